@@ -1,0 +1,196 @@
+//! Destinations without IO: what one vendor's API takes ([`Features`], [`Limits`]), how a change is written for it, and
+//! what its answer means ([`Verdict`]). Sockets, clocks and retries live in `delivery`; a new destination is one file here.
+//!
+//! A change travels as one or more *parts*, each for one *route* (an endpoint of the API). Parts of one route are
+//! encoded once into *elements*; elements are packed into a request by all limits at once, and a split or a bisection
+//! re-packs the same elements, so a retry carries the very same bytes.
+
+use crate::model::{Change, OnNull, Op};
+
+/// What a destination can carry out; checked when a mapping is checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Features {
+    /// Operators a trait may use.
+    pub ops: &'static [Op],
+    /// Null policies a trait may use.
+    pub on_null: &'static [OnNull],
+    /// Whether a group can be deleted.
+    pub delete: bool,
+    /// Whether numbers arrive exactly however long they are. If not, a number that a double cannot hold is refused
+    /// locally rather than rounded by the vendor's JSON parser.
+    pub exact_numbers: bool,
+    /// Whether nested objects are values.
+    pub objects: bool,
+    /// Whether request bodies may be sent with `Content-Encoding: gzip`.
+    pub gzip: bool,
+    /// Whether repeating an acknowledged request changes nothing (or is deduplicated), so that a retry after an
+    /// unknown outcome is harmless.
+    pub repeatable: bool,
+}
+
+/// What one request of a route may hold. All limits hold at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Elements in a request.
+    pub elements_max: usize,
+    /// Traits summed over all elements of a request.
+    pub traits_max: usize,
+    /// Bytes of a request body before compression.
+    pub body_bytes_max: usize,
+    /// Bytes of one element.
+    pub element_bytes_max: usize,
+    /// Bytes of a request body around its elements.
+    pub envelope_bytes: usize,
+    /// Bytes between two elements.
+    pub separator_bytes: usize,
+}
+
+/// An endpoint of a destination's API, by its own numbering.
+pub type Route = u8;
+
+/// A change addressed to one group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Addressed {
+    /// The group's id.
+    pub key: String,
+    /// What to say about it.
+    pub change: Change,
+    /// The journal sequence at which the group was last settled (0: never). With the change's content it makes dedup
+    /// keys that are stable over retries and differ between two acknowledged changes.
+    pub settled_seq: u64,
+}
+
+/// A share of a change that one request carries.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Part {
+    /// The endpoint that takes it.
+    pub route: Route,
+    /// The traits it speaks about.
+    pub change: Change,
+}
+
+/// Where a vendor's request goes and what it carries. The body and some headers hold secrets: never log one whole.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Request {
+    /// `POST`, `DELETE`, …
+    pub method: &'static str,
+    /// The full address, without secrets.
+    pub url: String,
+    /// Header names and values.
+    pub headers: Vec<(&'static str, String)>,
+    /// The body before compression.
+    pub body: Vec<u8>,
+    /// Whether the body travels gzip-compressed.
+    pub gzip: bool,
+}
+
+impl std::fmt::Debug for Request {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "{} {} ({} bytes)", self.method, self.url, self.body.len())
+    }
+}
+
+/// What came back: any status, never an error by itself.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Reply {
+    /// The HTTP status.
+    pub status: u16,
+    /// Header names in lower case, and values.
+    pub headers: Vec<(String, String)>,
+    /// The body, cut at the transport's limit.
+    pub body: Vec<u8>,
+}
+
+impl Reply {
+    /// The first header of this (lower-case) name.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(header, _)| header == name).map(|(_, value)| value.as_str())
+    }
+}
+
+/// Why no reply came back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NoReply {
+    /// Whether the destination may have acted on the request all the same.
+    pub applied: Applied,
+    /// What happened, without secrets: "connection refused", "no answer within 30 s".
+    pub what: String,
+}
+
+/// Whether a request that was not acknowledged can have had an effect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Applied {
+    /// It definitely had none: no byte of it left, or the answer says so.
+    No,
+    /// It may have had one.
+    Maybe,
+}
+
+/// What a reply means for the elements of its request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// Every element was taken.
+    Delivered,
+    /// The request was refused because of something in it. Several elements: bisect. One: it is rejected.
+    Refused {
+        /// The vendor's words, secrets masked.
+        reason: String,
+    },
+    /// These elements (by index) were refused, and nothing else was taken either: resend the rest.
+    RefusedSome {
+        /// Index and the vendor's words.
+        elements: Vec<(usize, String)>,
+    },
+    /// The request was too large. Several elements: split. One: it is rejected.
+    TooLarge {
+        /// The vendor's words.
+        reason: String,
+    },
+    /// Not now. Send the same bytes again.
+    Retry {
+        /// The vendor's words.
+        reason: String,
+        /// How long the vendor wants us to wait at least.
+        after: Option<std::time::Duration>,
+        /// Whether the request may have been applied all the same.
+        applied: Applied,
+    },
+    /// The destination refuses us, not the data (bad key, wrong region): nothing more is sent in this run.
+    Stop {
+        /// The vendor's words.
+        reason: String,
+        /// The operator's next step.
+        advice: String,
+    },
+}
+
+/// One vendor's API. Pure: no clock, no sockets, no randomness.
+pub trait Destination: Send + Sync {
+    /// The type's name in `groupcast.toml`, for messages.
+    fn name(&self) -> &'static str;
+
+    /// What it can carry out.
+    fn features(&self) -> Features;
+
+    /// What one request of `route` may hold.
+    fn limits(&self, route: Route) -> Limits;
+
+    /// Cuts a change into parts, in the order in which they must be delivered, each of which fits `limits`' trait count.
+    /// The parts together say exactly what the change says. Fails with the reason when the change cannot be carried at
+    /// all (a key too long, a number that would be rounded): the group is then rejected without a request.
+    fn parts(&self, change: &Addressed) -> Result<Vec<Part>, String>;
+
+    /// Writes one part as the bytes that stand for it in a request body. The same part gives the same bytes.
+    fn element(&self, key: &str, settled_seq: u64, part: &Part) -> Vec<u8>;
+
+    /// Builds the request that carries these elements. Its body is exactly `envelope_bytes` + the elements +
+    /// `separator_bytes` between each two.
+    fn request(&self, route: Route, elements: &[&[u8]]) -> Request;
+
+    /// What `reply` means. Total: any status, headers and bytes give a verdict; an unknown success body is judged by its
+    /// status class, and nothing but a 2xx is ever [`Verdict::Delivered`].
+    fn interpret(&self, route: Route, elements: usize, reply: &Reply) -> Verdict;
+
+    /// The request as it may be shown to a person: same shape, secrets masked.
+    fn masked(&self, request: &Request) -> Request;
+}

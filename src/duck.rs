@@ -1,0 +1,191 @@
+//! One DuckDB connection for async callers: every call runs on a blocking thread, one at a time, with a deadline.
+//!
+//! Settings that decide correctness or memory are explicit: `memory_limit`, `threads`, `temp_directory`, the session's
+//! time zone, and no extension is ever downloaded. This module knows DuckDB's errors (locked, full, corrupt, newer
+//! version) and gives each its kind and advice; it knows nothing of ledgers and sources.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use duckdb::{AccessMode, Config, Connection};
+
+use crate::error::{Error, Kind, Result};
+
+/// How much of the machine DuckDB may use.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Memory in bytes; beyond it DuckDB spills to `temp_folder`.
+    pub memory_bytes: u64,
+    /// Worker threads.
+    pub threads: usize,
+    /// Where it spills to.
+    pub temp_folder: PathBuf,
+}
+
+impl Limits {
+    /// 512 MB, as many threads as the machine has up to 8, spilling beside the operating system's temporary files.
+    /// Half a gigabyte holds the no-change comparison of ten million keys; with the process's own needs it stays under one.
+    pub fn standard() -> Limits {
+        Limits {
+            memory_bytes: 512 * 1024 * 1024,
+            threads: std::thread::available_parallelism().map_or(2, usize::from).min(8),
+            temp_folder: std::env::temp_dir().join(format!("groupcast-{}", std::process::id())),
+        }
+    }
+}
+
+/// A connection that can be shared between tasks; clones speak to the same one.
+#[derive(Clone)]
+pub struct Duck {
+    connection: Arc<Mutex<Connection>>,
+    interrupt: Arc<duckdb::InterruptHandle>,
+    deadline: Duration,
+}
+
+/// Longest a single statement may take. A full comparison of ten million rows takes seconds; an hour is a hang.
+const DEADLINE: Duration = Duration::from_secs(3600);
+
+impl Duck {
+    /// Opens (or creates) the database file at `path`, or an in-memory one.
+    ///
+    /// Errors: [`Kind::LedgerBusy`] when another process holds the file, [`Kind::Ledger`] otherwise.
+    pub fn open(path: Option<&Path>, limits: &Limits) -> Result<Duck> {
+        let settings = |error: duckdb::Error| Error::new(Kind::Bug, "failed to configure DuckDB").because(error);
+        let mut config = Config::default()
+            .access_mode(AccessMode::Automatic)
+            .and_then(|config| config.with("memory_limit", format!("{}B", limits.memory_bytes)))
+            .and_then(|config| config.threads(limits.threads as i64))
+            .and_then(|config| config.with("temp_directory", limits.temp_folder.display().to_string()))
+            .and_then(|config| config.with("autoinstall_known_extensions", "false"))
+            .and_then(|config| config.with("preserve_insertion_order", "false"))
+            .map_err(settings)?;
+        config = config.with("custom_user_agent", "groupcast").map_err(settings)?;
+        let opened = match path {
+            Some(path) => Connection::open_with_flags(path, config),
+            None => Connection::open_in_memory_with_flags(config),
+        };
+        let connection = opened.map_err(|error| open_error(&error.to_string(), path))?;
+        Ok(Duck {
+            interrupt: connection.interrupt_handle(),
+            connection: Arc::new(Mutex::new(connection)),
+            deadline: DEADLINE,
+        })
+    }
+
+    /// Runs `work` with the connection on a blocking thread. One call runs at a time; later ones queue.
+    ///
+    /// A call that exceeds the deadline is interrupted. If the future is dropped the work still runs to its end, so a
+    /// statement is never half done; whoever cancels a run calls [`Duck::interrupt`] as well.
+    pub async fn call<T: Send + 'static>(
+        &self,
+        what: &'static str,
+        work: impl FnOnce(&mut Connection) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let connection = Arc::clone(&self.connection);
+        let mut task = tokio::task::spawn_blocking(move || {
+            // A panic inside DuckDB's bindings leaves the connection usable: each statement is its own transaction or
+            // is rolled back by the next BEGIN failing loudly.
+            let mut connection = connection.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            work(&mut connection)
+        });
+        let joined = match tokio::time::timeout(self.deadline, &mut task).await {
+            Ok(joined) => joined,
+            Err(_) => {
+                self.interrupt.interrupt();
+                task.await
+            }
+        };
+        joined.unwrap_or_else(|panic| Err(Error::new(Kind::Bug, format!("failed to {what}")).because(panic)))
+    }
+
+    /// Makes the running statement fail soon.
+    pub fn interrupt(&self) {
+        self.interrupt.interrupt();
+    }
+}
+
+/// Classifies a failure to open a database file.
+fn open_error(text: &str, path: Option<&Path>) -> Error {
+    let path = path.map_or_else(|| "in-memory database".to_owned(), |path| path.display().to_string());
+    let error = if text.contains("Conflicting lock") || text.contains("Could not set lock") {
+        Error::new(Kind::LedgerBusy, "another process has this file open")
+            .advise("wait for it to finish, or stop it; `groupcast` runs one process per ledger")
+    } else if text.contains("not a valid DuckDB database file") || text.contains("Corrupt") || text.contains("checksum")
+    {
+        Error::new(Kind::Ledger, "this file is not a readable DuckDB database")
+            .advise("restore it from a backup, or move it aside and run `groupcast ledger adopt` to start from what the destinations hold")
+    } else if text.contains("newer version") || text.contains("version number") || text.contains("storage version") {
+        Error::new(Kind::Ledger, "this file was written by a newer DuckDB")
+            .advise("use the Groupcast version that wrote it, or a newer one")
+    } else if text.contains("ermission denied") || text.contains("Read-only") || text.contains("read-only") {
+        Error::new(Kind::Ledger, "this file cannot be written")
+            .advise("give this user write access to the file and its folder")
+    } else if text.contains("No space left") {
+        Error::new(Kind::Ledger, "the disk is full").advise("free space on this disk and run again; nothing was lost")
+    } else {
+        Error::new(Kind::Ledger, "failed to open the database file")
+    };
+    error.because(first_line(text)).at(path)
+}
+
+/// A failed statement on the ledger's own tables.
+pub fn ledger_error(what: &'static str) -> impl Fn(duckdb::Error) -> Error {
+    move |error| {
+        let text = error.to_string();
+        let failed = Error::new(Kind::Ledger, format!("failed to {what}"));
+        let failed = if text.contains("No space left") || text.contains("disk is full") {
+            failed.advise("free space on the ledger's disk and run again; nothing was lost")
+        } else if text.contains("INTERRUPT") {
+            Error::new(Kind::Interrupted, format!("interrupted while trying to {what}"))
+        } else if text.contains("Out of Memory") || text.contains("failed to allocate") {
+            failed.advise(
+                "raise `state.memory` in groupcast.toml, or free space where DuckDB spills (`state.temp_folder`)",
+            )
+        } else if text.contains("read-only") {
+            failed.advise("give this user write access to the ledger's file and folder")
+        } else {
+            failed
+        };
+        failed.because(first_line(&text))
+    }
+}
+
+/// DuckDB repeats the statement below its message; the first lines are what a person needs.
+pub fn first_line(text: &str) -> String {
+    text.lines().find(|line| !line.trim().is_empty()).unwrap_or("no details").trim().to_owned()
+}
+
+/// A quoted SQL identifier. The one place that quotes, for DuckDB and PostgreSQL alike.
+pub use crate::mapping::compile::{quote_identifier, quote_literal};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn calls_run_and_their_panics_are_errors() {
+        let duck = Duck::open(None, &Limits::standard()).unwrap();
+        let one: i64 = duck
+            .call("count", |connection| {
+                connection.query_row("SELECT 1", [], |row| row.get(0)).map_err(ledger_error("count"))
+            })
+            .await
+            .unwrap();
+        assert_eq!(one, 1);
+        let error = duck.call::<()>("explode", |_| panic!("boom")).await.unwrap_err();
+        assert_eq!(error.kind(), Kind::Bug);
+        assert!(duck.call("go on", |_| Ok(())).await.is_ok());
+    }
+
+    #[test]
+    fn a_file_that_is_no_database_is_named_with_a_next_step() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ledger.duckdb");
+        std::fs::write(&path, vec![7u8; 20_000]).unwrap();
+        let error = Duck::open(Some(&path), &Limits::standard()).err().unwrap();
+        assert_eq!(error.kind(), Kind::Ledger);
+        assert!(error.to_string().contains("ledger.duckdb"), "{error}");
+        assert!(error.advice().unwrap().contains("backup"), "{error}");
+    }
+}

@@ -1,0 +1,154 @@
+//! The one error type: what failed, where, and what the operator does next.
+//!
+//! An error is classified once, where it arises, into a [`Kind`]; above that it only gains context
+//! ([`Error::at`], [`Error::within`]). A kind exists only if a caller or an operator would act differently. Texts are
+//! lower-case fragments that fit "failed to …"; they never hold a secret or a trait's value.
+
+use std::fmt;
+
+/// What sort of trouble this is. Decides the exit code, whether a schedule tries again soon, and the default advice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A config or mapping file, a flag or an environment variable is wrong. A person must edit something.
+    Config,
+    /// The source refused or failed in a way that will not heal by itself: credentials, permissions, bad SQL.
+    Source,
+    /// The source is busy, locked or unreachable right now; the same call may succeed later.
+    SourceBusy,
+    /// The destination refuses us as a whole: bad credentials, wrong region, disabled project.
+    Destination,
+    /// The ledger cannot be read or written: disk full, read-only, corrupt, newer version.
+    Ledger,
+    /// Another process has the ledger open.
+    LedgerBusy,
+    /// A guard stopped the run before the first byte was sent.
+    Guard,
+    /// The run was asked to stop (Ctrl-C, SIGTERM).
+    Interrupted,
+    /// An invariant of ours does not hold. Nothing an operator did.
+    Bug,
+}
+
+impl Kind {
+    /// The process exit code: 1 failed, 2 bad config or usage, 4 stopped by a guard, 130 interrupted.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Kind::Config => 2,
+            Kind::Guard => 4,
+            Kind::Interrupted => 130,
+            Kind::Source | Kind::SourceBusy | Kind::Destination | Kind::Ledger | Kind::LedgerBusy | Kind::Bug => 1,
+        }
+    }
+
+    /// The name used in `--json` output.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Config => "config",
+            Kind::Source => "source",
+            Kind::SourceBusy => "source_busy",
+            Kind::Destination => "destination",
+            Kind::Ledger => "ledger",
+            Kind::LedgerBusy => "ledger_busy",
+            Kind::Guard => "guard",
+            Kind::Interrupted => "interrupted",
+            Kind::Bug => "bug",
+        }
+    }
+}
+
+/// A failure with its kind, what was attempted, where, and the next step.
+#[derive(Debug)]
+pub struct Error {
+    kind: Kind,
+    what: String,
+    places: Vec<String>,
+    advice: Option<String>,
+    cause: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+/// The crate's result.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    /// A new error; `what` is a lower-case fragment that fits after "failed to" or stands alone.
+    pub fn new(kind: Kind, what: impl Into<String>) -> Error {
+        Error { kind, what: what.into(), places: Vec::new(), advice: None, cause: None }
+    }
+
+    /// Adds the operator's next step, one imperative sentence without a full stop.
+    pub fn advise(mut self, advice: impl Into<String>) -> Error {
+        self.advice = Some(advice.into());
+        self
+    }
+
+    /// Adds the underlying error; its text is printed after ours.
+    pub fn because(mut self, cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+        self.cause = Some(cause.into());
+        self
+    }
+
+    /// Adds a place: a file, `source warehouse`, `sync accounts`. The innermost comes first.
+    pub fn at(mut self, place: impl Into<String>) -> Error {
+        self.places.push(place.into());
+        self
+    }
+
+    /// What sort of trouble this is.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// What failed, without places and causes.
+    pub fn what(&self) -> &str {
+        &self.what
+    }
+
+    /// The operator's next step, when one is known.
+    pub fn advice(&self) -> Option<&str> {
+        self.advice.as_deref()
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for place in self.places.iter().rev() {
+            write!(out, "{place}: ")?;
+        }
+        write!(out, "{}", self.what)?;
+        let mut cause: Option<&dyn std::error::Error> = self.cause.as_deref().map(|cause| cause as _);
+        while let Some(error) = cause {
+            write!(out, ": {error}")?;
+            cause = error.source();
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// Adds a place to the error of a result.
+pub trait Within<T> {
+    /// Names the place (`source warehouse`, a path) in the error, if there is one.
+    fn within(self, place: impl FnOnce() -> String) -> Result<T>;
+}
+
+impl<T> Within<T> for Result<T> {
+    fn within(self, place: impl FnOnce() -> String) -> Result<T> {
+        self.map_err(|error| error.at(place()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_printed_outermost_first_and_the_cause_last() {
+        let error = Error::new(Kind::Source, "failed to read `accounts`")
+            .because(std::io::Error::other("connection reset"))
+            .at("source warehouse")
+            .at("sync accounts");
+        assert_eq!(error.to_string(), "sync accounts: source warehouse: failed to read `accounts`: connection reset");
+        assert_eq!(error.kind().exit_code(), 1);
+    }
+}

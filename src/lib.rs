@@ -1,0 +1,30 @@
+//! Groupcast keeps the account traits of product tools equal to a warehouse.
+//!
+//! It reads account rows from a source, compares them in the [`ledger`] with what each destination is known to hold,
+//! and sends only the changed traits. The modules are the stages of that pipeline, and imports point one way:
+//!
+//! `cli → sync → {ledger, delivery, config} → {source, duck, mapping} → destination → model`
+//!
+//! | module | question it answers |
+//! |---|---|
+//! | [`model`] | what is a document, and what differs between two of them? (pure) |
+//! | [`mapping`] | what does a mapping file mean, and which SQL reads it? (pure) |
+//! | [`destination`] | how does one vendor's API want a change, and what does its answer mean? (pure) |
+//! | [`config`] | which sources, destinations and mappings does this folder describe? |
+//! | [`duck`] | how does async code talk to DuckDB safely? |
+//! | [`source`] | how do rows get from a warehouse into the comparison? |
+//! | [`ledger`] | what does each destination hold, and which rows differ? |
+//! | [`delivery`] | how do changes become acknowledged requests? |
+//! | [`sync`] | one run of one sync, top to bottom |
+//! | [`cli`] | the commands |
+//! | [`env`](mod@env) | the only door out: clock, random numbers, HTTP |
+//! | [`error`] | one error type with kinds, places and advice |
+
+pub mod destination;
+pub mod duck;
+pub mod env;
+pub mod error;
+pub mod mapping;
+pub mod model;
+pub mod secret;
+pub mod source;

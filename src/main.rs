@@ -1,0 +1,2 @@
+//! The `groupcast` program.
+fn main() {}

@@ -1,0 +1,215 @@
+//! What a mapping file means. The shape a person writes is in [`file`]; here is the meaning the rest of the crate uses.
+//! Pure: parsing, checking and compiling to SQL read no files and open no connections.
+
+pub mod compile;
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::model::cell::As;
+use crate::model::{OnNull, Op};
+
+/// One mapping: model → group type → traits → destination. At run time, a sync of the same name.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Mapping {
+    /// The sync's name: the file's stem.
+    pub name: String,
+    /// The file it was read from, for messages.
+    pub file: String,
+    /// The source's name in `groupcast.toml`.
+    pub source: String,
+    /// The destination's name in `groupcast.toml`.
+    pub destination: String,
+    /// Whether schedules run it.
+    pub enabled: bool,
+    /// When the daemon runs it, as written; the daemon's `schedule` module gives it meaning.
+    pub schedule: Option<Schedule>,
+    /// What yields the account rows.
+    pub model: Model,
+    /// The group type's name at the destination.
+    pub group_type: String,
+    /// The column that holds the group's id.
+    pub key: String,
+    /// The mapped traits, in the file's order.
+    pub traits: Vec<Trait>,
+    /// What happens to nulls, removed traits, missing groups and duplicate keys.
+    pub policy: Policy,
+    /// When a run stops itself before sending.
+    pub guards: Guards,
+    /// Reads only rows that changed since the last checkpoint, when set.
+    pub incremental: Option<Incremental>,
+}
+
+/// When the daemon runs a sync, as written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Schedule {
+    /// A cron expression of 5 to 7 fields, or `@daily` and its kin.
+    pub cron: String,
+    /// An IANA zone; UTC when absent.
+    pub timezone: Option<String>,
+}
+
+/// The rows of the model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Model {
+    /// Where they come from.
+    pub from: From,
+    /// A SQL condition in the source's dialect that rows must satisfy.
+    pub filter: Option<String>,
+}
+
+/// A table or a query.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum From {
+    /// A table or view, one to three name parts as written (`analytics.dim_accounts`).
+    Table(Vec<String>),
+    /// A query in the source's dialect, without a trailing semicolon.
+    Query(String),
+}
+
+/// One trait.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Trait {
+    /// Its name at the destination.
+    pub name: String,
+    /// Where its value comes from.
+    pub value: Field,
+    /// What a new value does.
+    pub op: Op,
+    /// What a null means; the policy's when absent.
+    pub on_null: Option<OnNull>,
+    /// Where the mapping file names it, for messages.
+    pub at: At,
+}
+
+/// A value's origin.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Field {
+    /// A column or an SQL expression over columns.
+    Column {
+        /// The column as written, or the SQL expression.
+        expr: Expr,
+        /// The declared JSON type.
+        declared: Option<As>,
+    },
+    /// The same value for every group.
+    Const(Value),
+    /// An object with named members, in name order.
+    Object(Vec<(String, Field)>),
+}
+
+/// What is selected from the source.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Expr {
+    /// A column by name.
+    Column(String),
+    /// SQL in the source's dialect.
+    Sql(String),
+}
+
+/// A place in the mapping file: line and column from 1, and the key's dotted path.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct At {
+    /// Byte range in the file's text.
+    pub span: std::ops::Range<usize>,
+    /// `traits.arr`.
+    pub path: String,
+}
+
+/// What happens in the cases that need a decision.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Policy {
+    /// A null in a trait's column.
+    pub on_null: OnNull,
+    /// A group that left the model.
+    pub on_missing: OnMissing,
+    /// A trait that left the mapping.
+    pub on_removed_trait: OnRemovedTrait,
+    /// Two rows with one key.
+    pub on_duplicate: OnDuplicate,
+}
+
+impl Default for Policy {
+    fn default() -> Policy {
+        Policy {
+            on_null: OnNull::Unset,
+            on_missing: OnMissing::Keep,
+            on_removed_trait: OnRemovedTrait::Keep,
+            on_duplicate: OnDuplicate::Fail,
+        }
+    }
+}
+
+/// What happens to a group that left the model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnMissing {
+    /// Nothing.
+    Keep,
+    /// Its traits are unset.
+    Unset,
+    /// It is deleted, where the destination can.
+    Delete,
+}
+
+/// What happens to a trait that left the mapping.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnRemovedTrait {
+    /// Nothing; the destination keeps its last value.
+    Keep,
+    /// It is unset.
+    Unset,
+}
+
+/// What happens when two rows have one key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnDuplicate {
+    /// The run stops before anything is sent.
+    Fail,
+    /// None of the rows of that key is sent; they are counted and shown.
+    Skip,
+}
+
+/// Thresholds that stop a run before the first byte. A share is of the groups known or read, from 0 to 1.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Guards {
+    /// Stop when the model yields no row at all although groups are known.
+    pub empty: bool,
+    /// Largest share of rows fewer than at the last run.
+    pub rows_dropped_max: f64,
+    /// Largest share of known groups that change.
+    pub changed_max: f64,
+    /// Largest share of known groups that are unset or deleted because they left the model.
+    pub removed_max: f64,
+    /// Largest share of known groups for which one trait turns null.
+    pub nulled_max: f64,
+    /// The share guards stay quiet while fewer groups than this are concerned: small numbers swing.
+    pub groups_min: u64,
+}
+
+impl Default for Guards {
+    fn default() -> Guards {
+        Guards {
+            empty: true,
+            rows_dropped_max: 0.3,
+            changed_max: 0.5,
+            removed_max: 0.1,
+            nulled_max: 0.2,
+            groups_min: 20,
+        }
+    }
+}
+
+/// Reading only what changed since the last checkpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Incremental {
+    /// A timestamp, date or integer column that grows when a row changes.
+    pub cursor: String,
+    /// How far behind the checkpoint reading starts, for rows committed late.
+    pub lookback: Duration,
+    /// How often everything is read all the same, to find groups that left the model.
+    pub full_every: Duration,
+}

@@ -1,0 +1,64 @@
+//! The document: the mapped traits of one group as canonical JSON, so that equal values are equal bytes.
+
+use serde_json::{Map, Number, Value};
+
+use super::number;
+
+/// Traits by name, in name order.
+pub type Traits = Map<String, Value>;
+
+/// What a destination holds, or should hold, for one group.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Document(pub Traits);
+
+impl Document {
+    /// Reads the text written by [`Document::to_text`].
+    pub fn from_text(text: &str) -> Result<Document, String> {
+        serde_json::from_str::<Traits>(text).map(Document).map_err(|error| error.to_string())
+    }
+
+    /// Canonical JSON: keys in order, no spaces, one spelling per number.
+    pub fn to_text(&self) -> String {
+        serde_json::to_string(&self.0).expect("a JSON map of JSON values always serializes")
+    }
+}
+
+/// Brings foreign JSON (a json column, a constant) into canonical form: every number in its one spelling. Key order and
+/// spacing are canonical by construction. Fails on a number that is no finite decimal.
+pub fn canonicalize(value: Value) -> Result<Value, String> {
+    Ok(match value {
+        Value::Number(number) => number_value(&number.to_string())?,
+        Value::Array(items) => Value::Array(items.into_iter().map(canonicalize).collect::<Result<_, _>>()?),
+        Value::Object(map) => Value::Object(
+            map.into_iter().map(|(name, value)| Ok((name, canonicalize(value)?))).collect::<Result<_, String>>()?,
+        ),
+        other => other,
+    })
+}
+
+/// A JSON number from decimal text, canonical and exact.
+pub fn number_value(text: &str) -> Result<Value, String> {
+    let canonical = number::canonical(text).ok_or_else(|| "not a finite decimal number".to_owned())?;
+    Ok(Value::Number(Number::from_string_unchecked(canonical)))
+}
+
+/// Stands in a known document for a trait the destination holds with a value we are not sure of. It equals no value a
+/// source can yield, so the next value is always said again, while the trait stays visible and can be unset.
+pub fn unsure() -> Value {
+    Value::Object(Map::from_iter([("$groupcast".to_owned(), Value::String("unsure".to_owned()))]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_are_canonical() {
+        let parsed: Value =
+            serde_json::from_str(r#"{"b": 1.50, "a": [9007199254740993, 1e2], "c": {"z": null, "y": -0.0}}"#).unwrap();
+        let Value::Object(traits) = canonicalize(parsed).unwrap() else { panic!("an object stays one") };
+        let document = Document(traits);
+        assert_eq!(document.to_text(), r#"{"a":[9007199254740993,100],"b":1.5,"c":{"y":0,"z":null}}"#);
+        assert_eq!(Document::from_text(&document.to_text()).unwrap(), document);
+    }
+}

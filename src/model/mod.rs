@@ -1,0 +1,10 @@
+//! The product's vocabulary: cells, documents, and the difference between two documents. Pure: no IO, no clock.
+
+pub mod cell;
+pub mod delta;
+pub mod document;
+pub mod number;
+
+pub use cell::{Cell, ColumnType};
+pub use delta::{Change, Delta, Known, OnNull, Op, Rules, TraitRule, delta};
+pub use document::{Document, Traits};

@@ -1,0 +1,155 @@
+//! Numbers as text, never rounded: one canonical spelling per value, and whether a double can carry it.
+
+/// Where plain notation ends: beyond this many integer digits a number is written `d.ddde<n>`. 39 digits cover every
+/// 128-bit integer and DECIMAL(38), so whole numbers that databases hold stay plain.
+const PLAIN_DIGITS_MAX: i64 = 39;
+/// Below `1e-7` a fraction is written with an exponent.
+const PLAIN_EXPONENT_MIN: i64 = -7;
+/// Longest exponent read; PostgreSQL's numeric ends near 131,072 digits, so anything larger is not a number we meet.
+const EXPONENT_MAX: i64 = 1_000_000;
+
+/// The canonical JSON spelling of a decimal number (`1.50` → `1.5`, `-0` → `0`, `1e21` → `1000000000000000000000`), or
+/// `None` when `text` is not a finite decimal number. Two texts with the same value give the same spelling.
+pub fn canonical(text: &str) -> Option<String> {
+    let (negative, unsigned) = match text.as_bytes().first()? {
+        b'-' => (true, &text[1..]),
+        b'+' => (false, &text[1..]),
+        _ => (false, text),
+    };
+    let (mantissa, exponent) = match unsigned.find(['e', 'E']) {
+        Some(at) => (&unsigned[..at], unsigned[at + 1..].parse::<i64>().ok()?),
+        None => (unsigned, 0),
+    };
+    if exponent.abs() > EXPONENT_MAX {
+        return None;
+    }
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    if whole.is_empty() && fraction.is_empty() || !whole.bytes().chain(fraction.bytes()).all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    let digits = format!("{whole}{fraction}");
+    let leading = digits.len() - digits.trim_start_matches('0').len();
+    let significant = digits.trim_matches('0');
+    if significant.is_empty() {
+        return Some("0".to_owned());
+    }
+    // The value is 0.<significant> × 10^point.
+    let point = whole.len() as i64 - leading as i64 + exponent;
+    let mut out = String::with_capacity(significant.len() + 8);
+    if negative {
+        out.push('-');
+    }
+    let count = significant.len() as i64;
+    if point > PLAIN_DIGITS_MAX || point - 1 < PLAIN_EXPONENT_MIN {
+        out.push_str(&significant[..1]);
+        if count > 1 {
+            out.push('.');
+            out.push_str(&significant[1..]);
+        }
+        out.push_str(&format!("e{}", point - 1));
+    } else if point <= 0 {
+        out.push_str("0.");
+        (0..-point).for_each(|_| out.push('0'));
+        out.push_str(significant);
+    } else if point >= count {
+        out.push_str(significant);
+        (0..point - count).for_each(|_| out.push('0'));
+    } else {
+        out.push_str(&significant[..point as usize]);
+        out.push('.');
+        out.push_str(&significant[point as usize..]);
+    }
+    Some(out)
+}
+
+/// Whether a canonical number survives a parser that holds numbers as IEEE-754 doubles, as nearly every vendor's does:
+/// its shortest round-trip spelling is the same number. `0.1` does, `9007199254740993` does not.
+pub fn fits_double(canonical_text: &str) -> bool {
+    match canonical_text.parse::<f64>() {
+        Ok(double) if double.is_finite() => {
+            if double.fract() == 0.0 && double.abs() < 9_007_199_254_740_992.0 {
+                return format!("{double:.0}") == canonical_text;
+            }
+            canonical(&format!("{double:e}")).as_deref() == Some(canonical_text)
+        }
+        _ => false,
+    }
+}
+
+/// Whether a canonical number has no fraction.
+pub fn is_integer(canonical_text: &str) -> bool {
+    match canonical_text.split_once('e') {
+        None => !canonical_text.contains('.'),
+        Some((mantissa, exponent)) => {
+            let places = mantissa.split_once('.').map_or(0, |(_, fraction)| fraction.len() as i64);
+            exponent.parse::<i64>().is_ok_and(|exponent| exponent >= places)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn one_spelling_per_value() {
+        for (text, expected) in [
+            ("0", "0"),
+            ("-0", "0"),
+            ("-0.0", "0"),
+            ("+5", "5"),
+            ("5.0", "5"),
+            ("007", "7"),
+            ("1.50", "1.5"),
+            (".5", "0.5"),
+            ("5.", "5"),
+            ("0.1", "0.1"),
+            ("0.0000001", "0.0000001"),
+            ("0.00000001", "1e-8"),
+            ("1e21", "1000000000000000000000"),
+            ("1E+2", "100"),
+            ("1.5e3", "1500"),
+            ("9007199254740993", "9007199254740993"),
+            ("170141183460469231731687303715884105727", "170141183460469231731687303715884105727"),
+            ("1e300", "1e300"),
+            ("-1.25e300", "-1.25e300"),
+            ("1234567890123456789012345678.0123456789", "1234567890123456789012345678.0123456789"),
+        ] {
+            assert_eq!(canonical(text).as_deref(), Some(expected), "{text}");
+        }
+        for text in ["", "-", ".", "NaN", "Infinity", "1e", "0x10", "1_000", " 1", "e5", "--1"] {
+            assert_eq!(canonical(text), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn doubles_that_hold_a_number() {
+        for text in ["0", "0.1", "-5", "1000000000000000000000", "9007199254740992", "1e300", "123456.789"] {
+            assert!(fits_double(text), "{text}");
+        }
+        for text in ["9007199254740993", "0.12345678901234567890123", "1e400", "1234567890123456789012345678.1"] {
+            assert!(!fits_double(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn integers() {
+        for text in ["0", "-12", "1e300", "1.25e300"] {
+            assert!(is_integer(text), "{text}");
+        }
+        for text in ["0.5", "1e-8", "1.25e1"] {
+            assert!(!is_integer(text), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn canonical_is_idempotent_and_keeps_the_value(double in proptest::num::f64::NORMAL) {
+            let spelled = canonical(&format!("{double:e}")).unwrap();
+            prop_assert_eq!(canonical(&spelled).unwrap(), spelled.clone());
+            prop_assert_eq!(spelled.parse::<f64>().unwrap(), double);
+            prop_assert!(fits_double(&spelled));
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! Sources: how account rows get from a warehouse into the comparison.
+//!
+//! A source describes the columns of a model ([`Source::describe`]) and hands its rows over to a DuckDB connection
+//! ([`Source::stage`]), in one snapshot, read once. It is deliberately not a general query interface: it sees a
+//! compiled projection, and never the ledger.
+
+use async_trait::async_trait;
+
+use crate::duck::Duck;
+use crate::error::Result;
+use crate::mapping::Model;
+use crate::mapping::compile::Projection;
+use crate::model::ColumnType;
+
+/// A column as the source declares it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Column {
+    /// Its name.
+    pub name: String,
+    /// What its values mean.
+    pub kind: ColumnType,
+    /// The source's own name of the type (`numeric(38,2)`, `DECIMAL(38,2)`), for messages.
+    pub declared: String,
+    /// Whether the source says it is never null (informational: views and queries never say so).
+    pub not_null: bool,
+}
+
+/// Rows within reach of a DuckDB connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Staged {
+    /// What stands after FROM, quoted. It has a text column `key` and columns `c0`, `c1`, … in the projection's order.
+    pub relation: String,
+    /// How the comparison hashes a row: comma-separated expressions over `relation` whose equality implies equal cells.
+    pub hashed: String,
+    /// How each column is selected in its physical form (`model::cell`'s table), in the projection's order.
+    pub physical: Vec<String>,
+    /// What the columns mean.
+    pub kinds: Vec<ColumnType>,
+    /// The largest cursor value among the rows, as text in the source's own notation; `None` without a cursor or rows.
+    pub cursor: Option<String>,
+}
+
+/// A warehouse connection.
+#[async_trait]
+pub trait Source: Send {
+    /// The columns the model yields, in its order, without reading rows. `filter` is checked with it.
+    ///
+    /// Errors name what is missing (table, permission, syntax) in the source's words.
+    async fn describe(&mut self, model: &Model) -> Result<Vec<Column>>;
+
+    /// The types of a projection's expressions, in its order: what [`Source::describe`] says of plain columns, and the
+    /// engine's own verdict on SQL expressions. Fails naming the expression that does not compile.
+    async fn describe_projection(&mut self, projection: &Projection) -> Result<Vec<Column>>;
+
+    /// Puts the projection's rows within reach of `into`, in one snapshot. `rows` is told the number of rows read so
+    /// far, now and then. Afterwards the source holds no lock that a call to [`Source::release`] does not drop.
+    async fn stage(
+        &mut self,
+        projection: &Projection,
+        into: &Duck,
+        rows: &(dyn Fn(u64) + Send + Sync),
+    ) -> Result<Staged>;
+
+    /// Gives up every lock and snapshot. Called after the suspects are materialised and before anything is sent.
+    async fn release(&mut self, into: &Duck) -> Result<()>;
+}

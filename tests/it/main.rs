@@ -1,0 +1,1 @@
+//! Integration tests, one module per question. Real PostgreSQL, real DuckDB files, real HTTP.
