@@ -24,6 +24,7 @@ pub mod destination;
 pub mod duck;
 pub mod env;
 pub mod error;
+pub mod ledger;
 pub mod mapping;
 pub mod model;
 pub mod secret;

@@ -1,0 +1,600 @@
+//! The ledger in an embedded DuckDB file: the default. Runs the SQL of `statements`, reads pages as Arrow, and commits
+//! the outcomes of concurrent batches together.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use chrono::{DateTime, NaiveDateTime, Utc};
+use duckdb::arrow::array::{Array, AsArray, RecordBatch};
+use duckdb::arrow::datatypes::{DataType, Float64Type, Int64Type, UInt8Type, UInt64Type};
+use duckdb::{Connection, OptionalExt, params};
+
+use super::{
+    Begun, Checkpoint, Comparison, Entry, HistoryEntry, Incoming, KnownGroup, Ledger, Outcome, RunRecord, RunStart,
+    Scope, Standing, Status, Suspect, SuspectKind, schema, statements,
+};
+use crate::duck::{Duck, Limits, ledger_error, quote_literal};
+use crate::error::{Error, Kind, Result, Within};
+use crate::model::{Cell, Change, Document};
+
+/// How many duplicate keys a comparison names.
+pub(super) const EXAMPLES: usize = 10;
+/// Up to here suspects come in key order, so that plans read well; sorting more would cost more than it helps.
+const ORDERED_SUSPECTS_MAX: u64 = 100_000;
+
+/// A ledger in a DuckDB file.
+pub struct LocalLedger {
+    duck: Duck,
+    path: String,
+    journal_retention: Duration,
+    /// Outcomes that wait for the next commit, with the sequence to give to the next one.
+    queue: Arc<Mutex<Queue>>,
+}
+
+struct Queue {
+    entries: Vec<Queued>,
+    /// How many batches were handed in, and how many of them are durable.
+    handed_in: u64,
+    durable: u64,
+    next_seq: u64,
+}
+
+struct Queued {
+    sync: String,
+    run: String,
+    at: NaiveDateTime,
+    entry: Entry,
+}
+
+impl LocalLedger {
+    /// Opens the ledger at `path`, creating it and its folder when absent.
+    ///
+    /// Errors: [`Kind::LedgerBusy`] when another process has it open; [`Kind::Ledger`] when it is unreadable, of a newer
+    /// version, or cannot be written.
+    pub async fn open(path: &Path, limits: &Limits, journal_retention: Duration) -> Result<LocalLedger> {
+        let place = format!("ledger {}", path.display());
+        if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+            std::fs::create_dir_all(folder).map_err(|error| {
+                Error::new(Kind::Ledger, "failed to create the ledger's folder")
+                    .advise("give this user write access to it, or set `state.path` in groupcast.toml")
+                    .because(error)
+                    .at(place.clone())
+            })?;
+        }
+        let duck = Duck::open(Some(path), limits).within(|| "ledger".to_owned())?;
+        LocalLedger::over(duck, place, journal_retention).await
+    }
+
+    /// A ledger in memory, with a local ledger's every property but durability: what `plan` uses beside a ledger that
+    /// does not exist yet.
+    pub async fn in_memory(limits: &Limits) -> Result<LocalLedger> {
+        LocalLedger::over(Duck::open(None, limits)?, "ledger".to_owned(), Duration::MAX).await
+    }
+
+    async fn over(duck: Duck, path: String, journal_retention: Duration) -> Result<LocalLedger> {
+        let next_seq = duck
+            .call("open the ledger", |connection| {
+                schema::migrate(connection)?;
+                connection
+                    .query_row(
+                        "SELECT greatest((SELECT coalesce(max(seq), 0) FROM journal), (SELECT coalesce(max(seq), 0) FROM known)) + 1",
+                        [],
+                        |row| row.get(0),
+                    )
+                    .map_err(ledger_error("read the journal"))
+            })
+            .await
+            .within(|| path.clone())?;
+        let queue = Queue { entries: Vec::new(), handed_in: 0, durable: 0, next_seq };
+        Ok(LocalLedger { duck, path, journal_retention, queue: Arc::new(Mutex::new(queue)) })
+    }
+
+    /// The connection, into which a source stages its rows.
+    pub fn duck(&self) -> &Duck {
+        &self.duck
+    }
+
+    async fn call<T: Send + 'static>(
+        &self,
+        what: &'static str,
+        work: impl FnOnce(&mut Connection) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        self.duck.call(what, work).await.within(|| self.path.clone())
+    }
+}
+
+/// Runs `work` in a transaction of its own.
+fn transaction<T>(
+    connection: &mut Connection,
+    what: &'static str,
+    work: impl FnOnce(&Connection) -> duckdb::Result<T>,
+) -> Result<T> {
+    connection.execute_batch("BEGIN").map_err(ledger_error(what))?;
+    let done = work(connection).and_then(|value| connection.execute_batch("COMMIT").map(|()| value));
+    done.map_err(|error| {
+        // A failed COMMIT has already rolled back; either way the first error is the one that matters.
+        drop(connection.execute_batch("ROLLBACK"));
+        ledger_error(what)(error)
+    })
+}
+
+fn fold(connection: &Connection, sync: &str, run: &str) -> duckdb::Result<()> {
+    for statement in statements::fold(sync, run) {
+        connection.execute_batch(&statement)?;
+    }
+    Ok(())
+}
+
+fn count(connection: &Connection, sql: &str) -> Result<u64> {
+    connection.query_row(sql, [], |row| row.get(0)).map_err(ledger_error("compare"))
+}
+
+/// Finds the suspects; see [`Ledger::compare`].
+fn compare(connection: &Connection, sync: &str, staged: &crate::source::Staged, scope: &Scope) -> Result<Comparison> {
+    let run = |sql: &str| connection.execute_batch(sql).map_err(|error| compare_error(&error));
+    run(&statements::scan(staged, scope))?;
+    let (rows, null_keys, empty_keys): (u64, u64, u64) = connection
+        .query_row(statements::KEY_COUNTS, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+        .map_err(ledger_error("count keys"))?;
+    run(&statements::candidates(sync, scope))?;
+    let known = count(connection, &statements::known_count(sync))?;
+    let mut found = Comparison { rows, null_keys, empty_keys, known, ..Comparison::default() };
+
+    // Known groups are unique and each was matched or found missing, so rows without duplicates are exactly as many as
+    // matched groups and distinct new keys. Only when the sum does not add up is every key grouped.
+    let valid = rows - null_keys - empty_keys;
+    let distinct = (scope.missing == super::Missing::All)
+        .then(|| {
+            Ok::<_, Error>(
+                known - count(connection, statements::MISSING_COUNT)? + count(connection, statements::NEW_DISTINCT)?,
+            )
+        })
+        .transpose()?;
+    if distinct != Some(valid) {
+        run(statements::DUPLICATES)?;
+        found.duplicate_rows = count(connection, statements::DUPLICATE_ROWS)?;
+        if found.duplicate_rows > 0 {
+            run(statements::DROP_DUPLICATES)?;
+            let mut examples = connection
+                .prepare(&format!("SELECT key FROM duplicate ORDER BY key LIMIT {EXAMPLES}"))
+                .map_err(ledger_error("list duplicate keys"))?;
+            let keys = examples.query_map([], |row| row.get(0)).map_err(ledger_error("list duplicate keys"))?;
+            found.duplicate_examples = keys.collect::<Result<_, _>>().map_err(ledger_error("list duplicate keys"))?;
+        }
+    }
+    let missing_suspects;
+    (found.new, found.changed, found.held, found.missing, missing_suspects) = connection
+        .query_row(&statements::candidate_counts(scope), [], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?))
+        })
+        .map_err(ledger_error("count suspects"))?;
+    found.missing_suspects = if scope.act_on_missing { missing_suspects } else { 0 };
+    found.unchanged = valid - found.duplicate_rows - found.new - found.changed - found.held;
+
+    let ordered = found.suspects() <= ORDERED_SUSPECTS_MAX;
+    if ordered {
+        run("SET preserve_insertion_order = true")?;
+    }
+    let stored = run(&statements::suspects(sync, staged, scope, ordered));
+    if ordered {
+        run("SET preserve_insertion_order = false")?;
+    }
+    stored?;
+    run("DROP TABLE scan; DROP TABLE candidate; DROP TABLE IF EXISTS duplicate; DROP TABLE IF EXISTS temp.incoming")?;
+    Ok(found)
+}
+
+/// A failure while comparing is the source's when its values cannot be read, the ledger's otherwise.
+fn compare_error(error: &duckdb::Error) -> Error {
+    let text = error.to_string();
+    if text.contains("Conversion Error") || text.contains("Invalid Input Error") || text.contains("Out of Range Error")
+    {
+        return Error::new(Kind::Source, "the model's SQL failed on a row")
+            .advise("fix the expression, or guard it with `try_cast`")
+            .because(crate::duck::first_line(&text));
+    }
+    let failed = Error::new(Kind::Ledger, "failed to compare the source with what is known");
+    let failed = if text.contains("Out of Memory") || text.contains("No space left") {
+        failed.advise("raise `state.memory` in groupcast.toml, or free space where DuckDB spills (`state.temp_folder`)")
+    } else if text.contains("INTERRUPT") {
+        Error::new(Kind::Interrupted, "interrupted while comparing")
+    } else {
+        failed
+    };
+    failed.because(crate::duck::first_line(&text))
+}
+
+/// Columns of the suspect table before the row's own.
+const SUSPECT_COLUMNS: usize = 7;
+
+fn suspects_of(batch: &RecordBatch, out: &mut Vec<Suspect>) -> Result<()> {
+    let broken = || Error::new(Kind::Bug, "the suspect table has unexpected columns");
+    let text = |index: usize| batch.column(index).as_string_opt::<i32>().ok_or_else(broken);
+    let (keys, documents, rejected) = (text(0)?, text(3)?, text(6)?);
+    let kinds = batch.column(1).as_primitive_opt::<UInt8Type>().ok_or_else(broken)?;
+    let fingerprints = batch.column(2).as_primitive_opt::<UInt64Type>().ok_or_else(broken)?;
+    let certain = batch.column(4).as_boolean_opt().ok_or_else(broken)?;
+    let seqs = batch.column(5).as_primitive_opt::<UInt64Type>().ok_or_else(broken)?;
+    let columns = batch.columns()[SUSPECT_COLUMNS..].iter().map(cells_of).collect::<Result<Vec<_>>>()?;
+    let mut columns: Vec<_> = columns.into_iter().map(Vec::into_iter).collect();
+    let parsed = |text: &str| {
+        Document::from_text(text).map_err(|error| {
+            Error::new(Kind::Ledger, "a known document cannot be read")
+                .advise("restore the ledger from a backup, or run `groupcast ledger reset --forget` for this sync")
+                .because(error)
+        })
+    };
+    for row in 0..batch.num_rows() {
+        let kind = match kinds.value(row) {
+            0 => SuspectKind::New,
+            1 => SuspectKind::Changed,
+            _ => SuspectKind::Missing,
+        };
+        let cells = columns.iter_mut().map(|column| column.next().unwrap_or(Cell::Null));
+        let cells: Vec<Cell> = cells.collect();
+        out.push(Suspect {
+            key: keys.value(row).to_owned(),
+            kind,
+            cells: if kind == SuspectKind::Missing { Vec::new() } else { cells },
+            fingerprint: fingerprints.is_valid(row).then(|| fingerprints.value(row)),
+            known: if documents.is_valid(row) { parsed(documents.value(row))? } else { Document::default() },
+            certain: kind == SuspectKind::New || certain.value(row),
+            settled_seq: if seqs.is_valid(row) { seqs.value(row) } else { 0 },
+            rejected: if rejected.is_valid(row) { Some(parsed(rejected.value(row))?) } else { None },
+        });
+    }
+    Ok(())
+}
+
+fn cells_of(column: &Arc<dyn Array>) -> Result<Vec<Cell>> {
+    macro_rules! cells {
+        ($array:expr, $variant:expr) => {
+            $array.iter().map(|value| value.map_or(Cell::Null, $variant)).collect()
+        };
+    }
+    Ok(match column.data_type() {
+        DataType::Boolean => cells!(column.as_boolean(), Cell::Bool),
+        DataType::Int64 => cells!(column.as_primitive::<Int64Type>(), Cell::Int),
+        DataType::Float64 => cells!(column.as_primitive::<Float64Type>(), Cell::Double),
+        DataType::Utf8 => cells!(column.as_string::<i32>(), |text: &str| Cell::Text(text.to_owned())),
+        DataType::Null => vec![Cell::Null; column.len()],
+        other => return Err(Error::new(Kind::Bug, format!("a staged column has the unexpected type {other}"))),
+    })
+}
+
+/// Writes queued outcomes in one transaction.
+fn append(connection: &mut Connection, entries: Vec<Queued>, first_seq: u64) -> Result<()> {
+    transaction(connection, "record outcomes", |connection| {
+        let mut appender = connection.appender("journal")?;
+        for (offset, Queued { sync, run, at, entry }) in entries.into_iter().enumerate() {
+            let said = !matches!(entry.outcome, Outcome::Same | Outcome::NotSent | Outcome::Adopted);
+            let change = said.then(|| serde_json::to_string(&entry.change).unwrap_or_default());
+            let only_sets = entry.outcome == Outcome::Delivered
+                && entry.change.set_once.is_empty()
+                && entry.change.unset.is_empty()
+                && !entry.change.delete
+                && entry.document.as_ref().is_some_and(|document| document.0 == entry.change.set)
+                && !entry.change.set.is_empty();
+            let document = match &entry.document {
+                _ if entry.outcome == Outcome::NotSent => None,
+                Some(_) if only_sets => Some("=".to_owned()),
+                Some(document) => Some(document.to_text()),
+                None => None,
+            };
+            appender.append_row(params![
+                sync,
+                run,
+                first_seq + offset as u64,
+                entry.key,
+                change,
+                document,
+                entry.fingerprint,
+                entry.outcome.name(),
+                entry.reason,
+                at,
+            ])?;
+        }
+        appender.flush()
+    })
+}
+
+fn known_group(row: &duckdb::Row<'_>) -> duckdb::Result<KnownGroup> {
+    let document = |text: String| Document::from_text(&text).unwrap_or_default();
+    let rejected: Option<String> = row.get(3)?;
+    let reason: Option<String> = row.get(4)?;
+    Ok(KnownGroup {
+        key: row.get(0)?,
+        document: document(row.get(1)?),
+        unsettled_in: row.get(2)?,
+        rejected: rejected.map(document).zip(reason),
+        at: row.get::<_, NaiveDateTime>(5)?.and_utc(),
+    })
+}
+
+const KNOWN_COLUMNS: &str = "key, document, unsettled_in, rejected_document, rejected_reason, recorded_at";
+
+#[async_trait]
+impl Ledger for LocalLedger {
+    async fn begin(&self, start: &RunStart) -> Result<Begun> {
+        let start = start.clone();
+        self.call("begin a run", move |connection| {
+            transaction(connection, "begin a run", |connection| {
+                let sync = &start.sync;
+                let mut dead = connection.prepare("SELECT run FROM runs WHERE sync = ? AND status = 'running' ORDER BY run")?;
+                let dead: Vec<String> = dead.query_map([sync], |row| row.get(0))?.collect::<Result<_, _>>()?;
+                for run in &dead {
+                    fold(connection, sync, run)?;
+                }
+                connection.execute(
+                    "UPDATE runs SET status = 'died', ended_at = ? WHERE sync = ? AND status = 'running'",
+                    params![start.started_at.naive_utc(), sync],
+                )?;
+                let cursor = connection
+                    .query_row(
+                        "SELECT cursor_value FROM runs WHERE sync = ? AND mapping = ? AND cursor_value IS NOT NULL \
+                         ORDER BY run DESC LIMIT 1",
+                        [sync, &start.mapping],
+                        |row| row.get(0),
+                    )
+                    .optional()?;
+                let full_read_at = connection
+                    .query_row(
+                        "SELECT ended_at FROM runs WHERE sync = ? AND mapping = ? AND full_read ORDER BY run DESC LIMIT 1",
+                        [sync, &start.mapping],
+                        |row| row.get::<_, NaiveDateTime>(0),
+                    )
+                    .optional()?;
+                let rows = connection
+                    .query_row(
+                        "SELECT source_rows FROM runs WHERE sync = ? AND source_rows IS NOT NULL ORDER BY run DESC LIMIT 1",
+                        [sync],
+                        |row| row.get(0),
+                    )
+                    .optional()?;
+                connection.execute(
+                    "INSERT INTO runs (sync, run, mapping, started_at, status) VALUES (?, ?, ?, ?, 'running')",
+                    params![sync, start.run, start.mapping, start.started_at.naive_utc()],
+                )?;
+                let full_read_at = full_read_at.map(|at| at.and_utc());
+                Ok(Begun { recovered: dead, cursor, full_read_at, rows })
+            })
+        })
+        .await
+    }
+
+    async fn compare(&self, sync: &str, incoming: Incoming<'_>, scope: &Scope) -> Result<Comparison> {
+        let Incoming::Staged(staged) = incoming else {
+            return Err(Error::new(Kind::Bug, "the local ledger compares staged rows only"));
+        };
+        let (sync, staged, scope) = (sync.to_owned(), staged.clone(), scope.clone());
+        self.call("compare", move |connection| compare(connection, &sync, &staged, &scope)).await
+    }
+
+    async fn page(&self, from: u64, count: u64) -> Result<Vec<Suspect>> {
+        self.call("read suspects", move |connection| {
+            let mut page = connection.prepare_cached(statements::PAGE).map_err(ledger_error("read suspects"))?;
+            let batches = page.query_arrow(params![from, from + count]).map_err(ledger_error("read suspects"))?;
+            let mut suspects = Vec::with_capacity(count as usize);
+            for batch in batches {
+                suspects_of(&batch, &mut suspects)?;
+            }
+            Ok(suspects)
+        })
+        .await
+    }
+
+    async fn mark(&self, sync: &str, run: &str, keys: Vec<String>) -> Result<()> {
+        let (sync, run) = (sync.to_owned(), run.to_owned());
+        self.call("mark groups", move |connection| {
+            transaction(connection, "mark groups", |connection| {
+                let mut appender = connection.appender("pending")?;
+                for key in &keys {
+                    appender.append_row([&sync, &run, key])?;
+                }
+                appender.flush()
+            })
+        })
+        .await
+    }
+
+    /// Several callers at once share a commit: whoever reaches the connection first writes everything queued so far.
+    async fn record(&self, sync: &str, run: &str, at: DateTime<Utc>, entries: Vec<Entry>) -> Result<()> {
+        let ticket = {
+            let mut queue = self.queue.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            queue.entries.extend(entries.into_iter().map(|entry| Queued {
+                sync: sync.to_owned(),
+                run: run.to_owned(),
+                at: at.naive_utc(),
+                entry,
+            }));
+            queue.handed_in += 1;
+            queue.handed_in
+        };
+        let queue = Arc::clone(&self.queue);
+        self.call("record outcomes", move |connection| {
+            let lock = || queue.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            let (entries, first_seq, handed_in) = {
+                let mut queue = lock();
+                if queue.durable >= ticket {
+                    return Ok(());
+                }
+                let first_seq = queue.next_seq;
+                queue.next_seq += queue.entries.len() as u64;
+                (std::mem::take(&mut queue.entries), first_seq, queue.handed_in)
+            };
+            // On failure the entries are lost to the journal, their callers fail as well, and the marks stay: the
+            // groups are uncertain, which is the truth.
+            append(connection, entries, first_seq)?;
+            lock().durable = handed_in;
+            Ok(())
+        })
+        .await
+    }
+
+    async fn finish(&self, sync: &str, run: &str, checkpoint: Checkpoint) -> Result<()> {
+        let (sync, run) = (sync.to_owned(), run.to_owned());
+        let oldest = chrono::TimeDelta::from_std(self.journal_retention)
+            .ok()
+            .and_then(|retention| checkpoint.ended_at.checked_sub_signed(retention));
+        self.call("finish the run", move |connection| {
+            transaction(connection, "finish the run", |connection| {
+                fold(connection, &sync, &run)?;
+                connection.execute(
+                    "UPDATE runs SET ended_at = ?, status = ?, counts = ?, source_rows = ?, cursor_value = ?, \
+                     full_read = ?, error = ? WHERE sync = ? AND run = ?",
+                    params![
+                        checkpoint.ended_at.naive_utc(),
+                        checkpoint.status.name(),
+                        checkpoint.counts,
+                        checkpoint.rows,
+                        checkpoint.cursor,
+                        checkpoint.full,
+                        checkpoint.error,
+                        sync,
+                        run,
+                    ],
+                )?;
+                if let Some(oldest) = oldest {
+                    connection.execute("DELETE FROM journal WHERE recorded_at < ?", params![oldest.naive_utc()])?;
+                }
+                Ok(())
+            })?;
+            connection
+                .execute_batch("DROP TABLE IF EXISTS temp.suspect; DROP TABLE IF EXISTS temp.folded")
+                .map_err(ledger_error("drop the suspects"))
+        })
+        .await
+    }
+
+    async fn known(&self, sync: &str, key: &str) -> Result<Option<KnownGroup>> {
+        let (sync, key) = (sync.to_owned(), key.to_owned());
+        self.call("read a group", move |connection| {
+            connection
+                .query_row(
+                    &format!("SELECT {KNOWN_COLUMNS} FROM known WHERE sync = ? AND key = ?"),
+                    [sync, key],
+                    known_group,
+                )
+                .optional()
+                .map_err(ledger_error("read a group"))
+        })
+        .await
+    }
+
+    async fn history(&self, sync: &str, key: &str, count: u64) -> Result<Vec<HistoryEntry>> {
+        let (sync, key) = (sync.to_owned(), key.to_owned());
+        self.call("read a group's history", move |connection| {
+            let read = |connection: &Connection| -> duckdb::Result<Vec<HistoryEntry>> {
+                let mut lines = connection.prepare(
+                    "SELECT seq, run, recorded_at, change, outcome, reason FROM journal \
+                     WHERE sync = ? AND key = ? ORDER BY seq DESC LIMIT ?",
+                )?;
+                let lines = lines.query_map(params![sync, key, count], |row| {
+                    let change: Option<String> = row.get(3)?;
+                    Ok(HistoryEntry {
+                        seq: row.get(0)?,
+                        run: row.get(1)?,
+                        at: row.get::<_, NaiveDateTime>(2)?.and_utc(),
+                        change: change
+                            .and_then(|change| serde_json::from_str::<Change>(&change).ok())
+                            .unwrap_or_default(),
+                        outcome: row.get(4)?,
+                        reason: row.get(5)?,
+                    })
+                })?;
+                lines.collect()
+            };
+            read(connection).map_err(ledger_error("read a group's history"))
+        })
+        .await
+    }
+
+    async fn rejected(&self, sync: &str, count: u64) -> Result<Vec<KnownGroup>> {
+        let sync = sync.to_owned();
+        self.call("list rejected groups", move |connection| {
+            list(connection, &format!("sync = {} AND rejected_reason IS NOT NULL", quote_literal(&sync)), count)
+        })
+        .await
+    }
+
+    async fn runs(&self, sync: Option<&str>, count: u64) -> Result<Vec<RunRecord>> {
+        let condition = sync.map_or_else(|| "true".to_owned(), |sync| format!("sync = {}", quote_literal(sync)));
+        self.call("list runs", move |connection| {
+            let read = |connection: &Connection| -> duckdb::Result<Vec<RunRecord>> {
+                let mut runs = connection.prepare(&format!(
+                    "SELECT sync, run, started_at, ended_at, status, counts, error FROM runs WHERE {condition} \
+                     ORDER BY run DESC LIMIT {count}"
+                ))?;
+                let runs = runs.query_map([], |row| {
+                    let status: String = row.get(4)?;
+                    Ok(RunRecord {
+                        sync: row.get(0)?,
+                        run: row.get(1)?,
+                        started_at: row.get::<_, NaiveDateTime>(2)?.and_utc(),
+                        ended_at: row.get::<_, Option<NaiveDateTime>>(3)?.map(|at| at.and_utc()),
+                        status: Status::from_name(&status).unwrap_or(Status::Failed),
+                        counts: row.get::<_, Option<String>>(5)?.unwrap_or_default(),
+                        error: row.get(6)?,
+                    })
+                })?;
+                runs.collect()
+            };
+            read(connection).map_err(ledger_error("list runs"))
+        })
+        .await
+    }
+
+    async fn standing(&self, sync: &str) -> Result<Standing> {
+        let sync = sync.to_owned();
+        self.call("count groups", move |connection| {
+            connection
+                .query_row(
+                    "SELECT count(*), count(unsettled_in), count(rejected_reason) FROM known WHERE sync = ?",
+                    [sync],
+                    |row| Ok(Standing { known: row.get(0)?, unsettled: row.get(1)?, rejected: row.get(2)? }),
+                )
+                .map_err(ledger_error("count groups"))
+        })
+        .await
+    }
+
+    async fn reset(&self, sync: &str, key: Option<&str>, mark: &str, forget: bool) -> Result<u64> {
+        let condition = match key {
+            Some(key) => format!("sync = {} AND key = {}", quote_literal(sync), quote_literal(key)),
+            None => format!("sync = {}", quote_literal(sync)),
+        };
+        let mark = mark.to_owned();
+        self.call("reset the sync", move |connection| {
+            let rows = if forget {
+                connection.execute(&format!("DELETE FROM known WHERE {condition}"), [])
+            } else {
+                connection.execute(
+                    &format!(
+                        "UPDATE known SET unsettled_in = coalesce(unsettled_in, ?), rejected_document = NULL, \
+                         rejected_reason = NULL WHERE {condition}"
+                    ),
+                    [mark],
+                )
+            };
+            rows.map(|rows| rows as u64).map_err(ledger_error("reset the sync"))
+        })
+        .await
+    }
+
+    async fn export(&self, sync: &str, after: Option<&str>, count: u64) -> Result<Vec<KnownGroup>> {
+        let after = after.map_or_else(String::new, |after| format!(" AND key > {}", quote_literal(after)));
+        let condition = format!("sync = {}{after}", quote_literal(sync));
+        self.call("export known groups", move |connection| list(connection, &condition, count)).await
+    }
+}
+
+fn list(connection: &Connection, condition: &str, count: u64) -> Result<Vec<KnownGroup>> {
+    let read = || -> duckdb::Result<Vec<KnownGroup>> {
+        let mut groups = connection
+            .prepare(&format!("SELECT {KNOWN_COLUMNS} FROM known WHERE {condition} ORDER BY key LIMIT {count}"))?;
+        groups.query_map([], known_group)?.collect()
+    };
+    read().map_err(ledger_error("list groups"))
+}

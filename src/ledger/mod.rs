@@ -1,0 +1,410 @@
+//! The ledger: what each destination is known to hold, which rows differ from it, and what became of every change.
+//!
+//! # The protocol
+//!
+//! 1. [`Ledger::begin`] folds whatever an earlier, dead run of the same sync left behind, then records a new run.
+//! 2. [`Ledger::compare`] takes the source's rows, read in one snapshot, and finds the *suspects*: rows whose
+//!    fingerprint differs from the known one, rows never seen, rows we are uncertain about, and known groups that left
+//!    the model. SQL may suspect too much, never too little; `model::delta` decides.
+//! 3. For each page of suspects: [`Ledger::page`], then [`Ledger::mark`] for those about which something will be said
+//!    — durable before the first byte is sent — and [`Ledger::record`] for each batch as its answer arrives.
+//! 4. [`Ledger::finish`] folds the run into the known documents and writes the checkpoint, in one transaction.
+//!
+//! # Marks
+//!
+//! A *mark* says: this run is about to speak about this group, and has not yet learned what became of it. Marks are
+//! appended, never updated in place, and folded into `known.unsettled_in`, where an older mark is kept. A marked group
+//! without a recorded outcome, or with the outcome *unknown*, is uncertain: its destination may hold the known document
+//! or what was attempted, so the next run says everything again. *Not sent* is knowledge too — no byte left — and
+//! leaves the group as certain as it was. A run therefore reads `unsettled_in IS NULL` as "certain when this run
+//! began": its own marks are not in that column yet.
+//!
+//! # What is known
+//!
+//! | outcome | document | fingerprint | uncertain | rejected |
+//! |---|---|---|---|---|
+//! | delivered, same, adopted | the new one | the new one | no | no |
+//! | rejected | kept | the new one: not suspected again until it changes | as before (yes, if a part was applied) | yes |
+//! | not sent | kept | kept | as before | as before |
+//! | unknown | kept | kept | yes | no |
+//!
+//! Two implementations pass one conformance suite: [`memory`], the executable specification, and [`local`], a DuckDB
+//! file, the default.
+
+pub mod local;
+pub mod memory;
+mod schema;
+mod statements;
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+
+use crate::error::Result;
+use crate::model::{Cell, Change, Document};
+use crate::source::Staged;
+
+/// The rows of a run, as a source handed them over.
+pub enum Incoming<'a> {
+    /// Within reach of the local ledger's DuckDB connection.
+    Staged(&'a Staged),
+    /// In memory: key and cells of each row.
+    Rows(&'a [(Option<String>, Vec<Cell>)]),
+}
+
+/// What a comparison looks at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Scope {
+    /// Mixed into every fingerprint: the mapping's own, so that an edited mapping makes every row a suspect once.
+    pub salt: String,
+    /// Which known groups may be found missing.
+    pub missing: Missing,
+    /// Whether rejected groups are suspects although they did not change.
+    pub retry_rejected: bool,
+    /// Whether a group that is only missing is a suspect (its policy is to unset or delete), or merely counted.
+    pub act_on_missing: bool,
+}
+
+/// Which known groups a comparison may find missing from the rows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Missing {
+    /// All of them: the rows are the whole model.
+    All,
+    /// Only this one: the rows are this group.
+    Only(String),
+    /// None: the rows are what changed lately.
+    None,
+}
+
+/// What a comparison found. Rows are source rows; groups are known groups.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Comparison {
+    /// Rows read.
+    pub rows: u64,
+    /// Rows without a key.
+    pub null_keys: u64,
+    /// Rows whose key is the empty text.
+    pub empty_keys: u64,
+    /// Rows that share their key with another one.
+    pub duplicate_rows: u64,
+    /// Some of the keys that several rows share.
+    pub duplicate_examples: Vec<String>,
+    /// Groups known before this run.
+    pub known: u64,
+    /// Suspects that were never known.
+    pub new: u64,
+    /// Suspects that are known.
+    pub changed: u64,
+    /// Known groups that are not among the rows.
+    pub missing: u64,
+    /// Suspects among the missing.
+    pub missing_suspects: u64,
+    /// Rows rejected earlier that did not change: held back.
+    pub held: u64,
+    /// Rows that equal what is known.
+    pub unchanged: u64,
+}
+
+impl Comparison {
+    /// Rows that cannot be synced because of their key.
+    pub fn invalid_keys(&self) -> u64 {
+        self.null_keys + self.empty_keys + self.duplicate_rows
+    }
+
+    /// All suspects.
+    pub fn suspects(&self) -> u64 {
+        self.new + self.changed + self.missing_suspects
+    }
+}
+
+/// Why a group is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SuspectKind {
+    /// A row whose group is not known.
+    New,
+    /// A row whose group is known, with another fingerprint, uncertain, or rejected earlier.
+    Changed,
+    /// A known group without a row.
+    Missing,
+}
+
+/// A group that may differ from what is known.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Suspect {
+    /// The group's id.
+    pub key: String,
+    /// Why it is looked at.
+    pub kind: SuspectKind,
+    /// The row, in the projection's order; empty for a missing group.
+    pub cells: Vec<Cell>,
+    /// The row's fingerprint; `None` for a missing group.
+    pub fingerprint: Option<u64>,
+    /// The known document; empty for a new group.
+    pub known: Document,
+    /// Whether the known document was certain when the run began.
+    pub certain: bool,
+    /// The journal sequence at which the group was last settled; 0 for never.
+    pub settled_seq: u64,
+    /// The document that was rejected, when the group's last word is a rejection.
+    pub rejected: Option<Document>,
+}
+
+/// What became of one suspect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// Nothing had to be said.
+    Same,
+    /// Taken as held by the destination without saying it.
+    Adopted,
+    /// Acknowledged.
+    Delivered,
+    /// Refused, by the destination or before sending; nothing of it was applied.
+    Rejected,
+    /// Refused after a part of it had been applied.
+    PartlyRejected,
+    /// Certainly not applied.
+    NotSent,
+    /// Perhaps applied.
+    Unknown,
+}
+
+impl Outcome {
+    /// The name in the journal.
+    pub fn name(self) -> &'static str {
+        match self {
+            Outcome::Same => "same",
+            Outcome::Adopted => "adopted",
+            Outcome::Delivered => "delivered",
+            Outcome::Rejected => "rejected",
+            Outcome::PartlyRejected => "partly_rejected",
+            Outcome::NotSent => "not_sent",
+            Outcome::Unknown => "unknown",
+        }
+    }
+}
+
+/// One line of the journal.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Entry {
+    /// The group's id.
+    pub key: String,
+    /// What was said, or would have been.
+    pub change: Change,
+    /// What the destination holds once this is delivered; `None` when the group is then forgotten. For a rejection: the
+    /// document that was refused.
+    pub document: Option<Document>,
+    /// The row's fingerprint; `None` for a missing group.
+    pub fingerprint: Option<u64>,
+    /// What became of it.
+    pub outcome: Outcome,
+    /// The destination's words, or ours.
+    pub reason: Option<String>,
+}
+
+/// A run that begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunStart {
+    /// The sync's name.
+    pub sync: String,
+    /// The run's id; ids of later runs sort after it.
+    pub run: String,
+    /// The mapping's fingerprint.
+    pub mapping: String,
+    /// When it began.
+    pub started_at: DateTime<Utc>,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// Not yet.
+    Running,
+    /// Everything that differed was delivered.
+    Delivered,
+    /// It ended by itself; some groups were rejected.
+    SomeRejected,
+    /// It ended by itself or was stopped before everything was said; the rest is said by the next run.
+    Incomplete,
+    /// A guard stopped it before the first byte.
+    Guarded,
+    /// It failed.
+    Failed,
+    /// The process died; the next run folded what it left.
+    Died,
+}
+
+impl Status {
+    /// The name in the `runs` table and in `--json`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Status::Running => "running",
+            Status::Delivered => "delivered",
+            Status::SomeRejected => "some_rejected",
+            Status::Incomplete => "incomplete",
+            Status::Guarded => "guarded",
+            Status::Failed => "failed",
+            Status::Died => "died",
+        }
+    }
+
+    /// The status of this name.
+    pub fn from_name(name: &str) -> Option<Status> {
+        [
+            Status::Running,
+            Status::Delivered,
+            Status::SomeRejected,
+            Status::Incomplete,
+            Status::Guarded,
+            Status::Failed,
+            Status::Died,
+        ]
+        .into_iter()
+        .find(|status| status.name() == name)
+    }
+}
+
+/// The record of a finished run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Checkpoint {
+    /// How it ended.
+    pub status: Status,
+    /// When.
+    pub ended_at: DateTime<Utc>,
+    /// Every count, as JSON.
+    pub counts: String,
+    /// Rows the source yielded, when all were read: what the next run's drop guard compares with.
+    pub rows: Option<u64>,
+    /// Where incremental reading may go on, when it may.
+    pub cursor: Option<String>,
+    /// Whether the whole model was read.
+    pub full: bool,
+    /// Why it failed, when it did.
+    pub error: Option<String>,
+}
+
+/// A run as it is remembered.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RunRecord {
+    /// The sync's name.
+    pub sync: String,
+    /// The run's id.
+    pub run: String,
+    /// When it began.
+    pub started_at: DateTime<Utc>,
+    /// When it ended, if it did.
+    pub ended_at: Option<DateTime<Utc>>,
+    /// How it ended.
+    pub status: Status,
+    /// Every count, as JSON; empty for a run that died.
+    pub counts: String,
+    /// Why it failed, when it did.
+    pub error: Option<String>,
+}
+
+/// What earlier runs left for the next one.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Begun {
+    /// Runs that had died and were folded.
+    pub recovered: Vec<String>,
+    /// The cursor of the last run that moved it, with the same mapping.
+    pub cursor: Option<String>,
+    /// When the whole model was last read to the end with the same mapping.
+    pub full_read_at: Option<DateTime<Utc>>,
+    /// Rows of the last run that read the whole model.
+    pub rows: Option<u64>,
+}
+
+/// One line of a group's history.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HistoryEntry {
+    /// The journal sequence.
+    pub seq: u64,
+    /// The run that said it.
+    pub run: String,
+    /// When its outcome was recorded.
+    pub at: DateTime<Utc>,
+    /// What was said.
+    pub change: Change,
+    /// What became of it.
+    pub outcome: String,
+    /// The destination's words.
+    pub reason: Option<String>,
+}
+
+/// A group as it is known.
+#[derive(Debug, Clone, PartialEq)]
+pub struct KnownGroup {
+    /// The group's id.
+    pub key: String,
+    /// The document the destination is known to hold.
+    pub document: Document,
+    /// The run that last spoke about it without learning the outcome.
+    pub unsettled_in: Option<String>,
+    /// The document that was refused, and why, when that is the last word.
+    pub rejected: Option<(Document, String)>,
+    /// When this was recorded.
+    pub at: DateTime<Utc>,
+}
+
+/// How the ledger stands for one sync.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Standing {
+    /// Known groups.
+    pub known: u64,
+    /// Those whose state at the destination is uncertain.
+    pub unsettled: u64,
+    /// Those whose last word is a rejection.
+    pub rejected: u64,
+}
+
+/// Where comparison happens and knowledge is kept. One run of a sync at a time; the caller sees to that.
+#[async_trait]
+pub trait Ledger: Send + Sync {
+    /// Folds runs of this sync that died, and records the new one as running.
+    ///
+    /// Afterwards every known document is certain, or marked with the run that left it uncertain.
+    async fn begin(&self, start: &RunStart) -> Result<Begun>;
+
+    /// Finds the suspects among the rows and keeps them for [`Ledger::page`]. Writes nothing that lasts.
+    ///
+    /// Every row that differs from its group's known document is among the suspects, unless its key is invalid: rows
+    /// with a null, empty or duplicate key are counted and left out. After it returns the source is no longer needed.
+    async fn compare(&self, sync: &str, incoming: Incoming<'_>, scope: &Scope) -> Result<Comparison>;
+
+    /// The suspects from position `from` (0 for the first), at most `count`. Each appears once over all pages.
+    async fn page(&self, from: u64, count: u64) -> Result<Vec<Suspect>>;
+
+    /// Marks these groups as spoken about by the run. Durable when it returns. Nothing may be sent about a group
+    /// before.
+    async fn mark(&self, sync: &str, run: &str, keys: Vec<String>) -> Result<()>;
+
+    /// Records outcomes. Durable when it returns. At most one entry per group and run.
+    async fn record(&self, sync: &str, run: &str, at: DateTime<Utc>, entries: Vec<Entry>) -> Result<()>;
+
+    /// Folds the run into the known documents and writes its checkpoint, in one transaction.
+    async fn finish(&self, sync: &str, run: &str, checkpoint: Checkpoint) -> Result<()>;
+
+    /// The known group, if there is one.
+    async fn known(&self, sync: &str, key: &str) -> Result<Option<KnownGroup>>;
+
+    /// What was said about a group, the latest first, at most `count`.
+    async fn history(&self, sync: &str, key: &str, count: u64) -> Result<Vec<HistoryEntry>>;
+
+    /// Groups whose last word is a rejection, in key order, at most `count`.
+    async fn rejected(&self, sync: &str, count: u64) -> Result<Vec<KnownGroup>>;
+
+    /// The latest runs, the newest first, of one sync or of all.
+    async fn runs(&self, sync: Option<&str>, count: u64) -> Result<Vec<RunRecord>>;
+
+    /// How many groups are known, uncertain, rejected.
+    async fn standing(&self, sync: &str) -> Result<Standing>;
+
+    /// Makes the next run say everything again, about all groups of a sync or one. Known documents stay, marked
+    /// uncertain under `mark`, so that removals are said too; with `forget` they are dropped instead, as if nothing had
+    /// ever been sent. Returns the number of groups concerned.
+    async fn reset(&self, sync: &str, key: Option<&str>, mark: &str, forget: bool) -> Result<u64>;
+
+    /// Every known group after `after` in key order, at most `count`, for export.
+    async fn export(&self, sync: &str, after: Option<&str>, count: u64) -> Result<Vec<KnownGroup>>;
+}
