@@ -15,7 +15,7 @@ use super::{
     Begun, Checkpoint, Comparison, Entry, HistoryEntry, Incoming, KnownGroup, Ledger, Outcome, RunRecord, RunStart,
     Scope, Standing, Status, Suspect, SuspectKind, schema, statements,
 };
-use crate::duck::{Duck, Limits, ledger_error, quote_literal};
+use crate::duck::{Access, Duck, Limits, ledger_error, quote_literal};
 use crate::error::{Error, Kind, Result, Within};
 use crate::model::{Cell, Change, Document};
 
@@ -28,6 +28,7 @@ const ORDERED_SUSPECTS_MAX: u64 = 100_000;
 pub struct LocalLedger {
     duck: Duck,
     path: String,
+    read_only: bool,
     journal_retention: Duration,
     /// Outcomes that wait for the next commit, with the sequence to give to the next one.
     queue: Arc<Mutex<Queue>>,
@@ -63,23 +64,31 @@ impl LocalLedger {
                     .at(place.clone())
             })?;
         }
-        let duck = Duck::open(Some(path), limits).within(|| "ledger".to_owned())?;
-        LocalLedger::over(duck, place, journal_retention).await
+        let duck = Duck::open(Some(path), limits, Access::ReadWrite).within(|| "ledger".to_owned())?;
+        LocalLedger::over(duck, place, false, journal_retention).await
     }
 
-    /// A ledger in memory, with a local ledger's every property but durability: what `plan` uses beside a ledger that
-    /// does not exist yet.
+    /// Opens an existing ledger without the right to write: what `plan` and the questions use. A run that died is
+    /// folded in temporary copies, so that a plan sees what the next run will see and the file stays as it is.
+    pub async fn open_read_only(path: &Path, limits: &Limits) -> Result<LocalLedger> {
+        let duck = Duck::open(Some(path), limits, Access::ReadOnly).within(|| "ledger".to_owned())?;
+        LocalLedger::over(duck, format!("ledger {}", path.display()), true, Duration::MAX).await
+    }
+
+    /// A ledger in memory, with a local ledger's every property but durability: what `plan` uses where no ledger exists
+    /// yet.
     pub async fn in_memory(limits: &Limits) -> Result<LocalLedger> {
-        LocalLedger::over(Duck::open(None, limits)?, "ledger".to_owned(), Duration::MAX).await
+        let duck = Duck::open(None, limits, Access::ReadWrite)?;
+        LocalLedger::over(duck, "ledger".to_owned(), false, Duration::MAX).await
     }
 
-    async fn over(duck: Duck, path: String, journal_retention: Duration) -> Result<LocalLedger> {
+    async fn over(duck: Duck, path: String, read_only: bool, journal_retention: Duration) -> Result<LocalLedger> {
         let next_seq = duck
-            .call("open the ledger", |connection| {
-                schema::migrate(connection)?;
+            .call("open the ledger", move |connection| {
+                schema::migrate(connection, read_only)?;
                 connection
                     .query_row(
-                        "SELECT greatest((SELECT coalesce(max(seq), 0) FROM journal), (SELECT coalesce(max(seq), 0) FROM known)) + 1",
+                        "SELECT greatest(next_seq, (SELECT coalesce(max(seq), 0) FROM journal) + 1) FROM meta",
                         [],
                         |row| row.get(0),
                     )
@@ -88,12 +97,16 @@ impl LocalLedger {
             .await
             .within(|| path.clone())?;
         let queue = Queue { entries: Vec::new(), handed_in: 0, durable: 0, next_seq };
-        Ok(LocalLedger { duck, path, journal_retention, queue: Arc::new(Mutex::new(queue)) })
+        Ok(LocalLedger { duck, path, read_only, journal_retention, queue: Arc::new(Mutex::new(queue)) })
     }
 
     /// The connection, into which a source stages its rows.
     pub fn duck(&self) -> &Duck {
         &self.duck
+    }
+
+    fn next_seq(&self) -> u64 {
+        self.queue.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).next_seq
     }
 
     async fn call<T: Send + 'static>(
@@ -207,12 +220,12 @@ fn compare_error(error: &duckdb::Error) -> Error {
 }
 
 /// Columns of the suspect table before the row's own.
-const SUSPECT_COLUMNS: usize = 7;
+const SUSPECT_COLUMNS: usize = 8;
 
 fn suspects_of(batch: &RecordBatch, out: &mut Vec<Suspect>) -> Result<()> {
     let broken = || Error::new(Kind::Bug, "the suspect table has unexpected columns");
     let text = |index: usize| batch.column(index).as_string_opt::<i32>().ok_or_else(broken);
-    let (keys, documents, rejected) = (text(0)?, text(3)?, text(6)?);
+    let (keys, documents, rejected, reasons) = (text(0)?, text(3)?, text(6)?, text(7)?);
     let kinds = batch.column(1).as_primitive_opt::<UInt8Type>().ok_or_else(broken)?;
     let fingerprints = batch.column(2).as_primitive_opt::<UInt64Type>().ok_or_else(broken)?;
     let certain = batch.column(4).as_boolean_opt().ok_or_else(broken)?;
@@ -242,7 +255,10 @@ fn suspects_of(batch: &RecordBatch, out: &mut Vec<Suspect>) -> Result<()> {
             known: if documents.is_valid(row) { parsed(documents.value(row))? } else { Document::default() },
             certain: kind == SuspectKind::New || certain.value(row),
             settled_seq: if seqs.is_valid(row) { seqs.value(row) } else { 0 },
-            rejected: if rejected.is_valid(row) { Some(parsed(rejected.value(row))?) } else { None },
+            rejected: match rejected.is_valid(row) {
+                true => Some((parsed(rejected.value(row))?, reasons.value(row).to_owned())),
+                false => None,
+            },
         });
     }
     Ok(())
@@ -318,19 +334,24 @@ const KNOWN_COLUMNS: &str = "key, document, unsettled_in, rejected_document, rej
 #[async_trait]
 impl Ledger for LocalLedger {
     async fn begin(&self, start: &RunStart) -> Result<Begun> {
-        let start = start.clone();
+        let (start, read_only, next_seq) = (start.clone(), self.read_only, self.next_seq());
         self.call("begin a run", move |connection| {
             transaction(connection, "begin a run", |connection| {
                 let sync = &start.sync;
                 let mut dead = connection.prepare("SELECT run FROM runs WHERE sync = ? AND status = 'running' ORDER BY run")?;
                 let dead: Vec<String> = dead.query_map([sync], |row| row.get(0))?.collect::<Result<_, _>>()?;
+                if read_only && !dead.is_empty() {
+                    connection.execute_batch(&statements::overlay(sync))?;
+                }
                 for run in &dead {
                     fold(connection, sync, run)?;
                 }
+                if !read_only {
                 connection.execute(
                     "UPDATE runs SET status = 'died', ended_at = ? WHERE sync = ? AND status = 'running'",
                     params![start.started_at.naive_utc(), sync],
                 )?;
+                }
                 let cursor = connection
                     .query_row(
                         "SELECT cursor_value FROM runs WHERE sync = ? AND mapping = ? AND cursor_value IS NOT NULL \
@@ -353,10 +374,12 @@ impl Ledger for LocalLedger {
                         |row| row.get(0),
                     )
                     .optional()?;
+                if !read_only {
                 connection.execute(
                     "INSERT INTO runs (sync, run, mapping, started_at, status) VALUES (?, ?, ?, ?, 'running')",
                     params![sync, start.run, start.mapping, start.started_at.naive_utc()],
                 )?;
+                }
                 let full_read_at = full_read_at.map(|at| at.and_utc());
                 Ok(Begun { recovered: dead, cursor, full_read_at, rows })
             })
@@ -438,9 +461,11 @@ impl Ledger for LocalLedger {
         let oldest = chrono::TimeDelta::from_std(self.journal_retention)
             .ok()
             .and_then(|retention| checkpoint.ended_at.checked_sub_signed(retention));
+        let next_seq = self.next_seq();
         self.call("finish the run", move |connection| {
             transaction(connection, "finish the run", |connection| {
                 fold(connection, &sync, &run)?;
+                connection.execute("UPDATE meta SET next_seq = ?", [next_seq])?;
                 connection.execute(
                     "UPDATE runs SET ended_at = ?, status = ?, counts = ?, source_rows = ?, cursor_value = ?, \
                      full_read = ?, error = ? WHERE sync = ? AND run = ?",

@@ -111,14 +111,24 @@ impl State {
                 None => self.known.remove(&id),
             };
         }
+        let began = self.runs.iter().find(|record| record.start.sync == sync && record.start.run == run);
+        let began = began.map(|record| record.start.started_at).unwrap_or_default();
         for key in marked {
             let row = self.known.entry((sync.to_owned(), key)).or_default();
             row.unsettled_in.get_or_insert_with(|| run.to_owned());
             row.rejected = None;
+            row.at = began;
         }
         self.journal.retain(|line| {
             line.sync != sync || line.run != run || !matches!(line.entry.outcome, Outcome::Same | Outcome::NotSent)
         });
+    }
+
+    /// The sequence of a group's last delivered change: what a forgotten group goes on from.
+    fn last_delivered(&self, sync: &str, key: &str) -> u64 {
+        let delivered =
+            |line: &&Line| line.sync == sync && line.entry.key == key && line.entry.outcome == Outcome::Delivered;
+        self.journal.iter().rev().find(delivered).map_or(0, |line| line.seq)
     }
 
     fn group(key: &str, row: &KnownRow) -> KnownGroup {
@@ -232,7 +242,7 @@ impl Ledger for MemoryLedger {
                 SuspectKind::New => found.new += 1,
                 _ => found.changed += 1,
             }
-            let row = known.unwrap_or_default();
+            let row = known.unwrap_or_else(|| KnownRow { seq: state.last_delivered(sync, key), ..KnownRow::default() });
             suspects.push(Suspect {
                 key: (*key).to_owned(),
                 kind,
@@ -241,7 +251,7 @@ impl Ledger for MemoryLedger {
                 known: row.document,
                 certain: row.unsettled_in.is_none(),
                 settled_seq: row.seq,
-                rejected: row.rejected.map(|(document, _)| document),
+                rejected: row.rejected,
             });
         }
         for (key, row) in state.of_sync(sync) {
@@ -266,7 +276,7 @@ impl Ledger for MemoryLedger {
                     known: row.document.clone(),
                     certain: row.unsettled_in.is_none(),
                     settled_seq: row.seq,
-                    rejected: row.rejected.as_ref().map(|(document, _)| document.clone()),
+                    rejected: row.rejected.clone(),
                 });
             }
         }

@@ -144,8 +144,8 @@ pub struct Suspect {
     pub certain: bool,
     /// The journal sequence at which the group was last settled; 0 for never.
     pub settled_seq: u64,
-    /// The document that was rejected, when the group's last word is a rejection.
-    pub rejected: Option<Document>,
+    /// The document that was rejected and why, when the group's last word is a rejection.
+    pub rejected: Option<(Document, String)>,
 }
 
 /// What became of one suspect.

@@ -13,8 +13,8 @@ pub(super) const VERSION: usize = STEPS.len();
 
 /// `STEPS[n]` turns version n into n + 1; version 0 is an empty file. Never edit a released step: add one.
 const STEPS: [&str; 1] = ["
-CREATE TABLE meta (version UINTEGER NOT NULL);
-INSERT INTO meta VALUES (0);
+CREATE TABLE meta (version UINTEGER NOT NULL, next_seq UBIGINT NOT NULL);
+INSERT INTO meta VALUES (0, 1);
 CREATE TABLE known (
     sync VARCHAR NOT NULL, key VARCHAR NOT NULL, fingerprint UBIGINT, document VARCHAR NOT NULL, unsettled_in VARCHAR,
     rejected_document VARCHAR, rejected_reason VARCHAR, seq UBIGINT NOT NULL, recorded_at TIMESTAMP NOT NULL
@@ -31,8 +31,8 @@ CREATE TABLE runs (
 );
 "];
 
-/// Brings the file to [`VERSION`]. Refuses a newer one.
-pub(super) fn migrate(connection: &mut Connection) -> Result<()> {
+/// Brings the file to [`VERSION`]. Refuses a newer one, and an older one that may not be written.
+pub(super) fn migrate(connection: &mut Connection, read_only: bool) -> Result<()> {
     let exists: bool = connection
         .query_row(
             "SELECT count(*) > 0 FROM duckdb_tables() WHERE database_name = current_database() AND table_name = 'meta'",
@@ -62,6 +62,10 @@ pub(super) fn migrate(connection: &mut Connection) -> Result<()> {
             format!("this ledger has version {version}, this program knows versions up to {VERSION}"),
         )
         .advise("use the newer Groupcast that wrote it; nothing was changed"));
+    }
+    if version < VERSION && read_only {
+        return Err(Error::new(Kind::Ledger, format!("this ledger has the older version {version}"))
+            .advise("run `groupcast run` once (or `groupcast ledger adopt`) to bring it to the current one"));
     }
     for (from, step) in STEPS.iter().enumerate().skip(version) {
         connection.execute_batch(&format!("BEGIN; {step}; UPDATE meta SET version = {}; COMMIT;", from + 1)).map_err(

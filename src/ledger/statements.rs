@@ -74,7 +74,8 @@ pub(super) fn candidate_counts(scope: &Scope) -> String {
     )
 }
 
-/// The suspects with their columns in physical form and what is known of them. The hash table is built on the
+/// The suspects with their columns in physical form and what is known of them. A group that was removed or forgotten and
+/// comes back takes its last delivered sequence from the journal, so that its dedup keys do not repeat. The hash table is built on the
 /// candidates or on the rows, whichever are fewer, never on `known`.
 pub(super) fn suspects(sync: &str, staged: &Staged, scope: &Scope, ordered: bool) -> String {
     let held = if scope.retry_rejected { "" } else { " AND NOT held" };
@@ -86,10 +87,15 @@ pub(super) fn suspects(sync: &str, staged: &Staged, scope: &Scope, ordered: bool
     }
     format!(
         "CREATE OR REPLACE TEMP TABLE suspect AS
-SELECT c.key, c.kind, c.fingerprint, k.document, k.unsettled_in IS NULL AS certain, k.seq, k.rejected_document{columns}
+SELECT c.key, c.kind, c.fingerprint, k.document, k.unsettled_in IS NULL AS certain,
+    coalesce(k.seq, j.seq, 0)::UBIGINT AS seq, k.rejected_document, k.rejected_reason{columns}
 FROM (SELECT * FROM candidate WHERE true{held}{missing}) c
 LEFT JOIN (SELECT key{physical} FROM {relation}) r ON r.key = c.key
-LEFT JOIN (SELECT * FROM known WHERE sync = {sync}) k ON k.key = c.key{order}",
+LEFT JOIN (SELECT * FROM known WHERE sync = {sync}) k ON k.key = c.key
+LEFT JOIN (
+    SELECT key, max(seq) AS seq FROM journal WHERE sync = {sync} AND outcome = 'delivered'
+        AND key IN (SELECT key FROM candidate WHERE kind = 0) GROUP BY key
+) j ON j.key = c.key{order}",
         relation = staged.relation,
         sync = quote_literal(sync),
         order = if ordered { "\nORDER BY c.key" } else { "" },
@@ -98,6 +104,17 @@ LEFT JOIN (SELECT * FROM known WHERE sync = {sync}) k ON k.key = c.key{order}",
 
 /// A page of suspects by physical position, so that only its own row groups are read.
 pub(super) const PAGE: &str = "SELECT * FROM suspect WHERE rowid >= ? AND rowid < ? ORDER BY rowid";
+
+/// Temporary copies of one sync's tables, which stand before the real ones: folding then leaves the file as it is.
+pub(super) fn overlay(sync: &str) -> String {
+    let tables = ["known", "pending", "journal"].map(|table| {
+        format!(
+            "CREATE OR REPLACE TEMP TABLE {table} AS SELECT * FROM main.{table} WHERE sync = {};",
+            quote_literal(sync)
+        )
+    });
+    tables.concat()
+}
 
 /// What becomes of every group a run spoke about: the known row as it will be, or `gone`.
 ///
@@ -127,8 +144,7 @@ SELECT t.key,
     CASE WHEN t.outcome IN ('rejected', 'partly_rejected') THEN coalesce(t.document, '{{}}') END AS rejected_document,
     CASE WHEN t.outcome IN ('rejected', 'partly_rejected') THEN coalesce(t.reason, '') END AS rejected_reason,
     CASE WHEN t.outcome = 'delivered' THEN t.seq ELSE coalesce(k.seq, 0) END AS seq,
-    coalesce(t.recorded_at, k.recorded_at, (SELECT max(started_at) FROM runs WHERE sync = {sync} AND run = {run}),
-        TIMESTAMP '1970-01-01') AS recorded_at
+    coalesce(t.recorded_at, (SELECT max(started_at) FROM runs WHERE sync = {sync} AND run = {run})) AS recorded_at
 FROM touched t LEFT JOIN (SELECT * FROM known WHERE sync = {sync}) k ON k.key = t.key"
         ),
         format!("DELETE FROM known WHERE sync = {sync} AND key IN (SELECT key FROM folded)"),
@@ -173,10 +189,15 @@ mod tests {
         insta::assert_snapshot!(scan(&staged, &scope), @r#"CREATE OR REPLACE TEMP TABLE scan AS SELECT key, hash('m', key, c0) AS fingerprint FROM "incoming""#);
         insta::assert_snapshot!(suspects("accounts", &staged, &scope, true), @r#"
         CREATE OR REPLACE TEMP TABLE suspect AS
-        SELECT c.key, c.kind, c.fingerprint, k.document, k.unsettled_in IS NULL AS certain, k.seq, k.rejected_document, r."p0"
+        SELECT c.key, c.kind, c.fingerprint, k.document, k.unsettled_in IS NULL AS certain,
+            coalesce(k.seq, j.seq, 0)::UBIGINT AS seq, k.rejected_document, k.rejected_reason, r."p0"
         FROM (SELECT * FROM candidate WHERE true AND NOT held AND kind <> 2) c
         LEFT JOIN (SELECT key, c0 AS "p0" FROM "incoming") r ON r.key = c.key
         LEFT JOIN (SELECT * FROM known WHERE sync = 'accounts') k ON k.key = c.key
+        LEFT JOIN (
+            SELECT key, max(seq) AS seq FROM journal WHERE sync = 'accounts' AND outcome = 'delivered'
+                AND key IN (SELECT key FROM candidate WHERE kind = 0) GROUP BY key
+        ) j ON j.key = c.key
         ORDER BY c.key
         "#);
     }

@@ -1,0 +1,244 @@
+//! The command line: what can be asked, in the words of `--help`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Keeps the account traits of product tools equal to a warehouse.
+#[derive(Debug, Parser)]
+#[command(name = "groupcast", version, propagate_version = true, max_term_width = 110, after_help = EXAMPLES)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+
+    /// The folder with groupcast.toml and mappings/.
+    #[arg(short = 'C', long, global = true, default_value = ".", env = "GROUPCAST_FOLDER", value_name = "DIR")]
+    pub folder: PathBuf,
+
+    /// Print JSON instead of text.
+    #[arg(long, global = true)]
+    pub json: bool,
+
+    /// When to use colour.
+    #[arg(long, global = true, default_value = "auto", value_name = "WHEN")]
+    pub color: Color,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  groupcast init my-sync && cd my-sync     a folder that runs at once
+  groupcast check --connect                all problems of the config, the source's columns included
+  groupcast plan                           what a run would send, old → new, nothing written
+  groupcast run                            send what changed
+  groupcast group accounts acct_42         what is known of one group, and when it was sent
+
+Exit codes:
+  0 all delivered   1 failed or incomplete   2 bad config or usage   3 some groups rejected   4 stopped by a guard
+  130 interrupted";
+
+/// When to use colour.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum Color {
+    /// On a terminal.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Make a folder that runs at once, or a mapping from a table's columns.
+    #[command(after_help = "\
+Examples:
+  groupcast init my-sync                                    a sample warehouse, a mapping, a file as destination
+  groupcast init --source warehouse --table analytics.dim_accounts --destination amplitude
+                                                            mappings/dim_accounts.toml from the table's real columns")]
+    Init(Init),
+
+    /// Find every problem of groupcast.toml and the mappings.
+    #[command(after_help = "\
+Examples:
+  groupcast check              files only: needs no network
+  groupcast check --connect    and what only the sources can tell: columns, types, permissions
+  groupcast check --json       one object with all problems, for editors and pull requests")]
+    Check {
+        /// Ask the sources as well.
+        #[arg(long)]
+        connect: bool,
+    },
+
+    /// Show what a run would send, and write nothing.
+    #[command(after_help = "\
+Examples:
+  groupcast plan                             every sync
+  groupcast plan accounts --show all         every group, not only the first 20
+  groupcast plan accounts --requests         the exact HTTP requests, keys masked
+  groupcast plan --json | jq .               one object per change, a summary last")]
+    Plan {
+        /// What to look at.
+        #[command(flatten)]
+        select: Select,
+        /// How many groups to show per sync, or `all`.
+        #[arg(long, default_value = "20", value_name = "N")]
+        show: Show,
+        /// Print the requests that would be sent, keys masked.
+        #[arg(long)]
+        requests: bool,
+    },
+
+    /// Send what changed.
+    #[command(after_help = "\
+Examples:
+  groupcast run                                    every enabled sync
+  groupcast run accounts --group acct_42           one group
+  groupcast run accounts --limit 100               the first hundred changes, to look at them first
+  groupcast run accounts --accept rows-dropped     go on once where a guard stopped")]
+    Run {
+        /// What to run.
+        #[command(flatten)]
+        select: Select,
+        /// Stop saying anything new after this many changes.
+        #[arg(long, value_name = "N")]
+        limit: Option<u64>,
+    },
+
+    /// How each sync stands: known, uncertain and rejected groups, the last run.
+    Status {
+        /// Only these syncs.
+        #[arg(value_name = "SYNC")]
+        syncs: Vec<String>,
+    },
+
+    /// Past runs, the newest first.
+    Runs {
+        /// Only this sync.
+        #[arg(value_name = "SYNC")]
+        sync: Option<String>,
+        /// How many.
+        #[arg(short = 'n', long, default_value_t = 20, value_name = "N")]
+        number: u64,
+    },
+
+    /// What is known of one group: every trait, its value, when and by which run it was sent.
+    Group {
+        /// The sync's name.
+        sync: String,
+        /// The group's id.
+        key: String,
+        /// How many changes to look back.
+        #[arg(short = 'n', long, default_value_t = 50, value_name = "N")]
+        number: u64,
+    },
+
+    /// Groups that were refused, with the destination's words.
+    Rejected {
+        /// Only this sync.
+        #[arg(value_name = "SYNC")]
+        sync: Option<String>,
+        /// How many per sync.
+        #[arg(short = 'n', long, default_value_t = 100, value_name = "N")]
+        number: u64,
+    },
+
+    /// Look after the ledger.
+    #[command(subcommand)]
+    Ledger(LedgerCommand),
+
+    /// Print a completion script.
+    #[command(after_help = "Example:\n  groupcast completions bash > /etc/bash_completion.d/groupcast")]
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+/// `groupcast init`.
+#[derive(Debug, Args)]
+pub struct Init {
+    /// The folder to make; the current one when absent.
+    #[arg(conflicts_with_all = ["source", "table"])]
+    pub path: Option<PathBuf>,
+    /// Write a mapping for a table of this source of groupcast.toml.
+    #[arg(long, requires = "table", value_name = "NAME")]
+    pub source: Option<String>,
+    /// The table or view, such as `analytics.dim_accounts`.
+    #[arg(long, requires = "source", value_name = "TABLE")]
+    pub table: Option<String>,
+    /// The destination the mapping names; the only one of groupcast.toml when absent.
+    #[arg(long, requires = "table", value_name = "NAME")]
+    pub destination: Option<String>,
+    /// The mapping's name; the table's when absent.
+    #[arg(long, requires = "table", value_name = "SYNC")]
+    pub name: Option<String>,
+}
+
+/// Which syncs, and how.
+#[derive(Debug, Args)]
+pub struct Select {
+    /// Only these syncs; all enabled ones when absent.
+    #[arg(value_name = "SYNC")]
+    pub syncs: Vec<String>,
+    /// Only this group (one SYNC must be named).
+    #[arg(long, value_name = "KEY")]
+    pub group: Option<String>,
+    /// Read the whole model although the mapping is incremental.
+    #[arg(long)]
+    pub full: bool,
+    /// Try rejected groups again although they did not change.
+    #[arg(long)]
+    pub retry_rejected: bool,
+    /// Accept a guard this once; may be repeated.
+    #[arg(long, value_name = "GUARD", value_parser = clap::builder::PossibleValuesParser::new(crate::sync::guard::NAMES))]
+    pub accept: Vec<String>,
+}
+
+/// How many groups a plan shows.
+#[derive(Debug, Clone, Copy)]
+pub struct Show(pub usize);
+
+impl std::str::FromStr for Show {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Show, String> {
+        if text == "all" {
+            return Ok(Show(usize::MAX));
+        }
+        text.parse().map(Show).map_err(|_| "a number, or `all`".to_owned())
+    }
+}
+
+/// `groupcast ledger …`.
+#[derive(Debug, Subcommand)]
+pub enum LedgerCommand {
+    /// Take the source as already delivered, without sending: for moving in from another tool.
+    Adopt {
+        /// The sync's name.
+        sync: String,
+    },
+    /// Print what is known of a sync, one JSON object per group.
+    Export {
+        /// The sync's name.
+        sync: String,
+    },
+    /// Say everything again at the next run.
+    #[command(after_help = "\
+Known documents are kept, marked as uncertain, so the next run also says what must be unset. With --forget they are
+dropped, as if nothing had ever been sent: traits that left the warehouse meanwhile then stay at the destination.")]
+    Reset {
+        /// The sync's name.
+        sync: String,
+        /// Only this group.
+        #[arg(long, value_name = "KEY")]
+        group: Option<String>,
+        /// Drop the known documents instead.
+        #[arg(long)]
+        forget: bool,
+        /// Do not ask.
+        #[arg(long)]
+        yes: bool,
+    },
+}

@@ -1,0 +1,181 @@
+//! What a person sees: colours, tables, progress, errors. Plain when piped.
+
+use std::io::{IsTerminal, Write};
+use std::sync::Mutex;
+use std::time::Duration;
+
+use anstyle::{AnsiColor, Style};
+use comfy_table::{Table, presets};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::error::Error;
+use crate::sync::{Event, Monitor};
+
+/// Green: new, fine.
+pub(super) const ADD: Style = AnsiColor::Green.on_default();
+/// Yellow: changed, worth a look.
+pub(super) const CHANGE: Style = AnsiColor::Yellow.on_default();
+/// Red: removed, wrong.
+pub(super) const REMOVE: Style = AnsiColor::Red.on_default();
+/// Names.
+pub(super) const BOLD: Style = Style::new().bold();
+/// Side remarks.
+pub(super) const DIM: Style = Style::new().dimmed();
+
+/// `text` in a style; `anstream` strips it where there is no terminal.
+pub(super) fn paint(style: Style, text: impl std::fmt::Display) -> String {
+    format!("{style}{text}{style:#}")
+}
+
+/// A table without frames, for lists that are also piped into other programs.
+pub(super) fn table(header: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING).set_header(header.iter().map(|name| name.to_uppercase()));
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
+    table
+}
+
+/// `12,345,678`.
+pub(super) fn thousands(count: u64) -> String {
+    let digits = count.to_string();
+    let mut out = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// "1 group", "2 groups".
+pub(super) fn plural(count: u64, noun: &str) -> String {
+    format!("{} {noun}{}", thousands(count), if count == 1 { "" } else { "s" })
+}
+
+/// The error as a person reads it: what, then the next step.
+pub(super) fn print_error(error: &Error) {
+    let mut out = anstream::stderr().lock();
+    // Nowhere is left to report a failure to write to standard error.
+    drop(writeln!(out, "{} {error}", paint(REMOVE.bold(), "error:")));
+    if let Some(advice) = error.advice() {
+        drop(writeln!(out, "  {} {advice}", paint(BOLD, "help:")));
+    }
+}
+
+/// Shows a run's progress: a bar on a terminal, a plain line every few seconds otherwise.
+pub(super) struct Progress {
+    name: String,
+    state: Mutex<State>,
+}
+
+struct State {
+    bar: Option<ProgressBar>,
+    done: u64,
+    decile: u64,
+}
+
+impl Progress {
+    /// Progress of one sync. `quiet` shows nothing.
+    pub(super) fn new(name: &str, quiet: bool) -> Progress {
+        let bar = (!quiet && std::io::stderr().is_terminal()).then(|| {
+            let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(10));
+            bar.set_style(spinner());
+            bar.set_prefix(name.to_owned());
+            bar.enable_steady_tick(Duration::from_millis(120));
+            bar
+        });
+        let decile = if quiet { u64::MAX } else { 0 };
+        Progress { name: name.to_owned(), state: Mutex::new(State { bar, done: 0, decile }) }
+    }
+
+    /// Takes the bar off the screen.
+    pub(super) fn finish(&self) {
+        if let Some(bar) = &self.state().bar {
+            bar.finish_and_clear();
+        }
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+fn spinner() -> ProgressStyle {
+    ProgressStyle::with_template("{prefix}  {spinner} {msg}").unwrap_or_else(|_| ProgressStyle::default_spinner())
+}
+
+fn bar_style() -> ProgressStyle {
+    ProgressStyle::with_template("{prefix}  {bar:32} {human_pos}/{human_len} groups  {per_sec}  {eta}")
+        .unwrap_or_else(|_| ProgressStyle::default_bar())
+}
+
+impl Monitor for Progress {
+    fn note(&self, event: Event<'_>) {
+        let mut state = self.state();
+        let line = match event {
+            Event::Recovered(runs) => {
+                let line = format!("{}: recovered {} that had died; its unanswered groups are said again", self.name, runs.join(", "));
+                if let Some(bar) = &state.bar {
+                    bar.println(line);
+                    return;
+                }
+                line
+            }
+            Event::Reading(rows) => {
+                if let Some(bar) = &state.bar {
+                    bar.set_message(format!("reading, {} so far", plural(rows, "row")));
+                }
+                return;
+            }
+            Event::Compared(found) => {
+                let line = format!(
+                    "{}: {}, {} to look at, {} unchanged",
+                    self.name,
+                    plural(found.rows, "row"),
+                    thousands(found.suspects()),
+                    thousands(found.unchanged)
+                );
+                if let Some(bar) = &state.bar {
+                    bar.set_length(found.suspects());
+                    bar.set_style(bar_style());
+                    return;
+                }
+                line
+            }
+            Event::Saying { settled, total } => {
+                state.done += settled;
+                if let Some(bar) = &state.bar {
+                    bar.set_position(state.done);
+                    return;
+                }
+                // Ten lines a run at most, and only for runs that take a while.
+                let decile = state.done * 10 / total.max(1);
+                if total < 10_000 || state.decile == u64::MAX || decile <= state.decile {
+                    return;
+                }
+                state.decile = decile;
+                format!("{}: {} of {} groups", self.name, thousands(state.done), thousands(total))
+            }
+        };
+        if state.decile != u64::MAX {
+            drop(writeln!(anstream::stderr().lock(), "{line}"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_read_well() {
+        assert_eq!(thousands(0), "0");
+        assert_eq!(thousands(999), "999");
+        assert_eq!(thousands(1_234_567), "1,234,567");
+        assert_eq!(plural(1, "row"), "1 row");
+        assert_eq!(plural(1000, "row"), "1,000 rows");
+    }
+}

@@ -1,0 +1,212 @@
+//! Guards: what stops a run before the first byte is sent, and the figures it says so with. Pure.
+//!
+//! The share guards protect what a destination already holds: a group counts as changed when a held value is replaced
+//! or removed, so a trait added to a mapping does not trip them, and neither does a first run.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::error::{Error, Kind, Result};
+use crate::ledger::{Comparison, SuspectKind};
+use crate::mapping::{Guards, OnDuplicate};
+use crate::model::document;
+
+use super::decide::{Decision, Judgement};
+
+/// The guards, by the name that `--accept` takes.
+pub const NAMES: [&str; 6] = ["keys", "empty", "rows-dropped", "removed", "changed", "nulled"];
+
+/// What the decisions of all suspects would do to what is held.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Impact {
+    /// Known groups of which a held value is replaced or removed.
+    pub changed: u64,
+    /// By trait, known groups whose held value becomes null or is removed.
+    pub nulled: BTreeMap<String, u64>,
+}
+
+impl Impact {
+    /// Adds one decision.
+    pub fn add(&mut self, decision: &Decision) {
+        let Judgement::Say { change, .. } = &decision.verdict else { return };
+        if decision.kind != SuspectKind::Changed {
+            return;
+        }
+        let held = |name: &String| decision.before.0.get(name).filter(|value| **value != document::unsure());
+        let replaced = change.set.iter().any(|(name, value)| held(name).is_some_and(|held| held != value));
+        let removed = change.unset.iter().any(|name| held(name).is_some());
+        self.changed += u64::from(replaced || removed);
+        let nulls = change.set.iter().filter(|(_, value)| value.is_null()).map(|(name, _)| name);
+        for name in change.unset.iter().chain(nulls) {
+            if held(name).is_some_and(|held| !held.is_null()) {
+                *self.nulled.entry(name.clone()).or_default() += 1;
+            }
+        }
+    }
+}
+
+/// The guards of one run.
+pub struct Watch<'a> {
+    /// The mapping's thresholds.
+    pub guards: &'a Guards,
+    /// What happens to shared keys.
+    pub on_duplicate: OnDuplicate,
+    /// Guards that the operator accepts this once.
+    pub accepted: &'a BTreeSet<String>,
+    /// Whether the rows are the whole model.
+    pub full: bool,
+}
+
+impl Watch<'_> {
+    /// What the comparison alone can tell: keys, an empty source, a drop of rows, groups that left.
+    pub fn comparison(&self, found: &Comparison, rows_before: Option<u64>) -> Result<()> {
+        let shared = if self.on_duplicate == OnDuplicate::Fail { found.duplicate_rows } else { 0 };
+        if found.null_keys + found.empty_keys + shared > 0 {
+            let mut parts = Vec::new();
+            for (count, what) in [(found.null_keys, "without a key"), (found.empty_keys, "with an empty key")] {
+                if count > 0 {
+                    parts.push(format!("{count} {what}"));
+                }
+            }
+            if shared > 0 {
+                let examples = found.duplicate_examples.join(", ");
+                parts.push(format!("{shared} that share their key with another row (such as {examples})"));
+            }
+            let figures = format!("{} of {} rows cannot be synced: {}", parts_total(found, shared), found.rows, parts.join(", "));
+            let hint = if shared > 0 {
+                "make the key unique in the model, or set `on_duplicate = \"skip\"` under [policy]"
+            } else {
+                "give every row a key, or filter them with `where` under [model]"
+            };
+            self.stop("keys", figures, hint)?;
+        }
+        if self.full && self.guards.empty && found.rows == 0 && found.known > 0 {
+            self.stop(
+                "empty",
+                format!("the model yields no rows, {} groups are known", found.known),
+                "look at the job that fills the model",
+            )?;
+        }
+        if let Some(before) = rows_before.filter(|before| self.full && *before > found.rows) {
+            let dropped = before - found.rows;
+            self.share(
+                "rows-dropped",
+                dropped,
+                before,
+                self.guards.rows_dropped_max,
+                format!("the model yields {} rows, {before} at the last run", found.rows),
+                "look at the job that fills the model, or raise `rows_dropped_max` under [guards]",
+            )?;
+        }
+        self.share(
+            "removed",
+            found.missing_suspects,
+            found.known,
+            self.guards.removed_max,
+            format!("{} of {} known groups left the model and would be removed", found.missing_suspects, found.known),
+            "look at the model's filter, or raise `removed_max` under [guards]",
+        )
+    }
+
+    /// Whether the exact impact must be known before anything is sent: only when the suspects could trip a guard at all.
+    pub fn needs_impact(&self, found: &Comparison) -> bool {
+        let lowest = self.guards.changed_max.min(self.guards.nulled_max);
+        found.changed >= self.guards.groups_min && exceeds(found.changed, found.known, lowest)
+    }
+
+    /// What only the decisions can tell: held values replaced, traits turning null.
+    pub fn impact(&self, impact: &Impact, known: u64) -> Result<()> {
+        self.share(
+            "changed",
+            impact.changed,
+            known,
+            self.guards.changed_max,
+            format!("{} of {known} known groups would have held values replaced or removed", impact.changed),
+            "run `groupcast plan` to see them, or raise `changed_max` under [guards]",
+        )?;
+        for (name, nulled) in &impact.nulled {
+            self.share(
+                "nulled",
+                *nulled,
+                known,
+                self.guards.nulled_max,
+                format!("trait `{name}` turns null for {nulled} of {known} known groups"),
+                "look at the column behind it, or raise `nulled_max` under [guards]",
+            )?;
+        }
+        Ok(())
+    }
+
+    fn share(&self, name: &str, part: u64, whole: u64, share_max: f64, figures: String, hint: &str) -> Result<()> {
+        if part < self.guards.groups_min || !exceeds(part, whole, share_max) {
+            return Ok(());
+        }
+        let percent = part as f64 * 100.0 / whole as f64;
+        self.stop(name, format!("{figures} ({percent:.1} %, at most {:.1} % pass)", share_max * 100.0), hint)
+    }
+
+    fn stop(&self, name: &str, figures: String, hint: &str) -> Result<()> {
+        if self.accepted.contains(name) {
+            return Ok(());
+        }
+        Err(Error::new(Kind::Guard, format!("stopped by the guard `{name}` before anything was sent: {figures}"))
+            .advise(format!("{hint}; if this is right, accept it once with `--accept {name}`")))
+    }
+}
+
+fn parts_total(found: &Comparison, shared: u64) -> u64 {
+    found.null_keys + found.empty_keys + shared
+}
+
+fn exceeds(part: u64, whole: u64, share_max: f64) -> bool {
+    whole > 0 && part as f64 > share_max * whole as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn watch<'a>(guards: &'a Guards, accepted: &'a BTreeSet<String>) -> Watch<'a> {
+        Watch { guards, on_duplicate: OnDuplicate::Fail, accepted, full: true }
+    }
+
+    #[test]
+    fn each_guard_stops_with_figures_and_its_flag() {
+        let (guards, none) = (Guards::default(), BTreeSet::new());
+        let sound = Comparison { rows: 100, known: 100, unchanged: 100, ..Comparison::default() };
+        assert!(watch(&guards, &none).comparison(&sound, Some(100)).is_ok());
+        for (found, before, name, figure) in [
+            (Comparison { null_keys: 2, ..sound.clone() }, None, "keys", "2 without a key"),
+            (
+                Comparison { duplicate_rows: 2, duplicate_examples: vec!["a1".to_owned()], ..sound.clone() },
+                None,
+                "keys",
+                "such as a1",
+            ),
+            (Comparison { rows: 0, ..sound.clone() }, None, "empty", "100 groups are known"),
+            (sound.clone(), Some(150), "rows-dropped", "150 at the last run"),
+            (Comparison { missing_suspects: 21, ..sound.clone() }, None, "removed", "21.0 %"),
+        ] {
+            let error = watch(&guards, &none).comparison(&found, before).unwrap_err();
+            assert_eq!(error.kind(), Kind::Guard);
+            assert!(error.to_string().contains(figure), "{error}");
+            assert!(error.advice().unwrap().contains(&format!("--accept {name}")), "{error}");
+            let accepted = BTreeSet::from([name.to_owned()]);
+            assert!(watch(&guards, &accepted).comparison(&found, before).is_ok(), "{name}");
+        }
+        let impact = Impact { changed: 51, nulled: BTreeMap::from([("arr".to_owned(), 21)]) };
+        assert!(watch(&guards, &none).impact(&impact, 100).unwrap_err().to_string().contains("51 of 100"));
+        let accepted = BTreeSet::from(["changed".to_owned()]);
+        assert!(watch(&guards, &accepted).impact(&impact, 100).unwrap_err().to_string().contains("`arr` turns null"));
+        assert!(NAMES.contains(&"nulled"));
+    }
+
+    #[test]
+    fn small_numbers_and_shared_keys_that_may_be_skipped_stay_quiet() {
+        let (guards, none) = (Guards::default(), BTreeSet::new());
+        let found = Comparison { rows: 10, known: 12, missing_suspects: 5, duplicate_rows: 2, ..Comparison::default() };
+        let skipping = Watch { on_duplicate: OnDuplicate::Skip, ..watch(&guards, &none) };
+        assert!(skipping.comparison(&found, Some(28)).is_ok());
+        assert!(!skipping.needs_impact(&Comparison { changed: 19, known: 20, ..found.clone() }));
+        assert!(skipping.needs_impact(&Comparison { changed: 20, known: 30, ..found }));
+    }
+}

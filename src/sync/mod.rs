@@ -1,0 +1,594 @@
+//! One run of one sync, top to bottom: read once, compare, guard, then page by page mark → say → record, and fold.
+//!
+//! [`run`], [`plan`] and [`adopt`] share one path up to the sending ([`survey`](Session::survey)), so a plan shows what
+//! a run will do because it is the same code. This module decides the order of things; it knows no SQL, no HTTP and no
+//! terminal: it tells a [`Monitor`].
+
+pub mod decide;
+pub mod guard;
+mod record;
+pub mod report;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use tokio::sync::watch;
+
+use crate::delivery::Delivery;
+use crate::duck::Duck;
+use crate::env::{Clock, Random};
+use crate::error::{Error, Kind, Result, Within};
+use crate::ledger::{Begun, Checkpoint, Comparison, Incoming, Ledger, Missing, Outcome, RunStart, Scope, Status, SuspectKind};
+use crate::mapping::compile::{self, Projection, quote_literal};
+use crate::mapping::{Mapping, OnDuplicate, OnMissing};
+use crate::model::{Cell, ColumnType};
+use crate::source::{Source, Staged};
+
+use decide::{Decision, Judge, Judgement};
+use guard::{Impact, Watch};
+use record::Recorder;
+use report::{Counts, Report};
+
+/// Suspects per page: what a crash leaves uncertain, and what is in memory at a time. Twice this many documents of a few
+/// kilobytes (one page is said while the next is prepared) are some tens of megabytes.
+const PAGE_SUSPECTS: u64 = 5_000;
+
+/// What the operator asks of one run.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Read the whole model although the mapping is incremental.
+    pub full: bool,
+    /// Only this group.
+    pub group: Option<String>,
+    /// Say at most this many changes.
+    pub limit: Option<u64>,
+    /// Try rejected groups again although they did not change.
+    pub retry_rejected: bool,
+    /// Guards accepted this once.
+    pub accept: BTreeSet<String>,
+}
+
+/// What happens during a run, for whoever watches.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// Runs that had died were folded.
+    Recovered(&'a [String]),
+    /// So many rows were read so far.
+    Reading(u64),
+    /// The comparison is done.
+    Compared(&'a Comparison),
+    /// More of the suspects are settled.
+    Saying {
+        /// How many more.
+        settled: u64,
+        /// All suspects of the run.
+        total: u64,
+    },
+}
+
+/// Someone who watches a run. The library never prints.
+pub trait Monitor: Send + Sync {
+    /// Something happened.
+    fn note(&self, event: Event<'_>);
+}
+
+/// The rows of a run.
+pub enum Rows {
+    /// Staged beside the ledger.
+    Staged(Staged),
+    /// In memory.
+    Memory {
+        /// Key and cells.
+        rows: Vec<(Option<String>, Vec<Cell>)>,
+        /// What the cells mean.
+        kinds: Vec<ColumnType>,
+    },
+}
+
+/// Where a run's rows come from.
+#[async_trait]
+pub trait Reader: Send {
+    /// Reads the projection once, in one snapshot.
+    async fn read(&mut self, projection: &Projection, rows: &(dyn Fn(u64) + Send + Sync)) -> Result<Rows>;
+    /// Gives up every lock and snapshot.
+    async fn release(&mut self) -> Result<()>;
+    /// Makes a read or comparison that is under way fail soon.
+    fn interrupt(&self);
+}
+
+/// A source whose rows are staged beside the local ledger.
+pub struct Warehouse {
+    /// The source.
+    pub source: Box<dyn Source>,
+    /// The ledger's connection.
+    pub duck: Duck,
+}
+
+#[async_trait]
+impl Reader for Warehouse {
+    async fn read(&mut self, projection: &Projection, rows: &(dyn Fn(u64) + Send + Sync)) -> Result<Rows> {
+        self.source.stage(projection, &self.duck, rows).await.map(Rows::Staged)
+    }
+
+    async fn release(&mut self) -> Result<()> {
+        self.source.release(&self.duck).await
+    }
+
+    fn interrupt(&self) {
+        self.duck.interrupt();
+    }
+}
+
+/// Everything a run needs.
+pub struct Session<'a> {
+    /// The mapping.
+    pub mapping: &'a Mapping,
+    /// Its fingerprint.
+    pub fingerprint: &'a str,
+    /// The ledger.
+    pub ledger: &'a dyn Ledger,
+    /// The way to the destination; absent where nothing may be sent.
+    pub delivery: Option<&'a Delivery<'a>>,
+    /// The clock.
+    pub clock: &'a dyn Clock,
+    /// For run ids.
+    pub random: &'a Random,
+    /// Who watches.
+    pub monitor: &'a dyn Monitor,
+    /// What the operator asks.
+    pub options: &'a Options,
+    /// Turns true when the run should stop.
+    pub stop: watch::Receiver<bool>,
+}
+
+/// What a survey found, ready to be said.
+struct Survey {
+    run: String,
+    started_at: DateTime<Utc>,
+    begun: Begun,
+    full: bool,
+    found: Comparison,
+    judge: Arc<Judge>,
+    cursor: Option<String>,
+}
+
+/// What a run would do.
+pub struct Plan {
+    /// The sync's name.
+    pub sync: String,
+    /// What the comparison found.
+    pub found: Comparison,
+    /// What would be said, counted: as if every change were delivered.
+    pub counts: Counts,
+    /// The guard that would stop the run.
+    pub guarded: Option<Error>,
+    /// Whether the whole model was read.
+    pub full: bool,
+}
+
+/// Runs a sync. An error means the run did not take place or had to be given up; whatever was acknowledged before is
+/// recorded all the same.
+pub async fn run(session: &Session<'_>, reader: &mut dyn Reader) -> Result<Report> {
+    let (start, begun) = session.begin().await?;
+    if !begun.recovered.is_empty() {
+        session.monitor.note(Event::Recovered(&begun.recovered));
+    }
+    let began = session.clock.elapsed();
+    let mut counts = Counts::default();
+    let executed = session.execute(start.clone(), begun, reader, &mut counts).await;
+    let ended_at = session.clock.now();
+    let mut checkpoint = Checkpoint {
+        status: counts.status(),
+        ended_at,
+        counts: serde_json::to_string(&counts).unwrap_or_default(),
+        rows: None,
+        cursor: None,
+        full: false,
+        error: None,
+    };
+    match &executed {
+        Ok(done) => {
+            let whole = session.options.group.is_none();
+            if !counts.add_up() {
+                let error = Error::new(Kind::Bug, format!("the counts do not add up: {}", checkpoint.counts));
+                checkpoint.status = Status::Failed;
+                checkpoint.error = Some(error.to_string());
+            }
+            let settled = matches!(counts.status(), Status::Delivered | Status::SomeRejected);
+            checkpoint.rows = (done.full && whole).then_some(counts.rows);
+            checkpoint.full = done.full && whole && settled;
+            checkpoint.cursor = done.cursor.clone().filter(|_| whole && settled);
+            checkpoint.error = checkpoint.error.or_else(|| done.stopped.as_ref().map(ToString::to_string));
+        }
+        Err(error) => {
+            checkpoint.status = match error.kind() {
+                Kind::Guard => Status::Guarded,
+                Kind::Interrupted => Status::Incomplete,
+                _ => Status::Failed,
+            };
+            checkpoint.error = Some(error.to_string());
+        }
+    }
+    let status = checkpoint.status;
+    let bug = checkpoint.error.clone().filter(|_| executed.is_ok() && !counts.add_up());
+    let finished = session.ledger.finish(&start.sync, &start.run, checkpoint).await;
+    let done = executed?;
+    finished?;
+    if let Some(bug) = bug {
+        return Err(Error::new(Kind::Bug, bug).at(format!("sync {}", start.sync)));
+    }
+    let seconds = (session.clock.elapsed() - began).as_secs_f64();
+    Ok(Report {
+        sync: start.sync,
+        run: start.run,
+        status,
+        full: done.full,
+        seconds,
+        beyond_limit: done.beyond_limit,
+        counts,
+        stopped: done.stopped,
+    })
+}
+
+/// Shows what a run would do, page by page as the run would say it, and writes nothing.
+pub async fn plan(
+    session: &Session<'_>,
+    reader: &mut dyn Reader,
+    show: &mut (dyn FnMut(&[Decision]) -> Result<()> + Send),
+) -> Result<Plan> {
+    let (start, begun) = session.begin().await?;
+    let survey = session.survey(start, begun, reader).await?;
+    let (mut counts, mut impact) = (Counts::of(&survey.found), Impact::default());
+    let mut position = 0;
+    while let Some(page) = session.judged(&survey.judge, position).await? {
+        position += page.len() as u64;
+        for decision in &page {
+            impact.add(decision);
+            count(&mut counts, decision, Outcome::Delivered);
+        }
+        show(&page)?;
+    }
+    let watch = session.watch(survey.full);
+    let guarded = session
+        .check_comparison(&watch, &survey)
+        .and_then(|()| watch.impact(&impact, survey.found.known))
+        .err();
+    Ok(Plan { sync: session.mapping.name.clone(), found: survey.found, counts, guarded, full: survey.full })
+}
+
+/// Takes the source's rows as already held by the destination, without saying anything. Returns how many groups.
+pub async fn adopt(session: &Session<'_>, reader: &mut dyn Reader) -> Result<u64> {
+    let (start, begun) = session.begin().await?;
+    let sync = start.sync.clone();
+    let run = start.run.clone();
+    let adopted = session.adopt_rows(start, begun, reader).await;
+    let (status, error) = match &adopted {
+        Ok(_) => (Status::Delivered, None),
+        Err(error) => (Status::Failed, Some(error.to_string())),
+    };
+    let counts = Counts { rows: *adopted.as_ref().unwrap_or(&0), unchanged: *adopted.as_ref().unwrap_or(&0), ..Counts::default() };
+    let checkpoint = Checkpoint {
+        status,
+        ended_at: session.clock.now(),
+        counts: serde_json::to_string(&counts).unwrap_or_default(),
+        rows: None,
+        cursor: None,
+        full: false,
+        error,
+    };
+    session.ledger.finish(&sync, &run, checkpoint).await?;
+    adopted
+}
+
+/// How the sending ended.
+struct Executed {
+    full: bool,
+    cursor: Option<String>,
+    beyond_limit: u64,
+    /// Why it ended early, after everything learned was recorded.
+    stopped: Option<Error>,
+}
+
+/// Adds a decision to the counts, with what became of it if it was said.
+fn count(counts: &mut Counts, decision: &Decision, outcome: Outcome) {
+    let missing = decision.kind == SuspectKind::Missing;
+    let entry = decision.entry(outcome, None);
+    let new = decision.kind == SuspectKind::New && entry.outcome == Outcome::Delivered;
+    counts.add(entry.outcome, &entry.change, missing, new);
+}
+
+impl Session<'_> {
+    async fn begin(&self) -> Result<(RunStart, Begun)> {
+        let now = self.clock.now();
+        // Sortable by time; the suffix keeps two runs of one second apart.
+        let run = format!("{}-{:04x}", now.format("%Y%m%dT%H%M%S%.3fZ"), self.random.up_to(0xffff));
+        let start = RunStart {
+            sync: self.mapping.name.clone(),
+            run,
+            mapping: self.fingerprint.to_owned(),
+            started_at: now,
+        };
+        let begun = self.ledger.begin(&start).await?;
+        Ok((start, begun))
+    }
+
+    fn watch(&self, full: bool) -> Watch<'_> {
+        Watch {
+            guards: &self.mapping.guards,
+            on_duplicate: self.mapping.policy.on_duplicate,
+            accepted: &self.options.accept,
+            full,
+        }
+    }
+
+    /// The guards that need only counts. A run of one group looks at its key alone.
+    fn check_comparison(&self, watch: &Watch<'_>, survey: &Survey) -> Result<()> {
+        let before = survey.begun.rows.filter(|_| self.options.group.is_none());
+        watch.comparison(&survey.found, before)
+    }
+
+    fn stopping(&self) -> bool {
+        *self.stop.borrow()
+    }
+
+    /// Resolves when the run should stop.
+    async fn stopped(&self) {
+        let mut stop = self.stop.clone();
+        // A closed channel means nobody can ask any more: then this never resolves.
+        if stop.wait_for(|stop| *stop).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Reads the source once and compares. Afterwards the source is released.
+    async fn survey(&self, start: RunStart, begun: Begun, reader: &mut dyn Reader) -> Result<Survey> {
+        let interrupted = {
+            let work = self.read_and_compare(&start, &begun, reader);
+            tokio::pin!(work);
+            tokio::select! {
+                done = &mut work => Some(done),
+                () = self.stopped() => None,
+            }
+        };
+        let done = interrupted.unwrap_or_else(|| {
+            reader.interrupt();
+            Err(Error::new(Kind::Interrupted, "stopped before anything was sent"))
+        });
+        let released = reader.release().await;
+        let (found, judge, cursor, full) = done?;
+        released?;
+        self.monitor.note(Event::Compared(&found));
+        Ok(Survey { run: start.run, started_at: start.started_at, begun, full, found, judge: Arc::new(judge), cursor })
+    }
+
+    async fn read_and_compare(
+        &self,
+        start: &RunStart,
+        begun: &Begun,
+        reader: &mut dyn Reader,
+    ) -> Result<(Comparison, Judge, Option<String>, bool)> {
+        let mapping = self.mapping;
+        let (conditions, full) = self.conditions(begun, start.started_at)?;
+        let projection = compile::projection(mapping, conditions);
+        let rows = reader
+            .read(&projection, &|rows| self.monitor.note(Event::Reading(rows)))
+            .await
+            .within(|| format!("source {}", mapping.source))?;
+        let scope = Scope {
+            salt: self.fingerprint.to_owned(),
+            missing: match (&self.options.group, full) {
+                (Some(key), _) => Missing::Only(key.clone()),
+                (None, true) => Missing::All,
+                (None, false) => Missing::None,
+            },
+            retry_rejected: self.options.retry_rejected,
+            act_on_missing: mapping.policy.on_missing != OnMissing::Keep,
+        };
+        let (incoming, kinds, cursor) = match &rows {
+            Rows::Staged(staged) => (Incoming::Staged(staged), staged.kinds.clone(), staged.cursor.clone()),
+            Rows::Memory { rows, kinds } => (Incoming::Rows(rows), kinds.clone(), None),
+        };
+        let found = self.ledger.compare(&mapping.name, incoming, &scope).await?;
+        let judge = Judge {
+            assembly: compile::assembly(mapping, &projection.columns, kinds),
+            rules: compile::rules(mapping),
+            on_missing: mapping.policy.on_missing,
+            retry_rejected: self.options.retry_rejected,
+        };
+        // Without new rows the cursor stays where it was.
+        Ok((found, judge, cursor.or_else(|| begun.cursor.clone()), full && self.options.group.is_none()))
+    }
+
+    /// The conditions on top of the model's own, and whether the whole model is read.
+    fn conditions(&self, begun: &Begun, now: DateTime<Utc>) -> Result<(Vec<String>, bool)> {
+        if let Some(group) = &self.options.group {
+            let key = compile::quote_identifier(&self.mapping.key);
+            return Ok((vec![format!("CAST({key} AS VARCHAR) = {}", quote_literal(group))], false));
+        }
+        let Some(incremental) = &self.mapping.incremental else { return Ok((Vec::new(), true)) };
+        let due = begun.full_read_at.is_none_or(|read_at| {
+            now.signed_duration_since(read_at).to_std().is_ok_and(|age| age >= incremental.full_every)
+        });
+        match &begun.cursor {
+            Some(cursor) if !due && !self.options.full => {
+                let from = cursor_minus(cursor, incremental.lookback)?;
+                let column = compile::quote_identifier(&incremental.cursor);
+                Ok((vec![format!("{column} >= {}", quote_literal(&from))], false))
+            }
+            _ => Ok((Vec::new(), true)),
+        }
+    }
+
+    /// Reads a page of suspects and decides them, off the async threads. `None` after the last page.
+    async fn judged(&self, judge: &Arc<Judge>, position: u64) -> Result<Option<Vec<Decision>>> {
+        let suspects = self.ledger.page(position, PAGE_SUSPECTS).await?;
+        if suspects.is_empty() {
+            return Ok(None);
+        }
+        let judge = Arc::clone(judge);
+        let decide = move || suspects.into_iter().map(|suspect| judge.judge(suspect)).collect();
+        let decided = tokio::task::spawn_blocking(decide).await;
+        decided.map(Some).map_err(|panic| Error::new(Kind::Bug, "failed to decide a page").because(panic))
+    }
+
+    async fn execute(
+        &self,
+        start: RunStart,
+        begun: Begun,
+        reader: &mut dyn Reader,
+        counts: &mut Counts,
+    ) -> Result<Executed> {
+        let survey = self.survey(start, begun, reader).await?;
+        let watch = self.watch(survey.full);
+        self.check_comparison(&watch, &survey)?;
+        if watch.needs_impact(&survey.found) {
+            let (mut impact, mut position) = (Impact::default(), 0);
+            while let Some(page) = self.judged(&survey.judge, position).await? {
+                position += page.len() as u64;
+                page.iter().for_each(|decision| impact.add(decision));
+            }
+            watch.impact(&impact, survey.found.known)?;
+        }
+        *counts = Counts::of(&survey.found);
+        self.say_all(&survey, counts).await
+    }
+
+    /// Page by page: mark, say, record. The next page is read and decided while the current one is said.
+    async fn say_all(&self, survey: &Survey, counts: &mut Counts) -> Result<Executed> {
+        let delivery = self.delivery.ok_or_else(|| Error::new(Kind::Bug, "a run without a way to its destination"))?;
+        let total = survey.found.suspects();
+        let (mut position, mut missing_seen) = (0, 0);
+        let mut room = self.options.limit.unwrap_or(u64::MAX);
+        let mut stopped = None;
+        let mut beyond_limit = 0;
+        let mut next = self.judged(&survey.judge, position).await?;
+        while let Some(mut page) = next.take() {
+            if self.stopping() {
+                stopped = Some(Error::new(Kind::Interrupted, "stopped; what was answered is recorded"));
+                break;
+            }
+            let page_end = position + page.len() as u64;
+            cut_to_limit(&mut page, &mut room);
+            let cut = position + (page.len() as u64) < page_end;
+            position += page.len() as u64;
+            missing_seen += page.iter().filter(|decision| decision.kind == SuspectKind::Missing).count() as u64;
+            let before = counts.clone();
+            let recorder = Recorder::new(self, &survey.run, &page, total, counts);
+            let following = async { if cut { Ok(None) } else { self.judged(&survey.judge, page_end).await } };
+            let (said, following) = tokio::join!(recorder.say(delivery), following);
+            let said = said.map(|()| give_up(&before, counts));
+            match said {
+                Err(error) if error.kind() == Kind::Destination || error.kind() == Kind::Interrupted => {
+                    stopped = Some(error);
+                    break;
+                }
+                Err(error) => return Err(error),
+                Ok(Some(error)) => {
+                    stopped = Some(error);
+                    break;
+                }
+                Ok(None) => next = following?,
+            }
+            if cut {
+                beyond_limit = total - position;
+            }
+        }
+        // Suspects nobody looked at were certainly not sent.
+        let missing_left = survey.found.missing_suspects - missing_seen;
+        counts.removed.not_sent += missing_left;
+        counts.said.not_sent += total - position - missing_left;
+        let traffic = delivery.traffic();
+        (counts.requests, counts.retries) = (traffic.requests, traffic.retries);
+        Ok(Executed { full: survey.full, cursor: survey.cursor.clone(), beyond_limit, stopped })
+    }
+
+    async fn adopt_rows(&self, start: RunStart, begun: Begun, reader: &mut dyn Reader) -> Result<u64> {
+        let survey = self.survey(start, begun, reader).await?;
+        let keys_only = Watch { full: false, ..self.watch(false) };
+        keys_only.comparison(&Comparison { missing_suspects: 0, ..survey.found.clone() }, None)?;
+        let (mut position, mut adopted) = (0, survey.found.unchanged);
+        while let Some(page) = self.judged(&survey.judge, position).await? {
+            position += page.len() as u64;
+            let rows = page.iter().filter(|decision| decision.kind != SuspectKind::Missing);
+            let entries: Vec<_> = rows
+                .filter(|decision| !matches!(decision.verdict, Judgement::Refused { .. }))
+                .map(|decision| decision.entry(Outcome::Adopted, None))
+                .collect();
+            adopted += entries.len() as u64;
+            self.ledger.record(&self.mapping.name, &survey.run, survey.started_at, entries).await?;
+        }
+        Ok(adopted)
+    }
+}
+
+/// Cuts a page so that at most `room` changes are said, and takes them from it.
+fn cut_to_limit(page: &mut Vec<Decision>, room: &mut u64) {
+    let mut said = 0;
+    let keep = page
+        .iter()
+        .position(|decision| {
+            said += u64::from(decision.change().is_some());
+            said > *room
+        })
+        .unwrap_or(page.len());
+    page.truncate(keep);
+    *room -= said.min(*room);
+}
+
+/// A page of which nothing was taken although something was said means that the destination is away: the next pages
+/// would only wait for the same answer.
+fn give_up(before: &Counts, after: &Counts) -> Option<Error> {
+    let taken = |counts: &Counts| {
+        counts.said.delivered + counts.removed.delivered + counts.said.rejected + counts.removed.rejected
+    };
+    let open = |counts: &Counts| {
+        counts.said.not_sent + counts.said.unknown + counts.removed.not_sent + counts.removed.unknown
+    };
+    (taken(before) == taken(after) && open(after) > open(before)).then(|| {
+        Error::new(Kind::Destination, "the destination takes nothing at the moment; nothing is lost")
+            .advise("look at its status and at the reasons in `groupcast runs`, then run again")
+    })
+}
+
+/// A cursor's text some time earlier. Understands integers (seconds are subtracted as they are) and ISO timestamps.
+fn cursor_minus(cursor: &str, lookback: Duration) -> Result<String> {
+    if let Ok(int) = cursor.parse::<i64>() {
+        return Ok(int.saturating_sub(lookback.as_secs() as i64).to_string());
+    }
+    let lookback = chrono::TimeDelta::from_std(lookback).unwrap_or(chrono::TimeDelta::MAX);
+    let zoned = DateTime::parse_from_str(cursor, "%Y-%m-%d %H:%M:%S%.f%#z");
+    let naive = chrono::NaiveDateTime::parse_from_str(cursor, "%Y-%m-%d %H:%M:%S%.f").or_else(|_| {
+        chrono::NaiveDate::parse_from_str(cursor, "%Y-%m-%d").map(|date| date.and_time(chrono::NaiveTime::MIN))
+    });
+    let earlier = match (zoned, naive) {
+        (Ok(zoned), _) => zoned
+            .checked_sub_signed(lookback)
+            .map(|at| at.to_utc().format("%Y-%m-%d %H:%M:%S%.6f+00").to_string()),
+        (_, Ok(naive)) => {
+            naive.checked_sub_signed(lookback).map(|at| at.format("%Y-%m-%d %H:%M:%S%.6f").to_string())
+        }
+        _ => None,
+    };
+    earlier.ok_or_else(|| {
+        Error::new(Kind::Config, "the cursor column holds something that is no timestamp, date or integer")
+            .advise("choose another `cursor` under [incremental], or run once with `--full`")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_goes_back_in_its_own_notation() {
+        let hour = Duration::from_secs(3600);
+        assert_eq!(cursor_minus("7200", hour).unwrap(), "3600");
+        assert_eq!(cursor_minus("2024-05-06 01:00:00.25", hour).unwrap(), "2024-05-06 00:00:00.250000");
+        assert_eq!(cursor_minus("2024-05-06 01:00:00+00", hour).unwrap(), "2024-05-06 00:00:00.000000+00");
+        assert_eq!(cursor_minus("2024-05-06", hour).unwrap(), "2024-05-05 23:00:00.000000");
+        assert!(cursor_minus("yesterday", hour).is_err());
+    }
+}

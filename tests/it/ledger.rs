@@ -1,0 +1,345 @@
+//! Do both ledgers keep the contract? The memory ledger is the specification: random histories drive both, and after
+//! every step they must answer alike.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use groupcast::duck::Limits;
+use groupcast::error::Kind;
+use groupcast::ledger::local::LocalLedger;
+use groupcast::ledger::memory::MemoryLedger;
+use groupcast::ledger::{
+    Checkpoint, Comparison, Entry, Incoming, Ledger, Missing, Outcome, RunStart, Scope, Status, Suspect, SuspectKind,
+};
+use groupcast::model::{Cell, Change, ColumnType, Document};
+use serde_json::json;
+
+use crate::support::rows::{Row, stage};
+
+const KINDS: [ColumnType; 2] = [ColumnType::Int, ColumnType::Text];
+const RETENTION: Duration = Duration::from_secs(90 * 86_400);
+
+fn at(second: u64) -> DateTime<Utc> {
+    DateTime::from_timestamp(1_700_000_000 + second as i64, 0).unwrap()
+}
+
+fn start(sync: &str, number: u64) -> RunStart {
+    RunStart {
+        sync: sync.to_owned(),
+        run: format!("run-{number:04}"),
+        mapping: "m".to_owned(),
+        started_at: at(number * 100),
+    }
+}
+
+fn checkpoint(number: u64) -> Checkpoint {
+    Checkpoint {
+        status: Status::Delivered,
+        ended_at: at(number * 100 + 50),
+        counts: "{}".to_owned(),
+        rows: Some(number),
+        cursor: None,
+        full: true,
+        error: None,
+    }
+}
+
+fn scope(salt: &str) -> Scope {
+    Scope { salt: salt.to_owned(), missing: Missing::All, retry_rejected: false, act_on_missing: true }
+}
+
+fn document(text: &str) -> Document {
+    Document::from_text(text).unwrap()
+}
+
+/// Either ledger, fed with rows in memory.
+enum Subject {
+    Memory(MemoryLedger),
+    Local(LocalLedger),
+}
+
+impl Subject {
+    fn ledger(&self) -> &dyn Ledger {
+        match self {
+            Subject::Memory(ledger) => ledger,
+            Subject::Local(ledger) => ledger,
+        }
+    }
+
+    async fn compare(&self, sync: &str, rows: &[Row], scope: &Scope) -> Comparison {
+        match self {
+            Subject::Memory(ledger) => ledger.compare(sync, Incoming::Rows(rows), scope).await.unwrap(),
+            Subject::Local(ledger) => {
+                let staged = stage(ledger.duck(), rows, &KINDS).await.unwrap();
+                ledger.compare(sync, Incoming::Staged(&staged), scope).await.unwrap()
+            }
+        }
+    }
+
+    /// All suspects in key order, without the fingerprint's value, which is each ledger's own.
+    async fn suspects(&self) -> Vec<Suspect> {
+        let mut all = Vec::new();
+        loop {
+            let page = self.ledger().page(all.len() as u64, 3).await.unwrap();
+            if page.is_empty() {
+                break;
+            }
+            all.extend(page);
+        }
+        all.sort_by(|left: &Suspect, right| left.key.cmp(&right.key));
+        all
+    }
+}
+
+fn comparable(suspects: &[Suspect]) -> Vec<Suspect> {
+    let bare = |suspect: &Suspect| Suspect { fingerprint: suspect.fingerprint.map(|_| 0), ..suspect.clone() };
+    suspects.iter().map(bare).collect()
+}
+
+async fn subjects(folder: &std::path::Path) -> [Subject; 2] {
+    let local = LocalLedger::open(&folder.join("ledger.duckdb"), &Limits::standard(), RETENTION).await.unwrap();
+    [Subject::Memory(MemoryLedger::default()), Subject::Local(local)]
+}
+
+/// Everything a ledger answers about a sync.
+async fn answers(ledger: &dyn Ledger, sync: &str) -> String {
+    let mut out = format!("{:?}\n", ledger.standing(sync).await.unwrap());
+    let groups = ledger.export(sync, None, 1000).await.unwrap();
+    for group in &groups {
+        out.push_str(&format!("{group:?}\n"));
+        assert_eq!(ledger.known(sync, &group.key).await.unwrap().as_ref(), Some(group));
+        out.push_str(&format!("{:?}\n", ledger.history(sync, &group.key, 100).await.unwrap()));
+    }
+    let half = groups.get(groups.len() / 2).map(|group| group.key.clone());
+    out.push_str(&format!("{}\n", ledger.export(sync, half.as_deref(), 1000).await.unwrap().len()));
+    out.push_str(&format!("{:?}\n", ledger.rejected(sync, 1000).await.unwrap()));
+    out.push_str(&format!("{:?}\n", ledger.runs(Some(sync), 1000).await.unwrap()));
+    out
+}
+
+#[tokio::test]
+async fn both_ledgers_answer_alike_over_random_histories() {
+    let histories = 25;
+    for seed in 0..histories {
+        let folder = tempfile::tempdir().unwrap();
+        let mut subjects = subjects(folder.path()).await;
+        let mut random = fastrand::Rng::with_seed(seed);
+        let mut rows: BTreeMap<String, i64> = BTreeMap::new();
+        for number in 0..8 {
+            for _ in 0..random.usize(0..4) {
+                let key = format!("k{}", random.u8(0..7));
+                if random.u8(0..5) == 0 {
+                    rows.remove(&key)
+                } else {
+                    rows.insert(key, random.i64(0..3))
+                };
+            }
+            let mut incoming: Vec<Row> = rows
+                .iter()
+                .map(|(key, value)| (Some(key.clone()), vec![Cell::Int(*value), Cell::Text("é😀".to_owned())]))
+                .collect();
+            if random.u8(0..4) == 0 {
+                incoming.push((None, vec![Cell::Null, Cell::Null]));
+                incoming.push((Some(String::new()), vec![Cell::Null, Cell::Null]));
+                incoming.push((Some("k3".to_owned()), vec![Cell::Int(9), Cell::Null]));
+            }
+            random.shuffle(&mut incoming);
+            let missing = match random.u8(0..6) {
+                0 => Missing::None,
+                1 => Missing::Only("k2".to_owned()),
+                _ => Missing::All,
+            };
+            if let Missing::Only(only) = &missing {
+                incoming.retain(|(key, _)| key.as_ref() == Some(only));
+            }
+            let scope = Scope {
+                salt: if random.u8(0..6) == 0 { "edited" } else { "m" }.to_owned(),
+                missing,
+                retry_rejected: random.u8(0..5) == 0,
+                act_on_missing: random.bool(),
+            };
+            let dies = random.u8(0..4) == 0;
+            let fates = fastrand::Rng::with_seed(seed * 1000 + number);
+            let mut seen = Vec::new();
+            for subject in &subjects {
+                let begin = start("accounts", number);
+                let begun = subject.ledger().begin(&begin).await.unwrap();
+                let found = subject.compare("accounts", &incoming, &scope).await;
+                let suspects = subject.suspects().await;
+                assert_eq!(suspects.len() as u64, found.suspects(), "seed {seed} run {number}");
+                let fates = &mut fates.clone();
+                let mut entries = Vec::new();
+                for suspect in &suspects {
+                    let outcome = [
+                        Outcome::Same,
+                        Outcome::Adopted,
+                        Outcome::Delivered,
+                        Outcome::Delivered,
+                        Outcome::Delivered,
+                        Outcome::Rejected,
+                        Outcome::PartlyRejected,
+                        Outcome::NotSent,
+                        Outcome::Unknown,
+                    ][fates.usize(0..9)];
+                    if !matches!(outcome, Outcome::Same | Outcome::Adopted) {
+                        let keys = vec![suspect.key.clone()];
+                        subject.ledger().mark("accounts", &begin.run, keys).await.unwrap();
+                    }
+                    let gone = suspect.kind == SuspectKind::Missing;
+                    let after = (!gone).then(|| Document(json!({"v": number}).as_object().unwrap().clone()));
+                    let refused = matches!(outcome, Outcome::Rejected | Outcome::PartlyRejected);
+                    let mut change = Change { set: after.clone().unwrap_or_default().0, ..Change::default() };
+                    if fates.bool() {
+                        change.unset.insert("old".to_owned());
+                    }
+                    entries.push(Entry {
+                        key: suspect.key.clone(),
+                        change: if matches!(outcome, Outcome::Same | Outcome::NotSent | Outcome::Adopted) {
+                            Change::default()
+                        } else {
+                            change
+                        },
+                        document: if refused { Some(after.unwrap_or_default()) } else { after },
+                        fingerprint: suspect.fingerprint,
+                        outcome,
+                        reason: refused.then(|| "no such plan".to_owned()),
+                    });
+                }
+                // A run that dies has recorded only some outcomes.
+                if dies {
+                    entries.truncate(entries.len() / 2);
+                }
+                for batch in entries.chunks(2) {
+                    subject.ledger().record("accounts", &begin.run, at(number), batch.to_vec()).await.unwrap();
+                }
+                if !dies {
+                    subject.ledger().finish("accounts", &begin.run, checkpoint(number)).await.unwrap();
+                }
+                let said = answers(subject.ledger(), "accounts").await;
+                seen.push((begun, found, comparable(&suspects), said));
+            }
+            assert_eq!(seen[0], seen[1], "seed {seed} run {number}");
+            if random.u8(0..3) == 0 {
+                // The file's own process dies as well.
+                let [memory, local] = subjects;
+                drop(local);
+                let path = folder.path().join("ledger.duckdb");
+                let local = LocalLedger::open(&path, &Limits::standard(), RETENTION).await.unwrap();
+                subjects = [memory, Subject::Local(local)];
+            }
+            if random.u8(0..9) == 0 {
+                let (key, forget) = (random.bool().then_some("k1"), random.bool());
+                let mut concerned = Vec::new();
+                for subject in &subjects {
+                    concerned.push(subject.ledger().reset("accounts", key, "reset", forget).await.unwrap());
+                }
+                assert_eq!(concerned[0], concerned[1]);
+            }
+        }
+    }
+}
+
+async fn first_run(subject: &Subject, number: u64, outcome: Outcome) {
+    let begin = start("accounts", number);
+    subject.ledger().begin(&begin).await.unwrap();
+    let rows = [(Some("acme".to_owned()), vec![Cell::Int(1), Cell::Text("pro".to_owned())])];
+    subject.compare("accounts", &rows, &scope("m")).await;
+    let suspects = subject.suspects().await;
+    let after = document(r#"{"plan":"pro"}"#);
+    subject.ledger().mark("accounts", &begin.run, vec!["acme".to_owned()]).await.unwrap();
+    let entry = Entry {
+        key: "acme".to_owned(),
+        change: Change { set: after.0.clone(), ..Change::default() },
+        document: Some(after),
+        fingerprint: suspects[0].fingerprint,
+        outcome,
+        reason: Some("why".to_owned()),
+    };
+    subject.ledger().record("accounts", &begin.run, at(1), vec![entry]).await.unwrap();
+    subject.ledger().finish("accounts", &begin.run, checkpoint(number)).await.unwrap();
+}
+
+async fn looked_at_again(subject: &Subject, number: u64) -> Vec<Suspect> {
+    subject.ledger().begin(&start("accounts", number)).await.unwrap();
+    let rows = [(Some("acme".to_owned()), vec![Cell::Int(1), Cell::Text("pro".to_owned())])];
+    subject.compare("accounts", &rows, &scope("m")).await;
+    subject.suspects().await
+}
+
+#[tokio::test]
+async fn outcomes_leave_what_the_contract_says() {
+    for (outcome, again, certain) in [
+        (Outcome::Delivered, false, true),
+        (Outcome::Same, false, true),
+        (Outcome::Rejected, false, true),
+        (Outcome::PartlyRejected, false, false),
+        (Outcome::NotSent, true, true),
+        (Outcome::Unknown, true, false),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        for subject in subjects(folder.path()).await {
+            first_run(&subject, 1, outcome).await;
+            let suspects = looked_at_again(&subject, 2).await;
+            assert_eq!(!suspects.is_empty(), again, "{outcome:?}");
+            assert!(suspects.iter().all(|suspect| suspect.certain == certain), "{outcome:?}");
+            let unsettled = subject.ledger().standing("accounts").await.unwrap().unsettled;
+            assert_eq!(unsettled, u64::from(!certain), "{outcome:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_read_only_ledger_shows_a_dead_run_folded_and_leaves_the_file_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("ledger.duckdb");
+    {
+        let ledger = LocalLedger::open(&path, &Limits::standard(), RETENTION).await.unwrap();
+        ledger.begin(&start("accounts", 1)).await.unwrap();
+        ledger.mark("accounts", "run-0001", vec!["acme".to_owned()]).await.unwrap();
+    }
+    // Opening once more writes the log into the file, so that the bytes can be compared.
+    drop(LocalLedger::open(&path, &Limits::standard(), RETENTION).await.unwrap());
+    let before = std::fs::read(&path).unwrap();
+    {
+        let ledger = LocalLedger::open_read_only(&path, &Limits::standard()).await.unwrap();
+        let begun = ledger.begin(&start("accounts", 2)).await.unwrap();
+        assert_eq!(begun.recovered, ["run-0001"]);
+        let subject = Subject::Local(ledger);
+        let rows = [(Some("acme".to_owned()), vec![Cell::Int(1), Cell::Null])];
+        let found = subject.compare("accounts", &rows, &scope("m")).await;
+        assert_eq!((found.known, found.changed), (1, 1));
+        let suspects = subject.suspects().await;
+        assert!(!suspects[0].certain);
+    }
+    assert_eq!(std::fs::read(&path).unwrap(), before);
+}
+
+#[tokio::test]
+async fn files_that_cannot_be_a_ledger_are_refused_with_a_next_step() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = |name: &str| {
+        let path = folder.path().join(name);
+        async move { LocalLedger::open(&path, &Limits::standard(), RETENTION).await.err() }
+    };
+    let newer = folder.path().join("newer.duckdb");
+    duckdb::Connection::open(&newer)
+        .and_then(|file| file.execute_batch("CREATE TABLE meta (version UINTEGER); INSERT INTO meta VALUES (99)"))
+        .unwrap();
+    let error = open("newer.duckdb").await.unwrap();
+    assert!(error.to_string().contains("version 99") && error.advice().unwrap().contains("newer Groupcast"), "{error}");
+
+    let foreign = folder.path().join("foreign.duckdb");
+    duckdb::Connection::open(&foreign).and_then(|file| file.execute_batch("CREATE TABLE accounts (id INT)")).unwrap();
+    let error = open("foreign.duckdb").await.unwrap();
+    assert!(error.to_string().contains("not a ledger") && error.advice().unwrap().contains("state.path"), "{error}");
+
+    std::fs::write(folder.path().join("corrupt.duckdb"), [0u8; 40_000]).unwrap();
+    let error = open("corrupt.duckdb").await.unwrap();
+    assert_eq!(error.kind(), Kind::Ledger);
+    assert!(error.advice().is_some(), "{error}");
+
+    std::fs::write(folder.path().join("file"), "").unwrap();
+    let error = open("file/ledger.duckdb").await.unwrap();
+    assert!(error.advice().unwrap().contains("state.path"), "{error}");
+}

@@ -1,0 +1,46 @@
+//! Rows in memory, handed to either ledger.
+
+use groupcast::duck::{Duck, quote_identifier};
+use groupcast::error::Result;
+use groupcast::model::{Cell, ColumnType};
+use groupcast::source::Staged;
+
+pub type Row = (Option<String>, Vec<Cell>);
+
+/// Stages rows of integers and texts as a source would.
+pub async fn stage(duck: &Duck, rows: &[Row], kinds: &[ColumnType]) -> Result<Staged> {
+    let columns: Vec<String> = (0..kinds.len()).map(|index| quote_identifier(&format!("c{index}"))).collect();
+    let types = kinds.iter().map(|kind| if *kind == ColumnType::Int { "BIGINT" } else { "VARCHAR" });
+    let declared: String = columns.iter().zip(types).map(|(name, kind)| format!(", {name} {kind}")).collect();
+    let rows = rows.to_vec();
+    duck.call("stage rows", move |connection| {
+        connection
+            .execute_batch(&format!("CREATE OR REPLACE TEMP TABLE incoming (key VARCHAR{declared})"))
+            .expect("the table is created");
+        for (key, cells) in rows {
+            let mut values: Vec<Box<dyn duckdb::ToSql>> = vec![Box::new(key)];
+            for cell in cells {
+                values.push(match cell {
+                    Cell::Null => Box::new(None::<String>),
+                    Cell::Int(int) => Box::new(int),
+                    Cell::Text(text) => Box::new(text),
+                    other => panic!("only integers and texts are staged here, not {other:?}"),
+                });
+            }
+            let marks = vec!["?"; values.len()].join(", ");
+            let values: Vec<&dyn duckdb::ToSql> = values.iter().map(AsRef::as_ref).collect();
+            connection
+                .execute(&format!("INSERT INTO temp.incoming VALUES ({marks})"), &values[..])
+                .expect("the row is staged");
+        }
+        Ok(())
+    })
+    .await?;
+    Ok(Staged {
+        relation: "temp.incoming".to_owned(),
+        hashed: std::iter::once("key".to_owned()).chain(columns.iter().cloned()).collect::<Vec<_>>().join(", "),
+        physical: columns,
+        kinds: kinds.to_vec(),
+        cursor: None,
+    })
+}
