@@ -5,6 +5,12 @@
 //! encoded once into *elements*; elements are packed into a request by all limits at once, and a split or a bisection
 //! re-packs the same elements, so a retry carries the very same bytes.
 
+pub mod amplitude;
+pub mod file;
+pub mod pack;
+mod reply;
+
+use crate::error::{Error, Kind, Result as Outcome};
 use crate::model::{Change, OnNull, Op};
 
 /// What a destination can carry out; checked when a mapping is checked.
@@ -193,4 +199,39 @@ pub trait Destination: Send + Sync {
 
     /// The request as it may be shown to a person: same shape, secrets masked.
     fn masked(&self, request: &Request) -> Request;
+}
+
+/// A configured `base_url` without its trailing slash. Fails ([`Kind::Config`]) when it is no plain http(s) address: one
+/// with credentials, a query or a fragment would put secrets into addresses, which are logged.
+fn base_url(text: &str) -> Outcome<String> {
+    let wrong = |what: &str| {
+        Error::new(Kind::Config, format!("`base_url` {what}"))
+            .advise("write it like `https://proxy.example.com/amplitude`, without credentials, query or fragment")
+    };
+    let url = url::Url::parse(text).map_err(|_| wrong("is no address"))?;
+    if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none_or(str::is_empty) {
+        return Err(wrong("is no http or https address"));
+    }
+    if !url.username().is_empty() || url.password().is_some() || url.query().is_some() || url.fragment().is_some() {
+        return Err(wrong("holds more than a host and a path"));
+    }
+    Ok(url.as_str().trim_end_matches('/').to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base_urls_hold_a_host_and_a_path() {
+        assert_eq!(base_url("http://127.0.0.1:8321/").unwrap(), "http://127.0.0.1:8321");
+        assert_eq!(base_url("https://proxy.example.com/a/b").unwrap(), "https://proxy.example.com/a/b");
+        for text in
+            ["", "api.amplitude.com", "file:/etc/passwd", "ftp://a", "https://u:p@a", "https://a?k=v", "https://a#f"]
+        {
+            let error = base_url(text).unwrap_err();
+            assert_eq!(error.kind(), Kind::Config, "{text}");
+            assert!(!error.to_string().contains("u:p"), "no secret in the text");
+        }
+    }
 }

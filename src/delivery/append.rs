@@ -1,0 +1,116 @@
+//! How does a request for a file (`file:<path>`, `stdout:`) become lines on disk?
+
+use std::fs::{File, OpenOptions};
+use std::io::{ErrorKind, Write};
+use std::path::Path;
+use std::sync::Mutex;
+
+use crate::destination::file::{FILE_URL, STDOUT_URL};
+use crate::destination::{Applied, NoReply, Reply, Request};
+
+/// One writer at a time: lines of two requests never mix, and a failed write can be taken back.
+static WRITING: Mutex<()> = Mutex::new(());
+
+/// Whether this request is for a file rather than a server.
+pub(super) fn is_local(request: &Request) -> bool {
+    request.url == STDOUT_URL || request.url.starts_with(FILE_URL)
+}
+
+/// Writes the body at the end of the file, creating its folder, and syncs it to disk; or to standard output.
+///
+/// Replies 200, or a status that says what went wrong: 507 the disk is full, 403 anything else about the path. After
+/// a failed write the file has its old length again, so a reply that is not 200 means nothing was written; where even
+/// that fails there is no reply.
+pub(super) async fn append(request: &Request) -> Result<Reply, NoReply> {
+    let url = request.url.clone();
+    let body = request.body.clone();
+    let written = tokio::task::spawn_blocking(move || {
+        let _writing = WRITING.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        match url.strip_prefix(FILE_URL) {
+            Some(path) => append_to(Path::new(path), &body),
+            None => print(&body),
+        }
+    });
+    written
+        .await
+        .unwrap_or_else(|_| Err(NoReply { applied: Applied::Maybe, what: "the writing thread died".to_owned() }))
+}
+
+fn append_to(path: &Path, body: &[u8]) -> Result<Reply, NoReply> {
+    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty())
+        && let Err(error) = std::fs::create_dir_all(folder)
+    {
+        return Ok(failed(&format!("failed to create `{}`", folder.display()), &error));
+    }
+    let opened = OpenOptions::new().append(true).create(true).open(path);
+    let opened = opened.and_then(|file| file.metadata().map(|metadata| (file, metadata)));
+    let (mut file, metadata) = match opened {
+        Ok(opened) => opened,
+        Err(error) => return Ok(failed(&format!("failed to open `{}`", path.display()), &error)),
+    };
+    let Err(error) = file.write_all(body).and_then(|()| synced(&file)) else { return Ok(replied(200, String::new())) };
+    // A pipe or a device cannot be cut back.
+    if metadata.is_file() && file.set_len(metadata.len()).and_then(|()| file.sync_data()).is_err() {
+        let what = format!("failed to write `{}`, and to take back what was written of it: {error}", path.display());
+        return Err(NoReply { applied: Applied::Maybe, what });
+    }
+    Ok(failed(&format!("failed to write `{}`", path.display()), &error))
+}
+
+/// Syncs what can be synced: `/dev/stdout` and named pipes answer that they cannot.
+fn synced(file: &File) -> std::io::Result<()> {
+    match file.sync_data() {
+        Err(error) if matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::Unsupported) => Ok(()),
+        done => done,
+    }
+}
+
+fn print(body: &[u8]) -> Result<Reply, NoReply> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(body).and_then(|()| out.flush()) {
+        Ok(()) => Ok(replied(200, String::new())),
+        Err(error) => Ok(failed("failed to write to standard output", &error)),
+    }
+}
+
+fn failed(what: &str, error: &std::io::Error) -> Reply {
+    let full = matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge);
+    replied(if full { 507 } else { 403 }, format!("{what}: {error}"))
+}
+
+fn replied(status: u16, what: String) -> Reply {
+    Reply { status, headers: Vec::new(), body: what.into_bytes() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(path: &Path, body: &str) -> Request {
+        let url = format!("{FILE_URL}{}", path.display());
+        Request { method: "APPEND", url, headers: Vec::new(), body: body.into(), gzip: false }
+    }
+
+    #[tokio::test]
+    async fn lines_are_appended_and_folders_created() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a/b/changes.ndjson");
+        assert!(is_local(&request(&path, "")));
+        for line in ["one\n", "two\n"] {
+            assert_eq!(append(&request(&path, line)).await.unwrap().status, 200);
+        }
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "one\ntwo\n");
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_written_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let reply = append(&request(folder.path(), "one\n")).await.unwrap();
+        assert_eq!(reply.status, 403);
+        assert!(String::from_utf8(reply.body).unwrap().starts_with("failed to open `"));
+        let full = append(&request(Path::new("/dev/full"), "one\n")).await.unwrap();
+        assert_eq!(full.status, 507, "a full disk has its own advice");
+        let device = append(&request(Path::new("/dev/null"), "one\n")).await.unwrap();
+        assert_eq!(device.status, 200, "a device that cannot be synced");
+    }
+}

@@ -1,0 +1,121 @@
+//! How does a page of changes get delivered? The loop: form requests, keep a few in flight, settle what ended.
+
+use std::sync::{Arc, Mutex};
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use tokio::sync::watch;
+
+use super::pace::Bucket;
+use super::request::{Ended, Stops, Wire};
+use super::work::{Batch, Learned, Work};
+use super::{Counters, Settings, Settle, Signal};
+use crate::destination::{Addressed, Destination};
+use crate::env::{Clock, Random, Transport};
+use crate::error::{Error, Kind, Result};
+
+/// One destination being spoken to: the rate limit, the counters and what was learned live as long as this does, so one
+/// serves a whole run.
+pub struct Delivery<'a> {
+    destination: &'a dyn Destination,
+    transport: &'a dyn Transport,
+    clock: &'a dyn Clock,
+    random: &'a Random,
+    settings: Settings,
+    signal: watch::Receiver<Signal>,
+    bucket: Mutex<Bucket>,
+    learned: Mutex<Learned>,
+    counters: Arc<Counters>,
+}
+
+impl<'a> Delivery<'a> {
+    /// Prepares to speak to `destination`. Nothing is sent yet.
+    pub fn new(
+        destination: &'a dyn Destination,
+        transport: &'a dyn Transport,
+        clock: &'a dyn Clock,
+        random: &'a Random,
+        settings: Settings,
+        signal: watch::Receiver<Signal>,
+    ) -> Delivery<'a> {
+        let bucket = Mutex::new(Bucket::new(settings.requests_per_second));
+        let (learned, counters) = (Mutex::default(), Arc::default());
+        Delivery { destination, transport, clock, random, settings, signal, bucket, learned, counters }
+    }
+
+    /// What has been done so far.
+    pub fn counters(&self) -> Arc<Counters> {
+        Arc::clone(&self.counters)
+    }
+
+    /// Delivers a page of changes. Every change gets exactly one fate through `settle`, also when this fails, except
+    /// when `settle` itself does. The page and its encoded requests are held in memory, so the caller bounds it. Two
+    /// changes of one key are delivered one after the other, in their order. Pages follow each other: do not call this
+    /// concurrently with changes of the same keys.
+    ///
+    /// Errors: [`Kind::Destination`] when the destination refuses us as a whole or is down (stop paging);
+    /// [`Kind::Interrupted`] after a stop signal; whatever `settle` fails with (requests in flight are dropped).
+    pub async fn deliver(&self, changes: &[Addressed], settle: &dyn Settle) -> Result<()> {
+        let (halt, halted) = watch::channel(false);
+        let stops = Stops { signal: self.signal.clone(), halted };
+        let learned = std::mem::take(&mut *self.learned.lock().unwrap_or_else(|poisoned| poisoned.into_inner()));
+        let mut work = Work::new(self.destination, changes, learned);
+        let mut failure: Option<Error> = None;
+        let mut in_flight = FuturesUnordered::new();
+        let outcome = loop {
+            if failure.is_none() && *self.signal.borrow() >= Signal::Stop {
+                failure = Some(interrupted());
+            }
+            while failure.is_none() && in_flight.len() < self.settings.concurrency.max(1) {
+                let Some(batch) = work.next_batch(|max| self.random.up_to(max as u64) as usize) else { break };
+                in_flight.push(self.send(batch, stops.clone()));
+            }
+            if in_flight.is_empty() {
+                match &failure {
+                    Some(failure) => work.give_up(failure.what()),
+                    None if work.release_held() => continue,
+                    None => {}
+                }
+            }
+            let fates = work.take_fates();
+            if !fates.is_empty()
+                && let Err(error) = settle.settle(fates).await
+            {
+                break Err(error);
+            }
+            let Some((batch, ended)) = in_flight.next().await else {
+                break failure.map_or(Ok(()), Err);
+            };
+            if let Err(error) = work.absorb(batch, ended) {
+                // Those in flight finish their attempt, but repeat none.
+                halt.send_replace(true);
+                failure.get_or_insert(error);
+            }
+        };
+        *self.learned.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = work.into_learned();
+        outcome
+    }
+
+    async fn send(&self, batch: Batch, stops: Stops) -> (Batch, Ended) {
+        let wire = Wire {
+            destination: self.destination,
+            transport: self.transport,
+            clock: self.clock,
+            random: self.random,
+            settings: &self.settings,
+            bucket: &self.bucket,
+            counters: &self.counters,
+        };
+        let elements: Vec<&[u8]> = batch.pieces.iter().map(|piece| piece.bytes.as_slice()).collect();
+        let request = self.destination.request(batch.route, &elements);
+        let ended = wire.send(batch.route, &request, elements.len(), stops).await;
+        if ended.end == super::request::End::Delivered {
+            Counters::add(&self.counters.traits_sent, batch.traits() as u64);
+        }
+        (batch, ended)
+    }
+}
+
+fn interrupted() -> Error {
+    Error::new(Kind::Interrupted, "the run was asked to stop").advise("run again: it goes on with what was not sent")
+}

@@ -1,0 +1,202 @@
+//! What becomes of one request? Token → send → interpret → wait and repeat the same bytes, until there is an answer that
+//! ends it, the budget is used up, or we are asked to stop.
+
+use std::sync::Mutex;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::pace::{self, Bucket};
+use super::{Counters, Settings, Signal};
+use crate::destination::{Applied, Destination, NoReply, Reply, Request, Route, Verdict};
+use crate::env::{Clock, Random, Transport};
+
+/// How a request ended.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum End {
+    Delivered,
+    Refused {
+        reason: String,
+    },
+    RefusedSome {
+        elements: Vec<(usize, String)>,
+    },
+    TooLarge {
+        reason: String,
+    },
+    Stop {
+        reason: String,
+        advice: String,
+    },
+    /// Attempts or time are used up, or repeating would not be safe.
+    GaveUp {
+        reason: String,
+    },
+    /// We were asked to stop, or the page was stopped, before an answer that ends it.
+    Halted {
+        reason: &'static str,
+    },
+}
+
+/// The end of a request, and whether some attempt before it may have been applied.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Ended {
+    pub(super) end: End,
+    pub(super) maybe_applied: bool,
+}
+
+/// Everything a request needs from its surroundings.
+#[derive(Clone, Copy)]
+pub(super) struct Wire<'a> {
+    pub(super) destination: &'a dyn Destination,
+    pub(super) transport: &'a dyn Transport,
+    pub(super) clock: &'a dyn Clock,
+    pub(super) random: &'a Random,
+    pub(super) settings: &'a Settings,
+    pub(super) bucket: &'a Mutex<Bucket>,
+    pub(super) counters: &'a Counters,
+}
+
+/// The two ways to be stopped: the run's signal, and the page's own halt after a verdict that concerns all of it.
+#[derive(Clone)]
+pub(super) struct Stops {
+    pub(super) signal: watch::Receiver<Signal>,
+    pub(super) halted: watch::Receiver<bool>,
+}
+
+impl Stops {
+    pub(super) fn stopping(&self) -> bool {
+        *self.signal.borrow() >= Signal::Stop || *self.halted.borrow()
+    }
+
+    /// Resolves once no new attempt may start.
+    async fn stopped(&mut self) {
+        tokio::select! {
+            () = reached(&mut self.signal, |signal| *signal >= Signal::Stop) => {}
+            () = reached(&mut self.halted, |halted| *halted) => {}
+        }
+    }
+}
+
+/// Resolves once the watched value is as wanted; never when nobody can change it any more.
+async fn reached<T>(watched: &mut watch::Receiver<T>, wanted: impl FnMut(&T) -> bool) {
+    if watched.wait_for(wanted).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+const ASKED_TO_STOP: &str = "the run stopped before it was sent";
+const ABANDONED: &str = "the run stopped while the answer was awaited";
+
+impl Wire<'_> {
+    /// Sends until there is an end.
+    pub(super) async fn send(&self, route: Route, request: &Request, elements: usize, mut stops: Stops) -> Ended {
+        let mut maybe_applied = false;
+        let mut first_attempt_at = None;
+        let mut attempt: u32 = 0;
+        loop {
+            if !self.token(&mut stops).await {
+                return Ended { end: End::Halted { reason: ASKED_TO_STOP }, maybe_applied };
+            }
+            let started = *first_attempt_at.get_or_insert_with(|| self.clock.elapsed());
+            attempt += 1;
+            self.count(request, attempt);
+            let (reason, asked, applied) = match self.exchange(request, &mut stops).await {
+                None => return Ended { end: End::Halted { reason: ABANDONED }, maybe_applied: true },
+                Some(Err(NoReply { applied, what })) => {
+                    self.counters.count_status(0);
+                    (what, None, applied)
+                }
+                Some(Ok(reply)) => {
+                    self.counters.count_status(reply.status);
+                    match self.destination.interpret(route, elements, &reply) {
+                        Verdict::Delivered => return Ended { end: End::Delivered, maybe_applied },
+                        Verdict::Refused { reason } => return Ended { end: End::Refused { reason }, maybe_applied },
+                        Verdict::RefusedSome { elements } => {
+                            return Ended { end: End::RefusedSome { elements }, maybe_applied };
+                        }
+                        Verdict::TooLarge { reason } => return Ended { end: End::TooLarge { reason }, maybe_applied },
+                        Verdict::Stop { reason, advice } => {
+                            return Ended { end: End::Stop { reason, advice }, maybe_applied };
+                        }
+                        Verdict::Retry { reason, after, applied } => (reason, after, applied),
+                    }
+                }
+            };
+            maybe_applied |= applied == Applied::Maybe;
+            if applied == Applied::Maybe && !self.destination.features().repeatable {
+                let reason = format!("{reason}; repeating it could apply it twice");
+                return Ended { end: End::GaveUp { reason }, maybe_applied };
+            }
+            let wait = pace::wait(attempt, asked, |max| self.random.up_to(max));
+            if asked.is_some() {
+                // The vendor means all of us, not this one request.
+                self.bucket().hold_until(self.clock.elapsed() + wait);
+            }
+            let spent = self.clock.elapsed().saturating_sub(started);
+            if attempt >= self.settings.attempts_max || spent + wait > self.settings.retry_for {
+                let times = if attempt == 1 { "once".to_owned() } else { format!("{attempt} times") };
+                return Ended { end: End::GaveUp { reason: format!("{reason} (tried {times})") }, maybe_applied };
+            }
+            Counters::add_wait(&self.counters.retry_wait_ms, wait);
+            if !self.wait(wait, &mut stops).await {
+                return Ended { end: End::Halted { reason: ASKED_TO_STOP }, maybe_applied };
+            }
+        }
+    }
+
+    fn bucket(&self) -> std::sync::MutexGuard<'_, Bucket> {
+        self.bucket.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    fn count(&self, request: &Request, attempt: u32) {
+        Counters::add(&self.counters.requests, 1);
+        Counters::add(&self.counters.bytes, request.body.len() as u64);
+        if attempt > 1 {
+            Counters::add(&self.counters.retries, 1);
+        }
+    }
+
+    /// Waits for a token; false when we are stopped instead.
+    async fn token(&self, stops: &mut Stops) -> bool {
+        loop {
+            let wait = self.bucket().take(self.clock.elapsed());
+            Counters::add_wait(&self.counters.rate_wait_ms, wait);
+            if !self.wait(wait, stops).await {
+                return false;
+            }
+            // A pause that began while we waited voids the token. Each turn needs a new pause, so this ends.
+            if !self.bucket().is_held(self.clock.elapsed()) {
+                return true;
+            }
+        }
+    }
+
+    /// Waits; false when we are stopped instead.
+    async fn wait(&self, wait: Duration, stops: &mut Stops) -> bool {
+        if !wait.is_zero() {
+            tokio::select! {
+                () = stops.stopped() => {}
+                () = self.clock.sleep(wait) => {}
+            }
+        }
+        !stops.stopping()
+    }
+
+    /// One attempt; nothing when it was abandoned.
+    async fn exchange(&self, request: &Request, stops: &mut Stops) -> Option<Result<Reply, NoReply>> {
+        let abandoned = async {
+            reached(&mut stops.signal, |signal| *signal >= Signal::Stop).await;
+            tokio::select! {
+                () = reached(&mut stops.signal, |signal| *signal >= Signal::Abandon) => {}
+                () = self.clock.sleep(self.settings.grace) => {}
+            }
+        };
+        tokio::select! {
+            // An answer that is there counts, whatever else has happened.
+            biased;
+            reply = self.transport.send(request, self.settings.timeout) => Some(reply),
+            () = abandoned => None,
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! How does a request reach the outside? HTTP(S) through reqwest, files through [`super::append`].
+//!
+//! Nothing here logs, and no error text holds an address's secrets, a header or a body.
+
+use std::io::Write;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use super::append;
+use crate::destination::{Applied, NoReply, Reply, Request};
+use crate::env::Transport;
+use crate::error::{Error, Kind, Result};
+
+/// Bytes of an answer that are read; vendors' answers to a batch are a few hundred bytes, per-element errors a few thousand.
+const ANSWER_BYTES_MAX: usize = 64 * 1024;
+/// Longest a connection may take to be established, TLS included. Part of the request's own deadline.
+const CONNECT_MAX: Duration = Duration::from_secs(10);
+/// How long an idle connection is kept: shorter than the 60 s after which common load balancers drop one silently.
+const IDLE_MAX: Duration = Duration::from_secs(50);
+
+/// The machine's network and files.
+pub struct Outside {
+    client: reqwest::Client,
+    /// Why no HTTPS connection can be made, when the machine has no certificates. Plain HTTP and files work all the same.
+    no_https: Option<String>,
+}
+
+impl Outside {
+    /// Prepares connections: TLS certificates are checked against the machine's store (or `SSL_CERT_FILE`), proxies
+    /// come from `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY`, redirects are never followed.
+    pub fn new() -> Result<Outside> {
+        let bug = |error: String| Error::new(Kind::Bug, "failed to prepare HTTP connections").because(error);
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let tls = rustls::ClientConfig::builder_with_provider(provider.clone())
+            .with_safe_default_protocol_versions()
+            .map_err(|error| bug(error.to_string()))?;
+        let (tls, no_https) = match rustls_platform_verifier::Verifier::new(provider) {
+            Ok(verifier) => {
+                (tls.dangerous().with_custom_certificate_verifier(Arc::new(verifier)).with_no_client_auth(), None)
+            }
+            Err(error) => {
+                let roots = rustls::RootCertStore::empty();
+                (tls.with_root_certificates(roots).with_no_client_auth(), Some(error.to_string()))
+            }
+        };
+        let client = reqwest::Client::builder()
+            .tls_backend_preconfigured(tls)
+            .redirect(reqwest::redirect::Policy::none())
+            .connect_timeout(CONNECT_MAX)
+            .pool_idle_timeout(IDLE_MAX)
+            .user_agent(concat!("groupcast/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .map_err(|error| bug(error.to_string()))?;
+        Ok(Outside { client, no_https })
+    }
+
+    fn prepare(&self, request: &Request, deadline: Duration) -> Result<reqwest::Request, NoReply> {
+        let not_sent = |what: String| NoReply { applied: Applied::No, what };
+        if let Some(why) = self.no_https.as_ref().filter(|_| request.url.starts_with("https:")) {
+            return Err(not_sent(format!("no HTTPS: {why} (install `ca-certificates` or set SSL_CERT_FILE)")));
+        }
+        let method = reqwest::Method::from_bytes(request.method.as_bytes())
+            .map_err(|_| not_sent("the request's method is not valid".to_owned()))?;
+        let mut builder = self.client.request(method, &request.url).timeout(deadline);
+        for (name, value) in &request.headers {
+            builder = builder.header(*name, value);
+        }
+        if request.gzip {
+            let packed = gzip(&request.body).map_err(|error| not_sent(format!("failed to compress: {error}")))?;
+            builder = builder.header("content-encoding", "gzip").body(packed);
+        } else if !request.body.is_empty() {
+            builder = builder.body(request.body.clone());
+        }
+        builder.build().map_err(|error| not_sent(described(error, deadline)))
+    }
+}
+
+#[async_trait]
+impl Transport for Outside {
+    async fn send(&self, request: &Request, deadline: Duration) -> Result<Reply, NoReply> {
+        if append::is_local(request) {
+            return append::append(request).await;
+        }
+        let prepared = self.prepare(request, deadline)?;
+        let mut response = self.client.execute(prepared).await.map_err(|error| NoReply {
+            // Failed while connecting (name, socket, TLS): no byte of the request has left.
+            applied: if error.is_connect() || error.is_builder() { Applied::No } else { Applied::Maybe },
+            what: described(error, deadline),
+        })?;
+        let status = response.status();
+        let headers = response
+            .headers()
+            .iter()
+            .map(|(name, value)| (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned()));
+        let headers = headers.collect();
+        let mut body = Vec::new();
+        while body.len() < ANSWER_BYTES_MAX {
+            match response.chunk().await {
+                Ok(Some(chunk)) => body.extend_from_slice(&chunk[..chunk.len().min(ANSWER_BYTES_MAX - body.len())]),
+                Ok(None) => break,
+                // An acceptance that breaks off may have been about to name refused elements; of a refusal, the status is enough.
+                Err(error) if status.is_success() => {
+                    return Err(NoReply { applied: Applied::Maybe, what: described(error, deadline) });
+                }
+                Err(_) => break,
+            }
+        }
+        Ok(Reply { status: status.as_u16(), headers, body })
+    }
+}
+
+/// The same bytes give the same bytes: no time and no name in the gzip header.
+fn gzip(body: &[u8]) -> std::io::Result<Vec<u8>> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::with_capacity(body.len() / 4), flate2::Compression::fast());
+    encoder.write_all(body)?;
+    encoder.finish()
+}
+
+/// What happened, innermost cause last, without the address (a proxy's may hold a password).
+fn described(error: reqwest::Error, deadline: Duration) -> String {
+    let what = if error.is_timeout() && error.is_connect() {
+        "no connection within the time limit".to_owned()
+    } else if error.is_timeout() {
+        return format!("no answer within {} s", deadline.as_secs_f64());
+    } else if error.is_connect() {
+        "failed to connect".to_owned()
+    } else if error.is_builder() {
+        "the request's address or headers are not valid".to_owned()
+    } else {
+        "the connection broke".to_owned()
+    };
+    let error = error.without_url();
+    let mut cause: Option<&dyn std::error::Error> = std::error::Error::source(&error);
+    let mut innermost = None;
+    while let Some(error) = cause {
+        innermost = Some(error.to_string());
+        cause = error.source();
+    }
+    innermost.map_or(what.clone(), |cause| format!("{what}: {cause}"))
+}
