@@ -30,3 +30,4 @@ pub mod mapping;
 pub mod model;
 pub mod secret;
 pub mod source;
+pub mod sync;

@@ -1,8 +1,8 @@
-//! The ledger in an embedded DuckDB file: the default. Runs the SQL of `statements`, reads pages as Arrow, and commits
-//! the outcomes of concurrent batches together.
+//! The ledger in an embedded DuckDB file: the default. Runs the SQL of `statements`, and reads pages as Arrow.
 
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -13,7 +13,7 @@ use duckdb::{Connection, OptionalExt, params};
 
 use super::{
     Begun, Checkpoint, Comparison, Entry, HistoryEntry, Incoming, KnownGroup, Ledger, Outcome, RunRecord, RunStart,
-    Scope, Standing, Status, Suspect, SuspectKind, schema, statements,
+    Scope, Standing, Status, Suspect, SuspectKind, schema, statements, with_attempted,
 };
 use crate::duck::{Access, Duck, Limits, ledger_error, quote_literal};
 use crate::error::{Error, Kind, Result, Within};
@@ -30,23 +30,8 @@ pub struct LocalLedger {
     path: String,
     read_only: bool,
     journal_retention: Duration,
-    /// Outcomes that wait for the next commit, with the sequence to give to the next one.
-    queue: Arc<Mutex<Queue>>,
-}
-
-struct Queue {
-    entries: Vec<Queued>,
-    /// How many batches were handed in, and how many of them are durable.
-    handed_in: u64,
-    durable: u64,
-    next_seq: u64,
-}
-
-struct Queued {
-    sync: String,
-    run: String,
-    at: NaiveDateTime,
-    entry: Entry,
+    /// The next journal sequence.
+    next_seq: Arc<AtomicU64>,
 }
 
 impl LocalLedger {
@@ -96,8 +81,7 @@ impl LocalLedger {
             })
             .await
             .within(|| path.clone())?;
-        let queue = Queue { entries: Vec::new(), handed_in: 0, durable: 0, next_seq };
-        Ok(LocalLedger { duck, path, read_only, journal_retention, queue: Arc::new(Mutex::new(queue)) })
+        Ok(LocalLedger { duck, path, read_only, journal_retention, next_seq: Arc::new(AtomicU64::new(next_seq)) })
     }
 
     /// The connection, into which a source stages its rows.
@@ -106,7 +90,7 @@ impl LocalLedger {
     }
 
     fn next_seq(&self) -> u64 {
-        self.queue.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).next_seq
+        self.next_seq.load(Ordering::SeqCst)
     }
 
     async fn call<T: Send + 'static>(
@@ -138,6 +122,51 @@ fn fold(connection: &Connection, sync: &str, run: &str) -> duckdb::Result<()> {
         connection.execute_batch(&statement)?;
     }
     Ok(())
+}
+
+/// Folds what died and records the new run; see [`Ledger::begin`]. A read-only ledger folds temporary copies and records
+/// nothing.
+fn begin(connection: &Connection, start: &RunStart, read_only: bool, next_seq: u64) -> duckdb::Result<Begun> {
+    let sync = &start.sync;
+    let mut dead = connection.prepare("SELECT run FROM runs WHERE sync = ? AND status = 'running' ORDER BY run")?;
+    let dead: Vec<String> = dead.query_map([sync], |row| row.get(0))?.collect::<Result<_, _>>()?;
+    if read_only && !dead.is_empty() {
+        connection.execute_batch(&statements::overlay(sync))?;
+    }
+    for run in &dead {
+        fold(connection, sync, run)?;
+    }
+    let latest = |column: &str, condition: &str| {
+        format!(
+            "SELECT {column} FROM runs WHERE sync = {sync} AND {condition} ORDER BY run DESC LIMIT 1",
+            sync = quote_literal(sync)
+        )
+    };
+    let same_mapping = format!("mapping = {}", quote_literal(&start.mapping));
+    let cursor = latest("cursor_value", &format!("{same_mapping} AND cursor_value IS NOT NULL"));
+    let full_read_at = latest("ended_at", &format!("{same_mapping} AND full_read"));
+    let rows = latest("source_rows", "source_rows IS NOT NULL");
+    let begun = Begun {
+        recovered: dead,
+        cursor: connection.query_row(&cursor, [], |row| row.get(0)).optional()?,
+        full_read_at: (connection.query_row(&full_read_at, [], |row| row.get::<_, NaiveDateTime>(0)).optional()?)
+            .map(|at| at.and_utc()),
+        rows: connection.query_row(&rows, [], |row| row.get(0)).optional()?,
+    };
+    if !read_only {
+        let traits = serde_json::Value::from(start.traits.clone()).to_string();
+        connection.execute("UPDATE meta SET next_seq = ?", [next_seq])?;
+        connection.execute(
+            "UPDATE runs SET status = 'died', ended_at = ? WHERE sync = ? AND status = 'running'",
+            params![start.started_at.naive_utc(), sync],
+        )?;
+        connection.execute(
+            "INSERT INTO runs (sync, run, mapping, traits, started_at, status) \
+             VALUES (?, ?, ?, ?::JSON::VARCHAR[], ?, 'running')",
+            params![sync, start.run, start.mapping, traits, start.started_at.naive_utc()],
+        )?;
+    }
+    Ok(begun)
 }
 
 fn count(connection: &Connection, sql: &str) -> Result<u64> {
@@ -220,12 +249,12 @@ fn compare_error(error: &duckdb::Error) -> Error {
 }
 
 /// Columns of the suspect table before the row's own.
-const SUSPECT_COLUMNS: usize = 8;
+const SUSPECT_COLUMNS: usize = 9;
 
 fn suspects_of(batch: &RecordBatch, out: &mut Vec<Suspect>) -> Result<()> {
     let broken = || Error::new(Kind::Bug, "the suspect table has unexpected columns");
     let text = |index: usize| batch.column(index).as_string_opt::<i32>().ok_or_else(broken);
-    let (keys, documents, rejected, reasons) = (text(0)?, text(3)?, text(6)?, text(7)?);
+    let (keys, documents, rejected, reasons, attempted) = (text(0)?, text(3)?, text(6)?, text(7)?, text(8)?);
     let kinds = batch.column(1).as_primitive_opt::<UInt8Type>().ok_or_else(broken)?;
     let fingerprints = batch.column(2).as_primitive_opt::<UInt64Type>().ok_or_else(broken)?;
     let certain = batch.column(4).as_boolean_opt().ok_or_else(broken)?;
@@ -252,7 +281,14 @@ fn suspects_of(batch: &RecordBatch, out: &mut Vec<Suspect>) -> Result<()> {
             kind,
             cells: if kind == SuspectKind::Missing { Vec::new() } else { cells },
             fingerprint: fingerprints.is_valid(row).then(|| fingerprints.value(row)),
-            known: if documents.is_valid(row) { parsed(documents.value(row))? } else { Document::default() },
+            known: match (documents.is_valid(row), attempted.is_valid(row)) {
+                (false, _) => Document::default(),
+                (true, false) => parsed(documents.value(row))?,
+                (true, true) => {
+                    let names: Vec<String> = serde_json::from_str(attempted.value(row)).map_err(|_| broken())?;
+                    with_attempted(parsed(documents.value(row))?, &names)
+                }
+            },
             certain: kind == SuspectKind::New || certain.value(row),
             settled_seq: if seqs.is_valid(row) { seqs.value(row) } else { 0 },
             rejected: match rejected.is_valid(row) {
@@ -280,11 +316,18 @@ fn cells_of(column: &Arc<dyn Array>) -> Result<Vec<Cell>> {
     })
 }
 
-/// Writes queued outcomes in one transaction.
-fn append(connection: &mut Connection, entries: Vec<Queued>, first_seq: u64) -> Result<()> {
+/// Writes outcomes in one transaction. If it fails, the marks stay and the groups are uncertain, which is the truth.
+fn append(
+    connection: &mut Connection,
+    sync: &str,
+    run: &str,
+    at: DateTime<Utc>,
+    entries: Vec<Entry>,
+    first_seq: u64,
+) -> Result<()> {
     transaction(connection, "record outcomes", |connection| {
         let mut appender = connection.appender("journal")?;
-        for (offset, Queued { sync, run, at, entry }) in entries.into_iter().enumerate() {
+        for (offset, entry) in entries.into_iter().enumerate() {
             let said = !matches!(entry.outcome, Outcome::Same | Outcome::NotSent | Outcome::Adopted);
             let change = said.then(|| serde_json::to_string(&entry.change).unwrap_or_default());
             let only_sets = entry.outcome == Outcome::Delivered
@@ -309,7 +352,7 @@ fn append(connection: &mut Connection, entries: Vec<Queued>, first_seq: u64) -> 
                 entry.fingerprint,
                 entry.outcome.name(),
                 entry.reason,
-                at,
+                at.naive_utc(),
             ])?;
         }
         appender.flush()
@@ -336,53 +379,7 @@ impl Ledger for LocalLedger {
     async fn begin(&self, start: &RunStart) -> Result<Begun> {
         let (start, read_only, next_seq) = (start.clone(), self.read_only, self.next_seq());
         self.call("begin a run", move |connection| {
-            transaction(connection, "begin a run", |connection| {
-                let sync = &start.sync;
-                let mut dead = connection.prepare("SELECT run FROM runs WHERE sync = ? AND status = 'running' ORDER BY run")?;
-                let dead: Vec<String> = dead.query_map([sync], |row| row.get(0))?.collect::<Result<_, _>>()?;
-                if read_only && !dead.is_empty() {
-                    connection.execute_batch(&statements::overlay(sync))?;
-                }
-                for run in &dead {
-                    fold(connection, sync, run)?;
-                }
-                if !read_only {
-                connection.execute(
-                    "UPDATE runs SET status = 'died', ended_at = ? WHERE sync = ? AND status = 'running'",
-                    params![start.started_at.naive_utc(), sync],
-                )?;
-                }
-                let cursor = connection
-                    .query_row(
-                        "SELECT cursor_value FROM runs WHERE sync = ? AND mapping = ? AND cursor_value IS NOT NULL \
-                         ORDER BY run DESC LIMIT 1",
-                        [sync, &start.mapping],
-                        |row| row.get(0),
-                    )
-                    .optional()?;
-                let full_read_at = connection
-                    .query_row(
-                        "SELECT ended_at FROM runs WHERE sync = ? AND mapping = ? AND full_read ORDER BY run DESC LIMIT 1",
-                        [sync, &start.mapping],
-                        |row| row.get::<_, NaiveDateTime>(0),
-                    )
-                    .optional()?;
-                let rows = connection
-                    .query_row(
-                        "SELECT source_rows FROM runs WHERE sync = ? AND source_rows IS NOT NULL ORDER BY run DESC LIMIT 1",
-                        [sync],
-                        |row| row.get(0),
-                    )
-                    .optional()?;
-                if !read_only {
-                connection.execute(
-                    "INSERT INTO runs (sync, run, mapping, started_at, status) VALUES (?, ?, ?, ?, 'running')",
-                    params![sync, start.run, start.mapping, start.started_at.naive_utc()],
-                )?;
-                }
-                let full_read_at = full_read_at.map(|at| at.and_utc());
-                Ok(Begun { recovered: dead, cursor, full_read_at, rows })
-            })
+            transaction(connection, "begin a run", |connection| begin(connection, &start, read_only, next_seq))
         })
         .await
     }
@@ -422,38 +419,10 @@ impl Ledger for LocalLedger {
         .await
     }
 
-    /// Several callers at once share a commit: whoever reaches the connection first writes everything queued so far.
     async fn record(&self, sync: &str, run: &str, at: DateTime<Utc>, entries: Vec<Entry>) -> Result<()> {
-        let ticket = {
-            let mut queue = self.queue.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-            queue.entries.extend(entries.into_iter().map(|entry| Queued {
-                sync: sync.to_owned(),
-                run: run.to_owned(),
-                at: at.naive_utc(),
-                entry,
-            }));
-            queue.handed_in += 1;
-            queue.handed_in
-        };
-        let queue = Arc::clone(&self.queue);
-        self.call("record outcomes", move |connection| {
-            let lock = || queue.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-            let (entries, first_seq, handed_in) = {
-                let mut queue = lock();
-                if queue.durable >= ticket {
-                    return Ok(());
-                }
-                let first_seq = queue.next_seq;
-                queue.next_seq += queue.entries.len() as u64;
-                (std::mem::take(&mut queue.entries), first_seq, queue.handed_in)
-            };
-            // On failure the entries are lost to the journal, their callers fail as well, and the marks stay: the
-            // groups are uncertain, which is the truth.
-            append(connection, entries, first_seq)?;
-            lock().durable = handed_in;
-            Ok(())
-        })
-        .await
+        let (sync, run) = (sync.to_owned(), run.to_owned());
+        let first_seq = self.next_seq.fetch_add(entries.len() as u64, Ordering::SeqCst);
+        self.call("record outcomes", move |connection| append(connection, &sync, &run, at, entries, first_seq)).await
     }
 
     async fn finish(&self, sync: &str, run: &str, checkpoint: Checkpoint) -> Result<()> {

@@ -11,7 +11,7 @@ use chrono::{DateTime, Utc};
 
 use super::{
     Begun, Checkpoint, Comparison, Entry, HistoryEntry, Incoming, KnownGroup, Ledger, Missing, Outcome, RunRecord,
-    RunStart, Scope, Standing, Status, Suspect, SuspectKind,
+    RunStart, Scope, Standing, Status, Suspect, SuspectKind, with_attempted,
 };
 use crate::error::{Error, Kind, Result};
 use crate::model::{Cell, Document};
@@ -37,6 +37,7 @@ struct KnownRow {
     fingerprint: Option<u64>,
     document: Document,
     unsettled_in: Option<String>,
+    attempted: BTreeSet<String>,
     rejected: Option<(Document, String)>,
     seq: u64,
     at: DateTime<Utc>,
@@ -73,6 +74,9 @@ fn fingerprint(salt: &str, cells: &[Cell]) -> u64 {
 impl State {
     /// Brings a run's journal lines and marks into the known documents.
     fn fold(&mut self, sync: &str, run: &str) {
+        let began = self.runs.iter().find(|record| record.start.sync == sync && record.start.run == run);
+        let (traits, began) = began
+            .map_or((Vec::new(), DateTime::default()), |record| (record.start.traits.clone(), record.start.started_at));
         let mut marked = self.pending.remove(&(sync.to_owned(), run.to_owned())).unwrap_or_default();
         let lines: Vec<&Line> = self.journal.iter().filter(|line| line.sync == sync && line.run == run).collect();
         for Line { seq, at, entry, .. } in lines {
@@ -80,7 +84,11 @@ impl State {
             let id = (sync.to_owned(), entry.key.clone());
             let before = self.known.get(&id).cloned();
             let known = before.clone().unwrap_or_default();
-            let uncertain = known.unsettled_in.clone().or_else(|| Some(run.to_owned()));
+            let uncertain = |row: KnownRow| KnownRow {
+                unsettled_in: row.unsettled_in.or_else(|| Some(run.to_owned())),
+                attempted: row.attempted.into_iter().chain(traits.iter().cloned()).collect(),
+                ..row
+            };
             let after = match entry.outcome {
                 Outcome::NotSent => before,
                 Outcome::Same | Outcome::Adopted | Outcome::Delivered => {
@@ -95,27 +103,25 @@ impl State {
                 }
                 Outcome::Rejected | Outcome::PartlyRejected => {
                     let refused = entry.document.clone().unwrap_or_default();
-                    let partly = entry.outcome == Outcome::PartlyRejected;
-                    Some(KnownRow {
+                    let row = KnownRow {
                         fingerprint: entry.fingerprint,
                         rejected: Some((refused, entry.reason.clone().unwrap_or_default())),
-                        unsettled_in: if partly { uncertain } else { known.unsettled_in.clone() },
                         at: *at,
                         ..known
-                    })
+                    };
+                    Some(if entry.outcome == Outcome::PartlyRejected { uncertain(row) } else { row })
                 }
-                Outcome::Unknown => Some(KnownRow { unsettled_in: uncertain, rejected: None, at: *at, ..known }),
+                Outcome::Unknown => Some(uncertain(KnownRow { rejected: None, at: *at, ..known })),
             };
             match after {
                 Some(row) => self.known.insert(id, row),
                 None => self.known.remove(&id),
             };
         }
-        let began = self.runs.iter().find(|record| record.start.sync == sync && record.start.run == run);
-        let began = began.map(|record| record.start.started_at).unwrap_or_default();
         for key in marked {
             let row = self.known.entry((sync.to_owned(), key)).or_default();
             row.unsettled_in.get_or_insert_with(|| run.to_owned());
+            row.attempted.extend(traits.iter().cloned());
             row.rejected = None;
             row.at = began;
         }
@@ -248,7 +254,7 @@ impl Ledger for MemoryLedger {
                 kind,
                 cells: cells.to_vec(),
                 fingerprint: Some(fingerprint),
-                known: row.document,
+                known: with_attempted(row.document, &row.attempted),
                 certain: row.unsettled_in.is_none(),
                 settled_seq: row.seq,
                 rejected: row.rejected,
@@ -273,7 +279,7 @@ impl Ledger for MemoryLedger {
                     kind: SuspectKind::Missing,
                     cells: Vec::new(),
                     fingerprint: None,
-                    known: row.document.clone(),
+                    known: with_attempted(row.document.clone(), &row.attempted),
                     certain: row.unsettled_in.is_none(),
                     settled_seq: row.seq,
                     rejected: row.rejected.clone(),

@@ -19,6 +19,10 @@
 //! leaves the group as certain as it was. A run therefore reads `unsettled_in IS NULL` as "certain when this run
 //! began": its own marks are not in that column yet.
 //!
+//! An uncertain group also remembers which traits were *attempted*: all that the marking runs' mappings name. The
+//! mapping may have been edited since, and a trait that only the lost request spoke about must still be seen, so that
+//! it can be unset. [`Suspect::known`] shows such traits as `model::document::unsure`.
+//!
 //! # What is known
 //!
 //! | outcome | document | fingerprint | uncertain | rejected |
@@ -40,7 +44,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 
 use crate::error::Result;
-use crate::model::{Cell, Change, Document};
+use crate::model::{Cell, Change, Document, document};
 use crate::source::Staged;
 
 /// The rows of a run, as a source handed them over.
@@ -138,7 +142,7 @@ pub struct Suspect {
     pub cells: Vec<Cell>,
     /// The row's fingerprint; `None` for a missing group.
     pub fingerprint: Option<u64>,
-    /// The known document; empty for a new group.
+    /// The known document; empty for a new group. Attempted traits it lacks are there as `model::document::unsure`.
     pub known: Document,
     /// Whether the known document was certain when the run began.
     pub certain: bool,
@@ -146,6 +150,14 @@ pub struct Suspect {
     pub settled_seq: u64,
     /// The document that was rejected and why, when the group's last word is a rejection.
     pub rejected: Option<(Document, String)>,
+}
+
+/// A known document with the traits that were attempted and whose values nobody knows.
+fn with_attempted<'a>(mut known: Document, attempted: impl IntoIterator<Item = &'a String>) -> Document {
+    for name in attempted {
+        known.0.entry(name.clone()).or_insert_with(document::unsure);
+    }
+    known
 }
 
 /// What became of one suspect.
@@ -210,6 +222,8 @@ pub struct RunStart {
     pub run: String,
     /// The mapping's fingerprint.
     pub mapping: String,
+    /// The mapping's traits: what the run may speak about.
+    pub traits: Vec<String>,
     /// When it began.
     pub started_at: DateTime<Utc>,
 }

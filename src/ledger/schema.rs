@@ -17,7 +17,7 @@ CREATE TABLE meta (version UINTEGER NOT NULL, next_seq UBIGINT NOT NULL);
 INSERT INTO meta VALUES (0, 1);
 CREATE TABLE known (
     sync VARCHAR NOT NULL, key VARCHAR NOT NULL, fingerprint UBIGINT, document VARCHAR NOT NULL, unsettled_in VARCHAR,
-    rejected_document VARCHAR, rejected_reason VARCHAR, seq UBIGINT NOT NULL, recorded_at TIMESTAMP NOT NULL
+    attempted VARCHAR[], rejected_document VARCHAR, rejected_reason VARCHAR, seq UBIGINT NOT NULL, recorded_at TIMESTAMP NOT NULL
 );
 CREATE TABLE pending (sync VARCHAR NOT NULL, run VARCHAR NOT NULL, key VARCHAR NOT NULL);
 CREATE TABLE journal (
@@ -25,7 +25,7 @@ CREATE TABLE journal (
     document VARCHAR, fingerprint UBIGINT, outcome VARCHAR NOT NULL, reason VARCHAR, recorded_at TIMESTAMP NOT NULL
 );
 CREATE TABLE runs (
-    sync VARCHAR NOT NULL, run VARCHAR NOT NULL, mapping VARCHAR NOT NULL, started_at TIMESTAMP NOT NULL,
+    sync VARCHAR NOT NULL, run VARCHAR NOT NULL, mapping VARCHAR NOT NULL, traits VARCHAR[] NOT NULL, started_at TIMESTAMP NOT NULL,
     ended_at TIMESTAMP, status VARCHAR NOT NULL, counts VARCHAR, source_rows UBIGINT, cursor_value VARCHAR,
     full_read BOOLEAN, error VARCHAR
 );

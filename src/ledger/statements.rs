@@ -88,7 +88,8 @@ pub(super) fn suspects(sync: &str, staged: &Staged, scope: &Scope, ordered: bool
     format!(
         "CREATE OR REPLACE TEMP TABLE suspect AS
 SELECT c.key, c.kind, c.fingerprint, k.document, k.unsettled_in IS NULL AS certain,
-    coalesce(k.seq, j.seq, 0)::UBIGINT AS seq, k.rejected_document, k.rejected_reason{columns}
+    coalesce(k.seq, j.seq, 0)::UBIGINT AS seq, k.rejected_document, k.rejected_reason,
+    to_json(k.attempted)::VARCHAR AS attempted{columns}
 FROM (SELECT * FROM candidate WHERE true{held}{missing}) c
 LEFT JOIN (SELECT key{physical} FROM {relation}) r ON r.key = c.key
 LEFT JOIN (SELECT * FROM known WHERE sync = {sync}) k ON k.key = c.key
@@ -141,6 +142,10 @@ SELECT t.key,
     CASE WHEN t.outcome IN ('same', 'adopted', 'delivered') THEN NULL
          WHEN t.outcome = 'rejected' THEN k.unsettled_in
          ELSE coalesce(k.unsettled_in, {run}) END AS unsettled_in,
+    CASE WHEN t.outcome IN ('same', 'adopted', 'delivered') THEN NULL
+         WHEN t.outcome = 'rejected' THEN k.attempted
+         ELSE list_sort(list_distinct(list_concat(coalesce(k.attempted, []),
+            (SELECT traits FROM runs WHERE sync = {sync} AND run = {run})))) END AS attempted,
     CASE WHEN t.outcome IN ('rejected', 'partly_rejected') THEN coalesce(t.document, '{{}}') END AS rejected_document,
     CASE WHEN t.outcome IN ('rejected', 'partly_rejected') THEN coalesce(t.reason, '') END AS rejected_reason,
     CASE WHEN t.outcome = 'delivered' THEN t.seq ELSE coalesce(k.seq, 0) END AS seq,
@@ -150,7 +155,7 @@ FROM touched t LEFT JOIN (SELECT * FROM known WHERE sync = {sync}) k ON k.key = 
         format!("DELETE FROM known WHERE sync = {sync} AND key IN (SELECT key FROM folded)"),
         format!(
             "INSERT INTO known
-SELECT {sync}, key, fingerprint, document, unsettled_in, rejected_document, rejected_reason, seq, recorded_at
+SELECT {sync}, key, fingerprint, document, unsettled_in, attempted, rejected_document, rejected_reason, seq, recorded_at
 FROM folded WHERE NOT gone"
         ),
         format!("DELETE FROM pending WHERE sync = {sync} AND run = {run}"),
@@ -190,7 +195,8 @@ mod tests {
         insta::assert_snapshot!(suspects("accounts", &staged, &scope, true), @r#"
         CREATE OR REPLACE TEMP TABLE suspect AS
         SELECT c.key, c.kind, c.fingerprint, k.document, k.unsettled_in IS NULL AS certain,
-            coalesce(k.seq, j.seq, 0)::UBIGINT AS seq, k.rejected_document, k.rejected_reason, r."p0"
+            coalesce(k.seq, j.seq, 0)::UBIGINT AS seq, k.rejected_document, k.rejected_reason,
+            to_json(k.attempted)::VARCHAR AS attempted, r."p0"
         FROM (SELECT * FROM candidate WHERE true AND NOT held AND kind <> 2) c
         LEFT JOIN (SELECT key, c0 AS "p0" FROM "incoming") r ON r.key = c.key
         LEFT JOIN (SELECT * FROM known WHERE sync = 'accounts') k ON k.key = c.key

@@ -71,10 +71,9 @@ impl Judge {
         let verdict = match kind {
             SuspectKind::Missing => {
                 let Delta { change, .. } = match self.on_missing {
-                    OnMissing::Delete => Delta {
-                        change: Change { delete: true, ..Change::default() },
-                        after: Document::default(),
-                    },
+                    OnMissing::Delete => {
+                        Delta { change: Change { delete: true, ..Change::default() }, after: Document::default() }
+                    }
                     OnMissing::Unset | OnMissing::Keep => unset_all(state, &self.rules),
                 };
                 if change.is_empty() {

@@ -71,7 +71,8 @@ impl Watch<'_> {
                 let examples = found.duplicate_examples.join(", ");
                 parts.push(format!("{shared} that share their key with another row (such as {examples})"));
             }
-            let figures = format!("{} of {} rows cannot be synced: {}", parts_total(found, shared), found.rows, parts.join(", "));
+            let figures =
+                format!("{} of {} rows cannot be synced: {}", parts_total(found, shared), found.rows, parts.join(", "));
             let hint = if shared > 0 {
                 "make the key unique in the model, or set `on_duplicate = \"skip\"` under [policy]"
             } else {

@@ -11,19 +11,22 @@ pub mod report;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use tokio::sync::watch;
 
-use crate::delivery::Delivery;
+use crate::delivery::{Delivery, Signal};
 use crate::duck::Duck;
 use crate::env::{Clock, Random};
 use crate::error::{Error, Kind, Result, Within};
-use crate::ledger::{Begun, Checkpoint, Comparison, Incoming, Ledger, Missing, Outcome, RunStart, Scope, Status, SuspectKind};
+use crate::ledger::{
+    Begun, Checkpoint, Comparison, Incoming, Ledger, Missing, Outcome, RunStart, Scope, Status, SuspectKind,
+};
 use crate::mapping::compile::{self, Projection, quote_literal};
-use crate::mapping::{Mapping, OnDuplicate, OnMissing};
+use crate::mapping::{Mapping, OnMissing};
 use crate::model::{Cell, ColumnType};
 use crate::source::{Source, Staged};
 
@@ -140,8 +143,8 @@ pub struct Session<'a> {
     pub monitor: &'a dyn Monitor,
     /// What the operator asks.
     pub options: &'a Options,
-    /// Turns true when the run should stop.
-    pub stop: watch::Receiver<bool>,
+    /// Rises when the run should stop.
+    pub signal: watch::Receiver<Signal>,
 }
 
 /// What a survey found, ready to be said.
@@ -252,10 +255,8 @@ pub async fn plan(
         show(&page)?;
     }
     let watch = session.watch(survey.full);
-    let guarded = session
-        .check_comparison(&watch, &survey)
-        .and_then(|()| watch.impact(&impact, survey.found.known))
-        .err();
+    let guarded =
+        session.check_comparison(&watch, &survey).and_then(|()| watch.impact(&impact, survey.found.known)).err();
     Ok(Plan { sync: session.mapping.name.clone(), found: survey.found, counts, guarded, full: survey.full })
 }
 
@@ -269,7 +270,11 @@ pub async fn adopt(session: &Session<'_>, reader: &mut dyn Reader) -> Result<u64
         Ok(_) => (Status::Delivered, None),
         Err(error) => (Status::Failed, Some(error.to_string())),
     };
-    let counts = Counts { rows: *adopted.as_ref().unwrap_or(&0), unchanged: *adopted.as_ref().unwrap_or(&0), ..Counts::default() };
+    let counts = Counts {
+        rows: *adopted.as_ref().unwrap_or(&0),
+        unchanged: *adopted.as_ref().unwrap_or(&0),
+        ..Counts::default()
+    };
     let checkpoint = Checkpoint {
         status,
         ended_at: session.clock.now(),
@@ -309,6 +314,7 @@ impl Session<'_> {
             sync: self.mapping.name.clone(),
             run,
             mapping: self.fingerprint.to_owned(),
+            traits: self.mapping.traits.iter().map(|mapped| mapped.name.clone()).collect(),
             started_at: now,
         };
         let begun = self.ledger.begin(&start).await?;
@@ -331,14 +337,14 @@ impl Session<'_> {
     }
 
     fn stopping(&self) -> bool {
-        *self.stop.borrow()
+        *self.signal.borrow() >= Signal::Stop
     }
 
     /// Resolves when the run should stop.
     async fn stopped(&self) {
-        let mut stop = self.stop.clone();
+        let mut signal = self.signal.clone();
         // A closed channel means nobody can ask any more: then this never resolves.
-        if stop.wait_for(|stop| *stop).await.is_err() {
+        if signal.wait_for(|signal| *signal >= Signal::Stop).await.is_err() {
             std::future::pending::<()>().await;
         }
     }
@@ -475,22 +481,16 @@ impl Session<'_> {
             let cut = position + (page.len() as u64) < page_end;
             position += page.len() as u64;
             missing_seen += page.iter().filter(|decision| decision.kind == SuspectKind::Missing).count() as u64;
-            let before = counts.clone();
             let recorder = Recorder::new(self, &survey.run, &page, total, counts);
             let following = async { if cut { Ok(None) } else { self.judged(&survey.judge, page_end).await } };
             let (said, following) = tokio::join!(recorder.say(delivery), following);
-            let said = said.map(|()| give_up(&before, counts));
             match said {
-                Err(error) if error.kind() == Kind::Destination || error.kind() == Kind::Interrupted => {
+                Ok(()) => next = following?,
+                Err(error) if matches!(error.kind(), Kind::Destination | Kind::Interrupted) => {
                     stopped = Some(error);
                     break;
                 }
                 Err(error) => return Err(error),
-                Ok(Some(error)) => {
-                    stopped = Some(error);
-                    break;
-                }
-                Ok(None) => next = following?,
             }
             if cut {
                 beyond_limit = total - position;
@@ -500,8 +500,9 @@ impl Session<'_> {
         let missing_left = survey.found.missing_suspects - missing_seen;
         counts.removed.not_sent += missing_left;
         counts.said.not_sent += total - position - missing_left;
-        let traffic = delivery.traffic();
-        (counts.requests, counts.retries) = (traffic.requests, traffic.retries);
+        let counters = delivery.counters();
+        counts.requests = counters.requests.load(Ordering::Relaxed);
+        counts.retries = counters.retries.load(Ordering::Relaxed);
         Ok(Executed { full: survey.full, cursor: survey.cursor.clone(), beyond_limit, stopped })
     }
 
@@ -538,21 +539,6 @@ fn cut_to_limit(page: &mut Vec<Decision>, room: &mut u64) {
     *room -= said.min(*room);
 }
 
-/// A page of which nothing was taken although something was said means that the destination is away: the next pages
-/// would only wait for the same answer.
-fn give_up(before: &Counts, after: &Counts) -> Option<Error> {
-    let taken = |counts: &Counts| {
-        counts.said.delivered + counts.removed.delivered + counts.said.rejected + counts.removed.rejected
-    };
-    let open = |counts: &Counts| {
-        counts.said.not_sent + counts.said.unknown + counts.removed.not_sent + counts.removed.unknown
-    };
-    (taken(before) == taken(after) && open(after) > open(before)).then(|| {
-        Error::new(Kind::Destination, "the destination takes nothing at the moment; nothing is lost")
-            .advise("look at its status and at the reasons in `groupcast runs`, then run again")
-    })
-}
-
 /// A cursor's text some time earlier. Understands integers (seconds are subtracted as they are) and ISO timestamps.
 fn cursor_minus(cursor: &str, lookback: Duration) -> Result<String> {
     if let Ok(int) = cursor.parse::<i64>() {
@@ -564,12 +550,10 @@ fn cursor_minus(cursor: &str, lookback: Duration) -> Result<String> {
         chrono::NaiveDate::parse_from_str(cursor, "%Y-%m-%d").map(|date| date.and_time(chrono::NaiveTime::MIN))
     });
     let earlier = match (zoned, naive) {
-        (Ok(zoned), _) => zoned
-            .checked_sub_signed(lookback)
-            .map(|at| at.to_utc().format("%Y-%m-%d %H:%M:%S%.6f+00").to_string()),
-        (_, Ok(naive)) => {
-            naive.checked_sub_signed(lookback).map(|at| at.format("%Y-%m-%d %H:%M:%S%.6f").to_string())
+        (Ok(zoned), _) => {
+            zoned.checked_sub_signed(lookback).map(|at| at.to_utc().format("%Y-%m-%d %H:%M:%S%.6f+00").to_string())
         }
+        (_, Ok(naive)) => naive.checked_sub_signed(lookback).map(|at| at.format("%Y-%m-%d %H:%M:%S%.6f").to_string()),
         _ => None,
     };
     earlier.ok_or_else(|| {

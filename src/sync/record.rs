@@ -82,8 +82,8 @@ impl Settle for Recorder<'_> {
                 Fate::Delivered => (Outcome::Delivered, None),
                 Fate::Rejected { reason, partly_applied: false } => (Outcome::Rejected, Some(reason)),
                 Fate::Rejected { reason, partly_applied: true } => (Outcome::PartlyRejected, Some(reason)),
-                Fate::NotSent(reason) => (Outcome::NotSent, Some(reason)),
-                Fate::Unknown(reason) => (Outcome::Unknown, Some(reason)),
+                Fate::NotSent { reason } => (Outcome::NotSent, Some(reason)),
+                Fate::Unknown { reason } => (Outcome::Unknown, Some(reason)),
             };
             self.tally(decision, outcome);
             decision.entry(outcome, reason)

@@ -147,7 +147,10 @@ impl Report {
         if let Some(error) = &self.stopped {
             return error.kind().exit_code();
         }
-        let open = self.counts.said.not_sent + self.counts.removed.not_sent + self.counts.said.unknown + self.counts.removed.unknown;
+        let open = self.counts.said.not_sent
+            + self.counts.removed.not_sent
+            + self.counts.said.unknown
+            + self.counts.removed.unknown;
         match self.status {
             Status::Incomplete if self.beyond_limit > 0 && open == self.beyond_limit => {
                 if self.counts.said.rejected + self.counts.removed.rejected > 0 { 3 } else { 0 }

@@ -29,6 +29,7 @@ fn start(sync: &str, number: u64) -> RunStart {
         sync: sync.to_owned(),
         run: format!("run-{number:04}"),
         mapping: "m".to_owned(),
+        traits: vec![format!("t{}", number % 3), "it's".to_owned()],
         started_at: at(number * 100),
     }
 }

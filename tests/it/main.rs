@@ -1,4 +1,7 @@
 //! Integration tests, one module per question. Real PostgreSQL, real DuckDB files, real HTTP.
 
+#![allow(unreachable_pub, reason = "a test binary exports nothing; `pub` says what its modules share")]
+
 mod ledger;
+mod simulation;
 mod support;
