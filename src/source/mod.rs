@@ -4,6 +4,8 @@
 //! ([`Source::stage`]), in one snapshot, read once. It is deliberately not a general query interface: it sees a
 //! compiled projection, and never the ledger.
 
+pub mod duckdb;
+
 use async_trait::async_trait;
 
 use crate::duck::Duck;

@@ -1,1 +1,3 @@
 //! Integration tests, one module per question. Real PostgreSQL, real DuckDB files, real HTTP.
+
+mod duckdb_source;
