@@ -762,11 +762,7 @@ async fn everything_that_is_missing_or_wrong_is_named_with_a_next_step() {
     for (projection, words, advice) in wrong {
         let mut source = bench.source();
         let staged = stage(&mut source, &projection, &bench.into).await;
-        let error = match staged {
-            Err(error) => error,
-            // Expressions of a table in place fail when the comparison evaluates them.
-            Ok(staged) => panic!("{words}: staged {staged:?}"),
-        };
+        let Err(error) = staged else { panic!("{words}: staged {staged:?}") };
         let text = error.to_string();
         assert!(text.starts_with("source warehouse: ") && text.contains(words), "{words}: {text}");
         assert!(error.advice().unwrap().contains(advice), "{text}: {:?}", error.advice());
@@ -775,4 +771,22 @@ async fn everything_that_is_missing_or_wrong_is_named_with_a_next_step() {
         assert!(source.release(&bench.into).await.is_ok());
     }
     assert!(bench.can_be_written());
+}
+
+#[tokio::test]
+async fn an_expression_that_fails_on_a_row_fails_when_it_is_staged_in_place() {
+    let bench =
+        Bench::with("CREATE TABLE t AS SELECT 'a' AS id, '1' AS n UNION ALL SELECT 'b', 'ann@example.com'").await;
+    let mut source = bench.source();
+    let projection =
+        Projection { columns: vec![Expr::Sql("CAST(n AS INTEGER)".to_owned())], ..reading(table("t"), "id", &[]) };
+    let error = stage(&mut source, &projection, &bench.into).await.unwrap_err();
+    assert!(error.to_string().contains("Conversion Error") && error.advice().unwrap().contains("TRY_CAST"), "{error}");
+    assert!(!error.to_string().contains("ann@"), "{error}");
+    bench.assert_clean().await;
+    let filtered = Projection { conditions: vec!["id = 'a'".to_owned()], ..projection };
+    let staged = stage(&mut source, &filtered, &bench.into).await.unwrap();
+    assert!(is_in_place(&staged));
+    assert_eq!(bench.cells(&staged).await, [("a".to_owned(), vec![Cell::Int(1)])]);
+    source.release(&bench.into).await.unwrap();
 }
