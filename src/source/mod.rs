@@ -12,6 +12,7 @@ use crate::duck::Duck;
 use crate::error::Result;
 use crate::mapping::Model;
 use crate::mapping::compile::Projection;
+use crate::mapping::template::ColumnShape;
 use crate::model::ColumnType;
 
 /// A column as the source declares it.
@@ -25,6 +26,13 @@ pub struct Column {
     pub declared: String,
     /// Whether the source says it is never null (informational: views and queries never say so).
     pub not_null: bool,
+}
+
+impl Column {
+    /// What a mapping's template needs to know of it.
+    pub fn shape(&self) -> ColumnShape<'_> {
+        ColumnShape { name: &self.name, kind: &self.kind, declared: &self.declared, not_null: self.not_null }
+    }
 }
 
 /// Rows within reach of a DuckDB connection.
