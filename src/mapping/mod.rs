@@ -2,6 +2,7 @@
 //! Pure: parsing, checking and compiling to SQL read no files and open no connections.
 
 pub mod compile;
+pub mod template;
 
 use std::time::Duration;
 

@@ -4,12 +4,15 @@
 //! ([`Source::stage`]), in one snapshot, read once. It is deliberately not a general query interface: it sees a
 //! compiled projection, and never the ledger.
 
+pub mod duckdb;
+
 use async_trait::async_trait;
 
 use crate::duck::Duck;
 use crate::error::Result;
 use crate::mapping::Model;
 use crate::mapping::compile::Projection;
+use crate::mapping::template::ColumnShape;
 use crate::model::ColumnType;
 
 /// A column as the source declares it.
@@ -23,6 +26,13 @@ pub struct Column {
     pub declared: String,
     /// Whether the source says it is never null (informational: views and queries never say so).
     pub not_null: bool,
+}
+
+impl Column {
+    /// What a mapping's template needs to know of it.
+    pub fn shape(&self) -> ColumnShape<'_> {
+        ColumnShape { name: &self.name, kind: &self.kind, declared: &self.declared, not_null: self.not_null }
+    }
 }
 
 /// Rows within reach of a DuckDB connection.

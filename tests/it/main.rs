@@ -2,6 +2,7 @@
 
 #![allow(unreachable_pub, reason = "a test binary exports nothing; `pub` says what its modules share")]
 
+mod duckdb_source;
 mod ledger;
 mod simulation;
 mod support;

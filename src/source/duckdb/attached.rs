@@ -1,0 +1,198 @@
+//! How does the warehouse file come within reach of a connection, under which name, and how are its tables found?
+
+use std::path::{Path, PathBuf};
+
+use duckdb::{Connection, params};
+
+use super::failure;
+use crate::error::{Error, Kind, Result};
+use crate::mapping::compile::{quote_identifier, quote_literal};
+
+/// An attached database: the warehouse file, or an empty one in memory for queries over files.
+#[derive(Debug, Clone)]
+pub(super) struct Attached {
+    /// The name it is attached under.
+    alias: String,
+    /// What the connection used before, quoted for `USE`.
+    home: String,
+    /// The warehouse file; none for a source without one.
+    file: Option<PathBuf>,
+    /// Where relative paths inside SQL start.
+    folder: PathBuf,
+}
+
+/// A table or view of the attached database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Relation {
+    pub(super) schema: String,
+    pub(super) name: String,
+    /// A base table, which can be read in place.
+    pub(super) is_table: bool,
+}
+
+impl Attached {
+    /// Attaches the file read-only. While it is attached nobody can write to it, so everything read from it until
+    /// [`detach`] is one snapshot, without a transaction to hold open.
+    pub(super) fn open(connection: &Connection, file: Option<&Path>, folder: &Path) -> Result<Attached> {
+        let failed = |error: duckdb::Error| failure::statement("ask DuckDB what is attached", &error);
+        let (database, schema) = connection
+            .query_row("SELECT current_database(), current_schema()", [], |row| {
+                Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?))
+            })
+            .map_err(failed)?;
+        let home = format!("{}.{}", quote_identifier(&database), quote_identifier(&schema));
+        let taken = texts(connection, "SELECT database_name FROM duckdb_databases()").map_err(failed)?;
+        // The file's stem first, because that is the name people write in SQL (`warehouse.analytics.accounts`); DuckDB's
+        // own names would be ambiguous.
+        let stem = file.and_then(Path::file_stem).map(|stem| stem.to_string_lossy().into_owned());
+        let reserved = ["main", "temp", "system", "memory", "pg_catalog", "information_schema"];
+        let free = |name: &String| {
+            !name.is_empty()
+                && !taken.iter().any(|taken| taken.eq_ignore_ascii_case(name))
+                && !reserved.iter().any(|reserved| reserved.eq_ignore_ascii_case(name))
+        };
+        let numbered = (1u32..).map(|n| if n == 1 { "source".to_owned() } else { format!("source_{n}") });
+        for alias in stem.into_iter().chain(numbered).filter(free) {
+            let quoted = quote_identifier(&alias);
+            let statement = match file {
+                // The type is said so that a path is never taken for another kind of database, which would ask for an
+                // extension.
+                Some(file) => {
+                    let path = quote_literal(&file.to_string_lossy());
+                    format!("ATTACH {path} AS {quoted} (READ_ONLY, TYPE duckdb)")
+                }
+                None => format!("ATTACH ':memory:' AS {quoted}"),
+            };
+            connection
+                .execute_batch(&statement)
+                .map_err(|error| failure::attach(&error, file.unwrap_or(Path::new(":memory:"))))?;
+            let ambiguous: bool = connection
+                .query_row(
+                    "SELECT count(*) > 0 FROM duckdb_schemas() WHERE database_name = ? AND lower(schema_name) = lower(?)",
+                    params![alias, alias],
+                    |row| row.get(0),
+                )
+                .unwrap_or(false);
+            if ambiguous {
+                // `alias.table` could mean the schema; another alias leaves no doubt.
+                detach(connection, &alias)?;
+                continue;
+            }
+            let file = file.map(Path::to_path_buf);
+            return Ok(Attached { alias, home, file, folder: folder.to_path_buf() });
+        }
+        unreachable!("the numbered names never end")
+    }
+
+    /// The name it is attached under, unquoted.
+    pub(super) fn alias(&self) -> &str {
+        &self.alias
+    }
+
+    /// Whether a warehouse file is behind it.
+    pub(super) fn has_file(&self) -> bool {
+        self.file.is_some()
+    }
+
+    /// Runs `work` as if connected to this database alone: unqualified names mean its tables, relative paths start at
+    /// the config folder. Afterwards the connection is as it was, whatever `work` returned.
+    pub(super) fn inside<T>(&self, connection: &Connection, work: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
+        let folder = quote_literal(&self.folder.to_string_lossy());
+        let enter = format!("USE {}; SET SESSION file_search_path = {folder}", quote_identifier(&self.alias));
+        let leave = format!("USE {}; RESET SESSION file_search_path", self.home);
+        let entered = connection
+            .execute_batch(&enter)
+            .map_err(|error| failure::statement("look into the attached database", &error));
+        let outcome = entered.and_then(|()| work(connection));
+        let left = connection
+            .execute_batch(&leave)
+            .map_err(|error| Error::new(Kind::Bug, "failed to leave the source's database").because(error));
+        let value = outcome?;
+        left.map(|()| value)
+    }
+
+    /// Every table and view, those of the schema `main` first.
+    pub(super) fn relations(&self, connection: &Connection) -> Result<Vec<Relation>> {
+        let alias = quote_literal(&self.alias);
+        let sql = format!(
+            "FROM (SELECT schema_name, table_name, true FROM duckdb_tables() WHERE database_name = {alias} AND NOT internal \
+             UNION ALL SELECT schema_name, view_name, false FROM duckdb_views() WHERE database_name = {alias} AND NOT internal) \
+             ORDER BY schema_name <> 'main', schema_name, table_name"
+        );
+        let read = || -> duckdb::Result<Vec<Relation>> {
+            let mut statement = connection.prepare(&sql)?;
+            let rows = statement
+                .query_map([], |row| Ok(Relation { schema: row.get(0)?, name: row.get(1)?, is_table: row.get(2)? }))?;
+            rows.collect()
+        };
+        read().map_err(|error| failure::statement("list the tables", &error))
+    }
+
+    /// The table or view that one to three name parts mean.
+    pub(super) fn find(&self, connection: &Connection, parts: &[String]) -> Result<Relation> {
+        let written = parts.join(".");
+        let relations = self.relations(connection)?;
+        let is_catalog = |part: &str| {
+            let stem = self.file.as_deref().and_then(Path::file_stem).map(|stem| stem.to_string_lossy().into_owned());
+            stem.is_some_and(|stem| stem.eq_ignore_ascii_case(part))
+        };
+        let named = |schema: &str, name: &str| {
+            relations
+                .iter()
+                .find(|relation| {
+                    relation.schema.eq_ignore_ascii_case(schema) && relation.name.eq_ignore_ascii_case(name)
+                })
+                .cloned()
+        };
+        let found = match parts {
+            [name] => named("main", name),
+            [first, name] => named(first, name).or_else(|| is_catalog(first).then(|| named("main", name)).flatten()),
+            [catalog, schema, name] if is_catalog(catalog) => named(schema, name),
+            _ => None,
+        };
+        found.ok_or_else(|| {
+            let full = |relation: &Relation| match relation.schema.as_str() {
+                "main" => relation.name.clone(),
+                schema => format!("{schema}.{}", relation.name),
+            };
+            let names: Vec<String> = relations.iter().map(full).collect();
+            let last = parts.last().map_or("", String::as_str);
+            let elsewhere = relations.iter().find(|relation| relation.name.eq_ignore_ascii_case(last)).map(full);
+            let near =
+                elsewhere.or_else(|| failure::closest(&written, names.iter().map(String::as_str)).map(str::to_owned));
+            let advice = match near {
+                Some(near) => format!("did you mean `{near}`?"),
+                None if names.is_empty() => "the file holds no table at all; check `path`".to_owned(),
+                None => {
+                    let some = names.iter().take(8).map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+                    format!("the file has {some}{}", if names.len() > 8 { " and more" } else { "" })
+                }
+            };
+            Error::new(Kind::Source, format!("there is no table `{written}`")).advise(advice)
+        })
+    }
+
+    /// Whether the database defines functions of its own, which only [`Attached::inside`] can see.
+    pub(super) fn has_macros(&self, connection: &Connection) -> bool {
+        let sql = "SELECT count(*) > 0 FROM duckdb_functions() WHERE database_name = ? AND NOT internal";
+        // When in doubt, yes: then expressions are evaluated inside.
+        connection.query_row(sql, params![self.alias], |row| row.get(0)).unwrap_or(true)
+    }
+
+    /// A relation's full name, quoted.
+    pub(super) fn qualified(&self, relation: &Relation) -> String {
+        [&self.alias, &relation.schema, &relation.name].map(|part| quote_identifier(part)).join(".")
+    }
+}
+
+/// Lets go of the file. Nothing happens when it is not attached.
+pub(super) fn detach(connection: &Connection, alias: &str) -> Result<()> {
+    let statement = format!("DETACH DATABASE IF EXISTS {}", quote_identifier(alias));
+    connection.execute_batch(&statement).map_err(|error| failure::statement("detach the source's file", &error))
+}
+
+fn texts(connection: &Connection, sql: &str) -> duckdb::Result<Vec<String>> {
+    let mut statement = connection.prepare(sql)?;
+    let rows = statement.query_map([], |row| row.get(0))?;
+    rows.collect()
+}

@@ -1,0 +1,179 @@
+//! What does a DuckDB error mean for a source, and what does the operator do next?
+
+use std::path::Path;
+
+use crate::duck::first_line;
+use crate::error::{Error, Kind};
+
+/// A file that could not be attached.
+pub(super) fn attach(error: &duckdb::Error, path: &Path) -> Error {
+    let text = error.to_string();
+    let failed = if text.contains("Conflicting lock") || text.contains("Could not set lock") {
+        Error::new(Kind::SourceBusy, "another process has this file open for writing")
+            .advise("run again when the writer has closed it, or point `path` at a copy that nothing writes to")
+    } else if text.contains("already attached") {
+        Error::new(Kind::Config, "this file is Groupcast's own state, it cannot be a source as well")
+            .advise("point `path` at the warehouse file, or move the state to another file with `state.path`")
+    } else if text.contains("does not exist") || text.contains("No such file") {
+        Error::new(Kind::Source, "the DuckDB file does not exist")
+            .advise("check `path` in groupcast.toml; a relative path starts at the folder of that file")
+    } else if text.contains("newer version") || text.contains("version number") || text.contains("storage version") {
+        Error::new(Kind::Source, "the file was written by a newer DuckDB than Groupcast has")
+            .advise("update Groupcast, or write the file with `ATTACH … (STORAGE_VERSION 'v1.2.0')`")
+    } else if text.contains("ncrypt") {
+        Error::new(Kind::Source, "the file is encrypted, which is not supported")
+            .advise("point `path` at an unencrypted copy")
+    } else if text.contains("not a valid DuckDB") || text.contains("orrupt") || text.contains("checksum") {
+        Error::new(Kind::Source, "the file is not a readable DuckDB database")
+            .advise("check `path`; for Parquet, CSV or JSON leave `path` out and name the file in the mapping's `sql`")
+    } else if text.contains("ermission denied") {
+        Error::new(Kind::Source, "the file cannot be read").advise("give this user read access to the file")
+    } else if text.contains("directory") {
+        Error::new(Kind::Source, "the path is a folder, not a DuckDB file")
+            .advise("put the file's name into `path`, or leave `path` out to query files in the mapping's `sql`")
+    } else {
+        Error::new(Kind::Source, "failed to open the DuckDB file")
+            .advise("check that `duckdb -readonly` can open this file")
+    };
+    failed.because(first_line(&text)).at(path.display().to_string())
+}
+
+/// A statement over the model that failed. `what` fits after "failed to".
+pub(super) fn statement(what: impl Into<String>, error: &duckdb::Error) -> Error {
+    let text = error.to_string();
+    let line = first_line(&text);
+    let what = format!("failed to {}", what.into());
+    if line.contains("INTERRUPT") {
+        return Error::new(Kind::Interrupted, what).because("interrupted");
+    }
+    let (kind, advice) = if line.contains("Parser Error") || line.contains("syntax error") {
+        (Kind::Source, "correct the SQL of the mapping; it is DuckDB's dialect")
+    } else if line.contains("Referenced column") || line.contains("does not have a column") {
+        (Kind::Source, "correct the column's name in the mapping")
+    } else if line.contains("Table with name") {
+        (Kind::Source, "correct the table's name in the mapping's SQL, with its schema where it is not `main`")
+    } else if line.contains("Catalog Error") || line.contains("Binder Error") {
+        (Kind::Source, "correct the SQL of the mapping; run it in the DuckDB shell to see the place")
+    } else if line.contains("No files found") || line.contains("Cannot open file") || line.contains("No such file") {
+        (Kind::Source, "check the path in the mapping; a relative path starts at the folder of groupcast.toml")
+    } else if line.contains("Conversion Error") {
+        (Kind::Source, "use TRY_CAST, which gives null for what cannot be converted, or filter those rows with `where`")
+    } else if line.contains("Out of Memory") || line.contains("failed to allocate") {
+        (
+            Kind::Source,
+            "raise `state.memory` in groupcast.toml, or free space where DuckDB spills (`state.temp_folder`)",
+        )
+    } else if line.contains("No space left") || line.contains("disk is full") {
+        (Kind::Source, "free space where DuckDB spills (`state.temp_folder`) and run again; nothing was lost")
+    } else if line.contains("CSV Error") || line.contains("JSON") {
+        (Kind::Source, "correct the file, or say in the mapping's SQL how to read it (`read_csv`, `read_json` options)")
+    } else if line.contains("extension") {
+        (Kind::Source, "extensions are never downloaded; read with what DuckDB has built in (Parquet, CSV, JSON)")
+    } else {
+        (Kind::Source, "run the model's SQL in the DuckDB shell to see the rows it fails on")
+    };
+    Error::new(kind, what).advise(advice).because(masked(&line))
+}
+
+/// The first line without the values of rows. Errors about SQL quote names, which a person needs; errors about data
+/// quote data, which an error must not hold.
+fn masked(line: &str) -> String {
+    const ABOUT_SQL: [&str; 5] = ["Parser Error", "Binder Error", "Catalog Error", "IO Error", "Not implemented Error"];
+    if ABOUT_SQL.iter().any(|class| line.starts_with(class)) {
+        return line.to_owned();
+    }
+    // The file's name is worth keeping.
+    if line.contains(" in file \"") || line.contains("CSV Error on Line") {
+        return line.to_owned();
+    }
+    if let Some(rest) = line.strip_prefix("Invalid Input Error: ") {
+        // Also what a model's own `error(…)` says; its words may hold anything.
+        let words = rest.split(['"', '\'', ':']).next().unwrap_or_default().trim();
+        let known = ["Could not parse", "Failed to cast", "Malformed", "Invalid"];
+        return match known.iter().any(|start| words.starts_with(start)) {
+            true => format!("Invalid Input Error: {words} …"),
+            false => "Invalid Input Error".to_owned(),
+        };
+    }
+    let mut out = String::new();
+    let mut quote: Option<char> = None;
+    for character in line.chars() {
+        match quote {
+            Some(open) if character == open => {
+                quote = None;
+                out.push('…');
+                out.push(character);
+            }
+            Some(_) => {}
+            None if character == '\'' && !out.ends_with(char::is_alphanumeric) || character == '"' => {
+                quote = Some(character);
+                out.push(character);
+            }
+            // Digits that stand alone are values; those in INT32 are a type's name.
+            None if character.is_ascii_digit() && !out.ends_with(char::is_alphabetic) && !ends_in_type(&out) => {
+                if !out.ends_with('…') {
+                    out.push('…');
+                }
+            }
+            None => out.push(character),
+        }
+    }
+    out
+}
+
+fn ends_in_type(text: &str) -> bool {
+    let word = text.rsplit(|c: char| !c.is_ascii_alphanumeric()).next().unwrap_or_default();
+    word.starts_with(|c: char| c.is_ascii_alphabetic())
+}
+
+/// The name closest to `wanted`, when one is close.
+pub(super) fn closest<'a>(wanted: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let wanted = wanted.to_lowercase();
+    names
+        .into_iter()
+        .map(|name| (strsim::jaro_winkler(&wanted, &name.to_lowercase()), name))
+        .filter(|(likeness, _)| *likeness > 0.8)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, name)| name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_of_rows_are_masked_and_names_are_not() {
+        for (line, expected) in [
+            (
+                "Conversion Error: Could not convert string 'ann@example.com' to INT32 when casting from source column n",
+                "Conversion Error: Could not convert string '…' to INT32 when casting from source column n",
+            ),
+            (
+                "Conversion Error: Type INT32 with value 300 can't be cast because the value is out of range for the destination type INT8",
+                "Conversion Error: Type INT32 with value … can't be cast because the value is out of range for the destination type INT8",
+            ),
+            (
+                "Out of Range Error: Overflow in multiplication of INT64 (1000000 * 100)!",
+                "Out of Range Error: Overflow in multiplication of INT64 (… * …)!",
+            ),
+            (
+                "Invalid Input Error: Could not parse string \"A\" according",
+                "Invalid Input Error: Could not parse string …",
+            ),
+            ("Invalid Input Error: bad value of Ann", "Invalid Input Error"),
+            (
+                "Binder Error: Referenced column \"nope\" not found",
+                "Binder Error: Referenced column \"nope\" not found",
+            ),
+        ] {
+            assert_eq!(masked(line), expected);
+        }
+    }
+
+    #[test]
+    fn near_names_are_found() {
+        assert_eq!(closest("acounts", ["orders", "accounts"]), Some("accounts"));
+        assert_eq!(closest("ACCOUNT_ID", ["account_id", "plan"]), Some("account_id"));
+        assert_eq!(closest("zzz", ["orders", "accounts"]), None);
+    }
+}

@@ -1,0 +1,157 @@
+//! Which relation does a model mean, which columns has it, and where may its rows be read?
+
+use duckdb::Connection;
+
+use super::attached::{Attached, Relation};
+use super::type_text::DuckType;
+use super::{failure, fragment};
+use crate::error::{Error, Kind, Result};
+use crate::mapping::compile::{Projection, quote_identifier, quote_literal};
+use crate::mapping::{Expr, From};
+
+/// A model's relation, found and ready to stand after FROM.
+pub(super) struct Resolved {
+    pub(super) sql: String,
+    /// The base table behind it, if it is one.
+    table: Option<Relation>,
+    alias: String,
+}
+
+/// The declared types of a projection.
+pub(super) struct Types {
+    pub(super) columns: Vec<String>,
+    /// Every column of the model with its type.
+    model: Vec<(String, String)>,
+}
+
+impl Types {
+    pub(super) fn cursor(&self, name: &str) -> DuckType {
+        let found = self.model.iter().find(|(column, _)| column.eq_ignore_ascii_case(name));
+        found.map_or(DuckType::Other, |(_, declared)| DuckType::parse(declared))
+    }
+}
+
+impl Resolved {
+    pub(super) fn new(connection: &Connection, attached: &Attached, from: &From) -> Result<Resolved> {
+        let alias = attached.alias().to_owned();
+        let (sql, table) = match from {
+            From::Query(sql) => (format!("(\n{}\n) AS model", fragment::without_semicolon(sql)), None),
+            From::Table(parts) if !attached.has_file() => {
+                // `table = "accounts.parquet"` has two name parts as written.
+                let path = parts.join(".");
+                if !path.contains('.') {
+                    return Err(Error::new(
+                        Kind::Config,
+                        format!("this source has no file, so it has no table `{path}`"),
+                    )
+                    .advise("give the source a `path`, or name a file: `table = \"accounts.parquet\"`"));
+                }
+                (format!("{} AS model", quote_literal(&path)), None)
+            }
+            From::Table(parts) => {
+                let relation = attached.find(connection, parts)?;
+                (attached.qualified(&relation), relation.is_table.then_some(relation))
+            }
+        };
+        Ok(Resolved { sql, table, alias })
+    }
+
+    /// Every column with its declared type.
+    pub(super) fn columns(&self, connection: &Connection) -> Result<Vec<(String, String)>> {
+        described(connection, &format!("SELECT * FROM {}", self.sql))
+            .map_err(|error| failure::statement("read the model", &error))
+    }
+
+    /// The types of a projection. Fails naming the column, expression or condition that is wrong.
+    pub(super) fn types(&self, connection: &Connection, projection: &Projection) -> Result<Types> {
+        let model = self.columns(connection)?;
+        let columns = projection.columns.iter().filter_map(|expr| match expr {
+            Expr::Column(name) => Some(name),
+            Expr::Sql(_) => None,
+        });
+        // DuckDB would take a missing column of the table's own name for the whole row.
+        for name in [&projection.key].into_iter().chain(columns).chain(&projection.cursor) {
+            if !model.iter().any(|(column, _)| column.eq_ignore_ascii_case(name)) {
+                let near = failure::closest(name, model.iter().map(|(column, _)| column.as_str()));
+                let advice =
+                    near.map_or("name a column the model has".to_owned(), |near| format!("did you mean `{near}`?"));
+                return Err(Error::new(Kind::Source, format!("the model has no column `{name}`")).advise(advice));
+            }
+        }
+        let key = quote_identifier(&projection.key);
+        let select: Vec<String> =
+            projection.columns.iter().enumerate().map(|(n, expr)| format!(", {} AS c{n}", expr.sql())).collect();
+        let condition = projection.condition();
+        let all = format!("SELECT {key} AS \"key\"{} FROM {}{condition}", select.concat(), self.sql);
+        match described(connection, &all) {
+            Ok(columns) => {
+                Ok(Types { columns: columns.into_iter().skip(1).map(|(_, declared)| declared).collect(), model })
+            }
+            Err(error) => {
+                for condition in &projection.conditions {
+                    self.check_condition(connection, condition)?;
+                }
+                for expr in &projection.columns {
+                    let alone = format!("SELECT {} FROM {}", expr.sql(), self.sql);
+                    let (Expr::Column(text) | Expr::Sql(text)) = expr;
+                    described(connection, &alone)
+                        .map_err(|error| failure::statement(format!("compile `{}`", text.trim()), &error))?;
+                }
+                Err(failure::statement("read the model", &error))
+            }
+        }
+    }
+
+    pub(super) fn check_condition(&self, connection: &Connection, condition: &str) -> Result<()> {
+        described(connection, &format!("SELECT 1 FROM {} WHERE ({condition}\n)", self.sql))
+            .map(|_| ())
+            .map_err(|error| failure::statement(format!("compile the condition `{}`", condition.trim()), &error))
+    }
+
+    /// The columns a base table declares NOT NULL; none for anything else.
+    pub(super) fn not_null(&self, connection: &Connection) -> Vec<String> {
+        let Some(table) = &self.table else { return Vec::new() };
+        let read = || -> duckdb::Result<Vec<String>> {
+            let mut statement = connection.prepare(
+                "SELECT column_name FROM duckdb_columns() \
+                 WHERE database_name = ? AND schema_name = ? AND table_name = ? AND NOT is_nullable",
+            )?;
+            let rows = statement.query_map([&self.alias, &table.schema, &table.name], |row| row.get(0))?;
+            rows.collect()
+        };
+        // Informational, so a failure is no reason to fail.
+        read().unwrap_or_default()
+    }
+
+    /// Whether the comparison may scan the table itself: a base table, and expressions that mean the same outside the
+    /// attached database and every time they are evaluated.
+    pub(super) fn can_be_read_in_place(
+        &self,
+        connection: &Connection,
+        attached: &Attached,
+        projection: &Projection,
+    ) -> bool {
+        let written: Vec<&String> = projection
+            .columns
+            .iter()
+            .filter_map(|expr| match expr {
+                Expr::Sql(sql) => Some(sql),
+                Expr::Column(_) => None,
+            })
+            .chain(&projection.conditions)
+            .collect();
+        self.table.is_some()
+            && (written.is_empty()
+                || !written.iter().any(|sql| fragment::reaches_beyond_its_row(sql))
+                    && !attached.has_macros(connection)
+                    // Types the file defines, say: the same statement must bind from outside.
+                    && self.types(connection, projection).is_ok())
+    }
+}
+
+/// The columns of a statement and their types, without running it.
+fn described(connection: &Connection, select: &str) -> duckdb::Result<Vec<(String, String)>> {
+    let mut statement = connection.prepare(&format!("DESCRIBE {select}"))?;
+    let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    rows.collect()
+}
