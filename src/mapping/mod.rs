@@ -1,8 +1,17 @@
 //! What a mapping file means. The shape a person writes is in [`file`]; here is the meaning the rest of the crate uses.
 //! Pure: parsing, checking and compiling to SQL read no files and open no connections.
 
+pub mod check;
 pub mod compile;
 pub mod template;
+pub mod diagnostic;
+pub mod file;
+pub mod fingerprint;
+pub(crate) mod reader;
+pub mod schedule;
+mod sql;
+mod traits;
+pub mod units;
 
 use std::time::Duration;
 
@@ -10,6 +19,9 @@ use serde_json::Value;
 
 use crate::model::cell::As;
 use crate::model::{OnNull, Op};
+
+pub use file::MappingFile;
+pub use fingerprint::fingerprint;
 
 /// One mapping: model → group type → traits → destination. At run time, a sync of the same name.
 #[derive(Debug, Clone, PartialEq)]

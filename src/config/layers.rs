@@ -1,0 +1,604 @@
+//! How do defaults, `groupcast.toml` and the environment become one [`Settings`]?
+//!
+//! The file is walked with spans and the variables by name, so that each mistake is reported where a person made it;
+//! only sound values reach the `config` crate, which merges them. A value that a variable replaces is not even looked
+//! up: `url = "${WAREHOUSE_URL}"` asks for nothing while `GROUPCAST__SOURCES__WAREHOUSE__URL` is set.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::path::Path;
+use std::time::Duration;
+
+use config::{Config, Map, Source, Value, ValueKind};
+use serde::Deserialize;
+use toml::de::DeValue;
+
+use super::known::{DELIVERY, DESTINATIONS, Given, Key, Kind, SECTIONS, SOURCES, Wants, accept};
+use super::secrets::{References, holds_password, refers};
+use super::{Daemon, Defaults, Delivery, DestinationSettings, Settings, SourceSettings, State, about_variable};
+use crate::mapping::diagnostic::{Diagnostic, did_you_mean, listed};
+use crate::mapping::file::{ON_DUPLICATE, ON_MISSING, ON_NULL, ON_REMOVED_TRAIT};
+use crate::mapping::reader::{self, Entry, Report, Section, integer, kind_of, name_problem, shown};
+use crate::mapping::{Guards, Policy, units};
+
+/// What environment variables of ours begin with.
+const PREFIX: &str = "GROUPCAST__";
+const TOP: [&str; 5] = ["state", "sources", "destinations", "defaults", "daemon"];
+
+/// A variable that sets something.
+struct Variable {
+    name: String,
+    /// Its path in lower case, the name of a source or destination as the file spells it.
+    path: Vec<String>,
+    value: String,
+}
+
+/// One layer for the `config` crate. Holds secrets.
+#[derive(Clone)]
+struct Layer(Map<String, Value>);
+
+impl fmt::Debug for Layer {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("Layer")
+    }
+}
+
+impl Source for Layer {
+    fn clone_into_box(&self) -> Box<dyn Source + Send + Sync> {
+        Box::new(self.clone())
+    }
+
+    fn collect(&self) -> Result<Map<String, Value>, config::ConfigError> {
+        Ok(self.0.clone())
+    }
+}
+
+impl Layer {
+    fn new() -> Layer {
+        Layer(Map::new())
+    }
+
+    fn set(&mut self, path: &[String], kind: ValueKind) {
+        let Some((last, parents)) = path.split_last() else { return };
+        let mut map = &mut self.0;
+        for parent in parents {
+            let child = map.entry(parent.clone()).or_insert_with(|| Value::new(None, ValueKind::Table(Map::new())));
+            if !matches!(child.kind, ValueKind::Table(_)) {
+                child.kind = ValueKind::Table(Map::new());
+            }
+            let ValueKind::Table(table) = &mut child.kind else { return };
+            map = table;
+        }
+        map.insert(last.clone(), Value::new(None, kind));
+    }
+}
+
+/// What the merged layers deserialise into.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    state: WrittenState,
+    #[serde(default)]
+    sources: BTreeMap<String, toml::Table>,
+    #[serde(default)]
+    destinations: BTreeMap<String, toml::Table>,
+    #[serde(default)]
+    defaults: WrittenDefaults,
+    #[serde(default)]
+    daemon: Daemon,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenState {
+    path: std::path::PathBuf,
+    memory: Option<String>,
+    threads: Option<usize>,
+    temp_folder: Option<std::path::PathBuf>,
+    #[serde(deserialize_with = "super::duration")]
+    journal_retention: Duration,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct WrittenDefaults {
+    policy: WrittenPolicy,
+    guards: WrittenGuards,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct WrittenPolicy {
+    on_null: Option<String>,
+    on_missing: Option<String>,
+    on_removed_trait: Option<String>,
+    on_duplicate: Option<String>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct WrittenGuards {
+    empty: Option<bool>,
+    rows_dropped_max: Option<f64>,
+    changed_max: Option<f64>,
+    removed_max: Option<f64>,
+    nulled_max: Option<f64>,
+    groups_min: Option<u64>,
+}
+
+/// What was found in `groupcast.toml` and the environment.
+pub(super) struct Read {
+    /// The settings, if nothing is wrong.
+    pub(super) settings: Option<Settings>,
+    /// The names of sources and destinations, wrong or not; `None` where the file is too broken to tell.
+    pub(super) names: Option<(Vec<String>, Vec<String>)>,
+    /// What is wrong.
+    pub(super) found: Vec<Diagnostic>,
+}
+
+/// Reads the settings of `folder` from the text of its `groupcast.toml`, called `file` in messages.
+pub(super) fn read(folder: &Path, file: &str, text: &str, environment: &BTreeMap<String, String>) -> Read {
+    let (table, mut report) = reader::parse(file, text);
+    let root = Section::root(table.get_ref());
+    let broken = report.is_broken();
+    let references = References { variables: environment, folder };
+    let mut walk = Walk {
+        folder,
+        references,
+        variables: Vec::new(),
+        layer: Layer::new(),
+        overrides: Layer::new(),
+        found: Vec::new(),
+    };
+    walk.variables = variables(environment, &root, &mut walk.found);
+    root.expect_keys(&TOP, &|_| None, &mut report);
+    for entry in root.entries().iter().filter(|entry| TOP.contains(&entry.key)) {
+        match (entry.key, entry.section(&mut report)) {
+            ("sources", Some(section)) => walk.named(&section, SOURCES, &[], "source", &mut report),
+            ("destinations", Some(section)) => walk.named(&section, DESTINATIONS, DELIVERY, "destination", &mut report),
+            ("defaults", Some(section)) => {
+                section.expect_keys(&["policy", "guards"], &|_| None, &mut report);
+                for part in section.entries().iter().filter(|part| ["policy", "guards"].contains(&part.key)) {
+                    if let Some(inner) = part.section(&mut report) {
+                        walk.fixed(&inner, &format!("defaults.{}", part.key), &mut report);
+                    }
+                }
+            }
+            (key, Some(section)) => walk.fixed(&section, key, &mut report),
+            (_, None) => {}
+        }
+    }
+    walk.apply_variables(&root);
+    let (mut found, _) = report.into_found();
+    found.append(&mut walk.found);
+    let names = (!broken).then(|| (walk.names(&root, "sources"), walk.names(&root, "destinations")));
+    let settings = if found.is_empty() { merge(walk.layer, walk.overrides, folder, file, &mut found) } else { None };
+    Read { settings, names, found }
+}
+
+/// The variables of ours, sorted by name, with their paths. Names are matched to the file's without regard to case, and
+/// `_` stands for `-` too, since variables cannot have dashes.
+fn variables(environment: &BTreeMap<String, String>, root: &Section<'_>, found: &mut Vec<Diagnostic>) -> Vec<Variable> {
+    let plain = |name: &str| name.to_lowercase().replace('-', "_");
+    let mut out = Vec::new();
+    for (name, value) in environment {
+        let Some(rest) = name.strip_prefix(PREFIX) else { continue };
+        let mut path: Vec<String> = rest.split("__").map(str::to_lowercase).collect();
+        let named = ["sources", "destinations"].contains(&path[0].as_str());
+        let length = if named || path[0] == "defaults" { 3 } else { 2 };
+        if path.len() != length || path.iter().any(String::is_empty) || !TOP.contains(&path[0].as_str()) {
+            let help = "write `GROUPCAST__SECTION__KEY` or `GROUPCAST__SOURCES__NAME__KEY`, with two underscores each";
+            let sections = listed(TOP);
+            let message = format!("no setting is called so; the sections are {sections}");
+            found.push(about_variable(name, "", message).help(help));
+            continue;
+        }
+        if named
+            && let Some(DeValue::Table(section)) = root.get(&path[0]).map(|entry| entry.value)
+            && let Some(spelled) = section.keys().find(|spelled| plain(spelled.get_ref()) == plain(&path[1]))
+        {
+            path[1] = spelled.get_ref().to_string();
+        }
+        out.push(Variable { name: name.clone(), path, value: value.clone() });
+    }
+    out
+}
+
+struct Walk<'a> {
+    folder: &'a Path,
+    references: References<'a>,
+    variables: Vec<Variable>,
+    layer: Layer,
+    overrides: Layer,
+    found: Vec<Diagnostic>,
+}
+
+impl Walk<'_> {
+    fn variable(&self, path: &[&str]) -> Option<&Variable> {
+        self.variables.iter().find(|variable| variable.path == path)
+    }
+
+    /// A section whose name is fixed.
+    fn fixed(&mut self, section: &Section<'_>, path: &str, report: &mut Report<'_>) {
+        let Some((_, keys)) = SECTIONS.iter().find(|(name, _)| *name == path) else { return };
+        let names: Vec<&str> = keys.iter().map(|key| key.name).collect();
+        section.expect_keys(&names, &|_| None, report);
+        let parents: Vec<&str> = path.split('.').collect();
+        for entry in section.entries() {
+            if let Some(key) = keys.iter().find(|key| key.name == entry.key) {
+                self.value(&entry, &parents, key, report);
+            }
+        }
+    }
+
+    /// `[sources]` or `[destinations]`: sections named by a person.
+    fn named(
+        &mut self,
+        section: &Section<'_>,
+        kinds: &'static [Kind],
+        generic: &'static [Key],
+        what: &str,
+        report: &mut Report<'_>,
+    ) {
+        for entry in section.entries() {
+            if let Some(problem) = name_problem(entry.key) {
+                report.push(report.error(&entry.key_at, format!("the name of this {what} {problem}")));
+                continue;
+            }
+            let Some(inner) = entry.section(report) else { continue };
+            let parents = [if what == "source" { "sources" } else { "destinations" }, entry.key];
+            let Some(kind) = self.kind(&inner, &parents, kinds, what, report) else { continue };
+            self.layer.set(&owned(&parents, "type"), kind.name.into());
+            let keys: Vec<&Key> = kind.keys.iter().chain(generic).collect();
+            let names: Vec<&str> = ["type"].into_iter().chain(keys.iter().map(|key| key.name)).collect();
+            inner.expect_keys(&names, &|_| None, report);
+            for value in inner.entries() {
+                if let Some(key) = keys.iter().find(|key| key.name == value.key) {
+                    self.value(&value, &parents, key, report);
+                }
+            }
+            for key in kind.keys.iter().filter(|key| key.required && !inner.has(key.name)) {
+                if self.variable(&[parents[0], parents[1], key.name]).is_none() {
+                    let error = report.error(&inner.at, format!("{what} `{}` has no `{}`", shown(entry.key), key.name));
+                    report.push_missing(error.help(how_to_give(key)));
+                }
+            }
+        }
+    }
+
+    /// The type of a source or destination, the variable's word before the file's.
+    fn kind(
+        &self,
+        section: &Section<'_>,
+        parents: &[&str; 2],
+        kinds: &'static [Kind],
+        what: &str,
+        report: &mut Report<'_>,
+    ) -> Option<&'static Kind> {
+        let names = || kinds.iter().map(|kind| kind.name);
+        if let Some(variable) = self.variable(&[parents[0], parents[1], "type"]) {
+            // A wrong word is reported with the variables.
+            return kinds.iter().find(|kind| kind.name == variable.value);
+        }
+        let Some(entry) = section.get("type") else {
+            let error = report.error(&section.at, format!("{what} `{}` has no `type`", shown(parents[1])));
+            report.push_missing(error.help(format!("write `type = …` with {}", listed(names()))));
+            return None;
+        };
+        let text = entry.text(report)?;
+        let kind = kinds.iter().find(|kind| kind.name == text);
+        if kind.is_none() {
+            let error = report.error(&entry.at, format!("no type of {what} is called `{}`", shown(text)));
+            let help = match did_you_mean(text, names()) {
+                Some(meant) => format!("did you mean `{meant}`?"),
+                None => format!("there is {}", listed(names())),
+            };
+            report.push(error.help(help));
+        }
+        kind
+    }
+
+    /// One value of the file.
+    fn value(&mut self, entry: &Entry<'_>, parents: &[&str], key: &Key, report: &mut Report<'_>) {
+        let path: Vec<&str> = parents.iter().copied().chain([key.name]).collect();
+        let replaced = self.variable(&path).is_some();
+        let error = |report: &Report<'_>, problem: &str| {
+            let (message, help) = match problem.split_once(": ") {
+                Some((message, help)) => (message, Some(help)),
+                None => (problem, None),
+            };
+            report.error(&entry.at, format!("`{}` {message}", key.name)).maybe_help(help)
+        };
+        let written = match entry.value {
+            DeValue::String(text) => text,
+            other => {
+                let given = match other {
+                    DeValue::Integer(_) => integer(other).map_or(Given::Other("a number beyond 64 bits"), Given::Int),
+                    DeValue::Float(number) => Given::Float(number.as_str().to_owned()),
+                    DeValue::Boolean(flag) => Given::Flag(*flag),
+                    other => Given::Other(kind_of(other)),
+                };
+                match accept(given, key.wants, self.folder, false) {
+                    Ok(value) => self.layer.set(&owned(parents, key.name), value),
+                    Err(problem) => report.push(error(report, &problem)),
+                }
+                return;
+            }
+        };
+        let literal = !refers(written);
+        let bare = match key.wants {
+            Wants::Secret => literal && !written.trim().is_empty(),
+            _ => holds_password(written),
+        };
+        if bare {
+            let problem = report.error(&entry.at, format!("`{}` holds a secret as it is", key.name));
+            let variable = key.name.to_uppercase();
+            let help = match key.wants {
+                Wants::Secret => {
+                    format!("put it in an environment variable and write `{} = \"${{{variable}}}\"`", key.name)
+                }
+                _ => format!(
+                    "put the password in an environment variable and write `${{…}}` in its place, or the whole of it: \
+                     `{} = \"${{{variable}}}\"`",
+                    key.name
+                ),
+            };
+            report.push(problem.help(help));
+            return;
+        }
+        if replaced {
+            return;
+        }
+        let resolved = match self.references.resolve(written) {
+            Ok(resolved) => resolved,
+            Err(problems) => {
+                for problem in problems {
+                    report.push(error(report, &problem));
+                }
+                return;
+            }
+        };
+        match accept(Given::Text(resolved), key.wants, self.folder, !literal) {
+            Ok(value) => self.layer.set(&owned(parents, key.name), value),
+            Err(problem) => {
+                let meant = match key.wants {
+                    Wants::Word(words) if literal => did_you_mean(written, words.iter().copied()),
+                    _ => None,
+                };
+                report.push(error(report, &problem).maybe_help(meant.map(|meant| format!("did you mean `{meant}`?"))));
+            }
+        }
+    }
+
+    /// The variables: each becomes a value of the last layer, or an error that names it.
+    fn apply_variables(&mut self, root: &Section<'_>) {
+        let mut complete: BTreeSet<(String, String)> = BTreeSet::new();
+        let variables = std::mem::take(&mut self.variables);
+        for variable in &variables {
+            let dotted = variable.path.join(".");
+            let named = match variable.path[0].as_str() {
+                "sources" => Some((SOURCES, &[][..], "source")),
+                "destinations" => Some((DESTINATIONS, DELIVERY, "destination")),
+                _ => None,
+            };
+            let last = variable.path.last().map_or("", String::as_str);
+            let keys: Vec<Key> = match named {
+                None => {
+                    let section = variable.path[..variable.path.len() - 1].join(".");
+                    SECTIONS.iter().find(|(name, _)| *name == section).map_or(Vec::new(), |(_, keys)| keys.to_vec())
+                }
+                Some((kinds, generic, what)) => {
+                    let name = &variable.path[1];
+                    let from_file = root.get(&variable.path[0]).and_then(|section| match section.value {
+                        DeValue::Table(table) => table.get(name.as_str()).map(|entry| entry.get_ref()),
+                        _ => None,
+                    });
+                    let of_type = |variable: &&Variable| {
+                        variable.path.len() == 3 && variable.path[1] == *name && variable.path[2] == "type"
+                    };
+                    let typed = variables
+                        .iter()
+                        .filter(|other| other.path[0] == variable.path[0])
+                        .find(of_type)
+                        .map(|other| other.value.as_str());
+                    let written =
+                        from_file.and_then(|entry| entry.get("type")).and_then(|entry| entry.get_ref().as_str());
+                    if last == "type" {
+                        if kinds.iter().any(|kind| kind.name == variable.value) {
+                            self.overrides.set(&variable.path, variable.value.as_str().into());
+                        } else {
+                            let message = format!("no type of {what} is called so");
+                            let help = format!("there is {}", listed(kinds.iter().map(|kind| kind.name)));
+                            self.found.push(about_variable(&variable.name, &dotted, message).help(help));
+                        }
+                    }
+                    let kind = typed.or(written).and_then(|word| kinds.iter().find(|kind| kind.name == word));
+                    let Some(kind) = kind else {
+                        // In the file its lack of a type is reported there.
+                        if from_file.is_none()
+                            && typed.is_none()
+                            && complete.insert((variable.path[0].clone(), name.clone()))
+                        {
+                            let message = format!("no {what} is called `{}`, and no type is given", shown(name));
+                            let known: Vec<String> = self.names(root, &variable.path[0]);
+                            let others = known.iter().map(String::as_str);
+                            let help = match did_you_mean(name, others) {
+                                Some(meant) => format!("did you mean `{}`?", meant.to_uppercase()),
+                                None => format!("add `[{}.{}]` to groupcast.toml", variable.path[0], shown(name)),
+                            };
+                            self.found.push(about_variable(&variable.name, &dotted, message).help(help));
+                        }
+                        continue;
+                    };
+                    if from_file.is_none() && complete.insert((variable.path[0].clone(), name.clone())) {
+                        for key in kind.keys.iter().filter(|key| key.required) {
+                            let given = variables
+                                .iter()
+                                .any(|other| other.path[..2] == variable.path[..2] && other.path[2] == key.name);
+                            if !given {
+                                let message = format!("{what} `{}` has no `{}`", shown(name), key.name);
+                                self.found
+                                    .push(about_variable(&variable.name, &dotted, message).help(how_to_give(key)));
+                            }
+                        }
+                    }
+                    if last == "type" {
+                        continue;
+                    }
+                    kind.keys.iter().chain(generic).copied().collect()
+                }
+            };
+            let Some(key) = keys.iter().find(|key| key.name == last) else {
+                let names = || keys.iter().map(|key| key.name);
+                let help = match did_you_mean(last, names()) {
+                    Some(meant) => format!("did you mean `{}`?", meant.to_uppercase()),
+                    None => format!("known here: {}", listed(names())),
+                };
+                let message = format!("no setting is called `{}`", shown(&dotted));
+                self.found.push(about_variable(&variable.name, &dotted, message).help(help));
+                continue;
+            };
+            match accept(Given::Text(variable.value.clone()), key.wants, self.folder, true) {
+                Ok(value) => self.overrides.set(&variable.path, value),
+                Err(problem) => {
+                    let (message, help) = match problem.split_once(": ") {
+                        Some((message, help)) => (message, Some(help)),
+                        None => (problem.as_str(), None),
+                    };
+                    let message = format!("its value {message}");
+                    self.found.push(about_variable(&variable.name, &dotted, message).maybe_help(help));
+                }
+            }
+        }
+        self.variables = variables;
+    }
+
+    /// The names of all sources or destinations, from the file and from variables that give a type.
+    fn names(&self, root: &Section<'_>, what: &str) -> Vec<String> {
+        let mut names: BTreeSet<String> = match root.get(what).map(|entry| entry.value) {
+            Some(DeValue::Table(table)) => table.keys().map(|key| key.get_ref().to_string()).collect(),
+            _ => BTreeSet::new(),
+        };
+        let typed = self.variables.iter().filter(|variable| variable.path[0] == what && variable.path[2] == "type");
+        names.extend(typed.map(|variable| variable.path[1].clone()));
+        names.into_iter().collect()
+    }
+}
+
+fn owned(parents: &[&str], last: &str) -> Vec<String> {
+    parents.iter().chain([&last]).map(|part| (*part).to_owned()).collect()
+}
+
+fn how_to_give(key: &Key) -> String {
+    if key.wants.is_secret() {
+        format!("write `{} = \"${{{}}}\"` and set that environment variable", key.name, key.name.to_uppercase())
+    } else {
+        format!("write `{} = …`", key.name)
+    }
+}
+
+/// Defaults, then the file, then the environment.
+fn merge(
+    file_layer: Layer,
+    overrides: Layer,
+    folder: &Path,
+    file: &str,
+    found: &mut Vec<Diagnostic>,
+) -> Option<Settings> {
+    let ledger = folder.join("state").join("ledger.duckdb").to_string_lossy().into_owned();
+    let merged = Config::builder()
+        .set_default("state.path", ledger)
+        .and_then(|builder| builder.set_default("state.journal_retention", "90d"))
+        .and_then(|builder| builder.add_source(file_layer).add_source(overrides).build())
+        .and_then(Config::try_deserialize::<Written>);
+    let settings = merged.map_err(|_| ()).and_then(|written| settings(written, folder).ok_or(()));
+    if settings.is_err() {
+        // Every value was checked on its way in, so this is ours; the error's text could quote a secret.
+        let at = crate::mapping::At::default();
+        found.push(Diagnostic::error(file, &at, "the settings cannot be put together").help("report this as a bug"));
+    }
+    settings.ok()
+}
+
+fn settings(written: Written, folder: &Path) -> Option<Settings> {
+    let state = State {
+        path: written.state.path,
+        memory_bytes: match written.state.memory {
+            Some(size) => Some(units::bytes(&size).ok()?),
+            None => None,
+        },
+        threads: written.state.threads,
+        temp_folder: written.state.temp_folder,
+        journal_retention: written.state.journal_retention,
+    };
+    let mut sources = BTreeMap::new();
+    for (name, mut table) in written.sources {
+        let kind = take_type(&mut table)?;
+        sources.insert(name.clone(), SourceSettings { name, kind, table });
+    }
+    let mut destinations = BTreeMap::new();
+    for (name, mut table) in written.destinations {
+        let kind = take_type(&mut table)?;
+        let mut generic = toml::Table::new();
+        for key in DELIVERY {
+            if let Some((key, value)) = table.remove_entry(key.name) {
+                generic.insert(key, value);
+            }
+        }
+        let delivery: Delivery = toml::Value::Table(generic).try_into().ok()?;
+        destinations.insert(name.clone(), DestinationSettings { name, kind, delivery, table });
+    }
+    Some(Settings {
+        folder: folder.to_owned(),
+        state,
+        sources,
+        destinations,
+        defaults: defaults(&written.defaults),
+        daemon: written.daemon,
+    })
+}
+
+fn take_type(table: &mut toml::Table) -> Option<String> {
+    match table.remove("type") {
+        Some(toml::Value::String(kind)) => Some(kind),
+        _ => None,
+    }
+}
+
+fn defaults(written: &WrittenDefaults) -> Defaults {
+    fn word<T: Copy>(written: &Option<String>, words: &[(&str, T)], base: T) -> T {
+        words.iter().find(|(word, _)| Some(*word) == written.as_deref()).map_or(base, |(_, value)| *value)
+    }
+    let (policy, guards) = (Policy::default(), Guards::default());
+    let (words, limits) = (&written.policy, &written.guards);
+    Defaults {
+        policy: Policy {
+            on_null: word(&words.on_null, &ON_NULL, policy.on_null),
+            on_missing: word(&words.on_missing, &ON_MISSING, policy.on_missing),
+            on_removed_trait: word(&words.on_removed_trait, &ON_REMOVED_TRAIT, policy.on_removed_trait),
+            on_duplicate: word(&words.on_duplicate, &ON_DUPLICATE, policy.on_duplicate),
+        },
+        guards: Guards {
+            empty: limits.empty.unwrap_or(guards.empty),
+            rows_dropped_max: limits.rows_dropped_max.unwrap_or(guards.rows_dropped_max),
+            changed_max: limits.changed_max.unwrap_or(guards.changed_max),
+            removed_max: limits.removed_max.unwrap_or(guards.removed_max),
+            nulled_max: limits.nulled_max.unwrap_or(guards.nulled_max),
+            groups_min: limits.groups_min.unwrap_or(guards.groups_min),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::DESTINATIONS;
+
+    #[test]
+    fn no_type_claims_a_generic_key() {
+        for kind in DESTINATIONS {
+            for key in kind.keys {
+                assert!(key.name != "type" && super::DELIVERY.iter().all(|generic| generic.name != key.name));
+            }
+        }
+    }
+}

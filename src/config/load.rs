@@ -1,0 +1,184 @@
+//! The one place of `config` that reads files: a folder becomes a [`Project`], or all of its problems.
+
+use std::collections::BTreeMap;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use super::{Defaults, Diagnostics, Project, layers, secrets};
+use crate::mapping::diagnostic::{Diagnostic, Severity};
+use crate::mapping::file::{Context, Names, parse};
+use crate::mapping::{At, MappingFile, check};
+
+/// The settings' file.
+pub const SETTINGS_FILE: &str = "groupcast.toml";
+/// The mappings' folder.
+pub const MAPPINGS_FOLDER: &str = "mappings";
+/// Largest file read. A mapping of ten thousand traits is a megabyte; more is not one a person wrote.
+const FILE_BYTES_MAX: u64 = 8 * 1024 * 1024;
+
+/// The process's environment; a variable that is not UTF-8 is as good as unset, since no setting could use it.
+pub fn environment() -> Vec<(String, String)> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect()
+}
+
+/// Reads `groupcast.toml` and every `mappings/*.toml` of `folder`, with `environment` ([`environment`]) on top.
+///
+/// Errors: every problem of every file. Without errors, warnings are in the project. A folder without mappings is a
+/// warning; the command decides whether it can do without.
+pub fn load(folder: &Path, environment: impl IntoIterator<Item = (String, String)>) -> Result<Project, Diagnostics> {
+    let environment: BTreeMap<String, String> = environment.into_iter().collect();
+    let mut all = Diagnostics::new();
+    let settings_path = folder.join(SETTINGS_FILE);
+    let settings_file = shown_path(folder, Path::new(SETTINGS_FILE));
+    let read = match read_text(&settings_path) {
+        Ok(text) => {
+            all.add_text(&settings_file, &secrets::blank(&text));
+            layers::read(folder, &settings_file, &text, &environment)
+        }
+        Err(problem) => {
+            let mut error = Diagnostic::error(&settings_file, &At::default(), problem.what);
+            if problem.missing {
+                error =
+                    error.help("run `groupcast init` to write one, or name the folder that holds it with `--config`");
+            }
+            layers::Read { settings: None, names: None, found: vec![error.maybe_help(problem.help)] }
+        }
+    };
+    all.extend(read.found);
+    let names = read.names.map(|(sources, destinations)| Names { sources, destinations });
+    let defaults = read.settings.as_ref().map_or_else(Defaults::default, |settings| settings.defaults.clone());
+    let mappings = mappings(folder, names.as_ref(), &defaults, &mut all);
+    all.extend(check::check_together(&mappings));
+    match read.settings {
+        Some(settings) if !all.has_errors() => Ok(Project { settings, mappings, warnings: all }),
+        _ => Err(all),
+    }
+}
+
+fn mappings(folder: &Path, names: Option<&Names>, defaults: &Defaults, all: &mut Diagnostics) -> Vec<MappingFile> {
+    let shown = shown_path(folder, Path::new(MAPPINGS_FOLDER));
+    let mut paths: Vec<PathBuf> = Vec::new();
+    match std::fs::read_dir(folder.join(MAPPINGS_FOLDER)) {
+        Ok(entries) => {
+            for entry in entries {
+                match entry {
+                    Ok(entry) if is_mapping(&entry.path()) => paths.push(entry.path()),
+                    Ok(_) => {}
+                    Err(error) => {
+                        let what = format!("the folder cannot be read: {error}");
+                        all.push(Diagnostic::error(&shown, &At::default(), what));
+                    }
+                }
+            }
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        Err(error) => {
+            all.push(Diagnostic::error(&shown, &At::default(), format!("the folder cannot be read: {error}")));
+            return Vec::new();
+        }
+    }
+    paths.sort();
+    if paths.is_empty() {
+        all.push(
+            Diagnostic::warning(&shown, &At::default(), "there are no mappings")
+                .help("write one file per sync, like mappings/accounts.toml, or run `groupcast init` for an example"),
+        );
+    }
+    paths.iter().filter_map(|path| mapping(folder, path, names, defaults, all)).collect()
+}
+
+/// Files that end in `.toml`; hidden ones (an editor's locks) and folders are not ours.
+fn is_mapping(path: &Path) -> bool {
+    let hidden = path.file_name().is_none_or(|name| name.to_string_lossy().starts_with('.'));
+    let toml = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("toml"));
+    !hidden && toml && !path.is_dir()
+}
+
+fn mapping(
+    folder: &Path,
+    path: &Path,
+    names: Option<&Names>,
+    defaults: &Defaults,
+    all: &mut Diagnostics,
+) -> Option<MappingFile> {
+    let stem = path.file_stem()?.to_string_lossy().into_owned();
+    let file = shown_path(folder, &Path::new(MAPPINGS_FOLDER).join(path.file_name()?));
+    let sound = stem.chars().all(|letter| letter.is_alphanumeric() || "-_.".contains(letter));
+    if !sound {
+        let error = Diagnostic::error(&file, &At::default(), "a sync is named after its file, and this is no name");
+        all.push(error.help("rename the file: letters, digits, `-`, `_` and `.`"));
+    }
+    let text = match read_text(path) {
+        Ok(text) => text,
+        Err(problem) => {
+            all.push(Diagnostic::error(&file, &At::default(), problem.what).maybe_help(problem.help));
+            return None;
+        }
+    };
+    all.add_text(&file, &text);
+    let resolve = |written: &str| sql_file(folder, path, written);
+    let context = Context { names, policy: &defaults.policy, guards: &defaults.guards, resolve: &resolve };
+    let (mapping, found) = parse(&stem, &file, &text, &context);
+    debug_assert_eq!(mapping.is_none(), found.iter().any(|diagnostic| diagnostic.severity == Severity::Error));
+    all.extend(found);
+    mapping.filter(|_| sound)
+}
+
+/// A model's SQL file: below the config folder, else beside the mapping.
+fn sql_file(folder: &Path, mapping: &Path, written: &str) -> Result<String, String> {
+    let beside = mapping.parent().unwrap_or(folder).join(written);
+    let below = folder.join(written);
+    let path = if below.exists() || !beside.exists() { below } else { beside };
+    read_text(&path).map_err(|problem| {
+        if problem.missing {
+            "no such file, neither below the config folder nor beside the mapping".to_owned()
+        } else {
+            format!("the SQL file cannot be used: {}", problem.what)
+        }
+    })
+}
+
+struct Problem {
+    what: String,
+    missing: bool,
+    help: Option<String>,
+}
+
+/// A file's text without a byte order mark.
+fn read_text(path: &Path) -> Result<String, Problem> {
+    let problem = |what: String, help: Option<&str>| Problem { what, missing: false, help: help.map(str::to_owned) };
+    let failed = |error: std::io::Error| match error.kind() {
+        ErrorKind::NotFound if path.is_symlink() => {
+            problem("a link to a file that does not exist".to_owned(), Some("repair or remove the link"))
+        }
+        ErrorKind::NotFound => Problem { what: "no such file".to_owned(), missing: true, help: None },
+        ErrorKind::PermissionDenied => {
+            problem("this user may not read the file".to_owned(), Some("change its owner or mode"))
+        }
+        _ => problem(format!("the file cannot be read: {error}"), None),
+    };
+    let about = std::fs::metadata(path).map_err(failed)?;
+    if !about.is_file() {
+        return Err(problem("not a regular file".to_owned(), Some("put a file in its place")));
+    }
+    if about.len() > FILE_BYTES_MAX {
+        return Err(problem("larger than 8 MB".to_owned(), Some("this is hardly the file you mean")));
+    }
+    let bytes = std::fs::read(path).map_err(failed)?;
+    match String::from_utf8(bytes) {
+        Ok(text) => Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text)),
+        Err(error) => {
+            let at = error.utf8_error().valid_up_to();
+            let line = error.as_bytes()[..at].iter().filter(|byte| **byte == b'\n').count() + 1;
+            Err(problem(format!("not UTF-8 text: line {line} holds other bytes"), Some("save the file as UTF-8")))
+        }
+    }
+}
+
+/// A path below the folder as a person would type it.
+fn shown_path(folder: &Path, below: &Path) -> String {
+    let plain = folder.as_os_str().is_empty() || folder == Path::new(".");
+    if plain { below.display().to_string() } else { folder.join(below).display().to_string() }
+}

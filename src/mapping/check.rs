@@ -1,0 +1,286 @@
+//! Does a mapping fit the columns of its source, the features of its destination, and the other mappings? Pure: the
+//! caller brings the columns. What a file says on its own is checked while it is read, in [`super::file`].
+
+use std::collections::BTreeMap;
+
+use super::diagnostic::{Diagnostic, did_you_mean, listed};
+use super::file::{MappingFile, trait_path};
+use super::reader::{join, shown};
+use super::{At, Expr, Field, OnMissing, OnRemovedTrait};
+use crate::destination::Features;
+use crate::model::cell::As;
+use crate::model::{ColumnType, OnNull, Op};
+
+/// A column, or an SQL expression, as the source describes it.
+#[derive(Debug, Clone, Copy)]
+pub struct Described<'a> {
+    /// The column's name; ignored for expressions.
+    pub name: &'a str,
+    /// What its values mean.
+    pub kind: &'a ColumnType,
+    /// The source's own name of the type.
+    pub declared: &'a str,
+}
+
+const AS: [(As, &str); 8] = [
+    (As::String, "string"),
+    (As::Number, "number"),
+    (As::Integer, "integer"),
+    (As::Boolean, "boolean"),
+    (As::Date, "date"),
+    (As::Timestamp, "timestamp"),
+    (As::Json, "json"),
+    (As::List, "list"),
+];
+
+fn as_name(wanted: As) -> &'static str {
+    AS.iter().find(|(declared, _)| *declared == wanted).map_or("string", |(_, name)| name)
+}
+
+/// Checks key, cursor and every plain column against the columns the model yields.
+pub fn check_columns(file: &MappingFile, columns: &[Described<'_>]) -> Vec<Diagnostic> {
+    let mapping = &file.mapping;
+    let mut found = Vec::new();
+    match resolve(file, &file.at("group.key"), &mapping.key, columns) {
+        Err(missing) => found.push(missing),
+        Ok(key) if !key.kind.can_be_key() => {
+            let what = format!("column `{}` is {}, which cannot be a group's key", shown(key.name), key.declared);
+            found.push(
+                Diagnostic::error(&mapping.file, &file.at("group.key"), what)
+                    .help("a key is text, a whole number, a decimal or a UUID: cast it to text in the model's `sql`"),
+            );
+        }
+        Ok(_) => {}
+    }
+    if let Some(incremental) = &mapping.incremental {
+        let at = file.at("incremental.cursor");
+        match resolve(file, &at, &incremental.cursor, columns) {
+            Err(missing) => found.push(missing),
+            Ok(cursor) if !can_be_cursor(cursor.kind) => {
+                let what = format!("column `{}` is {}, which cannot be a cursor", shown(cursor.name), cursor.declared);
+                found.push(
+                    Diagnostic::error(&mapping.file, &at, what)
+                        .help("a cursor is a timestamp, a date or a whole number that grows when a row changes"),
+                );
+            }
+            Ok(_) => {}
+        }
+    }
+    each_value(file, &mut |path, expr, declared| {
+        let Expr::Column(name) = expr else { return };
+        match resolve(file, &column_place(file, path), name, columns) {
+            Err(missing) => found.push(missing),
+            Ok(column) => {
+                let subject = format!("column `{}`", shown(name));
+                found.extend(check_type(file, path, &subject, column, declared));
+            }
+        }
+    });
+    found
+}
+
+/// Checks the types of SQL expressions. `expressions` and `described` are the projection's columns and what the source
+/// says of them, in the same order.
+pub fn check_expressions(file: &MappingFile, expressions: &[Expr], described: &[Described<'_>]) -> Vec<Diagnostic> {
+    let mut found = Vec::new();
+    each_value(file, &mut |path, expr, declared| {
+        let Expr::Sql(_) = expr else { return };
+        let position = expressions.iter().position(|other| other == expr);
+        if let Some(column) = position.and_then(|position| described.get(position)) {
+            found.extend(check_type(file, path, "this expression", column, declared));
+        }
+    });
+    found
+}
+
+/// Calls `visit` with the dotted path, expression and declared type of every value that is read from the source.
+fn each_value(file: &MappingFile, visit: &mut dyn FnMut(&str, &Expr, Option<As>)) {
+    fn walk(field: &Field, path: &str, visit: &mut dyn FnMut(&str, &Expr, Option<As>)) {
+        match field {
+            Field::Column { expr, declared } => visit(path, expr, *declared),
+            Field::Const(_) => {}
+            Field::Object(members) => members.iter().for_each(|(name, member)| walk(member, &join(path, name), visit)),
+        }
+    }
+    for mapped in &file.mapping.traits {
+        walk(&mapped.value, &trait_path(&mapped.name), visit);
+    }
+}
+
+/// Where a value names its column.
+fn column_place(file: &MappingFile, path: &str) -> At {
+    At { path: path.to_owned(), ..file.at(&format!("{path}.column")) }
+}
+
+fn can_be_cursor(kind: &ColumnType) -> bool {
+    matches!(kind, ColumnType::Int | ColumnType::Date | ColumnType::Timestamp | ColumnType::TimestampNs)
+}
+
+fn resolve<'a, 'c>(
+    file: &MappingFile,
+    at: &At,
+    name: &str,
+    columns: &'c [Described<'a>],
+) -> Result<&'c Described<'a>, Diagnostic> {
+    if let Some(column) = columns.iter().find(|column| column.name == name) {
+        return Ok(column);
+    }
+    let names = || columns.iter().map(|column| column.name);
+    let missing = Diagnostic::error(&file.mapping.file, at, format!("the model has no column `{}`", shown(name)));
+    Err(match did_you_mean(name, names()) {
+        Some(meant) if meant.to_lowercase() == name.to_lowercase() => missing.help(format!(
+            "there is `{meant}`: write it exactly so, capitals matter (PostgreSQL folds unquoted names to lower case)"
+        )),
+        Some(meant) => missing.help(format!("did you mean `{meant}`?")),
+        None if columns.is_empty() => missing.help("the model yields no columns at all"),
+        None => missing.help(format!("it has {}", listed(names()))),
+    })
+}
+
+fn check_type(
+    file: &MappingFile,
+    path: &str,
+    subject: &str,
+    column: &Described<'_>,
+    declared: Option<As>,
+) -> Option<Diagnostic> {
+    let name = &file.mapping.file;
+    match declared {
+        None if column.kind.default_as().is_some() => None,
+        None => {
+            let what = format!("{subject} is {}; say how to send it", column.declared);
+            let described = ["column", "sql"].iter().any(|key| file.places.contains_key(&format!("{path}.{key}")));
+            let at = At { path: path.to_owned(), ..file.at(path) };
+            let help = if described {
+                "add `as = \"number\"` or `as = \"string\"`".to_owned()
+            } else {
+                format!("write `{{ column = {:?}, as = \"number\" }}`, or `as = \"string\"`", column.name)
+            };
+            Some(Diagnostic::error(name, &at, what).help(help))
+        }
+        Some(wanted) if column.kind.can_become(wanted) => None,
+        Some(wanted) => {
+            let what = format!("{subject} is {}, which cannot become `{}`", column.declared, as_name(wanted));
+            let possible = AS.iter().filter(|(other, _)| column.kind.can_become(*other)).map(|(_, name)| *name);
+            let at = At { path: path.to_owned(), ..file.at(&format!("{path}.as")) };
+            Some(Diagnostic::error(name, &at, what).help(format!("it can become {}", listed(possible))))
+        }
+    }
+}
+
+/// Checks operators, policies and objects against what the destination can carry out; `destination` is its type.
+pub fn check_destination(file: &MappingFile, features: &Features, destination: &str) -> Vec<Diagnostic> {
+    let mapping = &file.mapping;
+    let error = |path: &str, what: String| Diagnostic::error(&mapping.file, &file.at(path), what);
+    let mut found = Vec::new();
+    let policies = listed(features.on_null.iter().map(|policy| on_null_name(*policy)));
+    for mapped in &mapping.traits {
+        let path = trait_path(&mapped.name);
+        if !features.ops.contains(&mapped.op) {
+            let what = format!("{destination} does not support `op = \"{}\"`", op_name(mapped.op));
+            let alternatives = listed(features.ops.iter().map(|op| op_name(*op)));
+            found.push(error(&format!("{path}.op"), what).help(format!("use {alternatives}")));
+        }
+        if let Some(on_null) = mapped.on_null.filter(|on_null| !features.on_null.contains(on_null)) {
+            let what = format!("{destination} does not support `on_null = \"{}\"`", on_null_name(on_null));
+            found.push(error(&format!("{path}.on_null"), what).help(format!("use {policies}")));
+        }
+        if !features.objects && is_object(&mapped.value) {
+            let what = format!("{destination} does not take objects as values of traits");
+            found.push(error(&path, what).help("map each member as a trait of its own"));
+        }
+    }
+    // A constant is never null, so a policy that only constants could fall back on harms nobody.
+    let falls_back = |mapped: &&super::Trait| mapped.on_null.is_none() && !matches!(mapped.value, Field::Const(_));
+    if let Some(first) = mapping.traits.iter().find(falls_back)
+        && !features.on_null.contains(&mapping.policy.on_null)
+    {
+        let what = format!("{destination} does not support `on_null = \"{}\"`", on_null_name(mapping.policy.on_null));
+        let diagnostic = if file.places.contains_key("policy.on_null") {
+            error("policy.on_null", what)
+        } else {
+            error("policy.on_null", format!("{what}, the default, which `{}` relies on", shown(&first.name)))
+        };
+        found.push(diagnostic.help(format!("set `on_null` in `[policy]` to {policies}")));
+    }
+    let can_unset = features.on_null.contains(&OnNull::Unset);
+    match mapping.policy.on_missing {
+        OnMissing::Delete if !features.delete => {
+            found.push(error("policy.on_missing", format!("{destination} cannot delete groups")).help(if can_unset {
+                "use `unset` or `keep`"
+            } else {
+                "use `keep`"
+            }))
+        }
+        OnMissing::Unset if !can_unset => {
+            found.push(error("policy.on_missing", format!("{destination} cannot unset traits")).help("use `keep`"));
+        }
+        OnMissing::Keep | OnMissing::Unset | OnMissing::Delete => {}
+    }
+    if mapping.policy.on_removed_trait == OnRemovedTrait::Unset && !can_unset {
+        found.push(error("policy.on_removed_trait", format!("{destination} cannot unset traits")).help("use `keep`"));
+    }
+    found
+}
+
+fn is_object(field: &Field) -> bool {
+    matches!(field, Field::Object(_) | Field::Const(serde_json::Value::Object(_)))
+}
+
+fn op_name(op: Op) -> &'static str {
+    match op {
+        Op::Set => "set",
+        Op::SetOnce => "set_once",
+    }
+}
+
+fn on_null_name(on_null: OnNull) -> &'static str {
+    match on_null {
+        OnNull::Unset => "unset",
+        OnNull::Null => "null",
+        OnNull::Skip => "skip",
+    }
+}
+
+/// Checks mappings against each other: two enabled ones that write one trait of one group type at one destination would
+/// overwrite each other for ever; two whose names differ only in capitals are one file on some systems.
+pub fn check_together(files: &[MappingFile]) -> Vec<Diagnostic> {
+    let mut found = Vec::new();
+    let mut names: BTreeMap<String, &MappingFile> = BTreeMap::new();
+    let mut writers: BTreeMap<(&str, &str, &str), (&MappingFile, &super::Trait)> = BTreeMap::new();
+    for file in files {
+        let mapping = &file.mapping;
+        if let Some(first) = names.get(&mapping.name.to_lowercase()) {
+            let what = format!("sync `{}` and `{}` differ only in capitals", mapping.name, first.mapping.name);
+            found.push(Diagnostic::error(&mapping.file, &At::default(), what).help("rename one of the files"));
+        } else {
+            names.insert(mapping.name.to_lowercase(), file);
+        }
+        if !mapping.enabled {
+            continue;
+        }
+        for mapped in &mapping.traits {
+            let written = (mapping.destination.as_str(), mapping.group_type.as_str(), mapped.name.as_str());
+            match writers.get(&written) {
+                None => {
+                    writers.insert(written, (file, mapped));
+                }
+                Some((first, theirs)) => {
+                    let (line, _) = super::diagnostic::position(&first.text, theirs.at.span.start);
+                    let what = format!(
+                        "trait `{}` of `{}` at `{}` is also written by {}:{line}",
+                        shown(&mapped.name),
+                        shown(&mapping.group_type),
+                        shown(&mapping.destination),
+                        first.mapping.file
+                    );
+                    found.push(
+                        Diagnostic::error(&mapping.file, &mapped.at, what)
+                            .help("remove the trait from one mapping, or disable one with `enabled = false`"),
+                    );
+                }
+            }
+        }
+    }
+    found
+}

@@ -1,0 +1,145 @@
+//! One problem in a file a person wrote: what, where, and what to write instead. Pure data; `config::diagnostic` draws it.
+
+use std::ops::Range;
+
+use serde::Serialize;
+
+use super::At;
+
+/// Whether a problem stops the command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Severity {
+    /// The file cannot be used.
+    Error,
+    /// The file can be used; a person should look.
+    Warning,
+}
+
+/// A problem at a place in a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Diagnostic {
+    /// Whether it stops the command.
+    pub severity: Severity,
+    /// What is wrong: one line, lower case, never a secret.
+    pub message: String,
+    /// The file (or environment variable) as it is shown.
+    pub file: String,
+    /// Bytes of the file's text; `0..0` speaks about the file as a whole.
+    pub span: Range<usize>,
+    /// The key's dotted path (`traits.arr`); empty when there is none.
+    pub path: String,
+    /// What to do about it, one line each.
+    pub help: Vec<String>,
+}
+
+impl Diagnostic {
+    /// An error about `at`.
+    pub fn error(file: &str, at: &At, message: impl Into<String>) -> Diagnostic {
+        Diagnostic {
+            severity: Severity::Error,
+            message: message.into(),
+            file: file.to_owned(),
+            span: at.span.clone(),
+            path: at.path.clone(),
+            help: Vec::new(),
+        }
+    }
+
+    /// A warning about `at`.
+    pub fn warning(file: &str, at: &At, message: impl Into<String>) -> Diagnostic {
+        Diagnostic { severity: Severity::Warning, ..Diagnostic::error(file, at, message) }
+    }
+
+    /// Adds a line of advice.
+    pub fn help(mut self, help: impl Into<String>) -> Diagnostic {
+        self.help.push(help.into());
+        self
+    }
+
+    /// Adds a line of advice if there is one.
+    pub fn maybe_help(self, help: Option<impl Into<String>>) -> Diagnostic {
+        match help {
+            Some(help) => self.help(help),
+            None => self,
+        }
+    }
+}
+
+/// Line and column (in characters), both from 1, of a byte offset. An offset beyond the text is its end.
+pub fn position(text: &str, offset: usize) -> (usize, usize) {
+    let mut offset = offset.min(text.len());
+    while !text.is_char_boundary(offset) {
+        offset -= 1;
+    }
+    let before = &text[..offset];
+    let start = before.rfind('\n').map_or(0, |newline| newline + 1);
+    (before.bytes().filter(|byte| *byte == b'\n').count() + 1, before[start..].chars().count() + 1)
+}
+
+/// The word a person most likely meant: spelled the same but for case and dashes, or a few slips away.
+pub fn did_you_mean<'a>(written: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let plain = |word: &str| word.to_lowercase().replace('-', "_");
+    let wanted = plain(written);
+    // One slip in three letters; a word of one or two letters is never "close" to another.
+    let slips_max = wanted.chars().count().min(12) / 3;
+    known
+        .into_iter()
+        .map(|word| (strsim::damerau_levenshtein(&wanted, &plain(word)), word))
+        .filter(|(slips, _)| *slips <= slips_max)
+        .min_by_key(|(slips, _)| *slips)
+        .map(|(_, word)| word)
+}
+
+/// `a`, `b` or `c`, for messages; at most twelve words, then how many more there are.
+pub fn listed<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
+    const SHOWN_MAX: usize = 12;
+    let words: Vec<String> = words.into_iter().map(|word| format!("`{word}`")).collect();
+    match words.as_slice() {
+        [] => "nothing".to_owned(),
+        [one] => one.clone(),
+        [first @ .., last] if words.len() <= SHOWN_MAX => format!("{} or {last}", first.join(", ")),
+        _ => format!("{} and {} more", words[..SHOWN_MAX].join(", "), words.len() - SHOWN_MAX),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn positions_count_characters_from_one() {
+        let text = "a = 1\nbü = \"x\"\r\n";
+        assert_eq!(position(text, 0), (1, 1));
+        assert_eq!(position(text, 6), (2, 1));
+        assert_eq!(position(text, 9), (2, 3));
+        assert_eq!(position(text, 8), (2, 2), "inside ü");
+        assert_eq!(position(text, 999), (3, 1));
+    }
+
+    #[test]
+    fn guesses_are_close_or_absent() {
+        let known = ["source", "destination", "schedule", "on_null"];
+        for (written, expected) in [
+            ("sorce", Some("source")),
+            ("Source", Some("source")),
+            ("destintaion", Some("destination")),
+            ("on-null", Some("on_null")),
+            ("onnull", Some("on_null")),
+            ("zzz", None),
+            ("x", None),
+            ("", None),
+        ] {
+            assert_eq!(did_you_mean(written, known), expected, "{written}");
+        }
+    }
+
+    #[test]
+    fn lists_read_like_a_sentence_and_end() {
+        assert_eq!(listed([]), "nothing");
+        assert_eq!(listed(["a"]), "`a`");
+        assert_eq!(listed(["a", "b", "c"]), "`a`, `b` or `c`");
+        let many: Vec<String> = (0..20).map(|n| n.to_string()).collect();
+        assert!(listed(many.iter().map(String::as_str)).ends_with("`11` and 8 more"));
+    }
+}

@@ -1,0 +1,259 @@
+//! The `[traits]` of a mapping file: a column, a table that describes a value, or a nested object of those.
+//!
+//! A table that has one of the reserved keys (`column`, `sql`, `const`, `as`, `op`, `on_null`) describes a value; any
+//! other table is an object, whose members are described the same way. A table that could be either is refused.
+
+use serde_json::{Map, Value};
+use toml::de::DeValue;
+
+use super::diagnostic::{did_you_mean, listed};
+use super::file::{ON_NULL, fragment};
+use super::reader::{Entry, Report, Section, integer, kind_of, name_problem, shown};
+use super::{Expr, Field, Trait};
+use crate::model::cell::As;
+use crate::model::{OnNull, Op, document};
+
+const RESERVED: [&str; 6] = ["column", "sql", "const", "as", "op", "on_null"];
+/// What a member of an object may say; operator and null policy belong to the trait as a whole.
+const MEMBER: [&str; 4] = ["column", "sql", "const", "as"];
+
+const AS: [(&str, As); 8] = [
+    ("string", As::String),
+    ("number", As::Number),
+    ("integer", As::Integer),
+    ("boolean", As::Boolean),
+    ("date", As::Date),
+    ("timestamp", As::Timestamp),
+    ("json", As::Json),
+    ("list", As::List),
+];
+const OPS: [(&str, Op); 2] = [("set", Op::Set), ("set_once", Op::SetOnce)];
+/// Operators that vendors have and that a comparison with the warehouse's present state cannot express.
+const OPS_ELSEWHERE: [&str; 5] = ["add", "append", "prepend", "unset", "remove"];
+
+/// Reads the section; an empty result means mistakes were reported.
+pub(super) fn read(section: &Section<'_>, report: &mut Report<'_>) -> Vec<Trait> {
+    let entries = section.entries();
+    if entries.is_empty() {
+        let missing = report.error(&section.at, "`[traits]` is empty");
+        report.push_missing(missing.help("map at least one: `name = \"account_name\"` (trait = column)"));
+    }
+    entries.iter().filter_map(|entry| one(entry, report)).collect()
+}
+
+fn one(entry: &Entry<'_>, report: &mut Report<'_>) -> Option<Trait> {
+    report.places.insert(entry.at.path.clone(), entry.at.span.clone());
+    let named = check_name("trait", entry, report);
+    let value = field(entry, true, report);
+    let (op, on_null) = match entry.value {
+        DeValue::Table(table) if table.keys().any(|key| RESERVED.contains(&&**key.get_ref())) => {
+            how(&Section { table, at: entry.at.clone() }, report)
+        }
+        _ => Some((Op::Set, None)),
+    }?;
+    named.then_some(())?;
+    Some(Trait { name: entry.key.to_owned(), value: value?, op, on_null, at: entry.at.clone() })
+}
+
+fn check_name(what: &str, entry: &Entry<'_>, report: &mut Report<'_>) -> bool {
+    let Some(problem) = name_problem(entry.key) else { return true };
+    report.push(report.error(&entry.key_at, format!("the name of this {what} {problem}")));
+    false
+}
+
+/// Operator and null policy of a trait; `None` when one of them is wrong.
+fn how(section: &Section<'_>, report: &mut Report<'_>) -> Option<(Op, Option<OnNull>)> {
+    let op = section.get("op").map(|entry| match entry.value {
+        DeValue::String(word) if OPS_ELSEWHERE.contains(&&**word) => {
+            let message = format!("`op = \"{word}\"` is not supported");
+            let help = if word == "unset" || word == "remove" {
+                "a trait is unset when its column is null (`on_null = \"unset\"`) or when it leaves the mapping \
+                 (`on_removed_trait = \"unset\"`)"
+            } else {
+                "a trait is what the warehouse says now: compute it with `sql`, and use `set` or `set_once`"
+            };
+            report.push(report.error(&entry.at, message).help(help));
+            None
+        }
+        _ => entry.choice(&OPS, report),
+    });
+    let on_null = section.get("on_null").map(|entry| {
+        let chosen = entry.choice(&ON_NULL, report);
+        if section.has("const") {
+            let message = "a constant is never null: `on_null` says nothing here";
+            report.push(report.error(&entry.key_at, message).help("remove `on_null`"));
+            return None;
+        }
+        chosen
+    });
+    let on_null = match on_null {
+        None => None,
+        Some(chosen) => Some(chosen?),
+    };
+    Some((op.unwrap_or(Some(Op::Set))?, on_null))
+}
+
+fn field(entry: &Entry<'_>, top: bool, report: &mut Report<'_>) -> Option<Field> {
+    match entry.value {
+        DeValue::String(_) => {
+            let column = column(entry, report)?;
+            Some(Field::Column { expr: Expr::Column(column), declared: None })
+        }
+        DeValue::Table(table) => {
+            let section = Section { table, at: entry.at.clone() };
+            if table.keys().any(|key| RESERVED.contains(&&**key.get_ref())) {
+                described(&section, top, report)
+            } else {
+                object(&section, entry, report)
+            }
+        }
+        value => {
+            let message =
+                format!("`{}` must be a column's name (a string) or a table, not {}", shown(entry.key), kind_of(value));
+            let help = "to send the same value for every group write `{ const = … }`";
+            report.push(report.error(&entry.at, message).help(help));
+            None
+        }
+    }
+}
+
+/// A column's name is taken as it is, odd or not; it is quoted wherever it is used.
+fn column(entry: &Entry<'_>, report: &mut Report<'_>) -> Option<String> {
+    let name = entry.text(report)?;
+    if name.contains('\0') {
+        report.push(report.error(&entry.at, "a column's name with a NUL character"));
+        return None;
+    }
+    Some(name.to_owned())
+}
+
+/// A table with reserved keys.
+fn described(section: &Section<'_>, top: bool, report: &mut Report<'_>) -> Option<Field> {
+    let known: &[&str] = if top { &RESERVED } else { &MEMBER };
+    let mut sound = true;
+    for entry in section.entries() {
+        if known.contains(&entry.key) {
+            report.places.insert(entry.at.path.clone(), entry.at.span.clone());
+            continue;
+        }
+        sound = false;
+        if RESERVED.contains(&entry.key) {
+            let message = format!("`{}` belongs to the whole trait, not to a member of an object", entry.key);
+            report.push(report.error(&entry.key_at, message).help("remove it here"));
+            continue;
+        }
+        let reserved = section.entries().into_iter().find(|other| RESERVED.contains(&other.key));
+        let error = report.error(&entry.key_at, format!("unknown key `{}`", shown(entry.key)));
+        let error = match (did_you_mean(entry.key, known.iter().copied()), reserved) {
+            (Some(meant), _) => error.help(format!("did you mean `{meant}`?")),
+            (None, Some(reserved)) => error.help(format!(
+                "`{}` makes this table one value; an object's members cannot be called {}",
+                reserved.key,
+                listed(RESERVED)
+            )),
+            (None, None) => error,
+        };
+        report.push(error);
+    }
+    let value = value_of(section, report);
+    value.filter(|_| sound)
+}
+
+fn value_of(section: &Section<'_>, report: &mut Report<'_>) -> Option<Field> {
+    let declared = section.get("as").map(|entry| entry.choice(&AS, report));
+    if let Some(entry) = section.get("const") {
+        let mut alone = true;
+        for other in ["column", "sql", "as"].iter().filter_map(|key| section.get(key)) {
+            alone = false;
+            let message = format!("a constant together with `{}`", other.key);
+            report.push(
+                report.error(&other.key_at, message).help("keep one of them; a constant is sent as it is written"),
+            );
+        }
+        return constant(entry.value, &entry, report).filter(|_| alone).map(Field::Const);
+    }
+    let column = section.get("column").map(|entry| column(&entry, report));
+    let sql = section.get("sql").map(|entry| fragment(&entry, report));
+    let declared = match declared {
+        None => None,
+        Some(declared) => Some(declared?),
+    };
+    // `column` beside `sql` documents what the expression is made from.
+    let expr = match (column, sql) {
+        (Some(None), _) => return None,
+        (_, Some(sql)) => Expr::Sql(sql?),
+        (Some(column), None) => Expr::Column(column?),
+        (None, None) => {
+            let missing = report.error(&section.at, "a value from nowhere: `column`, `sql` or `const` is missing");
+            report.push_missing(missing.help("write `column = \"…\"`"));
+            return None;
+        }
+    };
+    Some(Field::Column { expr, declared })
+}
+
+fn object(section: &Section<'_>, owner: &Entry<'_>, report: &mut Report<'_>) -> Option<Field> {
+    let entries = section.entries();
+    if entries.is_empty() {
+        let missing = report.error(&section.at, format!("`{}` is an object without members", shown(owner.key)));
+        report.push_missing(missing.help("write `{ column = \"…\" }`, or members: `{ city = \"billing_city\" }`"));
+        return None;
+    }
+    let mut members = Vec::new();
+    let mut sound = true;
+    for entry in &entries {
+        report.places.insert(entry.at.path.clone(), entry.at.span.clone());
+        sound &= check_name("member", entry, report);
+        // `{ colum = "x" }` would quietly send an object; who means it writes the member as a table.
+        if let (DeValue::String(_), Some(meant)) = (entry.value, did_you_mean(entry.key, RESERVED)) {
+            let message = format!("unknown key `{}`", shown(entry.key));
+            let help = format!("did you mean `{meant}`?");
+            let otherwise =
+                format!("if an object with this member is meant, write `{} = {{ column = … }}`", shown(entry.key));
+            report.push(report.error(&entry.key_at, message).help(help).help(otherwise));
+            sound = false;
+            continue;
+        }
+        match field(entry, false, report) {
+            Some(value) => members.push((entry.key.to_owned(), value)),
+            None => sound = false,
+        }
+    }
+    members.sort_by(|(a, _), (b, _)| a.cmp(b));
+    sound.then_some(Field::Object(members))
+}
+
+/// A TOML value as canonical JSON; dates and times are their text.
+fn constant(value: &DeValue<'_>, entry: &Entry<'_>, report: &mut Report<'_>) -> Option<Value> {
+    Some(match value {
+        DeValue::String(text) => Value::String(text.to_string()),
+        DeValue::Boolean(flag) => Value::Bool(*flag),
+        DeValue::Datetime(moment) => Value::String(moment.to_string()),
+        DeValue::Integer(_) => match integer(value) {
+            Some(number) => Value::Number(number.into()),
+            None => {
+                let message = "a whole number beyond 64 bits";
+                report.push(report.error(&entry.at, message).help("send it as text: put it in quotes"));
+                return None;
+            }
+        },
+        DeValue::Float(number) => match document::number_value(number.as_str()) {
+            Ok(number) => number,
+            Err(_) => {
+                let message = format!("{} is no number in JSON", shown(number.as_str()));
+                report.push(report.error(&entry.at, message).help("send it as text: put it in quotes"));
+                return None;
+            }
+        },
+        DeValue::Array(items) => {
+            Value::Array(items.iter().map(|item| constant(item.get_ref(), entry, report)).collect::<Option<_>>()?)
+        }
+        DeValue::Table(table) => {
+            let members: Option<Map<String, Value>> = table
+                .iter()
+                .map(|(name, value)| Some((name.get_ref().to_string(), constant(value.get_ref(), entry, report)?)))
+                .collect();
+            Value::Object(members?)
+        }
+    })
+}
