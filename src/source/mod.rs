@@ -4,6 +4,14 @@
 //! ([`Source::stage`]), in one snapshot, read once. It is deliberately not a general query interface: it sees a
 //! compiled projection, and never the ledger.
 
+mod pgbatch;
+mod pgerror;
+mod pgread;
+mod pgsettings;
+mod pgtls;
+mod pgvalue;
+pub mod postgres;
+
 use async_trait::async_trait;
 
 use crate::duck::Duck;

@@ -1,0 +1,3 @@
+//! What tests of more than one question need.
+
+pub(crate) mod postgres;
