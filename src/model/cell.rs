@@ -256,6 +256,8 @@ fn list(items: Vec<Value>, element: &ColumnType) -> Result<Value, String> {
     let items = items.into_iter().map(|item| match (item, element) {
         (Value::Null, _) => Ok(Value::Null),
         (Value::Array(inner), ColumnType::List(element)) => list(inner, element),
+        // PostgreSQL's array types do not say how many dimensions a value has.
+        (Value::Array(inner), element) => list(inner, element),
         (Value::Bool(bool), _) => to_json(&Cell::Bool(bool), element, None),
         (Value::Number(number), _) => {
             let int = number.as_i64().ok_or("a list that could not be read")?;
@@ -268,7 +270,7 @@ fn list(items: Vec<Value>, element: &ColumnType) -> Result<Value, String> {
             let declared = element.default_as().unwrap_or(As::Number);
             to_json(&Cell::Text(text), element, Some(declared))
         }
-        (Value::Array(_) | Value::Object(_), _) => Err("a list that could not be read".to_owned()),
+        (Value::Object(_), _) => Err("a list that could not be read".to_owned()),
     });
     Ok(Value::Array(items.collect::<Result<_, String>>()?))
 }
@@ -485,6 +487,8 @@ mod tests {
         assert_eq!(value_text(text_cell(r#"["1.50","2"]"#), decimals, None), "[1.5,2]");
         let dates = ColumnType::List(Box::new(ColumnType::List(Box::new(ColumnType::Date))));
         assert_eq!(value_text(text_cell("[[0],[]]"), dates, None), r#"[["1970-01-01"],[]]"#);
+        let matrix = ColumnType::List(Box::new(ColumnType::Int));
+        assert_eq!(value_text(text_cell("[[1,2],[null,4]]"), matrix, None), "[[1,2],[null,4]]");
         let floats = ColumnType::List(Box::new(ColumnType::Float64));
         assert!(to_json(&text_cell(r#"["NaN"]"#), &floats, None).is_err());
     }

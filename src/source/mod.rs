@@ -5,6 +5,13 @@
 //! compiled projection, and never the ledger.
 
 pub mod duckdb;
+mod pgbatch;
+mod pgerror;
+mod pgread;
+mod pgsettings;
+mod pgtls;
+mod pgvalue;
+pub mod postgres;
 
 use async_trait::async_trait;
 

@@ -4,5 +4,6 @@
 
 mod duckdb_source;
 mod ledger;
+mod postgres;
 mod simulation;
 mod support;

@@ -1,3 +1,4 @@
-//! What several tests share.
+//! What tests of more than one question need.
 
+pub(crate) mod postgres;
 pub mod rows;

@@ -1,0 +1,285 @@
+//! What did PostgreSQL refuse, and what does the operator do next? Every driver error is classified here.
+//!
+//! The server's words are passed on where they speak about names, rights and syntax. Messages about data quote the
+//! data, so what stands in quotes is left out of those.
+
+use std::io::ErrorKind;
+
+use tokio_postgres::error::{DbError, ErrorPosition};
+
+use super::pgsettings::Address;
+use super::pgtls;
+use crate::error::{Error, Kind};
+use crate::mapping::compile::Projection;
+use crate::mapping::{Expr, From};
+use crate::secret::Secret;
+
+/// Whom we talk to, for messages.
+#[derive(Clone)]
+pub(super) struct Target {
+    name: String,
+    server: String,
+    database: String,
+    user: String,
+    secrets: Vec<Secret>,
+}
+
+/// A part of a statement that a person wrote, with the words for it.
+pub(super) type Fragment<'a> = (String, &'a str);
+
+impl Target {
+    pub(super) fn new(name: &str, address: &Address, url: &Secret) -> Target {
+        let user = address.config.get_user().unwrap_or("(this system's user)").to_owned();
+        Target {
+            name: name.to_owned(),
+            server: address.shown.clone(),
+            database: address.config.get_dbname().unwrap_or(&user).to_owned(),
+            user,
+            secrets: std::iter::once(url.clone()).chain(address.password.clone()).collect(),
+        }
+    }
+
+    /// `source warehouse`, the place of every error.
+    pub(super) fn place(&self) -> String {
+        format!("source {}", self.name)
+    }
+
+    fn masked(&self, text: &str) -> String {
+        self.secrets.iter().fold(text.to_owned(), |text, secret| secret.mask(&text))
+    }
+
+    /// The server took longer than the limit to answer.
+    pub(super) fn connect_timeout(&self, seconds: u64) -> Error {
+        Error::new(Kind::SourceBusy, format!("{} did not answer within {seconds} s", self.server))
+            .advise("check the host, the port and the firewall, or raise `connect_timeout_seconds`")
+            .at(self.place())
+    }
+
+    /// Connecting failed.
+    pub(super) fn connect_error(&self, error: &tokio_postgres::Error) -> Error {
+        if let Some(db) = error.as_db_error() {
+            return self.server_error(&format!("failed to connect to {}", self.server), db);
+        }
+        let to = |what: &str| format!("failed to connect to {}: {what}", self.server);
+        let failed = match find::<std::io::Error>(error) {
+            Some(io) => match io.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+                Some(tls) => {
+                    let (what, advice) = pgtls::explain(tls);
+                    Error::new(Kind::Source, to(&what)).advise(advice)
+                }
+                None => match io.kind() {
+                    ErrorKind::ConnectionRefused => Error::new(Kind::SourceBusy, to("nothing listens there"))
+                        .advise("start the server, or correct the host and port in `url`"),
+                    ErrorKind::NotFound => Error::new(Kind::SourceBusy, to("there is no such socket"))
+                        .advise("start the server, or correct the host in `url`"),
+                    ErrorKind::TimedOut => Error::new(Kind::SourceBusy, to("no answer in time"))
+                        .advise("check the host, the port and the firewall"),
+                    ErrorKind::PermissionDenied => Error::new(Kind::Source, to("this user may not open the socket"))
+                        .advise("run as a user that may, or connect over TCP"),
+                    ErrorKind::InvalidInput => Error::new(Kind::Config, to("the host is not a name TLS can check"))
+                        .advise("use the server's host name in `url`"),
+                    _ => Error::new(Kind::SourceBusy, to(&self.masked(&io.to_string())))
+                        .advise("check the host name, the network and the server's log"),
+                },
+            },
+            None => {
+                let words = error.to_string();
+                let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+                match cause.as_str() {
+                    "server does not support TLS" => Error::new(Kind::Source, to("the server has no TLS"))
+                        .advise("turn on `ssl` at the server, or set `sslmode = \"disable\"` on a network you trust"),
+                    "password missing" => Error::new(Kind::Source, to("the server asks for a password"))
+                        .advise("set `password` for this source, by reference to an environment variable or a file"),
+                    _ if words.starts_with("timeout") || words.starts_with("connection closed") => {
+                        Error::new(Kind::SourceBusy, to(&words)).advise("check the server's log, then try again")
+                    }
+                    _ => Error::new(Kind::Source, to(&self.masked(&format!("{words} ({cause})"))))
+                        .advise("check the server's log and the `url`"),
+                }
+            }
+        };
+        failed.at(self.place())
+    }
+
+    /// A statement failed. `what` fits after the place (`failed to read rows`); `fragments` are the parts a person
+    /// wrote, to say where in them the server stumbled; `statement` is what was sent.
+    pub(super) fn query_error(
+        &self,
+        what: &str,
+        error: &tokio_postgres::Error,
+        statement: &str,
+        fragments: &[Fragment<'_>],
+    ) -> Error {
+        let Some(db) = error.as_db_error() else {
+            let cause = std::error::Error::source(error).map(|cause| format!(": {cause}")).unwrap_or_default();
+            let words = self.masked(&format!("{error}{cause}"));
+            return Error::new(Kind::SourceBusy, format!("{what}: the connection broke off ({words})"))
+                .advise("check the network and the server's log, then run again; nothing was sent")
+                .at(self.place());
+        };
+        let located = db.position().and_then(|position| match position {
+            ErrorPosition::Original(position) => locate(statement, *position, fragments),
+            ErrorPosition::Internal { .. } => None,
+        });
+        match located {
+            Some(place) => self.server_error(&format!("{what} at {place}"), db),
+            None => self.server_error(what, db),
+        }
+    }
+
+    fn server_error(&self, what: &str, db: &DbError) -> Error {
+        let code = db.code().code();
+        let user = &self.user;
+        let (kind, advice) = match code {
+            "28P01" => (Kind::Source, format!("correct the password of user `{user}` for this source")),
+            "28000" => (
+                Kind::Source,
+                format!("let user `{user}` in from this machine (pg_hba.conf), or correct the user in `url`"),
+            ),
+            "3D000" => (Kind::Source, format!("correct the database in `url`: `{}` does not exist", self.database)),
+            "42P01" | "3F000" => (
+                Kind::Source,
+                format!("correct the table's name, with its schema; this is database `{}`", self.database),
+            ),
+            "42703" => (
+                Kind::Source,
+                match db.hint() {
+                    Some(hint) => lower_first(hint.trim_end_matches('.')),
+                    None => "correct the column's name; unquoted names are lower case in PostgreSQL".to_owned(),
+                },
+            ),
+            "42501" => (
+                Kind::Source,
+                format!("grant it: `GRANT USAGE ON SCHEMA … TO \"{user}\"; GRANT SELECT ON … TO \"{user}\"`"),
+            ),
+            "42601" => (Kind::Source, "correct the SQL".to_owned()),
+            "57014" => (
+                Kind::SourceBusy,
+                "raise `statement_timeout_seconds`, or make the model faster; nothing was sent".to_owned(),
+            ),
+            "55P03" | "40P01" => {
+                (Kind::SourceBusy, "run again when the other session is done; nothing was sent".to_owned())
+            }
+            "53300" => (
+                Kind::SourceBusy,
+                "close other connections, or raise the limit of this server, database or user; nothing was sent"
+                    .to_owned(),
+            ),
+            "57P01" | "57P02" | "57P03" | "57P04" | "57P05" => {
+                (Kind::SourceBusy, "wait until the server is up, then run again; nothing was sent".to_owned())
+            }
+            "25006" => (Kind::Source, "let the model only read: it calls something that writes".to_owned()),
+            _ => match &code[..code.len().min(2)] {
+                "08" | "53" | "40" | "25" => {
+                    (Kind::SourceBusy, "run again later, and see the server's log; nothing was sent".to_owned())
+                }
+                "22" => (Kind::Source, "correct the data, or guard the expression that fails on it".to_owned()),
+                "42" => (Kind::Source, "correct the SQL; PostgreSQL's own words say what it refuses".to_owned()),
+                _ => (Kind::Source, "see the server's log".to_owned()),
+            },
+        };
+        let words = match &code[..code.len().min(2)] {
+            // Errors about data and errors raised by functions quote values.
+            "22" | "23" | "P0" => unquoted(db.message()),
+            _ => db.message().to_owned(),
+        };
+        let words = self.masked(&words);
+        let at = match code {
+            "28P01" | "28000" | "3D000" | "53300" => format!(" (database `{}`, user `{user}`)", self.database),
+            _ => String::new(),
+        };
+        Error::new(kind, format!("{what}: {words}{at} [{code}]")).advise(self.masked(&advice)).at(self.place())
+    }
+}
+
+/// The first error of this type in the chain of causes.
+fn find<T: std::error::Error + 'static>(error: &tokio_postgres::Error) -> Option<&T> {
+    let mut next = std::error::Error::source(error);
+    while let Some(cause) = next {
+        if let Some(found) = cause.downcast_ref::<T>() {
+            return Some(found);
+        }
+        next = cause.source();
+    }
+    None
+}
+
+fn lower_first(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map_or_else(String::new, |first| first.to_lowercase().chain(chars).collect())
+}
+
+/// The message without what stands between its first and its last quotation mark.
+fn unquoted(message: &str) -> String {
+    match (message.find('"'), message.rfind('"')) {
+        (Some(first), Some(last)) if first < last => format!("{}\"…\"{}", &message[..first], &message[last + 1..]),
+        (Some(first), _) => format!("{}\"…", &message[..first]),
+        _ => message.to_owned(),
+    }
+}
+
+/// `line 2, column 8 of the model's SQL`, when `position` (in characters, from 1) lies in something a person wrote.
+fn locate(statement: &str, position: u32, fragments: &[Fragment<'_>]) -> Option<String> {
+    let at = statement.char_indices().nth((position as usize).checked_sub(1)?).map_or(statement.len(), |(at, _)| at);
+    for (name, sql) in fragments {
+        for (start, _) in statement.match_indices(sql) {
+            if (start..=start + sql.len()).contains(&at) {
+                let before = &statement[start..at];
+                let line = before.matches('\n').count() + 1;
+                let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+                return Some(format!("line {line}, column {column} of {name}"));
+            }
+        }
+    }
+    None
+}
+
+/// The parts of a projection's statement that a person wrote.
+pub(super) fn fragments(projection: &Projection) -> Vec<Fragment<'_>> {
+    let mut fragments = Vec::new();
+    for expr in &projection.columns {
+        if let Expr::Sql(sql) = expr {
+            fragments.push((format!("`{}`", shortened(sql)), sql.as_str()));
+        }
+    }
+    for condition in &projection.conditions {
+        fragments.push(("the condition".to_owned(), condition.as_str()));
+    }
+    if let From::Query(sql) = &projection.from {
+        fragments.push(("the model's SQL".to_owned(), sql.as_str()));
+    }
+    fragments
+}
+
+/// The first line of an SQL text, and not too much of it.
+pub(super) fn shortened(sql: &str) -> String {
+    let line = sql.trim().lines().next().unwrap_or_default();
+    if line.chars().count() > 60 { line.chars().take(60).chain(['…']).collect() } else { line.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn positions_are_told_in_what_a_person_wrote() {
+        let statement = "SELECT * FROM (\nselect 1,\n  zwölf selec\n) AS model WHERE (a >\n)";
+        let fragments = [("the model's SQL".to_owned(), "select 1,\n  zwölf selec"), ("`where`".to_owned(), "a >")];
+        let at = |text: &str| statement[..statement.find(text).unwrap()].chars().count() as u32 + 1;
+        assert_eq!(locate(statement, at("selec\n"), &fragments).unwrap(), "line 2, column 9 of the model's SQL");
+        assert_eq!(locate(statement, at(">"), &fragments).unwrap(), "line 1, column 3 of `where`");
+        assert_eq!(locate(statement, 1, &fragments), None);
+        assert_eq!(locate(statement, 0, &fragments), None);
+        assert_eq!(locate(statement, 10_000, &fragments), None);
+    }
+
+    #[test]
+    fn values_are_left_out_of_messages() {
+        assert_eq!(
+            unquoted(r#"invalid input syntax for type integer: "top secret""#),
+            r#"invalid input syntax for type integer: "…""#
+        );
+        assert_eq!(unquoted(r#"value "a "b" c" is out of range"#), r#"value "…" is out of range"#);
+        assert_eq!(unquoted("division by zero"), "division by zero");
+    }
+}

@@ -1,0 +1,381 @@
+//! Which server does a `[sources.…]` table of type `postgres` mean, and how careful is the connection to it?
+//!
+//! Connection strings are libpq's, URLs and `key=value` alike. The driver does not know every option, and refuses
+//! `sslmode=verify-full`, so the options about TLS are taken out of the string and read here.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tokio_postgres::Config;
+use tokio_postgres::config::Host;
+
+use crate::error::{Error, Kind, Result};
+use crate::secret::Secret;
+
+/// A PostgreSQL (or PostgreSQL-speaking) warehouse.
+#[derive(Debug, Clone, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// `postgres://user:password@host:5432/database`, or libpq's `host=… user=… dbname=…`.
+    pub url: Secret,
+    /// The password, when it is not part of `url`; wins over it.
+    pub password: Option<Secret>,
+    /// How the server's identity is checked; wins over the `sslmode` in `url`. Without either, `verify-full` for
+    /// servers on other machines and `prefer` for this one.
+    pub sslmode: Option<SslMode>,
+    /// A PEM file with the authorities that may have signed the server's certificate, instead of the system's; wins
+    /// over the `sslrootcert` in `url`.
+    pub ca_file: Option<PathBuf>,
+    /// How rows are read.
+    #[serde(default)]
+    pub read: Read,
+    /// Longest a single statement may take at the server, in seconds; the server's own setting when absent.
+    pub statement_timeout_seconds: Option<u64>,
+    /// Longest that connecting may take, in seconds; 15 when absent.
+    pub connect_timeout_seconds: Option<u64>,
+}
+
+/// How a connection is encrypted and the server's identity checked: libpq's levels, with libpq's meanings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SslMode {
+    /// No encryption.
+    Disable,
+    /// Encryption if the server has it, without checks.
+    Prefer,
+    /// Encryption, without checks; with a `ca_file`, the same as `verify-ca`.
+    Require,
+    /// Encryption, and a certificate signed by an authority in `ca_file`, for whatever host.
+    VerifyCa,
+    /// Encryption, and a certificate for this host signed by an authority in `ca_file` or known to the system.
+    VerifyFull,
+}
+
+/// How rows are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Read {
+    /// By COPY; by a cursor where the server has no binary COPY.
+    #[default]
+    Auto,
+    /// By COPY only.
+    Copy,
+    /// By a cursor only.
+    Cursor,
+}
+
+/// Settings taken apart.
+pub(super) struct Address {
+    /// What the driver takes, password included, without anything about TLS.
+    pub(super) config: Config,
+    /// How careful to be.
+    pub(super) sslmode: SslMode,
+    /// Whose signature counts.
+    pub(super) ca_file: Option<PathBuf>,
+    /// `host:port`, for messages.
+    pub(super) shown: String,
+    /// What must be masked in the server's words.
+    pub(super) password: Option<Secret>,
+    /// Longest that connecting may take.
+    pub(super) connect_timeout: Duration,
+}
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
+/// A peer that vanished is noticed after 30 s + 4 × 10 s, not after the driver's default of two hours.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+const KEEPALIVE_RETRIES: u32 = 4;
+
+/// libpq options without a meaning here; dropping them changes nothing about whom we talk to.
+const IGNORED: [&str; 6] =
+    ["gssencmode", "sslcompression", "sslsni", "sslcertmode", "fallback_application_name", "client_encoding"];
+/// libpq options that would change who we are or what we trust, and that the driver cannot carry out.
+const REFUSED: [&str; 12] = [
+    "sslcert",
+    "sslkey",
+    "sslpassword",
+    "sslcrl",
+    "sslcrldir",
+    "service",
+    "passfile",
+    "requirepeer",
+    "require_auth",
+    "krbsrvname",
+    "gsslib",
+    "replication",
+];
+
+fn config_error(what: impl Into<String>) -> Error {
+    Error::new(Kind::Config, what)
+}
+
+impl Settings {
+    /// Reads the connection string. Errors are [`Kind::Config`] and hold no part of it but option names.
+    pub(super) fn address(&self) -> Result<Address> {
+        let split = split(self.url.expose().trim())?;
+        let mut config: Config = split.rest.parse().map_err(|_| {
+            // The driver's own words may quote a piece of the string, and so of the password.
+            config_error("`url` is not a connection string").advise(
+                "write it as `postgres://user@host:5432/database`, with special characters percent-encoded, and keep \
+                 the password in `password`",
+            )
+        })?;
+        if let Some(password) = &self.password {
+            config.password(password.expose());
+        }
+        let hosts = config.get_hosts();
+        if hosts.is_empty() && config.get_hostaddrs().is_empty() {
+            return Err(config_error("`url` names no host").advise("write it as `postgres://user@host:5432/database`"));
+        }
+        if hosts.iter().any(|host| matches!(host, Host::Tcp(name) if name.contains(['@', '#', ' ']))) {
+            return Err(config_error("the host in `url` is not a host name")
+                .advise("percent-encode special characters of the password (`@` is `%40`), or keep it in `password`"));
+        }
+        let sockets_only = config.get_hostaddrs().is_empty() && !hosts.iter().any(|host| matches!(host, Host::Tcp(_)));
+        let local = hosts.iter().all(is_local) && config.get_hostaddrs().iter().all(std::net::IpAddr::is_loopback);
+        let sslmode = match self.sslmode.or(split.sslmode) {
+            // As in libpq: a socket on this machine is not encrypted, whatever the mode.
+            _ if sockets_only => SslMode::Disable,
+            Some(mode) => mode,
+            None if local => SslMode::Prefer,
+            None => SslMode::VerifyFull,
+        };
+        let ca_file = self.ca_file.clone().or(split.ca_file);
+        if sslmode == SslMode::VerifyCa && ca_file.is_none() {
+            return Err(config_error("`sslmode = \"verify-ca\"` needs to know the authority")
+                .advise("set `ca_file`, or use `sslmode = \"verify-full\"` with the system's authorities"));
+        }
+        let connect_timeout = match (self.connect_timeout_seconds, config.get_connect_timeout()) {
+            (Some(seconds), _) => Duration::from_secs(seconds.max(1)),
+            (None, Some(timeout)) => *timeout,
+            (None, None) => CONNECT_TIMEOUT,
+        };
+        let shown = shown(&config);
+        let password = config.get_password().map(|password| Secret::new(String::from_utf8_lossy(password)));
+        config.connect_timeout(connect_timeout);
+        config.keepalives_idle(KEEPALIVE_IDLE).keepalives_interval(KEEPALIVE_INTERVAL);
+        config.keepalives_retries(KEEPALIVE_RETRIES);
+        if config.get_application_name().is_none() {
+            config.application_name("groupcast");
+        }
+        Ok(Address { config, sslmode, ca_file, shown, password, connect_timeout })
+    }
+}
+
+fn is_local(host: &Host) -> bool {
+    match host {
+        Host::Tcp(name) => {
+            name.eq_ignore_ascii_case("localhost")
+                || name.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+        }
+        #[cfg(unix)]
+        Host::Unix(_) => true,
+    }
+}
+
+/// `host:port` of every server, comma-separated.
+fn shown(config: &Config) -> String {
+    let ports = config.get_ports();
+    let port = |index: usize| ports.get(index).or(ports.first()).copied().unwrap_or(5432);
+    let mut shown: Vec<String> = config
+        .get_hosts()
+        .iter()
+        .enumerate()
+        .map(|(index, host)| match host {
+            Host::Tcp(name) if name.contains(':') => format!("[{name}]:{}", port(index)),
+            Host::Tcp(name) => format!("{name}:{}", port(index)),
+            #[cfg(unix)]
+            Host::Unix(folder) => folder.join(format!(".s.PGSQL.{}", port(index))).display().to_string(),
+        })
+        .collect();
+    if shown.is_empty() {
+        shown = config.get_hostaddrs().iter().enumerate().map(|(at, host)| format!("{host}:{}", port(at))).collect();
+    }
+    shown.join(", ")
+}
+
+/// A connection string without what it says about TLS.
+struct Split {
+    rest: String,
+    sslmode: Option<SslMode>,
+    ca_file: Option<PathBuf>,
+}
+
+fn split(text: &str) -> Result<Split> {
+    let mut split = Split { rest: String::new(), sslmode: None, ca_file: None };
+    if text.starts_with("postgres://") || text.starts_with("postgresql://") {
+        // Credentials end at the first `@`, as the driver reads them; a `?` before it belongs to the password.
+        let after_credentials = text.find('@').map_or(0, |at| at + 1);
+        let Some(query) = text[after_credentials..].find('?').map(|at| after_credentials + at) else {
+            split.rest = text.to_owned();
+            return Ok(split);
+        };
+        let mut kept = Vec::new();
+        for pair in text[query + 1..].split('&').filter(|pair| !pair.is_empty()) {
+            let (key, value) = form_urlencoded::parse(pair.as_bytes()).next().unwrap_or_default();
+            if split.keep(&key, &value)? {
+                kept.push(pair);
+            }
+        }
+        split.rest = text[..query].to_owned();
+        if !kept.is_empty() {
+            split.rest = format!("{}?{}", split.rest, kept.join("&"));
+        }
+    } else {
+        let mut kept = Vec::new();
+        for (raw, key, value) in words(text) {
+            if split.keep(&key, &value)? {
+                kept.push(raw);
+            }
+        }
+        split.rest = kept.join(" ");
+    }
+    Ok(split)
+}
+
+impl Split {
+    /// Takes note of an option about TLS; whether the option is left to the driver.
+    fn keep(&mut self, key: &str, value: &str) -> Result<bool> {
+        match key {
+            "sslmode" => {
+                self.sslmode = Some(match value {
+                    "disable" => SslMode::Disable,
+                    "allow" | "prefer" => SslMode::Prefer,
+                    "require" => SslMode::Require,
+                    "verify-ca" => SslMode::VerifyCa,
+                    "verify-full" => SslMode::VerifyFull,
+                    _ => {
+                        return Err(config_error("the `sslmode` in `url` is unknown")
+                            .advise("use one of disable, prefer, require, verify-ca, verify-full"));
+                    }
+                });
+                Ok(false)
+            }
+            "sslrootcert" => {
+                self.ca_file = (value != "system").then(|| PathBuf::from(value));
+                Ok(false)
+            }
+            key if IGNORED.contains(&key) => Ok(false),
+            key if REFUSED.contains(&key) => Err(config_error(format!("`url` sets `{key}`, which is not supported"))
+                .advise("remove it; sign in with a user and password")),
+            _ => Ok(true),
+        }
+    }
+}
+
+/// The `key = value` pairs of a libpq connection string: as written, key, value. What makes no sense is left to the
+/// driver to refuse.
+fn words(text: &str) -> Vec<(&str, String, String)> {
+    let mut words = Vec::new();
+    let mut rest = text.trim_start();
+    while !rest.is_empty() {
+        let Some(equals) = rest.find('=') else {
+            words.push((rest, String::new(), String::new()));
+            break;
+        };
+        let key = rest[..equals].trim().to_owned();
+        let value_at = rest.len() - rest[equals + 1..].trim_start().len();
+        let quoted = rest[value_at..].starts_with('\'');
+        let (mut value, mut escaped, mut end) = (String::new(), false, rest.len());
+        for (at, char) in rest[value_at..].char_indices().skip(usize::from(quoted)) {
+            if escaped {
+                value.push(char);
+                escaped = false;
+            } else if char == '\\' {
+                escaped = true;
+            } else if if quoted { char == '\'' } else { char.is_whitespace() } {
+                end = value_at + at + usize::from(quoted);
+                break;
+            } else {
+                value.push(char);
+            }
+        }
+        words.push((&rest[..end], key, value));
+        rest = rest[end..].trim_start();
+    }
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(url: &str) -> Result<Address> {
+        let settings: Settings = serde_json::from_value(serde_json::json!({ "url": url })).unwrap();
+        settings.address()
+    }
+
+    #[test]
+    fn hosts_decide_the_default_of_sslmode() {
+        for (url, expected) in [
+            ("postgres://u@localhost/db", SslMode::Prefer),
+            ("postgres://u@127.8.9.1:5433/db", SslMode::Prefer),
+            ("postgres://u@[::1]/db", SslMode::Prefer),
+            ("host=/tmp user=u", SslMode::Disable),
+            ("postgres://u@%2Ftmp/db?sslmode=require", SslMode::Disable),
+            ("postgres://u@db.example.com/db", SslMode::VerifyFull),
+            ("postgres://u@10.0.0.1/db", SslMode::VerifyFull),
+            ("postgres://u@localhost,db.example.com/db", SslMode::VerifyFull),
+            ("host=localhost hostaddr=10.1.2.3 user=u", SslMode::VerifyFull),
+            ("postgres://u@db.example.com/db?sslmode=require&application_name=x", SslMode::Require),
+            ("postgres://u@db.example.com/db?application_name=x&sslmode=verify-full", SslMode::VerifyFull),
+            ("host=db.example.com sslmode=disable user=u", SslMode::Disable),
+            (r"host=db.example.com password='a\' sslmode=b' sslmode = 'prefer' user=u", SslMode::Prefer),
+        ] {
+            assert_eq!(address(url).unwrap().sslmode, expected, "{url}");
+        }
+        let address = address(r"host=h password='a\' sslmode=b' sslmode=require user=u").unwrap();
+        assert_eq!(address.config.get_password(), Some(b"a' sslmode=b".as_slice()));
+    }
+
+    #[test]
+    fn options_about_tls_do_not_reach_the_driver() {
+        let read = address("postgres://u:p%40?x@h/db?sslrootcert=%2Fetc%2Fca.pem&sslmode=verify-ca&gssencmode=disable");
+        let read = read.unwrap();
+        assert_eq!((read.sslmode, read.ca_file), (SslMode::VerifyCa, Some("/etc/ca.pem".into())));
+        assert_eq!(read.config.get_password(), Some(b"p@?x".as_slice()));
+        assert_eq!(read.config.get_dbname(), Some("db"));
+        let system = address("postgres://u@h/db?sslrootcert=system&sslmode=verify-full").unwrap();
+        assert_eq!(system.ca_file, None);
+        let error = address("postgres://u@h/db?sslmode=verify-ca").err().unwrap();
+        assert!(error.advice().unwrap().contains("ca_file"));
+        let error = address("postgres://u@h/db?sslcert=me.pem").err().unwrap();
+        assert!(error.to_string().contains("sslcert"), "{error}");
+    }
+
+    #[test]
+    fn explicit_settings_win_over_the_url() {
+        let settings: Settings = serde_json::from_value(serde_json::json!({
+            "url": "postgres://u:old@h:6543/db?sslmode=disable&connect_timeout=3", "password": "new-secret",
+            "sslmode": "require", "ca_file": "/ca.pem", "read": "cursor", "connect_timeout_seconds": 4,
+        }))
+        .unwrap();
+        assert!(!format!("{settings:?}").contains("old") && !format!("{settings:?}").contains("new-secret"));
+        let address = settings.address().unwrap();
+        assert_eq!(address.config.get_password(), Some(b"new-secret".as_slice()));
+        assert_eq!(address.sslmode, SslMode::Require);
+        assert_eq!(address.connect_timeout, Duration::from_secs(4));
+        assert_eq!(address.shown, "h:6543");
+    }
+
+    #[test]
+    fn a_broken_url_shows_no_part_of_itself() {
+        for url in [
+            "postgres://reader:hunter2@part@db.example.com/db",
+            "postgres://reader:hunter2",
+            "postgres://reader:hunter2@db.example.com:hunter2/db",
+            "hunter2",
+            "password=hunter2",
+            "host=h password=hunter2 hunter2",
+            "host=h password=a hunter2=hunter2",
+            "postgres://u@h/db?hunter2=x",
+            "postgres://u@h/db?sslmode=hunter2",
+            "",
+        ] {
+            let error = address(url).err().unwrap_or_else(|| panic!("{url} is refused"));
+            assert_eq!(error.kind(), Kind::Config);
+            assert!(!error.to_string().contains("hunter2") && !error.to_string().contains("part"), "{error}");
+            assert!(error.advice().is_some());
+        }
+    }
+}

@@ -1,0 +1,532 @@
+//! How are rows read from PostgreSQL and from warehouses that speak its protocol?
+//!
+//! Everything happens inside short transactions: `REPEATABLE READ, READ ONLY` where the server has it. Servers that
+//! refuse that (Redshift, CockroachDB and proxies differ) are probed once for the strictest they take; since a stage
+//! reads all its rows with one statement, even a plain transaction sees one snapshot. Session settings (time zone, date
+//! style, digits of floats) are made with `SET LOCAL`, so a pooler in transaction mode neither loses them nor hands
+//! them to somebody else; what a server refuses of them is left out.
+//!
+//! Rows come by `COPY … (FORMAT BINARY)`, or by a cursor where COPY is refused; both feed the same decoder. Decoding and
+//! appending to DuckDB overlap through a channel of two batches. A read that fails or is dropped closes its connection
+//! and cancels the statement at the server; the next call connects anew.
+
+use std::path::Path;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::task::JoinHandle;
+use tokio_postgres::config::SslNegotiation;
+use tokio_postgres::{Client, SimpleQueryMessage, Statement};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use super::pgerror::{Target, fragments, shortened};
+use super::pgread::{self, Plan, Stop};
+use super::pgsettings::Address;
+pub use super::pgsettings::{Read, Settings, SslMode};
+use super::{Column, Source, Staged, pgtls, pgvalue};
+use crate::duck::{Duck, quote_identifier};
+use crate::error::{Error, Kind, Result, Within};
+use crate::mapping::compile::Projection;
+use crate::mapping::{Expr, From, Model};
+
+/// A connection to a PostgreSQL server, made anew when it broke.
+pub struct Postgres {
+    settings: Settings,
+    target: Target,
+    link: Option<Link>,
+    /// The statements that begin a read, once the server has taken them.
+    opening: Option<String>,
+    /// Whether the server has refused a binary COPY before.
+    copy_refused: bool,
+}
+
+impl std::fmt::Debug for Postgres {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "Postgres({})", self.target.place())
+    }
+}
+
+/// One connection and the task that drives it.
+struct Link {
+    client: Client,
+    driver: JoinHandle<()>,
+    tls: MakeRustlsConnect,
+    state: State,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Idle,
+    InTransaction,
+    /// Rows are on their way. A connection left in this state is of no further use.
+    Reading,
+}
+
+impl Drop for Link {
+    /// An idle connection says goodbye by itself. One that is reading would first drain everything the server still
+    /// sends, so its socket is closed, and the server told to stop.
+    fn drop(&mut self) {
+        if self.state != State::Reading {
+            return;
+        }
+        self.driver.abort();
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            let (token, tls) = (self.client.cancel_token(), self.tls.clone());
+            runtime.spawn(async move {
+                // Best effort: without it the server notices the closed socket at its next row.
+                let _ = tokio::time::timeout(Duration::from_secs(5), token.cancel_query(tls)).await;
+            });
+        }
+    }
+}
+
+impl Link {
+    async fn open(address: &Address, target: &Target) -> Result<Link> {
+        let direct = address.config.get_ssl_negotiation() == SslNegotiation::Direct;
+        let tls = pgtls::connector(address.sslmode, address.ca_file.as_deref().map(Path::new), direct)
+            .within(|| target.place())?;
+        let mut config = address.config.clone();
+        config.ssl_mode(match address.sslmode {
+            SslMode::Disable => tokio_postgres::config::SslMode::Disable,
+            SslMode::Prefer => tokio_postgres::config::SslMode::Prefer,
+            SslMode::Require | SslMode::VerifyCa | SslMode::VerifyFull => tokio_postgres::config::SslMode::Require,
+        });
+        let connecting = async {
+            match config.connect(tls.clone()).await {
+                // As in libpq, `prefer` also tries without encryption when the handshake fails or when the server's
+                // rules refuse encrypted connections (28000).
+                Err(error)
+                    if address.sslmode == SslMode::Prefer
+                        && error.as_db_error().is_none_or(|db| db.code().code() == "28000") =>
+                {
+                    config.ssl_mode(tokio_postgres::config::SslMode::Disable);
+                    config.connect(tls.clone()).await
+                }
+                connected => connected,
+            }
+        };
+        let (client, connection) = match tokio::time::timeout(address.connect_timeout, connecting).await {
+            Ok(connected) => connected.map_err(|error| target.connect_error(&error))?,
+            Err(_) => return Err(target.connect_timeout(address.connect_timeout.as_secs())),
+        };
+        let driver = tokio::spawn(async move {
+            // Whoever waits for an answer learns of the failure; nobody else needs to.
+            let _ = connection.await;
+        });
+        Ok(Link { client, driver, tls, state: State::Idle })
+    }
+}
+
+/// Transactions from the strictest on.
+const OPENINGS: [&str; 4] = [
+    "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
+    "BEGIN ISOLATION LEVEL SERIALIZABLE READ ONLY",
+    "BEGIN READ ONLY",
+    "BEGIN",
+];
+
+/// Whether a server says by this error that it lacks a feature (class 0A) or its syntax (class 42).
+fn is_refusal(error: &tokio_postgres::Error) -> bool {
+    error.code().is_some_and(|code| code.code().starts_with("0A") || code.code().starts_with("42"))
+}
+
+impl Postgres {
+    /// Connects to the server these settings name. `name` is the source's name in `groupcast.toml`, for messages.
+    ///
+    /// Errors: [`Kind::Config`] for unreadable settings, [`Kind::SourceBusy`] when the server is down, full or does not
+    /// answer, [`Kind::Source`] when it (or its certificate) refuses us.
+    pub async fn connect(settings: &Settings, name: &str) -> Result<Postgres> {
+        let address = settings.address().within(|| format!("source {name}"))?;
+        let target = Target::new(name, &address, &settings.url);
+        let link = Link::open(&address, &target).await?;
+        Ok(Postgres { settings: settings.clone(), target, link: Some(link), opening: None, copy_refused: false })
+    }
+
+    /// The connection, made anew if it broke or a read was abandoned on it.
+    async fn link(&mut self) -> Result<&mut Link> {
+        let usable = self.link.take().filter(|link| link.state != State::Reading && !link.client.is_closed());
+        let link = match usable {
+            Some(link) => link,
+            None => {
+                let address = self.settings.address().within(|| self.target.place())?;
+                Link::open(&address, &self.target).await?
+            }
+        };
+        Ok(self.link.insert(link))
+    }
+
+    /// Begins a transaction; one that is open is given up first.
+    async fn begin(&mut self) -> Result<()> {
+        self.rollback().await?;
+        let target = self.target.clone();
+        let failed =
+            |error: tokio_postgres::Error| target.query_error("failed to begin a transaction", &error, "", &[]);
+        let settings = self.session_settings();
+        let known = self.opening.clone();
+        let link = self.link().await?;
+        let opening = match known {
+            Some(opening) => opening,
+            None => probe_opening(&link.client, &settings).await.map_err(failed)?,
+        };
+        link.client.batch_execute(&opening).await.map_err(failed)?;
+        link.state = State::InTransaction;
+        self.opening = Some(opening);
+        Ok(())
+    }
+
+    async fn rollback(&mut self) -> Result<()> {
+        if let Some(link) = self.link.as_mut().filter(|link| link.state == State::InTransaction) {
+            if !link.client.is_closed() {
+                link.client
+                    .batch_execute("ROLLBACK")
+                    .await
+                    .map_err(|error| self.target.query_error("failed to end the transaction", &error, "", &[]))?;
+            }
+            link.state = State::Idle;
+        }
+        Ok(())
+    }
+
+    fn session_settings(&self) -> Vec<String> {
+        let mut settings: Vec<String> = [
+            "TimeZone = 'UTC'",
+            "DateStyle = 'ISO, YMD'",
+            "IntervalStyle = 'postgres'",
+            "bytea_output = 'hex'",
+            // The shortest text that reads back as the same float, also before PostgreSQL 12.
+            "extra_float_digits = 3",
+            // A migration that holds a table for longer is not waited for.
+            "lock_timeout = '60s'",
+        ]
+        .map(|setting| format!("SET LOCAL {setting}"))
+        .into();
+        if let Some(seconds) = self.settings.statement_timeout_seconds {
+            settings.push(format!("SET LOCAL statement_timeout = '{seconds}s'"));
+        }
+        settings
+    }
+
+    /// Has the server parse a statement in a transaction of its own. The inner error is about the statement.
+    async fn probe(&mut self, sql: &str) -> Result<Result<Statement, tokio_postgres::Error>> {
+        self.begin().await?;
+        Ok(self.link().await?.client.prepare(sql).await)
+    }
+
+    /// What the server says about columns: its name of their types, and whether they are never null.
+    async fn columns(&mut self, described: &[(String, &tokio_postgres::Column)], table: bool) -> Result<Vec<Column>> {
+        let values: Vec<String> = described
+            .iter()
+            .enumerate()
+            .map(|(index, (_, column))| {
+                let (relation, number) = match (table, column.table_oid(), column.column_id()) {
+                    (true, Some(relation), Some(number)) => (relation, number),
+                    // A query's columns may be null by an outer join whatever their table says.
+                    _ => (0, 0),
+                };
+                format!(
+                    "({index}, {}::oid, {}, {relation}::oid, {number})",
+                    column.type_().oid(),
+                    column.type_modifier()
+                )
+            })
+            .collect();
+        let sql = format!(
+            "SELECT pg_catalog.format_type(t.type, t.modifier), a.attnotnull FROM (VALUES {}) \
+             AS t(position, type, modifier, relation, number) LEFT JOIN pg_catalog.pg_attribute a \
+             ON a.attrelid = t.relation AND a.attnum = t.number ORDER BY t.position",
+            values.join(", ")
+        );
+        let answered = if values.is_empty() {
+            Vec::new()
+        } else {
+            match self.link().await?.client.simple_query(&sql).await {
+                Ok(messages) => rows(&messages, |row| (row.get(0).map(str::to_owned), row.get(1) == Some("t"))),
+                // A server without this catalog still has names for its types.
+                Err(error) if error.as_db_error().is_some() => Vec::new(),
+                Err(error) => return Err(self.target.query_error("failed to describe the model", &error, "", &[])),
+            }
+        };
+        Ok(described
+            .iter()
+            .enumerate()
+            .map(|(index, (name, column))| {
+                let (declared, not_null) = answered.get(index).cloned().unwrap_or_default();
+                Column {
+                    name: name.clone(),
+                    kind: pgvalue::meaning(column.type_()).0,
+                    declared: declared.unwrap_or_else(|| column.type_().name().to_owned()),
+                    not_null,
+                }
+            })
+            .collect())
+    }
+
+    /// The projection's statement, parsed by the server. A transaction is open afterwards, and holds the tables as they
+    /// are. Fails naming the part that does not compile.
+    async fn shape(&mut self, projection: &Projection) -> Result<Statement> {
+        let mut selected = vec![format!("{} AS key", quote_identifier(&projection.key))];
+        selected.extend(projection.columns.iter().enumerate().map(|(at, expr)| format!("{} AS c{at}", expr.sql())));
+        selected.extend(projection.cursor.iter().map(|cursor| format!("{} AS cursor_value", quote_identifier(cursor))));
+        let sql = format!("SELECT {} FROM {}{}", selected.join(", "), projection.relation(), projection.condition());
+        match self.probe(&sql).await? {
+            Ok(statement) => Ok(statement),
+            Err(error) => Err(self.diagnose(projection, &sql, error).await?),
+        }
+    }
+
+    /// Finds what made a projection fail, by having the server parse its parts alone.
+    async fn diagnose(&mut self, projection: &Projection, sql: &str, error: tokio_postgres::Error) -> Result<Error> {
+        let target = self.target.clone();
+        let fragments = fragments(projection);
+        if error.as_db_error().is_none() {
+            return Ok(target.query_error("failed to read the model", &error, sql, &fragments));
+        }
+        let from = projection.relation();
+        let all = format!("SELECT * FROM {from}");
+        let known: Vec<String> = match self.probe(&all).await? {
+            Ok(statement) => statement.columns().iter().map(|column| column.name().to_owned()).collect(),
+            Err(error) => return Ok(target.query_error("failed to read the model", &error, &all, &fragments)),
+        };
+        for condition in &projection.conditions {
+            let sql = format!("SELECT 1 FROM {from} WHERE ({condition}\n)");
+            if let Err(error) = self.probe(&sql).await? {
+                return Ok(target.query_error("failed to filter the model", &error, &sql, &fragments));
+            }
+        }
+        let (key, cursor) = (Expr::Column(projection.key.clone()), projection.cursor.clone().map(Expr::Column));
+        for expr in std::iter::once(&key).chain(&projection.columns).chain(&cursor) {
+            let sql = format!("SELECT {} FROM {from}", expr.sql());
+            let Err(error) = self.probe(&sql).await? else { continue };
+            return Ok(match expr {
+                Expr::Column(name) if error.code().is_some_and(|code| code.code() == "42703") => {
+                    missing_column(name, &projection.from, &known).at(target.place())
+                }
+                Expr::Column(name) => {
+                    target.query_error(&format!("failed to select column `{name}`"), &error, &sql, &fragments)
+                }
+                Expr::Sql(text) => {
+                    let what = format!("failed to select `{}`", shortened(text));
+                    target.query_error(&what, &error, &sql, &fragments)
+                }
+            });
+        }
+        Ok(target.query_error("failed to read the model", &error, sql, &fragments))
+    }
+
+    async fn stage_rows(
+        &mut self,
+        projection: &Projection,
+        into: &Duck,
+        rows: &(dyn Fn(u64) + Send + Sync),
+    ) -> Result<Staged> {
+        let statement = self.shape(projection).await?;
+        let plan = Plan::new(projection, &statement).within(|| self.target.place())?;
+        let cursor_before = match plan.cursor_maximum() {
+            Some(sql) => self.text_maximum(&sql).await?,
+            None => None,
+        };
+        pgread::create(into, &plan).await?;
+        let read = self.read_rows(&plan, into, rows).await;
+        let count = match read {
+            Ok(count) => count,
+            Err(error) => {
+                // Half a table must not be mistaken for a whole one. If dropping it fails too, the first error counts.
+                let _ = pgread::discard(into).await;
+                return Err(error);
+            }
+        };
+        let cursor = if count == 0 { None } else { cursor_before.or(pgread::maximum(into, &plan).await?) };
+        Ok(plan.staged(cursor))
+    }
+
+    /// The largest value of a cursor that only the server can compare. Asked before the rows are read: should the server
+    /// have no snapshots, later rows are read again next time rather than never.
+    async fn text_maximum(&mut self, sql: &str) -> Result<Option<String>> {
+        let target = self.target.clone();
+        let link = self.link().await?;
+        link.state = State::Reading;
+        let answer = link.client.simple_query(sql).await;
+        link.state = State::InTransaction;
+        let answer = answer.map_err(|error| target.query_error("failed to read the cursor", &error, sql, &[]))?;
+        Ok(self::rows(&answer, |row| row.get(0).map(str::to_owned)).into_iter().next().flatten())
+    }
+
+    async fn read_rows(&mut self, plan: &Plan, into: &Duck, rows: &(dyn Fn(u64) + Send + Sync)) -> Result<u64> {
+        let target = self.target.clone();
+        let failed = |stop: Stop| match stop {
+            Stop::Server(error) => {
+                target.query_error("failed to read rows; nothing was sent", &error, plan.sql(), &plan.fragments())
+            }
+            Stop::Garbled(what) => Error::new(Kind::Source, format!("failed to read rows; nothing was sent: {what}"))
+                .advise("try `read = \"cursor\"` for this source, and report this if it helps")
+                .at(target.place()),
+            Stop::Duck(error) => error,
+        };
+        if self.settings.read != Read::Cursor && !self.copy_refused {
+            match self.pump(plan, into, rows, true).await? {
+                Err(Stop::Server(error)) if self.settings.read == Read::Auto && is_refusal(&error) => {
+                    self.copy_refused = true;
+                    self.begin().await?;
+                }
+                outcome => return outcome.map_err(failed),
+            }
+        }
+        self.pump(plan, into, rows, false).await?.map_err(failed)
+    }
+
+    /// Reads all rows one way. The connection is marked as reading until the last row is in, so that a failure or a
+    /// dropped future closes it.
+    async fn pump(
+        &mut self,
+        plan: &Plan,
+        into: &Duck,
+        rows: &(dyn Fn(u64) + Send + Sync),
+        copy: bool,
+    ) -> Result<Result<u64, Stop>> {
+        let link = self.link().await?;
+        link.state = State::Reading;
+        let outcome = if copy {
+            pgread::by_copy(&link.client, plan, into, rows).await
+        } else {
+            pgread::by_cursor(&link.client, plan, into, rows).await
+        };
+        match &outcome {
+            Ok(_) => link.state = State::InTransaction,
+            // The server answered with an error and waits for the next statement.
+            Err(Stop::Server(error)) if error.as_db_error().is_some() => link.state = State::InTransaction,
+            Err(_) => {}
+        }
+        Ok(outcome)
+    }
+}
+
+/// The strictest transaction this server takes, with the settings it takes.
+async fn probe_opening(client: &Client, settings: &[String]) -> Result<String, tokio_postgres::Error> {
+    let accepted = async |sql: String| match client.batch_execute(&format!("{sql}; ROLLBACK")).await {
+        Ok(()) => Ok(true),
+        Err(error) if error.as_db_error().is_some() && !client.is_closed() => {
+            client.batch_execute("ROLLBACK").await.map(|()| false)
+        }
+        Err(error) => Err(error),
+    };
+    let all = format!("{}; {}", OPENINGS[0], settings.join("; "));
+    if accepted(all.clone()).await? {
+        return Ok(all);
+    }
+    let mut opening = "BEGIN".to_owned();
+    for candidate in OPENINGS {
+        if accepted(candidate.to_owned()).await? {
+            opening = candidate.to_owned();
+            break;
+        }
+    }
+    let mut whole = opening.clone();
+    for setting in settings {
+        if accepted(format!("{opening}; {setting}")).await? {
+            whole = format!("{whole}; {setting}");
+        }
+    }
+    Ok(whole)
+}
+
+/// The rows among the answers to a simple query.
+fn rows<T>(messages: &[SimpleQueryMessage], read: impl Fn(&tokio_postgres::SimpleQueryRow) -> T) -> Vec<T> {
+    messages
+        .iter()
+        .filter_map(|message| match message {
+            SimpleQueryMessage::Row(row) => Some(read(row)),
+            _ => None,
+        })
+        .collect()
+}
+
+fn missing_column(name: &str, from: &From, known: &[String]) -> Error {
+    let model = match from {
+        From::Table(parts) => format!("`{}`", parts.join(".")),
+        From::Query(_) => "the model's SQL".to_owned(),
+    };
+    let wanted = name.to_lowercase();
+    let closest = known
+        .iter()
+        .map(|known| (strsim::jaro_winkler(&wanted, &known.to_lowercase()), known))
+        .filter(|(similarity, _)| *similarity > 0.8)
+        .max_by(|(one, _), (other, _)| one.total_cmp(other));
+    let advice = match closest {
+        Some((_, known)) => format!("did you mean `{known}`?"),
+        None => {
+            let shown: Vec<&str> = known.iter().map(String::as_str).take(20).collect();
+            let more = if known.len() > shown.len() { ", …" } else { "" };
+            format!("use one of its columns: {}{more}", shown.join(", "))
+        }
+    };
+    Error::new(Kind::Source, format!("{model} has no column `{name}` [42703]")).advise(advice)
+}
+
+#[async_trait]
+impl Source for Postgres {
+    async fn describe(&mut self, model: &Model) -> Result<Vec<Column>> {
+        let projection = Projection {
+            from: model.from.clone(),
+            conditions: model.filter.iter().cloned().collect(),
+            key: String::new(),
+            columns: Vec::new(),
+            cursor: None,
+        };
+        let sql = format!("SELECT * FROM {}{}", projection.relation(), projection.condition());
+        let statement = match self.probe(&sql).await? {
+            Ok(statement) => statement,
+            Err(error) => {
+                let (target, fragments) = (self.target.clone(), fragments(&projection));
+                let error = target.query_error("failed to read the model", &error, &sql, &fragments);
+                self.rollback().await?;
+                return Err(error);
+            }
+        };
+        let described: Vec<_> = statement.columns().iter().map(|column| (column.name().to_owned(), column)).collect();
+        let columns = self.columns(&described, matches!(model.from, From::Table(_))).await?;
+        self.rollback().await?;
+        Ok(columns)
+    }
+
+    async fn describe_projection(&mut self, projection: &Projection) -> Result<Vec<Column>> {
+        let statement = match self.shape(projection).await {
+            Ok(statement) => statement,
+            Err(error) => {
+                self.rollback().await?;
+                return Err(error);
+            }
+        };
+        let names = projection.columns.iter().map(|expr| match expr {
+            Expr::Column(name) => name.clone(),
+            Expr::Sql(sql) => sql.clone(),
+        });
+        let described: Vec<_> = names.zip(statement.columns().iter().skip(1)).collect();
+        let columns = self.columns(&described, matches!(projection.from, From::Table(_))).await?;
+        self.rollback().await?;
+        Ok(columns)
+    }
+
+    async fn stage(
+        &mut self,
+        projection: &Projection,
+        into: &Duck,
+        rows: &(dyn Fn(u64) + Send + Sync),
+    ) -> Result<Staged> {
+        let staged = self.stage_rows(projection, into, rows).await;
+        match staged {
+            Ok(staged) => {
+                self.rollback().await?;
+                Ok(staged)
+            }
+            Err(error) => {
+                // Closes the connection, and with it the transaction.
+                self.link = None;
+                Err(error)
+            }
+        }
+    }
+
+    async fn release(&mut self, _into: &Duck) -> Result<()> {
+        self.rollback().await
+    }
+}
