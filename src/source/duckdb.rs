@@ -9,7 +9,7 @@
 //! cannot change between [`Source::stage`] and [`Source::release`]. Nothing else on the connection is bound up with it.
 //!
 //! The lock is a POSIX one: it belongs to the process, and closing *any* handle of the file drops it. So within this
-//! process a file is attached once at a time, and later comers wait ([`FILES`]).
+//! process a file is attached once at a time, and later comers wait.
 
 mod attached;
 mod failure;
