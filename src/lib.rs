@@ -20,6 +20,7 @@
 //! | [`env`](mod@env) | the only door out: clock, random numbers, HTTP |
 //! | [`error`] | one error type with kinds, places and advice |
 
+pub mod cli;
 pub mod config;
 pub mod delivery;
 pub mod destination;

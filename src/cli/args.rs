@@ -7,22 +7,22 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 /// Keeps the account traits of product tools equal to a warehouse.
 #[derive(Debug, Parser)]
 #[command(name = "groupcast", version, propagate_version = true, max_term_width = 110, after_help = EXAMPLES)]
-pub struct Cli {
+pub(super) struct Cli {
     /// What to do.
     #[command(subcommand)]
-    pub command: Command,
+    pub(super) command: Command,
 
     /// The folder with groupcast.toml and mappings/.
     #[arg(short = 'C', long, global = true, default_value = ".", env = "GROUPCAST_FOLDER", value_name = "DIR")]
-    pub folder: PathBuf,
+    pub(super) folder: PathBuf,
 
     /// Print JSON instead of text.
     #[arg(long, global = true)]
-    pub json: bool,
+    pub(super) json: bool,
 
     /// When to use colour.
     #[arg(long, global = true, default_value = "auto", value_name = "WHEN")]
-    pub color: Color,
+    pub(super) color: Color,
 }
 
 const EXAMPLES: &str = "\
@@ -39,7 +39,7 @@ Exit codes:
 
 /// When to use colour.
 #[derive(Debug, Clone, Copy, ValueEnum)]
-pub enum Color {
+pub(super) enum Color {
     /// On a terminal.
     Auto,
     /// Always.
@@ -50,7 +50,7 @@ pub enum Color {
 
 /// The commands.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub(super) enum Command {
     /// Make a folder that runs at once, or a mapping from a table's columns.
     #[command(after_help = "\
 Examples:
@@ -158,47 +158,47 @@ Examples:
 
 /// `groupcast init`.
 #[derive(Debug, Args)]
-pub struct Init {
+pub(super) struct Init {
     /// The folder to make; the current one when absent.
     #[arg(conflicts_with_all = ["source", "table"])]
-    pub path: Option<PathBuf>,
+    pub(super) path: Option<PathBuf>,
     /// Write a mapping for a table of this source of groupcast.toml.
     #[arg(long, requires = "table", value_name = "NAME")]
-    pub source: Option<String>,
+    pub(super) source: Option<String>,
     /// The table or view, such as `analytics.dim_accounts`.
     #[arg(long, requires = "source", value_name = "TABLE")]
-    pub table: Option<String>,
+    pub(super) table: Option<String>,
     /// The destination the mapping names; the only one of groupcast.toml when absent.
     #[arg(long, requires = "table", value_name = "NAME")]
-    pub destination: Option<String>,
+    pub(super) destination: Option<String>,
     /// The mapping's name; the table's when absent.
     #[arg(long, requires = "table", value_name = "SYNC")]
-    pub name: Option<String>,
+    pub(super) name: Option<String>,
 }
 
 /// Which syncs, and how.
 #[derive(Debug, Args)]
-pub struct Select {
+pub(super) struct Select {
     /// Only these syncs; all enabled ones when absent.
     #[arg(value_name = "SYNC")]
-    pub syncs: Vec<String>,
+    pub(super) syncs: Vec<String>,
     /// Only this group (one SYNC must be named).
     #[arg(long, value_name = "KEY")]
-    pub group: Option<String>,
+    pub(super) group: Option<String>,
     /// Read the whole model although the mapping is incremental.
     #[arg(long)]
-    pub full: bool,
+    pub(super) full: bool,
     /// Try rejected groups again although they did not change.
     #[arg(long)]
-    pub retry_rejected: bool,
+    pub(super) retry_rejected: bool,
     /// Accept a guard this once; may be repeated.
     #[arg(long, value_name = "GUARD", value_parser = clap::builder::PossibleValuesParser::new(crate::sync::guard::NAMES))]
-    pub accept: Vec<String>,
+    pub(super) accept: Vec<String>,
 }
 
 /// How many groups a plan shows.
 #[derive(Debug, Clone, Copy)]
-pub struct Show(pub usize);
+pub(super) struct Show(pub(super) usize);
 
 impl std::str::FromStr for Show {
     type Err = String;
@@ -213,7 +213,7 @@ impl std::str::FromStr for Show {
 
 /// `groupcast ledger …`.
 #[derive(Debug, Subcommand)]
-pub enum LedgerCommand {
+pub(super) enum LedgerCommand {
     /// Take the source as already delivered, without sending: for moving in from another tool.
     Adopt {
         /// The sync's name.

@@ -30,7 +30,7 @@ pub(super) fn paint(style: Style, text: impl std::fmt::Display) -> String {
 /// A table without frames, for lists that are also piped into other programs.
 pub(super) fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_header(header.iter().map(|name| name.to_uppercase()));
+    table.load_style(presets::NOTHING).set_header(header.iter().map(|name| name.to_uppercase()));
     for column in table.column_iter_mut() {
         column.set_padding((0, 2));
     }
@@ -117,7 +117,11 @@ impl Monitor for Progress {
         let mut state = self.state();
         let line = match event {
             Event::Recovered(runs) => {
-                let line = format!("{}: recovered {} that had died; its unanswered groups are said again", self.name, runs.join(", "));
+                let line = format!(
+                    "{}: recovered {} that had died; its unanswered groups are said again",
+                    self.name,
+                    runs.join(", ")
+                );
                 if let Some(bar) = &state.bar {
                     bar.println(line);
                     return;

@@ -294,7 +294,7 @@ pub(super) fn fragment(entry: &Entry<'_>, report: &mut Report<'_>) -> Option<Str
 }
 
 /// A table's name in its parts: split on dots, except within double quotes.
-fn table_name(text: &str) -> Result<Vec<String>, String> {
+pub fn table_name(text: &str) -> Result<Vec<String>, String> {
     const PARTS_MAX: usize = 3;
     let mut parts = Vec::new();
     let mut rest = text.trim();

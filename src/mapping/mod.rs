@@ -3,13 +3,13 @@
 
 pub mod check;
 pub mod compile;
-pub mod template;
 pub mod diagnostic;
 pub mod file;
 pub mod fingerprint;
 pub(crate) mod reader;
 pub mod schedule;
 mod sql;
+pub mod template;
 mod traits;
 pub mod units;
 

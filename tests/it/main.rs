@@ -5,5 +5,6 @@
 mod duckdb_source;
 mod ledger;
 mod postgres;
+mod ready_mappings;
 mod simulation;
 mod support;

@@ -1,0 +1,147 @@
+//! `groupcast init`: a folder that runs at once, or a mapping from a table's real columns.
+
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use super::args::{Cli, Init};
+use super::screen::{ADD, BOLD, paint};
+use super::{Failure, open, print_json, sample};
+use crate::config;
+use crate::duck::{Access, Duck, Limits, first_line};
+use crate::error::{Error, Kind, Result, Within};
+use crate::mapping::diagnostic::listed;
+use crate::mapping::{From, Model, template};
+use crate::source::Column;
+
+pub(super) async fn init(cli: &Cli, asked: &Init) -> Result<u8, Failure> {
+    match (&asked.source, &asked.table) {
+        (Some(source), Some(table)) => mapping(cli, asked, source, table).await,
+        _ => folder(cli, asked.path.as_deref().unwrap_or(&cli.folder)).await,
+    }
+}
+
+async fn folder(cli: &Cli, folder: &Path) -> Result<u8, Failure> {
+    let settings = folder.join(config::load::SETTINGS_FILE);
+    if settings.exists() {
+        return Err(Error::new(Kind::Config, format!("{} exists already", settings.display()))
+            .advise("choose another folder, or write a mapping: `groupcast init --source NAME --table T`")
+            .into());
+    }
+    let mut written = Vec::new();
+    for (path, text) in [
+        (PathBuf::from(config::load::SETTINGS_FILE), sample::SETTINGS.to_owned()),
+        (PathBuf::from("mappings/accounts.toml"), sample::mapping()),
+        (PathBuf::from(".gitignore"), sample::GITIGNORE.to_owned()),
+    ] {
+        let path = folder.join(path);
+        if path.exists() {
+            continue;
+        }
+        create(&path, &text)?;
+        written.push(path);
+    }
+    let warehouse = folder.join("warehouse.duckdb");
+    if !warehouse.exists() {
+        let duck = Duck::open(Some(&warehouse), &Limits::standard(), Access::ReadWrite)?;
+        duck.call("write the sample warehouse", |connection| {
+            connection.execute_batch(sample::WAREHOUSE_SQL).map_err(|error| {
+                Error::new(Kind::Bug, "failed to write the sample warehouse").because(first_line(&error.to_string()))
+            })
+        })
+        .await?;
+        written.push(warehouse);
+    }
+    if cli.json {
+        let files: Vec<String> = written.iter().map(|path| path.display().to_string()).collect();
+        print_json(&serde_json::json!({ "written": files }));
+        return Ok(0);
+    }
+    let mut out = anstream::stdout().lock();
+    for path in &written {
+        writeln!(out, "{} {}", paint(ADD, "+"), path.display())?;
+    }
+    let there = if folder == Path::new(".") { String::new() } else { format!("cd {} && ", folder.display()) };
+    writeln!(out, "\nNext: {}", paint(BOLD, format!("{there}groupcast plan")))?;
+    writeln!(out, "then `groupcast run`, and `groupcast group accounts acct_0001`")?;
+    Ok(0)
+}
+
+async fn mapping(cli: &Cli, asked: &Init, source_name: &str, table: &str) -> Result<u8, Failure> {
+    // Existing mappings may be unfinished; only groupcast.toml must be readable. Problems of mappings are reported as
+    // well, because the folder as a whole must load.
+    let project = open::project(cli)?;
+    let settings = &project.settings;
+    let Some(source_settings) = settings.sources.get(source_name) else {
+        return Err(Error::new(Kind::Config, format!("groupcast.toml has no source `{source_name}`"))
+            .advise(format!("it has {}", listed(settings.sources.keys().map(String::as_str))))
+            .into());
+    };
+    let destination = match &asked.destination {
+        Some(name) if settings.destinations.contains_key(name) => name.clone(),
+        Some(name) => {
+            return Err(Error::new(Kind::Config, format!("groupcast.toml has no destination `{name}`"))
+                .advise(format!("it has {}", listed(settings.destinations.keys().map(String::as_str))))
+                .into());
+        }
+        None => match settings.destinations.keys().next() {
+            Some(name) if settings.destinations.len() == 1 => name.clone(),
+            _ => {
+                return Err(Error::new(Kind::Config, "it is not clear which destination is meant")
+                    .advise(format!(
+                        "add `--destination` with one of {}",
+                        listed(settings.destinations.keys().map(String::as_str))
+                    ))
+                    .into());
+            }
+        },
+    };
+    let parts = crate::mapping::file::table_name(table).map_err(|reason| {
+        Error::new(Kind::Config, format!("`--table` {reason}")).advise("write it like `analytics.dim_accounts`")
+    })?;
+    let name = asked.name.clone().unwrap_or_else(|| file_stem(parts.last().map_or("accounts", String::as_str)));
+    let path = settings.folder.join(config::load::MAPPINGS_FOLDER).join(format!("{name}.toml"));
+    if path.exists() {
+        return Err(Error::new(Kind::Config, format!("{} exists already", path.display()))
+            .advise("choose another name with `--name`, or remove the file")
+            .into());
+    }
+    let mut source = open::source(source_settings, &settings.folder).await?;
+    let model = Model { from: From::Table(parts), filter: None };
+    let columns: Vec<Column> = source.describe(&model).await.within(|| format!("source {source_name}"))?;
+    let shapes: Vec<template::ColumnShape<'_>> = columns.iter().map(Column::shape).collect();
+    create(&path, &template::mapping(source_name, &destination, table, &shapes))?;
+    if cli.json {
+        print_json(&serde_json::json!({"written": [path.display().to_string()]}));
+        return Ok(0);
+    }
+    let mut out = anstream::stdout().lock();
+    writeln!(out, "{} {}", paint(ADD, "+"), path.display())?;
+    writeln!(
+        out,
+        "\nRead it once, then: {}",
+        paint(BOLD, format!("groupcast check --connect && groupcast plan {name}"))
+    )?;
+    Ok(0)
+}
+
+/// A sync's name from a table's: what a file can be called everywhere.
+fn file_stem(table: &str) -> String {
+    let safe = |char: char| if char.is_alphanumeric() || "_-".contains(char) { char } else { '_' };
+    let stem: String = table.chars().map(safe).collect();
+    if stem.is_empty() { "accounts".to_owned() } else { stem }
+}
+
+/// Writes a new file and its folder; never over an existing one.
+fn create(path: &Path, text: &str) -> Result<()> {
+    let failed = |error: std::io::Error| {
+        Error::new(Kind::Config, format!("failed to write {}", path.display()))
+            .advise("look at the folder's permissions and at the free space")
+            .because(error)
+    };
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder).map_err(failed)?;
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).open(path).map_err(failed)?;
+    file.write_all(text.as_bytes()).map_err(failed)
+}

@@ -1,0 +1,184 @@
+//! The commands: what a person types becomes calls of the library, and what comes back becomes text or JSON.
+//!
+//! Nothing here decides what is sent; a command opens what it needs ([`open`]), calls `sync` or `ledger`, and shows the
+//! result. Results go to standard output, progress and errors to standard error.
+
+mod args;
+mod groups;
+mod init;
+mod open;
+mod plan;
+mod run;
+mod sample;
+mod screen;
+
+use std::io::Write;
+
+use clap::{CommandFactory, Parser};
+use serde_json::{Value, json};
+
+use self::args::{Cli, Color, Command};
+use crate::config::{Diagnostics, Project};
+use crate::error::Error;
+use crate::sync::report::error_json;
+
+/// Why a command ended early.
+enum Failure {
+    /// Something failed.
+    Error(Error),
+    /// The files have problems.
+    Problems(Diagnostics),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Failure {
+        Failure::Error(error)
+    }
+}
+
+impl From<Diagnostics> for Failure {
+    fn from(problems: Diagnostics) -> Failure {
+        Failure::Problems(problems)
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Failure {
+        Failure::Error(
+            Error::new(crate::error::Kind::Config, "failed to write the output")
+                .advise("look at where the output goes: a closed pipe or a full disk")
+                .because(error),
+        )
+    }
+}
+
+/// Parses the command line, runs the command, and returns the exit code.
+pub fn main() -> u8 {
+    let cli = Cli::parse();
+    match cli.color {
+        Color::Auto => {}
+        Color::Always => anstream::ColorChoice::Always.write_global(),
+        Color::Never => anstream::ColorChoice::Never.write_global(),
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            drop(writeln!(std::io::stderr(), "error: failed to start: {error}"));
+            return 1;
+        }
+    };
+    let code = runtime.block_on(command(&cli)).unwrap_or_else(|failure| show_failure(&cli, &failure));
+    // A statement that is still running on a blocking thread must not keep the process from ending.
+    runtime.shutdown_background();
+    code
+}
+
+async fn command(cli: &Cli) -> Result<u8, Failure> {
+    match &cli.command {
+        Command::Init(asked) => init::init(cli, asked).await,
+        Command::Check { connect } => check(cli, *connect).await,
+        Command::Plan { select, show, requests } => plan::plan(cli, select, show.0, *requests).await,
+        Command::Run { select, limit } => run::run(cli, select, *limit).await,
+        Command::Status { syncs } => groups::status(cli, syncs).await,
+        Command::Runs { sync, number } => groups::runs(cli, sync.as_deref(), *number).await,
+        Command::Group { sync, key, number } => groups::group(cli, sync, key, *number).await,
+        Command::Rejected { sync, number } => groups::rejected(cli, sync.as_deref(), *number).await,
+        Command::Ledger(asked) => groups::ledger(cli, asked).await,
+        Command::Completions { shell } => {
+            clap_complete::generate(*shell, &mut Cli::command(), "groupcast", &mut std::io::stdout());
+            Ok(0)
+        }
+    }
+}
+
+fn show_failure(cli: &Cli, failure: &Failure) -> u8 {
+    match failure {
+        Failure::Error(error) if cli.json => {
+            print_json(&json!({"error": error_json(error)}));
+            error.kind().exit_code()
+        }
+        Failure::Error(error) => {
+            screen::print_error(error);
+            error.kind().exit_code()
+        }
+        Failure::Problems(problems) => {
+            show_problems(cli, problems);
+            2
+        }
+    }
+}
+
+/// Prints problems: to standard output as JSON, to standard error as text.
+fn show_problems(cli: &Cli, problems: &Diagnostics) {
+    if cli.json {
+        print_json(&json!({ "problems": problems.shown() }));
+    } else {
+        // Colour is stripped where there is no terminal; a closed standard error cannot be reported anywhere.
+        drop(write!(anstream::stderr().lock(), "{}", problems.render(true)));
+    }
+}
+
+/// Prints a loaded project's warnings to standard error.
+fn show_warnings(cli: &Cli, project: &Project) {
+    if !cli.json && !project.warnings.is_empty() {
+        drop(write!(anstream::stderr().lock(), "{}", project.warnings.render(true)));
+    }
+}
+
+/// Prints one JSON value on a line of its own.
+fn print_json(value: &Value) {
+    // A closed pipe ends the output, not the command: a run must finish its bookkeeping.
+    drop(writeln!(std::io::stdout().lock(), "{value}"));
+}
+
+async fn check(cli: &Cli, connect: bool) -> Result<u8, Failure> {
+    let project = open::project(cli)?;
+    let mut problems = project.warnings.clone();
+    if connect {
+        let mut found = Vec::new();
+        for file in &project.mappings {
+            match open::source_of(&project, file).await {
+                Ok(mut source) => match open::connected_check(file, source.as_mut()).await {
+                    Ok(problems) => found.extend(problems),
+                    Err(error) => found.push(unreachable(file, &error)),
+                },
+                Err(error) => found.push(unreachable(file, &error)),
+            }
+        }
+        problems.append(Diagnostics::about(&project.mappings, found));
+    }
+    let code = if problems.has_errors() { 2 } else { 0 };
+    if cli.json {
+        print_json(&json!({ "problems": problems.shown() }));
+        return Ok(code);
+    }
+    show_problems(cli, &problems);
+    if code == 0 {
+        let asked = if connect { ", and the sources agree" } else { "; `--connect` asks the sources as well" };
+        writeln!(
+            anstream::stdout().lock(),
+            "{} {} fine{asked}",
+            screen::paint(screen::ADD, "ok:"),
+            screen::plural(project.mappings.len() as u64, "mapping")
+                + if project.mappings.len() == 1 { " is" } else { " are" },
+        )?;
+    }
+    Ok(code)
+}
+
+/// A source that could not be asked, as a problem at the line that names it.
+fn unreachable(file: &crate::mapping::MappingFile, error: &Error) -> crate::mapping::diagnostic::Diagnostic {
+    let at = file.at("source");
+    crate::mapping::diagnostic::Diagnostic::error(&file.mapping.file, &at, error.to_string())
+        .maybe_help(error.advice().map(str::to_owned))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

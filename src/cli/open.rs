@@ -1,0 +1,163 @@
+//! From a config folder to the things a command works with: project, sources, destinations, ledger.
+
+use std::path::Path;
+
+use super::Failure;
+use super::args::{Cli, Select};
+use crate::config::{self, DestinationSettings, Diagnostics, Project, SourceSettings};
+use crate::delivery;
+use crate::destination::{Destination, amplitude, file};
+use crate::error::{Error, Kind, Result};
+use crate::ledger::local::LocalLedger;
+use crate::mapping::check::{self, Described};
+use crate::mapping::diagnostic::{Diagnostic, did_you_mean, listed};
+use crate::mapping::{MappingFile, compile};
+use crate::source::duckdb::DuckDb;
+use crate::source::postgres::Postgres;
+use crate::source::{Column, Source, duckdb, postgres};
+use crate::sync::Options;
+
+/// The project of the config folder. What its destinations cannot carry out counts among its problems.
+pub(super) fn project(cli: &Cli) -> Result<Project, Failure> {
+    let mut project = config::load(&cli.folder, config::load::environment())?;
+    let mut found = Vec::new();
+    for file in &project.mappings {
+        let Some(settings) = project.settings.destinations.get(&file.mapping.destination) else { continue };
+        let destination = destination(settings, &file.mapping.group_type)?;
+        found.extend(check::check_destination(file, &destination.features(), &settings.kind));
+    }
+    let found = Diagnostics::about(&project.mappings, found);
+    if found.has_errors() {
+        let mut all = std::mem::take(&mut project.warnings);
+        all.append(found);
+        return Err(all.into());
+    }
+    project.warnings.append(found);
+    Ok(project)
+}
+
+/// Connects to a source.
+pub(super) async fn source(settings: &SourceSettings, folder: &Path) -> Result<Box<dyn Source>> {
+    Ok(match settings.kind.as_str() {
+        "duckdb" => Box::new(DuckDb::open(&settings.parse::<duckdb::Settings>()?, &settings.name, folder)?),
+        "postgres" => Box::new(Postgres::connect(&settings.parse::<postgres::Settings>()?, &settings.name).await?),
+        other => return Err(Error::new(Kind::Bug, format!("no source of type `{other}` is built in"))),
+    })
+}
+
+/// The destination for groups of one type.
+pub(super) fn destination(settings: &DestinationSettings, group_type: &str) -> Result<Box<dyn Destination>> {
+    Ok(match settings.kind.as_str() {
+        "amplitude" => Box::new(amplitude::Amplitude::new(&settings.parse()?, group_type)?),
+        "file" => {
+            let mut parsed: file::Settings = settings.parse()?;
+            parsed.path = parsed.path.filter(|path| path != Path::new("-"));
+            Box::new(file::File::new(&parsed, group_type))
+        }
+        other => return Err(Error::new(Kind::Bug, format!("no destination of type `{other}` is built in"))),
+    })
+}
+
+/// How a destination is spoken to.
+pub(super) fn delivery_settings(settings: &DestinationSettings) -> delivery::Settings {
+    let config::Delivery { concurrency, requests_per_second, timeout, retry_for, attempts_max } =
+        settings.delivery.clone();
+    let standard = delivery::Settings::default();
+    delivery::Settings { concurrency, requests_per_second, timeout, retry_for, attempts_max, ..standard }
+}
+
+/// The source a mapping names.
+pub(super) async fn source_of(project: &Project, file: &MappingFile) -> Result<Box<dyn Source>> {
+    let settings = project.settings.sources.get(&file.mapping.source);
+    let settings = settings.ok_or_else(|| Error::new(Kind::Bug, "a mapping with an unknown source was let through"))?;
+    source(settings, &project.settings.folder).await
+}
+
+/// The settings of the destination a mapping names.
+pub(super) fn destination_of<'a>(project: &'a Project, file: &MappingFile) -> Result<&'a DestinationSettings> {
+    let settings = project.settings.destinations.get(&file.mapping.destination);
+    settings.ok_or_else(|| Error::new(Kind::Bug, "a mapping with an unknown destination was let through"))
+}
+
+/// The ledger, for a command that writes.
+pub(super) async fn ledger(project: &Project) -> Result<LocalLedger> {
+    let state = &project.settings.state;
+    LocalLedger::open(&state.path, &state.limits(), state.journal_retention).await
+}
+
+/// The ledger, for a command that only looks; an empty one where none exists yet.
+pub(super) async fn ledger_to_read(project: &Project) -> Result<LocalLedger> {
+    let state = &project.settings.state;
+    if state.path.exists() {
+        LocalLedger::open_read_only(&state.path, &state.limits()).await
+    } else {
+        LocalLedger::in_memory(&state.limits()).await
+    }
+}
+
+/// The mappings of these names, or all enabled ones.
+pub(super) fn chosen<'a>(project: &'a Project, names: &[String]) -> Result<Vec<&'a MappingFile>> {
+    if names.is_empty() {
+        return Ok(project.mappings.iter().filter(|file| file.mapping.enabled).collect());
+    }
+    names.iter().map(|name| named(project, name)).collect()
+}
+
+/// The mapping of this name.
+pub(super) fn named<'a>(project: &'a Project, name: &str) -> Result<&'a MappingFile> {
+    if let Some(file) = project.mappings.iter().find(|file| file.mapping.name == name) {
+        return Ok(file);
+    }
+    let names = || project.mappings.iter().map(|file| file.mapping.name.as_str());
+    let advice = match did_you_mean(name, names()) {
+        Some(meant) => format!("did you mean `{meant}`?"),
+        None if project.mappings.is_empty() => {
+            "write a mapping first: `groupcast init --source NAME --table T`".to_owned()
+        }
+        None => format!("there is {}", listed(names())),
+    };
+    Err(Error::new(Kind::Config, format!("no mapping is called `{name}`")).advise(advice))
+}
+
+/// What `run` and `plan` are asked to do.
+pub(super) fn options(select: &Select, limit: Option<u64>) -> Result<Options> {
+    if select.group.is_some() && select.syncs.len() != 1 {
+        return Err(Error::new(Kind::Config, "`--group` needs exactly one sync")
+            .advise("name it: `groupcast run SYNC --group KEY`"));
+    }
+    Ok(Options {
+        full: select.full,
+        group: select.group.clone(),
+        limit,
+        retry_rejected: select.retry_rejected,
+        accept: select.accept.iter().cloned().collect(),
+    })
+}
+
+/// What only the source can tell about a mapping. Errors about the connection itself are errors; what is wrong with the
+/// mapping are problems with a place.
+pub(super) async fn connected_check(file: &MappingFile, source: &mut dyn Source) -> Result<Vec<Diagnostic>> {
+    fn described(columns: &[Column]) -> Vec<Described<'_>> {
+        columns.iter().map(|Column { name, kind, declared, .. }| Described { name, kind, declared }).collect()
+    }
+    let place = |path: &str, error: Error| match error.kind() {
+        Kind::Source => {
+            let advice = error.advice().map(str::to_owned);
+            Ok(vec![Diagnostic::error(&file.mapping.file, &file.at(path), error.to_string()).maybe_help(advice)])
+        }
+        _ => Err(error),
+    };
+    let columns = match source.describe(&file.mapping.model).await {
+        Ok(columns) => columns,
+        Err(error) => return place("model", error),
+    };
+    let mut found = check::check_columns(file, &described(&columns));
+    if found.is_empty() {
+        let projection = compile::projection(&file.mapping, Vec::new());
+        match source.describe_projection(&projection).await {
+            Ok(columns) => found.extend(check::check_expressions(file, &projection.columns, &described(&columns))),
+            Err(error) => return place("traits", error),
+        }
+    }
+    Ok(found)
+}

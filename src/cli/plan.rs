@@ -1,0 +1,316 @@
+//! `groupcast plan`: what a run would say, group by group, old → new; and the requests it would send.
+
+use std::io::Write;
+
+use serde_json::{Value, json};
+use tokio::sync::watch;
+
+use super::args::{Cli, Select};
+use super::screen::{self, ADD, BOLD, CHANGE, DIM, Progress, REMOVE, paint, plural, thousands};
+use super::{Failure, open, print_json};
+use crate::config::Diagnostics;
+use crate::delivery::Signal;
+use crate::destination::pack::{self, Size};
+use crate::destination::{Addressed, Destination, Part};
+use crate::env::{Random, SystemClock};
+use crate::error::{Error, Result, Within};
+use crate::ledger::SuspectKind;
+use crate::mapping::{MappingFile, fingerprint};
+use crate::model::{Document, document};
+use crate::sync::decide::{Decision, Judgement};
+use crate::sync::report::error_json;
+use crate::sync::{self, Plan, Session, Warehouse};
+
+pub(super) async fn plan(cli: &Cli, select: &Select, show: usize, requests: bool) -> Result<u8, Failure> {
+    let project = open::project(cli)?;
+    super::show_warnings(cli, &project);
+    let files = open::chosen(&project, &select.syncs)?;
+    let options = open::options(select, None)?;
+    let ledger = open::ledger_to_read(&project).await?;
+    let (clock, random) = (SystemClock::start(), Random::from_entropy());
+    let (_sender, signal) = watch::channel(Signal::Go);
+    let mut code = 0;
+    for file in files {
+        let mapping = &file.mapping;
+        let place = || format!("sync {}", mapping.name);
+        let settings = open::destination_of(&project, file)?;
+        let destination = open::destination(settings, &mapping.group_type).within(place)?;
+        let mut source = open::source_of(&project, file).await.within(place)?;
+        let found = open::connected_check(file, source.as_mut()).await.within(place)?;
+        if !found.is_empty() {
+            return Err(Diagnostics::about(std::slice::from_ref(file), found).into());
+        }
+        let progress = Progress::new(&mapping.name, true);
+        let session = Session {
+            mapping,
+            fingerprint: &fingerprint(mapping),
+            ledger: &ledger,
+            delivery: None,
+            clock: &clock,
+            random: &random,
+            monitor: &progress,
+            options: &options,
+            signal: signal.clone(),
+        };
+        let mut warehouse = Warehouse { source, duck: ledger.duck().clone() };
+        let mut printer = Printer { cli, file, destination: destination.as_ref(), room: show, hidden: 0, requests };
+        printer.head()?;
+        let planned = sync::plan(&session, &mut warehouse, &mut |page| printer.page(page)).await.within(place)?;
+        printer.foot(&planned)?;
+        if let Some(guard) = &planned.guarded {
+            code = guard.kind().exit_code();
+        }
+    }
+    Ok(code)
+}
+
+/// Shows the decisions of one sync.
+struct Printer<'a> {
+    cli: &'a Cli,
+    file: &'a MappingFile,
+    destination: &'a dyn Destination,
+    room: usize,
+    hidden: u64,
+    requests: bool,
+}
+
+impl Printer<'_> {
+    fn head(&self) -> std::io::Result<()> {
+        if self.cli.json {
+            return Ok(());
+        }
+        let mapping = &self.file.mapping;
+        writeln!(
+            anstream::stdout().lock(),
+            "{}  {} → {} ({})",
+            paint(BOLD, &mapping.name),
+            mapping.source,
+            mapping.destination,
+            mapping.group_type
+        )
+    }
+
+    fn page(&mut self, page: &[Decision]) -> Result<()> {
+        for decision in page {
+            if matches!(decision.verdict, Judgement::Same { .. }) {
+                continue;
+            }
+            if self.cli.json {
+                print_json(&self.json(decision));
+            } else if self.room == 0 {
+                self.hidden += 1;
+            } else {
+                self.room -= 1;
+                written(self.text(decision))?;
+            }
+        }
+        if self.requests {
+            written(self.show_requests(page))?;
+        }
+        Ok(())
+    }
+
+    fn json(&self, decision: &Decision) -> Value {
+        let sync = &self.file.mapping.name;
+        let kind = kind_name(decision);
+        match &decision.verdict {
+            Judgement::Say { change, .. } => {
+                let before = |name: &String| decision.before.0.get(name).cloned().unwrap_or(Value::Null);
+                let named = change.set.keys().chain(change.set_once.keys()).chain(&change.unset);
+                let before: serde_json::Map<String, Value> = named.map(|name| (name.clone(), before(name))).collect();
+                json!({"type": "change", "sync": sync, "key": decision.key, "kind": kind, "certain": decision.certain,
+                    "before": before, "change": change})
+            }
+            Judgement::Refused { reason, .. } => {
+                json!({"type": "rejected", "sync": sync, "key": decision.key, "reason": reason})
+            }
+            Judgement::Same { .. } => json!({"type": "same", "sync": sync, "key": decision.key}),
+        }
+    }
+
+    fn text(&self, decision: &Decision) -> std::io::Result<()> {
+        let mut out = anstream::stdout().lock();
+        let (sign, style, remark) = match (&decision.verdict, decision.kind) {
+            (Judgement::Refused { .. }, _) => ("!", REMOVE, "  cannot be sent"),
+            (_, SuspectKind::New) => ("+", ADD, ""),
+            (_, SuspectKind::Missing) => ("-", REMOVE, "  left the model"),
+            _ if !decision.certain => ("~", CHANGE, "  uncertain: everything is said again"),
+            _ => ("~", CHANGE, ""),
+        };
+        writeln!(
+            out,
+            "\n{} {}{}",
+            paint(style.bold(), sign),
+            paint(BOLD, shown_key(&decision.key)),
+            paint(DIM, remark)
+        )?;
+        let change = match &decision.verdict {
+            Judgement::Say { change, .. } => change,
+            Judgement::Refused { reason, .. } => return writeln!(out, "    {reason}"),
+            Judgement::Same { .. } => return Ok(()),
+        };
+        if change.delete {
+            writeln!(out, "    {}", paint(REMOVE, "the group is deleted"))?;
+        }
+        let names = change.set.keys().chain(change.set_once.keys()).chain(&change.unset);
+        let width = names.map(|name| name.chars().count()).max().unwrap_or(0).min(40);
+        for (name, value) in &change.set {
+            let (sign, style, old) = match held(&decision.before, name) {
+                Some(old) => ("~", CHANGE, format!("{old} → ")),
+                None => ("+", ADD, String::new()),
+            };
+            writeln!(out, "    {} {name:width$}  {old}{}", paint(style, sign), shown_value(value))?;
+        }
+        for (name, value) in &change.set_once {
+            let once = paint(DIM, "(only if there is none)");
+            writeln!(out, "    {} {name:width$}  {} {once}", paint(ADD, "+"), shown_value(value))?;
+        }
+        for name in &change.unset {
+            let old = held(&decision.before, name).unwrap_or_default();
+            writeln!(out, "    {} {name:width$}  {old}", paint(REMOVE, "-"))?;
+        }
+        Ok(())
+    }
+
+    /// The requests of one page, packed as a run packs them.
+    fn show_requests(&self, page: &[Decision]) -> std::io::Result<()> {
+        let mut rounds: Vec<(Addressed, std::vec::IntoIter<Part>)> = Vec::new();
+        for addressed in page.iter().filter_map(Decision::addressed) {
+            // What cannot be carried is rejected without a request.
+            if let Ok(parts) = self.destination.parts(&addressed) {
+                rounds.push((addressed, parts.into_iter()));
+            }
+        }
+        // Parts of one group follow each other: a round takes the next part of each.
+        loop {
+            let mut by_route: std::collections::BTreeMap<u8, Vec<(Vec<u8>, usize)>> = std::collections::BTreeMap::new();
+            for (addressed, parts) in &mut rounds {
+                if let Some(part) = parts.next() {
+                    let element = self.destination.element(&addressed.key, addressed.settled_seq, &part);
+                    by_route.entry(part.route).or_default().push((element, part.change.traits_count()));
+                }
+            }
+            if by_route.is_empty() {
+                return Ok(());
+            }
+            for (route, elements) in by_route {
+                let sizes: Vec<Size> =
+                    elements.iter().map(|(bytes, traits)| Size { bytes: bytes.len(), traits: *traits }).collect();
+                for batch in pack::pack(&sizes, &self.destination.limits(route), usize::MAX).batches {
+                    let bytes: Vec<&[u8]> = batch.iter().map(|at| elements[*at].0.as_slice()).collect();
+                    self.show_request(&self.destination.masked(&self.destination.request(route, &bytes)))?;
+                }
+            }
+        }
+    }
+
+    fn show_request(&self, request: &crate::destination::Request) -> std::io::Result<()> {
+        let body = String::from_utf8_lossy(&request.body);
+        if self.cli.json {
+            let headers: serde_json::Map<String, Value> =
+                request.headers.iter().map(|(name, value)| ((*name).to_owned(), Value::from(value.clone()))).collect();
+            print_json(&json!({"type": "request", "sync": self.file.mapping.name, "method": request.method,
+                "url": request.url, "headers": headers, "body": body}));
+            return Ok(());
+        }
+        let mut out = anstream::stdout().lock();
+        writeln!(out, "\n{} {}", paint(BOLD, request.method), request.url)?;
+        for (name, value) in &request.headers {
+            writeln!(out, "{name}: {value}")?;
+        }
+        writeln!(out, "\n{body}")
+    }
+
+    fn foot(&self, plan: &Plan) -> std::io::Result<()> {
+        let (found, counts) = (&plan.found, &plan.counts);
+        let changed = counts.said.delivered - counts.new;
+        if self.cli.json {
+            print_json(&json!({"type": "plan", "sync": plan.sync, "full": plan.full, "comparison": found,
+                "add": counts.new, "change": changed, "remove": counts.removed.delivered,
+                "unchanged": counts.unchanged, "rejected": counts.said.rejected, "held": counts.held,
+                "traits_set": counts.traits_set, "traits_unset": counts.traits_unset,
+                "guard": plan.guarded.as_ref().map(error_json)}));
+            return Ok(());
+        }
+        let mut out = anstream::stdout().lock();
+        if self.hidden > 0 {
+            writeln!(out, "\n… and {} more; `--show all` shows them", plural(self.hidden, "group"))?;
+        }
+        writeln!(
+            out,
+            "\n{} {} to add, {} to change, {} to remove, {} unchanged{}; {} to set, {} to unset",
+            paint(BOLD, "Plan:"),
+            paint(ADD, thousands(counts.new)),
+            paint(CHANGE, thousands(changed)),
+            paint(REMOVE, thousands(counts.removed.delivered)),
+            thousands(counts.unchanged),
+            match counts.said.rejected {
+                0 => String::new(),
+                rejected => format!(", {} that cannot be sent or were rejected earlier", thousands(rejected)),
+            },
+            plural(counts.traits_set, "trait"),
+            thousands(counts.traits_unset),
+        )?;
+        if found.missing > found.missing_suspects && found.missing > 0 {
+            let kept = found.missing - found.missing_suspects;
+            writeln!(
+                out,
+                "{}",
+                paint(
+                    DIM,
+                    format!(
+                        "{} left the model and {} kept as they are",
+                        plural(kept, "known group"),
+                        if kept == 1 { "is" } else { "are" }
+                    )
+                )
+            )?;
+        }
+        drop(out);
+        if let Some(guard) = &plan.guarded {
+            screen::print_error(guard);
+        }
+        Ok(())
+    }
+}
+
+fn written(result: std::io::Result<()>) -> Result<()> {
+    result.map_err(|error| {
+        Error::new(crate::error::Kind::Config, "failed to write the plan")
+            .advise("look at where the output goes: a closed pipe or a full disk")
+            .because(error)
+    })
+}
+
+fn kind_name(decision: &Decision) -> &'static str {
+    match decision.kind {
+        SuspectKind::New => "new",
+        SuspectKind::Changed => "changed",
+        SuspectKind::Missing => "missing",
+    }
+}
+
+fn held(before: &Document, name: &str) -> Option<String> {
+    let value = before.0.get(name)?;
+    Some(if *value == document::unsure() { "(unsure)".to_owned() } else { shown_value(value) })
+}
+
+/// A value as JSON, shortened so that it stays on a line, and free of characters that would act on a terminal.
+pub(super) fn shown_value(value: &Value) -> String {
+    const CHARS_MAX: usize = 80;
+    let text = value.to_string();
+    let mut short: String = text.chars().take(CHARS_MAX).map(printable).collect();
+    if text.chars().count() > CHARS_MAX {
+        short.push('…');
+    }
+    short
+}
+
+/// A key as it may be printed.
+pub(super) fn shown_key(key: &str) -> String {
+    key.chars().map(printable).collect()
+}
+
+fn printable(char: char) -> char {
+    if char.is_control() { '\u{fffd}' } else { char }
+}

@@ -1,0 +1,217 @@
+//! `groupcast run`: sync after sync, with a line for each and the worst exit code.
+
+use std::io::Write;
+
+use serde_json::{Value, json};
+use tokio::sync::watch;
+
+use super::args::{Cli, Select};
+use super::screen::{self, ADD, CHANGE, DIM, Progress, REMOVE, paint, plural, thousands};
+use super::{Failure, open, print_json};
+use crate::config::{Diagnostics, Project};
+use crate::delivery::{Delivery, Outside, Signal};
+use crate::env::{Random, SystemClock};
+use crate::error::{Error, Kind, Within};
+use crate::ledger::local::LocalLedger;
+use crate::mapping::{MappingFile, fingerprint};
+use crate::sync::report::{Report, error_json};
+use crate::sync::{self, Options, Session, Warehouse};
+
+/// What all syncs of a command share.
+struct Shared<'a> {
+    project: &'a Project,
+    ledger: &'a LocalLedger,
+    outside: &'a Outside,
+    clock: &'a SystemClock,
+    random: &'a Random,
+    options: &'a Options,
+    signal: watch::Receiver<Signal>,
+    quiet: bool,
+}
+
+pub(super) async fn run(cli: &Cli, select: &Select, limit: Option<u64>) -> Result<u8, Failure> {
+    let project = open::project(cli)?;
+    super::show_warnings(cli, &project);
+    let files = open::chosen(&project, &select.syncs)?;
+    let options = open::options(select, limit)?;
+    let ledger = open::ledger(&project).await?;
+    let (outside, clock, random) = (Outside::new()?, SystemClock::start(), Random::from_entropy());
+    let signal = listen()?;
+    let shared = Shared {
+        project: &project,
+        ledger: &ledger,
+        outside: &outside,
+        clock: &clock,
+        random: &random,
+        options: &options,
+        signal: signal.clone(),
+        quiet: cli.json,
+    };
+    let (mut code, mut reports) = (0, Vec::new());
+    for file in files {
+        if *signal.borrow() >= Signal::Stop {
+            code = worse(code, Kind::Interrupted.exit_code());
+            break;
+        }
+        match one(&shared, file).await {
+            Ok(report) => {
+                code = worse(code, report.exit_code());
+                if cli.json {
+                    reports.push(serde_json::to_value(&report).unwrap_or(Value::Null));
+                } else {
+                    show(&report)?;
+                }
+            }
+            Err(failure) => {
+                if let (true, Failure::Error(error)) = (cli.json, &failure) {
+                    let sync = &file.mapping.name;
+                    reports.push(json!({"sync": sync, "status": "failed", "error": error_json(error)}));
+                    code = worse(code, error.kind().exit_code());
+                } else {
+                    code = worse(code, super::show_failure(cli, &failure));
+                }
+            }
+        }
+    }
+    if cli.json {
+        print_json(&json!({"runs": reports, "exit_code": code}));
+    }
+    Ok(code)
+}
+
+/// One sync: check it against its source, then run it.
+async fn one(shared: &Shared<'_>, file: &MappingFile) -> Result<Report, Failure> {
+    let mapping = &file.mapping;
+    let place = || format!("sync {}", mapping.name);
+    let settings = open::destination_of(shared.project, file)?;
+    let destination = open::destination(settings, &mapping.group_type).within(place)?;
+    let mut source = open::source_of(shared.project, file).await.within(place)?;
+    let found = open::connected_check(file, source.as_mut()).await.within(place)?;
+    if !found.is_empty() {
+        return Err(Diagnostics::about(std::slice::from_ref(file), found).into());
+    }
+    let delivery = Delivery::new(
+        destination.as_ref(),
+        shared.outside,
+        shared.clock,
+        shared.random,
+        open::delivery_settings(settings),
+        shared.signal.clone(),
+    );
+    let progress = Progress::new(&mapping.name, shared.quiet);
+    let session = Session {
+        mapping,
+        fingerprint: &fingerprint(mapping),
+        ledger: shared.ledger,
+        delivery: Some(&delivery),
+        clock: shared.clock,
+        random: shared.random,
+        monitor: &progress,
+        options: shared.options,
+        signal: shared.signal.clone(),
+    };
+    let mut warehouse = Warehouse { source, duck: shared.ledger.duck().clone() };
+    let report = sync::run(&session, &mut warehouse).await.within(place);
+    progress.finish();
+    Ok(report?)
+}
+
+/// The exit code that needs more attention: bad config, then failures, then an interruption, a guard, rejections.
+fn worse(left: u8, right: u8) -> u8 {
+    let rank = |code: u8| [0, 3, 4, 130, 1, 2].iter().position(|known| *known == code).unwrap_or(4);
+    if rank(right) > rank(left) { right } else { left }
+}
+
+/// Turns SIGINT and SIGTERM into signals of delivery: the first stops, the second abandons what is in flight.
+fn listen() -> Result<watch::Receiver<Signal>, Error> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let failed = |error| Error::new(Kind::Bug, "failed to listen for signals").because(error);
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    let (sender, receiver) = watch::channel(Signal::Go);
+    tokio::spawn(async move {
+        for (level, words) in [
+            (Signal::Stop, "stopping: what is in flight may finish; once more to abandon it"),
+            (Signal::Abandon, "abandoning what is in flight; the next run says it again"),
+        ] {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+            // Nobody is left to tell when standard error is gone.
+            drop(writeln!(std::io::stderr(), "{words}"));
+            sender.send_replace(level);
+        }
+        // The channel stays open until the process ends.
+        std::future::pending::<()>().await;
+    });
+    Ok(receiver)
+}
+
+/// A run's line.
+fn show(report: &Report) -> Result<(), Failure> {
+    let counts = &report.counts;
+    let mut out = anstream::stdout().lock();
+    let mut parts = vec![format!("{} unchanged", thousands(counts.unchanged))];
+    let mut part = |count: u64, word: &str, style| {
+        if count > 0 {
+            parts.push(paint(style, format!("{} {word}", thousands(count))));
+        }
+    };
+    part(counts.said.delivered, "delivered", ADD);
+    part(counts.removed.delivered, "removed", CHANGE);
+    part(counts.said.rejected + counts.removed.rejected, "rejected", REMOVE);
+    part(counts.said.not_sent + counts.removed.not_sent, "not sent", CHANGE);
+    part(counts.said.unknown + counts.removed.unknown, "unknown", CHANGE);
+    let traits = match (counts.traits_set, counts.traits_unset) {
+        (0, 0) => String::new(),
+        (set, 0) => format!("; {} set", plural(set, "trait")),
+        (set, unset) => format!("; {} set, {} unset", plural(set, "trait"), thousands(unset)),
+    };
+    let requests = match (counts.requests, counts.retries) {
+        (0, _) => "; nothing sent".to_owned(),
+        (requests, 0) => format!("; {}", plural(requests, "request")),
+        (requests, retries) => format!("; {} of which {} repeated", plural(requests, "request"), thousands(retries)),
+    };
+    writeln!(
+        out,
+        "{}: {}: {}{traits}{requests} {}",
+        paint(screen::BOLD, &report.sync),
+        plural(counts.rows, "row"),
+        parts.join(", "),
+        paint(DIM, format!("({:.1} s, {})", report.seconds, report.run)),
+    )?;
+    if counts.held > 0 {
+        writeln!(
+            out,
+            "  {} rejected earlier did not change and {} held back; see `groupcast rejected {}`, try with `--retry-rejected`",
+            thousands(counts.held),
+            if counts.held == 1 { "is" } else { "are" },
+            report.sync
+        )?;
+    } else if counts.said.rejected + counts.removed.rejected > counts.invalid_keys {
+        writeln!(out, "  `groupcast rejected {}` shows why", report.sync)?;
+    }
+    if report.beyond_limit > 0 {
+        writeln!(out, "  {} left by --limit; the next run goes on there", plural(report.beyond_limit, "group"))?;
+    }
+    drop(out);
+    if let Some(error) = &report.stopped {
+        screen::print_error(error);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::worse;
+
+    #[test]
+    fn the_worst_exit_code_wins() {
+        assert_eq!(worse(0, 3), 3);
+        assert_eq!(worse(1, 3), 1);
+        assert_eq!(worse(4, 3), 4);
+        assert_eq!(worse(1, 2), 2);
+        assert_eq!(worse(130, 1), 1);
+    }
+}

@@ -1,0 +1,41 @@
+//! What `groupcast init` writes: a folder with a sample warehouse that runs at once, without an account anywhere.
+
+/// The sample warehouse, as SQL for DuckDB.
+pub(super) const WAREHOUSE_SQL: &str = include_str!("../../examples/quickstart/warehouse.sql");
+
+/// `groupcast.toml`.
+pub(super) const SETTINGS: &str = r#"# Groupcast's settings. Every key can be overridden by an environment variable: GROUPCAST__STATE__PATH=…
+
+[state]
+path = "state/ledger.duckdb"              # what is known of each destination; keep it, and back it up
+# memory = "512MB"
+# journal_retention = "90d"               # how long the history of what was sent is kept
+
+[sources.warehouse]
+type = "duckdb"
+path = "warehouse.duckdb"                 # a sample; point it at your own file, or read PostgreSQL:
+
+# [sources.warehouse]
+# type = "postgres"
+# url = "${WAREHOUSE_URL}"                # postgres://user@host/database; secrets only by reference
+# password = "${file:/run/secrets/warehouse}"
+
+[destinations.changes]
+type = "file"
+path = "changes.ndjson"                   # every change as a line of JSON; replace it by a real destination:
+
+# [destinations.amplitude]
+# type = "amplitude"
+# api_key = "${AMPLITUDE_API_KEY}"
+# region = "eu"
+"#;
+
+/// `mappings/accounts.toml`: the quick start's mapping, sent to the file.
+pub(super) fn mapping() -> String {
+    include_str!("../../examples/quickstart/mappings/accounts.toml")
+        .replace("destination = \"amplitude\"", "destination = \"changes\"")
+        .replace("as Amplitude groups of type", "as groups of type")
+}
+
+/// `.gitignore`: what is made, and must not be in git.
+pub(super) const GITIGNORE: &str = "state/\nchanges.ndjson\n";
