@@ -58,7 +58,7 @@ struct Link {
 enum State {
     Idle,
     InTransaction,
-    /// Rows are on their way. A connection left in this state is of no further use.
+    /// A statement is running. A connection dropped in this state is of no further use.
     Reading,
 }
 
@@ -142,9 +142,9 @@ impl Postgres {
         Ok(Postgres { settings: settings.clone(), target, link: Some(link), opening: None, copy_refused: false })
     }
 
-    /// The connection, made anew if it broke or a read was abandoned on it.
+    /// The connection, made anew if it broke.
     async fn link(&mut self) -> Result<&mut Link> {
-        let usable = self.link.take().filter(|link| link.state != State::Reading && !link.client.is_closed());
+        let usable = self.link.take().filter(|link| !link.client.is_closed());
         let link = match usable {
             Some(link) => link,
             None => {
@@ -153,6 +153,15 @@ impl Postgres {
             }
         };
         Ok(self.link.insert(link))
+    }
+
+    /// Takes the connection for a statement that may run long. It is given back when the statement is done; a failure or
+    /// a dropped future drops it, and so stops the statement.
+    async fn lend(&mut self) -> Result<Link> {
+        self.link().await?;
+        let mut link = self.link.take().expect("just connected");
+        link.state = State::Reading;
+        Ok(link)
     }
 
     /// Begins a transaction; one that is open is given up first.
@@ -206,10 +215,16 @@ impl Postgres {
         settings
     }
 
-    /// Has the server parse a statement in a transaction of its own. The inner error is about the statement.
+    /// Has the server parse a query, and start it for no rows: rights are checked only then. A transaction of its own is
+    /// open afterwards. The inner error is about the query.
     async fn probe(&mut self, sql: &str) -> Result<Result<Statement, tokio_postgres::Error>> {
         self.begin().await?;
-        Ok(self.link().await?.client.prepare(sql).await)
+        let client = &self.link().await?.client;
+        let statement = match client.prepare(&format!("{sql} LIMIT 0")).await {
+            Ok(statement) => statement,
+            Err(error) => return Ok(Err(error)),
+        };
+        Ok(client.query(&statement, &[]).await.map(|_| statement))
     }
 
     /// What the server says about columns: its name of their types, and whether they are never null.
@@ -343,10 +358,10 @@ impl Postgres {
     /// have no snapshots, later rows are read again next time rather than never.
     async fn text_maximum(&mut self, sql: &str) -> Result<Option<String>> {
         let target = self.target.clone();
-        let link = self.link().await?;
-        link.state = State::Reading;
+        let mut link = self.lend().await?;
         let answer = link.client.simple_query(sql).await;
         link.state = State::InTransaction;
+        self.link = Some(link);
         let answer = answer.map_err(|error| target.query_error("failed to read the cursor", &error, sql, &[]))?;
         Ok(self::rows(&answer, |row| row.get(0).map(str::to_owned)).into_iter().next().flatten())
     }
@@ -374,8 +389,7 @@ impl Postgres {
         self.pump(plan, into, rows, false).await?.map_err(failed)
     }
 
-    /// Reads all rows one way. The connection is marked as reading until the last row is in, so that a failure or a
-    /// dropped future closes it.
+    /// Reads all rows one way.
     async fn pump(
         &mut self,
         plan: &Plan,
@@ -383,18 +397,21 @@ impl Postgres {
         rows: &(dyn Fn(u64) + Send + Sync),
         copy: bool,
     ) -> Result<Result<u64, Stop>> {
-        let link = self.link().await?;
-        link.state = State::Reading;
+        let mut link = self.lend().await?;
         let outcome = if copy {
             pgread::by_copy(&link.client, plan, into, rows).await
         } else {
             pgread::by_cursor(&link.client, plan, into, rows).await
         };
-        match &outcome {
-            Ok(_) => link.state = State::InTransaction,
-            // The server answered with an error and waits for the next statement.
-            Err(Stop::Server(error)) if error.as_db_error().is_some() => link.state = State::InTransaction,
-            Err(_) => {}
+        // After an error of its own the server waits for the next statement; after any other it may still be sending.
+        let is_usable = match &outcome {
+            Ok(_) => true,
+            Err(Stop::Server(error)) => error.as_db_error().is_some(),
+            Err(Stop::Garbled(_) | Stop::Duck(_)) => false,
+        };
+        if is_usable {
+            link.state = State::InTransaction;
+            self.link = Some(link);
         }
         Ok(outcome)
     }
