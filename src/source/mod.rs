@@ -6,6 +6,7 @@
 
 mod pgbatch;
 mod pgerror;
+mod pglink;
 mod pgread;
 mod pgsettings;
 mod pgtls;

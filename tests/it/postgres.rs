@@ -1,5 +1,6 @@
 //! Does a PostgreSQL source stage exactly the rows it should, and say clearly what is wrong when it cannot?
 
+mod fallback;
 mod refusals;
 mod tls;
 mod values;
@@ -184,7 +185,12 @@ async fn a_stage_replaces_the_one_before_whatever_it_was() {
     database.execute("CREATE TABLE t (id int, a text, b int); INSERT INTO t VALUES (1, 'x', 2)").await;
     let (mut source, duck) = (database.source(json!({})).await, duck());
     let view = "CREATE TEMP VIEW incoming AS SELECT 1";
-    duck.call("make a view", |connection| Ok(connection.execute_batch(view).unwrap())).await.unwrap();
+    duck.call("make a view", |connection| {
+        connection.execute_batch(view).unwrap();
+        Ok(())
+    })
+    .await
+    .unwrap();
     for columns in [&["a"][..], &["b", "a"], &["b"]] {
         let staged = source.stage(&projection(table("t"), "id", columns), &duck, &|_| ()).await.unwrap();
         source.release(&duck).await.unwrap();
