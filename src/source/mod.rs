@@ -7,6 +7,7 @@
 pub mod duckdb;
 mod pgbatch;
 mod pgerror;
+mod pglink;
 mod pgread;
 mod pgsettings;
 mod pgtls;

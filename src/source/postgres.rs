@@ -10,20 +10,14 @@
 //! appending to DuckDB overlap through a channel of two batches. A read that fails or is dropped closes its connection
 //! and cancels the statement at the server; the next call connects anew.
 
-use std::path::Path;
-use std::time::Duration;
-
 use async_trait::async_trait;
-use tokio::task::JoinHandle;
-use tokio_postgres::config::SslNegotiation;
-use tokio_postgres::{Client, SimpleQueryMessage, Statement};
-use tokio_postgres_rustls::MakeRustlsConnect;
+use tokio_postgres::{SimpleQueryMessage, Statement};
 
 use super::pgerror::{Target, fragments, shortened};
+use super::pglink::{Link, State, probe_opening};
 use super::pgread::{self, Plan, Stop};
-use super::pgsettings::Address;
 pub use super::pgsettings::{Read, Settings, SslMode};
-use super::{Column, Source, Staged, pgtls, pgvalue};
+use super::{Column, Source, Staged, pgvalue};
 use crate::duck::{Duck, quote_identifier};
 use crate::error::{Error, Kind, Result, Within};
 use crate::mapping::compile::Projection;
@@ -46,85 +40,6 @@ impl std::fmt::Debug for Postgres {
     }
 }
 
-/// One connection and the task that drives it.
-struct Link {
-    client: Client,
-    driver: JoinHandle<()>,
-    tls: MakeRustlsConnect,
-    state: State,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
-    Idle,
-    InTransaction,
-    /// Rows are on their way. A connection left in this state is of no further use.
-    Reading,
-}
-
-impl Drop for Link {
-    /// An idle connection says goodbye by itself. One that is reading would first drain everything the server still
-    /// sends, so its socket is closed, and the server told to stop.
-    fn drop(&mut self) {
-        if self.state != State::Reading {
-            return;
-        }
-        self.driver.abort();
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            let (token, tls) = (self.client.cancel_token(), self.tls.clone());
-            runtime.spawn(async move {
-                // Best effort: without it the server notices the closed socket at its next row.
-                let _ = tokio::time::timeout(Duration::from_secs(5), token.cancel_query(tls)).await;
-            });
-        }
-    }
-}
-
-impl Link {
-    async fn open(address: &Address, target: &Target) -> Result<Link> {
-        let direct = address.config.get_ssl_negotiation() == SslNegotiation::Direct;
-        let tls = pgtls::connector(address.sslmode, address.ca_file.as_deref().map(Path::new), direct)
-            .within(|| target.place())?;
-        let mut config = address.config.clone();
-        config.ssl_mode(match address.sslmode {
-            SslMode::Disable => tokio_postgres::config::SslMode::Disable,
-            SslMode::Prefer => tokio_postgres::config::SslMode::Prefer,
-            SslMode::Require | SslMode::VerifyCa | SslMode::VerifyFull => tokio_postgres::config::SslMode::Require,
-        });
-        let connecting = async {
-            match config.connect(tls.clone()).await {
-                // As in libpq, `prefer` also tries without encryption when the handshake fails or when the server's
-                // rules refuse encrypted connections (28000).
-                Err(error)
-                    if address.sslmode == SslMode::Prefer
-                        && error.as_db_error().is_none_or(|db| db.code().code() == "28000") =>
-                {
-                    config.ssl_mode(tokio_postgres::config::SslMode::Disable);
-                    config.connect(tls.clone()).await
-                }
-                connected => connected,
-            }
-        };
-        let (client, connection) = match tokio::time::timeout(address.connect_timeout, connecting).await {
-            Ok(connected) => connected.map_err(|error| target.connect_error(&error))?,
-            Err(_) => return Err(target.connect_timeout(address.connect_timeout.as_secs())),
-        };
-        let driver = tokio::spawn(async move {
-            // Whoever waits for an answer learns of the failure; nobody else needs to.
-            let _ = connection.await;
-        });
-        Ok(Link { client, driver, tls, state: State::Idle })
-    }
-}
-
-/// Transactions from the strictest on.
-const OPENINGS: [&str; 4] = [
-    "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
-    "BEGIN ISOLATION LEVEL SERIALIZABLE READ ONLY",
-    "BEGIN READ ONLY",
-    "BEGIN",
-];
-
 /// Whether a server says by this error that it lacks a feature (class 0A) or its syntax (class 42).
 fn is_refusal(error: &tokio_postgres::Error) -> bool {
     error.code().is_some_and(|code| code.code().starts_with("0A") || code.code().starts_with("42"))
@@ -142,9 +57,9 @@ impl Postgres {
         Ok(Postgres { settings: settings.clone(), target, link: Some(link), opening: None, copy_refused: false })
     }
 
-    /// The connection, made anew if it broke or a read was abandoned on it.
+    /// The connection, made anew if it broke.
     async fn link(&mut self) -> Result<&mut Link> {
-        let usable = self.link.take().filter(|link| link.state != State::Reading && !link.client.is_closed());
+        let usable = self.link.take().filter(|link| !link.client.is_closed());
         let link = match usable {
             Some(link) => link,
             None => {
@@ -153,6 +68,15 @@ impl Postgres {
             }
         };
         Ok(self.link.insert(link))
+    }
+
+    /// Takes the connection for a statement that may run long. It is given back when the statement is done; a failure or
+    /// a dropped future drops it, and so stops the statement.
+    async fn lend(&mut self) -> Result<Link> {
+        self.link().await?;
+        let mut link = self.link.take().expect("just connected");
+        link.state = State::Reading;
+        Ok(link)
     }
 
     /// Begins a transaction; one that is open is given up first.
@@ -164,12 +88,13 @@ impl Postgres {
         let settings = self.session_settings();
         let known = self.opening.clone();
         let link = self.link().await?;
+        // Before the answer: should this future be dropped now, the next one knows what to clear away.
+        link.state = State::InTransaction;
         let opening = match known {
             Some(opening) => opening,
             None => probe_opening(&link.client, &settings).await.map_err(failed)?,
         };
         link.client.batch_execute(&opening).await.map_err(failed)?;
-        link.state = State::InTransaction;
         self.opening = Some(opening);
         Ok(())
     }
@@ -206,10 +131,16 @@ impl Postgres {
         settings
     }
 
-    /// Has the server parse a statement in a transaction of its own. The inner error is about the statement.
+    /// Has the server parse a query, and start it for no rows: rights are checked only then. A transaction of its own is
+    /// open afterwards. The inner error is about the query.
     async fn probe(&mut self, sql: &str) -> Result<Result<Statement, tokio_postgres::Error>> {
         self.begin().await?;
-        Ok(self.link().await?.client.prepare(sql).await)
+        let client = &self.link().await?.client;
+        let statement = match client.prepare(&format!("{sql} LIMIT 0")).await {
+            Ok(statement) => statement,
+            Err(error) => return Ok(Err(error)),
+        };
+        Ok(client.query(&statement, &[]).await.map(|_| statement))
     }
 
     /// What the server says about columns: its name of their types, and whether they are never null.
@@ -343,10 +274,10 @@ impl Postgres {
     /// have no snapshots, later rows are read again next time rather than never.
     async fn text_maximum(&mut self, sql: &str) -> Result<Option<String>> {
         let target = self.target.clone();
-        let link = self.link().await?;
-        link.state = State::Reading;
+        let mut link = self.lend().await?;
         let answer = link.client.simple_query(sql).await;
         link.state = State::InTransaction;
+        self.link = Some(link);
         let answer = answer.map_err(|error| target.query_error("failed to read the cursor", &error, sql, &[]))?;
         Ok(self::rows(&answer, |row| row.get(0).map(str::to_owned)).into_iter().next().flatten())
     }
@@ -374,8 +305,7 @@ impl Postgres {
         self.pump(plan, into, rows, false).await?.map_err(failed)
     }
 
-    /// Reads all rows one way. The connection is marked as reading until the last row is in, so that a failure or a
-    /// dropped future closes it.
+    /// Reads all rows one way.
     async fn pump(
         &mut self,
         plan: &Plan,
@@ -383,50 +313,24 @@ impl Postgres {
         rows: &(dyn Fn(u64) + Send + Sync),
         copy: bool,
     ) -> Result<Result<u64, Stop>> {
-        let link = self.link().await?;
-        link.state = State::Reading;
+        let mut link = self.lend().await?;
         let outcome = if copy {
             pgread::by_copy(&link.client, plan, into, rows).await
         } else {
             pgread::by_cursor(&link.client, plan, into, rows).await
         };
-        match &outcome {
-            Ok(_) => link.state = State::InTransaction,
-            // The server answered with an error and waits for the next statement.
-            Err(Stop::Server(error)) if error.as_db_error().is_some() => link.state = State::InTransaction,
-            Err(_) => {}
+        // After an error of its own the server waits for the next statement; after any other it may still be sending.
+        let is_usable = match &outcome {
+            Ok(_) => true,
+            Err(Stop::Server(error)) => error.as_db_error().is_some(),
+            Err(Stop::Garbled(_) | Stop::Duck(_)) => false,
+        };
+        if is_usable {
+            link.state = State::InTransaction;
+            self.link = Some(link);
         }
         Ok(outcome)
     }
-}
-
-/// The strictest transaction this server takes, with the settings it takes.
-async fn probe_opening(client: &Client, settings: &[String]) -> Result<String, tokio_postgres::Error> {
-    let accepted = async |sql: String| match client.batch_execute(&format!("{sql}; ROLLBACK")).await {
-        Ok(()) => Ok(true),
-        Err(error) if error.as_db_error().is_some() && !client.is_closed() => {
-            client.batch_execute("ROLLBACK").await.map(|()| false)
-        }
-        Err(error) => Err(error),
-    };
-    let all = format!("{}; {}", OPENINGS[0], settings.join("; "));
-    if accepted(all.clone()).await? {
-        return Ok(all);
-    }
-    let mut opening = "BEGIN".to_owned();
-    for candidate in OPENINGS {
-        if accepted(candidate.to_owned()).await? {
-            opening = candidate.to_owned();
-            break;
-        }
-    }
-    let mut whole = opening.clone();
-    for setting in settings {
-        if accepted(format!("{opening}; {setting}")).await? {
-            whole = format!("{whole}; {setting}");
-        }
-    }
-    Ok(whole)
 }
 
 /// The rows among the answers to a simple query.
