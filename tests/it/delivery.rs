@@ -321,6 +321,19 @@ async fn every_attempt_takes_a_token() {
 }
 
 #[tokio::test]
+async fn a_pause_voids_the_tokens_of_those_who_wait() {
+    let settings = Settings { requests_per_second: Some(1.0), ..Settings::default() };
+    // The others have their tokens for the next seconds when the answer comes.
+    let late = |answer| Answer { after: Duration::from_millis(500), ..answer };
+    let behave = move |attempt: &Attempt| late(if attempt.number == 0 { throttled(60) } else { status(200) });
+    let done = deliver_with(Toy::default(), settings, &changes(40), behave).await;
+    done.outcome.unwrap();
+    let starts: Vec<Duration> = done.world.seen().attempts.iter().map(|attempt| attempt.at).collect();
+    assert!(starts[1..].iter().all(|at| *at >= seconds(60)), "{starts:?}");
+    assert!(starts[1..].windows(2).all(|pair| pair[1] - pair[0] >= seconds(1)), "{starts:?}");
+}
+
+#[tokio::test]
 async fn a_failing_ledger_stops_everything() {
     let toy = Toy::default();
     let clock = Arc::new(SimulatedClock::default());
