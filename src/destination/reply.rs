@@ -30,7 +30,8 @@ pub(super) fn words(reply: &Reply, secrets: &[&Secret]) -> String {
     if text.len() <= WORDS_BYTES_MAX {
         return format!("HTTP {}: {text}", reply.status);
     }
-    format!("HTTP {}: {}…", reply.status, &text[..text.floor_char_boundary(WORDS_BYTES_MAX)])
+    let end = (0..=WORDS_BYTES_MAX).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+    format!("HTTP {}: {}…", reply.status, &text[..end])
 }
 
 /// The answer's `Retry-After`: seconds, or an HTTP date read against the answer's own `Date`, so that neither clock matters.

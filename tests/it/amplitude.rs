@@ -1,0 +1,414 @@
+//! The statements of the wire reference about sequences of requests, over real HTTP against a stand-in for the vendor.
+//! Those about bytes alone are in `src/destination/amplitude/tests.rs`.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use groupcast::delivery::{Delivery, Fate, Outside, Settings, Signal};
+use groupcast::destination::amplitude::{self, Amplitude, LongStrings};
+use groupcast::destination::{Addressed, Destination};
+use groupcast::env::{Clock, Random};
+use groupcast::error::{Kind, Result};
+use groupcast::model::Change;
+use groupcast::secret::Secret;
+use proptest::prelude::*;
+use serde_json::{Map, Value, json};
+use tokio::sync::{Notify, watch};
+
+use crate::support::amplitude::{Fault, Groups, Received, Rules, Vendor};
+use crate::support::clock::SimulatedClock;
+use crate::support::toy::Fates;
+
+const KEY: &str = "0123456789abcdef+/= &é";
+
+/// A stand-in at work, the real encoder and the real way out.
+struct Scene {
+    vendor: Vendor,
+    destination: Amplitude,
+    outside: Outside,
+    clock: Arc<SimulatedClock>,
+    settings: Settings,
+}
+
+impl Scene {
+    async fn new(rules: Rules) -> Scene {
+        let vendor = Vendor::new(Rules { api_key: Some(KEY.to_owned()), record: true, ..rules });
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base_url = Some(format!("http://{}", listener.local_addr().unwrap()));
+        tokio::spawn(vendor.clone().serve(listener));
+        let settings = amplitude::Settings {
+            api_key: Secret::new(KEY),
+            region: None,
+            base_url,
+            long_strings: LongStrings::Reject,
+        };
+        Scene {
+            vendor,
+            destination: Amplitude::new(&settings, "org id").unwrap(),
+            outside: Outside::new().unwrap(),
+            clock: Arc::default(),
+            settings: Settings::default(),
+        }
+    }
+
+    async fn deliver(&self, changes: &[Addressed]) -> (Result<()>, Vec<Fate>) {
+        let (random, fates) = (Random::seeded(7), Fates::default());
+        let (_signal, signalled) = watch::channel(Signal::Go);
+        let settings = self.settings.clone();
+        let delivery = Delivery::new(&self.destination, &self.outside, &*self.clock, &random, settings, signalled);
+        let outcome = delivery.deliver(changes, &fates).await;
+        (outcome, fates.all(changes.len()))
+    }
+
+    async fn all_delivered(&self, changes: &[Addressed]) {
+        let (outcome, fates) = self.deliver(changes).await;
+        outcome.unwrap();
+        let other = fates.iter().find(|fate| **fate != Fate::Delivered);
+        assert_eq!(other, None);
+    }
+
+    fn received(&self) -> Vec<Received> {
+        self.vendor.received()
+    }
+}
+
+fn change(key: &str, change: Value) -> Addressed {
+    Addressed { key: key.to_owned(), change: serde_json::from_value(change).unwrap(), settled_seq: 0 }
+}
+
+fn groups(count: usize, traits: usize) -> Vec<Addressed> {
+    let set: Map<String, Value> = (0..traits).map(|at| (format!("t{at}"), json!(at))).collect();
+    (0..count).map(|at| change(&format!("g{at}"), json!({"set": set}))).collect()
+}
+
+/// The identifications of a request.
+fn said(received: &Received) -> Vec<Value> {
+    let fields: Vec<_> = form_urlencoded::parse(&received.body).into_owned().collect();
+    serde_json::from_str(&fields[1].1).unwrap()
+}
+
+#[tokio::test]
+async fn am_01_am_02_one_form_post_and_the_state_that_follows() {
+    let scene = Scene::new(Rules::default()).await;
+    scene
+        .all_delivered(&[change("Acme Corp", json!({"set": {"plan": "pro", "arr": 12.5}, "set_once": {"first": "a"}}))])
+        .await;
+    let request = &scene.received()[0];
+    assert_eq!(
+        (request.uri.as_str(), &request.headers["content-type"]),
+        ("/groupidentify", &"application/x-www-form-urlencoded".parse().unwrap())
+    );
+    assert!(!request.headers.contains_key("content-encoding") && !request.headers.contains_key("authorization"));
+    scene
+        .all_delivered(&[change(
+            "Acme Corp",
+            json!({"set": {"arr": 13}, "set_once": {"first": "b"}, "unset": ["plan"]}),
+        )])
+        .await;
+    let group = ("org id".to_owned(), "Acme Corp".to_owned());
+    assert_eq!(scene.vendor.groups()[&group], json!({"arr": 13, "first": "a"}).as_object().unwrap().clone());
+}
+
+#[tokio::test]
+async fn am_05_no_request_passes_a_limit() {
+    for (count, traits, requests) in [
+        (1_023, 1, 1),
+        (1_024, 1, 1),
+        (1_025, 1, 2),
+        (512, 2, 1),
+        (512, 3, 2),
+        (1, 1_023, 1),
+        (1, 1_024, 1),
+        (1, 1_025, 2),
+        (2, 512, 1),
+        (2, 513, 2),
+    ] {
+        let scene = Scene::new(Rules::default()).await;
+        scene.all_delivered(&groups(count, traits)).await;
+        assert_eq!(scene.received().len(), requests, "{count} groups of {traits} traits");
+        assert_eq!(scene.vendor.groups().len(), count);
+    }
+    // A megabyte of encoded body: each of these groups takes 3 × 1,000 bytes of it and a little more.
+    let scene = Scene::new(Rules::default()).await;
+    let text = "é".repeat(500);
+    let large: Vec<Addressed> = (0..640).map(|at| change(&format!("g{at}"), json!({"set": {"t": text}}))).collect();
+    scene.all_delivered(&large).await;
+    let sizes: Vec<usize> = scene.received().iter().map(|request| request.body.len()).collect();
+    assert!(sizes.iter().all(|bytes| *bytes <= 1_000_000) && sizes.iter().sum::<usize>() > 1_900_000, "{sizes:?}");
+    assert_eq!(sizes.len(), 3);
+}
+
+#[tokio::test]
+async fn am_06_the_parts_of_a_large_group_follow_each_other() {
+    let scene = Scene::new(Rules::default()).await;
+    let hold = Arc::new(Notify::new());
+    scene.vendor.script([Fault::Hold(hold.clone())]);
+    let mut large = groups(1, 2_500);
+    large[0].change.unset = BTreeSet::from(["gone".to_owned()]);
+    let release = async {
+        // While the first part waits for its answer no other may arrive.
+        while scene.vendor.counts.requests.load(std::sync::atomic::Ordering::Relaxed) == 0 {
+            tokio::task::yield_now().await;
+        }
+        for _ in 0..1_000 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(scene.vendor.counts.requests.load(std::sync::atomic::Ordering::Relaxed), 1);
+        hold.notify_one();
+    };
+    tokio::join!(scene.all_delivered(&large), release);
+    let requests = scene.received();
+    let counts = requests.iter().map(|request| {
+        let properties = said(request)[0]["group_properties"].as_object().unwrap().clone();
+        properties.values().map(|traits| traits.as_object().unwrap().len()).sum::<usize>()
+    });
+    assert_eq!(counts.collect::<Vec<_>>(), [1_024, 1_024, 453]);
+    assert_eq!(scene.vendor.groups().values().next().unwrap().len(), 2_500);
+}
+
+#[tokio::test]
+async fn am_14_a_group_is_never_twice_in_a_request_and_the_last_word_wins() {
+    let scene = Scene::new(Rules::default()).await;
+    let page: Vec<Addressed> =
+        (0..6).map(|at| change(if at % 2 == 0 { "a" } else { "b" }, json!({"set": {"n": at}}))).collect();
+    scene.all_delivered(&page).await;
+    for request in scene.received() {
+        let values: Vec<Value> = said(&request).iter().map(|one| one["group_value"].clone()).collect();
+        assert!(values.len() < 2 || values[0] != values[1], "{values:?}");
+    }
+    let held: Vec<Value> = scene.vendor.groups().values().map(|traits| traits["n"].clone()).collect();
+    assert_eq!(held, [json!(4), json!(5)]);
+}
+
+#[tokio::test]
+async fn am_15_a_200_needs_no_json() {
+    let scene = Scene::new(Rules::default()).await;
+    let headers = vec![("content-type", "text/html".to_owned())];
+    scene.vendor.script([Fault::Answer { status: 200, headers, body: "success".to_owned(), apply: true }]);
+    scene.all_delivered(&groups(3, 1)).await;
+    assert_eq!(scene.received().len(), 1);
+}
+
+#[tokio::test]
+async fn am_16_a_400_is_not_repeated_and_one_bad_group_blocks_no_other() {
+    let poison = BTreeSet::from(["g7".to_owned(), "g300".to_owned()]);
+    let scene = Scene::new(Rules { poison, ..Rules::default() }).await;
+    let (outcome, fates) = scene.deliver(&groups(600, 1)).await;
+    outcome.unwrap();
+    for (at, fate) in fates.iter().enumerate() {
+        if at == 7 || at == 300 {
+            let reason = "HTTP 400: invalid_group_properties".to_owned();
+            assert_eq!(*fate, Fate::Rejected { reason, partly_applied: false });
+        } else {
+            assert_eq!(*fate, Fate::Delivered, "{at}");
+        }
+    }
+    let requests = scene.received();
+    let bodies: BTreeSet<&Vec<u8>> = requests.iter().map(|request| &request.body).collect();
+    assert_eq!(bodies.len(), requests.len(), "nothing went twice");
+    // Two bad groups among 600: at most 2 × log₂ 600 requests each.
+    assert!(requests.len() <= 40, "{}", requests.len());
+    assert_eq!(scene.vendor.groups().len(), 598);
+}
+
+#[tokio::test]
+async fn am_16_a_wrong_key_stops_everything_and_blames_no_group() {
+    let scene = Scene::new(Rules::default()).await;
+    scene.vendor.change(|rules| rules.api_key = Some("another".to_owned()));
+    let (outcome, fates) = scene.deliver(&groups(5_000, 1)).await;
+    let error = outcome.unwrap_err();
+    assert_eq!(error.kind(), Kind::Destination);
+    assert!(error.advice().unwrap().contains("a US key on the EU host"));
+    assert!(error.what().contains("Invalid API key: ***") && !format!("{error:?}").contains(KEY), "{error}");
+    assert!(fates.iter().all(|fate| matches!(fate, Fate::NotSent { reason } if !reason.contains(KEY))));
+    assert!(scene.received().len() <= 4, "those in flight and no more");
+}
+
+#[tokio::test]
+async fn am_17_a_429_waits_fifteen_seconds_and_sends_the_same_body() {
+    let scene = Scene::new(Rules::default()).await;
+    let throttled = |after: Option<&str>| Fault::Answer {
+        status: 429,
+        headers: after.map(|after| ("retry-after", after.to_owned())).into_iter().collect(),
+        body: "Too many requests".to_owned(),
+        apply: false,
+    };
+    scene.vendor.script([throttled(None), throttled(Some("2")), throttled(Some("60"))]);
+    scene.all_delivered(&groups(10, 2)).await;
+    let requests = scene.received();
+    assert_eq!(requests.iter().map(|request| request.status).collect::<Vec<_>>(), [429, 429, 429, 200]);
+    assert!(requests.windows(2).all(|pair| pair[0].body == pair[1].body));
+    let waited = scene.clock.elapsed();
+    assert!(waited >= Duration::from_secs(15 + 15 + 60) && waited <= Duration::from_secs(15 + 15 + 62), "{waited:?}");
+}
+
+#[tokio::test]
+async fn am_17_failures_and_broken_connections_are_repeated_with_the_same_body() {
+    let scene = Scene::new(Rules::default()).await;
+    let failing = |apply| Fault::Answer { status: 500, headers: Vec::new(), body: "oops".to_owned(), apply };
+    scene.vendor.script([Fault::Drop, Fault::ApplyThenDrop, failing(false), failing(true), Fault::Drop]);
+    scene.all_delivered(&groups(10, 2)).await;
+    let requests = scene.received();
+    assert_eq!(requests.iter().map(|request| request.status).collect::<Vec<_>>(), [0, 0, 500, 500, 0, 200]);
+    assert!(requests.windows(2).all(|pair| pair[0].body == pair[1].body));
+    assert_eq!(scene.vendor.groups().len(), 10);
+}
+
+#[tokio::test]
+async fn am_17_no_answer_in_time_is_repeated_and_then_unknown() {
+    let mut scene = Scene::new(Rules::default()).await;
+    scene.settings = Settings { timeout: Duration::from_millis(100), attempts_max: 2, ..Settings::default() };
+    let never = Arc::new(Notify::new());
+    scene.vendor.script([Fault::Hold(never.clone()), Fault::Hold(never.clone())]);
+    let (outcome, fates) = scene.deliver(&groups(1, 1)).await;
+    outcome.unwrap();
+    let reason = "no answer within 0.1 s (tried 2 times)".to_owned();
+    assert_eq!(fates, [Fate::Unknown { reason }]);
+}
+
+#[tokio::test]
+async fn am_17_a_413_is_halved_and_a_single_group_is_rejected() {
+    let scene = Scene::new(Rules { body_bytes_max: 20_000, ..Rules::default() }).await;
+    let mut page = groups(400, 4);
+    page.push(change("huge", json!({"set": {"text": vec!["x".repeat(1_000); 25]}})));
+    let (outcome, fates) = scene.deliver(&page).await;
+    outcome.unwrap();
+    assert!(fates[..400].iter().all(|fate| *fate == Fate::Delivered));
+    assert!(matches!(&fates[400], Fate::Rejected { reason, partly_applied: false } if reason.contains("413")));
+    assert_eq!(scene.vendor.groups().len(), 400);
+}
+
+#[tokio::test]
+async fn am_17_a_redirect_is_not_followed() {
+    let scene = Scene::new(Rules::default()).await;
+    let headers = vec![("location", "http://127.0.0.1:1/elsewhere".to_owned())];
+    scene.vendor.script([Fault::Answer { status: 307, headers, body: String::new(), apply: false }]);
+    let (outcome, fates) = scene.deliver(&groups(1, 1)).await;
+    let error = outcome.unwrap_err();
+    assert!(error.advice().unwrap().contains("base_url") && error.what().contains("HTTP 307"), "{error}");
+    assert!(matches!(fates[0], Fate::NotSent { .. }));
+}
+
+#[tokio::test]
+async fn am_18_the_key_is_in_the_body_only() {
+    let scene = Scene::new(Rules::default()).await;
+    let echo = |status| Fault::Answer { status, headers: Vec::new(), body: format!("you sent {KEY}"), apply: false };
+    scene.vendor.script([echo(400), echo(500), echo(200)]);
+    let (_, fates) = scene.deliver(&groups(1, 1)).await;
+    assert!(matches!(&fates[0], Fate::Rejected { reason, .. } if reason == "HTTP 400: you sent ***"), "{fates:?}");
+    let (_, fates) = scene.deliver(&groups(1, 1)).await;
+    assert_eq!(fates, [Fate::Delivered]);
+    let encoded: String = form_urlencoded::byte_serialize(KEY.as_bytes()).collect();
+    for request in scene.received() {
+        let outside_the_body = format!("{} {:?}", request.uri, request.headers);
+        assert!(!outside_the_body.contains(KEY) && !outside_the_body.contains(&encoded));
+        let text = String::from_utf8(request.body.clone()).unwrap();
+        assert_eq!(text.matches(&encoded).count(), 1);
+        let masked = scene.destination.masked(&groupcast::destination::Request {
+            method: "POST",
+            url: String::new(),
+            headers: Vec::new(),
+            body: request.body,
+            gzip: false,
+        });
+        assert!(!String::from_utf8(masked.body).unwrap().contains(&encoded));
+    }
+}
+
+/// What a group's traits become by changes that are all carried out.
+fn carry_out(groups: &mut Groups, change: &Addressed) {
+    let held = groups.entry(("org id".to_owned(), change.key.clone())).or_default();
+    for (name, value) in &change.change.set {
+        held.insert(name.clone(), value.clone());
+    }
+    for (name, value) in &change.change.set_once {
+        held.entry(name.clone()).or_insert_with(|| value.clone());
+    }
+    for name in &change.change.unset {
+        held.remove(name);
+    }
+}
+
+fn pages() -> impl Strategy<Value = Vec<Vec<Addressed>>> {
+    let one = (0_u8..20, 0_u8..6, 0_u8..6, 0_u8..6, 0_u32..100).prop_map(|(key, set, once, unset, value)| {
+        let name = |prefix: &str, at: u8| format!("{prefix}{at}");
+        let change = Change {
+            set: (0..set).map(|at| (name("s", at), json!(value))).collect(),
+            set_once: (0..once).map(|at| (name("o", at), json!("first"))).collect(),
+            unset: (set..set + unset).map(|at| name("s", at)).collect(),
+            delete: false,
+        };
+        Addressed { key: format!("g{key}"), change, settled_seq: 0 }
+    });
+    prop::collection::vec(prop::collection::vec(one, 1..30), 1..4)
+}
+
+fn faults() -> impl Strategy<Value = Vec<u8>> {
+    prop::collection::vec(0_u8..8, 0..25)
+}
+
+fn fault(kind: u8) -> Fault {
+    let answer = |status, apply| Fault::Answer { status, headers: Vec::new(), body: "no".to_owned(), apply };
+    match kind {
+        0 => Fault::Drop,
+        1 => Fault::ApplyThenDrop,
+        2 => answer(500, false),
+        3 => answer(500, true),
+        4 => answer(429, false),
+        5 => answer(413, false),
+        _ => Fault::None,
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(60))]
+
+    /// After any faults, once everything is acknowledged the vendor holds exactly what was said.
+    #[test]
+    fn after_any_storm_the_vendor_holds_what_was_said(pages in pages(), faults in faults()) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let scene = Scene::new(Rules::default()).await;
+            scene.vendor.script(faults.into_iter().map(fault));
+            let mut wanted = Groups::new();
+            for page in pages {
+                let mut left = page;
+                // A change that was not acknowledged is said again, in its place, until it is.
+                for _ in 0..100 {
+                    let (_, fates) = scene.deliver(&left).await;
+                    let mut again = Vec::new();
+                    let mut blocked = BTreeSet::new();
+                    for (change, fate) in left.into_iter().zip(fates) {
+                        if fate == Fate::Delivered && !blocked.contains(&change.key) {
+                            carry_out(&mut wanted, &change);
+                        } else {
+                            blocked.insert(change.key.clone());
+                            again.push(change);
+                        }
+                    }
+                    left = again;
+                    if left.is_empty() {
+                        break;
+                    }
+                }
+                assert!(left.is_empty(), "everything arrives in the end");
+            }
+            wanted.retain(|_, traits| !traits.is_empty());
+            let mut held = scene.vendor.groups();
+            held.retain(|_, traits| !traits.is_empty());
+            assert_eq!(held, wanted);
+        });
+    }
+}
+
+#[tokio::test]
+async fn the_stand_in_shows_what_it_holds_and_can_only_count() {
+    let scene = Scene::new(Rules::default()).await;
+    scene.all_delivered(&groups(3, 2)).await;
+    scene.vendor.change(|rules| rules.count_only = true);
+    scene.all_delivered(&groups(7, 2)).await;
+    let count = |counter: &std::sync::atomic::AtomicU64| counter.load(std::sync::atomic::Ordering::Relaxed);
+    assert_eq!((count(&scene.vendor.counts.requests), count(&scene.vendor.counts.groups)), (2, 10));
+    assert_eq!(scene.vendor.groups().len(), 3, "only counting keeps nothing");
+}

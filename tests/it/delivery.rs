@@ -1,0 +1,419 @@
+//! Does delivery keep its rules, one by one? Time is simulated, and the network is a function.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use groupcast::delivery::{Delivery, Fate, Settings, Signal};
+use groupcast::destination::{Addressed, Applied};
+use groupcast::env::{Clock, Random};
+use groupcast::error::{Kind, Result};
+use groupcast::model::Change;
+use serde_json::json;
+use tokio::sync::watch;
+
+use crate::support::clock::SimulatedClock;
+use crate::support::toy::{Answer, Attempt, Fates, Toy, World, lost, status, throttled};
+
+fn change(key: &str, sets: &[&str], unsets: &[&str]) -> Addressed {
+    let change = Change {
+        set: sets.iter().map(|name| ((*name).to_owned(), json!(1))).collect(),
+        unset: unsets.iter().map(|name| (*name).to_owned()).collect(),
+        ..Change::default()
+    };
+    Addressed { key: key.to_owned(), change, settled_seq: 0 }
+}
+
+/// Changes `g0`, `g1`, … of one trait each, named like their group.
+fn changes(count: usize) -> Vec<Addressed> {
+    (0..count).map(|at| change(&format!("g{at}"), &[&format!("g{at}")], &[])).collect()
+}
+
+fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+/// A page, delivered: what came out and what the network saw.
+struct Done {
+    outcome: Result<()>,
+    fates: Vec<Fate>,
+    calls: usize,
+    world: World,
+    ended_at: Duration,
+    requests: u64,
+    retries: u64,
+}
+
+async fn deliver_with(
+    toy: Toy,
+    settings: Settings,
+    changes: &[Addressed],
+    behave: impl Fn(&Attempt) -> Answer + Send + Sync + 'static,
+) -> Done {
+    let clock = Arc::new(SimulatedClock::default());
+    let world = World::new(clock.clone(), behave);
+    let (random, fates) = (Random::seeded(7), Fates::default());
+    let (_signal, signalled) = watch::channel(Signal::Go);
+    let delivery = Delivery::new(&toy, &world, &*clock, &random, settings, signalled);
+    let outcome = delivery.deliver(changes, &fates).await;
+    let counters = delivery.counters();
+    let calls = fates.calls.lock().unwrap().len();
+    let done = Done {
+        outcome,
+        calls,
+        fates: fates.all(changes.len()),
+        ended_at: clock.elapsed(),
+        requests: counters.requests.load(Ordering::Relaxed),
+        retries: counters.retries.load(Ordering::Relaxed),
+        world,
+    };
+    assert!(done.world.seen().overlaps.is_empty(), "a key was in flight twice");
+    assert_eq!(done.requests as usize, done.world.seen().attempts.len(), "every attempt is counted");
+    assert_eq!(counters.by_status().values().sum::<u64>(), done.requests);
+    done
+}
+
+async fn deliver(changes: &[Addressed], behave: impl Fn(&Attempt) -> Answer + Send + Sync + 'static) -> Done {
+    deliver_with(Toy::default(), Settings::default(), changes, behave).await
+}
+
+fn is_rejected(fate: &Fate) -> bool {
+    matches!(fate, Fate::Rejected { .. })
+}
+
+#[tokio::test]
+async fn everything_is_delivered_in_few_requests_and_settled_once_per_request() {
+    let done = deliver(&changes(95), |_| Answer { after: seconds(1), ..status(200) }).await;
+    done.outcome.unwrap();
+    assert!(done.fates.iter().all(|fate| *fate == Fate::Delivered));
+    assert_eq!((done.requests, done.calls), (10, 10), "95 changes, 10 to a request");
+    assert_eq!(done.world.seen().in_flight_max, 4);
+    assert_eq!(done.ended_at, seconds(3), "10 requests, 4 at a time");
+    assert_eq!(done.world.seen().applied.len(), 95);
+}
+
+#[tokio::test]
+async fn nothing_to_say_needs_no_request() {
+    let done = deliver(&[change("a", &[], &[]), change("local b", &["x"], &[])], |_| status(200)).await;
+    done.outcome.unwrap();
+    assert_eq!(done.requests, 0);
+    assert_eq!(done.fates[0], Fate::Delivered);
+    let reason = "refused without a request".to_owned();
+    assert_eq!(done.fates[1], Fate::Rejected { reason, partly_applied: false });
+}
+
+#[tokio::test]
+async fn a_429_makes_everyone_wait_and_the_same_bytes_go_again() {
+    let settings = Settings { concurrency: 2, ..Settings::default() };
+    let behave = |attempt: &Attempt| if attempt.number == 0 { throttled(40) } else { status(200) };
+    let done = deliver_with(Toy::default(), settings, &changes(50), behave).await;
+    done.outcome.unwrap();
+    assert!(done.fates.iter().all(|fate| *fate == Fate::Delivered));
+    assert_eq!((done.requests, done.retries), (6, 1));
+    let seen = done.world.seen();
+    assert_eq!(seen.attempts.iter().filter(|attempt| attempt.repeated == 1).count(), 1);
+    // The second request was on its way when the first was answered.
+    assert!(seen.attempts[2..].iter().all(|attempt| attempt.at >= seconds(40)), "{:?}", seen.attempts);
+}
+
+#[tokio::test]
+async fn attempts_and_time_are_bounded() {
+    for (applied, attempts_max) in [(Applied::No, 8), (Applied::Maybe, 8), (Applied::Maybe, 1)] {
+        let settings = Settings { attempts_max, ..Settings::default() };
+        let done =
+            deliver_with(Toy::default(), settings, &changes(3), move |_| lost(applied, applied == Applied::Maybe))
+                .await;
+        done.outcome.unwrap();
+        assert_eq!(done.requests, u64::from(attempts_max));
+        for fate in &done.fates {
+            assert_eq!(matches!(fate, Fate::NotSent { .. }), applied == Applied::No, "{fate:?}");
+            assert_eq!(matches!(fate, Fate::Unknown { .. }), applied == Applied::Maybe, "{fate:?}");
+        }
+    }
+    let settings = Settings { attempts_max: 1_000, ..Settings::default() };
+    let done = deliver_with(Toy::default(), settings, &changes(1), |_| status(503)).await;
+    assert!(done.ended_at <= seconds(600) && done.ended_at > seconds(400), "{:?}", done.ended_at);
+    assert!(matches!(done.fates[0], Fate::NotSent { .. }));
+}
+
+#[tokio::test]
+async fn one_attempt_without_a_clear_answer_makes_the_outcome_unknown() {
+    let behave = |attempt: &Attempt| if attempt.number == 0 { lost(Applied::Maybe, true) } else { status(503) };
+    let done = deliver(&changes(1), behave).await;
+    assert!(matches!(&done.fates[0], Fate::Unknown { reason } if reason.contains("tried 8 times")), "{:?}", done.fates);
+}
+
+#[tokio::test]
+async fn what_must_not_be_repeated_is_not() {
+    let behave = |attempt: &Attempt| match attempt.number {
+        0 => throttled(1),
+        _ => lost(Applied::Maybe, false),
+    };
+    let toy = Toy { repeatable: false, ..Toy::default() };
+    let done = deliver_with(toy, Settings::default(), &changes(1), behave).await;
+    assert_eq!(done.requests, 2, "a refused attempt may be repeated, an unclear one not");
+    assert!(matches!(done.fates[0], Fate::Unknown { .. }));
+}
+
+#[tokio::test]
+async fn too_large_is_halved_and_remembered() {
+    let behave = |attempt: &Attempt| if attempt.bytes > 30 { status(413) } else { status(200) };
+    let mut changes = changes(60);
+    changes.push(change("huge", &["a_trait_with_a_name_far_beyond_the_limit"], &[]));
+    let settings = Settings { concurrency: 1, ..Settings::default() };
+    let done = deliver_with(Toy::default(), settings, &changes, behave).await;
+    done.outcome.unwrap();
+    assert!(done.fates[..60].iter().all(|fate| *fate == Fate::Delivered));
+    assert!(is_rejected(&done.fates[60]));
+    let refused = done.world.seen().attempts.iter().filter(|attempt| attempt.bytes > 30).count();
+    assert!(refused <= 4, "{refused} requests were too large");
+}
+
+#[tokio::test]
+async fn one_bad_group_does_not_block_the_others() {
+    let behave = |attempt: &Attempt| if attempt.keys().contains(&"g17") { status(400) } else { status(200) };
+    let done = deliver(&changes(100), behave).await;
+    done.outcome.unwrap();
+    for (at, fate) in done.fates.iter().enumerate() {
+        assert_eq!(is_rejected(fate), at == 17, "{at}: {fate:?}");
+    }
+    // Ten requests; the one with the bad group is bisected: 10 → 5 + 5 → 2 + 3 → …
+    assert!(done.requests <= 10 + 8, "{} requests", done.requests);
+}
+
+#[tokio::test]
+async fn a_destination_that_refuses_everything_is_left_alone() {
+    let done = deliver(&changes(2_000), |_| status(400)).await;
+    let error = done.outcome.unwrap_err();
+    assert_eq!(error.kind(), Kind::Destination);
+    assert!(error.what().contains("refused each of the first 32 groups") && error.advice().is_some(), "{error}");
+    assert!(done.fates.iter().all(|fate| matches!(fate, Fate::NotSent { .. })), "no group is blamed");
+    assert!(done.requests < 100, "{} requests", done.requests);
+}
+
+#[tokio::test]
+async fn many_bad_groups_at_the_front_are_no_reason_to_stop() {
+    let bad = |key: &str| key[1..].parse::<usize>().unwrap() < 300;
+    let behave = move |attempt: &Attempt| if attempt.keys().into_iter().any(bad) { status(400) } else { status(200) };
+    let done = deliver(&changes(1_000), behave).await;
+    done.outcome.unwrap();
+    for (at, fate) in done.fates.iter().enumerate() {
+        assert_eq!(is_rejected(fate), at < 300, "{at}: {fate:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_small_page_that_is_refused_whole_is_rejected() {
+    let done = deliver(&changes(5), |_| status(400)).await;
+    done.outcome.unwrap();
+    assert!(done.fates.iter().all(is_rejected));
+}
+
+#[tokio::test]
+async fn named_elements_are_rejected_and_the_rest_goes_again() {
+    let behave = |attempt: &Attempt| match attempt.number {
+        0 => {
+            let mut answer = status(207);
+            answer.reply.as_mut().unwrap().body = b"1,4".to_vec();
+            answer
+        }
+        _ => status(200),
+    };
+    let done = deliver(&changes(6), behave).await;
+    done.outcome.unwrap();
+    let rejected: Vec<usize> = (0..6).filter(|at| is_rejected(&done.fates[*at])).collect();
+    assert_eq!((rejected, done.requests), (vec![1, 4], 2));
+}
+
+#[tokio::test]
+async fn a_refusal_that_names_nothing_we_sent_ends() {
+    let behave = |_: &Attempt| {
+        let mut answer = status(207);
+        answer.reply.as_mut().unwrap().body = b"99".to_vec();
+        answer
+    };
+    let done = deliver(&changes(6), behave).await;
+    assert!(done.fates.iter().all(is_rejected));
+    assert!(done.requests <= 11);
+}
+
+#[tokio::test]
+async fn a_stop_verdict_ends_everything_at_once() {
+    let behave = |attempt: &Attempt| match attempt.number {
+        0 => status(200),
+        1 => Answer { after: seconds(2), ..status(401) },
+        2 => Answer { after: seconds(3), ..status(200) },
+        _ => lost(Applied::Maybe, false),
+    };
+    let settings = Settings { concurrency: 4, ..Settings::default() };
+    let done = deliver_with(Toy::default(), settings, &changes(500), behave).await;
+    let error = done.outcome.unwrap_err();
+    assert_eq!((error.kind(), error.advice()), (Kind::Destination, Some("check the key")));
+    assert_eq!(done.fates.iter().filter(|fate| **fate == Fate::Delivered).count(), 20, "those in flight count");
+    assert!(done.ended_at < seconds(10), "nobody goes on repeating");
+    let last = done.world.seen().attempts.last().unwrap().at;
+    assert!(last <= seconds(2), "no attempt after the verdict");
+}
+
+#[tokio::test]
+async fn a_destination_that_is_down_is_not_asked_a_thousand_times() {
+    let done = deliver(&changes(2_000), |_| lost(Applied::No, false)).await;
+    let error = done.outcome.unwrap_err();
+    assert_eq!(error.kind(), Kind::Destination);
+    assert!(error.what().contains("does not take requests now"), "{error}");
+    assert!(done.fates.iter().all(|fate| matches!(fate, Fate::NotSent { .. })));
+    assert!(done.requests <= 4 * 8 + 4 * 8, "{} requests", done.requests);
+}
+
+#[tokio::test]
+async fn parts_follow_each_other_and_a_part_that_fails_is_remembered() {
+    let page = [
+        change("whole", &["w1", "w2", "w3"], &["w4", "w5"]),
+        change("second refused", &["r1", "r2"], &[]),
+        change("second lost", &["l1", "l2"], &[]),
+        change("first refused", &["f1", "f2"], &[]),
+    ];
+    let behave = |attempt: &Attempt| {
+        let names: Vec<&str> = attempt.elements.iter().flat_map(|(_, names)| names).map(String::as_str).collect();
+        if names.contains(&"r2") || names.contains(&"f1") {
+            status(400)
+        } else if names.contains(&"l2") {
+            status(503)
+        } else {
+            status(200)
+        }
+    };
+    let done = deliver_with(Toy { per_part: 1, ..Toy::default() }, Settings::default(), &page, behave).await;
+    done.outcome.unwrap();
+    assert_eq!(done.fates[0], Fate::Delivered);
+    assert!(matches!(done.fates[1], Fate::Rejected { partly_applied: true, .. }));
+    assert!(matches!(done.fates[2], Fate::Unknown { .. }), "half of it is there");
+    assert!(matches!(done.fates[3], Fate::Rejected { partly_applied: false, .. }));
+    let seen = done.world.seen();
+    let order: Vec<&String> =
+        seen.attempts.iter().flat_map(|attempt| &attempt.elements).flat_map(|(_, names)| names).collect();
+    let first = |name: &str| order.iter().position(|seen| *seen == name).unwrap();
+    assert!(["w1", "w2", "w3", "w4", "w5"].map(first).is_sorted());
+    assert!(!order.contains(&&"f2".to_owned()), "nothing follows a refused part");
+}
+
+#[tokio::test]
+async fn two_changes_of_one_key_keep_their_order() {
+    let page =
+        [change("a", &["a1"], &[]), change("b", &["b1"], &[]), change("a", &["a2"], &[]), change("a", &["a3"], &[])];
+    let done = deliver(&page, |_| Answer { after: seconds(1), ..status(200) }).await;
+    assert!(done.fates.iter().all(|fate| *fate == Fate::Delivered));
+    let seen = done.world.seen();
+    let of_a = seen.attempts.iter().flat_map(|attempt| &attempt.elements).filter(|(key, _)| key == "a");
+    assert_eq!(of_a.flat_map(|(_, names)| names.clone()).collect::<Vec<_>>(), ["a1", "a2", "a3"]);
+}
+
+#[tokio::test]
+async fn every_attempt_takes_a_token() {
+    let settings = Settings { requests_per_second: Some(2.0), concurrency: 8, ..Settings::default() };
+    let behave = |attempt: &Attempt| if attempt.repeated < 2 { status(503) } else { status(200) };
+    let done = deliver_with(Toy::default(), settings, &changes(100), behave).await;
+    done.outcome.unwrap();
+    assert_eq!((done.requests, done.retries), (30, 20));
+    let mut starts: Vec<Duration> = done.world.seen().attempts.iter().map(|attempt| attempt.at).collect();
+    starts.sort_unstable();
+    assert!(starts.windows(2).all(|pair| pair[1] - pair[0] >= Duration::from_millis(500)), "{starts:?}");
+}
+
+#[tokio::test]
+async fn a_pause_voids_the_tokens_of_those_who_wait() {
+    let settings = Settings { requests_per_second: Some(1.0), ..Settings::default() };
+    // The others have their tokens for the next seconds when the answer comes.
+    let late = |answer| Answer { after: Duration::from_millis(500), ..answer };
+    let behave = move |attempt: &Attempt| late(if attempt.number == 0 { throttled(60) } else { status(200) });
+    let done = deliver_with(Toy::default(), settings, &changes(40), behave).await;
+    done.outcome.unwrap();
+    let starts: Vec<Duration> = done.world.seen().attempts.iter().map(|attempt| attempt.at).collect();
+    assert!(starts[1..].iter().all(|at| *at >= seconds(60)), "{starts:?}");
+    assert!(starts[1..].windows(2).all(|pair| pair[1] - pair[0] >= seconds(1)), "{starts:?}");
+}
+
+#[tokio::test]
+async fn a_failing_ledger_stops_everything() {
+    let toy = Toy::default();
+    let clock = Arc::new(SimulatedClock::default());
+    let world = World::new(clock.clone(), |_| Answer { after: seconds(1), ..status(200) });
+    let (random, fates) = (Random::seeded(7), Fates { fails_at: Some(2), ..Fates::default() });
+    let (_signal, signalled) = watch::channel(Signal::Go);
+    let settings = Settings { concurrency: 2, ..Settings::default() };
+    let delivery = Delivery::new(&toy, &world, &*clock, &random, settings, signalled);
+    let error = delivery.deliver(&changes(100), &fates).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Ledger);
+    assert_eq!(fates.calls.lock().unwrap().len(), 2, "two were settled");
+    assert!(world.seen().attempts.len() <= 4, "nothing new was begun");
+}
+
+/// Delivers 40 changes, four requests of a minute each, and signals after ten seconds.
+async fn stopped(signals: &[Signal], grace: Duration, after: Duration) -> (Result<()>, Vec<Fate>, Duration) {
+    let toy = Toy::default();
+    let clock = Arc::new(SimulatedClock::default());
+    let world = World::new(clock.clone(), move |_| Answer { after, ..status(200) });
+    let (random, fates) = (Random::seeded(7), Fates::default());
+    let (signal, signalled) = watch::channel(Signal::Go);
+    let settings = Settings { concurrency: 2, grace, ..Settings::default() };
+    let delivery = Delivery::new(&toy, &world, &*clock, &random, settings, signalled);
+    let changes = changes(40);
+    let signals = async {
+        for next in signals {
+            clock.sleep(seconds(10)).await;
+            signal.send_replace(*next);
+        }
+    };
+    let (outcome, ()) = tokio::join!(delivery.deliver(&changes, &fates), signals);
+    (outcome, fates.all(40), clock.elapsed())
+}
+
+#[tokio::test]
+async fn asked_to_stop_the_requests_in_flight_finish_and_no_other_begins() {
+    let (outcome, fates, ended_at) = stopped(&[Signal::Stop], seconds(30), seconds(25)).await;
+    assert_eq!(outcome.unwrap_err().kind(), Kind::Interrupted);
+    assert!(fates[..20].iter().all(|fate| *fate == Fate::Delivered));
+    assert!(fates[20..].iter().all(|fate| matches!(fate, Fate::NotSent { .. })));
+    assert_eq!(ended_at, seconds(25));
+}
+
+#[tokio::test]
+async fn what_outlasts_the_grace_is_unknown() {
+    for (signals, ended_at) in
+        [(&[Signal::Stop][..], 15), (&[Signal::Abandon], 10), (&[Signal::Stop, Signal::Abandon], 15)]
+    {
+        let (outcome, fates, at) = stopped(signals, seconds(5), seconds(60)).await;
+        assert_eq!(outcome.unwrap_err().kind(), Kind::Interrupted);
+        assert!(fates[..20].iter().all(|fate| matches!(fate, Fate::Unknown { .. })));
+        assert!(fates[20..].iter().all(|fate| matches!(fate, Fate::NotSent { .. })));
+        assert!(at == seconds(ended_at) || signals.len() > 1, "{at:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_stop_cuts_waiting_short() {
+    let toy = Toy::default();
+    let clock = Arc::new(SimulatedClock::default());
+    let world = World::new(clock.clone(), |_| throttled(300));
+    let (random, fates) = (Random::seeded(7), Fates::default());
+    let (signal, signalled) = watch::channel(Signal::Go);
+    let delivery = Delivery::new(&toy, &world, &*clock, &random, Settings::default(), signalled);
+    let changes = changes(40);
+    let stop = async {
+        clock.sleep(seconds(10)).await;
+        signal.send_replace(Signal::Stop);
+    };
+    let (outcome, ()) = tokio::join!(delivery.deliver(&changes, &fates), stop);
+    assert_eq!(outcome.unwrap_err().kind(), Kind::Interrupted);
+    assert!(fates.all(40).iter().all(|fate| matches!(fate, Fate::NotSent { .. })), "a 429 applies nothing");
+    assert_eq!(clock.elapsed(), seconds(10));
+}
+
+#[test]
+fn delivery_can_run_on_any_thread() {
+    fn is_send<T: Send>(_: T) {}
+    fn check(delivery: &Delivery<'_>, fates: &Fates) {
+        is_send(delivery.deliver(&[], fates));
+    }
+    let _ = check;
+}

@@ -1,0 +1,283 @@
+//! A destination and a network small enough to predict: bodies are lines of `key|trait,trait`, and a function answers.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use groupcast::delivery::{Fate, Settle};
+use groupcast::destination::{
+    Addressed, Applied, Destination, Features, Limits, NoReply, Part, Reply, Request, Route, Verdict,
+};
+use groupcast::env::{Clock, Transport};
+use groupcast::error::{Error, Kind, Result};
+use groupcast::model::{Change, OnNull, Op};
+
+use super::clock::SimulatedClock;
+
+/// A destination that takes set traits in parts of `per_part` on route 0, and each removal alone on route 1.
+pub(crate) struct Toy {
+    pub(crate) limits: Limits,
+    pub(crate) per_part: usize,
+    pub(crate) repeatable: bool,
+}
+
+impl Default for Toy {
+    fn default() -> Toy {
+        let limits = Limits {
+            elements_max: 10,
+            traits_max: 1_000,
+            body_bytes_max: 100_000,
+            element_bytes_max: 10_000,
+            envelope_bytes: 2,
+            separator_bytes: 1,
+        };
+        Toy { limits, per_part: 100, repeatable: true }
+    }
+}
+
+impl Destination for Toy {
+    fn name(&self) -> &'static str {
+        "toy"
+    }
+
+    fn features(&self) -> Features {
+        Features {
+            ops: &[Op::Set],
+            on_null: &[OnNull::Unset],
+            delete: false,
+            exact_numbers: true,
+            objects: true,
+            gzip: false,
+            repeatable: self.repeatable,
+        }
+    }
+
+    fn limits(&self, route: Route) -> Limits {
+        Limits { elements_max: if route == 0 { self.limits.elements_max } else { 1 }, ..self.limits }
+    }
+
+    fn parts(&self, change: &Addressed) -> Result<Vec<Part>, String> {
+        if change.key.starts_with("local") {
+            return Err("refused without a request".to_owned());
+        }
+        let sets: Vec<_> = change.change.set.iter().collect();
+        let sets = sets.chunks(self.per_part).map(|chunk| Part {
+            route: 0,
+            change: Change {
+                set: chunk.iter().map(|(name, value)| ((*name).clone(), (*value).clone())).collect(),
+                ..Change::default()
+            },
+        });
+        let unsets = change.change.unset.iter().map(|name| Part {
+            route: 1,
+            change: Change { unset: BTreeSet::from([name.clone()]), ..Change::default() },
+        });
+        Ok(sets.chain(unsets).collect())
+    }
+
+    fn element(&self, key: &str, _: u64, part: &Part) -> Vec<u8> {
+        let names: Vec<&str> = part.change.set.keys().chain(&part.change.unset).map(String::as_str).collect();
+        format!("{key}|{}", names.join(",")).into_bytes()
+    }
+
+    fn request(&self, route: Route, elements: &[&[u8]]) -> Request {
+        let mut body = b"[".to_vec();
+        body.extend(elements.join(&b'\n'));
+        body.push(b']');
+        Request { method: "POST", url: format!("toy:{route}"), headers: Vec::new(), body, gzip: false }
+    }
+
+    fn interpret(&self, _: Route, _: usize, reply: &Reply) -> Verdict {
+        let reason = format!("HTTP {}", reply.status);
+        match reply.status {
+            200 => Verdict::Delivered,
+            207 => {
+                let body = String::from_utf8_lossy(&reply.body).into_owned();
+                let elements =
+                    body.split(',').filter_map(|at| at.parse().ok()).map(|at| (at, reason.clone())).collect();
+                Verdict::RefusedSome { elements }
+            }
+            400 => Verdict::Refused { reason },
+            401 => Verdict::Stop { reason, advice: "check the key".to_owned() },
+            413 => Verdict::TooLarge { reason },
+            429 | 503 => {
+                let after = reply.header("retry-after").and_then(|value| value.parse().ok()).map(Duration::from_secs);
+                Verdict::Retry { reason, after, applied: Applied::No }
+            }
+            _ => Verdict::Retry { reason, after: None, applied: Applied::Maybe },
+        }
+    }
+
+    fn masked(&self, request: &Request) -> Request {
+        request.clone()
+    }
+}
+
+/// One attempt, as the network sees it.
+#[derive(Debug, Clone)]
+pub(crate) struct Attempt {
+    /// How many attempts came before.
+    pub(crate) number: usize,
+    /// How often these very bytes came before.
+    pub(crate) repeated: usize,
+    pub(crate) at: Duration,
+    pub(crate) url: String,
+    pub(crate) bytes: usize,
+    /// Keys and trait names.
+    pub(crate) elements: Vec<(String, Vec<String>)>,
+}
+
+impl Attempt {
+    pub(crate) fn keys(&self) -> Vec<&str> {
+        self.elements.iter().map(|(key, _)| key.as_str()).collect()
+    }
+}
+
+/// What the network does with an attempt.
+pub(crate) struct Answer {
+    pub(crate) after: Duration,
+    pub(crate) apply: bool,
+    pub(crate) reply: Result<Reply, NoReply>,
+}
+
+/// An answer at once; 200 applies.
+pub(crate) fn status(status: u16) -> Answer {
+    Answer { after: Duration::ZERO, apply: status == 200, reply: Ok(Reply { status, ..Reply::default() }) }
+}
+
+/// An answer with `Retry-After`.
+pub(crate) fn throttled(seconds: u64) -> Answer {
+    let headers = vec![("retry-after".to_owned(), seconds.to_string())];
+    Answer { reply: Ok(Reply { status: 429, headers, body: Vec::new() }), ..status(429) }
+}
+
+/// No answer.
+pub(crate) fn lost(applied: Applied, apply: bool) -> Answer {
+    Answer { after: Duration::ZERO, apply, reply: Err(NoReply { applied, what: "lost".to_owned() }) }
+}
+
+/// The network: everything applied and attempted, and whatever should never happen.
+pub(crate) struct World {
+    clock: Arc<SimulatedClock>,
+    behave: Box<dyn Fn(&Attempt) -> Answer + Send + Sync>,
+    state: Mutex<Seen>,
+}
+
+#[derive(Default)]
+pub(crate) struct Seen {
+    /// Traits that were applied, ever.
+    pub(crate) applied: BTreeSet<String>,
+    pub(crate) attempts: Vec<Attempt>,
+    bodies: BTreeMap<Vec<u8>, usize>,
+    in_flight: BTreeMap<String, usize>,
+    /// Keys that were in flight twice.
+    pub(crate) overlaps: Vec<String>,
+    pub(crate) in_flight_max: usize,
+    requests_in_flight: usize,
+}
+
+impl World {
+    pub(crate) fn new(
+        clock: Arc<SimulatedClock>,
+        behave: impl Fn(&Attempt) -> Answer + Send + Sync + 'static,
+    ) -> World {
+        World { clock, behave: Box::new(behave), state: Mutex::default() }
+    }
+
+    pub(crate) fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+/// Takes keys out of flight, also when the attempt is dropped.
+struct Landing<'a>(&'a World, Vec<String>);
+
+impl Drop for Landing<'_> {
+    fn drop(&mut self) {
+        let mut seen = self.0.seen();
+        seen.requests_in_flight -= 1;
+        for key in &self.1 {
+            *seen.in_flight.entry(key.clone()).or_default() -= 1;
+        }
+    }
+}
+
+#[async_trait]
+impl Transport for World {
+    async fn send(&self, request: &Request, _: Duration) -> Result<Reply, NoReply> {
+        let text = String::from_utf8(request.body.clone()).unwrap();
+        let elements: Vec<(String, Vec<String>)> = text[1..text.len() - 1]
+            .split('\n')
+            .map(|line| {
+                let (key, names) = line.split_once('|').unwrap();
+                (key.to_owned(), names.split(',').map(str::to_owned).collect())
+            })
+            .collect();
+        let (attempt, _landing) = {
+            let mut seen = self.seen();
+            let repeated = seen.bodies.entry(request.body.clone()).or_default();
+            *repeated += 1;
+            let attempt = Attempt {
+                repeated: *repeated - 1,
+                number: seen.attempts.len(),
+                at: self.clock.elapsed(),
+                url: request.url.clone(),
+                bytes: request.body.len(),
+                elements,
+            };
+            seen.attempts.push(attempt.clone());
+            seen.requests_in_flight += 1;
+            seen.in_flight_max = seen.in_flight_max.max(seen.requests_in_flight);
+            for (key, _) in &attempt.elements {
+                let count = seen.in_flight.entry(key.clone()).or_default();
+                *count += 1;
+                if *count > 1 {
+                    seen.overlaps.push(key.clone());
+                }
+            }
+            let keys = attempt.elements.iter().map(|(key, _)| key.clone()).collect();
+            (attempt, Landing(self, keys))
+        };
+        let answer = (self.behave)(&attempt);
+        if !answer.after.is_zero() {
+            self.clock.sleep(answer.after).await;
+        }
+        if answer.apply {
+            self.seen().applied.extend(attempt.elements.iter().flat_map(|(_, names)| names.clone()));
+        }
+        answer.reply
+    }
+}
+
+/// Keeps the fates, call by call.
+#[derive(Default)]
+pub(crate) struct Fates {
+    pub(crate) calls: Mutex<Vec<Vec<(usize, Fate)>>>,
+    /// The call (from 0) that fails.
+    pub(crate) fails_at: Option<usize>,
+}
+
+impl Fates {
+    /// The fate of every change; panics when one has none or two.
+    pub(crate) fn all(&self, count: usize) -> Vec<Fate> {
+        let mut all = vec![None; count];
+        for (index, fate) in self.calls.lock().unwrap().iter().flatten() {
+            assert_eq!(all[*index].replace(fate.clone()), None, "change {index} has two fates");
+        }
+        all.into_iter().enumerate().map(|(index, fate)| fate.unwrap_or_else(|| panic!("{index} has no fate"))).collect()
+    }
+}
+
+#[async_trait]
+impl Settle for Fates {
+    async fn settle(&self, fates: Vec<(usize, Fate)>) -> Result<()> {
+        assert!(!fates.is_empty(), "nothing to settle");
+        let mut calls = self.calls.lock().unwrap();
+        if self.fails_at == Some(calls.len()) {
+            return Err(Error::new(Kind::Ledger, "disk full"));
+        }
+        calls.push(fates);
+        Ok(())
+    }
+}
