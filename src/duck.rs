@@ -35,15 +35,6 @@ impl Limits {
     }
 }
 
-/// What may be done to a database file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Access {
-    /// Reading and writing; the file is created when absent.
-    ReadWrite,
-    /// Reading; temporary tables can still be made.
-    ReadOnly,
-}
-
 /// A connection that can be shared between tasks; clones speak to the same one.
 #[derive(Clone)]
 pub struct Duck {
@@ -59,13 +50,19 @@ impl Duck {
     /// Opens (or creates) the database file at `path`, or an in-memory one.
     ///
     /// Errors: [`Kind::LedgerBusy`] when another process holds the file, [`Kind::Ledger`] otherwise.
-    pub fn open(path: Option<&Path>, limits: &Limits, access: Access) -> Result<Duck> {
+    pub fn open(path: Option<&Path>, limits: &Limits) -> Result<Duck> {
+        Duck::open_with(path, limits, AccessMode::Automatic)
+    }
+
+    /// Opens the existing database file at `path` without the right to write; temporary tables can still be made.
+    pub fn open_read_only(path: &Path, limits: &Limits) -> Result<Duck> {
+        Duck::open_with(Some(path), limits, AccessMode::ReadOnly)
+    }
+
+    fn open_with(path: Option<&Path>, limits: &Limits, mode: AccessMode) -> Result<Duck> {
         let settings = |error: duckdb::Error| Error::new(Kind::Bug, "failed to configure DuckDB").because(error);
         let mut config = Config::default()
-            .access_mode(match access {
-                Access::ReadWrite => AccessMode::Automatic,
-                Access::ReadOnly => AccessMode::ReadOnly,
-            })
+            .access_mode(mode)
             .and_then(|config| config.with("memory_limit", format!("{}B", limits.memory_bytes)))
             .and_then(|config| config.threads(limits.threads as i64))
             .and_then(|config| config.with("temp_directory", limits.temp_folder.display().to_string()))
@@ -177,7 +174,7 @@ mod tests {
 
     #[tokio::test]
     async fn calls_run_and_their_panics_are_errors() {
-        let duck = Duck::open(None, &Limits::standard(), Access::ReadWrite).unwrap();
+        let duck = Duck::open(None, &Limits::standard()).unwrap();
         let one: i64 = duck
             .call("count", |connection| {
                 connection.query_row("SELECT 1", [], |row| row.get(0)).map_err(ledger_error("count"))
@@ -195,7 +192,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("ledger.duckdb");
         std::fs::write(&path, vec![7u8; 20_000]).unwrap();
-        let error = Duck::open(Some(&path), &Limits::standard(), Access::ReadWrite).err().unwrap();
+        let error = Duck::open(Some(&path), &Limits::standard()).err().unwrap();
         assert_eq!(error.kind(), Kind::Ledger);
         assert!(error.to_string().contains("ledger.duckdb"), "{error}");
         assert!(error.advice().unwrap().contains("backup"), "{error}");

@@ -8,7 +8,7 @@ use super::args::{Cli, Init};
 use super::screen::{ADD, BOLD, paint};
 use super::{Failure, open, print_json, sample};
 use crate::config;
-use crate::duck::{Access, Duck, Limits, first_line};
+use crate::duck::{Duck, Limits, first_line};
 use crate::error::{Error, Kind, Result, Within};
 use crate::mapping::diagnostic::listed;
 use crate::mapping::{From, Model, template};
@@ -43,7 +43,7 @@ async fn folder(cli: &Cli, folder: &Path) -> Result<u8, Failure> {
     }
     let warehouse = folder.join("warehouse.duckdb");
     if !warehouse.exists() {
-        let duck = Duck::open(Some(&warehouse), &Limits::standard(), Access::ReadWrite)?;
+        let duck = Duck::open(Some(&warehouse), &Limits::standard())?;
         duck.call("write the sample warehouse", |connection| {
             connection.execute_batch(sample::WAREHOUSE_SQL).map_err(|error| {
                 Error::new(Kind::Bug, "failed to write the sample warehouse").because(first_line(&error.to_string()))

@@ -15,7 +15,7 @@ use super::{
     Begun, Checkpoint, Comparison, Entry, HistoryEntry, Incoming, KnownGroup, Ledger, Outcome, RunRecord, RunStart,
     Scope, Standing, Status, Suspect, SuspectKind, schema, statements, with_attempted,
 };
-use crate::duck::{Access, Duck, Limits, ledger_error, quote_literal};
+use crate::duck::{Duck, Limits, ledger_error, quote_literal};
 use crate::error::{Error, Kind, Result, Within};
 use crate::model::{Cell, Change, Document};
 
@@ -49,21 +49,21 @@ impl LocalLedger {
                     .at(place.clone())
             })?;
         }
-        let duck = Duck::open(Some(path), limits, Access::ReadWrite).within(|| "ledger".to_owned())?;
+        let duck = Duck::open(Some(path), limits).within(|| "ledger".to_owned())?;
         LocalLedger::over(duck, place, false, journal_retention).await
     }
 
     /// Opens an existing ledger without the right to write: what `plan` and the questions use. A run that died is
     /// folded in temporary copies, so that a plan sees what the next run will see and the file stays as it is.
     pub async fn open_read_only(path: &Path, limits: &Limits) -> Result<LocalLedger> {
-        let duck = Duck::open(Some(path), limits, Access::ReadOnly).within(|| "ledger".to_owned())?;
+        let duck = Duck::open_read_only(path, limits).within(|| "ledger".to_owned())?;
         LocalLedger::over(duck, format!("ledger {}", path.display()), true, Duration::MAX).await
     }
 
     /// A ledger in memory, with a local ledger's every property but durability: what `plan` uses where no ledger exists
     /// yet.
     pub async fn in_memory(limits: &Limits) -> Result<LocalLedger> {
-        let duck = Duck::open(None, limits, Access::ReadWrite)?;
+        let duck = Duck::open(None, limits)?;
         LocalLedger::over(duck, "ledger".to_owned(), false, Duration::MAX).await
     }
 

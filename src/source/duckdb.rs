@@ -32,7 +32,7 @@ use self::attached::Attached;
 use self::relation::Resolved;
 use self::type_text::DuckType;
 use super::{Column, Source, Staged};
-use crate::duck::{Access, Duck, Limits};
+use crate::duck::{Duck, Limits};
 use crate::error::{Error, Kind, Result, Within};
 use crate::mapping::compile::{Projection, quote_identifier, quote_literal};
 use crate::mapping::{Expr, Model};
@@ -128,7 +128,7 @@ impl DuckDb {
         // Describing binds statements and reads samples of files, never rows.
         let limits = Limits { memory_bytes: 256 * 1024 * 1024, threads: 2, ..Limits::standard() };
         let looked = async {
-            let duck = Duck::open(None, &limits, Access::ReadWrite)?;
+            let duck = Duck::open(None, &limits)?;
             duck.call(what, move |connection| {
                 let attached = Attached::open(connection, file.as_deref(), &folder)?;
                 let outcome = work(connection, &attached);
