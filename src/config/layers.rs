@@ -1,25 +1,20 @@
-//! How do defaults, `groupcast.toml` and the environment become one [`Settings`]?
+//! What do `groupcast.toml` and the environment say, and what is wrong with it?
 //!
 //! The file is walked with spans and the variables by name, so that each mistake is reported where a person made it;
-//! only sound values reach the `config` crate, which merges them. A value that a variable replaces is not even looked
+//! only sound values are merged (`merge.rs`). A value that a variable replaces is not even looked
 //! up: `url = "${WAREHOUSE_URL}"` asks for nothing while `GROUPCAST__SOURCES__WAREHOUSE__URL` is set.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::path::Path;
-use std::time::Duration;
 
-use config::{Config, Map, Source, Value, ValueKind};
-use serde::Deserialize;
 use toml::de::DeValue;
 
 use super::known::{DELIVERY, DESTINATIONS, Given, Key, Kind, SECTIONS, SOURCES, Wants, accept};
+use super::merge::{Layer, merge};
 use super::secrets::{References, holds_password, refers};
-use super::{Daemon, Defaults, Delivery, DestinationSettings, Settings, SourceSettings, State, about_variable};
-use crate::mapping::diagnostic::{Diagnostic, did_you_mean, listed};
-use crate::mapping::file::{ON_DUPLICATE, ON_MISSING, ON_NULL, ON_REMOVED_TRAIT};
+use super::{Settings, about_variable};
+use crate::mapping::diagnostic::{Diagnostic, did_you_mean, listed, listed_all};
 use crate::mapping::reader::{self, Entry, Report, Section, integer, kind_of, name_problem, shown};
-use crate::mapping::{Guards, Policy, units};
 
 /// What environment variables of ours begin with.
 const PREFIX: &str = "GROUPCAST__";
@@ -31,99 +26,6 @@ struct Variable {
     /// Its path in lower case, the name of a source or destination as the file spells it.
     path: Vec<String>,
     value: String,
-}
-
-/// One layer for the `config` crate. Holds secrets.
-#[derive(Clone)]
-struct Layer(Map<String, Value>);
-
-impl fmt::Debug for Layer {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str("Layer")
-    }
-}
-
-impl Source for Layer {
-    fn clone_into_box(&self) -> Box<dyn Source + Send + Sync> {
-        Box::new(self.clone())
-    }
-
-    fn collect(&self) -> Result<Map<String, Value>, config::ConfigError> {
-        Ok(self.0.clone())
-    }
-}
-
-impl Layer {
-    fn new() -> Layer {
-        Layer(Map::new())
-    }
-
-    fn set(&mut self, path: &[String], kind: ValueKind) {
-        let Some((last, parents)) = path.split_last() else { return };
-        let mut map = &mut self.0;
-        for parent in parents {
-            let child = map.entry(parent.clone()).or_insert_with(|| Value::new(None, ValueKind::Table(Map::new())));
-            if !matches!(child.kind, ValueKind::Table(_)) {
-                child.kind = ValueKind::Table(Map::new());
-            }
-            let ValueKind::Table(table) = &mut child.kind else { return };
-            map = table;
-        }
-        map.insert(last.clone(), Value::new(None, kind));
-    }
-}
-
-/// What the merged layers deserialise into.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Written {
-    state: WrittenState,
-    #[serde(default)]
-    sources: BTreeMap<String, toml::Table>,
-    #[serde(default)]
-    destinations: BTreeMap<String, toml::Table>,
-    #[serde(default)]
-    defaults: WrittenDefaults,
-    #[serde(default)]
-    daemon: Daemon,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct WrittenState {
-    path: std::path::PathBuf,
-    memory: Option<String>,
-    threads: Option<usize>,
-    temp_folder: Option<std::path::PathBuf>,
-    #[serde(deserialize_with = "super::duration")]
-    journal_retention: Duration,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields, default)]
-struct WrittenDefaults {
-    policy: WrittenPolicy,
-    guards: WrittenGuards,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields, default)]
-struct WrittenPolicy {
-    on_null: Option<String>,
-    on_missing: Option<String>,
-    on_removed_trait: Option<String>,
-    on_duplicate: Option<String>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields, default)]
-struct WrittenGuards {
-    empty: Option<bool>,
-    rows_dropped_max: Option<f64>,
-    changed_max: Option<f64>,
-    removed_max: Option<f64>,
-    nulled_max: Option<f64>,
-    groups_min: Option<u64>,
 }
 
 /// What was found in `groupcast.toml` and the environment.
@@ -188,7 +90,7 @@ fn variables(environment: &BTreeMap<String, String>, root: &Section<'_>, found: 
         let length = if named || path[0] == "defaults" { 3 } else { 2 };
         if path.len() != length || path.iter().any(String::is_empty) || !TOP.contains(&path[0].as_str()) {
             let help = "write `GROUPCAST__SECTION__KEY` or `GROUPCAST__SOURCES__NAME__KEY`, with two underscores each";
-            let sections = listed(TOP);
+            let sections = listed_all(TOP);
             let message = format!("no setting is called so; the sections are {sections}");
             found.push(about_variable(name, "", message).help(help));
             continue;
@@ -260,7 +162,7 @@ impl Walk<'_> {
             for key in kind.keys.iter().filter(|key| key.required && !inner.has(key.name)) {
                 if self.variable(&[parents[0], parents[1], key.name]).is_none() {
                     let error = report.error(&inner.at, format!("{what} `{}` has no `{}`", shown(entry.key), key.name));
-                    report.push_missing(error.help(how_to_give(key)));
+                    report.push_missing(&reader::join(&inner.at.path, key.name), error.help(how_to_give(key)));
                 }
             }
         }
@@ -282,7 +184,10 @@ impl Walk<'_> {
         }
         let Some(entry) = section.get("type") else {
             let error = report.error(&section.at, format!("{what} `{}` has no `type`", shown(parents[1])));
-            report.push_missing(error.help(format!("write `type = …` with {}", listed(names()))));
+            report.push_missing(
+                &reader::join(&section.at.path, "type"),
+                error.help(format!("write `type = …` with {}", listed(names()))),
+            );
             return None;
         };
         let text = entry.text(report)?;
@@ -452,7 +357,7 @@ impl Walk<'_> {
                 let names = || keys.iter().map(|key| key.name);
                 let help = match did_you_mean(last, names()) {
                     Some(meant) => format!("did you mean `{}`?", meant.to_uppercase()),
-                    None => format!("known here: {}", listed(names())),
+                    None => format!("known here: {}", listed_all(names())),
                 };
                 let message = format!("no setting is called `{}`", shown(&dotted));
                 self.found.push(about_variable(&variable.name, &dotted, message).help(help));
@@ -494,98 +399,6 @@ fn how_to_give(key: &Key) -> String {
         format!("write `{} = \"${{{}}}\"` and set that environment variable", key.name, key.name.to_uppercase())
     } else {
         format!("write `{} = …`", key.name)
-    }
-}
-
-/// Defaults, then the file, then the environment.
-fn merge(
-    file_layer: Layer,
-    overrides: Layer,
-    folder: &Path,
-    file: &str,
-    found: &mut Vec<Diagnostic>,
-) -> Option<Settings> {
-    let ledger = folder.join("state").join("ledger.duckdb").to_string_lossy().into_owned();
-    let merged = Config::builder()
-        .set_default("state.path", ledger)
-        .and_then(|builder| builder.set_default("state.journal_retention", "90d"))
-        .and_then(|builder| builder.add_source(file_layer).add_source(overrides).build())
-        .and_then(Config::try_deserialize::<Written>);
-    let settings = merged.map_err(|_| ()).and_then(|written| settings(written, folder).ok_or(()));
-    if settings.is_err() {
-        // Every value was checked on its way in, so this is ours; the error's text could quote a secret.
-        let at = crate::mapping::At::default();
-        found.push(Diagnostic::error(file, &at, "the settings cannot be put together").help("report this as a bug"));
-    }
-    settings.ok()
-}
-
-fn settings(written: Written, folder: &Path) -> Option<Settings> {
-    let state = State {
-        path: written.state.path,
-        memory_bytes: match written.state.memory {
-            Some(size) => Some(units::bytes(&size).ok()?),
-            None => None,
-        },
-        threads: written.state.threads,
-        temp_folder: written.state.temp_folder,
-        journal_retention: written.state.journal_retention,
-    };
-    let mut sources = BTreeMap::new();
-    for (name, mut table) in written.sources {
-        let kind = take_type(&mut table)?;
-        sources.insert(name.clone(), SourceSettings { name, kind, table });
-    }
-    let mut destinations = BTreeMap::new();
-    for (name, mut table) in written.destinations {
-        let kind = take_type(&mut table)?;
-        let mut generic = toml::Table::new();
-        for key in DELIVERY {
-            if let Some((key, value)) = table.remove_entry(key.name) {
-                generic.insert(key, value);
-            }
-        }
-        let delivery: Delivery = toml::Value::Table(generic).try_into().ok()?;
-        destinations.insert(name.clone(), DestinationSettings { name, kind, delivery, table });
-    }
-    Some(Settings {
-        folder: folder.to_owned(),
-        state,
-        sources,
-        destinations,
-        defaults: defaults(&written.defaults),
-        daemon: written.daemon,
-    })
-}
-
-fn take_type(table: &mut toml::Table) -> Option<String> {
-    match table.remove("type") {
-        Some(toml::Value::String(kind)) => Some(kind),
-        _ => None,
-    }
-}
-
-fn defaults(written: &WrittenDefaults) -> Defaults {
-    fn word<T: Copy>(written: &Option<String>, words: &[(&str, T)], base: T) -> T {
-        words.iter().find(|(word, _)| Some(*word) == written.as_deref()).map_or(base, |(_, value)| *value)
-    }
-    let (policy, guards) = (Policy::default(), Guards::default());
-    let (words, limits) = (&written.policy, &written.guards);
-    Defaults {
-        policy: Policy {
-            on_null: word(&words.on_null, &ON_NULL, policy.on_null),
-            on_missing: word(&words.on_missing, &ON_MISSING, policy.on_missing),
-            on_removed_trait: word(&words.on_removed_trait, &ON_REMOVED_TRAIT, policy.on_removed_trait),
-            on_duplicate: word(&words.on_duplicate, &ON_DUPLICATE, policy.on_duplicate),
-        },
-        guards: Guards {
-            empty: limits.empty.unwrap_or(guards.empty),
-            rows_dropped_max: limits.rows_dropped_max.unwrap_or(guards.rows_dropped_max),
-            changed_max: limits.changed_max.unwrap_or(guards.changed_max),
-            removed_max: limits.removed_max.unwrap_or(guards.removed_max),
-            nulled_max: limits.nulled_max.unwrap_or(guards.nulled_max),
-            groups_min: limits.groups_min.unwrap_or(guards.groups_min),
-        },
     }
 }
 
