@@ -243,7 +243,7 @@ impl Walk<'_> {
                     format!("put it in an environment variable and write `{} = \"${{{variable}}}\"`", key.name)
                 }
                 _ => format!(
-                    "put the password in an environment variable and write `${{…}}` in its place, or the whole of it: \
+                    "put the password in an environment variable and write `${{…}}` in its place, or all of it: \
                      `{} = \"${{{variable}}}\"`",
                     key.name
                 ),
@@ -277,105 +277,110 @@ impl Walk<'_> {
 
     /// The variables: each becomes a value of the last layer, or an error that names it.
     fn apply_variables(&mut self, root: &Section<'_>) {
-        let mut complete: BTreeSet<(String, String)> = BTreeSet::new();
+        let mut met: BTreeSet<(&str, &str)> = BTreeSet::new();
         let variables = std::mem::take(&mut self.variables);
         for variable in &variables {
-            let dotted = variable.path.join(".");
-            let named = match variable.path[0].as_str() {
-                "sources" => Some((SOURCES, &[][..], "source")),
-                "destinations" => Some((DESTINATIONS, DELIVERY, "destination")),
-                _ => None,
-            };
-            let last = variable.path.last().map_or("", String::as_str);
-            let keys: Vec<Key> = match named {
-                None => {
+            let keys = match variable.path[0].as_str() {
+                "sources" => self.keys_of("source", SOURCES, &[], variable, &variables, root, &mut met),
+                "destinations" => {
+                    self.keys_of("destination", DESTINATIONS, DELIVERY, variable, &variables, root, &mut met)
+                }
+                _ => {
                     let section = variable.path[..variable.path.len() - 1].join(".");
-                    SECTIONS.iter().find(|(name, _)| *name == section).map_or(Vec::new(), |(_, keys)| keys.to_vec())
-                }
-                Some((kinds, generic, what)) => {
-                    let name = &variable.path[1];
-                    let from_file = root.get(&variable.path[0]).and_then(|section| match section.value {
-                        DeValue::Table(table) => table.get(name.as_str()).map(|entry| entry.get_ref()),
-                        _ => None,
-                    });
-                    let of_type = |variable: &&Variable| {
-                        variable.path.len() == 3 && variable.path[1] == *name && variable.path[2] == "type"
-                    };
-                    let typed = variables
-                        .iter()
-                        .filter(|other| other.path[0] == variable.path[0])
-                        .find(of_type)
-                        .map(|other| other.value.as_str());
-                    let written =
-                        from_file.and_then(|entry| entry.get("type")).and_then(|entry| entry.get_ref().as_str());
-                    if last == "type" {
-                        if kinds.iter().any(|kind| kind.name == variable.value) {
-                            self.overrides.set(&variable.path, variable.value.as_str().into());
-                        } else {
-                            let message = format!("no type of {what} is called so");
-                            let help = format!("there is {}", listed(kinds.iter().map(|kind| kind.name)));
-                            self.found.push(about_variable(&variable.name, &dotted, message).help(help));
-                        }
-                    }
-                    let kind = typed.or(written).and_then(|word| kinds.iter().find(|kind| kind.name == word));
-                    let Some(kind) = kind else {
-                        // In the file its lack of a type is reported there.
-                        if from_file.is_none()
-                            && typed.is_none()
-                            && complete.insert((variable.path[0].clone(), name.clone()))
-                        {
-                            let message = format!("no {what} is called `{}`, and no type is given", shown(name));
-                            let known: Vec<String> = self.names(root, &variable.path[0]);
-                            let others = known.iter().map(String::as_str);
-                            let help = match did_you_mean(name, others) {
-                                Some(meant) => format!("did you mean `{}`?", meant.to_uppercase()),
-                                None => format!("add `[{}.{}]` to groupcast.toml", variable.path[0], shown(name)),
-                            };
-                            self.found.push(about_variable(&variable.name, &dotted, message).help(help));
-                        }
-                        continue;
-                    };
-                    if from_file.is_none() && complete.insert((variable.path[0].clone(), name.clone())) {
-                        for key in kind.keys.iter().filter(|key| key.required) {
-                            let given = variables
-                                .iter()
-                                .any(|other| other.path[..2] == variable.path[..2] && other.path[2] == key.name);
-                            if !given {
-                                let message = format!("{what} `{}` has no `{}`", shown(name), key.name);
-                                self.found
-                                    .push(about_variable(&variable.name, &dotted, message).help(how_to_give(key)));
-                            }
-                        }
-                    }
-                    if last == "type" {
-                        continue;
-                    }
-                    kind.keys.iter().chain(generic).copied().collect()
+                    SECTIONS.iter().find(|(name, _)| *name == section).map(|(_, keys)| keys.to_vec())
                 }
             };
-            let Some(key) = keys.iter().find(|key| key.name == last) else {
-                let names = || keys.iter().map(|key| key.name);
-                let help = match did_you_mean(last, names()) {
-                    Some(meant) => format!("did you mean `{}`?", meant.to_uppercase()),
-                    None => format!("known here: {}", listed_all(names())),
-                };
-                let message = format!("no setting is called `{}`", shown(&dotted));
-                self.found.push(about_variable(&variable.name, &dotted, message).help(help));
-                continue;
-            };
-            match accept(Given::Text(variable.value.clone()), key.wants, self.folder, true) {
-                Ok(value) => self.overrides.set(&variable.path, value),
-                Err(problem) => {
-                    let (message, help) = match problem.split_once(": ") {
-                        Some((message, help)) => (message, Some(help)),
-                        None => (problem.as_str(), None),
-                    };
-                    let message = format!("its value {message}");
-                    self.found.push(about_variable(&variable.name, &dotted, message).maybe_help(help));
-                }
-            }
+            self.apply(variable, keys.as_deref());
         }
         self.variables = variables;
+    }
+
+    /// The keys of the source or destination a variable speaks of; `None` when that could not be told, which is then
+    /// reported here or with the file. A source that only variables describe is checked as a whole the first time it is
+    /// `met`.
+    #[expect(clippy::too_many_arguments, reason = "the first three are one row of a two-row table")]
+    fn keys_of<'v>(
+        &mut self,
+        what: &str,
+        kinds: &'static [Kind],
+        generic: &'static [Key],
+        variable: &'v Variable,
+        variables: &[Variable],
+        root: &Section<'_>,
+        met: &mut BTreeSet<(&'v str, &'v str)>,
+    ) -> Option<Vec<Key>> {
+        let [section, name, last] = variable.path.as_slice() else { return None };
+        let written = root.get(section).and_then(|section| match section.value {
+            DeValue::Table(table) => table.get(name.as_str()).map(|entry| entry.get_ref()),
+            _ => None,
+        });
+        let sibling =
+            |key: &str| variables.iter().find(|other| other.path[..2] == variable.path[..2] && other.path[2] == key);
+        let word = match sibling("type") {
+            Some(typed) => Some(typed.value.as_str()),
+            None => written.and_then(|table| table.get("type")).and_then(|kind| kind.get_ref().as_str()),
+        };
+        let kind = kinds.iter().find(|kind| Some(kind.name) == word);
+        let first = written.is_none() && met.insert((section, name));
+        let error = |message: String| about_variable(&variable.name, &variable.path.join("."), message);
+        match kind {
+            None if last == "type" => {
+                let help = format!("there is {}", listed_all(kinds.iter().map(|kind| kind.name)));
+                self.found.push(error(format!("no type of {what} is called so")).help(help));
+            }
+            // With a type, the type is wrong and said to be so; with a file, so is its lack of one.
+            None if first && word.is_none() => {
+                let known = self.names(root, section);
+                let help = match did_you_mean(name, known.iter().map(String::as_str)) {
+                    Some(meant) => format!("did you mean `{}`?", meant.to_uppercase()),
+                    None => format!("add `[{section}.{}]` to groupcast.toml", shown(name)),
+                };
+                let message = format!("no {what} is called `{}`, and no type is given", shown(name));
+                self.found.push(error(message).help(help));
+            }
+            Some(kind) if first => {
+                for key in kind.keys.iter().filter(|key| key.required && sibling(key.name).is_none()) {
+                    let message = format!("{what} `{}` has no `{}`", shown(name), key.name);
+                    self.found.push(error(message).help(how_to_give(key)));
+                }
+            }
+            _ => {}
+        }
+        let types = Key { name: "type", wants: Wants::Text, required: true };
+        Some([types].into_iter().chain(kind?.keys.iter().chain(generic).copied()).collect())
+    }
+
+    /// Takes over the value of a variable whose section has these keys; without keys, only a section that does not exist
+    /// is left to report.
+    fn apply(&mut self, variable: &Variable, keys: Option<&[Key]>) {
+        let dotted = variable.path.join(".");
+        let named = ["sources", "destinations"].contains(&variable.path[0].as_str());
+        if keys.is_none() && named {
+            return;
+        }
+        let keys = keys.unwrap_or_default();
+        let last = variable.path.last().map_or("", String::as_str);
+        let Some(key) = keys.iter().find(|key| key.name == last) else {
+            let names = || keys.iter().map(|key| key.name);
+            let help = match did_you_mean(last, names()) {
+                Some(meant) => format!("did you mean `{}`?", meant.to_uppercase()),
+                None => format!("known here: {}", listed_all(names())),
+            };
+            let message = format!("no setting is called `{}`", shown(&dotted));
+            self.found.push(about_variable(&variable.name, &dotted, message).help(help));
+            return;
+        };
+        match accept(Given::Text(variable.value.clone()), key.wants, self.folder, true) {
+            Ok(value) => self.overrides.set(&variable.path, value),
+            Err(problem) => {
+                let (message, help) = match problem.split_once(": ") {
+                    Some((message, help)) => (message, Some(help)),
+                    None => (problem.as_str(), None),
+                };
+                let message = format!("its value {message}");
+                self.found.push(about_variable(&variable.name, &dotted, message).maybe_help(help));
+            }
+        }
     }
 
     /// The names of all sources or destinations, from the file and from variables that give a type.

@@ -1,4 +1,4 @@
-//! How do the layers — defaults, `groupcast.toml`, the environment — become one [`Settings`]? By the `config` crate.
+//! How do the layers (defaults, `groupcast.toml`, the environment) become one [`Settings`]? By the `config` crate.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -1,4 +1,4 @@
-//! One problem in a file a person wrote: what, where, and what to write instead. Pure data; `config::diagnostic` draws it.
+//! One problem in a file a person wrote: what, where, what to write instead. Pure data; `config::diagnostic` draws it.
 
 use std::ops::Range;
 

@@ -1,5 +1,5 @@
-//! The shape of a mapping file as a person writes it: every section and key, what each may hold, and what is said when it
-//! doesn't. [`parse`] reports all mistakes of a file at once; `traits.rs` reads the `[traits]`.
+//! The shape of a mapping file as a person writes it: every section and key, what each may hold, and what is said when
+//! it doesn't. [`parse`] reports all mistakes of a file at once; `traits.rs` reads the `[traits]`.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
