@@ -191,7 +191,7 @@ fn one_line(text: &str) -> String {
     text.split(['\n', '\r']).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ")
 }
 
-/// The part of a span on its first line, at whole characters; a section's header or a long SQL text is enough to find it.
+/// The part of a span on its first line, at whole characters; the start of a section or of a long SQL text is found.
 fn on_one_line(text: &str, span: &Range<usize>) -> Range<usize> {
     let whole = |mut at: usize| {
         at = at.min(text.len());

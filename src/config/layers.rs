@@ -1,25 +1,20 @@
-//! How do defaults, `groupcast.toml` and the environment become one [`Settings`]?
+//! What do `groupcast.toml` and the environment say, and what is wrong with it?
 //!
 //! The file is walked with spans and the variables by name, so that each mistake is reported where a person made it;
-//! only sound values reach the `config` crate, which merges them. A value that a variable replaces is not even looked
+//! only sound values are merged (`merge.rs`). A value that a variable replaces is not even looked
 //! up: `url = "${WAREHOUSE_URL}"` asks for nothing while `GROUPCAST__SOURCES__WAREHOUSE__URL` is set.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::path::Path;
-use std::time::Duration;
 
-use config::{Config, Map, Source, Value, ValueKind};
-use serde::Deserialize;
 use toml::de::DeValue;
 
 use super::known::{DELIVERY, DESTINATIONS, Given, Key, Kind, SECTIONS, SOURCES, Wants, accept};
+use super::merge::{Layer, merge};
 use super::secrets::{References, holds_password, refers};
-use super::{Daemon, Defaults, Delivery, DestinationSettings, Settings, SourceSettings, State, about_variable};
-use crate::mapping::diagnostic::{Diagnostic, did_you_mean, listed};
-use crate::mapping::file::{ON_DUPLICATE, ON_MISSING, ON_NULL, ON_REMOVED_TRAIT};
+use super::{Settings, about_variable};
+use crate::mapping::diagnostic::{Diagnostic, did_you_mean, listed, listed_all};
 use crate::mapping::reader::{self, Entry, Report, Section, integer, kind_of, name_problem, shown};
-use crate::mapping::{Guards, Policy, units};
 
 /// What environment variables of ours begin with.
 const PREFIX: &str = "GROUPCAST__";
@@ -31,99 +26,6 @@ struct Variable {
     /// Its path in lower case, the name of a source or destination as the file spells it.
     path: Vec<String>,
     value: String,
-}
-
-/// One layer for the `config` crate. Holds secrets.
-#[derive(Clone)]
-struct Layer(Map<String, Value>);
-
-impl fmt::Debug for Layer {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str("Layer")
-    }
-}
-
-impl Source for Layer {
-    fn clone_into_box(&self) -> Box<dyn Source + Send + Sync> {
-        Box::new(self.clone())
-    }
-
-    fn collect(&self) -> Result<Map<String, Value>, config::ConfigError> {
-        Ok(self.0.clone())
-    }
-}
-
-impl Layer {
-    fn new() -> Layer {
-        Layer(Map::new())
-    }
-
-    fn set(&mut self, path: &[String], kind: ValueKind) {
-        let Some((last, parents)) = path.split_last() else { return };
-        let mut map = &mut self.0;
-        for parent in parents {
-            let child = map.entry(parent.clone()).or_insert_with(|| Value::new(None, ValueKind::Table(Map::new())));
-            if !matches!(child.kind, ValueKind::Table(_)) {
-                child.kind = ValueKind::Table(Map::new());
-            }
-            let ValueKind::Table(table) = &mut child.kind else { return };
-            map = table;
-        }
-        map.insert(last.clone(), Value::new(None, kind));
-    }
-}
-
-/// What the merged layers deserialise into.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Written {
-    state: WrittenState,
-    #[serde(default)]
-    sources: BTreeMap<String, toml::Table>,
-    #[serde(default)]
-    destinations: BTreeMap<String, toml::Table>,
-    #[serde(default)]
-    defaults: WrittenDefaults,
-    #[serde(default)]
-    daemon: Daemon,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct WrittenState {
-    path: std::path::PathBuf,
-    memory: Option<String>,
-    threads: Option<usize>,
-    temp_folder: Option<std::path::PathBuf>,
-    #[serde(deserialize_with = "super::duration")]
-    journal_retention: Duration,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields, default)]
-struct WrittenDefaults {
-    policy: WrittenPolicy,
-    guards: WrittenGuards,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields, default)]
-struct WrittenPolicy {
-    on_null: Option<String>,
-    on_missing: Option<String>,
-    on_removed_trait: Option<String>,
-    on_duplicate: Option<String>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields, default)]
-struct WrittenGuards {
-    empty: Option<bool>,
-    rows_dropped_max: Option<f64>,
-    changed_max: Option<f64>,
-    removed_max: Option<f64>,
-    nulled_max: Option<f64>,
-    groups_min: Option<u64>,
 }
 
 /// What was found in `groupcast.toml` and the environment.
@@ -188,7 +90,7 @@ fn variables(environment: &BTreeMap<String, String>, root: &Section<'_>, found: 
         let length = if named || path[0] == "defaults" { 3 } else { 2 };
         if path.len() != length || path.iter().any(String::is_empty) || !TOP.contains(&path[0].as_str()) {
             let help = "write `GROUPCAST__SECTION__KEY` or `GROUPCAST__SOURCES__NAME__KEY`, with two underscores each";
-            let sections = listed(TOP);
+            let sections = listed_all(TOP);
             let message = format!("no setting is called so; the sections are {sections}");
             found.push(about_variable(name, "", message).help(help));
             continue;
@@ -260,7 +162,7 @@ impl Walk<'_> {
             for key in kind.keys.iter().filter(|key| key.required && !inner.has(key.name)) {
                 if self.variable(&[parents[0], parents[1], key.name]).is_none() {
                     let error = report.error(&inner.at, format!("{what} `{}` has no `{}`", shown(entry.key), key.name));
-                    report.push_missing(error.help(how_to_give(key)));
+                    report.push_missing(&reader::join(&inner.at.path, key.name), error.help(how_to_give(key)));
                 }
             }
         }
@@ -282,7 +184,10 @@ impl Walk<'_> {
         }
         let Some(entry) = section.get("type") else {
             let error = report.error(&section.at, format!("{what} `{}` has no `type`", shown(parents[1])));
-            report.push_missing(error.help(format!("write `type = …` with {}", listed(names()))));
+            report.push_missing(
+                &reader::join(&section.at.path, "type"),
+                error.help(format!("write `type = …` with {}", listed(names()))),
+            );
             return None;
         };
         let text = entry.text(report)?;
@@ -338,7 +243,7 @@ impl Walk<'_> {
                     format!("put it in an environment variable and write `{} = \"${{{variable}}}\"`", key.name)
                 }
                 _ => format!(
-                    "put the password in an environment variable and write `${{…}}` in its place, or the whole of it: \
+                    "put the password in an environment variable and write `${{…}}` in its place, or all of it: \
                      `{} = \"${{{variable}}}\"`",
                     key.name
                 ),
@@ -372,105 +277,110 @@ impl Walk<'_> {
 
     /// The variables: each becomes a value of the last layer, or an error that names it.
     fn apply_variables(&mut self, root: &Section<'_>) {
-        let mut complete: BTreeSet<(String, String)> = BTreeSet::new();
+        let mut met: BTreeSet<(&str, &str)> = BTreeSet::new();
         let variables = std::mem::take(&mut self.variables);
         for variable in &variables {
-            let dotted = variable.path.join(".");
-            let named = match variable.path[0].as_str() {
-                "sources" => Some((SOURCES, &[][..], "source")),
-                "destinations" => Some((DESTINATIONS, DELIVERY, "destination")),
-                _ => None,
-            };
-            let last = variable.path.last().map_or("", String::as_str);
-            let keys: Vec<Key> = match named {
-                None => {
+            let keys = match variable.path[0].as_str() {
+                "sources" => self.keys_of("source", SOURCES, &[], variable, &variables, root, &mut met),
+                "destinations" => {
+                    self.keys_of("destination", DESTINATIONS, DELIVERY, variable, &variables, root, &mut met)
+                }
+                _ => {
                     let section = variable.path[..variable.path.len() - 1].join(".");
-                    SECTIONS.iter().find(|(name, _)| *name == section).map_or(Vec::new(), |(_, keys)| keys.to_vec())
-                }
-                Some((kinds, generic, what)) => {
-                    let name = &variable.path[1];
-                    let from_file = root.get(&variable.path[0]).and_then(|section| match section.value {
-                        DeValue::Table(table) => table.get(name.as_str()).map(|entry| entry.get_ref()),
-                        _ => None,
-                    });
-                    let of_type = |variable: &&Variable| {
-                        variable.path.len() == 3 && variable.path[1] == *name && variable.path[2] == "type"
-                    };
-                    let typed = variables
-                        .iter()
-                        .filter(|other| other.path[0] == variable.path[0])
-                        .find(of_type)
-                        .map(|other| other.value.as_str());
-                    let written =
-                        from_file.and_then(|entry| entry.get("type")).and_then(|entry| entry.get_ref().as_str());
-                    if last == "type" {
-                        if kinds.iter().any(|kind| kind.name == variable.value) {
-                            self.overrides.set(&variable.path, variable.value.as_str().into());
-                        } else {
-                            let message = format!("no type of {what} is called so");
-                            let help = format!("there is {}", listed(kinds.iter().map(|kind| kind.name)));
-                            self.found.push(about_variable(&variable.name, &dotted, message).help(help));
-                        }
-                    }
-                    let kind = typed.or(written).and_then(|word| kinds.iter().find(|kind| kind.name == word));
-                    let Some(kind) = kind else {
-                        // In the file its lack of a type is reported there.
-                        if from_file.is_none()
-                            && typed.is_none()
-                            && complete.insert((variable.path[0].clone(), name.clone()))
-                        {
-                            let message = format!("no {what} is called `{}`, and no type is given", shown(name));
-                            let known: Vec<String> = self.names(root, &variable.path[0]);
-                            let others = known.iter().map(String::as_str);
-                            let help = match did_you_mean(name, others) {
-                                Some(meant) => format!("did you mean `{}`?", meant.to_uppercase()),
-                                None => format!("add `[{}.{}]` to groupcast.toml", variable.path[0], shown(name)),
-                            };
-                            self.found.push(about_variable(&variable.name, &dotted, message).help(help));
-                        }
-                        continue;
-                    };
-                    if from_file.is_none() && complete.insert((variable.path[0].clone(), name.clone())) {
-                        for key in kind.keys.iter().filter(|key| key.required) {
-                            let given = variables
-                                .iter()
-                                .any(|other| other.path[..2] == variable.path[..2] && other.path[2] == key.name);
-                            if !given {
-                                let message = format!("{what} `{}` has no `{}`", shown(name), key.name);
-                                self.found
-                                    .push(about_variable(&variable.name, &dotted, message).help(how_to_give(key)));
-                            }
-                        }
-                    }
-                    if last == "type" {
-                        continue;
-                    }
-                    kind.keys.iter().chain(generic).copied().collect()
+                    SECTIONS.iter().find(|(name, _)| *name == section).map(|(_, keys)| keys.to_vec())
                 }
             };
-            let Some(key) = keys.iter().find(|key| key.name == last) else {
-                let names = || keys.iter().map(|key| key.name);
-                let help = match did_you_mean(last, names()) {
-                    Some(meant) => format!("did you mean `{}`?", meant.to_uppercase()),
-                    None => format!("known here: {}", listed(names())),
-                };
-                let message = format!("no setting is called `{}`", shown(&dotted));
-                self.found.push(about_variable(&variable.name, &dotted, message).help(help));
-                continue;
-            };
-            match accept(Given::Text(variable.value.clone()), key.wants, self.folder, true) {
-                Ok(value) => self.overrides.set(&variable.path, value),
-                Err(problem) => {
-                    let (message, help) = match problem.split_once(": ") {
-                        Some((message, help)) => (message, Some(help)),
-                        None => (problem.as_str(), None),
-                    };
-                    let message = format!("its value {message}");
-                    self.found.push(about_variable(&variable.name, &dotted, message).maybe_help(help));
-                }
-            }
+            self.apply(variable, keys.as_deref());
         }
         self.variables = variables;
+    }
+
+    /// The keys of the source or destination a variable speaks of; `None` when that could not be told, which is then
+    /// reported here or with the file. A source that only variables describe is checked as a whole the first time it is
+    /// `met`.
+    #[expect(clippy::too_many_arguments, reason = "the first three are one row of a two-row table")]
+    fn keys_of<'v>(
+        &mut self,
+        what: &str,
+        kinds: &'static [Kind],
+        generic: &'static [Key],
+        variable: &'v Variable,
+        variables: &[Variable],
+        root: &Section<'_>,
+        met: &mut BTreeSet<(&'v str, &'v str)>,
+    ) -> Option<Vec<Key>> {
+        let [section, name, last] = variable.path.as_slice() else { return None };
+        let written = root.get(section).and_then(|section| match section.value {
+            DeValue::Table(table) => table.get(name.as_str()).map(|entry| entry.get_ref()),
+            _ => None,
+        });
+        let sibling =
+            |key: &str| variables.iter().find(|other| other.path[..2] == variable.path[..2] && other.path[2] == key);
+        let word = match sibling("type") {
+            Some(typed) => Some(typed.value.as_str()),
+            None => written.and_then(|table| table.get("type")).and_then(|kind| kind.get_ref().as_str()),
+        };
+        let kind = kinds.iter().find(|kind| Some(kind.name) == word);
+        let first = written.is_none() && met.insert((section, name));
+        let error = |message: String| about_variable(&variable.name, &variable.path.join("."), message);
+        match kind {
+            None if last == "type" => {
+                let help = format!("there is {}", listed_all(kinds.iter().map(|kind| kind.name)));
+                self.found.push(error(format!("no type of {what} is called so")).help(help));
+            }
+            // With a type, the type is wrong and said to be so; with a file, so is its lack of one.
+            None if first && word.is_none() => {
+                let known = self.names(root, section);
+                let help = match did_you_mean(name, known.iter().map(String::as_str)) {
+                    Some(meant) => format!("did you mean `{}`?", meant.to_uppercase()),
+                    None => format!("add `[{section}.{}]` to groupcast.toml", shown(name)),
+                };
+                let message = format!("no {what} is called `{}`, and no type is given", shown(name));
+                self.found.push(error(message).help(help));
+            }
+            Some(kind) if first => {
+                for key in kind.keys.iter().filter(|key| key.required && sibling(key.name).is_none()) {
+                    let message = format!("{what} `{}` has no `{}`", shown(name), key.name);
+                    self.found.push(error(message).help(how_to_give(key)));
+                }
+            }
+            _ => {}
+        }
+        let types = Key { name: "type", wants: Wants::Text, required: true };
+        Some([types].into_iter().chain(kind?.keys.iter().chain(generic).copied()).collect())
+    }
+
+    /// Takes over the value of a variable whose section has these keys; without keys, only a section that does not exist
+    /// is left to report.
+    fn apply(&mut self, variable: &Variable, keys: Option<&[Key]>) {
+        let dotted = variable.path.join(".");
+        let named = ["sources", "destinations"].contains(&variable.path[0].as_str());
+        if keys.is_none() && named {
+            return;
+        }
+        let keys = keys.unwrap_or_default();
+        let last = variable.path.last().map_or("", String::as_str);
+        let Some(key) = keys.iter().find(|key| key.name == last) else {
+            let names = || keys.iter().map(|key| key.name);
+            let help = match did_you_mean(last, names()) {
+                Some(meant) => format!("did you mean `{}`?", meant.to_uppercase()),
+                None => format!("known here: {}", listed_all(names())),
+            };
+            let message = format!("no setting is called `{}`", shown(&dotted));
+            self.found.push(about_variable(&variable.name, &dotted, message).help(help));
+            return;
+        };
+        match accept(Given::Text(variable.value.clone()), key.wants, self.folder, true) {
+            Ok(value) => self.overrides.set(&variable.path, value),
+            Err(problem) => {
+                let (message, help) = match problem.split_once(": ") {
+                    Some((message, help)) => (message, Some(help)),
+                    None => (problem.as_str(), None),
+                };
+                let message = format!("its value {message}");
+                self.found.push(about_variable(&variable.name, &dotted, message).maybe_help(help));
+            }
+        }
     }
 
     /// The names of all sources or destinations, from the file and from variables that give a type.
@@ -494,98 +404,6 @@ fn how_to_give(key: &Key) -> String {
         format!("write `{} = \"${{{}}}\"` and set that environment variable", key.name, key.name.to_uppercase())
     } else {
         format!("write `{} = …`", key.name)
-    }
-}
-
-/// Defaults, then the file, then the environment.
-fn merge(
-    file_layer: Layer,
-    overrides: Layer,
-    folder: &Path,
-    file: &str,
-    found: &mut Vec<Diagnostic>,
-) -> Option<Settings> {
-    let ledger = folder.join("state").join("ledger.duckdb").to_string_lossy().into_owned();
-    let merged = Config::builder()
-        .set_default("state.path", ledger)
-        .and_then(|builder| builder.set_default("state.journal_retention", "90d"))
-        .and_then(|builder| builder.add_source(file_layer).add_source(overrides).build())
-        .and_then(Config::try_deserialize::<Written>);
-    let settings = merged.map_err(|_| ()).and_then(|written| settings(written, folder).ok_or(()));
-    if settings.is_err() {
-        // Every value was checked on its way in, so this is ours; the error's text could quote a secret.
-        let at = crate::mapping::At::default();
-        found.push(Diagnostic::error(file, &at, "the settings cannot be put together").help("report this as a bug"));
-    }
-    settings.ok()
-}
-
-fn settings(written: Written, folder: &Path) -> Option<Settings> {
-    let state = State {
-        path: written.state.path,
-        memory_bytes: match written.state.memory {
-            Some(size) => Some(units::bytes(&size).ok()?),
-            None => None,
-        },
-        threads: written.state.threads,
-        temp_folder: written.state.temp_folder,
-        journal_retention: written.state.journal_retention,
-    };
-    let mut sources = BTreeMap::new();
-    for (name, mut table) in written.sources {
-        let kind = take_type(&mut table)?;
-        sources.insert(name.clone(), SourceSettings { name, kind, table });
-    }
-    let mut destinations = BTreeMap::new();
-    for (name, mut table) in written.destinations {
-        let kind = take_type(&mut table)?;
-        let mut generic = toml::Table::new();
-        for key in DELIVERY {
-            if let Some((key, value)) = table.remove_entry(key.name) {
-                generic.insert(key, value);
-            }
-        }
-        let delivery: Delivery = toml::Value::Table(generic).try_into().ok()?;
-        destinations.insert(name.clone(), DestinationSettings { name, kind, delivery, table });
-    }
-    Some(Settings {
-        folder: folder.to_owned(),
-        state,
-        sources,
-        destinations,
-        defaults: defaults(&written.defaults),
-        daemon: written.daemon,
-    })
-}
-
-fn take_type(table: &mut toml::Table) -> Option<String> {
-    match table.remove("type") {
-        Some(toml::Value::String(kind)) => Some(kind),
-        _ => None,
-    }
-}
-
-fn defaults(written: &WrittenDefaults) -> Defaults {
-    fn word<T: Copy>(written: &Option<String>, words: &[(&str, T)], base: T) -> T {
-        words.iter().find(|(word, _)| Some(*word) == written.as_deref()).map_or(base, |(_, value)| *value)
-    }
-    let (policy, guards) = (Policy::default(), Guards::default());
-    let (words, limits) = (&written.policy, &written.guards);
-    Defaults {
-        policy: Policy {
-            on_null: word(&words.on_null, &ON_NULL, policy.on_null),
-            on_missing: word(&words.on_missing, &ON_MISSING, policy.on_missing),
-            on_removed_trait: word(&words.on_removed_trait, &ON_REMOVED_TRAIT, policy.on_removed_trait),
-            on_duplicate: word(&words.on_duplicate, &ON_DUPLICATE, policy.on_duplicate),
-        },
-        guards: Guards {
-            empty: limits.empty.unwrap_or(guards.empty),
-            rows_dropped_max: limits.rows_dropped_max.unwrap_or(guards.rows_dropped_max),
-            changed_max: limits.changed_max.unwrap_or(guards.changed_max),
-            removed_max: limits.removed_max.unwrap_or(guards.removed_max),
-            nulled_max: limits.nulled_max.unwrap_or(guards.nulled_max),
-            groups_min: limits.groups_min.unwrap_or(guards.groups_min),
-        },
     }
 }
 

@@ -6,9 +6,12 @@
 //! are merged by the `config` crate and deserialised.
 
 pub mod diagnostic;
+#[cfg(test)]
+mod golden;
 mod known;
 mod layers;
 pub mod load;
+mod merge;
 mod secrets;
 
 use std::collections::BTreeMap;

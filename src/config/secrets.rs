@@ -207,7 +207,7 @@ fn star(letter: char) -> char {
     }
 }
 
-/// The value that follows a key ending at `at`: after `=` (or `:`, or nothing but space before a quote: the usual slips).
+/// The value that follows a key ending at `at`: after `=` (or `:`, or only space before a quote: the usual slips).
 fn value_after(text: &str, at: usize) -> Option<std::ops::Range<usize>> {
     let skip = |from: usize| from + text[from..].len() - text[from..].trim_start_matches([' ', '\t']).len();
     let key_end = if text[at..].starts_with(['"', '\'']) { at + 1 } else { at };
@@ -227,23 +227,24 @@ fn value_after(text: &str, at: usize) -> Option<std::ops::Range<usize>> {
             return Some(start + 3..start + inner.find(quotes).map_or(rest.len(), |end| end + 3));
         }
     }
-    if rest.starts_with(['{', '[']) {
-        // A table or list: its own keys are looked at one by one, a list of secrets is hidden to the line's end.
-        return rest.starts_with('[').then_some(start + 1..start + end_of_line);
-    }
-    let quote = rest.chars().next().filter(|letter| *letter == '"' || *letter == '\'');
-    let end = match quote {
-        Some(quote) => {
-            let mut escaped = false;
-            rest[1..end_of_line.max(1)].char_indices().find_map(|(at, letter)| {
-                let closes = letter == quote && !escaped;
-                escaped = letter == '\\' && !escaped && quote == '"';
-                closes.then_some(at + 1)
-            })
-        }
-        None => rest[..end_of_line].find([',', '}', '#']),
+    let line = start..start + end_of_line;
+    let Some(quote) = rest.chars().next().filter(|letter| *letter == '"' || *letter == '\'') else {
+        // Not a string: a slip, and the secret is somewhere on the line.
+        return Some(line);
     };
-    Some(start + usize::from(quote.is_some())..start + end.unwrap_or(end_of_line))
+    let mut escaped = false;
+    let end = rest[1..end_of_line].char_indices().find_map(|(at, letter)| {
+        let closes = letter == quote && !escaped;
+        escaped = letter == '\\' && !escaped && quote == '"';
+        closes.then_some(at + 1)
+    });
+    // A quote within a password closes the text too early: what follows must look like the end of a value.
+    let end = end.filter(|end| {
+        let after = rest[end + 1..end_of_line].trim();
+        let paired = ['"', '\''].iter().all(|quote| after.matches(*quote).count() % 2 == 0);
+        after.is_empty() || (after.starts_with(['#', ',', '}']) && paired)
+    });
+    Some(start + 1..end.map_or(line.end, |end| start + end))
 }
 
 /// Marks a range as hidden, references excepted.
@@ -353,6 +354,7 @@ mod tests {
         for (text, expected) in [
             ("api_key = \"hunter2\"\nregion = \"eu\"", "api_key = \"*******\"\nregion = \"eu\""),
             ("\"api_key\"= 'hunter2' # x", "\"api_key\"= '*******' # x"),
+            ("password = \"hun\"ter2\" # x", "password = \"********* * *"),
             ("api_kye=hunter2", "api_kye=*******"),
             ("api_key = \"hunter2", "api_key = \"*******"),
             ("api_key \"hunter2\"", "api_key \"*******\""),
@@ -367,7 +369,8 @@ mod tests {
             ("endpoint = \"postgres://u:hunter2@h\"", "endpoint = \"postgres://u:*******@h\""),
             ("[destinations.api_key]\npath = \"keys/a\"", "[destinations.api_key]\npath = \"keys/a\""),
             ("type = \"postgres\"\npath = \"w.duckdb\"", "type = \"postgres\"\npath = \"w.duckdb\""),
-            ("tokens = [\"hunter2\"]", "tokens = [**********"),
+            ("token = { \"hunter2\"", "token = * *********"),
+            ("tokens = [\"hunter2\"]", "tokens = ***********"),
         ] {
             assert_eq!(blank(text), expected, "{text}");
         }

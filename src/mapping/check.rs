@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::diagnostic::{Diagnostic, did_you_mean, listed};
+use super::diagnostic::{Diagnostic, did_you_mean, listed, listed_all};
 use super::file::{MappingFile, trait_path};
 use super::reader::{join, shown};
 use super::{At, Expr, Field, OnMissing, OnRemovedTrait};
@@ -133,7 +133,7 @@ fn resolve<'a, 'c>(
         )),
         Some(meant) => missing.help(format!("did you mean `{meant}`?")),
         None if columns.is_empty() => missing.help("the model yields no columns at all"),
-        None => missing.help(format!("it has {}", listed(names()))),
+        None => missing.help(format!("it has {}", listed_all(names()))),
     })
 }
 

@@ -1,4 +1,4 @@
-//! One problem in a file a person wrote: what, where, and what to write instead. Pure data; `config::diagnostic` draws it.
+//! One problem in a file a person wrote: what, where, what to write instead. Pure data; `config::diagnostic` draws it.
 
 use std::ops::Range;
 
@@ -82,23 +82,32 @@ pub fn did_you_mean<'a>(written: &str, known: impl IntoIterator<Item = &'a str>)
     let plain = |word: &str| word.to_lowercase().replace('-', "_");
     let wanted = plain(written);
     // One slip in three letters; a word of one or two letters is never "close" to another.
-    let slips_max = wanted.chars().count().min(12) / 3;
+    let slips_max = |word: &str| wanted.chars().count().min(word.chars().count()).min(12) / 3;
     known
         .into_iter()
         .map(|word| (strsim::damerau_levenshtein(&wanted, &plain(word)), word))
-        .filter(|(slips, _)| *slips <= slips_max)
+        .filter(|(slips, word)| *slips <= slips_max(word))
         .min_by_key(|(slips, _)| *slips)
         .map(|(_, word)| word)
 }
 
 /// `a`, `b` or `c`, for messages; at most twelve words, then how many more there are.
 pub fn listed<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
+    joined(words, "or")
+}
+
+/// `a`, `b` and `c`, likewise.
+pub fn listed_all<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
+    joined(words, "and")
+}
+
+fn joined<'a>(words: impl IntoIterator<Item = &'a str>, last_word: &str) -> String {
     const SHOWN_MAX: usize = 12;
     let words: Vec<String> = words.into_iter().map(|word| format!("`{word}`")).collect();
     match words.as_slice() {
         [] => "nothing".to_owned(),
         [one] => one.clone(),
-        [first @ .., last] if words.len() <= SHOWN_MAX => format!("{} or {last}", first.join(", ")),
+        [first @ .., last] if words.len() <= SHOWN_MAX => format!("{} {last_word} {last}", first.join(", ")),
         _ => format!("{} and {} more", words[..SHOWN_MAX].join(", "), words.len() - SHOWN_MAX),
     }
 }

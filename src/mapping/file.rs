@@ -1,5 +1,5 @@
-//! The shape of a mapping file as a person writes it: every section and key, what each may hold, and what is said when it
-//! doesn't. [`parse`] reports all mistakes of a file at once; `traits.rs` reads the `[traits]`.
+//! The shape of a mapping file as a person writes it: every section and key, what each may hold, and what is said when
+//! it doesn't. [`parse`] reports all mistakes of a file at once; `traits.rs` reads the `[traits]`.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use toml::de::DeValue;
 
-use super::diagnostic::{Diagnostic, did_you_mean, listed};
+use super::diagnostic::{Diagnostic, did_you_mean, listed_all};
 use super::reader::{self, Entry, Report, Section, join, shown};
 use super::{
     At, From, Guards, Incremental, Mapping, Model, OnDuplicate, OnMissing, OnRemovedTrait, Policy, Schedule, schedule,
@@ -156,7 +156,7 @@ fn optional<'d>(root: &Section<'d>, key: &str, report: &mut Report<'_>) -> Optio
 fn required<'d>(root: &Section<'d>, key: &str, help: &str, report: &mut Report<'_>) -> Option<Section<'d>> {
     let entry = root.get(key);
     if entry.is_none() {
-        report.push_missing(report.error(&At::default(), format!("`[{key}]` is missing")).help(help));
+        report.push_missing(key, report.error(&At::default(), format!("`[{key}]` is missing")).help(help));
     }
     entry.and_then(|entry| entry.section(report))
 }
@@ -172,7 +172,7 @@ fn reference(root: &Section<'_>, key: &str, known: Option<&[String]>, report: &m
             Some(section) => format!("there is one in `[{section}]`: move it above the first `[section]`"),
             None => format!("write `{key} = \"…\"` above the first `[section]`, with a name from groupcast.toml"),
         };
-        report.push_missing(report.error(&At::default(), format!("`{key}` is missing")).help(help));
+        report.push_missing(key, report.error(&At::default(), format!("`{key}` is missing")).help(help));
         return None;
     };
     let name = entry.name(report)?;
@@ -183,7 +183,7 @@ fn reference(root: &Section<'_>, key: &str, known: Option<&[String]>, report: &m
         let help = match did_you_mean(&name, known()) {
             Some(meant) => format!("did you mean `{meant}`?"),
             None if known().next().is_none() => format!("groupcast.toml defines none: add `[{key}s.{}]`", shown(&name)),
-            None => format!("groupcast.toml defines {}", listed(known())),
+            None => format!("groupcast.toml defines {}", listed_all(known())),
         };
         report.push(report.error(&entry.at, format!("no {key} is called `{}`", shown(&name))).help(help));
         return None;
@@ -204,7 +204,7 @@ fn schedule_of(entry: &Entry<'_>, report: &mut Report<'_>) -> Option<Schedule> {
     let timezone = table.get("timezone").and_then(|entry| entry.name(report));
     let Some(cron_entry) = table.get("cron") else {
         let missing = report.error(&table.at, "`schedule` has no `cron`");
-        report.push_missing(missing.help("write `cron = \"0 2 * * *\"`"));
+        report.push_missing("schedule.cron", missing.help("write `cron = \"0 2 * * *\"`"));
         return None;
     };
     Some(Schedule { cron: cron(&cron_entry, report)?, timezone })
@@ -231,7 +231,11 @@ fn model(section: &Section<'_>, context: &Context<'_>, report: &mut Report<'_>) 
     let from = match ways.as_slice() {
         [] => {
             let missing = report.error(&section.at, "the model has no `table`, `sql` or `file`");
+            let path =
+                ["table", "sql", "file"].map(|key| join("model", key)).into_iter().find(|path| report.was_meant(path));
+            let path = path.unwrap_or_default();
             report.push_missing(
+                &path,
                 missing.help("write `table = \"schema.table\"`, or `sql` with a query, or `file` with a path"),
             );
             None
@@ -348,7 +352,8 @@ fn group(section: &Section<'_>, report: &mut Report<'_>) -> (Option<String>, Opt
     let mut one = |key: &str, help: &str| {
         let entry = section.get(key);
         if entry.is_none() {
-            report.push_missing(report.error(&section.at, format!("`[group]` has no `{key}`")).help(help));
+            let missing = report.error(&section.at, format!("`[group]` has no `{key}`"));
+            report.push_missing(&join("group", key), missing.help(help));
         }
         entry.and_then(|entry| entry.name(report))
     };
@@ -407,7 +412,10 @@ fn incremental(section: &Section<'_>, report: &mut Report<'_>) -> Option<Increme
     }
     let Some(entry) = section.get("cursor") else {
         let missing = report.error(&section.at, "`[incremental]` has no `cursor`");
-        report.push_missing(missing.help("name a column that grows when a row changes: `cursor = \"updated_at\"`"));
+        report.push_missing(
+            "incremental.cursor",
+            missing.help("name a column that grows when a row changes: `cursor = \"updated_at\"`"),
+        );
         return None;
     };
     Some(Incremental { cursor: entry.name(report)?, lookback: lookback?, full_every: full_every? })

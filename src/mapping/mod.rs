@@ -6,6 +6,8 @@ pub mod compile;
 pub mod diagnostic;
 pub mod file;
 pub mod fingerprint;
+#[cfg(test)]
+mod golden;
 pub(crate) mod reader;
 pub mod schedule;
 mod sql;

@@ -12,7 +12,7 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::diagnostic::{Diagnostic, did_you_mean, listed, position};
+use super::diagnostic::{Diagnostic, did_you_mean, listed, listed_all, position};
 use super::{At, units};
 
 /// The mistakes found in one file so far, and where its keys are.
@@ -22,6 +22,8 @@ pub(crate) struct Report<'t> {
     text: &'t str,
     found: Vec<Diagnostic>,
     broken_lines: BTreeSet<usize>,
+    /// Dotted paths that an unknown key was probably meant to be.
+    meant: BTreeSet<String>,
     /// Dotted path → where its value stands.
     pub(crate) places: BTreeMap<String, Range<usize>>,
 }
@@ -30,14 +32,25 @@ pub(crate) struct Report<'t> {
 pub(crate) fn parse<'t>(file: &'t str, text: &'t str) -> (Spanned<DeTable<'t>>, Report<'t>) {
     let (table, mut errors) = DeTable::parse_recoverable(text);
     errors.sort_by_key(|error| error.span().map(|span| span.start));
-    let mut report = Report { file, text, found: Vec::new(), broken_lines: BTreeSet::new(), places: BTreeMap::new() };
+    let mut report = Report {
+        file,
+        text,
+        found: Vec::new(),
+        broken_lines: BTreeSet::new(),
+        meant: BTreeSet::new(),
+        places: BTreeMap::new(),
+    };
     for error in errors {
         let span = error.span().unwrap_or_default();
         let (line, _) = position(text, span.start);
         // One slip often has several consequences on its line; the first says most.
         if report.broken_lines.insert(line) {
             let at = At { span: visible(text, span), path: String::new() };
-            report.found.push(Diagnostic::error(file, &at, format!("not valid TOML: {}", error.message())));
+            report.found.push(Diagnostic::error(
+                file,
+                &at,
+                format!("not valid TOML: {}", error.message().trim_end_matches(", expected nothing")),
+            ));
         }
     }
     (table, report)
@@ -64,17 +77,24 @@ impl<'t> Report<'t> {
 
     /// Notes a mistake.
     pub(crate) fn push(&mut self, diagnostic: Diagnostic) {
+        // The parser's recovery invents values for what it could not read; they stand nowhere.
         let line = position(self.text, diagnostic.span.start).0;
-        if diagnostic.span.is_empty() || !self.broken_lines.contains(&line) {
+        let invented = diagnostic.span.is_empty() && self.is_broken();
+        if !invented && !self.broken_lines.contains(&line) {
             self.found.push(diagnostic);
         }
     }
 
-    /// Notes that something is missing, unless broken syntax may have swallowed it.
-    pub(crate) fn push_missing(&mut self, diagnostic: Diagnostic) {
-        if self.broken_lines.is_empty() {
+    /// Notes that the key `path` is missing, unless broken syntax may have swallowed it or it was only misspelled.
+    pub(crate) fn push_missing(&mut self, path: &str, diagnostic: Diagnostic) {
+        if !self.is_broken() && !self.meant.contains(path) {
             self.found.push(diagnostic);
         }
+    }
+
+    /// Whether an unknown key was probably meant to be this one.
+    pub(crate) fn was_meant(&self, path: &str) -> bool {
+        self.meant.contains(path)
     }
 
     /// An error at `at`, to be completed and pushed.
@@ -162,10 +182,12 @@ impl<'d> Section<'d> {
                 continue;
             }
             let what = format!("unknown key `{}`", shown(entry.key));
-            let help = did_you_mean(entry.key, known.iter().copied())
+            let meant = did_you_mean(entry.key, known.iter().copied());
+            report.meant.extend(meant.map(|meant| join(&self.at.path, meant)));
+            let help = meant
                 .map(|meant| format!("did you mean `{meant}`?"))
                 .or_else(|| elsewhere(entry.key))
-                .unwrap_or_else(|| format!("known here: {}", listed(known.iter().copied())));
+                .unwrap_or_else(|| format!("known here: {}", listed_all(known.iter().copied())));
             report.push(report.error(&entry.key_at, what).help(help));
         }
     }

@@ -1,8 +1,8 @@
 //! Is this text one piece of SQL? Mappings splice queries, conditions and expressions into a statement of ours, so each
 //! must be one whole: a quote or parenthesis left open would swallow what follows. Only tokens are read, not grammar.
 
-/// `text` without surrounding space and trailing semicolons. Fails when it is empty, holds several statements, or leaves
-/// a quote, comment or parenthesis open.
+/// `text` without surrounding space and trailing semicolons. Fails when it is empty, holds several statements, or
+/// leaves a quote, comment or parenthesis open.
 pub(super) fn single(text: &str) -> Result<String, String> {
     let text = text.replace("\r\n", "\n");
     let mut scan = Scan { rest: &text, offset: 0 };

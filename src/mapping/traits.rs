@@ -36,7 +36,10 @@ pub(super) fn read(section: &Section<'_>, report: &mut Report<'_>) -> Vec<Trait>
     let entries = section.entries();
     if entries.is_empty() {
         let missing = report.error(&section.at, "`[traits]` is empty");
-        report.push_missing(missing.help("map at least one: `name = \"account_name\"` (trait = column)"));
+        report.push_missing(
+            &section.at.path,
+            missing.help("map at least one: `name = \"account_name\"` (trait = column)"),
+        );
     }
     entries.iter().filter_map(|entry| one(entry, report)).collect()
 }
@@ -185,7 +188,7 @@ fn value_of(section: &Section<'_>, report: &mut Report<'_>) -> Option<Field> {
         (Some(column), None) => Expr::Column(column?),
         (None, None) => {
             let missing = report.error(&section.at, "a value from nowhere: `column`, `sql` or `const` is missing");
-            report.push_missing(missing.help("write `column = \"…\"`"));
+            report.push_missing(&section.at.path, missing.help("write `column = \"…\"`"));
             return None;
         }
     };
@@ -196,7 +199,10 @@ fn object(section: &Section<'_>, owner: &Entry<'_>, report: &mut Report<'_>) -> 
     let entries = section.entries();
     if entries.is_empty() {
         let missing = report.error(&section.at, format!("`{}` is an object without members", shown(owner.key)));
-        report.push_missing(missing.help("write `{ column = \"…\" }`, or members: `{ city = \"billing_city\" }`"));
+        report.push_missing(
+            &section.at.path,
+            missing.help("write `{ column = \"…\" }`, or members: `{ city = \"billing_city\" }`"),
+        );
         return None;
     }
     let mut members = Vec::new();
@@ -205,7 +211,7 @@ fn object(section: &Section<'_>, owner: &Entry<'_>, report: &mut Report<'_>) -> 
         report.places.insert(entry.at.path.clone(), entry.at.span.clone());
         sound &= check_name("member", entry, report);
         // `{ colum = "x" }` would quietly send an object; who means it writes the member as a table.
-        if let (DeValue::String(_), Some(meant)) = (entry.value, did_you_mean(entry.key, RESERVED)) {
+        if let (DeValue::String(_), 1, Some(meant)) = (entry.value, entries.len(), did_you_mean(entry.key, RESERVED)) {
             let message = format!("unknown key `{}`", shown(entry.key));
             let help = format!("did you mean `{meant}`?");
             let otherwise =

@@ -1,0 +1,398 @@
+//! Whole config folders: what is read, what is said, and that no secret is ever shown.
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::diagnostic::Diagnostics;
+use super::{Delivery, Project, load};
+use crate::model::OnNull;
+use crate::secret::Secret;
+
+const SETTINGS: &str = r#"[state]
+memory = "1GB"
+threads = 3
+
+[sources.warehouse]
+type = "postgres"
+url = "postgres://sync:${PGPASSWORD}@db.internal/dwh"
+ca_file = "ca.pem"
+connect_timeout_seconds = 5
+
+[sources."My-Lake"]
+type = "duckdb"
+path = "lake.duckdb"
+
+[destinations.amplitude]
+type = "amplitude"
+api_key = "${file:key}"
+region = "eu"
+concurrency = 2
+timeout = "5s"
+
+[destinations.out]
+type = "file"
+path = "-"
+
+[defaults.policy]
+on_null = "skip"
+
+[defaults.guards]
+changed_max = "80%"
+
+[daemon]
+listen = "127.0.0.1:7000"
+token = "${TOKEN}"
+"#;
+
+const MAPPING: &str = r#"source = "warehouse"
+destination = "amplitude"
+[model]
+file = "accounts.sql"
+[group]
+type = "company"
+key = "id"
+[traits]
+name = "name"
+"#;
+
+const ENVIRONMENT: [(&str, &str); 2] = [("PGPASSWORD", "hunter2-db"), ("TOKEN", "hunter2-token")];
+
+fn folder() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("mappings")).unwrap();
+    write(folder.path(), "groupcast.toml", SETTINGS);
+    write(folder.path(), "key", "hunter2-key\n");
+    write(folder.path(), "mappings/accounts.toml", MAPPING);
+    write(folder.path(), "mappings/accounts.sql", "select 1;");
+    folder
+}
+
+fn write(folder: &Path, name: &str, text: impl AsRef<[u8]>) {
+    std::fs::write(folder.join(name), text).unwrap();
+}
+
+fn load_with(folder: &Path, more: &[(&str, &str)]) -> Result<Project, Diagnostics> {
+    let all = ENVIRONMENT.iter().chain(more).map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    load(folder, all)
+}
+
+/// Everything that is said about a folder, with `demo` for its path.
+fn told(folder: &Path, more: &[(&str, &str)]) -> String {
+    let problems = match load_with(folder, more) {
+        Ok(project) => project.warnings,
+        Err(problems) => problems,
+    };
+    let json = serde_json::to_string(&problems.shown()).unwrap();
+    let drawn = problems.render(false);
+    for text in [&json, &drawn, &problems.render(true)] {
+        assert!(!text.contains("hunt") && !text.contains("ter2"), "a secret is shown: {text}");
+    }
+    drawn.replace(folder.to_str().unwrap(), "demo")
+}
+
+fn patched(changes: &[(&str, &str)]) -> tempfile::TempDir {
+    let folder = folder();
+    let mut text = SETTINGS.to_owned();
+    for (from, to) in changes {
+        assert!(text.contains(from), "the golden settings have no {from:?}");
+        text = text.replacen(from, to, 1);
+    }
+    write(folder.path(), "groupcast.toml", text);
+    folder
+}
+
+#[derive(Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Postgres {
+    url: Secret,
+    ca_file: Option<std::path::PathBuf>,
+    connect_timeout_seconds: Option<u64>,
+}
+
+#[derive(Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Amplitude {
+    api_key: Secret,
+    region: Option<String>,
+}
+
+#[test]
+fn a_folder_becomes_a_project() {
+    let folder = folder();
+    let Project { settings, mappings, warnings } = load_with(folder.path(), &[]).unwrap();
+    assert!(warnings.is_empty());
+    assert_eq!(settings.state.path, folder.path().join("state/ledger.duckdb"));
+    assert_eq!(settings.state.memory_bytes, Some(1_000_000_000));
+    assert_eq!((settings.state.limits().memory_bytes, settings.state.limits().threads), (1_000_000_000, 3));
+    assert_eq!(settings.state.journal_retention, Duration::from_secs(90 * 86_400));
+    let warehouse = &settings.sources["warehouse"];
+    assert_eq!((warehouse.name.as_str(), warehouse.kind.as_str()), ("warehouse", "postgres"));
+    let postgres: Postgres = warehouse.parse().unwrap();
+    assert_eq!(postgres.url.expose(), "postgres://sync:hunter2-db@db.internal/dwh");
+    assert_eq!(postgres.ca_file, Some(folder.path().join("ca.pem")));
+    assert_eq!(postgres.connect_timeout_seconds, Some(5));
+    let amplitude = &settings.destinations["amplitude"];
+    let typed: Amplitude = amplitude.parse().unwrap();
+    assert_eq!((typed.api_key.expose(), typed.region.as_deref()), ("hunter2-key", Some("eu")));
+    let expected = Delivery { concurrency: 2, timeout: Duration::from_secs(5), ..Delivery::default() };
+    assert_eq!(amplitude.delivery, expected);
+    assert_eq!(settings.destinations["out"].delivery, Delivery::default());
+    let out: std::collections::BTreeMap<String, String> = settings.destinations["out"].parse().unwrap();
+    assert_eq!(out["path"], "-");
+    assert_eq!(settings.daemon.token.as_ref().unwrap().expose(), "hunter2-token");
+    assert_eq!(settings.daemon.listen.as_deref(), Some("127.0.0.1:7000"));
+    assert_eq!(mappings.len(), 1);
+    assert_eq!(mappings[0].mapping.name, "accounts");
+    assert_eq!(mappings[0].mapping.policy.on_null, OnNull::Skip, "from the defaults");
+    assert_eq!(mappings[0].mapping.guards.changed_max, 0.8, "from the defaults");
+    assert!(!format!("{settings:?}").contains("hunter2"));
+    let mismatch = warehouse.parse::<Amplitude>().unwrap_err();
+    assert!(!format!("{mismatch} {mismatch:?}").contains("hunter2"));
+}
+
+#[test]
+fn variables_go_over_the_file() {
+    let folder = folder();
+    let project = load(
+        folder.path(),
+        [
+            // Replaces a reference to a variable that is not set.
+            ("GROUPCAST__SOURCES__WAREHOUSE__URL", "postgres://u:hunter2@other/${x}"),
+            ("GROUPCAST__SOURCES__WAREHOUSE__CONNECT_TIMEOUT_SECONDS", "9"),
+            ("GROUPCAST__SOURCES__MY_LAKE__PATH", "/lake.duckdb"),
+            ("GROUPCAST__DESTINATIONS__AMPLITUDE__REQUESTS_PER_SECOND", "2.5"),
+            ("GROUPCAST__DESTINATIONS__EXTRA__TYPE", "file"),
+            ("GROUPCAST__DESTINATIONS__EXTRA__PATH", "out.jsonl"),
+            ("GROUPCAST__DEFAULTS__GUARDS__EMPTY", "false"),
+            ("GROUPCAST__DEFAULTS__GUARDS__CHANGED_MAX", "90%"),
+            ("GROUPCAST__STATE__MEMORY", "2GB"),
+            ("GROUPCAST_CONFIG", "not ours"),
+            ("TOKEN", "t"),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.to_owned())),
+    )
+    .unwrap();
+    let settings = project.settings;
+    let postgres: Postgres = settings.sources["warehouse"].parse().unwrap();
+    assert_eq!(postgres.url.expose(), "postgres://u:hunter2@other/${x}", "taken as it is");
+    assert_eq!(postgres.connect_timeout_seconds, Some(9));
+    let lake: std::collections::BTreeMap<String, String> = settings.sources["My-Lake"].parse().unwrap();
+    assert_eq!(lake["path"], "/lake.duckdb");
+    assert_eq!(settings.destinations["amplitude"].delivery.requests_per_second, Some(2.5));
+    let extra: std::collections::BTreeMap<String, String> = settings.destinations["extra"].parse().unwrap();
+    assert_eq!(Path::new(&extra["path"]), folder.path().join("out.jsonl"));
+    assert_eq!((settings.defaults.guards.empty, settings.defaults.guards.changed_max), (false, 0.9));
+    assert_eq!(settings.state.memory_bytes, Some(2_000_000_000));
+}
+
+#[test]
+fn each_mistake_in_the_settings_is_told() {
+    let mut wrong = Vec::new();
+    for (from, to, expected) in [
+        ("[state]", "[stat]", "error: unknown key `stat`\n --> demo/groupcast.toml:1:2  stat"),
+        ("threads = 3", "treads = 3", "did you mean `threads`?"),
+        ("threads = 3", "threads = 0", "`threads` must be from 1 to 1024"),
+        ("threads = 3", "threads = \"3\"", "`threads` must be a whole number, not a string"),
+        ("\"1GB\"", "\"1\"", "`memory` is not a size\n"),
+        ("\"1GB\"", "\"1MB\"", "`memory` must be at least 64MB"),
+        ("\"1GB\"", "1", "`memory` must be a size like \"512MB\", not an integer"),
+        ("type = \"postgres\"", "type = \"postgress\"", "no type of source is called `postgress`"),
+        ("type = \"postgres\"\n", "", "source `warehouse` has no `type`"),
+        ("type = \"postgres\"", "type = \"duckdb\"", "unknown key `url`"),
+        ("url = \"postgres://sync:${PGPASSWORD}@db.internal/dwh\"", "", "source `warehouse` has no `url`"),
+        ("${PGPASSWORD}", "${PGPASWORD}", "refers to the environment variable `PGPASWORD`, which is not set\n"),
+        ("${PGPASSWORD}", "${PGPASWORD}", "did you mean `PGPASSWORD`?"),
+        ("${PGPASSWORD}", "hunter2", "`url` holds a secret as it is\n"),
+        ("\"${file:key}\"", "\"hunter2\"", "write `api_key = \"${API_KEY}\"`"),
+        ("\"${file:key}\"", "\"hunter2\"", "api_key = \"*******\""),
+        ("\"${file:key}\"", "\"${file:kye}\"", "refers to the file `kye`, which does not exist"),
+        ("\"${file:key}\"", "\"\"", "`api_key` is empty"),
+        ("\"${file:key}\"", "1337", "`api_key` must be a string, not an integer"),
+        ("api_key = \"${file:key}\"", "api_kye = \"hunter2\"", "did you mean `api_key`?"),
+        ("api_key = \"${file:key}\"", "api_key = \"hunter2", "not valid TOML"),
+        ("api_key = \"${file:key}\"", "api_key = hunter2", "string values must be quoted"),
+        ("region = \"eu\"", "region = \"ue\"", "`region` must be `us` or `eu`"),
+        ("region = \"eu\"", "base_url = \"amplitude\"", "`base_url` is not an address\n"),
+        ("region = \"eu\"", "base_url = \"https://u:hunter2@proxy\"", "`base_url` holds a secret as it is"),
+        ("concurrency = 2", "concurrency = 1000", "`concurrency` must be from 1 to 100"),
+        ("concurrency = 2", "requests_per_second = 0", "`requests_per_second` must be a number above 0"),
+        ("\"5s\"", "\"5\"", "`timeout` is not a duration"),
+        ("\"5s\"", "\"0s\"", "`timeout` must be at least 1s"),
+        ("path = \"lake.duckdb\"", "path = \":memory:\"", "`path` is not a path"),
+        ("on_null = \"skip\"", "on_null = \"skipp\"", "did you mean `skip`?"),
+        ("\"80%\"", "80", "`changed_max` is not a share"),
+        ("[defaults.guards]", "[defaults.gards]", "did you mean `guards`?"),
+        ("token = \"${TOKEN}\"", "token = \"hunter2\"", "`token` holds a secret as it is"),
+        ("[destinations.amplitude]", "[destinations.amplitudo]", "no destination is called `amplitude`"),
+        ("[destinations.amplitude]", "[destinations.amplitudo]", "did you mean `amplitudo`?"),
+    ] {
+        let folder = patched(&[(from, to)]);
+        let told = told(folder.path(), &[]);
+        if !told.contains(expected) || load_with(folder.path(), &[]).is_ok() {
+            wrong.push(format!("{to}\n  expected {expected}\n  told {told}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn each_mistake_in_a_variable_is_told_by_its_name_and_without_its_value() {
+    let mut wrong = Vec::new();
+    for (name, value, expected) in [
+        ("GROUPCAST__STATE__THREADS", "hunter2", "its value must be a whole number, not a string"),
+        ("GROUPCAST__STATE__TREADS", "3", "did you mean `THREADS`?"),
+        ("GROUPCAST__STATE", "3", "no setting is called so"),
+        ("GROUPCAST__STAET__THREADS", "3", "no setting is called so"),
+        ("GROUPCAST__SOURCES__WAREHOSE__URL", "hunter2", "did you mean `WAREHOUSE`?"),
+        ("GROUPCAST__SOURCES__WAREHOUSE__TYPE", "hunter2", "no type of source is called so"),
+        ("GROUPCAST__SOURCES__EXTRA__TYPE", "postgres", "source `extra` has no `url`"),
+        ("GROUPCAST__DESTINATIONS__AMPLITUDE__API_KEY", "", "its value is empty"),
+        ("GROUPCAST__DESTINATIONS__AMPLITUDE__REGION", "hunter2", "its value must be `us` or `eu`"),
+        ("GROUPCAST__DEFAULTS__GUARDS__EMPTY", "maybe", "its value must be true or false"),
+    ] {
+        let told = told(folder().path(), &[(name, value)]);
+        if !told.contains(expected) || !told.contains(&format!("environment variable {name}")) {
+            wrong.push(format!("{name}\n  expected {expected}\n  told {told}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn all_problems_of_all_files_come_at_once_in_order() {
+    let folder = patched(&[("threads = 3", "treads = 3"), ("\"${file:key}\"", "\"hunter2\"")]);
+    write(folder.path(), "mappings/accounts.toml", MAPPING.replace("warehouse", "warehose"));
+    write(folder.path(), "mappings/binary.toml", b"a = 1\nb = \"\xff\"");
+    write(
+        folder.path(),
+        "mappings/teams.toml",
+        MAPPING.replace("key = \"id\"", "").replace("accounts.sql", "team.sql"),
+    );
+    insta::assert_snapshot!(told(folder.path(), &[("GROUPCAST__STATE__MEMORY", "lots")]), @r#"
+    error: unknown key `treads`
+     --> demo/groupcast.toml:3:1  state.treads
+      |
+    3 | treads = 3
+      | ^^^^^^
+      |
+      = help: did you mean `threads`?
+
+    error: `api_key` holds a secret as it is
+      --> demo/groupcast.toml:17:11  destinations.amplitude.api_key
+       |
+    17 | api_key = "*******"
+       |           ^^^^^^^^^
+       |
+       = help: put it in an environment variable and write `api_key = "${API_KEY}"`
+
+    error: no source is called `warehose`
+     --> demo/mappings/accounts.toml:1:10  source
+      |
+    1 | source = "warehose"
+      |          ^^^^^^^^^^
+      |
+      = help: did you mean `warehouse`?
+
+    error: not UTF-8 text: line 2 holds other bytes
+    --> demo/mappings/binary.toml
+     = help: save the file as UTF-8
+
+    error: no such file, neither below the config folder nor beside the mapping
+     --> demo/mappings/teams.toml:4:8  model.file
+      |
+    4 | file = "team.sql"
+      |        ^^^^^^^^^^
+
+    error: `[group]` has no `key`
+     --> demo/mappings/teams.toml:5:1  group
+      |
+    5 | [group]
+      | ^^^^^^^
+      |
+      = help: name the column that holds the group's id: `key = "account_id"`
+
+    error: its value is not a size
+    --> environment variable GROUPCAST__STATE__MEMORY  state.memory
+     = help: write a number and B, KB, MB, GB or TB (or KiB, MiB, …), like `512MB`
+
+    7 errors
+    "#);
+}
+
+#[test]
+fn what_is_not_a_mapping_is_left_alone_and_what_is_broken_is_named() {
+    let folder = folder();
+    let mappings = folder.path().join("mappings");
+    std::fs::create_dir(mappings.join("old.toml")).unwrap();
+    std::fs::create_dir(mappings.join("drafts")).unwrap();
+    write(&mappings, "drafts/broken.toml", "= =");
+    write(&mappings, ".#accounts.toml", "= =");
+    write(&mappings, "notes.md", "= =");
+    write(
+        &mappings,
+        "elsewhere.txt",
+        format!("\u{feff}{}", MAPPING.replace("name = \"name\"", "x = \"x\"").replace('\n', "\r\n")),
+    );
+    std::os::unix::fs::symlink(mappings.join("elsewhere.txt"), mappings.join("linked.toml")).unwrap();
+    let project = load_with(folder.path(), &[]).unwrap();
+    let names: Vec<&str> = project.mappings.iter().map(|file| file.mapping.name.as_str()).collect();
+    assert_eq!(names, ["accounts", "linked"]);
+
+    std::os::unix::fs::symlink(mappings.join("nowhere"), mappings.join("dangling.toml")).unwrap();
+    write(&mappings, "odd name.toml", MAPPING.replace("name = \"name\"", "y = \"y\""));
+    write(&mappings, "twice.toml", MAPPING);
+    let told = told(folder.path(), &[]);
+    for expected in [
+        "a link to a file that does not exist",
+        "a sync is named after its file, and this is no name",
+        "trait `name` of `company` at `amplitude` is also written by demo/mappings/accounts.toml:9",
+        "3 errors",
+    ] {
+        assert!(told.contains(expected), "{told}");
+    }
+}
+
+#[test]
+fn a_folder_without_settings_or_mappings_says_what_to_do() {
+    let empty = tempfile::tempdir().unwrap();
+    insta::assert_snapshot!(told(empty.path(), &[]), @r#"
+    error: no such file
+    --> demo/groupcast.toml
+     = help: run `groupcast init` to write one, or name the folder that holds it with `--config`
+
+    warning: there are no mappings
+    --> demo/mappings
+     = help: write one file per sync, like mappings/accounts.toml, or run `groupcast init` for an example
+
+    1 error, 1 warning
+    "#);
+    let folder = folder();
+    std::fs::remove_file(folder.path().join("mappings/accounts.toml")).unwrap();
+    let project = load_with(folder.path(), &[]).unwrap();
+    assert!(project.mappings.is_empty());
+    assert!(project.warnings.render(false).contains("warning: there are no mappings"));
+    write(folder.path(), "groupcast.toml", [0xff]);
+    assert!(told(folder.path(), &[]).contains("not UTF-8 text: line 1 holds other bytes"));
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn any_slip_in_the_settings_is_answered_and_shows_no_secret(at in 0..SETTINGS.len(), length in 0..30_usize, put in "[\"'={}\\[\\]\n.a#$]{0,3}") {
+        let text = SETTINGS.replace("${file:key}", "hunter2").replace("${TOKEN}", "hunter2").replace("${PGPASSWORD}", "hunter2");
+        let at = at.min(text.len());
+        // A slip in a secret's key makes it another word, one with a line break cuts the secret off its key: what is
+        // secret can then not be told.
+        let line = text[..at].rfind('\n').map_or(0, |newline| newline + 1);
+        let line_end = text[at..].find('\n').map_or(text.len(), |end| at + end);
+        let (before, after) = (&text[line..at], &text[at..line_end]);
+        let within = before.contains('=') && !put.contains('\n');
+        if at + length > line_end || (format!("{before}{after}").contains("hunter2") && !within) {
+            return Ok(());
+        }
+        let folder = folder();
+        write(folder.path(), "groupcast.toml", format!("{}{put}{}", &text[..at], text.get(at + length..).unwrap_or("")));
+        told(folder.path(), &[]);
+    }
+}

@@ -1,0 +1,201 @@
+//! How do the layers (defaults, `groupcast.toml`, the environment) become one [`Settings`]? By the `config` crate.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
+use std::time::Duration;
+
+use config::{Config, Map, Source, Value, ValueKind};
+use serde::Deserialize;
+
+use super::known::DELIVERY;
+use super::{Daemon, Defaults, Delivery, DestinationSettings, Settings, SourceSettings, State};
+use crate::mapping::diagnostic::Diagnostic;
+use crate::mapping::file::{ON_DUPLICATE, ON_MISSING, ON_NULL, ON_REMOVED_TRAIT};
+use crate::mapping::{At, Guards, Policy, units};
+
+/// One layer for the `config` crate. Holds secrets.
+#[derive(Clone)]
+pub(super) struct Layer(Map<String, Value>);
+
+impl fmt::Debug for Layer {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("Layer")
+    }
+}
+
+impl Source for Layer {
+    fn clone_into_box(&self) -> Box<dyn Source + Send + Sync> {
+        Box::new(self.clone())
+    }
+
+    fn collect(&self) -> Result<Map<String, Value>, config::ConfigError> {
+        Ok(self.0.clone())
+    }
+}
+
+impl Layer {
+    pub(super) fn new() -> Layer {
+        Layer(Map::new())
+    }
+
+    /// Sets the value at this path.
+    pub(super) fn set(&mut self, path: &[String], kind: ValueKind) {
+        let Some((last, parents)) = path.split_last() else { return };
+        let mut map = &mut self.0;
+        for parent in parents {
+            let child = map.entry(parent.clone()).or_insert_with(|| Value::new(None, ValueKind::Table(Map::new())));
+            if !matches!(child.kind, ValueKind::Table(_)) {
+                child.kind = ValueKind::Table(Map::new());
+            }
+            let ValueKind::Table(table) = &mut child.kind else { return };
+            map = table;
+        }
+        map.insert(last.clone(), Value::new(None, kind));
+    }
+}
+
+/// What the merged layers deserialise into.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    state: WrittenState,
+    #[serde(default)]
+    sources: BTreeMap<String, toml::Table>,
+    #[serde(default)]
+    destinations: BTreeMap<String, toml::Table>,
+    #[serde(default)]
+    defaults: WrittenDefaults,
+    #[serde(default)]
+    daemon: Daemon,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenState {
+    path: std::path::PathBuf,
+    memory: Option<String>,
+    threads: Option<usize>,
+    temp_folder: Option<std::path::PathBuf>,
+    #[serde(deserialize_with = "super::duration")]
+    journal_retention: Duration,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct WrittenDefaults {
+    policy: WrittenPolicy,
+    guards: WrittenGuards,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct WrittenPolicy {
+    on_null: Option<String>,
+    on_missing: Option<String>,
+    on_removed_trait: Option<String>,
+    on_duplicate: Option<String>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct WrittenGuards {
+    empty: Option<bool>,
+    rows_dropped_max: Option<f64>,
+    changed_max: Option<f64>,
+    removed_max: Option<f64>,
+    nulled_max: Option<f64>,
+    groups_min: Option<u64>,
+}
+
+/// Defaults, then the file, then the environment.
+pub(super) fn merge(
+    file_layer: Layer,
+    overrides: Layer,
+    folder: &Path,
+    file: &str,
+    found: &mut Vec<Diagnostic>,
+) -> Option<Settings> {
+    let ledger = folder.join("state").join("ledger.duckdb").to_string_lossy().into_owned();
+    let merged = Config::builder()
+        .set_default("state.path", ledger)
+        .and_then(|builder| builder.set_default("state.journal_retention", "90d"))
+        .and_then(|builder| builder.add_source(file_layer).add_source(overrides).build())
+        .and_then(Config::try_deserialize::<Written>);
+    let settings = merged.map_err(|_| ()).and_then(|written| settings(written, folder).ok_or(()));
+    if settings.is_err() {
+        // Every value was checked on its way in, so this is ours; the error's text could quote a secret.
+        let at = At::default();
+        found.push(Diagnostic::error(file, &at, "the settings cannot be put together").help("report this as a bug"));
+    }
+    settings.ok()
+}
+
+fn settings(written: Written, folder: &Path) -> Option<Settings> {
+    let state = State {
+        path: written.state.path,
+        memory_bytes: match written.state.memory {
+            Some(size) => Some(units::bytes(&size).ok()?),
+            None => None,
+        },
+        threads: written.state.threads,
+        temp_folder: written.state.temp_folder,
+        journal_retention: written.state.journal_retention,
+    };
+    let mut sources = BTreeMap::new();
+    for (name, mut table) in written.sources {
+        let kind = take_type(&mut table)?;
+        sources.insert(name.clone(), SourceSettings { name, kind, table });
+    }
+    let mut destinations = BTreeMap::new();
+    for (name, mut table) in written.destinations {
+        let kind = take_type(&mut table)?;
+        let mut generic = toml::Table::new();
+        for key in DELIVERY {
+            if let Some((key, value)) = table.remove_entry(key.name) {
+                generic.insert(key, value);
+            }
+        }
+        let delivery: Delivery = toml::Value::Table(generic).try_into().ok()?;
+        destinations.insert(name.clone(), DestinationSettings { name, kind, delivery, table });
+    }
+    Some(Settings {
+        folder: folder.to_owned(),
+        state,
+        sources,
+        destinations,
+        defaults: defaults(&written.defaults),
+        daemon: written.daemon,
+    })
+}
+
+fn take_type(table: &mut toml::Table) -> Option<String> {
+    match table.remove("type") {
+        Some(toml::Value::String(kind)) => Some(kind),
+        _ => None,
+    }
+}
+
+fn defaults(written: &WrittenDefaults) -> Defaults {
+    fn word<T: Copy>(written: &Option<String>, words: &[(&str, T)], base: T) -> T {
+        words.iter().find(|(word, _)| Some(*word) == written.as_deref()).map_or(base, |(_, value)| *value)
+    }
+    let (policy, guards) = (Policy::default(), Guards::default());
+    let (words, limits) = (&written.policy, &written.guards);
+    Defaults {
+        policy: Policy {
+            on_null: word(&words.on_null, &ON_NULL, policy.on_null),
+            on_missing: word(&words.on_missing, &ON_MISSING, policy.on_missing),
+            on_removed_trait: word(&words.on_removed_trait, &ON_REMOVED_TRAIT, policy.on_removed_trait),
+            on_duplicate: word(&words.on_duplicate, &ON_DUPLICATE, policy.on_duplicate),
+        },
+        guards: Guards {
+            empty: limits.empty.unwrap_or(guards.empty),
+            rows_dropped_max: limits.rows_dropped_max.unwrap_or(guards.rows_dropped_max),
+            changed_max: limits.changed_max.unwrap_or(guards.changed_max),
+            removed_max: limits.removed_max.unwrap_or(guards.removed_max),
+            nulled_max: limits.nulled_max.unwrap_or(guards.nulled_max),
+            groups_min: limits.groups_min.unwrap_or(guards.groups_min),
+        },
+    }
+}
