@@ -358,7 +358,7 @@ fn a_folder_without_settings_or_mappings_says_what_to_do() {
     insta::assert_snapshot!(told(empty.path(), &[]), @r#"
     error: no such file
     --> demo/groupcast.toml
-     = help: run `groupcast init` to write one, or name the folder that holds it with `--config`
+     = help: run `groupcast init` to write one, or name the folder that holds it with `--folder`
 
     warning: there are no mappings
     --> demo/mappings

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use futures_util::StreamExt;
+use futures_util::{FutureExt, StreamExt};
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::watch;
 
@@ -83,13 +83,21 @@ impl<'a> Delivery<'a> {
             {
                 break Err(error);
             }
-            let Some((batch, ended)) = in_flight.next().await else {
+            let Some(mut ended) = in_flight.next().await else {
                 break failure.map_or(Ok(()), Err);
             };
-            if let Err(error) = work.absorb(batch, ended) {
-                // Those in flight finish their attempt, but repeat none.
-                halt.send_replace(true);
-                failure.get_or_insert(error);
+            // Whatever else has ended meanwhile is settled with it: one commit instead of several.
+            loop {
+                let (batch, end) = ended;
+                if let Err(error) = work.absorb(batch, end) {
+                    // Those in flight finish their attempt, but repeat none.
+                    halt.send_replace(true);
+                    failure.get_or_insert(error);
+                }
+                match in_flight.next().now_or_never() {
+                    Some(Some(next)) => ended = next,
+                    _ => break,
+                }
             }
         };
         *self.learned.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = work.into_learned();

@@ -87,8 +87,8 @@ pub enum Fate {
 /// Takes the fates of changes, as they are known.
 #[async_trait]
 pub trait Settle: Send + Sync {
-    /// Records these fates, durably. The first of a pair is the change's index in the page. Called at most once per
-    /// finished request, never twice for one change, and never concurrently with itself by one
+    /// Records these fates, durably. The first of a pair is the change's index in the page. Called once for
+    /// requests that finish together, never twice for one change, and never concurrently with itself by one
     /// [`Delivery::deliver`]. After an error nothing more is sent.
     async fn settle(&self, fates: Vec<(usize, Fate)>) -> Result<()>;
 }
