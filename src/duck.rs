@@ -75,6 +75,8 @@ impl Duck {
             None => Connection::open_in_memory_with_flags(config),
         };
         let connection = opened.map_err(|error| open_error(&error.to_string(), path))?;
+        // Builds with the ICU extension take the machine's zone; those without know only UTC and refuse the setting.
+        drop(connection.execute_batch("SET TimeZone = 'UTC'"));
         Ok(Duck {
             interrupt: connection.interrupt_handle(),
             connection: Arc::new(Mutex::new(connection)),

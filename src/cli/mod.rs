@@ -13,13 +13,18 @@ mod sample;
 mod screen;
 
 use std::io::Write;
+use std::time::Duration;
 
 use clap::{CommandFactory, Parser};
 use serde_json::{Value, json};
 
 use self::args::{Cli, Color, Command};
 use crate::config::{Diagnostics, Project};
+use crate::delivery::Outside;
+use crate::env::Transport;
 use crate::error::Error;
+use crate::mapping::MappingFile;
+use crate::mapping::diagnostic::Diagnostic;
 use crate::sync::report::error_json;
 
 /// Why a command ended early.
@@ -136,7 +141,9 @@ async fn check(cli: &Cli, connect: bool) -> Result<u8, Failure> {
     let mut problems = project.warnings.clone();
     if connect {
         let mut found = Vec::new();
+        let outside = Outside::new()?;
         for file in &project.mappings {
+            found.extend(unanswered(&project, file, &outside).await?);
             match open::source_of(&project, file).await {
                 Ok(mut source) => match open::connected_check(file, source.as_mut()).await {
                     Ok(problems) => found.extend(problems),
@@ -154,7 +161,11 @@ async fn check(cli: &Cli, connect: bool) -> Result<u8, Failure> {
     }
     show_problems(cli, &problems);
     if code == 0 {
-        let asked = if connect { ", and the sources agree" } else { "; `--connect` asks the sources as well" };
+        let asked = if connect {
+            ", the sources agree, the destinations answer"
+        } else {
+            "; `--connect` asks sources and destinations as well"
+        };
         writeln!(
             anstream::stdout().lock(),
             "{} {} fine{asked}",
@@ -166,11 +177,23 @@ async fn check(cli: &Cli, connect: bool) -> Result<u8, Failure> {
     Ok(code)
 }
 
+/// Longest a destination may take to answer a check.
+const PROBE_MAX: Duration = Duration::from_secs(15);
+
+/// A destination that does not answer, as a problem at the line that names it.
+async fn unanswered(project: &Project, file: &MappingFile, outside: &Outside) -> Result<Option<Diagnostic>, Error> {
+    let settings = open::destination_of(project, file)?;
+    let Some(request) = open::destination(settings, &file.mapping.group_type)?.probe() else { return Ok(None) };
+    let Err(silent) = outside.send(&request, PROBE_MAX).await else { return Ok(None) };
+    let what = format!("destination {} does not answer: {}", settings.name, silent.what);
+    let problem = Diagnostic::error(&file.mapping.file, &file.at("destination"), what);
+    Ok(Some(problem.help("look at its `base_url` and region, at this machine's network and proxy settings")))
+}
+
 /// A source that could not be asked, as a problem at the line that names it.
-fn unreachable(file: &crate::mapping::MappingFile, error: &Error) -> crate::mapping::diagnostic::Diagnostic {
+fn unreachable(file: &MappingFile, error: &Error) -> Diagnostic {
     let at = file.at("source");
-    crate::mapping::diagnostic::Diagnostic::error(&file.mapping.file, &at, error.to_string())
-        .maybe_help(error.advice().map(str::to_owned))
+    Diagnostic::error(&file.mapping.file, &at, error.to_string()).maybe_help(error.advice().map(str::to_owned))
 }
 
 #[cfg(test)]

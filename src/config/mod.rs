@@ -202,3 +202,54 @@ fn about_variable(name: &str, path: &str, message: String) -> Diagnostic {
     let at = crate::mapping::At { span: 0..0, path: path.to_owned() };
     Diagnostic::error(&format!("environment variable {name}"), &at, message)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::load;
+    use crate::destination::{amplitude, file};
+    use crate::source::{duckdb, postgres};
+
+    /// `known` lists the keys of each type for messages with a place; the types' own structs read them. Every key at
+    /// once must pass both.
+    #[test]
+    fn the_known_keys_are_the_ones_the_types_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = r#"
+            [sources.files]
+            type = "duckdb"
+            path = "warehouse.duckdb"
+            [sources.warehouse]
+            type = "postgres"
+            url = "postgres://reader@localhost/warehouse"
+            password = "${PASSWORD}"
+            sslmode = "verify-full"
+            ca_file = "ca.pem"
+            read = "cursor"
+            connect_timeout_seconds = 5
+            statement_timeout_seconds = 60
+            [destinations.amplitude]
+            type = "amplitude"
+            api_key = "${KEY}"
+            region = "eu"
+            base_url = "http://127.0.0.1:1"
+            long_strings = "truncate"
+            concurrency = 2
+            requests_per_second = 1.5
+            timeout = "5s"
+            retry_for = "1m"
+            attempts_max = 3
+            [destinations.changes]
+            type = "file"
+            path = "-"
+        "#;
+        std::fs::write(folder.path().join("groupcast.toml"), settings).unwrap();
+        let environment =
+            [("PASSWORD", "swordfish"), ("KEY", "a-key")].map(|(name, value)| (name.into(), value.into()));
+        let project = load(folder.path(), environment).unwrap();
+        let settings = project.settings;
+        settings.sources["files"].parse::<duckdb::Settings>().unwrap();
+        settings.sources["warehouse"].parse::<postgres::Settings>().unwrap();
+        settings.destinations["amplitude"].parse::<amplitude::Settings>().unwrap();
+        settings.destinations["changes"].parse::<file::Settings>().unwrap();
+    }
+}

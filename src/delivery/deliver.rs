@@ -2,8 +2,8 @@
 
 use std::sync::{Arc, Mutex};
 
-use futures_util::{FutureExt, StreamExt};
 use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 use tokio::sync::watch;
 
 use super::pace::Bucket;

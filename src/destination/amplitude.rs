@@ -341,6 +341,12 @@ impl Destination for Amplitude {
         }
     }
 
+    /// A GET of the address's root: no key, no data. A key cannot be tried without writing, so none is.
+    fn probe(&self) -> Option<Request> {
+        let root = self.url.trim_end_matches("groupidentify").to_owned();
+        Some(Request { method: "GET", url: root, headers: Vec::new(), body: Vec::new(), gzip: false })
+    }
+
     fn masked(&self, request: &Request) -> Request {
         let mut masked = request.clone();
         if let Some(rest) = request.body.strip_prefix(self.head.as_bytes()) {

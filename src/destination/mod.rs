@@ -197,6 +197,12 @@ pub trait Destination: Send + Sync {
     /// status class, and nothing but a 2xx is ever [`Verdict::Delivered`].
     fn interpret(&self, route: Route, elements: usize, reply: &Reply) -> Verdict;
 
+    /// A request that changes nothing and carries no secret; that it is answered at all, whatever the status, shows that
+    /// the destination can be reached. `None` where there is nothing to reach.
+    fn probe(&self) -> Option<Request> {
+        None
+    }
+
     /// The request as it may be shown to a person: same shape, secrets masked.
     fn masked(&self, request: &Request) -> Request;
 }

@@ -394,7 +394,7 @@ impl Ledger for LocalLedger {
 
     async fn page(&self, from: u64, count: u64) -> Result<Vec<Suspect>> {
         self.call("read suspects", move |connection| {
-            let mut page = connection.prepare_cached(statements::PAGE).map_err(ledger_error("read suspects"))?;
+            let mut page = connection.prepare(statements::PAGE).map_err(ledger_error("read suspects"))?;
             let batches = page.query_arrow(params![from, from + count]).map_err(ledger_error("read suspects"))?;
             let mut suspects = Vec::with_capacity(count as usize);
             for batch in batches {

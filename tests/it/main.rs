@@ -7,6 +7,7 @@ mod amplitude;
 mod delivery;
 mod delivery_storm;
 mod duckdb_source;
+mod layers;
 mod ledger;
 mod postgres;
 mod ready_mappings;

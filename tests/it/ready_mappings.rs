@@ -1,94 +1,106 @@
-//! Do the mappings we ship fit the tables they say they expect?
+//! Do the mappings and examples we ship work as they are? The real program checks each against the tables it expects.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+use std::path::Path;
+use std::process::{Command, Output};
 
 use duckdb::Connection;
-use groupcast::mapping::compile::Projection;
-use groupcast::mapping::{Expr, From, Model};
-use groupcast::model::ColumnType;
-use groupcast::source::Source;
-use groupcast::source::duckdb::{DuckDb, Settings};
-use toml::{Table, Value};
 
-const READY: [(&str, &str); 3] = [
-    ("b2b_saas_accounts", include_str!("../../mappings/b2b_saas_accounts.toml")),
-    ("dbt_dim_accounts", include_str!("../../mappings/dbt_dim_accounts.toml")),
-    ("workspaces", include_str!("../../mappings/workspaces.toml")),
-];
+use crate::support::postgres::shared;
 
-/// The statements in the file's opening comment: its lines that are indented.
+fn groupcast(folder: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_groupcast"))
+        .arg("-C")
+        .arg(folder)
+        .args(arguments)
+        .envs(environment.iter().copied())
+        .output()
+        .unwrap()
+}
+
+fn succeeds(folder: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> String {
+    let output = groupcast(folder, arguments, environment);
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{} {arguments:?}:\n{out}\n{err}", folder.display());
+    out.into_owned()
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &to.join(entry.file_name()));
+        } else {
+            std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+        }
+    }
+}
+
+fn shipped(path: &str) -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+/// The statements in a mapping's opening comment: its lines that are indented.
 fn expected_tables(text: &str) -> String {
     let comment = text.lines().take_while(|line| line.starts_with('#'));
     comment.filter_map(|line| line.strip_prefix("#   ")).map(|line| format!("{line}\n")).collect()
 }
 
-/// Every expression a value of `[traits]` selects, with its declared type.
-fn selected(value: &Value, found: &mut Vec<(Expr, Option<String>)>) {
-    match value {
-        Value::String(column) => found.push((Expr::Column(column.clone()), None)),
-        Value::Table(table) if table.contains_key("const") => {}
-        Value::Table(table) => {
-            let declared = table.get("as").map(|declared| declared.as_str().unwrap().to_owned());
-            match (table.get("sql"), table.get("column")) {
-                (Some(sql), _) => found.push((Expr::Sql(sql.as_str().unwrap().to_owned()), declared)),
-                (None, Some(column)) => found.push((Expr::Column(column.as_str().unwrap().to_owned()), declared)),
-                (None, None) => table.values().for_each(|member| selected(member, found)),
-            }
-        }
-        other => panic!("{other:?} is no trait"),
+#[test]
+fn every_ready_mapping_fits_the_tables_its_comment_describes() {
+    let mut count = 0;
+    for entry in std::fs::read_dir(shipped("mappings")).unwrap() {
+        let path = entry.unwrap().path();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let tables = expected_tables(&text);
+        assert!(tables.contains("CREATE TABLE"), "{} tells its tables", path.display());
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("mappings")).unwrap();
+        std::fs::copy(&path, folder.path().join("mappings").join(path.file_name().unwrap())).unwrap();
+        std::fs::write(
+            folder.path().join("groupcast.toml"),
+            "[sources.warehouse]\ntype = \"duckdb\"\npath = \"warehouse.duckdb\"\n\
+             [destinations.amplitude]\ntype = \"amplitude\"\napi_key = \"${AMPLITUDE_API_KEY}\"\n",
+        )
+        .unwrap();
+        let warehouse = Connection::open(folder.path().join("warehouse.duckdb")).unwrap();
+        warehouse.execute_batch(&format!("CREATE SCHEMA analytics; {tables}")).unwrap();
+        drop(warehouse);
+        let environment = [("AMPLITUDE_API_KEY", "a-key-for-tests")];
+        succeeds(folder.path(), &["check"], &environment);
+        // A plan asks the source everything that `check --connect` asks it, and needs no destination.
+        succeeds(folder.path(), &["plan"], &environment);
+        count += 1;
     }
+    assert_eq!(count, 3);
+}
+
+#[test]
+fn the_csv_example_runs_and_then_sends_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    copy(&shipped("examples/duckdb-to-file"), folder.path());
+    for made in ["state", "changes.ndjson"] {
+        let made = folder.path().join(made);
+        drop(std::fs::remove_dir_all(&made));
+        drop(std::fs::remove_file(&made));
+    }
+    succeeds(folder.path(), &["check", "--connect"], &[]);
+    assert!(succeeds(folder.path(), &["run"], &[]).contains("3 delivered"));
+    assert!(succeeds(folder.path(), &["run"], &[]).contains("nothing sent"));
+    let lines = std::fs::read_to_string(folder.path().join("changes.ndjson")).unwrap();
+    assert_eq!(lines.lines().count(), 3);
+    assert!(lines.contains(r#""seat_usage":0.2"#), "{lines}");
 }
 
 #[tokio::test]
-async fn every_ready_mapping_compiles_against_its_own_tables() {
-    for (name, text) in READY {
-        // GIVEN a warehouse with the tables the file's comment describes
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("warehouse.duckdb");
-        let tables = expected_tables(text);
-        assert!(tables.contains("CREATE TABLE"), "{name}");
-        Connection::open(&file).unwrap().execute_batch(&format!("CREATE SCHEMA analytics; {tables}")).unwrap();
-        // WHEN the source is asked what the mapping's expressions yield
-        let mapping: Table = text.parse().unwrap();
-        assert_eq!(
-            (mapping["source"].as_str(), mapping["destination"].as_str()),
-            (Some("warehouse"), Some("amplitude"))
-        );
-        let model = mapping["model"].as_table().unwrap();
-        let from = match model.get("table") {
-            Some(table) => From::Table(table.as_str().unwrap().split('.').map(str::to_owned).collect()),
-            None => From::Query(model["sql"].as_str().unwrap().to_owned()),
-        };
-        let filter = model.get("where").map(|filter| filter.as_str().unwrap().to_owned());
-        let mut found = Vec::new();
-        mapping["traits"].as_table().unwrap().values().for_each(|value| selected(value, &mut found));
-        let projection = Projection {
-            from: from.clone(),
-            conditions: filter.iter().cloned().collect(),
-            key: mapping["group"]["key"].as_str().unwrap().to_owned(),
-            columns: found.iter().map(|(expr, _)| expr.clone()).collect(),
-            cursor: mapping.get("incremental").map(|incremental| incremental["cursor"].as_str().unwrap().to_owned()),
-        };
-        let mut source = DuckDb::open(&Settings { path: Some(file) }, "warehouse", folder.path()).unwrap();
-        let columns = source.describe_projection(&projection).await.unwrap();
-        // THEN every trait has a type that needs no further decision, and the key can be one
-        assert_eq!(columns.len(), found.len());
-        for (column, (_, declared)) in columns.iter().zip(&found) {
-            assert!(column.kind.default_as().is_some() || declared.is_some(), "{name}: {column:?}");
-            let fits = match declared.as_deref() {
-                Some("date") => matches!(column.kind, ColumnType::Date | ColumnType::Timestamp),
-                Some("timestamp") => column.kind == ColumnType::Timestamp,
-                Some("number") => matches!(column.kind, ColumnType::Decimal | ColumnType::Float64),
-                Some("list") => matches!(column.kind, ColumnType::List(_)),
-                Some("json") => column.kind == ColumnType::Json,
-                Some("string") => column.kind == ColumnType::Decimal,
-                Some(other) => panic!("{name} declares `{other}`"),
-                None => !matches!(column.kind, ColumnType::Bytes | ColumnType::Other),
-            };
-            assert!(fits, "{name}: {column:?} declared {declared:?}");
-        }
-        let described = source.describe(&Model { from, filter }).await.unwrap();
-        let key = described.iter().find(|column| column.name == projection.key).unwrap();
-        assert!(key.kind.can_be_key(), "{name}: {key:?}");
-    }
+async fn the_postgresql_example_plans_its_three_accounts() {
+    let database = shared().create_database().await;
+    database.execute(&std::fs::read_to_string(shipped("examples/postgres-to-amplitude/warehouse.sql")).unwrap()).await;
+    let folder = tempfile::tempdir().unwrap();
+    copy(&shipped("examples/postgres-to-amplitude"), folder.path());
+    let url = format!("postgres://root_user@127.0.0.1:{}/{}", shared().port(), database.name());
+    let environment = [("WAREHOUSE_URL", url.as_str()), ("AMPLITUDE_API_KEY", "a-key-for-tests")];
+    succeeds(folder.path(), &["check"], &environment);
+    let plan = succeeds(folder.path(), &["plan"], &environment);
+    assert!(plan.contains("3 to add") && plan.contains("90000.5"), "{plan}");
 }

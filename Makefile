@@ -1,0 +1,26 @@
+# Two commands matter: `make quickstart` shows the program at work, `make test` passes every test.
+# Both build with one profile and one set of features, into the user's cache folder.
+
+.PHONY: quickstart test lint bench build doc
+SHELL := /bin/sh
+
+quickstart:
+	@. .ci/env; cargo build $$features --bins --examples && \
+	sh examples/quickstart/run.sh "$$CARGO_TARGET_DIR/debug"
+
+test:
+	@.ci/postgres
+	@. .ci/env; cargo fmt --check && cargo test $$features --no-fail-fast
+
+# A release binary; `make build` uses the prebuilt libduckdb, `cargo build --release` compiles DuckDB in.
+build:
+	@. .ci/env; cargo build $$features --release && echo "$$CARGO_TARGET_DIR/release/groupcast"
+
+lint:
+	@. .ci/env; cargo fmt --check && cargo clippy $$features --all-targets -- -D warnings && \
+	RUSTDOCFLAGS="-D warnings" cargo doc $$features --no-deps
+
+bench:
+	@.ci/postgres
+	@. .ci/env; cargo build $$features --release --bins --examples && \
+	cargo run $$features --release --example bench -- "$$CARGO_TARGET_DIR/release"
