@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::cli::{Place, Receiver, mapping, told, until};
+use crate::support::cli::{Place, Receiver, mapping, settings, told, until};
 use crate::support::postgres::shared;
 
 const SIX: &str = "CREATE TABLE accounts AS SELECT 'k' || i AS id, 'Name ' || i AS name, i AS seats, 'p' || i % 2 AS plan FROM range(6) r(i)";
@@ -176,7 +176,7 @@ fn a_null_unsets_is_sent_or_skipped() {
     for command in ["check", "plan", "run"] {
         place.run(&[command]).exits(2).says(&[
             "amplitude does not support `on_null = \"null\"`",
-            "mappings/accounts.toml:15:",
+            "mappings/accounts.toml:14:",
             "`unset`",
         ]);
     }
@@ -279,7 +279,7 @@ fn a_rejected_group_is_held_until_it_changes() {
     // GIVEN a group that the vendor refuses, among others
     let receiver = Receiver::start();
     let place = delivered(&receiver, "seats = \"seats\"\nplan = \"plan\"", "");
-    receiver.vendor.change(|rules| drop(rules.poison.insert("k2".to_owned())));
+    receiver.vendor.change(|rules| rules.poison.extend(["k2".to_owned()]));
     place.warehouse("UPDATE accounts SET seats = seats + 100 WHERE id IN ('k1', 'k2', 'k3')");
     // WHEN it runs
     let run = place.run(&["run"]).exits(3);
@@ -301,7 +301,7 @@ fn a_rejected_group_is_held_until_it_changes() {
     place.run(&["rejected"]).exits(0).says(&["no group is rejected"]);
 
     // WHEN a rejected row returns to what the vendor holds, THEN there is nothing to say and nothing rejected
-    receiver.vendor.change(|rules| drop(rules.poison.insert("k4".to_owned())));
+    receiver.vendor.change(|rules| rules.poison.extend(["k4".to_owned()]));
     place.warehouse("UPDATE accounts SET seats = 400 WHERE id = 'k4'");
     place.run(&["run"]).exits(3);
     place.warehouse("UPDATE accounts SET seats = 4 WHERE id = 'k4'");
@@ -405,7 +405,7 @@ fn what_must_be_said_again_is_read_again() {
         touched(&[("a", 1, "01 00:00:00"), ("b", 2, "02 00:00:00"), ("c", 3, "03 12:00:00")])
     ));
     place.mapping("accounts", &mapping("n = \"n\"", INCREMENTAL));
-    receiver.vendor.change(|rules| drop(rules.poison.insert("a".to_owned())));
+    receiver.vendor.change(|rules| rules.poison.extend(["a".to_owned()]));
     place.run(&["run"]).exits(3);
     receiver.vendor.change(|rules| rules.poison.clear());
     place.run(&["run"]).exits(0);
@@ -440,14 +440,14 @@ async fn every_kind_of_cursor_works_in_both_engines() {
         ("BIGINT", "9007199254740993", "9007199254750000"),
         ("SMALLINT", "-12", "32767"),
     ];
-    for (kind, first, second) in kinds {
-        let table = format!("CREATE TABLE {kind}_t (id TEXT, n INTEGER, at {kind});");
+    for (kind, first, _) in kinds {
+        let table = format!("CREATE TABLE {kind}_t (id TEXT, n INTEGER, moved {kind});");
         let old = format!("{table} INSERT INTO {kind}_t VALUES ('a', 1, {first}), ('b', 2, {first}), ('n', 2, NULL);");
         place.warehouse(&old);
         database.execute(&old).await;
         for source in ["warehouse", "pg"] {
             let name = format!("{}_{source}", kind.to_lowercase());
-            let text = mapping("n = \"n\"", "[incremental]\ncursor = \"at\"\nlookback = \"1s\"");
+            let text = mapping("n = \"n\"", "[incremental]\ncursor = \"moved\"\nlookback = \"1s\"");
             let table = format!("\"{kind}_t\"").to_lowercase();
             place.mapping(
                 &name,
@@ -483,4 +483,65 @@ async fn every_kind_of_cursor_works_in_both_engines() {
             "{report}"
         );
     }
+}
+
+#[test]
+fn another_destination_or_group_type_is_not_taken_for_the_old_one() {
+    // GIVEN a sync that was delivered to one destination
+    let (receiver, other) = (Receiver::start(), Receiver::start());
+    let place = delivered(&receiver, "name = \"name\"", "");
+    let second = settings(&other.url, "").replace("[destinations.amplitude]", "[destinations.second]");
+    let (_, second) = second.split_once("\n\n").unwrap();
+    place.write("groupcast.toml", &format!("{}\n{second}", place.read("groupcast.toml")));
+    let there = mapping("name = \"name\"", "").replace("\"amplitude\"", "\"second\"");
+    // WHEN the mapping names another
+    place.mapping("accounts", &there);
+    for command in ["plan", "run", "run"] {
+        let stopped = place.run(&[command]).exits(2).says(&["`amplitude` as `company`", "`second` as `company`"]);
+        stopped.says(&["ledger reset accounts --forget", "ledger adopt accounts"]);
+    }
+    assert_eq!((receiver.requests(), other.requests()), (1, 0));
+    // THEN the way the advice shows sends everything there
+    place.run(&["ledger", "reset", "accounts", "--forget", "--yes"]).exits(0);
+    place.run(&["run"]).exits(0).says(&["6 delivered"]);
+    assert_eq!(other.vendor.groups(), receiver.vendor.groups());
+    // AND the same holds for the group type
+    place.mapping("accounts", &there.replace("\"company\"", "\"team\""));
+    place.run(&["run"]).exits(2).says(&["`second` as `company`", "`second` as `team`"]);
+    // AND a name that changed alone can be kept
+    place.run(&["ledger", "adopt", "accounts"]).exits(0);
+    place.run(&["run"]).exits(0).says(&["6 unchanged; nothing sent"]);
+    // AND the way back is open as long as the file says what it said.
+    place.mapping("accounts", &there);
+    place.run(&["run"]).exits(2);
+    assert_eq!((receiver.requests(), other.requests()), (1, 1));
+}
+
+#[test]
+fn a_cursor_goes_on_only_where_it_means_the_same() {
+    let receiver = Receiver::start();
+    let place = Place::with(&receiver);
+    place.warehouse(
+        "CREATE TABLE accounts (id VARCHAR, n INTEGER, created_at TIMESTAMP, updated_at TIMESTAMP);
+         INSERT INTO accounts VALUES ('a', 1, '2024-05-01', '2024-01-01'), ('b', 2, '2024-06-01', '2024-01-02')",
+    );
+    let by = |cursor: &str| mapping("n = \"n\"", &format!("[incremental]\ncursor = \"{cursor}\""));
+    place.mapping("accounts", &by("created_at"));
+    place.run(&["run"]).exits(0);
+    // WHEN another column becomes the cursor THEN the old one's value says nothing about it
+    place.warehouse("UPDATE accounts SET n = 10, updated_at = '2024-02-01' WHERE id = 'a'");
+    place.mapping("accounts", &by("updated_at"));
+    let edited = report(&place, &[], 0);
+    assert_eq!((&edited["full"], &edited["counts"]["delivered"]), (&json!(true), &json!(1)));
+    // WHEN a full read finds old rows and is cut short THEN the next run goes on there, as it was told
+    place.warehouse("UPDATE accounts SET n = n + 100");
+    assert_eq!(report(&place, &[], 0)["counts"]["delivered"], json!(1), "the lookback reaches one");
+    place.warehouse("UPDATE accounts SET n = n + 100");
+    place
+        .run(&["run", "accounts", "--full", "--limit", "1"])
+        .exits(0)
+        .says(&["1 group left by --limit; the next run goes on there"]);
+    let rest = report(&place, &[], 0);
+    assert_eq!((&rest["full"], &rest["counts"]["delivered"]), (&json!(true), &json!(1)));
+    assert_eq!(report(&place, &[], 0)["full"], json!(false));
 }
