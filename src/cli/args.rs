@@ -34,8 +34,8 @@ Examples:
   groupcast group accounts acct_42         what is known of one group, and when it was sent
 
 Exit codes:
-  0 all delivered   1 failed or incomplete   2 bad config or usage   3 some groups rejected   4 stopped by a guard
-  130 interrupted";
+  0 all delivered   1 failed or incomplete   2 bad config or usage   3 some groups rejected
+  4 stopped by a guard   130 interrupted";
 
 /// When to use colour.
 #[derive(Debug, Clone, Copy, ValueEnum)]

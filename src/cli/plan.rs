@@ -234,7 +234,7 @@ impl Printer<'_> {
         }
         let mut out = anstream::stdout().lock();
         if self.hidden > 0 {
-            writeln!(out, "\n… and {} more; `--show all` shows them", plural(self.hidden, "group"))?;
+            writeln!(out, "\n… and {}; `--show all` shows them", plural(self.hidden, "more group"))?;
         }
         writeln!(
             out,
@@ -259,9 +259,10 @@ impl Printer<'_> {
                 paint(
                     DIM,
                     format!(
-                        "{} left the model and {} kept as they are",
+                        "{} left the model and {} kept as {}",
                         plural(kept, "known group"),
-                        if kept == 1 { "is" } else { "are" }
+                        if kept == 1 { "is" } else { "are" },
+                        if kept == 1 { "it is" } else { "they are" },
                     )
                 )
             )?;

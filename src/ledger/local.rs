@@ -130,8 +130,12 @@ fn begin(connection: &Connection, start: &RunStart, read_only: bool, next_seq: u
     let sync = &start.sync;
     let mut dead = connection.prepare("SELECT run FROM runs WHERE sync = ? AND status = 'running' ORDER BY run")?;
     let dead: Vec<String> = dead.query_map([sync], |row| row.get(0))?.collect::<Result<_, _>>()?;
-    if read_only && !dead.is_empty() {
-        connection.execute_batch(&statements::overlay(sync))?;
+    if read_only {
+        // Copies that an earlier sync of this command needed hold nothing about this one.
+        connection.execute_batch(statements::NO_OVERLAY)?;
+        if !dead.is_empty() {
+            connection.execute_batch(&statements::overlay(sync))?;
+        }
     }
     for run in &dead {
         fold(connection, sync, run)?;
@@ -518,7 +522,7 @@ impl Ledger for LocalLedger {
         self.call("list runs", move |connection| {
             let read = |connection: &Connection| -> duckdb::Result<Vec<RunRecord>> {
                 let mut runs = connection.prepare(&format!(
-                    "SELECT sync, run, started_at, ended_at, status, counts, error FROM runs WHERE {condition} \
+                    "SELECT sync, run, started_at, ended_at, status, counts, error, mapping FROM runs WHERE {condition} \
                      ORDER BY run DESC LIMIT {count}"
                 ))?;
                 let runs = runs.query_map([], |row| {
@@ -531,6 +535,7 @@ impl Ledger for LocalLedger {
                         status: Status::from_name(&status).unwrap_or(Status::Failed),
                         counts: row.get::<_, Option<String>>(5)?.unwrap_or_default(),
                         error: row.get(6)?,
+                        mapping: row.get(7)?,
                     })
                 })?;
                 runs.collect()
@@ -559,20 +564,23 @@ impl Ledger for LocalLedger {
             Some(key) => format!("sync = {} AND key = {}", quote_literal(sync), quote_literal(key)),
             None => format!("sync = {}", quote_literal(sync)),
         };
-        let mark = mark.to_owned();
+        let (sync, mark) = (sync.to_owned(), mark.to_owned());
         self.call("reset the sync", move |connection| {
-            let rows = if forget {
-                connection.execute(&format!("DELETE FROM known WHERE {condition}"), [])
-            } else {
-                connection.execute(
-                    &format!(
-                        "UPDATE known SET unsettled_in = coalesce(unsettled_in, ?), rejected_document = NULL, \
-                         rejected_reason = NULL WHERE {condition}"
-                    ),
-                    [mark],
-                )
-            };
-            rows.map(|rows| rows as u64).map_err(ledger_error("reset the sync"))
+            transaction(connection, "reset the sync", |connection| {
+                connection.execute("UPDATE runs SET cursor_value = NULL, full_read = false WHERE sync = ?", [sync])?;
+                let rows = if forget {
+                    connection.execute(&format!("DELETE FROM known WHERE {condition}"), [])?
+                } else {
+                    connection.execute(
+                        &format!(
+                            "UPDATE known SET unsettled_in = coalesce(unsettled_in, ?), rejected_document = NULL, \
+                             rejected_reason = NULL WHERE {condition}"
+                        ),
+                        [mark],
+                    )?
+                };
+                Ok(rows as u64)
+            })
         })
         .await
     }

@@ -363,6 +363,7 @@ impl Ledger for MemoryLedger {
                 status: checkpoint.as_ref().map_or(Status::Running, |checkpoint| checkpoint.status),
                 counts: checkpoint.as_ref().map(|checkpoint| checkpoint.counts.clone()).unwrap_or_default(),
                 error: checkpoint.as_ref().and_then(|checkpoint| checkpoint.error.clone()),
+                mapping: start.mapping.clone(),
             })
             .collect())
     }
@@ -384,6 +385,11 @@ impl Ledger for MemoryLedger {
             .filter(|(of, group)| of == sync && key.is_none_or(|key| key == group))
             .cloned()
             .collect();
+        for record in state.runs.iter_mut().filter(|record| record.start.sync == sync) {
+            if let Some(checkpoint) = &mut record.checkpoint {
+                (checkpoint.cursor, checkpoint.full) = (None, false);
+            }
+        }
         for id in &concerned {
             if forget {
                 state.known.remove(id);

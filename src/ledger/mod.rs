@@ -220,7 +220,8 @@ pub struct RunStart {
     pub sync: String,
     /// The run's id; ids of later runs sort after it.
     pub run: String,
-    /// The mapping's fingerprint.
+    /// What the run is about, as one text: the mapping's fingerprint and whatever else must be the same for a cursor to
+    /// go on. The ledger only compares it.
     pub mapping: String,
     /// The mapping's traits: what the run may speak about.
     pub traits: Vec<String>,
@@ -314,6 +315,8 @@ pub struct RunRecord {
     pub counts: String,
     /// Why it failed, when it did.
     pub error: Option<String>,
+    /// What it was about: [`RunStart::mapping`].
+    pub mapping: String,
 }
 
 /// What earlier runs left for the next one.
@@ -416,7 +419,8 @@ pub trait Ledger: Send + Sync {
 
     /// Makes the next run say everything again, about all groups of a sync or one. Known documents stay, marked
     /// uncertain under `mark`, so that removals are said too; with `forget` they are dropped instead, as if nothing had
-    /// ever been sent. Returns the number of groups concerned.
+    /// ever been sent. Cursors of earlier runs no longer count: an incremental run would not read old rows. Returns the
+    /// number of groups concerned.
     async fn reset(&self, sync: &str, key: Option<&str>, mark: &str, forget: bool) -> Result<u64>;
 
     /// Every known group after `after` in key order, at most `count`, for export.

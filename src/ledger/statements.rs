@@ -117,6 +117,10 @@ pub(super) fn overlay(sync: &str) -> String {
     tables.concat()
 }
 
+/// The real tables again.
+pub(super) const NO_OVERLAY: &str =
+    "DROP TABLE IF EXISTS temp.known; DROP TABLE IF EXISTS temp.pending; DROP TABLE IF EXISTS temp.journal";
+
 /// What becomes of every group a run spoke about: the known row as it will be, or `gone`.
 ///
 /// `document = '='` in the journal stands for "exactly what the change sets", which spares first deliveries a copy.

@@ -39,6 +39,9 @@ use report::{Counts, Report};
 /// kilobytes (one page is said while the next is prepared) are some tens of megabytes.
 const PAGE_SUSPECTS: u64 = 5_000;
 
+/// Stands for a cursor where the next run must read everything.
+const READ_ALL: &str = "";
+
 /// What the operator asks of one run.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
@@ -175,6 +178,7 @@ pub struct Plan {
 /// Runs a sync. An error means the run did not take place or had to be given up; whatever was acknowledged before is
 /// recorded all the same.
 pub async fn run(session: &Session<'_>, reader: &mut dyn Reader) -> Result<Report> {
+    session.check_target().await?;
     let (start, begun) = session.begin().await?;
     if !begun.recovered.is_empty() {
         session.monitor.note(Event::Recovered(&begun.recovered));
@@ -203,7 +207,12 @@ pub async fn run(session: &Session<'_>, reader: &mut dyn Reader) -> Result<Repor
             let settled = matches!(counts.status(), Status::Delivered | Status::SomeRejected);
             checkpoint.rows = (done.full && whole).then_some(counts.rows);
             checkpoint.full = done.full && whole && settled;
-            checkpoint.cursor = done.cursor.clone().filter(|_| whole && settled);
+            checkpoint.cursor = match (whole && settled, done.full || !whole) {
+                (true, _) => done.cursor.clone(),
+                // What is left may stand behind the cursor, where an incremental run does not look.
+                (false, true) if !settled => Some(READ_ALL.to_owned()),
+                (false, _) => None,
+            };
             checkpoint.error = checkpoint.error.or_else(|| done.stopped.as_ref().map(ToString::to_string));
         }
         Err(error) => {
@@ -242,6 +251,7 @@ pub async fn plan(
     reader: &mut dyn Reader,
     show: &mut (dyn FnMut(&[Decision]) -> Result<()> + Send),
 ) -> Result<Plan> {
+    session.check_target().await?;
     let (start, begun) = session.begin().await?;
     let survey = session.survey(start, begun, reader).await?;
     let (mut counts, mut impact) = (Counts::of(&survey.found), Impact::default());
@@ -306,6 +316,40 @@ fn count(counts: &mut Counts, decision: &Decision, outcome: Outcome) {
 }
 
 impl Session<'_> {
+    /// What the run is about: a cursor of an earlier run goes on only if all of this is the same.
+    fn about(&self) -> String {
+        let Mapping { source, incremental, .. } = self.mapping;
+        let cursor = incremental.as_ref().map(|incremental| &incremental.cursor);
+        serde_json::json!([self.fingerprint, source, cursor, self.target()]).to_string()
+    }
+
+    /// Whom the documents of this sync are sent to.
+    fn target(&self) -> [&str; 2] {
+        [&self.mapping.destination, &self.mapping.group_type]
+    }
+
+    /// What is known was sent to one destination as groups of one type. With another of either it would be taken for
+    /// what the new one holds, and nothing would be sent there.
+    async fn check_target(&self) -> Result<()> {
+        let sync = &self.mapping.name;
+        let Some(last) = self.ledger.runs(Some(sync), 1).await?.pop() else { return Ok(()) };
+        let about: serde_json::Value = serde_json::from_str(&last.mapping).unwrap_or_default();
+        let (Some(destination), Some(group_type)) = (about[3][0].as_str(), about[3][1].as_str()) else {
+            return Ok(());
+        };
+        if self.target() == [destination, group_type] || self.ledger.standing(sync).await?.known == 0 {
+            return Ok(());
+        }
+        let [now_to, now_as] = self.target();
+        let what = format!(
+            "`{sync}` was sent to `{destination}` as `{group_type}` so far, and the mapping now says `{now_to}` as `{now_as}`"
+        );
+        Err(Error::new(Kind::Config, what).advise(format!(
+            "to send everything there, forget what the old one holds: `groupcast ledger reset {sync} --forget`; if only \
+             the name changed, keep it: `groupcast ledger adopt {sync}`; to feed both, copy the mapping to another file"
+        )))
+    }
+
     async fn begin(&self) -> Result<(RunStart, Begun)> {
         let now = self.clock.now();
         // Sortable by time; the suffix keeps two runs of one second apart.
@@ -313,7 +357,7 @@ impl Session<'_> {
         let start = RunStart {
             sync: self.mapping.name.clone(),
             run,
-            mapping: self.fingerprint.to_owned(),
+            mapping: self.about(),
             traits: self.mapping.traits.iter().map(|mapped| mapped.name.clone()).collect(),
             started_at: now,
         };
@@ -418,8 +462,10 @@ impl Session<'_> {
         let due = begun.full_read_at.is_none_or(|read_at| {
             now.signed_duration_since(read_at).to_std().is_ok_and(|age| age >= incremental.full_every)
         });
+        // Rejected groups, and those of a run that died, may stand behind the cursor.
+        let asked = self.options.full || self.options.retry_rejected || !begun.recovered.is_empty();
         match &begun.cursor {
-            Some(cursor) if !due && !self.options.full => {
+            Some(cursor) if !due && !asked && cursor != READ_ALL => {
                 let from = cursor_minus(cursor, incremental.lookback)?;
                 let column = compile::quote_identifier(&incremental.cursor);
                 Ok((vec![format!("{column} >= {}", quote_literal(&from))], false))
