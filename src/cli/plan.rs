@@ -119,7 +119,7 @@ impl Printer<'_> {
                 let named = change.set.keys().chain(change.set_once.keys()).chain(&change.unset);
                 let before: serde_json::Map<String, Value> = named.map(|name| (name.clone(), before(name))).collect();
                 json!({"type": "change", "sync": sync, "key": decision.key, "kind": kind, "certain": decision.certain,
-                    "before": before, "change": change})
+                    "before": before, "change": change.as_ref()})
             }
             Judgement::Refused { reason, .. } => {
                 json!({"type": "rejected", "sync": sync, "key": decision.key, "reason": reason})

@@ -15,6 +15,7 @@
 
 mod value;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -236,11 +237,11 @@ impl Destination for Amplitude {
         if change.is_empty() {
             return Ok(Vec::new());
         }
-        let bare = self.element(key, 0, &Part { route: 0, change: Change::default() }).len() + OPERATORS_BYTES;
+        let bare = self.element(key, 0, &Part { route: 0, change: Arc::default() }).len() + OPERATORS_BYTES;
         let room = self.limits(0).element_bytes_max.saturating_sub(bare);
         if change.traits_count() <= PROPERTIES_MAX && Slot::all(change).map(Slot::bytes_at_most).sum::<usize>() <= room
         {
-            return Ok(vec![Part { route: 0, change: change.clone() }]);
+            return Ok(vec![Part { route: 0, change: Arc::clone(change) }]);
         }
         let mut parts = vec![Change::default()];
         let mut filled = 0;
@@ -254,7 +255,7 @@ impl Destination for Amplitude {
             filled += bytes;
             parts.last_mut().into_iter().for_each(|part| slot.put(part));
         }
-        Ok(parts.into_iter().map(|change| Part { route: 0, change }).collect())
+        Ok(parts.into_iter().map(|change| Part { route: 0, change: Arc::new(change) }).collect())
     }
 
     fn element(&self, key: &str, _: u64, part: &Part) -> Vec<u8> {

@@ -5,6 +5,7 @@
 //! ask for can be written, numbers keep all their digits, and a change is never cut.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -89,7 +90,7 @@ impl Destination for File {
         if change.change.is_empty() {
             return Ok(Vec::new());
         }
-        Ok(vec![Part { route: 0, change: change.change.clone() }])
+        Ok(vec![Part { route: 0, change: Arc::clone(&change.change) }])
     }
 
     fn element(&self, key: &str, _: u64, part: &Part) -> Vec<u8> {

@@ -10,6 +10,8 @@ pub mod file;
 pub mod pack;
 mod reply;
 
+use std::sync::Arc;
+
 use crate::error::{Error, Kind, Result as Outcome};
 use crate::model::{Change, OnNull, Op};
 
@@ -59,8 +61,8 @@ pub type Route = u8;
 pub struct Addressed {
     /// The group's id.
     pub key: String,
-    /// What to say about it.
-    pub change: Change,
+    /// What to say about it; shared with the journal's entry.
+    pub change: Arc<Change>,
     /// The journal sequence at which the group was last settled (0: never). With the change's content it makes dedup
     /// keys that are stable over retries and differ between two acknowledged changes.
     pub settled_seq: u64,
@@ -71,8 +73,8 @@ pub struct Addressed {
 pub struct Part {
     /// The endpoint that takes it.
     pub route: Route,
-    /// The traits it speaks about.
-    pub change: Change,
+    /// The traits it speaks about: the whole change, shared, or a share of it.
+    pub change: Arc<Change>,
 }
 
 /// Where a vendor's request goes and what it carries. The body and some headers hold secrets: never log one whole.

@@ -118,6 +118,10 @@ fn transaction<T>(
 }
 
 fn fold(connection: &Connection, sync: &str, run: &str) -> duckdb::Result<()> {
+    let nothing: bool = connection.query_row(&statements::nothing_said(sync, run), [], |row| row.get(0))?;
+    if nothing {
+        return Ok(());
+    }
     for statement in statements::fold(sync, run) {
         connection.execute_batch(&statement)?;
     }
@@ -177,6 +181,10 @@ fn count(connection: &Connection, sql: &str) -> Result<u64> {
     connection.query_row(sql, [], |row| row.get(0)).map_err(ledger_error("compare"))
 }
 
+/// What a comparison leaves behind but the suspects.
+const CLEAN_UP: &str =
+    "DROP TABLE scan; DROP TABLE candidate; DROP TABLE IF EXISTS duplicate; DROP TABLE IF EXISTS temp.incoming";
+
 /// Finds the suspects; see [`Ledger::compare`].
 fn compare(connection: &Connection, sync: &str, staged: &crate::source::Staged, scope: &Scope) -> Result<Comparison> {
     let run = |sql: &str| connection.execute_batch(sql).map_err(|error| compare_error(&error));
@@ -219,6 +227,12 @@ fn compare(connection: &Connection, sync: &str, staged: &crate::source::Staged, 
     found.missing_suspects = if scope.act_on_missing { missing_suspects } else { 0 };
     found.unchanged = valid - found.duplicate_rows - found.new - found.changed - found.held;
 
+    if found.suspects() == 0 {
+        // The usual night: neither rows nor documents are read.
+        run("CREATE OR REPLACE TEMP TABLE suspect AS SELECT 0 AS none WHERE false")?;
+        run(CLEAN_UP)?;
+        return Ok(found);
+    }
     let ordered = found.suspects() <= ORDERED_SUSPECTS_MAX;
     if ordered {
         run("SET preserve_insertion_order = true")?;
@@ -228,7 +242,7 @@ fn compare(connection: &Connection, sync: &str, staged: &crate::source::Staged, 
         run("SET preserve_insertion_order = false")?;
     }
     stored?;
-    run("DROP TABLE scan; DROP TABLE candidate; DROP TABLE IF EXISTS duplicate; DROP TABLE IF EXISTS temp.incoming")?;
+    run(CLEAN_UP)?;
     Ok(found)
 }
 
@@ -333,7 +347,7 @@ fn append(
         let mut appender = connection.appender("journal")?;
         for (offset, entry) in entries.into_iter().enumerate() {
             let said = !matches!(entry.outcome, Outcome::Same | Outcome::NotSent | Outcome::Adopted);
-            let change = said.then(|| serde_json::to_string(&entry.change).unwrap_or_default());
+            let change = said.then(|| serde_json::to_string(entry.change.as_ref()).unwrap_or_default());
             let only_sets = entry.outcome == Outcome::Delivered
                 && entry.change.set_once.is_empty()
                 && entry.change.unset.is_empty()

@@ -14,7 +14,7 @@ use super::{
     RunStart, Scope, Standing, Status, Suspect, SuspectKind, with_attempted,
 };
 use crate::error::{Error, Kind, Result};
-use crate::model::{Cell, Document};
+use crate::model::{Cell, Change, Document};
 
 /// A ledger that lives as long as its value.
 #[derive(Default)]
@@ -337,7 +337,7 @@ impl Ledger for MemoryLedger {
                 seq: line.seq,
                 run: line.run.clone(),
                 at: line.at,
-                change: line.entry.change.clone(),
+                change: Change::clone(&line.entry.change),
                 outcome: line.entry.outcome.name().to_owned(),
                 reason: line.entry.reason.clone(),
             })

@@ -40,6 +40,8 @@ pub mod memory;
 mod schema;
 mod statements;
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 
@@ -200,8 +202,8 @@ impl Outcome {
 pub struct Entry {
     /// The group's id.
     pub key: String,
-    /// What was said, or would have been.
-    pub change: Change,
+    /// What was said, or would have been; shared with what was delivered.
+    pub change: Arc<Change>,
     /// What the destination holds once this is delivered; `None` when the group is then forgotten. For a rejection: the
     /// document that was refused.
     pub document: Option<Document>,

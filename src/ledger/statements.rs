@@ -121,6 +121,12 @@ pub(super) fn overlay(sync: &str) -> String {
 pub(super) const NO_OVERLAY: &str =
     "DROP TABLE IF EXISTS temp.known; DROP TABLE IF EXISTS temp.pending; DROP TABLE IF EXISTS temp.journal";
 
+/// Whether a run neither marked nor recorded anything, so that there is nothing to fold.
+pub(super) fn nothing_said(sync: &str, run: &str) -> String {
+    let one = format!("sync = {} AND run = {}", quote_literal(sync), quote_literal(run));
+    format!("SELECT NOT EXISTS (SELECT 1 FROM journal WHERE {one}) AND NOT EXISTS (SELECT 1 FROM pending WHERE {one})")
+}
+
 /// What becomes of every group a run spoke about: the known row as it will be, or `gone`.
 ///
 /// `document = '='` in the journal stands for "exactly what the change sets", which spares first deliveries a copy.

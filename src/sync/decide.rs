@@ -1,5 +1,7 @@
 //! What is said about one suspect: the row's document, the policy, and `delta`. Pure.
 
+use std::sync::Arc;
+
 use crate::destination::Addressed;
 use crate::ledger::{Entry, Outcome, Suspect, SuspectKind};
 use crate::mapping::OnMissing;
@@ -48,7 +50,7 @@ pub enum Judgement {
     /// Something is said.
     Say {
         /// What.
-        change: Change,
+        change: Arc<Change>,
         /// The row's document, which is remembered when it is refused.
         document: Document,
         /// What to remember once it is acknowledged (`None`: forget the group).
@@ -79,7 +81,7 @@ impl Judge {
                 if change.is_empty() {
                     Judgement::Same { after: None }
                 } else {
-                    Judgement::Say { change, document: Document::default(), after: None }
+                    Judgement::Say { change: Arc::new(change), document: Document::default(), after: None }
                 }
             }
             SuspectKind::New | SuspectKind::Changed => match self.assembly.document(&cells) {
@@ -93,7 +95,7 @@ impl Judge {
                         if change.is_empty() {
                             Judgement::Same { after: Some(after) }
                         } else {
-                            Judgement::Say { change, document, after: Some(after) }
+                            Judgement::Say { change: Arc::new(change), document, after: Some(after) }
                         }
                     }
                 },
@@ -107,7 +109,7 @@ impl Decision {
     /// What the destination is told, if anything.
     pub fn addressed(&self) -> Option<Addressed> {
         let Judgement::Say { change, .. } = &self.verdict else { return None };
-        Some(Addressed { key: self.key.clone(), change: change.clone(), settled_seq: self.settled_seq })
+        Some(Addressed { key: self.key.clone(), change: Arc::clone(change), settled_seq: self.settled_seq })
     }
 
     /// The change, if something is said.
@@ -118,21 +120,26 @@ impl Decision {
         }
     }
 
+    /// What is recorded when delivery reports `outcome`: where nothing is said, the decision itself settles it.
+    pub fn outcome(&self, outcome: Outcome) -> Outcome {
+        match self.verdict {
+            Judgement::Same { .. } => Outcome::Same,
+            Judgement::Refused { .. } => Outcome::Rejected,
+            Judgement::Say { .. } => outcome,
+        }
+    }
+
     /// The journal's line once the outcome is known. `outcome` is ignored where the decision alone settles it.
-    pub fn entry(&self, outcome: Outcome, reason: Option<String>) -> Entry {
-        let (change, document, outcome, reason) = match &self.verdict {
-            Judgement::Same { after } => (Change::default(), after.clone(), Outcome::Same, None),
-            Judgement::Refused { document, reason } => {
-                (Change::default(), Some(document.clone()), Outcome::Rejected, Some(reason.clone()))
-            }
+    pub fn entry(self, outcome: Outcome, reason: Option<String>) -> Entry {
+        let outcome = self.outcome(outcome);
+        let (change, document, reason) = match self.verdict {
+            Judgement::Same { after } => (Arc::default(), after, None),
+            Judgement::Refused { document, reason } => (Arc::default(), Some(document), Some(reason)),
             Judgement::Say { change, document, after } => {
-                let kept = match outcome {
-                    Outcome::Rejected | Outcome::PartlyRejected => Some(document.clone()),
-                    _ => after.clone(),
-                };
-                (change.clone(), kept, outcome, reason)
+                let refused = matches!(outcome, Outcome::Rejected | Outcome::PartlyRejected);
+                (change, if refused { Some(document) } else { after }, reason)
             }
         };
-        Entry { key: self.key.clone(), change, document, fingerprint: self.fingerprint, outcome, reason }
+        Entry { key: self.key, change, document, fingerprint: self.fingerprint, outcome, reason }
     }
 }

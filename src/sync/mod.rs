@@ -27,7 +27,7 @@ use crate::ledger::{
 };
 use crate::mapping::compile::{self, Projection, quote_literal};
 use crate::mapping::{Mapping, OnMissing};
-use crate::model::{Cell, ColumnType};
+use crate::model::{Cell, Change, ColumnType};
 use crate::source::{Source, Staged};
 
 use decide::{Decision, Judge, Judgement};
@@ -309,10 +309,10 @@ struct Executed {
 
 /// Adds a decision to the counts, with what became of it if it was said.
 fn count(counts: &mut Counts, decision: &Decision, outcome: Outcome) {
+    let outcome = decision.outcome(outcome);
     let missing = decision.kind == SuspectKind::Missing;
-    let entry = decision.entry(outcome, None);
-    let new = decision.kind == SuspectKind::New && entry.outcome == Outcome::Delivered;
-    counts.add(entry.outcome, &entry.change, missing, new);
+    let new = decision.kind == SuspectKind::New && outcome == Outcome::Delivered;
+    counts.add(outcome, decision.change().unwrap_or(&Change::default()), missing, new);
 }
 
 impl Session<'_> {
@@ -527,9 +527,9 @@ impl Session<'_> {
             let cut = position + (page.len() as u64) < page_end;
             position += page.len() as u64;
             missing_seen += page.iter().filter(|decision| decision.kind == SuspectKind::Missing).count() as u64;
-            let recorder = Recorder::new(self, &survey.run, &page, total, counts);
+            let recorder = Recorder::new(self, &survey.run, total, counts);
             let following = async { if cut { Ok(None) } else { self.judged(&survey.judge, page_end).await } };
-            let (said, following) = tokio::join!(recorder.say(delivery), following);
+            let (said, following) = tokio::join!(recorder.say(page, delivery), following);
             match said {
                 Ok(()) => next = following?,
                 Err(error) if matches!(error.kind(), Kind::Destination | Kind::Interrupted) => {
@@ -559,7 +559,7 @@ impl Session<'_> {
         let (mut position, mut adopted) = (0, survey.found.unchanged);
         while let Some(page) = self.judged(&survey.judge, position).await? {
             position += page.len() as u64;
-            let rows = page.iter().filter(|decision| decision.kind != SuspectKind::Missing);
+            let rows = page.into_iter().filter(|decision| decision.kind != SuspectKind::Missing);
             let entries: Vec<_> = rows
                 .filter(|decision| !matches!(decision.verdict, Judgement::Refused { .. }))
                 .map(|decision| decision.entry(Outcome::Adopted, None))

@@ -17,48 +17,35 @@ use crate::ledger::{Entry, Outcome};
 pub(super) struct Recorder<'a> {
     session: &'a Session<'a>,
     run: &'a str,
-    page: &'a [Decision],
-    /// Positions in `page` of the changes, in the order they are handed to delivery.
-    said: Vec<usize>,
+    /// What was handed to delivery, in that order; each is taken when its fate is known.
+    said: Mutex<Vec<Option<Decision>>>,
     total: u64,
     counts: Mutex<&'a mut Counts>,
 }
 
 impl<'a> Recorder<'a> {
-    pub(super) fn new(
-        session: &'a Session<'a>,
-        run: &'a str,
-        page: &'a [Decision],
-        total: u64,
-        counts: &'a mut Counts,
-    ) -> Recorder<'a> {
-        let said = (0..page.len()).filter(|at| page[*at].change().is_some()).collect();
-        Recorder { session, run, page, said, total, counts: Mutex::new(counts) }
+    pub(super) fn new(session: &'a Session<'a>, run: &'a str, total: u64, counts: &'a mut Counts) -> Recorder<'a> {
+        Recorder { session, run, said: Mutex::default(), total, counts: Mutex::new(counts) }
     }
 
     /// Says the page. Every decision has been recorded when this returns, unless it fails.
-    pub(super) async fn say(&self, delivery: &Delivery<'_>) -> Result<()> {
-        let silent: Vec<Entry> = self
-            .page
-            .iter()
-            .filter(|decision| !matches!(decision.verdict, Judgement::Say { .. }))
-            .map(|decision| {
-                self.tally(decision, Outcome::Same);
-                decision.entry(Outcome::Same, None)
-            })
-            .collect();
-        self.record(silent).await?;
-        if self.said.is_empty() {
+    pub(super) async fn say(&self, page: Vec<Decision>, delivery: &Delivery<'_>) -> Result<()> {
+        let (said, silent): (Vec<Decision>, Vec<Decision>) =
+            page.into_iter().partition(|decision| matches!(decision.verdict, Judgement::Say { .. }));
+        self.record(silent.into_iter().map(|decision| self.entry(decision, Outcome::Same, None)).collect()).await?;
+        if said.is_empty() {
             return Ok(());
         }
-        let changes: Vec<Addressed> = self.said.iter().filter_map(|at| self.page[*at].addressed()).collect();
+        let changes: Vec<Addressed> = said.iter().filter_map(Decision::addressed).collect();
         let keys = changes.iter().map(|change| change.key.clone()).collect();
+        *lock(&self.said) = said.into_iter().map(Some).collect();
         self.session.ledger.mark(&self.session.mapping.name, self.run, keys).await?;
         delivery.deliver(&changes, self).await
     }
 
-    fn tally(&self, decision: &Decision, outcome: Outcome) {
-        count(&mut self.counts.lock().unwrap_or_else(|poisoned| poisoned.into_inner()), decision, outcome);
+    fn entry(&self, decision: Decision, outcome: Outcome, reason: Option<String>) -> Entry {
+        count(&mut lock(&self.counts), &decision, outcome);
+        decision.entry(outcome, reason)
     }
 
     async fn record(&self, entries: Vec<Entry>) -> Result<()> {
@@ -76,8 +63,7 @@ impl<'a> Recorder<'a> {
 #[async_trait]
 impl Settle for Recorder<'_> {
     async fn settle(&self, results: Vec<(usize, Fate)>) -> Result<()> {
-        let entries = results.into_iter().map(|(index, fate)| {
-            let decision = &self.page[self.said[index]];
+        let entries = results.into_iter().filter_map(|(index, fate)| {
             let (outcome, reason) = match fate {
                 Fate::Delivered => (Outcome::Delivered, None),
                 Fate::Rejected { reason, partly_applied: false } => (Outcome::Rejected, Some(reason)),
@@ -85,9 +71,14 @@ impl Settle for Recorder<'_> {
                 Fate::NotSent { reason } => (Outcome::NotSent, Some(reason)),
                 Fate::Unknown { reason } => (Outcome::Unknown, Some(reason)),
             };
-            self.tally(decision, outcome);
-            decision.entry(outcome, reason)
+            // Delivery gives one fate to each change; a second one would find nothing to record.
+            let decision = lock(&self.said).get_mut(index)?.take()?;
+            Some(self.entry(decision, outcome, reason))
         });
         self.record(entries.collect()).await
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
