@@ -4,11 +4,13 @@
 #![expect(clippy::unwrap_used, reason = "clippy's own exception covers test functions, not their helpers")]
 
 mod amplitude;
+mod bad_input;
 mod delivery;
 mod delivery_storm;
 mod duckdb_source;
 mod guards;
 mod journey;
+mod killed;
 mod ledger;
 mod mapping_edits;
 mod postgres;
