@@ -41,7 +41,7 @@ pub fn load(folder: &Path, environment: impl IntoIterator<Item = (String, String
             let mut error = Diagnostic::error(&settings_file, &At::default(), problem.what);
             if problem.missing {
                 error =
-                    error.help("run `groupcast init` to write one, or name the folder that holds it with `--config`");
+                    error.help("run `groupcast init` to write one, or name the folder that holds it with `--folder`");
             }
             layers::Read { settings: None, names: None, found: vec![error.maybe_help(problem.help)] }
         }

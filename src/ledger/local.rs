@@ -242,7 +242,12 @@ fn compare_error(error: &duckdb::Error) -> Error {
             .because(crate::duck::first_line(&text));
     }
     let failed = Error::new(Kind::Ledger, "failed to compare the source with what is known");
-    let failed = if text.contains("Out of Memory") || text.contains("No space left") {
+    let failed = if crate::duck::is_damaged(&text) {
+        failed.advise(
+            "the warehouse's file or the ledger's is damaged: restore the ledger from a backup if `groupcast ledger export` \
+             fails as well, the warehouse's file otherwise",
+        )
+    } else if text.contains("Out of Memory") || crate::duck::is_full(&text) {
         failed.advise("raise `state.memory` in groupcast.toml, or free space where DuckDB spills (`state.temp_folder`)")
     } else if text.contains("INTERRUPT") {
         Error::new(Kind::Interrupted, "interrupted while comparing")

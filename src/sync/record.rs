@@ -22,6 +22,8 @@ pub(super) struct Recorder<'a> {
     said: Vec<usize>,
     total: u64,
     counts: Mutex<&'a mut Counts>,
+    /// Why the first of the changes that were left open was.
+    left: Mutex<Option<String>>,
 }
 
 impl<'a> Recorder<'a> {
@@ -33,7 +35,7 @@ impl<'a> Recorder<'a> {
         counts: &'a mut Counts,
     ) -> Recorder<'a> {
         let said = (0..page.len()).filter(|at| page[*at].change().is_some()).collect();
-        Recorder { session, run, page, said, total, counts: Mutex::new(counts) }
+        Recorder { session, run, page, said, total, counts: Mutex::new(counts), left: Mutex::default() }
     }
 
     /// Says the page. Every decision has been recorded when this returns, unless it fails.
@@ -55,6 +57,11 @@ impl<'a> Recorder<'a> {
         let keys = changes.iter().map(|change| change.key.clone()).collect();
         self.session.ledger.mark(&self.session.mapping.name, self.run, keys).await?;
         delivery.deliver(&changes, self).await
+    }
+
+    /// Why changes were left open, if any was.
+    pub(super) fn left(&self) -> Option<String> {
+        self.left.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
     }
 
     fn tally(&self, decision: &Decision, outcome: Outcome) {
@@ -86,6 +93,10 @@ impl Settle for Recorder<'_> {
                 Fate::Unknown { reason } => (Outcome::Unknown, Some(reason)),
             };
             self.tally(decision, outcome);
+            if matches!(outcome, Outcome::NotSent | Outcome::Unknown) {
+                let mut left = self.left.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+                left.get_or_insert_with(|| reason.clone().unwrap_or_default());
+            }
             decision.entry(outcome, reason)
         });
         self.record(entries.collect()).await
