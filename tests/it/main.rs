@@ -13,6 +13,7 @@ mod journey;
 mod killed;
 mod ledger;
 mod mapping_edits;
+mod parity;
 mod postgres;
 mod ready_mappings;
 mod simulation;
