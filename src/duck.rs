@@ -119,26 +119,39 @@ impl Duck {
     }
 }
 
+/// What to do about a ledger that cannot be read.
+const DAMAGED: &str = "restore the ledger's file from a backup, or move it aside and run `groupcast ledger adopt` to \
+    start from what the destinations hold";
+
+/// Whether DuckDB found that a file's bytes are not what it wrote.
+pub(crate) fn is_damaged(text: &str) -> bool {
+    ["Corrupt", "checksum", "Could not read enough bytes"].iter().any(|words| text.contains(words))
+}
+
+/// Whether there is no room to write: the disk, a quota, or a limit on a file's size.
+pub(crate) fn is_full(text: &str) -> bool {
+    ["No space left", "disk is full", "File too large", "quota exceeded"].iter().any(|words| text.contains(words))
+}
+
 /// Classifies a failure to open a database file.
 fn open_error(text: &str, path: Option<&Path>) -> Error {
     let path = path.map_or_else(|| "in-memory database".to_owned(), |path| path.display().to_string());
     let error = if text.contains("Conflicting lock") || text.contains("Could not set lock") {
         Error::new(Kind::LedgerBusy, "another process has this file open")
             .advise("wait for it to finish, or stop it; `groupcast` runs one process per ledger")
-    } else if text.contains("not a valid DuckDB database file") || text.contains("Corrupt") || text.contains("checksum")
-    {
-        Error::new(Kind::Ledger, "this file is not a readable DuckDB database")
-            .advise("restore it from a backup, or move it aside and run `groupcast ledger adopt` to start from what the destinations hold")
+    } else if text.contains("not a valid DuckDB database file") || is_damaged(text) {
+        Error::new(Kind::Ledger, "this file is not a readable DuckDB database").advise(DAMAGED)
     } else if text.contains("newer version") || text.contains("version number") || text.contains("storage version") {
         Error::new(Kind::Ledger, "this file was written by a newer DuckDB")
             .advise("use the Groupcast version that wrote it, or a newer one")
     } else if text.contains("ermission denied") || text.contains("Read-only") || text.contains("read-only") {
         Error::new(Kind::Ledger, "this file cannot be written")
             .advise("give this user write access to the file and its folder")
-    } else if text.contains("No space left") {
+    } else if is_full(text) {
         Error::new(Kind::Ledger, "the disk is full").advise("free space on this disk and run again; nothing was lost")
     } else {
         Error::new(Kind::Ledger, "failed to open the database file")
+            .advise("set `state.path` in groupcast.toml to a file of its own, in a folder this user may write to")
     };
     error.because(first_line(text)).at(path)
 }
@@ -148,8 +161,12 @@ pub fn ledger_error(what: &'static str) -> impl Fn(duckdb::Error) -> Error {
     move |error| {
         let text = error.to_string();
         let failed = Error::new(Kind::Ledger, format!("failed to {what}"));
-        let failed = if text.contains("No space left") || text.contains("disk is full") {
-            failed.advise("free space on the ledger's disk and run again; nothing was lost")
+        let failed = if is_full(&text) {
+            failed.advise(
+                "free space on the ledger's disk, or raise this user's limit on it, and run again; nothing was lost",
+            )
+        } else if is_damaged(&text) {
+            failed.advise(DAMAGED)
         } else if text.contains("INTERRUPT") {
             Error::new(Kind::Interrupted, format!("interrupted while trying to {what}"))
         } else if text.contains("Out of Memory") || text.contains("failed to allocate") {

@@ -10,6 +10,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Bytes;
@@ -18,6 +19,7 @@ use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use groupcast::env::{Clock, SystemClock};
 use serde_json::{Map, Number, Value, json};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
@@ -37,6 +39,8 @@ pub(crate) struct Rules {
     pub(crate) poison: BTreeSet<String>,
     /// Keeps every request as it came.
     pub(crate) record: bool,
+    /// How long the answer takes once a request is carried out.
+    pub(crate) answer_after: Duration,
     /// Only counts: no rules, no state. For benchmarks.
     pub(crate) count_only: bool,
     /// Told about every answered request.
@@ -50,6 +54,7 @@ impl Default for Rules {
             body_bytes_max: 1_000_000,
             poison: BTreeSet::new(),
             record: false,
+            answer_after: Duration::ZERO,
             count_only: false,
             tell: None,
         }
@@ -360,6 +365,10 @@ async fn take(
     if locked(&vendor.rules).record {
         let received = Received { uri: uri.to_string(), headers, body: body.to_vec(), status };
         locked(&vendor.received).push(received);
+    }
+    let answer_after = locked(&vendor.rules).answer_after;
+    if !answer_after.is_zero() {
+        SystemClock::start().sleep(answer_after).await;
     }
     if status == 0 {
         cut.0.store(true, Ordering::SeqCst);

@@ -128,6 +128,7 @@ Examples:
         /// The sync's name.
         sync: String,
         /// The group's id.
+        #[arg(allow_negative_numbers = true)]
         key: String,
         /// How many changes to look back.
         #[arg(short = 'n', long, default_value_t = 50, value_name = "N")]
@@ -183,7 +184,7 @@ pub(super) struct Select {
     #[arg(value_name = "SYNC")]
     pub(super) syncs: Vec<String>,
     /// Only this group (one SYNC must be named).
-    #[arg(long, value_name = "KEY")]
+    #[arg(long, value_name = "KEY", allow_negative_numbers = true)]
     pub(super) group: Option<String>,
     /// Read the whole model although the mapping is incremental.
     #[arg(long)]
@@ -232,7 +233,7 @@ dropped, as if nothing had ever been sent: traits that left the warehouse meanwh
         /// The sync's name.
         sync: String,
         /// Only this group.
-        #[arg(long, value_name = "KEY")]
+        #[arg(long, value_name = "KEY", allow_negative_numbers = true)]
         group: Option<String>,
         /// Drop the known documents instead.
         #[arg(long)]

@@ -20,6 +20,7 @@ use crate::sync::Options;
 /// The project of the config folder. What its destinations cannot carry out counts among its problems.
 pub(super) fn project(cli: &Cli) -> Result<Project, Failure> {
     let mut project = config::load(&cli.folder, config::load::environment())?;
+    ledger_apart(&project)?;
     let mut found = Vec::new();
     for file in &project.mappings {
         let Some(settings) = project.settings.destinations.get(&file.mapping.destination) else { continue };
@@ -34,6 +35,24 @@ pub(super) fn project(cli: &Cli) -> Result<Project, Failure> {
     }
     project.warnings.append(found);
     Ok(project)
+}
+
+/// Refuses a source that is the ledger's own file. Its locks belong to the process: a second handle, closed, would let
+/// other processes write to the ledger while this one does.
+fn ledger_apart(project: &Project) -> Result<()> {
+    let whole = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
+    let state = whole(&project.settings.state.path);
+    for settings in project.settings.sources.values().filter(|settings| settings.kind == "duckdb") {
+        if settings.parse::<duckdb::Settings>()?.path.is_some_and(|path| whole(&path) == state) {
+            return Err(Error::new(Kind::Config, "its file is Groupcast's own ledger")
+                .advise(
+                    "point `path` at the warehouse's file, or move the ledger to a file of its own with `state.path`",
+                )
+                .at(format!("{}", state.display()))
+                .at(format!("source {}", settings.name)));
+        }
+    }
+    Ok(())
 }
 
 /// Connects to a source.

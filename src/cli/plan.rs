@@ -55,7 +55,9 @@ pub(super) async fn plan(cli: &Cli, select: &Select, show: usize, requests: bool
         let mut warehouse = Warehouse { source, duck: ledger.duck().clone() };
         let mut printer = Printer { cli, file, destination: destination.as_ref(), room: show, hidden: 0, requests };
         printer.head()?;
-        let planned = sync::plan(&session, &mut warehouse, &mut |page| printer.page(page)).await.within(place)?;
+        let refuse = |addressed: &Addressed| destination.parts(addressed).err();
+        let show_page = &mut |page: &[Decision]| printer.page(page);
+        let planned = sync::plan(&session, &mut warehouse, &refuse, show_page).await.within(place)?;
         printer.foot(&planned)?;
         if let Some(guard) = &planned.guarded {
             code = guard.kind().exit_code();
@@ -307,9 +309,14 @@ pub(super) fn shown_value(value: &Value) -> String {
     short
 }
 
-/// A key as it may be printed.
+/// A key as it may be printed, shortened so that it stays on a line or two.
 pub(super) fn shown_key(key: &str) -> String {
-    key.chars().map(printable).collect()
+    const CHARS_MAX: usize = 120;
+    let mut short: String = key.chars().take(CHARS_MAX).map(printable).collect();
+    if key.chars().nth(CHARS_MAX).is_some() {
+        short.push('…');
+    }
+    short
 }
 
 fn printable(char: char) -> char {

@@ -138,7 +138,7 @@ mod tests {
         let elements: Vec<Vec<u8>> = [("acme", change), ("b \"c\"", exact), ("gone", delete)]
             .into_iter()
             .map(|(key, change)| {
-                let parts = file.parts(&Addressed { key: key.into(), change, settled_seq: 0 }).unwrap();
+                let parts = file.parts(&Addressed { key: key.into(), change: change.into(), settled_seq: 0 }).unwrap();
                 file.element(key, 0, &parts[0])
             })
             .collect();

@@ -29,6 +29,7 @@ pub struct LocalLedger {
     duck: Duck,
     path: String,
     read_only: bool,
+    threads: usize,
     journal_retention: Duration,
     /// The next journal sequence.
     next_seq: Arc<AtomicU64>,
@@ -50,24 +51,30 @@ impl LocalLedger {
             })?;
         }
         let duck = Duck::open(Some(path), limits).within(|| "ledger".to_owned())?;
-        LocalLedger::over(duck, place, false, journal_retention).await
+        LocalLedger::over(duck, place, false, limits.threads, journal_retention).await
     }
 
     /// Opens an existing ledger without the right to write: what `plan` and the questions use. A run that died is
     /// folded in temporary copies, so that a plan sees what the next run will see and the file stays as it is.
     pub async fn open_read_only(path: &Path, limits: &Limits) -> Result<LocalLedger> {
         let duck = Duck::open_read_only(path, limits).within(|| "ledger".to_owned())?;
-        LocalLedger::over(duck, format!("ledger {}", path.display()), true, Duration::MAX).await
+        LocalLedger::over(duck, format!("ledger {}", path.display()), true, limits.threads, Duration::MAX).await
     }
 
     /// A ledger in memory, with a local ledger's every property but durability: what `plan` uses where no ledger exists
     /// yet.
     pub async fn in_memory(limits: &Limits) -> Result<LocalLedger> {
         let duck = Duck::open(None, limits)?;
-        LocalLedger::over(duck, "ledger".to_owned(), false, Duration::MAX).await
+        LocalLedger::over(duck, "ledger".to_owned(), false, limits.threads, Duration::MAX).await
     }
 
-    async fn over(duck: Duck, path: String, read_only: bool, journal_retention: Duration) -> Result<LocalLedger> {
+    async fn over(
+        duck: Duck,
+        path: String,
+        read_only: bool,
+        threads: usize,
+        journal_retention: Duration,
+    ) -> Result<LocalLedger> {
         let next_seq = duck
             .call("open the ledger", move |connection| {
                 schema::migrate(connection, read_only)?;
@@ -81,7 +88,14 @@ impl LocalLedger {
             })
             .await
             .within(|| path.clone())?;
-        Ok(LocalLedger { duck, path, read_only, journal_retention, next_seq: Arc::new(AtomicU64::new(next_seq)) })
+        Ok(LocalLedger {
+            duck,
+            path,
+            read_only,
+            threads,
+            journal_retention,
+            next_seq: Arc::new(AtomicU64::new(next_seq)),
+        })
     }
 
     /// The connection, into which a source stages its rows.
@@ -243,6 +257,9 @@ fn compare(connection: &Connection, sync: &str, staged: &crate::source::Staged, 
     }
     stored?;
     run(CLEAN_UP)?;
+    // From here on statements are small. With one thread they run where they are called; with more, the caller spins
+    // while another thread does the work, which costs the cores that encode and send.
+    run("SET threads = 1")?;
     Ok(found)
 }
 
@@ -256,7 +273,12 @@ fn compare_error(error: &duckdb::Error) -> Error {
             .because(crate::duck::first_line(&text));
     }
     let failed = Error::new(Kind::Ledger, "failed to compare the source with what is known");
-    let failed = if text.contains("Out of Memory") || text.contains("No space left") {
+    let failed = if crate::duck::is_damaged(&text) {
+        failed.advise(
+            "the warehouse's file or the ledger's is damaged: restore the ledger from a backup if `groupcast ledger export` \
+             fails as well, the warehouse's file otherwise",
+        )
+    } else if text.contains("Out of Memory") || crate::duck::is_full(&text) {
         failed.advise("raise `state.memory` in groupcast.toml, or free space where DuckDB spills (`state.temp_folder`)")
     } else if text.contains("INTERRUPT") {
         Error::new(Kind::Interrupted, "interrupted while comparing")
@@ -395,8 +417,9 @@ const KNOWN_COLUMNS: &str = "key, document, unsettled_in, rejected_document, rej
 #[async_trait]
 impl Ledger for LocalLedger {
     async fn begin(&self, start: &RunStart) -> Result<Begun> {
-        let (start, read_only, next_seq) = (start.clone(), self.read_only, self.next_seq());
+        let (start, read_only, next_seq, threads) = (start.clone(), self.read_only, self.next_seq(), self.threads);
         self.call("begin a run", move |connection| {
+            connection.execute_batch(&format!("SET threads = {threads}")).map_err(ledger_error("begin a run"))?;
             transaction(connection, "begin a run", |connection| begin(connection, &start, read_only, next_seq))
         })
         .await
@@ -448,8 +471,9 @@ impl Ledger for LocalLedger {
         let oldest = chrono::TimeDelta::from_std(self.journal_retention)
             .ok()
             .and_then(|retention| checkpoint.ended_at.checked_sub_signed(retention));
-        let next_seq = self.next_seq();
+        let (next_seq, threads) = (self.next_seq(), self.threads);
         self.call("finish the run", move |connection| {
+            connection.execute_batch(&format!("SET threads = {threads}")).map_err(ledger_error("finish the run"))?;
             transaction(connection, "finish the run", |connection| {
                 fold(connection, &sync, &run)?;
                 connection.execute("UPDATE meta SET next_seq = ?", [next_seq])?;

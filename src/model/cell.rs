@@ -178,7 +178,8 @@ pub fn to_json(cell: &Cell, kind: &ColumnType, declared: Option<As>) -> Result<V
         As::String => Ok(Value::String(text(cell, kind)?)),
         As::Number | As::Integer => {
             let spelled = match (cell, kind) {
-                (Cell::Int(int), ColumnType::Int) => int.to_string(),
+                // An integer's digits are canonical as they are.
+                (Cell::Int(int), ColumnType::Int) => return Ok(Value::Number((*int).into())),
                 (Cell::Double(double), kind) => float_text(*double, kind),
                 (Cell::Text(text), ColumnType::Json) => match serde_json::from_str(text) {
                     Ok(Value::Number(number)) => number.to_string(),

@@ -67,6 +67,10 @@ pub fn canonical(text: &str) -> Option<String> {
 /// Whether a canonical number survives a parser that holds numbers as IEEE-754 doubles, as nearly every vendor's does:
 /// its shortest round-trip spelling is the same number. `0.1` does, `9007199254740993` does not.
 pub fn fits_double(canonical_text: &str) -> bool {
+    // Fifteen significant digits survive a double whatever they are (IEEE 754), so short plain numbers need no parsing.
+    if canonical_text.len() <= 15 && !canonical_text.contains('e') {
+        return true;
+    }
     match canonical_text.parse::<f64>() {
         Ok(double) if double.is_finite() => {
             if double.fract() == 0.0 && double.abs() < 9_007_199_254_740_992.0 {

@@ -112,6 +112,13 @@ impl Decision {
         Some(Addressed { key: self.key.clone(), change: Arc::clone(change), settled_seq: self.settled_seq })
     }
 
+    /// Turns a change that the destination cannot carry into a refusal.
+    pub(super) fn refuse(&mut self, reason: String) {
+        if let Judgement::Say { document, .. } = &mut self.verdict {
+            self.verdict = Judgement::Refused { document: std::mem::take(document), reason };
+        }
+    }
+
     /// The change, if something is said.
     pub fn change(&self) -> Option<&Change> {
         match &self.verdict {

@@ -19,6 +19,7 @@ use chrono::{DateTime, Utc};
 use tokio::sync::watch;
 
 use crate::delivery::{Delivery, Signal};
+use crate::destination::Addressed;
 use crate::duck::Duck;
 use crate::env::{Clock, Random};
 use crate::error::{Error, Kind, Result, Within};
@@ -245,10 +246,12 @@ pub async fn run(session: &Session<'_>, reader: &mut dyn Reader) -> Result<Repor
     })
 }
 
-/// Shows what a run would do, page by page as the run would say it, and writes nothing.
+/// Shows what a run would do, page by page as the run would say it, and writes nothing. `refuse` is what the destination
+/// has against a change before anything is sent.
 pub async fn plan(
     session: &Session<'_>,
     reader: &mut dyn Reader,
+    refuse: &(dyn Fn(&Addressed) -> Option<String> + Send + Sync),
     show: &mut (dyn FnMut(&[Decision]) -> Result<()> + Send),
 ) -> Result<Plan> {
     session.check_target().await?;
@@ -256,10 +259,13 @@ pub async fn plan(
     let survey = session.survey(start, begun, reader).await?;
     let (mut counts, mut impact) = (Counts::of(&survey.found), Impact::default());
     let mut position = 0;
-    while let Some(page) = session.judged(&survey.judge, position).await? {
+    while let Some(mut page) = session.judged(&survey.judge, position).await? {
         position += page.len() as u64;
-        for decision in &page {
+        for decision in &mut page {
             impact.add(decision);
+            if let Some(reason) = decision.addressed().as_ref().and_then(refuse) {
+                decision.refuse(reason);
+            }
             count(&mut counts, decision, Outcome::Delivered);
         }
         show(&page)?;
@@ -514,7 +520,7 @@ impl Session<'_> {
         let total = survey.found.suspects();
         let (mut position, mut missing_seen) = (0, 0);
         let mut room = self.options.limit.unwrap_or(u64::MAX);
-        let mut stopped = None;
+        let (mut stopped, mut left) = (None, None);
         let mut beyond_limit = 0;
         let mut next = self.judged(&survey.judge, position).await?;
         while let Some(mut page) = next.take() {
@@ -530,6 +536,7 @@ impl Session<'_> {
             let recorder = Recorder::new(self, &survey.run, total, counts);
             let following = async { if cut { Ok(None) } else { self.judged(&survey.judge, page_end).await } };
             let (said, following) = tokio::join!(recorder.say(page, delivery), following);
+            left = left.or_else(|| recorder.left());
             match said {
                 Ok(()) => next = following?,
                 Err(error) if matches!(error.kind(), Kind::Destination | Kind::Interrupted) => {
@@ -546,6 +553,11 @@ impl Session<'_> {
         let missing_left = survey.found.missing_suspects - missing_seen;
         counts.removed.not_sent += missing_left;
         counts.said.not_sent += total - position - missing_left;
+        if let (None, Some(reason)) = (&stopped, left) {
+            let error = Error::new(Kind::Destination, format!("some groups were not delivered: {reason}"));
+            stopped =
+                Some(error.advise("check the destination and the way to it, then run again: it says what is left"));
+        }
         let counters = delivery.counters();
         counts.requests = counters.requests.load(Ordering::Relaxed);
         counts.retries = counters.retries.load(Ordering::Relaxed);

@@ -21,11 +21,13 @@ pub(super) struct Recorder<'a> {
     said: Mutex<Vec<Option<Decision>>>,
     total: u64,
     counts: Mutex<&'a mut Counts>,
+    /// Why the first of the changes that were left open was.
+    left: Mutex<Option<String>>,
 }
 
 impl<'a> Recorder<'a> {
     pub(super) fn new(session: &'a Session<'a>, run: &'a str, total: u64, counts: &'a mut Counts) -> Recorder<'a> {
-        Recorder { session, run, said: Mutex::default(), total, counts: Mutex::new(counts) }
+        Recorder { session, run, said: Mutex::default(), total, counts: Mutex::new(counts), left: Mutex::default() }
     }
 
     /// Says the page. Every decision has been recorded when this returns, unless it fails.
@@ -41,6 +43,11 @@ impl<'a> Recorder<'a> {
         *lock(&self.said) = said.into_iter().map(Some).collect();
         self.session.ledger.mark(&self.session.mapping.name, self.run, keys).await?;
         delivery.deliver(&changes, self).await
+    }
+
+    /// Why changes were left open, if any was.
+    pub(super) fn left(&self) -> Option<String> {
+        lock(&self.left).clone()
     }
 
     fn entry(&self, decision: Decision, outcome: Outcome, reason: Option<String>) -> Entry {
@@ -71,6 +78,9 @@ impl Settle for Recorder<'_> {
                 Fate::NotSent { reason } => (Outcome::NotSent, Some(reason)),
                 Fate::Unknown { reason } => (Outcome::Unknown, Some(reason)),
             };
+            if matches!(outcome, Outcome::NotSent | Outcome::Unknown) {
+                lock(&self.left).get_or_insert_with(|| reason.clone().unwrap_or_default());
+            }
             // Delivery gives one fate to each change; a second one would find nothing to record.
             let decision = lock(&self.said).get_mut(index)?.take()?;
             Some(self.entry(decision, outcome, reason))

@@ -74,7 +74,7 @@ impl Scene {
 }
 
 fn change(key: &str, change: Value) -> Addressed {
-    Addressed { key: key.to_owned(), change: serde_json::from_value(change).unwrap(), settled_seq: 0 }
+    Addressed { key: key.to_owned(), change: Arc::new(serde_json::from_value(change).unwrap()), settled_seq: 0 }
 }
 
 fn groups(count: usize, traits: usize) -> Vec<Addressed> {
@@ -145,7 +145,7 @@ async fn am_06_the_parts_of_a_large_group_follow_each_other() {
     let hold = Arc::new(Notify::new());
     scene.vendor.script([Fault::Hold(hold.clone())]);
     let mut large = groups(1, 2_500);
-    large[0].change.unset = BTreeSet::from(["gone".to_owned()]);
+    Arc::make_mut(&mut large[0].change).unset = BTreeSet::from(["gone".to_owned()]);
     let release = async {
         // While the first part waits for its answer no other may arrive.
         while scene.vendor.counts.requests.load(std::sync::atomic::Ordering::Relaxed) == 0 {
@@ -339,7 +339,7 @@ fn pages() -> impl Strategy<Value = Vec<Vec<Addressed>>> {
             unset: (set..set + unset).map(|at| name("s", at)).collect(),
             delete: false,
         };
-        Addressed { key: format!("g{key}"), change, settled_seq: 0 }
+        Addressed { key: format!("g{key}"), change: change.into(), settled_seq: 0 }
     });
     prop::collection::vec(prop::collection::vec(one, 1..30), 1..4)
 }

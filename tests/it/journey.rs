@@ -245,7 +245,7 @@ fn json_is_json_for_every_command() {
     assert_eq!(place.run(&["check", "--connect", "--json"]).exits(0).json()["problems"], json!([]));
     let planned = place.run(&["plan", "--json"]).exits(0).json_lines();
     assert_eq!(planned.len(), 21);
-    assert_eq!(planned[20]["add"], json!(20));
+    assert_eq!((&planned[20]["add"], &planned[20]["rejected"]), (&json!(18), &json!(2)), "what the run will do");
     let ran = place.run(&["run", "--json"]).exits(3);
     assert_eq!(ran.stderr, "");
     let ran = ran.json();

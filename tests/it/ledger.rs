@@ -197,9 +197,9 @@ async fn both_ledgers_answer_alike_over_random_histories() {
                     entries.push(Entry {
                         key: suspect.key.clone(),
                         change: if matches!(outcome, Outcome::Same | Outcome::NotSent | Outcome::Adopted) {
-                            Change::default()
+                            Change::default().into()
                         } else {
-                            change
+                            change.into()
                         },
                         document: if refused { Some(after.unwrap_or_default()) } else { after },
                         fingerprint: suspect.fingerprint,
@@ -251,7 +251,7 @@ async fn first_run(subject: &Subject, number: u64, outcome: Outcome) {
     subject.ledger().mark("accounts", &begin.run, vec!["acme".to_owned()]).await.unwrap();
     let entry = Entry {
         key: "acme".to_owned(),
-        change: Change { set: after.0.clone(), ..Change::default() },
+        change: Change { set: after.0.clone(), ..Change::default() }.into(),
         document: Some(after),
         fingerprint: suspects[0].fingerprint,
         outcome,

@@ -4,14 +4,17 @@
 #![expect(clippy::unwrap_used, reason = "clippy's own exception covers test functions, not their helpers")]
 
 mod amplitude;
+mod bad_input;
 mod delivery;
 mod delivery_storm;
 mod duckdb_source;
 mod guards;
 mod journey;
+mod killed;
 mod layers;
 mod ledger;
 mod mapping_edits;
+mod parity;
 mod postgres;
 mod ready_mappings;
 mod simulation;

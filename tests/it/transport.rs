@@ -111,7 +111,7 @@ async fn changes_are_lines_in_a_file() {
     let destination = file::File::new(&file::Settings { path: Some(path.clone()) }, "company");
     let change = |at: usize| groupcast::destination::Addressed {
         key: format!("k{at}"),
-        change: Change { set: [("n".to_owned(), json!(at))].into_iter().collect(), ..Change::default() },
+        change: Change { set: [("n".to_owned(), json!(at))].into_iter().collect(), ..Change::default() }.into(),
         settled_seq: 0,
     };
     let changes: Vec<_> = (0..12_000).map(change).collect();

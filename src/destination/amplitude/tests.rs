@@ -22,7 +22,7 @@ fn truncating() -> Amplitude {
 }
 
 fn addressed(key: &str, change: Value) -> Addressed {
-    Addressed { key: key.to_owned(), change: serde_json::from_value(change).unwrap(), settled_seq: 0 }
+    Addressed { key: key.to_owned(), change: Arc::new(serde_json::from_value(change).unwrap()), settled_seq: 0 }
 }
 
 fn setting(value: Value) -> Addressed {
@@ -100,7 +100,7 @@ fn am_03_every_character_survives_the_form() {
     let amplitude = Amplitude::new(&settings, NASTY).unwrap();
     let mut change = Change::default();
     change.set.insert(NASTY.to_owned(), json!(NASTY));
-    let request = request(&amplitude, &[Addressed { key: NASTY.to_owned(), change, settled_seq: 0 }]);
+    let request = request(&amplitude, &[Addressed { key: NASTY.to_owned(), change: Arc::new(change), settled_seq: 0 }]);
     let body = String::from_utf8(request.body.clone()).unwrap();
     assert!(body.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"%+*-._=&".contains(&byte)));
     assert_eq!((body.matches('&').count(), body.matches('=').count()), (1, 2));
@@ -128,7 +128,7 @@ fn am_05_the_limits_are_the_documented_ones_and_the_body_is_counted_exactly() {
     assert_eq!((limits.elements_max, limits.traits_max, limits.body_bytes_max), (1_024, 1_024, 1_000_000));
     for count in 0..4 {
         let elements: Vec<Vec<u8>> = (0..count)
-            .map(|at| amplitude.element(&"k".repeat(at + 1), 0, &Part { route: 0, change: Change::default() }))
+            .map(|at| amplitude.element(&"k".repeat(at + 1), 0, &Part { route: 0, change: Arc::default() }))
             .collect();
         let slices: Vec<&[u8]> = elements.iter().map(Vec::as_slice).collect();
         let inner = elements.iter().map(Vec::len).sum::<usize>() + limits.separator_bytes * count.max(1)
@@ -166,7 +166,7 @@ fn am_06_a_change_of_more_than_1024_traits_is_cut_into_disjoint_parts() {
         let change = wide(sets, unsets);
         let parts = amplitude().parts(&change).unwrap();
         assert_eq!(parts.iter().map(|part| part.change.traits_count()).collect::<Vec<_>>(), counts);
-        assert_eq!(union(&parts), change.change, "said whole");
+        assert_eq!(union(&parts), *change.change, "said whole");
     }
 }
 
@@ -177,7 +177,7 @@ fn am_06_a_change_of_more_than_a_megabyte_is_cut_by_bytes() {
     let change = addressed("acme", json!({"set": set}));
     let amplitude = amplitude();
     let parts = amplitude.parts(&change).unwrap();
-    assert_eq!(union(&parts), change.change);
+    assert_eq!(union(&parts), *change.change);
     // 300 × 12,300 bytes.
     assert_eq!(parts.len(), 4);
     for part in &parts {
@@ -467,7 +467,7 @@ proptest! {
     fn am_03_any_accepted_change_arrives_whole(key in any::<String>(), set in prop::collection::vec((any::<String>(), value()), 0..5)) {
         let change = Change { set: set.into_iter().collect(), ..Change::default() };
         let amplitude = amplitude();
-        let addressed = Addressed { key: key.clone(), change: change.clone(), settled_seq: 7 };
+        let addressed = Addressed { key: key.clone(), change: Arc::new(change.clone()), settled_seq: 7 };
         for slot in Slot::all(&change) {
             prop_assert!(slot.bytes(LongStrings::Reject) <= slot.bytes_at_most());
         }

@@ -67,11 +67,12 @@ impl Destination for Toy {
             change: Change {
                 set: chunk.iter().map(|(name, value)| ((*name).clone(), (*value).clone())).collect(),
                 ..Change::default()
-            },
+            }
+            .into(),
         });
         let unsets = change.change.unset.iter().map(|name| Part {
             route: 1,
-            change: Change { unset: BTreeSet::from([name.clone()]), ..Change::default() },
+            change: Change { unset: BTreeSet::from([name.clone()]), ..Change::default() }.into(),
         });
         Ok(sets.chain(unsets).collect())
     }
