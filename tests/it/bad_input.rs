@@ -10,9 +10,9 @@ use tokio::sync::Notify;
 
 use crate::support::amplitude::Fault;
 use crate::support::cli::{KEY, Output, Place, Receiver, files, mapping, settings, start, told, until};
-use crate::support::postgres::shared;
+use crate::support::postgres::{SCRAM_PASSWORD, SCRAM_USER, shared};
 
-const PASSWORD: &str = "correct-horse-7b3e-battery";
+const PASSWORD: &str = SCRAM_PASSWORD;
 const TRAITS: &str = "name = \"name\"\nseats = \"seats\"";
 
 /// Five accounts, delivered.
@@ -249,12 +249,7 @@ async fn a_server_that_lets_nobody_in() {
     let receiver = Receiver::start();
     let mut place = delivered(&receiver);
     let database = shared().create_database().await;
-    database
-        .execute(&format!(
-            "DO $$ BEGIN CREATE ROLE scram_user LOGIN PASSWORD '{PASSWORD}'; EXCEPTION WHEN duplicate_object THEN
-             ALTER ROLE scram_user PASSWORD '{PASSWORD}'; END $$; CREATE TABLE accounts (id TEXT, name TEXT, seats INTEGER)"
-        ))
-        .await;
+    database.execute(&format!("{SCRAM_USER}; CREATE TABLE accounts (id TEXT, name TEXT, seats INTEGER)")).await;
     let (port, name) = (shared().port(), database.name());
     let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let other_ca = shared().other_ca_file();
@@ -467,7 +462,8 @@ fn nothing_was_lost(receiver: &Receiver, place: &Place) {
     let held = receiver.vendor.groups();
     assert_eq!(held.len(), 6_000);
     assert!(
-        held.iter().all(|((_, key), traits)| key[1..] == traits["seats"].to_string() && traits.contains_key("note"))
+        held.iter().all(|((_, key), traits)| traits["seats"] == json!(key[1..].parse::<u64>().unwrap())
+            && traits.contains_key("note"))
     );
     let seen = receiver.requests();
     place.run(&["run"]).exits(0).says(&["6,000 unchanged; nothing sent"]);

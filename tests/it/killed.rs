@@ -18,7 +18,8 @@ const CONCURRENCY: usize = 3;
 
 /// Hundreds of wide groups; `rev` is what all their traits hold.
 fn wide(receiver: &Receiver, groups: usize) -> Place {
-    let place = Place::with(receiver);
+    let mut place = Place::with(receiver);
+    place.unset("GROUPCAST__STATE__THREADS");
     place.write("groupcast.toml", &settings(&receiver.url, &format!("concurrency = {CONCURRENCY}\n")));
     place.warehouse(&format!("CREATE TABLE accounts AS SELECT 'k' || i AS id, 0 AS rev FROM range({groups}) r(i)"));
     let traits: String = (0..TRAITS).map(|n| format!("t{n} = \"rev\"\n")).collect();

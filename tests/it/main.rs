@@ -9,6 +9,7 @@ mod delivery;
 mod delivery_storm;
 mod duckdb_source;
 mod guards;
+mod incremental;
 mod journey;
 mod killed;
 mod layers;

@@ -9,9 +9,9 @@ use groupcast::source::postgres::Postgres;
 use serde_json::{Value, json};
 
 use super::{duck, model, projection, stage, table};
-use crate::support::postgres::{Cluster, shared};
+use crate::support::postgres::{Cluster, SCRAM_PASSWORD, SCRAM_USER, shared};
 
-const PASSWORD: &str = "correct-horse-battery";
+const PASSWORD: &str = SCRAM_PASSWORD;
 
 /// Checks an error's kind, words and advice, and that it gives away no secret.
 #[track_caller]
@@ -38,8 +38,7 @@ async fn who_is_not_let_in_learns_why() {
     let database = shared().create_database().await;
     database
         .execute(&format!(
-            "DO $$ BEGIN CREATE ROLE scram_user LOGIN PASSWORD '{PASSWORD}'; CREATE ROLE stranger LOGIN;
-             CREATE ROLE narrow LOGIN CONNECTION LIMIT 1; END $$"
+            "{SCRAM_USER}; DO $$ BEGIN CREATE ROLE stranger LOGIN; CREATE ROLE narrow LOGIN CONNECTION LIMIT 1; END $$"
         ))
         .await;
     let (port, name) = (shared().port(), database.name());

@@ -204,7 +204,9 @@ impl Place {
     /// An empty folder.
     pub(crate) fn new() -> Place {
         let folder = tempfile::Builder::new().prefix("groupcast-it-").tempdir().unwrap();
-        Place { folder, environment: BTreeMap::new() }
+        // DuckDB's threads wait by spinning: with tests side by side, one each takes a third less time.
+        let environment = [("GROUPCAST__STATE__THREADS".to_owned(), "1".to_owned())].into();
+        Place { folder, environment }
     }
 
     /// A folder with a DuckDB warehouse called `warehouse`, the receiver as destination `amplitude`, and the key in

@@ -21,6 +21,12 @@ const MISSING: &str = "these tests need PostgreSQL's server programs (initdb, po
     (Debian, Ubuntu: `apt-get install postgresql postgresql-contrib`; macOS: `brew install postgresql`), \
     or put their folder on PATH";
 
+/// The password of `scram_user`.
+pub(crate) const SCRAM_PASSWORD: &str = "correct-horse-battery";
+/// Makes the one user that needs a password, unless another test did: users belong to the whole server.
+pub(crate) const SCRAM_USER: &str = "DO $$ BEGIN CREATE ROLE scram_user LOGIN PASSWORD 'correct-horse-battery';
+    EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$";
+
 /// A server of its own.
 pub(crate) struct Cluster {
     folder: PathBuf,
