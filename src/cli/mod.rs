@@ -90,7 +90,10 @@ async fn command(cli: &Cli) -> Result<u8, Failure> {
         Command::Rejected { sync, number } => groups::rejected(cli, sync.as_deref(), *number).await,
         Command::Ledger(asked) => groups::ledger(cli, asked).await,
         Command::Completions { shell } => {
-            clap_complete::generate(*shell, &mut Cli::command(), "groupcast", &mut std::io::stdout());
+            // In memory first: the generator panics when the pipe it writes to is closed early.
+            let mut script = Vec::new();
+            clap_complete::generate(*shell, &mut Cli::command(), "groupcast", &mut script);
+            drop(std::io::stdout().lock().write_all(&script));
             Ok(0)
         }
     }
@@ -162,7 +165,7 @@ async fn check(cli: &Cli, connect: bool) -> Result<u8, Failure> {
     show_problems(cli, &problems);
     if code == 0 {
         let asked = if connect {
-            ", the sources agree, the destinations answer"
+            ", the destinations answer, and the sources agree"
         } else {
             "; `--connect` asks sources and destinations as well"
         };

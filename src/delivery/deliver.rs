@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
+use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 use tokio::sync::watch;
@@ -62,44 +63,73 @@ impl<'a> Delivery<'a> {
         let mut work = Work::new(self.destination, changes, learned);
         let mut failure: Option<Error> = None;
         let mut in_flight = FuturesUnordered::new();
+        // Answers are settled while other requests are on their way, one call at a time. A request keeps its place until
+        // it is settled, so no more than `concurrency` of them can ever be lost to the ledger by a crash.
+        let mut settling: Option<BoxFuture<'_, Result<()>>> = None;
+        let (mut unsettled, mut being_settled) = (0, 0);
         let outcome = loop {
             if failure.is_none() && *self.signal.borrow() >= Signal::Stop {
                 failure = Some(interrupted());
             }
-            while failure.is_none() && in_flight.len() < self.settings.concurrency.max(1) {
+            while failure.is_none() && in_flight.len() + unsettled < self.settings.concurrency.max(1) {
                 let Some(batch) = work.next_batch(|max| self.random.up_to(max as u64) as usize) else { break };
                 in_flight.push(self.send(batch, stops.clone()));
             }
-            if in_flight.is_empty() {
+            if in_flight.is_empty() && unsettled == 0 {
                 match &failure {
                     Some(failure) => work.give_up(failure.what()),
                     None if work.release_held() => continue,
                     None => {}
                 }
             }
-            let fates = work.take_fates();
-            if !fates.is_empty()
-                && let Err(error) = settle.settle(fates).await
-            {
-                break Err(error);
-            }
-            let Some(mut ended) = in_flight.next().await else {
-                break failure.map_or(Ok(()), Err);
-            };
-            // Whatever else has ended meanwhile is settled with it: one commit instead of several.
-            loop {
-                let (batch, end) = ended;
-                if let Err(error) = work.absorb(batch, end) {
-                    // Those in flight finish their attempt, but repeat none.
-                    halt.send_replace(true);
-                    failure.get_or_insert(error);
+            if settling.is_none() {
+                let fates = work.take_fates();
+                being_settled = unsettled;
+                if !fates.is_empty() {
+                    settling = Some(settle.settle(fates));
+                } else if unsettled > 0 {
+                    // What ended decided no fate: parts of changes, or halves to be sent again.
+                    unsettled = 0;
+                    continue;
                 }
-                match in_flight.next().now_or_never() {
-                    Some(Some(next)) => ended = next,
-                    _ => break,
+            }
+            if settling.is_none() && in_flight.is_empty() {
+                break failure.map_or(Ok(()), Err);
+            }
+            let settled = async {
+                match &mut settling {
+                    Some(settling) => settling.await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                settled = settled => {
+                    settling = None;
+                    unsettled -= being_settled;
+                    if let Err(error) = settled {
+                        break Err(error);
+                    }
+                }
+                Some(mut ended) = in_flight.next() => {
+                    // Whatever else has ended meanwhile is settled with it: one commit instead of several.
+                    loop {
+                        let (batch, end) = ended;
+                        unsettled += 1;
+                        if let Err(error) = work.absorb(batch, end) {
+                            // Those in flight finish their attempt, but repeat none.
+                            halt.send_replace(true);
+                            failure.get_or_insert(error);
+                        }
+                        match in_flight.next().now_or_never() {
+                            Some(Some(next)) => ended = next,
+                            _ => break,
+                        }
+                    }
                 }
             }
         };
+        drop(settling);
         *self.learned.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = work.into_learned();
         outcome
     }
