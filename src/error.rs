@@ -1,7 +1,7 @@
 //! The one error type: what failed, where, and what the operator does next.
 //!
 //! An error is classified once, where it arises, into a [`Kind`]; above that it only gains context
-//! ([`Error::at`], [`Error::within`]). A kind exists only if a caller or an operator would act differently. Texts are
+//! ([`Error::at`], [`Within::within`]). A kind exists only if a caller or an operator would act differently. Texts are
 //! lower-case fragments that fit "failed to …"; they never hold a secret or a trait's value.
 
 use std::fmt;

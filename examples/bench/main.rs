@@ -5,6 +5,7 @@
 //! real program, peak memory as the operating system saw it.
 
 #![expect(clippy::disallowed_methods, reason = "a benchmark measures real time")]
+#![expect(clippy::unwrap_used, reason = "the tests' cluster, used here, fails as tests do")]
 
 #[expect(dead_code, reason = "tests use more of it")]
 #[path = "../../tests/it/support/postgres.rs"]

@@ -1,6 +1,6 @@
 //! The commands: what a person types becomes calls of the library, and what comes back becomes text or JSON.
 //!
-//! Nothing here decides what is sent; a command opens what it needs ([`open`]), calls `sync` or `ledger`, and shows the
+//! Nothing here decides what is sent; a command opens what it needs (`open`), calls `sync` or `ledger`, and shows the
 //! result. Results go to standard output, progress and errors to standard error.
 
 mod args;

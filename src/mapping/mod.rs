@@ -1,4 +1,4 @@
-//! What a mapping file means. The shape a person writes is in [`file`]; here is the meaning the rest of the crate uses.
+//! What a mapping file means. The shape a person writes is in [`mod@file`]; here is the meaning the rest of the crate uses.
 //! Pure: parsing, checking and compiling to SQL read no files and open no connections.
 
 pub mod check;

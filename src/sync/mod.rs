@@ -1,6 +1,6 @@
 //! One run of one sync, top to bottom: read once, compare, guard, then page by page mark → say → record, and fold.
 //!
-//! [`run`], [`plan`] and [`adopt`] share one path up to the sending ([`survey`](Session::survey)), so a plan shows what
+//! [`run`], [`plan`] and [`adopt`] share one path up to the sending (`Session::survey`), so a plan shows what
 //! a run will do because it is the same code. This module decides the order of things; it knows no SQL, no HTTP and no
 //! terminal: it tells a [`Monitor`].
 
