@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anstyle::{AnsiColor, Style};
 use comfy_table::{Table, presets};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 use crate::error::Error;
 use crate::sync::{Event, Monitor};
@@ -108,8 +108,12 @@ fn spinner() -> ProgressStyle {
 }
 
 fn bar_style() -> ProgressStyle {
-    ProgressStyle::with_template("{prefix}  {bar:32} {human_pos}/{human_len} groups  {per_sec}  {eta}")
+    ProgressStyle::with_template("{prefix}  {bar:32} {human_pos}/{human_len} groups  {rate}  {eta} left")
         .unwrap_or_else(|_| ProgressStyle::default_bar())
+        .with_key("rate", |state: &ProgressState, out: &mut dyn std::fmt::Write| {
+            // Writing to the bar's own buffer cannot fail.
+            let _ = write!(out, "{}/s", thousands(state.per_sec() as u64));
+        })
 }
 
 impl Monitor for Progress {
