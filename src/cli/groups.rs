@@ -118,8 +118,7 @@ pub(super) async fn runs(cli: &Cli, sync: Option<&str>, number: u64) -> Result<u
 fn last_said<'a>(history: &'a [HistoryEntry], name: &str) -> Option<&'a HistoryEntry> {
     let said = |entry: &&HistoryEntry| {
         let change = &entry.change;
-        entry.outcome == "delivered"
-            && (change.set.contains_key(name) || change.set_once.contains_key(name) || change.unset.contains(name))
+        entry.outcome == "delivered" && change.names().any(|spoken| spoken == name)
     };
     history.iter().find(said)
 }
@@ -179,8 +178,9 @@ pub(super) async fn group(cli: &Cli, sync: &str, key: &str, number: u64) -> Resu
     for entry in history.iter().take(number as usize) {
         let reason = entry.reason.as_ref().map_or_else(String::new, |reason| format!("  {reason}"));
         writeln!(out, "{}  {}  {}{reason}", when(entry.at), entry.outcome.replace('_', " "), paint(DIM, &entry.run))?;
-        for (name, value) in entry.change.set.iter().chain(&entry.change.set_once) {
-            writeln!(out, "    {} {name} = {}", paint(ADD, "+"), shown_value(value))?;
+        for (op, name, value) in entry.change.values() {
+            let verb = if op.accumulates() { format!("{} ", op.name()) } else { String::new() };
+            writeln!(out, "    {} {name} = {verb}{}", paint(ADD, "+"), shown_value(value))?;
         }
         for name in &entry.change.unset {
             writeln!(out, "    {} {name}", paint(REMOVE, "-"))?;

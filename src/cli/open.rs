@@ -25,7 +25,8 @@ pub(super) fn project(cli: &Cli) -> Result<Project, Failure> {
     for file in &project.mappings {
         let Some(settings) = project.settings.destinations.get(&file.mapping.destination) else { continue };
         let destination = destination(settings, &file.mapping.group_type)?;
-        found.extend(check::check_destination(file, &destination.features(), &settings.kind));
+        let remarks = destination.remarks(&check::shapes(file));
+        found.extend(check::check_destination(file, &destination.features(), remarks, &settings.kind));
     }
     let found = Diagnostics::about(&project.mappings, found);
     if found.has_errors() {

@@ -2,6 +2,7 @@
 
 use std::io::Write;
 
+use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
@@ -9,14 +10,14 @@ use super::args::{Cli, Select};
 use super::screen::{self, ADD, BOLD, CHANGE, DIM, Progress, REMOVE, paint, plural, thousands};
 use super::{Failure, open, print_json};
 use crate::config::Diagnostics;
-use crate::delivery::Signal;
+use crate::delivery::{self, Outside, Signal};
 use crate::destination::pack::{self, Size};
-use crate::destination::{Addressed, Destination, Part};
-use crate::env::{Random, SystemClock};
+use crate::destination::{Addressed, Attempt, Destination, Element, Part};
+use crate::env::{Clock, Random, SystemClock};
 use crate::error::{Error, Result, Within};
 use crate::ledger::SuspectKind;
 use crate::mapping::{MappingFile, fingerprint};
-use crate::model::{Document, document};
+use crate::model::{Document, Op, document};
 use crate::sync::decide::{Decision, Judgement};
 use crate::sync::report::error_json;
 use crate::sync::{self, Plan, Session, Warehouse};
@@ -27,19 +28,20 @@ pub(super) async fn plan(cli: &Cli, select: &Select, show: usize, requests: bool
     let files = open::chosen(&project, &select.syncs)?;
     let options = open::options(select, None)?;
     let ledger = open::ledger_to_read(&project).await?;
-    let (clock, random) = (SystemClock::start(), Random::from_entropy());
+    let (outside, clock, random) = (Outside::new()?, SystemClock::start(), Random::from_entropy());
     let (_sender, signal) = watch::channel(Signal::Go);
     let mut code = 0;
     for file in files {
         let mapping = &file.mapping;
         let place = || format!("sync {}", mapping.name);
         let settings = open::destination_of(&project, file)?;
-        let destination = open::destination(settings, &mapping.group_type).within(place)?;
+        let mut destination = open::destination(settings, &mapping.group_type).within(place)?;
         let mut source = open::source_of(&project, file).await.within(place)?;
         let found = open::connected_check(file, source.as_mut()).await.within(place)?;
         if !found.is_empty() {
             return Err(Diagnostics::about(std::slice::from_ref(file), found).into());
         }
+        delivery::prepare(destination.as_mut(), &outside, &clock, &random).await.within(place)?;
         let progress = Progress::new(&mapping.name, true);
         let session = Session {
             mapping,
@@ -53,7 +55,9 @@ pub(super) async fn plan(cli: &Cli, select: &Select, show: usize, requests: bool
             signal: signal.clone(),
         };
         let mut warehouse = Warehouse { source, duck: ledger.duck().clone() };
-        let mut printer = Printer { cli, file, destination: destination.as_ref(), room: show, hidden: 0, requests };
+        let now = clock.now();
+        let mut printer =
+            Printer { cli, file, destination: destination.as_ref(), room: show, hidden: 0, requests, now };
         printer.head()?;
         let refuse = |addressed: &Addressed| destination.parts(addressed).err();
         let show_page = &mut |page: &[Decision]| printer.page(page);
@@ -74,6 +78,7 @@ struct Printer<'a> {
     room: usize,
     hidden: u64,
     requests: bool,
+    now: DateTime<Utc>,
 }
 
 impl Printer<'_> {
@@ -118,8 +123,8 @@ impl Printer<'_> {
         match &decision.verdict {
             Judgement::Say { change, .. } => {
                 let before = |name: &String| decision.before.0.get(name).cloned().unwrap_or(Value::Null);
-                let named = change.set.keys().chain(change.set_once.keys()).chain(&change.unset);
-                let before: serde_json::Map<String, Value> = named.map(|name| (name.clone(), before(name))).collect();
+                let before: serde_json::Map<String, Value> =
+                    change.names().map(|name| (name.clone(), before(name))).collect();
                 json!({"type": "change", "sync": sync, "key": decision.key, "kind": kind, "certain": decision.certain,
                     "before": before, "change": change.as_ref()})
             }
@@ -154,8 +159,7 @@ impl Printer<'_> {
         if change.delete {
             writeln!(out, "    {}", paint(REMOVE, "the group is deleted"))?;
         }
-        let names = change.set.keys().chain(change.set_once.keys()).chain(&change.unset);
-        let width = names.map(|name| name.chars().count()).max().unwrap_or(0).min(40);
+        let width = change.names().map(|name| name.chars().count()).max().unwrap_or(0).min(40);
         for (name, value) in &change.set {
             let (sign, style, old) = match held(&decision.before, name) {
                 Some(old) => ("~", CHANGE, format!("{old} → ")),
@@ -163,9 +167,15 @@ impl Printer<'_> {
             };
             writeln!(out, "    {} {name:width$}  {old}{}", paint(style, sign), shown_value(value))?;
         }
-        for (name, value) in &change.set_once {
-            let once = paint(DIM, "(only if there is none)");
-            writeln!(out, "    {} {name:width$}  {} {once}", paint(ADD, "+"), shown_value(value))?;
+        for (op, name, value) in change.values().filter(|(op, _, _)| *op != Op::Set) {
+            let remark = match op {
+                Op::Set => "",
+                Op::SetOnce => "(only if there is none)",
+                Op::Add => "(added to what is there)",
+                Op::Append => "(appended to what is there)",
+                Op::Prepend => "(prepended to what is there)",
+            };
+            writeln!(out, "    {} {name:width$}  {} {}", paint(ADD, "+"), shown_value(value), paint(DIM, remark))?;
         }
         for name in &change.unset {
             let old = held(&decision.before, name).unwrap_or_default();
@@ -185,10 +195,10 @@ impl Printer<'_> {
         }
         // Parts of one group follow each other: a round takes the next part of each.
         loop {
-            let mut by_route: std::collections::BTreeMap<u8, Vec<(Vec<u8>, usize)>> = std::collections::BTreeMap::new();
+            let mut by_route: std::collections::BTreeMap<u8, Vec<(Element, usize)>> = std::collections::BTreeMap::new();
             for (addressed, parts) in &mut rounds {
                 if let Some(part) = parts.next() {
-                    let element = self.destination.element(&addressed.key, addressed.settled_seq, &part);
+                    let element = self.destination.element(addressed, &part);
                     by_route.entry(part.route).or_default().push((element, part.change.traits_count()));
                 }
             }
@@ -196,11 +206,14 @@ impl Printer<'_> {
                 return Ok(());
             }
             for (route, elements) in by_route {
-                let sizes: Vec<Size> =
-                    elements.iter().map(|(bytes, traits)| Size { bytes: bytes.len(), traits: *traits }).collect();
+                let sizes: Vec<Size> = elements
+                    .iter()
+                    .map(|(element, traits)| Size { bytes: element.bytes.len(), traits: *traits })
+                    .collect();
                 for batch in pack::pack(&sizes, &self.destination.limits(route), usize::MAX).batches {
-                    let bytes: Vec<&[u8]> = batch.iter().map(|at| elements[*at].0.as_slice()).collect();
-                    self.show_request(&self.destination.masked(&self.destination.request(route, &bytes)))?;
+                    let carried: Vec<&Element> = batch.iter().map(|at| &elements[*at].0).collect();
+                    let attempt = Attempt { at: self.now, number: 1 };
+                    self.show_request(&self.destination.masked(&self.destination.request(route, &carried, attempt)))?;
                 }
             }
         }

@@ -9,7 +9,7 @@ use super::args::{Cli, Select};
 use super::screen::{self, ADD, CHANGE, DIM, Progress, REMOVE, paint, plural, thousands};
 use super::{Failure, open, print_json};
 use crate::config::{Diagnostics, Project};
-use crate::delivery::{Delivery, Outside, Signal};
+use crate::delivery::{self, Delivery, Outside, Signal};
 use crate::env::{Random, SystemClock};
 use crate::error::{Error, Kind, Within};
 use crate::ledger::local::LocalLedger;
@@ -84,12 +84,13 @@ async fn one(shared: &Shared<'_>, file: &MappingFile) -> Result<Report, Failure>
     let mapping = &file.mapping;
     let place = || format!("sync {}", mapping.name);
     let settings = open::destination_of(shared.project, file)?;
-    let destination = open::destination(settings, &mapping.group_type).within(place)?;
+    let mut destination = open::destination(settings, &mapping.group_type).within(place)?;
     let mut source = open::source_of(shared.project, file).await.within(place)?;
     let found = open::connected_check(file, source.as_mut()).await.within(place)?;
     if !found.is_empty() {
         return Err(Diagnostics::about(std::slice::from_ref(file), found).into());
     }
+    delivery::prepare(destination.as_mut(), shared.outside, shared.clock, shared.random).await.within(place)?;
     let delivery = Delivery::new(
         destination.as_ref(),
         shared.outside,
@@ -194,6 +195,10 @@ fn show(report: &Report) -> Result<(), Failure> {
     }
     if report.beyond_limit > 0 {
         writeln!(out, "  {} left by --limit; the next run goes on there", plural(report.beyond_limit, "group"))?;
+    }
+    for (warning, count) in &report.warnings {
+        let times = if *count == 1 { String::new() } else { format!(" ({} times)", thousands(*count)) };
+        writeln!(out, "  {} {warning}{times}", paint(CHANGE, "the destination warns:"))?;
     }
     drop(out);
     if let Some(error) = &report.stopped {

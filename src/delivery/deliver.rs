@@ -11,7 +11,7 @@ use super::pace::Bucket;
 use super::request::{Ended, Stops, Wire};
 use super::work::{Batch, Learned, Work};
 use super::{Counters, Settings, Settle, Signal};
-use crate::destination::{Addressed, Destination};
+use crate::destination::{Addressed, Destination, Element};
 use crate::env::{Clock, Random, Transport};
 use crate::error::{Error, Kind, Result};
 
@@ -144,11 +144,13 @@ impl<'a> Delivery<'a> {
             bucket: &self.bucket,
             counters: &self.counters,
         };
-        let elements: Vec<&[u8]> = batch.pieces.iter().map(|piece| piece.bytes.as_slice()).collect();
-        let request = self.destination.request(batch.route, &elements);
-        let ended = wire.send(batch.route, &request, elements.len(), stops).await;
-        if ended.end == super::request::End::Delivered {
+        let elements: Vec<&Element> = batch.pieces.iter().map(|piece| &piece.element).collect();
+        let ended = wire.send(batch.route, &elements, stops).await;
+        if let super::request::End::Delivered { warning } = &ended.end {
             Counters::add(&self.counters.traits_sent, batch.traits() as u64);
+            if let Some(warning) = warning {
+                self.counters.warn(warning);
+            }
         }
         (batch, ended)
     }

@@ -5,12 +5,13 @@
 //! split, bisect or settle. The rules:
 //!
 //! - Two parts of one key are never in one request and never in flight together; the parts of a change follow each other.
-//! - Every attempt, first or repeated, takes a token of the rate limit, and every repetition carries the same bytes.
+//! - Every attempt, first or repeated, takes a token of the rate limit, and every repetition carries the same elements.
 //! - "Definitely did not happen" ([`Fate::NotSent`]) and "may have happened" ([`Fate::Unknown`]) are never confused: one
 //!   attempt without a clear answer, or one delivered part, is enough for the latter.
 //! - Everything ends: attempts, waits, bisection, and a destination that refuses or fails without end.
 
 mod append;
+mod ask;
 mod deliver;
 pub mod pace;
 mod request;
@@ -24,6 +25,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+pub use ask::{ask, prepare};
 pub use deliver::Delivery;
 pub use transport::Outside;
 
@@ -121,6 +123,7 @@ pub struct Counters {
     /// Traits in acknowledged requests.
     pub traits_sent: AtomicU64,
     by_status: Mutex<BTreeMap<u16, u64>>,
+    warnings: Mutex<BTreeMap<String, u64>>,
 }
 
 impl Counters {
@@ -131,6 +134,20 @@ impl Counters {
 
     fn count_status(&self, status: u16) {
         *self.by_status.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).entry(status).or_default() += 1;
+    }
+
+    /// What the destination remarked about requests it took, and how often.
+    pub fn warnings(&self) -> BTreeMap<String, u64> {
+        self.warnings.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
+    }
+
+    /// Counts a remark. Of many different ones, which would name groups or requests, only the first are kept.
+    fn warn(&self, warning: &str) {
+        const DIFFERENT_MAX: usize = 10;
+        let mut warnings = self.warnings.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if warnings.len() < DIFFERENT_MAX || warnings.contains_key(warning) {
+            *warnings.entry(warning.to_owned()).or_default() += 1;
+        }
     }
 
     fn add(counter: &AtomicU64, more: u64) {

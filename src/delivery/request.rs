@@ -8,13 +8,15 @@ use tokio::sync::watch;
 
 use super::pace::{self, Bucket};
 use super::{Counters, Settings, Signal};
-use crate::destination::{Applied, Destination, NoReply, Reply, Request, Route, Verdict};
+use crate::destination::{Applied, Attempt, Destination, Element, NoReply, Reply, Request, Route, Verdict};
 use crate::env::{Clock, Random, Transport};
 
 /// How a request ended.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum End {
-    Delivered,
+    Delivered {
+        warning: Option<String>,
+    },
     Refused {
         reason: String,
     },
@@ -90,7 +92,7 @@ const ABANDONED: &str = "the run stopped while the answer was awaited";
 
 impl Wire<'_> {
     /// Sends until there is an end.
-    pub(super) async fn send(&self, route: Route, request: &Request, elements: usize, mut stops: Stops) -> Ended {
+    pub(super) async fn send(&self, route: Route, elements: &[&Element], mut stops: Stops) -> Ended {
         let mut maybe_applied = false;
         let mut first_attempt_at = None;
         let mut attempt: u32 = 0;
@@ -100,8 +102,9 @@ impl Wire<'_> {
             }
             let started = *first_attempt_at.get_or_insert_with(|| self.clock.elapsed());
             attempt += 1;
-            self.count(request, attempt);
-            let (reason, asked, applied) = match self.exchange(request, &mut stops).await {
+            let request = self.destination.request(route, elements, Attempt { at: self.clock.now(), number: attempt });
+            self.count(&request, attempt);
+            let (reason, asked, applied) = match self.exchange(&request, &mut stops).await {
                 None => return Ended { end: End::Halted { reason: ABANDONED }, maybe_applied: true },
                 Some(Err(NoReply { applied, what })) => {
                     self.counters.count_status(0);
@@ -109,8 +112,13 @@ impl Wire<'_> {
                 }
                 Some(Ok(reply)) => {
                     self.counters.count_status(reply.status);
-                    match self.destination.interpret(route, elements, &reply) {
-                        Verdict::Delivered => return Ended { end: End::Delivered, maybe_applied },
+                    if let Some(pause) = self.destination.pause(&reply) {
+                        self.bucket().hold_until(self.clock.elapsed() + pause);
+                    }
+                    match self.destination.interpret(route, elements.len(), &reply) {
+                        Verdict::Delivered { warning } => {
+                            return Ended { end: End::Delivered { warning }, maybe_applied };
+                        }
                         Verdict::Refused { reason } => return Ended { end: End::Refused { reason }, maybe_applied },
                         Verdict::RefusedSome { elements } => {
                             return Ended { end: End::RefusedSome { elements }, maybe_applied };
@@ -124,7 +132,7 @@ impl Wire<'_> {
                 }
             };
             maybe_applied |= applied == Applied::Maybe;
-            if applied == Applied::Maybe && !self.destination.features().repeatable {
+            if applied == Applied::Maybe && !self.destination.repeatable(route) {
                 let reason = format!("{reason}; repeating it could apply it twice");
                 return Ended { end: End::GaveUp { reason }, maybe_applied };
             }

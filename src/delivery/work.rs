@@ -6,7 +6,7 @@ use std::collections::{HashMap, VecDeque};
 use super::Fate;
 use super::request::{End, Ended};
 use crate::destination::pack::{self, Size};
-use crate::destination::{Addressed, Destination, Limits, Part, Route};
+use crate::destination::{Addressed, Destination, Element, Limits, Part, Route};
 use crate::error::{Error, Kind};
 
 /// Refusals of single elements, with nothing delivered yet in the run, after which the destination is taken to refuse
@@ -23,7 +23,7 @@ const GIVE_UPS_MAX: usize = 4;
 #[derive(Debug)]
 pub(super) struct Piece {
     change: usize,
-    pub(super) bytes: Vec<u8>,
+    pub(super) element: Element,
     traits: usize,
     /// Whether an attempt at this very part may have been applied.
     maybe_applied: bool,
@@ -43,7 +43,7 @@ impl Batch {
     }
 
     fn body_bytes(&self, limits: &Limits) -> usize {
-        let elements: usize = self.pieces.iter().map(|piece| piece.bytes.len() + limits.separator_bytes).sum();
+        let elements: usize = self.pieces.iter().map(|piece| piece.element.bytes.len() + limits.separator_bytes).sum();
         limits.envelope_bytes + elements
     }
 }
@@ -160,7 +160,7 @@ impl<'a> Work<'a> {
             self.learned.give_ups = 0;
         }
         match ended.end {
-            End::Delivered => {
+            End::Delivered { .. } => {
                 self.learned.delivered = true;
                 self.release_held();
                 for piece in batch.pieces {
@@ -226,10 +226,9 @@ impl<'a> Work<'a> {
     /// Readies a change's next part, or ends it as delivered when there is none.
     fn advance(&mut self, change: usize) {
         let Some(part) = self.progress[change].parts.pop_front() else { return self.finish(change, Fate::Delivered) };
-        let Addressed { key, settled_seq, .. } = &self.changes[change];
-        let bytes = self.destination.element(key, *settled_seq, &part);
+        let element = self.destination.element(&self.changes[change], &part);
         let traits = part.change.traits_count();
-        self.loose.push((part.route, Piece { change, bytes, traits, maybe_applied: false }));
+        self.loose.push((part.route, Piece { change, element, traits, maybe_applied: false }));
     }
 
     /// Gives a change its fate, and begins the one that waited for it.
@@ -272,7 +271,7 @@ impl<'a> Work<'a> {
         }
         for (route, pieces) in by_route {
             let sizes: Vec<Size> =
-                pieces.iter().map(|piece| Size { bytes: piece.bytes.len(), traits: piece.traits }).collect();
+                pieces.iter().map(|piece| Size { bytes: piece.element.bytes.len(), traits: piece.traits }).collect();
             let goal = self.learned.body_bytes.get(&route).copied().unwrap_or(usize::MAX);
             let packed = pack::pack(&sizes, &self.destination.limits(route), goal);
             let mut pieces: Vec<Option<Piece>> = pieces.into_iter().map(Some).collect();
@@ -364,7 +363,7 @@ impl<'a> Work<'a> {
         }
         let route = batch.route;
         let limits = self.destination.limits(route);
-        let bytes: Vec<usize> = batch.pieces.iter().map(|piece| piece.bytes.len()).collect();
+        let bytes: Vec<usize> = batch.pieces.iter().map(|piece| piece.element.bytes.len()).collect();
         let goal = batch.body_bytes(&limits) / 2 + limits.envelope_bytes;
         let goal = goal.min(self.learned.body_bytes.get(&route).copied().unwrap_or(usize::MAX));
         self.learned.body_bytes.insert(route, goal);

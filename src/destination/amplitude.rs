@@ -21,7 +21,9 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::reply::{retry_after, words};
-use super::{Addressed, Applied, Destination, Features, Limits, Part, Reply, Request, Route, Verdict};
+use super::{
+    Addressed, Applied, Attempt, Destination, Element, Features, Limits, Part, Reply, Request, Route, Verdict,
+};
 use crate::error::{Error, Kind, Result};
 use crate::model::{Change, OnNull, Op};
 use crate::secret::Secret;
@@ -197,7 +199,7 @@ impl Destination for Amplitude {
             exact_numbers: false,
             objects: true,
             gzip: false,
-            repeatable: true,
+            user: false,
         }
     }
 
@@ -237,7 +239,7 @@ impl Destination for Amplitude {
         if change.is_empty() {
             return Ok(Vec::new());
         }
-        let bare = self.element(key, 0, &Part { route: 0, change: Arc::default() }).len() + OPERATORS_BYTES;
+        let bare = self.element(addressed, &Part { route: 0, change: Arc::default() }).bytes.len() + OPERATORS_BYTES;
         let room = self.limits(0).element_bytes_max.saturating_sub(bare);
         if change.traits_count() <= PROPERTIES_MAX && Slot::all(change).map(Slot::bytes_at_most).sum::<usize>() <= room
         {
@@ -258,7 +260,7 @@ impl Destination for Amplitude {
         Ok(parts.into_iter().map(|change| Part { route: 0, change: Arc::new(change) }).collect())
     }
 
-    fn element(&self, key: &str, _: u64, part: &Part) -> Vec<u8> {
+    fn element(&self, addressed: &Addressed, part: &Part) -> Element {
         let mut json = br#"{"group_properties":{"#.to_vec();
         let groups: [(&str, Vec<Slot<'_>>); 3] = [
             ("$set", Slot::all(&part.change).filter(|slot| matches!(slot, Slot::Set(..))).collect()),
@@ -283,24 +285,24 @@ impl Destination for Amplitude {
         json.extend_from_slice(br#"},"group_type":"#);
         value::write_text(&mut json, &self.group_type);
         json.extend_from_slice(br#","group_value":"#);
-        value::write_text(&mut json, key);
+        value::write_text(&mut json, &addressed.key);
         json.push(b'}');
         let mut encoded = Vec::with_capacity(json.len() * 2);
         for chunk in form_urlencoded::byte_serialize(&json) {
             encoded.extend_from_slice(chunk.as_bytes());
         }
-        encoded
+        encoded.into()
     }
 
-    fn request(&self, _: Route, elements: &[&[u8]]) -> Request {
-        let bytes = elements.iter().map(|element| element.len() + COMMA.len()).sum::<usize>();
+    fn request(&self, _: Route, elements: &[&Element], _: Attempt) -> Request {
+        let bytes = elements.iter().map(|element| element.bytes.len() + COMMA.len()).sum::<usize>();
         let mut body = Vec::with_capacity(self.head.len() + bytes + END.len());
         body.extend_from_slice(self.head.as_bytes());
         for (at, element) in elements.iter().enumerate() {
             if at > 0 {
                 body.extend_from_slice(COMMA.as_bytes());
             }
-            body.extend_from_slice(element);
+            body.extend_from_slice(&element.bytes);
         }
         body.extend_from_slice(END.as_bytes());
         Request {
@@ -317,7 +319,7 @@ impl Destination for Amplitude {
         let stop = |advice: &str| Verdict::Stop { reason: reason.clone(), advice: advice.to_owned() };
         match reply.status {
             // The body is plain text (`success`) and promises nothing more than the status does.
-            200..=299 => Verdict::Delivered,
+            200..=299 => Verdict::DELIVERED,
             300..=399 => stop(
                 "check `base_url`: the address answers with a redirect, which is not followed because it would carry the API key elsewhere",
             ),

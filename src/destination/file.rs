@@ -9,7 +9,9 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Addressed, Applied, Destination, Features, Limits, Part, Reply, Request, Route, Verdict};
+use super::{
+    Addressed, Applied, Attempt, Destination, Element, Features, Limits, Part, Reply, Request, Route, Verdict,
+};
 use crate::model::{Change, OnNull, Op};
 
 /// Address of standard output in a [`Request`].
@@ -63,14 +65,13 @@ impl Destination for File {
 
     fn features(&self) -> Features {
         Features {
-            ops: &[Op::Set, Op::SetOnce],
+            ops: &Op::ALL,
             on_null: &[OnNull::Unset, OnNull::Null, OnNull::Skip],
             delete: true,
             exact_numbers: true,
             objects: true,
             gzip: false,
-            // A line may be there twice after an unknown outcome; read in order, twice says the same.
-            repeatable: true,
+            user: false,
         }
     }
 
@@ -86,22 +87,28 @@ impl Destination for File {
         }
     }
 
+    /// A line may be there twice after an unknown outcome; read in order, twice says the same, unless it accumulates.
+    fn repeatable(&self, route: Route) -> bool {
+        route == 0
+    }
+
     fn parts(&self, change: &Addressed) -> Result<Vec<Part>, String> {
         if change.change.is_empty() {
             return Ok(Vec::new());
         }
-        Ok(vec![Part { route: 0, change: Arc::clone(&change.change) }])
+        Ok(vec![Part { route: Route::from(change.change.accumulates()), change: Arc::clone(&change.change) }])
     }
 
-    fn element(&self, key: &str, _: u64, part: &Part) -> Vec<u8> {
-        serde_json::to_vec(&Line { group_type: &self.group_type, key, change: &part.change })
+    fn element(&self, addressed: &Addressed, part: &Part) -> Element {
+        serde_json::to_vec(&Line { group_type: &self.group_type, key: &addressed.key, change: &part.change })
             .expect("writing JSON values to memory cannot fail")
+            .into()
     }
 
-    fn request(&self, _: Route, elements: &[&[u8]]) -> Request {
-        let mut body = Vec::with_capacity(elements.iter().map(|element| element.len() + 1).sum());
+    fn request(&self, _: Route, elements: &[&Element], _: Attempt) -> Request {
+        let mut body = Vec::with_capacity(elements.iter().map(|element| element.bytes.len() + 1).sum());
         for element in elements {
-            body.extend_from_slice(element);
+            body.extend_from_slice(&element.bytes);
             body.push(b'\n');
         }
         Request { method: "APPEND", url: self.url.clone(), headers: Vec::new(), body, gzip: false }
@@ -110,7 +117,7 @@ impl Destination for File {
     fn interpret(&self, _: Route, _: usize, reply: &Reply) -> Verdict {
         let reason = String::from_utf8_lossy(&reply.body).into_owned();
         match reply.status {
-            200..=299 => Verdict::Delivered,
+            200..=299 => Verdict::DELIVERED,
             // The transport takes back what a failed write left behind, so nothing was applied.
             400..=499 => Verdict::Stop { reason, advice: "check the path and its permissions".to_owned() },
             507 => Verdict::Stop { reason, advice: "make room on the disk".to_owned() },
@@ -135,15 +142,16 @@ mod tests {
         let mut exact = Change::default();
         exact.set.insert("arr".into(), crate::model::document::number_value("12345678901234567890.123").unwrap());
         let delete = Change { delete: true, ..Change::default() };
-        let elements: Vec<Vec<u8>> = [("acme", change), ("b \"c\"", exact), ("gone", delete)]
+        let elements: Vec<Element> = [("acme", change), ("b \"c\"", exact), ("gone", delete)]
             .into_iter()
             .map(|(key, change)| {
-                let parts = file.parts(&Addressed { key: key.into(), change: change.into(), settled_seq: 0 }).unwrap();
-                file.element(key, 0, &parts[0])
+                let addressed = Addressed { key: key.into(), change: change.into(), ..Addressed::default() };
+                file.element(&addressed, &file.parts(&addressed).unwrap()[0])
             })
             .collect();
-        let slices: Vec<&[u8]> = elements.iter().map(Vec::as_slice).collect();
-        let request = file.request(0, &slices);
+        let all: Vec<&Element> = elements.iter().collect();
+        let attempt = Attempt { at: chrono::DateTime::UNIX_EPOCH, number: 1 };
+        let request = file.request(0, &all, attempt);
         assert_eq!(request.url, "file:out/changes.ndjson");
         assert_eq!(
             String::from_utf8(request.body.clone()).unwrap(),
@@ -157,9 +165,9 @@ mod tests {
             )
         );
         let limits = file.limits(0);
-        let inner: usize = elements.iter().map(Vec::len).sum();
+        let inner: usize = elements.iter().map(|element| element.bytes.len()).sum();
         assert_eq!(request.body.len(), limits.envelope_bytes + inner + limits.separator_bytes * 2);
-        assert_eq!(File::new(&Settings::default(), "company").request(0, &[]).url, "stdout:");
+        assert_eq!(File::new(&Settings::default(), "company").request(0, &[], attempt).url, "stdout:");
     }
 
     #[test]
@@ -167,7 +175,7 @@ mod tests {
         let file = File::new(&Settings::default(), "company");
         for status in 0..1_000 {
             let verdict = file.interpret(0, 1, &Reply { status, ..Reply::default() });
-            assert_eq!(verdict == Verdict::Delivered, (200..300).contains(&status), "{status}");
+            assert_eq!(matches!(verdict, Verdict::Delivered { .. }), (200..300).contains(&status), "{status}");
         }
     }
 }

@@ -8,11 +8,16 @@
 pub mod amplitude;
 pub mod file;
 pub mod pack;
-mod reply;
+pub(crate) mod reply;
 
 use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use serde_json::Value;
 
 use crate::error::{Error, Kind, Result as Outcome};
+use crate::model::cell::As;
 use crate::model::{Change, OnNull, Op};
 
 /// What a destination can carry out; checked when a mapping is checked.
@@ -31,9 +36,8 @@ pub struct Features {
     pub objects: bool,
     /// Whether request bodies may be sent with `Content-Encoding: gzip`.
     pub gzip: bool,
-    /// Whether repeating an acknowledged request changes nothing (or is deduplicated), so that a retry after an
-    /// unknown outcome is harmless.
-    pub repeatable: bool,
+    /// Whether every call speaks of a user as well, so that a mapping must have a `[user]`.
+    pub user: bool,
 }
 
 /// What one request of a route may hold. All limits hold at once.
@@ -56,11 +60,24 @@ pub struct Limits {
 /// An endpoint of a destination's API, by its own numbering.
 pub type Route = u8;
 
-/// A change addressed to one group.
+/// The user that a group call names, where the destination wants one.
 #[derive(Debug, Clone, PartialEq, Eq)]
+pub enum User {
+    /// A known user's id.
+    Id(String),
+    /// An anonymous id.
+    Anonymous(String),
+}
+
+/// A change addressed to one group.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Addressed {
     /// The group's id.
     pub key: String,
+    /// The user it is said with, if the mapping names one.
+    pub user: Option<User>,
+    /// When the run that says it began.
+    pub at: DateTime<Utc>,
     /// What to say about it; shared with the journal's entry.
     pub change: Arc<Change>,
     /// The journal sequence at which the group was last settled (0: never). With the change's content it makes dedup
@@ -75,6 +92,59 @@ pub struct Part {
     pub route: Route,
     /// The traits it speaks about: the whole change, shared, or a share of it.
     pub change: Arc<Change>,
+}
+
+/// One part as it travels.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Element {
+    /// The bytes that stand for it in a request body. The same part gives the same bytes.
+    pub bytes: Vec<u8>,
+    /// What follows the route's address, for a route that takes one element per request and names it there (a path or a
+    /// query, encoded); empty otherwise.
+    pub address: String,
+}
+
+impl From<Vec<u8>> for Element {
+    fn from(bytes: Vec<u8>) -> Element {
+        Element { bytes, address: String::new() }
+    }
+}
+
+/// One attempt at a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Attempt {
+    /// When it is made, by our clock.
+    pub at: DateTime<Utc>,
+    /// From 1.
+    pub number: u32,
+}
+
+/// What a trait of a mapping looks like, for what a destination has to say about it before anything is read.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TraitShape<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// What a new value does.
+    pub op: Op,
+    /// The declared JSON type, if any.
+    pub declared: Option<As>,
+    /// The value, when it is the same for every group.
+    pub constant: Option<&'a Value>,
+    /// The names of its members, when it is an object.
+    pub members: Option<Vec<&'a str>>,
+}
+
+/// What a destination has to say about a mapping.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Remark {
+    /// The trait it is about; the whole mapping when absent.
+    pub about: Option<String>,
+    /// Whether nothing can be sent this way. Otherwise it is a warning.
+    pub error: bool,
+    /// What is the matter.
+    pub what: String,
+    /// What to do.
+    pub help: String,
 }
 
 /// Where a vendor's request goes and what it carries. The body and some headers hold secrets: never log one whole.
@@ -138,7 +208,10 @@ pub enum Applied {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
     /// Every element was taken.
-    Delivered,
+    Delivered {
+        /// What the vendor remarked all the same.
+        warning: Option<String>,
+    },
     /// The request was refused because of something in it. Several elements: bisect. One: it is rejected.
     Refused {
         /// The vendor's words, secrets masked.
@@ -159,7 +232,7 @@ pub enum Verdict {
         /// The vendor's words.
         reason: String,
         /// How long the vendor wants us to wait at least.
-        after: Option<std::time::Duration>,
+        after: Option<Duration>,
         /// Whether the request may have been applied all the same.
         applied: Applied,
     },
@@ -170,6 +243,11 @@ pub enum Verdict {
         /// The operator's next step.
         advice: String,
     },
+}
+
+impl Verdict {
+    /// Every element was taken, without a remark.
+    pub const DELIVERED: Verdict = Verdict::Delivered { warning: None };
 }
 
 /// One vendor's API. Pure: no clock, no sockets, no randomness.
@@ -183,21 +261,49 @@ pub trait Destination: Send + Sync {
     /// What one request of `route` may hold.
     fn limits(&self, route: Route) -> Limits;
 
+    /// Whether a request of `route` may be sent again when its outcome is unknown: repeating it changes nothing, or the
+    /// vendor recognises it. If not, such a request is given up, and its groups stay uncertain.
+    fn repeatable(&self, _route: Route) -> bool {
+        true
+    }
+
+    /// What it has to say about a mapping's traits beyond [`Features`]: reserved names, names that collide.
+    fn remarks(&self, _traits: &[TraitShape<'_>]) -> Vec<Remark> {
+        Vec::new()
+    }
+
+    /// What must be asked before anything can be said (which number a group type has, whether an endpoint exists):
+    /// requests that change nothing, one after the other, until there is none.
+    fn question(&self) -> Option<Request> {
+        None
+    }
+
+    /// Takes the answer to [`Destination::question`]. It is not asked again, unless this fails.
+    fn learn(&mut self, _reply: &Reply) -> Outcome<()> {
+        Ok(())
+    }
+
     /// Cuts a change into parts, in the order in which they must be delivered, each of which fits `limits`' trait count.
     /// The parts together say exactly what the change says. Fails with the reason when the change cannot be carried at
     /// all (a key too long, a number that would be rounded): the group is then rejected without a request.
     fn parts(&self, change: &Addressed) -> Result<Vec<Part>, String>;
 
-    /// Writes one part as the bytes that stand for it in a request body. The same part gives the same bytes.
-    fn element(&self, key: &str, settled_seq: u64, part: &Part) -> Vec<u8>;
+    /// Writes one part of a change as it stands in a request.
+    fn element(&self, addressed: &Addressed, part: &Part) -> Element;
 
-    /// Builds the request that carries these elements. Its body is exactly `envelope_bytes` + the elements +
-    /// `separator_bytes` between each two.
-    fn request(&self, route: Route, elements: &[&[u8]]) -> Request;
+    /// Builds the request that carries these elements. Its body is at most `envelope_bytes` + the elements +
+    /// `separator_bytes` between each two. Called for every attempt: only what tells of the attempt itself may differ.
+    fn request(&self, route: Route, elements: &[&Element], attempt: Attempt) -> Request;
 
     /// What `reply` means. Total: any status, headers and bytes give a verdict; an unknown success body is judged by its
-    /// status class, and nothing but a 2xx is ever [`Verdict::Delivered`].
+    /// status class, and nothing but a 2xx is ever [`Verdict::Delivered`], a 404 to a deletion excepted.
     fn interpret(&self, route: Route, elements: usize, reply: &Reply) -> Verdict;
+
+    /// How long nothing more may be sent after this reply, whatever its verdict: the vendor's count of requests left has
+    /// come to its end.
+    fn pause(&self, _reply: &Reply) -> Option<Duration> {
+        None
+    }
 
     /// A request that changes nothing and carries no secret; that it is answered at all, whatever the status, shows that
     /// the destination can be reached. `None` where there is nothing to reach.

@@ -35,7 +35,7 @@ pub(super) fn words(reply: &Reply, secrets: &[&Secret]) -> String {
 }
 
 /// The answer's `Retry-After`: seconds, or an HTTP date read against the answer's own `Date`, so that neither clock matters.
-pub(super) fn retry_after(reply: &Reply) -> Option<Duration> {
+pub(crate) fn retry_after(reply: &Reply) -> Option<Duration> {
     let value = reply.header("retry-after")?.trim();
     if let Ok(seconds) = value.parse::<f64>() {
         return (seconds >= 0.0).then(|| Duration::try_from_secs_f64(seconds).unwrap_or(WAIT_MAX).min(WAIT_MAX));

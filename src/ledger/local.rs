@@ -17,7 +17,7 @@ use super::{
 };
 use crate::duck::{Duck, Limits, ledger_error, quote_literal};
 use crate::error::{Error, Kind, Result, Within};
-use crate::model::{Cell, Change, Document};
+use crate::model::{After, Cell, Change, Document};
 
 /// How many duplicate keys a comparison names.
 pub(super) const EXAMPLES: usize = 10;
@@ -370,17 +370,11 @@ fn append(
         for (offset, entry) in entries.into_iter().enumerate() {
             let said = !matches!(entry.outcome, Outcome::Same | Outcome::NotSent | Outcome::Adopted);
             let change = said.then(|| serde_json::to_string(entry.change.as_ref()).unwrap_or_default());
-            let only_sets = entry.outcome == Outcome::Delivered
-                && entry.change.set_once.is_empty()
-                && entry.change.unset.is_empty()
-                && !entry.change.delete
-                && entry.document.as_ref().is_some_and(|document| document.0 == entry.change.set)
-                && !entry.change.set.is_empty();
-            let document = match &entry.document {
+            let only_sets = !entry.change.set.is_empty() && entry.change.only_sets();
+            let document = match entry.document {
                 _ if entry.outcome == Outcome::NotSent => None,
-                Some(_) if only_sets => Some("=".to_owned()),
-                Some(document) => Some(document.to_text()),
-                None => None,
+                Some(After::WhatIsSet) if said && only_sets => Some("=".to_owned()),
+                after => after.map(|after| after.document(&entry.change).to_text()),
             };
             appender.append_row(params![
                 sync,

@@ -93,16 +93,17 @@ impl State {
                 Outcome::NotSent => before,
                 Outcome::Same | Outcome::Adopted | Outcome::Delivered => {
                     let seq = if entry.outcome == Outcome::Delivered { *seq } else { known.seq };
-                    entry.document.clone().map(|document| KnownRow {
+                    entry.document.clone().map(|after| KnownRow {
                         fingerprint: entry.fingerprint,
-                        document,
+                        document: after.document(&entry.change),
                         seq,
                         at: *at,
                         ..KnownRow::default()
                     })
                 }
                 Outcome::Rejected | Outcome::PartlyRejected => {
-                    let refused = entry.document.clone().unwrap_or_default();
+                    let refused =
+                        entry.document.clone().map_or_else(Document::default, |after| after.document(&entry.change));
                     let row = KnownRow {
                         fingerprint: entry.fingerprint,
                         rejected: Some((refused, entry.reason.clone().unwrap_or_default())),

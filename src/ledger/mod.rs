@@ -46,7 +46,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 
 use crate::error::Result;
-use crate::model::{Cell, Change, Document, document};
+use crate::model::{After, Cell, Change, Document, document};
 use crate::source::Staged;
 
 /// The rows of a run, as a source handed them over.
@@ -206,7 +206,7 @@ pub struct Entry {
     pub change: Arc<Change>,
     /// What the destination holds once this is delivered; `None` when the group is then forgotten. For a rejection: the
     /// document that was refused.
-    pub document: Option<Document>,
+    pub document: Option<After>,
     /// The row's fingerprint; `None` for a missing group.
     pub fingerprint: Option<u64>,
     /// What became of it.

@@ -6,10 +6,10 @@ use std::collections::BTreeMap;
 use super::diagnostic::{Diagnostic, did_you_mean, listed, listed_all};
 use super::file::{MappingFile, trait_path};
 use super::reader::{join, shown};
-use super::{At, Expr, Field, OnMissing, OnRemovedTrait};
-use crate::destination::Features;
+use super::{At, Expr, Field, OnMissing, OnRemovedTrait, UserFrom};
+use crate::destination::{Features, Remark, TraitShape};
 use crate::model::cell::As;
-use crate::model::{ColumnType, OnNull, Op};
+use crate::model::{ColumnType, OnNull};
 
 /// A column, or an SQL expression, as the source describes it.
 #[derive(Debug, Clone, Copy)]
@@ -65,6 +65,9 @@ pub fn check_columns(file: &MappingFile, columns: &[Described<'_>]) -> Vec<Diagn
             }
             Ok(_) => {}
         }
+    }
+    if let Some(super::User { from: UserFrom::Expr(Expr::Column(name)), .. }) = &mapping.user {
+        found.extend(resolve(file, &file.at("user"), name, columns).err());
     }
     each_value(file, &mut |path, expr, declared| {
         let Expr::Column(name) = expr else { return };
@@ -168,8 +171,14 @@ fn check_type(
     }
 }
 
-/// Checks operators, policies and objects against what the destination can carry out; `destination` is its type.
-pub fn check_destination(file: &MappingFile, features: &Features, destination: &str) -> Vec<Diagnostic> {
+/// Checks operators, policies, the user and objects against what the destination can carry out, and adds what it
+/// remarks about the traits itself. `destination` is its type.
+pub fn check_destination(
+    file: &MappingFile,
+    features: &Features,
+    remarks: Vec<Remark>,
+    destination: &str,
+) -> Vec<Diagnostic> {
     let mapping = &file.mapping;
     let error = |path: &str, what: String| Diagnostic::error(&mapping.file, &file.at(path), what);
     let mut found = Vec::new();
@@ -177,9 +186,18 @@ pub fn check_destination(file: &MappingFile, features: &Features, destination: &
     for mapped in &mapping.traits {
         let path = trait_path(&mapped.name);
         if !features.ops.contains(&mapped.op) {
-            let what = format!("{destination} does not support `op = \"{}\"`", op_name(mapped.op));
-            let alternatives = listed(features.ops.iter().map(|op| op_name(*op)));
+            let what = format!("{destination} does not support `op = \"{}\"`", mapped.op.name());
+            let alternatives = listed(features.ops.iter().map(|op| op.name()));
             found.push(error(&format!("{path}.op"), what).help(format!("use {alternatives}")));
+        }
+        if mapped.op.accumulates() && features.ops.contains(&mapped.op) {
+            let what = format!(
+                "`op = \"{}\"` cannot be repeated: after a lost answer the group is held until you decide",
+                mapped.op.name()
+            );
+            let help = "prefer `set` where nobody else writes this trait; `groupcast rejected` shows held groups";
+            let at = file.at(&format!("{path}.op"));
+            found.push(Diagnostic::warning(&mapping.file, &at, what).help(help));
         }
         if let Some(on_null) = mapped.on_null.filter(|on_null| !features.on_null.contains(on_null)) {
             let what = format!("{destination} does not support `on_null = \"{}\"`", on_null_name(on_null));
@@ -189,6 +207,25 @@ pub fn check_destination(file: &MappingFile, features: &Features, destination: &
             let what = format!("{destination} does not take objects as values of traits");
             found.push(error(&path, what).help("map each member as a trait of its own"));
         }
+    }
+    match (features.user, &mapping.user) {
+        (true, None) => found.push(
+            error("user", format!("{destination} names a user in every group call, and the mapping has no `[user]`"))
+                .help("add `[user]` with `id = \"account:{key}\"`, or `id = { column = \"owner_id\" }` for a real one"),
+        ),
+        (false, Some(_)) => {
+            let what = format!("{destination} takes no user with a group: `[user]` says nothing here");
+            found.push(Diagnostic::warning(&mapping.file, &file.at("user"), what).help("remove it"));
+        }
+        _ => {}
+    }
+    for remark in remarks {
+        let at = remark.about.map_or_else(|| file.at("traits"), |name| file.at(&trait_path(&name)));
+        let diagnostic = match remark.error {
+            true => Diagnostic::error(&mapping.file, &at, remark.what),
+            false => Diagnostic::warning(&mapping.file, &at, remark.what),
+        };
+        found.push(diagnostic.help(remark.help));
     }
     // A constant is never null, so a policy that only constants could fall back on harms nobody.
     let falls_back = |mapped: &&super::Trait| mapped.on_null.is_none() && !matches!(mapped.value, Field::Const(_));
@@ -223,15 +260,26 @@ pub fn check_destination(file: &MappingFile, features: &Features, destination: &
     found
 }
 
-fn is_object(field: &Field) -> bool {
-    matches!(field, Field::Object(_) | Field::Const(serde_json::Value::Object(_)))
+/// The traits as a destination looks at them.
+pub fn shapes(file: &MappingFile) -> Vec<TraitShape<'_>> {
+    fn shape(mapped: &super::Trait) -> TraitShape<'_> {
+        let bare = TraitShape { name: &mapped.name, op: mapped.op, declared: None, constant: None, members: None };
+        match &mapped.value {
+            Field::Column { declared, .. } => TraitShape { declared: *declared, ..bare },
+            Field::Const(value) => {
+                let members = value.as_object().map(|object| object.keys().map(String::as_str).collect());
+                TraitShape { constant: Some(value), members, ..bare }
+            }
+            Field::Object(members) => {
+                TraitShape { members: Some(members.iter().map(|(name, _)| name.as_str()).collect()), ..bare }
+            }
+        }
+    }
+    file.mapping.traits.iter().map(shape).collect()
 }
 
-fn op_name(op: Op) -> &'static str {
-    match op {
-        Op::Set => "set",
-        Op::SetOnce => "set_once",
-    }
+fn is_object(field: &Field) -> bool {
+    matches!(field, Field::Object(_) | Field::Const(serde_json::Value::Object(_)))
 }
 
 fn on_null_name(on_null: OnNull) -> &'static str {

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-use super::{Expr, Field, From, Mapping, OnRemovedTrait};
+use super::{Expr, Field, From, Mapping, OnRemovedTrait, UserFrom};
+use crate::destination::User;
 use crate::model::cell::{self, As};
 use crate::model::document::{Document, Traits};
 use crate::model::{Cell, ColumnType, Rules, TraitRule};
@@ -73,7 +74,14 @@ impl Expr {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Assembly {
     traits: Vec<(String, Slot)>,
+    user: Option<(bool, UserSlot)>,
     kinds: Vec<ColumnType>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+enum UserSlot {
+    Template(Vec<String>),
+    Column(usize),
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -88,6 +96,11 @@ pub fn projection(mapping: &Mapping, conditions: Vec<String>) -> Projection {
     let mut columns = Vec::new();
     for mapped in &mapping.traits {
         collect(&mapped.value, &mut columns);
+    }
+    if let Some(super::User { from: UserFrom::Expr(expr), .. }) = &mapping.user
+        && !columns.contains(expr)
+    {
+        columns.push(expr.clone());
     }
     Projection {
         from: mapping.model.from.clone(),
@@ -109,15 +122,23 @@ fn collect(field: &Field, columns: &mut Vec<Expr>) {
 /// The assembly that belongs to [`projection`]'s column order, given what the columns mean.
 pub fn assembly(mapping: &Mapping, columns: &[Expr], kinds: Vec<ColumnType>) -> Assembly {
     let traits = mapping.traits.iter().map(|mapped| (mapped.name.clone(), slot(&mapped.value, columns))).collect();
-    Assembly { traits, kinds }
+    let user = mapping.user.as_ref().map(|user| {
+        let slot = match &user.from {
+            UserFrom::Template(texts) => UserSlot::Template(texts.clone()),
+            UserFrom::Expr(expr) => UserSlot::Column(position(expr, columns)),
+        };
+        (user.anonymous, slot)
+    });
+    Assembly { traits, user, kinds }
+}
+
+fn position(expr: &Expr, columns: &[Expr]) -> usize {
+    columns.iter().position(|column| column == expr).expect("the projection selects every expression")
 }
 
 fn slot(field: &Field, columns: &[Expr]) -> Slot {
     match field {
-        Field::Column { expr, declared } => Slot::Column {
-            index: columns.iter().position(|column| column == expr).expect("the projection selects every expression"),
-            declared: *declared,
-        },
+        Field::Column { expr, declared } => Slot::Column { index: position(expr, columns), declared: *declared },
         Field::Const(value) => Slot::Const(value.clone()),
         Field::Object(members) => {
             Slot::Object(members.iter().map(|(name, member)| (name.clone(), slot(member, columns))).collect())
@@ -135,6 +156,21 @@ impl Assembly {
             traits.insert(name.clone(), value);
         }
         Ok(Document(traits))
+    }
+
+    /// The user a group call names. A group that left the model has no cells, and then only a template names one. Fails
+    /// when the row has none.
+    pub fn user(&self, key: &str, cells: &[Cell]) -> Result<Option<User>, String> {
+        let Some((anonymous, slot)) = &self.user else { return Ok(None) };
+        let id = match slot {
+            UserSlot::Template(texts) => texts.join(key),
+            UserSlot::Column(_) if cells.is_empty() => return Ok(None),
+            UserSlot::Column(index) => match cell::to_json(&cells[*index], &self.kinds[*index], Some(As::String))? {
+                Value::String(id) if !id.is_empty() => id,
+                _ => return Err("the column of its `[user]` is empty: give it a value, or use a template".to_owned()),
+            },
+        };
+        Ok(Some(if *anonymous { User::Anonymous(id) } else { User::Id(id) }))
     }
 
     fn value(&self, slot: &Slot, cells: &[Cell]) -> Result<Value, String> {
@@ -163,5 +199,5 @@ pub fn rules(mapping: &Mapping) -> Rules {
             (mapped.name.clone(), TraitRule { op: mapped.op, on_null })
         })
         .collect();
-    Rules { traits, unset_removed: mapping.policy.on_removed_trait == OnRemovedTrait::Unset }
+    Rules { traits, unset_removed: mapping.policy.on_removed_trait == OnRemovedTrait::Unset, overwrite_unknown: false }
 }

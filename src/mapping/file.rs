@@ -10,8 +10,8 @@ use toml::de::DeValue;
 use super::diagnostic::{Diagnostic, did_you_mean, listed_all};
 use super::reader::{self, Entry, Report, Section, join, shown};
 use super::{
-    At, From, Guards, Incremental, Mapping, Model, OnDuplicate, OnMissing, OnRemovedTrait, Policy, Schedule, schedule,
-    sql, traits,
+    At, Expr, From, Guards, Incremental, Mapping, Model, OnDuplicate, OnMissing, OnRemovedTrait, Policy, Schedule,
+    User, UserFrom, schedule, sql, traits,
 };
 use crate::model::OnNull;
 
@@ -63,10 +63,22 @@ pub struct Context<'a> {
     pub resolve: &'a dyn Fn(&str) -> Result<String, String>,
 }
 
-const TOP: [&str; 10] =
-    ["source", "destination", "enabled", "schedule", "model", "group", "traits", "policy", "guards", "incremental"];
+const TOP: [&str; 11] = [
+    "source",
+    "destination",
+    "enabled",
+    "schedule",
+    "model",
+    "group",
+    "user",
+    "traits",
+    "policy",
+    "guards",
+    "incremental",
+];
 const MODEL: [&str; 4] = ["table", "sql", "file", "where"];
 const GROUP: [&str; 2] = ["type", "key"];
+const USER: [&str; 2] = ["id", "anonymous_id"];
 pub(crate) const POLICY: [&str; 4] = ["on_null", "on_missing", "on_removed_trait", "on_duplicate"];
 pub(crate) const GUARDS: [&str; 6] =
     ["empty", "rows_dropped_max", "changed_max", "removed_max", "nulled_max", "groups_min"];
@@ -106,6 +118,12 @@ fn mapping(name: &str, root: &Section<'_>, context: &Context<'_>, report: &mut R
         .and_then(|section| model(&section, context, report));
     let group = required(root, "group", "add `[group]` with `type = \"company\"` and `key = \"account_id\"`", report)
         .map(|section| group(&section, report));
+    // A user that was written and refused must not turn into "no user".
+    let user = match optional(root, "user", report) {
+        None if root.has("user") => None,
+        None => Some(None),
+        Some(section) => user(&section, report).map(Some),
+    };
     let traits = required(root, "traits", "add `[traits]` with a line like `name = \"account_name\"`", report)
         .map(|section| traits::read(&section, report));
     let policy = optional(root, "policy", report)
@@ -124,6 +142,7 @@ fn mapping(name: &str, root: &Section<'_>, context: &Context<'_>, report: &mut R
         model: model?,
         group_type: group_type?,
         key: key?,
+        user: user?,
         traits: traits?,
         policy,
         guards,
@@ -136,6 +155,7 @@ fn belongs(key: &str) -> Option<String> {
     let section = [
         ("model", &MODEL[..]),
         ("group", &GROUP[..]),
+        ("user", &USER[..]),
         ("policy", &POLICY[..]),
         ("guards", &GUARDS[..]),
         ("incremental", &INCREMENTAL[..]),
@@ -360,6 +380,69 @@ fn group(section: &Section<'_>, report: &mut Report<'_>) -> (Option<String>, Opt
     let group_type = one("type", "name the group type at the destination: `type = \"company\"`");
     let key = one("key", "name the column that holds the group's id: `key = \"account_id\"`");
     (group_type, key)
+}
+
+/// Reads `[user]`: `id` or `anonymous_id`, a template or a column.
+fn user(section: &Section<'_>, report: &mut Report<'_>) -> Option<User> {
+    section.expect_keys(&USER, &belongs, report);
+    let (entry, anonymous) = match (section.get("id"), section.get("anonymous_id")) {
+        (Some(entry), None) => (entry, false),
+        (None, Some(entry)) => (entry, true),
+        (Some(_), Some(second)) => {
+            let message = "`[user]` has both `id` and `anonymous_id`";
+            report.push(report.error(&second.key_at, message).help("keep one of them"));
+            return None;
+        }
+        (None, None) => {
+            let missing = report.error(&section.at, "`[user]` has no `id`");
+            let help = "write `id = \"account:{key}\"`, or `id = { column = \"owner_id\" }`";
+            report.push_missing("user.id", missing.help(help));
+            return None;
+        }
+    };
+    let DeValue::Table(table) = entry.value else {
+        let text = entry.text(report)?;
+        let from = entry.noted(user_template(text), report)?;
+        return Some(User { anonymous, from: UserFrom::Template(from) });
+    };
+    let described = Section { table, at: entry.at.clone() };
+    described.expect_keys(&["column", "sql"], &|_| None, report);
+    let expr = match (described.get("column"), described.get("sql")) {
+        (Some(column), None) => Expr::Column(column.name(report)?),
+        (None, Some(sql)) => Expr::Sql(fragment(&sql, report)?),
+        _ => {
+            let message = format!("`{}` needs either `column` or `sql`", entry.key);
+            report.push(report.error(&entry.at, message));
+            return None;
+        }
+    };
+    Some(User { anonymous, from: UserFrom::Expr(expr) })
+}
+
+/// The texts around each `{key}`; `{{` and `}}` stand for braces.
+fn user_template(text: &str) -> Result<Vec<String>, String> {
+    let wrong =
+        |what: &str| Err(format!("not a template: {what}; write `account:{{key}}`, braces as `{{{{` and `}}}}`"));
+    let (mut texts, mut rest) = (vec![String::new()], text);
+    while let Some(at) = rest.find(['{', '}']) {
+        let (before, brace) = rest.split_at(at);
+        let current = texts.len() - 1;
+        texts[current].push_str(before);
+        rest = if let Some(after) = brace.strip_prefix("{key}") {
+            texts.push(String::new());
+            after
+        } else if let Some(after) = brace.strip_prefix("{{").or_else(|| brace.strip_prefix("}}")) {
+            texts[current].push_str(&brace[..1]);
+            after
+        } else if brace.starts_with('}') {
+            return wrong("a `}` without its `{`");
+        } else {
+            return wrong("only `{key}` can stand in braces, columns are named by `{ column = … }`");
+        };
+    }
+    let current = texts.len() - 1;
+    texts[current].push_str(rest);
+    Ok(texts)
 }
 
 /// Reads `[policy]`; what it doesn't say stays as in `base`.

@@ -5,7 +5,9 @@ use proptest::prelude::*;
 use super::check::{Described, check_columns, check_destination, check_expressions, check_together};
 use super::diagnostic::{Diagnostic, Severity, position};
 use super::file::{Context, MappingFile, Names, parse};
-use super::{Expr, Field, From, Guards, OnDuplicate, OnMissing, OnRemovedTrait, Policy, compile, fingerprint};
+use super::{
+    Expr, Field, From, Guards, OnDuplicate, OnMissing, OnRemovedTrait, Policy, User, UserFrom, compile, fingerprint,
+};
 use crate::destination::Features;
 use crate::model::cell::As;
 use crate::model::{ColumnType, OnNull, Op};
@@ -173,6 +175,26 @@ fn other_ways_to_say_it() {
 }
 
 #[test]
+fn a_user_is_a_template_or_a_column() {
+    let user = |written: &str| {
+        let text = format!("[user]\n{written}\n\n[policy]");
+        sound(&[("[policy]", text.as_str())]).mapping.user.unwrap()
+    };
+    let texts = |texts: &[&str]| UserFrom::Template(texts.iter().map(|text| (*text).to_owned()).collect());
+    for (written, expected) in [
+        ("id = 'account:{key}'", texts(&["account:", ""])),
+        ("id = '{key}/{key}'", texts(&["", "/", ""])),
+        ("id = 'ops@example.com'", texts(&["ops@example.com"])),
+        ("id = '{{{key}}}'", texts(&["{", "}"])),
+        ("id = { column = 'owner' }", UserFrom::Expr(Expr::Column("owner".to_owned()))),
+        ("id = { sql = 'lower(owner)' }", UserFrom::Expr(Expr::Sql("lower(owner)".to_owned()))),
+    ] {
+        assert_eq!(user(written), User { anonymous: false, from: expected }, "{written}");
+    }
+    assert!(user("anonymous_id = '{key}'").anonymous);
+}
+
+#[test]
 fn each_mistake_is_told_at_its_place() {
     let schedule = "schedule = { cron = \"0 2 * * *\", timezone = \"Europe/Berlin\" }";
     let table = "table = \"analytics.dim_accounts\"";
@@ -235,16 +257,11 @@ fn each_mistake_is_told_at_its_place() {
         (name, "name = { a = { column = 'b', op = 'set' } }", "`op` belongs to the whole trait"),
         (name, "name = { column = 'a', as = 'nubmer' }", "15:29 traits.name.as: `as` must be `string`, `number`"),
         (name, "name = { column = 'a', as = 'nubmer' }", "(did you mean `number`?)"),
-        (
-            name,
-            "name = { column = 'a', op = 'append' }",
-            "`op = \"append\"` is not supported (a trait is what the warehouse",
-        ),
         (name, "name = { column = 'a', op = 'unset' }", "`op = \"unset\"` is not supported (a trait is unset when"),
         (
             name,
             "name = { column = 'a', op = 'sett' }",
-            "`op` must be `set` or `set_once`, not `sett` (did you mean `set`?)",
+            "`op` must be `set`, `set_once`, `add`, `append` or `prepend`, not `sett` (did you mean `set`?)",
         ),
         (name, "name = { column = 'a', on_null = 'nul' }", "(did you mean `null`?)"),
         (name, "name = { sql = \"'a\" }", "never closed"),
@@ -266,6 +283,12 @@ fn each_mistake_is_told_at_its_place() {
         ("\"40%\"", "\"140%\"", "`changed_max` is not a share"),
         ("groups_min = 5", "groups_min = -1", "`groups_min` must be at least 0"),
         ("cursor = \"updated_at\"", "", "`[incremental]` has no `cursor`"),
+        ("[policy]", "[user]\nid = \"{column}\"\n[policy]", "not a template: only `{key}` can stand in braces"),
+        ("[policy]", "[user]\nid = \"a}b\"\n[policy]", "not a template: a `}` without its `{`"),
+        ("[policy]", "[user]\n[policy]", "`[user]` has no `id` (write `id = \"account:{key}\"`"),
+        ("[policy]", "[user]\nid = 7\n[policy]", "`id` must be a string"),
+        ("[policy]", "[user]\nid = 'a'\nanonymous_id = 'b'\n[policy]", "has both `id` and `anonymous_id`"),
+        ("[policy]", "[user]\nid = { colum = 'a' }\n[policy]", "unknown key `colum` (did you mean `column`?)"),
         ("\"30m\"", "30", "`lookback` is a duration without a unit (write the unit: `\"30s\"`"),
         ("\"30m\"", "\"half an hour\"", "`lookback` is not a duration (write a whole number and"),
         ("\"2d\"", "\"0s\"", "`full_every` must be more than nothing"),
@@ -457,13 +480,13 @@ fn destinations_say_what_they_cannot_do() {
         exact_numbers: true,
         objects: true,
         gzip: true,
-        repeatable: true,
+        user: false,
     };
-    assert_eq!(check_destination(&sound(&[]), &all, "somewhere"), []);
+    assert_eq!(check_destination(&sound(&[]), &all, Vec::new(), "somewhere"), []);
     let none = Features { ops: &[Op::Set], on_null: &[OnNull::Null], objects: false, ..all };
     let changes = [("on_missing = \"keep\"", "on_missing = \"delete\"")];
     let text = golden(&changes);
-    insta::assert_snapshot!(told(&text, &check_destination(&sound(&changes), &none, "somewhere")), @r#"
+    insta::assert_snapshot!(told(&text, &check_destination(&sound(&changes), &none, Vec::new(), "somewhere")), @r#"
     17:61 traits.renewal.on_null: somewhere does not support `on_null = "skip"` (use `null`)
     18:11 traits.address: somewhere does not take objects as values of traits (map each member as a trait of its own)
     20:38 traits.first_plan.op: somewhere does not support `op = "set_once"` (use `set`)
@@ -473,7 +496,7 @@ fn destinations_say_what_they_cannot_do() {
     "#);
     let changes = [("on_null = \"unset\"\non_missing = \"keep\"", "on_missing = \"unset\"")];
     let text = golden(&changes);
-    let told = told(&text, &check_destination(&sound(&changes), &none, "somewhere"));
+    let told = told(&text, &check_destination(&sound(&changes), &none, Vec::new(), "somewhere"));
     assert!(told.contains("the default, which `name` relies on"), "{told}");
     assert!(told.contains("23:14 policy.on_missing: somewhere cannot unset traits (use `keep`)"), "{told}");
 }

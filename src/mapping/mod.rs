@@ -46,6 +46,8 @@ pub struct Mapping {
     pub group_type: String,
     /// The column that holds the group's id.
     pub key: String,
+    /// The user a group call names, for destinations that want one.
+    pub user: Option<User>,
     /// The mapped traits, in the file's order.
     pub traits: Vec<Trait>,
     /// What happens to nulls, removed traits, missing groups and duplicate keys.
@@ -81,6 +83,24 @@ pub enum From {
     Table(Vec<String>),
     /// A query in the source's dialect, without a trailing semicolon.
     Query(String),
+}
+
+/// The user that group calls are made for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct User {
+    /// Whether it is an anonymous id rather than a known user's.
+    pub anonymous: bool,
+    /// Where it comes from.
+    pub from: UserFrom,
+}
+
+/// Where a user's id comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum UserFrom {
+    /// Texts with the group's key between each two of them: `account:{key}` is `["account:", ""]`, a constant one text.
+    Template(Vec<String>),
+    /// A column or an SQL expression.
+    Expr(Expr),
 }
 
 /// One trait.

@@ -27,9 +27,10 @@ const AS: [(&str, As); 8] = [
     ("json", As::Json),
     ("list", As::List),
 ];
-const OPS: [(&str, Op); 2] = [("set", Op::Set), ("set_once", Op::SetOnce)];
+const OPS: [(&str, Op); 5] =
+    [("set", Op::Set), ("set_once", Op::SetOnce), ("add", Op::Add), ("append", Op::Append), ("prepend", Op::Prepend)];
 /// Operators that vendors have and that a comparison with the warehouse's present state cannot express.
-const OPS_ELSEWHERE: [&str; 5] = ["add", "append", "prepend", "unset", "remove"];
+const OPS_ELSEWHERE: [&str; 2] = ["unset", "remove"];
 
 /// Reads the section; an empty result means mistakes were reported.
 pub(super) fn read(section: &Section<'_>, report: &mut Report<'_>) -> Vec<Trait> {
@@ -69,12 +70,8 @@ fn how(section: &Section<'_>, report: &mut Report<'_>) -> Option<(Op, Option<OnN
     let op = section.get("op").map(|entry| match entry.value {
         DeValue::String(word) if OPS_ELSEWHERE.contains(&&**word) => {
             let message = format!("`op = \"{word}\"` is not supported");
-            let help = if word == "unset" || word == "remove" {
-                "a trait is unset when its column is null (`on_null = \"unset\"`) or when it leaves the mapping \
-                 (`on_removed_trait = \"unset\"`)"
-            } else {
-                "a trait is what the warehouse says now: compute it with `sql`, and use `set` or `set_once`"
-            };
+            let help = "a trait is unset when its column is null (`on_null = \"unset\"`) or when it leaves the mapping \
+                 (`on_removed_trait = \"unset\"`)";
             report.push(report.error(&entry.at, message).help(help));
             None
         }

@@ -6,5 +6,5 @@ pub mod document;
 pub mod number;
 
 pub use cell::{Cell, ColumnType};
-pub use delta::{Change, Delta, Known, OnNull, Op, Rules, TraitRule, delta};
+pub use delta::{After, Change, Delta, Known, OnNull, Op, Rules, TraitRule, delta};
 pub use document::{Document, Traits};

@@ -1,5 +1,7 @@
 //! Numbers as text, never rounded: one canonical spelling per value, and whether a double can carry it.
 
+use num_bigint::BigInt;
+
 /// Where plain notation ends: beyond this many integer digits a number is written `d.ddde+<n>`. 39 digits cover every
 /// 128-bit integer and DECIMAL(38), so whole numbers that databases hold stay plain.
 const PLAIN_DIGITS_MAX: i64 = 39;
@@ -64,6 +66,25 @@ pub fn canonical(text: &str) -> Option<String> {
     Some(out)
 }
 
+/// The exact difference `a - b` of two canonical numbers, canonical again; nothing when they are too far apart to be
+/// lined up digit by digit.
+pub fn difference(a: &str, b: &str) -> Option<String> {
+    const DIGITS_MAX: i64 = 10_000;
+    let scaled = |text: &str| -> Option<(BigInt, i64)> {
+        let (mantissa, exponent) = text.split_once('e').unwrap_or((text, "0"));
+        let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+        let digits = format!("{whole}{fraction}").parse().ok()?;
+        Some((digits, exponent.parse::<i64>().ok()? - fraction.len() as i64))
+    };
+    let ((a, a_exponent), (b, b_exponent)) = (scaled(a)?, scaled(b)?);
+    let exponent = a_exponent.min(b_exponent);
+    let raised = |digits: BigInt, from: i64| {
+        let places = from - exponent;
+        (places <= DIGITS_MAX).then(|| digits * BigInt::from(10).pow(places as u32))
+    };
+    canonical(&format!("{}e{exponent}", raised(a, a_exponent)? - raised(b, b_exponent)?))
+}
+
 /// Whether a canonical number survives a parser that holds numbers as IEEE-754 doubles, as nearly every vendor's does:
 /// its shortest round-trip spelling is the same number. `0.1` does, `9007199254740993` does not.
 pub fn fits_double(canonical_text: &str) -> bool {
@@ -97,6 +118,22 @@ pub fn is_integer(canonical_text: &str) -> bool {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn differences_are_exact() {
+        for (a, b, expected) in [
+            ("1", "0.9", "0.1"),
+            ("0.3", "0.1", "0.2"),
+            ("9007199254740993", "9007199254740992", "1"),
+            ("-5", "-5", "0"),
+            ("12.50", "-0.25", "12.75"),
+            ("1e+45", "1", "999999999999999999999999999999999999999999999"),
+        ] {
+            let expected = canonical(expected).unwrap();
+            assert_eq!(difference(&canonical(a).unwrap(), &canonical(b).unwrap()), Some(expected), "{a} - {b}");
+        }
+        assert_eq!(difference("1e+100000", "1"), None);
+    }
 
     #[test]
     fn one_spelling_per_value() {

@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
-use crate::destination::Addressed;
+use chrono::{DateTime, Utc};
+
+use crate::destination::{Addressed, User};
 use crate::ledger::{Entry, Outcome, Suspect, SuspectKind};
 use crate::mapping::OnMissing;
 use crate::mapping::compile::Assembly;
-use crate::model::{Change, Delta, Document, Known, Rules, delta, delta::unset_all};
+use crate::model::{After, Cell, Change, Delta, Document, Known, Rules, delta, delta::unset_all};
 
 /// How suspects of one sync are decided.
 pub struct Judge {
@@ -18,6 +20,8 @@ pub struct Judge {
     pub on_missing: OnMissing,
     /// Whether a document that was refused before is tried again.
     pub retry_rejected: bool,
+    /// When the run began.
+    pub at: DateTime<Utc>,
 }
 
 /// The decision about one suspect.
@@ -35,6 +39,12 @@ pub struct Decision {
     pub fingerprint: Option<u64>,
     /// The journal sequence at which it was last settled.
     pub settled_seq: u64,
+    /// The user it is said with.
+    pub user: Option<User>,
+    /// When the run that says it began.
+    pub at: DateTime<Utc>,
+    /// The row, for the document to remember when it is refused; empty for a missing group.
+    pub cells: Vec<Cell>,
     /// What follows.
     pub verdict: Judgement,
 }
@@ -45,21 +55,17 @@ pub enum Judgement {
     /// Nothing is said; this is what the destination holds (`None`: forget the group).
     Same {
         /// What to remember.
-        after: Option<Document>,
+        after: Option<After>,
     },
     /// Something is said.
     Say {
         /// What.
         change: Arc<Change>,
-        /// The row's document, which is remembered when it is refused.
-        document: Document,
         /// What to remember once it is acknowledged (`None`: forget the group).
-        after: Option<Document>,
+        after: Option<After>,
     },
     /// The row cannot be said, or was refused before and did not change.
     Refused {
-        /// The document, as far as there is one.
-        document: Document,
         /// Why.
         reason: String,
     },
@@ -69,39 +75,65 @@ impl Judge {
     /// Decides one suspect.
     pub fn judge(&self, suspect: Suspect) -> Decision {
         let Suspect { key, kind, cells, fingerprint, known, certain, settled_seq, rejected } = suspect;
+        let user = self.assembly.user(&key, if kind == SuspectKind::Missing { &[] } else { &cells });
         let state = if certain { Known::Certain(&known) } else { Known::Uncertain(&known) };
         let verdict = match kind {
             SuspectKind::Missing => {
-                let Delta { change, .. } = match self.on_missing {
-                    OnMissing::Delete => {
-                        Delta { change: Change { delete: true, ..Change::default() }, after: Document::default() }
-                    }
+                let change = match self.on_missing {
+                    OnMissing::Delete => Change { delete: true, ..Change::default() },
                     OnMissing::Unset | OnMissing::Keep => unset_all(state, &self.rules),
                 };
                 if change.is_empty() {
                     Judgement::Same { after: None }
                 } else {
-                    Judgement::Say { change: Arc::new(change), document: Document::default(), after: None }
+                    Judgement::Say { change: Arc::new(change), after: None }
                 }
             }
-            SuspectKind::New | SuspectKind::Changed => match self.assembly.document(&cells) {
-                Err(reason) => Judgement::Refused { document: Document::default(), reason },
-                Ok(document) => match rejected {
+            SuspectKind::New | SuspectKind::Changed => match (self.assembly.document(&cells), &user) {
+                (Err(reason), _) => Judgement::Refused { reason },
+                (Ok(_), Err(reason)) => Judgement::Refused { reason: reason.clone() },
+                (Ok(document), Ok(_)) => match rejected {
                     Some((refused, reason)) if refused == document && !self.retry_rejected => {
-                        Judgement::Refused { document, reason }
+                        Judgement::Refused { reason }
                     }
                     _ => {
-                        let Delta { change, after } = delta(&document, state, &self.rules);
-                        if change.is_empty() {
+                        let Delta { change, after, held } = delta(document, state, &self.rules);
+                        if let Some(reason) = held {
+                            Judgement::Refused { reason }
+                        } else if change.is_empty() {
                             Judgement::Same { after: Some(after) }
                         } else {
-                            Judgement::Say { change: Arc::new(change), document, after: Some(after) }
+                            Judgement::Say { change: Arc::new(change), after: Some(after) }
                         }
                     }
                 },
             },
         };
-        Decision { key, kind, before: known, certain, fingerprint, settled_seq, verdict }
+        let cells = if kind == SuspectKind::Missing { Vec::new() } else { cells };
+        let user = user.unwrap_or_default();
+        Decision { key, kind, before: known, certain, fingerprint, settled_seq, user, at: self.at, cells, verdict }
+    }
+
+    /// The row's document, as far as there is one. Made again rather than kept: only refusals need it.
+    fn document(&self, decision: &Decision) -> Document {
+        match decision.kind {
+            SuspectKind::Missing => Document::default(),
+            SuspectKind::New | SuspectKind::Changed => self.assembly.document(&decision.cells).unwrap_or_default(),
+        }
+    }
+
+    /// The journal's line once the outcome is known. `outcome` is ignored where the decision alone settles it.
+    pub fn entry(&self, decision: Decision, outcome: Outcome, reason: Option<String>) -> Entry {
+        let outcome = decision.outcome(outcome);
+        let refused = matches!(outcome, Outcome::Rejected | Outcome::PartlyRejected)
+            .then(|| After::Document(self.document(&decision)));
+        let Decision { key, fingerprint, verdict, .. } = decision;
+        let (change, after, reason) = match verdict {
+            Judgement::Same { after } => (Arc::default(), after, None),
+            Judgement::Refused { reason } => (Arc::default(), None, Some(reason)),
+            Judgement::Say { change, after } => (change, after, reason),
+        };
+        Entry { key, change, document: refused.or(after), fingerprint, outcome, reason }
     }
 }
 
@@ -109,13 +141,19 @@ impl Decision {
     /// What the destination is told, if anything.
     pub fn addressed(&self) -> Option<Addressed> {
         let Judgement::Say { change, .. } = &self.verdict else { return None };
-        Some(Addressed { key: self.key.clone(), change: Arc::clone(change), settled_seq: self.settled_seq })
+        Some(Addressed {
+            key: self.key.clone(),
+            user: self.user.clone(),
+            at: self.at,
+            change: Arc::clone(change),
+            settled_seq: self.settled_seq,
+        })
     }
 
     /// Turns a change that the destination cannot carry into a refusal.
     pub(super) fn refuse(&mut self, reason: String) {
-        if let Judgement::Say { document, .. } = &mut self.verdict {
-            self.verdict = Judgement::Refused { document: std::mem::take(document), reason };
+        if matches!(self.verdict, Judgement::Say { .. }) {
+            self.verdict = Judgement::Refused { reason };
         }
     }
 
@@ -134,19 +172,5 @@ impl Decision {
             Judgement::Refused { .. } => Outcome::Rejected,
             Judgement::Say { .. } => outcome,
         }
-    }
-
-    /// The journal's line once the outcome is known. `outcome` is ignored where the decision alone settles it.
-    pub fn entry(self, outcome: Outcome, reason: Option<String>) -> Entry {
-        let outcome = self.outcome(outcome);
-        let (change, document, reason) = match self.verdict {
-            Judgement::Same { after } => (Arc::default(), after, None),
-            Judgement::Refused { document, reason } => (Arc::default(), Some(document), Some(reason)),
-            Judgement::Say { change, document, after } => {
-                let refused = matches!(outcome, Outcome::Rejected | Outcome::PartlyRejected);
-                (change, if refused { Some(document) } else { after }, reason)
-            }
-        };
-        Entry { key: self.key, change, document, fingerprint: self.fingerprint, outcome, reason }
     }
 }

@@ -9,7 +9,7 @@ pub mod guard;
 mod record;
 pub mod report;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -28,7 +28,7 @@ use crate::ledger::{
 };
 use crate::mapping::compile::{self, Projection, quote_literal};
 use crate::mapping::{Mapping, OnMissing};
-use crate::model::{Cell, Change, ColumnType};
+use crate::model::{Cell, Change, ColumnType, Rules};
 use crate::source::{Source, Staged};
 
 use decide::{Decision, Judge, Judgement};
@@ -241,6 +241,7 @@ pub async fn run(session: &Session<'_>, reader: &mut dyn Reader) -> Result<Repor
         full: done.full,
         seconds,
         beyond_limit: done.beyond_limit,
+        warnings: done.warnings,
         counts,
         stopped: done.stopped,
     })
@@ -309,6 +310,7 @@ struct Executed {
     full: bool,
     cursor: Option<String>,
     beyond_limit: u64,
+    warnings: BTreeMap<String, u64>,
     /// Why it ended early, after everything learned was recorded.
     stopped: Option<Error>,
 }
@@ -450,9 +452,10 @@ impl Session<'_> {
         let found = self.ledger.compare(&mapping.name, incoming, &scope).await?;
         let judge = Judge {
             assembly: compile::assembly(mapping, &projection.columns, kinds),
-            rules: compile::rules(mapping),
+            rules: Rules { overwrite_unknown: self.options.retry_rejected, ..compile::rules(mapping) },
             on_missing: mapping.policy.on_missing,
             retry_rejected: self.options.retry_rejected,
+            at: start.started_at,
         };
         // Without new rows the cursor stays where it was.
         Ok((found, judge, cursor.or_else(|| begun.cursor.clone()), full && self.options.group.is_none()))
@@ -533,7 +536,7 @@ impl Session<'_> {
             let cut = position + (page.len() as u64) < page_end;
             position += page.len() as u64;
             missing_seen += page.iter().filter(|decision| decision.kind == SuspectKind::Missing).count() as u64;
-            let recorder = Recorder::new(self, &survey.run, total, counts);
+            let recorder = Recorder::new(self, survey, counts);
             let following = async { if cut { Ok(None) } else { self.judged(&survey.judge, page_end).await } };
             let (said, following) = tokio::join!(recorder.say(page, delivery), following);
             left = left.or_else(|| recorder.left());
@@ -561,7 +564,8 @@ impl Session<'_> {
         let counters = delivery.counters();
         counts.requests = counters.requests.load(Ordering::Relaxed);
         counts.retries = counters.retries.load(Ordering::Relaxed);
-        Ok(Executed { full: survey.full, cursor: survey.cursor.clone(), beyond_limit, stopped })
+        let warnings = counters.warnings();
+        Ok(Executed { full: survey.full, cursor: survey.cursor.clone(), beyond_limit, warnings, stopped })
     }
 
     async fn adopt_rows(&self, start: RunStart, begun: Begun, reader: &mut dyn Reader) -> Result<u64> {
@@ -574,7 +578,7 @@ impl Session<'_> {
             let rows = page.into_iter().filter(|decision| decision.kind != SuspectKind::Missing);
             let entries: Vec<_> = rows
                 .filter(|decision| !matches!(decision.verdict, Judgement::Refused { .. }))
-                .map(|decision| decision.entry(Outcome::Adopted, None))
+                .map(|decision| survey.judge.entry(decision, Outcome::Adopted, None))
                 .collect();
             adopted += entries.len() as u64;
             self.ledger.record(&self.mapping.name, &survey.run, survey.started_at, entries).await?;

@@ -5,9 +5,9 @@ use std::sync::Mutex;
 
 use async_trait::async_trait;
 
-use super::decide::{Decision, Judgement};
+use super::decide::{Decision, Judge, Judgement};
 use super::report::Counts;
-use super::{Event, Session, count};
+use super::{Event, Session, Survey, count};
 use crate::delivery::{Delivery, Fate, Settle};
 use crate::destination::Addressed;
 use crate::error::Result;
@@ -16,6 +16,7 @@ use crate::ledger::{Entry, Outcome};
 /// One page on its way.
 pub(super) struct Recorder<'a> {
     session: &'a Session<'a>,
+    judge: &'a Judge,
     run: &'a str,
     /// What was handed to delivery, in that order; each is taken when its fate is known.
     said: Mutex<Vec<Option<Decision>>>,
@@ -26,8 +27,16 @@ pub(super) struct Recorder<'a> {
 }
 
 impl<'a> Recorder<'a> {
-    pub(super) fn new(session: &'a Session<'a>, run: &'a str, total: u64, counts: &'a mut Counts) -> Recorder<'a> {
-        Recorder { session, run, said: Mutex::default(), total, counts: Mutex::new(counts), left: Mutex::default() }
+    pub(super) fn new(session: &'a Session<'a>, survey: &'a Survey, counts: &'a mut Counts) -> Recorder<'a> {
+        Recorder {
+            session,
+            judge: &survey.judge,
+            run: &survey.run,
+            said: Mutex::default(),
+            total: survey.found.suspects(),
+            counts: Mutex::new(counts),
+            left: Mutex::default(),
+        }
     }
 
     /// Says the page. Every decision has been recorded when this returns, unless it fails.
@@ -52,7 +61,7 @@ impl<'a> Recorder<'a> {
 
     fn entry(&self, decision: Decision, outcome: Outcome, reason: Option<String>) -> Entry {
         count(&mut lock(&self.counts), &decision, outcome);
-        decision.entry(outcome, reason)
+        self.judge.entry(decision, outcome, reason)
     }
 
     async fn record(&self, entries: Vec<Entry>) -> Result<()> {

@@ -1,5 +1,7 @@
 //! What a run did, in numbers that must add up.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use crate::error::Error;
@@ -81,7 +83,7 @@ impl Counts {
             Outcome::Same | Outcome::Adopted => {}
             Outcome::Delivered => {
                 tally.delivered += 1;
-                self.traits_set += (change.set.len() + change.set_once.len()) as u64;
+                self.traits_set += (change.traits_count() - change.unset.len()) as u64;
                 self.traits_unset += change.unset.len() as u64;
             }
             Outcome::Rejected | Outcome::PartlyRejected => tally.rejected += 1,
@@ -126,6 +128,9 @@ pub struct Report {
     pub seconds: f64,
     /// Suspects left for a later run because of `--limit`.
     pub beyond_limit: u64,
+    /// What the destination remarked about requests it took, and how often.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub warnings: BTreeMap<String, u64>,
     /// Why it did not finish, for a run that was stopped or gave up.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "error_object")]
     pub stopped: Option<Error>,

@@ -74,7 +74,7 @@ impl Scene {
 }
 
 fn change(key: &str, change: Value) -> Addressed {
-    Addressed { key: key.to_owned(), change: Arc::new(serde_json::from_value(change).unwrap()), settled_seq: 0 }
+    Addressed { key: key.to_owned(), change: Arc::new(serde_json::from_value(change).unwrap()), ..Addressed::default() }
 }
 
 fn groups(count: usize, traits: usize) -> Vec<Addressed> {
@@ -337,9 +337,9 @@ fn pages() -> impl Strategy<Value = Vec<Vec<Addressed>>> {
             set: (0..set).map(|at| (name("s", at), json!(value))).collect(),
             set_once: (0..once).map(|at| (name("o", at), json!("first"))).collect(),
             unset: (set..set + unset).map(|at| name("s", at)).collect(),
-            delete: false,
+            ..Change::default()
         };
-        Addressed { key: format!("g{key}"), change: change.into(), settled_seq: 0 }
+        Addressed { key: format!("g{key}"), change: change.into(), ..Addressed::default() }
     });
     prop::collection::vec(prop::collection::vec(one, 1..30), 1..4)
 }

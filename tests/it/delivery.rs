@@ -21,7 +21,7 @@ fn change(key: &str, sets: &[&str], unsets: &[&str]) -> Addressed {
         unset: unsets.iter().map(|name| (*name).to_owned()).collect(),
         ..Change::default()
     };
-    Addressed { key: key.to_owned(), change: change.into(), settled_seq: 0 }
+    Addressed { key: key.to_owned(), change: change.into(), ..Addressed::default() }
 }
 
 /// Changes `g0`, `g1`, … of one trait each, named like their group.

@@ -97,7 +97,7 @@ fn page(seed: u64, count: usize) -> Vec<Addressed> {
             unset: unset.iter().cloned().collect(),
             ..Change::default()
         };
-        Addressed { key, change: change.into(), settled_seq: 0 }
+        Addressed { key, change: change.into(), ..Addressed::default() }
     };
     (0..count).map(change).collect()
 }

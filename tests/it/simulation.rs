@@ -280,6 +280,7 @@ fn mapping(traits: &[(&str, &str, OnNull)], removed: OnRemovedTrait, missing: On
         model: Model { from: From::Table(vec!["accounts".to_owned()]), filter: None },
         group_type: "company".to_owned(),
         key: "id".to_owned(),
+        user: None,
         traits: traits.collect(),
         policy: Policy {
             on_null: OnNull::Unset,

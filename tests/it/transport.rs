@@ -112,7 +112,7 @@ async fn changes_are_lines_in_a_file() {
     let change = |at: usize| groupcast::destination::Addressed {
         key: format!("k{at}"),
         change: Change { set: [("n".to_owned(), json!(at))].into_iter().collect(), ..Change::default() }.into(),
-        settled_seq: 0,
+        ..Default::default()
     };
     let changes: Vec<_> = (0..12_000).map(change).collect();
     let (clock, random) = (groupcast::env::SystemClock::start(), groupcast::env::Random::seeded(1));

@@ -13,6 +13,8 @@ fn settings() -> Settings {
     Settings { api_key: Secret::new(KEY), region: None, base_url: None, long_strings: LongStrings::Reject }
 }
 
+const ATTEMPT: Attempt = Attempt { at: chrono::DateTime::UNIX_EPOCH, number: 1 };
+
 fn amplitude() -> Amplitude {
     Amplitude::new(&settings(), "org id").unwrap()
 }
@@ -22,7 +24,7 @@ fn truncating() -> Amplitude {
 }
 
 fn addressed(key: &str, change: Value) -> Addressed {
-    Addressed { key: key.to_owned(), change: Arc::new(serde_json::from_value(change).unwrap()), settled_seq: 0 }
+    Addressed { key: key.to_owned(), change: Arc::new(serde_json::from_value(change).unwrap()), ..Addressed::default() }
 }
 
 fn setting(value: Value) -> Addressed {
@@ -31,14 +33,14 @@ fn setting(value: Value) -> Addressed {
 
 /// The request that carries all parts of these changes, each an element of its own.
 fn request(amplitude: &Amplitude, changes: &[Addressed]) -> Request {
-    let elements: Vec<Vec<u8>> = changes
+    let elements: Vec<Element> = changes
         .iter()
         .flat_map(|change| {
             let parts = amplitude.parts(change).unwrap();
-            parts.into_iter().map(|part| amplitude.element(&change.key, change.settled_seq, &part)).collect::<Vec<_>>()
+            parts.into_iter().map(|part| amplitude.element(change, &part)).collect::<Vec<_>>()
         })
         .collect();
-    amplitude.request(0, &elements.iter().map(Vec::as_slice).collect::<Vec<_>>())
+    amplitude.request(0, &elements.iter().collect::<Vec<_>>(), ATTEMPT)
 }
 
 /// A form's fields, as a form parser reads them.
@@ -100,7 +102,8 @@ fn am_03_every_character_survives_the_form() {
     let amplitude = Amplitude::new(&settings, NASTY).unwrap();
     let mut change = Change::default();
     change.set.insert(NASTY.to_owned(), json!(NASTY));
-    let request = request(&amplitude, &[Addressed { key: NASTY.to_owned(), change: Arc::new(change), settled_seq: 0 }]);
+    let request =
+        request(&amplitude, &[Addressed { key: NASTY.to_owned(), change: Arc::new(change), ..Addressed::default() }]);
     let body = String::from_utf8(request.body.clone()).unwrap();
     assert!(body.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"%+*-._=&".contains(&byte)));
     assert_eq!((body.matches('&').count(), body.matches('=').count()), (1, 2));
@@ -127,13 +130,17 @@ fn am_05_the_limits_are_the_documented_ones_and_the_body_is_counted_exactly() {
     let limits = amplitude.limits(0);
     assert_eq!((limits.elements_max, limits.traits_max, limits.body_bytes_max), (1_024, 1_024, 1_000_000));
     for count in 0..4 {
-        let elements: Vec<Vec<u8>> = (0..count)
-            .map(|at| amplitude.element(&"k".repeat(at + 1), 0, &Part { route: 0, change: Arc::default() }))
+        let elements: Vec<Element> = (0..count)
+            .map(|at| {
+                let change = addressed(&"k".repeat(at + 1), json!({}));
+                amplitude.element(&change, &Part { route: 0, change: Arc::default() })
+            })
             .collect();
-        let slices: Vec<&[u8]> = elements.iter().map(Vec::as_slice).collect();
-        let inner = elements.iter().map(Vec::len).sum::<usize>() + limits.separator_bytes * count.max(1)
+        let all: Vec<&Element> = elements.iter().collect();
+        let inner = elements.iter().map(|element| element.bytes.len()).sum::<usize>()
+            + limits.separator_bytes * count.max(1)
             - limits.separator_bytes;
-        assert_eq!(amplitude.request(0, &slices).body.len(), limits.envelope_bytes + inner);
+        assert_eq!(amplitude.request(0, &all, ATTEMPT).body.len(), limits.envelope_bytes + inner);
     }
 }
 
@@ -181,8 +188,8 @@ fn am_06_a_change_of_more_than_a_megabyte_is_cut_by_bytes() {
     // 300 × 12,300 bytes.
     assert_eq!(parts.len(), 4);
     for part in &parts {
-        let element = amplitude.element("acme", 0, part);
-        assert!(amplitude.request(0, &[&element]).body.len() <= BODY_BYTES_MAX);
+        let element = amplitude.element(&change, part);
+        assert!(amplitude.request(0, &[&element], ATTEMPT).body.len() <= BODY_BYTES_MAX);
     }
 }
 
@@ -214,7 +221,7 @@ fn am_08_removal_is_unset_with_a_dash_and_no_trait_is_under_two_operators() {
 fn am_09_no_operator_that_must_not_be_repeated() {
     let features = amplitude().features();
     assert_eq!(features.ops, [Op::Set, Op::SetOnce]);
-    assert!(features.repeatable && !features.delete && !features.exact_numbers);
+    assert!(amplitude().repeatable(0) && !features.delete && !features.exact_numbers);
     let change = addressed("acme", json!({"set": {"a": [1]}, "set_once": {"b": 2}, "unset": ["c"]}));
     let said = fields(&request(&amplitude(), &[change]))[1].1.clone();
     for operator in ["$add", "$append", "$prepend"] {
@@ -304,7 +311,7 @@ fn am_13_nulls_leave_arrays_nested_arrays_are_refused_and_depth_ends() {
 #[test]
 fn am_15_a_200_is_a_success_whatever_its_body() {
     for body in ["success", "", "<html>", "\u{0}", "{\"code\":400}"] {
-        assert_eq!(interpret(200, body), Verdict::Delivered);
+        assert_eq!(interpret(200, body), Verdict::DELIVERED);
     }
 }
 
@@ -467,7 +474,7 @@ proptest! {
     fn am_03_any_accepted_change_arrives_whole(key in any::<String>(), set in prop::collection::vec((any::<String>(), value()), 0..5)) {
         let change = Change { set: set.into_iter().collect(), ..Change::default() };
         let amplitude = amplitude();
-        let addressed = Addressed { key: key.clone(), change: Arc::new(change.clone()), settled_seq: 7 };
+        let addressed = Addressed { key: key.clone(), change: Arc::new(change.clone()), settled_seq: 7, ..Addressed::default() };
         for slot in Slot::all(&change) {
             prop_assert!(slot.bytes(LongStrings::Reject) <= slot.bytes_at_most());
         }
@@ -484,6 +491,6 @@ proptest! {
     fn am_17_any_reply_has_a_verdict(status in any::<u16>(), body in prop::collection::vec(any::<u8>(), 0..100), after in any::<String>()) {
         let reply = Reply { status, headers: vec![("retry-after".into(), after)], body };
         let verdict = amplitude().interpret(0, 3, &reply);
-        prop_assert_eq!(verdict == Verdict::Delivered, (200..300).contains(&status));
+        prop_assert_eq!(verdict == Verdict::DELIVERED, (200..300).contains(&status));
     }
 }

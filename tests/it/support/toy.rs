@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use groupcast::delivery::{Fate, Settle};
 use groupcast::destination::{
-    Addressed, Applied, Destination, Features, Limits, NoReply, Part, Reply, Request, Route, Verdict,
+    self, Addressed, Applied, Destination, Element, Features, Limits, NoReply, Part, Reply, Request, Route, Verdict,
 };
 use groupcast::env::{Clock, Transport};
 use groupcast::error::{Error, Kind, Result};
@@ -49,7 +49,7 @@ impl Destination for Toy {
             exact_numbers: true,
             objects: true,
             gzip: false,
-            repeatable: self.repeatable,
+            user: false,
         }
     }
 
@@ -77,14 +77,18 @@ impl Destination for Toy {
         Ok(sets.chain(unsets).collect())
     }
 
-    fn element(&self, key: &str, _: u64, part: &Part) -> Vec<u8> {
-        let names: Vec<&str> = part.change.set.keys().chain(&part.change.unset).map(String::as_str).collect();
-        format!("{key}|{}", names.join(",")).into_bytes()
+    fn repeatable(&self, _: Route) -> bool {
+        self.repeatable
     }
 
-    fn request(&self, route: Route, elements: &[&[u8]]) -> Request {
+    fn element(&self, addressed: &Addressed, part: &Part) -> Element {
+        let names: Vec<&str> = part.change.set.keys().chain(&part.change.unset).map(String::as_str).collect();
+        format!("{}|{}", addressed.key, names.join(",")).into_bytes().into()
+    }
+
+    fn request(&self, route: Route, elements: &[&Element], _: destination::Attempt) -> Request {
         let mut body = b"[".to_vec();
-        body.extend(elements.join(&b'\n'));
+        body.extend(elements.iter().map(|element| element.bytes.as_slice()).collect::<Vec<_>>().join(&b'\n'));
         body.push(b']');
         Request { method: "POST", url: format!("toy:{route}"), headers: Vec::new(), body, gzip: false }
     }
@@ -92,7 +96,7 @@ impl Destination for Toy {
     fn interpret(&self, _: Route, _: usize, reply: &Reply) -> Verdict {
         let reason = format!("HTTP {}", reply.status);
         match reply.status {
-            200 => Verdict::Delivered,
+            200 => Verdict::DELIVERED,
             207 => {
                 let body = String::from_utf8_lossy(&reply.body).into_owned();
                 let elements =
