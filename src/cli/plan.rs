@@ -308,7 +308,7 @@ fn kind_name(decision: &Decision) -> &'static str {
 
 fn held(before: &Document, name: &str) -> Option<String> {
     let value = before.0.get(name)?;
-    Some(if *value == document::unsure() { "(unsure)".to_owned() } else { shown_value(value) })
+    Some(if document::is_unknown(value) { "(unsure)".to_owned() } else { shown_value(value) })
 }
 
 /// A value as JSON, shortened so that it stays on a line, and free of characters that would act on a terminal.

@@ -5,7 +5,8 @@
 //! Certainty: a known document is *certain* when every request ever made about the group was settled. Otherwise some
 //! request may or may not have been applied, and everything is said again, unsets included. In that state a trait we
 //! may not speak about (a null under `skip`, a removed trait under `keep`) is recorded as [`document::unsure`]: still
-//! visible, equal to nothing.
+//! visible, equal to nothing. A trait that is set once in that state is recorded as [`document::taken`]: whichever
+//! value came first stays, and we are not told which.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -220,6 +221,7 @@ pub fn delta(new: Document, known: Known<'_>, rules: &Rules) -> Delta {
     debug_assert!(rules.traits.keys().all(|name| new.0.contains_key(name)), "a mapped trait has no value");
     let (mut set, mut change, mut after) = (new.0, Change::default(), Traits::new());
     let mut hold = None;
+    let sure = |held: Option<&Value>| certain && !held.is_some_and(document::is_unknown);
     // What stays in `set` is moved, not copied: for a new group that is all of it.
     set.retain(|name, value| {
         let Some(rule) = rules.traits.get(name) else { return false };
@@ -241,16 +243,19 @@ pub fn delta(new: Document, known: Known<'_>, rules: &Rules) -> Delta {
                 let value = std::mem::take(value);
                 match held {
                     // Whatever the destination took first stays; a later value is not said.
-                    Some(held) if certain => drop(after.insert(name.clone(), held.clone())),
+                    Some(held) if certain && *held != document::unsure() => {
+                        after.insert(name.clone(), held.clone());
+                    }
                     _ => {
-                        change.set_once.insert(name.clone(), value.clone());
-                        after.insert(name.clone(), value);
+                        let first = certain && held.is_none();
+                        after.insert(name.clone(), if first { value.clone() } else { document::taken() });
+                        change.set_once.insert(name.clone(), value);
                     }
                 }
                 false
             }
-            (op, other, _) if op.accumulates() && !other.is_null() && (certain || !rules.overwrite_unknown) => {
-                if !certain {
+            (op, other, _) if op.accumulates() && !other.is_null() && (sure(held) || !rules.overwrite_unknown) => {
+                if !sure(held) {
                     hold.get_or_insert_with(|| unknown_outcome(name, op));
                 }
                 match accumulated(op, held, value) {
@@ -457,6 +462,30 @@ mod tests {
         assert_eq!(serde_json::to_value(&back.0).unwrap(), json!({"set": {"plan": "free"}}));
     }
 
+    #[test]
+    fn a_first_value_said_in_an_uncertain_state_is_held_but_not_known() {
+        let once = rules(&[("plan", Op::SetOnce, OnNull::Unset)], false);
+        let (free, pro) = (document(json!({"plan": "free"})), document(json!({"plan": "pro"})));
+        // `free` may have arrived; then `pro` does not replace it.
+        let maybe = document(json!({"plan": document::unsure()}));
+        let second = delta(&pro, Known::Uncertain(&maybe), &once);
+        assert_eq!(serde_json::to_value(&second.0).unwrap(), json!({"set_once": {"plan": "pro"}}));
+        assert!(delta(&free, Known::Certain(&second.1), &once).0.is_empty());
+        let replace = rules(&[("plan", Op::Set, OnNull::Unset)], false);
+        let edited = delta(&pro, Known::Certain(&second.1), &replace);
+        assert_eq!(serde_json::to_value(&edited.0).unwrap(), json!({"set": {"plan": "pro"}}));
+    }
+
+    #[test]
+    fn a_first_value_that_may_not_have_arrived_is_said_again_after_a_null() {
+        let once = rules(&[("plan", Op::SetOnce, OnNull::Unset)], false);
+        let maybe = document(json!({"plan": document::unsure()}));
+        let settled = delta(&document(json!({"plan": null})), Known::Uncertain(&maybe), &once);
+        assert!(settled.0.is_empty());
+        let back = delta(&document(json!({"plan": "pro"})), Known::Certain(&settled.1), &once);
+        assert_eq!(serde_json::to_value(&back.0).unwrap(), json!({"set_once": {"plan": "pro"}}));
+    }
+
     /// What a destination does with a change.
     fn apply(held: &Document, change: &Change) -> Document {
         let mut held = held.0.clone();
@@ -559,7 +588,9 @@ mod tests {
             let held = apply(&drifted, &change);
             prop_assert_eq!(&held, &wanted(&new, &drifted, &rules));
             for (name, value) in &after.0 {
-                if *value != document::unsure() && rules.traits.get(name).is_none_or(|rule| rule.op == Op::Set) {
+                if *value == document::taken() {
+                    prop_assert!(held.0.contains_key(name), "{}", name);
+                } else if *value != document::unsure() {
                     prop_assert_eq!(held.0.get(name), Some(value), "{}", name);
                 }
             }
@@ -567,6 +598,24 @@ mod tests {
                 let spoken = rules.traits.get(name).is_some_and(|rule| rule.op == Op::Set && !new.0[name].is_null());
                 prop_assert!(!spoken || after.0.get(name) == Some(value));
             }
+        }
+
+        /// What is remembered after an uncertain state serves the next change, with whatever rules the mapping has by
+        /// then: values come and go, operators and policies are edited.
+        #[test]
+        fn what_an_uncertain_delta_remembers_serves_the_next(
+            (rules, new, known, drifted) in scenario(), (next_rules, next, _, _) in scenario()
+        ) {
+            // The ledger shows every trait that was attempted.
+            let mut seen = known;
+            for name in drifted.0.keys() {
+                seen.0.entry(name.clone()).or_insert_with(document::unsure);
+            }
+            let first = delta(&new, Known::Uncertain(&seen), &rules);
+            let held = apply(&drifted, &first.0);
+            let second = delta(&next, Known::Certain(&first.1), &next_rules);
+            let ends = apply(&held, &second.0);
+            prop_assert_eq!(&ends, &wanted(&next, &held, &next_rules));
         }
 
         #[test]

@@ -31,7 +31,7 @@ impl Impact {
         if decision.kind != SuspectKind::Changed {
             return;
         }
-        let held = |name: &String| decision.before.0.get(name).filter(|value| **value != document::unsure());
+        let held = |name: &String| decision.before.0.get(name).filter(|value| !document::is_unknown(value));
         let replaced = change.set.iter().any(|(name, value)| held(name).is_some_and(|held| held != value));
         let removed = change.unset.iter().any(|name| held(name).is_some());
         self.changed += u64::from(replaced || removed);

@@ -12,13 +12,19 @@ pub async fn stage(duck: &Duck, rows: &[Row], kinds: &[ColumnType]) -> Result<St
     let columns: Vec<String> = (0..kinds.len()).map(|index| quote_identifier(&format!("c{index}"))).collect();
     let types = kinds.iter().map(|kind| if *kind == ColumnType::Int { "BIGINT" } else { "VARCHAR" });
     let declared: String = columns.iter().zip(types).map(|(name, kind)| format!(", {name} {kind}")).collect();
-    let rows = rows.to_vec();
+    let (rows, columns_count) = (rows.to_vec(), kinds.len());
     duck.call("stage rows", move |connection| {
         connection
             .execute_batch(&format!("CREATE OR REPLACE TEMP TABLE incoming (key VARCHAR{declared})"))
             .expect("the table is created");
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let mut values: Vec<Box<dyn duckdb::ToSql>> = Vec::new();
+        let row = format!("({})", vec!["?"; columns_count + 1].join(", "));
+        let marks = vec![row; rows.len()].join(", ");
         for (key, cells) in rows {
-            let mut values: Vec<Box<dyn duckdb::ToSql>> = vec![Box::new(key)];
+            values.push(Box::new(key));
             for cell in cells {
                 values.push(match cell {
                     Cell::Null => Box::new(None::<String>),
@@ -27,12 +33,11 @@ pub async fn stage(duck: &Duck, rows: &[Row], kinds: &[ColumnType]) -> Result<St
                     other => panic!("only integers and texts are staged here, not {other:?}"),
                 });
             }
-            let marks = vec!["?"; values.len()].join(", ");
-            let values: Vec<&dyn duckdb::ToSql> = values.iter().map(AsRef::as_ref).collect();
-            connection
-                .execute(&format!("INSERT INTO temp.incoming VALUES ({marks})"), &values[..])
-                .expect("the row is staged");
         }
+        let values: Vec<&dyn duckdb::ToSql> = values.iter().map(AsRef::as_ref).collect();
+        connection
+            .execute(&format!("INSERT INTO temp.incoming VALUES {marks}"), &values[..])
+            .expect("the rows are staged");
         Ok(())
     })
     .await?;

@@ -1,0 +1,115 @@
+//! Does the destination end up as it should, whatever happens on the way? Random histories of source edits, mapping
+//! edits, refusals, drops, lost answers and deaths through the real run, over either ledger, against a destination that
+//! applies what it is told. After two quiet runs it must hold what [`world::wanted`] says, on the way nothing may be
+//! said that is not true, nothing known that is not held, no settled group be told again, and a quiet run over settled
+//! groups must send nothing.
+//!
+//! The protocol was first argued in a reference model with wrong variants; they live on as [`store::Mutant`] and have
+//! got company, because a simulation that cannot fail proves nothing.
+
+mod history;
+mod store;
+mod world;
+
+use std::ops::Range;
+
+use history::{Genre, Palette, history};
+use store::{Mutant, Store};
+use world::{DRIZZLE, STORM, Weather};
+
+/// A seed's own failure.
+async fn failure(seed: u64, genre: &Genre) -> Option<String> {
+    history(seed, genre, &mut Store::memory()).await.err()
+}
+
+/// Both ledgers tell the same seed, to the letter.
+async fn difference(seed: u64, genre: &Genre) -> Option<String> {
+    let memory = history(seed, genre, &mut Store::memory()).await;
+    let local = history(seed, genre, &mut Store::local().await).await;
+    match (memory, local) {
+        (Ok(memory), Ok(local)) if memory == local => None,
+        (memory, local) => Some(format!("memory {memory:?}\nlocal  {local:?}")),
+    }
+}
+
+/// Tells each seed over all cores. The seeds that fail, with their words, in their order.
+fn failures(
+    seeds: Range<u64>,
+    genre: Genre,
+    tell: impl AsyncFn(u64, &Genre) -> Option<String> + Copy + Send,
+) -> Vec<(u64, String)> {
+    let workers = std::thread::available_parallelism().map_or(1, usize::from) as u64;
+    let mut failed: Vec<(u64, String)> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..workers)
+            .map(|worker| {
+                let seeds = seeds.clone().filter(move |seed| seed % workers == worker);
+                scope.spawn(move || {
+                    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+                    let told = seeds.filter_map(|seed| Some((seed, runtime.block_on(tell(seed, &genre))?)));
+                    told.collect::<Vec<_>>()
+                })
+            })
+            .collect();
+        threads.into_iter().flat_map(|thread| thread.join().expect("a history panicked")).collect()
+    });
+    failed.sort();
+    failed
+}
+
+fn genre(weather: Weather, palette: Palette) -> Genre {
+    Genre { weather, palette, mutant: Mutant::None, groups: 5, runs: 12, concurrency: 2 }
+}
+
+fn assert_all_well(seeds: Range<u64>, genre: Genre, tell: impl AsyncFn(u64, &Genre) -> Option<String> + Copy + Send) {
+    let count = seeds.end - seeds.start;
+    let failed = failures(seeds, genre, tell);
+    assert!(failed.is_empty(), "{} of {count} seeds failed, first: {} {}", failed.len(), failed[0].0, failed[0].1);
+}
+
+#[test]
+fn twenty_thousand_histories_converge() {
+    assert_all_well(0..10_000, genre(STORM, Palette::Equal), failure);
+    assert_all_well(1_000_000..1_010_000, genre(DRIZZLE, Palette::Equal), failure);
+}
+
+#[test]
+fn histories_of_any_policy_converge() {
+    assert_all_well(2_000_000..2_006_000, genre(STORM, Palette::Any), failure);
+    assert_all_well(3_000_000..3_002_000, genre(DRIZZLE, Palette::Any), failure);
+}
+
+/// What a history costs here is the planning of DuckDB's statements, so each has the groups of twelve.
+#[test]
+fn histories_over_a_duckdb_file_end_as_those_in_memory() {
+    for (seeds, palette) in [(4_000_000..4_000_012, Palette::Equal), (5_000_000..5_000_020, Palette::Any)] {
+        let genre = Genre { groups: 60, runs: 8, concurrency: 1, ..genre(STORM, palette) };
+        assert_all_well(seeds, genre, difference);
+    }
+}
+
+#[test]
+fn mutants_of_the_protocol_are_caught() {
+    // Some need an edited mapping or one that leaves things unsaid. Seeds that are told without a mutant above.
+    for (mutant, palette, from) in [
+        (Mutant::NoMark, Palette::Equal, 0),
+        (Mutant::UnknownIsNotSent, Palette::Equal, 0),
+        (Mutant::UnknownIsDelivered, Palette::Equal, 0),
+        (Mutant::Overwrite, Palette::Equal, 0),
+        (Mutant::PartIsNothing, Palette::Equal, 0),
+        (Mutant::ForgetsAttempted, Palette::Equal, 0),
+        (Mutant::TrustsTheUnsaid, Palette::Any, 2_000_000),
+        (Mutant::UnsureIsHeld, Palette::Any, 2_000_000),
+        (Mutant::TrustsTheFirst, Palette::Any, 2_000_000),
+    ] {
+        let genre = Genre { mutant, ..genre(STORM, palette) };
+        let caught = (from..from + 6_000).step_by(200).find(|at| !failures(*at..at + 200, genre, failure).is_empty());
+        assert!(caught.is_some(), "{mutant:?} survives");
+        println!("{mutant:?} is caught before seed {}", caught.unwrap_or_default() + 200);
+    }
+}
+
+#[test]
+fn the_same_seed_tells_the_same_history() {
+    let told = || failures(500..800, Genre { mutant: Mutant::NoMark, ..genre(STORM, Palette::Equal) }, failure);
+    assert_eq!(told(), told());
+}

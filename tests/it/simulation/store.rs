@@ -1,0 +1,257 @@
+//! Which ledger keeps a history, how does its process die, and how could the protocol be got wrong?
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use groupcast::duck::{Duck, Limits};
+use groupcast::error::{Error, Kind, Result};
+use groupcast::ledger::local::LocalLedger;
+use groupcast::ledger::memory::MemoryLedger;
+use groupcast::ledger::{
+    Begun, Checkpoint, Comparison, Entry, HistoryEntry, Incoming, KnownGroup, Ledger, Outcome, RunRecord, RunStart,
+    Scope, Standing, Suspect,
+};
+use groupcast::model::{After, Document, document};
+use serde_json::Value;
+
+use super::world::World;
+
+/// The ledger of one history.
+pub(super) enum Store {
+    Memory(MemoryLedger),
+    Local { ledger: Option<LocalLedger>, folder: tempfile::TempDir, lives: u32 },
+}
+
+async fn open(path: &Path) -> LocalLedger {
+    // One thread: these histories have a few dozen groups.
+    let limits = Limits { threads: 1, ..Limits::standard() };
+    LocalLedger::open(path, &limits, Duration::from_secs(90 * 86_400)).await.unwrap()
+}
+
+fn file(folder: &tempfile::TempDir, lives: u32) -> PathBuf {
+    folder.path().join(format!("ledger-{lives}.duckdb"))
+}
+
+impl Store {
+    pub(super) fn memory() -> Store {
+        Store::Memory(MemoryLedger::default())
+    }
+
+    pub(super) async fn local() -> Store {
+        let folder = tempfile::tempdir().unwrap();
+        Store::Local { ledger: Some(open(&file(&folder, 0)).await), folder, lives: 0 }
+    }
+
+    pub(super) fn ledger(&self) -> &dyn Ledger {
+        match self {
+            Store::Memory(ledger) => ledger,
+            Store::Local { ledger, .. } => ledger.as_ref().expect("it is open"),
+        }
+    }
+
+    /// Where rows are staged, if they are.
+    pub(super) fn duck(&self) -> Option<&Duck> {
+        match self {
+            Store::Memory(_) => None,
+            Store::Local { ledger, .. } => ledger.as_ref().map(LocalLedger::duck),
+        }
+    }
+
+    /// The process is killed: the next one finds the bytes as they are on the disk at this moment, the log not folded
+    /// into the file. A memory ledger outlives its run.
+    pub(super) async fn die(&mut self) {
+        let Store::Local { ledger, folder, lives } = self else { return };
+        let (left, next) = (file(folder, *lives), file(folder, *lives + 1));
+        let log = |path: &Path| path.with_extension("duckdb.wal");
+        std::fs::copy(&left, &next).unwrap();
+        if log(&left).exists() {
+            std::fs::copy(log(&left), log(&next)).unwrap();
+        }
+        *ledger = Some(open(&next).await);
+        *lives += 1;
+    }
+
+    /// The process ends in peace and another one begins.
+    pub(super) async fn reopen(&mut self) {
+        let Store::Local { ledger, folder, lives } = self else { return };
+        drop(ledger.take());
+        *ledger = Some(open(&file(folder, *lives)).await);
+    }
+}
+
+/// Ways of getting the protocol wrong.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(super) enum Mutant {
+    None,
+    /// Nothing is marked before it is sent.
+    NoMark,
+    /// An unknown outcome is taken for "not sent".
+    UnknownIsNotSent,
+    /// An unknown outcome is taken for "delivered".
+    UnknownIsDelivered,
+    /// A run's own mark takes the place of an older one, so that an uncertain group reads as certain when it is spoken
+    /// about: the reference model's `overwrite`.
+    Overwrite,
+    /// A change of which a part was applied before the rest was refused is taken for one that was refused whole.
+    PartIsNothing,
+    /// The traits that an unsettled request spoke about are forgotten with the mapping that named them.
+    ForgetsAttempted,
+    /// A trait that was not spoken about while its group was uncertain is remembered with the value it had before.
+    TrustsTheUnsaid,
+    /// A trait that may be held is taken for one that is.
+    UnsureIsHeld,
+    /// A first value that was said while its group was uncertain is taken for the one that is held.
+    TrustsTheFirst,
+}
+
+/// A ledger whose process dies now and then: every call may fail before or after it took effect.
+pub(super) struct Mortal<'a> {
+    pub(super) ledger: &'a dyn Ledger,
+    pub(super) world: &'a Mutex<World>,
+    pub(super) mutant: Mutant,
+    pub(super) dead: Mutex<bool>,
+    /// Suspects per page: few, so that several pages are on their way in one run.
+    pub(super) page: u64,
+    /// What was known of the suspects.
+    pub(super) seen: Mutex<BTreeMap<String, Document>>,
+}
+
+impl Mortal<'_> {
+    fn alive(&self) -> Result<()> {
+        let mut dead = self.dead.lock().unwrap();
+        let mut world = self.world.lock().unwrap();
+        let chance = world.weather.crash;
+        *dead = *dead || world.happens(chance);
+        if *dead { Err(Error::new(Kind::Ledger, "the process died")) } else { Ok(()) }
+    }
+
+    /// What the mutant makes of a suspect.
+    fn misread(&self, mut suspect: Suspect) -> Suspect {
+        match self.mutant {
+            Mutant::Overwrite => suspect.certain = true,
+            Mutant::ForgetsAttempted => suspect.known.0.retain(|_, value| *value != document::unsure()),
+            Mutant::UnsureIsHeld => {
+                for value in suspect.known.0.values_mut().filter(|value| **value == document::unsure()) {
+                    *value = Value::from("something");
+                }
+            }
+            _ => {}
+        }
+        suspect
+    }
+
+    /// What the mutant makes of an outcome.
+    fn miswrite(&self, mut entry: Entry) -> Entry {
+        let (key, change) = (entry.key.clone(), entry.change.clone());
+        entry.outcome = match (self.mutant, entry.outcome) {
+            (Mutant::UnknownIsNotSent, Outcome::Unknown) => Outcome::NotSent,
+            (Mutant::UnknownIsDelivered, Outcome::Unknown) => Outcome::Delivered,
+            (Mutant::PartIsNothing, Outcome::PartlyRejected) => Outcome::Rejected,
+            (_, outcome) => outcome,
+        };
+        if let (Mutant::TrustsTheUnsaid, Some(document)) = (self.mutant, spelled(&mut entry)) {
+            let seen = self.seen.lock().unwrap();
+            for (name, value) in document.0.iter_mut().filter(|(_, value)| **value == document::unsure()) {
+                if let Some(before) = seen.get(&key).and_then(|known| known.0.get(name)) {
+                    value.clone_from(before);
+                }
+            }
+        }
+        if let (Mutant::TrustsTheFirst, Some(document)) = (self.mutant, spelled(&mut entry)) {
+            for (name, value) in document.0.iter_mut().filter(|(_, value)| **value == document::taken()) {
+                if let Some(first) = change.set_once.get(name) {
+                    value.clone_from(first);
+                }
+            }
+        }
+        entry
+    }
+}
+
+/// The document an entry leads to, spelled out so that a mutant can spoil it.
+fn spelled(entry: &mut Entry) -> Option<&mut Document> {
+    let after = entry.document.take()?;
+    entry.document = Some(After::Document(after.document(&entry.change)));
+    match &mut entry.document {
+        Some(After::Document(document)) => Some(document),
+        _ => None,
+    }
+}
+
+#[async_trait]
+impl Ledger for Mortal<'_> {
+    async fn begin(&self, start: &RunStart) -> Result<Begun> {
+        self.alive()?;
+        let begun = self.ledger.begin(start).await?;
+        self.alive()?;
+        Ok(begun)
+    }
+    async fn compare(&self, sync: &str, incoming: Incoming<'_>, scope: &Scope) -> Result<Comparison> {
+        self.alive()?;
+        self.ledger.compare(sync, incoming, scope).await
+    }
+    async fn page(&self, from: u64, count: u64) -> Result<Vec<Suspect>> {
+        let page = self.ledger.page(from, count.min(self.page)).await?;
+        let page: Vec<Suspect> = page.into_iter().map(|suspect| self.misread(suspect)).collect();
+        let seen = page.iter().map(|suspect| (suspect.key.clone(), suspect.known.clone()));
+        self.seen.lock().unwrap().extend(seen);
+        Ok(page)
+    }
+    async fn mark(&self, sync: &str, run: &str, keys: Vec<String>) -> Result<()> {
+        self.alive()?;
+        if self.mutant != Mutant::NoMark {
+            let settled = keys.clone();
+            self.ledger.mark(sync, run, keys).await?;
+            self.world.lock().unwrap().settled.retain(|key, _| !settled.contains(key));
+        }
+        self.alive()
+    }
+    async fn record(&self, sync: &str, run: &str, at: DateTime<Utc>, entries: Vec<Entry>) -> Result<()> {
+        self.alive()?;
+        let entries: Vec<Entry> = entries.into_iter().map(|entry| self.miswrite(entry)).collect();
+        let outcomes: Vec<(String, Outcome)> = entries.iter().map(|entry| (entry.key.clone(), entry.outcome)).collect();
+        self.ledger.record(sync, run, at, entries).await?;
+        {
+            let mut world = self.world.lock().unwrap();
+            for (key, outcome) in outcomes {
+                if matches!(outcome, Outcome::Same | Outcome::Delivered) {
+                    let settled = world.truth.of(&key);
+                    world.settled.insert(key, settled);
+                } else {
+                    world.settled.remove(&key);
+                }
+            }
+        }
+        self.alive()
+    }
+    async fn finish(&self, sync: &str, run: &str, checkpoint: Checkpoint) -> Result<()> {
+        self.alive()?;
+        self.ledger.finish(sync, run, checkpoint).await?;
+        self.alive()
+    }
+    async fn known(&self, sync: &str, key: &str) -> Result<Option<KnownGroup>> {
+        self.ledger.known(sync, key).await
+    }
+    async fn history(&self, sync: &str, key: &str, count: u64) -> Result<Vec<HistoryEntry>> {
+        self.ledger.history(sync, key, count).await
+    }
+    async fn rejected(&self, sync: &str, count: u64) -> Result<Vec<KnownGroup>> {
+        self.ledger.rejected(sync, count).await
+    }
+    async fn runs(&self, sync: Option<&str>, count: u64) -> Result<Vec<RunRecord>> {
+        self.ledger.runs(sync, count).await
+    }
+    async fn standing(&self, sync: &str) -> Result<Standing> {
+        self.ledger.standing(sync).await
+    }
+    async fn reset(&self, sync: &str, key: Option<&str>, mark: &str, forget: bool) -> Result<u64> {
+        self.ledger.reset(sync, key, mark, forget).await
+    }
+    async fn export(&self, sync: &str, after: Option<&str>, count: u64) -> Result<Vec<KnownGroup>> {
+        self.ledger.export(sync, after, count).await
+    }
+}
