@@ -356,36 +356,53 @@ fn cells_of(column: &Arc<dyn Array>) -> Result<Vec<Cell>> {
     })
 }
 
+/// A line of the journal, spelled out.
+struct Line {
+    key: String,
+    change: Option<String>,
+    document: Option<String>,
+    fingerprint: Option<u64>,
+    outcome: Outcome,
+    reason: Option<String>,
+}
+
+impl Line {
+    fn of(entry: Entry) -> Line {
+        let Entry { key, change, document, fingerprint, outcome, reason } = entry;
+        let said = !matches!(outcome, Outcome::Same | Outcome::NotSent | Outcome::Adopted);
+        let only_sets = !change.set.is_empty() && change.only_sets();
+        let document = match document {
+            _ if outcome == Outcome::NotSent => None,
+            Some(After::WhatIsSet) if said && only_sets => Some("=".to_owned()),
+            after => after.map(|after| after.document(&change).to_text()),
+        };
+        let change = said.then(|| serde_json::to_string(change.as_ref()).unwrap_or_default());
+        Line { key, change, document, fingerprint, outcome, reason }
+    }
+}
+
 /// Writes outcomes in one transaction. If it fails, the marks stay and the groups are uncertain, which is the truth.
 fn append(
     connection: &mut Connection,
     sync: &str,
     run: &str,
     at: DateTime<Utc>,
-    entries: Vec<Entry>,
+    lines: Vec<Line>,
     first_seq: u64,
 ) -> Result<()> {
     transaction(connection, "record outcomes", |connection| {
         let mut appender = connection.appender("journal")?;
-        for (offset, entry) in entries.into_iter().enumerate() {
-            let said = !matches!(entry.outcome, Outcome::Same | Outcome::NotSent | Outcome::Adopted);
-            let change = said.then(|| serde_json::to_string(entry.change.as_ref()).unwrap_or_default());
-            let only_sets = !entry.change.set.is_empty() && entry.change.only_sets();
-            let document = match entry.document {
-                _ if entry.outcome == Outcome::NotSent => None,
-                Some(After::WhatIsSet) if said && only_sets => Some("=".to_owned()),
-                after => after.map(|after| after.document(&entry.change).to_text()),
-            };
+        for (offset, line) in lines.into_iter().enumerate() {
             appender.append_row(params![
                 sync,
                 run,
                 first_seq + offset as u64,
-                entry.key,
-                change,
-                document,
-                entry.fingerprint,
-                entry.outcome.name(),
-                entry.reason,
+                line.key,
+                line.change,
+                line.document,
+                line.fingerprint,
+                line.outcome.name(),
+                line.reason,
                 at.naive_utc(),
             ])?;
         }
@@ -428,16 +445,22 @@ impl Ledger for LocalLedger {
     }
 
     async fn page(&self, from: u64, count: u64) -> Result<Vec<Suspect>> {
-        self.call("read suspects", move |connection| {
-            let mut page = connection.prepare(statements::PAGE).map_err(ledger_error("read suspects"))?;
-            let batches = page.query_arrow(params![from, from + count]).map_err(ledger_error("read suspects"))?;
-            let mut suspects = Vec::with_capacity(count as usize);
-            for batch in batches {
-                suspects_of(&batch, &mut suspects)?;
+        let batches: Vec<RecordBatch> = self
+            .call("read suspects", move |connection| {
+                let mut page = connection.prepare(statements::PAGE).map_err(ledger_error("read suspects"))?;
+                let batches = page.query_arrow(params![from, from + count]).map_err(ledger_error("read suspects"))?;
+                Ok(batches.collect())
+            })
+            .await?;
+        let decode = move || {
+            let mut suspects = Vec::with_capacity(batches.iter().map(RecordBatch::num_rows).sum());
+            for batch in &batches {
+                suspects_of(batch, &mut suspects)?;
             }
             Ok(suspects)
-        })
-        .await
+        };
+        let decoded = tokio::task::spawn_blocking(decode).await;
+        decoded.map_err(|panic| Error::new(Kind::Bug, "failed to read a page of suspects").because(panic))?
     }
 
     async fn mark(&self, sync: &str, run: &str, keys: Vec<String>) -> Result<()> {
@@ -457,7 +480,9 @@ impl Ledger for LocalLedger {
     async fn record(&self, sync: &str, run: &str, at: DateTime<Utc>, entries: Vec<Entry>) -> Result<()> {
         let (sync, run) = (sync.to_owned(), run.to_owned());
         let first_seq = self.next_seq.fetch_add(entries.len() as u64, Ordering::SeqCst);
-        self.call("record outcomes", move |connection| append(connection, &sync, &run, at, entries, first_seq)).await
+        // The connection is what a first run waits for: everything that can be done beside it is.
+        let lines: Vec<Line> = entries.into_iter().map(Line::of).collect();
+        self.call("record outcomes", move |connection| append(connection, &sync, &run, at, lines, first_seq)).await
     }
 
     async fn finish(&self, sync: &str, run: &str, checkpoint: Checkpoint) -> Result<()> {
