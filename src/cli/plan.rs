@@ -307,12 +307,14 @@ fn kind_name(decision: &Decision) -> &'static str {
 }
 
 fn held(before: &Document, name: &str) -> Option<String> {
-    let value = before.0.get(name)?;
-    Some(if document::is_unknown(value) { "(unsure)".to_owned() } else { shown_value(value) })
+    before.0.get(name).map(shown_value)
 }
 
 /// A value as JSON, shortened so that it stays on a line, and free of characters that would act on a terminal.
 pub(super) fn shown_value(value: &Value) -> String {
+    if document::is_unknown(value) {
+        return "(unsure)".to_owned();
+    }
     const CHARS_MAX: usize = 80;
     let text = value.to_string();
     let mut short: String = text.chars().take(CHARS_MAX).map(printable).collect();

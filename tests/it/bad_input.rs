@@ -135,7 +135,7 @@ fn mistakes_in_files_are_shown_at_their_place() {
             &["mappings/accounts.toml:12:", "cannot become `date`", "`boolean`"],
         ),
         (traits("x = { sql = \"nope + 1\" }"), &["mappings/accounts.toml:", "nope"]),
-        (traits("x = { column = \"name\", op = \"add\" }"), &["mappings/accounts.toml:12:", "not supported"]),
+        (traits("x = { column = \"name\", op = \"remove\" }"), &["mappings/accounts.toml:12:", "not supported"]),
         (traits("name = \"name\"\nname = \"seats\""), &["mappings/accounts.toml:13:"]),
     ];
     for (text, says) in mappings {
