@@ -68,7 +68,12 @@ pub(super) fn statement(what: impl Into<String>, error: &duckdb::Error) -> Error
     } else if line.contains("CSV Error") || line.contains("JSON") {
         (Kind::Source, "correct the file, or say in the mapping's SQL how to read it (`read_csv`, `read_json` options)")
     } else if line.contains("extension") {
-        (Kind::Source, "extensions are never downloaded; read with what DuckDB has built in (Parquet, CSV, JSON)")
+        (
+            Kind::Source,
+            "extensions are never downloaded: use what DuckDB has built in (Parquet, CSV, JSON). `CURRENT_DATE`, `AT TIME \
+             ZONE` and their kin need the ICU extension, which a build that compiles DuckDB from source lacks: `make build` \
+             links one that has it",
+        )
     } else {
         (Kind::Source, "run the model's SQL in the DuckDB shell to see the rows it fails on")
     };
