@@ -88,6 +88,15 @@ pub(crate) const DESTINATIONS: &[Kind] = &[
         ],
     },
     Kind { name: "file", keys: &[key("path", Wants::PathOrDash)] },
+    Kind {
+        name: "mixpanel",
+        keys: &[
+            required("token", Wants::Secret),
+            key("region", Wants::Word(&["us", "eu", "in"])),
+            key("base_url", Wants::Url),
+            key("long_strings", Wants::Word(&["reject", "truncate"])),
+        ],
+    },
 ];
 
 /// What every destination may say about how it is spoken to. A hundred requests at once or a thousand attempts are a

@@ -206,7 +206,7 @@ fn about_variable(name: &str, path: &str, message: String) -> Diagnostic {
 #[cfg(test)]
 mod tests {
     use super::load;
-    use crate::destination::{amplitude, file};
+    use crate::destination::{amplitude, file, mixpanel};
     use crate::source::{duckdb, postgres};
 
     /// `known` lists the keys of each type for messages with a place; the types' own structs read them. Every key at
@@ -241,15 +241,22 @@ mod tests {
             [destinations.changes]
             type = "file"
             path = "-"
+            [destinations.mixpanel]
+            type = "mixpanel"
+            token = "${KEY}"
+            region = "in"
+            base_url = "http://127.0.0.1:1"
+            long_strings = "truncate"
         "#;
         std::fs::write(folder.path().join("groupcast.toml"), settings).unwrap();
-        let environment =
-            [("PASSWORD", "swordfish"), ("KEY", "a-key")].map(|(name, value)| (name.into(), value.into()));
+        let environment = [("PASSWORD", "swordfish"), ("KEY", "a-key")]
+            .map(|(name, value)| (name.into(), value.into()));
         let project = load(folder.path(), environment).unwrap();
         let settings = project.settings;
         settings.sources["files"].parse::<duckdb::Settings>().unwrap();
         settings.sources["warehouse"].parse::<postgres::Settings>().unwrap();
         settings.destinations["amplitude"].parse::<amplitude::Settings>().unwrap();
         settings.destinations["changes"].parse::<file::Settings>().unwrap();
+        settings.destinations["mixpanel"].parse::<mixpanel::Settings>().unwrap();
     }
 }
