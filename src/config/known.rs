@@ -88,6 +88,7 @@ pub(crate) const DESTINATIONS: &[Kind] = &[
         ],
     },
     Kind { name: "file", keys: &[key("path", Wants::PathOrDash)] },
+    Kind { name: "journy", keys: &[required("api_key", Wants::Secret), key("base_url", Wants::Url)] },
     Kind {
         name: "mixpanel",
         keys: &[

@@ -206,7 +206,7 @@ fn about_variable(name: &str, path: &str, message: String) -> Diagnostic {
 #[cfg(test)]
 mod tests {
     use super::load;
-    use crate::destination::{amplitude, file, mixpanel};
+    use crate::destination::{amplitude, file, journy, mixpanel};
     use crate::source::{duckdb, postgres};
 
     /// `known` lists the keys of each type for messages with a place; the types' own structs read them. Every key at
@@ -241,6 +241,10 @@ mod tests {
             [destinations.changes]
             type = "file"
             path = "-"
+            [destinations.journy]
+            type = "journy"
+            api_key = "${KEY}"
+            base_url = "http://127.0.0.1:1"
             [destinations.mixpanel]
             type = "mixpanel"
             token = "${KEY}"
@@ -257,6 +261,7 @@ mod tests {
         settings.sources["warehouse"].parse::<postgres::Settings>().unwrap();
         settings.destinations["amplitude"].parse::<amplitude::Settings>().unwrap();
         settings.destinations["changes"].parse::<file::Settings>().unwrap();
+        settings.destinations["journy"].parse::<journy::Settings>().unwrap();
         settings.destinations["mixpanel"].parse::<mixpanel::Settings>().unwrap();
     }
 }

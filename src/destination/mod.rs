@@ -7,6 +7,7 @@
 
 pub mod amplitude;
 pub mod file;
+pub mod journy;
 pub mod mixpanel;
 pub mod pack;
 pub(crate) mod reply;
