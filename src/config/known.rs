@@ -98,6 +98,27 @@ pub(crate) const DESTINATIONS: &[Kind] = &[
             key("long_strings", Wants::Word(&["reject", "truncate"])),
         ],
     },
+    Kind {
+        name: "webhook",
+        keys: &[
+            required("url", Wants::Url),
+            key("secret_path", Wants::Secret),
+            key("method", Wants::Word(&["POST", "PUT", "PATCH"])),
+            key("headers", Wants::Text),
+            key("auth_header", Wants::Secret),
+            key("body", Wants::Word(&["single", "batch"])),
+            key("batch_max", Wants::Count(1, 10_000)),
+            // Below a thousand bytes hardly a change fits.
+            key("bytes_max", Wants::Count(1_000, 100_000_000)),
+            key("success", Wants::Text),
+            key("success_pointer", Wants::Text),
+            key("success_equals", Wants::Text),
+            key("signing_secret", Wants::Secret),
+            key("signature_header", Wants::Text),
+            key("timestamp_header", Wants::Text),
+            key("dedup", Wants::Flag),
+        ],
+    },
 ];
 
 /// What every destination may say about how it is spoken to. A hundred requests at once or a thousand attempts are a

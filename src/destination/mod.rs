@@ -6,11 +6,13 @@
 //! re-packs the same elements, so a retry carries the very same bytes.
 
 pub mod amplitude;
+mod dedup;
 pub mod file;
 pub mod journy;
 pub mod mixpanel;
 pub mod pack;
 pub(crate) mod reply;
+pub mod webhook;
 
 use std::sync::Arc;
 use std::time::Duration;
