@@ -34,6 +34,8 @@ pub(crate) enum Wants {
     Share,
     /// One of these words.
     Word(&'static [&'static str]),
+    /// A table of anything, for what a vendor passes on; only in the file.
+    Table,
 }
 
 /// A key of a section.
@@ -104,7 +106,7 @@ pub(crate) const DESTINATIONS: &[Kind] = &[
             required("url", Wants::Url),
             key("secret_path", Wants::Secret),
             key("method", Wants::Word(&["POST", "PUT", "PATCH"])),
-            key("headers", Wants::Text),
+            key("headers", Wants::Table),
             key("auth_header", Wants::Secret),
             key("body", Wants::Word(&["single", "batch"])),
             key("batch_max", Wants::Count(1, 10_000)),
@@ -185,6 +187,8 @@ pub(crate) enum Given {
     Float(String),
     /// True or false.
     Flag(bool),
+    /// A table whose texts are resolved.
+    Table(config::Map<String, config::Value>),
     /// Anything else, by what to call it.
     Other(&'static str),
 }
@@ -275,6 +279,11 @@ pub(crate) fn accept(given: Given, wants: Wants, folder: &Path, lenient: bool) -
             }
             word.into()
         }
+        Wants::Table => match given {
+            Given::Table(table) => table.into(),
+            Given::Text(_) if lenient => return Err("must be a table, which only groupcast.toml can hold".to_owned()),
+            other => return Err(format!("must be a table like {{ key = \"value\" }}, not {}", other.name())),
+        },
     })
 }
 
@@ -298,6 +307,7 @@ impl Given {
             Given::Int(_) => "an integer",
             Given::Float(_) => "a float",
             Given::Flag(_) => "true or false",
+            Given::Table(_) => "a table",
             Given::Other(name) => name,
         }
     }

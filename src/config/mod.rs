@@ -256,7 +256,7 @@ mod tests {
             url = "http://127.0.0.1:1/hook"
             secret_path = "/${KEY}"
             method = "PUT"
-            headers = "X-Team: data"
+            headers = { X-Team = "data" }
             auth_header = "Authorization: Bearer ${KEY}"
             body = "single"
             batch_max = 10

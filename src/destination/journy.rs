@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 use super::reply::{retry_after, words};
 use super::{
     Addressed, Applied, Attempt, Destination, Element, Features, Limits, Part, Remark, Reply, Request, Route,
-    TraitShape, Verdict,
+    TraitShape, UserRule, Verdict,
 };
 use crate::error::{Error, Kind, Result};
 use crate::model::{Change, OnNull, Op, number};
@@ -148,7 +148,7 @@ impl Destination for Journy {
             exact_numbers: false,
             objects: false,
             gzip: false,
-            user: false,
+            user: UserRule::Never,
         }
     }
 

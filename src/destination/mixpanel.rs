@@ -28,7 +28,7 @@ use serde_json::{Map, Value};
 use super::reply::{retry_after, words};
 use super::{
     Addressed, Applied, Attempt, Destination, Element, Features, Limits, Part, Remark, Reply, Request, Route,
-    TraitShape, Verdict,
+    TraitShape, UserRule, Verdict,
 };
 use crate::error::{Error, Kind, Result};
 use crate::model::{Change, OnNull, Op};
@@ -194,7 +194,7 @@ impl Destination for Mixpanel {
             exact_numbers: false,
             objects: true,
             gzip: false,
-            user: false,
+            user: UserRule::Never,
         }
     }
 

@@ -1,7 +1,8 @@
 //! How does a change travel to an address of the operator's own, and what counts as its being taken?
 //!
 //! One change per request (`body = "single"`) or several (`"batch"`: `{"changes":[…]}`), each as
-//! `{"id":…,"group_type":…,"key":…,"at":…,"set":{…},"unset":[…]}` with only the operators it has, or `"delete":true`. The
+//! `{"id":…,"group_type":…,"key":…,"at":…,"set":{…},"unset":[…]}` with only the operators it has, or `"delete":true`, and
+//! with `"user":{"id":…}` or `{"anonymous_id":…}` if the mapping has a `[user]`. `at` is when the run began. The
 //! `id` is the same for every repetition of a change and another one for the next, so a receiver that remembers ids can
 //! ignore repetitions; `dedup = true` says that this one does, and only then changes that accumulate are repeated.
 //!
@@ -24,7 +25,8 @@ use serde::{Deserialize, Serialize};
 
 use super::reply::{retry_after, words};
 use super::{
-    Addressed, Applied, Attempt, Destination, Element, Features, Limits, Part, Reply, Request, Route, Verdict, dedup,
+    Addressed, Applied, Attempt, Destination, Element, Features, Limits, Part, Reply, Request, Route, User, UserRule,
+    Verdict, dedup,
 };
 use crate::error::{Error, Kind, Result};
 use crate::model::{Change, OnNull, Op};
@@ -80,10 +82,10 @@ pub struct Settings {
     /// The method.
     #[serde(default)]
     pub method: Method,
-    /// Header lines that hold no secret, one per line.
+    /// Headers that hold no secret.
     #[serde(default)]
-    pub headers: Option<String>,
-    /// Header lines that do.
+    pub headers: Option<toml::Table>,
+    /// Those that do: `Name: value`, one per line.
     #[serde(default)]
     pub auth_header: Option<Secret>,
     /// One change per request, or several.
@@ -150,8 +152,18 @@ struct Said<'a> {
     group_type: &'a str,
     key: &'a str,
     at: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user: Option<Named<'a>>,
     #[serde(flatten)]
     change: &'a Change,
+}
+
+/// The user of a mapping's `[user]`.
+#[derive(Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Named<'a> {
+    Id(&'a str),
+    AnonymousId(&'a str),
 }
 
 impl Webhook {
@@ -163,9 +175,8 @@ impl Webhook {
         if let Some(path) = &settings.secret_path {
             whole_address(&shown_url, path)?;
         }
-        let mut all = headers::read(settings.headers.as_deref().unwrap_or_default(), false)?;
-        let secret_lines = settings.auth_header.as_ref().map_or("", Secret::expose);
-        all.extend(headers::read(secret_lines, true)?);
+        let mut all = settings.headers.as_ref().map_or_else(|| Ok(Vec::new()), headers::plain)?;
+        all.extend(headers::secret(settings.auth_header.as_ref().map_or("", Secret::expose))?);
         let signing = match &settings.signing_secret {
             None => None,
             Some(secret) => Some(Signing::new(secret, settings)?),
@@ -178,7 +189,8 @@ impl Webhook {
                 .advise("remove it from `headers` or `auth_header`"));
         }
         let mut secrets: Vec<Secret> = settings.secret_path.iter().chain(&settings.signing_secret).cloned().collect();
-        for header in all.iter().filter(|header| header.secret) {
+        // Short plain values are words that a receiver may use by chance.
+        for header in all.iter().filter(|header| header.secret || header.value.len() >= 12) {
             secrets.push(Secret::new(header.value.clone()));
             // A receiver that repeats a token leaves out `Bearer`.
             secrets.extend(header.value.rsplit(' ').next().map(Secret::new));
@@ -273,7 +285,7 @@ impl Destination for Webhook {
             exact_numbers: true,
             objects: true,
             gzip: false,
-            user: false,
+            user: UserRule::Optional,
         }
     }
 
@@ -309,6 +321,10 @@ impl Destination for Webhook {
             group_type: &self.group_type,
             key: &addressed.key,
             at: addressed.at.to_rfc3339_opts(SecondsFormat::Millis, true),
+            user: addressed.user.as_ref().map(|user| match user {
+                User::Id(id) => Named::Id(id),
+                User::Anonymous(id) => Named::AnonymousId(id),
+            }),
             change: &part.change,
         })
         .expect("writing JSON values to memory cannot fail")
@@ -382,14 +398,15 @@ impl Destination for Webhook {
 
     fn masked(&self, request: &Request) -> Request {
         let secret = |name: &str| {
-            self.headers.iter().any(|header| header.secret && header.name == name)
+            // All that were configured: a value that came through `${…}` cannot be told from one that did not.
+            self.headers.iter().any(|header| header.name == name && name != "content-type")
                 || self.signing.iter().any(|signing| signing.signature_header == name)
         };
         let mask = |(name, value): &(&'static str, String)| {
             (*name, if secret(name) { "***".to_owned() } else { value.clone() })
         };
         let url = match &self.secret_path {
-            Some(_) if request.url.starts_with(&*self.shown_url.trim_end_matches('/')) => {
+            Some(_) if request.url.starts_with(self.shown_url.trim_end_matches('/')) => {
                 format!("{}/***", self.shown_url.trim_end_matches('/'))
             }
             _ => request.url.clone(),

@@ -1,4 +1,4 @@
-//! Which headers does an operator ask for? Lines of `Name: value`, checked, with names that live as long as the program.
+//! Which headers does an operator ask for? Checked, with names that live as long as the program.
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
@@ -51,55 +51,79 @@ fn interned(name: String) -> &'static str {
     }
 }
 
-/// The headers of a configured text. `secret` tells which key it is the text of; no error repeats a value.
-pub(super) fn read(text: &str, secret: bool) -> Result<Vec<Header>> {
-    let key = if secret { "auth_header" } else { "headers" };
-    let mut all = Vec::new();
+/// The lines of `auth_header`. No error repeats a value.
+pub(super) fn secret(text: &str) -> Result<Vec<Header>> {
     let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
-    for (at, line) in lines {
+    let read = |(at, line): (usize, &str)| {
         let wrong = |what: &str| {
-            Error::new(Kind::Config, format!("line {} of `{key}` {what}", at + 1))
+            Error::new(Kind::Config, format!("line {} of `auth_header` {what}", at + 1))
                 .advise("write one `Name: value` per line")
         };
-        let (name_text, value) = line.split_once(':').ok_or_else(|| wrong("has no colon"))?;
-        let Some(name) = name(name_text) else { return Err(wrong("names no header that can be set")) };
-        let value = value.trim();
-        if value.is_empty() || !value.bytes().all(|byte| byte == b'\t' || (b' '..=b'~').contains(&byte)) {
-            return Err(wrong("has no value, or one with characters that no header can have"));
+        let (name, value) = line.split_once(':').ok_or_else(|| wrong("has no colon"))?;
+        header(name, value, true).map_err(wrong)
+    };
+    lines.map(read).collect()
+}
+
+/// The headers of the table `headers`, which must not look like secrets: they could stand in the file as they are.
+pub(super) fn plain(table: &toml::Table) -> Result<Vec<Header>> {
+    let read = |(written, value): (&String, &toml::Value)| {
+        let wrong = |what: &str| {
+            Error::new(Kind::Config, format!("`{}` in `headers` {what}", written.escape_debug()))
+                .advise("write it like `headers = { X-Team = \"data\" }`")
+        };
+        let toml::Value::String(value) = value else { return Err(wrong("is no string")) };
+        let header = header(written, value, false).map_err(wrong)?;
+        if SECRET_WORDS.iter().any(|word| header.name.contains(word)) {
+            let help = format!("move it to `auth_header = \"{}: ${{…}}\"`, which is never shown", header.name);
+            return Err(wrong("looks like a secret").advise(help));
         }
-        if !secret && SECRET_WORDS.iter().any(|word| name.contains(word)) {
-            return Err(Error::new(Kind::Config, format!("`headers` holds `{name}`, whose value looks like a secret"))
-                .advise(format!("move it to `auth_header = \"{name}: ${{…}}\"`, which is never shown")));
-        }
-        all.push(Header { name, value: value.to_owned(), secret });
+        Ok(header)
+    };
+    table.iter().map(read).collect()
+}
+
+fn header(written: &str, value: &str, secret: bool) -> Result<Header, &'static str> {
+    let Some(name) = name(written) else { return Err("names no header that can be set") };
+    let value = value.trim();
+    if value.is_empty() || !value.bytes().all(|byte| byte == b'\t' || (b' '..=b'~').contains(&byte)) {
+        return Err("has no value, or one with characters that no header can have");
     }
-    Ok(all)
+    Ok(Header { name, value: value.to_owned(), secret })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn lines_become_headers() {
-        let all = read("\n  X-Team: data \n\nx-env: a: b\n", false).unwrap();
-        let pairs: Vec<_> = all.iter().map(|header| (header.name, header.value.as_str())).collect();
-        assert_eq!(pairs, [("x-team", "data"), ("x-env", "a: b")]);
-        assert!(std::ptr::eq(all[0].name, name("X-TEAM").unwrap()), "kept once");
-        assert!(read("Authorization: Bearer hunter2", true).unwrap()[0].secret);
+    fn table(text: &str) -> toml::Table {
+        toml::from_str(text).unwrap()
     }
 
     #[test]
-    fn wrong_lines_are_told_without_their_value() {
-        for (text, secret, words) in [
-            ("Bearer hunter2", true, "line 1 of `auth_header` has no colon"),
-            ("a: b\nhost: hunter2", false, "line 2 of `headers` names no header"),
-            ("two words: hunter2", false, "names no header"),
-            ("x-team:", false, "has no value"),
-            ("x-team: hunter2 \u{1f980}", false, "no header can have"),
-            ("X-Api-Key: hunter2", false, "holds `x-api-key`, whose value looks like a secret"),
+    fn settings_become_headers() {
+        let pairs = |all: &[Header]| all.iter().map(|header| (header.name, header.value.clone())).collect::<Vec<_>>();
+        let all = plain(&table("X-Team = ' data '\nx-env = 'a: b'")).unwrap();
+        assert_eq!(pairs(&all), [("x-team", "data".to_owned()), ("x-env", "a: b".to_owned())]);
+        assert!(std::ptr::eq(all[0].name, name("X-TEAM").unwrap()), "kept once");
+        let all = secret("\n  Authorization: Bearer hunter2\n\nx-key:a:b\n").unwrap();
+        assert_eq!(pairs(&all), [("authorization", "Bearer hunter2".to_owned()), ("x-key", "a:b".to_owned())]);
+        assert!(all.iter().all(|header| header.secret));
+    }
+
+    #[test]
+    fn wrong_headers_are_told_without_their_value() {
+        for (error, words) in [
+            (secret("Bearer hunter2"), "line 1 of `auth_header` has no colon"),
+            (secret("a: b\nhost: hunter2"), "line 2 of `auth_header` names no header"),
+            (plain(&table("\"two words\" = 'hunter2'")), "`two words` in `headers` names no header"),
+            (plain(&table("x-team = ''")), "has no value"),
+            (plain(&table("x-team = 'hunter2 \u{1f980}'")), "no header can have"),
+            (plain(&table("x-team = \"hunter2\\r\\nx: y\"")), "no header can have"),
+            (plain(&table("x-team = 1")), "is no string"),
+            (plain(&table("X-Api-Key = 'hunter2'")), "`X-Api-Key` in `headers` looks like a secret"),
         ] {
-            let error = read(text, secret).err().unwrap();
+            let error = error.err().unwrap();
             assert!(error.what().contains(words), "{error}");
             assert!(!format!("{error:?}").contains("hunter2"), "{error:?}");
         }

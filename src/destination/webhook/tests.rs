@@ -6,6 +6,10 @@ fn settings() -> Settings {
     Settings { url: "https://hooks.example.com/in/groups".to_owned(), ..Settings::default() }
 }
 
+fn headers(headers: &[(&str, &str)]) -> Option<toml::Table> {
+    Some(headers.iter().map(|(name, value)| ((*name).to_owned(), toml::Value::from(*value))).collect())
+}
+
 fn webhook(settings: &Settings) -> Webhook {
     Webhook::new(settings, "company").unwrap()
 }
@@ -57,6 +61,15 @@ fn wh_01_a_change_says_only_what_it_says_and_digits_stay() {
     let gone: Value =
         serde_json::from_slice(&element(&webhook, &addressed("x", json!({"delete": true}))).bytes).unwrap();
     assert_eq!(gone["delete"], true);
+    for (user, written) in [
+        (None, Value::Null),
+        (Some(User::Id("u".to_owned())), json!({"id": "u"})),
+        (Some(User::Anonymous("u".to_owned())), json!({"anonymous_id": "u"})),
+    ] {
+        let said = Addressed { user, ..addressed("x", json!({"set": {"n": 1}})) };
+        let value: Value = serde_json::from_slice(&element(&webhook, &said).bytes).unwrap();
+        assert_eq!(value["user"], written);
+    }
     assert!(webhook.parts(&addressed("x", json!({}))).unwrap().is_empty());
 }
 
@@ -108,9 +121,9 @@ fn wh_04_only_a_receiver_that_remembers_is_told_an_accumulating_change_twice() {
 }
 
 #[test]
-fn wh_05_headers_are_sent_and_only_plain_ones_are_shown() {
+fn wh_05_headers_are_sent_and_their_values_never_shown() {
     let webhook = webhook(&Settings {
-        headers: Some("X-Team: data\nX-Env: prod".to_owned()),
+        headers: headers(&[("X-Team", "data"), ("X-Env", "prod")]),
         auth_header: Some(Secret::new("Authorization: Bearer hunter2hunter2\nX-Api-Key: letmein99")),
         secret_path: Some(Secret::new("/catch/s3cr3t?x=1")),
         signing_secret: Some(Secret::new("whsec-test-0123456789")),
@@ -130,17 +143,17 @@ fn wh_05_headers_are_sent_and_only_plain_ones_are_shown() {
     );
     let shown = webhook.masked(&request);
     let text = format!("{} {:?}", shown.url, shown.headers);
-    for secret in ["hunter2", "letmein99", "s3cr3t", "v1=91ab"] {
+    for secret in ["hunter2", "letmein99", "s3cr3t", "v1=91ab", "data", "prod"] {
         assert!(!text.contains(secret), "{secret} in {text}");
     }
-    assert!(text.contains("https://hooks.example.com/in/groups/***") && text.contains("data"), "{text}");
+    assert!(text.contains("https://hooks.example.com/in/groups/***") && text.contains("x-team"), "{text}");
     let echo = "Bearer hunter2hunter2, hunter2hunter2, letmein99, /catch/s3cr3t?x=1, whsec-test-0123456789";
     let verdict = webhook.interpret(0, 1, &reply(500, &[], echo));
     assert!(!format!("{verdict:?}").contains("hunter2") && !format!("{verdict:?}").contains("s3cr3t"), "{verdict:?}");
     assert!(!format!("{verdict:?}").contains("letmein99") && !format!("{verdict:?}").contains("whsec"), "{verdict:?}");
     let probe = webhook.probe().unwrap();
     assert_eq!((probe.method, probe.url.as_str(), probe.headers.len()), ("GET", "https://hooks.example.com/", 0));
-    let own_type = Settings { headers: Some("Content-Type: application/vnd.acme+json".to_owned()), ..settings() };
+    let own_type = Settings { headers: headers(&[("Content-Type", "application/vnd.acme+json")]), ..settings() };
     let headers = self::webhook(&own_type).request(0, &[], attempt(0)).headers;
     assert_eq!(headers, [("content-type", "application/vnd.acme+json".to_owned())]);
 }
@@ -212,9 +225,9 @@ fn wh_09_wrong_settings_are_told_without_their_secrets() {
         problem(Settings { secret_path: Some(Secret::new(path)), ..settings() });
     }
     problem(Settings { auth_header: Some(Secret::new("hunter2")), ..settings() });
-    problem(Settings { headers: Some("Authorization: hunter2".to_owned()), ..settings() });
+    problem(Settings { headers: headers(&[("Authorization", "hunter2")]), ..settings() });
     problem(Settings {
-        headers: Some("X-A: 1".to_owned()),
+        headers: headers(&[("X-A", "1")]),
         auth_header: Some(Secret::new("x-a: hunter2")),
         ..settings()
     });
