@@ -2,9 +2,13 @@
 //!
 //! One change per request (`body = "single"`) or several (`"batch"`: `{"changes":[…]}`), each as
 //! `{"id":…,"group_type":…,"key":…,"at":…,"set":{…},"unset":[…]}` with only the operators it has, or `"delete":true`, and
-//! with `"user":{"id":…}` or `{"anonymous_id":…}` if the mapping has a `[user]`. `at` is when the run began. The
-//! `id` is the same for every repetition of a change and another one for the next, so a receiver that remembers ids can
-//! ignore repetitions; `dedup = true` says that this one does, and only then changes that accumulate are repeated.
+//! with `"user":{"id":…}` or `{"anonymous_id":…}` if the mapping has a `[user]`. `at` is when the run began.
+//!
+//! The `id` is the same for every repetition of a change within its run and another one for everything else, so a receiver
+//! that remembers ids can ignore repetitions; `dedup = true` says that this one does, and only then changes that
+//! accumulate are repeated. The next run's ids are new even where it says the same: if the answers to "plan: pro" and
+//! then to "plan: free" were both lost, a third run's "plan: pro" must not pass for the first. (Nothing is lost by that:
+//! after an unclear outcome a run sets and unsets, which may be repeated, and holds what accumulates.)
 //!
 //! Everything a mapping can ask for can be written, numbers keep all their digits, and a change is never cut: a change that
 //! does not fit into `bytes_max` is rejected.
@@ -22,6 +26,7 @@ use std::sync::Arc;
 
 use chrono::SecondsFormat;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use super::reply::{retry_after, words};
 use super::{
@@ -315,9 +320,10 @@ impl Destination for Webhook {
     }
 
     fn element(&self, addressed: &Addressed, part: &Part) -> Element {
-        let digest = dedup::digest(&self.group_type, &addressed.key, addressed.settled_seq, &part.change);
+        let said = dedup::digest(&self.group_type, &addressed.key, addressed.settled_seq, &part.change);
+        let in_run = Sha256::new().chain_update(said).chain_update(addressed.at.timestamp_micros().to_be_bytes());
         serde_json::to_vec(&Said {
-            id: dedup::uuid(digest),
+            id: dedup::uuid(in_run.finalize().into()),
             group_type: &self.group_type,
             key: &addressed.key,
             at: addressed.at.to_rfc3339_opts(SecondsFormat::Millis, true),

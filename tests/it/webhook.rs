@@ -140,6 +140,29 @@ async fn what_accumulates_is_repeated_only_for_a_receiver_that_remembers() {
     assert_eq!(json!(scene.vendor.api().groups["a"]), json!({"n": 10, "log": ["x", "x"]}));
 }
 
+#[tokio::test]
+async fn a_value_that_returns_is_no_repetition() {
+    // GIVEN two runs whose answers were lost although the receiver took what they said
+    let mut scene = scene();
+    scene.settings.attempts_max = 1;
+    scene.vendor.api().remembers = true;
+    let remembering = webhook(&Settings { dedup: true, ..settings(&scene) });
+    let run = |seconds, plan: &str| Addressed {
+        at: chrono::DateTime::from_timestamp(seconds, 0).unwrap(),
+        ..change("a", json!({"set": {"plan": plan}}))
+    };
+    scene.vendor.script([Fault::ApplyThenDrop, Fault::ApplyThenDrop]);
+    for (seconds, plan) in [(1, "pro"), (2, "free")] {
+        let (_, fates) = scene.deliver(&remembering, &[run(seconds, plan)]).await;
+        assert!(matches!(fates[0], Fate::Unknown { .. }), "{fates:?}");
+    }
+    // WHEN the third says what the first said, from the same point, since nothing was settled in between
+    scene.arrives(&remembering, &[run(3, "pro")]).await;
+    // THEN it counts
+    assert_eq!(json!(scene.vendor.api().groups["a"]), json!({"plan": "pro"}));
+    assert_eq!(scene.vendor.api().repetitions, 0);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(40))]
 
