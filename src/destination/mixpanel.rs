@@ -249,6 +249,14 @@ impl Destination for Mixpanel {
         if let Some(name) = twice(change) {
             return Err(format!("trait `{name}` is under two operators"));
         }
+        let operators = change.by_op().iter().filter(|(_, traits)| !traits.is_empty()).count();
+        if operators + usize::from(!change.unset.is_empty()) == 1 && change.traits_count() <= PROPERTIES_MAX {
+            // Nearly every change of nearly every run: nothing to cut, so nothing is copied.
+            let whole = Part { route: 0, change: Arc::clone(change) };
+            if self.element(addressed, &whole).bytes.len() <= self.limits(0).element_bytes_max {
+                return Ok(vec![whole]);
+            }
+        }
         let mut cut = Cut::new(BODY_BYTES_MAX.saturating_sub(2 + self.bare_bytes(key)));
         for name in &change.unset {
             cut.add(json(name).len(), |part| part.unset.extend([name.clone()]));

@@ -1,3 +1,4 @@
+use proptest::strategy::Strategy;
 use serde_json::json as value;
 
 use super::*;
@@ -244,5 +245,26 @@ fn mp_11_wrong_settings_are_told() {
         (Settings { base_url: Some("nowhere".to_owned()), ..settings() }, "company_id"),
     ] {
         assert_eq!(Mixpanel::new(&settings, group_type).err().unwrap().kind(), Kind::Config);
+    }
+}
+
+proptest::proptest! {
+    #[test]
+    fn any_answer_has_a_verdict(
+        status in 0_u16..1_000,
+        elements in 1_usize..5,
+        body in proptest::prelude::prop_oneof![
+            proptest::prelude::any::<Vec<u8>>(),
+            r#"(\{"(status|error|failed_records|num_records_imported)":)?(\[?\{?"?(index|field|message|1|0|-1|null|1e99)"?:?(1|null|"x")?\}?\]?)(\})?"#
+                .prop_map(String::into_bytes),
+        ],
+    ) {
+        match mixpanel().interpret(0, elements, &Reply { status, headers: Vec::new(), body }) {
+            Verdict::Delivered { .. } => proptest::prop_assert!((200..300).contains(&status)),
+            Verdict::RefusedSome { elements: named } => {
+                proptest::prop_assert!(!named.is_empty() && named.iter().all(|(index, _)| *index < elements));
+            }
+            _ => {}
+        }
     }
 }
