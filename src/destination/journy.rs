@@ -279,13 +279,14 @@ impl Destination for Journy {
             return None;
         }
         let until_reset = || {
-            let seconds: f64 = reply.header("x-ratelimit-reset")?.trim().parse().ok()?;
+            let seconds: f64 =
+                reply.header("x-ratelimit-reset")?.trim().parse().ok().filter(|at: &f64| at.is_finite())?;
             if seconds < EPOCH_SECONDS_MIN {
                 return Duration::try_from_secs_f64(seconds).ok();
             }
             // A time, read against the answer's own clock.
             let now = DateTime::parse_from_rfc2822(reply.header("date")?.trim()).ok()?.timestamp();
-            Some(Duration::try_from_secs_f64(seconds - now as f64).unwrap_or(Duration::ZERO))
+            Duration::try_from_secs_f64((seconds - now as f64).max(0.0)).ok()
         };
         Some(until_reset().or_else(|| retry_after(reply)).unwrap_or(WINDOW).min(WINDOW))
     }

@@ -110,6 +110,7 @@ fn jy_02_an_empty_quota_pauses_until_the_window_moves() {
         (vec![("x-ratelimit-remaining", "0"), ("x-ratelimit-reset", "soon")], Some(3_600)),
         (vec![("x-ratelimit-remaining", "0"), ("x-ratelimit-reset", "7200")], Some(3_600)),
         (vec![("x-ratelimit-remaining", "0"), ("x-ratelimit-reset", "-5")], Some(3_600)),
+        (vec![("x-ratelimit-remaining", "0"), ("x-ratelimit-reset", "nan")], Some(3_600)),
     ] {
         let paused = journy().pause(&reply(200, &headers, ""));
         assert_eq!(paused, seconds.map(Duration::from_secs), "{headers:?}");
@@ -121,6 +122,7 @@ fn jy_02_an_empty_quota_pauses_until_the_window_moves() {
     assert_eq!(journy().pause(&reply(429, &reset("1735689000"), "")), Some(Duration::ZERO), "over already");
     let no_clock = [("x-ratelimit-remaining", "0"), ("x-ratelimit-reset", "1735689900")];
     assert_eq!(journy().pause(&reply(429, &no_clock, "")), Some(WINDOW));
+    assert_eq!(journy().pause(&reply(429, &reset("inf"), "")), Some(WINDOW));
     assert_eq!(journy().pause(&reply(429, &[date], "")), None);
 }
 
