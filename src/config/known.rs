@@ -34,6 +34,8 @@ pub(crate) enum Wants {
     Share,
     /// One of these words.
     Word(&'static [&'static str]),
+    /// A table of anything, for what a vendor passes on; only in the file.
+    Table,
 }
 
 /// A key of a section.
@@ -88,6 +90,37 @@ pub(crate) const DESTINATIONS: &[Kind] = &[
         ],
     },
     Kind { name: "file", keys: &[key("path", Wants::PathOrDash)] },
+    Kind { name: "journy", keys: &[required("api_key", Wants::Secret), key("base_url", Wants::Url)] },
+    Kind {
+        name: "mixpanel",
+        keys: &[
+            required("token", Wants::Secret),
+            key("region", Wants::Word(&["us", "eu", "in"])),
+            key("base_url", Wants::Url),
+            key("long_strings", Wants::Word(&["reject", "truncate"])),
+        ],
+    },
+    Kind {
+        name: "webhook",
+        keys: &[
+            required("url", Wants::Url),
+            key("secret_path", Wants::Secret),
+            key("method", Wants::Word(&["POST", "PUT", "PATCH"])),
+            key("headers", Wants::Table),
+            key("auth_header", Wants::Secret),
+            key("body", Wants::Word(&["single", "batch"])),
+            key("batch_max", Wants::Count(1, 10_000)),
+            // Below a thousand bytes hardly a change fits.
+            key("bytes_max", Wants::Count(1_000, 100_000_000)),
+            key("success", Wants::Text),
+            key("success_pointer", Wants::Text),
+            key("success_equals", Wants::Text),
+            key("signing_secret", Wants::Secret),
+            key("signature_header", Wants::Text),
+            key("timestamp_header", Wants::Text),
+            key("dedup", Wants::Flag),
+        ],
+    },
 ];
 
 /// What every destination may say about how it is spoken to. A hundred requests at once or a thousand attempts are a
@@ -154,6 +187,8 @@ pub(crate) enum Given {
     Float(String),
     /// True or false.
     Flag(bool),
+    /// A table whose texts are resolved.
+    Table(config::Map<String, config::Value>),
     /// Anything else, by what to call it.
     Other(&'static str),
 }
@@ -244,6 +279,11 @@ pub(crate) fn accept(given: Given, wants: Wants, folder: &Path, lenient: bool) -
             }
             word.into()
         }
+        Wants::Table => match given {
+            Given::Table(table) => table.into(),
+            Given::Text(_) if lenient => return Err("must be a table, which only groupcast.toml can hold".to_owned()),
+            other => return Err(format!("must be a table like {{ key = \"value\" }}, not {}", other.name())),
+        },
     })
 }
 
@@ -267,6 +307,7 @@ impl Given {
             Given::Int(_) => "an integer",
             Given::Float(_) => "a float",
             Given::Flag(_) => "true or false",
+            Given::Table(_) => "a table",
             Given::Other(name) => name,
         }
     }

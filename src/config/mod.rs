@@ -206,7 +206,7 @@ fn about_variable(name: &str, path: &str, message: String) -> Diagnostic {
 #[cfg(test)]
 mod tests {
     use super::load;
-    use crate::destination::{amplitude, file};
+    use crate::destination::{amplitude, file, journy, mixpanel, webhook};
     use crate::source::{duckdb, postgres};
 
     /// `known` lists the keys of each type for messages with a place; the types' own structs read them. Every key at
@@ -241,15 +241,46 @@ mod tests {
             [destinations.changes]
             type = "file"
             path = "-"
+            [destinations.journy]
+            type = "journy"
+            api_key = "${KEY}"
+            base_url = "http://127.0.0.1:1"
+            [destinations.mixpanel]
+            type = "mixpanel"
+            token = "${KEY}"
+            region = "in"
+            base_url = "http://127.0.0.1:1"
+            long_strings = "truncate"
+            [destinations.hook]
+            type = "webhook"
+            url = "http://127.0.0.1:1/hook"
+            secret_path = "/${KEY}"
+            method = "PUT"
+            headers = { X-Team = "data" }
+            auth_header = "Authorization: Bearer ${KEY}"
+            body = "single"
+            batch_max = 10
+            bytes_max = 100_000
+            success = "200, 202"
+            success_pointer = "/ok"
+            success_equals = "true"
+            signing_secret = "${LONG_KEY}"
+            signature_header = "x-signature"
+            timestamp_header = "x-timestamp"
+            dedup = true
         "#;
         std::fs::write(folder.path().join("groupcast.toml"), settings).unwrap();
-        let environment =
-            [("PASSWORD", "swordfish"), ("KEY", "a-key")].map(|(name, value)| (name.into(), value.into()));
+        let environment = [("PASSWORD", "swordfish"), ("KEY", "a-key"), ("LONG_KEY", "a-key-of-some-length")]
+            .map(|(name, value)| (name.into(), value.into()));
         let project = load(folder.path(), environment).unwrap();
         let settings = project.settings;
         settings.sources["files"].parse::<duckdb::Settings>().unwrap();
         settings.sources["warehouse"].parse::<postgres::Settings>().unwrap();
         settings.destinations["amplitude"].parse::<amplitude::Settings>().unwrap();
         settings.destinations["changes"].parse::<file::Settings>().unwrap();
+        settings.destinations["journy"].parse::<journy::Settings>().unwrap();
+        settings.destinations["mixpanel"].parse::<mixpanel::Settings>().unwrap();
+        let hook = settings.destinations["hook"].parse::<webhook::Settings>().unwrap();
+        webhook::Webhook::new(&hook, "company").unwrap();
     }
 }

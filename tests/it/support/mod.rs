@@ -5,6 +5,10 @@
 pub(crate) mod amplitude;
 pub(crate) mod cli;
 pub(crate) mod clock;
+pub(crate) mod journy;
+pub(crate) mod mixpanel;
 pub(crate) mod postgres;
 pub(crate) mod rows;
+pub(crate) mod stand_in;
 pub(crate) mod toy;
+pub(crate) mod webhook;

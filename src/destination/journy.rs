@@ -1,0 +1,309 @@
+//! How does journy.io's REST API want a change of an account, and what does its answer mean?
+//!
+//! `POST /accounts/upsert` takes one account: `{"identification":{"accountId":…},"properties":{…}}`, where a null deletes
+//! the property, and `DELETE /accounts` takes the identification alone. Both may be repeated. (journy.io's other way in,
+//! the Segment-compatible tracking endpoint, wants a user with every call and cannot delete.)
+//!
+//! What is refused here rather than there: objects, lists of anything but texts that are not empty, and numbers that a
+//! double would round. Members (`members`) are not sent: who belongs to an account is not a trait of it.
+//!
+//! The quota is 5,000 requests in any hour, and counts single accounts. Once an answer says that none is left, nothing is
+//! sent until the window has moved: until the answer's reset time if it has one, else for an hour, after which the
+//! window holds none of our requests.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::DateTime;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::reply::{retry_after, words};
+use super::{
+    Addressed, Applied, Attempt, Destination, Element, Features, Limits, Part, Remark, Reply, Request, Route,
+    TraitShape, UserRule, Verdict,
+};
+use crate::error::{Error, Kind, Result};
+use crate::model::{Change, OnNull, Op, number};
+use crate::secret::Secret;
+
+/// The endpoint that creates and updates.
+const UPSERT: Route = 0;
+/// The endpoint that deletes.
+const DELETE: Route = 1;
+/// No limit is documented; an account of more than a megabyte is a mistake.
+const BODY_BYTES_MAX: usize = 1_000_000;
+/// "Sliding window … per hour".
+const WINDOW: Duration = Duration::from_secs(3_600);
+/// The pause after a 429 that says nothing about when to come back.
+const THROTTLED: Duration = Duration::from_secs(60);
+/// Reset times from here on are seconds since 1970; below, seconds from now.
+const EPOCH_SECONDS_MIN: f64 = 1_000_000_000.0;
+
+/// The `[destinations.<name>]` table of `type = "journy"`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// An API key with the permission `TrackData`.
+    pub api_key: Secret,
+    /// Replaces `https://api.journy.io`, for proxies and tests.
+    #[serde(default)]
+    pub base_url: Option<String>,
+}
+
+/// journy.io's accounts.
+pub struct Journy {
+    base: String,
+    api_key: Secret,
+    group_type: String,
+}
+
+impl Journy {
+    /// The destination that these settings describe. journy.io has accounts and no other groups, so the group type's name
+    /// goes nowhere.
+    ///
+    /// Errors ([`Kind::Config`]): a key that cannot be a header, a `base_url` that is no plain http(s) address.
+    pub fn new(settings: &Settings, group_type: &str) -> Result<Journy> {
+        let key = settings.api_key.expose();
+        if key.is_empty() || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(Error::new(Kind::Config, "`api_key` is empty or no journy.io key")
+                .advise("create a key with the permission TrackData in journy.io under Connections"));
+        }
+        let base = match &settings.base_url {
+            Some(base) => super::base_url(base)?,
+            None => "https://api.journy.io".to_owned(),
+        };
+        Ok(Journy { base, api_key: settings.api_key.clone(), group_type: group_type.to_owned() })
+    }
+
+    /// The vendor's words about a refusal: its message and the fields it names, else the body as it is.
+    fn says(&self, reply: &Reply) -> String {
+        let answer: Value = serde_json::from_slice(&reply.body).unwrap_or_default();
+        let fields = answer.pointer("/errors/fields").and_then(Value::as_object);
+        let named = fields.into_iter().flatten().map(|(field, problem)| {
+            let problem = problem.as_str().map_or_else(|| problem.to_string(), str::to_owned);
+            format!("{field}: {problem}")
+        });
+        let message = answer.get("message").and_then(Value::as_str).filter(|message| !message.is_empty());
+        let parts: Vec<String> = message.map(str::to_owned).into_iter().chain(named).collect();
+        if parts.is_empty() {
+            return words(reply, &[&self.api_key]);
+        }
+        words(&Reply { body: parts.join("; ").into_bytes(), ..reply.clone() }, &[&self.api_key])
+    }
+}
+
+/// A property's name as far as it counts: the vendor's Python client lower-cases and trims names, and its specification
+/// calls them case-insensitive.
+fn plain(name: &str) -> String {
+    name.trim().to_lowercase()
+}
+
+/// Whether a refusal is about the key's header rather than the account.
+fn blames_the_key(reply: &Reply) -> bool {
+    let answer: Value = serde_json::from_slice(&reply.body).unwrap_or_default();
+    let headers = answer.pointer("/errors/parameters/header").and_then(Value::as_object);
+    headers.is_some_and(|headers| headers.keys().any(|name| name.eq_ignore_ascii_case("x-api-key")))
+}
+
+/// Fails with the reason and the remedy when a property cannot have this value.
+fn check(value: &Value) -> Result<(), String> {
+    match value {
+        Value::Null => {
+            Err("a null, which deletes a property at journy.io: set `on_null` to `unset` or `skip`".to_owned())
+        }
+        Value::Bool(_) | Value::String(_) => Ok(()),
+        Value::Number(number) if number::fits_double(number.as_str()) => Ok(()),
+        Value::Number(_) => {
+            Err("a number that journy.io would round (it keeps 64-bit floats): declare `as = \"string\"`".to_owned())
+        }
+        Value::Array(items) => {
+            if items.iter().all(|item| item.as_str().is_some_and(|text| !text.is_empty())) {
+                return Ok(());
+            }
+            Err("a list with something else than texts that are not empty, which journy.io refuses: cast and filter \
+                 its elements with `sql`, or send it `as = \"string\"`"
+                .to_owned())
+        }
+        Value::Object(_) => {
+            Err("an object, which journy.io does not take: map its members as traits of their own, or send it \
+                 `as = \"string\"`"
+                .to_owned())
+        }
+    }
+}
+
+impl Destination for Journy {
+    fn name(&self) -> &'static str {
+        "journy"
+    }
+
+    fn features(&self) -> Features {
+        Features {
+            ops: &[Op::Set],
+            // A null on the wire deletes the property, so it is what `unset` sends and cannot be a value.
+            on_null: &[OnNull::Unset, OnNull::Skip],
+            delete: true,
+            exact_numbers: false,
+            objects: false,
+            gzip: false,
+            user: UserRule::Never,
+        }
+    }
+
+    fn limits(&self, _: Route) -> Limits {
+        Limits {
+            elements_max: 1,
+            traits_max: usize::MAX,
+            body_bytes_max: BODY_BYTES_MAX,
+            element_bytes_max: BODY_BYTES_MAX,
+            envelope_bytes: 0,
+            separator_bytes: 0,
+        }
+    }
+
+    fn remarks(&self, traits: &[TraitShape<'_>]) -> Vec<Remark> {
+        let mut found = Vec::new();
+        for (at, shape) in traits.iter().enumerate() {
+            if let Some(other) = traits[..at].iter().find(|other| plain(other.name) == plain(shape.name)) {
+                found.push(Remark {
+                    about: Some(shape.name.to_owned()),
+                    error: true,
+                    what: format!("journy.io takes this name and `{}` for the same", other.name),
+                    help: "rename one of them: capitals do not count".to_owned(),
+                });
+            }
+        }
+        if !["account", "accounts"].contains(&self.group_type.to_lowercase().as_str()) {
+            found.push(Remark {
+                about: None,
+                error: false,
+                what: "journy.io has accounts and no other groups: these are sent as accounts".to_owned(),
+                help: "set `type = \"account\"` under `[group]`, and let one mapping only write accounts".to_owned(),
+            });
+        }
+        found
+    }
+
+    fn parts(&self, addressed: &Addressed) -> Result<Vec<Part>, String> {
+        let Addressed { key, change, .. } = addressed;
+        if key.is_empty() {
+            return Err("the group's key is empty".to_owned());
+        }
+        if change.is_empty() {
+            return Ok(Vec::new());
+        }
+        if change.delete {
+            let change = Arc::new(Change { delete: true, ..Change::default() });
+            return Ok(vec![Part { route: DELETE, change }]);
+        }
+        if change.names().any(|name| name.trim().is_empty()) {
+            return Err("a trait has an empty name".to_owned());
+        }
+        for (op, name, value) in change.values() {
+            if op != Op::Set {
+                return Err(format!("trait `{name}`: journy.io has no `{}`: use `set`", op.name()));
+            }
+            if change.unset.contains(name) {
+                return Err(format!("trait `{name}` is set and unset at once"));
+            }
+            check(value).map_err(|reason| format!("trait `{name}`: {reason}"))?;
+        }
+        // A trait renamed in its capitals alone is unset under one name and set under the other. In one request the null
+        // could win; one after the other the value does, whether or not journy.io tells the names apart.
+        let taken: BTreeSet<String> = change.set.keys().map(|name| plain(name)).collect();
+        let first: BTreeSet<String> =
+            change.unset.iter().filter(|name| taken.contains(&plain(name))).cloned().collect();
+        if first.is_empty() {
+            return Ok(vec![Part { route: UPSERT, change: Arc::clone(change) }]);
+        }
+        let rest = Change { unset: change.unset.difference(&first).cloned().collect(), ..Change::clone(change) };
+        let first = Change { unset: first, ..Change::default() };
+        Ok([first, rest].map(|change| Part { route: UPSERT, change: Arc::new(change) }).into())
+    }
+
+    fn element(&self, addressed: &Addressed, part: &Part) -> Element {
+        let mut body = json!({"identification": {"accountId": addressed.key}});
+        if part.route == UPSERT {
+            let nulls = part.change.unset.iter().map(|name| (name.clone(), Value::Null));
+            let values = part.change.set.iter().map(|(name, value)| (name.clone(), value.clone()));
+            body["properties"] = values.chain(nulls).collect();
+        }
+        body.to_string().into_bytes().into()
+    }
+
+    fn request(&self, route: Route, elements: &[&Element], _: Attempt) -> Request {
+        let (method, path) = if route == DELETE { ("DELETE", "/accounts") } else { ("POST", "/accounts/upsert") };
+        Request {
+            method,
+            url: format!("{}{path}", self.base),
+            headers: vec![
+                ("content-type", "application/json".to_owned()),
+                ("x-api-key", self.api_key.expose().to_owned()),
+            ],
+            body: elements.iter().flat_map(|element| element.bytes.iter().copied()).collect(),
+            gzip: false,
+        }
+    }
+
+    fn interpret(&self, route: Route, _: usize, reply: &Reply) -> Verdict {
+        let reason = self.says(reply);
+        let stop = |advice: &str| Verdict::Stop { reason: reason.clone(), advice: advice.to_owned() };
+        const KEY: &str =
+            "check `api_key`: it must be enabled and have the permission TrackData (journy.io → Connections)";
+        match reply.status {
+            // 201 as documented; an account that existed already may well be a 200.
+            200..=299 => Verdict::DELIVERED,
+            300..=399 => stop("check `base_url`: the address answers with a redirect, which is not followed"),
+            400 if blames_the_key(reply) => stop(KEY),
+            401 | 403 => stop(KEY),
+            // What is to be deleted is not there.
+            404 if route == DELETE => Verdict::DELIVERED,
+            404 | 405 => stop("check `base_url`: there is no journy.io API at this address"),
+            407 => stop("give the proxy credentials: it asks for authentication"),
+            408 => Verdict::Retry { reason, after: retry_after(reply), applied: Applied::Maybe },
+            413 => Verdict::TooLarge { reason },
+            429 => {
+                // Of an empty quota `pause` takes care; this is for a reply that does not speak of it.
+                let after = retry_after(reply).unwrap_or(THROTTLED);
+                Verdict::Retry { reason, after: Some(after), applied: Applied::No }
+            }
+            400..=499 => Verdict::Refused { reason },
+            _ => Verdict::Retry { reason, after: retry_after(reply), applied: Applied::Maybe },
+        }
+    }
+
+    fn pause(&self, reply: &Reply) -> Option<Duration> {
+        if reply.header("x-ratelimit-remaining")?.trim() != "0" {
+            return None;
+        }
+        let until_reset = || {
+            let seconds: f64 =
+                reply.header("x-ratelimit-reset")?.trim().parse().ok().filter(|at: &f64| at.is_finite())?;
+            if seconds < EPOCH_SECONDS_MIN {
+                return Duration::try_from_secs_f64(seconds).ok();
+            }
+            // A time, read against the answer's own clock.
+            let now = DateTime::parse_from_rfc2822(reply.header("date")?.trim()).ok()?.timestamp();
+            Duration::try_from_secs_f64((seconds - now as f64).max(0.0)).ok()
+        };
+        Some(until_reset().or_else(|| retry_after(reply)).unwrap_or(WINDOW).min(WINDOW))
+    }
+
+    /// A GET of the address's root: no key, no data.
+    fn probe(&self) -> Option<Request> {
+        let url = format!("{}/", self.base);
+        Some(Request { method: "GET", url, headers: Vec::new(), body: Vec::new(), gzip: false })
+    }
+
+    fn masked(&self, request: &Request) -> Request {
+        let mask = |(name, value): &(&'static str, String)| {
+            (*name, if *name == "x-api-key" { "***".to_owned() } else { value.clone() })
+        };
+        Request { headers: request.headers.iter().map(mask).collect(), ..request.clone() }
+    }
+}
+
+#[cfg(test)]
+mod tests;

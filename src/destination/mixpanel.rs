@@ -1,0 +1,429 @@
+//! How does Mixpanel's group profile API want a change, and what does its answer mean?
+//!
+//! `POST /groups` takes a JSON array of updates, each with the project token, the group key (Mixpanel's word for a group
+//! type), the group's id and **one** operator. So a change is cut into parts by operator, delivered one after the other:
+//! `$unset`, `$set`, `$set_once`, `$union`. A trait is under one operator only, so the order matters to nobody but a
+//! profile at its limit of 2,000 properties, which the `$unset` makes room in. All of them may be repeated.
+//!
+//! A 200 alone proves nothing: `0`, `{"status":0}` and `failed_records` are failures in a 200, and without `strict=1` an
+//! update that is wrong among others that are right is dropped silently. A token that no project has is accepted, too.
+//!
+//! Decisions where the vendor leaves a choice:
+//!
+//! - `append` is `$union`, under which a list holds each value once. That is what makes it repeatable; a list that is to
+//!   hold a value twice is refused, and needs `op = "set"`. `$add` is not offered: it is listed for groups in one
+//!   sentence of the reference, described nowhere, and cannot be repeated.
+//! - Strings above 255 bytes are refused, or cut by `long_strings = "truncate"`: the vendor would cut them, and the ledger
+//!   would then remember a value that the destination does not hold.
+//! - Nulls inside lists and objects are left out; a list directly inside a list is refused: no report can use either.
+//! - No `$time` is sent: an update is as new as its arrival, which delivery orders.
+
+mod value;
+
+use std::sync::Arc;
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use super::reply::{retry_after, words};
+use super::{
+    Addressed, Applied, Attempt, Destination, Element, Features, Limits, Part, Remark, Reply, Request, Route,
+    TraitShape, UserRule, Verdict,
+};
+use crate::error::{Error, Kind, Result};
+use crate::model::{Change, OnNull, Op};
+use crate::secret::Secret;
+
+/// Updates in a request. The reference allows 2,000; RudderStack's production client sends 200 (`GROUPS_MAX_BATCH_SIZE`).
+/// The smaller number costs little and keeps small what a refusal has to be searched in.
+const UPDATES_MAX: usize = 200;
+/// The reference allows a megabyte *per update*; it is read in the narrowest way, for the whole request.
+const BODY_BYTES_MAX: usize = 1_000_000;
+/// Properties in an update.
+const PROPERTIES_MAX: usize = 255;
+/// Bytes of a property's name, of a group key and (unless cut) of a string.
+const TEXT_BYTES_MAX: usize = 255;
+
+/// Where the project's data lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Region {
+    /// `api.mixpanel.com`.
+    #[default]
+    Us,
+    /// `api-eu.mixpanel.com`.
+    Eu,
+    /// `api-in.mixpanel.com`.
+    In,
+}
+
+/// What happens to a string of more than 255 bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LongStrings {
+    /// The group is rejected, and the reason names the trait.
+    #[default]
+    Reject,
+    /// As many whole characters as fit into 255 bytes are sent.
+    Truncate,
+}
+
+/// The `[destinations.<name>]` table of `type = "mixpanel"`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// The project's token.
+    pub token: Secret,
+    /// The project's region; US when absent.
+    #[serde(default)]
+    pub region: Option<Region>,
+    /// Replaces the region's address, for proxies and tests.
+    #[serde(default)]
+    pub base_url: Option<String>,
+    /// What happens to long strings.
+    #[serde(default)]
+    pub long_strings: LongStrings,
+}
+
+/// Mixpanel, for one group key.
+pub struct Mixpanel {
+    base: String,
+    token: Secret,
+    long_strings: LongStrings,
+    /// `"$token":"…"`, as every element begins with. Holds the token.
+    token_member: String,
+    /// `{"$token":"…","$group_key":"…","$group_id":`. Holds the token.
+    head: String,
+}
+
+/// The name of an operator on the wire.
+fn wire_name(op: Op) -> &'static str {
+    match op {
+        Op::SetOnce => "$set_once",
+        Op::Append => "$union",
+        // The others are refused before.
+        Op::Set | Op::Add | Op::Prepend => "$set",
+    }
+}
+
+fn json(value: &(impl serde::Serialize + ?Sized)) -> String {
+    serde_json::to_string(value).expect("writing JSON values to memory cannot fail")
+}
+
+impl Mixpanel {
+    /// The destination that these settings describe, for groups of the group key `group_type`.
+    ///
+    /// Errors ([`Kind::Config`]): an empty token, a group key that Mixpanel cannot have, a `base_url` that is no plain
+    /// http(s) address.
+    pub fn new(settings: &Settings, group_type: &str) -> Result<Mixpanel> {
+        let token = settings.token.expose();
+        // A token is 32 hexadecimal digits. What JSON would escape in it could not be recognised, and so not be hidden.
+        let plain = |byte: u8| byte.is_ascii_graphic() && byte != b'"' && byte != b'\\';
+        if token.is_empty() || !token.bytes().all(plain) {
+            return Err(Error::new(Kind::Config, "`token` is empty or no Mixpanel token")
+                .advise("copy it from Mixpanel: Settings → Project → Project Token"));
+        }
+        if group_type.is_empty() || group_type.len() > TEXT_BYTES_MAX {
+            return Err(Error::new(Kind::Config, "the group type must have 1 to 255 bytes")
+                .advise("set `type` under `[group]` to the group key in Mixpanel's project settings"));
+        }
+        let base = match (&settings.base_url, settings.region.unwrap_or_default()) {
+            (Some(base), _) => super::base_url(base)?,
+            (None, Region::Us) => "https://api.mixpanel.com".to_owned(),
+            (None, Region::Eu) => "https://api-eu.mixpanel.com".to_owned(),
+            (None, Region::In) => "https://api-in.mixpanel.com".to_owned(),
+        };
+        let token_member = format!(r#""$token":{}"#, json(token));
+        Ok(Mixpanel {
+            base,
+            token: settings.token.clone(),
+            long_strings: settings.long_strings,
+            head: format!(r#"{{{token_member},"$group_key":{},"$group_id":"#, json(group_type)),
+            token_member,
+        })
+    }
+
+    /// The bytes of an update before its operator's content, at most.
+    fn bare_bytes(&self, key: &str) -> usize {
+        self.head.len() + json(key).len() + r#","$set_once":{}}"#.len()
+    }
+
+    /// A 2xx is a success only if its body does not say otherwise.
+    fn interpret_success(&self, elements: usize, reply: &Reply, reason: String) -> Verdict {
+        let parsed: Option<Value> = serde_json::from_slice(&reply.body).ok();
+        let failed = failed_records(parsed.as_ref(), elements, reply.status, &[&self.token]);
+        if !failed.is_empty() {
+            return Verdict::RefusedSome { elements: failed };
+        }
+        let answer = match parsed {
+            None if reply.body.iter().all(u8::is_ascii_whitespace) => return Verdict::DELIVERED,
+            // Something else answered, perhaps a proxy; the status is all there is.
+            None => {
+                return Verdict::Delivered { warning: Some("a success without Mixpanel's words".to_owned()) };
+            }
+            Some(answer) => answer,
+        };
+        let success = match answer.get("status").unwrap_or(&answer) {
+            Value::Number(status) => status.as_u64() == Some(1),
+            Value::String(status) => ["1", "ok", "success"].contains(&status.to_lowercase().as_str()),
+            // An object that says neither one nor the other: its HTTP status counts.
+            Value::Object(_) => true,
+            Value::Null | Value::Bool(_) | Value::Array(_) => false,
+        };
+        let error = answer.get("error").is_some_and(|error| !error.is_null() && error != "");
+        let imported = answer.get("num_records_imported").and_then(Value::as_u64);
+        if success && !error && imported.is_none_or(|imported| imported >= elements as u64) {
+            Verdict::DELIVERED
+        } else {
+            Verdict::Refused { reason }
+        }
+    }
+}
+
+impl Destination for Mixpanel {
+    fn name(&self) -> &'static str {
+        "mixpanel"
+    }
+
+    fn features(&self) -> Features {
+        Features {
+            ops: &[Op::Set, Op::SetOnce, Op::Append],
+            // What a JSON null does is not documented, so it is not offered.
+            on_null: &[OnNull::Unset, OnNull::Skip],
+            delete: true,
+            exact_numbers: false,
+            objects: true,
+            gzip: false,
+            user: UserRule::Never,
+        }
+    }
+
+    fn limits(&self, _: Route) -> Limits {
+        Limits {
+            elements_max: UPDATES_MAX,
+            // The limit is per update, and kept by `parts`.
+            traits_max: usize::MAX,
+            body_bytes_max: BODY_BYTES_MAX,
+            element_bytes_max: BODY_BYTES_MAX - 2,
+            envelope_bytes: 2,
+            separator_bytes: 1,
+        }
+    }
+
+    fn remarks(&self, traits: &[TraitShape<'_>]) -> Vec<Remark> {
+        let reserved = |name: &str| name.starts_with('$') && name != "$name" || name.starts_with("mp_");
+        let remark = |shape: &TraitShape<'_>| Remark {
+            about: Some(shape.name.to_owned()),
+            error: false,
+            what: "names that begin with `$` or `mp_` are Mixpanel's own".to_owned(),
+            help: "choose another name, unless you mean Mixpanel's property (`$name` is a profile's title)".to_owned(),
+        };
+        traits.iter().filter(|shape| reserved(shape.name)).map(remark).collect()
+    }
+
+    fn parts(&self, addressed: &Addressed) -> Result<Vec<Part>, String> {
+        let Addressed { key, change, .. } = addressed;
+        match key.len() {
+            0 => return Err("the group's key is empty".to_owned()),
+            1..=TEXT_BYTES_MAX => {}
+            _ => return Err("the group's key has more than 255 bytes".to_owned()),
+        }
+        if change.is_empty() {
+            return Ok(Vec::new());
+        }
+        if change.delete {
+            let change = Arc::new(Change { delete: true, ..Change::default() });
+            return Ok(vec![Part { route: 0, change }]);
+        }
+        for name in change.names() {
+            value::check_name(name)?;
+        }
+        for (op, name, value) in change.values() {
+            let checked = match op {
+                Op::Set | Op::SetOnce => value::check(value, self.long_strings),
+                Op::Append => value::check_union(value, self.long_strings),
+                Op::Add | Op::Prepend => Err(format!("Mixpanel has no `{}` for groups: use `set`", op.name())),
+            };
+            checked.map_err(|reason| format!("trait `{name}`: {reason}"))?;
+        }
+        if let Some(name) = twice(change) {
+            return Err(format!("trait `{name}` is under two operators"));
+        }
+        let operators = change.by_op().iter().filter(|(_, traits)| !traits.is_empty()).count();
+        if operators + usize::from(!change.unset.is_empty()) == 1 && change.traits_count() <= PROPERTIES_MAX {
+            // Nearly every change of nearly every run: nothing to cut, so nothing is copied.
+            let whole = Part { route: 0, change: Arc::clone(change) };
+            if self.element(addressed, &whole).bytes.len() <= self.limits(0).element_bytes_max {
+                return Ok(vec![whole]);
+            }
+        }
+        let mut cut = Cut::new(BODY_BYTES_MAX.saturating_sub(2 + self.bare_bytes(key)));
+        for name in &change.unset {
+            cut.add(json(name).len(), |part| part.unset.extend([name.clone()]));
+        }
+        for (op, traits) in change.by_op() {
+            cut.close();
+            for (name, value) in traits {
+                let bytes = json(name).len() + 1 + value::bytes(value, self.long_strings);
+                cut.add(bytes, |part| part.under(op).extend([(name.clone(), value.clone())]));
+            }
+        }
+        Ok(cut.parts())
+    }
+
+    fn element(&self, addressed: &Addressed, part: &Part) -> Element {
+        let mut out = self.head.clone().into_bytes();
+        out.extend_from_slice(json(&addressed.key).as_bytes());
+        let change = &part.change;
+        if change.delete {
+            out.extend_from_slice(br#","$delete":"""#);
+        }
+        if !change.unset.is_empty() {
+            out.extend_from_slice(format!(r#","$unset":{}"#, json(&change.unset)).as_bytes());
+        }
+        for (op, traits) in change.by_op().into_iter().filter(|(_, traits)| !traits.is_empty()) {
+            out.extend_from_slice(format!(r#","{}":"#, wire_name(op)).as_bytes());
+            value::write_members(&mut out, traits, self.long_strings);
+        }
+        out.push(b'}');
+        out.into()
+    }
+
+    fn request(&self, _: Route, elements: &[&Element], _: Attempt) -> Request {
+        let mut body = Vec::with_capacity(elements.iter().map(|element| element.bytes.len() + 1).sum::<usize>() + 2);
+        body.push(b'[');
+        for (at, element) in elements.iter().enumerate() {
+            if at > 0 {
+                body.push(b',');
+            }
+            body.extend_from_slice(&element.bytes);
+        }
+        body.push(b']');
+        Request {
+            method: "POST",
+            // `strict` has every update validated and named when it fails; `ip=0` keeps our address out of the profiles.
+            url: format!("{}/groups?strict=1&verbose=1&ip=0", self.base),
+            headers: vec![("content-type", "application/json".to_owned()), ("accept", "application/json".to_owned())],
+            body,
+            gzip: false,
+        }
+    }
+
+    fn interpret(&self, _: Route, elements: usize, reply: &Reply) -> Verdict {
+        let reason = words(reply, &[&self.token]);
+        let stop = |advice: &str| Verdict::Stop { reason: reason.clone(), advice: advice.to_owned() };
+        let retry = |applied| Verdict::Retry { reason: reason.clone(), after: retry_after(reply), applied };
+        const TOKEN: &str = "check `token` (Mixpanel: Settings → Project → Project Token) and `region`";
+        match reply.status {
+            200..=499 if speaks_of_the_token(&reply.body) => stop(TOKEN),
+            200..=299 => self.interpret_success(elements, reply, reason),
+            300..=399 => stop("check `base_url`: the address answers with a redirect, which is not followed"),
+            401 | 403 => stop(TOKEN),
+            402 => stop("check that the Mixpanel plan includes Group Analytics"),
+            404 | 405 => stop("check `base_url`: there is no group profile API at this address"),
+            407 => stop("give the proxy credentials: it asks for authentication"),
+            408 => retry(Applied::Maybe),
+            413 => Verdict::TooLarge { reason },
+            429 => retry(Applied::No),
+            400..=499 => {
+                let parsed: Option<Value> = serde_json::from_slice(&reply.body).ok();
+                let failed = failed_records(parsed.as_ref(), elements, reply.status, &[&self.token]);
+                if failed.is_empty() { Verdict::Refused { reason } } else { Verdict::RefusedSome { elements: failed } }
+            }
+            _ => retry(Applied::Maybe),
+        }
+    }
+
+    /// A GET of the address's root: no token, no data. A token cannot be tried: Mixpanel accepts any.
+    fn probe(&self) -> Option<Request> {
+        let url = format!("{}/", self.base);
+        Some(Request { method: "GET", url, headers: Vec::new(), body: Vec::new(), gzip: false })
+    }
+
+    fn masked(&self, request: &Request) -> Request {
+        let text = String::from_utf8_lossy(&request.body).replace(&self.token_member, r#""$token":"***""#);
+        Request { body: self.token.mask(&text).into_bytes(), ..request.clone() }
+    }
+}
+
+/// A change being cut: one operator per part, and no more of it than an update may hold.
+struct Cut {
+    room: usize,
+    parts: Vec<Change>,
+    filled: usize,
+    open: bool,
+}
+
+impl Cut {
+    fn new(room: usize) -> Cut {
+        Cut { room, parts: Vec::new(), filled: 0, open: false }
+    }
+
+    /// What comes next is under another operator.
+    fn close(&mut self) {
+        self.open = false;
+    }
+
+    /// Puts a property of so many bytes (without its comma) into the part it belongs to.
+    fn add(&mut self, bytes: usize, put: impl FnOnce(&mut Change)) {
+        let full = self.parts.last().is_none_or(|part| {
+            part.traits_count() == PROPERTIES_MAX || part.traits_count() > 0 && self.filled + bytes + 1 > self.room
+        });
+        if full || !self.open {
+            self.parts.push(Change::default());
+            self.filled = 0;
+            self.open = true;
+        }
+        self.filled += bytes + 1;
+        if let Some(part) = self.parts.last_mut() {
+            put(part);
+        }
+    }
+
+    fn parts(self) -> Vec<Part> {
+        self.parts.into_iter().map(|change| Part { route: 0, change: Arc::new(change) }).collect()
+    }
+}
+
+/// A trait that is under two operators, whose parts would contradict each other.
+fn twice(change: &Change) -> Option<&String> {
+    let mut names: Vec<&String> = change.names().collect();
+    names.sort_unstable();
+    names.windows(2).find(|pair| pair[0] == pair[1]).map(|pair| pair[0])
+}
+
+/// The updates that an answer names as wrong, with the vendor's words.
+fn failed_records(answer: Option<&Value>, elements: usize, status: u16, secrets: &[&Secret]) -> Vec<(usize, String)> {
+    let records = answer.and_then(|answer| answer.get("failed_records")).and_then(Value::as_array);
+    let failed = |record: &Value| {
+        let index = usize::try_from(record.get("index")?.as_u64()?).ok().filter(|index| *index < elements)?;
+        let text = |name| record.get(name).and_then(Value::as_str).unwrap_or_default();
+        let said = match (text("field"), text("message")) {
+            ("", "") => json(record),
+            ("", message) => message.to_owned(),
+            (field, message) => format!("{field}: {message}"),
+        };
+        // In the form of any other refusal, and as carefully.
+        Some((index, words(&Reply { status, headers: Vec::new(), body: said.into_bytes() }, secrets)))
+    };
+    records.into_iter().flatten().filter_map(failed).collect()
+}
+
+/// Whether a refusal is about the project's token rather than the data.
+fn speaks_of_the_token(body: &[u8]) -> bool {
+    let answer: Value = serde_json::from_slice(body).unwrap_or_default();
+    let records = answer.get("failed_records").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    if records.iter().any(|record| record.get("field").is_some_and(|field| field == "$token")) {
+        return true;
+    }
+    let error = answer.get("error").and_then(Value::as_str).unwrap_or_default().to_lowercase();
+    ["invalid token", "invalid project token", "token is invalid", "token, missing", "missing token", "unknown token"]
+        .iter()
+        .any(|phrase| error.contains(phrase))
+}
+
+/// Traits under one operator.
+type Properties = Map<String, Value>;
+
+#[cfg(test)]
+mod tests;

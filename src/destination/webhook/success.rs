@@ -1,0 +1,115 @@
+//! Does an answer mean that the changes were taken? Its status, and if the operator says so a value in its body.
+
+use serde_json::Value;
+
+use super::Settings;
+use crate::destination::Reply;
+use crate::error::{Error, Kind, Result};
+
+/// The operator's rule.
+pub(super) struct Success {
+    /// The statuses that count; every 2xx when there are none.
+    statuses: Vec<u16>,
+    /// A place in the body, and what must stand there.
+    value: Option<(String, Value)>,
+}
+
+impl Success {
+    /// Reads the rule. Errors ([`Kind::Config`]): it can never be met, or half of it is missing.
+    pub(super) fn new(settings: &Settings) -> Result<Success> {
+        let text = settings.success.as_deref().unwrap_or("2xx").trim().to_lowercase();
+        let statuses = if text == "2xx" {
+            Vec::new()
+        } else {
+            // Nothing but a 2xx may count: a redirect or an error page that passes for success would lose every change.
+            let read = |part: &str| part.trim().parse().ok().filter(|status| (200..300).contains(status));
+            text.split(',').map(read).collect::<Option<Vec<u16>>>().ok_or_else(|| {
+                Error::new(Kind::Config, "`success` is neither `2xx` nor a list of such statuses")
+                    .advise("write `success = \"2xx\"` or `success = \"200, 202\"`")
+            })?
+        };
+        let value = match (&settings.success_pointer, &settings.success_equals) {
+            (None, None) => None,
+            (Some(pointer), Some(expected)) if pointer.starts_with('/') => {
+                // `true`, `1` and `"ok"` are JSON; a bare word is meant as a text.
+                let expected = serde_json::from_str(expected).unwrap_or_else(|_| Value::from(expected.as_str()));
+                Some((pointer.clone(), expected))
+            }
+            (Some(_), Some(_)) => {
+                return Err(Error::new(Kind::Config, "`success_pointer` is no JSON pointer")
+                    .advise("write it like `/status` or `/result/ok`"));
+            }
+            (Some(_), None) | (None, Some(_)) => {
+                return Err(Error::new(Kind::Config, "`success_pointer` and `success_equals` go together")
+                    .advise("write both, like `success_pointer = \"/ok\"` and `success_equals = \"true\"`"));
+            }
+        };
+        Ok(Success { statuses, value })
+    }
+
+    /// Why an answer with a 2xx is not a success; nothing when it is.
+    pub(super) fn failure(&self, reply: &Reply) -> Option<String> {
+        if !self.statuses.is_empty() && !self.statuses.contains(&reply.status) {
+            return Some(format!("{} is not in `success`", reply.status));
+        }
+        let (pointer, expected) = self.value.as_ref()?;
+        let body: Value = serde_json::from_slice(&reply.body).unwrap_or_default();
+        (body.pointer(pointer) != Some(expected)).then(|| format!("`{pointer}` in the answer is not {expected}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rule(success: Option<&str>, pointer: Option<&str>, equals: Option<&str>) -> Result<Success> {
+        let text = |text: Option<&str>| text.map(str::to_owned);
+        let settings = Settings {
+            success: text(success),
+            success_pointer: text(pointer),
+            success_equals: text(equals),
+            ..Settings::default()
+        };
+        Success::new(&settings)
+    }
+
+    fn reply(status: u16, body: &str) -> Reply {
+        Reply { status, headers: Vec::new(), body: body.as_bytes().to_vec() }
+    }
+
+    #[test]
+    fn statuses_and_values_decide() {
+        assert_eq!(rule(None, None, None).unwrap().failure(&reply(204, "")), None);
+        let listed = rule(Some("200, 202"), None, None).unwrap();
+        assert_eq!(listed.failure(&reply(202, "")), None);
+        assert_eq!(listed.failure(&reply(207, "")).unwrap(), "207 is not in `success`");
+        for (equals, body, success) in [
+            ("true", r#"{"result":{"ok":true}}"#, true),
+            ("true", r#"{"result":{"ok":false}}"#, false),
+            ("true", r#"{"result":{"ok":"true"}}"#, false),
+            ("true", r#"{"result":{}}"#, false),
+            ("true", "ok", false),
+            ("true", "", false),
+            ("fine", r#"{"result":{"ok":"fine"}}"#, true),
+            ("1", r#"{"result":{"ok":1}}"#, true),
+        ] {
+            let rule = rule(None, Some("/result/ok"), Some(equals)).unwrap();
+            assert_eq!(rule.failure(&reply(200, body)).is_none(), success, "{equals} {body}");
+        }
+    }
+
+    #[test]
+    fn rules_that_cannot_be_met_are_refused() {
+        for (success, pointer, equals) in [
+            (Some("404"), None, None),
+            (Some(""), None, None),
+            (Some("200,"), None, None),
+            (Some("ok"), None, None),
+            (None, Some("/ok"), None),
+            (None, None, Some("true")),
+            (None, Some("ok"), Some("true")),
+        ] {
+            assert_eq!(rule(success, pointer, equals).err().unwrap().kind(), Kind::Config, "{success:?}");
+        }
+    }
+}
