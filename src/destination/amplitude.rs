@@ -22,7 +22,7 @@ use serde::Deserialize;
 
 use super::reply::{retry_after, words};
 use super::{
-    Addressed, Applied, Attempt, Destination, Element, Features, Limits, Part, Reply, Request, Route, Verdict,
+    Addressed, Applied, Attempt, Destination, Element, Features, Limits, Part, Reply, Request, Route, UserRule, Verdict,
 };
 use crate::error::{Error, Kind, Result};
 use crate::model::{Change, OnNull, Op};
@@ -199,7 +199,7 @@ impl Destination for Amplitude {
             exact_numbers: false,
             objects: true,
             gzip: false,
-            user: false,
+            user: UserRule::Never,
         }
     }
 

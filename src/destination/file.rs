@@ -10,7 +10,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Addressed, Applied, Attempt, Destination, Element, Features, Limits, Part, Reply, Request, Route, Verdict,
+    Addressed, Applied, Attempt, Destination, Element, Features, Limits, Part, Reply, Request, Route, UserRule, Verdict,
 };
 use crate::model::{Change, OnNull, Op};
 
@@ -71,7 +71,7 @@ impl Destination for File {
             exact_numbers: true,
             objects: true,
             gzip: false,
-            user: false,
+            user: UserRule::Never,
         }
     }
 

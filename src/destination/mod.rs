@@ -36,8 +36,21 @@ pub struct Features {
     pub objects: bool,
     /// Whether request bodies may be sent with `Content-Encoding: gzip`.
     pub gzip: bool,
-    /// Whether every call speaks of a user as well, so that a mapping must have a `[user]`.
-    pub user: bool,
+    /// Whether calls speak of a user as well.
+    pub user: UserRule,
+}
+
+/// What a destination makes of a mapping's `[user]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UserRule {
+    /// Every call names a user, known or anonymous: a mapping must have one.
+    Required,
+    /// Every call names a user by a known id: a mapping must have one, and an anonymous id will not do.
+    RequiredKnown,
+    /// A call may name one.
+    Optional,
+    /// No call can.
+    Never,
 }
 
 /// What one request of a route may hold. All limits hold at once.

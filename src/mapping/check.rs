@@ -7,7 +7,7 @@ use super::diagnostic::{Diagnostic, did_you_mean, listed, listed_all};
 use super::file::{MappingFile, trait_path};
 use super::reader::{join, shown};
 use super::{At, Expr, Field, OnMissing, OnRemovedTrait, UserFrom};
-use crate::destination::{Features, Remark, TraitShape};
+use crate::destination::{Features, Remark, TraitShape, UserRule};
 use crate::model::cell::As;
 use crate::model::{ColumnType, OnNull};
 
@@ -209,11 +209,15 @@ pub fn check_destination(
         }
     }
     match (features.user, &mapping.user) {
-        (true, None) => found.push(
+        (UserRule::Required | UserRule::RequiredKnown, None) => found.push(
             error("user", format!("{destination} names a user in every group call, and the mapping has no `[user]`"))
                 .help("add `[user]` with `id = \"account:{key}\"`, or `id = { column = \"owner_id\" }` for a real one"),
         ),
-        (false, Some(_)) => {
+        (UserRule::RequiredKnown, Some(user)) if user.anonymous => {
+            let what = format!("{destination} knows no anonymous users, and every group call names a user");
+            found.push(error("user", what).help("write `id = …` instead of `anonymous_id = …`"));
+        }
+        (UserRule::Never, Some(_)) => {
             let what = format!("{destination} takes no user with a group: `[user]` says nothing here");
             found.push(Diagnostic::warning(&mapping.file, &file.at("user"), what).help("remove it"));
         }

@@ -8,7 +8,7 @@ use super::file::{Context, MappingFile, Names, parse};
 use super::{
     Expr, Field, From, Guards, OnDuplicate, OnMissing, OnRemovedTrait, Policy, User, UserFrom, compile, fingerprint,
 };
-use crate::destination::Features;
+use crate::destination::{Features, UserRule};
 use crate::model::cell::As;
 use crate::model::{ColumnType, OnNull, Op};
 
@@ -480,7 +480,7 @@ fn destinations_say_what_they_cannot_do() {
         exact_numbers: true,
         objects: true,
         gzip: true,
-        user: false,
+        user: UserRule::Never,
     };
     assert_eq!(check_destination(&sound(&[]), &all, Vec::new(), "somewhere"), []);
     let none = Features { ops: &[Op::Set], on_null: &[OnNull::Null], objects: false, ..all };
@@ -499,6 +499,36 @@ fn destinations_say_what_they_cannot_do() {
     let told = told(&text, &check_destination(&sound(&changes), &none, Vec::new(), "somewhere"));
     assert!(told.contains("the default, which `name` relies on"), "{told}");
     assert!(told.contains("23:14 policy.on_missing: somewhere cannot unset traits (use `keep`)"), "{told}");
+}
+
+#[test]
+fn destinations_say_whether_they_want_a_user() {
+    let features = |user| Features {
+        ops: &Op::ALL,
+        on_null: &[OnNull::Unset, OnNull::Null, OnNull::Skip],
+        delete: true,
+        exact_numbers: true,
+        objects: true,
+        gzip: true,
+        user,
+    };
+    let known = "[user]\nid = 'account:{key}'\n\n[policy]";
+    let anonymous = "[user]\nanonymous_id = '{key}'\n\n[policy]";
+    for (rule, none, with_known, with_anonymous) in [
+        (UserRule::Required, Some("has no `[user]`"), None, None),
+        (UserRule::RequiredKnown, Some("has no `[user]`"), None, Some("knows no anonymous users")),
+        (UserRule::Optional, None, None, None),
+        (UserRule::Never, None, Some("takes no user with a group"), Some("takes no user with a group")),
+    ] {
+        for (section, expected) in [("[policy]", none), (known, with_known), (anonymous, with_anonymous)] {
+            let found = check_destination(&sound(&[("[policy]", section)]), &features(rule), Vec::new(), "somewhere");
+            let whats: Vec<&str> = found.iter().map(|one| one.message.as_str()).collect();
+            match expected {
+                None => assert!(whats.is_empty(), "{rule:?} {section}: {whats:?}"),
+                Some(text) => assert!(whats.len() == 1 && whats[0].contains(text), "{rule:?} {section}: {whats:?}"),
+            }
+        }
+    }
 }
 
 #[test]

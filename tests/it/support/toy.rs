@@ -7,7 +7,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use groupcast::delivery::{Fate, Settle};
 use groupcast::destination::{
-    self, Addressed, Applied, Destination, Element, Features, Limits, NoReply, Part, Reply, Request, Route, Verdict,
+    self, Addressed, Applied, Destination, Element, Features, Limits, NoReply, Part, Reply, Request, Route, UserRule,
+    Verdict,
 };
 use groupcast::env::{Clock, Transport};
 use groupcast::error::{Error, Kind, Result};
@@ -49,7 +50,7 @@ impl Destination for Toy {
             exact_numbers: true,
             objects: true,
             gzip: false,
-            user: false,
+            user: UserRule::Never,
         }
     }
 
