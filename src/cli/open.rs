@@ -6,7 +6,7 @@ use super::Failure;
 use super::args::{Cli, Select};
 use crate::config::{self, DestinationSettings, Diagnostics, Project, SourceSettings};
 use crate::delivery;
-use crate::destination::{Destination, amplitude, file};
+use crate::destination::{Destination, amplitude, file, segment, thrivestack};
 use crate::error::{Error, Kind, Result};
 use crate::ledger::local::LocalLedger;
 use crate::mapping::check::{self, Described};
@@ -74,6 +74,8 @@ pub(super) fn destination(settings: &DestinationSettings, group_type: &str) -> R
             parsed.path = parsed.path.filter(|path| path != Path::new("-"));
             Box::new(file::File::new(&parsed, group_type))
         }
+        "segment" => Box::new(segment::Segment::new(&settings.parse()?, group_type)?),
+        "thrivestack" => Box::new(thrivestack::ThriveStack::new(&settings.parse()?, group_type)?),
         other => return Err(Error::new(Kind::Bug, format!("no destination of type `{other}` is built in"))),
     })
 }

@@ -34,6 +34,8 @@ pub(crate) enum Wants {
     Share,
     /// One of these words.
     Word(&'static [&'static str]),
+    /// A table of anything, for what a vendor passes on; only in the file.
+    Table,
 }
 
 /// A key of a section.
@@ -88,6 +90,57 @@ pub(crate) const DESTINATIONS: &[Kind] = &[
         ],
     },
     Kind { name: "file", keys: &[key("path", Wants::PathOrDash)] },
+    Kind {
+        name: "segment",
+        keys: &[
+            key(
+                "preset",
+                Wants::Word(&[
+                    "segment",
+                    "segment-eu",
+                    "rudderstack",
+                    "customerio",
+                    "customerio-eu",
+                    "dittofeed",
+                    "journy",
+                    "jitsu",
+                    "hightouch",
+                    "accoil",
+                    "custom",
+                ]),
+            ),
+            required("write_key", Wants::Secret),
+            key("base_url", Wants::Url),
+            key("wire", Wants::Word(&["batch", "single"])),
+            key("batch_path", Wants::Text),
+            key("group_path", Wants::Text),
+            key("auth", Wants::Word(&["basic", "basic_raw", "bearer", "header", "none"])),
+            key("auth_header", Wants::Text),
+            key("key_in_body", Wants::Flag),
+            // Below a kilobyte not even a message without traits is sure to fit.
+            key("event_bytes_max", Wants::Count(1_024, 100_000_000)),
+            key("batch_bytes_max", Wants::Count(1_024, 100_000_000)),
+            key("batch_count_max", Wants::Count(1, 100_000)),
+            key("success_status", Wants::Count(200, 299)),
+            key("gzip", Wants::Flag),
+            key("message_id", Wants::Flag),
+            key("user", Wants::Word(&["required", "optional"])),
+            key("whole_batch_fails", Wants::Flag),
+            key("headers", Wants::Table),
+            key("context", Wants::Table),
+            key("integrations", Wants::Table),
+        ],
+    },
+    Kind {
+        name: "thrivestack",
+        keys: &[
+            required("api_key", Wants::Secret),
+            key("base_url", Wants::Url),
+            key("wire", Wants::Word(&["array", "single"])),
+            key("legacy_fields", Wants::Flag),
+            key("context", Wants::Table),
+        ],
+    },
 ];
 
 /// What every destination may say about how it is spoken to. A hundred requests at once or a thousand attempts are a
@@ -154,6 +207,8 @@ pub(crate) enum Given {
     Float(String),
     /// True or false.
     Flag(bool),
+    /// A table whose texts are resolved.
+    Table(config::Map<String, config::Value>),
     /// Anything else, by what to call it.
     Other(&'static str),
 }
@@ -244,6 +299,11 @@ pub(crate) fn accept(given: Given, wants: Wants, folder: &Path, lenient: bool) -
             }
             word.into()
         }
+        Wants::Table => match given {
+            Given::Table(table) => table.into(),
+            Given::Text(_) if lenient => return Err("must be a table, which only groupcast.toml can hold".to_owned()),
+            other => return Err(format!("must be a table like {{ key = \"value\" }}, not {}", other.name())),
+        },
     })
 }
 
@@ -267,6 +327,7 @@ impl Given {
             Given::Int(_) => "an integer",
             Given::Float(_) => "a float",
             Given::Flag(_) => "true or false",
+            Given::Table(_) => "a table",
             Given::Other(name) => name,
         }
     }

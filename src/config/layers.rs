@@ -4,10 +4,12 @@
 //! only sound values are merged (`merge.rs`). A value that a variable replaces is not even looked
 //! up: `url = "${WAREHOUSE_URL}"` asks for nothing while `GROUPCAST__SOURCES__WAREHOUSE__URL` is set.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use toml::de::DeValue;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
 
 use super::known::{DELIVERY, DESTINATIONS, Given, Key, Kind, SECTIONS, SOURCES, Wants, accept};
 use super::merge::{Layer, merge};
@@ -221,6 +223,13 @@ impl Walk<'_> {
                     DeValue::Integer(_) => integer(other).map_or(Given::Other("a number beyond 64 bits"), Given::Int),
                     DeValue::Float(number) => Given::Float(number.as_str().to_owned()),
                     DeValue::Boolean(flag) => Given::Flag(*flag),
+                    DeValue::Table(table) if matches!(key.wants, Wants::Table) => match self.tree(table) {
+                        Ok(table) => Given::Table(table),
+                        Err(problems) => {
+                            problems.iter().for_each(|problem| report.push(error(report, problem)));
+                            return;
+                        }
+                    },
                     other => Given::Other(kind_of(other)),
                 };
                 match accept(given, key.wants, self.folder, false) {
@@ -273,6 +282,38 @@ impl Walk<'_> {
                 report.push(error(report, &problem).maybe_help(meant.map(|meant| format!("did you mean `{meant}`?"))));
             }
         }
+    }
+
+    /// A table of anything, with its references resolved; dates are their text.
+    fn tree(&self, table: &DeTable<'_>) -> Result<config::Map<String, config::Value>, Vec<String>> {
+        let one = |(name, value): (&Spanned<Cow<'_, str>>, &Spanned<DeValue<'_>>)| {
+            Ok((name.get_ref().to_string(), self.node(value.get_ref())?))
+        };
+        table.iter().map(one).collect()
+    }
+
+    fn node(&self, value: &DeValue<'_>) -> Result<config::Value, Vec<String>> {
+        let kind: config::ValueKind = match value {
+            DeValue::String(text) if holds_password(text) => {
+                return Err(vec!["holds a secret as it is: put it in an environment variable".to_owned()]);
+            }
+            DeValue::String(text) => self.references.resolve(text)?.into(),
+            DeValue::Integer(_) => {
+                integer(value).ok_or_else(|| vec!["holds a number beyond 64 bits: write it as text".to_owned()])?.into()
+            }
+            DeValue::Float(number) => match number.as_str().parse::<f64>() {
+                Ok(number) if number.is_finite() => number.into(),
+                _ => return Err(vec!["holds a number that is none in JSON: write it as text".to_owned()]),
+            },
+            DeValue::Boolean(flag) => (*flag).into(),
+            DeValue::Datetime(moment) => moment.to_string().into(),
+            DeValue::Array(items) => {
+                let items: Result<Vec<config::Value>, _> = items.iter().map(|item| self.node(item.get_ref())).collect();
+                items?.into()
+            }
+            DeValue::Table(table) => self.tree(table)?.into(),
+        };
+        Ok(config::Value::new(None, kind))
     }
 
     /// The variables: each becomes a value of the last layer, or an error that names it.

@@ -197,6 +197,16 @@ pub struct Daemon {
     pub timezone: Option<String>,
 }
 
+/// The words that a destination type's key takes, for the test that its type knows the same ones.
+#[cfg(test)]
+pub(crate) fn words_of(kind: &str, key: &str) -> Option<&'static [&'static str]> {
+    let kind = known::DESTINATIONS.iter().find(|one| one.name == kind)?;
+    match kind.keys.iter().find(|one| one.name == key)?.wants {
+        known::Wants::Word(words) => Some(words),
+        _ => None,
+    }
+}
+
 /// A problem with an environment variable rather than a file.
 fn about_variable(name: &str, path: &str, message: String) -> Diagnostic {
     let at = crate::mapping::At { span: 0..0, path: path.to_owned() };
@@ -206,7 +216,7 @@ fn about_variable(name: &str, path: &str, message: String) -> Diagnostic {
 #[cfg(test)]
 mod tests {
     use super::load;
-    use crate::destination::{amplitude, file};
+    use crate::destination::{amplitude, file, segment, thrivestack};
     use crate::source::{duckdb, postgres};
 
     /// `known` lists the keys of each type for messages with a place; the types' own structs read them. Every key at
@@ -241,6 +251,35 @@ mod tests {
             [destinations.changes]
             type = "file"
             path = "-"
+            [destinations.segment]
+            type = "segment"
+            preset = "custom"
+            write_key = "${KEY}"
+            base_url = "http://127.0.0.1:1"
+            wire = "single"
+            batch_path = "/v1/batch"
+            group_path = "/v1/group"
+            auth = "header"
+            auth_header = "X-Key"
+            key_in_body = true
+            event_bytes_max = 32768
+            batch_bytes_max = 500000
+            batch_count_max = 100
+            success_status = 202
+            gzip = true
+            message_id = false
+            user = "optional"
+            whole_batch_fails = true
+            headers = { "X-Strict.Mode" = "${KEY}" }
+            context = { app = { name = "dwh", version = 1.5, since = 2026-01-02 }, tags = ["a", 2, true] }
+            integrations = { All = false, "Customer.io Actions" = true }
+            [destinations.thrive]
+            type = "thrivestack"
+            api_key = "${KEY}"
+            base_url = "http://127.0.0.1:1"
+            wire = "single"
+            legacy_fields = false
+            context = { source = "warehouse" }
         "#;
         std::fs::write(folder.path().join("groupcast.toml"), settings).unwrap();
         let environment =
@@ -251,5 +290,14 @@ mod tests {
         settings.sources["warehouse"].parse::<postgres::Settings>().unwrap();
         settings.destinations["amplitude"].parse::<amplitude::Settings>().unwrap();
         settings.destinations["changes"].parse::<file::Settings>().unwrap();
+        settings.destinations["thrive"].parse::<thrivestack::Settings>().unwrap();
+        let segment = settings.destinations["segment"].parse::<segment::Settings>().unwrap();
+        let json = |table: Option<toml::Table>| serde_json::to_value(table.unwrap()).unwrap();
+        assert_eq!(json(segment.headers), serde_json::json!({"X-Strict.Mode": "a-key"}), "names keep case and dots");
+        assert_eq!(json(segment.integrations), serde_json::json!({"All": false, "Customer.io Actions": true}));
+        let context = serde_json::json!({
+            "app": {"name": "dwh", "version": 1.5, "since": "2026-01-02"}, "tags": ["a", 2, true]
+        });
+        assert_eq!(json(segment.context), context);
     }
 }

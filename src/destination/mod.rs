@@ -6,9 +6,14 @@
 //! re-packs the same elements, so a retry carries the very same bytes.
 
 pub mod amplitude;
+mod dedup;
 pub mod file;
 pub mod pack;
+mod plain_json;
 pub(crate) mod reply;
+mod reserved;
+pub mod segment;
+pub mod thrivestack;
 
 use std::sync::Arc;
 use std::time::Duration;
