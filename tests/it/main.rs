@@ -18,6 +18,8 @@ mod mapping_edits;
 mod parity;
 mod postgres;
 mod ready_mappings;
+mod segment;
 mod simulation;
 mod support;
+mod thrivestack;
 mod transport;

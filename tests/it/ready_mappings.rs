@@ -60,7 +60,9 @@ fn every_ready_mapping_fits_the_tables_its_comment_describes() {
         std::fs::write(
             folder.path().join("groupcast.toml"),
             "[sources.warehouse]\ntype = \"duckdb\"\npath = \"warehouse.duckdb\"\n\
-             [destinations.amplitude]\ntype = \"amplitude\"\napi_key = \"${AMPLITUDE_API_KEY}\"\n",
+             [destinations.amplitude]\ntype = \"amplitude\"\napi_key = \"${AMPLITUDE_API_KEY}\"\n\
+             [destinations.segment]\ntype = \"segment\"\nwrite_key = \"${AMPLITUDE_API_KEY}\"\n\
+             [destinations.thrivestack]\ntype = \"thrivestack\"\napi_key = \"${AMPLITUDE_API_KEY}\"\n",
         )
         .unwrap();
         let warehouse = Connection::open(folder.path().join("warehouse.duckdb")).unwrap();
@@ -72,7 +74,7 @@ fn every_ready_mapping_fits_the_tables_its_comment_describes() {
         succeeds(folder.path(), &["plan"], &environment);
         count += 1;
     }
-    assert_eq!(count, 3);
+    assert_eq!(count, 5);
 }
 
 #[test]

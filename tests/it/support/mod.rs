@@ -5,6 +5,9 @@
 pub(crate) mod amplitude;
 pub(crate) mod cli;
 pub(crate) mod clock;
+pub(crate) mod group_server;
 pub(crate) mod postgres;
 pub(crate) mod rows;
+pub(crate) mod segment;
+pub(crate) mod thrivestack;
 pub(crate) mod toy;
