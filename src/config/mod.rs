@@ -197,16 +197,6 @@ pub struct Daemon {
     pub timezone: Option<String>,
 }
 
-/// The words that a destination type's key takes, for the test that its type knows the same ones.
-#[cfg(test)]
-pub(crate) fn words_of(kind: &str, key: &str) -> Option<&'static [&'static str]> {
-    let kind = known::DESTINATIONS.iter().find(|one| one.name == kind)?;
-    match kind.keys.iter().find(|one| one.name == key)?.wants {
-        known::Wants::Word(words) => Some(words),
-        _ => None,
-    }
-}
-
 /// A problem with an environment variable rather than a file.
 fn about_variable(name: &str, path: &str, message: String) -> Diagnostic {
     let at = crate::mapping::At { span: 0..0, path: path.to_owned() };
@@ -215,9 +205,17 @@ fn about_variable(name: &str, path: &str, message: String) -> Diagnostic {
 
 #[cfg(test)]
 mod tests {
-    use super::load;
+    use super::{known, load};
     use crate::destination::{amplitude, file, segment, thrivestack};
     use crate::source::{duckdb, postgres};
+
+    #[test]
+    fn the_known_presets_are_the_ones_segment_has() {
+        let segment = known::DESTINATIONS.iter().find(|kind| kind.name == "segment").unwrap();
+        let preset = segment.keys.iter().find(|key| key.name == "preset").unwrap();
+        let known::Wants::Word(words) = preset.wants else { panic!("a preset is a word") };
+        assert_eq!(words, segment::preset_names());
+    }
 
     /// `known` lists the keys of each type for messages with a place; the types' own structs read them. Every key at
     /// once must pass both.

@@ -9,7 +9,6 @@ use chrono::{DateTime, NaiveDate};
 use serde_json::Value;
 
 use super::{Remark, TraitShape};
-use crate::mapping::diagnostic::{did_you_mean, listed};
 use crate::model::cell::As;
 
 /// What a reserved trait should be.
@@ -151,7 +150,7 @@ fn mismatch(reserved: &Reserved, shape: &TraitShape<'_>) -> Option<(String, Stri
         Wanted::Word(words) => match seen {
             Seen::Text(None) => None,
             Seen::Text(Some(text)) if words.contains(&text) => None,
-            _ => Some((format!("is {}", listed(words.iter().copied())), "write one of these words".to_owned())),
+            _ => Some((format!("is {}", listed(words)), "write one of these words".to_owned())),
         },
         Wanted::Members(names) => {
             if seen != Seen::Object {
@@ -161,15 +160,24 @@ fn mismatch(reserved: &Reserved, shape: &TraitShape<'_>) -> Option<(String, Stri
             let strange: Vec<&str> =
                 shape.members.iter().flatten().copied().filter(|member| !names.contains(member)).collect();
             let first = strange.first()?;
-            let what = format!("has no member {}", listed(strange.iter().copied()));
+            let what = format!("has no member {}", listed(&strange));
             let plain = |name: &str| name.to_lowercase().replace(['_', '-', ' '], "");
             let respelled = names.iter().copied().find(|name| plain(name) == plain(first));
-            let help = match respelled.or_else(|| did_you_mean(first, names.iter().copied())) {
+            let help = match respelled {
                 Some(meant) => format!("did you mean `{meant}`?"),
-                None => format!("its members are {}", listed(names.iter().copied())),
+                None => format!("its members are {}", listed(names)),
             };
             Some((what, help))
         }
+    }
+}
+
+/// `a`, `b` or `c`.
+fn listed(words: &[&str]) -> String {
+    let quoted: Vec<String> = words.iter().map(|word| format!("`{word}`")).collect();
+    match quoted.split_last() {
+        Some((last, rest)) if !rest.is_empty() => format!("{} or {last}", rest.join(", ")),
+        _ => quoted.concat(),
     }
 }
 

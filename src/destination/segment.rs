@@ -223,8 +223,7 @@ impl Segment {
         let wrong = |what: String, advice: &str| Error::new(Kind::Config, what).advise(advice);
         let name = settings.preset.as_deref().unwrap_or("segment");
         let mut row = *preset(name).ok_or_else(|| {
-            let names: Vec<&str> = preset::PRESETS.iter().map(|preset| preset.name).collect();
-            wrong(format!("there is no preset `{name}`"), &format!("use one of {}", names.join(", ")))
+            wrong(format!("there is no preset `{name}`"), &format!("use one of {}", preset_names().join(", ")))
         })?;
         let key = settings.write_key.expose();
         if key.trim().is_empty() {
@@ -326,6 +325,11 @@ impl Segment {
     fn head(&self, sent_at: &str) -> String {
         format!("{SENT_AT}{sent_at}{SENT_AT_END}{}{}", self.key_field, self.batch_head)
     }
+}
+
+/// The names of all presets.
+pub(crate) fn preset_names() -> Vec<&'static str> {
+    preset::PRESETS.iter().map(|preset| preset.name).collect()
 }
 
 /// How the key is shown, by the settings or else by the preset.

@@ -336,7 +336,10 @@ async fn one_message_per_request_however_many_there_are() {
     assert_eq!((scene.received().len(), scene.groups().len()), (2, 2));
 }
 
-fn pages() -> impl Strategy<Value = Vec<BTreeMap<u8, Vec<(u8, Option<u32>)>>>> {
+/// Groups by number, each with its traits by number and their values.
+type Page = BTreeMap<u8, Vec<(u8, Option<u32>)>>;
+
+fn pages() -> impl Strategy<Value = Vec<Page>> {
     let traits = prop::collection::vec((0_u8..4, prop::option::weighted(0.8, 0_u32..3)), 1..4);
     prop::collection::vec(prop::collection::btree_map(0_u8..12, traits, 1..10), 1..6)
 }

@@ -345,7 +345,7 @@ fn sg_12_reserved_traits_are_compared_with_the_spec() {
         ("journy", declared("status", As::String), ""),
         ("segment", shape("employees"), ""),
     ] {
-        let found = remarked(preset, &[shape.clone()]);
+        let found = remarked(preset, std::slice::from_ref(&shape));
         match told {
             "" => assert_eq!(found, [""; 0], "{shape:?}"),
             told => {
@@ -655,9 +655,7 @@ fn no_secret_is_shown() {
 }
 
 #[test]
-fn the_table_of_presets_is_sound_and_all_of_it_is_known_to_the_configuration() {
-    let known = crate::config::words_of("segment", "preset").unwrap();
-    assert_eq!(PRESETS.map(|preset| preset.name), known);
+fn the_table_of_presets_is_sound() {
     for preset in PRESETS {
         let segment = vendor(preset.name);
         let path = if preset.single { preset.group_path } else { preset.batch_path };

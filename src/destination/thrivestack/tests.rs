@@ -168,7 +168,7 @@ fn ts_08_ts_09_reserved_traits_are_compared_with_the_documentation() {
         (thrivestack(), members(vec!["city", "country", "postal_code", "state", "street"]), ""),
         (thrivestack(), members(vec!["postalCode"]), "did you mean `postal_code`?"),
     ] {
-        let found = remarked(&destination, &[shape.clone()]);
+        let found = remarked(&destination, std::slice::from_ref(&shape));
         match told {
             "" => assert_eq!(found, [], "{shape:?}"),
             told => assert!(found.len() == 1 && !found[0].0 && found[0].1.contains(told), "{found:?}"),
