@@ -3,7 +3,7 @@
 
 use chrono::Utc;
 use proptest::prelude::*;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use super::preset::PRESETS;
 use super::*;
