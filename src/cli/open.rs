@@ -6,7 +6,7 @@ use super::Failure;
 use super::args::{Cli, Select};
 use crate::config::{self, DestinationSettings, Diagnostics, Project, SourceSettings};
 use crate::delivery;
-use crate::destination::{Destination, amplitude, file, journy, mixpanel, webhook};
+use crate::destination::{Destination, amplitude, file, journy, mixpanel, segment, thrivestack, webhook};
 use crate::error::{Error, Kind, Result};
 use crate::ledger::local::LocalLedger;
 use crate::mapping::check::{self, Described};
@@ -77,6 +77,8 @@ pub(super) fn destination(settings: &DestinationSettings, group_type: &str) -> R
         "journy" => Box::new(journy::Journy::new(&settings.parse()?, group_type)?),
         "mixpanel" => Box::new(mixpanel::Mixpanel::new(&settings.parse()?, group_type)?),
         "webhook" => Box::new(webhook::Webhook::new(&settings.parse()?, group_type)?),
+        "segment" => Box::new(segment::Segment::new(&settings.parse()?, group_type)?),
+        "thrivestack" => Box::new(thrivestack::ThriveStack::new(&settings.parse()?, group_type)?),
         other => return Err(Error::new(Kind::Bug, format!("no destination of type `{other}` is built in"))),
     })
 }

@@ -236,6 +236,33 @@ fn each_mistake_in_the_settings_is_told() {
 }
 
 #[test]
+fn a_table_of_anything_is_resolved_and_its_mistakes_are_told() {
+    let segment = |written: &str| {
+        patched(&[("type = \"amplitude\"\napi_key", "type = \"segment\"\nwrite_key"), ("region = \"eu\"", written)])
+    };
+    let folder = segment("context = { token = \"a ${TOKEN}\", deep = { on = 2026-01-02 } }");
+    let project = load_with(folder.path(), &[]).unwrap();
+    let table = project.settings.destinations["amplitude"].table["context"].as_table().unwrap();
+    assert_eq!(table["token"].as_str(), Some("a hunter2-token"));
+    assert_eq!(table["deep"]["on"].as_str(), Some("2026-01-02"));
+    for (written, expected) in [
+        ("context = \"x\"", "`context` must be a table like { key = \"value\" }, not a string"),
+        ("context = [1]", "`context` must be a table like { key = \"value\" }, not an array"),
+        ("context = { a = [{ b = \"${NOPE}\" }] }", "refers to the environment variable `NOPE`, which is not set"),
+        ("context = { a = nan }", "`context` holds a number that is none in JSON"),
+        ("context = { a = 99999999999999999999 }", "`context` holds a number beyond 64 bits"),
+        ("context = { a = \"https://u:hunter2@proxy\" }", "`context` holds a secret as it is"),
+        ("preset = \"segmnt\"", "did you mean `segment`?"),
+        ("event_bytes_max = 10", "`event_bytes_max` must be from 1024"),
+    ] {
+        let told = told(segment(written).path(), &[]);
+        assert!(told.contains(expected), "{written}\n{told}");
+    }
+    let told = told(segment("gzip = true").path(), &[("GROUPCAST__DESTINATIONS__AMPLITUDE__CONTEXT", "hunter2")]);
+    assert!(told.contains("its value must be a table, which only groupcast.toml can hold"), "{told}");
+}
+
+#[test]
 fn each_mistake_in_a_variable_is_told_by_its_name_and_without_its_value() {
     let mut wrong = Vec::new();
     for (name, value, expected) in [

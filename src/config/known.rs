@@ -121,6 +121,57 @@ pub(crate) const DESTINATIONS: &[Kind] = &[
             key("dedup", Wants::Flag),
         ],
     },
+    Kind {
+        name: "segment",
+        keys: &[
+            key(
+                "preset",
+                Wants::Word(&[
+                    "segment",
+                    "segment-eu",
+                    "rudderstack",
+                    "customerio",
+                    "customerio-eu",
+                    "dittofeed",
+                    "journy",
+                    "jitsu",
+                    "hightouch",
+                    "accoil",
+                    "custom",
+                ]),
+            ),
+            required("write_key", Wants::Secret),
+            key("base_url", Wants::Url),
+            key("wire", Wants::Word(&["batch", "single"])),
+            key("batch_path", Wants::Text),
+            key("group_path", Wants::Text),
+            key("auth", Wants::Word(&["basic", "basic_raw", "bearer", "header", "none"])),
+            key("auth_header", Wants::Text),
+            key("key_in_body", Wants::Flag),
+            // Below a kilobyte not even a message without traits is sure to fit.
+            key("event_bytes_max", Wants::Count(1_024, 100_000_000)),
+            key("batch_bytes_max", Wants::Count(1_024, 100_000_000)),
+            key("batch_count_max", Wants::Count(1, 100_000)),
+            key("success_status", Wants::Count(200, 299)),
+            key("gzip", Wants::Flag),
+            key("message_id", Wants::Flag),
+            key("user", Wants::Word(&["required", "optional"])),
+            key("whole_batch_fails", Wants::Flag),
+            key("headers", Wants::Table),
+            key("context", Wants::Table),
+            key("integrations", Wants::Table),
+        ],
+    },
+    Kind {
+        name: "thrivestack",
+        keys: &[
+            required("api_key", Wants::Secret),
+            key("base_url", Wants::Url),
+            key("wire", Wants::Word(&["array", "single"])),
+            key("legacy_fields", Wants::Flag),
+            key("context", Wants::Table),
+        ],
+    },
 ];
 
 /// What every destination may say about how it is spoken to. A hundred requests at once or a thousand attempts are a

@@ -205,9 +205,17 @@ fn about_variable(name: &str, path: &str, message: String) -> Diagnostic {
 
 #[cfg(test)]
 mod tests {
-    use super::load;
-    use crate::destination::{amplitude, file, journy, mixpanel, webhook};
+    use super::{known, load};
+    use crate::destination::{amplitude, file, journy, mixpanel, segment, thrivestack, webhook};
     use crate::source::{duckdb, postgres};
+
+    #[test]
+    fn the_known_presets_are_the_ones_segment_has() {
+        let segment = known::DESTINATIONS.iter().find(|kind| kind.name == "segment").unwrap();
+        let preset = segment.keys.iter().find(|key| key.name == "preset").unwrap();
+        let known::Wants::Word(words) = preset.wants else { panic!("a preset is a word") };
+        assert_eq!(words, segment::preset_names());
+    }
 
     /// `known` lists the keys of each type for messages with a place; the types' own structs read them. Every key at
     /// once must pass both.
@@ -268,6 +276,35 @@ mod tests {
             signature_header = "x-signature"
             timestamp_header = "x-timestamp"
             dedup = true
+            [destinations.segment]
+            type = "segment"
+            preset = "custom"
+            write_key = "${KEY}"
+            base_url = "http://127.0.0.1:1"
+            wire = "single"
+            batch_path = "/v1/batch"
+            group_path = "/v1/group"
+            auth = "header"
+            auth_header = "X-Key"
+            key_in_body = true
+            event_bytes_max = 32768
+            batch_bytes_max = 500000
+            batch_count_max = 100
+            success_status = 202
+            gzip = true
+            message_id = false
+            user = "optional"
+            whole_batch_fails = true
+            headers = { "X-Strict.Mode" = "${KEY}" }
+            context = { app = { name = "dwh", version = 1.5, since = 2026-01-02 }, tags = ["a", 2, true] }
+            integrations = { All = false, "Customer.io Actions" = true }
+            [destinations.thrive]
+            type = "thrivestack"
+            api_key = "${KEY}"
+            base_url = "http://127.0.0.1:1"
+            wire = "single"
+            legacy_fields = false
+            context = { source = "warehouse" }
         "#;
         std::fs::write(folder.path().join("groupcast.toml"), settings).unwrap();
         let environment = [("PASSWORD", "swordfish"), ("KEY", "a-key"), ("LONG_KEY", "a-key-of-some-length")]
@@ -282,5 +319,14 @@ mod tests {
         settings.destinations["mixpanel"].parse::<mixpanel::Settings>().unwrap();
         let hook = settings.destinations["hook"].parse::<webhook::Settings>().unwrap();
         webhook::Webhook::new(&hook, "company").unwrap();
+        settings.destinations["thrive"].parse::<thrivestack::Settings>().unwrap();
+        let segment = settings.destinations["segment"].parse::<segment::Settings>().unwrap();
+        let json = |table: Option<toml::Table>| serde_json::to_value(table.unwrap()).unwrap();
+        assert_eq!(json(segment.headers), serde_json::json!({"X-Strict.Mode": "a-key"}), "names keep case and dots");
+        assert_eq!(json(segment.integrations), serde_json::json!({"All": false, "Customer.io Actions": true}));
+        let context = serde_json::json!({
+            "app": {"name": "dwh", "version": 1.5, "since": "2026-01-02"}, "tags": ["a", 2, true]
+        });
+        assert_eq!(json(segment.context), context);
     }
 }

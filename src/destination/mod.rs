@@ -11,7 +11,11 @@ pub mod file;
 pub mod journy;
 pub mod mixpanel;
 pub mod pack;
+mod plain_json;
 pub(crate) mod reply;
+mod reserved;
+pub mod segment;
+pub mod thrivestack;
 pub mod webhook;
 
 use std::sync::Arc;

@@ -63,7 +63,9 @@ fn every_ready_mapping_fits_the_tables_its_comment_describes() {
              [destinations.amplitude]\ntype = \"amplitude\"\napi_key = \"${AMPLITUDE_API_KEY}\"\n\
              [destinations.mixpanel]\ntype = \"mixpanel\"\ntoken = \"${AMPLITUDE_API_KEY}\"\n\
              [destinations.journy]\ntype = \"journy\"\napi_key = \"${AMPLITUDE_API_KEY}\"\n\
-             [destinations.hook]\ntype = \"webhook\"\nurl = \"https://hooks.example.com/groups\"\ndedup = true\n",
+             [destinations.hook]\ntype = \"webhook\"\nurl = \"https://hooks.example.com/groups\"\ndedup = true\n\
+             [destinations.segment]\ntype = \"segment\"\nwrite_key = \"${AMPLITUDE_API_KEY}\"\n\
+             [destinations.thrivestack]\ntype = \"thrivestack\"\napi_key = \"${AMPLITUDE_API_KEY}\"\n",
         )
         .unwrap();
         let warehouse = Connection::open(folder.path().join("warehouse.duckdb")).unwrap();
@@ -75,7 +77,7 @@ fn every_ready_mapping_fits_the_tables_its_comment_describes() {
         succeeds(folder.path(), &["plan"], &environment);
         count += 1;
     }
-    assert_eq!(count, 6);
+    assert_eq!(count, 8);
 }
 
 #[test]

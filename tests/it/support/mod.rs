@@ -5,10 +5,13 @@
 pub(crate) mod amplitude;
 pub(crate) mod cli;
 pub(crate) mod clock;
+pub(crate) mod group_server;
 pub(crate) mod journy;
 pub(crate) mod mixpanel;
 pub(crate) mod postgres;
 pub(crate) mod rows;
+pub(crate) mod segment;
 pub(crate) mod stand_in;
+pub(crate) mod thrivestack;
 pub(crate) mod toy;
 pub(crate) mod webhook;

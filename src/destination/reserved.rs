@@ -1,0 +1,186 @@
+//! Do a mapping's traits keep to the names that a vendor gives a meaning, and to each other?
+//!
+//! All of it is said before anything is read: from declared types and constants. A type that nobody declared is not
+//! guessed at.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, NaiveDate};
+use serde_json::Value;
+
+use super::{Remark, TraitShape};
+use crate::model::cell::As;
+
+/// What a reserved trait should be.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Wanted {
+    /// Text.
+    Text,
+    /// A number.
+    Number,
+    /// A date or a timestamp.
+    Moment,
+    /// An object with these members.
+    Members(&'static [&'static str]),
+    /// One of these words.
+    Word(&'static [&'static str]),
+}
+
+/// A trait with a meaning of its own.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Reserved {
+    pub(super) name: &'static str,
+    pub(super) wanted: Wanted,
+    /// What to know where the vendor's own pages disagree; empty otherwise.
+    pub(super) note: &'static str,
+}
+
+pub(super) const fn reserved(name: &'static str, wanted: Wanted) -> Reserved {
+    Reserved { name, wanted, note: "" }
+}
+
+/// How a vendor compares names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Folding {
+    /// Without regard to capitals.
+    Capitals,
+    /// Without regard to capitals and underscores: `createdAt` is `created_at`.
+    CapitalsAndUnderscores,
+}
+
+impl Folding {
+    pub(super) fn fold(self, name: &str) -> String {
+        let lower = name.to_lowercase();
+        match self {
+            Folding::Capitals => lower,
+            Folding::CapitalsAndUnderscores => lower.replace('_', ""),
+        }
+    }
+
+    fn regardless_of(self) -> &'static str {
+        match self {
+            Folding::Capitals => "capitals",
+            Folding::CapitalsAndUnderscores => "capitals and underscores",
+        }
+    }
+}
+
+/// Two traits, or two members of one object, that are one to the vendor: which value wins would be chance.
+pub(super) fn collisions(vendor: &str, folding: Folding, traits: &[TraitShape<'_>]) -> Vec<Remark> {
+    let mut found = Vec::new();
+    let mut clash = |about: &str, names: &mut dyn Iterator<Item = &str>, what: &str| {
+        let mut met: BTreeMap<String, String> = BTreeMap::new();
+        for name in names {
+            let Some(first) = met.insert(folding.fold(name), name.to_owned()) else { continue };
+            found.push(Remark {
+                about: Some(if about.is_empty() { name.to_owned() } else { about.to_owned() }),
+                error: true,
+                what: format!(
+                    "{what} `{first}` and `{name}` are one to {vendor}, which compares names regardless of {}",
+                    folding.regardless_of()
+                ),
+                help: "keep one of them".to_owned(),
+            });
+        }
+    };
+    clash("", &mut traits.iter().map(|shape| shape.name), "traits");
+    for shape in traits {
+        if let Some(members) = &shape.members {
+            clash(shape.name, &mut members.iter().copied(), "members");
+        }
+    }
+    found
+}
+
+/// Reserved traits that are declared, or set, as something else.
+pub(super) fn mistyped(spec: &str, table: &[Reserved], folding: Folding, traits: &[TraitShape<'_>]) -> Vec<Remark> {
+    let one = |shape: &TraitShape<'_>| {
+        let reserved = table.iter().find(|one| folding.fold(one.name) == folding.fold(shape.name))?;
+        let (what, help) = mismatch(reserved, shape)?;
+        let note = if reserved.note.is_empty() { String::new() } else { format!(" ({})", reserved.note) };
+        let what = format!("`{}` {what} in {spec}{note}", shape.name);
+        Some(Remark { about: Some(shape.name.to_owned()), error: false, what, help })
+    };
+    traits.iter().filter_map(one).collect()
+}
+
+/// What can be told of a trait's values before any is read.
+#[derive(PartialEq)]
+enum Seen<'a> {
+    Text(Option<&'a str>),
+    Number,
+    Flag,
+    Moment,
+    List,
+    Object,
+    Unknown,
+}
+
+fn seen<'a>(shape: &TraitShape<'a>) -> Seen<'a> {
+    match (shape.constant, shape.declared) {
+        (Some(Value::String(text)), _) => Seen::Text(Some(text)),
+        (Some(Value::Number(_)), _) => Seen::Number,
+        (Some(Value::Bool(_)), _) => Seen::Flag,
+        (Some(Value::Array(_)), _) => Seen::List,
+        (Some(Value::Object(_)), _) => Seen::Object,
+        (Some(Value::Null), _) => Seen::Unknown,
+        (None, _) if shape.members.is_some() => Seen::Object,
+        (None, Some(As::String)) => Seen::Text(None),
+        (None, Some(As::Number | As::Integer)) => Seen::Number,
+        (None, Some(As::Boolean)) => Seen::Flag,
+        (None, Some(As::Date | As::Timestamp)) => Seen::Moment,
+        (None, Some(As::List)) => Seen::List,
+        (None, Some(As::Json) | None) => Seen::Unknown,
+    }
+}
+
+fn mismatch(reserved: &Reserved, shape: &TraitShape<'_>) -> Option<(String, String)> {
+    let seen = seen(shape);
+    let declare = |kind: &str| format!("declare `as = \"{kind}\"`, or use another name");
+    match reserved.wanted {
+        _ if seen == Seen::Unknown => None,
+        Wanted::Text => {
+            (!matches!(seen, Seen::Text(_) | Seen::Moment)).then(|| ("is text".to_owned(), declare("string")))
+        }
+        Wanted::Number => (seen != Seen::Number).then(|| ("is a number".to_owned(), declare("number"))),
+        Wanted::Moment => {
+            let fits = seen == Seen::Moment || matches!(seen, Seen::Text(Some(text)) if is_moment(text));
+            (!fits).then(|| ("is an ISO 8601 date".to_owned(), declare("timestamp")))
+        }
+        Wanted::Word(words) => match seen {
+            Seen::Text(None) => None,
+            Seen::Text(Some(text)) if words.contains(&text) => None,
+            _ => Some((format!("is {}", listed(words)), "write one of these words".to_owned())),
+        },
+        Wanted::Members(names) => {
+            if seen != Seen::Object {
+                let help = format!("map it as an object: `{{ {} = … }}`", names.first().unwrap_or(&"…"));
+                return Some(("is an object".to_owned(), help));
+            }
+            let strange: Vec<&str> =
+                shape.members.iter().flatten().copied().filter(|member| !names.contains(member)).collect();
+            let first = strange.first()?;
+            let what = format!("has no member {}", listed(&strange));
+            let plain = |name: &str| name.to_lowercase().replace(['_', '-', ' '], "");
+            let respelled = names.iter().copied().find(|name| plain(name) == plain(first));
+            let help = match respelled {
+                Some(meant) => format!("did you mean `{meant}`?"),
+                None => format!("its members are {}", listed(names)),
+            };
+            Some((what, help))
+        }
+    }
+}
+
+/// `a`, `b` or `c`.
+fn listed(words: &[&str]) -> String {
+    let quoted: Vec<String> = words.iter().map(|word| format!("`{word}`")).collect();
+    match quoted.split_last() {
+        Some((last, rest)) if !rest.is_empty() => format!("{} or {last}", rest.join(", ")),
+        _ => quoted.concat(),
+    }
+}
+
+fn is_moment(text: &str) -> bool {
+    DateTime::parse_from_rfc3339(text).is_ok() || text.parse::<NaiveDate>().is_ok()
+}

@@ -1,0 +1,296 @@
+//! The statements of the wire reference about ThriveStack that speak of sequences of requests, over real HTTP against its
+//! rules. Those about bytes alone are in `src/destination/thrivestack/tests.rs`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use groupcast::delivery::{Delivery, Fate, Outside, Settings, Signal};
+use groupcast::destination::thrivestack::{self, ThriveStack, Wire};
+use groupcast::destination::{Addressed, User};
+use groupcast::env::Random;
+use groupcast::error::Result;
+use groupcast::model::Change;
+use groupcast::secret::Secret;
+use proptest::prelude::*;
+use serde_json::{Map, Value, json};
+use tokio::sync::watch;
+
+use crate::support::cli::Place;
+use crate::support::clock::SimulatedClock;
+use crate::support::group_server::{Answer, Fault, Groups, Received, Server, answer};
+use crate::support::thrivestack::Vendor;
+use crate::support::toy::Fates;
+
+const KEY: &str = "ts-k3y-7f1d2c9a4b";
+
+struct Scene {
+    server: Server<Vendor>,
+    destination: ThriveStack,
+    outside: Outside,
+    clock: Arc<SimulatedClock>,
+    settings: Settings,
+}
+
+/// What a page came to: its outcome, each change's fate, the vendor's remarks and the repetitions.
+struct Told {
+    outcome: Result<()>,
+    fates: Vec<Fate>,
+    warnings: BTreeMap<String, u64>,
+    retries: u64,
+}
+
+impl Scene {
+    fn new(wire: Wire) -> Scene {
+        Scene::with(wire, KEY)
+    }
+
+    fn with(wire: Wire, key: &str) -> Scene {
+        let server = Server::start(Vendor::new(KEY, wire == Wire::Single));
+        let settings = thrivestack::Settings {
+            api_key: Secret::new(key),
+            base_url: Some(server.url.clone()),
+            wire,
+            legacy_fields: true,
+            context: None,
+        };
+        Scene {
+            destination: ThriveStack::new(&settings, "company").unwrap(),
+            server,
+            outside: Outside::new().unwrap(),
+            clock: Arc::default(),
+            settings: Settings::default(),
+        }
+    }
+
+    async fn deliver(&self, changes: &[Addressed]) -> Told {
+        let (random, fates) = (Random::seeded(7), Fates::default());
+        let (_signal, signalled) = watch::channel(Signal::Go);
+        let settings = self.settings.clone();
+        let delivery = Delivery::new(&self.destination, &self.outside, &*self.clock, &random, settings, signalled);
+        let outcome = delivery.deliver(changes, &fates).await;
+        let counters = delivery.counters();
+        let retries = counters.retries.load(std::sync::atomic::Ordering::Relaxed);
+        Told { outcome, fates: fates.all(changes.len()), warnings: counters.warnings(), retries }
+    }
+
+    async fn all_delivered(&self, changes: &[Addressed]) -> Told {
+        let told = self.deliver(changes).await;
+        assert!(told.outcome.is_ok(), "{:?}", told.outcome);
+        assert_eq!(told.fates.iter().find(|fate| **fate != Fate::Delivered), None);
+        told
+    }
+
+    fn groups(&self) -> Groups {
+        self.server.rules().groups.clone()
+    }
+
+    fn received(&self) -> Vec<Received> {
+        self.server.received()
+    }
+}
+
+fn change(key: &str, set: Value) -> Addressed {
+    Addressed {
+        key: key.to_owned(),
+        user: Some(User::Id(format!("account:{key}"))),
+        change: Arc::new(Change { set: set.as_object().unwrap().clone(), ..Change::default() }),
+        ..Addressed::default()
+    }
+}
+
+fn groups(count: usize) -> Vec<Addressed> {
+    (0..count).map(|at| change(&format!("g{at}"), json!({"n": at}))).collect()
+}
+
+/// A group's traits as the vendor keeps them.
+fn held(mut traits: Value) -> Map<String, Value> {
+    traits["group_type"] = json!("company");
+    traits.as_object().unwrap().clone()
+}
+
+#[tokio::test]
+async fn ts_01_ts_02_ts_13_both_wires_leave_the_same_state() {
+    for (wire, requests) in [(Wire::Array, 2), (Wire::Single, 3)] {
+        let scene = Scene::new(wire);
+        let address = json!({"city": "Köln", "postal_code": "50667"});
+        scene.all_delivered(&[change("acme", json!({"plan": "pro", "address": address})), groups(1).remove(0)]).await;
+        scene.all_delivered(&[change("acme", json!({"plan": null, "employees": 7}))]).await;
+        let expected = Groups::from([
+            ("acme".to_owned(), held(json!({"plan": null, "employees": 7, "address": address}))),
+            ("g0".to_owned(), held(json!({"n": 0}))),
+        ]);
+        assert_eq!(scene.groups(), expected);
+        assert_eq!(scene.server.rules().users["acme"], "account:acme");
+        assert_eq!(scene.received().len(), requests, "{wire:?}");
+        assert!(scene.received().iter().all(|request| request.json().is_array() == (wire == Wire::Array)));
+    }
+}
+
+#[tokio::test]
+async fn ts_07_no_request_passes_a_limit() {
+    for (count, requests) in [(999, 1), (1_000, 1), (1_001, 2)] {
+        let scene = Scene::new(Wire::Array);
+        scene.all_delivered(&groups(count)).await;
+        assert_eq!((scene.groups().len(), scene.received().len()), (count, requests));
+    }
+    let scene = Scene::new(Wire::Array);
+    let large: Vec<Addressed> = (0..50).map(|at| change(&format!("g{at}"), json!({"t": "é".repeat(50_000)}))).collect();
+    scene.all_delivered(&large).await;
+    let sizes: Vec<usize> = scene.received().iter().map(|request| request.body.len()).collect();
+    assert!(sizes.len() == 3 && sizes.iter().all(|bytes| *bytes <= 2_000_000), "{sizes:?}");
+}
+
+#[tokio::test]
+async fn ts_04_a_group_without_a_known_user_stays_here_and_the_others_arrive() {
+    let scene = Scene::new(Wire::Array);
+    let mut page = groups(10);
+    page[3].user = None;
+    page[4].user = Some(User::Anonymous("visitor".to_owned()));
+    let told = scene.deliver(&page).await;
+    told.outcome.unwrap();
+    for (at, fate) in told.fates.iter().enumerate() {
+        assert_eq!(matches!(fate, Fate::Rejected { .. }), at == 3 || at == 4, "{at} {fate:?}");
+    }
+    assert_eq!((scene.groups().len(), scene.received().len()), (8, 1));
+}
+
+#[tokio::test]
+async fn ts_11_warnings_are_told_and_success_false_is_not_delivered() {
+    let scene = Scene::new(Wire::Array);
+    scene.server.rules().warnings = vec![json!("trait `n` is not reserved"), json!("late")];
+    let told = scene.all_delivered(&groups(1_500)).await;
+    let expected = BTreeMap::from([("trait `n` is not reserved (and 1 more in the same answer)".to_owned(), 2)]);
+    assert_eq!(told.warnings, expected, "equal warnings are counted together");
+    let scene = Scene::new(Wire::Array);
+    scene.server.rules().sour = Some("g5".to_owned());
+    let told = scene.deliver(&groups(40)).await;
+    told.outcome.unwrap();
+    let Fate::Rejected { reason, .. } = &told.fates[5] else { panic!("{:?}", told.fates[5]) };
+    assert!(reason.contains("could not be processed") && reason.contains("resp-sour"), "{reason}");
+    assert_eq!(told.fates.iter().filter(|fate| **fate == Fate::Delivered).count(), 39);
+    assert_eq!(scene.groups().len(), 39);
+}
+
+#[tokio::test]
+async fn ts_12_one_bad_group_is_found_a_bad_key_stops_and_repetitions_are_counted() {
+    let scene = Scene::new(Wire::Array);
+    scene.server.rules().poison = Some("g17".to_owned());
+    let told = scene.deliver(&groups(100)).await;
+    told.outcome.unwrap();
+    assert!(matches!(&told.fates[17], Fate::Rejected { reason, .. } if reason.contains("invalid traits")));
+    assert_eq!(scene.groups().len(), 99);
+
+    let scene = Scene::with(Wire::Array, "another-key");
+    let told = scene.deliver(&groups(3)).await;
+    let error = told.outcome.unwrap_err();
+    assert!(error.to_string().contains("invalid api key"), "{error}");
+    assert!(error.advice().unwrap_or_default().contains("check `api_key`"));
+    assert!(told.fates.iter().all(|fate| matches!(fate, Fate::NotSent { .. })));
+
+    // An answer that is lost after the work was done: the same values twice are the same values.
+    let scene = Scene::new(Wire::Array);
+    let throttled = Answer { headers: vec![("retry-after", "20".to_owned())], ..answer(429, "") };
+    scene.server.script([Fault::AppliedThenLost, Fault::AppliedThen(answer(500, "")), Fault::Answer(throttled)]);
+    let told = scene.all_delivered(&groups(2)).await;
+    assert_eq!((told.retries, scene.received().len()), (3, 4));
+    let bodies: Vec<Vec<u8>> = scene.received().into_iter().map(|request| request.body).collect();
+    assert!(bodies.windows(2).all(|pair| pair[0] == pair[1]), "the same bytes");
+    assert_eq!(scene.groups().len(), 2);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(25))]
+
+    /// After any faults, once everything is acknowledged, the vendor holds what was said.
+    #[test]
+    fn after_any_storm_the_vendor_holds_what_was_said(
+        pages in prop::collection::vec(prop::collection::btree_map(0_u8..10, prop::collection::btree_map(0_u8..4, prop::option::of(0_u32..3), 1..4), 1..8), 1..5),
+        faults in prop::collection::vec(0_u8..8, 0..20), single in any::<bool>(),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let scene = Scene::new(if single { Wire::Single } else { Wire::Array });
+            scene.server.script(faults.into_iter().map(|fault| match fault {
+                0 => Fault::Lost,
+                1 => Fault::AppliedThenLost,
+                2 => Fault::Answer(answer(500, "")),
+                3 => Fault::AppliedThen(answer(500, "")),
+                4 => Fault::Answer(answer(429, "")),
+                _ => Fault::None,
+            }));
+            let mut wanted = Groups::new();
+            for page in pages {
+                let mut left: Vec<Addressed> = page.into_iter().map(|(key, traits)| {
+                    let set: Map<String, Value> = traits.into_iter().map(|(name, value)| (format!("t{name}"), json!(value))).collect();
+                    change(&format!("g{key}"), Value::Object(set))
+                }).collect();
+                for one in &left {
+                    let group = wanted.entry(one.key.clone()).or_insert_with(|| held(json!({})));
+                    group.extend(one.change.set.clone());
+                }
+                for _ in 0..100 {
+                    let fates = scene.deliver(&left).await.fates;
+                    left = left.into_iter().zip(fates).filter(|(_, fate)| *fate != Fate::Delivered).map(|(one, _)| one).collect();
+                    if left.is_empty() {
+                        break;
+                    }
+                }
+                assert!(left.is_empty(), "everything arrives in the end");
+            }
+            assert_eq!(scene.groups(), wanted);
+        });
+    }
+}
+
+#[test]
+fn the_program_keeps_thrivestack_equal_to_the_warehouse() {
+    let server = Server::start(Vendor::new(KEY, false));
+    let mut place = Place::new();
+    place.set("THRIVE_KEY", KEY);
+    place.write(
+        "groupcast.toml",
+        &format!(
+            "[sources.warehouse]\ntype = \"duckdb\"\npath = \"warehouse.duckdb\"\n\n[destinations.thrive]\n\
+             type = \"thrivestack\"\napi_key = \"${{THRIVE_KEY}}\"\nbase_url = \"{}\"\ncontext = {{ source = \"warehouse\" }}\n",
+            server.url
+        ),
+    );
+    place.warehouse(
+        "CREATE TABLE accounts (id INTEGER, plan VARCHAR, staff INTEGER);
+         INSERT INTO accounts VALUES (1, 'pro', 12), (2, 'free', NULL)",
+    );
+    let mapping = |user: &str, traits: &str| {
+        format!(
+            "source = \"warehouse\"\ndestination = \"thrive\"\n[model]\ntable = \"accounts\"\n[group]\ntype = \"company\"\n\
+             key = \"id\"\n{user}\n[traits]\n{traits}\n[policy]\non_null = \"skip\"\n"
+        )
+    };
+    let traits = "plan = \"plan\"\nemployees = { column = \"staff\", as = \"integer\" }";
+    for (user, traits, told) in [
+        ("", traits, "thrivestack names a user in every group call"),
+        ("[user]\nanonymous_id = \"{key}\"", traits, "thrivestack knows no anonymous users"),
+        (
+            "[user]\nid = \"account:{key}\"",
+            "plan = \"plan\"\nPlan = \"plan\"",
+            "`plan` and `Plan` are one to ThriveStack",
+        ),
+    ] {
+        place.mapping("accounts", &mapping(user, traits));
+        place.run(&["check"]).exits(2).says(&[told]);
+    }
+    place.mapping("accounts", &mapping("[user]\nid = \"account:{key}\"", traits));
+    server.rules().warnings = vec![json!("`employees` will be renamed")];
+    place.run(&["run"]).exits(0).says(&["2 delivered", "`employees` will be renamed"]);
+    let expected = Groups::from([
+        ("1".to_owned(), held(json!({"plan": "pro", "employees": 12}))),
+        ("2".to_owned(), held(json!({"plan": "free"}))),
+    ]);
+    assert_eq!(server.rules().groups, expected);
+    assert_eq!(server.rules().users["2"], "account:2");
+    assert_eq!(server.received()[0].json()[0]["context"], json!({"group_id": "1", "source": "warehouse"}));
+    place.run(&["run"]).exits(0).says(&["nothing sent"]);
+    // A null is skipped: what the destination has stays.
+    place.warehouse("UPDATE accounts SET staff = NULL, plan = 'basic' WHERE id = 1");
+    place.run(&["run"]).exits(0);
+    assert_eq!(server.rules().groups["1"], held(json!({"plan": "basic", "employees": 12})));
+}
