@@ -1,0 +1,74 @@
+//! Which id makes a vendor recognise a change that it was already told?
+//!
+//! The id follows from what is said, to whom, and where the group stood before: a retry, or a rerun after a crash, gives
+//! the same id; the next change of the group another one, even when it brings an earlier value back.
+
+use sha2::{Digest, Sha256};
+
+use crate::model::Change;
+
+/// A digest of one part of a change. `settled_seq` is the group's [`super::Addressed::settled_seq`].
+pub(super) fn digest(group_type: &str, key: &str, settled_seq: u64, change: &Change) -> [u8; 32] {
+    let said = serde_json::to_vec(change).expect("writing JSON values to memory cannot fail");
+    let mut hash = Sha256::new();
+    // Each text with its length before it, so that no two lists of texts are the same bytes.
+    for text in [b"groupcast 1".as_slice(), group_type.as_bytes(), key.as_bytes(), &settled_seq.to_be_bytes(), &said] {
+        hash.update((text.len() as u64).to_be_bytes());
+        hash.update(text);
+    }
+    hash.finalize().into()
+}
+
+/// The digest's first half as a UUID (version 5: derived from a name).
+pub(super) fn uuid(digest: [u8; 32]) -> String {
+    let mut bytes: [u8; 16] = std::array::from_fn(|at| digest[at]);
+    bytes[6] = bytes[6] & 0x0f | 0x50;
+    bytes[8] = bytes[8] & 0x3f | 0x80;
+    let mut out = String::with_capacity(36);
+    for (at, byte) in bytes.iter().enumerate() {
+        if matches!(at, 4 | 6 | 8 | 10) {
+            out.push('-');
+        }
+        out.push_str(&format!("{byte:02x}"));
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn change(value: serde_json::Value) -> Change {
+        serde_json::from_value(value).unwrap()
+    }
+
+    #[test]
+    fn the_same_change_has_one_id_and_any_other_another() {
+        let id = |kind: &str, key: &str, seq, said| uuid(digest(kind, key, seq, &change(said)));
+        let first = id("company", "acme", 7, json!({"set": {"a": 1, "b": 2}}));
+        assert_eq!(first, id("company", "acme", 7, json!({"set": {"b": 2, "a": 1}})), "names have one order");
+        let others = [
+            id("account", "acme", 7, json!({"set": {"a": 1, "b": 2}})),
+            id("company", "acmf", 7, json!({"set": {"a": 1, "b": 2}})),
+            id("companya", "cme", 7, json!({"set": {"a": 1, "b": 2}})),
+            id("company", "acme", 8, json!({"set": {"a": 1, "b": 2}})),
+            id("company", "acme", 7, json!({"set": {"a": "1", "b": 2}})),
+            id("company", "acme", 7, json!({"set_once": {"a": 1, "b": 2}})),
+            id("company", "acme", 7, json!({"set": {"a": 1}, "unset": ["b"]})),
+        ];
+        for (at, other) in others.iter().enumerate() {
+            assert!(*other != first && !others[..at].contains(other), "{at}");
+        }
+    }
+
+    #[test]
+    fn an_id_is_a_uuid_of_version_5() {
+        assert_eq!(uuid([0xff; 32]), "ffffffff-ffff-5fff-bfff-ffffffffffff");
+        assert_eq!(uuid([0; 32]), "00000000-0000-5000-8000-000000000000");
+        // Ids already sent must stay what they are: a vendor's window of recognition may span an upgrade.
+        let id = uuid(digest("company", "acme", 1, &change(json!({"set": {"plan": "pro"}}))));
+        assert_eq!(id, "180fad91-830a-50ca-b8a4-6b45aa8d52b1");
+    }
+}
