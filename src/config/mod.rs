@@ -206,7 +206,7 @@ fn about_variable(name: &str, path: &str, message: String) -> Diagnostic {
 #[cfg(test)]
 mod tests {
     use super::load;
-    use crate::destination::{amplitude, file};
+    use crate::destination::{amplitude, file, posthog};
     use crate::source::{duckdb, postgres};
 
     /// `known` lists the keys of each type for messages with a place; the types' own structs read them. Every key at
@@ -241,6 +241,16 @@ mod tests {
             [destinations.changes]
             type = "file"
             path = "-"
+            [destinations.posthog]
+            type = "posthog"
+            api_key = "${KEY}"
+            personal_api_key = "${KEY}"
+            project_id = "12345"
+            region = "us"
+            base_url = "http://127.0.0.1:1"
+            app_url = "http://127.0.0.1:1"
+            write_via = "rest"
+            gzip = false
         "#;
         std::fs::write(folder.path().join("groupcast.toml"), settings).unwrap();
         let environment =
@@ -251,5 +261,6 @@ mod tests {
         settings.sources["warehouse"].parse::<postgres::Settings>().unwrap();
         settings.destinations["amplitude"].parse::<amplitude::Settings>().unwrap();
         settings.destinations["changes"].parse::<file::Settings>().unwrap();
+        settings.destinations["posthog"].parse::<posthog::Settings>().unwrap();
     }
 }
