@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::args::Cli;
 use super::plan::{shown_key, shown_value};
-use super::screen::{self, ADD, BOLD, CHANGE, DIM, REMOVE, paint, plural, thousands};
+use super::screen::{self, ADD, BOLD, CHANGE, DIM, Progress, REMOVE, paint, plural, thousands};
 use super::{Failure, open, print_json};
 use crate::config::Project;
 use crate::delivery::{self, Outside, Reader};
@@ -20,7 +20,7 @@ use crate::mapping::diagnostic::Diagnostic;
 use crate::model::Document;
 use crate::model::cell::As;
 use crate::sync::report::error_json;
-use crate::sync::verify::{self, Difference, Drifted, Verified};
+use crate::sync::verify::{self, Difference, Drifted, Verification, Verified};
 
 /// The exit code when the destination holds something else.
 const DRIFT: u8 = 3;
@@ -51,17 +51,19 @@ pub(super) async fn verify(cli: &Cli, sync: &str, repair: bool, show: usize) -> 
         }
         if shown > show { Ok(()) } else { written(text(drifted)) }
     };
-    let found = verify::verify(
+    let progress = Progress::new(sync, cli.json);
+    let verification = Verification {
         mapping,
-        &destination.features(),
-        &ledger,
-        ledger.duck(),
-        &reader,
-        repair.then_some(mark.as_str()),
-        &mut sink,
-    )
-    .await
-    .within(place)?;
+        features: &destination.features(),
+        ledger: &ledger,
+        duck: ledger.duck(),
+        reader: &reader,
+        repair: repair.then_some(mark.as_str()),
+        monitor: &progress,
+    };
+    let found = verify::verify(&verification, &mut sink).await.within(place);
+    progress.finish();
+    let found = found?;
     if cli.json {
         let mut line = serde_json::to_value(&found).unwrap_or_default();
         line["type"] = "verified".into();

@@ -234,6 +234,9 @@ fn check_name(name: &str) -> Result<(), String> {
 fn check(value: &Value, depth: usize) -> Result<(), String> {
     match value {
         Value::Null | Value::Bool(_) | Value::String(_) => Ok(()),
+        Value::Number(number) if number::canonical(number.as_str()).is_none() => {
+            Err("a number that JSON cannot carry".to_owned())
+        }
         Value::Number(number) if number::fits_double(number.as_str()) => Ok(()),
         Value::Number(_) => {
             Err("a number that PostHog would round (it keeps 64-bit floats): declare `as = \"string\"`".to_owned())

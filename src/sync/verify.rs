@@ -20,6 +20,8 @@ use crate::mapping::{Field, Mapping};
 use crate::model::document::{self, canonicalize};
 use crate::model::{OnNull, Op, Traits};
 
+use super::{Event, Monitor};
+
 /// Known groups that are compared at a time.
 const PAGE: u64 = 1_000;
 
@@ -129,27 +131,37 @@ fn drift(traits: &[Compared<'_>], known: &Traits, remote: &Traits, held: &dyn Fn
     found
 }
 
-/// Compares all groups of a sync with what the destination holds, and tells `sink` every one that differs. With `repair`
-/// (the mark to leave) the next run says those again in full.
+/// What a verification works with.
+pub struct Verification<'a> {
+    /// What is compared.
+    pub mapping: &'a Mapping,
+    /// What its destination can carry out.
+    pub features: &'a Features,
+    /// What is known.
+    pub ledger: &'a dyn Ledger,
+    /// Where what is read back is kept meanwhile.
+    pub duck: &'a Duck,
+    /// How the destination is asked.
+    pub reader: &'a Reader<'a>,
+    /// The mark to leave on groups that differ, so that the next run says them again in full; none leaves all as it is.
+    pub repair: Option<&'a str>,
+    /// Told how many groups were read.
+    pub monitor: &'a dyn Monitor,
+}
+
+/// Compares all groups of a sync with what the destination holds, and tells `sink` every one that differs.
 ///
 /// Errors: [`Kind::Destination`] when it does not answer or answers what cannot be read; [`Kind::Ledger`]; whatever `sink`
 /// fails with.
-pub async fn verify(
-    mapping: &Mapping,
-    features: &Features,
-    ledger: &dyn Ledger,
-    duck: &Duck,
-    reader: &Reader<'_>,
-    repair: Option<&str>,
-    sink: &mut dyn FnMut(&Drifted) -> Result<()>,
-) -> Result<Verified> {
+pub async fn verify(verification: &Verification<'_>, sink: &mut dyn FnMut(&Drifted) -> Result<()>) -> Result<Verified> {
+    let Verification { mapping, features, ledger, duck, reader, repair, monitor } = *verification;
     let sync = &mapping.name;
     if ledger.runs(Some(sync), 1).await?.first().is_some_and(|run| run.status == Status::Running) {
         return Err(Error::new(Kind::Ledger, "the last run died before it settled what it had said")
             .advise(format!("run `groupcast run {sync}` first: it settles that")));
     }
     let traits = compared(mapping, features);
-    let remote = fetch(&traits, duck, reader).await?;
+    let remote = fetch(&traits, duck, reader, monitor).await?;
     let held = |value: &Value| reader.readback.held(value);
     let mut found = Verified::default();
     let (mut after, mut met) = (None::<String>, 0);
@@ -157,7 +169,8 @@ pub async fn verify(
         let page = ledger.export(sync, after.as_deref(), PAGE).await?;
         let Some(last) = page.last() else { break };
         let last = last.key.clone();
-        let mut remotes = between(duck, after.take(), last.clone()).await?;
+        let keys = page.iter().map(|known| known.key.clone()).collect();
+        let mut remotes = among(duck, keys, after.take(), last.clone()).await?;
         after = Some(last);
         for KnownGroup { key, document, unsettled_in, rejected, .. } in page {
             let remote = remotes.remove(&key);
@@ -201,7 +214,7 @@ impl Verified {
 }
 
 /// Reads all remote groups into the temporary table, the mapped traits of each. Returns how many there are.
-async fn fetch(traits: &[Compared<'_>], duck: &Duck, reader: &Reader<'_>) -> Result<u64> {
+async fn fetch(traits: &[Compared<'_>], duck: &Duck, reader: &Reader<'_>, monitor: &dyn Monitor) -> Result<u64> {
     duck.call("prepare to read groups back", |connection| {
         connection
             .execute_batch("CREATE OR REPLACE TEMP TABLE remote_group (key VARCHAR NOT NULL, traits VARCHAR NOT NULL)")
@@ -210,11 +223,14 @@ async fn fetch(traits: &[Compared<'_>], duck: &Duck, reader: &Reader<'_>) -> Res
     .await?;
     let mut cursors = HashSet::new();
     let mut next: Option<String> = None;
+    let mut read = 0;
     // Without an answer there is nothing to ask about: no group of this type is there.
     while let Some(reply) = reader.ask(Question::Page(next.as_deref())).await? {
         let page = reader.readback.page(&reply)?;
         let rows: Vec<(String, String)> = page.groups.into_iter().map(|group| row(traits, group)).collect();
+        read += rows.len() as u64;
         store(duck, rows).await?;
+        monitor.note(Event::Reading(read));
         match page.next {
             None => break,
             Some(cursor) if !cursors.insert(cursor.clone()) => {
@@ -257,13 +273,27 @@ async fn store(duck: &Duck, rows: Vec<(String, String)>) -> Result<()> {
     .await
 }
 
-/// The remote groups with keys after the first and up to the second.
-async fn between(duck: &Duck, after: Option<String>, last: String) -> Result<HashMap<String, Traits>> {
+/// The remote groups with these keys, which are after the first and up to the last.
+async fn among(
+    duck: &Duck,
+    keys: HashSet<String>,
+    after: Option<String>,
+    last: String,
+) -> Result<HashMap<String, Traits>> {
     duck.call("compare groups", move |connection| {
         let read = |connection: &duckdb::Connection| -> duckdb::Result<Vec<(String, String)>> {
-            // No key is empty, so the empty text is before all.
+            // No key is empty, so the empty text is before all. Between the two there may be any number of groups that
+            // are not ours: they are passed over.
             let mut select = connection.prepare("SELECT key, traits FROM remote_group WHERE key > ? AND key <= ?")?;
-            select.query_map(params![after.unwrap_or_default(), last], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+            let mut rows = select.query(params![after.unwrap_or_default(), last])?;
+            let mut found = Vec::with_capacity(keys.len());
+            while let Some(row) = rows.next()? {
+                let key: String = row.get(0)?;
+                if keys.contains(&key) {
+                    found.push((key, row.get(1)?));
+                }
+            }
+            Ok(found)
         };
         let rows = read(connection).map_err(ledger_error("compare groups"))?;
         let parsed = rows.into_iter().map(|(key, text)| {

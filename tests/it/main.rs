@@ -17,6 +17,7 @@ mod ledger;
 mod mapping_edits;
 mod parity;
 mod postgres;
+mod posthog;
 mod ready_mappings;
 mod simulation;
 mod support;

@@ -60,19 +60,20 @@ fn every_ready_mapping_fits_the_tables_its_comment_describes() {
         std::fs::write(
             folder.path().join("groupcast.toml"),
             "[sources.warehouse]\ntype = \"duckdb\"\npath = \"warehouse.duckdb\"\n\
-             [destinations.amplitude]\ntype = \"amplitude\"\napi_key = \"${AMPLITUDE_API_KEY}\"\n",
+             [destinations.amplitude]\ntype = \"amplitude\"\napi_key = \"${AMPLITUDE_API_KEY}\"\n\
+             [destinations.posthog]\ntype = \"posthog\"\napi_key = \"${POSTHOG_API_KEY}\"\n",
         )
         .unwrap();
         let warehouse = Connection::open(folder.path().join("warehouse.duckdb")).unwrap();
         warehouse.execute_batch(&format!("CREATE SCHEMA analytics; {tables}")).unwrap();
         drop(warehouse);
-        let environment = [("AMPLITUDE_API_KEY", "a-key-for-tests")];
+        let environment = [("AMPLITUDE_API_KEY", "a-key-for-tests"), ("POSTHOG_API_KEY", "phc_for_tests")];
         succeeds(folder.path(), &["check"], &environment);
         // A plan asks the source everything that `check --connect` asks it, and needs no destination.
         succeeds(folder.path(), &["plan"], &environment);
         count += 1;
     }
-    assert_eq!(count, 3);
+    assert_eq!(count, 4);
 }
 
 #[test]

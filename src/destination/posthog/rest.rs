@@ -125,15 +125,16 @@ impl Rest {
                     return Err(Error::new(Kind::Config, what)
                         .advise("set `type` under `[group]` to one of them, or delete one in PostHog"));
                 }
-                self.asking = Asking::Nothing;
+                let mut next = Asking::Nothing;
                 if self.write_via == WriteVia::Rest {
                     if self.index.is_none() {
                         let what = format!("the project has no group type `{group_type}`, and REST cannot create one");
                         return Err(Error::new(Kind::Config, what)
                             .advise("remove `write_via`: the first event creates the type"));
                     }
-                    self.asking = Asking::Upsert;
+                    next = Asking::Upsert;
                 }
+                self.asking = next;
             }
             Asking::Upsert => {
                 self.upsert = matches!(reply.status, 400 | 403 | 405);
@@ -193,7 +194,7 @@ impl Rest {
 
     /// `?group_type_index=…&group_key=…`; `more` holds other parameters.
     pub(super) fn query(&self, more: &[(&str, &str)]) -> String {
-        let mut query = form_urlencoded::Serializer::new(String::from("?"));
+        let mut query = form_urlencoded::Serializer::for_suffix(String::from("?"), 1);
         query.append_pair("group_type_index", &self.index.unwrap_or_default().to_string());
         query.extend_pairs(more).finish()
     }

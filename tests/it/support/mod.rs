@@ -6,5 +6,6 @@ pub(crate) mod amplitude;
 pub(crate) mod cli;
 pub(crate) mod clock;
 pub(crate) mod postgres;
+pub(crate) mod posthog;
 pub(crate) mod rows;
 pub(crate) mod toy;
