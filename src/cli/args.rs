@@ -32,9 +32,10 @@ Examples:
   groupcast plan                           what a run would send, old → new, nothing written
   groupcast run                            send what changed
   groupcast group accounts acct_42         what is known of one group, and when it was sent
+  groupcast verify accounts                what the destination holds, compared with that
 
 Exit codes:
-  0 all delivered   1 failed or incomplete   2 bad config or usage   3 some groups rejected
+  0 all delivered   1 failed or incomplete   2 bad config or usage   3 some groups rejected (verify: differ)
   4 stopped by a guard   130 interrupted";
 
 /// When to use colour.

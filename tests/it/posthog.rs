@@ -594,6 +594,24 @@ fn check_connect_asks_posthog_what_only_it_knows() {
 }
 
 #[test]
+fn a_run_that_died_must_be_settled_before_it_is_verified() {
+    let vendor = Vendor::new(Rules::default());
+    let place = place(&vendor);
+    place.run(&["verify", "accounts"]).exits(0).says(&["0 groups compared"]);
+    place.run(&["run"]).exits(0);
+    let ledger = duckdb::Connection::open(place.path("state/ledger.duckdb")).unwrap();
+    ledger.execute_batch("UPDATE runs SET status = 'running'").unwrap();
+    drop(ledger);
+    place.run(&["verify", "accounts"]).exits(1).says(&["the last run died", "groupcast run accounts"]);
+    place.run(&["run"]).exits(0);
+    place.run(&["verify", "accounts"]).exits(0).says(&["25 groups compared"]);
+    // Where the list cannot be read, nothing is said about anything.
+    vendor.change(|rules| rules.scopes.clear());
+    place.run(&["verify", "accounts"]).exits(1).says(&["HTTP 403", "group:read"]);
+    place.run(&["run"]).exits(1).says(&["group:read"]);
+}
+
+#[test]
 fn six_group_types_in_the_mappings_are_one_too_many() {
     let vendor = Vendor::new(Rules::default());
     let place = place(&vendor);

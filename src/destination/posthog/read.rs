@@ -24,6 +24,8 @@ fn group(value: &Value) -> Option<RemoteGroup> {
     let traits = match value.get("group_properties") {
         Some(Value::Object(traits)) => traits.clone(),
         None | Some(Value::Null) => Default::default(),
+        // Some servers hand on the text their database holds.
+        Some(Value::String(text)) => serde_json::from_str(text).ok()?,
         Some(_) => return None,
     };
     Some(RemoteGroup { key: value.get("group_key")?.as_str()?.to_owned(), traits })
@@ -114,11 +116,10 @@ impl ReadBack for Rest {
     /// `{"0": [{"name", "count"}, …], "1": …}`, by group type; newer servers have it no more.
     fn names(&self, reply: &Reply) -> Option<Vec<String>> {
         let answer: Value = (reply.status == 200).then(|| serde_json::from_slice(&reply.body).ok())??;
-        let of_type = match answer.as_object()?.get(&self.index?.to_string()) {
+        match answer.as_object()?.get(&self.index?.to_string()) {
             Some(listed) => listed.as_array()?.iter().map(|entry| text(entry, "name")).collect(),
             None => Some(Vec::new()),
-        };
-        of_type
+        }
     }
 
     /// `{"results": [{"name", "count"}]}`; older servers answer with the list alone.

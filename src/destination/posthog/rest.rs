@@ -287,7 +287,9 @@ pub(super) fn interpret(route: Route, reply: &Reply, reason: String) -> Verdict 
         (401, _) => stop(reason, "check `personal_api_key` and the region"),
         (403, _) => stop(reason, "give the personal API key the scope `group:write` and access to this project"),
         (404, CREATE) => stop(reason, "look at the project's group types: the mapping's is not among them any more"),
-        (404, UPSERT_PROPERTIES) => stop(reason, "run again: the server has lost `upsert_properties`"),
+        (404, UPSERT_PROPERTIES) if problem.text("detail").contains("Endpoint") => {
+            stop(reason, "run again: the server has lost `upsert_properties` since the run began")
+        }
         (413, _) => Verdict::TooLarge { reason },
         _ => usual(reply, reason),
     }

@@ -417,7 +417,9 @@ fn ph_25_rest_writes_with_what_the_server_has() {
     assert_eq!(posthog.interpret(CREATE, 1, &reply(400, exists)), Verdict::DELIVERED);
     assert!(matches!(posthog.interpret(CREATE, 1, &reply(404, "{}")), Verdict::Stop { .. }));
     assert!(matches!(posthog.interpret(UPDATE_PROPERTY, 1, &reply(404, "{}")), Verdict::Refused { .. }));
-    assert!(matches!(posthog.interpret(UPSERT_PROPERTIES, 1, &reply(404, "{}")), Verdict::Stop { .. }));
+    assert!(matches!(posthog.interpret(UPSERT_PROPERTIES, 1, &reply(404, "{}")), Verdict::Refused { .. }));
+    let unrouted = reply(404, r#"{"detail":"Endpoint not found."}"#);
+    assert!(matches!(posthog.interpret(UPSERT_PROPERTIES, 1, &unrouted), Verdict::Stop { .. }));
 }
 
 #[test]
@@ -491,11 +493,13 @@ fn reading_back_asks_for_one_type_and_never_follows_to_another_host() {
     assert_eq!(url(Question::Values("p")), "property_values/?group_type_index=1&key=p");
     let page = r#"{"next":"http://internal:8000/api/projects/77/groups/?group_type_index=1&cursor=eyJj%3D","previous":null,
         "results":[{"group_type_index":1,"group_key":"a","group_properties":{"n":12345678901234567890},"created_at":"x"},
-                   {"group_type_index":1,"group_key":"b","group_properties":null}]}"#;
+                   {"group_type_index":1,"group_key":"b","group_properties":null},
+                   {"group_key":"c","group_properties":"{\"plan\": \"pro\"}"}]}"#;
     let page = readback.page(&reply(200, page)).unwrap();
     assert_eq!(page.next.as_deref(), Some("eyJj="));
     assert_eq!(page.groups[0].traits["n"].to_string(), "12345678901234567890");
     assert_eq!((page.groups[1].key.as_str(), page.groups[1].traits.len()), ("b", 0));
+    assert_eq!(page.groups[2].traits["plan"], json!("pro"), "as text");
     for wrong in [r#"{"next":"http://internal/?page=2","results":[]}"#, "[]", "{}", r#"{"results":[{"group_key":1}]}"#]
     {
         assert!(readback.page(&reply(200, wrong)).is_err(), "{wrong}");
