@@ -32,9 +32,10 @@ Examples:
   groupcast plan                           what a run would send, old → new, nothing written
   groupcast run                            send what changed
   groupcast group accounts acct_42         what is known of one group, and when it was sent
+  groupcast verify accounts                what the destination holds, compared with that
 
 Exit codes:
-  0 all delivered   1 failed or incomplete   2 bad config or usage   3 some groups rejected
+  0 all delivered   1 failed or incomplete   2 bad config or usage   3 some groups rejected (verify: differ)
   4 stopped by a guard   130 interrupted";
 
 /// When to use colour.
@@ -133,6 +134,30 @@ Examples:
         /// How many changes to look back.
         #[arg(short = 'n', long, default_value_t = 50, value_name = "N")]
         number: u64,
+        /// Ask the destination as well: what it holds, what is related to the group, what was done to it.
+        #[arg(long)]
+        remote: bool,
+    },
+
+    /// Read the groups back from the destination and compare them with what it is known to hold.
+    #[command(after_help = "\
+Examples:
+  groupcast verify accounts                  prints every difference, and exits with 3 if there is one
+  groupcast verify accounts --repair         and has the next run say those groups again
+  groupcast verify accounts --json | jq .    one object per group that differs, a summary last
+
+For destinations that can be asked (posthog, with a personal API key). Destinations take a while until what they
+accepted can be read back: a verify right after a run shows differences that vanish by themselves. No run can start
+meanwhile.")]
+    Verify {
+        /// The sync's name.
+        sync: String,
+        /// Have the next run say the groups that differ again, in full.
+        #[arg(long)]
+        repair: bool,
+        /// How many groups to show, or `all`.
+        #[arg(long, default_value = "20", value_name = "N")]
+        show: Show,
     },
 
     /// Groups that were refused, with the destination's words.

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use super::args::{Cli, LedgerCommand};
 use super::plan::{shown_key, shown_value};
 use super::screen::{self, ADD, BOLD, CHANGE, DIM, Progress, REMOVE, paint, plural, thousands};
-use super::{Failure, open, print_json};
+use super::{Failure, open, print_json, remote};
 use crate::config::{Diagnostics, Project};
 use crate::delivery::Signal;
 use crate::env::{Clock, Random, SystemClock};
@@ -123,26 +123,36 @@ fn last_said<'a>(history: &'a [HistoryEntry], name: &str) -> Option<&'a HistoryE
     history.iter().find(said)
 }
 
-pub(super) async fn group(cli: &Cli, sync: &str, key: &str, number: u64) -> Result<u8, Failure> {
+pub(super) async fn group(cli: &Cli, sync: &str, key: &str, number: u64, remote: bool) -> Result<u8, Failure> {
     let project = open::project(cli)?;
-    open::named(&project, sync)?;
+    let file = open::named(&project, sync)?;
     let ledger = open::ledger_to_read(&project).await?;
     let known = ledger.known(sync, key).await?;
     // Enough history to find when each trait was last said.
     let history = ledger.history(sync, key, number.max(1_000)).await?;
-    if known.is_none() && history.is_empty() {
+    let remote = match remote {
+        true => Some(remote::look(&project, file, key).await.within(|| format!("sync {sync}"))?),
+        false => None,
+    };
+    if known.is_none() && history.is_empty() && !remote.as_ref().is_some_and(remote::Remote::exists) {
         return Err(Error::new(Kind::Config, format!("nothing is known of group `{}` in {sync}", shown_key(key)))
             .advise(format!("`groupcast plan {sync} --group {}` shows whether the source has it", shown_key(key)))
             .into());
     }
     let document = known.as_ref().map(|known| known.document.clone()).unwrap_or_default();
     if cli.json {
-        print_json(&group_json(sync, key, known.as_ref(), &document, &history[..history.len().min(number as usize)]));
+        let history = &history[..history.len().min(number as usize)];
+        let mut group = group_json(sync, key, known.as_ref(), &document, history);
+        if let Some(remote) = &remote {
+            group["remote"] = remote.json();
+        }
+        print_json(&group);
         return Ok(0);
     }
     let mut out = anstream::stdout().lock();
     writeln!(out, "{} in {sync}", paint(BOLD, shown_key(key)))?;
     match &known {
+        None if history.is_empty() => writeln!(out, "{}", paint(CHANGE, "this sync has said nothing about it"))?,
         None => writeln!(out, "{}", paint(CHANGE, "removed; the destination is told nothing about it any more"))?,
         Some(KnownGroup { unsettled_in: Some(run), .. }) => writeln!(
             out,
@@ -188,6 +198,10 @@ pub(super) async fn group(cli: &Cli, sync: &str, key: &str, number: u64) -> Resu
         if entry.change.delete {
             writeln!(out, "    {} the group was deleted", paint(REMOVE, "-"))?;
         }
+    }
+    drop(out);
+    if let Some(remote) = &remote {
+        remote.show(&document)?;
     }
     Ok(0)
 }

@@ -8,6 +8,7 @@ mod groups;
 mod init;
 mod open;
 mod plan;
+mod remote;
 mod run;
 mod sample;
 mod screen;
@@ -86,7 +87,8 @@ async fn command(cli: &Cli) -> Result<u8, Failure> {
         Command::Run { select, limit } => run::run(cli, select, *limit).await,
         Command::Status { syncs } => groups::status(cli, syncs).await,
         Command::Runs { sync, number } => groups::runs(cli, sync.as_deref(), *number).await,
-        Command::Group { sync, key, number } => groups::group(cli, sync, key, *number).await,
+        Command::Group { sync, key, number, remote } => groups::group(cli, sync, key, *number, *remote).await,
+        Command::Verify { sync, repair, show } => remote::verify(cli, sync, *repair, show.0).await,
         Command::Rejected { sync, number } => groups::rejected(cli, sync.as_deref(), *number).await,
         Command::Ledger(asked) => groups::ledger(cli, asked).await,
         Command::Completions { shell } => {
@@ -146,7 +148,10 @@ async fn check(cli: &Cli, connect: bool) -> Result<u8, Failure> {
         let mut found = Vec::new();
         let outside = Outside::new()?;
         for file in &project.mappings {
-            found.extend(unanswered(&project, file, &outside).await?);
+            match unanswered(&project, file, &outside).await? {
+                Some(silent) => found.push(silent),
+                None => found.extend(remote::remarks(&project, file, &outside).await?),
+            }
             match open::source_of(&project, file).await {
                 Ok(mut source) => match open::connected_check(file, source.as_mut()).await {
                     Ok(problems) => found.extend(problems),

@@ -6,7 +6,7 @@ use super::Failure;
 use super::args::{Cli, Select};
 use crate::config::{self, DestinationSettings, Diagnostics, Project, SourceSettings};
 use crate::delivery;
-use crate::destination::{Destination, amplitude, file, journy, mixpanel, segment, thrivestack, webhook};
+use crate::destination::{Destination, amplitude, file, journy, mixpanel, posthog, segment, thrivestack, webhook};
 use crate::error::{Error, Kind, Result};
 use crate::ledger::local::LocalLedger;
 use crate::mapping::check::{self, Described};
@@ -27,6 +27,9 @@ pub(super) fn project(cli: &Cli) -> Result<Project, Failure> {
         let destination = destination(settings, &file.mapping.group_type)?;
         let remarks = destination.remarks(&check::shapes(file));
         found.extend(check::check_destination(file, &destination.features(), remarks, &settings.kind));
+        if let Some(most) = destination.group_types_max() {
+            found.extend(check::check_group_types(file, &project.mappings, most));
+        }
     }
     let found = Diagnostics::about(&project.mappings, found);
     if found.has_errors() {
@@ -79,6 +82,7 @@ pub(super) fn destination(settings: &DestinationSettings, group_type: &str) -> R
         "webhook" => Box::new(webhook::Webhook::new(&settings.parse()?, group_type)?),
         "segment" => Box::new(segment::Segment::new(&settings.parse()?, group_type)?),
         "thrivestack" => Box::new(thrivestack::ThriveStack::new(&settings.parse()?, group_type)?),
+        "posthog" => Box::new(posthog::PostHog::new(&settings.parse()?, group_type)?),
         other => return Err(Error::new(Kind::Bug, format!("no destination of type `{other}` is built in"))),
     })
 }

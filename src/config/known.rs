@@ -172,6 +172,19 @@ pub(crate) const DESTINATIONS: &[Kind] = &[
             key("context", Wants::Table),
         ],
     },
+    Kind {
+        name: "posthog",
+        keys: &[
+            required("api_key", Wants::Secret),
+            key("personal_api_key", Wants::Secret),
+            key("project_id", Wants::Text),
+            key("region", Wants::Word(&["us", "eu"])),
+            key("base_url", Wants::Url),
+            key("app_url", Wants::Url),
+            key("write_via", Wants::Word(&["capture", "rest"])),
+            key("gzip", Wants::Flag),
+        ],
+    },
 ];
 
 /// What every destination may say about how it is spoken to. A hundred requests at once or a thousand attempts are a

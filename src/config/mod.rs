@@ -206,7 +206,7 @@ fn about_variable(name: &str, path: &str, message: String) -> Diagnostic {
 #[cfg(test)]
 mod tests {
     use super::{known, load};
-    use crate::destination::{amplitude, file, journy, mixpanel, segment, thrivestack, webhook};
+    use crate::destination::{amplitude, file, journy, mixpanel, posthog, segment, thrivestack, webhook};
     use crate::source::{duckdb, postgres};
 
     #[test]
@@ -305,6 +305,16 @@ mod tests {
             wire = "single"
             legacy_fields = false
             context = { source = "warehouse" }
+            [destinations.posthog]
+            type = "posthog"
+            api_key = "${KEY}"
+            personal_api_key = "${KEY}"
+            project_id = "12345"
+            region = "us"
+            base_url = "http://127.0.0.1:1"
+            app_url = "http://127.0.0.1:1"
+            write_via = "rest"
+            gzip = false
         "#;
         std::fs::write(folder.path().join("groupcast.toml"), settings).unwrap();
         let environment = [("PASSWORD", "swordfish"), ("KEY", "a-key"), ("LONG_KEY", "a-key-of-some-length")]
@@ -328,5 +338,6 @@ mod tests {
             "app": {"name": "dwh", "version": 1.5, "since": "2026-01-02"}, "tags": ["a", 2, true]
         });
         assert_eq!(json(segment.context), context);
+        settings.destinations["posthog"].parse::<posthog::Settings>().unwrap();
     }
 }

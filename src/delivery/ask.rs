@@ -1,9 +1,11 @@
 //! How is a destination asked something that changes nothing? One request at a time, repeated a few times when it fails
 //! in passing. Used before a run ([`prepare`]) and by commands that read back; changes travel by [`super::Delivery`].
 
+use std::sync::Mutex;
 use std::time::Duration;
 
-use super::pace;
+use super::pace::{self, Bucket};
+use crate::destination::readback::{Question, ReadBack};
 use crate::destination::{Destination, Reply, Request};
 use crate::env::{Clock, Random, Transport};
 use crate::error::{Error, Kind, Result};
@@ -58,4 +60,48 @@ pub async fn prepare(
         destination.learn(&reply)?;
     }
     Ok(())
+}
+
+/// Reads back: one question after the other, no faster than the destination allows.
+pub struct Reader<'a> {
+    destination: &'a dyn Destination,
+    /// How it is asked, and how its answers are read.
+    pub readback: &'a dyn ReadBack,
+    transport: &'a dyn Transport,
+    clock: &'a dyn Clock,
+    random: &'a Random,
+    bucket: Mutex<Bucket>,
+}
+
+impl<'a> Reader<'a> {
+    /// Readies questions to a destination that is prepared.
+    ///
+    /// Errors ([`Kind::Config`]): it cannot be asked.
+    pub fn new(
+        destination: &'a dyn Destination,
+        transport: &'a dyn Transport,
+        clock: &'a dyn Clock,
+        random: &'a Random,
+    ) -> Result<Reader<'a>> {
+        let name = destination.name();
+        let readback = destination.readback().ok_or_else(|| {
+            Error::new(Kind::Config, format!("{name}, as it is configured, cannot be asked what it holds")).advise(
+                "`posthog` can be, with `personal_api_key` and `project_id`; other vendors' APIs only take group traits",
+            )
+        })?;
+        let bucket = Mutex::new(readback.pace().map_or_else(|| Bucket::new(None), Bucket::paced));
+        Ok(Reader { destination, readback, transport, clock, random, bucket })
+    }
+
+    /// Asks. `None` when there is nothing to ask about.
+    ///
+    /// Errors ([`Kind::Destination`]): no answer.
+    pub async fn ask(&self, question: Question<'_>) -> Result<Option<Reply>> {
+        let Some(request) = self.readback.request(question) else { return Ok(None) };
+        let wait = self.bucket.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take(self.clock.elapsed());
+        if !wait.is_zero() {
+            self.clock.sleep(wait).await;
+        }
+        ask(self.destination.name(), &request, self.transport, self.clock, self.random).await.map(Some)
+    }
 }

@@ -1,5 +1,6 @@
 //! How does a page of changes get delivered? The loop: form requests, keep a few in flight, settle what ended.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use futures_util::future::BoxFuture;
@@ -25,6 +26,7 @@ pub struct Delivery<'a> {
     settings: Settings,
     signal: watch::Receiver<Signal>,
     bucket: Mutex<Bucket>,
+    lanes: Mutex<HashMap<u8, Bucket>>,
     learned: Mutex<Learned>,
     counters: Arc<Counters>,
 }
@@ -40,8 +42,8 @@ impl<'a> Delivery<'a> {
         signal: watch::Receiver<Signal>,
     ) -> Delivery<'a> {
         let bucket = Mutex::new(Bucket::new(settings.requests_per_second));
-        let (learned, counters) = (Mutex::default(), Arc::default());
-        Delivery { destination, transport, clock, random, settings, signal, bucket, learned, counters }
+        let (lanes, learned, counters) = (Mutex::default(), Mutex::default(), Arc::default());
+        Delivery { destination, transport, clock, random, settings, signal, bucket, lanes, learned, counters }
     }
 
     /// What has been done so far.
@@ -142,6 +144,7 @@ impl<'a> Delivery<'a> {
             random: self.random,
             settings: &self.settings,
             bucket: &self.bucket,
+            lanes: &self.lanes,
             counters: &self.counters,
         };
         let elements: Vec<&Element> = batch.pieces.iter().map(|piece| &piece.element).collect();

@@ -25,7 +25,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-pub use ask::{ask, prepare};
+pub use ask::{Reader, ask, prepare};
 pub use deliver::Delivery;
 pub use transport::Outside;
 

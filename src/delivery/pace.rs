@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::destination::Pace;
+
 /// Shortest upper end of a backoff; it doubles with every attempt.
 const BACKOFF_BASE_MS: u64 = 500;
 /// Longest a backoff gets.
@@ -13,10 +15,12 @@ pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(600);
 /// Spaces attempts evenly, in whole nanoseconds: with `n` per second, no second holds more than `n` and one.
 ///
 /// It keeps the earliest time of the next attempt, and hands out times by moving it (the "generic cell rate algorithm"
-/// with no burst: bursts are what vendors throttle).
+/// with no burst, unless the vendor documents one: bursts are what vendors throttle).
 #[derive(Debug, Clone)]
 pub struct Bucket {
     interval_ns: u64,
+    /// How far ahead of its even spacing an attempt may start.
+    ahead_ns: u64,
     next_ns: u64,
     held_until_ns: u64,
 }
@@ -30,14 +34,22 @@ impl Bucket {
     pub fn new(per_second: Option<f64>) -> Bucket {
         let interval = per_second.filter(|rate| *rate > 0.0).map_or(0.0, |rate| 1e9 / rate);
         // A float beyond the integer's range saturates, so a rate of almost nothing waits almost for ever.
-        Bucket { interval_ns: interval.ceil() as u64, next_ns: 0, held_until_ns: 0 }
+        Bucket { interval_ns: interval.ceil() as u64, ahead_ns: 0, next_ns: 0, held_until_ns: 0 }
+    }
+
+    /// What a vendor allows: after a rest `burst` attempts at once, then `per_second`. No span of `t` seconds holds more
+    /// than `burst + t × per_second` and one.
+    pub fn paced(pace: Pace) -> Bucket {
+        let even = Bucket::new(Some(pace.per_second));
+        let ahead_ns = even.interval_ns.saturating_mul(u64::from(pace.burst.saturating_sub(1)));
+        Bucket { ahead_ns, ..even }
     }
 
     /// Takes a token; the attempt may start after the returned wait.
     pub fn take(&mut self, now: Duration) -> Duration {
         let now = nanos(now);
-        let at = self.next_ns.max(now).max(self.held_until_ns);
-        self.next_ns = at.saturating_add(self.interval_ns);
+        let at = self.next_ns.saturating_sub(self.ahead_ns).max(now).max(self.held_until_ns);
+        self.next_ns = self.next_ns.max(at).saturating_add(self.interval_ns);
         Duration::from_nanos(at - now)
     }
 
@@ -111,6 +123,14 @@ mod tests {
             assert_eq!(bucket.take(Duration::from_secs(5)), Duration::from_secs(10));
         }
         assert!(Bucket::new(Some(1e-300)).take(Duration::ZERO).is_zero(), "no overflow");
+    }
+
+    #[test]
+    fn a_pace_allows_its_burst_and_then_its_rate() {
+        let mut bucket = Bucket::paced(Pace { lane: 1, per_second: 2.0, burst: 3 });
+        let mut take = |seconds| bucket.take(Duration::from_secs(seconds)).as_millis();
+        assert_eq!([take(10), take(10), take(10), take(10), take(10)], [0, 0, 0, 500, 1_000]);
+        assert_eq!([take(60), take(60), take(60), take(60)], [0, 0, 0, 500], "a rest earns no more than the burst");
     }
 
     proptest! {

@@ -1,6 +1,7 @@
 //! What becomes of one request? Token → send → interpret → wait and repeat the same bytes, until there is an answer that
 //! ends it, the budget is used up, or we are asked to stop.
 
+use std::collections::HashMap;
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -56,6 +57,8 @@ pub(super) struct Wire<'a> {
     pub(super) random: &'a Random,
     pub(super) settings: &'a Settings,
     pub(super) bucket: &'a Mutex<Bucket>,
+    /// The vendor's own paces, by lane.
+    pub(super) lanes: &'a Mutex<HashMap<u8, Bucket>>,
     pub(super) counters: &'a Counters,
 }
 
@@ -97,7 +100,7 @@ impl Wire<'_> {
         let mut first_attempt_at = None;
         let mut attempt: u32 = 0;
         loop {
-            if !self.token(&mut stops).await {
+            if !self.token(route, &mut stops).await {
                 return Ended { end: End::Halted { reason: ASKED_TO_STOP }, maybe_applied };
             }
             let started = *first_attempt_at.get_or_insert_with(|| self.clock.elapsed());
@@ -123,7 +126,10 @@ impl Wire<'_> {
                         Verdict::RefusedSome { elements } => {
                             return Ended { end: End::RefusedSome { elements }, maybe_applied };
                         }
-                        Verdict::TooLarge { reason } => return Ended { end: End::TooLarge { reason }, maybe_applied },
+                        Verdict::TooLarge { reason } => {
+                            let in_part = elements.len() > 1 && self.destination.too_large_in_part(route);
+                            return Ended { end: End::TooLarge { reason }, maybe_applied: maybe_applied || in_part };
+                        }
                         Verdict::Stop { reason, advice } => {
                             return Ended { end: End::Stop { reason, advice }, maybe_applied };
                         }
@@ -165,10 +171,17 @@ impl Wire<'_> {
         }
     }
 
+    /// How long the vendor's own pace for a route makes this attempt wait.
+    fn lane_wait(&self, route: Route) -> Duration {
+        let Some(pace) = self.destination.pace(route) else { return Duration::ZERO };
+        let mut lanes = self.lanes.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        lanes.entry(pace.lane).or_insert_with(|| Bucket::paced(pace)).take(self.clock.elapsed())
+    }
+
     /// Waits for a token; false when we are stopped instead.
-    async fn token(&self, stops: &mut Stops) -> bool {
+    async fn token(&self, route: Route, stops: &mut Stops) -> bool {
         loop {
-            let wait = self.bucket().take(self.clock.elapsed());
+            let wait = self.bucket().take(self.clock.elapsed()).max(self.lane_wait(route));
             Counters::add_wait(&self.counters.rate_wait_ms, wait);
             if !self.wait(wait, stops).await {
                 return false;

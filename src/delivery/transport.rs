@@ -15,6 +15,8 @@ use crate::error::{Error, Kind, Result};
 
 /// Bytes of an answer that are read; vendors' answers to a batch are a few hundred bytes, per-element errors a few thousand.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
+/// The same for a GET, whose answer is what was asked for: a page of groups with all their traits.
+const READ_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Longest a connection may take to be established, TLS included. Part of the request's own deadline.
 const CONNECT_MAX: Duration = Duration::from_secs(10);
 /// How long an idle connection is kept: shorter than the 60 s after which common load balancers drop one silently.
@@ -96,9 +98,10 @@ impl Transport for Outside {
             .map(|(name, value)| (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned()));
         let headers = headers.collect();
         let mut body = Vec::new();
-        while body.len() < ANSWER_BYTES_MAX {
+        let bytes_max = if request.method == "GET" { READ_BYTES_MAX } else { ANSWER_BYTES_MAX };
+        while body.len() < bytes_max {
             match response.chunk().await {
-                Ok(Some(chunk)) => body.extend_from_slice(&chunk[..chunk.len().min(ANSWER_BYTES_MAX - body.len())]),
+                Ok(Some(chunk)) => body.extend_from_slice(&chunk[..chunk.len().min(bytes_max - body.len())]),
                 Ok(None) => break,
                 // An acceptance that breaks off may have been about to name refused elements; of a refusal, the status is enough.
                 Err(error) if status.is_success() => {

@@ -12,6 +12,8 @@ pub mod journy;
 pub mod mixpanel;
 pub mod pack;
 mod plain_json;
+pub mod posthog;
+pub mod readback;
 pub(crate) mod reply;
 mod reserved;
 pub mod segment;
@@ -80,6 +82,17 @@ pub struct Limits {
 
 /// An endpoint of a destination's API, by its own numbering.
 pub type Route = u8;
+
+/// How often a vendor lets us call: `burst` attempts at once, and `per_second` from then on.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Pace {
+    /// Routes of one lane share the allowance.
+    pub lane: u8,
+    /// Attempts per second in the long run.
+    pub per_second: f64,
+    /// Attempts that may be made without a pause after a rest.
+    pub burst: u32,
+}
 
 /// The user that a group call names, where the destination wants one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -286,6 +299,26 @@ pub trait Destination: Send + Sync {
     /// vendor recognises it. If not, such a request is given up, and its groups stay uncertain.
     fn repeatable(&self, _route: Route) -> bool {
         true
+    }
+
+    /// How often `route` may be called, whatever the operator allows. Routes without a pace share the operator's own.
+    fn pace(&self, _route: Route) -> Option<Pace> {
+        None
+    }
+
+    /// Whether a request of several elements that was answered with [`Verdict::TooLarge`] may have been applied in part.
+    fn too_large_in_part(&self, _route: Route) -> bool {
+        false
+    }
+
+    /// How many group types it takes, if there is a limit.
+    fn group_types_max(&self) -> Option<usize> {
+        None
+    }
+
+    /// How it is asked what it holds, if it can be.
+    fn readback(&self) -> Option<&dyn readback::ReadBack> {
+        None
     }
 
     /// What it has to say about a mapping's traits beyond [`Features`]: reserved names, names that collide.

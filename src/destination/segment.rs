@@ -318,8 +318,8 @@ impl Destination for Segment {
     }
 
     fn element(&self, addressed: &Addressed, part: &Part) -> Element {
-        let Addressed { key, user, at, settled_seq, .. } = addressed;
-        let message_id = || dedup::uuid(dedup::digest(&self.group_type, key, *settled_seq, &part.change));
+        let Addressed { key, user, at, .. } = addressed;
+        let message_id = || dedup::uuid(dedup::digest(&self.group_type, addressed, &part.change));
         let message = Message {
             anonymous_id: match user {
                 Some(User::Anonymous(id)) => Some(id),

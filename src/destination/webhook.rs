@@ -26,7 +26,6 @@ use std::sync::Arc;
 
 use chrono::SecondsFormat;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use super::reply::{retry_after, words};
 use super::{
@@ -320,10 +319,8 @@ impl Destination for Webhook {
     }
 
     fn element(&self, addressed: &Addressed, part: &Part) -> Element {
-        let said = dedup::digest(&self.group_type, &addressed.key, addressed.settled_seq, &part.change);
-        let in_run = Sha256::new().chain_update(said).chain_update(addressed.at.timestamp_micros().to_be_bytes());
         serde_json::to_vec(&Said {
-            id: dedup::uuid(in_run.finalize().into()),
+            id: dedup::uuid(dedup::digest(&self.group_type, addressed, &part.change)),
             group_type: &self.group_type,
             key: &addressed.key,
             at: addressed.at.to_rfc3339_opts(SecondsFormat::Millis, true),

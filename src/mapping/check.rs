@@ -264,6 +264,38 @@ pub fn check_destination(
     found
 }
 
+/// Whether this mapping's group type is one too many for its destination, counted in the order of the mappings.
+pub fn check_group_types(file: &MappingFile, all: &[MappingFile], most: usize) -> Option<Diagnostic> {
+    let mapping = &file.mapping;
+    let mut types: Vec<&str> = Vec::new();
+    for other in all.iter().map(|file| &file.mapping) {
+        if other.enabled && other.destination == mapping.destination && !types.contains(&other.group_type.as_str()) {
+            types.push(&other.group_type);
+        }
+    }
+    let position = types.iter().position(|known| *known == mapping.group_type)?;
+    (mapping.enabled && position >= most).then(|| {
+        let what = format!(
+            "`{}` is group type number {} of destination {}, which takes {most}",
+            shown(&mapping.group_type),
+            position + 1,
+            mapping.destination
+        );
+        Diagnostic::error(&mapping.file, &file.at("group.type"), what)
+            .help("what is sent about any more would be dropped: use fewer types, or another project")
+    })
+}
+
+/// A remark that only the destination itself could make, at the line it is about.
+pub fn remarked(file: &MappingFile, remark: Remark) -> Diagnostic {
+    let at = remark.about.map_or_else(|| file.at("destination"), |name| file.at(&trait_path(&name)));
+    let diagnostic = match remark.error {
+        true => Diagnostic::error(&file.mapping.file, &at, remark.what),
+        false => Diagnostic::warning(&file.mapping.file, &at, remark.what),
+    };
+    diagnostic.help(remark.help)
+}
+
 /// The traits as a destination looks at them.
 pub fn shapes(file: &MappingFile) -> Vec<TraitShape<'_>> {
     fn shape(mapped: &super::Trait) -> TraitShape<'_> {

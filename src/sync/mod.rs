@@ -8,6 +8,7 @@ pub mod decide;
 pub mod guard;
 mod record;
 pub mod report;
+pub mod verify;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

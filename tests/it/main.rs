@@ -19,6 +19,7 @@ mod mapping_edits;
 mod mixpanel;
 mod parity;
 mod postgres;
+mod posthog;
 mod ready_mappings;
 mod segment;
 mod simulation;

@@ -65,19 +65,20 @@ fn every_ready_mapping_fits_the_tables_its_comment_describes() {
              [destinations.journy]\ntype = \"journy\"\napi_key = \"${AMPLITUDE_API_KEY}\"\n\
              [destinations.hook]\ntype = \"webhook\"\nurl = \"https://hooks.example.com/groups\"\ndedup = true\n\
              [destinations.segment]\ntype = \"segment\"\nwrite_key = \"${AMPLITUDE_API_KEY}\"\n\
-             [destinations.thrivestack]\ntype = \"thrivestack\"\napi_key = \"${AMPLITUDE_API_KEY}\"\n",
+             [destinations.thrivestack]\ntype = \"thrivestack\"\napi_key = \"${AMPLITUDE_API_KEY}\"\n\
+             [destinations.posthog]\ntype = \"posthog\"\napi_key = \"${POSTHOG_API_KEY}\"\n",
         )
         .unwrap();
         let warehouse = Connection::open(folder.path().join("warehouse.duckdb")).unwrap();
         warehouse.execute_batch(&format!("CREATE SCHEMA analytics; {tables}")).unwrap();
         drop(warehouse);
-        let environment = [("AMPLITUDE_API_KEY", "a-key-for-tests")];
+        let environment = [("AMPLITUDE_API_KEY", "a-key-for-tests"), ("POSTHOG_API_KEY", "phc_for_tests")];
         succeeds(folder.path(), &["check"], &environment);
         // A plan asks the source everything that `check --connect` asks it, and needs no destination.
         succeeds(folder.path(), &["plan"], &environment);
         count += 1;
     }
-    assert_eq!(count, 8);
+    assert_eq!(count, 9);
 }
 
 #[test]

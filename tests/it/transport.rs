@@ -105,6 +105,14 @@ async fn bodies_and_headers_arrive_and_answers_are_cut() {
 }
 
 #[tokio::test]
+async fn what_is_read_is_read_whole() {
+    let long = "x".repeat(3_000_000);
+    let url = serve(Router::new().fallback(any(move || async move { long }))).await;
+    let reply = send(&Request { method: "GET", ..post(&url) }).await.unwrap();
+    assert_eq!((reply.status, reply.body.len()), (200, 3_000_000), "a page of groups is longer than a batch's answer");
+}
+
+#[tokio::test]
 async fn changes_are_lines_in_a_file() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("out/changes.ndjson");

@@ -9,6 +9,7 @@ pub(crate) mod group_server;
 pub(crate) mod journy;
 pub(crate) mod mixpanel;
 pub(crate) mod postgres;
+pub(crate) mod posthog;
 pub(crate) mod rows;
 pub(crate) mod segment;
 pub(crate) mod stand_in;

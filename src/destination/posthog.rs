@@ -1,0 +1,426 @@
+//! How does PostHog want a change, and what does its answer mean?
+//!
+//! Three ways in, one way back:
+//!
+//! - [`capture`]: `$groupidentify` events to `POST /batch/`, as PostHog's own server libraries send them. PostHog's REST
+//!   documentation itself says to change groups this way. Top-level properties are merged, in the order of arrival.
+//! - [`rest`]: with a personal API key, `delete_property` removes a trait, which no event can; and with
+//!   `write_via = "rest"` everything is said by `POST groups/`, `update_property`, or `upsert_properties` where the server
+//!   has it.
+//! - [`read`]: with the same key, `groups/` (the list), `find`, `related`, `activity`, `property_definitions` and
+//!   `property_values` are read for `verify`, `group --remote` and `check --connect`.
+//!
+//! That is every endpoint of PostHog's groups API, and `groups_types`, which tells a type's index.
+//!
+//! What it deliberately is not: capture's newer per-event protocol (`/i/v1/…`), which hosts behind a proxy do not route
+//! yet; `$set_once`, counters and lists, which PostHog's groups do not have; and deletion, because a single group cannot
+//! be deleted there.
+//!
+//! A 200 from `/batch/` says that the events were queued. What ingestion then drops silently (a sixth group type, a
+//! project without the add-on, a wrong but well-formed token) only reading back shows.
+
+mod capture;
+mod read;
+mod rest;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use self::rest::Rest;
+use super::readback::ReadBack;
+use super::reply::{retry_after, words};
+use super::{
+    Addressed, Applied, Attempt, Destination, Element, Features, Limits, Pace, Part, Remark, Reply, Request, Route,
+    TraitShape, UserRule, Verdict,
+};
+use crate::error::{Error, Kind, Result};
+use crate::model::{OnNull, Op, number};
+use crate::secret::Secret;
+
+/// Events to `/batch/`.
+const CAPTURE: Route = 0;
+/// One trait of one group removed.
+const DELETE_PROPERTY: Route = 1;
+/// One group created, without traits.
+const CREATE: Route = 2;
+/// One trait of one group set.
+const UPDATE_PROPERTY: Route = 3;
+/// Traits of one group set, the group created if need be.
+const UPSERT_PROPERTIES: Route = 4;
+
+/// Characters of a group type and of a group's key (capture API documentation).
+const CHARS_MAX: usize = 400;
+/// A project's group types; events of a sixth are dropped (`MAX_GROUP_TYPES_PER_TEAM`).
+const GROUP_TYPES_MAX: usize = 5;
+/// How deep a value may nest. Capture's parser ends at 128 levels, three of which are the event's own.
+const DEPTH_MAX: usize = 100;
+
+/// Which of PostHog's two clouds holds the project.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Region {
+    /// `us.i.posthog.com` and `us.posthog.com`.
+    #[default]
+    Us,
+    /// `eu.i.posthog.com` and `eu.posthog.com`.
+    Eu,
+}
+
+/// How traits are set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WriteVia {
+    /// By events, as PostHog recommends.
+    #[default]
+    Capture,
+    /// By REST calls, one or more per group.
+    Rest,
+}
+
+/// The `[destinations.<name>]` table of `type = "posthog"`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// The project API key (`phc_…`).
+    pub api_key: Secret,
+    /// A personal API key (`phx_…`) with the scopes `group:read`, `group:write` and `activity_log:read`.
+    #[serde(default)]
+    pub personal_api_key: Option<Secret>,
+    /// The project's id, as in its address in PostHog.
+    #[serde(default)]
+    pub project_id: Option<String>,
+    /// The project's region; US when absent.
+    #[serde(default)]
+    pub region: Option<Region>,
+    /// Replaces the region's address for events: a self-hosted PostHog, a proxy.
+    #[serde(default)]
+    pub base_url: Option<String>,
+    /// Replaces the region's address for the REST API.
+    #[serde(default)]
+    pub app_url: Option<String>,
+    /// How traits are set.
+    #[serde(default)]
+    pub write_via: WriteVia,
+    /// Whether events travel compressed; yes when absent.
+    #[serde(default)]
+    pub gzip: Option<bool>,
+}
+
+/// PostHog, for one group type.
+pub struct PostHog {
+    /// Where events go, with a slash at the end.
+    base: String,
+    api_key: Secret,
+    group_type: String,
+    write_via: WriteVia,
+    gzip: bool,
+    /// What stands before the events of a body. Holds the key.
+    head: String,
+    rest: Option<Rest>,
+}
+
+impl PostHog {
+    /// The destination that these settings describe, for groups of `group_type`.
+    ///
+    /// Errors ([`Kind::Config`]): keys that are empty or swapped, half of what REST needs, an address that is none.
+    pub fn new(settings: &Settings, group_type: &str) -> Result<PostHog> {
+        let wrong = |what: &str, advice: &str| Err(Error::new(Kind::Config, what).advise(advice));
+        let key = settings.api_key.expose().trim();
+        if key.is_empty() {
+            return wrong("`api_key` is empty", "set it to the project API key (Settings → Project, `phc_…`)");
+        }
+        if key.starts_with("phx_") {
+            let advice = "set `api_key` to the project API key (`phc_…`), and this one as `personal_api_key`";
+            return wrong("`api_key` is a personal API key, which events are not taken with", advice);
+        }
+        if group_type.is_empty() || group_type.contains('\0') || group_type.chars().count() > CHARS_MAX {
+            let advice = "set `type` under `[group]` to the group type's name in PostHog";
+            return wrong("the group type must have 1 to 400 characters, none of them NUL", advice);
+        }
+        let region = settings.region.unwrap_or_default();
+        let base = match (&settings.base_url, region) {
+            (Some(base), _) => super::base_url(base)?,
+            (None, Region::Us) => "https://us.i.posthog.com".to_owned(),
+            (None, Region::Eu) => "https://eu.i.posthog.com".to_owned(),
+        };
+        let app = match (&settings.app_url, &settings.base_url, region) {
+            (Some(app), _, _) => Some(super::base_url(app)?),
+            // Where events go may be a proxy that must never see the personal key.
+            (None, Some(_), _) => None,
+            (None, None, Region::Us) => Some("https://us.posthog.com".to_owned()),
+            (None, None, Region::Eu) => Some("https://eu.posthog.com".to_owned()),
+        };
+        let rest = match (&settings.personal_api_key, &settings.project_id, app) {
+            (None, None, _) if settings.write_via == WriteVia::Rest => {
+                let advice = "set both (the key with the scopes `group:read` and `group:write`), or remove `write_via`";
+                return wrong("`write_via = \"rest\"` needs `personal_api_key` and `project_id`", advice);
+            }
+            (None, None, _) => None,
+            (Some(key), Some(project), Some(app)) => Some(Rest::new(key, project, &app, settings.write_via)?),
+            (Some(_), Some(_), None) => {
+                let advice =
+                    "set `app_url` to the address of PostHog itself (a self-hosted one: the same as `base_url`)";
+                return wrong("`base_url` is set and `app_url` is not, so the REST API's address is not known", advice);
+            }
+            _ => {
+                let advice = "set both, or neither: together they let traits be removed and read back";
+                return wrong("of `personal_api_key` and `project_id` only one is set", advice);
+            }
+        };
+        Ok(PostHog {
+            base: format!("{base}/"),
+            api_key: Secret::new(key),
+            group_type: group_type.to_owned(),
+            write_via: settings.write_via,
+            gzip: settings.gzip.unwrap_or(true),
+            head: capture::head(key),
+            rest,
+        })
+    }
+
+    fn says(&self, reply: &Reply) -> String {
+        let secrets: Vec<&Secret> = std::iter::once(&self.api_key).chain(self.rest.as_ref().map(Rest::key)).collect();
+        words(reply, &secrets)
+    }
+
+    /// Why this cannot be said, if so.
+    fn refuse(&self, addressed: &Addressed) -> Result<(), String> {
+        let Addressed { key, change, .. } = addressed;
+        if change.delete {
+            return Err("PostHog cannot delete a group: set `on_missing` to `keep` or `unset`".to_owned());
+        }
+        if key.is_empty() {
+            return Err("the group's key is empty".to_owned());
+        }
+        if key.contains('\0') {
+            return Err("the group's key holds a NUL, which PostHog drops: it could become another key".to_owned());
+        }
+        if key.len() > CHARS_MAX && key.chars().count() > CHARS_MAX {
+            return Err("the group's key has more than 400 characters".to_owned());
+        }
+        for (op, name, value) in change.values() {
+            if op != Op::Set {
+                return Err(format!("trait `{name}`: PostHog's groups know no `{}`: use `op = \"set\"`", op.name()));
+            }
+            check_name(name)?;
+            check(value, 0).map_err(|reason| format!("trait `{name}`: {reason}"))?;
+            if value.is_null() && self.write_via == WriteVia::Rest {
+                return Err(format!(
+                    "trait `{name}`: PostHog's REST API takes no null: set `on_null` to `unset` or `skip`, or use \
+                     `write_via = \"capture\"`"
+                ));
+            }
+        }
+        change.unset.iter().try_for_each(|name| {
+            check_name(name)?;
+            match change.set.contains_key(name) {
+                true => Err(format!("trait `{name}` is both set and unset")),
+                false => Ok(()),
+            }
+        })
+    }
+}
+
+fn check_name(name: &str) -> Result<(), String> {
+    if name.is_empty() {
+        return Err("a trait has an empty name".to_owned());
+    }
+    if name.contains('\0') {
+        return Err("a trait's name holds a NUL, which PostHog drops".to_owned());
+    }
+    Ok(())
+}
+
+fn check(value: &Value, depth: usize) -> Result<(), String> {
+    match value {
+        Value::Null | Value::Bool(_) | Value::String(_) => Ok(()),
+        Value::Number(number) if number::canonical(number.as_str()).is_none() => {
+            Err("a number that JSON cannot carry".to_owned())
+        }
+        Value::Number(number) if number::fits_double(number.as_str()) => Ok(()),
+        Value::Number(_) => {
+            Err("a number that PostHog would round (it keeps 64-bit floats): declare `as = \"string\"`".to_owned())
+        }
+        Value::Array(_) | Value::Object(_) if depth == DEPTH_MAX => {
+            Err("objects nested deeper than 100 layers: send it `as = \"string\"`".to_owned())
+        }
+        Value::Array(items) => items.iter().try_for_each(|item| check(item, depth + 1)),
+        Value::Object(members) => members.values().try_for_each(|member| check(member, depth + 1)),
+    }
+}
+
+/// Verdicts that do not depend on the way in: everything but successes, 400, 401, 403, 404 and 413.
+fn usual(reply: &Reply, reason: String) -> Verdict {
+    let stop = |reason: String, advice: &str| Verdict::Stop { reason, advice: advice.to_owned() };
+    match reply.status {
+        300..=399 => stop(
+            reason,
+            "check `base_url` and `app_url`: a redirect is not followed, because it would carry the key elsewhere",
+        ),
+        402 => stop(reason, "look at the project's billing: PostHog takes nothing more until then"),
+        405 => stop(reason, "check `base_url` and `app_url`: this address takes no such call"),
+        407 => stop(reason, "give the proxy credentials: it asks for authentication"),
+        429 => Verdict::Retry { reason, after: retry_after(reply), applied: Applied::No },
+        408 => Verdict::Retry { reason, after: retry_after(reply), applied: Applied::Maybe },
+        400..=499 => Verdict::Refused { reason },
+        // 5xx, and statuses that mean nothing to HTTP.
+        _ => Verdict::Retry { reason, after: retry_after(reply), applied: Applied::Maybe },
+    }
+}
+
+impl Destination for PostHog {
+    fn name(&self) -> &'static str {
+        "posthog"
+    }
+
+    fn features(&self) -> Features {
+        Features {
+            ops: &[Op::Set],
+            on_null: match (&self.rest, self.write_via) {
+                (None, _) => &[OnNull::Null, OnNull::Skip],
+                (Some(_), WriteVia::Capture) => &[OnNull::Unset, OnNull::Null, OnNull::Skip],
+                (Some(_), WriteVia::Rest) => &[OnNull::Unset, OnNull::Skip],
+            },
+            delete: false,
+            exact_numbers: false,
+            objects: true,
+            gzip: true,
+            user: UserRule::Never,
+        }
+    }
+
+    fn limits(&self, route: Route) -> Limits {
+        match route {
+            CAPTURE => capture::limits(&self.head),
+            _ => rest::LIMITS,
+        }
+    }
+
+    fn pace(&self, route: Route) -> Option<Pace> {
+        (route != CAPTURE).then_some(rest::PACE)
+    }
+
+    /// An event too large for the queue behind capture is noticed when those before it are in the queue already.
+    fn too_large_in_part(&self, route: Route) -> bool {
+        route == CAPTURE
+    }
+
+    fn group_types_max(&self) -> Option<usize> {
+        Some(GROUP_TYPES_MAX)
+    }
+
+    fn readback(&self) -> Option<&dyn ReadBack> {
+        self.rest.as_ref().map(|rest| rest as &dyn ReadBack)
+    }
+
+    fn remarks(&self, traits: &[TraitShape<'_>]) -> Vec<Remark> {
+        let mut remarks = Vec::new();
+        for shape in traits {
+            let about = Some(shape.name.to_owned());
+            if let Err(what) = check_name(shape.name) {
+                remarks.push(Remark { about, error: true, what, help: "rename the trait".to_owned() });
+            } else if shape.name.starts_with('$') {
+                let what = format!("`{}` looks like one of PostHog's own properties, which begin with `$`", shape.name);
+                let help = "rename the trait, unless you mean to write that property".to_owned();
+                remarks.push(Remark { about, error: false, what, help });
+            }
+        }
+        remarks
+    }
+
+    fn question(&self) -> Option<Request> {
+        self.rest.as_ref()?.question()
+    }
+
+    fn learn(&mut self, reply: &Reply) -> Result<()> {
+        match &mut self.rest {
+            Some(rest) => rest.learn(reply, &self.group_type),
+            None => Ok(()),
+        }
+    }
+
+    /// Removals first: they take effect at once, while events wait in PostHog's queue. The other way round ingestion, which
+    /// reads a group and writes it back, could bring a removed trait back.
+    fn parts(&self, addressed: &Addressed) -> Result<Vec<Part>, String> {
+        self.refuse(addressed)?;
+        let mut parts = Vec::new();
+        if !addressed.change.unset.is_empty() {
+            let Some(rest) = &self.rest else {
+                return Err(
+                    "removing a trait needs `personal_api_key` and `project_id`: set them, or set `on_null` to \
+                            `null` or `skip`"
+                        .to_owned(),
+                );
+            };
+            match (rest.knows_the_type(), addressed.settled_seq) {
+                (true, _) => parts.extend(rest::removals(&addressed.change)),
+                // PostHog creates the type with the first group call, so there is nothing to remove yet.
+                (false, 0) => {}
+                (false, _) => {
+                    return Err(format!(
+                        "PostHog does not list the group type `{}` (yet), so no trait can be removed: events may still \
+                         wait in its queue; run again later with `--retry-rejected`",
+                        self.group_type
+                    ));
+                }
+            }
+        }
+        match (&self.rest, self.write_via) {
+            (Some(rest), WriteVia::Rest) => parts.extend(rest.settings(addressed)?),
+            _ => parts.extend(capture::events(self, addressed)?),
+        }
+        Ok(parts)
+    }
+
+    fn element(&self, addressed: &Addressed, part: &Part) -> Element {
+        match (&self.rest, part.route) {
+            (Some(rest), DELETE_PROPERTY | CREATE | UPDATE_PROPERTY | UPSERT_PROPERTIES) => {
+                rest.element(&addressed.key, part)
+            }
+            _ => capture::event(self, addressed, &part.change).into(),
+        }
+    }
+
+    fn request(&self, route: Route, elements: &[&Element], attempt: Attempt) -> Request {
+        match (&self.rest, route, elements) {
+            (Some(rest), DELETE_PROPERTY | CREATE | UPDATE_PROPERTY | UPSERT_PROPERTIES, [element]) => {
+                rest.request(element)
+            }
+            _ => Request {
+                method: "POST",
+                url: format!("{}batch/", self.base),
+                headers: vec![("content-type", "application/json".to_owned())],
+                body: capture::body(&self.head, elements, attempt.at),
+                gzip: self.gzip,
+            },
+        }
+    }
+
+    fn interpret(&self, route: Route, _: usize, reply: &Reply) -> Verdict {
+        let reason = self.says(reply);
+        match route {
+            CAPTURE => capture::interpret(reply, reason),
+            _ => rest::interpret(route, reply, reason),
+        }
+    }
+
+    /// A GET of the address's root: no key, no data.
+    fn probe(&self) -> Option<Request> {
+        let url = self.base.clone();
+        Some(Request { method: "GET", url, headers: Vec::new(), body: Vec::new(), gzip: false })
+    }
+
+    fn masked(&self, request: &Request) -> Request {
+        let mut masked = request.clone();
+        if let Some(events) = request.body.strip_prefix(self.head.as_bytes()) {
+            masked.body = [capture::head("***").as_bytes(), events].concat();
+        }
+        for (_, value) in masked.headers.iter_mut().filter(|(name, _)| *name == "authorization") {
+            *value = "Bearer ***".to_owned();
+        }
+        masked
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,237 @@
+//! Events: how `$groupidentify` is written for `POST /batch/`, and what capture's answer means.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use super::{Addressed, CAPTURE, Element, Limits, Part, PostHog, Reply, Verdict, usual};
+use crate::destination::dedup;
+use crate::model::{Change, Traits};
+
+/// Events in a request, as PostHog's own Python library sends them. The server has no limit.
+const EVENTS_MAX: usize = 100;
+/// Bytes of a request, by the same library. The server takes 20 MB.
+const BODY_BYTES_MAX: usize = 5 * 1024 * 1024;
+/// Bytes of one event as capture writes it to its queue (`kafka_producer_message_max_bytes`).
+const EVENT_BYTES_MAX: usize = 1_000_000;
+/// Capture wraps an event: token, address, times, and its ids once more.
+const WRAPPING_BYTES: usize = 2_048;
+/// Characters of a distinct id; capture cuts longer ones.
+const DISTINCT_ID_CHARS_MAX: usize = 200;
+
+/// What stands before the events of a body.
+pub(super) fn head(api_key: &str) -> String {
+    format!(r#"{{"api_key":{},"batch":["#, Value::from(api_key))
+}
+
+/// A time as PostHog's Node library writes it: RFC 3339, UTC, milliseconds.
+fn time(at: DateTime<Utc>) -> String {
+    at.to_rfc3339_opts(SecondsFormat::Millis, true)
+}
+
+fn tail(sent_at: DateTime<Utc>) -> String {
+    format!(r#"],"sent_at":"{}"}}"#, time(sent_at))
+}
+
+pub(super) fn limits(head: &str) -> Limits {
+    Limits {
+        elements_max: EVENTS_MAX,
+        traits_max: usize::MAX,
+        body_bytes_max: BODY_BYTES_MAX,
+        element_bytes_max: EVENT_BYTES_MAX - WRAPPING_BYTES,
+        envelope_bytes: head.len() + tail(DateTime::UNIX_EPOCH).len(),
+        separator_bytes: 1,
+    }
+}
+
+pub(super) fn body(head: &str, elements: &[&Element], sent_at: DateTime<Utc>) -> Vec<u8> {
+    let events = elements.iter().map(|element| element.bytes.len() + 1).sum::<usize>();
+    let mut body = Vec::with_capacity(head.len() + events + 64);
+    body.extend_from_slice(head.as_bytes());
+    for (at, element) in elements.iter().enumerate() {
+        if at > 0 {
+            body.push(b',');
+        }
+        body.extend_from_slice(&element.bytes);
+    }
+    body.extend_from_slice(tail(sent_at).as_bytes());
+    body
+}
+
+/// The change's values as events, each of which fits capture's queue. One event but for huge groups: properties are
+/// merged, so it does not matter how many events bring them.
+pub(super) fn events(posthog: &PostHog, addressed: &Addressed) -> Result<Vec<Part>, String> {
+    let set = &addressed.change.set;
+    if set.is_empty() {
+        return Ok(Vec::new());
+    }
+    let whole = addressed.change.unset.is_empty();
+    let only_sets = || Arc::new(Change { set: set.clone(), ..Change::default() });
+    let all = if whole { Arc::clone(&addressed.change) } else { only_sets() };
+    let bare = quoted_bytes(&event(posthog, addressed, &Change::default())) + WRAPPING_BYTES;
+    Ok(split(set, EVENT_BYTES_MAX.saturating_sub(bare))?.map_or_else(
+        || vec![Part { route: CAPTURE, change: all }],
+        |shares| shares.into_iter().map(|change| Part { route: CAPTURE, change: Arc::new(change) }).collect(),
+    ))
+}
+
+/// Shares of these traits that take at most `room` bytes each as text inside a JSON string; nothing when one share holds
+/// them all. Fails when a single trait is too large.
+pub(super) fn split(set: &Traits, room: usize) -> Result<Option<Vec<Change>>, String> {
+    if set.iter().map(|(name, value)| bytes_at_most(value) + 7 * name.len() + 8).sum::<usize>() <= room {
+        return Ok(None);
+    }
+    let mut shares = vec![Change::default()];
+    let mut filled = 0;
+    for (name, value) in set {
+        let mut json = Vec::new();
+        write_text(&mut json, name);
+        json.push(b':');
+        write(&mut json, value);
+        let bytes = quoted_bytes(&json) + 1;
+        if bytes > room {
+            return Err(format!(
+                "trait `{name}` takes {bytes} bytes; PostHog takes events of at most 1,000,000: shorten it with `sql`"
+            ));
+        }
+        if filled + bytes > room {
+            shares.push(Change::default());
+            filled = 0;
+        }
+        filled += bytes;
+        shares.last_mut().into_iter().for_each(|share| drop(share.set.insert(name.clone(), value.clone())));
+    }
+    Ok(Some(shares))
+}
+
+/// An upper bound of a value's bytes as text inside a JSON string: `\u0001` becomes `\\u0001`, seven for one.
+fn bytes_at_most(value: &Value) -> usize {
+    match value {
+        Value::Null | Value::Bool(_) => 6,
+        Value::Number(number) => number.as_str().len() + 1,
+        Value::String(text) => 7 * text.len() + 5,
+        Value::Array(items) => 3 + items.iter().map(|item| 1 + bytes_at_most(item)).sum::<usize>(),
+        Value::Object(members) => {
+            3 + members.iter().map(|(name, member)| 7 * name.len() + 6 + bytes_at_most(member)).sum::<usize>()
+        }
+    }
+}
+
+/// The bytes of JSON text once it stands in a JSON string: capture puts an event into its queue like this.
+fn quoted_bytes(json: &[u8]) -> usize {
+    json.len() + json.iter().filter(|byte| matches!(byte, b'"' | b'\\')).count()
+}
+
+/// A stable id per group, as PostHog's Node library makes it: events of one group stay in one partition and so in order,
+/// and no new person appears with every event.
+fn distinct_id(group_type: &str, key: &str) -> String {
+    let id = format!("${group_type}_{key}");
+    if id.len() <= DISTINCT_ID_CHARS_MAX || id.chars().count() <= DISTINCT_ID_CHARS_MAX {
+        return id;
+    }
+    let digest = Sha256::digest(id.as_bytes());
+    digest.iter().fold("$groupcast_".to_owned(), |text, byte| format!("{text}{byte:02x}"))
+}
+
+/// One `$groupidentify`.
+pub(super) fn event(posthog: &PostHog, addressed: &Addressed, change: &Change) -> Vec<u8> {
+    let Addressed { key, at, .. } = addressed;
+    let group_type = &posthog.group_type;
+    let mut out = br#"{"event":"$groupidentify","distinct_id":"#.to_vec();
+    write_text(&mut out, &distinct_id(group_type, key));
+    let uuid = dedup::uuid(dedup::digest(group_type, addressed, change));
+    out.extend_from_slice(
+        format!(r#","uuid":"{uuid}","timestamp":"{}","properties":{{"$group_type":"#, time(*at)).as_bytes(),
+    );
+    write_text(&mut out, group_type);
+    out.extend_from_slice(br#","$group_key":"#);
+    write_text(&mut out, key);
+    out.extend_from_slice(br#","$group_set":"#);
+    write_object(&mut out, &change.set);
+    out.extend_from_slice(
+        concat!(
+            r#","$lib":"groupcast","$lib_version":""#,
+            env!("CARGO_PKG_VERSION"),
+            r#"","$geoip_disable":true,"$is_server":true}}"#
+        )
+        .as_bytes(),
+    );
+    out
+}
+
+/// A text as PostHog holds it: its database knows no NUL.
+pub(super) fn without_nul(text: &str) -> std::borrow::Cow<'_, str> {
+    if text.contains('\0') { text.replace('\0', "").into() } else { text.into() }
+}
+
+/// A text as JSON, without NULs.
+fn write_text(out: &mut Vec<u8>, text: &str) {
+    serde_json::to_writer(out, &without_nul(text)).expect("writing a string to memory cannot fail");
+}
+
+fn write_object(out: &mut Vec<u8>, members: &Traits) {
+    out.push(b'{');
+    for (at, (name, member)) in members.iter().enumerate() {
+        if at > 0 {
+            out.push(b',');
+        }
+        write_text(out, name);
+        out.push(b':');
+        write(out, member);
+    }
+    out.push(b'}');
+}
+
+/// A checked value as JSON. Nulls stay, numbers keep their digits.
+pub(super) fn write(out: &mut Vec<u8>, value: &Value) {
+    match value {
+        Value::Null => out.extend_from_slice(b"null"),
+        Value::Bool(bool) => out.extend_from_slice(if *bool { b"true" } else { b"false" }),
+        Value::Number(number) => out.extend_from_slice(number.as_str().as_bytes()),
+        Value::String(text) => write_text(out, text),
+        Value::Array(items) => {
+            out.push(b'[');
+            for (at, item) in items.iter().enumerate() {
+                if at > 0 {
+                    out.push(b',');
+                }
+                write(out, item);
+            }
+            out.push(b']');
+        }
+        Value::Object(members) => write_object(out, members),
+    }
+}
+
+pub(super) fn interpret(reply: &Reply, reason: String) -> Verdict {
+    let stop = |reason: String, advice: &str| Verdict::Stop { reason, advice: advice.to_owned() };
+    match reply.status {
+        200..=299 => match limited(&reply.body) {
+            None => Verdict::DELIVERED,
+            Some(what) => stop(
+                format!("PostHog dropped the events: over the quota for {what}"),
+                "raise the project's billing limit in PostHog (Billing → Limits), then run again: nothing was recorded \
+                 as delivered",
+            ),
+        },
+        401 => stop(reason, "check `api_key`: it is the project API key (`phc_…`), not a personal one"),
+        403 => stop(reason, "look at what stands between here and PostHog: capture itself never answers 403"),
+        404 => stop(reason, "check `base_url`: there is no `/batch/` at this address"),
+        413 => Verdict::TooLarge { reason },
+        _ => usual(reply, reason),
+    }
+}
+
+/// Which quota an accepting answer says was exceeded, if any: the events were then dropped.
+fn limited(body: &[u8]) -> Option<String> {
+    let answer: Value = serde_json::from_slice(body).ok()?;
+    let names: Vec<String> = match answer.get("quota_limited")? {
+        Value::Array(items) => {
+            items.iter().map(|item| item.as_str().map_or_else(|| item.to_string(), str::to_owned)).collect()
+        }
+        _ => Vec::new(),
+    };
+    (!names.is_empty()).then(|| names.join(", ").chars().take(200).filter(|char| !char.is_control()).collect())
+}

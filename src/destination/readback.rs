@@ -1,0 +1,100 @@
+//! What does a destination hold? How it is asked, without IO: the requests, and what their answers say. For `verify`,
+//! `group --remote` and `check --connect`; a run never reads back.
+
+use serde_json::Value;
+
+use super::{Pace, Reply, Request};
+use crate::error::Result;
+use crate::model::Traits;
+
+/// A question about the groups of one type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Question<'a> {
+    /// All groups, a page of them: the first, or the one at this cursor.
+    Page(Option<&'a str>),
+    /// The group with this key.
+    Find(&'a str),
+    /// Who and what has been seen together with the group.
+    Related(&'a str),
+    /// What people did to the group.
+    Activity(&'a str),
+    /// The names of the traits that any group has.
+    Names,
+    /// Some values of this trait.
+    Values(&'a str),
+}
+
+/// A group as the destination holds it.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct RemoteGroup {
+    /// Its id.
+    pub key: String,
+    /// All its traits, not only the mapped ones.
+    pub traits: Traits,
+}
+
+/// A page of groups.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Page {
+    /// The groups, in the destination's order.
+    pub groups: Vec<RemoteGroup>,
+    /// Where the next page is; none after the last.
+    pub next: Option<String>,
+}
+
+/// A person or another group that has been seen together with a group.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Related {
+    /// `person`, or the group type.
+    pub kind: String,
+    /// Its id.
+    pub id: String,
+    /// What it is called, if that is known.
+    pub name: Option<String>,
+}
+
+/// Something that was done to a group.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Activity {
+    /// When, as the destination writes it.
+    pub at: String,
+    /// What, in the destination's word.
+    pub what: String,
+    /// The trait it was done to, if it is about one.
+    pub about: Option<String>,
+    /// Who did it, if a person.
+    pub by: Option<String>,
+}
+
+/// A destination that can be asked what it holds. Requests change nothing; none is made before the destination's own
+/// questions are answered ([`super::Destination::question`]).
+pub trait ReadBack: Send + Sync {
+    /// How often it may be asked.
+    fn pace(&self) -> Option<Pace>;
+
+    /// The request that asks. `None` when there is nothing to ask about: the destination has no groups of this type yet.
+    fn request(&self, question: Question<'_>) -> Option<Request>;
+
+    /// The answer to [`Question::Page`].
+    fn page(&self, reply: &Reply) -> Result<Page>;
+
+    /// The answer to [`Question::Find`]; `None` when there is no such group.
+    fn found(&self, reply: &Reply) -> Result<Option<RemoteGroup>>;
+
+    /// The answer to [`Question::Related`].
+    fn related(&self, reply: &Reply) -> Result<Vec<Related>>;
+
+    /// The answer to [`Question::Activity`], the latest first.
+    fn activity(&self, reply: &Reply) -> Result<Vec<Activity>>;
+
+    /// The answer to [`Question::Names`]; `None` when this server cannot tell.
+    fn names(&self, reply: &Reply) -> Option<Vec<String>>;
+
+    /// The answer to [`Question::Values`], the most frequent first; `None` when this server cannot tell.
+    fn values(&self, reply: &Reply) -> Option<Vec<Value>>;
+
+    /// A value that was sent, as the destination holds it.
+    fn held(&self, value: &Value) -> Value {
+        value.clone()
+    }
+}
