@@ -6,6 +6,7 @@
 //! re-packs the same elements, so a retry carries the very same bytes.
 
 pub mod amplitude;
+mod dedup;
 pub mod file;
 pub mod pack;
 pub(crate) mod reply;
