@@ -72,7 +72,7 @@ fn every_ready_mapping_fits_the_tables_its_comment_describes() {
         succeeds(folder.path(), &["plan"], &environment);
         count += 1;
     }
-    assert_eq!(count, 3);
+    assert_eq!(count, 4);
 }
 
 #[test]
