@@ -1,8 +1,8 @@
 //! How does Amplitude want a change, and what do its answers mean?
 //!
 //! Two APIs take group properties. This file speaks the Group Identify API (`api = "groupidentify"`, the default);
-//! [`http_v2`] sends the same properties as `$groupidentify` events. What both share is in [`properties`] (operators) and
-//! [`value`] (values).
+//! [`http_v2`] sends the same properties as `$groupidentify` events. What both share is in `properties` (operators) and
+//! `value` (values).
 //!
 //! `POST /groupidentify` takes a form of two fields: `api_key`, and `identification`, the JSON text of an array with one
 //! object per group. There is no user, no time and no deduplication key. So `$set`, `$setOnce` and `$unset`, which may be

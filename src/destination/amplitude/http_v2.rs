@@ -10,6 +10,7 @@
 //! days, with only lost answers in between, would otherwise be taken for a repetition and ignored.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -135,9 +136,9 @@ impl Destination for HttpV2 {
         if addressed.change.is_empty() {
             return Ok(Vec::new());
         }
-        let bare = self.element(addressed, &Part { route: 0, change: std::sync::Arc::default() }).bytes.len();
+        let bare = self.element(addressed, &Part { route: 0, change: Arc::default() }).bytes.len();
         let room = self.limits(0).element_bytes_max.saturating_sub(bare + OPERATORS_BYTES);
-        let cut = properties::cut(addressed.change.clone(), room, self.long_strings, <[u8]>::len)?;
+        let cut = properties::cut(Arc::clone(&addressed.change), room, self.long_strings, <[u8]>::len)?;
         Ok(cut.into_iter().map(|change| Part { route: 0, change }).collect())
     }
 

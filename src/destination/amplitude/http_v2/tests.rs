@@ -1,8 +1,6 @@
 //! The statements AM-20 … AM-26 of the wire reference that are about bytes and meanings; those about sequences of
 //! requests are in `tests/it/amplitude_http_v2.rs`.
 
-use std::sync::Arc;
-
 use chrono::{DateTime, Utc};
 use proptest::prelude::*;
 use serde_json::{Map, json};
