@@ -1,9 +1,12 @@
-//! What would Amplitude's Group Identify API do? A stand-in on a real socket that enforces the documented rules and keeps
-//! the groups' state: for the quick start (`cargo run --example receiver`), for benchmarks, and for the tests, which can
-//! make it fail in any way a network does.
+//! What would Amplitude do? A stand-in on a real socket that enforces the documented rules and keeps the groups' state: for
+//! the quick start (`cargo run --example receiver`), for benchmarks, and for the tests, which can make it fail in any way a
+//! network does. This file has the Group Identify API, and what a group's properties become; events are in [`http_v2`].
 //!
 //! Where the documentation is silent it is strict, so that nothing unsure passes: a null, a query string, an unknown
 //! field or two identifications of one group in a request are refused.
+
+#[path = "http_v2.rs"]
+pub(crate) mod http_v2;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::pin::Pin;
@@ -39,6 +42,10 @@ pub(crate) struct Rules {
     pub(crate) poison: BTreeSet<String>,
     /// Keeps every request as it came.
     pub(crate) record: bool,
+    /// Events a second, at [`http_v2`]; more are throttled.
+    pub(crate) events_per_second: Option<u64>,
+    /// Events a day, at [`http_v2`].
+    pub(crate) events_per_day: Option<u64>,
     /// How long the answer takes once a request is carried out.
     pub(crate) answer_after: Duration,
     /// Only counts: no rules, no state. For benchmarks.
@@ -54,6 +61,8 @@ impl Default for Rules {
             body_bytes_max: 1_000_000,
             poison: BTreeSet::new(),
             record: false,
+            events_per_second: None,
+            events_per_day: None,
             answer_after: Duration::ZERO,
             count_only: false,
             tell: None,
@@ -102,6 +111,10 @@ pub(crate) struct Counts {
     pub(crate) groups: AtomicU64,
     pub(crate) traits: AtomicU64,
     pub(crate) bytes: AtomicU64,
+    /// Events that were ignored, because one with their `insert_id` was taken within seven days.
+    pub(crate) repeated: AtomicU64,
+    /// Those among them that said something else: a mistake of whoever sent them.
+    pub(crate) misnamed: AtomicU64,
 }
 
 /// Group type and value → its traits.
@@ -114,6 +127,8 @@ pub(crate) struct Vendor {
     groups: Arc<Mutex<Groups>>,
     script: Arc<Mutex<VecDeque<Fault>>>,
     received: Arc<Mutex<Vec<Received>>>,
+    memory: Arc<Mutex<http_v2::Memory>>,
+    clock: Arc<dyn Clock>,
     pub(crate) counts: Arc<Counts>,
 }
 
@@ -121,19 +136,29 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
+/// Operator, property and value.
+type Operation = (&'static str, String, Value);
+
 /// One identification, checked.
 struct Identification {
     group: (String, String),
-    operations: Vec<(&'static str, String, Value)>,
+    operations: Vec<Operation>,
 }
 
 impl Vendor {
     pub(crate) fn new(rules: Rules) -> Vendor {
+        Vendor::with_clock(rules, Arc::new(SystemClock::start()))
+    }
+
+    /// A vendor whose days and seconds pass on this clock.
+    pub(crate) fn with_clock(rules: Rules, clock: Arc<dyn Clock>) -> Vendor {
         Vendor {
             rules: Arc::new(Mutex::new(rules)),
             groups: Arc::default(),
             script: Arc::default(),
             received: Arc::default(),
+            memory: Arc::default(),
+            clock,
             counts: Arc::default(),
         }
     }
@@ -142,6 +167,7 @@ impl Vendor {
     pub(crate) async fn serve(self, listener: TcpListener) -> std::io::Result<()> {
         let router = Router::new()
             .route("/groupidentify", post(take))
+            .route(http_v2::PATH, post(take))
             .route("/groups/{type}/{value}", get(show))
             .route("/stats", get(stats))
             .layer(DefaultBodyLimit::max(64 * 1024 * 1024))
@@ -159,6 +185,11 @@ impl Vendor {
         change(&mut locked(&self.rules));
     }
 
+    /// Changes what is held, as somebody else's request would.
+    pub(crate) fn edit(&self, edit: impl FnOnce(&mut Groups)) {
+        edit(&mut locked(&self.groups));
+    }
+
     pub(crate) fn groups(&self) -> Groups {
         locked(&self.groups).clone()
     }
@@ -171,47 +202,87 @@ impl Vendor {
     fn handle(&self, uri: &Uri, headers: &HeaderMap, body: &[u8], apply: bool) -> (u16, String) {
         let rules = locked(&self.rules);
         self.counts.bytes.fetch_add(body.len() as u64, Ordering::Relaxed);
+        let events = uri.path() == http_v2::PATH;
         if rules.count_only {
-            let groups = count(body, b"%22group_value%22%3A%22");
+            let groups = count(body, if events { br#""$groupidentify""# } else { b"%22group_value%22%3A%22" });
             self.counts.groups.fetch_add(groups, Ordering::Relaxed);
             self.counts.accepted.fetch_add(1, Ordering::Relaxed);
             return (200, "success".to_owned());
+        }
+        if events {
+            return self.handle_events(&rules, headers, body, apply);
         }
         let checked = identifications(&rules, uri, headers, body);
         let (status, answer) = match &checked {
             Ok(_) => (200, "success".to_owned()),
             Err((status, answer)) => (*status, answer.clone()),
         };
-        if let Some(tell) = rules.tell {
-            let groups = checked.iter().flatten().map(|one| {
-                let traits = one.operations.iter().map(|(operator, name, value)| match *operator {
-                    "$unset" => format!("-{name}"),
-                    "$setOnce" => format!("{name} once {value}"),
-                    _ => format!("{name} = {value}"),
-                });
-                (one.group.0.as_str(), one.group.1.as_str(), traits.collect())
-            });
-            tell(&Told { status, answer: &answer, bytes: body.len(), groups: groups.collect() });
-        }
-        if let (Ok(identifications), true) = (checked, apply) {
-            let traits = identifications.iter().map(|one| one.operations.len() as u64).sum();
-            self.counts.accepted.fetch_add(1, Ordering::Relaxed);
-            self.counts.groups.fetch_add(identifications.len() as u64, Ordering::Relaxed);
-            self.counts.traits.fetch_add(traits, Ordering::Relaxed);
-            let mut groups = locked(&self.groups);
-            for Identification { group, operations } in identifications {
-                let traits = groups.entry(group).or_default();
-                for (operator, name, value) in operations {
-                    match operator {
-                        "$unset" => drop(traits.remove(&name)),
-                        "$setOnce" => drop(traits.entry(name).or_insert(value)),
-                        _ => drop(traits.insert(name, value)),
-                    }
-                }
-            }
+        let identifications = checked.unwrap_or_default();
+        self.tell(&rules, status, &answer, body.len(), &identifications);
+        if apply && status == 200 {
+            self.carry_out(identifications);
         }
         (status, answer)
     }
+
+    fn tell(&self, rules: &Rules, status: u16, answer: &str, bytes: usize, identifications: &[Identification]) {
+        let Some(tell) = rules.tell else { return };
+        let groups = identifications.iter().map(|one| {
+            let traits = one.operations.iter().map(|(operator, name, value)| match *operator {
+                "$unset" => format!("-{name}"),
+                "$setOnce" => format!("{name} once {value}"),
+                "$add" => format!("{name} + {value}"),
+                "$append" => format!("{name}, then {value}"),
+                "$prepend" => format!("{value}, then {name}"),
+                _ => format!("{name} = {value}"),
+            });
+            (one.group.0.as_str(), one.group.1.as_str(), traits.collect())
+        });
+        tell(&Told { status, answer, bytes, groups: groups.collect() });
+    }
+
+    fn carry_out(&self, identifications: Vec<Identification>) {
+        let traits = identifications.iter().map(|one| one.operations.len() as u64).sum();
+        self.counts.accepted.fetch_add(1, Ordering::Relaxed);
+        self.counts.groups.fetch_add(identifications.len() as u64, Ordering::Relaxed);
+        self.counts.traits.fetch_add(traits, Ordering::Relaxed);
+        let mut groups = locked(&self.groups);
+        for Identification { group, operations } in identifications {
+            let traits = groups.entry(group).or_default();
+            operations.into_iter().for_each(|operation| operate(traits, operation));
+        }
+    }
+}
+
+/// What one operation makes of a group's properties.
+fn operate(traits: &mut Map<String, Value>, (operator, name, value): Operation) {
+    let list = |value| match value {
+        Value::Array(items) => items,
+        one => vec![one],
+    };
+    match operator {
+        "$unset" => drop(traits.remove(&name)),
+        "$setOnce" => drop(traits.entry(name).or_insert(value)),
+        "$add" => match (traits.get(&name), value) {
+            (None, value) => drop(traits.insert(name, value)),
+            (Some(Value::Number(there)), Value::Number(more)) => {
+                let sum = double(there) + double(&more);
+                traits.insert(name, Value::Number(Number::from_string_unchecked(sum.to_string())));
+            }
+            // Nothing can be added to what is no number.
+            (Some(_), _) => {}
+        },
+        "$append" | "$prepend" => {
+            let (there, more) = (traits.remove(&name).map(list).unwrap_or_default(), list(value));
+            let all = if operator == "$append" { [there, more] } else { [more, there] };
+            traits.insert(name, Value::Array(all.concat()));
+        }
+        _ => drop(traits.insert(name, value)),
+    }
+}
+
+fn double(number: &Number) -> f64 {
+    number.as_str().parse().unwrap_or(f64::NAN)
 }
 
 fn count(body: &[u8], pattern: &[u8]) -> u64 {
@@ -285,6 +356,11 @@ fn identification(value: Value) -> Result<Identification, Refusal> {
     if kind.is_empty() || group.is_empty() {
         return Err(bad("empty group type or value"));
     }
+    Ok(Identification { group: (kind, group), operations: operations(properties)? })
+}
+
+/// The operations of `group_properties`.
+fn operations(properties: Map<String, Value>) -> Result<Vec<Operation>, Refusal> {
     let mut operations = Vec::new();
     let operators = properties.keys().filter(|name| name.starts_with('$')).count();
     if operators == 0 {
@@ -293,11 +369,9 @@ fn identification(value: Value) -> Result<Identification, Refusal> {
         return Err(bad("operators and plain properties are mixed"));
     } else {
         for (operator, traits) in properties {
-            let operator = match operator.as_str() {
-                "$set" => "$set",
-                "$setOnce" => "$setOnce",
-                "$unset" => "$unset",
-                _ => return Err(bad("an operator this stand-in does not know")),
+            let known = ["$set", "$setOnce", "$add", "$append", "$prepend", "$unset"];
+            let Some(operator) = known.into_iter().find(|known| *known == operator) else {
+                return Err(bad("an operator this stand-in does not know"));
             };
             let Value::Object(traits) = traits else { return Err(bad("an operator without an object")) };
             operations.extend(traits.into_iter().map(|(name, value)| (operator, name, value)));
@@ -311,19 +385,19 @@ fn identification(value: Value) -> Result<Identification, Refusal> {
         if *operator == "$unset" && *value != "-" {
             return Err(bad("`$unset` with a value other than `-`"));
         }
+        if *operator == "$add" && !value.is_number() {
+            return Err(bad("`$add` with a value that is no number"));
+        }
         *value = held(value.take())?;
     }
-    Ok(Identification { group: (kind, group), operations })
+    Ok(operations)
 }
 
 /// A value as the vendor keeps it: numbers as doubles, strings cut.
 fn held(value: Value) -> Result<Value, Refusal> {
     Ok(match value {
         Value::Null => return Err(bad("a null")),
-        Value::Number(number) => {
-            let double: f64 = number.to_string().parse().map_err(|_| bad("a number"))?;
-            Value::Number(Number::from_string_unchecked(double.to_string()))
-        }
+        Value::Number(number) => Value::Number(Number::from_string_unchecked(double(&number).to_string())),
         Value::String(text) => Value::String(text.chars().take(STRING_CHARS_MAX).collect()),
         Value::Array(items) => items.into_iter().map(held).collect::<Result<_, _>>()?,
         Value::Object(members) => Value::Object(
@@ -391,11 +465,12 @@ async fn show(State(vendor): State<Vendor>, Path(group): Path<(String, String)>)
 }
 
 async fn stats(State(vendor): State<Vendor>) -> Response {
-    let Counts { requests, accepted, groups, traits, bytes } = &*vendor.counts;
-    let [requests, accepted, groups, traits, bytes] =
-        [requests, accepted, groups, traits, bytes].map(|count| count.load(Ordering::Relaxed));
+    let Counts { requests, accepted, groups, traits, bytes, repeated, misnamed } = &*vendor.counts;
+    let [requests, accepted, groups, traits, bytes, repeated, misnamed] =
+        [requests, accepted, groups, traits, bytes, repeated, misnamed].map(|count| count.load(Ordering::Relaxed));
     json_response(&json!({
         "requests": requests, "accepted": accepted, "identifications": groups, "traits": traits, "bytes": bytes,
+        "repeated": repeated, "misnamed": misnamed,
         "groups_known": locked(&vendor.groups).len(),
     }))
 }

@@ -1,7 +1,8 @@
 //! A stand-in for Amplitude to try Groupcast against, without an account: `cargo run --example receiver`.
 //!
-//! It listens on this machine only, prints one line per request, answers `GET /groups/<type>/<value>` with what it holds
-//! for a group and `GET /stats` with counts. Nothing is written to disk.
+//! It takes what either of Amplitude's APIs takes (`/groupidentify`, `/2/httpapi`), listens on this machine only, prints
+//! one line per request, answers `GET /groups/<type>/<value>` with what it holds for a group and `GET /stats` with counts.
+//! Nothing is written to disk.
 
 #[expect(dead_code, reason = "the tests also script faults and read what was received")]
 mod amplitude;

@@ -24,7 +24,8 @@ pub(super) fn project(cli: &Cli) -> Result<Project, Failure> {
     let mut found = Vec::new();
     for file in &project.mappings {
         let Some(settings) = project.settings.destinations.get(&file.mapping.destination) else { continue };
-        let destination = destination(settings, &file.mapping.group_type)?;
+        let destination = destination(settings, &file.mapping.group_type)
+            .map_err(|error| error.at(format!("destination {}", settings.name)))?;
         let remarks = destination.remarks(&check::shapes(file));
         found.extend(check::check_destination(file, &destination.features(), remarks, &settings.kind));
         if let Some(most) = destination.group_types_max() {
@@ -71,7 +72,7 @@ pub(super) async fn source(settings: &SourceSettings, folder: &Path) -> Result<B
 /// The destination for groups of one type.
 pub(super) fn destination(settings: &DestinationSettings, group_type: &str) -> Result<Box<dyn Destination>> {
     Ok(match settings.kind.as_str() {
-        "amplitude" => Box::new(amplitude::Amplitude::new(&settings.parse()?, group_type)?),
+        "amplitude" => amplitude::open(&settings.parse()?, group_type)?,
         "file" => {
             let mut parsed: file::Settings = settings.parse()?;
             parsed.path = parsed.path.filter(|path| path != Path::new("-"));

@@ -84,9 +84,11 @@ pub(crate) const DESTINATIONS: &[Kind] = &[
         name: "amplitude",
         keys: &[
             required("api_key", Wants::Secret),
+            key("api", Wants::Word(&["groupidentify", "http_v2"])),
             key("region", Wants::Word(&["us", "eu"])),
             key("base_url", Wants::Url),
             key("long_strings", Wants::Word(&["reject", "truncate"])),
+            key("gzip", Wants::Flag),
         ],
     },
     Kind { name: "file", keys: &[key("path", Wants::PathOrDash)] },

@@ -238,6 +238,8 @@ mod tests {
             [destinations.amplitude]
             type = "amplitude"
             api_key = "${KEY}"
+            api = "http_v2"
+            gzip = true
             region = "eu"
             base_url = "http://127.0.0.1:1"
             long_strings = "truncate"

@@ -1,8 +1,13 @@
-//! How does Amplitude's Group Identify API want a change, and what does its answer mean?
+//! How does Amplitude want a change, and what do its answers mean?
+//!
+//! Two APIs take group properties. This file speaks the Group Identify API (`api = "groupidentify"`, the default);
+//! [`http_v2`] sends the same properties as `$groupidentify` events. What both share is in `properties` (operators) and
+//! `value` (values).
 //!
 //! `POST /groupidentify` takes a form of two fields: `api_key`, and `identification`, the JSON text of an array with one
-//! object per group. There is no user, no time and no deduplication key, so only operators that may be repeated are
-//! used: `$set`, `$setOnce` and `$unset`. One bad identification refuses the whole request.
+//! object per group. There is no user, no time and no deduplication key. So `$set`, `$setOnce` and `$unset`, which may be
+//! repeated, travel on a route of their own, before `$add`, `$append` and `$prepend`, which are given up when their outcome
+//! is unknown. One bad identification refuses the whole request.
 //!
 //! Rules of ours where the vendor says nothing, or where its own clients disagree:
 //!
@@ -13,6 +18,8 @@
 //! - Strings of more than 1,024 characters are refused, or cut by `long_strings = "truncate"`; the vendor would cut them,
 //!   and the ledger would then remember a value that the destination does not hold.
 
+pub mod http_v2;
+mod properties;
 mod value;
 
 use std::sync::Arc;
@@ -22,16 +29,19 @@ use serde::Deserialize;
 
 use super::reply::{retry_after, words};
 use super::{
-    Addressed, Applied, Attempt, Destination, Element, Features, Limits, Part, Reply, Request, Route, UserRule, Verdict,
+    Addressed, Applied, Attempt, Destination, Element, Features, Limits, Part, Remark, Reply, Request, Route,
+    TraitShape, UserRule, Verdict,
 };
 use crate::error::{Error, Kind, Result};
 use crate::model::{Change, OnNull, Op};
 use crate::secret::Secret;
+use properties::{OPERATORS_BYTES, PROPERTIES_MAX};
 
 /// Identifications in a request (Group Identify API, "Considerations").
 const IDENTIFICATIONS_MAX: usize = 1_024;
-/// Group properties in a request, summed over its identifications (the same page says "per request", and is taken literally).
-const PROPERTIES_MAX: usize = 1_024;
+/// Identifications in a request that is not repeated. When Amplitude fails, the groups of every request in flight are held
+/// until the operator decides, so that there should be few of them.
+const ONCE_IDENTIFICATIONS_MAX: usize = 100;
 /// "1 mb", read in the narrowest way: a million bytes of the encoded body.
 const BODY_BYTES_MAX: usize = 1_000_000;
 /// Characters in a group's value, a property's name, and (unless cut) a string.
@@ -39,12 +49,26 @@ const CHARS_MAX: usize = 1_024;
 /// The pause that the sister Identify API asks for after a 429.
 const THROTTLED: Duration = Duration::from_secs(15);
 
+/// What may be said again, and what must not. Both go to the same address.
+const REPEATABLE: Route = 0;
+const ONCE: Route = 1;
+
 /// The body after the key: `[`, and what follows the elements: `]`.
 const IDENTIFICATION: &str = "&identification=%5B";
 const END: &str = "%5D";
 const COMMA: &str = "%2C";
-/// The three operator wrappers of an identification, percent-encoded, with commas: 24 + 28 + 26 bytes, and some room.
-const OPERATORS_BYTES: usize = 96;
+
+/// Which API takes the properties.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Api {
+    /// `POST /groupidentify`.
+    #[default]
+    #[serde(rename = "groupidentify")]
+    GroupIdentify,
+    /// `POST /2/httpapi`: recognises repetitions, and says which groups it refuses.
+    HttpV2,
+}
 
 /// Which of Amplitude's two data centres holds the project.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
@@ -74,6 +98,9 @@ pub enum LongStrings {
 pub struct Settings {
     /// The project's API key.
     pub api_key: Secret,
+    /// Which API takes the properties.
+    #[serde(default)]
+    pub api: Api,
     /// The project's region; US when absent.
     #[serde(default)]
     pub region: Option<Region>,
@@ -83,9 +110,54 @@ pub struct Settings {
     /// What happens to long strings.
     #[serde(default)]
     pub long_strings: LongStrings,
+    /// Whether bodies travel compressed; [`Api::HttpV2`] only.
+    #[serde(default)]
+    pub gzip: bool,
 }
 
-/// Amplitude, for one group type.
+impl Settings {
+    /// Settings with nothing but a key.
+    pub fn new(api_key: Secret) -> Settings {
+        Settings {
+            api_key,
+            api: Api::default(),
+            region: None,
+            base_url: None,
+            long_strings: LongStrings::Reject,
+            gzip: false,
+        }
+    }
+
+    /// The address before the API's path, once key and group type were found to be usable.
+    fn base(&self, group_type: &str) -> Result<String> {
+        if self.api_key.expose().trim().is_empty() {
+            return Err(
+                Error::new(Kind::Config, "`api_key` is empty").advise("set it to the Amplitude project's API key")
+            );
+        }
+        if group_type.is_empty() || group_type.chars().count() > CHARS_MAX {
+            return Err(Error::new(Kind::Config, "the group type must have 1 to 1,024 characters")
+                .advise("set `type` under `[group]` to the group type's name in Amplitude"));
+        }
+        match (&self.base_url, self.region.unwrap_or_default()) {
+            (Some(base), _) => super::base_url(base),
+            (None, Region::Us) => Ok("https://api2.amplitude.com".to_owned()),
+            (None, Region::Eu) => Ok("https://api.eu.amplitude.com".to_owned()),
+        }
+    }
+}
+
+/// The destination that these settings describe, for groups of `group_type`, by whichever API they name.
+///
+/// Errors ([`Kind::Config`]): as those of [`Amplitude::new`] and [`http_v2::HttpV2::new`].
+pub fn open(settings: &Settings, group_type: &str) -> Result<Box<dyn Destination>> {
+    Ok(match settings.api {
+        Api::GroupIdentify => Box::new(Amplitude::new(settings, group_type)?),
+        Api::HttpV2 => Box::new(http_v2::HttpV2::new(settings, group_type)?),
+    })
+}
+
+/// Amplitude's Group Identify API, for one group type.
 pub struct Amplitude {
     url: String,
     api_key: Secret,
@@ -98,24 +170,17 @@ pub struct Amplitude {
 impl Amplitude {
     /// The destination that these settings describe, for groups of `group_type`.
     ///
-    /// Errors ([`Kind::Config`]): an empty key or group type, a `base_url` that is no plain http(s) address.
+    /// Errors ([`Kind::Config`]): an empty key or group type, a `base_url` that is no plain http(s) address, compression.
     pub fn new(settings: &Settings, group_type: &str) -> Result<Amplitude> {
-        let key = settings.api_key.expose();
-        if key.trim().is_empty() {
-            return Err(
-                Error::new(Kind::Config, "`api_key` is empty").advise("set it to the Amplitude project's API key")
-            );
+        let base = settings.base(group_type)?;
+        if settings.gzip {
+            return Err(Error::new(
+                Kind::Config,
+                "`gzip` with the Group Identify API, which takes no compressed requests",
+            )
+            .advise("remove `gzip`, or set `api = \"http_v2\"`"));
         }
-        if group_type.is_empty() || group_type.chars().count() > CHARS_MAX {
-            return Err(Error::new(Kind::Config, "the group type must have 1 to 1,024 characters")
-                .advise("set `type` under `[group]` to the group type's name in Amplitude"));
-        }
-        let base = match (&settings.base_url, settings.region.unwrap_or_default()) {
-            (Some(base), _) => super::base_url(base)?,
-            (None, Region::Us) => "https://api2.amplitude.com".to_owned(),
-            (None, Region::Eu) => "https://api.eu.amplitude.com".to_owned(),
-        };
-        let encoded: String = form_urlencoded::byte_serialize(key.as_bytes()).collect();
+        let encoded: String = form_urlencoded::byte_serialize(settings.api_key.expose().as_bytes()).collect();
         Ok(Amplitude {
             url: format!("{base}/groupidentify"),
             api_key: settings.api_key.clone(),
@@ -124,65 +189,24 @@ impl Amplitude {
             head: format!("api_key={encoded}{IDENTIFICATION}"),
         })
     }
-
-    fn says(&self, reply: &Reply) -> String {
-        words(reply, &[&self.api_key])
-    }
 }
 
-/// One trait of a change, by what is done to it.
-#[derive(Clone, Copy)]
-enum Slot<'a> {
-    Set(&'a str, &'a serde_json::Value),
-    SetOnce(&'a str, &'a serde_json::Value),
-    Unset(&'a str),
+/// The bytes of a text in a form.
+fn encoded_bytes(text: &[u8]) -> usize {
+    form_urlencoded::byte_serialize(text).map(str::len).sum()
 }
 
-impl<'a> Slot<'a> {
-    fn all(change: &'a Change) -> impl Iterator<Item = Slot<'a>> {
-        let set = change.set.iter().map(|(name, value)| Slot::Set(name, value));
-        let once = change.set_once.iter().map(|(name, value)| Slot::SetOnce(name, value));
-        set.chain(once).chain(change.unset.iter().map(|name| Slot::Unset(name)))
+/// What may be said again and what must not, each with its route.
+fn shares(change: &Arc<Change>) -> Vec<(Route, Arc<Change>)> {
+    if !change.accumulates() {
+        return vec![(REPEATABLE, Arc::clone(change))];
     }
-
-    fn name(self) -> &'a str {
-        match self {
-            Slot::Set(name, _) | Slot::SetOnce(name, _) | Slot::Unset(name) => name,
-        }
+    let (mut again, mut once) = ((**change).clone(), Change::default());
+    for op in Op::ALL.into_iter().filter(|op| op.accumulates()) {
+        *once.under(op) = std::mem::take(again.under(op));
     }
-
-    fn put(self, change: &mut Change) {
-        match self {
-            Slot::Set(name, value) => drop(change.set.insert(name.to_owned(), value.clone())),
-            Slot::SetOnce(name, value) => drop(change.set_once.insert(name.to_owned(), value.clone())),
-            Slot::Unset(name) => drop(change.unset.insert(name.to_owned())),
-        }
-    }
-
-    /// An upper bound of its encoded bytes, without encoding: no byte of text becomes more than eight.
-    fn bytes_at_most(self) -> usize {
-        8 * (self.name().len() + 8)
-            + match self {
-                Slot::Set(_, value) | Slot::SetOnce(_, value) => value::bytes_at_most(value),
-                Slot::Unset(_) => 8,
-            }
-    }
-
-    /// Its encoded bytes, comma included.
-    fn bytes(self, long_strings: LongStrings) -> usize {
-        let mut json = Vec::new();
-        self.write(&mut json, long_strings);
-        form_urlencoded::byte_serialize(&json).map(str::len).sum::<usize>() + COMMA.len()
-    }
-
-    fn write(self, out: &mut Vec<u8>, long_strings: LongStrings) {
-        value::write_text(out, self.name());
-        out.push(b':');
-        match self {
-            Slot::Set(_, value) | Slot::SetOnce(_, value) => value::write(out, value, long_strings),
-            Slot::Unset(_) => out.extend_from_slice(br#""-""#),
-        }
-    }
+    // The idempotent part comes first: when it fails, nothing was accumulated yet.
+    vec![(REPEATABLE, Arc::new(again)), (ONCE, Arc::new(once))]
 }
 
 impl Destination for Amplitude {
@@ -192,7 +216,7 @@ impl Destination for Amplitude {
 
     fn features(&self) -> Features {
         Features {
-            ops: &[Op::Set, Op::SetOnce],
+            ops: &Op::ALL,
             // What a JSON null does is not documented, so it is not offered.
             on_null: &[OnNull::Unset, OnNull::Skip],
             delete: false,
@@ -203,10 +227,10 @@ impl Destination for Amplitude {
         }
     }
 
-    fn limits(&self, _: Route) -> Limits {
+    fn limits(&self, route: Route) -> Limits {
         let envelope_bytes = self.head.len() + END.len();
         Limits {
-            elements_max: IDENTIFICATIONS_MAX,
+            elements_max: if route == ONCE { ONCE_IDENTIFICATIONS_MAX } else { IDENTIFICATIONS_MAX },
             traits_max: PROPERTIES_MAX,
             body_bytes_max: BODY_BYTES_MAX,
             element_bytes_max: BODY_BYTES_MAX - envelope_bytes,
@@ -215,74 +239,42 @@ impl Destination for Amplitude {
         }
     }
 
+    fn repeatable(&self, route: Route) -> bool {
+        route != ONCE
+    }
+
+    fn remarks(&self, traits: &[TraitShape<'_>]) -> Vec<Remark> {
+        let accumulates = traits.iter().any(|mapped| mapped.op.accumulates());
+        let remark = Remark {
+            about: None,
+            error: false,
+            what: "Amplitude's Group Identify API cannot tell a repeated `add`, `append` or `prepend` from a new one"
+                .to_owned(),
+            help: "set `api = \"http_v2\"` at the destination: there Amplitude recognises a repetition by its id"
+                .to_owned(),
+        };
+        accumulates.then_some(remark).into_iter().collect()
+    }
+
     fn parts(&self, addressed: &Addressed) -> Result<Vec<Part>, String> {
-        let Addressed { key, change, .. } = addressed;
-        if change.delete {
-            return Err("Amplitude has no call that deletes a group: set `on_missing` to `keep` or `unset`".to_owned());
-        }
-        match key.chars().count() {
-            0 => return Err("the group's key is empty".to_owned()),
-            1..=CHARS_MAX => {}
-            _ => return Err("the group's key has more than 1,024 characters".to_owned()),
-        }
-        for slot in Slot::all(change) {
-            value::check_name(slot.name())?;
-            if let Slot::Set(name, value) | Slot::SetOnce(name, value) = slot {
-                value::check(value, self.long_strings).map_err(|reason| format!("trait `{name}`: {reason}"))?;
-            }
-        }
-        let twice =
-            change.unset.iter().find(|name| change.set.contains_key(*name) || change.set_once.contains_key(*name));
-        if let Some(name) = twice.or_else(|| change.set.keys().find(|name| change.set_once.contains_key(*name))) {
-            return Err(format!("trait `{name}` is under two operators"));
-        }
-        if change.is_empty() {
+        properties::check(addressed, self.long_strings)?;
+        if addressed.change.is_empty() {
             return Ok(Vec::new());
         }
-        let bare = self.element(addressed, &Part { route: 0, change: Arc::default() }).bytes.len() + OPERATORS_BYTES;
-        let room = self.limits(0).element_bytes_max.saturating_sub(bare);
-        if change.traits_count() <= PROPERTIES_MAX && Slot::all(change).map(Slot::bytes_at_most).sum::<usize>() <= room
-        {
-            return Ok(vec![Part { route: 0, change: Arc::clone(change) }]);
+        let bare = self.element(addressed, &Part { route: REPEATABLE, change: Arc::default() }).bytes.len();
+        let room = self.limits(REPEATABLE).element_bytes_max.saturating_sub(bare + OPERATORS_BYTES);
+        let mut parts = Vec::with_capacity(1);
+        for (route, change) in shares(&addressed.change) {
+            let cut = properties::cut(change, room, self.long_strings, encoded_bytes)?;
+            parts.extend(cut.into_iter().map(|change| Part { route, change }));
         }
-        let mut parts = vec![Change::default()];
-        let mut filled = 0;
-        for slot in Slot::all(change) {
-            let bytes = slot.bytes(self.long_strings);
-            let last = parts.last().map_or(0, Change::traits_count);
-            if last == PROPERTIES_MAX || last > 0 && filled + bytes > room {
-                parts.push(Change::default());
-                filled = 0;
-            }
-            filled += bytes;
-            parts.last_mut().into_iter().for_each(|part| slot.put(part));
-        }
-        Ok(parts.into_iter().map(|change| Part { route: 0, change: Arc::new(change) }).collect())
+        Ok(parts)
     }
 
     fn element(&self, addressed: &Addressed, part: &Part) -> Element {
-        let mut json = br#"{"group_properties":{"#.to_vec();
-        let groups: [(&str, Vec<Slot<'_>>); 3] = [
-            ("$set", Slot::all(&part.change).filter(|slot| matches!(slot, Slot::Set(..))).collect()),
-            ("$setOnce", Slot::all(&part.change).filter(|slot| matches!(slot, Slot::SetOnce(..))).collect()),
-            ("$unset", Slot::all(&part.change).filter(|slot| matches!(slot, Slot::Unset(..))).collect()),
-        ];
-        let mut first = true;
-        for (operator, slots) in groups.iter().filter(|(_, slots)| !slots.is_empty()) {
-            if !std::mem::take(&mut first) {
-                json.push(b',');
-            }
-            value::write_text(&mut json, operator);
-            json.extend_from_slice(b":{");
-            for (at, slot) in slots.iter().enumerate() {
-                if at > 0 {
-                    json.push(b',');
-                }
-                slot.write(&mut json, self.long_strings);
-            }
-            json.push(b'}');
-        }
-        json.extend_from_slice(br#"},"group_type":"#);
+        let mut json = br#"{"group_properties":"#.to_vec();
+        properties::write(&mut json, &part.change, self.long_strings);
+        json.extend_from_slice(br#","group_type":"#);
         value::write_text(&mut json, &self.group_type);
         json.extend_from_slice(br#","group_value":"#);
         value::write_text(&mut json, &addressed.key);
@@ -315,39 +307,13 @@ impl Destination for Amplitude {
     }
 
     fn interpret(&self, _: Route, _: usize, reply: &Reply) -> Verdict {
-        let reason = self.says(reply);
-        let stop = |advice: &str| Verdict::Stop { reason: reason.clone(), advice: advice.to_owned() };
-        match reply.status {
-            // The body is plain text (`success`) and promises nothing more than the status does.
-            200..=299 => Verdict::DELIVERED,
-            300..=399 => stop(
-                "check `base_url`: the address answers with a redirect, which is not followed because it would carry the API key elsewhere",
-            ),
-            400 if speaks_of_the_key(&reply.body) => stop(
-                "check the key and the region (a US key on the EU host, or the other way round, is answered like this)",
-            ),
-            401 | 403 => {
-                stop("check the key and the region, and whether a proxy or firewall stands between here and Amplitude")
-            }
-            402 => stop("check that the Amplitude plan includes the Accounts add-on"),
-            404 | 405 => stop("check `base_url`: there is no Group Identify API at this address"),
-            407 => stop("give the proxy credentials: it asks for authentication"),
-            413 => Verdict::TooLarge { reason },
-            429 => {
-                let after = retry_after(reply).unwrap_or_default().max(THROTTLED);
-                Verdict::Retry { reason, after: Some(after), applied: Applied::No }
-            }
-            408 => Verdict::Retry { reason, after: retry_after(reply), applied: Applied::Maybe },
-            400..=499 => Verdict::Refused { reason },
-            // 5xx, and statuses that mean nothing to HTTP.
-            _ => Verdict::Retry { reason, after: retry_after(reply), applied: Applied::Maybe },
-        }
+        // The body of a 200 is plain text (`success`) and promises nothing more than the status does.
+        by_status(reply, words(reply, &[&self.api_key]), THROTTLED)
     }
 
     /// A GET of the address's root: no key, no data. A key cannot be tried without writing, so none is.
     fn probe(&self) -> Option<Request> {
-        let root = self.url.trim_end_matches("groupidentify").to_owned();
-        Some(Request { method: "GET", url: root, headers: Vec::new(), body: Vec::new(), gzip: false })
+        Some(root(self.url.trim_end_matches("groupidentify")))
     }
 
     fn masked(&self, request: &Request) -> Request {
@@ -356,6 +322,43 @@ impl Destination for Amplitude {
             masked.body = [b"api_key=***", IDENTIFICATION.as_bytes(), rest].concat();
         }
         masked
+    }
+}
+
+/// A GET of this address, without a key.
+fn root(url: &str) -> Request {
+    Request { method: "GET", url: url.to_owned(), headers: Vec::new(), body: Vec::new(), gzip: false }
+}
+
+/// What an answer means by its status and nothing else. After a 429 nothing is sent for `throttled` at least.
+fn by_status(reply: &Reply, reason: String, throttled: Duration) -> Verdict {
+    let stop = |reason: String, advice: &str| Verdict::Stop { reason, advice: advice.to_owned() };
+    match reply.status {
+        200..=299 => Verdict::DELIVERED,
+        300..=399 => stop(
+            reason,
+            "check `base_url`: the address answers with a redirect, which is not followed because it would carry the API key elsewhere",
+        ),
+        400 if speaks_of_the_key(&reply.body) => stop(
+            reason,
+            "check the key and the region (a US key on the EU host, or the other way round, is answered like this)",
+        ),
+        401 | 403 => stop(
+            reason,
+            "check the key and the region, and whether a proxy or firewall stands between here and Amplitude",
+        ),
+        402 => stop(reason, "check that the Amplitude plan includes the Accounts add-on"),
+        404 | 405 => stop(reason, "check `base_url`: Amplitude's API is not at this address"),
+        407 => stop(reason, "give the proxy credentials: it asks for authentication"),
+        413 => Verdict::TooLarge { reason },
+        429 => {
+            let after = retry_after(reply).unwrap_or_default().max(throttled);
+            Verdict::Retry { reason, after: Some(after), applied: Applied::No }
+        }
+        408 => Verdict::Retry { reason, after: retry_after(reply), applied: Applied::Maybe },
+        400..=499 => Verdict::Refused { reason },
+        // 5xx, and statuses that mean nothing to HTTP.
+        _ => Verdict::Retry { reason, after: retry_after(reply), applied: Applied::Maybe },
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use groupcast::delivery::{Delivery, Fate, Outside, Settings, Signal};
-use groupcast::destination::amplitude::{self, Amplitude, LongStrings};
+use groupcast::destination::amplitude::{self, Amplitude};
 use groupcast::destination::{Addressed, Destination};
 use groupcast::env::{Clock, Random};
 use groupcast::error::{Kind, Result};
@@ -37,12 +37,7 @@ impl Scene {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base_url = Some(format!("http://{}", listener.local_addr().unwrap()));
         tokio::spawn(vendor.clone().serve(listener));
-        let settings = amplitude::Settings {
-            api_key: Secret::new(KEY),
-            region: None,
-            base_url,
-            long_strings: LongStrings::Reject,
-        };
+        let settings = amplitude::Settings { base_url, ..amplitude::Settings::new(Secret::new(KEY)) };
         Scene {
             vendor,
             destination: Amplitude::new(&settings, "org id").unwrap(),
@@ -316,6 +311,59 @@ async fn am_18_the_key_is_in_the_body_only() {
     }
 }
 
+#[tokio::test]
+async fn am_09_what_accumulates_follows_what_is_set_and_is_said_once() {
+    let scene = Scene::new(Rules::default()).await;
+    let group = ("org id".to_owned(), "acme".to_owned());
+    scene.vendor.edit(|groups| {
+        let held = json!({"logins": 10, "tags": "a", "log": ["old"]});
+        groups.insert(group.clone(), held.as_object().unwrap().clone());
+    });
+    let all = json!({"set": {"plan": "pro"}, "add": {"logins": 2.5, "seats": 3},
+        "append": {"tags": ["b"], "regions": ["eu"]}, "prepend": {"log": ["new"]}});
+    scene.all_delivered(&[change("acme", all)]).await;
+    let requests = scene.received();
+    let operators: Vec<Vec<String>> = requests
+        .iter()
+        .map(|request| said(request)[0]["group_properties"].as_object().unwrap().keys().cloned().collect())
+        .collect();
+    assert_eq!(operators, [vec!["$set"], vec!["$add", "$append", "$prepend"]]);
+    let held = json!({"plan": "pro", "logins": 12.5, "seats": 3, "tags": ["a", "b"], "regions": ["eu"],
+        "log": ["new", "old"]});
+    assert_eq!(Value::Object(scene.vendor.groups()[&group].clone()), held);
+}
+
+#[tokio::test]
+async fn am_09_an_unclear_answer_is_not_asked_for_again_and_a_clear_refusal_is() {
+    let answer = |status, apply| Fault::Answer { status, headers: Vec::new(), body: "no".to_owned(), apply };
+    for (fault, applied) in [
+        (Fault::ApplyThenDrop, true),
+        (Fault::Drop, false),
+        (answer(500, true), true),
+        (answer(503, false), false),
+        (answer(408, false), false),
+    ] {
+        let scene = Scene::new(Rules::default()).await;
+        scene.vendor.script([Fault::None, fault]);
+        let (outcome, fates) = scene.deliver(&[change("a", json!({"set": {"s": 1}, "add": {"n": 1}}))]).await;
+        outcome.unwrap();
+        let [Fate::Unknown { reason }] = &fates[..] else { panic!("{fates:?}") };
+        assert!(reason.ends_with("; repeating it could apply it twice"), "{reason}");
+        assert_eq!(scene.received().len(), 2, "nothing is repeated");
+        let held = &scene.vendor.groups()[&("org id".to_owned(), "a".to_owned())];
+        assert_eq!((&held["s"], held.get("n")), (&json!(1), applied.then_some(&json!(1))));
+    }
+    // Too many requests and too large a request had no effect, so they are no reason to give up.
+    let scene = Scene::new(Rules::default()).await;
+    scene.vendor.script([answer(429, false), answer(413, false)]);
+    let page: Vec<Addressed> = (0..6).map(|at| change(&format!("g{at}"), json!({"append": {"l": [at]}}))).collect();
+    scene.all_delivered(&page).await;
+    assert_eq!(scene.received().iter().map(|one| one.status).collect::<Vec<_>>(), [429, 413, 200, 200]);
+    for (at, held) in scene.vendor.groups().into_values().enumerate() {
+        assert_eq!(held["l"], json!([at]));
+    }
+}
+
 /// What a group's traits become by changes that are all carried out.
 fn carry_out(groups: &mut Groups, change: &Addressed) {
     let held = groups.entry(("org id".to_owned(), change.key.clone())).or_default();
@@ -398,6 +446,39 @@ proptest! {
             let mut held = scene.vendor.groups();
             held.retain(|_, traits| !traits.is_empty());
             assert_eq!(held, wanted);
+        });
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(60))]
+
+    /// Whatever goes wrong, nothing is accumulated twice, and every fate tells how often it may have been.
+    #[test]
+    fn am_09_in_any_storm_nothing_is_accumulated_twice(groups in 1_usize..150, faults in faults()) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let scene = Scene::new(Rules::default()).await;
+            scene.vendor.script(faults.into_iter().map(fault));
+            let page: Vec<Addressed> = (0..groups)
+                .map(|at| change(&format!("g{at}"), json!({"set": {"s": at}, "add": {"n": 1}, "append": {"l": ["x"]}})))
+                .collect();
+            let (_, fates) = scene.deliver(&page).await;
+            let held = scene.vendor.groups();
+            for (at, fate) in fates.iter().enumerate() {
+                let traits = held.get(&("org id".to_owned(), format!("g{at}")));
+                let added = traits.and_then(|traits| traits.get("n").cloned()).unwrap_or(json!(0));
+                let listed = traits.and_then(|traits| traits.get("l").cloned()).unwrap_or(json!([]));
+                let (one, none) = ((json!(1), json!(["x"])), (json!(0), json!([])));
+                match fate {
+                    Fate::Delivered => assert_eq!((added, listed), one),
+                    Fate::Unknown { .. } | Fate::Rejected { partly_applied: true, .. } => {
+                        let told = (added, listed);
+                        assert!(told == one || told == none, "{told:?}");
+                    }
+                    Fate::NotSent { .. } | Fate::Rejected { .. } => assert_eq!((added, listed), none),
+                }
+            }
         });
     }
 }

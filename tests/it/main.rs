@@ -4,6 +4,8 @@
 #![expect(clippy::unwrap_used, reason = "clippy's own exception covers test functions, not their helpers")]
 
 mod amplitude;
+mod amplitude_http_v2;
+mod amplitude_operators;
 mod bad_input;
 mod delivery;
 mod delivery_storm;

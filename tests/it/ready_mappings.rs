@@ -78,7 +78,7 @@ fn every_ready_mapping_fits_the_tables_its_comment_describes() {
         succeeds(folder.path(), &["plan"], &environment);
         count += 1;
     }
-    assert_eq!(count, 9);
+    assert_eq!(count, 10);
 }
 
 #[test]

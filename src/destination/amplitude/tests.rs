@@ -4,13 +4,14 @@
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
+use super::properties::Slot;
 use super::*;
 use crate::model::document::number_value;
 
 const KEY: &str = "k+y &=%é";
 
 fn settings() -> Settings {
-    Settings { api_key: Secret::new(KEY), region: None, base_url: None, long_strings: LongStrings::Reject }
+    Settings::new(Secret::new(KEY))
 }
 
 const ATTEMPT: Attempt = Attempt { at: chrono::DateTime::UNIX_EPOCH, number: 1 };
@@ -212,21 +213,107 @@ fn am_08_removal_is_unset_with_a_dash_and_no_trait_is_under_two_operators() {
         json!({"set": {"a": 1}, "unset": ["a"]}),
         json!({"set_once": {"a": 1}, "unset": ["a"]}),
         json!({"set": {"a": 1}, "set_once": {"a": 1}}),
+        json!({"set": {"a": 1}, "add": {"a": 1}}),
+        json!({"add": {"a": 1}, "unset": ["a"]}),
+        json!({"append": {"a": [1]}, "prepend": {"a": [1]}}),
     ] {
         assert!(amplitude().parts(&addressed("acme", twice)).unwrap_err().contains("trait `a` is under two operators"));
     }
 }
 
 #[test]
-fn am_09_no_operator_that_must_not_be_repeated() {
+fn am_09_what_is_set_is_never_accumulated() {
     let features = amplitude().features();
-    assert_eq!(features.ops, [Op::Set, Op::SetOnce]);
-    assert!(amplitude().repeatable(0) && !features.delete && !features.exact_numbers);
-    let change = addressed("acme", json!({"set": {"a": [1]}, "set_once": {"b": 2}, "unset": ["c"]}));
+    assert!(!features.delete && !features.exact_numbers && !features.gzip);
+    let change = addressed("acme", json!({"set": {"a": [1], "n": 5}, "set_once": {"b": 2}, "unset": ["c"]}));
+    assert_eq!(amplitude().parts(&change).unwrap().iter().map(|part| part.route).collect::<Vec<_>>(), [REPEATABLE]);
     let said = fields(&request(&amplitude(), &[change]))[1].1.clone();
     for operator in ["$add", "$append", "$prepend"] {
         assert!(!said.contains(operator));
     }
+}
+
+#[test]
+fn am_09_what_accumulates_travels_apart_and_is_not_repeated() {
+    let amplitude = amplitude();
+    assert_eq!(amplitude.features().ops, Op::ALL);
+    assert!(amplitude.repeatable(REPEATABLE) && !amplitude.repeatable(ONCE));
+    assert!(amplitude.limits(ONCE).elements_max <= 100, "a failure holds few groups");
+    let all = json!({"set": {"a": 1}, "set_once": {"b": 2}, "unset": ["c"],
+        "add": {"n": -1.5}, "append": {"tags": ["x", "y"]}, "prepend": {"log": ["z"]}});
+    for (change, said) in [
+        (
+            all,
+            vec![
+                (REPEATABLE, json!({"$set": {"a": 1}, "$setOnce": {"b": 2}, "$unset": {"c": "-"}})),
+                (ONCE, json!({"$add": {"n": -1.5}, "$append": {"tags": ["x", "y"]}, "$prepend": {"log": ["z"]}})),
+            ],
+        ),
+        (json!({"add": {"n": 1}}), vec![(ONCE, json!({"$add": {"n": 1}}))]),
+        (json!({"set": {"n": 1}}), vec![(REPEATABLE, json!({"$set": {"n": 1}}))]),
+    ] {
+        let change = addressed("acme", change);
+        let parts = amplitude.parts(&change).unwrap();
+        let told = parts.iter().map(|part| {
+            let element = amplitude.element(&change, part);
+            let request = amplitude.request(part.route, &[&element], ATTEMPT);
+            assert_eq!(request.url, "https://api2.amplitude.com/groupidentify");
+            (part.route, identifications(&request)[0]["group_properties"].clone())
+        });
+        assert_eq!(told.collect::<Vec<_>>(), said);
+        assert_eq!(union(&parts), *change.change);
+    }
+}
+
+#[test]
+fn am_09_what_accumulates_obeys_the_rules_of_values() {
+    let long = "x".repeat(1_025);
+    for (change, word) in [
+        (json!({"add": {"t": "5"}}), "only numbers can be added"),
+        (json!({"add": {"t": null}}), "only numbers can be added"),
+        (json!({"add": {"t": number_value("9007199254740993").unwrap()}}), "Amplitude would round"),
+        (json!({"append": {"t": [number_value("0.1234567890123456789").unwrap()]}}), "Amplitude would round"),
+        (json!({"append": {"t": [["a"]]}}), "array inside an array"),
+        (json!({"prepend": {"t": [{"in": [[1]]}]}}), "array inside an array"),
+        (json!({"prepend": {"t": [long]}}), "more than 1,024 characters"),
+        (json!({"append": {"t": null}}), "on_null"),
+        (json!({"prepend": {"t": [nested(39)]}}), "40 layers"),
+        (json!({"append": {"t": vec!["x".repeat(1_000); 1_000]}}), "which takes at most"),
+    ] {
+        let reason = amplitude().parts(&addressed("acme", change)).unwrap_err();
+        assert!(reason.contains("trait `t`") && reason.contains(word), "{reason}");
+    }
+    let change =
+        json!({"append": {"t": ["a", null, {"b": null, "c": 1}]}, "prepend": {"u": [long]}, "add": {"n": 0.1}});
+    let change = addressed("acme", change);
+    let parts = truncating().parts(&change).unwrap();
+    let element = truncating().element(&change, &parts[0]);
+    let said = &identifications(&truncating().request(ONCE, &[&element], ATTEMPT))[0]["group_properties"];
+    assert_eq!(
+        *said,
+        json!({"$add": {"n": 0.1}, "$append": {"t": ["a", {"c": 1}]}, "$prepend": {"u": [&long[1..]]}}),
+        "without nulls, cut"
+    );
+}
+
+#[test]
+fn am_06_what_accumulates_is_cut_as_well() {
+    let traits = |prefix: &str, count: usize| -> Map<String, Value> {
+        (0..count).map(|at| (format!("{prefix}{at}"), json!(at))).collect()
+    };
+    let change = addressed("acme", json!({"set": traits("s", 1_030), "add": traits("a", 1_025), "unset": ["gone"]}));
+    let parts = amplitude().parts(&change).unwrap();
+    let counts: Vec<(Route, usize)> = parts.iter().map(|part| (part.route, part.change.traits_count())).collect();
+    assert_eq!(counts, [(REPEATABLE, 1_024), (REPEATABLE, 7), (ONCE, 1_024), (ONCE, 1)]);
+    assert_eq!(union(&parts), *change.change);
+}
+
+#[test]
+fn the_default_api_advises_the_other_one_to_mappings_that_accumulate() {
+    let shape = |op| TraitShape { name: "logins", op, declared: None, constant: None, members: None };
+    assert_eq!(amplitude().remarks(&[shape(Op::Set), shape(Op::SetOnce)]), []);
+    let remarks = amplitude().remarks(&[shape(Op::Set), shape(Op::Add), shape(Op::Append)]);
+    assert!(matches!(&remarks[..], [one] if !one.error && one.help.contains("api = \"http_v2\"")), "{remarks:?}");
 }
 
 #[test]
@@ -415,6 +502,11 @@ fn settings_that_cannot_work_are_config_errors() {
     let settings = read("api_key = 'k'\nregion = 'eu'\nlong_strings = 'truncate'").unwrap();
     assert_eq!((settings.region, settings.long_strings), (Some(Region::Eu), LongStrings::Truncate));
     assert!(read("api_key = 'k'\nregion = 'asia'").is_err());
+    assert_eq!((settings.api, settings.gzip), (Api::GroupIdentify, false));
+    assert_eq!(read("api_key = 'k'\napi = 'groupidentify'").unwrap().api, Api::GroupIdentify);
+    assert_eq!(read("api_key = 'k'\napi = 'http_v2'").unwrap().api, Api::HttpV2);
+    let compressed = Amplitude::new(&read("api_key = 'k'\ngzip = true").unwrap(), "company").err().unwrap();
+    assert!(compressed.kind() == Kind::Config && compressed.advice().unwrap().contains("http_v2"), "{compressed}");
     assert!(read("api_key = 'k'\nbaseurl = 'x'").is_err(), "unknown keys are errors");
 }
 
@@ -476,7 +568,8 @@ proptest! {
         let amplitude = amplitude();
         let addressed = Addressed { key: key.clone(), change: Arc::new(change.clone()), settled_seq: 7, ..Addressed::default() };
         for slot in Slot::all(&change) {
-            prop_assert!(slot.bytes(LongStrings::Reject) <= slot.bytes_at_most());
+            prop_assert!(slot.bytes(LongStrings::Reject, encoded_bytes) <= slot.bytes_at_most());
+            prop_assert!(slot.bytes(LongStrings::Reject, <[u8]>::len) <= slot.bytes_at_most());
         }
         if let Ok(parts) = amplitude.parts(&addressed) && !parts.is_empty() {
             prop_assert_eq!(&union(&parts), &change);

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::{CHARS_MAX, LongStrings};
-use crate::model::number;
+use crate::model::{Op, number};
 
 /// Amplitude allows 40 layers; `group_properties` is the first and the operator's object the second.
 const DEPTH_MAX: usize = 38;
@@ -20,8 +20,18 @@ pub(super) fn check_name(name: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Fails with the reason and the remedy when a trait cannot have this value.
-pub(super) fn check(value: &Value, long_strings: LongStrings) -> Result<(), String> {
+/// Fails with the reason and the remedy when this operator cannot be given this value.
+pub(super) fn check_for(op: Op, value: &Value, long_strings: LongStrings) -> Result<(), String> {
+    match (op, value) {
+        (Op::Add, Value::Number(_)) | (Op::Set | Op::SetOnce | Op::Append | Op::Prepend, _) => {
+            check(value, long_strings)
+        }
+        (Op::Add, _) => Err("only numbers can be added: declare `as = \"number\"`".to_owned()),
+    }
+}
+
+/// Fails with the reason and the remedy when a trait cannot have this value, or a list be given these elements.
+fn check(value: &Value, long_strings: LongStrings) -> Result<(), String> {
     if value.is_null() {
         return Err("a null, whose effect Amplitude does not document: set `on_null` to `unset` or `skip`".to_owned());
     }
