@@ -549,7 +549,14 @@ fn the_program_runs_verifies_repairs_and_heals() {
     place.run(&["status"]).exits(0).says(&["4"]);
     place.run(&["verify", "accounts"]).exits(0).says(&["4 uncertain groups not compared"]);
     place.run(&["run"]).exits(0).says(&["4 delivered"]);
-    // THEN all is well, and what is not ours was left alone
+    // THEN all is well, also by answers that need patience, and what is not ours was left alone
+    let throttled = Fault::Answer {
+        status: 429,
+        headers: vec![("retry-after", "0".to_owned())],
+        body: String::new(),
+        apply: false,
+    };
+    vendor.script([Fault::None, answers(503, false), Fault::None, throttled]);
     place.run(&["verify", "accounts"]).exits(0).says(&["25 groups compared"]);
     assert_eq!(vendor.group("company", "acct_01").unwrap()["plan"], json!("pro"));
     assert!(!vendor.group("company", "acct_03").unwrap().contains_key("plan"));
