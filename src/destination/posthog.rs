@@ -2,12 +2,12 @@
 //!
 //! Three ways in, one way back:
 //!
-//! - [`capture`]: `$groupidentify` events to `POST /batch/`, as PostHog's own server libraries send them. PostHog's REST
+//! - `capture`: `$groupidentify` events to `POST /batch/`, as PostHog's own server libraries send them. PostHog's REST
 //!   documentation itself says to change groups this way. Top-level properties are merged, in the order of arrival.
-//! - [`rest`]: with a personal API key, `delete_property` removes a trait, which no event can; and with
+//! - `rest`: with a personal API key, `delete_property` removes a trait, which no event can; and with
 //!   `write_via = "rest"` everything is said by `POST groups/`, `update_property`, or `upsert_properties` where the server
 //!   has it.
-//! - [`read`]: with the same key, `groups/` (the list), `find`, `related`, `activity`, `property_definitions` and
+//! - `read`: with the same key, `groups/` (the list), `find`, `related`, `activity`, `property_definitions` and
 //!   `property_values` are read for `verify`, `group --remote` and `check --connect`.
 //!
 //! That is every endpoint of PostHog's groups API, and `groups_types`, which tells a type's index.

@@ -287,7 +287,7 @@ impl Ledger for MemoryLedger {
                 });
             }
         }
-        found.duplicate_examples.truncate(super::local::EXAMPLES);
+        found.duplicate_examples.truncate(super::compare::EXAMPLES);
         suspects.sort_by(|left, right| left.key.cmp(&right.key));
         state.suspects = suspects;
         Ok(found)

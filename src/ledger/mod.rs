@@ -35,6 +35,7 @@
 //! Two implementations pass one conformance suite: [`memory`], the executable specification, and [`local`], a DuckDB
 //! file, the default.
 
+mod compare;
 pub mod local;
 pub mod memory;
 mod schema;

@@ -6,6 +6,7 @@
 
 pub mod decide;
 pub mod guard;
+mod read;
 mod record;
 pub mod report;
 pub mod verify;
@@ -13,36 +14,28 @@ pub mod verify;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
-use async_trait::async_trait;
-use chrono::{DateTime, Utc};
 use tokio::sync::watch;
 
 use crate::delivery::{Delivery, Signal};
 use crate::destination::Addressed;
-use crate::duck::Duck;
 use crate::env::{Clock, Random};
-use crate::error::{Error, Kind, Result, Within};
-use crate::ledger::{
-    Begun, Checkpoint, Comparison, Incoming, Ledger, Missing, Outcome, RunStart, Scope, Status, SuspectKind,
-};
-use crate::mapping::compile::{self, Projection, quote_literal};
-use crate::mapping::{Mapping, OnMissing};
-use crate::model::{Cell, Change, ColumnType, Rules};
-use crate::source::{Source, Staged};
+use crate::error::{Error, Kind, Result};
+use crate::ledger::{Begun, Checkpoint, Comparison, Ledger, Outcome, RunStart, Status, SuspectKind};
+use crate::mapping::Mapping;
+use crate::model::Change;
 
 use decide::{Decision, Judge, Judgement};
 use guard::{Impact, Watch};
+use read::{READ_ALL, Survey};
 use record::Recorder;
 use report::{Counts, Report};
+
+pub use read::{Reader, Rows, Warehouse};
 
 /// Suspects per page: what a crash leaves uncertain, and what is in memory at a time. Twice this many documents of a few
 /// kilobytes (one page is said while the next is prepared) are some tens of megabytes.
 const PAGE_SUSPECTS: u64 = 5_000;
-
-/// Stands for a cursor where the next run must read everything.
-const READ_ALL: &str = "";
 
 /// What the operator asks of one run.
 #[derive(Debug, Clone, Default)]
@@ -83,53 +76,6 @@ pub trait Monitor: Send + Sync {
     fn note(&self, event: Event<'_>);
 }
 
-/// The rows of a run.
-pub enum Rows {
-    /// Staged beside the ledger.
-    Staged(Staged),
-    /// In memory.
-    Memory {
-        /// Key and cells.
-        rows: Vec<(Option<String>, Vec<Cell>)>,
-        /// What the cells mean.
-        kinds: Vec<ColumnType>,
-    },
-}
-
-/// Where a run's rows come from.
-#[async_trait]
-pub trait Reader: Send {
-    /// Reads the projection once, in one snapshot.
-    async fn read(&mut self, projection: &Projection, rows: &(dyn Fn(u64) + Send + Sync)) -> Result<Rows>;
-    /// Gives up every lock and snapshot.
-    async fn release(&mut self) -> Result<()>;
-    /// Makes a read or comparison that is under way fail soon.
-    fn interrupt(&self);
-}
-
-/// A source whose rows are staged beside the local ledger.
-pub struct Warehouse {
-    /// The source.
-    pub source: Box<dyn Source>,
-    /// The ledger's connection.
-    pub duck: Duck,
-}
-
-#[async_trait]
-impl Reader for Warehouse {
-    async fn read(&mut self, projection: &Projection, rows: &(dyn Fn(u64) + Send + Sync)) -> Result<Rows> {
-        self.source.stage(projection, &self.duck, rows).await.map(Rows::Staged)
-    }
-
-    async fn release(&mut self) -> Result<()> {
-        self.source.release(&self.duck).await
-    }
-
-    fn interrupt(&self) {
-        self.duck.interrupt();
-    }
-}
-
 /// Everything a run needs.
 pub struct Session<'a> {
     /// The mapping.
@@ -150,17 +96,6 @@ pub struct Session<'a> {
     pub options: &'a Options,
     /// Rises when the run should stop.
     pub signal: watch::Receiver<Signal>,
-}
-
-/// What a survey found, ready to be said.
-struct Survey {
-    run: String,
-    started_at: DateTime<Utc>,
-    begun: Begun,
-    full: bool,
-    found: Comparison,
-    judge: Arc<Judge>,
-    cursor: Option<String>,
 }
 
 /// What a run would do.
@@ -402,88 +337,6 @@ impl Session<'_> {
         }
     }
 
-    /// Reads the source once and compares. Afterwards the source is released.
-    async fn survey(&self, start: RunStart, begun: Begun, reader: &mut dyn Reader) -> Result<Survey> {
-        let interrupted = {
-            let work = self.read_and_compare(&start, &begun, reader);
-            tokio::pin!(work);
-            tokio::select! {
-                done = &mut work => Some(done),
-                () = self.stopped() => None,
-            }
-        };
-        let done = interrupted.unwrap_or_else(|| {
-            reader.interrupt();
-            Err(Error::new(Kind::Interrupted, "stopped before anything was sent"))
-        });
-        let released = reader.release().await;
-        let (found, judge, cursor, full) = done?;
-        released?;
-        self.monitor.note(Event::Compared(&found));
-        Ok(Survey { run: start.run, started_at: start.started_at, begun, full, found, judge: Arc::new(judge), cursor })
-    }
-
-    async fn read_and_compare(
-        &self,
-        start: &RunStart,
-        begun: &Begun,
-        reader: &mut dyn Reader,
-    ) -> Result<(Comparison, Judge, Option<String>, bool)> {
-        let mapping = self.mapping;
-        let (conditions, full) = self.conditions(begun, start.started_at)?;
-        let projection = compile::projection(mapping, conditions);
-        let rows = reader
-            .read(&projection, &|rows| self.monitor.note(Event::Reading(rows)))
-            .await
-            .within(|| format!("source {}", mapping.source))?;
-        let scope = Scope {
-            salt: self.fingerprint.to_owned(),
-            missing: match (&self.options.group, full) {
-                (Some(key), _) => Missing::Only(key.clone()),
-                (None, true) => Missing::All,
-                (None, false) => Missing::None,
-            },
-            retry_rejected: self.options.retry_rejected,
-            act_on_missing: mapping.policy.on_missing != OnMissing::Keep,
-        };
-        let (incoming, kinds, cursor) = match &rows {
-            Rows::Staged(staged) => (Incoming::Staged(staged), staged.kinds.clone(), staged.cursor.clone()),
-            Rows::Memory { rows, kinds } => (Incoming::Rows(rows), kinds.clone(), None),
-        };
-        let found = self.ledger.compare(&mapping.name, incoming, &scope).await?;
-        let judge = Judge {
-            assembly: compile::assembly(mapping, &projection.columns, kinds),
-            rules: Rules { overwrite_unknown: self.options.retry_rejected, ..compile::rules(mapping) },
-            on_missing: mapping.policy.on_missing,
-            retry_rejected: self.options.retry_rejected,
-            at: start.started_at,
-        };
-        // Without new rows the cursor stays where it was.
-        Ok((found, judge, cursor.or_else(|| begun.cursor.clone()), full && self.options.group.is_none()))
-    }
-
-    /// The conditions on top of the model's own, and whether the whole model is read.
-    fn conditions(&self, begun: &Begun, now: DateTime<Utc>) -> Result<(Vec<String>, bool)> {
-        if let Some(group) = &self.options.group {
-            let key = compile::quote_identifier(&self.mapping.key);
-            return Ok((vec![format!("CAST({key} AS VARCHAR) = {}", quote_literal(group))], false));
-        }
-        let Some(incremental) = &self.mapping.incremental else { return Ok((Vec::new(), true)) };
-        let due = begun.full_read_at.is_none_or(|read_at| {
-            now.signed_duration_since(read_at).to_std().is_ok_and(|age| age >= incremental.full_every)
-        });
-        // Rejected groups, and those of a run that died, may stand behind the cursor.
-        let asked = self.options.full || self.options.retry_rejected || !begun.recovered.is_empty();
-        match &begun.cursor {
-            Some(cursor) if !due && !asked && cursor != READ_ALL => {
-                let from = cursor_minus(cursor, incremental.lookback)?;
-                let column = compile::quote_identifier(&incremental.cursor);
-                Ok((vec![format!("{column} >= {}", quote_literal(&from))], false))
-            }
-            _ => Ok((Vec::new(), true)),
-        }
-    }
-
     /// Reads a page of suspects and decides them, off the async threads. `None` after the last page.
     async fn judged(&self, judge: &Arc<Judge>, position: u64) -> Result<Option<Vec<Decision>>> {
         let suspects = self.ledger.page(position, PAGE_SUSPECTS).await?;
@@ -600,42 +453,4 @@ fn cut_to_limit(page: &mut Vec<Decision>, room: &mut u64) {
         .unwrap_or(page.len());
     page.truncate(keep);
     *room -= said.min(*room);
-}
-
-/// A cursor's text some time earlier. Understands integers (seconds are subtracted as they are) and ISO timestamps.
-fn cursor_minus(cursor: &str, lookback: Duration) -> Result<String> {
-    if let Ok(int) = cursor.parse::<i64>() {
-        return Ok(int.saturating_sub(lookback.as_secs() as i64).to_string());
-    }
-    let lookback = chrono::TimeDelta::from_std(lookback).unwrap_or(chrono::TimeDelta::MAX);
-    let zoned = DateTime::parse_from_str(cursor, "%Y-%m-%d %H:%M:%S%.f%#z");
-    let naive = chrono::NaiveDateTime::parse_from_str(cursor, "%Y-%m-%d %H:%M:%S%.f").or_else(|_| {
-        chrono::NaiveDate::parse_from_str(cursor, "%Y-%m-%d").map(|date| date.and_time(chrono::NaiveTime::MIN))
-    });
-    let earlier = match (zoned, naive) {
-        (Ok(zoned), _) => {
-            zoned.checked_sub_signed(lookback).map(|at| at.to_utc().format("%Y-%m-%d %H:%M:%S%.6f+00").to_string())
-        }
-        (_, Ok(naive)) => naive.checked_sub_signed(lookback).map(|at| at.format("%Y-%m-%d %H:%M:%S%.6f").to_string()),
-        _ => None,
-    };
-    earlier.ok_or_else(|| {
-        Error::new(Kind::Config, "the cursor column holds something that is no timestamp, date or integer")
-            .advise("choose another `cursor` under [incremental], or run once with `--full`")
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_cursor_goes_back_in_its_own_notation() {
-        let hour = Duration::from_secs(3600);
-        assert_eq!(cursor_minus("7200", hour).unwrap(), "3600");
-        assert_eq!(cursor_minus("2024-05-06 01:00:00.25", hour).unwrap(), "2024-05-06 00:00:00.250000");
-        assert_eq!(cursor_minus("2024-05-06 01:00:00+00", hour).unwrap(), "2024-05-06 00:00:00.000000+00");
-        assert_eq!(cursor_minus("2024-05-06", hour).unwrap(), "2024-05-05 23:00:00.000000");
-        assert!(cursor_minus("yesterday", hour).is_err());
-    }
 }
