@@ -221,9 +221,14 @@ impl Destination for Amplitude {
             return Err("Amplitude has no call that deletes a group: set `on_missing` to `keep` or `unset`".to_owned());
         }
         match key.chars().count() {
-            0 => return Err("the group's key is empty".to_owned()),
+            0 => return Err("the group's key is empty: give the row a key, or leave it out with `where`".to_owned()),
             1..=CHARS_MAX => {}
-            _ => return Err("the group's key has more than 1,024 characters".to_owned()),
+            _ => return Err("the group's key has more than 1,024 characters: use a shorter column".to_owned()),
+        }
+        if change.accumulates() {
+            return Err(
+                "Amplitude's Group Identify API may apply an `add`, `append` or `prepend` twice: use `set`".to_owned()
+            );
         }
         for slot in Slot::all(change) {
             value::check_name(slot.name())?;

@@ -5,6 +5,7 @@
 
 mod amplitude;
 mod bad_input;
+mod conformance;
 mod delivery;
 mod delivery_storm;
 mod duckdb_source;
