@@ -6,6 +6,7 @@
 
 mod answers;
 mod contents;
+mod documented;
 mod limits;
 mod read;
 
