@@ -185,10 +185,8 @@ fn base64_is_base64() {
 
 fn leak(spellings: &[String], text: &str) -> Option<String> {
     let lower = text.to_lowercase();
-    spellings
-        .iter()
-        .cloned()
-        .find(|spelling| text.contains(spelling.as_str()) || lower.contains(&spelling.to_lowercase()))
+    let seen = |spelling: &&String| text.contains(spelling.as_str()) || lower.contains(&spelling.to_lowercase());
+    spellings.iter().find(seen).cloned()
 }
 
 fn whole(request: &Request) -> String {
