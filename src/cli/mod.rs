@@ -13,6 +13,8 @@ mod run;
 mod sample;
 mod screen;
 
+pub use self::open::destination;
+
 use std::io::Write;
 use std::time::Duration;
 

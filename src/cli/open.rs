@@ -69,8 +69,11 @@ pub(super) async fn source(settings: &SourceSettings, folder: &Path) -> Result<B
     })
 }
 
-/// The destination for groups of one type.
-pub(super) fn destination(settings: &DestinationSettings, group_type: &str) -> Result<Box<dyn Destination>> {
+/// The destination that `[destinations.NAME]` describes, for groups of one type, as every command builds it.
+///
+/// Errors: [`Kind::Config`], its settings or the group type cannot be used; [`Kind::Bug`], `config::known` lists a type
+/// that is not built here, or other keys than the type's own.
+pub fn destination(settings: &DestinationSettings, group_type: &str) -> Result<Box<dyn Destination>> {
     Ok(match settings.kind.as_str() {
         "amplitude" => amplitude::open(&settings.parse()?, group_type)?,
         "file" => {

@@ -115,7 +115,10 @@ impl Destination for File {
     }
 
     fn interpret(&self, _: Route, _: usize, reply: &Reply) -> Verdict {
-        let reason = String::from_utf8_lossy(&reply.body).into_owned();
+        let mut reason = String::from_utf8_lossy(&reply.body).into_owned();
+        if reason.trim().is_empty() {
+            reason = format!("status {}", reply.status);
+        }
         match reply.status {
             200..=299 => Verdict::DELIVERED,
             // The transport takes back what a failed write left behind, so nothing was applied.

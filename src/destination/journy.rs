@@ -189,7 +189,7 @@ impl Destination for Journy {
     fn parts(&self, addressed: &Addressed) -> Result<Vec<Part>, String> {
         let Addressed { key, change, .. } = addressed;
         if key.is_empty() {
-            return Err("the group's key is empty".to_owned());
+            return Err("the group's key is empty: give the row a key, or leave it out with `where`".to_owned());
         }
         if change.is_empty() {
             return Ok(Vec::new());
@@ -199,14 +199,14 @@ impl Destination for Journy {
             return Ok(vec![Part { route: DELETE, change }]);
         }
         if change.names().any(|name| name.trim().is_empty()) {
-            return Err("a trait has an empty name".to_owned());
+            return Err("a trait has an empty name: rename or remove it".to_owned());
         }
         for (op, name, value) in change.values() {
             if op != Op::Set {
                 return Err(format!("trait `{name}`: journy.io has no `{}`: use `set`", op.name()));
             }
             if change.unset.contains(name) {
-                return Err(format!("trait `{name}` is set and unset at once"));
+                return Err(format!("trait `{name}` is set and unset at once: give it one operator"));
             }
             check(value).map_err(|reason| format!("trait `{name}`: {reason}"))?;
         }

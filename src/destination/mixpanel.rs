@@ -224,9 +224,9 @@ impl Destination for Mixpanel {
     fn parts(&self, addressed: &Addressed) -> Result<Vec<Part>, String> {
         let Addressed { key, change, .. } = addressed;
         match key.len() {
-            0 => return Err("the group's key is empty".to_owned()),
+            0 => return Err("the group's key is empty: give the row a key, or leave it out with `where`".to_owned()),
             1..=TEXT_BYTES_MAX => {}
-            _ => return Err("the group's key has more than 255 bytes".to_owned()),
+            _ => return Err("the group's key has more than 255 bytes: use a shorter column".to_owned()),
         }
         if change.is_empty() {
             return Ok(Vec::new());
@@ -247,7 +247,7 @@ impl Destination for Mixpanel {
             checked.map_err(|reason| format!("trait `{name}`: {reason}"))?;
         }
         if let Some(name) = twice(change) {
-            return Err(format!("trait `{name}` is under two operators"));
+            return Err(format!("trait `{name}` is under two operators: give it one"));
         }
         let operators = change.by_op().iter().filter(|(_, traits)| !traits.is_empty()).count();
         if operators + usize::from(!change.unset.is_empty()) == 1 && change.traits_count() <= PROPERTIES_MAX {

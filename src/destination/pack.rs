@@ -79,12 +79,16 @@ fn oversized(size: Size, limits: &Limits) -> Option<String> {
     let room = limits.element_bytes_max.min(limits.body_bytes_max.saturating_sub(limits.envelope_bytes));
     if size.bytes > room {
         return Some(format!(
-            "the group's traits take {} bytes in a request; the destination takes at most {room}",
+            "the group's traits take {} bytes in a request; the destination takes at most {room}: shorten or remove some",
             size.bytes
         ));
     }
-    (size.traits > limits.traits_max)
-        .then(|| format!("{} traits in one request; the destination takes at most {}", size.traits, limits.traits_max))
+    (size.traits > limits.traits_max).then(|| {
+        format!(
+            "{} traits in one request; the destination takes at most {}: remove some",
+            size.traits, limits.traits_max
+        )
+    })
 }
 
 /// Where to cut a batch of two or more elements so that both halves have about the same bytes: the index of the second

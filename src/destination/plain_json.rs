@@ -35,10 +35,12 @@ pub(super) fn check_only_sets(vendor: &str, addressed: &Addressed) -> Result<(),
 /// Fails when a group's id or a user's cannot be sent.
 pub(super) fn check_id(what: &str, id: &str) -> Result<(), String> {
     if id.trim().is_empty() {
-        return Err(format!("{what} is empty"));
+        return Err(format!("{what} is empty: give the row one, or leave it out with `where`"));
     }
     if id.contains('\0') {
-        return Err(format!("{what} holds a NUL character, which databases behind the destination cannot hold"));
+        return Err(format!(
+            "{what} holds a NUL character, which databases behind the destination cannot hold: remove it with `sql`"
+        ));
     }
     Ok(())
 }
@@ -61,10 +63,10 @@ pub(super) fn check_traits(traits: &Traits) -> Result<(), String> {
 
 fn check_name(name: &str) -> Result<(), String> {
     if name.is_empty() {
-        return Err("a trait or object member has an empty name".to_owned());
+        return Err("a trait or object member has an empty name: rename or remove it".to_owned());
     }
     if name.contains('\0') {
-        return Err("the name of a trait or object member holds a NUL character".to_owned());
+        return Err("the name of a trait or object member holds a NUL character: rename it".to_owned());
     }
     Ok(())
 }

@@ -190,13 +190,13 @@ impl PostHog {
             return Err("PostHog cannot delete a group: set `on_missing` to `keep` or `unset`".to_owned());
         }
         if key.is_empty() {
-            return Err("the group's key is empty".to_owned());
+            return Err("the group's key is empty: give the row a key, or leave it out with `where`".to_owned());
         }
         if key.contains('\0') {
-            return Err("the group's key holds a NUL, which PostHog drops: it could become another key".to_owned());
+            return Err("the group's key holds a NUL, which PostHog drops, so that it could become another key: remove it with `sql`".to_owned());
         }
         if key.len() > CHARS_MAX && key.chars().count() > CHARS_MAX {
-            return Err("the group's key has more than 400 characters".to_owned());
+            return Err("the group's key has more than 400 characters: use a shorter column".to_owned());
         }
         for (op, name, value) in change.values() {
             if op != Op::Set {
@@ -214,7 +214,7 @@ impl PostHog {
         change.unset.iter().try_for_each(|name| {
             check_name(name)?;
             match change.set.contains_key(name) {
-                true => Err(format!("trait `{name}` is both set and unset")),
+                true => Err(format!("trait `{name}` is both set and unset: give it one operator")),
                 false => Ok(()),
             }
         })
@@ -223,10 +223,10 @@ impl PostHog {
 
 fn check_name(name: &str) -> Result<(), String> {
     if name.is_empty() {
-        return Err("a trait has an empty name".to_owned());
+        return Err("a trait has an empty name: rename or remove it".to_owned());
     }
     if name.contains('\0') {
-        return Err("a trait's name holds a NUL, which PostHog drops".to_owned());
+        return Err("a trait's name holds a NUL, which PostHog drops: rename it".to_owned());
     }
     Ok(())
 }
@@ -235,7 +235,7 @@ fn check(value: &Value, depth: usize) -> Result<(), String> {
     match value {
         Value::Null | Value::Bool(_) | Value::String(_) => Ok(()),
         Value::Number(number) if number::canonical(number.as_str()).is_none() => {
-            Err("a number that JSON cannot carry".to_owned())
+            Err("a number that JSON cannot carry: declare `as = \"string\"`".to_owned())
         }
         Value::Number(number) if number::fits_double(number.as_str()) => Ok(()),
         Value::Number(_) => {

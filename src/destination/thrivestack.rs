@@ -219,7 +219,9 @@ impl Destination for ThriveStack {
         if self.legacy_fields
             && let Some(name) = change.set.keys().find(|name| is_group_type(name))
         {
-            return Err(format!("trait `{name}` is sent with every group already"));
+            return Err(format!(
+                "trait `{name}` is sent with every group already: remove it, or set `legacy_fields = false`"
+            ));
         }
         if change.is_empty() {
             return Ok(Vec::new());

@@ -75,9 +75,9 @@ pub(super) fn check(addressed: &Addressed, long_strings: LongStrings) -> Result<
         return Err("Amplitude has no call that deletes a group: set `on_missing` to `keep` or `unset`".to_owned());
     }
     match key.chars().count() {
-        0 => return Err("the group's key is empty".to_owned()),
+        0 => return Err("the group's key is empty: give the row a key, or leave it out with `where`".to_owned()),
         1..=CHARS_MAX => {}
-        _ => return Err("the group's key has more than 1,024 characters".to_owned()),
+        _ => return Err("the group's key has more than 1,024 characters: use a shorter column".to_owned()),
     }
     for slot in Slot::all(change) {
         value::check_name(slot.name())?;
@@ -93,7 +93,7 @@ pub(super) fn check(addressed: &Addressed, long_strings: LongStrings) -> Result<
         let mut others = change.values().filter(|(op, _, _)| *op != Op::Set);
         others.find(|(op, name, _)| also(name, Some(*op))).map(|(_, name, _)| name)
     });
-    twice.map_or(Ok(()), |name| Err(format!("trait `{name}` is under two operators")))
+    twice.map_or(Ok(()), |name| Err(format!("trait `{name}` is under two operators: give it one")))
 }
 
 /// Cuts a checked change into shares of at most [`PROPERTIES_MAX`] traits and `room` bytes, as `encoded` counts those of a
@@ -116,7 +116,9 @@ pub(super) fn cut(
         let bytes = slot.bytes(long_strings, encoded);
         if bytes > room {
             let name = slot.name();
-            return Err(format!("trait `{name}` takes {bytes} bytes in a request, which takes at most {room}"));
+            return Err(format!(
+                "trait `{name}` takes {bytes} bytes in a request, which takes at most {room}: shorten it"
+            ));
         }
         let last = shares.last().map_or(0, Change::traits_count);
         if last == PROPERTIES_MAX || last > 0 && filled + bytes > room {

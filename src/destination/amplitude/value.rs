@@ -12,10 +12,10 @@ const DEPTH_MAX: usize = 38;
 pub(super) fn check_name(name: &str) -> Result<(), String> {
     // Most names are far shorter than the limit; only a long one is worth counting.
     if name.is_empty() {
-        return Err("a trait or object member has an empty name".to_owned());
+        return Err("a trait or object member has an empty name: rename or remove it".to_owned());
     }
     if name.len() > CHARS_MAX && name.chars().count() > CHARS_MAX {
-        return Err("a trait or object member has a name of more than 1,024 characters".to_owned());
+        return Err("a trait or object member has a name of more than 1,024 characters: shorten it".to_owned());
     }
     Ok(())
 }

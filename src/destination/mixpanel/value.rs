@@ -17,9 +17,9 @@ const _: () = assert!(ITEMS_MAX <= PROPERTIES_MAX, "an object is no larger than 
 /// Fails when a trait (or a member of a nested object) cannot have this name.
 pub(super) fn check_name(name: &str) -> Result<(), String> {
     match name.len() {
-        0 => Err("a trait or object member has an empty name".to_owned()),
+        0 => Err("a trait or object member has an empty name: rename or remove it".to_owned()),
         1..=TEXT_BYTES_MAX => Ok(()),
-        _ => Err("a trait or object member has a name of more than 255 bytes".to_owned()),
+        _ => Err("a trait or object member has a name of more than 255 bytes: shorten it".to_owned()),
     }
 }
 
@@ -37,7 +37,9 @@ pub(super) fn check(value: &Value, long_strings: LongStrings) -> Result<(), Stri
 
 /// Fails when these elements cannot be added to a list that holds each value once.
 pub(super) fn check_union(value: &Value, long_strings: LongStrings) -> Result<(), String> {
-    let Value::Array(items) = value else { return Err("what is appended is no list".to_owned()) };
+    let Value::Array(items) = value else {
+        return Err("what is appended is no list: send it `as = \"list\"`".to_owned());
+    };
     check(value, long_strings)?;
     if items.iter().any(|item| !matches!(item, Value::String(_) | Value::Number(_))) {
         return Err("Mixpanel's `$union` takes texts and numbers only: use `op = \"set\"` for this list".to_owned());

@@ -163,7 +163,10 @@ fn sg_03_a_message_without_a_user_is_never_sent_where_one_is_needed() {
     }
     assert_eq!(with(|settings| settings.user = Some(Wants::Optional)).features().user, UserRule::Optional);
     let keyless = Addressed { key: String::new(), ..addressed("a", json!({"n": 1})) };
-    assert_eq!(vendor("segment").parts(&keyless).unwrap_err(), "the group's key is empty");
+    assert_eq!(
+        vendor("segment").parts(&keyless).unwrap_err(),
+        "the group's key is empty: give the row one, or leave it out with `where`"
+    );
 }
 
 #[test]

@@ -120,7 +120,10 @@ fn ts_04_a_group_without_ids_is_not_sent() {
         let told = destination.parts(&Addressed { user, ..change.clone() }).unwrap_err();
         assert!(told.contains(reason), "{told}");
     }
-    assert_eq!(destination.parts(&Addressed { key: String::new(), ..change }).unwrap_err(), "the group's key is empty");
+    assert_eq!(
+        destination.parts(&Addressed { key: String::new(), ..change }).unwrap_err(),
+        "the group's key is empty: give the row one, or leave it out with `where`"
+    );
 }
 
 #[test]
