@@ -159,7 +159,8 @@ fn sg_03_a_message_without_a_user_is_never_sent_where_one_is_needed() {
         }
         assert_eq!(segment.parts(&addressed("a", json!({"n": 1}))).unwrap().len(), 1);
         let empty = Addressed { user: Some(User::Id(" ".to_owned())), ..addressed("a", json!({"n": 1})) };
-        assert_eq!(segment.parts(&empty).unwrap_err(), "the user's id is empty");
+        let reason = segment.parts(&empty).unwrap_err();
+        assert_eq!(reason, "the user's id is empty: give the row one, or leave it out with `where`");
     }
     assert_eq!(with(|settings| settings.user = Some(Wants::Optional)).features().user, UserRule::Optional);
     let keyless = Addressed { key: String::new(), ..addressed("a", json!({"n": 1})) };
