@@ -12,7 +12,7 @@ use super::args::{Cli, LedgerCommand};
 use super::plan::{shown_key, shown_value};
 use super::screen::{self, ADD, BOLD, CHANGE, DIM, Progress, REMOVE, paint, plural, thousands};
 use super::{Failure, open, print_json, remote};
-use crate::config::{Diagnostics, Project};
+use crate::config::Project;
 use crate::delivery::Signal;
 use crate::env::{Clock, Random, SystemClock};
 use crate::error::{Error, Kind, Result, Within};
@@ -337,11 +337,7 @@ async fn adopt(cli: &Cli, project: &Project, sync: &str) -> Result<u8, Failure> 
     let mapping = &file.mapping;
     let place = || format!("sync {sync}");
     let ledger = open::ledger(project).await?;
-    let mut source = open::source_of(project, file).await.within(place)?;
-    let found = open::connected_check(file, source.as_mut()).await.within(place)?;
-    if !found.is_empty() {
-        return Err(Diagnostics::about(std::slice::from_ref(file), found).into());
-    }
+    let source = open::fitting_source(project, file).await?;
     let (clock, random, options) = (SystemClock::start(), Random::from_entropy(), Options::default());
     let (_sender, signal) = watch::channel(Signal::Go);
     let progress = Progress::new(sync, true);

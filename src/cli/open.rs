@@ -7,7 +7,7 @@ use super::args::{Cli, Select};
 use crate::config::{self, DestinationSettings, Diagnostics, Project, SourceSettings};
 use crate::delivery;
 use crate::destination::{Destination, amplitude, file, journy, mixpanel, posthog, segment, thrivestack, webhook};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, Within};
 use crate::ledger::local::LocalLedger;
 use crate::mapping::check::{self, Described};
 use crate::mapping::diagnostic::{Diagnostic, did_you_mean, listed};
@@ -104,6 +104,14 @@ pub(super) async fn source_of(project: &Project, file: &MappingFile) -> Result<B
     let settings = project.settings.sources.get(&file.mapping.source);
     let settings = settings.ok_or_else(|| Error::new(Kind::Bug, "a mapping with an unknown source was let through"))?;
     source(settings, &project.settings.folder).await
+}
+
+/// The source a mapping names, once it was asked whether the mapping fits it.
+pub(super) async fn fitting_source(project: &Project, file: &MappingFile) -> Result<Box<dyn Source>, Failure> {
+    let place = || format!("sync {}", file.mapping.name);
+    let mut source = source_of(project, file).await.within(place)?;
+    let found = connected_check(file, source.as_mut()).await.within(place)?;
+    if found.is_empty() { Ok(source) } else { Err(Diagnostics::about(std::slice::from_ref(file), found).into()) }
 }
 
 /// The settings of the destination a mapping names.

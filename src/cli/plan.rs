@@ -9,7 +9,6 @@ use tokio::sync::watch;
 use super::args::{Cli, Select};
 use super::screen::{self, ADD, BOLD, CHANGE, DIM, Progress, REMOVE, paint, plural, thousands};
 use super::{Failure, open, print_json};
-use crate::config::Diagnostics;
 use crate::delivery::{self, Outside, Signal};
 use crate::destination::pack::{self, Size};
 use crate::destination::{Addressed, Attempt, Destination, Element, Part};
@@ -36,11 +35,7 @@ pub(super) async fn plan(cli: &Cli, select: &Select, show: usize, requests: bool
         let place = || format!("sync {}", mapping.name);
         let settings = open::destination_of(&project, file)?;
         let mut destination = open::destination(settings, &mapping.group_type).within(place)?;
-        let mut source = open::source_of(&project, file).await.within(place)?;
-        let found = open::connected_check(file, source.as_mut()).await.within(place)?;
-        if !found.is_empty() {
-            return Err(Diagnostics::about(std::slice::from_ref(file), found).into());
-        }
+        let source = open::fitting_source(&project, file).await?;
         delivery::prepare(destination.as_mut(), &outside, &clock, &random).await.within(place)?;
         let progress = Progress::new(&mapping.name, true);
         let session = Session {

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use super::args::{Cli, Select};
 use super::screen::{self, ADD, CHANGE, DIM, Progress, REMOVE, paint, plural, thousands};
 use super::{Failure, open, print_json};
-use crate::config::{Diagnostics, Project};
+use crate::config::Project;
 use crate::delivery::{self, Delivery, Outside, Signal};
 use crate::env::{Random, SystemClock};
 use crate::error::{Error, Kind, Within};
@@ -85,11 +85,7 @@ async fn one(shared: &Shared<'_>, file: &MappingFile) -> Result<Report, Failure>
     let place = || format!("sync {}", mapping.name);
     let settings = open::destination_of(shared.project, file)?;
     let mut destination = open::destination(settings, &mapping.group_type).within(place)?;
-    let mut source = open::source_of(shared.project, file).await.within(place)?;
-    let found = open::connected_check(file, source.as_mut()).await.within(place)?;
-    if !found.is_empty() {
-        return Err(Diagnostics::about(std::slice::from_ref(file), found).into());
-    }
+    let source = open::fitting_source(shared.project, file).await?;
     delivery::prepare(destination.as_mut(), shared.outside, shared.clock, shared.random).await.within(place)?;
     let delivery = Delivery::new(
         destination.as_ref(),

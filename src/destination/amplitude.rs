@@ -313,7 +313,7 @@ impl Destination for Amplitude {
 
     /// A GET of the address's root: no key, no data. A key cannot be tried without writing, so none is.
     fn probe(&self) -> Option<Request> {
-        Some(root(self.url.trim_end_matches("groupidentify")))
+        Some(Request::get(self.url.trim_end_matches("groupidentify").to_owned()))
     }
 
     fn masked(&self, request: &Request) -> Request {
@@ -323,11 +323,6 @@ impl Destination for Amplitude {
         }
         masked
     }
-}
-
-/// A GET of this address, without a key.
-fn root(url: &str) -> Request {
-    Request { method: "GET", url: url.to_owned(), headers: Vec::new(), body: Vec::new(), gzip: false }
 }
 
 /// What an answer means by its status and nothing else. After a 429 nothing is sent for `throttled` at least.

@@ -293,8 +293,7 @@ impl Destination for Journy {
 
     /// A GET of the address's root: no key, no data.
     fn probe(&self) -> Option<Request> {
-        let url = format!("{}/", self.base);
-        Some(Request { method: "GET", url, headers: Vec::new(), body: Vec::new(), gzip: false })
+        Some(Request::get(format!("{}/", self.base)))
     }
 
     fn masked(&self, request: &Request) -> Request {

@@ -336,8 +336,7 @@ impl Destination for Mixpanel {
 
     /// A GET of the address's root: no token, no data. A token cannot be tried: Mixpanel accepts any.
     fn probe(&self) -> Option<Request> {
-        let url = format!("{}/", self.base);
-        Some(Request { method: "GET", url, headers: Vec::new(), body: Vec::new(), gzip: false })
+        Some(Request::get(format!("{}/", self.base)))
     }
 
     fn masked(&self, request: &Request) -> Request {

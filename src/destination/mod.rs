@@ -196,6 +196,13 @@ pub struct Request {
     pub gzip: bool,
 }
 
+impl Request {
+    /// A question without headers or a body.
+    fn get(url: String) -> Request {
+        Request { method: "GET", url, headers: Vec::new(), body: Vec::new(), gzip: false }
+    }
+}
+
 impl std::fmt::Debug for Request {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(out, "{} {} ({} bytes)", self.method, self.url, self.body.len())

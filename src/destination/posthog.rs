@@ -406,8 +406,7 @@ impl Destination for PostHog {
 
     /// A GET of the address's root: no key, no data.
     fn probe(&self) -> Option<Request> {
-        let url = self.base.clone();
-        Some(Request { method: "GET", url, headers: Vec::new(), body: Vec::new(), gzip: false })
+        Some(Request::get(self.base.clone()))
     }
 
     fn masked(&self, request: &Request) -> Request {

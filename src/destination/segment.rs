@@ -403,8 +403,7 @@ impl Destination for Segment {
     /// A GET of the server's root: no key, no data. A key cannot be tried without writing, and Segment would say yes to
     /// any, so none is.
     fn probe(&self) -> Option<Request> {
-        let url = format!("{}/", self.base);
-        Some(Request { method: "GET", url, headers: Vec::new(), body: Vec::new(), gzip: false })
+        Some(Request::get(format!("{}/", self.base)))
     }
 
     fn masked(&self, request: &Request) -> Request {

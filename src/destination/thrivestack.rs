@@ -295,8 +295,7 @@ impl Destination for ThriveStack {
 
     /// A GET of the server's root: no key, no data.
     fn probe(&self) -> Option<Request> {
-        let url = format!("{}/", self.base);
-        Some(Request { method: "GET", url, headers: Vec::new(), body: Vec::new(), gzip: false })
+        Some(Request::get(format!("{}/", self.base)))
     }
 
     fn masked(&self, request: &Request) -> Request {

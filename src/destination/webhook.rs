@@ -396,7 +396,7 @@ impl Destination for Webhook {
     fn probe(&self) -> Option<Request> {
         let mut url = url::Url::parse(&self.shown_url).ok()?;
         url.set_path("/");
-        Some(Request { method: "GET", url: url.to_string(), headers: Vec::new(), body: Vec::new(), gzip: false })
+        Some(Request::get(url.to_string()))
     }
 
     fn masked(&self, request: &Request) -> Request {

@@ -16,7 +16,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::properties::{self, OPERATORS_BYTES};
-use super::{BODY_BYTES_MAX, LongStrings, Settings, by_status, root, value};
+use super::{BODY_BYTES_MAX, LongStrings, Settings, by_status, value};
 use crate::destination::reply::{retry_after, words};
 use crate::destination::{
     Addressed, Applied, Attempt, Destination, Element, Features, Limits, Part, Reply, Request, Route, UserRule,
@@ -193,7 +193,7 @@ impl Destination for HttpV2 {
 
     /// A GET of the address's root: no key, no data. A key cannot be tried without writing, so none is.
     fn probe(&self) -> Option<Request> {
-        Some(root(self.url.trim_end_matches("2/httpapi")))
+        Some(Request::get(self.url.trim_end_matches("2/httpapi").to_owned()))
     }
 
     fn masked(&self, request: &Request) -> Request {
