@@ -7,6 +7,7 @@ mod amplitude;
 mod amplitude_http_v2;
 mod amplitude_operators;
 mod bad_input;
+mod convergence;
 mod delivery;
 mod delivery_storm;
 mod duckdb_source;
