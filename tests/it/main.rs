@@ -8,6 +8,7 @@ mod amplitude_http_v2;
 mod amplitude_operators;
 mod bad_input;
 mod conformance;
+mod convergence;
 mod delivery;
 mod delivery_storm;
 mod duckdb_source;
