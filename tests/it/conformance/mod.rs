@@ -91,16 +91,22 @@ const ROWS: &[Row] = &[
         ..Row::PLAIN
     },
     segment("`segment`", ""),
+    segment("`segment`, `preset = \"segment-eu\"`", "preset = \"segment-eu\""),
     segment(
         "`segment`, `preset = \"rudderstack\"`",
         "preset = \"rudderstack\"\nbase_url = \"https://data.example.com\"",
     ),
     segment("`segment`, `preset = \"customerio\"`", "preset = \"customerio\""),
+    segment("`segment`, `preset = \"customerio-eu\"`", "preset = \"customerio-eu\""),
     segment("`segment`, `preset = \"dittofeed\"`", "preset = \"dittofeed\"\nbase_url = \"https://feed.example.com\""),
     segment("`segment`, `preset = \"journy\"`", "preset = \"journy\""),
     segment("`segment`, `preset = \"jitsu\"`", "preset = \"jitsu\""),
     segment("`segment`, `preset = \"hightouch\"`", "preset = \"hightouch\""),
     segment("`segment`, `preset = \"accoil\"`", "preset = \"accoil\""),
+    segment(
+        "`segment`, `preset = \"custom\"`",
+        "preset = \"custom\"\nbase_url = \"https://track.example.com\"\nauth = \"bearer\"\nkey_in_body = true",
+    ),
     Row { name: "`thrivestack`", settings: "type = \"thrivestack\"\napi_key = \"${SECRET}\"", ..Row::PLAIN },
     Row {
         name: "`thrivestack`, `wire = \"single\"`",
