@@ -117,13 +117,15 @@ fn a_year_in_nine_zones_fires_as_a_walk_over_its_minutes_says() {
             let mut table = Timetable::resume(plan, Checkpoint::default(), from - minutes(1));
             // A daemon that sleeps until the time it was told, with runs that take no time.
             let mut now = from - minutes(1);
-            while let Some(next) = table.look(now).next.filter(|next| *next < to) {
-                now = next;
+            while now < to {
                 let look = table.look(now);
-                assert_eq!((look.due, look.skipped), (Some(now), 0), "{text} in {zone}");
-                fires.push(now);
-                table.started(now);
-                table.ended(now);
+                if let Some(moment) = look.due {
+                    assert_eq!((moment, look.skipped), (now, 0), "{text} in {zone}");
+                    fires.push(now);
+                    table.started(now);
+                    table.ended(now);
+                }
+                now = look.next.unwrap();
             }
             assert_eq!(fires, expected[text], "{text} in {zone}");
         }
