@@ -115,8 +115,9 @@ fn row(mapping: &Mapping, told: &Told) -> [String; 6] {
         None => local.push("never: no schedule".to_owned()),
         Some(schedule) => {
             if let Some(since) = told.overdue {
-                local.push("at once: overdue".to_owned());
-                utc.push(format!("since {}", when(since)));
+                let never_ran = told.last.is_none();
+                local.push(if never_ran { "at once: it never ran" } else { "at once: overdue" }.to_owned());
+                utc.push(if never_ran { String::new() } else { format!("since {}", when(since)) });
             }
             if let When::After(other) = &schedule.when {
                 local.push(format!("when {other} ends well"));

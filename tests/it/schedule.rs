@@ -71,7 +71,7 @@ fn the_next_times_are_told_with_their_zone() {
         "when often ends well",
         "disabled",
         "never: no schedule",
-        "at once: overdue",
+        "at once: it never ran",
         "Nothing runs schedules yet",
     ]);
     let one = place.run(&["schedule", "daily"]).exits(0);
@@ -96,6 +96,7 @@ fn runs_on_record_move_intervals_and_followers() {
     assert!(apart <= TimeDelta::minutes(45) && apart > TimeDelta::minutes(44), "{apart}");
     assert_eq!(follower["overdue_since"].as_str().map(|text| text.len()), Some(20), "often ended after it: {follower}");
     place.run(&["schedule", "often"]).exits(0).says(&["delivered"]);
+    place.run(&["schedule", "follower"]).exits(0).says(&["at once: overdue", "since 20"]);
 }
 
 #[test]
