@@ -1,5 +1,6 @@
 //! The shape of a mapping file as a person writes it: every section and key, what each may hold, and what is said when
-//! it doesn't. [`parse`] reports all mistakes of a file at once; `traits.rs` reads the `[traits]`.
+//! it doesn't. [`parse`] reports all mistakes of a file at once; `traits.rs` reads the `[traits]`, `timing.rs`
+//! the schedule.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -10,8 +11,8 @@ use toml::de::DeValue;
 use super::diagnostic::{Diagnostic, did_you_mean, listed_all};
 use super::reader::{self, Entry, Report, Section, join, shown};
 use super::{
-    At, CatchUp, Expr, From, Guards, Incremental, Mapping, Model, OnDuplicate, OnMissing, OnRemovedTrait, Overlap,
-    Policy, Schedule, User, UserFrom, When, schedule, sql, traits,
+    At, Expr, From, Guards, Incremental, Mapping, Model, OnDuplicate, OnMissing, OnRemovedTrait, Policy, User,
+    UserFrom, sql, timing, traits,
 };
 use crate::model::OnNull;
 
@@ -82,8 +83,6 @@ const USER: [&str; 2] = ["id", "anonymous_id"];
 pub(crate) const POLICY: [&str; 4] = ["on_null", "on_missing", "on_removed_trait", "on_duplicate"];
 pub(crate) const GUARDS: [&str; 6] =
     ["empty", "rows_dropped_max", "changed_max", "removed_max", "nulled_max", "groups_min"];
-const SCHEDULE: [&str; 7] = ["cron", "every", "after", "timezone", "jitter", "catch_up", "overlap"];
-const WHEN: [&str; 3] = ["cron", "every", "after"];
 const INCREMENTAL: [&str; 3] = ["cursor", "lookback", "full_every"];
 
 /// The words of each choice.
@@ -94,8 +93,6 @@ pub(crate) const ON_MISSING: [(&str, OnMissing); 3] =
 pub(crate) const ON_REMOVED_TRAIT: [(&str, OnRemovedTrait); 2] =
     [("keep", OnRemovedTrait::Keep), ("unset", OnRemovedTrait::Unset)];
 pub(crate) const ON_DUPLICATE: [(&str, OnDuplicate); 2] = [("fail", OnDuplicate::Fail), ("skip", OnDuplicate::Skip)];
-const CATCH_UP: [(&str, CatchUp); 2] = [("once", CatchUp::Once), ("skip", CatchUp::Skip)];
-const OVERLAP: [(&str, Overlap); 2] = [("skip", Overlap::Skip), ("queue", Overlap::Queue)];
 
 /// Reads the mapping file `text`, called `file` in messages, as the sync `name`.
 ///
@@ -117,7 +114,7 @@ fn mapping(name: &str, root: &Section<'_>, context: &Context<'_>, report: &mut R
     let source = reference(root, "source", names.map(|names| names.sources.as_slice()), report);
     let destination = reference(root, "destination", names.map(|names| names.destinations.as_slice()), report);
     let enabled = root.get("enabled").and_then(|entry| entry.flag(report)).unwrap_or(true);
-    let schedule = root.get("schedule").and_then(|entry| schedule_of(&entry, report));
+    let schedule = root.get("schedule").and_then(|entry| timing::read(&entry, report));
     let model = required(root, "model", "say where the account rows come from: `[model]` with `table = \"…\"`", report)
         .and_then(|section| model(&section, context, report));
     let group = required(root, "group", "add `[group]` with `type = \"company\"` and `key = \"account_id\"`", report)
@@ -213,94 +210,6 @@ fn reference(root: &Section<'_>, key: &str, known: Option<&[String]>, report: &m
         return None;
     }
     Some(name)
-}
-
-fn schedule_of(entry: &Entry<'_>, report: &mut Report<'_>) -> Option<Schedule> {
-    let table = match entry.value {
-        DeValue::String(_) => {
-            return Some(Schedule {
-                when: When::Cron(cron(entry, report)?),
-                timezone: None,
-                jitter: Duration::ZERO,
-                catch_up: CatchUp::default(),
-                overlap: Overlap::default(),
-            });
-        }
-        DeValue::Table(table) => Section { table, at: entry.at.clone() },
-        _ => {
-            entry.mistyped("a cron expression or a table with `cron`, `every` or `after`", report);
-            return None;
-        }
-    };
-    table.expect_keys(&SCHEDULE, &|_| None, report);
-    let when = when(&table, report);
-    let timezone = match table.get("timezone") {
-        None => None,
-        Some(entry) if table.has("cron") => {
-            let text = entry.text(report)?;
-            Some(entry.noted(schedule::zone(text), report)?)
-        }
-        Some(entry) => {
-            let what = "`timezone` is of no use without `cron`";
-            report.push(report.error(&entry.at, what).help("remove it: an interval is the same in every zone"));
-            return None;
-        }
-    };
-    let catch_up = table.get("catch_up").map(|entry| entry.choice(&CATCH_UP, report));
-    let overlap = table.get("overlap").map(|entry| entry.choice(&OVERLAP, report));
-    let when = when?;
-    let jitter = match table.get("jitter") {
-        None => Duration::ZERO,
-        Some(entry) => {
-            let jitter = entry.duration(report)?;
-            entry.noted(schedule::jitter(jitter, &when), report)?;
-            jitter
-        }
-    };
-    Some(Schedule {
-        when,
-        timezone,
-        jitter,
-        catch_up: catch_up.unwrap_or(Some(CatchUp::default()))?,
-        overlap: overlap.unwrap_or(Some(Overlap::default()))?,
-    })
-}
-
-/// The one of `cron`, `every` and `after` that is there.
-fn when(table: &Section<'_>, report: &mut Report<'_>) -> Option<When> {
-    let ways: Vec<Entry<'_>> = table.entries().into_iter().filter(|entry| WHEN.contains(&entry.key)).collect();
-    match ways.as_slice() {
-        [] => {
-            let missing = report.error(&table.at, "`schedule` has no `cron`, `every` or `after`");
-            let path = WHEN.map(|key| join("schedule", key)).into_iter().find(|path| report.was_meant(path));
-            let help = "write `cron = \"0 2 * * *\"`, `every = \"45m\"` or `after = \"other-sync\"`";
-            report.push_missing(&path.unwrap_or_default(), missing.help(help));
-            None
-        }
-        [entry] => match entry.key {
-            "cron" => cron(entry, report).map(When::Cron),
-            "every" => {
-                let interval = entry.duration(report)?;
-                if interval < schedule::EVERY_MIN {
-                    let what = "`every` is shorter than a minute";
-                    report.push(report.error(&entry.at, what).help("write at least `\"1m\"`"));
-                    return None;
-                }
-                Some(When::Every(interval))
-            }
-            _ => entry.name(report).map(When::After),
-        },
-        [first, second, ..] => {
-            let what = format!("`schedule` has both `{}` and `{}`", first.key, second.key);
-            report.push(report.error(&second.at, what).help("keep one of them"));
-            None
-        }
-    }
-}
-
-fn cron(entry: &Entry<'_>, report: &mut Report<'_>) -> Option<String> {
-    let text = entry.text(report)?;
-    entry.noted(schedule::cron(text), report).map(|_| text.trim().to_owned())
 }
 
 fn model(section: &Section<'_>, context: &Context<'_>, report: &mut Report<'_>) -> Option<Model> {

@@ -12,6 +12,7 @@ pub(crate) mod reader;
 pub mod schedule;
 mod sql;
 pub mod template;
+mod timing;
 mod traits;
 pub mod units;
 
