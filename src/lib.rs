@@ -3,7 +3,7 @@
 //! It reads account rows from a source, compares them in the [`ledger`] with what each destination is known to hold,
 //! and sends only the changed traits. The modules are the stages of that pipeline, and imports point one way:
 //!
-//! `cli → sync → {ledger, delivery, config} → {source, duck, mapping} → destination → model`
+//! `cli → {sync, schedule} → {ledger, delivery, config} → {source, duck, mapping} → destination → model`
 //!
 //! | module | question it answers |
 //! |---|---|
@@ -16,6 +16,7 @@
 //! | [`ledger`] | what does each destination hold, and which rows differ? |
 //! | [`delivery`] | how do changes become acknowledged requests? |
 //! | [`sync`] | one run of one sync, top to bottom |
+//! | [`schedule`] | when does a sync run? (pure) |
 //! | [`cli`] | the commands |
 //! | [`env`](mod@env) | the only door out: clock, random numbers, HTTP |
 //! | [`error`] | one error type with kinds, places and advice |
@@ -30,6 +31,7 @@ pub mod error;
 pub mod ledger;
 pub mod mapping;
 pub mod model;
+pub mod schedule;
 pub mod secret;
 pub mod source;
 pub mod sync;

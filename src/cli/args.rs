@@ -124,6 +124,24 @@ Examples:
         number: u64,
     },
 
+    /// When each sync runs by its schedule, in its zone and in UTC.
+    #[command(after_help = "\
+Examples:
+  groupcast schedule                    the next 3 times of every sync
+  groupcast schedule accounts --next 10
+  groupcast schedule --json | jq '.syncs[] | {sync, next}'
+
+Nothing runs schedules yet: these are the times at which the daemon to come will. A sync that is overdue by its
+last run would start at once.")]
+    Schedule {
+        /// Only these syncs.
+        #[arg(value_name = "SYNC")]
+        syncs: Vec<String>,
+        /// How many times per sync.
+        #[arg(long, default_value_t = 3, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1_000))]
+        next: u16,
+    },
+
     /// What is known of one group: every trait, its value, when and by which run it was sent.
     Group {
         /// The sync's name.

@@ -24,12 +24,12 @@ use crate::sync::{self, Options, Session, Warehouse};
 /// Groups per page of an export.
 const EXPORT_PAGE: u64 = 10_000;
 
-fn when(at: DateTime<Utc>) -> String {
+pub(super) fn when(at: DateTime<Utc>) -> String {
     at.format("%Y-%m-%d %H:%M:%SZ").to_string()
 }
 
 /// Cells of a table stay without colour: the table measures them as they are.
-fn status_text(status: Status) -> String {
+pub(super) fn status_text(status: Status) -> String {
     status.name().replace('_', " ")
 }
 
@@ -67,7 +67,7 @@ pub(super) async fn status(cli: &Cli, syncs: &[String]) -> Result<u8, Failure> {
     Ok(0)
 }
 
-fn run_json(run: &RunRecord) -> Value {
+pub(super) fn run_json(run: &RunRecord) -> Value {
     let counts: Value = serde_json::from_str(&run.counts).unwrap_or(Value::Null);
     json!({"sync": run.sync, "run": run.run, "status": run.status, "started_at": run.started_at.to_rfc3339(),
         "ended_at": run.ended_at.map(|at| at.to_rfc3339()), "counts": counts, "error": run.error})

@@ -11,6 +11,7 @@ mod plan;
 mod remote;
 mod run;
 mod sample;
+mod schedule;
 mod screen;
 
 pub use self::open::destination;
@@ -89,6 +90,7 @@ async fn command(cli: &Cli) -> Result<u8, Failure> {
         Command::Run { select, limit } => run::run(cli, select, *limit).await,
         Command::Status { syncs } => groups::status(cli, syncs).await,
         Command::Runs { sync, number } => groups::runs(cli, sync.as_deref(), *number).await,
+        Command::Schedule { syncs, next } => schedule::schedule(cli, syncs, usize::from(*next)).await,
         Command::Group { sync, key, number, remote } => groups::group(cli, sync, key, *number, *remote).await,
         Command::Verify { sync, repair, show } => remote::verify(cli, sync, *repair, show.0).await,
         Command::Rejected { sync, number } => groups::rejected(cli, sync.as_deref(), *number).await,

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::mapping::diagnostic::listed;
-use crate::mapping::units;
+use crate::mapping::{schedule, units};
 
 /// What a key holds.
 #[derive(Debug, Clone, Copy)]
@@ -34,6 +34,8 @@ pub(crate) enum Wants {
     Share,
     /// One of these words.
     Word(&'static [&'static str]),
+    /// An IANA time zone.
+    Zone,
     /// A table of anything, for what a vendor passes on; only in the file.
     Table,
 }
@@ -212,7 +214,7 @@ pub(crate) const SECTIONS: &[(&str, &[Key])] = &[
             key("journal_retention", Wants::Duration(0)),
         ],
     ),
-    ("daemon", &[key("listen", Wants::Text), key("token", Wants::Secret), key("timezone", Wants::Text)]),
+    ("daemon", &[key("listen", Wants::Text), key("token", Wants::Secret), key("timezone", Wants::Zone)]),
     (
         "defaults.policy",
         &[
@@ -344,6 +346,10 @@ pub(crate) fn accept(given: Given, wants: Wants, folder: &Path, lenient: bool) -
                 return Err(format!("must be {}", listed(words.iter().copied())));
             }
             word.into()
+        }
+        Wants::Zone => {
+            let name = text(given, "a time zone")?;
+            schedule::zone(&name).map_err(|problem| format!("is {problem}"))?.name().into()
         }
         Wants::Table => match given {
             Given::Table(table) => table.into(),

@@ -51,6 +51,10 @@ pub fn load(folder: &Path, environment: impl IntoIterator<Item = (String, String
     let defaults = read.settings.as_ref().map_or_else(Defaults::default, |settings| settings.defaults.clone());
     let mappings = mappings(folder, names.as_ref(), &defaults, &mut all);
     all.extend(check::check_together(&mappings));
+    // A mapping that could not be read is missing here, and would seem not to exist.
+    if !all.has_errors() {
+        all.extend(check::check_after(&mappings));
+    }
     match read.settings {
         Some(settings) if !all.has_errors() => Ok(Project { settings, mappings, warnings: all }),
         _ => Err(all),

@@ -197,6 +197,13 @@ pub struct Daemon {
     pub timezone: Option<String>,
 }
 
+impl Daemon {
+    /// The zone of schedules that name none: UTC when the config names none either.
+    pub fn zone(&self) -> chrono_tz::Tz {
+        self.timezone.as_deref().and_then(|name| name.parse().ok()).unwrap_or(chrono_tz::Tz::UTC)
+    }
+}
+
 /// A problem with an environment variable rather than a file.
 fn about_variable(name: &str, path: &str, message: String) -> Diagnostic {
     let at = crate::mapping::At { span: 0..0, path: path.to_owned() };

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use super::diagnostic::{Diagnostic, did_you_mean, listed, listed_all};
 use super::file::{MappingFile, trait_path};
 use super::reader::{join, shown};
-use super::{At, Expr, Field, OnMissing, OnRemovedTrait, UserFrom};
+use super::{At, Expr, Field, OnMissing, OnRemovedTrait, UserFrom, When};
 use crate::destination::{Features, Remark, TraitShape, UserRule};
 use crate::model::cell::As;
 use crate::model::{ColumnType, OnNull};
@@ -367,4 +367,54 @@ pub fn check_together(files: &[MappingFile]) -> Vec<Diagnostic> {
         }
     }
     found
+}
+
+/// Checks that `after` names another sync, and that no syncs wait for each other. `files` are all mappings there are:
+/// with some of them unread, a name could seem unknown.
+pub fn check_after(files: &[MappingFile]) -> Vec<Diagnostic> {
+    let by_name: BTreeMap<&str, &MappingFile> = files.iter().map(|file| (file.mapping.name.as_str(), file)).collect();
+    let mut found = Vec::new();
+    let mut in_cycles: Vec<&str> = Vec::new();
+    for file in files {
+        let Some(followed) = followed(file) else { continue };
+        let (name, at) = (file.mapping.name.as_str(), file.at("schedule.after"));
+        let Some(other) = by_name.get(followed) else {
+            let help = match did_you_mean(followed, by_name.keys().copied().filter(|known| *known != name)) {
+                Some(meant) => format!("did you mean `{meant}`?"),
+                None => format!("there is {}", listed(by_name.keys().copied())),
+            };
+            let what = format!("no sync is called `{}`", shown(followed));
+            found.push(Diagnostic::error(&file.mapping.file, &at, what).help(help));
+            continue;
+        };
+        let mut way = vec![name];
+        let mut next = Some(followed);
+        while let Some(step) = next.filter(|step| !way.contains(step)) {
+            way.push(step);
+            next = by_name.get(step).and_then(|file| self::followed(file));
+        }
+        // Who merely leads into a circle is not a part of it; each circle is told once.
+        if next == Some(name) {
+            if !in_cycles.contains(&name) {
+                in_cycles.extend(&way);
+                way.push(name);
+                let way: Vec<String> = way.iter().map(|name| format!("`{name}`")).collect();
+                let what = format!("sync `{name}` waits for itself: {}", way.join(" after "));
+                let help = "give one of them a `cron` or `every` instead";
+                found.push(Diagnostic::error(&file.mapping.file, &at, what).help(help));
+            }
+        } else if file.mapping.enabled && !other.mapping.enabled {
+            let what = format!("sync `{followed}` is disabled, so this one never runs by itself");
+            found.push(Diagnostic::warning(&file.mapping.file, &at, what).help("enable it, or disable both"));
+        }
+    }
+    found
+}
+
+/// The sync whose runs this one follows.
+fn followed(file: &MappingFile) -> Option<&str> {
+    match &file.mapping.schedule.as_ref()?.when {
+        When::After(other) => Some(other),
+        When::Cron(_) | When::Every(_) => None,
+    }
 }

@@ -1,5 +1,6 @@
 //! The shape of a mapping file as a person writes it: every section and key, what each may hold, and what is said when
-//! it doesn't. [`parse`] reports all mistakes of a file at once; `traits.rs` reads the `[traits]`.
+//! it doesn't. [`parse`] reports all mistakes of a file at once; `traits.rs` reads the `[traits]`, `timing.rs`
+//! the schedule.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -10,8 +11,8 @@ use toml::de::DeValue;
 use super::diagnostic::{Diagnostic, did_you_mean, listed_all};
 use super::reader::{self, Entry, Report, Section, join, shown};
 use super::{
-    At, Expr, From, Guards, Incremental, Mapping, Model, OnDuplicate, OnMissing, OnRemovedTrait, Policy, Schedule,
-    User, UserFrom, schedule, sql, traits,
+    At, Expr, From, Guards, Incremental, Mapping, Model, OnDuplicate, OnMissing, OnRemovedTrait, Policy, User,
+    UserFrom, sql, timing, traits,
 };
 use crate::model::OnNull;
 
@@ -113,7 +114,7 @@ fn mapping(name: &str, root: &Section<'_>, context: &Context<'_>, report: &mut R
     let source = reference(root, "source", names.map(|names| names.sources.as_slice()), report);
     let destination = reference(root, "destination", names.map(|names| names.destinations.as_slice()), report);
     let enabled = root.get("enabled").and_then(|entry| entry.flag(report)).unwrap_or(true);
-    let schedule = root.get("schedule").and_then(|entry| schedule_of(&entry, report));
+    let schedule = root.get("schedule").and_then(|entry| timing::read(&entry, report));
     let model = required(root, "model", "say where the account rows come from: `[model]` with `table = \"…\"`", report)
         .and_then(|section| model(&section, context, report));
     let group = required(root, "group", "add `[group]` with `type = \"company\"` and `key = \"account_id\"`", report)
@@ -209,30 +210,6 @@ fn reference(root: &Section<'_>, key: &str, known: Option<&[String]>, report: &m
         return None;
     }
     Some(name)
-}
-
-fn schedule_of(entry: &Entry<'_>, report: &mut Report<'_>) -> Option<Schedule> {
-    let table = match entry.value {
-        DeValue::String(_) => return Some(Schedule { cron: cron(entry, report)?, timezone: None }),
-        DeValue::Table(table) => Section { table, at: entry.at.clone() },
-        _ => {
-            entry.mistyped("a cron expression or a table with `cron` and `timezone`", report);
-            return None;
-        }
-    };
-    table.expect_keys(&["cron", "timezone"], &|_| None, report);
-    let timezone = table.get("timezone").and_then(|entry| entry.name(report));
-    let Some(cron_entry) = table.get("cron") else {
-        let missing = report.error(&table.at, "`schedule` has no `cron`");
-        report.push_missing("schedule.cron", missing.help("write `cron = \"0 2 * * *\"`"));
-        return None;
-    };
-    Some(Schedule { cron: cron(&cron_entry, report)?, timezone })
-}
-
-fn cron(entry: &Entry<'_>, report: &mut Report<'_>) -> Option<String> {
-    let text = entry.text(report)?;
-    entry.noted(schedule::cron(text), report).map(|_| text.trim().to_owned())
 }
 
 fn model(section: &Section<'_>, context: &Context<'_>, report: &mut Report<'_>) -> Option<Model> {

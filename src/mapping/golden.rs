@@ -2,11 +2,12 @@
 
 use proptest::prelude::*;
 
-use super::check::{Described, check_columns, check_destination, check_expressions, check_together};
+use super::check::{Described, check_after, check_columns, check_destination, check_expressions, check_together};
 use super::diagnostic::{Diagnostic, Severity, position};
 use super::file::{Context, MappingFile, Names, parse};
 use super::{
-    Expr, Field, From, Guards, OnDuplicate, OnMissing, OnRemovedTrait, Policy, User, UserFrom, compile, fingerprint,
+    Expr, Field, From, Guards, OnDuplicate, OnMissing, OnRemovedTrait, Policy, Schedule, User, UserFrom, When, compile,
+    fingerprint,
 };
 use crate::destination::{Features, UserRule};
 use crate::model::cell::As;
@@ -96,7 +97,8 @@ fn the_golden_mapping_means_what_it_says() {
     let MappingFile { mapping, .. } = sound(&[]);
     assert_eq!((mapping.name.as_str(), mapping.enabled), ("accounts", true));
     let schedule = mapping.schedule.unwrap();
-    assert_eq!((schedule.cron.as_str(), schedule.timezone.as_deref()), ("0 2 * * *", Some("Europe/Berlin")));
+    assert_eq!(schedule.when, When::Cron("0 2 * * *".to_owned()));
+    assert_eq!(schedule.timezone, Some(chrono_tz::Tz::Europe__Berlin));
     assert_eq!(mapping.model.from, From::Table(vec!["analytics".to_owned(), "dim_accounts".to_owned()]));
     assert_eq!(mapping.model.filter.as_deref(), Some("is_customer"));
     assert_eq!((mapping.group_type.as_str(), mapping.key.as_str()), ("company", "account_id"));
@@ -215,7 +217,25 @@ fn each_mistake_is_told_at_its_place() {
         ("source = \"warehouse\"", "source = 1", "1:10 source: `source` must be a string, not an integer ()"),
         ("enabled = true", "enabled = \"yes\"", "3:11 enabled: `enabled` must be true or false, not a string"),
         (schedule, "schedule = 'nightly'", "4:12 schedule: `schedule` is not a cron expression (write five fields"),
-        (schedule, "schedule = {}", "4:12 schedule: `schedule` has no `cron`"),
+        (schedule, "schedule = {}", "4:12 schedule: `schedule` has no `cron`, `every` or `after`"),
+        (schedule, "schedule = { crn = '@daily' }", "4:14 schedule.crn: unknown key `crn` (did you mean `cron`?)"),
+        (
+            schedule,
+            "schedule = { cron = '@daily', every = '1h' }",
+            "4:39 schedule.every: `schedule` has both `cron` and `every`",
+        ),
+        (schedule, "schedule = { every = '59s' }", "4:22 schedule.every: `every` is shorter than a minute"),
+        (schedule, "schedule = { every = 45 }", "`every` is a duration without a unit"),
+        (
+            schedule,
+            "schedule = { every = '1h', jitter = '30m' }",
+            "4:37 schedule.jitter: `jitter` is too long for runs",
+        ),
+        (schedule, "schedule = { after = 'a', jitter = '30m' }", "`jitter` is of no use beside `after`"),
+        (schedule, "schedule = { every = '1h', timezone = 'UTC' }", "`timezone` is of no use without `cron`"),
+        (schedule, "schedule = { every = '1h', catch_up = 'all' }", "`catch_up` must be `once` or `skip`"),
+        (schedule, "schedule = { every = '1h', overlap = 'que' }", "`overlap` must be `skip` or `queue`"),
+        ("\"Europe/Berlin\"", "\"Berlin\"", "`timezone` is not a time zone (did you mean `Europe/Berlin`?)"),
         (schedule, "schedule = 5", "must be a cron expression or a table"),
         ("\"Europe/Berlin\"", "\"\"", "schedule.timezone: `timezone` is empty"),
         (table, "", "6:1 model: the model has no `table`, `sql` or `file`"),
@@ -553,6 +573,60 @@ fn two_mappings_do_not_write_one_trait() {
         change(&mut changed);
         assert_eq!(check_together(&[first.clone(), changed]), []);
     }
+}
+
+#[test]
+fn schedules_follow_known_syncs_and_never_each_other() {
+    let named = |name: &str, after: &str| {
+        let schedule = format!("schedule = {{ after = \"{after}\" }}");
+        let mut file = sound(&[("schedule = { cron = \"0 2 * * *\", timezone = \"Europe/Berlin\" }", &schedule)]);
+        (file.mapping.name, file.mapping.file) = (name.to_owned(), format!("mappings/{name}.toml"));
+        file
+    };
+    let plain = sound(&[]);
+    let chain = [plain.clone(), named("second", "accounts"), named("third", "second")];
+    assert_eq!(check_after(&chain), []);
+    let text = &chain[1].text;
+    for (files, expected) in [
+        (vec![plain.clone(), named("b", "acounts")], "4:22 schedule.after: no sync is called `acounts` (did you mean"),
+        (vec![named("b", "b")], "4:22 schedule.after: sync `b` waits for itself"),
+        (
+            vec![named("b", "c"), named("c", "b")],
+            "4:22 schedule.after: sync `b` waits for itself: `b` after `c` after `b`",
+        ),
+        (vec![named("a", "b"), named("b", "c"), named("c", "b")], "`b` after `c` after `b`"),
+    ] {
+        let found = check_after(&files);
+        assert!(found.iter().all(|found| found.severity == Severity::Error), "{found:?}");
+        assert!(told(text, &found).contains(expected), "{}", told(text, &found));
+        assert_eq!(found.len(), 1, "{}", told(text, &found));
+    }
+    let mut off = plain;
+    off.mapping.enabled = false;
+    let found = check_after(&[off.clone(), named("b", "accounts")]);
+    assert!(told(text, &found).starts_with("warning 4:22"), "{found:?}");
+    let mut both_off = named("b", "accounts");
+    both_off.mapping.enabled = false;
+    assert_eq!(check_after(&[off, both_off]), []);
+}
+
+#[test]
+fn a_schedule_holds_what_was_written() {
+    let from = "schedule = { cron = \"0 2 * * *\", timezone = \"Europe/Berlin\" }";
+    let read = |to: &str| sound(&[(from, to)]).mapping.schedule.unwrap();
+    let minutes = |minutes: u64| std::time::Duration::from_secs(minutes * 60);
+    let plain = Schedule {
+        when: When::Cron("@daily".to_owned()),
+        timezone: None,
+        jitter: minutes(0),
+        catch_up: super::CatchUp::Once,
+        overlap: super::Overlap::Skip,
+    };
+    assert_eq!(read("schedule = '@daily'"), plain);
+    assert_eq!(read("schedule = { cron = '@daily', catch_up = 'once', overlap = 'skip', jitter = '0s' }"), plain);
+    let every = read("schedule = { every = '45m', jitter = '5m', catch_up = 'skip', overlap = 'queue' }");
+    assert_eq!((every.when, every.jitter), (When::Every(minutes(45)), minutes(5)));
+    assert_eq!((every.catch_up, every.overlap), (super::CatchUp::Skip, super::Overlap::Queue));
 }
 
 fn spans_fit(text: &str) {

@@ -12,6 +12,7 @@ pub(crate) mod reader;
 pub mod schedule;
 mod sql;
 pub mod template;
+mod timing;
 mod traits;
 pub mod units;
 
@@ -38,7 +39,7 @@ pub struct Mapping {
     pub destination: String,
     /// Whether schedules run it.
     pub enabled: bool,
-    /// When the daemon runs it, as written; the daemon's `schedule` module gives it meaning.
+    /// When it runs, as written; [`crate::schedule`] gives it meaning.
     pub schedule: Option<Schedule>,
     /// What yields the account rows.
     pub model: Model,
@@ -58,13 +59,60 @@ pub struct Mapping {
     pub incremental: Option<Incremental>,
 }
 
-/// When the daemon runs a sync, as written.
+/// When a sync runs, as written. [`crate::schedule`] gives it meaning.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Schedule {
-    /// A cron expression of 5 to 7 fields, or `@daily` and its kin.
-    pub cron: String,
-    /// An IANA zone; UTC when absent.
-    pub timezone: Option<String>,
+    /// What it waits for.
+    pub when: When,
+    /// The zone of a cron expression; the config's, or UTC, when absent.
+    pub timezone: Option<chrono_tz::Tz>,
+    /// The most that a run may start after its moment.
+    pub jitter: Duration,
+    /// What happens about moments that passed while nobody looked.
+    pub catch_up: CatchUp,
+    /// What happens about a moment that comes while the sync still runs.
+    pub overlap: Overlap,
+}
+
+/// What a schedule waits for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum When {
+    /// A cron expression of 5 to 7 fields, or `@daily` and its kin; checked by [`schedule::cron`].
+    Cron(String),
+    /// So much time since the last run began.
+    Every(Duration),
+    /// The end of another sync's run.
+    After(String),
+}
+
+impl std::fmt::Display for When {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            When::Cron(text) => out.write_str(text),
+            When::Every(interval) => write!(out, "every {}", units::written(*interval)),
+            When::After(other) => write!(out, "after {other}"),
+        }
+    }
+}
+
+/// What happens about missed moments.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum CatchUp {
+    /// One run makes up for all of them.
+    #[default]
+    Once,
+    /// Nothing; the next moment counts.
+    Skip,
+}
+
+/// What happens about a moment during a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Overlap {
+    /// Nothing.
+    #[default]
+    Skip,
+    /// One run follows the current one, however many moments passed.
+    Queue,
 }
 
 /// The rows of the model.

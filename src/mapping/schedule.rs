@@ -1,9 +1,62 @@
-//! Which moments does a cron expression name? Crons disagree about numbers of weekdays and about a day of the month
-//! beside a day of the week; what is ambiguous is refused here rather than guessed.
+//! Is a schedule's text sound: its cron expression, its zone, its jitter? Crons disagree about numbers of weekdays and
+//! about a day of the month beside a day of the week; what is ambiguous is refused here rather than guessed.
 
 use std::str::FromStr;
+use std::time::Duration;
 
 use chrono::DateTime;
+use chrono_tz::{TZ_VARIANTS, Tz};
+
+use super::When;
+use super::diagnostic::did_you_mean;
+
+/// The shortest interval of `every`.
+pub const EVERY_MIN: Duration = Duration::from_secs(60);
+/// How many moments of a cron expression are looked at to find its shortest interval.
+const INTERVALS_LOOKED_AT: usize = 500;
+
+/// The IANA zone of this name. The error is a fragment with the remedy.
+pub fn zone(text: &str) -> Result<Tz, String> {
+    let text = text.trim();
+    if let Ok(zone) = text.parse() {
+        return Ok(zone);
+    }
+    let names = || TZ_VARIANTS.iter().map(|zone| zone.name());
+    // People write the city alone, and with a space.
+    let plain = text.replace(' ', "_");
+    let city = |name: &&str| name.rsplit('/').next().is_some_and(|city| city.eq_ignore_ascii_case(&plain));
+    let meant = names().find(city).or_else(|| did_you_mean(&plain, names()));
+    Err(match meant {
+        Some(meant) => format!("not a time zone: did you mean `{meant}`?"),
+        None => "not a time zone: write an IANA name like `Europe/Berlin` or `UTC`".to_owned(),
+    })
+}
+
+/// Whether runs would still keep their moments apart. The error is a fragment with the remedy.
+pub fn jitter(jitter: Duration, when: &When) -> Result<(), String> {
+    let interval = match when {
+        When::Every(interval) => Some(*interval),
+        When::Cron(text) => cron(text).ok().and_then(|moments| shortest_interval(&moments)),
+        When::After(_) => {
+            return Err("of no use beside `after`: remove it, the run follows the other one at once".to_owned());
+        }
+    };
+    match interval {
+        Some(interval) if jitter.saturating_mul(2) >= interval => Err(format!(
+            "too long for runs that are {} apart: stay below half of that",
+            super::units::written(interval)
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// The shortest time between two moments, on a clock without daylight saving; none for a single moment.
+fn shortest_interval(moments: &cron::Schedule) -> Option<Duration> {
+    let from = DateTime::from_timestamp(1_767_225_600, 0)?;
+    let moments: Vec<_> = moments.after(&from).take(INTERVALS_LOOKED_AT).collect();
+    let between = |pair: &[DateTime<chrono::Utc>]| pair[1].signed_duration_since(pair[0]).to_std().ok();
+    moments.windows(2).filter_map(between).min()
+}
 
 /// A cron expression of 5 fields (minute hour day month weekday), 6 (seconds first), 7 (and a year), or `@hourly`,
 /// `@daily`, `@midnight`, `@weekly`, `@monthly`, `@yearly`, `@annually`. In 5 fields weekdays count from Sunday = 0
@@ -141,6 +194,41 @@ mod tests {
             let error = cron(text).map(|_| ()).unwrap_err();
             assert!(error.contains(expected), "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn zones_are_iana_names_and_near_ones_are_guessed() {
+        assert_eq!(zone("Europe/Berlin"), Ok(Tz::Europe__Berlin));
+        assert_eq!(zone("UTC"), Ok(Tz::UTC));
+        for (text, expected) in [
+            ("europe/berlin", "did you mean `Europe/Berlin`?"),
+            ("Europe/Berln", "did you mean `Europe/Berlin`?"),
+            ("Berlin", "did you mean `Europe/Berlin`?"),
+            ("new york", "did you mean `America/New_York`?"),
+            ("+01:00", "write an IANA name"),
+            ("Middle-earth", "write an IANA name"),
+        ] {
+            let error = zone(text).unwrap_err();
+            assert!(error.contains(expected), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn jitter_stays_below_half_the_shortest_interval() {
+        let minutes = |minutes: u64| Duration::from_secs(minutes * 60);
+        let cron = |text: &str| When::Cron(text.to_owned());
+        for (most, when) in [
+            (29, cron("0 * * * *")),
+            (4, cron("0,10 2 * * *")),
+            (719, cron("@daily")),
+            (22, When::Every(minutes(45))),
+            (1_000_000, cron("0 0 2 1 1 ? 2027")),
+        ] {
+            assert_eq!(jitter(minutes(most), &when), Ok(()), "{when}");
+            let too_long = jitter(minutes(most + 1), &when);
+            assert_eq!(too_long.is_ok(), most == 1_000_000, "{when}: {too_long:?}");
+        }
+        assert!(jitter(minutes(1), &When::After("other".to_owned())).unwrap_err().contains("of no use"));
     }
 
     proptest! {

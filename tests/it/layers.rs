@@ -16,11 +16,27 @@ const MAY: &[(&str, &[&str])] = &[
     ("ledger", &["duck", "source", "model"]),
     ("delivery", &["destination", "env", "model"]),
     ("config", &["duck", "mapping", "model"]),
+    ("schedule", &["mapping"]),
     ("sync", &["delivery", "destination", "duck", "env", "ledger", "mapping", "model", "source"]),
-    ("cli", &["config", "delivery", "destination", "duck", "env", "ledger", "mapping", "model", "source", "sync"]),
+    (
+        "cli",
+        &[
+            "config",
+            "delivery",
+            "destination",
+            "duck",
+            "env",
+            "ledger",
+            "mapping",
+            "model",
+            "schedule",
+            "source",
+            "sync",
+        ],
+    ),
 ];
 /// Modules that know no clock, files, network or async.
-const PURE: [&str; 3] = ["model", "mapping", "destination"];
+const PURE: [&str; 4] = ["model", "mapping", "destination", "schedule"];
 const IMPURE: [&str; 6] = ["std::fs", "std::net", "tokio::", "reqwest::", "tokio_postgres::", "duckdb::"];
 
 fn sources(folder: &Path, out: &mut Vec<(String, String)>) {

@@ -25,6 +25,7 @@ mod parity;
 mod postgres;
 mod posthog;
 mod ready_mappings;
+mod schedule;
 mod segment;
 mod simulation;
 mod support;

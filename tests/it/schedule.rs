@@ -1,0 +1,117 @@
+//! What does `groupcast schedule` tell of real mappings and their runs?
+
+use chrono::{DateTime, TimeDelta, Utc};
+use serde_json::{Value, json};
+
+use crate::support::cli::{Place, Receiver, mapping};
+
+/// A mapping of one trait of its own; `schedule` stands above it.
+fn scheduled(name: &str, schedule: &str) -> String {
+    format!("{schedule}\n{}", mapping(&format!("{name} = \"n\""), ""))
+}
+
+fn place() -> Place {
+    let place = Place::with(&Receiver::start());
+    place.warehouse("CREATE TABLE accounts AS SELECT 'k' || i AS id, i AS n FROM range(3) r(i)");
+    let settings = place.read("groupcast.toml");
+    place.write("groupcast.toml", &format!("{settings}\n[daemon]\ntimezone = \"Asia/Kathmandu\"\n"));
+    for (name, schedule) in [
+        ("nightly", "schedule = { cron = '0 2 * * *', timezone = 'Europe/Berlin' }"),
+        ("daily", "schedule = '@daily'"),
+        ("often", "schedule = { every = '45m' }"),
+        ("follower", "schedule = { after = 'often' }"),
+        ("off", "enabled = false\nschedule = '@daily'"),
+        ("plain", ""),
+    ] {
+        place.mapping(name, &scheduled(name, schedule));
+    }
+    place
+}
+
+fn sync<'a>(all: &'a Value, name: &str) -> &'a Value {
+    all["syncs"].as_array().unwrap().iter().find(|sync| sync["sync"] == name).unwrap()
+}
+
+fn time(text: &Value) -> DateTime<Utc> {
+    DateTime::parse_from_rfc3339(text.as_str().unwrap()).unwrap().to_utc()
+}
+
+#[test]
+fn the_next_times_are_told_with_their_zone() {
+    let place = place();
+    let all = place.run(&["schedule", "--next", "5", "--json"]).exits(0).json();
+    let now = time(&all["now"]);
+    assert_eq!(all["syncs"].as_array().unwrap().len(), 6);
+    for (name, zone, hour) in
+        [("nightly", "Europe/Berlin", "T02:00:00+0"), ("daily", "Asia/Kathmandu", "T00:00:00+05:45")]
+    {
+        let sync = sync(&all, name);
+        assert_eq!((&sync["timezone"], &sync["last_run"]), (&json!(zone), &Value::Null));
+        let next = sync["next"].as_array().unwrap();
+        assert_eq!(next.len(), 5);
+        let mut before = now;
+        for fire in next {
+            assert!(fire["local"].as_str().unwrap().contains(hour), "{fire}");
+            let utc = time(&fire["utc"]);
+            assert!(time(&fire["local"]) == utc && utc > before && utc - before < TimeDelta::hours(26), "{fire}");
+            before = utc;
+        }
+    }
+    let often = sync(&all, "often");
+    assert!(often["overdue_since"].is_string() && often["schedule"] == "every 45m", "{often}");
+    for (name, enabled) in [("follower", true), ("off", false), ("plain", true)] {
+        let sync = sync(&all, name);
+        assert_eq!((&sync["enabled"], &sync["next"]), (&json!(enabled), &json!([])), "{sync}");
+    }
+    let text = place.run(&["schedule"]).exits(0);
+    let nightly = text.stdout.lines().position(|line| line.starts_with("nightly")).unwrap();
+    let lines: Vec<&str> = text.stdout.lines().skip(nightly).take(3).collect();
+    assert!(lines.iter().all(|line| line.contains(" 02:00:00 +0")), "three times: {lines:?}");
+    text.says(&[
+        "when often ends well",
+        "disabled",
+        "never: no schedule",
+        "at once: it never ran",
+        "Nothing runs schedules yet",
+    ]);
+    let one = place.run(&["schedule", "daily"]).exits(0);
+    assert!(!one.stdout.contains("nightly"), "{}", one.stdout);
+    place.run(&["schedule", "dayly"]).exits(2).says(&["did you mean `daily`?"]);
+    place.run(&["schedule", "--next", "0"]).exits(2);
+    assert!(place.ledger_bytes().is_empty(), "looking writes nothing");
+}
+
+#[test]
+fn runs_on_record_move_intervals_and_followers() {
+    let place = place();
+    place.run(&["run", "follower"]).exits(0);
+    place.run(&["run", "often"]).exits(0);
+    let ledger = place.ledger_bytes();
+    let all = place.run(&["schedule", "--json"]).exits(0).json();
+    assert_eq!(place.ledger_bytes(), ledger, "the ledger is only read");
+    let (often, follower) = (sync(&all, "often"), sync(&all, "follower"));
+    let started = time(&often["last_run"]["started_at"]);
+    assert_eq!(often["overdue_since"], Value::Null);
+    let apart = time(&often["next"][0]["utc"]) - started;
+    assert!(apart <= TimeDelta::minutes(45) && apart > TimeDelta::minutes(44), "{apart}");
+    assert_eq!(follower["overdue_since"].as_str().map(|text| text.len()), Some(20), "often ended after it: {follower}");
+    place.run(&["schedule", "often"]).exits(0).says(&["delivered"]);
+    place.run(&["schedule", "follower"]).exits(0).says(&["at once: overdue", "since 20"]);
+}
+
+#[test]
+fn a_schedule_that_cannot_be_is_told_at_its_place() {
+    let place = place();
+    place.mapping("follower", &scheduled("follower", "schedule = { after = 'oftn' }"));
+    place.run(&["schedule"]).exits(2).says(&[
+        "no sync is called `oftn`",
+        "did you mean `often`?",
+        "follower.toml:1:22",
+    ]);
+    place.mapping("follower", &scheduled("follower", "schedule = { cron = '@daily', timezone = 'Berlin' }"));
+    place.run(&["check"]).exits(2).says(&["`timezone` is not a time zone", "did you mean `Europe/Berlin`?"]);
+    place.mapping("follower", &scheduled("follower", "schedule = '@daily'"));
+    let settings = place.read("groupcast.toml");
+    place.write("groupcast.toml", &settings.replace("Asia/Kathmandu", "Asia/Katmandoo"));
+    place.run(&["check"]).exits(2).says(&["did you mean `Asia/K", "groupcast.toml"]);
+}
