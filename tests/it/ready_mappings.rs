@@ -66,6 +66,7 @@ fn every_ready_mapping_fits_the_tables_its_comment_describes() {
              [destinations.hook]\ntype = \"webhook\"\nurl = \"https://hooks.example.com/groups\"\ndedup = true\n\
              [destinations.segment]\ntype = \"segment\"\nwrite_key = \"${AMPLITUDE_API_KEY}\"\n\
              [destinations.thrivestack]\ntype = \"thrivestack\"\napi_key = \"${AMPLITUDE_API_KEY}\"\n\
+             [destinations.changes]\ntype = \"file\"\npath = \"changes.ndjson\"\n\
              [destinations.posthog]\ntype = \"posthog\"\napi_key = \"${POSTHOG_API_KEY}\"\n",
         )
         .unwrap();
@@ -78,7 +79,7 @@ fn every_ready_mapping_fits_the_tables_its_comment_describes() {
         succeeds(folder.path(), &["plan"], &environment);
         count += 1;
     }
-    assert_eq!(count, 10);
+    assert_eq!(count, 11);
 }
 
 #[test]
