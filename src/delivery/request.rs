@@ -1,4 +1,4 @@
-//! What becomes of one request? Token → send → interpret → wait and repeat the same bytes, until there is an answer that
+//! What becomes of one request? Token → send → interpret → wait and repeat the same elements, until there is an answer that
 //! ends it, the budget is used up, or we are asked to stop.
 
 use std::collections::HashMap;

@@ -268,7 +268,7 @@ pub enum Verdict {
         /// The vendor's words.
         reason: String,
     },
-    /// Not now. Send the same bytes again.
+    /// Not now. Send the same elements again.
     Retry {
         /// The vendor's words.
         reason: String,

@@ -114,10 +114,12 @@ impl Judge {
         Decision { key, kind, before: known, certain, fingerprint, settled_seq, user, at: self.at, cells, verdict }
     }
 
-    /// The row's document, as far as there is one. Made again rather than kept: only refusals need it.
+    /// The row's document, as far as there is one. Made again rather than kept: only refusals need it. A row without its
+    /// user has none, or it would still be held when it gets one, since the user is no part of the document.
     fn document(&self, decision: &Decision) -> Document {
         match decision.kind {
             SuspectKind::Missing => Document::default(),
+            _ if self.assembly.user(&decision.key, &decision.cells).is_err() => Document::default(),
             SuspectKind::New | SuspectKind::Changed => self.assembly.document(&decision.cells).unwrap_or_default(),
         }
     }

@@ -214,3 +214,19 @@ fn thresholds_are_the_mappings_own_or_the_folders() {
     place.warehouse("UPDATE accounts SET n = -2 WHERE id IN ('k90', 'k91', 'k92', 'k93', 'k94')");
     place.run(&["run"]).exits(4).says(&["5 of 100 known groups"]);
 }
+
+#[test]
+fn a_row_without_its_user_is_said_as_soon_as_it_has_one() {
+    let receiver = Receiver::start();
+    let place = Place::with(&receiver);
+    place.warehouse("CREATE TABLE accounts (id VARCHAR, n INTEGER, owner VARCHAR)");
+    place.warehouse("INSERT INTO accounts VALUES ('a', 1, 'u1'), ('b', 2, NULL)");
+    place.mapping("accounts", &mapping("n = \"n\"", "[user]\nid = { column = \"owner\" }"));
+    place.run(&["run"]).exits(3).says(&["1 delivered", "1 rejected"]);
+    place.run(&["rejected", "accounts"]).says(&["`[user]`"]);
+    quiet(&receiver, &place, 3);
+    place.warehouse("UPDATE accounts SET owner = 'u2' WHERE id = 'b'");
+    place.run(&["run"]).exits(0).says(&["1 delivered"]);
+    assert_eq!(receiver.group("company", "b").unwrap()["n"], json!(2));
+    quiet(&receiver, &place, 0);
+}
