@@ -87,6 +87,19 @@ impl Duck {
         })
     }
 
+    /// Another connection to the same database, for work that goes on beside this one's: temporary tables are its own,
+    /// files and memory are shared.
+    pub fn sibling(&self) -> Result<Duck> {
+        let connection = self.connection.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let connection = connection.try_clone().map_err(ledger_error("open another connection"))?;
+        drop(connection.execute_batch("SET TimeZone = 'UTC'"));
+        Ok(Duck {
+            interrupt: connection.interrupt_handle(),
+            connection: Arc::new(Mutex::new(connection)),
+            deadline: self.deadline,
+        })
+    }
+
     /// Runs `work` with the connection on a blocking thread. One call runs at a time; later ones queue.
     ///
     /// A call that exceeds the deadline is interrupted. If the future is dropped the work still runs to its end, so a

@@ -3,7 +3,7 @@
 //! It reads account rows from a source, compares them in the [`ledger`] with what each destination is known to hold,
 //! and sends only the changed traits. The modules are the stages of that pipeline, and imports point one way:
 //!
-//! `cli → {sync, schedule} → {ledger, delivery, config} → {source, duck, mapping} → destination → model`
+//! `cli → daemon → {view, open} → {sync, schedule} → {ledger, delivery, config} → {source, duck, mapping} → destination → model`
 //!
 //! | module | question it answers |
 //! |---|---|
@@ -17,12 +17,16 @@
 //! | [`delivery`] | how do changes become acknowledged requests? |
 //! | [`sync`] | one run of one sync, top to bottom |
 //! | [`schedule`] | when does a sync run? (pure) |
+//! | [`open`] | from a config folder to one run of one sync |
+//! | [`view`] | what is told about syncs, runs and groups |
+//! | [`daemon`] | the process that keeps the schedules, its API and its console |
 //! | [`cli`] | the commands |
 //! | [`env`](mod@env) | the only door out: clock, random numbers, HTTP |
 //! | [`error`] | one error type with kinds, places and advice |
 
 pub mod cli;
 pub mod config;
+pub mod daemon;
 pub mod delivery;
 pub mod destination;
 pub mod duck;
@@ -31,7 +35,9 @@ pub mod error;
 pub mod ledger;
 pub mod mapping;
 pub mod model;
+pub mod open;
 pub mod schedule;
 pub mod secret;
 pub mod source;
 pub mod sync;
+pub mod view;

@@ -4,6 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::error::{Error, Kind, Result};
+use crate::sync::Options;
+
 /// Keeps the account traits of product tools equal to a warehouse.
 #[derive(Debug, Parser)]
 #[command(name = "groupcast", version, propagate_version = true, max_term_width = 110, after_help = EXAMPLES)]
@@ -240,6 +243,25 @@ pub(super) struct Select {
     pub(super) accept: Vec<String>,
 }
 
+impl Select {
+    /// What `run` and `plan` are asked to do.
+    pub(super) fn options(&self, limit: Option<u64>) -> Result<Options> {
+        if self.group.is_some() && self.syncs.len() != 1 {
+            return Err(Error::new(Kind::Config, "`--group` needs exactly one sync")
+                .advise("name it: `groupcast run SYNC --group KEY`"));
+        }
+        Ok(Options {
+            full: self.full,
+            group: self.group.clone(),
+            limit,
+            retry_rejected: self.retry_rejected,
+            accept: self.accept.iter().cloned().collect(),
+            run: None,
+            started_by: "command line".to_owned(),
+        })
+    }
+}
+
 /// How many groups a plan shows.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Show(pub(super) usize);
@@ -247,7 +269,7 @@ pub(super) struct Show(pub(super) usize);
 impl std::str::FromStr for Show {
     type Err = String;
 
-    fn from_str(text: &str) -> Result<Show, String> {
+    fn from_str(text: &str) -> std::result::Result<Show, String> {
         if text == "all" {
             return Ok(Show(usize::MAX));
         }

@@ -11,15 +11,16 @@ use tokio::sync::watch;
 use super::args::{Cli, LedgerCommand};
 use super::plan::{shown_key, shown_value};
 use super::screen::{self, ADD, BOLD, CHANGE, DIM, Progress, REMOVE, paint, plural, thousands};
-use super::{Failure, open, print_json, remote};
+use super::{print_json, remote};
 use crate::config::Project;
-use crate::delivery::Signal;
+use crate::delivery::{Outside, Signal};
 use crate::env::{Clock, Random, SystemClock};
 use crate::error::{Error, Kind, Result, Within};
 use crate::ledger::{HistoryEntry, KnownGroup, Ledger, RunRecord, Status};
-use crate::mapping::fingerprint;
 use crate::model::Document;
-use crate::sync::{self, Options, Session, Warehouse};
+use crate::open::job::Job;
+use crate::open::{self, Failure};
+use crate::sync::Options;
 
 /// Groups per page of an export.
 const EXPORT_PAGE: u64 = 10_000;
@@ -34,7 +35,7 @@ pub(super) fn status_text(status: Status) -> String {
 }
 
 pub(super) async fn status(cli: &Cli, syncs: &[String]) -> Result<u8, Failure> {
-    let project = open::project(cli)?;
+    let project = open::project(&cli.folder)?;
     let files = if syncs.is_empty() { project.mappings.iter().collect() } else { open::chosen(&project, syncs)? };
     let ledger = open::ledger_to_read(&project).await?;
     let mut table = screen::table(&["sync", "destination", "known", "uncertain", "rejected", "last run", "ended"]);
@@ -74,7 +75,7 @@ pub(super) fn run_json(run: &RunRecord) -> Value {
 }
 
 pub(super) async fn runs(cli: &Cli, sync: Option<&str>, number: u64) -> Result<u8, Failure> {
-    let project = open::project(cli)?;
+    let project = open::project(&cli.folder)?;
     if let Some(sync) = sync {
         open::named(&project, sync)?;
     }
@@ -124,7 +125,7 @@ fn last_said<'a>(history: &'a [HistoryEntry], name: &str) -> Option<&'a HistoryE
 }
 
 pub(super) async fn group(cli: &Cli, sync: &str, key: &str, number: u64, remote: bool) -> Result<u8, Failure> {
-    let project = open::project(cli)?;
+    let project = open::project(&cli.folder)?;
     let file = open::named(&project, sync)?;
     let ledger = open::ledger_to_read(&project).await?;
     let known = ledger.known(sync, key).await?;
@@ -236,7 +237,7 @@ fn group_json(
 }
 
 pub(super) async fn rejected(cli: &Cli, sync: Option<&str>, number: u64) -> Result<u8, Failure> {
-    let project = open::project(cli)?;
+    let project = open::project(&cli.folder)?;
     let files = match sync {
         Some(sync) => vec![open::named(&project, sync)?],
         None => project.mappings.iter().collect(),
@@ -272,7 +273,7 @@ pub(super) async fn rejected(cli: &Cli, sync: Option<&str>, number: u64) -> Resu
 }
 
 pub(super) async fn ledger(cli: &Cli, asked: &LedgerCommand) -> Result<u8, Failure> {
-    let project = open::project(cli)?;
+    let project = open::project(&cli.folder)?;
     match asked {
         LedgerCommand::Adopt { sync } => adopt(cli, &project, sync).await,
         LedgerCommand::Export { sync } => {
@@ -334,26 +335,21 @@ fn confirmed(sync: &str, group: Option<&str>, known: u64, forget: bool) -> Resul
 
 async fn adopt(cli: &Cli, project: &Project, sync: &str) -> Result<u8, Failure> {
     let file = open::named(project, sync)?;
-    let mapping = &file.mapping;
-    let place = || format!("sync {sync}");
     let ledger = open::ledger(project).await?;
-    let source = open::fitting_source(project, file).await?;
-    let (clock, random, options) = (SystemClock::start(), Random::from_entropy(), Options::default());
+    let options = Options { started_by: "adoption".to_owned(), ..Options::default() };
     let (_sender, signal) = watch::channel(Signal::Go);
-    let progress = Progress::new(sync, true);
-    let session = Session {
-        mapping,
-        fingerprint: &fingerprint(mapping),
+    let job = Job {
+        project,
+        file,
         ledger: &ledger,
-        delivery: None,
-        clock: &clock,
-        random: &random,
-        monitor: &progress,
+        outside: &Outside::new()?,
+        clock: &SystemClock::start(),
+        random: &Random::from_entropy(),
+        monitor: &Progress::new(sync, true),
         options: &options,
         signal,
     };
-    let mut warehouse = Warehouse { source, duck: ledger.duck().clone() };
-    let adopted = sync::adopt(&session, &mut warehouse).await.within(place)?;
+    let adopted = job.adopt().await?;
     if cli.json {
         print_json(&json!({"sync": sync, "adopted": adopted}));
     } else {
@@ -361,7 +357,7 @@ async fn adopt(cli: &Cli, project: &Project, sync: &str) -> Result<u8, Failure> 
             anstream::stdout().lock(),
             "{sync}: {} taken as held by {} already; the next run sends what changes from now on",
             plural(adopted, "group"),
-            mapping.destination
+            file.mapping.destination
         )?;
     }
     Ok(0)

@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 
 use super::args::{Cli, Init};
 use super::screen::{ADD, BOLD, paint};
-use super::{Failure, open, print_json, sample};
+use super::{print_json, sample};
 use crate::config;
 use crate::duck::{Duck, Limits, first_line};
 use crate::error::{Error, Kind, Result, Within};
 use crate::mapping::diagnostic::listed;
 use crate::mapping::{From, Model, template};
+use crate::open::{self, Failure};
 use crate::source::Column;
 
 pub(super) async fn init(cli: &Cli, asked: &Init) -> Result<u8, Failure> {
@@ -70,7 +71,7 @@ async fn folder(cli: &Cli, folder: &Path) -> Result<u8, Failure> {
 async fn mapping(cli: &Cli, asked: &Init, source_name: &str, table: &str) -> Result<u8, Failure> {
     // Existing mappings may be unfinished; only groupcast.toml must be readable. Problems of mappings are reported as
     // well, because the folder as a whole must load.
-    let project = open::project(cli)?;
+    let project = open::project(&cli.folder)?;
     let settings = &project.settings;
     let Some(source_settings) = settings.sources.get(source_name) else {
         return Err(Error::new(Kind::Config, format!("groupcast.toml has no source `{source_name}`"))

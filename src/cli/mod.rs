@@ -6,15 +6,12 @@
 mod args;
 mod groups;
 mod init;
-mod open;
 mod plan;
 mod remote;
 mod run;
 mod sample;
 mod schedule;
 mod screen;
-
-pub use self::open::destination;
 
 use std::io::Write;
 use std::time::Duration;
@@ -29,37 +26,8 @@ use crate::env::Transport;
 use crate::error::Error;
 use crate::mapping::MappingFile;
 use crate::mapping::diagnostic::Diagnostic;
+use crate::open::{self, Failure};
 use crate::sync::report::error_json;
-
-/// Why a command ended early.
-enum Failure {
-    /// Something failed.
-    Error(Error),
-    /// The files have problems.
-    Problems(Diagnostics),
-}
-
-impl From<Error> for Failure {
-    fn from(error: Error) -> Failure {
-        Failure::Error(error)
-    }
-}
-
-impl From<Diagnostics> for Failure {
-    fn from(problems: Diagnostics) -> Failure {
-        Failure::Problems(problems)
-    }
-}
-
-impl From<std::io::Error> for Failure {
-    fn from(error: std::io::Error) -> Failure {
-        Failure::Error(
-            Error::new(crate::error::Kind::Config, "failed to write the output")
-                .advise("look at where the output goes: a closed pipe or a full disk")
-                .because(error),
-        )
-    }
-}
 
 /// Parses the command line, runs the command, and returns the exit code.
 pub fn main() -> u8 {
@@ -146,7 +114,7 @@ fn print_json(value: &Value) {
 }
 
 async fn check(cli: &Cli, connect: bool) -> Result<u8, Failure> {
-    let project = open::project(cli)?;
+    let project = open::project(&cli.folder)?;
     let mut problems = project.warnings.clone();
     if connect {
         let mut found = Vec::new();

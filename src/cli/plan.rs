@@ -7,56 +7,48 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use super::args::{Cli, Select};
+use super::print_json;
 use super::screen::{self, ADD, BOLD, CHANGE, DIM, Progress, REMOVE, paint, plural, thousands};
-use super::{Failure, open, print_json};
-use crate::delivery::{self, Outside, Signal};
+use crate::delivery::{Outside, Signal};
 use crate::destination::pack::{self, Size};
 use crate::destination::{Addressed, Attempt, Destination, Element, Part};
 use crate::env::{Clock, Random, SystemClock};
-use crate::error::{Error, Result, Within};
+use crate::error::{Error, Result};
 use crate::ledger::SuspectKind;
-use crate::mapping::{MappingFile, fingerprint};
+use crate::mapping::MappingFile;
 use crate::model::{Document, Op, document};
+use crate::open::job::Job;
+use crate::open::{self, Failure};
+use crate::sync::Plan;
 use crate::sync::decide::{Decision, Judgement};
 use crate::sync::report::error_json;
-use crate::sync::{self, Plan, Session, Warehouse};
 
 pub(super) async fn plan(cli: &Cli, select: &Select, show: usize, requests: bool) -> Result<u8, Failure> {
-    let project = open::project(cli)?;
+    let project = open::project(&cli.folder)?;
     super::show_warnings(cli, &project);
     let files = open::chosen(&project, &select.syncs)?;
-    let options = open::options(select, None)?;
+    let options = select.options(None)?;
     let ledger = open::ledger_to_read(&project).await?;
     let (outside, clock, random) = (Outside::new()?, SystemClock::start(), Random::from_entropy());
     let (_sender, signal) = watch::channel(Signal::Go);
     let mut code = 0;
     for file in files {
-        let mapping = &file.mapping;
-        let place = || format!("sync {}", mapping.name);
-        let settings = open::destination_of(&project, file)?;
-        let mut destination = open::destination(settings, &mapping.group_type).within(place)?;
-        let source = open::fitting_source(&project, file).await?;
-        delivery::prepare(destination.as_mut(), &outside, &clock, &random).await.within(place)?;
-        let progress = Progress::new(&mapping.name, true);
-        let session = Session {
-            mapping,
-            fingerprint: &fingerprint(mapping),
+        let now = clock.now();
+        let mut printer = Printer { cli, file, room: show, hidden: 0, requests, now };
+        printer.head()?;
+        let progress = Progress::new(&file.mapping.name, true);
+        let job = Job {
+            project: &project,
+            file,
             ledger: &ledger,
-            delivery: None,
+            outside: &outside,
             clock: &clock,
             random: &random,
             monitor: &progress,
             options: &options,
             signal: signal.clone(),
         };
-        let mut warehouse = Warehouse { source, duck: ledger.duck().clone() };
-        let now = clock.now();
-        let mut printer =
-            Printer { cli, file, destination: destination.as_ref(), room: show, hidden: 0, requests, now };
-        printer.head()?;
-        let refuse = |addressed: &Addressed| destination.parts(addressed).err();
-        let show_page = &mut |page: &[Decision]| printer.page(page);
-        let planned = sync::plan(&session, &mut warehouse, &refuse, show_page).await.within(place)?;
+        let planned = job.plan(&mut |destination, page| printer.page(destination, page)).await?;
         printer.foot(&planned)?;
         if let Some(guard) = &planned.guarded {
             code = guard.kind().exit_code();
@@ -69,7 +61,6 @@ pub(super) async fn plan(cli: &Cli, select: &Select, show: usize, requests: bool
 struct Printer<'a> {
     cli: &'a Cli,
     file: &'a MappingFile,
-    destination: &'a dyn Destination,
     room: usize,
     hidden: u64,
     requests: bool,
@@ -92,7 +83,7 @@ impl Printer<'_> {
         )
     }
 
-    fn page(&mut self, page: &[Decision]) -> Result<()> {
+    fn page(&mut self, destination: &dyn Destination, page: &[Decision]) -> Result<()> {
         for decision in page {
             if matches!(decision.verdict, Judgement::Same { .. }) {
                 continue;
@@ -107,7 +98,7 @@ impl Printer<'_> {
             }
         }
         if self.requests {
-            written(self.show_requests(page))?;
+            written(self.show_requests(destination, page))?;
         }
         Ok(())
     }
@@ -180,11 +171,11 @@ impl Printer<'_> {
     }
 
     /// The requests of one page, packed as a run packs them.
-    fn show_requests(&self, page: &[Decision]) -> std::io::Result<()> {
+    fn show_requests(&self, destination: &dyn Destination, page: &[Decision]) -> std::io::Result<()> {
         let mut rounds: Vec<(Addressed, std::vec::IntoIter<Part>)> = Vec::new();
         for addressed in page.iter().filter_map(Decision::addressed) {
             // What cannot be carried is rejected without a request.
-            if let Ok(parts) = self.destination.parts(&addressed) {
+            if let Ok(parts) = destination.parts(&addressed) {
                 rounds.push((addressed, parts.into_iter()));
             }
         }
@@ -193,7 +184,7 @@ impl Printer<'_> {
             let mut by_route: std::collections::BTreeMap<u8, Vec<(Element, usize)>> = std::collections::BTreeMap::new();
             for (addressed, parts) in &mut rounds {
                 if let Some(part) = parts.next() {
-                    let element = self.destination.element(addressed, &part);
+                    let element = destination.element(addressed, &part);
                     by_route.entry(part.route).or_default().push((element, part.change.traits_count()));
                 }
             }
@@ -205,10 +196,10 @@ impl Printer<'_> {
                     .iter()
                     .map(|(element, traits)| Size { bytes: element.bytes.len(), traits: *traits })
                     .collect();
-                for batch in pack::pack(&sizes, &self.destination.limits(route), usize::MAX).batches {
+                for batch in pack::pack(&sizes, &destination.limits(route), usize::MAX).batches {
                     let carried: Vec<&Element> = batch.iter().map(|at| &elements[*at].0).collect();
                     let attempt = Attempt { at: self.now, number: 1 };
-                    self.show_request(&self.destination.masked(&self.destination.request(route, &carried, attempt)))?;
+                    self.show_request(&destination.masked(&destination.request(route, &carried, attempt)))?;
                 }
             }
         }

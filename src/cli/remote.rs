@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 
 use super::args::Cli;
 use super::plan::{shown_key, shown_value};
+use super::print_json;
 use super::screen::{self, ADD, BOLD, CHANGE, DIM, Progress, REMOVE, paint, plural, thousands};
-use super::{Failure, open, print_json};
 use crate::config::Project;
 use crate::delivery::{self, Outside, Reader};
 use crate::destination::readback::{Activity, Question, Related, RemoteGroup};
@@ -19,6 +19,7 @@ use crate::mapping::check;
 use crate::mapping::diagnostic::Diagnostic;
 use crate::model::Document;
 use crate::model::cell::As;
+use crate::open::{self, Failure};
 use crate::sync::report::error_json;
 use crate::sync::verify::{self, Difference, Drifted, Verification, Verified};
 
@@ -26,7 +27,7 @@ use crate::sync::verify::{self, Difference, Drifted, Verification, Verified};
 const DRIFT: u8 = 3;
 
 pub(super) async fn verify(cli: &Cli, sync: &str, repair: bool, show: usize) -> Result<u8, Failure> {
-    let project = open::project(cli)?;
+    let project = open::project(&cli.folder)?;
     let file = open::named(&project, sync)?;
     let mapping = &file.mapping;
     let place = || format!("sync {sync}");

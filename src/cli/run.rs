@@ -6,16 +6,18 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use super::args::{Cli, Select};
+use super::print_json;
 use super::screen::{self, ADD, CHANGE, DIM, Progress, REMOVE, paint, plural, thousands};
-use super::{Failure, open, print_json};
 use crate::config::Project;
-use crate::delivery::{self, Delivery, Outside, Signal};
+use crate::delivery::{Outside, Signal};
 use crate::env::{Random, SystemClock};
-use crate::error::{Error, Kind, Within};
+use crate::error::{Error, Kind};
 use crate::ledger::local::LocalLedger;
-use crate::mapping::{MappingFile, fingerprint};
+use crate::mapping::MappingFile;
+use crate::open::job::Job;
+use crate::open::{self, Failure};
+use crate::sync::Options;
 use crate::sync::report::{Report, error_json};
-use crate::sync::{self, Options, Session, Warehouse};
 
 /// What all syncs of a command share.
 struct Shared<'a> {
@@ -30,10 +32,10 @@ struct Shared<'a> {
 }
 
 pub(super) async fn run(cli: &Cli, select: &Select, limit: Option<u64>) -> Result<u8, Failure> {
-    let project = open::project(cli)?;
+    let project = open::project(&cli.folder)?;
     super::show_warnings(cli, &project);
     let files = open::chosen(&project, &select.syncs)?;
-    let options = open::options(select, limit)?;
+    let options = select.options(limit)?;
     let ledger = open::ledger(&project).await?;
     let (outside, clock, random) = (Outside::new()?, SystemClock::start(), Random::from_entropy());
     let signal = listen()?;
@@ -79,38 +81,23 @@ pub(super) async fn run(cli: &Cli, select: &Select, limit: Option<u64>) -> Resul
     Ok(code)
 }
 
-/// One sync: check it against its source, then run it.
+/// One sync, with its progress.
 async fn one(shared: &Shared<'_>, file: &MappingFile) -> Result<Report, Failure> {
-    let mapping = &file.mapping;
-    let place = || format!("sync {}", mapping.name);
-    let settings = open::destination_of(shared.project, file)?;
-    let mut destination = open::destination(settings, &mapping.group_type).within(place)?;
-    let source = open::fitting_source(shared.project, file).await?;
-    delivery::prepare(destination.as_mut(), shared.outside, shared.clock, shared.random).await.within(place)?;
-    let delivery = Delivery::new(
-        destination.as_ref(),
-        shared.outside,
-        shared.clock,
-        shared.random,
-        open::delivery_settings(settings),
-        shared.signal.clone(),
-    );
-    let progress = Progress::new(&mapping.name, shared.quiet);
-    let session = Session {
-        mapping,
-        fingerprint: &fingerprint(mapping),
+    let progress = Progress::new(&file.mapping.name, shared.quiet);
+    let job = Job {
+        project: shared.project,
+        file,
         ledger: shared.ledger,
-        delivery: Some(&delivery),
+        outside: shared.outside,
         clock: shared.clock,
         random: shared.random,
         monitor: &progress,
         options: shared.options,
         signal: shared.signal.clone(),
     };
-    let mut warehouse = Warehouse { source, duck: shared.ledger.duck().clone() };
-    let report = sync::run(&session, &mut warehouse).await.within(place);
+    let report = job.run().await;
     progress.finish();
-    Ok(report?)
+    report
 }
 
 /// The exit code that needs more attention: bad config, then failures, then an interruption, a guard, rejections.

@@ -10,6 +10,7 @@ pub(super) const SETTINGS: &str = r#"# Groupcast's settings. Every key can be ov
 path = "state/ledger.duckdb"              # what is known of each destination; keep it, and back it up
 # memory = "512MB"
 # journal_retention = "90d"               # how long the history of what was sent is kept
+# runs_retention = "180d"                 # how long the records of runs are kept
 
 [sources.warehouse]
 type = "duckdb"

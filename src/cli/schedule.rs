@@ -8,12 +8,13 @@ use serde_json::{Value, json};
 
 use super::args::Cli;
 use super::groups::{run_json, status_text, when};
-use super::{Failure, open, print_json, screen};
+use super::{print_json, screen};
 use crate::config::Project;
 use crate::env::{Clock, SystemClock};
 use crate::error::{Result, Within};
 use crate::ledger::{Ledger, RunRecord, Status};
 use crate::mapping::{Mapping, When};
+use crate::open::{self, Failure};
 use crate::schedule::Plan;
 use crate::schedule::timetable::{Checkpoint, Recorded, Timetable};
 
@@ -30,7 +31,7 @@ struct Told {
 }
 
 pub(super) async fn schedule(cli: &Cli, syncs: &[String], count: usize) -> Result<u8, Failure> {
-    let project = open::project(cli)?;
+    let project = open::project(&cli.folder)?;
     let files = if syncs.is_empty() { project.mappings.iter().collect() } else { open::chosen(&project, syncs)? };
     let ledger = open::ledger_to_read(&project).await?;
     let now = SystemClock::start().now();

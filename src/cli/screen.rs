@@ -120,6 +120,7 @@ impl Monitor for Progress {
     fn note(&self, event: Event<'_>) {
         let mut state = self.state();
         let line = match event {
+            Event::Began { .. } => return,
             Event::Recovered(runs) => {
                 let line = format!(
                     "{}: recovered {} that had died; its unanswered groups are said again",

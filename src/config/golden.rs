@@ -125,6 +125,7 @@ fn a_folder_becomes_a_project() {
     assert_eq!(settings.state.memory_bytes, Some(1_000_000_000));
     assert_eq!((settings.state.limits().memory_bytes, settings.state.limits().threads), (1_000_000_000, 3));
     assert_eq!(settings.state.journal_retention, Duration::from_secs(90 * 86_400));
+    assert_eq!(settings.state.runs_retention, Duration::from_secs(180 * 86_400));
     let warehouse = &settings.sources["warehouse"];
     assert_eq!((warehouse.name.as_str(), warehouse.kind.as_str()), ("warehouse", "postgres"));
     let postgres: Postgres = warehouse.parse().unwrap();
@@ -140,7 +141,7 @@ fn a_folder_becomes_a_project() {
     let out: std::collections::BTreeMap<String, String> = settings.destinations["out"].parse().unwrap();
     assert_eq!(out["path"], "-");
     assert_eq!(settings.daemon.token.as_ref().unwrap().expose(), "hunter2-token");
-    assert_eq!(settings.daemon.listen.as_deref(), Some("127.0.0.1:7000"));
+    assert_eq!(settings.daemon.listen, "127.0.0.1:7000");
     assert_eq!(mappings.len(), 1);
     assert_eq!(mappings[0].mapping.name, "accounts");
     assert_eq!(mappings[0].mapping.policy.on_null, OnNull::Skip, "from the defaults");

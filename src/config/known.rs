@@ -212,9 +212,30 @@ pub(crate) const SECTIONS: &[(&str, &[Key])] = &[
             key("threads", Wants::Count(1, 1_024)),
             key("temp_folder", Wants::Path),
             key("journal_retention", Wants::Duration(0)),
+            key("runs_retention", Wants::Duration(0)),
         ],
     ),
-    ("daemon", &[key("listen", Wants::Text), key("token", Wants::Secret), key("timezone", Wants::Zone)]),
+    (
+        "daemon",
+        &[
+            key("listen", Wants::Text),
+            key("token", Wants::Secret),
+            key("timezone", Wants::Zone),
+            // Each run has a connection of its own and up to two pages of documents in memory.
+            key("parallel_runs", Wants::Count(1, 64)),
+            key("drain", Wants::Duration(0)),
+            key("log", Wants::Word(&["human", "json"])),
+        ],
+    ),
+    (
+        "daemon.alerts",
+        &[
+            key("url", Wants::Secret),
+            key("format", Wants::Word(&["slack", "json"])),
+            key("rejected_above", Wants::Count(0, i64::MAX)),
+            key("late_after", Wants::Duration(60)),
+        ],
+    ),
     (
         "defaults.policy",
         &[

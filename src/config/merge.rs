@@ -79,6 +79,8 @@ struct WrittenState {
     temp_folder: Option<std::path::PathBuf>,
     #[serde(deserialize_with = "super::duration")]
     journal_retention: Duration,
+    #[serde(deserialize_with = "super::duration")]
+    runs_retention: Duration,
 }
 
 #[derive(Deserialize, Default)]
@@ -120,6 +122,7 @@ pub(super) fn merge(
     let merged = Config::builder()
         .set_default("state.path", ledger)
         .and_then(|builder| builder.set_default("state.journal_retention", "90d"))
+        .and_then(|builder| builder.set_default("state.runs_retention", "180d"))
         .and_then(|builder| builder.add_source(file_layer).add_source(overrides).build())
         .and_then(Config::try_deserialize::<Written>);
     let settings = merged.map_err(|_| ()).and_then(|written| settings(written, folder).ok_or(()));
@@ -141,6 +144,7 @@ fn settings(written: Written, folder: &Path) -> Option<Settings> {
         threads: written.state.threads,
         temp_folder: written.state.temp_folder,
         journal_retention: written.state.journal_retention,
+        runs_retention: written.state.runs_retention,
     };
     let mut sources = BTreeMap::new();
     for (name, mut table) in written.sources {

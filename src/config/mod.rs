@@ -71,6 +71,8 @@ pub struct State {
     pub temp_folder: Option<PathBuf>,
     /// How long the history of what was sent is kept.
     pub journal_retention: Duration,
+    /// How long the records of runs are kept.
+    pub runs_retention: Duration,
 }
 
 impl State {
@@ -186,15 +188,59 @@ pub struct Defaults {
 }
 
 /// `[daemon]`.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Daemon {
     /// Address and port of the HTTP API.
-    pub listen: Option<String>,
+    pub listen: String,
     /// The bearer token its callers must show.
     pub token: Option<crate::secret::Secret>,
     /// The zone of schedules that name none.
     pub timezone: Option<String>,
+    /// Runs of different syncs at a time.
+    pub parallel_runs: usize,
+    /// How long runs may take to stop when the daemon is asked to.
+    #[serde(deserialize_with = "duration")]
+    pub drain: Duration,
+    /// How log lines are written: `human`, `json`.
+    pub log: String,
+    /// `[daemon.alerts]`.
+    pub alerts: Option<Alerts>,
+}
+
+/// `[daemon.alerts]`: who is told when a sync changes for the worse or the better.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Alerts {
+    /// Where messages are posted to. Its path is a secret at most vendors.
+    pub url: Option<crate::secret::Secret>,
+    /// The body: `slack` (an object with `text`) or `json`.
+    pub format: String,
+    /// Tell when a run leaves more rejected groups than this.
+    pub rejected_above: u64,
+    /// Tell when a scheduled run is so much overdue.
+    #[serde(deserialize_with = "duration")]
+    pub late_after: Duration,
+}
+
+impl Default for Alerts {
+    fn default() -> Alerts {
+        Alerts { url: None, format: "slack".to_owned(), rejected_above: 0, late_after: Duration::from_secs(3_600) }
+    }
+}
+
+impl Default for Daemon {
+    fn default() -> Daemon {
+        Daemon {
+            listen: "127.0.0.1:4780".to_owned(),
+            token: None,
+            timezone: None,
+            parallel_runs: 4,
+            drain: Duration::from_secs(30),
+            log: "human".to_owned(),
+            alerts: None,
+        }
+    }
 }
 
 impl Daemon {

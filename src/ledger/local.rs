@@ -1,8 +1,8 @@
 //! The ledger in an embedded DuckDB file: the default. Runs the SQL of `statements`, and reads pages as Arrow.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -25,9 +25,25 @@ pub struct LocalLedger {
     path: String,
     read_only: bool,
     threads: usize,
-    journal_retention: Duration,
+    retention: Retention,
     /// The next journal sequence.
     next_seq: Arc<AtomicU64>,
+    /// Writers of all siblings take turns: DuckDB would refuse the second of two that touch the same rows.
+    writing: Arc<Mutex<()>>,
+}
+
+/// How long what happened is remembered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retention {
+    /// The journal: what was said about each group.
+    pub journal: Duration,
+    /// The records of runs. What the next run needs of earlier ones is kept however old it is.
+    pub runs: Duration,
+}
+
+impl Retention {
+    /// For a ledger that is only looked at.
+    const FOR_EVER: Retention = Retention { journal: Duration::MAX, runs: Duration::MAX };
 }
 
 impl LocalLedger {
@@ -35,7 +51,7 @@ impl LocalLedger {
     ///
     /// Errors: [`Kind::LedgerBusy`] when another process has it open; [`Kind::Ledger`] when it is unreadable, of a newer
     /// version, or cannot be written.
-    pub async fn open(path: &Path, limits: &Limits, journal_retention: Duration) -> Result<LocalLedger> {
+    pub async fn open(path: &Path, limits: &Limits, retention: Retention) -> Result<LocalLedger> {
         let place = format!("ledger {}", path.display());
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
             std::fs::create_dir_all(folder).map_err(|error| {
@@ -46,21 +62,21 @@ impl LocalLedger {
             })?;
         }
         let duck = Duck::open(Some(path), limits).within(|| "ledger".to_owned())?;
-        LocalLedger::over(duck, place, false, limits.threads, journal_retention).await
+        LocalLedger::over(duck, place, false, limits.threads, retention).await
     }
 
     /// Opens an existing ledger without the right to write: what `plan` and the questions use. A run that died is
     /// folded in temporary copies, so that a plan sees what the next run will see and the file stays as it is.
     pub async fn open_read_only(path: &Path, limits: &Limits) -> Result<LocalLedger> {
         let duck = Duck::open_read_only(path, limits).within(|| "ledger".to_owned())?;
-        LocalLedger::over(duck, format!("ledger {}", path.display()), true, limits.threads, Duration::MAX).await
+        LocalLedger::over(duck, format!("ledger {}", path.display()), true, limits.threads, Retention::FOR_EVER).await
     }
 
     /// A ledger in memory, with a local ledger's every property but durability: what `plan` uses where no ledger exists
     /// yet.
     pub async fn in_memory(limits: &Limits) -> Result<LocalLedger> {
         let duck = Duck::open(None, limits)?;
-        LocalLedger::over(duck, "ledger".to_owned(), false, limits.threads, Duration::MAX).await
+        LocalLedger::over(duck, "ledger".to_owned(), false, limits.threads, Retention::FOR_EVER).await
     }
 
     async fn over(
@@ -68,7 +84,7 @@ impl LocalLedger {
         path: String,
         read_only: bool,
         threads: usize,
-        journal_retention: Duration,
+        retention: Retention,
     ) -> Result<LocalLedger> {
         let next_seq = duck
             .call("open the ledger", move |connection| {
@@ -88,8 +104,33 @@ impl LocalLedger {
             path,
             read_only,
             threads,
-            journal_retention,
+            retention,
             next_seq: Arc::new(AtomicU64::new(next_seq)),
+            writing: Arc::default(),
+        })
+    }
+
+    /// The same ledger over a connection of its own, for a run beside other runs: the suspects of a run belong to its
+    /// connection, everything that lasts is shared.
+    pub fn sibling(&self) -> Result<LocalLedger> {
+        self.beside(self.read_only)
+    }
+
+    /// A sibling that never writes, as if opened with [`LocalLedger::open_read_only`]: for a plan. A run of the sync
+    /// that is under way would be taken for one that died; the caller sees to it that there is none.
+    pub fn sibling_read_only(&self) -> Result<LocalLedger> {
+        self.beside(true)
+    }
+
+    fn beside(&self, read_only: bool) -> Result<LocalLedger> {
+        Ok(LocalLedger {
+            duck: self.duck.sibling().within(|| self.path.clone())?,
+            path: self.path.clone(),
+            read_only,
+            threads: self.threads,
+            retention: self.retention,
+            next_seq: Arc::clone(&self.next_seq),
+            writing: Arc::clone(&self.writing),
         })
     }
 
@@ -102,7 +143,21 @@ impl LocalLedger {
         self.next_seq.load(Ordering::SeqCst)
     }
 
-    async fn call<T: Send + 'static>(
+    /// Runs `work` in a transaction of its own; writers of all siblings take turns.
+    pub(super) async fn write<T: Send + 'static>(
+        &self,
+        what: &'static str,
+        work: impl FnOnce(&Connection) -> duckdb::Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let writing = Arc::clone(&self.writing);
+        self.call(what, move |connection| {
+            let _turn = writing.lock().unwrap_or_else(PoisonError::into_inner);
+            transaction(connection, what, work)
+        })
+        .await
+    }
+
+    pub(super) async fn call<T: Send + 'static>(
         &self,
         what: &'static str,
         work: impl FnOnce(&mut Connection) -> Result<T> + Send + 'static,
@@ -172,15 +227,15 @@ fn begin(connection: &Connection, start: &RunStart, read_only: bool, next_seq: u
     };
     if !read_only {
         let traits = serde_json::Value::from(start.traits.clone()).to_string();
-        connection.execute("UPDATE meta SET next_seq = ?", [next_seq])?;
+        connection.execute("UPDATE meta SET next_seq = greatest(next_seq, ?)", [next_seq])?;
         connection.execute(
             "UPDATE runs SET status = 'died', ended_at = ? WHERE sync = ? AND status = 'running'",
             params![start.started_at.naive_utc(), sync],
         )?;
         connection.execute(
-            "INSERT INTO runs (sync, run, mapping, traits, started_at, status) \
-             VALUES (?, ?, ?, ?::JSON::VARCHAR[], ?, 'running')",
-            params![sync, start.run, start.mapping, traits, start.started_at.naive_utc()],
+            "INSERT INTO runs (sync, run, mapping, traits, started_at, started_by, status) \
+             VALUES (?, ?, ?, ?::JSON::VARCHAR[], ?, ?, 'running')",
+            params![sync, start.run, start.mapping, traits, start.started_at.naive_utc(), start.started_by],
         )?;
     }
     Ok(begun)
@@ -213,31 +268,29 @@ impl Line {
 
 /// Writes outcomes in one transaction. If it fails, the marks stay and the groups are uncertain, which is the truth.
 fn append(
-    connection: &mut Connection,
+    connection: &Connection,
     sync: &str,
     run: &str,
     at: DateTime<Utc>,
     lines: Vec<Line>,
     first_seq: u64,
-) -> Result<()> {
-    transaction(connection, "record outcomes", |connection| {
-        let mut appender = connection.appender("journal")?;
-        for (offset, line) in lines.into_iter().enumerate() {
-            appender.append_row(params![
-                sync,
-                run,
-                first_seq + offset as u64,
-                line.key,
-                line.change,
-                line.document,
-                line.fingerprint,
-                line.outcome.name(),
-                line.reason,
-                at.naive_utc(),
-            ])?;
-        }
-        appender.flush()
-    })
+) -> duckdb::Result<()> {
+    let mut appender = connection.appender("journal")?;
+    for (offset, line) in lines.into_iter().enumerate() {
+        appender.append_row(params![
+            sync,
+            run,
+            first_seq + offset as u64,
+            line.key,
+            line.change,
+            line.document,
+            line.fingerprint,
+            line.outcome.name(),
+            line.reason,
+            at.naive_utc(),
+        ])?;
+    }
+    appender.flush()
 }
 
 fn known_group(row: &duckdb::Row<'_>) -> duckdb::Result<KnownGroup> {
@@ -253,15 +306,34 @@ fn known_group(row: &duckdb::Row<'_>) -> duckdb::Result<KnownGroup> {
     })
 }
 
+pub(super) const RUN_COLUMNS: &str =
+    "sync, run, started_at, ended_at, status, counts, error, mapping, started_by, error_kind";
+
+pub(super) fn run_record(row: &duckdb::Row<'_>) -> duckdb::Result<RunRecord> {
+    let status: String = row.get(4)?;
+    Ok(RunRecord {
+        sync: row.get(0)?,
+        run: row.get(1)?,
+        started_at: row.get::<_, NaiveDateTime>(2)?.and_utc(),
+        ended_at: row.get::<_, Option<NaiveDateTime>>(3)?.map(|at| at.and_utc()),
+        status: Status::from_name(&status).unwrap_or(Status::Failed),
+        counts: row.get::<_, Option<String>>(5)?.unwrap_or_default(),
+        error: row.get(6)?,
+        mapping: row.get(7)?,
+        started_by: row.get::<_, Option<String>>(8)?.unwrap_or_default(),
+        error_kind: row.get(9)?,
+    })
+}
+
 const KNOWN_COLUMNS: &str = "key, document, unsettled_in, rejected_document, rejected_reason, recorded_at";
 
 #[async_trait]
 impl Ledger for LocalLedger {
     async fn begin(&self, start: &RunStart) -> Result<Begun> {
         let (start, read_only, next_seq, threads) = (start.clone(), self.read_only, self.next_seq(), self.threads);
-        self.call("begin a run", move |connection| {
-            connection.execute_batch(&format!("SET threads = {threads}")).map_err(ledger_error("begin a run"))?;
-            transaction(connection, "begin a run", |connection| begin(connection, &start, read_only, next_seq))
+        self.write("begin a run", move |connection| {
+            connection.execute_batch(&format!("SET threads = {threads}"))?;
+            begin(connection, &start, read_only, next_seq)
         })
         .await
     }
@@ -295,14 +367,12 @@ impl Ledger for LocalLedger {
 
     async fn mark(&self, sync: &str, run: &str, keys: Vec<String>) -> Result<()> {
         let (sync, run) = (sync.to_owned(), run.to_owned());
-        self.call("mark groups", move |connection| {
-            transaction(connection, "mark groups", |connection| {
-                let mut appender = connection.appender("pending")?;
-                for key in &keys {
-                    appender.append_row([&sync, &run, key])?;
-                }
-                appender.flush()
-            })
+        self.write("mark groups", move |connection| {
+            let mut appender = connection.appender("pending")?;
+            for key in &keys {
+                appender.append_row([&sync, &run, key])?;
+            }
+            appender.flush()
         })
         .await
     }
@@ -312,40 +382,48 @@ impl Ledger for LocalLedger {
         let first_seq = self.next_seq.fetch_add(entries.len() as u64, Ordering::SeqCst);
         // The connection is what a first run waits for: everything that can be done beside it is.
         let lines: Vec<Line> = entries.into_iter().map(Line::of).collect();
-        self.call("record outcomes", move |connection| append(connection, &sync, &run, at, lines, first_seq)).await
+        self.write("record outcomes", move |connection| append(connection, &sync, &run, at, lines, first_seq)).await
     }
 
     async fn finish(&self, sync: &str, run: &str, checkpoint: Checkpoint) -> Result<()> {
         let (sync, run) = (sync.to_owned(), run.to_owned());
-        let oldest = chrono::TimeDelta::from_std(self.journal_retention)
-            .ok()
-            .and_then(|retention| checkpoint.ended_at.checked_sub_signed(retention));
+        let oldest = |kept: Duration| {
+            let kept = chrono::TimeDelta::from_std(kept).ok()?;
+            Some(checkpoint.ended_at.checked_sub_signed(kept)?.naive_utc())
+        };
+        let (oldest_line, oldest_run) = (oldest(self.retention.journal), oldest(self.retention.runs));
         let (next_seq, threads) = (self.next_seq(), self.threads);
-        self.call("finish the run", move |connection| {
-            connection.execute_batch(&format!("SET threads = {threads}")).map_err(ledger_error("finish the run"))?;
-            transaction(connection, "finish the run", |connection| {
-                fold(connection, &sync, &run)?;
-                connection.execute("UPDATE meta SET next_seq = ?", [next_seq])?;
-                connection.execute(
-                    "UPDATE runs SET ended_at = ?, status = ?, counts = ?, source_rows = ?, cursor_value = ?, \
-                     full_read = ?, error = ? WHERE sync = ? AND run = ?",
-                    params![
-                        checkpoint.ended_at.naive_utc(),
-                        checkpoint.status.name(),
-                        checkpoint.counts,
-                        checkpoint.rows,
-                        checkpoint.cursor,
-                        checkpoint.full,
-                        checkpoint.error,
-                        sync,
-                        run,
-                    ],
-                )?;
-                if let Some(oldest) = oldest {
-                    connection.execute("DELETE FROM journal WHERE recorded_at < ?", params![oldest.naive_utc()])?;
-                }
-                Ok(())
-            })?;
+        self.write("finish the run", move |connection| {
+            connection.execute_batch(&format!("SET threads = {threads}"))?;
+            fold(connection, &sync, &run)?;
+            connection.execute("UPDATE meta SET next_seq = greatest(next_seq, ?)", [next_seq])?;
+            connection.execute(
+                "UPDATE runs SET ended_at = ?, status = ?, counts = ?, source_rows = ?, cursor_value = ?, \
+                 full_read = ?, error = ?, error_kind = ?, detail = ? WHERE sync = ? AND run = ?",
+                params![
+                    checkpoint.ended_at.naive_utc(),
+                    checkpoint.status.name(),
+                    checkpoint.counts,
+                    checkpoint.rows,
+                    checkpoint.cursor,
+                    checkpoint.full,
+                    checkpoint.error,
+                    checkpoint.error_kind,
+                    checkpoint.detail,
+                    sync,
+                    run,
+                ],
+            )?;
+            if let Some(oldest) = oldest_line {
+                connection.execute(statements::FORGET_LINES, params![oldest])?;
+            }
+            if let Some(oldest) = oldest_run {
+                connection.execute(statements::FORGET_RUNS, params![oldest])?;
+            }
+            Ok(())
+        })
+        .await?;
+        self.call("drop the suspects", |connection| {
             connection
                 .execute_batch("DROP TABLE IF EXISTS temp.suspect; DROP TABLE IF EXISTS temp.folded")
                 .map_err(ledger_error("drop the suspects"))
@@ -409,23 +487,9 @@ impl Ledger for LocalLedger {
         self.call("list runs", move |connection| {
             let read = |connection: &Connection| -> duckdb::Result<Vec<RunRecord>> {
                 let mut runs = connection.prepare(&format!(
-                    "SELECT sync, run, started_at, ended_at, status, counts, error, mapping FROM runs WHERE {condition} \
-                     ORDER BY run DESC LIMIT {count}"
+                    "SELECT {RUN_COLUMNS} FROM runs WHERE {condition} ORDER BY run DESC LIMIT {count}"
                 ))?;
-                let runs = runs.query_map([], |row| {
-                    let status: String = row.get(4)?;
-                    Ok(RunRecord {
-                        sync: row.get(0)?,
-                        run: row.get(1)?,
-                        started_at: row.get::<_, NaiveDateTime>(2)?.and_utc(),
-                        ended_at: row.get::<_, Option<NaiveDateTime>>(3)?.map(|at| at.and_utc()),
-                        status: Status::from_name(&status).unwrap_or(Status::Failed),
-                        counts: row.get::<_, Option<String>>(5)?.unwrap_or_default(),
-                        error: row.get(6)?,
-                        mapping: row.get(7)?,
-                    })
-                })?;
-                runs.collect()
+                runs.query_map([], run_record)?.collect()
             };
             read(connection).map_err(ledger_error("list runs"))
         })
@@ -452,22 +516,20 @@ impl Ledger for LocalLedger {
             None => format!("sync = {}", quote_literal(sync)),
         };
         let (sync, mark) = (sync.to_owned(), mark.to_owned());
-        self.call("reset the sync", move |connection| {
-            transaction(connection, "reset the sync", |connection| {
-                connection.execute("UPDATE runs SET cursor_value = NULL, full_read = false WHERE sync = ?", [sync])?;
-                let rows = if forget {
-                    connection.execute(&format!("DELETE FROM known WHERE {condition}"), [])?
-                } else {
-                    connection.execute(
-                        &format!(
-                            "UPDATE known SET unsettled_in = coalesce(unsettled_in, ?), rejected_document = NULL, \
-                             rejected_reason = NULL WHERE {condition}"
-                        ),
-                        [mark],
-                    )?
-                };
-                Ok(rows as u64)
-            })
+        self.write("reset the sync", move |connection| {
+            connection.execute("UPDATE runs SET cursor_value = NULL, full_read = false WHERE sync = ?", [sync])?;
+            let rows = if forget {
+                connection.execute(&format!("DELETE FROM known WHERE {condition}"), [])?
+            } else {
+                connection.execute(
+                    &format!(
+                        "UPDATE known SET unsettled_in = coalesce(unsettled_in, ?), rejected_document = NULL, \
+                         rejected_reason = NULL WHERE {condition}"
+                    ),
+                    [mark],
+                )?
+            };
+            Ok(rows as u64)
         })
         .await
     }

@@ -182,6 +182,8 @@ impl Ledger for MemoryLedger {
                         cursor: None,
                         full: false,
                         error: None,
+                        error_kind: None,
+                        detail: String::new(),
                     });
                 }
             }
@@ -365,6 +367,8 @@ impl Ledger for MemoryLedger {
                 counts: checkpoint.as_ref().map(|checkpoint| checkpoint.counts.clone()).unwrap_or_default(),
                 error: checkpoint.as_ref().and_then(|checkpoint| checkpoint.error.clone()),
                 mapping: start.mapping.clone(),
+                started_by: start.started_by.clone(),
+                error_kind: checkpoint.as_ref().and_then(|checkpoint| checkpoint.error_kind.clone()),
             })
             .collect())
     }

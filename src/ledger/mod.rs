@@ -36,6 +36,7 @@
 //! file, the default.
 
 mod compare;
+mod keep;
 pub mod local;
 pub mod memory;
 mod schema;
@@ -83,7 +84,7 @@ pub enum Missing {
 }
 
 /// What a comparison found. Rows are source rows; groups are known groups.
-#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Comparison {
     /// Rows read.
     pub rows: u64,
@@ -230,10 +231,12 @@ pub struct RunStart {
     pub traits: Vec<String>,
     /// When it began.
     pub started_at: DateTime<Utc>,
+    /// Who or what started it: a word for people.
+    pub started_by: String,
 }
 
 /// How a run ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
     /// Not yet.
@@ -299,6 +302,10 @@ pub struct Checkpoint {
     pub full: bool,
     /// Why it failed, when it did.
     pub error: Option<String>,
+    /// The failure's kind, by name.
+    pub error_kind: Option<String>,
+    /// What the record tells beyond its counts, as JSON. The ledger only keeps it.
+    pub detail: String,
 }
 
 /// A run as it is remembered.
@@ -320,6 +327,10 @@ pub struct RunRecord {
     pub error: Option<String>,
     /// What it was about: [`RunStart::mapping`].
     pub mapping: String,
+    /// Who or what started it; empty for runs recorded before that was kept.
+    pub started_by: String,
+    /// The failure's kind, by name.
+    pub error_kind: Option<String>,
 }
 
 /// What earlier runs left for the next one.
@@ -352,6 +363,15 @@ pub struct HistoryEntry {
     pub reason: Option<String>,
 }
 
+/// What one run said about one group.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SaidGroup {
+    /// The group's id.
+    pub key: String,
+    /// What was recorded.
+    pub entry: HistoryEntry,
+}
+
 /// A group as it is known.
 #[derive(Debug, Clone, PartialEq)]
 pub struct KnownGroup {
@@ -368,7 +388,7 @@ pub struct KnownGroup {
 }
 
 /// How the ledger stands for one sync.
-#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Standing {
     /// Known groups.
     pub known: u64,

@@ -12,7 +12,8 @@ use crate::error::{Error, Kind, Result};
 pub(super) const VERSION: usize = STEPS.len();
 
 /// `STEPS[n]` turns version n into n + 1; version 0 is an empty file. Never edit a released step: add one.
-const STEPS: [&str; 1] = ["
+const STEPS: [&str; 2] = [
+    "
 CREATE TABLE meta (version UINTEGER NOT NULL, next_seq UBIGINT NOT NULL);
 INSERT INTO meta VALUES (0, 1);
 CREATE TABLE known (
@@ -29,7 +30,14 @@ CREATE TABLE runs (
     ended_at TIMESTAMP, status VARCHAR NOT NULL, counts VARCHAR, source_rows UBIGINT, cursor_value VARCHAR,
     full_read BOOLEAN, error VARCHAR
 );
-"];
+",
+    "
+ALTER TABLE runs ADD COLUMN started_by VARCHAR;
+ALTER TABLE runs ADD COLUMN error_kind VARCHAR;
+ALTER TABLE runs ADD COLUMN detail VARCHAR;
+CREATE TABLE notes (name VARCHAR NOT NULL, text VARCHAR NOT NULL);
+",
+];
 
 /// Brings the file to [`VERSION`]. Refuses a newer one, and an older one that may not be written.
 pub(super) fn migrate(connection: &mut Connection, read_only: bool) -> Result<()> {

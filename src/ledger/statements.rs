@@ -175,6 +175,19 @@ FROM folded WHERE NOT gone"
     ]
 }
 
+/// Drops old lines of the journal, except those of runs under way, which are not folded yet.
+pub(super) const FORGET_LINES: &str =
+    "DELETE FROM journal WHERE recorded_at < ? AND run NOT IN (SELECT run FROM runs WHERE status = 'running')";
+
+/// Drops old records of runs, except what somebody will still ask for: each sync's last run, its last good one, the last
+/// that counted all rows, and for each mapping the last that moved the cursor or read everything.
+pub(super) const FORGET_RUNS: &str = "DELETE FROM runs WHERE ended_at < ? AND run NOT IN (
+    SELECT max(run) FROM runs GROUP BY sync
+    UNION ALL SELECT max(run) FROM runs WHERE status IN ('delivered', 'some_rejected') GROUP BY sync
+    UNION ALL SELECT max(run) FROM runs WHERE source_rows IS NOT NULL GROUP BY sync
+    UNION ALL SELECT max(run) FROM runs WHERE cursor_value IS NOT NULL GROUP BY sync, mapping
+    UNION ALL SELECT max(run) FROM runs WHERE full_read GROUP BY sync, mapping)";
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -5,6 +5,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde::{Deserialize, Serialize};
+
 use crate::error::{Error, Kind, Result};
 use crate::ledger::{Comparison, SuspectKind};
 use crate::mapping::{Guards, OnDuplicate};
@@ -56,7 +58,90 @@ pub struct Watch<'a> {
     pub full: bool,
 }
 
+/// What a guard saw in a run, beside what it lets pass.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Reading {
+    /// The guard's name.
+    pub guard: String,
+    /// What it looks at, for people.
+    pub what: String,
+    /// The figure: groups or rows.
+    pub part: u64,
+    /// Of how many; 0 when there was nothing to compare with.
+    pub whole: u64,
+    /// The share that passes, from 0 to 1; none for guards that count.
+    pub share_max: Option<f64>,
+    /// Whether the figure is exact; else it is no more than that.
+    pub exact: bool,
+    /// Whether it stops a run.
+    pub trips: bool,
+}
+
 impl Watch<'_> {
+    /// What each guard sees, whether or not it is accepted. Without the impact the figures it would give are upper bounds.
+    pub fn readings(&self, found: &Comparison, rows_before: Option<u64>, impact: Option<&Impact>) -> Vec<Reading> {
+        let share = |guard: &str, what: &str, part: u64, whole: u64, share_max: f64, exact: bool| Reading {
+            guard: guard.to_owned(),
+            what: what.to_owned(),
+            part,
+            whole,
+            share_max: Some(share_max),
+            exact,
+            trips: exact && part >= self.guards.groups_min && exceeds(part, whole, share_max),
+        };
+        let counted = |guard: &str, what: &str, part: u64, whole: u64, trips: bool| Reading {
+            guard: guard.to_owned(),
+            what: what.to_owned(),
+            part,
+            whole,
+            share_max: None,
+            exact: true,
+            trips,
+        };
+        let shared = if self.on_duplicate == OnDuplicate::Fail { found.duplicate_rows } else { 0 };
+        let unusable = parts_total(found, shared);
+        let before = rows_before.filter(|_| self.full).unwrap_or(0);
+        let empty = self.full && self.guards.empty && found.rows == 0 && found.known > 0;
+        let changed = impact.map_or(found.changed, |impact| impact.changed);
+        let nulled = impact.map_or(found.changed, |impact| impact.nulled.values().copied().max().unwrap_or(0));
+        vec![
+            counted("keys", "rows without a usable key", unusable, found.rows, unusable > 0),
+            counted("empty", "rows the model yields", found.rows, found.known, empty),
+            share(
+                "rows-dropped",
+                "rows fewer than at the last run",
+                before.saturating_sub(found.rows),
+                before,
+                self.guards.rows_dropped_max,
+                true,
+            ),
+            share(
+                "removed",
+                "known groups that would be removed",
+                found.missing_suspects,
+                found.known,
+                self.guards.removed_max,
+                true,
+            ),
+            share(
+                "changed",
+                "known groups whose held values are replaced or removed",
+                changed,
+                found.known,
+                self.guards.changed_max,
+                impact.is_some() || changed == 0,
+            ),
+            share(
+                "nulled",
+                "known groups of which one trait turns null",
+                nulled,
+                found.known,
+                self.guards.nulled_max,
+                impact.is_some() || nulled == 0,
+            ),
+        ]
+    }
+
     /// What the comparison alone can tell: keys, an empty source, a drop of rows, groups that left.
     pub fn comparison(&self, found: &Comparison, rows_before: Option<u64>) -> Result<()> {
         let shared = if self.on_duplicate == OnDuplicate::Fail { found.duplicate_rows } else { 0 };

@@ -9,15 +9,17 @@ pub mod guard;
 mod read;
 mod record;
 pub mod report;
+pub mod timeline;
 pub mod verify;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use chrono::{DateTime, Utc};
 use tokio::sync::watch;
 
-use crate::delivery::{Delivery, Signal};
+use crate::delivery::{Counters, Delivery, Signal};
 use crate::destination::Addressed;
 use crate::env::{Clock, Random};
 use crate::error::{Error, Kind, Result};
@@ -29,7 +31,8 @@ use decide::{Decision, Judge, Judgement};
 use guard::{Impact, Watch};
 use read::{READ_ALL, Survey};
 use record::Recorder;
-use report::{Counts, Report};
+use report::{Counts, Detail, Report};
+use timeline::Timeline;
 
 pub use read::{Reader, Rows, Warehouse};
 
@@ -50,11 +53,22 @@ pub struct Options {
     pub retry_rejected: bool,
     /// Guards accepted this once.
     pub accept: BTreeSet<String>,
+    /// The run's id, where it was given out before the run begins ([`run_id`]).
+    pub run: Option<String>,
+    /// Who or what started it: a word for people.
+    pub started_by: String,
 }
 
 /// What happens during a run, for whoever watches.
 #[derive(Debug)]
 pub enum Event<'a> {
+    /// The run is recorded as running.
+    Began {
+        /// Its id.
+        run: &'a str,
+        /// What delivery counts while it goes on.
+        counters: Option<Arc<Counters>>,
+    },
     /// Runs that had died were folded.
     Recovered(&'a [String]),
     /// So many rows were read so far.
@@ -112,18 +126,27 @@ pub struct Plan {
     pub full: bool,
 }
 
+/// A new run's id. Ids sort by time; the suffix keeps two runs of one second apart.
+pub fn run_id(now: DateTime<Utc>, random: &Random) -> String {
+    format!("{}-{:04x}", now.format("%Y%m%dT%H%M%S%.3fZ"), random.up_to(0xffff))
+}
+
 /// Runs a sync. An error means the run did not take place or had to be given up; whatever was acknowledged before is
 /// recorded all the same.
 pub async fn run(session: &Session<'_>, reader: &mut dyn Reader) -> Result<Report> {
     session.check_target().await?;
     let (start, begun) = session.begin().await?;
+    session.monitor.note(Event::Began { run: &start.run, counters: session.delivery.map(Delivery::counters) });
     if !begun.recovered.is_empty() {
         session.monitor.note(Event::Recovered(&begun.recovered));
     }
     let began = session.clock.elapsed();
-    let mut counts = Counts::default();
-    let executed = session.execute(start.clone(), begun, reader, &mut counts).await;
+    let (mut counts, mut detail) = (Counts::default(), Detail::default());
+    let executed = session.execute(start.clone(), begun, reader, &mut counts, &mut detail).await;
     let ended_at = session.clock.now();
+    if let Some(delivery) = session.delivery {
+        detail.take(&delivery.counters());
+    }
     let mut checkpoint = Checkpoint {
         status: counts.status(),
         ended_at,
@@ -132,6 +155,8 @@ pub async fn run(session: &Session<'_>, reader: &mut dyn Reader) -> Result<Repor
         cursor: None,
         full: false,
         error: None,
+        error_kind: None,
+        detail: serde_json::to_string(&detail).unwrap_or_default(),
     };
     match &executed {
         Ok(done) => {
@@ -140,6 +165,7 @@ pub async fn run(session: &Session<'_>, reader: &mut dyn Reader) -> Result<Repor
                 let error = Error::new(Kind::Bug, format!("the counts do not add up: {}", checkpoint.counts));
                 checkpoint.status = Status::Failed;
                 checkpoint.error = Some(error.to_string());
+                checkpoint.error_kind = Some(error.kind().name().to_owned());
             }
             let settled = matches!(counts.status(), Status::Delivered | Status::SomeRejected);
             checkpoint.rows = (done.full && whole).then_some(counts.rows);
@@ -150,7 +176,10 @@ pub async fn run(session: &Session<'_>, reader: &mut dyn Reader) -> Result<Repor
                 (false, true) if !settled => Some(READ_ALL.to_owned()),
                 (false, _) => None,
             };
-            checkpoint.error = checkpoint.error.or_else(|| done.stopped.as_ref().map(ToString::to_string));
+            if let (None, Some(stopped)) = (&checkpoint.error, &done.stopped) {
+                checkpoint.error = Some(stopped.to_string());
+                checkpoint.error_kind = Some(stopped.kind().name().to_owned());
+            }
         }
         Err(error) => {
             checkpoint.status = match error.kind() {
@@ -159,6 +188,7 @@ pub async fn run(session: &Session<'_>, reader: &mut dyn Reader) -> Result<Repor
                 _ => Status::Failed,
             };
             checkpoint.error = Some(error.to_string());
+            checkpoint.error_kind = Some(error.kind().name().to_owned());
         }
     }
     let status = checkpoint.status;
@@ -177,7 +207,8 @@ pub async fn run(session: &Session<'_>, reader: &mut dyn Reader) -> Result<Repor
         full: done.full,
         seconds,
         beyond_limit: done.beyond_limit,
-        warnings: done.warnings,
+        warnings: detail.warnings.clone(),
+        detail,
         counts,
         stopped: done.stopped,
     })
@@ -235,6 +266,8 @@ pub async fn adopt(session: &Session<'_>, reader: &mut dyn Reader) -> Result<u64
         rows: None,
         cursor: None,
         full: false,
+        error_kind: adopted.as_ref().err().map(|error| error.kind().name().to_owned()),
+        detail: String::new(),
         error,
     };
     session.ledger.finish(&sync, &run, checkpoint).await?;
@@ -246,7 +279,6 @@ struct Executed {
     full: bool,
     cursor: Option<String>,
     beyond_limit: u64,
-    warnings: BTreeMap<String, u64>,
     /// Why it ended early, after everything learned was recorded.
     stopped: Option<Error>,
 }
@@ -296,14 +328,13 @@ impl Session<'_> {
 
     async fn begin(&self) -> Result<(RunStart, Begun)> {
         let now = self.clock.now();
-        // Sortable by time; the suffix keeps two runs of one second apart.
-        let run = format!("{}-{:04x}", now.format("%Y%m%dT%H%M%S%.3fZ"), self.random.up_to(0xffff));
         let start = RunStart {
             sync: self.mapping.name.clone(),
-            run,
+            run: self.options.run.clone().unwrap_or_else(|| run_id(now, self.random)),
             mapping: self.about(),
             traits: self.mapping.traits.iter().map(|mapped| mapped.name.clone()).collect(),
             started_at: now,
+            started_by: self.options.started_by.clone(),
         };
         let begun = self.ledger.begin(&start).await?;
         Ok((start, begun))
@@ -320,8 +351,12 @@ impl Session<'_> {
 
     /// The guards that need only counts. A run of one group looks at its key alone.
     fn check_comparison(&self, watch: &Watch<'_>, survey: &Survey) -> Result<()> {
-        let before = survey.begun.rows.filter(|_| self.options.group.is_none());
-        watch.comparison(&survey.found, before)
+        watch.comparison(&survey.found, self.rows_before(survey))
+    }
+
+    /// What a drop of rows is measured against.
+    fn rows_before(&self, survey: &Survey) -> Option<u64> {
+        survey.begun.rows.filter(|_| self.options.group.is_none())
     }
 
     fn stopping(&self) -> bool {
@@ -355,9 +390,12 @@ impl Session<'_> {
         begun: Begun,
         reader: &mut dyn Reader,
         counts: &mut Counts,
+        detail: &mut Detail,
     ) -> Result<Executed> {
         let survey = self.survey(start, begun, reader).await?;
         let watch = self.watch(survey.full);
+        detail.found = Some(survey.found.clone());
+        detail.guards = watch.readings(&survey.found, self.rows_before(&survey), None);
         self.check_comparison(&watch, &survey)?;
         if watch.needs_impact(&survey.found) {
             let (mut impact, mut position) = (Impact::default(), 0);
@@ -365,20 +403,22 @@ impl Session<'_> {
                 position += page.len() as u64;
                 page.iter().for_each(|decision| impact.add(decision));
             }
+            detail.guards = watch.readings(&survey.found, self.rows_before(&survey), Some(&impact));
             watch.impact(&impact, survey.found.known)?;
         }
         *counts = Counts::of(&survey.found);
-        self.say_all(&survey, counts).await
+        self.say_all(&survey, counts, &mut detail.timeline).await
     }
 
     /// Page by page: mark, say, record. The next page is read and decided while the current one is said.
-    async fn say_all(&self, survey: &Survey, counts: &mut Counts) -> Result<Executed> {
+    async fn say_all(&self, survey: &Survey, counts: &mut Counts, timeline: &mut Timeline) -> Result<Executed> {
         let delivery = self.delivery.ok_or_else(|| Error::new(Kind::Bug, "a run without a way to its destination"))?;
         let total = survey.found.suspects();
         let (mut position, mut missing_seen) = (0, 0);
         let mut room = self.options.limit.unwrap_or(u64::MAX);
         let (mut stopped, mut left) = (None, None);
         let mut beyond_limit = 0;
+        let began = self.clock.elapsed();
         let mut next = self.judged(&survey.judge, position).await?;
         while let Some(mut page) = next.take() {
             if self.stopping() {
@@ -390,7 +430,7 @@ impl Session<'_> {
             let cut = position + (page.len() as u64) < page_end;
             position += page.len() as u64;
             missing_seen += page.iter().filter(|decision| decision.kind == SuspectKind::Missing).count() as u64;
-            let recorder = Recorder::new(self, survey, counts);
+            let recorder = Recorder::new(self, survey, counts, timeline, began);
             let following = async { if cut { Ok(None) } else { self.judged(&survey.judge, page_end).await } };
             let (said, following) = tokio::join!(recorder.say(page, delivery), following);
             left = left.or_else(|| recorder.left());
@@ -418,8 +458,7 @@ impl Session<'_> {
         let counters = delivery.counters();
         counts.requests = counters.requests.load(Ordering::Relaxed);
         counts.retries = counters.retries.load(Ordering::Relaxed);
-        let warnings = counters.warnings();
-        Ok(Executed { full: survey.full, cursor: survey.cursor.clone(), beyond_limit, warnings, stopped })
+        Ok(Executed { full: survey.full, cursor: survey.cursor.clone(), beyond_limit, stopped })
     }
 
     async fn adopt_rows(&self, start: RunStart, begun: Begun, reader: &mut dyn Reader) -> Result<u64> {

@@ -2,11 +2,14 @@
 //! batch as the answers arrive.
 
 use std::sync::Mutex;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use async_trait::async_trait;
 
 use super::decide::{Decision, Judge, Judgement};
 use super::report::Counts;
+use super::timeline::Timeline;
 use super::{Event, Session, Survey, count};
 use crate::delivery::{Delivery, Fate, Settle};
 use crate::destination::Addressed;
@@ -22,12 +25,21 @@ pub(super) struct Recorder<'a> {
     said: Mutex<Vec<Option<Decision>>>,
     total: u64,
     counts: Mutex<&'a mut Counts>,
+    timeline: Mutex<&'a mut Timeline>,
+    /// When the sending began, on the session's clock.
+    began: Duration,
     /// Why the first of the changes that were left open was.
     left: Mutex<Option<String>>,
 }
 
 impl<'a> Recorder<'a> {
-    pub(super) fn new(session: &'a Session<'a>, survey: &'a Survey, counts: &'a mut Counts) -> Recorder<'a> {
+    pub(super) fn new(
+        session: &'a Session<'a>,
+        survey: &'a Survey,
+        counts: &'a mut Counts,
+        timeline: &'a mut Timeline,
+        began: Duration,
+    ) -> Recorder<'a> {
         Recorder {
             session,
             judge: &survey.judge,
@@ -35,6 +47,8 @@ impl<'a> Recorder<'a> {
             said: Mutex::default(),
             total: survey.found.suspects(),
             counts: Mutex::new(counts),
+            timeline: Mutex::new(timeline),
+            began,
             left: Mutex::default(),
         }
     }
@@ -70,6 +84,12 @@ impl<'a> Recorder<'a> {
         }
         let settled = entries.len() as u64;
         let session = self.session;
+        if let Some(delivery) = session.delivery {
+            let counters = delivery.counters();
+            let (requests, retries) =
+                (counters.requests.load(Ordering::Relaxed), counters.retries.load(Ordering::Relaxed));
+            lock(&self.timeline).note(session.clock.elapsed().saturating_sub(self.began), requests, retries);
+        }
         session.ledger.record(&session.mapping.name, self.run, session.clock.now(), entries).await?;
         session.monitor.note(Event::Saying { settled, total: self.total });
         Ok(())

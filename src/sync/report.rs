@@ -1,15 +1,21 @@
 //! What a run did, in numbers that must add up.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
+use super::guard::Reading;
+use super::timeline::Timeline;
+use crate::delivery::Counters;
 use crate::error::Error;
 use crate::ledger::{Comparison, Outcome, Status};
 use crate::model::Change;
 
 /// What became of rows (or of groups that left the model).
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Tally {
     /// Acknowledged by the destination.
     pub delivered: u64,
@@ -29,7 +35,8 @@ impl Tally {
 }
 
 /// Every count of a run.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Value")]
 pub struct Counts {
     /// Rows the source yielded.
     pub rows: u64,
@@ -58,7 +65,34 @@ pub struct Counts {
     pub retries: u64,
 }
 
+/// By hand, because a flattened field and numbers of any size do not go together in serde.
+impl From<Value> for Counts {
+    fn from(value: Value) -> Counts {
+        let count = |name: &str| value[name].as_u64().unwrap_or(0);
+        let tally = |value: &Value| serde_json::from_value::<Tally>(value.clone()).unwrap_or_default();
+        Counts {
+            rows: count("rows"),
+            unchanged: count("unchanged"),
+            said: tally(&value),
+            held: count("held"),
+            invalid_keys: count("invalid_keys"),
+            new: count("new"),
+            missing: count("missing"),
+            removed: tally(&value["removed"]),
+            traits_set: count("traits_set"),
+            traits_unset: count("traits_unset"),
+            requests: count("requests"),
+            retries: count("retries"),
+        }
+    }
+}
+
 impl Counts {
+    /// What is left to say: not sent, or nobody knows.
+    pub fn open(&self) -> u64 {
+        self.said.not_sent + self.said.unknown + self.removed.not_sent + self.removed.unknown
+    }
+
     /// Counts with what the comparison alone decides.
     pub(super) fn of(found: &Comparison) -> Counts {
         Counts {
@@ -100,14 +134,49 @@ impl Counts {
 
     /// How a run with these counts ended, if nothing else went wrong.
     pub fn status(&self) -> Status {
-        let open = self.said.not_sent + self.said.unknown + self.removed.not_sent + self.removed.unknown;
-        if open > 0 {
+        if self.open() > 0 {
             Status::Incomplete
         } else if self.said.rejected + self.removed.rejected > 0 {
             Status::SomeRejected
         } else {
             Status::Delivered
         }
+    }
+}
+
+/// What a run's record tells beyond its counts.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Detail {
+    /// What the comparison found, if it came so far.
+    pub found: Option<Comparison>,
+    /// What each guard saw.
+    pub guards: Vec<Reading>,
+    /// Attempts by HTTP status; 0 stands for no answer.
+    pub by_status: BTreeMap<u16, u64>,
+    /// Milliseconds spent waiting for the rate limit, summed over concurrent requests.
+    pub rate_wait_ms: u64,
+    /// Milliseconds spent waiting before repetitions, summed likewise.
+    pub retry_wait_ms: u64,
+    /// Body bytes of all attempts, before compression.
+    pub bytes: u64,
+    /// Traits in acknowledged requests.
+    pub traits_sent: u64,
+    /// Requests over time.
+    pub timeline: Timeline,
+    /// What the destination remarked about requests it took, and how often.
+    pub warnings: BTreeMap<String, u64>,
+}
+
+impl Detail {
+    /// Takes what delivery counted.
+    pub(super) fn take(&mut self, counters: &Counters) {
+        self.by_status = counters.by_status();
+        self.rate_wait_ms = counters.rate_wait_ms.load(Ordering::Relaxed);
+        self.retry_wait_ms = counters.retry_wait_ms.load(Ordering::Relaxed);
+        self.bytes = counters.bytes.load(Ordering::Relaxed);
+        self.traits_sent = counters.traits_sent.load(Ordering::Relaxed);
+        self.warnings = counters.warnings();
     }
 }
 
@@ -131,6 +200,9 @@ pub struct Report {
     /// What the destination remarked about requests it took, and how often.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub warnings: BTreeMap<String, u64>,
+    /// What the run's record tells beyond its counts.
+    #[serde(skip)]
+    pub detail: Detail,
     /// Why it did not finish, for a run that was stopped or gave up.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "error_object")]
     pub stopped: Option<Error>,
@@ -152,10 +224,7 @@ impl Report {
         if let Some(error) = &self.stopped {
             return error.kind().exit_code();
         }
-        let open = self.counts.said.not_sent
-            + self.counts.removed.not_sent
-            + self.counts.said.unknown
-            + self.counts.removed.unknown;
+        let open = self.counts.open();
         match self.status {
             Status::Incomplete if self.beyond_limit > 0 && open == self.beyond_limit => {
                 if self.counts.said.rejected + self.counts.removed.rejected > 0 { 3 } else { 0 }
@@ -164,5 +233,31 @@ impl Report {
             Status::SomeRejected => 3,
             _ => 1,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_survive_being_kept_as_text() {
+        let tally = |from: u64| Tally { delivered: from, rejected: from + 1, not_sent: from + 2, unknown: from + 3 };
+        let counts = Counts {
+            rows: 1,
+            unchanged: 2,
+            said: tally(10),
+            held: 3,
+            invalid_keys: 4,
+            new: 5,
+            missing: 6,
+            removed: tally(20),
+            traits_set: 7,
+            traits_unset: 8,
+            requests: 9,
+            retries: 30,
+        };
+        let text = serde_json::to_string(&counts).unwrap();
+        assert_eq!(serde_json::from_str::<Counts>(&text).unwrap(), counts);
     }
 }

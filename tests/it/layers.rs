@@ -18,10 +18,17 @@ const MAY: &[(&str, &[&str])] = &[
     ("config", &["duck", "mapping", "model"]),
     ("schedule", &["mapping"]),
     ("sync", &["delivery", "destination", "duck", "env", "ledger", "mapping", "model", "source"]),
+    ("open", &["config", "delivery", "destination", "duck", "env", "ledger", "mapping", "model", "source", "sync"]),
+    ("view", &["config", "ledger", "mapping", "model", "schedule", "sync"]),
+    (
+        "daemon",
+        &["config", "delivery", "destination", "env", "ledger", "mapping", "model", "open", "schedule", "sync", "view"],
+    ),
     (
         "cli",
         &[
             "config",
+            "daemon",
             "delivery",
             "destination",
             "duck",
@@ -29,9 +36,11 @@ const MAY: &[(&str, &[&str])] = &[
             "ledger",
             "mapping",
             "model",
+            "open",
             "schedule",
             "source",
             "sync",
+            "view",
         ],
     ),
 ];

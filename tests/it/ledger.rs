@@ -7,7 +7,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use groupcast::duck::Limits;
 use groupcast::error::Kind;
-use groupcast::ledger::local::LocalLedger;
+use groupcast::ledger::local::{LocalLedger, Retention};
 use groupcast::ledger::memory::MemoryLedger;
 use groupcast::ledger::{
     Checkpoint, Comparison, Entry, Incoming, Ledger, Missing, Outcome, RunStart, Scope, Status, Suspect, SuspectKind,
@@ -18,7 +18,8 @@ use serde_json::json;
 use crate::support::rows::{Row, stage};
 
 const KINDS: [ColumnType; 2] = [ColumnType::Int, ColumnType::Text];
-const RETENTION: Duration = Duration::from_secs(90 * 86_400);
+const RETENTION: Retention =
+    Retention { journal: Duration::from_secs(90 * 86_400), runs: Duration::from_secs(180 * 86_400) };
 
 fn at(second: u64) -> DateTime<Utc> {
     DateTime::from_timestamp(1_700_000_000 + second as i64, 0).unwrap()
@@ -31,6 +32,7 @@ fn start(sync: &str, number: u64) -> RunStart {
         mapping: "m".to_owned(),
         traits: vec![format!("t{}", number % 3), "it's".to_owned()],
         started_at: at(number * 100),
+        started_by: "test".to_owned(),
     }
 }
 
@@ -43,6 +45,8 @@ fn checkpoint(number: u64) -> Checkpoint {
         cursor: None,
         full: true,
         error: None,
+        error_kind: None,
+        detail: "{}".to_owned(),
     }
 }
 

@@ -63,9 +63,13 @@ impl Attached {
                 }
                 None => format!("ATTACH ':memory:' AS {quoted}"),
             };
-            connection
-                .execute_batch(&statement)
-                .map_err(|error| failure::attach(&error, file.unwrap_or(Path::new(":memory:"))))?;
+            if let Err(error) = connection.execute_batch(&statement) {
+                // Names belong to the whole process: another run took this one since the list was made.
+                if error.to_string().contains("already exists") {
+                    continue;
+                }
+                return Err(failure::attach(&error, file.unwrap_or(Path::new(":memory:"))));
+            }
             let ambiguous: bool = connection
                 .query_row(
                     "SELECT count(*) > 0 FROM duckdb_schemas() WHERE database_name = ? AND lower(schema_name) = lower(?)",

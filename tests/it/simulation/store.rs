@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use groupcast::duck::{Duck, Limits};
 use groupcast::error::{Error, Kind, Result};
-use groupcast::ledger::local::LocalLedger;
+use groupcast::ledger::local::{LocalLedger, Retention};
 use groupcast::ledger::memory::MemoryLedger;
 use groupcast::ledger::{
     Begun, Checkpoint, Comparison, Entry, HistoryEntry, Incoming, KnownGroup, Ledger, Outcome, RunRecord, RunStart,
@@ -17,6 +17,10 @@ use groupcast::ledger::{
 };
 use groupcast::model::{After, Document, document};
 use serde_json::Value;
+
+/// Longer than any history.
+const RETENTION: Retention =
+    Retention { journal: Duration::from_secs(90 * 86_400), runs: Duration::from_secs(180 * 86_400) };
 
 use super::world::World;
 
@@ -29,7 +33,7 @@ pub(super) enum Store {
 async fn open(path: &Path) -> LocalLedger {
     // One thread: these histories have a few dozen groups.
     let limits = Limits { threads: 1, ..Limits::standard() };
-    LocalLedger::open(path, &limits, Duration::from_secs(90 * 86_400)).await.unwrap()
+    LocalLedger::open(path, &limits, RETENTION).await.unwrap()
 }
 
 fn file(folder: &tempfile::TempDir, lives: u32) -> PathBuf {

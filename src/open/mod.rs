@@ -1,25 +1,56 @@
-//! From a config folder to the things a command works with: project, sources, destinations, ledger.
+//! From a config folder to the things a command or the daemon works with: project, sources, destinations, ledger, and one
+//! run of one sync ([`job`]).
+
+pub mod job;
 
 use std::path::Path;
 
-use super::Failure;
-use super::args::{Cli, Select};
 use crate::config::{self, DestinationSettings, Diagnostics, Project, SourceSettings};
 use crate::delivery;
 use crate::destination::{Destination, amplitude, file, journy, mixpanel, posthog, segment, thrivestack, webhook};
 use crate::error::{Error, Kind, Result, Within};
-use crate::ledger::local::LocalLedger;
+use crate::ledger::local::{LocalLedger, Retention};
 use crate::mapping::check::{self, Described};
 use crate::mapping::diagnostic::{Diagnostic, did_you_mean, listed};
 use crate::mapping::{MappingFile, compile};
 use crate::source::duckdb::DuckDb;
 use crate::source::postgres::Postgres;
 use crate::source::{Column, Source, duckdb, postgres};
-use crate::sync::Options;
+
+/// Why a command ended early.
+#[derive(Debug)]
+pub enum Failure {
+    /// Something failed.
+    Error(Error),
+    /// The files have problems.
+    Problems(Diagnostics),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Failure {
+        Failure::Error(error)
+    }
+}
+
+impl From<Diagnostics> for Failure {
+    fn from(problems: Diagnostics) -> Failure {
+        Failure::Problems(problems)
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Failure {
+        Failure::Error(
+            Error::new(Kind::Config, "failed to write the output")
+                .advise("look at where the output goes: a closed pipe or a full disk")
+                .because(error),
+        )
+    }
+}
 
 /// The project of the config folder. What its destinations cannot carry out counts among its problems.
-pub(super) fn project(cli: &Cli) -> Result<Project, Failure> {
-    let mut project = config::load(&cli.folder, config::load::environment())?;
+pub fn project(folder: &Path) -> Result<Project, Failure> {
+    let mut project = config::load(folder, config::load::environment())?;
     ledger_apart(&project)?;
     let mut found = Vec::new();
     for file in &project.mappings {
@@ -61,7 +92,7 @@ fn ledger_apart(project: &Project) -> Result<()> {
 }
 
 /// Connects to a source.
-pub(super) async fn source(settings: &SourceSettings, folder: &Path) -> Result<Box<dyn Source>> {
+pub async fn source(settings: &SourceSettings, folder: &Path) -> Result<Box<dyn Source>> {
     Ok(match settings.kind.as_str() {
         "duckdb" => Box::new(DuckDb::open(&settings.parse::<duckdb::Settings>()?, &settings.name, folder)?),
         "postgres" => Box::new(Postgres::connect(&settings.parse::<postgres::Settings>()?, &settings.name).await?),
@@ -92,7 +123,7 @@ pub fn destination(settings: &DestinationSettings, group_type: &str) -> Result<B
 }
 
 /// How a destination is spoken to.
-pub(super) fn delivery_settings(settings: &DestinationSettings) -> delivery::Settings {
+pub fn delivery_settings(settings: &DestinationSettings) -> delivery::Settings {
     let config::Delivery { concurrency, requests_per_second, timeout, retry_for, attempts_max } =
         settings.delivery.clone();
     let standard = delivery::Settings::default();
@@ -100,14 +131,14 @@ pub(super) fn delivery_settings(settings: &DestinationSettings) -> delivery::Set
 }
 
 /// The source a mapping names.
-pub(super) async fn source_of(project: &Project, file: &MappingFile) -> Result<Box<dyn Source>> {
+pub async fn source_of(project: &Project, file: &MappingFile) -> Result<Box<dyn Source>> {
     let settings = project.settings.sources.get(&file.mapping.source);
     let settings = settings.ok_or_else(|| Error::new(Kind::Bug, "a mapping with an unknown source was let through"))?;
     source(settings, &project.settings.folder).await
 }
 
 /// The source a mapping names, once it was asked whether the mapping fits it.
-pub(super) async fn fitting_source(project: &Project, file: &MappingFile) -> Result<Box<dyn Source>, Failure> {
+pub async fn fitting_source(project: &Project, file: &MappingFile) -> Result<Box<dyn Source>, Failure> {
     let place = || format!("sync {}", file.mapping.name);
     let mut source = source_of(project, file).await.within(place)?;
     let found = connected_check(file, source.as_mut()).await.within(place)?;
@@ -115,19 +146,20 @@ pub(super) async fn fitting_source(project: &Project, file: &MappingFile) -> Res
 }
 
 /// The settings of the destination a mapping names.
-pub(super) fn destination_of<'a>(project: &'a Project, file: &MappingFile) -> Result<&'a DestinationSettings> {
+pub fn destination_of<'a>(project: &'a Project, file: &MappingFile) -> Result<&'a DestinationSettings> {
     let settings = project.settings.destinations.get(&file.mapping.destination);
     settings.ok_or_else(|| Error::new(Kind::Bug, "a mapping with an unknown destination was let through"))
 }
 
 /// The ledger, for a command that writes.
-pub(super) async fn ledger(project: &Project) -> Result<LocalLedger> {
+pub async fn ledger(project: &Project) -> Result<LocalLedger> {
     let state = &project.settings.state;
-    LocalLedger::open(&state.path, &state.limits(), state.journal_retention).await
+    let retention = Retention { journal: state.journal_retention, runs: state.runs_retention };
+    LocalLedger::open(&state.path, &state.limits(), retention).await
 }
 
 /// The ledger, for a command that only looks; an empty one where none exists yet.
-pub(super) async fn ledger_to_read(project: &Project) -> Result<LocalLedger> {
+pub async fn ledger_to_read(project: &Project) -> Result<LocalLedger> {
     let state = &project.settings.state;
     if state.path.exists() {
         LocalLedger::open_read_only(&state.path, &state.limits()).await
@@ -137,7 +169,7 @@ pub(super) async fn ledger_to_read(project: &Project) -> Result<LocalLedger> {
 }
 
 /// The mappings of these names, or all enabled ones.
-pub(super) fn chosen<'a>(project: &'a Project, names: &[String]) -> Result<Vec<&'a MappingFile>> {
+pub fn chosen<'a>(project: &'a Project, names: &[String]) -> Result<Vec<&'a MappingFile>> {
     if names.is_empty() {
         return Ok(project.mappings.iter().filter(|file| file.mapping.enabled).collect());
     }
@@ -145,7 +177,7 @@ pub(super) fn chosen<'a>(project: &'a Project, names: &[String]) -> Result<Vec<&
 }
 
 /// The mapping of this name.
-pub(super) fn named<'a>(project: &'a Project, name: &str) -> Result<&'a MappingFile> {
+pub fn named<'a>(project: &'a Project, name: &str) -> Result<&'a MappingFile> {
     if let Some(file) = project.mappings.iter().find(|file| file.mapping.name == name) {
         return Ok(file);
     }
@@ -160,24 +192,9 @@ pub(super) fn named<'a>(project: &'a Project, name: &str) -> Result<&'a MappingF
     Err(Error::new(Kind::Config, format!("no mapping is called `{name}`")).advise(advice))
 }
 
-/// What `run` and `plan` are asked to do.
-pub(super) fn options(select: &Select, limit: Option<u64>) -> Result<Options> {
-    if select.group.is_some() && select.syncs.len() != 1 {
-        return Err(Error::new(Kind::Config, "`--group` needs exactly one sync")
-            .advise("name it: `groupcast run SYNC --group KEY`"));
-    }
-    Ok(Options {
-        full: select.full,
-        group: select.group.clone(),
-        limit,
-        retry_rejected: select.retry_rejected,
-        accept: select.accept.iter().cloned().collect(),
-    })
-}
-
 /// What only the source can tell about a mapping. Errors about the connection itself are errors; what is wrong with the
 /// mapping are problems with a place.
-pub(super) async fn connected_check(file: &MappingFile, source: &mut dyn Source) -> Result<Vec<Diagnostic>> {
+pub async fn connected_check(file: &MappingFile, source: &mut dyn Source) -> Result<Vec<Diagnostic>> {
     fn described(columns: &[Column]) -> Vec<Described<'_>> {
         columns.iter().map(|Column { name, kind, declared, .. }| Described { name, kind, declared }).collect()
     }

@@ -1,0 +1,115 @@
+//! What may be asked and ordered of a running daemon? The API and the console speak to this and to nothing else, so they
+//! can be tested without a warehouse and cannot reach around the supervisor.
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use crate::error::Error;
+use crate::view::{
+    Activity, Ask, GroupView, PlanView, RejectedView, RunDetail, RunView, SaidView, SyncDetail, SyncView,
+};
+
+/// Why something asked of the daemon was not done.
+#[derive(Debug)]
+pub enum Refusal {
+    /// There is no such sync, run or group.
+    NotFound(Error),
+    /// The request is not sound: an unknown guard, an option that does not fit.
+    Invalid(Error),
+    /// It cannot be done now: the sync is busy, or the daemon is stopping. The same request may succeed later.
+    Conflict(Error),
+    /// It was tried and failed.
+    Failed(Error),
+}
+
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Refusal {
+        Refusal::Failed(error)
+    }
+}
+
+/// What was asked, or why not.
+pub type Answer<T> = std::result::Result<T, Refusal>;
+
+/// A run that was accepted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Accepted {
+    /// The sync.
+    pub sync: String,
+    /// The run's id; its record appears under it as soon as it begins.
+    pub run: String,
+    /// Whether an equal run was already waiting, which will do: it has not read the source yet.
+    pub joined: bool,
+}
+
+/// The daemon itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct About {
+    /// The program's version.
+    pub version: String,
+    /// When it started.
+    pub started_at: DateTime<Utc>,
+    /// When the config in use was read.
+    pub config_read_at: DateTime<Utc>,
+    /// What is wrong with the files as they are now, when they could not be taken over: the config in use is older.
+    pub config_problems: Option<String>,
+    /// Whether it is stopping.
+    pub stopping: bool,
+    /// Runs under way.
+    pub running: usize,
+    /// Runs of different syncs at a time.
+    pub parallel_runs: usize,
+    /// The zone of schedules that name none.
+    pub timezone: String,
+}
+
+/// What may be asked and ordered.
+#[async_trait]
+pub trait Desk: Send + Sync {
+    /// The daemon itself.
+    fn about(&self) -> About;
+
+    /// Now, on the daemon's clock.
+    fn now(&self) -> DateTime<Utc>;
+
+    /// Whether it can do its work: config read, ledger open, not stopping. Cheap.
+    async fn ready(&self) -> Answer<()>;
+
+    /// Every sync, by name.
+    async fn syncs(&self) -> Answer<Vec<SyncView>>;
+
+    /// One sync with its mapping, guards and latest runs.
+    async fn sync(&self, sync: &str) -> Answer<SyncDetail>;
+
+    /// Asks for a run. One that cannot begin yet waits: one per sync, and equal ones are one.
+    async fn trigger(&self, sync: &str, ask: Ask, by: &str) -> Answer<Accepted>;
+
+    /// What a run would do now, with the first `show` changes. Writes nothing.
+    async fn plan(&self, sync: &str, ask: Ask, show: usize) -> Answer<PlanView>;
+
+    /// Stops a run under way (what was answered is recorded, the rest is said by the next run; a second time abandons what
+    /// is in flight), or takes back one that waits.
+    async fn cancel(&self, run: &str) -> Answer<()>;
+
+    /// Pauses a sync: neither schedule nor retries start it. Survives a restart. Resuming is `paused = false`.
+    async fn pause(&self, sync: &str, paused: bool) -> Answer<Activity>;
+
+    /// Past and current runs, the newest first, those before the run `before` if given, at most `count`.
+    async fn runs(&self, sync: Option<&str>, before: Option<&str>, count: u64) -> Answer<Vec<RunView>>;
+
+    /// One run.
+    async fn run(&self, run: &str) -> Answer<RunDetail>;
+
+    /// What a run said, in order, from position `from`, at most `count`; of one outcome (by name) or of all.
+    async fn said(&self, run: &str, outcome: Option<&str>, from: u64, count: u64) -> Answer<Vec<SaidView>>;
+
+    /// Groups whose last word is a rejection, at most `count` per sync.
+    async fn rejected(&self, sync: Option<&str>, count: u64) -> Answer<Vec<RejectedView>>;
+
+    /// What is known of a group, with the latest `count` lines of its history.
+    async fn group(&self, sync: &str, key: &str, count: u64) -> Answer<GroupView>;
+
+    /// Prometheus text.
+    async fn metrics(&self) -> Answer<String>;
+}

@@ -1,0 +1,3 @@
+//! The daemon: keeps every sync's schedule, runs it, and tells about it.
+
+pub mod desk;

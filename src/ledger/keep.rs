@@ -1,0 +1,131 @@
+//! What did a run say, and what must be remembered over a restart? Questions and notes beside the protocol, which only the
+//! local ledger answers.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, NaiveDateTime, Utc};
+use duckdb::{OptionalExt, params};
+
+use super::local::{LocalLedger, RUN_COLUMNS, run_record};
+use super::{HistoryEntry, Outcome, RunRecord, SaidGroup};
+use crate::duck::{ledger_error, quote_literal};
+use crate::error::Result;
+
+impl LocalLedger {
+    /// One run with its detail ([`Checkpoint::detail`](super::Checkpoint::detail), empty while it is running).
+    pub async fn run(&self, run: &str) -> Result<Option<(RunRecord, String)>> {
+        let run = run.to_owned();
+        self.call("read a run", move |connection| {
+            connection
+                .query_row(&format!("SELECT {RUN_COLUMNS}, detail FROM runs WHERE run = ?"), [run], |row| {
+                    Ok((run_record(row)?, row.get::<_, Option<String>>(10)?.unwrap_or_default()))
+                })
+                .optional()
+                .map_err(ledger_error("read a run"))
+        })
+        .await
+    }
+
+    /// The details of a sync's latest runs, the newest first.
+    pub async fn runs_with_details(&self, sync: &str, count: u64) -> Result<Vec<(RunRecord, String)>> {
+        let sync = sync.to_owned();
+        self.call("list runs", move |connection| {
+            let read = || -> duckdb::Result<Vec<(RunRecord, String)>> {
+                let mut runs = connection.prepare(&format!(
+                    "SELECT {RUN_COLUMNS}, detail FROM runs WHERE sync = ? ORDER BY run DESC LIMIT {count}"
+                ))?;
+                let runs = runs.query_map([sync], |row| {
+                    Ok((run_record(row)?, row.get::<_, Option<String>>(10)?.unwrap_or_default()))
+                })?;
+                runs.collect()
+            };
+            read().map_err(ledger_error("list runs"))
+        })
+        .await
+    }
+
+    /// When a run of a sync last ended with everything delivered, or all but some rejected groups.
+    pub async fn last_success(&self, sync: &str) -> Result<Option<DateTime<Utc>>> {
+        let sync = sync.to_owned();
+        self.call("read the last good run", move |connection| {
+            let sql = "SELECT max(ended_at) FROM runs WHERE sync = ? AND status IN ('delivered', 'some_rejected')";
+            let at: Option<NaiveDateTime> =
+                connection.query_row(sql, [sync], |row| row.get(0)).map_err(ledger_error("read the last good run"))?;
+            Ok(at.map(|at| at.and_utc()))
+        })
+        .await
+    }
+
+    /// The latest runs before the run `before`, the newest first, of one sync or of all.
+    pub async fn runs_before(&self, sync: Option<&str>, before: &str, count: u64) -> Result<Vec<RunRecord>> {
+        let of_sync = sync.map_or_else(String::new, |sync| format!(" AND sync = {}", quote_literal(sync)));
+        let before = before.to_owned();
+        self.call("list runs", move |connection| {
+            let read = || -> duckdb::Result<Vec<RunRecord>> {
+                let mut runs = connection.prepare(&format!(
+                    "SELECT {RUN_COLUMNS} FROM runs WHERE run < ?{of_sync} ORDER BY run DESC LIMIT {count}"
+                ))?;
+                runs.query_map([before], run_record)?.collect()
+            };
+            read().map_err(ledger_error("list runs"))
+        })
+        .await
+    }
+
+    /// What was said in a run, in the order in which it was recorded: groups with their outcomes, from position `from`, at
+    /// most `count`; of one outcome or of all. What only confirmed the known documents is not kept.
+    pub async fn said(&self, run: &str, outcome: Option<Outcome>, from: u64, count: u64) -> Result<Vec<SaidGroup>> {
+        let run = run.to_owned();
+        let only =
+            outcome.map_or_else(String::new, |outcome| format!(" AND outcome = {}", quote_literal(outcome.name())));
+        self.call("read what a run said", move |connection| {
+            let read = || -> duckdb::Result<Vec<SaidGroup>> {
+                let mut lines = connection.prepare(&format!(
+                    "SELECT key, seq, recorded_at, change, outcome, reason FROM journal WHERE run = ?{only} \
+                     ORDER BY seq LIMIT ? OFFSET ?"
+                ))?;
+                let said = lines.query_map(params![run, count, from], |row| {
+                    let change: Option<String> = row.get(3)?;
+                    let entry = HistoryEntry {
+                        seq: row.get(1)?,
+                        run: run.clone(),
+                        at: row.get::<_, NaiveDateTime>(2)?.and_utc(),
+                        change: change.and_then(|change| serde_json::from_str(&change).ok()).unwrap_or_default(),
+                        outcome: row.get(4)?,
+                        reason: row.get(5)?,
+                    };
+                    Ok(SaidGroup { key: row.get(0)?, entry })
+                })?;
+                said.collect()
+            };
+            read().map_err(ledger_error("read what a run said"))
+        })
+        .await
+    }
+
+    /// Keeps a small text under a name, for whoever must remember something over a restart; `None` drops it. Durable when
+    /// it returns.
+    pub async fn keep(&self, name: &str, text: Option<&str>) -> Result<()> {
+        let (name, text) = (name.to_owned(), text.map(str::to_owned));
+        self.write("keep a note", move |connection| {
+            connection.execute("DELETE FROM notes WHERE name = ?", [&name])?;
+            if let Some(text) = text {
+                connection.execute("INSERT INTO notes VALUES (?, ?)", [name, text])?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Every kept text, by name.
+    pub async fn kept(&self) -> Result<BTreeMap<String, String>> {
+        self.call("read the notes", |connection| {
+            let read = || -> duckdb::Result<BTreeMap<String, String>> {
+                let mut notes = connection.prepare("SELECT name, text FROM notes")?;
+                notes.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+            };
+            read().map_err(ledger_error("read the notes"))
+        })
+        .await
+    }
+}

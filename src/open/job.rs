@@ -1,0 +1,115 @@
+//! One run of one sync of a config folder: check it against its source, prepare its destination, then run, plan or adopt.
+
+use tokio::sync::watch;
+
+use super::Failure;
+use crate::config::Project;
+use crate::delivery::{self, Delivery, Outside, Signal};
+use crate::destination::{Addressed, Destination};
+use crate::env::{Clock, Random};
+use crate::error::{Result, Within};
+use crate::ledger::local::LocalLedger;
+use crate::mapping::{MappingFile, fingerprint};
+use crate::sync::decide::Decision;
+use crate::sync::report::Report;
+use crate::sync::{self, Monitor, Options, Plan, Session, Warehouse};
+
+/// What a run, a plan or an adoption needs.
+pub struct Job<'a> {
+    /// The config folder.
+    pub project: &'a Project,
+    /// The mapping, one of the project's.
+    pub file: &'a MappingFile,
+    /// The ledger; nothing else may use this connection meanwhile.
+    pub ledger: &'a LocalLedger,
+    /// The network.
+    pub outside: &'a Outside,
+    /// The clock.
+    pub clock: &'a dyn Clock,
+    /// For run ids and jitter.
+    pub random: &'a Random,
+    /// Who watches.
+    pub monitor: &'a dyn Monitor,
+    /// What is asked.
+    pub options: &'a Options,
+    /// Rises when it should stop.
+    pub signal: watch::Receiver<Signal>,
+}
+
+/// Takes the pages of a plan, with the destination they would go to.
+pub type ShowPage<'a> = dyn FnMut(&dyn Destination, &[Decision]) -> Result<()> + Send + 'a;
+
+impl Job<'_> {
+    fn place(&self) -> String {
+        format!("sync {}", self.file.mapping.name)
+    }
+
+    fn session<'s>(&'s self, fingerprint: &'s str, delivery: Option<&'s Delivery<'s>>) -> Session<'s> {
+        Session {
+            mapping: &self.file.mapping,
+            fingerprint,
+            ledger: self.ledger,
+            delivery,
+            clock: self.clock,
+            random: self.random,
+            monitor: self.monitor,
+            options: self.options,
+            signal: self.signal.clone(),
+        }
+    }
+
+    /// The source, once it was asked whether the mapping fits it.
+    async fn warehouse(&self) -> Result<Warehouse, Failure> {
+        let source = super::fitting_source(self.project, self.file).await?;
+        Ok(Warehouse { source, duck: self.ledger.duck().clone() })
+    }
+
+    async fn destination(&self) -> Result<Box<dyn Destination>> {
+        let settings = super::destination_of(self.project, self.file)?;
+        let group_type = &self.file.mapping.group_type;
+        super::destination(settings, group_type).within(|| self.place())
+    }
+
+    async fn prepare(&self, destination: &mut dyn Destination) -> Result<()> {
+        delivery::prepare(destination, self.outside, self.clock, self.random).await.within(|| self.place())
+    }
+
+    /// Runs the sync.
+    pub async fn run(&self) -> Result<Report, Failure> {
+        let mut destination = self.destination().await?;
+        let mut warehouse = self.warehouse().await?;
+        self.prepare(destination.as_mut()).await?;
+        let delivery = Delivery::new(
+            destination.as_ref(),
+            self.outside,
+            self.clock,
+            self.random,
+            super::delivery_settings(super::destination_of(self.project, self.file)?),
+            self.signal.clone(),
+        );
+        let fingerprint = fingerprint(&self.file.mapping);
+        let session = self.session(&fingerprint, Some(&delivery));
+        Ok(sync::run(&session, &mut warehouse).await.within(|| self.place())?)
+    }
+
+    /// Shows what a run would do, page by page, and writes nothing that lasts. The ledger is a read-only one.
+    pub async fn plan(&self, show: &mut ShowPage<'_>) -> Result<Plan, Failure> {
+        let mut destination = self.destination().await?;
+        let mut warehouse = self.warehouse().await?;
+        self.prepare(destination.as_mut()).await?;
+        let destination = destination.as_ref();
+        let fingerprint = fingerprint(&self.file.mapping);
+        let session = self.session(&fingerprint, None);
+        let refuse = |addressed: &Addressed| destination.parts(addressed).err();
+        let show = &mut |page: &[Decision]| show(destination, page);
+        Ok(sync::plan(&session, &mut warehouse, &refuse, show).await.within(|| self.place())?)
+    }
+
+    /// Takes the source's rows as already held by the destination. Returns how many groups.
+    pub async fn adopt(&self) -> Result<u64, Failure> {
+        let mut warehouse = self.warehouse().await?;
+        let fingerprint = fingerprint(&self.file.mapping);
+        let session = self.session(&fingerprint, None);
+        Ok(sync::adopt(&session, &mut warehouse).await.within(|| self.place())?)
+    }
+}

@@ -1,0 +1,269 @@
+//! What does the ledger tell about syncs, runs and groups? Views from records; what the daemon alone knows is added there.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use serde::Serialize;
+use serde_json::Value;
+
+use super::{
+    FireView, GroupView, HeldView, HistoryView, MappingView, RefusedView, RejectedView, RunDetail, RunView, SaidView,
+    ScheduleView, SyncView, TraitView,
+};
+use crate::config::Project;
+use crate::error::Result;
+use crate::ledger::local::LocalLedger;
+use crate::ledger::{HistoryEntry, KnownGroup, Ledger, Outcome, RunRecord, SaidGroup};
+use crate::mapping::{Expr, Field, From, Mapping, When, units};
+use crate::model::Op;
+use crate::schedule::Plan;
+use crate::schedule::timetable::{Checkpoint, Recorded, Timetable};
+
+/// Lines of a group's history that are searched for when each trait was last sent.
+const HISTORY_SEARCHED: u64 = 1_000;
+/// Rejected groups that a run's detail names.
+pub const REJECTED_SHOWN: u64 = 100;
+
+/// How a sync stands, with the next `fires` times of its schedule.
+pub async fn sync(
+    project: &Project,
+    mapping: &Mapping,
+    ledger: &LocalLedger,
+    now: DateTime<Utc>,
+    fires: usize,
+) -> Result<SyncView> {
+    let name = &mapping.name;
+    let last = ledger.runs(Some(name), 1).await?.pop();
+    Ok(SyncView {
+        sync: name.clone(),
+        source: mapping.source.clone(),
+        destination: mapping.destination.clone(),
+        destination_type: (project.settings.destinations.get(&mapping.destination))
+            .map(|settings| settings.kind.clone())
+            .unwrap_or_default(),
+        group_type: mapping.group_type.clone(),
+        enabled: mapping.enabled,
+        standing: ledger.standing(name).await?,
+        schedule: match timetable(project, mapping, ledger, now).await? {
+            Some(timetable) => schedule(project, mapping, timetable, now, fires),
+            None => schedule_written(project, mapping),
+        },
+        last_run: last.map(run),
+        last_success_at: ledger.last_success(name).await?,
+        activity: None,
+    })
+}
+
+/// The timetable of a sync as its recorded runs leave it; none for one that is disabled or has no schedule.
+pub async fn timetable(
+    project: &Project,
+    mapping: &Mapping,
+    ledger: &LocalLedger,
+    now: DateTime<Utc>,
+) -> Result<Option<Timetable>> {
+    let Some(plan) = Plan::of(mapping, project.settings.daemon.zone())? else { return Ok(None) };
+    let followed_ended_at = match mapping.schedule.as_ref().map(|schedule| &schedule.when) {
+        Some(When::After(other)) => ledger.last_success(other).await?,
+        _ => None,
+    };
+    let last = ledger.runs(Some(&mapping.name), 1).await?.pop();
+    let last = last.map(|run| Recorded { started_at: run.started_at, ended_at: run.ended_at });
+    Ok(Some(Timetable::resume(plan, Checkpoint { last, followed_ended_at }, now)))
+}
+
+/// The schedule with its next `fires` times.
+pub fn schedule(
+    project: &Project,
+    mapping: &Mapping,
+    mut timetable: Timetable,
+    now: DateTime<Utc>,
+    fires: usize,
+) -> Option<ScheduleView> {
+    let mut view = schedule_written(project, mapping)?;
+    let zone = zone(project, mapping);
+    let local = |at: DateTime<Utc>| at.with_timezone(&zone).to_rfc3339_opts(SecondsFormat::Secs, false);
+    let next = timetable.upcoming(now, fires);
+    view.next = next.into_iter().map(|utc| FireView { local: local(utc), utc }).collect();
+    view.overdue_since = timetable.look(now).due;
+    Some(view)
+}
+
+/// The schedule as it is written, without times.
+fn schedule_written(project: &Project, mapping: &Mapping) -> Option<ScheduleView> {
+    let schedule = mapping.schedule.as_ref()?;
+    let written = if schedule.jitter.is_zero() {
+        schedule.when.to_string()
+    } else {
+        format!("{} + up to {}", schedule.when, units::written(schedule.jitter))
+    };
+    let timezone = zone(project, mapping).name().to_owned();
+    Some(ScheduleView { written, timezone, overdue_since: None, next: Vec::new() })
+}
+
+/// The zone in which a sync's times are read and shown.
+pub fn zone(project: &Project, mapping: &Mapping) -> chrono_tz::Tz {
+    let own = mapping.schedule.as_ref().and_then(|schedule| schedule.timezone);
+    own.unwrap_or_else(|| project.settings.daemon.zone())
+}
+
+/// A run's record.
+pub fn run(record: RunRecord) -> RunView {
+    RunView {
+        sync: record.sync,
+        run: record.run,
+        status: record.status,
+        started_at: record.started_at,
+        ended_at: record.ended_at,
+        started_by: record.started_by,
+        counts: serde_json::from_str(&record.counts).ok(),
+        error: record.error,
+        error_kind: record.error_kind,
+    }
+}
+
+/// A run with everything its record tells.
+pub async fn run_detail(ledger: &LocalLedger, id: &str) -> Result<Option<RunDetail>> {
+    let Some((record, detail)) = ledger.run(id).await? else { return Ok(None) };
+    let mut rejected = ledger.said(id, Some(Outcome::Rejected), 0, REJECTED_SHOWN).await?;
+    if (rejected.len() as u64) < REJECTED_SHOWN {
+        rejected.extend(ledger.said(id, Some(Outcome::PartlyRejected), 0, REJECTED_SHOWN).await?);
+    }
+    Ok(Some(RunDetail {
+        run: run(record),
+        detail: serde_json::from_str(&detail).unwrap_or_default(),
+        progress: None,
+        rejected: rejected.into_iter().map(said).collect(),
+    }))
+}
+
+/// What a run said about a group.
+pub fn said(group: SaidGroup) -> SaidView {
+    let SaidGroup { key, entry } = group;
+    SaidView { key, at: entry.at, outcome: entry.outcome, reason: entry.reason, change: entry.change }
+}
+
+/// What is known of a group, with the latest `count` lines of its history; none when nothing is.
+pub async fn group(ledger: &LocalLedger, sync: &str, key: &str, count: u64) -> Result<Option<GroupView>> {
+    let known = ledger.known(sync, key).await?;
+    let history = ledger.history(sync, key, count.max(HISTORY_SEARCHED)).await?;
+    if known.is_none() && history.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(group_view(sync, key, known, history, count)))
+}
+
+fn group_view(
+    sync: &str,
+    key: &str,
+    known: Option<KnownGroup>,
+    mut history: Vec<HistoryEntry>,
+    count: u64,
+) -> GroupView {
+    let is_known = known.is_some();
+    let (document, unsettled_in, rejected) = match known {
+        Some(known) => (known.document, known.unsettled_in, known.rejected),
+        None => Default::default(),
+    };
+    let traits = document.0.into_iter().map(|(name, value)| {
+        let spoke = |entry: &&HistoryEntry| {
+            entry.outcome == Outcome::Delivered.name() && entry.change.names().any(|spoken| *spoken == name)
+        };
+        let said = history.iter().find(spoke);
+        let held = HeldView { value, sent_at: said.map(|said| said.at), run: said.map(|said| said.run.clone()) };
+        (name, held)
+    });
+    let traits = traits.collect();
+    history.truncate(usize::try_from(count).unwrap_or(usize::MAX));
+    GroupView {
+        sync: sync.to_owned(),
+        key: key.to_owned(),
+        known: is_known,
+        unsettled_in,
+        rejected: rejected.map(|(document, reason)| RefusedView { document: document.0, reason }),
+        traits,
+        history: (history.into_iter())
+            .map(|entry| HistoryView {
+                seq: entry.seq,
+                run: entry.run,
+                at: entry.at,
+                outcome: entry.outcome,
+                reason: entry.reason,
+                change: entry.change,
+            })
+            .collect(),
+    }
+}
+
+/// Groups of a sync whose last word is a rejection, in key order, at most `count`.
+pub async fn rejected(ledger: &LocalLedger, sync: &str, count: u64) -> Result<Vec<RejectedView>> {
+    let groups = ledger.rejected(sync, count).await?.into_iter();
+    let views = groups.filter_map(|group| {
+        let (document, reason) = group.rejected?;
+        Some(RejectedView { sync: sync.to_owned(), key: group.key, at: group.at, reason, document: document.0 })
+    });
+    Ok(views.collect())
+}
+
+/// What a mapping says.
+pub fn mapping(mapping: &Mapping) -> MappingView {
+    let policy = &mapping.policy;
+    MappingView {
+        file: mapping.file.clone(),
+        model: match &mapping.model.from {
+            From::Table(parts) => parts.join("."),
+            From::Query(sql) => sql.clone(),
+        },
+        filter: mapping.model.filter.clone(),
+        key: mapping.key.clone(),
+        cursor: mapping.incremental.as_ref().map(|incremental| incremental.cursor.clone()),
+        traits: (mapping.traits.iter())
+            .map(|mapped| TraitView {
+                name: mapped.name.clone(),
+                from: field(&mapped.value),
+                kind: match &mapped.value {
+                    Field::Column { declared: Some(declared), .. } => Some(word(declared)),
+                    _ => None,
+                },
+                op: op(mapped.op).to_owned(),
+                on_null: word(mapped.on_null.unwrap_or(policy.on_null)),
+            })
+            .collect(),
+        policy: BTreeMap::from([
+            ("on_null".to_owned(), word(policy.on_null)),
+            ("on_missing".to_owned(), word(policy.on_missing)),
+            ("on_removed_trait".to_owned(), word(policy.on_removed_trait)),
+            ("on_duplicate".to_owned(), word(policy.on_duplicate)),
+        ]),
+    }
+}
+
+/// A setting's word, as it is written in JSON.
+fn word(value: impl Serialize) -> String {
+    match serde_json::to_value(value) {
+        Ok(Value::String(word)) => word,
+        Ok(other) => other.to_string(),
+        Err(_) => String::new(),
+    }
+}
+
+fn op(op: Op) -> &'static str {
+    match op {
+        Op::Set => "set",
+        Op::SetOnce => "set_once",
+        Op::Add => "add",
+        Op::Append => "append",
+        Op::Prepend => "prepend",
+    }
+}
+
+fn field(value: &Field) -> String {
+    match value {
+        Field::Column { expr: Expr::Column(column), .. } => column.clone(),
+        Field::Column { expr: Expr::Sql(sql), .. } => sql.clone(),
+        Field::Const(value) => value.to_string(),
+        Field::Object(members) => {
+            let members = members.iter().map(|(name, value)| format!("{name} = {}", field(value)));
+            format!("{{ {} }}", members.collect::<Vec<_>>().join(", "))
+        }
+    }
+}
