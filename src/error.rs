@@ -40,6 +40,22 @@ impl Kind {
         }
     }
 
+    /// The kind of this name.
+    pub fn from_name(name: &str) -> Option<Kind> {
+        let all = [
+            Kind::Config,
+            Kind::Source,
+            Kind::SourceBusy,
+            Kind::Destination,
+            Kind::Ledger,
+            Kind::LedgerBusy,
+            Kind::Guard,
+            Kind::Interrupted,
+            Kind::Bug,
+        ];
+        all.into_iter().find(|kind| kind.name() == name)
+    }
+
     /// The name used in `--json` output.
     pub fn name(self) -> &'static str {
         match self {
@@ -91,6 +107,11 @@ impl Error {
     pub fn at(mut self, place: impl Into<String>) -> Error {
         self.places.push(place.into());
         self
+    }
+
+    /// The same error with its cause as text, for those who record it beside whoever returns it.
+    pub fn again(&self) -> Error {
+        Error { kind: self.kind, what: self.to_string(), places: Vec::new(), advice: self.advice.clone(), cause: None }
     }
 
     /// What sort of trouble this is.

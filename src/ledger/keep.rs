@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, NaiveDateTime, Utc};
-use duckdb::{OptionalExt, params};
+use duckdb::{Connection, OptionalExt, params};
 
-use super::local::{LocalLedger, RUN_COLUMNS, run_record};
+use super::local::{LocalLedger, RUN_COLUMNS, fold, run_record};
 use super::{HistoryEntry, Outcome, RunRecord, SaidGroup};
 use crate::duck::{ledger_error, quote_literal};
 use crate::error::Result;
@@ -18,7 +18,7 @@ impl LocalLedger {
         self.call("read a run", move |connection| {
             connection
                 .query_row(&format!("SELECT {RUN_COLUMNS}, detail FROM runs WHERE run = ?"), [run], |row| {
-                    Ok((run_record(row)?, row.get::<_, Option<String>>(10)?.unwrap_or_default()))
+                    Ok((run_record(row)?, row.get::<_, Option<String>>(11)?.unwrap_or_default()))
                 })
                 .optional()
                 .map_err(ledger_error("read a run"))
@@ -35,7 +35,7 @@ impl LocalLedger {
                     "SELECT {RUN_COLUMNS}, detail FROM runs WHERE sync = ? ORDER BY run DESC LIMIT {count}"
                 ))?;
                 let runs = runs.query_map([sync], |row| {
-                    Ok((run_record(row)?, row.get::<_, Option<String>>(10)?.unwrap_or_default()))
+                    Ok((run_record(row)?, row.get::<_, Option<String>>(11)?.unwrap_or_default()))
                 })?;
                 runs.collect()
             };
@@ -48,10 +48,62 @@ impl LocalLedger {
     pub async fn last_success(&self, sync: &str) -> Result<Option<DateTime<Utc>>> {
         let sync = sync.to_owned();
         self.call("read the last good run", move |connection| {
-            let sql = "SELECT max(ended_at) FROM runs WHERE sync = ? AND status IN ('delivered', 'some_rejected')";
+            let sql = "SELECT max(ended_at) FROM runs \
+                       WHERE sync = ? AND status IN ('delivered', 'some_rejected') AND partial IS NOT TRUE";
             let at: Option<NaiveDateTime> =
                 connection.query_row(sql, [sync], |row| row.get(0)).map_err(ledger_error("read the last good run"))?;
             Ok(at.map(|at| at.and_utc()))
+        })
+        .await
+    }
+
+    /// The latest runs of a sync that were not partial, the newest first: what a schedule goes by.
+    pub async fn whole_runs(&self, sync: &str, count: u64) -> Result<Vec<RunRecord>> {
+        let sync = sync.to_owned();
+        self.call("list runs", move |connection| {
+            let read = |connection: &Connection| -> duckdb::Result<Vec<RunRecord>> {
+                let mut runs = connection.prepare(&format!(
+                    "SELECT {RUN_COLUMNS} FROM runs WHERE sync = ? AND partial IS NOT TRUE ORDER BY run DESC LIMIT {count}"
+                ))?;
+                runs.query_map([sync], run_record)?.collect()
+            };
+            read(connection).map_err(ledger_error("list runs"))
+        })
+        .await
+    }
+
+    /// Records that a run under way died, folding what it left, as the next run of the sync would: for a process that
+    /// goes on. Nothing happens to a run that has ended.
+    pub async fn give_up(&self, record: &RunRecord, at: DateTime<Utc>, error: &str, kind: &str) -> Result<()> {
+        let (sync, run) = (record.sync.clone(), record.run.clone());
+        let (error, kind) = (error.to_owned(), kind.to_owned());
+        self.write("record a run that died", move |connection| {
+            let running: bool = connection.query_row(
+                "SELECT count(*) > 0 FROM runs WHERE sync = ? AND run = ? AND status = 'running'",
+                [&sync, &run],
+                |row| row.get(0),
+            )?;
+            if running {
+                fold(connection, &sync, &run)?;
+                connection.execute(
+                    "UPDATE runs SET status = 'died', ended_at = ?, error = ?, error_kind = ? WHERE sync = ? AND run = ?",
+                    params![at.naive_utc(), error, kind, sync, run],
+                )?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Every run that is recorded as under way.
+    pub async fn under_way(&self) -> Result<Vec<RunRecord>> {
+        self.call("list runs", move |connection| {
+            let read = |connection: &Connection| -> duckdb::Result<Vec<RunRecord>> {
+                let mut runs = connection
+                    .prepare(&format!("SELECT {RUN_COLUMNS} FROM runs WHERE status = 'running' ORDER BY run"))?;
+                runs.query_map([], run_record)?.collect()
+            };
+            read(connection).map_err(ledger_error("list runs"))
         })
         .await
     }

@@ -181,7 +181,7 @@ fn transaction<T>(
     })
 }
 
-fn fold(connection: &Connection, sync: &str, run: &str) -> duckdb::Result<()> {
+pub(super) fn fold(connection: &Connection, sync: &str, run: &str) -> duckdb::Result<()> {
     let nothing: bool = connection.query_row(&statements::nothing_said(sync, run), [], |row| row.get(0))?;
     if nothing {
         return Ok(());
@@ -233,9 +233,17 @@ fn begin(connection: &Connection, start: &RunStart, read_only: bool, next_seq: u
             params![start.started_at.naive_utc(), sync],
         )?;
         connection.execute(
-            "INSERT INTO runs (sync, run, mapping, traits, started_at, started_by, status) \
-             VALUES (?, ?, ?, ?::JSON::VARCHAR[], ?, ?, 'running')",
-            params![sync, start.run, start.mapping, traits, start.started_at.naive_utc(), start.started_by],
+            "INSERT INTO runs (sync, run, mapping, traits, started_at, started_by, partial, status) \
+             VALUES (?, ?, ?, ?::JSON::VARCHAR[], ?, ?, ?, 'running')",
+            params![
+                sync,
+                start.run,
+                start.mapping,
+                traits,
+                start.started_at.naive_utc(),
+                start.started_by,
+                start.partial
+            ],
         )?;
     }
     Ok(begun)
@@ -307,7 +315,7 @@ fn known_group(row: &duckdb::Row<'_>) -> duckdb::Result<KnownGroup> {
 }
 
 pub(super) const RUN_COLUMNS: &str =
-    "sync, run, started_at, ended_at, status, counts, error, mapping, started_by, error_kind";
+    "sync, run, started_at, ended_at, status, counts, error, mapping, started_by, error_kind, partial";
 
 pub(super) fn run_record(row: &duckdb::Row<'_>) -> duckdb::Result<RunRecord> {
     let status: String = row.get(4)?;
@@ -322,6 +330,7 @@ pub(super) fn run_record(row: &duckdb::Row<'_>) -> duckdb::Result<RunRecord> {
         mapping: row.get(7)?,
         started_by: row.get::<_, Option<String>>(8)?.unwrap_or_default(),
         error_kind: row.get(9)?,
+        partial: row.get::<_, Option<bool>>(10)?.unwrap_or(false),
     })
 }
 

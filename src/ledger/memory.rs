@@ -368,6 +368,7 @@ impl Ledger for MemoryLedger {
                 error: checkpoint.as_ref().and_then(|checkpoint| checkpoint.error.clone()),
                 mapping: start.mapping.clone(),
                 started_by: start.started_by.clone(),
+                partial: start.partial,
                 error_kind: checkpoint.as_ref().and_then(|checkpoint| checkpoint.error_kind.clone()),
             })
             .collect())

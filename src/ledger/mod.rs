@@ -185,6 +185,20 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// The outcome of this name.
+    pub fn from_name(name: &str) -> Option<Outcome> {
+        let all = [
+            Outcome::Same,
+            Outcome::Adopted,
+            Outcome::Delivered,
+            Outcome::Rejected,
+            Outcome::PartlyRejected,
+            Outcome::NotSent,
+            Outcome::Unknown,
+        ];
+        all.into_iter().find(|outcome| outcome.name() == name)
+    }
+
     /// The name in the journal.
     pub fn name(self) -> &'static str {
         match self {
@@ -233,6 +247,8 @@ pub struct RunStart {
     pub started_at: DateTime<Utc>,
     /// Who or what started it: a word for people.
     pub started_by: String,
+    /// Whether it looks at a part only (one group, the first so many changes): none of a schedule's runs.
+    pub partial: bool,
 }
 
 /// How a run ended.
@@ -329,6 +345,8 @@ pub struct RunRecord {
     pub mapping: String,
     /// Who or what started it; empty for runs recorded before that was kept.
     pub started_by: String,
+    /// Whether it looked at a part only.
+    pub partial: bool,
     /// The failure's kind, by name.
     pub error_kind: Option<String>,
 }

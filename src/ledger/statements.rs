@@ -183,7 +183,8 @@ pub(super) const FORGET_LINES: &str =
 /// that counted all rows, and for each mapping the last that moved the cursor or read everything.
 pub(super) const FORGET_RUNS: &str = "DELETE FROM runs WHERE ended_at < ? AND run NOT IN (
     SELECT max(run) FROM runs GROUP BY sync
-    UNION ALL SELECT max(run) FROM runs WHERE status IN ('delivered', 'some_rejected') GROUP BY sync
+    UNION ALL SELECT max(run) FROM runs WHERE partial IS NOT TRUE GROUP BY sync
+    UNION ALL SELECT max(run) FROM runs WHERE status IN ('delivered', 'some_rejected') AND partial IS NOT TRUE GROUP BY sync
     UNION ALL SELECT max(run) FROM runs WHERE source_rows IS NOT NULL GROUP BY sync
     UNION ALL SELECT max(run) FROM runs WHERE cursor_value IS NOT NULL GROUP BY sync, mapping
     UNION ALL SELECT max(run) FROM runs WHERE full_read GROUP BY sync, mapping)";

@@ -74,11 +74,25 @@ impl Job<'_> {
         delivery::prepare(destination, self.outside, self.clock, self.random).await.within(|| self.place())
     }
 
-    /// Runs the sync.
-    pub async fn run(&self) -> Result<Report, Failure> {
+    /// Both ends, ready to be used.
+    async fn ends(&self) -> Result<(Box<dyn Destination>, Warehouse), Failure> {
         let mut destination = self.destination().await?;
-        let mut warehouse = self.warehouse().await?;
+        let warehouse = self.warehouse().await?;
         self.prepare(destination.as_mut()).await?;
+        Ok((destination, warehouse))
+    }
+
+    /// Runs the sync. A failure is recorded as a run, whatever it is, unless it is the ledger's own.
+    pub async fn run(&self) -> Result<Report, Failure> {
+        let fingerprint = fingerprint(&self.file.mapping);
+        let (destination, mut warehouse) = match self.ends().await {
+            Ok(ends) => ends,
+            Err(failure) => {
+                // The failure itself is what must be told.
+                drop(sync::note_failure(&self.session(&fingerprint, None), &failure.as_error()).await);
+                return Err(failure);
+            }
+        };
         let delivery = Delivery::new(
             destination.as_ref(),
             self.outside,
@@ -87,16 +101,13 @@ impl Job<'_> {
             super::delivery_settings(super::destination_of(self.project, self.file)?),
             self.signal.clone(),
         );
-        let fingerprint = fingerprint(&self.file.mapping);
         let session = self.session(&fingerprint, Some(&delivery));
         Ok(sync::run(&session, &mut warehouse).await.within(|| self.place())?)
     }
 
     /// Shows what a run would do, page by page, and writes nothing that lasts. The ledger is a read-only one.
     pub async fn plan(&self, show: &mut ShowPage<'_>) -> Result<Plan, Failure> {
-        let mut destination = self.destination().await?;
-        let mut warehouse = self.warehouse().await?;
-        self.prepare(destination.as_mut()).await?;
+        let (destination, mut warehouse) = self.ends().await?;
         let destination = destination.as_ref();
         let fingerprint = fingerprint(&self.file.mapping);
         let session = self.session(&fingerprint, None);

@@ -26,6 +26,17 @@ pub enum Failure {
     Problems(Diagnostics),
 }
 
+impl Failure {
+    /// As one error: problems of files become one that counts them and tells the first.
+    pub fn as_error(&self) -> Error {
+        match self {
+            Failure::Error(error) => error.again(),
+            Failure::Problems(problems) => Error::new(Kind::Config, problems.render(false).trim().to_owned())
+                .advise("fix the mapping; `groupcast check --connect` shows every problem"),
+        }
+    }
+}
+
 impl From<Error> for Failure {
     fn from(error: Error) -> Failure {
         Failure::Error(error)

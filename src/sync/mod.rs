@@ -134,7 +134,10 @@ pub fn run_id(now: DateTime<Utc>, random: &Random) -> String {
 /// Runs a sync. An error means the run did not take place or had to be given up; whatever was acknowledged before is
 /// recorded all the same.
 pub async fn run(session: &Session<'_>, reader: &mut dyn Reader) -> Result<Report> {
-    session.check_target().await?;
+    if let Err(error) = session.check_target().await {
+        note_failure(session, &error).await?;
+        return Err(error);
+    }
     let (start, begun) = session.begin().await?;
     session.monitor.note(Event::Began { run: &start.run, counters: session.delivery.map(Delivery::counters) });
     if !begun.recovered.is_empty() {
@@ -212,6 +215,29 @@ pub async fn run(session: &Session<'_>, reader: &mut dyn Reader) -> Result<Repor
         counts,
         stopped: done.stopped,
     })
+}
+
+/// Records a run that failed before it could begin: its source or destination could not be used at all. Failing to
+/// record it changes nothing about the failure.
+pub async fn note_failure(session: &Session<'_>, error: &Error) -> Result<()> {
+    let mut start = session.start();
+    // Whom the last run was about stays on record; see `check_target`.
+    if let Some(last) = session.ledger.runs(Some(&start.sync), 1).await?.pop() {
+        start.mapping = last.mapping;
+    }
+    session.ledger.begin(&start).await?;
+    let checkpoint = Checkpoint {
+        status: Status::Failed,
+        ended_at: session.clock.now(),
+        counts: serde_json::to_string(&Counts::default()).unwrap_or_default(),
+        rows: None,
+        cursor: None,
+        full: false,
+        error: Some(error.to_string()),
+        error_kind: Some(error.kind().name().to_owned()),
+        detail: String::new(),
+    };
+    session.ledger.finish(&start.sync, &start.run, checkpoint).await
 }
 
 /// Shows what a run would do, page by page as the run would say it, and writes nothing. `refuse` is what the destination
@@ -327,17 +353,22 @@ impl Session<'_> {
     }
 
     async fn begin(&self) -> Result<(RunStart, Begun)> {
+        let start = self.start();
+        let begun = self.ledger.begin(&start).await?;
+        Ok((start, begun))
+    }
+
+    fn start(&self) -> RunStart {
         let now = self.clock.now();
-        let start = RunStart {
+        RunStart {
             sync: self.mapping.name.clone(),
             run: self.options.run.clone().unwrap_or_else(|| run_id(now, self.random)),
             mapping: self.about(),
             traits: self.mapping.traits.iter().map(|mapped| mapped.name.clone()).collect(),
             started_at: now,
             started_by: self.options.started_by.clone(),
-        };
-        let begun = self.ledger.begin(&start).await?;
-        Ok((start, begun))
+            partial: self.options.group.is_some() || self.options.limit.is_some(),
+        }
     }
 
     fn watch(&self, full: bool) -> Watch<'_> {

@@ -24,11 +24,12 @@ const HISTORY_SEARCHED: u64 = 1_000;
 /// Rejected groups that a run's detail names.
 pub const REJECTED_SHOWN: u64 = 100;
 
-/// How a sync stands, with the next `fires` times of its schedule.
+/// How a sync stands, with the next `fires` times of its schedule by its timetable.
 pub async fn sync(
     project: &Project,
     mapping: &Mapping,
     ledger: &LocalLedger,
+    timetable: Option<Timetable>,
     now: DateTime<Utc>,
     fires: usize,
 ) -> Result<SyncView> {
@@ -44,7 +45,7 @@ pub async fn sync(
         group_type: mapping.group_type.clone(),
         enabled: mapping.enabled,
         standing: ledger.standing(name).await?,
-        schedule: match timetable(project, mapping, ledger, now).await? {
+        schedule: match timetable {
             Some(timetable) => schedule(project, mapping, timetable, now, fires),
             None => schedule_written(project, mapping),
         },
@@ -66,7 +67,7 @@ pub async fn timetable(
         Some(When::After(other)) => ledger.last_success(other).await?,
         _ => None,
     };
-    let last = ledger.runs(Some(&mapping.name), 1).await?.pop();
+    let last = ledger.whole_runs(&mapping.name, 1).await?.pop();
     let last = last.map(|run| Recorded { started_at: run.started_at, ended_at: run.ended_at });
     Ok(Some(Timetable::resume(plan, Checkpoint { last, followed_ended_at }, now)))
 }

@@ -112,7 +112,7 @@ pub struct Progress {
     pub started_at: DateTime<Utc>,
     /// Who or what started it.
     pub started_by: String,
-    /// `starting`, `reading`, `sending`, `stopping`.
+    /// `waiting`, `starting`, `reading`, `sending`, `stopping`.
     pub phase: String,
     /// Rows read so far.
     pub rows_read: u64,

@@ -33,6 +33,7 @@ fn start(sync: &str, number: u64) -> RunStart {
         traits: vec![format!("t{}", number % 3), "it's".to_owned()],
         started_at: at(number * 100),
         started_by: "test".to_owned(),
+        partial: false,
     }
 }
 

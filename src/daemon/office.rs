@@ -1,0 +1,414 @@
+//! How are the questions and orders of the [`Desk`] answered? From the ledger, the roster and the runs under way.
+
+use std::sync::{Arc, PoisonError};
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use tokio::sync::watch;
+
+use super::desk::{About, Accepted, Answer, Desk, Refusal};
+use super::roster::Declined;
+use super::supervisor::Supervisor;
+use super::tracker::Tracker;
+use crate::delivery::Signal;
+use crate::error::{Error, Kind};
+use crate::ledger::{Ledger, Outcome, SuspectKind};
+use crate::mapping::MappingFile;
+use crate::mapping::diagnostic::listed;
+use crate::open::job::Job;
+use crate::open::{self, Failure};
+use crate::sync::decide::{Decision, Judgement};
+use crate::sync::report::{Counts, error_json};
+use crate::sync::{Options, guard};
+use crate::view::{
+    Activity, Ask, GroupView, PlanView, PlannedView, RejectedView, RunDetail, RunView, SaidView, SyncDetail, SyncView,
+    WaitingRun, ask,
+};
+
+/// Times of a schedule that are told.
+const FIRES_TOLD: usize = 3;
+/// Runs that a sync's detail tells of: as many as its charts have room for.
+const RUNS_TOLD: u64 = 50;
+
+fn unknown(what: &str, name: &str) -> Refusal {
+    Refusal::NotFound(Error::new(Kind::Config, format!("there is no {what} `{name}`")))
+}
+
+fn declined(declined: Declined, sync: &str) -> Refusal {
+    let conflict = |what: String, advice: &str| Refusal::Conflict(Error::new(Kind::Config, what).advise(advice));
+    match declined {
+        Declined::Unknown => unknown("sync", sync),
+        Declined::Waiting(run) => conflict(
+            format!("run {run} of {sync} waits already, with other options"),
+            "wait until it has begun, or cancel it",
+        ),
+        Declined::Busy(Some(run)) => {
+            conflict(format!("run {run} of {sync} is under way"), "ask again when it has ended, or cancel it")
+        }
+        Declined::Busy(None) => conflict(format!("a plan of {sync} is being made"), "ask again when it is done"),
+        Declined::Stopping => conflict("the daemon is stopping".to_owned(), "ask again when it has been started again"),
+    }
+}
+
+/// The options of an ask, if they are sound.
+fn options(asked: &Ask, by: &str) -> Answer<Options> {
+    if let Some(name) = asked.accept.iter().find(|name| !guard::NAMES.contains(&name.as_str())) {
+        let error = Error::new(Kind::Config, format!("no guard is called `{name}`"));
+        return Err(Refusal::Invalid(error.advise(format!("there is {}", listed(guard::NAMES.iter().copied())))));
+    }
+    Ok(Options {
+        full: asked.full,
+        group: asked.group.clone(),
+        limit: asked.limit,
+        retry_rejected: asked.retry_rejected,
+        accept: asked.accept.clone(),
+        run: None,
+        started_by: by.to_owned(),
+    })
+}
+
+/// The desk of a running daemon.
+pub(super) struct Office(pub(super) Arc<Supervisor>);
+
+impl std::ops::Deref for Office {
+    type Target = Supervisor;
+
+    fn deref(&self) -> &Supervisor {
+        &self.0
+    }
+}
+
+impl Supervisor {
+    fn activity(&self, sync: &str) -> Option<Activity> {
+        let doing = self.roster().doing(sync, self.clock.now())?;
+        let waiting = doing.asked.map(|asked| WaitingRun { run: asked.run, since: asked.since, ask: asked.ask });
+        Some(Activity {
+            state: doing.state,
+            running: self.running().get(sync).map(|running| running.tracker.progress()),
+            waiting,
+            paused_since: doing.paused_since,
+            failures: doing.trouble.failures,
+            next_try_at: doing.trouble.not_before.filter(|_| doing.trouble.failures > 0),
+        })
+    }
+
+    /// A sync as it stands, the daemon's own knowledge included.
+    pub(super) async fn sync_view(&self, file: &MappingFile) -> crate::error::Result<SyncView> {
+        let name = &file.mapping.name;
+        let timetable = self.roster().timetable(name).cloned();
+        let project = self.project();
+        let mut view =
+            ask::sync(&project, &file.mapping, &self.asking, timetable, self.clock.now(), FIRES_TOLD).await?;
+        view.activity = self.activity(name);
+        Ok(view)
+    }
+
+    /// The runs under way that have no record yet.
+    fn unrecorded(&self, sync: Option<&str>, recorded: &[RunView]) -> Vec<RunView> {
+        let running = self.running();
+        let wanted = running.iter().filter(|(name, running)| {
+            sync.is_none_or(|sync| sync == *name) && !recorded.iter().any(|run| run.run == running.run)
+        });
+        wanted.map(|(name, running)| starting(name, &running.tracker)).collect()
+    }
+}
+
+/// A run that has not got as far as its record.
+fn starting(sync: &str, tracker: &Tracker) -> RunView {
+    let progress = tracker.progress();
+    RunView {
+        sync: sync.to_owned(),
+        run: progress.run,
+        status: crate::ledger::Status::Running,
+        started_at: progress.started_at,
+        ended_at: None,
+        started_by: progress.started_by,
+        counts: None,
+        error: None,
+        error_kind: None,
+    }
+}
+
+/// Frees a sync that was reserved for a plan, however the plan ends.
+struct Reserved(Arc<Supervisor>, String);
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        self.0.roster().planned(&self.1);
+        self.0.wake();
+    }
+}
+
+/// Stops a plan nobody waits for.
+struct StopOnDrop(watch::Sender<Signal>);
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        self.0.send_replace(Signal::Stop);
+    }
+}
+
+/// Makes a plan. As a task of its own, because it must let go of the source by itself when nobody waits for it any more.
+async fn make_plan(
+    reserved: Reserved,
+    options: Options,
+    show: usize,
+    signal: watch::Receiver<Signal>,
+) -> Answer<PlanView> {
+    let Reserved(supervisor, sync) = &reserved;
+    let project = supervisor.project();
+    let file = open::named(&project, sync)?;
+    let ledger = supervisor.ledger.sibling_read_only()?;
+    let tracker = Tracker::new("", supervisor.clock.now(), "plan");
+    let job = Job {
+        project: &project,
+        file,
+        ledger: &ledger,
+        outside: &supervisor.outside,
+        clock: supervisor.clock.as_ref(),
+        random: &supervisor.random,
+        monitor: &tracker,
+        options: &options,
+        signal,
+    };
+    let (mut changes, mut hidden) = (Vec::new(), 0);
+    let planned = job
+        .plan(&mut |_, page| {
+            for change in page.iter().filter_map(planned) {
+                if changes.len() < show {
+                    changes.push(change);
+                } else {
+                    hidden += 1;
+                }
+            }
+            Ok(())
+        })
+        .await
+        .map_err(failed)?;
+    let Counts { new, said, removed, unchanged, traits_set, traits_unset, .. } = planned.counts;
+    Ok(PlanView {
+        sync: planned.sync,
+        full: planned.full,
+        comparison: planned.found,
+        add: new,
+        change: said.delivered.saturating_sub(new),
+        remove: removed.delivered,
+        unchanged,
+        rejected: said.rejected,
+        traits_set,
+        traits_unset,
+        guard: planned.guarded.as_ref().map(error_json),
+        changes,
+        hidden,
+    })
+}
+
+fn planned(decision: &Decision) -> Option<PlannedView> {
+    let kind = match decision.kind {
+        SuspectKind::New => "new",
+        SuspectKind::Changed => "changed",
+        SuspectKind::Missing => "missing",
+    };
+    let view = |change, before, refused| PlannedView {
+        key: decision.key.clone(),
+        kind: kind.to_owned(),
+        certain: decision.certain,
+        before,
+        change,
+        refused,
+    };
+    match &decision.verdict {
+        Judgement::Same { .. } => None,
+        Judgement::Refused { reason } => Some(view(Default::default(), Default::default(), Some(reason.clone()))),
+        Judgement::Say { change, .. } => {
+            let held = |name: &String| Some((name.clone(), decision.before.0.get(name)?.clone()));
+            Some(view(change.as_ref().clone(), change.names().filter_map(held).collect(), None))
+        }
+    }
+}
+
+fn failed(failure: Failure) -> Refusal {
+    match failure {
+        Failure::Error(error) => Refusal::Failed(error),
+        Failure::Problems(_) => Refusal::Failed(failure.as_error()),
+    }
+}
+
+#[async_trait]
+impl Desk for Office {
+    fn about(&self) -> About {
+        let config = self.config.read().unwrap_or_else(PoisonError::into_inner);
+        let daemon = &config.project.settings.daemon;
+        About {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            started_at: self.started_at,
+            config_read_at: config.read_at,
+            config_problems: config.problems.clone(),
+            stopping: self.roster().is_stopping(),
+            running: self.running().len(),
+            parallel_runs: daemon.parallel_runs,
+            timezone: daemon.zone().name().to_owned(),
+        }
+    }
+
+    fn now(&self) -> DateTime<Utc> {
+        self.clock.now()
+    }
+
+    async fn ready(&self) -> Answer<()> {
+        if self.roster().is_stopping() {
+            return Err(declined(Declined::Stopping, ""));
+        }
+        self.asking.runs(None, 1).await?;
+        Ok(())
+    }
+
+    async fn syncs(&self) -> Answer<Vec<SyncView>> {
+        let project = self.project();
+        let mut views = Vec::with_capacity(project.mappings.len());
+        for file in &project.mappings {
+            views.push(self.sync_view(file).await?);
+        }
+        Ok(views)
+    }
+
+    async fn sync(&self, sync: &str) -> Answer<SyncDetail> {
+        let project = self.project();
+        let file = project.mappings.iter().find(|file| file.mapping.name == sync);
+        let file = file.ok_or_else(|| unknown("sync", sync))?;
+        let last = self.asking.runs_with_details(sync, RUNS_TOLD).await?;
+        let detail = last.iter().find_map(|(_, detail)| serde_json::from_str(detail).ok());
+        let mut runs: Vec<RunView> = last.into_iter().map(|(record, _)| ask::run(record)).collect();
+        runs.splice(0..0, self.unrecorded(Some(sync), &runs));
+        Ok(SyncDetail { sync: self.sync_view(file).await?, mapping: ask::mapping(&file.mapping), last: detail, runs })
+    }
+
+    async fn trigger(&self, sync: &str, asked: Ask, by: &str) -> Answer<Accepted> {
+        options(&asked, by)?;
+        match self.0.ask(sync, asked, by).await? {
+            Ok((run, joined)) => Ok(Accepted { sync: sync.to_owned(), run, joined }),
+            Err(refused) => Err(declined(refused, sync)),
+        }
+    }
+
+    async fn plan(&self, sync: &str, asked: Ask, show: usize) -> Answer<PlanView> {
+        let options = options(&asked, "plan")?;
+        self.roster().plan(sync).map_err(|refused| declined(refused, sync))?;
+        let reserved = Reserved(Arc::clone(&self.0), sync.to_owned());
+        // Dropped when whoever asked goes away: the plan then ends soon.
+        let (sender, signal) = watch::channel(Signal::Go);
+        let _stop = StopOnDrop(sender);
+        let made = tokio::spawn(make_plan(reserved, options, show, signal)).await;
+        made.unwrap_or_else(|panic| Err(Error::new(Kind::Bug, "failed to make the plan").because(panic).into()))
+    }
+
+    async fn cancel(&self, run: &str) -> Answer<()> {
+        if Supervisor::cancel(&self.0, run).await {
+            return Ok(());
+        }
+        match self.asking.run(run).await? {
+            Some(_) => {
+                let error = Error::new(Kind::Config, format!("run {run} has ended"));
+                Err(Refusal::Conflict(error.advise("there is nothing left to cancel")))
+            }
+            None => Err(unknown("run", run)),
+        }
+    }
+
+    async fn pause(&self, sync: &str, paused: bool) -> Answer<Activity> {
+        Supervisor::pause(&self.0, sync, paused).await?.map_err(|refused| declined(refused, sync))?;
+        self.activity(sync).ok_or_else(|| unknown("sync", sync))
+    }
+
+    async fn runs(&self, sync: Option<&str>, before: Option<&str>, count: u64) -> Answer<Vec<RunView>> {
+        if let Some(sync) = sync.filter(|sync| !self.roster().knows(sync)) {
+            return Err(unknown("sync", sync));
+        }
+        let records = match before {
+            Some(before) => self.asking.runs_before(sync, before, count).await?,
+            None => self.asking.runs(sync, count).await?,
+        };
+        let mut runs: Vec<RunView> = records.into_iter().map(ask::run).collect();
+        if before.is_none() {
+            runs.splice(0..0, self.unrecorded(sync, &runs));
+            runs.truncate(usize::try_from(count).unwrap_or(usize::MAX));
+        }
+        Ok(runs)
+    }
+
+    async fn run(&self, run: &str) -> Answer<RunDetail> {
+        let under_way = {
+            let running = self.running();
+            let found = running.iter().find(|(_, running)| running.run == run);
+            found.map(|(sync, running)| (sync.clone(), Arc::clone(&running.tracker)))
+        };
+        let recorded = ask::run_detail(&self.asking, run).await?;
+        match (recorded, under_way) {
+            (Some(mut detail), under_way) => {
+                detail.progress = under_way.map(|(_, tracker)| tracker.progress());
+                Ok(detail)
+            }
+            (None, Some((sync, tracker))) => Ok(RunDetail {
+                run: starting(&sync, &tracker),
+                detail: Default::default(),
+                progress: Some(tracker.progress()),
+                rejected: Vec::new(),
+            }),
+            (None, None) => {
+                let waiting = self.roster().waiting().into_iter().find(|(_, asked)| asked.run == run);
+                let (sync, asked) = waiting.ok_or_else(|| unknown("run", run))?;
+                let tracker = Tracker::waiting(run, asked.since, &asked.by);
+                Ok(RunDetail {
+                    run: starting(&sync, &tracker),
+                    detail: Default::default(),
+                    progress: Some(tracker.progress()),
+                    rejected: Vec::new(),
+                })
+            }
+        }
+    }
+
+    async fn said(&self, run: &str, outcome: Option<&str>, from: u64, count: u64) -> Answer<Vec<SaidView>> {
+        let outcome = match outcome {
+            None => None,
+            Some(name) => Some(Outcome::from_name(name).ok_or_else(|| {
+                let error = Error::new(Kind::Config, format!("no outcome is called `{name}`"));
+                Refusal::Invalid(error.advise("there is delivered, rejected, partly_rejected, unknown, adopted"))
+            })?),
+        };
+        let said = self.asking.said(run, outcome, from, count).await?;
+        if said.is_empty() {
+            // Whether it said nothing, or does not exist.
+            Desk::run(self, run).await?;
+        }
+        Ok(said.into_iter().map(ask::said).collect())
+    }
+
+    async fn rejected(&self, sync: Option<&str>, count: u64) -> Answer<Vec<RejectedView>> {
+        let names = match sync {
+            Some(sync) if self.roster().knows(sync) => vec![sync.to_owned()],
+            Some(sync) => return Err(unknown("sync", sync)),
+            None => self.roster().names(),
+        };
+        let mut all = Vec::new();
+        for name in names {
+            all.extend(ask::rejected(&self.asking, &name, count).await?);
+        }
+        Ok(all)
+    }
+
+    async fn group(&self, sync: &str, key: &str, count: u64) -> Answer<GroupView> {
+        if !self.roster().knows(sync) {
+            return Err(unknown("sync", sync));
+        }
+        let view = ask::group(&self.asking, sync, key, count).await?;
+        view.ok_or_else(|| {
+            let error = Error::new(Kind::Config, format!("nothing is known of this group in {sync}"));
+            Refusal::NotFound(error.advise("a plan of the group shows whether the source has it"))
+        })
+    }
+
+    async fn metrics(&self) -> Answer<String> {
+        Ok(String::new())
+    }
+}

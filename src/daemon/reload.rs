@@ -1,0 +1,179 @@
+//! Did the config folder change? Files are looked at every few seconds, and taken over once they have stood still, so that
+//! an editor or a `git pull` half way through is never read. A folder with mistakes changes nothing: the last good config
+//! stays in use, and the mistakes are told.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::{mpsc, watch};
+
+use super::supervisor::Supervisor;
+use crate::config::Project;
+use crate::delivery::Signal;
+use crate::open::{self, Failure};
+use crate::view::ask;
+
+/// Between two looks at the files.
+const LOOK: Duration = Duration::from_secs(2);
+/// How deep below the config folder `.toml` and `.sql` files are looked for: `models/staging/accounts.sql` and one more.
+const DEPTH_MAX: usize = 4;
+/// Files looked at. A folder with more is not a config folder alone; SIGHUP reloads it all the same.
+const FILES_MAX: usize = 10_000;
+
+/// The files of a config folder, by what shows that they changed.
+type Seen = BTreeMap<PathBuf, (Option<SystemTime>, u64)>;
+
+/// The `.toml` and `.sql` files below `folder`. What cannot be read counts as absent.
+fn look(folder: &Path) -> Seen {
+    let mut seen = Seen::new();
+    let mut folders = vec![(folder.to_path_buf(), 0)];
+    while let Some((folder, depth)) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
+            let path = entry.path();
+            let hidden = entry.file_name().to_string_lossy().starts_with('.');
+            // Through links: config maps and secrets are mounted as links to a folder that is swapped.
+            let Ok(meta) = std::fs::metadata(&path) else { continue };
+            if meta.is_dir() && !hidden && depth + 1 < DEPTH_MAX {
+                folders.push((path, depth + 1));
+            } else if meta.is_file()
+                && !hidden
+                && path.extension().is_some_and(|extension| extension == "toml" || extension == "sql")
+                && seen.len() < FILES_MAX
+            {
+                seen.insert(path, (meta.modified().ok(), meta.len()));
+            }
+        }
+    }
+    seen
+}
+
+impl Supervisor {
+    /// Takes changes of the config folder over until the daemon stops; `hup` asks for it at once. Each attempt is told to
+    /// `told`: whether it went well.
+    pub(super) async fn follow_files(
+        self: Arc<Self>,
+        mut hup: mpsc::UnboundedReceiver<()>,
+        mut stop: watch::Receiver<Signal>,
+        told: impl Fn(bool) + Send,
+    ) {
+        let looked = || {
+            let folder = self.folder.clone();
+            async move { tokio::task::spawn_blocking(move || look(&folder)).await.unwrap_or_default() }
+        };
+        let mut taken = looked().await;
+        let mut before = taken.clone();
+        while *stop.borrow_and_update() == Signal::Go {
+            let asked = tokio::select! {
+                asked = hup.recv() => asked.is_some(),
+                () = self.clock.sleep(LOOK) => false,
+                _ = stop.changed() => continue,
+            };
+            let now = looked().await;
+            let stands_still = now == before;
+            before.clone_from(&now);
+            if asked || (now != taken && stands_still) {
+                taken = now;
+                told(self.reload().await);
+            }
+        }
+    }
+
+    /// Reads the config folder and takes it over if it is sound. Returns whether it is.
+    pub(super) async fn reload(&self) -> bool {
+        let folder = self.folder.clone();
+        let read = tokio::task::spawn_blocking(move || open::project(&folder)).await;
+        let problems = match read {
+            Ok(Ok(project)) => match self.take_over(project).await {
+                Ok(()) => None,
+                Err(error) => Some(error.to_string()),
+            },
+            Ok(Err(Failure::Problems(problems))) => Some(problems.render(false).trim().to_owned()),
+            Ok(Err(Failure::Error(error))) => Some(error.to_string()),
+            Err(panic) => Some(format!("failed to read the files: {panic}")),
+        };
+        if let Some(problems) = &problems {
+            tracing::error!("the config has mistakes, the last good one stays in use:\n{problems}");
+        }
+        let sound = problems.is_none();
+        self.config.write().unwrap_or_else(PoisonError::into_inner).problems = problems;
+        sound
+    }
+
+    async fn take_over(&self, project: Project) -> crate::error::Result<()> {
+        let before = self.project();
+        let (old, new) = (&before.settings, &project.settings);
+        let restart = [
+            ("state", old.state != new.state),
+            ("daemon.listen", old.daemon.listen != new.daemon.listen),
+            ("daemon.token", old.daemon.token != new.daemon.token),
+            ("daemon.log", old.daemon.log != new.daemon.log),
+        ];
+        for (name, _) in restart.iter().filter(|(_, changed)| *changed) {
+            tracing::warn!("`{name}` changed: it takes effect when the daemon is started again");
+        }
+        let now = self.clock.now();
+        let parallel = new.daemon.parallel_runs;
+        let zone_changed = old.daemon.zone() != new.daemon.zone();
+        for file in &project.mappings {
+            let mapping = &file.mapping;
+            if !self.roster().knows(&mapping.name) {
+                self.join(&project, mapping).await?;
+                continue;
+            }
+            let earlier = before.mappings.iter().find(|file| file.mapping.name == mapping.name);
+            let same = earlier.is_some_and(|earlier| {
+                earlier.mapping.schedule == mapping.schedule && earlier.mapping.enabled == mapping.enabled
+            });
+            if !same || zone_changed {
+                let timetable = ask::timetable(&project, mapping, &self.ledger, now).await?;
+                self.roster().reschedule(&mapping.name, timetable, mapping.enabled, now);
+            }
+        }
+        let count = project.mappings.len();
+        {
+            let mut roster = self.roster();
+            for name in roster.names() {
+                if !project.mappings.iter().any(|file| file.mapping.name == name) {
+                    roster.leave(&name);
+                }
+            }
+            roster.set_parallel(parallel);
+            roster.another_chance();
+        }
+        {
+            let mut config = self.config.write().unwrap_or_else(PoisonError::into_inner);
+            (config.project, config.read_at) = (Arc::new(project), now);
+        }
+        tracing::info!(syncs = count, "took the changed config over");
+        self.wake();
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_seen_to_change_and_others_do_not_count() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |below: &str, text: &str| {
+            let path = folder.path().join(below);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        };
+        write("groupcast.toml", "a");
+        write("mappings/accounts.toml", "b");
+        write("models/staging/accounts.sql", "c");
+        let first = look(folder.path());
+        assert_eq!(first.len(), 3);
+        write("state/ledger.duckdb", "d");
+        write("mappings/.accounts.toml.swp", "e");
+        write(".git/config.toml", "f");
+        assert_eq!(look(folder.path()), first);
+        write("models/staging/accounts.sql", "longer");
+        assert_ne!(look(folder.path()), first);
+    }
+}

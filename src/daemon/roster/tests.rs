@@ -1,0 +1,256 @@
+//! Who starts when: syncs on a clock that tests move.
+
+use std::time::Duration;
+
+use super::*;
+use crate::mapping::{CatchUp, Overlap};
+use crate::schedule::Plan;
+use crate::schedule::timetable::Checkpoint;
+
+fn at(minute: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp(1_800_000_000 + minute * 60, 0).unwrap()
+}
+
+fn timetable(sync: &str, rule: Rule, overlap: Overlap, catch_up: CatchUp, now: DateTime<Utc>) -> Timetable {
+    let plan = Plan { sync: sync.to_owned(), rule, jitter: Duration::ZERO, catch_up, overlap };
+    Timetable::resume(plan, Checkpoint::default(), now)
+}
+
+fn every(sync: &str, minutes: i64) -> Joining {
+    let rule = Rule::Every(TimeDelta::minutes(minutes));
+    joining(Some(timetable(sync, rule, Overlap::Skip, CatchUp::Once, at(0))))
+}
+
+fn after(sync: &str, other: &str, catch_up: CatchUp) -> Joining {
+    joining(Some(timetable(sync, Rule::After(other.to_owned()), Overlap::Skip, catch_up, at(0))))
+}
+
+fn joining(timetable: Option<Timetable>) -> Joining {
+    Joining { timetable, enabled: true, paused_since: None, trouble: Trouble::default(), asked: None }
+}
+
+fn asked(run: &str, minute: i64, ask: Ask) -> Asked {
+    Asked { run: run.to_owned(), ask, by: "api".to_owned(), since: at(minute) }
+}
+
+/// The syncs that start now, confirmed as started.
+fn begin(roster: &mut Roster, minute: i64) -> Vec<String> {
+    let starts = roster.look(at(minute)).starts;
+    let names = starts.iter().map(|start| start.sync.clone()).collect();
+    for start in &starts {
+        let run = match &start.cause {
+            Cause::Asked(asked) => asked.run.clone(),
+            _ => format!("run-{minute}"),
+        };
+        roster.started(start, &run, at(minute));
+    }
+    names
+}
+
+#[test]
+fn one_run_per_sync_and_so_many_in_all() {
+    let mut roster = Roster::new(2);
+    for sync in ["a", "b", "c"] {
+        roster.join(sync, every(sync, 10));
+    }
+    assert_eq!(begin(&mut roster, 0), ["a", "b"], "never run: due at once, as many as there is room for");
+    assert!(begin(&mut roster, 30).is_empty(), "no second run of a, no third in all");
+    roster.ended("a", Ending::Well, at(31));
+    assert_eq!(begin(&mut roster, 31), ["c"], "the one that waited longest");
+    roster.ended("b", Ending::Well, at(32));
+    roster.ended("c", Ending::Well, at(32));
+    assert_eq!(roster.running(), 0);
+    assert_eq!(
+        begin(&mut roster, 41),
+        ["a", "b"],
+        "an interval counts from the start; moments during the run were skipped"
+    );
+}
+
+#[test]
+fn failures_back_off_and_recover() {
+    let mut roster = Roster::new(4);
+    roster.join("nightly", every("nightly", 24 * 60));
+    let mut minute = 0;
+    let mut pauses = Vec::new();
+    for _ in 0..8 {
+        assert_eq!(begin(&mut roster, minute), ["nightly"]);
+        roster.ended("nightly", Ending::Failed(Kind::SourceBusy), at(minute));
+        let next = roster.look(at(minute)).next.unwrap();
+        let pause = next.signed_duration_since(at(minute)).num_minutes();
+        assert!(roster.look(next - TimeDelta::seconds(1)).starts.is_empty());
+        assert_eq!(roster.doing("nightly", at(minute)).unwrap().state, State::BackingOff);
+        pauses.push(pause);
+        minute += pause;
+    }
+    assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60]);
+    assert_eq!(roster.look(at(minute)).starts[0].cause, Cause::Retry);
+    begin(&mut roster, minute);
+    roster.ended("nightly", Ending::Well, at(minute));
+    let doing = roster.doing("nightly", at(minute)).unwrap();
+    assert_eq!((doing.state, doing.trouble), (State::Scheduled, Trouble::default()));
+}
+
+#[test]
+fn what_needs_a_person_waits_for_the_schedule() {
+    for kind in [Kind::Guard, Kind::Config, Kind::Source] {
+        let mut roster = Roster::new(4);
+        roster.join("a", every("a", 60));
+        begin(&mut roster, 0);
+        roster.ended("a", Ending::Failed(kind), at(1));
+        for minute in 1..60 {
+            assert!(begin(&mut roster, minute).is_empty(), "{kind:?} at {minute}");
+        }
+        assert_eq!(begin(&mut roster, 60), ["a"]);
+    }
+}
+
+#[test]
+fn a_busy_schedule_is_stretched_by_failures() {
+    let mut roster = Roster::new(4);
+    roster.join("a", every("a", 1));
+    let mut starts = Vec::new();
+    for minute in 0..200 {
+        if !begin(&mut roster, minute).is_empty() {
+            starts.push(minute);
+            roster.ended("a", Ending::Failed(Kind::Guard), at(minute));
+        }
+    }
+    assert_eq!(starts, [0, 1, 3, 7, 15, 31, 63, 123, 183]);
+    roster.another_chance();
+    assert_eq!(begin(&mut roster, 200), ["a"], "a changed config is tried at once");
+}
+
+#[test]
+fn a_failing_sync_does_not_disturb_the_others() {
+    let mut roster = Roster::new(1);
+    roster.join("bad", every("bad", 1));
+    roster.join("good", every("good", 5));
+    let (mut bad, mut good) = (0, 0);
+    for minute in 0..100 {
+        for name in begin(&mut roster, minute) {
+            let failed = name == "bad";
+            *(if failed { &mut bad } else { &mut good }) += 1;
+            roster.ended(&name, if failed { Ending::Failed(Kind::Bug) } else { Ending::Well }, at(minute));
+        }
+    }
+    assert_eq!(good, 20);
+    assert!(bad < 10, "{bad}");
+}
+
+#[test]
+fn who_asks_is_served_once_and_nobody_is_lost() {
+    let mut roster = Roster::new(1);
+    roster.join("a", joining(None));
+    assert_eq!(roster.ask("nobody", asked("r0", 0, Ask::default())), Err(Declined::Unknown));
+    assert_eq!(roster.ask("a", asked("r1", 0, Ask::default())), Ok(("r1".to_owned(), false)));
+    assert_eq!(
+        roster.ask("a", asked("r2", 0, Ask::default())),
+        Ok(("r1".to_owned(), true)),
+        "joins the one that waits"
+    );
+    assert_eq!(begin(&mut roster, 0), ["a"]);
+    // The data may have changed after the run under way has read it: whoever asks now gets a run of their own.
+    assert_eq!(roster.ask("a", asked("r3", 1, Ask::default())), Ok(("r3".to_owned(), false)));
+    let full = Ask { full: true, accept: ["empty".to_owned()].into(), ..Ask::default() };
+    assert_eq!(roster.ask("a", asked("r4", 1, full)), Ok(("r3".to_owned(), true)), "the waiting run does both");
+    let one = Ask { group: Some("k".to_owned()), ..Ask::default() };
+    assert_eq!(roster.ask("a", asked("r5", 1, one)), Err(Declined::Waiting("r3".to_owned())));
+    assert!(begin(&mut roster, 2).is_empty());
+    roster.ended("a", Ending::Well, at(3));
+    let starts = roster.look(at(3)).starts;
+    let Cause::Asked(waited) = &starts[0].cause else { panic!("{starts:?}") };
+    assert!(waited.ask.full && waited.ask.accept.contains("empty") && waited.run == "r3");
+    begin(&mut roster, 3);
+    assert_eq!(roster.take_back("r3"), None, "it has begun");
+    roster.ask("a", asked("r6", 4, Ask::default())).unwrap();
+    assert_eq!(roster.take_back("r6").as_deref(), Some("a"));
+    roster.ended("a", Ending::Well, at(5));
+    assert!(begin(&mut roster, 5).is_empty());
+    roster.stop();
+    assert_eq!(roster.ask("a", asked("r7", 6, Ask::default())), Err(Declined::Stopping));
+}
+
+#[test]
+fn a_paused_sync_starts_by_hand_only_and_catches_up() {
+    let mut roster = Roster::new(4);
+    roster.join("a", every("a", 10));
+    begin(&mut roster, 0);
+    roster.ended("a", Ending::Well, at(1));
+    roster.pause("a", Some(at(2))).unwrap();
+    roster.pause("a", Some(at(3))).unwrap();
+    assert_eq!(roster.doing("a", at(3)).unwrap().paused_since, Some(at(2)), "since the first time");
+    for minute in 2..60 {
+        assert!(begin(&mut roster, minute).is_empty());
+    }
+    roster.ask("a", asked("by-hand", 35, Ask::default())).unwrap();
+    assert_eq!(begin(&mut roster, 35), ["a"]);
+    roster.ended("a", Ending::Well, at(36));
+    roster.pause("a", None).unwrap();
+    assert!(begin(&mut roster, 40).is_empty(), "the interval counts from the run by hand");
+    assert_eq!(begin(&mut roster, 45), ["a"]);
+    roster.ended("a", Ending::Well, at(45));
+    roster.pause("a", Some(at(46))).unwrap();
+    roster.pause("a", None).unwrap();
+    assert_eq!(begin(&mut roster, 80), ["a"], "one run makes up for what was missed");
+}
+
+#[test]
+fn followers_follow_good_ends_of_whole_runs() {
+    let mut roster = Roster::new(4);
+    roster.join("first", every("first", 60));
+    roster.join("second", after("second", "first", CatchUp::Once));
+    roster.join("third", after("third", "second", CatchUp::Once));
+    assert_eq!(begin(&mut roster, 0), ["first"]);
+    assert!(begin(&mut roster, 1).is_empty());
+    roster.ended("first", Ending::Well, at(2));
+    assert_eq!(begin(&mut roster, 2), ["second"]);
+    roster.ended("second", Ending::Failed(Kind::Guard), at(3));
+    assert!(begin(&mut roster, 3).is_empty(), "a failure is not followed");
+    let part = Ask { group: Some("k".to_owned()), ..Ask::default() };
+    roster.ask("first", asked("part", 4, part)).unwrap();
+    assert_eq!(begin(&mut roster, 4), ["first"]);
+    roster.ended("first", Ending::Well, at(5));
+    assert!(begin(&mut roster, 5).is_empty(), "a run of one group is not followed");
+    assert_eq!(begin(&mut roster, 60), ["first"], "and it settled no moment");
+}
+
+#[test]
+fn a_run_of_one_group_hides_no_moment() {
+    let mut roster = Roster::new(4);
+    roster.join("a", every("a", 10));
+    begin(&mut roster, 0);
+    roster.ended("a", Ending::Well, at(1));
+    let part = Ask { group: Some("k".to_owned()), ..Ask::default() };
+    roster.ask("a", asked("part", 9, part)).unwrap();
+    assert_eq!(begin(&mut roster, 9), ["a"]);
+    assert!(begin(&mut roster, 10).is_empty(), "one run of a sync at a time");
+    roster.ended("a", Ending::Failed(Kind::Destination), at(11));
+    assert_eq!(begin(&mut roster, 11), ["a"], "the moment waited, and the failure of a part starts no back-off");
+}
+
+#[test]
+fn a_plan_keeps_runs_out_and_lets_go() {
+    let mut roster = Roster::new(1);
+    roster.join("a", every("a", 10));
+    roster.plan("a").unwrap();
+    assert!(begin(&mut roster, 0).is_empty());
+    assert_eq!(roster.plan("a"), Err(Declined::Busy(None)));
+    roster.planned("a");
+    assert_eq!(begin(&mut roster, 1), ["a"]);
+    assert_eq!(roster.plan("a"), Err(Declined::Busy(Some("run-1".to_owned()))));
+}
+
+#[test]
+fn a_sync_that_leaves_the_config_ends_its_run_first() {
+    let mut roster = Roster::new(4);
+    roster.join("a", every("a", 1));
+    begin(&mut roster, 0);
+    roster.leave("a");
+    assert_eq!(roster.running(), 1);
+    assert!(roster.names().is_empty());
+    assert_eq!(roster.ask("a", asked("r", 1, Ask::default())), Err(Declined::Unknown));
+    roster.ended("a", Ending::Well, at(1));
+    assert!(!roster.knows("a"));
+    assert!(begin(&mut roster, 9).is_empty());
+}

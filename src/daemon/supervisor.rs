@@ -1,0 +1,434 @@
+//! Who runs the syncs? One loop asks the [roster](super::roster) what starts, starts it, and tells the roster how it ended.
+//!
+//! A run is a task with a connection of its own to the ledger. Its failure, or its panic, ends that task and nothing else:
+//! what it left is folded as if the process had died, and the sync backs off. Stopping asks every run to stop (what was
+//! answered is recorded), waits for the drain's deadline, then abandons what is in flight; whatever even that does not end
+//! is recovered at the next start, like after a kill.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use tokio::sync::{Notify, watch};
+use tracing::Instrument;
+
+use super::roster::{Asked, Cause, Ending, Joining, Roster, Start, Trouble, pause_after};
+use super::tracker::Tracker;
+use crate::config::Project;
+use crate::delivery::{Outside, Signal};
+use crate::env::{Clock, Random};
+use crate::error::{Error, Kind, Result};
+use crate::ledger::local::LocalLedger;
+use crate::ledger::{RunRecord, Status};
+use crate::mapping::Mapping;
+use crate::open::job::Job;
+use crate::open::{self, Failure};
+use crate::sync::report::Report;
+use crate::sync::{self, Options};
+use crate::view::{Ask, ask};
+
+/// Longest between two looks at the roster: the clock may be set, and a moment is late after a minute.
+const LOOK_MAX: Duration = Duration::from_secs(30);
+/// How long abandoned runs get to write down what they know.
+const ABANDONED_MAX: Duration = Duration::from_secs(5);
+/// Runs of a sync that are looked at for failures in a row: after seven the pause does not grow any more.
+const FAILURES_LOOKED_AT: u64 = 20;
+
+/// A run under way.
+pub(super) struct Running {
+    pub(super) run: String,
+    pub(super) signal: watch::Sender<Signal>,
+    pub(super) tracker: Arc<Tracker>,
+    /// Somebody stopped it, rather than the daemon's own end.
+    pub(super) cancelled: bool,
+}
+
+/// The config in use.
+pub(super) struct InUse {
+    pub(super) project: Arc<Project>,
+    pub(super) read_at: DateTime<Utc>,
+    /// What is wrong with the files as they are now, if they could not be taken over.
+    pub(super) problems: Option<String>,
+}
+
+/// The daemon's working parts, shared by its tasks.
+pub(super) struct Supervisor {
+    pub(super) folder: PathBuf,
+    pub(super) config: RwLock<InUse>,
+    /// For notes and for what runs leave; each run has a sibling.
+    pub(super) ledger: LocalLedger,
+    /// For questions, so that they never wait for a run's writing.
+    pub(super) asking: LocalLedger,
+    pub(super) outside: Outside,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) random: Random,
+    pub(super) started_at: DateTime<Utc>,
+    roster: Mutex<Roster>,
+    running: Mutex<BTreeMap<String, Running>>,
+    /// Something happened that may let a run start, or end the last one.
+    wake: Notify,
+}
+
+/// A run that ended, for whoever wants to know.
+pub(super) struct Ended {
+    pub(super) sync: String,
+    pub(super) run: String,
+    pub(super) panicked: bool,
+}
+
+/// A note's name, by what it says of a sync.
+fn note(what: &str, sync: &str) -> String {
+    format!("{what}/{sync}")
+}
+
+impl Supervisor {
+    /// Takes up where the last process ended: runs that died are folded, pauses and waiting runs are remembered.
+    pub(super) async fn new(
+        folder: PathBuf,
+        project: Project,
+        ledger: LocalLedger,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Supervisor> {
+        let now = clock.now();
+        let roster = Roster::new(project.settings.daemon.parallel_runs);
+        let supervisor = Supervisor {
+            folder,
+            config: RwLock::new(InUse { project: Arc::new(project), read_at: now, problems: None }),
+            asking: ledger.sibling()?,
+            ledger,
+            outside: Outside::new()?,
+            clock,
+            random: Random::from_entropy(),
+            started_at: now,
+            roster: Mutex::new(roster),
+            running: Mutex::default(),
+            wake: Notify::new(),
+        };
+        for died in supervisor.ledger.under_way().await? {
+            let error = "the process ended during this run; its unanswered groups are said again";
+            supervisor.ledger.give_up(&died, now, error, Kind::Interrupted.name()).await?;
+            tracing::warn!(sync = died.sync, run = died.run, "recovered a run during which the process had ended");
+        }
+        let project = supervisor.project();
+        for file in &project.mappings {
+            supervisor.join(&project, &file.mapping).await?;
+        }
+        Ok(supervisor)
+    }
+
+    pub(super) fn project(&self) -> Arc<Project> {
+        Arc::clone(&self.config.read().unwrap_or_else(PoisonError::into_inner).project)
+    }
+
+    pub(super) fn roster(&self) -> MutexGuard<'_, Roster> {
+        self.roster.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn running(&self) -> MutexGuard<'_, BTreeMap<String, Running>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn wake(&self) {
+        self.wake.notify_one();
+    }
+
+    /// Puts a sync on the roster, with what the ledger remembers of it.
+    pub(super) async fn join(&self, project: &Project, mapping: &Mapping) -> Result<()> {
+        let name = &mapping.name;
+        let now = self.clock.now();
+        let notes = self.ledger.kept().await?;
+        let paused_since = notes.get(&note("paused", name)).and_then(|text| text.parse().ok());
+        let mut asked: Option<Asked> =
+            notes.get(&note("waiting", name)).and_then(|text| serde_json::from_str(text).ok());
+        if let Some(waiting) = &asked
+            && self.ledger.run(&waiting.run).await?.is_some()
+        {
+            // It had begun; what became of it is on record.
+            self.forget(name, "waiting").await;
+            asked = None;
+        }
+        let timetable = ask::timetable(project, mapping, &self.ledger, now).await?;
+        let stopped = notes.contains_key(&note("stopped", name));
+        let runs = self.ledger.whole_runs(name, FAILURES_LOOKED_AT).await?;
+        let trouble = trouble_of(&runs, stopped, now, timetable.is_some());
+        let joining = Joining { timetable, enabled: mapping.enabled, paused_since, trouble, asked };
+        self.roster().join(name, joining);
+        Ok(())
+    }
+
+    /// Drops a note; a failure is told and changes nothing else.
+    async fn forget(&self, sync: &str, what: &str) {
+        if let Err(error) = self.ledger.keep(&note(what, sync), None).await {
+            tracing::error!(sync, "failed to drop a note: {error}");
+        }
+    }
+
+    /// Keeps the schedules until it is told to stop, then drains. `ended` hears of every run.
+    pub(super) async fn keep(
+        self: &Arc<Self>,
+        mut stop: watch::Receiver<Signal>,
+        ended: tokio::sync::mpsc::UnboundedSender<Ended>,
+    ) {
+        while *stop.borrow_and_update() == Signal::Go {
+            let wait = self.start_due(&ended);
+            tokio::select! {
+                () = self.wake.notified() => {}
+                () = self.clock.sleep(wait) => {}
+                _ = stop.changed() => {}
+            }
+        }
+        self.drain(stop).await;
+    }
+
+    /// Starts what is due, and returns how long there is nothing to look at.
+    fn start_due(self: &Arc<Self>, ended: &tokio::sync::mpsc::UnboundedSender<Ended>) -> Duration {
+        let now = self.clock.now();
+        let mut roster = self.roster();
+        let look = roster.look(now);
+        for (sync, count) in &look.skipped {
+            tracing::warn!(sync, count, "moments passed without a run of their own");
+        }
+        for start in look.starts {
+            let (run, by, asked) = match &start.cause {
+                Cause::Asked(asked) => (asked.run.clone(), asked.by.clone(), asked.ask.clone()),
+                Cause::Moment(_) => (sync::run_id(now, &self.random), "schedule".to_owned(), Ask::default()),
+                Cause::Retry => (sync::run_id(now, &self.random), "retry".to_owned(), Ask::default()),
+            };
+            roster.started(&start, &run, now);
+            self.spawn(&start, run, by, asked, now, ended.clone());
+        }
+        let until = look.next.map(|next| next.signed_duration_since(now).to_std().unwrap_or_default());
+        until.unwrap_or(LOOK_MAX).min(LOOK_MAX)
+    }
+
+    /// Starts one run as a task of its own.
+    fn spawn(
+        self: &Arc<Self>,
+        start: &Start,
+        run: String,
+        by: String,
+        asked: Ask,
+        now: DateTime<Utc>,
+        ended: tokio::sync::mpsc::UnboundedSender<Ended>,
+    ) {
+        let sync = start.sync.clone();
+        let (sender, signal) = watch::channel(Signal::Go);
+        let tracker = Arc::new(Tracker::new(&run, now, &by));
+        let running = Running { run: run.clone(), signal: sender, tracker: Arc::clone(&tracker), cancelled: false };
+        self.running().insert(sync.clone(), running);
+        let was_asked = matches!(start.cause, Cause::Asked(_));
+        let span = tracing::info_span!("run", sync, run);
+        let options = Options {
+            full: asked.full,
+            group: asked.group,
+            limit: asked.limit,
+            retry_rejected: asked.retry_rejected,
+            accept: asked.accept,
+            run: Some(run.clone()),
+            started_by: by,
+        };
+        let supervisor = Arc::clone(self);
+        let whole = async move {
+            supervisor.forget(&sync, "stopped").await;
+            let inner = Arc::clone(&supervisor);
+            let name = sync.clone();
+            let work = async move { inner.execute(&name, &options, tracker.as_ref(), signal).await };
+            let joined = tokio::spawn(work.in_current_span()).await;
+            let panicked = joined.is_err();
+            let ending = match joined {
+                Ok(Ok(report)) => ending_of(&report),
+                Ok(Err(failure)) => match failure.as_error().kind() {
+                    Kind::Interrupted => Ending::Stopped,
+                    kind => Ending::Failed(kind),
+                },
+                Err(panic) => {
+                    supervisor.bury(&sync, &run, &panic.to_string()).await;
+                    Ending::Failed(Kind::Bug)
+                }
+            };
+            if was_asked {
+                supervisor.forget(&sync, "waiting").await;
+            }
+            let cancelled = supervisor.running().remove(&sync).is_some_and(|running| running.cancelled);
+            if ending == Ending::Stopped && !cancelled {
+                // The daemon's own end: the next start goes on at once.
+                if let Err(error) = supervisor.ledger.keep(&note("stopped", &sync), Some(&run)).await {
+                    tracing::error!("failed to note that the run is to be continued: {error}");
+                }
+            }
+            supervisor.roster().ended(&sync, ending, supervisor.clock.now());
+            // Whoever listened is gone only when the daemon ends.
+            drop(ended.send(Ended { sync, run, panicked }));
+            supervisor.wake();
+        };
+        tokio::spawn(whole.instrument(span));
+    }
+
+    /// One run, from the config in use.
+    async fn execute(
+        &self,
+        sync: &str,
+        options: &Options,
+        tracker: &Tracker,
+        signal: watch::Receiver<Signal>,
+    ) -> Result<Report, Failure> {
+        let project = self.project();
+        let file = open::named(&project, sync)?;
+        let ledger = self.ledger.sibling()?;
+        let job = Job {
+            project: &project,
+            file,
+            ledger: &ledger,
+            outside: &self.outside,
+            clock: self.clock.as_ref(),
+            random: &self.random,
+            monitor: tracker,
+            options,
+            signal,
+        };
+        job.run().await
+    }
+
+    /// Records a run whose task panicked.
+    async fn bury(&self, sync: &str, run: &str, panic: &str) {
+        let error = format!("a bug of ours ended the run: {panic}");
+        tracing::error!("{error}; report it with the lines before this one");
+        let buried = async {
+            match self.ledger.run(run).await? {
+                Some((record, _)) => self.ledger.give_up(&record, self.clock.now(), &error, Kind::Bug.name()).await,
+                None => Ok(()),
+            }
+        };
+        if let Err(error) = buried.await {
+            tracing::error!(sync, run, "failed to record it: {error}");
+        }
+    }
+
+    /// Asks for a run; see [`Roster::ask`]. What waits is remembered over a restart.
+    pub(super) async fn ask(
+        &self,
+        sync: &str,
+        ask: Ask,
+        by: &str,
+    ) -> Result<Result<(String, bool), super::roster::Declined>> {
+        let now = self.clock.now();
+        let asked = Asked { run: sync::run_id(now, &self.random), ask, by: by.to_owned(), since: now };
+        let accepted = self.roster().ask(sync, asked);
+        if accepted.is_ok() {
+            let waiting = self.roster().waiting().get(sync).cloned();
+            if let Some(waiting) = waiting {
+                let text = serde_json::to_string(&waiting).unwrap_or_default();
+                self.ledger.keep(&note("waiting", sync), Some(&text)).await?;
+            }
+            self.wake();
+        }
+        Ok(accepted)
+    }
+
+    /// Stops a run, or takes back one that waits. False when there is no such run.
+    pub(super) async fn cancel(&self, run: &str) -> bool {
+        let taken_back = self.roster().take_back(run);
+        if let Some(sync) = taken_back {
+            self.forget(&sync, "waiting").await;
+            return true;
+        }
+        let mut running = self.running();
+        let Some(found) = running.values_mut().find(|running| running.run == run) else { return false };
+        found.cancelled = true;
+        found.tracker.stopping();
+        found.signal.send_modify(|signal| {
+            *signal = if *signal == Signal::Go { Signal::Stop } else { Signal::Abandon };
+        });
+        true
+    }
+
+    /// Pauses or resumes a sync, and remembers it.
+    pub(super) async fn pause(&self, sync: &str, paused: bool) -> Result<Result<(), super::roster::Declined>> {
+        let since = paused.then(|| self.clock.now());
+        let done = self.roster().pause(sync, since);
+        if done.is_ok() {
+            let since = self.roster().doing(sync, self.clock.now()).and_then(|doing| doing.paused_since);
+            let text = since.map(|since| since.to_rfc3339());
+            self.ledger.keep(&note("paused", sync), text.as_deref()).await?;
+            self.wake();
+        }
+        Ok(done)
+    }
+
+    /// Stops every run within the deadline, then abandons what is in flight.
+    async fn drain(&self, mut stop: watch::Receiver<Signal>) {
+        self.roster().stop();
+        let deadline = self.project().settings.daemon.drain;
+        let began = self.clock.elapsed();
+        self.signal_all(Signal::Stop);
+        let mut abandoned = None;
+        loop {
+            let left = self.running().len();
+            if left == 0 {
+                return;
+            }
+            let elapsed = self.clock.elapsed().saturating_sub(began);
+            let hurried = *stop.borrow_and_update() == Signal::Abandon;
+            if abandoned.is_none() && (elapsed >= deadline || hurried) {
+                tracing::warn!(runs = left, "abandoning what is in flight; the next start says it again");
+                self.signal_all(Signal::Abandon);
+                abandoned = Some(elapsed);
+            }
+            let until = abandoned.map_or(deadline, |since| since + ABANDONED_MAX);
+            if abandoned.is_some() && elapsed >= until {
+                tracing::warn!(runs = left, "leaving runs behind; the next start recovers them");
+                return;
+            }
+            tokio::select! {
+                () = self.wake.notified() => {}
+                () = self.clock.sleep(until.saturating_sub(elapsed)) => {}
+                changed = stop.changed() => {
+                    if changed.is_err() {
+                        // Nobody is left to hurry us.
+                        self.clock.sleep(until.saturating_sub(elapsed).min(Duration::from_millis(50))).await;
+                    }
+                }
+            }
+        }
+    }
+
+    fn signal_all(&self, level: Signal) {
+        for running in self.running().values() {
+            running.tracker.stopping();
+            running.signal.send_modify(|signal| *signal = level.max(*signal));
+        }
+    }
+}
+
+/// How a run ended that gave a report.
+fn ending_of(report: &Report) -> Ending {
+    match (report.status, &report.stopped) {
+        (Status::Delivered | Status::SomeRejected, _) => Ending::Well,
+        (_, Some(stopped)) if stopped.kind() == Kind::Interrupted => Ending::Stopped,
+        (_, stopped) => Ending::Failed(stopped.as_ref().map_or(Kind::Destination, Error::kind)),
+    }
+}
+
+/// What earlier runs tell about a sync's failures, the newest run first. `stopped`: the last process ended during a run.
+fn trouble_of(runs: &[RunRecord], stopped: bool, now: DateTime<Utc>, scheduled: bool) -> Trouble {
+    let well = |run: &RunRecord| matches!(run.status, Status::Delivered | Status::SomeRejected);
+    let kind = |run: &RunRecord| run.error_kind.as_deref().and_then(Kind::from_name);
+    let Some(last) = runs.first().filter(|run| !well(run)) else { return Trouble::default() };
+    if stopped {
+        return Trouble { failures: 0, not_before: None, again: scheduled };
+    }
+    let in_a_row = runs.iter().take_while(|run| !well(run));
+    let failed = in_a_row.filter(|run| run.status == Status::Died || kind(run) != Some(Kind::Interrupted));
+    let failures = u32::try_from(failed.count()).unwrap_or(u32::MAX);
+    if failures == 0 {
+        return Trouble::default();
+    }
+    let died = last.status == Status::Died;
+    let again = scheduled && (died || kind(last).is_some_and(super::roster::may_pass));
+    // One death may be anything; more of them in a row may be ours.
+    let pause = if died { pause_after(failures) - pause_after(1) } else { pause_after(failures) };
+    let not_before = last.ended_at.unwrap_or(now).checked_add_signed(pause);
+    Trouble { failures, not_before: not_before.filter(|at| *at > now), again }
+}

@@ -1,0 +1,95 @@
+//! How far is a run? Listens to it, and answers whoever asks.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use chrono::{DateTime, Utc};
+
+use crate::delivery::Counters;
+use crate::sync::{Event, Monitor};
+use crate::view::Progress;
+
+/// Listens to one run.
+pub(super) struct Tracker {
+    run: String,
+    started_at: DateTime<Utc>,
+    started_by: String,
+    seen: Mutex<Seen>,
+}
+
+#[derive(Default)]
+struct Seen {
+    rows: u64,
+    suspects: Option<u64>,
+    settled: u64,
+    reading: bool,
+    waiting: bool,
+    stopping: bool,
+    counters: Option<Arc<Counters>>,
+}
+
+impl Tracker {
+    pub(super) fn new(run: &str, started_at: DateTime<Utc>, started_by: &str) -> Tracker {
+        Tracker { run: run.to_owned(), started_at, started_by: started_by.to_owned(), seen: Mutex::default() }
+    }
+
+    /// For a run that waits.
+    pub(super) fn waiting(run: &str, since: DateTime<Utc>, asked_by: &str) -> Tracker {
+        let tracker = Tracker::new(run, since, asked_by);
+        tracker.seen().waiting = true;
+        tracker
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The run was asked to stop.
+    pub(super) fn stopping(&self) {
+        self.seen().stopping = true;
+    }
+
+    pub(super) fn progress(&self) -> Progress {
+        let seen = self.seen();
+        let phase = match (seen.stopping, seen.suspects, seen.reading) {
+            _ if seen.waiting => "waiting",
+            (true, _, _) => "stopping",
+            (_, Some(_), _) => "sending",
+            (_, None, true) => "reading",
+            (_, None, false) => "starting",
+        };
+        let counted = |of: fn(&Counters) -> u64| seen.counters.as_deref().map_or(0, of);
+        Progress {
+            run: self.run.clone(),
+            started_at: self.started_at,
+            started_by: self.started_by.clone(),
+            phase: phase.to_owned(),
+            rows_read: seen.rows,
+            suspects: seen.suspects,
+            settled: seen.settled,
+            requests: counted(|counters| counters.requests.load(Ordering::Relaxed)),
+            retries: counted(|counters| counters.retries.load(Ordering::Relaxed)),
+        }
+    }
+}
+
+impl Monitor for Tracker {
+    fn note(&self, event: Event<'_>) {
+        let mut seen = self.seen();
+        match event {
+            Event::Began { counters, .. } => {
+                seen.reading = true;
+                seen.counters = counters;
+            }
+            Event::Recovered(runs) => {
+                tracing::warn!(recovered = runs.join(", "), "recovered what a run that died had left");
+            }
+            Event::Reading(rows) => seen.rows = rows,
+            Event::Compared(found) => {
+                seen.rows = found.rows;
+                seen.suspects = Some(found.suspects());
+            }
+            Event::Saying { settled, .. } => seen.settled += settled,
+        }
+    }
+}
