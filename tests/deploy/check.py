@@ -305,7 +305,9 @@ def runtime_stage(work):
     state.mkdir()
     user = runtime["USER"]
     sudo = [] if os.geteuid() == 0 else ["sudo"]
-    run(*sudo, "chown", user, state)
+    # Whose the state is, the Dockerfile says apart from whose the process is.
+    [owner] = [word.removeprefix("--chown=") for name, rest in instructions for word in rest.split() if word.startswith("--chown=")]
+    run(*sudo, "chown", owner, state)
 
     inside = """
         set -eu

@@ -126,6 +126,21 @@ fn what_is_written_goes_where_the_state_is_kept() {
 }
 
 #[test]
+fn the_image_and_the_manifests_mean_the_same_user() {
+    let dockerfile = text("docker/Dockerfile");
+    let user = dockerfile.lines().find_map(|line| line.strip_prefix("USER ")).unwrap();
+    let (id, group) = user.split_once(':').unwrap();
+    assert!(id.parse::<u32>().unwrap() > 0 && group.parse::<u32>().unwrap() > 0, "{user}");
+    assert!(dockerfile.contains(&format!("COPY --from=build --chown={user} /state /var/lib/groupcast\n")));
+    for file in ["kubernetes/deployment.yaml", "kubernetes/cronjob.yaml"] {
+        let text = text(file);
+        for line in [format!("runAsUser: {id}\n"), format!("runAsGroup: {group}\n"), format!("fsGroup: {group}\n")] {
+            assert!(text.contains(&line), "{file}: {line}");
+        }
+    }
+}
+
+#[test]
 fn one_process_owns_the_ledger() {
     let deployment = text("kubernetes/deployment.yaml");
     assert!(deployment.contains("replicas: 1\n") && deployment.contains("type: Recreate\n"));
