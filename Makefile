@@ -1,7 +1,7 @@
 # Two commands matter: `make quickstart` shows the program at work, `make test` passes every test.
 # Both build with one profile and one set of features, into the user's cache folder.
 
-.PHONY: quickstart test test-sdk lint bench build doc
+.PHONY: quickstart test test-sdk test-deploy lint bench build doc
 SHELL := /bin/sh
 
 quickstart:
@@ -15,6 +15,10 @@ test:
 # What we send, compared with what the vendors' official SDKs send. Needs Python 3.11, Node and both package registries.
 test-sdk:
 	@. .ci/env; cargo build $$features --bins --example sql && tests/sdk/run.sh "$$CARGO_TARGET_DIR/debug"
+
+# What examples/deploy ships, with the tools that would read it. Needs Python 3.11, jq, curl, systemd-analyze and root.
+test-deploy:
+	@. .ci/env; cargo build $$features --bins && tests/deploy/run.sh "$$CARGO_TARGET_DIR/debug" $$features
 
 # A release binary; `make build` uses the prebuilt libduckdb, `cargo build --release` compiles DuckDB in.
 build:

@@ -11,6 +11,7 @@ mod conformance;
 mod convergence;
 mod delivery;
 mod delivery_storm;
+mod deploy;
 mod duckdb_source;
 mod guards;
 mod incremental;
