@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::error::{Error, Kind, Result};
 use crate::sync::Options;
+use crate::view::Ask;
 
 /// Keeps the account traits of product tools equal to a warehouse.
 #[derive(Debug, Parser)]
@@ -110,6 +111,22 @@ Examples:
         limit: Option<u64>,
     },
 
+    /// Keep the schedules: run each sync when it is time, with an HTTP API and a console.
+    #[command(after_help = "\
+Examples:
+  groupcast daemon                          runs in the foreground; http://127.0.0.1:4780 shows the console
+  groupcast daemon --listen 127.0.0.1:9000
+  kill -HUP PID                             reads the config again (it also notices changed files by itself)
+
+SIGTERM or SIGINT lets runs stop within `daemon.drain`; once more abandons what is in flight. Nothing is lost either way:
+the next start goes on. While it runs, it alone holds the ledger; `status`, `runs`, `schedule`, `group`, `rejected`, `plan`
+and `run` ask it. GROUPCAST_LOG=debug|info|warn|error says how much it tells.")]
+    Daemon {
+        /// Address and port of the API and the console, instead of `daemon.listen`.
+        #[arg(long, value_name = "ADDRESS")]
+        listen: Option<String>,
+    },
+
     /// How each sync stands: known, uncertain and rejected groups, the last run.
     Status {
         /// Only these syncs.
@@ -117,8 +134,19 @@ Examples:
         syncs: Vec<String>,
     },
 
-    /// Past runs, the newest first.
+    /// Past runs, the newest first; `runs show ID` tells everything about one.
+    #[command(
+        args_conflicts_with_subcommands = true,
+        after_help = "\
+Examples:
+  groupcast runs                                the latest 20
+  groupcast runs accounts -n 100
+  groupcast runs show 20261122T020000.123Z-1a2b   counts, guards, requests over time, what was refused"
+    )]
     Runs {
+        /// One run.
+        #[command(subcommand)]
+        command: Option<RunsCommand>,
         /// Only this sync.
         #[arg(value_name = "SYNC")]
         sync: Option<String>,
@@ -134,8 +162,7 @@ Examples:
   groupcast schedule accounts --next 10
   groupcast schedule --json | jq '.syncs[] | {sync, next}'
 
-Nothing runs schedules yet: these are the times at which the daemon to come will. A sync that is overdue by its
-last run would start at once.")]
+`groupcast daemon` runs them. A sync that is overdue by its last run starts as soon as the daemon does.")]
     Schedule {
         /// Only these syncs.
         #[arg(value_name = "SYNC")]
@@ -244,6 +271,17 @@ pub(super) struct Select {
 }
 
 impl Select {
+    /// What the daemon is asked to do.
+    pub(super) fn ask(&self, limit: Option<u64>) -> Ask {
+        Ask {
+            full: self.full,
+            accept: self.accept.iter().cloned().collect(),
+            retry_rejected: self.retry_rejected,
+            group: self.group.clone(),
+            limit,
+        }
+    }
+
     /// What `run` and `plan` are asked to do.
     pub(super) fn options(&self, limit: Option<u64>) -> Result<Options> {
         if self.group.is_some() && self.syncs.len() != 1 {
@@ -260,6 +298,16 @@ impl Select {
             started_by: "command line".to_owned(),
         })
     }
+}
+
+/// `groupcast runs …`.
+#[derive(Debug, Subcommand)]
+pub(super) enum RunsCommand {
+    /// Everything that is known of one run.
+    Show {
+        /// The run's id.
+        run: String,
+    },
 }
 
 /// How many groups a plan shows.

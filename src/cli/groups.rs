@@ -5,22 +5,24 @@ use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
 
 use chrono::{DateTime, Utc};
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::sync::watch;
 
 use super::args::{Cli, LedgerCommand};
 use super::plan::{shown_key, shown_value};
 use super::screen::{self, ADD, BOLD, CHANGE, DIM, Progress, REMOVE, paint, plural, thousands};
+use super::told::Teller;
 use super::{print_json, remote};
 use crate::config::Project;
 use crate::delivery::{Outside, Signal};
 use crate::env::{Clock, Random, SystemClock};
 use crate::error::{Error, Kind, Result, Within};
-use crate::ledger::{HistoryEntry, KnownGroup, Ledger, RunRecord, Status};
+use crate::ledger::{Ledger, Status};
 use crate::model::Document;
 use crate::open::job::Job;
 use crate::open::{self, Failure};
 use crate::sync::Options;
+use crate::view::{GroupView, RunDetail, State, SyncView};
 
 /// Groups per page of an export.
 const EXPORT_PAGE: u64 = 10_000;
@@ -37,41 +39,71 @@ pub(super) fn status_text(status: Status) -> String {
 pub(super) async fn status(cli: &Cli, syncs: &[String]) -> Result<u8, Failure> {
     let project = open::project(&cli.folder)?;
     let files = if syncs.is_empty() { project.mappings.iter().collect() } else { open::chosen(&project, syncs)? };
-    let ledger = open::ledger_to_read(&project).await?;
-    let mut table = screen::table(&["sync", "destination", "known", "uncertain", "rejected", "last run", "ended"]);
-    let mut all = Vec::new();
-    for file in files {
-        let mapping = &file.mapping;
-        let standing = ledger.standing(&mapping.name).await?;
-        let last = ledger.runs(Some(&mapping.name), 1).await?.pop();
-        if cli.json {
-            all.push(json!({"sync": mapping.name, "destination": mapping.destination, "enabled": mapping.enabled,
-                "standing": standing, "last_run": last.as_ref().map(run_json)}));
-            continue;
-        }
-        let disabled = if mapping.enabled { String::new() } else { " (disabled)".to_owned() };
-        table.add_row([
-            format!("{}{disabled}", mapping.name),
-            mapping.destination.clone(),
-            thousands(standing.known),
-            thousands(standing.unsettled),
-            thousands(standing.rejected),
-            last.as_ref().map_or_else(|| "never".to_owned(), |run| status_text(run.status)),
-            last.as_ref().and_then(|run| run.ended_at).map_or_else(String::new, when),
-        ]);
-    }
+    let teller = Teller::open(&project).await?;
+    let now = SystemClock::start().now();
+    let views = teller.syncs(&project, &files, now, 1).await?;
     if cli.json {
-        print_json(&json!({ "syncs": all }));
-    } else {
-        writeln!(anstream::stdout().lock(), "{table}")?;
+        print_json(&json!({ "syncs": views }));
+        return Ok(0);
+    }
+    let by_daemon = matches!(teller, Teller::Daemon(_));
+    let mut head = vec!["sync", "destination", "known", "uncertain", "rejected", "last run", "ended"];
+    if by_daemon {
+        head.extend(["now", "next"]);
+    }
+    let mut table = screen::table(&head);
+    for view in &views {
+        let disabled = if view.enabled { String::new() } else { " (disabled)".to_owned() };
+        let last = view.last_run.as_ref();
+        let mut row = vec![
+            format!("{}{disabled}", view.sync),
+            view.destination.clone(),
+            thousands(view.standing.known),
+            thousands(view.standing.unsettled),
+            thousands(view.standing.rejected),
+            last.map_or_else(|| "never".to_owned(), |run| status_text(run.status)),
+            last.and_then(|run| run.ended_at).map_or_else(String::new, when),
+        ];
+        if by_daemon {
+            row.extend([doing(view), next(view)]);
+        }
+        table.add_row(row);
+    }
+    let mut out = anstream::stdout().lock();
+    writeln!(out, "{table}")?;
+    if let Teller::Daemon(client) = &teller {
+        writeln!(out, "\n{}", paint(DIM, format!("told by {}", client.whom())))?;
     }
     Ok(0)
 }
 
-pub(super) fn run_json(run: &RunRecord) -> Value {
-    let counts: Value = serde_json::from_str(&run.counts).unwrap_or(Value::Null);
-    json!({"sync": run.sync, "run": run.run, "status": run.status, "started_at": run.started_at.to_rfc3339(),
-        "ended_at": run.ended_at.map(|at| at.to_rfc3339()), "counts": counts, "error": run.error})
+/// What the daemon does about a sync.
+fn doing(view: &SyncView) -> String {
+    let Some(activity) = &view.activity else { return String::new() };
+    match (activity.state, &activity.running) {
+        (State::Running, Some(progress)) => match progress.suspects {
+            Some(suspects) if suspects > 0 => {
+                format!("{} {} of {}", progress.phase, thousands(progress.settled), thousands(suspects))
+            }
+            _ => progress.phase.clone(),
+        },
+        (State::Running, None) => "running".to_owned(),
+        (State::Waiting, _) => "waits for room".to_owned(),
+        (State::Paused, _) => "paused".to_owned(),
+        (State::BackingOff, _) => format!("{} in a row", plural(u64::from(activity.failures), "failure")),
+        (State::Scheduled, _) => "scheduled".to_owned(),
+        (State::Manual, _) => "no schedule".to_owned(),
+        (State::Disabled, _) => "disabled".to_owned(),
+    }
+}
+
+/// When a sync is started next by itself.
+fn next(view: &SyncView) -> String {
+    let Some(activity) = view.activity.as_ref().filter(|activity| activity.state != State::Paused) else {
+        return String::new();
+    };
+    let scheduled = view.schedule.as_ref().and_then(|schedule| schedule.next.first()).map(|fire| fire.utc);
+    activity.next_try_at.or(scheduled).map_or_else(String::new, when)
 }
 
 pub(super) async fn runs(cli: &Cli, sync: Option<&str>, number: u64) -> Result<u8, Failure> {
@@ -79,30 +111,25 @@ pub(super) async fn runs(cli: &Cli, sync: Option<&str>, number: u64) -> Result<u
     if let Some(sync) = sync {
         open::named(&project, sync)?;
     }
-    let ledger = open::ledger_to_read(&project).await?;
-    let runs = ledger.runs(sync, number).await?;
+    let runs = Teller::open(&project).await?.runs(sync, number).await?;
     if cli.json {
-        print_json(&json!({"runs": runs.iter().map(run_json).collect::<Vec<_>>()}));
+        print_json(&json!({ "runs": runs }));
         return Ok(0);
     }
     let mut table =
-        screen::table(&["run", "sync", "status", "rows", "delivered", "rejected", "open", "took", "remark"]);
+        screen::table(&["run", "sync", "by", "status", "rows", "delivered", "rejected", "open", "took", "remark"]);
     for run in &runs {
-        let counts: Value = serde_json::from_str(&run.counts).unwrap_or(Value::Null);
-        let count = |name: &str| counts[name].as_u64().unwrap_or(0);
-        let removed = |name: &str| counts["removed"][name].as_u64().unwrap_or(0);
-        let both = |name: &str| thousands(count(name) + removed(name));
-        let open = count("not_sent") + count("unknown") + removed("not_sent") + removed("unknown");
-        let took = run.ended_at.map(|ended| ended.signed_duration_since(run.started_at).num_milliseconds());
+        let counts = run.counts.clone().unwrap_or_default();
         table.add_row([
             run.run.clone(),
             run.sync.clone(),
+            run.started_by.clone(),
             status_text(run.status),
-            thousands(count("rows")),
-            both("delivered"),
-            both("rejected"),
-            thousands(open),
-            took.map_or_else(String::new, |took| format!("{:.1} s", took as f64 / 1000.0)),
+            thousands(counts.rows),
+            thousands(counts.said.delivered + counts.removed.delivered),
+            thousands(counts.said.rejected + counts.removed.rejected),
+            thousands(counts.open()),
+            run.seconds().map_or_else(String::new, |took| format!("{took:.1} s")),
             run.error.clone().unwrap_or_default(),
         ]);
     }
@@ -115,35 +142,30 @@ pub(super) async fn runs(cli: &Cli, sync: Option<&str>, number: u64) -> Result<u
     Ok(0)
 }
 
-/// When a trait was last said, and by which run.
-fn last_said<'a>(history: &'a [HistoryEntry], name: &str) -> Option<&'a HistoryEntry> {
-    let said = |entry: &&HistoryEntry| {
-        let change = &entry.change;
-        entry.outcome == "delivered" && change.names().any(|spoken| spoken == name)
-    };
-    history.iter().find(said)
-}
-
 pub(super) async fn group(cli: &Cli, sync: &str, key: &str, number: u64, remote: bool) -> Result<u8, Failure> {
     let project = open::project(&cli.folder)?;
     let file = open::named(&project, sync)?;
-    let ledger = open::ledger_to_read(&project).await?;
-    let known = ledger.known(sync, key).await?;
-    // Enough history to find when each trait was last said.
-    let history = ledger.history(sync, key, number.max(1_000)).await?;
+    let told = Teller::open(&project).await?.group(sync, key, number).await?;
     let remote = match remote {
         true => Some(remote::look(&project, file, key).await.within(|| format!("sync {sync}"))?),
         false => None,
     };
-    if known.is_none() && history.is_empty() && !remote.as_ref().is_some_and(remote::Remote::exists) {
+    if told.is_none() && !remote.as_ref().is_some_and(remote::Remote::exists) {
         return Err(Error::new(Kind::Config, format!("nothing is known of group `{}` in {sync}", shown_key(key)))
             .advise(format!("`groupcast plan {sync} --group {}` shows whether the source has it", shown_key(key)))
             .into());
     }
-    let document = known.as_ref().map(|known| known.document.clone()).unwrap_or_default();
+    let group = told.unwrap_or_else(|| GroupView {
+        sync: sync.to_owned(),
+        key: key.to_owned(),
+        known: false,
+        unsettled_in: None,
+        rejected: None,
+        traits: BTreeMap::new(),
+        history: Vec::new(),
+    });
     if cli.json {
-        let history = &history[..history.len().min(number as usize)];
-        let mut group = group_json(sync, key, known.as_ref(), &document, history);
+        let mut group = serde_json::to_value(&group).unwrap_or_default();
         if let Some(remote) = &remote {
             group["remote"] = remote.json();
         }
@@ -152,41 +174,35 @@ pub(super) async fn group(cli: &Cli, sync: &str, key: &str, number: u64, remote:
     }
     let mut out = anstream::stdout().lock();
     writeln!(out, "{} in {sync}", paint(BOLD, shown_key(key)))?;
-    match &known {
-        None if history.is_empty() => writeln!(out, "{}", paint(CHANGE, "this sync has said nothing about it"))?,
-        None => writeln!(out, "{}", paint(CHANGE, "removed; the destination is told nothing about it any more"))?,
-        Some(KnownGroup { unsettled_in: Some(run), .. }) => writeln!(
-            out,
-            "{}",
-            paint(
-                CHANGE,
-                format!(
-                    "uncertain since run {run}: what was said then may or may not have arrived; the next run says everything again"
-                )
-            )
-        )?,
-        Some(_) => {}
+    if !group.known {
+        let words = if group.history.is_empty() {
+            "this sync has said nothing about it"
+        } else {
+            "removed; the destination is told nothing about it any more"
+        };
+        writeln!(out, "{}", paint(CHANGE, words))?;
     }
-    if let Some((_, reason)) = known.as_ref().and_then(|known| known.rejected.as_ref()) {
-        writeln!(out, "{} {reason}", paint(REMOVE, "rejected:"))?;
+    if let Some(run) = &group.unsettled_in {
+        let words = format!(
+            "uncertain since run {run}: what was said then may or may not have arrived; the next run says everything again"
+        );
+        writeln!(out, "{}", paint(CHANGE, words))?;
     }
-    if !document.0.is_empty() {
+    if let Some(rejected) = &group.rejected {
+        writeln!(out, "{} {}", paint(REMOVE, "rejected:"), rejected.reason)?;
+    }
+    if !group.traits.is_empty() {
         let mut table = screen::table(&["trait", "value", "sent", "run"]);
-        for (name, value) in &document.0 {
-            let said = last_said(&history, name);
-            table.add_row([
-                name.clone(),
-                shown_value(value),
-                said.map_or_else(String::new, |entry| when(entry.at)),
-                said.map_or_else(String::new, |entry| entry.run.clone()),
-            ]);
+        for (name, held) in &group.traits {
+            let sent = held.sent_at.map_or_else(String::new, when);
+            table.add_row([name.clone(), shown_value(&held.value), sent, held.run.clone().unwrap_or_default()]);
         }
         writeln!(out, "\n{table}")?;
     }
-    if !history.is_empty() {
+    if !group.history.is_empty() {
         writeln!(out, "\n{}", paint(BOLD, "History"))?;
     }
-    for entry in history.iter().take(number as usize) {
+    for entry in &group.history {
         let reason = entry.reason.as_ref().map_or_else(String::new, |reason| format!("  {reason}"));
         writeln!(out, "{}  {}  {}{reason}", when(entry.at), entry.outcome.replace('_', " "), paint(DIM, &entry.run))?;
         for (op, name, value) in entry.change.values() {
@@ -202,38 +218,122 @@ pub(super) async fn group(cli: &Cli, sync: &str, key: &str, number: u64, remote:
     }
     drop(out);
     if let Some(remote) = &remote {
-        remote.show(&document)?;
+        let known = group.traits.iter().map(|(name, held)| (name.clone(), held.value.clone()));
+        remote.show(&Document(known.collect()))?;
     }
     Ok(0)
 }
 
-fn group_json(
-    sync: &str,
-    key: &str,
-    known: Option<&KnownGroup>,
-    document: &Document,
-    history: &[HistoryEntry],
-) -> Value {
-    let traits: BTreeMap<&String, Value> = document
-        .0
-        .iter()
-        .map(|(name, value)| {
-            let said = last_said(history, name);
-            let entry = json!({"value": value, "sent_at": said.map(|said| said.at.to_rfc3339()), "run": said.map(|said| &said.run)});
-            (name, entry)
-        })
-        .collect();
-    let history: Vec<Value> = history
-        .iter()
-        .map(|entry| {
-            json!({"seq": entry.seq, "run": entry.run, "at": entry.at.to_rfc3339(), "outcome": entry.outcome,
-                "reason": entry.reason, "change": entry.change})
-        })
-        .collect();
-    json!({"sync": sync, "key": key, "known": known.is_some(),
-        "unsettled_in": known.and_then(|known| known.unsettled_in.as_ref()),
-        "rejected": known.and_then(|known| known.rejected.as_ref()).map(|(document, reason)| json!({"document": document.0, "reason": reason})),
-        "traits": traits, "history": history})
+/// Requests over time, one line of bars.
+fn bars(slots: &[u64]) -> String {
+    let most = slots.iter().copied().max().unwrap_or(0).max(1);
+    let bar = |slot: &u64| match *slot {
+        0 => ' ',
+        some => ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'][((some * 8).div_ceil(most) as usize).clamp(1, 8) - 1],
+    };
+    slots.iter().map(bar).collect()
+}
+
+/// `groupcast runs show ID`.
+pub(super) async fn show_run(cli: &Cli, run: &str) -> Result<u8, Failure> {
+    let project = open::project(&cli.folder)?;
+    let told = Teller::open(&project).await?.run(run).await?;
+    if cli.json {
+        print_json(&serde_json::to_value(&told).unwrap_or_default());
+        return Ok(0);
+    }
+    let RunDetail { run, detail, progress, rejected } = &told;
+    let mut out = anstream::stdout().lock();
+    writeln!(out, "{} of {}: {}", paint(BOLD, &run.run), run.sync, status_text(run.status))?;
+    let by = if run.started_by.is_empty() { String::new() } else { format!(", started by {}", run.started_by) };
+    let took = run.seconds().map_or_else(String::new, |took| format!(", took {took:.1} s"));
+    writeln!(out, "  {}{took}{by}", when(run.started_at))?;
+    if let Some(error) = &run.error {
+        writeln!(out, "  {} {error}", paint(REMOVE, "error:"))?;
+    }
+    if let Some(progress) = progress {
+        let of = progress.suspects.map_or_else(String::new, |suspects| format!(" of {}", thousands(suspects)));
+        writeln!(
+            out,
+            "  {}: {} rows read, {}{of} settled",
+            progress.phase,
+            thousands(progress.rows_read),
+            thousands(progress.settled)
+        )?;
+    }
+    if let Some(counts) = &run.counts {
+        let said = &counts.said;
+        writeln!(
+            out,
+            "\n{} = {} unchanged + {} delivered + {} rejected + {} not sent + {} unknown",
+            plural(counts.rows, "row"),
+            thousands(counts.unchanged),
+            thousands(said.delivered),
+            thousands(said.rejected),
+            thousands(said.not_sent),
+            thousands(said.unknown),
+        )?;
+        if counts.removed.total() > 0 {
+            let removed = &counts.removed;
+            writeln!(
+                out,
+                "of {} that left the model: {} removed, {} rejected, {} not sent, {} unknown",
+                plural(removed.total(), "group"),
+                thousands(removed.delivered),
+                thousands(removed.rejected),
+                thousands(removed.not_sent),
+                thousands(removed.unknown),
+            )?;
+        }
+        writeln!(
+            out,
+            "{} set, {} unset; {}, {} of them repeated",
+            plural(counts.traits_set, "trait"),
+            thousands(counts.traits_unset),
+            plural(counts.requests, "request"),
+            thousands(counts.retries),
+        )?;
+    }
+    if !detail.guards.is_empty() {
+        let mut table = screen::table(&["guard", "reads", "of", "share", "passes up to", ""]);
+        for reading in &detail.guards {
+            let percent = |share: f64| format!("{:.1} %", share * 100.0);
+            let share = if reading.whole == 0 { 0.0 } else { reading.part as f64 / reading.whole as f64 };
+            let at_most = if reading.exact { "" } else { "at most " };
+            table.add_row([
+                reading.guard.clone(),
+                format!("{at_most}{} {}", thousands(reading.part), reading.what),
+                thousands(reading.whole),
+                reading.share_max.map_or_else(String::new, |_| percent(share)),
+                reading.share_max.map_or_else(String::new, percent),
+                if reading.trips { "stops".to_owned() } else { String::new() },
+            ]);
+        }
+        writeln!(out, "\n{table}")?;
+    }
+    if detail.timeline.requests.iter().any(|slot| *slot > 0) {
+        let slot = detail.timeline.slot_ms as f64 / 1000.0;
+        writeln!(out, "\nrequests {}  {slot} s each", bars(&detail.timeline.requests))?;
+        if detail.timeline.retries.iter().any(|slot| *slot > 0) {
+            writeln!(out, "repeats  {}", bars(&detail.timeline.retries))?;
+        }
+        let statuses = detail.by_status.iter().map(|(status, count)| match status {
+            0 => format!("{} without an answer", thousands(*count)),
+            status => format!("{} × {status}", thousands(*count)),
+        });
+        writeln!(out, "answers  {}", statuses.collect::<Vec<_>>().join(", "))?;
+    }
+    for (warning, count) in &detail.warnings {
+        writeln!(out, "{} {warning} ({} times)", paint(CHANGE, "the destination warned:"), thousands(*count))?;
+    }
+    if !rejected.is_empty() {
+        let mut table = screen::table(&["rejected group", "reason"]);
+        for group in rejected {
+            table.add_row([shown_key(&group.key), group.reason.clone().unwrap_or_default()]);
+        }
+        writeln!(out, "\n{table}")?;
+    }
+    Ok(0)
 }
 
 pub(super) async fn rejected(cli: &Cli, sync: Option<&str>, number: u64) -> Result<u8, Failure> {
@@ -242,18 +342,15 @@ pub(super) async fn rejected(cli: &Cli, sync: Option<&str>, number: u64) -> Resu
         Some(sync) => vec![open::named(&project, sync)?],
         None => project.mappings.iter().collect(),
     };
-    let ledger = open::ledger_to_read(&project).await?;
+    let teller = Teller::open(&project).await?;
     let mut table = screen::table(&["sync", "group", "since", "reason"]);
     let mut all = Vec::new();
     for file in files {
-        let sync = &file.mapping.name;
-        for group in ledger.rejected(sync, number).await? {
-            let Some((document, reason)) = group.rejected else { continue };
-            if cli.json {
-                all.push(json!({"sync": sync, "key": group.key, "at": group.at.to_rfc3339(), "reason": reason, "document": document.0}));
-            } else {
-                table.add_row([sync.clone(), shown_key(&group.key), when(group.at), reason]);
+        for group in teller.rejected(&file.mapping.name, number).await? {
+            if !cli.json {
+                table.add_row([group.sync.clone(), shown_key(&group.key), when(group.at), group.reason.clone()]);
             }
+            all.push(group);
         }
     }
     if cli.json {

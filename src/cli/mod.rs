@@ -4,6 +4,7 @@
 //! result. Results go to standard output, progress and errors to standard error.
 
 mod args;
+mod daemon;
 mod groups;
 mod init;
 mod plan;
@@ -12,6 +13,7 @@ mod run;
 mod sample;
 mod schedule;
 mod screen;
+mod told;
 
 use std::io::Write;
 use std::time::Duration;
@@ -19,7 +21,7 @@ use std::time::Duration;
 use clap::{CommandFactory, Parser};
 use serde_json::{Value, json};
 
-use self::args::{Cli, Color, Command};
+use self::args::{Cli, Color, Command, RunsCommand};
 use crate::config::{Diagnostics, Project};
 use crate::delivery::Outside;
 use crate::env::Transport;
@@ -57,7 +59,9 @@ async fn command(cli: &Cli) -> Result<u8, Failure> {
         Command::Plan { select, show, requests } => plan::plan(cli, select, show.0, *requests).await,
         Command::Run { select, limit } => run::run(cli, select, *limit).await,
         Command::Status { syncs } => groups::status(cli, syncs).await,
-        Command::Runs { sync, number } => groups::runs(cli, sync.as_deref(), *number).await,
+        Command::Runs { command: Some(RunsCommand::Show { run }), .. } => groups::show_run(cli, run).await,
+        Command::Runs { sync, number, command: None } => groups::runs(cli, sync.as_deref(), *number).await,
+        Command::Daemon { listen } => daemon::daemon(cli, listen.as_deref()).await,
         Command::Schedule { syncs, next } => schedule::schedule(cli, syncs, usize::from(*next)).await,
         Command::Group { sync, key, number, remote } => groups::group(cli, sync, key, *number, *remote).await,
         Command::Verify { sync, repair, show } => remote::verify(cli, sync, *repair, show.0).await,

@@ -9,26 +9,34 @@ use tokio::sync::watch;
 use super::args::{Cli, Select};
 use super::print_json;
 use super::screen::{self, ADD, BOLD, CHANGE, DIM, Progress, REMOVE, paint, plural, thousands};
+use super::told::{Client, Teller};
 use crate::delivery::{Outside, Signal};
 use crate::destination::pack::{self, Size};
 use crate::destination::{Addressed, Attempt, Destination, Element, Part};
 use crate::env::{Clock, Random, SystemClock};
-use crate::error::{Error, Result};
-use crate::ledger::SuspectKind;
+use crate::error::{Error, Kind, Result, Within};
 use crate::mapping::MappingFile;
-use crate::model::{Document, Op, document};
+use crate::model::{Op, document};
 use crate::open::job::Job;
 use crate::open::{self, Failure};
-use crate::sync::Plan;
-use crate::sync::decide::{Decision, Judgement};
+use crate::sync::decide::Decision;
 use crate::sync::report::error_json;
+use crate::view::{PlanView, PlannedView, ask};
 
 pub(super) async fn plan(cli: &Cli, select: &Select, show: usize, requests: bool) -> Result<u8, Failure> {
     let project = open::project(&cli.folder)?;
     super::show_warnings(cli, &project);
     let files = open::chosen(&project, &select.syncs)?;
     let options = select.options(None)?;
-    let ledger = open::ledger_to_read(&project).await?;
+    let ledger = match Teller::open(&project).await? {
+        Teller::Ledger(ledger) => ledger,
+        Teller::Daemon(client) if requests => {
+            let error =
+                Error::new(Kind::LedgerBusy, format!("{} holds the ledger, and it shows no requests", client.whom()));
+            return Err(error.advise("leave `--requests` out, or stop the daemon first").into());
+        }
+        Teller::Daemon(client) => return by_daemon(cli, &files, &client, select, show).await,
+    };
     let (outside, clock, random) = (Outside::new()?, SystemClock::start(), Random::from_entropy());
     let (_sender, signal) = watch::channel(Signal::Go);
     let mut code = 0;
@@ -48,9 +56,44 @@ pub(super) async fn plan(cli: &Cli, select: &Select, show: usize, requests: bool
             options: &options,
             signal: signal.clone(),
         };
-        let planned = job.plan(&mut |destination, page| printer.page(destination, page)).await?;
-        printer.foot(&planned)?;
-        if let Some(guard) = &planned.guarded {
+        let mut planned = job.plan(&mut |destination, page| printer.page(destination, page)).await?;
+        let guard = planned.guarded.take();
+        let hidden = printer.hidden;
+        printer.foot(&ask::plan(planned, Vec::new(), hidden), guard.as_ref())?;
+        if let Some(guard) = &guard {
+            code = guard.kind().exit_code();
+        }
+    }
+    Ok(code)
+}
+
+/// Plans that the daemon makes, because it holds the ledger.
+async fn by_daemon(
+    cli: &Cli,
+    files: &[&MappingFile],
+    client: &Client,
+    select: &Select,
+    show: usize,
+) -> Result<u8, Failure> {
+    let mut code = 0;
+    // JSON has no limit of its own elsewhere; here it has the daemon's.
+    let show = if cli.json { usize::MAX } else { show };
+    for file in files {
+        let sync = &file.mapping.name;
+        let planned = client.plan(sync, &select.ask(None), show).await.within(|| format!("sync {sync}"))?;
+        let now = SystemClock::start().now();
+        let mut printer = Printer { cli, file, room: show, hidden: 0, requests: false, now };
+        printer.head()?;
+        for change in &planned.changes {
+            printer.change(change)?;
+        }
+        let guard = planned.guard.as_ref().map(|guard| {
+            let message = guard["message"].as_str().unwrap_or_default();
+            Error::new(Kind::Guard, message).advise(guard["advice"].as_str().unwrap_or_default())
+        });
+        printer.hidden = planned.hidden;
+        printer.foot(&planned, guard.as_ref())?;
+        if let Some(guard) = &guard {
             code = guard.kind().exit_code();
         }
     }
@@ -84,18 +127,8 @@ impl Printer<'_> {
     }
 
     fn page(&mut self, destination: &dyn Destination, page: &[Decision]) -> Result<()> {
-        for decision in page {
-            if matches!(decision.verdict, Judgement::Same { .. }) {
-                continue;
-            }
-            if self.cli.json {
-                print_json(&self.json(decision));
-            } else if self.room == 0 {
-                self.hidden += 1;
-            } else {
-                self.room -= 1;
-                written(self.text(decision))?;
-            }
+        for planned in page.iter().filter_map(ask::planned) {
+            self.change(&planned)?;
         }
         if self.requests {
             written(self.show_requests(destination, page))?;
@@ -103,71 +136,31 @@ impl Printer<'_> {
         Ok(())
     }
 
-    fn json(&self, decision: &Decision) -> Value {
-        let sync = &self.file.mapping.name;
-        let kind = kind_name(decision);
-        match &decision.verdict {
-            Judgement::Say { change, .. } => {
-                let before = |name: &String| decision.before.0.get(name).cloned().unwrap_or(Value::Null);
-                let before: serde_json::Map<String, Value> =
-                    change.names().map(|name| (name.clone(), before(name))).collect();
-                json!({"type": "change", "sync": sync, "key": decision.key, "kind": kind, "certain": decision.certain,
-                    "before": before, "change": change.as_ref()})
-            }
-            Judgement::Refused { reason, .. } => {
-                json!({"type": "rejected", "sync": sync, "key": decision.key, "reason": reason})
-            }
-            Judgement::Same { .. } => json!({"type": "same", "sync": sync, "key": decision.key}),
-        }
-    }
-
-    fn text(&self, decision: &Decision) -> std::io::Result<()> {
-        let mut out = anstream::stdout().lock();
-        let (sign, style, remark) = match (&decision.verdict, decision.kind) {
-            (Judgement::Refused { .. }, _) => ("!", REMOVE, "  cannot be sent"),
-            (_, SuspectKind::New) => ("+", ADD, ""),
-            (_, SuspectKind::Missing) => ("-", REMOVE, "  left the model"),
-            _ if !decision.certain => ("~", CHANGE, "  uncertain: everything is said again"),
-            _ => ("~", CHANGE, ""),
-        };
-        writeln!(
-            out,
-            "\n{} {}{}",
-            paint(style.bold(), sign),
-            paint(BOLD, shown_key(&decision.key)),
-            paint(DIM, remark)
-        )?;
-        let change = match &decision.verdict {
-            Judgement::Say { change, .. } => change,
-            Judgement::Refused { reason, .. } => return writeln!(out, "    {reason}"),
-            Judgement::Same { .. } => return Ok(()),
-        };
-        if change.delete {
-            writeln!(out, "    {}", paint(REMOVE, "the group is deleted"))?;
-        }
-        let width = change.names().map(|name| name.chars().count()).max().unwrap_or(0).min(40);
-        for (name, value) in &change.set {
-            let (sign, style, old) = match held(&decision.before, name) {
-                Some(old) => ("~", CHANGE, format!("{old} → ")),
-                None => ("+", ADD, String::new()),
-            };
-            writeln!(out, "    {} {name:width$}  {old}{}", paint(style, sign), shown_value(value))?;
-        }
-        for (op, name, value) in change.values().filter(|(op, _, _)| *op != Op::Set) {
-            let remark = match op {
-                Op::Set => "",
-                Op::SetOnce => "(only if there is none)",
-                Op::Add => "(added to what is there)",
-                Op::Append => "(appended to what is there)",
-                Op::Prepend => "(prepended to what is there)",
-            };
-            writeln!(out, "    {} {name:width$}  {} {}", paint(ADD, "+"), shown_value(value), paint(DIM, remark))?;
-        }
-        for name in &change.unset {
-            let old = held(&decision.before, name).unwrap_or_default();
-            writeln!(out, "    {} {name:width$}  {old}", paint(REMOVE, "-"))?;
+    fn change(&mut self, planned: &PlannedView) -> Result<()> {
+        if self.cli.json {
+            print_json(&self.json(planned));
+        } else if self.room == 0 {
+            self.hidden += 1;
+        } else {
+            self.room -= 1;
+            written(text(planned))?;
         }
         Ok(())
+    }
+
+    fn json(&self, planned: &PlannedView) -> Value {
+        let sync = &self.file.mapping.name;
+        let PlannedView { key, kind, certain, before, change, refused } = planned;
+        match refused {
+            Some(reason) => json!({"type": "rejected", "sync": sync, "key": key, "reason": reason}),
+            None => {
+                let before = |name: &String| before.get(name).cloned().unwrap_or(Value::Null);
+                let before: serde_json::Map<String, Value> =
+                    change.names().map(|name| (name.clone(), before(name))).collect();
+                json!({"type": "change", "sync": sync, "key": key, "kind": kind, "certain": certain,
+                    "before": before, "change": change})
+            }
+        }
     }
 
     /// The requests of one page, packed as a run packs them.
@@ -222,15 +215,14 @@ impl Printer<'_> {
         writeln!(out, "\n{body}")
     }
 
-    fn foot(&self, plan: &Plan) -> std::io::Result<()> {
-        let (found, counts) = (&plan.found, &plan.counts);
-        let changed = counts.said.delivered - counts.new;
+    fn foot(&self, plan: &PlanView, guard: Option<&Error>) -> std::io::Result<()> {
+        let found = &plan.comparison;
         if self.cli.json {
             print_json(&json!({"type": "plan", "sync": plan.sync, "full": plan.full, "comparison": found,
-                "add": counts.new, "change": changed, "remove": counts.removed.delivered,
-                "unchanged": counts.unchanged, "rejected": counts.said.rejected, "held": counts.held,
-                "traits_set": counts.traits_set, "traits_unset": counts.traits_unset,
-                "guard": plan.guarded.as_ref().map(error_json)}));
+                "add": plan.add, "change": plan.change, "remove": plan.remove,
+                "unchanged": plan.unchanged, "rejected": plan.rejected, "held": plan.held,
+                "traits_set": plan.traits_set, "traits_unset": plan.traits_unset,
+                "guard": guard.map(error_json)}));
             return Ok(());
         }
         let mut out = anstream::stdout().lock();
@@ -241,16 +233,16 @@ impl Printer<'_> {
             out,
             "\n{} {} to add, {} to change, {} to remove, {} unchanged{}; {} to set, {} to unset",
             paint(BOLD, "Plan:"),
-            paint(ADD, thousands(counts.new)),
-            paint(CHANGE, thousands(changed)),
-            paint(REMOVE, thousands(counts.removed.delivered)),
-            thousands(counts.unchanged),
-            match counts.said.rejected {
+            paint(ADD, thousands(plan.add)),
+            paint(CHANGE, thousands(plan.change)),
+            paint(REMOVE, thousands(plan.remove)),
+            thousands(plan.unchanged),
+            match plan.rejected {
                 0 => String::new(),
                 rejected => format!(", {} that cannot be sent or were rejected earlier", thousands(rejected)),
             },
-            plural(counts.traits_set, "trait"),
-            thousands(counts.traits_unset),
+            plural(plan.traits_set, "trait"),
+            thousands(plan.traits_unset),
         )?;
         if found.missing > found.missing_suspects && found.missing > 0 {
             let kept = found.missing - found.missing_suspects;
@@ -269,31 +261,63 @@ impl Printer<'_> {
             )?;
         }
         drop(out);
-        if let Some(guard) = &plan.guarded {
+        if let Some(guard) = guard {
             screen::print_error(guard);
         }
         Ok(())
     }
 }
 
+/// One group of a plan.
+fn text(planned: &PlannedView) -> std::io::Result<()> {
+    let mut out = anstream::stdout().lock();
+    let (sign, style, remark) = match (&planned.refused, planned.kind.as_str()) {
+        (Some(_), _) => ("!", REMOVE, "  cannot be sent"),
+        (_, "new") => ("+", ADD, ""),
+        (_, "missing") => ("-", REMOVE, "  left the model"),
+        _ if !planned.certain => ("~", CHANGE, "  uncertain: everything is said again"),
+        _ => ("~", CHANGE, ""),
+    };
+    writeln!(out, "\n{} {}{}", paint(style.bold(), sign), paint(BOLD, shown_key(&planned.key)), paint(DIM, remark))?;
+    if let Some(reason) = &planned.refused {
+        return writeln!(out, "    {reason}");
+    }
+    let change = &planned.change;
+    if change.delete {
+        writeln!(out, "    {}", paint(REMOVE, "the group is deleted"))?;
+    }
+    let held = |name: &String| planned.before.get(name).map(shown_value);
+    let width = change.names().map(|name| name.chars().count()).max().unwrap_or(0).min(40);
+    for (name, value) in &change.set {
+        let (sign, style, old) = match held(name) {
+            Some(old) => ("~", CHANGE, format!("{old} → ")),
+            None => ("+", ADD, String::new()),
+        };
+        writeln!(out, "    {} {name:width$}  {old}{}", paint(style, sign), shown_value(value))?;
+    }
+    for (op, name, value) in change.values().filter(|(op, _, _)| *op != Op::Set) {
+        let remark = match op {
+            Op::Set => "",
+            Op::SetOnce => "(only if there is none)",
+            Op::Add => "(added to what is there)",
+            Op::Append => "(appended to what is there)",
+            Op::Prepend => "(prepended to what is there)",
+        };
+        writeln!(out, "    {} {name:width$}  {} {}", paint(ADD, "+"), shown_value(value), paint(DIM, remark))?;
+    }
+    for name in &change.unset {
+        let old = held(name).unwrap_or_default();
+        writeln!(out, "    {} {name:width$}  {old}", paint(REMOVE, "-"))?;
+    }
+    Ok(())
+}
+
 fn written(result: std::io::Result<()>) -> Result<()> {
     result.map_err(|error| {
-        Error::new(crate::error::Kind::Config, "failed to write the plan")
+        Error::new(Kind::Config, "failed to write the plan")
             .advise("look at where the output goes: a closed pipe or a full disk")
             .because(error)
     })
-}
-
-fn kind_name(decision: &Decision) -> &'static str {
-    match decision.kind {
-        SuspectKind::New => "new",
-        SuspectKind::Changed => "changed",
-        SuspectKind::Missing => "missing",
-    }
-}
-
-fn held(before: &Document, name: &str) -> Option<String> {
-    before.0.get(name).map(shown_value)
 }
 
 /// A value as JSON, shortened so that it stays on a line, and free of characters that would act on a terminal.

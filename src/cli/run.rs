@@ -1,6 +1,7 @@
 //! `groupcast run`: sync after sync, with a line for each and the worst exit code.
 
 use std::io::Write;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -8,16 +9,19 @@ use tokio::sync::watch;
 use super::args::{Cli, Select};
 use super::print_json;
 use super::screen::{self, ADD, CHANGE, DIM, Progress, REMOVE, paint, plural, thousands};
+use super::told::Client;
 use crate::config::Project;
 use crate::delivery::{Outside, Signal};
-use crate::env::{Random, SystemClock};
-use crate::error::{Error, Kind};
+use crate::env::{Clock, Random, SystemClock};
+use crate::error::{Error, Kind, Result, Within};
+use crate::ledger::Status;
 use crate::ledger::local::LocalLedger;
 use crate::mapping::MappingFile;
 use crate::open::job::Job;
 use crate::open::{self, Failure};
 use crate::sync::Options;
 use crate::sync::report::{Report, error_json};
+use crate::view::{Ask, RunDetail};
 
 /// What all syncs of a command share.
 struct Shared<'a> {
@@ -36,6 +40,9 @@ pub(super) async fn run(cli: &Cli, select: &Select, limit: Option<u64>) -> Resul
     super::show_warnings(cli, &project);
     let files = open::chosen(&project, &select.syncs)?;
     let options = select.options(limit)?;
+    if let Some(client) = Client::of(&project).await {
+        return by_daemon(cli, &files, &client, &select.ask(limit)).await;
+    }
     let ledger = open::ledger(&project).await?;
     let (outside, clock, random) = (Outside::new()?, SystemClock::start(), Random::from_entropy());
     let signal = listen()?;
@@ -79,6 +86,81 @@ pub(super) async fn run(cli: &Cli, select: &Select, limit: Option<u64>) -> Resul
         print_json(&json!({"runs": reports, "exit_code": code}));
     }
     Ok(code)
+}
+
+/// Between two looks at a run of the daemon.
+const FOLLOW: Duration = Duration::from_millis(300);
+
+/// Runs that the daemon does, because it holds the ledger: asked for and followed, one after the other.
+async fn by_daemon(cli: &Cli, files: &[&MappingFile], client: &Client, asked: &Ask) -> Result<u8, Failure> {
+    let signal = listen()?;
+    let (mut code, mut reports) = (0, Vec::new());
+    for file in files {
+        let sync = &file.mapping.name;
+        let accepted = client.trigger(sync, asked).await.within(|| format!("sync {sync}"))?;
+        if !cli.json {
+            let words = if accepted.joined { "joins a run that waits" } else { "is run" };
+            writeln!(anstream::stderr().lock(), "{sync}: {words} by {} as {}", client.whom(), accepted.run)?;
+        }
+        let report = followed(client, &accepted.run, &signal).await.within(|| format!("sync {sync}"))?;
+        code = worse(code, report.exit_code());
+        if cli.json {
+            reports.push(serde_json::to_value(&report).unwrap_or(Value::Null));
+        } else if report.detail.found.is_none() && report.stopped.is_some() {
+            // It never came to rows: its error says everything.
+            report.stopped.iter().for_each(screen::print_error);
+        } else {
+            show(&report)?;
+        }
+        if *signal.borrow() >= Signal::Stop {
+            code = worse(code, Kind::Interrupted.exit_code());
+            break;
+        }
+    }
+    if cli.json {
+        print_json(&json!({"runs": reports, "exit_code": code}));
+    }
+    Ok(code)
+}
+
+/// Waits for the end of a run of the daemon; an interruption is passed on to it.
+async fn followed(client: &Client, run: &str, signal: &watch::Receiver<Signal>) -> Result<Report> {
+    let clock = SystemClock::start();
+    let mut passed_on = Signal::Go;
+    loop {
+        let detail = client.run(run).await?;
+        if detail.run.status != Status::Running {
+            return Ok(report(detail));
+        }
+        let now = *signal.borrow();
+        if now > passed_on {
+            passed_on = now;
+            client.cancel(run).await?;
+        }
+        clock.sleep(FOLLOW).await;
+    }
+}
+
+/// A run's record as the report it was made from.
+fn report(detail: RunDetail) -> Report {
+    let RunDetail { run, detail, .. } = detail;
+    let seconds = run.seconds().unwrap_or_default();
+    let stopped = run.error.map(|error| {
+        let kind = run.error_kind.as_deref().and_then(Kind::from_name).unwrap_or(Kind::Bug);
+        Error::new(kind, error)
+    });
+    Report {
+        sync: run.sync,
+        run: run.run,
+        status: run.status,
+        counts: run.counts.unwrap_or_default(),
+        full: detail.full,
+        seconds,
+        beyond_limit: detail.beyond_limit,
+        warnings: detail.warnings.clone(),
+        detail,
+        stopped,
+    }
 }
 
 /// One sync, with its progress.

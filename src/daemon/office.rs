@@ -12,17 +12,15 @@ use super::supervisor::Supervisor;
 use super::tracker::Tracker;
 use crate::delivery::Signal;
 use crate::error::{Error, Kind};
-use crate::ledger::{Ledger, Outcome, SuspectKind};
+use crate::ledger::{Ledger, Outcome};
 use crate::mapping::MappingFile;
 use crate::mapping::diagnostic::listed;
 use crate::open::job::Job;
 use crate::open::{self, Failure};
-use crate::sync::decide::{Decision, Judgement};
-use crate::sync::report::{Counts, error_json};
 use crate::sync::{Options, guard};
 use crate::view::{
-    Activity, Ask, GroupView, PlanView, PlannedView, RejectedView, RunDetail, RunView, SaidView, SyncDetail, SyncView,
-    WaitingRun, ask,
+    Activity, Ask, GroupView, PlanView, RejectedView, RunDetail, RunView, SaidView, SyncDetail, SyncView, WaitingRun,
+    ask,
 };
 
 /// Times of a schedule that are told.
@@ -174,7 +172,7 @@ async fn make_plan(
     let (mut changes, mut hidden) = (Vec::new(), 0);
     let planned = job
         .plan(&mut |_, page| {
-            for change in page.iter().filter_map(planned) {
+            for change in page.iter().filter_map(ask::planned) {
                 if changes.len() < show {
                     changes.push(change);
                 } else {
@@ -185,46 +183,7 @@ async fn make_plan(
         })
         .await
         .map_err(failed)?;
-    let Counts { new, said, removed, unchanged, traits_set, traits_unset, .. } = planned.counts;
-    Ok(PlanView {
-        sync: planned.sync,
-        full: planned.full,
-        comparison: planned.found,
-        add: new,
-        change: said.delivered.saturating_sub(new),
-        remove: removed.delivered,
-        unchanged,
-        rejected: said.rejected,
-        traits_set,
-        traits_unset,
-        guard: planned.guarded.as_ref().map(error_json),
-        changes,
-        hidden,
-    })
-}
-
-fn planned(decision: &Decision) -> Option<PlannedView> {
-    let kind = match decision.kind {
-        SuspectKind::New => "new",
-        SuspectKind::Changed => "changed",
-        SuspectKind::Missing => "missing",
-    };
-    let view = |change, before, refused| PlannedView {
-        key: decision.key.clone(),
-        kind: kind.to_owned(),
-        certain: decision.certain,
-        before,
-        change,
-        refused,
-    };
-    match &decision.verdict {
-        Judgement::Same { .. } => None,
-        Judgement::Refused { reason } => Some(view(Default::default(), Default::default(), Some(reason.clone()))),
-        Judgement::Say { change, .. } => {
-            let held = |name: &String| Some((name.clone(), decision.before.0.get(name)?.clone()));
-            Some(view(change.as_ref().clone(), change.names().filter_map(held).collect(), None))
-        }
-    }
+    Ok(ask::plan(planned, changes, hidden))
 }
 
 fn failed(failure: Failure) -> Refusal {

@@ -33,6 +33,15 @@ impl Outside {
     /// Prepares connections: TLS certificates are checked against the machine's store (or `SSL_CERT_FILE`), proxies
     /// come from `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY`, redirects are never followed.
     pub fn new() -> Result<Outside> {
+        Outside::through(true)
+    }
+
+    /// The same without any proxy, for talking to this machine.
+    pub fn direct() -> Result<Outside> {
+        Outside::through(false)
+    }
+
+    fn through(proxies: bool) -> Result<Outside> {
         let bug = |error: String| Error::new(Kind::Bug, "failed to prepare HTTP connections").because(error);
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let tls = rustls::ClientConfig::builder_with_provider(provider.clone())
@@ -47,7 +56,9 @@ impl Outside {
                 (tls.with_root_certificates(roots).with_no_client_auth(), Some(error.to_string()))
             }
         };
-        let client = reqwest::Client::builder()
+        let builder = reqwest::Client::builder();
+        let builder = if proxies { builder } else { builder.no_proxy() };
+        let client = builder
             .tls_backend_preconfigured(tls)
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(CONNECT_MAX)

@@ -147,6 +147,7 @@ pub async fn run(session: &Session<'_>, reader: &mut dyn Reader) -> Result<Repor
     let (mut counts, mut detail) = (Counts::default(), Detail::default());
     let executed = session.execute(start.clone(), begun, reader, &mut counts, &mut detail).await;
     let ended_at = session.clock.now();
+    detail.beyond_limit = executed.as_ref().map_or(0, |done| done.beyond_limit);
     if let Some(delivery) = session.delivery {
         detail.take(&delivery.counters());
     }
@@ -425,6 +426,7 @@ impl Session<'_> {
     ) -> Result<Executed> {
         let survey = self.survey(start, begun, reader).await?;
         let watch = self.watch(survey.full);
+        detail.full = survey.full;
         detail.found = Some(survey.found.clone());
         detail.guards = watch.readings(&survey.found, self.rows_before(&survey), None);
         self.check_comparison(&watch, &survey)?;

@@ -148,6 +148,10 @@ impl Counts {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Detail {
+    /// Whether the whole model was read.
+    pub full: bool,
+    /// Suspects left for a later run because of `--limit`.
+    pub beyond_limit: u64,
     /// What the comparison found, if it came so far.
     pub found: Option<Comparison>,
     /// What each guard saw.

@@ -7,17 +7,20 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{
-    FireView, GroupView, HeldView, HistoryView, MappingView, RefusedView, RejectedView, RunDetail, RunView, SaidView,
-    ScheduleView, SyncView, TraitView,
+    FireView, GroupView, HeldView, HistoryView, MappingView, PlanView, PlannedView, RefusedView, RejectedView,
+    RunDetail, RunView, SaidView, ScheduleView, SyncView, TraitView,
 };
 use crate::config::Project;
 use crate::error::Result;
 use crate::ledger::local::LocalLedger;
-use crate::ledger::{HistoryEntry, KnownGroup, Ledger, Outcome, RunRecord, SaidGroup};
+use crate::ledger::{HistoryEntry, KnownGroup, Ledger, Outcome, RunRecord, SaidGroup, SuspectKind};
 use crate::mapping::{Expr, Field, From, Mapping, When, units};
 use crate::model::Op;
-use crate::schedule::Plan;
+use crate::schedule;
 use crate::schedule::timetable::{Checkpoint, Recorded, Timetable};
+use crate::sync::Plan;
+use crate::sync::decide::{Decision, Judgement};
+use crate::sync::report::{Counts, error_json};
 
 /// Lines of a group's history that are searched for when each trait was last sent.
 const HISTORY_SEARCHED: u64 = 1_000;
@@ -62,7 +65,7 @@ pub async fn timetable(
     ledger: &LocalLedger,
     now: DateTime<Utc>,
 ) -> Result<Option<Timetable>> {
-    let Some(plan) = Plan::of(mapping, project.settings.daemon.zone())? else { return Ok(None) };
+    let Some(plan) = schedule::Plan::of(mapping, project.settings.daemon.zone())? else { return Ok(None) };
     let followed_ended_at = match mapping.schedule.as_ref().map(|schedule| &schedule.when) {
         Some(When::After(other)) => ledger.last_success(other).await?,
         _ => None,
@@ -203,6 +206,52 @@ pub async fn rejected(ledger: &LocalLedger, sync: &str, count: u64) -> Result<Ve
         Some(RejectedView { sync: sync.to_owned(), key: group.key, at: group.at, reason, document: document.0 })
     });
     Ok(views.collect())
+}
+
+/// A decision of a plan; none where nothing needs to be said.
+pub fn planned(decision: &Decision) -> Option<PlannedView> {
+    let kind = match decision.kind {
+        SuspectKind::New => "new",
+        SuspectKind::Changed => "changed",
+        SuspectKind::Missing => "missing",
+    };
+    let view = |change, before, refused| PlannedView {
+        key: decision.key.clone(),
+        kind: kind.to_owned(),
+        certain: decision.certain,
+        before,
+        change,
+        refused,
+    };
+    match &decision.verdict {
+        Judgement::Same { .. } => None,
+        Judgement::Refused { reason } => Some(view(Default::default(), Default::default(), Some(reason.clone()))),
+        Judgement::Say { change, .. } => {
+            let held = |name: &String| Some((name.clone(), decision.before.0.get(name)?.clone()));
+            Some(view(change.as_ref().clone(), change.names().filter_map(held).collect(), None))
+        }
+    }
+}
+
+/// A plan, with the changes that are to be shown.
+pub fn plan(planned: Plan, changes: Vec<PlannedView>, hidden: u64) -> PlanView {
+    let Counts { new, said, removed, unchanged, held, traits_set, traits_unset, .. } = planned.counts;
+    PlanView {
+        sync: planned.sync,
+        full: planned.full,
+        comparison: planned.found,
+        add: new,
+        change: said.delivered.saturating_sub(new),
+        remove: removed.delivered,
+        unchanged,
+        rejected: said.rejected,
+        held,
+        traits_set,
+        traits_unset,
+        guard: planned.guarded.as_ref().map(error_json),
+        changes,
+        hidden,
+    }
 }
 
 /// What a mapping says.

@@ -281,6 +281,8 @@ pub struct PlanView {
     pub unchanged: u64,
     /// Rows that cannot be sent, or were rejected earlier.
     pub rejected: u64,
+    /// Those among them that were rejected earlier and did not change.
+    pub held: u64,
     /// Traits to set.
     pub traits_set: u64,
     /// Traits to unset.
