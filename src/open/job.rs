@@ -82,14 +82,16 @@ impl Job<'_> {
         Ok((destination, warehouse))
     }
 
-    /// Runs the sync. A failure is recorded as a run, whatever it is, unless it is the ledger's own.
+    /// Runs the sync. When its id was given out beforehand, a failure is recorded under it however early it comes.
     pub async fn run(&self) -> Result<Report, Failure> {
         let fingerprint = fingerprint(&self.file.mapping);
         let (destination, mut warehouse) = match self.ends().await {
             Ok(ends) => ends,
             Err(failure) => {
-                // The failure itself is what must be told.
-                drop(sync::note_failure(&self.session(&fingerprint, None), &failure.as_error()).await);
+                if self.options.run.is_some() {
+                    // The failure itself is what must be told.
+                    drop(sync::note_failure(&self.session(&fingerprint, None), &failure.as_error()).await);
+                }
                 return Err(failure);
             }
         };

@@ -135,7 +135,9 @@ pub fn run_id(now: DateTime<Utc>, random: &Random) -> String {
 /// recorded all the same.
 pub async fn run(session: &Session<'_>, reader: &mut dyn Reader) -> Result<Report> {
     if let Err(error) = session.check_target().await {
-        note_failure(session, &error).await?;
+        if session.options.run.is_some() {
+            note_failure(session, &error).await?;
+        }
         return Err(error);
     }
     let (start, begun) = session.begin().await?;

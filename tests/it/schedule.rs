@@ -72,7 +72,7 @@ fn the_next_times_are_told_with_their_zone() {
         "disabled",
         "never: no schedule",
         "at once: it never ran",
-        "Nothing runs schedules yet",
+        "No daemon keeps these schedules",
     ]);
     let one = place.run(&["schedule", "daily"]).exits(0);
     assert!(!one.stdout.contains("nightly"), "{}", one.stdout);
