@@ -9,6 +9,7 @@ mod amplitude_operators;
 mod bad_input;
 mod conformance;
 mod convergence;
+mod daemon;
 mod delivery;
 mod delivery_storm;
 mod deploy;

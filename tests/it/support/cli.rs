@@ -147,6 +147,11 @@ impl Running {
         assert!(sent.status.success(), "{}", String::from_utf8_lossy(&sent.stderr));
     }
 
+    /// Its process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Kills it at once, as the machine's end would. It may have ended by itself just before.
     pub(crate) fn kill(mut self) -> Output {
         self.child.kill().unwrap();

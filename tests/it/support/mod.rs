@@ -5,6 +5,7 @@
 pub(crate) mod amplitude;
 pub(crate) mod cli;
 pub(crate) mod clock;
+pub(crate) mod daemon;
 pub(crate) mod group_server;
 pub(crate) mod journy;
 pub(crate) mod mixpanel;

@@ -1,0 +1,69 @@
+//! Is a changed config taken over, and a bad one refused while the last good one stays?
+
+use serde_json::json;
+
+use super::{place, scheduled};
+use crate::support::cli::{Receiver, until};
+use crate::support::daemon::Daemon;
+
+#[test]
+fn edits_are_taken_over_and_bad_ones_are_not() {
+    let receiver = Receiver::start();
+    let place = place(&receiver, 3);
+    place.mapping("accounts", &scheduled(""));
+    let daemon = Daemon::start(&place);
+    // a new mapping
+    place.mapping("teams", &scheduled("").replace("\"company\"", "\"team\""));
+    until("the new sync is there", || (daemon.get("/api/v1/syncs/teams").status == 200).then_some(()));
+    assert_eq!(daemon.run("teams", &json!({}))["run"]["status"], "delivered");
+    // a mistake
+    let good = place.read("mappings/accounts.toml");
+    place.mapping("accounts", &good.replace("source = ", "sorce = "));
+    let about = until("the mistake is told", || {
+        let about = daemon.get("/api/v1/about").is(200);
+        about["config_problems"].is_string().then_some(about)
+    });
+    let problems = about["config_problems"].as_str().unwrap();
+    assert!(problems.contains("sorce") && problems.contains("mappings/accounts.toml:"), "{problems}");
+    assert_eq!(daemon.run("accounts", &json!({}))["run"]["status"], "delivered", "the last good config is in use");
+    // and put right
+    place.mapping("accounts", &good);
+    until("nothing is wrong any more", || {
+        daemon.get("/api/v1/about").is(200)["config_problems"].is_null().then_some(())
+    });
+    // a sync that leaves
+    std::fs::remove_file(place.path("mappings/teams.toml")).unwrap();
+    daemon.signal("HUP");
+    until("it left", || (daemon.get("/api/v1/syncs/teams").status == 404).then_some(()));
+    let output = daemon.stop().exits(0);
+    assert!(output.stderr.contains("sorce"), "{}", output.stderr);
+}
+
+#[test]
+fn what_cannot_be_served_is_refused_at_the_start() {
+    let receiver = Receiver::start();
+    let place = place(&receiver, 1);
+    place.mapping("accounts", &scheduled(""));
+    place.run(&["daemon", "--listen", "0.0.0.0:0"]).exits(2).says(&["token", "GROUPCAST_TOKEN"]);
+    place.run(&["daemon", "--listen", "nowhere"]).exits(2).says(&["listen"]);
+    let good = place.read("mappings/accounts.toml");
+    place.mapping("accounts", &good.replace("source = ", "sorce = "));
+    place.run(&["daemon"]).exits(2).says(&["sorce"]);
+}
+
+#[test]
+fn a_token_is_asked_for_and_commands_show_it() {
+    let receiver = Receiver::start();
+    let mut place = place(&receiver, 1);
+    place.mapping("accounts", &scheduled(""));
+    let settings = place.read("groupcast.toml");
+    place.write("groupcast.toml", &format!("{settings}\n[daemon]\ntoken = \"${{GROUPCAST_TOKEN}}\"\n"));
+    place.set("GROUPCAST_TOKEN", "t0ken-of-twenty-chars");
+    let daemon = Daemon::start_with(&place, Some("t0ken-of-twenty-chars"));
+    daemon.get("/api/v1/syncs").is(200);
+    place.run(&["status"]).exits(0).says(&["told by"]);
+    place.set("GROUPCAST_TOKEN", "another-of-twenty-chars");
+    place.run(&["status"]).exits(1).says(&["token"]);
+    let output = daemon.stop().exits(0);
+    assert!(!output.all().contains("t0ken"), "{}", output.all());
+}

@@ -1,0 +1,106 @@
+//! What is left when a daemon is killed in the middle of a run, or told to stop? Nothing lost, little said twice.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use groupcast::env::{Clock, SystemClock};
+use serde_json::{Value, json};
+
+use super::{holding, slow, wide, wide_mapping};
+use crate::support::cli::{Receiver, identifications, until};
+use crate::support::daemon::Daemon;
+
+const GROUPS: usize = 400;
+/// Groups per request: a request carries 1,024 traits of a hundred each.
+const PER_REQUEST: usize = 10;
+const IN_FLIGHT: usize = 2;
+
+/// How often each group was told, over all requests.
+fn told(receiver: &Receiver) -> BTreeMap<String, usize> {
+    let mut told = BTreeMap::new();
+    for request in receiver.since(0).iter().filter(|request| request.status == 200) {
+        for one in identifications(&request.body) {
+            *told.entry(one["group_value"].as_str().unwrap().to_owned()).or_default() += 1;
+        }
+    }
+    told
+}
+
+fn daily(daemon: &Daemon) -> Value {
+    daemon.get("/api/v1/syncs/accounts").is(200)
+}
+
+#[test]
+fn a_daemon_killed_in_the_middle_of_a_run_goes_on_where_it_was() {
+    let receiver = Receiver::start();
+    let place = wide(&receiver, GROUPS);
+    place.mapping("accounts", &wide_mapping("schedule = { every = '24h' }"));
+    slow(&receiver, 60);
+    // A sync that never ran is due at once.
+    let daemon = Daemon::start(&place);
+    until("half of it is said", || (receiver.requests() > GROUPS / PER_REQUEST / 2).then_some(()));
+    let first = daily(&daemon)["runs"][0]["run"].as_str().unwrap().to_owned();
+    daemon.kill();
+    slow(&receiver, 0);
+    // WHEN it starts again, the day is not over and no moment has come
+    let daemon = Daemon::start(&place);
+    let second = until("it goes on by itself", || {
+        let runs = daily(&daemon)["runs"].as_array().unwrap().clone();
+        (runs[0]["run"] != json!(first) && runs[0]["status"] == "delivered").then(|| runs.clone())
+    });
+    assert_eq!((&second[0]["started_by"], &second[1]["status"]), (&json!("retry"), &json!("died")), "{second:?}");
+    assert_eq!(second.len(), 2);
+    // THEN everything arrived, and only what was in flight was said again
+    assert_eq!(holding(&receiver, "t99", 0), GROUPS);
+    let told = told(&receiver);
+    let twice = told.values().filter(|count| **count > 1).count();
+    assert_eq!(told.len(), GROUPS);
+    assert!(told.values().all(|count| *count <= 2), "{told:?}");
+    assert!(twice <= IN_FLIGHT * PER_REQUEST + PER_REQUEST, "{twice} groups were told twice");
+    // AND the schedule goes on from there
+    let next = daily(&daemon)["sync"]["schedule"]["next"][0]["utc"].as_str().unwrap().to_owned();
+    let hours = chrono::DateTime::parse_from_rfc3339(&next).unwrap().to_utc() - chrono::Utc::now();
+    assert!((23..=24).contains(&hours.num_hours()), "{next}");
+    daemon.stop().exits(0);
+}
+
+#[test]
+fn a_daemon_told_to_stop_lets_go_in_time_and_goes_on_later() {
+    let receiver = Receiver::start();
+    let place = wide(&receiver, GROUPS);
+    place.mapping("accounts", &wide_mapping("schedule = { every = '24h' }"));
+    slow(&receiver, 100);
+    let daemon = Daemon::start(&place);
+    until("it sends", || (receiver.requests() > 5).then_some(()));
+    let clock = SystemClock::start();
+    daemon.stop().exits(0);
+    assert!(clock.elapsed() < Duration::from_secs(20), "what is in flight ends, nothing more is begun");
+    let before = told(&receiver);
+    assert!(before.len() < GROUPS);
+    let runs = place.run(&["runs", "--json"]).exits(0).json();
+    assert_eq!(runs["runs"][0]["status"], "incomplete");
+    slow(&receiver, 0);
+    let daemon = Daemon::start(&place);
+    until("it goes on", || (holding(&receiver, "t99", 0) == GROUPS).then_some(()));
+    let told = told(&receiver);
+    assert!(told.values().all(|count| *count == 1), "what was answered was recorded: {told:?}");
+    daemon.stop().exits(0);
+}
+
+#[test]
+fn a_drain_has_an_end() {
+    let receiver = Receiver::start();
+    let mut place = wide(&receiver, GROUPS);
+    place.set("GROUPCAST__DAEMON__DRAIN", "1s");
+    place.mapping("accounts", &wide_mapping("schedule = { every = '24h' }"));
+    slow(&receiver, 30_000);
+    let daemon = Daemon::start(&place);
+    until("requests are in flight", || {
+        (daily(&daemon)["sync"]["activity"]["running"]["requests"] == json!(2)).then_some(())
+    });
+    let clock = SystemClock::start();
+    daemon.stop().exits(0);
+    assert!(clock.elapsed() < Duration::from_secs(15), "{:?}", clock.elapsed());
+    let status = place.run(&["status", "--json"]).exits(0).json();
+    assert_eq!(status["syncs"][0]["last_run"]["counts"]["unknown"], json!(2 * PER_REQUEST), "{status}");
+}

@@ -1,0 +1,144 @@
+//! The real daemon on a port of its own, asked over HTTP as its users ask it.
+
+use std::time::Duration;
+
+use groupcast::delivery::Outside;
+use groupcast::destination::Request;
+use groupcast::env::Transport;
+use serde_json::Value;
+
+use super::cli::{Output, Place, Running, until};
+
+/// Longest that an answer may take: a plan on a busy machine.
+const ANSWER_MAX: Duration = Duration::from_secs(60);
+
+/// A daemon under way.
+pub(crate) struct Daemon {
+    running: Running,
+    pub(crate) url: String,
+    token: Option<String>,
+}
+
+/// An answer of the API.
+#[derive(Debug)]
+pub(crate) struct Told {
+    pub(crate) status: u16,
+    pub(crate) body: Value,
+    pub(crate) text: String,
+}
+
+impl Told {
+    /// Fails, showing everything, unless the status is this.
+    #[track_caller]
+    pub(crate) fn is(self, status: u16) -> Value {
+        assert_eq!(self.status, status, "{}", self.text);
+        self.body
+    }
+}
+
+/// The address a daemon wrote beside the ledger; none while there is no daemon.
+pub(crate) fn address(place: &Place) -> Option<String> {
+    let text = std::fs::read(place.path("state/ledger.duckdb.daemon")).ok()?;
+    let value: Value = serde_json::from_slice(&text).ok()?;
+    value["url"].as_str().map(str::to_owned)
+}
+
+impl Daemon {
+    /// Starts one and waits until it is ready.
+    #[track_caller]
+    pub(crate) fn start(place: &Place) -> Daemon {
+        Daemon::start_with(place, None)
+    }
+
+    /// The same for a folder whose config names this token.
+    #[track_caller]
+    pub(crate) fn start_with(place: &Place, token: Option<&str>) -> Daemon {
+        // What a killed daemon left behind is not this one's.
+        let _ = std::fs::remove_file(place.path("state/ledger.duckdb.daemon"));
+        let mut running = place.start(&["daemon", "--listen", "127.0.0.1:0"]);
+        let url = until("the daemon writes its address", || {
+            if running.ended() {
+                return Some(Err(()));
+            }
+            address(place).map(Ok)
+        });
+        let Ok(url) = url else { panic!("the daemon ended: {:?}", running.wait()) };
+        let daemon = Daemon { running, url, token: token.map(str::to_owned) };
+        until("the daemon is ready", || (daemon.get("/readyz").status == 200).then_some(()));
+        daemon
+    }
+
+    /// Sends one request.
+    #[track_caller]
+    pub(crate) fn send(&self, method: &'static str, path: &str, body: Option<&Value>) -> Told {
+        let mut headers = Vec::new();
+        if let Some(token) = &self.token {
+            headers.push(("authorization", format!("Bearer {token}")));
+        }
+        if body.is_some() {
+            headers.push(("content-type", "application/json".to_owned()));
+        }
+        let body = body.map(ToString::to_string).unwrap_or_default().into_bytes();
+        let request = Request { method, url: format!("{}{path}", self.url), headers, body, gzip: false };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let reply = runtime.block_on(async { Outside::direct().unwrap().send(&request, ANSWER_MAX).await });
+        let reply = reply.unwrap_or_else(|error| panic!("{method} {path}: {error:?}"));
+        let text = String::from_utf8(reply.body).unwrap();
+        Told { status: reply.status, body: serde_json::from_str(&text).unwrap_or_default(), text }
+    }
+
+    #[track_caller]
+    pub(crate) fn get(&self, path: &str) -> Told {
+        self.send("GET", path, None)
+    }
+
+    #[track_caller]
+    pub(crate) fn post(&self, path: &str, body: &Value) -> Told {
+        self.send("POST", path, Some(body))
+    }
+
+    /// Asks for a run and returns its id.
+    #[track_caller]
+    pub(crate) fn trigger(&self, sync: &str, body: &Value) -> String {
+        let accepted = self.post(&format!("/api/v1/syncs/{sync}/runs"), body).is(202);
+        accepted["run"].as_str().unwrap().to_owned()
+    }
+
+    /// Waits until a run has ended, and returns what is told of it.
+    #[track_caller]
+    pub(crate) fn ended(&self, run: &str) -> Value {
+        until(&format!("{run} ends"), || {
+            let detail = self.get(&format!("/api/v1/runs/{run}")).is(200);
+            (detail["run"]["status"] != "running").then_some(detail)
+        })
+    }
+
+    /// Runs a sync to its end.
+    #[track_caller]
+    pub(crate) fn run(&self, sync: &str, body: &Value) -> Value {
+        let run = self.trigger(sync, body);
+        self.ended(&run)
+    }
+
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, name: &str) {
+        self.running.signal(name);
+    }
+
+    /// Its process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.running.pid()
+    }
+
+    /// Tells it to stop and waits for its end.
+    #[track_caller]
+    pub(crate) fn stop(self) -> Output {
+        self.running.signal("TERM");
+        self.running.wait()
+    }
+
+    /// Kills it at once, as the machine's end would.
+    pub(crate) fn kill(self) -> Output {
+        self.running.kill()
+    }
+}
