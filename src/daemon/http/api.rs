@@ -33,7 +33,7 @@ const HISTORY: u64 = 20;
 const CHANGES: u64 = 20;
 
 /// The outcomes a run's groups can be asked for by.
-const OUTCOMES: [Outcome; 6] = [
+pub(super) const OUTCOMES: [Outcome; 6] = [
     Outcome::Delivered,
     Outcome::Rejected,
     Outcome::PartlyRejected,

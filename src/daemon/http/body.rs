@@ -83,12 +83,16 @@ impl<T: DeserializeOwned + Default, S: Send + Sync> FromRequest<S> for JsonBody<
                 ));
             }
         }
+        let advice = "see the schema of the body in /api/v1/openapi.json";
+        // serde would take a list for an object too: its items in the order of our fields.
+        if bytes.trim_ascii_start().first() != Some(&b'{') {
+            return Err(Refused::bad("the body is not what is expected: it is no JSON object", advice));
+        }
         match Json::<T>::from_bytes(&bytes) {
             Ok(Json(value)) => Ok(JsonBody(value)),
             Err(rejection) => {
                 let text = rejection.body_text();
                 let detail = text.split_once(": ").map_or(text.as_str(), |(_, detail)| detail);
-                let advice = "see the schema of the body in /api/v1/openapi.json";
                 Err(Refused::bad(format!("the body is not what is expected: {detail}"), advice))
             }
         }
