@@ -73,6 +73,14 @@ impl Random {
     }
 }
 
+/// Bytes nobody can guess, for keys: from the system, never from [`Random`]. Reading /dev/urandom does not block once the
+/// machine is up.
+pub fn secret_bytes<const COUNT: usize>() -> std::io::Result<[u8; COUNT]> {
+    let mut bytes = [0; COUNT];
+    std::io::Read::read_exact(&mut std::fs::File::open("/dev/urandom")?, &mut bytes)?;
+    Ok(bytes)
+}
+
 /// Sends one HTTP request and returns whatever came back. A non-2xx answer is a reply, not an error. Redirects are
 /// replies too: they are never followed, because that would hand credentials to another host.
 #[async_trait]

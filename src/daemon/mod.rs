@@ -14,6 +14,7 @@
 
 pub mod address;
 pub mod desk;
+pub mod http;
 mod office;
 mod reload;
 pub mod roster;

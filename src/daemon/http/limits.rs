@@ -1,0 +1,48 @@
+//! How much may a client ask for? Every number, with its reason; tests use smaller ones.
+
+use std::time::Duration;
+
+/// What clients may ask for. At the default limits all connections together hold at most 256 × (16 KiB of headers + 64 KiB
+/// of body) = 20 MiB of what clients sent.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Connections at a time; further ones wait in the system's queue. A console tab holds at most six, so 256 are forty
+    /// people, and a quarter of the usual 1,024 open files of a process.
+    pub connections: usize,
+    /// How long a client may take over the head of a request, and how long a connection may idle between two. Ten seconds
+    /// is a hundred round trips to the far side of the earth.
+    pub head: Duration,
+    /// Bytes of a request's head. Browsers send one or two thousand; proxies allow eight to sixteen.
+    pub head_bytes: usize,
+    /// Header fields of a request; browsers send about twenty.
+    pub head_fields: usize,
+    /// How long a client may take over a body.
+    pub body: Duration,
+    /// Bytes of a body. The largest sound one is a run request with a group's key: a few hundred.
+    pub body_bytes: usize,
+    /// How long a client may take nothing of an answer it asked for. Answers wait in memory until they are taken.
+    pub take: Duration,
+    /// How long an answer may take. The ledger answers in milliseconds, seconds while it is being compacted.
+    pub answer: Duration,
+    /// How long a plan may take: it reads the whole model, minutes for millions of rows.
+    pub plan: Duration,
+    /// How long requests in flight may take once the daemon stops.
+    pub grace: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            connections: 256,
+            head: Duration::from_secs(10),
+            head_bytes: 16 * 1024,
+            head_fields: 64,
+            body: Duration::from_secs(10),
+            body_bytes: 64 * 1024,
+            take: Duration::from_secs(30),
+            answer: Duration::from_secs(60),
+            plan: Duration::from_secs(600),
+            grace: Duration::from_secs(5),
+        }
+    }
+}

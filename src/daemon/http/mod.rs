@@ -1,0 +1,76 @@
+//! How is a running daemon asked over HTTP? The JSON API, the metrics and the health checks, with a guard in front of them
+//! and of the console's pages.
+//!
+//! A request passes, from the outside in: [`serve`] (connections, headers, slow clients) → [`finish`] (how long an answer
+//! may take, panics, headers of every answer) → [`auth`] (who asks, from where, with which body) → [`api`] or a page. All
+//! of it speaks to the daemon through [`Desk`] alone.
+
+mod api;
+pub mod auth;
+mod body;
+mod browser;
+mod finish;
+mod limits;
+mod listen;
+mod query;
+mod refused;
+mod serve;
+mod session;
+mod throttle;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::middleware::from_fn_with_state;
+
+use crate::daemon::desk::Desk;
+use crate::env::Clock;
+use crate::error::Result;
+use crate::secret::Secret;
+
+pub use limits::Limits;
+pub use listen::check_listen;
+pub use serve::serve;
+
+/// What the server needs to know beside the daemon itself.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    /// The token callers must show; without one only programs and browsers of this machine are served.
+    pub token: Option<Secret>,
+    /// The console's pages. They answer `GET /login` (the form posts `token`, and `next` from the query) and may have a
+    /// fallback of their own; `POST /login`, `POST /logout` and everything under `/api` belong to this module. Every
+    /// request that reaches them carries an [`auth::Session`], and every POST has passed the check of its form field
+    /// `csrf`.
+    pub pages: Option<Router>,
+    /// What clients may ask for.
+    pub limits: Limits,
+}
+
+impl Settings {
+    /// With the token of the config, without pages, with the usual limits.
+    pub fn new(token: Option<Secret>) -> Settings {
+        Settings { token, ..Settings::default() }
+    }
+
+    /// Serves these pages too.
+    pub fn with_pages(mut self, pages: Router) -> Settings {
+        self.pages = Some(pages);
+        self
+    }
+}
+
+/// Everything that is served, with the guard in front, for a server or for tests without one.
+///
+/// Fails when no unguessable bytes can be had, or the token is too weak. Panics when the pages claim a path and method of
+/// this module: a mistake of ours that any start shows.
+pub fn router(desk: Arc<dyn Desk>, settings: &Settings, clock: Arc<dyn Clock>) -> Result<Router> {
+    let gate = Arc::new(auth::Gate::new(settings, clock)?);
+    let mut all = api::routes(desk, &settings.limits).merge(auth::routes(Arc::clone(&gate)));
+    if let Some(pages) = &settings.pages {
+        all = all.merge(pages.clone());
+    }
+    Ok(all.layer(from_fn_with_state(Arc::clone(&gate), auth::guard)).layer(from_fn_with_state(gate, finish::finish)))
+}

@@ -1,0 +1,193 @@
+//! How do connections become requests? An accept loop that no client can hold up: hyper without axum's own server, because
+//! that one limits neither slow heads nor the number of connections.
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::Router;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::Service;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::task::JoinSet;
+
+use super::auth::Peer;
+use super::limits::Limits;
+use super::{Settings, listen, router};
+use crate::daemon::desk::Desk;
+use crate::env::Clock;
+use crate::error::{Error, Kind, Result};
+
+/// How long to wait before accepting again when the system refuses: it is out of files or memory, and asking at full speed
+/// would make it worse.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
+
+/// Serves until `stop` turns true or its sender is gone; then accepts nothing more, lets requests in flight finish within
+/// [`Limits::grace`], and returns. Fails only before the first connection: for an address others can reach without a token,
+/// or a weak token.
+pub async fn serve(
+    listener: TcpListener,
+    desk: Arc<dyn Desk>,
+    settings: &Settings,
+    clock: Arc<dyn Clock>,
+    mut stop: watch::Receiver<bool>,
+) -> Result<()> {
+    let address = listener.local_addr().map_err(|error| {
+        let what = "failed to learn the address the API listens on";
+        Error::new(Kind::Config, what).advise("look at `listen` under `[daemon]`").because(error)
+    })?;
+    listen::check_reach(address, settings.token.as_ref())?;
+    let router = router(desk, settings, Arc::clone(&clock))?;
+    let limits = settings.limits;
+    let room = Arc::new(Semaphore::new(limits.connections));
+    let mut connections = JoinSet::new();
+    let stopping = stop.clone();
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = told(&mut stop) => break,
+            Some(_) = connections.join_next() => continue,
+            accepted = accept(&listener, &room) => accepted,
+        };
+        match accepted {
+            Ok((stream, peer, permit)) => {
+                let served = connection(stream, peer, router.clone(), limits, stopping.clone(), permit);
+                connections.spawn(served);
+            }
+            Err(error) => {
+                tracing::warn!(%error, "failed to accept a connection; trying again");
+                clock.sleep(ACCEPT_AGAIN).await;
+            }
+        }
+    }
+    drop(listener);
+    let finished = async { while connections.join_next().await.is_some() {} };
+    if tokio::time::timeout(limits.grace, finished).await.is_err() {
+        tracing::warn!(connections = connections.len(), "requests did not finish in time and were cut off");
+        connections.shutdown().await;
+    }
+    Ok(())
+}
+
+/// Resolves once the daemon stops.
+async fn told(stop: &mut watch::Receiver<bool>) {
+    // An error means that nobody is left to say so.
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+/// A connection, once there is room for one.
+async fn accept(
+    listener: &TcpListener,
+    room: &Arc<Semaphore>,
+) -> io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
+    let permit = Arc::clone(room).acquire_owned().await.map_err(io::Error::other)?;
+    let (stream, peer) = listener.accept().await?;
+    Ok((stream, peer, permit))
+}
+
+async fn connection(
+    stream: TcpStream,
+    peer: SocketAddr,
+    router: Router,
+    limits: Limits,
+    mut stop: watch::Receiver<bool>,
+    _permit: OwnedSemaphorePermit,
+) {
+    // Answers are written in one piece: waiting for more to put into the packet only delays them.
+    let _ = stream.set_nodelay(true);
+    let router = TowerToHyperService::new(router);
+    let service = hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
+        request.extensions_mut().insert(Peer(peer.ip()));
+        router.call(request)
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        // Also closes a connection that idles between two requests.
+        .header_read_timeout(limits.head)
+        .max_buf_size(limits.head_bytes)
+        .max_headers(limits.head_fields)
+        .serve_connection(TokioIo::new(Taken::new(stream, limits.take)), service);
+    let mut connection = std::pin::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = told(&mut stop) => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%peer, %error, "a connection broke off");
+    }
+}
+
+/// A connection whose writes fail once the client has taken nothing for so long: it would hold its place, and the answer
+/// in memory, forever.
+struct Taken {
+    stream: TcpStream,
+    limit: Duration,
+    stalled: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+}
+
+impl Taken {
+    fn new(stream: TcpStream, limit: Duration) -> Taken {
+        Taken { stream, limit, stalled: None }
+    }
+
+    fn watched<T>(&mut self, context: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if written.is_ready() {
+            self.stalled = None;
+            return written;
+        }
+        let limit = self.limit;
+        let stalled = self.stalled.get_or_insert_with(|| {
+            Box::pin(async move {
+                let _ = tokio::time::timeout(limit, std::future::pending::<()>()).await;
+            })
+        });
+        stalled.as_mut().poll(context).map(|()| Err(io::Error::from(io::ErrorKind::TimedOut)))
+    }
+}
+
+impl AsyncRead for Taken {
+    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, into)
+    }
+}
+
+impl AsyncWrite for Taken {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.watched(context, written)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write_vectored(context, bytes);
+        self.watched(context, written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let flushed = Pin::new(&mut self.stream).poll_flush(context);
+        self.watched(context, flushed)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
