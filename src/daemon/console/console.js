@@ -40,24 +40,28 @@
   const every = Number(document.body.dataset.refresh);
   if (!every) return;
 
-  const busy = (part) => part.contains(document.activeElement) || part.querySelector("details[open]");
+  // Nobody loses what they hold, type or read.
+  const held = (part) =>
+    (part.contains(document.activeElement) && document.activeElement !== part) || part.querySelector("details[open]");
+  const live = (page) => [...page.querySelectorAll("[data-live][id]")];
+  const ids = (page) => live(page).map((part) => part.id).join(" ");
 
   const refresh = async () => {
     if (document.hidden) return true;
     const answer = await fetch(location.href, { headers: { accept: "text/html" }, redirect: "error" });
     if (!answer.ok) throw new Error(String(answer.status));
     const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
-    if (!fresh.body.dataset.refresh) {
-      // It has ended: other parts of the page have something to tell now.
+    const ended = !fresh.body.dataset.refresh;
+    // When a run begins or ends, more of the page has something else to tell than its live parts.
+    if ((ended || ids(fresh) !== ids(document)) && !held(document.getElementById("main"))) {
       location.reload();
       return false;
     }
-    for (const part of document.querySelectorAll("[data-live][id]")) {
+    for (const part of live(document)) {
       const next = fresh.getElementById(part.id);
-      // Nobody loses what they hold or read.
-      if (next && !busy(part) && !part.isEqualNode(next)) part.replaceChildren(...next.childNodes);
+      if (next && !held(part) && !part.isEqualNode(next)) part.replaceChildren(...next.childNodes);
     }
-    return true;
+    return !ended;
   };
 
   let failures = 0;
