@@ -140,6 +140,15 @@ fn misleads(char: char) -> bool {
             | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
+/// An advice, which errors keep as a fragment, as a sentence.
+pub(super) fn sentence(text: &str) -> String {
+    let text = shown(text);
+    let mut chars = text.chars();
+    let first: String = chars.next().map(|char| char.to_ascii_uppercase()).into_iter().collect();
+    let stop = if text.ends_with(['.', '!', '?']) { "" } else { "." };
+    format!("{first}{}{stop}", chars.as_str())
+}
+
 /// A foreign text cut to what fits a line.
 pub(super) fn short(text: &str) -> String {
     let mut out: String = shown_line(&text.chars().take(SHORT_CHARS_MAX).collect::<String>());

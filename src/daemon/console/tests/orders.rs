@@ -37,7 +37,9 @@ async fn refusals_have_their_status_and_their_advice() {
     let site = Site::open(FakeDesk::rich()).await;
     let unknown = site.post("/syncs/billing/run", &[("accept", "<b>")]).await;
     assert_eq!(unknown.status, 400);
-    assert!(unknown.body.contains("there is no guard `&lt;b&gt;`") && unknown.body.contains("name one of keys, empty"));
+    assert!(
+        unknown.body.contains("there is no guard `&lt;b&gt;`") && unknown.body.contains("Name one of keys, empty.")
+    );
     assert_eq!(site.post("/syncs/none/run", &[]).await.status, 404);
     assert_eq!(site.post("/syncs/none/pause", &[]).await.status, 404);
     let ended = site.get("/runs?sync=legacy").await.body;

@@ -209,7 +209,7 @@ async fn a_plan_shows_old_and_new_and_what_would_stop_it() {
     says(&site.get("/syncs/crm/plan?group=acme").await.body, &["for the group acme", "Plan again"]);
     let failed = site.get("/syncs/fresh/plan").await;
     assert_eq!(failed.status, 500);
-    says(&failed.body, &["it is locked", "wait for the job that fills it"]);
+    says(&failed.body, &["it is locked", "Wait for the job that fills it."]);
 }
 
 #[tokio::test]
@@ -233,7 +233,7 @@ async fn a_group_shows_every_trait_and_when_and_by_which_run_it_was_sent() {
     says(&refused, &["nul\u{fffd}key", "Its last document was rejected", "Try it again"]);
     let none = site.get("/syncs/crm/groups?key=nobody").await;
     assert_eq!(none.status, 404);
-    says(&none.body, &["there is no group `nobody`", "compare the key letter by letter"]);
+    says(&none.body, &["there is no group `nobody`", "Compare the key letter by letter"]);
     assert_eq!(site.get("/syncs/crm/groups").await.status, 400);
 }
 
