@@ -1,7 +1,7 @@
 # Two commands matter: `make quickstart` shows the program at work, `make test` passes every test.
 # Both build with one profile and one set of features, into the user's cache folder.
 
-.PHONY: quickstart test test-sdk test-deploy lint bench build doc
+.PHONY: quickstart test test-sdk test-deploy test-browser soak lint bench build doc
 SHELL := /bin/sh
 
 quickstart:
@@ -19,6 +19,11 @@ test-sdk:
 # What examples/deploy ships, with the tools that would read it. Needs Python 3.11, jq, curl, systemd-analyze and root.
 test-deploy:
 	@. .ci/env; cargo build $$features --bins && tests/deploy/run.sh "$$CARGO_TARGET_DIR/debug" $$features
+
+# The console in a real browser: every page in light, dark and on a phone, held to axe-core's rules, and used. Needs
+# Chromium, Node and the npm registry. Screenshots go to the folder SCREENSHOTS names.
+test-browser:
+	@. .ci/env; cargo test $$features --lib daemon::console::tests::browser -- --ignored --nocapture
 
 # A release binary; `make build` uses the prebuilt libduckdb, `cargo build --release` compiles DuckDB in.
 build:

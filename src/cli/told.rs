@@ -64,7 +64,7 @@ impl Teller {
                 Ok(views)
             }
             Teller::Daemon(client) => {
-                let mut views: Vec<SyncView> = client.get("syncs", &[("fires", fires.to_string())], "syncs").await?;
+                let mut views: Vec<SyncView> = client.get("syncs", &[]).await?;
                 views.retain(|view| files.iter().any(|file| file.mapping.name == view.sync));
                 Ok(views)
             }
@@ -82,7 +82,7 @@ impl Teller {
                     let mut query = vec![("count", wanted.to_string())];
                     query.extend(all.last().map(|last| ("before", last.run.clone())));
                     let path = sync.map_or_else(|| "runs".to_owned(), |sync| format!("syncs/{}/runs", segment(sync)));
-                    let page: Vec<RunView> = client.get(&path, &query, "runs").await?;
+                    let page: Vec<RunView> = client.get(&path, &query).await?;
                     let full = page.len() as u64 == wanted;
                     all.extend(page);
                     if !full {
@@ -110,7 +110,7 @@ impl Teller {
             Teller::Ledger(ledger) => ask::rejected(ledger, sync, count).await,
             Teller::Daemon(client) => {
                 let query = [("count", count.clamp(1, PAGE_MAX).to_string())];
-                client.get(&format!("syncs/{}/rejected", segment(sync)), &query, "rejected").await
+                client.get(&format!("syncs/{}/rejected", segment(sync)), &query).await
             }
         }
     }
@@ -123,7 +123,7 @@ impl Teller {
                 let query = [("key", key.to_owned()), ("count", count.clamp(1, PAGE_MAX).to_string())];
                 match client.ask("GET", &format!("syncs/{}/groups", segment(sync)), &query, None, ANSWER_MAX).await? {
                     reply if reply.status == 404 => Ok(None),
-                    reply => client.read(&reply, None).map(Some),
+                    reply => client.read(&reply).map(Some),
                 }
             }
         }
@@ -149,7 +149,7 @@ impl Client {
         let token = project.settings.daemon.token.as_ref().map(|token| token.expose().to_owned());
         let client = Client { address, token, outside: Outside::direct()? };
         match client.ask("GET", "about", &[], None, ANSWER_MAX).await {
-            Ok(reply) => client.read::<Value>(&reply, None).map(|_| client),
+            Ok(reply) => client.read::<Value>(&reply).map(|_| client),
             // A file left behind by a daemon that was killed, and something else has the ledger open now.
             Err(_) => Err(busy),
         }
@@ -200,14 +200,14 @@ impl Client {
         })
     }
 
-    async fn get<T: DeserializeOwned>(&self, path: &str, query: &[(&str, String)], within: &str) -> Result<T> {
+    async fn get<T: DeserializeOwned>(&self, path: &str, query: &[(&str, String)]) -> Result<T> {
         let reply = self.ask("GET", path, query, None, ANSWER_MAX).await?;
-        self.read(&reply, Some(within))
+        self.read(&reply)
     }
 
-    /// The answer, or the daemon's error. `within` names the key that holds it.
-    fn read<T: DeserializeOwned>(&self, reply: &Reply, within: Option<&str>) -> Result<T> {
-        let mut value: Value = serde_json::from_slice(&reply.body).unwrap_or_default();
+    /// The answer, or the daemon's error.
+    fn read<T: DeserializeOwned>(&self, reply: &Reply) -> Result<T> {
+        let value: Value = serde_json::from_slice(&reply.body).unwrap_or_default();
         if !(200..300).contains(&reply.status) {
             let error = &value["error"];
             let kind = error["kind"].as_str().and_then(Kind::from_name).unwrap_or(Kind::Bug);
@@ -220,9 +220,6 @@ impl Client {
             };
             return Err(told.at(self.whom()));
         }
-        if let Some(key) = within {
-            value = value[key].take();
-        }
         serde_json::from_value(value).map_err(|error| {
             Error::new(Kind::Bug, format!("{} answers in a way this command does not understand", self.whom()))
                 .advise("let both be of one version: start the daemon again after an update")
@@ -233,7 +230,7 @@ impl Client {
     /// One run.
     pub(super) async fn run(&self, run: &str) -> Result<RunDetail> {
         let reply = self.ask("GET", &format!("runs/{}", segment(run)), &[], None, ANSWER_MAX).await?;
-        self.read(&reply, None)
+        self.read(&reply)
     }
 
     /// Asks for a run.
@@ -241,13 +238,13 @@ impl Client {
         let body = json_of(asked);
         let path = format!("syncs/{}/runs", segment(sync));
         let reply = self.ask("POST", &path, &[], Some(&body), ANSWER_MAX).await?;
-        self.read(&reply, None)
+        self.read(&reply)
     }
 
     /// Stops a run.
     pub(super) async fn cancel(&self, run: &str) -> Result<()> {
         let reply = self.ask("POST", &format!("runs/{}/cancel", segment(run)), &[], None, ANSWER_MAX).await?;
-        self.read::<Value>(&reply, None).map(|_| ())
+        self.read::<Value>(&reply).map(|_| ())
     }
 
     /// What a run would do, with the first `show` changes.
@@ -257,7 +254,7 @@ impl Client {
         let query = [("show", show.min(PAGE_MAX as usize).to_string())];
         let path = format!("syncs/{}/runs", segment(sync));
         let reply = self.ask("POST", &path, &query, Some(&body), PLAN_MAX).await?;
-        self.read(&reply, None)
+        self.read(&reply)
     }
 }
 

@@ -7,12 +7,15 @@
 //! | `reload` | did the config folder change, and is the change sound? |
 //! | [`desk`] | what may be asked and ordered of it? |
 //! | `office` | how is that answered? |
+//! | [`http`] | who may ask over HTTP, and what does the API look like? |
+//! | [`console`] | the pages for people |
 //! | [`address`] | where does the daemon of a ledger listen? |
 //!
 //! What it is not: a cluster. One process owns a ledger; a second one is refused. It stores nothing of its own but what
 //! stands in the ledger: a kill at any moment leaves what a kill of `groupcast run` leaves.
 
 pub mod address;
+pub mod console;
 pub mod desk;
 pub mod http;
 mod office;
@@ -21,13 +24,18 @@ pub mod roster;
 mod supervisor;
 mod tracker;
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 use std::sync::Arc;
 
+use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
 use self::address::{Address, Written};
+use self::desk::Desk;
+use self::office::Office;
 use self::supervisor::{Ended, Supervisor};
+use crate::config;
 use crate::delivery::Signal;
 use crate::env::{Clock, SystemClock};
 use crate::error::{Error, Kind, Result};
@@ -39,13 +47,23 @@ pub async fn serve(folder: &Path, listen: Option<&str>) -> Result<u8, Failure> {
     if let Some(listen) = listen {
         listen.clone_into(&mut project.settings.daemon.listen);
     }
+    let settings = project.settings.daemon.clone();
     let state = project.settings.state.path.clone();
-    let daemon = project.settings.daemon.clone();
+    // Before anything is opened: an address that may not be served is a mistake of the config.
+    let listener = bind(&settings).await?;
     let ledger = open::ledger(&project).await?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
     let (stop, hup) = listen_for_signals()?;
     let supervisor = Arc::new(Supervisor::new(folder.to_path_buf(), project, ledger, Arc::clone(&clock)).await?);
-    let address = Address { url: format!("http://{}", daemon.listen), pid: std::process::id() };
+    let desk: Arc<dyn Desk> = Arc::new(Office(Arc::clone(&supervisor)));
+    let (close, closing) = watch::channel(false);
+    let pages = console::router(Arc::clone(&desk));
+    let served = http::Settings::new(settings.token.clone()).with_pages(pages);
+    let address = Address { url: reached_at(&listener)?, pid: std::process::id() };
+    let serving = {
+        let clock = Arc::clone(&clock);
+        tokio::spawn(async move { http::serve(listener, desk, &served, clock, closing).await })
+    };
     let _written = Written::write(address::path(&state), &address)?;
     let (ended, mut endings) = mpsc::unbounded_channel::<Ended>();
     let files = tokio::spawn(Arc::clone(&supervisor).follow_files(hup, stop.clone(), |_sound| {}));
@@ -56,8 +74,33 @@ pub async fn serve(folder: &Path, listen: Option<&str>) -> Result<u8, Failure> {
     });
     supervisor.keep(stop, ended).await;
     files.abort();
-    listening.abort();
+    // Whoever asks while runs drain is still answered; now nobody is.
+    close.send_replace(true);
+    drop(serving.await);
+    drop(listening.await);
     Ok(0)
+}
+
+/// Listens on the config's address.
+async fn bind(settings: &config::Daemon) -> Result<TcpListener> {
+    let address = http::check_listen(settings)?;
+    TcpListener::bind(address).await.map_err(|error| {
+        let what = format!("failed to listen on {address}");
+        Error::new(Kind::Config, what)
+            .advise("end whatever uses this port, or choose another one with `daemon.listen` or `--listen`")
+            .because(error)
+    })
+}
+
+/// The address as this machine reaches it: one that stands for all of its addresses is reached through loopback.
+fn reached_at(listener: &TcpListener) -> Result<String> {
+    let failed = |error| Error::new(Kind::Bug, "failed to learn the address that is listened on").because(error);
+    let mut address = listener.local_addr().map_err(failed)?;
+    if address.ip().is_unspecified() {
+        let loopback = if address.is_ipv4() { IpAddr::from(Ipv4Addr::LOCALHOST) } else { Ipv6Addr::LOCALHOST.into() };
+        address.set_ip(loopback);
+    }
+    Ok(format!("http://{address}"))
 }
 
 /// SIGTERM and SIGINT raise the signal, once to stop and once more to abandon; each SIGHUP asks for the config again.
@@ -77,7 +120,7 @@ fn listen_for_signals() -> Result<(watch::Receiver<Signal>, mpsc::UnboundedRecei
                 _ = terminate.recv() => {}
                 _ = hangup.recv() => {
                     // Nobody listens any more only while stopping.
-                    drop(reload.send(()));
+                    let _ = reload.send(());
                     continue;
                 }
             }

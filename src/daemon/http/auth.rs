@@ -33,7 +33,7 @@ const COOKIE: &str = "groupcast_session";
 const LOCAL: &str = "local";
 
 /// Who asks, as pages see it: an extension of every request that reaches them.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Session {
     /// What every form must send back as its field `csrf`. Empty for the login page of somebody who is not logged in.
     pub csrf: String,

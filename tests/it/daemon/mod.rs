@@ -86,7 +86,8 @@ fn nothing_of_the_daemon_shows_a_secret() {
     place.mapping("accounts", &scheduled(""));
     let daemon = crate::support::daemon::Daemon::start(&place);
     daemon.run("accounts", &serde_json::json!({}));
-    let pages = ["/", "/syncs/accounts", "/runs", "/metrics", "/api/v1/about", "/api/v1/syncs", "/api/v1/syncs/accounts"];
+    let pages =
+        ["/", "/syncs/accounts", "/runs", "/metrics", "/api/v1/about", "/api/v1/syncs", "/api/v1/syncs/accounts"];
     for page in pages {
         let told = daemon.get(page);
         assert_eq!(told.status, 200, "{page}: {}", told.text);

@@ -124,7 +124,10 @@ fn pauses_and_waiting_runs_survive_a_restart() {
     let daemon = Daemon::start(&place);
     until("it ran", || (receiver.requests() > 0).then_some(()));
     let paused = daemon.post("/api/v1/syncs/often/pause", &json!({})).is(200);
-    assert_eq!(paused["state"].as_str().filter(|state| ["paused", "running"].contains(state)), paused["state"].as_str());
+    assert_eq!(
+        paused["state"].as_str().filter(|state| ["paused", "running"].contains(state)),
+        paused["state"].as_str()
+    );
     until("it rests", || {
         (daemon.get("/api/v1/syncs/often").is(200)["sync"]["activity"]["state"] == "paused").then_some(())
     });
@@ -162,7 +165,8 @@ fn a_guard_stops_a_run_until_somebody_accepts_it() {
     edit(&place, "DELETE FROM accounts WHERE hash(id) % 2 = 0");
     let stopped = daemon.run("accounts", &json!({}));
     assert_eq!((&stopped["run"]["status"], &stopped["run"]["error_kind"]), (&json!("guarded"), &json!("guard")));
-    let trips: Vec<_> = stopped["detail"]["guards"].as_array().unwrap().iter().filter(|guard| guard["trips"] == true).collect();
+    let trips: Vec<_> =
+        stopped["detail"]["guards"].as_array().unwrap().iter().filter(|guard| guard["trips"] == true).collect();
     assert_eq!(trips.len(), 1, "{stopped}");
     assert_eq!(trips[0]["guard"], "rows-dropped");
     let accepted = daemon.run("accounts", &json!({"accept": ["rows-dropped"]}));

@@ -241,6 +241,7 @@ impl Desk for Fake {
             change: 2,
             remove: 3,
             unchanged: 4,
+            held: 0,
             rejected: 5,
             traits_set: 6,
             traits_unset: 7,

@@ -1,0 +1,14 @@
+//! Does a real browser find anything wrong? `make test-browser` runs this: it needs Chromium, Node and the npm registry.
+
+use super::desk::FakeDesk;
+use super::http::Site;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs Chromium, Node and the npm registry: `make test-browser`"]
+async fn a_browser_finds_nothing_wrong() {
+    let site = Site::open(FakeDesk::rich()).await;
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/browser/run.sh");
+    let address = format!("http://{}", site.address);
+    let status = tokio::task::spawn_blocking(move || std::process::Command::new(script).arg(address).status());
+    assert!(status.await.unwrap().unwrap().success(), "the browser's complaints are above");
+}
