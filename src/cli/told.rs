@@ -64,7 +64,7 @@ impl Teller {
                 Ok(views)
             }
             Teller::Daemon(client) => {
-                let mut views: Vec<SyncView> = client.get("syncs", &[]).await?;
+                let mut views: Vec<SyncView> = client.get("syncs", &[("fires", fires.to_string())]).await?;
                 views.retain(|view| files.iter().any(|file| file.mapping.name == view.sync));
                 Ok(views)
             }

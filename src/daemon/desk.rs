@@ -32,6 +32,9 @@ impl From<Error> for Refusal {
 /// What was asked, or why not.
 pub type Answer<T> = std::result::Result<T, Refusal>;
 
+/// Times of a schedule that are told when nobody asks for more.
+pub const FIRES: usize = 3;
+
 /// A run that was accepted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Accepted {
@@ -76,8 +79,8 @@ pub trait Desk: Send + Sync {
     /// Whether it can do its work: config read, ledger open, not stopping. Cheap.
     async fn ready(&self) -> Answer<()>;
 
-    /// Every sync, by name.
-    async fn syncs(&self) -> Answer<Vec<SyncView>>;
+    /// Every sync, by name, each with the next `fires` times of its schedule.
+    async fn syncs(&self, fires: usize) -> Answer<Vec<SyncView>>;
 
     /// One sync with its mapping, guards and latest runs.
     async fn sync(&self, sync: &str) -> Answer<SyncDetail>;

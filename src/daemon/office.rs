@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use tokio::sync::watch;
 
-use super::desk::{About, Accepted, Answer, Desk, Refusal};
+use super::desk::{About, Accepted, Answer, Desk, FIRES, Refusal};
 use super::roster::Declined;
 use super::supervisor::Supervisor;
 use super::tracker::Tracker;
@@ -23,8 +23,6 @@ use crate::view::{
     ask,
 };
 
-/// Times of a schedule that are told.
-const FIRES_TOLD: usize = 3;
 /// Runs that a sync's detail tells of: as many as its charts have room for.
 const RUNS_TOLD: u64 = 50;
 
@@ -91,12 +89,11 @@ impl Supervisor {
     }
 
     /// A sync as it stands, the daemon's own knowledge included.
-    pub(super) async fn sync_view(&self, file: &MappingFile) -> crate::error::Result<SyncView> {
+    pub(super) async fn sync_view(&self, file: &MappingFile, fires: usize) -> crate::error::Result<SyncView> {
         let name = &file.mapping.name;
         let timetable = self.roster().timetable(name).cloned();
         let project = self.project();
-        let mut view =
-            ask::sync(&project, &file.mapping, &self.asking, timetable, self.clock.now(), FIRES_TOLD).await?;
+        let mut view = ask::sync(&project, &file.mapping, &self.asking, timetable, self.clock.now(), fires).await?;
         view.activity = self.activity(name);
         Ok(view)
     }
@@ -222,11 +219,11 @@ impl Desk for Office {
         Ok(())
     }
 
-    async fn syncs(&self) -> Answer<Vec<SyncView>> {
+    async fn syncs(&self, fires: usize) -> Answer<Vec<SyncView>> {
         let project = self.project();
         let mut views = Vec::with_capacity(project.mappings.len());
         for file in &project.mappings {
-            views.push(self.sync_view(file).await?);
+            views.push(self.sync_view(file, fires).await?);
         }
         Ok(views)
     }
@@ -239,7 +236,12 @@ impl Desk for Office {
         let detail = last.iter().find_map(|(_, detail)| serde_json::from_str(detail).ok());
         let mut runs: Vec<RunView> = last.into_iter().map(|(record, _)| ask::run(record)).collect();
         runs.splice(0..0, self.unrecorded(Some(sync), &runs));
-        Ok(SyncDetail { sync: self.sync_view(file).await?, mapping: ask::mapping(&file.mapping), last: detail, runs })
+        Ok(SyncDetail {
+            sync: self.sync_view(file, FIRES).await?,
+            mapping: ask::mapping(&file.mapping),
+            last: detail,
+            runs,
+        })
     }
 
     async fn trigger(&self, sync: &str, asked: Ask, by: &str) -> Answer<Accepted> {

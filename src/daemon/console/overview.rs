@@ -15,7 +15,7 @@ use super::words::{
     advice, distance, plural, relative, run_path, shown, shown_line, status, sync_path, thousands, time, time_relative,
     with_query,
 };
-use crate::daemon::desk::Answer;
+use crate::daemon::desk::{Answer, FIRES};
 use crate::ledger::Status;
 use crate::view::{FireView, State, SyncView};
 
@@ -32,7 +32,7 @@ pub(super) async fn page(visit: Visit) -> Response {
 }
 
 async fn build(visit: &Visit) -> Answer<Page> {
-    let syncs = visit.desk.syncs().await?;
+    let syncs = visit.desk.syncs(FIRES).await?;
     if syncs.is_empty() {
         return Ok(Page::new("Overview", Here::Overview, nothing_yet()));
     }

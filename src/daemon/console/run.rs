@@ -69,7 +69,7 @@ fn joined(params: &Params) -> Markup {
 
 /// A run without a record: it waits, or is about to begin.
 async fn not_yet(visit: &Visit, id: &str, params: &Params, refused: Refusal) -> Answer<Page> {
-    for sync in visit.desk.syncs().await? {
+    for sync in visit.desk.syncs(0).await? {
         let Some(activity) = &sync.activity else { continue };
         if let Some(waiting) = activity.waiting.as_ref().filter(|waiting| waiting.run == id) {
             return Ok(waits(visit, &sync.sync, waiting, params));

@@ -17,7 +17,7 @@ use super::finish::too_slow;
 use super::limits::Limits;
 use super::query::Query;
 use super::refused::Refused;
-use crate::daemon::desk::{About, Accepted, Desk, Refusal};
+use crate::daemon::desk::{About, Accepted, Desk, FIRES, Refusal};
 use crate::ledger::Outcome;
 use crate::view::{
     Activity, Ask, GroupView, PlanView, RejectedView, RunDetail, RunView, SaidView, SyncDetail, SyncView,
@@ -180,8 +180,8 @@ async fn about(State(api): Asked, uri: Uri) -> Told<About> {
 }
 
 async fn syncs(State(api): Asked, uri: Uri) -> Told<Vec<SyncView>> {
-    Query::read(&uri, &[])?;
-    Ok(Json(api.desk.syncs().await?))
+    let query = Query::read(&uri, &["fires"])?;
+    Ok(Json(api.desk.syncs(query.number("fires", FIRES as u64, 0..=COUNT_MAX)? as usize).await?))
 }
 
 async fn sync(State(api): Asked, uri: Uri, Named(sync): Named<String>) -> Told<SyncDetail> {

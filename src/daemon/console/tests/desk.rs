@@ -411,7 +411,7 @@ impl Desk for FakeDesk {
         Ok(())
     }
 
-    async fn syncs(&self) -> Answer<Vec<SyncView>> {
+    async fn syncs(&self, _fires: usize) -> Answer<Vec<SyncView>> {
         Ok(self.world.lock().unwrap().syncs.iter().map(|sync| sync.sync.clone()).collect())
     }
 

@@ -200,7 +200,7 @@ impl Desk for Fake {
         Ok(())
     }
 
-    async fn syncs(&self) -> Answer<Vec<SyncView>> {
+    async fn syncs(&self, _fires: usize) -> Answer<Vec<SyncView>> {
         Ok(vec![sync_view(), SyncView { schedule: None, last_run: None, activity: None, ..sync_view() }])
     }
 
