@@ -3,7 +3,7 @@
 //! It reads account rows from a source, compares them in the [`ledger`] with what each destination is known to hold,
 //! and sends only the changed traits. The modules are the stages of that pipeline, and imports point one way:
 //!
-//! `cli → daemon → {view, open} → {sync, schedule} → {ledger, delivery, config} → {source, duck, mapping} → destination → model`
+//! `cli → daemon → telemetry → {view, open} → {sync, schedule} → {ledger, delivery, config} → {source, duck, mapping} → destination → model`
 //!
 //! | module | question it answers |
 //! |---|---|
@@ -19,6 +19,7 @@
 //! | [`schedule`] | when does a sync run? (pure) |
 //! | [`open`] | from a config folder to one run of one sync |
 //! | [`view`] | what is told about syncs, runs and groups |
+//! | [`telemetry`] | how does the process tell what it does, line by line? |
 //! | [`daemon`] | the process that keeps the schedules, its API and its console |
 //! | [`cli`] | the commands |
 //! | [`env`](mod@env) | the only door out: clock, random numbers, HTTP |
@@ -40,4 +41,5 @@ pub mod schedule;
 pub mod secret;
 pub mod source;
 pub mod sync;
+pub mod telemetry;
 pub mod view;

@@ -10,6 +10,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 use crate::error::Error;
 use crate::sync::{Event, Monitor};
+pub(super) use crate::view::words::{plural, thousands};
 
 /// Green: new, fine.
 pub(super) const ADD: Style = AnsiColor::Green.on_default();
@@ -35,24 +36,6 @@ pub(super) fn table(header: &[&str]) -> Table {
         column.set_padding((0, 2));
     }
     table
-}
-
-/// `12,345,678`.
-pub(super) fn thousands(count: u64) -> String {
-    let digits = count.to_string();
-    let mut out = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
-}
-
-/// "1 group", "2 groups".
-pub(super) fn plural(count: u64, noun: &str) -> String {
-    format!("{} {noun}{}", thousands(count), if count == 1 { "" } else { "s" })
 }
 
 /// The error as a person reads it: what, then the next step.
@@ -172,19 +155,5 @@ impl Monitor for Progress {
         if state.decile != u64::MAX {
             drop(writeln!(anstream::stderr().lock(), "{line}"));
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_read_well() {
-        assert_eq!(thousands(0), "0");
-        assert_eq!(thousands(999), "999");
-        assert_eq!(thousands(1_234_567), "1,234,567");
-        assert_eq!(plural(1, "row"), "1 row");
-        assert_eq!(plural(1000, "row"), "1,000 rows");
     }
 }

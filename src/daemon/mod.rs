@@ -9,15 +9,21 @@
 //! | `office` | how is that answered? |
 //! | [`http`] | who may ask over HTTP, and what does the API look like? |
 //! | [`console`] | the pages for people |
+//! | `herald` | who hears of what happened? |
+//! | [`alert`], [`metrics`], [`notify`] | what is told, and how: webhooks, Prometheus, the service manager |
 //! | [`address`] | where does the daemon of a ledger listen? |
 //!
 //! What it is not: a cluster. One process owns a ledger; a second one is refused. It stores nothing of its own but what
 //! stands in the ledger: a kill at any moment leaves what a kill of `groupcast run` leaves.
 
 pub mod address;
+pub mod alert;
 pub mod console;
 pub mod desk;
+mod herald;
 pub mod http;
+pub mod metrics;
+pub mod notify;
 mod office;
 mod reload;
 pub mod roster;
@@ -40,6 +46,7 @@ use crate::delivery::Signal;
 use crate::env::{Clock, SystemClock};
 use crate::error::{Error, Kind, Result};
 use crate::open::{self, Failure};
+use crate::telemetry;
 
 /// Runs the daemon until it is told to stop. Returns the exit code. `listen` stands instead of the config's.
 pub async fn serve(folder: &Path, listen: Option<&str>) -> Result<u8, Failure> {
@@ -48,6 +55,7 @@ pub async fn serve(folder: &Path, listen: Option<&str>) -> Result<u8, Failure> {
         listen.clone_into(&mut project.settings.daemon.listen);
     }
     let settings = project.settings.daemon.clone();
+    telemetry::init(telemetry::Format::from_name(&settings.log).unwrap_or_default(), telemetry::level()?)?;
     let state = project.settings.state.path.clone();
     // Before anything is opened: an address that may not be served is a mistake of the config.
     let listener = bind(&settings).await?;
@@ -65,19 +73,23 @@ pub async fn serve(folder: &Path, listen: Option<&str>) -> Result<u8, Failure> {
         tokio::spawn(async move { http::serve(listener, desk, &served, clock, closing).await })
     };
     let _written = Written::write(address::path(&state), &address)?;
-    let (ended, mut endings) = mpsc::unbounded_channel::<Ended>();
-    let files = tokio::spawn(Arc::clone(&supervisor).follow_files(hup, stop.clone(), |_sound| {}));
-    let listening = tokio::spawn(async move {
-        while let Some(Ended { sync, run, panicked }) = endings.recv().await {
-            tracing::info!(sync, run, panicked, "ended");
-        }
-    });
+    let (ended, endings) = mpsc::unbounded_channel::<Ended>();
+    let files = tokio::spawn(Arc::clone(&supervisor).follow_files(hup, stop.clone()));
+    let telling = tokio::spawn(Arc::clone(&supervisor).tell(endings, stop.clone()));
+    let watchdog = tokio::spawn(Arc::clone(&supervisor).keep_alive());
+    tracing::info!(url = address.url, "ready: {}", supervisor.status_line());
+    supervisor.herald.notifier.ready(&supervisor.status_line());
     supervisor.keep(stop, ended).await;
     files.abort();
     // Whoever asks while runs drain is still answered; now nobody is.
     close.send_replace(true);
-    drop(serving.await);
-    drop(listening.await);
+    if let Ok(Err(error)) = serving.await {
+        tracing::error!("the API ended: {error}");
+    }
+    // It ends by itself: with the last run, the last that could tell it anything is gone.
+    let _ = telling.await;
+    watchdog.abort();
+    tracing::info!("stopped");
     Ok(0)
 }
 

@@ -109,7 +109,7 @@ impl Supervisor {
 }
 
 /// A run that has not got as far as its record.
-fn starting(sync: &str, tracker: &Tracker) -> RunView {
+pub(super) fn starting(sync: &str, tracker: &Tracker) -> RunView {
     let progress = tracker.progress();
     RunView {
         sync: sync.to_owned(),
@@ -370,6 +370,9 @@ impl Desk for Office {
     }
 
     async fn metrics(&self) -> Answer<String> {
-        Ok(String::new())
+        let syncs = self.syncs(1).await?;
+        let (told, lost) = self.herald.alerts.told_and_lost();
+        self.herald.metrics.alerts(told, lost);
+        Ok(self.herald.metrics.render(&syncs, &self.about(), self.clock.now()))
     }
 }

@@ -50,13 +50,11 @@ fn look(folder: &Path) -> Seen {
 }
 
 impl Supervisor {
-    /// Takes changes of the config folder over until the daemon stops; `hup` asks for it at once. Each attempt is told to
-    /// `told`: whether it went well.
+    /// Takes changes of the config folder over until the daemon stops; `hup` asks for it at once.
     pub(super) async fn follow_files(
         self: Arc<Self>,
         mut hup: mpsc::UnboundedReceiver<()>,
         mut stop: watch::Receiver<Signal>,
-        told: impl Fn(bool) + Send,
     ) {
         let looked = || {
             let folder = self.folder.clone();
@@ -75,7 +73,10 @@ impl Supervisor {
             before.clone_from(&now);
             if asked || (now != taken && stands_still) {
                 taken = now;
-                told(self.reload().await);
+                self.herald.notifier.reloading();
+                let sound = self.reload().await;
+                self.herald.metrics.reloaded(sound);
+                self.herald.notifier.ready(&self.status_line());
             }
         }
     }
@@ -113,6 +114,7 @@ impl Supervisor {
         for (name, _) in restart.iter().filter(|(_, changed)| *changed) {
             tracing::warn!("`{name}` changed: it takes effect when the daemon is started again");
         }
+        self.herald.alerts.configure(new.daemon.alerts.as_ref())?;
         let now = self.clock.now();
         let parallel = new.daemon.parallel_runs;
         let zone_changed = old.daemon.zone() != new.daemon.zone();

@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use chrono::{DateTime, Utc};
 use tokio::sync::{Notify, watch};
 use tracing::Instrument;
 
+use super::herald::Herald;
 use super::roster::{Asked, Cause, Ending, Joining, Roster, Start, Trouble, pause_after};
 use super::tracker::Tracker;
 use crate::config::Project;
@@ -22,15 +24,18 @@ use crate::env::{Clock, Random};
 use crate::error::{Error, Kind, Result};
 use crate::ledger::local::LocalLedger;
 use crate::ledger::{RunRecord, Status};
-use crate::mapping::Mapping;
+use crate::mapping::{Mapping, units};
 use crate::open::job::Job;
 use crate::open::{self, Failure};
 use crate::sync::report::Report;
 use crate::sync::{self, Options};
-use crate::view::{Ask, ask};
+use crate::telemetry;
+use crate::view::{Ask, RunView, ask};
 
 /// Longest between two looks at the roster: the clock may be set, and a moment is late after a minute.
 const LOOK_MAX: Duration = Duration::from_secs(30);
+/// The loop comes round at least every [`LOOK_MAX`]; after three times that it hangs.
+const SILENT_MAX: Duration = Duration::from_secs(90);
 /// How long abandoned runs get to write down what they know.
 const ABANDONED_MAX: Duration = Duration::from_secs(5);
 /// Runs of a sync that are looked at for failures in a row: after seven the pause does not grow any more.
@@ -64,18 +69,27 @@ pub(super) struct Supervisor {
     pub(super) outside: Outside,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) random: Random,
+    pub(super) herald: Herald,
     pub(super) started_at: DateTime<Utc>,
     roster: Mutex<Roster>,
     running: Mutex<BTreeMap<String, Running>>,
     /// Something happened that may let a run start, or end the last one.
     wake: Notify,
+    /// When the loop last came round, in milliseconds of the clock: whether it still does its work.
+    looked: AtomicU64,
 }
 
 /// A run that ended, for whoever wants to know.
 pub(super) struct Ended {
     pub(super) sync: String,
     pub(super) run: String,
+    /// Whether it was a run of the schedule's kind: not of one group, nor of the first so many changes.
+    pub(super) whole: bool,
     pub(super) panicked: bool,
+    /// What to do about its failure.
+    pub(super) advice: Option<String>,
+    /// What is known of it without its record.
+    pub(super) unrecorded: RunView,
 }
 
 /// A note's name, by what it says of a sync.
@@ -93,6 +107,8 @@ impl Supervisor {
     ) -> Result<Supervisor> {
         let now = clock.now();
         let roster = Roster::new(project.settings.daemon.parallel_runs);
+        let kept = Supervisor::kept_alerts(&ledger).await?;
+        let herald = Herald::new(project.settings.daemon.alerts.as_ref(), kept.as_deref())?;
         let supervisor = Supervisor {
             folder,
             config: RwLock::new(InUse { project: Arc::new(project), read_at: now, problems: None }),
@@ -101,10 +117,12 @@ impl Supervisor {
             outside: Outside::new()?,
             clock,
             random: Random::from_entropy(),
+            herald,
             started_at: now,
             roster: Mutex::new(roster),
             running: Mutex::default(),
             wake: Notify::new(),
+            looked: AtomicU64::new(0),
         };
         for died in supervisor.ledger.under_way().await? {
             let error = "the process ended during this run; its unanswered groups are said again";
@@ -172,6 +190,7 @@ impl Supervisor {
         ended: tokio::sync::mpsc::UnboundedSender<Ended>,
     ) {
         while *stop.borrow_and_update() == Signal::Go {
+            self.come_round();
             let wait = self.start_due(&ended);
             tokio::select! {
                 () = self.wake.notified() => {}
@@ -189,6 +208,7 @@ impl Supervisor {
         let look = roster.look(now);
         for (sync, count) in &look.skipped {
             tracing::warn!(sync, count, "moments passed without a run of their own");
+            self.herald.metrics.moments_skipped(sync, *count);
         }
         for start in look.starts {
             let (run, by, asked) = match &start.cause {
@@ -219,7 +239,9 @@ impl Supervisor {
         let running = Running { run: run.clone(), signal: sender, tracker: Arc::clone(&tracker), cancelled: false };
         self.running().insert(sync.clone(), running);
         let was_asked = matches!(start.cause, Cause::Asked(_));
-        let span = tracing::info_span!("run", sync, run);
+        let span = telemetry::run_span(&sync, &run);
+        let whole = asked.group.is_none() && asked.limit.is_none();
+        let mut unrecorded = super::office::starting(&sync, &tracker);
         let options = Options {
             full: asked.full,
             group: asked.group,
@@ -230,24 +252,33 @@ impl Supervisor {
             started_by: by,
         };
         let supervisor = Arc::clone(self);
-        let whole = async move {
+        let work = async move {
+            telemetry::run_began(&sync, &run, &options.started_by);
             supervisor.forget(&sync, "stopped").await;
             let inner = Arc::clone(&supervisor);
             let name = sync.clone();
             let work = async move { inner.execute(&name, &options, tracker.as_ref(), signal).await };
             let joined = tokio::spawn(work.in_current_span()).await;
             let panicked = joined.is_err();
-            let ending = match joined {
-                Ok(Ok(report)) => ending_of(&report),
-                Ok(Err(failure)) => match failure.as_error().kind() {
-                    Kind::Interrupted => Ending::Stopped,
-                    kind => Ending::Failed(kind),
-                },
-                Err(panic) => {
-                    supervisor.bury(&sync, &run, &panic.to_string()).await;
-                    Ending::Failed(Kind::Bug)
+            let (ending, error) = match joined {
+                Ok(Ok(report)) => (ending_of(&report), report.stopped),
+                Ok(Err(failure)) => {
+                    let error = failure.as_error();
+                    let interrupted = error.kind() == Kind::Interrupted;
+                    (if interrupted { Ending::Stopped } else { Ending::Failed(error.kind()) }, Some(error))
+                }
+                Err(_) => {
+                    let error = Error::new(Kind::Bug, "a bug of ours ended the run; the log names the place")
+                        .advise("report it with the lines of the log around it");
+                    supervisor.bury(&sync, &run, &error).await;
+                    (Ending::Failed(Kind::Bug), Some(error))
                 }
             };
+            if let Some(error) = &error {
+                unrecorded.status = Status::Failed;
+                unrecorded.error = Some(error.to_string());
+                unrecorded.error_kind = Some(error.kind().name().to_owned());
+            }
             if was_asked {
                 supervisor.forget(&sync, "waiting").await;
             }
@@ -259,11 +290,12 @@ impl Supervisor {
                 }
             }
             supervisor.roster().ended(&sync, ending, supervisor.clock.now());
+            let advice = error.as_ref().and_then(Error::advice).map(str::to_owned);
             // Whoever listened is gone only when the daemon ends.
-            drop(ended.send(Ended { sync, run, panicked }));
+            let _ = ended.send(Ended { sync, run, whole, panicked, advice, unrecorded });
             supervisor.wake();
         };
-        tokio::spawn(whole.instrument(span));
+        tokio::spawn(work.instrument(span));
     }
 
     /// One run, from the config in use.
@@ -292,12 +324,11 @@ impl Supervisor {
     }
 
     /// Records a run whose task panicked.
-    async fn bury(&self, sync: &str, run: &str, panic: &str) {
-        let error = format!("a bug of ours ended the run: {panic}");
-        tracing::error!("{error}; report it with the lines before this one");
+    async fn bury(&self, sync: &str, run: &str, error: &Error) {
+        let (text, kind) = (error.to_string(), error.kind().name());
         let buried = async {
             match self.ledger.run(run).await? {
-                Some((record, _)) => self.ledger.give_up(&record, self.clock.now(), &error, Kind::Bug.name()).await,
+                Some((record, _)) => self.ledger.give_up(&record, self.clock.now(), &text, kind).await,
                 None => Ok(()),
             }
         };
@@ -357,14 +388,37 @@ impl Supervisor {
         Ok(done)
     }
 
+    /// The loop does its work.
+    fn come_round(&self) {
+        let now = u64::try_from(self.clock.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.looked.store(now, Ordering::Relaxed);
+    }
+
+    /// Tells the service manager's watchdog that the loop still does its work, for ever.
+    pub(super) async fn keep_alive(self: Arc<Self>) {
+        let alive = || {
+            let looked = Duration::from_millis(self.looked.load(Ordering::Relaxed));
+            self.clock.elapsed().saturating_sub(looked) < SILENT_MAX
+        };
+        self.herald.notifier.keep_alive(self.clock.as_ref(), alive).await;
+    }
+
+    /// What is wrong with the files as they are now.
+    pub(super) fn config_problems(&self) -> Option<String> {
+        self.config.read().unwrap_or_else(PoisonError::into_inner).problems.clone()
+    }
+
     /// Stops every run within the deadline, then abandons what is in flight.
     async fn drain(&self, mut stop: watch::Receiver<Signal>) {
         self.roster().stop();
         let deadline = self.project().settings.daemon.drain;
+        tracing::info!(runs = self.running().len(), "stopping within {}", units::written(deadline));
+        self.herald.notifier.stopping("stopping", deadline + ABANDONED_MAX);
         let began = self.clock.elapsed();
         self.signal_all(Signal::Stop);
         let mut abandoned = None;
         loop {
+            self.come_round();
             let left = self.running().len();
             if left == 0 {
                 return;
@@ -383,7 +437,7 @@ impl Supervisor {
             }
             tokio::select! {
                 () = self.wake.notified() => {}
-                () = self.clock.sleep(until.saturating_sub(elapsed)) => {}
+                () = self.clock.sleep(until.saturating_sub(elapsed).min(LOOK_MAX)) => {}
                 changed = stop.changed() => {
                     if changed.is_err() {
                         // Nobody is left to hurry us.

@@ -93,6 +93,11 @@ impl Counts {
         self.said.not_sent + self.said.unknown + self.removed.not_sent + self.removed.unknown
     }
 
+    /// Groups that were refused, by the destination or before sending, now or earlier.
+    pub fn rejected(&self) -> u64 {
+        self.said.rejected + self.removed.rejected
+    }
+
     /// Counts with what the comparison alone decides.
     pub(super) fn of(found: &Comparison) -> Counts {
         Counts {

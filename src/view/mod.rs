@@ -5,6 +5,7 @@
 //! UTC; shares go from 0 to 1. Nothing here holds a setting of a source or destination, so no secret can come along.
 
 pub mod ask;
+pub mod words;
 
 use std::collections::BTreeMap;
 

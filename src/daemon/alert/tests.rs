@@ -1,0 +1,91 @@
+//! Is every change of state told once, and does it arrive? The states from scripted runs, the sending against real HTTP.
+
+mod arriving;
+mod states;
+
+use chrono::{DateTime, Utc};
+
+use super::*;
+use crate::ledger::{Standing, Status};
+use crate::secret::Secret;
+use crate::sync::report::{Counts, Detail, Tally};
+use crate::view::{Activity, RunDetail, RunView, ScheduleView, State as Doing};
+
+fn at(minute: i64) -> DateTime<Utc> {
+    let midnight = DateTime::parse_from_rfc3339("2026-11-22T00:00:00Z").unwrap().to_utc();
+    midnight + chrono::TimeDelta::minutes(minute)
+}
+
+/// A run of `accounts` that begins at a minute and takes one.
+fn run(minute: i64, status: Status, kind: Option<&str>) -> RunDetail {
+    let rejected = if status == Status::SomeRejected { 5 } else { 0 };
+    RunDetail {
+        run: RunView {
+            sync: "accounts".to_owned(),
+            run: format!("run-{minute}"),
+            status,
+            started_at: at(minute),
+            ended_at: Some(at(minute + 1)),
+            started_by: "schedule".to_owned(),
+            counts: Some(Counts {
+                rows: 100,
+                unchanged: 100 - rejected,
+                said: Tally { rejected, ..Tally::default() },
+                ..Counts::default()
+            }),
+            error: kind.map(|kind| match kind {
+                "guard" => "stopped by the guard `removed` before anything was sent: 21 of 100".to_owned(),
+                kind => format!("it broke: {kind}"),
+            }),
+            error_kind: kind.map(str::to_owned),
+        },
+        detail: Detail::default(),
+        progress: None,
+        rejected: Vec::new(),
+    }
+}
+
+fn good(minute: i64) -> RunDetail {
+    run(minute, Status::Delivered, None)
+}
+
+fn failed(minute: i64, kind: &str) -> RunDetail {
+    run(minute, Status::Failed, Some(kind))
+}
+
+fn ended(detail: &RunDetail) -> Ended<'_> {
+    Ended { detail, destination: "crm", advice: None, whole: true, full: true, rejected_known: 0 }
+}
+
+/// `accounts` with a schedule that is overdue since a minute.
+fn overdue(since: Option<i64>) -> SyncView {
+    SyncView {
+        sync: "accounts".to_owned(),
+        source: "warehouse".to_owned(),
+        destination: "crm".to_owned(),
+        destination_type: "webhook".to_owned(),
+        group_type: "company".to_owned(),
+        enabled: true,
+        standing: Standing::default(),
+        schedule: Some(ScheduleView {
+            written: "0 2 * * *".to_owned(),
+            timezone: "UTC".to_owned(),
+            overdue_since: since.map(at),
+            next: Vec::new(),
+        }),
+        last_run: None,
+        last_success_at: None,
+        activity: Some(Activity {
+            state: Doing::Scheduled,
+            running: None,
+            waiting: None,
+            paused_since: None,
+            failures: 0,
+            next_try_at: None,
+        }),
+    }
+}
+
+fn settings(url: &str, format: &str) -> config::Alerts {
+    config::Alerts { url: Some(Secret::new(url)), format: format.to_owned(), ..config::Alerts::default() }
+}

@@ -1,0 +1,143 @@
+//! Who hears of what happened? Every run that ends goes to the log, the metrics and the alerts; once a minute the alerts and
+//! the service manager hear how things stand.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+
+use super::alert;
+use super::desk::Desk;
+use super::metrics::Metrics;
+use super::notify::Notifier;
+use super::office::Office;
+use super::supervisor::{Ended, Supervisor};
+use crate::delivery::Signal;
+use crate::env::Random;
+use crate::ledger::{Ledger, Status};
+use crate::telemetry;
+use crate::view::words::plural;
+use crate::view::{RunDetail, RunView, ask};
+
+/// Between two looks at how things stand.
+const LOOK: Duration = Duration::from_secs(60);
+/// How long the last messages may take at the end. What is left then is kept.
+const FAREWELL_MAX: Duration = Duration::from_secs(5);
+/// The name under which the state of the alerts is kept.
+const ALERTS: &str = "alerts";
+
+/// Tells everybody.
+pub(super) struct Herald {
+    pub(super) metrics: Metrics,
+    pub(super) alerts: alert::Alerts,
+    pub(super) notifier: Notifier,
+}
+
+impl Herald {
+    /// For these settings, going on from what was kept.
+    pub(super) fn new(settings: Option<&crate::config::Alerts>, kept: Option<&str>) -> crate::error::Result<Herald> {
+        Ok(Herald {
+            metrics: Metrics::new(),
+            alerts: alert::Alerts::new(settings, kept)?,
+            notifier: Notifier::from_env(),
+        })
+    }
+}
+
+impl Supervisor {
+    /// What is kept about alerts, for the next start.
+    pub(super) async fn kept_alerts(
+        ledger: &crate::ledger::local::LocalLedger,
+    ) -> crate::error::Result<Option<String>> {
+        Ok(ledger.kept().await?.remove(ALERTS))
+    }
+
+    async fn keep_alerts(&self) {
+        let Some(text) = self.herald.alerts.to_keep() else { return };
+        if let Err(error) = self.ledger.keep(ALERTS, Some(&text)).await {
+            tracing::error!("failed to keep what was told in alerts: {error}");
+        }
+    }
+
+    /// How things stand in a line, for the service manager.
+    pub(super) fn status_line(&self) -> String {
+        let (syncs, running) = (self.roster().names().len() as u64, self.running().len());
+        let problems = self.config_problems().map_or("", |_| "; the changed config has mistakes");
+        format!("{}, {running} running{problems}", plural(syncs, "sync"))
+    }
+
+    /// A run ended.
+    async fn hear(&self, ended: &Ended) {
+        let detail = match ask::run_detail(&self.asking, &ended.run).await {
+            Ok(Some(detail)) => detail,
+            // It failed before anything of it could be written, most likely because the ledger cannot be.
+            Ok(None) | Err(_) => RunDetail {
+                run: RunView { ended_at: Some(self.clock.now()), ..ended.unrecorded.clone() },
+                detail: Default::default(),
+                progress: None,
+                rejected: Vec::new(),
+            },
+        };
+        let project = self.project();
+        let destination = (project.mappings.iter().find(|file| file.mapping.name == ended.sync))
+            .map(|file| file.mapping.destination.clone())
+            .unwrap_or_default();
+        telemetry::run_finished(&detail, ended.advice.as_deref());
+        self.herald.metrics.run_ended(&detail, &destination);
+        if ended.panicked {
+            self.herald.metrics.panicked(&ended.sync);
+        }
+        // Unknown is as good as none: the counts of the run stand for themselves.
+        let rejected_known = self.asking.standing(&ended.sync).await.unwrap_or_default().rejected;
+        self.herald.alerts.run_ended(&alert::Ended {
+            destination: &destination,
+            advice: ended.advice.as_deref(),
+            whole: ended.whole,
+            full: detail.run.status != Status::Failed && detail.detail.full,
+            rejected_known,
+            detail: &detail,
+        });
+        self.keep_alerts().await;
+        self.herald.notifier.status(&self.status_line());
+    }
+
+    /// How things stand.
+    async fn look_around(&self, office: &Office) {
+        // Without a whole list nothing can be said of who is late.
+        if let Ok(syncs) = office.syncs(0).await {
+            self.herald.alerts.look(self.clock.now(), &syncs);
+            self.keep_alerts().await;
+        }
+        self.herald.notifier.status(&self.status_line());
+    }
+
+    /// Tells everybody until every run has ended.
+    pub(super) async fn tell(
+        self: Arc<Self>,
+        mut endings: mpsc::UnboundedReceiver<Ended>,
+        stop: watch::Receiver<Signal>,
+    ) {
+        let office = Office(Arc::clone(&self));
+        let sending = {
+            let supervisor = Arc::clone(&self);
+            tokio::spawn(async move {
+                let random = Random::from_entropy();
+                supervisor.herald.alerts.send(&supervisor.outside, supervisor.clock.as_ref(), &random).await;
+            })
+        };
+        loop {
+            tokio::select! {
+                ended = endings.recv() => match ended {
+                    Some(ended) => self.hear(&ended).await,
+                    None => break,
+                },
+                () = self.clock.sleep(LOOK), if *stop.borrow() == Signal::Go => self.look_around(&office).await,
+            }
+        }
+        if tokio::time::timeout(FAREWELL_MAX, self.herald.alerts.sent()).await.is_err() {
+            tracing::warn!("some alerts could not be sent yet; the next start sends them");
+        }
+        sending.abort();
+        self.keep_alerts().await;
+    }
+}

@@ -1,0 +1,110 @@
+//! How are metrics written? Families in order, each with its help, its type and its samples.
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::text::encode_registry;
+use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::Registry;
+
+use super::Labels;
+
+/// What every name begins with.
+const PREFIX: &str = "groupcast";
+
+/// A value.
+#[derive(Debug, Clone)]
+pub(super) enum Sample {
+    Count(u64),
+    Number(f64),
+    Spread(Histogram),
+}
+
+/// Observations by the bucket they fall into; the last bucket takes what is beyond all upper ends.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Histogram {
+    counts: Vec<u64>,
+    sum: f64,
+}
+
+impl Histogram {
+    pub(super) fn observe(&mut self, upper_ends: &[f64], value: f64) {
+        self.counts.resize(upper_ends.len() + 1, 0);
+        let bucket = upper_ends.iter().position(|end| value <= *end).unwrap_or(upper_ends.len());
+        self.counts[bucket] += 1;
+        self.sum += value;
+    }
+}
+
+#[derive(Debug)]
+struct Family {
+    name: &'static str,
+    help: &'static str,
+    kind: MetricType,
+    upper_ends: Vec<f64>,
+    samples: Vec<(Labels, Sample)>,
+}
+
+/// The page of one scrape.
+#[derive(Debug, Default)]
+pub(super) struct Page(Vec<Family>);
+
+impl Page {
+    pub(super) fn counter(&mut self, name: &'static str, help: &'static str, samples: Vec<(Labels, Sample)>) {
+        self.0.push(Family { name, help, kind: MetricType::Counter, upper_ends: Vec::new(), samples });
+    }
+
+    pub(super) fn gauge(&mut self, name: &'static str, help: &'static str, samples: Vec<(Labels, Sample)>) {
+        self.0.push(Family { name, help, kind: MetricType::Gauge, upper_ends: Vec::new(), samples });
+    }
+
+    pub(super) fn histogram(
+        &mut self,
+        name: &'static str,
+        help: &'static str,
+        upper_ends: &[f64],
+        samples: Vec<(Labels, Sample)>,
+    ) {
+        self.0.push(Family { name, help, kind: MetricType::Histogram, upper_ends: upper_ends.to_vec(), samples });
+    }
+
+    /// The text. A family without samples is left out.
+    pub(super) fn text(self) -> String {
+        let mut registry = Registry::with_prefix(PREFIX);
+        registry.register_collector(Box::new(self));
+        let mut text = String::new();
+        // Writing to a string does not fail, and no family here is one that cannot be written.
+        let _ = encode_registry(&mut text, &registry);
+        text
+    }
+}
+
+impl Collector for Page {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> std::fmt::Result {
+        for family in self.0.iter().filter(|family| !family.samples.is_empty()) {
+            let mut out = encoder.encode_descriptor(family.name, family.help, None, family.kind)?;
+            for (labels, sample) in &family.samples {
+                if labels.is_empty() {
+                    write(&mut out, sample, &family.upper_ends)?;
+                } else {
+                    write(&mut out.encode_family(labels)?, sample, &family.upper_ends)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Counters are written as gauges are: the encoder's own way appends `_total` to the sample and not to the family's type,
+/// as OpenMetrics wants it; the classic format has it in both.
+fn write(out: &mut MetricEncoder<'_>, sample: &Sample, upper_ends: &[f64]) -> std::fmt::Result {
+    match sample {
+        Sample::Count(count) => out.encode_gauge(count),
+        Sample::Number(number) => out.encode_gauge(number),
+        Sample::Spread(histogram) => {
+            let ends = upper_ends.iter().copied().chain([f64::INFINITY]);
+            let counts = histogram.counts.iter().copied().chain(std::iter::repeat(0));
+            let buckets: Vec<(f64, u64)> = ends.zip(counts).collect();
+            out.encode_histogram::<NoLabelSet>(histogram.sum, histogram.counts.iter().sum(), &buckets, None)
+        }
+    }
+}

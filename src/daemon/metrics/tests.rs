@@ -1,0 +1,313 @@
+//! Is the text what Prometheus reads, and are the numbers right? A strict reader of the format stands in for a scraper.
+
+use super::*;
+use crate::ledger::{Comparison, Standing};
+use crate::sync::report::{Counts, Detail, Tally};
+use crate::view::{Activity, FireView, RunView, ScheduleView};
+
+fn at(text: &str) -> DateTime<Utc> {
+    DateTime::parse_from_rfc3339(text).unwrap().to_utc()
+}
+
+fn now() -> DateTime<Utc> {
+    at("2026-11-22T02:10:00Z")
+}
+
+fn about() -> About {
+    About {
+        version: "0.1.0".to_owned(),
+        started_at: at("2026-11-22T00:00:00Z"),
+        config_read_at: at("2026-11-22T00:00:01.5Z"),
+        config_problems: None,
+        stopping: false,
+        running: 1,
+        parallel_runs: 4,
+        timezone: "UTC".to_owned(),
+    }
+}
+
+fn view(sync: &str) -> SyncView {
+    SyncView {
+        sync: sync.to_owned(),
+        source: "warehouse".to_owned(),
+        destination: "crm".to_owned(),
+        destination_type: "webhook".to_owned(),
+        group_type: "company".to_owned(),
+        enabled: true,
+        standing: Standing { known: 100, unsettled: 2, rejected: 3 },
+        schedule: Some(ScheduleView {
+            written: "0 2 * * *".to_owned(),
+            timezone: "UTC".to_owned(),
+            overdue_since: Some(at("2026-11-22T02:00:00Z")),
+            next: vec![FireView { local: String::new(), utc: at("2026-11-23T02:00:00Z") }],
+        }),
+        last_run: None,
+        last_success_at: Some(at("2026-11-21T02:10:00Z")),
+        activity: Some(Activity {
+            state: State::Scheduled,
+            running: None,
+            waiting: None,
+            paused_since: None,
+            failures: 2,
+            next_try_at: None,
+        }),
+    }
+}
+
+fn ended(sync: &str, status: Status, by: &str) -> RunDetail {
+    let started_at = at("2026-11-22T02:00:00Z");
+    RunDetail {
+        run: RunView {
+            sync: sync.to_owned(),
+            run: "r".to_owned(),
+            status,
+            started_at,
+            ended_at: Some(started_at + std::time::Duration::from_millis(1_500)),
+            started_by: by.to_owned(),
+            counts: Some(Counts {
+                rows: 10,
+                unchanged: 3,
+                said: Tally { delivered: 1, rejected: 4, not_sent: 1, unknown: 1 },
+                held: 2,
+                invalid_keys: 1,
+                removed: Tally { delivered: 5, rejected: 6, not_sent: 7, unknown: 8 },
+                traits_set: 11,
+                traits_unset: 12,
+                requests: 6,
+                retries: 2,
+                ..Counts::default()
+            }),
+            error: (status == Status::Guarded).then(|| "stopped by the guard `removed` before anything".to_owned()),
+            error_kind: None,
+        },
+        detail: Detail {
+            found: Some(Comparison { rows: 10, new: 2, changed: 3, missing_suspects: 4, ..Comparison::default() }),
+            by_status: [(0, 1), (200, 3), (429, 1), (299, 1), (999, 1)].into(),
+            rate_wait_ms: 1_250,
+            retry_wait_ms: 500,
+            bytes: 2_048,
+            ..Detail::default()
+        },
+        progress: None,
+        rejected: Vec::new(),
+    }
+}
+
+/// Reads the classic text format and refuses everything that is not exactly it. Returns samples by name and labels.
+fn read(text: &str) -> BTreeMap<String, f64> {
+    let is_name = |name: &str| {
+        name.starts_with("groupcast_") && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+    };
+    let (mut samples, mut families) = (BTreeMap::new(), BTreeMap::new());
+    let mut family = (String::new(), String::new());
+    let mut helped = String::new();
+    assert!(text.ends_with('\n') && !text.contains("\n\n") && !text.contains('\r'));
+    for line in text.lines() {
+        if let Some(help) = line.strip_prefix("# HELP ") {
+            let (name, words) = help.split_once(' ').unwrap();
+            assert!(is_name(name) && words.ends_with('.') && !words.contains('\\'), "{line}");
+            helped = name.to_owned();
+        } else if let Some(kind) = line.strip_prefix("# TYPE ") {
+            let (name, kind) = kind.split_once(' ').unwrap();
+            assert_eq!(name, helped, "the help stands before the type");
+            assert!(["counter", "gauge", "histogram"].contains(&kind), "{line}");
+            assert_eq!(kind == "counter", name.ends_with("_total"), "{line}");
+            assert!(families.insert(name.to_owned(), kind.to_owned()).is_none(), "{name} comes twice");
+            family = (name.to_owned(), kind.to_owned());
+        } else {
+            assert!(!line.starts_with('#'), "{line}");
+            let (series, value) = line.rsplit_once(' ').unwrap();
+            let name = series.split('{').next().unwrap();
+            let of_family = match family.1.as_str() {
+                "histogram" => ["_bucket", "_sum", "_count"].iter().any(|end| name == format!("{}{end}", family.0)),
+                _ => name == family.0,
+            };
+            assert!(is_name(name) && of_family, "{line} stands under {}", family.0);
+            if let Some(labels) = series.strip_prefix(name).filter(|labels| !labels.is_empty()) {
+                read_labels(labels);
+            }
+            let value: f64 = value.parse().unwrap();
+            assert!(value.is_finite() && value >= 0.0, "{line}");
+            assert!(samples.insert(series.to_owned(), value).is_none(), "{series} comes twice");
+        }
+    }
+    samples
+}
+
+fn read_labels(text: &str) {
+    let inside = text.strip_prefix('{').and_then(|text| text.strip_suffix('}')).unwrap();
+    let mut chars = inside.chars().peekable();
+    while chars.peek().is_some() {
+        let name: String = chars.by_ref().take_while(|char| *char != '=').collect();
+        assert!(!name.is_empty() && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'), "{text}");
+        assert_eq!(chars.next(), Some('"'), "{text}");
+        loop {
+            match chars.next().expect("a label's value ends") {
+                '"' => break,
+                '\\' => assert!(matches!(chars.next(), Some('\\' | '"' | 'n')), "{text}"),
+                char => assert_ne!(char, '\n'),
+            }
+        }
+        assert!(matches!(chars.next(), None | Some(',')), "{text}");
+    }
+}
+
+const OF: &str = r#"{sync="accounts",destination="crm"}"#;
+
+fn of(more: &str) -> String {
+    format!(r#"{{sync="accounts",destination="crm",{more}}}"#)
+}
+
+fn le(end: &str) -> String {
+    format!(r#"{{le="{end}",sync="accounts",destination="crm"}}"#)
+}
+
+#[test]
+fn what_runs_did_adds_up() {
+    let metrics = Metrics::new();
+    metrics.run_ended(&ended("accounts", Status::SomeRejected, "schedule"), "crm");
+    metrics.run_ended(&ended("accounts", Status::Guarded, "somebody with a free text"), "crm");
+    metrics.moments_skipped("accounts", 3);
+    metrics.panicked("accounts");
+    metrics.reloaded(true);
+    metrics.reloaded(false);
+    metrics.alerts(5, 1);
+    let samples = read(&metrics.render(&[view("accounts")], &about(), now()));
+    for (series, value) in [
+        (format!("rows_read_total{OF}"), 20.0),
+        (format!("rows_unchanged_total{OF}"), 6.0),
+        (format!("suspects_total{OF}"), 18.0),
+        (format!("changes_total{}", of(r#"outcome="delivered""#)), 12.0),
+        (format!("changes_total{}", of(r#"outcome="rejected""#)), 14.0),
+        (format!("changes_total{}", of(r#"outcome="not_sent""#)), 16.0),
+        (format!("changes_total{}", of(r#"outcome="unknown""#)), 18.0),
+        (format!("traits_total{}", of(r#"action="set""#)), 22.0),
+        (format!("traits_total{}", of(r#"action="unset""#)), 24.0),
+        (format!("requests_total{}", of(r#"status="none""#)), 2.0),
+        (format!("requests_total{}", of(r#"status="200""#)), 6.0),
+        (format!("requests_total{}", of(r#"status="2xx""#)), 2.0),
+        (format!("requests_total{}", of(r#"status="other""#)), 2.0),
+        (format!("request_retries_total{OF}"), 4.0),
+        (format!("request_bytes_total{OF}"), 4_096.0),
+        (format!("rate_limit_wait_seconds_total{OF}"), 2.5),
+        (format!("retry_wait_seconds_total{OF}"), 1.0),
+        (format!("runs_total{}", of(r#"status="some_rejected",started_by="schedule""#)), 1.0),
+        (format!("runs_total{}", of(r#"status="guarded",started_by="other""#)), 1.0),
+        (format!("runs_total{}", of(r#"status="failed",started_by="schedule""#)), 0.0),
+        (format!("guard_stops_total{}", of(r#"guard="removed""#)), 1.0),
+        (format!("guard_stops_total{}", of(r#"guard="keys""#)), 0.0),
+        (format!("run_duration_seconds_sum{OF}"), 3.0),
+        (format!("run_duration_seconds_count{OF}"), 2.0),
+        (format!("run_duration_seconds_bucket{}", le("1.0")), 0.0),
+        (format!("run_duration_seconds_bucket{}", le("2.5")), 2.0),
+        (format!("run_duration_seconds_bucket{}", le("+Inf")), 2.0),
+        (format!("skipped_moments_total{OF}"), 3.0),
+        (format!("panics_total{OF}"), 1.0),
+        (r#"config_reloads_total{result="taken"}"#.to_owned(), 1.0),
+        (r#"config_reloads_total{result="refused"}"#.to_owned(), 1.0),
+        (r#"alerts_total{result="told"}"#.to_owned(), 5.0),
+        (r#"alerts_total{result="lost"}"#.to_owned(), 1.0),
+    ] {
+        assert_eq!(samples.get(&format!("groupcast_{series}")), Some(&value), "{series}");
+    }
+}
+
+#[test]
+fn how_things_stand_is_read_when_somebody_asks() {
+    let metrics = Metrics::new();
+    let paused = SyncView {
+        schedule: None,
+        last_success_at: None,
+        activity: Some(Activity { paused_since: Some(now()), state: State::Paused, ..view("x").activity.unwrap() }),
+        ..view("paused")
+    };
+    let problems = About { config_problems: Some("error: …".to_owned()), ..about() };
+    let text = metrics.render(&[view("accounts"), paused], &problems, now());
+    let samples = read(&text);
+    for (name, value) in [
+        ("last_success_timestamp_seconds", at("2026-11-21T02:10:00Z").timestamp() as f64),
+        ("lag_seconds", 86_400.0),
+        ("overdue_seconds", 600.0),
+        ("next_run_timestamp_seconds", at("2026-11-23T02:00:00Z").timestamp() as f64),
+        ("known_groups", 100.0),
+        ("unsettled_groups", 2.0),
+        ("rejected_groups", 3.0),
+        ("enabled", 1.0),
+        ("running", 0.0),
+        ("paused", 0.0),
+        ("consecutive_failures", 2.0),
+    ] {
+        assert_eq!(samples.get(&format!("groupcast_{name}{OF}")), Some(&value), "{name}");
+    }
+    for (series, value) in [
+        ("config_problems", 1.0),
+        ("config_read_timestamp_seconds", at("2026-11-22T00:00:01Z").timestamp() as f64 + 0.5),
+        ("start_time_seconds", at("2026-11-22T00:00:00Z").timestamp() as f64),
+        ("runs_under_way", 1.0),
+        ("runs_parallel_max", 4.0),
+        ("stopping", 0.0),
+        (r#"build_info{version="0.1.0"}"#, 1.0),
+        (r#"paused{sync="paused",destination="crm"}"#, 1.0),
+    ] {
+        assert_eq!(samples.get(&format!("groupcast_{series}")), Some(&value), "{series}");
+    }
+    let absent = ["lag_seconds", "last_success_timestamp_seconds", "overdue_seconds", "next_run_timestamp_seconds"];
+    for name in absent {
+        assert!(!text.contains(&format!(r#"groupcast_{name}{{sync="paused""#)), "{name}");
+    }
+}
+
+#[test]
+fn a_sync_that_left_takes_its_series_along() {
+    let metrics = Metrics::new();
+    metrics.run_ended(&ended("accounts", Status::Delivered, "api"), "crm");
+    metrics.run_ended(&ended("gone", Status::Delivered, "api"), "crm");
+    let text = metrics.render(&[view("accounts")], &about(), now());
+    assert!(text.contains(r#"sync="accounts""#) && !text.contains(r#"sync="gone""#));
+    let again = read(&metrics.render(&[view("accounts"), view("gone")], &about(), now()));
+    assert_eq!(again[r#"groupcast_rows_read_total{sync="gone",destination="crm"}"#], 0.0, "forgotten, not hidden");
+    assert_eq!(again[&format!("groupcast_rows_read_total{OF}")], 10.0);
+    // Another destination starts anew: its series are others.
+    metrics.run_ended(&ended("accounts", Status::Delivered, "api"), "other");
+    let moved = SyncView { destination: "other".to_owned(), ..view("accounts") };
+    let samples = read(&metrics.render(&[moved], &about(), now()));
+    assert_eq!(samples[r#"groupcast_rows_read_total{sync="accounts",destination="other"}"#], 10.0);
+}
+
+#[test]
+fn labels_are_escaped_and_bounded() {
+    let metrics = Metrics::new();
+    let evil = "a\"b\\c\nd";
+    for status in 0..2_000 {
+        let mut run = ended(evil, Status::Delivered, &format!("caller {status}"));
+        run.detail.by_status = [(status, 1)].into();
+        metrics.run_ended(&run, "crm");
+    }
+    let samples = read(&metrics.render(&[view(evil)], &about(), now()));
+    let of_sync = r#"{sync="a\"b\\c\nd",destination="crm""#;
+    let statuses =
+        samples.keys().filter(|name| name.starts_with(&format!("groupcast_requests_total{of_sync}"))).count();
+    assert!((50..100).contains(&statuses), "{statuses} statuses");
+    let runs = samples.keys().filter(|name| name.starts_with(&format!("groupcast_runs_total{of_sync}"))).count();
+    assert_eq!(runs, 7, "six from schedules, one from all others");
+}
+
+#[test]
+fn nothing_counted_yet_is_a_page_too() {
+    let samples = read(&Metrics::new().render(&[], &about(), now()));
+    assert_eq!(samples["groupcast_start_time_seconds"], at("2026-11-22T00:00:00Z").timestamp() as f64);
+    assert!(!samples.keys().any(|name| name.contains("sync=")));
+}
+
+/// Writes the text for tools that check it: `GROUPCAST_METRICS_TO=page.txt cargo test … metrics`, then
+/// `promtool check metrics < page.txt`.
+#[test]
+fn the_page_can_be_had_for_other_readers() {
+    let metrics = Metrics::new();
+    metrics.run_ended(&ended("accounts", Status::Guarded, "schedule"), "crm");
+    let text = metrics.render(&[view("accounts")], &about(), now());
+    if let Some(path) = std::env::var_os("GROUPCAST_METRICS_TO") {
+        std::fs::write(path, &text).unwrap();
+    }
+    assert!(read(&text).len() > 60);
+}

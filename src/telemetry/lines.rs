@@ -1,0 +1,344 @@
+//! What does one line look like? A `tracing` layer that writes events with the fields of the spans around them.
+//!
+//! By hand rather than with `tracing-subscriber`'s own formats, because those nest spans where a log search wants one flat
+//! object, and print text as it is where we must escape it.
+
+use std::io::Write;
+use std::sync::{Arc, Mutex};
+
+use anstyle::{AnsiColor, Style};
+use chrono::{DateTime, SecondsFormat, Utc};
+use serde_json::{Map, Value};
+use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Level, Metadata, Subscriber};
+use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::layer::{Context, Layer};
+use tracing_subscriber::registry::LookupSpan;
+
+use super::Format;
+use crate::env::Clock;
+use crate::view::words::{is_unsafe, one_line};
+
+/// Writes lines.
+pub(super) struct Lines {
+    pub(super) format: Format,
+    /// The least important level that is written.
+    pub(super) level: Level,
+    /// Whether the journal reads: then human lines have a priority instead of a time.
+    pub(super) journal: bool,
+    /// Whether a person looks at a terminal.
+    pub(super) colour: bool,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) out: Mutex<Box<dyn Write + Send>>,
+}
+
+/// The fields of a span or an event.
+#[derive(Default)]
+struct Fields(Map<String, Value>);
+
+impl Visit for Fields {
+    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+        self.0.insert(field.name().to_owned(), format!("{value:?}").into());
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.0.insert(field.name().to_owned(), value.into());
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.0.insert(field.name().to_owned(), value.into());
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.0.insert(field.name().to_owned(), value.into());
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.0.insert(field.name().to_owned(), value.into());
+    }
+
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        self.0.insert(field.name().to_owned(), value.into());
+    }
+}
+
+/// Whether it is about us. Dependencies may log what must not be seen: addresses, headers, statements with values.
+fn is_ours(metadata: &Metadata<'_>) -> bool {
+    let target = metadata.target();
+    target == "groupcast" || target.starts_with("groupcast::")
+}
+
+impl<S: Subscriber + for<'span> LookupSpan<'span>> Layer<S> for Lines {
+    fn enabled(&self, metadata: &Metadata<'_>, _: Context<'_, S>) -> bool {
+        is_ours(metadata) && *metadata.level() <= self.level
+    }
+
+    fn max_level_hint(&self) -> Option<LevelFilter> {
+        Some(self.level.into())
+    }
+
+    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
+        let mut fields = Fields::default();
+        attributes.record(&mut fields);
+        if let Some(span) = context.span(id) {
+            span.extensions_mut().insert(fields);
+        }
+    }
+
+    fn on_record(&self, id: &Id, values: &Record<'_>, context: Context<'_, S>) {
+        if let Some(span) = context.span(id)
+            && let Some(fields) = span.extensions_mut().get_mut::<Fields>()
+        {
+            values.record(fields);
+        }
+    }
+
+    fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
+        let mut fields = Fields::default();
+        for span in context.event_scope(event).into_iter().flat_map(|scope| scope.from_root()) {
+            if let Some(Fields(of_span)) = span.extensions().get() {
+                fields.0.extend(of_span.clone());
+            }
+        }
+        // What the event says itself wins over what is around it.
+        event.record(&mut fields);
+        let level = *event.metadata().level();
+        let mut line = match self.format {
+            Format::Human => self.human(level, &fields.0),
+            Format::Json => json(self.clock.now(), level, fields.0),
+        };
+        line.push('\n');
+        let mut out = self.out.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        // One write per line, so that lines of two processes do not mix. Nobody is left to tell when it fails.
+        drop(out.write_all(line.as_bytes()));
+    }
+}
+
+fn text<'a>(fields: &'a Map<String, Value>, name: &str) -> &'a str {
+    fields.get(name).and_then(Value::as_str).unwrap_or_default()
+}
+
+impl Lines {
+    fn human(&self, level: Level, fields: &Map<String, Value>) -> String {
+        let paint = |style: Style, text: String| if self.colour { format!("{style}{text}{style:#}") } else { text };
+        let begin = if self.journal {
+            // The priorities of syslog (sd-daemon(3)).
+            let priority = match level {
+                Level::ERROR => 3,
+                Level::WARN => 4,
+                Level::INFO => 6,
+                Level::DEBUG | Level::TRACE => 7,
+            };
+            format!("<{priority}>")
+        } else {
+            let time = self.clock.now().to_rfc3339_opts(SecondsFormat::Secs, true);
+            let style = match level {
+                Level::ERROR => AnsiColor::Red.on_default().bold(),
+                Level::WARN => AnsiColor::Yellow.on_default(),
+                Level::INFO => AnsiColor::Green.on_default(),
+                Level::DEBUG | Level::TRACE => Style::new().dimmed(),
+            };
+            format!("{} {} ", paint(Style::new().dimmed(), time), paint(style, format!("{level:<5}")))
+        };
+        let message = one_line(text(fields, "message"));
+        let (sync, run) = (one_line(text(fields, "sync")), one_line(text(fields, "run")));
+        match (&*sync, &*run) {
+            ("", "") => format!("{begin}{message}"),
+            (sync, "") => format!("{begin}{}: {message}", paint(Style::new().bold(), sync.to_owned())),
+            (sync, run) => format!("{begin}{} {run}: {message}", paint(Style::new().bold(), sync.to_owned())),
+        }
+    }
+}
+
+/// The object of a line: time, level, message, sync and run first, for whoever reads it raw.
+fn json(now: DateTime<Utc>, level: Level, mut fields: Map<String, Value>) -> String {
+    let mut line = String::from("{");
+    let mut put = |name: &str, value: &Value| {
+        let comma = if line.len() > 1 { "," } else { "" };
+        line.push_str(&format!("{comma}{}:{value}", Value::from(name)));
+    };
+    put("timestamp", &now.to_rfc3339_opts(SecondsFormat::Millis, true).into());
+    put("level", &level.as_str().to_ascii_lowercase().into());
+    for name in ["message", "sync", "run"] {
+        if let Some(value) = fields.remove(name) {
+            put(name, &value);
+        }
+    }
+    for (name, value) in fields.iter().filter(|(name, _)| !matches!(name.as_str(), "timestamp" | "level")) {
+        put(name, value);
+    }
+    line.push('}');
+    // JSON itself escapes only the first 32 characters. What else is unsafe can only stand inside a string here.
+    if !line.contains(is_unsafe) {
+        return line;
+    }
+    let escaped = line.chars().map(|char| match is_unsafe(char) {
+        true => format!("\\u{:04x}", u32::from(char)),
+        false => char.to_string(),
+    });
+    escaped.collect()
+}
+
+/// Catches what would be written, for tests.
+#[cfg(test)]
+pub(super) mod recorded {
+    use std::io::Write;
+    use std::sync::{Arc, Mutex};
+
+    use chrono::{DateTime, Utc};
+    use tracing::{Level, Subscriber};
+    use tracing_subscriber::layer::SubscriberExt;
+
+    use super::{Format, Lines};
+    use crate::env::Clock;
+
+    /// What was written.
+    #[derive(Clone, Default)]
+    pub(in crate::telemetry) struct Recorded(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Recorded {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Recorded {
+        pub(super) fn subscriber(
+            &self,
+            format: Format,
+            level: Level,
+            journal: bool,
+            colour: bool,
+        ) -> impl Subscriber + use<> {
+            let out = Mutex::new(Box::new(self.clone()) as Box<dyn Write + Send>);
+            tracing_subscriber::registry().with(Lines { format, level, journal, colour, clock: Arc::new(Still), out })
+        }
+
+        pub(super) fn lines(&self) -> Vec<String> {
+            String::from_utf8(self.0.lock().unwrap().clone()).unwrap().lines().map(str::to_owned).collect()
+        }
+
+        /// The lines written while `work` ran.
+        pub(in crate::telemetry) fn during(format: Format, level: Level, work: impl FnOnce()) -> Vec<String> {
+            let recorded = Recorded::default();
+            tracing::subscriber::with_default(recorded.subscriber(format, level, false, false), work);
+            recorded.lines()
+        }
+    }
+
+    /// A clock that stands still.
+    struct Still;
+
+    #[async_trait::async_trait]
+    impl Clock for Still {
+        fn now(&self) -> DateTime<Utc> {
+            DateTime::parse_from_rfc3339("2026-11-22T02:00:01.234Z").unwrap().to_utc()
+        }
+
+        fn elapsed(&self) -> std::time::Duration {
+            std::time::Duration::ZERO
+        }
+
+        async fn sleep(&self, _: std::time::Duration) {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::run_span;
+    use super::recorded::Recorded;
+    use super::*;
+    use serde_json::json;
+    use tracing::Instrument;
+
+    #[test]
+    fn every_line_of_a_run_carries_its_id() {
+        let lines = Recorded::during(Format::Human, Level::WARN, || {
+            tracing::warn!("outside");
+            run_span("accounts", "r1").in_scope(|| {
+                tracing::warn!("inside");
+                tracing::info!("too quiet");
+                tracing::error_span!("page", page = 7).in_scope(|| tracing::error!("deeper"));
+                tracing::warn!(sync = "other", "about another");
+            });
+            tracing::warn!(sync = "accounts", "of no run");
+        });
+        assert_eq!(
+            lines,
+            [
+                "2026-11-22T02:00:01Z WARN  outside",
+                "2026-11-22T02:00:01Z WARN  accounts r1: inside",
+                "2026-11-22T02:00:01Z ERROR accounts r1: deeper",
+                "2026-11-22T02:00:01Z WARN  other r1: about another",
+                "2026-11-22T02:00:01Z WARN  accounts: of no run",
+            ]
+        );
+    }
+
+    #[tokio::test]
+    async fn spawned_tasks_take_the_span_along() {
+        let recorded = Recorded::default();
+        let _guard = tracing::subscriber::set_default(recorded.subscriber(Format::Json, Level::INFO, false, false));
+        let task = async {
+            tokio::task::yield_now().await;
+            tracing::info!(rows = 3_u64, ok = true, share = 0.5, behind = -1_i64, error = %"why", "read");
+        };
+        tokio::spawn(task.instrument(run_span("accounts", "r1"))).await.unwrap();
+        let line: Value = serde_json::from_str(&recorded.lines()[0]).unwrap();
+        assert_eq!(
+            line,
+            json!({
+                "timestamp": "2026-11-22T02:00:01.234Z", "level": "info", "message": "read", "sync": "accounts",
+                "run": "r1", "rows": 3, "ok": true, "share": 0.5, "behind": -1, "error": "why"
+            })
+        );
+    }
+
+    #[test]
+    fn fields_may_come_later_and_cannot_replace_the_time() {
+        let lines = Recorded::during(Format::Json, Level::DEBUG, || {
+            let span = tracing::error_span!("run", sync = "accounts", run = tracing::field::Empty);
+            span.record("run", "r2");
+            span.in_scope(|| tracing::debug!(timestamp = "never", level = "never", nan = f64::NAN, "late"));
+        });
+        assert_eq!(
+            lines,
+            [
+                r#"{"timestamp":"2026-11-22T02:00:01.234Z","level":"debug","message":"late","sync":"accounts","run":"r2","nan":null}"#
+            ]
+        );
+    }
+
+    #[test]
+    fn dependencies_are_silent() {
+        let lines = Recorded::during(Format::Human, Level::DEBUG, || {
+            tracing::error!(target: "hyper::client", "https://hooks.example/secret");
+            tracing::error!(target: "groupcasting", "not us");
+            tracing::debug!("us");
+        });
+        assert_eq!(lines, ["2026-11-22T02:00:01Z DEBUG us"]);
+    }
+
+    #[test]
+    fn the_journal_gets_priorities_and_a_terminal_gets_colours() {
+        let journal = Recorded::default();
+        tracing::subscriber::with_default(journal.subscriber(Format::Human, Level::DEBUG, true, false), || {
+            tracing::error!("e");
+            tracing::warn!("w");
+            tracing::info!("i");
+            tracing::debug!(sync = "a", "d");
+        });
+        assert_eq!(journal.lines(), ["<3>e", "<4>w", "<6>i", "<7>a: d"]);
+        let terminal = Recorded::default();
+        tracing::subscriber::with_default(terminal.subscriber(Format::Human, Level::DEBUG, false, true), || {
+            tracing::warn!("w \u{1b}[31m");
+        });
+        assert_eq!(terminal.lines(), ["\u{1b}[2m2026-11-22T02:00:01Z\u{1b}[0m \u{1b}[33mWARN \u{1b}[0m w \\u{1b}[31m"]);
+    }
+}

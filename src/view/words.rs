@@ -1,0 +1,213 @@
+//! How are counts, times and failures said in words? The same in logs, alerts and on the screen. Pure.
+
+use std::borrow::Cow;
+use std::fmt::Write;
+use std::time::Duration;
+
+use super::RunView;
+use crate::ledger::Status;
+use crate::sync::guard;
+use crate::sync::report::Counts;
+
+/// `12,345,678`.
+pub fn thousands(count: u64) -> String {
+    let digits = count.to_string();
+    let mut out = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// "1 group", "2 groups".
+pub fn plural(count: u64, noun: &str) -> String {
+    format!("{} {noun}{}", thousands(count), if count == 1 { "" } else { "s" })
+}
+
+/// "1.2 s", "3 min 20 s", "2 h 5 min", "3 d 4 h": two units at most.
+pub fn lasting(took: Duration) -> String {
+    let seconds = took.as_secs();
+    let two = |first: u64, unit: &str, second: u64, smaller: &str| match second {
+        0 => format!("{first} {unit}"),
+        _ => format!("{first} {unit} {second} {smaller}"),
+    };
+    match seconds {
+        0..60 => format!("{:.1} s", took.as_secs_f64()),
+        60..3_600 => two(seconds / 60, "min", seconds % 60, "s"),
+        3_600..86_400 => two(seconds / 3_600, "h", seconds % 3_600 / 60, "min"),
+        _ => two(seconds / 86_400, "d", seconds % 86_400 / 3_600, "h"),
+    }
+}
+
+/// "10,000 rows, 9,990 unchanged, 10 delivered": what is zero is left out, but for the rows and the unchanged.
+pub fn counts(counts: &Counts) -> String {
+    let mut words = format!("{}, {} unchanged", plural(counts.rows, "row"), thousands(counts.unchanged));
+    for (count, what) in [
+        (counts.said.delivered, "delivered"),
+        (counts.removed.delivered, "removed"),
+        (counts.rejected(), "rejected"),
+        (counts.said.not_sent + counts.removed.not_sent, "not sent"),
+        (counts.said.unknown + counts.removed.unknown, "unknown"),
+    ] {
+        if count > 0 {
+            words.push_str(&format!(", {} {what}", thousands(count)));
+        }
+    }
+    words
+}
+
+/// `text` on one line, with nothing in it that a terminal or a reader of lines would take for more than text: control
+/// characters, line ends and the marks that turn the direction of writing are escaped.
+pub fn one_line(text: &str) -> Cow<'_, str> {
+    if !text.contains(is_unsafe) {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len() + 8);
+    for char in text.chars() {
+        match char {
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            char if is_unsafe(char) => {
+                // Writing to a string cannot fail.
+                let _ = write!(out, "\\u{{{:x}}}", u32::from(char));
+            }
+            char => out.push(char),
+        }
+    }
+    Cow::Owned(out)
+}
+
+/// Whether a character could end a line, move a cursor or turn the direction of writing.
+pub fn is_unsafe(char: char) -> bool {
+    char.is_control()
+        || matches!(char, '\u{2028}' | '\u{2029}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// The guard that stopped a run, by the name that `--accept` takes.
+pub fn guard_of(run: &RunView) -> Option<&'static str> {
+    if run.status != Status::Guarded {
+        return None;
+    }
+    let error = run.error.as_deref().unwrap_or_default();
+    guard::NAMES.into_iter().find(|name| error.contains(&format!("guard `{name}`")))
+}
+
+/// What a person does next about a run that did not end well. The record of a run keeps the error's text and kind and not
+/// its advice; this is the advice of the kind.
+pub fn advice(run: &RunView) -> Option<String> {
+    let sync = &run.sync;
+    let words = match (run.status, run.error_kind.as_deref()?) {
+        (Status::Guarded, _) => {
+            let name = guard_of(run)?;
+            return Some(format!(
+                "look at `groupcast plan {sync}`; if this is right, accept it once with `groupcast run {sync} --accept {name}`"
+            ));
+        }
+        (_, "config") => "correct the config or the mapping; `groupcast check --connect` shows the place",
+        (_, "source") => {
+            "check the source's credentials and permissions and the model's SQL; `groupcast check --connect` tries them"
+        }
+        (_, "source_busy") => "nothing if it passes, the next run tries again; else look at the source",
+        (_, "destination") => {
+            "check the destination, its credentials and the way to it; the next run says what is left"
+        }
+        (_, "ledger") => "check the disk and the permissions of the ledger's file",
+        (_, "ledger_busy") => "stop the other process that has the ledger open",
+        (_, "bug") => "report this with the log lines of the run",
+        _ => return None,
+    };
+    Some(words.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sync::report::Tally;
+    use chrono::DateTime;
+
+    #[test]
+    fn numbers_and_times_read_well() {
+        assert_eq!([0, 999, 1_234_567].map(thousands), ["0", "999", "1,234,567"]);
+        assert_eq!(plural(1, "row"), "1 row");
+        assert_eq!(plural(1000, "row"), "1,000 rows");
+        for (millis, words) in [
+            (0, "0.0 s"),
+            (1_240, "1.2 s"),
+            (60_000, "1 min"),
+            (200_000, "3 min 20 s"),
+            (7_500_000, "2 h 5 min"),
+            (86_400_000, "1 d"),
+            (273_600_000, "3 d 4 h"),
+        ] {
+            assert_eq!(lasting(Duration::from_millis(millis)), words);
+        }
+    }
+
+    #[test]
+    fn counts_name_what_happened() {
+        let quiet = Counts { rows: 10_000, unchanged: 10_000, ..Counts::default() };
+        assert_eq!(counts(&quiet), "10,000 rows, 10,000 unchanged");
+        let said = Tally { delivered: 1, rejected: 2, not_sent: 3, unknown: 4 };
+        let removed = Tally { delivered: 10, rejected: 20, not_sent: 30, unknown: 40 };
+        let busy = Counts { rows: 10, said, removed, ..Counts::default() };
+        assert_eq!(
+            counts(&busy),
+            "10 rows, 0 unchanged, 1 delivered, 10 removed, 22 rejected, 33 not sent, 44 unknown"
+        );
+    }
+
+    #[test]
+    fn a_text_stays_one_line() {
+        assert!(matches!(one_line("plain, also äöü 🙂"), Cow::Borrowed(_)));
+        let hostile = "a\nb\r\tc\u{1b}[2Jd\u{9b}e\u{2028}f\u{202e}g\u{7f}";
+        assert_eq!(one_line(hostile), "a\\nb\\r\\tc\\u{1b}[2Jd\\u{9b}e\\u{2028}f\\u{202e}g\\u{7f}");
+    }
+
+    #[test]
+    fn every_failure_has_a_next_step() {
+        let run = |status, kind: &str, error: &str| RunView {
+            sync: "accounts".to_owned(),
+            run: "r".to_owned(),
+            status,
+            started_at: DateTime::UNIX_EPOCH,
+            ended_at: None,
+            started_by: String::new(),
+            counts: None,
+            error: Some(error.to_owned()),
+            error_kind: Some(kind.to_owned()),
+        };
+        for kind in ["config", "source", "source_busy", "destination", "ledger", "ledger_busy", "bug"] {
+            assert!(advice(&run(Status::Failed, kind, "")).is_some(), "{kind}");
+        }
+        assert_eq!(advice(&run(Status::Incomplete, "interrupted", "")), None);
+        let guarded = run(Status::Guarded, "guard", "stopped by the guard `rows-dropped` before anything was sent: …");
+        assert_eq!(guard_of(&guarded), Some("rows-dropped"));
+        assert!(advice(&guarded).unwrap().ends_with("`groupcast run accounts --accept rows-dropped`"));
+        assert_eq!(guard_of(&run(Status::Failed, "source", "guard `keys`")), None);
+    }
+
+    #[test]
+    fn guards_are_named_as_the_guards_name_themselves() {
+        let found = crate::ledger::Comparison { rows: 3, null_keys: 1, ..Default::default() };
+        let (guards, accepted) = (crate::mapping::Guards::default(), std::collections::BTreeSet::new());
+        let on_duplicate = crate::mapping::OnDuplicate::Fail;
+        let watch = guard::Watch { guards: &guards, on_duplicate, accepted: &accepted, full: true };
+        let error = watch.comparison(&found, None).unwrap_err();
+        let run = RunView {
+            sync: "accounts".to_owned(),
+            run: "r".to_owned(),
+            status: Status::Guarded,
+            started_at: DateTime::UNIX_EPOCH,
+            ended_at: None,
+            started_by: String::new(),
+            counts: None,
+            error: Some(error.at("sync accounts").to_string()),
+            error_kind: Some("guard".to_owned()),
+        };
+        assert_eq!(guard_of(&run), Some("keys"));
+    }
+}
