@@ -33,7 +33,7 @@ const COOKIE: &str = "groupcast_session";
 const LOCAL: &str = "local";
 
 /// Who asks, as pages see it: an extension of every request that reaches them.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Session {
     /// What every form must send back as its field `csrf`. Empty for the login page of somebody who is not logged in.
     pub csrf: String,
@@ -324,7 +324,7 @@ async fn login(
         Err(refused) => {
             let refused = refused.into_response();
             if refused.status() == StatusCode::UNAUTHORIZED && gate.has_pages && wants_page("/login", &headers) {
-                return redirect(&login_page("error=wrong&", &next));
+                return redirect(&login_page("failed=true&", &next));
             }
             refused
         }
