@@ -1,8 +1,8 @@
 //! How is a running daemon asked over HTTP? The JSON API, the metrics and the health checks, with a guard in front of them
 //! and of the console's pages.
 //!
-//! A request passes, from the outside in: [`serve`] (connections, headers, slow clients) → [`finish`] (how long an answer
-//! may take, panics, headers of every answer) → [`auth`] (who asks, from where, with which body) → [`api`] or a page. All
+//! A request passes, from the outside in: `serve` (connections, headers, slow clients) → `finish` (how long an answer
+//! may take, panics, headers of every answer) → [`auth`] (who asks, from where, with which body) → `api` or a page. All
 //! of it speaks to the daemon through [`Desk`] alone.
 
 mod api;
