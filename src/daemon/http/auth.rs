@@ -324,7 +324,7 @@ async fn login(
         Err(refused) => {
             let refused = refused.into_response();
             if refused.status() == StatusCode::UNAUTHORIZED && gate.has_pages && wants_page("/login", &headers) {
-                return redirect(&login_page("error=wrong&", &next));
+                return redirect(&login_page("failed=true&", &next));
             }
             refused
         }

@@ -1,8 +1,8 @@
 //! How is a running daemon asked over HTTP? The JSON API, the metrics and the health checks, with a guard in front of them
 //! and of the console's pages.
 //!
-//! A request passes, from the outside in: [`serve`] (connections, headers, slow clients) → [`finish`] (how long an answer
-//! may take, panics, headers of every answer) → [`auth`] (who asks, from where, with which body) → [`api`] or a page. All
+//! A request passes, from the outside in: `serve` (connections, headers, slow clients) → `finish` (how long an answer
+//! may take, panics, headers of every answer) → [`auth`] (who asks, from where, with which body) → `api` or a page. All
 //! of it speaks to the daemon through [`Desk`] alone.
 
 mod api;
@@ -40,8 +40,8 @@ pub use serve::serve;
 pub struct Settings {
     /// The token callers must show; without one only programs and browsers of this machine are served.
     pub token: Option<Secret>,
-    /// The console's pages. They answer `GET /login` (the form posts `token`, and `next` from the query) and may have a
-    /// fallback of their own; `POST /login`, `POST /logout` and everything under `/api` belong to this module. Every
+    /// The console's pages. They answer `GET /login` (the form posts `token`, and `next` from the query; `failed=true` says
+    /// that the token was wrong) and may have a fallback of their own; `POST /login`, `POST /logout` and everything under `/api` belong to this module. Every
     /// request that reaches them carries an [`auth::Session`], and every POST has passed the check of its form field
     /// `csrf`.
     pub pages: Option<Router>,

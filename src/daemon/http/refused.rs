@@ -19,7 +19,8 @@ const RETRY_AFTER_SECONDS: u64 = 30;
 pub(super) struct Refused {
     status: StatusCode,
     error: Error,
-    header: Option<(HeaderName, HeaderValue)>,
+    /// Boxed: it is rare, and every handler's result has room for one of these.
+    header: Option<Box<(HeaderName, HeaderValue)>>,
 }
 
 /// The words of a refusal, kept beside the answer for those who want no JSON.
@@ -44,7 +45,7 @@ impl Refused {
 
     /// Adds a header that belongs to the status.
     pub(super) fn with(mut self, name: HeaderName, value: impl Into<HeaderValue>) -> Refused {
-        self.header = Some((name, value.into()));
+        self.header = Some(Box::new((name, value.into())));
         self
     }
 }
@@ -86,7 +87,7 @@ impl IntoResponse for Refused {
             words.push('\n');
         }
         let mut response = (self.status, Json(json!({"error": error_json(&self.error)}))).into_response();
-        if let Some((name, value)) = self.header {
+        if let Some((name, value)) = self.header.map(|header| *header) {
             response.headers_mut().insert(name, value);
         }
         response.extensions_mut().insert(Words(words));

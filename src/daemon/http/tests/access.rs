@@ -100,7 +100,7 @@ async fn a_browser_is_led_to_the_login_and_back() {
     assert_eq!(page.body, "csrf= logged_in=false");
 
     let wrong = served.send(request("POST", "/login?next=%2Fx", &[FORM, HTML], "token=wrong")).await;
-    assert_eq!((wrong.status.as_u16(), wrong.header("location")), (303, "/login?error=wrong&next=%2Fx"));
+    assert_eq!((wrong.status.as_u16(), wrong.header("location")), (303, "/login?failed=true&next=%2Fx"));
     assert!(wrong.headers.get("set-cookie").is_none());
     assert_eq!(served.send(request("POST", "/login", &[FORM], "token=wrong")).await.refused(), 401);
     assert_eq!(served.send(request("POST", "/login", &[FORM], "")).await.refused(), 401);
