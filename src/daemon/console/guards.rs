@@ -20,7 +20,7 @@ pub(super) fn readings(id: &str, readings: &[Reading]) -> Markup {
 fn row(reading: &Reading) -> Vec<Markup> {
     let verdict = match (reading.trips, reading.whole) {
         (true, _) => Mark { tone: "bad", sign: "■", word: "stops a run" },
-        (false, 0) => Mark { tone: "plain", sign: "–", word: "nothing to compare with" },
+        (false, 0) => Mark { tone: "plain", sign: "–", word: "nothing to compare" },
         (false, _) => Mark { tone: "good", sign: "✓", word: "passes" },
     };
     vec![

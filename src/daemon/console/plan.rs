@@ -9,7 +9,7 @@ use super::orders;
 use super::page::{Here, Page, crumbs};
 use super::values::change;
 use super::visit::{Params, Visit};
-use super::words::{group_link, plural, sentence, short, shown, shown_line, sync_path, thousands, with_query};
+use super::words::{group_link, plural, prose, sentence, short, shown, shown_line, sync_path, thousands, with_query};
 use crate::daemon::desk::Answer;
 use crate::view::{Ask, PlanView, PlannedView};
 
@@ -108,7 +108,7 @@ fn would_stop(guard: &Value) -> Markup {
         section class="notice bad" aria-labelledby="guard-h" {
             h2 id="guard-h" { span aria-hidden="true" { "■ " } "A guard would stop this run" }
             @if let Some(message) = text("message") { p class="message" { (message) } }
-            @if let Some(advice) = guard["advice"].as_str() { p { strong { "What to do: " } (sentence(advice)) } }
+            @if let Some(advice) = guard["advice"].as_str() { p { strong { "What to do: " } (prose(&sentence(advice))) } }
         }
     }
 }

@@ -12,8 +12,8 @@ use super::table::{Shape, number, table, text};
 use super::values;
 use super::visit::{Params, Visit};
 use super::words::{
-    advice, bytes, group_link, long, outcome, plural, shown, shown_line, span, status, sync_path, thousands, time,
-    time_relative,
+    advice, bytes, group_link, long, outcome, plural, prose, shown, shown_line, span, status, sync_path, thousands,
+    time, time_relative,
 };
 use crate::daemon::desk::{Answer, Refusal};
 use crate::ledger::Status;
@@ -144,12 +144,12 @@ pub(super) fn progress(id: &str, at: &Progress) -> Markup {
             label for=(id) { (shown_line(phase)) }
             @match at.suspects {
                 Some(suspects) if suspects > 0 => {
-                    progress id=(id) max=(suspects) value=(at.settled.min(suspects)) {}
                     span { (thousands(at.settled)) " of " (plural(suspects, "group")) " settled" }
+                    progress id=(id) max=(suspects) value=(at.settled.min(suspects)) {}
                 }
                 _ => {
-                    progress id=(id) {}
                     span { (plural(at.rows_read, "row")) " read" }
+                    progress id=(id) {}
                 }
             }
             span class="soft" {
@@ -192,7 +192,7 @@ async fn after(visit: &Visit, detail: &RunDetail) -> Markup {
             section class={ "notice " (mark.tone) } aria-label="Error" {
                 p class="message" { (shown(error)) }
                 p { strong { "What to do: " }
-                    @if run.status == Status::Guarded { "Nothing here: a later run took place." } @else { (advice(run.error_kind.as_deref())) } }
+                    @if run.status == Status::Guarded { "Nothing here: a later run took place." } @else { (prose(advice(run.error_kind.as_deref()))) } }
             }
         } @else if run.status == Status::Died {
             section class="notice bad" aria-label="Error" {

@@ -9,7 +9,7 @@ use super::words::{group_link, long, outcome, plural, run_path, thousands, time_
 use crate::daemon::desk::Answer;
 
 /// Groups on a page.
-const PAGE_GROUPS: u64 = 50;
+const PAGE_GROUPS: u64 = 25;
 /// The outcomes one may look for, and how they are called.
 const OUTCOMES: [(&str, &str); 6] = [
     ("delivered", "delivered"),

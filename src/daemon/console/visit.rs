@@ -12,7 +12,7 @@ use maud::{Markup, html};
 
 use super::PageSession;
 use super::page::{Here, Page, framed};
-use super::words::{advice, sentence, shown};
+use super::words::{advice, prose, sentence, shown};
 use crate::daemon::desk::{About, Answer, Desk, Refusal};
 
 /// Texts of a query or a form are read up to this many, so that nobody makes us keep a million.
@@ -64,7 +64,7 @@ impl Visit {
                 p class="message" { (shown(&error.to_string())) }
                 p {
                     strong { "What to do: " }
-                    (sentence(next.as_deref().unwrap_or_else(|| advice(Some(error.kind().name())))))
+                    (prose(&sentence(next.as_deref().unwrap_or_else(|| advice(Some(error.kind().name()))))))
                 }
             }
             p { a href="/" { "Back to the overview" } }

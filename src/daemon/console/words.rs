@@ -114,13 +114,19 @@ pub(super) fn time(now: DateTime<Utc>, at: DateTime<Utc>) -> Markup {
     }
 }
 
-/// The same with the distance first, for lists in which that is what one looks for.
+/// The same with the distance first, for lists in which that is what one looks for; to the minute.
 pub(super) fn time_relative(now: DateTime<Utc>, at: DateTime<Utc>) -> Markup {
     let exact = at.to_rfc3339_opts(SecondsFormat::Millis, true);
     html! {
         span class="when" { (relative(now, at)) }
-        " " time class="soft" datetime=(exact) title=(exact) { (clock(now, at)) " UTC" }
+        " " time class="soft" datetime=(exact) title=(exact) { (minute(now, at)) " UTC" }
     }
+}
+
+/// `22 Nov 02:00`, with the year where it is not this one.
+pub(super) fn minute(now: DateTime<Utc>, at: DateTime<Utc>) -> String {
+    let format = if at.year() == now.year() { "%-d %b %H:%M" } else { "%-d %b %Y %H:%M" };
+    at.format(format).to_string()
 }
 
 /// A foreign text as it may be shown: control characters and those that reorder or hide text become visible.
@@ -215,6 +221,15 @@ pub(super) fn group_link(sync: &str, key: &str) -> Markup {
     html! { a href=(group_path(sync, key)) title=(shown_line(key)) { bdi { (short(key)) } } }
 }
 
+/// Our own words as markup: what stands in backticks is code.
+pub(super) fn prose(text: &str) -> Markup {
+    html! {
+        @for (index, part) in text.split('`').enumerate() {
+            @if index % 2 == 1 { code { (part) } } @else { (part) }
+        }
+    }
+}
+
 /// How something stands: a colour's name, a sign and a word, so that no one depends on the colour.
 pub(super) struct Mark {
     pub(super) tone: &'static str,
@@ -250,7 +265,7 @@ pub(super) fn state(state: State) -> Mark {
         State::Waiting => ("busy", "○", "waiting"),
         State::Paused => ("warn", "‖", "paused"),
         State::BackingOff => ("bad", "↻", "backing off"),
-        State::Scheduled => ("good", "✓", "scheduled"),
+        State::Scheduled => ("plain", "○", "scheduled"),
         State::Manual => ("plain", "○", "by hand"),
         State::Disabled => ("plain", "–", "disabled"),
     };
