@@ -98,7 +98,7 @@ pub(super) fn runs_table(now: DateTime<Utc>, id: &str, caption: &str, runs: &[Ru
                 vec![html! { a href=(run_path(&run.run)) { (time_relative(now, run.started_at)) } }];
             cells.extend(with_sync.then(|| html! { a href=(sync_path(&run.sync)) { bdi { (short(&run.sync)) } } }));
             cells.extend([
-                html! { (status(run.status).badge()) @if let Some(error) = &run.error { div class="soft" title=(shown_line(error)) { (short(error)) } } },
+                html! { (status(run.status).badge()) @if let Some(error) = &run.error { div class="soft clip" title=(shown_line(error)) { (short(error)) } } },
                 count(run, |counts| counts.rows),
                 count(run, changed),
                 count(run, rejected),

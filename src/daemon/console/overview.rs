@@ -232,7 +232,7 @@ fn running(visit: &Visit, syncs: &[SyncView]) -> Markup {
                 article class="card" {
                     h3 {
                         a href=(run_path(&waits.run)) { bdi { (shown_line(&sync.sync)) } }
-                        " " span class="soft" { "waits since " (relative(visit.now, waits.since)) }
+                        " " span class="soft" { "waiting for " (distance(visit.now - waits.since)) }
                     }
                 }
             }
@@ -298,7 +298,7 @@ fn row(visit: &Visit, sync: &SyncView, spark: &Markup) -> Vec<Markup> {
         next_run(now, sync),
         match sync.last_success_at {
             Some(at) => html! { span title={ "since " (at.to_rfc3339()) } { (distance(now - at)) } },
-            None => html! { span class="soft" { "never ended well" } },
+            None => html! { span class="soft" { "never" } },
         },
         spark.clone(),
         html! {

@@ -36,9 +36,9 @@ async fn build(visit: &Visit, id: &str, params: &Params) -> Answer<Page> {
     let run = &detail.run;
     let going = run.status == Status::Running;
     let sync = sync_path(&run.sync);
-    let told = said::section(visit, id, &run.sync, params).await?;
+    let told = said::section(visit, run, params).await?;
     let body = html! {
-        (crumbs(&[("/", "Overview"), (&sync, &run.sync)], &format!("Run {id}")))
+        (crumbs(&[("/", "Overview"), (&sync, &run.sync)], "Run"))
         div id="head" data-live {
             h1 { "Run of " bdi { (shown_line(&run.sync)) } " " (status(run.status).badge()) }
             (head(visit, run))
@@ -56,7 +56,8 @@ async fn build(visit: &Visit, id: &str, params: &Params) -> Answer<Page> {
         @if !detail.rejected.is_empty() { (rejections(visit, &run.sync, &detail.rejected)) }
         (told)
     };
-    Ok(Page::new(format!("Run of {}", run.sync), Here::Elsewhere, body).live(going))
+    let title = format!("Run of {}: {}", run.sync, status(run.status).word);
+    Ok(Page::new(title, Here::Elsewhere, body).live(going))
 }
 
 fn joined(params: &Params) -> Markup {
@@ -77,7 +78,7 @@ async fn not_yet(visit: &Visit, id: &str, params: &Params, refused: Refusal) -> 
         if let Some(running) = activity.running.as_ref().filter(|running| running.run == id) {
             let path = sync_path(&sync.sync);
             let body = html! {
-                (crumbs(&[("/", "Overview"), (&path, &sync.sync)], &format!("Run {id}")))
+                (crumbs(&[("/", "Overview"), (&path, &sync.sync)], "Run"))
                 h1 { "Run of " bdi { (shown_line(&sync.sync)) } " " (status(Status::Running).badge()) }
                 section id="progress-section" class="card" aria-labelledby="progress-h" data-live {
                     h2 id="progress-h" { "Progress" }
@@ -94,7 +95,7 @@ fn waits(visit: &Visit, sync: &str, waiting: &WaitingRun, params: &Params) -> Pa
     let path = sync_path(sync);
     let ask = &waiting.ask;
     let body = html! {
-        (crumbs(&[("/", "Overview"), (&path, sync)], &format!("Run {}", waiting.run)))
+        (crumbs(&[("/", "Overview"), (&path, sync)], "Run"))
         h1 { "Run of " bdi { (shown_line(sync)) } " " (super::words::state(crate::view::State::Waiting).badge()) }
         (joined(params))
         p { "It waits since " (time(visit.now, waiting.since)) " and begins as soon as there is room." }

@@ -78,12 +78,13 @@ pub(super) fn span(seconds: f64) -> String {
     }
 }
 
-/// The distance between two times in one unit: `3 h`, `12 min`.
+/// The distance between two times, as exactly as one cares: `12 min`, `1 h 34 min`, `11 h`, `3 d`.
 pub(super) fn distance(apart: TimeDelta) -> String {
     let seconds = apart.num_seconds().unsigned_abs();
     match seconds {
         0..60 => format!("{seconds} s"),
         60..3_600 => format!("{} min", seconds / 60),
+        3_600..36_000 if seconds % 3_600 >= 60 => format!("{} h {} min", seconds / 3_600, seconds % 3_600 / 60),
         3_600..172_800 => format!("{} h", seconds / 3_600),
         _ => format!("{} d", seconds / 86_400),
     }
@@ -342,6 +343,7 @@ mod tests {
         let now: DateTime<Utc> = "2026-11-22T12:00:00Z".parse().unwrap();
         let at = |text: &str| text.parse::<DateTime<Utc>>().unwrap();
         assert_eq!(relative(now, at("2026-11-22T09:00:00Z")), "3 h ago");
+        assert_eq!(relative(now, at("2026-11-22T10:26:00Z")), "1 h 34 min ago");
         assert_eq!(relative(now, at("2026-11-22T12:12:30Z")), "in 12 min");
         assert_eq!(relative(now, at("2026-11-22T11:59:58Z")), "just now");
         assert_eq!(relative(now, at("2026-11-12T12:00:00Z")), "10 d ago");
