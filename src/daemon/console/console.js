@@ -59,7 +59,10 @@
     }
     for (const part of live(document)) {
       const next = fresh.getElementById(part.id);
-      if (next && !held(part) && !part.isEqualNode(next)) part.replaceChildren(...next.childNodes);
+      if (!next || held(part) || part.isEqualNode(next)) continue;
+      const scrolled = [...part.querySelectorAll(".scroll")].map((region) => region.scrollLeft);
+      part.replaceChildren(...next.childNodes);
+      part.querySelectorAll(".scroll").forEach((region, index) => (region.scrollLeft = scrolled[index] ?? 0));
     }
     return !ended;
   };

@@ -20,7 +20,7 @@ pub(super) fn readings(id: &str, readings: &[Reading]) -> Markup {
 fn row(reading: &Reading) -> Vec<Markup> {
     let verdict = match (reading.trips, reading.whole) {
         (true, _) => Mark { tone: "bad", sign: "■", word: "stops a run" },
-        (false, 0) => Mark { tone: "plain", sign: "–", word: "nothing to compare with" },
+        (false, 0) => Mark { tone: "plain", sign: "–", word: "nothing to compare" },
         (false, _) => Mark { tone: "good", sign: "✓", word: "passes" },
     };
     vec![
@@ -54,8 +54,7 @@ fn named(error: &str) -> Option<&'static str> {
     NAMES.into_iter().find(|known| *known == name)
 }
 
-/// A run was stopped: with which figures, and how to let the next one pass. `full` is the state of the box that reads the
-/// whole model, for incremental mappings.
+/// A run was stopped: with which figures, and how to let the next one pass.
 pub(super) fn stopped(
     visit: &Visit,
     sync: &str,
@@ -63,6 +62,32 @@ pub(super) fn stopped(
     readings: &[Reading],
     incremental: bool,
 ) -> Markup {
+    let more = html! {
+        @if incremental {
+            label class="box" {
+                input type="checkbox" name="full" value="1";
+                span { "and read the whole model, as the mapping is incremental" }
+            }
+        }
+    };
+    html! {
+        section id="guard" class="notice bad" aria-labelledby="guard-h" {
+            h2 id="guard-h" { span aria-hidden="true" { "■ " } "Stopped by a guard: nothing was sent" }
+            @if let Some(error) = error { p class="message" { (shown(error)) } }
+            p {
+                "If these figures are wrong, correct the model and run again. If they are right, accept the guard for "
+                "one run. "
+                a href={ (sync_path(sync)) "/plan" } rel="nofollow" data-slow="Reading the source…" {
+                    "See what a run would do"
+                }
+            }
+            (accept(visit, &format!("{}/run", sync_path(sync)), error, readings, &more))
+        }
+    }
+}
+
+/// Opens, shows the figures, and takes a run's order only with the box ticked that names what stopped it.
+pub(super) fn accept(visit: &Visit, action: &str, error: Option<&str>, readings: &[Reading], more: &Markup) -> Markup {
     let stopper = error.and_then(named);
     let mut tripped: Vec<(&str, String)> = (readings.iter())
         .filter(|reading| reading.trips)
@@ -81,29 +106,14 @@ pub(super) fn stopped(
                     span { code { (shown(name)) } " – " (shown(figures)) }
                 }
             }
-            @if incremental {
-                label class="box" {
-                    input type="checkbox" name="full" value="1";
-                    span { "and read the whole model, as the mapping is incremental" }
-                }
-            }
+            (more)
         }
     };
     html! {
-        section id="guard" class="notice bad" aria-labelledby="guard-h" {
-            h2 id="guard-h" { span aria-hidden="true" { "■ " } "Stopped by a guard: nothing was sent" }
-            @if let Some(error) = error { p class="message" { (shown(error)) } }
-            p {
-                "If these figures are wrong, correct the model and run again. If they are right, accept the guard for one run. "
-                a href={ (sync_path(sync)) "/plan" } rel="nofollow" { "See what a run would do" }
-            }
-            @if !tripped.is_empty() {
-                details class="accept" {
-                    summary { "Accept and run…" }
-                    (visit.order(&format!("{}/run", sync_path(sync)), fields, html! {
-                        button class="danger" { "Accept once and run" }
-                    }))
-                }
+        @if !tripped.is_empty() {
+            details class="accept" {
+                summary { "Accept and run…" }
+                (visit.order(action, fields, html! { button class="danger" { "Accept once and run" } }))
             }
         }
     }

@@ -10,7 +10,7 @@ use super::page::{Here, Page, crumbs};
 use super::table::{Shape, number, table, text};
 use super::visit::{Params, Visit};
 use super::words::{
-    clock, plural, run_path, short, shown_line, span, status, sync_path, thousands, time_relative, with_query,
+    clock, minute, plural, run_path, short, shown_line, span, status, sync_path, thousands, time_relative, with_query,
 };
 use crate::daemon::desk::Answer;
 use crate::ledger::Status;
@@ -83,7 +83,7 @@ pub(super) fn runs_table(now: DateTime<Utc>, id: &str, caption: &str, runs: &[Ru
     let mut columns = vec![text("Run")];
     columns.extend(with_sync.then(|| text("Sync")));
     columns.extend([
-        text("Ended"),
+        text("Result"),
         number("Rows"),
         number("Changed"),
         number("Rejected"),
@@ -98,7 +98,7 @@ pub(super) fn runs_table(now: DateTime<Utc>, id: &str, caption: &str, runs: &[Ru
                 vec![html! { a href=(run_path(&run.run)) { (time_relative(now, run.started_at)) } }];
             cells.extend(with_sync.then(|| html! { a href=(sync_path(&run.sync)) { bdi { (short(&run.sync)) } } }));
             cells.extend([
-                html! { (status(run.status).badge()) @if let Some(error) = &run.error { div class="soft" title=(shown_line(error)) { (short(error)) } } },
+                html! { (status(run.status).badge()) @if let Some(error) = &run.error { div class="soft clip" title=(shown_line(error)) { (short(error)) } } },
                 count(run, |counts| counts.rows),
                 count(run, changed),
                 count(run, rejected),
@@ -118,8 +118,8 @@ pub(super) fn charts(now: DateTime<Utc>, runs: &[RunView]) -> Markup {
     let ended: Vec<&RunView> = runs.iter().rev().filter(|run| run.status != Status::Running).collect();
     let labels = |ended: &[&RunView]| match ended {
         [] => Vec::new(),
-        [one] => vec![String::new(), clock(now, one.started_at)],
-        [first, .., last] => vec![clock(now, first.started_at), clock(now, last.started_at)],
+        [one] => vec![String::new(), minute(now, one.started_at)],
+        [first, .., last] => vec![minute(now, first.started_at), minute(now, last.started_at)],
     };
     let bar = |run: &RunView, what: String, value: Option<f64>, stacked: f64| {
         let title = format!("{} UTC, {}: {what}", clock(now, run.started_at), status(run.status).word);

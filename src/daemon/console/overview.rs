@@ -8,12 +8,12 @@ use super::chart::sparkline;
 use super::history::changed;
 use super::page::{Here, Page};
 use super::run::progress;
-use super::sync::{next_run, standing_mark};
+use super::sync::{next_run, stands};
 use super::table::{Shape, number, table, text};
 use super::visit::Visit;
 use super::words::{
-    advice, distance, plural, relative, run_path, shown, shown_line, status, sync_path, thousands, time, time_relative,
-    with_query,
+    advice, distance, plural, prose, relative, run_path, shown, shown_line, status, sync_path, thousands, time,
+    time_relative, with_query,
 };
 use crate::daemon::desk::{Answer, FIRES};
 use crate::ledger::Status;
@@ -45,16 +45,20 @@ async fn build(visit: &Visit) -> Answer<Page> {
         let figures: Vec<Option<u64>> = runs.iter().map(|run| run.counts.as_ref().map(changed)).collect();
         rows.push(row(visit, sync, &sparkline(&format!("spark-{index}"), "Changed groups", &figures)));
     }
-    let broken: Vec<(&SyncView, Trouble)> = syncs
+    let mut broken: Vec<(&SyncView, Trouble)> = syncs
         .iter()
         .flat_map(|sync| troubles(visit.now, sync).into_iter().map(move |trouble| (sync, trouble)))
         .collect();
+    // What is broken before what is worth a look; within that by name.
+    broken.sort_by_key(|(_, trouble)| trouble.tone != "bad");
     let busy = syncs.iter().any(|sync| matches!(activity(sync), Some(State::Running | State::Waiting)));
     let body = html! {
         h1 { "Overview" }
         (attention(&broken))
-        (running(visit, &syncs))
-        (next(visit, &syncs))
+        div class="two" {
+            (running(visit, &syncs))
+            (next(visit, &syncs))
+        }
         section id="all" aria-labelledby="all-h" data-live {
             h2 id="all-h" { "All syncs" }
             (table("syncs", "Lag is the time since a run last ended with everything delivered, or all but rejected groups.",
@@ -191,7 +195,7 @@ fn attention(broken: &[(&SyncView, Trouble)]) -> Markup {
                             }
                             @if let Some(words) = &trouble.words { p class="message" { (shown(words)) } }
                             p class="do" {
-                                (trouble.next) " "
+                                (prose(&trouble.next)) " "
                                 @if let Some((path, name)) = &trouble.link {
                                     a href=(path) { (name) span class="hidden" { ": " (shown_line(&sync.sync)) } }
                                 }
@@ -228,7 +232,7 @@ fn running(visit: &Visit, syncs: &[SyncView]) -> Markup {
                 article class="card" {
                     h3 {
                         a href=(run_path(&waits.run)) { bdi { (shown_line(&sync.sync)) } }
-                        " " span class="soft" { "waits since " (relative(visit.now, waits.since)) }
+                        " " span class="soft" { "waiting for " (distance(visit.now - waits.since)) }
                     }
                 }
             }
@@ -283,7 +287,7 @@ fn row(visit: &Visit, sync: &SyncView, spark: &Markup) -> Vec<Markup> {
             a href=(sync_path(&sync.sync)) { bdi { (shown_line(&sync.sync)) } }
             div class="soft" { bdi { (shown_line(&sync.source)) } " → " bdi { (shown_line(&sync.destination)) } }
         },
-        standing_mark(sync).badge(),
+        stands(sync).badge(),
         match &sync.last_run {
             None => html! { span class="soft" { "never" } },
             Some(run) => html! {
@@ -294,7 +298,7 @@ fn row(visit: &Visit, sync: &SyncView, spark: &Markup) -> Vec<Markup> {
         next_run(now, sync),
         match sync.last_success_at {
             Some(at) => html! { span title={ "since " (at.to_rfc3339()) } { (distance(now - at)) } },
-            None => html! { span class="soft" { "never ended well" } },
+            None => html! { span class="soft" { "never" } },
         },
         spark.clone(),
         html! {

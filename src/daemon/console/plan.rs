@@ -5,11 +5,12 @@ use axum::response::Response;
 use maud::{Markup, html};
 use serde_json::Value;
 
+use super::guards::accept;
 use super::orders;
 use super::page::{Here, Page, crumbs};
 use super::values::change;
 use super::visit::{Params, Visit};
-use super::words::{group_link, plural, sentence, short, shown, shown_line, sync_path, thousands, with_query};
+use super::words::{group_link, plural, prose, sentence, short, shown, shown_line, sync_path, thousands, with_query};
 use crate::daemon::desk::Answer;
 use crate::view::{Ask, PlanView, PlannedView};
 
@@ -38,8 +39,8 @@ async fn build(visit: &Visit, sync: &str, params: &Params) -> Answer<Page> {
             ". Nothing was sent or written."
         }
         (summary(&plan))
-        @if let Some(guard) = &plan.guard { (would_stop(guard)) }
-        (asked(visit, &path, &ask))
+        @if let Some(guard) = &plan.guard { (would_stop(visit, &path, &ask, guard)) }
+        (asked(visit, &path, &ask, plan.guard.is_none()))
         section aria-labelledby="changes-h" {
             h2 id="changes-h" { "Changes" }
             @if plan.changes.is_empty() {
@@ -102,29 +103,42 @@ fn summary(plan: &PlanView) -> Markup {
     }
 }
 
-fn would_stop(guard: &Value) -> Markup {
-    let text = |name: &str| guard[name].as_str().map(shown);
+fn would_stop(visit: &Visit, path: &str, ask: &Ask, guard: &Value) -> Markup {
+    let message = guard["message"].as_str();
     html! {
         section class="notice bad" aria-labelledby="guard-h" {
             h2 id="guard-h" { span aria-hidden="true" { "■ " } "A guard would stop this run" }
-            @if let Some(message) = text("message") { p class="message" { (message) } }
-            @if let Some(advice) = guard["advice"].as_str() { p { strong { "What to do: " } (sentence(advice)) } }
+            @if let Some(message) = message { p class="message" { (shown(message)) } }
+            @if let Some(advice) = guard["advice"].as_str() {
+                p { strong { "What to do: " } (prose(&sentence(advice))) }
+            }
+            (accept(visit, &run_path(path, ask), message, &[], &options(ask)))
         }
     }
 }
 
-fn asked(visit: &Visit, path: &str, ask: &Ask) -> Markup {
-    let run = match &ask.group {
-        Some(group) => with_query(&format!("{path}/run"), &[("group", group)]),
-        None => format!("{path}/run"),
-    };
-    let fields = html! {
+/// Where the run that was planned is ordered.
+fn run_path(path: &str, ask: &Ask) -> String {
+    let group: Vec<(&str, &str)> = ask.group.as_deref().map(|group| ("group", group)).into_iter().collect();
+    with_query(&format!("{path}/run"), &group)
+}
+
+/// What was asked of the plan, for the run's form.
+fn options(ask: &Ask) -> Markup {
+    html! {
         @if ask.full { input type="hidden" name="full" value="1"; }
         @if ask.retry_rejected { input type="hidden" name="retry_rejected" value="1"; }
-    };
+    }
+}
+
+fn asked(visit: &Visit, path: &str, ask: &Ask, passes: bool) -> Markup {
     html! {
         div class="orders" role="group" aria-label="Orders" {
-            (visit.order(&run, fields, html! { button class="primary" { "Run this now" } }))
+            @if passes {
+                (visit.order(&run_path(path, ask), options(ask), html! {
+                    button class="primary" { "Run this now" }
+                }))
+            }
             @if ask.group.is_some() {
                 a class="button" href=(with_query(&format!("{path}/plan"), &pairs(ask, &SHOW.to_string()))) rel="nofollow" {
                     "Plan again"

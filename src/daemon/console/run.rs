@@ -12,8 +12,8 @@ use super::table::{Shape, number, table, text};
 use super::values;
 use super::visit::{Params, Visit};
 use super::words::{
-    advice, bytes, group_link, long, outcome, plural, shown, shown_line, span, status, sync_path, thousands, time,
-    time_relative,
+    advice, bytes, group_link, long, outcome, plural, prose, shown, shown_line, span, status, sync_path, thousands,
+    time, time_relative,
 };
 use crate::daemon::desk::{Answer, Refusal};
 use crate::ledger::Status;
@@ -36,9 +36,9 @@ async fn build(visit: &Visit, id: &str, params: &Params) -> Answer<Page> {
     let run = &detail.run;
     let going = run.status == Status::Running;
     let sync = sync_path(&run.sync);
-    let told = said::section(visit, id, &run.sync, params).await?;
+    let told = said::section(visit, run, params).await?;
     let body = html! {
-        (crumbs(&[("/", "Overview"), (&sync, &run.sync)], &format!("Run {id}")))
+        (crumbs(&[("/", "Overview"), (&sync, &run.sync)], "Run"))
         div id="head" data-live {
             h1 { "Run of " bdi { (shown_line(&run.sync)) } " " (status(run.status).badge()) }
             (head(visit, run))
@@ -56,7 +56,8 @@ async fn build(visit: &Visit, id: &str, params: &Params) -> Answer<Page> {
         @if !detail.rejected.is_empty() { (rejections(visit, &run.sync, &detail.rejected)) }
         (told)
     };
-    Ok(Page::new(format!("Run of {}", run.sync), Here::Elsewhere, body).live(going))
+    let title = format!("Run of {}: {}", run.sync, status(run.status).word);
+    Ok(Page::new(title, Here::Elsewhere, body).live(going))
 }
 
 fn joined(params: &Params) -> Markup {
@@ -77,7 +78,7 @@ async fn not_yet(visit: &Visit, id: &str, params: &Params, refused: Refusal) -> 
         if let Some(running) = activity.running.as_ref().filter(|running| running.run == id) {
             let path = sync_path(&sync.sync);
             let body = html! {
-                (crumbs(&[("/", "Overview"), (&path, &sync.sync)], &format!("Run {id}")))
+                (crumbs(&[("/", "Overview"), (&path, &sync.sync)], "Run"))
                 h1 { "Run of " bdi { (shown_line(&sync.sync)) } " " (status(Status::Running).badge()) }
                 section id="progress-section" class="card" aria-labelledby="progress-h" data-live {
                     h2 id="progress-h" { "Progress" }
@@ -94,7 +95,7 @@ fn waits(visit: &Visit, sync: &str, waiting: &WaitingRun, params: &Params) -> Pa
     let path = sync_path(sync);
     let ask = &waiting.ask;
     let body = html! {
-        (crumbs(&[("/", "Overview"), (&path, sync)], &format!("Run {}", waiting.run)))
+        (crumbs(&[("/", "Overview"), (&path, sync)], "Run"))
         h1 { "Run of " bdi { (shown_line(sync)) } " " (super::words::state(crate::view::State::Waiting).badge()) }
         (joined(params))
         p { "It waits since " (time(visit.now, waiting.since)) " and begins as soon as there is room." }
@@ -144,12 +145,12 @@ pub(super) fn progress(id: &str, at: &Progress) -> Markup {
             label for=(id) { (shown_line(phase)) }
             @match at.suspects {
                 Some(suspects) if suspects > 0 => {
-                    progress id=(id) max=(suspects) value=(at.settled.min(suspects)) {}
                     span { (thousands(at.settled)) " of " (plural(suspects, "group")) " settled" }
+                    progress id=(id) max=(suspects) value=(at.settled.min(suspects)) {}
                 }
                 _ => {
-                    progress id=(id) {}
                     span { (plural(at.rows_read, "row")) " read" }
+                    progress id=(id) {}
                 }
             }
             span class="soft" {
@@ -192,7 +193,7 @@ async fn after(visit: &Visit, detail: &RunDetail) -> Markup {
             section class={ "notice " (mark.tone) } aria-label="Error" {
                 p class="message" { (shown(error)) }
                 p { strong { "What to do: " }
-                    @if run.status == Status::Guarded { "Nothing here: a later run took place." } @else { (advice(run.error_kind.as_deref())) } }
+                    @if run.status == Status::Guarded { "Nothing here: a later run took place." } @else { (prose(advice(run.error_kind.as_deref()))) } }
             }
         } @else if run.status == Status::Died {
             section class="notice bad" aria-label="Error" {

@@ -7,9 +7,11 @@ use super::values;
 use super::visit::{Params, Visit};
 use super::words::{group_link, long, outcome, plural, run_path, thousands, time_relative, with_query};
 use crate::daemon::desk::Answer;
+use crate::ledger::Status;
+use crate::view::RunView;
 
 /// Groups on a page.
-const PAGE_GROUPS: u64 = 50;
+const PAGE_GROUPS: u64 = 25;
 /// The outcomes one may look for, and how they are called.
 const OUTCOMES: [(&str, &str); 6] = [
     ("delivered", "delivered"),
@@ -21,7 +23,8 @@ const OUTCOMES: [(&str, &str); 6] = [
 ];
 
 /// What a run said, from `?from=`, of `?outcome=`.
-pub(super) async fn section(visit: &Visit, run: &str, sync: &str, params: &Params) -> Answer<Markup> {
+pub(super) async fn section(visit: &Visit, view: &RunView, params: &Params) -> Answer<Markup> {
+    let (run, sync) = (view.run.as_str(), view.sync.as_str());
     let wanted = params.one("outcome").filter(|wanted| OUTCOMES.iter().any(|(name, _)| name == wanted));
     let from = params.number("from", 0);
     // One more than is shown tells whether there are more.
@@ -74,7 +77,9 @@ pub(super) async fn section(visit: &Visit, run: &str, sync: &str, params: &Param
             }
             @if rows.is_empty() {
                 p class="calm" {
-                    @if anything { "No group fits." } @else { "It said nothing about any group." }
+                    @if anything { "No group fits." }
+                    @else if view.status == Status::Running { "Nothing is recorded yet." }
+                    @else { "It said nothing about any group." }
                 }
             } @else {
                 @let last = from + rows.len() as u64;

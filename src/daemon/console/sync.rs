@@ -37,7 +37,7 @@ async fn build(visit: &Visit, name: &str) -> Answer<Page> {
     let body = html! {
         (crumbs(&[("/", "Overview")], &sync.sync))
         div id="head" data-live {
-            h1 { bdi { (shown_line(&sync.sync)) } " " (standing_mark(sync).badge()) }
+            h1 { bdi { (shown_line(&sync.sync)) } " " (badges(sync)) }
             p class="soft" {
                 bdi { (shown_line(&sync.source)) } " → " bdi { (shown_line(&sync.destination)) } " ("
                 (shown_line(&sync.destination_type)) "), group type " bdi { (shown_line(&sync.group_type)) }
@@ -50,7 +50,7 @@ async fn build(visit: &Visit, name: &str) -> Answer<Page> {
         div id="now" data-live { (under_way(visit, sync)) }
         section id="standing" aria-labelledby="standing-h" data-live {
             h2 id="standing-h" { "How it stands" }
-            (stands(now, sync))
+            (standing(now, sync))
         }
         (search(&sync.sync, None))
         section id="history" aria-labelledby="history-h" data-live {
@@ -73,19 +73,22 @@ async fn build(visit: &Visit, name: &str) -> Answer<Page> {
     Ok(Page::new(name, Here::Elsewhere, body).live(busy))
 }
 
-/// How a sync stands in a word: what the daemon does about it, and where no daemon does, what its mapping says.
-pub(super) fn standing_mark(sync: &SyncView) -> Mark {
-    let stands = match &sync.activity {
+/// What the daemon does about a sync, and where no daemon does, what its mapping says.
+pub(super) fn stands(sync: &SyncView) -> Mark {
+    state(match &sync.activity {
         Some(activity) => activity.state,
         None if !sync.enabled => State::Disabled,
         None if sync.schedule.is_some() => State::Scheduled,
         None => State::Manual,
-    };
-    let stopped = sync.last_run.as_ref().filter(|run| matches!(status(run.status).tone, "bad"));
-    match (stands, stopped) {
-        // What is broken comes before what will be tried again.
-        (State::Scheduled | State::Manual, Some(run)) => status(run.status),
-        _ => state(stands),
+    })
+}
+
+/// The badges of a sync's heading: what the daemon does about it, and how its last run ended when that was not well.
+fn badges(sync: &SyncView) -> Markup {
+    let stopped = sync.last_run.as_ref().map(|run| status(run.status)).filter(|mark| mark.tone == "bad");
+    html! {
+        (stands(sync).badge())
+        @if let Some(mark) = stopped { " " (mark.badge()) }
     }
 }
 
@@ -154,22 +157,22 @@ fn under_way(visit: &Visit, sync: &SyncView) -> Markup {
     }
 }
 
-fn stands(now: DateTime<Utc>, sync: &SyncView) -> Markup {
-    let standing = &sync.standing;
+fn standing(now: DateTime<Utc>, sync: &SyncView) -> Markup {
+    let groups = &sync.standing;
     let mut pairs = vec![
-        ("Known groups", html! { (thousands(standing.known)) }),
+        ("Known groups", html! { (thousands(groups.known)) }),
         (
             "Uncertain",
             html! {
-                (thousands(standing.unsettled))
-                @if standing.unsettled > 0 { span class="soft" { " said again in full by the next run" } }
+                (thousands(groups.unsettled))
+                @if groups.unsettled > 0 { span class="soft" { " said again in full by the next run" } }
             },
         ),
         (
             "Rejected",
             html! {
-                @if standing.rejected == 0 { "0" }
-                @else { a href=(with_query("/rejected", &[("sync", &sync.sync)])) { (thousands(standing.rejected)) } }
+                @if groups.rejected == 0 { "0" }
+                @else { a href=(with_query("/rejected", &[("sync", &sync.sync)])) { (thousands(groups.rejected)) } }
             },
         ),
         (

@@ -11,7 +11,7 @@ use chrono::{DateTime, Utc};
 use maud::{Markup, html};
 
 use super::page::{Here, Page, framed};
-use super::words::{advice, sentence, shown};
+use super::words::{advice, prose, sentence, shown};
 use crate::daemon::desk::{About, Answer, Desk, Refusal};
 use crate::daemon::http::auth::Session;
 
@@ -64,7 +64,7 @@ impl Visit {
                 p class="message" { (shown(&error.to_string())) }
                 p {
                     strong { "What to do: " }
-                    (sentence(next.as_deref().unwrap_or_else(|| advice(Some(error.kind().name())))))
+                    (prose(&sentence(next.as_deref().unwrap_or_else(|| advice(Some(error.kind().name()))))))
                 }
             }
             p { a href="/" { "Back to the overview" } }

@@ -78,12 +78,13 @@ pub(super) fn span(seconds: f64) -> String {
     }
 }
 
-/// The distance between two times in one unit: `3 h`, `12 min`.
+/// The distance between two times, as exactly as one cares: `12 min`, `1 h 34 min`, `11 h`, `3 d`.
 pub(super) fn distance(apart: TimeDelta) -> String {
     let seconds = apart.num_seconds().unsigned_abs();
     match seconds {
         0..60 => format!("{seconds} s"),
         60..3_600 => format!("{} min", seconds / 60),
+        3_600..36_000 if seconds % 3_600 >= 60 => format!("{} h {} min", seconds / 3_600, seconds % 3_600 / 60),
         3_600..172_800 => format!("{} h", seconds / 3_600),
         _ => format!("{} d", seconds / 86_400),
     }
@@ -114,13 +115,19 @@ pub(super) fn time(now: DateTime<Utc>, at: DateTime<Utc>) -> Markup {
     }
 }
 
-/// The same with the distance first, for lists in which that is what one looks for.
+/// The same with the distance first, for lists in which that is what one looks for; to the minute.
 pub(super) fn time_relative(now: DateTime<Utc>, at: DateTime<Utc>) -> Markup {
     let exact = at.to_rfc3339_opts(SecondsFormat::Millis, true);
     html! {
         span class="when" { (relative(now, at)) }
-        " " time class="soft" datetime=(exact) title=(exact) { (clock(now, at)) " UTC" }
+        " " time class="soft" datetime=(exact) title=(exact) { (minute(now, at)) " UTC" }
     }
+}
+
+/// `22 Nov 02:00`, with the year where it is not this one.
+pub(super) fn minute(now: DateTime<Utc>, at: DateTime<Utc>) -> String {
+    let format = if at.year() == now.year() { "%-d %b %H:%M" } else { "%-d %b %Y %H:%M" };
+    at.format(format).to_string()
 }
 
 /// A foreign text as it may be shown: control characters and those that reorder or hide text become visible.
@@ -215,6 +222,15 @@ pub(super) fn group_link(sync: &str, key: &str) -> Markup {
     html! { a href=(group_path(sync, key)) title=(shown_line(key)) { bdi { (short(key)) } } }
 }
 
+/// Our own words as markup: what stands in backticks is code.
+pub(super) fn prose(text: &str) -> Markup {
+    html! {
+        @for (index, part) in text.split('`').enumerate() {
+            @if index % 2 == 1 { code { (part) } } @else { (part) }
+        }
+    }
+}
+
 /// How something stands: a colour's name, a sign and a word, so that no one depends on the colour.
 pub(super) struct Mark {
     pub(super) tone: &'static str,
@@ -250,7 +266,7 @@ pub(super) fn state(state: State) -> Mark {
         State::Waiting => ("busy", "○", "waiting"),
         State::Paused => ("warn", "‖", "paused"),
         State::BackingOff => ("bad", "↻", "backing off"),
-        State::Scheduled => ("good", "✓", "scheduled"),
+        State::Scheduled => ("plain", "○", "scheduled"),
         State::Manual => ("plain", "○", "by hand"),
         State::Disabled => ("plain", "–", "disabled"),
     };
@@ -327,6 +343,7 @@ mod tests {
         let now: DateTime<Utc> = "2026-11-22T12:00:00Z".parse().unwrap();
         let at = |text: &str| text.parse::<DateTime<Utc>>().unwrap();
         assert_eq!(relative(now, at("2026-11-22T09:00:00Z")), "3 h ago");
+        assert_eq!(relative(now, at("2026-11-22T10:26:00Z")), "1 h 34 min ago");
         assert_eq!(relative(now, at("2026-11-22T12:12:30Z")), "in 12 min");
         assert_eq!(relative(now, at("2026-11-22T11:59:58Z")), "just now");
         assert_eq!(relative(now, at("2026-11-12T12:00:00Z")), "10 d ago");
