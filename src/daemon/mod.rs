@@ -34,6 +34,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 use std::sync::Arc;
 
+use axum::Extension;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
@@ -65,7 +66,9 @@ pub async fn serve(folder: &Path, listen: Option<&str>) -> Result<u8, Failure> {
     let supervisor = Arc::new(Supervisor::new(folder.to_path_buf(), project, ledger, Arc::clone(&clock)).await?);
     let desk: Arc<dyn Desk> = Arc::new(Office(Arc::clone(&supervisor)));
     let (close, closing) = watch::channel(false);
-    let pages = console::router(Arc::clone(&desk));
+    let lost = Arc::clone(&desk);
+    let nowhere = |Extension(session): Extension<http::auth::Session>| async move { console::nowhere(lost, session) };
+    let pages = console::router(Arc::clone(&desk)).fallback(nowhere);
     let served = http::Settings::new(settings.token.clone()).with_pages(pages);
     let address = Address { url: reached_at(&listener)?, pid: std::process::id() };
     let serving = {
