@@ -9,7 +9,6 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::config::Project;
-use crate::daemon::address::{self, Address};
 use crate::daemon::desk::Accepted;
 use crate::delivery::Outside;
 use crate::destination::{Reply, Request};
@@ -19,6 +18,7 @@ use crate::ledger::Ledger;
 use crate::ledger::local::LocalLedger;
 use crate::mapping::MappingFile;
 use crate::open;
+use crate::open::address::{self, Address};
 use crate::view::{Ask, GroupView, PlanView, RejectedView, RunDetail, RunView, SyncView, ask};
 
 /// Longest the daemon may take to answer a question: it reads its own ledger.
@@ -166,7 +166,7 @@ impl Client {
 
     /// Where it listens and which process it is, for people.
     pub(super) fn whom(&self) -> String {
-        format!("the daemon at {} (process {})", self.address.url, self.address.pid)
+        self.address.whom()
     }
 
     async fn ask(

@@ -11,12 +11,10 @@
 //! | [`console`] | the pages for people |
 //! | `herald` | who hears of what happened? |
 //! | [`alert`], [`metrics`], [`notify`] | what is told, and how: webhooks, Prometheus, the service manager |
-//! | [`address`] | where does the daemon of a ledger listen? |
 //!
 //! What it is not: a cluster. One process owns a ledger; a second one is refused. It stores nothing of its own but what
 //! stands in the ledger: a kill at any moment leaves what a kill of `groupcast run` leaves.
 
-pub mod address;
 pub mod alert;
 pub mod console;
 pub mod desk;
@@ -38,7 +36,6 @@ use axum::Extension;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
-use self::address::{Address, Written};
 use self::desk::Desk;
 use self::office::Office;
 use self::supervisor::{Ended, Supervisor};
@@ -46,6 +43,7 @@ use crate::config;
 use crate::delivery::Signal;
 use crate::env::{Clock, SystemClock};
 use crate::error::{Error, Kind, Result};
+use crate::open::address::{self, Address, Written};
 use crate::open::{self, Failure};
 use crate::telemetry;
 

@@ -1,6 +1,7 @@
 //! From a config folder to the things a command or the daemon works with: project, sources, destinations, ledger, and one
 //! run of one sync ([`job`]).
 
+pub mod address;
 pub mod job;
 
 use std::path::Path;
@@ -166,14 +167,28 @@ pub fn destination_of<'a>(project: &'a Project, file: &MappingFile) -> Result<&'
 pub async fn ledger(project: &Project) -> Result<LocalLedger> {
     let state = &project.settings.state;
     let retention = Retention { journal: state.journal_retention, runs: state.runs_retention };
-    LocalLedger::open(&state.path, &state.limits(), retention).await
+    LocalLedger::open(&state.path, &state.limits(), retention).await.map_err(|error| who_has_it(error, &state.path))
+}
+
+/// A ledger that another process has open, with what to do when that is a daemon.
+fn who_has_it(error: Error, path: &Path) -> Error {
+    let daemon = address::read(&address::path(path)).filter(|_| error.kind() == Kind::LedgerBusy);
+    match daemon {
+        None => error,
+        Some(daemon) => error.advise(format!(
+            "{} keeps it open: `status`, `runs`, `schedule`, `group`, `rejected`, `plan` and `run` ask it; for anything \
+             else stop it first",
+            daemon.whom()
+        )),
+    }
 }
 
 /// The ledger, for a command that only looks; an empty one where none exists yet.
 pub async fn ledger_to_read(project: &Project) -> Result<LocalLedger> {
     let state = &project.settings.state;
     if state.path.exists() {
-        LocalLedger::open_read_only(&state.path, &state.limits()).await
+        let ledger = LocalLedger::open_read_only(&state.path, &state.limits()).await;
+        ledger.map_err(|error| who_has_it(error, &state.path))
     } else {
         LocalLedger::in_memory(&state.limits()).await
     }

@@ -370,3 +370,20 @@ fn a_clock_set_back_repeats_nothing_and_waits_no_longer_than_an_interval() {
     assert_eq!(table.look(at("2026-01-05 01:10")).next, Some(at("2026-01-05 01:55")));
     assert_eq!(table.look(at("2026-01-05 01:55")).due, Some(at("2026-01-05 01:55")));
 }
+
+#[test]
+fn the_next_times_are_told_during_a_run_too() {
+    let now = at("2026-01-05 02:00");
+    for overlap in [Overlap::Skip, Overlap::Queue] {
+        for plan in [cron("0 2 * * *", Tz::UTC), every(60), plan(Rule::After("other".to_owned()))] {
+            let count = if matches!(plan.rule, Rule::After(_)) { 0 } else { 3 };
+            let mut table = Timetable::resume(Plan { overlap, ..plan }, Checkpoint::default(), now - minutes(1));
+            table.look(now);
+            table.started(now);
+            assert_eq!(table.upcoming(now + minutes(5), 3).len(), count, "{overlap:?}");
+            // A moment that passed during it changes nothing about that.
+            table.look(now + TimeDelta::days(2));
+            assert_eq!(table.upcoming(now + TimeDelta::days(2), 3).len(), count, "{overlap:?}");
+        }
+    }
+}

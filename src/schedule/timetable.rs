@@ -130,6 +130,10 @@ impl Timetable {
     /// The next `count` starts after now, if nothing else happens. Empty for a sync that follows another one.
     pub fn upcoming(&self, now: DateTime<Utc>, count: usize) -> Vec<DateTime<Utc>> {
         let mut ahead = self.clone();
+        if ahead.running {
+            // How long the current run takes is not known: as if it ended now.
+            ahead.ended(now);
+        }
         let mut at = now;
         let mut starts = Vec::new();
         while starts.len() < count {

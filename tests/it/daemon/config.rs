@@ -63,7 +63,7 @@ fn a_token_is_asked_for_and_commands_show_it() {
     daemon.get("/api/v1/syncs").is(200);
     place.run(&["status"]).exits(0).says(&["told by"]);
     place.set("GROUPCAST_TOKEN", "another-of-twenty-chars");
-    place.run(&["status"]).exits(1).says(&["token"]);
+    place.run(&["status"]).exits(2).says(&["the token is wrong"]);
     let output = daemon.stop().exits(0);
     assert!(!output.all().contains("t0ken"), "{}", output.all());
 }

@@ -30,10 +30,11 @@ pub fn read(path: &Path) -> Option<Address> {
 }
 
 /// A written address, removed when it is dropped.
-pub(super) struct Written(PathBuf);
+pub struct Written(PathBuf);
 
 impl Written {
-    pub(super) fn write(path: PathBuf, address: &Address) -> Result<Written> {
+    /// Writes it; a file of an earlier daemon is replaced.
+    pub fn write(path: PathBuf, address: &Address) -> Result<Written> {
         let text = serde_json::to_vec(address).unwrap_or_default();
         std::fs::write(&path, text).map_err(|error| {
             Error::new(Kind::Ledger, "failed to write the daemon's address beside the ledger")
@@ -42,6 +43,13 @@ impl Written {
                 .at(path.display().to_string())
         })?;
         Ok(Written(path))
+    }
+}
+
+impl Address {
+    /// The daemon, for people.
+    pub fn whom(&self) -> String {
+        format!("the daemon at {} (process {})", self.url, self.pid)
     }
 }
 
