@@ -124,6 +124,16 @@ pub(super) fn starting(sync: &str, tracker: &Tracker) -> RunView {
     }
 }
 
+/// What is told of it until then.
+fn unrecorded(sync: &str, tracker: &Tracker) -> RunDetail {
+    RunDetail {
+        run: starting(sync, tracker),
+        detail: Default::default(),
+        progress: Some(tracker.progress()),
+        rejected: Vec::new(),
+    }
+}
+
 /// Frees a sync that was reserved for a plan, however the plan ends.
 struct Reserved(Arc<Supervisor>, String);
 
@@ -298,35 +308,26 @@ impl Desk for Office {
     }
 
     async fn run(&self, run: &str) -> Answer<RunDetail> {
-        let under_way = {
-            let running = self.running();
-            let found = running.iter().find(|(_, running)| running.run == run);
-            found.map(|(sync, running)| (sync.clone(), Arc::clone(&running.tracker)))
-        };
-        let recorded = ask::run_detail(&self.asking, run).await?;
-        match (recorded, under_way) {
-            (Some(mut detail), under_way) => {
+        // It may begin between two of the places it is looked for in: then the second look finds it.
+        for _ in 0..2 {
+            let under_way = {
+                let running = self.running();
+                let found = running.iter().find(|(_, running)| running.run == run);
+                found.map(|(sync, running)| (sync.clone(), Arc::clone(&running.tracker)))
+            };
+            if let Some(mut detail) = ask::run_detail(&self.asking, run).await? {
                 detail.progress = under_way.map(|(_, tracker)| tracker.progress());
-                Ok(detail)
+                return Ok(detail);
             }
-            (None, Some((sync, tracker))) => Ok(RunDetail {
-                run: starting(&sync, &tracker),
-                detail: Default::default(),
-                progress: Some(tracker.progress()),
-                rejected: Vec::new(),
-            }),
-            (None, None) => {
-                let waiting = self.roster().waiting().into_iter().find(|(_, asked)| asked.run == run);
-                let (sync, asked) = waiting.ok_or_else(|| unknown("run", run))?;
-                let tracker = Tracker::waiting(run, asked.since, &asked.by);
-                Ok(RunDetail {
-                    run: starting(&sync, &tracker),
-                    detail: Default::default(),
-                    progress: Some(tracker.progress()),
-                    rejected: Vec::new(),
-                })
+            if let Some((sync, tracker)) = under_way {
+                return Ok(unrecorded(&sync, &tracker));
+            }
+            let waiting = self.roster().waiting().into_iter().find(|(_, asked)| asked.run == run);
+            if let Some((sync, asked)) = waiting {
+                return Ok(unrecorded(&sync, &Tracker::waiting(run, asked.since, &asked.by)));
             }
         }
+        Err(unknown("run", run))
     }
 
     async fn said(&self, run: &str, outcome: Option<&str>, from: u64, count: u64) -> Answer<Vec<SaidView>> {
