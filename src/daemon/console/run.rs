@@ -324,7 +324,7 @@ fn timeline(timeline: &Timeline) -> Markup {
     let shown: Vec<Bar> = (0..timeline.requests.len())
         .map(|index| {
             let (all, again) = at(index);
-            let from = span(index as f64 * slot);
+            let from = moment(index as u64 * timeline.slot_ms);
             Bar {
                 value: Some(all.saturating_sub(again) as f64),
                 stacked: again as f64,
@@ -336,7 +336,11 @@ fn timeline(timeline: &Timeline) -> Markup {
         .filter(|index| at(*index).0 > 0)
         .map(|index| {
             let (all, again) = at(index);
-            vec![html! { (span(index as f64 * slot)) }, html! { (thousands(all)) }, html! { (thousands(again)) }]
+            vec![
+                html! { (moment(index as u64 * timeline.slot_ms)) },
+                html! { (thousands(all)) },
+                html! { (thousands(again)) },
+            ]
         })
         .collect();
     let whole = span(timeline.requests.len() as f64 * slot);
@@ -355,10 +359,15 @@ fn timeline(timeline: &Timeline) -> Markup {
             details class="figures" {
                 summary { "The same as a table" }
                 (table("timeline-table", "Requests over time", Shape::Scroll,
-                    &[number("From"), number("Requests"), number("Repeats")], &rows))
+                    &[text("From"), number("Requests"), number("Repeats")], &rows))
             }
         }
     }
+}
+
+/// Where a slot begins, exactly: slots are multiples of a quarter of a second.
+fn moment(ms: u64) -> String {
+    format!("{} s", ms as f64 / 1_000.0)
 }
 
 fn rejections(visit: &Visit, sync: &str, rejected: &[SaidView]) -> Markup {

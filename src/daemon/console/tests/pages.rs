@@ -149,6 +149,7 @@ async fn a_run_shows_counts_that_add_up_and_how_the_sending_went() {
             "21 to remove=20 delivered+1 rejected+0 not sent+0 unknown",
             "Requests per 500 ms",
             "no answer",
+            "from 21.5 s: ",
             "1.7 MB",
             "1 min 1 s",
             "What the destination remarked",
