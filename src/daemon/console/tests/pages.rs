@@ -1,6 +1,7 @@
 //! Does each page say what a person needs there?
 
-use super::desk::{FakeDesk, HOSTILE_SYNC};
+use super::desk::FakeDesk;
+use super::fixture::HOSTILE_SYNC;
 use super::http::Site;
 use crate::daemon::console::words::{segment, sync_path};
 use crate::ledger::Status;
