@@ -132,7 +132,7 @@ pub(super) fn bars(chart: &Chart) -> Markup {
             } @else {
                 div class="plot-area" {
                     div class="ticks" aria-hidden="true" {
-                        @for step in (0..=*(&steps)).rev() {
+                        @for step in (0..=steps).rev() {
                             span { (label(top * f64::from(step) / f64::from(steps))) }
                         }
                     }

@@ -57,7 +57,9 @@ async fn build(visit: &Visit, sync: &str, params: &Params) -> Answer<Page> {
                 p { strong { "Its last document was rejected:" } }
                 p class="message" { (shown(&refused.reason)) }
                 (values::document("The document that was refused", &refused.document))
-                p class="do" { "Correct the row or the mapping: a changed row is tried again by itself. Or try it again as it is." }
+                p class="do" {
+                    "Correct the row or the mapping: a changed row is tried again by itself. Or try it again as it is."
+                }
             }
         }
         (orders(visit, &path, key, group.rejected.is_some()))
@@ -130,7 +132,10 @@ fn history(visit: &Visit, history: &[HistoryView]) -> Markup {
             ol class="story" reversed[history.len() > 1] {
                 @for line in history {
                     li {
-                        p { (outcome(&line.outcome)) " " (time_relative(visit.now, line.at)) " · run " (run_link(&line.run)) }
+                        p {
+                            (outcome(&line.outcome)) " " (time_relative(visit.now, line.at)) " · run "
+                            (run_link(&line.run))
+                        }
                         @if let Some(reason) = &line.reason { p class="message" { (shown(reason)) } }
                         (values::change(&line.change, None))
                     }

@@ -10,7 +10,7 @@ use super::page::{Here, Page, crumbs};
 use super::table::{Shape, number, table, text};
 use super::visit::{Params, Visit};
 use super::words::{
-    clock, minute, plural, run_path, short, shown_line, span, status, sync_path, thousands, time_relative, with_query,
+    clock, minute, plural, relative, run_path, short, shown_line, span, status, sync_path, thousands, with_query,
 };
 use crate::daemon::desk::Answer;
 use crate::ledger::Status;
@@ -60,11 +60,16 @@ async fn build(visit: &Visit, params: &Params) -> Answer<Page> {
                     p { "There are no older runs. " a href=(with_query("/runs", &filter)) { "Back to the latest" } }
                 } @else {
                     p { strong { "There are no runs yet." } }
-                    p { "Open a sync from the " a href="/" { "overview" } " and press “Run now”, or wait for its schedule." }
+                    p {
+                        "Open a sync from the " a href="/" { "overview" } " and press “Run now”, or wait for its "
+                        "schedule."
+                    }
                 }
             }
         } @else {
-            section id="list" aria-label="Runs" data-live { (runs_table(visit.now, "runs", "Runs, the newest first", &runs, sync.is_none())) }
+            section id="list" aria-label="Runs" data-live {
+                (runs_table(visit.now, "runs", "Runs, the newest first", &runs, sync.is_none()))
+            }
             nav class="pages" aria-label="Pages" {
                 @if before.is_some() { a href=(with_query("/runs", &filter)) { "Latest runs" } }
                 @if let Some(older) = &older { a href=(older) rel="next" { "Older runs" } }
@@ -80,30 +85,36 @@ pub(super) fn runs_table(now: DateTime<Utc>, id: &str, caption: &str, runs: &[Ru
         Some(counts) => html! { (thousands(of(counts))) },
         None => html! { span class="soft" { "–" } },
     };
-    let mut columns = vec![text("Run")];
+    let mut columns = vec![text("Started, UTC"), text("Result")];
     columns.extend(with_sync.then(|| text("Sync")));
     columns.extend([
-        text("Result"),
         number("Rows"),
         number("Changed"),
         number("Rejected"),
         number("Left to say"),
-        number("Requests"),
         number("Took"),
         text("Started by"),
     ]);
     let rows: Vec<Vec<Markup>> = (runs.iter())
         .map(|run| {
-            let mut cells =
-                vec![html! { a href=(run_path(&run.run)) { (time_relative(now, run.started_at)) } }];
+            let mut cells = vec![
+                html! {
+                    a href=(run_path(&run.run)) { (relative(now, run.started_at)) }
+                    " " time class="soft" datetime=(run.started_at.to_rfc3339()) { (minute(now, run.started_at)) }
+                },
+                html! {
+                    (status(run.status).badge())
+                    @if let Some(error) = &run.error {
+                        div class="soft clip" title=(shown_line(error)) { (short(error)) }
+                    }
+                },
+            ];
             cells.extend(with_sync.then(|| html! { a href=(sync_path(&run.sync)) { bdi { (short(&run.sync)) } } }));
             cells.extend([
-                html! { (status(run.status).badge()) @if let Some(error) = &run.error { div class="soft clip" title=(shown_line(error)) { (short(error)) } } },
                 count(run, |counts| counts.rows),
                 count(run, changed),
                 count(run, rejected),
                 count(run, Counts::open),
-                count(run, |counts| counts.requests),
                 html! { (run.seconds().map_or_else(|| "–".to_owned(), span)) },
                 html! { (shown_line(&run.started_by)) },
             ]);

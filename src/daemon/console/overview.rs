@@ -23,6 +23,8 @@ use crate::view::{FireView, State, SyncView};
 const SPARK_RUNS: u64 = 16;
 /// Times shown under "next".
 const NEXT_SHOWN: usize = 5;
+/// What the table says of itself.
+const LAG: &str = "Lag is the time since a run last ended with everything delivered, or all but rejected groups.";
 /// A run that is due begins within moments; only later is it worth a word.
 const OVERDUE_GRACE: TimeDelta = TimeDelta::minutes(2);
 
@@ -61,8 +63,7 @@ async fn build(visit: &Visit) -> Answer<Page> {
         }
         section id="all" aria-labelledby="all-h" data-live {
             h2 id="all-h" { "All syncs" }
-            (table("syncs", "Lag is the time since a run last ended with everything delivered, or all but rejected groups.",
-                Shape::Cards,
+            (table("syncs", LAG, Shape::Cards,
                 &[text("Sync"), text("State"), text("Last run"), text("Next run"), number("Lag"),
                     text("Changed per run"), number("Known groups")],
                 &rows))
@@ -79,7 +80,9 @@ fn nothing_yet() -> Markup {
             ol {
                 li { code { "groupcast init" } " writes a config and a mapping to start from." }
                 li { "Edit them: the source, the destination, which column becomes which trait." }
-                li { code { "groupcast check" } " tells what is still wrong. The daemon takes the files over by itself." }
+                li {
+                    code { "groupcast check" } " tells what is still wrong. The daemon takes the files over by itself."
+                }
             }
         }
     }

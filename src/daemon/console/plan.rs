@@ -18,6 +18,10 @@ use crate::view::{Ask, PlanView, PlannedView};
 const SHOW: u64 = 50;
 const SHOW_MAX: u64 = 1_000;
 
+/// What stands before a group or a trait, its colour, and what it means.
+const SIGNS: [(&str, &str, &str); 4] =
+    [("+", "add", "added"), ("~", "swap", "changed"), ("-", "cut", "removed"), ("!", "stop", "cannot be sent")];
+
 /// `GET /syncs/{sync}/plan`, `?full=`, `?retry_rejected=`, `?group=`, `?show=`.
 pub(super) async fn page(visit: Visit, Path(sync): Path<String>, query: RawQuery) -> Response {
     let page = build(&visit, &sync, &Params::of_query(&query)).await;
@@ -35,7 +39,8 @@ async fn build(visit: &Visit, sync: &str, params: &Params) -> Answer<Page> {
         p class="soft" {
             "What a run would do now"
             @if let Some(group) = &ask.group { " for the group " bdi { (short(group)) } }
-            @if plan.full { ", from the whole model" } @else if ask.group.is_none() { ", from the rows that changed lately" }
+            @if plan.full { ", from the whole model" }
+            @else if ask.group.is_none() { ", from the rows that changed lately" }
             ". Nothing was sent or written."
         }
         (summary(&plan))
@@ -47,7 +52,7 @@ async fn build(visit: &Visit, sync: &str, params: &Params) -> Answer<Page> {
                 p class="empty" { "Nothing to say: every group holds what its row says." }
             } @else {
                 p class="soft" {
-                    @for (sign, tone, word) in [("+", "add", "added"), ("~", "swap", "changed"), ("-", "cut", "removed"), ("!", "stop", "cannot be sent")] {
+                    @for (sign, tone, word) in SIGNS {
                         span class={ "key " (tone) } { span class="sign" { (sign) } " " (word) } " "
                     }
                 }
@@ -82,7 +87,11 @@ fn pairs<'a>(ask: &'a Ask, show: &'a str) -> Vec<(&'a str, &'a str)> {
 
 fn summary(plan: &PlanView) -> Markup {
     let figure = |tone: &str, sign: &str, count: u64, what: &str| {
-        html! { li class=(tone) { span class="sign" aria-hidden="true" { (sign) } b { (thousands(count)) } " " (what) } }
+        html! {
+            li class=(tone) {
+                span class="sign" aria-hidden="true" { (sign) } b { (thousands(count)) } " " (what)
+            }
+        }
     };
     let kept = plan.comparison.missing.saturating_sub(plan.comparison.missing_suspects);
     html! {
@@ -97,7 +106,8 @@ fn summary(plan: &PlanView) -> Markup {
             (plural(plan.traits_set, "trait")) " to set, " (thousands(plan.traits_unset)) " to unset, from "
             (plural(plan.comparison.rows, "row")) "."
             @if kept > 0 {
-                " " (plural(kept, "known group")) " left the model and " (if kept == 1 { "is kept as it is." } else { "are kept as they are." })
+                " " (plural(kept, "known group")) " left the model and "
+                (if kept == 1 { "is kept as it is." } else { "are kept as they are." })
             }
         }
     }
@@ -140,9 +150,8 @@ fn asked(visit: &Visit, path: &str, ask: &Ask, passes: bool) -> Markup {
                 }))
             }
             @if ask.group.is_some() {
-                a class="button" href=(with_query(&format!("{path}/plan"), &pairs(ask, &SHOW.to_string()))) rel="nofollow" {
-                    "Plan again"
-                }
+                @let again = with_query(&format!("{path}/plan"), &pairs(ask, &SHOW.to_string()));
+                a class="button" href=(again) rel="nofollow" data-slow="Reading the source…" { "Plan again" }
             } @else {
                 form method="get" action={ (path) "/plan" } {
                     label class="box" {

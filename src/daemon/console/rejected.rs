@@ -30,7 +30,10 @@ async fn build(visit: &Visit, sync: Option<&str>) -> Answer<Page> {
         @if rejected.is_empty() {
             p class="calm" { span aria-hidden="true" { "✓ " } "No group's last word is a rejection." }
         } @else {
-            p { "A changed row is tried again by itself. Unchanged ones wait until you correct the row or the mapping, or retry them." }
+            p {
+                "A changed row is tried again by itself. Unchanged ones wait until you correct the row or the mapping, "
+                "or retry them."
+            }
             @for (index, groups) in rejected.chunk_by(|one, other| one.sync == other.sync).enumerate() {
                 (of_one(visit, index, groups))
             }

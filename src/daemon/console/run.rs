@@ -51,7 +51,7 @@ async fn build(visit: &Visit, id: &str, params: &Params) -> Answer<Page> {
             }
         }
         @if going { (stop(visit, run, detail.progress.as_ref())) } @else { (after(visit, &detail).await) }
-        @if let Some(counts) = &run.counts { (sums(counts)) }
+        @if let Some(counts) = &run.counts { (sums(counts, run.status)) }
         @if !going { (requests(&detail.detail, run.counts.as_ref())) }
         @if !detail.rejected.is_empty() { (rejections(visit, &run.sync, &detail.rejected)) }
         (told)
@@ -63,7 +63,9 @@ async fn build(visit: &Visit, id: &str, params: &Params) -> Answer<Page> {
 fn joined(params: &Params) -> Markup {
     html! {
         @if params.flag("joined") {
-            p class="notice plain" role="status" { "An equal run was already waiting; it has not read the source yet, so it will do." }
+            p class="notice plain" role="status" {
+                "An equal run was already waiting; it has not read the source yet, so it will do."
+            }
         }
     }
 }
@@ -166,7 +168,9 @@ fn stop(visit: &Visit, run: &RunView, at: Option<&Progress>) -> Markup {
     html! {
         div class="orders" role="group" aria-label="Orders" {
             (visit.order(&format!("{}/cancel", super::words::run_path(&run.run)), html! {}, html! {
-                button class=[stopping.then_some("danger")] { (if stopping { "Abandon what is in flight" } else { "Stop this run" }) }
+                button class=[stopping.then_some("danger")] {
+                    (if stopping { "Abandon what is in flight" } else { "Stop this run" })
+                }
             }))
             a class="button" href=(super::words::run_path(&run.run)) { "Refresh" }
         }
@@ -193,11 +197,16 @@ async fn after(visit: &Visit, detail: &RunDetail) -> Markup {
             section class={ "notice " (mark.tone) } aria-label="Error" {
                 p class="message" { (shown(error)) }
                 p { strong { "What to do: " }
-                    @if run.status == Status::Guarded { "Nothing here: a later run took place." } @else { (prose(advice(run.error_kind.as_deref()))) } }
+                    @if run.status == Status::Guarded { "Nothing here: a later run took place." }
+                    @else { (prose(advice(run.error_kind.as_deref()))) }
+                }
             }
         } @else if run.status == Status::Died {
             section class="notice bad" aria-label="Error" {
-                p { "The process ended during this run. The next run takes up what it left; what it sent and did not learn the outcome of is said again in full." }
+                p {
+                    "The process ended during this run. The next run takes up what it left; what it sent and did not "
+                    "learn the outcome of is said again in full."
+                }
             }
         }
         @if latest && matches!(run.status, Status::Failed | Status::Died | Status::Incomplete | Status::SomeRejected) {
@@ -213,7 +222,8 @@ async fn after(visit: &Visit, detail: &RunDetail) -> Markup {
 }
 
 /// The counts as an equation.
-fn sums(counts: &Counts) -> Markup {
+fn sums(counts: &Counts, ended: Status) -> Markup {
+    let finished = matches!(ended, Status::Delivered | Status::SomeRejected);
     let term = |class: &str, count: u64, what: &str| {
         html! { span class={ "term " (class) } { b { (thousands(count)) } " " span { (what) } } }
     };
@@ -254,7 +264,7 @@ fn sums(counts: &Counts) -> Markup {
                 }
                 p class="soft" {
                     (plural(counts.missing, "known group")) " not in the model"
-                    @if counts.removed.total() == 0 { "; the policy keeps them" }
+                    @if counts.removed.total() == 0 && finished { "; the policy keeps them" }
                     "."
                 }
             }
@@ -284,7 +294,8 @@ fn requests(detail: &Detail, counts: Option<&Counts>) -> Markup {
             } @else {
                 (timeline(&detail.timeline))
                 div class="beside" {
-                    (table("by-status", "Attempts by answer", Shape::Scroll, &[text("HTTP status"), number("Attempts")], &rows))
+                    (table("by-status", "Attempts by answer", Shape::Scroll,
+                        &[text("HTTP status"), number("Attempts")], &rows))
                     (facts(&[
                         ("Body bytes, before compression", html! { (bytes(detail.bytes)) }),
                         ("Traits in acknowledged requests", html! { (thousands(detail.traits_sent)) }),
@@ -313,7 +324,7 @@ fn timeline(timeline: &Timeline) -> Markup {
     let shown: Vec<Bar> = (0..timeline.requests.len())
         .map(|index| {
             let (all, again) = at(index);
-            let from = span(index as f64 * slot);
+            let from = moment(index as u64 * timeline.slot_ms);
             Bar {
                 value: Some(all.saturating_sub(again) as f64),
                 stacked: again as f64,
@@ -325,7 +336,11 @@ fn timeline(timeline: &Timeline) -> Markup {
         .filter(|index| at(*index).0 > 0)
         .map(|index| {
             let (all, again) = at(index);
-            vec![html! { (span(index as f64 * slot)) }, html! { (thousands(all)) }, html! { (thousands(again)) }]
+            vec![
+                html! { (moment(index as u64 * timeline.slot_ms)) },
+                html! { (thousands(all)) },
+                html! { (thousands(again)) },
+            ]
         })
         .collect();
     let whole = span(timeline.requests.len() as f64 * slot);
@@ -344,10 +359,15 @@ fn timeline(timeline: &Timeline) -> Markup {
             details class="figures" {
                 summary { "The same as a table" }
                 (table("timeline-table", "Requests over time", Shape::Scroll,
-                    &[number("From"), number("Requests"), number("Repeats")], &rows))
+                    &[text("From"), number("Requests"), number("Repeats")], &rows))
             }
         }
     }
+}
+
+/// Where a slot begins, exactly: slots are multiples of a quarter of a second.
+fn moment(ms: u64) -> String {
+    format!("{} s", ms as f64 / 1_000.0)
 }
 
 fn rejections(visit: &Visit, sync: &str, rejected: &[SaidView]) -> Markup {
@@ -358,7 +378,12 @@ fn rejections(visit: &Visit, sync: &str, rejected: &[SaidView]) -> Markup {
                 html! { (outcome(&said.outcome)) },
                 html! { span class="message" { (long(said.reason.as_deref().unwrap_or("no reason was given"))) } },
                 html! { (time_relative(visit.now, said.at)) },
-                html! { details class="long" { summary { (plural(said.change.traits_count() as u64, "trait")) } (values::change(&said.change, None)) } },
+                html! {
+                    details class="long" {
+                        summary { (plural(said.change.traits_count() as u64, "trait")) }
+                        (values::change(&said.change, None))
+                    }
+                },
             ]
         })
         .collect();

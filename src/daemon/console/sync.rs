@@ -189,14 +189,22 @@ fn standing(now: DateTime<Utc>, sync: &SyncView) -> Markup {
     match &sync.schedule {
         None => pairs.push(("Schedule", html! { "none: runs start by hand" })),
         Some(schedule) => {
-            pairs.push(("Schedule", html! { code { (shown_line(&schedule.written)) } " " span class="soft" { (shown_line(&schedule.timezone)) } }));
+            let written = html! {
+                code { (shown_line(&schedule.written)) } " " span class="soft" { (shown_line(&schedule.timezone)) }
+            };
+            pairs.push(("Schedule", written));
             if let Some(since) = schedule.overdue_since {
                 pairs.push(("Overdue since", time(now, since)));
             }
             if !schedule.next.is_empty() {
-                pairs.push(("Next runs", html! {
-                    ol class="plain" { @for fire in &schedule.next { li { (fire_time(now, fire, &schedule.timezone)) } } }
-                }));
+                pairs.push((
+                    "Next runs",
+                    html! {
+                        ol class="plain" {
+                            @for fire in &schedule.next { li { (fire_time(now, fire, &schedule.timezone)) } }
+                        }
+                    },
+                ));
             }
         }
     }

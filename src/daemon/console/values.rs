@@ -14,7 +14,8 @@ fn written(value: &Value) -> String {
 /// A trait's value: in whole when short, else behind a click.
 pub(super) fn value(value: &Value) -> Markup {
     if document::is_unknown(value) {
-        return html! { span class="soft" title="the destination holds a value that is not known for certain" { "(unsure)" } };
+        let meaning = "the destination holds a value that is not known for certain";
+        return html! { span class="soft" title=(meaning) { "(unsure)" } };
     }
     html! { span class="value" { (long(&written(value))) } }
 }
@@ -79,7 +80,10 @@ pub(super) fn change(change: &Change, before: Option<&Traits>) -> Markup {
                     (op, _) => { (line("+", "added", name, None, Some(new), remark(op))) }
                 }
             }
-            @for name in &change.unset { (line("-", "unset", name, old(name), None, if old(name).is_some() { "" } else { "unset" })) }
+            @for name in &change.unset {
+                @let held = old(name);
+                (line("-", "unset", name, held, None, if held.is_some() { "" } else { "unset" }))
+            }
         }
     }
 }

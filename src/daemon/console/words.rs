@@ -59,9 +59,12 @@ pub(super) fn bytes(count: u64) -> String {
     }
 }
 
-/// A span of seconds in at most two units: `0.4 s`, `12 s`, `3 min 20 s`, `2 h`, `4 d 3 h`.
+/// A span of seconds in at most two units: `250 ms`, `1.5 s`, `12 s`, `3 min 20 s`, `2 h`, `4 d 3 h`.
 pub(super) fn span(seconds: f64) -> String {
     let seconds = seconds.max(0.0);
+    if (0.0005..0.9995).contains(&seconds) {
+        return format!("{:.0} ms", seconds * 1_000.0);
+    }
     if seconds < 9.95 && seconds.fract() > 0.05 && seconds.fract() < 0.95 {
         return format!("{seconds:.1} s");
     }
@@ -325,7 +328,8 @@ mod tests {
         }
         for (seconds, text) in [
             (0.0, "0 s"),
-            (0.42, "0.4 s"),
+            (0.25, "250 ms"),
+            (1.42, "1.4 s"),
             (9.99, "10 s"),
             (59.6, "1 min"),
             (200.0, "3 min 20 s"),

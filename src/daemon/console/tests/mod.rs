@@ -2,6 +2,7 @@
 
 mod browser;
 mod desk;
+mod fixture;
 mod html;
 mod http;
 mod orders;

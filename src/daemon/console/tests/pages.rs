@@ -1,6 +1,7 @@
 //! Does each page say what a person needs there?
 
-use super::desk::{FakeDesk, HOSTILE_SYNC};
+use super::desk::FakeDesk;
+use super::fixture::HOSTILE_SYNC;
 use super::http::Site;
 use crate::daemon::console::words::{segment, sync_path};
 use crate::ledger::Status;
@@ -147,8 +148,9 @@ async fn a_run_shows_counts_that_add_up_and_how_the_sending_went() {
             "5,230 rows=4,401 unchanged+812 delivered+14 rejected+3 not sent+0 unknown",
             "7 by this run, 7 rejected earlier and not tried again, 0 without a usable key",
             "21 to remove=20 delivered+1 rejected+0 not sent+0 unknown",
-            "Requests per 0.5 s",
+            "Requests per 500 ms",
             "no answer",
+            "from 21.5 s: ",
             "1.7 MB",
             "1 min 1 s",
             "What the destination remarked",

@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::desk::{FakeDesk, HOSTILE_KEYS};
+use super::desk::FakeDesk;
+use super::fixture::HOSTILE_KEYS;
 use super::html::{forms, tags};
 use super::http::{CSRF, Site};
 
