@@ -14,6 +14,8 @@ pub(crate) enum Wants {
     Secret,
     /// A connection string: secret, unless it holds no password.
     SecretUrl,
+    /// An http(s) address that is a secret as a whole: only references.
+    SecretAddress,
     /// An http(s) address.
     Url,
     /// A path; a relative one starts at the config folder.
@@ -230,7 +232,7 @@ pub(crate) const SECTIONS: &[(&str, &[Key])] = &[
     (
         "daemon.alerts",
         &[
-            key("url", Wants::Secret),
+            key("url", Wants::SecretAddress),
             key("format", Wants::Word(&["slack", "json"])),
             key("rejected_above", Wants::Count(0, i64::MAX)),
             key("late_after", Wants::Duration(60)),
@@ -261,7 +263,7 @@ pub(crate) const SECTIONS: &[(&str, &[Key])] = &[
 impl Wants {
     /// Whether the value must not be shown, not even when it is wrong.
     pub(crate) fn is_secret(self) -> bool {
-        matches!(self, Wants::Secret | Wants::SecretUrl)
+        matches!(self, Wants::Secret | Wants::SecretUrl | Wants::SecretAddress)
     }
 }
 
@@ -296,7 +298,7 @@ pub(crate) fn accept(given: Given, wants: Wants, folder: &Path, lenient: bool) -
     };
     Ok(match wants {
         Wants::Text | Wants::Secret | Wants::SecretUrl => text(given, "a string")?.into(),
-        Wants::Url => {
+        Wants::Url | Wants::SecretAddress => {
             let address = text(given, "an address")?;
             match url::Url::parse(&address) {
                 Ok(parsed) if matches!(parsed.scheme(), "http" | "https") && parsed.has_host() => address.into(),

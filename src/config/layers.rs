@@ -241,14 +241,14 @@ impl Walk<'_> {
         };
         let literal = !refers(written);
         let bare = match key.wants {
-            Wants::Secret => literal && !written.trim().is_empty(),
+            Wants::Secret | Wants::SecretAddress => literal && !written.trim().is_empty(),
             _ => holds_password(written),
         };
         if bare {
             let problem = report.error(&entry.at, format!("`{}` holds a secret as it is", key.name));
             let variable = key.name.to_uppercase();
             let help = match key.wants {
-                Wants::Secret => {
+                Wants::Secret | Wants::SecretAddress => {
                     format!("put it in an environment variable and write `{} = \"${{{variable}}}\"`", key.name)
                 }
                 _ => format!(
