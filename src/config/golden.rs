@@ -424,3 +424,23 @@ proptest::proptest! {
         told(folder.path(), &[]);
     }
 }
+
+#[test]
+fn alerts_stand_inside_the_daemon_and_their_address_is_a_secret() {
+    let more = "[daemon.alerts]\nurl = \"${ALERTS}\"\nlate_after = \"2h\"\n\n[daemon]\n";
+    let folder = patched(&[("[daemon]\n", more)]);
+    let variables = [("ALERTS", "https://hooks.example/hunt-ter2"), ("GROUPCAST__DAEMON__ALERTS__REJECTED_ABOVE", "5")];
+    let alerts = load_with(folder.path(), &variables).unwrap().settings.daemon.alerts.unwrap();
+    assert_eq!(alerts.url.unwrap().expose(), "https://hooks.example/hunt-ter2");
+    assert_eq!((alerts.rejected_above, alerts.late_after), (5, Duration::from_secs(7_200)));
+    assert_eq!(alerts.format, "slack");
+    let problems = load_with(folder.path(), &[("ALERTS", "hooks.example/hunt-ter2")]).unwrap_err();
+    let text = problems.render(false);
+    assert!(text.contains("daemon.alerts.url") && text.contains("is not an address"), "{text}");
+    assert!(!text.contains("hunt-ter2"), "{text}");
+    let folder =
+        patched(&[("[daemon]\n", "[daemon.alerts]\nurl = \"https://hooks.example/hunt-ter2\"\nto = 1\n[daemon]\n")]);
+    let text = load_with(folder.path(), &[]).unwrap_err().render(false);
+    assert!(text.contains("holds a secret as it is") && text.contains("unknown key `to`"), "{text}");
+    assert!(!text.contains("hunt-ter2"), "{text}");
+}

@@ -60,14 +60,6 @@ pub(super) fn read(folder: &Path, file: &str, text: &str, environment: &BTreeMap
         match (entry.key, entry.section(&mut report)) {
             ("sources", Some(section)) => walk.named(&section, SOURCES, &[], "source", &mut report),
             ("destinations", Some(section)) => walk.named(&section, DESTINATIONS, DELIVERY, "destination", &mut report),
-            ("defaults", Some(section)) => {
-                section.expect_keys(&["policy", "guards"], &|_| None, &mut report);
-                for part in section.entries().iter().filter(|part| ["policy", "guards"].contains(&part.key)) {
-                    if let Some(inner) = part.section(&mut report) {
-                        walk.fixed(&inner, &format!("defaults.{}", part.key), &mut report);
-                    }
-                }
-            }
             (key, Some(section)) => walk.fixed(&section, key, &mut report),
             (_, None) => {}
         }
@@ -89,7 +81,8 @@ fn variables(environment: &BTreeMap<String, String>, root: &Section<'_>, found: 
         let Some(rest) = name.strip_prefix(PREFIX) else { continue };
         let mut path: Vec<String> = rest.split("__").map(str::to_lowercase).collect();
         let named = ["sources", "destinations"].contains(&path[0].as_str());
-        let length = if named || path[0] == "defaults" { 3 } else { 2 };
+        let inner = path.get(1).is_some_and(|second| inner_sections(&path[0]).any(|inner| inner == second));
+        let length = if named || inner { 3 } else { 2 };
         if path.len() != length || path.iter().any(String::is_empty) || !TOP.contains(&path[0].as_str()) {
             let help = "write `GROUPCAST__SECTION__KEY` or `GROUPCAST__SOURCES__NAME__KEY`, with two underscores each";
             let sections = listed_all(TOP);
@@ -108,6 +101,11 @@ fn variables(environment: &BTreeMap<String, String>, root: &Section<'_>, found: 
     out
 }
 
+/// The sections that stand inside one of fixed name: `policy` and `guards` in `defaults`.
+fn inner_sections(path: &str) -> impl Iterator<Item = &'static str> {
+    SECTIONS.iter().filter_map(move |(name, _)| name.strip_prefix(path)?.strip_prefix('.'))
+}
+
 struct Walk<'a> {
     folder: &'a Path,
     references: References<'a>,
@@ -124,13 +122,18 @@ impl Walk<'_> {
 
     /// A section whose name is fixed.
     fn fixed(&mut self, section: &Section<'_>, path: &str, report: &mut Report<'_>) {
-        let Some((_, keys)) = SECTIONS.iter().find(|(name, _)| *name == path) else { return };
-        let names: Vec<&str> = keys.iter().map(|key| key.name).collect();
+        let keys = SECTIONS.iter().find(|(name, _)| *name == path).map_or(&[][..], |(_, keys)| keys);
+        let inner: Vec<&str> = inner_sections(path).collect();
+        let names: Vec<&str> = keys.iter().map(|key| key.name).chain(inner.iter().copied()).collect();
         section.expect_keys(&names, &|_| None, report);
         let parents: Vec<&str> = path.split('.').collect();
         for entry in section.entries() {
             if let Some(key) = keys.iter().find(|key| key.name == entry.key) {
                 self.value(&entry, &parents, key, report);
+            } else if inner.contains(&entry.key)
+                && let Some(section) = entry.section(report)
+            {
+                self.fixed(&section, &format!("{path}.{}", entry.key), report);
             }
         }
     }

@@ -137,6 +137,12 @@ impl Daemon {
         self.running.wait()
     }
 
+    /// Waits for the end it was told to come to.
+    #[track_caller]
+    pub(crate) fn stop_was_asked(self) -> Output {
+        self.running.wait()
+    }
+
     /// Kills it at once, as the machine's end would.
     pub(crate) fn kill(self) -> Output {
         self.running.kill()
