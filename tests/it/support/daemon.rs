@@ -14,7 +14,8 @@ const ANSWER_MAX: Duration = Duration::from_secs(60);
 
 /// A daemon under way.
 pub(crate) struct Daemon {
-    running: Running,
+    /// Taken when it is waited for.
+    running: Option<Running>,
     pub(crate) url: String,
     token: Option<String>,
 }
@@ -63,7 +64,7 @@ impl Daemon {
             address(place).map(Ok)
         });
         let Ok(url) = url else { panic!("the daemon ended: {:?}", running.wait()) };
-        let daemon = Daemon { running, url, token: token.map(str::to_owned) };
+        let daemon = Daemon { running: Some(running), url, token: token.map(str::to_owned) };
         until("the daemon is ready", || (daemon.get("/readyz").status == 200).then_some(()));
         daemon
     }
@@ -122,29 +123,43 @@ impl Daemon {
 
     /// Sends it a signal.
     pub(crate) fn signal(&self, name: &str) {
-        self.running.signal(name);
+        self.under_way().signal(name);
     }
 
     /// Its process id.
     pub(crate) fn pid(&self) -> u32 {
-        self.running.pid()
+        self.under_way().pid()
     }
 
     /// Tells it to stop and waits for its end.
     #[track_caller]
     pub(crate) fn stop(self) -> Output {
-        self.running.signal("TERM");
-        self.running.wait()
+        self.under_way().signal("TERM");
+        self.stop_was_asked()
     }
 
     /// Waits for the end it was told to come to.
     #[track_caller]
-    pub(crate) fn stop_was_asked(self) -> Output {
-        self.running.wait()
+    pub(crate) fn stop_was_asked(mut self) -> Output {
+        self.running.take().unwrap().wait()
     }
 
     /// Kills it at once, as the machine's end would.
-    pub(crate) fn kill(self) -> Output {
-        self.running.kill()
+    pub(crate) fn kill(mut self) -> Output {
+        self.running.take().unwrap().kill()
+    }
+
+    fn under_way(&self) -> &Running {
+        self.running.as_ref().unwrap()
+    }
+}
+
+/// A test that fails leaves no daemon behind.
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        if let Some(running) = self.running.take() {
+            let output = running.kill();
+            println!("--- the daemon's standard error\n{}", output.stderr);
+        }
     }
 }
