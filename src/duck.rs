@@ -61,14 +61,10 @@ impl Duck {
 
     fn open_with(path: Option<&Path>, limits: &Limits, mode: AccessMode) -> Result<Duck> {
         let settings = |error: duckdb::Error| Error::new(Kind::Bug, "failed to configure DuckDB").because(error);
-        // DuckDB makes the folder itself when it first spills, but not those above it.
-        if let Some(above) = limits.temp_folder.parent().filter(|above| !above.as_os_str().is_empty()) {
-            std::fs::create_dir_all(above).map_err(|error| {
-                Error::new(Kind::Config, "failed to create the folder DuckDB spills to")
-                    .advise("name one this user may write to with `state.temp_folder`")
-                    .because(error)
-                    .at(limits.temp_folder.display().to_string())
-            })?;
+        // DuckDB makes the folder itself when it first spills, but not those above it. Where they cannot be made, only what
+        // must spill fails, and says so.
+        if let Some(above) = limits.temp_folder.parent() {
+            let _ = std::fs::create_dir_all(above);
         }
         let mut config = Config::default()
             .access_mode(mode)

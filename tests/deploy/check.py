@@ -9,10 +9,13 @@ import os
 import pathlib
 import shlex
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
 import threading
+import time
+import urllib.request
 
 import yaml
 
@@ -320,12 +323,15 @@ def runtime_stage(work):
         exec env -i "$@"
     """
 
-    def container(*arguments, code=0, **given):
+    def jailed(*arguments, **given):
         """The program as process 1 of namespaces of its own: that user, no privileges, a read-only root, no /tmp."""
         variables = [f"{name}={value}" for name, value in (set_there | given).items()]
         jail = ["setpriv", "--no-new-privs", "chroot", f"--userspec={user}", f"--groups={user.split(':')[1]}", root]
         outside = [*sudo, "unshare", "--mount", "--pid", "--fork", "sh", "-c", inside, "inside", root, state, user]
-        return run(*outside, "PATH=/usr/sbin:/usr/bin:/sbin:/bin", *variables, *jail, *entry, *arguments, code=code)
+        return [*outside, "PATH=/usr/sbin:/usr/bin:/sbin:/bin", *variables, *jail, *entry, *arguments]
+
+    def container(*arguments, code=0, **given):
+        return run(*jailed(*arguments, **given), code=code)
 
     changes = {"GROUPCAST__DESTINATIONS__CHANGES__PATH": "/var/lib/groupcast/changes.ndjson"}
     container("check", "--connect", **changes)
@@ -338,6 +344,8 @@ def runtime_stage(work):
     expect("only the ledger and the changes are written", written == ["changes.ndjson", "ledger.duckdb"], written)
     owners = {f"{file.stat().st_uid}:{file.stat().st_gid}" for file in state.iterdir()}
     expect("by that user", owners == {user}, owners)
+    served(jailed, container, command, health, changes)
+    expect("the daemon's address is taken away", not (state / "ledger.duckdb.daemon").exists())
     # HTTPS finds the authorities: it gets as far as a port where nobody listens.
     settings = root / "etc/groupcast/groupcast.toml"
     settings.write_text("".join(line for line in settings.open() if not line.startswith("path =")))
@@ -349,6 +357,37 @@ def runtime_stage(work):
     run(*sudo, "chown", "-R", os.getuid(), state)
 
 
+def served(jailed, container, command, health, changes):
+    """The image's daemon: ready, asked by the health check and by the dbt hook, told to stop."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        listen = f"127.0.0.1:{free.getsockname()[1]}"
+    token = SECRETS["GROUPCAST_TOKEN"]
+    given = changes | {"GROUPCAST__DAEMON__LISTEN": listen, "GROUPCAST__DAEMON__TOKEN": token}
+    words = [str(word) for word in jailed(*command, **given)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as daemon:
+        try:
+            for _ in range(100):
+                try:
+                    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(f"http://{listen}/readyz", timeout=5):
+                        break
+                except OSError:
+                    time.sleep(0.1)
+            said = container(*health[1:], **given)
+            expect("the health check asks the daemon", f"told by the daemon at http://{listen}" in said, said)
+            hook = environment(GROUPCAST_TOKEN=token, GROUPCAST_URL=f"http://{listen}", no_proxy="127.0.0.1")
+            said = run(DEPLOY / "dbt/groupcast-sync.sh", "accounts", env=hook)
+            expect("the daemon takes the hook's run", f"accounts: started, http://{listen}/api/v1/runs/" in said, said)
+            # Process 1 of the container is the child of what made its namespaces.
+            first = run("pgrep", "-P", str(daemon.pid)).strip()
+            run("kill", "-TERM", first)
+            said, _ = daemon.communicate(timeout=60)
+        finally:
+            daemon.kill()
+    expect("it stops when it is told to", daemon.returncode == 0 and said.rstrip().endswith("stopped"), said)
+    expect("the token is not told", token not in said, said)
+
+
 PARTS = [
     (schemas, f"manifests (Kubernetes {' and '.join(KUBERNETES)}), compose file, workflow, Dockerfile, scripts"),
     (units, "systemd units and timer"),
@@ -356,7 +395,7 @@ PARTS = [
     (workflow_runs, "the workflow's steps on pull requests of six kinds"),
     (dbt_hook, "the dbt hook against a server that answers as the daemon does"),
     (build_stage, "the Dockerfile's build stage has all the sources it needs"),
-    (runtime_stage, "the Dockerfile's runtime stage: its user, a read-only root, the image's libraries only"),
+    (runtime_stage, "the Dockerfile's runtime stage: its user, a read-only root, the image's libraries only; its daemon"),
 ]
 
 with tempfile.TemporaryDirectory(prefix="groupcast-deploy-") as made:
