@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, watch};
 use super::supervisor::Supervisor;
 use crate::config::Project;
 use crate::delivery::Signal;
+use crate::error::{Error, Kind};
 use crate::open::{self, Failure};
 use crate::view::ask;
 
@@ -85,18 +86,20 @@ impl Supervisor {
     pub(super) async fn reload(&self) -> bool {
         let folder = self.folder.clone();
         let read = tokio::task::spawn_blocking(move || open::project(&folder)).await;
-        let problems = match read {
-            Ok(Ok(project)) => match self.take_over(project).await {
-                Ok(()) => None,
-                Err(error) => Some(error.to_string()),
-            },
-            Ok(Err(Failure::Problems(problems))) => Some(problems.render(false).trim().to_owned()),
-            Ok(Err(Failure::Error(error))) => Some(error.to_string()),
-            Err(panic) => Some(format!("failed to read the files: {panic}")),
+        let taken = match read {
+            Ok(Ok(project)) => self.take_over(project).await.map_err(Failure::Error),
+            Ok(Err(failure)) => Err(failure),
+            Err(panic) => Err(Error::new(Kind::Bug, "failed to read the files").because(panic).into()),
         };
-        if let Some(problems) = &problems {
-            tracing::error!("the config has mistakes, the last good one stays in use:\n{problems}");
-        }
+        let problems = taken.err().map(|failure| {
+            let error = failure.as_error();
+            let advice = error.advice().unwrap_or("the log and the console show what is wrong");
+            tracing::error!("the changed config is not taken over, the last good one stays in use: {error}; {advice}");
+            match failure {
+                Failure::Problems(problems) => problems.render(false).trim().to_owned(),
+                Failure::Error(error) => error.to_string(),
+            }
+        });
         let sound = problems.is_none();
         self.config.write().unwrap_or_else(PoisonError::into_inner).problems = problems;
         sound

@@ -12,7 +12,7 @@ use crate::destination::{Destination, amplitude, file, journy, mixpanel, posthog
 use crate::error::{Error, Kind, Result, Within};
 use crate::ledger::local::{LocalLedger, Retention};
 use crate::mapping::check::{self, Described};
-use crate::mapping::diagnostic::{Diagnostic, did_you_mean, listed};
+use crate::mapping::diagnostic::{Diagnostic, Severity, did_you_mean, listed};
 use crate::mapping::{MappingFile, compile};
 use crate::source::duckdb::DuckDb;
 use crate::source::postgres::Postgres;
@@ -28,13 +28,23 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// As one error: problems of files become one that counts them and tells the first.
+    /// As one error of one line: of several problems in files the first, and how many more there are.
     pub fn as_error(&self) -> Error {
-        match self {
-            Failure::Error(error) => error.again(),
-            Failure::Problems(problems) => Error::new(Kind::Config, problems.render(false).trim().to_owned())
-                .advise("fix the mapping; `groupcast check --connect` shows every problem"),
-        }
+        let problems = match self {
+            Failure::Error(error) => return error.again(),
+            Failure::Problems(problems) => problems.shown(),
+        };
+        let mut errors = problems.iter().filter(|problem| problem.severity == Severity::Error);
+        let Some(first) = errors.next() else { return Error::new(Kind::Bug, "a problem without an error") };
+        let more = match errors.count() {
+            0 => String::new(),
+            more => format!(" (and {more} more)"),
+        };
+        let line = first.line.map_or_else(String::new, |line| format!(":{line}"));
+        let help = first.help.iter().map(|help| format!("{help}; ")).collect::<String>();
+        Error::new(Kind::Config, format!("{}{more}", first.message))
+            .advise(format!("{help}`groupcast check --connect` shows every problem at its place"))
+            .at(format!("{}{line}", first.file))
     }
 }
 
