@@ -73,12 +73,13 @@ impl Random {
     }
 }
 
-/// Bytes nobody can guess, for keys: from the system, never from [`Random`]. Reading /dev/urandom does not block once the
-/// machine is up.
+/// Bytes nobody can guess, for keys: from the system's generator, never from [`Random`]. Asked by a system call, for a
+/// confined process may have no /dev.
 pub fn secret_bytes<const COUNT: usize>() -> std::io::Result<[u8; COUNT]> {
     let mut bytes = [0; COUNT];
-    std::io::Read::read_exact(&mut std::fs::File::open("/dev/urandom")?, &mut bytes)?;
-    Ok(bytes)
+    let generator = rustls::crypto::ring::default_provider().secure_random;
+    let filled = generator.fill(&mut bytes);
+    filled.map_err(|_| std::io::Error::other("the system gives no random numbers")).map(|()| bytes)
 }
 
 /// Sends one HTTP request and returns whatever came back. A non-2xx answer is a reply, not an error. Redirects are

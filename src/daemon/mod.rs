@@ -60,7 +60,8 @@ pub async fn serve(folder: &Path, listen: Option<&str>) -> Result<u8, Failure> {
     let listener = bind(&settings).await?;
     let ledger = open::ledger(&project).await?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
-    let (stop, hup) = listen_for_signals()?;
+    let (stopper, stop) = watch::channel(Signal::Go);
+    let hup = listen_for_signals(stopper.clone())?;
     let supervisor = Arc::new(Supervisor::new(folder.to_path_buf(), project, ledger, Arc::clone(&clock)).await?);
     let desk: Arc<dyn Desk> = Arc::new(Office(Arc::clone(&supervisor)));
     let (close, closing) = watch::channel(false);
@@ -71,7 +72,16 @@ pub async fn serve(folder: &Path, listen: Option<&str>) -> Result<u8, Failure> {
     let address = Address { url: reached_at(&listener)?, pid: std::process::id() };
     let serving = {
         let clock = Arc::clone(&clock);
-        tokio::spawn(async move { http::serve(listener, desk, &served, clock, closing).await })
+        tokio::spawn(async move {
+            let served = http::serve(listener, desk, &served, clock, closing).await;
+            // A daemon that nobody can watch or stop is none.
+            stopper.send_if_modified(|signal| {
+                let goes_on = *signal == Signal::Go;
+                *signal = Signal::Stop.max(*signal);
+                goes_on
+            });
+            served
+        })
     };
     let _written = Written::write(address::path(&state), &address)?;
     let (ended, endings) = mpsc::unbounded_channel::<Ended>();
@@ -84,12 +94,11 @@ pub async fn serve(folder: &Path, listen: Option<&str>) -> Result<u8, Failure> {
     files.abort();
     // Whoever asks while runs drain is still answered; now nobody is.
     close.send_replace(true);
-    if let Ok(Err(error)) = serving.await {
-        tracing::error!("the API ended: {error}");
-    }
+    let served = serving.await.unwrap_or_else(|panic| Err(Error::new(Kind::Bug, "the API ended").because(panic)));
     // It ends by itself: with the last run, the last that could tell it anything is gone.
     let _ = telling.await;
     watchdog.abort();
+    served?;
     tracing::info!("stopped");
     Ok(0)
 }
@@ -118,13 +127,12 @@ fn reached_at(listener: &TcpListener) -> Result<String> {
 
 /// SIGTERM and SIGINT raise the signal, once to stop and once more to abandon; each SIGHUP asks for the config again.
 /// Installed explicitly, so that they work for process 1 of a container, which has no defaults.
-fn listen_for_signals() -> Result<(watch::Receiver<Signal>, mpsc::UnboundedReceiver<()>)> {
+fn listen_for_signals(stop: watch::Sender<Signal>) -> Result<mpsc::UnboundedReceiver<()>> {
     use tokio::signal::unix::{SignalKind, signal};
     let failed = |error| Error::new(Kind::Bug, "failed to listen for signals").because(error);
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
     let mut hangup = signal(SignalKind::hangup()).map_err(failed)?;
-    let (stop, stopping) = watch::channel(Signal::Go);
     let (reload, reloads) = mpsc::unbounded_channel();
     tokio::spawn(async move {
         loop {
@@ -142,5 +150,5 @@ fn listen_for_signals() -> Result<(watch::Receiver<Signal>, mpsc::UnboundedRecei
             stop.send_replace(level);
         }
     });
-    Ok((stopping, reloads))
+    Ok(reloads)
 }
