@@ -23,7 +23,7 @@ use crate::delivery::{Outside, Signal};
 use crate::env::{Clock, Random};
 use crate::error::{Error, Kind, Result};
 use crate::ledger::local::LocalLedger;
-use crate::ledger::{RunRecord, Status};
+use crate::ledger::{Ledger, RunRecord, Status};
 use crate::mapping::{Mapping, units};
 use crate::open::job::Job;
 use crate::open::{self, Failure};
@@ -75,6 +75,8 @@ pub(super) struct Supervisor {
     running: Mutex<BTreeMap<String, Running>>,
     /// Something happened that may let a run start, or end the last one.
     wake: Notify,
+    /// The greatest id of a run so far.
+    latest_run: Mutex<String>,
     /// When the loop last came round, in milliseconds of the clock: whether it still does its work.
     looked: AtomicU64,
 }
@@ -107,6 +109,7 @@ impl Supervisor {
     ) -> Result<Supervisor> {
         let now = clock.now();
         let roster = Roster::new(project.settings.daemon.parallel_runs);
+        let latest = ledger.runs(None, 1).await?.pop();
         let kept = Supervisor::kept_alerts(&ledger).await?;
         let herald = Herald::new(project.settings.daemon.alerts.as_ref(), kept.as_deref())?;
         let supervisor = Supervisor {
@@ -123,6 +126,7 @@ impl Supervisor {
             running: Mutex::default(),
             wake: Notify::new(),
             looked: AtomicU64::new(0),
+            latest_run: Mutex::new(latest.map(|run| run.run).unwrap_or_default()),
         };
         for died in supervisor.ledger.under_way().await? {
             let error = "the process ended during this run; its unanswered groups are said again";
@@ -201,6 +205,14 @@ impl Supervisor {
         self.drain(stop).await;
     }
 
+    /// An id greater than all before.
+    fn new_run(&self, now: DateTime<Utc>) -> String {
+        let mut latest = self.latest_run.lock().unwrap_or_else(PoisonError::into_inner);
+        let run = sync::run_id(now, Some(latest.as_str()), &self.random);
+        latest.clone_from(&run);
+        run
+    }
+
     /// Starts what is due, and returns how long there is nothing to look at.
     fn start_due(self: &Arc<Self>, ended: &tokio::sync::mpsc::UnboundedSender<Ended>) -> Duration {
         let now = self.clock.now();
@@ -213,8 +225,8 @@ impl Supervisor {
         for start in look.starts {
             let (run, by, asked) = match &start.cause {
                 Cause::Asked(asked) => (asked.run.clone(), asked.by.clone(), asked.ask.clone()),
-                Cause::Moment(_) => (sync::run_id(now, &self.random), "schedule".to_owned(), Ask::default()),
-                Cause::Retry => (sync::run_id(now, &self.random), "retry".to_owned(), Ask::default()),
+                Cause::Moment(_) => (self.new_run(now), "schedule".to_owned(), Ask::default()),
+                Cause::Retry => (self.new_run(now), "retry".to_owned(), Ask::default()),
             };
             roster.started(&start, &run, now);
             self.spawn(&start, run, by, asked, now, ended.clone());
@@ -345,7 +357,7 @@ impl Supervisor {
         by: &str,
     ) -> Result<Result<(String, bool), super::roster::Declined>> {
         let now = self.clock.now();
-        let asked = Asked { run: sync::run_id(now, &self.random), ask, by: by.to_owned(), since: now };
+        let asked = Asked { run: self.new_run(now), ask, by: by.to_owned(), since: now };
         let accepted = self.roster().ask(sync, asked);
         if accepted.is_ok() {
             let waiting = self.roster().waiting().get(sync).cloned();

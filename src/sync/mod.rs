@@ -16,7 +16,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, NaiveDateTime, TimeDelta, Utc};
 use tokio::sync::watch;
 
 use crate::delivery::{Counters, Delivery, Signal};
@@ -126,10 +126,19 @@ pub struct Plan {
     pub full: bool,
 }
 
-/// A new run's id. Ids sort by time; the suffix keeps two runs of one second apart.
-pub fn run_id(now: DateTime<Utc>, random: &Random) -> String {
-    format!("{}-{:04x}", now.format("%Y%m%dT%H%M%S%.3fZ"), random.up_to(0xffff))
+/// A new run's id: the moment, and a suffix by which people tell runs apart. Ids sort after `latest`, the greatest so far,
+/// also when the clock was set back or several runs begin at one moment: whatever asks for the last run goes by them.
+pub fn run_id(now: DateTime<Utc>, latest: Option<&str>, random: &Random) -> String {
+    let moment = |id: &str| {
+        let moment = NaiveDateTime::parse_from_str(id.split('-').next()?, RUN_MOMENT).ok()?;
+        moment.and_utc().checked_add_signed(TimeDelta::milliseconds(1))
+    };
+    let at = latest.and_then(moment).map_or(now, |after| after.max(now));
+    format!("{}-{:04x}", at.format(RUN_MOMENT), random.up_to(0xffff))
 }
+
+/// The moment in a run's id.
+const RUN_MOMENT: &str = "%Y%m%dT%H%M%S%.3fZ";
 
 /// Runs a sync. An error means the run did not take place or had to be given up; whatever was acknowledged before is
 /// recorded all the same.
@@ -223,7 +232,7 @@ pub async fn run(session: &Session<'_>, reader: &mut dyn Reader) -> Result<Repor
 /// Records a run that failed before it could begin: its source or destination could not be used at all. Failing to
 /// record it changes nothing about the failure.
 pub async fn note_failure(session: &Session<'_>, error: &Error) -> Result<()> {
-    let mut start = session.start();
+    let mut start = session.start().await?;
     // Whom the last run was about stays on record; see `check_target`.
     if let Some(last) = session.ledger.runs(Some(&start.sync), 1).await?.pop() {
         start.mapping = last.mapping;
@@ -356,22 +365,29 @@ impl Session<'_> {
     }
 
     async fn begin(&self) -> Result<(RunStart, Begun)> {
-        let start = self.start();
+        let start = self.start().await?;
         let begun = self.ledger.begin(&start).await?;
         Ok((start, begun))
     }
 
-    fn start(&self) -> RunStart {
+    async fn start(&self) -> Result<RunStart> {
         let now = self.clock.now();
-        RunStart {
+        let run = match &self.options.run {
+            Some(run) => run.clone(),
+            None => {
+                let latest = self.ledger.runs(None, 1).await?.pop();
+                run_id(now, latest.as_ref().map(|run| run.run.as_str()), self.random)
+            }
+        };
+        Ok(RunStart {
             sync: self.mapping.name.clone(),
-            run: self.options.run.clone().unwrap_or_else(|| run_id(now, self.random)),
+            run,
             mapping: self.about(),
             traits: self.mapping.traits.iter().map(|mapped| mapped.name.clone()).collect(),
             started_at: now,
             started_by: self.options.started_by.clone(),
             partial: self.options.group.is_some() || self.options.limit.is_some(),
-        }
+        })
     }
 
     fn watch(&self, full: bool) -> Watch<'_> {
@@ -527,4 +543,26 @@ fn cut_to_limit(page: &mut Vec<Decision>, room: &mut u64) {
         .unwrap_or(page.len());
     page.truncate(keep);
     *room -= said.min(*room);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_of_runs_only_ever_grow() {
+        let random = Random::seeded(7);
+        let now = DateTime::from_timestamp(1_800_000_000, 123_000_000).unwrap();
+        let mut latest = run_id(now, None, &random);
+        assert!(latest.starts_with("20270115T080000.123Z-"), "{latest}");
+        // At one moment, and with the clock set back by a year.
+        for now in [now, now, now - TimeDelta::days(365), now] {
+            let next = run_id(now, Some(&latest), &random);
+            assert!(next > latest, "{next} after {latest}");
+            latest = next;
+        }
+        let later = now + TimeDelta::seconds(5);
+        assert!(run_id(later, Some(&latest), &random).starts_with("20270115T080005.123Z-"));
+        assert!(run_id(now, Some("run-0007"), &random).starts_with("20270115T080000.123Z-"), "nobody's id");
+    }
 }
