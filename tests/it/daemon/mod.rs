@@ -6,6 +6,7 @@ mod ends;
 mod orders;
 mod schedules;
 mod soak;
+mod trouble;
 
 use std::fmt::Write;
 use std::time::Duration;
