@@ -5,6 +5,7 @@
 //! version) and gives each its kind and advice; it knows nothing of ledgers and sources.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -39,6 +40,12 @@ impl Limits {
 #[derive(Clone)]
 pub struct Duck {
     connection: Arc<Mutex<Connection>>,
+    /// Makes further connections and does nothing else, so that nobody waits for a statement who only wants one.
+    seed: Arc<Mutex<Connection>>,
+    /// Whose turn it is to attach another database: names of databases belong to all connections.
+    attaching: Arc<tokio::sync::Mutex<()>>,
+    /// Whether DuckDB gave the whole database up.
+    given_up: Arc<AtomicBool>,
     interrupt: Arc<duckdb::InterruptHandle>,
     deadline: Duration,
 }
@@ -85,24 +92,37 @@ impl Duck {
         let connection = opened.map_err(|error| open_error(&error.to_string(), path))?;
         // Builds with the ICU extension take the machine's zone; those without know only UTC and refuse the setting.
         drop(connection.execute_batch("SET TimeZone = 'UTC'"));
+        let seed = connection.try_clone().map_err(ledger_error("open another connection"))?;
         Ok(Duck {
             interrupt: connection.interrupt_handle(),
             connection: Arc::new(Mutex::new(connection)),
+            seed: Arc::new(Mutex::new(seed)),
+            attaching: Arc::default(),
+            given_up: Arc::default(),
             deadline: DEADLINE,
         })
     }
 
     /// Another connection to the same database, for work that goes on beside this one's: temporary tables are its own,
-    /// files and memory are shared.
+    /// files and memory are shared. Waits for no statement.
     pub fn sibling(&self) -> Result<Duck> {
-        let connection = self.connection.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        let connection = connection.try_clone().map_err(ledger_error("open another connection"))?;
+        let seed = self.seed.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let connection = seed.try_clone().map_err(ledger_error("open another connection"))?;
         drop(connection.execute_batch("SET TimeZone = 'UTC'"));
         Ok(Duck {
             interrupt: connection.interrupt_handle(),
             connection: Arc::new(Mutex::new(connection)),
+            seed: Arc::clone(&self.seed),
+            attaching: Arc::clone(&self.attaching),
+            given_up: Arc::clone(&self.given_up),
             deadline: self.deadline,
         })
+    }
+
+    /// Whose turn it is to attach another database, of all siblings. A name in somebody's SQL must not mean the database
+    /// that another run happens to have attached.
+    pub fn attaching(&self) -> Arc<tokio::sync::Mutex<()>> {
+        Arc::clone(&self.attaching)
     }
 
     /// Runs `work` with the connection on a blocking thread. One call runs at a time; later ones queue.
@@ -128,7 +148,19 @@ impl Duck {
                 task.await
             }
         };
-        joined.unwrap_or_else(|panic| Err(Error::new(Kind::Bug, format!("failed to {what}")).because(panic)))
+        let done =
+            joined.unwrap_or_else(|panic| Err(Error::new(Kind::Bug, format!("failed to {what}")).because(panic)));
+        if done.as_ref().is_err_and(|error| gives_up(&error.to_string())) {
+            self.given_up.store(true, Ordering::Relaxed);
+        }
+        done
+    }
+
+    /// Whether DuckDB gave the whole database up, as it does when it fails half way through folding its log into the file.
+    /// What was committed is safe, and nothing more can be read or written before the file is opened again, by a process
+    /// that has closed every connection.
+    pub fn given_up(&self) -> bool {
+        self.given_up.load(Ordering::Relaxed)
     }
 
     /// Makes the running statement fail soon.
@@ -144,6 +176,11 @@ const DAMAGED: &str = "restore the ledger's file from a backup, or move it aside
 /// Whether DuckDB found that a file's bytes are not what it wrote.
 pub(crate) fn is_damaged(text: &str) -> bool {
     ["Corrupt", "checksum", "Could not read enough bytes"].iter().any(|words| text.contains(words))
+}
+
+/// Whether a failure ends the use of every connection.
+fn gives_up(text: &str) -> bool {
+    text.contains("FATAL Error") || text.contains("database has been invalidated")
 }
 
 /// Whether there is no room to write: the disk, a quota, or a limit on a file's size.
@@ -225,6 +262,29 @@ mod tests {
         let error = duck.call::<()>("explode", |_| panic!("boom")).await.unwrap_err();
         assert_eq!(error.kind(), Kind::Bug);
         assert!(duck.call("go on", |_| Ok(())).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn another_connection_waits_for_no_statement() {
+        let duck = Duck::open(None, &Limits::standard()).unwrap();
+        let (go_on, waiting) = std::sync::mpsc::channel::<()>();
+        let (begun, began) = tokio::sync::oneshot::channel();
+        let busy = duck.clone();
+        let long = tokio::spawn(async move {
+            let work = move |_: &mut Connection| {
+                begun.send(()).unwrap();
+                waiting.recv().unwrap();
+                Ok(())
+            };
+            busy.call("take long", work).await
+        });
+        began.await.unwrap();
+        let (made, makes) = std::sync::mpsc::channel();
+        std::thread::spawn(move || made.send(duck.sibling().is_ok()));
+        let made = makes.recv_timeout(Duration::from_secs(10));
+        go_on.send(()).unwrap();
+        long.await.unwrap().unwrap();
+        assert_eq!(made, Ok(true));
     }
 
     #[test]

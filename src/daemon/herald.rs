@@ -69,9 +69,9 @@ impl Supervisor {
     /// A run ended.
     async fn hear(&self, ended: &Ended) {
         let detail = match ask::run_detail(&self.asking, &ended.run).await {
-            Ok(Some(detail)) => detail,
-            // It failed before anything of it could be written, most likely because the ledger cannot be.
-            Ok(None) | Err(_) => RunDetail {
+            Ok(Some(detail)) if detail.run.status != Status::Running => detail,
+            // Its end could not be written, most likely because the ledger cannot be.
+            _ => RunDetail {
                 run: RunView { ended_at: Some(self.clock.now()), ..ended.unrecorded.clone() },
                 detail: Default::default(),
                 progress: None,
@@ -111,11 +111,12 @@ impl Supervisor {
         self.herald.notifier.status(&self.status_line());
     }
 
-    /// Tells everybody until every run has ended.
+    /// Tells everybody until every run has ended, or the rest was `left` behind.
     pub(super) async fn tell(
         self: Arc<Self>,
         mut endings: mpsc::UnboundedReceiver<Ended>,
         stop: watch::Receiver<Signal>,
+        mut left: watch::Receiver<bool>,
     ) {
         let office = Office(Arc::clone(&self));
         let sending = {
@@ -131,6 +132,12 @@ impl Supervisor {
                     Some(ended) => self.hear(&ended).await,
                     None => break,
                 },
+                true = async { left.wait_for(|left| *left).await.is_ok() } => {
+                    while let Ok(ended) = endings.try_recv() {
+                        self.hear(&ended).await;
+                    }
+                    break;
+                }
                 () = self.clock.sleep(LOOK), if *stop.borrow() == Signal::Go => self.look_around(&office).await,
             }
         }

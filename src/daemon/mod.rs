@@ -7,6 +7,7 @@
 //! | `reload` | did the config folder change, and is the change sound? |
 //! | [`desk`] | what may be asked and ordered of it? |
 //! | `office` | how is that answered? |
+//! | `orders` | how is an order carried out, and remembered over a restart? |
 //! | [`http`] | who may ask over HTTP, and what does the API look like? |
 //! | [`console`] | the pages for people |
 //! | `herald` | who hears of what happened? |
@@ -23,6 +24,7 @@ pub mod http;
 pub mod metrics;
 pub mod notify;
 mod office;
+mod orders;
 mod reload;
 pub mod roster;
 mod supervisor;
@@ -49,6 +51,8 @@ use crate::telemetry;
 
 /// Runs the daemon until it is told to stop. Returns the exit code. `listen` stands instead of the config's.
 pub async fn serve(folder: &Path, listen: Option<&str>) -> Result<u8, Failure> {
+    // Before they are read: what changes from now on is a change.
+    let files = reload::look(folder);
     let mut project = open::project(folder)?;
     if let Some(listen) = listen {
         listen.clone_into(&mut project.settings.daemon.listen);
@@ -85,22 +89,26 @@ pub async fn serve(folder: &Path, listen: Option<&str>) -> Result<u8, Failure> {
     };
     let _written = Written::write(address::path(&state), &address)?;
     let (ended, endings) = mpsc::unbounded_channel::<Ended>();
-    let files = tokio::spawn(Arc::clone(&supervisor).follow_files(hup, stop.clone()));
-    let telling = tokio::spawn(Arc::clone(&supervisor).tell(endings, stop.clone()));
+    let (leave, left) = watch::channel(false);
+    let files = tokio::spawn(Arc::clone(&supervisor).follow_files(files, hup, stop.clone()));
+    let telling = tokio::spawn(Arc::clone(&supervisor).tell(endings, stop.clone(), left));
     let watchdog = tokio::spawn(Arc::clone(&supervisor).keep_alive());
     tracing::info!(url = address.url, "ready: {}", supervisor.status_line());
     supervisor.herald.notifier.ready(&supervisor.status_line());
-    supervisor.keep(stop, ended).await;
+    let left_behind = supervisor.keep(stop, ended).await;
     files.abort();
     // Whoever asks while runs drain is still answered; now nobody is.
     close.send_replace(true);
     let served = serving.await.unwrap_or_else(|panic| Err(Error::new(Kind::Bug, "the API ended").because(panic)));
-    // It ends by itself: with the last run, the last that could tell it anything is gone.
+    // It ends by itself: with the last run, the last that could tell it anything is gone. Runs that were left behind may
+    // never end.
+    leave.send_replace(left_behind > 0);
     let _ = telling.await;
     watchdog.abort();
     served?;
     tracing::info!("stopped");
-    Ok(0)
+    // Other than after an order to stop, the service manager is to start it again.
+    Ok(u8::from(supervisor.ledger.duck().given_up()))
 }
 
 /// Listens on the config's address.

@@ -193,6 +193,14 @@ async fn make_plan(
     Ok(ask::plan(planned, changes, hidden))
 }
 
+/// Carries an order out to its end, also when whoever gave it is gone.
+async fn ordered<T: Send + 'static>(
+    order: impl Future<Output = crate::error::Result<T>> + Send + 'static,
+) -> crate::error::Result<T> {
+    let done = tokio::spawn(order).await;
+    done.unwrap_or_else(|panic| Err(Error::new(Kind::Bug, "failed to carry the order out").because(panic)))
+}
+
 fn failed(failure: Failure) -> Refusal {
     match failure {
         Failure::Error(error) => Refusal::Failed(error),
@@ -203,6 +211,8 @@ fn failed(failure: Failure) -> Refusal {
 #[async_trait]
 impl Desk for Office {
     fn about(&self) -> About {
+        let (stopping, running) = (self.roster().is_stopping(), self.running().len());
+        // After the others: whoever takes a changed config over holds the roster when it takes this.
         let config = self.config.read().unwrap_or_else(PoisonError::into_inner);
         let daemon = &config.project.settings.daemon;
         About {
@@ -210,8 +220,8 @@ impl Desk for Office {
             started_at: self.started_at,
             config_read_at: config.read_at,
             config_problems: config.problems.clone(),
-            stopping: self.roster().is_stopping(),
-            running: self.running().len(),
+            stopping,
+            running,
             parallel_runs: daemon.parallel_runs,
             timezone: daemon.zone().name().to_owned(),
         }
@@ -256,7 +266,9 @@ impl Desk for Office {
 
     async fn trigger(&self, sync: &str, asked: Ask, by: &str) -> Answer<Accepted> {
         options(&asked, by)?;
-        match self.0.ask(sync, asked, by).await? {
+        // As a task of its own: whoever asked may go away before it is written down and begun.
+        let (supervisor, name, by) = (Arc::clone(&self.0), sync.to_owned(), by.to_owned());
+        match ordered(async move { supervisor.ask(&name, asked, &by).await }).await? {
             Ok((run, joined)) => Ok(Accepted { sync: sync.to_owned(), run, joined }),
             Err(refused) => Err(declined(refused, sync)),
         }
@@ -274,7 +286,8 @@ impl Desk for Office {
     }
 
     async fn cancel(&self, run: &str) -> Answer<()> {
-        if Supervisor::cancel(&self.0, run).await {
+        let (supervisor, id) = (Arc::clone(&self.0), run.to_owned());
+        if ordered(async move { Ok(supervisor.cancel(&id).await) }).await? {
             return Ok(());
         }
         match self.asking.run(run).await? {
@@ -287,7 +300,9 @@ impl Desk for Office {
     }
 
     async fn pause(&self, sync: &str, paused: bool) -> Answer<Activity> {
-        Supervisor::pause(&self.0, sync, paused).await?.map_err(|refused| declined(refused, sync))?;
+        let (supervisor, name) = (Arc::clone(&self.0), sync.to_owned());
+        let done = ordered(async move { supervisor.pause(&name, paused).await }).await?;
+        done.map_err(|refused| declined(refused, sync))?;
         self.activity(sync).ok_or_else(|| unknown("sync", sync))
     }
 

@@ -206,6 +206,8 @@ impl Roster {
         if let (Some(Busy::Whole(_)), Some(timetable)) = (&post.busy, &mut timetable) {
             timetable.started(now);
         }
+        // What has no schedule any more starts by hand only, retries included.
+        post.trouble.again &= timetable.is_some();
         (post.timetable, post.enabled, post.leaving) = (timetable, enabled, false);
     }
 
@@ -221,7 +223,7 @@ impl Roster {
         self.posts.contains_key(sync)
     }
 
-    /// Takes a sync off the roster, at the end of what it is doing.
+    /// Takes a sync off the roster, at the end of what it is doing. A run that waits is taken back.
     pub fn leave(&mut self, sync: &str) {
         match self.posts.get_mut(sync) {
             Some(post) if post.busy.is_some() => {
@@ -254,7 +256,11 @@ impl Roster {
         }
         let mut ready: Vec<(u8, DateTime<Utc>, Start)> = Vec::new();
         let mut wake = |at: Option<DateTime<Utc>>| look.next = [look.next, at].into_iter().flatten().min();
+        // Nothing waits for longer than the longest pause, also when the clock was set back since.
+        let longest = now.checked_add_signed(PAUSE_MAX);
         for (sync, post) in &mut self.posts {
+            post.trouble.not_before =
+                post.trouble.not_before.map(|until| longest.map_or(until, |most| until.min(most)));
             let start = |cause| Start { sync: sync.clone(), cause };
             let free = post.busy.is_none();
             if let Some(asked) = post.asked.as_ref().filter(|_| free) {
@@ -451,5 +457,7 @@ impl Roster {
     }
 }
 
+#[cfg(test)]
+mod storm;
 #[cfg(test)]
 mod tests;

@@ -77,6 +77,9 @@ pub(super) struct Supervisor {
     wake: Notify,
     /// The greatest id of a run so far.
     latest_run: Mutex<String>,
+    /// Orders that are remembered over a restart are carried out one after the other, so that what is remembered is what
+    /// was ordered last.
+    pub(super) orders: tokio::sync::Mutex<()>,
     /// When the loop last came round, in milliseconds of the clock: whether it still does its work.
     looked: AtomicU64,
 }
@@ -95,7 +98,7 @@ pub(super) struct Ended {
 }
 
 /// A note's name, by what it says of a sync.
-fn note(what: &str, sync: &str) -> String {
+pub(super) fn note(what: &str, sync: &str) -> String {
     format!("{what}/{sync}")
 }
 
@@ -125,6 +128,7 @@ impl Supervisor {
             roster: Mutex::new(roster),
             running: Mutex::default(),
             wake: Notify::new(),
+            orders: tokio::sync::Mutex::default(),
             looked: AtomicU64::new(0),
             latest_run: Mutex::new(latest.map(|run| run.run).unwrap_or_default()),
         };
@@ -135,7 +139,8 @@ impl Supervisor {
         }
         let project = supervisor.project();
         for file in &project.mappings {
-            supervisor.join(&project, &file.mapping).await?;
+            let joining = supervisor.remembered(&project, &file.mapping).await?;
+            supervisor.roster().join(&file.mapping.name, joining);
         }
         Ok(supervisor)
     }
@@ -156,8 +161,8 @@ impl Supervisor {
         self.wake.notify_one();
     }
 
-    /// Puts a sync on the roster, with what the ledger remembers of it.
-    pub(super) async fn join(&self, project: &Project, mapping: &Mapping) -> Result<()> {
+    /// What the ledger remembers of a sync that is to join the roster.
+    pub(super) async fn remembered(&self, project: &Project, mapping: &Mapping) -> Result<Joining> {
         let name = &mapping.name;
         let now = self.clock.now();
         let notes = self.ledger.kept().await?;
@@ -168,16 +173,14 @@ impl Supervisor {
             && self.ledger.run(&waiting.run).await?.is_some()
         {
             // It had begun; what became of it is on record.
-            self.forget(name, "waiting").await;
+            self.forget_waiting(name, &waiting.run).await;
             asked = None;
         }
         let timetable = ask::timetable(project, mapping, &self.ledger, now).await?;
         let stopped = notes.contains_key(&note("stopped", name));
         let runs = self.ledger.whole_runs(name, FAILURES_LOOKED_AT).await?;
         let trouble = trouble_of(&runs, stopped, now, timetable.is_some());
-        let joining = Joining { timetable, enabled: mapping.enabled, paused_since, trouble, asked };
-        self.roster().join(name, joining);
-        Ok(())
+        Ok(Joining { timetable, enabled: mapping.enabled, paused_since, trouble, asked })
     }
 
     /// Drops a note; a failure is told and changes nothing else.
@@ -187,13 +190,28 @@ impl Supervisor {
         }
     }
 
-    /// Keeps the schedules until it is told to stop, then drains. `ended` hears of every run.
+    /// Drops what was remembered of a run that waited, and nothing of one that waits now.
+    pub(super) async fn forget_waiting(&self, sync: &str, run: &str) {
+        if let Err(error) = self.ledger.drop_kept(&note("waiting", sync), run).await {
+            tracing::error!(sync, run, "failed to drop a note: {error}");
+        }
+    }
+
+    /// Keeps the schedules until it is told to stop, then drains. `ended` hears of every run. Returns how many runs were
+    /// left behind.
     pub(super) async fn keep(
         self: &Arc<Self>,
         mut stop: watch::Receiver<Signal>,
         ended: tokio::sync::mpsc::UnboundedSender<Ended>,
-    ) {
+    ) -> usize {
         while *stop.borrow_and_update() == Signal::Go {
+            if self.ledger.duck().given_up() {
+                tracing::error!(
+                    "the ledger's database gave up after a failed write; nothing was lost: the daemon ends, so that a new \
+                     start can open it again"
+                );
+                break;
+            }
             self.come_round();
             let wait = self.start_due(&ended);
             tokio::select! {
@@ -202,11 +220,11 @@ impl Supervisor {
                 _ = stop.changed() => {}
             }
         }
-        self.drain(stop).await;
+        self.drain(stop).await
     }
 
     /// An id greater than all before.
-    fn new_run(&self, now: DateTime<Utc>) -> String {
+    pub(super) fn new_run(&self, now: DateTime<Utc>) -> String {
         let mut latest = self.latest_run.lock().unwrap_or_else(PoisonError::into_inner);
         let run = sync::run_id(now, Some(latest.as_str()), &self.random);
         latest.clone_from(&run);
@@ -264,12 +282,14 @@ impl Supervisor {
             started_by: by,
         };
         let supervisor = Arc::clone(self);
+        // The config of this moment: a later one may know the sync no more.
+        let project = self.project();
         let work = async move {
             telemetry::run_began(&sync, &run, &options.started_by);
             supervisor.forget(&sync, "stopped").await;
             let inner = Arc::clone(&supervisor);
             let name = sync.clone();
-            let work = async move { inner.execute(&name, &options, tracker.as_ref(), signal).await };
+            let work = async move { inner.execute(&project, &name, &options, tracker.as_ref(), signal).await };
             let joined = tokio::spawn(work.in_current_span()).await;
             let panicked = joined.is_err();
             let (ending, error) = match joined {
@@ -282,17 +302,18 @@ impl Supervisor {
                 Err(_) => {
                     let error = Error::new(Kind::Bug, "a bug of ours ended the run; the log names the place")
                         .advise("report it with the lines of the log around it");
-                    supervisor.bury(&sync, &run, &error).await;
                     (Ending::Failed(Kind::Bug), Some(error))
                 }
             };
             if let Some(error) = &error {
+                // Whatever kept it from writing its own end may be over.
+                supervisor.bury(&sync, &run, error).await;
                 unrecorded.status = Status::Failed;
                 unrecorded.error = Some(error.to_string());
                 unrecorded.error_kind = Some(error.kind().name().to_owned());
             }
             if was_asked {
-                supervisor.forget(&sync, "waiting").await;
+                supervisor.forget_waiting(&sync, &run).await;
             }
             let cancelled = supervisor.running().remove(&sync).is_some_and(|running| running.cancelled);
             if ending == Ending::Stopped && !cancelled {
@@ -313,16 +334,16 @@ impl Supervisor {
     /// One run, from the config in use.
     async fn execute(
         &self,
+        project: &Project,
         sync: &str,
         options: &Options,
         tracker: &Tracker,
         signal: watch::Receiver<Signal>,
     ) -> Result<Report, Failure> {
-        let project = self.project();
-        let file = open::named(&project, sync)?;
+        let file = open::named(project, sync)?;
         let ledger = self.ledger.sibling()?;
         let job = Job {
-            project: &project,
+            project,
             file,
             ledger: &ledger,
             outside: &self.outside,
@@ -335,7 +356,7 @@ impl Supervisor {
         job.run().await
     }
 
-    /// Records a run whose task panicked.
+    /// Records a run that ended without recording it: its task panicked, or the ledger could not be written.
     async fn bury(&self, sync: &str, run: &str, error: &Error) {
         let (text, kind) = (error.to_string(), error.kind().name());
         let buried = async {
@@ -347,57 +368,6 @@ impl Supervisor {
         if let Err(error) = buried.await {
             tracing::error!(sync, run, "failed to record it: {error}");
         }
-    }
-
-    /// Asks for a run; see [`Roster::ask`]. What waits is remembered over a restart.
-    pub(super) async fn ask(
-        &self,
-        sync: &str,
-        ask: Ask,
-        by: &str,
-    ) -> Result<Result<(String, bool), super::roster::Declined>> {
-        let now = self.clock.now();
-        let asked = Asked { run: self.new_run(now), ask, by: by.to_owned(), since: now };
-        let accepted = self.roster().ask(sync, asked);
-        if accepted.is_ok() {
-            let waiting = self.roster().waiting().get(sync).cloned();
-            if let Some(waiting) = waiting {
-                let text = serde_json::to_string(&waiting).unwrap_or_default();
-                self.ledger.keep(&note("waiting", sync), Some(&text)).await?;
-            }
-            self.wake();
-        }
-        Ok(accepted)
-    }
-
-    /// Stops a run, or takes back one that waits. False when there is no such run.
-    pub(super) async fn cancel(&self, run: &str) -> bool {
-        let taken_back = self.roster().take_back(run);
-        if let Some(sync) = taken_back {
-            self.forget(&sync, "waiting").await;
-            return true;
-        }
-        let mut running = self.running();
-        let Some(found) = running.values_mut().find(|running| running.run == run) else { return false };
-        found.cancelled = true;
-        found.tracker.stopping();
-        found.signal.send_modify(|signal| {
-            *signal = if *signal == Signal::Go { Signal::Stop } else { Signal::Abandon };
-        });
-        true
-    }
-
-    /// Pauses or resumes a sync, and remembers it.
-    pub(super) async fn pause(&self, sync: &str, paused: bool) -> Result<Result<(), super::roster::Declined>> {
-        let since = paused.then(|| self.clock.now());
-        let done = self.roster().pause(sync, since);
-        if done.is_ok() {
-            let since = self.roster().doing(sync, self.clock.now()).and_then(|doing| doing.paused_since);
-            let text = since.map(|since| since.to_rfc3339());
-            self.ledger.keep(&note("paused", sync), text.as_deref()).await?;
-            self.wake();
-        }
-        Ok(done)
     }
 
     /// The loop does its work.
@@ -420,8 +390,8 @@ impl Supervisor {
         self.config.read().unwrap_or_else(PoisonError::into_inner).problems.clone()
     }
 
-    /// Stops every run within the deadline, then abandons what is in flight.
-    async fn drain(&self, mut stop: watch::Receiver<Signal>) {
+    /// Stops every run within the deadline, then abandons what is in flight. Returns how many runs even that did not end.
+    async fn drain(&self, mut stop: watch::Receiver<Signal>) -> usize {
         self.roster().stop();
         let deadline = self.project().settings.daemon.drain;
         tracing::info!(runs = self.running().len(), "stopping within {}", units::written(deadline));
@@ -433,7 +403,7 @@ impl Supervisor {
             self.come_round();
             let left = self.running().len();
             if left == 0 {
-                return;
+                return 0;
             }
             let elapsed = self.clock.elapsed().saturating_sub(began);
             let hurried = *stop.borrow_and_update() == Signal::Abandon;
@@ -445,7 +415,7 @@ impl Supervisor {
             let until = abandoned.map_or(deadline, |since| since + ABANDONED_MAX);
             if abandoned.is_some() && elapsed >= until {
                 tracing::warn!(runs = left, "leaving runs behind; the next start recovers them");
-                return;
+                return left;
             }
             tokio::select! {
                 () = self.wake.notified() => {}
@@ -498,3 +468,6 @@ fn trouble_of(runs: &[RunRecord], stopped: bool, now: DateTime<Utc>, scheduled: 
     let not_before = last.ended_at.unwrap_or(now).checked_add_signed(pause);
     Trouble { failures, not_before: not_before.filter(|at| *at > now), again }
 }
+
+#[cfg(test)]
+mod tests;

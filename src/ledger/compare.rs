@@ -83,9 +83,6 @@ pub(super) fn compare(connection: &Connection, sync: &str, staged: &Staged, scop
     }
     stored?;
     run(CLEAN_UP)?;
-    // From here on statements are small. With one thread they run where they are called; with more, the caller spins
-    // while another thread does the work, which costs the cores that encode and send.
-    run("SET threads = 1")?;
     Ok(found)
 }
 

@@ -11,7 +11,22 @@ use super::{HistoryEntry, Outcome, RunRecord, SaidGroup};
 use crate::duck::{ledger_error, quote_literal};
 use crate::error::Result;
 
+/// More runs than can be under way: each is of another sync.
+const RUNS_MAX: u64 = 1_000_000;
+
 impl LocalLedger {
+    /// The records of the runs that a condition names, the newest first, at most `count`.
+    pub(super) async fn records(&self, condition: &str, count: u64) -> Result<Vec<RunRecord>> {
+        let sql = format!("SELECT {RUN_COLUMNS} FROM runs WHERE {condition} ORDER BY run DESC LIMIT {count}");
+        self.call("list runs", move |connection| {
+            let read = |connection: &Connection| -> duckdb::Result<Vec<RunRecord>> {
+                connection.prepare(&sql)?.query_map([], run_record)?.collect()
+            };
+            read(connection).map_err(ledger_error("list runs"))
+        })
+        .await
+    }
+
     /// One run with its detail ([`Checkpoint::detail`](super::Checkpoint::detail), empty while it is running).
     pub async fn run(&self, run: &str) -> Result<Option<(RunRecord, String)>> {
         let run = run.to_owned();
@@ -59,17 +74,8 @@ impl LocalLedger {
 
     /// The latest runs of a sync that were not partial, the newest first: what a schedule goes by.
     pub async fn whole_runs(&self, sync: &str, count: u64) -> Result<Vec<RunRecord>> {
-        let sync = sync.to_owned();
-        self.call("list runs", move |connection| {
-            let read = |connection: &Connection| -> duckdb::Result<Vec<RunRecord>> {
-                let mut runs = connection.prepare(&format!(
-                    "SELECT {RUN_COLUMNS} FROM runs WHERE sync = ? AND partial IS NOT TRUE ORDER BY run DESC LIMIT {count}"
-                ))?;
-                runs.query_map([sync], run_record)?.collect()
-            };
-            read(connection).map_err(ledger_error("list runs"))
-        })
-        .await
+        let which = format!("sync = {} AND partial IS NOT TRUE", quote_literal(sync));
+        self.records(&which, count).await
     }
 
     /// Records that a run under way died, folding what it left, as the next run of the sync would: for a process that
@@ -89,39 +95,24 @@ impl LocalLedger {
                     "UPDATE runs SET status = 'died', ended_at = ?, error = ?, error_kind = ? WHERE sync = ? AND run = ?",
                     params![at.naive_utc(), error, kind, sync, run],
                 )?;
+                connection.execute_batch("DROP TABLE IF EXISTS temp.folded")?;
             }
             Ok(())
         })
         .await
     }
 
-    /// Every run that is recorded as under way.
+    /// Every run that is recorded as under way, the oldest first: the order to fold them in.
     pub async fn under_way(&self) -> Result<Vec<RunRecord>> {
-        self.call("list runs", move |connection| {
-            let read = |connection: &Connection| -> duckdb::Result<Vec<RunRecord>> {
-                let mut runs = connection
-                    .prepare(&format!("SELECT {RUN_COLUMNS} FROM runs WHERE status = 'running' ORDER BY run"))?;
-                runs.query_map([], run_record)?.collect()
-            };
-            read(connection).map_err(ledger_error("list runs"))
-        })
-        .await
+        let mut runs = self.records("status = 'running'", RUNS_MAX).await?;
+        runs.reverse();
+        Ok(runs)
     }
 
     /// The latest runs before the run `before`, the newest first, of one sync or of all.
     pub async fn runs_before(&self, sync: Option<&str>, before: &str, count: u64) -> Result<Vec<RunRecord>> {
         let of_sync = sync.map_or_else(String::new, |sync| format!(" AND sync = {}", quote_literal(sync)));
-        let before = before.to_owned();
-        self.call("list runs", move |connection| {
-            let read = || -> duckdb::Result<Vec<RunRecord>> {
-                let mut runs = connection.prepare(&format!(
-                    "SELECT {RUN_COLUMNS} FROM runs WHERE run < ?{of_sync} ORDER BY run DESC LIMIT {count}"
-                ))?;
-                runs.query_map([before], run_record)?.collect()
-            };
-            read().map_err(ledger_error("list runs"))
-        })
-        .await
+        self.records(&format!("run < {}{of_sync}", quote_literal(before)), count).await
     }
 
     /// What was said in a run, in the order in which it was recorded: groups with their outcomes, from position `from`, at
@@ -165,6 +156,15 @@ impl LocalLedger {
                 connection.execute("INSERT INTO notes VALUES (?, ?)", [name, text])?;
             }
             Ok(())
+        })
+        .await
+    }
+
+    /// Drops the text kept under a name if it holds these words: another one may have been kept there since.
+    pub async fn drop_kept(&self, name: &str, holding: &str) -> Result<()> {
+        let (name, holding) = (name.to_owned(), holding.to_owned());
+        self.write("drop a note", move |connection| {
+            connection.execute("DELETE FROM notes WHERE name = ? AND contains(text, ?)", [name, holding]).map(drop)
         })
         .await
     }

@@ -11,6 +11,7 @@ use duckdb::arrow::array::RecordBatch;
 use duckdb::{Connection, OptionalExt, params};
 
 use super::compare::{compare, suspects_of};
+use super::threads::{Share, Threads};
 use super::{
     Begun, Checkpoint, Comparison, Entry, HistoryEntry, Incoming, KnownGroup, Ledger, Outcome, RunRecord, RunStart,
     Scope, Standing, Status, Suspect, schema, statements,
@@ -24,7 +25,7 @@ pub struct LocalLedger {
     duck: Duck,
     path: String,
     read_only: bool,
-    threads: usize,
+    threads: Arc<Share>,
     retention: Retention,
     /// The next journal sequence.
     next_seq: Arc<AtomicU64>,
@@ -103,7 +104,7 @@ impl LocalLedger {
             duck,
             path,
             read_only,
-            threads,
+            threads: Arc::new(Share::of(&Threads::new(threads))),
             retention,
             next_seq: Arc::new(AtomicU64::new(next_seq)),
             writing: Arc::default(),
@@ -127,7 +128,7 @@ impl LocalLedger {
             duck: self.duck.sibling().within(|| self.path.clone())?,
             path: self.path.clone(),
             read_only,
-            threads: self.threads,
+            threads: Arc::new(Share::of(self.threads.threads())),
             retention: self.retention,
             next_seq: Arc::clone(&self.next_seq),
             writing: Arc::clone(&self.writing),
@@ -339,9 +340,10 @@ const KNOWN_COLUMNS: &str = "key, document, unsettled_in, rejected_document, rej
 #[async_trait]
 impl Ledger for LocalLedger {
     async fn begin(&self, start: &RunStart) -> Result<Begun> {
-        let (start, read_only, next_seq, threads) = (start.clone(), self.read_only, self.next_seq(), self.threads);
+        let (start, read_only, next_seq) = (start.clone(), self.read_only, self.next_seq());
+        let threads = Arc::clone(&self.threads);
         self.write("begin a run", move |connection| {
-            connection.execute_batch(&format!("SET threads = {threads}"))?;
+            threads.large(connection)?;
             begin(connection, &start, read_only, next_seq)
         })
         .await
@@ -352,7 +354,13 @@ impl Ledger for LocalLedger {
             return Err(Error::new(Kind::Bug, "the local ledger compares staged rows only"));
         };
         let (sync, staged, scope) = (sync.to_owned(), staged.clone(), scope.clone());
-        self.call("compare", move |connection| compare(connection, &sync, &staged, &scope)).await
+        let threads = Arc::clone(&self.threads);
+        self.call("compare", move |connection| {
+            let found = compare(connection, &sync, &staged, &scope)?;
+            threads.small(connection).map_err(ledger_error("compare"))?;
+            Ok(found)
+        })
+        .await
     }
 
     async fn page(&self, from: u64, count: u64) -> Result<Vec<Suspect>> {
@@ -401,9 +409,9 @@ impl Ledger for LocalLedger {
             Some(checkpoint.ended_at.checked_sub_signed(kept)?.naive_utc())
         };
         let (oldest_line, oldest_run) = (oldest(self.retention.journal), oldest(self.retention.runs));
-        let (next_seq, threads) = (self.next_seq(), self.threads);
+        let (next_seq, threads) = (self.next_seq(), Arc::clone(&self.threads));
         self.write("finish the run", move |connection| {
-            connection.execute_batch(&format!("SET threads = {threads}"))?;
+            threads.large(connection)?;
             fold(connection, &sync, &run)?;
             connection.execute("UPDATE meta SET next_seq = greatest(next_seq, ?)", [next_seq])?;
             connection.execute(
@@ -432,7 +440,9 @@ impl Ledger for LocalLedger {
             Ok(())
         })
         .await?;
-        self.call("drop the suspects", |connection| {
+        let threads = Arc::clone(&self.threads);
+        self.call("drop the suspects", move |connection| {
+            threads.small(connection).map_err(ledger_error("drop the suspects"))?;
             connection
                 .execute_batch("DROP TABLE IF EXISTS temp.suspect; DROP TABLE IF EXISTS temp.folded")
                 .map_err(ledger_error("drop the suspects"))
@@ -493,16 +503,7 @@ impl Ledger for LocalLedger {
 
     async fn runs(&self, sync: Option<&str>, count: u64) -> Result<Vec<RunRecord>> {
         let condition = sync.map_or_else(|| "true".to_owned(), |sync| format!("sync = {}", quote_literal(sync)));
-        self.call("list runs", move |connection| {
-            let read = |connection: &Connection| -> duckdb::Result<Vec<RunRecord>> {
-                let mut runs = connection.prepare(&format!(
-                    "SELECT {RUN_COLUMNS} FROM runs WHERE {condition} ORDER BY run DESC LIMIT {count}"
-                ))?;
-                runs.query_map([], run_record)?.collect()
-            };
-            read(connection).map_err(ledger_error("list runs"))
-        })
-        .await
+        self.records(&condition, count).await
     }
 
     async fn standing(&self, sync: &str) -> Result<Standing> {

@@ -41,6 +41,7 @@ pub mod local;
 pub mod memory;
 mod schema;
 mod statements;
+mod threads;
 
 use std::sync::Arc;
 

@@ -7,7 +7,7 @@ use crate::config::Project;
 use crate::delivery::{self, Delivery, Outside, Signal};
 use crate::destination::{Addressed, Destination};
 use crate::env::{Clock, Random};
-use crate::error::{Result, Within};
+use crate::error::{Error, Kind, Result, Within};
 use crate::ledger::local::LocalLedger;
 use crate::mapping::{MappingFile, fingerprint};
 use crate::sync::decide::Decision;
@@ -74,12 +74,25 @@ impl Job<'_> {
         delivery::prepare(destination, self.outside, self.clock, self.random).await.within(|| self.place())
     }
 
-    /// Both ends, ready to be used.
+    /// Both ends, ready to be used. Either may never answer, so whoever stops the run ends the waiting too.
     async fn ends(&self) -> Result<(Box<dyn Destination>, Warehouse), Failure> {
-        let mut destination = self.destination().await?;
-        let warehouse = self.warehouse().await?;
-        self.prepare(destination.as_mut()).await?;
-        Ok((destination, warehouse))
+        let ready = async {
+            let mut destination = self.destination().await?;
+            let warehouse = self.warehouse().await?;
+            self.prepare(destination.as_mut()).await?;
+            Ok((destination, warehouse))
+        };
+        let stopped = async {
+            let mut signal = self.signal.clone();
+            // A closed channel means nobody can ask any more.
+            if signal.wait_for(|signal| *signal >= Signal::Stop).await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            ready = ready => ready,
+            () = stopped => Err(Error::new(Kind::Interrupted, "stopped before anything was read").into()),
+        }
     }
 
     /// Runs the sync. When its id was given out beforehand, a failure is recorded under it however early it comes.

@@ -9,7 +9,9 @@
 //! cannot change between [`Source::stage`] and [`Source::release`]. Nothing else on the connection is bound up with it.
 //!
 //! The lock is a POSIX one: it belongs to the process, and closing *any* handle of the file drops it. So within this
-//! process a file is attached once at a time, and later comers wait.
+//! process a file is attached once at a time, and later comers wait. Beside the ledger only one database is attached at
+//! a time, because all of its connections see it: `warehouse.main.accounts` must not mean the `warehouse` of another run,
+//! nor `finance.accounts` be ambiguous while a run reads a file of that name.
 
 mod attached;
 mod failure;
@@ -61,6 +63,14 @@ struct Held {
     alias: Option<String>,
     table: Option<String>,
     turn: Option<OwnedMutexGuard<()>>,
+    attaching: Option<OwnedMutexGuard<()>>,
+}
+
+impl Held {
+    /// Lets the next one have its turn.
+    fn pass_on(&mut self) {
+        (self.turn, self.attaching) = (None, None);
+    }
 }
 
 /// Whose turn it is with each file; see the module's docs.
@@ -220,7 +230,13 @@ impl Source for DuckDb {
         let place = format!("source {}", self.name);
         // What a cancelled run left behind goes first.
         self.release(into).await?;
-        self.held().turn = self.turn().await;
+        // In this order: whoever has its turn at the ledger waits for the file at most as long as somebody describes it.
+        let attaching = into.attaching().lock_owned().await;
+        let turn = self.turn().await;
+        {
+            let mut held = self.held();
+            (held.attaching, held.turn) = (Some(attaching), turn);
+        }
         let (file, folder, projection) = (self.file.clone(), self.folder.clone(), projection.clone());
         let held = Arc::clone(&self.held);
         let staged = into
@@ -235,7 +251,7 @@ impl Source for DuckDb {
             })
             .await;
         if staged.is_err() {
-            self.held().turn = None;
+            self.held().pass_on();
         }
         let (staged, count) = staged.within(|| place)?;
         rows(count);
@@ -248,7 +264,7 @@ impl Source for DuckDb {
             let held = self.held();
             if held.alias.is_none() && held.table.is_none() {
                 drop(held);
-                self.held().turn = None;
+                self.held().pass_on();
                 return Ok(());
             }
         }
@@ -272,7 +288,7 @@ fn let_go(connection: &Connection, held: &mut Held) -> Result<()> {
         attached::detach(connection, alias)?;
         held.alias = None;
     }
-    held.turn = None;
+    held.pass_on();
     Ok(())
 }
 
@@ -343,7 +359,7 @@ fn stage(
     // The rows are ours now: writers need not wait for the comparison.
     attached::detach(connection, attached.alias())?;
     held.alias = None;
-    held.turn = None;
+    held.pass_on();
     let names: Vec<String> = (0..parsed.len()).map(|n| format!("c{n}")).collect();
     staged.hashed =
         [salt, "\"key\"".to_owned()].into_iter().chain(names.iter().cloned()).collect::<Vec<_>>().join(", ");

@@ -10,6 +10,8 @@
 //! appending to DuckDB overlap through a channel of two batches. A read that fails or is dropped closes its connection
 //! and cancels the statement at the server; the next call connects anew.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use tokio_postgres::{SimpleQueryMessage, Statement};
 
@@ -22,6 +24,9 @@ use crate::duck::{Duck, quote_identifier};
 use crate::error::{Error, Kind, Result, Within};
 use crate::mapping::compile::Projection;
 use crate::mapping::{Expr, From, Model};
+
+/// Longest that a server may take to end a transaction that has only read.
+const RELEASE_MAX: Duration = Duration::from_secs(5);
 
 /// A connection to a PostgreSQL server, made anew when it broke.
 pub struct Postgres {
@@ -431,6 +436,13 @@ impl Source for Postgres {
     }
 
     async fn release(&mut self, _into: &Duck) -> Result<()> {
-        self.rollback().await
+        let ended = tokio::time::timeout(RELEASE_MAX, self.rollback()).await;
+        ended.unwrap_or_else(|_| {
+            // A server that does not answer is left by closing the socket, which ends the transaction too.
+            if let Some(mut link) = self.link.take() {
+                link.state = State::Reading;
+            }
+            Ok(())
+        })
     }
 }

@@ -239,7 +239,7 @@ pub async fn note_failure(session: &Session<'_>, error: &Error) -> Result<()> {
     }
     session.ledger.begin(&start).await?;
     let checkpoint = Checkpoint {
-        status: Status::Failed,
+        status: if error.kind() == Kind::Interrupted { Status::Incomplete } else { Status::Failed },
         ended_at: session.clock.now(),
         counts: serde_json::to_string(&Counts::default()).unwrap_or_default(),
         rows: None,
@@ -266,6 +266,9 @@ pub async fn plan(
     let (mut counts, mut impact) = (Counts::of(&survey.found), Impact::default());
     let mut position = 0;
     while let Some(mut page) = session.judged(&survey.judge, position).await? {
+        if session.stopping() {
+            return Err(Error::new(Kind::Interrupted, "stopped before the plan was made"));
+        }
         position += page.len() as u64;
         for decision in &mut page {
             impact.add(decision);

@@ -790,3 +790,47 @@ async fn an_expression_that_fails_on_a_row_fails_when_it_is_staged_in_place() {
     assert_eq!(bench.cells(&staged).await, [("a".to_owned(), vec![Cell::Int(1)])]);
     source.release(&bench.into).await.unwrap();
 }
+
+#[tokio::test]
+async fn files_of_one_name_are_not_mixed_up_by_runs_side_by_side() {
+    let bench = Bench::with("CREATE TABLE t AS SELECT 'ours' AS id").await;
+    let other = bench.folder.path().join("other");
+    std::fs::create_dir(&other).unwrap();
+    let path = other.join("warehouse.duckdb");
+    Connection::open(&path).unwrap().execute_batch("CREATE TABLE t AS SELECT 'theirs' AS id").unwrap();
+    // GIVEN a run that reads `warehouse.duckdb` in place
+    let mut ours = bench.source();
+    stage(&mut ours, &reading(table("t"), "id", &["id"]), &bench.into).await.unwrap();
+    // WHEN another one, beside it, says that name and means another file
+    let beside = Bench { folder: tempfile::tempdir().unwrap(), into: bench.into.sibling().unwrap() };
+    let mut theirs = DuckDb::open(&Settings { path: Some(path) }, "other", &other).unwrap();
+    let projection = reading(query("SELECT * FROM warehouse.main.t"), "id", &["id"]);
+    let staged = {
+        let mut staging = std::pin::pin!(stage(&mut theirs, &projection, &beside.into));
+        let early = tokio::time::timeout(std::time::Duration::from_millis(300), &mut staging).await;
+        // THEN it reads its own file, at once or after the first
+        ours.release(&bench.into).await.unwrap();
+        match early {
+            Ok(staged) => staged.unwrap(),
+            Err(_) => staging.await.unwrap(),
+        }
+    };
+    assert_eq!(beside.cells(&staged).await, [("theirs".to_owned(), vec![Cell::Text("theirs".to_owned())])]);
+    theirs.release(&beside.into).await.unwrap();
+    bench.assert_clean().await;
+}
+
+#[tokio::test]
+async fn a_schema_called_like_the_ledger_is_told_apart() {
+    let bench = Bench::with("CREATE SCHEMA ledger; CREATE TABLE ledger.t AS SELECT 'a' AS id").await;
+    let mut source = bench.source();
+    for from in [table("ledger.t"), query("SELECT * FROM warehouse.ledger.t")] {
+        let staged = stage(&mut source, &reading(from, "id", &["id"]), &bench.into).await.unwrap();
+        assert_eq!(bench.cells(&staged).await.len(), 1);
+        source.release(&bench.into).await.unwrap();
+    }
+    let ambiguous = reading(query("SELECT * FROM ledger.t"), "id", &["id"]);
+    let error = stage(&mut source, &ambiguous, &bench.into).await.unwrap_err();
+    assert!(error.advice().unwrap().contains("state.path"), "{error}");
+    bench.assert_clean().await;
+}

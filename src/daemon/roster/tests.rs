@@ -11,25 +11,25 @@ fn at(minute: i64) -> DateTime<Utc> {
     DateTime::from_timestamp(1_800_000_000 + minute * 60, 0).unwrap()
 }
 
-fn timetable(sync: &str, rule: Rule, overlap: Overlap, catch_up: CatchUp, now: DateTime<Utc>) -> Timetable {
+pub(super) fn timetable(sync: &str, rule: Rule, overlap: Overlap, catch_up: CatchUp, now: DateTime<Utc>) -> Timetable {
     let plan = Plan { sync: sync.to_owned(), rule, jitter: Duration::ZERO, catch_up, overlap };
     Timetable::resume(plan, Checkpoint::default(), now)
 }
 
-fn every(sync: &str, minutes: i64) -> Joining {
+pub(super) fn every(sync: &str, minutes: i64) -> Joining {
     let rule = Rule::Every(TimeDelta::minutes(minutes));
     joining(Some(timetable(sync, rule, Overlap::Skip, CatchUp::Once, at(0))))
 }
 
-fn after(sync: &str, other: &str, catch_up: CatchUp) -> Joining {
+pub(super) fn after(sync: &str, other: &str, catch_up: CatchUp) -> Joining {
     joining(Some(timetable(sync, Rule::After(other.to_owned()), Overlap::Skip, catch_up, at(0))))
 }
 
-fn joining(timetable: Option<Timetable>) -> Joining {
+pub(super) fn joining(timetable: Option<Timetable>) -> Joining {
     Joining { timetable, enabled: true, paused_since: None, trouble: Trouble::default(), asked: None }
 }
 
-fn asked(run: &str, minute: i64, ask: Ask) -> Asked {
+pub(super) fn asked(run: &str, minute: i64, ask: Ask) -> Asked {
     Asked { run: run.to_owned(), ask, by: "api".to_owned(), since: at(minute) }
 }
 

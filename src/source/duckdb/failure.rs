@@ -52,6 +52,12 @@ pub(super) fn statement(what: impl Into<String>, error: &duckdb::Error) -> Error
         (Kind::Source, "correct the column's name in the mapping")
     } else if line.contains("Table with name") {
         (Kind::Source, "correct the table's name in the mapping's SQL, with its schema where it is not `main`")
+    } else if line.contains("Ambiguous reference to catalog or schema") {
+        (
+            Kind::Source,
+            "write the schema with its database, as DuckDB proposes; where the ledger's file has the schema's name, \
+             `state.path` in groupcast.toml gives it another one",
+        )
     } else if line.contains("Catalog Error") || line.contains("Binder Error") {
         (Kind::Source, "correct the SQL of the mapping; run it in the DuckDB shell to see the place")
     } else if line.contains("No files found") || line.contains("Cannot open file") || line.contains("No such file") {

@@ -7,6 +7,7 @@ mod orders;
 mod schedules;
 mod soak;
 mod telling;
+mod trouble;
 
 use std::fmt::Write;
 use std::time::Duration;

@@ -11,6 +11,7 @@ use groupcast::destination::file::{File, Settings as FileSettings};
 use groupcast::duck::Duck;
 use groupcast::env::{Clock, Random};
 use groupcast::error::Result;
+use groupcast::ledger::local::LocalLedger;
 use groupcast::ledger::{KnownGroup, Status};
 use groupcast::mapping::compile::Projection;
 use groupcast::mapping::{
@@ -73,6 +74,8 @@ pub(super) struct Genre {
     pub(super) runs: u32,
     /// Requests in flight at a time. With one, histories over different ledgers are the same to the letter.
     pub(super) concurrency: usize,
+    /// The sync's name.
+    pub(super) sync: &'static str,
 }
 
 /// How it ended.
@@ -231,9 +234,32 @@ async fn run_once(
     (done, dead)
 }
 
+/// Plans the sync beside whatever else goes on in the ledger's file, where nothing is marked, said or recorded.
+async fn plan_once(world: &Mutex<World>, ledger: &LocalLedger, options: &Options) -> Result<(), String> {
+    let truth = world.lock().unwrap().truth.clone();
+    let (_signal, signal) = watch::channel(Signal::Go);
+    let session = Session {
+        mapping: &truth.mapping,
+        fingerprint: &truth.fingerprint,
+        ledger,
+        delivery: None,
+        clock: &StillClock(Mutex::new(Duration::ZERO)),
+        random: &Random::seeded(1),
+        monitor: &Silence,
+        options,
+        signal,
+    };
+    let mut shelf = Shelf { source: &truth.source, duck: Some(ledger.duck()) };
+    let plan = sync::plan(&session, &mut shelf, &|_| None, &mut |_| Ok(())).await.map_err(|error| error.to_string())?;
+    if options.group.is_none() && plan.found.rows != truth.source.len() as u64 {
+        return Err(format!("planned over {} rows of {}", plan.found.rows, truth.source.len()));
+    }
+    Ok(())
+}
+
 /// Everything that is known for certain is held, and everything that is held is seen: what the next change relies on.
-async fn check_known(world: &Mutex<World>, store: &Store) -> Result<(), String> {
-    let known = store.ledger().export("accounts", None, 100).await.map_err(|error| error.to_string())?;
+async fn check_known(sync: &str, world: &Mutex<World>, store: &Store) -> Result<(), String> {
+    let known = store.ledger().export(sync, None, 100).await.map_err(|error| error.to_string())?;
     let held = world.lock().unwrap().held.clone();
     let seen: BTreeSet<&String> = known.iter().map(|group| &group.key).collect();
     if let Some(key) = held.keys().find(|key| !seen.contains(key)) {
@@ -269,7 +295,9 @@ pub(super) async fn history(seed: u64, genre: &Genre, store: &mut Store) -> Resu
     let mut random = fastrand::Rng::with_seed(seed);
     let missing = if random.bool() { OnMissing::Unset } else { OnMissing::Delete };
     let trait_by_trait = random.bool();
-    let first = genre.palette.draw(&mut random, missing);
+    let draw =
+        |random: &mut fastrand::Rng| Mapping { name: genre.sync.to_owned(), ..genre.palette.draw(random, missing) };
+    let first = draw(&mut random);
     let truth = Truth { source: Source::new(), fingerprint: fingerprint(&first), mapping: first };
     let world = Mutex::new(World {
         random: fastrand::Rng::with_seed(seed ^ 0x5eed),
@@ -288,7 +316,7 @@ pub(super) async fn history(seed: u64, genre: &Genre, store: &mut Store) -> Resu
     let mut deaths = 0;
     for _ in 0..genre.runs {
         let edited = random.u8(0..if genre.palette == Palette::Any { 5 } else { 10 }) == 0;
-        let edited = edited.then(|| genre.palette.draw(&mut random, missing));
+        let edited = edited.then(|| draw(&mut random));
         let group = format!("g{}", random.u8(0..genre.groups));
         let options = Options {
             retry_rejected: random.u8(0..6) == 0,
@@ -312,20 +340,23 @@ pub(super) async fn history(seed: u64, genre: &Genre, store: &mut Store) -> Resu
                 }
             }
         }
+        if let Some(beside) = store.beside() {
+            plan_once(&world, &beside, &options).await?;
+        }
         // A run that dies or gives up is what this is about.
         let (done, dead) = run_once(&world, store, genre, trait_by_trait, &options, &clock).await;
         if dead {
             deaths += 1;
-            store.die().await;
+            store.die(genre.sync).await;
         } else if random.u8(0..16) == 0 {
             store.reopen().await;
         }
         if strict && done.is_ok() {
-            check_known(&world, store).await?;
+            check_known(genre.sync, &world, store).await?;
         }
         if random.u8(0..40) == 0 {
             let key = random.bool().then_some("g1");
-            store.ledger().reset("accounts", key, "reset", false).await.map_err(|error| error.to_string())?;
+            store.ledger().reset(genre.sync, key, "reset", false).await.map_err(|error| error.to_string())?;
             world.lock().unwrap().settled.retain(|settled, _| key.is_some_and(|key| key != settled));
         }
     }
@@ -368,9 +399,9 @@ pub(super) async fn history(seed: u64, genre: &Genre, store: &mut Store) -> Resu
         }
     }
     if strict {
-        check_known(&world, store).await?;
+        check_known(genre.sync, &world, store).await?;
     }
-    let standing = store.ledger().standing("accounts").await.map_err(|error| error.to_string())?;
+    let standing = store.ledger().standing(genre.sync).await.map_err(|error| error.to_string())?;
     if (standing.unsettled, standing.rejected) != (0, 0) && truth.mapping.policy.on_missing != OnMissing::Keep {
         return Err(format!("after two quiet runs {standing:?}"));
     }
@@ -383,7 +414,7 @@ pub(super) async fn history(seed: u64, genre: &Genre, store: &mut Store) -> Resu
     if let (true, Some(complaint)) = (strict, world.complaints.first()) {
         return Err(complaint.clone());
     }
-    let mut known = store.ledger().export("accounts", None, 100).await.map_err(|error| error.to_string())?;
+    let mut known = store.ledger().export(genre.sync, None, 100).await.map_err(|error| error.to_string())?;
     // Times and run ids depend on how often the clock was looked at.
     for group in &mut known {
         (group.at, group.unsettled_in) = (DateTime::default(), group.unsettled_in.take().map(|_| "a run".to_owned()));

@@ -8,6 +8,7 @@
 //! got company, because a simulation that cannot fail proves nothing.
 
 mod history;
+mod siblings;
 mod store;
 mod world;
 
@@ -57,7 +58,7 @@ fn failures(
 }
 
 fn genre(weather: Weather, palette: Palette) -> Genre {
-    Genre { weather, palette, mutant: Mutant::None, groups: 5, runs: 12, concurrency: 2 }
+    Genre { weather, palette, mutant: Mutant::None, groups: 5, runs: 12, concurrency: 2, sync: "accounts" }
 }
 
 fn assert_all_well(seeds: Range<u64>, genre: Genre, tell: impl AsyncFn(u64, &Genre) -> Option<String> + Copy + Send) {

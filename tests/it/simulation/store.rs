@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -27,7 +27,17 @@ use super::world::World;
 /// The ledger of one history.
 pub(super) enum Store {
     Memory(MemoryLedger),
-    Local { ledger: Option<LocalLedger>, folder: tempfile::TempDir, lives: u32 },
+    Local {
+        ledger: Option<LocalLedger>,
+        folder: tempfile::TempDir,
+        lives: u32,
+    },
+    /// One connection of several to the same file, as a daemon's runs have them.
+    Sibling {
+        of: Arc<LocalLedger>,
+        ledger: LocalLedger,
+        deaths: u32,
+    },
 }
 
 async fn open(path: &Path) -> LocalLedger {
@@ -50,10 +60,23 @@ impl Store {
         Store::Local { ledger: Some(open(&file(&folder, 0)).await), folder, lives: 0 }
     }
 
+    pub(super) fn sibling(of: &Arc<LocalLedger>) -> Store {
+        Store::Sibling { of: Arc::clone(of), ledger: of.sibling().unwrap(), deaths: 0 }
+    }
+
     pub(super) fn ledger(&self) -> &dyn Ledger {
         match self {
             Store::Memory(ledger) => ledger,
             Store::Local { ledger, .. } => ledger.as_ref().expect("it is open"),
+            Store::Sibling { ledger, .. } => ledger,
+        }
+    }
+
+    /// For a plan beside other syncs' runs.
+    pub(super) fn beside(&self) -> Option<LocalLedger> {
+        match self {
+            Store::Sibling { of, .. } => Some(of.sibling_read_only().unwrap()),
+            Store::Memory(_) | Store::Local { .. } => None,
         }
     }
 
@@ -62,12 +85,23 @@ impl Store {
         match self {
             Store::Memory(_) => None,
             Store::Local { ledger, .. } => ledger.as_ref().map(LocalLedger::duck),
+            Store::Sibling { ledger, .. } => Some(ledger.duck()),
         }
     }
 
     /// The process is killed: the next one finds the bytes as they are on the disk at this moment, the log not folded
     /// into the file. A memory ledger outlives its run.
-    pub(super) async fn die(&mut self) {
+    pub(super) async fn die(&mut self, sync: &str) {
+        if let Store::Sibling { of, ledger, deaths } = self {
+            // Only the run dies. The process may record that, or leave it to the next run.
+            *deaths += 1;
+            if *deaths % 2 == 0 {
+                for run in of.under_way().await.unwrap().iter().filter(|run| run.sync == sync) {
+                    of.give_up(run, run.started_at, "died", "bug").await.unwrap();
+                }
+            }
+            *ledger = of.sibling().unwrap();
+        }
         let Store::Local { ledger, folder, lives } = self else { return };
         let (left, next) = (file(folder, *lives), file(folder, *lives + 1));
         let log = |path: &Path| path.with_extension("duckdb.wal");
@@ -81,6 +115,9 @@ impl Store {
 
     /// The process ends in peace and another one begins.
     pub(super) async fn reopen(&mut self) {
+        if let Store::Sibling { of, ledger, .. } = self {
+            *ledger = of.sibling().unwrap();
+        }
         let Store::Local { ledger, folder, lives } = self else { return };
         drop(ledger.take());
         *ledger = Some(open(&file(folder, *lives)).await);

@@ -1,0 +1,116 @@
+//! What does the supervisor do when a run breaks, or the ledger does? A real ledger and real runs, on a clock that breaks.
+
+use std::sync::atomic::AtomicBool;
+
+use async_trait::async_trait;
+use tokio::sync::mpsc;
+
+use super::*;
+use crate::env::SystemClock;
+use crate::ledger::Ledger;
+use crate::view::State;
+
+/// Panics once when a task reads it: a run then, because the loop is no task here.
+struct Breaking {
+    clock: SystemClock,
+    armed: AtomicBool,
+}
+
+#[async_trait]
+impl Clock for Breaking {
+    fn now(&self) -> DateTime<Utc> {
+        self.clock.now()
+    }
+
+    fn elapsed(&self) -> Duration {
+        assert!(tokio::task::try_id().is_none() || !self.armed.swap(false, Ordering::SeqCst), "the clock broke");
+        self.clock.elapsed()
+    }
+
+    async fn sleep(&self, duration: Duration) {
+        self.clock.sleep(duration).await;
+    }
+}
+
+/// A supervisor of these syncs, each due at once.
+async fn supervisor(folder: &std::path::Path, syncs: &[&str], armed: bool) -> Arc<Supervisor> {
+    let write = |below: &str, text: &str| std::fs::write(folder.join(below), text).unwrap();
+    let settings = "[sources.w]\ntype = \"duckdb\"\n[destinations.f]\ntype = \"file\"\npath = \"out.ndjson\"\n";
+    write("groupcast.toml", settings);
+    std::fs::create_dir(folder.join("mappings")).unwrap();
+    for sync in syncs {
+        let mapping = format!(
+            "source = \"w\"\ndestination = \"f\"\nschedule = {{ every = \"24h\" }}\n\
+             [model]\nsql = \"SELECT 'k' || i AS id, i AS n FROM range(5) r(i)\"\n\
+             [group]\ntype = \"company\"\nkey = \"id\"\n[traits]\n{sync} = \"n\"\n"
+        );
+        write(&format!("mappings/{sync}.toml"), &mapping);
+    }
+    let project = open::project(folder).unwrap_or_else(|failure| panic!("{}", failure.as_error()));
+    let ledger = open::ledger(&project).await.unwrap();
+    let clock = Arc::new(Breaking { clock: SystemClock::start(), armed: AtomicBool::new(armed) });
+    Arc::new(Supervisor::new(folder.to_path_buf(), project, ledger, clock).await.unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_panic_ends_its_run_and_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let supervisor = supervisor(folder.path(), &["one", "two"], true).await;
+    let (stop, stopping) = watch::channel(Signal::Go);
+    let (ended, mut endings) = mpsc::unbounded_channel();
+    let told = async {
+        let told: [Ended; 2] = [endings.recv().await.unwrap(), endings.recv().await.unwrap()];
+        // The one that broke is tried again, later.
+        let broken = told.iter().find(|ended| ended.panicked).expect("one panicked").sync.clone();
+        let doing = supervisor.roster().doing(&broken, supervisor.clock.now()).unwrap();
+        assert_eq!((doing.state, doing.trouble.failures, doing.trouble.again), (State::BackingOff, 1, true));
+        assert!(supervisor.running().is_empty());
+        stop.send_replace(Signal::Stop);
+        told
+    };
+    let (left, told) = tokio::join!(supervisor.keep(stopping, ended), told);
+    assert_eq!(left, 0);
+    let mut statuses = Vec::new();
+    for ended in &told {
+        let (record, _) = supervisor.ledger.run(&ended.run).await.unwrap().expect("it is on record");
+        statuses.push((ended.panicked, record.status, record.error_kind));
+    }
+    statuses.sort_by_key(|(panicked, ..)| *panicked);
+    let bug = Some(Kind::Bug.name().to_owned());
+    assert_eq!(statuses, [(false, Status::Delivered, None), (true, Status::Died, bug)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_gave_up_ends_the_loop() {
+    let folder = tempfile::tempdir().unwrap();
+    let supervisor = supervisor(folder.path(), &["one"], false).await;
+    let (_stop, stopping) = watch::channel(Signal::Go);
+    let (ended, mut endings) = mpsc::unbounded_channel();
+    let broken = async {
+        endings.recv().await.unwrap();
+        let fold = |connection: &mut duckdb::Connection| {
+            let sql = "SET debug_checkpoint_abort = 'before_header'; CHECKPOINT";
+            connection.execute_batch(sql).map_err(crate::duck::ledger_error("fold the log"))
+        };
+        let failed = supervisor.asking.duck().call("fold the log", fold).await.unwrap_err();
+        assert!(supervisor.ledger.duck().given_up(), "{failed}");
+        supervisor.ledger.runs(None, 1).await.unwrap_err();
+        supervisor.wake();
+    };
+    let (left, ()) = tokio::join!(supervisor.keep(stopping, ended), broken);
+    assert_eq!(left, 0);
+    // The next process finds everything.
+    let project = supervisor.project();
+    drop(supervisor);
+    let runs = open::ledger(&project).await.unwrap().runs(None, 9).await.unwrap();
+    assert_eq!(runs.iter().map(|run| run.status).collect::<Vec<_>>(), [Status::Delivered]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn runs_of_one_moment_have_different_ids() {
+    let folder = tempfile::tempdir().unwrap();
+    let supervisor = supervisor(folder.path(), &["one"], false).await;
+    let now = supervisor.clock.now();
+    let ids: Vec<String> = (0..3_000).map(|_| supervisor.new_run(now)).collect();
+    assert!(ids.windows(2).all(|pair| pair[0] < pair[1]), "each is greater than the one before");
+}

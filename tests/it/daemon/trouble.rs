@@ -1,0 +1,194 @@
+//! What if somebody else does not do their part: a warehouse that never answers, a caller who goes away, a kill while runs
+//! wait?
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::time::Duration;
+
+use groupcast::env::{Clock, SystemClock};
+use serde_json::{Value, json};
+
+use super::{edit, holding, place, scheduled, slow};
+use crate::support::cli::{Place, Receiver, mapping, settings, until};
+use crate::support::daemon::Daemon;
+
+/// A PostgreSQL that accepts connections and never says a word.
+fn silent() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        let mut kept = Vec::new();
+        while let Ok((stream, _)) = listener.accept() {
+            kept.push(stream);
+        }
+    });
+    port
+}
+
+fn with_silent_source(place: &Place, receiver: &Receiver) {
+    let silent = format!(
+        "\n[sources.silent]\ntype = \"postgres\"\nurl = \"postgres://u@127.0.0.1:{}/d\"\nconnect_timeout_seconds = 600\n",
+        silent()
+    );
+    place.write("groupcast.toml", &format!("{}{silent}", settings(&receiver.url, "")));
+    let hung = mapping("rev = \"rev\"", "").replace("\"warehouse\"", "\"silent\"").replace("\"company\"", "\"team\"");
+    place.mapping("hung", &hung);
+}
+
+fn activity(daemon: &Daemon, sync: &str) -> Value {
+    daemon.get(&format!("/api/v1/syncs/{sync}")).is(200)["sync"]["activity"].clone()
+}
+
+#[test]
+fn a_source_that_never_answers_holds_nobody_up() {
+    let receiver = Receiver::start();
+    let mut place = place(&receiver, 5);
+    place.set("GROUPCAST__DAEMON__DRAIN", "1s");
+    with_silent_source(&place, &receiver);
+    place.mapping("good", &scheduled("schedule = '* * * * * *'"));
+    let daemon = Daemon::start(&place);
+    let run = daemon.trigger("hung", &json!({}));
+    until("it waits for its source", || (activity(&daemon, "hung")["state"] == "running").then_some(()));
+    // others go on
+    until("the good one has run three times", || {
+        let runs = daemon.get("/api/v1/runs?sync=good&count=9").is(200);
+        (runs.as_array().unwrap().iter().filter(|run| run["status"] == "delivered").count() >= 3).then_some(())
+    });
+    // it can be cancelled
+    let clock = SystemClock::start();
+    daemon.post(&format!("/api/v1/runs/{run}/cancel"), &json!({}));
+    let ended = daemon.ended(&run);
+    assert!(clock.elapsed() < Duration::from_secs(20), "{:?}", clock.elapsed());
+    assert_eq!((&ended["run"]["status"], &ended["run"]["error_kind"]), (&json!("incomplete"), &json!("interrupted")));
+    assert_eq!(activity(&daemon, "hung")["failures"], 0, "whoever stops a run reports no failure");
+    // a plan that nobody waits for lets go of the sync
+    {
+        let mut asking = TcpStream::connect(daemon.url.trim_start_matches("http://")).unwrap();
+        write!(asking, "GET /api/v1/syncs/hung/plan HTTP/1.1\r\nhost: localhost\r\n\r\n").unwrap();
+        until("the plan is being made", || (daemon.get("/api/v1/syncs/hung/plan").status == 409).then_some(()));
+    }
+    let run = daemon.trigger("hung", &json!({}));
+    until("the sync runs", || (activity(&daemon, "hung")["running"]["run"] == json!(run)).then_some(()));
+    // and the daemon ends although it still waits
+    let clock = SystemClock::start();
+    daemon.stop().exits(0);
+    assert!(clock.elapsed() < Duration::from_secs(20), "{:?}", clock.elapsed());
+}
+
+#[test]
+fn a_plan_that_nobody_waits_for_lets_go_of_the_warehouse() {
+    let receiver = Receiver::start();
+    let place = place(&receiver, 5);
+    let endless = "sql = \"SELECT id, name, (SELECT sum(hash(i)) FROM range(200000000000) r(i)) AS rev FROM accounts\"";
+    place.mapping("accounts", &scheduled("").replace("table = \"accounts\"", endless));
+    let daemon = Daemon::start(&place);
+    let mut asking = TcpStream::connect(daemon.url.trim_start_matches("http://")).unwrap();
+    write!(asking, "GET /api/v1/syncs/accounts/plan HTTP/1.1\r\nhost: localhost\r\n\r\n").unwrap();
+    let warehouse = place.path("warehouse.duckdb").canonicalize().unwrap();
+    let holds = || {
+        let open = std::fs::read_dir(format!("/proc/{}/fd", daemon.pid())).unwrap().flatten();
+        open.filter_map(|fd| std::fs::read_link(fd.path()).ok()).any(|path| path == warehouse)
+    };
+    until("the warehouse is read", || holds().then_some(()));
+    drop(asking);
+    until("the file is let go", || (!holds()).then_some(()));
+    edit(&place, "UPDATE accounts SET rev = 1");
+    place.mapping("accounts", &scheduled(""));
+    daemon.signal("HUP");
+    until("the sync is free", || {
+        let plan = daemon.get("/api/v1/syncs/accounts/plan");
+        (plan.status == 200 && plan.body["add"] == 5).then_some(())
+    });
+    daemon.stop().exits(0);
+}
+
+#[test]
+fn a_run_that_waits_survives_a_kill_also_behind_another_one() {
+    let receiver = Receiver::start();
+    let mut place = place(&receiver, 5);
+    place.set("GROUPCAST__DAEMON__PARALLEL_RUNS", "1");
+    place.mapping("accounts", &scheduled(""));
+    place.mapping("teams", &scheduled("").replace("\"company\"", "\"team\""));
+    let daemon = Daemon::start(&place);
+    slow(&receiver, 1_500);
+    // GIVEN a run, another sync's run behind it, and one more of the first sync behind both
+    let first = daemon.trigger("accounts", &json!({}));
+    until("the first sends", || (receiver.requests() > 0).then_some(()));
+    let between = daemon.trigger("teams", &json!({}));
+    let last = daemon.trigger("accounts", &json!({}));
+    assert_ne!(first, last);
+    daemon.ended(&first);
+    until("the second sends", || (receiver.requests() > 1).then_some(()));
+    assert_eq!(activity(&daemon, "accounts")["waiting"]["run"], json!(last));
+    // WHEN the process is killed
+    daemon.kill();
+    slow(&receiver, 0);
+    edit(&place, "UPDATE accounts SET rev = 7");
+    // THEN the run that waited is done under its id
+    let daemon = Daemon::start(&place);
+    let ended = daemon.ended(&last);
+    assert_eq!(ended["run"]["status"], "delivered", "{ended}");
+    assert_eq!(holding(&receiver, "rev", 7), 5);
+    assert_eq!(daemon.ended(&between)["run"]["status"], "died");
+    daemon.stop().exits(0);
+}
+
+#[test]
+fn a_run_that_was_taken_back_or_whose_mapping_went_is_not_remembered() {
+    let receiver = Receiver::start();
+    let mut place = place(&receiver, 5);
+    place.set("GROUPCAST__DAEMON__PARALLEL_RUNS", "1");
+    for (name, kind) in [("accounts", "company"), ("teams", "team"), ("units", "unit")] {
+        place.mapping(name, &scheduled("").replace("\"company\"", &format!("\"{kind}\"")));
+    }
+    let units = place.read("mappings/units.toml");
+    let daemon = Daemon::start(&place);
+    slow(&receiver, 3_000);
+    daemon.trigger("accounts", &json!({}));
+    until("the first sends", || (receiver.requests() > 0).then_some(()));
+    let taken_back = daemon.trigger("teams", &json!({}));
+    let gone = daemon.trigger("units", &json!({}));
+    daemon.post(&format!("/api/v1/runs/{taken_back}/cancel"), &json!({}));
+    std::fs::remove_file(place.path("mappings/units.toml")).unwrap();
+    daemon.signal("HUP");
+    until("it left", || (daemon.get("/api/v1/syncs/units").status == 404).then_some(()));
+    daemon.kill();
+    place.mapping("units", &units);
+    let daemon = Daemon::start(&place);
+    for (sync, run) in [("teams", taken_back), ("units", gone)] {
+        assert_eq!(activity(&daemon, sync)["waiting"], Value::Null, "{sync}");
+        assert_eq!(daemon.get(&format!("/api/v1/runs/{run}")).status, 404, "{sync}");
+    }
+    daemon.stop().exits(0);
+}
+
+#[test]
+fn whoever_asks_and_goes_away_gets_the_run() {
+    let receiver = Receiver::start();
+    let place = place(&receiver, 5);
+    place.mapping("accounts", &scheduled(""));
+    let daemon = Daemon::start(&place);
+    for round in 1..=20 {
+        let mut asking = TcpStream::connect(daemon.url.trim_start_matches("http://")).unwrap();
+        let body = "{}";
+        write!(
+            asking,
+            "POST /api/v1/syncs/accounts/runs HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n\
+             content-length: {}\r\n\r\n{body}",
+            body.len()
+        )
+        .unwrap();
+        // Half of them wait for the first byte of the answer, the others for nothing.
+        if round % 2 == 0 {
+            asking.read_exact(&mut [0]).unwrap();
+        }
+    }
+    // Nothing waits longer than the run before it takes: nobody has to look for it again.
+    let clock = SystemClock::start();
+    until("nothing waits or runs", || {
+        let activity = activity(&daemon, "accounts");
+        (activity["state"] == "manual").then_some(())
+    });
+    assert!(clock.elapsed() < Duration::from_secs(15), "{:?}", clock.elapsed());
+    daemon.stop().exits(0);
+}
