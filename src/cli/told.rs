@@ -56,10 +56,12 @@ impl Teller {
     ) -> Result<Vec<SyncView>> {
         match self {
             Teller::Ledger(ledger) => {
+                let mut memories = ask::memories(ledger).await?;
                 let mut views = Vec::with_capacity(files.len());
                 for file in files {
                     let timetable = ask::timetable(project, &file.mapping, ledger, now).await?;
-                    views.push(ask::sync(project, &file.mapping, ledger, timetable, now, fires).await?);
+                    let memory = memories.remove(&file.mapping.name).unwrap_or_default();
+                    views.push(ask::sync(project, &file.mapping, memory, timetable, now, fires));
                 }
                 Ok(views)
             }

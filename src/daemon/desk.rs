@@ -1,6 +1,8 @@
 //! What may be asked and ordered of a running daemon? The API and the console speak to this and to nothing else, so they
 //! can be tested without a warehouse and cannot reach around the supervisor.
 
+use std::collections::BTreeMap;
+
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -100,6 +102,10 @@ pub trait Desk: Send + Sync {
 
     /// Past and current runs, the newest first, those before the run `before` if given, at most `count`.
     async fn runs(&self, sync: Option<&str>, before: Option<&str>, count: u64) -> Answer<Vec<RunView>>;
+
+    /// The latest runs of every sync, current ones included, by name and the newest first, at most `each` of one. A sync
+    /// that never ran may be absent.
+    async fn latest(&self, each: u64) -> Answer<BTreeMap<String, Vec<RunView>>>;
 
     /// One run.
     async fn run(&self, run: &str) -> Answer<RunDetail>;

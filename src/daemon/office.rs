@@ -1,5 +1,6 @@
 //! How are the questions and orders of the [`Desk`] answered? From the ledger, the roster and the runs under way.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
 
 use async_trait::async_trait;
@@ -12,12 +13,13 @@ use super::supervisor::Supervisor;
 use super::tracker::Tracker;
 use crate::delivery::Signal;
 use crate::error::{Error, Kind};
-use crate::ledger::{Ledger, Outcome};
+use crate::ledger::{Ledger, Outcome, RunRecord};
 use crate::mapping::MappingFile;
 use crate::mapping::diagnostic::listed;
 use crate::open::job::Job;
 use crate::open::{self, Failure};
 use crate::sync::{Options, guard};
+use crate::view::ask::Memory;
 use crate::view::{
     Activity, Ask, GroupView, PlanView, RejectedView, RunDetail, RunView, SaidView, SyncDetail, SyncView, WaitingRun,
     ask,
@@ -89,13 +91,12 @@ impl Supervisor {
     }
 
     /// A sync as it stands, the daemon's own knowledge included.
-    pub(super) async fn sync_view(&self, file: &MappingFile, fires: usize) -> crate::error::Result<SyncView> {
+    pub(super) fn sync_view(&self, file: &MappingFile, memory: Memory, fires: usize) -> SyncView {
         let name = &file.mapping.name;
         let timetable = self.roster().timetable(name).cloned();
-        let project = self.project();
-        let mut view = ask::sync(&project, &file.mapping, &self.asking, timetable, self.clock.now(), fires).await?;
+        let mut view = ask::sync(&self.project(), &file.mapping, memory, timetable, self.clock.now(), fires);
         view.activity = self.activity(name);
-        Ok(view)
+        view
     }
 
     /// The runs under way that have no record yet.
@@ -240,12 +241,25 @@ impl Desk for Office {
     }
 
     async fn syncs(&self, fires: usize) -> Answer<Vec<SyncView>> {
+        let mut memories = ask::memories(&self.asking).await?;
+        let mut memory = |file: &MappingFile| memories.remove(&file.mapping.name).unwrap_or_default();
         let project = self.project();
-        let mut views = Vec::with_capacity(project.mappings.len());
-        for file in &project.mappings {
-            views.push(self.sync_view(file, fires).await?);
+        Ok(project.mappings.iter().map(|file| self.sync_view(file, memory(file), fires)).collect())
+    }
+
+    async fn latest(&self, each: u64) -> Answer<BTreeMap<String, Vec<RunView>>> {
+        let records = self.asking.latest_runs(each).await?;
+        let views = |runs: Vec<RunRecord>| runs.into_iter().map(ask::run).collect();
+        let mut latest: BTreeMap<String, Vec<RunView>> =
+            records.into_iter().map(|(sync, runs)| (sync, views(runs))).collect();
+        latest.retain(|sync, _| self.roster().knows(sync));
+        let recorded: Vec<RunView> = latest.values().filter_map(|runs| runs.first().cloned()).collect();
+        for run in self.unrecorded(None, &recorded) {
+            let runs = latest.entry(run.sync.clone()).or_default();
+            runs.insert(0, run);
+            runs.truncate(usize::try_from(each).unwrap_or(usize::MAX));
         }
-        Ok(views)
+        Ok(latest)
     }
 
     async fn sync(&self, sync: &str) -> Answer<SyncDetail> {
@@ -257,7 +271,7 @@ impl Desk for Office {
         let mut runs: Vec<RunView> = last.into_iter().map(|(record, _)| ask::run(record)).collect();
         runs.splice(0..0, self.unrecorded(Some(sync), &runs));
         Ok(SyncDetail {
-            sync: self.sync_view(file, FIRES).await?,
+            sync: self.sync_view(file, ask::memory(&self.asking, sync).await?, FIRES),
             mapping: ask::mapping(&file.mapping),
             last: detail,
             runs,
@@ -362,16 +376,15 @@ impl Desk for Office {
     }
 
     async fn rejected(&self, sync: Option<&str>, count: u64) -> Answer<Vec<RejectedView>> {
-        let names = match sync {
-            Some(sync) if self.roster().knows(sync) => vec![sync.to_owned()],
-            Some(sync) => return Err(unknown("sync", sync)),
-            None => self.roster().names(),
-        };
-        let mut all = Vec::new();
-        for name in names {
-            all.extend(ask::rejected(&self.asking, &name, count).await?);
+        if let Some(sync) = sync {
+            if !self.roster().knows(sync) {
+                return Err(unknown("sync", sync));
+            }
+            return Ok(ask::rejected(&self.asking, sync, count).await?);
         }
-        Ok(all)
+        let mut all = ask::rejected_of_all(&self.asking, count).await?;
+        all.retain(|sync, _| self.roster().knows(sync));
+        Ok(all.into_values().flatten().collect())
     }
 
     async fn group(&self, sync: &str, key: &str, count: u64) -> Answer<GroupView> {

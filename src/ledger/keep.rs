@@ -6,13 +6,15 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, NaiveDateTime, Utc};
 use duckdb::{Connection, OptionalExt, params};
 
-use super::local::{LocalLedger, RUN_COLUMNS, fold, run_record};
-use super::{HistoryEntry, Outcome, RunRecord, SaidGroup};
+use super::local::{KNOWN_COLUMNS, LocalLedger, RUN_COLUMNS, fold, known_group, run_record};
+use super::{HistoryEntry, KnownGroup, Outcome, RunRecord, SaidGroup, Standing};
 use crate::duck::{ledger_error, quote_literal};
 use crate::error::Result;
 
 /// More runs than can be under way: each is of another sync.
 const RUNS_MAX: u64 = 1_000_000;
+/// A run that ended with everything delivered, or all but some rejected groups.
+const ENDED_WELL: &str = "status IN ('delivered', 'some_rejected') AND partial IS NOT TRUE";
 
 impl LocalLedger {
     /// The records of the runs that a condition names, the newest first, at most `count`.
@@ -63,11 +65,83 @@ impl LocalLedger {
     pub async fn last_success(&self, sync: &str) -> Result<Option<DateTime<Utc>>> {
         let sync = sync.to_owned();
         self.call("read the last good run", move |connection| {
-            let sql = "SELECT max(ended_at) FROM runs \
-                       WHERE sync = ? AND status IN ('delivered', 'some_rejected') AND partial IS NOT TRUE";
+            let sql = format!("SELECT max(ended_at) FROM runs WHERE sync = ? AND {ENDED_WELL}");
             let at: Option<NaiveDateTime> =
-                connection.query_row(sql, [sync], |row| row.get(0)).map_err(ledger_error("read the last good run"))?;
+                connection.query_row(&sql, [sync], |row| row.get(0)).map_err(ledger_error("read the last good run"))?;
             Ok(at.map(|at| at.and_utc()))
+        })
+        .await
+    }
+
+    /// The latest runs of every sync, at most `each` of one, the newest first. For whoever looks at all syncs at once: one
+    /// question instead of one per sync.
+    pub async fn latest_runs(&self, each: u64) -> Result<BTreeMap<String, Vec<RunRecord>>> {
+        self.call("list runs", move |connection| {
+            let read = || -> duckdb::Result<BTreeMap<String, Vec<RunRecord>>> {
+                let mut runs = connection.prepare(&format!(
+                    "SELECT {RUN_COLUMNS} FROM runs \
+                     QUALIFY row_number() OVER (PARTITION BY sync ORDER BY run DESC) <= {each} ORDER BY run DESC"
+                ))?;
+                let mut latest: BTreeMap<String, Vec<RunRecord>> = BTreeMap::new();
+                for record in runs.query_map([], run_record)? {
+                    let record = record?;
+                    latest.entry(record.sync.clone()).or_default().push(record);
+                }
+                Ok(latest)
+            };
+            read().map_err(ledger_error("list runs"))
+        })
+        .await
+    }
+
+    /// How the ledger stands for every sync of which a group is known ([`Ledger::standing`](super::Ledger::standing)).
+    pub async fn standings(&self) -> Result<BTreeMap<String, Standing>> {
+        self.call("count groups", |connection| {
+            let read = || -> duckdb::Result<BTreeMap<String, Standing>> {
+                let mut standings = connection.prepare(
+                    "SELECT sync, count(*), count(unsettled_in), count(rejected_reason) FROM known GROUP BY sync",
+                )?;
+                let of = |row: &duckdb::Row<'_>| {
+                    Ok((row.get(0)?, Standing { known: row.get(1)?, unsettled: row.get(2)?, rejected: row.get(3)? }))
+                };
+                standings.query_map([], of)?.collect()
+            };
+            read().map_err(ledger_error("count groups"))
+        })
+        .await
+    }
+
+    /// Groups of every sync whose last word is a rejection, in key order, at most `each` of one sync.
+    pub async fn rejected_of_all(&self, each: u64) -> Result<BTreeMap<String, Vec<KnownGroup>>> {
+        self.call("list rejected groups", move |connection| {
+            let read = || -> duckdb::Result<BTreeMap<String, Vec<KnownGroup>>> {
+                let mut groups = connection.prepare(&format!(
+                    "SELECT {KNOWN_COLUMNS}, sync FROM known WHERE rejected_reason IS NOT NULL \
+                     QUALIFY row_number() OVER (PARTITION BY sync ORDER BY key) <= {each} ORDER BY key"
+                ))?;
+                let mut rejected: BTreeMap<String, Vec<KnownGroup>> = BTreeMap::new();
+                let mut rows = groups.query([])?;
+                while let Some(row) = rows.next()? {
+                    rejected.entry(row.get(6)?).or_default().push(known_group(row)?);
+                }
+                Ok(rejected)
+            };
+            read().map_err(ledger_error("list rejected groups"))
+        })
+        .await
+    }
+
+    /// When a run of each sync last ended well ([`LocalLedger::last_success`]).
+    pub async fn last_successes(&self) -> Result<BTreeMap<String, DateTime<Utc>>> {
+        self.call("read the last good runs", |connection| {
+            let read = || -> duckdb::Result<BTreeMap<String, DateTime<Utc>>> {
+                let mut good = connection.prepare(&format!(
+                    "SELECT sync, max(ended_at) FROM runs WHERE {ENDED_WELL} AND ended_at IS NOT NULL GROUP BY sync"
+                ))?;
+                let of = |row: &duckdb::Row<'_>| Ok((row.get(0)?, row.get::<_, NaiveDateTime>(1)?.and_utc()));
+                good.query_map([], of)?.collect()
+            };
+            read().map_err(ledger_error("read the last good runs"))
         })
         .await
     }

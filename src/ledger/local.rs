@@ -302,7 +302,7 @@ fn append(
     appender.flush()
 }
 
-fn known_group(row: &duckdb::Row<'_>) -> duckdb::Result<KnownGroup> {
+pub(super) fn known_group(row: &duckdb::Row<'_>) -> duckdb::Result<KnownGroup> {
     let document = |text: String| Document::from_text(&text).unwrap_or_default();
     let rejected: Option<String> = row.get(3)?;
     let reason: Option<String> = row.get(4)?;
@@ -335,7 +335,7 @@ pub(super) fn run_record(row: &duckdb::Row<'_>) -> duckdb::Result<RunRecord> {
     })
 }
 
-const KNOWN_COLUMNS: &str = "key, document, unsettled_in, rejected_document, rejected_reason, recorded_at";
+pub(super) const KNOWN_COLUMNS: &str = "key, document, unsettled_in, rejected_document, rejected_reason, recorded_at";
 
 #[async_trait]
 impl Ledger for LocalLedger {

@@ -13,7 +13,7 @@ use super::{
 use crate::config::Project;
 use crate::error::Result;
 use crate::ledger::local::LocalLedger;
-use crate::ledger::{HistoryEntry, KnownGroup, Ledger, Outcome, RunRecord, SaidGroup, SuspectKind};
+use crate::ledger::{HistoryEntry, KnownGroup, Ledger, Outcome, RunRecord, SaidGroup, Standing, SuspectKind};
 use crate::mapping::{Expr, Field, From, Mapping, When, units};
 use crate::model::Op;
 use crate::schedule;
@@ -27,19 +27,49 @@ const HISTORY_SEARCHED: u64 = 1_000;
 /// Rejected groups that a run's detail names.
 pub const REJECTED_SHOWN: u64 = 100;
 
+/// What the ledger remembers of a sync.
+#[derive(Debug, Clone, Default)]
+pub struct Memory {
+    last: Option<RunRecord>,
+    standing: Standing,
+    last_success_at: Option<DateTime<Utc>>,
+}
+
+/// What the ledger remembers of one sync.
+pub async fn memory(ledger: &LocalLedger, sync: &str) -> Result<Memory> {
+    Ok(Memory {
+        last: ledger.runs(Some(sync), 1).await?.pop(),
+        standing: ledger.standing(sync).await?,
+        last_success_at: ledger.last_success(sync).await?,
+    })
+}
+
+/// What the ledger remembers of every sync, by name, in three questions however many there are.
+pub async fn memories(ledger: &LocalLedger) -> Result<BTreeMap<String, Memory>> {
+    let mut memories: BTreeMap<String, Memory> = BTreeMap::new();
+    for (sync, mut runs) in ledger.latest_runs(1).await? {
+        memories.entry(sync).or_default().last = runs.pop();
+    }
+    for (sync, standing) in ledger.standings().await? {
+        memories.entry(sync).or_default().standing = standing;
+    }
+    for (sync, at) in ledger.last_successes().await? {
+        memories.entry(sync).or_default().last_success_at = Some(at);
+    }
+    Ok(memories)
+}
+
 /// How a sync stands, with the next `fires` times of its schedule by its timetable.
-pub async fn sync(
+pub fn sync(
     project: &Project,
     mapping: &Mapping,
-    ledger: &LocalLedger,
+    memory: Memory,
     timetable: Option<Timetable>,
     now: DateTime<Utc>,
     fires: usize,
-) -> Result<SyncView> {
-    let name = &mapping.name;
-    let last = ledger.runs(Some(name), 1).await?.pop();
-    Ok(SyncView {
-        sync: name.clone(),
+) -> SyncView {
+    SyncView {
+        sync: mapping.name.clone(),
         source: mapping.source.clone(),
         destination: mapping.destination.clone(),
         destination_type: (project.settings.destinations.get(&mapping.destination))
@@ -47,15 +77,15 @@ pub async fn sync(
             .unwrap_or_default(),
         group_type: mapping.group_type.clone(),
         enabled: mapping.enabled,
-        standing: ledger.standing(name).await?,
+        standing: memory.standing,
         schedule: match timetable {
             Some(timetable) => schedule(project, mapping, timetable, now, fires),
             None => schedule_written(project, mapping),
         },
-        last_run: last.map(run),
-        last_success_at: ledger.last_success(name).await?,
+        last_run: memory.last.map(run),
+        last_success_at: memory.last_success_at,
         activity: None,
-    })
+    }
 }
 
 /// The timetable of a sync as its recorded runs leave it; none for one that is disabled or has no schedule.
@@ -200,12 +230,21 @@ fn group_view(
 
 /// Groups of a sync whose last word is a rejection, in key order, at most `count`.
 pub async fn rejected(ledger: &LocalLedger, sync: &str, count: u64) -> Result<Vec<RejectedView>> {
-    let groups = ledger.rejected(sync, count).await?.into_iter();
-    let views = groups.filter_map(|group| {
+    Ok(rejected_views(sync, ledger.rejected(sync, count).await?))
+}
+
+/// The same of every sync, at most `each` of one.
+pub async fn rejected_of_all(ledger: &LocalLedger, each: u64) -> Result<BTreeMap<String, Vec<RejectedView>>> {
+    let all = ledger.rejected_of_all(each).await?.into_iter();
+    Ok(all.map(|(sync, groups)| (sync.clone(), rejected_views(&sync, groups))).collect())
+}
+
+fn rejected_views(sync: &str, groups: Vec<KnownGroup>) -> Vec<RejectedView> {
+    let views = groups.into_iter().filter_map(|group| {
         let (document, reason) = group.rejected?;
         Some(RejectedView { sync: sync.to_owned(), key: group.key, at: group.at, reason, document: document.0 })
     });
-    Ok(views.collect())
+    views.collect()
 }
 
 /// A decision of a plan; none where nothing needs to be said.

@@ -38,10 +38,11 @@ async fn build(visit: &Visit) -> Answer<Page> {
     if syncs.is_empty() {
         return Ok(Page::new("Overview", Here::Overview, nothing_yet()));
     }
+    let mut latest = visit.desk.latest(SPARK_RUNS).await?;
     let mut rows = Vec::with_capacity(syncs.len());
     for (index, sync) in syncs.iter().enumerate() {
         // The newest come first; a chart goes the other way.
-        let mut runs = visit.desk.runs(Some(&sync.sync), None, SPARK_RUNS).await?;
+        let mut runs = latest.remove(&sync.sync).unwrap_or_default();
         runs.retain(|run| run.status != Status::Running);
         runs.reverse();
         let figures: Vec<Option<u64>> = runs.iter().map(|run| run.counts.as_ref().map(changed)).collect();

@@ -8,12 +8,14 @@ use super::page::{Here, Page, crumbs};
 use super::table::{Shape, table, text};
 use super::values;
 use super::visit::{Params, Visit};
-use super::words::{group_link, long, plural, shown_line, sync_path, time_relative};
+use super::words::{group_link, long, plural, shown_line, sync_path, time_relative, with_query};
 use crate::daemon::desk::Answer;
 use crate::view::RejectedView;
 
-/// Groups shown per sync.
+/// Groups shown of one sync.
 const SHOWN: u64 = 200;
+/// And of each where all syncs are shown: a page with 200 syncs' worth stays readable.
+const SHOWN_OF_EACH: u64 = 20;
 
 /// `GET /rejected`, `?sync=` for those of one sync.
 pub(super) async fn page(visit: Visit, query: RawQuery) -> Response {
@@ -22,7 +24,9 @@ pub(super) async fn page(visit: Visit, query: RawQuery) -> Response {
 }
 
 async fn build(visit: &Visit, sync: Option<&str>) -> Answer<Page> {
-    let rejected = visit.desk.rejected(sync, SHOWN).await?;
+    let most = if sync.is_some() { SHOWN } else { SHOWN_OF_EACH };
+    // One more than is shown tells whether there are more.
+    let rejected = visit.desk.rejected(sync, most + 1).await?;
     let body = html! {
         (crumbs(&[("/", "Overview")], "Rejected"))
         h1 { "Rejected groups" @if let Some(sync) = sync { " of " bdi { (shown_line(sync)) } } }
@@ -35,15 +39,17 @@ async fn build(visit: &Visit, sync: Option<&str>) -> Answer<Page> {
                 "or retry them."
             }
             @for (index, groups) in rejected.chunk_by(|one, other| one.sync == other.sync).enumerate() {
-                (of_one(visit, index, groups))
+                (of_one(visit, index, groups, most as usize))
             }
         }
     };
     Ok(Page::new("Rejected groups", Here::Rejected, body))
 }
 
-fn of_one(visit: &Visit, index: usize, groups: &[RejectedView]) -> Markup {
+fn of_one(visit: &Visit, index: usize, groups: &[RejectedView], most: usize) -> Markup {
     let sync = groups.first().map(|group| group.sync.as_str()).unwrap_or_default();
+    let more = groups.len() > most;
+    let groups = &groups[..groups.len().min(most)];
     let rows: Vec<Vec<Markup>> = (groups.iter())
         .map(|group| {
             vec![
@@ -55,8 +61,7 @@ fn of_one(visit: &Visit, index: usize, groups: &[RejectedView]) -> Markup {
         })
         .collect();
     let columns = [text("Group"), text("The destination's words"), text("When"), text("Document")];
-    let many = groups.len() as u64 >= SHOWN;
-    let caption = if many { format!("The first {SHOWN}") } else { plural(groups.len() as u64, "group") };
+    let caption = if more { format!("The first {most}") } else { plural(groups.len() as u64, "group") };
     html! {
         section aria-labelledby={ "rejected-" (index) "-h" } {
             h2 id={ "rejected-" (index) "-h" } { a href=(sync_path(sync)) { bdi { (shown_line(sync)) } } }
@@ -66,6 +71,11 @@ fn of_one(visit: &Visit, index: usize, groups: &[RejectedView]) -> Markup {
                     html! { button { "Retry the rejected of " (shown_line(sync)) } }))
             }
             (table(&format!("rejected-{index}"), &caption, Shape::Cards, &columns, &rows))
+            @if more && most as u64 == SHOWN_OF_EACH {
+                p { a href=(with_query("/rejected", &[("sync", sync)])) { "More of " (shown_line(sync)) } }
+            } @else if more {
+                p class="soft" { "On the command line, " code { "groupcast rejected" } " shows the others." }
+            }
         }
     }
 }

@@ -267,6 +267,15 @@ impl Desk for FakeDesk {
         Ok(runs.take(count as usize).cloned().collect())
     }
 
+    async fn latest(&self, each: u64) -> Answer<BTreeMap<String, Vec<RunView>>> {
+        let names: BTreeSet<String> = self.world.lock().unwrap().runs.iter().map(|run| run.run.sync.clone()).collect();
+        let mut latest = BTreeMap::new();
+        for name in names {
+            latest.insert(name.clone(), self.runs(Some(&name), None, each).await?);
+        }
+        Ok(latest)
+    }
+
     async fn run(&self, run: &str) -> Answer<RunDetail> {
         let world = &mut *self.world.lock().unwrap();
         let Some(record) = world.runs.iter_mut().find(|record| record.run.run == run) else {

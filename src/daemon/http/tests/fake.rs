@@ -280,6 +280,10 @@ impl Desk for Fake {
         Ok(vec![run_view(), none])
     }
 
+    async fn latest(&self, _each: u64) -> Answer<BTreeMap<String, Vec<RunView>>> {
+        Ok(BTreeMap::from([(run_view().sync, vec![run_view()])]))
+    }
+
     async fn run(&self, run: &str) -> Answer<RunDetail> {
         match run {
             "r1" => Ok(RunDetail {
