@@ -180,6 +180,11 @@ impl Vendor {
         locked(&self.script).extend(faults);
     }
 
+    /// From now on everything is usual again.
+    pub(crate) fn calm(&self) {
+        locked(&self.script).clear();
+    }
+
     /// Changes the rules.
     pub(crate) fn change(&self, change: impl FnOnce(&mut Rules)) {
         change(&mut locked(&self.rules));

@@ -1,6 +1,6 @@
 //! The ledger in an embedded DuckDB file: the default. Runs the SQL of `statements`, and reads pages as Arrow.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -20,10 +20,17 @@ use crate::duck::{Duck, Limits, ledger_error, quote_literal};
 use crate::error::{Error, Kind, Result, Within};
 use crate::model::{After, Change, Document};
 
+/// A run that ends folds the log into the file when it is larger than this. What stands in the log stands in memory, too,
+/// and is read again after a kill: a daemon whose runs say little would let it grow for months. A long run is over before
+/// its log is looked at, so what it wrote is compressed once.
+const LOG_BYTES_MAX: u64 = 16 * 1024 * 1024;
+
 /// A ledger in a DuckDB file.
 pub struct LocalLedger {
     duck: Duck,
     path: String,
+    /// DuckDB's log beside the file; none for a ledger that is not written.
+    log: Option<PathBuf>,
     read_only: bool,
     threads: Arc<Share>,
     retention: Retention,
@@ -63,7 +70,10 @@ impl LocalLedger {
             })?;
         }
         let duck = Duck::open(Some(path), limits).within(|| "ledger".to_owned())?;
-        LocalLedger::over(duck, place, false, limits.threads, retention).await
+        let mut log = path.as_os_str().to_owned();
+        log.push(".wal");
+        let ledger = LocalLedger::over(duck, place, false, limits.threads, retention).await?;
+        Ok(LocalLedger { log: Some(log.into()), ..ledger })
     }
 
     /// Opens an existing ledger without the right to write: what `plan` and the questions use. A run that died is
@@ -103,6 +113,7 @@ impl LocalLedger {
         Ok(LocalLedger {
             duck,
             path,
+            log: None,
             read_only,
             threads: Arc::new(Share::of(&Threads::new(threads))),
             retention,
@@ -127,6 +138,7 @@ impl LocalLedger {
         Ok(LocalLedger {
             duck: self.duck.sibling().within(|| self.path.clone())?,
             path: self.path.clone(),
+            log: self.log.clone().filter(|_| !read_only),
             read_only,
             threads: Arc::new(Share::of(self.threads.threads())),
             retention: self.retention,
@@ -440,12 +452,21 @@ impl Ledger for LocalLedger {
             Ok(())
         })
         .await?;
+        let (log, writing) = (self.log.clone(), Arc::clone(&self.writing));
         let threads = Arc::clone(&self.threads);
         self.call("drop the suspects", move |connection| {
             threads.small(connection).map_err(ledger_error("drop the suspects"))?;
             connection
                 .execute_batch("DROP TABLE IF EXISTS temp.suspect; DROP TABLE IF EXISTS temp.folded")
-                .map_err(ledger_error("drop the suspects"))
+                .map_err(ledger_error("drop the suspects"))?;
+            let log_bytes = || Some(std::fs::metadata(log.as_ref()?).ok()?.len());
+            if log_bytes().is_some_and(|bytes| bytes > LOG_BYTES_MAX) {
+                // DuckDB refuses while somebody writes; readers may go on.
+                let _turn = writing.lock().unwrap_or_else(PoisonError::into_inner);
+                // The run is recorded. A failure to tidy up is none of its own, and the next run tries again.
+                drop(connection.execute_batch("CHECKPOINT"));
+            }
+            Ok(())
         })
         .await
     }

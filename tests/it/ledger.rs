@@ -2,6 +2,7 @@
 //! every step they must answer alike.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -353,4 +354,50 @@ async fn files_that_cannot_be_a_ledger_are_refused_with_a_next_step() {
     std::fs::write(folder.path().join("file"), "").unwrap();
     let error = open("file/ledger.duckdb").await.unwrap();
     assert!(error.advice().unwrap().contains("state.path"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_ledger_that_stays_open_keeps_its_files_in_bounds() {
+    const GROUPS: usize = 10;
+    const GROUP_BYTES: usize = 1_000_000;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("ledger.duckdb");
+    let bytes = |name: &str| std::fs::metadata(folder.path().join(name)).map_or(0, |meta| meta.len());
+    let forgetful = Retention { journal: Duration::ZERO, runs: Duration::ZERO };
+    let ledger = LocalLedger::open(&path, &Limits::standard(), forgetful).await.unwrap();
+    let asking = ledger.sibling().unwrap();
+    let mut random = fastrand::Rng::with_seed(3);
+    // Nothing that compresses well.
+    let noise: String = std::iter::repeat_with(|| random.alphanumeric()).take(GROUP_BYTES).collect();
+    let mut sizes = Vec::new();
+    // WHEN every group is said anew in run after run
+    for number in 1..=5 {
+        let beside = ledger.sibling().unwrap();
+        let start = start("accounts", number);
+        beside.begin(&start).await.unwrap();
+        let keys: Vec<String> = (0..GROUPS).map(|group| format!("g{group}")).collect();
+        beside.mark("accounts", &start.run, keys.clone()).await.unwrap();
+        let entries = keys.into_iter().map(|key| {
+            let set = [("t".to_owned(), json!(format!("{number} {key} {noise}")))].into_iter().collect();
+            let change = Arc::new(Change { set, ..Change::default() });
+            let document = Some(After::WhatIsSet);
+            Entry { key, change, document, fingerprint: Some(number), outcome: Outcome::Delivered, reason: None }
+        });
+        beside.record("accounts", &start.run, at(number * 100), entries.collect()).await.unwrap();
+        let (finished, known) =
+            tokio::join!(beside.finish("accounts", &start.run, checkpoint(number)), asking.known("accounts", "g7"));
+        finished.unwrap();
+        known.unwrap();
+        // THEN the log is folded although nobody closes the file
+        assert!(bytes("ledger.duckdb.wal") < 1_000_000, "the log has {} bytes", bytes("ledger.duckdb.wal"));
+        sizes.push(bytes("ledger.duckdb"));
+    }
+    // AND what was replaced or forgotten makes room for what comes
+    let content = (GROUPS * GROUP_BYTES) as u64;
+    assert!(sizes.iter().all(|size| *size < 3 * content), "{sizes:?}");
+    // AND nothing is lost
+    drop((asking, ledger));
+    let ledger = LocalLedger::open(&path, &Limits::standard(), forgetful).await.unwrap();
+    assert_eq!(ledger.standing("accounts").await.unwrap().known, GROUPS as u64);
+    assert_eq!(ledger.runs(None, 10).await.unwrap().len(), 1);
 }

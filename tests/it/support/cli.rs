@@ -134,33 +134,44 @@ impl Output {
     }
 }
 
+/// A process that ends with its owner: a test that fails leaves nothing running.
+struct Owned(Child);
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        // It has ended by itself already, unless the test gave up.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// A command under way.
 pub(crate) struct Running {
-    child: Child,
+    child: Owned,
     readers: [std::thread::JoinHandle<String>; 2],
 }
 
 impl Running {
     /// Sends a signal by name (`INT`, `TERM`, `KILL`).
     pub(crate) fn signal(&self, name: &str) {
-        let sent = Command::new("kill").arg(format!("-{name}")).arg(self.child.id().to_string()).output().unwrap();
+        let sent = Command::new("kill").arg(format!("-{name}")).arg(self.child.0.id().to_string()).output().unwrap();
         assert!(sent.status.success(), "{}", String::from_utf8_lossy(&sent.stderr));
     }
 
     /// Its process id.
     pub(crate) fn pid(&self) -> u32 {
-        self.child.id()
+        self.child.0.id()
     }
 
     /// Kills it at once, as the machine's end would. It may have ended by itself just before.
     pub(crate) fn kill(mut self) -> Output {
-        self.child.kill().unwrap();
+        self.child.0.kill().unwrap();
         self.wait()
     }
 
     /// Whether it has ended.
     pub(crate) fn ended(&mut self) -> bool {
-        self.child.try_wait().unwrap().is_some()
+        self.child.0.try_wait().unwrap().is_some()
     }
 
     /// Waits for its end.
@@ -168,11 +179,11 @@ impl Running {
     pub(crate) fn wait(mut self) -> Output {
         let clock = SystemClock::start();
         let status: ExitStatus = loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
+            if let Some(status) = self.child.0.try_wait().unwrap() {
                 break status;
             }
             if clock.elapsed() > COMMAND_MAX {
-                self.child.kill().unwrap();
+                self.child.0.kill().unwrap();
                 let [stdout, stderr] = self.readers.map(|reader| reader.join().unwrap());
                 panic!("still running after {COMMAND_MAX:?}\n--- stdout\n{stdout}\n--- stderr\n{stderr}");
             }
@@ -196,7 +207,7 @@ pub(crate) fn start(mut command: Command) -> Running {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
     let readers = [reader(child.stdout.take().unwrap()), reader(child.stderr.take().unwrap())];
-    Running { child, readers }
+    Running { child: Owned(child), readers }
 }
 
 /// A config folder and the environment of the commands that run on it.

@@ -117,6 +117,11 @@ impl<A: Api> StandIn<A> {
         locked(&self.shared.script).extend(faults);
     }
 
+    /// From now on everything is usual again.
+    pub(crate) fn calm(&self) {
+        locked(&self.shared.script).clear();
+    }
+
     /// Its rules and state.
     pub(crate) fn api(&self) -> MutexGuard<'_, A> {
         locked(&self.shared.api)
