@@ -288,7 +288,7 @@ impl Roster {
                 _ => {}
             }
         }
-        ready.sort_by(|left, right| (left.0, left.1).cmp(&(right.0, right.1)));
+        ready.sort_by_key(|ready| (ready.0, ready.1));
         let room = self.parallel.saturating_sub(self.running());
         look.starts = ready.into_iter().take(room).map(|(_, _, start)| start).collect();
         look

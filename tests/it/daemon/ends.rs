@@ -59,7 +59,7 @@ fn a_daemon_killed_in_the_middle_of_a_run_goes_on_where_it_was() {
     assert!(twice <= IN_FLIGHT * PER_REQUEST + PER_REQUEST, "{twice} groups were told twice");
     // AND the schedule goes on from there
     let next = daily(&daemon)["sync"]["schedule"]["next"][0]["utc"].as_str().unwrap().to_owned();
-    let hours = chrono::DateTime::parse_from_rfc3339(&next).unwrap().to_utc() - chrono::Utc::now();
+    let hours = chrono::DateTime::parse_from_rfc3339(&next).unwrap().to_utc() - SystemClock::start().now();
     assert!((23..=24).contains(&hours.num_hours()), "{next}");
     daemon.stop().exits(0);
 }

@@ -51,7 +51,7 @@ fn a_source_that_never_answers_holds_nobody_up() {
     until("it waits for its source", || (activity(&daemon, "hung")["state"] == "running").then_some(()));
     // others go on
     until("the good one has run three times", || {
-        let runs = daemon.get("/api/v1/runs?sync=good&count=9").is(200);
+        let runs = daemon.get("/api/v1/syncs/good/runs?count=9").is(200);
         (runs.as_array().unwrap().iter().filter(|run| run["status"] == "delivered").count() >= 3).then_some(())
     });
     // it can be cancelled
