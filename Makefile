@@ -23,7 +23,8 @@ test-deploy:
 # The console in a real browser: every page in light, dark and on a phone, held to axe-core's rules, and used. Needs
 # Chromium, Node and the npm registry. Screenshots go to the folder SCREENSHOTS names.
 test-browser:
-	@. .ci/env; cargo test $$features --lib daemon::console::tests::browser -- --ignored --nocapture
+	@. .ci/env; cargo test $$features --lib daemon::console::tests::browser -- --ignored --nocapture && \
+	cargo test $$features --test it daemon::browser -- --ignored --nocapture --test-threads 1
 
 # A release binary; `make build` uses the prebuilt libduckdb, `cargo build --release` compiles DuckDB in.
 build:

@@ -72,7 +72,7 @@ pub async fn serve(folder: &Path, listen: Option<&str>) -> Result<u8, Failure> {
     let lost = Arc::clone(&desk);
     let nowhere = |Extension(session): Extension<http::auth::Session>| async move { console::nowhere(lost, session) };
     let pages = console::router(Arc::clone(&desk)).fallback(nowhere);
-    let served = http::Settings::new(settings.token.clone()).with_pages(pages);
+    let served = http::Settings::new(settings.token.clone()).with_pages(pages).with_refusal_page(console::refused);
     let address = Address { url: reached_at(&listener)?, pid: std::process::id() };
     let serving = {
         let clock = Arc::clone(&clock);

@@ -435,10 +435,18 @@ impl Roster {
         self.posts.iter().filter_map(asked).collect()
     }
 
-    /// What a sync is doing.
+    /// What a sync is doing. Its trouble tells of a next try only where there will be one: not for a sync that runs by hand,
+    /// and not where the schedule's next moment comes later than the pause ends.
     pub fn doing(&self, sync: &str, now: DateTime<Utc>) -> Option<Doing> {
         let post = self.posts.get(sync)?;
-        let backing_off = post.trouble.not_before.is_some_and(|until| until > now) && post.timetable.is_some();
+        let next_try = post.trouble.not_before.filter(|until| {
+            let timetable = post.timetable.as_ref().filter(|_| *until > now);
+            let moment = || timetable.and_then(|timetable| timetable.upcoming(now, 1).first().copied());
+            let due = || timetable.is_some_and(|timetable| timetable.clone().look(now).due.is_some());
+            timetable.is_some() && (post.trouble.again || due() || moment().is_some_and(|moment| moment <= *until))
+        });
+        let trouble = Trouble { not_before: next_try, ..post.trouble };
+        let backing_off = next_try.is_some();
         let state = match &post.busy {
             Some(Busy::Whole(_) | Busy::Part(_)) => State::Running,
             _ if post.asked.is_some() => State::Waiting,
@@ -448,7 +456,7 @@ impl Roster {
             _ if post.timetable.is_none() => State::Manual,
             _ => State::Scheduled,
         };
-        Some(Doing { state, asked: post.asked.clone(), paused_since: post.paused_since, trouble: post.trouble })
+        Some(Doing { state, asked: post.asked.clone(), paused_since: post.paused_since, trouble })
     }
 
     /// The timetable of a sync as it stands.

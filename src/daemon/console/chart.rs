@@ -55,6 +55,8 @@ pub(super) struct Chart<'a> {
     pub(super) bars: &'a [Bar],
     /// Labels below: left, in the middle, right.
     pub(super) labels: Vec<String>,
+    /// Whether the bars share the whole width, as slots of time do; else they are the latest of many, at the right.
+    pub(super) whole: bool,
 }
 
 /// A top for the axis that is a round number, and into how many equal steps it is cut.
@@ -83,8 +85,8 @@ pub(super) fn nice_top(max: f64, unit: Unit) -> (f64, u32) {
 }
 
 /// Where a bar stands: left edge and width, in percent of the plot.
-fn slot(index: usize, count: usize) -> (f64, f64) {
-    let slots = count.max(SLOTS_MIN);
+fn slot(index: usize, count: usize, whole: bool) -> (f64, f64) {
+    let slots = if whole { count.max(1) } else { count.max(SLOTS_MIN) };
     let width = 100.0 / slots as f64;
     // The latest stands at the right edge.
     ((index + slots - count) as f64 * width, width)
@@ -106,7 +108,7 @@ fn height(value: f64, top: f64, room: f64) -> f64 {
 
 /// A chart with its axes, legend and labels.
 pub(super) fn bars(chart: &Chart) -> Markup {
-    let Chart { id, title, summary, series, cross, unit, bars, labels } = chart;
+    let Chart { id, title, summary, series, cross, unit, bars, labels, whole } = chart;
     let max = bars.iter().map(|bar| bar.value.unwrap_or(0.0) + bar.stacked).fold(0.0, f64::max);
     let max = if max.is_finite() { max } else { 0.0 };
     let (top, steps) = nice_top(max, *unit);
@@ -145,7 +147,7 @@ pub(super) fn bars(chart: &Chart) -> Markup {
                             line class=(if step == 0 { "axis" } else { "grid" }) x1="0" x2="100%" y1=(y) y2=(y) {}
                         }
                         @for (index, bar) in bars.iter().enumerate() {
-                            (one_bar(bar, slot(index, bars.len()), top))
+                            (one_bar(bar, slot(index, bars.len(), *whole), top))
                         }
                     }
                     div class="labels" aria-hidden="true" { @for label in labels { span { (label) } } }
@@ -255,8 +257,18 @@ mod tests {
         let labels = vec!["old".to_owned(), "new".to_owned()];
         let series = ("changed", Some("rejected"));
         let (id, title, summary) = ("c", "Changes", "two runs".to_owned());
-        super::bars(&Chart { id, title, summary, series, cross: "no result", unit: Unit::Count, bars, labels })
-            .into_string()
+        super::bars(&Chart {
+            id,
+            title,
+            summary,
+            series,
+            cross: "no result",
+            unit: Unit::Count,
+            bars,
+            labels,
+            whole: false,
+        })
+        .into_string()
     }
 
     #[test]

@@ -21,8 +21,28 @@ const HISTORY: u64 = 100;
 
 /// `GET /syncs/{sync}/groups?key=`.
 pub(super) async fn page(visit: Visit, Path(sync): Path<String>, query: RawQuery) -> Response {
-    let page = build(&visit, &sync, &Params::of_query(&query)).await;
-    visit.respond(page)
+    let params = Params::of_query(&query);
+    match (build(&visit, &sync, &params).await, params.one("key")) {
+        (Err(refusal @ Refusal::NotFound(_)), Some(key)) if visit.desk.sync(&sync).await.is_ok() => {
+            visit.refuse_with(refusal, &elsewhere(&sync, key))
+        }
+        (page, _) => visit.respond(page),
+    }
+}
+
+/// Where to look for a group of which nothing is known.
+fn elsewhere(sync: &str, key: &str) -> Markup {
+    let path = sync_path(sync);
+    let plan = with_query(&format!("{path}/plan"), &[("group", key)]);
+    html! {
+        div class="orders" role="group" aria-label="Orders" {
+            a class="button" href=(plan) rel="nofollow" data-slow="Reading the source…" {
+                "Plan for " bdi { (short(key)) }
+            }
+            a class="button" href=(path) { "Back to " bdi { (short(sync)) } }
+        }
+        (search(sync, Some(key)))
+    }
 }
 
 async fn build(visit: &Visit, sync: &str, params: &Params) -> Answer<Page> {

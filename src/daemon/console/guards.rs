@@ -42,6 +42,8 @@ fn figure(reading: &Reading) -> String {
     let (part, whole) = (thousands(reading.part), thousands(reading.whole));
     match (reading.whole, reading.share_max) {
         (0, _) => format!("{bound}{part}"),
+        // Rows beside known groups: neither is a part of the other.
+        _ if reading.guard == "empty" => part,
         (_, None) => format!("{bound}{part} of {whole}"),
         (count, Some(_)) => format!("{bound}{part} of {whole} ({})", percent(reading.part as f64 / count as f64)),
     }

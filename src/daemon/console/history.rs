@@ -105,6 +105,8 @@ pub(super) fn runs_table(now: DateTime<Utc>, id: &str, caption: &str, runs: &[Ru
                 html! {
                     (status(run.status).badge())
                     @if let Some(error) = &run.error {
+                        // Which sync it is stands beside it.
+                        @let error = error.strip_prefix(&format!("sync {}: ", run.sync)).unwrap_or(error);
                         div class="soft clip" title=(shown_line(error)) { (short(error)) }
                     }
                 },
@@ -161,7 +163,17 @@ pub(super) fn charts(now: DateTime<Utc>, runs: &[RunView]) -> Markup {
             None => "No runs yet.".to_owned(),
         };
         let labels = labels(&ended);
-        bars(&Chart { id, title, summary, series, cross: "ended without a result", unit, bars: bars_shown, labels })
+        bars(&Chart {
+            id,
+            title,
+            summary,
+            series,
+            cross: "ended without a result",
+            unit,
+            bars: bars_shown,
+            labels,
+            whole: false,
+        })
     };
     html! {
         div class="charts" {

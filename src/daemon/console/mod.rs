@@ -15,6 +15,7 @@ mod orders;
 mod overview;
 mod page;
 mod plan;
+mod refused;
 mod rejected;
 mod run;
 mod said;
@@ -35,6 +36,7 @@ use axum::routing::{get, post};
 use super::desk::{Desk, Refusal};
 use super::http::auth::Session;
 use crate::error::{Error, Kind};
+pub use refused::refused;
 use visit::Visit;
 
 /// Every page, form and asset of the console.

@@ -94,8 +94,8 @@ fn activity(sync: &SyncView) -> Option<State> {
 }
 
 /// Something that needs a person, or is worth a look.
-struct Trouble {
-    tone: &'static str,
+pub(super) struct Trouble {
+    pub(super) tone: &'static str,
     sign: &'static str,
     what: String,
     words: Option<String>,
@@ -103,47 +103,69 @@ struct Trouble {
     link: Option<(String, &'static str)>,
 }
 
-/// What is wrong with a sync, the worst first.
-fn troubles(now: DateTime<Utc>, sync: &SyncView) -> Vec<Trouble> {
-    let mut found = Vec::new();
-    if let Some(run) = &sync.last_run {
-        let at = relative(now, run.ended_at.unwrap_or(run.started_at));
-        let link = Some((run_path(&run.run), "Look at the run"));
-        let (tone, sign) = (status(run.status).tone, status(run.status).sign);
-        let failures = sync.activity.as_ref().map_or(0, |activity| activity.failures);
-        let often = if failures > 1 { format!(", the {} time in a row", ordinal(failures)) } else { String::new() };
-        let tried_again = match sync.activity.as_ref().and_then(|activity| activity.next_try_at) {
-            Some(at) => format!(" The next try is {}.", relative(now, at)),
-            None => String::new(),
-        };
-        let help = advice(run.error_kind.as_deref());
-        let words = run.error.clone();
-        match run.status {
-            Status::Guarded => found.push(Trouble {
-                tone,
-                sign,
-                what: format!("A guard stopped it {at}; nothing was sent"),
-                words,
-                next: "Look at the figures; accept the guard once if they are right.".to_owned(),
-                link: Some((format!("{}#guard", sync_path(&sync.sync)), "Look at the guard")),
-            }),
-            Status::Failed => {
-                let (what, next) = (format!("Failed {at}{often}"), format!("{help}{tried_again}"));
-                found.push(Trouble { tone, sign, what, words, next, link });
+impl Trouble {
+    /// In words; with the sync's name where it leads to its page.
+    pub(super) fn told(&self, sync: &SyncView, to_sync: Option<&str>) -> Markup {
+        html! {
+            p {
+                span class="sign" aria-hidden="true" { (self.sign) } " "
+                @if let Some(path) = to_sync {
+                    a href=(path) { strong { bdi { (shown_line(&sync.sync)) } } } " – "
+                }
+                (self.what) "."
             }
-            Status::Died => {
-                let next = format!("The next run takes up what it left; ask why the process ended.{tried_again}");
-                found.push(Trouble { tone, sign, what: format!("Died {at}{often}"), words, next, link });
+            @if let Some(words) = &self.words { p class="message" { (shown(words)) } }
+            p class="do" {
+                (prose(&self.next)) " "
+                @if let Some((path, name)) = &self.link {
+                    a href=(path) { (name) span class="hidden" { ": " (shown_line(&sync.sync)) } }
+                }
             }
-            Status::Incomplete => {
-                let open = run.counts.as_ref().map_or(0, crate::sync::report::Counts::open);
-                let what = format!("Ended {at} with {} left to say", plural(open, "group"));
-                let next = format!("The next run says the rest.{tried_again}");
-                found.push(Trouble { tone, sign, what, words, next, link });
-            }
-            Status::Running | Status::Delivered | Status::SomeRejected => {}
         }
     }
+}
+
+/// How the last run of a sync went wrong.
+pub(super) fn last_trouble(now: DateTime<Utc>, sync: &SyncView) -> Option<Trouble> {
+    let run = sync.last_run.as_ref()?;
+    let at = relative(now, run.ended_at.unwrap_or(run.started_at));
+    let (tone, sign) = (status(run.status).tone, status(run.status).sign);
+    let failures = sync.activity.as_ref().map_or(0, |activity| activity.failures);
+    let often = if failures > 1 { format!(", the {} time in a row", ordinal(failures)) } else { String::new() };
+    let tried_again = match sync.activity.as_ref().and_then(|activity| activity.next_try_at) {
+        Some(at) => format!(" The next try is {}.", relative(now, at)),
+        None if sync.schedule.is_none() && sync.enabled => " It runs by hand: nothing starts until you do.".to_owned(),
+        None => String::new(),
+    };
+    let (what, next) = match run.status {
+        Status::Guarded => {
+            let next = "Look at the figures; accept the guard once if they are right.".to_owned();
+            (format!("A guard stopped it {at}; nothing was sent"), next)
+        }
+        Status::Failed => {
+            (format!("Failed {at}{often}"), format!("{}{tried_again}", advice(run.error_kind.as_deref())))
+        }
+        Status::Died => {
+            let next = format!("The next run takes up what it left; ask why the process ended.{tried_again}");
+            (format!("Died {at}{often}"), next)
+        }
+        Status::Incomplete => {
+            let open = run.counts.as_ref().map_or(0, crate::sync::report::Counts::open);
+            let next = format!("The next run says the rest.{tried_again}");
+            (format!("Ended {at} with {} left to say", plural(open, "group")), next)
+        }
+        Status::Running | Status::Delivered | Status::SomeRejected => return None,
+    };
+    let link = match run.status {
+        Status::Guarded => (format!("{}#guard", sync_path(&sync.sync)), "Look at the guard"),
+        _ => (run_path(&run.run), "Look at the run"),
+    };
+    Some(Trouble { tone, sign, what, words: run.error.clone(), next, link: Some(link) })
+}
+
+/// What is wrong with a sync, the worst first.
+fn troubles(now: DateTime<Utc>, sync: &SyncView) -> Vec<Trouble> {
+    let mut found: Vec<Trouble> = last_trouble(now, sync).into_iter().collect();
     let waits = !matches!(activity(sync), Some(State::Running | State::Waiting | State::Paused | State::BackingOff));
     let overdue = sync.schedule.as_ref().and_then(|schedule| schedule.overdue_since);
     if let Some(since) = overdue.filter(|since| waits && sync.enabled && now - *since > OVERDUE_GRACE) {
@@ -191,20 +213,7 @@ fn attention(broken: &[(&SyncView, Trouble)]) -> Markup {
             } @else {
                 ul class="troubles" {
                     @for (sync, trouble) in broken {
-                        li class={ "notice " (trouble.tone) } {
-                            p {
-                                span class="sign" aria-hidden="true" { (trouble.sign) } " "
-                                a href=(sync_path(&sync.sync)) { strong { bdi { (shown_line(&sync.sync)) } } }
-                                " – " (trouble.what) "."
-                            }
-                            @if let Some(words) = &trouble.words { p class="message" { (shown(words)) } }
-                            p class="do" {
-                                (prose(&trouble.next)) " "
-                                @if let Some((path, name)) = &trouble.link {
-                                    a href=(path) { (name) span class="hidden" { ": " (shown_line(&sync.sync)) } }
-                                }
-                            }
-                        }
+                        li class={ "notice " (trouble.tone) } { (trouble.told(sync, Some(&sync_path(&sync.sync)))) }
                     }
                 }
             }

@@ -8,12 +8,13 @@ use super::chart::{Bar, Chart, Unit, bars};
 use super::guards::stopped;
 use super::page::{Here, Page, crumbs, facts};
 use super::said;
+use super::sync::begins;
 use super::table::{Shape, number, table, text};
 use super::values;
 use super::visit::{Params, Visit};
 use super::words::{
     advice, bytes, group_link, long, outcome, plural, prose, shown, shown_line, span, status, sync_path, thousands,
-    time, time_relative,
+    time, time_relative, with_query,
 };
 use crate::daemon::desk::{Answer, Refusal};
 use crate::ledger::Status;
@@ -35,6 +36,11 @@ async fn build(visit: &Visit, id: &str, params: &Params) -> Answer<Page> {
     };
     let run = &detail.run;
     let going = run.status == Status::Running;
+    if detail.progress.as_ref().is_some_and(|progress| progress.phase == "waiting")
+        && let Some((waiting, behind)) = waiting(visit, &run.sync, id).await
+    {
+        return Ok(waits(visit, &run.sync, &waiting, behind, params));
+    }
     let sync = sync_path(&run.sync);
     let told = said::section(visit, run, params).await?;
     let body = html! {
@@ -51,7 +57,7 @@ async fn build(visit: &Visit, id: &str, params: &Params) -> Answer<Page> {
             }
         }
         @if going { (stop(visit, run, detail.progress.as_ref())) } @else { (after(visit, &detail).await) }
-        @if let Some(counts) = &run.counts { (sums(counts, run.status)) }
+        @if let Some(counts) = &run.counts { (sums(&run.sync, counts, run.status)) }
         @if !going { (requests(&detail.detail, run.counts.as_ref())) }
         @if !detail.rejected.is_empty() { (rejections(visit, &run.sync, &detail.rejected)) }
         (told)
@@ -70,12 +76,19 @@ fn joined(params: &Params) -> Markup {
     }
 }
 
+/// The order of a run that has not begun, and whether a run of its own sync is before it.
+async fn waiting(visit: &Visit, sync: &str, id: &str) -> Option<(WaitingRun, bool)> {
+    let activity = visit.desk.sync(sync).await.ok()?.sync.activity?;
+    let behind = activity.running.is_some();
+    Some((activity.waiting.filter(|waiting| waiting.run == id)?, behind))
+}
+
 /// A run without a record: it waits, or is about to begin.
 async fn not_yet(visit: &Visit, id: &str, params: &Params, refused: Refusal) -> Answer<Page> {
     for sync in visit.desk.syncs(0).await? {
         let Some(activity) = &sync.activity else { continue };
         if let Some(waiting) = activity.waiting.as_ref().filter(|waiting| waiting.run == id) {
-            return Ok(waits(visit, &sync.sync, waiting, params));
+            return Ok(waits(visit, &sync.sync, waiting, activity.running.is_some(), params));
         }
         if let Some(running) = activity.running.as_ref().filter(|running| running.run == id) {
             let path = sync_path(&sync.sync);
@@ -93,14 +106,14 @@ async fn not_yet(visit: &Visit, id: &str, params: &Params, refused: Refusal) -> 
     Err(refused)
 }
 
-fn waits(visit: &Visit, sync: &str, waiting: &WaitingRun, params: &Params) -> Page {
+fn waits(visit: &Visit, sync: &str, waiting: &WaitingRun, behind: bool, params: &Params) -> Page {
     let path = sync_path(sync);
     let ask = &waiting.ask;
     let body = html! {
         (crumbs(&[("/", "Overview"), (&path, sync)], "Run"))
         h1 { "Run of " bdi { (shown_line(sync)) } " " (super::words::state(crate::view::State::Waiting).badge()) }
         (joined(params))
-        p { "It waits since " (time(visit.now, waiting.since)) " and begins as soon as there is room." }
+        p { "It waits since " (time(visit.now, waiting.since)) ". " (begins(behind)) }
         @if ask.full || ask.retry_rejected || !ask.accept.is_empty() || ask.group.is_some() {
             ul {
                 @if ask.full { li { "reads the whole model" } }
@@ -198,6 +211,10 @@ async fn after(visit: &Visit, detail: &RunDetail) -> Markup {
                 p class="message" { (shown(error)) }
                 p { strong { "What to do: " }
                     @if run.status == Status::Guarded { "Nothing here: a later run took place." }
+                    @else if run.status == Status::Died {
+                        "Ask why the process ended. The next run takes up what it left; groups whose outcome it did not "
+                        "learn are uncertain until then, and said again in full."
+                    }
                     @else { (prose(advice(run.error_kind.as_deref()))) }
                 }
             }
@@ -222,7 +239,7 @@ async fn after(visit: &Visit, detail: &RunDetail) -> Markup {
 }
 
 /// The counts as an equation.
-fn sums(counts: &Counts, ended: Status) -> Markup {
+fn sums(sync: &str, counts: &Counts, ended: Status) -> Markup {
     let finished = matches!(ended, Status::Delivered | Status::SomeRejected);
     let term = |class: &str, count: u64, what: &str| {
         html! { span class={ "term " (class) } { b { (thousands(count)) } " " span { (what) } } }
@@ -252,7 +269,8 @@ fn sums(counts: &Counts, ended: Status) -> Markup {
             @if counts.said.rejected > 0 {
                 p class="soft" {
                     "Of the rejected: " (thousands(refused_now)) " by this run, " (thousands(counts.held))
-                    " rejected earlier and not tried again, " (thousands(counts.invalid_keys)) " without a usable key."
+                    " rejected earlier and not tried again, " (thousands(counts.invalid_keys)) " without a usable key. "
+                    @if counts.held > 0 { a href=(with_query("/rejected", &[("sync", sync)])) { "See them" } }
                 }
             }
             @if counts.missing > 0 {
@@ -354,6 +372,7 @@ fn timeline(timeline: &Timeline) -> Markup {
             unit: Unit::Count,
             bars: &shown,
             labels: vec!["0 s".to_owned(), span(timeline.requests.len() as f64 * slot / 2.0), whole.clone()],
+            whole: true,
         }))
         @if !rows.is_empty() {
             details class="figures" {

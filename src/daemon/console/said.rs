@@ -79,6 +79,9 @@ pub(super) async fn section(visit: &Visit, view: &RunView, params: &Params) -> A
                 p class="calm" {
                     @if anything { "No group fits." }
                     @else if view.status == Status::Running { "Nothing is recorded yet." }
+                    @else if view.status == Status::Died {
+                        "Nothing is recorded. What it sent just before it died is uncertain, and said again in full."
+                    }
                     @else { "It said nothing about any group." }
                 }
             } @else {

@@ -7,7 +7,7 @@ use maud::{Markup, html};
 
 use super::guards::{readings, stopped};
 use super::history::{charts, runs_table};
-use super::overview::{fire_time, since};
+use super::overview::{fire_time, last_trouble, since};
 use super::page::{Here, Page, crumbs, facts};
 use super::run::progress;
 use super::table::{Shape, table, text};
@@ -19,6 +19,9 @@ use super::words::{
 use crate::daemon::desk::Answer;
 use crate::ledger::Status;
 use crate::view::{MappingView, State, SyncDetail, SyncView};
+
+/// Runs in the table; the charts show more.
+const RUNS_SHOWN: usize = 12;
 
 /// `GET /syncs/{sync}`.
 pub(super) async fn page(visit: Visit, Path(sync): Path<String>) -> Response {
@@ -44,6 +47,7 @@ async fn build(visit: &Visit, name: &str) -> Answer<Page> {
             }
         }
         (orders(visit, sync, detail.mapping.cursor.is_some()))
+        (went_wrong(visit, sync))
         @if let Some(run) = guarded {
             (stopped(visit, &sync.sync, run.error.as_deref(), seen, detail.mapping.cursor.is_some()))
         }
@@ -59,14 +63,16 @@ async fn build(visit: &Visit, name: &str) -> Answer<Page> {
                 p class="empty" { "It never ran. Look at the plan, then press “Run now”." }
             } @else {
                 (charts(now, &detail.runs))
-                (runs_table(now, "runs", "The latest runs, the newest first", &detail.runs, false))
+                @let latest = &detail.runs[..detail.runs.len().min(RUNS_SHOWN)];
+                (runs_table(now, "runs", "The latest runs, the newest first", latest, false))
                 p { a href=(with_query("/runs", &[("sync", &sync.sync)])) { "All its runs" } }
             }
         }
         section id="guards" aria-labelledby="guards-h" {
             h2 id="guards-h" { "Guards" }
             @if detail.last.is_some() { (readings("readings", seen)) }
-            @else { p class="soft" { "The guards read nothing before the first run." } }
+            @else if detail.runs.is_empty() { p class="soft" { "The guards read nothing before the first run." } }
+            @else { p class="soft" { "No run has come as far as the guards yet." } }
         }
         (mapping(&detail))
     };
@@ -81,6 +87,21 @@ pub(super) fn stands(sync: &SyncView) -> Mark {
         None if sync.schedule.is_some() => State::Scheduled,
         None => State::Manual,
     })
+}
+
+/// When a run that waits begins.
+pub(super) fn begins(behind_its_own: bool) -> &'static str {
+    if behind_its_own { "It begins when the run under way has ended." } else { "It begins as soon as there is room." }
+}
+
+/// How the last run went wrong; what a guard stopped has a section of its own.
+fn went_wrong(visit: &Visit, sync: &SyncView) -> Markup {
+    let guarded = sync.last_run.as_ref().is_some_and(|run| run.status == Status::Guarded);
+    html! {
+        @if let Some(trouble) = last_trouble(visit.now, sync).filter(|_| !guarded) {
+            section id="trouble" class={ "notice " (trouble.tone) } aria-label="Last run" { (trouble.told(sync, None)) }
+        }
+    }
 }
 
 /// The badges of a sync's heading: what the daemon does about it, and how its last run ended when that was not well.
@@ -151,7 +172,7 @@ fn under_way(visit: &Visit, sync: &SyncView) -> Markup {
             section class="card" aria-labelledby="waiting-h" {
                 h2 id="waiting-h" { a href=(run_path(&waiting.run)) { "A run waits" } " "
                     span class="soft" { (since(visit.now, waiting.since)) } }
-                p { "It begins as soon as there is room." }
+                p { (begins(running.is_some())) }
             }
         }
     }
@@ -196,7 +217,12 @@ fn standing(now: DateTime<Utc>, sync: &SyncView) -> Markup {
             if let Some(since) = schedule.overdue_since {
                 pairs.push(("Overdue since", time(now, since)));
             }
-            if !schedule.next.is_empty() {
+            let state = sync.activity.as_ref().map(|activity| activity.state);
+            if state == Some(State::Paused) {
+                pairs.push(("Next runs", html! { "none until it is resumed" }));
+            } else if !sync.enabled {
+                pairs.push(("Next runs", html! { "none: the mapping says " code { "enabled = false" } }));
+            } else if !schedule.next.is_empty() {
                 pairs.push((
                     "Next runs",
                     html! {
@@ -229,7 +255,7 @@ pub(super) fn search(sync: &str, key: Option<&str>) -> Markup {
             label for="key" { "Open a group by its key" }
             div class="joined" {
                 input id="key" name="key" type="text" required autocomplete="off" autocapitalize="none"
-                    spellcheck="false" value=[key.map(shown_line)];
+                    spellcheck="false" value=[key];
                 button { "Open" }
             }
         }

@@ -51,6 +51,11 @@ impl Visit {
 
     /// Why something was not done, and what to do.
     pub(super) fn refuse(&self, refusal: Refusal) -> Response {
+        self.refuse_with(refusal, &html! {})
+    }
+
+    /// The same, with what else may help.
+    pub(super) fn refuse_with(&self, refusal: Refusal, more: &Markup) -> Response {
         let (status, heading, error) = match refusal {
             Refusal::NotFound(error) => (StatusCode::NOT_FOUND, "Not found", error),
             Refusal::Invalid(error) => (StatusCode::BAD_REQUEST, "This cannot be asked", error),
@@ -67,6 +72,7 @@ impl Visit {
                     (prose(&sentence(next.as_deref().unwrap_or_else(|| advice(Some(error.kind().name()))))))
                 }
             }
+            (more)
             p { a href="/" { "Back to the overview" } }
         };
         sent(status, framed(self, &Page::new(heading, Here::Elsewhere, body)))

@@ -138,15 +138,24 @@ pub(super) fn shown(text: &str) -> String {
     text.chars().map(|char| if char != '\n' && misleads(char) { '\u{fffd}' } else { char }).collect()
 }
 
-/// [`shown`] on one line.
+/// [`shown`] on one line. Space around a text is made visible: ` acme` and `acme` are two groups.
 pub(super) fn shown_line(text: &str) -> String {
-    text.chars().map(|char| if misleads(char) { '\u{fffd}' } else { char }).collect()
+    let inner = text.trim();
+    let before = text.len() - text.trim_start().len();
+    let around = |at: usize| at < before || at >= before + inner.len();
+    let one = |(at, char): (usize, char)| match char {
+        char if misleads(char) => '\u{fffd}',
+        char if char.is_whitespace() && around(at) => '␣',
+        char => char,
+    };
+    text.char_indices().map(one).collect()
 }
 
 fn misleads(char: char) -> bool {
-    // Marks, embeddings, overrides and isolates of writing direction; invisible separators and spaces.
+    // Marks, embeddings, overrides and isolates of writing direction; invisible separators, spaces and letters.
     char.is_control()
-        || matches!(char, '\u{61c}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}'
+        || matches!(char, '\u{ad}' | '\u{34f}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180e}' | '\u{2800}'
+            | '\u{3164}' | '\u{ffa0}' | '\u{e0000}'..='\u{e007f}' | '\u{61c}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}'
             | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
@@ -358,6 +367,9 @@ mod tests {
     fn foreign_texts_cannot_hide_or_reorder_and_survive_a_link() {
         assert_eq!(shown_line("a\u{202e}b\0c\nd\u{200b}"), "a\u{fffd}b\u{fffd}c\u{fffd}d\u{fffd}");
         assert_eq!(shown("a\nb\t"), "a\nb\u{fffd}");
+        assert_eq!(shown_line(" a b\u{a0}"), "␣a b␣");
+        assert_eq!((shown_line("  "), shown_line("\u{a0}\u{3164}")), ("␣␣".to_owned(), "␣\u{fffd}".to_owned()));
+        assert_eq!(short(&format!("{}  b", "x".repeat(99))), format!("{}␣…", "x".repeat(99)));
         assert_eq!(segment("a/b ü?"), "a%2Fb%20%C3%BC%3F");
         assert_eq!(group_path("s", "a&b=\"<\0"), "/syncs/s/groups?key=a%26b%3D%22%3C%00");
         let huge = "x".repeat(FULL_CHARS_MAX + 7);

@@ -18,7 +18,7 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use super::limits::Limits;
-use super::refused::Refused;
+use super::refused::{Refused, Words};
 use super::session::{Found, SESSION_SECONDS, Sessions};
 use super::throttle::Throttle;
 use super::{Settings, body, browser, listen};
@@ -65,6 +65,7 @@ pub(super) struct Gate {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) limits: Limits,
     has_pages: bool,
+    pub(super) refusal_page: Option<fn(&Words) -> String>,
 }
 
 /// Logging in and out. The login page itself is the console's.
@@ -96,6 +97,7 @@ impl Gate {
             clock,
             limits: settings.limits,
             has_pages: settings.pages.is_some(),
+            refusal_page: settings.refusal_page,
         })
     }
 

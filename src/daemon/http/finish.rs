@@ -37,9 +37,13 @@ pub(super) async fn finish(State(gate): State<Arc<Gate>>, request: Request, next
         Err(_) => too_slow(limit).into_response(),
     };
     worded(&mut response, &method, &path);
-    if as_page && let Some(Words(words)) = response.extensions_mut().remove::<Words>() {
-        *response.body_mut() = Body::from(words);
-        set(&mut response, header::CONTENT_TYPE, "text/plain; charset=utf-8");
+    if as_page && let Some(words) = response.extensions_mut().remove::<Words>() {
+        let (body, kind) = match gate.refusal_page {
+            Some(page) => (page(&words), "text/html; charset=utf-8"),
+            None => (words.plain(), "text/plain; charset=utf-8"),
+        };
+        *response.body_mut() = Body::from(body);
+        set(&mut response, header::CONTENT_TYPE, kind);
         response.headers_mut().remove(header::CONTENT_LENGTH);
     }
     seal(&mut response);

@@ -33,6 +33,7 @@ use crate::secret::Secret;
 
 pub use limits::Limits;
 pub use listen::check_listen;
+pub use refused::Words;
 pub use serve::serve;
 
 /// What the server needs to know beside the daemon itself.
@@ -45,6 +46,8 @@ pub struct Settings {
     /// request that reaches them carries an [`auth::Session`], and every POST has passed the check of its form field
     /// `csrf`.
     pub pages: Option<Router>,
+    /// How a person reads a refusal of this module; as plain text without it.
+    pub refusal_page: Option<fn(&Words) -> String>,
     /// What clients may ask for.
     pub limits: Limits,
 }
@@ -58,6 +61,12 @@ impl Settings {
     /// Serves these pages too.
     pub fn with_pages(mut self, pages: Router) -> Settings {
         self.pages = Some(pages);
+        self
+    }
+
+    /// Writes refusals for people in this way.
+    pub fn with_refusal_page(mut self, page: fn(&Words) -> String) -> Settings {
+        self.refusal_page = Some(page);
         self
     }
 }

@@ -1,5 +1,6 @@
 //! With which status and words is a request refused? Always `{"error": {"kind", "message", "advice"}}`, as the command
-//! line prints errors too; for a browser that wants a page, the same words as plain text (see [`super::finish`]).
+//! line prints errors too; for a browser that wants a page, the same words as a page of the console
+//! (see [`super::finish`]).
 
 use axum::Json;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
@@ -25,7 +26,26 @@ pub(super) struct Refused {
 
 /// The words of a refusal, kept beside the answer for those who want no JSON.
 #[derive(Debug, Clone)]
-pub(super) struct Words(pub(super) String);
+pub struct Words {
+    /// The answer's status.
+    pub status: StatusCode,
+    /// What was refused or failed.
+    pub message: String,
+    /// What to do about it.
+    pub advice: Option<String>,
+}
+
+impl Words {
+    /// As plain text.
+    pub(super) fn plain(&self) -> String {
+        let mut text = format!("{} {}\n\n{}\n", self.status.as_u16(), reason(self.status), self.message);
+        if let Some(advice) = &self.advice {
+            text.push_str(advice);
+            text.push('\n');
+        }
+        text
+    }
+}
 
 impl Refused {
     /// The caller's mistake: they must change something, which is what [`Kind::Config`] means.
@@ -81,16 +101,13 @@ pub(super) fn failed(kind: Kind) -> StatusCode {
 
 impl IntoResponse for Refused {
     fn into_response(self) -> Response {
-        let mut words = format!("{} {}\n\n{}\n", self.status.as_u16(), reason(self.status), self.error);
-        if let Some(advice) = self.error.advice() {
-            words.push_str(advice);
-            words.push('\n');
-        }
+        let (status, advice) = (self.status, self.error.advice().map(str::to_owned));
+        let words = Words { status, message: self.error.to_string(), advice };
         let mut response = (self.status, Json(json!({"error": error_json(&self.error)}))).into_response();
         if let Some((name, value)) = self.header.map(|header| *header) {
             response.headers_mut().insert(name, value);
         }
-        response.extensions_mut().insert(Words(words));
+        response.extensions_mut().insert(words);
         response
     }
 }

@@ -98,6 +98,9 @@ fn what_needs_a_person_waits_for_the_schedule() {
         roster.join("a", every("a", 60));
         begin(&mut roster, 0);
         roster.ended("a", Ending::Failed(kind), at(1));
+        let doing = roster.doing("a", at(1)).unwrap();
+        let told = (doing.state, doing.trouble.failures, doing.trouble.not_before);
+        assert_eq!(told, (State::Scheduled, 1, None), "{kind:?}: no try is promised that there will not be");
         for minute in 1..60 {
             assert!(begin(&mut roster, minute).is_empty(), "{kind:?} at {minute}");
         }
@@ -114,11 +117,26 @@ fn a_busy_schedule_is_stretched_by_failures() {
         if !begin(&mut roster, minute).is_empty() {
             starts.push(minute);
             roster.ended("a", Ending::Failed(Kind::Guard), at(minute));
+            let doing = roster.doing("a", at(minute)).unwrap();
+            let until = at(minute) + pause_after(doing.trouble.failures);
+            assert_eq!((doing.state, doing.trouble.not_before), (State::BackingOff, Some(until)));
         }
     }
     assert_eq!(starts, [0, 1, 3, 7, 15, 31, 63, 123, 183]);
     roster.another_chance();
     assert_eq!(begin(&mut roster, 200), ["a"], "a changed config is tried at once");
+}
+
+#[test]
+fn what_runs_by_hand_is_not_tried_again() {
+    let mut roster = Roster::new(4);
+    roster.join("a", joining(None));
+    roster.ask("a", asked("r1", 0, Ask::default())).unwrap();
+    begin(&mut roster, 0);
+    roster.ended("a", Ending::Failed(Kind::SourceBusy), at(0));
+    let doing = roster.doing("a", at(0)).unwrap();
+    assert_eq!((doing.state, doing.trouble.failures, doing.trouble.not_before), (State::Manual, 1, None));
+    assert!((0..200).all(|minute| begin(&mut roster, minute).is_empty()));
 }
 
 #[test]

@@ -1,8 +1,10 @@
 //! Does the daemon do what `groupcast run` does, by itself, for months? The real program, real sockets, real files.
 
+mod browser;
 mod commands;
 mod config;
 mod ends;
+mod many;
 mod orders;
 mod schedules;
 mod soak;

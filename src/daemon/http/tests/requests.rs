@@ -296,6 +296,13 @@ async fn a_browser_that_wants_a_page_gets_words_instead_of_json() {
     assert!(answer.body.starts_with("404 Not Found\n\nthere is nothing at /nothing\n"), "{}", answer.body);
     let answer = served.send(request("GET", "/api/v1/nothing", &html, "")).await;
     assert_eq!(answer.refused(), 404, "the API speaks JSON to everyone");
+    // The console writes them as pages.
+    let painted = Settings::new(None).with_pages(pages()).with_refusal_page(|words| format!("<p>{}", words.message));
+    let served = Served::new(&painted);
+    let answer = served.send(request("GET", "/nothing", &html, "")).await;
+    assert_eq!((answer.status.as_u16(), answer.body.as_str()), (404, "<p>there is nothing at /nothing"));
+    assert_eq!(answer.header("content-type"), "text/html; charset=utf-8");
+    assert!(answer.header("content-security-policy").contains("style-src 'self'"), "it is a page like any other");
 }
 
 #[tokio::test]

@@ -279,7 +279,7 @@ async fn further_connections_wait_until_there_is_room() {
 async fn a_client_that_takes_nothing_loses_its_place() {
     let limits = Limits { connections: 1, head: Duration::from_secs(60), ..short() };
     let pages = axum::Router::new().route("/big", axum::routing::get(|| async { vec![b'x'; 64 * 1024 * 1024] }));
-    let settings = Settings { limits, pages: Some(pages), token: None };
+    let settings = Settings { limits, pages: Some(pages), ..Settings::default() };
     let running = start(settings).await;
     let address = running.address;
     client(move || {
