@@ -26,6 +26,12 @@ test-browser:
 	@. .ci/env; cargo test $$features --lib daemon::console::tests::browser -- --ignored --nocapture && \
 	cargo test $$features --test it daemon::browser -- --ignored --nocapture --test-threads 1
 
+# The daemon over thousands of runs with faulty receivers, a changing warehouse and many questions: counts must add up,
+# memory and handles stay flat. Prints the figures. GROUPCAST_SOAK_RUNS says how many; 1,000 take about five minutes.
+soak:
+	@.ci/postgres
+	@. .ci/env; cargo test $$features --test it -- --ignored --exact --nocapture daemon::soak::a_long_soak_stays_flat
+
 # A release binary; `make build` uses the prebuilt libduckdb, `cargo build --release` compiles DuckDB in.
 build:
 	@. .ci/env; cargo build $$features --release && echo "$$CARGO_TARGET_DIR/release/groupcast"

@@ -8,8 +8,8 @@ use serde_json::Value;
 use super::caller::Caller;
 use crate::daemon::adds_up;
 
-/// Runs looked at each time: far more than end between two looks.
-const LOOKED_AT: usize = 60;
+/// Runs looked at each time: far more than end between two looks, and those that took long beside them.
+const LOOKED_AT: usize = 200;
 
 /// What is kept of a run.
 #[derive(Debug, Clone)]
@@ -19,6 +19,7 @@ pub(super) struct Kept {
     started_at: DateTime<Utc>,
     ended_at: DateTime<Utc>,
     error_kind: Option<String>,
+    error: String,
 }
 
 /// Series name and labels → value, as the metrics page has them.
@@ -41,8 +42,9 @@ impl Books {
     /// Reads the records of runs that ended since the last time.
     pub(super) fn collect(&mut self, caller: &Caller) {
         let listed = caller.get(&format!("/api/v1/runs?count={LOOKED_AT}")).is(200);
+        let listed = listed.as_array().unwrap();
         let mut new = 0;
-        for run in listed.as_array().unwrap() {
+        for run in listed {
             let id = run["run"].as_str().unwrap();
             if run["status"] == "running" || self.runs.contains_key(id) {
                 continue;
@@ -52,6 +54,18 @@ impl Books {
             self.enter(id, &detail);
         }
         assert!(new < LOOKED_AT, "runs ended faster than they were looked at");
+        // Runs are listed by when they were asked for: one that waited for long stands far below.
+        for id in self.open() {
+            let told = caller.get(&format!("/api/v1/runs/{id}"));
+            if told.status == 200 && told.body["run"]["status"] != "running" {
+                self.enter(&id, &told.body);
+            }
+        }
+    }
+
+    /// Accepted runs that have not ended.
+    pub(super) fn open(&self) -> Vec<String> {
+        self.accepted.iter().filter(|run| !self.runs.contains_key(*run)).cloned().collect()
     }
 
     fn enter(&mut self, id: &str, told: &Value) {
@@ -64,6 +78,7 @@ impl Books {
             started_at: time(&run["started_at"]),
             ended_at: time(&run["ended_at"]),
             error_kind: run["error_kind"].as_str().map(str::to_owned),
+            error: text("error"),
         };
         let counts = &run["counts"];
         let count = |at: &Value, name: &str| at[name].as_u64().unwrap_or_else(|| panic!("no {name}: {told}"));
@@ -141,6 +156,12 @@ impl Books {
                 .or_default() += 1;
         }
         endings
+    }
+
+    /// The words of the latest failure of each kind.
+    pub(super) fn failures(&self) -> BTreeMap<&str, &str> {
+        let failed = self.runs.values().filter_map(|run| Some((run.error_kind.as_deref()?, run.error.as_str())));
+        failed.collect()
     }
 
     /// How many runs each sync had.

@@ -68,9 +68,33 @@ fn median(samples: &[Sample], name: &str) -> u64 {
     values[values.len() / 2]
 }
 
-/// The medians of the second and of the last quarter. The first quarter warms up: caches fill, pools grow to their size.
-pub(super) fn quarters(samples: &[Sample], name: &str) -> (u64, u64) {
+/// Fails unless the process stayed as it was: the median of each gauge's last quarter against that of its second. The
+/// first quarter warms up: caches fill, and pools of threads and memory reach the size that the busiest moment needs.
+///
+/// Memory may differ by `memory_share` and sixteen megabytes: allocators keep what they were given, and what they keep
+/// depends on which threads were busy together. Handles and threads may differ by a handful: a run under way has a few
+/// files and connections open, and idle threads live on for seconds.
+pub(super) fn are_flat(samples: &[Sample], memory_share: f64) {
     let quarter = samples.len() / 4;
-    assert!(quarter > 0, "too few samples to tell anything: {}", samples.len());
-    (median(&samples[quarter..2 * quarter], name), median(&samples[samples.len() - quarter..], name))
+    assert!(quarter >= 5, "too few samples to tell anything: {}", samples.len());
+    for name in ["rss_kb", "anon_kb", "fds", "threads"] {
+        let before = median(&samples[quarter..2 * quarter], name);
+        let after = median(&samples[samples.len() - quarter..], name);
+        let allowed = if name.ends_with("_kb") { (before as f64 * memory_share) as u64 + 16 * 1024 } else { 6 };
+        assert!(after <= before + allowed, "{name} grew from {before} to {after}:\n{}", table(samples));
+    }
+}
+
+/// Fails if one sample of a gauge is above this.
+pub(super) fn stay_below(samples: &[Sample], name: &str, most: u64) {
+    let highest = samples.iter().map(|sample| sample.values[name]).max();
+    assert!(highest <= Some(most), "{name} reached {highest:?}, and {most} is the most:\n{}", table(samples));
+}
+
+/// The figures for a note: at a tenth, a quarter, half, three quarters and the end.
+pub(super) fn figures(samples: &[Sample]) -> String {
+    let all: Vec<Sample> =
+        [10, 25, 50, 75, 100].map(|percent| samples[(samples.len() * percent / 100).max(1) - 1].clone()).into();
+    let last = &all[4];
+    format!("{}\n{} ms of CPU per run, questions included", table(&all), last.values["cpu_ms"] / last.runs as u64)
 }

@@ -219,7 +219,8 @@ impl World {
             429 => vec![("retry-after", self.below(2).to_string())],
             _ => Vec::new(),
         };
-        let apply = self.below(2) == 0;
+        // A vendor that throttles has not looked at the request.
+        let apply = status != 429 && self.below(2) == 0;
         match self.below(4) {
             0 => {
                 let answer = stand_in::Answer { status, headers: headers(), body: "no".to_owned() };
