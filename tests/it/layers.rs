@@ -27,6 +27,7 @@ const MAY: &[(&str, &[&str])] = &[
             "config",
             "delivery",
             "destination",
+            "duck",
             "env",
             "ledger",
             "mapping",

@@ -92,6 +92,8 @@ struct World {
     last: BTreeMap<String, Recorded>,
     planning: Vec<String>,
     runs: u32,
+    /// Runs of one group or with a limit: none of the schedule's, and nobody follows them.
+    parts: BTreeSet<String>,
 }
 
 impl World {
@@ -102,7 +104,7 @@ impl World {
             roster.join(sync, joining(scheduled(sync, now, None)));
         }
         let (running, waiting, last) = Default::default();
-        World { roster, now, running, waiting, last, planning: Vec::new(), runs: 0 }
+        World { roster, now, running, waiting, last, planning: Vec::new(), runs: 0, parts: BTreeSet::new() }
     }
 
     fn paused(&self, sync: &str) -> bool {
@@ -120,6 +122,9 @@ impl World {
                 let run = match &start.cause {
                     Cause::Asked(asked) => {
                         assert_eq!(self.waiting.remove(&start.sync), Some(asked.run.clone()), "nobody asked for it");
+                        if super::is_part(&asked.ask) {
+                            self.parts.insert(asked.run.clone());
+                        }
                         asked.run.clone()
                     }
                     cause => {
@@ -255,8 +260,9 @@ impl World {
         for _ in 0..3 * 60 {
             self.look();
             for sync in SYNCS {
-                if self.running.contains_key(sync) {
-                    *ran.entry(sync.to_owned()).or_default() += 1;
+                if let Some(run) = self.running.get(sync) {
+                    let whole = !self.parts.contains(run);
+                    *ran.entry(sync.to_owned()).or_default() += u32::from(whole);
                     self.end(sync, Ending::Well);
                 }
             }
