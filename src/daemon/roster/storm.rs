@@ -1,5 +1,7 @@
 //! Does the roster keep its promises whatever happens, in whatever order, on whatever clock? Random days of a few syncs.
 
+use std::collections::BTreeSet;
+
 use proptest::prelude::*;
 
 use super::tests::{after, asked, every, joining, timetable};
