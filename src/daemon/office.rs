@@ -29,7 +29,9 @@ use crate::view::{
 const RUNS_TOLD: u64 = 50;
 
 fn unknown(what: &str, name: &str) -> Refusal {
-    Refusal::NotFound(Error::new(Kind::Config, format!("there is no {what} `{name}`")))
+    let lists = if what == "run" { "runs" } else { "status" };
+    let error = Error::new(Kind::Config, format!("there is no {what} `{name}`"));
+    Refusal::NotFound(error.advise(format!("`groupcast {lists}` lists what there is")))
 }
 
 fn declined(declined: Declined, sync: &str) -> Refusal {
