@@ -20,7 +20,8 @@ test-sdk:
 test-deploy:
 	@. .ci/env; cargo build $$features --bins && tests/deploy/run.sh "$$CARGO_TARGET_DIR/debug" $$features
 
-# The console in a real browser: every page in light, dark and on a phone, held to axe-core's rules, and used. Needs
+# The console in a real browser, first over a desk that tells of everything, then over real daemons after a bad night:
+# every page in light, dark and on a phone, held to axe-core's rules, and used; with a token, logged in and out. Needs
 # Chromium, Node and the npm registry. Screenshots go to the folder SCREENSHOTS names.
 test-browser:
 	@. .ci/env; cargo test $$features --lib daemon::console::tests::browser -- --ignored --nocapture && \
