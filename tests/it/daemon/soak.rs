@@ -153,10 +153,10 @@ fn soak(size: &Size) -> Vec<Sample> {
 
 /// Whatever may happen to a daemon from outside.
 fn disturb(world: &mut World, daemon: &Daemon, round: usize) {
-    if world.below(10) < 7 {
+    if world.below(10) < 8 {
         world.edit();
     }
-    if world.below(3) == 0 {
+    if world.below(2) == 0 {
         world.trouble();
     }
     if round.is_multiple_of(25) {
@@ -300,11 +300,13 @@ fn audit(world: &World, size: &Size) {
         (SELECT coalesce(sum(length(key) + length(change)), 0) FROM journal) +
         (SELECT sum(length(mapping) + length(counts) + length(detail)) FROM runs)";
     let (content, bytes) = (number(&format!("SELECT ({texts})::UBIGINT")), file_bytes(&world.place));
-    println!("the ledger's file has {bytes} bytes, the texts in it {content}");
+    println!("the ledger has {bytes} bytes, the texts in it {content}");
     // Blocks of 256 kB, some for each column of each table, and as many again while new ones are written.
     assert!(bytes < FILE_BYTES_MIN + 4 * content, "{bytes} bytes hold {content}");
 }
 
+/// The file with its log.
 fn file_bytes(place: &Place) -> u64 {
-    std::fs::metadata(place.path("state/ledger.duckdb")).unwrap().len()
+    let bytes = |name: &str| std::fs::metadata(place.path(name)).map_or(0, |meta| meta.len());
+    bytes("state/ledger.duckdb") + bytes("state/ledger.duckdb.wal")
 }

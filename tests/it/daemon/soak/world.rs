@@ -250,7 +250,7 @@ impl World {
         let poison = [format!("k{}", self.below(120)), format!("k{}", self.below(120))];
         self.receiver.vendor.change(|rules| {
             rules.answer_after = Duration::from_millis(slow);
-            if self.below(6) == 0 {
+            if self.below(3) == 0 {
                 rules.poison = poison.into();
             }
         });
