@@ -187,7 +187,7 @@ export const STEPS = {
       if (words.trim().length < 5) fail(`its words: ${words}`);
     }
   },
-  "an order given twice is one run, which can be taken back": async (page) => {
+  "an order given twice is one run, which can be taken back": async (page, pages) => {
     const path = await underWay(page);
     if (!path) return "no run is under way";
     const order = async () => {
@@ -200,6 +200,8 @@ export const STEPS = {
       await page.getByRole("link", { name: "A run waits" }).click();
       await button(page, "Take it back").click();
       await page.waitForURL((url) => url.pathname === path);
+      // A run that never began has no page.
+      pages.delete("run-waiting");
     }
     await order();
     const first = new URL(page.url()).pathname;

@@ -96,10 +96,6 @@ fn a_browser_finds_nothing_wrong_with_a_daemon_that_has_something_to_say_about_i
     );
     // AND a daemon that is told to stop, and waits for an answer that does not come
     night.hold_answers();
-    crate::support::cli::until("a request is held", || {
-        let detail = daemon.get("/api/v1/syncs/slowly").is(200);
-        (detail["sync"]["activity"]["state"] == json!("running")).then_some(())
-    });
     daemon.signal("TERM");
     crate::support::cli::until("it stops", || {
         (daemon.get("/api/v1/about").is(200)["stopping"] == json!(true)).then_some(())

@@ -104,9 +104,12 @@ impl Night {
             .mapping("contacts", &mapping("name = 5\nplan = { column = \"<b>\" , as = \"nmber\" }", "[gaurds]\n"));
     }
 
-    /// The slow receiver answers nobody from now on.
+    /// The slow receiver answers nobody from now on, and somebody waits for an answer.
+    #[track_caller]
     pub(super) fn hold_answers(&self) {
         slow(&self.slow, 3_600_000);
+        let before = self.slow.requests();
+        until("a request is held", || (self.slow.requests() > before).then_some(()));
     }
 
     fn mappings(&self) {
