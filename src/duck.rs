@@ -80,6 +80,8 @@ impl Duck {
             .and_then(|config| config.with("temp_directory", limits.temp_folder.display().to_string()))
             .and_then(|config| config.with("autoinstall_known_extensions", "false"))
             .and_then(|config| config.with("preserve_insertion_order", "false"))
+            // A model's files are read once in a run; what is kept of them would crowd out the comparison.
+            .and_then(|config| config.with("enable_external_file_cache", "false"))
             .map_err(settings)?;
         // The log is folded into the file when it has this size, and when the file is closed. DuckDB's own 16 MB would
         // compress a long run's journal dozens of times; replaying a quarter gigabyte after a crash takes seconds.

@@ -16,6 +16,7 @@
 mod attached;
 mod failure;
 mod fragment;
+mod lookout;
 mod physical;
 mod relation;
 mod type_text;
@@ -34,7 +35,7 @@ use self::attached::Attached;
 use self::relation::Resolved;
 use self::type_text::DuckType;
 use super::{Column, Source, Staged};
-use crate::duck::{Duck, Limits};
+use crate::duck::Duck;
 use crate::error::{Error, Kind, Result, Within};
 use crate::mapping::compile::{Projection, quote_identifier, quote_literal};
 use crate::mapping::{Expr, Model};
@@ -135,19 +136,22 @@ impl DuckDb {
         }
         let turn = self.turn().await;
         let (file, folder) = (self.file.clone(), self.folder.clone());
-        // Describing binds statements and reads samples of files, never rows.
-        let limits = Limits { memory_bytes: 256 * 1024 * 1024, threads: 2, ..Limits::standard() };
         let looked = async {
-            let duck = Duck::open(None, &limits)?;
-            duck.call(what, move |connection| {
-                let attached = Attached::open(connection, file.as_deref(), &folder)?;
-                let outcome = work(connection, &attached);
-                let detached = attached::detach(connection, attached.alias());
-                drop(turn);
-                let value = outcome?;
-                detached.map(|()| value)
-            })
-            .await
+            let duck = lookout::take()?;
+            let value = duck
+                .call(what, move |connection| {
+                    let attached = Attached::open(connection, file.as_deref(), &folder)?;
+                    let outcome = work(connection, &attached);
+                    let detached = attached::detach(connection, attached.alias());
+                    drop(turn);
+                    match (detached, outcome) {
+                        (Ok(()), outcome) => Ok(outcome),
+                        (Err(_), Err(error)) | (Err(error), Ok(_)) => Err(error),
+                    }
+                })
+                .await?;
+            lookout::give_back(duck);
+            value
         };
         looked.await.within(|| place)
     }
