@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, NaiveDateTime, Utc};
 use duckdb::{Connection, OptionalExt, params};
 
-use super::local::{KNOWN_COLUMNS, LocalLedger, RUN_COLUMNS, fold, known_group, run_record};
+use super::local::LocalLedger;
+use super::rows::{KNOWN_COLUMNS, RUN_COLUMNS, fold, known_group, run_record};
 use super::{HistoryEntry, KnownGroup, Outcome, RunRecord, SaidGroup, Standing};
 use crate::duck::{ledger_error, quote_literal};
 use crate::error::Result;

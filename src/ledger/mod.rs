@@ -39,6 +39,7 @@ mod compare;
 mod keep;
 pub mod local;
 pub mod memory;
+mod rows;
 mod schema;
 mod statements;
 mod threads;

@@ -9,14 +9,14 @@ pub mod guard;
 mod read;
 mod record;
 pub mod report;
+mod say;
+mod start;
 pub mod timeline;
 pub mod verify;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
-use chrono::{DateTime, NaiveDateTime, TimeDelta, Utc};
 use tokio::sync::watch;
 
 use crate::delivery::{Counters, Delivery, Signal};
@@ -30,11 +30,11 @@ use crate::model::Change;
 use decide::{Decision, Judge, Judgement};
 use guard::{Impact, Watch};
 use read::{READ_ALL, Survey};
-use record::Recorder;
 use report::{Counts, Detail, Report};
-use timeline::Timeline;
+use say::Executed;
 
 pub use read::{Reader, Rows, Warehouse};
+pub use start::run_id;
 
 /// Suspects per page: what a crash leaves uncertain, and what is in memory at a time. Twice this many documents of a few
 /// kilobytes (one page is said while the next is prepared) are some tens of megabytes.
@@ -125,20 +125,6 @@ pub struct Plan {
     /// Whether the whole model was read.
     pub full: bool,
 }
-
-/// A new run's id: the moment, and a suffix by which people tell runs apart. Ids sort after `latest`, the greatest so far,
-/// also when the clock was set back or several runs begin at one moment: whatever asks for the last run goes by them.
-pub fn run_id(now: DateTime<Utc>, latest: Option<&str>, random: &Random) -> String {
-    let moment = |id: &str| {
-        let moment = NaiveDateTime::parse_from_str(id.split('-').next()?, RUN_MOMENT).ok()?;
-        moment.and_utc().checked_add_signed(TimeDelta::milliseconds(1))
-    };
-    let at = latest.and_then(moment).map_or(now, |after| after.max(now));
-    format!("{}-{:04x}", at.format(RUN_MOMENT), random.up_to(0xffff))
-}
-
-/// The moment in a run's id.
-const RUN_MOMENT: &str = "%Y%m%dT%H%M%S%.3fZ";
 
 /// Runs a sync. An error means the run did not take place or had to be given up; whatever was acknowledged before is
 /// recorded all the same.
@@ -315,15 +301,6 @@ pub async fn adopt(session: &Session<'_>, reader: &mut dyn Reader) -> Result<u64
     adopted
 }
 
-/// How the sending ended.
-struct Executed {
-    full: bool,
-    cursor: Option<String>,
-    beyond_limit: u64,
-    /// Why it ended early, after everything learned was recorded.
-    stopped: Option<Error>,
-}
-
 /// Adds a decision to the counts, with what became of it if it was said.
 fn count(counts: &mut Counts, decision: &Decision, outcome: Outcome) {
     let outcome = decision.outcome(outcome);
@@ -333,66 +310,6 @@ fn count(counts: &mut Counts, decision: &Decision, outcome: Outcome) {
 }
 
 impl Session<'_> {
-    /// What the run is about: a cursor of an earlier run goes on only if all of this is the same.
-    fn about(&self) -> String {
-        let Mapping { source, incremental, .. } = self.mapping;
-        let cursor = incremental.as_ref().map(|incremental| &incremental.cursor);
-        serde_json::json!([self.fingerprint, source, cursor, self.target()]).to_string()
-    }
-
-    /// Whom the documents of this sync are sent to.
-    fn target(&self) -> [&str; 2] {
-        [&self.mapping.destination, &self.mapping.group_type]
-    }
-
-    /// What is known was sent to one destination as groups of one type. With another of either it would be taken for
-    /// what the new one holds, and nothing would be sent there.
-    async fn check_target(&self) -> Result<()> {
-        let sync = &self.mapping.name;
-        let Some(last) = self.ledger.runs(Some(sync), 1).await?.pop() else { return Ok(()) };
-        let about: serde_json::Value = serde_json::from_str(&last.mapping).unwrap_or_default();
-        let (Some(destination), Some(group_type)) = (about[3][0].as_str(), about[3][1].as_str()) else {
-            return Ok(());
-        };
-        if self.target() == [destination, group_type] || self.ledger.standing(sync).await?.known == 0 {
-            return Ok(());
-        }
-        let [now_to, now_as] = self.target();
-        let what = format!(
-            "`{sync}` was sent to `{destination}` as `{group_type}` so far, and the mapping now says `{now_to}` as `{now_as}`"
-        );
-        Err(Error::new(Kind::Config, what).advise(format!(
-            "to send everything there, forget what the old one holds: `groupcast ledger reset {sync} --forget`; if only \
-             the name changed, keep it: `groupcast ledger adopt {sync}`; to feed both, copy the mapping to another file"
-        )))
-    }
-
-    async fn begin(&self) -> Result<(RunStart, Begun)> {
-        let start = self.start().await?;
-        let begun = self.ledger.begin(&start).await?;
-        Ok((start, begun))
-    }
-
-    async fn start(&self) -> Result<RunStart> {
-        let now = self.clock.now();
-        let run = match &self.options.run {
-            Some(run) => run.clone(),
-            None => {
-                let latest = self.ledger.runs(None, 1).await?.pop();
-                run_id(now, latest.as_ref().map(|run| run.run.as_str()), self.random)
-            }
-        };
-        Ok(RunStart {
-            sync: self.mapping.name.clone(),
-            run,
-            mapping: self.about(),
-            traits: self.mapping.traits.iter().map(|mapped| mapped.name.clone()).collect(),
-            started_at: now,
-            started_by: self.options.started_by.clone(),
-            partial: self.options.group.is_some() || self.options.limit.is_some(),
-        })
-    }
-
     fn watch(&self, full: bool) -> Watch<'_> {
         Watch {
             guards: &self.mapping.guards,
@@ -464,57 +381,6 @@ impl Session<'_> {
         self.say_all(&survey, counts, &mut detail.timeline).await
     }
 
-    /// Page by page: mark, say, record. The next page is read and decided while the current one is said.
-    async fn say_all(&self, survey: &Survey, counts: &mut Counts, timeline: &mut Timeline) -> Result<Executed> {
-        let delivery = self.delivery.ok_or_else(|| Error::new(Kind::Bug, "a run without a way to its destination"))?;
-        let total = survey.found.suspects();
-        let (mut position, mut missing_seen) = (0, 0);
-        let mut room = self.options.limit.unwrap_or(u64::MAX);
-        let (mut stopped, mut left) = (None, None);
-        let mut beyond_limit = 0;
-        let began = self.clock.elapsed();
-        let mut next = self.judged(&survey.judge, position).await?;
-        while let Some(mut page) = next.take() {
-            if self.stopping() {
-                stopped = Some(Error::new(Kind::Interrupted, "stopped; what was answered is recorded"));
-                break;
-            }
-            let page_end = position + page.len() as u64;
-            cut_to_limit(&mut page, &mut room);
-            let cut = position + (page.len() as u64) < page_end;
-            position += page.len() as u64;
-            missing_seen += page.iter().filter(|decision| decision.kind == SuspectKind::Missing).count() as u64;
-            let recorder = Recorder::new(self, survey, counts, timeline, began);
-            let following = async { if cut { Ok(None) } else { self.judged(&survey.judge, page_end).await } };
-            let (said, following) = tokio::join!(recorder.say(page, delivery), following);
-            left = left.or_else(|| recorder.left());
-            match said {
-                Ok(()) => next = following?,
-                Err(error) if matches!(error.kind(), Kind::Destination | Kind::Interrupted) => {
-                    stopped = Some(error);
-                    break;
-                }
-                Err(error) => return Err(error),
-            }
-            if cut {
-                beyond_limit = total - position;
-            }
-        }
-        // Suspects nobody looked at were certainly not sent.
-        let missing_left = survey.found.missing_suspects - missing_seen;
-        counts.removed.not_sent += missing_left;
-        counts.said.not_sent += total - position - missing_left;
-        if let (None, Some(reason)) = (&stopped, left) {
-            let error = Error::new(Kind::Destination, format!("some groups were not delivered: {reason}"));
-            stopped =
-                Some(error.advise("check the destination and the way to it, then run again: it says what is left"));
-        }
-        let counters = delivery.counters();
-        counts.requests = counters.requests.load(Ordering::Relaxed);
-        counts.retries = counters.retries.load(Ordering::Relaxed);
-        Ok(Executed { full: survey.full, cursor: survey.cursor.clone(), beyond_limit, stopped })
-    }
-
     async fn adopt_rows(&self, start: RunStart, begun: Begun, reader: &mut dyn Reader) -> Result<u64> {
         let survey = self.survey(start, begun, reader).await?;
         let keys_only = Watch { full: false, ..self.watch(false) };
@@ -531,41 +397,5 @@ impl Session<'_> {
             self.ledger.record(&self.mapping.name, &survey.run, survey.started_at, entries).await?;
         }
         Ok(adopted)
-    }
-}
-
-/// Cuts a page so that at most `room` changes are said, and takes them from it.
-fn cut_to_limit(page: &mut Vec<Decision>, room: &mut u64) {
-    let mut said = 0;
-    let keep = page
-        .iter()
-        .position(|decision| {
-            said += u64::from(decision.change().is_some());
-            said > *room
-        })
-        .unwrap_or(page.len());
-    page.truncate(keep);
-    *room -= said.min(*room);
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ids_of_runs_only_ever_grow() {
-        let random = Random::seeded(7);
-        let now = DateTime::from_timestamp(1_800_000_000, 123_000_000).unwrap();
-        let mut latest = run_id(now, None, &random);
-        assert!(latest.starts_with("20270115T080000.123Z-"), "{latest}");
-        // At one moment, and with the clock set back by a year.
-        for now in [now, now, now - TimeDelta::days(365), now] {
-            let next = run_id(now, Some(&latest), &random);
-            assert!(next > latest, "{next} after {latest}");
-            latest = next;
-        }
-        let later = now + TimeDelta::seconds(5);
-        assert!(run_id(later, Some(&latest), &random).starts_with("20270115T080005.123Z-"));
-        assert!(run_id(now, Some("run-0007"), &random).starts_with("20270115T080000.123Z-"), "nobody's id");
     }
 }

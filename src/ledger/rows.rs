@@ -1,0 +1,178 @@
+//! What a run changes in the ledger's tables, and their rows as ours: the work of one connection in one transaction.
+
+use chrono::{DateTime, NaiveDateTime, Utc};
+use duckdb::{Connection, OptionalExt, params};
+
+use super::{Begun, Entry, KnownGroup, Outcome, RunRecord, RunStart, Status, statements};
+use crate::duck::{ledger_error, quote_literal};
+use crate::error::Result;
+use crate::model::{After, Document};
+
+pub(super) fn fold(connection: &Connection, sync: &str, run: &str) -> duckdb::Result<()> {
+    let nothing: bool = connection.query_row(&statements::nothing_said(sync, run), [], |row| row.get(0))?;
+    if nothing {
+        return Ok(());
+    }
+    for statement in statements::fold(sync, run) {
+        connection.execute_batch(&statement)?;
+    }
+    Ok(())
+}
+
+/// Folds what died and records the new run; see [`Ledger::begin`]. A read-only ledger folds temporary copies and records
+/// nothing.
+pub(super) fn begin(
+    connection: &Connection,
+    start: &RunStart,
+    read_only: bool,
+    next_seq: u64,
+) -> duckdb::Result<Begun> {
+    let sync = &start.sync;
+    let mut dead = connection.prepare("SELECT run FROM runs WHERE sync = ? AND status = 'running' ORDER BY run")?;
+    let dead: Vec<String> = dead.query_map([sync], |row| row.get(0))?.collect::<Result<_, _>>()?;
+    if read_only {
+        // Copies that an earlier sync of this command needed hold nothing about this one.
+        connection.execute_batch(statements::NO_OVERLAY)?;
+        if !dead.is_empty() {
+            connection.execute_batch(&statements::overlay(sync))?;
+        }
+    }
+    for run in &dead {
+        fold(connection, sync, run)?;
+    }
+    let latest = |column: &str, condition: &str| {
+        format!(
+            "SELECT {column} FROM runs WHERE sync = {sync} AND {condition} ORDER BY run DESC LIMIT 1",
+            sync = quote_literal(sync)
+        )
+    };
+    let same_mapping = format!("mapping = {}", quote_literal(&start.mapping));
+    let cursor = latest("cursor_value", &format!("{same_mapping} AND cursor_value IS NOT NULL"));
+    let full_read_at = latest("ended_at", &format!("{same_mapping} AND full_read"));
+    let rows = latest("source_rows", "source_rows IS NOT NULL");
+    let begun = Begun {
+        recovered: dead,
+        cursor: connection.query_row(&cursor, [], |row| row.get(0)).optional()?,
+        full_read_at: (connection.query_row(&full_read_at, [], |row| row.get::<_, NaiveDateTime>(0)).optional()?)
+            .map(|at| at.and_utc()),
+        rows: connection.query_row(&rows, [], |row| row.get(0)).optional()?,
+    };
+    if !read_only {
+        let traits = serde_json::Value::from(start.traits.clone()).to_string();
+        connection.execute("UPDATE meta SET next_seq = greatest(next_seq, ?)", [next_seq])?;
+        connection.execute(
+            "UPDATE runs SET status = 'died', ended_at = ? WHERE sync = ? AND status = 'running'",
+            params![start.started_at.naive_utc(), sync],
+        )?;
+        connection.execute(
+            "INSERT INTO runs (sync, run, mapping, traits, started_at, started_by, partial, status) \
+             VALUES (?, ?, ?, ?::JSON::VARCHAR[], ?, ?, ?, 'running')",
+            params![
+                sync,
+                start.run,
+                start.mapping,
+                traits,
+                start.started_at.naive_utc(),
+                start.started_by,
+                start.partial
+            ],
+        )?;
+    }
+    Ok(begun)
+}
+
+/// A line of the journal, spelled out.
+pub(super) struct Line {
+    key: String,
+    change: Option<String>,
+    document: Option<String>,
+    fingerprint: Option<u64>,
+    outcome: Outcome,
+    reason: Option<String>,
+}
+
+impl Line {
+    pub(super) fn of(entry: Entry) -> Line {
+        let Entry { key, change, document, fingerprint, outcome, reason } = entry;
+        let said = !matches!(outcome, Outcome::Same | Outcome::NotSent | Outcome::Adopted);
+        let only_sets = !change.set.is_empty() && change.only_sets();
+        let document = match document {
+            _ if outcome == Outcome::NotSent => None,
+            Some(After::WhatIsSet) if said && only_sets => Some("=".to_owned()),
+            after => after.map(|after| after.document(&change).to_text()),
+        };
+        let change = said.then(|| serde_json::to_string(change.as_ref()).unwrap_or_default());
+        Line { key, change, document, fingerprint, outcome, reason }
+    }
+}
+
+/// Writes outcomes in one transaction. If it fails, the marks stay and the groups are uncertain, which is the truth.
+pub(super) fn append(
+    connection: &Connection,
+    sync: &str,
+    run: &str,
+    at: DateTime<Utc>,
+    lines: Vec<Line>,
+    first_seq: u64,
+) -> duckdb::Result<()> {
+    let mut appender = connection.appender("journal")?;
+    for (offset, line) in lines.into_iter().enumerate() {
+        appender.append_row(params![
+            sync,
+            run,
+            first_seq + offset as u64,
+            line.key,
+            line.change,
+            line.document,
+            line.fingerprint,
+            line.outcome.name(),
+            line.reason,
+            at.naive_utc(),
+        ])?;
+    }
+    appender.flush()
+}
+
+pub(super) fn known_group(row: &duckdb::Row<'_>) -> duckdb::Result<KnownGroup> {
+    let document = |text: String| Document::from_text(&text).unwrap_or_default();
+    let rejected: Option<String> = row.get(3)?;
+    let reason: Option<String> = row.get(4)?;
+    Ok(KnownGroup {
+        key: row.get(0)?,
+        document: document(row.get(1)?),
+        unsettled_in: row.get(2)?,
+        rejected: rejected.map(document).zip(reason),
+        at: row.get::<_, NaiveDateTime>(5)?.and_utc(),
+    })
+}
+
+pub(super) const RUN_COLUMNS: &str =
+    "sync, run, started_at, ended_at, status, counts, error, mapping, started_by, error_kind, partial";
+
+pub(super) fn run_record(row: &duckdb::Row<'_>) -> duckdb::Result<RunRecord> {
+    let status: String = row.get(4)?;
+    Ok(RunRecord {
+        sync: row.get(0)?,
+        run: row.get(1)?,
+        started_at: row.get::<_, NaiveDateTime>(2)?.and_utc(),
+        ended_at: row.get::<_, Option<NaiveDateTime>>(3)?.map(|at| at.and_utc()),
+        status: Status::from_name(&status).unwrap_or(Status::Failed),
+        counts: row.get::<_, Option<String>>(5)?.unwrap_or_default(),
+        error: row.get(6)?,
+        mapping: row.get(7)?,
+        started_by: row.get::<_, Option<String>>(8)?.unwrap_or_default(),
+        error_kind: row.get(9)?,
+        partial: row.get::<_, Option<bool>>(10)?.unwrap_or(false),
+    })
+}
+
+pub(super) const KNOWN_COLUMNS: &str = "key, document, unsettled_in, rejected_document, rejected_reason, recorded_at";
+
+pub(super) fn list(connection: &Connection, condition: &str, count: u64) -> Result<Vec<KnownGroup>> {
+    let read = || -> duckdb::Result<Vec<KnownGroup>> {
+        let mut groups = connection
+            .prepare(&format!("SELECT {KNOWN_COLUMNS} FROM known WHERE {condition} ORDER BY key LIMIT {count}"))?;
+        groups.query_map([], known_group)?.collect()
+    };
+    read().map_err(ledger_error("list groups"))
+}

@@ -1,0 +1,107 @@
+//! How does a run begin? Which id it has, what it is about, and whether the destination is still the one it was.
+
+use chrono::{DateTime, NaiveDateTime, TimeDelta, Utc};
+
+use super::Session;
+use crate::env::Random;
+use crate::error::{Error, Kind, Result};
+use crate::ledger::{Begun, RunStart};
+use crate::mapping::Mapping;
+
+/// A new run's id: the moment, and a suffix by which people tell runs apart. Ids sort after `latest`, the greatest so far,
+/// also when the clock was set back or several runs begin at one moment: whatever asks for the last run goes by them.
+pub fn run_id(now: DateTime<Utc>, latest: Option<&str>, random: &Random) -> String {
+    let moment = |id: &str| {
+        let moment = NaiveDateTime::parse_from_str(id.split('-').next()?, RUN_MOMENT).ok()?;
+        moment.and_utc().checked_add_signed(TimeDelta::milliseconds(1))
+    };
+    let at = latest.and_then(moment).map_or(now, |after| after.max(now));
+    format!("{}-{:04x}", at.format(RUN_MOMENT), random.up_to(0xffff))
+}
+
+/// The moment in a run's id.
+const RUN_MOMENT: &str = "%Y%m%dT%H%M%S%.3fZ";
+
+impl Session<'_> {
+    /// What the run is about: a cursor of an earlier run goes on only if all of this is the same.
+    fn about(&self) -> String {
+        let Mapping { source, incremental, .. } = self.mapping;
+        let cursor = incremental.as_ref().map(|incremental| &incremental.cursor);
+        serde_json::json!([self.fingerprint, source, cursor, self.target()]).to_string()
+    }
+
+    /// Whom the documents of this sync are sent to.
+    fn target(&self) -> [&str; 2] {
+        [&self.mapping.destination, &self.mapping.group_type]
+    }
+
+    /// What is known was sent to one destination as groups of one type. With another of either it would be taken for
+    /// what the new one holds, and nothing would be sent there.
+    pub(super) async fn check_target(&self) -> Result<()> {
+        let sync = &self.mapping.name;
+        let Some(last) = self.ledger.runs(Some(sync), 1).await?.pop() else { return Ok(()) };
+        let about: serde_json::Value = serde_json::from_str(&last.mapping).unwrap_or_default();
+        let (Some(destination), Some(group_type)) = (about[3][0].as_str(), about[3][1].as_str()) else {
+            return Ok(());
+        };
+        if self.target() == [destination, group_type] || self.ledger.standing(sync).await?.known == 0 {
+            return Ok(());
+        }
+        let [now_to, now_as] = self.target();
+        let what = format!(
+            "`{sync}` was sent to `{destination}` as `{group_type}` so far, and the mapping now says `{now_to}` as `{now_as}`"
+        );
+        Err(Error::new(Kind::Config, what).advise(format!(
+            "to send everything there, forget what the old one holds: `groupcast ledger reset {sync} --forget`; if only \
+             the name changed, keep it: `groupcast ledger adopt {sync}`; to feed both, copy the mapping to another file"
+        )))
+    }
+
+    pub(super) async fn begin(&self) -> Result<(RunStart, Begun)> {
+        let start = self.start().await?;
+        let begun = self.ledger.begin(&start).await?;
+        Ok((start, begun))
+    }
+
+    pub(super) async fn start(&self) -> Result<RunStart> {
+        let now = self.clock.now();
+        let run = match &self.options.run {
+            Some(run) => run.clone(),
+            None => {
+                let latest = self.ledger.runs(None, 1).await?.pop();
+                run_id(now, latest.as_ref().map(|run| run.run.as_str()), self.random)
+            }
+        };
+        Ok(RunStart {
+            sync: self.mapping.name.clone(),
+            run,
+            mapping: self.about(),
+            traits: self.mapping.traits.iter().map(|mapped| mapped.name.clone()).collect(),
+            started_at: now,
+            started_by: self.options.started_by.clone(),
+            partial: self.options.group.is_some() || self.options.limit.is_some(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_of_runs_only_ever_grow() {
+        let random = Random::seeded(7);
+        let now = DateTime::from_timestamp(1_800_000_000, 123_000_000).unwrap();
+        let mut latest = run_id(now, None, &random);
+        assert!(latest.starts_with("20270115T080000.123Z-"), "{latest}");
+        // At one moment, and with the clock set back by a year.
+        for now in [now, now, now - TimeDelta::days(365), now] {
+            let next = run_id(now, Some(&latest), &random);
+            assert!(next > latest, "{next} after {latest}");
+            latest = next;
+        }
+        let later = now + TimeDelta::seconds(5);
+        assert!(run_id(later, Some(&latest), &random).starts_with("20270115T080005.123Z-"));
+        assert!(run_id(now, Some("run-0007"), &random).starts_with("20270115T080000.123Z-"), "nobody's id");
+    }
+}
