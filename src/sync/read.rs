@@ -10,7 +10,7 @@ use chrono::{DateTime, Utc};
 use super::decide::Judge;
 use super::{Event, Session};
 use crate::duck::Duck;
-use crate::error::{Error, Kind, Result, Within};
+use crate::error::{Error, Kind, Result};
 use crate::ledger::{Begun, Comparison, Incoming, Missing, RunStart, Scope};
 use crate::mapping::OnMissing;
 use crate::mapping::compile::{self, Projection, quote_literal};
@@ -109,10 +109,7 @@ impl Session<'_> {
         let mapping = self.mapping;
         let (conditions, full) = self.conditions(begun, start.started_at)?;
         let projection = compile::projection(mapping, conditions);
-        let rows = reader
-            .read(&projection, &|rows| self.monitor.note(Event::Reading(rows)))
-            .await
-            .within(|| format!("source {}", mapping.source))?;
+        let rows = reader.read(&projection, &|rows| self.monitor.note(Event::Reading(rows))).await?;
         let scope = Scope {
             salt: self.fingerprint.to_owned(),
             missing: match (&self.options.group, full) {

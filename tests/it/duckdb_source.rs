@@ -576,6 +576,36 @@ async fn parquet_csv_and_ndjson_are_read_without_a_file() {
 }
 
 #[tokio::test]
+async fn a_parquet_file_that_does_not_fit_together_may_be_whole_the_next_time() {
+    let bench = Bench::with("SELECT 1").await;
+    let path = bench.folder.path().join("x.parquet");
+    let sql = format!("COPY (SELECT 'k' || i AS id, i AS n FROM range(50_000) r(i)) TO '{}'", path.display());
+    bench.run(&sql).await;
+    let whole = std::fs::read(&path).unwrap();
+    let other = |from: usize, count: usize| {
+        let mut bytes = whole.clone();
+        bytes[from..from + count].fill(0xff);
+        bytes
+    };
+    // What is read with an end that belongs to another file.
+    let shifted = [&whole[..4], &whole[12..whole.len() - 2_000], &[0; 8], &whole[whole.len() - 2_000..]].concat();
+    let mut source = bench.fileless();
+    let reading = reading(query("select * from 'x.parquet'"), "id", &["n"]);
+    for bytes in [whole[..whole.len() / 2].to_vec(), Vec::new(), other(4, 64), other(20_000, 64), shifted] {
+        std::fs::write(&path, bytes).unwrap();
+        let error = stage(&mut source, &reading, &bench.into).await.unwrap_err();
+        assert_eq!(error.kind(), Kind::SourceBusy, "{error}");
+        assert!(error.advice().unwrap().contains("run again"), "{:?}", error.advice());
+        assert_eq!(error.to_string().matches("source ").count(), 1, "{error}");
+        bench.assert_clean().await;
+    }
+    std::fs::write(&path, &whole).unwrap();
+    let staged = stage(&mut source, &reading, &bench.into).await.unwrap();
+    assert_eq!(bench.cells(&staged).await.len(), 50_000);
+    source.release(&bench.into).await.unwrap();
+}
+
+#[tokio::test]
 async fn names_may_hold_anything() {
     let bench = Bench::with(
         "CREATE SCHEMA \"my \"\"schema\"; \

@@ -71,6 +71,11 @@ pub(super) fn statement(what: impl Into<String>, error: &duckdb::Error) -> Error
         )
     } else if line.contains("No space left") || line.contains("disk is full") {
         (Kind::Source, "free space where DuckDB spills (`state.temp_folder`) and run again; nothing was lost")
+    } else if is_broken_parquet(&line) {
+        (
+            Kind::SourceBusy,
+            "if somebody was writing or replacing the file, run again; if it stays like this, the file is damaged",
+        )
     } else if line.contains("CSV Error") || line.contains("JSON") {
         (Kind::Source, "correct the file, or say in the mapping's SQL how to read it (`read_csv`, `read_json` options)")
     } else if line.contains("extension") {
@@ -86,6 +91,16 @@ pub(super) fn statement(what: impl Into<String>, error: &duckdb::Error) -> Error
     Error::new(kind, what).advise(advice).because(masked(&line))
 }
 
+/// Whether a Parquet file does not fit together: damaged, half written, or replaced while it was read, because DuckDB opens
+/// it once more for each thread and has read its end before. What its reader's libraries throw has the bare class.
+fn is_broken_parquet(line: &str) -> bool {
+    line.starts_with("Invalid Error: ") || BROKEN_PARQUET.iter().any(|words| line.contains(words))
+}
+
+/// What DuckDB says of such a file, followed by its name.
+const BROKEN_PARQUET: [&str; 3] =
+    ["No magic bytes found at end of file '", "too small to be a Parquet file", "Failed to read file \""];
+
 /// The first line without the values of rows. Errors about SQL quote names, which a person needs; errors about data
 /// quote data, which an error must not hold.
 fn masked(line: &str) -> String {
@@ -94,7 +109,7 @@ fn masked(line: &str) -> String {
         return line.to_owned();
     }
     // The file's name is worth keeping.
-    if line.contains(" in file \"") || line.contains("CSV Error on Line") {
+    if line.contains(" in file \"") || line.contains("CSV Error on Line") || is_broken_parquet(line) {
         return line.to_owned();
     }
     if let Some(rest) = line.strip_prefix("Invalid Input Error: ") {
