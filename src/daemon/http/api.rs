@@ -77,8 +77,8 @@ pub(super) fn table() -> Vec<Route> {
         get("/api/v1/syncs", routing::get(syncs)),
         get("/api/v1/syncs/{sync}", routing::get(sync)),
         get("/api/v1/syncs/{sync}/plan", routing::get(plan)),
-        post("/api/v1/syncs/{sync}/pause", routing::post(pause)),
-        post("/api/v1/syncs/{sync}/resume", routing::post(resume)),
+        post("/api/v1/syncs/{sync}/pause", routing::post(pause::<true>)),
+        post("/api/v1/syncs/{sync}/resume", routing::post(pause::<false>)),
         get("/api/v1/syncs/{sync}/runs", routing::get(sync_runs)),
         post("/api/v1/syncs/{sync}/runs", routing::post(trigger)),
         get("/api/v1/syncs/{sync}/rejected", routing::get(sync_rejected)),
@@ -223,24 +223,15 @@ async fn trigger(
     Ok(response)
 }
 
-async fn pause(
+/// Pauses or resumes.
+async fn pause<const PAUSED: bool>(
     State(api): Asked,
     uri: Uri,
     Named(sync): Named<String>,
     JsonBody(Nothing {}): JsonBody<Nothing>,
 ) -> Told<Activity> {
     Query::read(&uri, &[])?;
-    Ok(Json(api.desk.pause(&sync, true).await?))
-}
-
-async fn resume(
-    State(api): Asked,
-    uri: Uri,
-    Named(sync): Named<String>,
-    JsonBody(Nothing {}): JsonBody<Nothing>,
-) -> Told<Activity> {
-    Query::read(&uri, &[])?;
-    Ok(Json(api.desk.pause(&sync, false).await?))
+    Ok(Json(api.desk.pause(&sync, PAUSED).await?))
 }
 
 async fn sync_runs(State(api): Asked, uri: Uri, Named(sync): Named<String>) -> Told<Vec<RunView>> {
