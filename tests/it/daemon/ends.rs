@@ -104,3 +104,27 @@ fn a_drain_has_an_end() {
     let status = place.run(&["status", "--json"]).exits(0).json();
     assert_eq!(status["syncs"][0]["last_run"]["counts"]["unknown"], json!(2 * PER_REQUEST), "{status}");
 }
+
+#[test]
+fn a_second_signal_abandons_what_is_in_flight_at_once() {
+    let receiver = Receiver::start();
+    let place = wide(&receiver, GROUPS);
+    place.mapping("accounts", &wide_mapping("schedule = { every = '24h' }"));
+    slow(&receiver, 30_000);
+    let daemon = Daemon::start(&place);
+    until("requests are in flight", || (receiver.requests() == IN_FLIGHT).then_some(()));
+    let clock = SystemClock::start();
+    // GIVEN a drain that would take half a minute
+    daemon.signal("INT");
+    until("it stops", || (daemon.get("/api/v1/about").is(200)["stopping"] == json!(true)).then_some(()));
+    // WHEN whoever stands before it presses once more, or the service manager asks in its own way
+    daemon.stop().exits(0);
+    assert!(clock.elapsed() < Duration::from_secs(15), "{:?}", clock.elapsed());
+    // THEN what nobody answered is unknown, and the next start says it again
+    let status = place.run(&["status", "--json"]).exits(0).json();
+    assert_eq!(status["syncs"][0]["last_run"]["counts"]["unknown"], json!(IN_FLIGHT * PER_REQUEST), "{status}");
+    slow(&receiver, 0);
+    let daemon = Daemon::start(&place);
+    until("it goes on", || (holding(&receiver, "t99", 0) == GROUPS).then_some(()));
+    daemon.stop().exits(0);
+}
