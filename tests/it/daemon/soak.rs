@@ -57,7 +57,7 @@ fn a_short_soak_leaves_nothing_behind() {
 #[test]
 #[ignore = "takes many minutes: `make soak`"]
 fn a_long_soak_stays_flat() {
-    let runs = std::env::var("GROUPCAST_SOAK_RUNS").map_or(3_000, |runs| runs.parse().expect("a number of runs"));
+    let runs = std::env::var("GROUPCAST_SOAK_RUNS").map_or(6_000, |runs| runs.parse().expect("a number of runs"));
     let samples = soak(&Size { runs, every: (runs / 30).max(5), kept: Duration::from_secs(60) });
     println!("{}\n{}", gauges::table(&samples), gauges::figures(&samples));
     gauges::are_flat(&samples, 0.1);
