@@ -34,7 +34,6 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 use std::sync::Arc;
 
-use axum::Extension;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
@@ -69,9 +68,7 @@ pub async fn serve(folder: &Path, listen: Option<&str>) -> Result<u8, Failure> {
     let supervisor = Arc::new(Supervisor::new(folder.to_path_buf(), project, ledger, Arc::clone(&clock)).await?);
     let desk: Arc<dyn Desk> = Arc::new(Office(Arc::clone(&supervisor)));
     let (close, closing) = watch::channel(false);
-    let lost = Arc::clone(&desk);
-    let nowhere = |Extension(session): Extension<http::auth::Session>| async move { console::nowhere(lost, session) };
-    let pages = console::router(Arc::clone(&desk)).fallback(nowhere);
+    let pages = console::router(Arc::clone(&desk));
     let served = http::Settings::new(settings.token.clone()).with_pages(pages).with_refusal_page(console::refused);
     let address = Address { url: reached_at(&listener)?, pid: std::process::id() };
     let serving = {

@@ -34,7 +34,6 @@ use axum::response::Response;
 use axum::routing::{get, post};
 
 use super::desk::{Desk, Refusal};
-use super::http::auth::Session;
 use crate::error::{Error, Kind};
 pub use refused::refused;
 use visit::Visit;
@@ -58,11 +57,12 @@ pub fn router(desk: Arc<dyn Desk>) -> Router {
         .route("/login", get(login::page))
         .route("/assets/console.css", get(assets::style))
         .route("/assets/console.js", get(assets::script))
+        .fallback(nowhere)
         .with_state(desk)
 }
 
-/// The page for an address that leads nowhere, for the router this one is merged into.
-pub fn nowhere(desk: Arc<dyn Desk>, session: Session) -> Response {
+/// The page for an address that leads nowhere.
+async fn nowhere(visit: Visit) -> Response {
     let error = Error::new(Kind::Config, "there is no such page").advise("start from the overview");
-    Visit::new(desk, session).refuse(Refusal::NotFound(error))
+    visit.refuse(Refusal::NotFound(error))
 }

@@ -42,9 +42,9 @@ pub struct Settings {
     /// The token callers must show; without one only programs and browsers of this machine are served.
     pub token: Option<Secret>,
     /// The console's pages. They answer `GET /login` (the form posts `token`, and `next` from the query; `failed=true` says
-    /// that the token was wrong) and may have a fallback of their own; `POST /login`, `POST /logout` and everything under `/api` belong to this module. Every
-    /// request that reaches them carries an [`auth::Session`], and every POST has passed the check of its form field
-    /// `csrf`.
+    /// that the token was wrong) and may have a fallback of their own; `POST /login`, `POST /logout` and everything under
+    /// `/api` belong to this module. Every request that reaches them carries an [`auth::Session`], and every POST has passed
+    /// the check of its form field `csrf`.
     pub pages: Option<Router>,
     /// How a person reads a refusal of this module; as plain text without it.
     pub refusal_page: Option<fn(&Words) -> String>,

@@ -10,8 +10,9 @@ use axum::response::Response;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::super::{Session, router};
+use super::super::router;
 use super::desk::FakeDesk;
+use crate::daemon::http::auth::Session;
 
 /// What the layers around the console send, so that a browser holds the pages to it.
 const POLICY: &str = "default-src 'none'; style-src 'self'; img-src 'self' data:; script-src 'self'; form-action 'self'; \
