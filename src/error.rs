@@ -30,6 +30,19 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// Every kind.
+    pub const ALL: [Kind; 9] = [
+        Kind::Config,
+        Kind::Source,
+        Kind::SourceBusy,
+        Kind::Destination,
+        Kind::Ledger,
+        Kind::LedgerBusy,
+        Kind::Guard,
+        Kind::Interrupted,
+        Kind::Bug,
+    ];
+
     /// The process exit code: 1 failed, 2 bad config or usage, 4 stopped by a guard, 130 interrupted.
     pub fn exit_code(self) -> u8 {
         match self {
@@ -42,18 +55,7 @@ impl Kind {
 
     /// The kind of this name.
     pub fn from_name(name: &str) -> Option<Kind> {
-        let all = [
-            Kind::Config,
-            Kind::Source,
-            Kind::SourceBusy,
-            Kind::Destination,
-            Kind::Ledger,
-            Kind::LedgerBusy,
-            Kind::Guard,
-            Kind::Interrupted,
-            Kind::Bug,
-        ];
-        all.into_iter().find(|kind| kind.name() == name)
+        Kind::ALL.into_iter().find(|kind| kind.name() == name)
     }
 
     /// The name used in `--json` output.

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use super::fake::kinds;
 use super::{Served, request};
 use crate::daemon::http::api;
+use crate::error::Kind;
 use crate::ledger::{Outcome, Status};
 use crate::view::State;
 
@@ -193,7 +193,7 @@ async fn every_refusal_is_in_the_document_with_its_shape() {
     };
     let runs = "/api/v1/syncs/{sync}/runs";
     let mut seen = BTreeSet::new();
-    let mut syncs: Vec<String> = kinds().iter().map(|kind| format!("fails-{}", kind.name())).collect();
+    let mut syncs: Vec<String> = Kind::ALL.iter().map(|kind| format!("fails-{}", kind.name())).collect();
     syncs.extend(["busy", "invalid", "unknown", "panics"].map(str::to_owned));
     for sync in syncs {
         let answer = served.post(&format!("/api/v1/syncs/{sync}/runs"), "").await;
@@ -245,6 +245,6 @@ fn the_words_are_all_there() {
     ];
     assert_eq!(words("Status"), json!(statuses));
     let kind = &document["components"]["schemas"]["ErrorObject"]["properties"]["kind"]["enum"];
-    assert_eq!(*kind, json!(kinds().map(|kind| kind.name())));
+    assert_eq!(*kind, json!(Kind::ALL.map(|kind| kind.name())));
     assert_eq!(words("Outcome"), json!(api::OUTCOMES.map(Outcome::name)));
 }

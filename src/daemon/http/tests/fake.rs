@@ -26,20 +26,6 @@ pub(super) struct Fake {
     pub(super) unready: std::sync::atomic::AtomicBool,
 }
 
-pub(super) fn kinds() -> [Kind; 9] {
-    [
-        Kind::Config,
-        Kind::Source,
-        Kind::SourceBusy,
-        Kind::Destination,
-        Kind::Ledger,
-        Kind::LedgerBusy,
-        Kind::Guard,
-        Kind::Interrupted,
-        Kind::Bug,
-    ]
-}
-
 fn error(kind: Kind, what: &str) -> Error {
     Error::new(kind, what).advise("do something about it").at("sync accounts")
 }
@@ -65,7 +51,7 @@ impl Fake {
             }
             "busy" => Err(Refusal::Conflict(error(Kind::LedgerBusy, "the sync is busy"))),
             "invalid" => Err(Refusal::Invalid(error(Kind::Config, "unknown guard `all`"))),
-            name => match kinds().into_iter().find(|kind| name == format!("fails-{}", kind.name())) {
+            name => match Kind::ALL.into_iter().find(|kind| name == format!("fails-{}", kind.name())) {
                 Some(kind) => Err(Refusal::Failed(error(kind, "it was tried and failed"))),
                 None => Err(Refusal::NotFound(error(Kind::Config, "no such sync"))),
             },
