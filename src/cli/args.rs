@@ -294,8 +294,8 @@ impl Select {
             limit,
             retry_rejected: self.retry_rejected,
             accept: self.accept.iter().cloned().collect(),
-            run: None,
             started_by: "command line".to_owned(),
+            ..Options::default()
         })
     }
 }

@@ -62,8 +62,8 @@ fn options(asked: &Ask, by: &str) -> Answer<Options> {
         limit: asked.limit,
         retry_rejected: asked.retry_rejected,
         accept: asked.accept.clone(),
-        run: None,
         started_by: by.to_owned(),
+        ..Options::default()
     })
 }
 

@@ -272,6 +272,8 @@ impl Supervisor {
         let span = telemetry::run_span(&sync, &run);
         let whole = asked.group.is_none() && asked.limit.is_none();
         let mut unrecorded = super::office::starting(&sync, &tracker);
+        // The config of this moment: a later one may know the sync no more.
+        let project = self.project();
         let options = Options {
             full: asked.full,
             group: asked.group,
@@ -280,10 +282,10 @@ impl Supervisor {
             accept: asked.accept,
             run: Some(run.clone()),
             started_by: by,
+            // Who drains ends the waiting; see `drain`.
+            grace: Some(project.settings.daemon.drain),
         };
         let supervisor = Arc::clone(self);
-        // The config of this moment: a later one may know the sync no more.
-        let project = self.project();
         let work = async move {
             telemetry::run_began(&sync, &run, &options.started_by);
             supervisor.forget(&sync, "stopped").await;

@@ -108,14 +108,10 @@ impl Job<'_> {
                 return Err(failure);
             }
         };
-        let delivery = Delivery::new(
-            destination.as_ref(),
-            self.outside,
-            self.clock,
-            self.random,
-            super::delivery_settings(super::destination_of(self.project, self.file)?),
-            self.signal.clone(),
-        );
+        let mut settings = super::delivery_settings(super::destination_of(self.project, self.file)?);
+        settings.grace = self.options.grace.unwrap_or(settings.grace);
+        let (outside, signal) = (self.outside, self.signal.clone());
+        let delivery = Delivery::new(destination.as_ref(), outside, self.clock, self.random, settings, signal);
         let session = self.session(&fingerprint, Some(&delivery));
         Ok(sync::run(&session, &mut warehouse).await.within(|| self.place())?)
     }

@@ -16,6 +16,7 @@ pub mod verify;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
 
@@ -57,6 +58,8 @@ pub struct Options {
     pub run: Option<String>,
     /// Who or what started it: a word for people.
     pub started_by: String,
+    /// How long requests in flight may go on after it was told to stop, where that is not delivery's usual.
+    pub grace: Option<Duration>,
 }
 
 /// What happens during a run, for whoever watches.

@@ -106,6 +106,22 @@ fn a_drain_has_an_end() {
 }
 
 #[test]
+fn a_drain_waits_for_answers_that_take_long() {
+    let receiver = Receiver::start();
+    let place = wide(&receiver, GROUPS);
+    place.mapping("accounts", &wide_mapping("schedule = { every = '24h' }"));
+    // Longer than a run by hand waits, and less than the drain of half a minute.
+    slow(&receiver, 12_000);
+    let daemon = Daemon::start(&place);
+    until("requests are in flight", || (receiver.requests() == IN_FLIGHT).then_some(()));
+    daemon.stop().exits(0);
+    let status = place.run(&["status", "--json"]).exits(0).json();
+    let counts = &status["syncs"][0]["last_run"]["counts"];
+    let delivered = json!(IN_FLIGHT * PER_REQUEST);
+    assert_eq!((&counts["delivered"], &counts["unknown"]), (&delivered, &json!(0)), "{status}");
+}
+
+#[test]
 fn a_second_signal_abandons_what_is_in_flight_at_once() {
     let receiver = Receiver::start();
     let place = wide(&receiver, GROUPS);
