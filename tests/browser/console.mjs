@@ -95,9 +95,13 @@ async function survey() {
     const waits = page.locator("#now").getByRole("link", { name: "A run waits" });
     if (!pages.has("run-waiting") && (await waits.count())) pages.set("run-waiting", await waits.getAttribute("href"));
     const last = page.locator("#runs tbody tr").first();
-    // Nothing was ever said of a group of this name, and where the model cannot be read there is no plan.
+    // Nothing was ever said of a group of this name.
     if ((await last.count()) && !pages.has("no-group-404")) pages.set("no-group-404", `${path}/groups?key=nobody`);
-    if (!pages.has("no-plan-500") && (await last.locator(".badge", { hasText: "failed" }).count())) pages.set("no-plan-500", `${path}/plan`);
+    if (await last.locator(".badge", { hasText: "failed" }).count()) {
+      // Whatever it says is a page, too.
+      const status = (await page.request.get(`${path}/plan`)).status();
+      if (status >= 500) pages.set(`no-plan-${status}`, `${path}/plan`);
+    }
     if (await page.getByText("Accept and run…").count()) pages.set("plan-guarded", `${path}/plan`);
     if (/^\/syncs\/changes$/.test(path)) pages.set("plan-of-changes", `${path}/plan`);
   }
