@@ -34,7 +34,7 @@ const state = async (page) => (await page.locator("h1 .badge").allTextContents()
 
 /** Waits until a run's page tells how it ended; without a script somebody has to ask. */
 async function ended(page) {
-  const counts = page.getByRole("heading", { name: "Counts" });
+  const counts = page.getByRole("heading", { name: "Counts", exact: true });
   if (page.javaScript) {
     await counts.waitFor({ timeout: 60_000 });
   } else {
@@ -86,7 +86,7 @@ export const STEPS = {
     await ended(page);
     await page.goBack();
     await page.goForward();
-    await page.getByRole("heading", { name: "Counts" }).waitFor();
+    await page.getByRole("heading", { name: "Counts", exact: true }).waitFor();
   },
   "a group is opened by its key": async (page, pages) => {
     const path = pages.get("group");

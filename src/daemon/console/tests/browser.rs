@@ -1,4 +1,5 @@
-//! Does a real browser find anything wrong? `make test-browser` runs this: it needs Chromium, Node and the npm registry.
+//! Does a real browser find anything wrong with pages that show everything a page may hold? `make test-browser` runs this: it
+//! needs Chromium, Node and the npm registry. Used is the real daemon (`tests/it/daemon/browser`): here no order is carried out.
 
 use super::desk::FakeDesk;
 use super::http::Site;
@@ -9,6 +10,8 @@ async fn a_browser_finds_nothing_wrong() {
     let site = Site::open(FakeDesk::rich()).await;
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/browser/run.sh");
     let address = format!("http://{}", site.address);
-    let status = tokio::task::spawn_blocking(move || std::process::Command::new(script).arg(address).status());
+    let mut visit = std::process::Command::new(script);
+    visit.arg(address).env("GROUPCAST_DOES", "policy look");
+    let status = tokio::task::spawn_blocking(move || visit.status());
     assert!(status.await.unwrap().unwrap().success(), "the browser's complaints are above");
 }
