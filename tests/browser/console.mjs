@@ -129,6 +129,14 @@ async function inspect(page, where) {
     return `${document.documentElement.scrollWidth} of ${room} px: ${out.slice(0, 3).map((node) => node.outerHTML.slice(0, 90)).join(" | ")}`;
   });
   if (wide) complain(where, `the page scrolls sideways, ${wide}`);
+  const squeezed = await page.evaluate(() =>
+    [...document.querySelectorAll("main *")]
+      .filter((node) => {
+        const { width, height } = node.getBoundingClientRect();
+        return !node.children.length && node.textContent.trim().length > 6 && width < 30 && height > 4 * width;
+      })
+      .map((node) => node.outerHTML.slice(0, 90)));
+  for (const html of squeezed) complain(where, `one letter below the other: ${html}`);
   const small = await page.evaluate(() =>
     [...document.querySelectorAll("button, .button, select, input:not([type=hidden], [type=checkbox])")]
       .filter((node) => node.getClientRects().length && node.getBoundingClientRect().height < 40)
