@@ -113,7 +113,7 @@ fn waits(visit: &Visit, sync: &str, waiting: &WaitingRun, behind: bool, params: 
         (crumbs(&[("/", "Overview"), (&path, sync)], "Run"))
         h1 { "Run of " bdi { (shown_line(sync)) } " " (super::words::state(crate::view::State::Waiting).badge()) }
         (joined(params))
-        p { "It waits since " (time(visit.now, waiting.since)) ". " (begins(behind)) }
+        p { "It waits since " (time(visit.now, waiting.since)) ". " (begins(visit, behind)) }
         @if ask.full || ask.retry_rejected || !ask.accept.is_empty() || ask.group.is_some() {
             ul {
                 @if ask.full { li { "reads the whole model" } }

@@ -90,8 +90,12 @@ pub(super) fn stands(sync: &SyncView) -> Mark {
 }
 
 /// When a run that waits begins.
-pub(super) fn begins(behind_its_own: bool) -> &'static str {
-    if behind_its_own { "It begins when the run under way has ended." } else { "It begins as soon as there is room." }
+pub(super) fn begins(visit: &Visit, behind_its_own: bool) -> &'static str {
+    match (visit.about.stopping, behind_its_own) {
+        (true, _) => "The daemon is stopping: it begins after the next start.",
+        (false, true) => "It begins when the run under way has ended.",
+        (false, false) => "It begins as soon as there is room.",
+    }
 }
 
 /// How the last run went wrong; what a guard stopped has a section of its own.
@@ -172,7 +176,7 @@ fn under_way(visit: &Visit, sync: &SyncView) -> Markup {
             section class="card" aria-labelledby="waiting-h" {
                 h2 id="waiting-h" { a href=(run_path(&waiting.run)) { "A run waits" } " "
                     span class="soft" { (since(visit.now, waiting.since)) } }
-                p { (begins(running.is_some())) }
+                p { (begins(visit, running.is_some())) }
             }
         }
     }
