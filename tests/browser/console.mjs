@@ -130,10 +130,10 @@ async function inspect(page, where) {
   });
   if (wide) complain(where, `the page scrolls sideways, ${wide}`);
   const squeezed = await page.evaluate(() =>
-    [...document.querySelectorAll("main *")]
+    [...document.querySelectorAll("main :not(thead *)")]
       .filter((node) => {
         const { width, height } = node.getBoundingClientRect();
-        return !node.children.length && node.textContent.trim().length > 6 && width < 30 && height > 4 * width;
+        return node.checkVisibility() && !node.children.length && node.textContent.trim().length > 6 && width < 30 && height > 4 * width;
       })
       .map((node) => node.outerHTML.slice(0, 90)));
   for (const html of squeezed) complain(where, `one letter below the other: ${html}`);
