@@ -94,7 +94,11 @@ pub(super) fn statement(what: impl Into<String>, error: &duckdb::Error) -> Error
 /// Whether a Parquet file does not fit together: damaged, half written, or replaced while it was read, because DuckDB opens
 /// it once more for each thread and has read its end before. What its reader's libraries throw has the bare class.
 fn is_broken_parquet(line: &str) -> bool {
-    line.starts_with("Invalid Error: ") || BROKEN_PARQUET.iter().any(|words| line.contains(words))
+    line.starts_with("Invalid Error: ") || names_broken_parquet(line)
+}
+
+fn names_broken_parquet(line: &str) -> bool {
+    BROKEN_PARQUET.iter().any(|words| line.contains(words))
 }
 
 /// What DuckDB says of such a file, followed by its name.
@@ -109,7 +113,7 @@ fn masked(line: &str) -> String {
         return line.to_owned();
     }
     // The file's name is worth keeping.
-    if line.contains(" in file \"") || line.contains("CSV Error on Line") || is_broken_parquet(line) {
+    if line.contains(" in file \"") || line.contains("CSV Error on Line") || names_broken_parquet(line) {
         return line.to_owned();
     }
     if let Some(rest) = line.strip_prefix("Invalid Input Error: ") {

@@ -1,6 +1,6 @@
 //! Where are models described? In an empty database in memory, which binds statements and reads samples of files.
 //!
-//! Making such a database means filling a catalog with thousands of functions: a tenth of a second of a small run's
+//! Making such a database means filling a catalog with thousands of functions: over twenty milliseconds of a small run's
 //! time, and memory that a daemon gets back in pieces. So one that has described something waits here for the next.
 //! Nobody shares one: what is attached while a model is described is in reach of that model alone.
 
