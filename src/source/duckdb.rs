@@ -333,7 +333,7 @@ fn stage(
             .map(|(n, kind)| if kind.hashes_natively() { format!("c{n}") } else { kind.physical(&format!("c{n}")) });
         staged.hashed = [salt, "\"key\"".to_owned()].into_iter().chain(hashed).collect::<Vec<_>>().join(", ");
         staged.physical = parsed.iter().enumerate().map(|(n, kind)| kind.physical(&format!("c{n}"))).collect();
-        let largest = cursor.map_or("NULL".to_owned(), |(column, kind)| kind.largest(&column));
+        let largest = cursor.map_or(NO_CURSOR.to_owned(), |(column, kind)| kind.largest(&column));
         // Expressions that fail on some row must fail here, as the source's error, not within the comparison.
         let expressions = projection.columns.iter().filter(|expr| matches!(expr, Expr::Sql(_))).map(Expr::sql);
         let tried = ["NULL".to_owned()].into_iter().chain(expressions).collect::<Vec<_>>().join(", ");
@@ -368,12 +368,15 @@ fn stage(
     staged.hashed =
         [salt, "\"key\"".to_owned()].into_iter().chain(names.iter().cloned()).collect::<Vec<_>>().join(", ");
     staged.physical = names;
-    let largest = cursor.map_or("NULL".to_owned(), |(_, kind)| kind.largest("\"cursor\""));
+    let largest = cursor.map_or(NO_CURSOR.to_owned(), |(_, kind)| kind.largest("\"cursor\""));
     let (count, largest) = count_and_largest(connection, &format!("{largest} FROM {table}"))?;
     staged.cursor = largest;
     staged.relation = table;
     Ok((staged, count))
 }
+
+/// The largest cursor of a model without one. Typed, because a bare NULL arrives as Arrow's type of nulls alone.
+const NO_CURSOR: &str = "NULL::VARCHAR";
 
 fn count_and_largest(connection: &Connection, largest_from: &str) -> Result<(u64, Option<String>)> {
     connection
