@@ -16,7 +16,7 @@ use crate::duck::{Duck, ledger_error};
 use crate::error::{Error, Kind, Result};
 use crate::model::{Cell, Document};
 use crate::source::Staged;
-use crate::source::staged::{self, BUCKETS, Bucket, KeptCells, ORDERED_MAX, Wanted};
+use crate::source::staged::{self, BUCKETS, Bucket, KeptCells, ORDERED_MAX, ROW_BYTES_MAX, Wanted};
 
 /// How many duplicate keys a comparison names.
 pub(super) const EXAMPLES: usize = 10;
@@ -273,7 +273,7 @@ pub(super) async fn page(ledger: &Duck, candidates: &Candidates, from: u64, coun
     if from >= to {
         return Ok(Vec::new());
     }
-    let row_bytes_max = candidates.cells.as_ref().map_or(0, |cells| cells.row_bytes_max);
+    let row_bytes_max = candidates.cells.as_ref().map_or(0, |cells| cells.row_bytes_max.min(ROW_BYTES_MAX));
     if (row_bytes_max + candidates.document_bytes_max).saturating_mul(to - from) > PAGE_BYTES_MAX {
         to = until_full(ledger, candidates, from, to).await?;
     }
@@ -343,8 +343,8 @@ fn compare_error(error: &duckdb::Error) -> Error {
     failed.because(crate::duck::first_line(&text))
 }
 
-/// Columns of a page of cells before the cells: position and key.
-const CELL_COLUMNS: usize = 2;
+/// Columns of a page of cells before the cells: position, key and bytes.
+const CELL_COLUMNS: usize = 3;
 
 fn broken() -> Error {
     Error::new(Kind::Bug, "a page of candidates does not have the expected columns")
@@ -352,15 +352,16 @@ fn broken() -> Error {
 
 /// Decodes a page: what is known of each candidate with the cells of its row, in order of position.
 fn matched(documents: &[RecordBatch], cells: &[RecordBatch], expected: usize) -> Result<Vec<Suspect>> {
-    let mut rows: Vec<(u64, &str, Vec<Cell>)> = Vec::with_capacity(expected);
+    let mut rows: Vec<(u64, &str, u64, Vec<Cell>)> = Vec::with_capacity(expected);
     for batch in cells {
         let positions = batch.column(0).as_primitive_opt::<UInt64Type>().ok_or_else(broken)?;
         let keys = batch.column(1).as_string_opt::<i32>().ok_or_else(broken)?;
+        let bytes = batch.column(2).as_primitive_opt::<UInt64Type>().ok_or_else(broken)?;
         let columns = batch.columns()[CELL_COLUMNS..].iter().map(cells_of).collect::<Result<Vec<_>>>()?;
         let mut columns: Vec<_> = columns.into_iter().map(Vec::into_iter).collect();
         for row in 0..batch.num_rows() {
             let cells = columns.iter_mut().map(|column| column.next().unwrap_or(Cell::Null)).collect();
-            rows.push((positions.value(row), keys.value(row), cells));
+            rows.push((positions.value(row), keys.value(row), bytes.value(row), cells));
         }
     }
     rows.sort_unstable_by_key(|(position, ..)| *position);
@@ -378,11 +379,12 @@ fn matched(documents: &[RecordBatch], cells: &[RecordBatch], expected: usize) ->
         .into_iter()
         .map(|(position, mut suspect)| {
             if suspect.kind != SuspectKind::Missing {
-                let (at, key, cells) = rows.next().ok_or_else(vanished)?;
+                let (at, key, bytes, cells) = rows.next().ok_or_else(vanished)?;
                 if at != position || key != suspect.key {
                     return Err(vanished());
                 }
                 suspect.cells = cells;
+                suspect.oversize = Some(bytes).filter(|bytes| *bytes > ROW_BYTES_MAX);
             }
             Ok(suspect)
         })
@@ -415,6 +417,7 @@ fn suspects_of(batch: &RecordBatch, out: &mut Vec<(u64, Suspect)>) -> Result<()>
             key: keys.value(row).to_owned(),
             kind,
             cells: Vec::new(),
+            oversize: None,
             fingerprint: fingerprints.is_valid(row).then(|| fingerprints.value(row)),
             known: match (documents.is_valid(row), attempted.is_valid(row)) {
                 (false, _) => Document::default(),

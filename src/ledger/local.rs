@@ -151,6 +151,11 @@ impl LocalLedger {
         })
     }
 
+    /// An error of the ledger with its place; what the source says has its own.
+    fn own(&self, error: Error) -> Error {
+        if error.kind() == Kind::Ledger { error.at(self.path.clone()) } else { error }
+    }
+
     fn candidates(&self) -> MutexGuard<'_, Candidates> {
         self.candidates.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -219,7 +224,7 @@ impl Ledger for LocalLedger {
             return Err(Error::new(Kind::Bug, "the local ledger compares staged rows only"));
         };
         let (found, candidates) =
-            compare::compare(&self.duck, sync, staged, scope).await.within(|| self.path.clone())?;
+            compare::compare(&self.duck, sync, staged, scope).await.map_err(|error| self.own(error))?;
         *self.candidates() = candidates;
         let threads = Arc::clone(&self.threads);
         self.call("compare", move |connection| {
@@ -231,7 +236,7 @@ impl Ledger for LocalLedger {
 
     async fn page(&self, from: u64, count: u64) -> Result<Vec<Suspect>> {
         let candidates = self.candidates().clone();
-        compare::page(&self.duck, &candidates, from, count).await.within(|| self.path.clone())
+        compare::page(&self.duck, &candidates, from, count).await.map_err(|error| self.own(error))
     }
 
     async fn mark(&self, sync: &str, run: &str, keys: Vec<String>) -> Result<()> {

@@ -146,6 +146,8 @@ pub struct Suspect {
     pub kind: SuspectKind,
     /// The row, in the projection's order; empty for a missing group.
     pub cells: Vec<Cell>,
+    /// The bytes of the row's cells, where they are too many to be read; then the cells are null.
+    pub oversize: Option<u64>,
     /// The row's fingerprint; `None` for a missing group.
     pub fingerprint: Option<u64>,
     /// The known document; empty for a new group. Attempted traits it lacks are there as `model::document::unsure`.

@@ -14,6 +14,7 @@
 
 mod attached;
 mod failure;
+mod file;
 mod fragment;
 mod physical;
 mod relation;
@@ -311,6 +312,7 @@ fn stage(
     let mut staged = Staged {
         duck,
         relation: String::new(),
+        row: ROW,
         hashed: String::new(),
         physical: Vec::new(),
         kinds: parsed.iter().map(DuckType::meaning).collect(),
@@ -325,6 +327,7 @@ fn stage(
     selected.extend(projection.columns.iter().enumerate().map(|(n, expr)| format!("{} AS c{n}", expr.sql())));
 
     if from.can_be_read_in_place(connection, &attached, projection) {
+        selected.push(format!("rowid AS {ROW}"));
         staged.relation = format!("(SELECT {} FROM {}{condition})", selected.join(", "), from.sql);
         let hashed = parsed
             .iter()
@@ -367,10 +370,12 @@ fn stage(
     let largest = cursor.map_or(NO_CURSOR.to_owned(), |(_, kind)| kind.largest("\"cursor\""));
     let (count, largest) = count_and_largest(connection, &format!("{largest} FROM {INCOMING}"))?;
     staged.cursor = largest;
-    staged.relation = INCOMING.to_owned();
+    (staged.relation, staged.row) = (INCOMING.to_owned(), "rowid");
     Ok((staged, count))
 }
 
+/// The number of a row that is read in place.
+const ROW: &str = "\"row number\"";
 /// The largest cursor of a model without one. Typed, because a bare NULL arrives as Arrow's type of nulls alone.
 const NO_CURSOR: &str = "NULL::VARCHAR";
 

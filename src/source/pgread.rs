@@ -104,7 +104,15 @@ impl Plan {
     pub(super) fn staged(&self, duck: Duck, cursor: Option<String>) -> Staged {
         let physical: Vec<String> = (0..self.kinds.len()).map(|index| format!("c{index}")).collect();
         let hashed = std::iter::once("key").chain(physical.iter().map(String::as_str)).collect::<Vec<_>>().join(", ");
-        Staged { duck, relation: quote_identifier(TABLE), hashed, physical, kinds: self.kinds.clone(), cursor }
+        Staged {
+            duck,
+            relation: quote_identifier(TABLE),
+            row: "rowid",
+            hashed,
+            physical,
+            kinds: self.kinds.clone(),
+            cursor,
+        }
     }
 
     fn table(&self) -> String {

@@ -13,7 +13,7 @@ use duckdb::arrow::array::RecordBatch;
 use duckdb::params;
 
 use crate::duck::{Duck, ledger_error, quote_literal};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::ColumnType;
 
 use super::duckdb::failed_statement;
@@ -23,6 +23,12 @@ use super::duckdb::failed_statement;
 pub const BUCKETS: usize = 4096;
 /// Batches that wait between two instances; each has 2,048 rows.
 const BATCHES_WAITING: usize = 16;
+/// Most bytes of a row's cells. A row with more is not read any further: its group is rejected by name. Two pages in
+/// memory, as cells, values and requests, have room for a few of them; no destination takes a megabyte for one group.
+pub const ROW_BYTES_MAX: u64 = 8 * 1024 * 1024;
+/// Rows that are read at a time where memory does not suffice for more: DuckDB's vectors have 2,048 values, which are all
+/// in memory at once.
+const SLICE_ROWS: u64 = 64;
 /// Up to here candidates come in key order, so that plans read well; sorting more would cost more than it helps.
 pub const ORDERED_MAX: u64 = 100_000;
 
@@ -47,6 +53,14 @@ pub struct Bucket {
     pub xor: u64,
 }
 
+impl Bucket {
+    fn add(&mut self, other: Bucket) {
+        self.rows += other.rows;
+        self.sum = self.sum.wrapping_add(other.sum);
+        self.xor ^= other.xor;
+    }
+}
+
 /// The sums of all buckets, and what has no bucket.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sums {
@@ -67,6 +81,8 @@ pub struct Staged {
     pub duck: Duck,
     /// What stands after FROM, quoted. It has a text column `key` and columns `c0`, `c1`, … in the projection's order.
     pub relation: String,
+    /// The column of `relation` that numbers its rows.
+    pub row: &'static str,
     /// How the comparison hashes a row: comma-separated expressions over `relation` whose equality implies equal cells.
     pub hashed: String,
     /// How each column is selected in its physical form (`model::cell`'s table), in the projection's order.
@@ -79,7 +95,7 @@ pub struct Staged {
 
 impl std::fmt::Debug for Staged {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Staged { duck: _, relation, hashed, physical, kinds, cursor } = self;
+        let Staged { duck: _, row: _, relation, hashed, physical, kinds, cursor } = self;
         write!(out, "Staged({relation:?}, {hashed:?}, {physical:?}, {kinds:?}, {cursor:?})")
     }
 }
@@ -114,6 +130,33 @@ pub struct KeptCells {
     pub row_bytes_max: u64,
 }
 
+/// Which rows a statement is run for: all at once, or, where memory does not suffice for that, few at a time.
+struct Slices {
+    row: &'static str,
+    from: u64,
+    end: u64,
+    whole: bool,
+}
+
+impl Slices {
+    const WHOLE: Slices = Slices { row: "", from: 0, end: 1, whole: true };
+
+    /// A condition for the next rows, which is empty or begins with AND; `None` after the last.
+    fn next(&mut self) -> Option<String> {
+        if self.from >= self.end {
+            return None;
+        }
+        let from = self.from;
+        self.from += SLICE_ROWS;
+        Some(if self.whole { String::new() } else { format!(" AND {0} >= {from} AND {0} < {1}", self.row, self.from) })
+    }
+
+    /// Whether what failed for all rows may succeed for few.
+    fn should_shrink(&self, error: &Error) -> bool {
+        self.whole && error.to_string().contains("Out of Memory")
+    }
+}
+
 const KEYED: &str = "key IS NOT NULL AND key <> ''";
 
 impl Staged {
@@ -121,13 +164,41 @@ impl Staged {
         format!("hash({}, {})", quote_literal(salt), self.hashed)
     }
 
+    /// All rows, few at a time.
+    async fn slices(&self) -> Result<Slices> {
+        let sql = format!("SELECT coalesce(max({}) + 1, 0)::UBIGINT FROM {}", self.row, self.relation);
+        let end: u64 = self
+            .duck
+            .call("read the model", move |connection| {
+                connection
+                    .query_row(&sql, [], |row| row.get(0))
+                    .map_err(|error| failed_statement("read the model", &error))
+            })
+            .await?;
+        Ok(Slices { row: self.row, from: 0, end, whole: false })
+    }
+
     /// Counts and sums of all rows, in one pass.
     pub async fn sums(&self, salt: &str) -> Result<Sums> {
+        let mut buckets = vec![Bucket::default(); BUCKETS + 2];
+        let mut slices = Slices::WHOLE;
+        while let Some(rows) = slices.next() {
+            match self.sums_of(salt, &rows).await {
+                Err(error) if slices.should_shrink(&error) => slices = self.slices().await?,
+                done => buckets.iter_mut().zip(done?).for_each(|(sum, bucket)| sum.add(bucket)),
+            }
+        }
+        let (empty_keys, null_keys) = (buckets[BUCKETS + 1].rows, buckets[BUCKETS].rows);
+        let rows = buckets.iter().map(|bucket| bucket.rows).sum();
+        buckets.truncate(BUCKETS);
+        Ok(Sums { rows, null_keys, empty_keys, buckets })
+    }
+
+    async fn sums_of(&self, salt: &str, rows: &str) -> Result<Vec<Bucket>> {
         let sql = format!(
             "SELECT CASE WHEN key IS NULL THEN {null} WHEN key = '' THEN {empty} ELSE {bucket} END AS bucket, count(*), \
-             sum(row_hash)::HUGEINT, bit_xor(row_hash) \
-             FROM (SELECT key, {row_hash} AS row_hash FROM (SELECT key, {fingerprint} AS fingerprint FROM {relation})) \
-             GROUP BY 1",
+             sum(row_hash)::HUGEINT, bit_xor(row_hash) FROM (SELECT key, {row_hash} AS row_hash \
+             FROM (SELECT key, {fingerprint} AS fingerprint FROM {relation} WHERE true{rows})) GROUP BY 1",
             null = BUCKETS,
             empty = BUCKETS + 1,
             bucket = bucket("key"),
@@ -135,21 +206,14 @@ impl Staged {
             fingerprint = self.fingerprint(salt),
             relation = self.relation,
         );
-        self.duck
-            .call("read the model", move |connection| {
-                let mut buckets =
-                    read_buckets(connection, &sql).map_err(|error| failed_statement("read the model", &error))?;
-                buckets.resize(BUCKETS + 2, Bucket::default());
-                let (empty_keys, null_keys) = (buckets[BUCKETS + 1].rows, buckets[BUCKETS].rows);
-                let rows = buckets.iter().map(|bucket| bucket.rows).sum();
-                buckets.truncate(BUCKETS);
-                Ok(Sums { rows, null_keys, empty_keys, buckets })
-            })
-            .await
+        let read = move |connection: &mut Connection| {
+            read_buckets(connection, &sql).map_err(|error| failed_statement("read the model", &error))
+        };
+        self.duck.call("read the model", read).await
     }
 
-    /// Writes key and fingerprint of every row with a key into the temporary table `table` of another instance; only of
-    /// these buckets, where they are given.
+    /// Writes key and fingerprint of every row with a key into the temporary table `table` of another instance, which is
+    /// empty; only of these buckets, where they are given.
     pub async fn copy_fingerprints(
         &self,
         salt: &str,
@@ -157,50 +221,77 @@ impl Staged {
         to: &Duck,
         table: &'static str,
     ) -> Result<()> {
-        let only = buckets
-            .map_or_else(String::new, |_| format!(" AND {} IN (SELECT bucket FROM temp.differing)", bucket("key")));
-        let setup = buckets.map(differing);
-        let sql = format!(
-            "SELECT key::VARCHAR AS key, {} AS fingerprint FROM {} WHERE {KEYED}{only}",
-            self.fingerprint(salt),
-            self.relation
-        );
-        copy(&self.duck, setup, sql, to, table).await
+        let mut only = String::new();
+        if let Some(buckets) = buckets {
+            self.statement(differing(buckets)).await?;
+            only = format!(" AND {} IN (SELECT bucket FROM temp.differing)", bucket("key"));
+        }
+        let mut slices = Slices::WHOLE;
+        while let Some(rows) = slices.next() {
+            let sql = format!(
+                "SELECT key::VARCHAR AS key, {} AS fingerprint FROM {} WHERE {KEYED}{only}{rows}",
+                self.fingerprint(salt),
+                self.relation
+            );
+            match copy(&self.duck, sql, to, table).await {
+                Err(error) if slices.should_shrink(&error) => {
+                    slices = self.slices().await?;
+                    let sql = format!("DELETE FROM temp.{table}");
+                    to.call("take rows over", move |connection| {
+                        connection.execute_batch(&sql).map_err(ledger_error("take rows over"))
+                    })
+                    .await?;
+                }
+                done => done?,
+            }
+        }
+        Ok(())
     }
 
     /// Keeps the cells of the candidates in physical form, so that the source can be let go of. `wanted` says which.
     pub async fn keep_cells(&self, wanted: Wanted<'_>) -> Result<KeptCells> {
         let (position, join, filter) = match &wanted {
-            Wanted::All => ("NULL::UBIGINT", "", " WHERE model.key IS NOT NULL AND model.key <> ''"),
-            Wanted::Keys { .. } => ("NULL::UBIGINT", " JOIN temp.wanted ON wanted.key = model.key", ""),
-            Wanted::Positions { .. } => ("wanted.n", " JOIN temp.wanted ON wanted.key = model.key", ""),
+            Wanted::All => ("NULL::UBIGINT", "", "model.key IS NOT NULL AND model.key <> ''"),
+            Wanted::Keys { .. } => ("NULL::UBIGINT", " JOIN temp.wanted ON wanted.key = model.key", "true"),
+            Wanted::Positions { .. } => ("wanted.n", " JOIN temp.wanted ON wanted.key = model.key", "true"),
         };
         match &wanted {
             Wanted::All => {}
             Wanted::Keys { from, sql } => {
                 self.statement("CREATE OR REPLACE TEMP TABLE wanted (key VARCHAR)".to_owned()).await?;
-                copy(from, None, sql.clone(), &self.duck, "wanted").await?;
+                copy(from, sql.clone(), &self.duck, "wanted").await?;
             }
             Wanted::Positions { from, sql } => {
                 self.statement("CREATE OR REPLACE TEMP TABLE wanted (n UBIGINT, key VARCHAR)".to_owned()).await?;
-                copy(from, None, sql.clone(), &self.duck, "wanted").await?;
+                copy(from, sql.clone(), &self.duck, "wanted").await?;
             }
         }
         let (mut cells, mut bytes, mut kept) = (String::new(), String::from("0"), String::new());
         for (index, (physical, is_text)) in self.physical.iter().zip(self.texts().await?).enumerate() {
             write!(cells, ", {physical} AS p{index}").expect("text takes text");
-            write!(kept, ", p{index}").expect("text takes text");
+            write!(kept, ", CASE WHEN bytes > {ROW_BYTES_MAX} THEN NULL ELSE p{index} END AS p{index}")
+                .expect("text takes text");
             if is_text {
                 write!(bytes, " + coalesce(strlen(p{index}), 0)").expect("text takes text");
             }
         }
         // The cells are formed above the join, so that only those of candidates are.
-        self.statement(format!(
-            "CREATE OR REPLACE TEMP TABLE cells AS SELECT n, key, ({bytes})::UBIGINT AS bytes{kept} \
-             FROM (SELECT {position} AS n, model.key::VARCHAR AS key{cells} FROM {} AS model{join}{filter})",
-            self.relation
-        ))
-        .await?;
+        let select = |rows: &str| {
+            format!(
+                "SELECT n, key, bytes{kept} FROM (SELECT *, ({bytes})::UBIGINT AS bytes \
+                 FROM (SELECT {position} AS n, model.key::VARCHAR AS key{cells} FROM {} AS model{join} WHERE {filter}{rows}))",
+                self.relation
+            )
+        };
+        self.statement(format!("CREATE OR REPLACE TEMP TABLE cells AS {} LIMIT 0", select(""))).await?;
+        let mut slices = Slices::WHOLE;
+        while let Some(rows) = slices.next() {
+            match self.statement(format!("INSERT INTO temp.cells {}", select(&rows))).await {
+                // A statement that failed has inserted nothing.
+                Err(error) if slices.should_shrink(&error) => slices = self.slices().await?,
+                done => done?,
+            }
+        }
         let row_bytes_max = self
             .duck
             .call("read the model", |connection| {
@@ -243,7 +334,7 @@ impl KeptCells {
     /// Writes position and key of all cells into the temporary table `table` of another instance.
     pub async fn copy_positions(&self, to: &Duck, table: &'static str) -> Result<()> {
         let sql = format!("SELECT {}::UBIGINT AS n, key FROM temp.cells", self.position);
-        copy(&self.duck, None, sql, to, table).await
+        copy(&self.duck, sql, to, table).await
     }
 
     /// Bytes of the rows at the positions from `from` to below `to`, by position.
@@ -260,10 +351,11 @@ impl KeptCells {
             .await
     }
 
-    /// The rows at the positions from `from` to below `to`, in no order: position, key, cells.
+    /// The rows at the positions from `from` to below `to`, in no order: position, key, bytes, cells. Of a row with more
+    /// than [`ROW_BYTES_MAX`] the cells are null.
     pub async fn rows(&self, from: u64, to: u64) -> Result<Vec<RecordBatch>> {
         let sql = format!(
-            "SELECT {0}::UBIGINT AS n, * EXCLUDE (n, bytes) FROM temp.cells WHERE {0} >= ? AND {0} < ?",
+            "SELECT {0}::UBIGINT AS n, * EXCLUDE (n) FROM temp.cells WHERE {0} >= ? AND {0} < ?",
             self.position
         );
         self.duck
@@ -307,13 +399,10 @@ fn read_buckets(connection: &Connection, sql: &str) -> duckdb::Result<Vec<Bucket
 }
 
 /// Streams a statement's rows from one instance into a temporary table of another, which has the same columns.
-async fn copy(from: &Duck, setup: Option<String>, sql: String, to: &Duck, table: &'static str) -> Result<()> {
+async fn copy(from: &Duck, sql: String, to: &Duck, table: &'static str) -> Result<()> {
     let (sender, receiver) = sync_channel::<RecordBatch>(BATCHES_WAITING);
     let read = from.call("read the model", move |connection| {
         let failed = |error: duckdb::Error| failed_statement("read the model", &error);
-        if let Some(setup) = setup {
-            connection.execute_batch(&setup).map_err(failed)?;
-        }
         let mut statement = connection.prepare(&sql).map_err(failed)?;
         for batch in statement.stream_arrow([]).map_err(failed)? {
             // Whoever takes them has failed and says why.

@@ -9,6 +9,7 @@ use crate::ledger::{Entry, Outcome, Suspect, SuspectKind};
 use crate::mapping::OnMissing;
 use crate::mapping::compile::Assembly;
 use crate::model::{After, Cell, Change, Delta, Document, Known, Rules, delta, delta::unset_all};
+use crate::source::staged::ROW_BYTES_MAX;
 
 /// How suspects of one sync are decided.
 pub struct Judge {
@@ -74,10 +75,18 @@ pub enum Judgement {
 impl Judge {
     /// Decides one suspect.
     pub fn judge(&self, suspect: Suspect) -> Decision {
-        let Suspect { key, kind, cells, fingerprint, known, certain, settled_seq, rejected } = suspect;
+        let Suspect { key, kind, cells, oversize, fingerprint, known, certain, settled_seq, rejected } = suspect;
         let user = self.assembly.user(&key, if kind == SuspectKind::Missing { &[] } else { &cells });
         let state = if certain { Known::Certain(&known) } else { Known::Uncertain(&known) };
+        let too_large = oversize.filter(|_| kind != SuspectKind::Missing);
         let verdict = match kind {
+            _ if too_large.is_some() => Judgement::Refused {
+                reason: format!(
+                    "the values of this row have {:.1} MB; a group can have at most {} MB",
+                    too_large.unwrap_or_default() as f64 / 1_048_576.0,
+                    ROW_BYTES_MAX / 1_048_576
+                ),
+            },
             SuspectKind::Missing => {
                 let change = match self.on_missing {
                     OnMissing::Delete => Change { delete: true, ..Change::default() },

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::file;
 use crate::duck::first_line;
 use crate::error::{Error, Kind};
 
@@ -46,6 +47,15 @@ pub(super) fn statement(what: impl Into<String>, error: &duckdb::Error) -> Error
     if line.contains("INTERRUPT") {
         return Error::new(Kind::Interrupted, what).because("interrupted");
     }
+    if let Some(unreadable) = file::unreadable(&text) {
+        return Error::new(Kind::Source, what).advise(unreadable.advice).because(unreadable.what);
+    }
+    if text.contains("INTERNAL Error") || text.contains("FATAL Error") || text.contains("database has been invalidated")
+    {
+        return Error::new(Kind::Source, what)
+            .because("DuckDB met an error of its own over this input")
+            .advise("run the model's SQL in the DuckDB shell: if it fails there as well, convert the input or report it to DuckDB");
+    }
     let (kind, advice) = if line.contains("Parser Error") || line.contains("syntax error") {
         (Kind::Source, "correct the SQL of the mapping; it is DuckDB's dialect")
     } else if line.contains("Referenced column") || line.contains("does not have a column") {
@@ -65,10 +75,7 @@ pub(super) fn statement(what: impl Into<String>, error: &duckdb::Error) -> Error
     } else if line.contains("Conversion Error") {
         (Kind::Source, "use TRY_CAST, which gives null for what cannot be converted, or filter those rows with `where`")
     } else if line.contains("Out of Memory") || line.contains("failed to allocate") {
-        (
-            Kind::Source,
-            "raise `state.memory` in groupcast.toml, or free space where DuckDB spills (`state.temp_folder`)",
-        )
+        (Kind::Source, "raise `state.memory` in groupcast.toml: half of it is for reading, shared by runs side by side")
     } else if line.contains("No space left") || line.contains("disk is full") {
         (Kind::Source, "free space where DuckDB spills (`state.temp_folder`) and run again; nothing was lost")
     } else if is_broken_parquet(&line) {
@@ -109,7 +116,7 @@ const BROKEN_PARQUET: [&str; 3] =
 /// quote data, which an error must not hold.
 fn masked(line: &str) -> String {
     const ABOUT_SQL: [&str; 5] = ["Parser Error", "Binder Error", "Catalog Error", "IO Error", "Not implemented Error"];
-    if ABOUT_SQL.iter().any(|class| line.starts_with(class)) {
+    if ABOUT_SQL.iter().any(|class| line.starts_with(class)) || line.starts_with("Out of Memory Error") {
         return line.to_owned();
     }
     // The file's name is worth keeping.
