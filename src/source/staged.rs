@@ -26,9 +26,10 @@ const BATCHES_WAITING: usize = 16;
 /// Most bytes of a row's cells. A row with more is not read any further: its group is rejected by name. Two pages in
 /// memory, as cells, values and requests, have room for a few of them; no destination takes a megabyte for one group.
 pub const ROW_BYTES_MAX: u64 = 8 * 1024 * 1024;
-/// Rows that are read at a time where memory does not suffice for more: DuckDB's vectors have 2,048 values, which are all
-/// in memory at once.
+/// Rows that are read at a time where memory does not suffice for more, at first: DuckDB's vectors have 2,048 values,
+/// which are all in memory at once. Where it still does not suffice, an eighth of them, and so on to one.
 const SLICE_ROWS: u64 = 64;
+const SMALLER: u64 = 8;
 /// Up to here candidates come in key order, so that plans read well; sorting more would cost more than it helps.
 pub const ORDERED_MAX: u64 = 100_000;
 
@@ -133,27 +134,45 @@ pub struct KeptCells {
 /// Which rows a statement is run for: all at once, or, where memory does not suffice for that, few at a time.
 struct Slices {
     row: &'static str,
-    from: u64,
+    next: u64,
     end: u64,
-    whole: bool,
+    /// Rows at a time; none for all at once.
+    step: Option<u64>,
 }
 
 impl Slices {
-    const WHOLE: Slices = Slices { row: "", from: 0, end: 1, whole: true };
+    const WHOLE: Slices = Slices { row: "", next: 0, end: 1, step: None };
 
     /// A condition for the next rows, which is empty or begins with AND; `None` after the last.
     fn next(&mut self) -> Option<String> {
-        if self.from >= self.end {
+        if self.next >= self.end {
             return None;
         }
-        let from = self.from;
-        self.from += SLICE_ROWS;
-        Some(if self.whole { String::new() } else { format!(" AND {0} >= {from} AND {0} < {1}", self.row, self.from) })
+        let from = self.next;
+        self.next += self.step.unwrap_or(1);
+        Some(match self.step {
+            None => String::new(),
+            Some(_) => format!(" AND {0} >= {from} AND {0} < {1}", self.row, self.next),
+        })
     }
 
-    /// Whether what failed for all rows may succeed for few.
-    fn should_shrink(&self, error: &Error) -> bool {
-        self.whole && error.to_string().contains("Out of Memory")
+    /// Goes on with fewer rows at a time where that may help after this failure, from the rows that failed. Returns
+    /// whether everything begins again.
+    async fn shrink(&mut self, staged: &Staged, error: Error) -> Result<bool> {
+        if !error.to_string().contains("Out of Memory") || self.step == Some(1) {
+            return Err(error);
+        }
+        match self.step {
+            None => {
+                *self = staged.slices().await?;
+                Ok(true)
+            }
+            Some(step) => {
+                self.next -= step;
+                self.step = Some((step / SMALLER).max(1));
+                Ok(false)
+            }
+        }
     }
 }
 
@@ -175,7 +194,7 @@ impl Staged {
                     .map_err(|error| failed_statement("read the model", &error))
             })
             .await?;
-        Ok(Slices { row: self.row, from: 0, end, whole: false })
+        Ok(Slices { row: self.row, next: 0, end, step: Some(SLICE_ROWS) })
     }
 
     /// Counts and sums of all rows, in one pass.
@@ -184,8 +203,8 @@ impl Staged {
         let mut slices = Slices::WHOLE;
         while let Some(rows) = slices.next() {
             match self.sums_of(salt, &rows).await {
-                Err(error) if slices.should_shrink(&error) => slices = self.slices().await?,
-                done => buckets.iter_mut().zip(done?).for_each(|(sum, bucket)| sum.add(bucket)),
+                Err(error) => drop(slices.shrink(self, error).await?),
+                Ok(sums) => buckets.iter_mut().zip(sums).for_each(|(sum, bucket)| sum.add(bucket)),
             }
         }
         let (empty_keys, null_keys) = (buckets[BUCKETS + 1].rows, buckets[BUCKETS].rows);
@@ -233,17 +252,15 @@ impl Staged {
                 self.fingerprint(salt),
                 self.relation
             );
-            match copy(&self.duck, sql, to, table).await {
-                Err(error) if slices.should_shrink(&error) => {
-                    slices = self.slices().await?;
-                    let sql = format!("DELETE FROM temp.{table}");
-                    to.call("take rows over", move |connection| {
-                        connection.execute_batch(&sql).map_err(ledger_error("take rows over"))
-                    })
-                    .await?;
-                }
-                done => done?,
-            }
+            let Err(error) = copy(&self.duck, sql, to, table).await else { continue };
+            // What came over before it failed, of one statement, cannot be told from the rest.
+            slices.shrink(self, error).await?;
+            slices.next = 0;
+            let sql = format!("DELETE FROM temp.{table}");
+            to.call("take rows over", move |connection| {
+                connection.execute_batch(&sql).map_err(ledger_error("take rows over"))
+            })
+            .await?;
         }
         Ok(())
     }
@@ -286,10 +303,9 @@ impl Staged {
         self.statement(format!("CREATE OR REPLACE TEMP TABLE cells AS {} LIMIT 0", select(""))).await?;
         let mut slices = Slices::WHOLE;
         while let Some(rows) = slices.next() {
-            match self.statement(format!("INSERT INTO temp.cells {}", select(&rows))).await {
-                // A statement that failed has inserted nothing.
-                Err(error) if slices.should_shrink(&error) => slices = self.slices().await?,
-                done => done?,
+            // A statement that failed has inserted nothing.
+            if let Err(error) = self.statement(format!("INSERT INTO temp.cells {}", select(&rows))).await {
+                slices.shrink(self, error).await?;
             }
         }
         let row_bytes_max = self

@@ -16,6 +16,7 @@ mod deploy;
 mod duckdb_source;
 mod guards;
 mod incremental;
+mod isolation;
 mod journey;
 mod journy;
 mod killed;
