@@ -59,6 +59,9 @@ pub struct About {
     pub config_read_at: DateTime<Utc>,
     /// What is wrong with the files as they are now, when they could not be taken over: the config in use is older.
     pub config_problems: Option<String>,
+    /// Why no run starts, when the ledger's file was moved or cannot be written.
+    #[serde(default)]
+    pub ledger_problem: Option<String>,
     /// Whether it is stopping.
     pub stopping: bool,
     /// Runs under way.

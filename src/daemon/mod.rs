@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`roster`] | what is each sync doing, and which one starts now? (pure) |
 //! | `supervisor` | who carries that out, and what happens when a run fails, panics or must stop? |
+//! | `ledger_watch` | may a run start, or would what it does be lost? |
 //! | `reload` | did the config folder change, and is the change sound? |
 //! | [`desk`] | what may be asked and ordered of it? |
 //! | `office` | how is that answered? |
@@ -21,6 +22,7 @@ pub mod console;
 pub mod desk;
 mod herald;
 pub mod http;
+mod ledger_watch;
 pub mod metrics;
 pub mod notify;
 mod office;

@@ -223,6 +223,7 @@ impl Desk for Office {
             started_at: self.started_at,
             config_read_at: config.read_at,
             config_problems: config.problems.clone(),
+            ledger_problem: self.ledger_problem(),
             stopping,
             running,
             parallel_runs: daemon.parallel_runs,
@@ -238,6 +239,7 @@ impl Desk for Office {
         if self.roster().is_stopping() {
             return Err(declined(Declined::Stopping, ""));
         }
+        self.ledger_usable().await?;
         self.asking.runs(None, 1).await?;
         Ok(())
     }

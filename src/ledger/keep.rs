@@ -225,7 +225,7 @@ impl LocalLedger {
     /// it returns.
     pub async fn keep(&self, name: &str, text: Option<&str>) -> Result<()> {
         let (name, text) = (name.to_owned(), text.map(str::to_owned));
-        self.write("keep a note", move |connection| {
+        self.write_in_place("keep a note", move |connection| {
             connection.execute("DELETE FROM notes WHERE name = ?", [&name])?;
             if let Some(text) = text {
                 connection.execute("INSERT INTO notes VALUES (?, ?)", [name, text])?;

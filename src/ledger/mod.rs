@@ -39,6 +39,7 @@ mod compare;
 mod keep;
 pub mod local;
 pub mod memory;
+pub mod place;
 mod rows;
 mod schema;
 mod statements;

@@ -5,6 +5,7 @@ mod commands;
 mod config;
 mod ends;
 mod many;
+mod moved;
 mod orders;
 mod schedules;
 mod soak;

@@ -40,6 +40,7 @@ impl FakeDesk {
             started_at: at(3_000),
             config_read_at: at(190),
             config_problems: None,
+            ledger_problem: None,
             stopping: false,
             running: 0,
             parallel_runs: 2,

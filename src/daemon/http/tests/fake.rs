@@ -168,6 +168,7 @@ impl Desk for Fake {
             started_at: at(),
             config_read_at: at(),
             config_problems: Some("groupcast.toml: line 3".to_owned()),
+            ledger_problem: None,
             stopping: false,
             running: 1,
             parallel_runs: 4,
