@@ -235,7 +235,14 @@ impl Ledger for LocalLedger {
         let (sync, staged, scope) = (sync.to_owned(), staged.clone(), scope.clone());
         let threads = Arc::clone(&self.threads);
         self.call("compare", move |connection| {
-            let found = compare(connection, &sync, &staged, &scope)?;
+            let mut found = compare(connection, &sync, &staged, &scope)?;
+            let count =
+                |sql: &str| connection.query_row(sql, [], |row| row.get(0)).map_err(ledger_error("count groups"));
+            // What guards measure against: of a group that was only refused nothing can be changed or taken away.
+            found.known = count(&statements::held_count(&sync))?;
+            if found.missing_suspects > 0 {
+                found.removable = count(statements::REMOVABLE)?;
+            }
             threads.small(connection).map_err(ledger_error("compare"))?;
             Ok(found)
         })
@@ -379,8 +386,11 @@ impl Ledger for LocalLedger {
         self.call("count groups", move |connection| {
             connection
                 .query_row(
-                    "SELECT count(*), count(unsettled_in), count(rejected_reason) FROM known WHERE sync = ?",
-                    [sync],
+                    &format!(
+                        "SELECT ({}), count(unsettled_in), count(rejected_reason) FROM known WHERE sync = ?",
+                        statements::delivered_count(&sync)
+                    ),
+                    [&sync],
                     |row| Ok(Standing { known: row.get(0)?, unsettled: row.get(1)?, rejected: row.get(2)? }),
                 )
                 .map_err(ledger_error("count groups"))

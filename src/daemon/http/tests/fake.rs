@@ -145,7 +145,7 @@ fn detail() -> Detail {
     // Read back from JSON, as from the ledger; a key that is no part of it would be missing in what is told.
     serde_json::from_value(json!({
         "found": {"rows": 10, "null_keys": 0, "empty_keys": 0, "duplicate_rows": 2, "duplicate_examples": ["a"], "known": 9,
-            "new": 1, "changed": 3, "missing": 0, "missing_suspects": 0, "held": 0, "unchanged": 6},
+            "new": 1, "changed": 3, "missing": 0, "missing_suspects": 0, "removable": 0, "held": 0, "unchanged": 6},
         "guards": [
             {"guard": "changed_max", "what": "changed groups", "part": 3, "whole": 9, "share_max": 0.5, "exact": true,
                 "trips": false},
