@@ -423,6 +423,13 @@ pub struct Standing {
     pub rejected: u64,
 }
 
+impl Standing {
+    /// Whether there is nothing on record: no group that was delivered, may have been, or was refused.
+    pub fn is_empty(&self) -> bool {
+        self.known + self.unsettled + self.rejected == 0
+    }
+}
+
 /// Where comparison happens and knowledge is kept. One run of a sync at a time; the caller sees to that.
 #[async_trait]
 pub trait Ledger: Send + Sync {

@@ -1,5 +1,7 @@
 //! Does the daemon do what `groupcast run` does, by itself, for months? The real program, real sockets, real files.
 
+mod answers;
+mod beside;
 mod browser;
 mod commands;
 mod config;

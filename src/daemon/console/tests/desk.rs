@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
 use super::fixture::{HOSTILE_KEYS, HOSTILE_WORDS, activity, at, counts, detail, run, said, syncs, traits};
-use crate::daemon::desk::{About, Accepted, Answer, Desk, Refusal};
+use crate::daemon::desk::{About, Accepted, Answer, Desk, PlanUnderWay, Refusal};
 use crate::error::{Error, Kind};
 use crate::ledger::{Comparison, Status};
 use crate::model::{Change, document};
@@ -155,6 +155,10 @@ impl Desk for FakeDesk {
         let record = RunDetail { run: view, detail: Detail::default(), progress: Some(progress), rejected: Vec::new() };
         world.runs.insert(0, record);
         Ok(accepted)
+    }
+
+    async fn plan_stream(&self, sync: &str, ask: Ask, show: usize) -> Answer<PlanUnderWay> {
+        Ok(PlanUnderWay::of(self.plan(sync, ask, show).await?))
     }
 
     async fn plan(&self, sync: &str, ask: Ask, show: usize) -> Answer<PlanView> {
@@ -318,7 +322,7 @@ impl Desk for FakeDesk {
         Ok(all.skip(from as usize).take(count as usize).collect())
     }
 
-    async fn rejected(&self, sync: Option<&str>, count: u64) -> Answer<Vec<RejectedView>> {
+    async fn rejected(&self, sync: Option<&str>, _after: Option<&str>, count: u64) -> Answer<Vec<RejectedView>> {
         if self.world.lock().unwrap().syncs.is_empty() || sync.is_some_and(|sync| sync != "crm") {
             return Ok(Vec::new());
         }
@@ -334,7 +338,7 @@ impl Desk for FakeDesk {
         Ok(views.take(count as usize).collect())
     }
 
-    async fn group(&self, sync: &str, key: &str, _count: u64) -> Answer<GroupView> {
+    async fn group(&self, sync: &str, key: &str, _before: Option<u64>, _count: u64) -> Answer<GroupView> {
         self.sync(sync).await?;
         let hostile = HOSTILE_KEYS.contains(&key);
         if !hostile && key != "acme" && !key.starts_with("acct-") && !key.starts_with("kkk") {
