@@ -3,6 +3,7 @@
 //! Nothing is sent to an address that merely stands in a file. The socket is in the ledger's folder and belongs to the
 //! ledger's owner, and the first question is whose daemon answers: that of this ledger and of this config folder, or none.
 
+use std::path::Path;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -61,11 +62,11 @@ impl Client {
     /// that can be reached.
     pub(super) async fn find(project: &Project, busy: Error) -> Result<Client> {
         let state = &project.settings.state.path;
-        let Some(socket) = socket::find(state) else { return Err(busy) };
-        let Ok(hello) = hello(&socket).await else { return Err(busy) };
+        let Some(socket) = socket::find(state) else { return Err(unreachable(busy, state)) };
+        let Ok(hello) = hello(&socket).await else { return Err(unreachable(busy, state)) };
         if FileId::of(state).ok() != Some(hello.ledger) {
             // A daemon whose ledger was moved away from here.
-            return Err(busy);
+            return Err(unreachable(busy, state));
         }
         let client = Client { socket, hello };
         if FileId::of(&project.settings.folder).ok() != client.hello.folder_id {
@@ -89,7 +90,7 @@ impl Client {
 
     /// An answer that ended before its end, which says nothing about what was asked.
     fn cut(&self, why: &str) -> Error {
-        let what = format!("the answer of {} was cut off: {why}", self.whom());
+        let what = format!("the response of {} was cut off: {why}", self.whom());
         Error::new(Kind::LedgerBusy, what).advise("look at its log, and repeat the command")
     }
 
@@ -208,6 +209,17 @@ impl Client {
             return Err(self.cut("it has no end"));
         }
         self.read(&Answer { status, body: open })
+    }
+}
+
+/// That another process has the ledger open, which cannot be asked: when that is a daemon, what to do about it.
+fn unreachable(busy: Error, ledger: &Path) -> Error {
+    match open::address::of_holder(ledger, &busy) {
+        None => busy,
+        Some(daemon) => busy.advise(format!(
+            "{daemon} has it open and cannot be reached over the socket beside the ledger: look at its log, use its API or \
+             console, or stop it"
+        )),
     }
 }
 

@@ -96,7 +96,7 @@ pub async fn serve(folder: &Path, listen: Option<&str>) -> Result<u8, Failure> {
         })
     };
     let _written = Written::write(address::path(&state), address)
-        .inspect_err(|error| tracing::warn!("{error}; nothing else needs it"));
+        .inspect_err(|error| tracing::warn!("{error}; the daemon does not need it"));
     let (ended, endings) = mpsc::unbounded_channel::<Ended>();
     let (leave, left) = watch::channel(false);
     let files = tokio::spawn(Arc::clone(&supervisor).follow_files(files, hup, stop.clone()));
@@ -151,7 +151,9 @@ fn listen_beside(state: &Path, address: &Address, ledger: FileId, folder: &Path)
     bound
         .inspect_err(|error| {
             let advice = error.advice().unwrap_or_default();
-            tracing::warn!("commands cannot ask this daemon, only the API can: {error}; {advice}");
+            tracing::warn!(
+                "commands cannot reach this daemon, only its API and console can be used: {error}; {advice}"
+            );
         })
         .ok()
 }
@@ -161,7 +163,7 @@ async fn commands(beside: Option<Beside>, desk: Arc<dyn Desk>, clock: Arc<dyn Cl
     let Some((_bound, listener, hello)) = beside else { return };
     let served = http::serve_local(listener, desk, hello, http::Limits::default(), clock, stop).await;
     if let Err(error) = served {
-        tracing::error!("commands cannot ask this daemon any more: {error}");
+        tracing::error!("commands cannot reach this daemon any more: {error}");
     }
 }
 

@@ -55,6 +55,8 @@ impl Written {
     pub fn write(path: PathBuf, address: Address) -> Result<Written> {
         let text = serde_json::to_vec(&address).unwrap_or_default();
         std::fs::write(&path, text).map_err(|error| {
+            // What is left on a full disk is an empty file.
+            drop(std::fs::remove_file(&path));
             write_error("failed to write the daemon's address beside the ledger", error).at(path.display().to_string())
         })?;
         Ok(Written { path, address })

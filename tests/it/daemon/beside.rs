@@ -123,6 +123,22 @@ fn commands_need_no_token_and_the_socket_is_private() {
 }
 
 #[test]
+fn a_daemon_without_its_socket_is_named() {
+    let receiver = Receiver::start();
+    let place = place(&receiver, 3);
+    place.mapping("accounts", &scheduled(""));
+    // GIVEN something in the socket's place
+    std::fs::create_dir_all(place.path(SOCKET)).unwrap();
+    let daemon = Daemon::start(&place);
+    let pid = format!("process {}", daemon.pid());
+    for command in ASKING {
+        place.run(command).exits(1).says(&["cannot be reached over the socket", &daemon.url, &pid, "console"]);
+    }
+    assert!(place.path(SOCKET).is_dir(), "it is kept");
+    daemon.stop().exits(0).says(&["commands cannot reach this daemon", "no socket"]);
+}
+
+#[test]
 fn a_folder_too_deep_for_a_socket_works_all_the_same() {
     let receiver = Receiver::start();
     let place = place(&receiver, 3);
