@@ -69,7 +69,10 @@ impl Client {
             return Err(unreachable(busy, state));
         }
         let client = Client { socket, hello };
-        if FileId::of(&project.settings.folder).ok() != client.hello.folder_id {
+        // One that runs in another container may see the folder under the same path on a file system of its own.
+        let folder = &project.settings.folder;
+        let same_path = std::path::absolute(folder).is_ok_and(|folder| folder == client.hello.folder);
+        if !same_path && FileId::of(folder).ok() != client.hello.folder_id {
             let what = format!("{} runs another project with this ledger", client.whom());
             return Err(Error::new(Kind::LedgerBusy, what)
                 .advise("run the command in that folder, or give each project a ledger of its own with `state.path`")

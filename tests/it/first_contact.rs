@@ -249,7 +249,7 @@ fn value(name: &str, kind: &str, row: u64) -> String {
         (_, "VARCHAR") => format!("'{name}-{row}'"),
         (_, "BIGINT" | "INTEGER") => format!("{}", 100 + row),
         (_, "DOUBLE") => format!("{row}.25"),
-        (_, "BOOLEAN") => format!("{}", row % 2 == 0),
+        (_, "BOOLEAN") => format!("{}", row.is_multiple_of(2)),
         (_, "DATE") => format!("DATE '2026-03-0{row}'"),
         (_, "TIMESTAMP") => format!("TIMESTAMP '2026-03-0{row} 10:11:12'"),
         (_, "VARCHAR[]") => format!("['a', 'b{row}']"),

@@ -82,6 +82,7 @@ impl FakeDesk {
             "error: column `arr_cents` is DECIMAL(38,2); say how to send it\n  --> mappings/<script>.toml:14:12  traits.arr\n   = help: add `as = \"number\"`"
                 .to_owned(),
         );
+        self.about.ledger_problem = Some("ledger <x>/ledger.duckdb: it was moved or deleted".to_owned());
         self.about.stopping = true;
         self
     }
