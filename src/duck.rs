@@ -1,11 +1,14 @@
 //! One DuckDB connection for async callers: every call runs on a blocking thread, one at a time, with a deadline.
 //!
+//! Waiting for a connection is async, so nothing that waits holds a thread: a statement that does not react to its
+//! interrupt costs the thread it runs on and nothing else.
+//!
 //! Settings that decide correctness or memory are explicit: `memory_limit`, `threads`, `temp_directory`, the session's
 //! time zone, and no extension is ever downloaded. This module knows DuckDB's errors (locked, full, corrupt, newer
 //! version) and gives each its kind and advice; it knows nothing of ledgers and sources.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -20,7 +23,7 @@ pub struct Limits {
     pub memory_bytes: u64,
     /// Worker threads.
     pub threads: usize,
-    /// Where it spills to.
+    /// Where it spills to: each instance in a folder of its own below this one.
     pub temp_folder: PathBuf,
 }
 
@@ -39,19 +42,33 @@ impl Limits {
 /// A connection that can be shared between tasks; clones speak to the same one.
 #[derive(Clone)]
 pub struct Duck {
-    connection: Arc<Mutex<Connection>>,
+    connection: Arc<tokio::sync::Mutex<Held>>,
     /// Makes further connections and does nothing else, so that nobody waits for a statement who only wants one.
     seed: Arc<Mutex<Connection>>,
-    /// Whose turn it is to attach another database: names of databases belong to all connections.
-    attaching: Arc<tokio::sync::Mutex<()>>,
     /// Whether DuckDB gave the whole database up.
     given_up: Arc<AtomicBool>,
     interrupt: Arc<duckdb::InterruptHandle>,
     deadline: Duration,
 }
 
+/// A connection with what must outlive it. Fields are dropped in this order: the connection first.
+pub(crate) struct Held {
+    pub(crate) connection: Connection,
+    /// Held until the connection is closed, or until whoever put it here takes it away: a turn at a file.
+    pub(crate) until_closed: Option<Box<dyn std::any::Any + Send>>,
+}
+
+impl Held {
+    fn new(connection: Connection) -> Arc<tokio::sync::Mutex<Held>> {
+        Arc::new(tokio::sync::Mutex::new(Held { connection, until_closed: None }))
+    }
+}
+
 /// Longest a single statement may take. A full comparison of ten million rows takes seconds; an hour is a hang.
 const DEADLINE: Duration = Duration::from_secs(3600);
+/// How long an interrupted statement may take to end. DuckDB looks at its interrupts every few thousand rows; what does
+/// not react in half a minute may never do so.
+const REACTION_MAX: Duration = Duration::from_secs(30);
 
 impl Duck {
     /// Opens (or creates) the database file at `path`, or an in-memory one.
@@ -70,14 +87,13 @@ impl Duck {
         let settings = |error: duckdb::Error| Error::new(Kind::Bug, "failed to configure DuckDB").because(error);
         // DuckDB makes the folder itself when it first spills, but not those above it. Where they cannot be made, only what
         // must spill fails, and says so.
-        if let Some(above) = limits.temp_folder.parent() {
-            let _ = std::fs::create_dir_all(above);
-        }
+        let _ = std::fs::create_dir_all(&limits.temp_folder);
+        let temp_folder = spill_folder(&limits.temp_folder);
         let mut config = Config::default()
             .access_mode(mode)
             .and_then(|config| config.with("memory_limit", format!("{}B", limits.memory_bytes)))
             .and_then(|config| config.threads(limits.threads as i64))
-            .and_then(|config| config.with("temp_directory", limits.temp_folder.display().to_string()))
+            .and_then(|config| config.with("temp_directory", temp_folder.display().to_string()))
             .and_then(|config| config.with("autoinstall_known_extensions", "false"))
             .and_then(|config| config.with("preserve_insertion_order", "false"))
             // A model's files are read once in a run; what is kept of them would crowd out the comparison.
@@ -97,9 +113,8 @@ impl Duck {
         let seed = connection.try_clone().map_err(ledger_error("open another connection"))?;
         Ok(Duck {
             interrupt: connection.interrupt_handle(),
-            connection: Arc::new(Mutex::new(connection)),
+            connection: Held::new(connection),
             seed: Arc::new(Mutex::new(seed)),
-            attaching: Arc::default(),
             given_up: Arc::default(),
             deadline: DEADLINE,
         })
@@ -113,18 +128,11 @@ impl Duck {
         drop(connection.execute_batch("SET TimeZone = 'UTC'"));
         Ok(Duck {
             interrupt: connection.interrupt_handle(),
-            connection: Arc::new(Mutex::new(connection)),
+            connection: Held::new(connection),
             seed: Arc::clone(&self.seed),
-            attaching: Arc::clone(&self.attaching),
             given_up: Arc::clone(&self.given_up),
             deadline: self.deadline,
         })
-    }
-
-    /// Whose turn it is to attach another database, of all siblings. A name in somebody's SQL must not mean the database
-    /// that another run happens to have attached.
-    pub fn attaching(&self) -> Arc<tokio::sync::Mutex<()>> {
-        Arc::clone(&self.attaching)
     }
 
     /// Runs `work` with the connection on a blocking thread. One call runs at a time; later ones queue.
@@ -136,18 +144,27 @@ impl Duck {
         what: &'static str,
         work: impl FnOnce(&mut Connection) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        let connection = Arc::clone(&self.connection);
-        let mut task = tokio::task::spawn_blocking(move || {
-            // A panic inside DuckDB's bindings leaves the connection usable: each statement is its own transaction or
-            // is rolled back by the next BEGIN failing loudly.
-            let mut connection = connection.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-            work(&mut connection)
-        });
+        self.call_held(what, move |held| work(&mut held.connection)).await
+    }
+
+    /// [`Duck::call`] for work that leaves something to be held as long as the connection is open.
+    pub(crate) async fn call_held<T: Send + 'static>(
+        &self,
+        what: &'static str,
+        work: impl FnOnce(&mut Held) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let mut held = Arc::clone(&self.connection).lock_owned().await;
+        // A panic inside DuckDB's bindings leaves the connection usable: each statement is its own transaction or is
+        // rolled back by the next BEGIN failing loudly.
+        let mut task = tokio::task::spawn_blocking(move || work(&mut held));
         let joined = match tokio::time::timeout(self.deadline, &mut task).await {
             Ok(joined) => joined,
             Err(_) => {
                 self.interrupt.interrupt();
-                task.await
+                match tokio::time::timeout(REACTION_MAX, task).await {
+                    Ok(joined) => joined,
+                    Err(_) => return Err(unresponsive(what)),
+                }
             }
         };
         let done =
@@ -156,6 +173,17 @@ impl Duck {
             self.given_up.store(true, Ordering::Relaxed);
         }
         done
+    }
+
+    /// Runs work that is over at once on this thread; `None` while a statement is running.
+    pub(crate) fn try_call<T>(&self, work: impl FnOnce(&mut Connection) -> T) -> Option<T> {
+        let mut held = self.connection.try_lock().ok()?;
+        Some(work(&mut held.connection))
+    }
+
+    /// Whether no statement is running.
+    pub fn is_idle(&self) -> bool {
+        self.connection.try_lock().is_ok()
     }
 
     /// Whether DuckDB gave the whole database up, as it does when it fails half way through folding its log into the file.
@@ -169,6 +197,35 @@ impl Duck {
     pub fn interrupt(&self) {
         self.interrupt.interrupt();
     }
+}
+
+/// A folder that no other instance spills to: their files have the same names. What processes left that were killed is
+/// removed.
+fn spill_folder(above: &Path) -> PathBuf {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    let own = std::process::id();
+    for left in std::fs::read_dir(above).into_iter().flatten().flatten() {
+        let name = left.file_name();
+        let process =
+            name.to_str().and_then(|name| name.strip_prefix("spill-")?.split('-').next()?.parse::<u32>().ok());
+        if process.is_some_and(|process| process != own && !Path::new(&format!("/proc/{process}")).exists())
+            && Path::new("/proc/self").exists()
+        {
+            drop(std::fs::remove_dir_all(left.path()));
+        }
+    }
+    loop {
+        let folder = above.join(format!("spill-{own}-{}", NEXT.fetch_add(1, Ordering::Relaxed)));
+        if !folder.exists() {
+            return folder;
+        }
+    }
+}
+
+/// A statement that went on although it was interrupted.
+fn unresponsive(what: &str) -> Error {
+    Error::new(Kind::Source, format!("failed to {what}: the statement does not react to being interrupted"))
+        .advise("simplify the model's SQL; the thread that runs the statement is lost until the process ends")
 }
 
 /// What to do about a ledger that cannot be read.

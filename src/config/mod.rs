@@ -63,7 +63,7 @@ pub struct Settings {
 pub struct State {
     /// The ledger's file.
     pub path: PathBuf,
-    /// Memory DuckDB may use, in bytes.
+    /// Memory DuckDB may use, in bytes: half for the ledger, half for reading.
     pub memory_bytes: Option<u64>,
     /// Threads DuckDB may use.
     pub threads: Option<usize>,
@@ -76,8 +76,18 @@ pub struct State {
 }
 
 impl State {
-    /// The limits for DuckDB: what is set here, else [`duck::Limits::standard`].
+    /// The limits of the ledger's DuckDB: half of the memory, since reading gets the other half.
     pub fn limits(&self) -> duck::Limits {
+        let both = self.shared_limits();
+        duck::Limits { memory_bytes: both.memory_bytes / 2, ..both }
+    }
+
+    /// The limits of the DuckDB instances in which input is read: half of the memory for all of them.
+    pub fn input_limits(&self) -> duck::Limits {
+        self.limits()
+    }
+
+    fn shared_limits(&self) -> duck::Limits {
         let standard = duck::Limits::standard();
         duck::Limits {
             memory_bytes: self.memory_bytes.unwrap_or(standard.memory_bytes),

@@ -1,44 +1,182 @@
-//! Which groups must be looked at? The comparison in DuckDB, and its suspects as they are read, page by page.
+//! Which groups must be looked at? The comparison of a run's rows with what is known, and its candidates as they are read,
+//! page by page.
+//!
+//! The rows stand in another DuckDB instance than the ledger ([`crate::source::staged`]). Buckets of keys whose counts and
+//! sums are equal on both sides are done with; of the others keys and fingerprints come over and are joined; cells only
+//! of the candidates are kept, on their side. A page is then read from both sides and matched by position.
 
 use std::sync::Arc;
 
-use duckdb::Connection;
 use duckdb::arrow::array::{Array, AsArray, RecordBatch};
 use duckdb::arrow::datatypes::{DataType, Float64Type, Int64Type, UInt8Type, UInt64Type};
+use duckdb::{Connection, params};
 
 use super::{Comparison, Missing, Scope, Suspect, SuspectKind, statements, with_attempted};
-use crate::duck::ledger_error;
+use crate::duck::{Duck, ledger_error};
 use crate::error::{Error, Kind, Result};
 use crate::model::{Cell, Document};
 use crate::source::Staged;
+use crate::source::staged::{self, BUCKETS, Bucket, KeptCells, ORDERED_MAX, Wanted};
 
 /// How many duplicate keys a comparison names.
 pub(super) const EXAMPLES: usize = 10;
-/// Up to here suspects come in key order, so that plans read well; sorting more would cost more than it helps.
-const ORDERED_SUSPECTS_MAX: u64 = 100_000;
+/// Bytes of documents and cells in one page, at most, unless a single group has more: two pages are in memory at a time,
+/// as text, as values and as requests.
+const PAGE_BYTES_MAX: u64 = 16 * 1024 * 1024;
+
+/// The candidates of a comparison, ready to be read.
+#[derive(Clone, Default)]
+pub(super) struct Candidates {
+    /// How many there are; their positions start at 0.
+    total: u64,
+    /// The cells of those that have a row.
+    cells: Option<KeptCells>,
+    /// Bytes of the largest known document.
+    document_bytes_max: u64,
+}
+
+impl Candidates {
+    /// The cells, for whoever tidies up.
+    pub(super) fn into_cells(self) -> Option<KeptCells> {
+        self.cells
+    }
+}
+
+/// What is known, by bucket.
+struct KnownSums {
+    buckets: Vec<Bucket>,
+    /// Groups that are candidates whatever their row says.
+    open: Vec<u64>,
+    /// Groups whose last word is a rejection.
+    rejected: Vec<u64>,
+}
+
+/// Interrupts what runs in two instances, unless it is disarmed: a comparison that nobody waits for must not go on.
+struct Interrupter(Option<(Duck, Duck)>);
+
+impl Drop for Interrupter {
+    fn drop(&mut self) {
+        if let Some((ledger, input)) = &self.0 {
+            ledger.interrupt();
+            input.interrupt();
+        }
+    }
+}
+
+/// Finds the candidates; see [`super::Ledger::compare`].
+pub(super) async fn compare(
+    ledger: &Duck,
+    sync: &str,
+    staged: &Staged,
+    scope: &Scope,
+) -> Result<(Comparison, Candidates)> {
+    let mut interrupter = Interrupter(Some((ledger.clone(), staged.duck.clone())));
+    let compared = compare_all(ledger, sync, staged, scope).await;
+    interrupter.0 = None;
+    compared
+}
+
+async fn compare_all(ledger: &Duck, sync: &str, staged: &Staged, scope: &Scope) -> Result<(Comparison, Candidates)> {
+    let whole = scope.missing == Missing::All;
+    let (rows, known) = tokio::try_join!(staged.sums(&scope.salt), known_sums(ledger, sync, scope))?;
+    let mut found = Comparison {
+        rows: rows.rows,
+        null_keys: rows.null_keys,
+        empty_keys: rows.empty_keys,
+        known: known.buckets.iter().map(|bucket| bucket.rows).sum(),
+        ..Comparison::default()
+    };
+    let valid = found.rows - found.null_keys - found.empty_keys;
+    // Where only a part of the model was read, the rest of a bucket is not known to be equal.
+    let differs = |bucket: usize| !whole || rows.buckets[bucket] != known.buckets[bucket] || known.open[bucket] > 0;
+    let differing: Vec<u16> = (0..BUCKETS).filter(|bucket| differs(*bucket)).map(|bucket| bucket as u16).collect();
+    // A rejected row that did not change is as its group's fingerprint says: held back, and equal.
+    let held_elsewhere: u64 =
+        (0..BUCKETS).filter(|bucket| !differs(*bucket)).map(|bucket| known.rejected[bucket]).sum();
+    if whole && differing.is_empty() {
+        // The usual night: neither rows nor documents are read.
+        found.held = held_elsewhere;
+        found.unchanged = valid - found.held;
+        return Ok((found, Candidates::default()));
+    }
+    let of = |buckets: &[Bucket]| differing.iter().map(|bucket| buckets[usize::from(*bucket)].rows).sum::<u64>();
+    let (valid_here, known_here) = (of(&rows.buckets), of(&known.buckets));
+    // Most of them: then looking for the few that are equal costs more than it saves.
+    let only = (whole && differing.len() <= BUCKETS / 2).then_some(differing);
+    let (valid_here, known_here) = if only.is_some() { (valid_here, known_here) } else { (valid, found.known) };
+    let held_elsewhere = if only.is_some() { held_elsewhere } else { 0 };
+
+    let setup = [Some(statements::SCAN.to_owned()), only.as_deref().map(staged::differing)];
+    run(ledger, setup.into_iter().flatten().collect()).await?;
+    staged.copy_fingerprints(&scope.salt, only.as_deref(), ledger, "scan").await?;
+    let (text, scope_here, filtered) = (sync.to_owned(), scope.clone(), only.is_some());
+    let found = ledger
+        .call("compare", move |connection| {
+            join(connection, &text, &scope_here, filtered, (valid_here, known_here), &mut found)?;
+            found.held += held_elsewhere;
+            found.unchanged = valid - found.duplicate_rows - found.new - found.changed - found.held;
+            Ok(found)
+        })
+        .await?;
+    if found.suspects() == 0 {
+        run(ledger, vec![statements::CLEAN_UP.to_owned()]).await?;
+        return Ok((found, Candidates::default()));
+    }
+    let candidates = choose(ledger, sync, staged, scope, &found, valid).await?;
+    run(ledger, vec![statements::CLEAN_UP.to_owned()]).await?;
+    Ok((found, candidates))
+}
+
+async fn known_sums(ledger: &Duck, sync: &str, scope: &Scope) -> Result<KnownSums> {
+    let sql = statements::known_sums(sync, scope);
+    ledger
+        .call("compare", move |connection| {
+            let mut sums = KnownSums {
+                buckets: vec![Bucket::default(); BUCKETS],
+                open: vec![0; BUCKETS],
+                rejected: vec![0; BUCKETS],
+            };
+            let mut read = || -> duckdb::Result<()> {
+                let mut statement = connection.prepare(&sql)?;
+                let mut rows = statement.query([])?;
+                while let Some(row) = rows.next()? {
+                    let bucket: usize = row.get(0)?;
+                    sums.buckets[bucket] = Bucket { rows: row.get(1)?, sum: row.get(2)?, xor: row.get(3)? };
+                    (sums.open[bucket], sums.rejected[bucket]) = (row.get(4)?, row.get(5)?);
+                }
+                Ok(())
+            };
+            read().map_err(|error| compare_error(&error))?;
+            Ok(sums)
+        })
+        .await
+}
+
+async fn run(duck: &Duck, statements: Vec<String>) -> Result<()> {
+    duck.call("compare", move |connection| {
+        statements.iter().try_for_each(|sql| connection.execute_batch(sql)).map_err(|error| compare_error(&error))
+    })
+    .await
+}
 
 fn count(connection: &Connection, sql: &str) -> Result<u64> {
     connection.query_row(sql, [], |row| row.get(0)).map_err(ledger_error("compare"))
 }
 
-/// What a comparison leaves behind but the suspects.
-const CLEAN_UP: &str =
-    "DROP TABLE scan; DROP TABLE candidate; DROP TABLE IF EXISTS duplicate; DROP TABLE IF EXISTS temp.incoming";
-
-/// Finds the suspects; see [`super::Ledger::compare`].
-pub(super) fn compare(connection: &Connection, sync: &str, staged: &Staged, scope: &Scope) -> Result<Comparison> {
+/// Joins the keys and fingerprints that came over with what is known. `valid` and `known` are how many rows and known
+/// groups are looked at.
+fn join(
+    connection: &Connection,
+    sync: &str,
+    scope: &Scope,
+    filtered: bool,
+    (valid, known): (u64, u64),
+    found: &mut Comparison,
+) -> Result<()> {
     let run = |sql: &str| connection.execute_batch(sql).map_err(|error| compare_error(&error));
-    run(&statements::scan(staged, scope))?;
-    let (rows, null_keys, empty_keys): (u64, u64, u64) = connection
-        .query_row(statements::KEY_COUNTS, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
-        .map_err(ledger_error("count keys"))?;
-    run(&statements::candidates(sync, scope))?;
-    let known = count(connection, &statements::known_count(sync))?;
-    let mut found = Comparison { rows, null_keys, empty_keys, known, ..Comparison::default() };
-
+    run(&statements::candidates(sync, scope, filtered))?;
     // Known groups are unique and each was matched or found missing, so rows without duplicates are exactly as many as
     // matched groups and distinct new keys. Only when the sum does not add up is every key grouped.
-    let valid = rows - null_keys - empty_keys;
     let distinct = (scope.missing == Missing::All)
         .then(|| {
             Ok::<_, Error>(
@@ -65,44 +203,138 @@ pub(super) fn compare(connection: &Connection, sync: &str, staged: &Staged, scop
         })
         .map_err(ledger_error("count suspects"))?;
     found.missing_suspects = if scope.act_on_missing { missing_suspects } else { 0 };
-    found.unchanged = valid - found.duplicate_rows - found.new - found.changed - found.held;
+    Ok(())
+}
 
-    if found.suspects() == 0 {
-        // The usual night: neither rows nor documents are read.
-        run("CREATE OR REPLACE TEMP TABLE suspect AS SELECT 0 AS none WHERE false")?;
-        run(CLEAN_UP)?;
-        return Ok(found);
-    }
-    let ordered = found.suspects() <= ORDERED_SUSPECTS_MAX;
+/// Gives every candidate a position, has the cells of their rows kept, and gathers what is known of them.
+///
+/// Few candidates come in key order: only keys are sorted, never documents or cells. Of many, the cells are kept in the
+/// order in which they are read, and the known documents are sorted to fit.
+async fn choose(
+    ledger: &Duck,
+    sync: &str,
+    staged: &Staged,
+    scope: &Scope,
+    found: &Comparison,
+    valid: u64,
+) -> Result<Candidates> {
+    let total = found.suspects();
+    let with_row = found.new + found.changed;
+    let ordered = total <= ORDERED_MAX;
+    let mut cells = None;
     if ordered {
-        run("SET preserve_insertion_order = true")?;
+        run(ledger, vec![statements::choose_ordered(scope)]).await?;
+        if with_row > 0 {
+            let sql = "SELECT n, key FROM temp.chosen WHERE kind < 2".to_owned();
+            cells = Some(staged.keep_cells(Wanted::Positions { from: ledger, sql }).await?);
+        }
+    } else {
+        run(ledger, vec![statements::choose_unordered(scope), statements::POSITIONS.to_owned()]).await?;
+        if with_row > 0 {
+            // Without an order of its own a row's position is where it was put.
+            let sql = "SELECT key FROM temp.chosen WHERE kind < 2".to_owned();
+            let wanted = if with_row == valid { Wanted::All } else { Wanted::Keys { from: ledger, sql } };
+            let kept = staged.keep_cells(wanted).await?;
+            kept.copy_positions(ledger, "positions").await?;
+            cells = Some(kept);
+        }
+        run(ledger, vec![statements::POSITION_CHOSEN.to_owned()]).await?;
     }
-    let stored = run(&statements::suspects(sync, staged, scope, ordered));
-    if ordered {
-        run("SET preserve_insertion_order = false")?;
+    let gather = statements::suspects(sync, ordered);
+    let document_bytes_max = ledger
+        .call("compare", move |connection| {
+            let run = |sql: &str| connection.execute_batch(sql).map_err(|error| compare_error(&error));
+            if !ordered {
+                run("SET preserve_insertion_order = true")?;
+            }
+            let stored = run(&gather);
+            if !ordered {
+                run("SET preserve_insertion_order = false")?;
+            }
+            stored?;
+            let (stored, bytes): (u64, u64) = connection
+                .query_row("SELECT count(*), coalesce(max(bytes), 0)::UBIGINT FROM suspect", [], |row| {
+                    Ok((row.get(0)?, row.get(1)?))
+                })
+                .map_err(ledger_error("compare"))?;
+            if stored != total {
+                let what = format!("{total} groups were to be compared, and {stored} were found");
+                return Err(Error::new(Kind::Bug, what));
+            }
+            Ok(bytes)
+        })
+        .await?;
+    Ok(Candidates { total, cells, document_bytes_max })
+}
+
+/// The candidates from position `from`, at most `count` and [`PAGE_BYTES_MAX`] of them; see [`super::Ledger::page`].
+pub(super) async fn page(ledger: &Duck, candidates: &Candidates, from: u64, count: u64) -> Result<Vec<Suspect>> {
+    let mut to = (from.saturating_add(count)).min(candidates.total);
+    if from >= to {
+        return Ok(Vec::new());
     }
-    stored?;
-    run(CLEAN_UP)?;
-    Ok(found)
+    let row_bytes_max = candidates.cells.as_ref().map_or(0, |cells| cells.row_bytes_max);
+    if (row_bytes_max + candidates.document_bytes_max).saturating_mul(to - from) > PAGE_BYTES_MAX {
+        to = until_full(ledger, candidates, from, to).await?;
+    }
+    let documents = ledger.call("read suspects", move |connection| {
+        let mut page = connection.prepare(statements::PAGE).map_err(ledger_error("read suspects"))?;
+        let batches = page.query_arrow(params![from, to]).map_err(ledger_error("read suspects"))?;
+        Ok(batches.collect::<Vec<RecordBatch>>())
+    });
+    let cells = async {
+        match &candidates.cells {
+            Some(cells) => cells.rows(from, to).await,
+            None => Ok(Vec::new()),
+        }
+    };
+    let (documents, cells) = tokio::try_join!(documents, cells)?;
+    let decode = move || matched(&documents, &cells, (to - from) as usize);
+    let decoded = tokio::task::spawn_blocking(decode).await;
+    decoded.map_err(|panic| Error::new(Kind::Bug, "failed to read a page of suspects").because(panic))?
+}
+
+/// Where a page from `from` must end so that its documents and cells have at most [`PAGE_BYTES_MAX`]; not before it has
+/// one group.
+async fn until_full(ledger: &Duck, candidates: &Candidates, from: u64, to: u64) -> Result<u64> {
+    let documents = ledger.call("read suspects", move |connection| {
+        let read = || -> duckdb::Result<Vec<(u64, u64)>> {
+            let mut statement = connection.prepare(statements::SIZES)?;
+            statement.query_map(params![from, to], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+        };
+        read().map_err(ledger_error("read suspects"))
+    });
+    let cells = async {
+        match &candidates.cells {
+            Some(cells) => cells.sizes(from, to).await,
+            None => Ok(Vec::new()),
+        }
+    };
+    let (documents, cells) = tokio::try_join!(documents, cells)?;
+    let mut bytes = vec![0; (to - from) as usize];
+    for (position, size) in documents.into_iter().chain(cells) {
+        if let Some(sum) = bytes.get_mut((position - from) as usize) {
+            *sum += size;
+        }
+    }
+    let mut sum = 0;
+    let fitting = bytes.iter().take_while(|size| {
+        sum += *size;
+        sum <= PAGE_BYTES_MAX
+    });
+    Ok(from + (fitting.count() as u64).max(1))
 }
 
 /// A failure while comparing is the source's when its values cannot be read, the ledger's otherwise.
 fn compare_error(error: &duckdb::Error) -> Error {
     let text = error.to_string();
-    if text.contains("Conversion Error") || text.contains("Invalid Input Error") || text.contains("Out of Range Error")
-    {
-        return Error::new(Kind::Source, "the model's SQL failed on a row")
-            .advise("fix the expression, or guard it with `try_cast`")
-            .because(crate::duck::first_line(&text));
-    }
     let failed = Error::new(Kind::Ledger, "failed to compare the source with what is known");
     let failed = if crate::duck::is_damaged(&text) {
-        failed.advise(
-            "the warehouse's file or the ledger's is damaged: restore the ledger from a backup if `groupcast ledger export` \
-             fails as well, the warehouse's file otherwise",
-        )
-    } else if text.contains("Out of Memory") || crate::duck::is_full(&text) {
-        failed.advise("raise `state.memory` in groupcast.toml, or free space where DuckDB spills (`state.temp_folder`)")
+        failed.advise("the ledger is damaged: restore it from a backup")
+    } else if text.contains("Out of Memory") {
+        failed.advise("raise `state.memory` in groupcast.toml; half of it is the ledger's")
+    } else if crate::duck::is_full(&text) {
+        failed.advise("free space where DuckDB spills (`state.temp_folder`)")
     } else if text.contains("INTERRUPT") {
         Error::new(Kind::Interrupted, "interrupted while comparing")
     } else {
@@ -111,19 +343,61 @@ fn compare_error(error: &duckdb::Error) -> Error {
     failed.because(crate::duck::first_line(&text))
 }
 
-/// Columns of the suspect table before the row's own.
-const SUSPECT_COLUMNS: usize = 9;
+/// Columns of a page of cells before the cells: position and key.
+const CELL_COLUMNS: usize = 2;
 
-pub(super) fn suspects_of(batch: &RecordBatch, out: &mut Vec<Suspect>) -> Result<()> {
-    let broken = || Error::new(Kind::Bug, "the suspect table has unexpected columns");
+fn broken() -> Error {
+    Error::new(Kind::Bug, "a page of candidates does not have the expected columns")
+}
+
+/// Decodes a page: what is known of each candidate with the cells of its row, in order of position.
+fn matched(documents: &[RecordBatch], cells: &[RecordBatch], expected: usize) -> Result<Vec<Suspect>> {
+    let mut rows: Vec<(u64, &str, Vec<Cell>)> = Vec::with_capacity(expected);
+    for batch in cells {
+        let positions = batch.column(0).as_primitive_opt::<UInt64Type>().ok_or_else(broken)?;
+        let keys = batch.column(1).as_string_opt::<i32>().ok_or_else(broken)?;
+        let columns = batch.columns()[CELL_COLUMNS..].iter().map(cells_of).collect::<Result<Vec<_>>>()?;
+        let mut columns: Vec<_> = columns.into_iter().map(Vec::into_iter).collect();
+        for row in 0..batch.num_rows() {
+            let cells = columns.iter_mut().map(|column| column.next().unwrap_or(Cell::Null)).collect();
+            rows.push((positions.value(row), keys.value(row), cells));
+        }
+    }
+    rows.sort_unstable_by_key(|(position, ..)| *position);
+    let mut suspects = Vec::with_capacity(expected);
+    for batch in documents {
+        suspects_of(batch, &mut suspects)?;
+    }
+    suspects.sort_unstable_by_key(|(position, _)| *position);
+    let vanished = || Error::new(Kind::Bug, "a page of candidates is not whole");
+    if suspects.len() != expected {
+        return Err(vanished());
+    }
+    let mut rows = rows.into_iter().peekable();
+    suspects
+        .into_iter()
+        .map(|(position, mut suspect)| {
+            if suspect.kind != SuspectKind::Missing {
+                let (at, key, cells) = rows.next().ok_or_else(vanished)?;
+                if at != position || key != suspect.key {
+                    return Err(vanished());
+                }
+                suspect.cells = cells;
+            }
+            Ok(suspect)
+        })
+        .collect()
+}
+
+/// What is known of the candidates in a batch, with their positions; without their cells.
+fn suspects_of(batch: &RecordBatch, out: &mut Vec<(u64, Suspect)>) -> Result<()> {
     let text = |index: usize| batch.column(index).as_string_opt::<i32>().ok_or_else(broken);
-    let (keys, documents, rejected, reasons, attempted) = (text(0)?, text(3)?, text(6)?, text(7)?, text(8)?);
-    let kinds = batch.column(1).as_primitive_opt::<UInt8Type>().ok_or_else(broken)?;
-    let fingerprints = batch.column(2).as_primitive_opt::<UInt64Type>().ok_or_else(broken)?;
-    let certain = batch.column(4).as_boolean_opt().ok_or_else(broken)?;
-    let seqs = batch.column(5).as_primitive_opt::<UInt64Type>().ok_or_else(broken)?;
-    let columns = batch.columns()[SUSPECT_COLUMNS..].iter().map(cells_of).collect::<Result<Vec<_>>>()?;
-    let mut columns: Vec<_> = columns.into_iter().map(Vec::into_iter).collect();
+    let positions = batch.column(0).as_primitive_opt::<UInt64Type>().ok_or_else(broken)?;
+    let (keys, documents, rejected, reasons, attempted) = (text(1)?, text(4)?, text(7)?, text(8)?, text(9)?);
+    let kinds = batch.column(2).as_primitive_opt::<UInt8Type>().ok_or_else(broken)?;
+    let fingerprints = batch.column(3).as_primitive_opt::<UInt64Type>().ok_or_else(broken)?;
+    let certain = batch.column(5).as_boolean_opt().ok_or_else(broken)?;
+    let seqs = batch.column(6).as_primitive_opt::<UInt64Type>().ok_or_else(broken)?;
     let parsed = |text: &str| {
         Document::from_text(text).map_err(|error| {
             Error::new(Kind::Ledger, "a known document cannot be read")
@@ -137,12 +411,10 @@ pub(super) fn suspects_of(batch: &RecordBatch, out: &mut Vec<Suspect>) -> Result
             1 => SuspectKind::Changed,
             _ => SuspectKind::Missing,
         };
-        let cells = columns.iter_mut().map(|column| column.next().unwrap_or(Cell::Null));
-        let cells: Vec<Cell> = cells.collect();
-        out.push(Suspect {
+        let suspect = Suspect {
             key: keys.value(row).to_owned(),
             kind,
-            cells: if kind == SuspectKind::Missing { Vec::new() } else { cells },
+            cells: Vec::new(),
             fingerprint: fingerprints.is_valid(row).then(|| fingerprints.value(row)),
             known: match (documents.is_valid(row), attempted.is_valid(row)) {
                 (false, _) => Document::default(),
@@ -158,7 +430,8 @@ pub(super) fn suspects_of(batch: &RecordBatch, out: &mut Vec<Suspect>) -> Result
                 true => Some((parsed(rejected.value(row))?, reasons.value(row).to_owned())),
                 false => None,
             },
-        });
+        };
+        out.push((positions.value(row), suspect));
     }
     Ok(())
 }

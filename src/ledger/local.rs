@@ -2,15 +2,14 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use duckdb::arrow::array::RecordBatch;
 use duckdb::{Connection, OptionalExt, params};
 
-use super::compare::{compare, suspects_of};
+use super::compare::{self, Candidates};
 use super::place::{self, FilePlace};
 use super::rows::{KNOWN_COLUMNS, Line, append, begin, fold, history, known_group, list};
 use super::threads::{Share, Threads};
@@ -39,6 +38,8 @@ pub struct LocalLedger {
     retention: Retention,
     /// The next journal sequence.
     next_seq: Arc<AtomicU64>,
+    /// What this connection's comparison found.
+    candidates: Arc<Mutex<Candidates>>,
     /// Writers of all siblings take turns: DuckDB would refuse the second of two that touch the same rows.
     writing: Arc<Mutex<()>>,
 }
@@ -119,6 +120,7 @@ impl LocalLedger {
             threads: Arc::new(Share::of(&Threads::new(threads))),
             retention,
             next_seq: Arc::new(AtomicU64::new(next_seq)),
+            candidates: Arc::default(),
             writing: Arc::default(),
         })
     }
@@ -145,6 +147,7 @@ impl LocalLedger {
             threads: Arc::new(Share::of(self.threads.threads())),
             retention: self.retention,
             next_seq: Arc::clone(&self.next_seq),
+            candidates: Arc::default(),
             writing: Arc::clone(&self.writing),
         })
     }
@@ -154,7 +157,11 @@ impl LocalLedger {
         self.file.clone()
     }
 
-    /// The connection, into which a source stages its rows.
+    fn candidates(&self) -> MutexGuard<'_, Candidates> {
+        self.candidates.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The ledger's own connection.
     pub fn duck(&self) -> &Duck {
         &self.duck
     }
@@ -232,10 +239,11 @@ impl Ledger for LocalLedger {
         let Incoming::Staged(staged) = incoming else {
             return Err(Error::new(Kind::Bug, "the local ledger compares staged rows only"));
         };
-        let (sync, staged, scope) = (sync.to_owned(), staged.clone(), scope.clone());
-        let threads = Arc::clone(&self.threads);
+        let (mut found, candidates) =
+            compare::compare(&self.duck, sync, staged, scope).await.within(|| self.path.clone())?;
+        *self.candidates() = candidates;
+        let (sync, threads) = (sync.to_owned(), Arc::clone(&self.threads));
         self.call("compare", move |connection| {
-            let mut found = compare(connection, &sync, &staged, &scope)?;
             let count =
                 |sql: &str| connection.query_row(sql, [], |row| row.get(0)).map_err(ledger_error("count groups"));
             // What guards measure against: of a group that was only refused nothing can be changed or taken away.
@@ -250,22 +258,8 @@ impl Ledger for LocalLedger {
     }
 
     async fn page(&self, from: u64, count: u64) -> Result<Vec<Suspect>> {
-        let batches: Vec<RecordBatch> = self
-            .call("read suspects", move |connection| {
-                let mut page = connection.prepare(statements::PAGE).map_err(ledger_error("read suspects"))?;
-                let batches = page.query_arrow(params![from, from + count]).map_err(ledger_error("read suspects"))?;
-                Ok(batches.collect())
-            })
-            .await?;
-        let decode = move || {
-            let mut suspects = Vec::with_capacity(batches.iter().map(RecordBatch::num_rows).sum());
-            for batch in &batches {
-                suspects_of(batch, &mut suspects)?;
-            }
-            Ok(suspects)
-        };
-        let decoded = tokio::task::spawn_blocking(decode).await;
-        decoded.map_err(|panic| Error::new(Kind::Bug, "failed to read a page of suspects").because(panic))?
+        let candidates = self.candidates().clone();
+        compare::page(&self.duck, &candidates, from, count).await.within(|| self.path.clone())
     }
 
     async fn mark(&self, sync: &str, run: &str, keys: Vec<String>) -> Result<()> {
@@ -326,6 +320,11 @@ impl Ledger for LocalLedger {
             Ok(())
         })
         .await?;
+        let cells = std::mem::take(&mut *self.candidates()).into_cells();
+        if let Some(cells) = cells {
+            // The run is recorded; an instance that cannot be tidied up is not used again.
+            drop(cells.drop_all().await);
+        }
         let (log, writing) = (self.log.clone(), Arc::clone(&self.writing));
         let threads = Arc::clone(&self.threads);
         self.call("drop the suspects", move |connection| {

@@ -10,6 +10,7 @@ use crate::env::{Clock, Random};
 use crate::error::{Error, Kind, Result, Within};
 use crate::ledger::local::LocalLedger;
 use crate::mapping::{MappingFile, fingerprint};
+use crate::source::instance::Instance;
 use crate::sync::decide::Decision;
 use crate::sync::report::Report;
 use crate::sync::{self, Monitor, Options, Plan, Session, Warehouse};
@@ -61,7 +62,8 @@ impl Job<'_> {
     /// The source, once it was asked whether the mapping fits it.
     async fn warehouse(&self) -> Result<Warehouse, Failure> {
         let source = super::fitting_source(self.project, self.file).await?;
-        Ok(Warehouse { source, duck: self.ledger.duck().clone() })
+        let instance = Instance::take(&self.project.settings.state.input_limits()).await?;
+        Ok(Warehouse { source, instance })
     }
 
     async fn destination(&self) -> Result<Box<dyn Destination>> {

@@ -116,9 +116,12 @@ fn ledger_apart(project: &Project) -> Result<()> {
 }
 
 /// Connects to a source.
-pub async fn source(settings: &SourceSettings, folder: &Path) -> Result<Box<dyn Source>> {
+pub async fn source(settings: &SourceSettings, project: &config::Settings) -> Result<Box<dyn Source>> {
     Ok(match settings.kind.as_str() {
-        "duckdb" => Box::new(DuckDb::open(&settings.parse::<duckdb::Settings>()?, &settings.name, folder)?),
+        "duckdb" => {
+            let parsed = settings.parse::<duckdb::Settings>()?;
+            Box::new(DuckDb::open(&parsed, &settings.name, &project.folder, &project.state.input_limits())?)
+        }
         "postgres" => Box::new(Postgres::connect(&settings.parse::<postgres::Settings>()?, &settings.name).await?),
         other => return Err(Error::new(Kind::Bug, format!("no source of type `{other}` is built in"))),
     })
@@ -158,7 +161,7 @@ pub fn delivery_settings(settings: &DestinationSettings) -> delivery::Settings {
 pub async fn source_of(project: &Project, file: &MappingFile) -> Result<Box<dyn Source>> {
     let settings = project.settings.sources.get(&file.mapping.source);
     let settings = settings.ok_or_else(|| Error::new(Kind::Bug, "a mapping with an unknown source was let through"))?;
-    source(settings, &project.settings.folder).await
+    source(settings, &project.settings).await
 }
 
 /// The source a mapping names, once it was asked whether the mapping fits it.

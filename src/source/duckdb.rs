@@ -1,30 +1,28 @@
 //! How do account rows get from a DuckDB file, or from Parquet, CSV and JSON files, into the comparison?
 //!
-//! The file is attached to the comparison's own connection, read-only. A base table is compared **in place**: no copy,
-//! DuckDB scans the mapped columns where they are (a million rows of 20 columns hash in about 0.4 s on two cores).
-//! Anything else — a view, a query, files — may be dear to evaluate or answer differently the second time, so it is
-//! read once into a temporary table (about 2 s for the same rows) and the file is let go at once.
+//! The file is attached, read-only, to an instance that reads nothing else ([`super::instance`]). A base table is compared
+//! **in place**: no copy, DuckDB scans the mapped columns where they are (a million rows of 20 columns hash in about 0.1 s
+//! on two cores). Anything else — a view, a query, files — may be dear to evaluate or answer differently the second time,
+//! so it is read once into a temporary table (about 2 s for the same rows) and the file is let go at once.
 //!
 //! One snapshot without a transaction: DuckDB's read-only attachment holds a lock that no writer gets past, so the file
 //! cannot change between [`Source::stage`] and [`Source::release`]. Nothing else on the connection is bound up with it.
 //!
 //! The lock is a POSIX one: it belongs to the process, and closing *any* handle of the file drops it. So within this
-//! process a file is attached once at a time, and later comers wait. Beside the ledger only one database is attached at
-//! a time, because all of its connections see it: `warehouse.main.accounts` must not mean the `warehouse` of another run,
-//! nor `finance.accounts` be ambiguous while a run reads a file of that name.
+//! process a file is attached once at a time, and later comers wait, for a while. The turn at a file belongs to the
+//! connection that has it attached: where a statement never ends, the turn lasts as long as its instance.
 
 mod attached;
 mod failure;
 mod fragment;
-mod lookout;
 mod physical;
 mod relation;
 mod type_text;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use duckdb::Connection;
@@ -34,8 +32,9 @@ use tokio::sync::OwnedMutexGuard;
 use self::attached::Attached;
 use self::relation::Resolved;
 use self::type_text::DuckType;
+use super::instance::Instance;
 use super::{Column, Source, Staged};
-use crate::duck::Duck;
+use crate::duck::{Duck, Held, Limits};
 use crate::error::{Error, Kind, Result, Within};
 use crate::mapping::compile::{Projection, quote_identifier, quote_literal};
 use crate::mapping::{Expr, Model};
@@ -55,36 +54,28 @@ pub struct DuckDb {
     name: String,
     file: Option<PathBuf>,
     folder: PathBuf,
-    held: Arc<Mutex<Held>>,
+    limits: Limits,
+    /// Whether something was staged that was not released yet.
+    staged: bool,
 }
 
-/// What a staged read still holds on to.
-#[derive(Default)]
-struct Held {
-    alias: Option<String>,
-    table: Option<String>,
-    turn: Option<OwnedMutexGuard<()>>,
-    attaching: Option<OwnedMutexGuard<()>>,
-}
-
-impl Held {
-    /// Lets the next one have its turn.
-    fn pass_on(&mut self) {
-        (self.turn, self.attaching) = (None, None);
-    }
-}
+/// Longest that a source waits for another one of this process to let go of the same file.
+const TURN_MAX: Duration = Duration::from_secs(600);
+/// Longest that a file is let go of: a statement that was interrupted and does not react is left behind.
+const RELEASE_MAX: Duration = Duration::from_secs(10);
 
 /// Whose turn it is with each file; see the module's docs.
 static FILES: Mutex<BTreeMap<PathBuf, Arc<tokio::sync::Mutex<()>>>> = Mutex::new(BTreeMap::new());
 
-/// Makes the names of temporary tables differ, so that two sources can stage on one connection.
-static STAGED: AtomicU64 = AtomicU64::new(1);
+/// The temporary table of rows that are not compared in place.
+const INCOMING: &str = "temp.main.\"incoming\"";
 
 impl DuckDb {
-    /// The source `name`. Nothing is opened before the first call. `folder` is where relative paths inside SQL start.
+    /// The source `name`. Nothing is opened before the first call. `folder` is where relative paths inside SQL start,
+    /// `limits` is what describing it may use.
     ///
     /// Errors: [`Kind::Config`] when a path cannot be handed to DuckDB.
-    pub fn open(settings: &Settings, name: &str, folder: &Path) -> Result<DuckDb> {
+    pub fn open(settings: &Settings, name: &str, folder: &Path, limits: &Limits) -> Result<DuckDb> {
         let place = || format!("source {name}");
         if settings.path.as_ref().is_some_and(|path| path.as_os_str().is_empty()) {
             let error = Error::new(Kind::Config, "`path` is empty")
@@ -105,7 +96,8 @@ impl DuckDb {
             name: name.to_owned(),
             file: settings.path.clone(),
             folder: folder.to_path_buf(),
-            held: Arc::default(),
+            limits: limits.clone(),
+            staged: false,
         })
     }
 
@@ -130,45 +122,50 @@ impl DuckDb {
         work: impl FnOnce(&Connection, &Attached) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let place = format!("source {}", self.name);
-        if self.held().turn.is_some() {
+        if self.staged {
             let error = Error::new(Kind::Bug, "a staged source was asked to describe itself before it was released");
             return Err(error.at(place));
         }
-        let turn = self.turn().await;
         let (file, folder) = (self.file.clone(), self.folder.clone());
         let looked = async {
-            let duck = lookout::take()?;
-            let value = duck
-                .call(what, move |connection| {
+            let turn = self.turn().await?;
+            let instance = Instance::take(&self.limits).await?;
+            instance
+                .duck()
+                .call_held(what, move |held| {
+                    held.until_closed = turn.map(|turn| Box::new(turn) as _);
+                    let connection = &held.connection;
                     let attached = Attached::open(connection, file.as_deref(), &folder)?;
                     let outcome = work(connection, &attached);
                     let detached = attached::detach(connection, attached.alias());
-                    drop(turn);
+                    if detached.is_ok() {
+                        held.until_closed = None;
+                    }
                     match (detached, outcome) {
-                        (Ok(()), outcome) => Ok(outcome),
+                        (Ok(()), outcome) => outcome,
                         (Err(_), Err(error)) | (Err(error), Ok(_)) => Err(error),
                     }
                 })
-                .await?;
-            lookout::give_back(duck);
-            value
+                .await
         };
         looked.await.within(|| place)
     }
 
     /// Waits until no other source of this process has the file open.
-    async fn turn(&self) -> Option<OwnedMutexGuard<()>> {
-        let file = self.file.as_ref()?;
+    async fn turn(&self) -> Result<Option<OwnedMutexGuard<()>>> {
+        let Some(file) = &self.file else { return Ok(None) };
         let path = std::fs::canonicalize(file).unwrap_or_else(|_| file.clone());
         let turns = {
             let mut files = FILES.lock().unwrap_or_else(PoisonError::into_inner);
             Arc::clone(files.entry(path).or_default())
         };
-        Some(turns.lock_owned().await)
-    }
-
-    fn held(&self) -> std::sync::MutexGuard<'_, Held> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+        match tokio::time::timeout(TURN_MAX, turns.lock_owned()).await {
+            Ok(turn) => Ok(Some(turn)),
+            Err(_) => Err(Error::new(Kind::SourceBusy, "another run of this process is still reading this file")
+                .advise(
+                    "look at the run that reads it: a statement that never ends keeps the file until the process ends",
+                )),
+        }
     }
 }
 
@@ -234,83 +231,85 @@ impl Source for DuckDb {
         let place = format!("source {}", self.name);
         // What a cancelled run left behind goes first.
         self.release(into).await?;
-        // In this order: whoever has its turn at the ledger waits for the file at most as long as somebody describes it.
-        let attaching = into.attaching().lock_owned().await;
-        let turn = self.turn().await;
-        {
-            let mut held = self.held();
-            (held.attaching, held.turn) = (Some(attaching), turn);
-        }
+        let turn = self.turn().await.within(|| place.clone())?;
+        self.staged = true;
         let (file, folder, projection) = (self.file.clone(), self.folder.clone(), projection.clone());
-        let held = Arc::clone(&self.held);
+        let instance = into.clone();
         let staged = into
-            .call("read the source", move |connection| {
-                let mut held = held.lock().unwrap_or_else(PoisonError::into_inner);
-                let staged = stage(connection, file.as_deref(), &folder, &projection, &mut held);
+            .call_held("read the source", move |held| {
+                held.until_closed = turn.map(|turn| Box::new(turn) as _);
+                let staged = stage(held, file.as_deref(), &folder, &projection, instance);
                 if staged.is_err() {
                     // The first error is the one worth telling; letting go must not hide it.
-                    let _ = let_go(connection, &mut held);
+                    let _ = let_go(held);
                 }
                 staged
             })
             .await;
-        if staged.is_err() {
-            self.held().pass_on();
-        }
         let (staged, count) = staged.within(|| place)?;
         rows(count);
         Ok(staged)
     }
 
     async fn release(&mut self, into: &Duck) -> Result<()> {
-        let held = Arc::clone(&self.held);
-        {
-            let held = self.held();
-            if held.alias.is_none() && held.table.is_none() {
-                drop(held);
-                self.held().pass_on();
-                return Ok(());
+        if !self.staged {
+            return Ok(());
+        }
+        let place = || format!("source {}", self.name);
+        match tokio::time::timeout(RELEASE_MAX, into.call_held("release the source", let_go)).await {
+            Ok(released) => {
+                released.within(place)?;
+                self.staged = false;
+                Ok(())
+            }
+            Err(_) => {
+                Err(Error::new(Kind::Source, "the statement that reads the model does not react to being interrupted")
+                    .advise(
+                        "simplify the model's SQL; the file stays locked until the statement ends or the process does",
+                    ))
+                .within(place)
             }
         }
-        into.call("release the source", move |connection| {
-            let_go(connection, &mut held.lock().unwrap_or_else(PoisonError::into_inner))
-        })
-        .await
-        .within(|| format!("source {}", self.name))
     }
 }
 
 /// Drops the temporary table, detaches the file and passes the turn on. What fails stays held, for the next attempt.
-fn let_go(connection: &Connection, held: &mut Held) -> Result<()> {
-    if let Some(table) = &held.table {
-        connection
-            .execute_batch(&format!("DROP TABLE IF EXISTS {table}"))
-            .map_err(|error| failure::statement("drop the staged rows", &error))?;
-        held.table = None;
+fn let_go(held: &mut Held) -> Result<()> {
+    let connection = &held.connection;
+    connection
+        .execute_batch(&format!("DROP TABLE IF EXISTS {INCOMING}"))
+        .map_err(|error| failure::statement("drop the staged rows", &error))?;
+    let attached =
+        "SELECT database_name FROM duckdb_databases() WHERE NOT internal AND database_name <> current_database()";
+    let attached = attached::texts(connection, attached);
+    for alias in attached.map_err(|error| failure::statement("detach the source's file", &error))? {
+        attached::detach(connection, &alias)?;
     }
-    if let Some(alias) = &held.alias {
-        attached::detach(connection, alias)?;
-        held.alias = None;
-    }
-    held.pass_on();
+    held.until_closed = None;
     Ok(())
+}
+
+/// A statement over staged rows that failed.
+pub(super) fn failed_statement(what: &str, error: &duckdb::Error) -> Error {
+    failure::statement(what, error)
 }
 
 /// Attaches, reads, and says where the rows are; also how many.
 fn stage(
-    connection: &Connection,
+    held: &mut Held,
     file: Option<&Path>,
     folder: &Path,
     projection: &Projection,
-    held: &mut Held,
+    duck: Duck,
 ) -> Result<(Staged, u64)> {
+    let connection = &held.connection;
     let attached = Attached::open(connection, file, folder)?;
-    held.alias = Some(attached.alias().to_owned());
     let from = Resolved::new(connection, &attached, &projection.from)?;
     let types = attached.inside(connection, |connection| from.types(connection, projection))?;
     let parsed: Vec<DuckType> = types.columns.iter().map(|declared| DuckType::parse(declared)).collect();
     let cursor = projection.cursor.as_ref().map(|cursor| (quote_identifier(cursor), types.cursor(cursor)));
     let mut staged = Staged {
+        duck,
         relation: String::new(),
         hashed: String::new(),
         physical: Vec::new(),
@@ -343,8 +342,6 @@ fn stage(
         return Ok((staged, count));
     }
 
-    let table = format!("temp.main.\"incoming_{}\"", STAGED.fetch_add(1, Ordering::Relaxed));
-    held.table = Some(table.clone());
     let mut physical = vec!["\"key\"".to_owned()];
     physical.extend(parsed.iter().enumerate().map(|(n, kind)| format!("{} AS c{n}", kind.physical(&format!("c{n}")))));
     if let Some((column, _)) = &cursor {
@@ -352,7 +349,7 @@ fn stage(
         physical.push("\"cursor\"".to_owned());
     }
     let statement = format!(
-        "CREATE TEMP TABLE {table} AS SELECT {} FROM (SELECT {} FROM {}{condition})",
+        "CREATE OR REPLACE TEMP TABLE {INCOMING} AS SELECT {} FROM (SELECT {} FROM {}{condition})",
         physical.join(", "),
         selected.join(", "),
         from.sql
@@ -362,16 +359,15 @@ fn stage(
     })?;
     // The rows are ours now: writers need not wait for the comparison.
     attached::detach(connection, attached.alias())?;
-    held.alias = None;
-    held.pass_on();
+    held.until_closed = None;
     let names: Vec<String> = (0..parsed.len()).map(|n| format!("c{n}")).collect();
     staged.hashed =
         [salt, "\"key\"".to_owned()].into_iter().chain(names.iter().cloned()).collect::<Vec<_>>().join(", ");
     staged.physical = names;
     let largest = cursor.map_or(NO_CURSOR.to_owned(), |(_, kind)| kind.largest("\"cursor\""));
-    let (count, largest) = count_and_largest(connection, &format!("{largest} FROM {table}"))?;
+    let (count, largest) = count_and_largest(connection, &format!("{largest} FROM {INCOMING}"))?;
     staged.cursor = largest;
-    staged.relation = table;
+    staged.relation = INCOMING.to_owned();
     Ok((staged, count))
 }
 

@@ -1,10 +1,11 @@
 //! Sources: how account rows get from a warehouse into the comparison.
 //!
-//! A source describes the columns of a model ([`Source::describe`]) and hands its rows over to a DuckDB connection
-//! ([`Source::stage`]), in one snapshot, read once. It is deliberately not a general query interface: it sees a
-//! compiled projection, and never the ledger.
+//! A source describes the columns of a model ([`Source::describe`]) and puts its rows into a DuckDB instance of their own
+//! ([`Source::stage`], [`instance`]), in one snapshot, read once. It is deliberately not a general query interface: it
+//! sees a compiled projection, and never the ledger. What the ledger may then ask of the rows is in [`staged`].
 
 pub mod duckdb;
+pub mod instance;
 mod pgbatch;
 mod pgerror;
 mod pglink;
@@ -13,6 +14,7 @@ mod pgsettings;
 mod pgtls;
 mod pgvalue;
 pub mod postgres;
+pub mod staged;
 
 use async_trait::async_trait;
 
@@ -22,6 +24,8 @@ use crate::mapping::Model;
 use crate::mapping::compile::Projection;
 use crate::mapping::template::ColumnShape;
 use crate::model::ColumnType;
+
+pub use staged::Staged;
 
 /// A column as the source declares it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,21 +47,6 @@ impl Column {
     }
 }
 
-/// Rows within reach of a DuckDB connection.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Staged {
-    /// What stands after FROM, quoted. It has a text column `key` and columns `c0`, `c1`, … in the projection's order.
-    pub relation: String,
-    /// How the comparison hashes a row: comma-separated expressions over `relation` whose equality implies equal cells.
-    pub hashed: String,
-    /// How each column is selected in its physical form (`model::cell`'s table), in the projection's order.
-    pub physical: Vec<String>,
-    /// What the columns mean.
-    pub kinds: Vec<ColumnType>,
-    /// The largest cursor value among the rows, as text in the source's own notation; `None` without a cursor or rows.
-    pub cursor: Option<String>,
-}
-
 /// A warehouse connection.
 #[async_trait]
 pub trait Source: Send {
@@ -70,7 +59,7 @@ pub trait Source: Send {
     /// engine's own verdict on SQL expressions. Fails naming the expression that does not compile.
     async fn describe_projection(&mut self, projection: &Projection) -> Result<Vec<Column>>;
 
-    /// Puts the projection's rows within reach of `into`, in one snapshot. `rows` is told the number of rows read so
+    /// Puts the projection's rows within reach of `into`, an instance that nothing else uses, in one snapshot. `rows` is told the number of rows read so
     /// far, now and then. Afterwards the source holds no lock that a call to [`Source::release`] does not drop.
     async fn stage(
         &mut self,
@@ -79,6 +68,6 @@ pub trait Source: Send {
         rows: &(dyn Fn(u64) + Send + Sync),
     ) -> Result<Staged>;
 
-    /// Gives up every lock and snapshot. Called after the suspects are materialised and before anything is sent.
+    /// Gives up every lock and snapshot. Called after the cells of all candidates were kept and before anything is sent.
     async fn release(&mut self, into: &Duck) -> Result<()>;
 }

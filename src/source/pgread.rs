@@ -101,10 +101,10 @@ impl Plan {
     }
 
     /// What the table looks like, for the comparison.
-    pub(super) fn staged(&self, cursor: Option<String>) -> Staged {
+    pub(super) fn staged(&self, duck: Duck, cursor: Option<String>) -> Staged {
         let physical: Vec<String> = (0..self.kinds.len()).map(|index| format!("c{index}")).collect();
         let hashed = std::iter::once("key").chain(physical.iter().map(String::as_str)).collect::<Vec<_>>().join(", ");
-        Staged { relation: quote_identifier(TABLE), hashed, physical, kinds: self.kinds.clone(), cursor }
+        Staged { duck, relation: quote_identifier(TABLE), hashed, physical, kinds: self.kinds.clone(), cursor }
     }
 
     fn table(&self) -> String {
@@ -127,17 +127,6 @@ pub(super) async fn create(into: &Duck, plan: &Plan) -> Result<()> {
     let table = plan.table();
     into.call("create the staged table", move |connection| {
         let failed = ledger_error("create the staged table");
-        // Another kind of source may have left a view of this name, which a table does not replace.
-        let views: i64 = connection
-            .query_row(
-                "SELECT count(*) FROM duckdb_views() WHERE database_name = 'temp' AND view_name = ?",
-                [TABLE],
-                |row| row.get(0),
-            )
-            .map_err(&failed)?;
-        if views > 0 {
-            connection.execute_batch(&format!("DROP VIEW temp.main.{}", quote_identifier(TABLE))).map_err(&failed)?;
-        }
         connection.execute_batch(&table).map_err(failed)
     })
     .await

@@ -272,7 +272,7 @@ impl Postgres {
             }
         };
         let cursor = if count == 0 { None } else { cursor_before.or(pgread::maximum(into, &plan).await?) };
-        Ok(plan.staged(cursor))
+        Ok(plan.staged(into.clone(), cursor))
     }
 
     /// The largest value of a cursor that only the server can compare. Asked before the rows are read: should the server
@@ -435,7 +435,11 @@ impl Source for Postgres {
         }
     }
 
-    async fn release(&mut self, _into: &Duck) -> Result<()> {
+    async fn release(&mut self, into: &Duck) -> Result<()> {
+        // The cells of the candidates were kept: the rows only take up room.
+        if into.is_idle() {
+            pgread::discard(into).await?;
+        }
         let ended = tokio::time::timeout(RELEASE_MAX, self.rollback()).await;
         ended.unwrap_or_else(|_| {
             // A server that does not answer is left by closing the socket, which ends the transaction too.

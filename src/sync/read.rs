@@ -9,12 +9,12 @@ use chrono::{DateTime, Utc};
 
 use super::decide::Judge;
 use super::{Event, Session};
-use crate::duck::Duck;
 use crate::error::{Error, Kind, Result};
 use crate::ledger::{Begun, Comparison, Incoming, Missing, RunStart, Scope};
 use crate::mapping::OnMissing;
 use crate::mapping::compile::{self, Projection, quote_literal};
 use crate::model::{Cell, ColumnType, Rules};
+use crate::source::instance::Instance;
 use crate::source::{Source, Staged};
 
 /// Stands for a cursor where the next run must read everything.
@@ -22,7 +22,7 @@ pub(super) const READ_ALL: &str = "";
 
 /// The rows of a run.
 pub enum Rows {
-    /// Staged beside the ledger.
+    /// Staged in an instance of their own.
     Staged(Staged),
     /// In memory.
     Memory {
@@ -44,26 +44,26 @@ pub trait Reader: Send {
     fn interrupt(&self);
 }
 
-/// A source whose rows are staged beside the local ledger.
+/// A source whose rows are staged in an instance of their own.
 pub struct Warehouse {
     /// The source.
     pub source: Box<dyn Source>,
-    /// The ledger's connection.
-    pub duck: Duck,
+    /// Where its rows are put.
+    pub instance: Instance,
 }
 
 #[async_trait]
 impl Reader for Warehouse {
     async fn read(&mut self, projection: &Projection, rows: &(dyn Fn(u64) + Send + Sync)) -> Result<Rows> {
-        self.source.stage(projection, &self.duck, rows).await.map(Rows::Staged)
+        self.source.stage(projection, self.instance.duck(), rows).await.map(Rows::Staged)
     }
 
     async fn release(&mut self) -> Result<()> {
-        self.source.release(&self.duck).await
+        self.source.release(self.instance.duck()).await
     }
 
     fn interrupt(&self) {
-        self.duck.interrupt();
+        self.instance.duck().interrupt();
     }
 }
 

@@ -195,7 +195,7 @@ pub(super) fn detach(connection: &Connection, alias: &str) -> Result<()> {
     connection.execute_batch(&statement).map_err(|error| failure::statement("detach the source's file", &error))
 }
 
-fn texts(connection: &Connection, sql: &str) -> duckdb::Result<Vec<String>> {
+pub(super) fn texts(connection: &Connection, sql: &str) -> duckdb::Result<Vec<String>> {
     let mut statement = connection.prepare(sql)?;
     let rows = statement.query_map([], |row| row.get(0))?;
     rows.collect()

@@ -27,7 +27,9 @@ impl DuckType {
             | DuckType::Text
             | DuckType::Uuid
             | DuckType::Json
-            | DuckType::Other => format!("CAST({value} AS VARCHAR)"),
+            | DuckType::Other
+            | DuckType::TooDeep => format!("CAST({value} AS VARCHAR)"),
+            DuckType::Variant => format!("CAST(CAST({value} AS JSON) AS VARCHAR)"),
             DuckType::Blob => format!("lower(hex({value}))"),
             DuckType::Date => finite_or_bound(value, &format!("{value} - DATE '1970-01-01'")),
             DuckType::Time => format!("epoch_us({value})"),
@@ -50,7 +52,7 @@ impl DuckType {
     /// Not so for intervals (a month hashes as 30 days); for rare types we do not rely on how DuckDB hashes them.
     pub(super) fn hashes_natively(&self) -> bool {
         match self {
-            DuckType::Interval | DuckType::Union(_) | DuckType::Other => false,
+            DuckType::Interval | DuckType::Union(_) | DuckType::Variant | DuckType::Other | DuckType::TooDeep => false,
             DuckType::List(element) => element.hashes_natively(),
             DuckType::Map(key, value) => key.hashes_natively() && value.hashes_natively(),
             DuckType::Struct(members) => members.iter().all(|(_, member)| member.hashes_natively()),
@@ -99,9 +101,11 @@ impl DuckType {
                 format!("CAST({value} AS VARCHAR)")
             }
             DuckType::Float | DuckType::Double => float(value, &format!("CAST({value} AS VARCHAR)")),
+            DuckType::Variant => self.physical_at(value, depth),
             DuckType::Text
             | DuckType::Uuid
             | DuckType::Other
+            | DuckType::TooDeep
             | DuckType::Date
             | DuckType::Time
             | DuckType::Interval => json_string(&format!("CAST({value} AS VARCHAR)")),

@@ -85,7 +85,17 @@ impl Resolved {
         let all = format!("SELECT {key} AS \"key\"{} FROM {}{condition}", select.concat(), self.sql);
         match described(connection, &all) {
             Ok(columns) => {
-                Ok(Types { columns: columns.into_iter().skip(1).map(|(_, declared)| declared).collect(), model })
+                let columns: Vec<String> = columns.into_iter().skip(1).map(|(_, declared)| declared).collect();
+                for (expr, declared) in projection.columns.iter().zip(&columns) {
+                    if DuckType::parse(declared) == DuckType::TooDeep {
+                        let (Expr::Column(text) | Expr::Sql(text)) = expr;
+                        let what =
+                            format!("`{}` nests too deep: lists and maps at most five, structs 64 deep", text.trim());
+                        return Err(Error::new(Kind::Source, what)
+                            .advise(format!("send it as JSON text: `sql = \"to_json({})\"`", text.trim())));
+                    }
+                }
+                Ok(Types { columns, model })
             }
             Err(error) => {
                 for condition in &projection.conditions {

@@ -36,19 +36,39 @@ pub(super) enum DuckType {
     Struct(Vec<(Option<String>, DuckType)>),
     Map(Box<DuckType>, Box<DuckType>),
     Union(Vec<(String, DuckType)>),
+    /// A value of any type, which tells its own.
+    Variant,
     Other,
+    /// Nested deeper than we can write SQL for.
+    TooDeep,
 }
 
-/// Deepest nesting followed; DuckDB's own expression depth ends at 1,000, and every level multiplies the SQL we write.
-const DEPTH_MAX: usize = 16;
+/// Deepest nesting followed; DuckDB's own expression depth ends at 1,000, and every level makes the SQL we write longer.
+const DEPTH_MAX: usize = 64;
+/// Most lists and maps inside one another. Each is read by a lambda, and DuckDB binds nested lambdas in a time that grows
+/// threefold with each level: 0.1 s for five, half a minute for nine.
+const LAMBDAS_MAX: usize = 5;
 
 impl DuckType {
     /// Reads a type's text.
     pub(super) fn parse(text: &str) -> DuckType {
-        let mut reader = Reader { rest: text.trim() };
+        let mut reader = Reader { rest: text.trim(), too_deep: false };
         match reader.type_(0) {
+            Some(parsed) if reader.rest.trim().is_empty() && parsed.lambdas() > LAMBDAS_MAX => DuckType::TooDeep,
             Some(parsed) if reader.rest.trim().is_empty() => parsed,
+            _ if reader.too_deep => DuckType::TooDeep,
             _ => DuckType::Other,
+        }
+    }
+
+    /// How many lambdas stand inside one another in the SQL that reads it.
+    fn lambdas(&self) -> usize {
+        match self {
+            DuckType::List(element) => 1 + element.lambdas(),
+            DuckType::Map(key, value) => 1 + key.lambdas().max(value.lambdas()),
+            DuckType::Struct(members) => members.iter().map(|(_, member)| member.lambdas()).max().unwrap_or(0),
+            DuckType::Union(members) => members.iter().map(|(_, member)| member.lambdas()).max().unwrap_or(0),
+            _ => 0,
         }
     }
 
@@ -63,7 +83,9 @@ impl DuckType {
             DuckType::Double => ColumnType::Float64,
             DuckType::Text => ColumnType::Text,
             DuckType::Uuid => ColumnType::Uuid,
-            DuckType::Json | DuckType::Struct(_) | DuckType::Map(..) | DuckType::Union(_) => ColumnType::Json,
+            DuckType::Json | DuckType::Variant | DuckType::Struct(_) | DuckType::Map(..) | DuckType::Union(_) => {
+                ColumnType::Json
+            }
             DuckType::Blob => ColumnType::Bytes,
             DuckType::Date => ColumnType::Date,
             DuckType::Time => ColumnType::Time,
@@ -71,13 +93,14 @@ impl DuckType {
             DuckType::TimestampNs => ColumnType::TimestampNs,
             DuckType::Interval => ColumnType::Interval,
             DuckType::List(element) => ColumnType::List(Box::new(element.meaning())),
-            DuckType::Other => ColumnType::Other,
+            DuckType::Other | DuckType::TooDeep => ColumnType::Other,
         }
     }
 }
 
 struct Reader<'a> {
     rest: &'a str,
+    too_deep: bool,
 }
 
 impl<'a> Reader<'a> {
@@ -118,6 +141,7 @@ impl<'a> Reader<'a> {
 
     fn type_(&mut self, depth: usize) -> Option<DuckType> {
         if depth > DEPTH_MAX {
+            self.too_deep = true;
             return None;
         }
         let mut parsed = self.base(depth)?;
@@ -166,7 +190,9 @@ impl<'a> Reader<'a> {
             "TIMESTAMP_S" | "TIMESTAMP_MS" => DuckType::CoarseTimestamp,
             "TIMESTAMP_NS" => DuckType::TimestampNs,
             "INTERVAL" => DuckType::Interval,
-            "STRUCT" => DuckType::Struct(self.members(|reader| reader.member(depth))?),
+            "VARIANT" => DuckType::Variant,
+            // DuckDB 2.0's name of a struct without names.
+            "STRUCT" | "TUPLE" => DuckType::Struct(self.members(|reader| reader.member(depth))?),
             "UNION" => {
                 let members = self.members(|reader| reader.member(depth))?;
                 DuckType::Union(members.into_iter().map(|(name, kind)| Some((name?, kind))).collect::<Option<_>>()?)
@@ -331,7 +357,25 @@ mod tests {
         {
             assert_eq!(DuckType::parse(text), DuckType::Other, "{text}");
         }
-        let deep = format!("{}INTEGER{}", "STRUCT(a ".repeat(40), ")".repeat(40));
-        assert_eq!(DuckType::parse(&deep), DuckType::Other);
+    }
+
+    #[test]
+    fn nesting_has_an_end() {
+        let structs = |depth: usize| format!("{}INTEGER{}", "STRUCT(a ".repeat(depth), ")".repeat(depth));
+        assert!(matches!(DuckType::parse(&structs(40)), DuckType::Struct(_)));
+        assert_eq!(DuckType::parse(&structs(100)), DuckType::TooDeep);
+        assert_ne!(DuckType::parse(&format!("INTEGER{}", "[]".repeat(5))), DuckType::TooDeep);
+        assert_eq!(DuckType::parse(&format!("INTEGER{}", "[]".repeat(6))), DuckType::TooDeep);
+        assert_eq!(DuckType::parse("STRUCT(a MAP(VARCHAR, INTEGER[][][][][]))"), DuckType::TooDeep);
+    }
+
+    #[test]
+    fn the_types_of_duckdb_2() {
+        assert_eq!(DuckType::parse("VARIANT[]"), list(DuckType::Variant));
+        let inner = DuckType::Struct(vec![(None, DuckType::Other)]);
+        assert_eq!(
+            DuckType::parse("TUPLE(INTEGER, TUPLE(\"NULL\"))"),
+            DuckType::Struct(vec![(None, DuckType::Int), (None, inner)])
+        );
     }
 }

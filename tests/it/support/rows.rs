@@ -7,12 +7,13 @@ use groupcast::source::Staged;
 
 pub type Row = (Option<String>, Vec<Cell>);
 
-/// Stages rows of integers and texts as a source would.
+/// Stages rows of integers and texts as a source would, over a connection of their own.
 pub async fn stage(duck: &Duck, rows: &[Row], kinds: &[ColumnType]) -> Result<Staged> {
     let columns: Vec<String> = (0..kinds.len()).map(|index| quote_identifier(&format!("c{index}"))).collect();
     let types = kinds.iter().map(|kind| if *kind == ColumnType::Int { "BIGINT" } else { "VARCHAR" });
     let declared: String = columns.iter().zip(types).map(|(name, kind)| format!(", {name} {kind}")).collect();
     let (rows, columns_count) = (rows.to_vec(), kinds.len());
+    let duck = duck.sibling()?;
     duck.call("stage rows", move |connection| {
         connection
             .execute_batch(&format!("CREATE OR REPLACE TEMP TABLE incoming (key VARCHAR{declared})"))
@@ -42,6 +43,7 @@ pub async fn stage(duck: &Duck, rows: &[Row], kinds: &[ColumnType]) -> Result<St
     })
     .await?;
     Ok(Staged {
+        duck,
         relation: "temp.incoming".to_owned(),
         hashed: std::iter::once("key".to_owned()).chain(columns.iter().cloned()).collect::<Vec<_>>().join(", "),
         physical: columns,

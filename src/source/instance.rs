@@ -1,0 +1,102 @@
+//! In which DuckDB instance is input read? In one of its own, never in the ledger's.
+//!
+//! An instance that meets bytes it cannot take, runs out of memory or trips over an extension may be invalid afterwards
+//! as a whole: then one run fails, and neither the ledger nor any other run notices. What crosses to the ledger is small:
+//! sums, then keys and fingerprints, then the cells of candidates ([`super::staged`]).
+//!
+//! Making an instance means filling a catalog with thousands of functions: over twenty milliseconds of a small run's
+//! time, and memory that a daemon gets back in pieces. So one that is whole and empty again waits here for the next.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use duckdb::Connection;
+
+use crate::duck::{Duck, Limits, ledger_error};
+use crate::error::{Error, Kind, Result};
+use crate::mapping::compile::quote_identifier;
+
+/// Instances in use, and those that nobody uses at the moment.
+static POOL: Mutex<Pool> = Mutex::new(Pool { idle: Vec::new(), used: 0 });
+/// More are not kept: as many models are seldom read at once.
+const IDLE_MAX: usize = 4;
+/// Least memory of an instance, in bytes: below it a table of twenty columns cannot be written by two threads.
+const MEMORY_MIN_BYTES: u64 = 128 * 1024 * 1024;
+
+struct Pool {
+    idle: Vec<Duck>,
+    used: u64,
+}
+
+/// An instance for one reading at a time; it returns to the pool when it is dropped, unless something is wrong with it.
+pub struct Instance(Option<Duck>);
+
+impl Instance {
+    /// An empty instance. Of `limits.memory_bytes`, which all instances share, it gets what is left when each takes an
+    /// equal part at its start: all of it for the first, half for the second beside it, a third for the next.
+    pub async fn take(limits: &Limits) -> Result<Instance> {
+        // Counted as used from here on, whatever comes: the drop counts back.
+        let mut instance = Instance(None);
+        let (waiting, used) = {
+            let mut pool = pool();
+            pool.used += 1;
+            (pool.idle.pop(), pool.used)
+        };
+        let limits = Limits { memory_bytes: (limits.memory_bytes / used).max(MEMORY_MIN_BYTES), ..limits.clone() };
+        let settings = format!("SET memory_limit = '{}B'; SET threads = {}", limits.memory_bytes, limits.threads);
+        let duck = match waiting {
+            Some(duck) => duck,
+            None => {
+                let open = tokio::task::spawn_blocking(move || Duck::open(None, &limits)).await;
+                open.map_err(|panic| Error::new(Kind::Bug, "failed to open an instance of DuckDB").because(panic))??
+            }
+        };
+        instance
+            .0
+            .insert(duck)
+            .call("set up an instance of DuckDB", move |connection| {
+                connection.execute_batch(&settings).map_err(ledger_error("set up an instance of DuckDB"))
+            })
+            .await?;
+        Ok(instance)
+    }
+
+    /// The instance's connection.
+    pub fn duck(&self) -> &Duck {
+        self.0.as_ref().expect("an instance is there until it is dropped")
+    }
+}
+
+impl Drop for Instance {
+    fn drop(&mut self) {
+        let mut pool = pool();
+        pool.used -= 1;
+        let Some(duck) = self.0.take() else { return };
+        // Where a statement is still running nobody waits for it: the instance closes when the statement ends. Emptying is
+        // done here and now, since a process that ends must not have a thread in DuckDB.
+        let emptied = !duck.given_up() && duck.try_call(|connection| empty(connection).is_ok()) == Some(true);
+        if emptied && pool.idle.len() < IDLE_MAX {
+            pool.idle.push(duck);
+        }
+    }
+}
+
+fn pool() -> MutexGuard<'static, Pool> {
+    POOL.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Removes everything that a reading left. One thread is kept, so that an idle instance costs none.
+fn empty(connection: &Connection) -> duckdb::Result<()> {
+    let names = |sql: &str| -> duckdb::Result<Vec<String>> {
+        connection.prepare(sql)?.query_map([], |row| row.get(0))?.collect()
+    };
+    connection.execute_batch("USE memory.main; RESET SESSION file_search_path; SET threads = 1")?;
+    for table in names("SELECT table_name FROM duckdb_tables() WHERE database_name = 'temp'")? {
+        connection.execute_batch(&format!("DROP TABLE temp.main.{}", quote_identifier(&table)))?;
+    }
+    for database in
+        names("SELECT database_name FROM duckdb_databases() WHERE NOT internal AND database_name <> 'memory'")?
+    {
+        connection.execute_batch(&format!("DETACH DATABASE {}", quote_identifier(&database)))?;
+    }
+    Ok(())
+}
