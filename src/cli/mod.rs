@@ -4,6 +4,7 @@
 //! result. Results go to standard output, progress and errors to standard error.
 
 mod args;
+mod client;
 mod daemon;
 mod groups;
 mod init;

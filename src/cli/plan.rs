@@ -7,9 +7,10 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use super::args::{Cli, Select};
+use super::client::Client;
 use super::print_json;
 use super::screen::{self, ADD, BOLD, CHANGE, DIM, Progress, REMOVE, paint, plural, thousands};
-use super::told::{Client, Teller};
+use super::told::Teller;
 use crate::delivery::{Outside, Signal};
 use crate::destination::pack::{self, Size};
 use crate::destination::{Addressed, Attempt, Destination, Element, Part};
@@ -76,17 +77,14 @@ async fn by_daemon(
     show: usize,
 ) -> Result<u8, Failure> {
     let mut code = 0;
-    // JSON has no limit of its own elsewhere; here it has the daemon's.
     let show = if cli.json { usize::MAX } else { show };
     for file in files {
         let sync = &file.mapping.name;
-        let planned = client.plan(sync, &select.ask(None), show).await.within(|| format!("sync {sync}"))?;
         let now = SystemClock::start().now();
         let mut printer = Printer { cli, file, room: show, hidden: 0, requests: false, now };
         printer.head()?;
-        for change in &planned.changes {
-            printer.change(change)?;
-        }
+        let each = &mut |change: &PlannedView| printer.change(change);
+        let planned = client.plan(sync, &select.ask(None), show, each).await.within(|| format!("sync {sync}"))?;
         let guard = planned.guard.as_ref().map(|guard| {
             let message = guard["message"].as_str().unwrap_or_default();
             Error::new(Kind::Guard, message).advise(guard["advice"].as_str().unwrap_or_default())

@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use super::args::{Cli, Select};
+use super::client::Client;
 use super::print_json;
 use super::screen::{self, ADD, CHANGE, DIM, Progress, REMOVE, paint, plural, thousands};
-use super::told::Client;
 use crate::config::Project;
 use crate::delivery::{Outside, Signal};
 use crate::env::{Clock, Random, SystemClock};
@@ -40,10 +40,15 @@ pub(super) async fn run(cli: &Cli, select: &Select, limit: Option<u64>) -> Resul
     super::show_warnings(cli, &project);
     let files = open::chosen(&project, &select.syncs)?;
     let options = select.options(limit)?;
-    if let Some(client) = Client::of(&project).await {
-        return by_daemon(cli, &files, &client, &select.ask(limit)).await;
-    }
-    let ledger = open::ledger(&project).await?;
+    // The lock decides: only while another process has the ledger open is there a daemon to ask.
+    let ledger = match open::ledger(&project).await {
+        Ok(ledger) => ledger,
+        Err(busy) if busy.kind() == Kind::LedgerBusy => {
+            let client = Client::find(&project, busy).await?;
+            return by_daemon(cli, &files, &client, &select.ask(limit)).await;
+        }
+        Err(error) => return Err(error.into()),
+    };
     let (outside, clock, random) = (Outside::new()?, SystemClock::start(), Random::from_entropy());
     let signal = listen()?;
     let shared = Shared {

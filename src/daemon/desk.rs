@@ -5,11 +5,13 @@ use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
+use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
 
 use crate::error::Error;
 use crate::view::{
-    Activity, Ask, GroupView, PlanView, RejectedView, RunDetail, RunView, SaidView, SyncDetail, SyncView,
+    Activity, Ask, GroupView, PlanView, PlannedView, RejectedView, RunDetail, RunView, SaidView, SyncDetail, SyncView,
 };
 
 /// Why something asked of the daemon was not done.
@@ -59,6 +61,9 @@ pub struct About {
     pub config_read_at: DateTime<Utc>,
     /// What is wrong with the files as they are now, when they could not be taken over: the config in use is older.
     pub config_problems: Option<String>,
+    /// Why no run starts, when the ledger's file was moved or cannot be written.
+    #[serde(default)]
+    pub ledger_problem: Option<String>,
     /// Whether it is stopping.
     pub stopping: bool,
     /// Runs under way.
@@ -67,6 +72,27 @@ pub struct About {
     pub parallel_runs: usize,
     /// The zone of schedules that name none.
     pub timezone: String,
+}
+
+/// A plan that is told as it is made. Dropped, it ends soon.
+pub struct PlanUnderWay {
+    /// The changes, as they are found.
+    pub changes: mpsc::Receiver<PlannedView>,
+    /// The whole, once there are no more changes; it has none of its own.
+    pub plan: BoxFuture<'static, Answer<PlanView>>,
+}
+
+#[cfg(test)]
+impl PlanUnderWay {
+    /// A plan that was made before.
+    pub(crate) fn of(mut plan: PlanView) -> PlanUnderWay {
+        let found = std::mem::take(&mut plan.changes);
+        let (sender, changes) = mpsc::channel(found.len().max(1));
+        for change in found {
+            sender.try_send(change).expect("there is room for each");
+        }
+        PlanUnderWay { changes, plan: Box::pin(std::future::ready(Ok(plan))) }
+    }
 }
 
 /// What may be asked and ordered.
@@ -93,6 +119,9 @@ pub trait Desk: Send + Sync {
     /// What a run would do now, with the first `show` changes. Writes nothing.
     async fn plan(&self, sync: &str, ask: Ask, show: usize) -> Answer<PlanView>;
 
+    /// The same of any size: the first `show` changes are told as they are found, and nobody keeps them.
+    async fn plan_stream(&self, sync: &str, ask: Ask, show: usize) -> Answer<PlanUnderWay>;
+
     /// Stops a run under way (what was answered is recorded, the rest is said by the next run; a second time abandons what
     /// is in flight), or takes back one that waits.
     async fn cancel(&self, run: &str) -> Answer<()>;
@@ -113,11 +142,12 @@ pub trait Desk: Send + Sync {
     /// What a run said, in order, from position `from`, at most `count`; of one outcome (by name) or of all.
     async fn said(&self, run: &str, outcome: Option<&str>, from: u64, count: u64) -> Answer<Vec<SaidView>>;
 
-    /// Groups whose last word is a rejection, at most `count` per sync.
-    async fn rejected(&self, sync: Option<&str>, count: u64) -> Answer<Vec<RejectedView>>;
+    /// Groups whose last word is a rejection, in key order, at most `count` per sync; of one sync those after the group
+    /// `after`, if given.
+    async fn rejected(&self, sync: Option<&str>, after: Option<&str>, count: u64) -> Answer<Vec<RejectedView>>;
 
-    /// What is known of a group, with the latest `count` lines of its history.
-    async fn group(&self, sync: &str, key: &str, count: u64) -> Answer<GroupView>;
+    /// What is known of a group, with the latest `count` lines of its history before the line `before`, if given.
+    async fn group(&self, sync: &str, key: &str, before: Option<u64>, count: u64) -> Answer<GroupView>;
 
     /// Prometheus text.
     async fn metrics(&self) -> Answer<String>;

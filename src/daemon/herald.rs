@@ -53,6 +53,10 @@ impl Supervisor {
     }
 
     async fn keep_alerts(&self) {
+        if self.ledger_problem().is_some() {
+            // It is told already that nothing can be kept; what there is to keep is kept once that is over.
+            return;
+        }
         let Some(text) = self.herald.alerts.to_keep() else { return };
         if let Err(error) = self.ledger.keep(ALERTS, Some(&text)).await {
             tracing::error!("failed to keep what was told in alerts: {error}");
@@ -63,7 +67,8 @@ impl Supervisor {
     pub(super) fn status_line(&self) -> String {
         let (syncs, running) = (self.roster().names().len() as u64, self.running().len());
         let problems = self.config_problems().map_or("", |_| "; the changed config has mistakes");
-        format!("{}, {running} running{problems}", plural(syncs, "sync"))
+        let ledger = self.ledger_problem().map_or("", |_| "; no run starts: the ledger cannot be used");
+        format!("{}, {running} running{problems}{ledger}", plural(syncs, "sync"))
     }
 
     /// A run ended.

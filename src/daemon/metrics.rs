@@ -325,6 +325,9 @@ fn daemon(page: &mut Page, totals: &Totals, about: &About) {
         "Whether the config files as they are now could not be taken over: the config in use is older.",
         one(Sample::Count(problems)),
     );
+    let ledger = u64::from(about.ledger_problem.is_some());
+    let help = "Whether no run starts because the ledger's file was moved or cannot be written.";
+    page.gauge("ledger_problem", help, one(Sample::Count(ledger)));
     page.gauge("config_read_timestamp_seconds", "When the config in use was read.", one(time(about.config_read_at)));
     page.gauge("start_time_seconds", "When the process started, as a Unix time.", one(time(about.started_at)));
     page.gauge("runs_under_way", "Runs under way.", one(Sample::Count(about.running as u64)));

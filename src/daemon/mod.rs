@@ -4,11 +4,12 @@
 //! |---|---|
 //! | [`roster`] | what is each sync doing, and which one starts now? (pure) |
 //! | `supervisor` | who carries that out, and what happens when a run fails, panics or must stop? |
+//! | `ledger_watch` | may a run start, or would what it does be lost? |
 //! | `reload` | did the config folder change, and is the change sound? |
 //! | [`desk`] | what may be asked and ordered of it? |
 //! | `office` | how is that answered? |
 //! | `orders` | how is an order carried out, and remembered over a restart? |
-//! | [`http`] | who may ask over HTTP, and what does the API look like? |
+//! | [`http`] | who may ask over HTTP and over the socket beside the ledger, and what does the API look like? |
 //! | [`console`] | the pages for people |
 //! | `herald` | who hears of what happened? |
 //! | [`alert`], [`metrics`], [`notify`] | what is told, and how: webhooks, Prometheus, the service manager |
@@ -21,6 +22,7 @@ pub mod console;
 pub mod desk;
 mod herald;
 pub mod http;
+mod ledger_watch;
 pub mod metrics;
 pub mod notify;
 mod office;
@@ -30,21 +32,23 @@ pub mod roster;
 mod supervisor;
 mod tracker;
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{mpsc, watch};
 
 use self::desk::Desk;
+use self::http::Hello;
 use self::office::Office;
 use self::supervisor::{Ended, Supervisor};
-use crate::config;
 use crate::delivery::Signal;
 use crate::env::{Clock, SystemClock};
 use crate::error::{Error, Kind, Result};
+use crate::ledger::place::FileId;
 use crate::open::address::{self, Address, Written};
+use crate::open::socket::Bound;
 use crate::open::{self, Failure};
 use crate::telemetry;
 
@@ -60,8 +64,11 @@ pub async fn serve(folder: &Path, listen: Option<&str>) -> Result<u8, Failure> {
     telemetry::init(telemetry::Format::from_name(&settings.log).unwrap_or_default(), telemetry::level()?)?;
     let state = project.settings.state.path.clone();
     // Before anything is opened: an address that may not be served is a mistake of the config.
-    let listener = bind(&settings).await?;
-    let ledger = open::ledger(&project).await?;
+    let address = http::check_listen(&settings)?;
+    // Before the port: a second daemon is told who runs already, not that its port is taken.
+    let ledger = open::ledger(&project).await.map_err(|busy| runs_already(busy, &state))?;
+    let file = ledger.file().ok_or_else(|| Error::new(Kind::Bug, "the daemon's ledger has no file"))?;
+    let listener = bind(address).await?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
     let (stopper, stop) = watch::channel(Signal::Go);
     let hup = listen_for_signals(stopper.clone())?;
@@ -71,10 +78,14 @@ pub async fn serve(folder: &Path, listen: Option<&str>) -> Result<u8, Failure> {
     let pages = console::router(Arc::clone(&desk));
     let served = http::Settings::new(settings.token.clone()).with_pages(pages).with_refusal_page(console::refused);
     let address = Address { url: reached_at(&listener)?, pid: std::process::id() };
+    let url = address.url.clone();
+    let beside = listen_beside(&state, &address, file.id(), folder);
     let serving = {
         let clock = Arc::clone(&clock);
         tokio::spawn(async move {
-            let served = http::serve(listener, desk, &served, clock, closing).await;
+            let commands = commands(beside, Arc::clone(&desk), Arc::clone(&clock), closing.clone());
+            let served = http::serve(listener, desk, &served, clock, closing);
+            let (served, ()) = tokio::join!(served, commands);
             // A daemon that nobody can watch or stop is none.
             stopper.send_if_modified(|signal| {
                 let goes_on = *signal == Signal::Go;
@@ -84,13 +95,14 @@ pub async fn serve(folder: &Path, listen: Option<&str>) -> Result<u8, Failure> {
             served
         })
     };
-    let _written = Written::write(address::path(&state), &address)?;
+    let _written = Written::write(address::path(&state), address)
+        .inspect_err(|error| tracing::warn!("{error}; the daemon does not need it"));
     let (ended, endings) = mpsc::unbounded_channel::<Ended>();
     let (leave, left) = watch::channel(false);
     let files = tokio::spawn(Arc::clone(&supervisor).follow_files(files, hup, stop.clone()));
     let telling = tokio::spawn(Arc::clone(&supervisor).tell(endings, stop.clone(), left));
     let watchdog = tokio::spawn(Arc::clone(&supervisor).keep_alive());
-    tracing::info!(url = address.url, "ready: {}", supervisor.status_line());
+    tracing::info!(url, "ready: {}", supervisor.status_line());
     supervisor.herald.notifier.ready(&supervisor.status_line());
     let left_behind = supervisor.keep(stop, ended).await;
     files.abort();
@@ -108,9 +120,55 @@ pub async fn serve(folder: &Path, listen: Option<&str>) -> Result<u8, Failure> {
     Ok(u8::from(supervisor.ledger.duck().given_up()))
 }
 
+/// A ledger that another process has open, when that is a daemon: this one would be the second.
+fn runs_already(busy: Error, state: &Path) -> Error {
+    match address::of_holder(state, &busy) {
+        None => busy,
+        Some(daemon) => Error::new(Kind::LedgerBusy, format!("a daemon runs already with this ledger: {daemon}"))
+            .advise("use that one (`groupcast status` shows what it does), or stop it first")
+            .because(busy.to_string()),
+    }
+}
+
+/// A socket beside the ledger, and what is said there of this process.
+type Beside = (Bound, UnixListener, Hello);
+
+/// Listens beside the ledger for commands. Where that cannot be, the daemon does its work without them.
+fn listen_beside(state: &Path, address: &Address, ledger: FileId, folder: &Path) -> Option<Beside> {
+    let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.to_path_buf());
+    let hello = Hello {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        pid: address.pid,
+        url: address.url.clone(),
+        ledger,
+        folder,
+        folder_id: None,
+    };
+    let bound = Bound::bind(state).and_then(|(bound, listener)| {
+        let failed = |error| Error::new(Kind::Bug, "failed to listen on the socket beside the ledger").because(error);
+        Ok((bound, UnixListener::from_std(listener).map_err(failed)?, hello))
+    });
+    bound
+        .inspect_err(|error| {
+            let advice = error.advice().unwrap_or_default();
+            tracing::warn!(
+                "commands cannot reach this daemon, only its API and console can be used: {error}; {advice}"
+            );
+        })
+        .ok()
+}
+
+/// Serves commands until the daemon stops.
+async fn commands(beside: Option<Beside>, desk: Arc<dyn Desk>, clock: Arc<dyn Clock>, stop: watch::Receiver<bool>) {
+    let Some((_bound, listener, hello)) = beside else { return };
+    let served = http::serve_local(listener, desk, hello, http::Limits::default(), clock, stop).await;
+    if let Err(error) = served {
+        tracing::error!("commands cannot reach this daemon any more: {error}");
+    }
+}
+
 /// Listens on the config's address.
-async fn bind(settings: &config::Daemon) -> Result<TcpListener> {
-    let address = http::check_listen(settings)?;
+async fn bind(address: SocketAddr) -> Result<TcpListener> {
     TcpListener::bind(address).await.map_err(|error| {
         let what = format!("failed to listen on {address}");
         Error::new(Kind::Config, what)

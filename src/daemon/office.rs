@@ -5,9 +5,9 @@ use std::sync::{Arc, PoisonError};
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
-use super::desk::{About, Accepted, Answer, Desk, FIRES, Refusal};
+use super::desk::{About, Accepted, Answer, Desk, FIRES, PlanUnderWay, Refusal};
 use super::roster::Declined;
 use super::supervisor::Supervisor;
 use super::tracker::Tracker;
@@ -21,8 +21,8 @@ use crate::open::{self, Failure};
 use crate::sync::{Options, guard};
 use crate::view::ask::Memory;
 use crate::view::{
-    Activity, Ask, GroupView, PlanView, RejectedView, RunDetail, RunView, SaidView, SyncDetail, SyncView, WaitingRun,
-    ask,
+    Activity, Ask, GroupView, PlanView, PlannedView, RejectedView, RunDetail, RunView, SaidView, SyncDetail, SyncView,
+    WaitingRun, ask,
 };
 
 /// Runs that a sync's detail tells of: as many as its charts have room for.
@@ -156,11 +156,15 @@ impl Drop for StopOnDrop {
     }
 }
 
+/// Changes of a plan that wait to be taken: a few pages' worth would be held by nobody's wish.
+const CHANGES_WAITING: usize = 256;
+
 /// Makes a plan. As a task of its own, because it must let go of the source by itself when nobody waits for it any more.
 async fn make_plan(
     reserved: Reserved,
     options: Options,
     show: usize,
+    changes: mpsc::Sender<PlannedView>,
     signal: watch::Receiver<Signal>,
 ) -> Answer<PlanView> {
     let Reserved(supervisor, sync) = &reserved;
@@ -179,21 +183,23 @@ async fn make_plan(
         options: &options,
         signal,
     };
-    let (mut changes, mut hidden) = (Vec::new(), 0);
+    let (mut told, mut hidden) = (0, 0);
     let planned = job
         .plan(&mut |_, page| {
-            for change in page.iter().filter_map(ask::planned) {
-                if changes.len() < show {
-                    changes.push(change);
-                } else {
-                    hidden += 1;
-                }
-            }
-            Ok(())
+            let found: Vec<PlannedView> = page.iter().filter_map(ask::planned).collect();
+            hidden += found.len().saturating_sub(show - told) as u64;
+            let now_told = found.len().min(show - told);
+            told += now_told;
+            // Whoever takes them slowly holds this thread up, and nothing else.
+            let all_taken = tokio::task::block_in_place(|| {
+                found.into_iter().take(now_told).all(|change| changes.blocking_send(change).is_ok())
+            });
+            let gone = || Error::new(Kind::Interrupted, "nobody waits for the plan any more");
+            if all_taken { Ok(()) } else { Err(gone()) }
         })
         .await
         .map_err(failed)?;
-    Ok(ask::plan(planned, changes, hidden))
+    Ok(ask::plan(planned, Vec::new(), hidden))
 }
 
 /// Carries an order out to its end, also when whoever gave it is gone.
@@ -223,6 +229,7 @@ impl Desk for Office {
             started_at: self.started_at,
             config_read_at: config.read_at,
             config_problems: config.problems.clone(),
+            ledger_problem: self.ledger_problem(),
             stopping,
             running,
             parallel_runs: daemon.parallel_runs,
@@ -238,6 +245,7 @@ impl Desk for Office {
         if self.roster().is_stopping() {
             return Err(declined(Declined::Stopping, ""));
         }
+        self.ledger_usable().await?;
         self.asking.runs(None, 1).await?;
         Ok(())
     }
@@ -291,14 +299,29 @@ impl Desk for Office {
     }
 
     async fn plan(&self, sync: &str, asked: Ask, show: usize) -> Answer<PlanView> {
+        let PlanUnderWay { mut changes, plan } = self.plan_stream(sync, asked, show).await?;
+        let mut found = Vec::new();
+        while let Some(change) = changes.recv().await {
+            found.push(change);
+        }
+        Ok(PlanView { changes: found, ..plan.await? })
+    }
+
+    async fn plan_stream(&self, sync: &str, asked: Ask, show: usize) -> Answer<PlanUnderWay> {
         let options = options(&asked, "plan")?;
         self.roster().plan(sync).map_err(|refused| declined(refused, sync))?;
         let reserved = Reserved(Arc::clone(&self.0), sync.to_owned());
         // Dropped when whoever asked goes away: the plan then ends soon.
         let (sender, signal) = watch::channel(Signal::Go);
-        let _stop = StopOnDrop(sender);
-        let made = tokio::spawn(make_plan(reserved, options, show, signal)).await;
-        made.unwrap_or_else(|panic| Err(Error::new(Kind::Bug, "failed to make the plan").because(panic).into()))
+        let stop = StopOnDrop(sender);
+        let (found, changes) = mpsc::channel(CHANGES_WAITING);
+        let made = tokio::spawn(make_plan(reserved, options, show, found, signal));
+        let plan = async move {
+            let _stop = stop;
+            made.await
+                .unwrap_or_else(|panic| Err(Error::new(Kind::Bug, "failed to make the plan").because(panic).into()))
+        };
+        Ok(PlanUnderWay { changes, plan: Box::pin(plan) })
     }
 
     async fn cancel(&self, run: &str) -> Answer<()> {
@@ -377,23 +400,23 @@ impl Desk for Office {
         Ok(said.into_iter().map(ask::said).collect())
     }
 
-    async fn rejected(&self, sync: Option<&str>, count: u64) -> Answer<Vec<RejectedView>> {
+    async fn rejected(&self, sync: Option<&str>, after: Option<&str>, count: u64) -> Answer<Vec<RejectedView>> {
         if let Some(sync) = sync {
             if !self.roster().knows(sync) {
                 return Err(unknown("sync", sync));
             }
-            return Ok(ask::rejected(&self.asking, sync, count).await?);
+            return Ok(ask::rejected(&self.asking, sync, after, count).await?);
         }
         let mut all = ask::rejected_of_all(&self.asking, count).await?;
         all.retain(|sync, _| self.roster().knows(sync));
         Ok(all.into_values().flatten().collect())
     }
 
-    async fn group(&self, sync: &str, key: &str, count: u64) -> Answer<GroupView> {
+    async fn group(&self, sync: &str, key: &str, before: Option<u64>, count: u64) -> Answer<GroupView> {
         if !self.roster().knows(sync) {
             return Err(unknown("sync", sync));
         }
-        let view = ask::group(&self.asking, sync, key, count).await?;
+        let view = ask::group(&self.asking, sync, key, before, count).await?;
         view.ok_or_else(|| {
             let error = Error::new(Kind::Config, format!("nothing is known of this group in {sync}"));
             Refusal::NotFound(error.advise("a plan of the group shows whether the source has it"))

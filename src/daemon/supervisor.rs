@@ -16,6 +16,7 @@ use tokio::sync::{Notify, watch};
 use tracing::Instrument;
 
 use super::herald::Herald;
+use super::ledger_watch::{LOOK_AGAIN, LedgerWatch};
 use super::roster::{Asked, Cause, Ending, Joining, Roster, Start, Trouble, pause_after};
 use super::tracker::Tracker;
 use crate::config::Project;
@@ -70,6 +71,7 @@ pub(super) struct Supervisor {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) random: Random,
     pub(super) herald: Herald,
+    pub(super) ledger_watch: LedgerWatch,
     pub(super) started_at: DateTime<Utc>,
     roster: Mutex<Roster>,
     running: Mutex<BTreeMap<String, Running>>,
@@ -124,6 +126,7 @@ impl Supervisor {
             clock,
             random: Random::from_entropy(),
             herald,
+            ledger_watch: LedgerWatch::default(),
             started_at: now,
             roster: Mutex::new(roster),
             running: Mutex::default(),
@@ -213,7 +216,8 @@ impl Supervisor {
                 break;
             }
             self.come_round();
-            let wait = self.start_due(&ended);
+            // Before each run: one that starts on a ledger that is gone would be forgotten with all it sent.
+            let wait = if self.may_start().await { self.start_due(&ended) } else { LOOK_AGAIN };
             tokio::select! {
                 () = self.wake.notified() => {}
                 () = self.clock.sleep(wait) => {}

@@ -7,8 +7,8 @@ use chrono::{DateTime, NaiveDateTime, Utc};
 use duckdb::{Connection, OptionalExt, params};
 
 use super::local::LocalLedger;
-use super::rows::{KNOWN_COLUMNS, RUN_COLUMNS, fold, known_group, run_record};
-use super::{HistoryEntry, KnownGroup, Outcome, RunRecord, SaidGroup, Standing};
+use super::rows::{KNOWN_COLUMNS, RUN_COLUMNS, fold, history, known_group, list, run_record};
+use super::{HistoryEntry, KnownGroup, Outcome, RunRecord, SaidGroup, Standing, statements};
 use crate::duck::{ledger_error, quote_literal};
 use crate::error::Result;
 
@@ -105,7 +105,16 @@ impl LocalLedger {
                 let of = |row: &duckdb::Row<'_>| {
                     Ok((row.get(0)?, Standing { known: row.get(1)?, unsettled: row.get(2)?, rejected: row.get(3)? }))
                 };
-                standings.query_map([], of)?.collect()
+                let mut standings: BTreeMap<String, Standing> =
+                    standings.query_map([], of)?.collect::<duckdb::Result<_>>()?;
+                let mut never = connection.prepare(&statements::never_delivered_counts())?;
+                for count in never.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, u64>(1)?)))? {
+                    let (sync, count) = count?;
+                    if let Some(standing) = standings.get_mut(&sync) {
+                        standing.known = standing.known.saturating_sub(count);
+                    }
+                }
+                Ok(standings)
             };
             read().map_err(ledger_error("count groups"))
         })
@@ -128,6 +137,22 @@ impl LocalLedger {
                 Ok(rejected)
             };
             read().map_err(ledger_error("list rejected groups"))
+        })
+        .await
+    }
+
+    /// Groups of a sync whose last word is a rejection, in key order, after the group `after` if given, at most `count`.
+    pub async fn rejected_after(&self, sync: &str, after: Option<&str>, count: u64) -> Result<Vec<KnownGroup>> {
+        let after = after.map_or_else(String::new, |after| format!(" AND key > {}", quote_literal(after)));
+        let condition = format!("sync = {} AND rejected_reason IS NOT NULL{after}", quote_literal(sync));
+        self.call("list rejected groups", move |connection| list(connection, &condition, count)).await
+    }
+
+    /// What was said about a group before the sequence `before`, the latest first, at most `count`.
+    pub async fn history_before(&self, sync: &str, key: &str, before: u64, count: u64) -> Result<Vec<HistoryEntry>> {
+        let (sync, key) = (sync.to_owned(), key.to_owned());
+        self.call("read a group's history", move |connection| {
+            history(connection, &sync, &key, before, count).map_err(ledger_error("read a group's history"))
         })
         .await
     }
@@ -225,7 +250,7 @@ impl LocalLedger {
     /// it returns.
     pub async fn keep(&self, name: &str, text: Option<&str>) -> Result<()> {
         let (name, text) = (name.to_owned(), text.map(str::to_owned));
-        self.write("keep a note", move |connection| {
+        self.write_in_place("keep a note", move |connection| {
             connection.execute("DELETE FROM notes WHERE name = ?", [&name])?;
             if let Some(text) = text {
                 connection.execute("INSERT INTO notes VALUES (?, ?)", [name, text])?;

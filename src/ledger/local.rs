@@ -6,11 +6,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use chrono::{DateTime, NaiveDateTime, Utc};
+use chrono::{DateTime, Utc};
 use duckdb::{Connection, OptionalExt, params};
 
 use super::compare::{self, Candidates};
-use super::rows::{KNOWN_COLUMNS, Line, append, begin, fold, known_group, list};
+use super::place::{self, FilePlace};
+use super::rows::{KNOWN_COLUMNS, Line, append, begin, fold, history, known_group, list};
 use super::threads::{Share, Threads};
 use super::{
     Begun, Checkpoint, Comparison, Entry, HistoryEntry, Incoming, KnownGroup, Ledger, RunRecord, RunStart, Scope,
@@ -18,7 +19,6 @@ use super::{
 };
 use crate::duck::{Duck, Limits, ledger_error, quote_literal};
 use crate::error::{Error, Kind, Result, Within};
-use crate::model::Change;
 
 /// A run that ends folds the log into the file when it is larger than this. What stands in the log stands in memory, too,
 /// and is read again after a kill: a daemon whose runs say little would let it grow for months. A long run is over before
@@ -31,6 +31,8 @@ pub struct LocalLedger {
     path: String,
     /// DuckDB's log beside the file; none for a ledger that is not written.
     log: Option<PathBuf>,
+    /// Where the open file was found; none for a ledger that is not written, and for one in memory.
+    file: Option<Arc<FilePlace>>,
     read_only: bool,
     threads: Arc<Share>,
     retention: Retention,
@@ -64,18 +66,15 @@ impl LocalLedger {
     pub async fn open(path: &Path, limits: &Limits, retention: Retention) -> Result<LocalLedger> {
         let place = format!("ledger {}", path.display());
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-            std::fs::create_dir_all(folder).map_err(|error| {
-                Error::new(Kind::Ledger, "failed to create the ledger's folder")
-                    .advise("give this user write access to it, or set `state.path` in groupcast.toml")
-                    .because(error)
-                    .at(place.clone())
-            })?;
+            std::fs::create_dir_all(folder)
+                .map_err(|error| place::write_error("failed to create the ledger's folder", error).at(place.clone()))?;
         }
         let duck = Duck::open(Some(path), limits).within(|| "ledger".to_owned())?;
         let mut log = path.as_os_str().to_owned();
         log.push(".wal");
+        let file = FilePlace::of(path).within(|| place.clone())?;
         let ledger = LocalLedger::over(duck, place, false, limits.threads, retention).await?;
-        Ok(LocalLedger { log: Some(log.into()), ..ledger })
+        Ok(LocalLedger { log: Some(log.into()), file: Some(Arc::new(file)), ..ledger })
     }
 
     /// Opens an existing ledger without the right to write: what `plan` and the questions use. A run that died is
@@ -116,6 +115,7 @@ impl LocalLedger {
             duck,
             path,
             log: None,
+            file: None,
             read_only,
             threads: Arc::new(Share::of(&Threads::new(threads))),
             retention,
@@ -142,6 +142,7 @@ impl LocalLedger {
             duck: self.duck.sibling().within(|| self.path.clone())?,
             path: self.path.clone(),
             log: self.log.clone().filter(|_| !read_only),
+            file: self.file.clone().filter(|_| !read_only),
             read_only,
             threads: Arc::new(Share::of(self.threads.threads())),
             retention: self.retention,
@@ -154,6 +155,11 @@ impl LocalLedger {
     /// An error of the ledger with its place; what the source says has its own.
     fn own(&self, error: Error) -> Error {
         if error.kind() == Kind::Ledger { error.at(self.path.clone()) } else { error }
+    }
+
+    /// The file that is open for writing; none for a ledger that is only read, or lives in memory.
+    pub fn file(&self) -> Option<Arc<FilePlace>> {
+        self.file.clone()
     }
 
     fn candidates(&self) -> MutexGuard<'_, Candidates> {
@@ -178,6 +184,21 @@ impl LocalLedger {
         let writing = Arc::clone(&self.writing);
         self.call(what, move |connection| {
             let _turn = writing.lock().unwrap_or_else(PoisonError::into_inner);
+            transaction(connection, what, work)
+        })
+        .await
+    }
+
+    /// [`LocalLedger::write`], unless the file is not where it was opened: what the next start must find is written there.
+    pub(super) async fn write_in_place<T: Send + 'static>(
+        &self,
+        what: &'static str,
+        work: impl FnOnce(&Connection) -> duckdb::Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let (writing, file) = (Arc::clone(&self.writing), self.file.clone());
+        self.call(what, move |connection| {
+            let _turn = writing.lock().unwrap_or_else(PoisonError::into_inner);
+            file.map_or(Ok(()), |file| file.check())?;
             transaction(connection, what, work)
         })
         .await
@@ -212,7 +233,7 @@ impl Ledger for LocalLedger {
     async fn begin(&self, start: &RunStart) -> Result<Begun> {
         let (start, read_only, next_seq) = (start.clone(), self.read_only, self.next_seq());
         let threads = Arc::clone(&self.threads);
-        self.write("begin a run", move |connection| {
+        self.write_in_place("begin a run", move |connection| {
             threads.large(connection)?;
             begin(connection, &start, read_only, next_seq)
         })
@@ -223,11 +244,18 @@ impl Ledger for LocalLedger {
         let Incoming::Staged(staged) = incoming else {
             return Err(Error::new(Kind::Bug, "the local ledger compares staged rows only"));
         };
-        let (found, candidates) =
+        let (mut found, candidates) =
             compare::compare(&self.duck, sync, staged, scope).await.map_err(|error| self.own(error))?;
         *self.candidates() = candidates;
-        let threads = Arc::clone(&self.threads);
+        let (sync, threads) = (sync.to_owned(), Arc::clone(&self.threads));
         self.call("compare", move |connection| {
+            let count =
+                |sql: &str| connection.query_row(sql, [], |row| row.get(0)).map_err(ledger_error("count groups"));
+            // What guards measure against: of a group that was only refused nothing can be changed or taken away.
+            found.known = count(&statements::held_count(&sync))?;
+            if found.missing_suspects > 0 {
+                found.removable = count(statements::REMOVABLE)?;
+            }
             threads.small(connection).map_err(ledger_error("compare"))?;
             Ok(found)
         })
@@ -241,7 +269,7 @@ impl Ledger for LocalLedger {
 
     async fn mark(&self, sync: &str, run: &str, keys: Vec<String>) -> Result<()> {
         let (sync, run) = (sync.to_owned(), run.to_owned());
-        self.write("mark groups", move |connection| {
+        self.write_in_place("mark groups", move |connection| {
             let mut appender = connection.appender("pending")?;
             for key in &keys {
                 appender.append_row([&sync, &run, key])?;
@@ -339,27 +367,7 @@ impl Ledger for LocalLedger {
     async fn history(&self, sync: &str, key: &str, count: u64) -> Result<Vec<HistoryEntry>> {
         let (sync, key) = (sync.to_owned(), key.to_owned());
         self.call("read a group's history", move |connection| {
-            let read = |connection: &Connection| -> duckdb::Result<Vec<HistoryEntry>> {
-                let mut lines = connection.prepare(
-                    "SELECT seq, run, recorded_at, change, outcome, reason FROM journal \
-                     WHERE sync = ? AND key = ? ORDER BY seq DESC LIMIT ?",
-                )?;
-                let lines = lines.query_map(params![sync, key, count], |row| {
-                    let change: Option<String> = row.get(3)?;
-                    Ok(HistoryEntry {
-                        seq: row.get(0)?,
-                        run: row.get(1)?,
-                        at: row.get::<_, NaiveDateTime>(2)?.and_utc(),
-                        change: change
-                            .and_then(|change| serde_json::from_str::<Change>(&change).ok())
-                            .unwrap_or_default(),
-                        outcome: row.get(4)?,
-                        reason: row.get(5)?,
-                    })
-                })?;
-                lines.collect()
-            };
-            read(connection).map_err(ledger_error("read a group's history"))
+            history(connection, &sync, &key, i64::MAX as u64, count).map_err(ledger_error("read a group's history"))
         })
         .await
     }
@@ -382,8 +390,11 @@ impl Ledger for LocalLedger {
         self.call("count groups", move |connection| {
             connection
                 .query_row(
-                    "SELECT count(*), count(unsettled_in), count(rejected_reason) FROM known WHERE sync = ?",
-                    [sync],
+                    &format!(
+                        "SELECT ({}), count(unsettled_in), count(rejected_reason) FROM known WHERE sync = ?",
+                        statements::delivered_count(&sync)
+                    ),
+                    [&sync],
                     |row| Ok(Standing { known: row.get(0)?, unsettled: row.get(1)?, rejected: row.get(2)? }),
                 )
                 .map_err(ledger_error("count groups"))
@@ -397,7 +408,7 @@ impl Ledger for LocalLedger {
             None => format!("sync = {}", quote_literal(sync)),
         };
         let (sync, mark) = (sync.to_owned(), mark.to_owned());
-        self.write("reset the sync", move |connection| {
+        self.write_in_place("reset the sync", move |connection| {
             connection.execute("UPDATE runs SET cursor_value = NULL, full_read = false WHERE sync = ?", [sync])?;
             let rows = if forget {
                 connection.execute(&format!("DELETE FROM known WHERE {condition}"), [])?

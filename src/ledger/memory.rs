@@ -43,6 +43,19 @@ struct KnownRow {
     at: DateTime<Utc>,
 }
 
+impl KnownRow {
+    /// Whether the destination was ever told this group, as far as anybody knows.
+    fn was_delivered(&self) -> bool {
+        let open = self.rejected.is_some() || self.unsettled_in.is_some();
+        self.seq > 0 || !self.document.0.is_empty() || !open
+    }
+
+    /// Whether the destination may hold it: it was delivered, or nobody knows.
+    fn may_be_held(&self) -> bool {
+        self.was_delivered() || self.unsettled_in.is_some()
+    }
+}
+
 struct Line {
     seq: u64,
     sync: String,
@@ -265,7 +278,7 @@ impl Ledger for MemoryLedger {
             });
         }
         for (key, row) in state.of_sync(sync) {
-            found.known += 1;
+            found.known += u64::from(row.may_be_held());
             let in_scope = match &scope.missing {
                 Missing::All => true,
                 Missing::Only(only) => only == key,
@@ -278,6 +291,7 @@ impl Ledger for MemoryLedger {
             let held = row.rejected.is_some() && row.fingerprint.is_none() && !scope.retry_rejected;
             if scope.act_on_missing && !held {
                 found.missing_suspects += 1;
+                found.removable += u64::from(row.may_be_held());
                 suspects.push(Suspect {
                     key: key.to_owned(),
                     kind: SuspectKind::Missing,
@@ -380,7 +394,7 @@ impl Ledger for MemoryLedger {
         let state = self.state();
         let mut standing = Standing::default();
         for (_, row) in state.of_sync(sync) {
-            standing.known += 1;
+            standing.known += u64::from(row.was_delivered());
             standing.unsettled += u64::from(row.unsettled_in.is_some());
             standing.rejected += u64::from(row.rejected.is_some());
         }

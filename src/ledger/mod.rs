@@ -39,6 +39,7 @@ mod compare;
 mod keep;
 pub mod local;
 pub mod memory;
+pub mod place;
 mod rows;
 mod schema;
 mod statements;
@@ -98,7 +99,7 @@ pub struct Comparison {
     pub duplicate_rows: u64,
     /// Some of the keys that several rows share.
     pub duplicate_examples: Vec<String>,
-    /// Groups known before this run.
+    /// Groups that the destination holds, or may hold, before this run: all on record but those that were only ever refused.
     pub known: u64,
     /// Suspects that were never known.
     pub new: u64,
@@ -108,6 +109,9 @@ pub struct Comparison {
     pub missing: u64,
     /// Suspects among the missing.
     pub missing_suspects: u64,
+    /// Those of them that the destination holds, or may hold: what a removal takes away.
+    #[serde(default)]
+    pub removable: u64,
     /// Rows rejected earlier that did not change: held back.
     pub held: u64,
     /// Rows that equal what is known.
@@ -412,12 +416,20 @@ pub struct KnownGroup {
 /// How the ledger stands for one sync.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Standing {
-    /// Known groups.
+    /// Groups that the destination is known to hold: delivered, or adopted. One that was only ever rejected, or sent without
+    /// learning what became of it, is not among them.
     pub known: u64,
-    /// Those whose state at the destination is uncertain.
+    /// Groups whose state at the destination is uncertain, delivered before or not.
     pub unsettled: u64,
-    /// Those whose last word is a rejection.
+    /// Groups whose last word is a rejection, delivered before or not.
     pub rejected: u64,
+}
+
+impl Standing {
+    /// Whether there is nothing on record: no group that was delivered, may have been, or was refused.
+    pub fn is_empty(&self) -> bool {
+        self.known + self.unsettled + self.rejected == 0
+    }
 }
 
 /// Where comparison happens and knowledge is kept. One run of a sync at a time; the caller sees to that.

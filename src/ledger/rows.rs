@@ -3,7 +3,7 @@
 use chrono::{DateTime, NaiveDateTime, Utc};
 use duckdb::{Connection, OptionalExt, params};
 
-use super::{Begun, Entry, KnownGroup, Outcome, RunRecord, RunStart, Status, statements};
+use super::{Begun, Entry, HistoryEntry, KnownGroup, Outcome, RunRecord, RunStart, Status, statements};
 use crate::duck::{ledger_error, quote_literal};
 use crate::error::Result;
 use crate::model::{After, Document};
@@ -175,4 +175,30 @@ pub(super) fn list(connection: &Connection, condition: &str, count: u64) -> Resu
         groups.query_map([], known_group)?.collect()
     };
     read().map_err(ledger_error("list groups"))
+}
+
+/// What was said about a group before a sequence, the latest first.
+pub(super) fn history(
+    connection: &Connection,
+    sync: &str,
+    key: &str,
+    before: u64,
+    count: u64,
+) -> duckdb::Result<Vec<HistoryEntry>> {
+    let mut lines = connection.prepare(
+        "SELECT seq, run, recorded_at, change, outcome, reason FROM journal \
+         WHERE sync = ? AND key = ? AND seq < ? ORDER BY seq DESC LIMIT ?",
+    )?;
+    let lines = lines.query_map(params![sync, key, before, count], |row| {
+        let change: Option<String> = row.get(3)?;
+        Ok(HistoryEntry {
+            seq: row.get(0)?,
+            run: row.get(1)?,
+            at: row.get::<_, NaiveDateTime>(2)?.and_utc(),
+            change: change.and_then(|change| serde_json::from_str(&change).ok()).unwrap_or_default(),
+            outcome: row.get(4)?,
+            reason: row.get(5)?,
+        })
+    })?;
+    lines.collect()
 }

@@ -54,6 +54,34 @@ WHERE k.key IS NULL OR s.key IS NULL OR s.fingerprint IS DISTINCT FROM k.fingerp
     )
 }
 
+/// Of a group that was only ever refused: the destination holds nothing of it.
+const ONLY_REFUSED: &str = "seq = 0 AND document = '{}' AND unsettled_in IS NULL AND rejected_reason IS NOT NULL";
+/// Of a group that was sent, and of which no answer ever came: the destination may hold it.
+const NEVER_ANSWERED: &str = "seq = 0 AND document = '{}' AND unsettled_in IS NOT NULL";
+
+/// Groups of the sync that the destination holds, or may hold. Like the others below, it counts what is left out, in
+/// conditions that DuckDB checks against the ranges of each part of the table: few documents are read.
+pub(super) fn held_count(sync: &str) -> String {
+    let known = format!("SELECT count(*) FROM known WHERE sync = {}", quote_literal(sync));
+    format!("SELECT ({known}) - ({known} AND {ONLY_REFUSED})")
+}
+
+/// Groups of the sync that were delivered.
+pub(super) fn delivered_count(sync: &str) -> String {
+    let known = format!("SELECT count(*) FROM known WHERE sync = {}", quote_literal(sync));
+    format!("SELECT ({known}) - ({known} AND {ONLY_REFUSED}) - ({known} AND {NEVER_ANSWERED})")
+}
+
+/// Groups of every sync that were never delivered, by sync.
+pub(super) fn never_delivered_counts() -> String {
+    let of = |condition: &str| format!("SELECT sync FROM known WHERE {condition}");
+    let (refused, unanswered) = (of(ONLY_REFUSED), of(NEVER_ANSWERED));
+    format!("SELECT sync, count(*) FROM ({refused} UNION ALL {unanswered}) GROUP BY sync")
+}
+
+/// Suspects that left the rows and that the destination holds, or may hold.
+pub(super) const REMOVABLE: &str = "SELECT count(*) FROM suspect WHERE kind = 2 AND NOT (seq = 0 AND document = '{}' AND certain AND rejected_reason IS NOT NULL)";
+
 /// Distinct keys among the rows that were never known.
 pub(super) const NEW_DISTINCT: &str = "SELECT count(DISTINCT key) FROM candidate WHERE kind = 0";
 

@@ -3,6 +3,7 @@
 
 pub mod address;
 pub mod job;
+pub mod socket;
 
 use std::path::Path;
 
@@ -11,6 +12,7 @@ use crate::delivery;
 use crate::destination::{Destination, amplitude, file, journy, mixpanel, posthog, segment, thrivestack, webhook};
 use crate::error::{Error, Kind, Result, Within};
 use crate::ledger::local::{LocalLedger, Retention};
+use crate::ledger::place;
 use crate::mapping::check::{self, Described};
 use crate::mapping::diagnostic::{Diagnostic, Severity, did_you_mean, listed};
 use crate::mapping::{MappingFile, compile};
@@ -185,13 +187,11 @@ pub async fn ledger(project: &Project) -> Result<LocalLedger> {
 
 /// A ledger that another process has open, with what to do when that is a daemon.
 fn who_has_it(error: Error, path: &Path) -> Error {
-    let daemon = address::read(&address::path(path)).filter(|_| error.kind() == Kind::LedgerBusy);
-    match daemon {
+    match address::of_holder(path, &error) {
         None => error,
         Some(daemon) => error.advise(format!(
-            "{} keeps it open: `status`, `runs`, `schedule`, `group`, `rejected`, `plan` and `run` ask it; for anything \
-             else stop it first",
-            daemon.whom()
+            "{daemon} keeps it open: `status`, `runs`, `schedule`, `group`, `rejected`, `plan` and `run` ask it over the \
+             socket beside the ledger; for anything else stop it first"
         )),
     }
 }
@@ -199,11 +199,14 @@ fn who_has_it(error: Error, path: &Path) -> Error {
 /// The ledger, for a command that only looks; an empty one where none exists yet.
 pub async fn ledger_to_read(project: &Project) -> Result<LocalLedger> {
     let state = &project.settings.state;
-    if state.path.exists() {
-        let ledger = LocalLedger::open_read_only(&state.path, &state.limits()).await;
-        ledger.map_err(|error| who_has_it(error, &state.path))
-    } else {
-        LocalLedger::in_memory(&state.limits()).await
+    match std::fs::metadata(&state.path) {
+        Ok(_) => {
+            let ledger = LocalLedger::open_read_only(&state.path, &state.limits()).await;
+            ledger.map_err(|error| who_has_it(error, &state.path))
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => LocalLedger::in_memory(&state.limits()).await,
+        // Whether there is one cannot be told, so nothing can be told about it.
+        Err(error) => Err(place::unreadable(&error).at(format!("ledger {}", state.path.display()))),
     }
 }
 

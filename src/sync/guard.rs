@@ -118,7 +118,7 @@ impl Watch<'_> {
             share(
                 "removed",
                 "known groups that would be removed",
-                found.missing_suspects,
+                found.removable,
                 found.known,
                 self.guards.removed_max,
                 true,
@@ -185,10 +185,10 @@ impl Watch<'_> {
         }
         self.share(
             "removed",
-            found.missing_suspects,
+            found.removable,
             found.known,
             self.guards.removed_max,
-            format!("{} of {} known groups left the model and would be removed", found.missing_suspects, found.known),
+            format!("{} of {} known groups left the model and would be removed", found.removable, found.known),
             "look at the model's filter, or raise `removed_max` under [guards]",
         )
     }
@@ -270,7 +270,7 @@ mod tests {
             ),
             (Comparison { rows: 0, ..sound.clone() }, None, "empty", "100 groups are known"),
             (sound.clone(), Some(150), "rows-dropped", "150 at the last run"),
-            (Comparison { missing_suspects: 21, ..sound.clone() }, None, "removed", "21.0 %"),
+            (Comparison { missing_suspects: 30, removable: 21, ..sound.clone() }, None, "removed", "21.0 %"),
         ] {
             let error = watch(&guards, &none).comparison(&found, before).unwrap_err();
             assert_eq!(error.kind(), Kind::Guard);
@@ -289,7 +289,14 @@ mod tests {
     #[test]
     fn small_numbers_and_shared_keys_that_may_be_skipped_stay_quiet() {
         let (guards, none) = (Guards::default(), BTreeSet::new());
-        let found = Comparison { rows: 10, known: 12, missing_suspects: 5, duplicate_rows: 2, ..Comparison::default() };
+        let found = Comparison {
+            rows: 10,
+            known: 12,
+            missing_suspects: 5,
+            removable: 5,
+            duplicate_rows: 2,
+            ..Comparison::default()
+        };
         let skipping = Watch { on_duplicate: OnDuplicate::Skip, ..watch(&guards, &none) };
         assert!(skipping.comparison(&found, Some(28)).is_ok());
         assert!(!skipping.needs_impact(&Comparison { changed: 19, known: 20, ..found.clone() }));

@@ -387,7 +387,7 @@ impl Session<'_> {
     async fn adopt_rows(&self, start: RunStart, begun: Begun, reader: &mut dyn Reader) -> Result<u64> {
         let survey = self.survey(start, begun, reader).await?;
         let keys_only = Watch { full: false, ..self.watch(false) };
-        keys_only.comparison(&Comparison { missing_suspects: 0, ..survey.found.clone() }, None)?;
+        keys_only.comparison(&Comparison { missing_suspects: 0, removable: 0, ..survey.found.clone() }, None)?;
         let (mut position, mut adopted) = (0, survey.found.unchanged);
         while let Some(page) = self.judged(&survey.judge, position).await? {
             position += page.len() as u64;

@@ -44,7 +44,7 @@ impl Session<'_> {
         let (Some(destination), Some(group_type)) = (about[3][0].as_str(), about[3][1].as_str()) else {
             return Ok(());
         };
-        if self.target() == [destination, group_type] || self.ledger.standing(sync).await?.known == 0 {
+        if self.target() == [destination, group_type] || self.ledger.standing(sync).await?.is_empty() {
             return Ok(());
         }
         let [now_to, now_as] = self.target();

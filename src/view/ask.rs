@@ -176,14 +176,36 @@ pub fn said(group: SaidGroup) -> SaidView {
     SaidView { key, at: entry.at, outcome: entry.outcome, reason: entry.reason, change: entry.change }
 }
 
-/// What is known of a group, with the latest `count` lines of its history; none when nothing is.
-pub async fn group(ledger: &LocalLedger, sync: &str, key: &str, count: u64) -> Result<Option<GroupView>> {
+/// What is known of a group, with the latest `count` lines of its history (before the line `before`, if given); none when
+/// nothing is.
+pub async fn group(
+    ledger: &LocalLedger,
+    sync: &str,
+    key: &str,
+    before: Option<u64>,
+    count: u64,
+) -> Result<Option<GroupView>> {
     let known = ledger.known(sync, key).await?;
-    let history = ledger.history(sync, key, count.max(HISTORY_SEARCHED)).await?;
+    let history = match before {
+        Some(before) => ledger.history_before(sync, key, before, count).await?,
+        None => ledger.history(sync, key, count.max(HISTORY_SEARCHED)).await?,
+    };
     if known.is_none() && history.is_empty() {
         return Ok(None);
     }
     Ok(Some(group_view(sync, key, known, history, count)))
+}
+
+/// Notes of traits of which that is not known yet when they were last sent, by older lines of their group's history.
+pub fn sent_in(traits: &mut BTreeMap<String, HeldView>, older: &[HistoryView]) {
+    for (name, held) in traits.iter_mut().filter(|(_, held)| held.sent_at.is_none()) {
+        let spoke = |entry: &&HistoryView| {
+            entry.outcome == Outcome::Delivered.name() && entry.change.names().any(|spoken| spoken == name)
+        };
+        if let Some(said) = older.iter().find(spoke) {
+            (held.sent_at, held.run) = (Some(said.at), Some(said.run.clone()));
+        }
+    }
 }
 
 fn group_view(
@@ -228,9 +250,9 @@ fn group_view(
     }
 }
 
-/// Groups of a sync whose last word is a rejection, in key order, at most `count`.
-pub async fn rejected(ledger: &LocalLedger, sync: &str, count: u64) -> Result<Vec<RejectedView>> {
-    Ok(rejected_views(sync, ledger.rejected(sync, count).await?))
+/// Groups of a sync whose last word is a rejection, in key order (after the group `after`, if given), at most `count`.
+pub async fn rejected(ledger: &LocalLedger, sync: &str, after: Option<&str>, count: u64) -> Result<Vec<RejectedView>> {
+    Ok(rejected_views(sync, ledger.rejected_after(sync, after, count).await?))
 }
 
 /// The same of every sync, at most `each` of one.

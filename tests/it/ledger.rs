@@ -301,6 +301,65 @@ async fn outcomes_leave_what_the_contract_says() {
     }
 }
 
+/// A group counts as known once the destination has taken it, and guards measure against what it may hold.
+#[tokio::test]
+async fn what_was_never_delivered_is_not_known() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("ledger.duckdb");
+    let local = LocalLedger::open(&path, &Limits::standard(), RETENTION).await.unwrap();
+    for subject in [Subject::Memory(MemoryLedger::default()), Subject::Local(local)] {
+        let ledger = subject.ledger();
+        let row = |key: &str, value| (Some(key.to_owned()), vec![Cell::Int(value), Cell::Null]);
+        let entry = |suspect: &Suspect, outcome| Entry {
+            key: suspect.key.clone(),
+            change: Arc::new(Change { set: document(r#"{"a":1}"#).0, ..Change::default() }),
+            document: Some(After::WhatIsSet),
+            fingerprint: suspect.fingerprint,
+            outcome,
+            reason: Some("no".to_owned()),
+        };
+        // GIVEN one group of each fate
+        let fates = [
+            ("delivered", Outcome::Delivered),
+            ("partly", Outcome::PartlyRejected),
+            ("refused", Outcome::Rejected),
+            ("unknown", Outcome::Unknown),
+        ];
+        let rows: Vec<Row> = fates.iter().map(|(key, _)| row(key, 1)).collect();
+        ledger.begin(&start("accounts", 1)).await.unwrap();
+        subject.compare("accounts", &rows, &scope("m")).await;
+        let suspects = subject.suspects().await;
+        ledger
+            .mark("accounts", "run-0001", suspects.iter().map(|suspect| suspect.key.clone()).collect())
+            .await
+            .unwrap();
+        let fate = |suspect: &Suspect| fates.iter().find(|(key, _)| *key == suspect.key).unwrap().1;
+        let entries = suspects.iter().map(|suspect| entry(suspect, fate(suspect))).collect();
+        ledger.record("accounts", "run-0001", at(100), entries).await.unwrap();
+        ledger.finish("accounts", "run-0001", checkpoint(1)).await.unwrap();
+        // THEN one is known
+        let standing = ledger.standing("accounts").await.unwrap();
+        assert_eq!((standing.known, standing.unsettled, standing.rejected), (1, 2, 2));
+        if let Subject::Local(ledger) = &subject {
+            assert_eq!(ledger.standings().await.unwrap()["accounts"], standing);
+        }
+        // AND all but the refused one may be held: only they are taken away
+        ledger.begin(&start("accounts", 2)).await.unwrap();
+        let found = subject.compare("accounts", &[], &Scope { retry_rejected: true, ..scope("m") }).await;
+        assert_eq!((found.known, found.missing, found.missing_suspects, found.removable), (3, 4, 4, 3));
+        ledger.finish("accounts", "run-0002", checkpoint(2)).await.unwrap();
+        // AND one that was delivered before it was refused stays known
+        ledger.begin(&start("accounts", 3)).await.unwrap();
+        subject.compare("accounts", &[row("delivered", 2)], &scope("m")).await;
+        let suspects = subject.suspects().await;
+        let changed = suspects.iter().find(|suspect| suspect.key == "delivered").unwrap();
+        ledger.record("accounts", "run-0003", at(300), vec![entry(changed, Outcome::Rejected)]).await.unwrap();
+        ledger.finish("accounts", "run-0003", checkpoint(3)).await.unwrap();
+        let standing = ledger.standing("accounts").await.unwrap();
+        assert_eq!((standing.known, standing.unsettled, standing.rejected), (1, 2, 3));
+    }
+}
+
 #[tokio::test]
 async fn a_read_only_ledger_shows_a_dead_run_folded_and_leaves_the_file_alone() {
     let folder = tempfile::tempdir().unwrap();

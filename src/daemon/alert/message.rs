@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use crate::error::Error;
 use crate::ledger::Status;
 use crate::sync::report::Counts;
 use crate::view::words::{self, one_line};
@@ -25,6 +26,8 @@ pub enum Event {
     Rejected,
     /// A scheduled run is overdue for longer than the threshold lets pass.
     Late,
+    /// The ledger's file was moved or cannot be written: no run of any sync starts.
+    LedgerUnusable,
     /// It is well again.
     Recovered,
 }
@@ -44,7 +47,7 @@ pub enum Format {
 pub struct Message {
     /// What changed.
     pub event: Event,
-    /// The sync.
+    /// The sync; empty for what concerns all of them.
     pub sync: String,
     /// Its destination.
     pub destination: String,
@@ -95,6 +98,37 @@ impl Message {
         self.title = title;
         self.text = cut(&lines.join("\n"), TEXT_CHARS_MAX);
         self
+    }
+
+    /// That the ledger lets no run start, or does again.
+    pub(super) fn ledger(problem: Option<&Error>, since: DateTime<Utc>, now: DateTime<Utc>) -> Message {
+        let title = match problem {
+            Some(_) => "no run starts: the ledger cannot be used".to_owned(),
+            None => {
+                let bad = words::lasting((now - since).to_std().unwrap_or_default());
+                format!("runs start again: the ledger can be used, after {bad}")
+            }
+        };
+        Message {
+            event: if problem.is_some() { Event::LedgerUnusable } else { Event::Recovered },
+            sync: String::new(),
+            destination: String::new(),
+            run: None,
+            status: None,
+            error: problem.map(ToString::to_string),
+            error_kind: problem.map(|error| error.kind().name().to_owned()),
+            guard: None,
+            advice: problem.and_then(Error::advice).map(str::to_owned),
+            counts: None,
+            rejected: None,
+            bad_since: since,
+            failed_runs: 0,
+            at: now,
+            title: String::new(),
+            text: String::new(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        }
+        .worded(title)
     }
 
     /// The body in a format.

@@ -34,7 +34,7 @@ pub use watchman::{Ended, Watchman};
 
 use crate::config;
 use crate::env::{Clock, Random, Transport};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::view::SyncView;
 
 /// Alerts as the supervisor sees them. Where no webhook is set, nothing is watched and nothing is sent.
@@ -103,6 +103,13 @@ impl Alerts {
         let State { settings: Some(settings), watchman, .. } = &mut *state else { return };
         let messages = watchman.look(now, syncs, settings.late_after);
         self.sender.queue(messages);
+    }
+
+    /// Takes note that the ledger lets no run start, and why, or that it does again.
+    pub fn ledger(&self, problem: Option<&Error>, since: DateTime<Utc>, now: DateTime<Utc>) {
+        if self.state().settings.is_some() {
+            self.sender.queue(vec![Message::ledger(problem, since, now)]);
+        }
     }
 
     /// A small text to keep over a restart, if it changed since the last call.

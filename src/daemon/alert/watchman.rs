@@ -182,7 +182,7 @@ impl Ended<'_> {
         let run = &self.detail.run;
         let well = event == Event::Recovered;
         let advice = match event {
-            Event::Recovered | Event::Late => None,
+            Event::Recovered | Event::Late | Event::LedgerUnusable => None,
             Event::Rejected => Some(format!("`groupcast rejected {}` shows why", run.sync)),
             Event::Failed | Event::GuardStopped => self.advice.map(str::to_owned).or_else(|| words::advice(run)),
         };

@@ -50,7 +50,7 @@ async fn build(visit: &Visit, sync: &str, params: &Params) -> Answer<Page> {
         let error = Error::new(Kind::Config, "no group was named").advise("open one from the sync's page, by its key");
         return Err(Refusal::Invalid(error));
     };
-    let group = match visit.desk.group(sync, key, HISTORY).await {
+    let group = match visit.desk.group(sync, key, None, HISTORY).await {
         Ok(group) => group,
         Err(Refusal::NotFound(error)) => {
             let next = "compare the key letter by letter with the source's; `groupcast plan` shows groups not sent yet";

@@ -76,6 +76,14 @@ pub(super) fn framed(visit: &Visit, page: &Page) -> Markup {
                     }
                 }
             }
+            @if let Some(problem) = &about.ledger_problem {
+                section class="notice bad" aria-label="Ledger problem" {
+                    p {
+                        strong { "No run starts: the ledger cannot be used. " }
+                        (shown_line(problem)) ". Runs start again by themselves once this is mended."
+                    }
+                }
+            }
             @if let Some(problems) = &about.config_problems {
                 section class="notice bad" aria-label="Config problems" {
                     p {

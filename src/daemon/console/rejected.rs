@@ -26,7 +26,7 @@ pub(super) async fn page(visit: Visit, query: RawQuery) -> Response {
 async fn build(visit: &Visit, sync: Option<&str>) -> Answer<Page> {
     let most = if sync.is_some() { SHOWN } else { SHOWN_OF_EACH };
     // One more than is shown tells whether there are more.
-    let rejected = visit.desk.rejected(sync, most + 1).await?;
+    let rejected = visit.desk.rejected(sync, None, most + 1).await?;
     let body = html! {
         (crumbs(&[("/", "Overview")], "Rejected"))
         h1 { "Rejected groups" @if let Some(sync) = sync { " of " bdi { (shown_line(sync)) } } }

@@ -104,7 +104,7 @@ pub(super) fn routes(desk: Arc<dyn Desk>, limits: &Limits) -> Router {
 }
 
 /// Names in a path, percent-decoded.
-struct Named<T>(T);
+pub(super) struct Named<T>(pub(super) T);
 
 impl<T: serde::de::DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Named<T> {
     type Rejection = Refused;
@@ -247,28 +247,36 @@ async fn runs(State(api): Asked, uri: Uri) -> Told<Vec<RunView>> {
 }
 
 async fn sync_rejected(State(api): Asked, uri: Uri, Named(sync): Named<String>) -> Told<Vec<RejectedView>> {
-    let count = Query::read(&uri, &["count"])?.number("count", GROUPS, 1..=COUNT_MAX)?;
-    Ok(Json(api.desk.rejected(Some(&sync), count).await?))
+    let query = Query::read(&uri, &["after", "count"])?;
+    let count = query.number("count", GROUPS, 1..=COUNT_MAX)?;
+    Ok(Json(api.desk.rejected(Some(&sync), query.text("after"), count).await?))
 }
 
 async fn rejected(State(api): Asked, uri: Uri) -> Told<Vec<RejectedView>> {
     let count = Query::read(&uri, &["count"])?.number("count", GROUPS, 1..=COUNT_MAX)?;
-    Ok(Json(api.desk.rejected(None, count).await?))
+    Ok(Json(api.desk.rejected(None, None, count).await?))
 }
 
 async fn group(State(api): Asked, uri: Uri, Named((sync, key)): Named<(String, String)>) -> Told<GroupView> {
-    let count = Query::read(&uri, &["count"])?.number("count", HISTORY, 1..=COUNT_MAX)?;
-    Ok(Json(api.desk.group(&sync, &key, count).await?))
+    let query = Query::read(&uri, &["before", "count"])?;
+    let count = query.number("count", HISTORY, 1..=COUNT_MAX)?;
+    Ok(Json(api.desk.group(&sync, &key, before(&query)?, count).await?))
 }
 
 /// For keys that do not survive in a path: `.`, `..`, those that proxies rewrite.
 async fn group_by_query(State(api): Asked, uri: Uri, Named(sync): Named<String>) -> Told<GroupView> {
-    let query = Query::read(&uri, &["key", "count"])?;
+    let query = Query::read(&uri, &["key", "before", "count"])?;
     let count = query.number("count", HISTORY, 1..=COUNT_MAX)?;
     let Some(key) = query.text("key").filter(|key| !key.is_empty()) else {
         return Err(Refused::bad("`key` is missing in the query", "name the group: `?key=ID`"));
     };
-    Ok(Json(api.desk.group(&sync, key, count).await?))
+    Ok(Json(api.desk.group(&sync, key, before(&query)?, count).await?))
+}
+
+/// The line of a group's history before which lines are wanted; none for the latest.
+fn before(query: &Query) -> Result<Option<u64>, Refused> {
+    // The ledger counts with signed numbers.
+    query.text("before").map(|_| query.number("before", 0, 0..=i64::MAX as u64)).transpose()
 }
 
 async fn run(State(api): Asked, uri: Uri, Named(run): Named<String>) -> Told<RunDetail> {

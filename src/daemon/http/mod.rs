@@ -3,7 +3,8 @@
 //!
 //! A request passes, from the outside in: `serve` (connections, headers, slow clients) → `finish` (how long an answer
 //! may take, panics, headers of every answer) → [`auth`] (who asks, from where, with which body) → `api` or a page. All
-//! of it speaks to the daemon through [`Desk`] alone.
+//! of it speaks to the daemon through [`Desk`] alone. Commands come by the socket beside the ledger (`local`), where the file
+//! system is the guard; otherwise it is the same.
 
 mod api;
 pub mod auth;
@@ -12,6 +13,7 @@ mod browser;
 mod finish;
 mod limits;
 mod listen;
+pub mod local;
 mod query;
 mod refused;
 mod serve;
@@ -33,8 +35,9 @@ use crate::secret::Secret;
 
 pub use limits::Limits;
 pub use listen::check_listen;
+pub use local::Hello;
 pub use refused::Words;
-pub use serve::serve;
+pub use serve::{serve, serve_local};
 
 /// What the server needs to know beside the daemon itself.
 #[derive(Debug, Clone, Default)]
@@ -82,4 +85,14 @@ pub fn router(desk: Arc<dyn Desk>, settings: &Settings, clock: Arc<dyn Clock>) -
         all = all.merge(pages.clone());
     }
     Ok(all.layer(from_fn_with_state(Arc::clone(&gate), auth::guard)).layer(from_fn_with_state(gate, finish::finish)))
+}
+
+/// What the socket beside the ledger serves: the API, and what only commands need. Whoever can connect is the daemon's user
+/// or root, so nothing is asked of them.
+pub fn local_router(desk: Arc<dyn Desk>, hello: Hello, limits: Limits, clock: Arc<dyn Clock>) -> Result<Router> {
+    let gate = Arc::new(auth::Gate::new(&Settings { limits, ..Settings::default() }, clock)?);
+    let all = api::routes(Arc::clone(&desk), &limits).merge(local::routes(desk, hello));
+    Ok(all
+        .layer(from_fn_with_state(Arc::clone(&gate), local::whole_body))
+        .layer(from_fn_with_state(gate, finish::finish)))
 }

@@ -3,7 +3,7 @@
 
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -16,13 +16,13 @@ use hyper::service::Service;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 
 use super::auth::Peer;
 use super::limits::Limits;
-use super::{Settings, listen, router};
+use super::{Hello, Settings, listen, local_router, router};
 use crate::daemon::desk::Desk;
 use crate::env::Clock;
 use crate::error::{Error, Kind, Result};
@@ -39,7 +39,7 @@ pub async fn serve(
     desk: Arc<dyn Desk>,
     settings: &Settings,
     clock: Arc<dyn Clock>,
-    mut stop: watch::Receiver<bool>,
+    stop: watch::Receiver<bool>,
 ) -> Result<()> {
     let address = listener.local_addr().map_err(|error| {
         let what = "failed to learn the address the API listens on";
@@ -47,7 +47,70 @@ pub async fn serve(
     })?;
     listen::check_reach(address, settings.token.as_ref())?;
     let router = router(desk, settings, Arc::clone(&clock))?;
-    let limits = settings.limits;
+    serve_all(listener, router, settings.limits, clock, stop).await;
+    Ok(())
+}
+
+/// Serves whoever may connect to the socket beside the ledger, as [`serve`] does: they need no token.
+pub async fn serve_local(
+    listener: UnixListener,
+    desk: Arc<dyn Desk>,
+    hello: Hello,
+    limits: Limits,
+    clock: Arc<dyn Clock>,
+    stop: watch::Receiver<bool>,
+) -> Result<()> {
+    let router = local_router(desk, hello, limits, Arc::clone(&clock))?;
+    serve_all(listener, router, limits, clock, stop).await;
+    Ok(())
+}
+
+/// Where connections come from.
+trait Listener: Send + Sync {
+    type Stream: Connection;
+
+    fn accept(&self) -> impl Future<Output = io::Result<(Self::Stream, Option<Peer>)>> + Send;
+}
+
+/// What requests travel over.
+trait Connection: AsyncRead + AsyncWrite + Unpin + Send + 'static {
+    /// Answers are written in one piece: waiting for more to put into the packet only delays them.
+    fn prepare(&self) {}
+}
+
+impl Connection for TcpStream {
+    fn prepare(&self) {
+        let _ = self.set_nodelay(true);
+    }
+}
+
+impl Connection for UnixStream {}
+
+impl Listener for TcpListener {
+    type Stream = TcpStream;
+
+    async fn accept(&self) -> io::Result<(TcpStream, Option<Peer>)> {
+        let (stream, peer) = TcpListener::accept(self).await?;
+        Ok((stream, Some(Peer(peer.ip()))))
+    }
+}
+
+impl Listener for UnixListener {
+    type Stream = UnixStream;
+
+    async fn accept(&self) -> io::Result<(UnixStream, Option<Peer>)> {
+        let (stream, _) = UnixListener::accept(self).await?;
+        Ok((stream, None))
+    }
+}
+
+async fn serve_all<L: Listener>(
+    listener: L,
+    router: Router,
+    limits: Limits,
+    clock: Arc<dyn Clock>,
+    mut stop: watch::Receiver<bool>,
+) {
     let room = Arc::new(Semaphore::new(limits.connections));
     let mut connections = JoinSet::new();
     let stopping = stop.clone();
@@ -75,7 +138,6 @@ pub async fn serve(
         tracing::warn!(connections = connections.len(), "requests did not finish in time and were cut off");
         connections.shutdown().await;
     }
-    Ok(())
 }
 
 /// Resolves once the daemon stops.
@@ -85,28 +147,27 @@ async fn told(stop: &mut watch::Receiver<bool>) {
 }
 
 /// A connection, once there is room for one.
-async fn accept(
-    listener: &TcpListener,
+async fn accept<L: Listener>(
+    listener: &L,
     room: &Arc<Semaphore>,
-) -> io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
+) -> io::Result<(L::Stream, Option<Peer>, OwnedSemaphorePermit)> {
     let permit = Arc::clone(room).acquire_owned().await.map_err(io::Error::other)?;
     let (stream, peer) = listener.accept().await?;
     Ok((stream, peer, permit))
 }
 
-async fn connection(
-    stream: TcpStream,
-    peer: SocketAddr,
+async fn connection<S: Connection>(
+    stream: S,
+    peer: Option<Peer>,
     router: Router,
     limits: Limits,
     mut stop: watch::Receiver<bool>,
     _permit: OwnedSemaphorePermit,
 ) {
-    // Answers are written in one piece: waiting for more to put into the packet only delays them.
-    let _ = stream.set_nodelay(true);
+    stream.prepare();
     let router = TowerToHyperService::new(router);
     let service = hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
-        request.extensions_mut().insert(Peer(peer.ip()));
+        peer.map(|peer| request.extensions_mut().insert(peer));
         router.call(request)
     });
     let connection = http1::Builder::new()
@@ -125,20 +186,21 @@ async fn connection(
         }
     };
     if let Err(error) = ended {
-        tracing::debug!(%peer, %error, "a connection broke off");
+        let peer: Option<IpAddr> = peer.map(|peer| peer.0);
+        tracing::debug!(?peer, %error, "a connection broke off");
     }
 }
 
 /// A connection whose writes fail once the client has taken nothing for so long: it would hold its place, and the answer
 /// in memory, forever.
-struct Taken {
-    stream: TcpStream,
+struct Taken<S> {
+    stream: S,
     limit: Duration,
     stalled: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
 
-impl Taken {
-    fn new(stream: TcpStream, limit: Duration) -> Taken {
+impl<S> Taken<S> {
+    fn new(stream: S, limit: Duration) -> Taken<S> {
         Taken { stream, limit, stalled: None }
     }
 
@@ -157,13 +219,13 @@ impl Taken {
     }
 }
 
-impl AsyncRead for Taken {
+impl<S: AsyncRead + Unpin> AsyncRead for Taken<S> {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_read(context, into)
     }
 }
 
-impl AsyncWrite for Taken {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Taken<S> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(context, bytes);
         self.watched(context, written)

@@ -19,6 +19,7 @@ fn about() -> About {
         started_at: at("2026-11-22T00:00:00Z"),
         config_read_at: at("2026-11-22T00:00:01.5Z"),
         config_problems: None,
+        ledger_problem: None,
         stopping: false,
         running: 1,
         parallel_runs: 4,
@@ -221,7 +222,11 @@ fn how_things_stand_is_read_when_somebody_asks() {
         activity: Some(Activity { paused_since: Some(now()), state: State::Paused, ..view("x").activity.unwrap() }),
         ..view("paused")
     };
-    let problems = About { config_problems: Some("error: …".to_owned()), ..about() };
+    let problems = About {
+        config_problems: Some("error: …".to_owned()),
+        ledger_problem: Some("the disk is full".to_owned()),
+        ..about()
+    };
     let text = metrics.render(&[view("accounts"), paused], &problems, now());
     let samples = read(&text);
     for (name, value) in [
@@ -241,6 +246,7 @@ fn how_things_stand_is_read_when_somebody_asks() {
     }
     for (series, value) in [
         ("config_problems", 1.0),
+        ("ledger_problem", 1.0),
         ("config_read_timestamp_seconds", at("2026-11-22T00:00:01Z").timestamp() as f64 + 0.5),
         ("start_time_seconds", at("2026-11-22T00:00:00Z").timestamp() as f64),
         ("runs_under_way", 1.0),

@@ -1,5 +1,8 @@
 //! Is a changed config taken over, and a bad one refused while the last good one stays?
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
 use serde_json::json;
 
 use super::{place, scheduled};
@@ -52,7 +55,7 @@ fn what_cannot_be_served_is_refused_at_the_start() {
 }
 
 #[test]
-fn a_token_is_asked_for_and_commands_show_it() {
+fn a_token_is_asked_for_over_the_network_and_not_of_commands_beside_it() {
     let receiver = Receiver::start();
     let mut place = place(&receiver, 1);
     place.mapping("accounts", &scheduled(""));
@@ -63,7 +66,14 @@ fn a_token_is_asked_for_and_commands_show_it() {
     daemon.get("/api/v1/syncs").is(200);
     place.run(&["status"]).exits(0).says(&["told by"]);
     place.set("GROUPCAST_TOKEN", "another-of-twenty-chars");
-    place.run(&["status"]).exits(2).says(&["the token is wrong"]);
+    place.run(&["status"]).exits(0).says(&["told by"]);
+    for shown in ["", "authorization: Bearer another-of-twenty-chars\r\n"] {
+        let mut asking = TcpStream::connect(daemon.url.trim_start_matches("http://")).unwrap();
+        write!(asking, "GET /api/v1/syncs HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n{shown}\r\n").unwrap();
+        let mut answer = String::new();
+        asking.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 401 "), "{answer}");
+    }
     let output = daemon.stop().exits(0);
     assert!(!output.all().contains("t0ken"), "{}", output.all());
 }

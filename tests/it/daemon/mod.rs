@@ -1,10 +1,13 @@
 //! Does the daemon do what `groupcast run` does, by itself, for months? The real program, real sockets, real files.
 
+mod answers;
+mod beside;
 mod browser;
 mod commands;
 mod config;
 mod ends;
 mod many;
+mod moved;
 mod orders;
 mod schedules;
 mod soak;

@@ -54,9 +54,15 @@ impl Daemon {
     /// The same for a folder whose config names this token.
     #[track_caller]
     pub(crate) fn start_with(place: &Place, token: Option<&str>) -> Daemon {
+        Daemon::begin(place, token, || place.start(&["daemon", "--listen", "127.0.0.1:0"]))
+    }
+
+    /// The same for a daemon that `start` starts.
+    #[track_caller]
+    pub(crate) fn begin(place: &Place, token: Option<&str>, start: impl FnOnce() -> Running) -> Daemon {
         // What a killed daemon left behind is not this one's.
         let _ = std::fs::remove_file(place.path("state/ledger.duckdb.daemon"));
-        let mut running = place.start(&["daemon", "--listen", "127.0.0.1:0"]);
+        let mut running = start();
         let url = until("the daemon writes its address", || {
             if running.ended() {
                 return Some(Err(()));

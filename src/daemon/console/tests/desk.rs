@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
 use super::fixture::{HOSTILE_KEYS, HOSTILE_WORDS, activity, at, counts, detail, run, said, syncs, traits};
-use crate::daemon::desk::{About, Accepted, Answer, Desk, Refusal};
+use crate::daemon::desk::{About, Accepted, Answer, Desk, PlanUnderWay, Refusal};
 use crate::error::{Error, Kind};
 use crate::ledger::{Comparison, Status};
 use crate::model::{Change, document};
@@ -40,6 +40,7 @@ impl FakeDesk {
             started_at: at(3_000),
             config_read_at: at(190),
             config_problems: None,
+            ledger_problem: None,
             stopping: false,
             running: 0,
             parallel_runs: 2,
@@ -81,6 +82,7 @@ impl FakeDesk {
             "error: column `arr_cents` is DECIMAL(38,2); say how to send it\n  --> mappings/<script>.toml:14:12  traits.arr\n   = help: add `as = \"number\"`"
                 .to_owned(),
         );
+        self.about.ledger_problem = Some("ledger <x>/ledger.duckdb: it was moved or deleted".to_owned());
         self.about.stopping = true;
         self
     }
@@ -154,6 +156,10 @@ impl Desk for FakeDesk {
         let record = RunDetail { run: view, detail: Detail::default(), progress: Some(progress), rejected: Vec::new() };
         world.runs.insert(0, record);
         Ok(accepted)
+    }
+
+    async fn plan_stream(&self, sync: &str, ask: Ask, show: usize) -> Answer<PlanUnderWay> {
+        Ok(PlanUnderWay::of(self.plan(sync, ask, show).await?))
     }
 
     async fn plan(&self, sync: &str, ask: Ask, show: usize) -> Answer<PlanView> {
@@ -317,7 +323,7 @@ impl Desk for FakeDesk {
         Ok(all.skip(from as usize).take(count as usize).collect())
     }
 
-    async fn rejected(&self, sync: Option<&str>, count: u64) -> Answer<Vec<RejectedView>> {
+    async fn rejected(&self, sync: Option<&str>, _after: Option<&str>, count: u64) -> Answer<Vec<RejectedView>> {
         if self.world.lock().unwrap().syncs.is_empty() || sync.is_some_and(|sync| sync != "crm") {
             return Ok(Vec::new());
         }
@@ -333,7 +339,7 @@ impl Desk for FakeDesk {
         Ok(views.take(count as usize).collect())
     }
 
-    async fn group(&self, sync: &str, key: &str, _count: u64) -> Answer<GroupView> {
+    async fn group(&self, sync: &str, key: &str, _before: Option<u64>, _count: u64) -> Answer<GroupView> {
         self.sync(sync).await?;
         let hostile = HOSTILE_KEYS.contains(&key);
         if !hostile && key != "acme" && !key.starts_with("acct-") && !key.starts_with("kkk") {

@@ -80,11 +80,20 @@ async fn banners_tell_of_a_config_that_cannot_be_used_and_of_stopping_but_not_be
         let page = site.get(path).await;
         if page.status == 200 {
             says(&page.body, &["say how to send it", "mappings/&lt;script&gt;.toml:14:12", "The daemon is stopping."]);
+            says(
+                &page.body,
+                &["No run starts: the ledger cannot be used.", "ledger &lt;x&gt;/ledger.duckdb: it was moved"],
+            );
         }
     }
     says(&site.get("/syncs/crm").await.body, &["The daemon is stopping: it begins after the next start."]);
     let login = site.get("/login?failed=1&next=%2Fruns%3Fbefore%3Dx").await.body;
-    assert!(!login.contains("arr_cents") && !login.contains("stopping") && !login.contains("0.1.0"));
+    assert!(
+        !login.contains("arr_cents")
+            && !login.contains("ledger.duckdb")
+            && !login.contains("stopping")
+            && !login.contains("0.1.0")
+    );
     assert!(login.contains(r#"name="next" value="/runs?before=x""#) && login.contains("That token is not right."));
     assert!(!site.get("/login?next=//evil.example").await.body.contains("evil"));
 }

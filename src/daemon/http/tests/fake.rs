@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value, json};
 
-use crate::daemon::desk::{About, Accepted, Answer, Desk, Refusal};
+use crate::daemon::desk::{About, Accepted, Answer, Desk, PlanUnderWay, Refusal};
 use crate::error::{Error, Kind};
 use crate::ledger::{Comparison, Standing, Status};
 use crate::model::{Change, Traits};
@@ -145,7 +145,7 @@ fn detail() -> Detail {
     // Read back from JSON, as from the ledger; a key that is no part of it would be missing in what is told.
     serde_json::from_value(json!({
         "found": {"rows": 10, "null_keys": 0, "empty_keys": 0, "duplicate_rows": 2, "duplicate_examples": ["a"], "known": 9,
-            "new": 1, "changed": 3, "missing": 0, "missing_suspects": 0, "held": 0, "unchanged": 6},
+            "new": 1, "changed": 3, "missing": 0, "missing_suspects": 0, "removable": 0, "held": 0, "unchanged": 6},
         "guards": [
             {"guard": "changed_max", "what": "changed groups", "part": 3, "whole": 9, "share_max": 0.5, "exact": true,
                 "trips": false},
@@ -168,6 +168,7 @@ impl Desk for Fake {
             started_at: at(),
             config_read_at: at(),
             config_problems: Some("groupcast.toml: line 3".to_owned()),
+            ledger_problem: None,
             stopping: false,
             running: 1,
             parallel_runs: 4,
@@ -214,6 +215,10 @@ impl Desk for Fake {
         self.behave(sync).await?;
         self.note(format!("trigger {sync} {} by {by}", serde_json::to_string(&ask).unwrap()));
         Ok(Accepted { sync: sync.to_owned(), run: "r4".to_owned(), joined: true })
+    }
+
+    async fn plan_stream(&self, sync: &str, ask: Ask, show: usize) -> Answer<PlanUnderWay> {
+        Ok(PlanUnderWay::of(self.plan(sync, ask, show).await?))
     }
 
     async fn plan(&self, sync: &str, ask: Ask, show: usize) -> Answer<PlanView> {
@@ -289,16 +294,18 @@ impl Desk for Fake {
         Ok(vec![said_view(outcome.unwrap_or("adopted")), empty])
     }
 
-    async fn rejected(&self, sync: Option<&str>, count: u64) -> Answer<Vec<RejectedView>> {
+    async fn rejected(&self, sync: Option<&str>, after: Option<&str>, count: u64) -> Answer<Vec<RejectedView>> {
         self.behave(sync.unwrap_or("accounts")).await?;
-        self.note(format!("rejected {sync:?} {count}"));
+        let after = after.map_or_else(String::new, |after| format!(" after {after}"));
+        self.note(format!("rejected {sync:?} {count}{after}"));
         let (sync, key, reason) = ("accounts".to_owned(), "a".to_owned(), "no".to_owned());
         Ok(vec![RejectedView { sync, key, at: at(), reason, document: traits() }])
     }
 
-    async fn group(&self, sync: &str, key: &str, count: u64) -> Answer<GroupView> {
+    async fn group(&self, sync: &str, key: &str, before: Option<u64>, count: u64) -> Answer<GroupView> {
         self.behave(sync).await?;
-        self.note(format!("group {sync} {key} {count}"));
+        let before = before.map_or_else(String::new, |before| format!(" before {before}"));
+        self.note(format!("group {sync} {key} {count}{before}"));
         let held = |value: Value| HeldView { value, sent_at: Some(at()), run: Some("r1".to_owned()) };
         let traits = BTreeMap::from([("plan".to_owned(), held(json!("pro"))), ("gone".to_owned(), held(Value::Null))]);
         let (outcome, reason) = ("delivered".to_owned(), Some("ok".to_owned()));

@@ -4,6 +4,7 @@
 mod access;
 mod document;
 mod fake;
+mod local;
 mod requests;
 mod sockets;
 

@@ -1,0 +1,89 @@
+//! The watch over the ledger's file: may a run start, or would what it does be lost?
+//!
+//! A ledger that was moved away from its path, or that cannot be written for want of room, lets no run start: the daemon
+//! says so in its log, at `/readyz`, in the console and with an alert, and goes on by itself once it is well again.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+
+use super::supervisor::Supervisor;
+use crate::error::{Error, Kind, Result};
+
+/// How long an answer about room on the disk is good: `/readyz` is open to everyone, and must not be a way to have the disk
+/// written to without end.
+const PROBE_AGE_MAX: Duration = Duration::from_secs(5);
+/// Between two looks at a ledger that lets no run start.
+pub(super) const LOOK_AGAIN: Duration = Duration::from_secs(5);
+
+/// What is known of the ledger's file.
+#[derive(Default)]
+pub(super) struct LedgerWatch {
+    /// When it was last tried to write beside it, on the daemon's clock, and what came of it.
+    probed: Mutex<Option<(Duration, Option<Error>)>>,
+    /// What was told about it, and since when, while it lets no run start.
+    told: Mutex<Option<(DateTime<Utc>, String)>>,
+}
+
+impl Supervisor {
+    /// Fails when what a run does could not be found by the next start: the file is not at its path, or there is no room
+    /// beside it.
+    pub(super) async fn ledger_usable(&self) -> Result<()> {
+        let Some(file) = self.ledger.file() else { return Ok(()) };
+        let place = format!("ledger {}", file.path().display());
+        let now = self.clock.elapsed();
+        let probed = {
+            let probed = self.ledger_watch.probed.lock().unwrap_or_else(PoisonError::into_inner);
+            let fresh = probed.as_ref().filter(|(at, _)| now.saturating_sub(*at) < PROBE_AGE_MAX);
+            fresh.map(|(_, found)| found.as_ref().map(Error::again))
+        };
+        let looked = tokio::task::spawn_blocking(move || {
+            file.check()?;
+            Ok(probed.is_none().then(|| file.probe().err()).or(probed).flatten())
+        });
+        let bug = |panic| Err(Error::new(Kind::Bug, "failed to look at the ledger's file").because(panic));
+        let found = looked.await.unwrap_or_else(bug).map_err(|error| error.at(place.clone()))?;
+        let mut probed = self.ledger_watch.probed.lock().unwrap_or_else(PoisonError::into_inner);
+        if probed.as_ref().is_none_or(|(at, _)| now.saturating_sub(*at) >= PROBE_AGE_MAX) {
+            *probed = Some((now, found.as_ref().map(Error::again)));
+        }
+        found.map_or(Ok(()), |error| Err(error.at(place)))
+    }
+
+    /// Whether runs may start now. A change for the worse or the better is told everybody, once.
+    pub(super) async fn may_start(&self) -> bool {
+        let found = self.ledger_usable().await;
+        let now = self.clock.now();
+        let problem = found.as_ref().err().map(ToString::to_string);
+        let before = {
+            let mut told = self.ledger_watch.told.lock().unwrap_or_else(PoisonError::into_inner);
+            let since = told.as_ref().map_or(now, |(since, _)| *since);
+            std::mem::replace(&mut *told, problem.clone().map(|problem| (since, problem)))
+        };
+        match (&before, &found) {
+            (None, Ok(())) => {}
+            (Some((since, _)), Ok(())) => {
+                tracing::info!("the ledger can be used again: runs start");
+                self.herald.alerts.ledger(None, *since, now);
+            }
+            (Some((_, told)), Err(error)) if *told == error.to_string() => {}
+            (_, Err(error)) => {
+                let advice = error.advice().unwrap_or_default();
+                tracing::error!("no run starts: {error}; {advice}");
+                let since = before.as_ref().map_or(now, |(since, _)| *since);
+                self.herald.alerts.ledger(Some(error), since, now);
+            }
+        }
+        if before.map(|(_, told)| told) != problem {
+            self.herald.notifier.status(&self.status_line());
+        }
+        found.is_ok()
+    }
+
+    /// Why no run starts, when the ledger does not let any.
+    pub(super) fn ledger_problem(&self) -> Option<String> {
+        let told = self.ledger_watch.told.lock().unwrap_or_else(PoisonError::into_inner);
+        told.as_ref().map(|(_, problem)| problem.clone())
+    }
+}

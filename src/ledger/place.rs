@@ -1,0 +1,156 @@
+//! Is the ledger's file still the one that is open, and is there room to write beside it?
+//!
+//! A file that is moved, replaced or deleted while it is open goes on taking writes that the next start will not find:
+//! whatever was sent meanwhile would be sent again. So whoever is about to begin a run or to mark groups looks first.
+
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Kind, Result};
+
+/// Which file a path leads to, however the path is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileId {
+    device: u64,
+    inode: u64,
+}
+
+impl FileId {
+    /// The file or folder at `path`.
+    pub fn of(path: &Path) -> std::io::Result<FileId> {
+        let about = std::fs::metadata(path)?;
+        Ok(FileId { device: about.dev(), inode: about.ino() })
+    }
+}
+
+/// What a probe writes: a commit of a small run, and more than a file system keeps inside a directory entry.
+const PROBE_BYTES: usize = 64 * 1024;
+
+/// What to do about a ledger that is not where it was.
+const PUT_BACK: &str = "no run starts meanwhile: move the same file, and its `.wal` if there is one, back to this path; if it \
+    is lost, stop the process, put a backup there, and start again";
+
+/// An open ledger's file.
+#[derive(Debug)]
+pub struct FilePlace {
+    path: PathBuf,
+    id: FileId,
+}
+
+impl FilePlace {
+    /// The place of a file that was opened just now.
+    pub(super) fn of(path: &Path) -> Result<FilePlace> {
+        let id = FileId::of(path).map_err(|error| unreadable(&error))?;
+        Ok(FilePlace { path: path.to_path_buf(), id })
+    }
+
+    /// The path.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Which file was opened there.
+    pub fn id(&self) -> FileId {
+        self.id
+    }
+
+    /// Fails when the path does not lead to the open file any more.
+    pub fn check(&self) -> Result<()> {
+        let what = match FileId::of(&self.path) {
+            Ok(id) if id == self.id => return Ok(()),
+            Ok(_) => "the ledger's file was replaced by another one while it is open",
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+                "the ledger's file was moved or deleted while it is open"
+            }
+            Err(error) => return Err(unreadable(&error)),
+        };
+        Err(Error::new(Kind::Ledger, what).advise(PUT_BACK))
+    }
+
+    /// Fails when nothing can be written beside the file, where its log goes: a full disk, a quota, a read-only file system.
+    pub fn probe(&self) -> Result<()> {
+        let mut name = self.path.file_name().unwrap_or_default().to_os_string();
+        name.push(".probe");
+        let probe = self.path.with_file_name(name);
+        // One that a killed process left. Made anew, so that no link in its place is followed.
+        drop(std::fs::remove_file(&probe));
+        let written = std::fs::File::create_new(&probe).and_then(|mut file| {
+            file.write_all(&[0; PROBE_BYTES])?;
+            // Some file systems look for room only now.
+            file.sync_data()
+        });
+        drop(std::fs::remove_file(&probe));
+        written.map_err(|error| write_error("nothing can be written beside the ledger", error))
+    }
+}
+
+/// A file or folder of the ledger's that cannot be looked at.
+pub fn unreadable(error: &std::io::Error) -> Error {
+    let failed = Error::new(Kind::Ledger, "the ledger's file cannot be looked at");
+    let failed = if error.kind() == ErrorKind::PermissionDenied {
+        failed.advise("run this as the user that owns the ledger, or give this user access to its folder and file")
+    } else {
+        failed.advise("set `state.path` in groupcast.toml to a file in a folder that exists on this machine")
+    };
+    failed.because(error.to_string())
+}
+
+/// A failure to write beside the ledger, with what to do about this cause.
+pub fn write_error(what: &str, error: std::io::Error) -> Error {
+    let advice = match error.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
+            "free space on the ledger's disk, or raise this user's limit on it; nothing was lost"
+        }
+        ErrorKind::PermissionDenied => "give this user write access to the ledger's folder",
+        ErrorKind::ReadOnlyFilesystem => {
+            "mount the file system of the ledger's folder so that it can be written, or set `state.path` in groupcast.toml"
+        }
+        _ => "look at the ledger's folder and its file system, or set `state.path` in groupcast.toml",
+    };
+    Error::new(Kind::Ledger, what).advise(advice).because(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_left_its_place_is_noticed_and_one_that_comes_back_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, aside) = (folder.path().join("ledger.duckdb"), folder.path().join("aside"));
+        std::fs::write(&path, "one").unwrap();
+        let place = FilePlace::of(&path).unwrap();
+        place.check().unwrap();
+        std::fs::rename(&path, &aside).unwrap();
+        let gone = place.check().unwrap_err();
+        assert!(gone.to_string().contains("moved or deleted"), "{gone}");
+        std::fs::write(&path, "two").unwrap();
+        let replaced = place.check().unwrap_err();
+        assert!(replaced.to_string().contains("replaced by another"), "{replaced}");
+        assert!(replaced.advice().unwrap().contains("back to this path"));
+        std::fs::rename(&aside, &path).unwrap();
+        place.check().unwrap();
+        // The same file by another way.
+        std::os::unix::fs::symlink(&path, &aside).unwrap();
+        assert_eq!(FileId::of(&aside).unwrap(), FileId::of(&path).unwrap());
+        place.probe().unwrap();
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2, "a probe leaves nothing behind");
+    }
+
+    #[test]
+    fn a_failure_to_write_is_told_by_its_cause() {
+        for (kind, words) in [
+            (ErrorKind::StorageFull, "free space"),
+            (ErrorKind::QuotaExceeded, "free space"),
+            (ErrorKind::PermissionDenied, "write access"),
+            (ErrorKind::ReadOnlyFilesystem, "mount"),
+            (ErrorKind::Other, "state.path"),
+        ] {
+            let error = write_error("failed to write", std::io::Error::from(kind));
+            assert!(error.advice().unwrap().contains(words), "{kind:?}: {error}");
+        }
+    }
+}
