@@ -190,8 +190,8 @@ pub(crate) fn made_by(path: &Path) -> Option<String> {
 
 /// Whether a file is of a format that this DuckDB does not read yet, or (`Some(false)`) does not read any more.
 pub(crate) fn format_is_newer(text: &str) -> Option<bool> {
-    let is_about =
-        text.contains("storage version") || text.contains("version number") || text.contains("newer version");
+    let lower = text.to_lowercase();
+    let is_about = ["storage version", "version number", "newer version"].iter().any(|words| lower.contains(words));
     is_about.then(|| !text.contains("older development version"))
 }
 

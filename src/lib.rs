@@ -37,6 +37,7 @@ pub mod ledger;
 pub mod mapping;
 pub mod model;
 pub mod open;
+pub mod process;
 pub mod schedule;
 pub mod secret;
 pub mod source;

@@ -44,6 +44,7 @@ pub(super) async fn run(cli: &Cli, select: &Select, limit: Option<u64>) -> Resul
         return by_daemon(cli, &files, &client, &select.ask(limit)).await;
     }
     let ledger = open::ledger(&project).await?;
+    super::warn_of_older(&ledger);
     let (outside, clock, random) = (Outside::new()?, SystemClock::start(), Random::from_entropy());
     let signal = listen()?;
     let shared = Shared {

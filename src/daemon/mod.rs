@@ -62,6 +62,9 @@ pub async fn serve(folder: &Path, listen: Option<&str>) -> Result<u8, Failure> {
     // Before anything is opened: an address that may not be served is a mistake of the config.
     let listener = bind(&settings).await?;
     let ledger = open::ledger(&project).await?;
+    if let Some(why) = ledger.older() {
+        tracing::warn!("{why}; {}", crate::ledger::local::OLDER_ADVICE);
+    }
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
     let (stopper, stop) = watch::channel(Signal::Go);
     let hup = listen_for_signals(stopper.clone())?;

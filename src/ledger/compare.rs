@@ -6,6 +6,7 @@ use duckdb::Connection;
 use duckdb::arrow::array::{Array, AsArray, RecordBatch};
 use duckdb::arrow::datatypes::{DataType, Float64Type, Int64Type, UInt8Type, UInt64Type};
 
+use super::rows::{DOCUMENTS, document};
 use super::{Comparison, Missing, Scope, Suspect, SuspectKind, statements, with_attempted};
 use crate::duck::ledger_error;
 use crate::error::{Error, Kind, Result};
@@ -99,7 +100,7 @@ fn compare_error(error: &duckdb::Error) -> Error {
     let failed = if crate::duck::is_damaged(&text) {
         failed.advise(
             "the warehouse's file or the ledger's is damaged: restore the ledger from a backup if `groupcast ledger export` \
-             fails as well, the warehouse's file otherwise",
+             fails as well (leave its `.generation` file in place), the warehouse's file otherwise",
         )
     } else if text.contains("Out of Memory") || crate::duck::is_full(&text) {
         failed.advise("raise `state.memory` in groupcast.toml, or free space where DuckDB spills (`state.temp_folder`)")
@@ -114,7 +115,8 @@ fn compare_error(error: &duckdb::Error) -> Error {
 /// Columns of the suspect table before the row's own.
 const SUSPECT_COLUMNS: usize = 9;
 
-pub(super) fn suspects_of(batch: &RecordBatch, out: &mut Vec<Suspect>) -> Result<()> {
+/// Reads a page's rows. `new_are_certain`: of a group the ledger does not know, nothing was ever sent.
+pub(super) fn suspects_of(batch: &RecordBatch, new_are_certain: bool, out: &mut Vec<Suspect>) -> Result<()> {
     let broken = || Error::new(Kind::Bug, "the suspect table has unexpected columns");
     let text = |index: usize| batch.column(index).as_string_opt::<i32>().ok_or_else(broken);
     let (keys, documents, rejected, reasons, attempted) = (text(0)?, text(3)?, text(6)?, text(7)?, text(8)?);
@@ -124,13 +126,6 @@ pub(super) fn suspects_of(batch: &RecordBatch, out: &mut Vec<Suspect>) -> Result
     let seqs = batch.column(5).as_primitive_opt::<UInt64Type>().ok_or_else(broken)?;
     let columns = batch.columns()[SUSPECT_COLUMNS..].iter().map(cells_of).collect::<Result<Vec<_>>>()?;
     let mut columns: Vec<_> = columns.into_iter().map(Vec::into_iter).collect();
-    let parsed = |text: &str| {
-        Document::from_text(text).map_err(|error| {
-            Error::new(Kind::Ledger, "a known document cannot be read")
-                .advise("restore the ledger from a backup, or run `groupcast ledger reset --forget` for this sync")
-                .because(error)
-        })
-    };
     for row in 0..batch.num_rows() {
         let kind = match kinds.value(row) {
             0 => SuspectKind::New,
@@ -139,25 +134,32 @@ pub(super) fn suspects_of(batch: &RecordBatch, out: &mut Vec<Suspect>) -> Result
         };
         let cells = columns.iter_mut().map(|column| column.next().unwrap_or(Cell::Null));
         let cells: Vec<Cell> = cells.collect();
+        let mut unreadable = None;
+        let mut known = match documents.is_valid(row) {
+            true => document(DOCUMENTS[0], documents.value(row), &mut unreadable),
+            false => Document::default(),
+        };
+        if documents.is_valid(row) && attempted.is_valid(row) {
+            let names: Vec<String> = serde_json::from_str(attempted.value(row)).unwrap_or_else(|error| {
+                unreadable.get_or_insert_with(|| format!("its attempted traits cannot be read: {error}"));
+                Vec::new()
+            });
+            known = with_attempted(known, &names);
+        }
+        let rejected = rejected
+            .is_valid(row)
+            .then(|| (document(DOCUMENTS[1], rejected.value(row), &mut unreadable), reasons.value(row).to_owned()));
+        let certain = if kind == SuspectKind::New { new_are_certain } else { certain.value(row) };
         out.push(Suspect {
             key: keys.value(row).to_owned(),
             kind,
             cells: if kind == SuspectKind::Missing { Vec::new() } else { cells },
             fingerprint: fingerprints.is_valid(row).then(|| fingerprints.value(row)),
-            known: match (documents.is_valid(row), attempted.is_valid(row)) {
-                (false, _) => Document::default(),
-                (true, false) => parsed(documents.value(row))?,
-                (true, true) => {
-                    let names: Vec<String> = serde_json::from_str(attempted.value(row)).map_err(|_| broken())?;
-                    with_attempted(parsed(documents.value(row))?, &names)
-                }
-            },
-            certain: kind == SuspectKind::New || certain.value(row),
+            known,
+            certain: certain && unreadable.is_none(),
             settled_seq: if seqs.is_valid(row) { seqs.value(row) } else { 0 },
-            rejected: match rejected.is_valid(row) {
-                true => Some((parsed(rejected.value(row))?, reasons.value(row).to_owned())),
-                false => None,
-            },
+            rejected,
+            unreadable,
         });
     }
     Ok(())

@@ -145,6 +145,7 @@ impl State {
             unsettled_in: row.unsettled_in.clone(),
             rejected: row.rejected.clone(),
             at: row.at,
+            unreadable: None,
         }
     }
 
@@ -261,6 +262,7 @@ impl Ledger for MemoryLedger {
                 certain: row.unsettled_in.is_none(),
                 settled_seq: row.seq,
                 rejected: row.rejected,
+                unreadable: None,
             });
         }
         for (key, row) in state.of_sync(sync) {
@@ -286,6 +288,7 @@ impl Ledger for MemoryLedger {
                     certain: row.unsettled_in.is_none(),
                     settled_seq: row.seq,
                     rejected: row.rejected.clone(),
+                    unreadable: None,
                 });
             }
         }

@@ -10,6 +10,7 @@ use crate::config::{self, DestinationSettings, Diagnostics, Project, SourceSetti
 use crate::delivery;
 use crate::destination::{Destination, amplitude, file, journy, mixpanel, posthog, segment, thrivestack, webhook};
 use crate::error::{Error, Kind, Result, Within};
+use crate::ledger;
 use crate::ledger::local::{LocalLedger, Retention};
 use crate::mapping::check::{self, Described};
 use crate::mapping::diagnostic::{Diagnostic, Severity, did_you_mean, listed};
@@ -180,6 +181,12 @@ pub async fn ledger(project: &Project) -> Result<LocalLedger> {
     LocalLedger::open(&state.path, &state.limits(), retention).await.map_err(|error| who_has_it(error, &state.path))
 }
 
+/// Copies the whole ledger to a new file.
+pub async fn backup(project: &Project, to: &Path) -> Result<ledger::Copied> {
+    let state = &project.settings.state;
+    ledger::backup(&state.path, to, &state.limits()).await.map_err(|error| who_has_it(error, &state.path))
+}
+
 /// A ledger that another process has open, with what to do when that is a daemon.
 fn who_has_it(error: Error, path: &Path) -> Error {
     let daemon = address::read(&address::path(path)).filter(|_| error.kind() == Kind::LedgerBusy);
@@ -200,7 +207,7 @@ pub async fn ledger_to_read(project: &Project) -> Result<LocalLedger> {
         let ledger = LocalLedger::open_read_only(&state.path, &state.limits()).await;
         ledger.map_err(|error| who_has_it(error, &state.path))
     } else {
-        LocalLedger::in_memory(&state.limits()).await
+        LocalLedger::in_place_of(&state.path, &state.limits()).await
     }
 }
 
