@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 
 use crate::support::amplitude::Fault;
 use crate::support::cli::{Place, Receiver, mapping, settings};
+use crate::support::daemon::Daemon;
 
 /// Five groups with a value that changes, one that may be null, and one that others may add to.
 fn place(receiver: &Receiver) -> Place {
@@ -34,11 +35,12 @@ fn assert_right(receiver: &Receiver, place: &Place) {
     let mut rows =
         warehouse.prepare("SELECT id, to_json({rev: rev, note: note, n: n})::VARCHAR FROM accounts").unwrap();
     let rows = rows.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?))).unwrap();
+    let held = receiver.vendor.groups();
     for row in rows {
         let (key, text) = row.unwrap();
         let Value::Object(mut wanted) = serde_json::from_str(&text).unwrap() else { panic!("{text}") };
         wanted.retain(|_, value| !value.is_null());
-        assert_eq!(receiver.group("company", &key), Some(wanted), "{key}");
+        assert_eq!(held.get(&("company".to_owned(), key.clone())), Some(&wanted), "{key}");
     }
 }
 
@@ -128,6 +130,52 @@ fn a_log_that_was_removed_is_missed() {
     place.run(&["run"]).says(&["warning:", "its log (`.wal`) is missing"]);
     settle(&place);
     assert_right(&receiver, &place);
+}
+
+#[test]
+fn a_daemon_whose_log_was_lost_tells_and_sends_everything_again() {
+    let receiver = Receiver::start();
+    let place = place(&receiver);
+    place.mapping(
+        "teams",
+        &mapping("rev = \"rev\"\nnote = \"note\"\n", "[guards]\nchanged_max = 1").replace("\"company\"", "\"team\""),
+    );
+    place.run(&["run"]).exits(0);
+    // GIVEN two runs side by side, and a daemon that is killed after them
+    place.warehouse("UPDATE accounts SET rev = 2");
+    let daemon = Daemon::start(&place);
+    let runs = ["accounts", "teams"].map(|sync| daemon.trigger(sync, &json!({})));
+    for run in &runs {
+        assert_eq!(daemon.ended(run)["run"]["status"], json!("delivered"));
+    }
+    place.run(&["ledger", "backup", "copy.duckdb"]).exits(1).says(&["for anything else stop it first", &daemon.url]);
+    daemon.kill();
+    // WHEN the log is lost, the source is back, and a document is damaged besides
+    std::fs::remove_file(state(&place, "ledger.duckdb.wal")).unwrap();
+    place.warehouse("UPDATE accounts SET rev = 1");
+    edit(&place, "UPDATE known SET document = '{' WHERE key = 'k2'");
+    let daemon = Daemon::start(&place);
+    // THEN whoever asks is told
+    let standing = daemon.get("/api/v1/syncs/teams").is(200)["sync"]["standing"].clone();
+    assert_eq!(standing, json!({"known": 5, "unsettled": 5, "rejected": 0}));
+    let group = daemon.get("/api/v1/syncs/teams/groups/k2").is(200);
+    assert!(group["unreadable"].as_str().unwrap().contains("its synced document cannot be read"), "{group}");
+    place.run(&["group", "teams", "k2"]).exits(1).says(&["unreadable:"]);
+    let page = daemon.get("/syncs/teams/groups?key=k2");
+    assert!(page.text.contains("The ledger is damaged here"), "{}", page.text);
+    // AND everything is sent again
+    let counts = daemon.run("teams", &json!({}))["run"]["counts"].clone();
+    assert_eq!((&counts["delivered"], &counts["unchanged"]), (&json!(5), &json!(0)), "{counts}");
+    assert_eq!(daemon.run("accounts", &json!({"retry_rejected": true}))["run"]["status"], json!("delivered"));
+    assert_right(&receiver, &place);
+    assert_eq!(receiver.group("team", "k2").unwrap()["rev"], json!(1));
+    let output = daemon.stop().exits(0);
+    output.says(&[
+        "its log (`.wal`) is missing",
+        "every group is unconfirmed now",
+        "its synced document cannot be read",
+    ]);
+    place.run(&["run"]).exits(0).says(&["teams: 5 rows: 5 unchanged; nothing sent"]);
 }
 
 #[test]
@@ -464,7 +512,7 @@ fn what_is_written_is_for_its_owner_alone_and_a_file_size_limit_is_an_error() {
     // What the destination `file` writes is meant for others.
     assert_eq!((mode(&place.path("out")), mode(&place.path("out/changes.ndjson"))), (0o777, 0o666));
     // WHEN nothing may grow any more
-    place.warehouse("INSERT INTO accounts SELECT 'm' || i, 1, repeat('x', 500) || i, 1 FROM range(4000) r(i)");
+    place.warehouse("INSERT INTO accounts SELECT 'm' || i, 1, repeat('x', 500) || i, 1 FROM range(400) r(i)");
     let limited = shell("ulimit -f 600", "run accounts").wait();
     assert_eq!(limited.code, Some(1), "{}", limited.all());
     limited.says(&["limit"]);

@@ -59,13 +59,15 @@ impl Storm {
 
     #[track_caller]
     fn assert_right(&self, output: &Output) {
+        let all = self.receiver.vendor.groups();
+        let held = |key: &str| all.get(&("company".to_owned(), key.to_owned()));
         let wrong: Vec<String> = (self.wanted().into_iter())
-            .filter(|(key, wanted)| self.receiver.group("company", key).as_ref() != Some(wanted))
+            .filter(|(key, wanted)| held(key) != Some(wanted))
             .map(|(key, wanted)| {
-                let held = self.receiver.group("company", &key);
+                let held = held(&key);
                 let of =
                     |of: &Map<String, Value>| format!("{:?} {:?} {:?}", of.get("t0"), of.get("note"), of.get("logins"));
-                format!("{key}: {} held, {} wanted", held.as_ref().map_or_else(String::new, of), of(&wanted))
+                format!("{key}: {} held, {} wanted", held.map_or_else(String::new, of), of(&wanted))
             })
             .collect();
         assert!(wrong.is_empty(), "{wrong:#?}\n{}\n{:#?}", output.all(), self.history);
