@@ -22,6 +22,8 @@ struct Storm {
     place: Place,
     random: fastrand::Rng,
     step: usize,
+    /// Requests after which a run is killed at the latest: fewer than a run has.
+    requests_max: usize,
     /// A ledger that was whole, for when the one in use is damaged or to be made older.
     older: Option<PathBuf>,
     history: Vec<String>,
@@ -33,13 +35,16 @@ impl Storm {
         let place = Place::with(&receiver);
         place.write("groupcast.toml", &settings(&receiver.url, &format!("api = \"{api}\"\nconcurrency = 3\n")));
         place.warehouse(&format!(
-            "CREATE TABLE accounts AS SELECT 'k' || i AS id, 0 AS rev, 'n' AS note, i AS logins FROM range({GROUPS}) r(i)"
+            "CREATE TABLE accounts AS SELECT 'k' || i AS id, 0 AS rev, 'n' AS note, i AS logins FROM range(1, {GROUPS} + 1) r(i)"
         ));
         let filling: String = (0..FILLING).map(|n| format!("t{n} = \"rev\"\n")).collect();
         let traits = format!("note = \"note\"\nlogins = {{ column = \"logins\", op = \"add\" }}\n{filling}");
         place.mapping("accounts", &mapping(&traits, "[guards]\nchanged_max = 1\nnulled_max = 1"));
         receiver.vendor.change(|rules| rules.answer_after = Duration::from_millis(15));
-        Storm { receiver, place, random: fastrand::Rng::with_seed(seed), step: 0, older: None, history: Vec::new() }
+        let random = fastrand::Rng::with_seed(seed);
+        // One way takes a request for every sixteen groups, the other one for all.
+        let requests_max = if api == "groupidentify" { 6 } else { 2 };
+        Storm { receiver, place, random, step: 0, requests_max, older: None, history: Vec::new() }
     }
 
     /// What every group should hold.
@@ -96,7 +101,7 @@ impl Storm {
         let mut run = self.place.start(arguments);
         let (requests, delay) = match self.random.u32(0..4) {
             0 => (0, self.random.u64(0..400)),
-            _ => (self.random.usize(1..10), self.random.u64(0..30)),
+            _ => (self.random.usize(1..self.requests_max), self.random.u64(0..30)),
         };
         let receiver = self.receiver.clone();
         until("requests, or the end", || (receiver.requests() >= seen + requests || run.ended()).then_some(()));
