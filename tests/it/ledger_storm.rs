@@ -22,6 +22,8 @@ struct Storm {
     place: Place,
     random: fastrand::Rng,
     step: usize,
+    /// Runs that were killed after a request of theirs had arrived.
+    amid: usize,
     /// Requests after which a run is killed at the latest: fewer than a run has.
     requests_max: usize,
     /// A ledger that was whole, for when the one in use is damaged or to be made older.
@@ -44,7 +46,7 @@ impl Storm {
         let random = fastrand::Rng::with_seed(seed);
         // One way takes a request for every sixteen groups, the other one for all.
         let requests_max = if api == "groupidentify" { 6 } else { 2 };
-        Storm { receiver, place, random, step: 0, requests_max, older: None, history: Vec::new() }
+        Storm { receiver, place, random, step: 0, amid: 0, requests_max, older: None, history: Vec::new() }
     }
 
     /// What every group should hold.
@@ -96,7 +98,7 @@ impl Storm {
 
     /// Runs, perhaps retrying what is held; true when it was killed.
     fn run(&mut self) -> bool {
-        let arguments = if self.random.u32(0..4) == 0 { &["run", "--retry-rejected"][..] } else { &["run"] };
+        let arguments = if self.random.bool() { &["run", "--retry-rejected"][..] } else { &["run"] };
         let seen = self.receiver.requests();
         let mut run = self.place.start(arguments);
         let (requests, delay) = match self.random.u32(0..4) {
@@ -109,6 +111,7 @@ impl Storm {
         std::thread::sleep(Duration::from_millis(delay));
         let killed = !run.ended();
         let output = if killed { run.kill() } else { run.wait() };
+        self.amid += usize::from(killed && self.receiver.requests() > seen);
         self.history.push(format!("{}: {arguments:?} {requests} {delay} {:?}", self.step, output.code));
         match output.code {
             None => {}
@@ -137,7 +140,7 @@ impl Storm {
 
     /// Something happens to the ledger's files.
     fn befall(&mut self) {
-        match self.random.u32(0..12) {
+        match self.random.u32(0..24) {
             0 | 1 => {
                 self.history.push(format!("{}: the log is removed", self.step));
                 drop(std::fs::remove_file(self.state("ledger.duckdb.wal")));
@@ -188,7 +191,8 @@ impl Storm {
         // THEN nothing is wrong
         self.assert_right(&output);
         self.place.run(&["run"]).exits(0).says(&["nothing sent"]);
-        println!("{killed} kills in {} steps, {} requests", self.step, self.receiver.requests());
+        let (amid, requests) = (self.amid, self.receiver.requests());
+        println!("{killed} kills, {amid} of them amid sending, in {} steps with {requests} requests", self.step);
     }
 }
 
