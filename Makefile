@@ -1,7 +1,7 @@
 # Two commands matter: `make quickstart` shows the program at work, `make test` passes every test.
 # Both build with one profile and one set of features, into the user's cache folder.
 
-.PHONY: quickstart test test-sdk test-deploy test-browser soak lint bench build doc
+.PHONY: quickstart test test-sdk test-deploy test-browser soak storm lint bench build doc
 SHELL := /bin/sh
 
 quickstart:
@@ -33,6 +33,12 @@ test-browser:
 soak:
 	@.ci/postgres
 	@. .ci/env; cargo test $$features --test it -- --ignored --exact --nocapture daemon::soak::a_long_soak_stays_flat
+
+# Runs killed at any moment while the ledger's log is removed, older copies are restored and its bytes are damaged, with
+# traits that accumulate: no group may be wrong at the end, and no run content with a wrong one. GROUPCAST_STORM_KILLS says how
+# many kills (240).
+storm:
+	@. .ci/env; cargo test $$features --test it -- --ignored --exact --nocapture ledger_storm::a_long_storm_over_the_ledgers_files_leaves_no_group_wrong
 
 # A release binary; `make build` uses the prebuilt libduckdb, `cargo build --release` compiles DuckDB in.
 build:

@@ -176,9 +176,9 @@ impl Duck {
     }
 
     /// Runs work that is over at once on this thread; `None` while a statement is running.
-    pub(crate) fn try_call<T>(&self, work: impl FnOnce(&mut Connection) -> T) -> Option<T> {
+    pub(crate) fn try_call<T>(&self, work: impl FnOnce(&mut Held) -> T) -> Option<T> {
         let mut held = self.connection.try_lock().ok()?;
-        Some(work(&mut held.connection))
+        Some(work(&mut held))
     }
 
     /// Whether no statement is running.
@@ -228,9 +228,29 @@ fn unresponsive(what: &str) -> Error {
         .advise("simplify the model's SQL; the thread that runs the statement is lost until the process ends")
 }
 
-/// What to do about a ledger that cannot be read.
-const DAMAGED: &str = "restore the ledger's file from a backup, or move it aside and run `groupcast ledger adopt` to \
-    start from what the destinations hold";
+/// What to do about a ledger that cannot be read. Not `adopt`: it would take for sent what never was, and removals would be
+/// lost. Beside the file that says how new it was, a restored ledger and a new one know that they do not know everything.
+const DAMAGED: &str = "restore the ledger from a backup (`groupcast ledger backup` makes one) and remove its `.wal`; without \
+    one, move the file and its `.wal` aside. Leave the `.generation` file in its place either way: the next run then sends \
+    everything again. Groups that have left the source meanwhile are only removed if the backup knows them";
+
+/// What a file says of the DuckDB that made it. To be asked of a file only that this process has not open: closing it once
+/// more would let go of the lock.
+pub(crate) fn made_by(path: &Path) -> Option<String> {
+    use std::io::Read;
+    let mut header = [0; 84];
+    std::fs::File::open(path).ok()?.read_exact(&mut header).ok()?;
+    let version = header[52..].split(|byte| *byte == 0).next().and_then(|text| std::str::from_utf8(text).ok())?;
+    let plausible = version.starts_with('v') && version.chars().all(|c| c.is_ascii_alphanumeric() || ".-".contains(c));
+    plausible.then(|| format!("DuckDB {version}"))
+}
+
+/// Whether a file is of a format that this DuckDB does not read yet, or (`Some(false)`) does not read any more.
+pub(crate) fn format_is_newer(text: &str) -> Option<bool> {
+    let lower = text.to_lowercase();
+    let is_about = ["storage version", "version number", "newer version"].iter().any(|words| lower.contains(words));
+    is_about.then(|| !text.contains("older development version"))
+}
 
 /// Whether DuckDB found that a file's bytes are not what it wrote.
 pub(crate) fn is_damaged(text: &str) -> bool {
@@ -249,15 +269,19 @@ pub(crate) fn is_full(text: &str) -> bool {
 
 /// Classifies a failure to open a database file.
 fn open_error(text: &str, path: Option<&Path>) -> Error {
-    let path = path.map_or_else(|| "in-memory database".to_owned(), |path| path.display().to_string());
+    let maker = || path.and_then(made_by).map_or_else(String::new, |maker| format!(" ({maker})"));
     let error = if text.contains("Conflicting lock") || text.contains("Could not set lock") {
         Error::new(Kind::LedgerBusy, "another process has this file open")
             .advise("wait for it to finish, or stop it; `groupcast` runs one process per ledger")
     } else if text.contains("not a valid DuckDB database file") || is_damaged(text) {
         Error::new(Kind::Ledger, "this file is not a readable DuckDB database").advise(DAMAGED)
-    } else if text.contains("newer version") || text.contains("version number") || text.contains("storage version") {
-        Error::new(Kind::Ledger, "this file was written by a newer DuckDB")
-            .advise("use the Groupcast version that wrote it, or a newer one")
+    } else if let Some(newer) = format_is_newer(text) {
+        match newer {
+            true => Error::new(Kind::Ledger, format!("this file was written by a newer DuckDB{}", maker()))
+                .advise("update Groupcast: use the version that wrote this file, or a newer one; nothing was changed"),
+            false => Error::new(Kind::Ledger, format!("this file was written by a very old DuckDB{}", maker()))
+                .advise("set `state.path` in groupcast.toml to a file of its own"),
+        }
     } else if text.contains("ermission denied") || text.contains("Read-only") || text.contains("read-only") {
         Error::new(Kind::Ledger, "this file cannot be written")
             .advise("give this user write access to the file and its folder")
@@ -267,6 +291,7 @@ fn open_error(text: &str, path: Option<&Path>) -> Error {
         Error::new(Kind::Ledger, "failed to open the database file")
             .advise("set `state.path` in groupcast.toml to a file of its own, in a folder this user may write to")
     };
+    let path = path.map_or_else(|| "in-memory database".to_owned(), |path| path.display().to_string());
     error.because(first_line(text)).at(path)
 }
 

@@ -39,7 +39,7 @@ impl SystemClock {
 impl Clock for SystemClock {
     #[expect(clippy::disallowed_methods, reason = "env.rs is the one place that reads the clock")]
     fn now(&self) -> DateTime<Utc> {
-        Utc::now()
+        wall(std::time::SystemTime::now())
     }
 
     fn elapsed(&self) -> Duration {
@@ -50,6 +50,11 @@ impl Clock for SystemClock {
     async fn sleep(&self, duration: Duration) {
         tokio::time::sleep(duration).await;
     }
+}
+
+/// The wall time of a system time. Before 1970, where chrono would panic, it stands still.
+fn wall(time: std::time::SystemTime) -> DateTime<Utc> {
+    if time < std::time::UNIX_EPOCH { DateTime::UNIX_EPOCH } else { time.into() }
 }
 
 /// Draws random numbers: jitter and run ids, nothing secret.
@@ -90,4 +95,16 @@ pub trait Transport: Send + Sync {
     ///
     /// `Err` with [`Applied::No`](crate::destination::Applied::No) only when the request certainly did not reach the destination.
     async fn send(&self, request: &Request, deadline: Duration) -> Result<Reply, NoReply>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_before_1970_stands_still() {
+        let epoch = std::time::UNIX_EPOCH;
+        assert_eq!(wall(epoch - Duration::from_secs(86_400 * 365)), DateTime::UNIX_EPOCH);
+        assert_eq!(wall(epoch + Duration::from_millis(1_500)).timestamp_millis(), 1_500);
+    }
 }

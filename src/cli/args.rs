@@ -338,6 +338,18 @@ pub(super) enum LedgerCommand {
         /// The sync's name.
         sync: String,
     },
+    /// Copy the whole ledger to a new file, its log included.
+    #[command(after_help = "\
+Example:
+  groupcast ledger backup backups/ledger-2026-11-26.duckdb
+
+While a daemon or a run has the ledger open, end it first. To restore: put the copy in the ledger's place, remove a `.wal`
+that is left there, and leave the `.generation` file: if anything was sent since, the next run sends everything again.")]
+    Backup {
+        /// The file to make.
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
     /// Say everything again at the next run.
     #[command(after_help = "\
 Known documents are kept, marked as uncertain, so the next run also says what must be unset. With --forget they are

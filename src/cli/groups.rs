@@ -163,17 +163,22 @@ pub(super) async fn group(cli: &Cli, sync: &str, key: &str, number: u64, remote:
         rejected: None,
         traits: BTreeMap::new(),
         history: Vec::new(),
+        unreadable: None,
     });
+    let damaged = all_readable(sync, group.unreadable.as_ref().map(|_| key.to_owned()).as_slice());
     if cli.json {
         let mut group = serde_json::to_value(&group).unwrap_or_default();
         if let Some(remote) = &remote {
             group["remote"] = remote.json();
         }
         print_json(&group);
-        return Ok(0);
+        return damaged.map(|()| 0);
     }
     let mut out = anstream::stdout().lock();
     writeln!(out, "{} in {sync}", paint(BOLD, shown_key(key)))?;
+    if let Some(what) = &group.unreadable {
+        writeln!(out, "{} {what}", paint(REMOVE, "unreadable:"))?;
+    }
     if !group.known {
         let words = if group.history.is_empty() {
             "this sync has said nothing about it"
@@ -221,7 +226,7 @@ pub(super) async fn group(cli: &Cli, sync: &str, key: &str, number: u64, remote:
         let known = group.traits.iter().map(|(name, held)| (name.clone(), held.value.clone()));
         remote.show(&Document(known.collect()))?;
     }
-    Ok(0)
+    damaged.map(|()| 0)
 }
 
 /// Requests over time, one line of bars.
@@ -376,28 +381,44 @@ pub(super) async fn ledger(cli: &Cli, asked: &LedgerCommand) -> Result<u8, Failu
         LedgerCommand::Export { sync } => {
             open::named(&project, sync)?;
             let ledger = open::ledger_to_read(&project).await?;
+            super::warn_of_older(&ledger);
             let mut after: Option<String> = None;
+            let mut unreadable = Vec::new();
             loop {
                 let page = ledger.export(sync, after.as_deref(), EXPORT_PAGE).await?;
-                let Some(last) = page.last() else { return Ok(0) };
+                let Some(last) = page.last() else { return all_readable(sync, &unreadable).map(|()| 0) };
                 after = Some(last.key.clone());
                 let mut out = std::io::BufWriter::new(std::io::stdout().lock());
                 for group in page {
+                    // What cannot be read is not an empty document.
+                    let shown = |document: Document| group.unreadable.is_none().then_some(document.0);
                     let rejected =
-                        group.rejected.map(|(document, reason)| json!({"document": document.0, "reason": reason}));
-                    writeln!(
-                        out,
-                        "{}",
-                        json!({"sync": sync, "key": group.key, "document": group.document.0,
-                            "unsettled_in": group.unsettled_in, "rejected": rejected, "at": group.at.to_rfc3339()})
-                    )?;
+                        group.rejected.map(|(document, reason)| json!({"document": shown(document), "reason": reason}));
+                    let mut line = json!({"sync": sync, "key": group.key, "document": shown(group.document),
+                        "unsettled_in": group.unsettled_in, "rejected": rejected, "at": group.at.to_rfc3339()});
+                    if let Some(what) = &group.unreadable {
+                        line["unreadable"] = what.as_str().into();
+                        unreadable.push(group.key);
+                    }
+                    writeln!(out, "{line}")?;
                 }
                 out.flush()?;
             }
         }
+        LedgerCommand::Backup { file } => {
+            let copied = open::backup(&project, file).await?;
+            if cli.json {
+                print_json(&json!({"file": file, "syncs": copied.syncs, "groups": copied.groups}));
+            } else {
+                let (groups, syncs) = (plural(copied.groups, "group"), plural(copied.syncs, "sync"));
+                writeln!(anstream::stdout().lock(), "{groups} of {syncs} copied to {}", file.display())?;
+            }
+            Ok(0)
+        }
         LedgerCommand::Reset { sync, group, forget, yes } => {
             open::named(&project, sync)?;
             let ledger = open::ledger(&project).await?;
+            super::warn_of_older(&ledger);
             let standing = ledger.standing(sync).await?;
             if !*yes && !confirmed(sync, group.as_deref(), standing.known, *forget)? {
                 return Err(Error::new(Kind::Config, "nothing was reset")
@@ -415,6 +436,22 @@ pub(super) async fn ledger(cli: &Cli, asked: &LedgerCommand) -> Result<u8, Failu
             Ok(0)
         }
     }
+}
+
+/// Fails, naming them, if groups of an export could not be read.
+fn all_readable(sync: &str, unreadable: &[String]) -> Result<(), Failure> {
+    let Some(first) = unreadable.first() else { return Ok(()) };
+    let more = match unreadable.len() - 1 {
+        0 => String::new(),
+        more => format!(" and of {}", plural(more as u64, "other group")),
+    };
+    let what = format!("what the ledger holds of group `{}`{more} cannot be read", shown_key(first));
+    Err(Error::new(Kind::Ledger, what)
+        .advise(format!(
+            "`groupcast ledger reset {sync} --group KEY` has everything sent again about one, which replaces what is damaged"
+        ))
+        .at(format!("sync {sync}"))
+        .into())
 }
 
 /// Asks on a terminal; elsewhere the answer is no.

@@ -107,7 +107,7 @@ async fn mapping(cli: &Cli, asked: &Init, source_name: &str, table: &str) -> Res
             .advise("choose another name with `--name`, or remove the file")
             .into());
     }
-    let mut source = open::source(source_settings, &settings).await?;
+    let mut source = open::source(source_settings, settings).await?;
     let model = Model { from: From::Table(parts), filter: None };
     let columns: Vec<Column> = source.describe(&model).await.within(|| format!("source {source_name}"))?;
     let shapes: Vec<template::ColumnShape<'_>> = columns.iter().map(Column::shape).collect();

@@ -25,11 +25,13 @@ use serde_json::{Value, json};
 use self::args::{Cli, Color, Command, RunsCommand};
 use crate::config::{Diagnostics, Project};
 use crate::delivery::Outside;
-use crate::env::Transport;
-use crate::error::Error;
+use crate::env::{Clock, SystemClock, Transport};
+use crate::error::{Error, Kind};
+use crate::ledger::local::LocalLedger;
 use crate::mapping::MappingFile;
 use crate::mapping::diagnostic::Diagnostic;
 use crate::open::{self, Failure};
+use crate::process;
 use crate::sync::report::error_json;
 
 /// Parses the command line, runs the command, and returns the exit code.
@@ -40,6 +42,19 @@ pub fn main() -> u8 {
         Color::Always => anstream::ColorChoice::Always.write_global(),
         Color::Never => anstream::ColorChoice::Never.write_global(),
     }
+    let clock = SystemClock::start();
+    if clock.now() <= chrono::DateTime::UNIX_EPOCH {
+        // Certificates cannot be checked then, nor times told apart.
+        screen::print_error(
+            &Error::new(Kind::Config, "this machine's clock shows a time before 1970")
+                .advise("set the clock, and run again; nothing was read or sent"),
+        );
+        return Kind::Config.exit_code();
+    }
+    process::dump_no_core();
+    if !matches!(cli.command, Command::Init(_)) {
+        process::keep_files_private();
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -47,6 +62,10 @@ pub fn main() -> u8 {
             return 1;
         }
     };
+    {
+        let _within = runtime.enter();
+        process::survive_file_size_limit();
+    }
     let code = runtime.block_on(command(&cli)).unwrap_or_else(|failure| show_failure(&cli, &failure));
     // A statement that is still running on a blocking thread must not keep the process from ending.
     runtime.shutdown_background();
@@ -109,6 +128,13 @@ fn show_problems(cli: &Cli, problems: &Diagnostics) {
 fn show_warnings(cli: &Cli, project: &Project) {
     if !cli.json && !project.warnings.is_empty() {
         drop(write!(anstream::stderr().lock(), "{}", project.warnings.render(true)));
+    }
+}
+
+/// Tells on standard error that a ledger is not the newest there was, if so.
+fn warn_of_older(ledger: &LocalLedger) {
+    if let Some(why) = ledger.older() {
+        screen::print_warning(why, crate::ledger::local::OLDER_ADVICE);
     }
 }
 

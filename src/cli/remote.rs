@@ -37,6 +37,7 @@ pub(super) async fn verify(cli: &Cli, sync: &str, repair: bool, show: usize) -> 
     // Asked before anything travels: most destinations cannot be.
     Reader::new(destination.as_ref(), &outside, &clock, &random).within(place)?;
     let ledger = if repair { open::ledger(&project).await? } else { open::ledger_to_read(&project).await? };
+    super::warn_of_older(&ledger);
     delivery::prepare(destination.as_mut(), &outside, &clock, &random).await.within(place)?;
     let reader = Reader::new(destination.as_ref(), &outside, &clock, &random).within(place)?;
     let mark = format!("verify-{}", clock.now().format("%Y%m%dT%H%M%SZ"));

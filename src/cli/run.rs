@@ -49,6 +49,7 @@ pub(super) async fn run(cli: &Cli, select: &Select, limit: Option<u64>) -> Resul
         }
         Err(error) => return Err(error.into()),
     };
+    super::warn_of_older(&ledger);
     let (outside, clock, random) = (Outside::new()?, SystemClock::start(), Random::from_entropy());
     let signal = listen()?;
     let shared = Shared {

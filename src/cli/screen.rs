@@ -48,6 +48,13 @@ pub(super) fn print_error(error: &Error) {
     }
 }
 
+/// Something to know that stops nothing, with the next step.
+pub(super) fn print_warning(what: &str, advice: &str) {
+    let mut out = anstream::stderr().lock();
+    // Nowhere is left to report a failure to write to standard error.
+    drop(writeln!(out, "{} {what}\n  {} {advice}", paint(CHANGE.bold(), "warning:"), paint(BOLD, "help:")));
+}
+
 /// Shows a run's progress: a bar on a terminal, a plain line every few seconds otherwise.
 pub(super) struct Progress {
     name: String,
@@ -115,6 +122,16 @@ impl Monitor for Progress {
                     return;
                 }
                 line
+            }
+            Event::Unreadable { key, what } => {
+                let key = super::plan::shown_key(key);
+                let line = format!("{}: group `{key}`: {what}; everything is sent again about it", self.name);
+                match &state.bar {
+                    Some(bar) => bar.println(line),
+                    // Also beside JSON and a plan: it names what is damaged.
+                    None => drop(writeln!(anstream::stderr().lock(), "{line}")),
+                }
+                return;
             }
             Event::Reading(rows) => {
                 if let Some(bar) = &state.bar {

@@ -26,7 +26,10 @@ impl Teller {
     /// The ledger, or, when a daemon holds it, that daemon.
     pub(super) async fn open(project: &Project) -> Result<Teller> {
         match open::ledger_to_read(project).await {
-            Ok(ledger) => Ok(Teller::Ledger(ledger)),
+            Ok(ledger) => {
+                super::warn_of_older(&ledger);
+                Ok(Teller::Ledger(ledger))
+            }
             Err(busy) if busy.kind() == Kind::LedgerBusy => Ok(Teller::Daemon(Client::find(project, busy).await?)),
             Err(error) => Err(error),
         }

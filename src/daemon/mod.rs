@@ -67,6 +67,9 @@ pub async fn serve(folder: &Path, listen: Option<&str>) -> Result<u8, Failure> {
     let address = http::check_listen(&settings)?;
     // Before the port: a second daemon is told who runs already, not that its port is taken.
     let ledger = open::ledger(&project).await.map_err(|busy| runs_already(busy, &state))?;
+    if let Some(why) = ledger.older() {
+        tracing::warn!("{why}; {}", crate::ledger::local::OLDER_ADVICE);
+    }
     let file = ledger.file().ok_or_else(|| Error::new(Kind::Bug, "the daemon's ledger has no file"))?;
     let listener = bind(address).await?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());

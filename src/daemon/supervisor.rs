@@ -169,9 +169,12 @@ impl Supervisor {
         let name = &mapping.name;
         let now = self.clock.now();
         let notes = self.ledger.kept().await?;
-        let paused_since = notes.get(&note("paused", name)).and_then(|text| text.parse().ok());
-        let mut asked: Option<Asked> =
-            notes.get(&note("waiting", name)).and_then(|text| serde_json::from_str(text).ok());
+        // A pause holds although nobody can tell any more since when.
+        let paused_since = notes.get(&note("paused", name)).map(|text| text.parse().unwrap_or(now));
+        let mut asked: Option<Asked> = notes.get(&note("waiting", name)).and_then(|text| {
+            let asked = serde_json::from_str(text);
+            asked.inspect_err(|error| tracing::error!(sync = name, "a run that waited cannot be read: {error}")).ok()
+        });
         if let Some(waiting) = &asked
             && self.ledger.run(&waiting.run).await?.is_some()
         {

@@ -84,6 +84,9 @@ impl Monitor for Tracker {
             Event::Recovered(runs) => {
                 tracing::warn!(recovered = runs.join(", "), "recovered what a run that died had left");
             }
+            Event::Unreadable { key, what } => {
+                tracing::warn!(group = key, "{what}; everything is sent again about this group");
+            }
             Event::Reading(rows) => seen.rows = rows,
             Event::Compared(found) => {
                 seen.rows = found.rows;

@@ -7,6 +7,7 @@ use std::sync::Mutex;
 
 use crate::destination::file::{FILE_URL, STDOUT_URL};
 use crate::destination::{Applied, NoReply, Reply, Request};
+use crate::process;
 
 /// One writer at a time: lines of two requests never mix, and a failed write can be taken back.
 static WRITING: Mutex<()> = Mutex::new(());
@@ -38,11 +39,13 @@ pub(super) async fn append(request: &Request) -> Result<Reply, NoReply> {
 
 fn append_to(path: &Path, body: &[u8]) -> Result<Reply, NoReply> {
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty())
-        && let Err(error) = std::fs::create_dir_all(folder)
+        && let Err(error) = process::create_shared_folder(folder)
     {
         return Ok(failed(&format!("failed to create `{}`", folder.display()), &error));
     }
+    let is_new = !path.exists();
     let opened = OpenOptions::new().append(true).create(true).open(path);
+    let opened = opened.and_then(|file| if is_new { process::shared_file(&file).map(|()| file) } else { Ok(file) });
     let opened = opened.and_then(|file| file.metadata().map(|metadata| (file, metadata)));
     let (mut file, metadata) = match opened {
         Ok(opened) => opened,

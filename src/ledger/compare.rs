@@ -11,6 +11,7 @@ use duckdb::arrow::array::{Array, AsArray, RecordBatch};
 use duckdb::arrow::datatypes::{DataType, Float64Type, Int64Type, UInt8Type, UInt64Type};
 use duckdb::{Connection, params};
 
+use super::rows::{DOCUMENTS, document};
 use super::{Comparison, Missing, Scope, Suspect, SuspectKind, statements, with_attempted};
 use crate::duck::{Duck, ledger_error};
 use crate::error::{Error, Kind, Result};
@@ -268,7 +269,13 @@ async fn choose(
 }
 
 /// The candidates from position `from`, at most `count` and [`PAGE_BYTES_MAX`] of them; see [`super::Ledger::page`].
-pub(super) async fn page(ledger: &Duck, candidates: &Candidates, from: u64, count: u64) -> Result<Vec<Suspect>> {
+pub(super) async fn page(
+    ledger: &Duck,
+    candidates: &Candidates,
+    new_are_certain: bool,
+    from: u64,
+    count: u64,
+) -> Result<Vec<Suspect>> {
     let mut to = (from.saturating_add(count)).min(candidates.total);
     if from >= to {
         return Ok(Vec::new());
@@ -289,7 +296,7 @@ pub(super) async fn page(ledger: &Duck, candidates: &Candidates, from: u64, coun
         }
     };
     let (documents, cells) = tokio::try_join!(documents, cells)?;
-    let decode = move || matched(&documents, &cells, (to - from) as usize);
+    let decode = move || matched(&documents, &cells, new_are_certain, (to - from) as usize);
     let decoded = tokio::task::spawn_blocking(decode).await;
     decoded.map_err(|panic| Error::new(Kind::Bug, "failed to read a page of suspects").because(panic))?
 }
@@ -330,7 +337,7 @@ fn compare_error(error: &duckdb::Error) -> Error {
     let text = error.to_string();
     let failed = Error::new(Kind::Ledger, "failed to compare the source with what is known");
     let failed = if crate::duck::is_damaged(&text) {
-        failed.advise("the ledger is damaged: restore it from a backup")
+        failed.advise("the ledger is damaged: restore it from a backup, and leave its `.generation` file in place")
     } else if text.contains("Out of Memory") {
         failed.advise("raise `state.memory` in groupcast.toml; half of it is the ledger's")
     } else if crate::duck::is_full(&text) {
@@ -351,7 +358,12 @@ fn broken() -> Error {
 }
 
 /// Decodes a page: what is known of each candidate with the cells of its row, in order of position.
-fn matched(documents: &[RecordBatch], cells: &[RecordBatch], expected: usize) -> Result<Vec<Suspect>> {
+fn matched(
+    documents: &[RecordBatch],
+    cells: &[RecordBatch],
+    new_are_certain: bool,
+    expected: usize,
+) -> Result<Vec<Suspect>> {
     let mut rows: Vec<(u64, &str, u64, Vec<Cell>)> = Vec::with_capacity(expected);
     for batch in cells {
         let positions = batch.column(0).as_primitive_opt::<UInt64Type>().ok_or_else(broken)?;
@@ -367,7 +379,7 @@ fn matched(documents: &[RecordBatch], cells: &[RecordBatch], expected: usize) ->
     rows.sort_unstable_by_key(|(position, ..)| *position);
     let mut suspects = Vec::with_capacity(expected);
     for batch in documents {
-        suspects_of(batch, &mut suspects)?;
+        suspects_of(batch, new_are_certain, &mut suspects)?;
     }
     suspects.sort_unstable_by_key(|(position, _)| *position);
     let vanished = || Error::new(Kind::Bug, "a page of candidates is not whole");
@@ -391,8 +403,9 @@ fn matched(documents: &[RecordBatch], cells: &[RecordBatch], expected: usize) ->
         .collect()
 }
 
-/// What is known of the candidates in a batch, with their positions; without their cells.
-fn suspects_of(batch: &RecordBatch, out: &mut Vec<(u64, Suspect)>) -> Result<()> {
+/// What is known of the candidates in a batch, with their positions; without their cells. `new_are_certain`: of a group
+/// the ledger does not know, nothing was ever sent.
+fn suspects_of(batch: &RecordBatch, new_are_certain: bool, out: &mut Vec<(u64, Suspect)>) -> Result<()> {
     let text = |index: usize| batch.column(index).as_string_opt::<i32>().ok_or_else(broken);
     let positions = batch.column(0).as_primitive_opt::<UInt64Type>().ok_or_else(broken)?;
     let (keys, documents, rejected, reasons, attempted) = (text(1)?, text(4)?, text(7)?, text(8)?, text(9)?);
@@ -400,39 +413,39 @@ fn suspects_of(batch: &RecordBatch, out: &mut Vec<(u64, Suspect)>) -> Result<()>
     let fingerprints = batch.column(3).as_primitive_opt::<UInt64Type>().ok_or_else(broken)?;
     let certain = batch.column(5).as_boolean_opt().ok_or_else(broken)?;
     let seqs = batch.column(6).as_primitive_opt::<UInt64Type>().ok_or_else(broken)?;
-    let parsed = |text: &str| {
-        Document::from_text(text).map_err(|error| {
-            Error::new(Kind::Ledger, "a known document cannot be read")
-                .advise("restore the ledger from a backup, or run `groupcast ledger reset --forget` for this sync")
-                .because(error)
-        })
-    };
     for row in 0..batch.num_rows() {
         let kind = match kinds.value(row) {
             0 => SuspectKind::New,
             1 => SuspectKind::Changed,
             _ => SuspectKind::Missing,
         };
+        let mut unreadable = None;
+        let mut known = match documents.is_valid(row) {
+            true => document(DOCUMENTS[0], documents.value(row), &mut unreadable),
+            false => Document::default(),
+        };
+        if documents.is_valid(row) && attempted.is_valid(row) {
+            let names: Vec<String> = serde_json::from_str(attempted.value(row)).unwrap_or_else(|error| {
+                unreadable.get_or_insert_with(|| format!("its attempted traits cannot be read: {error}"));
+                Vec::new()
+            });
+            known = with_attempted(known, &names);
+        }
+        let rejected = rejected
+            .is_valid(row)
+            .then(|| (document(DOCUMENTS[1], rejected.value(row), &mut unreadable), reasons.value(row).to_owned()));
+        let certain = if kind == SuspectKind::New { new_are_certain } else { certain.value(row) };
         let suspect = Suspect {
             key: keys.value(row).to_owned(),
             kind,
             cells: Vec::new(),
             oversize: None,
             fingerprint: fingerprints.is_valid(row).then(|| fingerprints.value(row)),
-            known: match (documents.is_valid(row), attempted.is_valid(row)) {
-                (false, _) => Document::default(),
-                (true, false) => parsed(documents.value(row))?,
-                (true, true) => {
-                    let names: Vec<String> = serde_json::from_str(attempted.value(row)).map_err(|_| broken())?;
-                    with_attempted(parsed(documents.value(row))?, &names)
-                }
-            },
-            certain: kind == SuspectKind::New || certain.value(row),
+            known,
+            certain: certain && unreadable.is_none(),
             settled_seq: if seqs.is_valid(row) { seqs.value(row) } else { 0 },
-            rejected: match rejected.is_valid(row) {
-                true => Some((parsed(rejected.value(row))?, reasons.value(row).to_owned())),
-                false => None,
-            },
+            rejected,
+            unreadable,
         };
         out.push((positions.value(row), suspect));
     }

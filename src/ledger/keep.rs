@@ -7,7 +7,9 @@ use chrono::{DateTime, NaiveDateTime, Utc};
 use duckdb::{Connection, OptionalExt, params};
 
 use super::local::LocalLedger;
-use super::rows::{KNOWN_COLUMNS, RUN_COLUMNS, fold, history, known_group, list, run_record};
+use super::rows::{
+    HISTORY_COLUMNS, KNOWN_COLUMNS, RUN_COLUMNS, fold, history, history_entry, known_group, list, run_record,
+};
 use super::{HistoryEntry, KnownGroup, Outcome, RunRecord, SaidGroup, Standing, statements};
 use crate::duck::{ledger_error, quote_literal};
 use crate::error::Result;
@@ -62,11 +64,12 @@ impl LocalLedger {
         .await
     }
 
-    /// When a run of a sync last ended with everything delivered, or all but some rejected groups.
+    /// When the last run of a sync that ended with everything delivered, or all but some rejected groups, ended. Runs are
+    /// in the order of their ids: a clock that was ahead once has left a later time.
     pub async fn last_success(&self, sync: &str) -> Result<Option<DateTime<Utc>>> {
         let sync = sync.to_owned();
         self.call("read the last good run", move |connection| {
-            let sql = format!("SELECT max(ended_at) FROM runs WHERE sync = ? AND {ENDED_WELL}");
+            let sql = format!("SELECT max_by(ended_at, run) FROM runs WHERE sync = ? AND {ENDED_WELL}");
             let at: Option<NaiveDateTime> =
                 connection.query_row(&sql, [sync], |row| row.get(0)).map_err(ledger_error("read the last good run"))?;
             Ok(at.map(|at| at.and_utc()))
@@ -162,7 +165,7 @@ impl LocalLedger {
         self.call("read the last good runs", |connection| {
             let read = || -> duckdb::Result<BTreeMap<String, DateTime<Utc>>> {
                 let mut good = connection.prepare(&format!(
-                    "SELECT sync, max(ended_at) FROM runs WHERE {ENDED_WELL} AND ended_at IS NOT NULL GROUP BY sync"
+                    "SELECT sync, max_by(ended_at, run) FROM runs WHERE {ENDED_WELL} AND ended_at IS NOT NULL GROUP BY sync"
                 ))?;
                 let of = |row: &duckdb::Row<'_>| Ok((row.get(0)?, row.get::<_, NaiveDateTime>(1)?.and_utc()));
                 good.query_map([], of)?.collect()
@@ -224,20 +227,10 @@ impl LocalLedger {
         self.call("read what a run said", move |connection| {
             let read = || -> duckdb::Result<Vec<SaidGroup>> {
                 let mut lines = connection.prepare(&format!(
-                    "SELECT key, seq, recorded_at, change, outcome, reason FROM journal WHERE run = ?{only} \
-                     ORDER BY seq LIMIT ? OFFSET ?"
+                    "SELECT {HISTORY_COLUMNS}, key FROM journal WHERE run = ?{only} ORDER BY seq LIMIT ? OFFSET ?"
                 ))?;
                 let said = lines.query_map(params![run, count, from], |row| {
-                    let change: Option<String> = row.get(3)?;
-                    let entry = HistoryEntry {
-                        seq: row.get(1)?,
-                        run: run.clone(),
-                        at: row.get::<_, NaiveDateTime>(2)?.and_utc(),
-                        change: change.and_then(|change| serde_json::from_str(&change).ok()).unwrap_or_default(),
-                        outcome: row.get(4)?,
-                        reason: row.get(5)?,
-                    };
-                    Ok(SaidGroup { key: row.get(0)?, entry })
+                    Ok(SaidGroup { key: row.get(6)?, entry: history_entry(row)? })
                 })?;
                 said.collect()
             };

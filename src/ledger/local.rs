@@ -1,7 +1,9 @@
 //! The ledger in an embedded DuckDB file: the default. Runs the SQL of `statements`, and reads pages as Arrow.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -10,6 +12,7 @@ use chrono::{DateTime, Utc};
 use duckdb::{Connection, OptionalExt, params};
 
 use super::compare::{self, Candidates};
+use super::generation::{self, Generations, Recorded, beside};
 use super::place::{self, FilePlace};
 use super::rows::{KNOWN_COLUMNS, Line, append, begin, fold, history, known_group, list};
 use super::threads::{Share, Threads};
@@ -24,6 +27,10 @@ use crate::error::{Error, Kind, Result, Within};
 /// and is read again after a kill: a daemon whose runs say little would let it grow for months. A long run is over before
 /// its log is looked at, so what it wrote is compressed once.
 const LOG_BYTES_MAX: u64 = 16 * 1024 * 1024;
+
+/// What follows from a ledger that is not the newest there was ([`LocalLedger::older`]).
+pub const OLDER_ADVICE: &str = "every group is unconfirmed now, and the next full run of each sync sends everything again; \
+    groups that only lost runs sent, and that have left the source, stay at the destination as they are";
 
 /// A ledger in a DuckDB file.
 pub struct LocalLedger {
@@ -42,12 +49,33 @@ pub struct LocalLedger {
     candidates: Arc<Mutex<Candidates>>,
     /// Writers of all siblings take turns: DuckDB would refuse the second of two that touch the same rows.
     writing: Arc<Mutex<()>>,
+    /// How new it is; none for a ledger that is not written, or not kept.
+    generations: Option<Arc<Generations>>,
+    /// Why it was no newest ledger when it was opened.
+    older: Option<Arc<str>>,
+    /// What groups it does not know are to this connection's run.
+    unknown_groups: Arc<UnknownGroups>,
+}
+
+/// Whether groups that the ledger does not know may be at the destination all the same.
+#[derive(Default)]
+struct UnknownGroups {
+    may_be_there: AtomicBool,
+    /// Whether the view that shows an older ledger's groups as uncertain stands before the real ones.
+    behind_view: AtomicBool,
+}
+
+/// What an open file says of itself.
+struct Opened {
+    next_seq: u64,
+    held: Recorded,
+    older: Option<String>,
 }
 
 /// How long what happened is remembered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Retention {
-    /// The journal: what was said about each group.
+    /// The journal: what was said about each group. Both are measured by the runs since, not by the clock alone.
     pub journal: Duration,
     /// The records of runs. What the next run needs of earlier ones is kept however old it is.
     pub runs: Duration,
@@ -70,48 +98,65 @@ impl LocalLedger {
                 .map_err(|error| place::write_error("failed to create the ledger's folder", error).at(place.clone()))?;
         }
         let duck = Duck::open(Some(path), limits).within(|| "ledger".to_owned())?;
-        let mut log = path.as_os_str().to_owned();
-        log.push(".wal");
         let file = FilePlace::of(path).within(|| place.clone())?;
-        let ledger = LocalLedger::over(duck, place, false, limits.threads, retention).await?;
-        Ok(LocalLedger { log: Some(log.into()), file: Some(Arc::new(file)), ..ledger })
+        let ledger = LocalLedger::over(duck, place, Some(path), false, limits.threads, retention).await?;
+        let log = beside(path, "wal");
+        for file in [path, &log] {
+            // Made by DuckDB with the umask of some process. Where it is another user's, that user has decided.
+            drop(std::fs::set_permissions(file, Permissions::from_mode(0o600)));
+        }
+        Ok(LocalLedger { log: Some(log), file: Some(Arc::new(file)), ..ledger })
     }
 
     /// Opens an existing ledger without the right to write: what `plan` and the questions use. A run that died is
     /// folded in temporary copies, so that a plan sees what the next run will see and the file stays as it is.
     pub async fn open_read_only(path: &Path, limits: &Limits) -> Result<LocalLedger> {
         let duck = Duck::open_read_only(path, limits).within(|| "ledger".to_owned())?;
-        LocalLedger::over(duck, format!("ledger {}", path.display()), true, limits.threads, Retention::FOR_EVER).await
+        let place = format!("ledger {}", path.display());
+        LocalLedger::over(duck, place, Some(path), true, limits.threads, Retention::FOR_EVER).await
     }
 
-    /// A ledger in memory, with a local ledger's every property but durability: what `plan` uses where no ledger exists
-    /// yet.
+    /// A ledger in memory, with a local ledger's every property but durability: what `plan` uses where there is no ledger
+    /// at `path`. Where there was one, and it was lost, that is known as it is to the next run.
+    pub async fn in_place_of(path: &Path, limits: &Limits) -> Result<LocalLedger> {
+        let recorded_in = beside(path, "generation");
+        let name = recorded_in.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let recorded = generation::read(&recorded_in).within(|| format!("ledger {}", path.display()))?;
+        let none = Recorded { ledger: String::new(), generation: 0 };
+        let older = generation::older(&none, recorded.as_ref(), &name).map(Arc::from);
+        Ok(LocalLedger { older, ..LocalLedger::in_memory(limits).await? })
+    }
+
+    /// A ledger in memory, with a local ledger's every property but durability.
     pub async fn in_memory(limits: &Limits) -> Result<LocalLedger> {
         let duck = Duck::open(None, limits)?;
-        LocalLedger::over(duck, "ledger".to_owned(), false, limits.threads, Retention::FOR_EVER).await
+        LocalLedger::over(duck, "ledger".to_owned(), None, false, limits.threads, Retention::FOR_EVER).await
     }
 
     async fn over(
         duck: Duck,
         path: String,
+        file: Option<&Path>,
         read_only: bool,
         threads: usize,
         retention: Retention,
     ) -> Result<LocalLedger> {
-        let next_seq = duck
+        let (at, recorded_in) = (file.map(Path::to_path_buf), file.map(|file| beside(file, "generation")));
+        let Opened { next_seq, held, older } = duck
             .call("open the ledger", move |connection| {
-                schema::migrate(connection, read_only)?;
-                connection
-                    .query_row(
-                        "SELECT greatest(next_seq, (SELECT coalesce(max(seq), 0) FROM journal) + 1) FROM meta",
-                        [],
-                        |row| row.get(0),
-                    )
-                    .map_err(ledger_error("read the journal"))
+                schema::migrate(connection, at.as_deref(), read_only)?;
+                opened(connection, recorded_in.as_deref(), read_only)
             })
             .await
             .within(|| path.clone())?;
+        let recorded_in = file.filter(|_| !read_only).map(|file| beside(file, "generation"));
         Ok(LocalLedger {
+            generations: recorded_in.map(|path| Arc::new(Generations::of(path, held))),
+            unknown_groups: Arc::new(UnknownGroups {
+                behind_view: AtomicBool::new(read_only && older.is_some()),
+                ..UnknownGroups::default()
+            }),
+            older: older.map(Arc::from),
             duck,
             path,
             log: None,
@@ -149,6 +194,10 @@ impl LocalLedger {
             next_seq: Arc::clone(&self.next_seq),
             candidates: Arc::default(),
             writing: Arc::clone(&self.writing),
+            generations: self.generations.clone().filter(|_| !read_only),
+            // What it was found to be is settled in the tables, unless they could not be written.
+            older: self.older.clone().filter(|_| self.generations.is_none()),
+            unknown_groups: Arc::default(),
         })
     }
 
@@ -164,6 +213,12 @@ impl LocalLedger {
 
     fn candidates(&self) -> MutexGuard<'_, Candidates> {
         self.candidates.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Why it was not the newest ledger when it was opened, if so: what was sent since is not in it. Nothing in it is
+    /// certain then, and the next run of each sync sends everything again.
+    pub fn older(&self) -> Option<&str> {
+        self.older.as_deref()
     }
 
     /// The ledger's own connection.
@@ -204,6 +259,32 @@ impl LocalLedger {
         .await
     }
 
+    /// Like [`LocalLedger::write`], for work after which something may be sent, or which changes what is known, if it says
+    /// so: the generation it makes is recorded before this returns. With `in_place` like [`LocalLedger::write_in_place`].
+    async fn write_generation<T: Send + 'static>(
+        &self,
+        what: &'static str,
+        in_place: bool,
+        work: impl FnOnce(&Connection) -> duckdb::Result<(T, bool)> + Send + 'static,
+    ) -> Result<T> {
+        let (writing, generations) = (Arc::clone(&self.writing), self.generations.clone());
+        let file = self.file.clone().filter(|_| in_place);
+        self.call(what, move |connection| {
+            let _turn = writing.lock().unwrap_or_else(PoisonError::into_inner);
+            file.map_or(Ok(()), |file| file.check())?;
+            let (value, reached) = transaction(connection, what, |connection| {
+                let (value, counts) = work(connection)?;
+                let counted = generations.as_deref().filter(|_| counts);
+                Ok((value, counted.map(|generations| generations.raise(connection)).transpose()?))
+            })?;
+            if let (Some(generations), Some(reached)) = (generations, reached) {
+                generations.record(reached)?;
+            }
+            Ok(value)
+        })
+        .await
+    }
+
     pub(super) async fn call<T: Send + 'static>(
         &self,
         what: &'static str,
@@ -211,6 +292,56 @@ impl LocalLedger {
     ) -> Result<T> {
         self.duck.call(what, work).await.within(|| self.path.clone())
     }
+}
+
+/// Looks at an open file of the current version: how new is it, by the number recorded beside it? One that is not the
+/// newest is settled as such at once, or, where it may only be looked at, shown as such.
+fn opened(connection: &mut Connection, recorded_in: Option<&Path>, read_only: bool) -> Result<Opened> {
+    let next_seq = connection
+        .query_row("SELECT greatest(next_seq, (SELECT coalesce(max(seq), 0) FROM journal) + 1) FROM meta", [], |row| {
+            row.get(0)
+        })
+        .map_err(ledger_error("read the journal"))?;
+    let mut held = connection
+        .query_row("SELECT id, generation FROM identity", [], |row| {
+            Ok(Recorded { ledger: row.get(0)?, generation: row.get(1)? })
+        })
+        .map_err(ledger_error("read the ledger's identity"))?;
+    let Some(path) = recorded_in else { return Ok(Opened { next_seq, held, older: None }) };
+    let recorded = generation::read(path)?;
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let older = generation::older(&held, recorded.as_ref(), &name);
+    if read_only {
+        if older.is_some() {
+            let look = |connection: &Connection| -> duckdb::Result<()> {
+                let database: String = connection.query_row("SELECT current_database()", [], |row| row.get(0))?;
+                connection.execute_batch(&statements::uncertain_view(&database))
+            };
+            look(connection).map_err(ledger_error("look at an older ledger"))?;
+        }
+        return Ok(Opened { next_seq, held, older });
+    }
+    if older.is_some() {
+        // What runs under way had recorded may be older as well: it is brought in first, and then nothing is certain.
+        let beyond = recorded.as_ref().map_or(0, |recorded| recorded.generation).max(held.generation) + 1;
+        transaction(connection, "settle an older ledger", |connection| {
+            let mut dead = connection.prepare("SELECT sync, run FROM runs WHERE status = 'running' ORDER BY run")?;
+            let dead = dead.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            let dead: Vec<(String, String)> = dead.collect::<duckdb::Result<_>>()?;
+            for (sync, run) in &dead {
+                fold(connection, sync, run)?;
+            }
+            connection
+                .execute_batch("UPDATE runs SET status = 'died', ended_at = started_at WHERE status = 'running'")?;
+            connection.execute_batch(&statements::rewind())?;
+            connection.execute("UPDATE identity SET generation = ?", [beyond]).map(drop)
+        })?;
+        held.generation = beyond;
+    }
+    if recorded.as_ref() != Some(&held) {
+        Generations::of(path.to_path_buf(), held.clone()).record(held.generation)?;
+    }
+    Ok(Opened { next_seq, held, older })
 }
 
 /// Runs `work` in a transaction of its own.
@@ -228,14 +359,35 @@ fn transaction<T>(
     })
 }
 
+/// The last run that is older than `kept` when one ends at `now`; see `statements`.
+fn last_forgotten(connection: &Connection, now: DateTime<Utc>, kept: Duration) -> duckdb::Result<Option<String>> {
+    let Some(oldest) = chrono::TimeDelta::from_std(kept).ok().and_then(|kept| now.checked_sub_signed(kept)) else {
+        return Ok(None);
+    };
+    let Ok(kept) = i64::try_from(kept.as_micros()) else { return Ok(None) };
+    let oldest = oldest.naive_utc();
+    let maybe: bool = connection.query_row(statements::MAYBE_OLD, params![oldest, oldest], |row| row.get(0))?;
+    if !maybe {
+        return Ok(None);
+    }
+    connection.query_row(&statements::last_forgotten(kept), [], |row| row.get(0))
+}
+
 #[async_trait]
 impl Ledger for LocalLedger {
     async fn begin(&self, start: &RunStart) -> Result<Begun> {
         let (start, read_only, next_seq) = (start.clone(), self.read_only, self.next_seq());
-        let threads = Arc::clone(&self.threads);
+        let (threads, unknown_groups) = (Arc::clone(&self.threads), Arc::clone(&self.unknown_groups));
+        let older = self.generations.is_none() && self.older.is_some();
         self.write_in_place("begin a run", move |connection| {
             threads.large(connection)?;
-            begin(connection, &start, read_only, next_seq)
+            if unknown_groups.behind_view.swap(false, Ordering::SeqCst) {
+                connection.execute_batch(statements::NO_UNCERTAIN_VIEW)?;
+            }
+            let may_be_there: bool =
+                connection.query_row(statements::NEW_MAY_BE_THERE, [&start.sync], |row| row.get(0))?;
+            unknown_groups.may_be_there.store(older || may_be_there, Ordering::SeqCst);
+            begin(connection, &start, read_only, older, next_seq)
         })
         .await
     }
@@ -264,17 +416,20 @@ impl Ledger for LocalLedger {
 
     async fn page(&self, from: u64, count: u64) -> Result<Vec<Suspect>> {
         let candidates = self.candidates().clone();
-        compare::page(&self.duck, &candidates, from, count).await.map_err(|error| self.own(error))
+        let new_are_certain = !self.unknown_groups.may_be_there.load(Ordering::SeqCst);
+        let page = compare::page(&self.duck, &candidates, new_are_certain, from, count).await;
+        page.map_err(|error| self.own(error))
     }
 
     async fn mark(&self, sync: &str, run: &str, keys: Vec<String>) -> Result<()> {
         let (sync, run) = (sync.to_owned(), run.to_owned());
-        self.write_in_place("mark groups", move |connection| {
+        self.write_generation("mark groups", true, move |connection| {
             let mut appender = connection.appender("pending")?;
             for key in &keys {
                 appender.append_row([&sync, &run, key])?;
             }
-            appender.flush()
+            appender.flush()?;
+            Ok(((), true))
         })
         .await
     }
@@ -289,15 +444,11 @@ impl Ledger for LocalLedger {
 
     async fn finish(&self, sync: &str, run: &str, checkpoint: Checkpoint) -> Result<()> {
         let (sync, run) = (sync.to_owned(), run.to_owned());
-        let oldest = |kept: Duration| {
-            let kept = chrono::TimeDelta::from_std(kept).ok()?;
-            Some(checkpoint.ended_at.checked_sub_signed(kept)?.naive_utc())
-        };
-        let (oldest_line, oldest_run) = (oldest(self.retention.journal), oldest(self.retention.runs));
+        let retention = self.retention;
         let (next_seq, threads) = (self.next_seq(), Arc::clone(&self.threads));
-        self.write("finish the run", move |connection| {
+        self.write_generation("finish the run", false, move |connection| {
             threads.large(connection)?;
-            fold(connection, &sync, &run)?;
+            let spoke = fold(connection, &sync, &run)?;
             connection.execute("UPDATE meta SET next_seq = greatest(next_seq, ?)", [next_seq])?;
             connection.execute(
                 "UPDATE runs SET ended_at = ?, status = ?, counts = ?, source_rows = ?, cursor_value = ?, \
@@ -316,13 +467,14 @@ impl Ledger for LocalLedger {
                     run,
                 ],
             )?;
-            if let Some(oldest) = oldest_line {
-                connection.execute(statements::FORGET_LINES, params![oldest])?;
+            for (kept, forget) in
+                [(retention.journal, statements::FORGET_LINES), (retention.runs, statements::FORGET_RUNS)]
+            {
+                if let Some(run) = last_forgotten(connection, checkpoint.ended_at, kept)? {
+                    connection.execute(forget, [run])?;
+                }
             }
-            if let Some(oldest) = oldest_run {
-                connection.execute(statements::FORGET_RUNS, params![oldest])?;
-            }
-            Ok(())
+            Ok(((), spoke))
         })
         .await?;
         let cells = std::mem::take(&mut *self.candidates()).into_cells();
@@ -408,7 +560,7 @@ impl Ledger for LocalLedger {
             None => format!("sync = {}", quote_literal(sync)),
         };
         let (sync, mark) = (sync.to_owned(), mark.to_owned());
-        self.write_in_place("reset the sync", move |connection| {
+        self.write_generation("reset the sync", true, move |connection| {
             connection.execute("UPDATE runs SET cursor_value = NULL, full_read = false WHERE sync = ?", [sync])?;
             let rows = if forget {
                 connection.execute(&format!("DELETE FROM known WHERE {condition}"), [])?
@@ -421,7 +573,7 @@ impl Ledger for LocalLedger {
                     [mark],
                 )?
             };
-            Ok(rows as u64)
+            Ok((rows as u64, true))
         })
         .await
     }

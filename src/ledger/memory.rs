@@ -158,6 +158,7 @@ impl State {
             unsettled_in: row.unsettled_in.clone(),
             rejected: row.rejected.clone(),
             at: row.at,
+            unreadable: None,
         }
     }
 
@@ -275,6 +276,7 @@ impl Ledger for MemoryLedger {
                 certain: row.unsettled_in.is_none(),
                 settled_seq: row.seq,
                 rejected: row.rejected,
+                unreadable: None,
             });
         }
         for (key, row) in state.of_sync(sync) {
@@ -302,6 +304,7 @@ impl Ledger for MemoryLedger {
                     certain: row.unsettled_in.is_none(),
                     settled_seq: row.seq,
                     rejected: row.rejected.clone(),
+                    unreadable: None,
                 });
             }
         }

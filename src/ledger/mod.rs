@@ -32,10 +32,20 @@
 //! | not sent | kept | kept | as before | as before |
 //! | unknown | kept | kept | yes | no |
 //!
+//! A stored document that cannot be read makes its own group uncertain, by name, and no other: everything is said again
+//! about it, and what is then acknowledged replaces the document. Whoever asks for it is told, and never shown an empty one.
+//!
+//! # Which file is the newest
+//!
+//! `generation` knows, by a number beside the file. A ledger that is older than what was sent from it (its log was lost, or
+//! it comes from a backup) makes every group uncertain, those it does not know included, until the whole model was said once.
+//!
 //! Two implementations pass one conformance suite: [`memory`], the executable specification, and [`local`], a DuckDB
 //! file, the default.
 
+mod backup;
 mod compare;
+mod generation;
 mod keep;
 pub mod local;
 pub mod memory;
@@ -53,6 +63,8 @@ use chrono::{DateTime, Utc};
 use crate::error::Result;
 use crate::model::{After, Cell, Change, Document, document};
 use crate::source::Staged;
+
+pub use backup::{Copied, backup};
 
 /// The rows of a run, as a source handed them over.
 pub enum Incoming<'a> {
@@ -162,6 +174,8 @@ pub struct Suspect {
     pub settled_seq: u64,
     /// The document that was rejected and why, when the group's last word is a rejection.
     pub rejected: Option<(Document, String)>,
+    /// What of it cannot be read, when the ledger is damaged there. The group is then not certain.
+    pub unreadable: Option<String>,
 }
 
 /// A known document with the traits that were attempted and whose values nobody knows.
@@ -411,6 +425,8 @@ pub struct KnownGroup {
     pub rejected: Option<(Document, String)>,
     /// When this was recorded.
     pub at: DateTime<Utc>,
+    /// What of it cannot be read, when the ledger is damaged there: a document that cannot be read is empty here.
+    pub unreadable: Option<String>,
 }
 
 /// How the ledger stands for one sync.

@@ -6,25 +6,27 @@ use duckdb::{Connection, OptionalExt, params};
 use super::{Begun, Entry, HistoryEntry, KnownGroup, Outcome, RunRecord, RunStart, Status, statements};
 use crate::duck::{ledger_error, quote_literal};
 use crate::error::Result;
-use crate::model::{After, Document};
+use crate::model::{After, Change, Document};
 
-pub(super) fn fold(connection: &Connection, sync: &str, run: &str) -> duckdb::Result<()> {
+/// Brings what a run left into the known documents. Returns whether it had spoken about anything.
+pub(super) fn fold(connection: &Connection, sync: &str, run: &str) -> duckdb::Result<bool> {
     let nothing: bool = connection.query_row(&statements::nothing_said(sync, run), [], |row| row.get(0))?;
     if nothing {
-        return Ok(());
+        return Ok(false);
     }
     for statement in statements::fold(sync, run) {
         connection.execute_batch(&statement)?;
     }
-    Ok(())
+    Ok(true)
 }
 
 /// Folds what died and records the new run; see [`Ledger::begin`]. A read-only ledger folds temporary copies and records
-/// nothing.
+/// nothing; `older`: it is not the newest there was, so that nothing in it is certain.
 pub(super) fn begin(
     connection: &Connection,
     start: &RunStart,
     read_only: bool,
+    older: bool,
     next_seq: u64,
 ) -> duckdb::Result<Begun> {
     let sync = &start.sync;
@@ -33,12 +35,15 @@ pub(super) fn begin(
     if read_only {
         // Copies that an earlier sync of this command needed hold nothing about this one.
         connection.execute_batch(statements::NO_OVERLAY)?;
-        if !dead.is_empty() {
+        if !dead.is_empty() || older {
             connection.execute_batch(&statements::overlay(sync))?;
         }
     }
     for run in &dead {
         fold(connection, sync, run)?;
+    }
+    if older {
+        connection.execute_batch(&statements::nothing_is_certain())?;
     }
     let latest = |column: &str, condition: &str| {
         format!(
@@ -52,8 +57,9 @@ pub(super) fn begin(
     let rows = latest("source_rows", "source_rows IS NOT NULL");
     let begun = Begun {
         recovered: dead,
-        cursor: connection.query_row(&cursor, [], |row| row.get(0)).optional()?,
+        cursor: connection.query_row(&cursor, [], |row| row.get(0)).optional()?.filter(|_| !older),
         full_read_at: (connection.query_row(&full_read_at, [], |row| row.get::<_, NaiveDateTime>(0)).optional()?)
+            .filter(|_| !older)
             .map(|at| at.and_utc()),
         rows: connection.query_row(&rows, [], |row| row.get(0)).optional()?,
     };
@@ -133,16 +139,51 @@ pub(super) fn append(
     appender.flush()
 }
 
+/// A stored document. One that cannot be read is an empty one, and is added to what cannot be read.
+pub(super) fn document(what: &str, text: &str, unreadable: &mut Option<String>) -> Document {
+    Document::from_text(text).unwrap_or_else(|error| {
+        let also = unreadable.take().map_or_else(String::new, |before| format!("{before}; "));
+        *unreadable = Some(format!("{also}its {what} document cannot be read: {error}"));
+        Document::default()
+    })
+}
+
+/// The names of a group's documents, for people.
+pub(super) const DOCUMENTS: [&str; 2] = ["synced", "rejected"];
+
 pub(super) fn known_group(row: &duckdb::Row<'_>) -> duckdb::Result<KnownGroup> {
-    let document = |text: String| Document::from_text(&text).unwrap_or_default();
-    let rejected: Option<String> = row.get(3)?;
+    let (known, rejected): (String, Option<String>) = (row.get(1)?, row.get(3)?);
     let reason: Option<String> = row.get(4)?;
+    let mut unreadable = None;
     Ok(KnownGroup {
         key: row.get(0)?,
-        document: document(row.get(1)?),
+        document: document(DOCUMENTS[0], &known, &mut unreadable),
         unsettled_in: row.get(2)?,
-        rejected: rejected.map(document).zip(reason),
+        rejected: rejected.map(|text| document(DOCUMENTS[1], &text, &mut unreadable)).zip(reason),
         at: row.get::<_, NaiveDateTime>(5)?.and_utc(),
+        unreadable,
+    })
+}
+
+/// The columns of a journal's line that [`history_entry`] reads.
+pub(super) const HISTORY_COLUMNS: &str = "seq, run, recorded_at, change, outcome, reason";
+
+pub(super) fn history_entry(row: &duckdb::Row<'_>) -> duckdb::Result<HistoryEntry> {
+    let (change, mut reason): (Option<String>, Option<String>) = (row.get(3)?, row.get(5)?);
+    let change = change.map_or_else(Change::default, |text| {
+        serde_json::from_str(&text).unwrap_or_else(|error| {
+            let why = format!("what was sent cannot be read in the ledger: {error}");
+            reason = Some(reason.take().map_or_else(|| why.clone(), |said| format!("{said}; {why}")));
+            Change::default()
+        })
+    });
+    Ok(HistoryEntry {
+        seq: row.get(0)?,
+        run: row.get(1)?,
+        at: row.get::<_, NaiveDateTime>(2)?.and_utc(),
+        change,
+        outcome: row.get(4)?,
+        reason,
     })
 }
 
@@ -185,20 +226,8 @@ pub(super) fn history(
     before: u64,
     count: u64,
 ) -> duckdb::Result<Vec<HistoryEntry>> {
-    let mut lines = connection.prepare(
-        "SELECT seq, run, recorded_at, change, outcome, reason FROM journal \
-         WHERE sync = ? AND key = ? AND seq < ? ORDER BY seq DESC LIMIT ?",
-    )?;
-    let lines = lines.query_map(params![sync, key, before, count], |row| {
-        let change: Option<String> = row.get(3)?;
-        Ok(HistoryEntry {
-            seq: row.get(0)?,
-            run: row.get(1)?,
-            at: row.get::<_, NaiveDateTime>(2)?.and_utc(),
-            change: change.and_then(|change| serde_json::from_str(&change).ok()).unwrap_or_default(),
-            outcome: row.get(4)?,
-            reason: row.get(5)?,
-        })
-    })?;
-    lines.collect()
+    let mut lines = connection.prepare(&format!(
+        "SELECT {HISTORY_COLUMNS} FROM journal WHERE sync = ? AND key = ? AND seq < ? ORDER BY seq DESC LIMIT ?"
+    ))?;
+    lines.query_map(params![sync, key, before, count], history_entry)?.collect()
 }

@@ -3,8 +3,11 @@
 //! No primary keys: uniqueness of `known` is proved by the key check of every comparison, and an append to an unkeyed
 //! table costs a twentieth of an upsert into a keyed one. No foreign keys either: the journal outlives what it tells of.
 
+use std::path::Path;
+
 use duckdb::Connection;
 
+use super::backup;
 use crate::duck::ledger_error;
 use crate::error::{Error, Kind, Result};
 
@@ -12,7 +15,7 @@ use crate::error::{Error, Kind, Result};
 pub(super) const VERSION: usize = STEPS.len();
 
 /// `STEPS[n]` turns version n into n + 1; version 0 is an empty file. Never edit a released step: add one.
-const STEPS: [&str; 2] = [
+const STEPS: [&str; 3] = [
     "
 CREATE TABLE meta (version UINTEGER NOT NULL, next_seq UBIGINT NOT NULL);
 INSERT INTO meta VALUES (0, 1);
@@ -38,10 +41,18 @@ ALTER TABLE runs ADD COLUMN error_kind VARCHAR;
 ALTER TABLE runs ADD COLUMN detail VARCHAR;
 CREATE TABLE notes (name VARCHAR NOT NULL, text VARCHAR NOT NULL);
 ",
+    IDENTITY,
 ];
 
-/// Brings the file to [`VERSION`]. Refuses a newer one, and an older one that may not be written.
-pub(super) fn migrate(connection: &mut Connection, read_only: bool) -> Result<()> {
+/// Which ledger this is and how new it is (see `generation`), and after which run it was found to be an older one.
+const IDENTITY: &str = "
+CREATE TABLE identity (id VARCHAR NOT NULL, generation UBIGINT NOT NULL, rewound_after VARCHAR);
+INSERT INTO identity VALUES (uuid()::VARCHAR, 0, NULL);
+";
+
+/// Brings the file to [`VERSION`], in one transaction, with a copy of what it was beside `file` when it has an older one.
+/// Refuses a newer one.
+pub(super) fn migrate(connection: &mut Connection, file: Option<&Path>, read_only: bool) -> Result<()> {
     let exists: bool = connection
         .query_row(
             "SELECT count(*) > 0 FROM duckdb_tables() WHERE database_name = current_database() AND table_name = 'meta'",
@@ -70,20 +81,40 @@ pub(super) fn migrate(connection: &mut Connection, read_only: bool) -> Result<()
             Kind::Ledger,
             format!("this ledger has version {version}, this program knows versions up to {VERSION}"),
         )
-        .advise("use the newer Groupcast that wrote it; nothing was changed"));
+        .advise(format!(
+            "use the newer Groupcast that wrote it; to go back to this one, put the copy beside it that ends in \
+             `.v{VERSION}-backup` in its place: then every group is sent again once. Nothing was changed"
+        )));
     }
-    if version < VERSION && read_only {
+    if version == VERSION {
+        return Ok(());
+    }
+    if read_only {
+        return as_current(connection, version);
+    }
+    if let (true, Some(file)) = (exists, file) {
+        let database: String = connection
+            .query_row("SELECT current_database()", [], |row| row.get(0))
+            .map_err(ledger_error("read the ledger's name"))?;
+        backup::copy(connection, &database, &backup::of_version(file, version))?;
+    }
+    let steps = STEPS[version..].concat();
+    connection.execute_batch(&format!("BEGIN; {steps}; UPDATE meta SET version = {VERSION}; COMMIT;")).map_err(
+        |error| {
+            // The failed batch leaves its transaction open; the error that matters is the first.
+            drop(connection.execute_batch("ROLLBACK"));
+            ledger_error("bring the ledger to the current version")(error)
+        },
+    )
+}
+
+/// Lets an older file be read as a current one, where temporary tables make up for what it lacks: a plan can be looked at
+/// before the first run of a new version.
+fn as_current(connection: &Connection, version: usize) -> Result<()> {
+    if version != 2 {
         return Err(Error::new(Kind::Ledger, format!("this ledger has the older version {version}"))
-            .advise("run `groupcast run` once (or `groupcast ledger adopt`) to bring it to the current one"));
+            .advise("run `groupcast run` once to bring it to the current one; a copy of it is kept beside it"));
     }
-    for (from, step) in STEPS.iter().enumerate().skip(version) {
-        connection.execute_batch(&format!("BEGIN; {step}; UPDATE meta SET version = {}; COMMIT;", from + 1)).map_err(
-            |error| {
-                // The failed batch leaves its transaction open; the error that matters is the first.
-                drop(connection.execute_batch("ROLLBACK"));
-                ledger_error("bring the ledger to the current version")(error)
-            },
-        )?;
-    }
-    Ok(())
+    let step = IDENTITY.replace("CREATE TABLE", "CREATE OR REPLACE TEMP TABLE");
+    connection.execute_batch(&step).map_err(ledger_error("read a ledger of an older version"))
 }

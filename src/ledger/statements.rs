@@ -3,7 +3,7 @@
 //! `candidates` joins only keys and fingerprints of buckets that differ, and only suspects ever have their documents read.
 
 use super::{Missing, Scope};
-use crate::duck::quote_literal;
+use crate::duck::{quote_identifier, quote_literal};
 use crate::source::staged::{bucket, row_hash};
 
 /// Counts and sums of what is known, by bucket: number, groups, sum, exclusive or, groups that are candidates whatever
@@ -187,6 +187,41 @@ pub(super) fn overlay(sync: &str) -> String {
     tables.concat()
 }
 
+/// How everything looks in a ledger that is not the newest: no group is certain, and none is held back as rejected.
+const UNCERTAIN: &str = "coalesce(unsettled_in, 'older-ledger')";
+
+/// Makes every group of the tables at hand uncertain.
+pub(super) fn nothing_is_certain() -> String {
+    format!("UPDATE known SET unsettled_in = {UNCERTAIN}, rejected_document = NULL, rejected_reason = NULL")
+}
+
+/// Makes nothing in the ledger certain any more, for good: cursors do not count, and groups it does not know may be at
+/// the destination.
+pub(super) fn rewind() -> String {
+    format!(
+        "{}; UPDATE runs SET cursor_value = NULL, full_read = false; \
+         UPDATE identity SET rewound_after = (SELECT coalesce(max(run), '') FROM runs)",
+        nothing_is_certain()
+    )
+}
+
+/// What stands before the real groups where an older ledger is only looked at.
+pub(super) fn uncertain_view(database: &str) -> String {
+    format!(
+        "CREATE OR REPLACE TEMP VIEW known AS SELECT * REPLACE ({UNCERTAIN} AS unsettled_in, NULL::VARCHAR AS \
+         rejected_document, NULL::VARCHAR AS rejected_reason) FROM {}.main.known",
+        quote_identifier(database)
+    )
+}
+
+/// The real groups again.
+pub(super) const NO_UNCERTAIN_VIEW: &str = "DROP VIEW IF EXISTS temp.known";
+
+/// Whether a sync may meet groups at its destination that the ledger does not know: it was found to be an older one, and
+/// the sync's whole model was not said since.
+pub(super) const NEW_MAY_BE_THERE: &str = "SELECT count(*) > 0 FROM identity WHERE rewound_after IS NOT NULL \
+    AND NOT EXISTS (SELECT 1 FROM runs WHERE sync = ? AND full_read AND run > rewound_after)";
+
 /// The real tables again.
 pub(super) const NO_OVERLAY: &str =
     "DROP TABLE IF EXISTS temp.known; DROP TABLE IF EXISTS temp.pending; DROP TABLE IF EXISTS temp.journal";
@@ -245,13 +280,35 @@ FROM folded WHERE NOT gone"
     ]
 }
 
+/// The last run that is older than `kept`, if one is; `kept` is in microseconds.
+///
+/// A run is as old as the time between the ends of all runs since, each gap counted with at most a tenth of `kept`. So one
+/// moment of a clock that is years ahead ages what happened by that tenth and no more, however many runs end before it is
+/// set right; and a clock that goes back makes nothing older. Where runs are rarer than that, history is kept for longer.
+pub(super) fn last_forgotten(kept: i64) -> String {
+    let gap = (kept / 10).max(1);
+    format!(
+        "WITH ended AS (
+    SELECT run, date_diff('microsecond', ended_at, lead(ended_at) OVER (ORDER BY run)) AS gap
+    FROM runs WHERE ended_at IS NOT NULL
+), aged AS (
+    SELECT run, sum(least(greatest(coalesce(gap, 0), 0), {gap})) OVER (ORDER BY run DESC) AS age FROM ended
+)
+SELECT max(run) FROM aged WHERE age > {kept}"
+    )
+}
+
+/// Whether anything may be older than a moment, by the clock alone: most runs find nothing to forget.
+pub(super) const MAYBE_OLD: &str = "SELECT EXISTS (SELECT 1 FROM runs WHERE ended_at < ?) \
+    OR EXISTS (SELECT 1 FROM journal WHERE recorded_at < ?)";
+
 /// Drops old lines of the journal, except those of runs under way, which are not folded yet.
 pub(super) const FORGET_LINES: &str =
-    "DELETE FROM journal WHERE recorded_at < ? AND run NOT IN (SELECT run FROM runs WHERE status = 'running')";
+    "DELETE FROM journal WHERE run <= ? AND run NOT IN (SELECT run FROM runs WHERE status = 'running')";
 
 /// Drops old records of runs, except what somebody will still ask for: each sync's last run, its last good one, the last
 /// that counted all rows, and for each mapping the last that moved the cursor or read everything.
-pub(super) const FORGET_RUNS: &str = "DELETE FROM runs WHERE ended_at < ? AND run NOT IN (
+pub(super) const FORGET_RUNS: &str = "DELETE FROM runs WHERE run <= ? AND ended_at IS NOT NULL AND run NOT IN (
     SELECT max(run) FROM runs GROUP BY sync
     UNION ALL SELECT max(run) FROM runs WHERE partial IS NOT TRUE GROUP BY sync
     UNION ALL SELECT max(run) FROM runs WHERE status IN ('delivered', 'some_rejected') AND partial IS NOT TRUE GROUP BY sync

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use super::{Expr, Field, From, Mapping, OnRemovedTrait, UserFrom};
 use crate::destination::User;
 use crate::model::cell::{self, As};
-use crate::model::document::{Document, Traits};
+use crate::model::document::{self, Document, Traits};
 use crate::model::{Cell, ColumnType, Rules, TraitRule};
 
 /// A name as SQL, safe whatever it holds. PostgreSQL and DuckDB agree on the notation.
@@ -154,8 +154,11 @@ impl Assembly {
     /// are all null is null. Fails with `trait: reason` when a value cannot become its declared type.
     pub fn document(&self, cells: &[Cell]) -> Result<Document, String> {
         let one = |(name, slot): &(String, Slot)| {
-            let value = self.value(slot, cells).map_err(|reason| format!("trait `{name}`: {reason}"))?;
-            Ok((name.clone(), value))
+            let value = self.value(slot, cells).and_then(|value| match document::is_too_deep(&value) {
+                true => Err(document::too_deep()),
+                false => Ok(value),
+            });
+            Ok((name.clone(), value.map_err(|reason| format!("trait `{name}`: {reason}"))?))
         };
         self.traits.iter().map(one).collect::<Result<Traits, String>>().map(Document)
     }

@@ -231,7 +231,7 @@ pub fn to_json(cell: &Cell, kind: &ColumnType, declared: Option<As>) -> Result<V
         },
         As::List => match (cell, kind) {
             (Cell::Text(text), ColumnType::List(element)) => {
-                let items = serde_json::from_str(text).map_err(|_| "a list that could not be read".to_owned())?;
+                let items = parsed(text, "a list that could not be read")?;
                 list(items, element)
             }
             (Cell::Text(text), _) => match parse_json(text)? {
@@ -249,7 +249,14 @@ fn mismatch(kind: &ColumnType, target: As) -> String {
 }
 
 fn parse_json(text: &str) -> Result<Value, String> {
-    document::canonicalize(serde_json::from_str(text).map_err(|_| "text that is not valid JSON".to_owned())?)
+    document::canonicalize(parsed(text, "text that is not valid JSON")?)
+}
+
+fn parsed<T: serde::de::DeserializeOwned>(text: &str, otherwise: &str) -> Result<T, String> {
+    serde_json::from_str(text).map_err(|error| {
+        let deep = error.to_string().starts_with("recursion limit");
+        if deep { document::too_deep() } else { otherwise.to_owned() }
+    })
 }
 
 /// The elements of a list, each by its natural JSON type; exact numbers stay numbers, in their own digits.

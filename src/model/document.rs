@@ -4,6 +4,10 @@ use serde_json::{Map, Number, Value};
 
 use super::number;
 
+/// How deep the value of a trait may nest. What is stored, answered over HTTP and read back wraps it in some more levels,
+/// and whatever reads JSON gives up at 128: a value between the two would be sent once and never be understood again.
+pub const DEPTH_MAX: usize = 100;
+
 /// Traits by name, in name order.
 pub type Traits = Map<String, Value>;
 
@@ -36,6 +40,23 @@ pub fn canonicalize(value: Value) -> Result<Value, String> {
     })
 }
 
+/// Whether a value nests deeper than [`DEPTH_MAX`].
+pub fn is_too_deep(value: &Value) -> bool {
+    fn deeper_than(value: &Value, levels: usize) -> bool {
+        match value {
+            Value::Array(items) => levels == 0 || items.iter().any(|item| deeper_than(item, levels - 1)),
+            Value::Object(members) => levels == 0 || members.values().any(|member| deeper_than(member, levels - 1)),
+            _ => false,
+        }
+    }
+    deeper_than(value, DEPTH_MAX)
+}
+
+/// Why such a value is not sent, and what to do.
+pub fn too_deep() -> String {
+    format!("JSON nested deeper than {DEPTH_MAX} levels: flatten it with `sql`")
+}
+
 /// A JSON number from decimal text, canonical and exact.
 pub fn number_value(text: &str) -> Result<Value, String> {
     let canonical = number::canonical(text).ok_or_else(|| "not a finite decimal number".to_owned())?;
@@ -63,6 +84,21 @@ pub fn is_unknown(value: &Value) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_not_too_deep_can_be_read_back_in_every_wrapping() {
+        let nested = |levels: usize| (0..levels).fold(Value::from(1), |inner, _| Value::Array(vec![inner]));
+        let objects = |levels: usize| (0..levels).fold(Value::from(1), |inner, _| serde_json::json!({ "a": inner }));
+        for make in [&nested as &dyn Fn(usize) -> Value, &objects] {
+            assert!(!is_too_deep(&make(DEPTH_MAX)) && is_too_deep(&make(DEPTH_MAX + 1)));
+            let document = Document(Map::from_iter([("t".to_owned(), make(DEPTH_MAX))]));
+            assert_eq!(Document::from_text(&document.to_text()), Ok(document.clone()));
+            // As a plan or a group's history travels to whoever asked.
+            let wrapped = serde_json::json!({"data": [{"history": [{"change": {"set": document.0}}]}]}).to_string();
+            assert!(serde_json::from_str::<Value>(&wrapped).is_ok());
+        }
+        assert!(!is_too_deep(&Value::Null));
+    }
 
     #[test]
     fn texts_are_canonical() {

@@ -11,6 +11,7 @@ use crate::config::{self, DestinationSettings, Diagnostics, Project, SourceSetti
 use crate::delivery;
 use crate::destination::{Destination, amplitude, file, journy, mixpanel, posthog, segment, thrivestack, webhook};
 use crate::error::{Error, Kind, Result, Within};
+use crate::ledger;
 use crate::ledger::local::{LocalLedger, Retention};
 use crate::ledger::place;
 use crate::mapping::check::{self, Described};
@@ -185,6 +186,12 @@ pub async fn ledger(project: &Project) -> Result<LocalLedger> {
     LocalLedger::open(&state.path, &state.limits(), retention).await.map_err(|error| who_has_it(error, &state.path))
 }
 
+/// Copies the whole ledger to a new file.
+pub async fn backup(project: &Project, to: &Path) -> Result<ledger::Copied> {
+    let state = &project.settings.state;
+    ledger::backup(&state.path, to, &state.limits()).await.map_err(|error| who_has_it(error, &state.path))
+}
+
 /// A ledger that another process has open, with what to do when that is a daemon.
 fn who_has_it(error: Error, path: &Path) -> Error {
     match address::of_holder(path, &error) {
@@ -204,7 +211,9 @@ pub async fn ledger_to_read(project: &Project) -> Result<LocalLedger> {
             let ledger = LocalLedger::open_read_only(&state.path, &state.limits()).await;
             ledger.map_err(|error| who_has_it(error, &state.path))
         }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => LocalLedger::in_memory(&state.limits()).await,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            LocalLedger::in_place_of(&state.path, &state.limits()).await
+        }
         // Whether there is one cannot be told, so nothing can be told about it.
         Err(error) => Err(place::unreadable(&error).at(format!("ledger {}", state.path.display()))),
     }

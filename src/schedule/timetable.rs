@@ -77,7 +77,9 @@ impl Timetable {
                 table.settled = started.map(|started| last_step(started, interval, ended.unwrap_or(started)));
             }
             Rule::After(_) => {
-                let ended_since = checkpoint.followed_ended_at.filter(|ended| Some(*ended) > started);
+                // A start that is still to come was recorded by a clock that was ahead, and tells nothing.
+                let ended_since =
+                    checkpoint.followed_ended_at.filter(|ended| Some(*ended) > started || started > Some(now));
                 if started.is_some() && table.plan.catch_up == CatchUp::Once {
                     table.waiting = ended_since;
                 }

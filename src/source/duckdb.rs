@@ -136,7 +136,13 @@ impl DuckDb {
                 .call_held(what, move |held| {
                     held.until_closed = turn.map(|turn| Box::new(turn) as _);
                     let connection = &held.connection;
-                    let attached = Attached::open(connection, file.as_deref(), &folder)?;
+                    let attached = match Attached::open(connection, file.as_deref(), &folder) {
+                        Ok(attached) => attached,
+                        Err(error) => {
+                            held.until_closed = None;
+                            return Err(error);
+                        }
+                    };
                     let outcome = work(connection, &attached);
                     let detached = attached::detach(connection, attached.alias());
                     if detached.is_ok() {

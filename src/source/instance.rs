@@ -9,9 +9,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use duckdb::Connection;
-
-use crate::duck::{Duck, Limits, ledger_error};
+use crate::duck::{Duck, Held, Limits, ledger_error};
 use crate::error::{Error, Kind, Result};
 use crate::mapping::compile::quote_identifier;
 
@@ -73,7 +71,7 @@ impl Drop for Instance {
         let Some(duck) = self.0.take() else { return };
         // Where a statement is still running nobody waits for it: the instance closes when the statement ends. Emptying is
         // done here and now, since a process that ends must not have a thread in DuckDB.
-        let emptied = !duck.given_up() && duck.try_call(|connection| empty(connection).is_ok()) == Some(true);
+        let emptied = !duck.given_up() && duck.try_call(|held| empty(held).is_ok()) == Some(true);
         if emptied && pool.idle.len() < IDLE_MAX {
             pool.idle.push(duck);
         }
@@ -85,7 +83,8 @@ fn pool() -> MutexGuard<'static, Pool> {
 }
 
 /// Removes everything that a reading left. One thread is kept, so that an idle instance costs none.
-fn empty(connection: &Connection) -> duckdb::Result<()> {
+fn empty(held: &mut Held) -> duckdb::Result<()> {
+    let connection = &held.connection;
     let names = |sql: &str| -> duckdb::Result<Vec<String>> {
         connection.prepare(sql)?.query_map([], |row| row.get(0))?.collect()
     };
@@ -98,5 +97,6 @@ fn empty(connection: &Connection) -> duckdb::Result<()> {
     {
         connection.execute_batch(&format!("DETACH DATABASE {}", quote_identifier(&database)))?;
     }
+    held.until_closed = None;
     Ok(())
 }

@@ -75,7 +75,8 @@ pub enum Judgement {
 impl Judge {
     /// Decides one suspect.
     pub fn judge(&self, suspect: Suspect) -> Decision {
-        let Suspect { key, kind, cells, oversize, fingerprint, known, certain, settled_seq, rejected } = suspect;
+        let Suspect { key, kind, cells, oversize, fingerprint, known, certain, settled_seq, rejected, unreadable: _ } =
+            suspect;
         let user = self.assembly.user(&key, if kind == SuspectKind::Missing { &[] } else { &cells });
         let state = if certain { Known::Certain(&known) } else { Known::Uncertain(&known) };
         let too_large = oversize.filter(|_| kind != SuspectKind::Missing);
@@ -178,10 +179,16 @@ impl Decision {
 
     /// What is recorded when delivery reports `outcome`: where nothing is said, the decision itself settles it.
     pub fn outcome(&self, outcome: Outcome) -> Outcome {
-        match self.verdict {
+        let outcome = match self.verdict {
             Judgement::Same { .. } => Outcome::Same,
             Judgement::Refused { .. } => Outcome::Rejected,
             Judgement::Say { .. } => outcome,
+        };
+        match outcome {
+            // Something of a group that the ledger does not know may be there already (an older ledger). A rejection does
+            // not change that, and there is no row yet that would go on saying so.
+            Outcome::Rejected if self.kind == SuspectKind::New && !self.certain => Outcome::PartlyRejected,
+            outcome => outcome,
         }
     }
 }

@@ -74,6 +74,13 @@ pub enum Event<'a> {
     },
     /// Runs that had died were folded.
     Recovered(&'a [String]),
+    /// What the ledger holds of this group cannot be read: everything is sent again about it.
+    Unreadable {
+        /// The group.
+        key: &'a str,
+        /// What cannot be read.
+        what: &'a str,
+    },
     /// So many rows were read so far.
     Reading(u64),
     /// The comparison is done.
@@ -347,9 +354,19 @@ impl Session<'_> {
 
     /// Reads a page of suspects and decides them, off the async threads. `None` after the last page.
     async fn judged(&self, judge: &Arc<Judge>, position: u64) -> Result<Option<Vec<Decision>>> {
+        self.judged_page(judge, position, true).await
+    }
+
+    /// `tell`: whoever watches hears of groups that cannot be read; pages may be read twice.
+    async fn judged_page(&self, judge: &Arc<Judge>, position: u64, tell: bool) -> Result<Option<Vec<Decision>>> {
         let suspects = self.ledger.page(position, PAGE_SUSPECTS).await?;
         if suspects.is_empty() {
             return Ok(None);
+        }
+        for suspect in suspects.iter().filter(|_| tell) {
+            if let Some(what) = &suspect.unreadable {
+                self.monitor.note(Event::Unreadable { key: &suspect.key, what });
+            }
         }
         let judge = Arc::clone(judge);
         let decide = move || suspects.into_iter().map(|suspect| judge.judge(suspect)).collect();
@@ -373,7 +390,7 @@ impl Session<'_> {
         self.check_comparison(&watch, &survey)?;
         if watch.needs_impact(&survey.found) {
             let (mut impact, mut position) = (Impact::default(), 0);
-            while let Some(page) = self.judged(&survey.judge, position).await? {
+            while let Some(page) = self.judged_page(&survey.judge, position, false).await? {
                 position += page.len() as u64;
                 page.iter().for_each(|decision| impact.add(decision));
             }

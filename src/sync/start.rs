@@ -1,6 +1,6 @@
 //! How does a run begin? Which id it has, what it is about, and whether the destination is still the one it was.
 
-use chrono::{DateTime, NaiveDateTime, TimeDelta, Utc};
+use chrono::{DateTime, Datelike, NaiveDateTime, TimeDelta, Utc};
 
 use super::Session;
 use crate::env::Random;
@@ -15,6 +15,8 @@ pub fn run_id(now: DateTime<Utc>, latest: Option<&str>, random: &Random) -> Stri
         let moment = NaiveDateTime::parse_from_str(id.split('-').next()?, RUN_MOMENT).ok()?;
         moment.and_utc().checked_add_signed(TimeDelta::milliseconds(1))
     };
+    // Years of other than four digits would sort wrongly; no clock that shows one is right.
+    let now = if (1970..10_000).contains(&now.year()) { now } else { DateTime::UNIX_EPOCH };
     let at = latest.and_then(moment).map_or(now, |after| after.max(now));
     format!("{}-{:04x}", at.format(RUN_MOMENT), random.up_to(0xffff))
 }
@@ -103,5 +105,11 @@ mod tests {
         let later = now + TimeDelta::seconds(5);
         assert!(run_id(later, Some(&latest), &random).starts_with("20270115T080005.123Z-"));
         assert!(run_id(now, Some("run-0007"), &random).starts_with("20270115T080000.123Z-"), "nobody's id");
+        // A clock that was ahead once, and one that shows no possible time.
+        let ahead = run_id(now + TimeDelta::days(30_000), Some(&latest), &random);
+        assert!(ahead > latest && run_id(now, Some(&ahead), &random) > ahead);
+        for impossible in [DateTime::<Utc>::MAX_UTC, DateTime::<Utc>::MIN_UTC] {
+            assert!(run_id(impossible, Some(&ahead), &random) > ahead);
+        }
     }
 }

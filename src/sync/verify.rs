@@ -172,10 +172,10 @@ pub async fn verify(verification: &Verification<'_>, sink: &mut dyn FnMut(&Drift
         let keys = page.iter().map(|known| known.key.clone()).collect();
         let mut remotes = among(duck, keys, after.take(), last.clone()).await?;
         after = Some(last);
-        for KnownGroup { key, document, unsettled_in, rejected, .. } in page {
+        for KnownGroup { key, document, unsettled_in, rejected, unreadable, .. } in page {
             let remote = remotes.remove(&key);
             met += u64::from(remote.is_some());
-            if unsettled_in.is_some() {
+            if unsettled_in.is_some() || unreadable.is_some() {
                 found.uncertain += 1;
                 continue;
             }

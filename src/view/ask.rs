@@ -140,8 +140,22 @@ pub fn zone(project: &Project, mapping: &Mapping) -> chrono_tz::Tz {
     own.unwrap_or_else(|| project.settings.daemon.zone())
 }
 
+/// Something that is stored as JSON; absent where nothing is, and with a word to the error where it cannot be read.
+fn stored<T: serde::de::DeserializeOwned>(what: &str, text: &str, error: &mut Option<String>) -> Option<T> {
+    if text.is_empty() {
+        return None;
+    }
+    serde_json::from_str(text)
+        .map_err(|why| {
+            let why = format!("the run's {what} cannot be read in the ledger: {why}");
+            *error = Some(error.take().map_or_else(|| why.clone(), |before| format!("{before}; {why}")));
+        })
+        .ok()
+}
+
 /// A run's record.
 pub fn run(record: RunRecord) -> RunView {
+    let mut error = record.error;
     RunView {
         sync: record.sync,
         run: record.run,
@@ -149,8 +163,8 @@ pub fn run(record: RunRecord) -> RunView {
         started_at: record.started_at,
         ended_at: record.ended_at,
         started_by: record.started_by,
-        counts: serde_json::from_str(&record.counts).ok(),
-        error: record.error,
+        counts: stored("counts", &record.counts, &mut error),
+        error,
         error_kind: record.error_kind,
     }
 }
@@ -162,12 +176,9 @@ pub async fn run_detail(ledger: &LocalLedger, id: &str) -> Result<Option<RunDeta
     if (rejected.len() as u64) < REJECTED_SHOWN {
         rejected.extend(ledger.said(id, Some(Outcome::PartlyRejected), 0, REJECTED_SHOWN).await?);
     }
-    Ok(Some(RunDetail {
-        run: run(record),
-        detail: serde_json::from_str(&detail).unwrap_or_default(),
-        progress: None,
-        rejected: rejected.into_iter().map(said).collect(),
-    }))
+    let mut run = run(record);
+    let detail = stored("record", &detail, &mut run.error).unwrap_or_default();
+    Ok(Some(RunDetail { run, detail, progress: None, rejected: rejected.into_iter().map(said).collect() }))
 }
 
 /// What a run said about a group.
@@ -216,8 +227,8 @@ fn group_view(
     count: u64,
 ) -> GroupView {
     let is_known = known.is_some();
-    let (document, unsettled_in, rejected) = match known {
-        Some(known) => (known.document, known.unsettled_in, known.rejected),
+    let (document, unsettled_in, rejected, unreadable) = match known {
+        Some(known) => (known.document, known.unsettled_in, known.rejected, known.unreadable),
         None => Default::default(),
     };
     let traits = document.0.into_iter().map(|(name, value)| {
@@ -247,6 +258,7 @@ fn group_view(
                 change: entry.change,
             })
             .collect(),
+        unreadable,
     }
 }
 
@@ -263,7 +275,10 @@ pub async fn rejected_of_all(ledger: &LocalLedger, each: u64) -> Result<BTreeMap
 
 fn rejected_views(sync: &str, groups: Vec<KnownGroup>) -> Vec<RejectedView> {
     let views = groups.into_iter().filter_map(|group| {
-        let (document, reason) = group.rejected?;
+        let (document, mut reason) = group.rejected?;
+        if let Some(what) = group.unreadable {
+            reason = format!("{reason} (the ledger is damaged here: {what})");
+        }
         Some(RejectedView { sync: sync.to_owned(), key: group.key, at: group.at, reason, document: document.0 })
     });
     views.collect()

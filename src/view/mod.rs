@@ -330,6 +330,9 @@ pub struct GroupView {
     pub traits: BTreeMap<String, HeldView>,
     /// What was said about it, the latest first.
     pub history: Vec<HistoryView>,
+    /// What of it the ledger cannot read, when it is damaged there; the traits are then not all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unreadable: Option<String>,
 }
 
 /// A document that was refused.

@@ -23,6 +23,8 @@ mod journy;
 mod killed;
 mod layers;
 mod ledger;
+mod ledger_age;
+mod ledger_storm;
 mod mapping_edits;
 mod mixpanel;
 mod parity;

@@ -64,6 +64,15 @@ async fn build(visit: &Visit, sync: &str, params: &Params) -> Answer<Page> {
         (crumbs(&[("/", "Overview"), (&path, sync)], &short(key)))
         h1 { bdi { (shown_line(key)) } " " (stands(&group).badge()) }
         p class="soft" { "A group of " a href=(path) { bdi { (shown_line(sync)) } } "." }
+        @if let Some(what) = &group.unreadable {
+            section class="notice bad" aria-label="Unreadable" {
+                p { strong { "The ledger is damaged here: " } (shown(what)) }
+                p class="do" {
+                    "On the command line, " code { "groupcast ledger reset" } " has everything sent again about this group, "
+                    "which replaces what is damaged."
+                }
+            }
+        }
         @if let Some(run) = &group.unsettled_in {
             section class="notice warn" aria-label="Uncertain" {
                 p {

@@ -18,9 +18,19 @@ pub(super) fn attach(error: &duckdb::Error, path: &Path) -> Error {
     } else if text.contains("does not exist") || text.contains("No such file") {
         Error::new(Kind::Source, "the DuckDB file does not exist")
             .advise("check `path` in groupcast.toml; a relative path starts at the folder of that file")
-    } else if text.contains("newer version") || text.contains("version number") || text.contains("storage version") {
-        Error::new(Kind::Source, "the file was written by a newer DuckDB than Groupcast has")
-            .advise("update Groupcast, or write the file with `ATTACH … (STORAGE_VERSION 'v1.2.0')`")
+    } else if let Some(newer) = crate::duck::format_is_newer(&text) {
+        let maker = crate::duck::made_by(path).map_or_else(String::new, |maker| format!(" ({maker})"));
+        match newer {
+            true => {
+                Error::new(Kind::Source, format!("the file was written by a newer DuckDB{maker} than Groupcast has"))
+                    .advise(
+                        "update Groupcast, or have that DuckDB write a file of an older format: \
+                     `ATTACH 'older.duckdb' AS older (STORAGE_VERSION 'v2.0.0'); COPY FROM DATABASE … TO older`",
+                    )
+            }
+            false => Error::new(Kind::Source, format!("the file was written by a very old DuckDB{maker}"))
+                .advise("have that DuckDB `EXPORT DATABASE`, and a current one `IMPORT` it"),
+        }
     } else if text.contains("ncrypt") {
         Error::new(Kind::Source, "the file is encrypted, which is not supported")
             .advise("point `path` at an unencrypted copy")

@@ -49,12 +49,16 @@ async fn ask(asking: &LocalLedger) {
 /// Opens a copy of the files as the next process would after a kill, and takes up what was left.
 async fn survives(file: &Path, copy: &Path) {
     let log = |path: &Path| path.with_extension("duckdb.wal");
+    let number = |path: &Path| path.with_extension("duckdb.generation");
+    // The number follows the ledger: one copied before its ledger is never ahead of it.
+    std::fs::copy(number(file), number(copy)).unwrap();
     // The log first grows and is folded only when it is large: a file copied before its log is a file as it was.
     std::fs::copy(file, copy).unwrap();
     if log(file).exists() {
         std::fs::copy(log(file), log(copy)).unwrap();
     }
     let ledger = LocalLedger::open(copy, &limits(), RETENTION).await.unwrap();
+    assert_eq!(ledger.older(), None);
     for died in ledger.under_way().await.unwrap() {
         ledger.give_up(&died, died.started_at, "killed", "interrupted").await.unwrap();
         let (record, _) = ledger.run(&died.run).await.unwrap().unwrap();

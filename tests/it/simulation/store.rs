@@ -106,10 +106,14 @@ impl Store {
         let (left, next) = (file(folder, *lives), file(folder, *lives + 1));
         let log = |path: &Path| path.with_extension("duckdb.wal");
         std::fs::copy(&left, &next).unwrap();
+        let number = |path: &Path| path.with_extension("duckdb.generation");
+        std::fs::copy(number(&left), number(&next)).unwrap();
         if log(&left).exists() {
             std::fs::copy(log(&left), log(&next)).unwrap();
         }
-        *ledger = Some(open(&next).await);
+        let opened = open(&next).await;
+        assert_eq!(opened.older(), None, "a kill is no loss");
+        *ledger = Some(opened);
         *lives += 1;
     }
 

@@ -362,6 +362,7 @@ impl Desk for FakeDesk {
         Ok(GroupView {
             sync: sync.to_owned(),
             key: key.to_owned(),
+            unreadable: None,
             known: true,
             unsettled_in: (key == "acme").then(|| run.clone()),
             rejected: hostile.then(|| RefusedView {

@@ -317,6 +317,7 @@ impl Desk for Fake {
             rejected: Some(RefusedView { document: self::traits(), reason: "no".to_owned() }),
             traits,
             history: vec![HistoryView { seq: 7, run: "r1".to_owned(), at: at(), outcome, reason, change: change() }],
+            unreadable: None,
         })
     }
 
