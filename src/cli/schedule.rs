@@ -30,7 +30,7 @@ pub(super) async fn schedule(cli: &Cli, syncs: &[String], count: usize) -> Resul
         let Some(file) = files.iter().find(|file| file.mapping.name == view.sync) else { continue };
         table.add_row(row(&file.mapping, view, ask::zone(&project, &file.mapping)));
     }
-    let mut out = anstream::stdout().lock();
+    let mut out = screen::stdout();
     if table.is_empty() {
         writeln!(out, "there are no mappings; `groupcast init` writes one")?;
     } else {
@@ -64,7 +64,7 @@ fn row(mapping: &Mapping, view: &SyncView, zone: chrono_tz::Tz) -> [String; 6] {
         (Some(schedule), Some(told)) => {
             if let Some(since) = told.overdue_since {
                 let never_ran = view.last_run.is_none();
-                local.push(if never_ran { "at once: it never ran" } else { "at once: overdue" }.to_owned());
+                local.push(if never_ran { "at once: it never ran" } else { "overdue" }.to_owned());
                 utc.push(if never_ran { String::new() } else { format!("since {}", when(since)) });
             }
             if let When::After(other) = &schedule.when {

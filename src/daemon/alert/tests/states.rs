@@ -177,7 +177,6 @@ fn whoever_is_not_waited_for_is_not_late() {
     for view in [
         activity(|activity| activity.state = Doing::Paused),
         activity(|activity| activity.paused_since = Some(at(0))),
-        activity(|activity| activity.state = Doing::Running),
         activity(|activity| activity.state = Doing::Disabled),
         SyncView { enabled: false, ..overdue(Some(0)) },
         SyncView { schedule: None, ..overdue(Some(0)) },
@@ -188,6 +187,9 @@ fn whoever_is_not_waited_for_is_not_late() {
     let waiting = activity(|activity| activity.state = Doing::Waiting);
     let message = Watchman::default().look(at(60), &[waiting], HOUR).pop().unwrap();
     assert!(message.advice.unwrap().contains("parallel_runs"));
+    let running = activity(|activity| activity.state = Doing::Running);
+    let message = Watchman::default().look(at(60), &[running], HOUR).pop().unwrap();
+    assert!(message.advice.unwrap().contains("still under way"), "what it does not serve is late");
 }
 
 #[test]
