@@ -24,6 +24,7 @@
 //! | [`cli`] | the commands |
 //! | [`env`](mod@env) | the only door out: clock, random numbers, HTTP |
 //! | [`error`] | one error type with kinds, places and advice |
+//! | [`mod@format`] | how are numbers and foreign texts written so that they can be read, and do nothing else? (pure) |
 
 pub mod cli;
 pub mod config;
@@ -33,6 +34,7 @@ pub mod destination;
 pub mod duck;
 pub mod env;
 pub mod error;
+pub mod format;
 pub mod ledger;
 pub mod mapping;
 pub mod model;
