@@ -6,8 +6,8 @@ use std::time::Duration;
 /// of body) = 20 MiB of what clients sent.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Connections at a time; further ones wait in the system's queue. A console tab holds at most six, so 256 are forty
-    /// people, and a quarter of the usual 1,024 open files of a process.
+    /// Connections at a time; for a further one, whoever kept its place waiting for the longest is closed. A console tab
+    /// holds at most six, so 256 are forty people, and a quarter of the usual 1,024 open files of a process.
     pub connections: usize,
     /// How long a client may take over the head of a request, and how long a connection may idle between two. Ten seconds
     /// is a hundred round trips to the far side of the earth.

@@ -14,6 +14,7 @@ mod limits;
 mod listen;
 mod query;
 mod refused;
+mod seats;
 mod serve;
 mod session;
 mod throttle;

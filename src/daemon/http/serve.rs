@@ -17,11 +17,12 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 
 use super::auth::Peer;
 use super::limits::Limits;
+use super::seats::{Seat, Seats};
 use super::{Settings, listen, router};
 use crate::daemon::desk::Desk;
 use crate::env::Clock;
@@ -48,7 +49,7 @@ pub async fn serve(
     listen::check_reach(address, settings.token.as_ref())?;
     let router = router(desk, settings, Arc::clone(&clock))?;
     let limits = settings.limits;
-    let room = Arc::new(Semaphore::new(limits.connections));
+    let seats = Seats::new(limits.connections);
     let mut connections = JoinSet::new();
     let stopping = stop.clone();
     loop {
@@ -56,11 +57,11 @@ pub async fn serve(
             biased;
             () = told(&mut stop) => break,
             Some(_) = connections.join_next() => continue,
-            accepted = accept(&listener, &room) => accepted,
+            accepted = accept(&listener, &seats) => accepted,
         };
         match accepted {
-            Ok((stream, peer, permit)) => {
-                let served = connection(stream, peer, router.clone(), limits, stopping.clone(), permit);
+            Ok((stream, peer)) => {
+                let served = connection(stream, peer, router.clone(), limits, stopping.clone(), seats.take());
                 connections.spawn(served);
             }
             Err(error) => {
@@ -84,14 +85,10 @@ async fn told(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
-/// A connection, once there is room for one.
-async fn accept(
-    listener: &TcpListener,
-    room: &Arc<Semaphore>,
-) -> io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
-    let permit = Arc::clone(room).acquire_owned().await.map_err(io::Error::other)?;
-    let (stream, peer) = listener.accept().await?;
-    Ok((stream, peer, permit))
+/// A connection, once there is room for one. Dropped at any moment it loses none.
+async fn accept(listener: &TcpListener, seats: &Seats) -> io::Result<(TcpStream, SocketAddr)> {
+    seats.room().await;
+    listener.accept().await
 }
 
 async fn connection(
@@ -100,14 +97,22 @@ async fn connection(
     router: Router,
     limits: Limits,
     mut stop: watch::Receiver<bool>,
-    _permit: OwnedSemaphorePermit,
+    (seat, left): (Seat, oneshot::Receiver<()>),
 ) {
     // Answers are written in one piece: waiting for more to put into the packet only delays them.
     let _ = stream.set_nodelay(true);
     let router = TowerToHyperService::new(router);
+    let place = seat.handle();
     let service = hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(Peer(peer.ip()));
-        router.call(request)
+        request.extensions_mut().insert(place.clone());
+        let (place, answer) = (place.clone(), router.call(request));
+        async move {
+            place.works();
+            let answer = answer.await;
+            place.waits();
+            answer
+        }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -119,6 +124,11 @@ async fn connection(
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
+        // An error means that nobody needs the place.
+        Ok(()) = left => {
+            tracing::debug!(%peer, "a connection that kept its place waiting made room");
+            return;
+        }
         () = told(&mut stop) => {
             connection.as_mut().graceful_shutdown();
             connection.await
