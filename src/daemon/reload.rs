@@ -299,8 +299,8 @@ mod tests {
              [traits]\nn = \"n\"\n",
             model.display()
         );
-        let settings = "[sources.w]\ntype = \"duckdb\"\n[destinations.f]\ntype = \"segment\"\n\
-                        write_key = \"${file:key}\"\n";
+        let settings = "[sources.w]\ntype = \"duckdb\"\n[destinations.f]\ntype = \"webhook\"\n\
+                        url = \"${file:key}\"\n";
         write(folder.path().join("groupcast.toml"), settings);
         write(folder.path().join("mappings/accounts.toml"), &mapping);
         let taken = || {
@@ -314,19 +314,19 @@ mod tests {
         // GIVEN a key and a model that do not exist yet THEN their coming is seen
         let (first, sound) = taken();
         assert!(!sound);
-        write(folder.path().join("key"), "0123456789abcdef");
+        write(folder.path().join("key"), "http://127.0.0.1:9/one");
         assert_ne!(look(folder.path(), &first.named), first, "the secret came");
         let (second, sound) = taken();
         assert!(!sound);
         write(model.clone(), "SELECT 1 AS id, 2 AS n");
         assert_ne!(look(folder.path(), &second.named), second, "the model came");
         let (third, sound) = taken();
-        assert!(sound);
+        assert!(sound, "{:?}", read(folder.path(), None, &Files::default()).map_err(|failure| failure.as_error()));
         // and their changes
         write(model, "SELECT 1 AS id, 22 AS n");
         assert_ne!(look(folder.path(), &third.named), third, "the model changed");
         let (fourth, _) = taken();
-        write(folder.path().join("key"), "fedcba9876543210");
+        write(folder.path().join("key"), "http://127.0.0.1:9/other");
         assert_ne!(look(folder.path(), &fourth.named), fourth, "the secret changed");
     }
 

@@ -71,6 +71,8 @@ pub struct Timetable {
     owed: Option<DateTime<Utc>>,
     /// What was owed when the run under way began; owed again unless it ends well.
     serving: Option<DateTime<Utc>>,
+    /// The first scheduled time that came during the run under way.
+    during: Option<DateTime<Utc>>,
     /// Whether a run failed to serve what is owed: then another attempt under way does not hide it.
     tried: bool,
     /// Skipped moments not yet told.
@@ -88,6 +90,7 @@ impl Timetable {
             running: false,
             owed: None,
             serving: None,
+            during: None,
             tried: false,
             skipped: 0,
         };
@@ -170,6 +173,7 @@ impl Timetable {
         if !self.tried {
             self.serving = self.owed.take();
         }
+        self.during = None;
         let moment = self.waiting.take();
         match self.plan.rule {
             Rule::Cron(..) => self.fired = moment.or(self.fired),
@@ -186,7 +190,7 @@ impl Timetable {
         let serving = self.serving.take();
         if well {
             // What came meanwhile and is not queued was skipped: the schedule says that one run does for all of it.
-            self.owed = self.owed.filter(|_| self.waiting.is_some());
+            self.owed = self.during.filter(|_| self.waiting.is_some());
             self.tried = false;
         } else {
             self.owed = [serving, self.owed].into_iter().flatten().min();
@@ -202,14 +206,14 @@ impl Timetable {
     /// Somebody kept the sync from running by itself until now: what is overdue counts from here.
     pub fn excuse(&mut self, now: DateTime<Utc>) {
         self.pass(now);
-        self.owed = self.owed.map(|_| now);
+        (self.owed, self.during) = (self.owed.map(|_| now), self.during.map(|_| now));
     }
 
     /// A run of the followed sync ended by itself, with everything delivered or some groups rejected.
     pub fn followed_ended(&mut self, now: DateTime<Utc>) {
         if let Rule::After(_) = self.plan.rule {
             self.came(now, 1);
-            self.owed.get_or_insert(now);
+            self.owe(now);
         }
     }
 
@@ -254,7 +258,7 @@ impl Timetable {
             // Never run: the first run is due, and until it starts the interval counts from now.
             self.settled = Some(now);
             self.came(now, 1);
-            self.owed.get_or_insert(now);
+            self.owe(now);
             return;
         }
         let Some(first) = self.coming().filter(|fire| fire.at <= now) else { return };
@@ -265,7 +269,15 @@ impl Timetable {
             self.skipped += count;
         } else {
             self.came(last.moment, count);
-            self.owed.get_or_insert(first.at);
+            self.owe(first.at);
+        }
+    }
+
+    /// A scheduled time came at which a run is to start.
+    fn owe(&mut self, at: DateTime<Utc>) {
+        self.owed.get_or_insert(at);
+        if self.running {
+            self.during.get_or_insert(at);
         }
     }
 

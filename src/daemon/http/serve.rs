@@ -49,7 +49,7 @@ pub async fn serve(
     listen::check_reach(address, settings.token.as_ref())?;
     let router = router(desk, settings, Arc::clone(&clock))?;
     let limits = settings.limits;
-    let seats = Seats::new(limits.connections);
+    let seats = Seats::new(limits.connections, limits.moment, Arc::clone(&clock));
     let mut connections = JoinSet::new();
     let stopping = stop.clone();
     loop {

@@ -26,6 +26,7 @@ struct Running {
 /// Short enough for tests, long enough for two busy cores.
 fn short() -> Limits {
     Limits {
+        moment: Duration::from_secs(5),
         head: Duration::from_millis(600),
         body: Duration::from_millis(600),
         take: Duration::from_millis(600),
@@ -262,7 +263,9 @@ async fn further_connections_wait_while_all_are_being_answered() {
             stream
         };
         let (first, _second) = (open(address), open(address));
+        let clock = SystemClock::start();
         while desk.asked().len() < 2 {
+            assert!(clock.elapsed() < Duration::from_secs(20), "both are being answered");
             wait(Duration::from_millis(5));
         }
         let mut third = connect(address);
