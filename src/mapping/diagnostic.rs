@@ -85,6 +85,13 @@ impl Lines {
     }
 }
 
+/// Line and column (in characters), both from 1, of a byte offset, for tests that look at one place.
+#[cfg(test)]
+pub(crate) fn position(text: &str, offset: usize) -> (usize, usize) {
+    let start = text[..offset].rfind('\n').map_or(0, |newline| newline + 1);
+    (Lines::of(text).line(offset), text[start..offset].chars().count() + 1)
+}
+
 /// The word a person most likely meant: spelled the same but for case and dashes, or a few slips away.
 pub fn did_you_mean<'a>(written: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let plain = |word: &str| word.to_lowercase().replace('-', "_");
