@@ -55,7 +55,7 @@ use crate::open::{self, Failure};
 use crate::telemetry;
 
 /// How long the last messages and notes may take, once every run has ended or was left behind.
-const LAST_WORDS_MAX: Duration = Duration::from_secs(10);
+const LAST_WORDS_MAX: Duration = Duration::from_secs(8);
 
 /// Runs the daemon until it is told to stop. Returns the exit code. `listen` stands instead of the config's.
 pub async fn serve(folder: &Path, listen: Option<&str>) -> Result<u8, Failure> {
@@ -107,16 +107,19 @@ pub async fn serve(folder: &Path, listen: Option<&str>) -> Result<u8, Failure> {
     files.abort();
     // Whoever asks while runs drain is still answered; now nobody is.
     close.send_replace(true);
-    let served = serving.await.unwrap_or_else(|panic| Err(Error::new(Kind::Bug, "the API ended").because(panic)));
     // It ends by itself: with the last run, the last that could tell it anything is gone. Runs that were left behind may
     // never end.
     leave.send_replace(left_behind > 0);
     // What is told is noted in the ledger, which a statement that does not react may hold.
-    if tokio::time::timeout(LAST_WORDS_MAX, telling).await.is_err() {
+    let (served, told) = tokio::join!(serving, tokio::time::timeout(LAST_WORDS_MAX, telling));
+    let served = served.unwrap_or_else(|panic| Err(Error::new(Kind::Bug, "the API ended").because(panic)));
+    if told.is_err() {
         tracing::warn!("the ledger does not answer; what was told last is not noted");
     }
     watchdog.abort();
-    let gave_up = supervisor.ledger.duck().given_up() && left_behind == 0 && supervisor.ledger_gave_up().await;
+    // One that somebody is left behind in may not answer any more.
+    let given_up = supervisor.ledger.duck().given_up();
+    let gave_up = given_up && (left_behind > 0 || supervisor.ledger_gave_up().await);
     drop(work);
     served?;
     tracing::info!("stopped");

@@ -112,7 +112,8 @@ impl Timetable {
                 }
             }
         }
-        table.owed = table.owed_by(checkpoint, now);
+        // What waits already is a run of the followed sync that ended since.
+        table.owed = table.owed_by(checkpoint, now).or(table.waiting);
         table.tried = table.owed.is_some() && checkpoint.failed_at >= table.owed;
         table
     }
