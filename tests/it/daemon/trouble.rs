@@ -159,8 +159,12 @@ fn a_plan_that_nobody_waits_for_lets_go_of_the_warehouse() {
     drop(asking);
     until("the file is let go", || (!holds()).then_some(()));
     edit(&place, "UPDATE accounts SET rev = 1");
+    let read_at = || daemon.get("/api/v1/about").is(200)["config_read_at"].clone();
+    let before = read_at();
     place.mapping("accounts", &scheduled(""));
     daemon.signal("HUP");
+    // A plan by the old mapping would have no end.
+    until("the mapping is taken over", || (read_at() != before).then_some(()));
     until("the sync is free", || {
         let plan = daemon.get("/api/v1/syncs/accounts/plan");
         (plan.status == 200 && plan.body["add"] == 5).then_some(())
