@@ -93,6 +93,8 @@ impl Duck {
             .access_mode(mode)
             .and_then(|config| config.with("memory_limit", format!("{}B", limits.memory_bytes)))
             .and_then(|config| config.threads(limits.threads as i64))
+            // Eight threads for reading ahead per database by default, of which there are several.
+            .and_then(|config| config.with("async_threads", limits.threads.to_string()))
             .and_then(|config| config.with("temp_directory", temp_folder.display().to_string()))
             .and_then(|config| config.with("autoinstall_known_extensions", "false"))
             .and_then(|config| config.with("preserve_insertion_order", "false"))

@@ -25,6 +25,7 @@
 //! | [`env`](mod@env) | the only door out: clock, random numbers, HTTP |
 //! | [`process`] | what the process asks of the system for itself: private files, no core dump |
 //! | [`error`] | one error type with kinds, places and advice |
+//! | [`mod@format`] | how are numbers and foreign texts written so that they can be read, and do nothing else? (pure) |
 
 pub mod cli;
 pub mod config;
@@ -34,6 +35,7 @@ pub mod destination;
 pub mod duck;
 pub mod env;
 pub mod error;
+pub mod format;
 pub mod ledger;
 pub mod mapping;
 pub mod model;

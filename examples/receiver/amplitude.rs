@@ -445,9 +445,15 @@ async fn take(
         let received = Received { uri: uri.to_string(), headers, body: body.to_vec(), status };
         locked(&vendor.received).push(received);
     }
-    let answer_after = locked(&vendor.rules).answer_after;
-    if !answer_after.is_zero() {
-        SystemClock::start().sleep(answer_after).await;
+    // Looked at again and again, so that whoever makes answers slow can let go of those under way.
+    let clock = SystemClock::start();
+    loop {
+        let answer_after = locked(&vendor.rules).answer_after;
+        let left = answer_after.saturating_sub(clock.elapsed());
+        if left.is_zero() {
+            break;
+        }
+        clock.sleep(left.min(Duration::from_millis(20))).await;
     }
     if status == 0 {
         cut.0.store(true, Ordering::SeqCst);

@@ -22,6 +22,7 @@ use crate::model::Document;
 use crate::open::job::Job;
 use crate::open::{self, Failure};
 use crate::sync::Options;
+use crate::view::words::one_line;
 use crate::view::{GroupView, RunDetail, State, SyncView};
 
 /// Groups per page of an export.
@@ -69,7 +70,7 @@ pub(super) async fn status(cli: &Cli, syncs: &[String]) -> Result<u8, Failure> {
         }
         table.add_row(row);
     }
-    let mut out = anstream::stdout().lock();
+    let mut out = screen::stdout();
     writeln!(out, "{table}")?;
     if let Teller::Daemon(client) = &teller {
         writeln!(out, "\n{}", paint(DIM, format!("told by {}", client.whom())))?;
@@ -133,7 +134,7 @@ pub(super) async fn runs(cli: &Cli, sync: Option<&str>, number: u64) -> Result<u
             run.error.clone().unwrap_or_default(),
         ]);
     }
-    let mut out = anstream::stdout().lock();
+    let mut out = screen::stdout();
     if runs.is_empty() {
         writeln!(out, "no runs yet; `groupcast run` makes the first")?;
     } else {
@@ -174,7 +175,7 @@ pub(super) async fn group(cli: &Cli, sync: &str, key: &str, number: u64, remote:
         print_json(&group);
         return damaged.map(|()| 0);
     }
-    let mut out = anstream::stdout().lock();
+    let mut out = screen::stdout();
     writeln!(out, "{} in {sync}", paint(BOLD, shown_key(key)))?;
     if let Some(what) = &group.unreadable {
         writeln!(out, "{} {what}", paint(REMOVE, "unreadable:"))?;
@@ -194,13 +195,13 @@ pub(super) async fn group(cli: &Cli, sync: &str, key: &str, number: u64, remote:
         writeln!(out, "{}", paint(CHANGE, words))?;
     }
     if let Some(rejected) = &group.rejected {
-        writeln!(out, "{} {}", paint(REMOVE, "rejected:"), rejected.reason)?;
+        writeln!(out, "{} {}", paint(REMOVE, "rejected:"), one_line(&rejected.reason))?;
     }
     if !group.traits.is_empty() {
         let mut table = screen::table(&["trait", "value", "sent", "run"]);
         for (name, held) in &group.traits {
             let sent = held.sent_at.map_or_else(String::new, when);
-            table.add_row([name.clone(), shown_value(&held.value), sent, held.run.clone().unwrap_or_default()]);
+            table.add_row([shown_key(name), shown_value(&held.value), sent, held.run.clone().unwrap_or_default()]);
         }
         writeln!(out, "\n{table}")?;
     }
@@ -208,7 +209,7 @@ pub(super) async fn group(cli: &Cli, sync: &str, key: &str, number: u64, remote:
         writeln!(out, "\n{}", paint(BOLD, "History"))?;
     }
     for entry in &group.history {
-        let reason = entry.reason.as_ref().map_or_else(String::new, |reason| format!("  {reason}"));
+        let reason = entry.reason.as_ref().map_or_else(String::new, |reason| format!("  {}", one_line(reason)));
         writeln!(out, "{}  {}  {}{reason}", when(entry.at), entry.outcome.replace('_', " "), paint(DIM, &entry.run))?;
         for (op, name, value) in entry.change.values() {
             let verb = if op.accumulates() { format!("{} ", op.name()) } else { String::new() };
@@ -248,7 +249,7 @@ pub(super) async fn show_run(cli: &Cli, run: &str) -> Result<u8, Failure> {
         return Ok(0);
     }
     let RunDetail { run, detail, progress, rejected } = &told;
-    let mut out = anstream::stdout().lock();
+    let mut out = screen::stdout();
     writeln!(out, "{} of {}: {}", paint(BOLD, &run.run), run.sync, status_text(run.status))?;
     let by = if run.started_by.is_empty() { String::new() } else { format!(", started by {}", run.started_by) };
     let took = run.seconds().map_or_else(String::new, |took| format!(", took {took:.1} s"));
@@ -334,7 +335,7 @@ pub(super) async fn show_run(cli: &Cli, run: &str) -> Result<u8, Failure> {
     if !rejected.is_empty() {
         let mut table = screen::table(&["rejected group", "reason"]);
         for group in rejected {
-            table.add_row([shown_key(&group.key), group.reason.clone().unwrap_or_default()]);
+            table.add_row([shown_key(&group.key), one_line(group.reason.as_deref().unwrap_or_default()).into_owned()]);
         }
         writeln!(out, "\n{table}")?;
     }
@@ -353,7 +354,12 @@ pub(super) async fn rejected(cli: &Cli, sync: Option<&str>, number: u64) -> Resu
     for file in files {
         for group in teller.rejected(&file.mapping.name, number).await? {
             if !cli.json {
-                table.add_row([group.sync.clone(), shown_key(&group.key), when(group.at), group.reason.clone()]);
+                table.add_row([
+                    group.sync.clone(),
+                    shown_key(&group.key),
+                    when(group.at),
+                    one_line(&group.reason).into_owned(),
+                ]);
             }
             all.push(group);
         }
@@ -362,7 +368,7 @@ pub(super) async fn rejected(cli: &Cli, sync: Option<&str>, number: u64) -> Resu
         print_json(&json!({ "rejected": all }));
         return Ok(0);
     }
-    let mut out = anstream::stdout().lock();
+    let mut out = screen::stdout();
     if table.is_empty() {
         writeln!(out, "no group is rejected")?;
     } else {
@@ -431,7 +437,7 @@ pub(super) async fn ledger(cli: &Cli, asked: &LedgerCommand) -> Result<u8, Failu
                 print_json(&json!({"sync": sync, "groups": count, "forgotten": forget}));
             } else {
                 let what = if *forget { "forgotten" } else { "said again in full at the next run" };
-                writeln!(anstream::stdout().lock(), "{sync}: {} {what}", plural(count, "group"))?;
+                writeln!(screen::stdout(), "{sync}: {} {what}", plural(count, "group"))?;
             }
             Ok(0)
         }
@@ -461,7 +467,7 @@ fn confirmed(sync: &str, group: Option<&str>, known: u64, forget: bool) -> Resul
     }
     let whom = group.map_or_else(|| plural(known, "group"), |group| format!("group {}", shown_key(group)));
     let what = if forget { "forget" } else { "say again in full" };
-    write!(anstream::stderr().lock(), "{what} {whom} of {sync}? Type `yes`: ")?;
+    write!(screen::stderr(), "{what} {whom} of {sync}? Type `yes`: ")?;
     let mut answer = String::new();
     std::io::stdin().read_line(&mut answer)?;
     Ok(answer.trim() == "yes")
@@ -488,7 +494,7 @@ async fn adopt(cli: &Cli, project: &Project, sync: &str) -> Result<u8, Failure> 
         print_json(&json!({"sync": sync, "adopted": adopted}));
     } else {
         writeln!(
-            anstream::stdout().lock(),
+            screen::stdout(),
             "{sync}: {} taken as held by {} already; the next run sends what changes from now on",
             plural(adopted, "group"),
             file.mapping.destination

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use super::args::{Cli, Init};
-use super::screen::{ADD, BOLD, paint};
+use super::screen::{self, ADD, BOLD, paint};
 use super::{print_json, sample};
 use crate::config;
 use crate::duck::{Duck, Limits, first_line};
@@ -58,7 +58,7 @@ async fn folder(cli: &Cli, folder: &Path) -> Result<u8, Failure> {
         print_json(&serde_json::json!({ "written": files }));
         return Ok(0);
     }
-    let mut out = anstream::stdout().lock();
+    let mut out = screen::stdout();
     for path in &written {
         writeln!(out, "{} {}", paint(ADD, "+"), path.display())?;
     }
@@ -116,7 +116,7 @@ async fn mapping(cli: &Cli, asked: &Init, source_name: &str, table: &str) -> Res
         print_json(&serde_json::json!({"written": [path.display().to_string()]}));
         return Ok(0);
     }
-    let mut out = anstream::stdout().lock();
+    let mut out = screen::stdout();
     writeln!(out, "{} {}", paint(ADD, "+"), path.display())?;
     writeln!(
         out,

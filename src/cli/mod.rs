@@ -33,6 +33,7 @@ use crate::mapping::diagnostic::Diagnostic;
 use crate::open::{self, Failure};
 use crate::process;
 use crate::sync::report::error_json;
+use crate::view::words::json_line;
 
 /// Parses the command line, runs the command, and returns the exit code.
 pub fn main() -> u8 {
@@ -120,14 +121,14 @@ fn show_problems(cli: &Cli, problems: &Diagnostics) {
         print_json(&json!({ "problems": problems.shown() }));
     } else {
         // Colour is stripped where there is no terminal; a closed standard error cannot be reported anywhere.
-        drop(write!(anstream::stderr().lock(), "{}", problems.render(true)));
+        drop(write!(screen::stderr(), "{}", problems.render(true)));
     }
 }
 
 /// Prints a loaded project's warnings to standard error.
 fn show_warnings(cli: &Cli, project: &Project) {
     if !cli.json && !project.warnings.is_empty() {
-        drop(write!(anstream::stderr().lock(), "{}", project.warnings.render(true)));
+        drop(write!(screen::stderr(), "{}", project.warnings.render(true)));
     }
 }
 
@@ -141,7 +142,7 @@ fn warn_of_older(ledger: &LocalLedger) {
 /// Prints one JSON value on a line of its own.
 fn print_json(value: &Value) {
     // A closed pipe ends the output, not the command: a run must finish its bookkeeping.
-    drop(writeln!(std::io::stdout().lock(), "{value}"));
+    drop(writeln!(std::io::stdout().lock(), "{}", json_line(value.to_string())));
 }
 
 async fn check(cli: &Cli, connect: bool) -> Result<u8, Failure> {
@@ -178,7 +179,7 @@ async fn check(cli: &Cli, connect: bool) -> Result<u8, Failure> {
             "; `--connect` asks sources and destinations as well"
         };
         writeln!(
-            anstream::stdout().lock(),
+            screen::stdout(),
             "{} {} fine{asked}",
             screen::paint(screen::ADD, "ok:"),
             screen::plural(project.mappings.len() as u64, "mapping")

@@ -22,6 +22,7 @@ use crate::open::job::Job;
 use crate::open::{self, Failure};
 use crate::sync::decide::Decision;
 use crate::sync::report::error_json;
+use crate::view::words::{json_line, one_line};
 use crate::view::{PlanView, PlannedView, ask};
 
 pub(super) async fn plan(cli: &Cli, select: &Select, show: usize, requests: bool) -> Result<u8, Failure> {
@@ -115,7 +116,7 @@ impl Printer<'_> {
         }
         let mapping = &self.file.mapping;
         writeln!(
-            anstream::stdout().lock(),
+            screen::stdout(),
             "{}  {} → {} ({})",
             paint(BOLD, &mapping.name),
             mapping.source,
@@ -205,7 +206,7 @@ impl Printer<'_> {
                 "url": request.url, "headers": headers, "body": body}));
             return Ok(());
         }
-        let mut out = anstream::stdout().lock();
+        let mut out = screen::stdout();
         writeln!(out, "\n{} {}", paint(BOLD, request.method), request.url)?;
         for (name, value) in &request.headers {
             writeln!(out, "{name}: {value}")?;
@@ -223,7 +224,7 @@ impl Printer<'_> {
                 "guard": guard.map(error_json)}));
             return Ok(());
         }
-        let mut out = anstream::stdout().lock();
+        let mut out = screen::stdout();
         if self.hidden > 0 {
             writeln!(out, "\n… and {}; `--show all` shows them", plural(self.hidden, "more group"))?;
         }
@@ -268,7 +269,7 @@ impl Printer<'_> {
 
 /// One group of a plan.
 fn text(planned: &PlannedView) -> std::io::Result<()> {
-    let mut out = anstream::stdout().lock();
+    let mut out = screen::stdout();
     let (sign, style, remark) = match (&planned.refused, planned.kind.as_str()) {
         (Some(_), _) => ("!", REMOVE, "  cannot be sent"),
         (_, "new") => ("+", ADD, ""),
@@ -278,7 +279,7 @@ fn text(planned: &PlannedView) -> std::io::Result<()> {
     };
     writeln!(out, "\n{} {}{}", paint(style.bold(), sign), paint(BOLD, shown_key(&planned.key)), paint(DIM, remark))?;
     if let Some(reason) = &planned.refused {
-        return writeln!(out, "    {reason}");
+        return writeln!(out, "    {}", one_line(reason));
     }
     let change = &planned.change;
     if change.delete {
@@ -325,8 +326,8 @@ pub(super) fn shown_value(value: &Value) -> String {
     }
     const CHARS_MAX: usize = 80;
     let text = value.to_string();
-    let mut short: String = text.chars().take(CHARS_MAX).map(printable).collect();
-    if text.chars().count() > CHARS_MAX {
+    let mut short = json_line(text.chars().take(CHARS_MAX).collect());
+    if text.chars().nth(CHARS_MAX).is_some() {
         short.push('…');
     }
     short
@@ -335,13 +336,9 @@ pub(super) fn shown_value(value: &Value) -> String {
 /// A key as it may be printed, shortened so that it stays on a line or two.
 pub(super) fn shown_key(key: &str) -> String {
     const CHARS_MAX: usize = 120;
-    let mut short: String = key.chars().take(CHARS_MAX).map(printable).collect();
+    let mut short = one_line(&key.chars().take(CHARS_MAX).collect::<String>()).into_owned();
     if key.chars().nth(CHARS_MAX).is_some() {
         short.push('…');
     }
     short
-}
-
-fn printable(char: char) -> char {
-    if char.is_control() { '\u{fffd}' } else { char }
 }

@@ -86,7 +86,7 @@ fn written(result: std::io::Result<()>) -> Result<()> {
 }
 
 fn text(drifted: &Drifted) -> std::io::Result<()> {
-    let mut out = anstream::stdout().lock();
+    let mut out = screen::stdout();
     let remark = if drifted.missing { "  the destination has no such group" } else { "" };
     writeln!(out, "{} {}{}", paint(CHANGE, "~"), paint(BOLD, shown_key(&drifted.key)), paint(DIM, remark))?;
     for drift in &drifted.traits {
@@ -102,7 +102,7 @@ fn text(drifted: &Drifted) -> std::io::Result<()> {
 }
 
 fn summary(sync: &str, destination: &str, found: &Verified, hidden: u64) -> Result<(), Failure> {
-    let mut out = anstream::stdout().lock();
+    let mut out = screen::stdout();
     if hidden > 0 {
         writeln!(out, "… and {}; `--show all` shows them", plural(hidden, "more group"))?;
     }
@@ -193,7 +193,7 @@ impl Remote {
 
     /// Prints it; `known` is what the ledger knows, for the differences.
     pub(super) fn show(&self, known: &Document) -> Result<(), Failure> {
-        let mut out = anstream::stdout().lock();
+        let mut out = screen::stdout();
         let Some(group) = &self.group else {
             writeln!(out, "\n{} has no such group", self.destination)?;
             return Ok(());

@@ -106,7 +106,7 @@ async fn by_daemon(cli: &Cli, files: &[&MappingFile], client: &Client, asked: &A
         let accepted = client.trigger(sync, asked).await.within(|| format!("sync {sync}"))?;
         if !cli.json {
             let words = if accepted.joined { "joins a run that waits" } else { "is run" };
-            writeln!(anstream::stderr().lock(), "{sync}: {words} by {} as {}", client.whom(), accepted.run)?;
+            writeln!(screen::stderr(), "{sync}: {words} by {} as {}", client.whom(), accepted.run)?;
         }
         let report = followed(client, &accepted.run, &signal).await.within(|| format!("sync {sync}"))?;
         code = worse(code, report.exit_code());
@@ -223,7 +223,7 @@ fn listen() -> Result<watch::Receiver<Signal>, Error> {
 /// A run's line.
 fn show(report: &Report) -> Result<(), Failure> {
     let counts = &report.counts;
-    let mut out = anstream::stdout().lock();
+    let mut out = screen::stdout();
     let mut parts = vec![format!("{} unchanged", thousands(counts.unchanged))];
     let mut part = |count: u64, word: &str, style| {
         if count > 0 {

@@ -10,9 +10,10 @@ use super::groups::{status_text, when};
 use super::told::Teller;
 use super::{print_json, screen};
 use crate::env::{Clock, SystemClock};
+use crate::ledger::Status;
 use crate::mapping::{Mapping, When};
 use crate::open::{self, Failure};
-use crate::view::{SyncView, ask};
+use crate::view::{RunView, SyncView, ask};
 
 pub(super) async fn schedule(cli: &Cli, syncs: &[String], count: usize) -> Result<u8, Failure> {
     let project = open::project(&cli.folder)?;
@@ -30,7 +31,7 @@ pub(super) async fn schedule(cli: &Cli, syncs: &[String], count: usize) -> Resul
         let Some(file) = files.iter().find(|file| file.mapping.name == view.sync) else { continue };
         table.add_row(row(&file.mapping, view, ask::zone(&project, &file.mapping)));
     }
-    let mut out = anstream::stdout().lock();
+    let mut out = screen::stdout();
     if table.is_empty() {
         writeln!(out, "there are no mappings; `groupcast init` writes one")?;
     } else {
@@ -64,7 +65,15 @@ fn row(mapping: &Mapping, view: &SyncView, zone: chrono_tz::Tz) -> [String; 6] {
         (Some(schedule), Some(told)) => {
             if let Some(since) = told.overdue_since {
                 let never_ran = view.last_run.is_none();
-                local.push(if never_ran { "at once: it never ran" } else { "at once: overdue" }.to_owned());
+                let failed = |run: &RunView| {
+                    !matches!(run.status, Status::Delivered | Status::SomeRejected | Status::Running | Status::Died)
+                };
+                local.push(match &view.last_run {
+                    None => "at once: it never ran".to_owned(),
+                    // It was tried: when it is tried again depends on how it failed.
+                    Some(last) if failed(last) => "overdue".to_owned(),
+                    Some(_) => "at once: overdue".to_owned(),
+                });
                 utc.push(if never_ran { String::new() } else { format!("since {}", when(since)) });
             }
             if let When::After(other) = &schedule.when {

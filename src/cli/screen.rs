@@ -10,6 +10,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 use crate::error::Error;
 use crate::sync::{Event, Monitor};
+use crate::view::words::for_terminal;
 pub(super) use crate::view::words::{plural, thousands};
 
 /// Green: new, fine.
@@ -28,6 +29,35 @@ pub(super) fn paint(style: Style, text: impl std::fmt::Display) -> String {
     format!("{style}{text}{style:#}")
 }
 
+/// Standard output for people: colours where there is a terminal, and nothing that would act on it or hide on it.
+pub(super) fn stdout() -> Shown<impl Write> {
+    Shown(anstream::stdout().lock())
+}
+
+/// Standard error likewise.
+pub(super) fn stderr() -> Shown<impl Write> {
+    Shown(anstream::stderr().lock())
+}
+
+/// Writes what may go to a terminal.
+pub(super) struct Shown<W>(W);
+
+impl<W: Write> Write for Shown<W> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.write_all(for_terminal(&String::from_utf8_lossy(bytes)).as_bytes())?;
+        Ok(bytes.len())
+    }
+
+    /// As one text: a colour may come in pieces.
+    fn write_fmt(&mut self, words: std::fmt::Arguments<'_>) -> std::io::Result<()> {
+        self.0.write_all(for_terminal(&words.to_string()).as_bytes())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.0.flush()
+    }
+}
+
 /// A table without frames, for lists that are also piped into other programs.
 pub(super) fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
@@ -40,7 +70,7 @@ pub(super) fn table(header: &[&str]) -> Table {
 
 /// The error as a person reads it: what, then the next step.
 pub(super) fn print_error(error: &Error) {
-    let mut out = anstream::stderr().lock();
+    let mut out = stderr();
     // Nowhere is left to report a failure to write to standard error.
     drop(writeln!(out, "{} {error}", paint(REMOVE.bold(), "error:")));
     if let Some(advice) = error.advice() {
@@ -170,7 +200,7 @@ impl Monitor for Progress {
             }
         };
         if state.decile != u64::MAX {
-            drop(writeln!(anstream::stderr().lock(), "{line}"));
+            drop(writeln!(stderr(), "{line}"));
         }
     }
 }

@@ -2,13 +2,18 @@
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
-use std::ops::Range;
 
 use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
 use serde::Serialize;
 
+use crate::format::{one_line, thousands};
 use crate::mapping::MappingFile;
-use crate::mapping::diagnostic::{Diagnostic, Severity, position};
+use crate::mapping::diagnostic::{Diagnostic, Severity};
+
+/// Problems that are drawn; whoever has more mends some of these first.
+const DRAWN_MAX: usize = 100;
+/// Longest line that is drawn. What is longer nobody wrote by hand, and a terminal shows a hundred characters of it.
+const LINE_BYTES_MAX: usize = 10_000;
 
 /// Problems with the texts they point into. The texts of files that may hold secrets come in blanked.
 #[derive(Debug, Clone, Default)]
@@ -98,43 +103,51 @@ impl Diagnostics {
 
     /// `3 errors, 1 warning`.
     pub fn counts(&self) -> String {
-        let many = |count: usize, word: &str| format!("{count} {word}{}", if count == 1 { "" } else { "s" });
-        let (errors, warnings) = (self.count(Severity::Error), self.count(Severity::Warning));
-        match (errors, warnings) {
-            (errors, 0) => many(errors, "error"),
-            (0, warnings) => many(warnings, "warning"),
-            _ => format!("{}, {}", many(errors, "error"), many(warnings, "warning")),
-        }
+        counts(&self.sorted())
     }
 
-    /// All problems with the lines they are about, a blank line between them, counts last. Empty when there is none.
+    /// The problems with the lines they are about, a blank line between them, counts last. Empty when there is none. Of
+    /// very many the first errors are drawn, and how many more there are.
     pub fn render(&self, colour: bool) -> String {
         if self.items.is_empty() {
             return String::new();
         }
         let mut out = String::new();
-        for diagnostic in self.sorted() {
-            out.push_str(&render(diagnostic, self.texts.get(&diagnostic.file).map(String::as_str), colour));
+        let all = self.sorted();
+        let mut drawn = all.clone();
+        if drawn.len() > DRAWN_MAX {
+            // Keeps the order within each.
+            drawn.sort_by_key(|diagnostic| diagnostic.severity);
+            drawn.truncate(DRAWN_MAX);
+        }
+        let mut places = Places::default();
+        for diagnostic in drawn {
+            let place = places.of(diagnostic, &self.texts);
+            out.push_str(&render(diagnostic, place, colour));
             out.push_str("\n\n");
         }
-        out.push_str(&self.counts());
+        if all.len() > DRAWN_MAX {
+            let more = thousands((all.len() - DRAWN_MAX) as u64);
+            out.push_str(&format!("… and {more} more; `groupcast check --json` lists them all\n\n"));
+        }
+        out.push_str(&counts(&all));
         out.push('\n');
         out
     }
 
     /// All problems for `--json`.
     pub fn shown(&self) -> Vec<Shown> {
+        let mut places = Places::default();
         self.sorted()
             .into_iter()
             .map(|diagnostic| {
-                let text = self.texts.get(&diagnostic.file).filter(|_| !diagnostic.span.is_empty());
-                let place = text.map(|text| position(text, diagnostic.span.start));
+                let place = places.of(diagnostic, &self.texts);
                 Shown {
                     severity: diagnostic.severity,
                     message: diagnostic.message.clone(),
                     file: diagnostic.file.clone(),
-                    line: place.map(|(line, _)| line),
-                    column: place.map(|(_, column)| column),
+                    line: place.map(|place| place.line),
+                    column: place.map(|place| place.column),
                     path: diagnostic.path.clone(),
                     help: diagnostic.help.clone(),
                 }
@@ -153,24 +166,85 @@ fn order(a: &Diagnostic, b: &Diagnostic) -> Ordering {
         .then_with(|| a.help.cmp(&b.help))
 }
 
-/// One problem, drawn; `text` is the file's.
-fn render(diagnostic: &Diagnostic, text: Option<&str>, colour: bool) -> String {
-    // A tool reads the first line; keep the message on it whatever a parser put in.
-    let message = one_line(&diagnostic.message);
+/// Where in its file's text a problem is.
+#[derive(Debug, Clone, Copy)]
+struct Place<'a> {
+    text: &'a str,
+    /// The byte at which the span begins, at a whole character.
+    offset: usize,
+    /// Where its line begins.
+    line_start: usize,
+    /// From 1.
+    line: usize,
+    /// In characters, from 1.
+    column: usize,
+}
+
+/// Finds the places of problems that come in order, looking at each file once.
+#[derive(Default)]
+struct Places<'a> {
+    last: Option<(&'a str, Place<'a>)>,
+}
+
+impl<'a> Places<'a> {
+    /// Where a problem is; none when it is about its file as a whole.
+    fn of(&mut self, diagnostic: &'a Diagnostic, texts: &'a BTreeMap<String, String>) -> Option<Place<'a>> {
+        let text = texts.get(&diagnostic.file).filter(|_| !diagnostic.span.is_empty())?;
+        let offset = whole(text, diagnostic.span.start);
+        let start = Place { text, offset: 0, line_start: 0, line: 1, column: 1 };
+        let last = self.last.filter(|(file, place)| *file == diagnostic.file && place.offset <= offset);
+        let mut place = last.map_or(start, |(_, place)| place);
+        let between = &text[place.offset..offset];
+        match between.rfind('\n') {
+            None => place.column += between.chars().count(),
+            Some(newline) => {
+                place.line += between.bytes().filter(|byte| *byte == b'\n').count();
+                place.line_start = place.offset + newline + 1;
+                place.column = 1 + text[place.line_start..offset].chars().count();
+            }
+        }
+        place.offset = offset;
+        self.last = Some((&diagnostic.file, place));
+        Some(place)
+    }
+}
+
+fn counts(all: &[&Diagnostic]) -> String {
+    let many = |count: usize, word: &str| format!("{count} {word}{}", if count == 1 { "" } else { "s" });
+    let errors = all.iter().filter(|diagnostic| diagnostic.severity == Severity::Error).count();
+    match (errors, all.len() - errors) {
+        (errors, 0) => many(errors, "error"),
+        (0, warnings) => many(warnings, "warning"),
+        (errors, warnings) => format!("{}, {}", many(errors, "error"), many(warnings, "warning")),
+    }
+}
+
+/// One problem, drawn with its line.
+fn render(diagnostic: &Diagnostic, place: Option<Place<'_>>, colour: bool) -> String {
+    // A tool reads the first line; keep the message on it whatever a parser or a file's name put in.
+    let (message, file) = (on_one_line(&diagnostic.message), one_line(&diagnostic.file));
     let level = match diagnostic.severity {
         Severity::Error => Level::ERROR,
         Severity::Warning => Level::WARNING,
     };
     let title = level.primary_title(message);
-    let mut group = match text.filter(|_| !diagnostic.span.is_empty()) {
-        Some(text) => {
-            let annotation = AnnotationKind::Primary.span(on_one_line(text, &diagnostic.span));
-            title.element(Snippet::source(text).path(diagnostic.file.as_str()).annotation(annotation))
+    let mut group = match place {
+        Some(place) => {
+            let line = place.text[place.line_start..].split(['\n', '\r']).next().unwrap_or_default();
+            let start = (place.offset - place.line_start).min(line.len());
+            let end = whole(place.text, diagnostic.span.end).saturating_sub(place.line_start);
+            if line.len() > LINE_BYTES_MAX {
+                title.element(Origin::path(&*file).line(place.line).char_column(place.column))
+            } else {
+                // The part of the span on its first line; the start of a section or of a long SQL text is found.
+                let annotation = AnnotationKind::Primary.span(start..end.clamp(start, line.len()));
+                title.element(Snippet::source(line).line_start(place.line).path(&*file).annotation(annotation))
+            }
         }
-        None => title.element(Origin::path(diagnostic.file.as_str())),
+        None => title.element(Origin::path(&*file)),
     };
     for help in &diagnostic.help {
-        group = group.element(Level::HELP.message(one_line(help)));
+        group = group.element(Level::HELP.message(on_one_line(help)));
     }
     let groups: [Group<'_>; 1] = [group];
     let renderer = if colour { Renderer::styled() } else { Renderer::plain() };
@@ -187,22 +261,19 @@ fn render(diagnostic: &Diagnostic, text: Option<&str>, colour: bool) -> String {
     lines.join("\n")
 }
 
-fn one_line(text: &str) -> String {
-    text.split(['\n', '\r']).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ")
+/// A message on one line; what a parser put on several lines follows each other.
+fn on_one_line(text: &str) -> String {
+    let lines = text.split(['\n', '\r']).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ");
+    one_line(&lines).into_owned()
 }
 
-/// The part of a span on its first line, at whole characters; the start of a section or of a long SQL text is found.
-fn on_one_line(text: &str, span: &Range<usize>) -> Range<usize> {
-    let whole = |mut at: usize| {
-        at = at.min(text.len());
-        while !text.is_char_boundary(at) {
-            at -= 1;
-        }
-        at
-    };
-    let (start, end) = (whole(span.start), whole(span.end));
-    let line = text[start..end].find(['\n', '\r']).map_or(end, |newline| start + newline);
-    start..line.max(start)
+/// The next byte before `at` at which a character begins.
+fn whole(text: &str, at: usize) -> usize {
+    let mut at = at.min(text.len());
+    while !text.is_char_boundary(at) {
+        at -= 1;
+    }
+    at
 }
 
 #[cfg(test)]
@@ -271,6 +342,47 @@ mod tests {
         }
         plain.push_str(rest);
         assert_eq!(plain, sample().render(false));
+    }
+
+    #[test]
+    fn a_hundred_thousand_problems_take_a_moment_and_a_page() {
+        // On lines of their own, and all on one line.
+        for separator in ["\n", " "] {
+            let mut all = Diagnostics::new();
+            let text = (0..100_000).fold(String::new(), |text, n| text + &format!("ü{n:05} = 1{separator}"));
+            all.add_text("mappings/a.toml", &text);
+            for n in 0..100_000 {
+                let start = n * (text.len() / 100_000);
+                let at = At { span: start..start + 7, path: format!("traits.{n}") };
+                all.push(Diagnostic::warning("mappings/a.toml", &at, "mistake"));
+            }
+            let at = At { span: text.len() - 5..text.len() - 1, path: String::new() };
+            all.push(Diagnostic::error("mappings/a.toml", &at, "the only error"));
+            let drawn = all.render(false);
+            assert!(drawn.starts_with("error: the only error"), "errors come first where not all are drawn");
+            let end = "… and 99,901 more; `groupcast check --json` lists them all\n\n1 error, 100000 warnings\n";
+            assert!(drawn.ends_with(end), "{}", &drawn[drawn.len() - 200..]);
+            assert!(drawn.len() < 100_000, "{}", drawn.len());
+            let shown = all.shown();
+            assert_eq!(shown.len(), 100_001);
+            let last = &shown[99_999];
+            let expected = if separator == "\n" { (100_000, 1) } else { (1, 99_999 * 11 + 1) };
+            assert_eq!((last.line.unwrap(), last.column.unwrap()), expected);
+        }
+    }
+
+    #[test]
+    fn a_file_with_a_hostile_name_stays_on_its_line() {
+        let mut all = Diagnostics::new();
+        let file = "mappings/a\nb\u{1b}[2J\u{202e}.toml";
+        all.add_text(file, TEXT);
+        let at = At { span: 0..6, path: "x\u{200b}y".to_owned() };
+        all.push(Diagnostic::error(file, &at, "bad\u{1b}]0;t\u{7}").help("one\u{2028}two"));
+        all.push(Diagnostic::error(file, &At::default(), "a sync is named after its file"));
+        let drawn = all.render(false);
+        assert!(!drawn.contains(|char| char != '\n' && crate::format::is_unsafe(char)), "{drawn:?}");
+        assert!(drawn.contains("--> mappings/a\\nb\\u{1b}[2J\\u{202e}.toml:1:1  x\\u{200b}y\n"), "{drawn}");
+        assert!(drawn.contains("error: bad\\u{1b}]0;t\\u{7}\n") && drawn.contains("help: one\\u{2028}two"), "{drawn}");
     }
 
     #[test]

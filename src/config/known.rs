@@ -78,6 +78,7 @@ pub(crate) const SOURCES: &[Kind] = &[
             key("read", Wants::Word(&["auto", "copy", "cursor"])),
             key("connect_timeout_seconds", Wants::Count(1, 3_600)),
             key("statement_timeout_seconds", Wants::Count(1, 86_400)),
+            key("stall_timeout_seconds", Wants::Count(1, 86_400)),
         ],
     },
 ];

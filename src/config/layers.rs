@@ -11,6 +11,7 @@ use std::path::Path;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::files::Files;
 use super::known::{DELIVERY, DESTINATIONS, Given, Key, Kind, SECTIONS, SOURCES, Wants, accept};
 use super::merge::{Layer, merge};
 use super::secrets::{References, holds_password, refers};
@@ -41,11 +42,17 @@ pub(super) struct Read {
 }
 
 /// Reads the settings of `folder` from the text of its `groupcast.toml`, called `file` in messages.
-pub(super) fn read(folder: &Path, file: &str, text: &str, environment: &BTreeMap<String, String>) -> Read {
+pub(super) fn read(
+    folder: &Path,
+    file: &str,
+    text: &str,
+    environment: &BTreeMap<String, String>,
+    files: &Files,
+) -> Read {
     let (table, mut report) = reader::parse(file, text);
     let root = Section::root(table.get_ref());
     let broken = report.is_broken();
-    let references = References { variables: environment, folder };
+    let references = References { variables: environment, folder, files };
     let mut walk = Walk {
         folder,
         references,

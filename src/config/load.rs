@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+use super::files::Files;
 use super::{Defaults, Diagnostics, Project, layers, secrets};
 use crate::mapping::diagnostic::{Diagnostic, Severity};
 use crate::mapping::file::{Context, Names, parse};
@@ -28,14 +29,23 @@ pub fn environment() -> Vec<(String, String)> {
 /// Errors: every problem of every file. Without errors, warnings are in the project. A folder without mappings is a
 /// warning; the command decides whether it can do without.
 pub fn load(folder: &Path, environment: impl IntoIterator<Item = (String, String)>) -> Result<Project, Diagnostics> {
+    load_noting(folder, environment, &Files::default())
+}
+
+/// The same, noting every file that was looked for, also where it fails.
+pub fn load_noting(
+    folder: &Path,
+    environment: impl IntoIterator<Item = (String, String)>,
+    files: &Files,
+) -> Result<Project, Diagnostics> {
     let environment: BTreeMap<String, String> = environment.into_iter().collect();
     let mut all = Diagnostics::new();
     let settings_path = folder.join(SETTINGS_FILE);
     let settings_file = shown_path(folder, Path::new(SETTINGS_FILE));
-    let read = match read_text(&settings_path) {
+    let read = match read_text(&settings_path, files) {
         Ok(text) => {
             all.add_text(&settings_file, &secrets::blank(&text));
-            layers::read(folder, &settings_file, &text, &environment)
+            layers::read(folder, &settings_file, &text, &environment, files)
         }
         Err(problem) => {
             let mut error = Diagnostic::error(&settings_file, &At::default(), problem.what);
@@ -49,7 +59,7 @@ pub fn load(folder: &Path, environment: impl IntoIterator<Item = (String, String
     all.extend(read.found);
     let names = read.names.map(|(sources, destinations)| Names { sources, destinations });
     let defaults = read.settings.as_ref().map_or_else(Defaults::default, |settings| settings.defaults.clone());
-    let mappings = mappings(folder, names.as_ref(), &defaults, &mut all);
+    let mappings = mappings(folder, names.as_ref(), &defaults, files, &mut all);
     all.extend(check::check_together(&mappings));
     // A mapping that could not be read is missing here, and would seem not to exist.
     if !all.has_errors() {
@@ -61,7 +71,13 @@ pub fn load(folder: &Path, environment: impl IntoIterator<Item = (String, String
     }
 }
 
-fn mappings(folder: &Path, names: Option<&Names>, defaults: &Defaults, all: &mut Diagnostics) -> Vec<MappingFile> {
+fn mappings(
+    folder: &Path,
+    names: Option<&Names>,
+    defaults: &Defaults,
+    files: &Files,
+    all: &mut Diagnostics,
+) -> Vec<MappingFile> {
     let shown = shown_path(folder, Path::new(MAPPINGS_FOLDER));
     let mut paths: Vec<PathBuf> = Vec::new();
     match std::fs::read_dir(folder.join(MAPPINGS_FOLDER)) {
@@ -90,7 +106,7 @@ fn mappings(folder: &Path, names: Option<&Names>, defaults: &Defaults, all: &mut
                 .help("write one file per sync, like mappings/accounts.toml, or run `groupcast init` for an example"),
         );
     }
-    paths.iter().filter_map(|path| mapping(folder, path, names, defaults, all)).collect()
+    paths.iter().filter_map(|path| mapping(folder, path, names, defaults, files, all)).collect()
 }
 
 /// Files that end in `.toml`; hidden ones (an editor's locks) and folders are not ours.
@@ -105,6 +121,7 @@ fn mapping(
     path: &Path,
     names: Option<&Names>,
     defaults: &Defaults,
+    files: &Files,
     all: &mut Diagnostics,
 ) -> Option<MappingFile> {
     let stem = path.file_stem()?.to_string_lossy().into_owned();
@@ -114,7 +131,7 @@ fn mapping(
         let error = Diagnostic::error(&file, &At::default(), "a sync is named after its file, and this is no name");
         all.push(error.help("rename the file: letters, digits, `-`, `_` and `.`"));
     }
-    let text = match read_text(path) {
+    let text = match read_text(path, files) {
         Ok(text) => text,
         Err(problem) => {
             all.push(Diagnostic::error(&file, &At::default(), problem.what).maybe_help(problem.help));
@@ -122,7 +139,7 @@ fn mapping(
         }
     };
     all.add_text(&file, &text);
-    let resolve = |written: &str| sql_file(folder, path, written);
+    let resolve = |written: &str| sql_file(folder, path, written, files);
     let context = Context { names, policy: &defaults.policy, guards: &defaults.guards, resolve: &resolve };
     let (mapping, found) = parse(&stem, &file, &text, &context);
     debug_assert_eq!(mapping.is_none(), found.iter().any(|diagnostic| diagnostic.severity == Severity::Error));
@@ -131,11 +148,14 @@ fn mapping(
 }
 
 /// A model's SQL file: below the config folder, else beside the mapping.
-fn sql_file(folder: &Path, mapping: &Path, written: &str) -> Result<String, String> {
+fn sql_file(folder: &Path, mapping: &Path, written: &str, files: &Files) -> Result<String, String> {
     let beside = mapping.parent().unwrap_or(folder).join(written);
     let below = folder.join(written);
+    // Either of them may come or go, and change which one is meant.
+    files.note(&beside);
+    files.note(&below);
     let path = if below.exists() || !beside.exists() { below } else { beside };
-    read_text(&path).map_err(|problem| {
+    read_text(&path, files).map_err(|problem| {
         if problem.missing {
             "no such file, neither below the config folder nor beside the mapping".to_owned()
         } else {
@@ -151,7 +171,8 @@ struct Problem {
 }
 
 /// A file's text without a byte order mark.
-fn read_text(path: &Path) -> Result<String, Problem> {
+fn read_text(path: &Path, files: &Files) -> Result<String, Problem> {
+    files.note(path);
     let problem = |what: String, help: Option<&str>| Problem { what, missing: false, help: help.map(str::to_owned) };
     let failed = |error: std::io::Error| match error.kind() {
         ErrorKind::NotFound if path.is_symlink() => {

@@ -6,6 +6,7 @@
 //! are merged by the `config` crate and deserialised.
 
 pub mod diagnostic;
+pub mod files;
 #[cfg(test)]
 mod golden;
 mod known;

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use super::files::Files;
 use crate::mapping::diagnostic::did_you_mean;
 use crate::mapping::reader::shown;
 
@@ -18,6 +19,8 @@ pub(crate) struct References<'a> {
     pub(crate) variables: &'a BTreeMap<String, String>,
     /// Relative paths start here.
     pub(crate) folder: &'a Path,
+    /// Where the files that are looked for are noted.
+    pub(crate) files: &'a Files,
 }
 
 impl References<'_> {
@@ -85,6 +88,7 @@ impl References<'_> {
             return Err("refers to a file without a path: write `${file:path}`".to_owned());
         }
         let full = self.folder.join(path);
+        self.files.note(&full);
         let failed = |error: std::io::Error| {
             let why = if error.kind() == std::io::ErrorKind::NotFound {
                 "does not exist"
@@ -282,7 +286,7 @@ mod tests {
         std::fs::write(folder.path().join("binary"), [0xff, 0xfe]).unwrap();
         let variables = [("TOKEN", "t0k"), ("NOTHING", ""), ("ODD", "${TOKEN}")];
         let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
-        References { variables: &variables, folder: folder.path() }.resolve(text)
+        References { variables: &variables, folder: folder.path(), files: &Files::default() }.resolve(text)
     }
 
     #[test]

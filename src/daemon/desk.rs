@@ -23,6 +23,8 @@ pub enum Refusal {
     Invalid(Error),
     /// It cannot be done now: the sync is busy, or the daemon is stopping. The same request may succeed later.
     Conflict(Error),
+    /// There is no room for it at the moment. The same request succeeds once others are done.
+    Busy(Error),
     /// It was tried and failed.
     Failed(Error),
 }
@@ -116,7 +118,7 @@ pub trait Desk: Send + Sync {
     /// Asks for a run. One that cannot begin yet waits: one per sync, and equal ones are one.
     async fn trigger(&self, sync: &str, ask: Ask, by: &str) -> Answer<Accepted>;
 
-    /// What a run would do now, with the first `show` changes. Writes nothing.
+    /// What a run would do now, with the first `show` changes. Writes nothing. Only so many plans are made at a time.
     async fn plan(&self, sync: &str, ask: Ask, show: usize) -> Answer<PlanView>;
 
     /// The same of any size: the first `show` changes are told as they are found, and nobody keeps them.

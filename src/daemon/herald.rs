@@ -131,6 +131,8 @@ impl Supervisor {
                 supervisor.herald.alerts.send(&supervisor.outside, supervisor.clock.as_ref(), &random).await;
             })
         };
+        // One pause from look to look, however many runs end meanwhile.
+        let mut pause = self.clock.sleep(LOOK);
         loop {
             tokio::select! {
                 ended = endings.recv() => match ended {
@@ -143,7 +145,10 @@ impl Supervisor {
                     }
                     break;
                 }
-                () = self.clock.sleep(LOOK), if *stop.borrow() == Signal::Go => self.look_around(&office).await,
+                () = &mut pause, if *stop.borrow() == Signal::Go => {
+                    self.look_around(&office).await;
+                    pause = self.clock.sleep(LOOK);
+                }
             }
         }
         if tokio::time::timeout(FAREWELL_MAX, self.herald.alerts.sent()).await.is_err() {

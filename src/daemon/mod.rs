@@ -8,6 +8,7 @@
 //! | `reload` | did the config folder change, and is the change sound? |
 //! | [`desk`] | what may be asked and ordered of it? |
 //! | `office` | how is that answered? |
+//! | `plans` | how many plans are made at a time? |
 //! | `orders` | how is an order carried out, and remembered over a restart? |
 //! | [`http`] | who may ask over HTTP and over the socket beside the ledger, and what does the API look like? |
 //! | [`console`] | the pages for people |
@@ -27,22 +28,27 @@ pub mod metrics;
 pub mod notify;
 mod office;
 mod orders;
+mod plans;
 mod reload;
 pub mod roster;
 mod supervisor;
 mod tracker;
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::net::{TcpListener, UnixListener};
+use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::{mpsc, watch};
 
 use self::desk::Desk;
 use self::http::Hello;
 use self::office::Office;
 use self::supervisor::{Ended, Supervisor};
+use crate::config::files::Files;
 use crate::delivery::Signal;
 use crate::env::{Clock, SystemClock};
 use crate::error::{Error, Kind, Result};
@@ -52,14 +58,16 @@ use crate::open::socket::Bound;
 use crate::open::{self, Failure};
 use crate::telemetry;
 
+/// How long the last messages and notes may take, once every run has ended or was left behind.
+const LAST_WORDS_MAX: Duration = Duration::from_secs(8);
+
 /// Runs the daemon until it is told to stop. Returns the exit code. `listen` stands instead of the config's.
 pub async fn serve(folder: &Path, listen: Option<&str>) -> Result<u8, Failure> {
     // Before they are read: what changes from now on is a change.
-    let files = reload::look(folder);
-    let mut project = open::project(folder)?;
-    if let Some(listen) = listen {
-        listen.clone_into(&mut project.settings.daemon.listen);
-    }
+    let mut files = reload::look(folder, &BTreeSet::new());
+    let noted = Files::default();
+    let project = reload::read(folder, listen, &noted)?;
+    files.read(noted.noted());
     let settings = project.settings.daemon.clone();
     telemetry::init(telemetry::Format::from_name(&settings.log).unwrap_or_default(), telemetry::level()?)?;
     let state = project.settings.state.path.clone();
@@ -75,7 +83,10 @@ pub async fn serve(folder: &Path, listen: Option<&str>) -> Result<u8, Failure> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
     let (stopper, stop) = watch::channel(Signal::Go);
     let hup = listen_for_signals(stopper.clone())?;
-    let supervisor = Arc::new(Supervisor::new(folder.to_path_buf(), project, ledger, Arc::clone(&clock)).await?);
+    let work = Workers::start()?;
+    let mut supervisor = Supervisor::new(folder.to_path_buf(), project, ledger, Arc::clone(&clock)).await?;
+    (supervisor.listen, supervisor.work) = (listen.map(str::to_owned), work.handle());
+    let supervisor = Arc::new(supervisor);
     let desk: Arc<dyn Desk> = Arc::new(Office(Arc::clone(&supervisor)));
     let (close, closing) = watch::channel(false);
     let pages = console::router(Arc::clone(&desk));
@@ -111,16 +122,48 @@ pub async fn serve(folder: &Path, listen: Option<&str>) -> Result<u8, Failure> {
     files.abort();
     // Whoever asks while runs drain is still answered; now nobody is.
     close.send_replace(true);
-    let served = serving.await.unwrap_or_else(|panic| Err(Error::new(Kind::Bug, "the API ended").because(panic)));
     // It ends by itself: with the last run, the last that could tell it anything is gone. Runs that were left behind may
     // never end.
     leave.send_replace(left_behind > 0);
-    let _ = telling.await;
+    // What is told is noted in the ledger, which a statement that does not react may hold.
+    let (served, told) = tokio::join!(serving, tokio::time::timeout(LAST_WORDS_MAX, telling));
+    let served = served.unwrap_or_else(|panic| Err(Error::new(Kind::Bug, "the API ended").because(panic)));
+    if told.is_err() {
+        tracing::warn!("the ledger does not answer; what was told last is not noted");
+    }
     watchdog.abort();
+    // One that somebody is left behind in may not answer any more.
+    let given_up = supervisor.ledger.duck().given_up();
+    let gave_up = given_up && (left_behind > 0 || supervisor.ledger_gave_up().await);
+    drop(work);
     served?;
     tracing::info!("stopped");
     // Other than after an order to stop, the service manager is to start it again.
-    Ok(u8::from(supervisor.ledger.duck().given_up()))
+    Ok(u8::from(gave_up))
+}
+
+/// The threads in which runs and plans work.
+struct Workers(Option<Runtime>);
+
+impl Workers {
+    fn start() -> Result<Workers> {
+        let failed = |error| Error::new(Kind::Bug, "failed to start the threads that runs work in").because(error);
+        let runtime = Builder::new_multi_thread().thread_name("groupcast-work").enable_all().build();
+        Ok(Workers(Some(runtime.map_err(failed)?)))
+    }
+
+    fn handle(&self) -> Handle {
+        self.0.as_ref().map_or_else(Handle::current, |runtime| runtime.handle().clone())
+    }
+}
+
+/// Threads in which a statement does not react are left to the end of the process.
+impl Drop for Workers {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 /// A ledger that another process has open, when that is a daemon: this one would be the second.

@@ -8,6 +8,7 @@ use chrono::{DateTime, Utc};
 use tokio::sync::{mpsc, watch};
 
 use super::desk::{About, Accepted, Answer, Desk, FIRES, PlanUnderWay, Refusal};
+use super::plans::{Full, WAITING_MAX};
 use super::roster::Declined;
 use super::supervisor::Supervisor;
 use super::tracker::Tracker;
@@ -48,6 +49,12 @@ fn declined(declined: Declined, sync: &str) -> Refusal {
         Declined::Busy(None) => conflict(format!("a plan of {sync} is being made"), "ask again when it is done"),
         Declined::Stopping => conflict("the daemon is stopping".to_owned(), "ask again when it has been started again"),
     }
+}
+
+/// The refusal where too many plans wait.
+fn too_many_plans() -> Refusal {
+    let what = format!("{WAITING_MAX} plans wait already for those being made");
+    Refusal::Busy(Error::new(Kind::SourceBusy, what).advise("ask again when some are done"))
 }
 
 /// The options of an ask, if they are sound.
@@ -309,13 +316,20 @@ impl Desk for Office {
 
     async fn plan_stream(&self, sync: &str, asked: Ask, show: usize) -> Answer<PlanUnderWay> {
         let options = options(&asked, "plan")?;
+        // What is refused anyway need not wait; the sync is not kept from its runs before the plan begins.
+        self.roster().may_plan(sync).map_err(|refused| declined(refused, sync))?;
+        let place = self.plans.place().await.map_err(|Full| too_many_plans())?;
         self.roster().plan(sync).map_err(|refused| declined(refused, sync))?;
         let reserved = Reserved(Arc::clone(&self.0), sync.to_owned());
         // Dropped when whoever asked goes away: the plan then ends soon.
         let (sender, signal) = watch::channel(Signal::Go);
         let stop = StopOnDrop(sender);
         let (found, changes) = mpsc::channel(CHANGES_WAITING);
-        let made = tokio::spawn(make_plan(reserved, options, show, found, signal));
+        let made = self.work.spawn(async move {
+            let made = make_plan(reserved, options, show, found, signal).await;
+            drop(place);
+            made
+        });
         let plan = async move {
             let _stop = stop;
             made.await

@@ -62,8 +62,8 @@ impl Supervisor {
     /// Pauses or resumes a sync, and remembers it.
     pub(super) async fn pause(&self, sync: &str, paused: bool) -> Result<Result<(), Declined>> {
         let _turn = self.orders.lock().await;
-        let since = paused.then(|| self.clock.now());
-        let done = self.roster().pause(sync, since);
+        let now = self.clock.now();
+        let done = self.roster().pause(sync, paused.then_some(now), now);
         if done.is_ok() {
             let since = self.roster().doing(sync, self.clock.now()).and_then(|doing| doing.paused_since);
             let text = since.map(|since| since.to_rfc3339());

@@ -1,69 +1,56 @@
-//! Did the config folder change? Files are looked at every few seconds, and taken over once they have stood still, so that
+//! Did the config change? The files it hangs on are looked at every few seconds, and taken over once they have stood still, so that
 //! an editor or a `git pull` half way through is never read. A folder with mistakes changes nothing: the last good config
 //! stays in use, and the mistakes are told.
 
-use std::collections::BTreeMap;
-use std::fs::Metadata;
-use std::os::unix::fs::MetadataExt;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 
 use super::supervisor::Supervisor;
 use crate::config::Project;
+use crate::config::files::{Files, Mark};
 use crate::delivery::Signal;
 use crate::error::{Error, Kind};
 use crate::open::{self, Failure};
 
 /// Between two looks at the files.
 const LOOK: Duration = Duration::from_secs(2);
+/// Between two tries of files that could not be taken over although they did not change since: what they need may be
+/// there by now, and it is nothing that is looked at.
+const TRY_AGAIN: Duration = Duration::from_secs(30);
 /// How deep below the config folder `.toml` and `.sql` files are looked for: `models/staging/accounts.sql` and one more.
 const DEPTH_MAX: usize = 4;
 /// Files looked at. A folder with more is not a config folder alone; SIGHUP reloads it all the same.
 const FILES_MAX: usize = 10_000;
 
-/// The files of a config folder, by what shows that they changed.
-pub(super) type Seen = BTreeMap<PathBuf, Mark>;
-
-/// What differs when a file was changed or replaced: its size, when it was written, which file it is, and when that was
-/// last changed. The last two tell apart what archives and reproducible builds date alike.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Mark {
-    bytes: u64,
-    written: Option<SystemTime>,
-    file: (u64, u64),
-    changed: (i64, i64),
+/// The files of a config, by what shows that they changed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Seen {
+    marks: BTreeMap<PathBuf, Mark>,
+    /// Files that the config hangs on, wherever they are and whether they exist.
+    named: BTreeSet<PathBuf>,
 }
 
-impl Mark {
-    fn of(meta: &Metadata) -> Mark {
-        Mark {
-            bytes: meta.len(),
-            written: meta.modified().ok(),
-            file: (meta.dev(), meta.ino()),
-            changed: (meta.ctime(), meta.ctime_nsec()),
+impl Seen {
+    /// Adds what a load noted just before it read: in a folder that was looked at before, the earlier look counts.
+    pub(super) fn read(&mut self, noted: BTreeMap<PathBuf, Option<Mark>>) {
+        for (path, mark) in noted {
+            if let Some(mark) = mark.filter(|_| !self.named.contains(&path)) {
+                self.marks.entry(path.clone()).or_insert(mark);
+            }
+            self.named.insert(path);
         }
     }
 }
 
-/// The files that a text's `${file:…}` references name.
-fn referred<'a>(folder: &'a Path, text: &'a str) -> impl Iterator<Item = PathBuf> + 'a {
-    let paths = text.split("${file:").skip(1).filter_map(|rest| rest.split_once('}'));
-    paths.map(|(path, _)| folder.join(path.trim()))
-}
-
-/// The `.toml` and `.sql` files below `folder`, and the files that hold the settings' secrets. What cannot be read counts
-/// as absent.
-pub(super) fn look(folder: &Path) -> Seen {
-    let mut seen = Seen::new();
-    let settings = std::fs::read_to_string(folder.join("groupcast.toml")).unwrap_or_default();
-    for path in referred(folder, &settings) {
-        if let Ok(meta) = std::fs::metadata(&path) {
-            seen.insert(path, Mark::of(&meta));
-        }
-    }
+/// The `.toml` and `.sql` files below `folder`, and the files that the config is known to hang on: models elsewhere, and
+/// those that hold secrets. What cannot be read counts as absent.
+pub(super) fn look(folder: &Path, named: &BTreeSet<PathBuf>) -> Seen {
+    let mut marks: BTreeMap<PathBuf, Mark> =
+        named.iter().filter_map(|path| Some((path.clone(), Mark::at(path)?))).collect();
     let mut folders = vec![(folder.to_path_buf(), 0)];
     while let Some((folder, depth)) = folders.pop() {
         for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
@@ -76,69 +63,104 @@ pub(super) fn look(folder: &Path) -> Seen {
             } else if meta.is_file()
                 && !hidden
                 && path.extension().is_some_and(|extension| extension == "toml" || extension == "sql")
-                && seen.len() < FILES_MAX
+                && marks.len() < FILES_MAX
             {
-                seen.insert(path, Mark::of(&meta));
+                marks.insert(path, Mark::of(&meta));
             }
         }
     }
-    seen
+    Seen { marks, named: named.clone() }
+}
+
+/// The project of the config folder as the daemon uses it: `listen`, where the command line gives one, stands instead of
+/// the file's.
+pub(super) fn read(folder: &Path, listen: Option<&str>, files: &Files) -> Result<Project, Failure> {
+    let mut project = open::project_noting(folder, files)?;
+    if let Some(listen) = listen {
+        listen.clone_into(&mut project.settings.daemon.listen);
+    }
+    Ok(project)
 }
 
 impl Supervisor {
-    /// Takes changes of the config folder over until the daemon stops; `hup` asks for it at once. `taken` is how the files
-    /// looked when they were read.
+    /// Takes changes of the config over until the daemon stops; `hup` asks for it at once. `taken` is how the files looked
+    /// when they were read.
     pub(super) async fn follow_files(
         self: Arc<Self>,
         mut taken: Seen,
         mut hup: mpsc::UnboundedReceiver<()>,
         mut stop: watch::Receiver<Signal>,
     ) {
-        let looked = || {
-            let folder = self.folder.clone();
-            async move { tokio::task::spawn_blocking(move || look(&folder)).await.unwrap_or_default() }
-        };
         let mut before = taken.clone();
+        // When files that could not be taken over were last tried.
+        let mut failed_at: Option<Duration> = None;
         while *stop.borrow_and_update() == Signal::Go {
             let asked = tokio::select! {
                 asked = hup.recv() => asked.is_some(),
                 () = self.clock.sleep(LOOK) => false,
                 _ = stop.changed() => continue,
             };
-            let now = looked().await;
+            let (folder, named) = (self.folder.clone(), taken.named.clone());
+            let looked = tokio::task::spawn_blocking(move || look(&folder, &named)).await;
+            let Ok(now) = looked else { continue };
             let stands_still = now == before;
             before.clone_from(&now);
-            if asked || (now != taken && stands_still) {
+            let changed = asked || (now != taken && stands_still);
+            let since = |at: Duration| self.clock.elapsed().saturating_sub(at);
+            if changed || failed_at.is_some_and(|at| since(at) >= TRY_AGAIN) {
+                // What is tried again without a change is nobody's news unless something comes of it.
+                if changed {
+                    self.herald.notifier.reloading();
+                }
+                let (sound, noted) = self.reload(!changed).await;
+                failed_at = (!sound).then(|| self.clock.elapsed());
                 taken = now;
-                self.herald.notifier.reloading();
-                let sound = self.reload().await;
-                self.herald.metrics.reloaded(sound);
-                self.herald.notifier.ready(&self.status_line());
+                taken.read(noted);
+                before.clone_from(&taken);
+                if changed {
+                    self.herald.notifier.ready(&self.status_line());
+                }
             }
         }
     }
 
-    /// Reads the config folder and takes it over if it is sound. Returns whether it is.
-    pub(super) async fn reload(&self) -> bool {
-        let folder = self.folder.clone();
-        let read = tokio::task::spawn_blocking(move || open::project(&folder)).await;
+    /// Reads the config folder and takes it over if it is sound. Returns whether it is, and the files it hangs on. `again`:
+    /// nothing is told if it fails as it failed before.
+    pub(super) async fn reload(&self, again: bool) -> (bool, BTreeMap<PathBuf, Option<Mark>>) {
+        let (folder, listen) = (self.folder.clone(), self.listen.clone());
+        let reading = tokio::task::spawn_blocking(move || {
+            let files = Files::default();
+            let read = read(&folder, listen.as_deref(), &files);
+            (read, files.noted())
+        });
+        let (read, noted) = reading.await.unwrap_or_else(|panic| {
+            let error = Error::new(Kind::Bug, "failed to read the files").because(panic);
+            (Err(error.into()), BTreeMap::new())
+        });
         let taken = match read {
-            Ok(Ok(project)) => self.take_over(project).await.map_err(Failure::Error),
-            Ok(Err(failure)) => Err(failure),
-            Err(panic) => Err(Error::new(Kind::Bug, "failed to read the files").because(panic).into()),
+            Ok(project) => self.take_over(project).await.map_err(Failure::Error),
+            Err(failure) => Err(failure),
         };
-        let problems = taken.err().map(|failure| {
+        let failed = taken.err().map(|failure| {
+            let problems = match &failure {
+                Failure::Problems(problems) => problems.render(false).trim().to_owned(),
+                Failure::Error(error) => error.to_string(),
+            };
+            (failure, problems)
+        });
+        let sound = failed.is_none();
+        if let Some((failure, problems)) = &failed {
+            if again && self.config_problems().as_ref() == Some(problems) {
+                return (false, noted);
+            }
             let error = failure.as_error();
             let advice = error.advice().unwrap_or("the log and the console show what is wrong");
             tracing::error!("the changed config is not taken over, the last good one stays in use: {error}; {advice}");
-            match failure {
-                Failure::Problems(problems) => problems.render(false).trim().to_owned(),
-                Failure::Error(error) => error.to_string(),
-            }
-        });
-        let sound = problems.is_none();
+        }
+        self.herald.metrics.reloaded(sound);
+        let problems = failed.map(|(_, problems)| problems);
         self.config.write().unwrap_or_else(PoisonError::into_inner).problems = problems;
-        sound
+        (sound, noted)
     }
 
     async fn take_over(&self, project: Project) -> crate::error::Result<()> {
@@ -187,6 +209,7 @@ impl Supervisor {
                 }
             }
             roster.set_parallel(parallel);
+            self.plans.set_places(parallel);
             roster.another_chance();
             let mut config = self.config.write().unwrap_or_else(PoisonError::into_inner);
             (config.project, config.read_at) = (Arc::new(project), now);
@@ -203,6 +226,8 @@ impl Supervisor {
 
 #[cfg(test)]
 mod tests {
+    use std::time::SystemTime;
+
     use super::*;
 
     #[test]
@@ -216,14 +241,14 @@ mod tests {
         write("groupcast.toml", "a");
         write("mappings/accounts.toml", "b");
         write("models/staging/accounts.sql", "c");
-        let first = look(folder.path());
-        assert_eq!(first.len(), 3);
+        let first = look(folder.path(), &BTreeSet::new());
+        assert_eq!(first.marks.len(), 3);
         write("state/ledger.duckdb", "d");
         write("mappings/.accounts.toml.swp", "e");
         write(".git/config.toml", "f");
-        assert_eq!(look(folder.path()), first);
+        assert_eq!(look(folder.path(), &BTreeSet::new()), first);
         write("models/staging/accounts.sql", "longer");
-        assert_ne!(look(folder.path()), first);
+        assert_ne!(look(folder.path(), &BTreeSet::new()), first);
     }
 
     #[test]
@@ -237,9 +262,9 @@ mod tests {
             std::fs::rename(&beside, &path).unwrap();
         };
         dated("cron = '0 2 * * *'");
-        let first = look(folder.path());
+        let first = look(folder.path(), &BTreeSet::new());
         dated("cron = '0 3 * * *'");
-        assert_ne!(look(folder.path()), first);
+        assert_ne!(look(folder.path(), &BTreeSet::new()), first);
     }
 
     #[test]
@@ -255,20 +280,62 @@ mod tests {
         };
         swap("..1");
         std::os::unix::fs::symlink("..data/groupcast.toml", folder.path().join("groupcast.toml")).unwrap();
-        let first = look(folder.path());
-        assert_eq!(first.len(), 1);
+        let first = look(folder.path(), &BTreeSet::new());
+        assert_eq!(first.marks.len(), 1);
         swap("..2");
-        assert_ne!(look(folder.path()), first);
+        assert_ne!(look(folder.path(), &BTreeSet::new()), first);
     }
 
     #[test]
-    fn a_secret_in_a_file_is_seen_to_change() {
+    fn files_that_the_config_hangs_on_are_seen_wherever_they_are() {
+        let (folder, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let write = |path: PathBuf, text: &str| {
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        };
+        let model = elsewhere.path().join("model.txt");
+        let mapping = format!(
+            "source = \"w\"\ndestination = \"f\"\n[model]\nfile = \"{}\"\n[group]\ntype = \"company\"\nkey = \"id\"\n\
+             [traits]\nn = \"n\"\n",
+            model.display()
+        );
+        let settings = "[sources.w]\ntype = \"duckdb\"\n[destinations.f]\ntype = \"webhook\"\n\
+                        url = \"${file:key}\"\n";
+        write(folder.path().join("groupcast.toml"), settings);
+        write(folder.path().join("mappings/accounts.toml"), &mapping);
+        let taken = || {
+            let mut seen = look(folder.path(), &BTreeSet::new());
+            let files = Files::default();
+            let sound = read(folder.path(), None, &files).is_ok();
+            seen.read(files.noted());
+            assert_eq!(look(folder.path(), &seen.named), seen, "nothing has changed since");
+            (seen, sound)
+        };
+        // GIVEN a key and a model that do not exist yet THEN their coming is seen
+        let (first, sound) = taken();
+        assert!(!sound);
+        write(folder.path().join("key"), "http://127.0.0.1:9/one");
+        assert_ne!(look(folder.path(), &first.named), first, "the secret came");
+        let (second, sound) = taken();
+        assert!(!sound);
+        write(model.clone(), "SELECT 1 AS id, 2 AS n");
+        assert_ne!(look(folder.path(), &second.named), second, "the model came");
+        let (third, sound) = taken();
+        assert!(sound, "{:?}", read(folder.path(), None, &Files::default()).map_err(|failure| failure.as_error()));
+        // and their changes
+        write(model, "SELECT 1 AS id, 22 AS n");
+        assert_ne!(look(folder.path(), &third.named), third, "the model changed");
+        let (fourth, _) = taken();
+        write(folder.path().join("key"), "http://127.0.0.1:9/other");
+        assert_ne!(look(folder.path(), &fourth.named), fourth, "the secret changed");
+    }
+
+    #[test]
+    fn the_command_line_keeps_its_word_over_the_file() {
         let folder = tempfile::tempdir().unwrap();
-        let write = |below: &str, text: &str| std::fs::write(folder.path().join(below), text).unwrap();
-        write("groupcast.toml", "[destinations.a]\napi_key = \"${file:key}\"\n");
-        write("key", "first");
-        let first = look(folder.path());
-        write("key", "second");
-        assert_ne!(look(folder.path()), first);
+        std::fs::write(folder.path().join("groupcast.toml"), "[daemon]\nlisten = \"127.0.0.1:4781\"\n").unwrap();
+        let listen = |given| read(folder.path(), given, &Files::default()).unwrap().settings.daemon.listen;
+        assert_eq!(listen(None), "127.0.0.1:4781");
+        assert_eq!(listen(Some("127.0.0.1:0")), "127.0.0.1:0");
     }
 }

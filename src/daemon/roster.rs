@@ -5,39 +5,25 @@
 //! - A run that cannot begin yet waits: one per sync. Asking again for the same joins it, because it has not read the source.
 //! - After failures a sync is not started by itself before [`pause_after`]. A failure that may pass by itself is tried again
 //!   then, whatever the schedule says; one that needs a person waits for the schedule's next moment.
+//! - Syncs during whose last run the process died run one at a time, those with the fewest deaths first, until a run of
+//!   theirs ends: the one that kills the process then dies alone, waits longer each time, and the others go on.
 //! - A paused sync starts by hand only. Its moments count as missed: `catch_up` decides what happens when it is resumed.
 //! - A run of one group, or of the first so many changes, is none of the schedule's runs: it settles no moment, its failure
 //!   starts no back-off, and syncs that follow do not follow it.
 
+mod trouble;
+
 use std::collections::BTreeMap;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 
+use self::trouble::PAUSE_MAX;
+pub use self::trouble::{Trouble, may_pass, pause_after};
 use crate::error::Kind;
 use crate::mapping::CatchUp;
 use crate::schedule::Rule;
 use crate::schedule::timetable::Timetable;
 use crate::view::{Ask, State};
-
-/// The pause after the first failure; doubled with each further one.
-const PAUSE_FIRST: TimeDelta = TimeDelta::seconds(60);
-/// The longest pause: a vendor or warehouse that is back is noticed within the hour.
-const PAUSE_MAX: TimeDelta = TimeDelta::seconds(3_600);
-
-/// How long nothing is tried by itself after so many failures in a row.
-pub fn pause_after(failures: u32) -> TimeDelta {
-    // Six doublings of a minute pass the hour.
-    let doublings = failures.saturating_sub(1).min(6);
-    (PAUSE_FIRST * (1 << doublings)).min(PAUSE_MAX)
-}
-
-/// Whether what failed in this way may well succeed a little later, without anybody doing something.
-pub fn may_pass(kind: Kind) -> bool {
-    match kind {
-        Kind::SourceBusy | Kind::Destination | Kind::Ledger | Kind::LedgerBusy | Kind::Bug => true,
-        Kind::Config | Kind::Source | Kind::Guard | Kind::Interrupted => false,
-    }
-}
 
 /// A run that was asked for.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -105,17 +91,6 @@ enum Busy {
     Plan,
 }
 
-/// What is remembered of failures.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Trouble {
-    /// Failed runs in a row.
-    pub failures: u32,
-    /// Nothing is tried by itself before this.
-    pub not_before: Option<DateTime<Utc>>,
-    /// Whether it is tried then although no moment has come.
-    pub again: bool,
-}
-
 /// One sync.
 #[derive(Debug)]
 struct Post {
@@ -127,6 +102,23 @@ struct Post {
     trouble: Trouble,
     /// It left the config while a run was under way.
     leaving: bool,
+}
+
+impl Post {
+    /// Whether a run of it is under way although the process died during its last one.
+    fn may_kill(&self) -> bool {
+        self.trouble.deaths > 0 && matches!(self.busy, Some(Busy::Whole(_) | Busy::Part(_)))
+    }
+}
+
+/// A run that could begin now.
+#[derive(Debug)]
+struct Ready {
+    /// Runs that somebody asked for come first.
+    class: u8,
+    since: DateTime<Utc>,
+    deaths: u32,
+    start: Start,
 }
 
 /// All syncs.
@@ -254,7 +246,7 @@ impl Roster {
         if self.stopping {
             return look;
         }
-        let mut ready: Vec<(u8, DateTime<Utc>, Start)> = Vec::new();
+        let mut ready: Vec<Ready> = Vec::new();
         let mut wake = |at: Option<DateTime<Utc>>| look.next = [look.next, at].into_iter().flatten().min();
         // Nothing waits for longer than the longest pause, also when the clock was set back since.
         let longest = now.checked_add_signed(PAUSE_MAX);
@@ -263,8 +255,9 @@ impl Roster {
                 post.trouble.not_before.map(|until| longest.map_or(until, |most| until.min(most)));
             let start = |cause| Start { sync: sync.clone(), cause };
             let free = post.busy.is_none();
+            let deaths = post.trouble.deaths;
             if let Some(asked) = post.asked.as_ref().filter(|_| free) {
-                ready.push((0, asked.since, start(Cause::Asked(asked.clone()))));
+                ready.push(Ready { class: 0, since: asked.since, deaths, start: start(Cause::Asked(asked.clone())) });
                 continue;
             }
             if post.paused_since.is_some() || !post.enabled || post.leaving {
@@ -280,17 +273,27 @@ impl Roster {
             }
             let held_until = post.trouble.not_before.filter(|until| *until > now);
             match (seen.due, held_until) {
-                (Some(moment), None) => ready.push((1, moment, start(Cause::Moment(moment)))),
+                (Some(since), None) => {
+                    ready.push(Ready { class: 1, since, deaths, start: start(Cause::Moment(since)) });
+                }
                 (None, None) if post.trouble.again => {
-                    ready.push((1, post.trouble.not_before.unwrap_or(now), start(Cause::Retry)));
+                    let since = post.trouble.not_before.unwrap_or(now);
+                    ready.push(Ready { class: 1, since, deaths, start: start(Cause::Retry) });
                 }
                 (due, Some(until)) if due.is_some() || post.trouble.again => wake(Some(until)),
                 _ => {}
             }
         }
-        ready.sort_by_key(|ready| (ready.0, ready.1));
+        let mut chosen = if self.posts.values().any(Post::may_kill) {
+            None
+        } else {
+            let suspects = ready.iter().filter(|ready| ready.deaths > 0);
+            suspects.min_by_key(|ready| (ready.class, ready.deaths, ready.since)).map(|ready| ready.start.sync.clone())
+        };
+        ready.retain(|ready| ready.deaths == 0 || chosen.take_if(|chosen| *chosen == ready.start.sync).is_some());
+        ready.sort_by_key(|ready| (ready.class, ready.since));
         let room = self.parallel.saturating_sub(self.running());
-        look.starts = ready.into_iter().take(room).map(|(_, _, start)| start).collect();
+        look.starts = ready.into_iter().take(room).map(|ready| ready.start).collect();
         look
     }
 
@@ -326,7 +329,7 @@ impl Roster {
         }
         let Some(Busy::Whole(_)) = busy else { return };
         if let Some(timetable) = post.timetable.as_mut() {
-            timetable.ended(now);
+            timetable.ended(ending == Ending::Well, now);
         }
         match ending {
             Ending::Well => post.trouble = Trouble::default(),
@@ -335,7 +338,7 @@ impl Roster {
                 let failures = post.trouble.failures.saturating_add(1);
                 let scheduled = post.timetable.is_some();
                 let not_before = now.checked_add_signed(pause_after(failures));
-                post.trouble = Trouble { failures, not_before, again: scheduled && may_pass(kind) };
+                post.trouble = Trouble { failures, not_before, again: scheduled && may_pass(kind), deaths: 0 };
             }
         }
         if ending == Ending::Well {
@@ -384,9 +387,12 @@ impl Roster {
         Some(sync.clone())
     }
 
-    /// Pauses a sync, or resumes it (`None`).
-    pub fn pause(&mut self, sync: &str, since: Option<DateTime<Utc>>) -> Result<(), Declined> {
+    /// Pauses a sync, or resumes it (`None`). What its schedule owes counts from the resumption.
+    pub fn pause(&mut self, sync: &str, since: Option<DateTime<Utc>>, now: DateTime<Utc>) -> Result<(), Declined> {
         let post = self.posts.get_mut(sync).filter(|post| !post.leaving).ok_or(Declined::Unknown)?;
+        if let (Some(_), None, Some(timetable)) = (post.paused_since, since, &mut post.timetable) {
+            timetable.excuse(now);
+        }
         post.paused_since = match (post.paused_since, since) {
             (Some(before), Some(_)) => Some(before),
             (_, since) => since,
@@ -398,19 +404,24 @@ impl Roster {
         Ok(())
     }
 
-    /// Reserves a sync for a plan: no run of it begins until [`Roster::planned`].
-    pub fn plan(&mut self, sync: &str) -> Result<(), Declined> {
-        let stopping = self.stopping;
-        let post = self.posts.get_mut(sync).filter(|post| !post.leaving).ok_or(Declined::Unknown)?;
+    /// Whether a sync could be reserved for a plan.
+    pub fn may_plan(&self, sync: &str) -> Result<(), Declined> {
+        let post = self.posts.get(sync).filter(|post| !post.leaving).ok_or(Declined::Unknown)?;
         match &post.busy {
-            _ if stopping => Err(Declined::Stopping),
-            None => {
-                post.busy = Some(Busy::Plan);
-                Ok(())
-            }
+            _ if self.stopping => Err(Declined::Stopping),
+            None => Ok(()),
             Some(Busy::Plan) => Err(Declined::Busy(None)),
             Some(Busy::Whole(run) | Busy::Part(run)) => Err(Declined::Busy(Some(run.clone()))),
         }
+    }
+
+    /// Reserves a sync for a plan: no run of it begins until [`Roster::planned`].
+    pub fn plan(&mut self, sync: &str) -> Result<(), Declined> {
+        self.may_plan(sync)?;
+        if let Some(post) = self.posts.get_mut(sync) {
+            post.busy = Some(Busy::Plan);
+        }
+        Ok(())
     }
 
     /// The plan is made.
@@ -465,6 +476,8 @@ impl Roster {
     }
 }
 
+#[cfg(test)]
+mod deaths;
 #[cfg(test)]
 mod storm;
 #[cfg(test)]

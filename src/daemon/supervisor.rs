@@ -17,14 +17,16 @@ use tracing::Instrument;
 
 use super::herald::Herald;
 use super::ledger_watch::{LOOK_AGAIN, LedgerWatch};
-use super::roster::{Asked, Cause, Ending, Joining, Roster, Start, Trouble, pause_after};
+use super::plans::Plans;
+use super::roster::{Asked, Cause, Ending, Joining, Roster, Start, Trouble};
 use super::tracker::Tracker;
 use crate::config::Project;
 use crate::delivery::{Outside, Signal};
 use crate::env::{Clock, Random};
 use crate::error::{Error, Kind, Result};
 use crate::ledger::local::LocalLedger;
-use crate::ledger::{Ledger, RunRecord, Status};
+use crate::ledger::{Ledger, Status};
+use crate::mapping::diagnostic::listed_all;
 use crate::mapping::{Mapping, units};
 use crate::open::job::Job;
 use crate::open::{self, Failure};
@@ -62,6 +64,11 @@ pub(super) struct InUse {
 /// The daemon's working parts, shared by its tasks.
 pub(super) struct Supervisor {
     pub(super) folder: PathBuf,
+    /// The address that the command line gave instead of the config's.
+    pub(super) listen: Option<String>,
+    /// Where runs and plans work: a place of their own, so that whatever they do to its threads, the daemon answers,
+    /// keeps its time and can be stopped.
+    pub(super) work: tokio::runtime::Handle,
     pub(super) config: RwLock<InUse>,
     /// For notes and for what runs leave; each run has a sibling.
     pub(super) ledger: LocalLedger,
@@ -73,6 +80,8 @@ pub(super) struct Supervisor {
     pub(super) herald: Herald,
     pub(super) ledger_watch: LedgerWatch,
     pub(super) started_at: DateTime<Utc>,
+    /// The places in which plans are made.
+    pub(super) plans: Arc<Plans>,
     roster: Mutex<Roster>,
     running: Mutex<BTreeMap<String, Running>>,
     /// Something happened that may let a run start, or end the last one.
@@ -113,12 +122,15 @@ impl Supervisor {
         clock: Arc<dyn Clock>,
     ) -> Result<Supervisor> {
         let now = clock.now();
-        let roster = Roster::new(project.settings.daemon.parallel_runs);
+        let parallel = project.settings.daemon.parallel_runs;
+        let (roster, plans) = (Roster::new(parallel), Plans::new(parallel));
         let latest = ledger.runs(None, 1).await?.pop();
         let kept = Supervisor::kept_alerts(&ledger).await?;
         let herald = Herald::new(project.settings.daemon.alerts.as_ref(), kept.as_deref())?;
         let supervisor = Supervisor {
             folder,
+            listen: None,
+            work: tokio::runtime::Handle::current(),
             config: RwLock::new(InUse { project: Arc::new(project), read_at: now, problems: None }),
             asking: ledger.sibling()?,
             ledger,
@@ -128,6 +140,7 @@ impl Supervisor {
             herald,
             ledger_watch: LedgerWatch::default(),
             started_at: now,
+            plans,
             roster: Mutex::new(roster),
             running: Mutex::default(),
             wake: Notify::new(),
@@ -141,9 +154,20 @@ impl Supervisor {
             tracing::warn!(sync = died.sync, run = died.run, "recovered a run during which the process had ended");
         }
         let project = supervisor.project();
+        let mut suspects = Vec::new();
         for file in &project.mappings {
             let joining = supervisor.remembered(&project, &file.mapping).await?;
+            if joining.trouble.deaths > 0 {
+                suspects.push(file.mapping.name.as_str());
+            }
             supervisor.roster().join(&file.mapping.name, joining);
+        }
+        if suspects.len() > 1 {
+            tracing::warn!(
+                "the process died during the last runs of {}: one of them may be what ends it, so they run one at a time \
+                 until each has shown that it ends",
+                listed_all(suspects)
+            );
         }
         Ok(supervisor)
     }
@@ -185,7 +209,7 @@ impl Supervisor {
         let timetable = ask::timetable(project, mapping, &self.ledger, now).await?;
         let stopped = notes.contains_key(&note("stopped", name));
         let runs = self.ledger.whole_runs(name, FAILURES_LOOKED_AT).await?;
-        let trouble = trouble_of(&runs, stopped, now, timetable.is_some());
+        let trouble = Trouble::of(&runs, stopped, now, timetable.is_some());
         Ok(Joining { timetable, enabled: mapping.enabled, paused_since, trouble, asked })
     }
 
@@ -211,10 +235,10 @@ impl Supervisor {
         ended: tokio::sync::mpsc::UnboundedSender<Ended>,
     ) -> usize {
         while *stop.borrow_and_update() == Signal::Go {
-            if self.ledger.duck().given_up() {
+            if self.ledger_gave_up().await {
                 tracing::error!(
-                    "the ledger's database gave up after a failed write; nothing was lost: the daemon ends, so that a new \
-                     start can open it again"
+                    "the ledger's database cannot be used any more: DuckDB gave it up after a failed write or an error of \
+                     its own; what was recorded is safe, and the daemon ends, so that a new start can open it again"
                 );
                 break;
             }
@@ -228,6 +252,12 @@ impl Supervisor {
             }
         }
         self.drain(stop).await
+    }
+
+    /// Whether DuckDB gave the ledger's database up. An error's text may say so without meaning this database: it quotes
+    /// what it is about. A database that still answers was not given up.
+    pub(super) async fn ledger_gave_up(&self) -> bool {
+        self.ledger.duck().given_up() && self.ledger.runs(None, 1).await.is_err()
     }
 
     /// An id greater than all before.
@@ -299,7 +329,7 @@ impl Supervisor {
             let inner = Arc::clone(&supervisor);
             let name = sync.clone();
             let work = async move { inner.execute(&project, &name, &options, tracker.as_ref(), signal).await };
-            let joined = tokio::spawn(work.in_current_span()).await;
+            let joined = supervisor.work.spawn(work.in_current_span()).await;
             let panicked = joined.is_err();
             let (ending, error) = match joined {
                 Ok(Ok(report)) => (ending_of(&report), report.stopped),
@@ -454,28 +484,6 @@ fn ending_of(report: &Report) -> Ending {
         (_, Some(stopped)) if stopped.kind() == Kind::Interrupted => Ending::Stopped,
         (_, stopped) => Ending::Failed(stopped.as_ref().map_or(Kind::Destination, Error::kind)),
     }
-}
-
-/// What earlier runs tell about a sync's failures, the newest run first. `stopped`: the last process ended during a run.
-fn trouble_of(runs: &[RunRecord], stopped: bool, now: DateTime<Utc>, scheduled: bool) -> Trouble {
-    let well = |run: &RunRecord| matches!(run.status, Status::Delivered | Status::SomeRejected);
-    let kind = |run: &RunRecord| run.error_kind.as_deref().and_then(Kind::from_name);
-    let Some(last) = runs.first().filter(|run| !well(run)) else { return Trouble::default() };
-    if stopped {
-        return Trouble { failures: 0, not_before: None, again: scheduled };
-    }
-    let in_a_row = runs.iter().take_while(|run| !well(run));
-    let failed = in_a_row.filter(|run| run.status == Status::Died || kind(run) != Some(Kind::Interrupted));
-    let failures = u32::try_from(failed.count()).unwrap_or(u32::MAX);
-    if failures == 0 {
-        return Trouble::default();
-    }
-    let died = last.status == Status::Died;
-    let again = scheduled && (died || kind(last).is_some_and(super::roster::may_pass));
-    // One death may be anything; more of them in a row may be ours.
-    let pause = if died { pause_after(failures) - pause_after(1) } else { pause_after(failures) };
-    let not_before = last.ended_at.unwrap_or(now).checked_add_signed(pause);
-    Trouble { failures, not_before: not_before.filter(|at| *at > now), again }
 }
 
 #[cfg(test)]

@@ -181,6 +181,28 @@ impl LocalLedger {
         self.records(&which, count).await
     }
 
+    /// The last run of a sync that was not partial and ended well, when the first one after it began (without one, the first
+    /// on record), and when the latest one after it ended: what a schedule still owes.
+    pub async fn since_success(
+        &self,
+        sync: &str,
+    ) -> Result<(Option<RunRecord>, Option<DateTime<Utc>>, Option<DateTime<Utc>>)> {
+        let which = format!("sync = {} AND {ENDED_WELL}", quote_literal(sync));
+        let success = self.records(&which, 1).await?.pop();
+        let (sync, after) = (sync.to_owned(), success.as_ref().map(|run| run.run.clone()).unwrap_or_default());
+        self.call("read the runs since the last good one", move |connection| {
+            let sql = "SELECT min(started_at), max(ended_at) FROM runs \
+                 WHERE sync = ? AND partial IS NOT TRUE AND run > ?";
+            type Times = (Option<NaiveDateTime>, Option<NaiveDateTime>);
+            let read = |row: &duckdb::Row<'_>| -> duckdb::Result<Times> { Ok((row.get(0)?, row.get(1)?)) };
+            let (first, last) = connection
+                .query_row(sql, params![sync, after], read)
+                .map_err(ledger_error("read the runs since the last good one"))?;
+            Ok((success, first.map(|at| at.and_utc()), last.map(|at| at.and_utc())))
+        })
+        .await
+    }
+
     /// Records that a run under way died, folding what it left, as the next run of the sync would: for a process that
     /// goes on. Nothing happens to a run that has ended.
     pub async fn give_up(&self, record: &RunRecord, at: DateTime<Utc>, error: &str, kind: &str) -> Result<()> {

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::diagnostic::{Diagnostic, did_you_mean, listed, listed_all};
+use super::diagnostic::{Diagnostic, Lines, did_you_mean, listed, listed_all};
 use super::file::{MappingFile, trait_path};
 use super::reader::{join, shown};
 use super::{At, Expr, Field, OnMissing, OnRemovedTrait, UserFrom, When};
@@ -332,6 +332,7 @@ pub fn check_together(files: &[MappingFile]) -> Vec<Diagnostic> {
     let mut found = Vec::new();
     let mut names: BTreeMap<String, &MappingFile> = BTreeMap::new();
     let mut writers: BTreeMap<(&str, &str, &str), (&MappingFile, &super::Trait)> = BTreeMap::new();
+    let mut lines: BTreeMap<&str, Lines> = BTreeMap::new();
     for file in files {
         let mapping = &file.mapping;
         if let Some(first) = names.get(&mapping.name.to_lowercase()) {
@@ -350,7 +351,8 @@ pub fn check_together(files: &[MappingFile]) -> Vec<Diagnostic> {
                     writers.insert(written, (file, mapped));
                 }
                 Some((first, theirs)) => {
-                    let (line, _) = super::diagnostic::position(&first.text, theirs.at.span.start);
+                    let lines = lines.entry(&first.mapping.name).or_insert_with(|| Lines::of(&first.text));
+                    let line = lines.line(theirs.at.span.start);
                     let what = format!(
                         "trait `{}` of `{}` at `{}` is also written by {}:{line}",
                         shown(&mapped.name),

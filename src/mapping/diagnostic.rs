@@ -66,15 +66,30 @@ impl Diagnostic {
     }
 }
 
-/// Line and column (in characters), both from 1, of a byte offset. An offset beyond the text is its end.
-pub fn position(text: &str, offset: usize) -> (usize, usize) {
-    let mut offset = offset.min(text.len());
-    while !text.is_char_boundary(offset) {
-        offset -= 1;
+/// Where the lines of a text begin, so that the line of a place is found without reading the text again.
+#[derive(Debug, Clone)]
+pub struct Lines {
+    /// The offset after each line end.
+    begin: Vec<usize>,
+}
+
+impl Lines {
+    /// Of this text.
+    pub fn of(text: &str) -> Lines {
+        Lines { begin: text.match_indices('\n').map(|(at, _)| at + 1).collect() }
     }
-    let before = &text[..offset];
-    let start = before.rfind('\n').map_or(0, |newline| newline + 1);
-    (before.bytes().filter(|byte| *byte == b'\n').count() + 1, before[start..].chars().count() + 1)
+
+    /// The line of a byte offset, from 1. An offset beyond the text is on the last one.
+    pub fn line(&self, offset: usize) -> usize {
+        self.begin.partition_point(|begin| *begin <= offset) + 1
+    }
+}
+
+/// Line and column (in characters), both from 1, of a byte offset, for tests that look at one place.
+#[cfg(test)]
+pub(crate) fn position(text: &str, offset: usize) -> (usize, usize) {
+    let start = text[..offset].rfind('\n').map_or(0, |newline| newline + 1);
+    (Lines::of(text).line(offset), text[start..offset].chars().count() + 1)
 }
 
 /// The word a person most likely meant: spelled the same but for case and dashes, or a few slips away.
@@ -117,13 +132,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn positions_count_characters_from_one() {
-        let text = "a = 1\nbü = \"x\"\r\n";
-        assert_eq!(position(text, 0), (1, 1));
-        assert_eq!(position(text, 6), (2, 1));
-        assert_eq!(position(text, 9), (2, 3));
-        assert_eq!(position(text, 8), (2, 2), "inside ü");
-        assert_eq!(position(text, 999), (3, 1));
+    fn lines_count_from_one() {
+        let lines = Lines::of("a = 1\nb = \"x\"\r\n");
+        let expected = [(0, 1), (5, 1), (6, 2), (14, 2), (15, 3), (999, 3)];
+        assert_eq!(expected.map(|(offset, _)| (offset, lines.line(offset))), expected);
+        assert_eq!(Lines::of("").line(0), 1);
     }
 
     #[test]

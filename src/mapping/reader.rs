@@ -12,14 +12,14 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::diagnostic::{Diagnostic, did_you_mean, listed, listed_all, position};
+use super::diagnostic::{Diagnostic, Lines, did_you_mean, listed, listed_all};
 use super::{At, units};
 
 /// The mistakes found in one file so far, and where its keys are.
 pub(crate) struct Report<'t> {
     /// The file as it is shown.
     pub(crate) file: &'t str,
-    text: &'t str,
+    lines: Lines,
     found: Vec<Diagnostic>,
     broken_lines: BTreeSet<usize>,
     /// Dotted paths that an unknown key was probably meant to be.
@@ -34,7 +34,7 @@ pub(crate) fn parse<'t>(file: &'t str, text: &'t str) -> (Spanned<DeTable<'t>>, 
     errors.sort_by_key(|error| error.span().map(|span| span.start));
     let mut report = Report {
         file,
-        text,
+        lines: Lines::of(text),
         found: Vec::new(),
         broken_lines: BTreeSet::new(),
         meant: BTreeSet::new(),
@@ -42,7 +42,7 @@ pub(crate) fn parse<'t>(file: &'t str, text: &'t str) -> (Spanned<DeTable<'t>>, 
     };
     for error in errors {
         let span = error.span().unwrap_or_default();
-        let (line, _) = position(text, span.start);
+        let line = report.lines.line(span.start);
         // One slip often has several consequences on its line; the first says most.
         if report.broken_lines.insert(line) {
             let at = At { span: visible(text, span), path: String::new() };
@@ -78,7 +78,7 @@ impl<'t> Report<'t> {
     /// Notes a mistake.
     pub(crate) fn push(&mut self, diagnostic: Diagnostic) {
         // The parser's recovery invents values for what it could not read; they stand nowhere.
-        let line = position(self.text, diagnostic.span.start).0;
+        let line = self.lines.line(diagnostic.span.start);
         let invented = diagnostic.span.is_empty() && self.is_broken();
         if !invented && !self.broken_lines.contains(&line) {
             self.found.push(diagnostic);
@@ -406,7 +406,8 @@ mod tests {
     fn several_syntax_errors_are_reported_at_once_and_the_rest_is_still_read() {
         let text = "a = \nb = \"open\nc = 1\nd == 2\n";
         let (table, report) = parse("f.toml", text);
-        let lines: Vec<usize> = report.into_found().0.iter().map(|found| position(text, found.span.start).0).collect();
+        let (places, found) = (Lines::of(text), report.into_found().0);
+        let lines: Vec<usize> = found.iter().map(|found| places.line(found.span.start)).collect();
         assert_eq!(lines, [1, 2, 4]);
         assert!(table.get_ref().contains_key("c"));
     }

@@ -7,6 +7,7 @@ pub mod socket;
 
 use std::path::Path;
 
+use crate::config::files::Files;
 use crate::config::{self, DestinationSettings, Diagnostics, Project, SourceSettings};
 use crate::delivery;
 use crate::destination::{Destination, amplitude, file, journy, mixpanel, posthog, segment, thrivestack, webhook};
@@ -75,7 +76,12 @@ impl From<std::io::Error> for Failure {
 
 /// The project of the config folder. What its destinations cannot carry out counts among its problems.
 pub fn project(folder: &Path) -> Result<Project, Failure> {
-    let mut project = config::load(folder, config::load::environment())?;
+    project_noting(folder, &Files::default())
+}
+
+/// The same, noting every file that the config hangs on, also where it fails.
+pub fn project_noting(folder: &Path, files: &Files) -> Result<Project, Failure> {
+    let mut project = config::load::load_noting(folder, config::load::environment(), files)?;
     ledger_apart(&project)?;
     let mut found = Vec::new();
     for file in &project.mappings {

@@ -155,4 +155,6 @@ fn instant(zone: Tz, wall: NaiveDateTime) -> DateTime<Utc> {
 }
 
 #[cfg(test)]
+mod overdue;
+#[cfg(test)]
 mod tests;

@@ -123,7 +123,7 @@ fn a_year_in_nine_zones_fires_as_a_walk_over_its_minutes_says() {
                     assert_eq!((moment, look.skipped), (now, 0), "{text} in {zone}");
                     fires.push(now);
                     table.started(now);
-                    table.ended(now);
+                    table.ended(true, now);
                 }
                 now = look.next.unwrap();
             }
@@ -210,7 +210,7 @@ fn jitter_is_late_by_the_same_for_the_same_sync_and_moment() {
 /// A timetable whose last run took from `started` to `ended`.
 fn resumed(plan: Plan, started: &str, ended: &str, now: &str) -> Timetable {
     let last = Recorded { started_at: at(started), ended_at: Some(at(ended)) };
-    Timetable::resume(plan, Checkpoint { last: Some(last), followed_ended_at: None }, at(now))
+    Timetable::resume(plan, Checkpoint { last: Some(last), ..Checkpoint::default() }, at(now))
 }
 
 #[test]
@@ -224,13 +224,13 @@ fn a_moment_during_a_run_is_skipped_or_queued_once() {
         let look = table.look(at("2026-01-01 01:00"));
         assert_eq!((look.due, look.next), (None, Some(at("2026-01-01 02:00"))), "nothing is due during a run");
         // Nobody looked at 02:00 and 03:00.
-        table.ended(at("2026-01-01 03:20"));
+        table.ended(true, at("2026-01-01 03:20"));
         let after = table.look(at("2026-01-01 03:20"));
         assert_eq!((after.due, after.skipped + look.skipped), (due, skipped), "{overlap:?}");
         assert_eq!(after.next, Some(at("2026-01-01 04:00")));
         if due.is_some() {
             table.started(at("2026-01-01 03:20"));
-            table.ended(at("2026-01-01 03:40"));
+            table.ended(true, at("2026-01-01 03:40"));
             assert_eq!(table.look(at("2026-01-01 03:40")).due, None, "one run, not one per moment");
         }
     }
@@ -246,7 +246,7 @@ fn missed_moments_are_made_up_for_by_one_run_or_skipped() {
         assert_eq!((look.due, look.skipped, look.next), (due, skipped, Some(at("2026-01-06 02:00"))), "{catch_up:?}");
         if due.is_some() {
             table.started(at("2026-01-05 09:00"));
-            table.ended(at("2026-01-05 09:10"));
+            table.ended(true, at("2026-01-05 09:10"));
         }
         assert_eq!(table.look(at("2026-01-05 09:10")).due, None);
         // A restart within a minute misses nothing.
@@ -273,7 +273,7 @@ fn what_was_skipped_during_the_recorded_run_was_not_missed() {
     // A run that died skipped nothing.
     plan.overlap = Overlap::Skip;
     let died = Recorded { started_at: at("2026-01-01 00:00"), ended_at: None };
-    let checkpoint = Checkpoint { last: Some(died), followed_ended_at: None };
+    let checkpoint = Checkpoint { last: Some(died), ..Checkpoint::default() };
     let mut table = Timetable::resume(plan, checkpoint, at("2026-01-01 01:30"));
     assert_eq!(table.look(at("2026-01-01 01:30")).due, Some(at("2026-01-01 01:00")));
 }
@@ -283,16 +283,16 @@ fn an_interval_counts_from_the_last_start() {
     let mut table = Timetable::resume(every(45), Checkpoint::default(), at("2026-01-01 00:07"));
     assert_eq!(table.look(at("2026-01-01 00:07")).due, Some(at("2026-01-01 00:07")), "the first run is due at once");
     table.started(at("2026-01-01 00:08"));
-    table.ended(at("2026-01-01 00:38"));
+    table.ended(true, at("2026-01-01 00:38"));
     let look = table.look(at("2026-01-01 00:38"));
     assert_eq!((look.due, look.next), (None, Some(at("2026-01-01 00:53"))));
     // A run by hand counts too.
     table.started(at("2026-01-01 00:40"));
-    table.ended(at("2026-01-01 00:41"));
+    table.ended(true, at("2026-01-01 00:41"));
     assert_eq!(table.look(at("2026-01-01 00:53")).next, Some(at("2026-01-01 01:25")));
     // A run longer than the interval skips what it ran over.
     table.started(at("2026-01-01 02:00"));
-    table.ended(at("2026-01-01 03:40"));
+    table.ended(true, at("2026-01-01 03:40"));
     let look = table.look(at("2026-01-01 03:40"));
     assert_eq!((look.due, look.skipped, look.next), (None, 2, Some(at("2026-01-01 04:15"))));
     // Over a clock change in any zone it stays an interval.
@@ -323,7 +323,7 @@ fn following_another_sync_fires_when_it_ended_well() {
         table.started(now);
         table.followed_ended(now + minutes(5));
         table.followed_ended(now + minutes(6));
-        table.ended(now + minutes(7));
+        table.ended(true, now + minutes(7));
         let queued = (overlap == Overlap::Queue).then_some(now + minutes(6));
         assert_eq!(table.look(now + minutes(7)).due, queued, "{overlap:?}");
     }
@@ -336,7 +336,11 @@ fn following_another_sync_fires_when_it_ended_well() {
         (CatchUp::Once, None, None),
     ] {
         let plan = Plan { catch_up, ..after(Overlap::Skip) };
-        let mut table = Timetable::resume(plan, Checkpoint { last, followed_ended_at: ended }, now + minutes(90));
+        let mut table = Timetable::resume(
+            plan,
+            Checkpoint { last, followed_ended_at: ended, ..Checkpoint::default() },
+            now + minutes(90),
+        );
         assert_eq!(table.look(now + minutes(90)).due, due, "{catch_up:?} {ended:?}");
     }
 }
@@ -346,7 +350,7 @@ fn a_clock_set_back_repeats_nothing_and_waits_no_longer_than_an_interval() {
     let mut table = Timetable::resume(cron("0 2 * * *", Tz::UTC), Checkpoint::default(), at("2026-01-05 01:00"));
     assert_eq!(table.look(at("2026-01-05 02:00")).due, Some(at("2026-01-05 02:00")));
     table.started(at("2026-01-05 02:00"));
-    table.ended(at("2026-01-05 02:05"));
+    table.ended(true, at("2026-01-05 02:05"));
     // An hour back: 02:00 comes again and does not fire again.
     for now in ["2026-01-05 01:30", "2026-01-05 02:00", "2026-01-05 02:30"] {
         let look = table.look(at(now));

@@ -6,6 +6,10 @@
 //!   run, or skipped. What was missed while down follows from the last run's record.
 //! - **Clock set back**: the moment that fired last does not fire again. Earlier ones come round again: waiting until
 //!   the clock is where it was could take as long as the step, so it is never more than one interval.
+//! - **Overdue**: since the oldest scheduled time after the last success that no success has served, however many scheduled
+//!   times, attempts and failures came after it. A run under way that is the first attempt at what is owed serves what came
+//!   before it began; what comes while it goes on is overdue. A success serves what passed during it, unless another
+//!   run is queued for that.
 
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -33,6 +37,12 @@ pub struct Checkpoint {
     pub last: Option<Recorded>,
     /// When a run of the followed sync last ended well, for `after`.
     pub followed_ended_at: Option<DateTime<Utc>>,
+    /// The sync's last run that ended well, as far as runs are remembered.
+    pub success: Option<Recorded>,
+    /// When the first run after that success began, or the first one remembered if none ended well.
+    pub attempted_at: Option<DateTime<Utc>>,
+    /// When the last run since that success ended.
+    pub failed_at: Option<DateTime<Utc>>,
 }
 
 /// What a look at the timetable found.
@@ -57,6 +67,14 @@ pub struct Timetable {
     /// A moment that waits for the end of the current run, or a followed run that ended.
     waiting: Option<DateTime<Utc>>,
     running: bool,
+    /// The oldest scheduled time since the last success that neither a success nor the run under way serves.
+    owed: Option<DateTime<Utc>>,
+    /// What was owed when the run under way began; owed again unless it ends well.
+    serving: Option<DateTime<Utc>>,
+    /// The first scheduled time that came during the run under way.
+    during: Option<DateTime<Utc>>,
+    /// Whether a run failed to serve what is owed: then another attempt under way does not hide it.
+    tried: bool,
     /// Skipped moments not yet told.
     skipped: u64,
 }
@@ -64,7 +82,18 @@ pub struct Timetable {
 impl Timetable {
     /// A timetable that begins now, with what earlier runs left.
     pub fn resume(plan: Plan, checkpoint: Checkpoint, now: DateTime<Utc>) -> Timetable {
-        let mut table = Timetable { plan, settled: None, fired: None, waiting: None, running: false, skipped: 0 };
+        let mut table = Timetable {
+            plan,
+            settled: None,
+            fired: None,
+            waiting: None,
+            running: false,
+            owed: None,
+            serving: None,
+            during: None,
+            tried: false,
+            skipped: 0,
+        };
         let started = checkpoint.last.map(|last| last.started_at);
         // Moments during a finished run were skipped then, unless they were to be queued.
         let ended = checkpoint.last.and_then(|last| last.ended_at).filter(|_| table.plan.overlap == Overlap::Skip);
@@ -85,7 +114,43 @@ impl Timetable {
                 }
             }
         }
+        // What waits already is a run of the followed sync that ended since.
+        table.owed = table.owed_by(checkpoint, now).or(table.waiting);
+        table.tried = table.owed.is_some() && checkpoint.failed_at >= table.owed;
         table
+    }
+
+    /// What earlier runs left owed: nothing after a success, else the first scheduled time after the last one.
+    fn owed_by(&self, checkpoint: Checkpoint, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        let attempted_at = checkpoint.attempted_at?;
+        let first = match (&self.plan.rule, checkpoint.success) {
+            // What was followed last is known, what was followed first is not.
+            (Rule::After(_), success) => {
+                let followed = checkpoint.followed_ended_at?;
+                let unserved = success.is_none_or(|success| followed > success.started_at);
+                unserved.then(|| followed.min(attempted_at))
+            }
+            // The first run was due at once.
+            (Rule::Every(_), None) => Some(attempted_at),
+            (Rule::Every(interval), Some(success)) => {
+                let until = success.ended_at.filter(|_| self.plan.overlap == Overlap::Skip);
+                let step = last_step(success.started_at, *interval, until.unwrap_or(success.started_at));
+                self.plan.next_after(step).map(|fire| fire.at)
+            }
+            (Rule::Cron(..), success) => {
+                // A run that is on time begins within a minute of its scheduled time and jitter.
+                let jitter = TimeDelta::from_std(self.plan.jitter).unwrap_or_default();
+                let from = match success {
+                    Some(success) if self.plan.overlap == Overlap::Skip => {
+                        success.ended_at.unwrap_or(success.started_at)
+                    }
+                    Some(success) => success.started_at,
+                    None => attempted_at.checked_sub_signed(LATE_MAX + jitter)?,
+                };
+                self.plan.next_after(from).map(|fire| fire.at)
+            }
+        };
+        first.filter(|at| *at <= now)
     }
 
     /// The plan it keeps.
@@ -97,6 +162,7 @@ impl Timetable {
     pub fn look(&mut self, now: DateTime<Utc>) -> Look {
         // The clock was set back: go on from here.
         self.settled = self.settled.map(|settled| settled.min(now));
+        self.owed = self.owed.map(|owed| owed.min(now));
         self.pass(now);
         let due = self.waiting.filter(|_| !self.running);
         let skipped = std::mem::take(&mut self.skipped);
@@ -107,6 +173,10 @@ impl Timetable {
     pub fn started(&mut self, now: DateTime<Utc>) {
         self.pass(now);
         self.running = true;
+        if !self.tried {
+            self.serving = self.owed.take();
+        }
+        self.during = None;
         let moment = self.waiting.take();
         match self.plan.rule {
             Rule::Cron(..) => self.fired = moment.or(self.fired),
@@ -115,17 +185,38 @@ impl Timetable {
         }
     }
 
-    /// The run ended, however.
-    pub fn ended(&mut self, now: DateTime<Utc>) {
+    /// The run ended, `well` or not.
+    pub fn ended(&mut self, well: bool, now: DateTime<Utc>) {
         // What came during the run is judged as such, although nobody may have looked.
         self.pass(now);
         self.running = false;
+        let serving = self.serving.take();
+        if well {
+            // What came meanwhile and is not queued was skipped: the schedule says that one run does for all of it.
+            self.owed = self.during.filter(|_| self.waiting.is_some());
+            self.tried = false;
+        } else {
+            self.owed = [serving, self.owed].into_iter().flatten().min();
+            self.tried = self.owed.is_some();
+        }
+    }
+
+    /// Since when a scheduled run is overdue; see the module's docs. As of the last look.
+    pub fn overdue_since(&self) -> Option<DateTime<Utc>> {
+        self.owed
+    }
+
+    /// Somebody kept the sync from running by itself until now: what is overdue counts from here.
+    pub fn excuse(&mut self, now: DateTime<Utc>) {
+        self.pass(now);
+        (self.owed, self.during) = (self.owed.map(|_| now), self.during.map(|_| now));
     }
 
     /// A run of the followed sync ended by itself, with everything delivered or some groups rejected.
     pub fn followed_ended(&mut self, now: DateTime<Utc>) {
         if let Rule::After(_) = self.plan.rule {
             self.came(now, 1);
+            self.owe(now);
         }
     }
 
@@ -134,7 +225,7 @@ impl Timetable {
         let mut ahead = self.clone();
         if ahead.running {
             // How long the current run takes is not known: as if it ended now.
-            ahead.ended(now);
+            ahead.ended(true, now);
         }
         let mut at = now;
         let mut starts = Vec::new();
@@ -146,7 +237,7 @@ impl Timetable {
                 }
                 // How long a run takes is not known: as if it took no time.
                 ahead.started(at);
-                ahead.ended(at);
+                ahead.ended(true, at);
             } else if let Some(next) = look.next {
                 at = next.max(at);
             } else {
@@ -170,6 +261,7 @@ impl Timetable {
             // Never run: the first run is due, and until it starts the interval counts from now.
             self.settled = Some(now);
             self.came(now, 1);
+            self.owe(now);
             return;
         }
         let Some(first) = self.coming().filter(|fire| fire.at <= now) else { return };
@@ -180,6 +272,15 @@ impl Timetable {
             self.skipped += count;
         } else {
             self.came(last.moment, count);
+            self.owe(first.at);
+        }
+    }
+
+    /// A scheduled time came at which a run is to start.
+    fn owe(&mut self, at: DateTime<Utc>) {
+        self.owed.get_or_insert(at);
+        if self.running {
+            self.during.get_or_insert(at);
         }
     }
 

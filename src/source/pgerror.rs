@@ -4,6 +4,7 @@
 //! data, so what stands in quotes is left out of those.
 
 use std::io::ErrorKind;
+use std::time::Duration;
 
 use tokio_postgres::error::{DbError, ErrorPosition};
 
@@ -11,7 +12,7 @@ use super::pgsettings::Address;
 use super::pgtls;
 use crate::error::{Error, Kind};
 use crate::mapping::compile::Projection;
-use crate::mapping::{Expr, From};
+use crate::mapping::{Expr, From, units};
 use crate::secret::Secret;
 
 /// Whom we talk to, for messages.
@@ -52,6 +53,17 @@ impl Target {
     pub(super) fn connect_timeout(&self, seconds: u64) -> Error {
         Error::new(Kind::SourceBusy, format!("{} did not answer within {seconds} s", self.server))
             .advise("check the host, the port and the firewall, or raise `connect_timeout_seconds`")
+            .at(self.place())
+    }
+
+    /// The server took the question and sent nothing for so long.
+    pub(super) fn stalled(&self, what: &str, limit: Duration) -> Error {
+        let limit = units::written(limit);
+        Error::new(Kind::SourceBusy, format!("{what}: {} sent nothing for {limit}", self.server))
+            .advise(
+                "look at what the server waits for: a lock, a stopped process, a network that drops packets; for a model \
+                 that takes longer before its first row, raise `stall_timeout_seconds`",
+            )
             .at(self.place())
     }
 

@@ -1,9 +1,10 @@
 //! How do a projection's rows travel from a PostgreSQL connection into DuckDB's `incoming` table?
 
 use std::pin::pin;
+use std::time::Duration;
 
 use duckdb::arrow::record_batch::RecordBatch;
-use futures_util::StreamExt as _;
+use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::sync::mpsc;
 use tokio_postgres::types::{FromSql, Type};
 use tokio_postgres::{Client, Statement};
@@ -31,6 +32,8 @@ pub(super) enum Stop {
     Server(tokio_postgres::Error),
     /// The server sent what we cannot read.
     Garbled(String),
+    /// The server sent nothing for too long.
+    Stalled,
     /// DuckDB could not take the rows.
     Duck(Error),
 }
@@ -202,6 +205,15 @@ fn server(error: tokio_postgres::Error) -> Early {
     Some(Stop::Server(error))
 }
 
+/// What the server sends next, unless it is nothing for so long. What has come already costs no timer.
+async fn sent<T>(limit: Duration, next: impl Future<Output = T>) -> Result<T, Early> {
+    let mut next = pin!(next);
+    match next.as_mut().now_or_never() {
+        Some(come) => Ok(come),
+        None => tokio::time::timeout(limit, next).await.map_err(|_| Some(Stop::Stalled)),
+    }
+}
+
 impl Pump<'_> {
     /// Passes the batch on if it is full, or if it is the last.
     async fn pass_on(&mut self, last: bool) -> Result<(), Early> {
@@ -239,18 +251,19 @@ where
     }
 }
 
-/// Reads all rows by a binary COPY.
+/// Reads all rows by a binary COPY. Stops when the server sends nothing for `limit`.
 pub(super) async fn by_copy(
     client: &Client,
     plan: &Plan,
+    limit: Duration,
     into: &Duck,
     rows: &(dyn Fn(u64) + Send + Sync),
 ) -> Result<u64, Stop> {
     let sql = format!("COPY ({}) TO STDOUT (FORMAT BINARY)", plan.sql);
     both(plan, into, rows, |mut pump| async move {
-        let mut stream = pin!(client.copy_out(&sql).await.map_err(server)?);
+        let mut stream = pin!(sent(limit, client.copy_out(&sql)).await?.map_err(server)?);
         let mut decoder = CopyDecoder::default();
-        while let Some(chunk) = stream.next().await {
+        while let Some(chunk) = sent(limit, stream.next()).await? {
             decoder.feed(&chunk.map_err(server)?, &mut pump.batch).map_err(garbled)?;
             pump.pass_on(false).await?;
         }
@@ -261,23 +274,24 @@ pub(super) async fn by_copy(
     .await
 }
 
-/// Reads all rows through a cursor.
+/// Reads all rows through a cursor. Stops when the server sends nothing for `limit`.
 pub(super) async fn by_cursor(
     client: &Client,
     plan: &Plan,
+    limit: Duration,
     into: &Duck,
     rows: &(dyn Fn(u64) + Send + Sync),
 ) -> Result<u64, Stop> {
     both(plan, into, rows, |mut pump| async move {
         let declare = format!("DECLARE groupcast_rows CURSOR FOR {}", plan.sql);
-        client.batch_execute(&declare).await.map_err(server)?;
+        sent(limit, client.batch_execute(&declare)).await?.map_err(server)?;
         let fetch = format!("FETCH FORWARD {FETCH_ROWS} FROM groupcast_rows");
-        let fetch = client.prepare(&fetch).await.map_err(server)?;
+        let fetch = sent(limit, client.prepare(&fetch)).await?.map_err(server)?;
         loop {
             let none: [i32; 0] = [];
-            let mut fetched = pin!(client.query_raw(&fetch, none).await.map_err(server)?);
+            let mut fetched = pin!(sent(limit, client.query_raw(&fetch, none)).await?.map_err(server)?);
             let mut any = false;
-            while let Some(row) = fetched.next().await {
+            while let Some(row) = sent(limit, fetched.next()).await? {
                 let row = row.map_err(server)?;
                 any = true;
                 if row.len() != pump.batch.width() {

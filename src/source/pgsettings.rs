@@ -33,6 +33,8 @@ pub struct Settings {
     pub statement_timeout_seconds: Option<u64>,
     /// Longest that connecting may take, in seconds; 15 when absent.
     pub connect_timeout_seconds: Option<u64>,
+    /// Longest that the server may send nothing while it is read, in seconds; 1,800 when absent.
+    pub stall_timeout_seconds: Option<u64>,
 }
 
 /// How a connection is encrypted and the server's identity checked: libpq's levels, with libpq's meanings.
@@ -81,6 +83,8 @@ pub(super) struct Address {
 }
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
+/// Longer than most models take before their first row; a server that was stopped or hangs still answers keepalives.
+const STALL_TIMEOUT: Duration = Duration::from_secs(1_800);
 /// A peer that vanished is noticed after 30 s + 4 × 10 s, not after the driver's default of two hours.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
@@ -110,6 +114,11 @@ fn config_error(what: impl Into<String>) -> Error {
 }
 
 impl Settings {
+    /// Longest that the server may send nothing.
+    pub(super) fn stall_timeout(&self) -> Duration {
+        self.stall_timeout_seconds.map_or(STALL_TIMEOUT, |seconds| Duration::from_secs(seconds.max(1)))
+    }
+
     /// Reads the connection string. Errors are [`Kind::Config`] and hold no part of it but option names.
     pub(super) fn address(&self) -> Result<Address> {
         let split = split(self.url.expose().trim())?;

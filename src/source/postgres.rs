@@ -28,6 +28,10 @@ use crate::mapping::{Expr, From, Model};
 /// Longest that a server may take to end a transaction that has only read.
 const RELEASE_MAX: Duration = Duration::from_secs(5);
 
+/// Longest that questions about tables and columns may take: they read no rows, and a table that is held for longer than
+/// `lock_timeout` is not waited for.
+const DESCRIBE_MAX: Duration = Duration::from_secs(300);
+
 /// A connection to a PostgreSQL server, made anew when it broke.
 pub struct Postgres {
     settings: Settings,
@@ -255,7 +259,7 @@ impl Postgres {
         into: &Duck,
         rows: &(dyn Fn(u64) + Send + Sync),
     ) -> Result<Staged> {
-        let statement = self.shape(projection).await?;
+        let statement = self.shape_in_time(projection).await?;
         let plan = Plan::new(projection, &statement).within(|| self.target.place())?;
         let cursor_before = match plan.cursor_maximum() {
             Some(sql) => self.text_maximum(&sql).await?,
@@ -280,7 +284,10 @@ impl Postgres {
     async fn text_maximum(&mut self, sql: &str) -> Result<Option<String>> {
         let target = self.target.clone();
         let mut link = self.lend().await?;
-        let answer = link.client.simple_query(sql).await;
+        let limit = self.settings.stall_timeout();
+        // Given up, the link is dropped, and its statement stopped.
+        let answer = tokio::time::timeout(limit, link.client.simple_query(sql)).await;
+        let answer = answer.map_err(|_| target.stalled("failed to read the cursor", limit))?;
         link.state = State::InTransaction;
         self.link = Some(link);
         let answer = answer.map_err(|error| target.query_error("failed to read the cursor", &error, sql, &[]))?;
@@ -288,7 +295,7 @@ impl Postgres {
     }
 
     async fn read_rows(&mut self, plan: &Plan, into: &Duck, rows: &(dyn Fn(u64) + Send + Sync)) -> Result<u64> {
-        let target = self.target.clone();
+        let (target, limit) = (self.target.clone(), self.settings.stall_timeout());
         let failed = |stop: Stop| match stop {
             Stop::Server(error) => {
                 target.query_error("failed to read rows; nothing was sent", &error, plan.sql(), &plan.fragments())
@@ -296,13 +303,18 @@ impl Postgres {
             Stop::Garbled(what) => Error::new(Kind::Source, format!("failed to read rows; nothing was sent: {what}"))
                 .advise("try `read = \"cursor\"` for this source, and report this if it helps")
                 .at(target.place()),
+            Stop::Stalled => target.stalled("failed to read rows; nothing was sent", limit),
             Stop::Duck(error) => error,
         };
         if self.settings.read != Read::Cursor && !self.copy_refused {
             match self.pump(plan, into, rows, true).await? {
                 Err(Stop::Server(error)) if self.settings.read == Read::Auto && is_refusal(&error) => {
                     self.copy_refused = true;
-                    self.begin().await?;
+                    let limit = self.describe_limit();
+                    match tokio::time::timeout(limit, self.begin()).await {
+                        Ok(begun) => begun?,
+                        Err(_) => return Err(self.give_up("failed to begin a transaction", limit)),
+                    }
                 }
                 outcome => return outcome.map_err(failed),
             }
@@ -318,17 +330,18 @@ impl Postgres {
         rows: &(dyn Fn(u64) + Send + Sync),
         copy: bool,
     ) -> Result<Result<u64, Stop>> {
+        let limit = self.settings.stall_timeout();
         let mut link = self.lend().await?;
         let outcome = if copy {
-            pgread::by_copy(&link.client, plan, into, rows).await
+            pgread::by_copy(&link.client, plan, limit, into, rows).await
         } else {
-            pgread::by_cursor(&link.client, plan, into, rows).await
+            pgread::by_cursor(&link.client, plan, limit, into, rows).await
         };
         // After an error of its own the server waits for the next statement; after any other it may still be sending.
         let is_usable = match &outcome {
             Ok(_) => true,
             Err(Stop::Server(error)) => error.as_db_error().is_some(),
-            Err(Stop::Garbled(_) | Stop::Duck(_)) => false,
+            Err(Stop::Garbled(_) | Stop::Stalled | Stop::Duck(_)) => false,
         };
         if is_usable {
             link.state = State::InTransaction;
@@ -371,9 +384,43 @@ fn missing_column(name: &str, from: &From, known: &[String]) -> Error {
     Error::new(Kind::Source, format!("{model} has no column `{name}` [42703]")).advise(advice)
 }
 
-#[async_trait]
-impl Source for Postgres {
-    async fn describe(&mut self, model: &Model) -> Result<Vec<Column>> {
+impl Postgres {
+    /// How long questions about columns may take.
+    fn describe_limit(&self) -> Duration {
+        self.settings.stall_timeout().min(DESCRIBE_MAX)
+    }
+
+    /// Gives up on a server that does not answer: the socket is closed, which ends what was begun.
+    fn give_up(&mut self, what: &str, limit: Duration) -> Error {
+        self.close();
+        self.target.stalled(what, limit)
+    }
+
+    /// Closes the socket, whatever the server is doing.
+    fn close(&mut self) {
+        if let Some(mut link) = self.link.take() {
+            link.state = State::Reading;
+        }
+    }
+
+    async fn shape_in_time(&mut self, projection: &Projection) -> Result<Statement> {
+        let limit = self.describe_limit();
+        match tokio::time::timeout(limit, self.shape(projection)).await {
+            Ok(shape) => shape,
+            Err(_) => Err(self.give_up("failed to read the model", limit)),
+        }
+    }
+
+    /// Ends the transaction, or the connection if the server does not answer.
+    async fn let_go(&mut self) -> Result<()> {
+        let ended = tokio::time::timeout(RELEASE_MAX, self.rollback()).await;
+        ended.unwrap_or_else(|_| {
+            self.close();
+            Ok(())
+        })
+    }
+
+    async fn columns_of_model(&mut self, model: &Model) -> Result<Vec<Column>> {
         let projection = Projection {
             from: model.from.clone(),
             conditions: model.filter.iter().cloned().collect(),
@@ -397,7 +444,7 @@ impl Source for Postgres {
         Ok(columns)
     }
 
-    async fn describe_projection(&mut self, projection: &Projection) -> Result<Vec<Column>> {
+    async fn columns_of_projection(&mut self, projection: &Projection) -> Result<Vec<Column>> {
         let statement = match self.shape(projection).await {
             Ok(statement) => statement,
             Err(error) => {
@@ -414,6 +461,25 @@ impl Source for Postgres {
         self.rollback().await?;
         Ok(columns)
     }
+}
+
+#[async_trait]
+impl Source for Postgres {
+    async fn describe(&mut self, model: &Model) -> Result<Vec<Column>> {
+        let limit = self.describe_limit();
+        match tokio::time::timeout(limit, self.columns_of_model(model)).await {
+            Ok(columns) => columns,
+            Err(_) => Err(self.give_up("failed to describe the model", limit)),
+        }
+    }
+
+    async fn describe_projection(&mut self, projection: &Projection) -> Result<Vec<Column>> {
+        let limit = self.describe_limit();
+        match tokio::time::timeout(limit, self.columns_of_projection(projection)).await {
+            Ok(columns) => columns,
+            Err(_) => Err(self.give_up("failed to describe the model", limit)),
+        }
+    }
 
     async fn stage(
         &mut self,
@@ -424,7 +490,7 @@ impl Source for Postgres {
         let staged = self.stage_rows(projection, into, rows).await;
         match staged {
             Ok(staged) => {
-                self.rollback().await?;
+                self.let_go().await?;
                 Ok(staged)
             }
             Err(error) => {
@@ -440,13 +506,7 @@ impl Source for Postgres {
         if into.is_idle() {
             pgread::discard(into).await?;
         }
-        let ended = tokio::time::timeout(RELEASE_MAX, self.rollback()).await;
-        ended.unwrap_or_else(|_| {
-            // A server that does not answer is left by closing the socket, which ends the transaction too.
-            if let Some(mut link) = self.link.take() {
-                link.state = State::Reading;
-            }
-            Ok(())
-        })
+        // A server that does not answer is left by closing the socket, which ends the transaction too.
+        self.let_go().await
     }
 }

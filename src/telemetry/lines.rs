@@ -18,7 +18,7 @@ use tracing_subscriber::registry::LookupSpan;
 
 use super::Format;
 use crate::env::Clock;
-use crate::view::words::{is_unsafe, one_line};
+use crate::view::words::{json_line, one_line};
 
 /// Writes lines.
 pub(super) struct Lines {
@@ -169,15 +169,7 @@ fn json(now: DateTime<Utc>, level: Level, mut fields: Map<String, Value>) -> Str
         put(name, value);
     }
     line.push('}');
-    // JSON itself escapes only the first 32 characters. What else is unsafe can only stand inside a string here.
-    if !line.contains(is_unsafe) {
-        return line;
-    }
-    let escaped = line.chars().map(|char| match is_unsafe(char) {
-        true => format!("\\u{:04x}", u32::from(char)),
-        false => char.to_string(),
-    });
-    escaped.collect()
+    json_line(line)
 }
 
 /// Catches what would be written, for tests.

@@ -100,9 +100,12 @@ pub async fn timetable(
         Some(When::After(other)) => ledger.last_success(other).await?,
         _ => None,
     };
-    let last = ledger.whole_runs(&mapping.name, 1).await?.pop();
-    let last = last.map(|run| Recorded { started_at: run.started_at, ended_at: run.ended_at });
-    Ok(Some(Timetable::resume(plan, Checkpoint { last, followed_ended_at }, now)))
+    let recorded = |run: RunRecord| Recorded { started_at: run.started_at, ended_at: run.ended_at };
+    let last = ledger.whole_runs(&mapping.name, 1).await?.pop().map(recorded);
+    let (success, attempted_at, failed_at) = ledger.since_success(&mapping.name).await?;
+    let success = success.map(recorded);
+    let checkpoint = Checkpoint { last, followed_ended_at, success, attempted_at, failed_at };
+    Ok(Some(Timetable::resume(plan, checkpoint, now)))
 }
 
 /// The schedule with its next `fires` times.
@@ -118,7 +121,8 @@ pub fn schedule(
     let local = |at: DateTime<Utc>| at.with_timezone(&zone).to_rfc3339_opts(SecondsFormat::Secs, false);
     let next = timetable.upcoming(now, fires);
     view.next = next.into_iter().map(|utc| FireView { local: local(utc), utc }).collect();
-    view.overdue_since = timetable.look(now).due;
+    timetable.look(now);
+    view.overdue_since = timetable.overdue_since();
     Some(view)
 }
 

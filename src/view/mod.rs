@@ -52,7 +52,7 @@ pub struct ScheduleView {
     pub written: String,
     /// The zone in which it is read.
     pub timezone: String,
-    /// The moment since which a run is overdue.
+    /// The oldest scheduled time since the last success that no run has served: since when a run is overdue.
     pub overdue_since: Option<DateTime<Utc>>,
     /// The next times; empty for a sync that follows another one.
     pub next: Vec<FireView>,

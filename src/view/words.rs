@@ -1,26 +1,12 @@
 //! How are counts, times and failures said in words? The same in logs, alerts and on the screen. Pure.
 
-use std::borrow::Cow;
-use std::fmt::Write;
 use std::time::Duration;
 
 use super::RunView;
+pub use crate::format::{for_terminal, is_unsafe, json_line, one_line, thousands};
 use crate::ledger::Status;
 use crate::sync::guard;
 use crate::sync::report::Counts;
-
-/// `12,345,678`.
-pub fn thousands(count: u64) -> String {
-    let digits = count.to_string();
-    let mut out = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
-}
 
 /// "1 group", "2 groups".
 pub fn plural(count: u64, noun: &str) -> String {
@@ -57,34 +43,6 @@ pub fn counts(counts: &Counts) -> String {
         }
     }
     words
-}
-
-/// `text` on one line, with nothing in it that a terminal or a reader of lines would take for more than text: control
-/// characters, line ends and the marks that turn the direction of writing are escaped.
-pub fn one_line(text: &str) -> Cow<'_, str> {
-    if !text.contains(is_unsafe) {
-        return Cow::Borrowed(text);
-    }
-    let mut out = String::with_capacity(text.len() + 8);
-    for char in text.chars() {
-        match char {
-            '\n' => out.push_str("\\n"),
-            '\r' => out.push_str("\\r"),
-            '\t' => out.push_str("\\t"),
-            char if is_unsafe(char) => {
-                // Writing to a string cannot fail.
-                let _ = write!(out, "\\u{{{:x}}}", u32::from(char));
-            }
-            char => out.push(char),
-        }
-    }
-    Cow::Owned(out)
-}
-
-/// Whether a character could end a line, move a cursor or turn the direction of writing.
-pub fn is_unsafe(char: char) -> bool {
-    char.is_control()
-        || matches!(char, '\u{2028}' | '\u{2029}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// The guard that stopped a run, by the name that `--accept` takes.
@@ -158,13 +116,6 @@ mod tests {
             counts(&busy),
             "10 rows, 0 unchanged, 1 delivered, 10 removed, 22 rejected, 33 not sent, 44 unknown"
         );
-    }
-
-    #[test]
-    fn a_text_stays_one_line() {
-        assert!(matches!(one_line("plain, also äöü 🙂"), Cow::Borrowed(_)));
-        let hostile = "a\nb\r\tc\u{1b}[2Jd\u{9b}e\u{2028}f\u{202e}g\u{7f}";
-        assert_eq!(one_line(hostile), "a\\nb\\r\\tc\\u{1b}[2Jd\\u{9b}e\\u{2028}f\\u{202e}g\\u{7f}");
     }
 
     #[test]

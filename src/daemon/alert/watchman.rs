@@ -128,8 +128,8 @@ impl Watchman {
 
     /// Takes note of what is late. `syncs` are all syncs of the config: what was told of others is forgotten.
     ///
-    /// A sync is late when its schedule's moment passed longer than `late_after` ago and no run has begun since; one that
-    /// is running, paused or disabled is not. It stays late until a run ends well.
+    /// A sync is late when the oldest scheduled time that no success has served passed longer than `late_after` ago, a run
+    /// under way or not; one that is paused or disabled is not. It stays late until a run ends well.
     pub fn look(&mut self, now: DateTime<Utc>, syncs: &[SyncView], late_after: Duration) -> Vec<Message> {
         self.0.retain(|name, _| syncs.iter().any(|view| view.sync == *name));
         let mut messages = Vec::new();
@@ -168,13 +168,12 @@ fn recovered(before: &Trouble, at: DateTime<Utc>) -> String {
     }
 }
 
-/// The moment since which a run is missing, where somebody waits for one.
+/// The scheduled time since which a success is missing, where somebody waits for one.
 fn missed(view: &SyncView) -> Option<DateTime<Utc>> {
     let activity = view.activity.as_ref();
-    let busy = activity.is_some_and(|activity| activity.running.is_some() || activity.state == State::Running);
     let paused = activity.is_some_and(|activity| activity.paused_since.is_some() || activity.state == State::Paused);
     let disabled = !view.enabled || activity.is_some_and(|activity| activity.state == State::Disabled);
-    view.schedule.as_ref()?.overdue_since.filter(|_| !(busy || paused || disabled))
+    view.schedule.as_ref()?.overdue_since.filter(|_| !(paused || disabled))
 }
 
 impl Ended<'_> {
@@ -210,8 +209,10 @@ impl Ended<'_> {
 }
 
 fn lateness(view: &SyncView, trouble: &Trouble, now: DateTime<Utc>, late: Duration) -> Message {
-    let waits = view.activity.as_ref().is_some_and(|activity| activity.state == State::Waiting);
-    let advice = if waits {
+    let state = view.activity.as_ref().map(|activity| activity.state);
+    let advice = if state == Some(State::Running) {
+        format!("a run is still under way; look at `groupcast status {0}` and at what its source is doing", view.sync)
+    } else if state == Some(State::Waiting) {
         "runs of other syncs take all the room; look at what runs, or raise `parallel_runs` under [daemon]".to_owned()
     } else {
         format!("look at `groupcast status` and the log; `groupcast run {}` runs it now", view.sync)

@@ -60,6 +60,7 @@ impl Visit {
             Refusal::NotFound(error) => (StatusCode::NOT_FOUND, "Not found", error),
             Refusal::Invalid(error) => (StatusCode::BAD_REQUEST, "This cannot be asked", error),
             Refusal::Conflict(error) => (StatusCode::CONFLICT, "Not now", error),
+            Refusal::Busy(error) => (StatusCode::SERVICE_UNAVAILABLE, "Too much at once", error),
             Refusal::Failed(error) => (StatusCode::INTERNAL_SERVER_ERROR, "It was tried and failed", error),
         };
         let next = error.advice().map(str::to_owned);

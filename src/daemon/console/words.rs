@@ -5,6 +5,7 @@ use maud::{Markup, html};
 
 use crate::ledger::Status;
 use crate::view::State;
+use crate::view::words::is_unsafe;
 
 /// Characters of a text shown in a list before the rest goes behind a click.
 const SHORT_CHARS_MAX: usize = 100;
@@ -135,7 +136,7 @@ pub(super) fn minute(now: DateTime<Utc>, at: DateTime<Utc>) -> String {
 
 /// A foreign text as it may be shown: control characters and those that reorder or hide text become visible.
 pub(super) fn shown(text: &str) -> String {
-    text.chars().map(|char| if char != '\n' && misleads(char) { '\u{fffd}' } else { char }).collect()
+    text.chars().map(|char| if char != '\n' && is_unsafe(char) { '\u{fffd}' } else { char }).collect()
 }
 
 /// [`shown`] on one line. Space around a text is made visible: ` acme` and `acme` are two groups.
@@ -144,19 +145,11 @@ pub(super) fn shown_line(text: &str) -> String {
     let before = text.len() - text.trim_start().len();
     let around = |at: usize| at < before || at >= before + inner.len();
     let one = |(at, char): (usize, char)| match char {
-        char if misleads(char) => '\u{fffd}',
+        char if is_unsafe(char) => '\u{fffd}',
         char if char.is_whitespace() && around(at) => '␣',
         char => char,
     };
     text.char_indices().map(one).collect()
-}
-
-fn misleads(char: char) -> bool {
-    // Marks, embeddings, overrides and isolates of writing direction; invisible separators, spaces and letters.
-    char.is_control()
-        || matches!(char, '\u{ad}' | '\u{34f}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180e}' | '\u{2800}'
-            | '\u{3164}' | '\u{ffa0}' | '\u{e0000}'..='\u{e007f}' | '\u{61c}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
 /// An advice, which errors keep as a fragment, as a sentence.

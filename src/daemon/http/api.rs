@@ -156,9 +156,13 @@ async fn readyz(State(api): Asked, uri: Uri) -> Result<&'static str, Refused> {
     Query::read(&uri, &[])?;
     match api.desk.ready().await {
         Ok(()) => Ok("ok\n"),
-        Err(Refusal::NotFound(error) | Refusal::Invalid(error) | Refusal::Conflict(error) | Refusal::Failed(error)) => {
-            Err(Refused::failed(StatusCode::SERVICE_UNAVAILABLE, error))
-        }
+        Err(
+            Refusal::NotFound(error)
+            | Refusal::Invalid(error)
+            | Refusal::Conflict(error)
+            | Refusal::Busy(error)
+            | Refusal::Failed(error),
+        ) => Err(Refused::failed(StatusCode::SERVICE_UNAVAILABLE, error)),
     }
 }
 

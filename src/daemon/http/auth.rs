@@ -19,6 +19,7 @@ use subtle::ConstantTimeEq;
 
 use super::limits::Limits;
 use super::refused::{Refused, Words};
+use super::seats::Handle;
 use super::session::{Found, SESSION_SECONDS, Sessions};
 use super::throttle::Throttle;
 use super::{Settings, body, browser, listen};
@@ -121,7 +122,15 @@ impl Gate {
         if matches!(caller, Caller::Nobody) && !is_open(path) {
             return Err(self.turn_away(&parts.method, &parts.uri, &parts.headers));
         }
-        let bytes = body::read(raw, &self.limits).await?;
+        let seat = parts.extensions.get::<Handle>().cloned();
+        if let Some(seat) = &seat {
+            seat.waits();
+        }
+        let read = body::read(raw, &self.limits).await;
+        if let Some(seat) = &seat {
+            seat.works();
+        }
+        let bytes = read?;
         let session = self.session(&caller);
         if changes && !is_api(path) && !READ_ONLY.contains(&path) && !matches!(caller, Caller::Bearer) {
             check_form(&parts.headers)?;

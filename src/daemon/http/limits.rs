@@ -6,9 +6,12 @@ use std::time::Duration;
 /// of body) = 20 MiB of what clients sent.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Connections at a time; further ones wait in the system's queue. A console tab holds at most six, so 256 are forty
-    /// people, and a quarter of the usual 1,024 open files of a process.
+    /// Connections at a time; for a further one, whoever kept its place waiting for the longest is closed. A console tab
+    /// holds at most six, so 256 are forty people, and a quarter of the usual 1,024 open files of a process.
     pub connections: usize,
+    /// How long a connection may keep its place waiting for a request before it makes room for a further one. A request
+    /// follows its connection at once; a thousand slow clients that come together are through in half a second.
+    pub moment: Duration,
     /// How long a client may take over the head of a request, and how long a connection may idle between two. Ten seconds
     /// is a hundred round trips to the far side of the earth.
     pub head: Duration,
@@ -34,6 +37,7 @@ impl Default for Limits {
     fn default() -> Limits {
         Limits {
             connections: 256,
+            moment: Duration::from_millis(100),
             head: Duration::from_secs(10),
             head_bytes: 16 * 1024,
             head_fields: 64,

@@ -113,7 +113,11 @@ async fn next_lines(under_way: Option<PlanUnderWay>) -> Option<(Result<Bytes, Er
         let last = match plan.await {
             Ok(plan) => PlanLine::Plan(Box::new(plan)),
             Err(
-                Refusal::NotFound(error) | Refusal::Invalid(error) | Refusal::Conflict(error) | Refusal::Failed(error),
+                Refusal::NotFound(error)
+                | Refusal::Invalid(error)
+                | Refusal::Conflict(error)
+                | Refusal::Busy(error)
+                | Refusal::Failed(error),
             ) => PlanLine::Error(error_json(&error)),
         };
         return Some((Ok(lines([last])), None));

@@ -16,6 +16,7 @@ mod listen;
 pub mod local;
 mod query;
 mod refused;
+mod seats;
 mod serve;
 mod session;
 mod throttle;

@@ -76,6 +76,9 @@ impl From<Refusal> for Refused {
             Refusal::NotFound(error) => Refused::failed(StatusCode::NOT_FOUND, error),
             Refusal::Invalid(error) => Refused::failed(StatusCode::BAD_REQUEST, error),
             Refusal::Conflict(error) => Refused::failed(StatusCode::CONFLICT, error),
+            Refusal::Busy(error) => {
+                Refused::failed(StatusCode::SERVICE_UNAVAILABLE, error).with(header::RETRY_AFTER, RETRY_AFTER_SECONDS)
+            }
             Refusal::Failed(error) => {
                 let status = failed(error.kind());
                 let refused = Refused::failed(status, error);

@@ -17,11 +17,12 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 
 use super::auth::Peer;
 use super::limits::Limits;
+use super::seats::{Seat, Seats};
 use super::{Hello, Settings, listen, local_router, router};
 use crate::daemon::desk::Desk;
 use crate::env::Clock;
@@ -111,7 +112,7 @@ async fn serve_all<L: Listener>(
     clock: Arc<dyn Clock>,
     mut stop: watch::Receiver<bool>,
 ) {
-    let room = Arc::new(Semaphore::new(limits.connections));
+    let seats = Seats::new(limits.connections, limits.moment, Arc::clone(&clock));
     let mut connections = JoinSet::new();
     let stopping = stop.clone();
     loop {
@@ -119,11 +120,11 @@ async fn serve_all<L: Listener>(
             biased;
             () = told(&mut stop) => break,
             Some(_) = connections.join_next() => continue,
-            accepted = accept(&listener, &room) => accepted,
+            accepted = accept(&listener, &seats) => accepted,
         };
         match accepted {
-            Ok((stream, peer, permit)) => {
-                let served = connection(stream, peer, router.clone(), limits, stopping.clone(), permit);
+            Ok((stream, peer)) => {
+                let served = connection(stream, peer, router.clone(), limits, stopping.clone(), seats.take());
                 connections.spawn(served);
             }
             Err(error) => {
@@ -146,14 +147,10 @@ async fn told(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
-/// A connection, once there is room for one.
-async fn accept<L: Listener>(
-    listener: &L,
-    room: &Arc<Semaphore>,
-) -> io::Result<(L::Stream, Option<Peer>, OwnedSemaphorePermit)> {
-    let permit = Arc::clone(room).acquire_owned().await.map_err(io::Error::other)?;
-    let (stream, peer) = listener.accept().await?;
-    Ok((stream, peer, permit))
+/// A connection, once there is room for one. Dropped at any moment it loses none.
+async fn accept<L: Listener>(listener: &L, seats: &Seats) -> io::Result<(L::Stream, Option<Peer>)> {
+    seats.room().await;
+    listener.accept().await
 }
 
 async fn connection<S: Connection>(
@@ -162,13 +159,21 @@ async fn connection<S: Connection>(
     router: Router,
     limits: Limits,
     mut stop: watch::Receiver<bool>,
-    _permit: OwnedSemaphorePermit,
+    (seat, left): (Seat, oneshot::Receiver<()>),
 ) {
     stream.prepare();
     let router = TowerToHyperService::new(router);
+    let place = seat.handle();
     let service = hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
         peer.map(|peer| request.extensions_mut().insert(peer));
-        router.call(request)
+        request.extensions_mut().insert(place.clone());
+        let (place, answer) = (place.clone(), router.call(request));
+        async move {
+            place.works();
+            let answer = answer.await;
+            place.waits();
+            answer
+        }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -180,6 +185,11 @@ async fn connection<S: Connection>(
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
+        // An error means that nobody needs the place.
+        Ok(()) = left => {
+            tracing::debug!(?peer, "a connection that kept its place waiting made room");
+            return;
+        }
         () = told(&mut stop) => {
             connection.as_mut().graceful_shutdown();
             connection.await

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use chrono::TimeDelta;
 use proptest::prelude::*;
 
 use super::tests::{after, asked, every, joining, timetable};
@@ -28,6 +29,7 @@ enum Happening {
     Planned(usize),
     AnotherChance,
     Restarts,
+    Dies,
 }
 
 fn ending() -> impl Strategy<Value = Ending> {
@@ -70,6 +72,7 @@ fn happening() -> impl Strategy<Value = Happening> {
         3 => sync.prop_map(Happening::Planned),
         1 => Just(Happening::AnotherChance),
         1 => Just(Happening::Restarts),
+        1 => Just(Happening::Dies),
     ]
 }
 
@@ -80,7 +83,7 @@ fn scheduled(sync: &str, now: DateTime<Utc>, last: Option<Recorded>) -> Option<T
         _ => return if sync == "after" { after("after", "five", CatchUp::Once).timetable } else { None },
     };
     let template = every(sync, minutes).timetable?;
-    Some(Timetable::resume(template.plan().clone(), Checkpoint { last, followed_ended_at: None }, now))
+    Some(Timetable::resume(template.plan().clone(), Checkpoint { last, ..Checkpoint::default() }, now))
 }
 
 /// What is expected of the roster, kept beside it.
@@ -144,6 +147,9 @@ impl World {
             }
             assert_eq!(self.roster.running(), self.running.len());
             assert!(self.running.len() <= PARALLEL, "{:?}", self.running);
+            let deaths = |sync: &String| self.roster.doing(sync, self.now).map_or(0, |doing| doing.trouble.deaths);
+            let suspects: Vec<_> = self.running.keys().filter(|sync| deaths(sync) > 0).collect();
+            assert!(suspects.len() <= 1, "{suspects:?} may kill each other");
             if look.starts.is_empty() {
                 break;
             }
@@ -187,7 +193,9 @@ impl World {
                     assert_eq!(self.roster.take_back(&run).as_deref(), Some(SYNCS[*sync]));
                 }
             }
-            Happening::Pauses(sync, paused) => drop(self.roster.pause(SYNCS[*sync], paused.then_some(self.now))),
+            Happening::Pauses(sync, paused) => {
+                drop(self.roster.pause(SYNCS[*sync], paused.then_some(self.now), self.now))
+            }
             Happening::Leaves(sync) => {
                 self.roster.leave(SYNCS[*sync]);
                 self.waiting.remove(SYNCS[*sync]);
@@ -214,7 +222,8 @@ impl World {
             }
             Happening::Planned(sync) => self.planned(SYNCS[*sync]),
             Happening::AnotherChance => self.roster.another_chance(),
-            Happening::Restarts => self.restart(),
+            Happening::Restarts => self.restart(false),
+            Happening::Dies => self.restart(true),
         }
     }
 
@@ -226,8 +235,9 @@ impl World {
         }
     }
 
-    /// A new process: what is on record and what was noted is all that is left.
-    fn restart(&mut self) {
+    /// A new process: what is on record and what was noted is all that is left. `died`: nobody told the old one to end.
+    fn restart(&mut self, died: bool) {
+        let under_way: Vec<String> = self.running.keys().cloned().collect();
         let names = self.roster.names();
         let doings: Vec<_> = names.iter().filter_map(|name| self.roster.doing(name, self.now)).collect();
         self.roster = Roster::new(PARALLEL);
@@ -239,7 +249,13 @@ impl World {
         }
         for (sync, doing) in names.iter().zip(doings) {
             let timetable = scheduled(sync, self.now, self.last.get(sync).copied());
-            let trouble = Trouble { again: doing.trouble.again && timetable.is_some(), ..doing.trouble };
+            let mut trouble = Trouble { again: doing.trouble.again && timetable.is_some(), ..doing.trouble };
+            if died && under_way.contains(sync) {
+                let failures = trouble.failures + 1;
+                let not_before = self.now.checked_add_signed(pause_after(failures) - pause_after(1));
+                let deaths = trouble.deaths + 1;
+                trouble = Trouble { failures, not_before, again: timetable.is_some(), deaths };
+            }
             let Doing { asked, paused_since, .. } = doing;
             self.roster.join(sync, Joining { timetable, enabled: true, paused_since, trouble, asked });
         }
@@ -255,7 +271,7 @@ impl World {
             let timetable = scheduled(sync, self.now, self.last.get(sync).copied());
             self.roster.reschedule(sync, timetable, true, self.now);
             // A pause outlives that its sync left for a while.
-            self.roster.pause(sync, None).expect("it is on the roster");
+            self.roster.pause(sync, None, self.now).expect("it is on the roster");
         }
         let mut ran = BTreeMap::<String, u32>::new();
         // Three hours: the longest pause and two of the longest interval.

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use chrono::TimeDelta;
+
 use super::*;
 use crate::mapping::{CatchUp, Overlap};
 use crate::schedule::Plan;
@@ -195,8 +197,8 @@ fn a_paused_sync_starts_by_hand_only_and_catches_up() {
     roster.join("a", every("a", 10));
     begin(&mut roster, 0);
     roster.ended("a", Ending::Well, at(1));
-    roster.pause("a", Some(at(2))).unwrap();
-    roster.pause("a", Some(at(3))).unwrap();
+    roster.pause("a", Some(at(2)), at(2)).unwrap();
+    roster.pause("a", Some(at(3)), at(3)).unwrap();
     assert_eq!(roster.doing("a", at(3)).unwrap().paused_since, Some(at(2)), "since the first time");
     for minute in 2..60 {
         assert!(begin(&mut roster, minute).is_empty());
@@ -204,12 +206,12 @@ fn a_paused_sync_starts_by_hand_only_and_catches_up() {
     roster.ask("a", asked("by-hand", 35, Ask::default())).unwrap();
     assert_eq!(begin(&mut roster, 35), ["a"]);
     roster.ended("a", Ending::Well, at(36));
-    roster.pause("a", None).unwrap();
+    roster.pause("a", None, at(40)).unwrap();
     assert!(begin(&mut roster, 40).is_empty(), "the interval counts from the run by hand");
     assert_eq!(begin(&mut roster, 45), ["a"]);
     roster.ended("a", Ending::Well, at(45));
-    roster.pause("a", Some(at(46))).unwrap();
-    roster.pause("a", None).unwrap();
+    roster.pause("a", Some(at(46)), at(46)).unwrap();
+    roster.pause("a", None, at(80)).unwrap();
     assert_eq!(begin(&mut roster, 80), ["a"], "one run makes up for what was missed");
 }
 
@@ -245,6 +247,49 @@ fn a_run_of_one_group_hides_no_moment() {
     assert!(begin(&mut roster, 10).is_empty(), "one run of a sync at a time");
     roster.ended("a", Ending::Failed(Kind::Destination), at(11));
     assert_eq!(begin(&mut roster, 11), ["a"], "the moment waited, and the failure of a part starts no back-off");
+}
+
+#[test]
+fn syncs_whose_runs_died_together_run_one_at_a_time() {
+    let mut roster = Roster::new(4);
+    for (sync, deaths) in [("a", 2), ("b", 1), ("c", 1), ("well", 0)] {
+        let trouble = Trouble { failures: deaths, deaths, again: true, not_before: None };
+        roster.join(sync, Joining { trouble, ..every(sync, 10) });
+    }
+    assert_eq!(begin(&mut roster, 0), ["b", "well"], "the one with the fewest deaths, and who did not die");
+    assert!(begin(&mut roster, 1).is_empty());
+    roster.ended("well", Ending::Well, at(1));
+    assert!(begin(&mut roster, 1).is_empty());
+    roster.ended("b", Ending::Well, at(2));
+    assert_eq!(begin(&mut roster, 2), ["c"]);
+    // It ended: whether well or not, the process is still there.
+    roster.ended("c", Ending::Failed(Kind::Source), at(3));
+    assert_eq!(begin(&mut roster, 3), ["a"]);
+    let mut beside = begin(&mut roster, 30);
+    beside.sort();
+    assert_eq!(beside, ["b", "c", "well"], "who has shown that it ends runs beside a suspect");
+    for sync in ["a", "b", "c", "well"] {
+        roster.ended(sync, Ending::Well, at(31));
+    }
+    assert_eq!(begin(&mut roster, 50).len(), 4, "nobody is a suspect any more");
+}
+
+#[test]
+fn a_suspect_that_somebody_asks_for_waits_its_turn() {
+    let mut roster = Roster::new(4);
+    for sync in ["a", "b"] {
+        let trouble = Trouble { failures: 1, deaths: 1, again: true, not_before: None };
+        roster.join(sync, Joining { trouble, ..every(sync, 10) });
+    }
+    roster.ask("b", asked("r1", 0, Ask::default())).unwrap();
+    assert_eq!(begin(&mut roster, 0), ["b"], "who asked comes first");
+    roster.ask("a", asked("r2", 1, Ask::default())).unwrap();
+    assert!(begin(&mut roster, 1).is_empty());
+    // One that is stopped has shown nothing, and makes room.
+    roster.ended("b", Ending::Stopped, at(2));
+    assert_eq!(begin(&mut roster, 2), ["a"]);
+    roster.ended("a", Ending::Well, at(3));
+    assert_eq!(roster.doing("b", at(3)).unwrap().trouble.deaths, 1);
 }
 
 #[test]

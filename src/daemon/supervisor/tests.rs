@@ -34,8 +34,14 @@ impl Clock for Breaking {
 
 /// A supervisor of these syncs, each due at once.
 async fn supervisor(folder: &std::path::Path, syncs: &[&str], armed: bool) -> Arc<Supervisor> {
+    Arc::new(prepared(folder, syncs, armed).await)
+}
+
+/// The same before it is shared.
+async fn prepared(folder: &std::path::Path, syncs: &[&str], armed: bool) -> Supervisor {
     let write = |below: &str, text: &str| std::fs::write(folder.join(below), text).unwrap();
-    let settings = "[sources.w]\ntype = \"duckdb\"\n[destinations.f]\ntype = \"file\"\npath = \"out.ndjson\"\n";
+    let settings = "[sources.w]\ntype = \"duckdb\"\n[destinations.f]\ntype = \"file\"\npath = \"out.ndjson\"\n\
+                    [daemon]\ndrain = \"1s\"\n";
     write("groupcast.toml", settings);
     std::fs::create_dir(folder.join("mappings")).unwrap();
     for sync in syncs {
@@ -49,7 +55,7 @@ async fn supervisor(folder: &std::path::Path, syncs: &[&str], armed: bool) -> Ar
     let project = open::project(folder).unwrap_or_else(|failure| panic!("{}", failure.as_error()));
     let ledger = open::ledger(&project).await.unwrap();
     let clock = Arc::new(Breaking { clock: SystemClock::start(), armed: AtomicBool::new(armed) });
-    Arc::new(Supervisor::new(folder.to_path_buf(), project, ledger, clock).await.unwrap())
+    Supervisor::new(folder.to_path_buf(), project, ledger, clock).await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -78,6 +84,49 @@ async fn a_panic_ends_its_run_and_nothing_else() {
     statuses.sort_by_key(|(panicked, ..)| *panicked);
     let bug = Some(Kind::Bug.name().to_owned());
     assert_eq!(statuses, [(false, Status::Delivered, None), (true, Status::Died, bug)]);
+}
+
+#[tokio::test]
+async fn whatever_blocks_the_threads_of_runs_keeps_nobody_from_stopping_the_daemon() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut supervisor = prepared(folder.path(), &["one"], false).await;
+    // GIVEN threads for runs that something blocks for good
+    let work = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let (go_on, blocked) = std::sync::mpsc::channel::<()>();
+    work.spawn(async move { blocked.recv() });
+    supervisor.work = work.handle().clone();
+    let supervisor = Arc::new(supervisor);
+    let (stop, stopping) = watch::channel(Signal::Go);
+    let (ended, _endings) = mpsc::unbounded_channel();
+    let office = super::super::office::Office(Arc::clone(&supervisor));
+    let ordered = async {
+        while supervisor.running().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        // THEN it answers,
+        let syncs = super::super::desk::Desk::syncs(&office, 1).await.unwrap();
+        assert_eq!(syncs[0].activity.as_ref().map(|activity| activity.state), Some(State::Running));
+        stop.send_replace(Signal::Stop);
+    };
+    let clock = SystemClock::start();
+    let (left, ()) = tokio::join!(supervisor.keep(stopping, ended), ordered);
+    // and stops within the drain and a little more
+    assert_eq!(left, 1);
+    assert!(clock.elapsed() < Duration::from_secs(20), "{:?}", clock.elapsed());
+    drop(go_on);
+    work.shutdown_background();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn words_about_a_database_that_gave_up_are_not_believed_while_it_answers() {
+    let folder = tempfile::tempdir().unwrap();
+    let supervisor = supervisor(folder.path(), &["one"], false).await;
+    // An error quotes what it is about: a cell, a file's name, a column.
+    let quoted = |_: &mut duckdb::Connection| -> Result<()> {
+        Err(Error::new(Kind::Source, "failed to read: cannot convert 'FATAL Error: database has been invalidated'"))
+    };
+    supervisor.asking.duck().call("read", quoted).await.unwrap_err();
+    assert!(!supervisor.ledger_gave_up().await);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -43,6 +43,34 @@ fn edits_are_taken_over_and_bad_ones_are_not() {
 }
 
 #[test]
+fn files_outside_the_folder_are_followed_and_nothing_is_said_of_what_did_not_change() {
+    let receiver = Receiver::start();
+    let place = place(&receiver, 3);
+    let elsewhere = tempfile::tempdir().unwrap();
+    let (model, secret) = (elsewhere.path().join("model.sql"), elsewhere.path().join("key"));
+    std::fs::write(&model, "SELECT * FROM accounts WHERE id <> 'k0'").unwrap();
+    let from_file = |text: String| text.replace("table = \"accounts\"", &format!("file = \"{}\"", model.display()));
+    place.mapping("accounts", &from_file(scheduled("")));
+    let daemon = Daemon::start(&place);
+    let rows = |daemon: &Daemon| daemon.run("accounts", &json!({}))["run"]["counts"]["rows"].clone();
+    assert_eq!(rows(&daemon), 2);
+    // a model elsewhere is edited
+    std::fs::write(&model, "SELECT * FROM accounts").unwrap();
+    until("the edit is seen", || (rows(&daemon) == 3).then_some(()));
+    // a setting needs a secret that is not there yet
+    let settings = place.read("groupcast.toml");
+    let more =
+        format!("{settings}\n[destinations.later]\ntype = \"webhook\"\nurl = \"${{file:{}}}\"\n", secret.display());
+    place.write("groupcast.toml", &more);
+    until("it is missed", || daemon.get("/api/v1/about").is(200)["config_problems"].is_string().then_some(()));
+    std::fs::write(&secret, "http://127.0.0.1:9/hook").unwrap();
+    until("it came", || daemon.get("/api/v1/about").is(200)["config_problems"].is_null().then_some(()));
+    let output = daemon.stop().exits(0);
+    // The command line gives an address, the file does not: that changed nothing.
+    assert!(!output.stderr.contains("`daemon.listen` changed"), "{}", output.stderr);
+}
+
+#[test]
 fn what_cannot_be_served_is_refused_at_the_start() {
     let receiver = Receiver::start();
     let place = place(&receiver, 1);

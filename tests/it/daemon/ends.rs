@@ -31,6 +31,37 @@ fn daily(daemon: &Daemon) -> Value {
 }
 
 #[test]
+fn runs_that_died_together_start_again_one_at_a_time() {
+    let receiver = Receiver::start();
+    let place = wide(&receiver, 40);
+    let syncs = ["accounts", "teams", "units"];
+    for (sync, kind) in syncs.iter().zip(["company", "team", "unit"]) {
+        place.mapping(
+            sync,
+            &wide_mapping("schedule = { every = '24h' }").replace("\"company\"", &format!("\"{kind}\"")),
+        );
+    }
+    slow(&receiver, 700);
+    // GIVEN a process that dies while all of them run
+    let daemon = Daemon::start(&place);
+    let running = |daemon: &Daemon| daemon.get("/api/v1/about").is(200)["running"].as_u64().unwrap();
+    until("all run", || (running(&daemon) == 3 && receiver.requests() >= 3).then_some(()));
+    daemon.kill();
+    // WHEN it starts again
+    let daemon = Daemon::start(&place);
+    let mut most = 0;
+    until("all have ended well", || {
+        most = most.max(running(&daemon));
+        let last = |sync: &&str| daemon.get(&format!("/api/v1/syncs/{sync}")).is(200)["runs"][0]["status"].clone();
+        syncs.iter().all(|sync| last(sync) == "delivered").then_some(())
+    });
+    // THEN they ran one after the other
+    assert_eq!(most, 1);
+    let output = daemon.stop().exits(0);
+    assert!(output.stderr.contains("they run one at a time"), "{}", output.stderr);
+}
+
+#[test]
 fn a_daemon_killed_in_the_middle_of_a_run_goes_on_where_it_was() {
     let receiver = Receiver::start();
     let place = wide(&receiver, GROUPS);

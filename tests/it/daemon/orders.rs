@@ -62,10 +62,10 @@ fn many_triggers_of_one_sync_lose_none_and_repeat_none() {
     let place = place(&receiver, 5);
     place.mapping("accounts", &scheduled(""));
     let daemon = Daemon::start(&place);
-    slow(&receiver, 400);
+    slow(&receiver, 25_000);
     let first = daemon.trigger("accounts", &json!({}));
     until("the first run sends", || (receiver.requests() > 0).then_some(()));
-    // WHEN many ask at once while the source has been read already
+    // WHEN many ask at once while the source has been read already, and the first run goes on
     edit(&place, "UPDATE accounts SET rev = 1");
     let accepted: Vec<(String, bool)> = std::thread::scope(|scope| {
         let asks: Vec<_> = (0..40)
@@ -78,11 +78,12 @@ fn many_triggers_of_one_sync_lose_none_and_repeat_none() {
             .collect();
         asks.into_iter().map(|ask| ask.join().unwrap()).collect()
     });
+    slow(&receiver, 0);
     // THEN one more run does for all of them, and it sees what changed before they asked
     let mut runs: Vec<&String> = accepted.iter().map(|(run, _)| run).filter(|run| **run != first).collect();
     runs.sort();
     runs.dedup();
-    assert!(!runs.is_empty() && runs.len() <= 2, "{accepted:?}");
+    assert_eq!(runs.len(), 1, "{accepted:?}");
     for run in &runs {
         assert_eq!(daemon.ended(run)["run"]["status"], "delivered");
     }
@@ -107,7 +108,10 @@ fn a_run_is_cancelled_and_the_next_one_says_the_rest() {
     let ended = daemon.ended(&run);
     assert_eq!((&ended["run"]["status"], &ended["run"]["error_kind"]), (&json!("incomplete"), &json!("interrupted")));
     adds_up(&ended["run"]);
-    daemon.post(&format!("/api/v1/runs/{run}/cancel"), &json!({})).is(409);
+    // The record is there a moment before the daemon has taken note of the end.
+    until("there is nothing left to cancel", || {
+        (daemon.post(&format!("/api/v1/runs/{run}/cancel"), &json!({})).status == 409).then_some(())
+    });
     slow(&receiver, 0);
     let rest = daemon.run("accounts", &json!({}));
     assert_eq!(rest["run"]["status"], "delivered");

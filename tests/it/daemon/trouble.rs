@@ -3,6 +3,8 @@
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use groupcast::env::{Clock, SystemClock};
@@ -12,27 +14,33 @@ use super::{edit, holding, place, scheduled, slow};
 use crate::support::cli::{Place, Receiver, mapping, settings, until};
 use crate::support::daemon::Daemon;
 
-/// A PostgreSQL that accepts connections and never says a word.
-fn silent() -> u16 {
+/// A PostgreSQL that accepts connections and never says a word: its port, and how many it accepted.
+fn silent() -> (u16, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
+    let accepted = Arc::<AtomicUsize>::default();
+    let counting = Arc::clone(&accepted);
     std::thread::spawn(move || {
         let mut kept = Vec::new();
         while let Ok((stream, _)) = listener.accept() {
             kept.push(stream);
+            counting.fetch_add(1, Ordering::SeqCst);
         }
     });
-    port
+    (port, accepted)
 }
 
-fn with_silent_source(place: &Place, receiver: &Receiver) {
+/// Gives a sync `hung` a source that never answers; tells how many connections it accepted.
+fn with_silent_source(place: &Place, receiver: &Receiver) -> Arc<AtomicUsize> {
+    let (port, accepted) = silent();
     let silent = format!(
         "\n[sources.silent]\ntype = \"postgres\"\nurl = \"postgres://u@127.0.0.1:{}/d\"\nconnect_timeout_seconds = 600\n",
-        silent()
+        port
     );
     place.write("groupcast.toml", &format!("{}{silent}", settings(&receiver.url, "")));
     let hung = mapping("rev = \"rev\"", "").replace("\"warehouse\"", "\"silent\"").replace("\"company\"", "\"team\"");
     place.mapping("hung", &hung);
+    accepted
 }
 
 fn activity(daemon: &Daemon, sync: &str) -> Value {
@@ -76,10 +84,58 @@ fn a_source_that_never_answers_holds_nobody_up() {
 }
 
 #[test]
+fn so_many_plans_at_a_time_a_few_wait_and_the_rest_comes_again() {
+    let receiver = Receiver::start();
+    let mut place = place(&receiver, 5);
+    place.set("GROUPCAST__DAEMON__PARALLEL_RUNS", "2");
+    place.set("GROUPCAST__DAEMON__DRAIN", "1s");
+    let asked_of = with_silent_source(&place, &receiver);
+    let hung = place.read("mappings/hung.toml");
+    for number in 0..30 {
+        place.mapping(&format!("hung{number}"), &hung.replace("\"team\"", &format!("\"team{number}\"")));
+    }
+    place.mapping("good", &scheduled(""));
+    let daemon = Daemon::start(&place);
+    let mut asking: Vec<Option<TcpStream>> = (0..30)
+        .map(|number| {
+            let mut stream = TcpStream::connect(daemon.url.trim_start_matches("http://")).unwrap();
+            write!(stream, "GET /api/v1/syncs/hung{number}/plan HTTP/1.1\r\nhost: localhost\r\n\r\n").unwrap();
+            stream.set_nonblocking(true).unwrap();
+            Some(stream)
+        })
+        .collect();
+    // Two are made, sixteen wait.
+    let mut refused = 0;
+    until("twelve are told to come again", || {
+        for place in &mut asking {
+            let mut answer = [0; 4_096];
+            let Some(Ok(bytes)) = place.as_mut().map(|stream| stream.read(&mut answer)) else { continue };
+            let answer = String::from_utf8_lossy(&answer[..bytes]).to_lowercase();
+            assert!(answer.starts_with("http/1.1 503 ") && answer.contains("retry-after: "), "{answer}");
+            assert!(answer.contains("16 plans wait already"), "{answer}");
+            (*place, refused) = (None, refused + 1);
+        }
+        (refused == 12).then_some(())
+    });
+    until("two sources are asked", || (asked_of.load(Ordering::SeqCst) == 2).then_some(()));
+    // runs have places of their own
+    assert_eq!(daemon.run("good", &json!({}))["run"]["status"], "delivered");
+    // who goes away makes room for the next, and so on
+    let waiting = asking.iter_mut().filter(|place| place.is_some()).take(6);
+    waiting.for_each(|place| *place = None);
+    until("others are asked", || (asked_of.load(Ordering::SeqCst) > 2).then_some(()));
+    drop(asking);
+    until("a plan is made", || (daemon.get("/api/v1/syncs/good/plan").status == 200).then_some(()));
+    daemon.stop().exits(0);
+}
+
+#[test]
 fn a_plan_that_nobody_waits_for_lets_go_of_the_warehouse() {
     let receiver = Receiver::start();
     let place = place(&receiver, 5);
-    let endless = "sql = \"SELECT id, name, (SELECT sum(hash(i)) FROM range(200000000000) r(i)) AS rev FROM accounts\"";
+    // Of a type that the mapping takes: else the plan is refused once the columns are known.
+    let endless = "sql = \"SELECT id, name, (SELECT count(*) FROM range(200000000000) r(i) WHERE hash(i) % 7 = 3) AS rev \
+                   FROM accounts\"";
     place.mapping("accounts", &scheduled("").replace("table = \"accounts\"", endless));
     let daemon = Daemon::start(&place);
     let mut asking = TcpStream::connect(daemon.url.trim_start_matches("http://")).unwrap();
@@ -89,12 +145,26 @@ fn a_plan_that_nobody_waits_for_lets_go_of_the_warehouse() {
         let open = std::fs::read_dir(format!("/proc/{}/fd", daemon.pid())).unwrap().flatten();
         open.filter_map(|fd| std::fs::read_link(fd.path()).ok()).any(|path| path == warehouse)
     };
-    until("the warehouse is read", || holds().then_some(()));
+    asking.set_nonblocking(true).unwrap();
+    // It is opened for a moment to describe the columns, too: that is over within fewer looks.
+    let mut looks_in_a_row = 0;
+    until("the warehouse is read", || {
+        let mut answer = [0; 4_096];
+        if let Ok(bytes) = asking.read(&mut answer) {
+            panic!("the plan has no end, and was answered: {}", String::from_utf8_lossy(&answer[..bytes]));
+        }
+        looks_in_a_row = if holds() { looks_in_a_row + 1 } else { 0 };
+        (looks_in_a_row > 500).then_some(())
+    });
     drop(asking);
     until("the file is let go", || (!holds()).then_some(()));
     edit(&place, "UPDATE accounts SET rev = 1");
+    let read_at = || daemon.get("/api/v1/about").is(200)["config_read_at"].clone();
+    let before = read_at();
     place.mapping("accounts", &scheduled(""));
     daemon.signal("HUP");
+    // A plan by the old mapping would have no end.
+    until("the mapping is taken over", || (read_at() != before).then_some(()));
     until("the sync is free", || {
         let plan = daemon.get("/api/v1/syncs/accounts/plan");
         (plan.status == 200 && plan.body["add"] == 5).then_some(())

@@ -9,7 +9,7 @@ use groupcast::source::postgres::Postgres;
 use serde_json::{Value, json};
 
 use super::{duck, model, projection, stage, table};
-use crate::support::postgres::{Cluster, SCRAM_PASSWORD, SCRAM_USER, shared};
+use crate::support::postgres::{Cluster, Database, SCRAM_PASSWORD, SCRAM_USER, shared};
 
 const PASSWORD: &str = SCRAM_PASSWORD;
 
@@ -194,6 +194,65 @@ async fn a_statement_that_takes_too_long_is_busy() {
         let error = stage(&mut source, &wanted).await.unwrap_err();
         check(&error, Kind::SourceBusy, &["57014", "nothing was sent"], "statement_timeout_seconds");
     }
+}
+
+/// Stops or continues a process of the server's, as an operator or a hanging disk does.
+fn signal(pid: i32, name: &str) {
+    let sent = std::process::Command::new("kill").args([format!("-{name}"), pid.to_string()]).status().unwrap();
+    assert!(sent.success());
+}
+
+/// The server's process that serves our source.
+async fn server_process(database: &Database) -> i32 {
+    let question = "SELECT pid FROM pg_stat_activity WHERE application_name = 'groupcast' AND datname = $1";
+    database.client().query_one(question, &[&database.name()]).await.unwrap().get(0)
+}
+
+#[tokio::test]
+async fn a_server_that_stalls_without_closing_is_given_up() {
+    let database = shared().create_database().await;
+    database
+        .execute("CREATE TABLE t AS SELECT n AS id, repeat('x', 500) AS pad FROM generate_series(1, 200000) n")
+        .await;
+    for read in ["copy", "cursor"] {
+        let (mut source, duck) = (database.source(json!({"read": read, "stall_timeout_seconds": 1})).await, duck());
+        // GIVEN a server that stops after the first batch and keeps the connection open
+        let pid = server_process(&database).await;
+        let stopped = std::sync::Once::new();
+        let stop = |_| stopped.call_once(|| signal(pid, "STOP"));
+        let wanted = projection(table("t"), "id", &["pad"]);
+        let staged = source.stage(&wanted, &duck, &stop);
+        let error = tokio::time::timeout(Duration::from_secs(30), staged).await.expect("it is given up").unwrap_err();
+        signal(pid, "CONT");
+        // THEN the read is given up, and the next one finds the server again
+        check(&error, Kind::SourceBusy, &["nothing was sent", "sent nothing for 1s"], "stall_timeout_seconds");
+        let (_, rows) = stage(&mut source, &projection(table("t"), "id", &[])).await.unwrap();
+        assert_eq!(rows.len(), 200_000);
+        // GIVEN one that stops before it is asked
+        let pid = server_process(&database).await;
+        signal(pid, "STOP");
+        let wanted = model(table("t"));
+        let described = source.describe(&wanted);
+        let error = tokio::time::timeout(Duration::from_secs(30), described).await.expect("too").unwrap_err();
+        check(&error, Kind::SourceBusy, &["failed to describe", "sent nothing for 1s"], "stall_timeout_seconds");
+        let released = tokio::time::timeout(Duration::from_secs(30), source.release(&duck)).await;
+        released.expect("nothing is held").unwrap();
+        signal(pid, "CONT");
+        assert_eq!(source.describe(&model(table("t"))).await.unwrap().len(), 2);
+        drop(source);
+    }
+}
+
+#[tokio::test]
+async fn rows_that_come_slowly_are_no_stall() {
+    let database = shared().create_database().await;
+    database.execute("CREATE TABLE t AS SELECT n AS id FROM generate_series(1, 25) n").await;
+    let mut wanted = projection(table("t"), "id", &[]);
+    // Wider than the server's buffer, so that each row is sent when it is there.
+    wanted.columns = vec![Expr::Sql("repeat('x', 10000) || pg_sleep(0.1)::text".into())];
+    let mut source = database.source(json!({"read": "copy", "stall_timeout_seconds": 1})).await;
+    let (_, rows) = stage(&mut source, &wanted).await.unwrap();
+    assert_eq!(rows.len(), 25);
 }
 
 #[tokio::test]

@@ -155,6 +155,37 @@ fn a_sync_is_late_once_and_until_a_run_ends_well() {
 }
 
 #[test]
+fn a_sync_that_runs_every_few_minutes_is_late_too() {
+    use crate::mapping::{CatchUp, Overlap};
+    use crate::schedule::timetable::{Checkpoint, Timetable};
+    use crate::schedule::{Plan, Rule};
+    let plan = Plan {
+        sync: "accounts".to_owned(),
+        rule: Rule::Every(chrono::TimeDelta::minutes(5)),
+        jitter: Duration::ZERO,
+        catch_up: CatchUp::Once,
+        overlap: Overlap::Skip,
+    };
+    let mut table = Timetable::resume(plan, Checkpoint::default(), at(0));
+    let mut watchman = Watchman::default();
+    let mut told = Vec::new();
+    // Due at once, and there is no room for two hours.
+    for minute in 0..120 {
+        table.look(at(minute));
+        let mut view = overdue(None);
+        if let Some(schedule) = &mut view.schedule {
+            schedule.overdue_since = table.overdue_since();
+        }
+        told.extend(watchman.look(at(minute), &[view], HOUR).into_iter().map(|message| (minute, message.title)));
+    }
+    assert_eq!(told, [(60, "accounts → crm: late by 1 h".to_owned())]);
+    table.started(at(120));
+    table.ended(true, at(121));
+    assert!(watchman.ended(&ended(&good(120)), 0).unwrap().title.contains("recovered after 2 h"));
+    assert_eq!(table.overdue_since(), None);
+}
+
+#[test]
 fn a_late_run_that_fails_is_told_as_a_failure_since_it_was_late() {
     let mut watchman = Watchman::default();
     assert_eq!(watchman.look(at(90), &[overdue(Some(0))], HOUR).len(), 1);
@@ -177,7 +208,6 @@ fn whoever_is_not_waited_for_is_not_late() {
     for view in [
         activity(|activity| activity.state = Doing::Paused),
         activity(|activity| activity.paused_since = Some(at(0))),
-        activity(|activity| activity.state = Doing::Running),
         activity(|activity| activity.state = Doing::Disabled),
         SyncView { enabled: false, ..overdue(Some(0)) },
         SyncView { schedule: None, ..overdue(Some(0)) },
@@ -188,6 +218,9 @@ fn whoever_is_not_waited_for_is_not_late() {
     let waiting = activity(|activity| activity.state = Doing::Waiting);
     let message = Watchman::default().look(at(60), &[waiting], HOUR).pop().unwrap();
     assert!(message.advice.unwrap().contains("parallel_runs"));
+    let running = activity(|activity| activity.state = Doing::Running);
+    let message = Watchman::default().look(at(60), &[running], HOUR).pop().unwrap();
+    assert!(message.advice.unwrap().contains("still under way"), "what it does not serve is late");
 }
 
 #[test]

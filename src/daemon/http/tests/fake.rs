@@ -44,7 +44,10 @@ impl Fake {
         match sync {
             "accounts" => Ok(()),
             "panics" => panic!("a handler panics on purpose"),
-            "never" => std::future::pending().await,
+            "never" => {
+                self.note("never".to_owned());
+                std::future::pending().await
+            }
             "slow" => {
                 let _ = tokio::time::timeout(std::time::Duration::from_millis(400), std::future::pending::<()>()).await;
                 Ok(())

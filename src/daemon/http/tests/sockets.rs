@@ -26,6 +26,7 @@ struct Running {
 /// Short enough for tests, long enough for two busy cores.
 fn short() -> Limits {
     Limits {
+        moment: Duration::from_secs(5),
         head: Duration::from_millis(600),
         body: Duration::from_millis(600),
         take: Duration::from_millis(600),
@@ -251,18 +252,22 @@ async fn many_at_once_are_all_served_by_few_connections() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn further_connections_wait_until_there_is_room() {
-    let limits = Limits { connections: 2, head: Duration::from_secs(3), ..short() };
+async fn further_connections_wait_while_all_are_being_answered() {
+    let limits = Limits { connections: 2, head: Duration::from_secs(60), ..short() };
     let running = start_with(limits).await;
-    let address = running.address;
+    let (address, desk) = (running.address, Arc::clone(&running.desk));
     client(move || {
         let open = |address| {
             let mut stream = connect(address);
-            stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
-            assert_eq!(status(&one(&mut stream)), 200);
+            stream.write_all(b"GET /api/v1/syncs/never HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
             stream
         };
         let (first, _second) = (open(address), open(address));
+        let clock = SystemClock::start();
+        while desk.asked().len() < 2 {
+            assert!(clock.elapsed() < Duration::from_secs(20), "both are being answered");
+            wait(Duration::from_millis(5));
+        }
         let mut third = connect(address);
         third.write_all(get("/healthz").as_bytes()).unwrap();
         third.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
@@ -275,9 +280,48 @@ async fn further_connections_wait_until_there_is_room() {
     .await;
 }
 
+/// What slow, idle and stuck clients send, and then nothing for as long as they can.
+const SLOW: [&str; 4] = [
+    "",
+    "GET /healthz HTTP/1.1\r\nHost: local",
+    "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "POST /api/v1/syncs/accounts/runs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+     Content-Length: 100\r\n\r\n{",
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn slow_and_idle_clients_delay_nobody() {
+    // Nobody is closed for being slow before the test has ended.
+    let forever = Duration::from_secs(600);
+    let limits = Limits { connections: 32, head: forever, body: forever, take: forever, ..Limits::default() };
+    let pages = axum::Router::new().route("/big", axum::routing::get(|| async { vec![b'x'; 16 * 1024 * 1024] }));
+    let settings = Settings { limits, pages: Some(pages), ..Settings::default() };
+    let running = start(settings).await;
+    let address = running.address;
+    client(move || {
+        let mut slow = Vec::new();
+        for number in 0..400 {
+            let mut stream = connect(address);
+            let says = SLOW.get(number % 5).copied();
+            // Answers that are not taken, too.
+            let says = says.unwrap_or("GET /big HTTP/1.1\r\nHost: localhost\r\n\r\n");
+            // It may have been closed already.
+            let _ = stream.write_all(says.as_bytes());
+            slow.push(stream);
+            if number % 10 == 9 {
+                let clock = SystemClock::start();
+                assert_eq!(status(&ask(address, &get("/healthz"))), 200);
+                let took = clock.elapsed();
+                assert!(took < Duration::from_secs(1), "{took:?} beside {number} slow clients");
+            }
+        }
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_takes_nothing_loses_its_place() {
-    let limits = Limits { connections: 1, head: Duration::from_secs(60), ..short() };
+    let limits = Limits { connections: 8, head: Duration::from_secs(60), ..short() };
     let pages = axum::Router::new().route("/big", axum::routing::get(|| async { vec![b'x'; 64 * 1024 * 1024] }));
     let settings = Settings { limits, pages: Some(pages), ..Settings::default() };
     let running = start(settings).await;
@@ -285,9 +329,12 @@ async fn a_client_that_takes_nothing_loses_its_place() {
     client(move || {
         let mut stalled = connect(address);
         stalled.write_all(b"GET /big HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
-        // The only place is taken until the server gives up on it.
-        assert_eq!(status(&ask(address, &get("/healthz"))), 200);
-        drop(stalled);
+        // Nobody needs its place: it is given up on all the same.
+        let clock = SystemClock::start();
+        while stalled.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").is_ok() {
+            assert!(clock.elapsed() < Duration::from_secs(20), "it still holds its place");
+            wait(Duration::from_millis(50));
+        }
     })
     .await;
 }
