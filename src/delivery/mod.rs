@@ -14,6 +14,7 @@ mod append;
 mod ask;
 mod deliver;
 pub mod pace;
+mod proxy;
 mod request;
 mod transport;
 mod work;
