@@ -23,6 +23,7 @@
 //! | [`daemon`] | the process that keeps the schedules, its API and its console |
 //! | [`cli`] | the commands |
 //! | [`env`](mod@env) | the only door out: clock, random numbers, HTTP |
+//! | [`regular_file`] | how is a small file read that a person named? |
 //! | [`error`] | one error type with kinds, places and advice |
 
 pub mod cli;
@@ -37,6 +38,7 @@ pub mod ledger;
 pub mod mapping;
 pub mod model;
 pub mod open;
+pub mod regular_file;
 pub mod schedule;
 pub mod secret;
 pub mod source;

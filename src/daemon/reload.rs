@@ -21,6 +21,8 @@ use crate::open::{self, Failure};
 const LOOK: Duration = Duration::from_secs(2);
 /// How deep below the config folder `.toml` and `.sql` files are looked for: `models/staging/accounts.sql` and one more.
 const DEPTH_MAX: usize = 4;
+/// Largest file of settings that is looked through for references.
+const SETTINGS_BYTES_MAX: u64 = 8 * 1024 * 1024;
 /// Files looked at. A folder with more is not a config folder alone; SIGHUP reloads it all the same.
 const FILES_MAX: usize = 10_000;
 
@@ -58,7 +60,8 @@ fn referred<'a>(folder: &'a Path, text: &'a str) -> impl Iterator<Item = PathBuf
 /// as absent.
 pub(super) fn look(folder: &Path) -> Seen {
     let mut seen = Seen::new();
-    let settings = std::fs::read_to_string(folder.join("groupcast.toml")).unwrap_or_default();
+    let settings = crate::regular_file::read(&folder.join("groupcast.toml"), SETTINGS_BYTES_MAX).unwrap_or_default();
+    let settings = String::from_utf8(settings).unwrap_or_default();
     for path in referred(folder, &settings) {
         if let Ok(meta) = std::fs::metadata(&path) {
             seen.insert(path, Mark::of(&meta));

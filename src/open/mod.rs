@@ -3,6 +3,7 @@
 
 pub mod address;
 pub mod job;
+mod output;
 
 use std::path::Path;
 
@@ -74,6 +75,7 @@ impl From<std::io::Error> for Failure {
 pub fn project(folder: &Path) -> Result<Project, Failure> {
     let mut project = config::load(folder, config::load::environment())?;
     ledger_apart(&project)?;
+    output::check(&project)?;
     let mut found = Vec::new();
     for file in &project.mappings {
         let Some(settings) = project.settings.destinations.get(&file.mapping.destination) else { continue };
