@@ -73,15 +73,21 @@ impl<'a> Delivery<'a> {
             if failure.is_none() && *self.signal.borrow() >= Signal::Stop {
                 failure = Some(interrupted());
             }
-            while failure.is_none() && in_flight.len() + unsettled < self.settings.concurrency.max(1) {
+            while failure.is_none() && in_flight.len() + unsettled < work.in_flight_max(self.settings.concurrency) {
                 let Some(batch) = work.next_batch(|max| self.random.up_to(max as u64) as usize) else { break };
                 in_flight.push(self.send(batch, stops.clone()));
             }
             if in_flight.is_empty() && unsettled == 0 {
                 match &failure {
                     Some(failure) => work.give_up(failure.what()),
-                    None if work.release_held() => continue,
-                    None => {}
+                    None => match work.release_held() {
+                        Ok(true) => continue,
+                        Ok(false) => {}
+                        Err(error) => {
+                            failure = Some(error);
+                            continue;
+                        }
+                    },
                 }
             }
             if settling.is_none() {
@@ -148,7 +154,9 @@ impl<'a> Delivery<'a> {
             counters: &self.counters,
         };
         let elements: Vec<&Element> = batch.pieces.iter().map(|piece| &piece.element).collect();
-        let ended = wire.send(batch.route, &elements, stops).await;
+        let attempts_max =
+            batch.attempts_max.map_or(self.settings.attempts_max, |max| max.min(self.settings.attempts_max));
+        let ended = wire.send(batch.route, &elements, attempts_max, stops).await;
         if let super::request::End::Delivered { warning } = &ended.end {
             Counters::add(&self.counters.traits_sent, batch.traits() as u64);
             if let Some(warning) = warning {

@@ -12,6 +12,7 @@
 
 mod append;
 mod ask;
+mod blame;
 mod deliver;
 pub mod pace;
 mod proxy;

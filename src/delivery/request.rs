@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 use super::pace::{self, Bucket};
 use super::{Counters, Settings, Signal};
-use crate::destination::{Applied, Attempt, Destination, Element, NoReply, Reply, Request, Route, Verdict};
+use crate::destination::{Applied, Attempt, Blame, Destination, Element, NoReply, Reply, Request, Route, Verdict};
 use crate::env::{Clock, Random, Transport};
 
 /// How a request ended.
@@ -30,10 +30,14 @@ pub(super) enum End {
     Stop {
         reason: String,
         advice: String,
+        blame: Blame,
     },
     /// Attempts or time are used up, or repeating would not be safe.
     GaveUp {
         reason: String,
+        /// Whether the destination failed at this request, rather than being out of reach or asking to wait: then a part
+        /// of it may fare better.
+        failing: bool,
     },
     /// We were asked to stop, or the page was stopped, before an answer that ends it.
     Halted {
@@ -94,8 +98,8 @@ const ASKED_TO_STOP: &str = "the run stopped before it was sent";
 const ABANDONED: &str = "the run stopped while the answer was awaited";
 
 impl Wire<'_> {
-    /// Sends until there is an end.
-    pub(super) async fn send(&self, route: Route, elements: &[&Element], mut stops: Stops) -> Ended {
+    /// Sends until there is an end, at most `attempts_max` times.
+    pub(super) async fn send(&self, route: Route, elements: &[&Element], attempts_max: u32, mut stops: Stops) -> Ended {
         let mut maybe_applied = false;
         let mut first_attempt_at = None;
         let mut attempt: u32 = 0;
@@ -122,7 +126,10 @@ impl Wire<'_> {
                         Verdict::Delivered { warning } => {
                             return Ended { end: End::Delivered { warning }, maybe_applied };
                         }
-                        Verdict::Refused { reason } => return Ended { end: End::Refused { reason }, maybe_applied },
+                        Verdict::Refused { reason, applied } => {
+                            let maybe_applied = maybe_applied || applied == Applied::Maybe;
+                            return Ended { end: End::Refused { reason }, maybe_applied };
+                        }
                         Verdict::RefusedSome { elements } => {
                             return Ended { end: End::RefusedSome { elements }, maybe_applied };
                         }
@@ -130,8 +137,9 @@ impl Wire<'_> {
                             let in_part = elements.len() > 1 && self.destination.too_large_in_part(route);
                             return Ended { end: End::TooLarge { reason }, maybe_applied: maybe_applied || in_part };
                         }
-                        Verdict::Stop { reason, advice } => {
-                            return Ended { end: End::Stop { reason, advice }, maybe_applied };
+                        Verdict::Stop { reason, advice, blame, applied } => {
+                            let maybe_applied = maybe_applied || applied == Applied::Maybe;
+                            return Ended { end: End::Stop { reason, advice, blame }, maybe_applied };
                         }
                         Verdict::Retry { reason, after, applied } => (reason, after, applied),
                     }
@@ -140,7 +148,7 @@ impl Wire<'_> {
             maybe_applied |= applied == Applied::Maybe;
             if applied == Applied::Maybe && !self.destination.repeatable(route) {
                 let reason = format!("{reason}; repeating it could apply it twice");
-                return Ended { end: End::GaveUp { reason }, maybe_applied };
+                return Ended { end: End::GaveUp { reason, failing: true }, maybe_applied };
             }
             let wait = pace::wait(attempt, asked, |max| self.random.up_to(max));
             if asked.is_some() {
@@ -148,9 +156,11 @@ impl Wire<'_> {
                 self.bucket().hold_until(self.clock.elapsed() + wait);
             }
             let spent = self.clock.elapsed().saturating_sub(started);
-            if attempt >= self.settings.attempts_max || spent + wait > self.settings.retry_for {
+            if attempt >= attempts_max || spent + wait > self.settings.retry_for {
                 let times = if attempt == 1 { "once".to_owned() } else { format!("{attempt} times") };
-                return Ended { end: End::GaveUp { reason: format!("{reason} (tried {times})") }, maybe_applied };
+                let failing = applied == Applied::Maybe;
+                let reason = format!("{reason} (tried {times})");
+                return Ended { end: End::GaveUp { reason, failing }, maybe_applied };
             }
             Counters::add_wait(&self.counters.retry_wait_ms, wait);
             if !self.wait(wait, &mut stops).await {
