@@ -33,6 +33,10 @@ const ORDERED_OTHERS: usize = 2;
 const LAST_ONES_MAX: usize = 3;
 /// Attempts of a request that only looks for the group at fault.
 const SEARCH_ATTEMPTS: u32 = 2;
+/// Attempts at a group alone at which the destination fails, before it may be blamed.
+const FAILURES_ALONE_MIN: u32 = 3;
+/// How likely it may be that they all failed by chance, going by how often requests fail that are accepted in the end.
+const CHANCE_MAX: f64 = 0.005;
 
 /// Why a group that failed alone is held back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,6 +80,9 @@ struct Row {
     barred: usize,
     credentials: usize,
     failures: usize,
+    /// Groups that failed alone after others had been accepted since they were first in doubt, of whatever kind: they say
+    /// less about everybody else.
+    evident: usize,
     unreached: usize,
     doubts: usize,
     /// Whatever is not about the data by its words, whether or not a group was alone.
@@ -89,13 +96,16 @@ struct Row {
 pub(super) struct Record {
     /// Requests that were accepted.
     accepted: u64,
+    /// Attempts that they took.
+    attempts: u64,
     row: Row,
 }
 
 impl Record {
-    /// A request was accepted.
-    pub(super) fn accept(&mut self) {
+    /// A request was accepted, after so many attempts.
+    pub(super) fn accept(&mut self, attempts: u32) {
         self.accepted += 1;
+        self.attempts += u64::from(attempts.max(1));
         self.row = Row::default();
     }
 
@@ -114,12 +124,16 @@ impl Record {
 
     /// Whether other groups were accepted since this one was first in doubt.
     fn is_evident(&self, piece: &Piece) -> bool {
-        piece.tried_again || piece.doubted_at.is_some_and(|at| self.accepted > at)
+        piece.doubted_at.is_some_and(|at| self.accepted > at)
     }
 
-    /// A group failed alone.
-    pub(super) fn count(&mut self, cause: Cause) {
+    /// A group failed alone. That the same one fails again says nothing new about the others.
+    pub(super) fn count(&mut self, cause: Cause, piece: &Piece) {
+        if piece.tried_again {
+            return;
+        }
         match cause {
+            Cause::Barred | Cause::TooLarge | Cause::Failing if self.is_evident(piece) => self.row.evident += 1,
             Cause::Refused => self.row.refusals += 1,
             Cause::Barred | Cause::TooLarge => self.row.barred += 1,
             Cause::Credentials => self.row.credentials += 1,
@@ -142,6 +156,16 @@ impl Record {
         self.row.doubts += 1;
     }
 
+    /// The destination failed at a request that must not be repeated.
+    pub(super) fn fail_for_good(&mut self) {
+        self.row.failures += 1;
+    }
+
+    /// Elements were refused by name.
+    pub(super) fn refuse_some(&mut self) {
+        self.row.refusals += 1;
+    }
+
     /// What to tell and to advise, should the run stop for what is not about the data.
     pub(super) fn advise(&mut self, reason: &str, advice: String) {
         self.row.advice = Some((reason.to_owned(), advice));
@@ -154,13 +178,13 @@ impl Record {
 
     /// Whether the destination is down.
     pub(super) fn is_down(&self) -> bool {
-        self.row.failures >= FAILURES_MAX || self.row.unreached >= UNREACHED_MAX
+        self.row.failures >= FAILURES_MAX || self.row.unreached >= UNREACHED_MAX || self.row.evident >= REFUSALS_MAX
     }
 
     /// Whether everything is refused, by whatever words.
     pub(super) fn is_refused(&self) -> bool {
-        let Row { refusals, barred, credentials, .. } = self.row;
-        refusals + barred + credentials >= REFUSALS_MAX
+        let Row { refusals, barred, credentials, evident, .. } = self.row;
+        refusals + barred + credentials + evident >= REFUSALS_MAX
     }
 
     /// Whether something refuses everything, or could do harm by taking everything without saying so.
@@ -180,38 +204,63 @@ impl Record {
         self.row.others > 0
     }
 
-    /// How often a request with these groups is tried; nothing where it is as usual. A search tries less often, but whoever
-    /// is about to be blamed gets every chance.
-    pub(super) fn attempts_max(&self, pieces: &[Piece]) -> Option<u32> {
+    /// How often a request with these groups may be sent, where one is sent `attempts_max` times at most. A search tries
+    /// less often, but whoever is about to be blamed gets every chance that is left.
+    pub(super) fn attempts_max(&self, pieces: &[Piece], attempts_max: u32) -> u32 {
+        let left = match pieces {
+            [piece] => attempts_max.saturating_sub(piece.alone_attempts).max(1),
+            _ => attempts_max,
+        };
         let alone = matches!(pieces, [piece] if self.is_evident(piece));
         let searching = self.row.others > 0 || pieces.iter().any(|piece| piece.doubted_at.is_some());
-        (searching && !alone).then_some(SEARCH_ATTEMPTS)
+        if searching && !alone { left.min(SEARCH_ATTEMPTS) } else { left }
     }
 
-    /// What becomes of a held group now that another one was accepted.
-    pub(super) fn after_acceptance(&self, held: &Held) -> Release {
+    /// Whether the destination fails at this group, rather than now and then.
+    fn fails_at(&self, piece: &Piece) -> bool {
+        // Laplace's estimate, which starts at one half.
+        let failed = (self.attempts - self.accepted) as f64;
+        let rate = (failed + 1.0) / (self.attempts as f64 + 2.0);
+        piece.failures_alone >= FAILURES_ALONE_MIN && rate.powf(f64::from(piece.failures_alone)) <= CHANCE_MAX
+    }
+
+    /// What becomes of a held group now that another one was accepted; nothing where it is held on. A request is sent
+    /// `attempts_max` times at most.
+    pub(super) fn after_acceptance(&self, held: &Held, attempts_max: u32) -> Option<Release> {
+        let piece = &held.piece;
         match held.cause {
-            Cause::Refused | Cause::TooLarge => Release::Reject,
-            // `accept` has counted, so that what failed just before is evident, too: it has not failed again.
-            _ if held.piece.was_evident || held.piece.tried_again => Release::Reject,
-            _ => Release::Again,
+            Cause::Refused | Cause::TooLarge => Some(Release::Reject),
+            Cause::Failing if piece.was_evident && self.fails_at(piece) => Some(Release::Reject),
+            Cause::Barred | Cause::Credentials if piece.was_evident => Some(Release::Reject),
+            _ if piece.alone_attempts < attempts_max => Some(Release::Again),
+            // Nothing more can be tried, and others are accepted now.
+            Cause::Barred | Cause::Credentials => Some(Release::Reject),
+            Cause::Failing => self.fails_at(piece).then_some(Release::Reject),
         }
     }
 
     /// What becomes of a held group when there is nothing left to compare it with; nothing where the run stops instead.
-    pub(super) fn at_the_end(&self, held: &Held) -> Option<Release> {
+    pub(super) fn at_the_end(&self, held: &Held, attempts_max: u32) -> Option<Release> {
+        let piece = &held.piece;
+        let again = piece.alone_attempts < attempts_max;
         match held.cause {
             Cause::Refused => Some(Release::Reject),
             Cause::TooLarge => self.any_accepted().then_some(Release::Reject),
-            Cause::Barred | Cause::Credentials | Cause::Failing if held.piece.was_evident => Some(Release::Reject),
-            Cause::Failing => Some(Release::Leave),
-            Cause::Barred if self.any_accepted() && self.row.barred <= LAST_ONES_MAX => Some(Release::Again),
+            Cause::Failing => Some(match self.is_evident(piece) {
+                true if self.fails_at(piece) => Release::Reject,
+                true if again => Release::Again,
+                _ => Release::Leave,
+            }),
+            Cause::Barred | Cause::Credentials if piece.was_evident => Some(Release::Reject),
+            Cause::Barred if self.any_accepted() && self.row.barred <= LAST_ONES_MAX => {
+                Some(if again && !piece.tried_again { Release::Again } else { Release::Reject })
+            }
             Cause::Barred | Cause::Credentials => None,
         }
     }
 
     /// Whether this group may be blamed: see [`Piece::was_evident`].
     pub(super) fn judge(&self, piece: &mut Piece) {
-        piece.was_evident = self.is_evident(piece);
+        piece.was_evident = piece.tried_again || self.is_evident(piece);
     }
 }

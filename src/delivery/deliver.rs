@@ -62,7 +62,7 @@ impl<'a> Delivery<'a> {
         let (halt, halted) = watch::channel(false);
         let stops = Stops { signal: self.signal.clone(), halted };
         let learned = std::mem::take(&mut *self.learned.lock().unwrap_or_else(|poisoned| poisoned.into_inner()));
-        let mut work = Work::new(self.destination, changes, learned);
+        let mut work = Work::new(self.destination, changes, self.settings.attempts_max, learned);
         let mut failure: Option<Error> = None;
         let mut in_flight = FuturesUnordered::new();
         // Answers are settled while other requests are on their way, one call at a time. A request keeps its place until
@@ -154,9 +154,7 @@ impl<'a> Delivery<'a> {
             counters: &self.counters,
         };
         let elements: Vec<&Element> = batch.pieces.iter().map(|piece| &piece.element).collect();
-        let attempts_max =
-            batch.attempts_max.map_or(self.settings.attempts_max, |max| max.min(self.settings.attempts_max));
-        let ended = wire.send(batch.route, &elements, attempts_max, stops).await;
+        let ended = wire.send(batch.route, &elements, batch.attempts_max, stops).await;
         if let super::request::End::Delivered { warning } = &ended.end {
             Counters::add(&self.counters.traits_sent, batch.traits() as u64);
             if let Some(warning) = warning {

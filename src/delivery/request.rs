@@ -49,6 +49,10 @@ pub(super) enum End {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Ended {
     pub(super) end: End,
+    /// How often it was sent.
+    pub(super) attempts: u32,
+    /// How many of these the destination failed at: no answer, or one of a server that failed.
+    pub(super) failures: u32,
     pub(super) maybe_applied: bool,
 }
 
@@ -102,17 +106,18 @@ impl Wire<'_> {
     pub(super) async fn send(&self, route: Route, elements: &[&Element], attempts_max: u32, mut stops: Stops) -> Ended {
         let mut maybe_applied = false;
         let mut first_attempt_at = None;
-        let mut attempt: u32 = 0;
+        let (mut attempt, mut failures): (u32, u32) = (0, 0);
+        let ended = |failures, end, attempts, maybe_applied| Ended { end, attempts, failures, maybe_applied };
         loop {
             if !self.token(route, &mut stops).await {
-                return Ended { end: End::Halted { reason: ASKED_TO_STOP }, maybe_applied };
+                return ended(failures, End::Halted { reason: ASKED_TO_STOP }, attempt, maybe_applied);
             }
             let started = *first_attempt_at.get_or_insert_with(|| self.clock.elapsed());
             attempt += 1;
             let request = self.destination.request(route, elements, Attempt { at: self.clock.now(), number: attempt });
             self.count(&request, attempt);
             let (reason, asked, applied) = match self.exchange(&request, &mut stops).await {
-                None => return Ended { end: End::Halted { reason: ABANDONED }, maybe_applied: true },
+                None => return ended(failures, End::Halted { reason: ABANDONED }, attempt, true),
                 Some(Err(NoReply { applied, what })) => {
                     self.counters.count_status(0);
                     (what, None, applied)
@@ -124,31 +129,32 @@ impl Wire<'_> {
                     }
                     match self.destination.interpret(route, elements.len(), &reply) {
                         Verdict::Delivered { warning } => {
-                            return Ended { end: End::Delivered { warning }, maybe_applied };
+                            return ended(failures, End::Delivered { warning }, attempt, maybe_applied);
                         }
                         Verdict::Refused { reason, applied } => {
                             let maybe_applied = maybe_applied || applied == Applied::Maybe;
-                            return Ended { end: End::Refused { reason }, maybe_applied };
+                            return ended(failures, End::Refused { reason }, attempt, maybe_applied);
                         }
                         Verdict::RefusedSome { elements } => {
-                            return Ended { end: End::RefusedSome { elements }, maybe_applied };
+                            return ended(failures, End::RefusedSome { elements }, attempt, maybe_applied);
                         }
                         Verdict::TooLarge { reason } => {
                             let in_part = elements.len() > 1 && self.destination.too_large_in_part(route);
-                            return Ended { end: End::TooLarge { reason }, maybe_applied: maybe_applied || in_part };
+                            return ended(failures, End::TooLarge { reason }, attempt, maybe_applied || in_part);
                         }
                         Verdict::Stop { reason, advice, blame, applied } => {
                             let maybe_applied = maybe_applied || applied == Applied::Maybe;
-                            return Ended { end: End::Stop { reason, advice, blame }, maybe_applied };
+                            return ended(failures, End::Stop { reason, advice, blame }, attempt, maybe_applied);
                         }
                         Verdict::Retry { reason, after, applied } => (reason, after, applied),
                     }
                 }
             };
             maybe_applied |= applied == Applied::Maybe;
+            failures += u32::from(applied == Applied::Maybe);
             if applied == Applied::Maybe && !self.destination.repeatable(route) {
                 let reason = format!("{reason}; repeating it could apply it twice");
-                return Ended { end: End::GaveUp { reason, failing: true }, maybe_applied };
+                return ended(failures, End::GaveUp { reason, failing: true }, attempt, maybe_applied);
             }
             let wait = pace::wait(attempt, asked, |max| self.random.up_to(max));
             if asked.is_some() {
@@ -160,11 +166,11 @@ impl Wire<'_> {
                 let times = if attempt == 1 { "once".to_owned() } else { format!("{attempt} times") };
                 let failing = applied == Applied::Maybe;
                 let reason = format!("{reason} (tried {times})");
-                return Ended { end: End::GaveUp { reason, failing }, maybe_applied };
+                return ended(failures, End::GaveUp { reason, failing }, attempt, maybe_applied);
             }
             Counters::add_wait(&self.counters.retry_wait_ms, wait);
             if !self.wait(wait, &mut stops).await {
-                return Ended { end: End::Halted { reason: ASKED_TO_STOP }, maybe_applied };
+                return ended(failures, End::Halted { reason: ASKED_TO_STOP }, attempt, maybe_applied);
             }
         }
     }

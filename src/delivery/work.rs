@@ -27,6 +27,10 @@ pub(super) struct Piece {
     pub(super) was_evident: bool,
     /// Whether it is tried once more after it failed alone.
     pub(super) tried_again: bool,
+    /// How often it was sent alone.
+    pub(super) alone_attempts: u32,
+    /// How often the destination failed at it then.
+    pub(super) failures_alone: u32,
 }
 
 /// Pieces that share a request.
@@ -34,13 +38,13 @@ pub(super) struct Piece {
 pub(super) struct Batch {
     pub(super) route: Route,
     pub(super) pieces: Vec<Piece>,
-    /// How often it is tried, where that is less than usual.
-    pub(super) attempts_max: Option<u32>,
+    /// How often it may be sent.
+    pub(super) attempts_max: u32,
 }
 
 impl Batch {
     fn of(route: Route, pieces: Vec<Piece>) -> Batch {
-        Batch { route, pieces, attempts_max: None }
+        Batch { route, pieces, attempts_max: 1 }
     }
 
     /// The traits it speaks about.
@@ -80,6 +84,8 @@ pub(super) struct Learned {
 pub(super) struct Work<'a> {
     destination: &'a dyn Destination,
     changes: &'a [Addressed],
+    /// How often one request may be sent.
+    attempts_max: u32,
     progress: Vec<Progress>,
     /// Pieces that no request holds yet.
     loose: Vec<(Route, Piece)>,
@@ -91,11 +97,17 @@ pub(super) struct Work<'a> {
 }
 
 impl<'a> Work<'a> {
-    pub(super) fn new(destination: &'a dyn Destination, changes: &'a [Addressed], learned: Learned) -> Work<'a> {
+    pub(super) fn new(
+        destination: &'a dyn Destination,
+        changes: &'a [Addressed],
+        attempts_max: u32,
+        learned: Learned,
+    ) -> Work<'a> {
         let progress = changes.iter().map(|_| Progress::default()).collect();
         let mut work = Work {
             destination,
             changes,
+            attempts_max: attempts_max.max(1),
             progress,
             loose: Vec::new(),
             queue: VecDeque::new(),
@@ -146,7 +158,7 @@ impl<'a> Work<'a> {
                 }
             }
         };
-        batch.attempts_max = self.learned.record.attempts_max(&batch.pieces);
+        batch.attempts_max = self.learned.record.attempts_max(&batch.pieces, self.attempts_max);
         Some(batch)
     }
 
@@ -164,7 +176,8 @@ impl<'a> Work<'a> {
         if held.is_empty() {
             return Ok(false);
         }
-        let releases: Vec<Option<Release>> = held.iter().map(|held| self.learned.record.at_the_end(held)).collect();
+        let release = |held| self.learned.record.at_the_end(held, self.attempts_max);
+        let releases: Vec<Option<Release>> = held.iter().map(release).collect();
         let stopped = releases.contains(&None);
         for (held, release) in held.into_iter().zip(releases) {
             match release {
@@ -191,15 +204,21 @@ impl<'a> Work<'a> {
         for piece in &mut batch.pieces {
             piece.maybe_applied |= ended.maybe_applied;
         }
+        if let [piece] = batch.pieces.as_mut_slice() {
+            piece.alone_attempts += ended.attempts;
+            piece.failures_alone += ended.failures;
+        }
         if !matches!(ended.end, End::GaveUp { failing: false, .. }) {
             self.learned.record.reached();
         }
         match ended.end {
             End::Delivered { .. } => {
-                self.learned.record.accept();
+                self.learned.record.accept(ended.attempts);
                 for held in std::mem::take(&mut self.held) {
-                    let release = self.learned.record.after_acceptance(&held);
-                    self.release(held, release);
+                    match self.learned.record.after_acceptance(&held, self.attempts_max) {
+                        Some(release) => self.release(held, release),
+                        None => self.held.push(held),
+                    }
                 }
                 for piece in batch.pieces {
                     self.progress[piece.change].begun = true;
@@ -276,6 +295,8 @@ impl<'a> Work<'a> {
             doubted_at: None,
             was_evident: false,
             tried_again: false,
+            alone_attempts: 0,
+            failures_alone: 0,
         };
         self.loose.push((part.route, piece));
     }
@@ -411,8 +432,8 @@ impl<'a> Work<'a> {
             self.queue.push_front(left);
             return Ok(());
         }
-        self.learned.record.count(Cause::Refused);
         for piece in batch.pieces {
+            self.learned.record.count(Cause::Refused, &piece);
             self.hold(batch.route, piece, Cause::Refused, reason.clone());
         }
         self.check_refused(&reason)
@@ -442,25 +463,26 @@ impl<'a> Work<'a> {
             self.queue.push_front(Batch::of(batch.route, others));
         }
         // One answer, however many it names.
-        self.learned.record.count(Cause::Refused);
+        self.learned.record.refuse_some();
         self.check_refused(&last)
     }
 
-    /// Words that are not about the data, though something in it may have caused them. Several elements: halves, after
-    /// everything else. One: it is rejected if others are accepted, and everything stops if none is.
+    /// Words that are not about the data, though something in it may have caused them. Several elements: halves. One: it is rejected if others are accepted, and everything stops if none is.
     fn barred(&mut self, mut batch: Batch, cause: Cause, reason: String, advice: String) -> Result<(), Error> {
         self.learned.record.set_back(&mut batch.pieces);
         self.learned.record.advise(&reason, advice);
         // A 401 is rarely about a text, so that each one counts, however many groups it speaks of.
-        if cause == Cause::Credentials || batch.pieces.len() == 1 {
-            self.learned.record.count(cause);
+        if let Some(piece) = batch.pieces.first().filter(|_| cause == Cause::Credentials || batch.pieces.len() == 1) {
+            self.learned.record.count(cause, piece);
         }
         if self.is_doubtful(&batch) {
             self.learned.record.doubt();
             self.unsent(batch, &reason);
         } else if batch.pieces.len() > 1 {
-            let halves = self.halve(batch);
-            self.queue.extend(halves);
+            // Found while there are others left to be accepted, or many of them would be the last of all.
+            let [left, right] = self.halve(batch);
+            self.queue.push_front(right);
+            self.queue.push_front(left);
         } else {
             for piece in batch.pieces {
                 self.hold(batch.route, piece, cause, reason.clone());
@@ -473,18 +495,18 @@ impl<'a> Work<'a> {
     }
 
     /// The destination failed at this request as often as it may be tried. Several elements: halves, after everything
-    /// else. One: it is rejected if others are accepted, and the destination is down if none is.
+    /// else, since each attempt may take long. One: it is rejected if it goes on so while others are accepted, and the destination is down if none is.
     fn failed(&mut self, mut batch: Batch, reason: String) -> Result<(), Error> {
         self.learned.record.set_back(&mut batch.pieces);
         if self.is_doubtful(&batch) {
-            self.learned.record.count(Cause::Failing);
+            self.learned.record.fail_for_good();
             self.unsent(batch, &reason);
         } else if batch.pieces.len() > 1 {
             let halves = self.halve(batch);
             self.queue.extend(halves);
         } else {
-            self.learned.record.count(Cause::Failing);
             for piece in batch.pieces {
+                self.learned.record.count(Cause::Failing, &piece);
                 self.hold(batch.route, piece, Cause::Failing, reason.clone());
             }
         }
@@ -510,8 +532,8 @@ impl<'a> Work<'a> {
                 "raise the limit for request bodies at the proxy or gateway before the destination, and run again";
             self.learned.record.set_back(&mut batch.pieces);
             self.learned.record.advise(&reason, advice.to_owned());
-            self.learned.record.count(Cause::TooLarge);
             for piece in batch.pieces {
+                self.learned.record.count(Cause::TooLarge, &piece);
                 self.hold(route, piece, Cause::TooLarge, reason.clone());
             }
             return match self.learned.record.is_barred() || self.learned.record.is_refused() {

@@ -287,7 +287,7 @@ pub(super) fn interpret(route: Route, reply: &Reply, reason: String) -> Verdict 
             return Verdict::DELIVERED;
         }
         // PostHog's own 404 says so in its form. Another one is of something else at this address.
-        (404, DELETE_PROPERTY) if problem.is_posthogs() => return Verdict::DELIVERED,
+        (404, DELETE_PROPERTY) if problem.0.get("detail").is_some() => return Verdict::DELIVERED,
         (400, CREATE) if problem.text("detail").contains("already exists") => return Verdict::DELIVERED,
         (403, _) if problem.is_posthogs() => {
             let advice = "give the personal API key the scope `group:write` and access to this project";
