@@ -35,8 +35,9 @@ const LAST_ONES_MAX: usize = 3;
 const SEARCH_ATTEMPTS: u32 = 2;
 /// Attempts at a group alone at which the destination fails, before it may be blamed.
 const FAILURES_ALONE_MIN: u32 = 3;
-/// How likely it may be that they all failed by chance, going by how often requests fail that are accepted in the end.
-const CHANCE_MAX: f64 = 0.005;
+/// How likely it may be that they all failed by chance, going by how often requests fail that are accepted in the end. It is
+/// asked at the end of a page, when most is known about that.
+const CHANCE_MAX: f64 = 0.0015;
 
 /// Why a group that failed alone is held back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -230,12 +231,11 @@ impl Record {
         let piece = &held.piece;
         match held.cause {
             Cause::Refused | Cause::TooLarge => Some(Release::Reject),
-            Cause::Failing if piece.was_evident && self.fails_at(piece) => Some(Release::Reject),
             Cause::Barred | Cause::Credentials if piece.was_evident => Some(Release::Reject),
             _ if piece.alone_attempts < attempts_max => Some(Release::Again),
             // Nothing more can be tried, and others are accepted now.
             Cause::Barred | Cause::Credentials => Some(Release::Reject),
-            Cause::Failing => self.fails_at(piece).then_some(Release::Reject),
+            Cause::Failing => None,
         }
     }
 

@@ -331,8 +331,7 @@ impl Destination for Amplitude {
 fn says_success(body: &Body) -> Said {
     let word = body.json.as_str().unwrap_or(&body.text).eq_ignore_ascii_case("success");
     let code = body.member("code").and_then(Value::as_u64) == Some(200);
-    let none_ingested = body.member("events_ingested").is_some_and(|count| count.as_u64() == Some(0));
-    Said::taken_if(word || code && !none_ingested && !body.speaks_of_an_error())
+    Said::taken_if(word || code && !body.speaks_of_an_error())
 }
 
 /// What an answer means, given what its API's acknowledgement says. After a 429 nothing is sent for `throttled` at least.

@@ -112,7 +112,14 @@ impl Body {
         };
         let bad_code = |value: &Value| value.as_u64().is_some_and(|code| (400..600).contains(&code));
         if self.json.is_object() {
-            return ["error", "errors", "exception"].iter().any(|name| self.member(name).is_some_and(filled))
+            // "0 ingested" is no consent, however politely it comes.
+            let none = ["events_ingested", "num_records_imported", "ingested", "imported", "accepted", "processed"]
+                .iter()
+                .any(|name| self.member(name).is_some_and(|count| count.as_u64() == Some(0)));
+            return none
+                || ["error", "errors", "exception", "quota_limited", "failed_records"]
+                    .iter()
+                    .any(|name| self.member(name).is_some_and(filled))
                 || ["status", "result"].iter().any(|name| self.member(name).is_some_and(bad_word))
                 || ["status", "code", "statusCode"].iter().any(|name| self.member(name).is_some_and(bad_code));
         }

@@ -260,7 +260,7 @@ impl Destination for Journy {
         match reply.status {
             400 if blames_the_key(reply) => return Verdict::stop(reason, KEY),
             // What is to be deleted is not there. Any other 404 to a deletion is one of something else at this address.
-            404 if route == DELETE && describes(&Body::of(reply)) => return Verdict::DELIVERED,
+            404 if route == DELETE && Body::of(reply).member("meta").is_some() => return Verdict::DELIVERED,
             _ => {}
         }
         let asked = retry_after(reply);
@@ -271,7 +271,7 @@ impl Destination for Journy {
             body: &|body| match route {
                 // No body is documented for a deletion.
                 DELETE if body.text.is_empty() => Said::Taken(None),
-                _ => Said::taken_if(describes(body) && !body.speaks_of_an_error()),
+                _ => Said::taken_if(describes(body) && !body.says_no() && !body.speaks_of_an_error()),
             },
             address: "`base_url`",
             credentials: KEY,

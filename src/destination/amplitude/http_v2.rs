@@ -203,10 +203,11 @@ impl Destination for HttpV2 {
 /// The acknowledgement: `{"code":200,"events_ingested":n,…}` with as many events as were sent. Fewer are no delivery:
 /// which of them are missing it does not tell, so the request is cut until each event is counted or alone.
 fn ingested(body: &Body, elements: usize) -> Said {
-    if body.member("code").and_then(Value::as_u64) != Some(200) || body.speaks_of_an_error() {
+    let count = body.member("events_ingested").and_then(Value::as_u64);
+    if body.member("code").and_then(Value::as_u64) != Some(200) || body.speaks_of_an_error() && count != Some(0) {
         return Said::Foreign;
     }
-    match body.member("events_ingested").and_then(Value::as_u64) {
+    match count {
         None => Said::Foreign,
         Some(0) => Said::Refused(Applied::No),
         Some(count) if count < elements as u64 => Said::Refused(Applied::Maybe),

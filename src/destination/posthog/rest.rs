@@ -310,5 +310,10 @@ pub(super) fn interpret(route: Route, reply: &Reply, reason: String) -> Verdict 
         Said::taken_if(silent || group && !body.speaks_of_an_error())
     };
     let credentials = "check `personal_api_key` and the region";
-    usual(reply, reason, &[200, 201], &taken, "`app_url`", credentials)
+    let statuses: &[u16] = match route {
+        CREATE => &[201],
+        UPSERT_PROPERTIES => &[200, 201],
+        _ => &[200],
+    };
+    usual(reply, reason, statuses, &taken, "`app_url`", credentials)
 }

@@ -300,8 +300,8 @@ fn any_answer_has_a_verdict_and_only_success_is_delivered() {
                 let delivered = matches!(posthog.interpret(route, 1, &reply(status, body)), Verdict::Delivered { .. });
                 let success = match (route, status) {
                     (CAPTURE, 200) => body.contains("Ok"),
-                    (UPDATE_PROPERTY | DELETE_PROPERTY, 200 | 201) => body == GROUP || body.is_empty(),
-                    (CREATE | UPSERT_PROPERTIES, 200 | 201) => body == GROUP,
+                    (UPDATE_PROPERTY | DELETE_PROPERTY, 200) => body == GROUP || body.is_empty(),
+                    (CREATE, 201) | (UPSERT_PROPERTIES, 200 | 201) => body == GROUP,
                     // No group, no trait: PostHog's own 404.
                     (DELETE_PROPERTY, 404) => body.contains("detail"),
                     _ => false,
