@@ -259,6 +259,8 @@ impl Destination for Journy {
             "check `api_key`: it must be enabled and have the permission TrackData (journy.io → Connections)";
         match reply.status {
             400 if blames_the_key(reply) => return Verdict::stop(reason, KEY),
+            // Newer specifications name it for a disabled key; a firewall's has another form.
+            403 if Body::of(reply).member("meta").is_some() => return Verdict::stop(reason, KEY),
             // What is to be deleted is not there. Any other 404 to a deletion is one of something else at this address.
             404 if route == DELETE && Body::of(reply).member("meta").is_some() => return Verdict::DELIVERED,
             _ => {}
