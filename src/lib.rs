@@ -24,6 +24,7 @@
 //! | [`cli`] | the commands |
 //! | [`env`](mod@env) | the only door out: clock, random numbers, HTTP |
 //! | [`process`] | what the process asks of the system for itself: private files, no core dump |
+//! | [`regular_file`] | how is a small file read that a person named? |
 //! | [`error`] | one error type with kinds, places and advice |
 //! | [`mod@format`] | how are numbers and foreign texts written so that they can be read, and do nothing else? (pure) |
 
@@ -41,6 +42,7 @@ pub mod mapping;
 pub mod model;
 pub mod open;
 pub mod process;
+pub mod regular_file;
 pub mod schedule;
 pub mod secret;
 pub mod source;

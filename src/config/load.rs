@@ -9,6 +9,7 @@ use super::{Defaults, Diagnostics, Project, layers, secrets};
 use crate::mapping::diagnostic::{Diagnostic, Severity};
 use crate::mapping::file::{Context, Names, parse};
 use crate::mapping::{At, MappingFile, check};
+use crate::regular_file;
 
 /// The settings' file.
 pub const SETTINGS_FILE: &str = "groupcast.toml";
@@ -182,16 +183,12 @@ fn read_text(path: &Path, files: &Files) -> Result<String, Problem> {
         ErrorKind::PermissionDenied => {
             problem("this user may not read the file".to_owned(), Some("change its owner or mode"))
         }
+        // Also what waits when it is read: a pipe, a device.
+        ErrorKind::InvalidInput => problem("not a regular file".to_owned(), Some("put a file in its place")),
+        ErrorKind::FileTooLarge => problem("larger than 8 MB".to_owned(), Some("this is hardly the file you mean")),
         _ => problem(format!("the file cannot be read: {error}"), None),
     };
-    let about = std::fs::metadata(path).map_err(failed)?;
-    if !about.is_file() {
-        return Err(problem("not a regular file".to_owned(), Some("put a file in its place")));
-    }
-    if about.len() > FILE_BYTES_MAX {
-        return Err(problem("larger than 8 MB".to_owned(), Some("this is hardly the file you mean")));
-    }
-    let bytes = std::fs::read(path).map_err(failed)?;
+    let bytes = regular_file::read(path, FILE_BYTES_MAX).map_err(failed)?;
     match String::from_utf8(bytes) {
         Ok(text) => Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text)),
         Err(error) => {

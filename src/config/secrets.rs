@@ -99,13 +99,16 @@ impl References<'_> {
             };
             format!("refers to the file `{name}`, which {why}: relative paths start at the config folder")
         };
-        let about = std::fs::metadata(&full).map_err(failed)?;
-        if !about.is_file() || about.len() > FILE_BYTES_MAX {
-            return Err(format!(
-                "refers to `{name}`, which is no small file: name the file that holds the secret alone"
-            ));
-        }
-        let text = String::from_utf8(std::fs::read(&full).map_err(failed)?)
+        let odd = [std::io::ErrorKind::InvalidInput, std::io::ErrorKind::FileTooLarge];
+        let bytes = match crate::regular_file::read(&full, FILE_BYTES_MAX) {
+            Err(error) if odd.contains(&error.kind()) => {
+                return Err(format!(
+                    "refers to `{name}`, which is no small file: name the file that holds the secret alone"
+                ));
+            }
+            read => read.map_err(failed)?,
+        };
+        let text = String::from_utf8(bytes)
             .map_err(|_| format!("refers to the file `{name}`, which is not text: store the secret as UTF-8"))?;
         let text = text.trim_end_matches(['\n', '\r']);
         if text.is_empty() {

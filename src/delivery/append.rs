@@ -43,6 +43,11 @@ fn append_to(path: &Path, body: &[u8]) -> Result<Reply, NoReply> {
     {
         return Ok(failed(&format!("failed to create `{}`", folder.display()), &error));
     }
+    // Opening a pipe that nobody reads would wait for a reader. `/dev/stdout` may be one that somebody reads.
+    if !path.starts_with("/dev") && std::fs::metadata(path).is_ok_and(|about| is_pipe(&about)) {
+        let error = std::io::Error::new(ErrorKind::InvalidInput, "it is a pipe");
+        return Ok(failed(&format!("failed to open `{}`", path.display()), &error));
+    }
     let is_new = !path.exists();
     let opened = OpenOptions::new().append(true).create(true).open(path);
     let opened = opened.and_then(|file| if is_new { process::shared_file(&file).map(|()| file) } else { Ok(file) });
@@ -58,6 +63,16 @@ fn append_to(path: &Path, body: &[u8]) -> Result<Reply, NoReply> {
         return Err(NoReply { applied: Applied::Maybe, what });
     }
     Ok(failed(&format!("failed to write `{}`", path.display()), &error))
+}
+
+#[cfg(unix)]
+fn is_pipe(about: &std::fs::Metadata) -> bool {
+    std::os::unix::fs::FileTypeExt::is_fifo(&about.file_type())
+}
+
+#[cfg(not(unix))]
+fn is_pipe(_: &std::fs::Metadata) -> bool {
+    false
 }
 
 /// Syncs what can be synced: `/dev/stdout` and named pipes answer that they cannot.
@@ -111,6 +126,13 @@ mod tests {
         let reply = append(&request(folder.path(), "one\n")).await.unwrap();
         assert_eq!(reply.status, 403);
         assert!(String::from_utf8(reply.body).unwrap().starts_with("failed to open `"));
+        #[cfg(unix)]
+        {
+            let fifo = folder.path().join("fifo");
+            assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+            let reply = append(&request(&fifo, "one\n")).await.unwrap();
+            assert_eq!((reply.status, String::from_utf8(reply.body).unwrap().contains("a pipe")), (403, true));
+        }
         let full = append(&request(Path::new("/dev/full"), "one\n")).await.unwrap();
         assert_eq!(full.status, 507, "a full disk has its own advice");
         let device = append(&request(Path::new("/dev/null"), "one\n")).await.unwrap();

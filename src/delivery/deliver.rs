@@ -62,7 +62,7 @@ impl<'a> Delivery<'a> {
         let (halt, halted) = watch::channel(false);
         let stops = Stops { signal: self.signal.clone(), halted };
         let learned = std::mem::take(&mut *self.learned.lock().unwrap_or_else(|poisoned| poisoned.into_inner()));
-        let mut work = Work::new(self.destination, changes, learned);
+        let mut work = Work::new(self.destination, changes, self.settings.attempts_max, learned);
         let mut failure: Option<Error> = None;
         let mut in_flight = FuturesUnordered::new();
         // Answers are settled while other requests are on their way, one call at a time. A request keeps its place until
@@ -73,15 +73,21 @@ impl<'a> Delivery<'a> {
             if failure.is_none() && *self.signal.borrow() >= Signal::Stop {
                 failure = Some(interrupted());
             }
-            while failure.is_none() && in_flight.len() + unsettled < self.settings.concurrency.max(1) {
+            while failure.is_none() && in_flight.len() + unsettled < work.in_flight_max(self.settings.concurrency) {
                 let Some(batch) = work.next_batch(|max| self.random.up_to(max as u64) as usize) else { break };
                 in_flight.push(self.send(batch, stops.clone()));
             }
             if in_flight.is_empty() && unsettled == 0 {
                 match &failure {
                     Some(failure) => work.give_up(failure.what()),
-                    None if work.release_held() => continue,
-                    None => {}
+                    None => match work.release_held() {
+                        Ok(true) => continue,
+                        Ok(false) => {}
+                        Err(error) => {
+                            failure = Some(error);
+                            continue;
+                        }
+                    },
                 }
             }
             if settling.is_none() {
@@ -148,7 +154,7 @@ impl<'a> Delivery<'a> {
             counters: &self.counters,
         };
         let elements: Vec<&Element> = batch.pieces.iter().map(|piece| &piece.element).collect();
-        let ended = wire.send(batch.route, &elements, stops).await;
+        let ended = wire.send(batch.route, &elements, batch.attempts_max, stops).await;
         if let super::request::End::Delivered { warning } = &ended.end {
             Counters::add(&self.counters.traits_sent, batch.traits() as u64);
             if let Some(warning) = warning {

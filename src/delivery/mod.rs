@@ -12,8 +12,10 @@
 
 mod append;
 mod ask;
+mod blame;
 mod deliver;
 pub mod pace;
+mod proxy;
 mod request;
 mod transport;
 mod work;

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 use super::pace::{self, Bucket};
 use super::{Counters, Settings, Signal};
-use crate::destination::{Applied, Attempt, Destination, Element, NoReply, Reply, Request, Route, Verdict};
+use crate::destination::{Applied, Attempt, Blame, Destination, Element, NoReply, Reply, Request, Route, Verdict};
 use crate::env::{Clock, Random, Transport};
 
 /// How a request ended.
@@ -30,10 +30,14 @@ pub(super) enum End {
     Stop {
         reason: String,
         advice: String,
+        blame: Blame,
     },
     /// Attempts or time are used up, or repeating would not be safe.
     GaveUp {
         reason: String,
+        /// Whether the destination failed at this request, rather than being out of reach or asking to wait: then a part
+        /// of it may fare better.
+        failing: bool,
     },
     /// We were asked to stop, or the page was stopped, before an answer that ends it.
     Halted {
@@ -45,6 +49,10 @@ pub(super) enum End {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Ended {
     pub(super) end: End,
+    /// How often it was sent.
+    pub(super) attempts: u32,
+    /// How many of these the destination failed at: no answer, or one of a server that failed.
+    pub(super) failures: u32,
     pub(super) maybe_applied: bool,
 }
 
@@ -94,21 +102,22 @@ const ASKED_TO_STOP: &str = "the run stopped before it was sent";
 const ABANDONED: &str = "the run stopped while the answer was awaited";
 
 impl Wire<'_> {
-    /// Sends until there is an end.
-    pub(super) async fn send(&self, route: Route, elements: &[&Element], mut stops: Stops) -> Ended {
+    /// Sends until there is an end, at most `attempts_max` times.
+    pub(super) async fn send(&self, route: Route, elements: &[&Element], attempts_max: u32, mut stops: Stops) -> Ended {
         let mut maybe_applied = false;
         let mut first_attempt_at = None;
-        let mut attempt: u32 = 0;
+        let (mut attempt, mut failures): (u32, u32) = (0, 0);
+        let ended = |failures, end, attempts, maybe_applied| Ended { end, attempts, failures, maybe_applied };
         loop {
             if !self.token(route, &mut stops).await {
-                return Ended { end: End::Halted { reason: ASKED_TO_STOP }, maybe_applied };
+                return ended(failures, End::Halted { reason: ASKED_TO_STOP }, attempt, maybe_applied);
             }
             let started = *first_attempt_at.get_or_insert_with(|| self.clock.elapsed());
             attempt += 1;
             let request = self.destination.request(route, elements, Attempt { at: self.clock.now(), number: attempt });
             self.count(&request, attempt);
             let (reason, asked, applied) = match self.exchange(&request, &mut stops).await {
-                None => return Ended { end: End::Halted { reason: ABANDONED }, maybe_applied: true },
+                None => return ended(failures, End::Halted { reason: ABANDONED }, attempt, true),
                 Some(Err(NoReply { applied, what })) => {
                     self.counters.count_status(0);
                     (what, None, applied)
@@ -120,27 +129,32 @@ impl Wire<'_> {
                     }
                     match self.destination.interpret(route, elements.len(), &reply) {
                         Verdict::Delivered { warning } => {
-                            return Ended { end: End::Delivered { warning }, maybe_applied };
+                            return ended(failures, End::Delivered { warning }, attempt, maybe_applied);
                         }
-                        Verdict::Refused { reason } => return Ended { end: End::Refused { reason }, maybe_applied },
+                        Verdict::Refused { reason, applied } => {
+                            let maybe_applied = maybe_applied || applied == Applied::Maybe;
+                            return ended(failures, End::Refused { reason }, attempt, maybe_applied);
+                        }
                         Verdict::RefusedSome { elements } => {
-                            return Ended { end: End::RefusedSome { elements }, maybe_applied };
+                            return ended(failures, End::RefusedSome { elements }, attempt, maybe_applied);
                         }
                         Verdict::TooLarge { reason } => {
                             let in_part = elements.len() > 1 && self.destination.too_large_in_part(route);
-                            return Ended { end: End::TooLarge { reason }, maybe_applied: maybe_applied || in_part };
+                            return ended(failures, End::TooLarge { reason }, attempt, maybe_applied || in_part);
                         }
-                        Verdict::Stop { reason, advice } => {
-                            return Ended { end: End::Stop { reason, advice }, maybe_applied };
+                        Verdict::Stop { reason, advice, blame, applied } => {
+                            let maybe_applied = maybe_applied || applied == Applied::Maybe;
+                            return ended(failures, End::Stop { reason, advice, blame }, attempt, maybe_applied);
                         }
                         Verdict::Retry { reason, after, applied } => (reason, after, applied),
                     }
                 }
             };
             maybe_applied |= applied == Applied::Maybe;
+            failures += u32::from(applied == Applied::Maybe);
             if applied == Applied::Maybe && !self.destination.repeatable(route) {
                 let reason = format!("{reason}; repeating it could apply it twice");
-                return Ended { end: End::GaveUp { reason }, maybe_applied };
+                return ended(failures, End::GaveUp { reason, failing: true }, attempt, maybe_applied);
             }
             let wait = pace::wait(attempt, asked, |max| self.random.up_to(max));
             if asked.is_some() {
@@ -148,13 +162,15 @@ impl Wire<'_> {
                 self.bucket().hold_until(self.clock.elapsed() + wait);
             }
             let spent = self.clock.elapsed().saturating_sub(started);
-            if attempt >= self.settings.attempts_max || spent + wait > self.settings.retry_for {
+            if attempt >= attempts_max || spent + wait > self.settings.retry_for {
                 let times = if attempt == 1 { "once".to_owned() } else { format!("{attempt} times") };
-                return Ended { end: End::GaveUp { reason: format!("{reason} (tried {times})") }, maybe_applied };
+                let failing = applied == Applied::Maybe;
+                let reason = format!("{reason} (tried {times})");
+                return ended(failures, End::GaveUp { reason, failing }, attempt, maybe_applied);
             }
             Counters::add_wait(&self.counters.retry_wait_ms, wait);
             if !self.wait(wait, &mut stops).await {
-                return Ended { end: End::Halted { reason: ASKED_TO_STOP }, maybe_applied };
+                return ended(failures, End::Halted { reason: ASKED_TO_STOP }, attempt, maybe_applied);
             }
         }
     }

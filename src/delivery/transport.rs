@@ -31,8 +31,11 @@ pub struct Outside {
 
 impl Outside {
     /// Prepares connections: TLS certificates are checked against the machine's store (or `SSL_CERT_FILE`), proxies
-    /// come from `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY`, redirects are never followed.
+    /// come from `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY`, redirects are never followed.
+    ///
+    /// Errors ([`Kind::Config`]): a variable names a proxy that cannot be used, so that requests would go past it.
     pub fn new() -> Result<Outside> {
+        super::proxy::check(|name| std::env::var_os(name))?;
         Outside::through(true)
     }
 

@@ -4,20 +4,14 @@
 use std::collections::{HashMap, VecDeque};
 
 use super::Fate;
+use super::blame::{Cause, Held, REFUSALS_MAX, Record, Release};
 use super::request::{End, Ended};
 use crate::destination::pack::{self, Size};
-use crate::destination::{Addressed, Destination, Element, Limits, Part, Route};
+use crate::destination::{Addressed, Blame, Destination, Element, Limits, Part, Route};
 use crate::error::{Error, Kind};
 
-/// Refusals of single elements, with nothing delivered yet in the run, after which the destination is taken to refuse
-/// everything. Until then such refusals are held back, not recorded: a project that lacks a feature must not turn its
-/// accounts into rejected ones.
-const COLD_REFUSALS_MAX: usize = 32;
-/// From this many on, the next elements to try are drawn at random from the whole page, so that bad rows that stand
-/// together do not pass for a bad project: if a fifth of the page is good, 28 draws miss it once in 500 runs.
-const COLD_REFUSALS_ORDERED: usize = 4;
-/// Requests in a row that used up all attempts, after which the destination is taken to be down.
-const GIVE_UPS_MAX: usize = 4;
+/// A request of less than this share of a route's documented limit is too large for something else than the destination.
+const FAR_BELOW: usize = 10;
 
 /// One part of one change, encoded.
 #[derive(Debug)]
@@ -27,6 +21,16 @@ pub(super) struct Piece {
     traits: usize,
     /// Whether an attempt at this very part may have been applied.
     maybe_applied: bool,
+    /// How many requests had been accepted when it was first in a request that failed without a word about the data.
+    pub(super) doubted_at: Option<u64>,
+    /// Whether others had been accepted since when it failed alone.
+    pub(super) was_evident: bool,
+    /// Whether it is tried once more after it failed alone.
+    pub(super) tried_again: bool,
+    /// How often it was sent alone.
+    pub(super) alone_attempts: u32,
+    /// How often the destination failed at it then.
+    pub(super) failures_alone: u32,
 }
 
 /// Pieces that share a request.
@@ -34,9 +38,15 @@ pub(super) struct Piece {
 pub(super) struct Batch {
     pub(super) route: Route,
     pub(super) pieces: Vec<Piece>,
+    /// How often it may be sent.
+    pub(super) attempts_max: u32,
 }
 
 impl Batch {
+    fn of(route: Route, pieces: Vec<Piece>) -> Batch {
+        Batch { route, pieces, attempts_max: 1 }
+    }
+
     /// The traits it speaks about.
     pub(super) fn traits(&self) -> usize {
         self.pieces.iter().map(|piece| piece.traits).sum()
@@ -66,32 +76,38 @@ struct Progress {
 pub(super) struct Learned {
     /// Body sizes that a route was seen to refuse as too large, halved.
     body_bytes: HashMap<Route, usize>,
-    /// Whether anything was ever delivered.
-    delivered: bool,
-    /// Requests in a row that used up all attempts.
-    give_ups: usize,
+    /// What was accepted, and what went wrong since.
+    record: Record,
 }
 
 /// The state of a page.
 pub(super) struct Work<'a> {
     destination: &'a dyn Destination,
     changes: &'a [Addressed],
+    /// How often one request may be sent.
+    attempts_max: u32,
     progress: Vec<Progress>,
     /// Pieces that no request holds yet.
     loose: Vec<(Route, Piece)>,
     queue: VecDeque<Batch>,
-    /// Refused changes whose fate waits for the first delivery: index, reason, whether an attempt may have been applied.
-    held: Vec<(usize, String, bool)>,
+    /// Groups that failed alone, and whose fate waits for what becomes of others.
+    held: Vec<Held>,
     fates: Vec<(usize, Fate)>,
     learned: Learned,
 }
 
 impl<'a> Work<'a> {
-    pub(super) fn new(destination: &'a dyn Destination, changes: &'a [Addressed], learned: Learned) -> Work<'a> {
+    pub(super) fn new(
+        destination: &'a dyn Destination,
+        changes: &'a [Addressed],
+        attempts_max: u32,
+        learned: Learned,
+    ) -> Work<'a> {
         let progress = changes.iter().map(|_| Progress::default()).collect();
         let mut work = Work {
             destination,
             changes,
+            attempts_max: attempts_max.max(1),
             progress,
             loose: Vec::new(),
             queue: VecDeque::new(),
@@ -129,26 +145,58 @@ impl<'a> Work<'a> {
         while self.queue.is_empty() && !self.loose.is_empty() {
             self.pack_loose();
         }
-        if self.held.len() < COLD_REFUSALS_ORDERED {
-            return self.queue.pop_front();
-        }
-        let at = draw(self.queue.len().checked_sub(1)?);
-        let batch = self.queue.get_mut(at)?;
-        if batch.pieces.len() <= 1 {
-            return self.queue.remove(at);
-        }
-        let piece = batch.pieces.swap_remove(draw(batch.pieces.len() - 1));
-        Some(Batch { route: batch.route, pieces: vec![piece] })
+        let mut batch = match self.learned.record.is_searching() {
+            false => self.queue.pop_front()?,
+            true => {
+                let at = draw(self.queue.len().checked_sub(1)?);
+                let batch = self.queue.get_mut(at)?;
+                if batch.pieces.len() <= 1 {
+                    self.queue.remove(at)?
+                } else {
+                    let piece = batch.pieces.swap_remove(draw(batch.pieces.len() - 1));
+                    Batch::of(batch.route, vec![piece])
+                }
+            }
+        };
+        batch.attempts_max = self.learned.record.attempts_max(&batch.pieces, self.attempts_max);
+        Some(batch)
     }
 
-    /// Called when nothing is in flight and nothing can be sent: refusals that waited for a delivery become final, since
-    /// nothing was left to compare them with. Returns whether there may be more to send now.
-    pub(super) fn release_held(&mut self) -> bool {
-        let any = !self.held.is_empty();
-        for (change, reason, maybe_applied) in std::mem::take(&mut self.held) {
-            self.finish(change, Fate::Rejected { reason, partly_applied: maybe_applied });
+    /// How many requests may be in flight, of `concurrency`: one at a time while it is not known what works.
+    pub(super) fn in_flight_max(&self, concurrency: usize) -> usize {
+        if self.learned.record.is_careful() { 1 } else { concurrency.max(1) }
+    }
+
+    /// Called when nothing is in flight and nothing can be sent: nothing is left to compare held groups with. Returns
+    /// whether there may be more to send now.
+    ///
+    /// Errors ([`Kind::Destination`]): nothing works, so that no group is to blame.
+    pub(super) fn release_held(&mut self) -> Result<bool, Error> {
+        let held = std::mem::take(&mut self.held);
+        if held.is_empty() {
+            return Ok(false);
         }
-        any
+        let release = |held| self.learned.record.at_the_end(held, self.attempts_max);
+        let releases: Vec<Option<Release>> = held.iter().map(release).collect();
+        let stopped = releases.contains(&None);
+        for (held, release) in held.into_iter().zip(releases) {
+            match release {
+                Some(release) => self.release(held, release),
+                None => self.held.push(held),
+            }
+        }
+        if stopped { Err(self.barred_error()) } else { Ok(true) }
+    }
+
+    fn release(&mut self, mut held: Held, release: Release) {
+        match release {
+            Release::Reject => self.reject(held.piece, held.reason),
+            Release::Leave => self.unsent_piece(held.piece, &held.reason),
+            Release::Again => {
+                held.piece.tried_again = true;
+                self.queue.push_back(Batch::of(held.route, vec![held.piece]));
+            }
+        }
     }
 
     /// Takes in how a request ended. An error concerns the whole destination: nothing more must be sent.
@@ -156,46 +204,57 @@ impl<'a> Work<'a> {
         for piece in &mut batch.pieces {
             piece.maybe_applied |= ended.maybe_applied;
         }
-        if !matches!(ended.end, End::GaveUp { .. }) {
-            self.learned.give_ups = 0;
+        if let [piece] = batch.pieces.as_mut_slice() {
+            piece.alone_attempts += ended.attempts;
+            piece.failures_alone += ended.failures;
+        }
+        if !matches!(ended.end, End::GaveUp { failing: false, .. }) {
+            self.learned.record.reached();
         }
         match ended.end {
             End::Delivered { .. } => {
-                self.learned.delivered = true;
-                self.release_held();
+                self.learned.record.accept(ended.attempts);
+                for held in std::mem::take(&mut self.held) {
+                    match self.learned.record.after_acceptance(&held, self.attempts_max) {
+                        Some(release) => self.release(held, release),
+                        None => self.held.push(held),
+                    }
+                }
                 for piece in batch.pieces {
                     self.progress[piece.change].begun = true;
                     self.advance(piece.change);
                 }
+                Ok(())
             }
-            End::Refused { reason } => return self.refused(batch, reason),
+            End::Refused { reason } => self.refused(batch, reason),
             End::RefusedSome { elements } => self.refused_some(batch, elements),
             End::TooLarge { reason } => self.too_large(batch, reason),
-            End::GaveUp { reason } => {
+            End::GaveUp { reason, failing: true } => self.failed(batch, reason),
+            End::GaveUp { reason, failing: false } => {
                 self.unsent(batch, &reason);
-                self.learned.give_ups += 1;
-                if self.learned.give_ups >= GIVE_UPS_MAX {
-                    return Err(self.error("does not take requests now", &reason).advise(
-                        "run again later: what was not sent is sent then (`groupcast status` shows how much is left)",
-                    ));
-                }
+                self.learned.record.unreached();
+                self.check_down(&reason)
             }
-            End::Stop { reason, advice } => {
+            End::Stop { reason, advice, blame: Blame::Us } => {
                 self.unsent(batch, &reason);
-                return Err(self.error("refuses requests", &reason).advise(advice));
+                Err(self.error("refuses requests", &reason).advise(advice))
             }
-            End::Halted { reason } => self.unsent(batch, reason),
+            End::Stop { reason, advice, blame } => {
+                let cause = if blame == Blame::Credentials { Cause::Credentials } else { Cause::Barred };
+                self.barred(batch, cause, reason, advice)
+            }
+            End::Halted { reason } => {
+                self.unsent(batch, reason);
+                Ok(())
+            }
         }
-        Ok(())
     }
 
     /// Nothing more is sent: everything without a fate gets one.
     pub(super) fn give_up(&mut self, reason: &str) {
-        // Their refusal was never confirmed by a delivery to others, so they are tried again in the next run.
-        for (change, refusal, maybe_applied) in std::mem::take(&mut self.held) {
-            let fate =
-                if maybe_applied { Fate::Unknown { reason: refusal } } else { Fate::NotSent { reason: refusal } };
-            self.finish(change, fate);
+        // What they failed with was never confirmed by an acceptance of others, so they are tried again in the next run.
+        for held in std::mem::take(&mut self.held) {
+            self.unsent_piece(held.piece, &held.reason);
         }
         let queued = std::mem::take(&mut self.queue).into_iter().flat_map(|batch| batch.pieces);
         let loose = std::mem::take(&mut self.loose).into_iter().map(|(_, piece)| piece);
@@ -228,7 +287,18 @@ impl<'a> Work<'a> {
         let Some(part) = self.progress[change].parts.pop_front() else { return self.finish(change, Fate::Delivered) };
         let element = self.destination.element(&self.changes[change], &part);
         let traits = part.change.traits_count();
-        self.loose.push((part.route, Piece { change, element, traits, maybe_applied: false }));
+        let piece = Piece {
+            change,
+            element,
+            traits,
+            maybe_applied: false,
+            doubted_at: None,
+            was_evident: false,
+            tried_again: false,
+            alone_attempts: 0,
+            failures_alone: 0,
+        };
+        self.loose.push((part.route, piece));
     }
 
     /// Gives a change its fate, and begins the one that waited for it.
@@ -282,7 +352,7 @@ impl<'a> Work<'a> {
             }
             for batch in packed.batches {
                 let pieces = batch.into_iter().filter_map(|at| pieces[at].take()).collect();
-                self.queue.push_back(Batch { route, pieces });
+                self.queue.push_back(Batch::of(route, pieces));
             }
         }
     }
@@ -303,68 +373,176 @@ impl<'a> Work<'a> {
         self.finish(piece.change, fate);
     }
 
-    /// One element: it is rejected (or held back while nothing was delivered yet). Several: two halves.
-    fn refused(&mut self, mut batch: Batch, reason: String) -> Result<(), Error> {
+    /// A group that failed alone: its fate waits for what becomes of others, or everything stops.
+    fn hold(&mut self, route: Route, mut piece: Piece, cause: Cause, reason: String) {
+        self.learned.record.judge(&mut piece);
+        self.held.push(Held { route, piece, cause, reason });
+    }
+
+    /// Whether sending any of these again could apply it twice.
+    fn is_doubtful(&self, batch: &Batch) -> bool {
+        !self.destination.repeatable(batch.route) && batch.pieces.iter().any(|piece| piece.maybe_applied)
+    }
+
+    fn check_refused(&self, reason: &str) -> Result<(), Error> {
+        if !self.learned.record.is_refused() {
+            return Ok(());
+        }
+        let what = format!("refused groups one after the other: stopped after {REFUSALS_MAX} consecutive rejections");
+        Err(self.error(&what, reason).advise(
+            "check the account's plan and the group type at the vendor; if the data is at fault, correct the mapping",
+        ))
+    }
+
+    fn check_down(&self, reason: &str) -> Result<(), Error> {
+        if !self.learned.record.is_down() {
+            return Ok(());
+        }
+        Err(self
+            .error("does not take requests now", reason)
+            .advise("run again later: what was not sent is sent then (`groupcast status` shows how much is left)"))
+    }
+
+    /// Nothing works, as far as can be told.
+    fn barred_error(&self) -> Error {
+        let (reason, advice) = self.learned.record.advice().cloned().unwrap_or_default();
+        if !self.learned.record.any_accepted() {
+            return self.error("refuses requests", &reason).advise(advice);
+        }
+        self.error("accepted requests and now refuses them", &reason).advise(format!(
+            "{advice}; since others were accepted before, look for what changed meanwhile: a limit, a firewall, a key that \
+             was revoked"
+        ))
+    }
+
+    fn halve(&mut self, mut batch: Batch) -> [Batch; 2] {
+        let right = batch.pieces.split_off(batch.pieces.len() / 2);
+        [Batch::of(batch.route, batch.pieces), Batch::of(batch.route, right)]
+    }
+
+    /// Words about the data. One element: it is rejected, once another one is accepted. Several: two halves.
+    fn refused(&mut self, batch: Batch, reason: String) -> Result<(), Error> {
+        if self.is_doubtful(&batch) {
+            self.unsent(batch, &reason);
+            return Ok(());
+        }
         if batch.pieces.len() > 1 {
-            let right = batch.pieces.split_off(batch.pieces.len() / 2);
-            self.queue.push_front(Batch { route: batch.route, pieces: right });
-            self.queue.push_front(batch);
+            let [left, right] = self.halve(batch);
+            self.queue.push_front(right);
+            self.queue.push_front(left);
             return Ok(());
         }
         for piece in batch.pieces {
-            if self.learned.delivered || self.progress[piece.change].begun {
-                self.reject(piece, reason.clone());
-            } else {
-                self.held.push((piece.change, reason.clone(), piece.maybe_applied));
-            }
+            self.learned.record.count(Cause::Refused, &piece);
+            self.hold(batch.route, piece, Cause::Refused, reason.clone());
         }
-        if self.held.len() >= COLD_REFUSALS_MAX {
-            let what = format!("refused each of the first {COLD_REFUSALS_MAX} groups and took none");
-            return Err(self.error(&what, &reason).advise(
-                "check the account's plan and the group type at the vendor; if the data is at fault, correct the mapping",
-            ));
-        }
-        Ok(())
+        self.check_refused(&reason)
     }
 
     /// The named elements are rejected, the others sent again.
-    fn refused_some(&mut self, batch: Batch, elements: Vec<(usize, String)>) {
+    fn refused_some(&mut self, batch: Batch, elements: Vec<(usize, String)>) -> Result<(), Error> {
         let mut reasons: HashMap<usize, String> = elements.into_iter().collect();
         let count = batch.pieces.len();
         let mut others = Vec::with_capacity(count);
+        let mut last = None;
         for (at, piece) in batch.pieces.into_iter().enumerate() {
             match reasons.remove(&at) {
-                Some(reason) => self.reject(piece, reason),
+                Some(reason) => {
+                    last = Some(reason.clone());
+                    self.hold(batch.route, piece, Cause::Refused, reason);
+                }
                 None => others.push(piece),
             }
         }
-        if others.len() < count {
-            if !others.is_empty() {
-                self.queue.push_front(Batch { route: batch.route, pieces: others });
-            }
-            return;
+        let Some(last) = last else {
+            // It names no element that was there. Sending the same again would not end, so it is a refusal of all.
+            let reason = reasons.into_values().next().unwrap_or_else(|| "refused without naming elements".to_owned());
+            return self.refused(Batch::of(batch.route, others), reason);
+        };
+        if !others.is_empty() {
+            self.queue.push_front(Batch::of(batch.route, others));
         }
-        // It names no element that was there. Sending the same again would not end, so it is treated as a refusal of all.
-        let reason = reasons.into_values().next().unwrap_or_else(|| "refused without naming elements".to_owned());
-        if others.len() == 1 {
-            others.into_iter().for_each(|piece| self.reject(piece, reason.clone()));
+        // One answer, however many it names.
+        self.learned.record.refuse_some();
+        self.check_refused(&last)
+    }
+
+    /// Words that are not about the data, though something in it may have caused them. Several elements: halves. One: it is rejected if others are accepted, and everything stops if none is.
+    fn barred(&mut self, mut batch: Batch, cause: Cause, reason: String, advice: String) -> Result<(), Error> {
+        self.learned.record.set_back(&mut batch.pieces);
+        self.learned.record.advise(&reason, advice);
+        // A 401 is rarely about a text, so that each one counts, however many groups it speaks of.
+        if let Some(piece) = batch.pieces.first().filter(|_| cause == Cause::Credentials || batch.pieces.len() == 1) {
+            self.learned.record.count(cause, piece);
+        }
+        if self.is_doubtful(&batch) {
+            self.learned.record.doubt();
+            self.unsent(batch, &reason);
+        } else if batch.pieces.len() > 1 {
+            // Found while there are others left to be accepted, or many of them would be the last of all.
+            let [left, right] = self.halve(batch);
+            self.queue.push_front(right);
+            self.queue.push_front(left);
         } else {
-            let right = others.split_off(count / 2);
-            self.queue.push_front(Batch { route: batch.route, pieces: right });
-            self.queue.push_front(Batch { route: batch.route, pieces: others });
+            for piece in batch.pieces {
+                self.hold(batch.route, piece, cause, reason.clone());
+            }
+        }
+        match self.learned.record.is_barred() || self.learned.record.is_refused() {
+            true => Err(self.barred_error()),
+            false => Ok(()),
         }
     }
 
-    /// One element: it is rejected. Several: halves, and the route's later requests stay below half this size.
-    fn too_large(&mut self, mut batch: Batch, reason: String) {
-        if batch.pieces.len() <= 1 {
-            batch.pieces.into_iter().for_each(|piece| self.reject(piece, reason.clone()));
-            return;
+    /// The destination failed at this request as often as it may be tried. Several elements: halves, after everything
+    /// else, since each attempt may take long. One: it is rejected if it goes on so while others are accepted, and the destination is down if none is.
+    fn failed(&mut self, mut batch: Batch, reason: String) -> Result<(), Error> {
+        self.learned.record.set_back(&mut batch.pieces);
+        if self.is_doubtful(&batch) {
+            self.learned.record.fail_for_good();
+            self.unsent(batch, &reason);
+        } else if batch.pieces.len() > 1 {
+            let halves = self.halve(batch);
+            self.queue.extend(halves);
+        } else {
+            for piece in batch.pieces {
+                self.learned.record.count(Cause::Failing, &piece);
+                self.hold(batch.route, piece, Cause::Failing, reason.clone());
+            }
         }
+        self.check_down(&reason)
+    }
+
+    /// One element: it is rejected. Several: halves, and the route's later requests stay below half this size.
+    fn too_large(&mut self, mut batch: Batch, reason: String) -> Result<(), Error> {
         let route = batch.route;
         let limits = self.destination.limits(route);
+        let body_bytes = batch.body_bytes(&limits);
+        if batch.pieces.len() <= 1 {
+            let far_below = body_bytes < limits.body_bytes_max.min(limits.element_bytes_max) / FAR_BELOW;
+            if !far_below {
+                return self.refused(batch, reason);
+            }
+            let name = self.destination.name();
+            let reason = format!(
+                "{reason} (for {body_bytes} bytes, far below the limit of {name}: a proxy or gateway in between may have a \
+                 smaller one)"
+            );
+            let advice =
+                "raise the limit for request bodies at the proxy or gateway before the destination, and run again";
+            self.learned.record.set_back(&mut batch.pieces);
+            self.learned.record.advise(&reason, advice.to_owned());
+            for piece in batch.pieces {
+                self.learned.record.count(Cause::TooLarge, &piece);
+                self.hold(route, piece, Cause::TooLarge, reason.clone());
+            }
+            return match self.learned.record.is_barred() || self.learned.record.is_refused() {
+                true => Err(self.barred_error()),
+                false => Ok(()),
+            };
+        }
         let bytes: Vec<usize> = batch.pieces.iter().map(|piece| piece.element.bytes.len()).collect();
-        let goal = batch.body_bytes(&limits) / 2 + limits.envelope_bytes;
+        let goal = body_bytes / 2 + limits.envelope_bytes;
         let goal = goal.min(self.learned.body_bytes.get(&route).copied().unwrap_or(usize::MAX));
         self.learned.body_bytes.insert(route, goal);
         let right = batch.pieces.split_off(pack::middle_by_bytes(&bytes));
@@ -375,7 +553,8 @@ impl<'a> Work<'a> {
         for batch in repack {
             self.loose.extend(batch.pieces.into_iter().map(|piece| (route, piece)));
         }
-        self.queue.push_front(Batch { route, pieces: right });
+        self.queue.push_front(Batch::of(route, right));
         self.queue.push_front(batch);
+        Ok(())
     }
 }

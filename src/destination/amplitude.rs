@@ -26,11 +26,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
+use serde_json::Value;
 
+use super::evidence::{self, Body, Said};
 use super::reply::{retry_after, words};
 use super::{
-    Addressed, Applied, Attempt, Destination, Element, Features, Limits, Part, Remark, Reply, Request, Route,
-    TraitShape, UserRule, Verdict,
+    Addressed, Attempt, Destination, Element, Features, Limits, Part, Remark, Reply, Request, Route, TraitShape,
+    UserRule, Verdict,
 };
 use crate::error::{Error, Kind, Result};
 use crate::model::{Change, OnNull, Op};
@@ -307,8 +309,7 @@ impl Destination for Amplitude {
     }
 
     fn interpret(&self, _: Route, _: usize, reply: &Reply) -> Verdict {
-        // The body of a 200 is plain text (`success`) and promises nothing more than the status does.
-        by_status(reply, words(reply, &[&self.api_key]), THROTTLED)
+        by_status(reply, words(reply, &[&self.api_key]), THROTTLED, &says_success)
     }
 
     /// A GET of the address's root: no key, no data. A key cannot be tried without writing, so none is.
@@ -325,36 +326,33 @@ impl Destination for Amplitude {
     }
 }
 
-/// What an answer means by its status and nothing else. After a 429 nothing is sent for `throttled` at least.
-fn by_status(reply: &Reply, reason: String, throttled: Duration) -> Verdict {
-    let stop = |reason: String, advice: &str| Verdict::Stop { reason, advice: advice.to_owned() };
-    match reply.status {
-        200..=299 => Verdict::DELIVERED,
-        300..=399 => stop(
-            reason,
-            "check `base_url`: the address answers with a redirect, which is not followed because it would carry the API key elsewhere",
-        ),
-        400 if speaks_of_the_key(&reply.body) => stop(
+/// The Group Identify API's acknowledgement: the word `success`, whatever its content type, or JSON with the code 200 as
+/// the sister APIs write it.
+fn says_success(body: &Body) -> Said {
+    let word = body.json.as_str().unwrap_or(&body.text).eq_ignore_ascii_case("success");
+    let code = body.member("code").and_then(Value::as_u64) == Some(200);
+    Said::taken_if(word || code && !body.speaks_of_an_error())
+}
+
+/// What an answer means, given what its API's acknowledgement says. After a 429 nothing is sent for `throttled` at least.
+fn by_status(reply: &Reply, reason: String, throttled: Duration, body: &dyn Fn(&Body) -> Said) -> Verdict {
+    if reply.status == 400 && speaks_of_the_key(&reply.body) {
+        return Verdict::stop(
             reason,
             "check the key and the region (a US key on the EU host, or the other way round, is answered like this)",
-        ),
-        401 | 403 => stop(
-            reason,
-            "check the key and the region, and whether a proxy or firewall stands between here and Amplitude",
-        ),
-        402 => stop(reason, "check that the Amplitude plan includes the Accounts add-on"),
-        404 | 405 => stop(reason, "check `base_url`: Amplitude's API is not at this address"),
-        407 => stop(reason, "give the proxy credentials: it asks for authentication"),
-        413 => Verdict::TooLarge { reason },
-        429 => {
-            let after = retry_after(reply).unwrap_or_default().max(throttled);
-            Verdict::Retry { reason, after: Some(after), applied: Applied::No }
-        }
-        408 => Verdict::Retry { reason, after: retry_after(reply), applied: Applied::Maybe },
-        400..=499 => Verdict::Refused { reason },
-        // 5xx, and statuses that mean nothing to HTTP.
-        _ => Verdict::Retry { reason, after: retry_after(reply), applied: Applied::Maybe },
+        );
     }
+    let asked = retry_after(reply);
+    let api = evidence::Api {
+        vendor: "Amplitude",
+        statuses: &[200],
+        body,
+        address: "`base_url`",
+        credentials: "check `api_key` and `region`",
+        plan: "check that the Amplitude plan includes the Accounts add-on",
+        after: if reply.status == 429 { Some(asked.unwrap_or_default().max(throttled)) } else { asked },
+    };
+    evidence::judge(reply, reason, &api)
 }
 
 /// Whether a 400 is about the API key rather than the data: `Invalid API key: …`, `invalid_api_key`, `missing api_key`.

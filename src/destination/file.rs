@@ -122,8 +122,8 @@ impl Destination for File {
         match reply.status {
             200..=299 => Verdict::DELIVERED,
             // The transport takes back what a failed write left behind, so nothing was applied.
-            400..=499 => Verdict::Stop { reason, advice: "check the path and its permissions".to_owned() },
-            507 => Verdict::Stop { reason, advice: "make room on the disk".to_owned() },
+            400..=499 => Verdict::stop(reason, "check the path and its permissions"),
+            507 => Verdict::stop(reason, "make room on the disk"),
             _ => Verdict::Retry { reason, after: None, applied: Applied::Maybe },
         }
     }

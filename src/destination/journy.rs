@@ -19,10 +19,11 @@ use chrono::DateTime;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::evidence::{self, Body, Said};
 use super::reply::{retry_after, words};
 use super::{
-    Addressed, Applied, Attempt, Destination, Element, Features, Limits, Part, Remark, Reply, Request, Route,
-    TraitShape, UserRule, Verdict,
+    Addressed, Attempt, Destination, Element, Features, Limits, Part, Remark, Reply, Request, Route, TraitShape,
+    UserRule, Verdict,
 };
 use crate::error::{Error, Kind, Result};
 use crate::model::{Change, OnNull, Op, number};
@@ -98,6 +99,11 @@ impl Journy {
 /// calls them case-insensitive.
 fn plain(name: &str) -> String {
     name.trim().to_lowercase()
+}
+
+/// Whether a body has the form of journy.io's responses: a `message`, and a `meta`.
+fn describes(body: &Body) -> bool {
+    body.member("message").is_some_and(Value::is_string) || body.member("meta").is_some_and(Value::is_object)
 }
 
 /// Whether a refusal is about the key's header rather than the account.
@@ -249,29 +255,33 @@ impl Destination for Journy {
 
     fn interpret(&self, route: Route, _: usize, reply: &Reply) -> Verdict {
         let reason = self.says(reply);
-        let stop = |advice: &str| Verdict::Stop { reason: reason.clone(), advice: advice.to_owned() };
         const KEY: &str =
             "check `api_key`: it must be enabled and have the permission TrackData (journy.io → Connections)";
         match reply.status {
-            // 201 as documented; an account that existed already may well be a 200.
-            200..=299 => Verdict::DELIVERED,
-            300..=399 => stop("check `base_url`: the address answers with a redirect, which is not followed"),
-            400 if blames_the_key(reply) => stop(KEY),
-            401 | 403 => stop(KEY),
-            // What is to be deleted is not there.
-            404 if route == DELETE => Verdict::DELIVERED,
-            404 | 405 => stop("check `base_url`: there is no journy.io API at this address"),
-            407 => stop("give the proxy credentials: it asks for authentication"),
-            408 => Verdict::Retry { reason, after: retry_after(reply), applied: Applied::Maybe },
-            413 => Verdict::TooLarge { reason },
-            429 => {
-                // Of an empty quota `pause` takes care; this is for a reply that does not speak of it.
-                let after = retry_after(reply).unwrap_or(THROTTLED);
-                Verdict::Retry { reason, after: Some(after), applied: Applied::No }
-            }
-            400..=499 => Verdict::Refused { reason },
-            _ => Verdict::Retry { reason, after: retry_after(reply), applied: Applied::Maybe },
+            400 if blames_the_key(reply) => return Verdict::stop(reason, KEY),
+            // Newer specifications name it for a disabled key; a firewall's has another form.
+            403 if Body::of(reply).member("meta").is_some() => return Verdict::stop(reason, KEY),
+            // What is to be deleted is not there. Any other 404 to a deletion is one of something else at this address.
+            404 if route == DELETE && Body::of(reply).member("meta").is_some() => return Verdict::DELIVERED,
+            _ => {}
         }
+        let asked = retry_after(reply);
+        let api = evidence::Api {
+            vendor: "journy.io",
+            // 201 is what the specification names; its introduction calls every 2xx a success.
+            statuses: &[200, 201],
+            body: &|body| match route {
+                // No body is documented for a deletion.
+                DELETE if body.text.is_empty() => Said::Taken(None),
+                _ => Said::taken_if(describes(body) && !body.says_no() && !body.speaks_of_an_error()),
+            },
+            address: "`base_url`",
+            credentials: KEY,
+            plan: "check the journy.io plan: it asks for payment",
+            // Of an empty quota `pause` takes care; this is for a 429 that does not speak of it.
+            after: if reply.status == 429 { asked.or(Some(THROTTLED)) } else { asked },
+        };
+        evidence::judge(reply, reason, &api)
     }
 
     fn pause(&self, reply: &Reply) -> Option<Duration> {

@@ -25,6 +25,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use super::evidence::{self, Body, Said};
 use super::reply::{retry_after, words};
 use super::{
     Addressed, Applied, Attempt, Destination, Element, Features, Limits, Part, Remark, Reply, Request, Route,
@@ -148,34 +149,42 @@ impl Mixpanel {
         self.head.len() + json(key).len() + r#","$set_once":{}}"#.len()
     }
 
-    /// A 2xx is a success only if its body does not say otherwise.
-    fn interpret_success(&self, elements: usize, reply: &Reply, reason: String) -> Verdict {
-        let parsed: Option<Value> = serde_json::from_slice(&reply.body).ok();
-        let failed = failed_records(parsed.as_ref(), elements, reply.status, &[&self.token]);
+    /// What the body of a 200 says: `1`, `{"status":1,"error":null}` (`verbose=1`) or
+    /// `{"code":200,"num_records_imported":n,"status":"OK"}` (`strict=1`) are acknowledgements; `0`, a status of 0, an
+    /// error, records that failed and a count that is too small are refusals.
+    fn success(&self, elements: usize, status: u16, body: &Body) -> Said {
+        let failed = failed_records(Some(&body.json), elements, status, &[&self.token]);
         if !failed.is_empty() {
-            return Verdict::RefusedSome { elements: failed };
+            return Said::RefusedSome(failed);
         }
-        let answer = match parsed {
-            None if reply.body.iter().all(u8::is_ascii_whitespace) => return Verdict::DELIVERED,
-            // Something else answered, perhaps a proxy; the status is all there is.
-            None => {
-                return Verdict::Delivered { warning: Some("a success without Mixpanel's words".to_owned()) };
+        let said = match &body.json {
+            Value::Object(members) => match (members.get("status"), members.get("code")) {
+                (Some(said), _) => said,
+                (None, Some(code)) if code.as_u64() == Some(200) => &Value::Bool(true),
+                (None, _) => return Said::Foreign,
+            },
+            Value::Number(_) => &body.json,
+            _ => return Said::Foreign,
+        };
+        let success = match said {
+            // `code` says it in place of the status, and the count must say so, too.
+            Value::Bool(true) if body.member("num_records_imported").is_some() => true,
+            Value::Number(status) if status.as_u64() == Some(1) => true,
+            Value::Number(status) if status.as_u64() == Some(0) => false,
+            Value::String(status) => match status.to_lowercase().as_str() {
+                "1" | "ok" | "success" => true,
+                "0" => false,
+                _ => return Said::Foreign,
+            },
+            _ => return Said::Foreign,
+        };
+        let error = body.member("error").is_some_and(|error| !error.is_null() && error != "");
+        match body.member("num_records_imported").and_then(Value::as_u64) {
+            Some(count) if count < elements as u64 => {
+                Said::Refused(if count == 0 { Applied::No } else { Applied::Maybe })
             }
-            Some(answer) => answer,
-        };
-        let success = match answer.get("status").unwrap_or(&answer) {
-            Value::Number(status) => status.as_u64() == Some(1),
-            Value::String(status) => ["1", "ok", "success"].contains(&status.to_lowercase().as_str()),
-            // An object that says neither one nor the other: its HTTP status counts.
-            Value::Object(_) => true,
-            Value::Null | Value::Bool(_) | Value::Array(_) => false,
-        };
-        let error = answer.get("error").is_some_and(|error| !error.is_null() && error != "");
-        let imported = answer.get("num_records_imported").and_then(Value::as_u64);
-        if success && !error && imported.is_none_or(|imported| imported >= elements as u64) {
-            Verdict::DELIVERED
-        } else {
-            Verdict::Refused { reason }
+            _ if success && !error => Said::Taken(None),
+            _ => Said::Refused(Applied::No),
         }
     }
 }
@@ -311,27 +320,30 @@ impl Destination for Mixpanel {
 
     fn interpret(&self, _: Route, elements: usize, reply: &Reply) -> Verdict {
         let reason = words(reply, &[&self.token]);
-        let stop = |advice: &str| Verdict::Stop { reason: reason.clone(), advice: advice.to_owned() };
-        let retry = |applied| Verdict::Retry { reason: reason.clone(), after: retry_after(reply), applied };
         const TOKEN: &str = "check `token` (Mixpanel: Settings → Project → Project Token) and `region`";
         match reply.status {
-            200..=499 if speaks_of_the_token(&reply.body) => stop(TOKEN),
-            200..=299 => self.interpret_success(elements, reply, reason),
-            300..=399 => stop("check `base_url`: the address answers with a redirect, which is not followed"),
-            401 | 403 => stop(TOKEN),
-            402 => stop("check that the Mixpanel plan includes Group Analytics"),
-            404 | 405 => stop("check `base_url`: there is no group profile API at this address"),
-            407 => stop("give the proxy credentials: it asks for authentication"),
-            408 => retry(Applied::Maybe),
-            413 => Verdict::TooLarge { reason },
-            429 => retry(Applied::No),
-            400..=499 => {
+            200..=299 | 400..=499 if speaks_of_the_token(&reply.body) => {
+                return Verdict::stop(reason, TOKEN);
+            }
+            400 => {
                 let parsed: Option<Value> = serde_json::from_slice(&reply.body).ok();
                 let failed = failed_records(parsed.as_ref(), elements, reply.status, &[&self.token]);
-                if failed.is_empty() { Verdict::Refused { reason } } else { Verdict::RefusedSome { elements: failed } }
+                if !failed.is_empty() {
+                    return Verdict::RefusedSome { elements: failed };
+                }
             }
-            _ => retry(Applied::Maybe),
+            _ => {}
         }
+        let api = evidence::Api {
+            vendor: "Mixpanel",
+            statuses: &[200],
+            body: &|body| self.success(elements, reply.status, body),
+            address: "`base_url`",
+            credentials: TOKEN,
+            plan: "check that the Mixpanel plan includes Group Analytics",
+            after: retry_after(reply),
+        };
+        evidence::judge(reply, reason, &api)
     }
 
     /// A GET of the address's root: no token, no data. A token cannot be tried: Mixpanel accepts any.

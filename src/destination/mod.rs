@@ -7,6 +7,7 @@
 
 pub mod amplitude;
 mod dedup;
+mod evidence;
 pub mod file;
 pub mod journy;
 pub mod mixpanel;
@@ -257,6 +258,8 @@ pub enum Verdict {
     Refused {
         /// The vendor's words, secrets masked.
         reason: String,
+        /// Whether some of it may have been applied all the same.
+        applied: Applied,
     },
     /// These elements (by index) were refused, and nothing else was taken either: resend the rest.
     RefusedSome {
@@ -277,18 +280,45 @@ pub enum Verdict {
         /// Whether the request may have been applied all the same.
         applied: Applied,
     },
-    /// The destination refuses us, not the data (bad key, wrong region): nothing more is sent in this run.
+    /// The destination, or something before it, refuses us rather than the data, as far as one response can tell:
+    /// nothing more is sent in this run, unless `blame` leaves a doubt and other requests are accepted.
     Stop {
         /// The vendor's words.
         reason: String,
         /// The operator's next step.
         advice: String,
+        /// How certain it is that no group could be delivered.
+        blame: Blame,
+        /// Whether the request may have been applied all the same.
+        applied: Applied,
     },
+}
+
+/// Whom a response blames that is not about the data by its words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Blame {
+    /// Certainly us: the vendor's own words about the key, a plan, a quota, a proxy's login. No group could be delivered.
+    Us,
+    /// Our credentials, unless other requests are accepted.
+    Credentials,
+    /// Us, or something in this very request: a firewall refuses single texts like this, and a wrong address refuses
+    /// everything like this. Only other requests tell.
+    Perhaps,
 }
 
 impl Verdict {
     /// Every element was taken, without a remark.
     pub const DELIVERED: Verdict = Verdict::Delivered { warning: None };
+
+    /// Nothing was taken, and no group could be: see [`Blame::Us`].
+    fn stop(reason: String, advice: impl Into<String>) -> Verdict {
+        Verdict::Stop { reason, advice: advice.into(), blame: Blame::Us, applied: Applied::No }
+    }
+
+    /// Something in the request was refused, and nothing of it applied.
+    fn refused(reason: String) -> Verdict {
+        Verdict::Refused { reason, applied: Applied::No }
+    }
 }
 
 /// One vendor's API. Pure: no clock, no sockets, no randomness.
@@ -356,8 +386,8 @@ pub trait Destination: Send + Sync {
     /// `separator_bytes` between each two. Called for every attempt: only what tells of the attempt itself may differ.
     fn request(&self, route: Route, elements: &[&Element], attempt: Attempt) -> Request;
 
-    /// What `reply` means. Total: any status, headers and bytes give a verdict; an unknown success body is judged by its
-    /// status class, and nothing but a 2xx is ever [`Verdict::Delivered`], a 404 to a deletion excepted.
+    /// What `reply` means. Total: any status, headers and bytes give a verdict. Nothing but the vendor's documented
+    /// acknowledgement is ever [`Verdict::Delivered`] (see `evidence.rs`), and a deletion of what is not there.
     fn interpret(&self, route: Route, elements: usize, reply: &Reply) -> Verdict;
 
     /// How long nothing more may be sent after this reply, whatever its verdict: the vendor's count of requests left has

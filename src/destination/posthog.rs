@@ -27,6 +27,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use self::rest::Rest;
+use super::evidence::{self, Body, Said};
 use super::readback::ReadBack;
 use super::reply::{retry_after, words};
 use super::{
@@ -249,23 +250,19 @@ fn check(value: &Value, depth: usize) -> Result<(), String> {
     }
 }
 
-/// Verdicts that do not depend on the way in: everything but successes, 400, 401, 403, 404 and 413.
-fn usual(reply: &Reply, reason: String) -> Verdict {
-    let stop = |reason: String, advice: &str| Verdict::Stop { reason, advice: advice.to_owned() };
-    match reply.status {
-        300..=399 => stop(
-            reason,
-            "check `base_url` and `app_url`: a redirect is not followed, because it would carry the key elsewhere",
-        ),
-        402 => stop(reason, "look at the project's billing: PostHog takes nothing more until then"),
-        405 => stop(reason, "check `base_url` and `app_url`: this address takes no such call"),
-        407 => stop(reason, "give the proxy credentials: it asks for authentication"),
-        429 => Verdict::Retry { reason, after: retry_after(reply), applied: Applied::No },
-        408 => Verdict::Retry { reason, after: retry_after(reply), applied: Applied::Maybe },
-        400..=499 => Verdict::Refused { reason },
-        // 5xx, and statuses that mean nothing to HTTP.
-        _ => Verdict::Retry { reason, after: retry_after(reply), applied: Applied::Maybe },
-    }
+/// What an answer means by either way in, given what the body of its acknowledgement says.
+fn usual(
+    reply: &Reply,
+    reason: String,
+    statuses: &[u16],
+    body: &dyn Fn(&Body) -> Said,
+    address: &str,
+    credentials: &str,
+) -> Verdict {
+    let plan = "look at the project's billing: PostHog takes nothing more until then";
+    let api =
+        evidence::Api { vendor: "PostHog", statuses, body, address, credentials, plan, after: retry_after(reply) };
+    evidence::judge(reply, reason, &api)
 }
 
 impl Destination for PostHog {

@@ -5,22 +5,27 @@ use std::time::Duration;
 use chrono::DateTime;
 
 use super::Reply;
-use crate::secret::Secret;
+use super::evidence;
+use crate::secret::{self, Secret};
 
 /// Longest excerpt of an answer that is kept: enough for any vendor's message, too little for an HTML page to flood a log.
 const WORDS_BYTES_MAX: usize = 2_048;
 /// Longest wait read from an answer; delivery has its own, shorter cap.
 const WAIT_MAX: Duration = Duration::from_secs(86_400);
 
-/// The status and the vendor's words, safe to show: secrets masked (as written and percent-encoded), control characters
-/// turned into spaces, cut at 2 KB.
+/// Most of an answer that is looked at for its words.
+const READ_BYTES_MAX: usize = 16 * 1_024;
+/// Characters of a page of HTML that are kept.
+const PAGE_CHARS_MAX: usize = 300;
+
+/// The status and the vendor's words, safe to show: secrets masked (in whatever form they came back, see
+/// [`secret::mask`]), a page of HTML as its text, control characters turned into spaces, cut at 2 KB.
 pub(super) fn words(reply: &Reply, secrets: &[&Secret]) -> String {
-    let mut text = String::from_utf8_lossy(&reply.body).into_owned();
+    let text = String::from_utf8_lossy(&reply.body[..reply.body.len().min(READ_BYTES_MAX)]).into_owned();
     // Masked before it is cut: half a key is still half a key.
-    for secret in secrets {
-        text = secret.mask(&text);
-        let encoded: String = form_urlencoded::byte_serialize(secret.expose().as_bytes()).collect();
-        text = Secret::new(encoded).mask(&text);
+    let mut text = secret::mask_credentials(&secret::mask(&text, secrets));
+    if evidence::is_page(reply) {
+        text = page_text(&text);
     }
     let text = text.replace(char::is_control, " ");
     let text = text.trim();
@@ -32,6 +37,38 @@ pub(super) fn words(reply: &Reply, secrets: &[&Secret]) -> String {
     }
     let end = (0..=WORDS_BYTES_MAX).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
     format!("HTTP {}: {}…", reply.status, &text[..end])
+}
+
+/// What a page of HTML says to a reader, shortened.
+fn page_text(html: &str) -> String {
+    let lower = html.to_ascii_lowercase();
+    let mut text = String::new();
+    let mut at = 0;
+    while let Some(open) = html[at..].find('<').map(|open| at + open) {
+        text.push_str(&html[at..open]);
+        text.push(' ');
+        // Scripts and styles are not for readers.
+        let silent = ["script", "style"].iter().find(|name| lower[open + 1..].starts_with(**name));
+        let end = match silent {
+            Some(name) => lower[open..].find(&format!("</{name}")).map(|close| open + close + 2),
+            None => Some(open),
+        };
+        let close = end.and_then(|end| html[end..].find('>').map(|close| end + close + 1));
+        at = close.unwrap_or(html.len());
+    }
+    text.push_str(&html[at..]);
+    let mut short: Vec<&str> = Vec::new();
+    let mut left = PAGE_CHARS_MAX;
+    for word in text.split_whitespace() {
+        let length = word.chars().count() + 1;
+        if length > left {
+            short.push("…");
+            break;
+        }
+        left -= length;
+        short.push(word);
+    }
+    short.join(" ")
 }
 
 /// The answer's `Retry-After`: seconds, or an HTTP date read against the answer's own `Date`, so that neither clock matters.
@@ -84,6 +121,12 @@ mod tests {
         let said = words(&reply(&[], long.as_bytes()), &[&secret]);
         assert!(said.len() < 2_100 && said.ends_with("é…"), "cut at a character");
         assert_eq!(words(&reply(&[], b" \n"), &[&secret]), "HTTP 400");
+        let html = b"<!DOCTYPE html><html><head><title>403 Forbidden</title><style>b{}</style></head>\
+            <body><script>if (1<2) {}</script><h1>Request\nblocked.</h1> s3cr+t key</body></html>";
+        assert_eq!(words(&reply(&[], html), &[&secret]), "HTTP 400: 403 Forbidden Request blocked. ***");
+        assert!(words(&reply(&[], format!("<html>{}", "word ".repeat(500)).as_bytes()), &[]).len() < 400);
+        let proxy = b"<html>Proxy-Authorization: Basic dXNlcjpwYXNz</html>";
+        assert_eq!(words(&reply(&[], proxy), &[]), "HTTP 400: Proxy-Authorization: Basic ***");
         assert!(words(&reply(&[], b"\xff\xfe"), &[]).starts_with("HTTP 400: "));
     }
 }

@@ -31,6 +31,7 @@ use serde_json::Value;
 use self::preset::{Auth, Preset, base64, preset};
 pub use self::settings::{Settings, ShownBy, Wants, Wire};
 use self::settings::{auth, context, headers, is_header_value, json};
+use super::evidence;
 use super::plain_json::{self, moment};
 use super::reply::{retry_after, words};
 use super::reserved::{self, Folding, Reserved, Wanted, reserved};
@@ -361,43 +362,35 @@ impl Destination for Segment {
 
     fn interpret(&self, _: Route, _: usize, reply: &Reply) -> Verdict {
         let reason = self.says(reply);
-        let vendor = self.preset.vendor;
-        let stop = |advice: String| Verdict::Stop { reason: reason.clone(), advice };
-        let key = || format!("check `write_key`: it must be {}", self.preset.key_is);
         match reply.status {
-            status if self.success.contains(&status) => match says_no(&reply.body) {
-                true => Verdict::Refused { reason },
-                false => Verdict::DELIVERED,
-            },
-            200..=299 => {
-                let expected: Vec<String> = self.success.iter().map(u16::to_string).collect();
-                stop(format!(
-                    "check `base_url` and `preset`: {vendor} answers {} to what it takes, so something else may be \
-                     answering; `success_status` sets another one",
-                    expected.join(" or ")
-                ))
+            400 if !self.preset.whole_batch_fails && speaks_of_size(&reply.body) => {
+                return Verdict::TooLarge { reason };
             }
-            300..=399 => stop(
-                "check `base_url`: the address answers with a redirect, which is not followed because it would carry the \
-                 write key elsewhere"
-                    .to_owned(),
-            ),
-            400 if !self.preset.whole_batch_fails && speaks_of_size(&reply.body) => Verdict::TooLarge { reason },
-            401 | 403 => stop(format!("{}, of a source that is enabled", key())),
-            402 => stop(format!("check the {vendor} plan: it asks for payment")),
-            404 | 405 => {
-                stop("check `base_url`, and whether the source is enabled: there is nothing at this address".to_owned())
-            }
-            407 => stop("give the proxy credentials: it asks for authentication".to_owned()),
-            413 => Verdict::TooLarge { reason },
-            429 => Verdict::Retry { reason, after: asked(reply), applied: Applied::No },
-            // 460 is a load balancer's "the client went away".
-            408 | 410 | 460 => Verdict::Retry { reason, after: asked(reply), applied: Applied::Maybe },
-            400..=499 => Verdict::Refused { reason },
-            501 | 505 => stop(format!("check `base_url` and `preset`: this server does not speak {vendor}'s protocol")),
-            // The other 5xx, and statuses that mean nothing to HTTP.
-            _ => Verdict::Retry { reason, after: asked(reply), applied: Applied::Maybe },
+            // The official clients repeat both; 460 is a load balancer's "the client went away".
+            410 | 460 => return Verdict::Retry { reason, after: asked(reply), applied: Applied::Maybe },
+            _ => {}
         }
+        let vendor = self.preset.vendor;
+        let credentials = format!("check `write_key`: it must be {}, of a source that is enabled", self.preset.key_is);
+        let plan = format!("check the {vendor} plan: it asks for payment");
+        let expected: Vec<String> = self.success.iter().map(u16::to_string).collect();
+        let address = match reply.status {
+            200..=299 if !self.success.contains(&reply.status) => format!(
+                "`base_url` and `preset` ({vendor} answers {} to what it takes; `success_status` sets another one)",
+                expected.join(" or ")
+            ),
+            _ => "`base_url` and `preset`".to_owned(),
+        };
+        let api = evidence::Api {
+            vendor,
+            statuses: &self.success,
+            body: &|body| self.preset.acknowledges.says(body),
+            address: &address,
+            credentials: &credentials,
+            plan: &plan,
+            after: asked(reply),
+        };
+        evidence::judge(reply, reason, &api)
     }
 
     /// A GET of the server's root: no key, no data. A key cannot be tried without writing, and Segment would say yes to
@@ -421,12 +414,6 @@ impl Destination for Segment {
         }
         masked
     }
-}
-
-/// Whether an answer that should mean "taken" says otherwise: `{"success": false}`, `{"ok": false}`.
-fn says_no(body: &[u8]) -> bool {
-    let Ok(Value::Object(answer)) = serde_json::from_slice(body) else { return false };
-    ["success", "ok"].iter().any(|key| answer.get(*key) == Some(&Value::Bool(false)))
 }
 
 /// Whether a 400 is about the request's size.

@@ -19,6 +19,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::evidence::{self, Body, Said};
 use super::plain_json::{self, moment};
 use super::reply::{retry_after, words};
 use super::reserved::{self, Folding, Reserved, Wanted, reserved};
@@ -269,28 +270,21 @@ impl Destination for ThriveStack {
 
     fn interpret(&self, _: Route, _: usize, reply: &Reply) -> Verdict {
         let reason = words(reply, &[&self.api_key]);
-        let stop = |advice: &str| Verdict::Stop { reason: reason.clone(), advice: advice.to_owned() };
-        match reply.status {
-            200..=299 => match serde_json::from_slice::<Value>(&reply.body) {
-                Ok(answer) if answer.get("success") == Some(&Value::Bool(false)) => Verdict::Refused { reason },
-                Ok(answer) => Verdict::Delivered { warning: warning(&answer, &self.api_key) },
-                Err(_) => Verdict::DELIVERED,
-            },
-            300..=399 => stop(
-                "check `base_url`: the address answers with a redirect, which is not followed because it would carry the \
-                 API key elsewhere",
-            ),
-            401 | 403 => stop("check `api_key`: it must be the environment's API key (Settings → API keys)"),
-            402 => stop("check the ThriveStack plan: it asks for payment"),
-            404 | 405 => stop("check `base_url`: there is no Group API at this address"),
-            407 => stop("give the proxy credentials: it asks for authentication"),
-            413 => Verdict::TooLarge { reason },
-            429 => Verdict::Retry { reason, after: retry_after(reply), applied: Applied::No },
-            408 => Verdict::Retry { reason, after: retry_after(reply), applied: Applied::Maybe },
-            400..=499 => Verdict::Refused { reason },
-            501 | 505 => stop("check `base_url`: this server does not speak ThriveStack's protocol"),
-            _ => Verdict::Retry { reason, after: retry_after(reply), applied: Applied::Maybe },
-        }
+        let body = |body: &Body| match body.member("success") {
+            Some(Value::Bool(true)) if !body.speaks_of_an_error() => Said::Taken(warning(&body.json, &self.api_key)),
+            Some(Value::Bool(false)) => Said::Refused(Applied::No),
+            _ => Said::Foreign,
+        };
+        let api = evidence::Api {
+            vendor: "ThriveStack",
+            statuses: &[200],
+            body: &body,
+            address: "`base_url`",
+            credentials: "check `api_key`: it must be the environment's API key (Settings → API keys)",
+            plan: "check the ThriveStack plan: it asks for payment",
+            after: retry_after(reply),
+        };
+        evidence::judge(reply, reason, &api)
     }
 
     /// A GET of the server's root: no key, no data.

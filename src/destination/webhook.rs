@@ -27,16 +27,17 @@ use std::sync::Arc;
 use chrono::SecondsFormat;
 use serde::{Deserialize, Serialize};
 
+use super::evidence;
 use super::reply::{retry_after, words};
 use super::{
-    Addressed, Applied, Attempt, Destination, Element, Features, Limits, Part, Reply, Request, Route, User, UserRule,
-    Verdict, dedup,
+    Addressed, Applied, Attempt, Blame, Destination, Element, Features, Limits, Part, Reply, Request, Route, User,
+    UserRule, Verdict, dedup,
 };
 use crate::error::{Error, Kind, Result};
 use crate::model::{Change, OnNull, Op};
 use crate::secret::Secret;
 use headers::Header;
-use success::Success;
+use success::{Failure, Success};
 
 /// Changes that may be repeated, or whose receiver recognises repetitions.
 const REPEATABLE: Route = 0;
@@ -244,6 +245,14 @@ impl Signing {
     }
 }
 
+/// What a page of HTML with a 2xx means.
+fn page(reason: String) -> Verdict {
+    let advice = "check `url`: the response is a web page, so that something else may be answering there; if this is how \
+                  your receiver answers, set `success = \"200\"`";
+    let reason = format!("{reason} (a web page)");
+    Verdict::Stop { reason, advice: advice.to_owned(), blame: Blame::Perhaps, applied: Applied::Maybe }
+}
+
 /// The configured address. Addresses are shown, so what could be a secret is not taken.
 fn address(text: &str) -> Result<String> {
     let wrong = |what: &str| {
@@ -369,27 +378,40 @@ impl Destination for Webhook {
 
     fn interpret(&self, _: Route, _: usize, reply: &Reply) -> Verdict {
         let mut reason = self.says(reply);
-        let stop = |advice: &str| Verdict::Stop { reason: reason.clone(), advice: advice.to_owned() };
-        let retry = |applied| Verdict::Retry { reason: reason.clone(), after: retry_after(reply), applied };
+        const REFUSED: &str = "check `auth_header`, `secret_path` and `signing_secret`: the receiver refuses us";
+        let stop = |advice: &str, blame| Verdict::Stop {
+            reason: reason.clone(),
+            advice: advice.to_owned(),
+            blame,
+            applied: Applied::No,
+        };
         match reply.status {
             200..=299 => match self.success.failure(reply) {
-                None => Verdict::DELIVERED,
-                Some(rule) => {
+                None if self.success.takes_a_page() || !evidence::is_page(reply) => return Verdict::DELIVERED,
+                None => return page(reason),
+                Some(_) if evidence::is_page(reply) => return page(reason),
+                Some(Failure { rule, said }) => {
                     let _ = write!(reason, " ({rule})");
-                    Verdict::Refused { reason }
+                    return Verdict::Refused { reason, applied: if said { Applied::No } else { Applied::Maybe } };
                 }
             },
-            300..=399 => stop("check `url`: the address answers with a redirect, which is not followed"),
-            401 | 403 => stop("check `auth_header`, `secret_path` and `signing_secret`: the receiver refuses us"),
-            404 | 410 => stop("check `url` and `secret_path`: there is no receiver at this address (any more)"),
-            405 => stop("check `method` and `url`: the receiver does not take this method"),
-            407 => stop("give the proxy credentials: it asks for authentication"),
-            408 => retry(Applied::Maybe),
-            413 => Verdict::TooLarge { reason },
-            425 | 429 => retry(Applied::No),
-            400..=499 => Verdict::Refused { reason },
-            _ => retry(Applied::Maybe),
+            404 | 410 => {
+                let advice = "check `url` and `secret_path`: there is no receiver at this address (any more)";
+                return stop(advice, Blame::Perhaps);
+            }
+            405 => return stop("check `method` and `url`: the receiver does not take this method", Blame::Perhaps),
+            _ => {}
         }
+        let api = evidence::Api {
+            vendor: "the receiver",
+            statuses: &[],
+            body: &|_| evidence::Said::Foreign,
+            address: "`url`",
+            credentials: REFUSED,
+            plan: "look at the receiver: it asks for payment",
+            after: retry_after(reply),
+        };
+        evidence::judge(reply, reason, &api)
     }
 
     /// A GET of the address's root: no path, no header, no data. A receiver has no call that changes nothing.

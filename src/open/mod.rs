@@ -3,6 +3,7 @@
 
 pub mod address;
 pub mod job;
+mod output;
 pub mod socket;
 
 use std::path::Path;
@@ -83,6 +84,7 @@ pub fn project(folder: &Path) -> Result<Project, Failure> {
 pub fn project_noting(folder: &Path, files: &Files) -> Result<Project, Failure> {
     let mut project = config::load::load_noting(folder, config::load::environment(), files)?;
     ledger_apart(&project)?;
+    output::check(&project)?;
     let mut found = Vec::new();
     for file in &project.mappings {
         let Some(settings) = project.settings.destinations.get(&file.mapping.destination) else { continue };

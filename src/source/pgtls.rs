@@ -48,13 +48,17 @@ pub(super) fn connector(mode: SslMode, ca_file: Option<&Path>, direct: bool) -> 
     Ok(MakeRustlsConnect::new(config))
 }
 
+/// Largest file of certificates: the authorities of a whole system take a quarter of a megabyte.
+const CA_BYTES_MAX: u64 = 8 * 1024 * 1024;
+
 fn roots(path: &Path) -> Result<RootCertStore> {
     let refused = |what: &str| {
         Error::new(Kind::Config, format!("`ca_file` {what}"))
             .advise("set `ca_file` to a PEM file with the authorities' certificates")
             .at(path.display().to_string())
     };
-    let text = std::fs::read(path).map_err(|error| refused("cannot be read").because(error))?;
+    let text =
+        crate::regular_file::read(path, CA_BYTES_MAX).map_err(|error| refused("cannot be read").because(error))?;
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(&text) {
         let certificate = certificate.map_err(|error| refused("is not a PEM file").because(error))?;

@@ -28,7 +28,7 @@ pub(super) struct Recorder<'a> {
     timeline: Mutex<&'a mut Timeline>,
     /// When the sending began, on the session's clock.
     began: Duration,
-    /// Why the first of the changes that were left open was.
+    /// The first of the changes that were left open, and why it was.
     left: Mutex<Option<String>>,
 }
 
@@ -107,11 +107,12 @@ impl Settle for Recorder<'_> {
                 Fate::NotSent { reason } => (Outcome::NotSent, Some(reason)),
                 Fate::Unknown { reason } => (Outcome::Unknown, Some(reason)),
             };
-            if matches!(outcome, Outcome::NotSent | Outcome::Unknown) {
-                lock(&self.left).get_or_insert_with(|| reason.clone().unwrap_or_default());
-            }
             // Delivery gives one fate to each change; a second one would find nothing to record.
             let decision = lock(&self.said).get_mut(index)?.take()?;
+            if matches!(outcome, Outcome::NotSent | Outcome::Unknown) {
+                let why = || format!("`{}`: {}", decision.key.escape_debug(), reason.as_deref().unwrap_or_default());
+                lock(&self.left).get_or_insert_with(why);
+            }
             Some(self.entry(decision, outcome, reason))
         });
         self.record(entries.collect()).await

@@ -282,18 +282,24 @@ async fn am_17_a_redirect_is_not_followed() {
     let (outcome, fates) = scene.deliver(&groups(1, 1)).await;
     let error = outcome.unwrap_err();
     assert!(error.advice().unwrap().contains("base_url") && error.what().contains("HTTP 307"), "{error}");
-    assert!(matches!(fates[0], Fate::NotSent { .. }));
+    // Some servers work first and redirect then.
+    assert!(matches!(fates[0], Fate::Unknown { .. }));
+    assert_eq!(scene.received().len(), 1);
 }
 
 #[tokio::test]
 async fn am_18_the_key_is_in_the_body_only() {
     let scene = Scene::new(Rules::default()).await;
     let echo = |status| Fault::Answer { status, headers: Vec::new(), body: format!("you sent {KEY}"), apply: false };
-    scene.vendor.script([echo(400), echo(500), echo(200)]);
+    scene.vendor.script([echo(400), echo(500)]);
     let (_, fates) = scene.deliver(&groups(1, 1)).await;
     assert!(matches!(&fates[0], Fate::Rejected { reason, .. } if reason == "HTTP 400: you sent ***"), "{fates:?}");
     let (_, fates) = scene.deliver(&groups(1, 1)).await;
     assert_eq!(fates, [Fate::Delivered]);
+    scene.vendor.script([echo(200)]);
+    let (outcome, fates) = scene.deliver(&groups(1, 1)).await;
+    assert!(matches!(&fates[0], Fate::Unknown { reason } if reason.starts_with("HTTP 200: you sent ***")), "{fates:?}");
+    assert!(outcome.unwrap_err().advice().unwrap().contains("check `base_url`"));
     let encoded: String = form_urlencoded::byte_serialize(KEY.as_bytes()).collect();
     for request in scene.received() {
         let outside_the_body = format!("{} {:?}", request.uri, request.headers);

@@ -122,7 +122,7 @@ async fn attempts_and_time_are_bounded() {
     for (applied, attempts_max) in [(Applied::No, 8), (Applied::Maybe, 8), (Applied::Maybe, 1)] {
         let settings = Settings { attempts_max, ..Settings::default() };
         let done =
-            deliver_with(Toy::default(), settings, &changes(3), move |_| lost(applied, applied == Applied::Maybe))
+            deliver_with(Toy::default(), settings, &changes(1), move |_| lost(applied, applied == Applied::Maybe))
                 .await;
         done.outcome.unwrap();
         assert_eq!(done.requests, u64::from(attempts_max));
@@ -187,7 +187,7 @@ async fn a_destination_that_refuses_everything_is_left_alone() {
     let done = deliver(&changes(2_000), |_| status(400)).await;
     let error = done.outcome.unwrap_err();
     assert_eq!(error.kind(), Kind::Destination);
-    assert!(error.what().contains("refused each of the first 32 groups") && error.advice().is_some(), "{error}");
+    assert!(error.what().contains("stopped after 32 consecutive rejections") && error.advice().is_some(), "{error}");
     assert!(done.fates.iter().all(|fate| matches!(fate, Fate::NotSent { .. })), "no group is blamed");
     assert!(done.requests < 100, "{} requests", done.requests);
 }
@@ -264,6 +264,158 @@ async fn a_destination_that_is_down_is_not_asked_a_thousand_times() {
     assert!(error.what().contains("does not take requests now"), "{error}");
     assert!(done.fates.iter().all(|fate| matches!(fate, Fate::NotSent { .. })));
     assert!(done.requests <= 4 * 8 + 4 * 8, "{} requests", done.requests);
+}
+
+/// The group at fault, and what happens to every request that holds it.
+fn at_fault(key: &'static str, answer: impl Fn() -> Answer + Send + Sync + 'static) -> impl Fn(&Attempt) -> Answer {
+    move |attempt| if attempt.keys().contains(&key) { answer() } else { status(200) }
+}
+
+/// One of these, or none, is rejected, and everything else delivered.
+fn only_rejected(done: &Done, guilty: usize) {
+    for (at, fate) in done.fates.iter().enumerate() {
+        assert!(if at == guilty { is_rejected(fate) } else { *fate == Fate::Delivered }, "{at}: {fate:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_that_could_be_ours_is_the_groups_if_others_are_accepted() {
+    // A firewall's 403, a 401, a redirect for one text: first, in the middle and last, in one request and in many.
+    for refusal in [403, 402, 302] {
+        for (guilty, key) in [(0, "g0"), (50, "g50"), (99, "g99")] {
+            for elements_max in [1, 10, 200] {
+                let mut toy = Toy::default();
+                toy.limits.elements_max = elements_max;
+                let done =
+                    deliver_with(toy, Settings::default(), &changes(100), at_fault(key, move || status(refusal))).await;
+                let case = format!("{refusal} for {key}, {elements_max} to a request");
+                if refusal == 402 && guilty == 99 && elements_max == 1 {
+                    // The last of all: nothing is accepted any more that would show that the credentials are still good.
+                    assert!(matches!(done.fates[99], Fate::NotSent { .. }), "{case}");
+                    continue;
+                }
+                done.outcome.as_ref().unwrap_or_else(|error| panic!("{case}: {error}"));
+                only_rejected(&done, guilty);
+                let Fate::Rejected { reason, partly_applied } = &done.fates[guilty] else { panic!("{case}") };
+                assert_eq!((reason.as_str(), *partly_applied), (format!("HTTP {refusal}").as_str(), refusal == 302));
+                assert!(done.requests <= 100 / elements_max as u64 + 32, "{case}: {} requests", done.requests);
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_of_everything_is_nobodys_fault_whatever_its_words() {
+    for (refusal, requests_max) in [(403, 25), (402, 12), (302, 25), (413, 45)] {
+        for count in [1, 2, 200, 3_000] {
+            let mut toy = Toy::default();
+            toy.limits.elements_max = 100;
+            let done = deliver_with(toy, Settings::default(), &changes(count), move |_| status(refusal)).await;
+            let error = done.outcome.unwrap_err();
+            assert_eq!(error.kind(), Kind::Destination);
+            assert!(error.what().contains("refuses requests") && error.advice().is_some(), "{error}");
+            assert!(done.requests <= requests_max, "{refusal} {count}: {} requests", done.requests);
+            let unknown = done.fates.iter().filter(|fate| matches!(fate, Fate::Unknown { .. })).count();
+            let not_sent = done.fates.iter().filter(|fate| matches!(fate, Fate::NotSent { .. })).count();
+            assert_eq!(unknown + not_sent, count, "{refusal}: nobody is rejected");
+            // What was in a redirected request may be there; all others were certainly not sent.
+            assert_eq!(unknown > 0, refusal == 302, "{refusal}: {unknown} unknown");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_413_far_below_the_limit_is_not_held_against_the_group_alone() {
+    let done = deliver(&changes(40), at_fault("g17", || status(413))).await;
+    done.outcome.as_ref().unwrap();
+    only_rejected(&done, 17);
+    let Fate::Rejected { reason, .. } = &done.fates[17] else { panic!() };
+    assert!(reason.contains("far below the limit of toy: a proxy or gateway"), "{reason}");
+    let error = deliver(&changes(40), |_| status(413)).await.outcome.unwrap_err();
+    assert!(error.advice().unwrap().starts_with("raise the limit for request bodies at the proxy"), "{error}");
+}
+
+#[tokio::test]
+async fn refusals_in_a_row_stop_the_run_although_something_was_accepted_before() {
+    for refusal in [400, 403, 413] {
+        let accepted = |attempt: &Attempt| attempt.number < 5;
+        let behave = move |attempt: &Attempt| if accepted(attempt) { status(200) } else { status(refusal) };
+        let done = deliver(&changes(2_000), behave).await;
+        let error = done.outcome.unwrap_err();
+        assert_eq!(error.kind(), Kind::Destination, "{error}");
+        assert_eq!(done.fates.iter().filter(|fate| **fate == Fate::Delivered).count(), 50);
+        assert_eq!(done.fates.iter().filter(|fate| is_rejected(fate)).count(), 0, "{refusal}: nobody is blamed");
+        assert!(done.requests < 100, "{refusal}: {} requests", done.requests);
+    }
+}
+
+#[tokio::test]
+async fn a_group_at_which_the_destination_fails_is_found_and_rejected() {
+    for failing in [|| status(500), || lost(Applied::Maybe, false)] {
+        for (guilty, key) in [(0, "g0"), (42, "g42"), (99, "g99")] {
+            for elements_max in [10, 200] {
+                let mut toy = Toy::default();
+                toy.limits.elements_max = elements_max;
+                let settings = Settings { attempts_max: 3, ..Settings::default() };
+                let done = deliver_with(toy, settings, &changes(100), at_fault(key, failing)).await;
+                done.outcome.as_ref().unwrap();
+                only_rejected(&done, guilty);
+                let Fate::Rejected { reason, partly_applied } = &done.fates[guilty] else { panic!() };
+                assert!(reason.contains("(tried ") && *partly_applied, "{reason}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn several_groups_that_fail_do_not_starve_the_others() {
+    for bad in [403, 500] {
+        let guilty = |key: &str| key[1..].parse::<usize>().unwrap() % 37 == 5;
+        let behave =
+            move |attempt: &Attempt| if attempt.keys().into_iter().any(guilty) { status(bad) } else { status(200) };
+        let settings = Settings { attempts_max: 3, ..Settings::default() };
+        let mut toy = Toy::default();
+        toy.limits.elements_max = 100;
+        let done = deliver_with(toy, settings, &changes(400), behave).await;
+        done.outcome.unwrap();
+        for (at, fate) in done.fates.iter().enumerate() {
+            assert_eq!(is_rejected(fate), at % 37 == 5, "{bad}: {at}: {fate:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_destination_that_fails_at_everything_is_left_alone_and_nobody_is_blamed() {
+    for count in [1, 3, 2_000] {
+        let done = deliver(&changes(count), |_| lost(Applied::Maybe, false)).await;
+        assert_eq!(done.outcome.is_err(), count > 3, "{count}");
+        assert!(!done.fates.iter().any(|fate| matches!(fate, Fate::Delivered | Fate::Rejected { .. })), "{count}");
+        assert!(done.requests <= 4 * 8 + 4 * 8, "{count}: {} requests", done.requests);
+    }
+    // It fails in the middle of a run, and at the last groups of it.
+    for from in [3, 9] {
+        let behave = move |attempt: &Attempt| if attempt.number < from { status(200) } else { status(500) };
+        let settings = Settings { concurrency: 1, ..Settings::default() };
+        let done = deliver_with(Toy::default(), settings, &changes(92), behave).await;
+        assert!(!done.fates.iter().any(is_rejected), "{:?}", done.fates);
+    }
+}
+
+#[tokio::test]
+async fn what_must_not_be_repeated_is_held_when_it_may_be_there() {
+    // A redirect, and an answer that never came: neither is sent again, alone or in halves.
+    for doubtful in [|| status(302), || lost(Applied::Maybe, true)] {
+        let toy = Toy { repeatable: false, ..Toy::default() };
+        let done = deliver_with(toy, Settings::default(), &changes(40), at_fault("g17", doubtful)).await;
+        let unknown: Vec<usize> = (0..40).filter(|at| matches!(done.fates[*at], Fate::Unknown { .. })).collect();
+        assert_eq!(unknown, (10..20).collect::<Vec<_>>(), "its whole request");
+        assert_eq!(done.requests, 4);
+    }
+    let toy = Toy { repeatable: false, ..Toy::default() };
+    let settings = Settings { concurrency: 1, ..Settings::default() };
+    let done = deliver_with(toy, settings, &changes(100), |_| status(302)).await;
+    assert_eq!(done.requests, 1, "each request more would put more groups in doubt");
+    assert!(done.outcome.unwrap_err().advice().unwrap().contains("check the address"));
 }
 
 #[tokio::test]

@@ -270,7 +270,9 @@ async fn ph_14_events_over_the_quota_are_not_delivered() {
     assert!(fates.iter().all(|fate| matches!(fate, Fate::NotSent { .. })), "{fates:?}");
     assert_eq!(scene.vendor.groups("company").len(), 0);
     scene.vendor.change(|rules| rules.over_quota = false);
-    scene.vendor.script([Fault::Answer { status: 204, headers: Vec::new(), body: String::new(), apply: true }]);
+    // As servers before the one written in Rust say it.
+    let body = r#"{"status":1}"#.to_owned();
+    scene.vendor.script([Fault::Answer { status: 200, headers: Vec::new(), body, apply: true }]);
     scene.all_delivered(&groups(3)).await;
     assert_eq!(scene.vendor.groups("company").len(), 3);
 }
@@ -630,18 +632,22 @@ fn ph_07_a_rerun_after_lost_answers_says_the_same_under_uuids_of_its_own() {
     let vendor = Vendor::new(Rules::default());
     let mut place = place(&vendor);
     place.set("GROUPCAST__DESTINATIONS__POSTHOG__ATTEMPTS_MAX", "1");
-    // The group types are asked for first; then the batch is applied and its answer lost.
-    vendor.script([Fault::None, answers(504, true)]);
+    // The group types are asked for first; then the batch is applied and its answer lost, and so are those to its parts.
+    vendor.script([Fault::None].into_iter().chain((0..40).map(|_| answers(504, true))));
     place.run(&["run"]).exits(1).says(&["25 unknown"]);
+    vendor.calm();
+    let batches = || vendor.received().into_iter().filter(|one| one.uri == "/batch/").collect::<Vec<Received>>();
+    // Within that run its parts are known by their uuids.
+    let (lost, repeated) = (batches().len(), vendor.dropped().len());
     place.run(&["run"]).exits(0).says(&["25 delivered"]);
-    let batches: Vec<Received> = vendor.received().into_iter().filter(|one| one.uri == "/batch/").collect();
-    let first: BTreeSet<String> = batches[0].uuids().into_iter().collect();
+    let batches = batches();
+    let first: BTreeSet<String> = batches[..lost].iter().flat_map(Received::uuids).collect();
     // Groups whose plan is null are uncertain now, so it is removed first, and their events follow alone.
-    let later: Vec<String> = batches[1..].iter().flat_map(Received::uuids).collect();
+    let later: Vec<String> = batches[lost..].iter().flat_map(Received::uuids).collect();
     assert_eq!((first.len(), later.len()), (25, 25));
     // Were they the same, a value that comes back after a third run's lost answer would be dropped as a duplicate.
     assert!(later.iter().all(|uuid| !first.contains(uuid)));
-    assert_eq!(vendor.dropped(), [""; 0]);
+    assert_eq!(vendor.dropped().len(), repeated);
     place.run(&["verify", "accounts"]).exits(0);
     // A later change is another event, even when it brings an earlier value back.
     for plan in ["free", "pro", "free"] {
@@ -649,7 +655,7 @@ fn ph_07_a_rerun_after_lost_answers_says_the_same_under_uuids_of_its_own() {
         place.run(&["run"]).exits(0).says(&["1 delivered"]);
         assert_eq!(vendor.group("company", "acct_01").unwrap()["plan"], json!(plan));
     }
-    assert_eq!(vendor.dropped().len(), 0);
+    assert_eq!(vendor.dropped().len(), repeated);
 }
 
 #[test]

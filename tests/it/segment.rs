@@ -283,10 +283,15 @@ async fn sg_14_throttles_are_obeyed_and_passing_failures_repeated() {
     }
     for status in [404, 501, 505, 302] {
         let scene = Scene::new(Kind::Segment);
-        scene.server.script([Fault::Answer(answer(status, ""))]);
+        scene.server.script((0..9).map(|_| Fault::Answer(answer(status, ""))));
         let (outcome, fates) = scene.deliver(&groups(2)).await;
-        assert!(outcome.is_err() && scene.received().len() == 1, "{status}");
-        assert!(fates.iter().all(|fate| matches!(fate, Fate::NotSent { .. })));
+        assert!(outcome.is_err() && scene.received().len() <= 3, "{status}: both together, and each alone");
+        // Some servers work first and redirect then.
+        let seen = |fate: &Fate| match fate {
+            Fate::Unknown { .. } => status == 302,
+            fate => matches!(fate, Fate::NotSent { .. }) && status != 302,
+        };
+        assert!(fates.iter().all(seen), "{status}: {fates:?}");
     }
 }
 
@@ -309,8 +314,9 @@ async fn sg_15_a_success_of_another_kind_is_no_success() {
         scene.server.script([Fault::Answer(answer(status, "<html>welcome</html>"))]);
         let (outcome, fates) = scene.deliver(&groups(1)).await;
         let advice = outcome.unwrap_err().advice().unwrap_or_default().to_owned();
-        assert!(advice.contains("something else may be answering"), "{advice}");
-        assert!(matches!(fates[0], Fate::NotSent { .. }));
+        assert!(advice.contains("does not seem to be what answers there"), "{advice}");
+        // Whoever answers may have passed it on.
+        assert!(matches!(fates[0], Fate::Unknown { .. }));
     }
 }
 

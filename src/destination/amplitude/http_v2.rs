@@ -17,6 +17,7 @@ use serde_json::Value;
 
 use super::properties::{self, OPERATORS_BYTES};
 use super::{BODY_BYTES_MAX, LongStrings, Settings, by_status, value};
+use crate::destination::evidence::{Body, Said};
 use crate::destination::reply::{retry_after, words};
 use crate::destination::{
     Addressed, Applied, Attempt, Destination, Element, Features, Limits, Part, Reply, Request, Route, UserRule,
@@ -71,7 +72,7 @@ impl HttpV2 {
 
     /// A 400: about us, about some events, or about the request as a whole.
     fn bad_request(&self, elements: usize, reply: &Reply, answer: &Answer, reason: String) -> Verdict {
-        let stop = |advice: &str| Verdict::Stop { reason: reason.clone(), advice: advice.to_owned() };
+        let stop = |advice: &str| Verdict::stop(reason.clone(), advice);
         let named = answer.named();
         let nobody = named.values().flatten().any(|field| IDENTITIES.contains(&field.as_str()));
         match answer.missing_field() {
@@ -93,9 +94,9 @@ impl HttpV2 {
         let some: Vec<(usize, String)> =
             named.iter().filter(|(at, _)| **at < elements).map(|(at, fields)| (*at, told(fields))).collect();
         match some.first() {
-            None => by_status(reply, reason, THROTTLED),
+            None => by_status(reply, reason, THROTTLED, &|_| Said::Foreign),
             // A project that takes nothing at all must look like one, so a refusal of everything is not taken apart here.
-            Some((_, first)) if some.len() == elements => Verdict::Refused { reason: first.clone() },
+            Some((_, first)) if some.len() == elements => Verdict::refused(first.clone()),
             Some(_) => Verdict::RefusedSome { elements: some },
         }
     }
@@ -172,22 +173,16 @@ impl Destination for HttpV2 {
             None => words(reply, &[&self.api_key]),
         };
         match reply.status {
-            200..=299 => {
-                let fewer = answer.0["events_ingested"].as_u64().is_some_and(|count| count < elements as u64);
-                let warning = "Amplitude counted fewer events than it was sent";
-                Verdict::Delivered { warning: fewer.then(|| warning.to_owned()) }
-            }
             400 => self.bad_request(elements, reply, &answer, reason),
-            429 if answer.quota_is_used_up() => Verdict::Stop {
+            429 if answer.quota_is_used_up() => Verdict::stop(
                 reason,
-                advice: "run again tomorrow: the daily quota at Amplitude is used up; ask Amplitude for a larger one"
-                    .to_owned(),
-            },
+                "run again tomorrow: the daily quota at Amplitude is used up; ask Amplitude for a larger one",
+            ),
             // Amplitude's own 503 says that nothing was taken. One of a proxy, which has another form, does not.
             503 if answer.0["code"].as_u64() == Some(503) => {
                 Verdict::Retry { reason, after: retry_after(reply), applied: Applied::No }
             }
-            _ => by_status(reply, reason, THROTTLED),
+            _ => by_status(reply, reason, THROTTLED, &|body| ingested(body, elements)),
         }
     }
 
@@ -202,6 +197,21 @@ impl Destination for HttpV2 {
             masked.body = [MASKED_HEAD.as_bytes(), rest].concat();
         }
         masked
+    }
+}
+
+/// The acknowledgement: `{"code":200,"events_ingested":n,…}` with as many events as were sent. Fewer are no delivery:
+/// which of them are missing it does not tell, so the request is cut until each event is counted or alone.
+fn ingested(body: &Body, elements: usize) -> Said {
+    let count = body.member("events_ingested").and_then(Value::as_u64);
+    if body.member("code").and_then(Value::as_u64) != Some(200) || body.speaks_of_an_error() && count != Some(0) {
+        return Said::Foreign;
+    }
+    match count {
+        None => Said::Foreign,
+        Some(0) => Said::Refused(Applied::No),
+        Some(count) if count < elements as u64 => Said::Refused(Applied::Maybe),
+        Some(_) => Said::Taken(None),
     }
 }
 

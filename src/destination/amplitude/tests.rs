@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::properties::Slot;
 use super::*;
+use crate::destination::Applied;
 use crate::model::document::number_value;
 
 const KEY: &str = "k+y &=%é";
@@ -396,21 +397,30 @@ fn am_13_nulls_leave_arrays_nested_arrays_are_refused_and_depth_ends() {
 }
 
 #[test]
-fn am_15_a_200_is_a_success_whatever_its_body() {
-    for body in ["success", "", "<html>", "\u{0}", "{\"code\":400}"] {
-        assert_eq!(interpret(200, body), Verdict::DELIVERED);
+fn am_15_only_the_word_or_the_code_is_a_success() {
+    for body in ["success", " success\n", "\"success\"", "{\"code\":200}"] {
+        assert_eq!(interpret(200, body), Verdict::DELIVERED, "{body}");
+        assert!(matches!(interpret(202, body), Verdict::Stop { .. }), "{body}");
+    }
+    for body in
+        ["", "<html>success</html>", "\u{0}", "succes", "{\"code\":400}", "{\"code\":200,\"error\":\"no\"}", "{\"co"]
+    {
+        let verdict = interpret(200, body);
+        let Verdict::Stop { advice, applied: Applied::Maybe, .. } = verdict else { panic!("{body}: {verdict:?}") };
+        assert!(advice.starts_with("check `base_url`"), "{advice}");
     }
 }
 
 #[test]
 fn am_16_a_400_is_the_vendors_words_masked_and_cut() {
-    let Verdict::Refused { reason } = interpret(400, &format!("missing_event for {KEY} {}", "x".repeat(9_000))) else {
+    let Verdict::Refused { reason, .. } = interpret(400, &format!("missing_event for {KEY} {}", "x".repeat(9_000)))
+    else {
         panic!("refused")
     };
     assert!(reason.starts_with("HTTP 400: missing_event for *** xxx") && reason.len() < 2_100);
     assert_eq!(
         interpret(400, "invalid_group_properties"),
-        Verdict::Refused { reason: "HTTP 400: invalid_group_properties".into() }
+        Verdict::refused("HTTP 400: invalid_group_properties".into())
     );
     for status in [406, 410, 415, 422, 499] {
         assert!(matches!(interpret(status, "no"), Verdict::Refused { .. }), "{status}");
@@ -421,7 +431,7 @@ fn am_16_a_400_is_the_vendors_words_masked_and_cut() {
 fn am_16_a_400_about_the_key_stops_everything() {
     for body in ["Invalid API key: k+y &=%é", "invalid_api_key", "{\"error\":\"Invalid API key\"}", "missing api_key"]
     {
-        let Verdict::Stop { reason, advice } = interpret(400, body) else { panic!("{body} stops") };
+        let Verdict::Stop { reason, advice, .. } = interpret(400, body) else { panic!("{body} stops") };
         assert!(advice.contains("EU host") && !reason.contains(KEY));
     }
     for body in ["invalid value of api_key_count", "missing_event", ""] {
@@ -581,9 +591,14 @@ proptest! {
     }
 
     #[test]
-    fn am_17_any_reply_has_a_verdict(status in any::<u16>(), body in prop::collection::vec(any::<u8>(), 0..100), after in any::<String>()) {
+    fn am_17_any_reply_has_a_verdict(
+        status in prop_oneof![any::<u16>(), Just(200_u16)],
+        body in prop_oneof![prop::collection::vec(any::<u8>(), 0..100), Just(b"success".to_vec())],
+        after in any::<String>(),
+    ) {
+        let word = body.trim_ascii().eq_ignore_ascii_case(b"success");
         let reply = Reply { status, headers: vec![("retry-after".into(), after)], body };
         let verdict = amplitude().interpret(0, 3, &reply);
-        prop_assert_eq!(verdict == Verdict::DELIVERED, (200..300).contains(&status));
+        prop_assert_eq!(verdict == Verdict::DELIVERED, status == 200 && word);
     }
 }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::destination::Applied;
 
 const API_KEY: &str = "jk_5d3f0e7c1a";
 
@@ -65,14 +66,18 @@ fn jy_02_what_journy_does_not_take_is_refused_here() {
 #[test]
 fn jy_02_statuses_have_their_meaning() {
     let verdict = |route, status, body: &str| journy().interpret(route, 1, &reply(status, &[], body));
-    for status in [200, 201, 204] {
-        assert_eq!(verdict(UPSERT, status, ""), Verdict::DELIVERED);
+    const SAVED: &str = r#"{"meta":{"requestId":"r","status":201},"message":"The account was saved."}"#;
+    for status in [200, 201] {
+        assert_eq!(verdict(UPSERT, status, SAVED), Verdict::DELIVERED);
+        for body in ["", "OK", "<html></html>", "{}", r#"{"message":"no","errors":{"fields":{"a":"b"}}}"#] {
+            assert!(matches!(verdict(UPSERT, status, body), Verdict::Stop { applied: Applied::Maybe, .. }), "{body}");
+        }
     }
     let refused = r#"{"meta":{"requestId":"r","status":400},"message":"The parameters are not correct.",
         "errors":{"fields":{"properties.plan":"must be a string","identification":"jk_5d3f0e7c1a?"},"parameters":{}}}"#;
     let reason = "HTTP 400: The parameters are not correct.; identification: ***?; properties.plan: must be a string";
-    assert_eq!(verdict(UPSERT, 400, refused), Verdict::Refused { reason: reason.to_owned() });
-    assert_eq!(verdict(UPSERT, 400, "no"), Verdict::Refused { reason: "HTTP 400: no".to_owned() });
+    assert_eq!(verdict(UPSERT, 400, refused), Verdict::refused(reason.to_owned()));
+    assert_eq!(verdict(UPSERT, 400, "no"), Verdict::refused("HTTP 400: no".to_owned()));
     let header = r#"{"errors":{"parameters":{"header":{"X-Api-Key":"is missing"}}}}"#;
     assert!(matches!(verdict(UPSERT, 400, header), Verdict::Stop { .. }));
     for status in [301, 401, 403, 405, 407] {
@@ -93,8 +98,8 @@ fn jy_02_statuses_have_their_meaning() {
         assert!(matches!(verdict(UPSERT, status, ""), Verdict::Retry { applied: Applied::Maybe, .. }), "{status}");
     }
     for status in 0..1_000 {
-        let delivered = matches!(verdict(UPSERT, status, ""), Verdict::Delivered { .. });
-        assert_eq!(delivered, (200..300).contains(&status), "{status}");
+        let delivered = matches!(verdict(UPSERT, status, SAVED), Verdict::Delivered { .. });
+        assert_eq!(delivered, [200, 201].contains(&status), "{status}");
     }
 }
 
@@ -131,7 +136,10 @@ fn jy_03_an_account_is_deleted_and_may_be_gone_already() {
     let delete = request(json!({"delete": true}));
     assert_eq!((delete.method, delete.url.as_str()), ("DELETE", "https://api.journy.io/accounts"));
     assert_eq!(String::from_utf8(delete.body).unwrap(), r#"{"identification":{"accountId":"acme \"é\""}}"#);
-    assert_eq!(journy().interpret(DELETE, 1, &reply(404, &[], "not found")), Verdict::DELIVERED);
+    let gone = r#"{"meta":{"requestId":"r","status":404},"message":"The account does not exist."}"#;
+    assert_eq!(journy().interpret(DELETE, 1, &reply(404, &[], gone)), Verdict::DELIVERED);
+    let elsewhere = journy().interpret(DELETE, 1, &reply(404, &[], "<html>not found</html>"));
+    assert!(matches!(elsewhere, Verdict::Stop { .. }), "another server's 404: {elsewhere:?}");
     assert!(matches!(journy().interpret(UPSERT, 1, &reply(404, &[], "not found")), Verdict::Stop { .. }));
 }
 

@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 
 use super::{Addressed, CAPTURE, Element, Limits, Part, PostHog, Reply, Verdict, usual};
 use crate::destination::dedup;
+use crate::destination::evidence::{Body, Said};
 use crate::model::{Change, Traits};
 
 /// Events in a request, as PostHog's own Python library sends them. The server has no limit.
@@ -205,23 +206,24 @@ pub(super) fn write(out: &mut Vec<u8>, value: &Value) {
     }
 }
 
+/// The acknowledgement is `{"status":"Ok"}`, or `{"status":1}` from servers before the one written in Rust. It may name
+/// quotas that were passed: those events were dropped.
 pub(super) fn interpret(reply: &Reply, reason: String) -> Verdict {
-    let stop = |reason: String, advice: &str| Verdict::Stop { reason, advice: advice.to_owned() };
-    match reply.status {
-        200..=299 => match limited(&reply.body) {
-            None => Verdict::DELIVERED,
-            Some(what) => stop(
-                format!("PostHog dropped the events: over the quota for {what}"),
-                "raise the project's billing limit in PostHog (Billing → Limits), then run again: nothing was recorded \
-                 as delivered",
-            ),
-        },
-        401 => stop(reason, "check `api_key`: it is the project API key (`phc_…`), not a personal one"),
-        403 => stop(reason, "look at what stands between here and PostHog: capture itself never answers 403"),
-        404 => stop(reason, "check `base_url`: there is no `/batch/` at this address"),
-        413 => Verdict::TooLarge { reason },
-        _ => usual(reply, reason),
+    if let (200, Some(what)) = (reply.status, limited(&reply.body)) {
+        return Verdict::stop(
+            format!("PostHog dropped the events: over the quota for {what}"),
+            "raise the project's billing limit in PostHog (Billing → Limits), then run again: nothing was recorded as \
+             delivered",
+        );
     }
+    let taken = |body: &Body| {
+        let status = body.member("status");
+        let word = status.and_then(Value::as_str).is_some_and(|status| status.eq_ignore_ascii_case("ok"));
+        let one = status.and_then(Value::as_u64) == Some(1);
+        Said::taken_if((word || one) && !body.speaks_of_an_error())
+    };
+    let credentials = "check `api_key`: it is the project API key (`phc_…`), not a personal one";
+    usual(reply, reason, &[200], &taken, "`base_url`", credentials)
 }
 
 /// Which quota an accepting answer says was exceeded, if any: the events were then dropped.

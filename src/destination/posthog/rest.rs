@@ -11,6 +11,7 @@ use super::{
     Addressed, Applied, CREATE, DELETE_PROPERTY, Element, GROUP_TYPES_MAX, Limits, Pace, Part, Reply, Request, Route,
     UPDATE_PROPERTY, UPSERT_PROPERTIES, Verdict, WriteVia, retry_after, usual, words,
 };
+use crate::destination::evidence::{Body, Said};
 use crate::error::{Error, Kind, Result};
 use crate::model::Change;
 use crate::secret::Secret;
@@ -261,16 +262,19 @@ impl Problem {
         Problem(serde_json::from_slice(&reply.body).unwrap_or_default())
     }
 
+    /// Whether it has the form of PostHog's errors, rather than that of a proxy's or a web server's.
+    fn is_posthogs(&self) -> bool {
+        self.0.is_object()
+    }
+
     fn text(&self, field: &str) -> &str {
         self.0.get(field).and_then(Value::as_str).unwrap_or_default()
     }
 }
 
+/// The acknowledgement is the group as JSON. PostHog's page says "no response body" of `update_property` and
+/// `delete_property`, so an empty one counts there too.
 pub(super) fn interpret(route: Route, reply: &Reply, reason: String) -> Verdict {
-    let stop = |reason: String, advice: &str| Verdict::Stop { reason, advice: advice.to_owned() };
-    if matches!(reply.status, 200..=299) {
-        return Verdict::DELIVERED;
-    }
     let problem = Problem::of(reply);
     // The group was written, and PostHog failed to tell its own event queue, under whatever status that answered with.
     if problem.text("type").starts_with("capture_") {
@@ -280,17 +284,36 @@ pub(super) fn interpret(route: Route, reply: &Reply, reason: String) -> Verdict 
         (400, DELETE_PROPERTY)
             if problem.text("attr") == "$unset" && problem.text("detail").contains("does not exist on this group") =>
         {
-            Verdict::DELIVERED
+            return Verdict::DELIVERED;
         }
-        (404, DELETE_PROPERTY) => Verdict::DELIVERED,
-        (400, CREATE) if problem.text("detail").contains("already exists") => Verdict::DELIVERED,
-        (401, _) => stop(reason, "check `personal_api_key` and the region"),
-        (403, _) => stop(reason, "give the personal API key the scope `group:write` and access to this project"),
-        (404, CREATE) => stop(reason, "look at the project's group types: the mapping's is not among them any more"),
+        // PostHog's own 404 says so in its form. Another one is of something else at this address.
+        (404, DELETE_PROPERTY) if problem.0.get("detail").is_some() => return Verdict::DELIVERED,
+        (400, CREATE) if problem.text("detail").contains("already exists") => return Verdict::DELIVERED,
+        (403, _) if problem.is_posthogs() => {
+            let advice = "give the personal API key the scope `group:write` and access to this project";
+            return Verdict::stop(reason, advice);
+        }
+        (404, CREATE) => {
+            let advice = "look at the project's group types: the mapping's is not among them any more";
+            return Verdict::stop(reason, advice);
+        }
         (404, UPSERT_PROPERTIES) if problem.text("detail").contains("Endpoint") => {
-            stop(reason, "run again: the server has lost `upsert_properties` since the run began")
+            let advice = "run again: the server has lost `upsert_properties` since the run began";
+            return Verdict::stop(reason, advice);
         }
-        (413, _) => Verdict::TooLarge { reason },
-        _ => usual(reply, reason),
+        (404, _) if problem.is_posthogs() => return Verdict::refused(reason),
+        _ => {}
     }
+    let taken = |body: &Body| {
+        let group = body.member("group_key").is_some() || body.member("group_properties").is_some();
+        let silent = body.text.is_empty() && matches!(route, UPDATE_PROPERTY | DELETE_PROPERTY);
+        Said::taken_if(silent || group && !body.speaks_of_an_error())
+    };
+    let credentials = "check `personal_api_key` and the region";
+    let statuses: &[u16] = match route {
+        CREATE => &[201],
+        UPSERT_PROPERTIES => &[200, 201],
+        _ => &[200],
+    };
+    usual(reply, reason, statuses, &taken, "`app_url`", credentials)
 }

@@ -246,12 +246,17 @@ fn ph_10_nothing_to_say_is_no_request() {
 #[test]
 fn ph_11_to_ph_14_what_an_answer_means() {
     let interpret = |status, body: &str| posthog().interpret(CAPTURE, 2, &reply(status, body));
-    for (status, body) in [(200, r#"{"status":"Ok"}"#), (200, r#"{"status":1}"#), (200, ""), (204, ""), (200, "<html>")]
+    for body in [r#"{"status":"Ok"}"#, r#"{"status":"ok"}"#, r#"{"status":1}"#] {
+        assert_eq!(interpret(200, body), Verdict::DELIVERED, "{body}");
+    }
+    for (status, body) in
+        [(200, ""), (204, ""), (200, "<html>"), (200, "{}"), (200, r#"{"status":0}"#), (201, r#"{"status":1}"#)]
     {
-        assert_eq!(interpret(status, body), Verdict::DELIVERED, "{status} {body}");
+        let verdict = interpret(status, body);
+        assert!(matches!(verdict, Verdict::Stop { applied: Applied::Maybe, .. }), "{status} {body}: {verdict:?}");
     }
     assert_eq!(interpret(200, r#"{"status":"Ok","quota_limited":[]}"#), Verdict::DELIVERED);
-    let Verdict::Stop { reason, advice } = interpret(200, r#"{"status":"Ok","quota_limited":["events"]}"#) else {
+    let Verdict::Stop { reason, advice, .. } = interpret(200, r#"{"status":"Ok","quota_limited":["events"]}"#) else {
         panic!("dropped events are not delivered")
     };
     assert!(reason.contains("events") && advice.contains("billing"), "{reason}; {advice}");
@@ -280,10 +285,27 @@ fn any_answer_has_a_verdict_and_only_success_is_delivered() {
     let posthog = prepared(WriteVia::Rest, &["company"], true);
     for route in [CAPTURE, DELETE_PROPERTY, CREATE, UPDATE_PROPERTY, UPSERT_PROPERTIES] {
         for status in 0..1_000 {
-            for body in ["", "null", "[]", "{}", "\u{0}\u{1}", r#"{"quota_limited":"x"}"#, r#"{"detail":5,"type":[]}"#]
-            {
+            const GROUP: &str = r#"{"group_type_index":0,"group_key":"acme","group_properties":{}}"#;
+            for body in [
+                "",
+                "null",
+                "[]",
+                "{}",
+                "\u{0}\u{1}",
+                r#"{"quota_limited":"x"}"#,
+                r#"{"detail":5,"type":[]}"#,
+                r#"{"status":"Ok"}"#,
+                GROUP,
+            ] {
                 let delivered = matches!(posthog.interpret(route, 1, &reply(status, body)), Verdict::Delivered { .. });
-                let success = (200..300).contains(&status) || (status, route) == (404, DELETE_PROPERTY);
+                let success = match (route, status) {
+                    (CAPTURE, 200) => body.contains("Ok"),
+                    (UPDATE_PROPERTY | DELETE_PROPERTY, 200) => body == GROUP || body.is_empty(),
+                    (CREATE, 201) | (UPSERT_PROPERTIES, 200 | 201) => body == GROUP,
+                    // No group, no trait: PostHog's own 404.
+                    (DELETE_PROPERTY, 404) => body.contains("detail"),
+                    _ => false,
+                };
                 assert_eq!(delivered, success, "route {route}: {status} {body}");
             }
         }
@@ -558,7 +580,7 @@ fn no_key_is_shown() {
     }
     let echo = reply(400, &format!("no: {KEY} {PERSONAL}"));
     for route in [CAPTURE, UPDATE_PROPERTY] {
-        let Verdict::Refused { reason } = posthog.interpret(route, 1, &echo) else { panic!() };
+        let Verdict::Refused { reason, .. } = posthog.interpret(route, 1, &echo) else { panic!() };
         assert_eq!(reason, "HTTP 400: no: *** ***");
     }
 }

@@ -1,6 +1,7 @@
 //! How do the vendors that speak Segment's protocol differ? One row each.
 
-use super::super::UserRule;
+use super::super::evidence::{Body, Said, any_body, undocumented_body};
+use super::super::{Applied, UserRule};
 
 /// How the key is shown to the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,6 +16,40 @@ pub(super) enum Auth {
     Header(&'static str),
     /// In no header.
     None,
+}
+
+/// What the body of an acknowledgement says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Acknowledges {
+    /// `{"success":true}`: Segment's HTTP API.
+    Success,
+    /// The text `OK`: RudderStack's gateway.
+    Ok,
+    /// `{"ok":true}`: Jitsu's ingest.
+    OkTrue,
+    /// Nothing: a 204.
+    Nothing,
+    /// The vendor documents no body: an empty one, a word or an object that speaks of no error.
+    Undocumented,
+    /// A server of the operator's own: anything but a page of HTML and what speaks of an error.
+    Anything,
+}
+
+impl Acknowledges {
+    pub(super) fn says(self, body: &Body) -> Said {
+        if body.says_no() {
+            return Said::Refused(Applied::No);
+        }
+        let is_true = |name: &str| body.member(name).is_some_and(|value| value.as_bool() == Some(true));
+        match self {
+            Acknowledges::Success => Said::taken_if(is_true("success") && !body.speaks_of_an_error()),
+            Acknowledges::OkTrue => Said::taken_if(is_true("ok") && !body.speaks_of_an_error()),
+            Acknowledges::Ok => Said::taken_if(body.json.as_str().unwrap_or(&body.text).eq_ignore_ascii_case("ok")),
+            Acknowledges::Nothing => Said::taken_if(body.text.is_empty()),
+            Acknowledges::Undocumented => undocumented_body(body),
+            Acknowledges::Anything => any_body(body),
+        }
+    }
 }
 
 /// One vendor.
@@ -41,8 +76,10 @@ pub(super) struct Preset {
     pub(super) batch_bytes_max: usize,
     /// Messages in a request.
     pub(super) batch_count_max: usize,
-    /// The statuses that mean "taken".
+    /// The statuses that mean "taken" …
     pub(super) success: &'static [u16],
+    /// … and the body that comes with them.
+    pub(super) acknowledges: Acknowledges,
     /// Whether bodies travel compressed.
     pub(super) gzip: bool,
     /// Whether messages carry a `messageId`.
@@ -77,6 +114,7 @@ const SEGMENT: Preset = Preset {
     // More are answered with 200 and dropped.
     batch_count_max: 2_500,
     success: &[200],
+    acknowledges: Acknowledges::Success,
     // The official Python client can compress; the HTTP API's page does not speak of it.
     gzip: false,
     message_id: true,
@@ -90,6 +128,7 @@ const SEGMENT: Preset = Preset {
 
 const CUSTOMERIO: Preset = Preset {
     name: "customerio",
+    acknowledges: Acknowledges::Undocumented,
     vendor: "Customer.io",
     base_url: Some("https://cdp.customer.io"),
     user: UserRule::Optional,
@@ -107,6 +146,7 @@ pub(super) const PRESETS: [Preset; 11] = [
     Preset { name: "segment-eu", base_url: Some("https://events.eu1.segmentapis.com"), ..SEGMENT },
     Preset {
         name: "rudderstack",
+        acknowledges: Acknowledges::Ok,
         vendor: "RudderStack",
         // The data plane.
         base_url: None,
@@ -122,6 +162,7 @@ pub(super) const PRESETS: [Preset; 11] = [
     Preset { name: "customerio-eu", base_url: Some("https://cdp-eu.customer.io"), ..CUSTOMERIO },
     Preset {
         name: "dittofeed",
+        acknowledges: Acknowledges::Nothing,
         vendor: "Dittofeed",
         base_url: None,
         batch_path: Some("/api/public/apps/batch"),
@@ -138,6 +179,7 @@ pub(super) const PRESETS: [Preset; 11] = [
     },
     Preset {
         name: "journy",
+        acknowledges: Acknowledges::Undocumented,
         vendor: "journy.io",
         base_url: Some("https://analyze.journy.io"),
         batch_path: Some("/backend/v1/batch"),
@@ -149,6 +191,7 @@ pub(super) const PRESETS: [Preset; 11] = [
     },
     Preset {
         name: "jitsu",
+        acknowledges: Acknowledges::OkTrue,
         vendor: "Jitsu",
         base_url: Some("https://use.jitsu.com"),
         group_path: Some("/api/s/s2s/group"),
@@ -159,6 +202,7 @@ pub(super) const PRESETS: [Preset; 11] = [
     },
     Preset {
         name: "hightouch",
+        acknowledges: Acknowledges::Undocumented,
         vendor: "Hightouch",
         base_url: Some("https://us-east-1.hightouch-events.com"),
         key_is: "the write key of an HTTP event source (Events → Sources → the source)",
@@ -166,6 +210,7 @@ pub(super) const PRESETS: [Preset; 11] = [
     },
     Preset {
         name: "accoil",
+        acknowledges: Acknowledges::Undocumented,
         vendor: "Accoil",
         base_url: Some("https://in.accoil.com"),
         batch_path: None,
@@ -179,6 +224,7 @@ pub(super) const PRESETS: [Preset; 11] = [
     },
     Preset {
         name: "custom",
+        acknowledges: Acknowledges::Anything,
         vendor: "the destination",
         base_url: None,
         success: &[200, 201, 202, 204],

@@ -417,7 +417,7 @@ fn sg_14_what_answers_mean() {
     }
     let refused = interpret("rudderstack", 400, "request neither has anonymousId nor userId");
     let reason = "HTTP 400: request neither has anonymousId nor userId".to_owned();
-    assert_eq!(refused, Verdict::Refused { reason });
+    assert_eq!(refused, Verdict::refused(reason));
     // A size that a 400 speaks of is the request's, unless the server judges single messages.
     assert_eq!(is(&interpret("segment", 400, "Exceeds max message size: too large")), "too large");
     assert_eq!(is(&interpret("rudderstack", 400, "message too large")), "refused");
@@ -441,22 +441,35 @@ fn sg_14_what_answers_mean() {
 
 #[test]
 fn sg_15_each_preset_knows_the_status_that_means_taken() {
-    for (preset, taken, others) in [
-        ("segment", 200, [202, 204]),
-        ("rudderstack", 200, [202, 204]),
-        ("customerio", 200, [202, 204]),
-        ("journy", 200, [202, 204]),
-        ("dittofeed", 204, [200, 202]),
-        ("accoil", 202, [200, 204]),
+    for (preset, taken, body, others) in [
+        ("segment", 200, r#"{"success":true}"#, [202, 204]),
+        ("rudderstack", 200, "OK", [202, 204]),
+        ("rudderstack", 200, "\"OK\"", [202, 204]),
+        ("customerio", 200, "{}", [202, 204]),
+        ("journy", 200, "", [202, 204]),
+        ("hightouch", 200, "", [202, 204]),
+        ("jitsu", 200, r#"{"ok":true}"#, [202, 204]),
+        ("dittofeed", 204, "", [200, 202]),
+        ("accoil", 202, "Accepted", [200, 204]),
     ] {
-        assert_eq!(interpret(preset, taken, "OK"), Verdict::DELIVERED, "{preset}");
+        assert_eq!(interpret(preset, taken, body), Verdict::DELIVERED, "{preset}");
         for other in others {
-            let Verdict::Stop { advice, .. } = interpret(preset, other, "") else { panic!("{preset} {other}") };
+            let Verdict::Stop { advice, .. } = interpret(preset, other, body) else { panic!("{preset} {other}") };
             assert!(advice.contains(&format!("answers {taken} to what it takes")), "{advice}");
+        }
+        for body in ["<html><title>Sign in</title></html>", r#"{"error":"no"}"#, r#"{"success":tr"#, "Bad Gateway"] {
+            let verdict = interpret(preset, taken, body);
+            let Verdict::Stop { advice, applied: Applied::Maybe, .. } = verdict else { panic!("{preset} {body}") };
+            assert!(advice.starts_with("check `base_url`"), "{advice}");
         }
     }
     for status in [200, 201, 202, 204] {
-        assert_eq!(interpret("custom", status, ""), Verdict::DELIVERED);
+        for body in ["", "Thank you!", "{}"] {
+            assert_eq!(interpret("custom", status, body), Verdict::DELIVERED);
+        }
+        for body in ["<html>", r#"{"error":"no"}"#, r#"{"status":"#, "Error: no"] {
+            assert!(matches!(interpret("custom", status, body), Verdict::Stop { .. }), "{body}");
+        }
     }
     let own = with(|settings| settings.success_status = Some(206));
     assert_eq!(own.interpret(0, 1, &reply(206, &[], "")), Verdict::DELIVERED);
@@ -464,8 +477,8 @@ fn sg_15_each_preset_knows_the_status_that_means_taken() {
     for body in [r#"{"success":false}"#, r#"{"ok":false,"error":"x"}"#] {
         assert!(matches!(interpret("segment", 200, body), Verdict::Refused { .. }), "{body}");
     }
-    for body in ["", "OK", r#"{"success":true}"#, "[false]", "\u{0}"] {
-        assert_eq!(interpret("segment", 200, body), Verdict::DELIVERED, "{body:?}");
+    for body in ["", "OK", "{}", "[false]", "\u{0}"] {
+        assert!(matches!(interpret("segment", 200, body), Verdict::Stop { .. }), "{body:?}");
     }
 }
 
@@ -653,8 +666,8 @@ fn no_secret_is_shown() {
         assert_eq!(body(&shown)["writeKey"], json!("***"));
         assert_eq!(header(&shown, "content-type"), Some("application/json"));
         let echo = format!("bad Basic {encoded} for {key} via pr0xy-never-shown");
-        let Verdict::Refused { reason } = segment.interpret(0, 1, &reply(400, &[], &echo)) else { panic!() };
-        assert_eq!(reason, "HTTP 400: bad Basic *** for *** via ***");
+        let Verdict::Refused { reason, .. } = segment.interpret(0, 1, &reply(400, &[], &echo)) else { panic!() };
+        assert_eq!(reason, "HTTP 400: bad *** for *** via ***");
     }
     assert!(!format!("{settings:?}").contains(key));
 }

@@ -202,9 +202,14 @@ fn ts_11_success_false_is_no_success_and_warnings_are_told() {
         interpret(200, r#"{"success":true,"response_id":"r1","message":"ok","warnings":[]}"#),
         Verdict::DELIVERED
     );
-    assert_eq!(interpret(201, ""), Verdict::DELIVERED);
+    for (status, body) in
+        [(201, r#"{"success":true}"#), (200, ""), (200, "<html>"), (200, "{}"), (200, r#"{"success":1}"#)]
+    {
+        let verdict = interpret(status, body);
+        assert!(matches!(verdict, Verdict::Stop { applied: Applied::Maybe, .. }), "{status} {body}: {verdict:?}");
+    }
     let refused = r#"{"success":false,"response_id":"r7","message":"no"}"#;
-    assert_eq!(interpret(200, refused), Verdict::Refused { reason: format!("HTTP 200: {refused}") }, "its id is kept");
+    assert_eq!(interpret(200, refused), Verdict::refused(format!("HTTP 200: {refused}")), "its id is kept");
     for (warnings, told) in [
         (json!(["unknown trait `x`"]), "unknown trait `x`".to_owned()),
         (json!(["a", "b", "c"]), "a (and 2 more in the same answer)".to_owned()),
@@ -217,7 +222,8 @@ fn ts_11_success_false_is_no_success_and_warnings_are_told() {
         assert_eq!(interpret(200, &body), Verdict::Delivered { warning: Some(told) });
     }
     for warnings in [json!(null), json!("text"), json!({})] {
-        assert_eq!(interpret(200, &json!({"warnings": warnings}).to_string()), Verdict::DELIVERED);
+        let body = json!({"success": true, "warnings": warnings}).to_string();
+        assert_eq!(interpret(200, &body), Verdict::DELIVERED);
     }
 }
 

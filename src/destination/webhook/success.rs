@@ -8,6 +8,8 @@ use crate::error::{Error, Kind, Result};
 
 /// The operator's rule.
 pub(super) struct Success {
+    /// Whether the operator named statuses, so that the status alone decides.
+    named: bool,
     /// The statuses that count; every 2xx when there are none.
     statuses: Vec<u16>,
     /// A place in the body, and what must stand there.
@@ -44,18 +46,36 @@ impl Success {
                     .advise("write both, like `success_pointer = \"/ok\"` and `success_equals = \"true\"`"));
             }
         };
-        Ok(Success { statuses, value })
+        Ok(Success { named: settings.success.is_some(), statuses, value })
+    }
+
+    /// Whether a page of HTML may be a success: only where the operator's rule goes by the status alone. Otherwise it is a
+    /// login page or an error page far more often than a receiver.
+    pub(super) fn takes_a_page(&self) -> bool {
+        self.named
     }
 
     /// Why an answer with a 2xx is not a success; nothing when it is.
-    pub(super) fn failure(&self, reply: &Reply) -> Option<String> {
+    pub(super) fn failure(&self, reply: &Reply) -> Option<Failure> {
         if !self.statuses.is_empty() && !self.statuses.contains(&reply.status) {
-            return Some(format!("{} is not in `success`", reply.status));
+            return Some(Failure { rule: format!("{} is not in `success`", reply.status), said: false });
         }
         let (pointer, expected) = self.value.as_ref()?;
         let body: Value = serde_json::from_slice(&reply.body).unwrap_or_default();
-        (body.pointer(pointer) != Some(expected)).then(|| format!("`{pointer}` in the answer is not {expected}"))
+        let found = body.pointer(pointer);
+        let rule = || format!("`{pointer}` in the answer is not {expected}");
+        (found != Some(expected)).then(|| Failure { rule: rule(), said: found.is_some() })
     }
+}
+
+/// Why an answer is no success.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Failure {
+    /// The part of the rule that it does not meet.
+    pub(super) rule: String,
+    /// Whether the receiver said so itself, by another value at the rule's place: then it did not take the changes.
+    /// Otherwise nobody knows.
+    pub(super) said: bool,
 }
 
 #[cfg(test)]
@@ -82,7 +102,7 @@ mod tests {
         assert_eq!(rule(None, None, None).unwrap().failure(&reply(204, "")), None);
         let listed = rule(Some("200, 202"), None, None).unwrap();
         assert_eq!(listed.failure(&reply(202, "")), None);
-        assert_eq!(listed.failure(&reply(207, "")).unwrap(), "207 is not in `success`");
+        assert_eq!(listed.failure(&reply(207, "")).unwrap().rule, "207 is not in `success`");
         for (equals, body, success) in [
             ("true", r#"{"result":{"ok":true}}"#, true),
             ("true", r#"{"result":{"ok":false}}"#, false),

@@ -185,7 +185,7 @@ fn wh_07_statuses_have_their_meaning() {
         assert!(matches!(verdict(status), Verdict::Stop { .. }), "{status}");
     }
     for status in [400, 409, 415, 422, 499] {
-        assert_eq!(verdict(status), Verdict::Refused { reason: format!("HTTP {status}: words") });
+        assert_eq!(verdict(status), Verdict::refused(format!("HTTP {status}: words")));
     }
     let after = Some(std::time::Duration::from_secs(30));
     for (status, applied) in
@@ -210,8 +210,33 @@ fn wh_08_the_operators_rule_decides_what_a_success_is() {
     let verdict = |status, body| webhook.interpret(0, 2, &reply(status, &[], body));
     assert_eq!(verdict(200, r#"{"ok":true}"#), Verdict::DELIVERED);
     let reason = r#"HTTP 200: {"ok":false} (`/ok` in the answer is not true)"#.to_owned();
-    assert_eq!(verdict(200, r#"{"ok":false}"#), Verdict::Refused { reason });
-    assert_eq!(verdict(207, ""), Verdict::Refused { reason: "HTTP 207 (207 is not in `success`)".to_owned() });
+    assert_eq!(verdict(200, r#"{"ok":false}"#), Verdict::refused(reason));
+    let unlisted =
+        Verdict::Refused { reason: "HTTP 207 (207 is not in `success`)".to_owned(), applied: Applied::Maybe };
+    assert_eq!(verdict(207, ""), unlisted, "what the receiver did is not known");
+}
+
+#[test]
+fn wh_08_a_page_is_no_success_unless_the_operator_says_so() {
+    let page = |settings: &Settings, kind, body: &str| {
+        webhook(settings).interpret(0, 2, &reply(200, &[("content-type", kind)], body))
+    };
+    let by_status = Settings { success: Some("200".to_owned()), ..settings() };
+    let by_value =
+        Settings { success_pointer: Some("/ok".to_owned()), success_equals: Some("true".to_owned()), ..settings() };
+    for (kind, body) in [("text/html; charset=utf-8", "ok"), ("text/plain", "<!DOCTYPE html><html></html>")] {
+        for settings in [settings(), by_value.clone()] {
+            let verdict = page(&settings, kind, body);
+            let Verdict::Stop { advice, applied: Applied::Maybe, .. } = verdict else { panic!("{verdict:?}") };
+            assert!(advice.starts_with("check `url`") && advice.contains("success = \"200\""), "{advice}");
+        }
+        assert_eq!(page(&by_status, kind, body), Verdict::DELIVERED, "the operator's rule");
+    }
+    for (kind, body) in [("text/html", ""), ("text/xml", "<ok/>"), ("application/json", "{}"), ("text/plain", "ok")] {
+        assert_eq!(page(&settings(), kind, body), Verdict::DELIVERED, "{kind} {body}");
+    }
+    let none = webhook(&by_value).interpret(0, 2, &reply(200, &[], "{}"));
+    assert!(matches!(none, Verdict::Refused { applied: Applied::Maybe, .. }), "it did not say: {none:?}");
 }
 
 #[test]

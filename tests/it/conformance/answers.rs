@@ -91,13 +91,13 @@ fn every_answer_has_a_verdict_and_only_a_2xx_is_delivered() {
                         let gone = deletes && (400..=404).contains(&reply.status);
                         prop_assert!((200..300).contains(&reply.status) || gone, "{} is delivered", reply.status);
                     }
-                    Verdict::Stop { reason, advice } => {
+                    Verdict::Stop { reason, advice, .. } => {
                         prop_assert!(!reason.trim().is_empty() && advice.len() > 5, "{reason:?} {advice:?}");
                     }
                     Verdict::RefusedSome { elements } => {
                         prop_assert!(elements.iter().all(|(_, reason)| !reason.trim().is_empty()));
                     }
-                    Verdict::Refused { reason } | Verdict::TooLarge { reason } | Verdict::Retry { reason, .. } => {
+                    Verdict::Refused { reason, .. } | Verdict::TooLarge { reason } | Verdict::Retry { reason, .. } => {
                         prop_assert!(reason.len() < 10_000);
                     }
                 }

@@ -7,6 +7,7 @@
 mod answers;
 mod contents;
 mod documented;
+mod evidence;
 mod limits;
 mod read;
 

@@ -248,7 +248,8 @@ impl Destination for Picky {
 
     fn interpret(&self, route: Route, count: usize, reply: &Reply) -> Verdict {
         if reply.status == 400 {
-            return Verdict::Refused { reason: String::from_utf8_lossy(&reply.body).into_owned() };
+            let reason = String::from_utf8_lossy(&reply.body).into_owned();
+            return Verdict::Refused { reason, applied: Applied::No };
         }
         self.file.interpret(route, count, reply)
     }

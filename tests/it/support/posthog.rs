@@ -257,6 +257,11 @@ impl Vendor {
         locked(&self.held).script.extend(faults);
     }
 
+    /// From now on everything is usual again.
+    pub(crate) fn calm(&self) {
+        locked(&self.held).script.clear();
+    }
+
     pub(crate) fn change(&self, change: impl FnOnce(&mut Rules)) {
         change(&mut locked(&self.rules));
     }

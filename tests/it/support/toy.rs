@@ -7,8 +7,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use groupcast::delivery::{Fate, Settle};
 use groupcast::destination::{
-    self, Addressed, Applied, Destination, Element, Features, Limits, NoReply, Part, Reply, Request, Route, UserRule,
-    Verdict,
+    self, Addressed, Applied, Blame, Destination, Element, Features, Limits, NoReply, Part, Reply, Request, Route,
+    UserRule, Verdict,
 };
 use groupcast::env::{Clock, Transport};
 use groupcast::error::{Error, Kind, Result};
@@ -104,8 +104,16 @@ impl Destination for Toy {
                     body.split(',').filter_map(|at| at.parse().ok()).map(|at| (at, reason.clone())).collect();
                 Verdict::RefusedSome { elements }
             }
-            400 => Verdict::Refused { reason },
-            401 => Verdict::Stop { reason, advice: "check the key".to_owned() },
+            400 => Verdict::Refused { reason, applied: Applied::No },
+            401 => Verdict::Stop { reason, advice: "check the key".to_owned(), blame: Blame::Us, applied: Applied::No },
+            402 | 403 => {
+                let blame = if reply.status == 402 { Blame::Credentials } else { Blame::Perhaps };
+                Verdict::Stop { reason, advice: "check the door".to_owned(), blame, applied: Applied::No }
+            }
+            302 => {
+                let advice = "check the address".to_owned();
+                Verdict::Stop { reason, advice, blame: Blame::Perhaps, applied: Applied::Maybe }
+            }
             413 => Verdict::TooLarge { reason },
             429 | 503 => {
                 let after = reply.header("retry-after").and_then(|value| value.parse().ok()).map(Duration::from_secs);

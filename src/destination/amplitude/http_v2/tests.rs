@@ -198,7 +198,7 @@ fn am_23_a_400_names_events_or_us() {
         (json!({"error": "Invalid request path"}), "base_url"),
     ] {
         let verdict = interpret(400, answer.clone());
-        let Verdict::Stop { reason, advice } = verdict else { panic!("{answer}: {verdict:?}") };
+        let Verdict::Stop { reason, advice, .. } = verdict else { panic!("{answer}: {verdict:?}") };
         assert!(advice.contains(word) && !reason.contains(KEY), "{reason} {advice}");
     }
 }
@@ -222,7 +222,7 @@ fn am_24_a_429_waits_half_a_minute_or_for_tomorrow() {
     for key in ["exceeded_daily_quota_users", "exceeded_daily_quota_devices"] {
         let mut spent = throttled.clone();
         spent[key] = json!({"a": 500_001});
-        let Verdict::Stop { reason, advice } = interpret(429, spent) else { panic!("{key} stops") };
+        let Verdict::Stop { reason, advice, .. } = interpret(429, spent) else { panic!("{key} stops") };
         assert_eq!(reason, "HTTP 429: Too many requests for some devices and users");
         assert!(advice.contains("tomorrow"));
     }
@@ -241,11 +241,21 @@ fn am_25_every_status_has_its_meaning() {
         let Verdict::Stop { advice, .. } = interpret(status, json!({"code": status})) else { panic!("{status} stops") };
         assert!(advice.contains(word), "{status}: {advice}");
     }
-    for body in [json!({"code": 200, "events_ingested": 4}), json!({}), json!(null), json!({"events_ingested": "4"})] {
-        assert_eq!(interpret(200, body), Verdict::DELIVERED);
+    assert_eq!(interpret(200, json!({"code": 200, "events_ingested": 4})), Verdict::DELIVERED);
+    for body in [
+        json!({}),
+        json!(null),
+        json!({"code": 200}),
+        json!({"events_ingested": 4}),
+        json!({"code": 200, "events_ingested": "4"}),
+        json!({"code": 400, "error": "Invalid API key"}),
+    ] {
+        let stops = interpret(200, body.clone());
+        assert!(matches!(stops, Verdict::Stop { applied: Applied::Maybe, .. }), "{body}: {stops:?}");
     }
-    let fewer = interpret(200, json!({"code": 200, "events_ingested": 3}));
-    assert!(matches!(fewer, Verdict::Delivered { warning: Some(_) }), "said, not hidden");
+    let refused = |count| interpret(200, json!({"code": 200, "events_ingested": count}));
+    assert!(matches!(refused(3), Verdict::Refused { applied: Applied::Maybe, .. }), "one of them is missing");
+    assert!(matches!(refused(0), Verdict::Refused { applied: Applied::No, .. }), "0 ingested is no delivery");
 }
 
 /// Captured from Amplitude's Python client 1.3.0 (`group_identify`, server URL of a local server).
@@ -311,7 +321,13 @@ proptest! {
         let named = json!({"events_with_invalid_fields": {"f": indexes}, "exceeded_daily_quota_users": body.len()});
         for body in [body, named.to_string().into()] {
             let verdict = http_v2().interpret(0, 3, &Reply { status, headers: Vec::new(), body });
-            prop_assert_eq!(matches!(verdict, Verdict::Delivered { .. }), (200..300).contains(&status));
+            let delivered = matches!(verdict, Verdict::Delivered { .. });
+            prop_assert!(!delivered);
+        }
+        let body: Vec<u8> = json!({"code": 200, "events_ingested": 3}).to_string().into();
+        for status in [status, 200] {
+            let verdict = http_v2().interpret(0, 3, &Reply { status, headers: Vec::new(), body: body.clone() });
+            prop_assert_eq!(matches!(verdict, Verdict::Delivered { .. }), status == 200);
         }
     }
 

@@ -1,0 +1,349 @@
+//! What does a response prove about its request: applied, certainly not applied, or unknown? One classification for all
+//! vendors, from status, content type and body.
+//!
+//! A vendor supplies an [`Api`]: the statuses and the body that its documentation promises for a request that was taken,
+//! and the words that tell an operator what to check. Everything else is decided here, so that a page of HTML, a
+//! redirect, an empty body or a proxy's error is never a delivery at any of them. What a vendor documents beyond that
+//! (a 400 that names the key, a quota that is used up) it decides before it asks here.
+//!
+//! | response | proves | verdict |
+//! |---|---|---|
+//! | a documented status with the documented body | applied | delivered |
+//! | the documented refusal in a 2xx (`"success": false`) | not applied | refused: split, then rejected |
+//! | any other 2xx | nothing: whoever answered may have passed the request on | stop, outcome unknown, unless others are taken |
+//! | 3xx | nothing: some servers work first and redirect then | as above |
+//! | 401 | not applied | stop unless others are taken |
+//! | 403, 404, 405, 501, 505 | not applied | stop unless others are taken: a firewall answers so to a single text |
+//! | 402, 407, 511 | not applied | stop |
+//! | 413 | not applied | split |
+//! | 425, 429 | not applied | repeat later |
+//! | other 4xx | not applied | refused: split, then rejected |
+//! | 408, other 5xx, anything else | nothing | repeat, then split |
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::{Applied, Blame, Reply, Verdict};
+
+/// How many bytes of a body are searched for HTML.
+const PAGE_SEARCHED_BYTES: usize = 1_024;
+
+/// What a vendor's documentation says, as far as this classification needs it.
+pub(super) struct Api<'a> {
+    /// The vendor as messages name it.
+    pub(super) vendor: &'a str,
+    /// The statuses of its acknowledgement.
+    pub(super) statuses: &'a [u16],
+    /// What the body of such a response says.
+    pub(super) body: &'a dyn Fn(&Body) -> Said,
+    /// The settings that hold its address, in backquotes.
+    pub(super) address: &'a str,
+    /// What to do about a 401.
+    pub(super) credentials: &'a str,
+    /// What to do about a 402.
+    pub(super) plan: &'a str,
+    /// How long to wait before the request is repeated, where the response asks for it.
+    pub(super) after: Option<Duration>,
+}
+
+/// What the body of a success says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Said {
+    /// The documented acknowledgement, and what the vendor remarked with it.
+    Taken(Option<String>),
+    /// The documented refusal, and whether some of the request may have been applied all the same.
+    Refused(Applied),
+    /// Elements that the vendor names as refused.
+    RefusedSome(Vec<(usize, String)>),
+    /// Nothing that the vendor documents.
+    Foreign,
+}
+
+impl Said {
+    /// The acknowledgement without a remark where `taken`, and nothing documented otherwise.
+    pub(super) fn taken_if(taken: bool) -> Said {
+        if taken { Said::Taken(None) } else { Said::Foreign }
+    }
+}
+
+/// A response's body, read once.
+pub(super) struct Body {
+    /// The text without blanks around it.
+    pub(super) text: String,
+    /// Its JSON; null when it is none.
+    pub(super) json: Value,
+    /// Whether it is a page of HTML, by its beginning or by its content type.
+    pub(super) page: bool,
+}
+
+impl Body {
+    /// Reads a response's body.
+    pub(super) fn of(reply: &Reply) -> Body {
+        let text = String::from_utf8_lossy(&reply.body).trim_start_matches('\u{feff}').trim().to_owned();
+        let json = serde_json::from_str(&text).unwrap_or_default();
+        Body { text, json, page: is_page(reply) }
+    }
+
+    /// The member of this name, where the body is an object.
+    pub(super) fn member(&self, name: &str) -> Option<&Value> {
+        self.json.as_object()?.get(name)
+    }
+
+    /// Whether it says that something went wrong: `"success": false`, `"ok": false`.
+    pub(super) fn says_no(&self) -> bool {
+        ["success", "ok"].iter().any(|name| self.member(name) == Some(&Value::Bool(false)))
+    }
+
+    /// Whether it speaks of an error: a member of that name that is not empty, a status or a code of that kind, or a plain
+    /// text that begins with the word.
+    pub(super) fn speaks_of_an_error(&self) -> bool {
+        let filled = |value: &Value| match value {
+            Value::Null | Value::Bool(false) => false,
+            Value::String(text) => !text.is_empty(),
+            Value::Array(items) => !items.is_empty(),
+            Value::Object(members) => !members.is_empty(),
+            Value::Number(number) => number.as_f64() != Some(0.0),
+            Value::Bool(true) => true,
+        };
+        let bad_word = |value: &Value| {
+            let word = value.as_str().unwrap_or_default().to_ascii_lowercase();
+            ["error", "fail", "failed", "failure", "denied"].contains(&word.as_str())
+        };
+        let bad_code = |value: &Value| value.as_u64().is_some_and(|code| (400..600).contains(&code));
+        if self.json.is_object() {
+            // "0 ingested" is no consent, however politely it comes.
+            let none = ["events_ingested", "num_records_imported", "ingested", "imported", "accepted", "processed"]
+                .iter()
+                .any(|name| self.member(name).is_some_and(|count| count.as_u64() == Some(0)));
+            return none
+                || ["error", "errors", "exception", "quota_limited", "failed_records"]
+                    .iter()
+                    .any(|name| self.member(name).is_some_and(filled))
+                || ["status", "result"].iter().any(|name| self.member(name).is_some_and(bad_word))
+                || ["status", "code", "statusCode"].iter().any(|name| self.member(name).is_some_and(bad_code));
+        }
+        let text = self.json.as_str().unwrap_or(&self.text).to_ascii_lowercase();
+        ["error", "internal server error", "bad gateway", "service unavailable", "forbidden", "denied", "unauthorized"]
+            .iter()
+            .any(|word| text.starts_with(word))
+    }
+}
+
+/// Whether a response is a page of HTML, by its content type or by how its body begins. XML that is no page
+/// (`<response>`) does not begin so.
+pub(super) fn is_page(reply: &Reply) -> bool {
+    let start = String::from_utf8_lossy(&reply.body[..reply.body.len().min(PAGE_SEARCHED_BYTES)]).to_ascii_lowercase();
+    let start = start.trim_start_matches('\u{feff}').trim_start();
+    let typed = reply.header("content-type").is_some_and(|kind| {
+        let kind = kind.trim_start().to_ascii_lowercase();
+        kind.starts_with("text/html") || kind.starts_with("application/xhtml")
+    });
+    if typed {
+        return !start.is_empty();
+    }
+    if !start.starts_with('<') {
+        return false;
+    }
+    ["<!doctype html", "<html", "<head", "<body"].iter().any(|tag| start.contains(tag))
+        || ["<title", "<script", "<meta", "<h1", "<p>", "<div", "<center", "<br"]
+            .iter()
+            .any(|tag| start.starts_with(tag))
+}
+
+/// The verdict that a response has at a vendor. `reason` is what it says, safe to show. Total: any status and body has one.
+pub(super) fn judge(reply: &Reply, reason: String, api: &Api<'_>) -> Verdict {
+    let Api { vendor, address, after, .. } = *api;
+    let stop = |reason: String, blame, applied, advice: String| Verdict::Stop { reason, advice, blame, applied };
+    let elsewhere = || format!("check {address}: {vendor} does not seem to be what answers there");
+    match reply.status {
+        200..=299 => {
+            let body = Body::of(reply);
+            let documented = api.statuses.contains(&reply.status);
+            match if documented { (api.body)(&body) } else { Said::Foreign } {
+                Said::Taken(warning) => Verdict::Delivered { warning },
+                Said::Refused(applied) => Verdict::Refused { reason, applied },
+                Said::RefusedSome(elements) => Verdict::RefusedSome { elements },
+                Said::Foreign => {
+                    let what = match () {
+                        () if body.page => "a web page",
+                        () if body.text.is_empty() && documented => "an empty body",
+                        () if !documented => "another status",
+                        () => "another body",
+                    };
+                    let reason = format!("{reason} ({what} instead of what {vendor} documents)");
+                    let advice = format!("{}; nothing of this request was recorded as delivered", elsewhere());
+                    stop(reason, Blame::Perhaps, Applied::Maybe, advice)
+                }
+            }
+        }
+        300..=399 => stop(
+            reason,
+            Blame::Perhaps,
+            Applied::Maybe,
+            format!(
+                "check {address}: the address answers with a redirect, which is not followed because it could carry the \
+                 credentials elsewhere; write the address that it leads to"
+            ),
+        ),
+        401 => stop(reason, Blame::Credentials, Applied::No, api.credentials.to_owned()),
+        402 => stop(reason, Blame::Us, Applied::No, api.plan.to_owned()),
+        403 => stop(
+            reason,
+            Blame::Perhaps,
+            Applied::No,
+            format!("{}, and whether a firewall or proxy between here and {vendor} refuses requests", api.credentials),
+        ),
+        404 | 405 => stop(
+            reason,
+            Blame::Perhaps,
+            Applied::No,
+            format!("check {address}: {vendor} takes no such request at this address"),
+        ),
+        407 => stop(
+            reason,
+            Blame::Us,
+            Applied::No,
+            "give the proxy credentials in HTTPS_PROXY or HTTP_PROXY: it asks for authentication".to_owned(),
+        ),
+        413 => Verdict::TooLarge { reason },
+        425 | 429 => Verdict::Retry { reason, after, applied: Applied::No },
+        408 => Verdict::Retry { reason, after, applied: Applied::Maybe },
+        400..=499 => Verdict::Refused { reason, applied: Applied::No },
+        501 | 505 => stop(
+            reason,
+            Blame::Perhaps,
+            Applied::No,
+            format!("check {address}: what answers there does not speak {vendor}'s protocol"),
+        ),
+        511 => stop(
+            reason,
+            Blame::Us,
+            Applied::No,
+            "log in to this machine's network: it answers instead of the destination".to_owned(),
+        ),
+        // The other 5xx, and statuses that mean nothing to HTTP.
+        _ => Verdict::Retry { reason, after, applied: Applied::Maybe },
+    }
+}
+
+/// What a vendor that documents no body says with a success: nothing, a JSON object without an error, or a word of
+/// consent. A page, a sentence, JSON that breaks off are something else's.
+pub(super) fn undocumented_body(body: &Body) -> Said {
+    const WORDS: [&str; 6] = ["ok", "success", "accepted", "true", "1", "created"];
+    let word = body.json.as_str().unwrap_or(&body.text).to_ascii_lowercase();
+    let plain = body.text.is_empty() || body.json.is_object() || WORDS.contains(&word.as_str());
+    Said::taken_if(plain && !body.page && !body.speaks_of_an_error())
+}
+
+/// What a server of the operator's own says with a success: anything but a page, JSON that breaks off, and what speaks of
+/// an error.
+pub(super) fn any_body(body: &Body) -> Said {
+    let torn = body.text.starts_with(['{', '[']) && body.json.is_null();
+    Said::taken_if(!torn && !body.page && !body.speaks_of_an_error())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reply(status: u16, kind: &str, body: &str) -> Reply {
+        let headers = vec![("content-type".to_owned(), kind.to_owned())];
+        Reply { status, headers, body: body.as_bytes().to_vec() }
+    }
+
+    fn verdict(status: u16, kind: &str, body: &str) -> Verdict {
+        let word = |body: &Body| Said::taken_if(body.text == "success");
+        let api = Api {
+            vendor: "Acme",
+            statuses: &[200],
+            body: &word,
+            address: "`base_url`",
+            credentials: "check `api_key`",
+            plan: "check the plan",
+            after: None,
+        };
+        judge(&reply(status, kind, body), format!("HTTP {status}"), &api)
+    }
+
+    #[test]
+    fn only_the_documented_acknowledgement_is_a_delivery() {
+        for kind in ["text/html", "text/plain", "application/json", ""] {
+            assert_eq!(verdict(200, kind, " success\n"), Verdict::DELIVERED, "{kind}");
+            for body in ["", "<html>success</html>", "succes", r#"{"error":"no"}"#, "\u{1f}\u{8b}"] {
+                let Verdict::Stop { applied, blame, advice, .. } = verdict(200, kind, body) else { panic!("{body}") };
+                assert_eq!((applied, blame), (Applied::Maybe, Blame::Perhaps), "{body}");
+                assert!(advice.starts_with("check `base_url`"), "{advice}");
+            }
+            assert!(matches!(verdict(202, kind, "success"), Verdict::Stop { applied: Applied::Maybe, .. }));
+        }
+    }
+
+    #[test]
+    fn every_status_proves_something_or_nothing() {
+        for status in 0..=1_000_u16 {
+            let seen = match verdict(status, "text/plain", "") {
+                Verdict::Delivered { .. } | Verdict::RefusedSome { .. } => "delivered",
+                Verdict::Refused { applied: Applied::No, .. } | Verdict::TooLarge { .. } => "no",
+                Verdict::Stop { applied, .. } | Verdict::Retry { applied, .. } | Verdict::Refused { applied, .. } => {
+                    if applied == Applied::No {
+                        "no"
+                    } else {
+                        "maybe"
+                    }
+                }
+            };
+            let not_applied = match status {
+                408 => false,
+                400..=499 | 501 | 505 | 511 => true,
+                _ => false,
+            };
+            assert_eq!(seen, if not_applied { "no" } else { "maybe" }, "{status}");
+        }
+    }
+
+    #[test]
+    fn pages_are_told_from_texts() {
+        let page = |kind: &str, body: &str| Body::of(&reply(200, kind, body)).page;
+        for body in ["<!DOCTYPE HTML><title>x</title>", "\u{feff} <html>", "<!-- x --><HTML lang='en'>", "<h1>Hi</h1>"]
+        {
+            assert!(page("application/json", body), "{body}");
+        }
+        for body in ["ok", "<response>ok</response>", "{\"html\":\"<html>\"}", "1 < 2"] {
+            assert!(!page("text/plain", body), "{body}");
+            assert!(page("Text/HTML; charset=utf-8", body), "{body}");
+        }
+        assert!(!page("text/html", " \n"), "nothing is no page");
+    }
+
+    #[test]
+    fn errors_are_heard() {
+        let speaks = |body: &str| Body::of(&reply(200, "", body)).speaks_of_an_error();
+        for body in [
+            r#"{"error":"no"}"#,
+            r#"{"errors":[1]}"#,
+            r#"{"status":"error"}"#,
+            r#"{"code":500}"#,
+            r#"{"statusCode":403}"#,
+            "Error: no",
+            "\"error\"",
+            "Bad Gateway",
+            "Access denied",
+        ] {
+            let starts = body != "Access denied";
+            assert_eq!(speaks(body), starts, "{body}");
+        }
+        for body in [
+            "",
+            "OK",
+            r#"{"error":null}"#,
+            r#"{"errors":[]}"#,
+            r#"{"status":"ok","code":200}"#,
+            "{}",
+            "[]",
+            "no errors",
+        ] {
+            assert!(!speaks(body), "{body}");
+        }
+    }
+}
