@@ -13,7 +13,7 @@ use crate::duck::Duck;
 use crate::error::{Error, Kind, Result};
 use crate::ledger::{Begun, Comparison, Incoming, Missing, RunStart, Scope};
 use crate::mapping::OnMissing;
-use crate::mapping::compile::{self, Projection, quote_literal};
+use crate::mapping::compile::{self, Projection, portable_literal};
 use crate::model::{Cell, ColumnType, Rules};
 use crate::source::{Source, Staged};
 
@@ -140,7 +140,7 @@ impl Session<'_> {
     fn conditions(&self, begun: &Begun, now: DateTime<Utc>) -> Result<(Vec<String>, bool)> {
         if let Some(group) = &self.options.group {
             let key = compile::quote_identifier(&self.mapping.key);
-            return Ok((vec![format!("CAST({key} AS VARCHAR) = {}", quote_literal(group))], false));
+            return Ok((vec![format!("CAST({key} AS VARCHAR) = {}", portable_literal(group))], false));
         }
         let Some(incremental) = &self.mapping.incremental else { return Ok((Vec::new(), true)) };
         let due = begun.full_read_at.is_none_or(|read_at| {
@@ -152,7 +152,7 @@ impl Session<'_> {
             Some(cursor) if !due && !asked && cursor != READ_ALL => {
                 let from = cursor_minus(cursor, incremental.lookback)?;
                 let column = compile::quote_identifier(&incremental.cursor);
-                Ok((vec![format!("{column} >= {}", quote_literal(&from))], false))
+                Ok((vec![format!("{column} >= {}", portable_literal(&from))], false))
             }
             _ => Ok((Vec::new(), true)),
         }
