@@ -8,9 +8,11 @@ pub mod duckdb;
 mod pgbatch;
 mod pgerror;
 mod pglink;
+mod pgoptions;
 mod pgread;
 mod pgsettings;
 mod pgtls;
+mod pgtypes;
 mod pgvalue;
 pub mod postgres;
 
@@ -34,6 +36,8 @@ pub struct Column {
     pub declared: String,
     /// Whether the source says it is never null (informational: views and queries never say so).
     pub not_null: bool,
+    /// Where this user may not read the column: the statement that lets it.
+    pub denied: Option<String>,
 }
 
 impl Column {
@@ -54,8 +58,19 @@ pub struct Staged {
     pub physical: Vec<String>,
     /// What the columns mean.
     pub kinds: Vec<ColumnType>,
-    /// The largest cursor value among the rows, as text in the source's own notation; `None` without a cursor or rows.
+    /// The largest cursor value among the rows that is not in the future, as text in the source's own notation; `None` without a cursor or rows.
     pub cursor: Option<String>,
+    /// Rows whose cursor lies in the future. They do not count for `cursor`: rows that change until then would lie behind it.
+    pub ahead: Option<Ahead>,
+}
+
+/// Rows whose cursor lies in the future.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ahead {
+    /// How many.
+    pub rows: u64,
+    /// By which clock: fits after "by".
+    pub clock: &'static str,
 }
 
 /// A warehouse connection.
@@ -63,7 +78,8 @@ pub struct Staged {
 pub trait Source: Send {
     /// The columns the model yields, in its order, without reading rows. `filter` is checked with it.
     ///
-    /// Errors name what is missing (table, permission, syntax) in the source's words.
+    /// Columns that this user may not read are among them, and say so. Errors name what is missing (table, permission,
+    /// syntax) in the source's words.
     async fn describe(&mut self, model: &Model) -> Result<Vec<Column>>;
 
     /// The types of a projection's expressions, in its order: what [`Source::describe`] says of plain columns, and the
