@@ -14,6 +14,8 @@ use crate::source::Staged;
 
 /// How many duplicate keys a comparison names.
 pub(super) const EXAMPLES: usize = 10;
+/// How many keys of new and of missing groups a comparison names, where there are both.
+pub(super) const KEY_EXAMPLES: usize = 3;
 /// Up to here suspects come in key order, so that plans read well; sorting more would cost more than it helps.
 const ORDERED_SUSPECTS_MAX: u64 = 100_000;
 
@@ -64,6 +66,11 @@ pub(super) fn compare(connection: &Connection, sync: &str, staged: &Staged, scop
             Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?))
         })
         .map_err(ledger_error("count suspects"))?;
+    if found.missing > 0 && found.new > 0 {
+        for (kind, examples) in [(0, &mut found.new_examples), (2, &mut found.missing_examples)] {
+            *examples = key_examples(connection, kind)?;
+        }
+    }
     found.missing_suspects = if scope.act_on_missing { missing_suspects } else { 0 };
     found.unchanged = valid - found.duplicate_rows - found.new - found.changed - found.held;
 
@@ -84,6 +91,16 @@ pub(super) fn compare(connection: &Connection, sync: &str, staged: &Staged, scop
     stored?;
     run(CLEAN_UP)?;
     Ok(found)
+}
+
+/// The first keys of candidates of a kind.
+fn key_examples(connection: &Connection, kind: u8) -> Result<Vec<String>> {
+    let failed = ledger_error("list keys");
+    let mut first = connection
+        .prepare(&format!("SELECT key FROM candidate WHERE kind = {kind} ORDER BY key LIMIT {KEY_EXAMPLES}"))
+        .map_err(&failed)?;
+    let keys = first.query_map([], |row| row.get(0)).map_err(&failed)?;
+    keys.collect::<Result<_, _>>().map_err(failed)
 }
 
 /// A failure while comparing is the source's when its values cannot be read, the ledger's otherwise.

@@ -213,6 +213,7 @@ mod tests {
             physical: vec!["c0".to_owned()],
             kinds: vec![crate::model::ColumnType::Text],
             cursor: None,
+            ahead: None,
         };
         let scope = Scope { salt: "m".to_owned(), missing: Missing::All, retry_rejected: false, act_on_missing: false };
         insta::assert_snapshot!(scan(&staged, &scope), @r#"CREATE OR REPLACE TEMP TABLE scan AS SELECT key, hash('m', key, c0) AS fingerprint FROM "incoming""#);
