@@ -27,7 +27,7 @@ use crate::delivery::Outside;
 use crate::env::Transport;
 use crate::error::Error;
 use crate::mapping::MappingFile;
-use crate::mapping::diagnostic::Diagnostic;
+use crate::mapping::diagnostic::{Diagnostic, Severity};
 use crate::open::{self, Failure};
 use crate::sync::report::error_json;
 
@@ -130,7 +130,16 @@ async fn check(cli: &Cli, connect: bool) -> Result<u8, Failure> {
             }
             match open::source_of(&project, file).await {
                 Ok(mut source) => match open::connected_check(file, source.as_mut()).await {
-                    Ok(problems) => found.extend(problems),
+                    Ok(problems) => {
+                        let sound = problems.iter().all(|problem| problem.severity == Severity::Warning);
+                        found.extend(problems);
+                        if sound {
+                            match open::sample::remarks(file, source.as_mut()).await {
+                                Ok(remarks) => found.extend(remarks),
+                                Err(error) => found.push(unreachable(file, &error)),
+                            }
+                        }
+                    }
                     Err(error) => found.push(unreachable(file, &error)),
                 },
                 Err(error) => found.push(unreachable(file, &error)),
