@@ -22,6 +22,7 @@
 //! | [`telemetry`] | how does the process tell what it does, line by line? |
 //! | [`daemon`] | the process that keeps the schedules, its API and its console |
 //! | [`cli`] | the commands |
+//! | [`zone`] | which rules does a time zone follow? |
 //! | [`env`](mod@env) | the only door out: clock, random numbers, HTTP |
 //! | [`error`] | one error type with kinds, places and advice |
 
@@ -43,3 +44,4 @@ pub mod source;
 pub mod sync;
 pub mod telemetry;
 pub mod view;
+pub mod zone;

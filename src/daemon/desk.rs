@@ -67,6 +67,8 @@ pub struct About {
     pub parallel_runs: usize,
     /// The zone of schedules that name none.
     pub timezone: String,
+    /// The version of the time zones' tables.
+    pub tzdata: String,
 }
 
 /// What may be asked and ordered.
