@@ -82,6 +82,7 @@ pub struct Error {
     places: Vec<String>,
     advice: Option<String>,
     cause: Option<Box<dyn std::error::Error + Send + Sync>>,
+    missing: bool,
 }
 
 /// The crate's result.
@@ -90,13 +91,32 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 impl Error {
     /// A new error; `what` is a lower-case fragment that fits after "failed to" or stands alone.
     pub fn new(kind: Kind, what: impl Into<String>) -> Error {
-        Error { kind, what: what.into(), places: Vec::new(), advice: None, cause: None }
+        Error { kind, what: what.into(), places: Vec::new(), advice: None, cause: None, missing: false }
     }
 
     /// Adds the operator's next step, one imperative sentence without a full stop.
     pub fn advise(mut self, advice: impl Into<String>) -> Error {
         self.advice = Some(advice.into());
         self
+    }
+
+    /// The same with another next step, if there is one.
+    pub fn maybe_advise(self, advice: Option<String>) -> Error {
+        match advice {
+            Some(advice) => self.advise(advice),
+            None => self,
+        }
+    }
+
+    /// Notes that something was not found at the source (a table, a column) that somebody may be making anew just now.
+    pub fn missing(mut self) -> Error {
+        self.missing = true;
+        self
+    }
+
+    /// Whether something was not found at the source.
+    pub fn is_missing(&self) -> bool {
+        self.missing
     }
 
     /// Adds the underlying error; its text is printed after ours.
@@ -113,7 +133,14 @@ impl Error {
 
     /// The same error with its cause as text, for those who record it beside whoever returns it.
     pub fn again(&self) -> Error {
-        Error { kind: self.kind, what: self.to_string(), places: Vec::new(), advice: self.advice.clone(), cause: None }
+        Error {
+            kind: self.kind,
+            what: self.to_string(),
+            places: Vec::new(),
+            advice: self.advice.clone(),
+            cause: None,
+            missing: self.missing,
+        }
     }
 
     /// What sort of trouble this is.

@@ -22,6 +22,7 @@
 //! | [`telemetry`] | how does the process tell what it does, line by line? |
 //! | [`daemon`] | the process that keeps the schedules, its API and its console |
 //! | [`cli`] | the commands |
+//! | [`zone`] | which rules does a time zone follow? |
 //! | [`env`](mod@env) | the only door out: clock, random numbers, HTTP |
 //! | [`process`] | what the process asks of the system for itself: private files, no core dump |
 //! | [`regular_file`] | how is a small file read that a person named? |
@@ -49,3 +50,4 @@ pub mod source;
 pub mod sync;
 pub mod telemetry;
 pub mod view;
+pub mod zone;

@@ -329,6 +329,9 @@ pub(super) async fn show_run(cli: &Cli, run: &str) -> Result<u8, Failure> {
         });
         writeln!(out, "answers  {}", statuses.collect::<Vec<_>>().join(", "))?;
     }
+    for remark in &detail.remarks {
+        writeln!(out, "{} {remark}", paint(CHANGE, "warning:"))?;
+    }
     for (warning, count) in &detail.warnings {
         writeln!(out, "{} {warning} ({} times)", paint(CHANGE, "the destination warned:"), thousands(*count))?;
     }

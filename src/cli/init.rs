@@ -110,7 +110,9 @@ async fn mapping(cli: &Cli, asked: &Init, source_name: &str, table: &str) -> Res
     let mut source = open::source(source_settings, settings).await?;
     let model = Model { from: From::Table(parts), filter: None };
     let columns: Vec<Column> = source.describe(&model).await.within(|| format!("source {source_name}"))?;
-    let shapes: Vec<template::ColumnShape<'_>> = columns.iter().map(Column::shape).collect();
+    // What the source's user may not read cannot be mapped.
+    let readable = columns.iter().filter(|column| column.denied.is_none());
+    let shapes: Vec<template::ColumnShape<'_>> = readable.map(Column::shape).collect();
     create(&path, &template::mapping(source_name, &destination, table, &shapes))?;
     if cli.json {
         print_json(&serde_json::json!({"written": [path.display().to_string()]}));

@@ -29,7 +29,7 @@ use crate::env::{Clock, SystemClock, Transport};
 use crate::error::{Error, Kind};
 use crate::ledger::local::LocalLedger;
 use crate::mapping::MappingFile;
-use crate::mapping::diagnostic::Diagnostic;
+use crate::mapping::diagnostic::{Diagnostic, Severity};
 use crate::open::{self, Failure};
 use crate::process;
 use crate::sync::report::error_json;
@@ -158,7 +158,16 @@ async fn check(cli: &Cli, connect: bool) -> Result<u8, Failure> {
             }
             match open::source_of(&project, file).await {
                 Ok(mut source) => match open::connected_check(file, source.as_mut()).await {
-                    Ok(problems) => found.extend(problems),
+                    Ok(problems) => {
+                        let sound = problems.iter().all(|problem| problem.severity == Severity::Warning);
+                        found.extend(problems);
+                        if sound {
+                            match open::sample::remarks(file, source.as_mut()).await {
+                                Ok(remarks) => found.extend(remarks),
+                                Err(error) => found.push(unreachable(file, &error)),
+                            }
+                        }
+                    }
                     Err(error) => found.push(unreachable(file, &error)),
                 },
                 Err(error) => found.push(unreachable(file, &error)),

@@ -267,6 +267,9 @@ fn show(report: &Report) -> Result<(), Failure> {
     if report.beyond_limit > 0 {
         writeln!(out, "  {} left by --limit; the next run goes on there", plural(report.beyond_limit, "group"))?;
     }
+    for remark in &report.detail.remarks {
+        writeln!(out, "  {} {remark}", paint(CHANGE, "warning:"))?;
+    }
     for (warning, count) in &report.warnings {
         let times = if *count == 1 { String::new() } else { format!(" ({} times)", thousands(*count)) };
         writeln!(out, "  {} {warning}{times}", paint(CHANGE, "the destination warns:"))?;

@@ -14,6 +14,7 @@ use crate::ledger::Status;
 use crate::mapping::{Mapping, When};
 use crate::open::{self, Failure};
 use crate::view::{RunView, SyncView, ask};
+use crate::zone::{self, Zone};
 
 pub(super) async fn schedule(cli: &Cli, syncs: &[String], count: usize) -> Result<u8, Failure> {
     let project = open::project(&cli.folder)?;
@@ -23,7 +24,7 @@ pub(super) async fn schedule(cli: &Cli, syncs: &[String], count: usize) -> Resul
     let views = teller.syncs(&project, &files, now, count).await?;
     if cli.json {
         let all: Vec<Value> = views.iter().map(as_json).collect();
-        print_json(&json!({"now": exact(now), "syncs": all}));
+        print_json(&json!({"now": exact(now), "tzdata": zone::version(), "syncs": all}));
         return Ok(0);
     }
     let mut table = screen::table(&["sync", "schedule", "zone", "next", "UTC", "last run"]);
@@ -36,6 +37,7 @@ pub(super) async fn schedule(cli: &Cli, syncs: &[String], count: usize) -> Resul
         writeln!(out, "there are no mappings; `groupcast init` writes one")?;
     } else {
         writeln!(out, "{table}")?;
+        writeln!(out, "\ntime zones by the tz database {}", zone::tables())?;
         if let Teller::Ledger(_) = teller {
             writeln!(out, "\nNo daemon keeps these schedules at this moment: `groupcast daemon` does.")?;
         }
@@ -57,7 +59,7 @@ fn as_json(view: &SyncView) -> Value {
         "next": next.collect::<Vec<_>>(), "last_run": view.last_run})
 }
 
-fn row(mapping: &Mapping, view: &SyncView, zone: chrono_tz::Tz) -> [String; 6] {
+fn row(mapping: &Mapping, view: &SyncView, zone: Zone) -> [String; 6] {
     let (mut local, mut utc) = (Vec::new(), Vec::new());
     let next = view.schedule.as_ref().map(|schedule| schedule.next.as_slice()).unwrap_or_default();
     match (&mapping.schedule, &view.schedule) {

@@ -96,6 +96,11 @@ impl Diagnostics {
         self.count(Severity::Error) > 0
     }
 
+    /// Whether every error is about something that was not found at the source, and there is one.
+    pub fn all_missing(&self) -> bool {
+        self.has_errors() && self.items.iter().all(|problem| problem.missing || problem.severity == Severity::Warning)
+    }
+
     /// How many there are of this severity.
     pub fn count(&self, severity: Severity) -> usize {
         self.sorted().iter().filter(|diagnostic| diagnostic.severity == severity).count()

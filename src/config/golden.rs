@@ -123,7 +123,9 @@ fn a_folder_becomes_a_project() {
     assert!(warnings.is_empty());
     assert_eq!(settings.state.path, folder.path().join("state/ledger.duckdb"));
     assert_eq!(settings.state.memory_bytes, Some(1_000_000_000));
-    assert_eq!((settings.state.limits().memory_bytes, settings.state.limits().threads), (1_000_000_000, 3));
+    // Half for the ledger, half for reading.
+    assert_eq!((settings.state.limits().memory_bytes, settings.state.limits().threads), (500_000_000, 3));
+    assert_eq!(settings.state.input_limits().memory_bytes, 500_000_000);
     assert_eq!(settings.state.journal_retention, Duration::from_secs(90 * 86_400));
     assert_eq!(settings.state.runs_retention, Duration::from_secs(180 * 86_400));
     let warehouse = &settings.sources["warehouse"];

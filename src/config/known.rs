@@ -253,9 +253,11 @@ pub(crate) const SECTIONS: &[(&str, &[Key])] = &[
         &[
             key("empty", Wants::Flag),
             key("rows_dropped_max", Wants::Share),
+            key("keys_changed_max", Wants::Share),
             key("changed_max", Wants::Share),
             key("removed_max", Wants::Share),
             key("nulled_max", Wants::Share),
+            key("unsendable_max", Wants::Share),
             key("groups_min", Wants::Count(0, i64::MAX)),
         ],
     ),

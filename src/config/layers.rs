@@ -15,7 +15,7 @@ use super::files::Files;
 use super::known::{DELIVERY, DESTINATIONS, Given, Key, Kind, SECTIONS, SOURCES, Wants, accept};
 use super::merge::{Layer, merge};
 use super::secrets::{References, holds_password, refers};
-use super::{Settings, about_variable};
+use super::{Settings, about_variable, oddity};
 use crate::mapping::diagnostic::{Diagnostic, did_you_mean, listed, listed_all};
 use crate::mapping::reader::{self, Entry, Report, Section, integer, kind_of, name_problem, shown};
 
@@ -60,6 +60,7 @@ pub(super) fn read(
         layer: Layer::new(),
         overrides: Layer::new(),
         found: Vec::new(),
+        kind: "",
     };
     walk.variables = variables(environment, &root, &mut walk.found);
     root.expect_keys(&TOP, &|_| None, &mut report);
@@ -120,6 +121,8 @@ struct Walk<'a> {
     layer: Layer,
     overrides: Layer,
     found: Vec<Diagnostic>,
+    /// The type of the source or destination that is looked at.
+    kind: &'static str,
 }
 
 impl Walk<'_> {
@@ -129,6 +132,7 @@ impl Walk<'_> {
 
     /// A section whose name is fixed.
     fn fixed(&mut self, section: &Section<'_>, path: &str, report: &mut Report<'_>) {
+        self.kind = "";
         let keys = SECTIONS.iter().find(|(name, _)| *name == path).map_or(&[][..], |(_, keys)| keys);
         let inner: Vec<&str> = inner_sections(path).collect();
         let names: Vec<&str> = keys.iter().map(|key| key.name).chain(inner.iter().copied()).collect();
@@ -163,6 +167,7 @@ impl Walk<'_> {
             let parents = [if what == "source" { "sources" } else { "destinations" }, entry.key];
             let Some(kind) = self.kind(&inner, &parents, kinds, what, report) else { continue };
             self.layer.set(&owned(&parents, "type"), kind.name.into());
+            self.kind = kind.name;
             let keys: Vec<&Key> = kind.keys.iter().chain(generic).collect();
             let names: Vec<&str> = ["type"].into_iter().chain(keys.iter().map(|key| key.name)).collect();
             inner.expect_keys(&names, &|_| None, report);
@@ -273,7 +278,12 @@ impl Walk<'_> {
         if replaced {
             return;
         }
-        let resolved = match self.references.resolve(written) {
+        let resolved = if key.wants.is_secret() || matches!(key.wants, Wants::Url) {
+            self.references.resolve_secret(written)
+        } else {
+            self.references.resolve(written)
+        };
+        let resolved = match resolved {
             Ok(resolved) => resolved,
             Err(problems) => {
                 for problem in problems {
@@ -282,6 +292,11 @@ impl Walk<'_> {
                 return;
             }
         };
+        if let Some(what) = oddity::of_another_kind(self.kind, key.name, &resolved) {
+            let problem = format!("is {what}, not what belongs here: set the right one");
+            report.push(error(report, &problem));
+            return;
+        }
         match accept(Given::Text(resolved), key.wants, self.folder, !literal) {
             Ok(value) => self.layer.set(&owned(parents, key.name), value),
             Err(problem) => {
@@ -421,7 +436,16 @@ impl Walk<'_> {
             self.found.push(about_variable(&variable.name, &dotted, message).help(help));
             return;
         };
-        match accept(Given::Text(variable.value.clone()), key.wants, self.folder, true) {
+        let odd = match key.wants {
+            Wants::Url => oddity::in_value(&variable.value),
+            wants if wants.is_secret() => oddity::in_value(&variable.value),
+            _ => None,
+        };
+        let accepted = match odd {
+            Some(odd) => Err(odd.to_owned()),
+            None => accept(Given::Text(variable.value.clone()), key.wants, self.folder, true),
+        };
+        match accepted {
             Ok(value) => self.overrides.set(&variable.path, value),
             Err(problem) => {
                 let (message, help) = match problem.split_once(": ") {

@@ -42,7 +42,7 @@ pub fn load_noting(
     let environment: BTreeMap<String, String> = environment.into_iter().collect();
     let mut all = Diagnostics::new();
     let settings_path = folder.join(SETTINGS_FILE);
-    let settings_file = shown_path(folder, Path::new(SETTINGS_FILE));
+    let settings_file = settings_file(folder);
     let read = match read_text(&settings_path, files) {
         Ok(text) => {
             all.add_text(&settings_file, &secrets::blank(&text));
@@ -197,6 +197,11 @@ fn read_text(path: &Path, files: &Files) -> Result<String, Problem> {
             Err(problem(format!("not UTF-8 text: line {line} holds other bytes"), Some("save the file as UTF-8")))
         }
     }
+}
+
+/// The settings' file of a folder, as it is called in messages.
+pub fn settings_file(folder: &Path) -> String {
+    shown_path(folder, Path::new(SETTINGS_FILE))
 }
 
 /// A path below the folder as a person would type it.

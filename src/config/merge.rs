@@ -104,9 +104,11 @@ struct WrittenPolicy {
 struct WrittenGuards {
     empty: Option<bool>,
     rows_dropped_max: Option<f64>,
+    keys_changed_max: Option<f64>,
     changed_max: Option<f64>,
     removed_max: Option<f64>,
     nulled_max: Option<f64>,
+    unsendable_max: Option<f64>,
     groups_min: Option<u64>,
 }
 
@@ -196,9 +198,11 @@ fn defaults(written: &WrittenDefaults) -> Defaults {
         guards: Guards {
             empty: limits.empty.unwrap_or(guards.empty),
             rows_dropped_max: limits.rows_dropped_max.unwrap_or(guards.rows_dropped_max),
+            keys_changed_max: limits.keys_changed_max.unwrap_or(guards.keys_changed_max),
             changed_max: limits.changed_max.unwrap_or(guards.changed_max),
             removed_max: limits.removed_max.unwrap_or(guards.removed_max),
             nulled_max: limits.nulled_max.unwrap_or(guards.nulled_max),
+            unsendable_max: limits.unsendable_max.unwrap_or(guards.unsendable_max),
             groups_min: limits.groups_min.unwrap_or(guards.groups_min),
         },
     }

@@ -13,6 +13,7 @@ mod known;
 mod layers;
 pub mod load;
 mod merge;
+mod oddity;
 mod secrets;
 
 use std::collections::BTreeMap;
@@ -27,6 +28,7 @@ use crate::duck;
 use crate::error::{Error, Kind, Result};
 use crate::mapping::diagnostic::Diagnostic;
 use crate::mapping::{Guards, MappingFile, Policy};
+use crate::zone::Zone;
 
 pub use diagnostic::Diagnostics;
 pub use load::load;
@@ -256,8 +258,8 @@ impl Default for Daemon {
 
 impl Daemon {
     /// The zone of schedules that name none: UTC when the config names none either.
-    pub fn zone(&self) -> chrono_tz::Tz {
-        self.timezone.as_deref().and_then(|name| name.parse().ok()).unwrap_or(chrono_tz::Tz::UTC)
+    pub fn zone(&self) -> Zone {
+        self.timezone.as_deref().and_then(Zone::named).unwrap_or_else(Zone::utc)
     }
 }
 

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::files::Files;
+use super::oddity;
 use crate::mapping::diagnostic::did_you_mean;
 use crate::mapping::reader::shown;
 
@@ -27,6 +28,15 @@ impl References<'_> {
     /// `text` with every reference replaced. The errors are `message: help`, one per bad reference, and never hold more
     /// than the reference's name.
     pub(crate) fn resolve(&self, text: &str) -> Result<String, Vec<String>> {
+        self.look_up(text, false)
+    }
+
+    /// The same for a secret or an address: a value that looks as if it was set wrongly is an error as well.
+    pub(crate) fn resolve_secret(&self, text: &str) -> Result<String, Vec<String>> {
+        self.look_up(text, true)
+    }
+
+    fn look_up(&self, text: &str, careful: bool) -> Result<String, Vec<String>> {
         let mut out = String::with_capacity(text.len());
         let mut problems = Vec::new();
         let mut rest = text;
@@ -45,10 +55,14 @@ impl References<'_> {
                 break;
             };
             let name = &rest[at + 2..at + end];
-            let value = match name.strip_prefix("file:") {
-                Some(path) => self.file(path.trim()),
-                None => self.variable(name),
+            let (value, what) = match name.strip_prefix("file:") {
+                Some(path) => (self.file(path.trim()), format!("file `{}`", shown(path.trim()))),
+                None => (self.variable(name), format!("environment variable `{name}`")),
             };
+            let value = value.and_then(|value| match oddity::in_value(&value).filter(|_| careful) {
+                Some(odd) => Err(format!("refers to the {what}, whose value {odd}")),
+                None => Ok(value),
+            });
             match value {
                 Ok(value) => out.push_str(&value),
                 Err(problem) => problems.push(problem),
@@ -328,6 +342,25 @@ mod tests {
         }
         let secret = resolve("${sk_live_51H-very/secret}").unwrap_err();
         assert!(!secret[0].contains("live"), "{secret:?}");
+    }
+
+    #[test]
+    fn secrets_that_were_set_wrongly_are_named() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("key"), "'hunter2'\n").unwrap();
+        let variables = [("TOKEN", "\"hunter2\""), ("SPACED", " hunter2")];
+        let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+        let references = References { variables: &variables, folder: folder.path(), files: &Files::default() };
+        for (text, name, word) in [
+            ("Bearer ${TOKEN}", "environment variable `TOKEN`", "quotation marks"),
+            ("${SPACED}", "environment variable `SPACED`", "blank"),
+            ("${file:key}", "file `key`", "quotation marks"),
+        ] {
+            let problems = references.resolve_secret(text).unwrap_err();
+            assert!(problems[0].contains(name) && problems[0].contains(word), "{problems:?}");
+            assert!(!problems[0].contains("hunter2"), "{problems:?}");
+            assert!(references.resolve(text).is_ok(), "other texts may hold anything");
+        }
     }
 
     #[test]

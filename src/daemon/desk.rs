@@ -74,6 +74,8 @@ pub struct About {
     pub parallel_runs: usize,
     /// The zone of schedules that name none.
     pub timezone: String,
+    /// The version of the time zones' tables.
+    pub tzdata: String,
 }
 
 /// A plan that is told as it is made. Dropped, it ends soon.

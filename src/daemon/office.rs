@@ -241,6 +241,7 @@ impl Desk for Office {
             running,
             parallel_runs: daemon.parallel_runs,
             timezone: daemon.zone().name().to_owned(),
+            tzdata: crate::zone::tables(),
         }
     }
 

@@ -21,6 +21,8 @@ use crate::source::staged::{self, BUCKETS, Bucket, KeptCells, ORDERED_MAX, ROW_B
 
 /// How many duplicate keys a comparison names.
 pub(super) const EXAMPLES: usize = 10;
+/// How many keys of new and of missing groups a comparison names, where there are both.
+pub(super) const KEY_EXAMPLES: usize = 3;
 /// Bytes of documents and cells in one page, at most, unless a single group has more: two pages are in memory at a time,
 /// as text, as values and as requests.
 const PAGE_BYTES_MAX: u64 = 16 * 1024 * 1024;
@@ -203,6 +205,11 @@ fn join(
             Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?))
         })
         .map_err(ledger_error("count suspects"))?;
+    if found.missing > 0 && found.new > 0 {
+        for (kind, examples) in [(0, &mut found.new_examples), (2, &mut found.missing_examples)] {
+            *examples = key_examples(connection, kind)?;
+        }
+    }
     found.missing_suspects = if scope.act_on_missing { missing_suspects } else { 0 };
     Ok(())
 }
@@ -330,6 +337,16 @@ async fn until_full(ledger: &Duck, candidates: &Candidates, from: u64, to: u64) 
         sum <= PAGE_BYTES_MAX
     });
     Ok(from + (fitting.count() as u64).max(1))
+}
+
+/// The first keys of candidates of a kind.
+fn key_examples(connection: &Connection, kind: u8) -> Result<Vec<String>> {
+    let failed = ledger_error("list keys");
+    let mut first = connection
+        .prepare(&format!("SELECT key FROM candidate WHERE kind = {kind} ORDER BY key LIMIT {KEY_EXAMPLES}"))
+        .map_err(&failed)?;
+    let keys = first.query_map([], |row| row.get(0)).map_err(&failed)?;
+    keys.collect::<Result<_, _>>().map_err(failed)
 }
 
 /// A failure while comparing is the source's when its values cannot be read, the ledger's otherwise.

@@ -262,7 +262,10 @@ impl Ledger for MemoryLedger {
                 Some(_) => SuspectKind::Changed,
             };
             match kind {
-                SuspectKind::New => found.new += 1,
+                SuspectKind::New => {
+                    found.new += 1;
+                    found.new_examples.push((*key).to_owned());
+                }
                 _ => found.changed += 1,
             }
             let row = known.unwrap_or_else(|| KnownRow { seq: state.last_delivered(sync, key), ..KnownRow::default() });
@@ -290,6 +293,7 @@ impl Ledger for MemoryLedger {
                 continue;
             }
             found.missing += 1;
+            found.missing_examples.push(key.to_owned());
             let held = row.rejected.is_some() && row.fingerprint.is_none() && !scope.retry_rejected;
             if scope.act_on_missing && !held {
                 found.missing_suspects += 1;
@@ -309,6 +313,9 @@ impl Ledger for MemoryLedger {
             }
         }
         found.duplicate_examples.truncate(super::compare::EXAMPLES);
+        let shown = if found.missing > 0 && found.new > 0 { super::compare::KEY_EXAMPLES } else { 0 };
+        found.new_examples.truncate(shown);
+        found.missing_examples.truncate(shown);
         suspects.sort_by(|left, right| left.key.cmp(&right.key));
         state.suspects = suspects;
         Ok(found)

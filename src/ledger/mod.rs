@@ -119,6 +119,12 @@ pub struct Comparison {
     pub changed: u64,
     /// Known groups that are not among the rows.
     pub missing: u64,
+    /// Some of their keys, and some of those that were never known, where there are both.
+    #[serde(default)]
+    pub missing_examples: Vec<String>,
+    /// Keys of new groups, likewise.
+    #[serde(default)]
+    pub new_examples: Vec<String>,
     /// Suspects among the missing.
     pub missing_suspects: u64,
     /// Those of them that the destination holds, or may hold: what a removal takes away.

@@ -334,7 +334,23 @@ mod tests {
 
     #[test]
     fn suspects_read_documents_of_candidates_only() {
-        insta::assert_snapshot!(suspects("accounts", true), @"");
-        insta::assert_snapshot!(known_sums("accounts", &Scope { salt: "m".to_owned(), missing: Missing::All, retry_rejected: false, act_on_missing: false }), @"");
+        let scope = Scope { salt: "m".to_owned(), missing: Missing::All, retry_rejected: false, act_on_missing: false };
+        insta::assert_snapshot!(known_sums("accounts", &scope), @"SELECT (hash(key) & 4095)::USMALLINT, count(*), sum(row_hash)::HUGEINT, bit_xor(row_hash), count(*) FILTER (unsettled_in IS NOT NULL), count(rejected_reason) FROM (SELECT key, hash(key, fingerprint) AS row_hash, unsettled_in, rejected_reason FROM known WHERE sync = 'accounts') GROUP BY 1");
+        insta::assert_snapshot!(suspects("accounts", true), @r"
+        CREATE OR REPLACE TEMP TABLE suspect AS
+        SELECT n, key, kind, fingerprint, document, certain, seq, rejected_document, rejected_reason, attempted,
+            (coalesce(strlen(document), 0) + coalesce(strlen(rejected_document), 0))::UBIGINT AS bytes
+        FROM (
+            SELECT c.n, c.key, c.kind, c.fingerprint, k.document, k.unsettled_in IS NULL AS certain, k.seq::UBIGINT AS seq,
+                k.rejected_document, k.rejected_reason, to_json(k.attempted)::VARCHAR AS attempted
+            FROM known k JOIN chosen c ON c.key = k.key WHERE k.sync = 'accounts' AND c.kind > 0
+            UNION ALL
+            SELECT c.n, c.key, c.kind, c.fingerprint, NULL, true, coalesce(j.seq, 0)::UBIGINT, NULL, NULL, NULL
+            FROM (SELECT * FROM chosen WHERE kind = 0) c LEFT JOIN (
+                SELECT key, max(seq) AS seq FROM journal WHERE sync = 'accounts' AND outcome = 'delivered'
+                    AND key IN (SELECT key FROM chosen WHERE kind = 0) GROUP BY key
+            ) j ON j.key = c.key
+        )
+        ");
     }
 }

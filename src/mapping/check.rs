@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use super::diagnostic::{Diagnostic, Lines, did_you_mean, listed, listed_all};
 use super::file::{MappingFile, trait_path};
 use super::reader::{join, shown};
+use super::remedy;
 use super::{At, Expr, Field, OnMissing, OnRemovedTrait, UserFrom, When};
 use crate::destination::{Features, Remark, TraitShape, UserRule};
 use crate::model::cell::As;
@@ -20,6 +21,8 @@ pub struct Described<'a> {
     pub kind: &'a ColumnType,
     /// The source's own name of the type.
     pub declared: &'a str,
+    /// Where the source's user may not read it: the statement that lets it.
+    pub denied: Option<&'a str>,
 }
 
 const AS: [(As, &str); 8] = [
@@ -96,6 +99,23 @@ pub fn check_expressions(file: &MappingFile, expressions: &[Expr], described: &[
     found
 }
 
+/// The values whose types leave open whether they can become what is declared: path, expression, declared type. `kind_of`
+/// says what the source says of an expression.
+pub fn doubtful(file: &MappingFile, kind_of: &dyn Fn(&Expr) -> Option<ColumnType>) -> Vec<(String, Expr, As)> {
+    let mut found = Vec::new();
+    each_value(file, &mut |path, expr, declared| {
+        let open = match (kind_of(expr), declared) {
+            (Some(ColumnType::Text), Some(declared)) => declared != As::String,
+            (Some(ColumnType::Json), Some(declared)) => !matches!(declared, As::String | As::Json),
+            _ => false,
+        };
+        if let (true, Some(declared)) = (open, declared) {
+            found.push((path.to_owned(), expr.clone(), declared));
+        }
+    });
+    found
+}
+
 /// Calls `visit` with the dotted path, expression and declared type of every value that is read from the source.
 fn each_value(file: &MappingFile, visit: &mut dyn FnMut(&str, &Expr, Option<As>)) {
     fn walk(field: &Field, path: &str, visit: &mut dyn FnMut(&str, &Expr, Option<As>)) {
@@ -126,10 +146,17 @@ fn resolve<'a, 'c>(
     columns: &'c [Described<'a>],
 ) -> Result<&'c Described<'a>, Diagnostic> {
     if let Some(column) = columns.iter().find(|column| column.name == name) {
-        return Ok(column);
+        return match column.denied {
+            None => Ok(column),
+            Some(grant) => {
+                let what = format!("the source's user may not read column `{}`", shown(name));
+                Err(Diagnostic::error(&file.mapping.file, at, what).help(format!("grant it: `{grant}`")))
+            }
+        };
     }
     let names = || columns.iter().map(|column| column.name);
-    let missing = Diagnostic::error(&file.mapping.file, at, format!("the model has no column `{}`", shown(name)));
+    let missing =
+        Diagnostic::error(&file.mapping.file, at, format!("the model has no column `{}`", shown(name))).missing();
     Err(match did_you_mean(name, names()) {
         Some(meant) if meant.to_lowercase() == name.to_lowercase() => missing.help(format!(
             "there is `{meant}`: write it exactly so, capitals matter (PostgreSQL folds unquoted names to lower case)"
@@ -138,6 +165,16 @@ fn resolve<'a, 'c>(
         None if columns.is_empty() => missing.help("the model yields no columns at all"),
         None => missing.help(format!("it has {}", listed_all(names()))),
     })
+}
+
+/// How a column is written in SQL; of an expression only that it stands there.
+fn as_sql(subject: &str, name: &str) -> String {
+    if !subject.starts_with("column") {
+        return "(…)".to_owned();
+    }
+    let bare = name.starts_with(|letter: char| letter.is_ascii_lowercase() || letter == '_')
+        && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');
+    if bare { name.to_owned() } else { super::compile::quote_identifier(name) }
 }
 
 fn check_type(
@@ -149,6 +186,18 @@ fn check_type(
 ) -> Option<Diagnostic> {
     let name = &file.mapping.file;
     match declared {
+        None if *column.kind == ColumnType::Other && !remedy::is_plain(column.declared) => {
+            let what = format!(
+                "{subject} is {}, which is sent as the server's own text of it (`$1,234.50`, `(a,b)`, `[1,5)`)",
+                column.declared
+            );
+            let found = Diagnostic::warning(name, &file.at(path), what);
+            let better = [As::Number, As::Json].into_iter().find_map(|wanted| {
+                let sql = remedy::sql(column.declared, &as_sql(subject, column.name), wanted)?;
+                Some(format!("`{sql}` in SQL gives {}", if wanted == As::Number { "a number" } else { "JSON" }))
+            });
+            Some(found.maybe_help(better).help("write `as = \"string\"` where the text is meant"))
+        }
         None if column.kind.default_as().is_some() => None,
         None => {
             let what = format!("{subject} is {}; say how to send it", column.declared);
@@ -166,7 +215,9 @@ fn check_type(
             let what = format!("{subject} is {}, which cannot become `{}`", column.declared, as_name(wanted));
             let possible = AS.iter().filter(|(other, _)| column.kind.can_become(*other)).map(|(_, name)| *name);
             let at = At { path: path.to_owned(), ..file.at(&format!("{path}.as")) };
-            Some(Diagnostic::error(name, &at, what).help(format!("it can become {}", listed(possible))))
+            let found = Diagnostic::error(name, &at, what).help(format!("it can become {}", listed(possible)));
+            let sql = remedy::sql(column.declared, &as_sql(subject, column.name), wanted);
+            Some(found.maybe_help(sql.map(|sql| format!("or write `sql = …` with `{sql}`"))))
         }
     }
 }

@@ -16,9 +16,32 @@ pub fn quote_identifier(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-/// A text as an SQL literal, for the few statements that cannot bind values (`ATTACH`, `SET`).
+/// A text as an SQL literal for DuckDB, for the few statements that cannot bind values (`ATTACH`, `SET`). Statements for
+/// a source take [`portable_literal`].
 pub fn quote_literal(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
+}
+
+/// A text as a value in a statement for a source, the same text to every server whatever its settings: where a backslash
+/// escapes (`standard_conforming_strings = off`, Redshift), a quoted text could end early and what follows be run. So no
+/// backslash stands between quotes, and no NUL, which PostgreSQL's protocol cannot carry.
+pub fn portable_literal(text: &str) -> String {
+    let mut parts: Vec<String> = Vec::new();
+    for piece in text.split_inclusive(['\\', '\0']) {
+        let (plain, special) = match piece.as_bytes().last() {
+            Some(special @ (b'\\' | b'\0')) => (&piece[..piece.len() - 1], Some(*special)),
+            _ => (piece, None),
+        };
+        if !plain.is_empty() {
+            parts.push(quote_literal(plain));
+        }
+        parts.extend(special.map(|special| format!("chr({special})")));
+    }
+    match parts.as_slice() {
+        [] => quote_literal(""),
+        [only] => only.clone(),
+        _ => format!("({})", parts.join(" || ")),
+    }
 }
 
 /// What is read from a source: key, columns, relation, condition.
@@ -205,4 +228,25 @@ pub fn rules(mapping: &Mapping) -> Rules {
         })
         .collect();
     Rules { traits, unset_removed: mapping.policy.on_removed_trait == OnRemovedTrait::Unset, overwrite_unknown: false }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_backslash_stands_between_the_quotes_of_a_portable_literal() {
+        for (text, expected) in [
+            ("", "''"),
+            ("acct_1", "'acct_1'"),
+            ("it's", "'it''s'"),
+            ("\\", "chr(92)"),
+            ("a\\b", "('a' || chr(92) || 'b')"),
+            ("\\' OR true --", "(chr(92) || ''' OR true --')"),
+            ("\\\\é", "(chr(92) || chr(92) || 'é')"),
+            ("a\0", "('a' || chr(0))"),
+        ] {
+            assert_eq!(portable_literal(text), expected, "{text:?}");
+        }
+    }
 }

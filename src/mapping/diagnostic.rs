@@ -31,6 +31,8 @@ pub struct Diagnostic {
     pub path: String,
     /// What to do about it, one line each.
     pub help: Vec<String>,
+    /// Whether something was not found at the source that somebody may be making anew just now.
+    pub missing: bool,
 }
 
 impl Diagnostic {
@@ -43,12 +45,19 @@ impl Diagnostic {
             span: at.span.clone(),
             path: at.path.clone(),
             help: Vec::new(),
+            missing: false,
         }
     }
 
     /// A warning about `at`.
     pub fn warning(file: &str, at: &At, message: impl Into<String>) -> Diagnostic {
         Diagnostic { severity: Severity::Warning, ..Diagnostic::error(file, at, message) }
+    }
+
+    /// Notes that it is about something that was not found at the source.
+    pub fn missing(mut self) -> Diagnostic {
+        self.missing = true;
+        self
     }
 
     /// Adds a line of advice.

@@ -81,8 +81,16 @@ const MODEL: [&str; 4] = ["table", "sql", "file", "where"];
 const GROUP: [&str; 2] = ["type", "key"];
 const USER: [&str; 2] = ["id", "anonymous_id"];
 pub(crate) const POLICY: [&str; 4] = ["on_null", "on_missing", "on_removed_trait", "on_duplicate"];
-pub(crate) const GUARDS: [&str; 6] =
-    ["empty", "rows_dropped_max", "changed_max", "removed_max", "nulled_max", "groups_min"];
+pub(crate) const GUARDS: [&str; 8] = [
+    "empty",
+    "rows_dropped_max",
+    "keys_changed_max",
+    "changed_max",
+    "removed_max",
+    "nulled_max",
+    "unsendable_max",
+    "groups_min",
+];
 const INCREMENTAL: [&str; 3] = ["cursor", "lookback", "full_every"];
 
 /// The words of each choice.
@@ -448,14 +456,25 @@ pub(crate) fn guards(section: &Section<'_>, base: &Guards, report: &mut Report<'
     let empty = section.get("empty").and_then(|entry| entry.flag(report)).unwrap_or(base.empty);
     let mut share = |key: &str, base: f64| section.get(key).and_then(|entry| entry.share(report)).unwrap_or(base);
     let rows_dropped_max = share("rows_dropped_max", base.rows_dropped_max);
+    let keys_changed_max = share("keys_changed_max", base.keys_changed_max);
     let changed_max = share("changed_max", base.changed_max);
     let removed_max = share("removed_max", base.removed_max);
     let nulled_max = share("nulled_max", base.nulled_max);
+    let unsendable_max = share("unsendable_max", base.unsendable_max);
     let groups_min = section
         .get("groups_min")
         .and_then(|entry| entry.count(0..=i64::MAX, report))
         .map_or(base.groups_min, i64::unsigned_abs);
-    Guards { empty, rows_dropped_max, changed_max, removed_max, nulled_max, groups_min }
+    Guards {
+        empty,
+        rows_dropped_max,
+        keys_changed_max,
+        changed_max,
+        removed_max,
+        nulled_max,
+        unsendable_max,
+        groups_min,
+    }
 }
 
 fn incremental(section: &Section<'_>, report: &mut Report<'_>) -> Option<Incremental> {

@@ -9,6 +9,7 @@ pub mod fingerprint;
 #[cfg(test)]
 mod golden;
 pub(crate) mod reader;
+pub mod remedy;
 pub mod schedule;
 mod sql;
 pub mod template;
@@ -65,7 +66,7 @@ pub struct Schedule {
     /// What it waits for.
     pub when: When,
     /// The zone of a cron expression; the config's, or UTC, when absent.
-    pub timezone: Option<chrono_tz::Tz>,
+    pub timezone: Option<crate::zone::Zone>,
     /// The most that a run may start after its moment.
     pub jitter: Duration,
     /// What happens about moments that passed while nobody looked.
@@ -265,10 +266,14 @@ pub struct Guards {
     pub rows_dropped_max: f64,
     /// Largest share of known groups that change.
     pub changed_max: f64,
+    /// Largest share of known groups that may be gone while about as many new ones came: a key that is spelled otherwise.
+    pub keys_changed_max: f64,
     /// Largest share of known groups that are unset or deleted because they left the model.
     pub removed_max: f64,
     /// Largest share of known groups for which one trait turns null.
     pub nulled_max: f64,
+    /// Largest share of rows whose values cannot become what the mapping declares.
+    pub unsendable_max: f64,
     /// The share guards stay quiet while fewer groups than this are concerned: small numbers swing.
     pub groups_min: u64,
 }
@@ -278,9 +283,11 @@ impl Default for Guards {
         Guards {
             empty: true,
             rows_dropped_max: 0.3,
+            keys_changed_max: 0.5,
             changed_max: 0.5,
             removed_max: 0.1,
             nulled_max: 0.2,
+            unsendable_max: 0.5,
             groups_min: 20,
         }
     }

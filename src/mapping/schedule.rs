@@ -5,10 +5,10 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use chrono::DateTime;
-use chrono_tz::{TZ_VARIANTS, Tz};
 
 use super::When;
 use super::diagnostic::did_you_mean;
+use crate::zone::{self, Zone};
 
 /// The shortest interval of `every`.
 pub const EVERY_MIN: Duration = Duration::from_secs(60);
@@ -16,12 +16,12 @@ pub const EVERY_MIN: Duration = Duration::from_secs(60);
 const INTERVALS_LOOKED_AT: usize = 500;
 
 /// The IANA zone of this name. The error is a fragment with the remedy.
-pub fn zone(text: &str) -> Result<Tz, String> {
+pub fn zone(text: &str) -> Result<Zone, String> {
     let text = text.trim();
-    if let Ok(zone) = text.parse() {
+    if let Some(zone) = Zone::named(text) {
         return Ok(zone);
     }
-    let names = || TZ_VARIANTS.iter().map(|zone| zone.name());
+    let names = zone::names;
     // People write the city alone, and with a space.
     let plain = text.replace(' ', "_");
     let city = |name: &&str| name.rsplit('/').next().is_some_and(|city| city.eq_ignore_ascii_case(&plain));
@@ -198,8 +198,8 @@ mod tests {
 
     #[test]
     fn zones_are_iana_names_and_near_ones_are_guessed() {
-        assert_eq!(zone("Europe/Berlin"), Ok(Tz::Europe__Berlin));
-        assert_eq!(zone("UTC"), Ok(Tz::UTC));
+        assert_eq!(zone("Europe/Berlin"), Ok(Zone::named("Europe/Berlin").unwrap()));
+        assert_eq!(zone("UTC"), Ok(Zone::utc()));
         for (text, expected) in [
             ("europe/berlin", "did you mean `Europe/Berlin`?"),
             ("Europe/Berln", "did you mean `Europe/Berlin`?"),

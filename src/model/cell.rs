@@ -23,7 +23,7 @@
 use chrono::{DateTime, NaiveDate, NaiveTime, SecondsFormat, TimeDelta};
 use serde_json::Value;
 
-use super::{document, number};
+use super::{document, number, spelling};
 
 /// What a column's physical values mean.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -136,24 +136,16 @@ impl ColumnType {
                     | ColumnType::Float64
                     | ColumnType::Text
                     | ColumnType::Json
-                    | ColumnType::Other
             ),
             As::Boolean => {
-                matches!(
-                    self,
-                    ColumnType::Bool | ColumnType::Int | ColumnType::Text | ColumnType::Json | ColumnType::Other
-                )
+                matches!(self, ColumnType::Bool | ColumnType::Int | ColumnType::Text | ColumnType::Json)
             }
-            As::Date | As::Timestamp => matches!(
-                self,
-                ColumnType::Date
-                    | ColumnType::Timestamp
-                    | ColumnType::TimestampNs
-                    | ColumnType::Text
-                    | ColumnType::Other
-            ),
-            As::Json => !matches!(self, ColumnType::Bytes),
-            As::List => matches!(self, ColumnType::List(_) | ColumnType::Json | ColumnType::Text | ColumnType::Other),
+            As::Date | As::Timestamp => {
+                matches!(self, ColumnType::Date | ColumnType::Timestamp | ColumnType::TimestampNs | ColumnType::Text)
+            }
+            // The server's text of other types is no JSON, but for some values by chance.
+            As::Json => !matches!(self, ColumnType::Bytes | ColumnType::Other),
+            As::List => matches!(self, ColumnType::List(_) | ColumnType::Json | ColumnType::Text),
         }
     }
 
@@ -190,7 +182,11 @@ pub fn to_json(cell: &Cell, kind: &ColumnType, declared: Option<As>) -> Result<V
                 _ => return Err(mismatch(kind, target)),
             };
             let value = document::number_value(&spelled)
-                .map_err(|_| "not a finite number: send it `as = \"string\"` or filter it with `sql`".to_owned())?;
+                .or_else(|failed| match (spelling::number(&spelled), kind) {
+                    (Some(digits), ColumnType::Text) => document::number_value(&digits),
+                    _ => Err(failed),
+                })
+                .map_err(|_| not_a_number(&spelled, kind))?;
             if target == As::Integer && !matches!(&value, Value::Number(n) if number::is_integer(&n.to_string())) {
                 return Err("a number with a fraction, declared as an integer: declare `as = \"number\"`".to_owned());
             }
@@ -202,8 +198,8 @@ pub fn to_json(cell: &Cell, kind: &ColumnType, declared: Option<As>) -> Result<V
             (Cell::Int(1), _) => Ok(Value::Bool(true)),
             (Cell::Text(text), ColumnType::Text | ColumnType::Json | ColumnType::Other) => {
                 match text.trim().to_ascii_lowercase().as_str() {
-                    "true" | "t" | "yes" | "y" | "on" | "1" => Ok(Value::Bool(true)),
-                    "false" | "f" | "no" | "n" | "off" | "0" => Ok(Value::Bool(false)),
+                    "true" | "t" | "yes" | "y" | "on" | "1" | "1.0" => Ok(Value::Bool(true)),
+                    "false" | "f" | "no" | "n" | "off" | "0" | "0.0" => Ok(Value::Bool(false)),
                     _ => Err("text that is no boolean (true/false, yes/no, on/off, 1/0)".to_owned()),
                 }
             }
@@ -248,7 +244,17 @@ fn mismatch(kind: &ColumnType, target: As) -> String {
     format!("a {kind:?} column cannot become {target:?}").to_lowercase()
 }
 
+fn not_a_number(text: &str, kind: &ColumnType) -> String {
+    let infinite = ["NaN", "Infinity", "-Infinity"].contains(&text);
+    if *kind == ColumnType::Text && !infinite {
+        return "text that is no number: correct it, or send it `as = \"string\"`".to_owned();
+    }
+    "not a finite number: send it `as = \"string\"` or filter it with `sql`".to_owned()
+}
+
 fn parse_json(text: &str) -> Result<Value, String> {
+    // Files written by editors and Excel begin with a byte order mark.
+    let text = text.trim_start_matches('\u{feff}');
     document::canonicalize(parsed(text, "text that is not valid JSON")?)
 }
 
@@ -399,22 +405,14 @@ fn interval_text(text: &str) -> Option<String> {
 }
 
 fn parse_date(text: &str) -> Result<NaiveDate, String> {
-    let day = text.trim().split(['T', ' ']).next().unwrap_or_default();
-    NaiveDate::parse_from_str(day, "%Y-%m-%d").map_err(|_| "text that is no date (YYYY-MM-DD)".to_owned())
+    spelling::date(text)
+        .ok_or_else(|| "text that is no date (YYYY-MM-DD), or one that can be read in two ways".to_owned())
 }
 
 fn parse_timestamp(text: &str) -> Result<Value, String> {
-    let text = text.trim();
-    let utc = DateTime::parse_from_rfc3339(text)
-        .or_else(|_| DateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S%.f%#z"))
-        .map(|at| at.to_utc())
-        .or_else(|_| chrono::NaiveDateTime::parse_from_str(text, "%Y-%m-%dT%H:%M:%S%.f").map(|at| at.and_utc()))
-        .or_else(|_| chrono::NaiveDateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S%.f").map(|at| at.and_utc()))
-        .or_else(|error| match NaiveDate::parse_from_str(text, "%Y-%m-%d") {
-            Ok(date) => date.and_hms_opt(0, 0, 0).map(|at| at.and_utc()).ok_or(error),
-            Err(_) => Err(error),
-        })
-        .map_err(|_| "text that is no timestamp (RFC 3339, or YYYY-MM-DD HH:MM:SS)".to_owned())?;
+    let utc = spelling::timestamp(text).ok_or_else(|| {
+        "text that is no timestamp (RFC 3339, or YYYY-MM-DD HH:MM:SS), or one that can be read in two ways".to_owned()
+    })?;
     Ok(Value::String(utc.to_rfc3339_opts(SecondsFormat::AutoSi, true)))
 }
 

@@ -4,6 +4,7 @@ pub mod cell;
 pub mod delta;
 pub mod document;
 pub mod number;
+mod spelling;
 
 pub use cell::{Cell, ColumnType};
 pub use delta::{After, Change, Delta, Known, OnNull, Op, Rules, TraitRule, delta};

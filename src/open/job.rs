@@ -97,12 +97,24 @@ impl Job<'_> {
         }
     }
 
+    /// A failure to find something at the source is one of a source that is busy, where an earlier run has read it.
+    async fn missing_for_now(&self, failure: Failure, fingerprint: &str) -> Failure {
+        if !failure.is_missing() {
+            return failure;
+        }
+        match self.session(fingerprint, None).missing_for_now(failure.as_error()).await {
+            busy if busy.kind() == Kind::SourceBusy => busy.into(),
+            _ => failure,
+        }
+    }
+
     /// Runs the sync. When its id was given out beforehand, a failure is recorded under it however early it comes.
     pub async fn run(&self) -> Result<Report, Failure> {
         let fingerprint = fingerprint(&self.file.mapping);
         let (destination, mut warehouse) = match self.ends().await {
             Ok(ends) => ends,
             Err(failure) => {
+                let failure = self.missing_for_now(failure, &fingerprint).await;
                 if self.options.run.is_some() {
                     // The failure itself is what must be told.
                     drop(sync::note_failure(&self.session(&fingerprint, None), &failure.as_error()).await);

@@ -4,6 +4,7 @@
 pub mod address;
 pub mod job;
 mod output;
+pub mod sample;
 pub mod socket;
 
 use std::path::Path;
@@ -18,7 +19,7 @@ use crate::ledger::local::{LocalLedger, Retention};
 use crate::ledger::place;
 use crate::mapping::check::{self, Described};
 use crate::mapping::diagnostic::{Diagnostic, Severity, did_you_mean, listed};
-use crate::mapping::{MappingFile, compile};
+use crate::mapping::{At, MappingFile, compile};
 use crate::source::duckdb::DuckDb;
 use crate::source::postgres::Postgres;
 use crate::source::{Column, Source, duckdb, postgres};
@@ -47,9 +48,18 @@ impl Failure {
         };
         let line = first.line.map_or_else(String::new, |line| format!(":{line}"));
         let help = first.help.iter().map(|help| format!("{help}; ")).collect::<String>();
-        Error::new(Kind::Config, format!("{}{more}", first.message))
+        let error = Error::new(Kind::Config, format!("{}{more}", first.message))
             .advise(format!("{help}`groupcast check --connect` shows every problem at its place"))
-            .at(format!("{}{line}", first.file))
+            .at(format!("{}{line}", first.file));
+        if self.is_missing() { error.missing() } else { error }
+    }
+
+    /// Whether all that is wrong is that something was not found at the source.
+    pub fn is_missing(&self) -> bool {
+        match self {
+            Failure::Error(error) => error.is_missing(),
+            Failure::Problems(problems) => problems.all_missing(),
+        }
     }
 }
 
@@ -85,7 +95,7 @@ pub fn project_noting(folder: &Path, files: &Files) -> Result<Project, Failure> 
     let mut project = config::load::load_noting(folder, config::load::environment(), files)?;
     ledger_apart(&project)?;
     output::check(&project)?;
-    let mut found = Vec::new();
+    let mut found = connection_strings(&project)?;
     for file in &project.mappings {
         let Some(settings) = project.settings.destinations.get(&file.mapping.destination) else { continue };
         let destination = destination(settings, &file.mapping.group_type)
@@ -104,6 +114,22 @@ pub fn project_noting(folder: &Path, files: &Files) -> Result<Project, Failure> 
     }
     project.warnings.append(found);
     Ok(project)
+}
+
+/// What of the sources' connection strings is ignored. Nothing is connected to.
+///
+/// Errors: [`Kind::Config`], a connection string cannot be used.
+fn connection_strings(project: &Project) -> Result<Vec<Diagnostic>> {
+    let mut found = Vec::new();
+    let file = config::load::settings_file(&project.settings.folder);
+    for settings in project.settings.sources.values().filter(|settings| settings.kind == "postgres") {
+        let ignored = settings.parse::<postgres::Settings>()?.check();
+        let at = At { path: format!("sources.{}.url", settings.name), ..At::default() };
+        for (message, help) in ignored.within(|| format!("source {}", settings.name))? {
+            found.push(Diagnostic::warning(&file, &at, message).help(help));
+        }
+    }
+    Ok(found)
 }
 
 /// Refuses a source that is the ledger's own file. Its locks belong to the process: a second handle, closed, would let
@@ -178,7 +204,11 @@ pub async fn fitting_source(project: &Project, file: &MappingFile) -> Result<Box
     let place = || format!("sync {}", file.mapping.name);
     let mut source = source_of(project, file).await.within(place)?;
     let found = connected_check(file, source.as_mut()).await.within(place)?;
-    if found.is_empty() { Ok(source) } else { Err(Diagnostics::about(std::slice::from_ref(file), found).into()) }
+    if found.iter().all(|problem| problem.severity == Severity::Warning) {
+        Ok(source)
+    } else {
+        Err(Diagnostics::about(std::slice::from_ref(file), found).into())
+    }
 }
 
 /// The settings of the destination a mapping names.
@@ -255,12 +285,17 @@ pub fn named<'a>(project: &'a Project, name: &str) -> Result<&'a MappingFile> {
 /// mapping are problems with a place.
 pub async fn connected_check(file: &MappingFile, source: &mut dyn Source) -> Result<Vec<Diagnostic>> {
     fn described(columns: &[Column]) -> Vec<Described<'_>> {
-        columns.iter().map(|Column { name, kind, declared, .. }| Described { name, kind, declared }).collect()
+        let described = columns.iter().map(|Column { name, kind, declared, denied, .. }| {
+            let denied = denied.as_deref();
+            Described { name, kind, declared, denied }
+        });
+        described.collect()
     }
     let place = |path: &str, error: Error| match error.kind() {
         Kind::Source => {
             let advice = error.advice().map(str::to_owned);
-            Ok(vec![Diagnostic::error(&file.mapping.file, &file.at(path), error.to_string()).maybe_help(advice)])
+            let found = Diagnostic::error(&file.mapping.file, &file.at(path), error.to_string()).maybe_help(advice);
+            Ok(vec![if error.is_missing() { found.missing() } else { found }])
         }
         _ => Err(error),
     };

@@ -11,11 +11,11 @@ pub mod timetable;
 use std::time::Duration;
 
 use chrono::{DateTime, Datelike, NaiveDateTime, Offset, TimeDelta, TimeZone, Timelike, Utc};
-use chrono_tz::Tz;
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Kind, Result};
 use crate::mapping::{CatchUp, Mapping, Overlap, When, schedule};
+use crate::zone::Zone;
 
 /// The last year the cron crate knows.
 const YEAR_MAX: i32 = 2100;
@@ -41,7 +41,7 @@ pub struct Plan {
 #[derive(Debug, Clone)]
 pub enum Rule {
     /// The local times a cron expression names.
-    Cron(Box<cron::Schedule>, Tz),
+    Cron(Box<cron::Schedule>, Zone),
     /// So much time since the last run began.
     Every(TimeDelta),
     /// The good end of a run of this sync.
@@ -61,7 +61,7 @@ impl Plan {
     /// The plan of a mapping; none when it is disabled or has no schedule. `zone` is for schedules that name none.
     ///
     /// Errors: [`Kind::Bug`], a mapping was let through whose schedule is not sound.
-    pub fn of(mapping: &Mapping, zone: Tz) -> Result<Option<Plan>> {
+    pub fn of(mapping: &Mapping, zone: Zone) -> Result<Option<Plan>> {
         let Some(written) = mapping.schedule.as_ref().filter(|_| mapping.enabled) else { return Ok(None) };
         let unsound =
             |problem: String| Error::new(Kind::Bug, format!("an unsound schedule was let through: {problem}"));
@@ -110,7 +110,7 @@ impl Plan {
     }
 
     /// The zone in which its times are best shown; none where zones do not matter.
-    pub fn zone(&self) -> Option<Tz> {
+    pub fn zone(&self) -> Option<Zone> {
         match self.rule {
             Rule::Cron(_, zone) => Some(zone),
             Rule::Every(_) | Rule::After(_) => None,
@@ -119,7 +119,7 @@ impl Plan {
 }
 
 /// The first instant after `after` at which one of the local `moments` comes in `zone`.
-fn next_local(moments: &cron::Schedule, zone: Tz, after: DateTime<Utc>) -> Option<DateTime<Utc>> {
+fn next_local(moments: &cron::Schedule, zone: Zone, after: DateTime<Utc>) -> Option<DateTime<Utc>> {
     if after.year() > YEAR_MAX {
         return None;
     }
@@ -133,7 +133,7 @@ fn next_local(moments: &cron::Schedule, zone: Tz, after: DateTime<Utc>) -> Optio
 }
 
 /// The instant of a wall time: the first one if there are two, the end of the gap if there is none.
-fn instant(zone: Tz, wall: NaiveDateTime) -> DateTime<Utc> {
+fn instant(zone: Zone, wall: NaiveDateTime) -> DateTime<Utc> {
     if let Some(instant) = zone.from_local_datetime(&wall).earliest() {
         return instant.with_timezone(&Utc);
     }

@@ -16,7 +16,7 @@ fn plan(rule: Rule, overlap: Overlap) -> Plan {
 }
 
 fn every_ten(overlap: Overlap) -> Plan {
-    plan(Rule::Cron(Box::new(schedule::cron("*/10 * * * *").unwrap()), chrono_tz::Tz::UTC), overlap)
+    plan(Rule::Cron(Box::new(schedule::cron("*/10 * * * *").unwrap()), crate::zone::Zone::utc()), overlap)
 }
 
 /// Since when a timetable says that a run is overdue, in minutes.

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Datelike, NaiveDateTime, TimeDelta, TimeZone, Timelike, Utc};
-use chrono_tz::Tz;
 
 use super::timetable::{Checkpoint, Recorded, Timetable};
 use super::{Fire, Plan, Rule};
 use crate::mapping::{CatchUp, Overlap, schedule};
+use crate::zone::Zone;
 
 fn at(text: &str) -> DateTime<Utc> {
     NaiveDateTime::parse_from_str(text, "%Y-%m-%d %H:%M").unwrap().and_utc()
@@ -27,7 +27,11 @@ fn plan(rule: Rule) -> Plan {
     }
 }
 
-fn cron(text: &str, zone: Tz) -> Plan {
+fn tz(name: &str) -> Zone {
+    Zone::named(name).unwrap()
+}
+
+fn cron(text: &str, zone: Zone) -> Plan {
     plan(Rule::Cron(Box::new(schedule::cron(text).unwrap()), zone))
 }
 
@@ -60,26 +64,28 @@ const CASES: [Case; 8] = [
     }),
 ];
 
-const ZONES: [Tz; 9] = [
-    Tz::UTC,
-    Tz::Europe__Berlin,
-    Tz::America__New_York,
-    Tz::America__St_Johns,
-    // Half an hour of daylight saving.
-    Tz::Australia__Lord_Howe,
-    Tz::Asia__Kathmandu,
-    // The gap is at midnight, where @daily is.
-    Tz::America__Santiago,
-    // Daylight saving across the end of the year.
-    Tz::Pacific__Auckland,
-    // Changes around Ramadan, not around summer.
-    Tz::Africa__Casablanca,
-];
+fn zones() -> [Zone; 9] {
+    [
+        Zone::utc(),
+        tz("Europe/Berlin"),
+        tz("America/New_York"),
+        tz("America/St_Johns"),
+        // Half an hour of daylight saving.
+        tz("Australia/Lord_Howe"),
+        tz("Asia/Kathmandu"),
+        // The gap is at midnight, where @daily is.
+        tz("America/Santiago"),
+        // Daylight saving across the end of the year.
+        tz("Pacific/Auckland"),
+        // Changes around Ramadan, not around summer.
+        tz("Africa/Casablanca"),
+    ]
+}
 
 /// Every minute of the year is looked at as a wall clock shows it: a wall time that the clock jumped over counts for the
 /// minute after the jump, and one that it has shown before counts no more.
 fn walk(
-    zone: Tz,
+    zone: Zone,
     from: DateTime<Utc>,
     to: DateTime<Utc>,
     cases: &[Case],
@@ -109,7 +115,7 @@ fn walk(
 fn a_year_in_nine_zones_fires_as_a_walk_over_its_minutes_says() {
     let (from, to) = (at("2026-01-01 00:00"), at("2027-01-01 00:00"));
     let mut changes = 0;
-    for zone in ZONES {
+    for zone in zones() {
         let expected = walk(zone, from, to, &CASES);
         for (text, _) in CASES {
             let plan = cron(text, zone);
@@ -140,39 +146,39 @@ fn a_year_in_nine_zones_fires_as_a_walk_over_its_minutes_says() {
 #[test]
 fn moments_in_a_gap_come_once_right_after_it() {
     // 2026-03-29 in Berlin: 02:00 to 03:00 does not exist; 01:00 UTC shows 03:00.
-    let nightly = cron("30 2 * * *", Tz::Europe__Berlin);
+    let nightly = cron("30 2 * * *", tz("Europe/Berlin"));
     assert_eq!(moments(&nightly, "2026-03-28 12:00", 2), [at("2026-03-29 01:00"), at("2026-03-30 00:30")],);
-    let often = cron("*/20 2,3 * * *", Tz::Europe__Berlin);
+    let often = cron("*/20 2,3 * * *", tz("Europe/Berlin"));
     assert_eq!(
         moments(&often, "2026-03-29 00:00", 3),
         [at("2026-03-29 01:00"), at("2026-03-29 01:20"), at("2026-03-29 01:40")],
     );
     // 2026-10-04 in Lord Howe: 02:00 to 02:30 does not exist; 15:30 UTC of the day before shows 02:30.
-    let half = cron("15 2 * * *", Tz::Australia__Lord_Howe);
+    let half = cron("15 2 * * *", tz("Australia/Lord_Howe"));
     assert_eq!(moments(&half, "2026-10-03 12:00", 1), [at("2026-10-03 15:30")]);
     // 2011-12-30 does not exist in Samoa at all: a gap of a day.
-    let samoa = cron("0 12 * * *", Tz::Pacific__Apia);
+    let samoa = cron("0 12 * * *", tz("Pacific/Apia"));
     assert_eq!(moments(&samoa, "2011-12-29 23:00", 2), [at("2011-12-30 10:00"), at("2011-12-30 22:00")],);
 }
 
 #[test]
 fn moments_in_an_overlap_come_once_the_first_time() {
     // 2026-10-25 in Berlin: 02:00 to 03:00 comes at 00:00 UTC and again at 01:00 UTC.
-    let nightly = cron("30 2 * * *", Tz::Europe__Berlin);
+    let nightly = cron("30 2 * * *", tz("Europe/Berlin"));
     assert_eq!(moments(&nightly, "2026-10-24 12:00", 2), [at("2026-10-25 00:30"), at("2026-10-26 01:30")],);
     // Asked in the middle of the second pass.
     assert_eq!(moments(&nightly, "2026-10-25 01:10", 1), [at("2026-10-26 01:30")]);
-    let hourly = cron("@hourly", Tz::Europe__Berlin);
+    let hourly = cron("@hourly", tz("Europe/Berlin"));
     assert_eq!(moments(&hourly, "2026-10-24 23:30", 2), [at("2026-10-25 00:00"), at("2026-10-25 02:00")],);
-    let seconds = cron("*/10 * * * * *", Tz::Europe__Berlin);
+    let seconds = cron("*/10 * * * * *", tz("Europe/Berlin"));
     assert_eq!(moments(&seconds, "2026-10-25 01:10", 1), [at("2026-10-25 02:00")]);
 }
 
 #[test]
 fn moments_end_with_the_years_and_no_time_is_too_far() {
-    let once = cron("0 0 2 1 1 ? 2027", Tz::UTC);
+    let once = cron("0 0 2 1 1 ? 2027", Zone::utc());
     assert_eq!(moments(&once, "2026-01-01 00:00", 5), [at("2027-01-01 02:00")]);
-    for zone in ZONES {
+    for zone in zones() {
         assert_eq!(cron("@daily", zone).next_after(DateTime::<Utc>::MAX_UTC), None);
         assert!(cron("@daily", zone).next_after(DateTime::<Utc>::MIN_UTC).is_some());
     }
@@ -181,7 +187,7 @@ fn moments_end_with_the_years_and_no_time_is_too_far() {
 
 #[test]
 fn jitter_is_late_by_the_same_for_the_same_sync_and_moment() {
-    let mut plan = cron("0 * * * *", Tz::UTC);
+    let mut plan = cron("0 * * * *", Zone::utc());
     plan.jitter = std::time::Duration::from_secs(300);
     let mut other = plan.clone();
     other.sync = "contacts".to_owned();
@@ -216,7 +222,7 @@ fn resumed(plan: Plan, started: &str, ended: &str, now: &str) -> Timetable {
 #[test]
 fn a_moment_during_a_run_is_skipped_or_queued_once() {
     for (overlap, due, skipped) in [(Overlap::Skip, None, 3), (Overlap::Queue, Some(at("2026-01-01 03:00")), 2)] {
-        let mut plan = cron("0 * * * *", Tz::UTC);
+        let mut plan = cron("0 * * * *", Zone::utc());
         plan.overlap = overlap;
         let mut table = Timetable::resume(plan, Checkpoint::default(), at("2025-12-31 23:30"));
         assert_eq!(table.look(at("2026-01-01 00:00")).due, Some(at("2026-01-01 00:00")));
@@ -239,7 +245,7 @@ fn a_moment_during_a_run_is_skipped_or_queued_once() {
 #[test]
 fn missed_moments_are_made_up_for_by_one_run_or_skipped() {
     for (catch_up, due, skipped) in [(CatchUp::Once, Some(at("2026-01-05 02:00")), 2), (CatchUp::Skip, None, 3)] {
-        let mut plan = cron("0 2 * * *", Tz::UTC);
+        let mut plan = cron("0 2 * * *", Zone::utc());
         plan.catch_up = catch_up;
         let mut table = resumed(plan.clone(), "2026-01-02 02:00", "2026-01-02 02:10", "2026-01-05 09:00");
         let look = table.look(at("2026-01-05 09:00"));
@@ -254,16 +260,17 @@ fn missed_moments_are_made_up_for_by_one_run_or_skipped() {
         assert_eq!(table.look(at("2026-01-03 02:01")).due, Some(at("2026-01-03 02:00")), "{catch_up:?}");
     }
     // Never run, so nothing was missed.
-    let mut table = Timetable::resume(cron("@daily", Tz::UTC), Checkpoint::default(), at("2026-01-05 09:00"));
+    let mut table = Timetable::resume(cron("@daily", Zone::utc()), Checkpoint::default(), at("2026-01-05 09:00"));
     assert_eq!(table.look(at("2026-01-05 09:00")).due, None);
     // A year of missed seconds is answered at once, by its last.
-    let mut table = resumed(cron("* * * * * *", Tz::UTC), "2025-01-01 00:00", "2025-01-01 00:00", "2026-01-01 00:00");
+    let mut table =
+        resumed(cron("* * * * * *", Zone::utc()), "2025-01-01 00:00", "2025-01-01 00:00", "2026-01-01 00:00");
     assert_eq!(table.look(at("2026-01-01 00:00")).due, Some(at("2026-01-01 00:00")));
 }
 
 #[test]
 fn what_was_skipped_during_the_recorded_run_was_not_missed() {
-    let mut plan = cron("0 * * * *", Tz::UTC);
+    let mut plan = cron("0 * * * *", Zone::utc());
     let look = |plan: &Plan| {
         resumed(plan.clone(), "2026-01-01 00:00", "2026-01-01 01:10", "2026-01-01 01:30").look(at("2026-01-01 01:30"))
     };
@@ -347,7 +354,7 @@ fn following_another_sync_fires_when_it_ended_well() {
 
 #[test]
 fn a_clock_set_back_repeats_nothing_and_waits_no_longer_than_an_interval() {
-    let mut table = Timetable::resume(cron("0 2 * * *", Tz::UTC), Checkpoint::default(), at("2026-01-05 01:00"));
+    let mut table = Timetable::resume(cron("0 2 * * *", Zone::utc()), Checkpoint::default(), at("2026-01-05 01:00"));
     assert_eq!(table.look(at("2026-01-05 02:00")).due, Some(at("2026-01-05 02:00")));
     table.started(at("2026-01-05 02:00"));
     table.ended(true, at("2026-01-05 02:05"));
@@ -362,7 +369,7 @@ fn a_clock_set_back_repeats_nothing_and_waits_no_longer_than_an_interval() {
     assert_eq!(table.look(at("2025-01-06 02:00")).due, Some(at("2025-01-06 02:00")));
 
     // The same from the record of a run, after a restart.
-    let daily = || cron("0 2 * * *", Tz::UTC);
+    let daily = || cron("0 2 * * *", Zone::utc());
     let mut table = resumed(daily(), "2026-01-05 02:00", "2026-01-05 02:05", "2026-01-05 01:30");
     assert_eq!(table.look(at("2026-01-05 01:30")).next, Some(at("2026-01-06 02:00")));
     let mut table = resumed(daily(), "2030-01-05 02:00", "2030-01-05 02:05", "2026-01-05 01:30");
@@ -379,7 +386,7 @@ fn a_clock_set_back_repeats_nothing_and_waits_no_longer_than_an_interval() {
 fn the_next_times_are_told_during_a_run_too() {
     let now = at("2026-01-05 02:00");
     for overlap in [Overlap::Skip, Overlap::Queue] {
-        for plan in [cron("0 2 * * *", Tz::UTC), every(60), plan(Rule::After("other".to_owned()))] {
+        for plan in [cron("0 2 * * *", Zone::utc()), every(60), plan(Rule::After("other".to_owned()))] {
             let count = if matches!(plan.rule, Rule::After(_)) { 0 } else { 3 };
             let mut table = Timetable::resume(Plan { overlap, ..plan }, Checkpoint::default(), now - minutes(1));
             table.look(now);

@@ -34,7 +34,7 @@ use self::attached::Attached;
 use self::relation::Resolved;
 use self::type_text::DuckType;
 use super::instance::Instance;
-use super::{Column, Source, Staged};
+use super::{Ahead, Column, Source, Staged};
 use crate::duck::{Duck, Held, Limits};
 use crate::error::{Error, Kind, Result, Within};
 use crate::mapping::compile::{Projection, quote_identifier, quote_literal};
@@ -195,6 +195,7 @@ impl Source for DuckDb {
                         not_null: not_null.contains(&name),
                         name,
                         declared,
+                        denied: None,
                     })
                     .collect())
             })
@@ -221,6 +222,7 @@ impl Source for DuckDb {
                             kind: DuckType::parse(&declared).meaning(),
                             not_null: plain && not_null.iter().any(|column| column.eq_ignore_ascii_case(name)),
                             declared,
+                            denied: None,
                         }
                     })
                     .collect())
@@ -323,6 +325,7 @@ fn stage(
         physical: Vec::new(),
         kinds: parsed.iter().map(DuckType::meaning).collect(),
         cursor: None,
+        ahead: None,
     };
     // Equal bytes of another type are another value: 1.50 and 15.0 are both 150, an enum's first label is always 0.
     let salt = quote_literal(&digest(&types.columns, &staged.kinds));
@@ -341,13 +344,13 @@ fn stage(
             .map(|(n, kind)| if kind.hashes_natively() { format!("c{n}") } else { kind.physical(&format!("c{n}")) });
         staged.hashed = [salt, "\"key\"".to_owned()].into_iter().chain(hashed).collect::<Vec<_>>().join(", ");
         staged.physical = parsed.iter().enumerate().map(|(n, kind)| kind.physical(&format!("c{n}"))).collect();
-        let largest = cursor.map_or(NO_CURSOR.to_owned(), |(column, kind)| kind.largest(&column));
+        let largest = cursor.map_or(NO_CURSOR.to_owned(), |(column, kind)| reached(&kind, &column));
         // Expressions that fail on some row must fail here, as the source's error, not within the comparison.
         let expressions = projection.columns.iter().filter(|expr| matches!(expr, Expr::Sql(_))).map(Expr::sql);
         let tried = ["NULL".to_owned()].into_iter().chain(expressions).collect::<Vec<_>>().join(", ");
         let sql = format!("{largest}, max(hash({tried})) FROM {}{condition}", from.sql);
-        let (count, largest) = count_and_largest(connection, &sql)?;
-        staged.cursor = largest;
+        let count;
+        (count, staged.cursor, staged.ahead) = count_and_largest(connection, &sql)?;
         return Ok((staged, count));
     }
 
@@ -373,9 +376,9 @@ fn stage(
     staged.hashed =
         [salt, "\"key\"".to_owned()].into_iter().chain(names.iter().cloned()).collect::<Vec<_>>().join(", ");
     staged.physical = names;
-    let largest = cursor.map_or(NO_CURSOR.to_owned(), |(_, kind)| kind.largest("\"cursor\""));
-    let (count, largest) = count_and_largest(connection, &format!("{largest} FROM {INCOMING}"))?;
-    staged.cursor = largest;
+    let largest = cursor.map_or(NO_CURSOR.to_owned(), |(_, kind)| reached(&kind, "\"cursor\""));
+    let count;
+    (count, staged.cursor, staged.ahead) = count_and_largest(connection, &format!("{largest} FROM {INCOMING}"))?;
     (staged.relation, staged.row) = (INCOMING.to_owned(), "rowid");
     Ok((staged, count))
 }
@@ -383,12 +386,20 @@ fn stage(
 /// The number of a row that is read in place.
 const ROW: &str = "\"row number\"";
 /// The largest cursor of a model without one. Typed, because a bare NULL arrives as Arrow's type of nulls alone.
-const NO_CURSOR: &str = "NULL::VARCHAR";
+const NO_CURSOR: &str = "NULL::VARCHAR, 0::BIGINT";
 
-fn count_and_largest(connection: &Connection, largest_from: &str) -> Result<(u64, Option<String>)> {
+/// The largest cursor, and how many rows are ahead of the clock.
+fn reached(kind: &DuckType, value: &str) -> String {
+    format!("{}, {}", kind.largest(value), kind.ahead(value))
+}
+
+fn count_and_largest(connection: &Connection, largest_from: &str) -> Result<(u64, Option<String>, Option<Ahead>)> {
     connection
         .query_row(&format!("SELECT count(*), {largest_from}"), [], |row| {
-            Ok((row.get::<_, i64>(0)?.unsigned_abs(), row.get(1)?))
+            let rows = row.get::<_, i64>(2)?.unsigned_abs();
+            let ahead =
+                (rows > 0).then_some(Ahead { rows, clock: "this machine's clock (a time without a zone is UTC)" });
+            Ok((row.get::<_, i64>(0)?.unsigned_abs(), row.get(1)?, ahead))
         })
         .map_err(|error| failure::statement("read the model", &error))
 }

@@ -9,9 +9,11 @@ pub mod instance;
 mod pgbatch;
 mod pgerror;
 mod pglink;
+mod pgoptions;
 mod pgread;
 mod pgsettings;
 mod pgtls;
+mod pgtypes;
 mod pgvalue;
 pub mod postgres;
 pub mod staged;
@@ -38,6 +40,8 @@ pub struct Column {
     pub declared: String,
     /// Whether the source says it is never null (informational: views and queries never say so).
     pub not_null: bool,
+    /// Where this user may not read the column: the statement that lets it.
+    pub denied: Option<String>,
 }
 
 impl Column {
@@ -47,12 +51,22 @@ impl Column {
     }
 }
 
+/// Rows whose cursor lies in the future.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ahead {
+    /// How many.
+    pub rows: u64,
+    /// By which clock: fits after "by".
+    pub clock: &'static str,
+}
+
 /// A warehouse connection.
 #[async_trait]
 pub trait Source: Send {
     /// The columns the model yields, in its order, without reading rows. `filter` is checked with it.
     ///
-    /// Errors name what is missing (table, permission, syntax) in the source's words.
+    /// Columns that this user may not read are among them, and say so. Errors name what is missing (table, permission,
+    /// syntax) in the source's words.
     async fn describe(&mut self, model: &Model) -> Result<Vec<Column>>;
 
     /// The types of a projection's expressions, in its order: what [`Source::describe`] says of plain columns, and the

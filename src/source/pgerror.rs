@@ -10,6 +10,7 @@ use tokio_postgres::error::{DbError, ErrorPosition};
 
 use super::pgsettings::Address;
 use super::pgtls;
+use crate::duck::quote_identifier;
 use crate::error::{Error, Kind};
 use crate::mapping::compile::Projection;
 use crate::mapping::{Expr, From, units};
@@ -43,6 +44,29 @@ impl Target {
     /// `source warehouse`, the place of every error.
     pub(super) fn place(&self) -> String {
         format!("source {}", self.name)
+    }
+
+    /// The user we sign in as.
+    pub(super) fn user(&self) -> &str {
+        &self.user
+    }
+
+    /// The statement that lets our user read columns of a table.
+    pub(super) fn grant(&self, relation: &str, columns: &[String]) -> String {
+        let columns = columns.iter().map(|column| quote_identifier(column)).collect::<Vec<_>>().join(", ");
+        format!("GRANT SELECT ({columns}) ON {relation} TO {}", quote_identifier(&self.user))
+    }
+
+    /// Our user has no right to a column. A query's column may come from anywhere.
+    pub(super) fn denied(&self, column: &str, relation: &str, is_table: bool) -> Error {
+        let advice = if is_table {
+            format!("grant it: `{}`", self.grant(relation, std::slice::from_ref(&column.to_owned())))
+        } else {
+            format!("grant user `{}` what the model's SQL reads, or leave the column out of it", self.user)
+        };
+        Error::new(Kind::Source, format!("user `{}` may not read column `{column}` [42501]", self.user))
+            .advise(advice)
+            .at(self.place())
     }
 
     fn masked(&self, text: &str) -> String {
@@ -143,6 +167,7 @@ impl Target {
         let code = db.code().code();
         let user = &self.user;
         let (kind, advice) = match code {
+            _ if let Some(found) = by_words(code, db.message()) => found,
             "28P01" => (Kind::Source, format!("correct the password of user `{user}` for this source")),
             "28000" => (
                 Kind::Source,
@@ -200,7 +225,81 @@ impl Target {
             "28P01" | "28000" | "3D000" | "53300" => format!(" (database `{}`, user `{user}`)", self.database),
             _ => String::new(),
         };
-        Error::new(kind, format!("{what}: {words}{at} [{code}]")).advise(self.masked(&advice)).at(self.place())
+        let failed = Error::new(kind, format!("{what}: {words}{at} [{code}]")).advise(self.masked(&advice));
+        let failed = if matches!(code, "42P01" | "3F000" | "42703") { failed.missing() } else { failed };
+        failed.at(self.place())
+    }
+}
+
+/// Errors that their words tell apart and their codes do not: poolers have one code for nearly everything, and vendors'
+/// proxies none of PostgreSQL's.
+fn by_words(code: &str, words: &str) -> Option<(Kind, String)> {
+    let lower = words.to_ascii_lowercase();
+    let says = |any: &[&str]| any.iter().any(|word| lower.contains(word));
+    let found = |kind: Kind, advice: &str| Some((kind, advice.to_owned()));
+    if says(&["statement pooling mode"]) {
+        return found(
+            Kind::Config,
+            "connect to a pool in transaction or session mode, or to the server itself: reading settings and rows in one \
+             transaction is not possible in statement mode",
+        );
+    }
+    if says(&["unsupported startup parameter"]) {
+        return found(
+            Kind::Config,
+            "the pooler does not pass this on: remove it from `url` (a schema belongs into the mapping's `table`), or \
+             let the pooler pass it over (PgBouncer: `ignore_startup_parameters = options`), or connect to the server itself",
+        );
+    }
+    if says(&["tenant or user not found", "tenant/user"]) {
+        return found(
+            Kind::Config,
+            "correct the user in `url`: this pooler wants the project in it (`postgres.PROJECT` at Supabase)",
+        );
+    }
+    if says(&["could not open relation with oid", "cache lookup failed for relation"]) {
+        return found(
+            Kind::SourceBusy,
+            "a table was replaced while it was read: run again when that is done; nothing was sent",
+        );
+    }
+    if says(&["max client connections", "maxclients", "no more connections allowed", "too many"]) {
+        return found(Kind::SourceBusy, "close other connections, or raise the pooler's limit; nothing was sent");
+    }
+    match code {
+        "42P05" | "26000" => found(
+            Kind::Config,
+            "set `read = \"auto\"` for this source: `read = \"copy\"` needs a named statement, which the pooler in between \
+             mixes up with those of others",
+        ),
+        "22021" => found(
+            Kind::Source,
+            "the database holds text that is not UTF-8, so its encoding is wrong for it or is SQL_ASCII: convert the column \
+             in the mapping's SQL (`convert_from(convert(convert_to(name, 'SQL_ASCII'), 'LATIN1', 'UTF8'), 'UTF8')`), or \
+             the data",
+        ),
+        // A pooler's word for what passes, too.
+        "08P01"
+            if says(&[
+                "timeout",
+                "cannot connect",
+                "could not connect",
+                "shutting down",
+                "closed",
+                "crash",
+                "paused",
+                "disabled",
+                "login failed",
+                "unexpected",
+                "idle",
+            ]) =>
+        {
+            found(Kind::SourceBusy, "run again later, and see the pooler's log; nothing was sent")
+        }
+        "08P01" => {
+            found(Kind::Config, "correct `url`: the server or the pooler in between does not take what it asks for")
+        }
+        _ => None,
     }
 }
 

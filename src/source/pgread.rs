@@ -6,13 +6,13 @@ use std::time::Duration;
 use duckdb::arrow::record_batch::RecordBatch;
 use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::sync::mpsc;
+use tokio_postgres::Client;
 use tokio_postgres::types::{FromSql, Type};
-use tokio_postgres::{Client, Statement};
 
-use super::Staged;
 use super::pgbatch::{Batch, CopyDecoder};
 use super::pgerror::{Fragment, fragments};
 use super::pgvalue::{self, Wire};
+use super::{Ahead, Staged};
 use crate::duck::{Duck, ledger_error, quote_identifier};
 use crate::error::{Error, Kind, Result};
 use crate::mapping::Expr;
@@ -49,10 +49,10 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    /// `statement` selects the key, the columns and the cursor, uncast.
-    pub(super) fn new(projection: &Projection, statement: &Statement) -> Result<Plan> {
-        let mut types = statement.columns().iter().map(|column| column.type_().clone());
-        let mut next = || types.next().expect("the statement selects the projection");
+    /// `types` are those of the key, the columns and the cursor, uncast.
+    pub(super) fn new(projection: &Projection, types: Vec<Type>) -> Result<Plan> {
+        let mut types = types.into_iter();
+        let mut next = || types.next().expect("the whole projection has types");
         let (key, key_wire) = pgvalue::meaning(&next()).1.select_key(&quote_identifier(&projection.key));
         let mut selected = vec![format!("{key} AS key")];
         let mut wires = vec![(format!("the key `{}`", projection.key), key_wire)];
@@ -104,7 +104,7 @@ impl Plan {
     }
 
     /// What the table looks like, for the comparison.
-    pub(super) fn staged(&self, duck: Duck, cursor: Option<String>) -> Staged {
+    pub(super) fn staged(&self, duck: Duck, cursor: Option<String>, ahead: Option<Ahead>) -> Staged {
         let physical: Vec<String> = (0..self.kinds.len()).map(|index| format!("c{index}")).collect();
         let hashed = std::iter::once("key").chain(physical.iter().map(String::as_str)).collect::<Vec<_>>().join(", ");
         Staged {
@@ -115,7 +115,13 @@ impl Plan {
             physical,
             kinds: self.kinds.clone(),
             cursor,
+            ahead,
         }
+    }
+
+    /// Whether the cursor is a time, so that a value of it may lie in the future.
+    pub(super) fn follows_time(&self) -> bool {
+        matches!(self.cursor, Some(Type::DATE | Type::TIMESTAMP | Type::TIMESTAMPTZ))
     }
 
     fn table(&self) -> String {
@@ -153,23 +159,41 @@ pub(super) async fn discard(into: &Duck) -> Result<()> {
     .await
 }
 
-/// The cursor's largest finite value among the staged rows, as a literal for the server. Infinite dates are left out:
-/// a checkpoint at infinity would never see a change again.
-pub(super) async fn maximum(into: &Duck, plan: &Plan) -> Result<Option<String>> {
-    let Some(of) = plan.cursor.clone().filter(is_compared_here) else { return Ok(None) };
-    let finite = match of {
-        Type::DATE | Type::TIMESTAMP | Type::TIMESTAMPTZ => {
-            format!(" WHERE cursor_value NOT IN ({}, {})", i64::MAX, i64::MIN)
-        }
-        _ => String::new(),
+/// The cursor's largest value among the staged rows, as a literal for the server, and how many rows are ahead of the
+/// server's clock, `now` in microseconds. What lies in the future is left out, infinite dates among it: rows that change
+/// until then would lie behind such a checkpoint, and none would ever lie beyond an infinite one.
+pub(super) async fn maximum(into: &Duck, plan: &Plan, now: Option<i64>) -> Result<(Option<String>, Option<Ahead>)> {
+    let Some(of) = plan.cursor.clone().filter(is_compared_here) else { return Ok((None, None)) };
+    let (past, ahead) = if plan.follows_time() {
+        // Without the server's time only infinity is known to be in the future.
+        let until = match (now, &of) {
+            (Some(now), &Type::DATE) => now.div_euclid(86_400_000_000),
+            (Some(now), _) => now,
+            (None, _) => i64::MAX - 1,
+        };
+        (
+            format!("cursor_value BETWEEN {} AND {until}", i64::MIN + 1),
+            format!("cursor_value > {until} AND cursor_value < {}", i64::MAX),
+        )
+    } else {
+        ("true".to_owned(), "false".to_owned())
     };
-    let sql = format!("SELECT max(cursor_value) FROM temp.main.{}{finite}", quote_identifier(TABLE));
-    let largest: Option<i64> = into
+    let sql = format!(
+        "SELECT max(cursor_value) FILTER (WHERE {past}), count(*) FILTER (WHERE {ahead}) FROM temp.main.{}",
+        quote_identifier(TABLE)
+    );
+    let (largest, rows): (Option<i64>, u64) = into
         .call("find the cursor's maximum", move |connection| {
-            connection.query_row(&sql, [], |row| row.get(0)).map_err(ledger_error("find the cursor's maximum"))
+            let read = connection.query_row(&sql, [], |row| Ok((row.get(0)?, row.get(1)?)));
+            read.map_err(ledger_error("find the cursor's maximum"))
         })
         .await?;
-    Ok(largest.map(|largest| pgvalue::literal(&of, largest)))
+    let clock = match of {
+        Type::TIMESTAMPTZ => "the server's clock",
+        _ => "the server's clock in UTC (a time without a zone is UTC)",
+    };
+    let ahead = (rows > 0).then_some(Ahead { rows, clock });
+    Ok((largest.map(|largest| pgvalue::literal(&of, largest)), ahead))
 }
 
 /// Appends batches as they come. A failure closes the channel, which stops the reader.
@@ -251,7 +275,8 @@ where
     }
 }
 
-/// Reads all rows by a binary COPY. Stops when the server sends nothing for `limit`.
+/// Reads all rows by a binary COPY, which the driver can only begin with a named statement. Stops when the server sends
+/// nothing for `limit`.
 pub(super) async fn by_copy(
     client: &Client,
     plan: &Plan,
@@ -274,6 +299,22 @@ pub(super) async fn by_copy(
     .await
 }
 
+/// Reads all rows of one unnamed statement as they come. Stops when the server sends nothing for `limit`.
+pub(super) async fn by_query(
+    client: &Client,
+    plan: &Plan,
+    limit: Duration,
+    into: &Duck,
+    rows: &(dyn Fn(u64) + Send + Sync),
+) -> Result<u64, Stop> {
+    both(plan, into, rows, |mut pump| async move {
+        pump.take_all(client, &plan.sql, limit).await?;
+        pump.pass_on(true).await?;
+        Ok(pump.count)
+    })
+    .await
+}
+
 /// Reads all rows through a cursor. Stops when the server sends nothing for `limit`.
 pub(super) async fn by_cursor(
     client: &Client,
@@ -286,32 +327,34 @@ pub(super) async fn by_cursor(
         let declare = format!("DECLARE groupcast_rows CURSOR FOR {}", plan.sql);
         sent(limit, client.batch_execute(&declare)).await?.map_err(server)?;
         let fetch = format!("FETCH FORWARD {FETCH_ROWS} FROM groupcast_rows");
-        let fetch = sent(limit, client.prepare(&fetch)).await?.map_err(server)?;
-        loop {
-            let none: [i32; 0] = [];
-            let mut fetched = pin!(sent(limit, client.query_raw(&fetch, none)).await?.map_err(server)?);
-            let mut any = false;
-            while let Some(row) = sent(limit, fetched.next()).await? {
-                let row = row.map_err(server)?;
-                any = true;
-                if row.len() != pump.batch.width() {
-                    return Err(garbled(format!("a row of {} columns", row.len())));
-                }
-                for column in 0..row.len() {
-                    let raw: Option<Raw<'_>> = row.try_get(column).map_err(server)?;
-                    pump.batch.append(column, raw.map(|raw| raw.0)).map_err(garbled)?;
-                }
-                pump.batch.end_row();
-                pump.pass_on(false).await?;
-            }
-            if !any {
-                break;
-            }
-        }
+        while pump.take_all(client, &fetch, limit).await? {}
         pump.pass_on(true).await?;
         Ok(pump.count)
     })
     .await
+}
+
+impl Pump<'_> {
+    /// Takes the rows of an unnamed statement; whether there were any.
+    async fn take_all(&mut self, client: &Client, sql: &str, limit: Duration) -> Result<bool, Early> {
+        let none: [(i32, Type); 0] = [];
+        let mut answered = pin!(sent(limit, client.query_typed_raw(sql, none)).await?.map_err(server)?);
+        let mut any = false;
+        while let Some(row) = sent(limit, answered.next()).await? {
+            let row = row.map_err(server)?;
+            any = true;
+            if row.len() != self.batch.width() {
+                return Err(garbled(format!("a row of {} columns", row.len())));
+            }
+            for column in 0..row.len() {
+                let raw: Option<Raw<'_>> = row.try_get(column).map_err(server)?;
+                self.batch.append(column, raw.map(|raw| raw.0)).map_err(garbled)?;
+            }
+            self.batch.end_row();
+            self.pass_on(false).await?;
+        }
+        Ok(any)
+    }
 }
 
 /// A value's bytes as they came.

@@ -1,7 +1,7 @@
 //! Which server does a `[sources.…]` table of type `postgres` mean, and how careful is the connection to it?
 //!
-//! Connection strings are libpq's, URLs and `key=value` alike. The driver does not know every option, and refuses
-//! `sslmode=verify-full`, so the options about TLS are taken out of the string and read here.
+//! Connection strings are libpq's, URLs and `key=value` alike, with what other tools add to them (`pgoptions`). The driver
+//! does not know every option, and refuses `sslmode=verify-full`, so those it does not know are taken out of the string.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio_postgres::Config;
 use tokio_postgres::config::Host;
 
+use super::pgoptions::{self, Kept, Options};
 use crate::error::{Error, Kind, Result};
 use crate::secret::Secret;
 
@@ -57,12 +58,12 @@ pub enum SslMode {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Read {
-    /// By COPY; by a cursor where the server has no binary COPY.
+    /// By one statement whose rows come as the server finds them.
     #[default]
     Auto,
-    /// By COPY only.
+    /// By COPY. The driver needs a named statement for it, which a pooler in transaction mode may not bear.
     Copy,
-    /// By a cursor only.
+    /// By a cursor, some rows at a time.
     Cursor,
 }
 
@@ -80,6 +81,8 @@ pub(super) struct Address {
     pub(super) password: Option<Secret>,
     /// Longest that connecting may take.
     pub(super) connect_timeout: Duration,
+    /// What of the connection string is ignored: message and help.
+    pub(super) warnings: Vec<(String, String)>,
 }
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
@@ -89,25 +92,6 @@ const STALL_TIMEOUT: Duration = Duration::from_secs(1_800);
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_RETRIES: u32 = 4;
-
-/// libpq options without a meaning here; dropping them changes nothing about whom we talk to.
-const IGNORED: [&str; 6] =
-    ["gssencmode", "sslcompression", "sslsni", "sslcertmode", "fallback_application_name", "client_encoding"];
-/// libpq options that would change who we are or what we trust, and that the driver cannot carry out.
-const REFUSED: [&str; 12] = [
-    "sslcert",
-    "sslkey",
-    "sslpassword",
-    "sslcrl",
-    "sslcrldir",
-    "service",
-    "passfile",
-    "requirepeer",
-    "require_auth",
-    "krbsrvname",
-    "gsslib",
-    "replication",
-];
 
 fn config_error(what: impl Into<String>) -> Error {
     Error::new(Kind::Config, what)
@@ -119,9 +103,16 @@ impl Settings {
         self.stall_timeout_seconds.map_or(STALL_TIMEOUT, |seconds| Duration::from_secs(seconds.max(1)))
     }
 
+    /// Whether the connection string can be used, without using it. Yields what of it is ignored: message and help.
+    ///
+    /// Errors: [`Kind::Config`], without any part of the string but option names.
+    pub fn check(&self) -> Result<Vec<(String, String)>> {
+        self.address().map(|address| address.warnings)
+    }
+
     /// Reads the connection string. Errors are [`Kind::Config`] and hold no part of it but option names.
     pub(super) fn address(&self) -> Result<Address> {
-        let split = split(self.url.expose().trim())?;
+        let mut split = split(&pgoptions::libpq(self.url.expose())?)?;
         let mut config: Config = split.rest.parse().map_err(|_| {
             // The driver's own words may quote a piece of the string, and so of the password.
             config_error("`url` is not a connection string").advise(
@@ -142,14 +133,16 @@ impl Settings {
         }
         let sockets_only = config.get_hostaddrs().is_empty() && !hosts.iter().any(|host| matches!(host, Host::Tcp(_)));
         let local = hosts.iter().all(is_local) && config.get_hostaddrs().iter().all(std::net::IpAddr::is_loopback);
-        let sslmode = match self.sslmode.or(split.sslmode) {
+        let sslmode = match self.sslmode.or(split.options.sslmode) {
             // As in libpq: a socket on this machine is not encrypted, whatever the mode.
             _ if sockets_only => SslMode::Disable,
+            // Whoever names the system's authorities wants them to count.
+            Some(_) | None if self.sslmode.is_none() && split.options.system_authorities => SslMode::VerifyFull,
             Some(mode) => mode,
             None if local => SslMode::Prefer,
             None => SslMode::VerifyFull,
         };
-        let ca_file = self.ca_file.clone().or(split.ca_file);
+        let ca_file = self.ca_file.clone().or(split.options.ca_file.take());
         if sslmode == SslMode::VerifyCa && ca_file.is_none() {
             return Err(config_error("`sslmode = \"verify-ca\"` needs to know the authority")
                 .advise("set `ca_file`, or use `sslmode = \"verify-full\"` with the system's authorities"));
@@ -167,7 +160,8 @@ impl Settings {
         if config.get_application_name().is_none() {
             config.application_name("groupcast");
         }
-        Ok(Address { config, sslmode, ca_file, shown, password, connect_timeout })
+        let warnings = split.options.warnings;
+        Ok(Address { config, sslmode, ca_file, shown, password, connect_timeout, warnings })
     }
 }
 
@@ -203,27 +197,38 @@ fn shown(config: &Config) -> String {
     shown.join(", ")
 }
 
-/// A connection string without what it says about TLS.
+/// A connection string for the driver, and the options that are not for it.
 struct Split {
     rest: String,
-    sslmode: Option<SslMode>,
-    ca_file: Option<PathBuf>,
+    options: Options,
 }
 
 fn split(text: &str) -> Result<Split> {
-    let mut split = Split { rest: String::new(), sslmode: None, ca_file: None };
+    let mut split = Split { rest: String::new(), options: Options::default() };
     if text.starts_with("postgres://") || text.starts_with("postgresql://") {
         // Credentials end at the first `@`, as the driver reads them; a `?` before it belongs to the password.
         let after_credentials = text.find('@').map_or(0, |at| at + 1);
-        let Some(query) = text[after_credentials..].find('?').map(|at| after_credentials + at) else {
+        let query = text[after_credentials..].find('?').map(|at| after_credentials + at);
+        let address = &text[..query.unwrap_or(text.len())];
+        // A second one shows that the first was part of the password; what follows it is no host, and is not looked up.
+        let no_pair = |pair: &str| !pair.contains('=') && pair.contains('@');
+        if address[after_credentials..].contains('@')
+            || query.is_some_and(|query| text[query + 1..].split('&').any(no_pair))
+        {
+            return Err(config_error("the user or password in `url` holds an `@` as it is")
+                .advise("write it as `%40` (and `%` as `%25`), or keep the password in `password`"));
+        }
+        let Some(query) = query else {
             split.rest = text.to_owned();
             return Ok(split);
         };
         let mut kept = Vec::new();
         for pair in text[query + 1..].split('&').filter(|pair| !pair.is_empty()) {
             let (key, value) = form_urlencoded::parse(pair.as_bytes()).next().unwrap_or_default();
-            if split.keep(&key, &value)? {
-                kept.push(pair);
+            match split.options.take(&key, &value)? {
+                Kept::AsIs => kept.push(pair.to_owned()),
+                Kept::Instead(value) => kept.push(format!("{key}={value}")),
+                Kept::Dropped => {}
             }
         }
         split.rest = text[..query].to_owned();
@@ -233,43 +238,15 @@ fn split(text: &str) -> Result<Split> {
     } else {
         let mut kept = Vec::new();
         for (raw, key, value) in words(text) {
-            if split.keep(&key, &value)? {
-                kept.push(raw);
+            match split.options.take(&key, &value)? {
+                Kept::AsIs => kept.push(raw.to_owned()),
+                Kept::Instead(value) => kept.push(format!("{key}={value}")),
+                Kept::Dropped => {}
             }
         }
         split.rest = kept.join(" ");
     }
     Ok(split)
-}
-
-impl Split {
-    /// Takes note of an option about TLS; whether the option is left to the driver.
-    fn keep(&mut self, key: &str, value: &str) -> Result<bool> {
-        match key {
-            "sslmode" => {
-                self.sslmode = Some(match value {
-                    "disable" => SslMode::Disable,
-                    "allow" | "prefer" => SslMode::Prefer,
-                    "require" => SslMode::Require,
-                    "verify-ca" => SslMode::VerifyCa,
-                    "verify-full" => SslMode::VerifyFull,
-                    _ => {
-                        return Err(config_error("the `sslmode` in `url` is unknown")
-                            .advise("use one of disable, prefer, require, verify-ca, verify-full"));
-                    }
-                });
-                Ok(false)
-            }
-            "sslrootcert" => {
-                self.ca_file = (value != "system").then(|| PathBuf::from(value));
-                Ok(false)
-            }
-            key if IGNORED.contains(&key) => Ok(false),
-            key if REFUSED.contains(&key) => Err(config_error(format!("`url` sets `{key}`, which is not supported"))
-                .advise("remove it; sign in with a user and password")),
-            _ => Ok(true),
-        }
-    }
 }
 
 /// The `key = value` pairs of a libpq connection string: as written, key, value. What makes no sense is left to the
@@ -353,6 +330,56 @@ mod tests {
     }
 
     #[test]
+    fn connection_strings_of_vendors_are_read() {
+        for (url, mode, warnings) in [
+            // Neon
+            (
+                "postgresql://u:p@ep-cool-123-pooler.eu-central-1.aws.neon.tech/db?sslmode=require&channel_binding=require",
+                SslMode::Require,
+                0,
+            ),
+            ("postgres://u:p@h/db?sslmode=require&options=endpoint%3Dep-cool-123", SslMode::Require, 0),
+            // Supabase, for Prisma
+            ("postgresql://postgres.ref:p@h:6543/postgres?pgbouncer=true&connection_limit=1", SslMode::VerifyFull, 2),
+            // Vercel
+            ("postgres://u:p@h:6543/postgres?sslmode=require&supa=base-pooler.x", SslMode::Require, 1),
+            // DigitalOcean, Aiven, Heroku, Render, Railway
+            ("postgresql://doadmin:p@h:25060/defaultdb?sslmode=require", SslMode::Require, 0),
+            ("postgres://avnadmin:p@h:12691/defaultdb?sslmode=verify-ca&sslrootcert=ca.pem", SslMode::VerifyCa, 0),
+            ("postgres://u:p@h:5432/db?sslmode=no-verify", SslMode::Require, 0),
+            ("postgres://u:p@h:5432/db?ssl=true", SslMode::VerifyFull, 0),
+            // node-postgres 8.16, CockroachDB, Crunchy
+            ("postgres://u:p@h/db?sslmode=require&uselibpqcompat=true", SslMode::Require, 1),
+            ("cockroachdb://u:p@h:26257/db?sslmode=verify-full&sslrootcert=system", SslMode::VerifyFull, 0),
+            ("postgres://u:p@localhost/db?sslrootcert=system", SslMode::VerifyFull, 0),
+            ("postgres://u:p@h1:5432,h2:5433/db?target_session_attrs=primary", SslMode::VerifyFull, 0),
+            ("postgres://u:p@h1,h2/db?target_session_attrs=prefer-standby", SslMode::VerifyFull, 1),
+            // JDBC, SQLAlchemy
+            ("jdbc:postgresql://h:5432/db?user=u&password=p&ssl=true&prepareThreshold=0", SslMode::VerifyFull, 1),
+            ("postgresql+asyncpg://u:p@h/db?ssl=require&prepared_statement_cache_size=0", SslMode::Require, 1),
+            ("host=h user=u password=p target_session_attrs=standby sslmode=allow", SslMode::Prefer, 0),
+        ] {
+            let read = address(url).unwrap_or_else(|error| panic!("{url}: {error}"));
+            assert_eq!((read.sslmode, read.warnings.len()), (mode, warnings), "{url}: {:?}", read.warnings);
+            assert_eq!(read.config.get_password(), Some(b"p".as_slice()), "{url}");
+        }
+        // Characters that are none of an address's own do no harm to a password.
+        for (url, password) in [
+            ("postgres://u:p/w#r:d?x&y@h/db", "p/w#r:d?x&y"),
+            ("postgres://u:p%w@h/db", "p%w"),
+            ("postgres://u:[p]$!'*@h/db", "[p]$!'*"),
+        ] {
+            let read = address(url).unwrap_or_else(|error| panic!("{url}: {error}"));
+            assert_eq!(read.config.get_password(), Some(password.as_bytes()), "{url}");
+            assert_eq!(read.shown, "h:5432");
+        }
+        let primary = address("postgres://u@h/db?target_session_attrs=primary&application_name=a@b").unwrap();
+        let wanted = tokio_postgres::config::TargetSessionAttrs::ReadWrite;
+        assert_eq!(primary.config.get_target_session_attrs(), wanted);
+        assert_eq!(primary.config.get_application_name(), Some("a@b"));
+    }
+
+    #[test]
     fn explicit_settings_win_over_the_url() {
         let settings: Settings = serde_json::from_value(serde_json::json!({
             "url": "postgres://u:old@h:6543/db?sslmode=disable&connect_timeout=3", "password": "new-secret",
@@ -380,6 +407,11 @@ mod tests {
             "postgres://u@h/db?hunter2=x",
             "postgres://u@h/db?sslmode=hunter2",
             "",
+            "postgres://reader:hunter2@part/word@db.example.com/db",
+            "postgres://reader:hunter2@part?word@db.example.com/db",
+            "postgres://reader:hunter2@part#word@db.example.com/db",
+            "jdbc:mysql://reader:hunter2@db.example.com/db",
+            "psql postgres://reader:hunter2@db.example.com/db",
         ] {
             let error = address(url).err().unwrap_or_else(|| panic!("{url} is refused"));
             assert_eq!(error.kind(), Kind::Config);

@@ -10,6 +10,7 @@ use std::io::Write as _;
 
 use tokio_postgres::types::{Kind, Type};
 
+use super::pgtypes;
 use crate::model::ColumnType;
 
 /// How a column's values travel.
@@ -53,6 +54,8 @@ pub(super) enum Wire {
     Cast,
     /// Elements are not decoded: the server casts the array to `text[]`.
     CastList,
+    /// An array of a domain: the server casts it to an array of the built-in type of this name, whose elements are decoded.
+    BaseList(String, Box<Wire>),
 }
 
 /// What holds a column's values in DuckDB.
@@ -97,15 +100,18 @@ impl Wire {
             | Wire::Interval
             | Wire::List(_)
             | Wire::Cast
-            | Wire::CastList => Physical::Text,
+            | Wire::CastList
+            | Wire::BaseList(..) => Physical::Text,
         }
     }
 
-    /// The expression as it is selected so that it travels in this form, and the form that then arrives.
+    /// The expression as it is selected so that it travels in this form, and the form that then arrives. What is selected
+    /// is always of a built-in type: the driver would look any other up with a named statement, which poolers do not bear.
     pub(super) fn select(self, sql: &str) -> (String, Wire) {
         match self {
             Wire::Cast => (format!("({sql})::text"), Wire::Text),
             Wire::CastList => (format!("({sql})::text[]"), Wire::List(Box::new(Wire::Text))),
+            Wire::BaseList(name, element) => (format!("({sql})::pg_catalog.{name}[]"), Wire::List(element)),
             wire => (sql.to_owned(), wire),
         }
     }
@@ -144,14 +150,20 @@ pub(super) fn meaning(of: &Type) -> (ColumnType, Wire) {
         Type::INTERVAL => (ColumnType::Interval, Wire::Interval),
         _ => match of.kind() {
             Kind::Domain(base) => meaning(base),
-            Kind::Enum(_) => (ColumnType::Text, Wire::Text),
-            Kind::Array(element) => match meaning(element) {
+            Kind::Enum(_) => (ColumnType::Text, Wire::Cast),
+            Kind::Array(element) => match (meaning(element), pgtypes::base(element)) {
                 // An array of a domain over an array has no array type of ours; its text is unambiguous.
-                (ColumnType::List(_), _) => (ColumnType::Other, Wire::Cast),
-                (kind, Wire::Cast) => (ColumnType::List(Box::new(kind)), Wire::CastList),
-                (kind, wire) => (ColumnType::List(Box::new(kind)), Wire::List(Box::new(wire))),
+                ((ColumnType::List(_), _), _) => (ColumnType::Other, Wire::Cast),
+                ((kind, Wire::Cast), _) => (ColumnType::List(Box::new(kind)), Wire::CastList),
+                ((kind, wire), base) => match Type::from_oid(base.oid()) {
+                    Some(_) if base == element => (ColumnType::List(Box::new(kind)), Wire::List(Box::new(wire))),
+                    Some(known) => {
+                        (ColumnType::List(Box::new(kind)), Wire::BaseList(known.name().to_owned(), Box::new(wire)))
+                    }
+                    None => (ColumnType::List(Box::new(kind)), Wire::CastList),
+                },
             },
-            Kind::Simple if of.name() == "citext" => (ColumnType::Text, Wire::Text),
+            Kind::Simple if of.name() == "citext" => (ColumnType::Text, Wire::Cast),
             _ => (ColumnType::Other, Wire::Cast),
         },
     }

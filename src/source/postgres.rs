@@ -1,28 +1,30 @@
 //! How are rows read from PostgreSQL and from warehouses that speak its protocol?
 //!
-//! Everything happens inside short transactions: `REPEATABLE READ, READ ONLY` where the server has it. Servers that
-//! refuse that (Redshift, CockroachDB and proxies differ) are probed once for the strictest they take; since a stage
-//! reads all its rows with one statement, even a plain transaction sees one snapshot. Session settings (time zone, date
-//! style, digits of floats) are made with `SET LOCAL`, so a pooler in transaction mode neither loses them nor hands
-//! them to somebody else; what a server refuses of them is left out.
+//! Everything happens inside short transactions: `READ COMMITTED, READ ONLY` where the server has it. Servers that refuse
+//! that (Redshift, CockroachDB and proxies differ) are probed once for the best they take. A stage reads all its rows with
+//! one statement, and so in one snapshot; `pglink` says why the transaction has none of its own. Session settings (time
+//! zone, date style, digits of floats, what a backslash means) are made with `SET LOCAL`, so a pooler in transaction mode
+//! neither loses them nor hands them to somebody else; what a server refuses of them is left out.
 //!
-//! Rows come by `COPY … (FORMAT BINARY)`, or by a cursor where COPY is refused; both feed the same decoder. Decoding and
-//! appending to DuckDB overlap through a channel of two batches. A read that fails or is dropped closes its connection
+//! Rows come by one unnamed statement, by a cursor, or by `COPY … (FORMAT BINARY)`; all feed the same decoder. Decoding
+//! and appending to DuckDB overlap through a channel of two batches. A read that fails or is dropped closes its connection
 //! and cancels the statement at the server; the next call connects anew.
 
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio_postgres::{SimpleQueryMessage, Statement};
+use tokio_postgres::SimpleQueryMessage;
+use tokio_postgres::types::Type;
 
 use super::pgerror::{Target, fragments, shortened};
 use super::pglink::{Link, State, probe_opening};
 use super::pgread::{self, Plan, Stop};
 pub use super::pgsettings::{Read, Settings, SslMode};
-use super::{Column, Source, Staged, pgvalue};
+use super::{Column, Source, Staged, pgtypes, pgvalue};
 use crate::duck::{Duck, quote_identifier};
 use crate::error::{Error, Kind, Result, Within};
-use crate::mapping::compile::Projection;
+use crate::mapping::compile::{Projection, portable_literal};
+use crate::mapping::diagnostic::listed_all;
 use crate::mapping::{Expr, From, Model};
 
 /// Longest that a server may take to end a transaction that has only read.
@@ -39,8 +41,24 @@ pub struct Postgres {
     link: Option<Link>,
     /// The statements that begin a read, once the server has taken them.
     opening: Option<String>,
-    /// Whether the server has refused a binary COPY before.
-    copy_refused: bool,
+    /// Whether the server has refused to tell types by `pg_typeof` before.
+    typeof_refused: bool,
+}
+
+/// A statement that the server refused.
+struct Refused {
+    error: tokio_postgres::Error,
+    statement: String,
+}
+
+/// A column as the server sees it.
+struct Described {
+    name: String,
+    of: Type,
+    /// The type's modifier, as in `numeric(14,2)`; -1 is none.
+    modifier: i32,
+    /// The table and the column's number in it, where it is a table's.
+    origin: Option<(u32, i16)>,
 }
 
 impl std::fmt::Debug for Postgres {
@@ -49,9 +67,15 @@ impl std::fmt::Debug for Postgres {
     }
 }
 
-/// Whether a server says by this error that it lacks a feature (class 0A) or its syntax (class 42).
+/// Whether a server says by this error that it lacks a feature (class 0A), its syntax or schema (classes 42 and 3F), or means something else
+/// by it (class 22: CockroachDB's `pg_typeof` is a text).
 fn is_refusal(error: &tokio_postgres::Error) -> bool {
-    error.code().is_some_and(|code| code.code().starts_with("0A") || code.code().starts_with("42"))
+    error.code().is_some_and(|code| ["0A", "42", "22", "3F"].iter().any(|class| code.code().starts_with(class)))
+}
+
+/// Whether a server says by this error that the user lacks a right.
+fn is_denied(error: &tokio_postgres::Error) -> bool {
+    error.code().is_some_and(|code| code.code() == "42501")
 }
 
 impl Postgres {
@@ -63,7 +87,7 @@ impl Postgres {
         let address = settings.address().within(|| format!("source {name}"))?;
         let target = Target::new(name, &address, &settings.url);
         let link = Link::open(&address, &target).await?;
-        Ok(Postgres { settings: settings.clone(), target, link: Some(link), opening: None, copy_refused: false })
+        Ok(Postgres { settings: settings.clone(), target, link: Some(link), opening: None, typeof_refused: false })
     }
 
     /// The connection, made anew if it broke.
@@ -129,6 +153,8 @@ impl Postgres {
             "bytea_output = 'hex'",
             // The shortest text that reads back as the same float, also before PostgreSQL 12.
             "extra_float_digits = 3",
+            // A mapping's SQL was checked to be one statement by this rule.
+            "standard_conforming_strings = on",
             // A migration that holds a table for longer is not waited for.
             "lock_timeout = '60s'",
         ]
@@ -140,34 +166,98 @@ impl Postgres {
         settings
     }
 
-    /// Has the server parse a query, and start it for no rows: rights are checked only then. A transaction of its own is
-    /// open afterwards. The inner error is about the query.
-    async fn probe(&mut self, sql: &str) -> Result<Result<Statement, tokio_postgres::Error>> {
+    /// Has the server parse a query, and start it for no rows: rights are checked only then. Yields the types of its
+    /// `count` columns. A transaction of its own is open afterwards, and holds the query's tables as they are. The inner
+    /// error is about the query.
+    async fn probe(&mut self, sql: &str, count: usize) -> Result<Result<Vec<Type>, Refused>> {
+        if !self.typeof_refused {
+            self.begin().await?;
+            let statement = pgtypes::typing(sql, count);
+            let client = &self.link().await?.client;
+            let error = match client.query_typed(&statement, &[]).await {
+                Ok(rows) => {
+                    let numbers = rows.first().map(|row| (0..count).map(|at| row.try_get::<_, u32>(at)).collect());
+                    match numbers.unwrap_or_else(|| Ok(Vec::new())) {
+                        Ok(numbers) => {
+                            let types: Result<Vec<Type>, _> = pgtypes::resolve(client, &numbers).await;
+                            return Ok(types.map_err(|error| Refused { error, statement }));
+                        }
+                        Err::<Vec<u32>, _>(_) => None,
+                    }
+                }
+                Err(error) => Some(error),
+            };
+            if let Some(error) = error.filter(|error| !is_refusal(error)) {
+                return Ok(Err(Refused { error, statement }));
+            }
+        }
+        // The query is wrong, or the server lacks `pg_typeof`: then the driver finds out.
         self.begin().await?;
-        let client = &self.link().await?.client;
-        let statement = match client.prepare(&format!("{sql} LIMIT 0")).await {
-            Ok(statement) => statement,
-            Err(error) => return Ok(Err(error)),
-        };
-        Ok(client.query(&statement, &[]).await.map(|_| statement))
+        let statement = pgtypes::sampling(sql, count, &(0..count).collect::<Vec<_>>());
+        match self.link().await?.client.query_typed(&statement, &[]).await {
+            Ok(rows) => {
+                self.typeof_refused = true;
+                let columns = rows.first().map(|row| row.columns()).unwrap_or_default();
+                Ok(Ok(columns.iter().map(|column| column.type_().clone()).collect()))
+            }
+            Err(error) => Ok(Err(Refused { error, statement })),
+        }
+    }
+
+    /// The names of a query's columns. A transaction is open afterwards.
+    async fn names(&mut self, sql: &str) -> Result<Result<Vec<String>, Refused>> {
+        self.begin().await?;
+        let statement = format!("{sql} LIMIT 0");
+        Ok(match self.link().await?.client.simple_query(&statement).await {
+            Ok(messages) => Ok(messages
+                .iter()
+                .find_map(|message| match message {
+                    SimpleQueryMessage::RowDescription(columns) => {
+                        Some(columns.iter().map(|column| column.name().to_owned()).collect())
+                    }
+                    _ => None,
+                })
+                .unwrap_or_default()),
+            Err(error) => Err(Refused { error, statement }),
+        })
+    }
+
+    /// The columns of a query with all that the server knows of them; `types` are theirs. A transaction is open.
+    async fn details(&mut self, sql: &str, names: Vec<String>, types: Vec<Type>) -> Result<Vec<Described>> {
+        // What the driver would have to look up is left out, and so has no modifier.
+        let count = types.len();
+        let builtin = |at: &usize| Type::from_oid(pgtypes::base(&types[*at]).oid()).is_some();
+        let positions: Vec<usize> = (0..count).filter(builtin).collect();
+        let mut described: Vec<Described> = names
+            .into_iter()
+            .zip(&types)
+            .map(|(name, of)| Described { name, of: of.clone(), modifier: -1, origin: None })
+            .collect();
+        if positions.is_empty() {
+            return Ok(described);
+        }
+        let statement = pgtypes::sampling(sql, count, &positions);
+        let rows = self.link().await?.client.query_typed(&statement, &[]).await;
+        let rows =
+            rows.map_err(|error| self.target.query_error("failed to describe the model", &error, &statement, &[]))?;
+        let columns = rows.first().map(|row| row.columns()).unwrap_or_default();
+        for (at, column) in positions.into_iter().zip(columns) {
+            described[at].modifier = column.type_modifier();
+            described[at].origin = column.table_oid().zip(column.column_id());
+        }
+        Ok(described)
     }
 
     /// What the server says about columns: its name of their types, and whether they are never null.
-    async fn columns(&mut self, described: &[(String, &tokio_postgres::Column)], table: bool) -> Result<Vec<Column>> {
+    async fn columns(&mut self, described: Vec<Described>, table: bool) -> Result<Vec<Column>> {
         let values: Vec<String> = described
             .iter()
             .enumerate()
-            .map(|(index, (_, column))| {
-                let (relation, number) = match (table, column.table_oid(), column.column_id()) {
-                    (true, Some(relation), Some(number)) => (relation, number),
-                    // A query's columns may be null by an outer join whatever their table says.
-                    _ => (0, 0),
-                };
-                format!(
-                    "({index}, {}::oid, {}, {relation}::oid, {number})",
-                    column.type_().oid(),
-                    column.type_modifier()
-                )
+            .map(|(index, column)| {
+                // A query's columns may be null by an outer join whatever their table says.
+                let (relation, number) = column.origin.filter(|_| table).unwrap_or((0, 0));
+                let of = pgtypes::base(&column.of).oid();
+                format!("({index}, {of}::oid, {}, {relation}::oid, {number})", column.modifier)
             })
             .collect();
         let sql = format!(
@@ -187,70 +277,162 @@ impl Postgres {
             }
         };
         Ok(described
-            .iter()
+            .into_iter()
             .enumerate()
-            .map(|(index, (name, column))| {
+            .map(|(index, column)| {
                 let (declared, not_null) = answered.get(index).cloned().unwrap_or_default();
                 Column {
-                    name: name.clone(),
-                    kind: pgvalue::meaning(column.type_()).0,
-                    declared: declared.unwrap_or_else(|| column.type_().name().to_owned()),
+                    kind: pgvalue::meaning(&column.of).0,
+                    declared: declared.unwrap_or_else(|| column.of.name().to_owned()),
+                    name: column.name,
                     not_null,
+                    denied: None,
                 }
             })
             .collect())
     }
 
-    /// The projection's statement, parsed by the server. A transaction is open afterwards, and holds the tables as they
-    /// are. Fails naming the part that does not compile.
-    async fn shape(&mut self, projection: &Projection) -> Result<Statement> {
+    /// The columns of a table as the catalogs have them, of which this user may read some only; none when it may read
+    /// none of them, or where the server cannot tell.
+    async fn granted(&mut self, from: &From) -> Result<Option<Vec<Column>>> {
+        let From::Table(parts) = from else { return Ok(None) };
+        self.begin().await?;
+        let relation = parts.iter().map(|part| quote_identifier(part)).collect::<Vec<_>>().join(".");
+        let sql = format!(
+            "SELECT a.attname, a.atttypid, pg_catalog.format_type(a.atttypid, a.atttypmod), a.attnotnull, \
+             pg_catalog.has_column_privilege(a.attrelid, a.attnum, 'SELECT') FROM pg_catalog.pg_attribute a \
+             WHERE a.attrelid = {}::pg_catalog.regclass AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum",
+            portable_literal(&relation)
+        );
+        let client = &self.link().await?.client;
+        let listed = match client.simple_query(&sql).await {
+            Ok(messages) => rows(&messages, |row| {
+                let number: u32 = row.get(1).and_then(|number| number.parse().ok()).unwrap_or_default();
+                let text = |at: usize| row.get(at).unwrap_or_default().to_owned();
+                (text(0), number, text(2), row.get(3) == Some("t"), row.get(4) == Some("t"))
+            }),
+            Err(error) if error.as_db_error().is_some() => return Ok(None),
+            Err(error) => return Err(self.target.query_error("failed to describe the model", &error, "", &[])),
+        };
+        if !listed.iter().any(|(.., granted)| *granted) {
+            return Ok(None);
+        }
+        let numbers: Vec<u32> = listed.iter().map(|(_, number, ..)| *number).collect();
+        let types = pgtypes::resolve(client, &numbers).await;
+        let types = types.map_err(|error| self.target.query_error("failed to describe the model", &error, "", &[]))?;
+        let column = |((name, _, declared, not_null, granted), of): ((String, u32, String, bool, bool), Type)| Column {
+            kind: pgvalue::meaning(&of).0,
+            declared,
+            not_null,
+            denied: (!granted).then(|| self.target.grant(&relation, std::slice::from_ref(&name))),
+            name,
+        };
+        Ok(Some(listed.into_iter().zip(types).map(column).collect()))
+    }
+
+    /// The types of the projection's key, columns and cursor. A transaction is open afterwards, and holds the tables as
+    /// they are. Fails naming the part that does not compile.
+    async fn shape(&mut self, projection: &Projection) -> Result<(String, Vec<Type>)> {
         let mut selected = vec![format!("{} AS key", quote_identifier(&projection.key))];
         selected.extend(projection.columns.iter().enumerate().map(|(at, expr)| format!("{} AS c{at}", expr.sql())));
         selected.extend(projection.cursor.iter().map(|cursor| format!("{} AS cursor_value", quote_identifier(cursor))));
         let sql = format!("SELECT {} FROM {}{}", selected.join(", "), projection.relation(), projection.condition());
-        match self.probe(&sql).await? {
-            Ok(statement) => Ok(statement),
-            Err(error) => Err(self.diagnose(projection, &sql, error).await?),
+        match self.probe(&sql, selected.len()).await? {
+            Ok(types) => Ok((sql, types)),
+            Err(refused) => Err(self.diagnose(projection, refused).await?),
         }
     }
 
     /// Finds what made a projection fail, by having the server parse its parts alone.
-    async fn diagnose(&mut self, projection: &Projection, sql: &str, error: tokio_postgres::Error) -> Result<Error> {
+    async fn diagnose(&mut self, projection: &Projection, refused: Refused) -> Result<Error> {
         let target = self.target.clone();
         let fragments = fragments(projection);
-        if error.as_db_error().is_none() {
-            return Ok(target.query_error("failed to read the model", &error, sql, &fragments));
+        let told =
+            |what: &str, refused: &Refused| target.query_error(what, &refused.error, &refused.statement, &fragments);
+        if refused.error.as_db_error().is_none() {
+            return Ok(told("failed to read the model", &refused));
         }
         let from = projection.relation();
-        let all = format!("SELECT * FROM {from}");
-        let known: Vec<String> = match self.probe(&all).await? {
-            Ok(statement) => statement.columns().iter().map(|column| column.name().to_owned()).collect(),
-            Err(error) => return Ok(target.query_error("failed to read the model", &error, &all, &fragments)),
+        let known: Vec<String> = match self.names(&format!("SELECT * FROM {from}")).await? {
+            Ok(names) => names,
+            Err(closed) if is_denied(&closed.error) => match self.granted(&projection.from).await? {
+                Some(columns) => {
+                    columns.into_iter().filter(|column| column.denied.is_none()).map(|column| column.name).collect()
+                }
+                None => return Ok(told("failed to read the model", &closed)),
+            },
+            Err(refused) => return Ok(told("failed to read the model", &refused)),
         };
         for condition in &projection.conditions {
             let sql = format!("SELECT 1 FROM {from} WHERE ({condition}\n)");
-            if let Err(error) = self.probe(&sql).await? {
-                return Ok(target.query_error("failed to filter the model", &error, &sql, &fragments));
+            if let Err(refused) = self.probe(&sql, 1).await? {
+                return Ok(told("failed to filter the model", &refused).maybe_advise(self.readable(&refused, &known)));
             }
         }
         let (key, cursor) = (Expr::Column(projection.key.clone()), projection.cursor.clone().map(Expr::Column));
-        for expr in std::iter::once(&key).chain(&projection.columns).chain(&cursor) {
+        // A description has no key.
+        let key = Some(&key).filter(|_| !projection.key.is_empty());
+        for expr in key.into_iter().chain(&projection.columns).chain(&cursor) {
             let sql = format!("SELECT {} FROM {from}", expr.sql());
-            let Err(error) = self.probe(&sql).await? else { continue };
+            let Err(refused) = self.probe(&sql, 1).await? else { continue };
             return Ok(match expr {
-                Expr::Column(name) if error.code().is_some_and(|code| code.code() == "42703") => {
+                Expr::Column(name) if refused.error.code().is_some_and(|code| code.code() == "42703") => {
                     missing_column(name, &projection.from, &known).at(target.place())
                 }
-                Expr::Column(name) => {
-                    target.query_error(&format!("failed to select column `{name}`"), &error, &sql, &fragments)
+                Expr::Column(name) if is_denied(&refused.error) => {
+                    target.denied(name, &from, matches!(projection.from, From::Table(_)))
                 }
-                Expr::Sql(text) => {
-                    let what = format!("failed to select `{}`", shortened(text));
-                    target.query_error(&what, &error, &sql, &fragments)
-                }
+                Expr::Column(name) => told(&format!("failed to read column `{name}`"), &refused),
+                Expr::Sql(sql) => told(&format!("failed to read `{}`", shortened(sql)), &refused)
+                    .maybe_advise(self.readable(&refused, &known)),
             });
         }
-        Ok(target.query_error("failed to read the model", &error, sql, &fragments))
+        Ok(told("failed to read the model", &refused))
+    }
+
+    /// What to do about a part that reads a column without the right to.
+    fn readable(&self, refused: &Refused, known: &[String]) -> Option<String> {
+        is_denied(&refused.error).then(|| {
+            let may = listed_all(known.iter().map(String::as_str));
+            format!("user `{}` may read {may} here: use no other column, or grant it", self.target.user())
+        })
+    }
+
+    async fn describe_model(&mut self, model: &Projection) -> Result<Vec<Column>> {
+        let (target, fragments) = (self.target.clone(), fragments(model));
+        let failed = |refused: &Refused| {
+            target.query_error("failed to read the model", &refused.error, &refused.statement, &fragments)
+        };
+        let sql = format!("SELECT * FROM {}{}", model.relation(), model.condition());
+        let names = match self.names(&sql).await? {
+            Ok(names) => names,
+            Err(closed) if is_denied(&closed.error) => {
+                let Some(columns) = self.granted(&model.from).await? else { return Err(failed(&closed)) };
+                // The right to the condition's columns, and its syntax.
+                if let Err(refused) =
+                    self.probe(&format!("SELECT 1 FROM {}{}", model.relation(), model.condition()), 1).await?
+                {
+                    return Err(self.diagnose(model, refused).await?);
+                }
+                return Ok(columns);
+            }
+            Err(refused) => return Err(failed(&refused)),
+        };
+        let types = self.probe(&sql, names.len()).await?.map_err(|refused| failed(&refused))?;
+        let described = self.details(&sql, names, types).await?;
+        self.columns(described, matches!(model.from, From::Table(_))).await
+    }
+
+    async fn describe_columns(&mut self, projection: &Projection) -> Result<Vec<Column>> {
+        let (sql, types) = self.shape(projection).await?;
+        let names = std::iter::once(&projection.key).chain(projection.columns.iter().map(|expr| match expr {
+            Expr::Column(name) | Expr::Sql(name) => name,
+        }));
+        let names = names.chain(&projection.cursor).cloned().collect();
+        let mut described = self.details(&sql, names, types).await?;
+        described.truncate(projection.columns.len() + 1);
+        described.remove(0);
+        self.columns(described, matches!(projection.from, From::Table(_))).await
     }
 
     async fn stage_rows(
@@ -259,8 +441,13 @@ impl Postgres {
         into: &Duck,
         rows: &(dyn Fn(u64) + Send + Sync),
     ) -> Result<Staged> {
-        let statement = self.shape_in_time(projection).await?;
-        let plan = Plan::new(projection, &statement).within(|| self.target.place())?;
+        let limit = self.describe_limit();
+        let types = match tokio::time::timeout(limit, self.shape(projection)).await {
+            Ok(shape) => shape?.1,
+            Err(_) => return Err(self.give_up("failed to read the model", limit)),
+        };
+        let plan = Plan::new(projection, types).within(|| self.target.place())?;
+        let now = if plan.follows_time() { self.server_time().await? } else { None };
         let cursor_before = match plan.cursor_maximum() {
             Some(sql) => self.text_maximum(&sql).await?,
             None => None,
@@ -275,8 +462,22 @@ impl Postgres {
                 return Err(error);
             }
         };
-        let cursor = if count == 0 { None } else { cursor_before.or(pgread::maximum(into, &plan).await?) };
-        Ok(plan.staged(into.clone(), cursor))
+        let (largest, ahead) = pgread::maximum(into, &plan, now).await?;
+        let cursor = if count == 0 { None } else { cursor_before.or(largest) };
+        Ok(plan.staged(into.clone(), cursor, ahead))
+    }
+
+    /// The server's time at the start of the transaction, in microseconds since 1970; none where it cannot tell.
+    async fn server_time(&mut self) -> Result<Option<i64>> {
+        let sql = "SELECT (pg_catalog.date_part('epoch', pg_catalog.now()) * 1000000)::bigint";
+        let target = self.target.clone();
+        match self.link().await?.client.simple_query(sql).await {
+            Ok(messages) => {
+                let read = self::rows(&messages, |row| row.get(0).and_then(|text| text.parse().ok()));
+                Ok(read.into_iter().next().flatten())
+            }
+            Err(error) => Err(target.query_error("failed to read the server's time", &error, sql, &[])),
+        }
     }
 
     /// The largest value of a cursor that only the server can compare. Asked before the rows are read: should the server
@@ -296,7 +497,7 @@ impl Postgres {
 
     async fn read_rows(&mut self, plan: &Plan, into: &Duck, rows: &(dyn Fn(u64) + Send + Sync)) -> Result<u64> {
         let (target, limit) = (self.target.clone(), self.settings.stall_timeout());
-        let failed = |stop: Stop| match stop {
+        self.pump(plan, into, rows).await?.map_err(|stop| match stop {
             Stop::Server(error) => {
                 target.query_error("failed to read rows; nothing was sent", &error, plan.sql(), &plan.fragments())
             }
@@ -305,37 +506,22 @@ impl Postgres {
                 .at(target.place()),
             Stop::Stalled => target.stalled("failed to read rows; nothing was sent", limit),
             Stop::Duck(error) => error,
-        };
-        if self.settings.read != Read::Cursor && !self.copy_refused {
-            match self.pump(plan, into, rows, true).await? {
-                Err(Stop::Server(error)) if self.settings.read == Read::Auto && is_refusal(&error) => {
-                    self.copy_refused = true;
-                    let limit = self.describe_limit();
-                    match tokio::time::timeout(limit, self.begin()).await {
-                        Ok(begun) => begun?,
-                        Err(_) => return Err(self.give_up("failed to begin a transaction", limit)),
-                    }
-                }
-                outcome => return outcome.map_err(failed),
-            }
-        }
-        self.pump(plan, into, rows, false).await?.map_err(failed)
+        })
     }
 
-    /// Reads all rows one way.
+    /// Reads all rows in the way that the settings name.
     async fn pump(
         &mut self,
         plan: &Plan,
         into: &Duck,
         rows: &(dyn Fn(u64) + Send + Sync),
-        copy: bool,
     ) -> Result<Result<u64, Stop>> {
         let limit = self.settings.stall_timeout();
         let mut link = self.lend().await?;
-        let outcome = if copy {
-            pgread::by_copy(&link.client, plan, limit, into, rows).await
-        } else {
-            pgread::by_cursor(&link.client, plan, limit, into, rows).await
+        let outcome = match self.settings.read {
+            Read::Auto => pgread::by_query(&link.client, plan, limit, into, rows).await,
+            Read::Copy => pgread::by_copy(&link.client, plan, limit, into, rows).await,
+            Read::Cursor => pgread::by_cursor(&link.client, plan, limit, into, rows).await,
         };
         // After an error of its own the server waits for the next statement; after any other it may still be sending.
         let is_usable = match &outcome {
@@ -381,7 +567,7 @@ fn missing_column(name: &str, from: &From, known: &[String]) -> Error {
             format!("use one of its columns: {}{more}", shown.join(", "))
         }
     };
-    Error::new(Kind::Source, format!("{model} has no column `{name}` [42703]")).advise(advice)
+    Error::new(Kind::Source, format!("{model} has no column `{name}` [42703]")).advise(advice).missing()
 }
 
 impl Postgres {
@@ -403,14 +589,6 @@ impl Postgres {
         }
     }
 
-    async fn shape_in_time(&mut self, projection: &Projection) -> Result<Statement> {
-        let limit = self.describe_limit();
-        match tokio::time::timeout(limit, self.shape(projection)).await {
-            Ok(shape) => shape,
-            Err(_) => Err(self.give_up("failed to read the model", limit)),
-        }
-    }
-
     /// Ends the transaction, or the connection if the server does not answer.
     async fn let_go(&mut self) -> Result<()> {
         let ended = tokio::time::timeout(RELEASE_MAX, self.rollback()).await;
@@ -428,38 +606,15 @@ impl Postgres {
             columns: Vec::new(),
             cursor: None,
         };
-        let sql = format!("SELECT * FROM {}{}", projection.relation(), projection.condition());
-        let statement = match self.probe(&sql).await? {
-            Ok(statement) => statement,
-            Err(error) => {
-                let (target, fragments) = (self.target.clone(), fragments(&projection));
-                let error = target.query_error("failed to read the model", &error, &sql, &fragments);
-                self.rollback().await?;
-                return Err(error);
-            }
-        };
-        let described: Vec<_> = statement.columns().iter().map(|column| (column.name().to_owned(), column)).collect();
-        let columns = self.columns(&described, matches!(model.from, From::Table(_))).await?;
+        let described = self.describe_model(&projection).await;
         self.rollback().await?;
-        Ok(columns)
+        described
     }
 
     async fn columns_of_projection(&mut self, projection: &Projection) -> Result<Vec<Column>> {
-        let statement = match self.shape(projection).await {
-            Ok(statement) => statement,
-            Err(error) => {
-                self.rollback().await?;
-                return Err(error);
-            }
-        };
-        let names = projection.columns.iter().map(|expr| match expr {
-            Expr::Column(name) => name.clone(),
-            Expr::Sql(sql) => sql.clone(),
-        });
-        let described: Vec<_> = names.zip(statement.columns().iter().skip(1)).collect();
-        let columns = self.columns(&described, matches!(projection.from, From::Table(_))).await?;
+        let described = self.describe_columns(projection).await;
         self.rollback().await?;
-        Ok(columns)
+        described
     }
 }
 

@@ -16,6 +16,7 @@ use crate::duck::{Duck, ledger_error, quote_literal};
 use crate::error::{Error, Result};
 use crate::model::ColumnType;
 
+use super::Ahead;
 use super::duckdb::failed_statement;
 
 /// Parts of all keys. A power of two; more cost more to group than they save to join (measured in `docs`: 65,536 double
@@ -90,14 +91,18 @@ pub struct Staged {
     pub physical: Vec<String>,
     /// What the columns mean.
     pub kinds: Vec<ColumnType>,
-    /// The largest cursor value among the rows, as text in the source's own notation; `None` without a cursor or rows.
+    /// The largest cursor value among the rows that is not in the future, as text in the source's own notation; `None`
+    /// without a cursor or rows.
     pub cursor: Option<String>,
+    /// Rows whose cursor lies in the future. They do not count for `cursor`: rows that change until then would lie behind
+    /// it.
+    pub ahead: Option<Ahead>,
 }
 
 impl std::fmt::Debug for Staged {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Staged { duck: _, row: _, relation, hashed, physical, kinds, cursor } = self;
-        write!(out, "Staged({relation:?}, {hashed:?}, {physical:?}, {kinds:?}, {cursor:?})")
+        let Staged { duck: _, row: _, relation, hashed, physical, kinds, cursor, ahead } = self;
+        write!(out, "Staged({relation:?}, {hashed:?}, {physical:?}, {kinds:?}, {cursor:?}, {ahead:?})")
     }
 }
 

@@ -15,7 +15,8 @@ use crate::model::document;
 use super::decide::{Decision, Judgement};
 
 /// The guards, by the name that `--accept` takes.
-pub const NAMES: [&str; 6] = ["keys", "empty", "rows-dropped", "removed", "changed", "nulled"];
+pub const NAMES: [&str; 8] =
+    ["keys", "empty", "rows-dropped", "keys-changed", "removed", "changed", "nulled", "unsendable"];
 
 /// What the decisions of all suspects would do to what is held.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -24,11 +25,24 @@ pub struct Impact {
     pub changed: u64,
     /// By trait, known groups whose held value becomes null or is removed.
     pub nulled: BTreeMap<String, u64>,
+    /// Rows looked at.
+    pub rows: u64,
+    /// Rows among them whose values cannot become what the mapping declares.
+    pub unsendable: u64,
+    /// Why the first of them cannot.
+    pub reason: Option<String>,
 }
 
 impl Impact {
     /// Adds one decision.
     pub fn add(&mut self, decision: &Decision) {
+        self.rows += u64::from(decision.kind != SuspectKind::Missing);
+        if let Judgement::Refused { reason } = &decision.verdict
+            && decision.kind != SuspectKind::Missing
+        {
+            self.unsendable += 1;
+            self.reason.get_or_insert_with(|| reason.clone());
+        }
         let Judgement::Say { change, .. } = &decision.verdict else { return };
         if decision.kind != SuspectKind::Changed {
             return;
@@ -102,6 +116,8 @@ impl Watch<'_> {
         let unusable = parts_total(found, shared);
         let before = rows_before.filter(|_| self.full).unwrap_or(0);
         let empty = self.full && self.guards.empty && found.rows == 0 && found.known > 0;
+        let renamed = self.renamed(found).unwrap_or(0);
+        let (unsendable, rows) = impact.map_or((0, 0), |impact| (impact.unsendable, impact.rows));
         let changed = impact.map_or(found.changed, |impact| impact.changed);
         let nulled = impact.map_or(found.changed, |impact| impact.nulled.values().copied().max().unwrap_or(0));
         vec![
@@ -113,6 +129,14 @@ impl Watch<'_> {
                 before.saturating_sub(found.rows),
                 before,
                 self.guards.rows_dropped_max,
+                true,
+            ),
+            share(
+                "keys-changed",
+                "known groups that are gone while as many new ones came",
+                renamed,
+                found.known,
+                self.guards.keys_changed_max,
                 true,
             ),
             share(
@@ -138,6 +162,14 @@ impl Watch<'_> {
                 found.known,
                 self.guards.nulled_max,
                 impact.is_some() || nulled == 0,
+            ),
+            share(
+                "unsendable",
+                "rows that cannot become what the mapping declares",
+                unsendable,
+                rows,
+                self.guards.unsendable_max,
+                true,
             ),
         ]
     }
@@ -183,6 +215,23 @@ impl Watch<'_> {
                 "look at the job that fills the model, or raise `rows_dropped_max` under [guards]",
             )?;
         }
+        if let Some(gone) = self.renamed(found) {
+            self.share(
+                "keys-changed",
+                gone,
+                found.known,
+                self.guards.keys_changed_max,
+                format!(
+                    "{gone} of {} known groups are gone (such as {}), and {} new ones came (such as {})",
+                    found.known,
+                    examples(&found.missing_examples),
+                    found.new,
+                    examples(&found.new_examples)
+                ),
+                "compare the keys: one that is written in another way (`00123` and `123`) makes every group a new one; \
+                 write it as before in the model's `sql`, or raise `keys_changed_max` under [guards]",
+            )?;
+        }
         self.share(
             "removed",
             found.removable,
@@ -190,6 +239,28 @@ impl Watch<'_> {
             self.guards.removed_max,
             format!("{} of {} known groups left the model and would be removed", found.removable, found.known),
             "look at the model's filter, or raise `removed_max` under [guards]",
+        )
+    }
+
+    /// Known groups that are gone, where about as many new ones came: at least half as many.
+    fn renamed(&self, found: &Comparison) -> Option<u64> {
+        (self.full && found.missing > 0 && found.new >= found.missing.div_ceil(2)).then_some(found.missing)
+    }
+
+    /// Rows whose values cannot become what the mapping declares, among the first that would be sent.
+    pub fn sendable(&self, impact: &Impact) -> Result<()> {
+        self.share(
+            "unsendable",
+            impact.unsendable,
+            impact.rows,
+            self.guards.unsendable_max,
+            format!(
+                "{} of the first {} rows cannot be sent: {}",
+                impact.unsendable,
+                impact.rows,
+                impact.reason.as_deref().unwrap_or_default()
+            ),
+            "declare another `as`, or convert the column in the mapping's SQL",
         )
     }
 
@@ -239,6 +310,12 @@ impl Watch<'_> {
     }
 }
 
+/// `a`, `b`, `c`: keys as they are shown beside figures.
+fn examples(keys: &[String]) -> String {
+    let shown: Vec<String> = keys.iter().map(|key| format!("`{}`", crate::mapping::reader::shown(key))).collect();
+    if shown.is_empty() { "none that can be shown".to_owned() } else { shown.join(", ") }
+}
+
 fn parts_total(found: &Comparison, shared: u64) -> u64 {
     found.null_keys + found.empty_keys + shared
 }
@@ -279,11 +356,57 @@ mod tests {
             let accepted = BTreeSet::from([name.to_owned()]);
             assert!(watch(&guards, &accepted).comparison(&found, before).is_ok(), "{name}");
         }
-        let impact = Impact { changed: 51, nulled: BTreeMap::from([("arr".to_owned(), 21)]) };
+        let impact = Impact { changed: 51, nulled: BTreeMap::from([("arr".to_owned(), 21)]), ..Impact::default() };
         assert!(watch(&guards, &none).impact(&impact, 100).unwrap_err().to_string().contains("51 of 100"));
         let accepted = BTreeSet::from(["changed".to_owned()]);
         assert!(watch(&guards, &accepted).impact(&impact, 100).unwrap_err().to_string().contains("`arr` turns null"));
         assert!(NAMES.contains(&"nulled"));
+    }
+
+    #[test]
+    fn keys_that_are_written_otherwise_stop_a_run() {
+        let (guards, none) = (Guards::default(), BTreeSet::new());
+        let found = Comparison {
+            rows: 100,
+            known: 100,
+            missing: 90,
+            new: 90,
+            missing_examples: vec!["00123".to_owned()],
+            new_examples: vec!["123".to_owned()],
+            ..Comparison::default()
+        };
+        let error = watch(&guards, &none).comparison(&found, Some(100)).unwrap_err();
+        assert!(error.to_string().contains("90 of 100 known groups are gone (such as `00123`)"), "{error}");
+        assert!(
+            error.to_string().contains("90 new ones came (such as `123`) (90.0 %, at most 50.0 % pass)"),
+            "{error}"
+        );
+        assert!(error.advice().unwrap().contains("--accept keys-changed"));
+        let readings = watch(&guards, &none).readings(&found, Some(100), None);
+        assert!(readings.iter().any(|reading| reading.guard == "keys-changed" && reading.trips));
+        for (found, full) in [
+            // A half-finished load, growth, a real turnover below the threshold, an incremental read.
+            (Comparison { new: 30, ..found.clone() }, true),
+            (Comparison { missing: 0, ..found.clone() }, true),
+            (Comparison { missing: 50, new: 50, ..found.clone() }, true),
+            (found.clone(), false),
+        ] {
+            assert!(Watch { full, ..watch(&guards, &none) }.comparison(&found, None).is_ok(), "{found:?}");
+        }
+        let accepted = BTreeSet::from(["keys-changed".to_owned()]);
+        assert!(watch(&guards, &accepted).comparison(&found, Some(100)).is_ok());
+    }
+
+    #[test]
+    fn rows_that_mostly_cannot_be_sent_stop_a_run() {
+        let (guards, none) = (Guards::default(), BTreeSet::new());
+        let reason = Some("trait `arr`: text that is no number".to_owned());
+        let impact = Impact { rows: 100, unsendable: 51, reason, ..Impact::default() };
+        let error = watch(&guards, &none).sendable(&impact).unwrap_err();
+        assert!(error.to_string().contains("51 of the first 100 rows cannot be sent: trait `arr`"), "{error}");
+        assert!(error.advice().unwrap().contains("--accept unsendable"));
+        assert!(watch(&guards, &none).sendable(&Impact { unsendable: 50, ..impact.clone() }).is_ok());
+        assert!(watch(&guards, &none).sendable(&Impact { rows: 19, unsendable: 19, ..impact }).is_ok());
     }
 
     #[test]

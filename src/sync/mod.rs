@@ -6,6 +6,7 @@
 
 pub mod decide;
 pub mod guard;
+mod missing;
 mod read;
 mod record;
 pub mod report;
@@ -152,7 +153,10 @@ pub async fn run(session: &Session<'_>, reader: &mut dyn Reader) -> Result<Repor
     }
     let began = session.clock.elapsed();
     let (mut counts, mut detail) = (Counts::default(), Detail::default());
-    let executed = session.execute(start.clone(), begun, reader, &mut counts, &mut detail).await;
+    let executed = match session.execute(start.clone(), begun, reader, &mut counts, &mut detail).await {
+        Ok(executed) => Ok(executed),
+        Err(error) => Err(session.missing_for_now(error).await),
+    };
     let ended_at = session.clock.now();
     detail.beyond_limit = executed.as_ref().map_or(0, |done| done.beyond_limit);
     if let Some(delivery) = session.delivery {
@@ -260,7 +264,7 @@ pub async fn plan(
     let (start, begun) = session.begin().await?;
     let survey = session.survey(start, begun, reader).await?;
     let (mut counts, mut impact) = (Counts::of(&survey.found), Impact::default());
-    let mut position = 0;
+    let (mut position, mut first) = (0, None);
     while let Some(mut page) = session.judged(&survey.judge, position).await? {
         if session.stopping() {
             return Err(Error::new(Kind::Interrupted, "stopped before the plan was made"));
@@ -273,11 +277,15 @@ pub async fn plan(
             }
             count(&mut counts, decision, Outcome::Delivered);
         }
+        first.get_or_insert_with(|| impact.clone());
         show(&page)?;
     }
     let watch = session.watch(survey.full);
-    let guarded =
-        session.check_comparison(&watch, &survey).and_then(|()| watch.impact(&impact, survey.found.known)).err();
+    let guarded = session
+        .check_comparison(&watch, &survey)
+        .and_then(|()| watch.impact(&impact, survey.found.known))
+        .and_then(|()| first.map_or(Ok(()), |first| watch.sendable(&first)))
+        .err();
     Ok(Plan { sync: session.mapping.name.clone(), found: survey.found, counts, guarded, full: survey.full })
 }
 
@@ -327,6 +335,17 @@ impl Session<'_> {
             accepted: &self.options.accept,
             full,
         }
+    }
+
+    /// Rows whose cursor lies in the future, as people are told.
+    fn remark_about_cursor(&self, survey: &Survey) -> Option<String> {
+        let (ahead, incremental) = (survey.ahead?, self.mapping.incremental.as_ref()?);
+        let (rows, have, they) = if ahead.rows == 1 { ("row", "has", "it is") } else { ("rows", "have", "they are") };
+        Some(format!(
+            "{} {rows} {have} a `{}` in the future by {}: the checkpoint stays before the start of this run, and {they} read \
+             in every run until then",
+            ahead.rows, incremental.cursor, ahead.clock
+        ))
     }
 
     /// The guards that need only counts. A run of one group looks at its key alone.
@@ -385,6 +404,7 @@ impl Session<'_> {
         let survey = self.survey(start, begun, reader).await?;
         let watch = self.watch(survey.full);
         detail.full = survey.full;
+        detail.remarks.extend(self.remark_about_cursor(&survey));
         detail.found = Some(survey.found.clone());
         detail.guards = watch.readings(&survey.found, self.rows_before(&survey), None);
         self.check_comparison(&watch, &survey)?;
@@ -397,6 +417,18 @@ impl Session<'_> {
             detail.guards = watch.readings(&survey.found, self.rows_before(&survey), Some(&impact));
             watch.impact(&impact, survey.found.known)?;
         }
+        // The first page stands for all: a mapping that cannot fit does so everywhere.
+        let mut first = Impact::default();
+        self.judged(&survey.judge, 0).await?.iter().flatten().for_each(|decision| first.add(decision));
+        let whole = Impact { rows: first.rows, unsendable: first.unsendable, ..Impact::default() };
+        detail.guards.retain(|reading| reading.guard != "unsendable");
+        detail.guards.extend(
+            watch
+                .readings(&survey.found, None, Some(&whole))
+                .into_iter()
+                .filter(|reading| reading.guard == "unsendable"),
+        );
+        watch.sendable(&first)?;
         *counts = Counts::of(&survey.found);
         self.say_all(&survey, counts, &mut detail.timeline).await
     }

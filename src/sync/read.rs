@@ -12,10 +12,10 @@ use super::{Event, Session};
 use crate::error::{Error, Kind, Result};
 use crate::ledger::{Begun, Comparison, Incoming, Missing, RunStart, Scope};
 use crate::mapping::OnMissing;
-use crate::mapping::compile::{self, Projection, quote_literal};
+use crate::mapping::compile::{self, Projection, portable_literal};
 use crate::model::{Cell, ColumnType, Rules};
 use crate::source::instance::Instance;
-use crate::source::{Source, Staged};
+use crate::source::{Ahead, Source, Staged};
 
 /// Stands for a cursor where the next run must read everything.
 pub(super) const READ_ALL: &str = "";
@@ -76,6 +76,7 @@ pub(super) struct Survey {
     pub(super) found: Comparison,
     pub(super) judge: Arc<Judge>,
     pub(super) cursor: Option<String>,
+    pub(super) ahead: Option<Ahead>,
 }
 
 impl Session<'_> {
@@ -94,10 +95,11 @@ impl Session<'_> {
             Err(Error::new(Kind::Interrupted, "stopped before anything was sent"))
         });
         let released = reader.release().await;
-        let (found, judge, cursor, full) = done?;
+        let (found, judge, (cursor, ahead), full) = done?;
         released?;
         self.monitor.note(Event::Compared(&found));
-        Ok(Survey { run: start.run, started_at: start.started_at, begun, full, found, judge: Arc::new(judge), cursor })
+        let judge = Arc::new(judge);
+        Ok(Survey { run: start.run, started_at: start.started_at, begun, full, found, judge, cursor, ahead })
     }
 
     async fn read_and_compare(
@@ -105,7 +107,7 @@ impl Session<'_> {
         start: &RunStart,
         begun: &Begun,
         reader: &mut dyn Reader,
-    ) -> Result<(Comparison, Judge, Option<String>, bool)> {
+    ) -> Result<(Comparison, Judge, (Option<String>, Option<Ahead>), bool)> {
         let mapping = self.mapping;
         let (conditions, full) = self.conditions(begun, start.started_at)?;
         let projection = compile::projection(mapping, conditions);
@@ -120,9 +122,11 @@ impl Session<'_> {
             retry_rejected: self.options.retry_rejected,
             act_on_missing: mapping.policy.on_missing != OnMissing::Keep,
         };
-        let (incoming, kinds, cursor) = match &rows {
-            Rows::Staged(staged) => (Incoming::Staged(staged), staged.kinds.clone(), staged.cursor.clone()),
-            Rows::Memory { rows, kinds } => (Incoming::Rows(rows), kinds.clone(), None),
+        let (incoming, kinds, (cursor, ahead)) = match &rows {
+            Rows::Staged(staged) => {
+                (Incoming::Staged(staged), staged.kinds.clone(), (staged.cursor.clone(), staged.ahead))
+            }
+            Rows::Memory { rows, kinds } => (Incoming::Rows(rows), kinds.clone(), (None, None)),
         };
         let found = self.ledger.compare(&mapping.name, incoming, &scope).await?;
         let judge = Judge {
@@ -133,14 +137,15 @@ impl Session<'_> {
             at: start.started_at,
         };
         // Without new rows the cursor stays where it was.
-        Ok((found, judge, cursor.or_else(|| begun.cursor.clone()), full && self.options.group.is_none()))
+        let cursor = cursor.or_else(|| begun.cursor.clone());
+        Ok((found, judge, (cursor, ahead), full && self.options.group.is_none()))
     }
 
     /// The conditions on top of the model's own, and whether the whole model is read.
     fn conditions(&self, begun: &Begun, now: DateTime<Utc>) -> Result<(Vec<String>, bool)> {
         if let Some(group) = &self.options.group {
             let key = compile::quote_identifier(&self.mapping.key);
-            return Ok((vec![format!("CAST({key} AS VARCHAR) = {}", quote_literal(group))], false));
+            return Ok((vec![format!("CAST({key} AS VARCHAR) = {}", portable_literal(group))], false));
         }
         let Some(incremental) = &self.mapping.incremental else { return Ok((Vec::new(), true)) };
         // A time that is still to come was written by a clock that was ahead: nobody knows how long ago that is.
@@ -150,10 +155,10 @@ impl Session<'_> {
         // Rejected groups, and those of a run that died, may stand behind the cursor.
         let asked = self.options.full || self.options.retry_rejected || !begun.recovered.is_empty();
         match &begun.cursor {
-            Some(cursor) if !due && !asked && cursor != READ_ALL => {
+            Some(cursor) if !due && !asked && cursor != READ_ALL && !is_far_ahead(cursor, now) => {
                 let from = cursor_minus(cursor, incremental.lookback)?;
                 let column = compile::quote_identifier(&incremental.cursor);
-                Ok((vec![format!("{column} >= {}", quote_literal(&from))], false))
+                Ok((vec![format!("{column} >= {}", portable_literal(&from))], false))
             }
             _ => Ok((Vec::new(), true)),
         }
@@ -166,26 +171,52 @@ fn cursor_minus(cursor: &str, lookback: Duration) -> Result<String> {
         return Ok(int.saturating_sub(lookback.as_secs() as i64).to_string());
     }
     let lookback = chrono::TimeDelta::from_std(lookback).unwrap_or(chrono::TimeDelta::MAX);
-    let zoned = DateTime::parse_from_str(cursor, "%Y-%m-%d %H:%M:%S%.f%#z");
-    let naive = chrono::NaiveDateTime::parse_from_str(cursor, "%Y-%m-%d %H:%M:%S%.f").or_else(|_| {
-        chrono::NaiveDate::parse_from_str(cursor, "%Y-%m-%d").map(|date| date.and_time(chrono::NaiveTime::MIN))
+    let earlier = time_of(cursor).and_then(|(at, zoned)| {
+        let zone = if zoned { "+00" } else { "" };
+        Some(format!("{}{zone}", at.checked_sub_signed(lookback)?.format("%Y-%m-%d %H:%M:%S%.6f")))
     });
-    let earlier = match (zoned, naive) {
-        (Ok(zoned), _) => {
-            zoned.checked_sub_signed(lookback).map(|at| at.to_utc().format("%Y-%m-%d %H:%M:%S%.6f+00").to_string())
-        }
-        (_, Ok(naive)) => naive.checked_sub_signed(lookback).map(|at| at.format("%Y-%m-%d %H:%M:%S%.6f").to_string()),
-        _ => None,
-    };
     earlier.ok_or_else(|| {
         Error::new(Kind::Config, "the cursor column holds something that is no timestamp, date or integer")
             .advise("choose another `cursor` under [incremental], or run once with `--full`")
     })
 }
 
+/// A cursor that is a time, and whether it has a zone.
+fn time_of(cursor: &str) -> Option<(DateTime<Utc>, bool)> {
+    if let Ok(zoned) = DateTime::parse_from_str(cursor, "%Y-%m-%d %H:%M:%S%.f%#z") {
+        return Some((zoned.to_utc(), true));
+    }
+    let naive = chrono::NaiveDateTime::parse_from_str(cursor, "%Y-%m-%d %H:%M:%S%.f").or_else(|_| {
+        chrono::NaiveDate::parse_from_str(cursor, "%Y-%m-%d").map(|date| date.and_time(chrono::NaiveTime::MIN))
+    });
+    naive.ok().map(|naive| (naive.and_utc(), false))
+}
+
+/// Whether a checkpoint lies further in the future than zones and clocks explain. Nothing new would ever lie behind it:
+/// earlier versions took such values over.
+fn is_far_ahead(cursor: &str, now: DateTime<Utc>) -> bool {
+    time_of(cursor).is_some_and(|(at, _)| at.signed_duration_since(now) > chrono::TimeDelta::days(2))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn checkpoints_of_the_far_future_are_told_apart() {
+        let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
+        for (cursor, expected) in [
+            ("9999-12-31 00:00:00.000000+00", true),
+            ("9999-12-31", true),
+            ("2027-01-17 09:00:00", true),
+            ("2027-01-16 08:00:00+00", false),
+            ("2027-01-15", false),
+            ("99999999999", false),
+            ("zebra", false),
+        ] {
+            assert_eq!(is_far_ahead(cursor, now), expected, "{cursor}");
+        }
+    }
 
     #[test]
     fn a_cursor_goes_back_in_its_own_notation() {

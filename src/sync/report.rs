@@ -175,6 +175,8 @@ pub struct Detail {
     pub timeline: Timeline,
     /// What the destination remarked about requests it took, and how often.
     pub warnings: BTreeMap<String, u64>,
+    /// What is odd about the source's rows, for people.
+    pub remarks: Vec<String>,
 }
 
 impl Detail {

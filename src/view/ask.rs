@@ -139,7 +139,7 @@ fn schedule_written(project: &Project, mapping: &Mapping) -> Option<ScheduleView
 }
 
 /// The zone in which a sync's times are read and shown.
-pub fn zone(project: &Project, mapping: &Mapping) -> chrono_tz::Tz {
+pub fn zone(project: &Project, mapping: &Mapping) -> crate::zone::Zone {
     let own = mapping.schedule.as_ref().and_then(|schedule| schedule.timezone);
     own.unwrap_or_else(|| project.settings.daemon.zone())
 }

@@ -199,8 +199,12 @@ fn rows_that_cannot_be_sent_are_rejected_one_by_one() {
         "accounts",
         &mapping(&format!("{TRAITS}\nn = {{ sql = \"CASE WHEN id = 'word' THEN 'many' END\", as = \"number\" }}"), ""),
     );
-    let plan =
-        place.run(&["plan"]).exits(0).says(&["! word", "trait `n`: not a finite number", "! kkk", "1,024 characters"]);
+    let plan = place.run(&["plan"]).exits(0).says(&[
+        "! word",
+        "trait `n`: text that is no number",
+        "! kkk",
+        "1,024 characters",
+    ]);
     plan.says(&["1 to add, 0 to change", "2 that cannot be sent"]);
     place.run(&["run"]).exits(3).says(&["1 delivered", "2 rejected"]);
     place.run(&["rejected"]).exits(0).says(&["word", "trait `n`", "the group's key has more than 1,024 characters"]);

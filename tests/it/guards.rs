@@ -230,3 +230,53 @@ fn a_row_without_its_user_is_said_as_soon_as_it_has_one() {
     assert_eq!(receiver.group("company", "b").unwrap()["n"], json!(2));
     quiet(&receiver, &place, 0);
 }
+
+#[test]
+fn keys_that_are_written_in_another_way() {
+    let receiver = Receiver::start();
+    let place = hundred(&receiver, "");
+    // GIVEN the same accounts with keys that are spelled otherwise
+    place.warehouse("UPDATE accounts SET id = 'K' || substr(id, 2)");
+    let seen = receiver.requests();
+    trips(
+        &receiver,
+        &place,
+        "keys-changed",
+        &[
+            "100 of 100 known groups are gone (such as `k0`, `k1`, `k10`)",
+            "100 new ones came (such as `K0`, `K1`, `K10`)",
+            "100.0 %, at most 50.0 %",
+        ],
+        &[],
+        0,
+    );
+    assert_eq!(told(&receiver.since(seen)).len(), 100);
+    quiet(&receiver, &place, 0);
+}
+
+#[test]
+fn rows_that_mostly_cannot_become_what_is_declared() {
+    let receiver = Receiver::start();
+    let place = Place::with(&receiver);
+    place.warehouse(
+        "CREATE TABLE accounts AS SELECT 'k' || i AS id, CASE WHEN i % 10 < 6 THEN 'Acme' ELSE i::VARCHAR END AS size
+         FROM range(100) r(i)",
+    );
+    place.mapping("accounts", &mapping("size = { column = \"size\", as = \"integer\" }", ""));
+    // THEN the check looks at some rows
+    place.run(&["check", "--connect"]).exits(0).says(&[
+        "warning: 60 of the first 100 rows cannot become what is declared: text that is no number",
+        "traits.size",
+    ]);
+    // AND the guard stops a run
+    for command in ["plan", "run"] {
+        place.run(&[command]).exits(4).says(&[
+            "60 of the first 100 rows cannot be sent: trait `size`: text that is no number",
+            "60.0 %, at most 50.0 %",
+            "--accept unsendable",
+        ]);
+    }
+    assert_eq!(receiver.requests(), 0);
+    let accepted = place.run(&["run", "--accept", "unsendable"]).exits(3);
+    accepted.says(&["40 delivered", "60 rejected"]);
+}

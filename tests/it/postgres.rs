@@ -1,8 +1,14 @@
 //! Does a PostgreSQL source stage exactly the rows it should, and say clearly what is wrong when it cannot?
 
+mod encodings;
 mod fallback;
+mod grants;
+mod injection;
+mod pooler;
 mod refusals;
+mod reload;
 mod tls;
+mod types;
 mod values;
 
 use groupcast::duck::{Duck, Limits};
@@ -228,7 +234,7 @@ async fn rows_committed_while_staging_are_not_seen() {
     database
         .execute("CREATE TABLE t AS SELECT n AS id, repeat('x', 400) AS pad, 1 AS v FROM generate_series(1, 60000) n")
         .await;
-    for read in ["copy", "cursor"] {
+    for read in ["auto", "copy", "cursor"] {
         let mut source = database.source(json!({"read": read})).await;
         let (duck, wanted) = (duck(), projection(table("t"), "id", &["v", "pad"]));
         // GIVEN another session that commits after the first batch and before the second is asked for
@@ -269,14 +275,14 @@ async fn the_cursors_maximum_reads_back_as_a_literal() {
             "CREATE TABLE t (id int, at timestamptz, plain timestamp, day date, n bigint, word text, amount numeric);
              INSERT INTO t VALUES
                 (1, '2024-05-06 09:08:07.654321+02', '2024-05-06 09:08:07', '0044-03-15 BC', -5, 'Zebra', 1),
-                (2, '1999-12-31 00:00:00Z', '12024-01-02 03:04:05.000001', '-infinity', 9223372036854775807, 'apple', 2),
+                (2, '1999-12-31 00:00:00Z', '1998-01-02 03:04:05.000001', '-infinity', 9223372036854775807, 'apple', 2),
                 (3, 'infinity', NULL, 'infinity', NULL, NULL, 3)",
         )
         .await;
     let mut source = database.source(json!({})).await;
     for (column, of, expected) in [
         ("at", "timestamptz", "2024-05-06 07:08:07.654321+00"),
-        ("plain", "timestamp", "12024-01-02 03:04:05.000001"),
+        ("plain", "timestamp", "2024-05-06 09:08:07.000000"),
         ("day", "date", "0044-03-15 BC"),
         ("n", "bigint", "9223372036854775807"),
         ("word", "text", "apple"),
@@ -295,4 +301,72 @@ async fn the_cursors_maximum_reads_back_as_a_literal() {
     wanted.cursor = Some("amount".to_owned());
     let error = stage(&mut source, &wanted).await.unwrap_err();
     assert!(error.to_string().contains("`amount` is numeric") && error.advice().is_some(), "{error}");
+}
+
+#[tokio::test]
+async fn a_cursor_in_the_future_moves_no_checkpoint() {
+    let database = shared().create_database().await;
+    database
+        .execute(
+            "CREATE TABLE t (id int, at timestamptz, plain timestamp, day date, n bigint);
+             INSERT INTO t VALUES (1, '2024-05-06 07:08:07Z', '2024-05-06 07:08:07', '2024-05-06', 1),
+                (2, '9999-12-31', '12024-01-02 03:04:05', '9999-12-31', 2),
+                (3, now() + interval '10 minutes', (now() AT TIME ZONE 'UTC') + interval '10 minutes',
+                    (now() AT TIME ZONE 'UTC')::date + 1, 3),
+                (4, 'infinity', 'infinity', 'infinity', 4)",
+        )
+        .await;
+    let mut source = database.source(json!({})).await;
+    for (column, expected, ahead) in [
+        ("at", "2024-05-06 07:08:07.000000+00", 2),
+        ("plain", "2024-05-06 07:08:07.000000", 2),
+        ("day", "2024-05-06", 2),
+        ("n", "4", 0),
+    ] {
+        let mut wanted = projection(table("t"), "id", &[]);
+        wanted.cursor = Some(column.to_owned());
+        let (staged, rows) = stage(&mut source, &wanted).await.unwrap();
+        assert_eq!((staged.cursor.as_deref(), rows.len()), (Some(expected), 4), "{column}");
+        assert_eq!(staged.ahead.map_or(0, |ahead| ahead.rows), ahead, "{column}");
+    }
+}
+
+#[tokio::test]
+async fn every_way_of_reading_takes_types_that_users_made() {
+    let database = shared().create_database().await;
+    database
+        .execute(
+            "CREATE TYPE mood AS ENUM ('sad', 'it''s ok'); CREATE DOMAIN positive AS int CHECK (VALUE > 0);
+             CREATE DOMAIN amount AS numeric(10,2); CREATE DOMAIN moody AS mood; CREATE TYPE pair AS (a int, b text);
+             CREATE TABLE t (id positive, m mood, ms mood[], p positive, ps positive[], a amount, amounts amount[], md moody,
+                 mds moody[], pr pair, prs pair[], r int4range, flags bool[]);
+             INSERT INTO t VALUES (1, 'sad', '{sad,NULL}', 2, '{3,4}', 1.50, '{2.50}', 'it''s ok', '{sad}', '(1,x)',
+                 ARRAY[ROW(2,'y')::pair], '[1,5)', '{t,f}')",
+        )
+        .await;
+    let columns = ["m", "ms", "p", "ps", "a", "amounts", "md", "mds", "pr", "prs", "r", "flags"];
+    let wanted = projection(table("t"), "id", &columns);
+    let expected = vec![
+        text("sad"),
+        text(r#"["sad",null]"#),
+        Cell::Int(2),
+        text("[3,4]"),
+        text("1.50"),
+        text(r#"["2.50"]"#),
+        text("it's ok"),
+        text(r#"["sad"]"#),
+        text("(1,x)"),
+        text(r#"["(2,y)"]"#),
+        text("[1,5)"),
+        text("[true,false]"),
+    ];
+    for read in ["auto", "copy", "cursor"] {
+        let mut source = database.source(json!({ "read": read })).await;
+        let (_, rows) = stage(&mut source, &wanted).await.unwrap();
+        assert_eq!(rows, [(key("1"), expected.clone())], "{read}");
+        let declared: Vec<String> =
+            source.describe_projection(&wanted).await.unwrap().into_iter().map(|column| column.declared).collect();
+        let shown = ["mood", "mood[]", "integer", "positive[]", "numeric(10,2)", "amount[]", "mood", "moody[]", "pair"];
+        assert_eq!(declared[..9], shown, "{read}");
+    }
 }

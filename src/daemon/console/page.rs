@@ -102,7 +102,7 @@ pub(super) fn framed(visit: &Visit, page: &Page) -> Markup {
                 " · config read " (time(visit.now, about.config_read_at))
             }
             p { (about.running) " of at most " (about.parallel_runs) " runs at a time · schedules without a zone: "
-                (shown_line(&about.timezone)) }
+                (shown_line(&about.timezone)) " · time zones by the tz database " (shown_line(&about.tzdata)) }
         }
     };
     document(&format!("{} · Groupcast", shown_line(&page.title)), page.live, &content)

@@ -321,6 +321,10 @@ fn requests(detail: &Detail, counts: Option<&Counts>) -> Markup {
                         ("Waited before repeats", waited(detail.retry_wait_ms)),
                     ]))
                 }
+                @if !detail.remarks.is_empty() {
+                    h3 { "Warnings" }
+                    ul { @for remark in &detail.remarks { li { (long(remark)) } } }
+                }
                 @if !detail.warnings.is_empty() {
                     h3 { "What the destination remarked" }
                     ul {

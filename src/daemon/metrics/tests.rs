@@ -24,6 +24,7 @@ fn about() -> About {
         running: 1,
         parallel_runs: 4,
         timezone: "UTC".to_owned(),
+        tzdata: "2026f, built in".to_owned(),
     }
 }
 

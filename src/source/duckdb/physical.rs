@@ -60,18 +60,38 @@ impl DuckType {
         }
     }
 
-    /// The largest of `value` among the rows, as text that DuckDB reads back as a literal of this type. Infinite dates
-    /// are left out: nothing would ever lie behind them.
+    /// The largest of `value` among the rows, as text that DuckDB reads back as a literal of this type. What lies in the
+    /// future is left out, infinite dates among it: rows that change until then would lie before it.
     pub(super) fn largest(&self, value: &str) -> String {
-        match self {
-            DuckType::Date | DuckType::Timestamp | DuckType::CoarseTimestamp | DuckType::TimestampNs => {
-                format!("CAST(max({value}) FILTER (WHERE NOT isinf({value})) AS VARCHAR)")
+        match (self, self.is_past(value)) {
+            (DuckType::TimestampTz, Some(past)) => {
+                format!("CAST(make_timestamp(epoch_us(max({value}) FILTER (WHERE {past}))) AS VARCHAR) || '+00'")
             }
-            DuckType::TimestampTz => format!(
-                "CAST(make_timestamp(epoch_us(max({value}) FILTER (WHERE NOT isinf({value})))) AS VARCHAR) || '+00'"
-            ),
-            _ => format!("CAST(max({value}) AS VARCHAR)"),
+            (_, Some(past)) => format!("CAST(max({value}) FILTER (WHERE {past}) AS VARCHAR)"),
+            (_, None) => format!("CAST(max({value}) AS VARCHAR)"),
         }
+    }
+
+    /// How many rows have a `value` in the future that is not infinite.
+    pub(super) fn ahead(&self, value: &str) -> String {
+        match self.is_past(value) {
+            Some(past) => format!("count(*) FILTER (WHERE NOT ({past}) AND NOT isinf({value}))"),
+            None => "0::BIGINT".to_owned(),
+        }
+    }
+
+    /// Whether a value is not in the future, by the clock of this machine; `None` for what is no time.
+    fn is_past(&self, value: &str) -> Option<String> {
+        // Times without a zone are UTC, and so is the session.
+        let now = "make_timestamp(epoch_us(now()))";
+        let until = match self {
+            DuckType::Date => format!("{value} <= CAST({now} AS DATE)"),
+            DuckType::Timestamp | DuckType::CoarseTimestamp => format!("{value} <= {now}"),
+            DuckType::TimestampNs => format!("{value} <= CAST({now} AS TIMESTAMP_NS)"),
+            DuckType::TimestampTz => format!("epoch_us({value}) <= epoch_us(now())"),
+            _ => return None,
+        };
+        Some(format!("NOT isinf({value}) AND {until}"))
     }
 
     /// SQL for an element of a list's physical form, as JSON text: booleans and integers bare, everything else a string.

@@ -49,6 +49,8 @@ async fn what_a_server_lacks_is_done_without() {
         &["BEGIN ISOLATION", "COPY ("],
         &["BEGIN ISOLATION", "READ ONLY", "SET LOCAL extra_float_digits", "SET LOCAL lock_timeout"],
         &["pg_catalog.format_type"],
+        &["pg_catalog.pg_typeof"],
+        &["pg_catalog.pg_typeof", "pg_catalog.format_type", "BEGIN ISOLATION"],
     ] {
         let port = server_without(lacking).await;
         let url = format!("postgres://root_user@127.0.0.1:{port}/{}", database.name());

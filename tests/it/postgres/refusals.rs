@@ -167,7 +167,7 @@ async fn what_the_model_gets_wrong_is_named() {
     // Errors that only rows bring out. The value stays out of the message.
     wanted = projection(table("accounts"), "id", &[]);
     wanted.columns = vec![Expr::Sql("('secret' || plan)::int".into())];
-    for read in ["copy", "cursor"] {
+    for read in ["auto", "copy", "cursor"] {
         let settings = database.settings(json!({ "read": read }));
         let mut source = Postgres::connect(&settings, "warehouse").await.unwrap();
         let error = stage(&mut source, &wanted).await.unwrap_err();
@@ -187,7 +187,7 @@ async fn what_the_model_gets_wrong_is_named() {
 async fn a_statement_that_takes_too_long_is_busy() {
     let database = shared().create_database().await;
     database.execute("CREATE TABLE t AS SELECT n AS id FROM generate_series(1, 100) n").await;
-    for read in ["copy", "cursor"] {
+    for read in ["auto", "copy", "cursor"] {
         let mut source = database.source(json!({"read": read, "statement_timeout_seconds": 1})).await;
         let mut wanted = projection(table("t"), "id", &[]);
         wanted.columns = vec![Expr::Sql("pg_sleep(0.2)::text".into())];
@@ -257,7 +257,7 @@ async fn rows_that_come_slowly_are_no_stall() {
 
 #[tokio::test]
 async fn a_server_that_goes_away_while_reading_is_busy() {
-    for read in ["copy", "cursor"] {
+    for read in ["auto", "copy", "cursor"] {
         // GIVEN a server of our own with more rows than the buffers between us hold
         let cluster: &'static Cluster = Box::leak(Box::new(Cluster::start()));
         let database = cluster.create_database().await;
@@ -288,7 +288,7 @@ async fn a_server_that_goes_away_while_reading_is_busy() {
 async fn a_dropped_stage_ends_its_statement_at_the_server() {
     let database = shared().create_database().await;
     database.execute("CREATE TABLE t AS SELECT n AS id FROM generate_series(1, 100000) n").await;
-    for read in ["copy", "cursor"] {
+    for read in ["auto", "copy", "cursor"] {
         let (mut source, duck) = (database.source(json!({"read": read})).await, duck());
         let mut wanted = projection(table("t"), "id", &[]);
         wanted.columns = vec![Expr::Sql("pg_sleep(CASE WHEN id > 50000 THEN 600 ELSE 0 END)::text".into())];

@@ -258,7 +258,7 @@ async fn every_type_arrives_exactly() {
     let mut wanted = projection(table("one"), "id", &[]);
     // Each value in one row, a null of the same type in the other.
     wanted.columns = cases.iter().map(|(sql, ..)| Expr::Sql(format!("CASE WHEN id = 1 THEN {sql} END"))).collect();
-    for read in ["copy", "cursor"] {
+    for read in ["auto", "copy", "cursor"] {
         let mut source = database.source(json!({"read": read})).await;
         let described = source_kinds(&mut source, &wanted).await;
         let (staged, rows) = stage(&mut source, &wanted).await.unwrap();
@@ -292,7 +292,7 @@ async fn source_kinds(
 async fn nan_is_staged_as_nan() {
     let database = shared().create_database().await;
     database.execute("CREATE TABLE one AS SELECT 1 AS id, 'NaN'::float8 AS d, 'NaN'::float4 AS f").await;
-    for read in ["copy", "cursor"] {
+    for read in ["auto", "copy", "cursor"] {
         let mut source = database.source(json!({"read": read})).await;
         let (_, rows) = stage(&mut source, &projection(table("one"), "id", &["d", "f"])).await.unwrap();
         assert!(rows[0].1.iter().all(|cell| matches!(cell, Cell::Double(value) if value.is_nan())), "{rows:?}");
@@ -338,7 +338,7 @@ async fn keys_of_every_type_are_the_servers_text() {
         ("true", "true"),
         ("'2024-05-06'::date", "2024-05-06"),
     ] {
-        for read in ["copy", "cursor"] {
+        for read in ["auto", "copy", "cursor"] {
             let from = groupcast::mapping::From::Query(format!("SELECT {sql} AS \"The Key\""));
             let mut source = database.source(json!({"read": read})).await;
             let (_, rows) = stage(&mut source, &projection(from, "The Key", &[])).await.unwrap();

@@ -173,6 +173,15 @@ impl Cluster {
         Cluster { folder, port, server, watchdog, log, databases: AtomicU32::new(0) }
     }
 
+    /// Has a program run as the server does, with a folder of its own: as another user than root.
+    pub(crate) fn as_server(&self, folder: &Path, command: &mut Command) {
+        let user = unprivileged();
+        give(folder, user, 0o755);
+        if let Some((user, group)) = user {
+            command.uid(user).gid(group);
+        }
+    }
+
     /// The port on 127.0.0.1.
     pub(crate) fn port(&self) -> u16 {
         self.port

@@ -50,5 +50,6 @@ pub async fn stage(duck: &Duck, rows: &[Row], kinds: &[ColumnType]) -> Result<St
         physical: columns,
         kinds: kinds.to_vec(),
         cursor: None,
+        ahead: None,
     })
 }

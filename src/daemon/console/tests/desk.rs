@@ -45,6 +45,7 @@ impl FakeDesk {
             running: 0,
             parallel_runs: 2,
             timezone: "Europe/Berlin".to_owned(),
+            tzdata: "2026f, built in".to_owned(),
         };
         let world = World { syncs: Vec::new(), runs: Vec::new(), looked: BTreeMap::new(), orders: Vec::new() };
         FakeDesk { about, world: Mutex::new(world) }

@@ -117,6 +117,7 @@ pub(super) fn detail(trips: bool) -> Detail {
         bytes: 1_734_221,
         traits_sent: 12_400,
         timeline: if trips { Timeline::default() } else { timeline },
+        remarks: vec!["2 rows have a `touched` in the future by the server's clock".to_owned()],
         warnings: [(HOSTILE_WORDS.to_owned(), 3)].into(),
     }
 }
@@ -128,7 +129,7 @@ pub(super) fn activity(state: State) -> Activity {
 pub(super) fn schedule(written: &str, in_minutes: &[i64]) -> ScheduleView {
     let fire = |minutes: &i64| {
         let utc = at(-minutes);
-        let berlin = utc.with_timezone(&chrono_tz::Europe::Berlin);
+        let berlin = utc.with_timezone(&crate::zone::Zone::named("Europe/Berlin").unwrap());
         FireView { local: berlin.to_rfc3339_opts(SecondsFormat::Secs, false), utc }
     };
     ScheduleView {

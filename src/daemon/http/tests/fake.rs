@@ -148,13 +148,14 @@ fn detail() -> Detail {
     // Read back from JSON, as from the ledger; a key that is no part of it would be missing in what is told.
     serde_json::from_value(json!({
         "found": {"rows": 10, "null_keys": 0, "empty_keys": 0, "duplicate_rows": 2, "duplicate_examples": ["a"], "known": 9,
-            "new": 1, "changed": 3, "missing": 0, "missing_suspects": 0, "removable": 0, "held": 0, "unchanged": 6},
+            "new": 1, "changed": 3, "missing": 0, "missing_suspects": 0, "removable": 0, "missing_examples": ["00123"], "new_examples": ["123"], "held": 0, "unchanged": 6},
         "guards": [
             {"guard": "changed_max", "what": "changed groups", "part": 3, "whole": 9, "share_max": 0.5, "exact": true,
                 "trips": false},
             {"guard": "empty", "what": "rows", "part": 10, "whole": 0, "share_max": null, "exact": true, "trips": false}],
         "by_status": {"200": 3, "0": 1}, "rate_wait_ms": 5, "retry_wait_ms": 6, "bytes": 700, "traits_sent": 8,
-        "timeline": {"slot_ms": 250, "requests": [1, 2], "retries": [0, 1]}, "warnings": {"too many traits": 2}}))
+        "timeline": {"slot_ms": 250, "requests": [1, 2], "retries": [0, 1]}, "warnings": {"too many traits": 2},
+        "remarks": ["2 rows have a cursor in the future"]}))
     .unwrap()
 }
 
@@ -176,6 +177,7 @@ impl Desk for Fake {
             running: 1,
             parallel_runs: 4,
             timezone: "UTC".to_owned(),
+            tzdata: "2026f, built in".to_owned(),
         }
     }
 

@@ -1,0 +1,53 @@
+//! What was not found at the source: a mistake in the mapping, or something that is being made anew just now?
+//!
+//! dbt and its kin drop a view and make it again, and for minutes a table or column is not there. A run of that moment is
+//! tried again by the daemon, like one of a source that is busy, if an earlier run of the same mapping has read it. Nobody
+//! tries again what a person has started, who learns what is missing at its place.
+
+use chrono::{DateTime, Utc};
+
+use super::Session;
+use super::report::Counts;
+use crate::error::{Error, Kind, Result};
+use crate::ledger::{RunRecord, Status};
+
+/// Runs looked through for one that has read the source; a sync that fails once a minute is away for hours before they end.
+const RUNS_MAX: u64 = 500;
+
+impl Session<'_> {
+    /// A failure to find something at the source, with what it means for this sync.
+    pub async fn missing_for_now(&self, error: Error) -> Error {
+        if !error.is_missing() || self.options.run.is_none() {
+            return error;
+        }
+        match self.last_read().await {
+            Ok(Some(read_at)) => {
+                let what = format!("{error}; the run of {} still read it", read_at.format("%Y-%m-%d %H:%M UTC"));
+                let mistake = error.advice().map(|advice| format!(": {advice}")).unwrap_or_default();
+                Error::new(Kind::SourceBusy, what).advise(format!(
+                    "wait until it is there again (dbt makes views anew, say), nothing was sent; if it is gone for good, \
+                     edit the mapping{mistake}"
+                ))
+            }
+            // That the ledger cannot tell is said when it is used.
+            Ok(None) | Err(_) => error,
+        }
+    }
+
+    /// When the last run began that has read rows by this very mapping.
+    async fn last_read(&self) -> Result<Option<DateTime<Utc>>> {
+        let runs = self.ledger.runs(Some(&self.mapping.name), RUNS_MAX).await?;
+        Ok(runs.iter().find(|run| self.has_read(run)).map(|run| run.started_at))
+    }
+
+    fn has_read(&self, run: &RunRecord) -> bool {
+        let about: serde_json::Value = serde_json::from_str(&run.mapping).unwrap_or_default();
+        let same = about[0].as_str() == Some(self.fingerprint) && about[1].as_str() == Some(&self.mapping.source);
+        let rows = || serde_json::from_str::<Counts>(&run.counts).is_ok_and(|counts| counts.rows > 0);
+        same && match run.status {
+            Status::Delivered | Status::SomeRejected | Status::Guarded => true,
+            Status::Incomplete => rows(),
+            Status::Running | Status::Failed | Status::Died => false,
+        }
+    }
+}
