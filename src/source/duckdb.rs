@@ -320,7 +320,7 @@ fn stage(
     let mut staged = Staged {
         duck,
         relation: String::new(),
-        row: ROW,
+        row: None,
         hashed: String::new(),
         physical: Vec::new(),
         kinds: parsed.iter().map(DuckType::meaning).collect(),
@@ -336,7 +336,11 @@ fn stage(
     selected.extend(projection.columns.iter().enumerate().map(|(n, expr)| format!("{} AS c{n}", expr.sql())));
 
     if from.can_be_read_in_place(connection, &attached, projection) {
-        selected.push(format!("rowid AS {ROW}"));
+        // A column of that name would be no number of its row.
+        if !types.has_column("rowid") {
+            selected.push(format!("rowid AS {ROW}"));
+            staged.row = Some(ROW);
+        }
         staged.relation = format!("(SELECT {} FROM {}{condition})", selected.join(", "), from.sql);
         let hashed = parsed
             .iter()
@@ -379,7 +383,7 @@ fn stage(
     let largest = cursor.map_or(NO_CURSOR.to_owned(), |(_, kind)| reached(&kind, "\"cursor\""));
     let count;
     (count, staged.cursor, staged.ahead) = count_and_largest(connection, &format!("{largest} FROM {INCOMING}"))?;
-    (staged.relation, staged.row) = (INCOMING.to_owned(), "rowid");
+    (staged.relation, staged.row) = (INCOMING.to_owned(), Some("rowid"));
     Ok((staged, count))
 }
 

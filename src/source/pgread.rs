@@ -110,7 +110,7 @@ impl Plan {
         Staged {
             duck,
             relation: quote_identifier(TABLE),
-            row: "rowid",
+            row: Some("rowid"),
             hashed,
             physical,
             kinds: self.kinds.clone(),

@@ -607,14 +607,26 @@ impl Postgres {
             cursor: None,
         };
         let described = self.describe_model(&projection).await;
-        self.rollback().await?;
-        described
+        self.after(described).await
     }
 
     async fn columns_of_projection(&mut self, projection: &Projection) -> Result<Vec<Column>> {
         let described = self.describe_columns(projection).await;
-        self.rollback().await?;
-        described
+        self.after(described).await
+    }
+
+    /// Ends the transaction of what was asked. Of two errors the first one counts: a server that broke the connection off
+    /// has said why before.
+    async fn after<T>(&mut self, outcome: Result<T>) -> Result<T> {
+        let ended = self.rollback().await;
+        match (outcome, ended) {
+            (Ok(value), ended) => ended.map(|()| value),
+            (Err(error), Ok(())) => Err(error),
+            (Err(error), Err(_)) => {
+                self.close();
+                Err(error)
+            }
+        }
     }
 }
 

@@ -83,8 +83,8 @@ pub struct Staged {
     pub duck: Duck,
     /// What stands after FROM, quoted. It has a text column `key` and columns `c0`, `c1`, … in the projection's order.
     pub relation: String,
-    /// The column of `relation` that numbers its rows.
-    pub row: &'static str,
+    /// The column of `relation` that numbers its rows, where there is one.
+    pub row: Option<&'static str>,
     /// How the comparison hashes a row: comma-separated expressions over `relation` whose equality implies equal cells.
     pub hashed: String,
     /// How each column is selected in its physical form (`model::cell`'s table), in the projection's order.
@@ -157,21 +157,20 @@ impl Slices {
         self.next += self.step.unwrap_or(1);
         Some(match self.step {
             None => String::new(),
-            Some(_) => format!(" AND {0} >= {from} AND {0} < {1}", self.row, self.next),
+            Some(_) => format!(" AND model.{0} >= {from} AND model.{0} < {1}", self.row, self.next),
         })
     }
 
     /// Goes on with fewer rows at a time where that may help after this failure, from the rows that failed. Returns
     /// whether everything begins again.
     async fn shrink(&mut self, staged: &Staged, error: Error) -> Result<bool> {
-        if !error.to_string().contains("Out of Memory") || self.step == Some(1) {
-            return Err(error);
-        }
+        let Some(row) = staged.row.filter(|_| error.to_string().contains("Out of Memory")) else { return Err(error) };
         match self.step {
             None => {
-                *self = staged.slices().await?;
+                *self = staged.slices(row).await?;
                 Ok(true)
             }
+            Some(1) => Err(error),
             Some(step) => {
                 self.next -= step;
                 self.step = Some((step / SMALLER).max(1));
@@ -189,8 +188,8 @@ impl Staged {
     }
 
     /// All rows, few at a time.
-    async fn slices(&self) -> Result<Slices> {
-        let sql = format!("SELECT coalesce(max({}) + 1, 0)::UBIGINT FROM {}", self.row, self.relation);
+    async fn slices(&self, row: &'static str) -> Result<Slices> {
+        let sql = format!("SELECT coalesce(max(model.{row}) + 1, 0)::UBIGINT FROM {} AS model", self.relation);
         let end: u64 = self
             .duck
             .call("read the model", move |connection| {
@@ -199,7 +198,7 @@ impl Staged {
                     .map_err(|error| failed_statement("read the model", &error))
             })
             .await?;
-        Ok(Slices { row: self.row, next: 0, end, step: Some(SLICE_ROWS) })
+        Ok(Slices { row, next: 0, end, step: Some(SLICE_ROWS) })
     }
 
     /// Counts and sums of all rows, in one pass.
@@ -222,7 +221,7 @@ impl Staged {
         let sql = format!(
             "SELECT CASE WHEN key IS NULL THEN {null} WHEN key = '' THEN {empty} ELSE {bucket} END AS bucket, count(*), \
              sum(row_hash)::HUGEINT, bit_xor(row_hash) FROM (SELECT key, {row_hash} AS row_hash \
-             FROM (SELECT key, {fingerprint} AS fingerprint FROM {relation} WHERE true{rows})) GROUP BY 1",
+             FROM (SELECT key, {fingerprint} AS fingerprint FROM {relation} AS model WHERE true{rows})) GROUP BY 1",
             null = BUCKETS,
             empty = BUCKETS + 1,
             bucket = bucket("key"),
@@ -253,7 +252,7 @@ impl Staged {
         let mut slices = Slices::WHOLE;
         while let Some(rows) = slices.next() {
             let sql = format!(
-                "SELECT key::VARCHAR AS key, {} AS fingerprint FROM {} WHERE {KEYED}{only}{rows}",
+                "SELECT key::VARCHAR AS key, {} AS fingerprint FROM {} AS model WHERE {KEYED}{only}{rows}",
                 self.fingerprint(salt),
                 self.relation
             );

@@ -67,6 +67,8 @@ pub enum Judgement {
     },
     /// The row cannot be said, or was refused before and did not change.
     Refused {
+        /// Whether the row's own values are why, rather than what was sent of it before.
+        unsendable: bool,
         /// Why.
         reason: String,
     },
@@ -82,6 +84,7 @@ impl Judge {
         let too_large = oversize.filter(|_| kind != SuspectKind::Missing);
         let verdict = match kind {
             _ if too_large.is_some() => Judgement::Refused {
+                unsendable: true,
                 reason: format!(
                     "the values of this row have {:.1} MB; a group can have at most {} MB",
                     too_large.unwrap_or_default() as f64 / 1_048_576.0,
@@ -100,16 +103,16 @@ impl Judge {
                 }
             }
             SuspectKind::New | SuspectKind::Changed => match (self.assembly.document(&cells), &user) {
-                (Err(reason), _) => Judgement::Refused { reason },
-                (Ok(_), Err(reason)) => Judgement::Refused { reason: reason.clone() },
+                (Err(reason), _) => Judgement::Refused { unsendable: true, reason },
+                (Ok(_), Err(reason)) => Judgement::Refused { unsendable: true, reason: reason.clone() },
                 (Ok(document), Ok(_)) => match rejected {
                     Some((refused, reason)) if refused == document && !self.retry_rejected => {
-                        Judgement::Refused { reason }
+                        Judgement::Refused { unsendable: false, reason }
                     }
                     _ => {
                         let Delta { change, after, held } = delta(document, state, &self.rules);
                         if let Some(reason) = held {
-                            Judgement::Refused { reason }
+                            Judgement::Refused { unsendable: false, reason }
                         } else if change.is_empty() {
                             Judgement::Same { after: Some(after) }
                         } else {
@@ -142,7 +145,7 @@ impl Judge {
         let Decision { key, fingerprint, verdict, .. } = decision;
         let (change, after, reason) = match verdict {
             Judgement::Same { after } => (Arc::default(), after, None),
-            Judgement::Refused { reason } => (Arc::default(), None, Some(reason)),
+            Judgement::Refused { reason, .. } => (Arc::default(), None, Some(reason)),
             Judgement::Say { change, after } => (change, after, reason),
         };
         Entry { key, change, document: refused.or(after), fingerprint, outcome, reason }
@@ -165,7 +168,7 @@ impl Decision {
     /// Turns a change that the destination cannot carry into a refusal.
     pub(super) fn refuse(&mut self, reason: String) {
         if matches!(self.verdict, Judgement::Say { .. }) {
-            self.verdict = Judgement::Refused { reason };
+            self.verdict = Judgement::Refused { unsendable: true, reason };
         }
     }
 

@@ -37,7 +37,7 @@ impl Impact {
     /// Adds one decision.
     pub fn add(&mut self, decision: &Decision) {
         self.rows += u64::from(decision.kind != SuspectKind::Missing);
-        if let Judgement::Refused { reason } = &decision.verdict
+        if let Judgement::Refused { unsendable: true, reason } = &decision.verdict
             && decision.kind != SuspectKind::Missing
         {
             self.unsendable += 1;

@@ -305,7 +305,7 @@ pub fn planned(decision: &Decision) -> Option<PlannedView> {
     };
     match &decision.verdict {
         Judgement::Same { .. } => None,
-        Judgement::Refused { reason } => Some(view(Default::default(), Default::default(), Some(reason.clone()))),
+        Judgement::Refused { reason, .. } => Some(view(Default::default(), Default::default(), Some(reason.clone()))),
         Judgement::Say { change, .. } => {
             let held = |name: &String| Some((name.clone(), decision.before.0.get(name)?.clone()));
             Some(view(change.as_ref().clone(), change.names().filter_map(held).collect(), None))

@@ -190,17 +190,10 @@ async fn a_stage_replaces_the_one_before_whatever_it_was() {
     let database = shared().create_database().await;
     database.execute("CREATE TABLE t (id int, a text, b int); INSERT INTO t VALUES (1, 'x', 2)").await;
     let (mut source, duck) = (database.source(json!({})).await, duck());
-    let view = "CREATE TEMP VIEW incoming AS SELECT 1";
-    duck.call("make a view", |connection| {
-        connection.execute_batch(view).unwrap();
-        Ok(())
-    })
-    .await
-    .unwrap();
     for columns in [&["a"][..], &["b", "a"], &["b"]] {
         let staged = source.stage(&projection(table("t"), "id", columns), &duck, &|_| ()).await.unwrap();
-        source.release(&duck).await.unwrap();
         assert_eq!(read(&duck, &staged).await[0].1.len(), columns.len());
+        source.release(&duck).await.unwrap();
     }
 }
 

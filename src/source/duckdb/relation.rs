@@ -25,6 +25,11 @@ pub(super) struct Types {
 }
 
 impl Types {
+    /// Whether the model has a column of this name.
+    pub(super) fn has_column(&self, name: &str) -> bool {
+        self.model.iter().any(|(column, _)| column.eq_ignore_ascii_case(name))
+    }
+
     pub(super) fn cursor(&self, name: &str) -> DuckType {
         let found = self.model.iter().find(|(column, _)| column.eq_ignore_ascii_case(name));
         found.map_or(DuckType::Other, |(_, declared)| DuckType::parse(declared))

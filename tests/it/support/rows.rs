@@ -45,7 +45,7 @@ pub async fn stage(duck: &Duck, rows: &[Row], kinds: &[ColumnType]) -> Result<St
     Ok(Staged {
         duck,
         relation: "temp.incoming".to_owned(),
-        row: "rowid",
+        row: Some("rowid"),
         hashed: std::iter::once("key".to_owned()).chain(columns.iter().cloned()).collect::<Vec<_>>().join(", "),
         physical: columns,
         kinds: kinds.to_vec(),
