@@ -16,6 +16,7 @@ mod attached;
 mod failure;
 mod file;
 mod fragment;
+mod order;
 mod physical;
 mod relation;
 mod type_text;
@@ -371,7 +372,20 @@ fn stage(
         from.sql
     );
     attached.inside(connection, |connection| {
-        connection.execute_batch(&statement).map_err(|error| failure::statement("read the model", &error))
+        let failed = |error: duckdb::Error| failure::statement("read the model", &error);
+        let select = statement.split_once(" AS SELECT ").map_or(statement.as_str(), |(_, select)| select);
+        let in_order = order::matters(connection, &format!("SELECT {select}"));
+        let threads: i64 =
+            connection.query_row("SELECT current_setting('threads')", [], |row| row.get(0)).map_err(failed)?;
+        if in_order {
+            connection.execute_batch("SET threads = 1; SET preserve_insertion_order = true").map_err(failed)?;
+        }
+        let read = connection.execute_batch(&statement).map_err(failed);
+        if in_order {
+            let reset = format!("SET threads = {threads}; SET preserve_insertion_order = false");
+            connection.execute_batch(&reset).map_err(failed)?;
+        }
+        read
     })?;
     // The rows are ours now: writers need not wait for the comparison.
     attached::detach(connection, attached.alias())?;
