@@ -17,7 +17,7 @@ use crate::duck::{Duck, ledger_error};
 use crate::error::{Error, Kind, Result};
 use crate::model::{Cell, Document};
 use crate::source::Staged;
-use crate::source::staged::{self, BUCKETS, Bucket, KeptCells, ORDERED_MAX, ROW_BYTES_MAX, Wanted};
+use crate::source::staged::{self, BUCKETS, Bucket, KeptCells, ROW_BYTES_MAX, Wanted};
 
 /// How many duplicate keys a comparison names.
 pub(super) const EXAMPLES: usize = 10;
@@ -67,19 +67,28 @@ impl Drop for Interrupter {
 }
 
 /// Finds the candidates; see [`super::Ledger::compare`].
+///
+/// Up to `ordered_max` candidates come in key order.
 pub(super) async fn compare(
     ledger: &Duck,
     sync: &str,
     staged: &Staged,
     scope: &Scope,
+    ordered_max: u64,
 ) -> Result<(Comparison, Candidates)> {
     let mut interrupter = Interrupter(Some((ledger.clone(), staged.duck.clone())));
-    let compared = compare_all(ledger, sync, staged, scope).await;
+    let compared = compare_all(ledger, sync, staged, scope, ordered_max).await;
     interrupter.0 = None;
     compared
 }
 
-async fn compare_all(ledger: &Duck, sync: &str, staged: &Staged, scope: &Scope) -> Result<(Comparison, Candidates)> {
+async fn compare_all(
+    ledger: &Duck,
+    sync: &str,
+    staged: &Staged,
+    scope: &Scope,
+    ordered_max: u64,
+) -> Result<(Comparison, Candidates)> {
     let whole = scope.missing == Missing::All;
     let (rows, known) = tokio::try_join!(staged.sums(&scope.salt), known_sums(ledger, sync, scope))?;
     let mut found = Comparison {
@@ -125,7 +134,7 @@ async fn compare_all(ledger: &Duck, sync: &str, staged: &Staged, scope: &Scope) 
         run(ledger, vec![statements::CLEAN_UP.to_owned()]).await?;
         return Ok((found, Candidates::default()));
     }
-    let candidates = choose(ledger, sync, staged, scope, &found, valid).await?;
+    let candidates = choose(ledger, sync, staged, scope, &found, (valid, ordered_max)).await?;
     run(ledger, vec![statements::CLEAN_UP.to_owned()]).await?;
     Ok((found, candidates))
 }
@@ -224,11 +233,11 @@ async fn choose(
     staged: &Staged,
     scope: &Scope,
     found: &Comparison,
-    valid: u64,
+    (valid, ordered_max): (u64, u64),
 ) -> Result<Candidates> {
     let total = found.suspects();
     let with_row = found.new + found.changed;
-    let ordered = total <= ORDERED_MAX;
+    let ordered = total <= ordered_max;
     let mut cells = None;
     if ordered {
         run(ledger, vec![statements::choose_ordered(scope)]).await?;

@@ -22,6 +22,7 @@ use super::{
 };
 use crate::duck::{Duck, Limits, ledger_error, quote_literal};
 use crate::error::{Error, Kind, Result, Within};
+use crate::source::staged::ORDERED_MAX;
 
 /// A run that ends folds the log into the file when it is larger than this. What stands in the log stands in memory, too,
 /// and is read again after a kill: a daemon whose runs say little would let it grow for months. A long run is over before
@@ -45,6 +46,8 @@ pub struct LocalLedger {
     retention: Retention,
     /// The next journal sequence.
     next_seq: Arc<AtomicU64>,
+    /// Up to so many candidates come in key order.
+    ordered_max: u64,
     /// What this connection's comparison found.
     candidates: Arc<Mutex<Candidates>>,
     /// Writers of all siblings take turns: DuckDB would refuse the second of two that touch the same rows.
@@ -165,6 +168,7 @@ impl LocalLedger {
             threads: Arc::new(Share::of(&Threads::new(threads))),
             retention,
             next_seq: Arc::new(AtomicU64::new(next_seq)),
+            ordered_max: ORDERED_MAX,
             candidates: Arc::default(),
             writing: Arc::default(),
         })
@@ -192,6 +196,7 @@ impl LocalLedger {
             threads: Arc::new(Share::of(self.threads.threads())),
             retention: self.retention,
             next_seq: Arc::clone(&self.next_seq),
+            ordered_max: self.ordered_max,
             candidates: Arc::default(),
             writing: Arc::clone(&self.writing),
             generations: self.generations.clone().filter(|_| !read_only),
@@ -199,6 +204,12 @@ impl LocalLedger {
             older: self.older.clone().filter(|_| self.generations.is_none()),
             unknown_groups: Arc::default(),
         })
+    }
+
+    /// The same ledger with another limit up to which candidates come in key order, so that what happens to very many can
+    /// be tried with few.
+    pub fn ordered_up_to(self, ordered_max: u64) -> LocalLedger {
+        LocalLedger { ordered_max, ..self }
     }
 
     /// An error of the ledger with its place; what the source says has its own.
@@ -396,8 +407,9 @@ impl Ledger for LocalLedger {
         let Incoming::Staged(staged) = incoming else {
             return Err(Error::new(Kind::Bug, "the local ledger compares staged rows only"));
         };
-        let (mut found, candidates) =
-            compare::compare(&self.duck, sync, staged, scope).await.map_err(|error| self.own(error))?;
+        let (mut found, candidates) = compare::compare(&self.duck, sync, staged, scope, self.ordered_max)
+            .await
+            .map_err(|error| self.own(error))?;
         *self.candidates() = candidates;
         let (sync, threads) = (sync.to_owned(), Arc::clone(&self.threads));
         self.call("compare", move |connection| {

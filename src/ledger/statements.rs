@@ -138,7 +138,8 @@ pub(super) const POSITIONS: &str = "CREATE OR REPLACE TEMP TABLE positions (n UB
 pub(super) const POSITION_CHOSEN: &str = "CREATE OR REPLACE TEMP TABLE chosen AS
 SELECT p.n, c.key, c.kind, c.fingerprint FROM chosen c JOIN positions p ON p.key = c.key WHERE c.kind < 2
 UNION ALL
-SELECT (SELECT count(*) FROM positions) + row_number() OVER () - 1, key, kind, fingerprint FROM chosen WHERE kind = 2";
+SELECT ((SELECT count(*) FROM positions) + row_number() OVER () - 1)::UBIGINT, key, kind, fingerprint
+FROM chosen WHERE kind = 2";
 
 /// What is known of the chosen ones. A group that was removed or forgotten and comes back takes its last delivered
 /// sequence from the journal, so that its dedup keys do not repeat. Known documents are looked up with the few keys, never
