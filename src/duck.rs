@@ -9,7 +9,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Once};
 use std::time::Duration;
 
 use duckdb::{AccessMode, Config, Connection};
@@ -34,7 +34,7 @@ impl Limits {
         Limits {
             memory_bytes: 512 * 1024 * 1024,
             threads: std::thread::available_parallelism().map_or(2, usize::from).min(8),
-            temp_folder: std::env::temp_dir().join(format!("groupcast-{}", std::process::id())),
+            temp_folder: std::env::temp_dir(),
         }
     }
 }
@@ -201,23 +201,30 @@ impl Duck {
     }
 }
 
-/// A folder that no other instance spills to: their files have the same names. What processes left that were killed is
-/// removed.
+/// What the names of folders begin with that DuckDB spills to.
+const SPILL: &str = "groupcast-spill-";
+
+/// A folder that no other instance spills to: their files have the same names. DuckDB makes it when it first spills, and
+/// removes it. What processes left that were killed is removed once.
 fn spill_folder(above: &Path) -> PathBuf {
     static NEXT: AtomicU64 = AtomicU64::new(1);
+    static TIDIED: Once = Once::new();
     let own = std::process::id();
-    for left in std::fs::read_dir(above).into_iter().flatten().flatten() {
-        let name = left.file_name();
-        let process =
-            name.to_str().and_then(|name| name.strip_prefix("spill-")?.split('-').next()?.parse::<u32>().ok());
-        if process.is_some_and(|process| process != own && !Path::new(&format!("/proc/{process}")).exists())
-            && Path::new("/proc/self").exists()
-        {
-            drop(std::fs::remove_dir_all(left.path()));
+    TIDIED.call_once(|| {
+        if !Path::new("/proc/self").exists() {
+            return;
         }
-    }
+        for left in std::fs::read_dir(above).into_iter().flatten().flatten() {
+            let name = left.file_name();
+            let process =
+                name.to_str().and_then(|name| name.strip_prefix(SPILL)?.split('-').next()?.parse::<u32>().ok());
+            if process.is_some_and(|process| process != own && !Path::new(&format!("/proc/{process}")).exists()) {
+                drop(std::fs::remove_dir_all(left.path()));
+            }
+        }
+    });
     loop {
-        let folder = above.join(format!("spill-{own}-{}", NEXT.fetch_add(1, Ordering::Relaxed)));
+        let folder = above.join(format!("{SPILL}{own}-{}", NEXT.fetch_add(1, Ordering::Relaxed)));
         if !folder.exists() {
             return folder;
         }

@@ -66,12 +66,13 @@ impl Instance {
 
 impl Drop for Instance {
     fn drop(&mut self) {
-        let mut pool = pool();
-        pool.used -= 1;
+        pool().used -= 1;
         let Some(duck) = self.0.take() else { return };
         // Where a statement is still running nobody waits for it: the instance closes when the statement ends. Emptying is
         // done here and now, since a process that ends must not have a thread in DuckDB.
         let emptied = !duck.given_up() && duck.try_call(|held| empty(held).is_ok()) == Some(true);
+        // Whoever takes one meanwhile does not wait for the emptying.
+        let mut pool = pool();
         if emptied && pool.idle.len() < IDLE_MAX {
             pool.idle.push(duck);
         }
