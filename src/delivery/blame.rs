@@ -35,9 +35,11 @@ const LAST_ONES_MAX: usize = 3;
 const SEARCH_ATTEMPTS: u32 = 2;
 /// Attempts at a group alone at which the destination fails, before it may be blamed.
 const FAILURES_ALONE_MIN: u32 = 3;
-/// How likely it may be that they all failed by chance, going by how often requests fail that are accepted in the end. It is
-/// asked at the end of a page, when most is known about that.
-const CHANCE_MAX: f64 = 0.0015;
+/// How likely it may be that any group of the run fails alone so often by chance, going by how often requests fail that
+/// are accepted in the end. It is asked at the end of a page, when most is known about that. The more groups are sent
+/// alone, the likelier that one of them has bad luck at every attempt: with 10,000 of them and a server that fails at
+/// every fifth attempt, three fail five times.
+const CHANCE_MAX: f64 = 0.005;
 
 /// Why a group that failed alone is held back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,15 +99,18 @@ struct Row {
 pub(super) struct Record {
     /// Requests that were accepted.
     accepted: u64,
+    /// How many of these held one group.
+    accepted_alone: u64,
     /// Attempts that they took.
     attempts: u64,
     row: Row,
 }
 
 impl Record {
-    /// A request was accepted, after so many attempts.
-    pub(super) fn accept(&mut self, attempts: u32) {
+    /// A request with so many groups was accepted, after so many attempts.
+    pub(super) fn accept(&mut self, groups: usize, attempts: u32) {
         self.accepted += 1;
+        self.accepted_alone += u64::from(groups == 1);
         self.attempts += u64::from(attempts.max(1));
         self.row = Row::default();
     }
@@ -117,9 +122,14 @@ impl Record {
 
     /// A request failed in a way that is not about the data by its words: remembers since when its groups are in doubt.
     pub(super) fn set_back(&mut self, pieces: &mut [Piece]) {
+        self.set_back_earlier(pieces, 0);
+    }
+
+    /// The same, of a request that was repeated while so many others were accepted.
+    pub(super) fn set_back_earlier(&mut self, pieces: &mut [Piece], accepted_since: u64) {
         self.row.others += 1;
         for piece in pieces {
-            piece.doubted_at.get_or_insert(self.accepted);
+            piece.doubted_at.get_or_insert(self.accepted.saturating_sub(accepted_since));
         }
     }
 
@@ -222,7 +232,8 @@ impl Record {
         // Laplace's estimate, which starts at one half.
         let failed = (self.attempts - self.accepted) as f64;
         let rate = (failed + 1.0) / (self.attempts as f64 + 2.0);
-        piece.failures_alone >= FAILURES_ALONE_MIN && rate.powf(f64::from(piece.failures_alone)) <= CHANCE_MAX
+        let chance = rate.powf(f64::from(piece.failures_alone)) * (self.accepted_alone + 1) as f64;
+        piece.failures_alone >= FAILURES_ALONE_MIN && chance <= CHANCE_MAX
     }
 
     /// What becomes of a held group now that another one was accepted; nothing where it is held on. A request is sent

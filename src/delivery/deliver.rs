@@ -1,6 +1,7 @@
 //! How does a page of changes get delivered? The loop: form requests, keep a few in flight, settle what ended.
 
 use std::collections::HashMap;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 
 use futures_util::future::BoxFuture;
@@ -29,6 +30,7 @@ pub struct Delivery<'a> {
     lanes: Mutex<HashMap<u8, Bucket>>,
     learned: Mutex<Learned>,
     counters: Arc<Counters>,
+    accepted: AtomicU64,
 }
 
 impl<'a> Delivery<'a> {
@@ -43,7 +45,8 @@ impl<'a> Delivery<'a> {
     ) -> Delivery<'a> {
         let bucket = Mutex::new(Bucket::new(settings.requests_per_second));
         let (lanes, learned, counters) = (Mutex::default(), Mutex::default(), Arc::default());
-        Delivery { destination, transport, clock, random, settings, signal, bucket, lanes, learned, counters }
+        let accepted = AtomicU64::default();
+        Delivery { destination, transport, clock, random, settings, signal, bucket, lanes, learned, counters, accepted }
     }
 
     /// What has been done so far.
@@ -152,6 +155,7 @@ impl<'a> Delivery<'a> {
             bucket: &self.bucket,
             lanes: &self.lanes,
             counters: &self.counters,
+            accepted: &self.accepted,
         };
         let elements: Vec<&Element> = batch.pieces.iter().map(|piece| &piece.element).collect();
         let ended = wire.send(batch.route, &elements, batch.attempts_max, stops).await;

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -53,6 +54,8 @@ pub(super) struct Ended {
     pub(super) attempts: u32,
     /// How many of these the destination failed at: no answer, or one of a server that failed.
     pub(super) failures: u32,
+    /// How many requests were accepted since the destination first failed at this one.
+    pub(super) accepted_since: u64,
     pub(super) maybe_applied: bool,
 }
 
@@ -68,6 +71,8 @@ pub(super) struct Wire<'a> {
     /// The vendor's own paces, by lane.
     pub(super) lanes: &'a Mutex<HashMap<u8, Bucket>>,
     pub(super) counters: &'a Counters,
+    /// How many requests were accepted.
+    pub(super) accepted: &'a AtomicU64,
 }
 
 /// The two ways to be stopped: the run's signal, and the page's own halt after a verdict that concerns all of it.
@@ -107,7 +112,15 @@ impl Wire<'_> {
         let mut maybe_applied = false;
         let mut first_attempt_at = None;
         let (mut attempt, mut failures): (u32, u32) = (0, 0);
-        let ended = |failures, end, attempts, maybe_applied| Ended { end, attempts, failures, maybe_applied };
+        let mut accepted_before = None;
+        let accepted = || self.accepted.load(Ordering::Relaxed);
+        let ended = |failures, end, attempts, maybe_applied| Ended {
+            end,
+            attempts,
+            failures,
+            accepted_since: 0,
+            maybe_applied,
+        };
         loop {
             if !self.token(route, &mut stops).await {
                 return ended(failures, End::Halted { reason: ASKED_TO_STOP }, attempt, maybe_applied);
@@ -129,6 +142,7 @@ impl Wire<'_> {
                     }
                     match self.destination.interpret(route, elements.len(), &reply) {
                         Verdict::Delivered { warning } => {
+                            self.accepted.fetch_add(1, Ordering::Relaxed);
                             return ended(failures, End::Delivered { warning }, attempt, maybe_applied);
                         }
                         Verdict::Refused { reason, applied } => {
@@ -151,7 +165,11 @@ impl Wire<'_> {
                 }
             };
             maybe_applied |= applied == Applied::Maybe;
-            failures += u32::from(applied == Applied::Maybe);
+            if applied == Applied::Maybe {
+                failures += 1;
+                accepted_before.get_or_insert_with(accepted);
+            }
+            let accepted_since = accepted_before.map_or(0, |before| accepted() - before);
             if applied == Applied::Maybe && !self.destination.repeatable(route) {
                 let reason = format!("{reason}; repeating it could apply it twice");
                 return ended(failures, End::GaveUp { reason, failing: true }, attempt, maybe_applied);
@@ -166,7 +184,8 @@ impl Wire<'_> {
                 let times = if attempt == 1 { "once".to_owned() } else { format!("{attempt} times") };
                 let failing = applied == Applied::Maybe;
                 let reason = format!("{reason} (tried {times})");
-                return ended(failures, End::GaveUp { reason, failing }, attempt, maybe_applied);
+                let ended = ended(failures, End::GaveUp { reason, failing }, attempt, maybe_applied);
+                return Ended { accepted_since, ..ended };
             }
             Counters::add_wait(&self.counters.retry_wait_ms, wait);
             if !self.wait(wait, &mut stops).await {

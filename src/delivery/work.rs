@@ -213,7 +213,7 @@ impl<'a> Work<'a> {
         }
         match ended.end {
             End::Delivered { .. } => {
-                self.learned.record.accept(ended.attempts);
+                self.learned.record.accept(batch.pieces.len(), ended.attempts);
                 for held in std::mem::take(&mut self.held) {
                     match self.learned.record.after_acceptance(&held, self.attempts_max) {
                         Some(release) => self.release(held, release),
@@ -229,7 +229,7 @@ impl<'a> Work<'a> {
             End::Refused { reason } => self.refused(batch, reason),
             End::RefusedSome { elements } => self.refused_some(batch, elements),
             End::TooLarge { reason } => self.too_large(batch, reason),
-            End::GaveUp { reason, failing: true } => self.failed(batch, reason),
+            End::GaveUp { reason, failing: true } => self.failed(batch, reason, ended.accepted_since),
             End::GaveUp { reason, failing: false } => {
                 self.unsent(batch, &reason);
                 self.learned.record.unreached();
@@ -496,8 +496,8 @@ impl<'a> Work<'a> {
 
     /// The destination failed at this request as often as it may be tried. Several elements: halves, after everything
     /// else, since each attempt may take long. One: it is rejected if it goes on so while others are accepted, and the destination is down if none is.
-    fn failed(&mut self, mut batch: Batch, reason: String) -> Result<(), Error> {
-        self.learned.record.set_back(&mut batch.pieces);
+    fn failed(&mut self, mut batch: Batch, reason: String, accepted_since: u64) -> Result<(), Error> {
+        self.learned.record.set_back_earlier(&mut batch.pieces, accepted_since);
         if self.is_doubtful(&batch) {
             self.learned.record.fail_for_good();
             self.unsent(batch, &reason);

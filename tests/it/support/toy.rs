@@ -183,6 +183,8 @@ pub(crate) struct Seen {
     /// Traits that were applied, ever.
     pub(crate) applied: BTreeSet<String>,
     pub(crate) attempts: Vec<Attempt>,
+    /// The status that each attempt was answered with, by its number; nothing where it was not answered.
+    pub(crate) statuses: BTreeMap<usize, u16>,
     bodies: BTreeMap<Vec<u8>, usize>,
     in_flight: BTreeMap<String, usize>,
     /// Keys that were in flight twice.
@@ -259,6 +261,9 @@ impl Transport for World {
         }
         if answer.apply {
             self.seen().applied.extend(attempt.elements.iter().flat_map(|(_, names)| names.clone()));
+        }
+        if let Ok(reply) = &answer.reply {
+            self.seen().statuses.insert(attempt.number, reply.status);
         }
         answer.reply
     }
