@@ -215,6 +215,10 @@ pub(super) async fn group(cli: &Cli, sync: &str, key: &str, number: u64, remote:
             let verb = if op.accumulates() { format!("{} ", op.name()) } else { String::new() };
             writeln!(out, "    {} {name} = {verb}{}", paint(ADD, "+"), shown_value(value))?;
         }
+        for (name, value) in &entry.change.repeated {
+            let remark = paint(DIM, "(unchanged, sent with every change)");
+            writeln!(out, "    {} {name} = {} {remark}", paint(DIM, "="), shown_value(value))?;
+        }
         for name in &entry.change.unset {
             writeln!(out, "    {} {name}", paint(REMOVE, "-"))?;
         }

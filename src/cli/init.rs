@@ -8,6 +8,7 @@ use super::args::{Cli, Init};
 use super::screen::{self, ADD, BOLD, paint};
 use super::{print_json, sample};
 use crate::config;
+use crate::destination::segment;
 use crate::duck::{Duck, Limits, first_line};
 use crate::error::{Error, Kind, Result, Within};
 use crate::mapping::diagnostic::listed;
@@ -113,7 +114,15 @@ async fn mapping(cli: &Cli, asked: &Init, source_name: &str, table: &str) -> Res
     // What the source's user may not read cannot be mapped.
     let readable = columns.iter().filter(|column| column.denied.is_none());
     let shapes: Vec<template::ColumnShape<'_>> = readable.map(Column::shape).collect();
-    create(&path, &template::mapping(source_name, &destination, table, &shapes))?;
+    let chosen = &settings.destinations[&destination];
+    let always = match chosen.kind.as_str() {
+        // What is wrong about it is `check`'s to say.
+        "segment" => {
+            chosen.parse().map_or_else(|_| Vec::new(), |behind: segment::Behind| behind.needed_in_every_call())
+        }
+        _ => Vec::new(),
+    };
+    create(&path, &template::mapping(source_name, &destination, table, &shapes, &always))?;
     if cli.json {
         print_json(&serde_json::json!({"written": [path.display().to_string()]}));
         return Ok(0);

@@ -286,7 +286,8 @@ fn text(planned: &PlannedView) -> std::io::Result<()> {
         writeln!(out, "    {}", paint(REMOVE, "the group is deleted"))?;
     }
     let held = |name: &String| planned.before.get(name).map(shown_value);
-    let width = change.names().map(|name| name.chars().count()).max().unwrap_or(0).min(40);
+    let width =
+        change.names().chain(change.repeated.keys()).map(|name| name.chars().count()).max().unwrap_or(0).min(40);
     for (name, value) in &change.set {
         let (sign, style, old) = match held(name) {
             Some(old) => ("~", CHANGE, format!("{old} → ")),
@@ -303,6 +304,10 @@ fn text(planned: &PlannedView) -> std::io::Result<()> {
             Op::Prepend => "(prepended to what is there)",
         };
         writeln!(out, "    {} {name:width$}  {} {}", paint(ADD, "+"), shown_value(value), paint(DIM, remark))?;
+    }
+    for (name, value) in &change.repeated {
+        let remark = paint(DIM, "(unchanged, sent with every change)");
+        writeln!(out, "    {} {name:width$}  {} {remark}", paint(DIM, "="), shown_value(value))?;
     }
     for name in &change.unset {
         let old = held(name).unwrap_or_default();

@@ -167,6 +167,7 @@ pub(crate) const DESTINATIONS: &[Kind] = &[
             key("headers", Wants::Table),
             key("context", Wants::Table),
             key("integrations", Wants::Table),
+            key("downstream", Wants::Text),
         ],
     },
     Kind {

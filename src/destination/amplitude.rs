@@ -35,7 +35,7 @@ use super::{
     UserRule, Verdict,
 };
 use crate::error::{Error, Kind, Result};
-use crate::model::{Change, OnNull, Op};
+use crate::model::{Change, OnNull, Op, Traits};
 use crate::secret::Secret;
 use properties::{OPERATORS_BYTES, PROPERTIES_MAX};
 
@@ -199,16 +199,18 @@ fn encoded_bytes(text: &[u8]) -> usize {
 }
 
 /// What may be said again and what must not, each with its route.
-fn shares(change: &Arc<Change>) -> Vec<(Route, Arc<Change>)> {
+fn shares(change: &Arc<Change>, repeated: &Traits) -> Vec<(Route, Arc<Change>)> {
     if !change.accumulates() {
         return vec![(REPEATABLE, Arc::clone(change))];
     }
-    let (mut again, mut once) = ((**change).clone(), Change::default());
+    let (mut again, mut once) = ((**change).clone(), Change { set: repeated.clone(), ..Change::default() });
     for op in Op::ALL.into_iter().filter(|op| op.accumulates()) {
         *once.under(op) = std::mem::take(again.under(op));
     }
     // The idempotent part comes first: when it fails, nothing was accumulated yet.
-    vec![(REPEATABLE, Arc::new(again)), (ONCE, Arc::new(once))]
+    let only_repeats = again.traits_count() == repeated.len();
+    let again = (!only_repeats).then(|| (REPEATABLE, Arc::new(again)));
+    again.into_iter().chain([(ONCE, Arc::new(once))]).collect()
 }
 
 impl Destination for Amplitude {
@@ -266,8 +268,8 @@ impl Destination for Amplitude {
         let bare = self.element(addressed, &Part { route: REPEATABLE, change: Arc::default() }).bytes.len();
         let room = self.limits(REPEATABLE).element_bytes_max.saturating_sub(bare + OPERATORS_BYTES);
         let mut parts = Vec::with_capacity(1);
-        for (route, change) in shares(&addressed.change) {
-            let cut = properties::cut(change, room, self.long_strings, encoded_bytes)?;
+        for (route, change) in shares(&addressed.change, &addressed.repeated) {
+            let cut = properties::cut(change, &addressed.repeated, room, self.long_strings, encoded_bytes)?;
             parts.extend(cut.into_iter().map(|change| Part { route, change }));
         }
         Ok(parts)

@@ -225,7 +225,10 @@ impl Destination for Journy {
             return Ok(vec![Part { route: UPSERT, change: Arc::clone(change) }]);
         }
         let rest = Change { unset: change.unset.difference(&first).cloned().collect(), ..Change::clone(change) };
-        let first = Change { unset: first, ..Change::default() };
+        let along =
+            addressed.repeated.iter().filter(|(name, _)| !first.iter().any(|unset| plain(unset) == plain(name)));
+        let set = along.map(|(name, value)| (name.clone(), value.clone())).collect();
+        let first = Change { set, unset: first, ..Change::default() };
         Ok([first, rest].map(|change| Part { route: UPSERT, change: Arc::new(change) }).into())
     }
 

@@ -32,7 +32,7 @@ use super::{
     TraitShape, UserRule, Verdict,
 };
 use crate::error::{Error, Kind, Result};
-use crate::model::{Change, OnNull, Op};
+use crate::model::{Change, OnNull, Op, Traits};
 use crate::secret::Secret;
 
 /// Updates in a request. The reference allows 2,000; RudderStack's production client sends 200 (`GROUPS_MAX_BATCH_SIZE`).
@@ -270,11 +270,19 @@ impl Destination for Mixpanel {
         for name in &change.unset {
             cut.add(json(name).len(), |part| part.unset.extend([name.clone()]));
         }
+        let bytes = |name: &String, value: &Value| json(name).len() + 1 + value::bytes(value, self.long_strings);
         for (op, traits) in change.by_op() {
             cut.close();
-            for (name, value) in traits {
-                let bytes = json(name).len() + 1 + value::bytes(value, self.long_strings);
-                cut.add(bytes, |part| part.under(op).extend([(name.clone(), value.clone())]));
+            cut.along = if op == Op::Set { addressed.repeated.clone() } else { Traits::new() };
+            cut.along_bytes = cut.along.iter().map(|(name, value)| bytes(name, value) + 1).sum();
+            if !cut.along.is_empty() && traits.len() == cut.along.len() {
+                cut.open();
+                continue;
+            }
+            for (name, value) in
+                traits.iter().filter(|(name, _)| op != Op::Set || !addressed.repeated.contains_key(*name))
+            {
+                cut.add(bytes(name, value), |part| part.under(op).extend([(name.clone(), value.clone())]));
             }
         }
         Ok(cut.parts())
@@ -363,11 +371,14 @@ struct Cut {
     parts: Vec<Change>,
     filled: usize,
     open: bool,
+    /// What every part under the present operator sets as well.
+    along: Traits,
+    along_bytes: usize,
 }
 
 impl Cut {
     fn new(room: usize) -> Cut {
-        Cut { room, parts: Vec::new(), filled: 0, open: false }
+        Cut { room, parts: Vec::new(), filled: 0, open: false, along: Traits::new(), along_bytes: 0 }
     }
 
     /// What comes next is under another operator.
@@ -375,15 +386,21 @@ impl Cut {
         self.open = false;
     }
 
+    /// Begins a part.
+    fn open(&mut self) {
+        self.parts.push(Change { set: self.along.clone(), ..Change::default() });
+        self.filled = self.along_bytes;
+        self.open = true;
+    }
+
     /// Puts a property of so many bytes (without its comma) into the part it belongs to.
     fn add(&mut self, bytes: usize, put: impl FnOnce(&mut Change)) {
         let full = self.parts.last().is_none_or(|part| {
-            part.traits_count() == PROPERTIES_MAX || part.traits_count() > 0 && self.filled + bytes + 1 > self.room
+            part.traits_count() >= PROPERTIES_MAX
+                || part.traits_count() > self.along.len() && self.filled + bytes + 1 > self.room
         });
         if full || !self.open {
-            self.parts.push(Change::default());
-            self.filled = 0;
-            self.open = true;
+            self.open();
         }
         self.filled += bytes + 1;
         if let Some(part) = self.parts.last_mut() {

@@ -29,7 +29,7 @@ use serde_json::Value;
 
 use crate::error::{Error, Kind, Result as Outcome};
 use crate::model::cell::As;
-use crate::model::{Change, OnNull, Op};
+use crate::model::{Change, OnNull, Op, Traits};
 
 /// What a destination can carry out; checked when a mapping is checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -104,6 +104,10 @@ pub enum User {
     Anonymous(String),
 }
 
+/// From so many bytes on a group's document is looked at as a whole. The least that is documented is 1 MB, and no encoding
+/// makes more than seven bytes of one.
+pub const LARGE_DOCUMENT_BYTES: usize = 128 * 1024;
+
 /// A change addressed to one group.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Addressed {
@@ -113,8 +117,12 @@ pub struct Addressed {
     pub user: Option<User>,
     /// When the run that says it began.
     pub at: DateTime<Utc>,
-    /// What to say about it; shared with the journal's entry.
+    /// What to say about it, repeated traits among those that are set; shared with the journal's entry where there are none.
     pub change: Arc<Change>,
+    /// The traits among those set that did not change. Every request that a change is cut into carries them.
+    pub repeated: Traits,
+    /// What the group will hold, where that is large: vendors limit the whole of it as well.
+    pub large_document: Option<Arc<Traits>>,
     /// The journal sequence at which the group was last settled (0: never). With the change's content it makes dedup
     /// keys that are stable over retries and differ between two acknowledged changes.
     pub settled_seq: u64,
@@ -167,6 +175,8 @@ pub struct TraitShape<'a> {
     pub constant: Option<&'a Value>,
     /// The names of its members, when it is an object.
     pub members: Option<Vec<&'a str>>,
+    /// Whether it is sent along with every change of its group.
+    pub always: bool,
 }
 
 /// What a destination has to say about a mapping.

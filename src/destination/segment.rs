@@ -18,6 +18,7 @@
 //!   that do not are told the same values twice, which changes nothing.
 //! - The group type is not sent, since the protocol has none. It counts in `messageId`, and in the ledger.
 
+mod downstream;
 mod preset;
 mod settings;
 
@@ -28,6 +29,7 @@ use chrono::DateTime;
 use serde::Serialize;
 use serde_json::Value;
 
+use self::downstream::Tool;
 use self::preset::{Auth, Preset, base64, preset};
 pub use self::settings::{Settings, ShownBy, Wants, Wire};
 use self::settings::{auth, context, headers, is_header_value, json};
@@ -96,6 +98,8 @@ pub struct Segment {
     success: Vec<u16>,
     context: Value,
     integrations: Option<Value>,
+    /// The tools behind it, as configured; nothing where that is not said.
+    downstream: Option<Vec<&'static Tool>>,
 }
 
 #[derive(Serialize)]
@@ -199,7 +203,13 @@ impl Segment {
                 format!("\"context\":{context},{integrations}{BATCH}")
             }
         };
+        let tools = settings.downstream.as_deref().map(downstream::tools).transpose().map_err(|name| {
+            let known: Vec<&str> = downstream::TOOLS.iter().map(|tool| tool.name).collect();
+            let what = format!("`downstream` names `{name}`, of which nothing is known here");
+            wrong(what, &format!("leave it out; known are {}", known.join(", ")))
+        })?;
         Ok(Segment {
+            downstream: tools,
             url: format!("{base}/{}", path.trim_start_matches('/')),
             base,
             group_type: group_type.to_owned(),
@@ -226,6 +236,22 @@ impl Segment {
     /// The body before the elements: `{"sentAt":"…","writeKey":"…","batch":[`.
     fn head(&self, sent_at: &str) -> String {
         format!("{SENT_AT}{sent_at}{SENT_AT_END}{}{}", self.key_field, self.batch_head)
+    }
+}
+
+/// What stands behind a destination, as far as its settings tell.
+#[derive(Debug, serde::Deserialize)]
+pub struct Behind {
+    preset: Option<String>,
+    downstream: Option<String>,
+}
+
+impl Behind {
+    /// Traits that the calls of a mapping should all have: see `downstream.rs`.
+    pub fn needed_in_every_call(&self) -> Vec<&'static str> {
+        let Some(preset) = preset(self.preset.as_deref().unwrap_or("segment")) else { return Vec::new() };
+        let tools = self.downstream.as_deref().and_then(|list| downstream::tools(list).ok());
+        downstream::needed(preset, tools.as_deref())
     }
 }
 
@@ -281,6 +307,15 @@ impl Destination for Segment {
         let count = RESERVED.len() - usize::from(!self.preset.status_words);
         let mut found = reserved::collisions(self.preset.vendor, FOLDING, traits);
         found.extend(reserved::mistyped(spec, &RESERVED[..count], FOLDING, traits));
+        if let Some(tool) = self.preset.tool {
+            found.extend(tool.remarks(true, traits));
+        }
+        for tool in self.downstream.iter().flatten() {
+            found.extend(tool.remarks(false, traits));
+        }
+        if self.preset.passes_on && self.downstream.is_none() && !traits.iter().any(|shape| shape.always) {
+            found.push(downstream::nothing_always(self.preset.vendor));
+        }
         found
     }
 
@@ -299,6 +334,9 @@ impl Destination for Segment {
             }
         }
         plain_json::check_traits(&change.set)?;
+        for tool in self.preset.tool.into_iter().chain(self.downstream.iter().flatten().copied()) {
+            tool.refuse(key, change.set.keys())?;
+        }
         if change.is_empty() {
             return Ok(Vec::new());
         }

@@ -350,7 +350,14 @@ pub fn remarked(file: &MappingFile, remark: Remark) -> Diagnostic {
 /// The traits as a destination looks at them.
 pub fn shapes(file: &MappingFile) -> Vec<TraitShape<'_>> {
     fn shape(mapped: &super::Trait) -> TraitShape<'_> {
-        let bare = TraitShape { name: &mapped.name, op: mapped.op, declared: None, constant: None, members: None };
+        let bare = TraitShape {
+            name: &mapped.name,
+            op: mapped.op,
+            declared: None,
+            constant: None,
+            members: None,
+            always: mapped.always,
+        };
         match &mapped.value {
             Field::Column { declared, .. } => TraitShape { declared: *declared, ..bare },
             Field::Const(value) => {

@@ -224,7 +224,7 @@ pub fn rules(mapping: &Mapping) -> Rules {
         .iter()
         .map(|mapped| {
             let on_null = mapped.on_null.unwrap_or(mapping.policy.on_null);
-            (mapped.name.clone(), TraitRule { op: mapped.op, on_null })
+            (mapped.name.clone(), TraitRule { op: mapped.op, on_null, always: mapped.always })
         })
         .collect();
     Rules { traits, unset_removed: mapping.policy.on_removed_trait == OnRemovedTrait::Unset, overwrite_unknown: false }

@@ -163,6 +163,8 @@ pub struct Trait {
     pub op: Op,
     /// What a null means; the policy's when absent.
     pub on_null: Option<OnNull>,
+    /// Whether it is sent along with every change of its group, although it did not change.
+    pub always: bool,
     /// Where the mapping file names it, for messages.
     pub at: At,
 }

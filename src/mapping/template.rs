@@ -16,8 +16,9 @@ pub struct ColumnShape<'a> {
     pub not_null: bool,
 }
 
-/// The text of a mapping file for `table`, valid TOML whatever the names hold. `table` is written as in SQL.
-pub fn mapping(source: &str, destination: &str, table: &str, columns: &[ColumnShape<'_>]) -> String {
+/// The text of a mapping file for `table`, valid TOML whatever the names hold. `table` is written as in SQL. The destination
+/// needs the traits `always` in every call.
+pub fn mapping(source: &str, destination: &str, table: &str, columns: &[ColumnShape<'_>], always: &[&str]) -> String {
     let mut out = String::new();
     let mut line = |text: &str| {
         out.push_str(text);
@@ -52,8 +53,15 @@ pub fn mapping(source: &str, destination: &str, table: &str, columns: &[ColumnSh
         .filter(|column| chosen.as_ref().is_none_or(|(key, _)| key.name != column.name))
         .map(|column| (column, choice(column)))
         .collect();
+    let plain = |name: &str| name.to_lowercase().replace('_', "");
+    let is_needed = |name: &str| always.iter().any(|needed| plain(needed) == plain(name));
     for (column, choice) in &mapped {
-        line(&trait_line(column, choice));
+        line(&trait_line(column, choice, is_needed(column.name)));
+    }
+    for (name, value, why) in CONSTANTS {
+        if always.contains(&name) && !mapped.iter().any(|(column, _)| plain(column.name) == plain(name)) {
+            line(&format!("{name} = {{ const = \"{value}\", always = true }}   # {why}"));
+        }
     }
     if !mapped.iter().any(|(_, choice)| choice.sent) {
         line("synced_by = { const = \"groupcast\" }   # a mapping needs at least one trait; replace this one");
@@ -81,6 +89,12 @@ pub fn mapping(source: &str, destination: &str, table: &str, columns: &[ColumnSh
     }
     out
 }
+
+/// Traits that destinations need and that no table has.
+const CONSTANTS: [(&str, &str, &str); 2] = [
+    ("objectTypeId", "1", "the type of the object; without it the type is `1`"),
+    ("groupType", "company", "the group type; without it the call says nothing"),
+];
 
 /// What becomes of a column.
 struct Choice {
@@ -133,10 +147,12 @@ fn choice(column: &ColumnShape<'_>) -> Choice {
     }
 }
 
-fn trait_line(column: &ColumnShape<'_>, choice: &Choice) -> String {
+fn trait_line(column: &ColumnShape<'_>, choice: &Choice, always: bool) -> String {
     let name = bare_or_quoted(column.name);
+    let more = if always { ", always = true" } else { "" };
     let value = match choice.declared {
-        Some(declared) => format!("{{ column = {}, as = \"{declared}\" }}", string(column.name)),
+        Some(declared) => format!("{{ column = {}, as = \"{declared}\"{more} }}", string(column.name)),
+        None if always => format!("{{ column = {}{more} }}", string(column.name)),
         None => string(column.name),
     };
     let mark = if choice.sent { "" } else { "# " };
@@ -318,7 +334,7 @@ mod tests {
             shape("_fivetran_synced", &ColumnType::Timestamp, "TIMESTAMP"),
             shape("updated_at", &ColumnType::Timestamp, "TIMESTAMP"),
         ];
-        let text = mapping("warehouse", "amplitude", "analytics.dim_accounts", &columns);
+        let text = mapping("warehouse", "amplitude", "analytics.dim_accounts", &columns, &[]);
         let expected = r##"# Keeps the groups of amplitude equal to analytics.dim_accounts.
 # Check it with `groupcast check --connect`, see what it would send with `groupcast plan`.
 
@@ -374,17 +390,17 @@ description = "description"   # VARCHAR
     fn the_suggested_increments_are_valid_once_uncommented() {
         let updated = ColumnType::Timestamp;
         let columns = [shape("id", &ColumnType::Int, "BIGINT"), shape("updated_at", &updated, "TIMESTAMP")];
-        let text = mapping("warehouse", "amplitude", "accounts", &columns);
+        let text = mapping("warehouse", "amplitude", "accounts", &columns, &[]);
         let (before, block) = text.split_once("# [incremental]").unwrap();
         let uncommented = format!("{before}[incremental]{}", block.replace("\n# ", "\n"));
         assert_eq!(parsed(&uncommented)["incremental"]["cursor"].as_str(), Some("updated_at"));
-        assert!(!mapping("w", "a", "accounts", &columns[..1]).contains("[incremental]"));
+        assert!(!mapping("w", "a", "accounts", &columns[..1], &[]).contains("[incremental]"));
     }
 
     #[test]
     fn the_key_is_found_by_name_then_by_looks_then_guessed() {
         let key_of = |table: &str, columns: &[ColumnShape<'_>]| {
-            parsed(&mapping("w", "a", table, columns))["group"]["key"].as_str().unwrap().to_owned()
+            parsed(&mapping("w", "a", table, columns, &[]))["group"]["key"].as_str().unwrap().to_owned()
         };
         assert_eq!(key_of("accounts", &texts(&["name", "account_id", "id"])), "id");
         assert_eq!(key_of("dim_companies", &texts(&["account_id", "company_id"])), "company_id");
@@ -396,7 +412,7 @@ description = "description"   # VARCHAR
         assert_eq!(key_of("rollup", &texts(&["name", "city"])), "name");
         let float = [shape("id", &ColumnType::Float64, "DOUBLE"), shape("name", &ColumnType::Text, "VARCHAR")];
         assert_eq!(key_of("accounts", &float), "name");
-        assert!(mapping("w", "a", "rollup", &texts(&["name"])).contains("a guess"));
+        assert!(mapping("w", "a", "rollup", &texts(&["name"]), &[]).contains("a guess"));
         assert_eq!(key_of("rollup", &[]), "id");
     }
 
@@ -410,7 +426,7 @@ description = "description"   # VARCHAR
             ("orgs", "organization"),
             ("orders", "account"),
         ] {
-            let text = mapping("w", "a", table, &texts(&["id", "name"]));
+            let text = mapping("w", "a", table, &texts(&["id", "name"]), &[]);
             assert_eq!(parsed(&text)["group"]["type"].as_str(), Some(expected), "{table}");
         }
     }
@@ -420,7 +436,7 @@ description = "description"   # VARCHAR
         let names = ["id", "a b", "q\"x", "new\nline", "tab\t", "Größe", "a.b", "back\\slash", "#", "", "\u{1}"];
         let mut columns = texts(&names);
         columns[1].declared = "ENUM('a\nb', 'c')";
-        let text = mapping("ware\"house\n", "amp\nlitude", "main.\"odd\n\"\"name\"", &columns);
+        let text = mapping("ware\"house\n", "amp\nlitude", "main.\"odd\n\"\"name\"", &columns, &[]);
         let parsed = parsed(&text);
         assert_eq!(parsed["source"].as_str(), Some("ware\"house\n"));
         assert_eq!(parsed["model"]["table"].as_str(), Some("main.\"odd\n\"\"name\""));
@@ -431,8 +447,22 @@ description = "description"   # VARCHAR
     }
 
     #[test]
+    fn what_the_destination_needs_in_every_call_travels_with_every_change() {
+        let columns = texts(&["id", "name", "Website", "plan"]);
+        let text = mapping("w", "s", "accounts", &columns, &["name", "website", "objectTypeId"]);
+        let traits = &parsed(&text)["traits"];
+        for name in ["name", "Website"] {
+            assert_eq!((&traits[name]["column"], &traits[name]["always"]), (&name.into(), &true.into()), "{text}");
+        }
+        assert_eq!((&traits["plan"], &traits["objectTypeId"]["const"]), (&"plan".into(), &"1".into()), "{text}");
+        let there = mapping("w", "s", "accounts", &texts(&["id", "object_type_id"]), &["objectTypeId"]);
+        assert!(there.contains("object_type_id = { column = \"object_type_id\", always = true }"), "{there}");
+        assert!(!there.contains("objectTypeId"), "{there}");
+    }
+
+    #[test]
     fn a_table_with_nothing_to_send_still_gives_a_mapping() {
-        let text = mapping("w", "a", "accounts", &texts(&["id", "email"]));
+        let text = mapping("w", "a", "accounts", &texts(&["id", "email"]), &[]);
         assert_eq!(parsed(&text)["traits"]["synced_by"]["const"].as_str(), Some("groupcast"));
     }
 }

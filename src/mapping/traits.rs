@@ -1,6 +1,6 @@
 //! The `[traits]` of a mapping file: a column, a table that describes a value, or a nested object of those.
 //!
-//! A table that has one of the reserved keys (`column`, `sql`, `const`, `as`, `op`, `on_null`) describes a value; any
+//! A table that has one of the reserved keys (`column`, `sql`, `const`, `as`, `op`, `on_null`, `always`) describes a value; any
 //! other table is an object, whose members are described the same way. A table that could be either is refused.
 
 use serde_json::{Map, Value};
@@ -13,8 +13,8 @@ use super::{Expr, Field, Trait};
 use crate::model::cell::As;
 use crate::model::{OnNull, Op, document};
 
-const RESERVED: [&str; 6] = ["column", "sql", "const", "as", "op", "on_null"];
-/// What a member of an object may say; operator and null policy belong to the trait as a whole.
+const RESERVED: [&str; 7] = ["column", "sql", "const", "as", "op", "on_null", "always"];
+/// What a member of an object may say; operator, null policy and repetition belong to the trait as a whole.
 const MEMBER: [&str; 4] = ["column", "sql", "const", "as"];
 
 const AS: [(&str, As); 8] = [
@@ -49,14 +49,14 @@ fn one(entry: &Entry<'_>, report: &mut Report<'_>) -> Option<Trait> {
     report.places.insert(entry.at.path.clone(), entry.at.span.clone());
     let named = check_name("trait", entry, report);
     let value = field(entry, true, report);
-    let (op, on_null) = match entry.value {
+    let How { op, on_null, always } = match entry.value {
         DeValue::Table(table) if table.keys().any(|key| RESERVED.contains(&&**key.get_ref())) => {
             how(&Section { table, at: entry.at.clone() }, report)
         }
-        _ => Some((Op::Set, None)),
+        _ => Some(How::default()),
     }?;
     named.then_some(())?;
-    Some(Trait { name: entry.key.to_owned(), value: value?, op, on_null, at: entry.at.clone() })
+    Some(Trait { name: entry.key.to_owned(), value: value?, op, on_null, always, at: entry.at.clone() })
 }
 
 fn check_name(what: &str, entry: &Entry<'_>, report: &mut Report<'_>) -> bool {
@@ -65,8 +65,16 @@ fn check_name(what: &str, entry: &Entry<'_>, report: &mut Report<'_>) -> bool {
     false
 }
 
-/// Operator and null policy of a trait; `None` when one of them is wrong.
-fn how(section: &Section<'_>, report: &mut Report<'_>) -> Option<(Op, Option<OnNull>)> {
+/// How a trait behaves.
+#[derive(Default)]
+struct How {
+    op: Op,
+    on_null: Option<OnNull>,
+    always: bool,
+}
+
+/// How a trait behaves; `None` when something about it is wrong.
+fn how(section: &Section<'_>, report: &mut Report<'_>) -> Option<How> {
     let op = section.get("op").map(|entry| match entry.value {
         DeValue::String(word) if OPS_ELSEWHERE.contains(&&**word) => {
             let message = format!("`op = \"{word}\"` is not supported");
@@ -90,7 +98,21 @@ fn how(section: &Section<'_>, report: &mut Report<'_>) -> Option<(Op, Option<OnN
         None => None,
         Some(chosen) => Some(chosen?),
     };
-    Some((op.unwrap_or(Some(Op::Set))?, on_null))
+    let op = op.unwrap_or(Some(Op::Set))?;
+    let always = match section.get("always") {
+        None => false,
+        Some(entry) => entry.flag(report)?,
+    };
+    if let (true, Some(entry)) = (always && op != Op::Set, section.get("always")) {
+        let why = match op.accumulates() {
+            true => "sent again, it would be applied again",
+            false => "the destination keeps its first value, so sending it again says nothing",
+        };
+        let message = format!("`always` together with `op = \"{}\"`: {why}", op.name());
+        report.push(report.error(&entry.key_at, message).help("remove `always`, or use `op = \"set\"`"));
+        return None;
+    }
+    Some(How { op, on_null, always })
 }
 
 fn field(entry: &Entry<'_>, top: bool, report: &mut Report<'_>) -> Option<Field> {

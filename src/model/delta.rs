@@ -74,6 +74,9 @@ pub struct TraitRule {
     pub op: Op,
     /// What a null means.
     pub on_null: OnNull,
+    /// Whether it is sent along with every change of its group: tools behind a destination take a group's type or name
+    /// from the traits of each call. Only with [`Op::Set`].
+    pub always: bool,
 }
 
 /// How the traits of a mapping behave.
@@ -118,13 +121,24 @@ pub struct Change {
     /// Traits to remove.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub unset: BTreeSet<String>,
+    /// Traits that did not change and are sent along, with the values that the destination holds. Never a reason to send,
+    /// and not counted.
+    #[serde(default, skip_serializing_if = "Traits::is_empty")]
+    pub repeated: Traits,
     /// Remove the whole group.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub delete: bool,
 }
 
 impl Change {
-    /// Whether there is nothing to say.
+    /// What travels: the repeated traits are set like any other.
+    pub fn as_sent(&self) -> Change {
+        let mut sent = self.clone();
+        sent.set.append(&mut sent.repeated);
+        sent
+    }
+
+    /// Whether there is nothing to say; what is only repeated is nothing.
     pub fn is_empty(&self) -> bool {
         !self.delete && self.traits_count() == 0
     }
@@ -161,7 +175,7 @@ impl Change {
         self.by_op().into_iter().flat_map(|(op, traits)| traits.iter().map(move |(name, value)| (op, name, value)))
     }
 
-    /// Every trait that is spoken about.
+    /// Every trait that changes.
     pub fn names(&self) -> impl Iterator<Item = &String> {
         self.values().map(|(_, name, _)| name).chain(&self.unset)
     }
@@ -171,7 +185,7 @@ impl Change {
         self.by_op().iter().any(|(op, traits)| op.accumulates() && !traits.is_empty())
     }
 
-    /// How many traits are spoken about.
+    /// How many traits change.
     pub fn traits_count(&self) -> usize {
         self.by_op().iter().map(|(_, traits)| traits.len()).sum::<usize>() + self.unset.len()
     }
@@ -210,6 +224,10 @@ impl After {
 
 /// What must be said so that the destination holds `new`.
 ///
+/// A trait marked `always` whose value changed is a change like any other. Where it did not, it is repeated beside the
+/// others' changes, with the row's value, which is certainly held; alone it is never sent. A null that is skipped, or
+/// that has removed the trait, is not repeated.
+///
 /// `new` has a value for every mapped trait, an explicit null where the source has one. The change is minimal when
 /// `known` is certain and complete when it is not; it is empty exactly when `known` is certain and nothing differs, or
 /// when the rules leave nothing to say.
@@ -221,6 +239,7 @@ pub fn delta(new: Document, known: Known<'_>, rules: &Rules) -> Delta {
     debug_assert!(rules.traits.keys().all(|name| new.0.contains_key(name)), "a mapped trait has no value");
     let (mut set, mut change, mut after) = (new.0, Change::default(), Traits::new());
     let mut hold = None;
+    let mut unchanged = Traits::new();
     let sure = |held: Option<&Value>| certain && !held.is_some_and(document::is_unknown);
     // What stays in `set` is moved, not copied: for a new group that is all of it.
     set.retain(|name, value| {
@@ -268,6 +287,9 @@ pub fn delta(new: Document, known: Known<'_>, rules: &Rules) -> Delta {
             }
             _ => {
                 let says = !certain || held != Some(value);
+                if rule.always && !says {
+                    unchanged.insert(name.clone(), value.clone());
+                }
                 if !before.is_empty() {
                     after.insert(name.clone(), if says { value.clone() } else { std::mem::take(value) });
                 }
@@ -285,12 +307,16 @@ pub fn delta(new: Document, known: Known<'_>, rules: &Rules) -> Delta {
             after.insert(name.clone(), if certain { held.clone() } else { document::unsure() });
         }
     }
+    let mut change = Change { set, ..change };
+    if !change.is_empty() {
+        change.repeated = unchanged;
+    }
     let after = match (before.is_empty(), after.is_empty()) {
-        (true, true) if !set.is_empty() => After::WhatIsSet,
-        (true, _) => After::Document(Document(set.clone().into_iter().chain(after).collect())),
+        (true, true) if !change.set.is_empty() => After::WhatIsSet,
+        (true, _) => After::Document(Document(change.set.clone().into_iter().chain(after).collect())),
         (false, _) => After::Document(Document(after)),
     };
-    Delta { change: Change { set, ..change }, after, held: hold }
+    Delta { change, after, held: hold }
 }
 
 fn unknown_outcome(name: &str, op: Op) -> String {
@@ -368,8 +394,9 @@ mod tests {
     }
 
     fn rules(traits: &[(&str, Op, OnNull)], unset_removed: bool) -> Rules {
-        let traits =
-            traits.iter().map(|(name, op, on_null)| ((*name).to_owned(), TraitRule { op: *op, on_null: *on_null }));
+        let traits = traits
+            .iter()
+            .map(|(name, op, on_null)| ((*name).to_owned(), TraitRule { op: *op, on_null: *on_null, always: false }));
         Rules { traits: traits.collect(), unset_removed, overwrite_unknown: false }
     }
 
@@ -390,6 +417,36 @@ mod tests {
             serde_json::to_value(&again).unwrap(),
             json!({"set": {"arr": 2, "name": "Acme"}, "unset": ["plan"]})
         );
+    }
+
+    #[test]
+    fn what_always_travels_goes_along_with_changes_and_never_causes_one() {
+        let mut rules = rules(&[("arr", Op::Set, OnNull::Unset), ("name", Op::Set, OnNull::Unset)], false);
+        rules.traits.get_mut("name").unwrap().always = true;
+        let said = |new: Value, known: Known<'_>| {
+            let (change, after) = delta(&document(new), known, &rules);
+            (serde_json::to_value(&change).unwrap(), change.traits_count(), after)
+        };
+        let known = document(json!({"arr": 1, "name": "Acme"}));
+        let first = said(json!({"arr": 1, "name": "Acme"}), Known::Certain(&Document::default()));
+        assert_eq!(
+            (first.0, first.1),
+            (json!({"set": {"arr": 1, "name": "Acme"}}), 2),
+            "all of a new group is a change"
+        );
+        let second = said(json!({"arr": 2, "name": "Acme"}), Known::Certain(&known));
+        assert_eq!((second.0, second.1), (json!({"set": {"arr": 2}, "repeated": {"name": "Acme"}}), 1));
+        assert_eq!(second.2, document(json!({"arr": 2, "name": "Acme"})));
+        let nothing = said(json!({"arr": 1, "name": "Acme"}), Known::Certain(&known));
+        assert_eq!((nothing.0, nothing.2), (json!({}), known.clone()), "it is no reason to send");
+        let renamed = said(json!({"arr": 1, "name": "Acme Inc"}), Known::Certain(&known));
+        assert_eq!((renamed.0, renamed.1), (json!({"set": {"name": "Acme Inc"}}), 1), "its own change is a change");
+        let unset = said(json!({"arr": null, "name": "Acme"}), Known::Certain(&known));
+        assert_eq!(unset.0, json!({"unset": ["arr"], "repeated": {"name": "Acme"}}));
+        let gone = said(json!({"arr": 2, "name": null}), Known::Certain(&known));
+        assert_eq!(gone.0, json!({"set": {"arr": 2}, "unset": ["name"]}), "there is nothing to repeat");
+        let unsure = said(json!({"arr": 2, "name": "Acme"}), Known::Uncertain(&known));
+        assert_eq!(unsure.0, json!({"set": {"arr": 2, "name": "Acme"}}), "everything is sent anyway");
     }
 
     #[test]
@@ -543,7 +600,11 @@ mod tests {
                 prop_oneof![Just(Op::Set), Just(Op::SetOnce)],
                 prop_oneof![Just(OnNull::Unset), Just(OnNull::Null), Just(OnNull::Skip)]
             )
-                .prop_map(|(op, on_null)| Some(TraitRule { op, on_null })),
+                .prop_map(|(op, on_null)| Some(TraitRule { op, on_null, always: false })),
+            any::<bool>().prop_map(|skip| {
+                let on_null = if skip { OnNull::Skip } else { OnNull::Null };
+                Some(TraitRule { op: Op::Set, on_null, always: true })
+            }),
         ];
         let per_trait = (rule, value(), prop::option::of(value()), prop::option::of(value()));
         (prop::collection::vec(per_trait, 4), any::<bool>()).prop_map(move |(columns, unset_removed)| {
@@ -576,6 +637,16 @@ mod tests {
             prop_assert_eq!(&after, &want);
             prop_assert_eq!(change.is_empty(), want == known, "silence means nothing differs, and only then");
             prop_assert!(delta(&new, Known::Certain(&after), &rules).0.is_empty());
+            // What is repeated changes nothing, is complete, and is there only beside a change.
+            prop_assert_eq!(&apply(&known, &change.as_sent()), &want);
+            let sent = change.as_sent().set;
+            for (name, rule) in rules.traits.iter().filter(|(_, rule)| rule.always) {
+                let value = &new.0[name];
+                let said = !change.is_empty() && !(value.is_null() && rule.on_null == OnNull::Skip);
+                prop_assert_eq!(sent.get(name), said.then_some(value), "{}", name);
+            }
+            prop_assert!(change.repeated.keys().all(|name| rules.traits[name].always && !change.set.contains_key(name)));
+            prop_assert!(!change.is_empty() || change.repeated.is_empty());
         }
 
         /// Whatever an unsettled request made of the known document, the trait names it could touch being known or

@@ -40,6 +40,20 @@ pub fn canonicalize(value: Value) -> Result<Value, String> {
     })
 }
 
+/// A lower bound of the bytes of these traits as JSON, without writing them.
+pub fn bytes_at_least(traits: &Traits) -> usize {
+    fn value_bytes(value: &Value) -> usize {
+        match value {
+            Value::Null | Value::Bool(_) => 4,
+            Value::Number(number) => number.as_str().len(),
+            Value::String(text) => text.len() + 2,
+            Value::Array(items) => 1 + items.iter().map(|item| 1 + value_bytes(item)).sum::<usize>(),
+            Value::Object(members) => bytes_at_least(members),
+        }
+    }
+    1 + traits.iter().map(|(name, value)| name.len() + 4 + value_bytes(value)).sum::<usize>()
+}
+
 /// Whether a value nests deeper than [`DEPTH_MAX`].
 pub fn is_too_deep(value: &Value) -> bool {
     fn deeper_than(value: &Value, levels: usize) -> bool {

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 
-use crate::destination::{Addressed, User};
+use crate::destination::{Addressed, LARGE_DOCUMENT_BYTES, User};
 use crate::ledger::{Entry, Outcome, Suspect, SuspectKind};
 use crate::mapping::OnMissing;
 use crate::mapping::compile::Assembly;
-use crate::model::{After, Cell, Change, Delta, Document, Known, Rules, delta, delta::unset_all};
+use crate::model::{After, Cell, Change, Delta, Document, Known, Rules, delta, delta::unset_all, document};
 use crate::source::staged::ROW_BYTES_MAX;
 
 /// How suspects of one sync are decided.
@@ -155,12 +155,21 @@ impl Judge {
 impl Decision {
     /// What the destination is told, if anything.
     pub fn addressed(&self) -> Option<Addressed> {
-        let Judgement::Say { change, .. } = &self.verdict else { return None };
+        let Judgement::Say { change, after } = &self.verdict else { return None };
+        let sent = if change.repeated.is_empty() { Arc::clone(change) } else { Arc::new(change.as_sent()) };
+        let document = match after {
+            Some(After::Document(document)) => Some(&document.0),
+            Some(After::WhatIsSet) => Some(&change.set),
+            None => None,
+        };
+        let large = document.filter(|traits| document::bytes_at_least(traits) >= LARGE_DOCUMENT_BYTES);
         Some(Addressed {
             key: self.key.clone(),
             user: self.user.clone(),
             at: self.at,
-            change: Arc::clone(change),
+            change: sent,
+            repeated: change.repeated.clone(),
+            large_document: large.map(|traits| Arc::new(traits.clone())),
             settled_seq: self.settled_seq,
         })
     }

@@ -356,6 +356,7 @@ pub fn mapping(mapping: &Mapping) -> MappingView {
                 },
                 op: op(mapped.op).to_owned(),
                 on_null: word(mapped.on_null.unwrap_or(policy.on_null)),
+                always: mapped.always,
             })
             .collect(),
         policy: BTreeMap::from([

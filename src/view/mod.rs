@@ -261,6 +261,8 @@ pub struct TraitView {
     pub op: String,
     /// What happens to null: its own policy, or the mapping's.
     pub on_null: String,
+    /// Whether it is sent along with every change of its group.
+    pub always: bool,
 }
 
 /// What a run would do.

@@ -398,11 +398,13 @@ fn draw(random: &mut fastrand::Rng, features: &Features) -> Mapping {
     let mut traits = Vec::new();
     let mut map = |name: &str, column: &str, op| {
         let expr = Expr::Column(column.to_owned());
+        let always = op == Op::Set && random.u8(0..3) == 0;
         traits.push(Trait {
             name: name.to_owned(),
             value: Field::Column { expr, declared: None },
             op,
             on_null: Some(if random.u8(0..4) == 0 { nulls[random.usize(0..nulls.len())] } else { nulls[0] }),
+            always,
             at: At::default(),
         });
         random.u8(0..4)

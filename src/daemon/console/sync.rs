@@ -277,7 +277,10 @@ fn mapping(detail: &SyncDetail) -> Markup {
                     Some(kind) => html! { (shown_line(kind)) },
                     None => html! { span class="soft" { "as it comes" } },
                 },
-                html! { (shown_line(&mapped.op)) },
+                html! {
+                    (shown_line(&mapped.op))
+                    @if mapped.always { " " span class="soft" { "sent with every change" } }
+                },
                 html! { (shown_line(&mapped.on_null)) },
             ]
         })

@@ -80,6 +80,9 @@ pub(super) fn change(change: &Change, before: Option<&Traits>) -> Markup {
                     (op, _) => { (line("+", "added", name, None, Some(new), remark(op))) }
                 }
             }
+            @for (name, held) in &change.repeated {
+                (line("=", "repeated", name, None, Some(held), "(unchanged, sent with every change)"))
+            }
             @for name in &change.unset {
                 @let held = old(name);
                 (line("-", "unset", name, held, None, if held.is_some() { "" } else { "unset" }))

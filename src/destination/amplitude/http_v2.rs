@@ -140,7 +140,8 @@ impl Destination for HttpV2 {
         }
         let bare = self.element(addressed, &Part { route: 0, change: Arc::default() }).bytes.len();
         let room = self.limits(0).element_bytes_max.saturating_sub(bare + OPERATORS_BYTES);
-        let cut = properties::cut(Arc::clone(&addressed.change), room, self.long_strings, <[u8]>::len)?;
+        let cut =
+            properties::cut(Arc::clone(&addressed.change), &addressed.repeated, room, self.long_strings, <[u8]>::len)?;
         Ok(cut.into_iter().map(|change| Part { route: 0, change }).collect())
     }
 

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::{CHARS_MAX, LongStrings, value};
 use crate::destination::Addressed;
-use crate::model::{Change, Op};
+use crate::model::{Change, Op, Traits};
 
 /// Group properties in one identification or event. The Group Identify API names it as a request's limit; the official
 /// clients empty an operator's object that holds more.
@@ -97,9 +97,11 @@ pub(super) fn check(addressed: &Addressed, long_strings: LongStrings) -> Result<
 }
 
 /// Cuts a checked change into shares of at most [`PROPERTIES_MAX`] traits and `room` bytes, as `encoded` counts those of a
-/// JSON text. The whole change, shared, where that is possible. Fails when one trait alone needs more.
+/// JSON text, each with those that are `repeated`. The whole change, shared, where that is possible. Fails when one trait
+/// alone needs more.
 pub(super) fn cut(
     change: Arc<Change>,
+    repeated: &Traits,
     room: usize,
     long_strings: LongStrings,
     encoded: fn(&[u8]) -> usize,
@@ -110,9 +112,16 @@ pub(super) fn cut(
     if change.traits_count() <= PROPERTIES_MAX && Slot::all(&change).map(Slot::bytes_at_most).sum::<usize>() <= room {
         return Ok(vec![change]);
     }
-    let mut shares = vec![Change::default()];
+    if repeated.len() >= PROPERTIES_MAX {
+        return Err(format!("{} traits are marked `always`, and a request takes {PROPERTIES_MAX}", repeated.len()));
+    }
+    let along = Change { set: repeated.clone(), ..Change::default() };
+    let along_bytes: usize = Slot::all(&along).map(|slot| slot.bytes(long_strings, encoded)).sum();
+    let room = room.saturating_sub(along_bytes);
+    let mut shares = vec![along.clone()];
     let mut filled = 0;
-    for slot in Slot::all(&change) {
+    let changed = |slot: &Slot<'_>| !matches!(slot, Slot::Value(Op::Set, name, _) if repeated.contains_key(*name));
+    for slot in Slot::all(&change).filter(changed) {
         let bytes = slot.bytes(long_strings, encoded);
         if bytes > room {
             let name = slot.name();
@@ -121,8 +130,8 @@ pub(super) fn cut(
             ));
         }
         let last = shares.last().map_or(0, Change::traits_count);
-        if last == PROPERTIES_MAX || last > 0 && filled + bytes > room {
-            shares.push(Change::default());
+        if last == PROPERTIES_MAX || filled > 0 && filled + bytes > room {
+            shares.push(along.clone());
             filled = 0;
         }
         filled += bytes;

@@ -311,7 +311,7 @@ fn am_06_what_accumulates_is_cut_as_well() {
 
 #[test]
 fn the_default_api_advises_the_other_one_to_mappings_that_accumulate() {
-    let shape = |op| TraitShape { name: "logins", op, declared: None, constant: None, members: None };
+    let shape = |op| TraitShape { name: "logins", op, declared: None, constant: None, members: None, always: false };
     assert_eq!(amplitude().remarks(&[shape(Op::Set), shape(Op::SetOnce)]), []);
     let remarks = amplitude().remarks(&[shape(Op::Set), shape(Op::Add), shape(Op::Append)]);
     assert!(matches!(&remarks[..], [one] if !one.error && one.help.contains("api = \"http_v2\"")), "{remarks:?}");

@@ -158,7 +158,7 @@ fn the_key_is_shown_nowhere() {
 
 #[test]
 fn names_that_differ_in_capitals_collide_and_other_groups_are_remarked() {
-    let shape = |name| TraitShape { name, op: Op::Set, declared: None, constant: None, members: None };
+    let shape = |name| TraitShape { name, op: Op::Set, declared: None, constant: None, members: None, always: false };
     let remarks = journy().remarks(&["Plan", "seats", " plan"].map(shape));
     assert_eq!(remarks.len(), 1);
     assert!(remarks[0].error && remarks[0].about.as_deref() == Some(" plan") && remarks[0].what.contains("`Plan`"));

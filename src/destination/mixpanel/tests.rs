@@ -236,7 +236,7 @@ fn mp_09_the_token_is_never_shown() {
 
 #[test]
 fn mp_10_names_of_mixpanels_own_are_remarked() {
-    let shape = |name| TraitShape { name, op: Op::Set, declared: None, constant: None, members: None };
+    let shape = |name| TraitShape { name, op: Op::Set, declared: None, constant: None, members: None, always: false };
     let names: Vec<_> = ["plan", "$name", "$email", "mp_country", "dollar$"].map(shape).into();
     let about: Vec<_> = mixpanel().remarks(&names).into_iter().map(|remark| remark.about.unwrap()).collect();
     assert_eq!(about, ["$email", "mp_country"]);

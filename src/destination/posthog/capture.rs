@@ -72,33 +72,38 @@ pub(super) fn events(posthog: &PostHog, addressed: &Addressed) -> Result<Vec<Par
     let only_sets = || Arc::new(Change { set: set.clone(), ..Change::default() });
     let all = if whole { Arc::clone(&addressed.change) } else { only_sets() };
     let bare = quoted_bytes(&event(posthog, addressed, &Change::default())) + WRAPPING_BYTES;
-    Ok(split(set, EVENT_BYTES_MAX.saturating_sub(bare))?.map_or_else(
+    Ok(split(set, &addressed.repeated, EVENT_BYTES_MAX.saturating_sub(bare))?.map_or_else(
         || vec![Part { route: CAPTURE, change: all }],
         |shares| shares.into_iter().map(|change| Part { route: CAPTURE, change: Arc::new(change) }).collect(),
     ))
 }
 
-/// Shares of these traits that take at most `room` bytes each as text inside a JSON string; nothing when one share holds
-/// them all. Fails when a single trait is too large.
-pub(super) fn split(set: &Traits, room: usize) -> Result<Option<Vec<Change>>, String> {
+/// Shares of these traits that take at most `room` bytes each as text inside a JSON string, each with those that are
+/// `repeated`; nothing when one share holds them all. Fails when a single trait is too large.
+pub(super) fn split(set: &Traits, repeated: &Traits, room: usize) -> Result<Option<Vec<Change>>, String> {
     if set.iter().map(|(name, value)| bytes_at_most(value) + 7 * name.len() + 8).sum::<usize>() <= room {
         return Ok(None);
     }
-    let mut shares = vec![Change::default()];
-    let mut filled = 0;
-    for (name, value) in set {
+    let member_bytes = |name: &str, value: &Value| {
         let mut json = Vec::new();
         write_text(&mut json, name);
         json.push(b':');
         write(&mut json, value);
-        let bytes = quoted_bytes(&json) + 1;
+        quoted_bytes(&json) + 1
+    };
+    let along = Change { set: repeated.clone(), ..Change::default() };
+    let room = room.saturating_sub(repeated.iter().map(|(name, value)| member_bytes(name, value)).sum());
+    let mut shares = vec![along.clone()];
+    let mut filled = 0;
+    for (name, value) in set.iter().filter(|(name, _)| !repeated.contains_key(*name)) {
+        let bytes = member_bytes(name, value);
         if bytes > room {
             return Err(format!(
                 "trait `{name}` takes {bytes} bytes; PostHog takes events of at most 1,000,000: shorten it with `sql`"
             ));
         }
         if filled + bytes > room {
-            shares.push(Change::default());
+            shares.push(along.clone());
             filled = 0;
         }
         filled += bytes;

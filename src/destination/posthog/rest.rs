@@ -181,8 +181,8 @@ impl Rest {
         }
         let part = |route, change| Part { route, change: Arc::new(change) };
         // Checks each trait's size, whichever way it goes.
-        let shares =
-            split(set, UPSERT_BYTES_MAX)?.unwrap_or_else(|| vec![Change { set: set.clone(), ..Change::default() }]);
+        let shares = split(set, &addressed.repeated, UPSERT_BYTES_MAX)?
+            .unwrap_or_else(|| vec![Change { set: set.clone(), ..Change::default() }]);
         if self.upsert {
             return Ok(shares.into_iter().map(|share| part(UPSERT_PROPERTIES, share)).collect());
         }

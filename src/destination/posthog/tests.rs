@@ -587,7 +587,7 @@ fn no_key_is_shown() {
 
 #[test]
 fn names_that_look_like_posthogs_own_are_remarked() {
-    let shape = |name| TraitShape { name, op: Op::Set, declared: None, constant: None, members: None };
+    let shape = |name| TraitShape { name, op: Op::Set, declared: None, constant: None, members: None, always: false };
     let remarks = posthog().remarks(&[shape("plan"), shape("$geoip_city"), shape("a\0")]);
     let flat: Vec<(Option<&str>, bool)> = remarks.iter().map(|one| (one.about.as_deref(), one.error)).collect();
     assert_eq!(flat, [(Some("$geoip_city"), false), (Some("a\0"), true)]);

@@ -2,6 +2,7 @@
 
 use super::super::evidence::{Body, Said, any_body, undocumented_body};
 use super::super::{Applied, UserRule};
+use super::downstream::{self, Tool};
 
 /// How the key is shown to the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,6 +95,10 @@ pub(super) struct Preset {
     pub(super) batch_context: bool,
     /// Whether `status` is reserved, with the words of the journy.io spec.
     pub(super) status_words: bool,
+    /// Whether it passes calls on to other tools.
+    pub(super) passes_on: bool,
+    /// The tool that it is, where that needs something in every call.
+    pub(super) tool: Option<&'static Tool>,
     /// What its UI calls the key, and where it is.
     pub(super) key_is: &'static str,
 }
@@ -123,6 +128,8 @@ const SEGMENT: Preset = Preset {
     whole_batch_fails: false,
     batch_context: false,
     status_words: false,
+    passes_on: true,
+    tool: None,
     key_is: "the write key of an HTTP API source (Connections → Sources → the source → Settings → API Keys)",
 };
 
@@ -130,6 +137,8 @@ const CUSTOMERIO: Preset = Preset {
     name: "customerio",
     acknowledges: Acknowledges::Undocumented,
     vendor: "Customer.io",
+    passes_on: false,
+    tool: Some(&downstream::CUSTOMERIO),
     base_url: Some("https://cdp.customer.io"),
     user: UserRule::Optional,
     // Without it a message that fails validation, or a wrong key, is answered with 200 and logged on their side.
@@ -162,6 +171,7 @@ pub(super) const PRESETS: [Preset; 11] = [
     Preset { name: "customerio-eu", base_url: Some("https://cdp-eu.customer.io"), ..CUSTOMERIO },
     Preset {
         name: "dittofeed",
+        passes_on: false,
         acknowledges: Acknowledges::Nothing,
         vendor: "Dittofeed",
         base_url: None,
@@ -179,6 +189,7 @@ pub(super) const PRESETS: [Preset; 11] = [
     },
     Preset {
         name: "journy",
+        passes_on: false,
         acknowledges: Acknowledges::Undocumented,
         vendor: "journy.io",
         base_url: Some("https://analyze.journy.io"),
@@ -210,6 +221,7 @@ pub(super) const PRESETS: [Preset; 11] = [
     },
     Preset {
         name: "accoil",
+        passes_on: false,
         acknowledges: Acknowledges::Undocumented,
         vendor: "Accoil",
         base_url: Some("https://in.accoil.com"),
@@ -219,11 +231,12 @@ pub(super) const PRESETS: [Preset; 11] = [
         auth: Auth::BasicRaw,
         success: &[202],
         user: UserRule::Optional,
-        key_is: "the API key of the product (Settings → Integrations → API)",
+        key_is: "the API key of the product (Account → General settings)",
         ..SEGMENT
     },
     Preset {
         name: "custom",
+        passes_on: false,
         acknowledges: Acknowledges::Anything,
         vendor: "the destination",
         base_url: None,

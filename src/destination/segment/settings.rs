@@ -109,6 +109,10 @@ pub struct Settings {
     /// Every message's `integrations`.
     #[serde(default)]
     pub integrations: Option<toml::Table>,
+    /// The tools behind the vendor, with commas between them (`none`: there are none), so that it can be checked what they
+    /// need in every message.
+    #[serde(default)]
+    pub downstream: Option<String>,
 }
 
 /// How the key is shown, by the settings or else by the preset.

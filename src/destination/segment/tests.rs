@@ -16,6 +16,7 @@ const KEY: &str = "abc123";
 fn settings(preset: &str) -> Settings {
     let table = toml::Table::from_iter([("preset".to_owned(), preset.into()), ("write_key".to_owned(), KEY.into())]);
     let mut settings: Settings = toml::Value::Table(table).try_into().unwrap();
+    settings.downstream = Some("none".to_owned());
     if ["rudderstack", "dittofeed", "custom"].contains(&preset) {
         settings.base_url = Some("https://own.example.com".to_owned());
     }
@@ -51,7 +52,7 @@ fn at() -> chrono::DateTime<Utc> {
 fn addressed(key: &str, set: Value) -> Addressed {
     let change: Change = serde_json::from_value(json!({"set": set})).unwrap();
     let user = Some(User::Id(format!("account:{key}")));
-    Addressed { key: key.to_owned(), user, at: at(), change: Arc::new(change), settled_seq: 3 }
+    Addressed { key: key.to_owned(), user, at: at(), change: Arc::new(change), settled_seq: 3, ..Addressed::default() }
 }
 
 /// A change whose message takes exactly so many bytes.
@@ -91,7 +92,7 @@ fn interpret(preset: &str, status: u16, body: &str) -> Verdict {
 }
 
 fn shape(name: &str) -> TraitShape<'_> {
-    TraitShape { name, op: Op::Set, declared: None, constant: None, members: None }
+    TraitShape { name, op: Op::Set, declared: None, constant: None, members: None, always: false }
 }
 
 fn remarked(preset: &str, traits: &[TraitShape<'_>]) -> Vec<String> {
@@ -300,6 +301,81 @@ fn sg_11_names_that_differ_in_capitals_or_underscores_collide() {
     let members = TraitShape { members: Some(vec!["city", "City"]), ..shape("place") };
     assert!(remarked("segment", &[members])[0].starts_with("error place: members `city` and `City` are one"));
     assert_eq!(remarked("segment", &[shape("created_at"), shape("name"), shape("mrr"), shape("mrr2")]), [""; 0]);
+}
+
+/// What `check` says with these tools behind a preset.
+fn remarked_behind(preset: &str, downstream: Option<&str>, traits: &[TraitShape<'_>]) -> Vec<(bool, String)> {
+    let settings = Settings { downstream: downstream.map(str::to_owned), ..settings(preset) };
+    let remarks = Segment::new(&settings, "company").unwrap().remarks(traits);
+    remarks.into_iter().map(|remark| (remark.error, format!("{} | {}", remark.what, remark.help))).collect()
+}
+
+#[test]
+fn tools_that_take_names_and_types_from_each_call_are_known() {
+    let always = |name| TraitShape { always: true, ..shape(name) };
+    // Nobody said which tools there are, and nothing travels with every change.
+    for preset in ["segment", "segment-eu", "rudderstack", "hightouch", "jitsu"] {
+        let told = remarked_behind(preset, None, &[shape("plan")]);
+        assert!(matches!(&told[..], [(false, words)] if words.contains("`always = true`")), "{preset}: {told:?}");
+        assert_eq!(remarked_behind(preset, None, &[shape("plan"), always("name")]), []);
+        assert_eq!(remarked_behind(preset, Some("none"), &[shape("plan")]), []);
+    }
+    for preset in ["dittofeed", "journy", "accoil", "custom"] {
+        assert_eq!(remarked_behind(preset, None, &[shape("plan")]), [], "{preset} is where it ends");
+    }
+    for (tools, mapped, said) in [
+        ("hubspot", vec![always("name"), always("website")], vec![]),
+        ("hubspot", vec![always("name")], vec!["HubSpot takes `website` from the traits of each call, and without it"]),
+        (
+            "hubspot",
+            vec![shape("name"), always("website")],
+            vec!["the first change after the first call would go without"],
+        ),
+        ("salesforce", vec![shape("plan")], vec!["Salesforce takes `name`"]),
+        ("attio, salesforce", vec![always("name")], vec!["Attio takes `website`"]),
+        ("posthog", vec![shape("groupType")], vec!["an event without a group type"]),
+        ("amplitude", vec![shape("group_type")], vec!["its settings name as the group's type and value"]),
+        ("amplitude,mixpanel", vec![always("company_type"), always("company_id")], vec![]),
+        ("mixpanel", vec![shape("company")], vec!["its settings name as group key"]),
+    ] {
+        let told = remarked_behind("rudderstack", Some(tools), &mapped);
+        assert_eq!(told.len(), said.len(), "{tools}: {told:?}");
+        assert!(told.iter().zip(said).all(|((error, told), said)| !error && told.contains(said)), "{tools}: {told:?}");
+    }
+    let unknown = refused(|settings| settings.downstream = Some("hubspot, hubspott".to_owned()));
+    assert!(unknown.contains("`hubspott`") && unknown.contains("salesforce"), "{unknown}");
+}
+
+#[test]
+fn customer_ios_objects_have_a_type_in_each_call_and_short_ids() {
+    let typed = TraitShape { always: true, ..shape("objectTypeId") };
+    let one = json!("1");
+    let of_type_one = TraitShape { constant: Some(&one), ..shape("objectTypeId") };
+    for preset in ["customerio", "customerio-eu"] {
+        assert_eq!(remarked_behind(preset, None, &[shape("plan"), typed.clone()]), []);
+        assert_eq!(remarked_behind(preset, None, &[of_type_one.clone()]), [], "type 1 is the default");
+        let other = remarked_behind(preset, None, &[shape("objectTypeId")]);
+        assert!(
+            matches!(&other[..], [(true, words)] if words.contains("files the object under type `1`")),
+            "{other:?}"
+        );
+        let none = remarked_behind(preset, None, &[shape("plan")]);
+        assert!(matches!(&none[..], [(false, words)] if words.contains("objectTypeId = { const")), "{none:?}");
+        for name in ["relationship", "_relationship"] {
+            let told = remarked_behind(preset, None, &[typed.clone(), shape(name)]);
+            assert!(matches!(&told[..], [(true, words)] if words.contains("rename the trait")), "{told:?}");
+        }
+    }
+    let through = Settings { downstream: Some("customerio".to_owned()), ..settings("segment") };
+    for segment in [vendor("customerio"), Segment::new(&through, "company").unwrap()] {
+        let call = |key: &str| segment.parts(&addressed(key, json!({"plan": "pro"})));
+        assert!(call(&"é".repeat(150)).is_ok());
+        let told = call(&"x".repeat(151)).unwrap_err();
+        assert!(told.contains("more than 150 characters, which Customer.io does not take"), "{told}");
+        let told = segment.parts(&addressed("a", json!({"_relationship": 1}))).unwrap_err();
+        assert!(told.contains("`_relationship` has a name that Customer.io reserves"), "{told}");
+    }
+    assert!(vendor("segment").parts(&addressed(&"x".repeat(151), json!({"plan": "pro"}))).is_ok());
 }
 
 #[test]

@@ -28,7 +28,7 @@ fn addressed(key: &str, set: Value) -> Addressed {
     let change: Change = serde_json::from_value(json!({"set": set})).unwrap();
     let at = chrono::DateTime::from_timestamp_millis(1_700_000_000_123).unwrap();
     let user = Some(User::Id(format!("account:{key}")));
-    Addressed { key: key.to_owned(), user, at, change: Arc::new(change), settled_seq: 3 }
+    Addressed { key: key.to_owned(), user, at, change: Arc::new(change), settled_seq: 3, ..Addressed::default() }
 }
 
 fn request(destination: &ThriveStack, changes: &[Addressed]) -> Request {
@@ -51,7 +51,7 @@ fn interpret(status: u16, body: &str) -> Verdict {
 }
 
 fn shape(name: &str) -> TraitShape<'_> {
-    TraitShape { name, op: Op::Set, declared: None, constant: None, members: None }
+    TraitShape { name, op: Op::Set, declared: None, constant: None, members: None, always: false }
 }
 
 fn remarked(destination: &ThriveStack, traits: &[TraitShape<'_>]) -> Vec<(bool, String)> {

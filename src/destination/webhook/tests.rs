@@ -17,7 +17,7 @@ fn webhook(settings: &Settings) -> Webhook {
 fn addressed(key: &str, change: Value) -> Addressed {
     let at = chrono::DateTime::from_timestamp_millis(1_700_000_000_250).unwrap();
     let change = Arc::new(serde_json::from_value(change).unwrap());
-    Addressed { key: key.to_owned(), change, at, settled_seq: 3, user: None }
+    Addressed { key: key.to_owned(), change, at, settled_seq: 3, user: None, ..Addressed::default() }
 }
 
 fn element(webhook: &Webhook, addressed: &Addressed) -> Element {

@@ -343,6 +343,7 @@ fn remarks_are_total_and_helpful() {
                     op: *op,
                     declared: *declared,
                     constant: constant.as_ref(),
+                    always: false,
                     members: members.as_ref().map(|members| members.iter().map(String::as_str).collect()),
                 })
                 .collect();

@@ -9,7 +9,7 @@ use groupcast::model::document::number_value;
 use groupcast::model::{Change, OnNull, Op, number};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::read::Trees;
 use super::{Says, Sent, Subject, addressed, first_attempt, needs_user, says_what_to_do, send, shown, union};
@@ -459,6 +459,51 @@ fn a_dedup_id_is_the_same_for_a_repetition_and_another_for_anything_else() {
                 let distinct: BTreeSet<String> = ids.iter().map(Value::to_string).collect();
                 assert_eq!(distinct.len(), ids.len(), "{who}: two parts of a change share an id");
             }
+        }
+    }
+}
+
+/// What travels with every change is in each request that a change is cut into, within every limit, and a removal alone
+/// takes it along.
+#[test]
+fn repeated_traits_are_in_every_request_that_sets() {
+    let repeated: Map<String, Value> = [("kind", json!("company")), ("name", json!("Acme"))]
+        .map(|(name, value)| (name.to_owned(), value))
+        .into_iter()
+        .collect();
+    for subject in Subject::all() {
+        let destination = subject.destination();
+        let who = subject.row.name;
+        let can_unset = destination.features().on_null.contains(&OnNull::Unset);
+        for (traits, letters) in [(1, 1), (0, 0), (1_022, 1), (1_023, 1), (3_000, 1), (300, 900), (40, 30_000)] {
+            let set = (0..traits).map(|at| (format!("t{at:04}"), json!("x".repeat(letters)))).collect();
+            let unset = if can_unset { BTreeSet::from(["old".to_owned()]) } else { BTreeSet::new() };
+            let change = Change { set, unset, repeated: repeated.clone(), ..Change::default() };
+            if change.is_empty() {
+                continue;
+            }
+            let whole = change.as_sent();
+            let addressed = Addressed { repeated: repeated.clone(), ..addressed(&*destination, "acme", whole.clone()) };
+            let sent = match send(&*destination, &addressed) {
+                Ok(sent) => sent,
+                Err(reason) => {
+                    assert!(traits > 1, "{who}: {reason}");
+                    continue;
+                }
+            };
+            let mut changed = BTreeSet::new();
+            let sets: Vec<&Sent> = sent.iter().filter(|sent| !sent.part.change.set.is_empty()).collect();
+            // A route that takes one trait per request takes the repeated ones once.
+            let one_by_one = whole.set.len() > 1 && sets.iter().all(|sent| sent.part.change.set.len() == 1);
+            for sent in &sets {
+                assert!(sent.part.change.repeated.is_empty(), "{who}: what travels is set like any other");
+                changed.extend(sent.part.change.set.keys().cloned());
+                for (name, value) in repeated.iter().filter(|_| !one_by_one) {
+                    let value = (subject.row.carried)(value);
+                    assert!(sent.trees().give(name, &value), "{who}: `{name}` is not in {}", shown(&sent.request));
+                }
+            }
+            assert_eq!(changed, whole.set.keys().cloned().collect(), "{who}: {traits} traits");
         }
     }
 }

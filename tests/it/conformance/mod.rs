@@ -308,7 +308,7 @@ fn needs_user(destination: &dyn Destination) -> bool {
 fn addressed(destination: &dyn Destination, key: &str, change: Change) -> Addressed {
     let user = (destination.features().user != UserRule::Never).then(|| User::Id("account:owner-1".to_owned()));
     let at = DateTime::from_timestamp_millis(1_763_840_646_123).unwrap();
-    Addressed { key: key.to_owned(), user, at, change: Arc::new(change), settled_seq: 7 }
+    Addressed { key: key.to_owned(), user, at, change: Arc::new(change), settled_seq: 7, ..Addressed::default() }
 }
 
 /// The first attempt, a second after the run began.

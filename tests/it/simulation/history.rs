@@ -128,6 +128,7 @@ fn mapped(name: &str, column: &str, op: Op, on_null: OnNull) -> Trait {
         value: Field::Column { expr, declared: None },
         op,
         on_null: Some(on_null),
+        always: false,
         at: At::default(),
     }
 }
@@ -168,7 +169,8 @@ impl Palette {
                 let op = if random.u8(0..3) == 0 { Op::SetOnce } else { Op::Set };
                 let on_null = nulls[random.usize(0..3)];
                 if name == "arr" || random.u8(0..4) > 0 {
-                    traits.push(mapped(name, column, op, on_null));
+                    let always = op == Op::Set && at % 2 == 1;
+                    traits.push(Trait { always, ..mapped(name, column, op, on_null) });
                 }
             }
             let removed = if random.bool() { OnRemovedTrait::Unset } else { OnRemovedTrait::Keep };

@@ -148,6 +148,7 @@ pub(super) fn sync(name: &str, state: State, schedule: Option<ScheduleView>, run
         kind: kind.map(str::to_owned),
         op: op.to_owned(),
         on_null: "unset".to_owned(),
+        always: false,
     };
     SyncDetail {
         sync: SyncView {

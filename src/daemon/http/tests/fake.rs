@@ -78,6 +78,7 @@ fn change() -> Change {
         append: Map::from_iter([("tags".to_owned(), json!(["a"]))]),
         prepend: Map::from_iter([("tags".to_owned(), json!(["b"]))]),
         unset: ["old".to_owned()].into(),
+        repeated: Map::from_iter([("name".to_owned(), json!("Acme"))]),
         delete: true,
     }
 }
@@ -210,6 +211,7 @@ impl Desk for Fake {
                 kind: Some("text".to_owned()),
                 op: "set".to_owned(),
                 on_null: "unset".to_owned(),
+                always: true,
             }],
             policy: BTreeMap::from([("on_missing".to_owned(), "keep".to_owned())]),
         };
