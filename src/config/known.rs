@@ -75,6 +75,8 @@ pub(crate) const SOURCES: &[Kind] = &[
             key("password", Wants::Secret),
             key("sslmode", Wants::Word(&["disable", "prefer", "require", "verify-ca", "verify-full"])),
             key("ca_file", Wants::Path),
+            key("cert_file", Wants::Path),
+            key("key_file", Wants::Path),
             key("read", Wants::Word(&["auto", "copy", "cursor"])),
             key("connect_timeout_seconds", Wants::Count(1, 3_600)),
             key("statement_timeout_seconds", Wants::Count(1, 86_400)),

@@ -2,6 +2,7 @@
 //! read, and the request would go out directly, past a proxy that somebody wants it to go through.
 
 use std::ffi::OsString;
+use std::net::IpAddr;
 
 use crate::error::{Error, Kind, Result};
 
@@ -55,9 +56,150 @@ fn is_proxy(value: &str) -> Result<(), &'static str> {
     }
 }
 
+/// The hosts that `NO_PROXY` excepts, in all the ways it is written: the HTTP library knows commas, names and networks, and
+/// sends through the proxy what stands there as `*.example.com`, `example.com:443`, or behind a blank.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Exceptions(Vec<Exception>);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Exception {
+    host: Host,
+    /// Only this port, if one is named.
+    port: Option<u16>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Host {
+    /// A name and everything below it.
+    Name(String),
+    /// A name with `*` for any letters.
+    Pattern(String),
+    /// The bits of an address that must agree, and how many.
+    Network(IpAddr, u32),
+}
+
+impl Exceptions {
+    /// What `environment` excepts.
+    pub(super) fn of(environment: impl Fn(&str) -> Option<OsString>) -> Exceptions {
+        let written = environment("NO_PROXY").or_else(|| environment("no_proxy")).unwrap_or_default();
+        let written = written.to_string_lossy();
+        let entries = written.split(|letter: char| letter.is_whitespace() || ",;".contains(letter));
+        Exceptions(entries.filter(|entry| !entry.is_empty()).map(Exception::of).collect())
+    }
+
+    /// Whether nothing is excepted.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether requests to this address go past the proxy.
+    pub(super) fn except(&self, url: &str) -> bool {
+        let Ok(url) = url::Url::parse(url) else { return false };
+        let (Some(host), port) = (url.host_str(), url.port_or_known_default()) else { return false };
+        let host = host.trim_matches(['[', ']']).trim_end_matches('.').to_ascii_lowercase();
+        self.0
+            .iter()
+            .any(|exception| exception.port.is_none_or(|wanted| Some(wanted) == port) && exception.host.holds(&host))
+    }
+}
+
+impl Exception {
+    fn of(entry: &str) -> Exception {
+        let entry = entry.to_ascii_lowercase();
+        // An address with colons has its port behind brackets.
+        let (host, port) = match entry.rsplit_once(':') {
+            Some((host, port)) if host.ends_with(']') || !host.contains(':') => match port.parse() {
+                Ok(port) => (host, Some(port)),
+                Err(_) => (entry.as_str(), None),
+            },
+            _ => (entry.as_str(), None),
+        };
+        let host = host.trim_matches(['[', ']']).trim_end_matches('.');
+        let (address, bits) = host.split_once('/').map_or((host, None), |(address, bits)| (address, Some(bits)));
+        let host = match (address.parse::<IpAddr>(), bits.map(str::parse)) {
+            (Ok(address), None) => Host::Network(address, u32::MAX),
+            (Ok(address), Some(Ok(bits))) => Host::Network(address, bits),
+            _ if host.contains('*') => Host::Pattern(host.to_owned()),
+            _ => Host::Name(host.trim_start_matches('.').to_owned()),
+        };
+        Exception { host, port }
+    }
+}
+
+impl Host {
+    fn holds(&self, host: &str) -> bool {
+        match self {
+            Host::Name(name) => {
+                host == name || host.strip_suffix(name.as_str()).is_some_and(|above| above.ends_with('.'))
+            }
+            Host::Pattern(pattern) => fits(pattern, host),
+            Host::Network(network, bits) => match (network, host.parse()) {
+                (IpAddr::V4(network), Ok(IpAddr::V4(host))) => {
+                    let shift = 32_u32.saturating_sub(*bits);
+                    u32::from(*network).checked_shr(shift) == u32::from(host).checked_shr(shift)
+                }
+                (IpAddr::V6(network), Ok(IpAddr::V6(host))) => {
+                    let shift = 128_u32.saturating_sub(*bits);
+                    u128::from(*network).checked_shr(shift) == u128::from(host).checked_shr(shift)
+                }
+                _ => false,
+            },
+        }
+    }
+}
+
+/// Whether a text fits a pattern in which `*` stands for any letters.
+fn fits(pattern: &str, text: &str) -> bool {
+    match pattern.split_once('*') {
+        None => pattern == text,
+        Some((before, after)) => text.strip_prefix(before).is_some_and(|rest| {
+            rest.char_indices().map(|(at, _)| at).chain([rest.len()]).any(|at| fits(after, &rest[at..]))
+        }),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn exceptions_are_read_in_every_way_they_are_written() {
+        for (written, url, expected) in [
+            ("api.corp.com", "https://api.corp.com/x", true),
+            ("corp.com", "https://api.corp.com", true),
+            (".corp.com", "https://api.corp.com", true),
+            ("*.corp.com", "https://api.corp.com", true),
+            ("*.corp.com", "https://a.b.corp.com", true),
+            ("*.corp.com", "https://corp.com", false),
+            ("*.corp.com", "https://evilcorp.com", false),
+            ("corp.com", "https://evilcorp.com", false),
+            ("CORP.com.", "https://API.corp.COM./x", true),
+            ("corp.com:443", "https://corp.com/x", true),
+            ("corp.com:443", "http://corp.com/x", false),
+            ("corp.com:8443", "https://corp.com:8443/x", true),
+            ("localhost corp.com", "https://corp.com", true),
+            ("localhost, corp.com", "https://corp.com", true),
+            ("localhost;corp.com", "https://corp.com", true),
+            ("a,,*", "https://corp.com", true),
+            ("10.0.0.0/8", "http://10.1.2.3:9/x", true),
+            ("10.0.0.0/8", "http://11.1.2.3:9/x", false),
+            ("0.0.0.0/0", "http://11.1.2.3:9/x", true),
+            ("10.1.2.3", "http://10.1.2.3:9/x", true),
+            ("10.1.2.3:9", "http://10.1.2.3:9/x", true),
+            ("10.1.2.3:8", "http://10.1.2.3:9/x", false),
+            ("192.168.*", "http://192.168.7.7/x", true),
+            ("::1", "http://[::1]:9/x", true),
+            ("[::1]:9", "http://[::1]:9/x", true),
+            ("fd00::/8", "http://[fd00::7]/x", true),
+            ("fd00::/8", "http://[fe00::7]/x", false),
+            ("", "http://corp.com", false),
+            (" , ;", "http://corp.com", false),
+        ] {
+            let exceptions = Exceptions::of(|name| (name == "no_proxy").then(|| OsString::from(written)));
+            assert_eq!(exceptions.except(url), expected, "{written:?} {url}");
+        }
+        assert!(Exceptions::of(|_| None).is_empty());
+    }
 
     fn checked(name: &str, value: &str) -> Result<()> {
         check(|asked| (asked == name).then(|| OsString::from(value)))

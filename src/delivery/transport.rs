@@ -2,13 +2,14 @@
 //!
 //! Nothing here logs, and no error text holds an address's secrets, a header or a body.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 
 use super::append;
+use super::proxy::Exceptions;
 use crate::destination::{Applied, NoReply, Reply, Request};
 use crate::env::Transport;
 use crate::error::{Error, Kind, Result};
@@ -25,6 +26,8 @@ const IDLE_MAX: Duration = Duration::from_secs(50);
 /// The machine's network and files.
 pub struct Outside {
     client: reqwest::Client,
+    /// The hosts that requests reach past the proxy, and what they go through.
+    past_proxy: Option<(Exceptions, reqwest::Client)>,
     /// Why no HTTPS connection can be made, when the machine has no certificates. Plain HTTP and files work all the same.
     no_https: Option<String>,
 }
@@ -36,7 +39,12 @@ impl Outside {
     /// Errors ([`Kind::Config`]): a variable names a proxy that cannot be used, so that requests would go past it.
     pub fn new() -> Result<Outside> {
         super::proxy::check(|name| std::env::var_os(name))?;
-        Outside::through(true)
+        let mut outside = Outside::through(true)?;
+        let exceptions = Exceptions::of(|name| std::env::var_os(name));
+        if !exceptions.is_empty() {
+            outside.past_proxy = Some((exceptions, Outside::through(false)?.client));
+        }
+        Ok(outside)
     }
 
     /// The same without any proxy, for talking to this machine.
@@ -69,7 +77,14 @@ impl Outside {
             .user_agent(concat!("groupcast/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(|error| bug(error.to_string()))?;
-        Ok(Outside { client, no_https })
+        Ok(Outside { client, past_proxy: None, no_https })
+    }
+
+    fn client_for(&self, request: &Request) -> &reqwest::Client {
+        match &self.past_proxy {
+            Some((exceptions, direct)) if exceptions.except(&request.url) => direct,
+            _ => &self.client,
+        }
     }
 
     fn prepare(&self, request: &Request, deadline: Duration) -> Result<reqwest::Request, NoReply> {
@@ -79,7 +94,9 @@ impl Outside {
         }
         let method = reqwest::Method::from_bytes(request.method.as_bytes())
             .map_err(|_| not_sent("the request's method is not valid".to_owned()))?;
-        let mut builder = self.client.request(method, &request.url).timeout(deadline);
+        let mut builder = self.client_for(request).request(method, &request.url).timeout(deadline);
+        // Some servers compress whether one asks for it or not; this says what can be read.
+        builder = builder.header("accept-encoding", "gzip");
         for (name, value) in &request.headers {
             builder = builder.header(*name, value);
         }
@@ -100,11 +117,21 @@ impl Transport for Outside {
             return append::append(request).await;
         }
         let prepared = self.prepare(request, deadline)?;
-        let mut response = self.client.execute(prepared).await.map_err(|error| NoReply {
-            // Failed while connecting (name, socket, TLS): no byte of the request has left.
-            applied: if error.is_connect() || error.is_builder() { Applied::No } else { Applied::Maybe },
-            what: described(error, deadline),
-        })?;
+        let mut response = match self.client_for(request).execute(prepared).await {
+            Ok(response) => response,
+            // The proxy's answer to the request for a tunnel, of which the library keeps the status alone.
+            Err(error) if error.is_connect() && wants_credentials(&error) => {
+                let body = b"the proxy asks for authentication".to_vec();
+                return Ok(Reply { status: 407, headers: Vec::new(), body });
+            }
+            Err(error) => {
+                return Err(NoReply {
+                    // Failed while connecting (name, socket, TLS): no byte of the request has left.
+                    applied: if error.is_connect() || error.is_builder() { Applied::No } else { Applied::Maybe },
+                    what: described(error, deadline),
+                });
+            }
+        };
         let status = response.status();
         let headers = response
             .headers()
@@ -124,8 +151,52 @@ impl Transport for Outside {
                 Err(_) => break,
             }
         }
-        Ok(Reply { status: status.as_u16(), headers, body })
+        let reply = Reply { status: status.as_u16(), headers, body };
+        match unpacked(&reply, bytes_max) {
+            None => Ok(reply),
+            Some(Ok(body)) => Ok(Reply { body, ..reply }),
+            Some(Err(what)) if status.is_success() => Err(NoReply { applied: Applied::Maybe, what }),
+            Some(Err(what)) => Ok(Reply { body: what.into_bytes(), ..reply }),
+        }
     }
+}
+
+/// The body of a compressed answer, no more than `bytes_max` of it; none when it is not compressed.
+fn unpacked(reply: &Reply, bytes_max: usize) -> Option<Result<Vec<u8>, String>> {
+    let coding = reply.header("content-encoding")?.trim().to_ascii_lowercase();
+    let mut decoder: Box<dyn Read + '_> = match coding.as_str() {
+        "" | "identity" => return None,
+        // Where the header is right and the body was unpacked on the way, it stays as it is.
+        _ if reply.body.is_empty() => return None,
+        "gzip" | "x-gzip" if !reply.body.starts_with(&[0x1f, 0x8b]) => return None,
+        "gzip" | "x-gzip" => Box::new(flate2::read::MultiGzDecoder::new(reply.body.as_slice())),
+        "deflate" => Box::new(flate2::read::ZlibDecoder::new(reply.body.as_slice())),
+        _ => return Some(Err("an answer that is compressed in another way than gzip".to_owned())),
+    };
+    let mut body = Vec::new();
+    let mut piece = [0; 8 * 1024];
+    while body.len() < bytes_max {
+        match decoder.read(&mut piece) {
+            Ok(0) => break,
+            Ok(length) => body.extend_from_slice(&piece[..length.min(bytes_max - body.len())]),
+            // Of a body that was only read in part, what came is enough.
+            Err(_) if reply.body.len() >= bytes_max => break,
+            Err(error) => return Some(Err(format!("an answer that cannot be decompressed: {error}"))),
+        }
+    }
+    Some(Ok(body))
+}
+
+/// Whether a proxy asked for a name and a password when it was to make a connection.
+fn wants_credentials(error: &reqwest::Error) -> bool {
+    let mut cause: Option<&dyn std::error::Error> = std::error::Error::source(error);
+    while let Some(error) = cause {
+        if error.to_string().contains("proxy authorization required") {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 /// The same bytes give the same bytes: no time and no name in the gzip header.

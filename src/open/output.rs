@@ -178,7 +178,8 @@ fn source_files(settings: &SourceSettings) -> Result<Vec<(PathBuf, String)>> {
             }
         }
         "postgres" => {
-            let certificates = settings.parse::<postgres::Settings>()?.ca_file;
+            let parsed = settings.parse::<postgres::Settings>()?;
+            let certificates = [parsed.ca_file, parsed.cert_file, parsed.key_file].into_iter().flatten();
             files.extend(certificates.map(|path| (path, its("the certificates"))));
         }
         _ => {}

@@ -14,8 +14,8 @@ use crate::source::{Source, Staged};
 /// Rows looked at.
 const ROWS: usize = 500;
 
-/// Warnings about traits that some of the first rows cannot become: text declared as a number, say. Where no type leaves
-/// it open, nothing is read.
+/// Warnings about what the source says of the rows, and about traits that some of the first rows cannot become: text declared
+/// as a number, say. Where no type leaves it open, nothing is read.
 pub async fn remarks(file: &MappingFile, source: &mut dyn Source) -> Result<Vec<Diagnostic>> {
     let mapping = &file.mapping;
     let whole = compile::projection(mapping, Vec::new());
@@ -24,9 +24,15 @@ pub async fn remarks(file: &MappingFile, source: &mut dyn Source) -> Result<Vec<
         let position = whole.columns.iter().position(|other| other == expr)?;
         described.get(position).map(|column| column.kind.clone())
     };
+    let mut found: Vec<Diagnostic> = source
+        .remarks(&whole)
+        .await?
+        .into_iter()
+        .map(|(message, help)| Diagnostic::warning(&mapping.file, &file.at("model"), message).help(help))
+        .collect();
     let doubtful = check::doubtful(file, &kind_of);
     if doubtful.is_empty() {
-        return Ok(Vec::new());
+        return Ok(found);
     }
     let mut selected = vec![format!("{} AS k", compile::quote_identifier(&mapping.key))];
     selected.extend(doubtful.iter().enumerate().map(|(at, (_, expr, _))| format!("{} AS v{at}", expr.sql())));
@@ -43,7 +49,6 @@ pub async fn remarks(file: &MappingFile, source: &mut dyn Source) -> Result<Vec<
     let rows = cells(&duck, &staged).await;
     source.release(&duck).await?;
     let rows = rows?;
-    let mut found = Vec::new();
     for (at, (path, _, declared)) in doubtful.iter().enumerate() {
         let failed: Vec<String> =
             rows.iter().filter_map(|row| cell::to_json(&row[at], &staged.kinds[at], Some(*declared)).err()).collect();

@@ -73,6 +73,11 @@ pub trait Source: Send {
     /// engine's own verdict on SQL expressions. Fails naming the expression that does not compile.
     async fn describe_projection(&mut self, projection: &Projection) -> Result<Vec<Column>>;
 
+    /// What a person should know about the rows this projection yields, although nothing is wrong with it: message and help.
+    async fn remarks(&mut self, _projection: &Projection) -> Result<Vec<(String, String)>> {
+        Ok(Vec::new())
+    }
+
     /// Puts the projection's rows within reach of `into`, an instance that nothing else uses, in one snapshot. `rows` is told the number of rows read so
     /// far, now and then. Afterwards the source holds no lock that a call to [`Source::release`] does not drop.
     async fn stage(

@@ -194,6 +194,17 @@ impl Target {
                 Kind::SourceBusy,
                 "raise `statement_timeout_seconds`, or make the model faster; nothing was sent".to_owned(),
             ),
+            "42702" => (
+                Kind::Source,
+                "two columns have this name: select one of them in the model's SQL, or give one another name (`AS other`)"
+                    .to_owned(),
+            ),
+            "40001" if db.message().contains("conflict with recovery") => (
+                Kind::SourceBusy,
+                "the standby put the primary's changes before this read: run again, or have it wait longer \
+                 (`hot_standby_feedback = on`, `max_standby_streaming_delay`); nothing was sent"
+                    .to_owned(),
+            ),
             "55P03" | "40P01" => {
                 (Kind::SourceBusy, "run again when the other session is done; nothing was sent".to_owned())
             }
@@ -207,6 +218,10 @@ impl Target {
             }
             "25006" => (Kind::Source, "let the model only read: it calls something that writes".to_owned()),
             _ => match &code[..code.len().min(2)] {
+                // Also what a foreign server answers (HV00N: it cannot be reached).
+                _ if code == "HV00N" || code == "58030" => {
+                    (Kind::SourceBusy, "run again later, and see the server's log; nothing was sent".to_owned())
+                }
                 "08" | "53" | "40" | "25" => {
                     (Kind::SourceBusy, "run again later, and see the server's log; nothing was sent".to_owned())
                 }
@@ -226,9 +241,15 @@ impl Target {
             _ => String::new(),
         };
         let failed = Error::new(kind, format!("{what}: {words}{at} [{code}]")).advise(self.masked(&advice));
-        let failed = if matches!(code, "42P01" | "3F000" | "42703") { failed.missing() } else { failed };
+        let missing = matches!(code, "42P01" | "3F000" | "42703") || is_unpopulated(code, db.message());
+        let failed = if missing { failed.missing() } else { failed };
         failed.at(self.place())
     }
+}
+
+/// Whether a materialized view has no rows yet, not even none: it was made, or made anew, `WITH NO DATA`.
+fn is_unpopulated(code: &str, words: &str) -> bool {
+    code == "55000" && words.contains("has not been populated")
 }
 
 /// Errors that their words tell apart and their codes do not: poolers have one code for nearly everything, and vendors'
@@ -262,6 +283,26 @@ fn by_words(code: &str, words: &str) -> Option<(Kind, String)> {
             Kind::SourceBusy,
             "a table was replaced while it was read: run again when that is done; nothing was sent",
         );
+    }
+    if is_unpopulated(code, words) {
+        return found(
+            Kind::Source,
+            "fill it: `REFRESH MATERIALIZED VIEW …`; the daemon tries again when an earlier run has read it",
+        );
+    }
+    // Databases that sleep: Neon's proxy, RDS's proxy, Aurora Serverless.
+    if code.starts_with("XX")
+        && says(&[
+            "control plane request failed",
+            "console request failed",
+            "connect to compute node",
+            "compute time out",
+            "endpoint is in transition",
+            "timed-out waiting to acquire",
+            "database is resuming",
+        ])
+    {
+        return found(Kind::SourceBusy, "the database was asleep or moves: run again in a moment; nothing was sent");
     }
     if says(&["max client connections", "maxclients", "no more connections allowed", "too many"]) {
         return found(Kind::SourceBusy, "close other connections, or raise the pooler's limit; nothing was sent");

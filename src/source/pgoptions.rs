@@ -16,6 +16,8 @@ use crate::mapping::diagnostic::did_you_mean;
 pub(super) struct Options {
     pub(super) sslmode: Option<SslMode>,
     pub(super) ca_file: Option<PathBuf>,
+    pub(super) cert_file: Option<PathBuf>,
+    pub(super) key_file: Option<PathBuf>,
     /// Whether the system's authorities were asked for by name, which libpq takes for `verify-full`.
     pub(super) system_authorities: bool,
     /// What is left out: message and help.
@@ -68,18 +70,8 @@ const IGNORED: [&str; 11] = [
     "client_encoding",
 ];
 /// libpq options that would change who we are or what we trust, and that the driver cannot carry out.
-const REFUSED: [&str; 10] = [
-    "sslcert",
-    "sslkey",
-    "sslpassword",
-    "sslcrl",
-    "sslcrldir",
-    "service",
-    "passfile",
-    "requirepeer",
-    "require_auth",
-    "replication",
-];
+const REFUSED: [&str; 8] =
+    ["sslpassword", "sslcrl", "sslcrldir", "service", "passfile", "requirepeer", "require_auth", "replication"];
 /// What steers the pools, caches and logs of other drivers, in lower case.
 const FOREIGN: [&str; 63] = [
     // Prisma
@@ -186,6 +178,8 @@ impl Options {
             }
             "sslrootcert" if value == "system" => self.system_authorities = true,
             "sslrootcert" => self.ca_file = Some(PathBuf::from(value)),
+            "sslcert" => self.cert_file = Some(PathBuf::from(value)),
+            "sslkey" => self.key_file = Some(PathBuf::from(value)),
             "target_session_attrs" => {
                 return Ok(match value {
                     "any" | "read-write" | "read-only" => Kept::AsIs,
@@ -217,7 +211,7 @@ impl Options {
             name if FOREIGN.contains(&name) => self.foreign(name),
             name if REFUSED.contains(&name) => {
                 return Err(config_error(format!("`url` sets `{name}`, which is not supported"))
-                    .advise("remove it; sign in with a user and password"));
+                    .advise("remove it; sign in with a user and password, or with `cert_file` and `key_file`"));
             }
             name => {
                 if let Some((name, ours)) = TIMES.iter().find(|(known, _)| *known == name) {
@@ -226,8 +220,13 @@ impl Options {
                         &format!("remove it, and set `{ours}` for this source instead"),
                     );
                 } else {
-                    let known =
-                        DRIVER.iter().chain(&IGNORED).chain(&["sslmode", "sslrootcert", "target_session_attrs"]);
+                    let known = DRIVER.iter().chain(&IGNORED).chain(&[
+                        "sslmode",
+                        "sslrootcert",
+                        "sslcert",
+                        "sslkey",
+                        "target_session_attrs",
+                    ]);
                     let advice = match did_you_mean(name, known.copied()) {
                         Some(meant) => format!("did you mean `{meant}`?"),
                         None => "remove what is not PostgreSQL's; where the password holds `?`, `&`, `#` or `@`, \
@@ -347,7 +346,7 @@ mod tests {
         for (name, value, word) in [
             ("schema", "analytics", "schema"),
             ("currentSchema", "analytics", "currentschema"),
-            ("sslcert", "me.pem", "sslcert"),
+            ("sslpassword", "x", "sslpassword"),
             ("target_session_attrs", "best", "target_session_attrs"),
             ("sslmode", "strict", "sslmode"),
             ("ssl", "maybe", "sslmode"),

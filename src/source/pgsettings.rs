@@ -27,6 +27,10 @@ pub struct Settings {
     /// A PEM file with the authorities that may have signed the server's certificate, instead of the system's; wins
     /// over the `sslrootcert` in `url`.
     pub ca_file: Option<PathBuf>,
+    /// A PEM file with the certificate to show to a server that asks for one; wins over the `sslcert` in `url`.
+    pub cert_file: Option<PathBuf>,
+    /// The PEM file with that certificate's private key; wins over the `sslkey` in `url`.
+    pub key_file: Option<PathBuf>,
     /// How rows are read.
     #[serde(default)]
     pub read: Read,
@@ -75,6 +79,8 @@ pub(super) struct Address {
     pub(super) sslmode: SslMode,
     /// Whose signature counts.
     pub(super) ca_file: Option<PathBuf>,
+    /// The files with the certificate that we show and its key.
+    pub(super) identity: Option<(PathBuf, PathBuf)>,
     /// `host:port`, for messages.
     pub(super) shown: String,
     /// What must be masked in the server's words.
@@ -147,6 +153,23 @@ impl Settings {
             return Err(config_error("`sslmode = \"verify-ca\"` needs to know the authority")
                 .advise("set `ca_file`, or use `sslmode = \"verify-full\"` with the system's authorities"));
         }
+        let cert_file = self.cert_file.clone().or(split.options.cert_file.take());
+        let identity = match (cert_file, self.key_file.clone().or(split.options.key_file.take())) {
+            (Some(certificate), Some(key)) => Some((certificate, key)),
+            (None, None) => None,
+            (Some(_), None) => {
+                return Err(config_error("a client certificate without its key")
+                    .advise("set `key_file` to the PEM file with the certificate's private key"));
+            }
+            (None, Some(_)) => {
+                return Err(config_error("a client certificate's key without the certificate")
+                    .advise("set `cert_file` to the PEM file with the certificate"));
+            }
+        };
+        if identity.is_some() && sslmode == SslMode::Disable && !sockets_only {
+            return Err(config_error("a client certificate, and `sslmode = \"disable\"`")
+                .advise("a certificate is shown over TLS only: use `sslmode = \"verify-ca\"` or `verify-full`"));
+        }
         let connect_timeout = match (self.connect_timeout_seconds, config.get_connect_timeout()) {
             (Some(seconds), _) => Duration::from_secs(seconds.max(1)),
             (None, Some(timeout)) => *timeout,
@@ -161,7 +184,7 @@ impl Settings {
             config.application_name("groupcast");
         }
         let warnings = split.options.warnings;
-        Ok(Address { config, sslmode, ca_file, shown, password, connect_timeout, warnings })
+        Ok(Address { config, sslmode, ca_file, identity, shown, password, connect_timeout, warnings })
     }
 }
 
@@ -326,7 +349,7 @@ mod tests {
         let error = address("postgres://u@h/db?sslmode=verify-ca").err().unwrap();
         assert!(error.advice().unwrap().contains("ca_file"));
         let error = address("postgres://u@h/db?sslcert=me.pem").err().unwrap();
-        assert!(error.to_string().contains("sslcert"), "{error}");
+        assert!(error.advice().unwrap().contains("key_file"), "{error}");
     }
 
     #[test]

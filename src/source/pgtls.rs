@@ -7,45 +7,97 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::client::verify_server_cert_signed_by_trust_anchor;
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use rustls_platform_verifier::BuilderVerifierExt as _;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::pgsettings::SslMode;
+use super::pgsettings::{Address, SslMode};
 use crate::error::{Error, Kind, Result};
 
-/// The TLS client that checks what `mode` asks for. With [`SslMode::Disable`] it is never used.
+/// The TLS client that checks what the address asks for, and shows the certificate it names. With [`SslMode::Disable`] it is
+/// never used.
 ///
 /// `direct` is the server's newer greeting without PostgreSQL's own negotiation, which demands a protocol name.
-pub(super) fn connector(mode: SslMode, ca_file: Option<&Path>, direct: bool) -> Result<MakeRustlsConnect> {
+pub(super) fn connector(address: &Address, direct: bool) -> Result<MakeRustlsConnect> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let failed = |error: rustls::Error| Error::new(Kind::Source, "failed to set up TLS").because(error);
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .map_err(failed)?;
-    let mut config = match (mode, ca_file) {
-        (SslMode::VerifyFull, Some(path)) => builder.with_root_certificates(roots(path)?).with_no_client_auth(),
-        (SslMode::VerifyFull, None) => builder
-            .with_platform_verifier()
-            .map_err(|error| {
-                failed(error).advise("install the system's certificate authorities (ca-certificates), or set `ca_file`")
-            })?
-            .with_no_client_auth(),
+    let builder = match (address.sslmode, address.ca_file.as_deref()) {
+        (SslMode::VerifyFull, Some(path)) => builder.with_root_certificates(roots(path)?),
+        (SslMode::VerifyFull, None) => builder.with_platform_verifier().map_err(|error| {
+            failed(error).advise("install the system's certificate authorities (ca-certificates), or set `ca_file`")
+        })?,
         (SslMode::VerifyCa | SslMode::Require, Some(path)) => {
             let checked = Lenient { provider, roots: Some(roots(path)?) };
-            builder.dangerous().with_custom_certificate_verifier(Arc::new(checked)).with_no_client_auth()
+            builder.dangerous().with_custom_certificate_verifier(Arc::new(checked))
         }
         _ => {
             let unchecked = Lenient { provider, roots: None };
-            builder.dangerous().with_custom_certificate_verifier(Arc::new(unchecked)).with_no_client_auth()
+            builder.dangerous().with_custom_certificate_verifier(Arc::new(unchecked))
+        }
+    };
+    let mut config = match &address.identity {
+        None => builder.with_no_client_auth(),
+        Some((certificate, key)) => {
+            let (chain, secret) = (chain(certificate)?, private_key(key)?);
+            builder.with_client_auth_cert(chain, secret).map_err(|error| {
+                Error::new(Kind::Config, "`cert_file` and `key_file` do not belong together")
+                    .because(error)
+                    .advise("name the certificate that was made for this key")
+                    .at(certificate.display().to_string())
+            })?
         }
     };
     if direct {
         config.alpn_protocols = vec![b"postgresql".to_vec()];
     }
     Ok(MakeRustlsConnect::new(config))
+}
+
+/// The certificate that we show, with those that lead to its authority.
+fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
+    let refused = |what: &str| {
+        Error::new(Kind::Config, format!("`cert_file` {what}"))
+            .advise("set `cert_file` to the PEM file with the certificate of the user we sign in as")
+            .at(path.display().to_string())
+    };
+    let text =
+        crate::regular_file::read(path, CA_BYTES_MAX).map_err(|error| refused("cannot be read").because(error))?;
+    let chain: Vec<_> = CertificateDer::pem_slice_iter(&text)
+        .collect::<Result<_, _>>()
+        .map_err(|error| refused("is not a PEM file").because(error))?;
+    if chain.is_empty() {
+        return Err(refused("holds no certificate"));
+    }
+    Ok(chain)
+}
+
+/// The key of that certificate. Errors hold nothing of it.
+fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>> {
+    let refused = |what: &str, advice: &str| {
+        Error::new(Kind::Config, format!("`key_file` {what}")).advise(advice).at(path.display().to_string())
+    };
+    let text = crate::regular_file::read(path, CA_BYTES_MAX).map_err(|error| {
+        refused("cannot be read", "set `key_file` to the PEM file with the certificate's key").because(error)
+    })?;
+    let encrypted = String::from_utf8_lossy(&text);
+    if encrypted.contains("BEGIN ENCRYPTED PRIVATE KEY") || encrypted.contains("Proc-Type: 4,ENCRYPTED") {
+        return Err(refused(
+            "is encrypted with a passphrase",
+            "decrypt it (`openssl pkey -in client.key -out plain.key`) into a file that only this user can read",
+        ));
+    }
+    PrivateKeyDer::from_pem_slice(&text).map_err(|_| {
+        refused(
+            "holds no private key in PEM form",
+            "name the key's PEM file; one for Java (`.pk8`) is converted with `openssl pkey -inform DER -in client.pk8 -out \
+             client.key`",
+        )
+    })
 }
 
 /// Largest file of certificates: the authorities of a whole system take a quarter of a megabyte.

@@ -398,6 +398,49 @@ impl Postgres {
         })
     }
 
+    /// Where a relation that is not found may be meant to be: under this name in another schema, or in other capitals.
+    async fn elsewhere(&mut self, error: &tokio_postgres::Error) -> Option<String> {
+        let db = error.as_db_error().filter(|db| db.code().code() == "42P01")?;
+        let name = db.message().split('"').nth(1)?.rsplit('.').next()?.to_owned();
+        self.begin().await.ok()?;
+        let sql = format!(
+            "SELECT n.nspname, c.relname FROM pg_catalog.pg_class c \
+             JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+             WHERE pg_catalog.lower(c.relname) = pg_catalog.lower({}) AND c.relkind IN ('r', 'v', 'm', 'f', 'p') \
+             AND n.nspname NOT IN ('pg_catalog', 'information_schema') ORDER BY n.nspname, c.relname LIMIT 3",
+            portable_literal(&name)
+        );
+        let messages = self.link().await.ok()?.client.simple_query(&sql).await.ok()?;
+        let part = |name: &str| match name.chars().all(|letter| letter.is_alphanumeric() || letter == '_') {
+            true => name.to_owned(),
+            false => quote_identifier(name),
+        };
+        let found = rows(&messages, |row| [0, 1].map(|at| part(row.get(at).unwrap_or_default())).join("."));
+        match found.as_slice() {
+            [] => None,
+            found => Some(format!(
+                "there is {}: write it with its schema and capitals, in the model's SQL within quotation marks",
+                listed_all(found.iter().map(String::as_str))
+            )),
+        }
+    }
+
+    /// Rows that a policy may hide from this user: what the server says when it is to fail rather than hide any.
+    async fn hidden_rows(&mut self, model: &Projection) -> Result<Option<String>> {
+        self.begin().await?;
+        let sql =
+            format!("SET LOCAL row_security = off; SELECT 1 FROM {}{} LIMIT 0", model.relation(), model.condition());
+        match self.link().await?.client.simple_query(&sql).await {
+            Err(error) => {
+                let db = error.as_db_error().filter(|db| db.code().code() == "42501");
+                Ok(db
+                    .filter(|db| db.message().contains("row-level security"))
+                    .map(|db| db.message().split('"').nth(1).unwrap_or_default().to_owned()))
+            }
+            Ok(_) => Ok(None),
+        }
+    }
+
     async fn describe_model(&mut self, model: &Projection) -> Result<Vec<Column>> {
         let (target, fragments) = (self.target.clone(), fragments(model));
         let failed = |refused: &Refused| {
@@ -416,7 +459,10 @@ impl Postgres {
                 }
                 return Ok(columns);
             }
-            Err(refused) => return Err(failed(&refused)),
+            Err(refused) => {
+                let error = failed(&refused);
+                return Err(error.maybe_advise(self.elsewhere(&refused.error).await));
+            }
         };
         let types = self.probe(&sql, names.len()).await?.map_err(|refused| failed(&refused))?;
         let described = self.details(&sql, names, types).await?;
@@ -646,6 +692,25 @@ impl Source for Postgres {
             Ok(columns) => columns,
             Err(_) => Err(self.give_up("failed to describe the model", limit)),
         }
+    }
+
+    async fn remarks(&mut self, projection: &Projection) -> Result<Vec<(String, String)>> {
+        let limit = self.describe_limit();
+        let hidden = match tokio::time::timeout(limit, self.hidden_rows(projection)).await {
+            Ok(hidden) => hidden,
+            Err(_) => return Err(self.give_up("failed to describe the model", limit)),
+        };
+        let Some(table) = self.after(hidden).await? else { return Ok(Vec::new()) };
+        let user = self.target.user();
+        Ok(vec![(
+            format!(
+                "a row-security policy of `{table}` decides which rows user `{user}` sees; those it hides count as gone"
+            ),
+            format!(
+                "where all rows are meant: `ALTER ROLE {} BYPASSRLS`, or a policy that lets it read them",
+                quote_identifier(user)
+            ),
+        )])
     }
 
     async fn stage(

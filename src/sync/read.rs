@@ -158,7 +158,8 @@ impl Session<'_> {
             Some(cursor) if !due && !asked && cursor != READ_ALL && !is_far_ahead(cursor, now) => {
                 let from = cursor_minus(cursor, incremental.lookback)?;
                 let column = compile::quote_identifier(&incremental.cursor);
-                Ok((vec![format!("{column} >= {}", portable_literal(&from))], false))
+                // Of a row without a cursor nobody knows when it changed: it is read every time.
+                Ok((vec![format!("{column} >= {} OR {column} IS NULL", portable_literal(&from))], false))
             }
             _ => Ok((Vec::new(), true)),
         }

@@ -65,6 +65,20 @@ pub(super) fn reaches_beyond_its_row(sql: &str) -> bool {
     })
 }
 
+/// Whether an expression names a column, in quotation marks or without; capitals do not matter. A word that only looks like
+/// it (an alias, a function) counts as well.
+pub(super) fn names(sql: &str, column: &str) -> bool {
+    tokens(sql).into_iter().any(|(at, token)| match token {
+        Token::Word(word) => word.eq_ignore_ascii_case(column),
+        Token::Other if sql[at..].starts_with('"') => {
+            let length = quoted(&sql[at..], '"', false);
+            let inside = sql[at..at + length].trim_matches('"').replace("\"\"", "\"");
+            inside.eq_ignore_ascii_case(column)
+        }
+        Token::Semicolon | Token::Other => false,
+    })
+}
+
 fn tokens(sql: &str) -> Vec<(usize, Token<'_>)> {
     let mut found = Vec::new();
     let mut at = 0;

@@ -67,9 +67,36 @@ impl Resolved {
             .map_err(|error| failure::statement("read the model", &error))
     }
 
+    /// A column that a projection names and a query yields twice. DuckDB renames the second one (`plan_1`) where others
+    /// refuse, so the mapping would get the first of the two, whichever was meant.
+    fn named_twice(&self, connection: &Connection, projection: &Projection) -> Result<()> {
+        let From::Query(query) = &projection.from else { return Ok(()) };
+        // Where the query is wrong, whoever reads it says so.
+        let own = described(connection, fragment::without_semicolon(query)).unwrap_or_default();
+        let twice = own
+            .iter()
+            .enumerate()
+            .filter(|(at, (name, _))| own[..*at].iter().any(|(other, _)| other.eq_ignore_ascii_case(name)));
+        for (_, (name, _)) in twice {
+            let plain =
+                [&projection.key].into_iter().chain(&projection.cursor).any(|used| used.eq_ignore_ascii_case(name));
+            let mut within = projection.columns.iter().map(|expr| match expr {
+                Expr::Column(used) => used.eq_ignore_ascii_case(name),
+                Expr::Sql(sql) => fragment::names(sql, name),
+            });
+            if plain || within.any(|used| used) || projection.conditions.iter().any(|sql| fragment::names(sql, name)) {
+                return Err(Error::new(Kind::Source, format!("the model's SQL has two columns `{name}`")).advise(format!(
+                    "select one of them, or give one another name (`AS other`): it is not certain which `{name}` is meant"
+                )));
+            }
+        }
+        Ok(())
+    }
+
     /// The types of a projection. Fails naming the column, expression or condition that is wrong.
     pub(super) fn types(&self, connection: &Connection, projection: &Projection) -> Result<Types> {
         let model = self.columns(connection)?;
+        self.named_twice(connection, projection)?;
         let columns = projection.columns.iter().filter_map(|expr| match expr {
             Expr::Column(name) => Some(name),
             Expr::Sql(_) => None,
