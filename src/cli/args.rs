@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::error::{Error, Kind, Result};
-use crate::sync::Options;
+use crate::sync::{BY_COMMAND_LINE, Options};
 use crate::view::Ask;
 
 /// Keeps the account traits of product tools equal to a warehouse.
@@ -294,7 +294,7 @@ impl Select {
             limit,
             retry_rejected: self.retry_rejected,
             accept: self.accept.iter().cloned().collect(),
-            started_by: "command line".to_owned(),
+            started_by: BY_COMMAND_LINE.to_owned(),
             ..Options::default()
         })
     }

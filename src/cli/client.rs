@@ -19,11 +19,12 @@ use tokio::sync::mpsc;
 
 use crate::config::Project;
 use crate::daemon::desk::Accepted;
-use crate::daemon::http::local::{HELLO, Hello, PlanLine};
+use crate::daemon::http::local::{HELLO, Hello, Line, Reset};
 use crate::error::{Error, Kind, Result};
 use crate::ledger::place::FileId;
 use crate::open::{self, socket};
-use crate::view::{Ask, PlanView, PlannedView, RunDetail};
+use crate::sync::verify::{self, Verified};
+use crate::view::{Ask, ExportedView, PlanPart, PlanView, RunDetail};
 
 /// Longest the daemon may take to answer a question: it reads its own ledger.
 const ANSWER_MAX: Duration = Duration::from_secs(70);
@@ -124,20 +125,9 @@ impl Client {
     pub(super) fn read<T: DeserializeOwned>(&self, answer: &Answer) -> Result<T> {
         if !(200..300).contains(&answer.status) {
             let value: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
-            return Err(self.told(&value["error"]));
+            return Err(told(&value["error"]).at(self.whom()));
         }
         serde_json::from_slice(&answer.body).map_err(|error| self.misunderstood(error))
-    }
-
-    /// The daemon's error as ours.
-    fn told(&self, error: &Value) -> Error {
-        let kind = error["kind"].as_str().and_then(Kind::from_name).unwrap_or(Kind::Bug);
-        let told = Error::new(kind, error["message"].as_str().unwrap_or("it gave no reason"));
-        let told = match error["advice"].as_str() {
-            Some(advice) => told.advise(advice),
-            None => told,
-        };
-        told.at(self.whom())
     }
 
     fn misunderstood(&self, error: serde_json::Error) -> Error {
@@ -146,38 +136,78 @@ impl Client {
             .because(error)
     }
 
-    /// One run.
-    pub(super) async fn run(&self, run: &str) -> Result<RunDetail> {
-        self.get(&format!("runs/{}", segment(run)), &[]).await
+    /// One run; none where there is no such run, or it was taken back before it began.
+    pub(super) async fn run(&self, run: &str) -> Result<Option<RunDetail>> {
+        let answer = self.ask("GET", &api(&format!("runs/{}", segment(run)), &[]), None).await?;
+        if answer.status == 404 { Ok(None) } else { self.read(&answer).map(Some) }
     }
 
     /// Asks for a run.
     pub(super) async fn trigger(&self, sync: &str, asked: &Ask) -> Result<Accepted> {
-        let target = api(&format!("syncs/{}/runs", segment(sync)), &[]);
+        let target = format!("/local/v1/syncs/{}/runs", segment(sync));
         let answer = self.ask("POST", &target, Some(&json_of(asked))).await?;
         self.read(&answer)
     }
 
-    /// Stops a run.
+    /// Stops a run, or takes it back. It may have ended meanwhile.
     pub(super) async fn cancel(&self, run: &str) -> Result<()> {
         let answer = self.ask("POST", &api(&format!("runs/{}/cancel", segment(run)), &[]), None).await?;
-        self.read::<Value>(&answer).map(|_| ())
+        if matches!(answer.status, 404 | 409) { Ok(()) } else { self.read::<Value>(&answer).map(|_| ()) }
     }
 
-    /// What a run would do. The first `show` changes are handed to `each` as they come; the plan itself has none.
-    ///
-    /// It may take as long as reading the source takes. The connection's end is the only limit: the daemon's death ends it
-    /// here, and the end of this command ends it there.
+    /// What a run would do. The first `show` changes, and the requests if they are asked for, are handed to `each` as they
+    /// come; the plan itself has none.
     pub(super) async fn plan(
         &self,
         sync: &str,
         asked: &Ask,
-        show: usize,
-        each: &mut (dyn FnMut(&PlannedView) -> Result<()> + Send),
+        (show, requests): (usize, bool),
+        each: &mut (dyn FnMut(PlanPart) -> Result<()> + Send),
     ) -> Result<PlanView> {
-        let target = format!("/local/v1/syncs/{}/plan?show={show}", segment(sync));
-        let response =
-            send(&self.socket, "POST", &target, Some(&json_of(asked))).await.map_err(|why| self.silent(&why))?;
+        let path = format!("plan?show={show}&requests={}", u8::from(requests));
+        self.lines(sync, &path, Some(&json_of(asked)), each).await
+    }
+
+    /// Every group that is known of a sync.
+    pub(super) async fn export(
+        &self,
+        sync: &str,
+        each: &mut (dyn FnMut(ExportedView) -> Result<()> + Send),
+    ) -> Result<()> {
+        self.lines(sync, "export", None, each).await
+    }
+
+    /// Has everything about a group, or about all of a sync, sent again, or forgets what is known of them.
+    pub(super) async fn reset(&self, sync: &str, group: Option<&str>, forget: bool) -> Result<u64> {
+        let target = format!("/local/v1/syncs/{}/reset", segment(sync));
+        let asked = json_of(&Reset { group: group.map(str::to_owned), forget });
+        let answer = self.ask("POST", &target, Some(&asked)).await?;
+        self.read(&answer)
+    }
+
+    /// Takes the source's rows as held by the destination.
+    pub(super) async fn adopt(&self, sync: &str) -> Result<u64> {
+        self.lines(sync, "adopt", None, &mut |()| Ok(())).await
+    }
+
+    /// Compares what the destination holds with what it is known to hold.
+    pub(super) async fn verify(&self, sync: &str, repair: bool, each: &mut verify::Sink<'_>) -> Result<Verified> {
+        self.lines(sync, &format!("verify?repair={}", u8::from(repair)), None, each).await
+    }
+
+    /// Asks for what is told line by line.
+    ///
+    /// It may take as long as reading the source takes. The connection's end is the only limit: the daemon's death ends it
+    /// here, and the end of this command ends it there.
+    async fn lines<Item: DeserializeOwned, End: DeserializeOwned>(
+        &self,
+        sync: &str,
+        path: &str,
+        body: Option<&Value>,
+        each: &mut (dyn FnMut(Item) -> Result<()> + Send),
+    ) -> Result<End> {
+        let target = format!("/local/v1/syncs/{}/{path}", segment(sync));
+        let response = send(&self.socket, "POST", &target, body).await.map_err(|why| self.silent(&why))?;
         let status = response.status().as_u16();
         let mut chunks = Body::new(response.into_body()).into_data_stream();
         // Read beside the printing: a pager that waits for its reader must not hold the daemon up.
@@ -200,9 +230,9 @@ impl Client {
             while let Some(end) = open[start..].iter().position(|byte| *byte == b'\n').map(|at| start + at) {
                 let line = serde_json::from_slice(&open[start..end]).map_err(|error| self.misunderstood(error))?;
                 match line {
-                    PlanLine::Change(change) => each(&change)?,
-                    PlanLine::Plan(plan) => return Ok(*plan),
-                    PlanLine::Error(error) => return Err(self.told(&error)),
+                    Line::Item(item) => each(item)?,
+                    Line::End(end) => return Ok(end),
+                    Line::Error(error) => return Err(told(&error)),
                 }
                 start = end + 1;
             }
@@ -223,6 +253,16 @@ fn unreachable(busy: Error, ledger: &Path) -> Error {
             "{daemon} has it open and cannot be reached over the socket beside the ledger: look at its log, use its API or \
              console, or stop it"
         )),
+    }
+}
+
+/// The daemon's error as ours.
+fn told(error: &Value) -> Error {
+    let kind = error["kind"].as_str().and_then(Kind::from_name).unwrap_or(Kind::Bug);
+    let told = Error::new(kind, error["message"].as_str().unwrap_or("it gave no reason"));
+    match error["advice"].as_str() {
+        Some(advice) => told.advise(advice),
+        None => told,
     }
 }
 

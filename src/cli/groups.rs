@@ -9,7 +9,7 @@ use serde_json::json;
 use tokio::sync::watch;
 
 use super::args::{Cli, LedgerCommand};
-use super::plan::{shown_key, shown_value};
+use super::plan::{shown_key, shown_value, written};
 use super::screen::{self, ADD, BOLD, CHANGE, DIM, Progress, REMOVE, paint, plural, thousands};
 use super::told::Teller;
 use super::{print_json, remote};
@@ -23,10 +23,7 @@ use crate::open::job::Job;
 use crate::open::{self, Failure};
 use crate::sync::Options;
 use crate::view::words::one_line;
-use crate::view::{GroupView, RunDetail, State, SyncView};
-
-/// Groups per page of an export.
-const EXPORT_PAGE: u64 = 10_000;
+use crate::view::{ExportedView, GroupView, RunDetail, State, SyncView};
 
 pub(super) fn when(at: DateTime<Utc>) -> String {
     at.format("%Y-%m-%d %H:%M:%SZ").to_string()
@@ -260,6 +257,9 @@ pub(super) async fn show_run(cli: &Cli, run: &str) -> Result<u8, Failure> {
     writeln!(out, "  {}{took}{by}", when(run.started_at))?;
     if let Some(error) = &run.error {
         writeln!(out, "  {} {error}", paint(REMOVE, "error:"))?;
+        if let Some(advice) = &detail.advice {
+            writeln!(out, "  {} {advice}", paint(BOLD, "help:"))?;
+        }
     }
     if let Some(progress) = progress {
         let of = progress.suspects.map_or_else(String::new, |suspects| format!(" of {}", thousands(suspects)));
@@ -393,30 +393,21 @@ pub(super) async fn ledger(cli: &Cli, asked: &LedgerCommand) -> Result<u8, Failu
         LedgerCommand::Adopt { sync } => adopt(cli, &project, sync).await,
         LedgerCommand::Export { sync } => {
             open::named(&project, sync)?;
-            let ledger = open::ledger_to_read(&project).await?;
-            super::warn_of_older(&ledger);
-            let mut after: Option<String> = None;
+            let teller = Teller::open(&project).await?;
             let mut unreadable = Vec::new();
-            loop {
-                let page = ledger.export(sync, after.as_deref(), EXPORT_PAGE).await?;
-                let Some(last) = page.last() else { return all_readable(sync, &unreadable).map(|()| 0) };
-                after = Some(last.key.clone());
-                let mut out = std::io::BufWriter::new(std::io::stdout().lock());
-                for group in page {
-                    // What cannot be read is not an empty document.
-                    let shown = |document: Document| group.unreadable.is_none().then_some(document.0);
-                    let rejected =
-                        group.rejected.map(|(document, reason)| json!({"document": shown(document), "reason": reason}));
-                    let mut line = json!({"sync": sync, "key": group.key, "document": shown(group.document),
-                        "unsettled_in": group.unsettled_in, "rejected": rejected, "at": group.at.to_rfc3339()});
-                    if let Some(what) = &group.unreadable {
-                        line["unreadable"] = what.as_str().into();
-                        unreadable.push(group.key);
-                    }
-                    writeln!(out, "{line}")?;
+            let mut out = std::io::BufWriter::new(std::io::stdout());
+            let mut write = |group: ExportedView| -> std::io::Result<()> {
+                serde_json::to_writer(&mut out, &group)?;
+                out.write_all(b"\n")?;
+                if group.unreadable.is_some() {
+                    unreadable.push(group.key);
                 }
-                out.flush()?;
-            }
+                Ok(())
+            };
+            teller.export(sync, &mut |group| written(write(group))).await?;
+            written(out.flush())?;
+            drop(out);
+            all_readable(sync, &unreadable).map(|()| 0)
         }
         LedgerCommand::Backup { file } => {
             let copied = open::backup(&project, file).await?;
@@ -430,16 +421,20 @@ pub(super) async fn ledger(cli: &Cli, asked: &LedgerCommand) -> Result<u8, Failu
         }
         LedgerCommand::Reset { sync, group, forget, yes } => {
             open::named(&project, sync)?;
-            let ledger = open::ledger(&project).await?;
-            super::warn_of_older(&ledger);
-            let standing = ledger.standing(sync).await?;
-            if !*yes && !confirmed(sync, group.as_deref(), standing.known, *forget)? {
+            let teller = Teller::open_to_write(&project).await?;
+            if !*yes && !confirmed(sync, group.as_deref(), teller.known(sync).await?, *forget)? {
                 return Err(Error::new(Kind::Config, "nothing was reset")
                     .advise("answer `yes`, or add `--yes`")
                     .into());
             }
-            let mark = format!("reset-{}", SystemClock::start().now().format("%Y%m%dT%H%M%SZ"));
-            let count = ledger.reset(sync, group.as_deref(), &mark, *forget).await?;
+            let group = group.as_deref();
+            let count = match &teller {
+                Teller::Ledger(ledger) => {
+                    let mark = format!("reset-{}", SystemClock::start().now().format("%Y%m%dT%H%M%SZ"));
+                    ledger.reset(sync, group, &mark, *forget).await?
+                }
+                Teller::Daemon(client) => client.reset(sync, group, *forget).await?,
+            };
             if cli.json {
                 print_json(&json!({"sync": sync, "groups": count, "forgotten": forget}));
             } else {
@@ -482,21 +477,24 @@ fn confirmed(sync: &str, group: Option<&str>, known: u64, forget: bool) -> Resul
 
 async fn adopt(cli: &Cli, project: &Project, sync: &str) -> Result<u8, Failure> {
     let file = open::named(project, sync)?;
-    let ledger = open::ledger(project).await?;
-    let options = Options { started_by: "adoption".to_owned(), ..Options::default() };
-    let (_sender, signal) = watch::channel(Signal::Go);
-    let job = Job {
-        project,
-        file,
-        ledger: &ledger,
-        outside: &Outside::new()?,
-        clock: &SystemClock::start(),
-        random: &Random::from_entropy(),
-        monitor: &Progress::new(sync, true),
-        options: &options,
-        signal,
+    let adopted = match Teller::open_to_write(project).await? {
+        Teller::Daemon(client) => client.adopt(sync).await?,
+        Teller::Ledger(ledger) => {
+            let (_sender, signal) = watch::channel(Signal::Go);
+            let job = Job {
+                project,
+                file,
+                ledger: &ledger,
+                outside: &Outside::new()?,
+                clock: &SystemClock::start(),
+                random: &Random::from_entropy(),
+                monitor: &Progress::new(sync, true),
+                options: &Options::adoption(),
+                signal,
+            };
+            job.adopt().await?
+        }
     };
-    let adopted = job.adopt().await?;
     if cli.json {
         print_json(&json!({"sync": sync, "adopted": adopted}));
     } else {

@@ -2,20 +2,18 @@
 
 use std::io::Write;
 
-use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use super::args::{Cli, Select};
-use super::client::Client;
 use super::print_json;
+use super::run::worse;
 use super::screen::{self, ADD, BOLD, CHANGE, DIM, Progress, REMOVE, paint, plural, thousands};
 use super::told::Teller;
 use crate::delivery::{Outside, Signal};
-use crate::destination::pack::{self, Size};
-use crate::destination::{Addressed, Attempt, Destination, Element, Part};
+use crate::destination::Destination;
 use crate::env::{Clock, Random, SystemClock};
-use crate::error::{Error, Kind, Result, Within};
+use crate::error::{Error, Kind, Result};
 use crate::mapping::MappingFile;
 use crate::model::{Op, document};
 use crate::open::job::Job;
@@ -23,80 +21,84 @@ use crate::open::{self, Failure};
 use crate::sync::decide::Decision;
 use crate::sync::report::error_json;
 use crate::view::words::{json_line, one_line};
-use crate::view::{PlanView, PlannedView, ask};
+use crate::view::{PlanPart, PlanView, PlannedView, RequestView, ask};
 
 pub(super) async fn plan(cli: &Cli, select: &Select, show: usize, requests: bool) -> Result<u8, Failure> {
     let project = open::project(&cli.folder)?;
     super::show_warnings(cli, &project);
     let files = open::chosen(&project, &select.syncs)?;
     let options = select.options(None)?;
-    let ledger = match Teller::open(&project).await? {
-        Teller::Ledger(ledger) => ledger,
-        Teller::Daemon(client) if requests => {
-            let error =
-                Error::new(Kind::LedgerBusy, format!("{} holds the ledger, and it shows no requests", client.whom()));
-            return Err(error.advise("leave `--requests` out, or stop the daemon first").into());
-        }
-        Teller::Daemon(client) => return by_daemon(cli, &files, &client, select, show).await,
-    };
+    let teller = Teller::open(&project).await?;
     let (outside, clock, random) = (Outside::new()?, SystemClock::start(), Random::from_entropy());
     let (_sender, signal) = watch::channel(Signal::Go);
     let mut code = 0;
     for file in files {
-        let now = clock.now();
-        let mut printer = Printer { cli, file, room: show, hidden: 0, requests, now };
+        let sync = &file.mapping.name;
+        let mut printer = Printer { cli, file, room: show, hidden: 0 };
         printer.head()?;
-        let progress = Progress::new(&file.mapping.name, true);
-        let job = Job {
-            project: &project,
-            file,
-            ledger: &ledger,
-            outside: &outside,
-            clock: &clock,
-            random: &random,
-            monitor: &progress,
-            options: &options,
-            signal: signal.clone(),
+        let planned = match &teller {
+            Teller::Ledger(ledger) => {
+                let job = Job {
+                    project: &project,
+                    file,
+                    ledger,
+                    outside: &outside,
+                    clock: &clock,
+                    random: &random,
+                    monitor: &Progress::new(sync, true),
+                    options: &options,
+                    signal: signal.clone(),
+                };
+                let now = clock.now();
+                let page = &mut |destination: &dyn Destination, page: &[Decision]| {
+                    page.iter().filter_map(ask::planned).try_for_each(|change| printer.change(&change))?;
+                    let requests = requests.then(|| ask::requests(destination, page, now));
+                    requests.iter().flatten().try_for_each(|request| written(printer.request(request)))
+                };
+                job.plan(page).await.map(|planned| ask::plan(planned, Vec::new(), 0))
+            }
+            Teller::Daemon(client) => {
+                // It leaves out what is not shown, so that it need not travel.
+                let show = if cli.json { usize::MAX } else { show };
+                let part = &mut |part| match part {
+                    PlanPart::Change(change) => printer.change(&change),
+                    PlanPart::Request(request) => written(printer.request(&request)),
+                };
+                client.plan(sync, &select.ask(None), (show, requests), part).await.map_err(Failure::Error)
+            }
         };
-        let mut planned = job.plan(&mut |destination, page| printer.page(destination, page)).await?;
-        let guard = planned.guarded.take();
-        let hidden = printer.hidden;
-        printer.foot(&ask::plan(planned, Vec::new(), hidden), guard.as_ref())?;
-        if let Some(guard) = &guard {
-            code = guard.kind().exit_code();
+        match planned {
+            Ok(planned) => {
+                printer.hidden += planned.hidden;
+                let guard = planned.guard.as_ref().map(guard_error);
+                printer.foot(&planned, guard.as_ref())?;
+                if let Some(guard) = &guard {
+                    code = worse(code, guard.kind().exit_code());
+                }
+            }
+            // That one sync cannot be planned is no reason to leave out the others.
+            Err(failure) => {
+                let failure = placed(failure, sync);
+                code = worse(code, super::show_failure(cli, &failure));
+            }
         }
     }
     Ok(code)
 }
 
-/// Plans that the daemon makes, because it holds the ledger.
-async fn by_daemon(
-    cli: &Cli,
-    files: &[&MappingFile],
-    client: &Client,
-    select: &Select,
-    show: usize,
-) -> Result<u8, Failure> {
-    let mut code = 0;
-    let show = if cli.json { usize::MAX } else { show };
-    for file in files {
-        let sync = &file.mapping.name;
-        let now = SystemClock::start().now();
-        let mut printer = Printer { cli, file, room: show, hidden: 0, requests: false, now };
-        printer.head()?;
-        let each = &mut |change: &PlannedView| printer.change(change);
-        let planned = client.plan(sync, &select.ask(None), show, each).await.within(|| format!("sync {sync}"))?;
-        let guard = planned.guard.as_ref().map(|guard| {
-            let message = guard["message"].as_str().unwrap_or_default();
-            Error::new(Kind::Guard, message).advise(guard["advice"].as_str().unwrap_or_default())
-        });
-        printer.hidden = planned.hidden;
-        printer.foot(&planned, guard.as_ref())?;
-        if let Some(guard) = &guard {
-            code = guard.kind().exit_code();
-        }
+/// The guard that would stop the run, as a plan tells it.
+fn guard_error(guard: &Value) -> Error {
+    let message = guard["message"].as_str().unwrap_or_default();
+    Error::new(Kind::Guard, message).advise(guard["advice"].as_str().unwrap_or_default())
+}
+
+/// A failure with the sync it is about, if it does not name it already.
+fn placed(failure: Failure, sync: &str) -> Failure {
+    let place = format!("sync {sync}");
+    match failure {
+        Failure::Error(error) if !error.to_string().starts_with(&place) => Failure::Error(error.at(place)),
+        failure => failure,
     }
-    Ok(code)
 }
 
 /// Shows the decisions of one sync.
@@ -105,8 +107,6 @@ struct Printer<'a> {
     file: &'a MappingFile,
     room: usize,
     hidden: u64,
-    requests: bool,
-    now: DateTime<Utc>,
 }
 
 impl Printer<'_> {
@@ -123,16 +123,6 @@ impl Printer<'_> {
             mapping.destination,
             mapping.group_type
         )
-    }
-
-    fn page(&mut self, destination: &dyn Destination, page: &[Decision]) -> Result<()> {
-        for planned in page.iter().filter_map(ask::planned) {
-            self.change(&planned)?;
-        }
-        if self.requests {
-            written(self.show_requests(destination, page))?;
-        }
-        Ok(())
     }
 
     fn change(&mut self, planned: &PlannedView) -> Result<()> {
@@ -162,53 +152,18 @@ impl Printer<'_> {
         }
     }
 
-    /// The requests of one page, packed as a run packs them.
-    fn show_requests(&self, destination: &dyn Destination, page: &[Decision]) -> std::io::Result<()> {
-        let mut rounds: Vec<(Addressed, std::vec::IntoIter<Part>)> = Vec::new();
-        for addressed in page.iter().filter_map(Decision::addressed) {
-            // What cannot be carried is rejected without a request.
-            if let Ok(parts) = destination.parts(&addressed) {
-                rounds.push((addressed, parts.into_iter()));
-            }
-        }
-        // Parts of one group follow each other: a round takes the next part of each.
-        loop {
-            let mut by_route: std::collections::BTreeMap<u8, Vec<(Element, usize)>> = std::collections::BTreeMap::new();
-            for (addressed, parts) in &mut rounds {
-                if let Some(part) = parts.next() {
-                    let element = destination.element(addressed, &part);
-                    by_route.entry(part.route).or_default().push((element, part.change.traits_count()));
-                }
-            }
-            if by_route.is_empty() {
-                return Ok(());
-            }
-            for (route, elements) in by_route {
-                let sizes: Vec<Size> = elements
-                    .iter()
-                    .map(|(element, traits)| Size { bytes: element.bytes.len(), traits: *traits })
-                    .collect();
-                for batch in pack::pack(&sizes, &destination.limits(route), usize::MAX).batches {
-                    let carried: Vec<&Element> = batch.iter().map(|at| &elements[*at].0).collect();
-                    let attempt = Attempt { at: self.now, number: 1 };
-                    self.show_request(&destination.masked(&destination.request(route, &carried, attempt)))?;
-                }
-            }
-        }
-    }
-
-    fn show_request(&self, request: &crate::destination::Request) -> std::io::Result<()> {
-        let body = String::from_utf8_lossy(&request.body);
+    fn request(&self, request: &RequestView) -> std::io::Result<()> {
+        let RequestView { method, url, headers, body } = request;
         if self.cli.json {
             let headers: serde_json::Map<String, Value> =
-                request.headers.iter().map(|(name, value)| ((*name).to_owned(), Value::from(value.clone()))).collect();
-            print_json(&json!({"type": "request", "sync": self.file.mapping.name, "method": request.method,
-                "url": request.url, "headers": headers, "body": body}));
+                headers.iter().map(|(name, value)| (name.clone(), Value::from(value.clone()))).collect();
+            print_json(&json!({"type": "request", "sync": self.file.mapping.name, "method": method,
+                "url": url, "headers": headers, "body": body}));
             return Ok(());
         }
         let mut out = screen::stdout();
-        writeln!(out, "\n{} {}", paint(BOLD, request.method), request.url)?;
-        for (name, value) in &request.headers {
+        writeln!(out, "\n{} {url}", paint(BOLD, method))?;
+        for (name, value) in headers {
             writeln!(out, "{name}: {value}")?;
         }
         writeln!(out, "\n{body}")
@@ -316,9 +271,10 @@ fn text(planned: &PlannedView) -> std::io::Result<()> {
     Ok(())
 }
 
-fn written(result: std::io::Result<()>) -> Result<()> {
+/// A failure to write what a command shows.
+pub(super) fn written(result: std::io::Result<()>) -> Result<()> {
     result.map_err(|error| {
-        Error::new(Kind::Config, "failed to write the plan")
+        Error::new(Kind::Config, "failed to write the output")
             .advise("look at where the output goes: a closed pipe or a full disk")
             .because(error)
     })

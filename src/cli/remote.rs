@@ -3,25 +3,29 @@
 use std::io::Write;
 
 use serde_json::{Value, json};
+use tokio::sync::watch;
 
 use super::args::Cli;
-use super::plan::{shown_key, shown_value};
+use super::plan::{shown_key, shown_value, written};
 use super::print_json;
 use super::screen::{self, ADD, BOLD, CHANGE, DIM, Progress, REMOVE, paint, plural, thousands};
+use super::told::Teller;
 use crate::config::Project;
-use crate::delivery::{self, Outside, Reader};
+use crate::delivery::{self, Outside, Reader, Signal};
 use crate::destination::readback::{Activity, Question, Related, RemoteGroup};
 use crate::destination::{Remark, TraitShape};
-use crate::env::{Clock, Random, SystemClock};
-use crate::error::{Error, Kind, Result, Within};
+use crate::env::{Random, SystemClock};
+use crate::error::{Error, Result};
 use crate::mapping::MappingFile;
 use crate::mapping::check;
 use crate::mapping::diagnostic::Diagnostic;
 use crate::model::Document;
 use crate::model::cell::As;
+use crate::open::job::Job;
 use crate::open::{self, Failure};
+use crate::sync::Options;
 use crate::sync::report::error_json;
-use crate::sync::verify::{self, Difference, Drifted, Verification, Verified};
+use crate::sync::verify::{Difference, Drifted, Verified};
 
 /// The exit code when the destination holds something else.
 const DRIFT: u8 = 3;
@@ -30,19 +34,9 @@ pub(super) async fn verify(cli: &Cli, sync: &str, repair: bool, show: usize) -> 
     let project = open::project(&cli.folder)?;
     let file = open::named(&project, sync)?;
     let mapping = &file.mapping;
-    let place = || format!("sync {sync}");
-    let settings = open::destination_of(&project, file)?;
-    let mut destination = open::destination(settings, &mapping.group_type).within(place)?;
-    let (outside, clock, random) = (Outside::new()?, SystemClock::start(), Random::from_entropy());
-    // Asked before anything travels: most destinations cannot be.
-    Reader::new(destination.as_ref(), &outside, &clock, &random).within(place)?;
-    let ledger = if repair { open::ledger(&project).await? } else { open::ledger_to_read(&project).await? };
-    super::warn_of_older(&ledger);
-    delivery::prepare(destination.as_mut(), &outside, &clock, &random).await.within(place)?;
-    let reader = Reader::new(destination.as_ref(), &outside, &clock, &random).within(place)?;
-    let mark = format!("verify-{}", clock.now().format("%Y%m%dT%H%M%SZ"));
+    let teller = if repair { Teller::open_to_write(&project).await? } else { Teller::open(&project).await? };
     let mut shown = 0;
-    let mut sink = |drifted: &Drifted| {
+    let mut sink = |drifted: Drifted| {
         shown += 1;
         if cli.json {
             let mut line = serde_json::to_value(drifted).unwrap_or_default();
@@ -51,21 +45,29 @@ pub(super) async fn verify(cli: &Cli, sync: &str, repair: bool, show: usize) -> 
             print_json(&line);
             return Ok(());
         }
-        if shown > show { Ok(()) } else { written(text(drifted)) }
+        if shown > show { Ok(()) } else { written(text(&drifted)) }
     };
-    let progress = Progress::new(sync, cli.json);
-    let verification = Verification {
-        mapping,
-        features: &destination.features(),
-        ledger: &ledger,
-        duck: ledger.duck(),
-        reader: &reader,
-        repair: repair.then_some(mark.as_str()),
-        monitor: &progress,
-    };
-    let found = verify::verify(&verification, &mut sink).await.within(place);
-    progress.finish();
-    let found = found?;
+    let found = match &teller {
+        Teller::Daemon(client) => client.verify(sync, repair, &mut sink).await,
+        Teller::Ledger(ledger) => {
+            let progress = Progress::new(sync, cli.json);
+            let (_sender, signal) = watch::channel(Signal::Go);
+            let job = Job {
+                project: &project,
+                file,
+                ledger,
+                outside: &Outside::new()?,
+                clock: &SystemClock::start(),
+                random: &Random::from_entropy(),
+                monitor: &progress,
+                options: &Options::default(),
+                signal,
+            };
+            let found = job.verify(repair, &mut sink).await;
+            progress.finish();
+            found
+        }
+    }?;
     if cli.json {
         let mut line = serde_json::to_value(&found).unwrap_or_default();
         line["type"] = "verified".into();
@@ -75,14 +77,6 @@ pub(super) async fn verify(cli: &Cli, sync: &str, repair: bool, show: usize) -> 
         summary(sync, &mapping.destination, &found, shown.saturating_sub(show) as u64)?;
     }
     Ok(if found.drifted > 0 { DRIFT } else { 0 })
-}
-
-fn written(result: std::io::Result<()>) -> Result<()> {
-    result.map_err(|error| {
-        Error::new(Kind::Config, "failed to write the output")
-            .advise("look at where the output goes: a closed pipe or a full disk")
-            .because(error)
-    })
 }
 
 fn text(drifted: &Drifted) -> std::io::Result<()> {

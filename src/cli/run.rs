@@ -19,8 +19,8 @@ use crate::ledger::local::LocalLedger;
 use crate::mapping::MappingFile;
 use crate::open::job::Job;
 use crate::open::{self, Failure};
-use crate::sync::Options;
 use crate::sync::report::{Report, error_json};
+use crate::sync::{Event, Monitor, Options};
 use crate::view::{Ask, RunDetail};
 
 /// What all syncs of a command share.
@@ -62,81 +62,121 @@ pub(super) async fn run(cli: &Cli, select: &Select, limit: Option<u64>) -> Resul
         signal: signal.clone(),
         quiet: cli.json,
     };
-    let (mut code, mut reports) = (0, Vec::new());
+    let mut ended = Ended::new(cli);
     for file in files {
         if *signal.borrow() >= Signal::Stop {
-            code = worse(code, Kind::Interrupted.exit_code());
+            ended.interrupted();
             break;
         }
-        match one(&shared, file).await {
+        ended.take(&file.mapping.name, one(&shared, file).await)?;
+    }
+    Ok(ended.code())
+}
+
+/// The runs of a command as they end: shown one by one, or as one JSON value at the end.
+struct Ended<'a> {
+    cli: &'a Cli,
+    code: u8,
+    json: Vec<Value>,
+}
+
+impl Ended<'_> {
+    fn new(cli: &Cli) -> Ended<'_> {
+        Ended { cli, code: 0, json: Vec::new() }
+    }
+
+    fn interrupted(&mut self) {
+        self.code = worse(self.code, Kind::Interrupted.exit_code());
+    }
+
+    /// One sync's end. That it failed is no reason to leave out the others.
+    fn take(&mut self, sync: &str, ended: Result<Report, Failure>) -> Result<(), Failure> {
+        match ended {
             Ok(report) => {
-                code = worse(code, report.exit_code());
-                if cli.json {
-                    reports.push(serde_json::to_value(&report).unwrap_or(Value::Null));
+                self.code = worse(self.code, report.exit_code());
+                if self.cli.json {
+                    self.json.push(serde_json::to_value(&report).unwrap_or(Value::Null));
                 } else {
                     show(&report)?;
                 }
             }
-            Err(failure) => {
-                if let (true, Failure::Error(error)) = (cli.json, &failure) {
-                    let sync = &file.mapping.name;
-                    reports.push(json!({"sync": sync, "status": "failed", "error": error_json(error)}));
-                    code = worse(code, error.kind().exit_code());
-                } else {
-                    code = worse(code, super::show_failure(cli, &failure));
-                }
+            Err(Failure::Error(error)) if self.cli.json => {
+                let status = match error.kind() {
+                    Kind::Guard => Status::Guarded,
+                    Kind::Interrupted => Status::Incomplete,
+                    _ => Status::Failed,
+                };
+                self.json.push(json!({"sync": sync, "status": status, "error": error_json(&error)}));
+                self.code = worse(self.code, error.kind().exit_code());
             }
+            Err(failure) => self.code = worse(self.code, super::show_failure(self.cli, &failure)),
         }
+        Ok(())
     }
-    if cli.json {
-        print_json(&json!({"runs": reports, "exit_code": code}));
+
+    /// The command's exit code, after the last line.
+    fn code(self) -> u8 {
+        if self.cli.json {
+            print_json(&json!({"runs": self.json, "exit_code": self.code}));
+        }
+        self.code
     }
-    Ok(code)
 }
 
 /// Between two looks at a run of the daemon.
 const FOLLOW: Duration = Duration::from_millis(300);
+/// Looks at a run that waits before a person is told that it does: most begin at once.
+const LOOKS_BEFORE_WAITING: u32 = 5;
 
 /// Runs that the daemon does, because it holds the ledger: asked for and followed, one after the other.
 async fn by_daemon(cli: &Cli, files: &[&MappingFile], client: &Client, asked: &Ask) -> Result<u8, Failure> {
     let signal = listen()?;
-    let (mut code, mut reports) = (0, Vec::new());
+    let mut ended = Ended::new(cli);
     for file in files {
-        let sync = &file.mapping.name;
-        let accepted = client.trigger(sync, asked).await.within(|| format!("sync {sync}"))?;
-        if !cli.json {
-            let words = if accepted.joined { "joins a run that waits" } else { "is run" };
-            writeln!(screen::stderr(), "{sync}: {words} by {} as {}", client.whom(), accepted.run)?;
-        }
-        let report = followed(client, &accepted.run, &signal).await.within(|| format!("sync {sync}"))?;
-        code = worse(code, report.exit_code());
-        if cli.json {
-            reports.push(serde_json::to_value(&report).unwrap_or(Value::Null));
-        } else if report.detail.found.is_none() && report.stopped.is_some() {
-            // It never came to rows: its error says everything.
-            report.stopped.iter().for_each(screen::print_error);
-        } else {
-            show(&report)?;
-        }
         if *signal.borrow() >= Signal::Stop {
-            code = worse(code, Kind::Interrupted.exit_code());
+            ended.interrupted();
             break;
         }
+        let sync = &file.mapping.name;
+        let progress = Progress::new(sync, cli.json);
+        let run = one_by_daemon(client, sync, asked, &progress, &signal, cli.json).await;
+        progress.finish();
+        ended.take(sync, run.map_err(Failure::Error))?;
     }
-    if cli.json {
-        print_json(&json!({"runs": reports, "exit_code": code}));
-    }
-    Ok(code)
+    Ok(ended.code())
 }
 
-/// Waits for the end of a run of the daemon; an interruption is passed on to it.
-async fn followed(client: &Client, run: &str, signal: &watch::Receiver<Signal>) -> Result<Report> {
+/// One sync, as [`one`] does it.
+async fn one_by_daemon(
+    client: &Client,
+    sync: &str,
+    asked: &Ask,
+    progress: &Progress,
+    signal: &watch::Receiver<Signal>,
+    quiet: bool,
+) -> Result<Report> {
+    let accepted = client.trigger(sync, asked).await.within(|| format!("sync {sync}"))?;
+    let run = &accepted.run;
+    if !quiet {
+        let words = if accepted.joined { "joins a run that waits" } else { "is run" };
+        progress.say(&format!("{sync}: {words} by {} as {run}", client.whom()));
+    }
     let clock = SystemClock::start();
-    let mut passed_on = Signal::Go;
-    loop {
-        let detail = client.run(run).await?;
+    let (mut passed_on, mut waits) = (Signal::Go, 0);
+    let detail = loop {
+        let Some(detail) = client.run(run).await? else {
+            let what = format!("run {run} was taken back before it began");
+            return Err(Error::new(Kind::Interrupted, what).at(format!("sync {sync}")));
+        };
         if detail.run.status != Status::Running {
-            return Ok(report(detail));
+            break detail;
+        }
+        if let Some(at) = &detail.progress {
+            waits += u32::from(at.phase == "waiting");
+            if waits == LOOKS_BEFORE_WAITING {
+                progress.say(&format!("{sync}: waits until the daemon has room for it"));
+            }
+            progress.follow(at);
         }
         let now = *signal.borrow();
         if now > passed_on {
@@ -144,18 +184,34 @@ async fn followed(client: &Client, run: &str, signal: &watch::Receiver<Signal>) 
             client.cancel(run).await?;
         }
         clock.sleep(FOLLOW).await;
+    };
+    if let Some(found) = &detail.detail.found {
+        progress.note(Event::Compared(found));
     }
+    report(detail).map_err(|error| match error.to_string().starts_with(&format!("sync {sync}: ")) {
+        true => error,
+        false => error.at(format!("sync {sync}")),
+    })
 }
 
-/// A run's record as the report it was made from.
-fn report(detail: RunDetail) -> Report {
+/// A run's record as what it was made from: the run's report, or its failure.
+fn report(detail: RunDetail) -> Result<Report> {
     let RunDetail { run, detail, .. } = detail;
     let seconds = run.seconds().unwrap_or_default();
     let stopped = run.error.map(|error| {
         let kind = run.error_kind.as_deref().and_then(Kind::from_name).unwrap_or(Kind::Bug);
-        Error::new(kind, error)
+        let error = Error::new(kind, error);
+        match &detail.advice {
+            Some(advice) => error.advise(advice.clone()),
+            None => error,
+        }
     });
-    Report {
+    let failed = matches!(run.status, Status::Guarded | Status::Failed) || detail.found.is_none();
+    let stopped = match stopped {
+        Some(error) if failed => return Err(error),
+        stopped => stopped,
+    };
+    Ok(Report {
         sync: run.sync,
         run: run.run,
         status: run.status,
@@ -166,7 +222,7 @@ fn report(detail: RunDetail) -> Report {
         warnings: detail.warnings.clone(),
         detail,
         stopped,
-    }
+    })
 }
 
 /// One sync, with its progress.
@@ -189,7 +245,7 @@ async fn one(shared: &Shared<'_>, file: &MappingFile) -> Result<Report, Failure>
 }
 
 /// The exit code that needs more attention: bad config, then failures, then an interruption, a guard, rejections.
-fn worse(left: u8, right: u8) -> u8 {
+pub(super) fn worse(left: u8, right: u8) -> u8 {
     let rank = |code: u8| [0, 3, 4, 130, 1, 2].iter().position(|known| *known == code).unwrap_or(4);
     if rank(right) > rank(left) { right } else { left }
 }

@@ -10,6 +10,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 use crate::error::Error;
 use crate::sync::{Event, Monitor};
+use crate::view;
 use crate::view::words::for_terminal;
 pub(super) use crate::view::words::{plural, thousands};
 
@@ -109,6 +110,31 @@ impl Progress {
         });
         let decile = if quiet { u64::MAX } else { 0 };
         Progress { name: name.to_owned(), state: Mutex::new(State { bar, done: 0, decile }) }
+    }
+
+    /// Says a line, above the bar if there is one.
+    pub(super) fn say(&self, line: &str) {
+        match &self.state().bar {
+            Some(bar) => bar.println(line),
+            // A closed standard error cannot be reported anywhere.
+            None => drop(writeln!(stderr(), "{line}")),
+        }
+    }
+
+    /// Shows how far a run of the daemon is.
+    pub(super) fn follow(&self, at: &view::Progress) {
+        let Some(total) = at.suspects else { return self.note(Event::Reading(at.rows_read)) };
+        let done = {
+            let state = self.state();
+            if let Some(bar) = state.bar.as_ref().filter(|bar| bar.length() != Some(total)) {
+                bar.set_length(total);
+                bar.set_style(bar_style());
+            }
+            state.done
+        };
+        if at.settled > done {
+            self.note(Event::Saying { settled: at.settled - done, total });
+        }
     }
 
     /// Takes the bar off the screen.

@@ -9,10 +9,13 @@ use crate::ledger::Ledger;
 use crate::ledger::local::LocalLedger;
 use crate::mapping::MappingFile;
 use crate::open;
-use crate::view::{GroupView, RejectedView, RunDetail, RunView, SyncView, ask};
+use crate::view::{ExportedView, GroupView, RejectedView, RunDetail, RunView, SyncView, ask};
 
 /// Groups that one answer holds at most.
 const PAGE_MAX: u64 = 1_000;
+
+/// Groups per page of an export.
+const EXPORT_PAGE: u64 = 10_000;
 
 /// Who tells.
 pub(super) enum Teller {
@@ -32,6 +35,48 @@ impl Teller {
             }
             Err(busy) if busy.kind() == Kind::LedgerBusy => Ok(Teller::Daemon(Client::find(project, busy).await?)),
             Err(error) => Err(error),
+        }
+    }
+
+    /// The ledger to write in, or, when a daemon holds it, that daemon.
+    pub(super) async fn open_to_write(project: &Project) -> Result<Teller> {
+        match open::ledger(project).await {
+            Ok(ledger) => {
+                super::warn_of_older(&ledger);
+                Ok(Teller::Ledger(ledger))
+            }
+            Err(busy) if busy.kind() == Kind::LedgerBusy => Ok(Teller::Daemon(Client::find(project, busy).await?)),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Every group that is known of a sync, in key order.
+    pub(super) async fn export(
+        &self,
+        sync: &str,
+        each: &mut (dyn FnMut(ExportedView) -> Result<()> + Send),
+    ) -> Result<()> {
+        let ledger = match self {
+            Teller::Ledger(ledger) => ledger,
+            Teller::Daemon(client) => return client.export(sync, each).await,
+        };
+        let mut after: Option<String> = None;
+        loop {
+            let page = ledger.export(sync, after.as_deref(), EXPORT_PAGE).await?;
+            let Some(last) = page.last() else { return Ok(()) };
+            after = Some(last.key.clone());
+            page.into_iter().try_for_each(|group| each(ask::exported(sync, group)))?;
+        }
+    }
+
+    /// How many groups of a sync the destination is known to hold.
+    pub(super) async fn known(&self, sync: &str) -> Result<u64> {
+        match self {
+            Teller::Ledger(ledger) => Ok(ledger.standing(sync).await?.known),
+            Teller::Daemon(client) => {
+                let views: Vec<SyncView> = client.get("syncs", &[]).await?;
+                Ok(views.iter().find(|view| view.sync == sync).map_or(0, |view| view.standing.known))
+            }
         }
     }
 
@@ -87,12 +132,13 @@ impl Teller {
 
     /// One run.
     pub(super) async fn run(&self, run: &str) -> Result<RunDetail> {
-        match self {
-            Teller::Ledger(ledger) => ask::run_detail(ledger, run).await?.ok_or_else(|| {
-                Error::new(Kind::Config, format!("no run is called `{run}`")).advise("`groupcast runs` lists them")
-            }),
-            Teller::Daemon(client) => client.run(run).await,
-        }
+        let found = match self {
+            Teller::Ledger(ledger) => ask::run_detail(ledger, run).await?,
+            Teller::Daemon(client) => client.run(run).await?,
+        };
+        found.ok_or_else(|| {
+            Error::new(Kind::Config, format!("no run is called `{run}`")).advise("`groupcast runs` lists them")
+        })
     }
 
     /// Rejected groups of a sync.

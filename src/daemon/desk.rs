@@ -10,8 +10,10 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use crate::error::Error;
+use crate::sync::verify::{Drifted, Verified};
 use crate::view::{
-    Activity, Ask, GroupView, PlanView, PlannedView, RejectedView, RunDetail, RunView, SaidView, SyncDetail, SyncView,
+    Activity, Ask, ExportedView, GroupView, PlanPart, PlanView, RejectedView, RunDetail, RunView, SaidView, SyncDetail,
+    SyncView,
 };
 
 /// Why something asked of the daemon was not done.
@@ -78,24 +80,27 @@ pub struct About {
     pub tzdata: String,
 }
 
-/// A plan that is told as it is made. Dropped, it ends soon.
-pub struct PlanUnderWay {
-    /// The changes, as they are found.
-    pub changes: mpsc::Receiver<PlannedView>,
-    /// The whole, once there are no more changes; it has none of its own.
-    pub plan: BoxFuture<'static, Answer<PlanView>>,
+/// Something that is told item by item as it is found, and ends with its result. Dropped, it ends soon.
+pub struct UnderWay<Item, End> {
+    /// The items, as they are found.
+    pub items: mpsc::Receiver<Item>,
+    /// The result, once there are no more items.
+    pub end: BoxFuture<'static, Answer<End>>,
 }
+
+/// A plan that is told as it is made; the plan at its end has no changes of its own.
+pub type PlanUnderWay = UnderWay<PlanPart, PlanView>;
 
 #[cfg(test)]
 impl PlanUnderWay {
     /// A plan that was made before.
     pub(crate) fn of(mut plan: PlanView) -> PlanUnderWay {
         let found = std::mem::take(&mut plan.changes);
-        let (sender, changes) = mpsc::channel(found.len().max(1));
+        let (sender, items) = mpsc::channel(found.len().max(1));
         for change in found {
-            sender.try_send(change).expect("there is room for each");
+            sender.try_send(PlanPart::Change(Box::new(change))).expect("there is room for each");
         }
-        PlanUnderWay { changes, plan: Box::pin(std::future::ready(Ok(plan))) }
+        PlanUnderWay { items, end: Box::pin(std::future::ready(Ok(plan))) }
     }
 }
 
@@ -123,8 +128,9 @@ pub trait Desk: Send + Sync {
     /// What a run would do now, with the first `show` changes. Writes nothing. Only so many plans are made at a time.
     async fn plan(&self, sync: &str, ask: Ask, show: usize) -> Answer<PlanView>;
 
-    /// The same of any size: the first `show` changes are told as they are found, and nobody keeps them.
-    async fn plan_stream(&self, sync: &str, ask: Ask, show: usize) -> Answer<PlanUnderWay>;
+    /// The same of any size: the first `show` changes are told as they are found, with the requests if those are asked
+    /// for, and nobody keeps them.
+    async fn plan_stream(&self, sync: &str, ask: Ask, show: usize, requests: bool) -> Answer<PlanUnderWay>;
 
     /// Stops a run under way (what was answered is recorded, the rest is said by the next run; a second time abandons what
     /// is in flight), or takes back one that waits.
@@ -155,4 +161,22 @@ pub trait Desk: Send + Sync {
 
     /// Prometheus text.
     async fn metrics(&self) -> Answer<String>;
+}
+
+/// What may be ordered about the ledger itself. Only commands of the same user can do so.
+#[async_trait]
+pub trait Upkeep: Send + Sync {
+    /// Every group that is known of a sync, in key order, as lines of `groupcast ledger export`.
+    async fn export(&self, sync: &str) -> Answer<UnderWay<ExportedView, ()>>;
+
+    /// Has everything about a group, or about all of a sync, sent again, or forgets what is known of them. Returns how many
+    /// groups that were.
+    async fn reset(&self, sync: &str, group: Option<&str>, forget: bool) -> Answer<u64>;
+
+    /// Takes the source's rows as held by the destination, without sending anything. Returns how many groups those are.
+    async fn adopt(&self, sync: &str) -> Answer<UnderWay<(), u64>>;
+
+    /// Compares what the destination holds with what it is known to hold; with `repair`, the next run sends in full what
+    /// differs.
+    async fn verify(&self, sync: &str, repair: bool) -> Answer<UnderWay<Drifted, Verified>>;
 }

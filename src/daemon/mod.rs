@@ -33,6 +33,7 @@ mod reload;
 pub mod roster;
 mod supervisor;
 mod tracker;
+mod upkeep;
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -87,7 +88,8 @@ pub async fn serve(folder: &Path, listen: Option<&str>) -> Result<u8, Failure> {
     let mut supervisor = Supervisor::new(folder.to_path_buf(), project, ledger, Arc::clone(&clock)).await?;
     (supervisor.listen, supervisor.work) = (listen.map(str::to_owned), work.handle());
     let supervisor = Arc::new(supervisor);
-    let desk: Arc<dyn Desk> = Arc::new(Office(Arc::clone(&supervisor)));
+    let office = Arc::new(Office(Arc::clone(&supervisor)));
+    let desk: Arc<dyn Desk> = office.clone();
     let (close, closing) = watch::channel(false);
     let pages = console::router(Arc::clone(&desk));
     let served = http::Settings::new(settings.token.clone()).with_pages(pages).with_refusal_page(console::refused);
@@ -97,7 +99,7 @@ pub async fn serve(folder: &Path, listen: Option<&str>) -> Result<u8, Failure> {
     let serving = {
         let clock = Arc::clone(&clock);
         tokio::spawn(async move {
-            let commands = commands(beside, Arc::clone(&desk), Arc::clone(&clock), closing.clone());
+            let commands = commands(beside, office, Arc::clone(&clock), closing.clone());
             let served = http::serve(listener, desk, &served, clock, closing);
             let (served, ()) = tokio::join!(served, commands);
             // A daemon that nobody can watch or stop is none.
@@ -205,7 +207,7 @@ fn listen_beside(state: &Path, address: &Address, ledger: FileId, folder: &Path)
 }
 
 /// Serves commands until the daemon stops.
-async fn commands(beside: Option<Beside>, desk: Arc<dyn Desk>, clock: Arc<dyn Clock>, stop: watch::Receiver<bool>) {
+async fn commands(beside: Option<Beside>, desk: Arc<Office>, clock: Arc<dyn Clock>, stop: watch::Receiver<bool>) {
     let Some((_bound, listener, hello)) = beside else { return };
     let served = http::serve_local(listener, desk, hello, http::Limits::default(), clock, stop).await;
     if let Err(error) = served {

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use tokio::sync::{mpsc, watch};
 
-use super::desk::{About, Accepted, Answer, Desk, FIRES, PlanUnderWay, Refusal};
+use super::desk::{About, Accepted, Answer, Desk, FIRES, PlanUnderWay, Refusal, UnderWay};
 use super::plans::{Full, WAITING_MAX};
 use super::roster::Declined;
 use super::supervisor::Supervisor;
@@ -22,20 +22,20 @@ use crate::open::{self, Failure};
 use crate::sync::{Options, guard};
 use crate::view::ask::Memory;
 use crate::view::{
-    Activity, Ask, GroupView, PlanView, PlannedView, RejectedView, RunDetail, RunView, SaidView, SyncDetail, SyncView,
+    Activity, Ask, GroupView, PlanPart, PlanView, RejectedView, RunDetail, RunView, SaidView, SyncDetail, SyncView,
     WaitingRun, ask,
 };
 
 /// Runs that a sync's detail tells of: as many as its charts have room for.
 const RUNS_TOLD: u64 = 50;
 
-fn unknown(what: &str, name: &str) -> Refusal {
+pub(super) fn unknown(what: &str, name: &str) -> Refusal {
     let lists = if what == "run" { "runs" } else { "status" };
     let error = Error::new(Kind::Config, format!("there is no {what} `{name}`"));
     Refusal::NotFound(error.advise(format!("`groupcast {lists}` lists what there is")))
 }
 
-fn declined(declined: Declined, sync: &str) -> Refusal {
+pub(super) fn declined(declined: Declined, sync: &str) -> Refusal {
     let conflict = |what: String, advice: &str| Refusal::Conflict(Error::new(Kind::Config, what).advise(advice));
     match declined {
         Declined::Unknown => unknown("sync", sync),
@@ -108,6 +108,41 @@ impl Supervisor {
         view
     }
 
+    /// Has something made that reads a source or a ledger and tells items: in a place of the plans', while no run of the
+    /// sync begins, and ended soon when whoever asked is gone.
+    pub(super) async fn make<Item, End, Making>(
+        self: &Arc<Self>,
+        sync: &str,
+        what: &'static str,
+        make: impl FnOnce(Reserved, mpsc::Sender<Item>, watch::Receiver<Signal>) -> Making,
+    ) -> Answer<UnderWay<Item, End>>
+    where
+        End: Send + 'static,
+        Making: Future<Output = Answer<End>> + Send + 'static,
+    {
+        // What is refused anyway need not wait; the sync is not kept from its runs before this begins.
+        self.roster().may_plan(sync).map_err(|refused| declined(refused, sync))?;
+        let place = self.plans.place().await.map_err(|Full| too_many_plans())?;
+        self.roster().plan(sync).map_err(|refused| declined(refused, sync))?;
+        let reserved = Reserved(Arc::clone(self), sync.to_owned());
+        // Dropped when whoever asked goes away.
+        let (sender, signal) = watch::channel(Signal::Go);
+        let stop = StopOnDrop(sender);
+        let (found, items) = mpsc::channel(ITEMS_WAITING);
+        let making = make(reserved, found, signal);
+        let made = self.work.spawn(async move {
+            let made = making.await;
+            drop(place);
+            made
+        });
+        let end = async move {
+            let _stop = stop;
+            let failed = |panic| Err(Error::new(Kind::Bug, format!("failed to {what}")).because(panic).into());
+            made.await.unwrap_or_else(failed)
+        };
+        Ok(UnderWay { items, end: Box::pin(end) })
+    }
+
     /// The runs under way that have no record yet.
     fn unrecorded(&self, sync: Option<&str>, recorded: &[RunView]) -> Vec<RunView> {
         let running = self.running();
@@ -144,8 +179,8 @@ fn unrecorded(sync: &str, tracker: &Tracker) -> RunDetail {
     }
 }
 
-/// Frees a sync that was reserved for a plan, however the plan ends.
-struct Reserved(Arc<Supervisor>, String);
+/// Frees a sync that was reserved for a plan or the like, however that ends.
+pub(super) struct Reserved(pub(super) Arc<Supervisor>, pub(super) String);
 
 impl Drop for Reserved {
     fn drop(&mut self) {
@@ -163,22 +198,23 @@ impl Drop for StopOnDrop {
     }
 }
 
-/// Changes of a plan that wait to be taken: a few pages' worth would be held by nobody's wish.
-const CHANGES_WAITING: usize = 256;
+/// Items that wait to be taken: a few pages' worth would be held by nobody's wish.
+const ITEMS_WAITING: usize = 256;
 
 /// Makes a plan. As a task of its own, because it must let go of the source by itself when nobody waits for it any more.
 async fn make_plan(
     reserved: Reserved,
     options: Options,
-    show: usize,
-    changes: mpsc::Sender<PlannedView>,
+    (show, requests): (usize, bool),
+    parts: mpsc::Sender<PlanPart>,
     signal: watch::Receiver<Signal>,
 ) -> Answer<PlanView> {
     let Reserved(supervisor, sync) = &reserved;
     let project = supervisor.project();
     let file = open::named(&project, sync)?;
     let ledger = supervisor.ledger.sibling_read_only()?;
-    let tracker = Tracker::new("", supervisor.clock.now(), "plan");
+    let now = supervisor.clock.now();
+    let tracker = Tracker::new("", now, "plan");
     let job = Job {
         project: &project,
         file,
@@ -192,21 +228,31 @@ async fn make_plan(
     };
     let (mut told, mut hidden) = (0, 0);
     let planned = job
-        .plan(&mut |_, page| {
-            let found: Vec<PlannedView> = page.iter().filter_map(ask::planned).collect();
-            hidden += found.len().saturating_sub(show - told) as u64;
+        .plan(&mut |destination, page| {
+            let mut found: Vec<PlanPart> =
+                page.iter().filter_map(ask::planned).map(|change| PlanPart::Change(Box::new(change))).collect();
             let now_told = found.len().min(show - told);
+            hidden += (found.len() - now_told) as u64;
             told += now_told;
-            // Whoever takes them slowly holds this thread up, and nothing else.
-            let all_taken = tokio::task::block_in_place(|| {
-                found.into_iter().take(now_told).all(|change| changes.blocking_send(change).is_ok())
-            });
-            let gone = || Error::new(Kind::Interrupted, "nobody waits for the plan any more");
-            if all_taken { Ok(()) } else { Err(gone()) }
+            found.truncate(now_told);
+            if requests {
+                found.extend(ask::requests(destination, page, now).into_iter().map(PlanPart::Request));
+            }
+            give(&parts, found)
         })
         .await
         .map_err(failed)?;
     Ok(ask::plan(planned, Vec::new(), hidden))
+}
+
+/// Gives items to whoever asked. Whoever takes them slowly holds this thread up, and nothing else.
+pub(super) fn give<Item>(
+    items: &mpsc::Sender<Item>,
+    found: impl IntoIterator<Item = Item>,
+) -> crate::error::Result<()> {
+    let all_taken = tokio::task::block_in_place(|| found.into_iter().all(|item| items.blocking_send(item).is_ok()));
+    let gone = || Error::new(Kind::Interrupted, "nobody waits for the answer any more");
+    if all_taken { Ok(()) } else { Err(gone()) }
 }
 
 /// Carries an order out to its end, also when whoever gave it is gone.
@@ -217,7 +263,7 @@ async fn ordered<T: Send + 'static>(
     done.unwrap_or_else(|panic| Err(Error::new(Kind::Bug, "failed to carry the order out").because(panic)))
 }
 
-fn failed(failure: Failure) -> Refusal {
+pub(super) fn failed(failure: Failure) -> Refusal {
     match failure {
         Failure::Error(error) => Refusal::Failed(error),
         Failure::Problems(_) => Refusal::Failed(failure.as_error()),
@@ -307,36 +353,20 @@ impl Desk for Office {
     }
 
     async fn plan(&self, sync: &str, asked: Ask, show: usize) -> Answer<PlanView> {
-        let PlanUnderWay { mut changes, plan } = self.plan_stream(sync, asked, show).await?;
-        let mut found = Vec::new();
-        while let Some(change) = changes.recv().await {
-            found.push(change);
+        let PlanUnderWay { mut items, end } = self.plan_stream(sync, asked, show, false).await?;
+        let mut changes = Vec::new();
+        while let Some(part) = items.recv().await {
+            if let PlanPart::Change(change) = part {
+                changes.push(*change);
+            }
         }
-        Ok(PlanView { changes: found, ..plan.await? })
+        Ok(PlanView { changes, ..end.await? })
     }
 
-    async fn plan_stream(&self, sync: &str, asked: Ask, show: usize) -> Answer<PlanUnderWay> {
+    async fn plan_stream(&self, sync: &str, asked: Ask, show: usize, requests: bool) -> Answer<PlanUnderWay> {
         let options = options(&asked, "plan")?;
-        // What is refused anyway need not wait; the sync is not kept from its runs before the plan begins.
-        self.roster().may_plan(sync).map_err(|refused| declined(refused, sync))?;
-        let place = self.plans.place().await.map_err(|Full| too_many_plans())?;
-        self.roster().plan(sync).map_err(|refused| declined(refused, sync))?;
-        let reserved = Reserved(Arc::clone(&self.0), sync.to_owned());
-        // Dropped when whoever asked goes away: the plan then ends soon.
-        let (sender, signal) = watch::channel(Signal::Go);
-        let stop = StopOnDrop(sender);
-        let (found, changes) = mpsc::channel(CHANGES_WAITING);
-        let made = self.work.spawn(async move {
-            let made = make_plan(reserved, options, show, found, signal).await;
-            drop(place);
-            made
-        });
-        let plan = async move {
-            let _stop = stop;
-            made.await
-                .unwrap_or_else(|panic| Err(Error::new(Kind::Bug, "failed to make the plan").because(panic).into()))
-        };
-        Ok(PlanUnderWay { changes, plan: Box::pin(plan) })
+        let making = move |reserved, parts, signal| make_plan(reserved, options, (show, requests), parts, signal);
+        self.0.make(sync, "make the plan", making).await
     }
 
     async fn cancel(&self, run: &str) -> Answer<()> {

@@ -4,7 +4,7 @@ use tokio::sync::watch;
 
 use super::Failure;
 use crate::config::Project;
-use crate::delivery::{self, Delivery, Outside, Signal};
+use crate::delivery::{self, Delivery, Outside, Reader, Signal};
 use crate::destination::{Addressed, Destination};
 use crate::env::{Clock, Random};
 use crate::error::{Error, Kind, Result, Within};
@@ -13,6 +13,7 @@ use crate::mapping::{MappingFile, fingerprint};
 use crate::source::instance::Instance;
 use crate::sync::decide::Decision;
 use crate::sync::report::Report;
+use crate::sync::verify::{self, Verification, Verified};
 use crate::sync::{self, Monitor, Options, Plan, Session, Warehouse};
 
 /// What a run, a plan or an adoption needs.
@@ -147,5 +148,27 @@ impl Job<'_> {
         let fingerprint = fingerprint(&self.file.mapping);
         let session = self.session(&fingerprint, None);
         Ok(sync::adopt(&session, &mut warehouse).await.within(|| self.place())?)
+    }
+
+    /// Compares what the destination holds with what it is known to hold. With `repair`, the next run sends in full what
+    /// differs.
+    pub async fn verify(&self, repair: bool, sink: &mut verify::Sink<'_>) -> Result<Verified> {
+        let mut destination = self.destination().await?;
+        // Asked before anything travels: most destinations cannot be.
+        Reader::new(destination.as_ref(), self.outside, self.clock, self.random).within(|| self.place())?;
+        self.prepare(destination.as_mut()).await?;
+        let reader =
+            Reader::new(destination.as_ref(), self.outside, self.clock, self.random).within(|| self.place())?;
+        let mark = format!("verify-{}", self.clock.now().format("%Y%m%dT%H%M%SZ"));
+        let verification = Verification {
+            mapping: &self.file.mapping,
+            features: &destination.features(),
+            ledger: self.ledger,
+            duck: self.ledger.duck(),
+            reader: &reader,
+            repair: repair.then_some(mark.as_str()),
+            monitor: self.monitor,
+        };
+        verify::verify(&verification, sink).await.within(|| self.place())
     }
 }

@@ -63,6 +63,16 @@ pub struct Options {
     pub grace: Option<Duration>,
 }
 
+impl Options {
+    /// Those of an adoption.
+    pub fn adoption() -> Options {
+        Options { started_by: "adoption".to_owned(), ..Options::default() }
+    }
+}
+
+/// Who started a run that a person asked for with a command, on record and in metrics.
+pub const BY_COMMAND_LINE: &str = "command line";
+
 /// What happens during a run, for whoever watches.
 #[derive(Debug)]
 pub enum Event<'a> {
@@ -162,6 +172,11 @@ pub async fn run(session: &Session<'_>, reader: &mut dyn Reader) -> Result<Repor
     if let Some(delivery) = session.delivery {
         detail.take(&delivery.counters());
     }
+    detail.advice = match &executed {
+        Ok(done) => done.stopped.as_ref().and_then(Error::advice),
+        Err(error) => error.advice(),
+    }
+    .map(str::to_owned);
     let mut checkpoint = Checkpoint {
         status: counts.status(),
         ended_at,
@@ -175,7 +190,7 @@ pub async fn run(session: &Session<'_>, reader: &mut dyn Reader) -> Result<Repor
     };
     match &executed {
         Ok(done) => {
-            let whole = session.options.group.is_none();
+            let whole = session.options.group.is_none() && counts.add_up();
             if !counts.add_up() {
                 let error = Error::new(Kind::Bug, format!("the counts do not add up: {}", checkpoint.counts));
                 checkpoint.status = Status::Failed;
@@ -204,6 +219,11 @@ pub async fn run(session: &Session<'_>, reader: &mut dyn Reader) -> Result<Repor
             };
             checkpoint.error = Some(error.to_string());
             checkpoint.error_kind = Some(error.kind().name().to_owned());
+            // What it left unsettled may stand behind the cursor, where an incremental run does not look. A guard stops
+            // before anything is sent.
+            let beyond_cursor = detail.full || session.options.group.is_some();
+            let sent_some = detail.found.is_some() && error.kind() != Kind::Guard;
+            checkpoint.cursor = (beyond_cursor && sent_some).then(|| READ_ALL.to_owned());
         }
     }
     let status = checkpoint.status;
@@ -247,9 +267,15 @@ pub async fn note_failure(session: &Session<'_>, error: &Error) -> Result<()> {
         full: false,
         error: Some(error.to_string()),
         error_kind: Some(error.kind().name().to_owned()),
-        detail: String::new(),
+        detail: detail_of(error),
     };
     session.ledger.finish(&start.sync, &start.run, checkpoint).await
+}
+
+/// What the record of a run tells that ended with this error and nothing else.
+fn detail_of(error: &Error) -> String {
+    let detail = Detail { advice: error.advice().map(str::to_owned), ..Detail::default() };
+    serde_json::to_string(&detail).unwrap_or_default()
 }
 
 /// Shows what a run would do, page by page as the run would say it, and writes nothing. `refuse` is what the destination
@@ -312,7 +338,7 @@ pub async fn adopt(session: &Session<'_>, reader: &mut dyn Reader) -> Result<u64
         cursor: None,
         full: false,
         error_kind: adopted.as_ref().err().map(|error| error.kind().name().to_owned()),
-        detail: String::new(),
+        detail: adopted.as_ref().err().map(detail_of).unwrap_or_default(),
         error,
     };
     session.ledger.finish(&sync, &run, checkpoint).await?;

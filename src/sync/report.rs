@@ -177,6 +177,9 @@ pub struct Detail {
     pub warnings: BTreeMap<String, u64>,
     /// What is odd about the source's rows, for people.
     pub remarks: Vec<String>,
+    /// What to do about the error that the run ended with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub advice: Option<String>,
 }
 
 impl Detail {

@@ -7,7 +7,7 @@
 use std::collections::{HashMap, HashSet};
 
 use duckdb::params;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::delivery::Reader;
@@ -26,7 +26,7 @@ use super::{Event, Monitor};
 const PAGE: u64 = 1_000;
 
 /// How one trait differs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Difference {
     /// The destination lacks it.
@@ -38,7 +38,7 @@ pub enum Difference {
 }
 
 /// A trait that differs.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Drift {
     /// Its name.
     #[serde(rename = "trait")]
@@ -54,7 +54,7 @@ pub struct Drift {
 }
 
 /// A group that differs.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Drifted {
     /// Its id.
     pub key: String,
@@ -65,7 +65,7 @@ pub struct Drifted {
 }
 
 /// What a verification found.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Verified {
     /// Groups that were compared.
     pub compared: u64,
@@ -149,11 +149,14 @@ pub struct Verification<'a> {
     pub monitor: &'a dyn Monitor,
 }
 
+/// Takes the groups that differ.
+pub type Sink<'a> = dyn FnMut(Drifted) -> Result<()> + Send + 'a;
+
 /// Compares all groups of a sync with what the destination holds, and tells `sink` every one that differs.
 ///
 /// Errors: [`Kind::Destination`] when it does not answer or answers what cannot be read; [`Kind::Ledger`]; whatever `sink`
 /// fails with.
-pub async fn verify(verification: &Verification<'_>, sink: &mut dyn FnMut(&Drifted) -> Result<()>) -> Result<Verified> {
+pub async fn verify(verification: &Verification<'_>, sink: &mut Sink<'_>) -> Result<Verified> {
     let Verification { mapping, features, ledger, duck, reader, repair, monitor } = *verification;
     let sync = &mapping.name;
     if ledger.runs(Some(sync), 1).await?.first().is_some_and(|run| run.status == Status::Running) {
@@ -192,10 +195,10 @@ pub async fn verify(verification: &Verification<'_>, sink: &mut dyn FnMut(&Drift
                 continue;
             }
             found.count(&drifted);
-            sink(&drifted)?;
             if let Some(mark) = repair {
                 found.repaired += ledger.reset(sync, Some(&drifted.key), mark, false).await?;
             }
+            sink(drifted)?;
         }
     }
     found.foreign = remote.saturating_sub(met);

@@ -7,15 +7,18 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{
-    FireView, GroupView, HeldView, HistoryView, MappingView, PlanView, PlannedView, RefusedView, RejectedView,
-    RunDetail, RunView, SaidView, ScheduleView, SyncView, TraitView,
+    ExportedRejection, ExportedView, FireView, GroupView, HeldView, HistoryView, MappingView, PlanView, PlannedView,
+    RefusedView, RejectedView, RequestView, RunDetail, RunView, SaidView, ScheduleView, SyncView, TraitView,
 };
 use crate::config::Project;
+use crate::destination::pack::{self, Size};
+use crate::destination::{Addressed, Attempt, Destination, Element, Part, Route};
 use crate::error::Result;
 use crate::ledger::local::LocalLedger;
 use crate::ledger::{HistoryEntry, KnownGroup, Ledger, Outcome, RunRecord, SaidGroup, Standing, SuspectKind};
 use crate::mapping::{Expr, Field, From, Mapping, When, units};
 use crate::model::Op;
+use crate::model::document::Document;
 use crate::schedule;
 use crate::schedule::timetable::{Checkpoint, Recorded, Timetable};
 use crate::sync::Plan;
@@ -311,6 +314,55 @@ pub fn planned(decision: &Decision) -> Option<PlannedView> {
             Some(view(change.as_ref().clone(), change.names().filter_map(held).collect(), None))
         }
     }
+}
+
+/// The requests that a run would send about a page of decisions, packed as it packs them, with secrets masked.
+pub fn requests(destination: &dyn Destination, page: &[Decision], now: DateTime<Utc>) -> Vec<RequestView> {
+    let mut rounds: Vec<(Addressed, std::vec::IntoIter<Part>)> = Vec::new();
+    for addressed in page.iter().filter_map(Decision::addressed) {
+        // What cannot be carried is rejected without a request.
+        if let Ok(parts) = destination.parts(&addressed) {
+            rounds.push((addressed, parts.into_iter()));
+        }
+    }
+    let mut requests = Vec::new();
+    // Parts of one group follow each other: a round takes the next part of each.
+    loop {
+        let mut by_route: BTreeMap<Route, Vec<(Element, usize)>> = BTreeMap::new();
+        for (addressed, parts) in &mut rounds {
+            if let Some(part) = parts.next() {
+                let element = destination.element(addressed, &part);
+                by_route.entry(part.route).or_default().push((element, part.change.traits_count()));
+            }
+        }
+        if by_route.is_empty() {
+            return requests;
+        }
+        for (route, elements) in by_route {
+            let sizes: Vec<Size> =
+                elements.iter().map(|(element, traits)| Size { bytes: element.bytes.len(), traits: *traits }).collect();
+            for batch in pack::pack(&sizes, &destination.limits(route), usize::MAX).batches {
+                let carried: Vec<&Element> = batch.iter().map(|at| &elements[*at].0).collect();
+                let attempt = Attempt { at: now, number: 1 };
+                let request = destination.masked(&destination.request(route, &carried, attempt));
+                requests.push(RequestView {
+                    method: request.method.to_owned(),
+                    body: String::from_utf8_lossy(&request.body).into_owned(),
+                    headers: request.headers.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
+                    url: request.url,
+                });
+            }
+        }
+    }
+}
+
+/// A group as it is exported.
+pub fn exported(sync: &str, group: KnownGroup) -> ExportedView {
+    let KnownGroup { key, document, unsettled_in, rejected, at, unreadable } = group;
+    // What cannot be read is not an empty document.
+    let shown = |document: Document| unreadable.is_none().then_some(document.0);
+    let rejected = rejected.map(|(document, reason)| ExportedRejection { document: shown(document), reason });
+    ExportedView { at, document: shown(document), key, rejected, sync: sync.to_owned(), unreadable, unsettled_in }
 }
 
 /// A plan, with the changes that are to be shown.

@@ -298,6 +298,58 @@ pub struct PlanView {
     pub hidden: u64,
 }
 
+/// A request that a run would send, with its secrets masked.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RequestView {
+    /// The HTTP method.
+    pub method: String,
+    /// The whole address.
+    pub url: String,
+    /// Names and values.
+    pub headers: Vec<(String, String)>,
+    /// The body as text.
+    pub body: String,
+}
+
+/// A group as the ledger knows it: a line of `groupcast ledger export`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ExportedView {
+    /// When this was recorded.
+    pub at: DateTime<Utc>,
+    /// What the destination is known to hold; none where the ledger is damaged.
+    pub document: Option<Traits>,
+    /// The group's id.
+    pub key: String,
+    /// What was rejected, when that is the last word.
+    pub rejected: Option<ExportedRejection>,
+    /// The sync.
+    pub sync: String,
+    /// What of it cannot be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unreadable: Option<String>,
+    /// The run that last sent something about it without learning the outcome.
+    pub unsettled_in: Option<String>,
+}
+
+/// What was rejected of a group.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ExportedRejection {
+    /// The document; none where the ledger is damaged.
+    pub document: Option<Traits>,
+    /// Why.
+    pub reason: String,
+}
+
+/// What is told of a plan while it is made.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PlanPart {
+    /// A group that a run would send something about.
+    Change(Box<PlannedView>),
+    /// A request that it would send.
+    Request(RequestView),
+}
+
 /// One group of a plan.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PlannedView {

@@ -54,8 +54,8 @@ pub fn guard_of(run: &RunView) -> Option<&'static str> {
     guard::NAMES.into_iter().find(|name| error.contains(&format!("guard `{name}`")))
 }
 
-/// What a person does next about a run that did not end well. The record of a run keeps the error's text and kind and not
-/// its advice; this is the advice of the kind.
+/// What a person does next about a run that did not end well, where only its line in the list of runs is at hand, or its
+/// record is of a version that did not keep the error's own advice: the advice of the kind.
 pub fn advice(run: &RunView) -> Option<String> {
     let sync = &run.sync;
     let words = match (run.status, run.error_kind.as_deref()?) {

@@ -13,8 +13,8 @@ use super::table::{Shape, number, table, text};
 use super::values;
 use super::visit::{Params, Visit};
 use super::words::{
-    advice, bytes, group_link, long, outcome, plural, prose, shown, shown_line, span, status, sync_path, thousands,
-    time, time_relative, with_query,
+    advice, bytes, group_link, long, outcome, plural, prose, sentence, shown, shown_line, span, status, sync_path,
+    thousands, time, time_relative, with_query,
 };
 use crate::daemon::desk::{Answer, Refusal};
 use crate::ledger::Status;
@@ -215,6 +215,7 @@ async fn after(visit: &Visit, detail: &RunDetail) -> Markup {
                         "Ask why the process ended. The next run takes up what it left; groups whose outcome it did not "
                         "learn are uncertain until then, and said again in full."
                     }
+                    @else if let Some(advice) = &detail.detail.advice { (prose(&sentence(advice))) }
                     @else { (prose(advice(run.error_kind.as_deref()))) }
                 }
             }

@@ -1,4 +1,5 @@
-//! What the socket beside the ledger serves beyond the API: who listens there, and plans of any size, line by line.
+//! What the socket beside the ledger serves beyond the API: who listens there, plans of any size, line by line, and the
+//! upkeep of the ledger.
 //!
 //! [`Hello`] lets a command see that it reached the daemon of its own ledger and config folder before it asks for anything.
 
@@ -21,11 +22,12 @@ use super::auth::Gate;
 use super::body::{self, JsonBody};
 use super::query::Query;
 use super::refused::Refused;
-use crate::daemon::desk::{Desk, PlanUnderWay, Refusal};
+use crate::daemon::desk::{Accepted, Desk, Refusal, UnderWay, Upkeep};
 use crate::error::Error;
 use crate::ledger::place::FileId;
+use crate::sync::BY_COMMAND_LINE;
 use crate::sync::report::error_json;
-use crate::view::{Ask, PlanView, PlannedView};
+use crate::view::Ask;
 
 /// The path of [`Hello`].
 pub const HELLO: &str = "/local/v1/hello";
@@ -50,29 +52,45 @@ pub struct Hello {
     pub folder_id: Option<FileId>,
 }
 
-/// A line of a plan that is told line by line. The last one is a plan or an error; without it the answer is not whole.
+/// A line of an answer that is told line by line. The last one is an end or an error; without it the answer is not whole.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum PlanLine {
-    /// A group that a run would speak about.
-    Change(Box<PlannedView>),
-    /// The whole, without its changes.
-    Plan(Box<PlanView>),
-    /// Why there is no plan, as the API tells errors.
+pub enum Line<Item, End> {
+    /// One of what is told.
+    Item(Item),
+    /// The result.
+    End(End),
+    /// Why there is none, as the API tells errors.
     Error(Value),
+}
+
+/// What a reset is about.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Reset {
+    /// One group; without it, all.
+    pub group: Option<String>,
+    /// Whether the ledger forgets what is known, instead of having everything sent again.
+    pub forget: bool,
 }
 
 struct Local {
     desk: Arc<dyn Desk>,
+    upkeep: Arc<dyn Upkeep>,
     hello: Hello,
 }
 
 /// The routes that only the socket has.
-pub(super) fn routes(desk: Arc<dyn Desk>, hello: Hello) -> Router {
+pub(super) fn routes(desk: Arc<dyn Desk>, upkeep: Arc<dyn Upkeep>, hello: Hello) -> Router {
     Router::new()
         .route(HELLO, routing::get(say_hello))
+        .route("/local/v1/syncs/{sync}/runs", routing::post(trigger))
         .route("/local/v1/syncs/{sync}/plan", routing::post(plan))
-        .with_state(Arc::new(Local { desk, hello }))
+        .route("/local/v1/syncs/{sync}/export", routing::post(export))
+        .route("/local/v1/syncs/{sync}/reset", routing::post(reset))
+        .route("/local/v1/syncs/{sync}/adopt", routing::post(adopt))
+        .route("/local/v1/syncs/{sync}/verify", routing::post(verify))
+        .with_state(Arc::new(Local { desk, upkeep, hello }))
 }
 
 /// Reads a body within the limits before a handler sees it, as the guard of the TCP server does.
@@ -91,42 +109,90 @@ async fn say_hello(State(local): State<Arc<Local>>, uri: Uri) -> Result<Json<Hel
     Ok(Json(Hello { folder_id, ..local.hello.clone() }))
 }
 
+/// As the API does, but on record as what it is: a command.
+async fn trigger(
+    State(local): State<Arc<Local>>,
+    uri: Uri,
+    Named(sync): Named<String>,
+    JsonBody(ask): JsonBody<Ask>,
+) -> Result<Json<Accepted>, Refused> {
+    Query::read(&uri, &[])?;
+    Ok(Json(local.desk.trigger(&sync, ask, BY_COMMAND_LINE).await?))
+}
+
 async fn plan(
     State(local): State<Arc<Local>>,
     uri: Uri,
     Named(sync): Named<String>,
     JsonBody(ask): JsonBody<Ask>,
 ) -> Result<Response, Refused> {
-    let query = Query::read(&uri, &["show"])?;
+    let query = Query::read(&uri, &["show", "requests"])?;
     let show = query.number("show", u64::MAX, 0..=u64::MAX)?;
+    let requests = query.number("requests", 0, 0..=1)? == 1;
     let show = usize::try_from(show).unwrap_or(usize::MAX);
-    let under_way = local.desk.plan_stream(&sync, ask, show).await?;
-    let lines = stream::unfold(Some(under_way), next_lines);
-    Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(lines)).into_response())
+    Ok(line_by_line(local.desk.plan_stream(&sync, ask, show, requests).await?))
 }
 
-async fn next_lines(under_way: Option<PlanUnderWay>) -> Option<(Result<Bytes, Error>, Option<PlanUnderWay>)> {
-    let PlanUnderWay { mut changes, plan } = under_way?;
+async fn export(State(local): State<Arc<Local>>, uri: Uri, Named(sync): Named<String>) -> Result<Response, Refused> {
+    Query::read(&uri, &[])?;
+    Ok(line_by_line(local.upkeep.export(&sync).await?))
+}
+
+async fn reset(
+    State(local): State<Arc<Local>>,
+    uri: Uri,
+    Named(sync): Named<String>,
+    JsonBody(asked): JsonBody<Reset>,
+) -> Result<Json<u64>, Refused> {
+    Query::read(&uri, &[])?;
+    Ok(Json(local.upkeep.reset(&sync, asked.group.as_deref(), asked.forget).await?))
+}
+
+async fn adopt(State(local): State<Arc<Local>>, uri: Uri, Named(sync): Named<String>) -> Result<Response, Refused> {
+    Query::read(&uri, &[])?;
+    Ok(line_by_line(local.upkeep.adopt(&sync).await?))
+}
+
+async fn verify(State(local): State<Arc<Local>>, uri: Uri, Named(sync): Named<String>) -> Result<Response, Refused> {
+    let query = Query::read(&uri, &["repair"])?;
+    let repair = query.number("repair", 0, 0..=1)? == 1;
+    Ok(line_by_line(local.upkeep.verify(&sync, repair).await?))
+}
+
+/// An answer without a limit to its size, written as what it tells is found.
+fn line_by_line<Item, End>(under_way: UnderWay<Item, End>) -> Response
+where
+    Item: Serialize + Send + 'static,
+    End: Serialize + Send + 'static,
+{
+    let lines = stream::unfold(Some(under_way), next_lines);
+    ([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(lines)).into_response()
+}
+
+type NextLines<Item, End> = Option<(Result<Bytes, Error>, Option<UnderWay<Item, End>>)>;
+
+async fn next_lines<Item: Serialize, End: Serialize>(under_way: Option<UnderWay<Item, End>>) -> NextLines<Item, End> {
+    let UnderWay { mut items, end } = under_way?;
     let mut found = Vec::new();
-    changes.recv_many(&mut found, LINES_AT_ONCE).await;
+    items.recv_many(&mut found, LINES_AT_ONCE).await;
     if found.is_empty() {
-        let last = match plan.await {
-            Ok(plan) => PlanLine::Plan(Box::new(plan)),
+        let last: Line<Item, End> = match end.await {
+            Ok(end) => Line::End(end),
             Err(
                 Refusal::NotFound(error)
                 | Refusal::Invalid(error)
                 | Refusal::Conflict(error)
                 | Refusal::Busy(error)
                 | Refusal::Failed(error),
-            ) => PlanLine::Error(error_json(&error)),
+            ) => Line::Error(error_json(&error)),
         };
         return Some((Ok(lines([last])), None));
     }
-    let changes_found = lines(found.into_iter().map(|change| PlanLine::Change(Box::new(change))));
-    Some((Ok(changes_found), Some(PlanUnderWay { changes, plan })))
+    let found = lines(found.into_iter().map(Line::<Item, End>::Item));
+    Some((Ok(found), Some(UnderWay { items, end })))
 }
 
-fn lines(lines: impl IntoIterator<Item = PlanLine>) -> Bytes {
+fn lines(lines: impl IntoIterator<Item = impl Serialize>) -> Bytes {
     let mut text = Vec::new();
     for line in lines {
         // Nothing in it has keys that are not texts, which is all that can go wrong.

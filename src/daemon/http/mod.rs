@@ -29,7 +29,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::middleware::from_fn_with_state;
 
-use crate::daemon::desk::Desk;
+use crate::daemon::desk::{Desk, Upkeep};
 use crate::env::Clock;
 use crate::error::Result;
 use crate::secret::Secret;
@@ -90,9 +90,14 @@ pub fn router(desk: Arc<dyn Desk>, settings: &Settings, clock: Arc<dyn Clock>) -
 
 /// What the socket beside the ledger serves: the API, and what only commands need. Whoever can connect is the daemon's user
 /// or root, so nothing is asked of them.
-pub fn local_router(desk: Arc<dyn Desk>, hello: Hello, limits: Limits, clock: Arc<dyn Clock>) -> Result<Router> {
+pub fn local_router<D: Desk + Upkeep + 'static>(
+    desk: Arc<D>,
+    hello: Hello,
+    limits: Limits,
+    clock: Arc<dyn Clock>,
+) -> Result<Router> {
     let gate = Arc::new(auth::Gate::new(&Settings { limits, ..Settings::default() }, clock)?);
-    let all = api::routes(Arc::clone(&desk), &limits).merge(local::routes(desk, hello));
+    let all = api::routes(desk.clone(), &limits).merge(local::routes(desk.clone(), desk, hello));
     Ok(all
         .layer(from_fn_with_state(Arc::clone(&gate), local::whole_body))
         .layer(from_fn_with_state(gate, finish::finish)))

@@ -24,7 +24,7 @@ use super::auth::Peer;
 use super::limits::Limits;
 use super::seats::{Seat, Seats};
 use super::{Hello, Settings, listen, local_router, router};
-use crate::daemon::desk::Desk;
+use crate::daemon::desk::{Desk, Upkeep};
 use crate::env::Clock;
 use crate::error::{Error, Kind, Result};
 
@@ -53,9 +53,9 @@ pub async fn serve(
 }
 
 /// Serves whoever may connect to the socket beside the ledger, as [`serve`] does: they need no token.
-pub async fn serve_local(
+pub async fn serve_local<D: Desk + Upkeep + 'static>(
     listener: UnixListener,
-    desk: Arc<dyn Desk>,
+    desk: Arc<D>,
     hello: Hello,
     limits: Limits,
     clock: Arc<dyn Clock>,

@@ -1,5 +1,6 @@
 //! Does the daemon do what `groupcast run` does, by itself, for months? The real program, real sockets, real files.
 
+mod alike;
 mod answers;
 mod beside;
 mod browser;

@@ -159,7 +159,7 @@ impl Desk for FakeDesk {
         Ok(accepted)
     }
 
-    async fn plan_stream(&self, sync: &str, ask: Ask, show: usize) -> Answer<PlanUnderWay> {
+    async fn plan_stream(&self, sync: &str, ask: Ask, show: usize, _: bool) -> Answer<PlanUnderWay> {
         Ok(PlanUnderWay::of(self.plan(sync, ask, show).await?))
     }
 

@@ -119,6 +119,7 @@ pub(super) fn detail(trips: bool) -> Detail {
         timeline: if trips { Timeline::default() } else { timeline },
         remarks: vec!["2 rows have a `touched` in the future by the server's clock".to_owned()],
         warnings: [(HOSTILE_WORDS.to_owned(), 3)].into(),
+        advice: None,
     }
 }
 

@@ -7,16 +7,18 @@ use std::sync::Mutex;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value, json};
+use tokio::sync::mpsc;
 
-use crate::daemon::desk::{About, Accepted, Answer, Desk, PlanUnderWay, Refusal};
+use crate::daemon::desk::{About, Accepted, Answer, Desk, PlanUnderWay, Refusal, UnderWay, Upkeep};
 use crate::error::{Error, Kind};
 use crate::ledger::{Comparison, Standing, Status};
 use crate::model::{Change, Traits};
 use crate::sync::report::{Counts, Detail, Tally, error_json};
+use crate::sync::verify::{Drifted, Verified};
 use crate::view::{
-    Activity, Ask, FireView, GroupView, HeldView, HistoryView, MappingView, PlanView, PlannedView, Progress,
-    RefusedView, RejectedView, RunDetail, RunView, SaidView, ScheduleView, State, SyncDetail, SyncView, TraitView,
-    WaitingRun,
+    Activity, Ask, ExportedView, FireView, GroupView, HeldView, HistoryView, MappingView, PlanView, PlannedView,
+    Progress, RefusedView, RejectedView, RunDetail, RunView, SaidView, ScheduleView, State, SyncDetail, SyncView,
+    TraitView, WaitingRun,
 };
 
 /// What was asked of it, one line each; and whether it is ready.
@@ -156,7 +158,8 @@ fn detail() -> Detail {
             {"guard": "empty", "what": "rows", "part": 10, "whole": 0, "share_max": null, "exact": true, "trips": false}],
         "by_status": {"200": 3, "0": 1}, "rate_wait_ms": 5, "retry_wait_ms": 6, "bytes": 700, "traits_sent": 8,
         "timeline": {"slot_ms": 250, "requests": [1, 2], "retries": [0, 1]}, "warnings": {"too many traits": 2},
-        "remarks": ["2 rows have a cursor in the future"]}))
+        "remarks": ["2 rows have a cursor in the future"],
+        "advice": "look at the job that fills the model"}))
     .unwrap()
 }
 
@@ -224,7 +227,7 @@ impl Desk for Fake {
         Ok(Accepted { sync: sync.to_owned(), run: "r4".to_owned(), joined: true })
     }
 
-    async fn plan_stream(&self, sync: &str, ask: Ask, show: usize) -> Answer<PlanUnderWay> {
+    async fn plan_stream(&self, sync: &str, ask: Ask, show: usize, _: bool) -> Answer<PlanUnderWay> {
         Ok(PlanUnderWay::of(self.plan(sync, ask, show).await?))
     }
 
@@ -330,5 +333,41 @@ impl Desk for Fake {
 
     async fn metrics(&self) -> Answer<String> {
         Ok("# TYPE groupcast_runs counter\ngroupcast_runs_total 1\n# EOF\n".to_owned())
+    }
+}
+
+#[async_trait]
+impl Upkeep for Fake {
+    async fn export(&self, sync: &str) -> Answer<UnderWay<ExportedView, ()>> {
+        self.behave(sync).await?;
+        let (sender, items) = mpsc::channel(1);
+        let group = ExportedView {
+            at: DateTime::UNIX_EPOCH,
+            document: Some(traits()),
+            key: "k1".to_owned(),
+            rejected: None,
+            sync: sync.to_owned(),
+            unreadable: None,
+            unsettled_in: None,
+        };
+        sender.try_send(group).unwrap();
+        Ok(UnderWay { items, end: Box::pin(std::future::ready(Ok(()))) })
+    }
+
+    async fn reset(&self, sync: &str, group: Option<&str>, forget: bool) -> Answer<u64> {
+        self.behave(sync).await?;
+        self.note(format!("reset {sync} {group:?} {forget}"));
+        Ok(1)
+    }
+
+    async fn adopt(&self, sync: &str) -> Answer<UnderWay<(), u64>> {
+        self.behave(sync).await?;
+        Ok(UnderWay { items: mpsc::channel(1).1, end: Box::pin(std::future::ready(Ok(5))) })
+    }
+
+    async fn verify(&self, sync: &str, repair: bool) -> Answer<UnderWay<Drifted, Verified>> {
+        self.behave(sync).await?;
+        let found = Verified { repaired: u64::from(repair), ..Verified::default() };
+        Ok(UnderWay { items: mpsc::channel(1).1, end: Box::pin(std::future::ready(Ok(found))) })
     }
 }

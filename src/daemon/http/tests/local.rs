@@ -13,6 +13,7 @@ use super::{Answer, answer, request};
 use crate::daemon::http::{Hello, Limits, local_router};
 use crate::env::SystemClock;
 use crate::ledger::place::FileId;
+use crate::sync::verify::Verified;
 
 fn hello(folder: &std::path::Path) -> Hello {
     Hello {
@@ -63,11 +64,36 @@ async fn a_plan_comes_line_by_line_and_ends_with_the_whole() {
     assert_eq!((told.status, told.header("content-type")), (StatusCode::OK, "application/x-ndjson"));
     let lines: Vec<Value> = told.body.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let (last, changes) = lines.split_last().unwrap();
-    assert!(!changes.is_empty() && changes.iter().all(|line| line["change"]["key"].is_string()), "{lines:?}");
-    assert_eq!(last["plan"]["changes"], json!([]), "{last}");
-    assert_eq!(last["plan"]["add"], 1);
+    assert!(!changes.is_empty() && changes.iter().all(|line| line["item"]["change"]["key"].is_string()), "{lines:?}");
+    assert_eq!(last["end"]["changes"], json!([]), "{last}");
+    assert_eq!(last["end"]["add"], 1);
     // What keeps it from being made is told before it begins.
     assert_eq!(send(&served, "POST", "/local/v1/syncs/nothing/plan", "{}").await.refused(), 404);
     assert_eq!(send(&served, "POST", path, r#"{"unknown": 1}"#).await.refused(), 400);
     assert_eq!(send(&served, "GET", path, "").await.refused(), 405);
+}
+
+#[tokio::test]
+async fn the_upkeep_of_the_ledger_is_for_the_socket_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let served = served(folder.path());
+    for (path, body, end) in [
+        ("export", "", json!({"end": null})),
+        ("adopt", "", json!({"end": 5})),
+        ("verify?repair=1", "", json!({"end": Verified { repaired: 1, ..Verified::default() }})),
+        ("reset", r#"{"group": "k1", "forget": true}"#, json!(1)),
+    ] {
+        let told = send(&served, "POST", &format!("/local/v1/syncs/accounts/{path}"), body).await;
+        assert_eq!(told.status, StatusCode::OK, "{path}: {}", told.body);
+        let last: Value = serde_json::from_str(told.body.lines().last().unwrap()).unwrap();
+        assert_eq!(last, end, "{path}");
+        let nothing = send(&served, "POST", &format!("/local/v1/syncs/nothing/{path}"), body).await;
+        assert_eq!(nothing.refused(), 404, "{path}");
+        assert_eq!(send(&served, "GET", &format!("/local/v1/syncs/accounts/{path}"), "").await.refused(), 405);
+    }
+    let told = send(&served, "POST", "/local/v1/syncs/accounts/export", "").await;
+    let first: Value = serde_json::from_str(told.body.lines().next().unwrap()).unwrap();
+    assert_eq!(first["item"]["key"], "k1", "{first}");
+    let unknown = send(&served, "POST", "/local/v1/syncs/accounts/reset", r#"{"groups": "k1"}"#).await;
+    assert_eq!(unknown.refused(), 400);
 }
