@@ -37,4 +37,5 @@ mod simulation;
 mod support;
 mod thrivestack;
 mod transport;
+mod types;
 mod webhook;
