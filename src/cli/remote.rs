@@ -80,7 +80,7 @@ pub(super) async fn verify(cli: &Cli, sync: &str, repair: bool, show: usize) -> 
 fn written(result: std::io::Result<()>) -> Result<()> {
     result.map_err(|error| {
         Error::new(Kind::Config, "failed to write the output")
-            .advise("look at where the output goes: a closed pipe or a full disk")
+            .advise("look at where the output goes: a full disk, perhaps")
             .because(error)
     })
 }
