@@ -14,6 +14,7 @@ mod delivery;
 mod delivery_storm;
 mod deploy;
 mod duckdb_source;
+mod field_reports;
 mod first_contact;
 mod guards;
 mod incremental;
