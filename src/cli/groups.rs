@@ -404,8 +404,8 @@ pub(super) async fn ledger(cli: &Cli, asked: &LedgerCommand) -> Result<u8, Failu
                 }
                 Ok(())
             };
-            teller.export(sync, &mut |group| written(write(group))).await?;
-            written(out.flush())?;
+            teller.export(sync, &mut |group| written(screen::unless_closed(write(group)))).await?;
+            written(screen::unless_closed(out.flush()))?;
             drop(out);
             all_readable(sync, &unreadable).map(|()| 0)
         }

@@ -275,7 +275,7 @@ fn text(planned: &PlannedView) -> std::io::Result<()> {
 pub(super) fn written(result: std::io::Result<()>) -> Result<()> {
     result.map_err(|error| {
         Error::new(Kind::Config, "failed to write the output")
-            .advise("look at where the output goes: a closed pipe or a full disk")
+            .advise("look at where the output goes: a full disk, perhaps")
             .because(error)
     })
 }

@@ -45,17 +45,25 @@ pub(super) struct Shown<W>(W);
 
 impl<W: Write> Write for Shown<W> {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.write_all(for_terminal(&String::from_utf8_lossy(bytes)).as_bytes())?;
+        unless_closed(self.0.write_all(for_terminal(&String::from_utf8_lossy(bytes)).as_bytes()))?;
         Ok(bytes.len())
     }
 
     /// As one text: a colour may come in pieces.
     fn write_fmt(&mut self, words: std::fmt::Arguments<'_>) -> std::io::Result<()> {
-        self.0.write_all(for_terminal(&words.to_string()).as_bytes())
+        unless_closed(self.0.write_all(for_terminal(&words.to_string()).as_bytes()))
     }
 
     fn flush(&mut self) -> std::io::Result<()> {
-        self.0.flush()
+        unless_closed(self.0.flush())
+    }
+}
+
+/// Whoever reads has enough (`groupcast plan | head`): that is no failure, and what is being done is done to its end.
+pub(super) fn unless_closed(written: std::io::Result<()>) -> std::io::Result<()> {
+    match written {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        written => written,
     }
 }
 

@@ -210,10 +210,13 @@ fn check_type(
             };
             Some(Diagnostic::error(name, &at, what).help(help))
         }
-        Some(wanted) if column.kind.can_become(wanted) => None,
+        Some(wanted) if remedy::fits(column.kind, column.declared, wanted) => None,
         Some(wanted) => {
             let what = format!("{subject} is {}, which cannot become `{}`", column.declared, as_name(wanted));
-            let possible = AS.iter().filter(|(other, _)| column.kind.can_become(*other)).map(|(_, name)| *name);
+            let possible = AS
+                .iter()
+                .filter(|(other, _)| remedy::fits(column.kind, column.declared, *other))
+                .map(|(_, name)| *name);
             let at = At { path: path.to_owned(), ..file.at(&format!("{path}.as")) };
             let found = Diagnostic::error(name, &at, what).help(format!("it can become {}", listed(possible)));
             let sql = remedy::sql(column.declared, &as_sql(subject, column.name), wanted);

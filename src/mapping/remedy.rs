@@ -1,67 +1,155 @@
 //! Which SQL turns a column into what a trait declares, where no value of the column's type can become it? Pure; by the
 //! source's own name of the type, whose capitals tell DuckDB's from PostgreSQL's.
 
+use crate::model::ColumnType;
 use crate::model::cell::As;
+
+/// Whether some value of a column can become what is declared. What the meaning of its values leaves open, its type may not:
+/// a struct is JSON, and never a number.
+pub fn fits(kind: &ColumnType, declared: &str, wanted: As) -> bool {
+    let whole = matches!(wanted, As::Number | As::Integer | As::Boolean);
+    let nested = match declared.split('(').next() {
+        Some("STRUCT" | "MAP" | "UNION") => whole || wanted == As::List,
+        Some("TUPLE") => whole,
+        _ => false,
+    };
+    kind.can_become(wanted) && !(nested && !declared.ends_with(']'))
+}
 
 /// The expression over `column` (as it stands in SQL) that gives what is `wanted`, where there is a usual one.
 pub fn sql(declared: &str, column: &str, wanted: As) -> Option<String> {
-    let with = |template: &str| Some(template.replace("{}", column));
+    let template = template(declared, wanted)?;
+    // The braces of PostgreSQL's path are no column.
+    Some(template.replacen("{}", column, template.matches("{}").count() - template.matches("'{}'").count()))
+}
+
+/// The same with `{}` for the column. A `'{}'` stands behind all of them.
+fn template(declared: &str, wanted: As) -> Option<&'static str> {
     let duckdb = declared.starts_with(|letter: char| letter.is_ascii_uppercase());
     let plain = declared.to_ascii_lowercase();
-    let base = plain.split('(').next().unwrap_or_default().trim();
+    // `timestamp(3) with time zone` without its precision.
+    let base = match (plain.split_once('('), plain.rsplit_once(')')) {
+        (Some((before, _)), Some((_, after))) if !plain.ends_with(']') => format!("{before}{after}"),
+        _ => plain.clone(),
+    };
     let number = matches!(wanted, As::Number | As::Integer);
     let time = matches!(wanted, As::Date | As::Timestamp);
-    if plain.ends_with("[]") || base == "list" {
-        return if number { with(if duckdb { "len({})" } else { "cardinality({})" }) } else { None };
+    if plain.ends_with(']') {
+        return match wanted {
+            As::Number | As::Integer => Some(if duckdb { "len({})" } else { "cardinality({})" }),
+            As::Boolean => Some(if duckdb { "len({}) > 0" } else { "cardinality({}) > 0" }),
+            _ => None,
+        };
     }
-    match (base, wanted) {
-        ("money", As::Integer) => with("round({}::numeric)::bigint"),
-        ("money", As::Number | As::Json) => with("{}::numeric"),
-        ("hstore", As::Json) => with("hstore_to_json({})"),
-        ("hstore", As::List) => with("to_json(avals({}))"),
-        ("point", As::Number | As::Integer) => with("{}[0]"),
-        ("point", As::Json | As::List) => with("json_build_array({}[0], {}[1])"),
-        ("lseg" | "line" | "box" | "path" | "polygon" | "circle", _) => None,
-        ("interval", _) if number => with("extract(epoch FROM {})"),
-        ("boolean", _) if number => with("CAST({} AS integer)"),
-        ("date" | "time" | "time without time zone" | "timestamp" | "timestamp without time zone", _) if number => {
-            with("extract(epoch FROM {})")
+    Some(match (base.as_str(), wanted) {
+        ("money", As::Integer) => "round({}::numeric)::bigint",
+        ("money", As::Number | As::Json) => "{}::numeric",
+        ("money", As::Boolean) => "{}::numeric <> 0",
+        ("money", As::List) => "ARRAY[{}::numeric]",
+        ("hstore", As::Json) => "hstore_to_json({})",
+        ("hstore", As::List) => "to_json(avals({}))",
+        ("point", _) if number => "{}[0]",
+        ("point", As::Json | As::List) => "json_build_array({}[0], {}[1])",
+        ("geometry" | "geography", As::Json) if !duckdb => "ST_AsGeoJSON({})::json",
+        ("vector" | "halfvec", As::Json | As::List) => "{}::text::json",
+        ("tsvector", As::List) => "to_json(tsvector_to_array({}))",
+        ("ltree", As::List) => "to_json(string_to_array({}::text, '.'))",
+        ("xid8", _) if number => "{}::text::numeric",
+        ("pg_lsn", _) if number => "{} - '0/0'::pg_lsn",
+        ("boolean", _) if number => "CAST({} AS integer)",
+        (
+            "date"
+            | "time"
+            | "time without time zone"
+            | "time with time zone"
+            | "interval"
+            | "timestamp"
+            | "timestamp without time zone"
+            | "timestamp with time zone"
+            | "timestamp_s"
+            | "timestamp_ms"
+            | "timestamp_ns"
+            | "timestamptz_ns",
+            _,
+        ) if number => match (base.as_str(), wanted) {
+            // Whole by themselves.
+            ("date" | "timestamp_s", _) | (_, As::Number) => "extract(epoch FROM {})",
+            _ => "floor(extract(epoch FROM {}))",
+        },
+        (
+            "smallint" | "integer" | "bigint" | "tinyint" | "utinyint" | "usmallint" | "uinteger" | "numeric"
+            | "decimal" | "double precision" | "real" | "float" | "double",
+            _,
+        ) if time => "to_timestamp({})",
+        ("ubigint" | "hugeint" | "uhugeint" | "bignum", _) if time => "to_timestamp(CAST({} AS DOUBLE))",
+        (
+            "numeric" | "decimal" | "double precision" | "real" | "float" | "double" | "ubigint" | "hugeint"
+            | "uhugeint",
+            As::Boolean,
+        ) => "{} <> 0",
+        ("bignum", As::Boolean) => "CAST({} AS DOUBLE) <> 0",
+        ("json", _) if time && duckdb => "{} ->> '$'",
+        ("json" | "jsonb", _) if time => "{} #>> '{}'",
+        ("bytea", As::List) => "ARRAY[{}]",
+        ("bytea", As::Json) => "convert_from({}, 'UTF8')::json",
+        ("bytea", _) => "convert_from({}, 'UTF8')",
+        ("map", _) if number => "cardinality({})",
+        ("map", As::Boolean) => "cardinality({}) > 0",
+        ("map", As::List) => "map_values({})",
+        ("blob", As::List) => "[{}]",
+        ("blob", As::Json) => "decode({})::JSON",
+        ("blob", _) => "decode({})",
+        ("bit" | "bit varying", _) if number && !duckdb => "lpad({}::text, 64, '0')::bit(64)::bigint",
+        ("bit", _) if number => "CAST({} AS BIGINT)",
+        ("bit", As::Boolean) if declared == "bit(1)" => "{} = B'1'",
+        ("time_ns", As::Number) => "extract(epoch FROM CAST({} AS TIME))",
+        ("time_ns", As::Integer) => "floor(extract(epoch FROM CAST({} AS TIME)))",
+        ("variant", _) if time => "CAST({} AS VARCHAR)",
+        ("variant", As::Json | As::List) => "CAST({} AS JSON)",
+        (range, As::Json | As::List) if range.ends_with("multirange") => "to_json(ARRAY(SELECT unnest({})::text))",
+        (range, _) if range.ends_with("multirange") => return None,
+        (range, As::Json | As::List) if range.ends_with("range") => {
+            "json_build_array(to_json(lower({})), to_json(upper({})))"
         }
-        ("timestamp with time zone" | "timestamp_s" | "timestamp_ms" | "timestamp_ns", _) if number => {
-            with("extract(epoch FROM {})")
-        }
-        ("smallint" | "integer" | "bigint" | "tinyint" | "double precision" | "real" | "float" | "double", _)
-            if time =>
-        {
-            with("to_timestamp({})")
-        }
-        ("numeric" | "decimal" | "double precision" | "real" | "float" | "double" | "hugeint", As::Boolean) => {
-            with("{} <> 0")
-        }
-        ("json" | "jsonb", _) if time => with(if duckdb { "{} ->> '$'" } else { "{} #>> '{}'" }).map(|sql| {
-            // The braces of PostgreSQL's path are no column.
-            if duckdb { sql } else { format!("{column} #>> '{{}}'") }
-        }),
-        ("bytea", As::Json) => with("convert_from({}, 'UTF8')::json"),
-        ("bytea", _) => with("convert_from({}, 'UTF8')"),
-        ("blob", As::Json) => with("decode({})::JSON"),
-        ("blob", _) => with("decode({})"),
-        ("bit" | "bit varying", _) if number && !duckdb => with("lpad({}::text, 64, '0')::bit(64)::bigint"),
-        ("bit", As::Boolean) if !duckdb => with("{} = B'1'"),
-        ("variant", As::Json | As::List) => with("CAST({} AS JSON)"),
-        (range, As::Json | As::List) if !duckdb && range.ends_with("multirange") => {
-            with("to_json(ARRAY(SELECT unnest({})::text))")
-        }
-        (range, As::Json | As::List) if !duckdb && range.ends_with("range") => {
-            with("json_build_array(to_json(lower({})), to_json(upper({})))")
-        }
-        (range, _) if !duckdb && range.ends_with("range") && !range.ends_with("multirange") => with("lower({})"),
-        (other, As::Json) if !duckdb && !is_plain(other) => with("to_json({})"),
-        (other, As::List) if !duckdb && !is_plain(other) => {
-            with("(SELECT json_agg(value) FROM json_each(to_json({})))")
-        }
-        _ => None,
-    }
+        ("int4range" | "int8range" | "numrange", _) if number => "lower({})",
+        ("daterange" | "tsrange" | "tstzrange", _) if time => "lower({})",
+        ("daterange" | "tsrange" | "tstzrange", As::Number) => "extract(epoch FROM lower({}))",
+        ("daterange" | "tsrange" | "tstzrange", As::Integer) => "floor(extract(epoch FROM lower({})))",
+        (_, As::List) if duckdb => "[{}]",
+        (_, As::Json) if duckdb => "to_json(CAST({} AS VARCHAR))",
+        (other, As::Json) if is_plain(other) || is_shape(other) => "to_json({}::text)",
+        (scalar, As::List) if is_plain(scalar) || is_shape(scalar) || is_scalar(scalar) => "ARRAY[{}]",
+        // A composite, as far as anybody knows.
+        (_, As::Json) => "to_json({})",
+        (_, As::List) => "(SELECT json_agg(value) FROM json_each(to_json({})))",
+        _ => return None,
+    })
+}
+
+/// PostgreSQL's types of one value that have a JSON form of their own.
+fn is_scalar(base: &str) -> bool {
+    const SCALARS: [&str; 14] = [
+        "boolean",
+        "smallint",
+        "integer",
+        "bigint",
+        "oid",
+        "numeric",
+        "real",
+        "double precision",
+        "date",
+        "time without time zone",
+        "timestamp without time zone",
+        "timestamp with time zone",
+        "interval",
+        "uuid",
+    ];
+    SCALARS.contains(&base)
+}
+
+/// PostgreSQL's shapes in the plane, which are text to everybody else.
+fn is_shape(base: &str) -> bool {
+    ["point", "lseg", "line", "box", "path", "polygon", "circle"].contains(&base)
 }
 
 /// Whether the server's own text of such a value is what people expect to see: an address, a document, a bit string.
@@ -115,6 +203,8 @@ mod tests {
             ("int4range", As::Number, Some("lower(a)")),
             ("datemultirange", As::Json, Some("to_json(ARRAY(SELECT unnest(a)::text))")),
             ("point", As::Number, Some("a[0]")),
+            ("geometry(Point,4326)", As::Json, Some("ST_AsGeoJSON(a)::json")),
+            ("vector(3)", As::List, Some("a::text::json")),
             ("interval", As::Number, Some("extract(epoch FROM a)")),
             ("boolean", As::Integer, Some("CAST(a AS integer)")),
             ("BOOLEAN", As::Integer, Some("CAST(a AS integer)")),
@@ -129,7 +219,10 @@ mod tests {
             ("bytea", As::Json, Some("convert_from(a, 'UTF8')::json")),
             ("VARIANT", As::Json, Some("CAST(a AS JSON)")),
             ("uuid", As::Number, None),
-            ("inet", As::Json, None),
+            ("inet", As::Json, Some("to_json(a::text)")),
+            ("bit(3)", As::Boolean, None),
+            ("DECIMAL(10,2)[]", As::Boolean, Some("len(a) > 0")),
+            ("STRUCT(a DECIMAL(10,2))", As::Number, None),
         ] {
             assert_eq!(sql(declared, "a", wanted).as_deref(), expected, "{declared} as {wanted:?}");
         }

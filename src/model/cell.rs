@@ -230,15 +230,23 @@ pub fn to_json(cell: &Cell, kind: &ColumnType, declared: Option<As>) -> Result<V
                 let items = parsed(text, "a list that could not be read")?;
                 list(items, element)
             }
-            (Cell::Text(text), _) => match parse_json(text)? {
-                list @ Value::Array(_) => Ok(list),
-                Value::Null => Ok(Value::Null),
-                _ => Err("JSON that is no array, declared as a list".to_owned()),
+            (Cell::Text(text), kind) => match (parse_json(text), kind) {
+                (Ok(list @ Value::Array(_)), _) => Ok(list),
+                (Ok(Value::Null), _) => Ok(Value::Null),
+                (read, ColumnType::Text) => match (spelling::array(text), read) {
+                    (Some(items), _) => Ok(Value::Array(items)),
+                    (None, Err(reason)) => Err(reason),
+                    (None, Ok(_)) => Err(NO_LIST.to_owned()),
+                },
+                (Err(reason), _) => Err(reason),
+                (Ok(_), _) => Err(NO_LIST.to_owned()),
             },
             _ => Err(mismatch(kind, target)),
         },
     }
 }
+
+const NO_LIST: &str = "JSON that is no array, declared as a list";
 
 fn mismatch(kind: &ColumnType, target: As) -> String {
     format!("a {kind:?} column cannot become {target:?}").to_lowercase()
@@ -509,6 +517,8 @@ mod tests {
         assert_eq!(of(r#"{"b":1.0,"a":[]}"#, As::Json).unwrap().to_string(), r#"{"a":[],"b":1}"#);
         assert_eq!(of(r#"["x"]"#, As::List).unwrap(), json!(["x"]));
         assert!(of("x,y", As::List).is_err());
+        assert_eq!(of(r#"{x,"y z"}"#, As::List).unwrap(), json!(["x", "y z"]));
+        assert!(of(r#"{"x":1}"#, As::List).is_err());
         assert_eq!(of("2024-05-06T10:00:00Z", As::Date).unwrap(), json!("2024-05-06"));
         assert!(of("06.05.2024", As::Date).is_err());
     }

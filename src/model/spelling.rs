@@ -2,6 +2,7 @@
 //! write are read; what two people would read differently (`06/05/2024`, `1,234`) is not.
 
 use chrono::{DateTime, FixedOffset, NaiveDate, NaiveDateTime, Utc};
+use serde_json::Value;
 
 /// Dates whose order cannot be mistaken: the year first, or the month by name.
 const DATES: [&str; 10] = [
@@ -26,9 +27,9 @@ pub(super) fn date(text: &str) -> Option<NaiveDate> {
         return Some(day);
     }
     // A day with a time is that day, in the zone it is written in.
-    let (day, clock) = text.split_once(['T', 't']).or_else(|| text.split_once(' '))?;
-    match plain_date(day) {
-        Some(day) if clock_of(clock).is_some() => Some(day),
+    let split = text.split_once(['T', 't']).or_else(|| text.split_once(' '));
+    match split.and_then(|(day, clock)| Some((plain_date(day)?, clock))) {
+        Some((day, clock)) if clock_of(clock).is_some() => Some(day),
         _ => moment(text).map(|at| at.date_naive()),
     }
 }
@@ -66,7 +67,11 @@ fn split_offset(text: &str) -> Option<(&str, Option<i32>)> {
     let upper = text.to_ascii_uppercase();
     for word in ["UTC", "GMT", "Z"] {
         if upper.ends_with(word) {
-            return Some((&text[..text.len() - word.len()], Some(0)));
+            let before = text[..text.len() - word.len()].trim_end();
+            // Go writes both.
+            let before =
+                ["+0000", "+00:00", "-0000"].iter().find_map(|zero| before.strip_suffix(zero)).unwrap_or(before);
+            return Some((before, Some(0)));
         }
     }
     let Some(sign) = text.rfind(['+', '-', '−']) else { return Some((text, None)) };
@@ -101,6 +106,30 @@ fn moment(text: &str) -> Option<DateTime<FixedOffset>> {
     if let Ok(at) = DateTime::parse_from_rfc2822(text) {
         return Some(at);
     }
+    // .NET's JSON: milliseconds since 1970, by which the offset changes nothing.
+    if let Some(inner) = text.strip_prefix("/Date(").and_then(|rest| rest.strip_suffix(")/")) {
+        let end = inner.rfind(['+', '-']).filter(|at| *at > 0).unwrap_or(inner.len());
+        return DateTime::from_timestamp_millis(inner[..end].parse().ok()?).map(|at| at.fixed_offset());
+    }
+    // C's and Java's: `Mon May  6 07:08:09 2024`, with `UTC` before the year.
+    let words: Vec<&str> = text.split_whitespace().collect();
+    if let [_, month, day, clock, zone @ .., year] = words.as_slice()
+        && year.len() == 4
+        && matches!(zone, [] | ["UTC" | "GMT" | "Z"])
+        && let Ok(at) = NaiveDateTime::parse_from_str(&format!("{month} {day} {year} {clock}"), "%b %d %Y %H:%M:%S")
+    {
+        return Some(at.and_utc().fixed_offset());
+    }
+    // Digits alone: `20240506070809`.
+    if text.len() == 14
+        && text.bytes().all(|byte| byte.is_ascii_digit())
+        && let Some(day) = plain_date(&text[..8])
+    {
+        let clock = chrono::NaiveTime::parse_from_str(&text[8..], "%H%M%S").ok()?;
+        return Some(day.and_time(clock).and_utc().fixed_offset());
+    }
+    // Go's `time.String` may end in the reading of a monotonic clock.
+    let text = text.split_once(" m=").map_or(text, |(before, _)| before);
     // JavaScript's Date: `Mon May 06 2024 07:08:09 GMT+0200 (Central European Summer Time)`.
     let plain = text.split_once(" (").map_or(text, |(before, _)| before);
     if let Ok(at) = DateTime::parse_from_str(plain, "%a %b %d %Y %H:%M:%S GMT%z") {
@@ -124,24 +153,101 @@ fn moment(text: &str) -> Option<DateTime<FixedOffset>> {
     local.and_local_timezone(offset).single()
 }
 
-/// The digits of a number that is written with marks between its thousands. Only where both marks stand is it certain which
-/// is which: `1,234.50` and `1.234,50`; `1,234` alone may be either.
+/// Marks between thousands: a comma or a point, which may as well be the decimal mark, and those that are never one.
+const THOUSANDS: [char; 8] = [',', '.', '\'', '’', ' ', '\u{a0}', '\u{202f}', '\u{2009}'];
+
+/// The digits of a number that is written with marks between its thousands, or with a typographer's minus. Where only one
+/// comma or point stands, it is not certain what it is: `1,234` may be either.
 pub(super) fn number(text: &str) -> Option<String> {
     let text = text.trim();
     let (sign, digits) = match text.strip_prefix(['-', '+', '−']) {
         Some(rest) => (if text.starts_with('+') { "" } else { "-" }, rest),
         None => ("", text),
     };
-    for (thousands, decimal) in [(',', '.'), ('.', ','), ('\'', '.'), ('’', '.')] {
-        let Some((whole, fraction)) = digits.split_once(decimal) else { continue };
-        let groups: Vec<&str> = whole.split(thousands).collect();
+    let are_digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    if text.starts_with('−') && are_digits(&digits.replacen('.', "", 1)) {
+        return Some(format!("{sign}{digits}"));
+    }
+    THOUSANDS.iter().find_map(|thousands| {
+        let decimals = [',', '.'];
+        let mut parts = digits.splitn(2, |letter| letter != *thousands && decimals.contains(&letter));
+        let (whole, fraction) = (parts.next()?, parts.next());
+        let groups: Vec<&str> = whole.split(*thousands).collect();
+        let certain = fraction.is_some() || groups.len() > 2 || !decimals.contains(thousands);
         let sound = groups.len() > 1
             && (1..=3).contains(&groups[0].len())
             && groups[1..].iter().all(|group| group.len() == 3)
-            && !fraction.is_empty()
-            && groups.iter().chain([&fraction]).all(|part| part.bytes().all(|byte| byte.is_ascii_digit()));
-        if sound {
-            return Some(format!("{sign}{}.{fraction}", groups.concat()));
+            && groups.iter().chain(&fraction).all(|part| are_digits(part));
+        (certain && sound).then(|| match fraction {
+            Some(fraction) => format!("{sign}{}.{fraction}", groups.concat()),
+            None => format!("{sign}{}", groups.concat()),
+        })
+    })
+}
+
+/// The elements of PostgreSQL's text of an array (`{pro,"a b",NULL}`), each as text; arrays of arrays nest.
+pub(super) fn array(text: &str) -> Option<Vec<Value>> {
+    let mut rest = text.trim().strip_prefix('{')?;
+    let elements = elements(&mut rest, 0)?;
+    rest.trim().is_empty().then_some(elements)
+}
+
+/// Most dimensions an array has (`MAXDIM` of the server).
+const DIMENSIONS_MAX: usize = 6;
+
+/// What follows an opening brace, up to its closing one.
+fn elements(rest: &mut &str, depth: usize) -> Option<Vec<Value>> {
+    let mut found = Vec::new();
+    *rest = rest.trim_start();
+    if let Some(after) = rest.strip_prefix('}') {
+        *rest = after;
+        return Some(found);
+    }
+    loop {
+        *rest = rest.trim_start();
+        if let Some(inner) = rest.strip_prefix('{') {
+            *rest = inner;
+            if depth + 1 >= DIMENSIONS_MAX {
+                return None;
+            }
+            found.push(Value::Array(elements(rest, depth + 1)?));
+        } else {
+            found.push(element(rest)?);
+        }
+        *rest = rest.trim_start();
+        let next = rest.chars().next()?;
+        *rest = &rest[next.len_utf8()..];
+        match next {
+            ',' => {}
+            '}' => return Some(found),
+            _ => return None,
+        }
+    }
+}
+
+/// One element that is no array: in quotation marks, or bare, where `NULL` is none.
+fn element(rest: &mut &str) -> Option<Value> {
+    let quoted = rest.starts_with('"');
+    let mut out = String::new();
+    let mut letters = rest.char_indices().skip(usize::from(quoted));
+    while let Some((at, letter)) = letters.next() {
+        match letter {
+            '\\' => out.push(letters.next()?.1),
+            '"' if quoted => {
+                *rest = &rest[at + 1..];
+                return Some(Value::String(out));
+            }
+            ',' | '}' if !quoted => {
+                *rest = &rest[at..];
+                let bare = out.trim_end();
+                return match bare {
+                    "" => None,
+                    _ if bare.eq_ignore_ascii_case("null") => Some(Value::Null),
+                    _ => Some(Value::String(bare.to_owned())),
+                };
+            }
+            '{' | '"' if !quoted => return None,
+            letter => out.push(letter),
         }
     }
     None
@@ -180,6 +286,14 @@ mod tests {
             "May 6, 2024 7:08:09 AM",
             "May 6, 2024, 7:08:09 AM",
             "06-MAY-2024 07:08:09",
+            // C and Java's Date, Go, .NET's JSON, digits alone
+            "Mon May  6 07:08:09 2024",
+            "Mon May 06 07:08:09 UTC 2024",
+            "2024-05-06 07:08:09 +0000 UTC",
+            "2024-05-06 07:08:09 +0000 UTC m=+0.000000001",
+            "/Date(1714979289000)/",
+            "/Date(1714979289000+0200)/",
+            "20240506070809",
             " 2024-05-06 07:08:09 ",
         ] {
             let at = timestamp(text).unwrap_or_else(|| panic!("{text}"));
@@ -206,6 +320,11 @@ mod tests {
             "1715000000",
             "45418",
             "2024-05-06 07:08:09 CEST",
+            "Mon May 06 07:08:09 CEST 2024",
+            "2024-05-06 07:08:09 +0200 CEST",
+            "20240506070861",
+            "99999999999999",
+            "/Date(x)/",
             "2024-05-06 25:00:00",
             "2024-05-06 07:08:09+99",
             "infinity",
@@ -221,12 +340,43 @@ mod tests {
     }
 
     #[test]
+    fn arrays_are_read_as_postgresql_writes_them() {
+        for (text, expected) in [
+            ("{}", Some(r#"[]"#)),
+            (r#"{pro,"a b", NULL ,"NULL",""}"#, Some(r#"["pro","a b",null,"NULL",""]"#)),
+            (r#"{"a\"b\\c",d\,e}"#, Some(r#"["a\"b\\c","d,e"]"#)),
+            ("{{1,2},{3,NULL}}", Some(r#"[["1","2"],["3",null]]"#)),
+            ("{a,}", None),
+            ("{a", None),
+            ("{a}b", None),
+            ("a,b", None),
+            ("{{{{{{{1}}}}}}}", None),
+            (r#"{"a":1}"#, None),
+        ] {
+            assert_eq!(array(text).map(|items| Value::Array(items).to_string()).as_deref(), expected, "{text}");
+        }
+    }
+
+    #[test]
     fn numbers_with_both_marks_are_certain() {
         for (text, expected) in [
             ("1,234.50", Some("1234.50")),
             ("1.234,50", Some("1234.50")),
             ("-12.345.678,9", Some("-12345678.9")),
             ("1'234.50", Some("1234.50")),
+            ("1'234", Some("1234")),
+            ("1,234,567", Some("1234567")),
+            ("-1.234.567", Some("-1234567")),
+            ("1 234,50", Some("1234.50")),
+            ("1\u{a0}234\u{a0}567", Some("1234567")),
+            ("1\u{202f}234.5", Some("1234.5")),
+            ("−12.5", Some("-12.5")),
+            ("1,234.567.890", None),
+            ("1 23", None),
+            ("1 234 5", None),
+            ("1.2.3", None),
+            ("(5)", None),
+            ("5%", None),
             ("1,234", None),
             ("1.234", None),
             ("1,2345.0", None),

@@ -79,7 +79,7 @@ impl From<std::io::Error> for Failure {
     fn from(error: std::io::Error) -> Failure {
         Failure::Error(
             Error::new(Kind::Config, "failed to write the output")
-                .advise("look at where the output goes: a closed pipe or a full disk")
+                .advise("look at where the output goes: a full disk, perhaps")
                 .because(error),
         )
     }

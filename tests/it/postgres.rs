@@ -8,7 +8,6 @@ mod pooler;
 mod refusals;
 mod reload;
 mod tls;
-mod types;
 mod values;
 
 use groupcast::duck::{Duck, Limits};

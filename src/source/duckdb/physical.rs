@@ -36,6 +36,7 @@ impl DuckType {
             DuckType::Timestamp | DuckType::TimestampTz => finite_or_bound(value, &format!("epoch_us({value})")),
             DuckType::CoarseTimestamp => finite_or_bound(value, &format!("epoch_us(CAST({value} AS TIMESTAMP))")),
             DuckType::TimestampNs => finite_or_bound(value, &format!("epoch_ns({value})")),
+            DuckType::TimestampTzNs => DuckType::TimestampNs.physical_at(&in_utc(value), depth),
             // DuckDB's parts overlap: months are what is left after years, microseconds after minutes.
             DuckType::Interval => format!(
                 "CAST(extract('year' FROM {value}) * 12 + extract('month' FROM {value}) AS VARCHAR) || ' ' || \
@@ -64,6 +65,9 @@ impl DuckType {
     /// future is left out, infinite dates among it: rows that change until then would lie before it.
     pub(super) fn largest(&self, value: &str) -> String {
         match (self, self.is_past(value)) {
+            (DuckType::TimestampTzNs, _) => {
+                format!("{} || '+00'", DuckType::TimestampNs.largest(&in_utc(value)))
+            }
             (DuckType::TimestampTz, Some(past)) => {
                 format!("CAST(make_timestamp(epoch_us(max({value}) FILTER (WHERE {past}))) AS VARCHAR) || '+00'")
             }
@@ -74,6 +78,9 @@ impl DuckType {
 
     /// How many rows have a `value` in the future that is not infinite.
     pub(super) fn ahead(&self, value: &str) -> String {
+        if *self == DuckType::TimestampTzNs {
+            return DuckType::TimestampNs.ahead(&in_utc(value));
+        }
         match self.is_past(value) {
             Some(past) => format!("count(*) FILTER (WHERE NOT ({past}) AND NOT isinf({value}))"),
             None => "0::BIGINT".to_owned(),
@@ -104,7 +111,8 @@ impl DuckType {
             | DuckType::Timestamp
             | DuckType::CoarseTimestamp
             | DuckType::TimestampNs
-            | DuckType::TimestampTz => format!("CAST({} AS VARCHAR)", self.physical_at(item, depth)),
+            | DuckType::TimestampTz
+            | DuckType::TimestampTzNs => format!("CAST({} AS VARCHAR)", self.physical_at(item, depth)),
             DuckType::List(_) => self.physical_at(item, depth),
             DuckType::Float | DuckType::Double => {
                 float(item, &format!("'\"' || CAST(CAST({item} AS DOUBLE) AS VARCHAR) || '\"'"))
@@ -134,6 +142,7 @@ impl DuckType {
                 json_time(value, &format!("CAST({value} AS VARCHAR)"))
             }
             DuckType::TimestampTz => json_time(value, &utc_text(value)),
+            DuckType::TimestampTzNs => DuckType::TimestampNs.json(&in_utc(value), depth),
             DuckType::List(element) => array(value, depth, |item| element.json(item, depth + 1)),
             DuckType::Struct(members) => {
                 let named = members.iter().all(|(name, _)| name.is_some());
@@ -177,6 +186,7 @@ impl DuckType {
     fn map_key(&self, key: &str, depth: usize) -> String {
         match self {
             DuckType::TimestampTz => utc_text(key),
+            DuckType::TimestampTzNs => format!("CAST({} AS VARCHAR)", in_utc(key)),
             DuckType::List(_) | DuckType::Struct(_) | DuckType::Map(..) | DuckType::Union(_) => self.json(key, depth),
             DuckType::Blob => self.physical_at(key, depth),
             _ => format!("CAST({key} AS VARCHAR)"),
@@ -200,6 +210,11 @@ fn float(value: &str, finite: &str) -> String {
 
 fn json_string(text: &str) -> String {
     format!("CAST(to_json({text}) AS VARCHAR)")
+}
+
+/// A time with a zone and nanoseconds as the same moment without a zone: the session's is UTC. Few functions take the type.
+fn in_utc(value: &str) -> String {
+    format!("CAST({value} AS TIMESTAMP_NS)")
 }
 
 /// A time with a zone as the text of the same moment in UTC.

@@ -29,6 +29,8 @@ pub(super) enum DuckType {
     CoarseTimestamp,
     TimestampNs,
     TimestampTz,
+    /// `TIMESTAMPTZ_NS`.
+    TimestampTzNs,
     Interval,
     /// `t[]` and `t[3]`.
     List(Box<DuckType>),
@@ -90,7 +92,7 @@ impl DuckType {
             DuckType::Date => ColumnType::Date,
             DuckType::Time => ColumnType::Time,
             DuckType::Timestamp | DuckType::CoarseTimestamp | DuckType::TimestampTz => ColumnType::Timestamp,
-            DuckType::TimestampNs => ColumnType::TimestampNs,
+            DuckType::TimestampNs | DuckType::TimestampTzNs => ColumnType::TimestampNs,
             DuckType::Interval => ColumnType::Interval,
             DuckType::List(element) => ColumnType::List(Box::new(element.meaning())),
             DuckType::Other | DuckType::TooDeep => ColumnType::Other,
@@ -188,7 +190,9 @@ impl<'a> Reader<'a> {
             "TIMESTAMP" if self.with_time_zone() => DuckType::TimestampTz,
             "TIMESTAMP" => DuckType::Timestamp,
             "TIMESTAMP_S" | "TIMESTAMP_MS" => DuckType::CoarseTimestamp,
+            "TIMESTAMP_NS" if self.with_time_zone() => DuckType::TimestampTzNs,
             "TIMESTAMP_NS" => DuckType::TimestampNs,
+            "TIMESTAMPTZ_NS" => DuckType::TimestampTzNs,
             "INTERVAL" => DuckType::Interval,
             "VARIANT" => DuckType::Variant,
             // DuckDB 2.0's name of a struct without names.

@@ -93,7 +93,7 @@ fn command(program: PathBuf, user: Option<(u32, u32)>) -> Command {
 }
 
 impl Cluster {
-    /// Starts a server: superuser `root_user` without a password; `scram_user` needs one; `tls_only`, `plain_only` and `stranger` are let in as named;
+    /// Starts a server: superuser `root_user` without a password; `scram_user` needs one; `tls_only`, `plain_only` and `stranger` are let in as named, `certified` with a certificate;
     /// TLS with a certificate for `localhost` signed by [`Cluster::ca_file`].
     pub(crate) fn start() -> Cluster {
         let (programs, user) = (programs(), unprivileged());
@@ -111,6 +111,8 @@ impl Cluster {
         assert!(made.status.success(), "initdb failed: {}", String::from_utf8_lossy(&made.stderr));
         let rules = "local all all trust\n\
             host all scram_user 127.0.0.1/32 scram-sha-256\n\
+            hostssl all certified 127.0.0.1/32 trust clientcert=verify-full\n\
+            host all certified 127.0.0.1/32 reject\n\
             hostssl all tls_only 127.0.0.1/32 trust\n\
             host all tls_only 127.0.0.1/32 reject\n\
             hostnossl all plain_only 127.0.0.1/32 trust\n\
@@ -133,6 +135,7 @@ impl Cluster {
             .args(setting("max_connections", "60"))
             .args(setting("ssl", "on"))
             .args(setting("ssl_cert_file", &folder.join("server.crt").display().to_string()))
+            .args(setting("ssl_ca_file", &folder.join("ca.crt").display().to_string()))
             .args(setting("ssl_key_file", &folder.join("server.key").display().to_string()))
             // Tests prove that a session's settings do not matter.
             .args(setting("timezone", "America/New_York"))
@@ -195,6 +198,11 @@ impl Cluster {
     /// The authority that signed the server's certificate.
     pub(crate) fn ca_file(&self) -> PathBuf {
         self.folder.join("ca.crt")
+    }
+
+    /// A certificate for the user `certified`, who needs one, and its key.
+    pub(crate) fn client_certificate(&self) -> (PathBuf, PathBuf) {
+        (self.folder.join("client.crt"), self.folder.join("client.key"))
     }
 
     /// An authority that signed nothing.
@@ -273,11 +281,17 @@ fn make_certificates(folder: &Path, user: Option<(u32, u32)>) {
     let key = rcgen::KeyPair::generate().unwrap();
     let parameters = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
     let certificate = parameters.signed_by(&key, &issuer).unwrap().pem();
+    let mut parameters = rcgen::CertificateParams::new(Vec::new()).unwrap();
+    parameters.distinguished_name.push(rcgen::DnType::CommonName, "certified");
+    let client_key = rcgen::KeyPair::generate().unwrap();
+    let client = parameters.signed_by(&client_key, &issuer).unwrap().pem();
     for (name, text, mode) in [
         ("ca.crt", ca, 0o644),
         ("other-ca.crt", other, 0o644),
         ("server.crt", certificate, 0o644),
         ("server.key", key.serialize_pem(), 0o600),
+        ("client.crt", client, 0o644),
+        ("client.key", client_key.serialize_pem(), 0o600),
     ] {
         let path = folder.join(name);
         std::fs::write(&path, text).unwrap();
