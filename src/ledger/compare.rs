@@ -11,7 +11,8 @@ use duckdb::arrow::array::{Array, AsArray, RecordBatch};
 use duckdb::arrow::datatypes::{DataType, Float64Type, Int64Type, UInt8Type, UInt64Type};
 use duckdb::{Connection, params};
 
-use super::rows::{DOCUMENTS, document};
+use super::long_texts::Texts;
+use super::rows::{DOCUMENTS, at_once, document};
 use super::{Comparison, Missing, Scope, Suspect, SuspectKind, statements, with_attempted};
 use crate::duck::{Duck, ledger_error};
 use crate::error::{Error, Kind, Result};
@@ -301,9 +302,15 @@ pub(super) async fn page(
         to = until_full(ledger, candidates, from, to).await?;
     }
     let documents = ledger.call("read suspects", move |connection| {
-        let mut page = connection.prepare(statements::PAGE).map_err(ledger_error("read suspects"))?;
-        let batches = page.query_arrow(params![from, to]).map_err(ledger_error("read suspects"))?;
-        Ok(batches.collect::<Vec<RecordBatch>>())
+        let read = |connection: &Connection| {
+            let mut page = connection.prepare(statements::PAGE)?;
+            let batches: Vec<RecordBatch> = page.query_arrow(params![from, to])?.collect();
+            let columns = batches.iter().flat_map(|batch| [batch.column(4), batch.column(7)]);
+            let stored = columns.filter_map(|column| column.as_string_opt::<i32>()).flat_map(|column| column.iter());
+            let texts = Texts::of(connection, stored)?;
+            Ok((batches, texts))
+        };
+        at_once(connection, read).map_err(ledger_error("read suspects"))
     });
     let cells = async {
         match &candidates.cells {
@@ -311,8 +318,8 @@ pub(super) async fn page(
             None => Ok(Vec::new()),
         }
     };
-    let (documents, cells) = tokio::try_join!(documents, cells)?;
-    let decode = move || matched(&documents, &cells, new_are_certain, (to - from) as usize);
+    let ((documents, texts), cells) = tokio::try_join!(documents, cells)?;
+    let decode = move || matched(&documents, &texts, &cells, new_are_certain, (to - from) as usize);
     let decoded = tokio::task::spawn_blocking(decode).await;
     decoded.map_err(|panic| Error::new(Kind::Bug, "failed to read a page of suspects").because(panic))?
 }
@@ -386,6 +393,7 @@ fn broken() -> Error {
 /// Decodes a page: what is known of each candidate with the cells of its row, in order of position.
 fn matched(
     documents: &[RecordBatch],
+    texts: &Texts,
     cells: &[RecordBatch],
     new_are_certain: bool,
     expected: usize,
@@ -405,7 +413,7 @@ fn matched(
     rows.sort_unstable_by_key(|(position, ..)| *position);
     let mut suspects = Vec::with_capacity(expected);
     for batch in documents {
-        suspects_of(batch, new_are_certain, &mut suspects)?;
+        suspects_of(batch, texts, new_are_certain, &mut suspects)?;
     }
     suspects.sort_unstable_by_key(|(position, _)| *position);
     let vanished = || Error::new(Kind::Bug, "a page of candidates is not whole");
@@ -431,10 +439,10 @@ fn matched(
 
 /// What is known of the candidates in a batch, with their positions; without their cells. `new_are_certain`: of a group
 /// the ledger does not know, nothing was ever sent.
-fn suspects_of(batch: &RecordBatch, new_are_certain: bool, out: &mut Vec<(u64, Suspect)>) -> Result<()> {
-    let text = |index: usize| batch.column(index).as_string_opt::<i32>().ok_or_else(broken);
+fn suspects_of(batch: &RecordBatch, texts: &Texts, new_are_certain: bool, out: &mut Vec<(u64, Suspect)>) -> Result<()> {
+    let column = |index: usize| batch.column(index).as_string_opt::<i32>().ok_or_else(broken);
     let positions = batch.column(0).as_primitive_opt::<UInt64Type>().ok_or_else(broken)?;
-    let (keys, documents, rejected, reasons, attempted) = (text(1)?, text(4)?, text(7)?, text(8)?, text(9)?);
+    let (keys, documents, rejected, reasons, attempted) = (column(1)?, column(4)?, column(7)?, column(8)?, column(9)?);
     let kinds = batch.column(2).as_primitive_opt::<UInt8Type>().ok_or_else(broken)?;
     let fingerprints = batch.column(3).as_primitive_opt::<UInt64Type>().ok_or_else(broken)?;
     let certain = batch.column(5).as_boolean_opt().ok_or_else(broken)?;
@@ -447,7 +455,7 @@ fn suspects_of(batch: &RecordBatch, new_are_certain: bool, out: &mut Vec<(u64, S
         };
         let mut unreadable = None;
         let mut known = match documents.is_valid(row) {
-            true => document(DOCUMENTS[0], documents.value(row), &mut unreadable),
+            true => document(DOCUMENTS[0], documents.value(row), texts, &mut unreadable),
             false => Document::default(),
         };
         if documents.is_valid(row) && attempted.is_valid(row) {
@@ -457,9 +465,9 @@ fn suspects_of(batch: &RecordBatch, new_are_certain: bool, out: &mut Vec<(u64, S
             });
             known = with_attempted(known, &names);
         }
-        let rejected = rejected
-            .is_valid(row)
-            .then(|| (document(DOCUMENTS[1], rejected.value(row), &mut unreadable), reasons.value(row).to_owned()));
+        let rejected = rejected.is_valid(row).then(|| {
+            (document(DOCUMENTS[1], rejected.value(row), texts, &mut unreadable), reasons.value(row).to_owned())
+        });
         let certain = if kind == SuspectKind::New { new_are_certain } else { certain.value(row) };
         let suspect = Suspect {
             key: keys.value(row).to_owned(),

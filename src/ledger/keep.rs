@@ -7,9 +7,7 @@ use chrono::{DateTime, NaiveDateTime, Utc};
 use duckdb::{Connection, OptionalExt, params};
 
 use super::local::LocalLedger;
-use super::rows::{
-    HISTORY_COLUMNS, KNOWN_COLUMNS, RUN_COLUMNS, fold, history, history_entry, known_group, list, run_record,
-};
+use super::rows::{HISTORY_COLUMNS, KNOWN_COLUMNS, RUN_COLUMNS, fold, groups, history, lines, list, run_record};
 use super::{HistoryEntry, KnownGroup, Outcome, RunRecord, SaidGroup, Standing, statements};
 use crate::duck::{ledger_error, quote_literal};
 use crate::error::Result;
@@ -127,19 +125,16 @@ impl LocalLedger {
     /// Groups of every sync whose last word is a rejection, in key order, at most `each` of one sync.
     pub async fn rejected_of_all(&self, each: u64) -> Result<BTreeMap<String, Vec<KnownGroup>>> {
         self.call("list rejected groups", move |connection| {
-            let read = || -> duckdb::Result<BTreeMap<String, Vec<KnownGroup>>> {
-                let mut groups = connection.prepare(&format!(
-                    "SELECT {KNOWN_COLUMNS}, sync FROM known WHERE rejected_reason IS NOT NULL \
-                     QUALIFY row_number() OVER (PARTITION BY sync ORDER BY key) <= {each} ORDER BY key"
-                ))?;
-                let mut rejected: BTreeMap<String, Vec<KnownGroup>> = BTreeMap::new();
-                let mut rows = groups.query([])?;
-                while let Some(row) = rows.next()? {
-                    rejected.entry(row.get(6)?).or_default().push(known_group(row)?);
-                }
-                Ok(rejected)
-            };
-            read().map_err(ledger_error("list rejected groups"))
+            let sql = format!(
+                "SELECT {KNOWN_COLUMNS}, sync FROM known WHERE rejected_reason IS NOT NULL \
+                 QUALIFY row_number() OVER (PARTITION BY sync ORDER BY key) <= {each} ORDER BY key"
+            );
+            let found = groups(connection, &sql, [], true, |row| row.get::<_, String>(6));
+            let mut rejected: BTreeMap<String, Vec<KnownGroup>> = BTreeMap::new();
+            for (sync, group) in found.map_err(ledger_error("list rejected groups"))? {
+                rejected.entry(sync).or_default().push(group);
+            }
+            Ok(rejected)
         })
         .await
     }
@@ -148,7 +143,7 @@ impl LocalLedger {
     pub async fn rejected_after(&self, sync: &str, after: Option<&str>, count: u64) -> Result<Vec<KnownGroup>> {
         let after = after.map_or_else(String::new, |after| format!(" AND key > {}", quote_literal(after)));
         let condition = format!("sync = {} AND rejected_reason IS NOT NULL{after}", quote_literal(sync));
-        self.call("list rejected groups", move |connection| list(connection, &condition, count)).await
+        self.call("list rejected groups", move |connection| list(connection, &condition, count, true)).await
     }
 
     /// What was said about a group before the sequence `before`, the latest first, at most `count`.
@@ -247,16 +242,11 @@ impl LocalLedger {
         let only =
             outcome.map_or_else(String::new, |outcome| format!(" AND outcome = {}", quote_literal(outcome.name())));
         self.call("read what a run said", move |connection| {
-            let read = || -> duckdb::Result<Vec<SaidGroup>> {
-                let mut lines = connection.prepare(&format!(
-                    "SELECT {HISTORY_COLUMNS}, key FROM journal WHERE run = ?{only} ORDER BY seq LIMIT ? OFFSET ?"
-                ))?;
-                let said = lines.query_map(params![run, count, from], |row| {
-                    Ok(SaidGroup { key: row.get(6)?, entry: history_entry(row)? })
-                })?;
-                said.collect()
-            };
-            read().map_err(ledger_error("read what a run said"))
+            let sql =
+                format!("SELECT {HISTORY_COLUMNS}, key FROM journal WHERE run = ?{only} ORDER BY seq LIMIT ? OFFSET ?");
+            let said = lines(connection, &sql, params![run, count, from], |row| row.get(6));
+            let said = said.map_err(ledger_error("read what a run said"))?;
+            Ok(said.into_iter().map(|(key, entry)| SaidGroup { key, entry }).collect())
         })
         .await
     }

@@ -9,16 +9,16 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use duckdb::{Connection, OptionalExt, params};
+use duckdb::{Connection, params};
 
 use super::compare::{self, Candidates};
 use super::generation::{self, Generations, Recorded, beside};
 use super::place::{self, FilePlace};
-use super::rows::{KNOWN_COLUMNS, Line, append, begin, fold, history, known_group, list};
+use super::rows::{Line, append, begin, fold, history, list};
 use super::threads::{Share, Threads};
 use super::{
     Begun, Checkpoint, Comparison, Entry, HistoryEntry, Incoming, KnownGroup, Ledger, RunRecord, RunStart, Scope,
-    Standing, Suspect, schema, statements,
+    Standing, Suspect, long_texts, schema, statements,
 };
 use crate::duck::{Duck, Limits, ledger_error, quote_literal};
 use crate::error::{Error, Kind, Result, Within};
@@ -48,6 +48,8 @@ pub struct LocalLedger {
     next_seq: Arc<AtomicU64>,
     /// Up to so many candidates come in key order.
     ordered_max: u64,
+    /// Bytes of a document or change that stands in its row.
+    inline_max: usize,
     /// What this connection's comparison found.
     candidates: Arc<Mutex<Candidates>>,
     /// Writers of all siblings take turns: DuckDB would refuse the second of two that touch the same rows.
@@ -169,6 +171,7 @@ impl LocalLedger {
             retention,
             next_seq: Arc::new(AtomicU64::new(next_seq)),
             ordered_max: ORDERED_MAX,
+            inline_max: long_texts::INLINE_BYTES_MAX,
             candidates: Arc::default(),
             writing: Arc::default(),
         })
@@ -197,6 +200,7 @@ impl LocalLedger {
             retention: self.retention,
             next_seq: Arc::clone(&self.next_seq),
             ordered_max: self.ordered_max,
+            inline_max: self.inline_max,
             candidates: Arc::default(),
             writing: Arc::clone(&self.writing),
             generations: self.generations.clone().filter(|_| !read_only),
@@ -210,6 +214,12 @@ impl LocalLedger {
     /// be tried with few.
     pub fn ordered_up_to(self, ordered_max: u64) -> LocalLedger {
         LocalLedger { ordered_max, ..self }
+    }
+
+    /// The same ledger with another limit of bytes up to which documents and changes stand in their rows, so that what
+    /// happens to large ones can be tried with small ones. The empty document, which conditions ask for, always does.
+    pub fn inline_up_to(self, inline_max: usize) -> LocalLedger {
+        LocalLedger { inline_max: inline_max.max("{}".len()), ..self }
     }
 
     /// An error of the ledger with its place; what the source says has its own.
@@ -451,14 +461,18 @@ impl Ledger for LocalLedger {
         let first_seq = self.next_seq.fetch_add(entries.len() as u64, Ordering::SeqCst);
         // The connection is what a first run waits for: everything that can be done beside it is.
         let lines: Vec<Line> = entries.into_iter().map(Line::of).collect();
-        self.write("record outcomes", move |connection| append(connection, &sync, &run, at, lines, first_seq)).await
+        let inline_max = self.inline_max;
+        self.write("record outcomes", move |connection| {
+            append(connection, &sync, &run, at, lines, first_seq, inline_max)
+        })
+        .await
     }
 
     async fn finish(&self, sync: &str, run: &str, checkpoint: Checkpoint) -> Result<()> {
         let (sync, run) = (sync.to_owned(), run.to_owned());
         let retention = self.retention;
         let (next_seq, threads) = (self.next_seq(), Arc::clone(&self.threads));
-        self.write_generation("finish the run", false, move |connection| {
+        let left_behind = self.write_generation("finish the run", false, move |connection| {
             threads.large(connection)?;
             let spoke = fold(connection, &sync, &run)?;
             connection.execute("UPDATE meta SET next_seq = greatest(next_seq, ?)", [next_seq])?;
@@ -479,16 +493,17 @@ impl Ledger for LocalLedger {
                     run,
                 ],
             )?;
+            let mut forgotten = 0;
             for (kept, forget) in
                 [(retention.journal, statements::FORGET_LINES), (retention.runs, statements::FORGET_RUNS)]
             {
                 if let Some(run) = last_forgotten(connection, checkpoint.ended_at, kept)? {
-                    connection.execute(forget, [run])?;
+                    forgotten += connection.execute(forget, [run])?;
                 }
             }
-            Ok(((), spoke))
-        })
-        .await?;
+            Ok((spoke || forgotten > 0, spoke))
+        });
+        let left_behind = left_behind.await?;
         let cells = std::mem::take(&mut *self.candidates()).into_cells();
         if let Some(cells) = cells {
             // The run is recorded; an instance that cannot be tidied up is not used again.
@@ -501,6 +516,11 @@ impl Ledger for LocalLedger {
             connection
                 .execute_batch("DROP TABLE IF EXISTS temp.suspect; DROP TABLE IF EXISTS temp.folded")
                 .map_err(ledger_error("drop the suspects"))?;
+            if left_behind {
+                let _turn = writing.lock().unwrap_or_else(PoisonError::into_inner);
+                // Like the tidying below: the next run tries again.
+                drop(long_texts::remove_unused(connection));
+            }
             let log_bytes = || Some(std::fs::metadata(log.as_ref()?).ok()?.len());
             if log_bytes().is_some_and(|bytes| bytes > LOG_BYTES_MAX) {
                 // DuckDB refuses while somebody writes; readers may go on.
@@ -514,18 +534,8 @@ impl Ledger for LocalLedger {
     }
 
     async fn known(&self, sync: &str, key: &str) -> Result<Option<KnownGroup>> {
-        let (sync, key) = (sync.to_owned(), key.to_owned());
-        self.call("read a group", move |connection| {
-            connection
-                .query_row(
-                    &format!("SELECT {KNOWN_COLUMNS} FROM known WHERE sync = ? AND key = ?"),
-                    [sync, key],
-                    known_group,
-                )
-                .optional()
-                .map_err(ledger_error("read a group"))
-        })
-        .await
+        let condition = format!("sync = {} AND key = {}", quote_literal(sync), quote_literal(key));
+        self.call("read a group", move |connection| Ok(list(connection, &condition, 1, true)?.pop())).await
     }
 
     async fn history(&self, sync: &str, key: &str, count: u64) -> Result<Vec<HistoryEntry>> {
@@ -539,7 +549,7 @@ impl Ledger for LocalLedger {
     async fn rejected(&self, sync: &str, count: u64) -> Result<Vec<KnownGroup>> {
         let sync = sync.to_owned();
         self.call("list rejected groups", move |connection| {
-            list(connection, &format!("sync = {} AND rejected_reason IS NOT NULL", quote_literal(&sync)), count)
+            list(connection, &format!("sync = {} AND rejected_reason IS NOT NULL", quote_literal(&sync)), count, true)
         })
         .await
     }
@@ -593,6 +603,6 @@ impl Ledger for LocalLedger {
     async fn export(&self, sync: &str, after: Option<&str>, count: u64) -> Result<Vec<KnownGroup>> {
         let after = after.map_or_else(String::new, |after| format!(" AND key > {}", quote_literal(after)));
         let condition = format!("sync = {}{after}", quote_literal(sync));
-        self.call("export known groups", move |connection| list(connection, &condition, count)).await
+        self.call("export known groups", move |connection| list(connection, &condition, count, false)).await
     }
 }

@@ -48,6 +48,7 @@ mod compare;
 mod generation;
 mod keep;
 pub mod local;
+mod long_texts;
 pub mod memory;
 pub mod place;
 mod rows;
@@ -502,6 +503,7 @@ pub trait Ledger: Send + Sync {
     /// number of groups concerned.
     async fn reset(&self, sync: &str, key: Option<&str>, mark: &str, forget: bool) -> Result<u64>;
 
-    /// Every known group after `after` in key order, at most `count`, for export.
+    /// Known groups after `after` in key order, for export: at most `count`, fewer where documents are large, none only
+    /// after the last.
     async fn export(&self, sync: &str, after: Option<&str>, count: u64) -> Result<Vec<KnownGroup>>;
 }

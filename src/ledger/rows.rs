@@ -3,6 +3,7 @@
 use chrono::{DateTime, NaiveDateTime, Utc};
 use duckdb::{Connection, OptionalExt, params};
 
+use super::long_texts::{self, Texts, Writer};
 use super::{Begun, Entry, HistoryEntry, KnownGroup, Outcome, RunRecord, RunStart, Status, statements};
 use crate::duck::{ledger_error, quote_literal};
 use crate::error::Result;
@@ -120,28 +121,49 @@ pub(super) fn append(
     at: DateTime<Utc>,
     lines: Vec<Line>,
     first_seq: u64,
+    inline_max: usize,
 ) -> duckdb::Result<()> {
     let mut appender = connection.appender("journal")?;
-    for (offset, line) in lines.into_iter().enumerate() {
+    let mut texts = Writer::new(connection, inline_max)?;
+    for (seq, line) in (first_seq..).zip(lines) {
+        let change = line.change.map(|text| texts.store(2 * seq, text)).transpose()?;
+        let document = line.document.map(|text| texts.store(2 * seq + 1, text)).transpose()?;
         appender.append_row(params![
             sync,
             run,
-            first_seq + offset as u64,
+            seq,
             line.key,
-            line.change,
-            line.document,
+            change,
+            document,
             line.fingerprint,
             line.outcome.name(),
             line.reason,
             at.naive_utc(),
         ])?;
     }
+    texts.finish()?;
     appender.flush()
 }
 
+/// Reads at one moment, so that what rows refer to is still there.
+pub(super) fn at_once<T>(
+    connection: &Connection,
+    read: impl FnOnce(&Connection) -> duckdb::Result<T>,
+) -> duckdb::Result<T> {
+    connection.execute_batch("BEGIN")?;
+    let found = read(connection);
+    let ended = connection.execute_batch("COMMIT");
+    if ended.is_err() {
+        drop(connection.execute_batch("ROLLBACK"));
+    }
+    let found = found?;
+    ended.map(|()| found)
+}
+
 /// A stored document. One that cannot be read is an empty one, and is added to what cannot be read.
-pub(super) fn document(what: &str, text: &str, unreadable: &mut Option<String>) -> Document {
-    Document::from_text(text).unwrap_or_else(|error| {
+pub(super) fn document(what: &str, stored: &str, texts: &Texts, unreadable: &mut Option<String>) -> Document {
+    let read = texts.text(stored).and_then(|text| Document::from_text(text).map_err(|error| error.to_string()));
+    read.unwrap_or_else(|error| {
         let also = unreadable.take().map_or_else(String::new, |before| format!("{before}; "));
         *unreadable = Some(format!("{also}its {what} document cannot be read: {error}"));
         Document::default()
@@ -151,39 +173,101 @@ pub(super) fn document(what: &str, text: &str, unreadable: &mut Option<String>) 
 /// The names of a group's documents, for people.
 pub(super) const DOCUMENTS: [&str; 2] = ["synced", "rejected"];
 
-pub(super) fn known_group(row: &duckdb::Row<'_>) -> duckdb::Result<KnownGroup> {
-    let (known, rejected): (String, Option<String>) = (row.get(1)?, row.get(3)?);
-    let reason: Option<String> = row.get(4)?;
-    let mut unreadable = None;
-    Ok(KnownGroup {
-        key: row.get(0)?,
-        document: document(DOCUMENTS[0], &known, &mut unreadable),
-        unsettled_in: row.get(2)?,
-        rejected: rejected.map(|text| document(DOCUMENTS[1], &text, &mut unreadable)).zip(reason),
-        at: row.get::<_, NaiveDateTime>(5)?.and_utc(),
-        unreadable,
-    })
+/// A known group as it is stored; its columns are [`KNOWN_COLUMNS`].
+struct StoredGroup {
+    key: String,
+    document: String,
+    unsettled_in: Option<String>,
+    rejected: Option<String>,
+    reason: Option<String>,
+    at: DateTime<Utc>,
 }
 
-/// The columns of a journal's line that [`history_entry`] reads.
+impl StoredGroup {
+    fn read(row: &duckdb::Row<'_>) -> duckdb::Result<StoredGroup> {
+        Ok(StoredGroup {
+            key: row.get(0)?,
+            document: row.get(1)?,
+            unsettled_in: row.get(2)?,
+            rejected: row.get(3)?,
+            reason: row.get(4)?,
+            at: row.get::<_, NaiveDateTime>(5)?.and_utc(),
+        })
+    }
+
+    fn stored(&self) -> [Option<&str>; 2] {
+        [Some(&self.document), self.rejected.as_deref()]
+    }
+
+    fn known(self, texts: &Texts) -> KnownGroup {
+        let mut unreadable = None;
+        KnownGroup {
+            document: document(DOCUMENTS[0], &self.document, texts, &mut unreadable),
+            rejected: (self.rejected)
+                .map(|text| document(DOCUMENTS[1], &text, texts, &mut unreadable))
+                .zip(self.reason),
+            key: self.key,
+            unsettled_in: self.unsettled_in,
+            at: self.at,
+            unreadable,
+        }
+    }
+}
+
+/// A journal's line as it is stored; its columns are [`HISTORY_COLUMNS`].
+struct StoredLine {
+    seq: u64,
+    run: String,
+    at: DateTime<Utc>,
+    change: Option<String>,
+    outcome: String,
+    reason: Option<String>,
+}
+
+impl StoredLine {
+    fn read(row: &duckdb::Row<'_>) -> duckdb::Result<StoredLine> {
+        Ok(StoredLine {
+            seq: row.get(0)?,
+            run: row.get(1)?,
+            at: row.get::<_, NaiveDateTime>(2)?.and_utc(),
+            change: row.get(3)?,
+            outcome: row.get(4)?,
+            reason: row.get(5)?,
+        })
+    }
+
+    fn entry(self, texts: &Texts) -> HistoryEntry {
+        let mut reason = self.reason;
+        let change = self.change.map_or_else(Change::default, |stored| {
+            let read = texts.text(&stored);
+            read.and_then(|text| serde_json::from_str(text).map_err(|error| error.to_string())).unwrap_or_else(
+                |error| {
+                    let why = format!("what was sent cannot be read in the ledger: {error}");
+                    reason = Some(reason.take().map_or_else(|| why.clone(), |said| format!("{said}; {why}")));
+                    Change::default()
+                },
+            )
+        });
+        HistoryEntry { seq: self.seq, run: self.run, at: self.at, change, outcome: self.outcome, reason }
+    }
+}
+
+/// The columns of a journal's line that [`lines`] reads.
 pub(super) const HISTORY_COLUMNS: &str = "seq, run, recorded_at, change, outcome, reason";
 
-pub(super) fn history_entry(row: &duckdb::Row<'_>) -> duckdb::Result<HistoryEntry> {
-    let (change, mut reason): (Option<String>, Option<String>) = (row.get(3)?, row.get(5)?);
-    let change = change.map_or_else(Change::default, |text| {
-        serde_json::from_str(&text).unwrap_or_else(|error| {
-            let why = format!("what was sent cannot be read in the ledger: {error}");
-            reason = Some(reason.take().map_or_else(|| why.clone(), |said| format!("{said}; {why}")));
-            Change::default()
-        })
-    });
-    Ok(HistoryEntry {
-        seq: row.get(0)?,
-        run: row.get(1)?,
-        at: row.get::<_, NaiveDateTime>(2)?.and_utc(),
-        change,
-        outcome: row.get(4)?,
-        reason,
+/// The journal's lines that a statement yields, each with what `beside` reads of its row.
+pub(super) fn lines<T>(
+    connection: &Connection,
+    sql: &str,
+    given: impl duckdb::Params,
+    beside: impl Fn(&duckdb::Row<'_>) -> duckdb::Result<T>,
+) -> duckdb::Result<Vec<(T, HistoryEntry)>> {
+    at_once(connection, |connection| {
+        let mut statement = connection.prepare(sql)?;
+        let found = statement.query_map(given, |row| Ok((beside(row)?, StoredLine::read(row)?)))?;
+        let found: Vec<(T, StoredLine)> = found.collect::<duckdb::Result<_>>()?;
+        let texts = Texts::of(connection, found.iter().map(|(_, line)| line.change.as_deref()))?;
+        Ok(found.into_iter().map(|(beside, line)| (beside, line.entry(&texts))).collect())
     })
 }
 
@@ -207,15 +291,44 @@ pub(super) fn run_record(row: &duckdb::Row<'_>) -> duckdb::Result<RunRecord> {
     })
 }
 
+/// The columns of a known group that [`groups`] reads.
 pub(super) const KNOWN_COLUMNS: &str = "key, document, unsettled_in, rejected_document, rejected_reason, recorded_at";
 
-pub(super) fn list(connection: &Connection, condition: &str, count: u64) -> Result<Vec<KnownGroup>> {
-    let read = || -> duckdb::Result<Vec<KnownGroup>> {
-        let mut groups = connection
-            .prepare(&format!("SELECT {KNOWN_COLUMNS} FROM known WHERE {condition} ORDER BY key LIMIT {count}"))?;
-        groups.query_map([], known_group)?.collect()
-    };
-    read().map_err(ledger_error("list groups"))
+/// Bytes of documents that are read at a time, where the caller comes again for the rest.
+const GROUPS_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// The known groups that a statement yields, each with what `beside` reads of its row. `whole`: all of them; otherwise it
+/// may be fewer, where their documents are large, but not none.
+pub(super) fn groups<T>(
+    connection: &Connection,
+    sql: &str,
+    given: impl duckdb::Params,
+    whole: bool,
+    beside: impl Fn(&duckdb::Row<'_>) -> duckdb::Result<T>,
+) -> duckdb::Result<Vec<(T, KnownGroup)>> {
+    at_once(connection, |connection| {
+        let mut statement = connection.prepare(sql)?;
+        let mut rows = statement.query(given)?;
+        let (mut found, mut bytes) = (Vec::new(), 0);
+        while let Some(row) = rows.next()? {
+            let group = StoredGroup::read(row)?;
+            bytes += group.stored().into_iter().flatten().map(long_texts::len).sum::<usize>();
+            if !whole && bytes > GROUPS_BYTES_MAX && !found.is_empty() {
+                break;
+            }
+            found.push((beside(row)?, group));
+        }
+        drop(rows);
+        let texts = Texts::of(connection, found.iter().flat_map(|(_, group)| group.stored()))?;
+        Ok(found.into_iter().map(|(beside, group)| (beside, group.known(&texts))).collect())
+    })
+}
+
+/// The known groups that a condition names, in key order, at most `count`; fewer where they are large, unless `whole`.
+pub(super) fn list(connection: &Connection, condition: &str, count: u64, whole: bool) -> Result<Vec<KnownGroup>> {
+    let sql = format!("SELECT {KNOWN_COLUMNS} FROM known WHERE {condition} ORDER BY key LIMIT {count}");
+    let found = groups(connection, &sql, [], whole, |_| Ok(())).map_err(ledger_error("list groups"))?;
+    Ok(found.into_iter().map(|((), group)| group).collect())
 }
 
 /// What was said about a group before a sequence, the latest first.
@@ -226,8 +339,9 @@ pub(super) fn history(
     before: u64,
     count: u64,
 ) -> duckdb::Result<Vec<HistoryEntry>> {
-    let mut lines = connection.prepare(&format!(
+    let sql = format!(
         "SELECT {HISTORY_COLUMNS} FROM journal WHERE sync = ? AND key = ? AND seq < ? ORDER BY seq DESC LIMIT ?"
-    ))?;
-    lines.query_map(params![sync, key, before, count], history_entry)?.collect()
+    );
+    let found = lines(connection, &sql, params![sync, key, before, count], |_| Ok(()))?;
+    Ok(found.into_iter().map(|((), entry)| entry).collect())
 }

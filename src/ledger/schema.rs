@@ -7,7 +7,7 @@ use std::path::Path;
 
 use duckdb::Connection;
 
-use super::backup;
+use super::{backup, long_texts};
 use crate::duck::ledger_error;
 use crate::error::{Error, Kind, Result};
 
@@ -15,7 +15,7 @@ use crate::error::{Error, Kind, Result};
 pub(super) const VERSION: usize = STEPS.len();
 
 /// `STEPS[n]` turns version n into n + 1; version 0 is an empty file. Never edit a released step: add one.
-const STEPS: [&str; 3] = [
+const STEPS: [&str; 4] = [
     "
 CREATE TABLE meta (version UINTEGER NOT NULL, next_seq UBIGINT NOT NULL);
 INSERT INTO meta VALUES (0, 1);
@@ -42,6 +42,7 @@ ALTER TABLE runs ADD COLUMN detail VARCHAR;
 CREATE TABLE notes (name VARCHAR NOT NULL, text VARCHAR NOT NULL);
 ",
     IDENTITY,
+    long_texts::TABLE,
 ];
 
 /// Which ledger this is and how new it is (see `generation`), and after which run it was found to be an older one.
@@ -111,10 +112,10 @@ pub(super) fn migrate(connection: &mut Connection, file: Option<&Path>, read_onl
 /// Lets an older file be read as a current one, where temporary tables make up for what it lacks: a plan can be looked at
 /// before the first run of a new version.
 fn as_current(connection: &Connection, version: usize) -> Result<()> {
-    if version != 2 {
+    if version < 2 {
         return Err(Error::new(Kind::Ledger, format!("this ledger has the older version {version}"))
             .advise("run `groupcast run` once to bring it to the current one; a copy of it is kept beside it"));
     }
-    let step = IDENTITY.replace("CREATE TABLE", "CREATE OR REPLACE TEMP TABLE");
-    connection.execute_batch(&step).map_err(ledger_error("read a ledger of an older version"))
+    let steps = STEPS[version..].concat().replace("CREATE TABLE", "CREATE OR REPLACE TEMP TABLE");
+    connection.execute_batch(&steps).map_err(ledger_error("read a ledger of an older version"))
 }

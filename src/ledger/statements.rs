@@ -2,7 +2,7 @@
 //!
 //! `candidates` joins only keys and fingerprints of buckets that differ, and only suspects ever have their documents read.
 
-use super::{Missing, Scope};
+use super::{Missing, Scope, long_texts};
 use crate::duck::{quote_identifier, quote_literal};
 use crate::source::staged::{bucket, row_hash};
 
@@ -148,7 +148,7 @@ pub(super) fn suspects(sync: &str, ordered: bool) -> String {
     format!(
         "CREATE OR REPLACE TEMP TABLE suspect AS
 SELECT n, key, kind, fingerprint, document, certain, seq, rejected_document, rejected_reason, attempted,
-    (coalesce(strlen(document), 0) + coalesce(strlen(rejected_document), 0))::UBIGINT AS bytes
+    ({bytes} + {rejected_bytes})::UBIGINT AS bytes
 FROM (
     SELECT c.n, c.key, c.kind, c.fingerprint, k.document, k.unsettled_in IS NULL AS certain, k.seq::UBIGINT AS seq,
         k.rejected_document, k.rejected_reason, to_json(k.attempted)::VARCHAR AS attempted
@@ -160,6 +160,8 @@ FROM (
             AND key IN (SELECT key FROM chosen WHERE kind = 0) GROUP BY key
     ) j ON j.key = c.key
 ){order}",
+        bytes = long_texts::bytes("document"),
+        rejected_bytes = long_texts::bytes("rejected_document"),
         sync = quote_literal(sync),
         order = if ordered { "" } else { "\nORDER BY n" },
     )
@@ -235,7 +237,8 @@ pub(super) fn nothing_said(sync: &str, run: &str) -> String {
 
 /// What becomes of every group a run spoke about: the known row as it will be, or `gone`.
 ///
-/// `document = '='` in the journal stands for "exactly what the change sets", which spares first deliveries a copy.
+/// `document = '='` in the journal stands for "exactly what the change sets", which spares first deliveries a copy. Long
+/// texts are not read: references to them move.
 pub(super) fn fold(sync: &str, run: &str) -> [String; 5] {
     let (sync, run) = (quote_literal(sync), quote_literal(run));
     [
@@ -243,7 +246,7 @@ pub(super) fn fold(sync: &str, run: &str) -> [String; 5] {
             "CREATE OR REPLACE TEMP TABLE folded AS
 WITH said AS (
     SELECT key, seq, outcome, reason, fingerprint, recorded_at,
-        CASE WHEN document = '=' THEN substring(change, 8, length(change) - 8) ELSE document END AS document
+        {document} AS document
     FROM journal WHERE sync = {sync} AND run = {run}
 ), touched AS (
     SELECT * FROM said WHERE outcome <> 'not_sent'
@@ -266,7 +269,8 @@ SELECT t.key,
     CASE WHEN t.outcome IN ('rejected', 'partly_rejected') THEN coalesce(t.reason, '') END AS rejected_reason,
     CASE WHEN t.outcome = 'delivered' THEN t.seq ELSE coalesce(k.seq, 0) END AS seq,
     coalesce(t.recorded_at, (SELECT max(started_at) FROM runs WHERE sync = {sync} AND run = {run})) AS recorded_at
-FROM touched t LEFT JOIN (SELECT * FROM known WHERE sync = {sync}) k ON k.key = t.key"
+FROM touched t LEFT JOIN (SELECT * FROM known WHERE sync = {sync}) k ON k.key = t.key",
+            document = long_texts::LINE_DOCUMENT,
         ),
         format!("DELETE FROM known WHERE sync = {sync} AND key IN (SELECT key FROM folded)"),
         format!(
@@ -340,7 +344,7 @@ mod tests {
         insta::assert_snapshot!(suspects("accounts", true), @r"
         CREATE OR REPLACE TEMP TABLE suspect AS
         SELECT n, key, kind, fingerprint, document, certain, seq, rejected_document, rejected_reason, attempted,
-            (coalesce(strlen(document), 0) + coalesce(strlen(rejected_document), 0))::UBIGINT AS bytes
+            (coalesce(CASE WHEN starts_with(document, '@') THEN TRY_CAST(split_part(rtrim(document, '='), ':', 2) AS UBIGINT) ELSE strlen(document) END, 0) + coalesce(CASE WHEN starts_with(rejected_document, '@') THEN TRY_CAST(split_part(rtrim(rejected_document, '='), ':', 2) AS UBIGINT) ELSE strlen(rejected_document) END, 0))::UBIGINT AS bytes
         FROM (
             SELECT c.n, c.key, c.kind, c.fingerprint, k.document, k.unsettled_in IS NULL AS certain, k.seq::UBIGINT AS seq,
                 k.rejected_document, k.rejected_reason, to_json(k.attempted)::VARCHAR AS attempted

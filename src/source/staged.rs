@@ -27,9 +27,10 @@ const BATCHES_WAITING: usize = 16;
 /// Most bytes of a row's cells. A row with more is not read any further: its group is rejected by name. Two pages in
 /// memory, as cells, values and requests, have room for a few of them; no destination takes a megabyte for one group.
 pub const ROW_BYTES_MAX: u64 = 8 * 1024 * 1024;
-/// Rows that are read at a time where memory does not suffice for more, at first: DuckDB's vectors have 2,048 values,
-/// which are all in memory at once. Where it still does not suffice, an eighth of them, and so on to one.
-const SLICE_ROWS: u64 = 64;
+/// Rows that are read at a time where memory does not suffice for more, at first: one of DuckDB's vectors, whose 2,048
+/// values it unpacks together even where one of them is wanted. Where it still does not suffice, an eighth of them, and so
+/// on to one.
+const SLICE_ROWS: u64 = 2048;
 const SMALLER: u64 = 8;
 /// Up to here candidates come in key order, so that plans read well; sorting more would cost more than it helps.
 pub const ORDERED_MAX: u64 = 100_000;

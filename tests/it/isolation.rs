@@ -99,6 +99,36 @@ fn a_row_that_is_too_large_is_rejected_by_name_and_the_others_are_delivered() {
 }
 
 #[test]
+fn large_rows_by_the_hundred_fit_into_the_least_memory() {
+    let mut place = place();
+    place.set("GROUPCAST__STATE__MEMORY", "64MB");
+    // 600 of 100 KB: more than the ledger's memory, in a single one of DuckDB's vectors; and one near the limit of a row.
+    place.warehouse(
+        "CREATE TABLE accounts AS SELECT 'k' || i AS id, 'first ' || repeat(md5(i::VARCHAR), 3200) AS name \
+         FROM range(600) r(i) UNION ALL SELECT 'largest', 'first ' || repeat('é', 3500000)",
+    );
+    place.mapping("accounts", &mapping("warehouse", "table = \"accounts\"", "name"));
+    place.run(&["run"]).exits(0).says(&["601 delivered"]);
+    place.run(&["run"]).exits(0).says(&["nothing sent"]);
+    // WHEN all of them change THEN all are delivered again
+    place.warehouse("UPDATE accounts SET name = replace(name, 'first', 'second')");
+    place.run(&["plan"]).says(&["601 to change"]);
+    place.run(&["run", "--accept", "changed"]).exits(0).says(&["601 delivered"]);
+    place.run(&["run"]).exits(0).says(&["nothing sent"]);
+    // AND what is known of them is whole: a change back is found, and so is what was sent
+    let export = place.run(&["ledger", "export", "accounts"]).exits(0);
+    assert_eq!(export.stdout.lines().count(), 601);
+    let largest = export.stdout.lines().find(|line| line.contains("largest")).unwrap();
+    assert!(largest.contains(&format!("second {}\"", "é".repeat(3_500_000))));
+    let group = place.run(&["group", "accounts", "k7", "--json"]).exits(0);
+    assert!(group.stdout.contains("\"second ") && group.stdout.contains("\"first "), "what was sent, and what before");
+    // AND what no group refers to any more is not kept
+    place.warehouse("UPDATE accounts SET name = id");
+    place.set("GROUPCAST__STATE__JOURNAL_RETENTION", "1s");
+    place.run(&["run", "--accept", "changed"]).exits(0).says(&["601 delivered"]);
+}
+
+#[test]
 fn lists_that_nest_too_deep_are_refused_at_once() {
     let place = place();
     let deep = format!("{}1{}", "[".repeat(15), "]".repeat(15));

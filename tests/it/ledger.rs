@@ -132,8 +132,11 @@ async fn both_ledgers_answer_alike_over_random_histories() {
         let folder = tempfile::tempdir().unwrap();
         // Every other time as if all candidates were very many: not in key order.
         let ordered_max = if seed % 2 == 0 { u64::MAX } else { 0 };
+        // Every third time as if documents were large, and every other of those not all of them.
+        let inline_max = [usize::MAX, 0, usize::MAX, usize::MAX, 12, usize::MAX][seed as usize % 6];
+        let as_if = |ledger: LocalLedger| ledger.ordered_up_to(ordered_max).inline_up_to(inline_max);
         let mut subjects = subjects(folder.path()).await.map(|subject| match subject {
-            Subject::Local(ledger) => Subject::Local(ledger.ordered_up_to(ordered_max)),
+            Subject::Local(ledger) => Subject::Local(as_if(ledger)),
             memory => memory,
         });
         let mut random = fastrand::Rng::with_seed(seed);
@@ -243,8 +246,7 @@ async fn both_ledgers_answer_alike_over_random_histories() {
                 drop(local);
                 let path = folder.path().join("ledger.duckdb");
                 let local = LocalLedger::open(&path, &Limits::standard(), RETENTION).await.unwrap();
-                let local = local.ordered_up_to(ordered_max);
-                subjects = [memory, Subject::Local(local)];
+                subjects = [memory, Subject::Local(as_if(local))];
             }
             if random.u8(0..9) == 0 {
                 let (key, forget) = (random.bool().then_some("k1"), random.bool());
