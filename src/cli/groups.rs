@@ -18,6 +18,7 @@ use crate::delivery::{Outside, Signal};
 use crate::env::{Clock, Random, SystemClock};
 use crate::error::{Error, Kind, Result, Within};
 use crate::ledger::{Ledger, Status};
+use crate::mapping::MappingFile;
 use crate::model::Document;
 use crate::open::job::Job;
 use crate::open::{self, Failure};
@@ -36,7 +37,8 @@ pub(super) fn status_text(status: Status) -> String {
 
 pub(super) async fn status(cli: &Cli, syncs: &[String]) -> Result<u8, Failure> {
     let project = open::project(&cli.folder)?;
-    let files = if syncs.is_empty() { project.mappings.iter().collect() } else { open::chosen(&project, syncs)? };
+    super::show_broken(&project);
+    let files = asked_about(&project, syncs)?;
     let teller = Teller::open(&project).await?;
     let now = SystemClock::start().now();
     let views = teller.syncs(&project, &files, now, 1).await?;
@@ -75,6 +77,14 @@ pub(super) async fn status(cli: &Cli, syncs: &[String]) -> Result<u8, Failure> {
     Ok(0)
 }
 
+/// The mappings that a question is about: all, or those of these names. A name whose mapping has mistakes has no answer of
+/// its own here.
+pub(super) fn asked_about<'a>(project: &'a Project, syncs: &[String]) -> Result<Vec<&'a MappingFile>> {
+    syncs.iter().try_for_each(|sync| open::exists(project, sync))?;
+    let asked = |file: &&MappingFile| syncs.is_empty() || syncs.contains(&file.mapping.name);
+    Ok(project.mappings.iter().filter(asked).collect())
+}
+
 /// What the daemon does about a sync.
 fn doing(view: &SyncView) -> String {
     let Some(activity) = &view.activity else { return String::new() };
@@ -107,7 +117,7 @@ fn next(view: &SyncView) -> String {
 pub(super) async fn runs(cli: &Cli, sync: Option<&str>, number: u64) -> Result<u8, Failure> {
     let project = open::project(&cli.folder)?;
     if let Some(sync) = sync {
-        open::named(&project, sync)?;
+        open::exists(&project, sync)?;
     }
     let runs = Teller::open(&project).await?.runs(sync, number).await?;
     if cli.json {
@@ -142,10 +152,13 @@ pub(super) async fn runs(cli: &Cli, sync: Option<&str>, number: u64) -> Result<u
 
 pub(super) async fn group(cli: &Cli, sync: &str, key: &str, number: u64, remote: bool) -> Result<u8, Failure> {
     let project = open::project(&cli.folder)?;
-    let file = open::named(&project, sync)?;
+    open::exists(&project, sync)?;
     let told = Teller::open(&project).await?.group(sync, key, number).await?;
     let remote = match remote {
-        true => Some(remote::look(&project, file, key).await.within(|| format!("sync {sync}"))?),
+        true => {
+            let file = open::named(&project, sync)?;
+            Some(remote::look(&project, file, key).await.within(|| format!("sync {sync}"))?)
+        }
         false => None,
     };
     if told.is_none() && !remote.as_ref().is_some_and(remote::Remote::exists) {
@@ -351,15 +364,21 @@ pub(super) async fn show_run(cli: &Cli, run: &str) -> Result<u8, Failure> {
 
 pub(super) async fn rejected(cli: &Cli, sync: Option<&str>, number: u64) -> Result<u8, Failure> {
     let project = open::project(&cli.folder)?;
-    let files = match sync {
-        Some(sync) => vec![open::named(&project, sync)?],
-        None => project.mappings.iter().collect(),
+    let syncs: Vec<&str> = match sync {
+        Some(sync) => {
+            open::exists(&project, sync)?;
+            vec![sync]
+        }
+        None => {
+            let sound = project.mappings.iter().map(|file| file.mapping.name.as_str());
+            sound.chain(project.broken.iter().map(|broken| broken.name.as_str())).collect()
+        }
     };
     let teller = Teller::open(&project).await?;
     let mut table = screen::table(&["sync", "group", "since", "reason"]);
     let mut all = Vec::new();
-    for file in files {
-        for group in teller.rejected(&file.mapping.name, number).await? {
+    for sync in syncs {
+        for group in teller.rejected(sync, number).await? {
             if !cli.json {
                 table.add_row([
                     group.sync.clone(),
@@ -392,7 +411,7 @@ pub(super) async fn ledger(cli: &Cli, asked: &LedgerCommand) -> Result<u8, Failu
     match asked {
         LedgerCommand::Adopt { sync } => adopt(cli, &project, sync).await,
         LedgerCommand::Export { sync } => {
-            open::named(&project, sync)?;
+            open::exists(&project, sync)?;
             let teller = Teller::open(&project).await?;
             let mut unreadable = Vec::new();
             let mut out = std::io::BufWriter::new(std::io::stdout());
@@ -420,7 +439,7 @@ pub(super) async fn ledger(cli: &Cli, asked: &LedgerCommand) -> Result<u8, Failu
             Ok(0)
         }
         LedgerCommand::Reset { sync, group, forget, yes } => {
-            open::named(&project, sync)?;
+            open::exists(&project, sync)?;
             let teller = Teller::open_to_write(&project).await?;
             if !*yes && !confirmed(sync, group.as_deref(), teller.known(sync).await?, *forget)? {
                 return Err(Error::new(Kind::Config, "nothing was reset")

@@ -123,6 +123,16 @@ async fn mapping(cli: &Cli, asked: &Init, source_name: &str, table: &str) -> Res
         _ => Vec::new(),
     };
     create(&path, &template::mapping(source_name, &destination, table, &shapes, &always))?;
+    let after = open::project(&cli.folder)?;
+    let broken = after.broken.iter().find(|broken| !project.broken.contains(broken));
+    if let Some(mistakes) = broken.and_then(|broken| after.mistakes(&broken.name)) {
+        // Another mapping sends the same traits of the same groups, for instance.
+        std::fs::remove_file(&path)?;
+        let what = Failure::from(mistakes).as_error();
+        return Err(Error::new(Kind::Config, format!("nothing was written: beside the other mappings, {what}"))
+            .advise("map the table to another group type or destination, or change the other mapping first")
+            .into());
+    }
     if cli.json {
         print_json(&serde_json::json!({"written": [path.display().to_string()]}));
         return Ok(0);

@@ -125,10 +125,20 @@ fn show_problems(cli: &Cli, problems: &Diagnostics) {
     }
 }
 
-/// Prints a loaded project's warnings to standard error.
+/// Prints a loaded project's warnings to standard error, and which mappings have mistakes.
 fn show_warnings(cli: &Cli, project: &Project) {
-    if !cli.json && !project.warnings.is_empty() {
-        drop(write!(screen::stderr(), "{}", project.warnings.render(true)));
+    let warnings = project.problems.warnings();
+    if !cli.json && !warnings.is_empty() {
+        drop(write!(screen::stderr(), "{}", warnings.render(true)));
+    }
+    show_broken(project);
+}
+
+/// Says on standard error which mappings have mistakes.
+fn show_broken(project: &Project) {
+    for broken in &project.broken {
+        let what = format!("{} has mistakes, so that `{}` cannot run", broken.file, broken.name);
+        screen::print_warning(&what, "`groupcast check` shows them; the other syncs are not affected");
     }
 }
 
@@ -147,7 +157,7 @@ fn print_json(value: &Value) {
 
 async fn check(cli: &Cli, connect: bool) -> Result<u8, Failure> {
     let project = open::project(&cli.folder)?;
-    let mut problems = project.warnings.clone();
+    let mut problems = project.problems.clone();
     if connect {
         let mut found = Vec::new();
         let outside = Outside::new()?;

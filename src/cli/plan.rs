@@ -83,6 +83,11 @@ pub(super) async fn plan(cli: &Cli, select: &Select, show: usize, requests: bool
             }
         }
     }
+    for broken in project.broken.iter().filter(|_| select.syncs.is_empty()) {
+        if let Some(mistakes) = project.mistakes(&broken.name) {
+            code = worse(code, super::show_failure(cli, &placed(mistakes.into(), &broken.name)));
+        }
+    }
     Ok(code)
 }
 

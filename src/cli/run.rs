@@ -45,7 +45,8 @@ pub(super) async fn run(cli: &Cli, select: &Select, limit: Option<u64>) -> Resul
         Ok(ledger) => ledger,
         Err(busy) if busy.kind() == Kind::LedgerBusy => {
             let client = Client::find(&project, busy).await?;
-            return by_daemon(cli, &files, &client, &select.ask(limit)).await;
+            let asked = select.ask(limit);
+            return by_daemon(cli, &project, (&files, select.syncs.is_empty()), &client, &asked).await;
         }
         Err(error) => return Err(error.into()),
     };
@@ -70,6 +71,7 @@ pub(super) async fn run(cli: &Cli, select: &Select, limit: Option<u64>) -> Resul
         }
         ended.take(&file.mapping.name, one(&shared, file).await)?;
     }
+    ended.broken(&project, &select.syncs)?;
     Ok(ended.code())
 }
 
@@ -109,9 +111,19 @@ impl Ended<'_> {
                 self.json.push(json!({"sync": sync, "status": status, "error": error_json(&error)}));
                 self.code = worse(self.code, error.kind().exit_code());
             }
+            Err(failure @ Failure::Problems(_)) if self.cli.json => {
+                return self.take(sync, Err(Failure::Error(failure.as_error())));
+            }
             Err(failure) => self.code = worse(self.code, super::show_failure(self.cli, &failure)),
         }
         Ok(())
+    }
+
+    /// The syncs that are asked for and cannot run, because their mappings have mistakes.
+    fn broken(&mut self, project: &Project, asked: &[String]) -> Result<(), Failure> {
+        let all = project.broken.iter().filter(|_| asked.is_empty());
+        all.filter_map(|broken| Some((&broken.name, project.mistakes(&broken.name)?)))
+            .try_for_each(|(name, mistakes)| self.take(name, Err(mistakes.into())))
     }
 
     /// The command's exit code, after the last line.
@@ -129,7 +141,13 @@ const FOLLOW: Duration = Duration::from_millis(300);
 const LOOKS_BEFORE_WAITING: u32 = 5;
 
 /// Runs that the daemon does, because it holds the ledger: asked for and followed, one after the other.
-async fn by_daemon(cli: &Cli, files: &[&MappingFile], client: &Client, asked: &Ask) -> Result<u8, Failure> {
+async fn by_daemon(
+    cli: &Cli,
+    project: &Project,
+    (files, all): (&[&MappingFile], bool),
+    client: &Client,
+    asked: &Ask,
+) -> Result<u8, Failure> {
     let signal = listen()?;
     let mut ended = Ended::new(cli);
     for file in files {
@@ -142,6 +160,9 @@ async fn by_daemon(cli: &Cli, files: &[&MappingFile], client: &Client, asked: &A
         let run = one_by_daemon(client, sync, asked, &progress, &signal, cli.json).await;
         progress.finish();
         ended.take(sync, run.map_err(Failure::Error))?;
+    }
+    if all {
+        ended.broken(project, &[])?;
     }
     Ok(ended.code())
 }

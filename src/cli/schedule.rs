@@ -6,7 +6,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::{Value, json};
 
 use super::args::Cli;
-use super::groups::{status_text, when};
+use super::groups::{asked_about, status_text, when};
 use super::told::Teller;
 use super::{print_json, screen};
 use crate::env::{Clock, SystemClock};
@@ -18,7 +18,8 @@ use crate::zone::{self, Zone};
 
 pub(super) async fn schedule(cli: &Cli, syncs: &[String], count: usize) -> Result<u8, Failure> {
     let project = open::project(&cli.folder)?;
-    let files = if syncs.is_empty() { project.mappings.iter().collect() } else { open::chosen(&project, syncs)? };
+    super::show_broken(&project);
+    let files = asked_about(&project, syncs)?;
     let now = SystemClock::start().now();
     let teller = Teller::open(&project).await?;
     let views = teller.syncs(&project, &files, now, count).await?;

@@ -1,7 +1,7 @@
 //! How are the problems of a config folder shown: drawn with the lines they are about, or as JSON?
 
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
 use serde::Serialize;
@@ -84,6 +84,24 @@ impl Diagnostics {
         items.sort_by(|a, b| order(a, b));
         items.dedup();
         items
+    }
+
+    /// The files that one of the errors is about.
+    pub fn files_with_errors(&self) -> BTreeSet<&str> {
+        let errors = self.items.iter().filter(|problem| problem.severity == Severity::Error);
+        errors.map(|problem| problem.file.as_str()).collect()
+    }
+
+    /// Those about one file.
+    pub fn of_file(&self, file: &str) -> Diagnostics {
+        let items = self.items.iter().filter(|problem| problem.file == file).cloned().collect();
+        Diagnostics { items, texts: self.texts.clone() }
+    }
+
+    /// The warnings alone.
+    pub fn warnings(&self) -> Diagnostics {
+        let items = self.items.iter().filter(|problem| problem.severity == Severity::Warning).cloned().collect();
+        Diagnostics { items, texts: self.texts.clone() }
     }
 
     /// Whether there is nothing to say.

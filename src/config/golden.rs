@@ -79,7 +79,7 @@ fn load_with(folder: &Path, more: &[(&str, &str)]) -> Result<Project, Diagnostic
 /// Everything that is said about a folder, with `demo` for its path.
 fn told(folder: &Path, more: &[(&str, &str)]) -> String {
     let problems = match load_with(folder, more) {
-        Ok(project) => project.warnings,
+        Ok(project) => project.problems,
         Err(problems) => problems,
     };
     let json = serde_json::to_string(&problems.shown()).unwrap();
@@ -119,8 +119,8 @@ struct Amplitude {
 #[test]
 fn a_folder_becomes_a_project() {
     let folder = folder();
-    let Project { settings, mappings, warnings } = load_with(folder.path(), &[]).unwrap();
-    assert!(warnings.is_empty());
+    let Project { settings, mappings, broken, problems } = load_with(folder.path(), &[]).unwrap();
+    assert!(problems.is_empty() && broken.is_empty());
     assert_eq!(settings.state.path, folder.path().join("state/ledger.duckdb"));
     assert_eq!(settings.state.memory_bytes, Some(1_000_000_000));
     // Half for the ledger, half for reading.
@@ -400,7 +400,7 @@ fn a_folder_without_settings_or_mappings_says_what_to_do() {
     std::fs::remove_file(folder.path().join("mappings/accounts.toml")).unwrap();
     let project = load_with(folder.path(), &[]).unwrap();
     assert!(project.mappings.is_empty());
-    assert!(project.warnings.render(false).contains("warning: there are no mappings"));
+    assert!(project.problems.render(false).contains("warning: there are no mappings"));
     write(folder.path(), "groupcast.toml", [0xff]);
     assert!(told(folder.path(), &[]).contains("not UTF-8 text: line 1 holds other bytes"));
 }

@@ -1,11 +1,11 @@
 //! The one place of `config` that reads files: a folder becomes a [`Project`], or all of its problems.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use super::files::Files;
-use super::{Defaults, Diagnostics, Project, layers, secrets};
+use super::{BrokenMapping, Defaults, Diagnostics, Project, layers, secrets};
 use crate::mapping::diagnostic::{Diagnostic, Severity};
 use crate::mapping::file::{Context, Names, parse};
 use crate::mapping::{At, MappingFile, check};
@@ -30,10 +30,13 @@ pub fn environment() -> Vec<(String, String)> {
 /// Errors: every problem of every file. Without errors, warnings are in the project. A folder without mappings is a
 /// warning; the command decides whether it can do without.
 pub fn load(folder: &Path, environment: impl IntoIterator<Item = (String, String)>) -> Result<Project, Diagnostics> {
-    load_noting(folder, environment, &Files::default())
+    let project = load_noting(folder, environment, &Files::default())?;
+    if project.broken.is_empty() { Ok(project) } else { Err(project.problems) }
 }
 
-/// The same, noting every file that was looked for, also where it fails.
+/// The same, noting every file that was looked for, also where it fails. Mappings with mistakes stand beside the others.
+///
+/// Errors: every problem of every file, where one of them is not about a mapping alone.
 pub fn load_noting(
     folder: &Path,
     environment: impl IntoIterator<Item = (String, String)>,
@@ -60,16 +63,31 @@ pub fn load_noting(
     all.extend(read.found);
     let names = read.names.map(|(sources, destinations)| Names { sources, destinations });
     let defaults = read.settings.as_ref().map_or_else(Defaults::default, |settings| settings.defaults.clone());
-    let mappings = mappings(folder, names.as_ref(), &defaults, files, &mut all);
-    all.extend(check::check_together(&mappings));
-    // A mapping that could not be read is missing here, and would seem not to exist.
-    if !all.has_errors() {
-        all.extend(check::check_after(&mappings));
-    }
-    match read.settings {
-        Some(settings) if !all.has_errors() => Ok(Project { settings, mappings, warnings: all }),
-        _ => Err(all),
-    }
+    let (mappings, broken) = mappings(folder, names.as_ref(), &defaults, files, &mut all);
+    let alone = {
+        let errors = all.files_with_errors();
+        errors.iter().all(|file| broken.iter().any(|broken| broken.file == *file))
+    };
+    let texts = Diagnostics::about(&mappings, Vec::new());
+    let mut project = match read.settings {
+        Some(settings) if alone => Project { settings, mappings, broken, problems: all },
+        _ => {
+            all.extend(check::check_together(&mappings));
+            if !all.has_errors() {
+                all.extend(check::check_after(&mappings, &BTreeSet::new()));
+            }
+            return Err(all);
+        }
+    };
+    let mut together = texts.clone();
+    together.extend(check::check_together(&project.mappings));
+    project.take_in(together);
+    // A mapping that has mistakes exists all the same.
+    let others = project.broken.iter().map(|broken| broken.name.clone()).collect();
+    let mut after = texts;
+    after.extend(check::check_after(&project.mappings, &others));
+    project.take_in(after);
+    Ok(project)
 }
 
 fn mappings(
@@ -78,7 +96,7 @@ fn mappings(
     defaults: &Defaults,
     files: &Files,
     all: &mut Diagnostics,
-) -> Vec<MappingFile> {
+) -> (Vec<MappingFile>, Vec<BrokenMapping>) {
     let shown = shown_path(folder, Path::new(MAPPINGS_FOLDER));
     let mut paths: Vec<PathBuf> = Vec::new();
     match std::fs::read_dir(folder.join(MAPPINGS_FOLDER)) {
@@ -97,7 +115,7 @@ fn mappings(
         Err(error) if error.kind() == ErrorKind::NotFound => {}
         Err(error) => {
             all.push(Diagnostic::error(&shown, &At::default(), format!("the folder cannot be read: {error}")));
-            return Vec::new();
+            return (Vec::new(), Vec::new());
         }
     }
     paths.sort();
@@ -107,7 +125,18 @@ fn mappings(
                 .help("write one file per sync, like mappings/accounts.toml, or run `groupcast init` for an example"),
         );
     }
-    paths.iter().filter_map(|path| mapping(folder, path, names, defaults, files, all)).collect()
+    let (mut sound, mut broken) = (Vec::new(), Vec::new());
+    for path in paths {
+        match mapping(folder, &path, names, defaults, files, all) {
+            Some(file) => sound.push(file),
+            None => {
+                let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+                let below = Path::new(MAPPINGS_FOLDER).join(path.file_name().unwrap_or_default());
+                broken.push(BrokenMapping { name, file: shown_path(folder, &below) });
+            }
+        }
+    }
+    (sound, broken)
 }
 
 /// Files that end in `.toml`; hidden ones (an editor's locks) and folders are not ours.

@@ -211,7 +211,7 @@ async fn make_plan(
 ) -> Answer<PlanView> {
     let Reserved(supervisor, sync) = &reserved;
     let project = supervisor.project();
-    let file = open::named(&project, sync)?;
+    let file = open::named(&project, sync).map_err(failed)?;
     let ledger = supervisor.ledger.sibling_read_only()?;
     let now = supervisor.clock.now();
     let tracker = Tracker::new("", now, "plan");

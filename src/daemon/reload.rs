@@ -82,6 +82,41 @@ pub(super) fn read(folder: &Path, listen: Option<&str>, files: &Files) -> Result
     Ok(project)
 }
 
+/// What is wrong with mappings of a project that is used without them.
+pub(super) fn problems_of(project: &Project) -> Option<String> {
+    (!project.broken.is_empty()).then(|| project.problems.render(false).trim().to_owned())
+}
+
+/// The same, for the log.
+pub(super) fn log_mistakes(project: &Project) {
+    for broken in &project.broken {
+        let Some(mistakes) = project.mistakes(&broken.name) else { continue };
+        let error = Failure::from(mistakes).as_error();
+        let advice = error.advice().unwrap_or_default();
+        tracing::error!(sync = broken.name, "{} has mistakes: {error}; {advice}", broken.file);
+    }
+}
+
+/// A mapping that was changed and has mistakes now stays in use as it was, as long as both its ends are as they were.
+fn keep_last_good(before: &Project, project: &mut Project) {
+    for broken in &project.broken {
+        let Some(good) = before.mappings.iter().find(|file| file.mapping.name == broken.name) else { continue };
+        let (old, new) = (&before.settings, &project.settings);
+        let (source, destination) = (&good.mapping.source, &good.mapping.destination);
+        let same_ends = old.sources.get(source) == new.sources.get(source)
+            && old.destinations.get(destination) == new.destinations.get(destination)
+            && new.sources.contains_key(source)
+            && new.destinations.contains_key(destination);
+        if same_ends {
+            tracing::warn!(sync = broken.name, "its last good mapping stays in use");
+            project.mappings.push(good.clone());
+        } else {
+            tracing::warn!(sync = broken.name, "it does not run until its mapping is corrected");
+        }
+    }
+    project.mappings.sort_by(|left, right| left.mapping.name.cmp(&right.mapping.name));
+}
+
 impl Supervisor {
     /// Takes changes of the config over until the daemon stops; `hup` asks for it at once. `taken` is how the files looked
     /// when they were read.
@@ -138,16 +173,31 @@ impl Supervisor {
             (Err(error.into()), BTreeMap::new())
         });
         let taken = match read {
-            Ok(project) => self.take_over(project).await.map_err(Failure::Error),
+            Ok(project) => {
+                let problems = problems_of(&project);
+                if again && problems.is_some() && self.config_problems() == problems {
+                    return (false, noted);
+                }
+                log_mistakes(&project);
+                self.take_over(project).await.map(|()| problems).map_err(Failure::Error)
+            }
             Err(failure) => Err(failure),
         };
-        let failed = taken.err().map(|failure| {
-            let problems = match &failure {
-                Failure::Problems(problems) => problems.render(false).trim().to_owned(),
-                Failure::Error(error) => error.to_string(),
-            };
-            (failure, problems)
-        });
+        let failed = match taken {
+            Ok(None) => None,
+            Ok(Some(problems)) => {
+                self.herald.metrics.reloaded(false);
+                self.config.write().unwrap_or_else(PoisonError::into_inner).problems = Some(problems);
+                return (false, noted);
+            }
+            Err(failure) => {
+                let problems = match &failure {
+                    Failure::Problems(problems) => problems.render(false).trim().to_owned(),
+                    Failure::Error(error) => error.to_string(),
+                };
+                Some((failure, problems))
+            }
+        };
         let sound = failed.is_none();
         if let Some((failure, problems)) = &failed {
             if again && self.config_problems().as_ref() == Some(problems) {
@@ -163,8 +213,9 @@ impl Supervisor {
         (sound, noted)
     }
 
-    async fn take_over(&self, project: Project) -> crate::error::Result<()> {
+    async fn take_over(&self, mut project: Project) -> crate::error::Result<()> {
         let before = self.project();
+        keep_last_good(&before, &mut project);
         let (old, new) = (&before.settings, &project.settings);
         let restart = [
             ("state", old.state != new.state),
@@ -306,7 +357,7 @@ mod tests {
         let taken = || {
             let mut seen = look(folder.path(), &BTreeSet::new());
             let files = Files::default();
-            let sound = read(folder.path(), None, &files).is_ok();
+            let sound = read(folder.path(), None, &files).is_ok_and(|project| project.broken.is_empty());
             seen.read(files.noted());
             assert_eq!(look(folder.path(), &seen.named), seen, "nothing has changed since");
             (seen, sound)

@@ -18,6 +18,7 @@ use tracing::Instrument;
 use super::herald::Herald;
 use super::ledger_watch::{LOOK_AGAIN, LedgerWatch};
 use super::plans::Plans;
+use super::reload;
 use super::roster::{Asked, Cause, Ending, Joining, Roster, Start, Trouble};
 use super::tracker::Tracker;
 use crate::config::Project;
@@ -121,6 +122,7 @@ impl Supervisor {
         ledger: LocalLedger,
         clock: Arc<dyn Clock>,
     ) -> Result<Supervisor> {
+        reload::log_mistakes(&project);
         let now = clock.now();
         let parallel = project.settings.daemon.parallel_runs;
         let (roster, plans) = (Roster::new(parallel), Plans::new(parallel));
@@ -131,7 +133,11 @@ impl Supervisor {
             folder,
             listen: None,
             work: tokio::runtime::Handle::current(),
-            config: RwLock::new(InUse { project: Arc::new(project), read_at: now, problems: None }),
+            config: RwLock::new(InUse {
+                problems: reload::problems_of(&project),
+                project: Arc::new(project),
+                read_at: now,
+            }),
             asking: ledger.sibling()?,
             ledger,
             outside: Outside::new()?,

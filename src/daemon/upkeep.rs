@@ -31,7 +31,7 @@ async fn with_job<End>(
     let tracker = Tracker::new("", supervisor.clock.now(), &options.started_by);
     let job = Job {
         project: &project,
-        file: open::named(&project, sync)?,
+        file: open::named(&project, sync).map_err(failed)?,
         ledger: &ledger,
         outside: &supervisor.outside,
         clock: supervisor.clock.as_ref(),

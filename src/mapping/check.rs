@@ -1,7 +1,7 @@
 //! Does a mapping fit the columns of its source, the features of its destination, and the other mappings? Pure: the
 //! caller brings the columns. What a file says on its own is checked while it is read, in [`super::file`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::diagnostic::{Diagnostic, Lines, did_you_mean, listed, listed_all};
 use super::file::{MappingFile, trait_path};
@@ -432,9 +432,9 @@ pub fn check_together(files: &[MappingFile]) -> Vec<Diagnostic> {
     found
 }
 
-/// Checks that `after` names another sync, and that no syncs wait for each other. `files` are all mappings there are:
-/// with some of them unread, a name could seem unknown.
-pub fn check_after(files: &[MappingFile]) -> Vec<Diagnostic> {
+/// Checks that `after` names another sync, and that no syncs wait for each other. `files` are all mappings there are but
+/// those of the `others`, which could not be read.
+pub fn check_after(files: &[MappingFile], others: &BTreeSet<String>) -> Vec<Diagnostic> {
     let by_name: BTreeMap<&str, &MappingFile> = files.iter().map(|file| (file.mapping.name.as_str(), file)).collect();
     let mut found = Vec::new();
     let mut in_cycles: Vec<&str> = Vec::new();
@@ -442,6 +442,9 @@ pub fn check_after(files: &[MappingFile]) -> Vec<Diagnostic> {
         let Some(followed) = followed(file) else { continue };
         let (name, at) = (file.mapping.name.as_str(), file.at("schedule.after"));
         let Some(other) = by_name.get(followed) else {
+            if others.contains(followed) {
+                continue;
+            }
             let help = match did_you_mean(followed, by_name.keys().copied().filter(|known| *known != name)) {
                 Some(meant) => format!("did you mean `{meant}`?"),
                 None => format!("there is {}", listed(by_name.keys().copied())),

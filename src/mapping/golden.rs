@@ -585,7 +585,8 @@ fn schedules_follow_known_syncs_and_never_each_other() {
     };
     let plain = sound(&[]);
     let chain = [plain.clone(), named("second", "accounts"), named("third", "second")];
-    assert_eq!(check_after(&chain), []);
+    let none = std::collections::BTreeSet::new();
+    assert_eq!(check_after(&chain, &none), []);
     let text = &chain[1].text;
     for (files, expected) in [
         (vec![plain.clone(), named("b", "acounts")], "4:22 schedule.after: no sync is called `acounts` (did you mean"),
@@ -596,18 +597,18 @@ fn schedules_follow_known_syncs_and_never_each_other() {
         ),
         (vec![named("a", "b"), named("b", "c"), named("c", "b")], "`b` after `c` after `b`"),
     ] {
-        let found = check_after(&files);
+        let found = check_after(&files, &none);
         assert!(found.iter().all(|found| found.severity == Severity::Error), "{found:?}");
         assert!(told(text, &found).contains(expected), "{}", told(text, &found));
         assert_eq!(found.len(), 1, "{}", told(text, &found));
     }
     let mut off = plain;
     off.mapping.enabled = false;
-    let found = check_after(&[off.clone(), named("b", "accounts")]);
+    let found = check_after(&[off.clone(), named("b", "accounts")], &none);
     assert!(told(text, &found).starts_with("warning 4:22"), "{found:?}");
     let mut both_off = named("b", "accounts");
     both_off.mapping.enabled = false;
-    assert_eq!(check_after(&[off, both_off]), []);
+    assert_eq!(check_after(&[off, both_off], &none), []);
 }
 
 #[test]

@@ -85,7 +85,8 @@ impl From<std::io::Error> for Failure {
     }
 }
 
-/// The project of the config folder. What its destinations cannot carry out counts among its problems.
+/// The project of the config folder. What its destinations cannot carry out counts among its problems. A mapping with
+/// mistakes is a sync that cannot run, and hurts no other.
 pub fn project(folder: &Path) -> Result<Project, Failure> {
     project_noting(folder, &Files::default())
 }
@@ -107,12 +108,7 @@ pub fn project_noting(folder: &Path, files: &Files) -> Result<Project, Failure> 
         }
     }
     let found = Diagnostics::about(&project.mappings, found);
-    if found.has_errors() {
-        let mut all = std::mem::take(&mut project.warnings);
-        all.append(found);
-        return Err(all.into());
-    }
-    project.warnings.append(found);
+    project.take_in(found);
     Ok(project)
 }
 
@@ -258,7 +254,7 @@ pub async fn ledger_to_read(project: &Project) -> Result<LocalLedger> {
 }
 
 /// The mappings of these names, or all enabled ones.
-pub fn chosen<'a>(project: &'a Project, names: &[String]) -> Result<Vec<&'a MappingFile>> {
+pub fn chosen<'a>(project: &'a Project, names: &[String]) -> Result<Vec<&'a MappingFile>, Failure> {
     if names.is_empty() {
         return Ok(project.mappings.iter().filter(|file| file.mapping.enabled).collect());
     }
@@ -266,19 +262,34 @@ pub fn chosen<'a>(project: &'a Project, names: &[String]) -> Result<Vec<&'a Mapp
 }
 
 /// The mapping of this name.
-pub fn named<'a>(project: &'a Project, name: &str) -> Result<&'a MappingFile> {
+pub fn named<'a>(project: &'a Project, name: &str) -> Result<&'a MappingFile, Failure> {
     if let Some(file) = project.mappings.iter().find(|file| file.mapping.name == name) {
         return Ok(file);
     }
-    let names = || project.mappings.iter().map(|file| file.mapping.name.as_str());
+    match project.mistakes(name) {
+        Some(mistakes) => Err(mistakes.into()),
+        None => Err(unknown(project, name).into()),
+    }
+}
+
+/// Whether there is a mapping of this name, with or without mistakes.
+pub fn exists(project: &Project, name: &str) -> Result<()> {
+    let sound = project.mappings.iter().any(|file| file.mapping.name == name);
+    let exists = sound || project.broken.iter().any(|broken| broken.name == name);
+    if exists { Ok(()) } else { Err(unknown(project, name)) }
+}
+
+fn unknown(project: &Project, name: &str) -> Error {
+    let sound = project.mappings.iter().map(|file| file.mapping.name.as_str());
+    let names = || sound.clone().chain(project.broken.iter().map(|broken| broken.name.as_str()));
     let advice = match did_you_mean(name, names()) {
         Some(meant) => format!("did you mean `{meant}`?"),
-        None if project.mappings.is_empty() => {
+        None if names().next().is_none() => {
             "write a mapping first: `groupcast init --source NAME --table T`".to_owned()
         }
         None => format!("there is {}", listed(names())),
     };
-    Err(Error::new(Kind::Config, format!("no mapping is called `{name}`")).advise(advice))
+    Error::new(Kind::Config, format!("no mapping is called `{name}`")).advise(advice)
 }
 
 /// What only the source can tell about a mapping. Errors about the connection itself are errors; what is wrong with the

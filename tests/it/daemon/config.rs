@@ -77,9 +77,67 @@ fn what_cannot_be_served_is_refused_at_the_start() {
     place.mapping("accounts", &scheduled(""));
     place.run(&["daemon", "--listen", "0.0.0.0:0"]).exits(2).says(&["token", "GROUPCAST_TOKEN"]);
     place.run(&["daemon", "--listen", "nowhere"]).exits(2).says(&["listen"]);
-    let good = place.read("mappings/accounts.toml");
-    place.mapping("accounts", &good.replace("source = ", "sorce = "));
-    place.run(&["daemon"]).exits(2).says(&["sorce"]);
+    let good = place.read("groupcast.toml");
+    place.write("groupcast.toml", &good.replace("[sources.", "[sorces."));
+    place.run(&["daemon"]).exits(2).says(&["sorces"]);
+}
+
+#[test]
+fn a_mapping_with_mistakes_hurts_no_other_sync() {
+    let receiver = Receiver::start();
+    let place = place(&receiver, 3);
+    let good = scheduled("");
+    place.mapping("accounts", &good);
+    let broken = good.replace("\"company\"", "\"team\"").replace("source = ", "sorce = ");
+    place.mapping("teams", &broken);
+    // GIVEN a folder with a good and a broken mapping THEN commands do what they can, and say what they cannot
+    place.run(&["check"]).exits(2).says(&["sorce", "mappings/teams.toml:"]);
+    place.run(&["run"]).exits(2).says(&["accounts: 3 rows", "3 delivered", "sorce"]);
+    place.run(&["run", "accounts"]).exits(0).says(&["3 unchanged", "mappings/teams.toml has mistakes"]);
+    let run = place.run(&["run", "--json"]).exits(2).json();
+    assert_eq!((&run["runs"][0]["status"], &run["runs"][1]["sync"]), (&json!("delivered"), &json!("teams")), "{run}");
+    assert!(run["runs"][1]["error"]["message"].as_str().unwrap().contains("sorce"), "{run}");
+    place.run(&["run", "teams"]).exits(2).says(&["sorce"]);
+    place.run(&["plan"]).exits(2).says(&["3 unchanged", "sorce"]);
+    place.run(&["plan", "accounts"]).exits(0);
+    for command in [
+        &["status"][..],
+        &["runs"],
+        &["runs", "teams"],
+        &["rejected"],
+        &["rejected", "teams"],
+        &["schedule"],
+        &["status", "teams"],
+    ] {
+        place.run(command).exits(0);
+    }
+    place.run(&["status"]).says(&["accounts", "mappings/teams.toml has mistakes"]);
+    place.run(&["group", "accounts", "k1"]).exits(0).says(&["n1"]);
+    place.run(&["group", "teams", "k1"]).exits(2).says(&["nothing is known of group `k1`"]);
+    place.run(&["ledger", "export", "teams"]).exits(0);
+    // AND two that send the same traits are one too many, which is the second
+    place.mapping("zzz", &good);
+    place.run(&["run"]).exits(2).says(&["accounts: 3 rows", "is also written by mappings/accounts.toml"]);
+    std::fs::remove_file(place.path("mappings/zzz.toml")).unwrap();
+    // AND the daemon starts, tells of it, runs the good one, and the other once it is corrected
+    let daemon = Daemon::start(&place);
+    daemon.get("/readyz").is(200);
+    let about = daemon.get("/api/v1/about").is(200);
+    assert!(about["config_problems"].as_str().unwrap().contains("sorce"), "{about}");
+    assert!(daemon.get("/metrics").text.contains("groupcast_config_problems 1"));
+    assert_eq!(daemon.run("accounts", &json!({}))["run"]["status"], "delivered");
+    place.run(&["run"]).exits(2).says(&["accounts: 3 rows", "sorce"]);
+    daemon.get("/api/v1/syncs/teams").is(404);
+    place.mapping("teams", &broken.replace("sorce", "source"));
+    until("the other sync is there", || (daemon.get("/api/v1/syncs/teams").status == 200).then_some(()));
+    assert_eq!(daemon.run("teams", &json!({}))["run"]["status"], "delivered");
+    // AND while one is broken, edits of others are taken over
+    place.mapping("teams", &broken);
+    until("the mistake is told", || daemon.get("/api/v1/about").is(200)["config_problems"].is_string().then_some(()));
+    place.mapping("more", &good.replace("\"company\"", "\"crew\""));
+    until("the third sync is there", || (daemon.get("/api/v1/syncs/more").status == 200).then_some(()));
+    assert_eq!(daemon.run("teams", &json!({}))["run"]["status"], "delivered", "its last good mapping is in use");
+    daemon.stop().exits(0).says(&["sorce", "last good mapping stays in use"]);
 }
 
 #[test]
