@@ -429,6 +429,33 @@ async fn a_ledger_of_duckdb_1_5_is_brought_to_this_version_with_a_copy_beside_it
     assert!(!copy.exists());
 }
 
+/// A ledger of version 3 as DuckDB 2.0.1 wrote it: the tables of commit f6e5874, one finished run of three groups, of which
+/// `globex` has a document of 6,011 bytes in its row.
+const V3: &[u8] = include_bytes!("../fixtures/ledger-v3-duckdb-2.0.1.gz");
+
+#[tokio::test]
+async fn a_ledger_with_long_documents_in_their_rows_is_read_and_brought_to_this_version() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("ledger.duckdb");
+    unpacked(V3, &path);
+    let recorded = "{\"ledger\":\"dbdbb7e7-b6a5-4b19-b148-7573f14543ca\",\"generation\":2}\n";
+    std::fs::write(folder.path().join("ledger.duckdb.generation"), recorded).unwrap();
+    let before = std::fs::read(&path).unwrap();
+    let long = async |ledger: &LocalLedger| {
+        assert_eq!(ledger.older(), None);
+        let group = ledger.known("accounts", "globex").await.unwrap().unwrap();
+        assert_eq!(group.document.to_text().len(), 6_011);
+        assert_eq!(ledger.history("accounts", "globex", 9).await.unwrap()[0].change.set.len(), 1);
+        assert_eq!(ledger.export("accounts", None, 9).await.unwrap().len(), 3);
+    };
+    long(&LocalLedger::open_read_only(&path, &Limits::standard()).await.unwrap()).await;
+    assert_eq!(std::fs::read(&path).unwrap(), before, "looked at as it is");
+    let retention = Retention { journal: Duration::MAX, runs: Duration::MAX };
+    long(&LocalLedger::open(&path, &Limits::standard(), retention).await.unwrap()).await;
+    let old = duckdb::Connection::open(folder.path().join("ledger.duckdb.v3-backup")).unwrap();
+    assert_eq!(old.query_row("SELECT version FROM meta", [], |row| row.get::<_, u64>(0)).unwrap(), 3);
+}
+
 /// DuckDB's checksum of a header.
 fn checksum(bytes: &[u8]) -> u64 {
     let words = bytes.chunks_exact(8).map(|word| u64::from_le_bytes(word.try_into().unwrap()));
