@@ -316,6 +316,35 @@ fn a_clock_that_was_ahead_once_is_no_reason_to_read_less() {
     place.run(&["run"]).exits(0).says(&["nothing sent"]);
 }
 
+/// On a clock that was never set certificates cannot be checked, nor times told apart.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_clock_before_1970_is_refused_before_anything_is_read_or_sent() {
+    // What Rust needs to link has a C compiler.
+    const SHIM: &str = "#define _GNU_SOURCE\n#include <time.h>\n#include <unistd.h>\n#include <sys/syscall.h>\n\
+        int clock_gettime(clockid_t id, struct timespec *at) {\n\
+        int failed = (int) syscall(SYS_clock_gettime, id, at);\n\
+        if (!failed && id == CLOCK_REALTIME) at->tv_sec -= 2000000000;\n\
+        return failed;\n}\n";
+    let receiver = Receiver::start();
+    let mut place = place(&receiver);
+    place.write("shim.c", SHIM);
+    let shim = place.path("shim.so");
+    let built =
+        std::process::Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(&shim).arg(place.path("shim.c")).status();
+    assert!(built.unwrap().success());
+    // GIVEN a machine that believes it is 1963
+    place.set("LD_PRELOAD", shim.to_str().unwrap());
+    for command in [&["run"][..], &["plan"], &["status"], &["check"], &["daemon"]] {
+        place.run(command).exits(2).says(&["clock shows a time before 1970", "set the clock"]);
+    }
+    assert_eq!(receiver.requests(), 0);
+    assert!(!place.path("state").exists());
+    // WHEN its clock is set THEN it works
+    place.unset("LD_PRELOAD");
+    place.run(&["run"]).exits(0).says(&["5 delivered"]);
+}
+
 /// Records a quiet run, so many days after some day.
 async fn quiet_run(ledger: &LocalLedger, number: u32, days: i64) {
     let day = |days: i64| DateTime::<Utc>::from_timestamp(1_800_000_000, 0).unwrap() + TimeDelta::days(days);
