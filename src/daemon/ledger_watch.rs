@@ -1,7 +1,8 @@
 //! The watch over the ledger's file: may a run start, or would what it does be lost?
 //!
 //! A ledger that was moved away from its path, or that cannot be written for want of room, lets no run start: the daemon
-//! says so in its log, at `/readyz`, in the console and with an alert, and goes on by itself once it is well again.
+//! says so in its log, at `/readyz`, in the console and with an alert, and goes on by itself once it is well again. What is
+//! missing beside it (its log, the file that tells how new it is) is made good at once, before a restart would miss it.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -16,6 +17,9 @@ use crate::error::{Error, Kind, Result};
 const PROBE_AGE_MAX: Duration = Duration::from_secs(5);
 /// Between two looks at a ledger that lets no run start.
 pub(super) const LOOK_AGAIN: Duration = Duration::from_secs(5);
+
+/// Between two looks at the files beside it while nothing else happens.
+const FILES_EVERY: Duration = Duration::from_secs(5);
 
 /// What is known of the ledger's file.
 #[derive(Default)]
@@ -32,6 +36,7 @@ impl Supervisor {
     pub(super) async fn ledger_usable(&self) -> Result<()> {
         let Some(file) = self.ledger.file() else { return Ok(()) };
         let place = format!("ledger {}", file.path().display());
+        self.ledger.mend_files().await?;
         let now = self.clock.elapsed();
         let probed = {
             let probed = self.ledger_watch.probed.lock().unwrap_or_else(PoisonError::into_inner);
@@ -49,6 +54,14 @@ impl Supervisor {
             *probed = Some((now, found.as_ref().map(Error::again)));
         }
         found.map_or(Ok(()), |error| Err(error.at(place)))
+    }
+
+    /// Looks at the files beside the ledger, again and again. What cannot be made good is told where runs start.
+    pub(super) async fn mend_ledger_files(&self) {
+        loop {
+            self.clock.sleep(FILES_EVERY).await;
+            drop(self.ledger.mend_files().await);
+        }
     }
 
     /// Whether runs may start now. A change for the worse or the better is told everybody, once.

@@ -254,6 +254,7 @@ impl Supervisor {
             tokio::select! {
                 () = self.wake.notified() => {}
                 () = self.clock.sleep(wait) => {}
+                () = self.mend_ledger_files() => {}
                 _ = stop.changed() => {}
             }
         }

@@ -21,6 +21,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use duckdb::Connection;
 use serde::{Deserialize, Serialize};
 
+use crate::duck::ledger_error;
 use crate::error::{Error, Kind, Result};
 
 /// What is written beside a ledger, and what the ledger says of itself.
@@ -75,6 +76,26 @@ impl Generations {
         let next = self.latest.fetch_add(1, Ordering::SeqCst) + 1;
         connection.execute("UPDATE identity SET generation = ?", [next])?;
         Ok(next)
+    }
+
+    /// Whether what was last reached is recorded. While a transaction is under way it may be what came before.
+    pub(super) fn is_recorded(&self) -> bool {
+        let latest = Recorded { ledger: self.id.clone(), generation: self.latest.load(Ordering::SeqCst) };
+        read(&self.path).is_ok_and(|recorded| recorded == Some(latest))
+    }
+
+    /// Records what the ledger holds where something else is recorded, or nothing. Between transactions only. Returns
+    /// whether that was so.
+    pub(super) fn repair(&self, connection: &Connection) -> Result<bool> {
+        let held: u64 = connection
+            .query_row("SELECT generation FROM identity", [], |row| row.get(0))
+            .map_err(ledger_error("read the ledger's identity"))?;
+        let right =
+            read(&self.path)?.is_some_and(|found| found == Recorded { ledger: self.id.clone(), generation: held });
+        if !right {
+            self.record(held)?;
+        }
+        Ok(!right)
     }
 
     /// Records a generation that is durable. Durable itself when it returns.

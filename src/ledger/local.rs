@@ -2,7 +2,7 @@
 
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -13,7 +13,7 @@ use duckdb::{Connection, params};
 
 use super::compare::{self, Candidates};
 use super::generation::{self, Generations, Recorded, beside};
-use super::place::{self, FilePlace};
+use super::place::{self, FilePlace, LogPlace};
 use super::rows::{Line, append, begin, fold, history, list};
 use super::threads::{Share, Threads};
 use super::{
@@ -38,7 +38,7 @@ pub struct LocalLedger {
     duck: Duck,
     path: String,
     /// DuckDB's log beside the file; none for a ledger that is not written.
-    log: Option<PathBuf>,
+    log: Option<Arc<LogPlace>>,
     /// Where the open file was found; none for a ledger that is not written, and for one in memory.
     file: Option<Arc<FilePlace>>,
     read_only: bool,
@@ -68,6 +68,29 @@ struct UnknownGroups {
     may_be_there: AtomicBool,
     /// Whether the view that shows an older ledger's groups as uncertain stands before the real ones.
     behind_view: AtomicBool,
+}
+
+/// An open ledger's files.
+struct Files {
+    file: Arc<FilePlace>,
+    log: Arc<LogPlace>,
+    generations: Option<Arc<Generations>>,
+}
+
+impl Files {
+    /// Fails when the ledger's file is not at its path; saves what a log holds that is not at its own. Between transactions
+    /// only.
+    fn mend(&self, connection: &Connection) -> Result<()> {
+        self.file.check()?;
+        if self.log.is_lost() {
+            connection.execute_batch("CHECKPOINT").map_err(ledger_error("save what the ledger's lost log holds"))?;
+            tracing::warn!(
+                "the ledger's log (`.wal`) was moved or deleted while the ledger is open; what it held is in the ledger's \
+                 file now, and nothing is lost. Leave it alone while a process has the ledger open"
+            );
+        }
+        Ok(())
+    }
 }
 
 /// What an open file says of itself.
@@ -110,7 +133,7 @@ impl LocalLedger {
             // Made by DuckDB with the umask of some process. Where it is another user's, that user has decided.
             drop(std::fs::set_permissions(file, Permissions::from_mode(0o600)));
         }
-        Ok(LocalLedger { log: Some(log), file: Some(Arc::new(file)), ..ledger })
+        Ok(LocalLedger { log: Some(Arc::new(LogPlace::of(&log))), file: Some(Arc::new(file)), ..ledger })
     }
 
     /// Opens an existing ledger without the right to write: what `plan` and the questions use. A run that died is
@@ -232,6 +255,42 @@ impl LocalLedger {
         self.file.clone()
     }
 
+    fn files(&self) -> Option<Files> {
+        let (file, log) = (self.file.clone()?, self.log.clone()?);
+        Some(Files { file, log, generations: self.generations.clone() })
+    }
+
+    /// Looks whether the files beside the ledger are what the next start needs, and mends what can be mended.
+    ///
+    /// Errors: the ledger's file is not at its path, or something could not be mended.
+    pub async fn mend_files(&self) -> Result<()> {
+        let Some(files) = self.files() else { return Ok(()) };
+        let looked = tokio::task::spawn_blocking(move || {
+            files.file.check()?;
+            let whole =
+                !files.log.is_lost() && files.generations.as_ref().is_none_or(|recorded| recorded.is_recorded());
+            Ok((!whole).then_some(files))
+        });
+        let bug = |panic| Err(Error::new(Kind::Bug, "failed to look at the ledger's files").because(panic));
+        let found = looked.await.unwrap_or_else(bug).map_err(|error: Error| error.at(self.path.clone()))?;
+        let Some(files) = found else { return Ok(()) };
+        let writing = Arc::clone(&self.writing);
+        self.call("mend the ledger's files", move |connection| {
+            // Whoever writes may be about to record what was missed.
+            let _turn = writing.lock().unwrap_or_else(PoisonError::into_inner);
+            files.mend(connection)?;
+            files.generations.as_deref().map_or(Ok(false), |generations| generations.repair(connection)).map(|repaired| {
+                if repaired {
+                    tracing::warn!(
+                        "the `.generation` file beside the ledger was deleted or changed while the ledger is open; it is \
+                         right again, and nothing is lost"
+                    );
+                }
+            })
+        })
+        .await
+    }
+
     fn candidates(&self) -> MutexGuard<'_, Candidates> {
         self.candidates.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -271,10 +330,10 @@ impl LocalLedger {
         what: &'static str,
         work: impl FnOnce(&Connection) -> duckdb::Result<T> + Send + 'static,
     ) -> Result<T> {
-        let (writing, file) = (Arc::clone(&self.writing), self.file.clone());
+        let (writing, files) = (Arc::clone(&self.writing), self.files());
         self.call(what, move |connection| {
             let _turn = writing.lock().unwrap_or_else(PoisonError::into_inner);
-            file.map_or(Ok(()), |file| file.check())?;
+            files.map_or(Ok(()), |files| files.mend(connection))?;
             transaction(connection, what, work)
         })
         .await
@@ -289,10 +348,10 @@ impl LocalLedger {
         work: impl FnOnce(&Connection) -> duckdb::Result<(T, bool)> + Send + 'static,
     ) -> Result<T> {
         let (writing, generations) = (Arc::clone(&self.writing), self.generations.clone());
-        let file = self.file.clone().filter(|_| in_place);
+        let files = self.files().filter(|_| in_place);
         self.call(what, move |connection| {
             let _turn = writing.lock().unwrap_or_else(PoisonError::into_inner);
-            file.map_or(Ok(()), |file| file.check())?;
+            files.map_or(Ok(()), |files| files.mend(connection))?;
             let (value, reached) = transaction(connection, what, |connection| {
                 let (value, counts) = work(connection)?;
                 let counted = generations.as_deref().filter(|_| counts);
@@ -521,8 +580,7 @@ impl Ledger for LocalLedger {
                 // Like the tidying below: the next run tries again.
                 drop(long_texts::remove_unused(connection));
             }
-            let log_bytes = || Some(std::fs::metadata(log.as_ref()?).ok()?.len());
-            if log_bytes().is_some_and(|bytes| bytes > LOG_BYTES_MAX) {
+            if log.and_then(|log| log.bytes()).is_some_and(|bytes| bytes > LOG_BYTES_MAX) {
                 // DuckDB refuses while somebody writes; readers may go on.
                 let _turn = writing.lock().unwrap_or_else(PoisonError::into_inner);
                 // The run is recorded. A failure to tidy up is none of its own, and the next run tries again.

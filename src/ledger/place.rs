@@ -1,11 +1,14 @@
 //! Is the ledger's file still the one that is open, and is there room to write beside it?
 //!
 //! A file that is moved, replaced or deleted while it is open goes on taking writes that the next start will not find:
-//! whatever was sent meanwhile would be sent again. So whoever is about to begin a run or to mark groups looks first.
+//! whatever was sent meanwhile would be sent again. So whoever is about to begin a run or to mark groups looks first. The
+//! same goes for the log beside it, whose content can still be saved ([`LogPlace`]).
 
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
@@ -87,6 +90,56 @@ impl FilePlace {
     }
 }
 
+/// DuckDB's log beside an open ledger. It comes with the first write and goes with a checkpoint; in between it holds what the
+/// file does not have yet, and a log that was unlinked or moved away meanwhile goes on taking writes that the next start
+/// will not find.
+#[derive(Debug)]
+pub(super) struct LogPlace {
+    /// As the kernel names it: without links.
+    path: PathBuf,
+    /// The log as it was last seen at its path. A number alone is given to another file at once.
+    seen: Mutex<Option<(FileId, SystemTime)>>,
+}
+
+impl LogPlace {
+    pub(super) fn of(log: &Path) -> LogPlace {
+        let folder = log.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let folder = std::fs::canonicalize(folder).unwrap_or_else(|_| folder.to_path_buf());
+        LogPlace { path: folder.join(log.file_name().unwrap_or_default()), seen: Mutex::default() }
+    }
+
+    /// Its bytes, where there is one.
+    pub(super) fn bytes(&self) -> Option<u64> {
+        Some(std::fs::metadata(&self.path).ok()?.len())
+    }
+
+    /// Whether the log that this process has open is not at its path. Looks at the open files without opening any: closing
+    /// one would let go of this process's locks. Where the system does not list them, the answer is no.
+    pub(super) fn is_lost(&self) -> bool {
+        let unlinked = {
+            let mut name = self.path.clone().into_os_string();
+            name.push(" (deleted)");
+            PathBuf::from(name)
+        };
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let (mut lost, mut there) = (false, None);
+        for open in std::fs::read_dir("/proc/self/fd").into_iter().flatten().flatten() {
+            let Ok(name) = std::fs::read_link(open.path()) else { continue };
+            let identity = || {
+                let about = std::fs::metadata(open.path()).ok()?;
+                Some((FileId { device: about.dev(), inode: about.ino() }, about.created().ok()?))
+            };
+            if name == self.path {
+                there = identity();
+            } else if name == unlinked || (seen.is_some() && identity() == *seen) {
+                lost = true;
+            }
+        }
+        *seen = there.or(*seen);
+        lost
+    }
+}
+
 /// A file or folder of the ledger's that cannot be looked at.
 pub fn unreadable(error: &std::io::Error) -> Error {
     let failed = Error::new(Kind::Ledger, "the ledger's file cannot be looked at");
@@ -138,6 +191,33 @@ mod tests {
         assert_eq!(FileId::of(&aside).unwrap(), FileId::of(&path).unwrap());
         place.probe().unwrap();
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2, "a probe leaves nothing behind");
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_log_that_is_open_and_not_at_its_path_is_lost_and_one_that_was_closed_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let (log, aside) = (folder.path().join("ledger.duckdb.wal"), folder.path().join("aside"));
+        let place = LogPlace::of(&log);
+        assert!(!place.is_lost(), "none yet");
+        for take_away in
+            [&|| std::fs::remove_file(&log).unwrap(), &|| std::fs::rename(&log, &aside).unwrap()] as [&dyn Fn(); 2]
+        {
+            let open = std::fs::File::create(&log).unwrap();
+            assert!(!place.is_lost());
+            take_away();
+            assert!(place.is_lost());
+            // Another one in its place does not hide that.
+            std::fs::write(&log, "another").unwrap();
+            assert!(place.is_lost());
+            drop(open);
+            assert!(!place.is_lost(), "after a checkpoint");
+            std::fs::remove_file(&log).unwrap();
+            // What gets its number, and what is only called alike, is another file.
+            let _other = std::fs::File::create(folder.path().join("other")).unwrap();
+            let _like = std::fs::File::create(folder.path().join("ledger.duckdb.wal.not")).unwrap();
+            assert!(!place.is_lost());
+        }
     }
 
     #[test]

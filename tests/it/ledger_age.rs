@@ -316,6 +316,35 @@ fn a_clock_that_was_ahead_once_is_no_reason_to_read_less() {
     place.run(&["run"]).exits(0).says(&["nothing sent"]);
 }
 
+/// On a clock that was never set certificates cannot be checked, nor times told apart.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_clock_before_1970_is_refused_before_anything_is_read_or_sent() {
+    // What Rust needs to link has a C compiler.
+    const SHIM: &str = "#define _GNU_SOURCE\n#include <time.h>\n#include <unistd.h>\n#include <sys/syscall.h>\n\
+        int clock_gettime(clockid_t id, struct timespec *at) {\n\
+        int failed = (int) syscall(SYS_clock_gettime, id, at);\n\
+        if (!failed && id == CLOCK_REALTIME) at->tv_sec -= 2000000000;\n\
+        return failed;\n}\n";
+    let receiver = Receiver::start();
+    let mut place = place(&receiver);
+    place.write("shim.c", SHIM);
+    let shim = place.path("shim.so");
+    let built =
+        std::process::Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(&shim).arg(place.path("shim.c")).status();
+    assert!(built.unwrap().success());
+    // GIVEN a machine that believes it is 1963
+    place.set("LD_PRELOAD", shim.to_str().unwrap());
+    for command in [&["run"][..], &["plan"], &["status"], &["check"], &["daemon"]] {
+        place.run(command).exits(2).says(&["clock shows a time before 1970", "set the clock"]);
+    }
+    assert_eq!(receiver.requests(), 0);
+    assert!(!place.path("state").exists());
+    // WHEN its clock is set THEN it works
+    place.unset("LD_PRELOAD");
+    place.run(&["run"]).exits(0).says(&["5 delivered"]);
+}
+
 /// Records a quiet run, so many days after some day.
 async fn quiet_run(ledger: &LocalLedger, number: u32, days: i64) {
     let day = |days: i64| DateTime::<Utc>::from_timestamp(1_800_000_000, 0).unwrap() + TimeDelta::days(days);
@@ -427,6 +456,33 @@ async fn a_ledger_of_duckdb_1_5_is_brought_to_this_version_with_a_copy_beside_it
     std::fs::remove_file(&copy).unwrap();
     drop(LocalLedger::open(&path, &Limits::standard(), retention).await.unwrap());
     assert!(!copy.exists());
+}
+
+/// A ledger of version 3 as DuckDB 2.0.1 wrote it: the tables of commit f6e5874, one finished run of three groups, of which
+/// `globex` has a document of 6,011 bytes in its row.
+const V3: &[u8] = include_bytes!("../fixtures/ledger-v3-duckdb-2.0.1.gz");
+
+#[tokio::test]
+async fn a_ledger_with_long_documents_in_their_rows_is_read_and_brought_to_this_version() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("ledger.duckdb");
+    unpacked(V3, &path);
+    let recorded = "{\"ledger\":\"dbdbb7e7-b6a5-4b19-b148-7573f14543ca\",\"generation\":2}\n";
+    std::fs::write(folder.path().join("ledger.duckdb.generation"), recorded).unwrap();
+    let before = std::fs::read(&path).unwrap();
+    let long = async |ledger: &LocalLedger| {
+        assert_eq!(ledger.older(), None);
+        let group = ledger.known("accounts", "globex").await.unwrap().unwrap();
+        assert_eq!(group.document.to_text().len(), 6_011);
+        assert_eq!(ledger.history("accounts", "globex", 9).await.unwrap()[0].change.set.len(), 1);
+        assert_eq!(ledger.export("accounts", None, 9).await.unwrap().len(), 3);
+    };
+    long(&LocalLedger::open_read_only(&path, &Limits::standard()).await.unwrap()).await;
+    assert_eq!(std::fs::read(&path).unwrap(), before, "looked at as it is");
+    let retention = Retention { journal: Duration::MAX, runs: Duration::MAX };
+    long(&LocalLedger::open(&path, &Limits::standard(), retention).await.unwrap()).await;
+    let old = duckdb::Connection::open(folder.path().join("ledger.duckdb.v3-backup")).unwrap();
+    assert_eq!(old.query_row("SELECT version FROM meta", [], |row| row.get::<_, u64>(0)).unwrap(), 3);
 }
 
 /// DuckDB's checksum of a header.

@@ -107,6 +107,45 @@ fn a_ledger_that_is_replaced_or_goes_with_its_folder_is_noticed() {
     second.stop().exits(0);
 }
 
+/// Something that happens to a ledger's files.
+type Mishap<'a> = &'a dyn Fn(&Place);
+
+/// What was taken away or changed beside an open ledger is made good before a kill can miss it.
+#[test]
+fn a_log_and_a_generation_that_go_under_the_daemon_are_made_good() {
+    const LOG: &str = "state/ledger.duckdb.wal";
+    const GENERATION: &str = "state/ledger.duckdb.generation";
+    let take_away: [(&str, Mishap<'_>); 6] = [
+        (".wal", &|place| std::fs::remove_file(place.path(LOG)).unwrap()),
+        (".wal", &|place| rename(place, LOG, "aside")),
+        (".wal", &|place| {
+            place.write("another", "no log at all");
+            rename(place, "another", LOG);
+        }),
+        (".generation", &|place| std::fs::remove_file(place.path(GENERATION)).unwrap()),
+        (".generation", &|place| place.write(GENERATION, "{\"ledger\":\"another\",\"generation\":900}")),
+        (".generation", &|place| place.write(GENERATION, "")),
+    ];
+    let receiver = Receiver::start();
+    let place = place(&receiver, 5);
+    place.mapping("accounts", &scheduled(""));
+    for (round, (what, take_away)) in take_away.iter().enumerate() {
+        edit(&place, &format!("UPDATE accounts SET rev = {round} + 100"));
+        let daemon = Daemon::start(&place);
+        daemon.run("accounts", &json!({}));
+        assert!(place.path(LOG).exists(), "what the run left is in the log");
+        take_away(&place);
+        // WHEN nobody asks for anything, and the daemon is killed a little later
+        std::thread::sleep(std::time::Duration::from_secs(8));
+        let output = daemon.kill();
+        assert!(output.stderr.contains(what) && output.stderr.contains("nothing is lost"), "{what}: {}", output.stderr);
+        // THEN nothing was forgotten
+        let seen = receiver.requests();
+        place.run(&["run"]).exits(0).says(&["nothing sent"]);
+        assert_eq!(receiver.requests(), seen, "{what}");
+    }
+}
+
 #[test]
 fn a_run_under_way_stops_before_it_says_more() {
     let receiver = Receiver::start();
