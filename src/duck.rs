@@ -48,6 +48,7 @@ pub struct Duck {
     /// Whether DuckDB gave the whole database up.
     given_up: Arc<AtomicBool>,
     interrupt: Arc<duckdb::InterruptHandle>,
+    progress: duckdb::ProgressHandle,
     deadline: Duration,
 }
 
@@ -55,10 +56,41 @@ pub struct Duck {
 pub(crate) struct Held {
     pub(crate) connection: Connection,
     /// Held until the connection is closed, or until whoever put it here takes it away: a turn at a file.
-    pub(crate) until_closed: Option<Box<dyn std::any::Any + Send>>,
+    pub(crate) until_closed: Option<Box<dyn Outlasting>>,
+}
+
+/// What is had for as long as a connection has a file open, and may be passed on while a statement does not end.
+pub(crate) trait Outlasting: Send {
+    /// Whether it was not passed on.
+    fn is_had(&self) -> bool;
+
+    /// Waits until it is had again. Blocks its thread.
+    fn have_again(&mut self);
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if self.until_closed.as_ref().is_none_or(|had| had.is_had()) {
+            return;
+        }
+        // Somebody else's turn: closing the file now would let go of the lock that they read under.
+        let (Some(mut passed_on), Ok(none)) = (self.until_closed.take(), Connection::open_in_memory()) else { return };
+        let connection = std::mem::replace(&mut self.connection, none);
+        std::thread::spawn(move || {
+            passed_on.have_again();
+            drop(connection);
+        });
+    }
 }
 
 impl Held {
+    /// To be called before a file is closed: waits for its turn where that was passed on.
+    pub(crate) fn have_again(&mut self) {
+        if let Some(had) = self.until_closed.as_mut() {
+            had.have_again();
+        }
+    }
+
     fn new(connection: Connection) -> Arc<tokio::sync::Mutex<Held>> {
         Arc::new(tokio::sync::Mutex::new(Held { connection, until_closed: None }))
     }
@@ -115,6 +147,7 @@ impl Duck {
         let seed = connection.try_clone().map_err(ledger_error("open another connection"))?;
         Ok(Duck {
             interrupt: connection.interrupt_handle(),
+            progress: connection.progress_handle(),
             connection: Held::new(connection),
             seed: Arc::new(Mutex::new(seed)),
             given_up: Arc::default(),
@@ -130,6 +163,7 @@ impl Duck {
         drop(connection.execute_batch("SET TimeZone = 'UTC'"));
         Ok(Duck {
             interrupt: connection.interrupt_handle(),
+            progress: connection.progress_handle(),
             connection: Held::new(connection),
             seed: Arc::clone(&self.seed),
             given_up: Arc::clone(&self.given_up),
@@ -146,26 +180,52 @@ impl Duck {
         what: &'static str,
         work: impl FnOnce(&mut Connection) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        self.call_held(what, move |held| work(&mut held.connection)).await
+        self.call_held(what, None, move |held| work(&mut held.connection)).await
     }
 
-    /// [`Duck::call`] for work that leaves something to be held as long as the connection is open.
+    /// [`Duck::call`] for work that leaves something to be held as long as the connection is open. If DuckDB reports no
+    /// progress of a statement for as long as `stall`, it is interrupted, and the call fails.
     pub(crate) async fn call_held<T: Send + 'static>(
         &self,
         what: &'static str,
+        stall: Option<Duration>,
         work: impl FnOnce(&mut Held) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let mut held = Arc::clone(&self.connection).lock_owned().await;
         // A panic inside DuckDB's bindings leaves the connection usable: each statement is its own transaction or is
         // rolled back by the next BEGIN failing loudly.
-        let mut task = tokio::task::spawn_blocking(move || work(&mut held));
-        let joined = match tokio::time::timeout(self.deadline, &mut task).await {
+        let mut task = tokio::task::spawn_blocking(move || {
+            if stall.is_none() {
+                return work(&mut held);
+            }
+            // Best effort: without it no statement seems to get on.
+            let _ = held.connection.set_query_progress_tracking(true);
+            let done = work(&mut held);
+            let _ = held.connection.set_query_progress_tracking(false);
+            done
+        });
+        let stalled = async {
+            match stall {
+                Some(limit) => self.stalled(limit).await,
+                None => std::future::pending().await,
+            }
+        };
+        let deadline = self.deadline.max(stall.unwrap_or_default());
+        let ended = tokio::select! {
+            joined = &mut task => Ok(joined),
+            () = stalled => Err(stall),
+            _ = tokio::time::timeout(deadline, std::future::pending::<()>()) => Err(None),
+        };
+        let joined = match ended {
             Ok(joined) => joined,
-            Err(_) => {
+            Err(stalled) => {
                 self.interrupt.interrupt();
-                match tokio::time::timeout(REACTION_MAX, task).await {
-                    Ok(joined) => joined,
-                    Err(_) => return Err(unresponsive(what)),
+                match (tokio::time::timeout(REACTION_MAX, task).await, stalled) {
+                    (Ok(Ok(Err(error))), Some(limit)) if error.kind() == Kind::Interrupted => {
+                        return Err(no_progress(what, limit));
+                    }
+                    (Ok(joined), _) => joined,
+                    (Err(_), _) => return Err(unresponsive(what)),
                 }
             }
         };
@@ -175,6 +235,18 @@ impl Duck {
             self.given_up.store(true, Ordering::Relaxed);
         }
         done
+    }
+
+    /// Returns when the running statement has made no progress for as long as `limit`, by DuckDB's own account of it.
+    async fn stalled(&self, limit: Duration) {
+        let every = (limit / 20).clamp(Duration::from_millis(50), Duration::from_secs(5));
+        let (mut before, mut still) = (self.progress.query_progress(), Duration::ZERO);
+        while still < limit {
+            let _ = tokio::time::timeout(every, std::future::pending::<()>()).await;
+            let now = self.progress.query_progress();
+            still = if now == before { still + every } else { Duration::ZERO };
+            before = now;
+        }
     }
 
     /// Runs work that is over at once on this thread; `None` while a statement is running.
@@ -229,6 +301,15 @@ fn spill_folder(above: &Path) -> PathBuf {
             return folder;
         }
     }
+}
+
+/// A statement that did not get on.
+fn no_progress(what: &str, limit: Duration) -> Error {
+    let limit = crate::mapping::units::written(limit);
+    Error::new(Kind::SourceBusy, format!("failed to {what}: the statement made no progress for {limit}")).advise(
+        "look whether the model's SQL ever ends; for one that takes longer before DuckDB can tell its progress, raise \
+         `stall_timeout_seconds`",
+    )
 }
 
 /// A statement that went on although it was interrupted.

@@ -67,7 +67,7 @@ pub(crate) struct Kind {
 
 /// The types `[sources.NAME]` may have.
 pub(crate) const SOURCES: &[Kind] = &[
-    Kind { name: "duckdb", keys: &[key("path", Wants::Path)] },
+    Kind { name: "duckdb", keys: &[key("path", Wants::Path), key("stall_timeout_seconds", Wants::Count(1, 86_400))] },
     Kind {
         name: "postgres",
         keys: &[

@@ -10,7 +10,8 @@
 //!
 //! The lock is a POSIX one: it belongs to the process, and closing *any* handle of the file drops it. So within this
 //! process a file is attached once at a time, and later comers wait, for a while. The turn at a file belongs to the
-//! connection that has it attached: where a statement never ends, the turn lasts as long as its instance.
+//! connection that has it attached. Where a statement goes on although its run has ended, the turn is passed on: the file
+//! may well be open twice, since both only read it. Only to close it, later, the turn must be had again ([`Turn`]).
 
 mod attached;
 mod failure;
@@ -23,7 +24,7 @@ mod type_text;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -36,7 +37,7 @@ use self::relation::Resolved;
 use self::type_text::DuckType;
 use super::instance::Instance;
 use super::{Ahead, Column, Source, Staged};
-use crate::duck::{Duck, Held, Limits};
+use crate::duck::{Duck, Held, Limits, Outlasting};
 use crate::error::{Error, Kind, Result, Within};
 use crate::mapping::compile::{Projection, quote_identifier, quote_literal};
 use crate::mapping::{Expr, Model};
@@ -49,6 +50,9 @@ pub struct Settings {
     /// Parquet, CSV or JSON files.
     #[serde(default)]
     pub path: Option<PathBuf>,
+    /// Longest that a statement may make no progress, in seconds.
+    #[serde(default)]
+    pub stall_timeout_seconds: Option<u64>,
 }
 
 /// A DuckDB file, or no file and queries over Parquet, CSV and JSON files.
@@ -57,10 +61,60 @@ pub struct DuckDb {
     file: Option<PathBuf>,
     folder: PathBuf,
     limits: Limits,
+    /// Longest that a statement may make no progress.
+    stall: Duration,
     /// Whether something was staged that was not released yet.
     staged: bool,
+    /// The turn at the file, while something is staged.
+    turn: Option<Turn>,
 }
 
+/// The turn at a file. Clones are the same turn.
+#[derive(Clone)]
+struct Turn {
+    /// Whoever has it locked has the turn.
+    file: Arc<tokio::sync::Mutex<()>>,
+    /// None once it was passed on.
+    had: Arc<Mutex<Option<OwnedMutexGuard<()>>>>,
+}
+
+impl Turn {
+    fn had(&self) -> MutexGuard<'_, Option<OwnedMutexGuard<()>>> {
+        self.had.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets others at the file although it is still open here. What is read from it here does not matter any more.
+    fn pass_on(&self) {
+        drop(self.had().take());
+    }
+}
+
+impl Outlasting for Turn {
+    fn is_had(&self) -> bool {
+        self.had().is_some()
+    }
+
+    fn have_again(&mut self) {
+        if !self.is_had() {
+            let again = Arc::clone(&self.file).blocking_lock_owned();
+            *self.had() = Some(again);
+        }
+    }
+}
+
+impl Drop for DuckDb {
+    fn drop(&mut self) {
+        // A run that was cancelled in the middle of a statement.
+        if let Some(turn) = self.turn.take() {
+            turn.pass_on();
+        }
+    }
+}
+
+/// Longest that a statement may make no progress, where the settings do not say.
+const STALL_TIMEOUT: Duration = Duration::from_secs(1_800);
+/// Longest that describing may take without progress, whatever the settings say.
+const DESCRIBE_MAX: Duration = Duration::from_secs(300);
 /// Longest that a source waits for another one of this process to let go of the same file.
 const TURN_MAX: Duration = Duration::from_secs(600);
 /// Longest that a file is let go of: a statement that was interrupted and does not react is left behind.
@@ -99,7 +153,9 @@ impl DuckDb {
             file: settings.path.clone(),
             folder: folder.to_path_buf(),
             limits: limits.clone(),
+            stall: settings.stall_timeout_seconds.map_or(STALL_TIMEOUT, |seconds| Duration::from_secs(seconds.max(1))),
             staged: false,
+            turn: None,
         })
     }
 
@@ -132,9 +188,10 @@ impl DuckDb {
         let looked = async {
             let turn = self.turn().await?;
             let instance = Instance::take(&self.limits).await?;
-            instance
+            let kept = turn.clone();
+            let looked = instance
                 .duck()
-                .call_held(what, move |held| {
+                .call_held(what, Some(self.stall.min(DESCRIBE_MAX)), move |held| {
                     held.until_closed = turn.map(|turn| Box::new(turn) as _);
                     let connection = &held.connection;
                     let attached = match Attached::open(connection, file.as_deref(), &folder) {
@@ -145,6 +202,9 @@ impl DuckDb {
                         }
                     };
                     let outcome = work(connection, &attached);
+                    if let Some(turn) = held.until_closed.as_mut() {
+                        turn.have_again();
+                    }
                     let detached = attached::detach(connection, attached.alias());
                     if detached.is_ok() {
                         held.until_closed = None;
@@ -154,24 +214,28 @@ impl DuckDb {
                         (Err(_), Err(error)) | (Err(error), Ok(_)) => Err(error),
                     }
                 })
-                .await
+                .await;
+            if let Some(turn) = kept.filter(|_| !instance.duck().is_idle()) {
+                turn.pass_on();
+            }
+            looked
         };
         looked.await.within(|| place)
     }
 
     /// Waits until no other source of this process has the file open.
-    async fn turn(&self) -> Result<Option<OwnedMutexGuard<()>>> {
+    async fn turn(&self) -> Result<Option<Turn>> {
         let Some(file) = &self.file else { return Ok(None) };
         let path = std::fs::canonicalize(file).unwrap_or_else(|_| file.clone());
         let turns = {
             let mut files = FILES.lock().unwrap_or_else(PoisonError::into_inner);
             Arc::clone(files.entry(path).or_default())
         };
-        match tokio::time::timeout(TURN_MAX, turns.lock_owned()).await {
-            Ok(turn) => Ok(Some(turn)),
+        match tokio::time::timeout(TURN_MAX, Arc::clone(&turns).lock_owned()).await {
+            Ok(had) => Ok(Some(Turn { file: turns, had: Arc::new(Mutex::new(Some(had))) })),
             Err(_) => Err(Error::new(Kind::SourceBusy, "another run of this process is still reading this file")
                 .advise(
-                    "look at the run that reads it: a statement that never ends keeps the file until the process ends",
+                    "look at the run that reads it: it ends when its statement makes no progress for `stall_timeout_seconds`",
                 )),
         }
     }
@@ -242,11 +306,11 @@ impl Source for DuckDb {
         // What a cancelled run left behind goes first.
         self.release(into).await?;
         let turn = self.turn().await.within(|| place.clone())?;
-        self.staged = true;
+        (self.staged, self.turn) = (true, turn.clone());
         let (file, folder, projection) = (self.file.clone(), self.folder.clone(), projection.clone());
         let instance = into.clone();
         let staged = into
-            .call_held("read the source", move |held| {
+            .call_held("read the source", Some(self.stall), move |held| {
                 held.until_closed = turn.map(|turn| Box::new(turn) as _);
                 let staged = stage(held, file.as_deref(), &folder, &projection, instance);
                 if staged.is_err() {
@@ -266,16 +330,19 @@ impl Source for DuckDb {
             return Ok(());
         }
         let place = || format!("source {}", self.name);
-        match tokio::time::timeout(RELEASE_MAX, into.call_held("release the source", let_go)).await {
+        match tokio::time::timeout(RELEASE_MAX, into.call_held("release the source", None, let_go)).await {
             Ok(released) => {
                 released.within(place)?;
-                self.staged = false;
+                (self.staged, self.turn) = (false, None);
                 Ok(())
             }
             Err(_) => {
+                if let Some(turn) = &self.turn {
+                    turn.pass_on();
+                }
                 Err(Error::new(Kind::Source, "the statement that reads the model does not react to being interrupted")
                     .advise(
-                        "simplify the model's SQL; the file stays locked until the statement ends or the process does",
+                        "simplify the model's SQL; writers cannot open the file until the statement ends or the process does",
                     ))
                 .within(place)
             }
@@ -285,6 +352,7 @@ impl Source for DuckDb {
 
 /// Drops the temporary table, detaches the file and passes the turn on. What fails stays held, for the next attempt.
 fn let_go(held: &mut Held) -> Result<()> {
+    held.have_again();
     let connection = &held.connection;
     connection
         .execute_batch(&format!("DROP TABLE IF EXISTS {INCOMING}"))
@@ -388,6 +456,9 @@ fn stage(
         read
     })?;
     // The rows are ours now: writers need not wait for the comparison.
+    if let Some(turn) = held.until_closed.as_mut() {
+        turn.have_again();
+    }
     attached::detach(connection, attached.alias())?;
     held.until_closed = None;
     let names: Vec<String> = (0..parsed.len()).map(|n| format!("c{n}")).collect();

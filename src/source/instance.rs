@@ -84,7 +84,12 @@ fn pool() -> MutexGuard<'static, Pool> {
 }
 
 /// Removes everything that a reading left. One thread is kept, so that an idle instance costs none.
+///
+/// Fails where the turn at a file was passed on: the instance is then closed when that is had again.
 fn empty(held: &mut Held) -> duckdb::Result<()> {
+    if held.until_closed.as_ref().is_some_and(|had| !had.is_had()) {
+        return Err(duckdb::Error::InvalidQuery);
+    }
     let connection = &held.connection;
     let names = |sql: &str| -> duckdb::Result<Vec<String>> {
         connection.prepare(sql)?.query_map([], |row| row.get(0))?.collect()

@@ -6,6 +6,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use duckdb::Connection;
 use duckdb::types::Value as DuckValue;
@@ -42,8 +43,13 @@ impl Bench {
     }
 
     fn source(&self) -> DuckDb {
-        DuckDb::open(&Settings { path: Some(self.file()) }, "warehouse", self.folder.path(), &Limits::standard())
-            .unwrap()
+        DuckDb::open(
+            &Settings { path: Some(self.file()), ..Settings::default() },
+            "warehouse",
+            self.folder.path(),
+            &Limits::standard(),
+        )
+        .unwrap()
     }
 
     fn fileless(&self) -> DuckDb {
@@ -638,7 +644,9 @@ async fn names_may_hold_anything() {
             ))
             .unwrap();
         drop(connection);
-        let mut source = DuckDb::open(&Settings { path: Some(file) }, "odd", &odd, &Limits::standard()).unwrap();
+        let mut source =
+            DuckDb::open(&Settings { path: Some(file), ..Settings::default() }, "odd", &odd, &Limits::standard())
+                .unwrap();
         for from in [table("analytics.t"), query("select * from analytics.t")] {
             let staged = stage(&mut source, &reading(from, "id", &["n"]), &bench.into).await.unwrap();
             assert_eq!(bench.cells(&staged).await, [("k".to_owned(), vec![Cell::Int(1)])], "{stem}");
@@ -756,8 +764,13 @@ async fn everything_that_is_missing_or_wrong_is_named_with_a_next_step() {
         (folder.join("ledger.duckdb"), Kind::Config, "Groupcast's own state", "state.path"),
     ];
     for (file, kind, words, advice) in files {
-        let mut source =
-            DuckDb::open(&Settings { path: Some(file.clone()) }, "warehouse", folder, &Limits::standard()).unwrap();
+        let mut source = DuckDb::open(
+            &Settings { path: Some(file.clone()), ..Settings::default() },
+            "warehouse",
+            folder,
+            &Limits::standard(),
+        )
+        .unwrap();
         let error = stage(&mut source, &reading(table("t"), "id", &[]), &bench.into).await.unwrap_err();
         assert_eq!(error.kind(), kind, "{error}");
         assert!(
@@ -823,6 +836,56 @@ async fn an_expression_that_fails_on_a_row_fails_when_it_is_staged_in_place() {
     source.release(&bench.into).await.unwrap();
 }
 
+/// A model whose query never ends.
+fn endless() -> Projection {
+    let sql = "WITH RECURSIVE r(i) AS (SELECT 1 UNION ALL SELECT 1 FROM r) SELECT max(i)::VARCHAR AS id FROM r";
+    reading(query(sql), "id", &[])
+}
+
+#[tokio::test]
+async fn a_statement_without_progress_ends_and_lets_go_of_its_file() {
+    let bench = Bench::with(ACCOUNTS).await;
+    let settings = Settings { path: Some(bench.file()), stall_timeout_seconds: Some(1) };
+    let mut stuck = DuckDb::open(&settings, "warehouse", bench.folder.path(), &Limits::standard()).unwrap();
+    let error = stage(&mut stuck, &endless(), &bench.into).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::SourceBusy, "{error}");
+    assert!(error.to_string().contains("no progress for 1s"), "{error}");
+    assert!(error.advice().unwrap().contains("stall_timeout_seconds"), "{:?}", error.advice());
+    bench.assert_clean().await;
+    assert!(bench.can_be_written());
+    stage(&mut stuck, &reading(table("accounts"), "account_id", &[]), &bench.into).await.unwrap();
+    stuck.release(&bench.into).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_statement_that_does_not_react_does_not_keep_its_file_from_other_runs() {
+    let bench = Bench::with("CREATE TABLE t AS SELECT 'k' AS id, repeat('a', 60000) AS long").await;
+    // GIVEN a single call within a statement, which nothing interrupts, and whose run was cancelled
+    let stuck = Duck::open(None, &Limits::standard()).unwrap();
+    let (mut source, into) = (bench.source(), stuck.clone());
+    let sql = query("SELECT levenshtein(long, repeat('b', 60000))::VARCHAR AS id FROM t");
+    let run = tokio::spawn(async move { stage(&mut source, &reading(sql, "id", &[]), &into).await.map(drop) });
+    tokio::time::timeout(Duration::from_secs(2), std::future::pending::<()>()).await.unwrap_err();
+    run.abort();
+    let _ = run.await;
+    stuck.interrupt();
+    assert!(!stuck.is_idle(), "it goes on");
+    // THEN others read the same file at once, and what they read cannot be written meanwhile
+    let mut other = bench.source();
+    let projection = reading(table("t"), "id", &["id"]);
+    let staging = stage(&mut other, &projection, &bench.into);
+    let staged = tokio::time::timeout(Duration::from_secs(10), staging).await.unwrap().unwrap();
+    assert!(is_in_place(&staged));
+    assert!(!bench.can_be_written());
+    // AND the end of the one does not let go of the file under the other
+    let _ = tokio::time::timeout(Duration::from_secs(8), std::future::pending::<()>()).await;
+    assert!(!bench.can_be_written());
+    other.release(&bench.into).await.unwrap();
+    while !stuck.is_idle() {
+        let _ = tokio::time::timeout(Duration::from_millis(100), std::future::pending::<()>()).await;
+    }
+}
+
 #[tokio::test]
 async fn files_of_one_name_are_not_mixed_up_by_runs_side_by_side() {
     let bench = Bench::with("CREATE TABLE t AS SELECT 'ours' AS id").await;
@@ -835,7 +898,9 @@ async fn files_of_one_name_are_not_mixed_up_by_runs_side_by_side() {
     stage(&mut ours, &reading(table("t"), "id", &["id"]), &bench.into).await.unwrap();
     // WHEN another one, beside it, says that name and means another file
     let beside = Bench { folder: tempfile::tempdir().unwrap(), into: Duck::open(None, &Limits::standard()).unwrap() };
-    let mut theirs = DuckDb::open(&Settings { path: Some(path) }, "other", &other, &Limits::standard()).unwrap();
+    let mut theirs =
+        DuckDb::open(&Settings { path: Some(path), ..Settings::default() }, "other", &other, &Limits::standard())
+            .unwrap();
     let projection = reading(query("SELECT * FROM warehouse.main.t"), "id", &["id"]);
     // THEN it reads its own file, without waiting for the first
     let staged = stage(&mut theirs, &projection, &beside.into).await.unwrap();

@@ -262,3 +262,36 @@ fn whoever_asks_and_goes_away_gets_the_run() {
     assert!(clock.elapsed() < Duration::from_secs(15), "{:?}", clock.elapsed());
     daemon.stop().exits(0);
 }
+
+#[test]
+fn a_query_that_never_ends_ends_its_own_run_and_the_others_of_its_file_go_on() {
+    let receiver = Receiver::start();
+    let place = place(&receiver, 5);
+    let settings = place.read("groupcast.toml");
+    let path = "path = \"warehouse.duckdb\"";
+    assert!(settings.contains(path));
+    place.write("groupcast.toml", &settings.replace(path, &format!("{path}\nstall_timeout_seconds = 3")));
+    let endless = "WITH RECURSIVE r(i) AS (SELECT 1 UNION ALL SELECT 1 FROM r) \
+                   SELECT 'k' AS id, 'n' AS name, max(i) AS rev FROM r";
+    let endless = scheduled("").replace("table = \"accounts\"", &format!("sql = \"{endless}\""));
+    assert!(endless.contains("RECURSIVE"));
+    place.mapping("accounts", &endless);
+    place.mapping("second", &scheduled("").replace("\"company\"", "\"second\""));
+    place.mapping("third", &scheduled("").replace("\"company\"", "\"third\""));
+    let daemon = Daemon::start(&place);
+    // GIVEN one that reads without end
+    let stuck = daemon.trigger("accounts", &json!({}));
+    until("it reads", || (activity(&daemon, "accounts")["state"] == "running").then_some(()));
+    // WHEN two others of the same file are asked for
+    let others = ["second", "third"].map(|sync| daemon.trigger(sync, &json!({})));
+    // THEN it fails by name, and they are delivered
+    let failed = daemon.ended(&stuck)["run"].clone();
+    assert_eq!(failed["status"], "failed", "{failed}");
+    assert_eq!(failed["error_kind"], "source_busy", "{failed}");
+    assert!(failed["error"].as_str().unwrap().contains("no progress for 3s"), "{failed}");
+    for run in others {
+        let ended = daemon.ended(&run)["run"].clone();
+        assert_eq!(ended["status"], "delivered", "{ended}");
+    }
+    daemon.stop().exits(0);
+}
