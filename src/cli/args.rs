@@ -343,7 +343,7 @@ pub(super) enum LedgerCommand {
 Example:
   groupcast ledger backup backups/ledger-2026-11-26.duckdb
 
-While a daemon or a run has the ledger open, end it first. To restore: put the copy in the ledger's place, remove a `.wal`
+While a daemon has the ledger open, it makes the copy, and its runs go on. To restore: put the copy in the ledger's place, remove a `.wal`
 that is left there, and leave the `.generation` file: if anything was sent since, the next run sends everything again.")]
     Backup {
         /// The file to make.

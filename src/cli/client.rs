@@ -19,8 +19,9 @@ use tokio::sync::mpsc;
 
 use crate::config::Project;
 use crate::daemon::desk::Accepted;
-use crate::daemon::http::local::{HELLO, Hello, Line, Reset};
+use crate::daemon::http::local::{BACKUP, BackupRequest, HELLO, Hello, Line, Reset};
 use crate::error::{Error, Kind, Result};
+use crate::ledger::Copied;
 use crate::ledger::place::FileId;
 use crate::open::{self, socket};
 use crate::sync::verify::{self, Verified};
@@ -100,20 +101,23 @@ impl Client {
 
     /// Asks, and reads the whole answer, however long it is.
     pub(super) async fn ask(&self, method: &str, target: &str, body: Option<&Value>) -> Result<Answer> {
-        let whole = async {
-            let response = send(&self.socket, method, target, body).await.map_err(|why| self.silent(&why))?;
-            let status = response.status().as_u16();
-            let mut chunks = Body::new(response.into_body()).into_data_stream();
-            let mut body = Vec::new();
-            while let Some(chunk) = chunks.next().await {
-                body.extend_from_slice(&chunk.map_err(|error| self.cut(&error.to_string()))?);
-            }
-            Ok(Answer { status, body })
-        };
         let seconds = ANSWER_MAX.as_secs();
-        tokio::time::timeout(ANSWER_MAX, whole)
+        tokio::time::timeout(ANSWER_MAX, self.ask_patiently(method, target, body))
             .await
             .unwrap_or_else(|_| Err(self.silent(&format!("not in {seconds} s"))))
+    }
+
+    /// The same of something that takes as long as it takes: the daemon's death ends it here, and the end of this command
+    /// ends it there.
+    async fn ask_patiently(&self, method: &str, target: &str, body: Option<&Value>) -> Result<Answer> {
+        let response = send(&self.socket, method, target, body).await.map_err(|why| self.silent(&why))?;
+        let status = response.status().as_u16();
+        let mut chunks = Body::new(response.into_body()).into_data_stream();
+        let mut body = Vec::new();
+        while let Some(chunk) = chunks.next().await {
+            body.extend_from_slice(&chunk.map_err(|error| self.cut(&error.to_string()))?);
+        }
+        Ok(Answer { status, body })
     }
 
     pub(super) async fn get<T: DeserializeOwned>(&self, path: &str, query: &[(&str, String)]) -> Result<T> {
@@ -153,6 +157,22 @@ impl Client {
     pub(super) async fn cancel(&self, run: &str) -> Result<()> {
         let answer = self.ask("POST", &api(&format!("runs/{}/cancel", segment(run)), &[]), None).await?;
         if matches!(answer.status, 404 | 409) { Ok(()) } else { self.read::<Value>(&answer).map(|_| ()) }
+    }
+
+    /// Has the ledger copied to a new file, whose path starts in this process's working directory.
+    pub(super) async fn backup(&self, file: &Path) -> Result<Copied> {
+        let file = std::path::absolute(file).map_err(|error| {
+            Error::new(Kind::Config, "the working directory cannot be told, in which this file would be")
+                .advise("name the file by its whole path")
+                .because(error)
+                .at(file.display().to_string())
+        })?;
+        let Some(file) = file.to_str() else {
+            return Err(Error::new(Kind::Config, "the file's path is not valid UTF-8").advise("name another file"));
+        };
+        let asked = BackupRequest { file: file.into() };
+        let answer = self.ask_patiently("POST", BACKUP, Some(&json_of(&asked))).await?;
+        self.read(&answer)
     }
 
     /// What a run would do. The first `show` changes, and the requests if they are asked for, are handed to `each` as they

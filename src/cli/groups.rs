@@ -9,6 +9,7 @@ use serde_json::json;
 use tokio::sync::watch;
 
 use super::args::{Cli, LedgerCommand};
+use super::client::Client;
 use super::plan::{shown_key, shown_value, written};
 use super::screen::{self, ADD, BOLD, CHANGE, DIM, Progress, REMOVE, paint, plural, thousands};
 use super::told::Teller;
@@ -429,7 +430,12 @@ pub(super) async fn ledger(cli: &Cli, asked: &LedgerCommand) -> Result<u8, Failu
             all_readable(sync, &unreadable).map(|()| 0)
         }
         LedgerCommand::Backup { file } => {
-            let copied = open::backup(&project, file).await?;
+            let copied = match open::backup(&project, file).await {
+                Err(busy) if busy.kind() == Kind::LedgerBusy => {
+                    Client::find(&project, busy).await?.backup(file).await?
+                }
+                copied => copied?,
+            };
             if cli.json {
                 print_json(&json!({"file": file, "syncs": copied.syncs, "groups": copied.groups}));
             } else {

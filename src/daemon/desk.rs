@@ -2,6 +2,7 @@
 //! can be tested without a warehouse and cannot reach around the supervisor.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -10,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use crate::error::Error;
+use crate::ledger::Copied;
 use crate::sync::verify::{Drifted, Verified};
 use crate::view::{
     Activity, Ask, ExportedView, GroupView, PlanPart, PlanView, RejectedView, RunDetail, RunView, SaidView, SyncDetail,
@@ -158,6 +160,9 @@ pub trait Desk: Send + Sync {
 
     /// What is known of a group, with the latest `count` lines of its history before the line `before`, if given.
     async fn group(&self, sync: &str, key: &str, before: Option<u64>, count: u64) -> Answer<GroupView>;
+
+    /// Copies the ledger to a new file, given by its whole path. Runs go on meanwhile.
+    async fn backup(&self, file: &Path) -> Answer<Copied>;
 
     /// Prometheus text.
     async fn metrics(&self) -> Answer<String>;

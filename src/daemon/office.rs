@@ -1,6 +1,7 @@
 //! How are the questions and orders of the [`Desk`] answered? From the ledger, the roster and the runs under way.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::{Arc, PoisonError};
 
 use async_trait::async_trait;
@@ -14,7 +15,7 @@ use super::supervisor::Supervisor;
 use super::tracker::Tracker;
 use crate::delivery::Signal;
 use crate::error::{Error, Kind};
-use crate::ledger::{Ledger, Outcome, RunRecord};
+use crate::ledger::{Copied, Ledger, Outcome, RunRecord};
 use crate::mapping::MappingFile;
 use crate::mapping::diagnostic::listed;
 use crate::open::job::Job;
@@ -466,6 +467,10 @@ impl Desk for Office {
             let error = Error::new(Kind::Config, format!("nothing is known of this group in {sync}"));
             Refusal::NotFound(error.advise("a plan of the group shows whether the source has it"))
         })
+    }
+
+    async fn backup(&self, file: &Path) -> Answer<Copied> {
+        Ok(self.ledger.backup(file).await?)
     }
 
     async fn metrics(&self) -> Answer<String> {

@@ -7,13 +7,15 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use duckdb::Connection;
+use serde::{Deserialize, Serialize};
 
 use super::generation::{beside, sync_folder};
-use crate::duck::{Duck, Limits, ledger_error, quote_identifier, quote_literal};
+use super::local::LocalLedger;
+use crate::duck::{Duck, Limits, first_line, is_full, ledger_error, quote_identifier, quote_literal};
 use crate::error::{Error, Kind, Result, Within};
 
 /// What a copy holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Copied {
     /// Syncs of which a group is known.
     pub syncs: u64,
@@ -29,26 +31,79 @@ pub async fn backup(path: &Path, to: &Path, limits: &Limits) -> Result<Copied> {
     if !path.exists() {
         return Err(Error::new(Kind::Config, "there is no ledger yet").advise("run a sync first").at(shown(path)));
     }
-    if to.exists() {
-        return Err(Error::new(Kind::Config, "this file exists already")
-            .advise("name a new file, or move this one away first")
-            .at(shown(to)));
-    }
+    check_target(path, to)?;
     // Opened once as every reader opens it: a busy, damaged or foreign file is told as such.
-    drop(super::local::LocalLedger::open_read_only(path, limits).await?);
+    drop(LocalLedger::open_read_only(path, limits).await?);
     let duck = Duck::open(None, limits)?;
     let (from, to) = (path.to_path_buf(), to.to_path_buf());
     duck.call("copy the ledger", move |connection| {
         let attach = format!("ATTACH {} AS ledger (READ_ONLY)", quote_literal(&shown(&from)));
         connection.execute_batch(&attach).map_err(ledger_error("open the ledger"))?;
-        copy(connection, "ledger", &to)?;
-        let count = "SELECT count(DISTINCT sync), count(*) FROM ledger.known";
-        connection
-            .query_row(count, [], |row| Ok(Copied { syncs: row.get(0)?, groups: row.get(1)? }))
-            .map_err(ledger_error("count groups"))
+        copy(connection, "ledger", &to)
     })
     .await
     .within(|| format!("ledger {}", path.display()))
+}
+
+/// One backup of an open ledger at a time: two to the same file would write into each other's.
+static OPEN_LEDGER: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
+/// Ends the statement that makes a copy nobody waits for any more.
+struct Unwanted(Option<Duck>);
+
+impl Drop for Unwanted {
+    fn drop(&mut self) {
+        if let Some(duck) = &self.0 {
+            duck.interrupt();
+        }
+    }
+}
+
+impl LocalLedger {
+    /// Copies this open ledger to the new file `to`, as [`backup`] does. Runs go on meanwhile: the copy is as of the moment
+    /// at which it began, between two transactions, and says by its generation how new it is. If nobody waits for it any
+    /// more it ends, and leaves nothing.
+    pub async fn backup(&self, to: &Path) -> Result<Copied> {
+        let _one = OPEN_LEDGER.lock().await;
+        if let Some(file) = self.file() {
+            file.check()?;
+            check_target(file.path(), to)?;
+        }
+        let own = self.sibling_read_only()?;
+        let mut unwanted = Unwanted(Some(own.duck().clone()));
+        let to = to.to_path_buf();
+        let copied = own
+            .call("copy the ledger", move |connection| {
+                let database = "SELECT current_database()";
+                let database: String = connection
+                    .query_row(database, [], |row| row.get(0))
+                    .map_err(ledger_error("read the ledger's name"))?;
+                copy(connection, &database, &to)
+            })
+            .await;
+        unwanted.0 = None;
+        copied
+    }
+}
+
+/// Refuses a target that exists, and one that has the name of a file of the ledger's.
+fn check_target(ledger: &Path, to: &Path) -> Result<()> {
+    if std::fs::symlink_metadata(to).is_ok() {
+        return Err(Error::new(Kind::Config, "this file exists already")
+            .advise("name a new file, or move this one away first")
+            .at(shown(to)));
+    }
+    let folder = |path: &Path| {
+        fs::canonicalize(path.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new(".")))
+    };
+    let own = ["wal", "generation", "generation.part", "sock", "daemon", "probe"].map(|suffix| beside(ledger, suffix));
+    let is_own = own.iter().any(|own| own.file_name() == to.file_name());
+    if is_own && folder(ledger).is_ok_and(|here| folder(to).is_ok_and(|there| here == there)) {
+        return Err(Error::new(Kind::Config, "the ledger keeps something of its own under this name")
+            .advise("name another file")
+            .at(shown(to)));
+    }
+    Ok(())
 }
 
 /// Where the ledger of an older version is kept when it is brought to the current one.
@@ -58,7 +113,7 @@ pub(super) fn of_version(ledger: &Path, version: usize) -> PathBuf {
 
 /// Copies an attached database to a file, in the format the database has, so that whoever can read the one can read the
 /// other. A file of this name is replaced once the copy is whole.
-pub(super) fn copy(connection: &Connection, database: &str, to: &Path) -> Result<()> {
+pub(super) fn copy(connection: &Connection, database: &str, to: &Path) -> Result<Copied> {
     let part = beside(to, "part");
     let failed = |error: std::io::Error| {
         Error::new(Kind::Ledger, "failed to write the copy")
@@ -79,13 +134,19 @@ pub(super) fn copy(connection: &Connection, database: &str, to: &Path) -> Result
             version => format!(" (STORAGE_VERSION {})", quote_literal(version)),
         };
         let attach = format!("ATTACH {} AS copied{format}", quote_literal(&shown(&part)));
-        connection.execute_batch(&attach).map_err(ledger_error("make the copy"))?;
-        let copied = connection
-            .execute_batch(&format!("COPY FROM DATABASE {} TO copied; CHECKPOINT copied", quote_identifier(database)));
+        connection.execute_batch(&attach).map_err(copy_error(&part))?;
+        let written = || -> duckdb::Result<Copied> {
+            connection.execute_batch(&format!("COPY FROM DATABASE {} TO copied", quote_identifier(database)))?;
+            connection.execute_batch("CHECKPOINT copied")?;
+            let count = "SELECT count(DISTINCT sync), count(*) FROM copied.main.known";
+            connection.query_row(count, [], |row| Ok(Copied { syncs: row.get(0)?, groups: row.get(1)? }))
+        };
+        let copied = written();
         let let_go = connection.execute_batch("DETACH copied");
-        copied.and(let_go).map_err(ledger_error("make the copy"))?;
+        let copied = copied.and_then(|copied| let_go.map(|()| copied)).map_err(copy_error(&part))?;
         fs::set_permissions(&part, Permissions::from_mode(0o600)).map_err(failed)?;
-        fs::rename(&part, to).and_then(|()| sync_folder(to)).map_err(failed)
+        fs::rename(&part, to).and_then(|()| sync_folder(to)).map_err(failed)?;
+        Ok(copied)
     })();
     if whole.is_err() {
         for left in [part.clone(), beside(&part, "wal")] {
@@ -93,6 +154,22 @@ pub(super) fn copy(connection: &Connection, database: &str, to: &Path) -> Result
         }
     }
     whole
+}
+
+/// A statement that failed because of the copy's file, not the ledger's, says so.
+fn copy_error(part: &Path) -> impl Fn(duckdb::Error) -> Error {
+    let part = shown(part);
+    move |error| {
+        let text = error.to_string();
+        let failed = Error::new(Kind::Ledger, "failed to write the copy").because(first_line(&text));
+        if is_full(&text) {
+            failed.advise("free space where the copy goes, or name a file on another disk; the ledger is as it was")
+        } else if text.contains(&part) {
+            failed.advise("name a file in a folder that exists and that this user may write to")
+        } else {
+            ledger_error("make the copy")(error)
+        }
+    }
 }
 
 fn shown(path: &Path) -> String {

@@ -220,10 +220,10 @@ pub async fn ledger(project: &Project) -> Result<LocalLedger> {
     LocalLedger::open(&state.path, &state.limits(), retention).await.map_err(|error| who_has_it(error, &state.path))
 }
 
-/// Copies the whole ledger to a new file.
+/// Copies the whole ledger to a new file, unless another process has it open.
 pub async fn backup(project: &Project, to: &Path) -> Result<ledger::Copied> {
     let state = &project.settings.state;
-    ledger::backup(&state.path, to, &state.limits()).await.map_err(|error| who_has_it(error, &state.path))
+    ledger::backup(&state.path, to, &state.limits()).await
 }
 
 /// A ledger that another process has open, with what to do when that is a daemon.
@@ -231,8 +231,8 @@ fn who_has_it(error: Error, path: &Path) -> Error {
     match address::of_holder(path, &error) {
         None => error,
         Some(daemon) => error.advise(format!(
-            "{daemon} keeps it open: `status`, `runs`, `schedule`, `group`, `rejected`, `plan` and `run` ask it over the \
-             socket beside the ledger; for anything else stop it first"
+            "{daemon} keeps it open: `status`, `runs`, `schedule`, `group`, `rejected`, `plan`, `run` and \
+             `ledger backup` ask it over the socket beside the ledger; for anything else stop it first"
         )),
     }
 }

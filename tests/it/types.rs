@@ -156,7 +156,7 @@ async fn each_row_about_duckdb_holds() {
         let table = format!("CREATE TABLE t (id INTEGER, v {}); INSERT INTO t VALUES (1, {})", row.of, row.value);
         connection.execute_batch(&table).unwrap_or_else(|error| panic!("{}: {error}", row.of));
         drop(connection);
-        let settings = Settings { path: Some(file), stall_timeout_seconds: None };
+        let settings = Settings { path: Some(file), ..Settings::default() };
         let mut source = DuckDb::open(&settings, "warehouse", folder.path(), &Limits::standard()).unwrap();
         let cells = cells(&mut source, &duck, &From::Table(vec!["t".to_owned()]), &row.of).await;
         found.push((row, cells));

@@ -23,7 +23,9 @@ from differences import EXPLAINED, MISSING
 from recorder import Recorder
 
 HERE = pathlib.Path(__file__).parent
-KEY = "phc_0123456789abcdef"
+KEY = "0123456789abcdef0123456789abcdef"
+# PostHog's say what they are; elsewhere such a key would be refused as another vendor's.
+POSTHOG_KEY = "phc_0123456789abcdef"
 
 # What tells of the attempt, the clock or the sender and not of the group; compared by their form alone.
 UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
@@ -120,7 +122,7 @@ def without(members, *names):
 FAMILIES = {
     "amplitude": (amplitude_properties, False, 'type = "amplitude"\napi_key = "${KEY}"\nbase_url = "URL"', ["python amplitude", "node amplitude"], {"set_once", "unset"}),
     "amplitude http_v2": (amplitude, True, 'type = "amplitude"\napi = "http_v2"\napi_key = "${KEY}"\nbase_url = "URL"', ["python amplitude", "node amplitude"], {"set_once", "unset"}),
-    "posthog": (posthog, True, 'type = "posthog"\napi_key = "${KEY}"\nbase_url = "URL"', ["python posthog", "node posthog"], {"null"}),
+    "posthog": (posthog, True, 'type = "posthog"\napi_key = "${POSTHOG_KEY}"\nbase_url = "URL"', ["python posthog", "node posthog"], {"null"}),
     "segment": (segment, True, 'type = "segment"\nwrite_key = "${KEY}"\nbase_url = "URL"', ["python segment", "node segment"], {"null", "user"}),
     "rudderstack": (segment, True, 'type = "segment"\npreset = "rudderstack"\nwrite_key = "${KEY}"\nbase_url = "URL"', ["python rudder"], {"null", "user"}),
     "mixpanel": (mixpanel, False, 'type = "mixpanel"\ntoken = "${KEY}"\nbase_url = "URL"', ["python mixpanel", "node mixpanel"], {"set_once", "unset"}),
@@ -130,7 +132,7 @@ FAMILIES = {
 def environment():
     """Ours without proxies: everything here is on this machine."""
     inherited = {name: value for name, value in os.environ.items() if not name.upper().endswith("_PROXY")}
-    return {name: value for name, value in inherited.items() if not name.startswith("GROUPCAST_")} | {"KEY": KEY}
+    return {name: value for name, value in inherited.items() if not name.startswith("GROUPCAST_")} | {"KEY": KEY, "POSTHOG_KEY": POSTHOG_KEY}
 
 
 def command(arguments, **more):

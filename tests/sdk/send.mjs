@@ -3,7 +3,8 @@
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 
-const KEY = "phc_0123456789abcdef";
+const KEY = "0123456789abcdef0123456789abcdef";
+const POSTHOG_KEY = "phc_0123456789abcdef";
 const [sdk, url, modules] = process.argv.slice(2);
 const require = createRequire(modules + "/package.json");
 
@@ -43,7 +44,7 @@ const send = {
   },
   async posthog() {
     const { PostHog } = require("posthog-node");
-    const client = new PostHog(KEY, { host: url, flushAt: 1 });
+    const client = new PostHog(POSTHOG_KEY, { host: url, flushAt: 1 });
     for (const one of onlySet) client.groupIdentify({ groupType: "company", groupKey: one.key, properties: traits(one, "set") });
     await client.shutdown();
   },

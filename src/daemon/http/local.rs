@@ -24,6 +24,7 @@ use super::query::Query;
 use super::refused::Refused;
 use crate::daemon::desk::{Accepted, Desk, Refusal, UnderWay, Upkeep};
 use crate::error::Error;
+use crate::ledger::Copied;
 use crate::ledger::place::FileId;
 use crate::sync::BY_COMMAND_LINE;
 use crate::sync::report::error_json;
@@ -31,6 +32,8 @@ use crate::view::Ask;
 
 /// The path of [`Hello`].
 pub const HELLO: &str = "/local/v1/hello";
+/// The path at which a copy of the ledger is asked for.
+pub const BACKUP: &str = "/local/v1/ledger/backup";
 /// Changes of a plan that are written at once.
 const LINES_AT_ONCE: usize = 64;
 
@@ -74,6 +77,14 @@ pub struct Reset {
     pub forget: bool,
 }
 
+/// What is asked for at [`BACKUP`].
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BackupRequest {
+    /// The file to make, by its whole path: the daemon's working directory is not the caller's.
+    pub file: PathBuf,
+}
+
 struct Local {
     desk: Arc<dyn Desk>,
     upkeep: Arc<dyn Upkeep>,
@@ -84,6 +95,7 @@ struct Local {
 pub(super) fn routes(desk: Arc<dyn Desk>, upkeep: Arc<dyn Upkeep>, hello: Hello) -> Router {
     Router::new()
         .route(HELLO, routing::get(say_hello))
+        .route(BACKUP, routing::post(backup))
         .route("/local/v1/syncs/{sync}/runs", routing::post(trigger))
         .route("/local/v1/syncs/{sync}/plan", routing::post(plan))
         .route("/local/v1/syncs/{sync}/export", routing::post(export))
@@ -118,6 +130,18 @@ async fn trigger(
 ) -> Result<Json<Accepted>, Refused> {
     Query::read(&uri, &[])?;
     Ok(Json(local.desk.trigger(&sync, ask, BY_COMMAND_LINE).await?))
+}
+
+async fn backup(
+    State(local): State<Arc<Local>>,
+    uri: Uri,
+    JsonBody(asked): JsonBody<BackupRequest>,
+) -> Result<Json<Copied>, Refused> {
+    Query::read(&uri, &[])?;
+    if !asked.file.is_absolute() {
+        return Err(Refused::bad("`file` is not a whole path", "begin it with `/`"));
+    }
+    Ok(Json(local.desk.backup(&asked.file).await?))
 }
 
 async fn plan(

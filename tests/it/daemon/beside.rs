@@ -8,8 +8,8 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use super::{edit, place, scheduled};
-use crate::support::cli::{Output, Place, Receiver, start};
+use super::{edit, place, scheduled, slow};
+use crate::support::cli::{Output, Place, Receiver, start, until};
 use crate::support::daemon::{Daemon, address};
 
 const TOKEN: &str = "a-token-of-the-daemon-0123456789";
@@ -207,4 +207,66 @@ fn a_ledger_that_may_not_be_looked_at_is_no_empty_one() {
     }
     edit(&place, "UPDATE accounts SET rev = 1 WHERE id = 'k1'");
     unprivileged(&place, &["run"]).exits(0).says(&["1 delivered"]);
+}
+
+#[test]
+fn a_backup_is_the_same_with_and_without_a_daemon() {
+    let receiver = Receiver::start();
+    let mut place = place(&receiver, 30);
+    place.set("GROUPCAST__DAEMON__TOKEN", TOKEN);
+    place.mapping("accounts", &scheduled(""));
+    place.run(&["run"]).exits(0).says(&["30 delivered"]);
+    let groups = |file: &str| {
+        let copied = duckdb::Connection::open(place.path(file)).unwrap();
+        let count = |sql: &str| copied.query_row(sql, [], |row| row.get::<_, u64>(0)).unwrap();
+        (count("SELECT count(*) FROM known"), count("SELECT generation FROM identity"))
+    };
+    let backup = |file: &str| place.run(&["ledger", "backup", file]);
+    let alone = backup("alone.duckdb").exits(0).stdout.clone();
+    let alone_json = place.run(&["ledger", "backup", "alone-2.duckdb", "--json"]).exits(0).stdout.clone();
+    let refused: Vec<_> = ["alone.duckdb", "nowhere/copy.duckdb", "state/ledger.duckdb.wal", "state/ledger.duckdb"]
+        .into_iter()
+        .map(|file| (file, backup(file).code))
+        .collect();
+    assert!(refused.iter().all(|(_, code)| *code != Some(0)), "{refused:?}");
+    // WHEN a daemon has the ledger open THEN it makes the copy, in the same words, where the command stands
+    let daemon = Daemon::start_with(&place, Some(TOKEN));
+    assert_eq!(backup("beside.duckdb").exits(0).stdout, alone.replace("alone", "beside"));
+    let beside_json = place.run(&["ledger", "backup", "beside-2.duckdb", "--json"]).exits(0).stdout.clone();
+    assert_eq!(beside_json, alone_json.replace("alone", "beside"));
+    assert_eq!(groups("beside.duckdb"), groups("alone.duckdb"));
+    assert_eq!(std::fs::metadata(place.path("beside.duckdb")).unwrap().permissions().mode() & 0o777, 0o600);
+    // AND what cannot be written fails alike, leaves nothing, and the daemon goes on
+    for (file, code) in refused {
+        let output = backup(file);
+        assert_eq!(output.code, code, "{file}: {}", output.all());
+    }
+    backup("alone.duckdb").says(&["this file exists already", "name a new file"]);
+    backup("nowhere/copy.duckdb").says(&["failed to write the copy", "folder that exists"]);
+    backup("state/ledger.duckdb.wal").says(&["something of its own"]);
+    edit(&place, "UPDATE accounts SET rev = 7 WHERE id = 'k1'");
+    let parts = std::fs::read_dir(place.path(".")).unwrap().flatten();
+    assert!(!parts.map(|entry| entry.file_name()).any(|name| name.to_string_lossy().contains(".part")));
+    place.run(&["run"]).exits(0).says(&["1 delivered"]);
+    assert_eq!(daemon.get("/readyz").status, 200);
+}
+
+#[test]
+fn a_backup_made_while_a_run_sends_is_whole_and_knows_how_new_it_is() {
+    let receiver = Receiver::start();
+    let place = place(&receiver, 300);
+    place.mapping("accounts", &scheduled(""));
+    slow(&receiver, 1_500);
+    let daemon = Daemon::start(&place);
+    let run = daemon.trigger("accounts", &serde_json::json!({}));
+    until("a request", || (receiver.requests() > 0).then_some(()));
+    // The groups are marked, and no answer has come.
+    place.run(&["ledger", "backup", "copy.duckdb"]).exits(0);
+    daemon.ended(&run);
+    assert_eq!(receiver.vendor.groups().len(), 300);
+    daemon.stop().exits(0);
+    // WHEN the copy is put in the ledger's place THEN it is known to be older, and everything is sent again
+    std::fs::copy(place.path("copy.duckdb"), place.path(LEDGER)).unwrap();
+    drop(std::fs::remove_file(place.path("state/ledger.duckdb.wal")));
+    place.run(&["run"]).exits(0).says(&["this ledger is older", "300 delivered"]);
 }

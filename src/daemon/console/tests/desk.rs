@@ -1,6 +1,7 @@
 //! A desk without a daemon, whose orders have effects: a run that is ordered ends after a few looks at it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::Mutex;
 
 use async_trait::async_trait;
@@ -10,7 +11,7 @@ use serde_json::{Value, json};
 use super::fixture::{HOSTILE_KEYS, HOSTILE_WORDS, activity, at, counts, detail, run, said, syncs, traits};
 use crate::daemon::desk::{About, Accepted, Answer, Desk, PlanUnderWay, Refusal};
 use crate::error::{Error, Kind};
-use crate::ledger::{Comparison, Status};
+use crate::ledger::{Comparison, Copied, Status};
 use crate::model::{Change, document};
 use crate::sync::guard::NAMES;
 use crate::sync::report::Detail;
@@ -381,6 +382,10 @@ impl Desk for FakeDesk {
             .into(),
             history: vec![history(9, "rejected"), history(5, "unknown"), history(2, "delivered")],
         })
+    }
+
+    async fn backup(&self, _file: &Path) -> Answer<Copied> {
+        Ok(Copied { syncs: 1, groups: 2 })
     }
 
     async fn metrics(&self) -> Answer<String> {

@@ -2,6 +2,7 @@
 //! it. Syncs with certain names misbehave.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Mutex;
 
 use async_trait::async_trait;
@@ -11,7 +12,7 @@ use tokio::sync::mpsc;
 
 use crate::daemon::desk::{About, Accepted, Answer, Desk, PlanUnderWay, Refusal, UnderWay, Upkeep};
 use crate::error::{Error, Kind};
-use crate::ledger::{Comparison, Standing, Status};
+use crate::ledger::{Comparison, Copied, Standing, Status};
 use crate::model::{Change, Traits};
 use crate::sync::report::{Counts, Detail, Tally, error_json};
 use crate::sync::verify::{Drifted, Verified};
@@ -329,6 +330,10 @@ impl Desk for Fake {
             history: vec![HistoryView { seq: 7, run: "r1".to_owned(), at: at(), outcome, reason, change: change() }],
             unreadable: None,
         })
+    }
+
+    async fn backup(&self, _file: &Path) -> Answer<Copied> {
+        Ok(Copied { syncs: 1, groups: 2 })
     }
 
     async fn metrics(&self) -> Answer<String> {
