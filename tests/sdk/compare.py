@@ -187,7 +187,7 @@ def can_say(case, able):
 def ours(settings, read, cases, able, program, sql):
     """Each case is a project of its own, run once; one that unsets runs again after its values turned null."""
     said, requests = {}, []
-    with Recorder() as recorder:
+    with Recorder(rudderstack="rudderstack" in settings) as recorder:
         for case in cases:
             with tempfile.TemporaryDirectory() as folder:
                 sent = run_case(case, settings.replace("URL", recorder.url), "user" in able, folder, recorder, program, sql)
