@@ -20,6 +20,7 @@ use crate::open::job::Job;
 use crate::open::{self, Failure};
 use crate::sync::decide::Decision;
 use crate::sync::report::error_json;
+use crate::sync::requests;
 use crate::view::words::{json_line, one_line};
 use crate::view::{PlanPart, PlanView, PlannedView, RequestView, ask};
 
@@ -52,7 +53,7 @@ pub(super) async fn plan(cli: &Cli, select: &Select, show: usize, requests: bool
                 let now = clock.now();
                 let page = &mut |destination: &dyn Destination, page: &[Decision]| {
                     page.iter().filter_map(ask::planned).try_for_each(|change| printer.change(&change))?;
-                    let requests = requests.then(|| ask::requests(destination, page, now));
+                    let requests = requests.then(|| requests::of_page(destination, page, now));
                     requests.iter().flatten().try_for_each(|request| written(printer.request(request)))
                 };
                 job.plan(page).await.map(|planned| ask::plan(planned, Vec::new(), 0))

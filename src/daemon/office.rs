@@ -20,7 +20,7 @@ use crate::mapping::MappingFile;
 use crate::mapping::diagnostic::listed;
 use crate::open::job::Job;
 use crate::open::{self, Failure};
-use crate::sync::{Options, guard};
+use crate::sync::{Options, guard, requests};
 use crate::view::ask::Memory;
 use crate::view::{
     Activity, Ask, GroupView, PlanPart, PlanView, RejectedView, RunDetail, RunView, SaidView, SyncDetail, SyncView,
@@ -237,7 +237,7 @@ async fn make_plan(
             told += now_told;
             found.truncate(now_told);
             if requests {
-                found.extend(ask::requests(destination, page, now).into_iter().map(PlanPart::Request));
+                found.extend(requests::of_page(destination, page, now).into_iter().map(PlanPart::Request));
             }
             give(&parts, found)
         })

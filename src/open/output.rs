@@ -121,11 +121,8 @@ fn reserved(project: &Project, output: &Identity) -> Option<String> {
     }
     let ledger = whole(&project.settings.state.path);
     let state = ledger.parent()?;
-    // A folder of its own, unless the ledger lies beside the settings.
-    if !folder.starts_with(state) && output.path.starts_with(state) {
-        return Some("in the ledger's folder".to_owned());
-    }
-    // The ledger, its `.wal`, its daemon's address, its copies.
+    // The ledger, its `.wal`, its daemon's address, its copies. Beside them there is room: a container has often one folder
+    // that can be written.
     let name = ledger.file_name()?.to_string_lossy().into_owned();
     let its = output.path.parent() == Some(state)
         && output.path.file_name().is_some_and(|file| file.to_string_lossy().starts_with(&name));
@@ -300,7 +297,7 @@ mod tests {
             ("w.duckdb.wal", "write-ahead log"),
             ("state/ledger.duckdb", "the ledger"),
             ("state/ledger.duckdb.wal", "the ledger"),
-            ("state/out.ndjson", "the ledger"),
+            ("state/ledger.duckdb.out.ndjson", "the ledger"),
             ("data/a.csv", "the model of `accounts` reads"),
             ("data/new.csv", "the model of `accounts` reads"),
             ("data", "a folder"),

@@ -10,6 +10,7 @@ mod missing;
 mod read;
 mod record;
 pub mod report;
+pub mod requests;
 mod say;
 mod start;
 pub mod timeline;

@@ -16,6 +16,7 @@ use serde_json::Value;
 use crate::ledger::{Comparison, Standing, Status};
 use crate::model::{Change, Traits};
 use crate::sync::report::{Counts, Detail};
+pub use crate::sync::requests::RequestView;
 
 /// A sync as it stands.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -296,19 +297,6 @@ pub struct PlanView {
     pub changes: Vec<PlannedView>,
     /// Changes beyond those.
     pub hidden: u64,
-}
-
-/// A request that a run would send, with its secrets masked.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct RequestView {
-    /// The HTTP method.
-    pub method: String,
-    /// The whole address.
-    pub url: String,
-    /// Names and values.
-    pub headers: Vec<(String, String)>,
-    /// The body as text.
-    pub body: String,
 }
 
 /// A group as the ledger knows it: a line of `groupcast ledger export`.
