@@ -353,7 +353,7 @@ fn customer_ios_objects_have_a_type_in_each_call_and_short_ids() {
     let of_type_one = TraitShape { constant: Some(&one), ..shape("objectTypeId") };
     for preset in ["customerio", "customerio-eu"] {
         assert_eq!(remarked_behind(preset, None, &[shape("plan"), typed.clone()]), []);
-        assert_eq!(remarked_behind(preset, None, &[of_type_one.clone()]), [], "type 1 is the default");
+        assert_eq!(remarked_behind(preset, None, std::slice::from_ref(&of_type_one)), [], "type 1 is the default");
         let other = remarked_behind(preset, None, &[shape("objectTypeId")]);
         assert!(
             matches!(&other[..], [(true, words)] if words.contains("files the object under type `1`")),
