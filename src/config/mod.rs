@@ -338,6 +338,7 @@ mod tests {
             api_key = "${KEY}"
             api = "http_v2"
             gzip = true
+            batch_max = 10
             region = "eu"
             base_url = "http://127.0.0.1:1"
             long_strings = "truncate"
@@ -398,6 +399,7 @@ mod tests {
             headers = { "X-Strict.Mode" = "${KEY}" }
             context = { app = { name = "dwh", version = 1.5, since = 2026-01-02 }, tags = ["a", 2, true] }
             integrations = { All = false, "Customer.io Actions" = true }
+            downstream = "hubspot, customerio"
             [destinations.thrive]
             type = "thrivestack"
             api_key = "${KEY}"
@@ -410,6 +412,7 @@ mod tests {
             api_key = "${KEY}"
             personal_api_key = "${KEY}"
             project_id = "12345"
+            capture = "auto"
             region = "us"
             base_url = "http://127.0.0.1:1"
             app_url = "http://127.0.0.1:1"

@@ -159,11 +159,9 @@ impl<'a> Delivery<'a> {
         };
         let elements: Vec<&Element> = batch.pieces.iter().map(|piece| &piece.element).collect();
         let ended = wire.send(batch.route, &elements, batch.attempts_max, stops).await;
-        if let super::request::End::Delivered { warning } = &ended.end {
-            Counters::add(&self.counters.traits_sent, batch.traits() as u64);
-            if let Some(warning) = warning {
-                self.counters.warn(warning);
-            }
+        Counters::add(&self.counters.traits_sent, batch.traits_taken(&ended) as u64);
+        if let super::request::End::Delivered { warning: Some(warning) } = &ended.end {
+            self.counters.warn(warning);
         }
         (batch, ended)
     }

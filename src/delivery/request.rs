@@ -6,11 +6,15 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
+use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 
 use super::pace::{self, Bucket};
 use super::{Counters, Settings, Signal};
-use crate::destination::{Applied, Attempt, Blame, Destination, Element, NoReply, Reply, Request, Route, Verdict};
+use crate::destination::{
+    Applied, Attempt, Blame, Destination, Element, NoReply, Reply, Request, Route, Settled, Verdict,
+};
 use crate::env::{Clock, Random, Transport};
 
 /// How a request ended.
@@ -49,6 +53,7 @@ pub(super) enum End {
 /// The end of a request, and whether some attempt before it may have been applied.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Ended {
+    /// What became of the elements that are not [`Ended::settled`].
     pub(super) end: End,
     /// How often it was sent.
     pub(super) attempts: u32,
@@ -57,6 +62,65 @@ pub(super) struct Ended {
     /// How many requests were accepted since the destination first failed at this one.
     pub(super) accepted_since: u64,
     pub(super) maybe_applied: bool,
+    /// What became of single elements, by index, where the destination told of each.
+    pub(super) settled: Vec<SettledElement>,
+}
+
+/// What became of one element.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct SettledElement {
+    pub(super) index: usize,
+    pub(super) settled: Settled,
+    /// Whether an attempt before the one that settled it may have been applied.
+    pub(super) maybe_applied: bool,
+}
+
+/// A request on its way.
+struct InFlight<'a> {
+    /// The elements that no response settled yet, and their indexes in the whole request.
+    open: Vec<(usize, &'a Element)>,
+    attempts: u32,
+    failures: u32,
+    /// How many requests had been accepted when the destination first failed at this one.
+    accepted_before: Option<u64>,
+    maybe_applied: bool,
+    settled: Vec<SettledElement>,
+}
+
+impl<'a> InFlight<'a> {
+    fn carried(&self) -> Vec<&'a Element> {
+        self.open.iter().map(|(_, element)| *element).collect()
+    }
+
+    /// Takes in what was told of single elements, by their index among those carried.
+    fn settle(&mut self, told: Vec<(usize, Settled)>) {
+        let mut told: HashMap<usize, Settled> = told.into_iter().collect();
+        let open = std::mem::take(&mut self.open);
+        for (at, (index, element)) in open.into_iter().enumerate() {
+            match told.remove(&at) {
+                Some(settled) => {
+                    self.settled.push(SettledElement { index, settled, maybe_applied: self.maybe_applied });
+                }
+                None => self.open.push((index, element)),
+            }
+        }
+    }
+
+    fn end(self, end: End) -> Ended {
+        let InFlight { attempts, failures, maybe_applied, settled, .. } = self;
+        Ended { end, attempts, failures, accepted_since: 0, maybe_applied, settled }
+    }
+}
+
+/// An id for a request whose elements have ids: retries of some of its elements carry it, too.
+fn request_id(elements: &[&Element], at: DateTime<Utc>) -> u128 {
+    let Some(first) = elements.first().filter(|element| !element.id.is_empty()) else { return 0 };
+    let mut hash = Sha256::new();
+    hash.update(first.id.as_bytes());
+    hash.update((elements.len() as u64).to_be_bytes());
+    hash.update(at.timestamp_micros().to_be_bytes());
+    let digest = hash.finalize();
+    digest.iter().take(16).fold(0, |id, byte| id << 8 | u128::from(*byte))
 }
 
 /// Everything a request needs from its surroundings.
@@ -109,89 +173,129 @@ const ABANDONED: &str = "the run stopped while the answer was awaited";
 impl Wire<'_> {
     /// Sends until there is an end, at most `attempts_max` times.
     pub(super) async fn send(&self, route: Route, elements: &[&Element], attempts_max: u32, mut stops: Stops) -> Ended {
-        let mut maybe_applied = false;
-        let mut first_attempt_at = None;
-        let (mut attempt, mut failures): (u32, u32) = (0, 0);
-        let mut accepted_before = None;
-        let accepted = || self.accepted.load(Ordering::Relaxed);
-        let ended = |failures, end, attempts, maybe_applied| Ended {
-            end,
-            attempts,
-            failures,
-            accepted_since: 0,
-            maybe_applied,
+        let open = elements.iter().copied().enumerate().collect();
+        let mut sent = InFlight {
+            open,
+            attempts: 0,
+            failures: 0,
+            accepted_before: None,
+            maybe_applied: false,
+            settled: Vec::new(),
         };
+        let accepted = || self.accepted.load(Ordering::Relaxed);
+        let mut first = None;
         loop {
             if !self.token(route, &mut stops).await {
-                return ended(failures, End::Halted { reason: ASKED_TO_STOP }, attempt, maybe_applied);
+                return sent.end(End::Halted { reason: ASKED_TO_STOP });
             }
-            let started = *first_attempt_at.get_or_insert_with(|| self.clock.elapsed());
-            attempt += 1;
-            let request = self.destination.request(route, elements, Attempt { at: self.clock.now(), number: attempt });
-            self.count(&request, attempt);
-            let (reason, asked, applied) = match self.exchange(&request, &mut stops).await {
-                None => return ended(failures, End::Halted { reason: ABANDONED }, attempt, true),
+            let at = self.clock.now();
+            let (started, id) = *first.get_or_insert_with(|| (self.clock.elapsed(), request_id(elements, at)));
+            sent.attempts += 1;
+            let carried = sent.carried();
+            let attempt = Attempt { at, number: sent.attempts, request: id };
+            let request = self.destination.request(route, &carried, attempt);
+            self.count(&request, sent.attempts);
+            let verdict = match self.exchange(&request, &mut stops).await {
+                None => {
+                    sent.maybe_applied = true;
+                    return sent.end(End::Halted { reason: ABANDONED });
+                }
                 Some(Err(NoReply { applied, what })) => {
                     self.counters.count_status(0);
-                    (what, None, applied)
+                    Verdict::Retry { reason: what, after: None, applied }
                 }
                 Some(Ok(reply)) => {
                     self.counters.count_status(reply.status);
                     if let Some(pause) = self.destination.pause(&reply) {
                         self.bucket().hold_until(self.clock.elapsed() + pause);
                     }
-                    match self.destination.interpret(route, elements.len(), &reply) {
-                        Verdict::Delivered { warning } => {
-                            self.accepted.fetch_add(1, Ordering::Relaxed);
-                            return ended(failures, End::Delivered { warning }, attempt, maybe_applied);
+                    match self.destination.interpret_each(route, &carried, &reply) {
+                        Verdict::Retry { .. } if self.is_done(route, &carried, &reply, &mut stops).await => {
+                            Verdict::DELIVERED
                         }
-                        Verdict::Refused { reason, applied } => {
-                            let maybe_applied = maybe_applied || applied == Applied::Maybe;
-                            return ended(failures, End::Refused { reason }, attempt, maybe_applied);
-                        }
-                        Verdict::RefusedSome { elements } => {
-                            return ended(failures, End::RefusedSome { elements }, attempt, maybe_applied);
-                        }
-                        Verdict::TooLarge { reason } => {
-                            let in_part = elements.len() > 1 && self.destination.too_large_in_part(route);
-                            return ended(failures, End::TooLarge { reason }, attempt, maybe_applied || in_part);
-                        }
-                        Verdict::Stop { reason, advice, blame, applied } => {
-                            let maybe_applied = maybe_applied || applied == Applied::Maybe;
-                            return ended(failures, End::Stop { reason, advice, blame }, attempt, maybe_applied);
-                        }
-                        Verdict::Retry { reason, after, applied } => (reason, after, applied),
+                        verdict => verdict,
                     }
                 }
             };
-            maybe_applied |= applied == Applied::Maybe;
+            let verdict = match verdict {
+                Verdict::Each { settled, warning, rest } => {
+                    if let Some(warning) = warning {
+                        self.counters.warn(&warning);
+                    }
+                    if settled.iter().any(|(_, settled)| *settled == Settled::Taken) {
+                        self.accepted.fetch_add(1, Ordering::Relaxed);
+                    }
+                    sent.settle(settled);
+                    if sent.open.is_empty() {
+                        return sent.end(End::Delivered { warning: None });
+                    }
+                    *rest
+                }
+                verdict => verdict,
+            };
+            let (reason, asked, applied) = match verdict {
+                Verdict::Delivered { warning } => {
+                    self.accepted.fetch_add(1, Ordering::Relaxed);
+                    return sent.end(End::Delivered { warning });
+                }
+                Verdict::Refused { reason, applied } => {
+                    sent.maybe_applied |= applied == Applied::Maybe;
+                    return sent.end(End::Refused { reason });
+                }
+                Verdict::RefusedSome { elements } => return sent.end(End::RefusedSome { elements }),
+                Verdict::TooLarge { reason } => {
+                    sent.maybe_applied |= sent.open.len() > 1 && self.destination.too_large_in_part(route);
+                    return sent.end(End::TooLarge { reason });
+                }
+                Verdict::Stop { reason, advice, blame, applied } => {
+                    sent.maybe_applied |= applied == Applied::Maybe;
+                    return sent.end(End::Stop { reason, advice, blame });
+                }
+                Verdict::Retry { reason, after, applied } => (reason, after, applied),
+                Verdict::Each { .. } => {
+                    ("a response that tells nothing of some elements".to_owned(), None, Applied::Maybe)
+                }
+            };
+            sent.maybe_applied |= applied == Applied::Maybe;
             if applied == Applied::Maybe {
-                failures += 1;
-                accepted_before.get_or_insert_with(accepted);
+                sent.failures += 1;
+                sent.accepted_before.get_or_insert_with(accepted);
             }
-            let accepted_since = accepted_before.map_or(0, |before| accepted() - before);
+            let accepted_since = sent.accepted_before.map_or(0, |before| accepted() - before);
             if applied == Applied::Maybe && !self.destination.repeatable(route) {
                 let reason = format!("{reason}; repeating it could apply it twice");
-                return ended(failures, End::GaveUp { reason, failing: true }, attempt, maybe_applied);
+                return sent.end(End::GaveUp { reason, failing: true });
             }
-            let wait = pace::wait(attempt, asked, |max| self.random.up_to(max));
+            let wait = pace::wait(sent.attempts, asked, |max| self.random.up_to(max));
             if asked.is_some() {
                 // The vendor means all of us, not this one request.
                 self.bucket().hold_until(self.clock.elapsed() + wait);
             }
             let spent = self.clock.elapsed().saturating_sub(started);
-            if attempt >= attempts_max || spent + wait > self.settings.retry_for {
-                let times = if attempt == 1 { "once".to_owned() } else { format!("{attempt} times") };
+            if sent.attempts >= attempts_max || spent + wait > self.settings.retry_for {
+                let times = if sent.attempts == 1 { "once".to_owned() } else { format!("{} times", sent.attempts) };
                 let failing = applied == Applied::Maybe;
                 let reason = format!("{reason} (tried {times})");
-                let ended = ended(failures, End::GaveUp { reason, failing }, attempt, maybe_applied);
-                return Ended { accepted_since, ..ended };
+                return Ended { accepted_since, ..sent.end(End::GaveUp { reason, failing }) };
             }
             Counters::add_wait(&self.counters.retry_wait_ms, wait);
             if !self.wait(wait, &mut stops).await {
-                return ended(failures, End::Halted { reason: ASKED_TO_STOP }, attempt, maybe_applied);
+                return sent.end(End::Halted { reason: ASKED_TO_STOP });
             }
         }
+    }
+
+    /// Whether a request that failed had nothing to do, where the destination has a question that tells.
+    async fn is_done(&self, route: Route, carried: &[&Element], reply: &Reply, stops: &mut Stops) -> bool {
+        let [element] = carried else { return false };
+        let Some(question) = self.destination.doubt(route, element, reply) else { return false };
+        if !self.token(route, stops).await {
+            return false;
+        }
+        self.count(&question, 1);
+        let Some(Ok(answer)) = self.exchange(&question, stops).await else { return false };
+        self.counters.count_status(answer.status);
+        self.destination.is_done(route, element, &answer)
     }
 
     fn bucket(&self) -> std::sync::MutexGuard<'_, Bucket> {

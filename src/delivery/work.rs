@@ -5,9 +5,9 @@ use std::collections::{HashMap, VecDeque};
 
 use super::Fate;
 use super::blame::{Cause, Held, REFUSALS_MAX, Record, Release};
-use super::request::{End, Ended};
+use super::request::{End, Ended, SettledElement};
 use crate::destination::pack::{self, Size};
-use crate::destination::{Addressed, Blame, Destination, Element, Limits, Part, Route};
+use crate::destination::{Addressed, Blame, Destination, Element, Limits, Part, Route, Settled};
 use crate::error::{Error, Kind};
 
 /// A request of less than this share of a route's documented limit is too large for something else than the destination.
@@ -47,9 +47,12 @@ impl Batch {
         Batch { route, pieces, attempts_max: 1 }
     }
 
-    /// The traits it speaks about.
-    pub(super) fn traits(&self) -> usize {
-        self.pieces.iter().map(|piece| piece.traits).sum()
+    /// The traits of those of its elements that were taken.
+    pub(super) fn traits_taken(&self, ended: &Ended) -> usize {
+        let whole = matches!(ended.end, End::Delivered { .. });
+        let settled: HashMap<usize, &Settled> = ended.settled.iter().map(|one| (one.index, &one.settled)).collect();
+        let taken = |at: &usize| settled.get(at).map_or(whole, |settled| **settled == Settled::Taken);
+        self.pieces.iter().enumerate().filter(|(at, _)| taken(at)).map(|(_, piece)| piece.traits).sum()
     }
 
     fn body_bytes(&self, limits: &Limits) -> usize {
@@ -200,7 +203,42 @@ impl<'a> Work<'a> {
     }
 
     /// Takes in how a request ended. An error concerns the whole destination: nothing more must be sent.
-    pub(super) fn absorb(&mut self, mut batch: Batch, ended: Ended) -> Result<(), Error> {
+    pub(super) fn absorb(&mut self, batch: Batch, mut ended: Ended) -> Result<(), Error> {
+        let settled = std::mem::take(&mut ended.settled);
+        if settled.is_empty() {
+            return self.absorb_whole(batch, ended);
+        }
+        let (route, mut pieces): (Route, Vec<Option<Piece>>) =
+            (batch.route, batch.pieces.into_iter().map(Some).collect());
+        self.learned.record.reached();
+        if settled.iter().any(|one| one.settled == Settled::Taken) {
+            self.accepted(pieces.len(), ended.attempts);
+        }
+        let mut refused = None;
+        for SettledElement { index, settled, maybe_applied } in settled {
+            let Some(mut piece) = pieces.get_mut(index).and_then(Option::take) else { continue };
+            piece.maybe_applied |= maybe_applied;
+            match settled {
+                Settled::Taken => self.taken(piece),
+                Settled::Refused { reason } => {
+                    refused = Some(reason.clone());
+                    self.hold(route, piece, Cause::Refused, reason);
+                }
+                Settled::Unclear { reason } => {
+                    piece.maybe_applied = true;
+                    self.unsent_piece(piece, &reason);
+                }
+            }
+        }
+        let others: Vec<Piece> = pieces.into_iter().flatten().collect();
+        let end = if others.is_empty() { Ok(()) } else { self.absorb_whole(Batch::of(route, others), ended) };
+        let Some(reason) = refused else { return end };
+        // One answer, however many it names.
+        self.learned.record.refuse_some();
+        end.and(self.check_refused(&reason))
+    }
+
+    fn absorb_whole(&mut self, mut batch: Batch, ended: Ended) -> Result<(), Error> {
         for piece in &mut batch.pieces {
             piece.maybe_applied |= ended.maybe_applied;
         }
@@ -213,16 +251,9 @@ impl<'a> Work<'a> {
         }
         match ended.end {
             End::Delivered { .. } => {
-                self.learned.record.accept(batch.pieces.len(), ended.attempts);
-                for held in std::mem::take(&mut self.held) {
-                    match self.learned.record.after_acceptance(&held, self.attempts_max) {
-                        Some(release) => self.release(held, release),
-                        None => self.held.push(held),
-                    }
-                }
+                self.accepted(batch.pieces.len(), ended.attempts);
                 for piece in batch.pieces {
-                    self.progress[piece.change].begun = true;
-                    self.advance(piece.change);
+                    self.taken(piece);
                 }
                 Ok(())
             }
@@ -248,6 +279,22 @@ impl<'a> Work<'a> {
                 Ok(())
             }
         }
+    }
+
+    /// A request with so many groups was accepted, after so many attempts: what that means for those held back.
+    fn accepted(&mut self, groups: usize, attempts: u32) {
+        self.learned.record.accept(groups, attempts);
+        for held in std::mem::take(&mut self.held) {
+            match self.learned.record.after_acceptance(&held, self.attempts_max) {
+                Some(release) => self.release(held, release),
+                None => self.held.push(held),
+            }
+        }
+    }
+
+    fn taken(&mut self, piece: Piece) {
+        self.progress[piece.change].begun = true;
+        self.advance(piece.change);
     }
 
     /// Nothing more is sent: everything without a fate gets one.

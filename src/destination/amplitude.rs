@@ -115,6 +115,9 @@ pub struct Settings {
     /// Whether bodies travel compressed; [`Api::HttpV2`] only.
     #[serde(default)]
     pub gzip: bool,
+    /// Groups in a request; the API's own limit when absent.
+    #[serde(default)]
+    pub batch_max: Option<usize>,
 }
 
 impl Settings {
@@ -127,6 +130,7 @@ impl Settings {
             base_url: None,
             long_strings: LongStrings::Reject,
             gzip: false,
+            batch_max: None,
         }
     }
 
@@ -165,6 +169,7 @@ pub struct Amplitude {
     api_key: Secret,
     group_type: String,
     long_strings: LongStrings,
+    batch_max: usize,
     /// `api_key=…&identification=%5B`. Holds the key.
     head: String,
 }
@@ -188,6 +193,7 @@ impl Amplitude {
             api_key: settings.api_key.clone(),
             group_type: group_type.to_owned(),
             long_strings: settings.long_strings,
+            batch_max: settings.batch_max.unwrap_or(IDENTIFICATIONS_MAX),
             head: format!("api_key={encoded}{IDENTIFICATION}"),
         })
     }
@@ -234,7 +240,11 @@ impl Destination for Amplitude {
     fn limits(&self, route: Route) -> Limits {
         let envelope_bytes = self.head.len() + END.len();
         Limits {
-            elements_max: if route == ONCE { ONCE_IDENTIFICATIONS_MAX } else { IDENTIFICATIONS_MAX },
+            elements_max: self.batch_max.min(if route == ONCE {
+                ONCE_IDENTIFICATIONS_MAX
+            } else {
+                IDENTIFICATIONS_MAX
+            }),
             traits_max: PROPERTIES_MAX,
             body_bytes_max: BODY_BYTES_MAX,
             element_bytes_max: BODY_BYTES_MAX - envelope_bytes,
@@ -336,12 +346,28 @@ fn says_success(body: &Body) -> Said {
     Said::taken_if(word || code && !body.speaks_of_an_error())
 }
 
+/// Whether a 429 is about the day rather than the moment, as the HTTP V2 API's page describes it for both.
+fn quota_is_used_up(body: &[u8]) -> bool {
+    let answer: Value = serde_json::from_slice(body).unwrap_or_default();
+    ["exceeded_daily_quota_users", "exceeded_daily_quota_devices"].iter().any(|key| match &answer[*key] {
+        Value::Object(members) => !members.is_empty(),
+        Value::Array(items) => !items.is_empty(),
+        _ => false,
+    })
+}
+
 /// What an answer means, given what its API's acknowledgement says. After a 429 nothing is sent for `throttled` at least.
 fn by_status(reply: &Reply, reason: String, throttled: Duration, body: &dyn Fn(&Body) -> Said) -> Verdict {
     if reply.status == 400 && speaks_of_the_key(&reply.body) {
         return Verdict::stop(
             reason,
             "check the key and the region (a US key on the EU host, or the other way round, is answered like this)",
+        );
+    }
+    if reply.status == 429 && quota_is_used_up(&reply.body) {
+        return Verdict::stop(
+            reason,
+            "run again tomorrow: the daily quota at Amplitude is used up; ask Amplitude for a larger one",
         );
     }
     let asked = retry_after(reply);

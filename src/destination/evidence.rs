@@ -13,7 +13,8 @@
 //! | any other 2xx | nothing: whoever answered may have passed the request on | stop, outcome unknown, unless others are taken |
 //! | 3xx | nothing: some servers work first and redirect then | as above |
 //! | 401 | not applied | stop unless others are taken |
-//! | 403, 404, 405, 501, 505 | not applied | stop unless others are taken: a firewall answers so to a single text |
+//! | 403, 404, 405, 410, 451, 501, 505 | not applied | stop unless others are taken: a firewall answers so to a single text |
+//! | 406, 415, 421, 426, 431 | not applied | the same: they are about how it was sent |
 //! | 402, 407, 511 | not applied | stop |
 //! | 413 | not applied | split |
 //! | 425, 429 | not applied | repeat later |
@@ -24,7 +25,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{Applied, Blame, Reply, Verdict};
+use super::{Applied, Blame, Reply, Settled, Verdict};
 
 /// How many bytes of a body are searched for HTML.
 const PAGE_SEARCHED_BYTES: usize = 1_024;
@@ -194,11 +195,23 @@ pub(super) fn judge(reply: &Reply, reason: String, api: &Api<'_>) -> Verdict {
             Applied::No,
             format!("{}, and whether a firewall or proxy between here and {vendor} refuses requests", api.credentials),
         ),
-        404 | 405 => stop(
+        404 | 405 | 410 => stop(
             reason,
             Blame::Perhaps,
             Applied::No,
             format!("check {address}: {vendor} takes no such request at this address"),
+        ),
+        406 | 415 | 421 | 426 | 431 => stop(
+            reason,
+            Blame::Perhaps,
+            Applied::No,
+            format!("check {address}, `gzip`, and what stands before {vendor}: it is refused how the request was sent"),
+        ),
+        451 => stop(
+            reason,
+            Blame::Perhaps,
+            Applied::No,
+            format!("ask {vendor}, or whoever runs the network: access is denied for legal reasons"),
         ),
         407 => stop(
             reason,
@@ -224,6 +237,64 @@ pub(super) fn judge(reply: &Reply, reason: String, api: &Api<'_>) -> Verdict {
         ),
         // The other 5xx, and statuses that mean nothing to HTTP.
         _ => Verdict::Retry { reason, after, applied: Applied::Maybe },
+    }
+}
+
+/// What a vendor says of one element, where it answers for each.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum OfOne {
+    /// It was taken; what the vendor remarked.
+    Taken(Option<String>),
+    /// It is refused for good.
+    Refused(String),
+    /// It was not taken for now.
+    Later(String),
+    /// It was not taken, nor will anything be: a quota.
+    Barred(String),
+    /// It was accepted in a way that need not have an effect.
+    Unclear(String),
+    /// Nothing that the vendor documents.
+    Foreign,
+}
+
+/// The verdict on a response that answers for each element, given what it says of them in their order.
+pub(super) fn judge_each(reply: &Reply, reason: String, of_each: Vec<OfOne>, api: &Api<'_>) -> Verdict {
+    let (mut settled, mut warning, mut foreign) = (Vec::new(), None, Vec::new());
+    let (mut later, mut barred): (Option<String>, Option<String>) = (None, None);
+    for (at, said) in of_each.into_iter().enumerate() {
+        match said {
+            OfOne::Taken(remark) => {
+                warning = warning.or(remark);
+                settled.push((at, Settled::Taken));
+            }
+            OfOne::Refused(reason) => settled.push((at, Settled::Refused { reason })),
+            OfOne::Unclear(reason) => settled.push((at, Settled::Unclear { reason })),
+            OfOne::Later(reason) => drop(later.get_or_insert(reason)),
+            OfOne::Barred(reason) => drop(barred.get_or_insert(reason)),
+            OfOne::Foreign => foreign.push(at),
+        }
+    }
+    let rest = match (barred, later) {
+        (None, None) if foreign.is_empty() => Verdict::DELIVERED,
+        // Nothing is known of these: as of a response that tells nothing.
+        (None, None) => judge(reply, reason.clone(), &Api { body: &|_| Said::Foreign, ..*api }),
+        (Some(reason), _) => Verdict::stop(reason, api.plan),
+        (None, Some(reason)) => Verdict::Retry { reason, after: api.after, applied: Applied::No },
+    };
+    if matches!(rest, Verdict::Retry { .. } | Verdict::Stop { blame: Blame::Us, .. }) {
+        let reason = format!("{reason} (nothing about this group)");
+        settled.extend(foreign.into_iter().map(|at| (at, Settled::Unclear { reason: reason.clone() })));
+    }
+    let whole = rest == Verdict::DELIVERED;
+    let all = |is: &dyn Fn(&Settled) -> bool| settled.iter().all(|(_, settled)| is(settled));
+    match settled.first() {
+        None => rest,
+        Some(_) if whole && all(&|settled| *settled == Settled::Taken) => Verdict::Delivered { warning },
+        // Something that takes nothing at all must look like it, so a refusal of everything is not taken apart here.
+        Some((_, Settled::Refused { reason })) if whole && all(&|one| matches!(one, Settled::Refused { .. })) => {
+            Verdict::refused(reason.clone())
+        }
+        Some(_) => Verdict::Each { settled, warning, rest: Box::new(rest) },
     }
 }
 
@@ -280,10 +351,48 @@ mod tests {
     }
 
     #[test]
+    fn each_element_has_what_was_said_of_it() {
+        let api = Api {
+            vendor: "Acme",
+            statuses: &[200],
+            body: &|_| Said::Foreign,
+            address: "`base_url`",
+            credentials: "check `api_key`",
+            plan: "check the plan",
+            after: Some(Duration::from_secs(1)),
+        };
+        let judge = |of_each| judge_each(&reply(200, "application/json", "{}"), "HTTP 200".to_owned(), of_each, &api);
+        let words = |text: &str| text.to_owned();
+        let (taken, later) = (OfOne::Taken(None), OfOne::Later(words("busy")));
+        assert_eq!(
+            judge(vec![taken.clone(), OfOne::Taken(Some(words("hm")))]),
+            Verdict::Delivered { warning: Some(words("hm")) }
+        );
+        let retry = Verdict::Retry { reason: words("busy"), after: api.after, applied: Applied::No };
+        assert_eq!(judge(vec![later.clone(), later.clone()]), retry);
+        let Verdict::Each { settled, warning: None, rest } =
+            judge(vec![taken.clone(), OfOne::Refused(words("no")), later, OfOne::Foreign])
+        else {
+            panic!()
+        };
+        let unclear = Settled::Unclear { reason: words("HTTP 200 (nothing about this group)") };
+        assert_eq!(settled, [(0, Settled::Taken), (1, Settled::Refused { reason: words("no") }), (3, unclear)]);
+        assert_eq!(*rest, retry);
+        let all = judge(vec![OfOne::Refused(words("no")), OfOne::Refused(words("neither"))]);
+        assert_eq!(all, Verdict::refused(words("no")), "halves will tell whether it is about them");
+        let barred = judge(vec![OfOne::Barred(words("quota")), OfOne::Barred(words("quota"))]);
+        assert!(matches!(barred, Verdict::Stop { blame: Blame::Us, applied: Applied::No, .. }), "{barred:?}");
+        for foreign in [judge(vec![OfOne::Foreign]), judge(vec![taken, OfOne::Foreign])] {
+            let rest = if let Verdict::Each { rest, .. } = foreign { *rest } else { foreign };
+            assert!(matches!(rest, Verdict::Stop { blame: Blame::Perhaps, applied: Applied::Maybe, .. }), "{rest:?}");
+        }
+    }
+
+    #[test]
     fn every_status_proves_something_or_nothing() {
         for status in 0..=1_000_u16 {
             let seen = match verdict(status, "text/plain", "") {
-                Verdict::Delivered { .. } | Verdict::RefusedSome { .. } => "delivered",
+                Verdict::Delivered { .. } | Verdict::RefusedSome { .. } | Verdict::Each { .. } => "delivered",
                 Verdict::Refused { applied: Applied::No, .. } | Verdict::TooLarge { .. } => "no",
                 Verdict::Stop { applied, .. } | Verdict::Retry { applied, .. } | Verdict::Refused { applied, .. } => {
                     if applied == Applied::No {

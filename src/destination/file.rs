@@ -153,7 +153,7 @@ mod tests {
             })
             .collect();
         let all: Vec<&Element> = elements.iter().collect();
-        let attempt = Attempt { at: chrono::DateTime::UNIX_EPOCH, number: 1 };
+        let attempt = Attempt { at: chrono::DateTime::UNIX_EPOCH, number: 1, request: 0 };
         let request = file.request(0, &all, attempt);
         assert_eq!(request.url, "file:out/changes.ndjson");
         assert_eq!(

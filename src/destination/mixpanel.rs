@@ -10,6 +10,7 @@
 //!
 //! Decisions where the vendor leaves a choice:
 //!
+//! - `$remove`, which takes single values out of a list, has no use here: a list that lost a value is set as a whole.
 //! - `append` is `$union`, under which a list holds each value once. That is what makes it repeatable; a list that is to
 //!   hold a value twice is refused, and needs `op = "set"`. `$add` is not offered: it is listed for groups in one
 //!   sentence of the reference, described nowhere, and cannot be repeated.
@@ -35,11 +36,12 @@ use crate::error::{Error, Kind, Result};
 use crate::model::{Change, OnNull, Op, Traits};
 use crate::secret::Secret;
 
-/// Updates in a request. The reference allows 2,000; RudderStack's production client sends 200 (`GROUPS_MAX_BATCH_SIZE`).
-/// The smaller number costs little and keeps small what a refusal has to be searched in.
-const UPDATES_MAX: usize = 200;
-/// The reference allows a megabyte *per update*; it is read in the narrowest way, for the whole request.
-const BODY_BYTES_MAX: usize = 1_000_000;
+/// Updates in a request (the reference's page *Limits*).
+const UPDATES_MAX: usize = 2_000;
+/// Bytes of one update: "1 MB" on the same page, read in the narrower way.
+const UPDATE_BYTES_MAX: usize = 1_000_000;
+/// Bytes of a request. None is documented beside the two above; this holds 2,000 usual updates, or two of the largest.
+const BODY_BYTES_MAX: usize = 2_000_000;
 /// Properties in an update.
 const PROPERTIES_MAX: usize = 255;
 /// Bytes of a property's name, of a group key and (unless cut) of a string.
@@ -172,7 +174,9 @@ impl Mixpanel {
             Value::Number(status) if status.as_u64() == Some(1) => true,
             Value::Number(status) if status.as_u64() == Some(0) => false,
             Value::String(status) => match status.to_lowercase().as_str() {
-                "1" | "ok" | "success" => true,
+                "1" => true,
+                // Never without the count.
+                "ok" if body.member("num_records_imported").is_some() => true,
                 "0" => false,
                 _ => return Said::Foreign,
             },
@@ -213,7 +217,7 @@ impl Destination for Mixpanel {
             // The limit is per update, and kept by `parts`.
             traits_max: usize::MAX,
             body_bytes_max: BODY_BYTES_MAX,
-            element_bytes_max: BODY_BYTES_MAX - 2,
+            element_bytes_max: UPDATE_BYTES_MAX,
             envelope_bytes: 2,
             separator_bytes: 1,
         }
@@ -266,7 +270,7 @@ impl Destination for Mixpanel {
                 return Ok(vec![whole]);
             }
         }
-        let mut cut = Cut::new(BODY_BYTES_MAX.saturating_sub(2 + self.bare_bytes(key)));
+        let mut cut = Cut::new(UPDATE_BYTES_MAX.saturating_sub(self.bare_bytes(key)));
         for name in &change.unset {
             cut.add(json(name).len(), |part| part.unset.extend([name.clone()]));
         }

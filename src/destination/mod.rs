@@ -145,11 +145,13 @@ pub struct Element {
     /// What follows the route's address, for a route that takes one element per request and names it there (a path or a
     /// query, encoded); empty otherwise.
     pub address: String,
+    /// What the vendor calls it in its responses, where it answers for each element; empty otherwise.
+    pub id: String,
 }
 
 impl From<Vec<u8>> for Element {
     fn from(bytes: Vec<u8>) -> Element {
-        Element { bytes, address: String::new() }
+        Element { bytes, ..Element::default() }
     }
 }
 
@@ -160,6 +162,8 @@ pub struct Attempt {
     pub at: DateTime<Utc>,
     /// From 1.
     pub number: u32,
+    /// The same for every attempt at a request whose elements have ids, and no other request's.
+    pub request: u128,
 }
 
 /// What a trait of a mapping looks like, for what a destination has to say about it before anything is read.
@@ -271,6 +275,15 @@ pub enum Verdict {
         /// Whether some of it may have been applied all the same.
         applied: Applied,
     },
+    /// The vendor told of each element what became of it.
+    Each {
+        /// What became of these, by index.
+        settled: Vec<(usize, Settled)>,
+        /// What the vendor remarked about those that it took.
+        warning: Option<String>,
+        /// What the response means for the others, if there are any; never the like of this.
+        rest: Box<Verdict>,
+    },
     /// These elements (by index) were refused, and nothing else was taken either: resend the rest.
     RefusedSome {
         /// Index and the vendor's words.
@@ -301,6 +314,23 @@ pub enum Verdict {
         blame: Blame,
         /// Whether the request may have been applied all the same.
         applied: Applied,
+    },
+}
+
+/// What became of one element for good, where the vendor tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Settled {
+    /// It was taken.
+    Taken,
+    /// It was refused, and had no effect.
+    Refused {
+        /// The vendor's words.
+        reason: String,
+    },
+    /// It may or may not have an effect.
+    Unclear {
+        /// Why.
+        reason: String,
     },
 }
 
@@ -399,6 +429,22 @@ pub trait Destination: Send + Sync {
     /// What `reply` means. Total: any status, headers and bytes give a verdict. Nothing but the vendor's documented
     /// acknowledgement is ever [`Verdict::Delivered`] (see `evidence.rs`), and a deletion of what is not there.
     fn interpret(&self, route: Route, elements: usize, reply: &Reply) -> Verdict;
+
+    /// The same, given the elements that the request carried: for vendors that answer for each by its id.
+    fn interpret_each(&self, route: Route, elements: &[&Element], reply: &Reply) -> Verdict {
+        self.interpret(route, elements.len(), reply)
+    }
+
+    /// Where a request of one element failed in a way that may mean that there was nothing to do: a question that changes
+    /// nothing and whose answer [`Destination::is_done`] reads.
+    fn doubt(&self, _route: Route, _element: &Element, _reply: &Reply) -> Option<Request> {
+        None
+    }
+
+    /// Whether the answer to [`Destination::doubt`] shows that what the element wants is so.
+    fn is_done(&self, _route: Route, _element: &Element, _answer: &Reply) -> bool {
+        false
+    }
 
     /// How long nothing more may be sent after this reply, whatever its verdict: the vendor's count of requests left has
     /// come to its end.

@@ -12,14 +12,18 @@
 //!
 //! That is every endpoint of PostHog's groups API, and `groups_types`, which tells a type's index.
 //!
-//! What it deliberately is not: capture's newer per-event protocol (`/i/v1/…`), which hosts behind a proxy do not route
-//! yet; `$set_once`, counters and lists, which PostHog's groups do not have; and deletion, because a single group cannot
+//! - `capture_v1`: with `capture = "v1"`, the same events by the newer protocol, which answers for each event. It is not the
+//!   default because it is opt-in in PostHog's own libraries, and older servers and proxies do not route it; `"auto"` asks
+//!   once, by a GET that changes nothing.
+//!
+//! What it deliberately is not: `$set_once`, counters and lists, which PostHog's groups do not have; and deletion, because a single group cannot
 //! be deleted there.
 //!
 //! A 200 from `/batch/` says that the events were queued. What ingestion then drops silently (a sixth group type, a
 //! project without the add-on, a wrong but well-formed token) only reading back shows.
 
 mod capture;
+mod capture_v1;
 mod read;
 mod rest;
 
@@ -78,6 +82,19 @@ pub enum WriteVia {
     Rest,
 }
 
+/// By which protocol events travel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Capture {
+    /// `/batch/`, as PostHog's libraries do by default.
+    #[default]
+    V0,
+    /// `/i/v1/analytics/events`, which answers for each event; a server without it is an error.
+    V1,
+    /// The latter where the server has it.
+    Auto,
+}
+
 /// The `[destinations.<name>]` table of `type = "posthog"`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -105,6 +122,9 @@ pub struct Settings {
     /// Whether events travel compressed; yes when absent.
     #[serde(default)]
     pub gzip: Option<bool>,
+    /// By which protocol events travel.
+    #[serde(default)]
+    pub capture: Capture,
 }
 
 /// PostHog, for one group type.
@@ -118,6 +138,9 @@ pub struct PostHog {
     /// What stands before the events of a body. Holds the key.
     head: String,
     rest: Option<Rest>,
+    capture: Capture,
+    /// Whether the server has yet to be asked which protocols it has.
+    asks_for_v1: bool,
 }
 
 impl PostHog {
@@ -133,6 +156,10 @@ impl PostHog {
         if key.starts_with("phx_") {
             let advice = "set `api_key` to the project API key (`phc_…`), and this one as `personal_api_key`";
             return wrong("`api_key` is a personal API key, which events are not taken with", advice);
+        }
+        if settings.capture != Capture::V0 && !key.bytes().all(|byte| byte.is_ascii_graphic()) {
+            let advice = "copy it again from Settings → Project: `phc_` and letters and digits";
+            return wrong("`api_key` cannot stand in a header, as capture v1 needs it", advice);
         }
         if group_type.is_empty() || group_type.contains('\0') || group_type.chars().count() > CHARS_MAX {
             let advice = "set `type` under `[group]` to the group type's name in PostHog";
@@ -176,7 +203,14 @@ impl PostHog {
             gzip: settings.gzip.unwrap_or(true),
             head: capture::head(key),
             rest,
+            asks_for_v1: settings.capture != Capture::V0 && settings.write_via == WriteVia::Capture,
+            capture: settings.capture,
         })
+    }
+
+    /// Whether events travel by capture v1: as configured, or as the server answered.
+    fn is_v1(&self) -> bool {
+        self.capture == Capture::V1
     }
 
     fn says(&self, reply: &Reply) -> String {
@@ -198,6 +232,9 @@ impl PostHog {
         }
         if key.len() > CHARS_MAX && key.chars().count() > CHARS_MAX {
             return Err("the group's key has more than 400 characters: use a shorter column".to_owned());
+        }
+        if let Some(document) = &addressed.large_document {
+            capture::check_whole(document)?;
         }
         for (op, name, value) in change.values() {
             if op != Op::Set {
@@ -250,19 +287,15 @@ fn check(value: &Value, depth: usize) -> Result<(), String> {
     }
 }
 
-/// What an answer means by either way in, given what the body of its acknowledgement says.
-fn usual(
+/// What is the same in every way in, given what the body of an acknowledgement (200) says.
+fn usual_api<'a>(
     reply: &Reply,
-    reason: String,
-    statuses: &[u16],
-    body: &dyn Fn(&Body) -> Said,
-    address: &str,
-    credentials: &str,
-) -> Verdict {
+    body: &'a dyn Fn(&Body) -> Said,
+    address: &'a str,
+    credentials: &'a str,
+) -> evidence::Api<'a> {
     let plan = "look at the project's billing: PostHog takes nothing more until then";
-    let api =
-        evidence::Api { vendor: "PostHog", statuses, body, address, credentials, plan, after: retry_after(reply) };
-    evidence::judge(reply, reason, &api)
+    evidence::Api { vendor: "PostHog", statuses: &[200], body, address, credentials, plan, after: retry_after(reply) }
 }
 
 impl Destination for PostHog {
@@ -288,6 +321,9 @@ impl Destination for PostHog {
 
     fn limits(&self, route: Route) -> Limits {
         match route {
+            CAPTURE if self.is_v1() => {
+                Limits { envelope_bytes: capture_v1::envelope_bytes(), ..capture::limits(&self.head) }
+            }
             CAPTURE => capture::limits(&self.head),
             _ => rest::LIMITS,
         }
@@ -299,7 +335,7 @@ impl Destination for PostHog {
 
     /// An event too large for the queue behind capture is noticed when those before it are in the queue already.
     fn too_large_in_part(&self, route: Route) -> bool {
-        route == CAPTURE
+        route == CAPTURE && !self.is_v1()
     }
 
     fn group_types_max(&self) -> Option<usize> {
@@ -326,10 +362,25 @@ impl Destination for PostHog {
     }
 
     fn question(&self) -> Option<Request> {
+        if self.asks_for_v1 {
+            return Some(Request::get(format!("{}{}", self.base, capture_v1::PATH)));
+        }
         self.rest.as_ref()?.question()
     }
 
     fn learn(&mut self, reply: &Reply) -> Result<()> {
+        if std::mem::take(&mut self.asks_for_v1) {
+            match (self.capture, capture_v1::is_there(reply.status)) {
+                (Capture::Auto, there) => self.capture = if there { Capture::V1 } else { Capture::V0 },
+                (Capture::V1, false) => {
+                    let what = format!("the server has no capture v1: {} at {}", self.says(reply), capture_v1::PATH);
+                    return Err(Error::new(Kind::Config, what)
+                        .advise("remove `capture`, or set it to `\"auto\"`; behind a proxy, let it pass this path"));
+                }
+                _ => {}
+            }
+            return Ok(());
+        }
         match &mut self.rest {
             Some(rest) => rest.learn(reply, &self.group_type),
             None => Ok(()),
@@ -374,7 +425,7 @@ impl Destination for PostHog {
             (Some(rest), DELETE_PROPERTY | CREATE | UPDATE_PROPERTY | UPSERT_PROPERTIES) => {
                 rest.element(&addressed.key, part)
             }
-            _ => capture::event(self, addressed, &part.change).into(),
+            _ => capture::event(self, addressed, &part.change),
         }
     }
 
@@ -383,6 +434,13 @@ impl Destination for PostHog {
             (Some(rest), DELETE_PROPERTY | CREATE | UPDATE_PROPERTY | UPSERT_PROPERTIES, [element]) => {
                 rest.request(element)
             }
+            _ if self.is_v1() => Request {
+                method: "POST",
+                url: format!("{}{}", self.base, capture_v1::PATH),
+                headers: capture_v1::headers(self.api_key.expose(), attempt),
+                body: capture_v1::body(elements, attempt.at),
+                gzip: self.gzip,
+            },
             _ => Request {
                 method: "POST",
                 url: format!("{}batch/", self.base),
@@ -396,9 +454,26 @@ impl Destination for PostHog {
     fn interpret(&self, route: Route, _: usize, reply: &Reply) -> Verdict {
         let reason = self.says(reply);
         match route {
+            // Without its events nothing is known of any of them.
+            CAPTURE if self.is_v1() => capture_v1::interpret(&[], reply, reason, &self.api_key),
             CAPTURE => capture::interpret(reply, reason),
             _ => rest::interpret(route, reply, reason),
         }
+    }
+
+    fn interpret_each(&self, route: Route, elements: &[&Element], reply: &Reply) -> Verdict {
+        match route {
+            CAPTURE if self.is_v1() => capture_v1::interpret(elements, reply, self.says(reply), &self.api_key),
+            _ => self.interpret(route, elements.len(), reply),
+        }
+    }
+
+    fn doubt(&self, route: Route, element: &Element, reply: &Reply) -> Option<Request> {
+        self.rest.as_ref()?.doubt(route, element, reply)
+    }
+
+    fn is_done(&self, _: Route, element: &Element, answer: &Reply) -> bool {
+        rest::is_removed(element, answer)
     }
 
     /// A GET of the address's root: no key, no data.

@@ -642,7 +642,8 @@ mod tests {
             let sent = change.as_sent().set;
             for (name, rule) in rules.traits.iter().filter(|(_, rule)| rule.always) {
                 let value = &new.0[name];
-                let said = !change.is_empty() && !(value.is_null() && rule.on_null == OnNull::Skip);
+                let skipped = value.is_null() && rule.on_null == OnNull::Skip;
+                let said = !change.is_empty() && !skipped;
                 prop_assert_eq!(sent.get(name), said.then_some(value), "{}", name);
             }
             prop_assert!(change.repeated.keys().all(|name| rules.traits[name].always && !change.set.contains_key(name)));

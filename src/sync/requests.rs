@@ -49,7 +49,7 @@ pub fn of_page(destination: &dyn Destination, page: &[Decision], now: DateTime<U
                 elements.iter().map(|(element, traits)| Size { bytes: element.bytes.len(), traits: *traits }).collect();
             for batch in pack::pack(&sizes, &destination.limits(route), usize::MAX).batches {
                 let carried: Vec<&Element> = batch.iter().map(|at| &elements[*at].0).collect();
-                let attempt = Attempt { at: now, number: 1 };
+                let attempt = Attempt { at: now, number: 1, request: 0 };
                 let request = destination.masked(&destination.request(route, &carried, attempt));
                 requests.push(RequestView {
                     method: request.method.to_owned(),

@@ -174,6 +174,7 @@ impl PostHogs {
             app_url: personal.then_some(url),
             write_via,
             gzip: None,
+            capture: if personal { posthog::Capture::V1 } else { posthog::Capture::V0 },
         };
         PostHogs { vendor, settings }
     }

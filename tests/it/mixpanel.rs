@@ -64,15 +64,35 @@ async fn an_appended_value_is_there_once_however_often_it_is_said() {
 async fn requests_keep_to_the_limits() {
     let scene = scene();
     let mixpanel = destination(&scene, TOKEN);
-    scene.arrives(&mixpanel, &groups(401, 3)).await;
+    scene.arrives(&mixpanel, &groups(4_001, 3)).await;
     let counts: Vec<usize> =
         scene.vendor.received().iter().map(|request| request.json().as_array().unwrap().len()).collect();
-    assert_eq!((counts.iter().max(), counts.iter().sum::<usize>(), counts.len()), (Some(&200), 401, 3));
+    assert_eq!((counts.iter().max(), counts.iter().sum::<usize>(), counts.len()), (Some(&2_000), 4_001, 3));
     scene.arrives(&mixpanel, &groups(1, 600)).await;
     assert_eq!(held(&scene, "g0").unwrap().len(), 600);
     let bodies = scene.vendor.received().split_off(3);
     let sizes: Vec<usize> = bodies.iter().map(|request| request.json()[0]["$set"].as_object().unwrap().len()).collect();
     assert_eq!(sizes, [255, 255, 90]);
+}
+
+#[tokio::test]
+async fn an_update_keeps_to_a_megabyte_and_a_request_to_two() {
+    let scene = scene();
+    let mixpanel = destination(&scene, TOKEN);
+    // Lists of some 60 KB each, 40 in a group: three updates.
+    let list: Vec<String> = (0..250).map(|at| format!("{at:0>238}")).collect();
+    let set: serde_json::Map<String, Value> = (0..40).map(|at| (format!("t{at}"), json!(list))).collect();
+    let large: Vec<_> = ["a", "b", "c"].iter().map(|key| change(key, json!({"set": set}))).collect();
+    scene.arrives(&mixpanel, &large).await;
+    for group in scene.vendor.api().groups("company_id").values() {
+        assert_eq!(group.len(), 40);
+    }
+    let updates: Vec<Vec<usize>> = (scene.vendor.received().iter())
+        .map(|request| request.json().as_array().unwrap().iter().map(|update| update.to_string().len()).collect())
+        .collect();
+    assert!(updates.concat().len() == 9 && updates.concat().iter().all(|bytes| *bytes <= 1_000_000), "{updates:?}");
+    assert!(updates.iter().all(|request| request.iter().sum::<usize>() <= 2_000_000), "{updates:?}");
+    assert_eq!(updates.len(), 6, "two large ones in a request, and parts of a group one after the other: {updates:?}");
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use groupcast::delivery::pace::Bucket;
 use groupcast::delivery::{self, Delivery, Fate, Outside, Settings, Signal};
-use groupcast::destination::posthog::{self, PostHog, WriteVia};
+use groupcast::destination::posthog::{self, Capture, PostHog, WriteVia};
 use groupcast::destination::{Addressed, Destination};
 use groupcast::env::{Clock, Random};
 use groupcast::error::{Kind, Result};
@@ -25,6 +25,7 @@ use crate::support::toy::Fates;
 /// A stand-in at work, the real encoder and the real way out.
 struct Scene {
     vendor: Vendor,
+    url: String,
     destination: PostHog,
     outside: Outside,
     clock: Arc<SimulatedClock>,
@@ -41,6 +42,7 @@ fn settings(url: &str) -> posthog::Settings {
         base_url: Some(url.to_owned()),
         app_url: None,
         write_via: WriteVia::Capture,
+        capture: Capture::V0,
         gzip: Some(false),
     }
 }
@@ -63,9 +65,11 @@ impl Scene {
 
     fn with(rules: Rules, change: impl FnOnce(posthog::Settings) -> posthog::Settings) -> Scene {
         let vendor = Vendor::new(rules);
-        let destination = PostHog::new(&change(settings(&vendor.start())), "company").unwrap();
+        let url = vendor.start();
+        let destination = PostHog::new(&change(settings(&url)), "company").unwrap();
         Scene {
             vendor,
+            url,
             destination,
             outside: Outside::new().unwrap(),
             clock: Arc::default(),
@@ -135,7 +139,7 @@ async fn ph_01_ph_02_ph_16_a_batch_arrives_and_is_merged() {
 
 #[tokio::test]
 async fn ph_08_requests_hold_a_hundred_events() {
-    let scene = Scene::new(Rules::default());
+    let scene = Scene::new(Rules { group_bytes_max: usize::MAX, ..Rules::default() });
     scene.all_delivered(&groups(250)).await;
     let mut sizes: Vec<usize> = scene.batches().iter().map(|batch| batch.events().len()).collect();
     sizes.sort_unstable();
@@ -282,7 +286,7 @@ async fn ph_15_a_trait_is_really_removed() {
     let mut scene = Scene::rest(Rules::default(), WriteVia::Capture).await;
     scene.all_delivered(&[change("acme", json!({"set": {"plan": "pro", "old": 1, "older": 2}}))]).await;
     // The type is there now; a later run asks again.
-    scene.destination = PostHog::new(&with_rest(settings(&scene.url()), WriteVia::Capture), "company").unwrap();
+    scene.destination = PostHog::new(&with_rest(settings(&scene.url), WriteVia::Capture), "company").unwrap();
     scene.prepare().await.unwrap();
     let removal = change("acme", json!({"set": {"plan": null}, "unset": ["old", "older", "never"]}));
     scene.all_delivered(std::slice::from_ref(&removal)).await;
@@ -448,12 +452,6 @@ async fn whatever_fails_on_the_way_the_groups_end_as_they_should() {
             let there = held.get(&key).cloned().unwrap_or_default();
             assert_eq!(there, traits, "seed {seed}, {key}");
         }
-    }
-}
-
-impl Scene {
-    fn url(&self) -> String {
-        self.destination.probe().unwrap().url
     }
 }
 
@@ -743,4 +741,238 @@ fn events_still_in_the_queue_look_like_drift_and_heal_by_themselves() {
     place.run(&["verify", "accounts"]).exits(0);
     place.run(&["run", "--retry-rejected"]).exits(0).says(&["1 delivered"]);
     assert!(!vendor.group("company", "acct_01").unwrap().contains_key("plan"));
+}
+
+/// Events by capture v1.
+async fn v1(rules: Rules, capture: Capture) -> Scene {
+    let mut scene = Scene::with(rules, |settings| posthog::Settings { capture, ..settings });
+    scene.prepare().await.unwrap();
+    scene
+}
+
+impl Scene {
+    /// The requests to capture v1 that carry events.
+    fn v1_requests(&self) -> Vec<Received> {
+        let all = self.vendor.received().into_iter();
+        all.filter(|received| received.uri == "/i/v1/analytics/events" && received.method == "POST").collect()
+    }
+}
+
+fn of_each(told: &[(&str, &[(&'static str, &'static str)])]) -> Rules {
+    let of_each = told.iter().map(|(key, answers)| ((*key).to_owned(), answers.iter().copied().collect())).collect();
+    Rules { of_each, ..Rules::default() }
+}
+
+#[tokio::test]
+async fn ph_24_capture_v1_is_used_where_it_is_asked_for_and_there() {
+    for (capture, has_v1, uses) in [
+        (Capture::V0, true, "/batch/"),
+        (Capture::V1, true, "/i/v1/analytics/events"),
+        (Capture::Auto, true, "/i/v1/analytics/events"),
+        (Capture::Auto, false, "/batch/"),
+    ] {
+        let scene = v1(Rules { has_v1, ..Rules::default() }, capture).await;
+        scene.all_delivered(&groups(3)).await;
+        let received = scene.vendor.received();
+        assert_eq!(received.last().unwrap().uri, uses, "{capture:?}");
+        assert_eq!(received.len(), 1 + usize::from(capture != Capture::V0), "{capture:?}: asked once");
+        assert!(received.iter().all(|received| received.method == "POST" || received.body.is_empty()));
+        assert_eq!(scene.group("g1"), json!({"n": 1, "s": "x"}));
+        assert_eq!(scene.vendor.dropped(), [""; 0]);
+    }
+    let rules = Rules { has_v1: false, ..Rules::default() };
+    let mut scene = Scene::with(rules, |settings| posthog::Settings { capture: Capture::V1, ..settings });
+    let error = scene.prepare().await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Config);
+    assert!(error.to_string().contains("the server has no capture v1"), "{error}");
+}
+
+#[tokio::test]
+async fn ph_24_each_event_has_the_fate_that_its_answer_tells() {
+    let rules = of_each(&[
+        ("g1", &[("drop", "event_restriction_drop")]),
+        ("g2", &[("retry", "not_persisted"), ("retry", "not_persisted")]),
+        ("g3", &[("warning", "clock_skew")]),
+        ("g4", &[("warning", "person_processing_disabled")]),
+        ("g5", &[("retry", "not_persisted"), ("drop", "invalid_options")]),
+    ]);
+    let scene = v1(rules, Capture::V1).await;
+    let changes = groups(8);
+    let (outcome, fates) = scene.deliver(&changes).await;
+    outcome.unwrap();
+    let rejected = |fate: &Fate, words: &str| matches!(fate, Fate::Rejected { reason, partly_applied: false } if reason.contains(words));
+    for at in [0, 2, 3, 6, 7] {
+        assert_eq!(fates[at], Fate::Delivered, "g{at}");
+    }
+    assert!(rejected(&fates[1], "drop: event_restriction_drop"), "{:?}", fates[1]);
+    assert!(matches!(&fates[4], Fate::Unknown { reason } if reason.contains("may ignore it")), "{:?}", fates[4]);
+    assert!(rejected(&fates[5], "drop: invalid_options"), "{:?}", fates[5]);
+    assert_eq!(scene.group("g2"), json!({"n": 2, "s": "x"}));
+    // Only what is to be retried is sent again, as the same request, in the same bytes.
+    let requests = scene.v1_requests();
+    let ids: Vec<Vec<String>> = requests.iter().map(Received::uuids).collect();
+    assert_eq!(ids.iter().map(Vec::len).collect::<Vec<_>>(), [8, 2, 1]);
+    assert_eq!(ids[1], [ids[0][2].clone(), ids[0][5].clone()]);
+    assert_eq!(requests[1].events()[0], requests[0].events()[2]);
+    let header = |at: usize, name: &str| requests[at].headers[name].to_str().unwrap().to_owned();
+    for (at, attempt) in ["1", "2", "3"].iter().enumerate() {
+        assert_eq!(header(at, "posthog-attempt"), *attempt);
+        assert_eq!(header(at, "posthog-request-id"), header(0, "posthog-request-id"));
+        assert_eq!(header(at, "authorization"), format!("Bearer {TOKEN}"));
+        assert!(!String::from_utf8_lossy(&requests[at].body).contains(TOKEN));
+    }
+    // Another request has another id.
+    scene.all_delivered(&[change("later", json!({"set": {"n": 1}}))]).await;
+    assert_ne!(scene.v1_requests()[3].headers["posthog-request-id"], header(0, "posthog-request-id").as_str());
+}
+
+#[tokio::test]
+async fn ph_24_what_never_gets_through_is_not_delivered_and_blames_no_group() {
+    // Two events are put off for ever: the others are delivered, and these are for the next run.
+    let put_off: Vec<(&'static str, &'static str)> = vec![("retry", "not_persisted"); 50];
+    let mut scene = v1(of_each(&[("g1", &put_off), ("g3", &put_off)]), Capture::V1).await;
+    scene.settings.attempts_max = 3;
+    let (_, fates) = scene.deliver(&groups(5)).await;
+    let kept = |at: usize| matches!(&fates[at], Fate::NotSent { reason } if reason.contains("not_persisted"));
+    assert!(kept(1) && kept(3), "{fates:?}");
+    assert_eq!([0, 2, 4].map(|at| fates[at].clone()), [Fate::Delivered, Fate::Delivered, Fate::Delivered]);
+    // Over the quota: the run stops, and nothing is rejected.
+    let scene = v1(Rules { over_quota: true, ..Rules::default() }, Capture::V1).await;
+    let (outcome, fates) = scene.deliver(&groups(5)).await;
+    let error = outcome.unwrap_err();
+    assert!(error.advice().unwrap().contains("billing limit"), "{error}");
+    assert!(fates.iter().all(|fate| matches!(fate, Fate::NotSent { .. })), "{fates:?}");
+    // A project whose settings drop everything rejects nobody either: the run stops.
+    let keys: BTreeSet<String> = (0..80).map(|at| format!("g{at}")).collect();
+    let scene = v1(Rules { poison: keys, ..Rules::default() }, Capture::V1).await;
+    let (outcome, fates) = scene.deliver(&groups(80)).await;
+    assert!(outcome.unwrap_err().to_string().contains("consecutive rejections"));
+    assert!(fates.iter().all(|fate| matches!(fate, Fate::NotSent { .. })), "{fates:?}");
+    // `limited` says the same of single events.
+    let scene = v1(of_each(&[("g2", &[("limited", "")])]), Capture::V1).await;
+    let (outcome, fates) = scene.deliver(&groups(4)).await;
+    assert!(outcome.is_err() && matches!(fates[2], Fate::NotSent { .. }), "{fates:?}");
+    assert_eq!([0, 1, 3].map(|at| fates[at].clone()), [Fate::Delivered, Fate::Delivered, Fate::Delivered]);
+}
+
+#[tokio::test]
+async fn ph_24_errors_of_whole_requests_by_capture_v1() {
+    let error = |status: u16, tag: &str, after: Option<&str>| Fault::Answer {
+        status,
+        headers: after.map(|after| ("retry-after", after.to_owned())).into_iter().collect(),
+        body: json!({"error": tag, "error_description": tag, "error_uri": "https://posthog.com/docs/api"}).to_string(),
+        apply: false,
+    };
+    // Repeated as the same request.
+    for (status, tag) in
+        [(429, "rate_limited"), (503, "service_unavailable"), (500, "internal_error"), (408, "request_timeout")]
+    {
+        let scene = v1(Rules::default(), Capture::V1).await;
+        scene.vendor.script([error(status, tag, Some("60"))]);
+        scene.all_delivered(&groups(2)).await;
+        let requests = scene.v1_requests();
+        assert_eq!(requests.len(), 2, "{status}");
+        assert_eq!(requests[0].headers["posthog-request-id"], requests[1].headers["posthog-request-id"]);
+        assert_eq!(requests[0].events(), requests[1].events(), "{status}");
+    }
+    // Too large: halves.
+    let scene = v1(Rules::default(), Capture::V1).await;
+    scene.vendor.script([error(413, "payload_too_large", None)]);
+    scene.all_delivered(&groups(4)).await;
+    assert_eq!(scene.v1_requests().iter().map(|request| request.uuids().len()).collect::<Vec<_>>(), [4, 2, 2]);
+    // About us: stops at once, and says what to do.
+    for (status, tag, advice) in [
+        (402, "billing_limit_exceeded", "billing limit"),
+        (402, "payment_required", "look at the project's billing"),
+        (429, "billing_limit_exceeded", "billing limit"),
+        (415, "unsupported_encoding", "gzip = false"),
+        (400, "missing_required_headers", "proxy or gateway"),
+    ] {
+        let scene = v1(Rules::default(), Capture::V1).await;
+        scene.vendor.script([error(status, tag, None)]);
+        let (outcome, fates) = scene.deliver(&groups(4)).await;
+        let told = outcome.unwrap_err();
+        assert!(told.advice().unwrap().contains(advice), "{status} {tag}: {told} {:?}", told.advice());
+        assert_eq!(scene.v1_requests().len(), 1, "{status} {tag}");
+        assert!(fates.iter().all(|fate| matches!(fate, Fate::NotSent { .. })), "{fates:?}");
+    }
+}
+
+#[tokio::test]
+async fn ph_24_keys_make_no_distinct_id_that_capture_v1_refuses() {
+    let scene = v1(Rules::default(), Capture::V1).await;
+    let keys = [
+        "anonymous",
+        "0",
+        "null",
+        "[object Object]",
+        " id ",
+        "a\u{e9}".repeat(150).leak(),
+        "x".repeat(400).leak(),
+        "undefined",
+    ];
+    let changes: Vec<Addressed> = keys.iter().map(|key| change(key, json!({"set": {"n": 1}}))).collect();
+    scene.all_delivered(&changes).await;
+    assert_eq!(scene.vendor.groups("company").len(), keys.len());
+}
+
+/// A group whose traits are together more than PostHog keeps.
+#[test]
+fn a_group_that_would_outgrow_posthog_is_rejected_by_name() {
+    for capture in ["v0", "v1"] {
+        let vendor = Vendor::new(Rules::default());
+        let url = vendor.start();
+        let mut place = Place::new();
+        place.set("POSTHOG_KEY", TOKEN);
+        place.write(
+            "groupcast.toml",
+            &format!(
+                "[sources.warehouse]\ntype = \"duckdb\"\npath = \"warehouse.duckdb\"\n\n[destinations.posthog]\n\
+                 type = \"posthog\"\napi_key = \"${{POSTHOG_KEY}}\"\nbase_url = \"{url}\"\ncapture = \"{capture}\"\n"
+            ),
+        );
+        place.mapping(
+            "accounts",
+            "source = \"warehouse\"\ndestination = \"posthog\"\n[model]\ntable = \"accounts\"\n[group]\ntype = \"company\"\n\
+             key = \"id\"\n[traits]\nnotes = \"notes\"\nhistory = \"history\"\nplan = \"plan\"\n[policy]\non_null = \"null\"\n\
+             [guards]\nchanged_max = 1\n",
+        );
+        // Each change fits an event; what the group would hold in the end does not.
+        place.warehouse(
+            "CREATE TABLE accounts (id VARCHAR, notes VARCHAR, history VARCHAR, plan VARCHAR);
+             INSERT INTO accounts VALUES ('a', repeat('n', 600000), NULL, 'free'), ('b', 'short', NULL, 'free')",
+        );
+        place.run(&["run"]).exits(0).says(&["2 delivered"]);
+        place.warehouse("UPDATE accounts SET history = repeat('h', 500000)");
+        let run = place.run(&["run"]).exits(3).says(&["1 delivered", "1 rejected"]);
+        let told = place.run(&["rejected"]).exits(0).says(&["PostHog keeps at most", "shorten `notes` (600002 bytes)"]);
+        assert!(told.stdout.contains('a'), "{}{}", run.stdout, told.stdout);
+        assert_eq!(vendor.dropped(), [""; 0], "{capture}: nothing was sent that is dropped behind a 200");
+        // Below the limit again, it is delivered.
+        place.warehouse("UPDATE accounts SET history = repeat('h', 300000) WHERE id = 'a'");
+        place.run(&["run"]).exits(0).says(&["1 delivered"]);
+        assert_eq!(vendor.group("company", "a").unwrap()["history"].as_str().unwrap().len(), 300_000);
+        assert_eq!(vendor.dropped(), [""; 0]);
+    }
+}
+
+#[tokio::test]
+async fn a_removal_at_which_an_older_server_fails_is_done_when_the_property_is_not_there() {
+    let rules = Rules { fails_at_absent: true, ..Rules::default() };
+    let mut scene = Scene::rest(rules, WriteVia::Capture).await;
+    scene.vendor.create_types(&["company"]);
+    scene.destination = PostHog::new(&with_rest(settings(&scene.url), WriteVia::Capture), "company").unwrap();
+    scene.prepare().await.unwrap();
+    scene.all_delivered(&[change("acme", json!({"set": {"plan": "pro", "seats": 3}}))]).await;
+    // One is there, one is not, and the third group is not there at all.
+    let unset = |key: &str, name: &str| change(key, json!({"unset": [name], "set": {"n": 1}}));
+    scene.all_delivered(&[unset("acme", "plan"), unset("bolt", "plan")]).await;
+    scene.all_delivered(&[unset("acme", "never_there")]).await;
+    assert_eq!(scene.group("acme"), json!({"seats": 3, "n": 1}));
+    let failed = scene.vendor.received().iter().filter(|received| received.status == 500).count();
+    assert_eq!(failed, 1, "no attempt is repeated that had nothing to do");
+    // A failure while the property is there is a failure.
+    scene.vendor.script([answers(500, false)]);
+    scene.all_delivered(&[unset("acme", "seats")]).await;
+    assert_eq!(scene.group("acme"), json!({"n": 1}));
 }

@@ -92,6 +92,21 @@ def posthog(body):
     return said, without(rest, "sent_at", "historical_migration")
 
 
+def posthog_v1(body):
+    found, rest = events(body, "batch")
+    said = []
+    for one in found:
+        assert UUID.fullmatch(one["uuid"]) and TIME.fullmatch(one["timestamp"]), one
+        key = one["properties"]["$group_key"]
+        assert one["distinct_id"] == "$company_" + key, one
+        assert not one.pop("options", None), one
+        one = without(one, "uuid", "timestamp")
+        one["properties"] = without(one["properties"], "$lib", "$lib_version", "$is_server", "$geoip_disable")
+        said.append((key, one))
+    assert TIME.fullmatch(rest["created_at"]), rest
+    return said, without(rest, "created_at", "historical_migration")
+
+
 def segment(body):
     found, rest = events(body, "batch")
     said = []
@@ -123,6 +138,7 @@ FAMILIES = {
     "amplitude": (amplitude_properties, False, 'type = "amplitude"\napi_key = "${KEY}"\nbase_url = "URL"', ["python amplitude", "node amplitude"], {"set_once", "unset"}),
     "amplitude http_v2": (amplitude, True, 'type = "amplitude"\napi = "http_v2"\napi_key = "${KEY}"\nbase_url = "URL"', ["python amplitude", "node amplitude"], {"set_once", "unset"}),
     "posthog": (posthog, True, 'type = "posthog"\napi_key = "${POSTHOG_KEY}"\nbase_url = "URL"', ["python posthog", "node posthog"], {"null"}),
+    "posthog v1": (posthog_v1, True, 'type = "posthog"\napi_key = "${POSTHOG_KEY}"\nbase_url = "URL"\ncapture = "v1"', ["python posthog_v1"], {"null"}),
     "segment": (segment, True, 'type = "segment"\nwrite_key = "${KEY}"\nbase_url = "URL"', ["python segment", "node segment"], {"null", "user"}),
     "rudderstack": (segment, True, 'type = "segment"\npreset = "rudderstack"\nwrite_key = "${KEY}"\nbase_url = "URL"', ["python rudder"], {"null", "user"}),
     "mixpanel": (mixpanel, False, 'type = "mixpanel"\ntoken = "${KEY}"\nbase_url = "URL"', ["python mixpanel", "node mixpanel"], {"set_once", "unset"}),
@@ -160,6 +176,8 @@ def around(read, requests):
             "path": urllib.parse.urlsplit(request["path"]).path,
             "content-type": headers.get("content-type", "").split(";")[0],
             "authorization": headers.get("authorization", MISSING),
+            "attempt": headers.get("posthog-attempt", MISSING),
+            "request headers": sorted(name for name in headers if name.startswith("posthog-")),
             **{f"body {name}": value for name, value in read(body_of(request))[1].items()},
         })  # fmt: skip
     assert all(one == found[0] for one in found), found

@@ -62,6 +62,15 @@ def posthog(url, cases):
     client.shutdown()
 
 
+def posthog_v1(url, cases):
+    from posthog import Posthog
+
+    client = Posthog(POSTHOG_KEY, host=url, sync_mode=True, capture_mode="v1")
+    for case in only_set(cases):
+        client.group_identify("company", case["key"], traits(case, "set"), distinct_id="$company_" + case["key"])
+    client.shutdown()
+
+
 def segment(url, cases):
     import segment.analytics
 
@@ -110,4 +119,4 @@ if __name__ == "__main__":
     logging.disable(logging.CRITICAL)
     sdk, url = sys.argv[1:]
     cases = json.loads((pathlib.Path(__file__).parent / "cases.json").read_text())
-    {"amplitude": amplitude, "posthog": posthog, "segment": segment, "rudder": rudder, "mixpanel": mixpanel}[sdk](url, cases)
+    {"amplitude": amplitude, "posthog": posthog, "posthog_v1": posthog_v1, "segment": segment, "rudder": rudder, "mixpanel": mixpanel}[sdk](url, cases)

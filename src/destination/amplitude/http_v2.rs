@@ -46,6 +46,7 @@ pub struct HttpV2 {
     group_type: String,
     long_strings: LongStrings,
     gzip: bool,
+    batch_max: usize,
     /// `{"api_key":"…","events":[`. Holds the key.
     head: String,
 }
@@ -66,6 +67,7 @@ impl HttpV2 {
             group_type: group_type.to_owned(),
             long_strings: settings.long_strings,
             gzip: settings.gzip,
+            batch_max: settings.batch_max.unwrap_or(EVENTS_MAX).min(EVENTS_MAX),
             head: String::from_utf8(head).expect("JSON written from text is UTF-8"),
         })
     }
@@ -123,7 +125,7 @@ impl Destination for HttpV2 {
     fn limits(&self, _: Route) -> Limits {
         let envelope_bytes = self.head.len() + END.len();
         Limits {
-            elements_max: EVENTS_MAX,
+            elements_max: self.batch_max,
             // Properties are limited per event, see `properties::PROPERTIES_MAX`.
             traits_max: usize::MAX,
             body_bytes_max: BODY_BYTES_MAX,
@@ -175,10 +177,6 @@ impl Destination for HttpV2 {
         };
         match reply.status {
             400 => self.bad_request(elements, reply, &answer, reason),
-            429 if answer.quota_is_used_up() => Verdict::stop(
-                reason,
-                "run again tomorrow: the daily quota at Amplitude is used up; ask Amplitude for a larger one",
-            ),
             // Amplitude's own 503 says that nothing was taken. One of a proxy, which has another form, does not.
             503 if answer.0["code"].as_u64() == Some(503) => {
                 Verdict::Retry { reason, after: retry_after(reply), applied: Applied::No }
@@ -260,14 +258,6 @@ impl Answer {
             named.entry(index).or_default();
         }
         named
-    }
-
-    fn quota_is_used_up(&self) -> bool {
-        ["exceeded_daily_quota_users", "exceeded_daily_quota_devices"].iter().any(|key| match &self.0[*key] {
-            Value::Object(members) => !members.is_empty(),
-            Value::Array(items) => !items.is_empty(),
-            _ => false,
-        })
     }
 }
 

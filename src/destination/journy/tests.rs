@@ -17,7 +17,7 @@ fn request(change: Value) -> Request {
     let parts = journy().parts(&addressed).unwrap();
     assert_eq!(parts.len(), 1);
     let element = journy().element(&addressed, &parts[0]);
-    journy().request(parts[0].route, &[&element], Attempt { at: DateTime::UNIX_EPOCH, number: 1 })
+    journy().request(parts[0].route, &[&element], Attempt { at: DateTime::UNIX_EPOCH, number: 1, request: 0 })
 }
 
 fn reply(status: u16, headers: &[(&str, &str)], body: &str) -> Reply {

@@ -38,7 +38,7 @@ fn refusal(change: Value) -> String {
 }
 
 fn attempt() -> Attempt {
-    Attempt { at: chrono::DateTime::UNIX_EPOCH, number: 1 }
+    Attempt { at: chrono::DateTime::UNIX_EPOCH, number: 1, request: 0 }
 }
 
 fn reply(status: u16, body: &str) -> Reply {
@@ -173,8 +173,18 @@ fn mp_06_a_200_is_read() {
     ] {
         assert_eq!(mixpanel.interpret(0, 3, &reply(200, body)), verdict, "{body}");
     }
-    for body in ["", "<html>welcome</html>", "null", "2", "true", "[]", "{}", r#"{"status":"error"}"#, r#"{"status":1"#]
-    {
+    for body in [
+        "",
+        "<html>welcome</html>",
+        "null",
+        "2",
+        "true",
+        "[]",
+        "{}",
+        r#"{"status":"Ok"}"#,
+        r#"{"status":"error"}"#,
+        r#"{"status":1"#,
+    ] {
         let verdict = mixpanel.interpret(0, 3, &reply(200, body));
         assert!(matches!(verdict, Verdict::Stop { applied: Applied::Maybe, .. }), "{body}: {verdict:?}");
     }

@@ -6,9 +6,10 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::{Addressed, CAPTURE, Element, Limits, Part, PostHog, Reply, Verdict, usual};
+use super::{Addressed, CAPTURE, Element, Limits, Part, PostHog, Reply, Verdict, usual_api};
 use crate::destination::dedup;
-use crate::destination::evidence::{Body, Said};
+use crate::destination::evidence::{self, Body, Said};
+use crate::destination::plain_json;
 use crate::model::{Change, Traits};
 
 /// Events in a request, as PostHog's own Python library sends them. The server has no limit.
@@ -19,8 +20,8 @@ const BODY_BYTES_MAX: usize = 5 * 1024 * 1024;
 const EVENT_BYTES_MAX: usize = 1_000_000;
 /// Capture wraps an event: token, address, times, and its ids once more.
 const WRAPPING_BYTES: usize = 2_048;
-/// Characters of a distinct id; capture cuts longer ones.
-const DISTINCT_ID_CHARS_MAX: usize = 200;
+/// What a distinct id may have: capture cuts off what is beyond 200 characters, capture v1 refuses more than 200 bytes.
+const DISTINCT_ID_MAX: usize = 200;
 
 /// What stands before the events of a body.
 pub(super) fn head(api_key: &str) -> String {
@@ -28,7 +29,7 @@ pub(super) fn head(api_key: &str) -> String {
 }
 
 /// A time as PostHog's Node library writes it: RFC 3339, UTC, milliseconds.
-fn time(at: DateTime<Utc>) -> String {
+pub(super) fn time(at: DateTime<Utc>) -> String {
     at.to_rfc3339_opts(SecondsFormat::Millis, true)
 }
 
@@ -71,7 +72,7 @@ pub(super) fn events(posthog: &PostHog, addressed: &Addressed) -> Result<Vec<Par
     let whole = addressed.change.unset.is_empty();
     let only_sets = || Arc::new(Change { set: set.clone(), ..Change::default() });
     let all = if whole { Arc::clone(&addressed.change) } else { only_sets() };
-    let bare = quoted_bytes(&event(posthog, addressed, &Change::default())) + WRAPPING_BYTES;
+    let bare = quoted_bytes(&event(posthog, addressed, &Change::default()).bytes) + WRAPPING_BYTES;
     Ok(split(set, &addressed.repeated, EVENT_BYTES_MAX.saturating_sub(bare))?.map_or_else(
         || vec![Part { route: CAPTURE, change: all }],
         |shares| shares.into_iter().map(|change| Part { route: CAPTURE, change: Arc::new(change) }).collect(),
@@ -132,9 +133,9 @@ fn quoted_bytes(json: &[u8]) -> usize {
 
 /// A stable id per group, as PostHog's Node library makes it: events of one group stay in one partition and so in order,
 /// and no new person appears with every event.
-fn distinct_id(group_type: &str, key: &str) -> String {
+fn distinct_id(group_type: &str, key: &str, by_bytes: bool) -> String {
     let id = format!("${group_type}_{key}");
-    if id.len() <= DISTINCT_ID_CHARS_MAX || id.chars().count() <= DISTINCT_ID_CHARS_MAX {
+    if id.len() <= DISTINCT_ID_MAX || !by_bytes && id.chars().count() <= DISTINCT_ID_MAX {
         return id;
     }
     let digest = Sha256::digest(id.as_bytes());
@@ -142,11 +143,11 @@ fn distinct_id(group_type: &str, key: &str) -> String {
 }
 
 /// One `$groupidentify`.
-pub(super) fn event(posthog: &PostHog, addressed: &Addressed, change: &Change) -> Vec<u8> {
+pub(super) fn event(posthog: &PostHog, addressed: &Addressed, change: &Change) -> Element {
     let Addressed { key, at, .. } = addressed;
     let group_type = &posthog.group_type;
     let mut out = br#"{"event":"$groupidentify","distinct_id":"#.to_vec();
-    write_text(&mut out, &distinct_id(group_type, key));
+    write_text(&mut out, &distinct_id(group_type, key, posthog.is_v1()));
     let uuid = dedup::uuid(dedup::digest(group_type, addressed, change));
     out.extend_from_slice(
         format!(r#","uuid":"{uuid}","timestamp":"{}","properties":{{"$group_type":"#, time(*at)).as_bytes(),
@@ -164,7 +165,23 @@ pub(super) fn event(posthog: &PostHog, addressed: &Addressed, change: &Change) -
         )
         .as_bytes(),
     );
-    out
+    Element { bytes: out, id: uuid, ..Element::default() }
+}
+
+/// Fails when what the group would hold is more than ingestion keeps: it merges the properties, and drops the group's
+/// update when they pass the size of a message (`group_upsert_message_size_too_large`), long after the event was accepted.
+pub(super) fn check_whole(document: &Traits) -> Result<(), String> {
+    let mut json = Vec::new();
+    write_object(&mut json, document);
+    let (bytes, room) = (quoted_bytes(&json), EVENT_BYTES_MAX - WRAPPING_BYTES);
+    if bytes <= room {
+        return Ok(());
+    }
+    let (largest, its) = plain_json::largest(document).unwrap_or_default();
+    Err(format!(
+        "the group's traits would take {bytes} bytes together; PostHog keeps at most {room}, and drops a larger group after it \
+         has accepted the event: shorten `{largest}` ({its} bytes) with `sql`, or leave it out"
+    ))
 }
 
 /// A text as PostHog holds it: its database knows no NUL.
@@ -228,7 +245,7 @@ pub(super) fn interpret(reply: &Reply, reason: String) -> Verdict {
         Said::taken_if((word || one) && !body.speaks_of_an_error())
     };
     let credentials = "check `api_key`: it is the project API key (`phc_…`), not a personal one";
-    usual(reply, reason, &[200], &taken, "`base_url`", credentials)
+    evidence::judge(reply, reason, &usual_api(reply, &taken, "`base_url`", credentials))
 }
 
 /// Which quota an accepting answer says was exceeded, if any: the events were then dropped.

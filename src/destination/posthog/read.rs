@@ -20,7 +20,7 @@ fn text(value: &Value, field: &str) -> Option<String> {
     }
 }
 
-fn group(value: &Value) -> Option<RemoteGroup> {
+pub(super) fn group(value: &Value) -> Option<RemoteGroup> {
     let traits = match value.get("group_properties") {
         Some(Value::Object(traits)) => traits.clone(),
         None | Some(Value::Null) => Default::default(),

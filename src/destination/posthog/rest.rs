@@ -9,9 +9,9 @@ use serde_json::{Value, json};
 use super::capture::{split, without_nul};
 use super::{
     Addressed, Applied, CREATE, DELETE_PROPERTY, Element, GROUP_TYPES_MAX, Limits, Pace, Part, Reply, Request, Route,
-    UPDATE_PROPERTY, UPSERT_PROPERTIES, Verdict, WriteVia, retry_after, usual, words,
+    UPDATE_PROPERTY, UPSERT_PROPERTIES, Verdict, WriteVia, retry_after, usual_api, words,
 };
-use crate::destination::evidence::{Body, Said};
+use crate::destination::evidence::{self, Body, Said};
 use crate::error::{Error, Kind, Result};
 use crate::model::Change;
 use crate::secret::Secret;
@@ -32,6 +32,9 @@ pub(super) const LIMITS: Limits = Limits {
     envelope_bytes: 0,
     separator_bytes: 0,
 };
+
+/// Where a property is removed, below `groups/`.
+const REMOVAL: &str = "delete_property/";
 
 /// What is asked next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -202,7 +205,7 @@ impl Rest {
 
     pub(super) fn element(&self, key: &str, part: &Part) -> Element {
         let (address, body) = match part.route {
-            DELETE_PROPERTY => ("delete_property/", json!({"$unset": part.change.unset.first()})),
+            DELETE_PROPERTY => (REMOVAL, json!({"$unset": part.change.unset.first()})),
             UPDATE_PROPERTY => {
                 let (name, value) = part.change.set.iter().next().unzip();
                 ("update_property/", json!({"key": name, "value": value.map(held)}))
@@ -217,7 +220,15 @@ impl Rest {
             DELETE_PROPERTY | UPDATE_PROPERTY => self.query(&[("group_key", key)]),
             _ => String::new(),
         };
-        Element { bytes: body.to_string().into_bytes(), address: format!("{address}{query}") }
+        Element { bytes: body.to_string().into_bytes(), address: format!("{address}{query}"), ..Element::default() }
+    }
+
+    /// Older servers answer 500 to the removal of a property that the group does not have. Whether it has is asked then.
+    pub(super) fn doubt(&self, route: Route, element: &Element, reply: &Reply) -> Option<Request> {
+        let query = element.address.strip_prefix(REMOVAL)?;
+        // Without the last parameter some projects make a notebook for every group that is looked at.
+        (route == DELETE_PROPERTY && reply.status == 500)
+            .then(|| self.get(&format!("groups/find/{query}&skip_create_notebook=true")))
     }
 
     pub(super) fn request(&self, element: &Element) -> Request {
@@ -237,6 +248,19 @@ pub(super) fn held(value: &Value) -> Value {
             members.iter().map(|(name, member)| (without_nul(name).into_owned(), held(member))).collect()
         }
         other => other.clone(),
+    }
+}
+
+/// Whether a group that was looked at does not have the property that a removal names, or is not there.
+pub(super) fn is_removed(removal: &Element, answer: &Reply) -> bool {
+    let removal: Value = serde_json::from_slice(&removal.bytes).unwrap_or_default();
+    let Some(name) = removal.get("$unset").and_then(Value::as_str) else { return false };
+    let body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+    match answer.status {
+        200 => super::read::group(&body).is_some_and(|group| !group.traits.contains_key(&*without_nul(name))),
+        // PostHog's own, by its form.
+        404 => body.get("detail").is_some(),
+        _ => false,
     }
 }
 
@@ -264,7 +288,7 @@ impl Problem {
 
     /// Whether it has the form of PostHog's errors, rather than that of a proxy's or a web server's.
     fn is_posthogs(&self) -> bool {
-        self.0.is_object()
+        !self.text("detail").is_empty()
     }
 
     fn text(&self, field: &str) -> &str {
@@ -293,7 +317,7 @@ pub(super) fn interpret(route: Route, reply: &Reply, reason: String) -> Verdict 
             let advice = "give the personal API key the scope `group:write` and access to this project";
             return Verdict::stop(reason, advice);
         }
-        (404, CREATE) => {
+        (404, CREATE) if problem.is_posthogs() => {
             let advice = "look at the project's group types: the mapping's is not among them any more";
             return Verdict::stop(reason, advice);
         }
@@ -315,5 +339,5 @@ pub(super) fn interpret(route: Route, reply: &Reply, reason: String) -> Verdict 
         UPSERT_PROPERTIES => &[200, 201],
         _ => &[200],
     };
-    usual(reply, reason, statuses, &taken, "`app_url`", credentials)
+    evidence::judge(reply, reason, &evidence::Api { statuses, ..usual_api(reply, &taken, "`app_url`", credentials) })
 }

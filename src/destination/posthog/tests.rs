@@ -9,6 +9,7 @@ use proptest::prelude::*;
 use serde_json::{Map, Number, Value, json};
 
 use super::*;
+use crate::destination::Blame;
 use crate::destination::readback::Question;
 use crate::model::Change;
 
@@ -24,6 +25,7 @@ fn settings() -> Settings {
         base_url: None,
         app_url: None,
         write_via: WriteVia::Capture,
+        capture: Capture::V0,
         gzip: None,
     }
 }
@@ -53,7 +55,7 @@ fn types_reply(types: &[&str]) -> Reply {
     reply(200, &types.collect::<Value>().to_string())
 }
 
-const ATTEMPT: Attempt = Attempt { at: DateTime::UNIX_EPOCH, number: 1 };
+const ATTEMPT: Attempt = Attempt { at: DateTime::UNIX_EPOCH, number: 1, request: 0 };
 
 fn addressed(key: &str, change: Value) -> Addressed {
     Addressed { key: key.to_owned(), change: Arc::new(serde_json::from_value(change).unwrap()), ..Addressed::default() }
@@ -107,7 +109,7 @@ fn ph_02_every_element_is_a_whole_groupidentify() {
     let change = Addressed { at, ..addressed("acme-1", json!({"set": {"plan": "pro", "seats": 5}})) };
     let posthog = posthog();
     let part = &posthog.parts(&change).unwrap()[0];
-    let attempt = Attempt { at: at + TimeDelta::milliseconds(1_500), number: 2 };
+    let attempt = Attempt { at: at + TimeDelta::milliseconds(1_500), number: 2, request: 0 };
     let sent = body(&posthog.request(CAPTURE, &[&posthog.element(&change, part)], attempt));
     let uuid = sent["batch"][0]["uuid"].clone();
     let expected = json!({
@@ -341,8 +343,15 @@ fn ph_15_a_null_stays_and_a_removal_is_a_call_of_its_own() {
         assert!(matches!(interpret(status, lost), Verdict::Retry { applied: Applied::Maybe, .. }), "{status}");
     }
     for (status, word) in [(401, "personal_api_key"), (403, "group:write")] {
-        let Verdict::Stop { advice, .. } = interpret(status, "{}") else { panic!("{status}") };
+        let told = interpret(status, r#"{"type":"authentication_error","detail":"no"}"#);
+        let Verdict::Stop { advice, .. } = told else { panic!("{status}") };
         assert!(advice.contains(word), "{advice}");
+    }
+    // Not in PostHog's form: a firewall, which may dislike this one request.
+    for (status, body) in [(403, r#"{"code":403,"error":"Forbidden"}"#), (404, r#"{"message":"Not found"}"#), (404, "")]
+    {
+        let told = interpret(status, body);
+        assert!(matches!(told, Verdict::Stop { blame: Blame::Perhaps, .. }), "{status} {body}: {told:?}");
     }
 }
 
@@ -438,9 +447,12 @@ fn ph_25_rest_writes_with_what_the_server_has() {
     let posthog = prepared(WriteVia::Rest, &["company"], false);
     let exists = r#"{"type":"validation_error","code":"invalid_input","detail":"A group with this key already exists","attr":"detail"}"#;
     assert_eq!(posthog.interpret(CREATE, 1, &reply(400, exists)), Verdict::DELIVERED);
-    assert!(matches!(posthog.interpret(CREATE, 1, &reply(404, "{}")), Verdict::Stop { .. }));
-    assert!(matches!(posthog.interpret(UPDATE_PROPERTY, 1, &reply(404, "{}")), Verdict::Refused { .. }));
-    assert!(matches!(posthog.interpret(UPSERT_PROPERTIES, 1, &reply(404, "{}")), Verdict::Refused { .. }));
+    let gone = reply(404, r#"{"type":"invalid_request","code":"not_found","detail":"Not found.","attr":null}"#);
+    assert!(matches!(posthog.interpret(CREATE, 1, &gone), Verdict::Stop { blame: Blame::Us, .. }));
+    assert!(matches!(posthog.interpret(UPDATE_PROPERTY, 1, &gone), Verdict::Refused { .. }));
+    assert!(matches!(posthog.interpret(UPSERT_PROPERTIES, 1, &gone), Verdict::Refused { .. }));
+    let foreign = posthog.interpret(CREATE, 1, &reply(404, "<html>Not found</html>"));
+    assert!(matches!(foreign, Verdict::Stop { blame: Blame::Perhaps, .. }), "{foreign:?}");
     let unrouted = reply(404, r#"{"detail":"Endpoint not found."}"#);
     assert!(matches!(posthog.interpret(UPSERT_PROPERTIES, 1, &unrouted), Verdict::Stop { .. }));
 }
@@ -634,4 +646,56 @@ proptest! {
         prop_assert_eq!(Value::Object(said), held);
         prop_assert_eq!(removed, change.unset.into_iter().collect::<Vec<_>>());
     }
+}
+
+#[test]
+fn a_group_that_posthog_would_not_keep_is_refused_to_the_byte() {
+    let of = |letters: usize| {
+        let whole = [("t".to_owned(), json!("x".repeat(letters)))].into_iter().collect();
+        let addressed = Addressed { large_document: Some(Arc::new(whole)), ..setting(json!({"plan": "pro"})) };
+        PostHog::new(&settings(), "company").unwrap().parts(&addressed)
+    };
+    // `{"t":"…"}` is eight bytes, and as text inside JSON its four quotes are one more each.
+    let room = 1_000_000 - 2_048 - 12;
+    assert!(of(room).is_ok());
+    let told = of(room + 1).unwrap_err();
+    assert!(told.contains("would take 997953 bytes together") && told.contains("shorten `t`"), "{told}");
+}
+
+#[test]
+fn ph_24_capture_v1_has_its_headers_and_nothing_secret_in_its_body() {
+    let v1 = PostHog::new(&Settings { capture: Capture::V1, ..settings() }, "company").unwrap();
+    let change = setting(json!({"plan": "pro"}));
+    let part = &v1.parts(&change).unwrap()[0];
+    let element = v1.element(&change, part);
+    let at = DateTime::UNIX_EPOCH + TimeDelta::milliseconds(1_500);
+    let attempt = |number, request| v1.request(CAPTURE, &[&element], Attempt { at, number, request });
+    let request = attempt(2, 7);
+    assert_eq!(request.url, "https://us.i.posthog.com/i/v1/analytics/events");
+    let body: Value = serde_json::from_slice(&request.body).unwrap();
+    assert_eq!(body.as_object().unwrap().keys().collect::<Vec<_>>(), ["batch", "created_at"]);
+    assert_eq!(
+        (&body["created_at"], &body["batch"][0]["uuid"]),
+        (&json!("1970-01-01T00:00:01.500Z"), &json!(element.id))
+    );
+    assert_eq!(request.body.len(), v1.limits(CAPTURE).envelope_bytes + element.bytes.len());
+    let header = |request: &Request, name: &str| {
+        request.headers.iter().find(|(header, _)| *header == name).map(|(_, value)| value.clone()).unwrap()
+    };
+    assert_eq!(header(&request, "posthog-attempt"), "2");
+    assert_eq!(header(&request, "posthog-request-id"), header(&attempt(1, 7), "posthog-request-id"));
+    assert_ne!(header(&request, "posthog-request-id"), header(&attempt(1, 8), "posthog-request-id"));
+    let masked = v1.masked(&request);
+    let key = settings().api_key.expose().to_owned();
+    assert!(header(&request, "authorization").contains(&key) && header(&masked, "authorization") == "Bearer ***");
+    // Only by its id is known what became of an event, and nothing of it is repeated that holds the key.
+    let told = |result: &str, details: &str| {
+        let body = json!({"results": {&element.id: {"result": result, "details": details}}}).to_string();
+        v1.interpret_each(CAPTURE, &[&element], &Reply { status: 200, headers: Vec::new(), body: body.into_bytes() })
+    };
+    assert_eq!(told("ok", ""), Verdict::DELIVERED);
+    assert!(!format!("{:?}", told("drop", &key)).contains(&key));
+    let unasked =
+        v1.interpret(CAPTURE, 1, &Reply { status: 200, body: br#"{"results":{}}"#.to_vec(), ..Reply::default() });
+    assert!(!matches!(unasked, Verdict::Delivered { .. }), "{unasked:?}");
 }

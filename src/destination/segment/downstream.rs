@@ -52,7 +52,7 @@ pub(super) static TOOLS: [Tool; 11] = [
         name: "hubspot",
         label: "HubSpot",
         needs: &[&["name"], &["website"]],
-        otherwise: "finds no company by it, or makes another one",
+        otherwise: "finds no company that it did not link before, and makes another one",
         ..TOOL
     },
     Tool { name: "hyperengage", label: "Hyperengage", needs: &[&["name"]], ..TOOL },

@@ -39,7 +39,11 @@ pub(super) enum Acknowledges {
 impl Acknowledges {
     pub(super) fn says(self, body: &Body) -> Said {
         if body.says_no() {
-            return Said::Refused(Applied::No);
+            // Where the vendor's own responses have such a member; elsewhere something else answers.
+            return match self {
+                Acknowledges::Success | Acknowledges::OkTrue | Acknowledges::Anything => Said::Refused(Applied::No),
+                Acknowledges::Ok | Acknowledges::Nothing | Acknowledges::Undocumented => Said::Foreign,
+            };
         }
         let is_true = |name: &str| body.member(name).is_some_and(|value| value.as_bool() == Some(true));
         match self {

@@ -71,7 +71,7 @@ fn request(segment: &Segment, changes: &[Addressed], number: u32) -> Request {
         .flat_map(|change| segment.parts(change).unwrap().into_iter().map(|part| segment.element(change, &part)))
         .collect();
     let at = at() + chrono::Duration::seconds(i64::from(number));
-    segment.request(0, &elements.iter().collect::<Vec<_>>(), Attempt { at, number })
+    segment.request(0, &elements.iter().collect::<Vec<_>>(), Attempt { at, number, request: 0 })
 }
 
 fn body(request: &Request) -> Value {
@@ -353,7 +353,7 @@ fn customer_ios_objects_have_a_type_in_each_call_and_short_ids() {
     let of_type_one = TraitShape { constant: Some(&one), ..shape("objectTypeId") };
     for preset in ["customerio", "customerio-eu"] {
         assert_eq!(remarked_behind(preset, None, &[shape("plan"), typed.clone()]), []);
-        assert_eq!(remarked_behind(preset, None, &[of_type_one.clone()]), [], "type 1 is the default");
+        assert_eq!(remarked_behind(preset, None, std::slice::from_ref(&of_type_one)), [], "type 1 is the default");
         let other = remarked_behind(preset, None, &[shape("objectTypeId")]);
         assert!(
             matches!(&other[..], [(true, words)] if words.contains("files the object under type `1`")),
@@ -466,6 +466,7 @@ fn sg_14_what_answers_mean() {
         Verdict::Retry { applied: Applied::No, .. } => "retry",
         Verdict::Retry { applied: Applied::Maybe, .. } => "retry, maybe applied",
         Verdict::Stop { .. } => "stop",
+        Verdict::Each { .. } => "each",
     };
     for (status, expected) in [
         (400, "refused"),
@@ -552,6 +553,13 @@ fn sg_15_each_preset_knows_the_status_that_means_taken() {
     assert!(matches!(own.interpret(0, 1, &reply(200, &[], "")), Verdict::Stop { .. }));
     for body in [r#"{"success":false}"#, r#"{"ok":false,"error":"x"}"#] {
         assert!(matches!(interpret("segment", 200, body), Verdict::Refused { .. }), "{body}");
+        for preset in ["rudderstack", "customerio", "journy", "hightouch"] {
+            let told = interpret(preset, 200, body);
+            assert!(
+                matches!(told, Verdict::Stop { applied: Applied::Maybe, .. }),
+                "{preset} has no such body: {told:?}"
+            );
+        }
     }
     for body in ["", "OK", "{}", "[false]", "\u{0}"] {
         assert!(matches!(interpret("segment", 200, body), Verdict::Stop { .. }), "{body:?}");

@@ -38,7 +38,7 @@ fn request(destination: &ThriveStack, changes: &[Addressed]) -> Request {
             destination.parts(change).unwrap().into_iter().map(|part| destination.element(change, &part))
         })
         .collect();
-    let attempt = Attempt { at: chrono::DateTime::UNIX_EPOCH, number: 1 };
+    let attempt = Attempt { at: chrono::DateTime::UNIX_EPOCH, number: 1, request: 0 };
     destination.request(0, &elements.iter().collect::<Vec<_>>(), attempt)
 }
 

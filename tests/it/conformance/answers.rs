@@ -97,6 +97,7 @@ fn every_answer_has_a_verdict_and_only_a_2xx_is_delivered() {
                     Verdict::RefusedSome { elements } => {
                         prop_assert!(elements.iter().all(|(_, reason)| !reason.trim().is_empty()));
                     }
+                    Verdict::Each { .. } => prop_assert!(false, "without its elements nothing is known of each"),
                     Verdict::Refused { reason, .. } | Verdict::TooLarge { reason } | Verdict::Retry { reason, .. } => {
                         prop_assert!(reason.len() < 10_000);
                     }

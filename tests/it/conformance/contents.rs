@@ -372,7 +372,7 @@ fn the_same_part_gives_the_same_bytes_and_every_attempt_carries_them() {
             for sent in &sent {
                 assert_eq!(destination.element(&addressed, &sent.part), sent.element);
                 assert_eq!(again.element(&addressed, &sent.part), sent.element, "another process");
-                let later = Attempt { at: first_attempt().at + TimeDelta::days(2), number: 9 };
+                let later = Attempt { at: first_attempt().at + TimeDelta::days(2), number: 9, request: 0 };
                 for attempt in [first_attempt(), later] {
                     let request = again.request(sent.part.route, &[&sent.element], attempt);
                     assert_eq!((request.method, &request.url), (sent.request.method, &sent.request.url));

@@ -5,7 +5,7 @@
 
 use std::fmt::Write as _;
 
-use groupcast::destination::{Applied, Blame, Destination, Reply, Route, Verdict};
+use groupcast::destination::{Applied, Blame, Destination, Element, Reply, Route, Settled, Verdict};
 
 use super::{Says, Subject, addressed, send};
 
@@ -58,6 +58,29 @@ const RESPONSES: &[(u16, &str, &str)] = &[
     (200, JSON, r#"{"code":200,"num_records_imported":0,"status":"OK"}"#),
     (200, JSON, SAVED),
     (200, JSON, GROUP),
+    // Capture v1 answers for each event by its id.
+    (200, JSON, r#"{"results":{"ID0":{"result":"ok"},"ID1":{"result":"ok"}}}"#),
+    (200, JSON, r#"{"results":{"ID0":{"result":"ok"},"ID1":{"result":"warning","details":"clock_skew"}}}"#),
+    (
+        200,
+        JSON,
+        r#"{"results":{"ID0":{"result":"ok"},"ID1":{"result":"warning","details":"person_processing_disabled"}}}"#,
+    ),
+    (200, JSON, r#"{"results":{"ID0":{"result":"ok"},"ID1":{"result":"drop","details":"event_restriction_drop"}}}"#),
+    (
+        200,
+        JSON,
+        r#"{"results":{"ID0":{"result":"drop","details":"invalid_options"},"ID1":{"result":"drop","details":"invalid_options"}}}"#,
+    ),
+    (200, JSON, r#"{"results":{"ID0":{"result":"ok"},"ID1":{"result":"drop","details":"billing_limit_exceeded"}}}"#),
+    (200, JSON, r#"{"results":{"ID0":{"result":"limited"},"ID1":{"result":"limited"}}}"#),
+    (200, JSON, r#"{"results":{"ID0":{"result":"ok"},"ID1":{"result":"retry","details":"not_persisted"}}}"#),
+    (200, JSON, r#"{"results":{"ID0":{"result":"retry"},"ID1":{"result":"retry"}}}"#),
+    (200, JSON, r#"{"results":{"ID0":{"result":"ok"}}}"#),
+    (200, JSON, r#"{"results":{"ID0":{"result":"ok"},"ID1":{"result":"postponed"}}}"#),
+    (200, JSON, r#"{"results":{}}"#),
+    (200, JSON, r#"{"success":true,"response_id":"r","warnings":["group_type is missing"]}"#),
+    (200, JSON, r#"{"success":true,"eventId":"e"}"#),
     (201, JSON, SAVED),
     (201, "", ""),
     (202, "", ""),
@@ -70,28 +93,95 @@ const RESPONSES: &[(u16, &str, &str)] = &[
     (400, TEXT, "bad request"),
     (400, HTML, PAGE),
     (400, TEXT, "Invalid API key"),
+    (400, TEXT, "missing_event"),
+    (400, TEXT, "invalid json"),
+    (400, TEXT, "request neither has anonymousId nor userId"),
+    (400, JSON, r#"{"success":false,"message":"Exceeds max request size"}"#),
+    (
+        400,
+        JSON,
+        r#"{"code":400,"error":"Invalid field values on some events","events_with_invalid_fields":{"time":[1]}}"#,
+    ),
+    (400, JSON, r#"{"code":400,"error":"Request missing required field","missing_field":"api_key"}"#),
+    (
+        400,
+        JSON,
+        r#"{"code":400,"status":"Bad Request","failed_records":[{"index":1,"field":"$group_id","message":"must be a string"}]}"#,
+    ),
+    (
+        400,
+        JSON,
+        r#"{"code":400,"status":"Bad Request","failed_records":[{"index":0,"field":"$token","message":"unknown"}]}"#,
+    ),
+    (
+        400,
+        JSON,
+        r#"{"error":"duplicate_event_uuid","error_description":"duplicate event uuid","error_uri":"https://posthog.com/docs/api"}"#,
+    ),
+    (400, JSON, r#"{"error":"missing_required_headers","error_description":"request is missing required headers"}"#),
+    (
+        400,
+        JSON,
+        r#"{"type":"validation_error","code":"invalid_input","detail":"The $unset property does not exist on this group","attr":"$unset"}"#,
+    ),
+    (
+        400,
+        JSON,
+        r#"{"type":"validation_error","code":"invalid_input","detail":"A group with this key already exists","attr":"detail"}"#,
+    ),
+    (400, JSON, r#"{"meta":{"status":400},"errors":{"fields":{"plan":"must be text"}}}"#),
     (401, JSON, r#"{"message":"unauthorized"}"#),
+    (401, TEXT, "invalid write key"),
+    (401, JSON, r#"{"error":"invalid_api_token","error_description":"The provided API token is not valid."}"#),
     (402, "", ""),
+    (402, JSON, r#"{"error":"billing_limit_exceeded","error_description":"billing limit exceeded"}"#),
+    (403, JSON, r#"{"code":403,"error":"Forbidden"}"#),
+    (
+        403,
+        JSON,
+        r#"{"type":"authentication_error","code":"permission_denied","detail":"API key missing required scope"}"#,
+    ),
     (403, HTML, "<html><title>403 Forbidden</title>Request blocked.</html>"),
     (403, JSON, r#"{"detail":"no"}"#),
     (404, HTML, "<html>Not found</html>"),
     (404, JSON, r#"{"message":"Not found"}"#),
     (404, JSON, r#"{"detail":"Not found."}"#),
+    (404, TEXT, "source is disabled"),
+    (404, JSON, r#"{"meta":{"status":404},"message":"Account not found"}"#),
     (405, "", ""),
     (406, HTML, "<html>Not acceptable</html>"),
     (407, "", ""),
     (408, "", ""),
+    (409, JSON, r#"{"message":"conflict"}"#),
     (410, "", ""),
+    (413, JSON, r#"{"code":413,"error":"Payload too large"}"#),
+    (413, TEXT, "request size exceeds max limit"),
+    (414, HTML, "<html>URI Too Long</html>"),
+    (415, JSON, r#"{"error":"unsupported_encoding","error_description":"unsupported content encoding"}"#),
     (413, HTML, "<html>413 Request Entity Too Large</html>"),
     (422, JSON, r#"{"message":"no"}"#),
     (425, "", ""),
     (429, TEXT, "slow down"),
+    (429, JSON, r#"{"error":"rate_limited","error_description":"Rate limit exceeded."}"#),
+    (429, JSON, r#"{"error":"billing_limit_exceeded","error_description":"billing limit exceeded"}"#),
+    (429, JSON, r#"{"code":429,"error":"Too many requests for some devices and users","throttled_events":[0]}"#),
+    (
+        429,
+        JSON,
+        r#"{"code":429,"error":"Too many requests for some devices and users","exceeded_daily_quota_devices":{"d":500001}}"#,
+    ),
+    (431, "", ""),
+    (451, "", ""),
+    (460, "", ""),
     (499, "", ""),
     (500, HTML, "<html>Internal Server Error</html>"),
     (500, JSON, r#"{"error":"internal"}"#),
     (501, "", ""),
     (502, HTML, "<html>502 Bad Gateway</html>"),
     (503, HTML, "<html>Down for maintenance</html>"),
+    (503, TEXT, "transient error, please retry"),
+    (503, JSON, r#"{"error":"service_unavailable","error_description":"Service Unavailable"}"#),
+    (505, "", ""),
     (503, JSON, r#"{"code":503,"error":"Service Unavailable"}"#),
     (504, "", ""),
     (511, HTML, PAGE),
@@ -100,8 +190,17 @@ const RESPONSES: &[(u16, &str, &str)] = &[
 ];
 
 /// What a verdict says has become of the request.
-fn proves(verdict: &Verdict) -> &'static str {
-    match verdict {
+fn proves(verdict: &Verdict) -> String {
+    let one = match verdict {
+        Verdict::Each { settled, rest, .. } => {
+            let of = |settled: &Settled| match settled {
+                Settled::Taken => "applied",
+                Settled::Refused { .. } => "not applied",
+                Settled::Unclear { .. } => "unknown",
+            };
+            let all: Vec<String> = settled.iter().map(|(at, settled)| format!("{at}: {}", of(settled))).collect();
+            return format!("{}, others: {}", all.join(", "), proves(rest));
+        }
         Verdict::Delivered { .. } => "applied",
         Verdict::Refused { applied, .. } | Verdict::Retry { applied, .. } | Verdict::Stop { applied, .. } => {
             match applied {
@@ -110,12 +209,14 @@ fn proves(verdict: &Verdict) -> &'static str {
             }
         }
         Verdict::RefusedSome { .. } | Verdict::TooLarge { .. } => "not applied",
-    }
+    };
+    one.to_owned()
 }
 
 /// What is done about it.
-fn named(verdict: &Verdict) -> &'static str {
-    match verdict {
+fn named(verdict: &Verdict) -> String {
+    let one = match verdict {
+        Verdict::Each { rest, .. } => return format!("each, others: {}", named(rest)),
         Verdict::Delivered { .. } => "delivered",
         Verdict::Refused { .. } => "split, then reject",
         Verdict::RefusedSome { .. } => "reject the named",
@@ -124,7 +225,8 @@ fn named(verdict: &Verdict) -> &'static str {
         Verdict::Stop { blame: Blame::Us, .. } => "stop",
         Verdict::Stop { blame: Blame::Credentials, .. } => "stop unless others are accepted (credentials)",
         Verdict::Stop { blame: Blame::Perhaps, .. } => "stop unless others are accepted",
-    }
+    };
+    one.to_owned()
 }
 
 /// The request of a route, without a host.
@@ -152,14 +254,20 @@ fn what_responses_prove_is_as_reviewed() {
             if table.contains(&format!("\n{name};{request};")) {
                 continue;
             }
-            let elements = destination.limits(route).elements_max.min(2);
+            let of = |key: &str| -> Element {
+                let sent = send(&*destination, &addressed(&*destination, key, says.change(2, "x"))).unwrap();
+                sent.into_iter().find(|sent| sent.part.route == route).unwrap().element
+            };
+            let all = [of("acme"), of("bolt")];
+            let elements: Vec<&Element> = all.iter().take(destination.limits(route).elements_max).collect();
             for (status, kind, body) in RESPONSES {
                 let headers = match kind {
                     &"" => Vec::new(),
                     kind => vec![("content-type".to_owned(), (*kind).to_owned())],
                 };
-                let reply = Reply { status: *status, headers, body: body.as_bytes().to_vec() };
-                let verdict = destination.interpret(route, elements, &reply);
+                let sent = body.replace("ID0", &all[0].id).replace("ID1", &all[1].id);
+                let reply = Reply { status: *status, headers, body: sent.into_bytes() };
+                let verdict = destination.interpret_each(route, &elements, &reply);
                 let kind = kind.split(';').next().unwrap_or_default();
                 let (proves, named) = (proves(&verdict), named(&verdict));
                 writeln!(table, "{name};{request};{status};{kind};{body};{proves};{named}").unwrap();
@@ -167,7 +275,9 @@ fn what_responses_prove_is_as_reviewed() {
                 let who = format!("{name} {request}: {status} {kind} {body}");
                 // What holds for all of them, whatever the table says.
                 if let Verdict::Delivered { .. } = verdict {
-                    let gone = *status == 404 && (request.starts_with("DELETE") || request.contains("delete"));
+                    let removes = request.starts_with("DELETE") || request.contains("delete");
+                    let made = body.contains("already exists") && request.ends_with("/groups/");
+                    let gone = removes && [400, 404].contains(status) || made && *status == 400;
                     assert!((200..300).contains(status) || gone, "{who}");
                     let own_rule = name.starts_with("webhook");
                     let no = ["<html", "<!doctype", "Error:", "\"error\":\"", "\"ok\":false", "\"events_ingested\":0"];
@@ -176,7 +286,7 @@ fn what_responses_prove_is_as_reviewed() {
                 }
                 if let Verdict::Stop { advice, .. } = &verdict
                     && (200..400).contains(status)
-                    && !body.contains("quota_limited")
+                    && !["quota_limited", "\"limited\"", "billing"].iter().any(|quota| body.contains(quota))
                 {
                     let credentials = named.contains("credentials");
                     assert!(

@@ -101,7 +101,7 @@ impl<'a> Maker<'a> {
                 elements.len() == 1 || elements.iter().all(|element| element.address.is_empty()),
                 "{who}: one address, several elements"
             );
-            for attempt in [first_attempt(), Attempt { at: late, number: u32::MAX }] {
+            for attempt in [first_attempt(), Attempt { at: late, number: u32::MAX, request: 0 }] {
                 let bytes = self.destination.request(self.route, &elements, attempt).body.len();
                 assert!(bytes <= promised, "{who}: {bytes} bytes, and {promised} were promised");
                 assert!(bytes <= limits.body_bytes_max, "{who}: {bytes} bytes of {}", limits.body_bytes_max);

@@ -77,6 +77,13 @@ const ROWS: &[Row] = &[
         ..Row::PLAIN
     },
     Row {
+        name: "`posthog`, `capture = \"v1\"`",
+        settings: "type = \"posthog\"\napi_key = \"${SECRET}\"\ncapture = \"v1\"",
+        reply: |_| Reply { status: 405, ..Reply::default() },
+        carried: without_nul,
+        ..Row::PLAIN
+    },
+    Row {
         name: "`posthog`, `personal_api_key`",
         settings: "type = \"posthog\"\napi_key = \"${SECRET}\"\npersonal_api_key = \"${OTHER_SECRET}\"\nproject_id = \"1\"",
         reply: posthog_types,
@@ -313,7 +320,7 @@ fn addressed(destination: &dyn Destination, key: &str, change: Change) -> Addres
 
 /// The first attempt, a second after the run began.
 fn first_attempt() -> Attempt {
-    Attempt { at: DateTime::from_timestamp_millis(1_763_840_647_123).unwrap(), number: 1 }
+    Attempt { at: DateTime::from_timestamp_millis(1_763_840_647_123).unwrap(), number: 1, request: 0 }
 }
 
 /// A part as it travels alone.

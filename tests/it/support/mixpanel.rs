@@ -32,7 +32,7 @@ struct Update {
 
 impl Mixpanel {
     pub(crate) fn new(token: &str) -> Mixpanel {
-        Mixpanel { token: token.to_owned(), body_bytes_max: 1_000_000, ..Mixpanel::default() }
+        Mixpanel { token: token.to_owned(), body_bytes_max: 10_000_000, ..Mixpanel::default() }
     }
 
     /// The properties of the groups of one key, by id.
@@ -42,6 +42,9 @@ impl Mixpanel {
     }
 
     fn check(&self, update: &Value) -> Result<Update, String> {
+        if update.to_string().len() > 1_000_000 {
+            return Err("the update is larger than 1 MB".to_owned());
+        }
         let mut fields = update.as_object().ok_or("not an object")?.clone();
         let mut text = |name: &str| match fields.remove(name) {
             Some(Value::String(text)) if !text.is_empty() => Ok(text),

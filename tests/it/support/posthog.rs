@@ -24,6 +24,29 @@ pub(crate) const PROJECT: &str = "4711";
 const GROUP_TYPES_MAX: usize = 5;
 const EVENT_BYTES_MAX: usize = 1_000_000;
 const BODY_BYTES_MAX: usize = 20 * 1024 * 1024;
+const V1_BODY_BYTES_MAX: usize = 10 * 1024 * 1024;
+/// Distinct ids that capture v1 does not take, whatever their capitals.
+const ILLEGAL_IDS: [&str; 19] = [
+    "0",
+    "00000000-0000-0000-0000-000000000000",
+    "[object object]",
+    "anonymous",
+    "backend",
+    "distinct_id",
+    "distinctid",
+    "email",
+    "false",
+    "guest",
+    "id",
+    "nan",
+    "none",
+    "not_authenticated",
+    "null",
+    "system",
+    "true",
+    "undefined",
+    "user",
+];
 
 /// How the stand-in behaves.
 pub(crate) struct Rules {
@@ -37,10 +60,18 @@ pub(crate) struct Rules {
     pub(crate) lag: bool,
     /// Bytes of one event as it is queued.
     pub(crate) event_bytes_max: usize,
+    /// Bytes of a group's properties on their way to the database.
+    pub(crate) group_bytes_max: usize,
     /// Groups on a page of the list.
     pub(crate) page: usize,
     pub(crate) has_upsert: bool,
     pub(crate) has_definitions: bool,
+    /// Whether it has capture v1.
+    pub(crate) has_v1: bool,
+    /// What capture v1 says of events about these groups, one after the other; `ok` when there is nothing left.
+    pub(crate) of_each: BTreeMap<String, VecDeque<(&'static str, &'static str)>>,
+    /// Older servers fail where a property that is to be removed is not there.
+    pub(crate) fails_at_absent: bool,
     /// What the personal key may do.
     pub(crate) scopes: BTreeSet<&'static str>,
 }
@@ -53,9 +84,13 @@ impl Default for Rules {
             dedup: true,
             lag: false,
             event_bytes_max: EVENT_BYTES_MAX,
+            group_bytes_max: 1_000_000,
             page: 100,
             has_upsert: false,
             has_definitions: false,
+            has_v1: true,
+            of_each: BTreeMap::new(),
+            fails_at_absent: false,
             scopes: ["group:read", "group:write", "activity_log:read"].into(),
         }
     }
@@ -172,7 +207,7 @@ fn kept(value: Value) -> Value {
 
 impl Held {
     /// What ingestion makes of one event.
-    fn ingest(&mut self, event: &Value, dedup: bool) {
+    fn ingest(&mut self, event: &Value, dedup: bool, group_bytes_max: usize) {
         let properties = &event["properties"];
         let uuid = event["uuid"].as_str().unwrap_or_default();
         if dedup && !uuid.is_empty() && !self.seen.insert(uuid.to_owned()) {
@@ -197,7 +232,14 @@ impl Held {
         };
         let Some(index) = self.index_of(group_type) else { return self.dropped.push("a sixth group type") };
         let Value::Object(set) = kept(Value::Object(set)) else { unreachable!() };
-        self.group(index, &key).properties.extend(set);
+        let mut merged =
+            self.groups.get(&(index, key.clone())).map(|group| group.properties.clone()).unwrap_or_default();
+        merged.extend(set);
+        // The properties travel as text inside JSON.
+        if Value::from(Value::from(merged.clone()).to_string()).to_string().len() > group_bytes_max {
+            return self.dropped.push("group_upsert_message_size_too_large");
+        }
+        self.group(index, &key).properties = merged;
     }
 
     fn index_of(&mut self, group_type: &str) -> Option<usize> {
@@ -233,6 +275,7 @@ impl Vendor {
         let router = Router::new()
             .route("/", get(|| async { "ok" }))
             .route("/batch/", post(batch))
+            .route("/i/v1/analytics/events", any(batch_v1))
             .route("/api/projects/{project}/{*below}", any(rest))
             .layer(DefaultBodyLimit::max(64 * 1024 * 1024))
             .with_state(self);
@@ -282,9 +325,10 @@ impl Vendor {
 
     /// Takes in what waits.
     pub(crate) fn ingest(&self) {
+        let group_bytes_max = locked(&self.rules).group_bytes_max;
         let mut held = locked(&self.held);
         for event in std::mem::take(&mut held.queued) {
-            held.ingest(&event, false);
+            held.ingest(&event, false, group_bytes_max);
         }
     }
 
@@ -353,10 +397,85 @@ impl Vendor {
                 // A token that looks like one is not known to be wrong here.
                 (false, _) => held.dropped.push("unknown token"),
                 (true, true) => held.queued.push(event),
-                (true, false) => held.ingest(&event, rules.dedup),
+                (true, false) => held.ingest(&event, rules.dedup, rules.group_bytes_max),
             }
         }
         (200, json!({"status": "Ok"}))
+    }
+
+    /// Capture v1: the answer for each event, whole requests refused for what is wrong with one.
+    fn batch_v1(&self, method: &Method, headers: &HeaderMap, body: &[u8]) -> Answer {
+        let mut rules = locked(&self.rules);
+        let refused = |status, tag: &str| {
+            (status, json!({"error": tag, "error_description": tag, "error_uri": "https://posthog.com/docs/api"}))
+        };
+        if !rules.has_v1 {
+            return (404, Value::from("Not Found"));
+        }
+        if *method != Method::POST {
+            return (405, Value::from(""));
+        }
+        let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let needed = ["posthog-sdk-info", "posthog-attempt", "posthog-request-id", "posthog-request-timestamp"];
+        if needed.iter().any(|name| header(name).is_empty()) {
+            return refused(400, "missing_required_headers");
+        }
+        let token = header("authorization").strip_prefix("Bearer ").unwrap_or_default();
+        if !token.starts_with("phc_") {
+            return refused(401, "invalid_api_token");
+        }
+        if !header("content-type").starts_with("application/json") {
+            return refused(415, "unsupported_content_type");
+        }
+        if body.len() > V1_BODY_BYTES_MAX {
+            return refused(413, "payload_too_large");
+        }
+        let packed = body.starts_with(&[0x1f, 0x8b]);
+        let plain = unpacked(body).ok().filter(|_| packed == (header("content-encoding") == "gzip"));
+        let parsed = plain.and_then(|plain| serde_json::from_slice::<Value>(&plain).ok());
+        let Some(parsed) = parsed else { return refused(400, "request_parsing_error") };
+        let events = parsed["batch"].as_array().cloned().unwrap_or_default();
+        if events.is_empty() || parsed["created_at"].as_str().is_none() {
+            return refused(400, "empty_batch");
+        }
+        let mut ids = BTreeSet::new();
+        for event in &events {
+            let text = |field: &str| event[field].as_str().unwrap_or_default().trim().to_owned();
+            let distinct = text("distinct_id");
+            match () {
+                () if text("uuid").len() != 36 => return refused(400, "missing_event_uuid"),
+                () if !ids.insert(text("uuid")) => return refused(400, "duplicate_event_uuid"),
+                () if distinct.is_empty() => return refused(400, "missing_distinct_id"),
+                () if distinct.len() > 200 => return refused(400, "distinct_id_too_large"),
+                () if ILLEGAL_IDS.contains(&distinct.to_lowercase().as_str()) => {
+                    return refused(400, "malformed_distinct_id");
+                }
+                () => {}
+            }
+        }
+        let mut held = locked(&self.held);
+        let mut results = Map::new();
+        for event in events {
+            let key = event["properties"]["$group_key"].as_str().unwrap_or_default();
+            let next = rules.of_each.get_mut(key).and_then(VecDeque::pop_front);
+            let (result, details) = match next {
+                _ if rules.over_quota => ("drop", "billing_limit_exceeded"),
+                None if rules.poison.contains(key) => ("drop", "invalid_options"),
+                next => next.unwrap_or(("ok", "")),
+            };
+            let mut entry = json!({"result": result});
+            if !details.is_empty() {
+                entry["details"] = details.into();
+            }
+            results.insert(event["uuid"].as_str().unwrap().to_owned(), entry);
+            match (result, details) {
+                ("ok" | "warning", _) if token != TOKEN => held.dropped.push("unknown token"),
+                ("warning", "person_processing_disabled") => held.dropped.push("no person processing"),
+                ("ok" | "warning", _) => held.ingest(&event, rules.dedup, rules.group_bytes_max),
+                _ => {}
+            }
+        }
+        (200, json!({"results": results}))
     }
 
     fn rest(&self, method: &Method, project: &str, below: &str, uri: &Uri, headers: &HeaderMap, body: &[u8]) -> Answer {
@@ -451,7 +570,7 @@ impl Vendor {
                 let Some(key) = required("group_key") else {
                     return invalid("group_key", "This query parameter is required.");
                 };
-                one(&mut held, action, index, &key, &sent)
+                one(&mut held, &rules, action, index, &key, &sent)
             }
         }
     }
@@ -480,7 +599,7 @@ fn write(held: &mut Held, sent: &Value, create: bool) -> Answer {
 }
 
 /// What concerns one existing group.
-fn one(held: &mut Held, action: &str, index: usize, key: &str, sent: &Value) -> Answer {
+fn one(held: &mut Held, rules: &Rules, action: &str, index: usize, key: &str, sent: &Value) -> Answer {
     let Some(group) = held.groups.get_mut(&(index, key.to_owned())) else { return not_found() };
     let mut log = |name: &str, what: &str| {
         group.activity.insert(
@@ -503,6 +622,12 @@ fn one(held: &mut Held, action: &str, index: usize, key: &str, sent: &Value) -> 
         }
         "delete_property" => {
             let Some(name) = sent["$unset"].as_str() else { return invalid("$unset", "This field is required.") };
+            if !group.properties.contains_key(name) && rules.fails_at_absent {
+                return (
+                    500,
+                    json!({"type": "server_error", "code": "error", "detail": "A server error occurred.", "attr": null}),
+                );
+            }
             if !group.properties.contains_key(name) {
                 return invalid("$unset", &format!("Property '{name}' does not exist on this group."));
             }
@@ -565,6 +690,10 @@ fn answered(
 
 async fn batch(State(vendor): State<Vendor>, method: Method, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {
     answered(&vendor, method, &uri, headers.clone(), &body, || vendor.batch(&headers, &body))
+}
+
+async fn batch_v1(State(vendor): State<Vendor>, method: Method, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {
+    answered(&vendor, method.clone(), &uri, headers.clone(), &body, || vendor.batch_v1(&method, &headers, &body))
 }
 
 async fn rest(

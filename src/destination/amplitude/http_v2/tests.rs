@@ -11,7 +11,7 @@ use crate::model::Change;
 use crate::model::document::number_value;
 
 const KEY: &str = r#"k+y &"=%é"#;
-const ATTEMPT: Attempt = Attempt { at: DateTime::UNIX_EPOCH, number: 1 };
+const ATTEMPT: Attempt = Attempt { at: DateTime::UNIX_EPOCH, number: 1, request: 0 };
 
 fn settings() -> Settings {
     Settings::new(Secret::new(KEY))
@@ -79,6 +79,8 @@ fn am_20_one_json_post_of_group_events_that_name_no_user() {
         assert_eq!(events[0]["groups"], json!({"org id": "Acme Corp"}));
         assert_eq!(events[0]["group_properties"], json!({"$set": {"plan": "pro"}, "$unset": {"old": "-"}}));
     }
+    let small = HttpV2::new(&Settings { batch_max: Some(10), ..settings() }, "org id").unwrap();
+    assert_eq!(small.limits(0).elements_max, 10, "what the Starter plan recommends");
     let compressing = HttpV2::new(&Settings { gzip: true, ..settings() }, "org id").unwrap();
     assert!(request(&compressing, &[addressed("a", json!({"set": {"x": 1}}))]).gzip);
 }
@@ -151,7 +153,7 @@ fn am_22_the_insert_id_follows_from_the_change_and_the_time_is_the_runs() {
     // An attempt changes nothing, whenever it is made.
     let parts = http_v2.parts(&change).unwrap();
     let again = http_v2.element(&change, &parts[0]);
-    let later = Attempt { at: change.at + Duration::from_secs(3_600), number: 7 };
+    let later = Attempt { at: change.at + Duration::from_secs(3_600), number: 7, request: 0 };
     assert_eq!(http_v2.request(0, &[&again], later).body, request(&http_v2, std::slice::from_ref(&change)).body);
     let id = first["insert_id"].as_str().unwrap();
     assert_eq!(id.len(), 36, "a UUID: {id}");
