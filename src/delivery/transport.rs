@@ -74,6 +74,10 @@ impl Outside {
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(CONNECT_MAX)
             .pool_idle_timeout(IDLE_MAX)
+            // A header that old servers fold or misspell must not hide what became of a request.
+            .http1_allow_obsolete_multiline_headers_in_responses(true)
+            .http1_allow_spaces_after_header_name_in_responses(true)
+            .http1_ignore_invalid_headers_in_responses(true)
             .user_agent(concat!("groupcast/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(|error| bug(error.to_string()))?;

@@ -8,12 +8,13 @@ use crate::model::cell::As;
 /// a struct is JSON, and never a number.
 pub fn fits(kind: &ColumnType, declared: &str, wanted: As) -> bool {
     let whole = matches!(wanted, As::Number | As::Integer | As::Boolean);
-    let nested = match declared.split('(').next() {
+    let never = match declared.split('(').next() {
+        _ if declared.ends_with(']') => false,
         Some("STRUCT" | "MAP" | "UNION") => whole || wanted == As::List,
         Some("TUPLE") => whole,
         _ => false,
     };
-    kind.can_become(wanted) && !(nested && !declared.ends_with(']'))
+    kind.can_become(wanted) && !never
 }
 
 /// The expression over `column` (as it stands in SQL) that gives what is `wanted`, where there is a usual one.

@@ -24,6 +24,8 @@ pub(super) struct Target {
     database: String,
     user: String,
     secrets: Vec<Secret>,
+    /// Whether the password in the connection string has an escape, which may be a part of it that was meant as it stands.
+    escapes: bool,
 }
 
 /// A part of a statement that a person wrote, with the words for it.
@@ -37,6 +39,9 @@ impl Target {
             server: address.shown.clone(),
             database: address.config.get_dbname().unwrap_or(&user).to_owned(),
             user,
+            escapes: url.expose().split_once("://").is_some_and(|(_, rest)| {
+                rest.split_once('@').is_some_and(|(credentials, _)| credentials.contains('%'))
+            }),
             secrets: std::iter::once(url.clone()).chain(address.password.clone()).collect(),
         }
     }
@@ -168,6 +173,13 @@ impl Target {
         let user = &self.user;
         let (kind, advice) = match code {
             _ if let Some(found) = by_words(code, db.message()) => found,
+            "28P01" if self.escapes => (
+                Kind::Source,
+                format!(
+                    "correct the password of user `{user}`: in `url` a `%` begins an escape, so write it as `%25`, or keep \
+                     the password as it is in `password`"
+                ),
+            ),
             "28P01" => (Kind::Source, format!("correct the password of user `{user}` for this source")),
             "28000" => (
                 Kind::Source,

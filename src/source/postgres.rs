@@ -419,7 +419,7 @@ impl Postgres {
         match found.as_slice() {
             [] => None,
             found => Some(format!(
-                "there is {}: write it with its schema and capitals, in the model's SQL within quotation marks",
+                "correct the name: there is {}; capitals count, in the model's SQL only within quotation marks",
                 listed_all(found.iter().map(String::as_str))
             )),
         }

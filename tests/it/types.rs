@@ -11,6 +11,7 @@ use groupcast::source::{Column, Source};
 use serde_json::json;
 
 use super::postgres::{projection, read};
+use crate::support::cli::Place;
 use crate::support::postgres::shared;
 
 const DOCUMENT: &str = include_str!("../../docs/types.md");
@@ -123,16 +124,86 @@ fn compare(found: Vec<(Row, Vec<String>)>) {
     assert!(wrong.is_empty(), "docs/types.md should say:\n{}", wrong.join("\n"));
 }
 
+/// What the rows about PostgreSQL speak of and every database has to make.
+const MADE: &str = "CREATE EXTENSION hstore; CREATE EXTENSION citext; CREATE EXTENSION ltree; \
+    CREATE TYPE address AS (city text, zip text); CREATE TYPE mood AS ENUM ('ok', 'sad'); \
+    CREATE DOMAIN positive AS int; CREATE DOMAIN tags AS text[]";
+
+/// A table with a column for each type, and a folder whose mapping declares each of them as everything. `check --connect` must
+/// refuse exactly what the table says no value can become, with the SQL that it says.
+fn checks(heading: &str, source: &str, make: impl FnOnce(&Place, &str)) {
+    let mut of: Vec<Row> = rows(heading);
+    let mut seen = BTreeSet::new();
+    of.retain(|row| seen.insert(row.of.clone()));
+    let columns: Vec<String> = of.iter().enumerate().map(|(at, row)| format!("v{at} {}", row.of)).collect();
+    let place = Place::new();
+    make(&place, &format!("CREATE TABLE t (id int, {})", columns.join(", ")));
+    place.write("groupcast.toml", &format!("{source}\n[destinations.out]\ntype = \"file\"\npath = \"out.ndjson\"\n"));
+    let mut traits = String::new();
+    let mut expected = std::collections::BTreeMap::new();
+    for (at, row) in of.iter().enumerate() {
+        for ((declared, name), written) in WANTED.iter().zip(&row.written).skip(1) {
+            let name = name.trim_matches('`');
+            traits.push_str(&format!("t{at}_{name} = {{ column = \"v{at}\", as = \"{name}\" }}\n"));
+            let never = written == "–" || written.starts_with("SQL `");
+            if never {
+                let sql = written.strip_prefix("SQL `").map(|rest| rest.split('`').next().unwrap().to_owned());
+                expected.insert(format!("traits.t{at}_{name}"), (row.of.clone(), declared, sql, format!("v{at}")));
+            }
+        }
+    }
+    let mapping = "source = \"warehouse\"\ndestination = \"out\"\n[model]\ntable = \"t\"\n[group]\ntype = \"company\"\nkey = \"id\"";
+    place.mapping("accounts", &format!("{mapping}\n[traits]\n{traits}"));
+    let output = place.run(&["check", "--connect", "--json"]).exits(2).json();
+    let mut refused = BTreeSet::new();
+    for problem in output["problems"].as_array().unwrap().iter().filter(|problem| problem["severity"] == "error") {
+        let path = problem["path"].as_str().unwrap();
+        let Some((of, declared, sql, column)) = expected.get(path) else { panic!("{heading}: {problem}") };
+        assert!(problem["message"].as_str().unwrap().contains("cannot become"), "{problem}");
+        if let Some(sql) = sql {
+            // The table's column is `v`, and no word of the proposals ends in that letter.
+            let sql = sql.split_inclusive(|letter: char| !letter.is_alphanumeric() && letter != '_');
+            let named: String = sql
+                .map(|word| match word.strip_prefix('v') {
+                    Some(rest) if !rest.starts_with(char::is_alphanumeric) => format!("{column}{rest}"),
+                    _ => word.to_owned(),
+                })
+                .collect();
+            assert!(
+                problem["help"].to_string().contains(&named.replace('"', "\\\"")),
+                "{of} {declared:?} {named}\n{problem}"
+            );
+        }
+        refused.insert(path.to_owned());
+    }
+    let passed: Vec<&String> = expected.keys().filter(|path| !refused.contains(*path)).collect();
+    assert!(passed.is_empty(), "{heading}: check lets pass {passed:?}");
+    assert!(refused.len() > 100, "{}", refused.len());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn check_refuses_what_no_value_of_a_type_of_postgresql_can_become() {
+    let database = shared().create_database().await;
+    database.execute(MADE).await;
+    let url = format!("postgres://root_user@127.0.0.1:{}/{}", shared().port(), database.name());
+    let source = format!("[sources.warehouse]\ntype = \"postgres\"\nurl = \"{url}\"\n");
+    let mut statement = String::new();
+    checks("PostgreSQL", &source, |_, table| {
+        statement = table.to_owned();
+        tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(database.execute(&statement)));
+    });
+}
+
+#[test]
+fn check_refuses_what_no_value_of_a_type_of_duckdb_can_become() {
+    let source = "[sources.warehouse]\ntype = \"duckdb\"\npath = \"warehouse.duckdb\"\n";
+    checks("DuckDB", source, |place, table| place.warehouse(table));
+}
+
 #[tokio::test]
 async fn each_row_about_postgresql_holds() {
     let database = shared().create_database().await;
-    database
-        .execute(
-            "CREATE EXTENSION hstore; CREATE EXTENSION citext; CREATE EXTENSION ltree; \
-             CREATE TYPE address AS (city text, zip text); CREATE TYPE mood AS ENUM ('ok', 'sad'); \
-             CREATE DOMAIN positive AS int; CREATE DOMAIN tags AS text[]",
-        )
-        .await;
+    database.execute(MADE).await;
     let mut source = database.source(json!({})).await;
     let duck = Duck::open(None, &Limits::standard()).unwrap();
     let mut found = Vec::new();

@@ -172,7 +172,7 @@ impl Attached {
                     format!("the file has {some}{}", if names.len() > 8 { " and more" } else { "" })
                 }
             };
-            Error::new(Kind::Source, format!("there is no table `{written}`")).advise(advice)
+            Error::new(Kind::Source, format!("there is no table `{written}`")).advise(advice).missing()
         })
     }
 

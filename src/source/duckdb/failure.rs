@@ -18,6 +18,7 @@ pub(super) fn attach(error: &duckdb::Error, path: &Path) -> Error {
     } else if text.contains("does not exist") || text.contains("No such file") {
         Error::new(Kind::Source, "the DuckDB file does not exist")
             .advise("check `path` in groupcast.toml; a relative path starts at the folder of that file")
+            .missing()
     } else if let Some(newer) = crate::duck::format_is_newer(&text) {
         let maker = crate::duck::made_by(path).map_or_else(String::new, |maker| format!(" ({maker})"));
         match newer {
@@ -105,7 +106,14 @@ pub(super) fn statement(what: impl Into<String>, error: &duckdb::Error) -> Error
     } else {
         (Kind::Source, "run the model's SQL in the DuckDB shell to see the rows it fails on")
     };
-    Error::new(kind, what).advise(advice).because(masked(&line))
+    let failed = Error::new(kind, what).advise(advice).because(masked(&line));
+    if is_missing(&line) { failed.missing() } else { failed }
+}
+
+/// Whether a table, a column or a file is not there: Spark and its kin empty a folder before they fill it again.
+fn is_missing(line: &str) -> bool {
+    let words = ["Table with name", "Referenced column", "No files found", "No such file", "does not have a column"];
+    words.iter().any(|words| line.contains(words))
 }
 
 /// Whether a Parquet file does not fit together: damaged, half written, or replaced while it was read, because DuckDB opens

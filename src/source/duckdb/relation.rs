@@ -107,7 +107,9 @@ impl Resolved {
                 let near = failure::closest(name, model.iter().map(|(column, _)| column.as_str()));
                 let advice =
                     near.map_or("name a column the model has".to_owned(), |near| format!("did you mean `{near}`?"));
-                return Err(Error::new(Kind::Source, format!("the model has no column `{name}`")).advise(advice));
+                return Err(Error::new(Kind::Source, format!("the model has no column `{name}`"))
+                    .advise(advice)
+                    .missing());
             }
         }
         let key = quote_identifier(&projection.key);

@@ -132,3 +132,25 @@ fn a_proxy_that_wants_a_password_says_so_and_stops_the_run() {
     let heads = heads.lock().unwrap();
     assert!(heads.len() == 1 && heads[0].starts_with("CONNECT hooks.example.test:443 "), "{heads:?}");
 }
+
+/// httparse #68 and #37, dotnet/corefx #27727: an old server folds a header, or writes one wrong, and the client drops the whole
+/// answer. Here the work was done and its outcome was unknown. Interim answers and answers without a length are answers too.
+#[test]
+fn answers_of_old_servers_are_answers() {
+    for answer in [
+        "HTTP/1.1 200 OK\r\nx-policy: a;\r\n  b\r\ncontent-length: 2\r\n\r\n{}",
+        "HTTP/1.1 200 OK\r\nx-policy : a\r\ncontent-length: 2\r\n\r\n{}",
+        "HTTP/1.1 200 OK\r\nnonsense\r\ncontent-length: 2\r\n\r\n{}",
+        "HTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}",
+        "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200\r\ncontent-length: 2\r\n\r\n{}",
+        "HTTP/1.1 200 OK\ncontent-length: 2\n\n{}",
+        "HTTP/1.0 200 OK\r\n\r\n{}",
+        "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ntrailer: x\r\n\r\n2\r\n{}\r\n0\r\nx: 1\r\n\r\n",
+    ] {
+        let (address, heads) = answering(move |_| answer.as_bytes().to_vec());
+        let place = place(&format!("type = \"webhook\"\nurl = \"http://{address}/hook\""));
+        let output = run(&place, &[]);
+        assert!(output.code == Some(0) && output.all().contains("1 delivered"), "{answer:?}\n{}", output.all());
+        assert_eq!(heads.lock().unwrap().len(), 1, "{answer:?}");
+    }
+}

@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::{mapping, place_of_file, sent};
+use crate::support::daemon::Daemon;
 
 /// duckdb #11520, #6490 and #13159: a name that a query yields twice is no error, and the first column is taken, whichever was
 /// meant. Here an old plan was sent for the new one, without a word.
@@ -109,4 +110,33 @@ fn numbers_times_and_lists_in_text_are_read_where_they_have_one_meaning() {
         ("c", json!({ "n": -7, "at": at, "tags": [] })),
     ];
     assert_eq!(sent(&place), expected.map(|(key, set)| (key.to_owned(), set)));
+}
+
+/// apache/amoro #873: whoever overwrites a folder of Parquet files, or makes a table anew, takes
+/// it away for a while. The daemon tries such a run again where an earlier one has read it, instead of waiting a day.
+#[test]
+fn files_and_tables_that_are_away_for_a_while_are_waited_for() {
+    let place = place_of_file("CREATE TABLE accounts AS SELECT 'k' AS id, 'pro' AS plan");
+    let copy = format!("COPY accounts TO '{}'", place.path("accounts.parquet").display());
+    place.warehouse(&copy);
+    place.mapping("table", &mapping("table = \"accounts\"", "plan = \"plan\"", ""));
+    let files = mapping("sql = \"FROM '*.parquet'\"", "plan = \"plan\"", "").replace("company", "file");
+    place.mapping("files", &files);
+    let daemon = Daemon::start(&place);
+    let run = |sync: &str| {
+        let run = daemon.run(sync, &json!({}))["run"].clone();
+        (run["status"].as_str().unwrap().to_owned(), run["error_kind"].as_str().unwrap_or_default().to_owned())
+    };
+    assert_eq!(run("table").0, "delivered");
+    assert_eq!(run("files").0, "delivered");
+    place.warehouse("ALTER TABLE accounts RENAME TO elsewhere");
+    std::fs::remove_file(place.path("accounts.parquet")).unwrap();
+    for sync in ["table", "files"] {
+        assert_eq!(run(sync), ("failed".to_owned(), "source_busy".to_owned()), "{sync}");
+    }
+    std::fs::remove_file(place.path("warehouse.duckdb")).unwrap();
+    assert_eq!(run("table"), ("failed".to_owned(), "source_busy".to_owned()));
+    // AND a person who asks learns what is missing, at its place
+    drop(daemon);
+    place.run(&["run", "files"]).exits(2).says(&["the DuckDB file does not exist", "mappings/files.toml"]);
 }
