@@ -284,6 +284,9 @@ pub(super) fn hold(cases: &[Case]) {
     let whole = |case: &&Case| matches!(case.expected, Expected::Sent(groups) if !groups.contains("<null>"));
     let read: Vec<&Case> = cases.iter().filter(whole).collect();
     let names: Vec<&str> = read.iter().map(|case| case.name).collect();
+    if names.is_empty() {
+        return;
+    }
     let sound = read.iter().all(|case| !matches!(case.expected, Expected::Sent(groups) if groups.contains("rejected")));
     let output = place.run(&[&["run"], names.as_slice()].concat());
     assert!(output.code == Some(0) || !sound && output.code.is_some(), "{}", output.all());

@@ -1,6 +1,8 @@
 //! Which objects does a JSON file hold? One behind the other, on lines of their own or not (NDJSON), or as the elements of
 //! one array. Members keep the text they are written with, so that no digit is lost.
 
+use std::borrow::Cow;
+
 use serde::Deserializer as _;
 use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
@@ -252,11 +254,11 @@ impl Objects {
         Fault { line: self.begins + error.line().max(1) as u64 - 1, column, wrong: Wrong::Syntax(what) }
     }
 
-    /// The members of the current object, in its order: name, and the value as it is written.
-    pub(super) fn members(&self, visit: &mut dyn FnMut(&str, &str)) -> Result<(), Fault> {
+    /// The members of the current object, in its order: how many came before, name, and the value as it is written. `visit`
+    /// says whether the name is new in its object.
+    pub(super) fn members(&self, visit: &mut dyn FnMut(usize, &str, &str) -> bool) -> Result<(), Fault> {
         let mut reader = serde_json::Deserializer::from_slice(&self.buffer[self.object.clone()]);
-        let mut names: Vec<String> = Vec::new();
-        let read = reader.deserialize_map(Members { visit, names: &mut names }).and_then(|()| reader.end());
+        let read = reader.deserialize_map(Members { visit }).and_then(|()| reader.end());
         read.map_err(|error| match error.to_string().strip_prefix(TWICE) {
             Some(name) => {
                 let name = name.rsplit_once(" at line ").map_or(name, |(name, _)| name).to_owned();
@@ -276,8 +278,7 @@ fn newlines(bytes: &[u8]) -> u64 {
 }
 
 struct Members<'a> {
-    visit: &'a mut dyn FnMut(&str, &str),
-    names: &'a mut Vec<String>,
+    visit: &'a mut dyn FnMut(usize, &str, &str) -> bool,
 }
 
 impl<'de> Visitor<'de> for Members<'_> {
@@ -288,27 +289,44 @@ impl<'de> Visitor<'de> for Members<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<(), A::Error> {
-        while let Some(name) = members.next_key::<std::borrow::Cow<'de, str>>()? {
-            if self.names.len() >= MEMBERS_MAX {
+        let mut count = 0;
+        while let Some(name) = members.next_key_seed(Name)? {
+            if count >= MEMBERS_MAX {
                 return Err(serde::de::Error::custom(format!("more than {MEMBERS_MAX} members")));
             }
-            if self.names.iter().any(|known| *known == name) {
+            let value: &RawValue = members.next_value()?;
+            if !(self.visit)(count, &name, value.get()) {
                 return Err(serde::de::Error::custom(format!("{TWICE}{name}")));
             }
-            let value: &RawValue = members.next_value_seed(Raw)?;
-            (self.visit)(&name, value.get());
-            self.names.push(name.into_owned());
+            count += 1;
         }
         Ok(())
     }
 }
 
-struct Raw;
+/// A member's name, copied only where it has escapes.
+struct Name;
 
-impl<'de> DeserializeSeed<'de> for Raw {
-    type Value = &'de RawValue;
+impl<'de> DeserializeSeed<'de> for Name {
+    type Value = Cow<'de, str>;
 
-    fn deserialize<D: serde::Deserializer<'de>>(self, reader: D) -> Result<&'de RawValue, D::Error> {
-        serde::Deserialize::deserialize(reader)
+    fn deserialize<D: serde::Deserializer<'de>>(self, reader: D) -> Result<Cow<'de, str>, D::Error> {
+        reader.deserialize_str(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Name {
+    type Value = Cow<'de, str>;
+
+    fn expecting(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str("a name")
+    }
+
+    fn visit_borrowed_str<E>(self, name: &'de str) -> Result<Cow<'de, str>, E> {
+        Ok(Cow::Borrowed(name))
+    }
+
+    fn visit_str<E>(self, name: &str) -> Result<Cow<'de, str>, E> {
+        Ok(Cow::Owned(name.to_owned()))
     }
 }

@@ -127,18 +127,31 @@ impl Rows {
             }
             Rows::Objects { objects, shown } => {
                 let (mut text, mut spans) = (String::new(), Vec::new());
+                // Where each member's column is if the object is like the one before, and which object had a column last.
+                let (mut usual, mut last_seen): (Vec<usize>, Vec<u64>) = (Vec::new(), Vec::new());
                 while objects.next().map_err(|fault| broken_json(fault, shown))? {
                     text.clear();
                     spans.clear();
+                    let number = count + 1;
                     objects
-                        .members(&mut |name, value| {
-                            let position = columns.add(name);
+                        .members(&mut |at, name, value| {
+                            let position = match usual.get(at) {
+                                Some(position) if columns.names[*position] == name => *position,
+                                _ => columns.add(name),
+                            };
+                            usual.resize(usual.len().max(at + 1), position);
+                            usual[at] = position;
+                            last_seen.resize(columns.names.len(), 0);
+                            if std::mem::replace(&mut last_seen[position], number) == number {
+                                return false;
+                            }
                             if value != "null" {
                                 spans.resize(spans.len().max(position + 1), None);
                                 let start = text.len();
                                 text.push_str(value);
                                 spans[position] = Some((start, text.len()));
                             }
+                            true
                         })
                         .map_err(|fault| broken_json(fault, shown))?;
                     visit(columns, objects.line(), &Row::Objects { text: &text, spans: &spans })?;
