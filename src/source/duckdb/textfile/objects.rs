@@ -84,7 +84,7 @@ impl Objects {
     }
 
     /// The line the current object begins in.
-    pub(super) fn line(&self) -> u64 {
+    pub(super) fn first_line(&self) -> u64 {
         self.begins
     }
 

@@ -80,7 +80,7 @@ impl Records {
     }
 
     /// The line the current record begins in.
-    pub(super) fn line(&self) -> u64 {
+    pub(super) fn first_line(&self) -> u64 {
         self.begins
     }
 

@@ -121,7 +121,11 @@ impl Rows {
                     fields[position] = fields[position].or(Some(field));
                 }
                 while file.next()? {
-                    visit(columns, file.records.line(), &Row::Delimited { records: &file.records, fields: &fields })?;
+                    visit(
+                        columns,
+                        file.records.first_line(),
+                        &Row::Delimited { records: &file.records, fields: &fields },
+                    )?;
                     count += 1;
                 }
             }
@@ -154,7 +158,7 @@ impl Rows {
                             true
                         })
                         .map_err(|fault| broken_json(fault, shown))?;
-                    visit(columns, objects.line(), &Row::Objects { text: &text, spans: &spans })?;
+                    visit(columns, objects.first_line(), &Row::Objects { text: &text, spans: &spans })?;
                     count += 1;
                 }
             }
@@ -254,7 +258,7 @@ impl Delimited {
                 break;
             }
         }
-        file.header_line = file.records.line();
+        file.header_line = file.records.first_line();
         let mut header: Vec<String> = (0..file.records.width())
             .map(|field| {
                 let name = String::from_utf8_lossy(file.records.value(field)).into_owned();
@@ -290,7 +294,7 @@ impl Delimited {
             if repeated {
                 return Err(Error::new(
                     Kind::Source,
-                    format!("{}, line {}: the header of line {} stands here again", self.shown, self.records.line(), self.header_line),
+                    format!("{}, line {}: the header of line {} stands here again", self.shown, self.records.first_line(), self.header_line),
                 )
                 .advise("several files were put together: name them all in `table = \"….*.csv\"` instead, or remove this line"));
             }
@@ -352,7 +356,7 @@ impl Delimited {
         let message = format!(
             "{}, line {}: {} instead of {wanted}, the number of columns in line {} (delimiter {mark}, quote {})",
             self.shown,
-            self.records.line(),
+            self.records.first_line(),
             plural(found),
             self.header_line,
             self.dialect.quote.map_or("none".to_owned(), |quote| format!("`{}`", char::from(quote)))
