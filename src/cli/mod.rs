@@ -169,8 +169,12 @@ async fn check(cli: &Cli, connect: bool) -> Result<u8, Failure> {
             match open::source_of(&project, file).await {
                 Ok(mut source) => match open::connected_check(file, source.as_mut()).await {
                     Ok(problems) => {
-                        let sound = problems.iter().all(|problem| problem.severity == Severity::Warning);
+                        let sound = problems.iter().all(|problem| problem.severity != Severity::Error);
                         found.extend(problems);
+                        match open::sample::of_source(file, source.as_mut(), sound).await {
+                            Ok(remarks) => found.extend(remarks),
+                            Err(error) => found.push(unreachable(file, &error)),
+                        }
                         if sound {
                             match open::sample::remarks(file, source.as_mut()).await {
                                 Ok(remarks) => found.extend(remarks),

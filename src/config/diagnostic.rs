@@ -116,7 +116,7 @@ impl Diagnostics {
 
     /// Whether every error is about something that was not found at the source, and there is one.
     pub fn all_missing(&self) -> bool {
-        self.has_errors() && self.items.iter().all(|problem| problem.missing || problem.severity == Severity::Warning)
+        self.has_errors() && self.items.iter().all(|problem| problem.missing || problem.severity != Severity::Error)
     }
 
     /// How many there are of this severity.
@@ -234,8 +234,9 @@ impl<'a> Places<'a> {
 
 fn counts(all: &[&Diagnostic]) -> String {
     let many = |count: usize, word: &str| format!("{count} {word}{}", if count == 1 { "" } else { "s" });
-    let errors = all.iter().filter(|diagnostic| diagnostic.severity == Severity::Error).count();
-    match (errors, all.len() - errors) {
+    let of = |severity| all.iter().filter(|diagnostic| diagnostic.severity == severity).count();
+    match (of(Severity::Error), of(Severity::Warning)) {
+        (0, 0) => many(of(Severity::Note), "note"),
         (errors, 0) => many(errors, "error"),
         (0, warnings) => many(warnings, "warning"),
         (errors, warnings) => format!("{}, {}", many(errors, "error"), many(warnings, "warning")),
@@ -249,6 +250,7 @@ fn render(diagnostic: &Diagnostic, place: Option<Place<'_>>, colour: bool) -> St
     let level = match diagnostic.severity {
         Severity::Error => Level::ERROR,
         Severity::Warning => Level::WARNING,
+        Severity::Note => Level::NOTE,
     };
     let title = level.primary_title(message);
     let mut group = match place {

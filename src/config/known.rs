@@ -67,7 +67,17 @@ pub(crate) struct Kind {
 
 /// The types `[sources.NAME]` may have.
 pub(crate) const SOURCES: &[Kind] = &[
-    Kind { name: "duckdb", keys: &[key("path", Wants::Path), key("stall_timeout_seconds", Wants::Count(1, 86_400))] },
+    Kind {
+        name: "duckdb",
+        keys: &[
+            key("path", Wants::Path),
+            key("encoding", Wants::Word(&["utf-8", "windows-1252", "latin-1", "utf-16le", "utf-16be"])),
+            key("delimiter", Wants::Text),
+            key("quote", Wants::Text),
+            key("decimal", Wants::Word(&[".", ","])),
+            key("stall_timeout_seconds", Wants::Count(1, 86_400)),
+        ],
+    },
     Kind {
         name: "postgres",
         keys: &[

@@ -59,7 +59,7 @@ pub fn check_columns(file: &MappingFile, columns: &[Described<'_>]) -> Vec<Diagn
         let at = file.at("incremental.cursor");
         match resolve(file, &at, &incremental.cursor, columns) {
             Err(missing) => found.push(missing),
-            Ok(cursor) if !can_be_cursor(cursor.kind) => {
+            Ok(cursor) if !cursor.kind.can_be_cursor() => {
                 let what = format!("column `{}` is {}, which cannot be a cursor", shown(cursor.name), cursor.declared);
                 found.push(
                     Diagnostic::error(&mapping.file, &at, what)
@@ -105,12 +105,28 @@ pub fn doubtful(file: &MappingFile, kind_of: &dyn Fn(&Expr) -> Option<ColumnType
     let mut found = Vec::new();
     each_value(file, &mut |path, expr, declared| {
         let open = match (kind_of(expr), declared) {
-            (Some(ColumnType::Text), Some(declared)) => declared != As::String,
+            (Some(ColumnType::Text | ColumnType::Written(_) | ColumnType::CommaText), Some(declared)) => {
+                declared != As::String
+            }
             (Some(ColumnType::Json), Some(declared)) => !matches!(declared, As::String | As::Json),
             _ => false,
         };
         if let (true, Some(declared)) = (open, declared) {
             found.push((path.to_owned(), expr.clone(), declared));
+        }
+    });
+    found
+}
+
+/// Where a column is used: by the key and by traits, or only by traits that declare no type.
+pub fn uses(file: &MappingFile, name: &str, untyped: bool) -> Vec<At> {
+    let mut found = Vec::new();
+    if !untyped && file.mapping.key == name {
+        found.push(file.at("group.key"));
+    }
+    each_value(file, &mut |path, expr, declared| {
+        if *expr == Expr::Column(name.to_owned()) && (!untyped || declared.is_none()) {
+            found.push(column_place(file, path));
         }
     });
     found
@@ -133,10 +149,6 @@ fn each_value(file: &MappingFile, visit: &mut dyn FnMut(&str, &Expr, Option<As>)
 /// Where a value names its column.
 fn column_place(file: &MappingFile, path: &str) -> At {
     At { path: path.to_owned(), ..file.at(&format!("{path}.column")) }
-}
-
-fn can_be_cursor(kind: &ColumnType) -> bool {
-    matches!(kind, ColumnType::Int | ColumnType::Date | ColumnType::Timestamp | ColumnType::TimestampNs)
 }
 
 fn resolve<'a, 'c>(

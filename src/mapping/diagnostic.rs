@@ -14,6 +14,8 @@ pub enum Severity {
     Error,
     /// The file can be used; a person should look.
     Warning,
+    /// Nothing is wrong; what was decided, for whom it interests.
+    Note,
 }
 
 /// A problem at a place in a file.
@@ -52,6 +54,11 @@ impl Diagnostic {
     /// A warning about `at`.
     pub fn warning(file: &str, at: &At, message: impl Into<String>) -> Diagnostic {
         Diagnostic { severity: Severity::Warning, ..Diagnostic::error(file, at, message) }
+    }
+
+    /// A note about `at`.
+    pub fn note(file: &str, at: &At, message: impl Into<String>) -> Diagnostic {
+        Diagnostic { severity: Severity::Note, ..Diagnostic::error(file, at, message) }
     }
 
     /// Notes that it is about something that was not found at the source.

@@ -304,9 +304,26 @@ pub(super) fn fragment(entry: &Entry<'_>, report: &mut Report<'_>) -> Option<Str
 
 /// A table's name in its parts: split on dots, except within double quotes.
 pub fn table_name(text: &str) -> Result<Vec<String>, String> {
+    let text = text.trim();
+    name_parts(text).or_else(|problem| match is_file(text) {
+        true => Ok(vec![text.to_owned()]),
+        false => Err(problem),
+    })
+}
+
+/// Whether a name is a file's: its dots and blanks part nothing.
+fn is_file(text: &str) -> bool {
+    const EXTENSIONS: [&str; 9] = ["csv", "tsv", "tab", "txt", "psv", "json", "ndjson", "jsonl", "parquet"];
+    let lower = text.to_ascii_lowercase();
+    let bare = lower.strip_suffix(".gz").unwrap_or(&lower);
+    let extension = bare.rsplit_once('.').map_or("", |(_, extension)| extension);
+    EXTENSIONS.contains(&extension) && !text.contains(['"', '\'', ';', '\0'])
+}
+
+fn name_parts(text: &str) -> Result<Vec<String>, String> {
     const PARTS_MAX: usize = 3;
     let mut parts = Vec::new();
-    let mut rest = text.trim();
+    let mut rest = text;
     loop {
         let part;
         if let Some(quoted) = rest.strip_prefix('"') {

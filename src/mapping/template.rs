@@ -2,6 +2,7 @@
 //! makes stands in the file with its reason, so that editing is deleting and uncommenting.
 
 use crate::model::ColumnType;
+use crate::model::cell::As;
 
 /// A column of the table, as its source describes it.
 #[derive(Debug, Clone, Copy)]
@@ -74,7 +75,7 @@ pub fn mapping(source: &str, destination: &str, table: &str, columns: &[ColumnSh
     line("# on_removed_trait = \"keep\"  # keep | unset: the trait left this file");
     line("# on_duplicate = \"fail\"      # fail | skip: two rows have one key");
 
-    let touched = columns.iter().filter(|column| is_touch_time(column) && can_be_cursor(column.kind));
+    let touched = columns.iter().filter(|column| is_touch_time(column) && column.kind.can_be_cursor());
     // A loader's own time moves for every row at every load; the application's time is the better cursor.
     if let Some(cursor) = touched.min_by_key(|column| is_loader_time(column.name)) {
         line("");
@@ -130,7 +131,14 @@ fn choice(column: &ColumnShape<'_>) -> Choice {
         | ColumnType::Float32
         | ColumnType::Float64
         | ColumnType::Text
-        | ColumnType::Uuid => (None, ""),
+        | ColumnType::Uuid
+        | ColumnType::CommaText
+        | ColumnType::Written(As::Json | As::List | As::String) => (None, ""),
+        // What the file holds today decides nothing for tomorrow.
+        ColumnType::Written(As::Number | As::Integer) => (Some("number"), "a number in every row"),
+        ColumnType::Written(As::Boolean) => (Some("boolean"), "true or false in every row"),
+        ColumnType::Written(As::Date) => (Some("date"), "sent as YYYY-MM-DD"),
+        ColumnType::Written(As::Timestamp) => (Some("timestamp"), "sent as RFC 3339 in UTC"),
     };
     if has(&["password", "passwd", "pwd", "secret", "token", "tokens", "credential", "credentials", "apikey"])
         || words.windows(2).any(|pair| pair == ["api", "key"] || pair == ["private", "key"])
@@ -227,10 +235,6 @@ fn is_loader_time(name: &str) -> bool {
     let name = name.to_lowercase();
     ["dbt_updated_at", "dbt_loaded_at", "loaded_at", "synced_at", "ingested_at"].contains(&name.as_str())
         || ["_fivetran_", "_airbyte_", "_dlt_", "_sdc_", "_etl_", "_loaded_at"].iter().any(|own| name.starts_with(own))
-}
-
-fn can_be_cursor(kind: &ColumnType) -> bool {
-    matches!(kind, ColumnType::Timestamp | ColumnType::TimestampNs | ColumnType::Date | ColumnType::Int)
 }
 
 /// The digits of `DECIMAL(18,2)` or `numeric(18,2)`.

@@ -10,7 +10,7 @@
 //! | `Int` (up to 64 bits, signed) | integer |
 //! | `HugeInt`, `Decimal` | text: digits; `NaN`, `Infinity`, `-Infinity` |
 //! | `Float32`, `Float64` | double |
-//! | `Text`, `Uuid`, `Other` | text |
+//! | `Text`, `Uuid`, `Other`, `Written`, `CommaText` | text |
 //! | `Json` | text: JSON |
 //! | `Bytes` | text: lower-case hex |
 //! | `Date` | integer: days since 1970-01-01; `i64::MAX`/`i64::MIN` are ±infinity |
@@ -62,6 +62,11 @@ pub enum ColumnType {
     List(Box<ColumnType>),
     /// A type we do not decode; the server's own text.
     Other,
+    /// Text in a file whose every value is written as this type, and becomes it where the mapping declares nothing. With
+    /// `String` it is text that only sorts like a time; with `Json` it is JSON that is no array or object.
+    Written(As),
+    /// Text in a file whose numbers have a decimal comma.
+    CommaText,
 }
 
 /// A physical value.
@@ -115,16 +120,21 @@ impl ColumnType {
             | ColumnType::Bytes
             | ColumnType::Time
             | ColumnType::Interval
+            | ColumnType::CommaText
             | ColumnType::Other => As::String,
             ColumnType::Json => As::Json,
             ColumnType::Date => As::Date,
             ColumnType::Timestamp | ColumnType::TimestampNs => As::Timestamp,
             ColumnType::List(_) => As::List,
+            ColumnType::Written(natural) => *natural,
         })
     }
 
     /// Whether any value of this type can become the declared JSON type; what depends on the value is decided row by row.
     pub fn can_become(&self, declared: As) -> bool {
+        if matches!(self, ColumnType::Written(_) | ColumnType::CommaText) {
+            return ColumnType::Text.can_become(declared);
+        }
         match declared {
             As::String => true,
             As::Number | As::Integer => matches!(
@@ -153,7 +163,25 @@ impl ColumnType {
     pub fn can_be_key(&self) -> bool {
         matches!(
             self,
-            ColumnType::Int | ColumnType::HugeInt | ColumnType::Text | ColumnType::Uuid | ColumnType::Decimal
+            ColumnType::Int
+                | ColumnType::HugeInt
+                | ColumnType::Text
+                | ColumnType::Uuid
+                | ColumnType::Decimal
+                | ColumnType::Written(_)
+                | ColumnType::CommaText
+        )
+    }
+
+    /// Whether its values grow with time or by counting.
+    pub fn can_be_cursor(&self) -> bool {
+        matches!(
+            self,
+            ColumnType::Int
+                | ColumnType::Date
+                | ColumnType::Timestamp
+                | ColumnType::TimestampNs
+                | ColumnType::Written(As::Integer | As::Date | As::Timestamp | As::String)
         )
     }
 }
@@ -162,6 +190,31 @@ impl ColumnType {
 pub fn to_json(cell: &Cell, kind: &ColumnType, declared: Option<As>) -> Result<Value, String> {
     if *cell == Cell::Null {
         return Ok(Value::Null);
+    }
+    if let (Cell::Text(text), ColumnType::Written(natural)) = (cell, kind) {
+        let target = declared.unwrap_or(*natural);
+        return match (natural, text.starts_with('"'), target) {
+            // A string among other values of JSON is what it means; other values are their own text.
+            (As::Json, true, As::Json) => parse_json(text),
+            (As::Json, true, _) => {
+                to_json(&Cell::Text(parsed(text, "text that is not valid JSON")?), &ColumnType::Text, Some(target))
+            }
+            // Without a decimal comma no number has one.
+            (As::Number | As::Integer, _, As::Number | As::Integer | As::Json) if text.contains(',') => {
+                to_json(&Cell::Text(text.replace(',', ".")), &ColumnType::Text, Some(As::Number))
+            }
+            _ => to_json(cell, &ColumnType::Text, Some(target)),
+        };
+    }
+    if let (Cell::Text(text), ColumnType::CommaText) = (cell, kind) {
+        let target = declared.unwrap_or(As::String);
+        let pointed = text.replace(',', ".");
+        return match target {
+            As::Number | As::Integer if !text.contains('.') => {
+                to_json(&Cell::Text(pointed), &ColumnType::Text, Some(target))
+            }
+            _ => to_json(cell, &ColumnType::Text, Some(target)),
+        };
     }
     let target = declared
         .or_else(|| kind.default_as())

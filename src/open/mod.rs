@@ -200,7 +200,7 @@ pub async fn fitting_source(project: &Project, file: &MappingFile) -> Result<Box
     let place = || format!("sync {}", file.mapping.name);
     let mut source = source_of(project, file).await.within(place)?;
     let found = connected_check(file, source.as_mut()).await.within(place)?;
-    if found.iter().all(|problem| problem.severity == Severity::Warning) {
+    if found.iter().all(|problem| problem.severity != Severity::Error) {
         Ok(source)
     } else {
         Err(Diagnostics::about(std::slice::from_ref(file), found).into())
@@ -315,8 +315,19 @@ pub async fn connected_check(file: &MappingFile, source: &mut dyn Source) -> Res
         Err(error) => return place("model", error),
     };
     let mut found = check::check_columns(file, &described(&columns));
-    if found.is_empty() {
-        let projection = compile::projection(&file.mapping, Vec::new());
+    let projection = compile::projection(&file.mapping, Vec::new());
+    if found.iter().any(|problem| problem.severity == Severity::Error) {
+        // A file that could be read only in part lacks columns for that reason.
+        if let Err(error) = source.remarks(&projection).await
+            && error.kind() == Kind::Source
+        {
+            return place("model", error);
+        }
+        found.extend(
+            sample::of_source(file, source, false).await?.into_iter().filter(|one| one.severity != Severity::Note),
+        );
+    }
+    if found.iter().all(|problem| problem.severity != Severity::Error) {
         match source.describe_projection(&projection).await {
             Ok(columns) => found.extend(check::check_expressions(file, &projection.columns, &described(&columns))),
             Err(error) => return place("traits", error),

@@ -1,5 +1,7 @@
 //! How do account rows get from a DuckDB file, or from Parquet, CSV and JSON files, into the comparison?
 //!
+//! Text files that a model names as its table are read by [`textfile`], as they are written.
+//!
 //! The file is attached, read-only, to an instance that reads nothing else ([`super::instance`]). A base table is compared
 //! **in place**: no copy, DuckDB scans the mapped columns where they are (a million rows of 20 columns hash in about 0.1 s
 //! on two cores). Anything else — a view, a query, files — may be dear to evaluate or answer differently the second time,
@@ -20,6 +22,7 @@ mod fragment;
 mod order;
 mod physical;
 mod relation;
+mod textfile;
 mod type_text;
 
 use std::collections::BTreeMap;
@@ -34,13 +37,14 @@ use tokio::sync::OwnedMutexGuard;
 
 use self::attached::Attached;
 use self::relation::Resolved;
+use self::textfile::{Options, TextTable, View};
 use self::type_text::DuckType;
 use super::instance::Instance;
-use super::{Ahead, Column, Source, Staged};
+use super::{Ahead, Column, Remark, Remarked, Source, Staged};
 use crate::duck::{Duck, Held, Limits, Outlasting};
 use crate::error::{Error, Kind, Result, Within};
 use crate::mapping::compile::{Projection, quote_identifier, quote_literal};
-use crate::mapping::{Expr, Model};
+use crate::mapping::{self, Expr, Model};
 
 /// A DuckDB source, as written in `groupcast.toml`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Deserialize)]
@@ -53,6 +57,44 @@ pub struct Settings {
     /// Longest that a statement may make no progress, in seconds.
     #[serde(default)]
     pub stall_timeout_seconds: Option<u64>,
+    /// How text files without a byte order mark are written; UTF-8 without it.
+    #[serde(default)]
+    pub encoding: Option<Encoding>,
+    /// What stands between values, one character or `tab`; told from the file without it.
+    #[serde(default)]
+    pub delimiter: Option<String>,
+    /// What stands around values that hold a delimiter; `"` without it, `none` for nothing.
+    #[serde(default)]
+    pub quote: Option<String>,
+    /// The mark before a number's fraction: `.` or `,`.
+    #[serde(default)]
+    pub decimal: Option<String>,
+}
+
+pub use self::textfile::Encoding;
+
+impl Settings {
+    /// How text files are read.
+    fn text(&self) -> Result<Options> {
+        let one = |name: &str, text: &str| match text {
+            "tab" | "\\t" => Ok(b'\t'),
+            _ => match text.as_bytes() {
+                [byte @ (b'\t' | b' '..=b'~')] if !byte.is_ascii_alphanumeric() => Ok(*byte),
+                _ => Err(Error::new(Kind::Config, format!("`{name}` is not one character of punctuation"))
+                    .advise(format!("write `{name} = \";\"`, or \"tab\""))),
+            },
+        };
+        let delimiter = self.delimiter.as_deref().map(|text| one("delimiter", text)).transpose()?;
+        let quote = match self.quote.as_deref() {
+            None => Some(b'"'),
+            Some("none") => None,
+            Some(text) => Some(one("quote", text)?),
+        };
+        if delimiter.is_some() && delimiter == quote {
+            return Err(Error::new(Kind::Config, "`delimiter` and `quote` are the same").advise("correct one of them"));
+        }
+        Ok(Options { encoding: self.encoding, delimiter, quote, decimal_comma: self.decimal.as_deref() == Some(",") })
+    }
 }
 
 /// A DuckDB file, or no file and queries over Parquet, CSV and JSON files.
@@ -60,6 +102,7 @@ pub struct DuckDb {
     name: String,
     file: Option<PathBuf>,
     folder: PathBuf,
+    text: Options,
     limits: Limits,
     /// Longest that a statement may make no progress.
     stall: Duration,
@@ -148,10 +191,18 @@ impl DuckDb {
                 .advise("rename the folder");
             return Err(error).within(place);
         }
+        let text = settings.text().within(place)?;
+        if settings.path.is_some() && (text != Options::default() || settings.decimal.is_some()) {
+            let what =
+                "`encoding`, `delimiter`, `quote` and `decimal` are about text files, and this source is a DuckDB file";
+            let error = Error::new(Kind::Config, what).advise("give text files a source of their own, without `path`");
+            return Err(error).within(place);
+        }
         Ok(DuckDb {
             name: name.to_owned(),
             file: settings.path.clone(),
             folder: folder.to_path_buf(),
+            text,
             limits: limits.clone(),
             stall: settings.stall_timeout_seconds.map_or(STALL_TIMEOUT, |seconds| Duration::from_secs(seconds.max(1))),
             staged: false,
@@ -161,7 +212,7 @@ impl DuckDb {
 
     /// The names of all tables and views, `main` first and without its name.
     pub async fn tables(&mut self) -> Result<Vec<String>> {
-        self.look("list the source's tables", |connection, attached| {
+        self.look("list the source's tables", None, |connection, attached| {
             let relations = attached.relations(connection)?.into_iter();
             Ok(relations
                 .map(|relation| match relation.schema.as_str() {
@@ -177,6 +228,7 @@ impl DuckDb {
     async fn look<T: Send + 'static>(
         &mut self,
         what: &'static str,
+        model: Option<&mapping::From>,
         work: impl FnOnce(&Connection, &Attached) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let place = format!("source {}", self.name);
@@ -184,7 +236,7 @@ impl DuckDb {
             let error = Error::new(Kind::Bug, "a staged source was asked to describe itself before it was released");
             return Err(error.at(place));
         }
-        let (file, folder) = (self.file.clone(), self.folder.clone());
+        let (file, folder, model) = (self.file.clone(), self.folder.clone(), model.cloned());
         let looked = async {
             let turn = self.turn().await?;
             let instance = Instance::take(&self.limits).await?;
@@ -194,7 +246,11 @@ impl DuckDb {
                 .call_held(what, Some(self.stall.min(DESCRIBE_MAX)), move |held| {
                     held.until_closed = turn.map(|turn| Box::new(turn) as _);
                     let connection = &held.connection;
-                    let attached = match Attached::open(connection, file.as_deref(), &folder) {
+                    let attached = match &model {
+                        Some(model) => Attached::open_for(connection, file.as_deref(), &folder, model),
+                        None => Attached::open(connection, file.as_deref(), &folder),
+                    };
+                    let attached = match attached {
                         Ok(attached) => attached,
                         Err(error) => {
                             held.until_closed = None;
@@ -223,6 +279,14 @@ impl DuckDb {
         looked.await.within(|| place)
     }
 
+    /// The text file that a model of this source means by its table, if it does.
+    fn text_table(&self, from: &mapping::From) -> Result<Option<TextTable>> {
+        match self.file {
+            Some(_) => Ok(None),
+            None => TextTable::meant(from, &self.folder, self.text).within(|| format!("source {}", self.name)),
+        }
+    }
+
     /// Waits until no other source of this process has the file open.
     async fn turn(&self) -> Result<Option<Turn>> {
         let Some(file) = &self.file else { return Ok(None) };
@@ -245,8 +309,13 @@ impl DuckDb {
 impl Source for DuckDb {
     async fn describe(&mut self, model: &Model) -> Result<Vec<Column>> {
         let model = model.clone();
-        self.look("describe the model", move |connection, attached| {
-            let from = Resolved::new(connection, attached, &model.from)?;
+        let text = self.text_table(&model.from)?;
+        let from = model.from.clone();
+        self.look("describe the model", Some(&from), move |connection, attached| {
+            let from = match &text {
+                Some(text) => Resolved::of_text(View::empty_of_all(text.survey()?)),
+                None => Resolved::new(connection, attached, &model.from)?,
+            };
             attached.inside(connection, |connection| {
                 let columns = from.columns(connection)?;
                 if let Some(filter) = &model.filter {
@@ -256,7 +325,7 @@ impl Source for DuckDb {
                 Ok(columns
                     .into_iter()
                     .map(|(name, declared)| Column {
-                        kind: DuckType::parse(&declared).meaning(),
+                        kind: from.written(&name).unwrap_or_else(|| DuckType::parse(&declared).meaning()),
                         not_null: not_null.contains(&name),
                         name,
                         declared,
@@ -270,8 +339,13 @@ impl Source for DuckDb {
 
     async fn describe_projection(&mut self, projection: &Projection) -> Result<Vec<Column>> {
         let projection = projection.clone();
-        self.look("describe the projection", move |connection, attached| {
-            let from = Resolved::new(connection, attached, &projection.from)?;
+        let text = self.text_table(&projection.from)?;
+        let from = projection.from.clone();
+        self.look("describe the projection", Some(&from), move |connection, attached| {
+            let from = match &text {
+                Some(text) => Resolved::of_text(View::empty(text.survey()?, &projection)?),
+                None => Resolved::new(connection, attached, &projection.from)?,
+            };
             attached.inside(connection, |connection| {
                 let declared = from.types(connection, &projection)?.columns;
                 let not_null = from.not_null(connection);
@@ -284,7 +358,7 @@ impl Source for DuckDb {
                         let plain = matches!(expr, Expr::Column(_));
                         Column {
                             name: name.clone(),
-                            kind: DuckType::parse(&declared).meaning(),
+                            kind: from.kind(expr).unwrap_or_else(|| DuckType::parse(&declared).meaning()),
                             not_null: plain && not_null.iter().any(|column| column.eq_ignore_ascii_case(name)),
                             declared,
                             denied: None,
@@ -294,6 +368,32 @@ impl Source for DuckDb {
             })
         })
         .await
+    }
+
+    async fn remarks(&mut self, projection: &Projection) -> Result<Vec<Remark>> {
+        let (projection, folder, options) = (projection.clone(), self.folder.clone(), self.text);
+        let text = self.text_table(&projection.from)?;
+        let has_file = self.file.is_some();
+        let from = projection.from.clone();
+        self.look("look at the model's files", Some(&from), move |connection, attached| {
+            if let Some(text) = text {
+                let survey = text.survey()?;
+                survey.whole()?;
+                return Ok(survey.remarks(&projection));
+            }
+            let from = Resolved::new(connection, attached, &projection.from)?;
+            let columns = attached.inside(connection, |connection| from.columns(connection))?;
+            let mut remarks = binary(&projection, &columns, has_file);
+            if let mapping::From::Query(sql) = &projection.from {
+                remarks.extend(textfile::sniffed(sql, &folder, options, &projection, &columns));
+            }
+            Ok(remarks)
+        })
+        .await
+    }
+
+    fn reads_file(&self, from: &mapping::From) -> bool {
+        self.text_table(from).is_ok_and(|table| table.is_some())
     }
 
     async fn stage(
@@ -308,11 +408,12 @@ impl Source for DuckDb {
         let turn = self.turn().await.within(|| place.clone())?;
         (self.staged, self.turn) = (true, turn.clone());
         let (file, folder, projection) = (self.file.clone(), self.folder.clone(), projection.clone());
+        let text = self.text_table(&projection.from)?;
         let instance = into.clone();
         let staged = into
             .call_held("read the source", Some(self.stall), move |held| {
                 held.until_closed = turn.map(|turn| Box::new(turn) as _);
-                let staged = stage(held, file.as_deref(), &folder, &projection, instance);
+                let staged = stage(held, file.as_deref(), &folder, text, &projection, instance);
                 if staged.is_err() {
                     // The first error is the one worth telling; letting go must not hide it.
                     let _ = let_go(held);
@@ -357,6 +458,7 @@ fn let_go(held: &mut Held) -> Result<()> {
     connection
         .execute_batch(&format!("DROP TABLE IF EXISTS {INCOMING}"))
         .map_err(|error| failure::statement("drop the staged rows", &error))?;
+    drop_text(connection)?;
     let attached =
         "SELECT database_name FROM duckdb_databases() WHERE NOT internal AND database_name <> current_database()";
     let attached = attached::texts(connection, attached);
@@ -365,6 +467,42 @@ fn let_go(held: &mut Held) -> Result<()> {
     }
     held.until_closed = None;
     Ok(())
+}
+
+/// Remarks about columns of Parquet files that hold bytes, which often are text that its writer did not mark as such.
+fn binary(projection: &Projection, columns: &[(String, String)], has_file: bool) -> Vec<Remark> {
+    let help = match &projection.from {
+        mapping::From::Table(parts) if !has_file && parts.join(".").to_lowercase().contains(".parquet") => {
+            format!("`sql = \"FROM read_parquet('{}', binary_as_string = true)\"`", parts.join("."))
+        }
+        mapping::From::Query(sql) if sql.to_lowercase().contains("parquet") && !sql.contains("binary_as_string") => {
+            "`read_parquet('…', binary_as_string = true)` in its SQL".to_owned()
+        }
+        _ => return Vec::new(),
+    };
+    let used = projection.columns.iter().filter_map(|expr| match expr {
+        Expr::Column(name) => Some(name),
+        Expr::Sql(_) => None,
+    });
+    let is_binary = |name: &&String| columns.iter().any(|(column, kind)| column == *name && kind == "BLOB");
+    used.chain([&projection.key])
+        .filter(is_binary)
+        .map(|name| Remark {
+            about: Remarked::Column(name.clone()),
+            note: false,
+            what: format!(
+                "column `{name}` is binary in the Parquet file, not marked as text: it is sent as hexadecimal digits"
+            ),
+            help: vec![format!("where it is text read it as such: {help}")],
+        })
+        .collect()
+}
+
+/// Drops the rows of a text file, if there are any.
+fn drop_text(connection: &Connection) -> Result<()> {
+    connection
+        .execute_batch(&format!("DROP TABLE IF EXISTS {}", textfile::table()))
+        .map_err(|error| failure::statement("drop the file's rows", &error))
 }
 
 /// A statement over staged rows that failed.
@@ -377,12 +515,16 @@ fn stage(
     held: &mut Held,
     file: Option<&Path>,
     folder: &Path,
+    text: Option<TextTable>,
     projection: &Projection,
     duck: Duck,
 ) -> Result<(Staged, u64)> {
     let connection = &held.connection;
-    let attached = Attached::open(connection, file, folder)?;
-    let from = Resolved::new(connection, &attached, &projection.from)?;
+    let attached = Attached::open_for(connection, file, folder, &projection.from)?;
+    let from = match text {
+        Some(text) => Resolved::of_text(text.load(connection, projection)?),
+        None => Resolved::new(connection, &attached, &projection.from)?,
+    };
     let types = attached.inside(connection, |connection| from.types(connection, projection))?;
     let parsed: Vec<DuckType> = types.columns.iter().map(|declared| DuckType::parse(declared)).collect();
     let cursor = projection.cursor.as_ref().map(|cursor| (quote_identifier(cursor), types.cursor(cursor)));
@@ -392,7 +534,12 @@ fn stage(
         row: None,
         hashed: String::new(),
         physical: Vec::new(),
-        kinds: parsed.iter().map(DuckType::meaning).collect(),
+        kinds: projection
+            .columns
+            .iter()
+            .zip(&parsed)
+            .map(|(expr, parsed)| from.kind(expr).unwrap_or_else(|| parsed.meaning()))
+            .collect(),
         cursor: None,
         ahead: None,
     };
@@ -400,14 +547,13 @@ fn stage(
     let salt = quote_literal(&digest(&types.columns, &staged.kinds));
     let condition = projection.condition();
     // A key whose column ignores case must not do so in the comparison.
-    let key = format!("CAST({} AS VARCHAR) COLLATE posix AS \"key\"", quote_identifier(&projection.key));
+    let key = format!("CAST({} AS VARCHAR) COLLATE posix AS \"key\"", from.key(projection));
     let mut selected = vec![key];
-    selected.extend(projection.columns.iter().enumerate().map(|(n, expr)| format!("{} AS c{n}", expr.sql())));
+    selected.extend(projection.columns.iter().enumerate().map(|(n, expr)| format!("{} AS c{n}", from.select(expr))));
 
     if from.can_be_read_in_place(connection, &attached, projection) {
-        // A column of that name would be no number of its row.
-        if !types.has_column("rowid") {
-            selected.push(format!("rowid AS {ROW}"));
+        if let Some(number) = from.row_number(&types) {
+            selected.push(format!("{number} AS {ROW}"));
             staged.row = Some(ROW);
         }
         staged.relation = format!("(SELECT {} FROM {}{condition})", selected.join(", "), from.sql);
@@ -455,6 +601,7 @@ fn stage(
         }
         read
     })?;
+    drop_text(connection)?;
     // The rows are ours now: writers need not wait for the comparison.
     if let Some(turn) = held.until_closed.as_mut() {
         turn.have_again();

@@ -22,9 +22,9 @@ use async_trait::async_trait;
 
 use crate::duck::Duck;
 use crate::error::Result;
-use crate::mapping::Model;
 use crate::mapping::compile::Projection;
 use crate::mapping::template::ColumnShape;
+use crate::mapping::{From, Model};
 use crate::model::ColumnType;
 
 pub use staged::Staged;
@@ -51,6 +51,30 @@ impl Column {
     }
 }
 
+/// What a source remarks about a model that it can read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Remark {
+    /// What it is about.
+    pub about: Remarked,
+    /// Whether it only says what was decided.
+    pub note: bool,
+    /// The remark: one line, without values.
+    pub what: String,
+    /// What to do about it.
+    pub help: Vec<String>,
+}
+
+/// What a remark is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Remarked {
+    /// The model as a whole.
+    Table,
+    /// A column, wherever it is used.
+    Column(String),
+    /// A column, where a trait takes it without declaring a type.
+    Untyped(String),
+}
+
 /// Rows whose cursor lies in the future.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ahead {
@@ -73,9 +97,14 @@ pub trait Source: Send {
     /// engine's own verdict on SQL expressions. Fails naming the expression that does not compile.
     async fn describe_projection(&mut self, projection: &Projection) -> Result<Vec<Column>>;
 
-    /// What a person should know about the rows this projection yields, although nothing is wrong with it: message and help.
-    async fn remarks(&mut self, _projection: &Projection) -> Result<Vec<(String, String)>> {
+    /// What a person should know about how this projection is read; for `check`.
+    async fn remarks(&mut self, _projection: &Projection) -> Result<Vec<Remark>> {
         Ok(Vec::new())
+    }
+
+    /// Whether a model's table is a file whose rows are all read anyway.
+    fn reads_file(&self, _from: &From) -> bool {
+        false
     }
 
     /// Puts the projection's rows within reach of `into`, an instance that nothing else uses, in one snapshot. `rows` is told the number of rows read so

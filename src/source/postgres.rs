@@ -20,7 +20,7 @@ use super::pgerror::{Target, fragments, shortened};
 use super::pglink::{Link, State, probe_opening};
 use super::pgread::{self, Plan, Stop};
 pub use super::pgsettings::{Read, Settings, SslMode};
-use super::{Column, Source, Staged, pgtypes, pgvalue};
+use super::{Column, Remark, Remarked, Source, Staged, pgtypes, pgvalue};
 use crate::duck::{Duck, quote_identifier};
 use crate::error::{Error, Kind, Result, Within};
 use crate::mapping::compile::{Projection, portable_literal};
@@ -694,7 +694,7 @@ impl Source for Postgres {
         }
     }
 
-    async fn remarks(&mut self, projection: &Projection) -> Result<Vec<(String, String)>> {
+    async fn remarks(&mut self, projection: &Projection) -> Result<Vec<Remark>> {
         let limit = self.describe_limit();
         let hidden = match tokio::time::timeout(limit, self.hidden_rows(projection)).await {
             Ok(hidden) => hidden,
@@ -702,15 +702,17 @@ impl Source for Postgres {
         };
         let Some(table) = self.after(hidden).await? else { return Ok(Vec::new()) };
         let user = self.target.user();
-        Ok(vec![(
-            format!(
+        Ok(vec![Remark {
+            about: Remarked::Table,
+            note: false,
+            what: format!(
                 "a row-security policy of `{table}` decides which rows user `{user}` sees; those it hides count as gone"
             ),
-            format!(
+            help: vec![format!(
                 "where all rows are meant: `ALTER ROLE {} BYPASSRLS`, or a policy that lets it read them",
                 quote_identifier(user)
-            ),
-        )])
+            )],
+        }])
     }
 
     async fn stage(

@@ -16,6 +16,7 @@ mod delivery_storm;
 mod deploy;
 mod duckdb_source;
 mod field_reports;
+mod files;
 mod first_contact;
 mod guards;
 mod incremental;

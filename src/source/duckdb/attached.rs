@@ -6,6 +6,7 @@ use duckdb::{Connection, params};
 
 use super::failure;
 use crate::error::{Error, Kind, Result};
+use crate::mapping::From;
 use crate::mapping::compile::{quote_identifier, quote_literal};
 
 /// An attached database: the warehouse file, or an empty one in memory for queries over files.
@@ -31,9 +32,45 @@ pub(super) struct Relation {
 }
 
 impl Attached {
+    /// Attaches the file under the name that suits a model. That is the name DuckDB's own shell gives it, because views
+    /// name their tables with it (dbt writes all three parts). Only where a query's two-part names could mean the file as
+    /// well as a schema of it, and would be refused, the file has another name.
+    pub(super) fn open_for(
+        connection: &Connection,
+        file: Option<&Path>,
+        folder: &Path,
+        from: &From,
+    ) -> Result<Attached> {
+        let attached = Attached::open(connection, file, folder)?;
+        let From::Query(sql) = from else { return Ok(attached) };
+        if !attached.has_schema_of_its_name(connection) {
+            return Ok(attached);
+        }
+        let bound = attached.inside(connection, |connection| {
+            let sql = format!("DESCRIBE SELECT * FROM (\n{}\n)", super::fragment::without_semicolon(sql));
+            let refused = connection.prepare(&sql).and_then(|mut statement| statement.query([]).map(|_| ())).err();
+            Ok(!refused.is_some_and(|error| error.to_string().contains("Ambiguous reference to catalog or schema")))
+        })?;
+        if bound {
+            return Ok(attached);
+        }
+        detach(connection, &attached.alias)?;
+        Attached::open_as(connection, file, folder, false)
+    }
+
+    /// Whether a schema is called like the file, so that two-part names have two meanings.
+    fn has_schema_of_its_name(&self, connection: &Connection) -> bool {
+        let sql = "SELECT count(*) > 0 FROM duckdb_schemas() WHERE database_name = ? AND lower(schema_name) = lower(?)";
+        connection.query_row(sql, params![self.alias, self.alias], |row| row.get(0)).unwrap_or(false)
+    }
+
     /// Attaches the file read-only. While it is attached nobody can write to it, so everything read from it until
     /// [`detach`] is one snapshot, without a transaction to hold open.
     pub(super) fn open(connection: &Connection, file: Option<&Path>, folder: &Path) -> Result<Attached> {
+        Attached::open_as(connection, file, folder, true)
+    }
+
+    fn open_as(connection: &Connection, file: Option<&Path>, folder: &Path, by_stem: bool) -> Result<Attached> {
         let failed = |error: duckdb::Error| failure::statement("ask DuckDB what is attached", &error);
         let (database, schema) = connection
             .query_row("SELECT current_database(), current_schema()", [], |row| {
@@ -42,9 +79,9 @@ impl Attached {
             .map_err(failed)?;
         let home = format!("{}.{}", quote_identifier(&database), quote_identifier(&schema));
         let taken = texts(connection, "SELECT database_name FROM duckdb_databases()").map_err(failed)?;
-        // The file's stem first, because that is the name people write in SQL (`warehouse.analytics.accounts`); DuckDB's
-        // own names would be ambiguous.
-        let stem = file.and_then(Path::file_stem).map(|stem| stem.to_string_lossy().into_owned());
+        // The file's stem first, because that is the name people and views write in SQL (`warehouse.analytics.accounts`);
+        // DuckDB's own names cannot be used.
+        let stem = file.and_then(Path::file_stem).map(|stem| stem.to_string_lossy().into_owned()).filter(|_| by_stem);
         let reserved = ["main", "temp", "system", "memory", "pg_catalog", "information_schema"];
         let free = |name: &String| {
             !name.is_empty()
@@ -70,18 +107,6 @@ impl Attached {
                 }
                 return Err(failure::attach(&error, file.unwrap_or(Path::new(":memory:"))));
             }
-            let ambiguous: bool = connection
-                .query_row(
-                    "SELECT count(*) > 0 FROM duckdb_schemas() WHERE database_name = ? AND lower(schema_name) = lower(?)",
-                    params![alias, alias],
-                    |row| row.get(0),
-                )
-                .unwrap_or(false);
-            if ambiguous {
-                // `alias.table` could mean the schema; another alias leaves no doubt.
-                detach(connection, &alias)?;
-                continue;
-            }
             let file = file.map(Path::to_path_buf);
             return Ok(Attached { alias, home, file, folder: folder.to_path_buf() });
         }
@@ -102,7 +127,7 @@ impl Attached {
     /// the config folder. Afterwards the connection is as it was, whatever `work` returned.
     pub(super) fn inside<T>(&self, connection: &Connection, work: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
         let folder = quote_literal(&self.folder.to_string_lossy());
-        let enter = format!("USE {}; SET SESSION file_search_path = {folder}", quote_identifier(&self.alias));
+        let enter = format!("USE {}.main; SET SESSION file_search_path = {folder}", quote_identifier(&self.alias));
         let leave = format!("USE {}; RESET SESSION file_search_path", self.home);
         let entered = connection
             .execute_batch(&enter)

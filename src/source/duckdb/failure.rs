@@ -67,6 +67,14 @@ pub(super) fn statement(what: impl Into<String>, error: &duckdb::Error) -> Error
             .because("DuckDB met an error of its own over this input")
             .advise("run the model's SQL in the DuckDB shell: if it fails there as well, convert the input or report it to DuckDB");
     }
+    if let Some(database) = other_database(&line) {
+        return Error::new(Kind::Source, what)
+            .advise(format!(
+                "a view names the database it was made in, and a file is attached as its name without extension: call the \
+                 file `{database}.duckdb` again, or make the view anew without the database's name"
+            ))
+            .because(masked(&line));
+    }
     let (kind, advice) = if line.contains("Parser Error") || line.contains("syntax error") {
         (Kind::Source, "correct the SQL of the mapping; it is DuckDB's dialect")
     } else if line.contains("Referenced column") || line.contains("does not have a column") {
@@ -114,6 +122,18 @@ pub(super) fn statement(what: impl Into<String>, error: &duckdb::Error) -> Error
 fn is_missing(line: &str) -> bool {
     let words = ["Table with name", "Referenced column", "No files found", "No such file", "does not have a column"];
     words.iter().any(|words| line.contains(words))
+}
+
+/// The database that a statement names and that is not there.
+fn other_database(line: &str) -> Option<&str> {
+    if let Some((_, rest)) = line.split_once("Catalog \"").or_else(|| line.split_once("Catalog with name ")) {
+        let name = rest.split(['"', ' ']).next()?;
+        return line.contains("does not exist").then_some(name).filter(|name| !name.is_empty());
+    }
+    // DuckDB 2.0 takes the first two of three parts for a nested schema.
+    let (_, rest) = line.split_once("because schema \"")?;
+    let (database, _) = rest.split('"').next()?.rsplit_once('.')?;
+    Some(database.trim_matches('"'))
 }
 
 /// Whether a Parquet file does not fit together: damaged, half written, or replaced while it was read, because DuckDB opens

@@ -3,11 +3,13 @@
 use duckdb::Connection;
 
 use super::attached::{Attached, Relation};
+use super::textfile::View;
 use super::type_text::DuckType;
 use super::{failure, fragment};
 use crate::error::{Error, Kind, Result};
 use crate::mapping::compile::{Projection, quote_identifier, quote_literal};
 use crate::mapping::{Expr, From};
+use crate::model::ColumnType;
 
 /// A model's relation, found and ready to stand after FROM.
 pub(super) struct Resolved {
@@ -15,6 +17,9 @@ pub(super) struct Resolved {
     /// The base table behind it, if it is one.
     table: Option<Relation>,
     alias: String,
+    is_view: bool,
+    /// The rows of a text file.
+    text: Option<View>,
 }
 
 /// The declared types of a projection.
@@ -39,6 +44,7 @@ impl Types {
 impl Resolved {
     pub(super) fn new(connection: &Connection, attached: &Attached, from: &From) -> Result<Resolved> {
         let alias = attached.alias().to_owned();
+        let mut is_view = false;
         let (sql, table) = match from {
             From::Query(sql) => (format!("(\n{}\n) AS model", fragment::without_semicolon(sql)), None),
             From::Table(parts) if !attached.has_file() => {
@@ -55,15 +61,68 @@ impl Resolved {
             }
             From::Table(parts) => {
                 let relation = attached.find(connection, parts)?;
+                is_view = !relation.is_table;
                 (attached.qualified(&relation), relation.is_table.then_some(relation))
             }
         };
-        Ok(Resolved { sql, table, alias })
+        Ok(Resolved { sql, table, alias, is_view, text: None })
+    }
+
+    /// The rows of a text file.
+    pub(super) fn of_text(view: View) -> Resolved {
+        Resolved { sql: view.sql(), table: None, alias: String::new(), is_view: false, text: Some(view) }
+    }
+
+    /// What a column's values mean, where they are read as they are written.
+    pub(super) fn written(&self, name: &str) -> Option<ColumnType> {
+        self.text.as_ref().and_then(|view| view.kind(name))
+    }
+
+    /// What an expression's values mean, likewise.
+    pub(super) fn kind(&self, expr: &Expr) -> Option<ColumnType> {
+        match expr {
+            Expr::Column(name) => self.written(name),
+            Expr::Sql(_) => None,
+        }
+    }
+
+    /// SQL for an expression: a column of a text file as it is written, anything else by its type.
+    pub(super) fn select(&self, expr: &Expr) -> String {
+        match (expr, &self.text) {
+            (Expr::Column(name), Some(view)) => view.written(name).unwrap_or_else(|| expr.sql()),
+            _ => expr.sql(),
+        }
+    }
+
+    /// SQL for the key.
+    pub(super) fn key(&self, projection: &Projection) -> String {
+        match &self.text {
+            Some(_) => "k".to_owned(),
+            None => quote_identifier(&projection.key),
+        }
+    }
+
+    /// The number of a row in its table. A column of that name would be none.
+    pub(super) fn row_number(&self, types: &Types) -> Option<&'static str> {
+        match &self.text {
+            Some(_) => Some(super::textfile::ROW),
+            None => (!types.has_column("rowid")).then_some("rowid"),
+        }
     }
 
     /// Every column with its declared type.
     pub(super) fn columns(&self, connection: &Connection) -> Result<Vec<(String, String)>> {
-        described(connection, &format!("SELECT * FROM {}", self.sql))
+        if let Some(view) = &self.text {
+            return Ok(view.columns());
+        }
+        let select = format!("SELECT * FROM {}", self.sql);
+        // DuckDB describes a view by the columns it had when it was made; whether it still can be read is another question.
+        let bound = match self.is_view {
+            true => connection.prepare(&format!("{select} LIMIT 0")).and_then(|mut all| all.query([]).map(|_| ())),
+            false => Ok(()),
+        };
+        bound
+            .and_then(|()| described(connection, &select))
             .map_err(|error| failure::statement("read the model", &error))
     }
 
@@ -112,9 +171,9 @@ impl Resolved {
                     .missing());
             }
         }
-        let key = quote_identifier(&projection.key);
+        let key = self.key(projection);
         let select: Vec<String> =
-            projection.columns.iter().enumerate().map(|(n, expr)| format!(", {} AS c{n}", expr.sql())).collect();
+            projection.columns.iter().enumerate().map(|(n, expr)| format!(", {} AS c{n}", self.select(expr))).collect();
         let condition = projection.condition();
         let all = format!("SELECT {key} AS \"key\"{} FROM {}{condition}", select.concat(), self.sql);
         match described(connection, &all) {
@@ -136,7 +195,7 @@ impl Resolved {
                     self.check_condition(connection, condition)?;
                 }
                 for expr in &projection.columns {
-                    let alone = format!("SELECT {} FROM {}", expr.sql(), self.sql);
+                    let alone = format!("SELECT {} FROM {}", self.select(expr), self.sql);
                     let (Expr::Column(text) | Expr::Sql(text)) = expr;
                     described(connection, &alone)
                         .map_err(|error| failure::statement(format!("compile `{}`", text.trim()), &error))?;
@@ -184,7 +243,7 @@ impl Resolved {
             })
             .chain(&projection.conditions)
             .collect();
-        self.table.is_some()
+        (self.table.is_some() || self.text.is_some())
             && (written.is_empty()
                 || !written.iter().any(|sql| fragment::reaches_beyond_its_row(sql))
                     && !attached.has_macros(connection)

@@ -1,0 +1,582 @@
+//! Text files as tables: what does `table = "accounts.csv"` hold, and how do its rows get into DuckDB as they are written?
+//!
+//! DuckDB's own readers decide types, delimiter and quotation marks by the first 20,480 rows, and read numbers as doubles:
+//! `00042` becomes 42, `12.75` among whole numbers 13, a long id another id. So files named as a table are read here. What
+//! is decided is decided over the whole file ([`Survey`]), before any row is read for a run, and the value of a mapped
+//! column is its text in the file, not what a type made of it: a column whose every value is a number is *sent* as numbers
+//! ([`ColumnType::Written`]), with the digits of the file, and `as` in the mapping decides it for good. Keys are text.
+//!
+//! SQL in the mapping (`sql`, `where`, a cursor) sees the same columns by DuckDB's types: those that every value has.
+//!
+//! A file is read twice at its first use in a process, once to decide and once for its rows; what was decided is kept until
+//! the file's size, time or inode changes. A file that changes between the two is read again from its beginning.
+
+mod decode;
+mod load;
+mod names;
+mod objects;
+mod records;
+mod remarks;
+mod rows;
+mod shape;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+pub use decode::Encoding;
+
+use self::names::Found;
+use self::rows::{Columns, Reading, Rows, Value};
+use self::shape::{Decided, Shape};
+use duckdb::Connection;
+
+use crate::error::{Error, Kind, Result};
+use crate::mapping::compile::{Projection, quote_identifier};
+use crate::mapping::{Expr, From};
+use crate::model::ColumnType;
+use crate::model::cell::As;
+use crate::source::{Remark, Remarked};
+
+/// What the source says of its text files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Options {
+    pub(super) encoding: Option<Encoding>,
+    pub(super) delimiter: Option<u8>,
+    pub(super) quote: Option<u8>,
+    pub(super) decimal_comma: bool,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options { encoding: None, delimiter: None, quote: Some(b'"'), decimal_comma: false }
+    }
+}
+
+/// A table that is a text file, or several.
+#[derive(Debug, Clone)]
+pub(super) struct TextTable {
+    name: String,
+    folder: PathBuf,
+    options: Options,
+}
+
+/// What the values of a column are in a file of objects.
+#[derive(Debug, Clone, Copy, Default)]
+struct Members {
+    strings: u64,
+    numbers: u64,
+    booleans: u64,
+    nested: u64,
+}
+
+impl Members {
+    fn see(&mut self, value: &str) {
+        match value.as_bytes().first() {
+            Some(b'"') => self.strings += 1,
+            Some(b't' | b'f') => self.booleans += 1,
+            Some(b'{' | b'[') => self.nested += 1,
+            _ => self.numbers += 1,
+        }
+    }
+
+    /// How many sorts of values there are.
+    fn sorts(&self) -> usize {
+        [self.strings, self.numbers, self.booleans, self.nested].iter().filter(|count| **count > 0).count()
+    }
+}
+
+/// A column of the whole table.
+#[derive(Debug, Clone)]
+pub(super) struct TextColumn {
+    pub(super) name: String,
+    shape: Shape,
+    members: Option<Members>,
+    /// The file, and the two columns of it that have this name.
+    twice: Option<String>,
+    decimal_comma: bool,
+    /// A file with the column, and one without.
+    missing: Option<(String, String)>,
+}
+
+impl TextColumn {
+    /// What its values mean.
+    pub(super) fn kind(&self) -> ColumnType {
+        let natural = match self.members {
+            Some(members) if members.nested > 0 => return ColumnType::Json,
+            Some(members) if members.sorts() > 1 => As::Json,
+            Some(members) if members.numbers > 0 => As::Number,
+            Some(members) if members.booleans > 0 => As::Boolean,
+            // What is a string in JSON stays one; its time only orders it.
+            Some(_) if self.is_time() => As::String,
+            Some(_) => return ColumnType::Text,
+            None => match self.shape.decided() {
+                Decided::Text if self.decimal_comma => return ColumnType::CommaText,
+                Decided::Text => return ColumnType::Text,
+                Decided::Integer => As::Integer,
+                Decided::Number => As::Number,
+                Decided::Boolean => As::Boolean,
+                Decided::Date => As::Date,
+                Decided::LocalTime | Decided::ZonedTime => As::Timestamp,
+            },
+        };
+        ColumnType::Written(natural)
+    }
+
+    fn is_time(&self) -> bool {
+        matches!(self.shape.decided(), Decided::Date | Decided::LocalTime | Decided::ZonedTime)
+    }
+
+    /// Whether its values are kept as JSON, because some of them are nothing else.
+    fn is_json(&self) -> bool {
+        self.members.is_some_and(|members| members.nested > 0 || members.sorts() > 1)
+    }
+
+    /// The type that SQL sees.
+    pub(super) fn sql_type(&self) -> String {
+        match self.members {
+            None => self.shape.sql_type(),
+            Some(_) if self.is_json() => "JSON".to_owned(),
+            Some(members) if members.numbers > 0 => match self.shape.sql_type() {
+                // Numbers all the same, in another notation; those beyond 64 bits are no doubles.
+                text if text == "VARCHAR" && self.shape.look_of(shape::Look::Long).0 == 0 => "DOUBLE".to_owned(),
+                other => other,
+            },
+            Some(members) if members.booleans > 0 => "BOOLEAN".to_owned(),
+            Some(_) if self.is_time() => self.shape.sql_type(),
+            Some(_) => "VARCHAR".to_owned(),
+        }
+    }
+}
+
+/// What was decided about a table, over all of its files.
+#[derive(Debug)]
+pub(super) struct Survey {
+    files: Vec<Found>,
+    readings: Vec<Reading>,
+    columns: Vec<TextColumn>,
+    rows: u64,
+    /// The member that holds the rows, where a file is one object around them.
+    wrapper: Option<String>,
+    decimal_comma: bool,
+    /// Why the rows end early. What a run does about it is said when the rows are wanted, so that the run is on record.
+    fault: Option<Error>,
+}
+
+/// Which tables were decided about, and in which state their files were.
+type Decisions = BTreeMap<(PathBuf, String, Options), Arc<Survey>>;
+static DECISIONS: Mutex<Decisions> = Mutex::new(BTreeMap::new());
+/// Most decisions that are kept; beyond it all are made anew.
+const DECISIONS_MAX: usize = 64;
+/// How often a table is read again because its files change meanwhile.
+const READINGS_MAX: usize = 3;
+
+/// How a query takes the rows out of an object around them.
+fn unwrap_advice(shown: &str, member: &str) -> String {
+    format!(
+        "if the rows stand in a member of one object, take them out: `sql = \"SELECT row->>'account_id' AS account_id, … \
+         FROM (SELECT unnest(from_json(json->'{member}', '[\\\"JSON\\\"]')) AS row FROM read_json_objects('{shown}'))\"`"
+    )
+}
+
+/// What to do about a name that DuckDB would not read either.
+fn refused(name: &str) -> Option<Error> {
+    let lower = name.to_ascii_lowercase();
+    let (what, help) = match lower.rsplit_once('.')?.1 {
+        "xlsx" | "xlsm" | "xls" | "xlsb" | "ods" | "numbers" => {
+            ("a spreadsheet, which is not read", "save the sheet as \"CSV UTF-8\" and name that file".to_owned())
+        }
+        "zip" | "bz2" | "xz" | "7z" | "rar" | "tar" | "tgz" => (
+            "an archive, which is not read",
+            "unpack it, or pack single files with gzip (`accounts.csv.gz`)".to_owned(),
+        ),
+        "xml" | "html" | "htm" | "pdf" | "yaml" | "yml" | "dta" | "sav" | "pkl" | "feather" | "orc" => {
+            ("not a format that is read", "write CSV, NDJSON or Parquet".to_owned())
+        }
+        _ => return None,
+    };
+    Some(Error::new(Kind::Config, format!("`{name}` is {what}")).advise(help))
+}
+
+impl TextTable {
+    /// The table that a model of a source without a file means, if it is a text file. Fails for files that nothing reads.
+    pub(super) fn meant(from: &From, folder: &Path, options: Options) -> Result<Option<TextTable>> {
+        let From::Table(parts) = from else { return Ok(None) };
+        let name = parts.join(".");
+        if let Some(refused) = refused(&name) {
+            return Err(refused);
+        }
+        let remote = name.contains("://") && !name.starts_with("file://");
+        if remote || names::format(&name).is_none() {
+            return Ok(None);
+        }
+        Ok(Some(TextTable { name, folder: folder.to_path_buf(), options }))
+    }
+
+    /// What was decided about the table, or is now.
+    pub(super) fn survey(&self) -> Result<Arc<Survey>> {
+        let key = (self.folder.clone(), self.name.clone(), self.options);
+        let mut files = names::find(&self.name, &self.folder)?;
+        for _ in 0..READINGS_MAX {
+            if let Some(known) = decisions().get(&key).filter(|known| known.files == files) {
+                return Ok(Arc::clone(known));
+            }
+            let survey = Survey::of(&files, &self.options)?;
+            let now = names::find(&self.name, &self.folder)?;
+            if now == files {
+                let survey = Arc::new(survey);
+                let mut decisions = decisions();
+                if decisions.len() >= DECISIONS_MAX {
+                    decisions.clear();
+                }
+                decisions.insert(key, Arc::clone(&survey));
+                return Ok(survey);
+            }
+            files = now;
+        }
+        Err(changes(&self.name))
+    }
+}
+
+fn decisions() -> std::sync::MutexGuard<'static, Decisions> {
+    DECISIONS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A file that somebody writes while it is read.
+fn changes(shown: &str) -> Error {
+    Error::new(Kind::SourceBusy, format!("{shown}: the file changes while it is read"))
+        .advise("run again when it is whole; whoever writes it should write another one and rename it")
+}
+
+/// A place among several files, in one number: the line in the lower bits.
+const LINE_BITS: u32 = 40;
+
+fn place(file: usize, line: u64) -> u64 {
+    (file as u64) << LINE_BITS | line
+}
+
+impl Survey {
+    fn of(files: &[Found], options: &Options) -> Result<Survey> {
+        let mut columns = Columns::default();
+        let mut facts: Vec<(Shape, Option<Members>)> = Vec::new();
+        let mut twice: BTreeMap<String, String> = BTreeMap::new();
+        // Of delimited files: which columns each has.
+        let mut headers: Vec<(usize, Vec<String>)> = Vec::new();
+        let (mut readings, mut rows, mut fault) = (Vec::new(), 0, None);
+        let mut objects_in_first = 0;
+        for (number, found) in files.iter().enumerate() {
+            if found.state.is_empty() && files.len() == 1 {
+                return Err(Error::new(
+                    Kind::Source,
+                    format!("{}: the file is empty, it has not even a header", found.shown),
+                )
+                .advise("see that it is written whole; whoever writes it should write another one and rename it")
+                .missing());
+            }
+            let (mut file, state) = Rows::open(found, options)?;
+            if state != found.state {
+                return Err(changes(&found.shown));
+            }
+            if let Some(header) = file.header().filter(|header| !header.is_empty()) {
+                for (at, name) in header.iter().enumerate() {
+                    if let Some(first) = header[..at].iter().position(|other| other == name) {
+                        let where_ = format!("columns {} and {} of {}", first + 1, at + 1, found.shown);
+                        twice.entry(name.clone()).or_insert(where_);
+                    }
+                }
+                let of_parts = found.parts.iter().map(|(name, _)| name.clone());
+                headers.push((number, header.iter().cloned().chain(of_parts).collect()));
+            }
+            let comma = options.decimal_comma;
+            let read = file.each(&mut columns, &mut |columns, line, row| {
+                facts.resize_with(columns.names.len(), Default::default);
+                for (position, (shape, members)) in facts.iter_mut().enumerate() {
+                    see(row.value(position), shape, members, place(number, line), comma);
+                }
+                Ok(())
+            });
+            let read = match read {
+                Ok(read) => read,
+                Err(error) => {
+                    readings.push(file.reading());
+                    fault = Some(error);
+                    break;
+                }
+            };
+            for (name, value) in &found.parts {
+                let position = columns.add(name);
+                facts.resize_with(columns.names.len(), Default::default);
+                if !value.is_empty() {
+                    facts[position].0.see(value.as_bytes(), place(number, 0), false);
+                }
+            }
+            if number == 0 {
+                objects_in_first = read;
+            }
+            rows += read;
+            readings.push(file.reading());
+        }
+        facts.resize_with(columns.names.len(), Default::default);
+        if columns.names.is_empty()
+            && let Some(fault) = fault
+        {
+            return Err(fault);
+        }
+        let of_objects = headers.is_empty() && rows > 0;
+        if columns.names.is_empty() {
+            let shown = &files[0].shown;
+            return Err(Error::new(Kind::Source, format!("{shown}: the file holds no rows and no columns"))
+                .advise("see that it is written whole; whoever writes it should write another one and rename it")
+                .missing());
+        }
+        let wrapper = (of_objects && objects_in_first == 1)
+            .then(|| {
+                let nested = facts.iter().position(|(_, members)| members.is_some_and(|members| members.nested > 0));
+                nested.map(|position| columns.names[position].clone())
+            })
+            .flatten();
+        let columns = columns.names.iter().zip(facts).map(|(name, (shape, members))| {
+            let with = headers.iter().find(|(_, names)| names.contains(name));
+            let without = headers.iter().find(|(_, names)| !names.contains(name));
+            let missing = with
+                .zip(without)
+                .map(|((with, _), (without, _))| (files[*with].shown.clone(), files[*without].shown.clone()));
+            let decimal_comma = options.decimal_comma;
+            TextColumn { name: name.clone(), shape, members, decimal_comma, twice: twice.get(name).cloned(), missing }
+        });
+        Ok(Survey {
+            columns: columns.collect(),
+            files: files.to_vec(),
+            readings,
+            rows,
+            wrapper,
+            decimal_comma: options.decimal_comma,
+            fault,
+        })
+    }
+
+    /// Fails where not all rows can be read.
+    pub(super) fn whole(&self) -> Result<()> {
+        self.fault.as_ref().map_or(Ok(()), |fault| Err(fault.again()))
+    }
+
+    /// Every column that has a name.
+    fn columns(&self) -> impl Iterator<Item = &TextColumn> {
+        self.columns.iter().filter(|column| !column.name.is_empty())
+    }
+
+    /// The columns that SQL sees: not those whose names differ in capitals only.
+    fn visible(&self) -> impl Iterator<Item = (usize, &TextColumn)> {
+        let names: Vec<String> = self.columns.iter().map(|column| column.name.to_lowercase()).collect();
+        self.columns.iter().enumerate().filter(move |(at, column)| {
+            let alone = names.iter().filter(|name| **name == names[*at]).count() == 1;
+            alone && !column.name.is_empty() && column.twice.is_none()
+        })
+    }
+
+    /// The column of this name, if its values can be told.
+    pub(super) fn column(&self, name: &str) -> Result<(usize, &TextColumn)> {
+        let exact = self.columns.iter().position(|column| column.name == name);
+        let like = || self.columns.iter().position(|column| column.name.eq_ignore_ascii_case(name));
+        let Some(position) = exact.or_else(like).filter(|_| !name.is_empty()) else {
+            let error = Error::new(Kind::Source, format!("the model has no column `{name}`"));
+            let names = self.columns().map(|column| column.name.as_str());
+            return Err(match (&self.wrapper, super::failure::closest(name, names)) {
+                (Some(member), _) => error.advise(unwrap_advice(&self.files[0].shown, member)),
+                (None, Some(near)) => error.advise(format!("did you mean `{near}`?")),
+                (None, None) => error.advise("name a column that is in the file's header"),
+            });
+        };
+        let column = &self.columns[position];
+        if let Some(twice) = &column.twice {
+            return Err(Error::new(Kind::Source, format!("two columns are called `{name}`: {twice}"))
+                .advise("give one of them another name, or select by position with DuckDB: `sql = \"SELECT … FROM read_csv('…', all_varchar = true, names = ['…'])\"`"));
+        }
+        if let Some((with, without)) = &column.missing {
+            return Err(Error::new(Kind::Source, format!("{without} has no column `{name}`, which {with} has"))
+                .advise(
+                    "write all files with the same columns; where a missing one means no value, \
+                     `sql = \"FROM read_csv('…', union_by_name = true, all_varchar = true)\"`",
+                ));
+        }
+        Ok((position, column))
+    }
+
+    /// The positions of the columns that a projection needs.
+    pub(super) fn needed(&self, projection: &Projection) -> Result<Vec<usize>> {
+        let mut needed = vec![self.column(&projection.key)?.0];
+        for name in projection.cursor.iter() {
+            needed.push(self.column(name)?.0);
+        }
+        let mut sql: Vec<&str> = projection.conditions.iter().map(String::as_str).collect();
+        for expr in &projection.columns {
+            match expr {
+                Expr::Column(name) => needed.push(self.column(name)?.0),
+                Expr::Sql(text) => sql.push(text),
+            }
+        }
+        let sql = sql.join("\n").to_lowercase();
+        // A star names all of them; one too many costs time and nothing else.
+        let named = |column: &TextColumn| sql.contains('*') || mentions(&sql, &column.name);
+        needed.extend(self.visible().filter(|(_, column)| named(column)).map(|(position, _)| position));
+        for position in &needed {
+            let column = &self.columns[*position];
+            if column.missing.is_some() && mentions(&sql, &column.name) {
+                self.column(&column.name)?;
+            }
+        }
+        needed.sort_unstable();
+        needed.dedup();
+        Ok(needed)
+    }
+}
+
+/// Whether SQL in lower case has this name as a word of its own.
+fn mentions(sql: &str, name: &str) -> bool {
+    let name = name.to_lowercase();
+    let part = |letter: Option<char>| letter.is_some_and(|letter| letter.is_alphanumeric() || letter == '_');
+    sql.match_indices(&name)
+        .any(|(at, _)| !part(sql[..at].chars().next_back()) && !part(sql[at + name.len()..].chars().next()))
+}
+
+fn see(value: Option<Value<'_>>, shape: &mut Shape, members: &mut Option<Members>, place: u64, comma: bool) {
+    match value {
+        None => {}
+        Some(Value::Text(text)) => shape.see(text, place, comma),
+        Some(Value::Json(text)) => {
+            members.get_or_insert_default().see(text);
+            match text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
+                Some(string) if !string.contains('\\') && !string.is_empty() => {
+                    shape.see(string.as_bytes(), place, false)
+                }
+                // No number, date or time has an escape.
+                _ => shape.see(text.as_bytes(), place, false),
+            }
+        }
+    }
+}
+
+/// Remarks about columns that DuckDB's own readers, in a query over text files, give types that lose something.
+pub(super) fn sniffed(
+    sql: &str,
+    folder: &Path,
+    options: Options,
+    projection: &Projection,
+    columns: &[(String, String)],
+) -> Vec<Remark> {
+    let settled = ["all_varchar", "types", "columns", "union_by_name"].iter().any(|word| sql.contains(word));
+    let files: Vec<&str> = sql.split('\'').skip(1).step_by(2).filter(|text| names::format(text).is_some()).collect();
+    let ([file], false) = (files.as_slice(), settled) else { return Vec::new() };
+    let table = TextTable { name: (*file).to_owned(), folder: folder.to_path_buf(), options };
+    // Where it cannot be read as it is written, DuckDB may still know how.
+    let Ok(survey) = table.survey() else { return Vec::new() };
+    let used = projection.columns.iter().filter_map(|expr| match expr {
+        Expr::Column(name) => Some(name),
+        Expr::Sql(_) => None,
+    });
+    used.chain([&projection.key])
+        .filter_map(|name| columns.iter().find(|(column, _)| column == name))
+        .filter(|(name, declared)| survey.lossy(name, declared))
+        .map(|(name, declared)| Remark {
+            about: Remarked::Column(name.clone()),
+            note: false,
+            what: format!(
+                "DuckDB reads `{name}` of {file} as {declared}, and not every value of it is one: digits may be lost"
+            ),
+            help: vec![format!(
+                "write `table = \"{file}\"` instead of `sql`, which reads values as they are written, or \
+                 `types = {{'{name}': 'VARCHAR'}}` (`columns` for JSON) in its SQL"
+            )],
+        })
+        .collect()
+}
+
+/// The relation that a table's rows make: for SQL by their types, and each column also as it is written.
+pub(super) struct View {
+    survey: Arc<Survey>,
+    needed: Vec<usize>,
+    /// What stands after FROM within the view.
+    from: String,
+}
+
+/// The number of a row, within a view.
+pub(super) const ROW: &str = "\"\u{1}row\"";
+
+/// The temporary table of loaded rows, quoted.
+pub(super) fn table() -> String {
+    format!("temp.main.{}", quote_identifier(load::TABLE))
+}
+
+impl TextTable {
+    /// Loads the rows that a projection needs.
+    pub(super) fn load(&self, connection: &Connection, projection: &Projection) -> Result<View> {
+        for reading in 1.. {
+            let survey = self.survey()?;
+            survey.whole()?;
+            let needed = survey.needed(projection)?;
+            let key = survey.column(&projection.key)?.0;
+            match load::load(connection, &survey, &self.options, key, &needed) {
+                Err(error) if error.kind() == Kind::SourceBusy && reading < READINGS_MAX => {}
+                Err(error) => return Err(error),
+                Ok(()) => return Ok(View { survey, needed, from: table() }),
+            }
+        }
+        unreachable!("the last reading returns")
+    }
+}
+
+impl View {
+    /// The columns that a projection needs, without rows, to ask for types.
+    pub(super) fn empty(survey: Arc<Survey>, projection: &Projection) -> Result<View> {
+        let needed = survey.needed(projection)?;
+        Ok(View::without_rows(survey, needed))
+    }
+
+    /// All columns, without rows.
+    pub(super) fn empty_of_all(survey: Arc<Survey>) -> View {
+        let all = (0..survey.columns.len()).collect();
+        View::without_rows(survey, all)
+    }
+
+    fn without_rows(survey: Arc<Survey>, needed: Vec<usize>) -> View {
+        let columns: Vec<String> =
+            needed.iter().map(|position| format!(", NULL::VARCHAR AS {}", written(*position))).collect();
+        let from = format!("(SELECT NULL::VARCHAR AS k{}, 0::BIGINT AS rowid WHERE false)", columns.concat());
+        View { survey, needed, from }
+    }
+
+    /// As it stands after FROM.
+    pub(super) fn sql(&self) -> String {
+        let mut selected = vec!["k".to_owned()];
+        selected.extend(self.needed.iter().map(|position| written(*position)));
+        for (position, column) in self.survey.visible().filter(|(position, _)| self.needed.contains(position)) {
+            let (raw, kind) = (written(position), column.sql_type());
+            let text = match self.survey.decimal_comma && column.members.is_none() && kind != "VARCHAR" {
+                true => format!("replace({raw}, ',', '.')"),
+                false => raw,
+            };
+            selected.push(format!("CAST({text} AS {kind}) AS {}", quote_identifier(&column.name)));
+        }
+        format!("(SELECT {}, rowid AS {ROW} FROM {}) AS model", selected.join(", "), self.from)
+    }
+
+    /// Every column with the type that SQL sees.
+    pub(super) fn columns(&self) -> Vec<(String, String)> {
+        self.survey.columns().map(|column| (column.name.clone(), column.sql_type())).collect()
+    }
+
+    /// What a column's values mean.
+    pub(super) fn kind(&self, name: &str) -> Option<ColumnType> {
+        Some(self.survey.column(name).ok()?.1.kind())
+    }
+
+    /// SQL for a column as it is written.
+    pub(super) fn written(&self, name: &str) -> Option<String> {
+        Some(written(self.survey.column(name).ok()?.0))
+    }
+}
+
+/// The name of a column as it is written, within a view and the table.
+fn written(position: usize) -> String {
+    format!("\"\u{1}{position}\"")
+}

@@ -1,0 +1,262 @@
+//! Which text do a file's bytes hold? Gzip is unpacked, byte order marks are read and left out, other encodings become
+//! UTF-8, and what is no text of the encoding ends the reading where it stands. Nothing is replaced or guessed.
+
+use std::fs::File;
+use std::io::Read;
+
+use flate2::read::MultiGzDecoder;
+
+/// How a file's characters are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Encoding {
+    /// UTF-8.
+    #[serde(rename = "utf-8")]
+    Utf8,
+    /// What Windows programs of western countries write.
+    #[serde(rename = "windows-1252")]
+    Windows1252,
+    /// ISO 8859-1.
+    #[serde(rename = "latin-1")]
+    Latin1,
+    /// UTF-16, the low byte first.
+    #[serde(rename = "utf-16le")]
+    Utf16Le,
+    /// UTF-16, the high byte first.
+    #[serde(rename = "utf-16be")]
+    Utf16Be,
+}
+
+impl Encoding {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Encoding::Utf8 => "UTF-8",
+            Encoding::Windows1252 => "windows-1252",
+            Encoding::Latin1 => "latin-1",
+            Encoding::Utf16Le => "UTF-16LE",
+            Encoding::Utf16Be => "UTF-16BE",
+        }
+    }
+}
+
+/// Why bytes are no text.
+#[derive(Debug)]
+pub(super) enum Undecodable {
+    /// The file could not be read.
+    Io(std::io::Error),
+    /// Packed data that is damaged or cut off.
+    Gzip,
+    /// Bytes that the encoding gives no meaning.
+    Encoding(Encoding),
+    /// UTF-16 by the look of it, with or without a byte order mark, where nobody said so.
+    LooksUtf16(Encoding),
+    /// Another format, whatever the name says: what it is, and what to write.
+    Format(&'static str, &'static str),
+}
+
+/// Bytes read at a time.
+const CHUNK_BYTES: usize = 1024 * 1024;
+
+/// What the first bytes of formats are that are no text.
+const FORMATS: [(&[u8], &str, &str); 6] = [
+    (b"PAR1", "a Parquet file", "name it with the extension `.parquet`"),
+    (
+        b"PK\x03\x04",
+        "a ZIP archive or an Excel workbook",
+        "save the sheet as \"CSV UTF-8\", or unpack the archive, and name that file",
+    ),
+    (b"\xd0\xcf\x11\xe0", "an old Excel workbook", "save the sheet as \"CSV UTF-8\" and name that file"),
+    (
+        b"\x28\xb5\x2f\xfd",
+        "packed with zstd",
+        "unpack it, pack it with gzip, or read it with DuckDB: `sql = \"FROM read_csv('…', all_varchar = true)\"`",
+    ),
+    (b"BZh", "packed with bzip2", "unpack it, or pack it with gzip"),
+    (b"\xfd7zXZ", "packed with xz", "unpack it, or pack it with gzip"),
+];
+
+/// The text of a file, piece by piece.
+pub(super) struct Decoder {
+    input: Box<dyn Read + Send>,
+    declared: Option<Encoding>,
+    encoding: Option<Encoding>,
+    marked: bool,
+    packed: bool,
+    /// Bytes that are read and not decoded yet.
+    raw: Vec<u8>,
+    ended: bool,
+    /// What is wrong behind the text handed out last.
+    failed: Option<Undecodable>,
+}
+
+impl Decoder {
+    pub(super) fn new(mut file: File, declared: Option<Encoding>) -> Result<Decoder, Undecodable> {
+        let mut start = Vec::new();
+        file.by_ref().take(8).read_to_end(&mut start).map_err(Undecodable::Io)?;
+        if let Some((_, what, help)) = FORMATS.iter().find(|(magic, ..)| start.starts_with(magic)) {
+            return Err(Undecodable::Format(what, help));
+        }
+        let packed = start.starts_with(b"\x1f\x8b");
+        let whole = std::io::Cursor::new(start).chain(file);
+        let input: Box<dyn Read + Send> = if packed { Box::new(MultiGzDecoder::new(whole)) } else { Box::new(whole) };
+        Ok(Decoder {
+            input,
+            declared,
+            encoding: None,
+            marked: false,
+            packed,
+            raw: Vec::new(),
+            ended: false,
+            failed: None,
+        })
+    }
+
+    /// The encoding, once something was read.
+    pub(super) fn encoding(&self) -> Encoding {
+        self.encoding.or(self.declared).unwrap_or(Encoding::Utf8)
+    }
+
+    /// Whether the file begins with a byte order mark.
+    pub(super) fn marked(&self) -> bool {
+        self.marked
+    }
+
+    /// Appends more text; `false` at the end. What cannot be decoded is told after the text before it was handed out.
+    pub(super) fn fill(&mut self, out: &mut Vec<u8>) -> Result<bool, Undecodable> {
+        if let Some(failed) = self.failed.take() {
+            return Err(failed);
+        }
+        let before = out.len();
+        while out.len() == before && !self.ended {
+            self.read_chunk()?;
+            self.decode(out);
+            if out.len() == before
+                && let Some(failed) = self.failed.take()
+            {
+                return Err(failed);
+            }
+        }
+        Ok(out.len() > before)
+    }
+
+    fn read_chunk(&mut self) -> Result<(), Undecodable> {
+        let before = self.raw.len();
+        let read = self.input.by_ref().take(CHUNK_BYTES as u64).read_to_end(&mut self.raw);
+        read.map_err(|error| if self.packed { Undecodable::Gzip } else { Undecodable::Io(error) })?;
+        self.ended = self.raw.len() - before < CHUNK_BYTES;
+        if self.encoding.is_none() {
+            let (encoding, mark) = match self.raw.as_slice() {
+                [0xef, 0xbb, 0xbf, ..] => (Encoding::Utf8, 3),
+                [0xff, 0xfe, 0, 0, ..] | [0, 0, 0xfe, 0xff, ..] => {
+                    return Err(Undecodable::Format("UTF-32", "convert the file to UTF-8"));
+                }
+                [0xff, 0xfe, ..] => (Encoding::Utf16Le, 2),
+                [0xfe, 0xff, ..] => (Encoding::Utf16Be, 2),
+                raw => (self.declared.unwrap_or_else(|| unmarked(raw)), 0),
+            };
+            let sixteen = |encoding| matches!(encoding, Encoding::Utf16Le | Encoding::Utf16Be);
+            if sixteen(encoding) && !self.declared.is_some_and(sixteen) {
+                return Err(Undecodable::LooksUtf16(encoding));
+            }
+            self.marked = mark > 0;
+            self.raw.drain(..mark);
+            self.encoding = Some(encoding);
+        }
+        Ok(())
+    }
+
+    fn decode(&mut self, out: &mut Vec<u8>) {
+        let encoding = self.encoding();
+        match encoding {
+            Encoding::Utf8 => match std::str::from_utf8(&self.raw) {
+                Ok(_) => out.append(&mut self.raw),
+                Err(error) => {
+                    let rest = self.raw.split_off(error.valid_up_to());
+                    out.append(&mut self.raw);
+                    // A character that the chunk's end cuts through is whole in the next.
+                    if error.error_len().is_some() || self.ended {
+                        self.failed = Some(Undecodable::Encoding(encoding));
+                        self.ended = true;
+                    }
+                    self.raw = rest;
+                }
+            },
+            Encoding::Latin1 | Encoding::Windows1252 => {
+                let mut text = String::with_capacity(self.raw.len());
+                for byte in self.raw.drain(..) {
+                    let character = match byte {
+                        0x80..=0x9f if encoding == Encoding::Windows1252 => WINDOWS_1252[usize::from(byte - 0x80)],
+                        byte => char::from(byte),
+                    };
+                    if character == UNDEFINED {
+                        self.failed = Some(Undecodable::Encoding(encoding));
+                        self.ended = true;
+                        break;
+                    }
+                    text.push(character);
+                }
+                out.extend_from_slice(text.as_bytes());
+            }
+            Encoding::Utf16Le | Encoding::Utf16Be => {
+                let mut units: Vec<u16> = self
+                    .raw
+                    .chunks_exact(2)
+                    .map(|pair| match encoding {
+                        Encoding::Utf16Le => u16::from_le_bytes([pair[0], pair[1]]),
+                        _ => u16::from_be_bytes([pair[0], pair[1]]),
+                    })
+                    .collect();
+                let cut = units.last().is_some_and(|last| (0xd800..0xdc00).contains(last)) && !self.ended;
+                if cut {
+                    units.pop();
+                }
+                let left = self.raw.split_off(units.len() * 2);
+                self.raw = left;
+                let mut text = String::with_capacity(units.len());
+                for character in char::decode_utf16(units) {
+                    match character {
+                        Ok(character) => text.push(character),
+                        Err(_) => {
+                            self.failed = Some(Undecodable::Encoding(encoding));
+                            self.ended = true;
+                            break;
+                        }
+                    }
+                }
+                out.extend_from_slice(text.as_bytes());
+                if self.ended && !self.raw.is_empty() && self.failed.is_none() {
+                    self.failed = Some(Undecodable::Encoding(encoding));
+                }
+            }
+        }
+    }
+}
+
+/// The encoding of a file without a mark: UTF-8, or UTF-16 where every second byte is zero.
+fn unmarked(raw: &[u8]) -> Encoding {
+    let start = &raw[..raw.len().min(4096)];
+    let zeros = |parity: usize| start.iter().skip(parity).step_by(2).filter(|byte| **byte == 0).count();
+    let (even, odd) = (zeros(0), zeros(1));
+    if odd * 4 > start.len() && even * 16 < odd.max(1) {
+        return Encoding::Utf16Le;
+    }
+    if even * 4 > start.len() && odd * 16 < even.max(1) {
+        return Encoding::Utf16Be;
+    }
+    Encoding::Utf8
+}
+
+const UNDEFINED: char = '\u{fffd}';
+/// Bytes 0x80 to 0x9f of windows-1252.
+const WINDOWS_1252: [char; 32] = [
+    '€', UNDEFINED, '‚', 'ƒ', '„', '…', '†', '‡', 'ˆ', '‰', 'Š', '‹', 'Œ', UNDEFINED, 'Ž', UNDEFINED, UNDEFINED, '‘',
+    '’', '“', '”', '•', '–', '—', '˜', '™', 'š', '›', 'œ', UNDEFINED, 'ž', 'Ÿ',
+];
+
+impl Decoder {
+    /// Tells once more, at the next call, what was wrong behind the text handed out last.
+    pub(super) fn fail_again(&mut self, wrong: Undecodable) {
+        self.failed = Some(wrong);
+        self.ended = true;
+    }
+}
