@@ -295,9 +295,9 @@ mod tests {
             ("w.duckdb", "the file of the source `w`"),
             ("same.ndjson", "the file of the source `w`"),
             ("w.duckdb.wal", "write-ahead log"),
-            ("state/ledger.duckdb", "the ledger"),
-            ("state/ledger.duckdb.wal", "the ledger"),
-            ("state/ledger.duckdb.out.ndjson", "the ledger"),
+            ("state/ledger.duckdb", "own ledger"),
+            ("state/ledger.duckdb.wal", "own ledger"),
+            ("state/ledger.duckdb.out.ndjson", "own ledger"),
             ("data/a.csv", "the model of `accounts` reads"),
             ("data/new.csv", "the model of `accounts` reads"),
             ("data", "a folder"),
@@ -306,7 +306,15 @@ mod tests {
             assert!(found.starts_with("`path` is ") && found.contains(what), "{path}: {found}");
         }
         assert!(problem("ledger.duckdb.wal", "ledger.duckdb").unwrap().contains("ledger"));
-        for path in ["changes.ndjson", "out/changes.ndjson", "data/changes.ndjson", "-", "/dev/null", "/dev/stdout"] {
+        for path in [
+            "changes.ndjson",
+            "state/changes.ndjson",
+            "out/changes.ndjson",
+            "data/changes.ndjson",
+            "-",
+            "/dev/null",
+            "/dev/stdout",
+        ] {
             assert_eq!(problem(path, usual), None, "{path}");
         }
         assert_eq!(problem("changes.ndjson", "ledger.duckdb"), None, "a ledger beside the settings");
