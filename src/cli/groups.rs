@@ -38,13 +38,13 @@ pub(super) fn status_text(status: Status) -> String {
 
 pub(super) async fn status(cli: &Cli, syncs: &[String]) -> Result<u8, Failure> {
     let project = open::project(&cli.folder)?;
-    super::show_broken(&project);
+    super::show_broken(cli, &project);
     let files = asked_about(&project, syncs)?;
     let teller = Teller::open(&project).await?;
     let now = SystemClock::start().now();
     let views = teller.syncs(&project, &files, now, 1).await?;
     if cli.json {
-        print_json(&json!({ "syncs": views }));
+        print_json(&json!({"syncs": views, "broken": super::broken_json(&project)}));
         return Ok(0);
     }
     let by_daemon = matches!(teller, Teller::Daemon(_));

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::args::{Cli, Init};
 use super::screen::{self, ADD, BOLD, paint};
 use super::{print_json, sample};
-use crate::config;
+use crate::config::{self, BrokenMapping};
 use crate::destination::segment;
 use crate::duck::{Duck, Limits, first_line};
 use crate::error::{Error, Kind, Result, Within};
@@ -124,14 +124,17 @@ async fn mapping(cli: &Cli, asked: &Init, source_name: &str, table: &str) -> Res
     };
     create(&path, &template::mapping(source_name, &destination, table, &shapes, &always))?;
     let after = open::project(&cli.folder)?;
-    let broken = after.broken.iter().find(|broken| !project.broken.contains(broken));
-    if let Some(mistakes) = broken.and_then(|broken| after.mistakes(&broken.name)) {
-        // Another mapping sends the same traits of the same groups, for instance.
+    let hurt = |broken: &&BrokenMapping| broken.name != name && !project.broken.contains(broken);
+    if let Some(mistakes) = after.broken.iter().find(hurt).and_then(|broken| after.mistakes(&broken.name)) {
         std::fs::remove_file(&path)?;
         let what = Failure::from(mistakes).as_error();
-        return Err(Error::new(Kind::Config, format!("nothing was written: beside the other mappings, {what}"))
+        return Err(Error::new(Kind::Config, format!("nothing was written, because of another mapping: {what}"))
             .advise("map the table to another group type or destination, or change the other mapping first")
             .into());
+    }
+    // What it still lacks, or where it clashes with another one, is for the person who reads it.
+    if let (Some(mistakes), false) = (after.mistakes(&name), cli.json) {
+        super::show_problems(cli, &mistakes);
     }
     if cli.json {
         print_json(&serde_json::json!({"written": [path.display().to_string()]}));

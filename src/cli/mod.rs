@@ -131,15 +131,20 @@ fn show_warnings(cli: &Cli, project: &Project) {
     if !cli.json && !warnings.is_empty() {
         drop(write!(screen::stderr(), "{}", warnings.render(true)));
     }
-    show_broken(project);
+    show_broken(cli, project);
 }
 
-/// Says on standard error which mappings have mistakes.
-fn show_broken(project: &Project) {
-    for broken in &project.broken {
+/// Says on standard error which mappings have mistakes; in JSON it is part of the answer ([`broken_json`]).
+fn show_broken(cli: &Cli, project: &Project) {
+    for broken in project.broken.iter().filter(|_| !cli.json) {
         let what = format!("{} has mistakes, so that `{}` cannot run", broken.file, broken.name);
         screen::print_warning(&what, "`groupcast check` shows them; the other syncs are not affected");
     }
+}
+
+/// The mappings that have mistakes.
+fn broken_json(project: &Project) -> Value {
+    project.broken.iter().map(|broken| json!({"sync": broken.name, "file": broken.file})).collect()
 }
 
 /// Tells on standard error that a ledger is not the newest there was, if so.

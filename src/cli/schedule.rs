@@ -18,14 +18,15 @@ use crate::zone::{self, Zone};
 
 pub(super) async fn schedule(cli: &Cli, syncs: &[String], count: usize) -> Result<u8, Failure> {
     let project = open::project(&cli.folder)?;
-    super::show_broken(&project);
+    super::show_broken(cli, &project);
     let files = asked_about(&project, syncs)?;
     let now = SystemClock::start().now();
     let teller = Teller::open(&project).await?;
     let views = teller.syncs(&project, &files, now, count).await?;
     if cli.json {
         let all: Vec<Value> = views.iter().map(as_json).collect();
-        print_json(&json!({"now": exact(now), "tzdata": zone::version(), "syncs": all}));
+        let broken = super::broken_json(&project);
+        print_json(&json!({"now": exact(now), "tzdata": zone::version(), "syncs": all, "broken": broken}));
         return Ok(0);
     }
     let mut table = screen::table(&["sync", "schedule", "zone", "next", "UTC", "last run"]);

@@ -6,8 +6,8 @@
 
 use chrono::{DateTime, Utc};
 
-use super::Session;
 use super::report::Counts;
+use super::{BY_COMMAND_LINE, Session};
 use crate::error::{Error, Kind, Result};
 use crate::ledger::{RunRecord, Status};
 
@@ -17,7 +17,8 @@ const RUNS_MAX: u64 = 500;
 impl Session<'_> {
     /// A failure to find something at the source, with what it means for this sync.
     pub async fn missing_for_now(&self, error: Error) -> Error {
-        if !error.is_missing() || self.options.run.is_none() {
+        let by_a_person = self.options.run.is_none() || self.options.started_by == BY_COMMAND_LINE;
+        if !error.is_missing() || by_a_person {
             return error;
         }
         match self.last_read().await {

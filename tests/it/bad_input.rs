@@ -145,7 +145,7 @@ fn mistakes_in_files_are_shown_at_their_place() {
     place.mapping("accounts", &good);
     place.mapping("second", &good);
     fails(
-        place.run(&["run"]),
+        place.run(&["run", "second"]),
         2,
         &["trait `name` of `company` at `amplitude` is also written by mappings/accounts.toml:12"],
     );
@@ -441,7 +441,7 @@ fn a_damaged_or_newer_ledger() {
     connection.close().map_err(|(_, error)| error).unwrap();
     let newer = place.ledger_bytes();
     for command in ["run", "plan", "status"] {
-        fails(place.run(&[command]), 1, &["ledger.duckdb", "version 4", "newer Groupcast", ".v3-backup"]);
+        fails(place.run(&[command]), 1, &["ledger.duckdb", "version 5", "newer Groupcast", ".v4-backup"]);
     }
     assert_eq!(place.ledger_bytes(), newer, "nothing was changed");
     let connection = duckdb::Connection::open(&path).unwrap();

@@ -272,10 +272,23 @@ fn json_is_json_for_every_command() {
     let failed = place.run(&["group", "accounts", "nobody", "--json"]).exits(2).json();
     assert_eq!(failed["error"]["kind"], json!("config"));
     place.mapping("second", "source = 3");
-    for arguments in [&["check", "--json"][..], &["plan", "--json"], &["run", "--json"], &["status", "--json"]] {
-        let problems = place.run(arguments).exits(2);
-        assert!(problems.json()["problems"].as_array().unwrap().len() > 1, "{}", problems.stdout);
-        assert_eq!(problems.stderr, "");
+    let second = "mappings/second.toml";
+    for (arguments, code) in [
+        (&["check", "--json"][..], 2),
+        (&["plan", "--json"], 2),
+        (&["plan", "second", "--json"], 2),
+        (&["run", "--json"], 2),
+        (&["status", "--json"], 0),
+        (&["schedule", "--json"], 0),
+    ] {
+        let output = place.run(arguments).exits(code);
+        assert_eq!(output.stderr, "");
+        let last = output.json_lines().pop().unwrap();
+        match arguments[0] {
+            "check" | "plan" => assert!(last["problems"].as_array().unwrap().len() > 1, "{}", output.stdout),
+            "run" => assert_eq!(last["runs"][1]["error"]["kind"], json!("config"), "{}", output.stdout),
+            _ => assert_eq!(last["broken"], json!([{"sync": "second", "file": second}]), "{}", output.stdout),
+        }
     }
 }
 
