@@ -6,9 +6,14 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use rustix::fs::Mode;
 use rustix::process::{Resource, Rlimit, Signal, setrlimit, umask};
+
+/// Longest the process waits at its end for statements that were told to end. DuckDB's own destructors run at the exit, and
+/// a thread of it that still works then may crash the process, which would end by a signal instead of with its exit code.
+pub const STATEMENTS_MAX: Duration = Duration::from_secs(5);
 
 /// The umask this process was started with, where it took one of its own.
 static STARTED_WITH: OnceLock<u32> = OnceLock::new();

@@ -68,8 +68,7 @@ pub fn main() -> u8 {
         process::survive_file_size_limit();
     }
     let code = runtime.block_on(command(&cli)).unwrap_or_else(|failure| show_failure(&cli, &failure));
-    // A statement that is still running on a blocking thread must not keep the process from ending.
-    runtime.shutdown_background();
+    runtime.shutdown_timeout(process::STATEMENTS_MAX);
     code
 }
 

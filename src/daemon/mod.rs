@@ -57,6 +57,7 @@ use crate::ledger::place::FileId;
 use crate::open::address::{self, Address, Written};
 use crate::open::socket::Bound;
 use crate::open::{self, Failure};
+use crate::process;
 use crate::telemetry;
 
 /// How long the last messages and notes may take, once every run has ended or was left behind.
@@ -137,7 +138,7 @@ pub async fn serve(folder: &Path, listen: Option<&str>) -> Result<u8, Failure> {
     // One that somebody is left behind in may not answer any more.
     let given_up = supervisor.ledger.duck().given_up();
     let gave_up = given_up && (left_behind > 0 || supervisor.ledger_gave_up().await);
-    drop(work);
+    tokio::task::block_in_place(|| work.end());
     served?;
     tracing::info!("stopped");
     // Other than after an order to stop, the service manager is to start it again.
@@ -159,7 +160,16 @@ impl Workers {
     }
 }
 
-/// Threads in which a statement does not react are left to the end of the process.
+impl Workers {
+    /// Ends them. Threads in which a statement does not react are left to the end of the process.
+    fn end(mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_timeout(process::STATEMENTS_MAX);
+        }
+    }
+}
+
+/// Where they are not ended in good order.
 impl Drop for Workers {
     fn drop(&mut self) {
         if let Some(runtime) = self.0.take() {

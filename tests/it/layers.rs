@@ -37,6 +37,7 @@ const MAY: &[(&str, &[&str])] = &[
             "mapping",
             "model",
             "open",
+            "process",
             "schedule",
             "sync",
             "telemetry",
