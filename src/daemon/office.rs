@@ -109,6 +109,11 @@ impl Supervisor {
         view
     }
 
+    /// Whether there is such a sync, also one whose mapping has mistakes: what is on record of it can be asked.
+    pub(super) fn exists(&self, sync: &str) -> bool {
+        self.roster().knows(sync) || self.project().broken.iter().any(|broken| broken.name == sync)
+    }
+
     /// Has something made that reads a source or a ledger and tells items: in a place of the plans', while no run of the
     /// sync begins, and ended soon when whoever asked is gone.
     pub(super) async fn make<Item, End, Making>(
@@ -200,7 +205,7 @@ impl Drop for StopOnDrop {
 }
 
 /// Items that wait to be taken: a few pages' worth would be held by nobody's wish.
-const ITEMS_WAITING: usize = 256;
+pub(super) const ITEMS_WAITING: usize = 256;
 
 /// Makes a plan. As a task of its own, because it must let go of the source by itself when nobody waits for it any more.
 async fn make_plan(
@@ -392,7 +397,7 @@ impl Desk for Office {
     }
 
     async fn runs(&self, sync: Option<&str>, before: Option<&str>, count: u64) -> Answer<Vec<RunView>> {
-        if let Some(sync) = sync.filter(|sync| !self.roster().knows(sync)) {
+        if let Some(sync) = sync.filter(|sync| !self.exists(sync)) {
             return Err(unknown("sync", sync));
         }
         let records = match before {
@@ -448,7 +453,7 @@ impl Desk for Office {
 
     async fn rejected(&self, sync: Option<&str>, after: Option<&str>, count: u64) -> Answer<Vec<RejectedView>> {
         if let Some(sync) = sync {
-            if !self.roster().knows(sync) {
+            if !self.exists(sync) {
                 return Err(unknown("sync", sync));
             }
             return Ok(ask::rejected(&self.asking, sync, after, count).await?);
@@ -459,7 +464,7 @@ impl Desk for Office {
     }
 
     async fn group(&self, sync: &str, key: &str, before: Option<u64>, count: u64) -> Answer<GroupView> {
-        if !self.roster().knows(sync) {
+        if !self.exists(sync) {
             return Err(unknown("sync", sync));
         }
         let view = ask::group(&self.asking, sync, key, before, count).await?;

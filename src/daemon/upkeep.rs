@@ -4,10 +4,10 @@ use async_trait::async_trait;
 use tokio::sync::{mpsc, watch};
 
 use super::desk::{Answer, UnderWay, Upkeep};
-use super::office::{Office, Reserved, failed, give};
+use super::office::{ITEMS_WAITING, Office, Reserved, failed, give, unknown};
 use super::tracker::Tracker;
 use crate::delivery::Signal;
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::ledger::Ledger;
 use crate::ledger::local::LocalLedger;
 use crate::open::job::Job;
@@ -56,13 +56,18 @@ async fn export_all(ledger: &LocalLedger, sync: &str, items: &mpsc::Sender<Expor
 #[async_trait]
 impl Upkeep for Office {
     async fn export(&self, sync: &str) -> Answer<UnderWay<ExportedView, ()>> {
-        self.0
-            .make(sync, "export the ledger", |reserved: Reserved, items, _| async move {
-                let Reserved(supervisor, sync) = &reserved;
-                let ledger = supervisor.ledger.sibling_read_only()?;
-                Ok(export_all(&ledger, sync, &items).await?)
-            })
-            .await
+        if !self.exists(sync) {
+            return Err(unknown("sync", sync));
+        }
+        // It only looks, so that it holds up no run and waits for none.
+        let (ledger, sync) = (self.ledger.sibling_read_only()?, sync.to_owned());
+        let (found, items) = mpsc::channel(ITEMS_WAITING);
+        let exported = self.work.spawn(async move { export_all(&ledger, &sync, &found).await });
+        let end = async move {
+            let failed = |panic| Err(Error::new(Kind::Bug, "failed to export the ledger").because(panic));
+            Ok(exported.await.unwrap_or_else(failed)?)
+        };
+        Ok(UnderWay { items, end: Box::pin(end) })
     }
 
     async fn reset(&self, sync: &str, group: Option<&str>, forget: bool) -> Answer<u64> {

@@ -128,6 +128,18 @@ fn a_mapping_with_mistakes_hurts_no_other_sync() {
     assert_eq!(daemon.run("accounts", &json!({}))["run"]["status"], "delivered");
     place.run(&["run"]).exits(2).says(&["accounts: 3 rows", "sorce"]);
     daemon.get("/api/v1/syncs/teams").is(404);
+    for command in [
+        &["status"][..],
+        &["runs", "teams"],
+        &["rejected"],
+        &["rejected", "teams"],
+        &["schedule"],
+        &["ledger", "export", "teams"],
+        &["ledger", "export", "accounts"],
+    ] {
+        place.run(command).exits(0);
+    }
+    place.run(&["group", "teams", "k1"]).exits(2).says(&["nothing is known of group `k1`"]);
     place.mapping("teams", &broken.replace("sorce", "source"));
     until("the other sync is there", || (daemon.get("/api/v1/syncs/teams").status == 200).then_some(()));
     assert_eq!(daemon.run("teams", &json!({}))["run"]["status"], "delivered");
