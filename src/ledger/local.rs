@@ -28,6 +28,9 @@ use crate::source::staged::ORDERED_MAX;
 /// and is read again after a kill: a daemon whose runs say little would let it grow for months. A long run is over before
 /// its log is looked at, so what it wrote is compressed once.
 const LOG_BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// How often, and how soon after each other, a run tries to fold the log into the file.
+const FOLD_TRIES: u32 = 100;
+const FOLD_AGAIN: Duration = Duration::from_millis(50);
 
 /// What follows from a ledger that is not the newest there was ([`LocalLedger::older`]).
 pub const OLDER_ADVICE: &str = "every group is unconfirmed now, and the next full run of each sync sends everything again; \
@@ -581,10 +584,16 @@ impl Ledger for LocalLedger {
                 drop(long_texts::remove_unused(connection));
             }
             if log.and_then(|log| log.bytes()).is_some_and(|bytes| bytes > LOG_BYTES_MAX) {
-                // DuckDB refuses while somebody writes; readers may go on.
-                let _turn = writing.lock().unwrap_or_else(PoisonError::into_inner);
-                // The run is recorded. A failure to tidy up is none of its own, and the next run tries again.
-                drop(connection.execute_batch("CHECKPOINT"));
+                // DuckDB refuses while somebody writes, or still reads what was removed just now, which takes moments.
+                // The run is recorded: a failure to tidy up is none of its own, and the next run tries again.
+                for _ in 0..FOLD_TRIES {
+                    let turn = writing.lock().unwrap_or_else(PoisonError::into_inner);
+                    if connection.execute_batch("CHECKPOINT").is_ok() {
+                        break;
+                    }
+                    drop(turn);
+                    std::thread::sleep(FOLD_AGAIN);
+                }
             }
             Ok(())
         })
