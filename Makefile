@@ -24,7 +24,7 @@ test-deploy:
 # every page in light, dark and on a phone, held to axe-core's rules, and used; with a token, logged in and out. Needs
 # Chromium, Node and the npm registry. Screenshots go to the folder SCREENSHOTS names.
 test-browser:
-	@. .ci/env; cargo test $$features --lib daemon::console::tests::browser -- --ignored --nocapture && \
+	@. .ci/env; cargo test $$features --lib server::console::tests::browser -- --ignored --nocapture && \
 	cargo test $$features --test it daemon::browser -- --ignored --nocapture --test-threads 1
 
 # The daemon over thousands of runs with faulty receivers, a changing warehouse and many questions: counts must add up,

@@ -54,7 +54,7 @@ pub fn is_unsafe(char: char) -> bool {
 }
 
 /// A line of JSON with every [unsafe](is_unsafe) character escaped as JSON escapes it; JSON's writer itself does so with
-/// the first 32 only. Outside of strings JSON has none of them.
+/// the first 32 only. HttpClient of strings JSON has none of them.
 pub fn json_line(json: String) -> String {
     if !json.contains(is_unsafe) {
         return json;

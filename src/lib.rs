@@ -3,7 +3,7 @@
 //! It reads account rows from a source, compares them in the [`ledger`] with what each destination is known to hold,
 //! and sends only the changed traits. The modules are the stages of that pipeline, and imports point one way:
 //!
-//! `cli → daemon → telemetry → {view, open} → {sync, schedule} → {ledger, delivery, config} → {source, duck, mapping} → destination → model`
+//! `cli → daemon → {telemetry, server} → service → {sync, scheduler} → {ledger, delivery, config} → {source, duckdb, mapping} → destination → model`
 //!
 //! | module | question it answers |
 //! |---|---|
@@ -11,21 +11,19 @@
 //! | [`mapping`] | what does a mapping file mean, and which SQL reads it? (pure) |
 //! | [`destination`] | how does one vendor's API want a change, and what does its answer mean? (pure) |
 //! | [`config`] | which sources, destinations and mappings does this folder describe? |
-//! | [`duck`] | how does async code talk to DuckDB safely? |
+//! | [`duckdb`](mod@duckdb) | how does async code talk to DuckDB safely? |
 //! | [`source`] | how do rows get from a warehouse into the comparison? |
 //! | [`ledger`] | what does each destination hold, and which rows differ? |
 //! | [`delivery`] | how do changes become acknowledged requests? |
 //! | [`sync`] | one run of one sync, top to bottom |
-//! | [`schedule`] | when does a sync run? (pure) |
-//! | [`open`] | from a config folder to one run of one sync |
-//! | [`view`] | what is told about syncs, runs and groups |
+//! | [`scheduler`] | when does a sync run? (pure) |
+//! | [`service`] | every query and command, once: from a config folder to one run of one sync, and the views of syncs, runs and groups |
 //! | [`telemetry`] | how does the process tell what it does, line by line? |
 //! | [`daemon`] | the process that keeps the schedules, its API and its console |
+//! | [`server`] | the HTTP API and the console |
 //! | [`cli`] | the commands |
-//! | [`zone`] | which rules does a time zone follow? |
-//! | [`env`](mod@env) | the only door out: clock, random numbers, HTTP |
-//! | [`process`] | what the process asks of the system for itself: private files, no core dump |
-//! | [`regular_file`] | how is a small file read that a person named? |
+//! | [`time_zone`] | which rules does a time zone follow? |
+//! | [`io`] | the only door out: clock, random numbers, HTTP, small files, the process itself |
 //! | [`error`] | one error type with kinds, places and advice |
 //! | [`mod@format`] | how are numbers and foreign texts written so that they can be read, and do nothing else? (pure) |
 
@@ -34,20 +32,18 @@ pub mod config;
 pub mod daemon;
 pub mod delivery;
 pub mod destination;
-pub mod duck;
-pub mod env;
+pub mod duckdb;
 pub mod error;
 pub mod format;
+pub mod io;
 pub mod ledger;
 pub mod mapping;
 pub mod model;
-pub mod open;
-pub mod process;
-pub mod regular_file;
-pub mod schedule;
+pub mod scheduler;
 pub mod secret;
+pub mod server;
+pub mod service;
 pub mod source;
 pub mod sync;
 pub mod telemetry;
-pub mod view;
-pub mod zone;
+pub mod time_zone;

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::error::{Error, Kind, Result};
+use crate::service::views::Ask;
 use crate::sync::{BY_COMMAND_LINE, Options};
-use crate::view::Ask;
 
 /// Keeps the account traits of product tools equal to a warehouse.
 #[derive(Debug, Parser)]
@@ -127,7 +127,7 @@ and `run` ask it. GROUPCAST_LOG=debug|info|warn|error says how much it tells.")]
         listen: Option<String>,
     },
 
-    /// How each sync stands: known, uncertain and rejected groups, the last run.
+    /// How each sync stands: known, unconfirmed and rejected groups, the last run.
     Status {
         /// Only these syncs.
         #[arg(value_name = "SYNC")]
@@ -352,7 +352,7 @@ that is left there, and leave the `.generation` file: if anything was sent since
     },
     /// Say everything again at the next run.
     #[command(after_help = "\
-Known documents are kept, marked as uncertain, so the next run also says what must be unset. With --forget they are
+Known documents are kept, marked as unconfirmed, so the next run also says what must be unset. With --forget they are
 dropped, as if nothing had ever been sent: traits that left the warehouse meanwhile then stay at the destination.")]
     Reset {
         /// The sync's name.

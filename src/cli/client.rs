@@ -18,14 +18,14 @@ use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 
 use crate::config::Project;
-use crate::daemon::desk::Accepted;
-use crate::daemon::http::local::{BACKUP, BackupRequest, HELLO, Hello, Line, Reset};
 use crate::error::{Error, Kind, Result};
 use crate::ledger::Copied;
 use crate::ledger::place::FileId;
-use crate::open::{self, socket};
+use crate::server::http::local::{BACKUP, BackupRequest, HELLO, Hello, Line, Reset};
+use crate::service::api::Accepted;
+use crate::service::open::{self, socket};
+use crate::service::views::{Ask, ExportedView, PlanPart, PlanView, RunDetail};
 use crate::sync::verify::{self, Verified};
-use crate::view::{Ask, ExportedView, PlanPart, PlanView, RunDetail};
 
 /// Longest the daemon may take to answer a question: it reads its own ledger.
 const ANSWER_MAX: Duration = Duration::from_secs(70);

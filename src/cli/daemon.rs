@@ -2,7 +2,7 @@
 
 use super::args::Cli;
 use crate::daemon;
-use crate::open::Failure;
+use crate::service::open::Failure;
 
 pub(super) async fn daemon(cli: &Cli, listen: Option<&str>) -> Result<u8, Failure> {
     daemon::serve(&cli.folder, listen).await

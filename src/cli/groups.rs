@@ -15,17 +15,17 @@ use super::screen::{self, ADD, BOLD, CHANGE, DIM, Progress, REMOVE, paint, plura
 use super::told::Teller;
 use super::{print_json, remote};
 use crate::config::Project;
-use crate::delivery::{Outside, Signal};
-use crate::env::{Clock, Random, SystemClock};
+use crate::delivery::{HttpClient, Signal};
 use crate::error::{Error, Kind, Result, Within};
+use crate::io::{Clock, Random, SystemClock};
 use crate::ledger::{Ledger, Status};
 use crate::mapping::MappingFile;
 use crate::model::Document;
-use crate::open::job::Job;
-use crate::open::{self, Failure};
+use crate::service::open::job::Job;
+use crate::service::open::{self, Failure};
+use crate::service::views::words::one_line;
+use crate::service::views::{ExportedView, GroupView, RunDetail, State, SyncView};
 use crate::sync::Options;
-use crate::view::words::one_line;
-use crate::view::{ExportedView, GroupView, RunDetail, State, SyncView};
 
 pub(super) fn when(at: DateTime<Utc>) -> String {
     at.format("%Y-%m-%d %H:%M:%SZ").to_string()
@@ -48,7 +48,7 @@ pub(super) async fn status(cli: &Cli, syncs: &[String]) -> Result<u8, Failure> {
         return Ok(0);
     }
     let by_daemon = matches!(teller, Teller::Daemon(_));
-    let mut head = vec!["sync", "destination", "known", "uncertain", "rejected", "last run", "ended"];
+    let mut head = vec!["sync", "destination", "known", "unconfirmed", "rejected", "last run", "ended"];
     if by_daemon {
         head.extend(["now", "next"]);
     }
@@ -60,7 +60,7 @@ pub(super) async fn status(cli: &Cli, syncs: &[String]) -> Result<u8, Failure> {
             format!("{}{disabled}", view.sync),
             view.destination.clone(),
             thousands(view.standing.known),
-            thousands(view.standing.unsettled),
+            thousands(view.standing.unconfirmed),
             thousands(view.standing.rejected),
             last.map_or_else(|| "never".to_owned(), |run| status_text(run.status)),
             last.and_then(|run| run.ended_at).map_or_else(String::new, when),
@@ -90,9 +90,9 @@ pub(super) fn asked_about<'a>(project: &'a Project, syncs: &[String]) -> Result<
 fn doing(view: &SyncView) -> String {
     let Some(activity) = &view.activity else { return String::new() };
     match (activity.state, &activity.running) {
-        (State::Running, Some(progress)) => match progress.suspects {
-            Some(suspects) if suspects > 0 => {
-                format!("{} {} of {}", progress.phase, thousands(progress.settled), thousands(suspects))
+        (State::Running, Some(progress)) => match progress.candidates {
+            Some(candidates) if candidates > 0 => {
+                format!("{} {} of {}", progress.phase, thousands(progress.settled), thousands(candidates))
             }
             _ => progress.phase.clone(),
         },
@@ -171,7 +171,7 @@ pub(super) async fn group(cli: &Cli, sync: &str, key: &str, number: u64, remote:
         sync: sync.to_owned(),
         key: key.to_owned(),
         known: false,
-        unsettled_in: None,
+        unconfirmed_in: None,
         rejected: None,
         traits: BTreeMap::new(),
         history: Vec::new(),
@@ -199,9 +199,9 @@ pub(super) async fn group(cli: &Cli, sync: &str, key: &str, number: u64, remote:
         };
         writeln!(out, "{}", paint(CHANGE, words))?;
     }
-    if let Some(run) = &group.unsettled_in {
+    if let Some(run) = &group.unconfirmed_in {
         let words = format!(
-            "uncertain since run {run}: what was said then may or may not have arrived; the next run says everything again"
+            "unconfirmed since run {run}: what was said then may or may not have arrived; the next run says everything again"
         );
         writeln!(out, "{}", paint(CHANGE, words))?;
     }
@@ -276,7 +276,7 @@ pub(super) async fn show_run(cli: &Cli, run: &str) -> Result<u8, Failure> {
         }
     }
     if let Some(progress) = progress {
-        let of = progress.suspects.map_or_else(String::new, |suspects| format!(" of {}", thousands(suspects)));
+        let of = progress.candidates.map_or_else(String::new, |candidates| format!(" of {}", thousands(candidates)));
         writeln!(
             out,
             "  {}: {} rows read, {}{of} settled",
@@ -510,7 +510,7 @@ async fn adopt(cli: &Cli, project: &Project, sync: &str) -> Result<u8, Failure> 
                 project,
                 file,
                 ledger: &ledger,
-                outside: &Outside::new()?,
+                http_client: &HttpClient::new()?,
                 clock: &SystemClock::start(),
                 random: &Random::from_entropy(),
                 monitor: &Progress::new(sync, true),

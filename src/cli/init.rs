@@ -9,11 +9,11 @@ use super::screen::{self, ADD, BOLD, paint};
 use super::{print_json, sample};
 use crate::config::{self, BrokenMapping};
 use crate::destination::segment;
-use crate::duck::{Duck, Limits, first_line};
+use crate::duckdb::{DuckDbConnection, Limits, first_line};
 use crate::error::{Error, Kind, Result, Within};
 use crate::mapping::diagnostic::listed;
 use crate::mapping::{From, Model, template};
-use crate::open::{self, Failure};
+use crate::service::open::{self, Failure};
 use crate::source::Column;
 
 pub(super) async fn init(cli: &Cli, asked: &Init) -> Result<u8, Failure> {
@@ -45,13 +45,15 @@ async fn folder(cli: &Cli, folder: &Path) -> Result<u8, Failure> {
     }
     let warehouse = folder.join("warehouse.duckdb");
     if !warehouse.exists() {
-        let duck = Duck::open(Some(&warehouse), &Limits::standard())?;
-        duck.call("write the sample warehouse", |connection| {
-            connection.execute_batch(sample::WAREHOUSE_SQL).map_err(|error| {
-                Error::new(Kind::Bug, "failed to write the sample warehouse").because(first_line(&error.to_string()))
+        let duckdb = DuckDbConnection::open(Some(&warehouse), &Limits::standard())?;
+        duckdb
+            .call("write the sample warehouse", |connection| {
+                connection.execute_batch(sample::WAREHOUSE_SQL).map_err(|error| {
+                    Error::new(Kind::Bug, "failed to write the sample warehouse")
+                        .because(first_line(&error.to_string()))
+                })
             })
-        })
-        .await?;
+            .await?;
         written.push(warehouse);
     }
     if cli.json {

@@ -24,16 +24,16 @@ use serde_json::{Value, json};
 
 use self::args::{Cli, Color, Command, RunsCommand};
 use crate::config::{Diagnostics, Project};
-use crate::delivery::Outside;
-use crate::env::{Clock, SystemClock, Transport};
+use crate::delivery::HttpClient;
 use crate::error::{Error, Kind};
+use crate::io::process;
+use crate::io::{Clock, SystemClock, Transport};
 use crate::ledger::local::LocalLedger;
 use crate::mapping::MappingFile;
 use crate::mapping::diagnostic::{Diagnostic, Severity};
-use crate::open::{self, Failure};
-use crate::process;
+use crate::service::open::{self, Failure};
+use crate::service::views::words::json_line;
 use crate::sync::report::error_json;
-use crate::view::words::json_line;
 
 /// Parses the command line, runs the command, and returns the exit code.
 pub fn main() -> u8 {
@@ -164,11 +164,11 @@ async fn check(cli: &Cli, connect: bool) -> Result<u8, Failure> {
     let mut problems = project.problems.clone();
     if connect {
         let mut found = Vec::new();
-        let outside = Outside::new()?;
+        let http_client = HttpClient::new()?;
         for file in &project.mappings {
-            match unanswered(&project, file, &outside).await? {
+            match unanswered(&project, file, &http_client).await? {
                 Some(silent) => found.push(silent),
-                None => found.extend(remote::remarks(&project, file, &outside).await?),
+                None => found.extend(remote::remarks(&project, file, &http_client).await?),
             }
             match open::source_of(&project, file).await {
                 Ok(mut source) => match open::connected_check(file, source.as_mut()).await {
@@ -220,10 +220,14 @@ async fn check(cli: &Cli, connect: bool) -> Result<u8, Failure> {
 const PROBE_MAX: Duration = Duration::from_secs(15);
 
 /// A destination that does not answer, as a problem at the line that names it.
-async fn unanswered(project: &Project, file: &MappingFile, outside: &Outside) -> Result<Option<Diagnostic>, Error> {
+async fn unanswered(
+    project: &Project,
+    file: &MappingFile,
+    http_client: &HttpClient,
+) -> Result<Option<Diagnostic>, Error> {
     let settings = open::destination_of(project, file)?;
     let Some(request) = open::destination(settings, &file.mapping.group_type)?.probe() else { return Ok(None) };
-    let Err(silent) = outside.send(&request, PROBE_MAX).await else { return Ok(None) };
+    let Err(silent) = http_client.send(&request, PROBE_MAX).await else { return Ok(None) };
     let what = format!("destination {} does not answer: {}", settings.name, silent.what);
     let problem = Diagnostic::error(&file.mapping.file, &file.at("destination"), what);
     Ok(Some(problem.help("look at its `base_url` and region, at this machine's network and proxy settings")))

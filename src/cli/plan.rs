@@ -10,19 +10,19 @@ use super::print_json;
 use super::run::worse;
 use super::screen::{self, ADD, BOLD, CHANGE, DIM, Progress, REMOVE, paint, plural, thousands};
 use super::told::Teller;
-use crate::delivery::{Outside, Signal};
+use crate::delivery::{HttpClient, Signal};
 use crate::destination::Destination;
-use crate::env::{Clock, Random, SystemClock};
 use crate::error::{Error, Kind, Result};
+use crate::io::{Clock, Random, SystemClock};
 use crate::mapping::MappingFile;
 use crate::model::{Op, document};
-use crate::open::job::Job;
-use crate::open::{self, Failure};
+use crate::service::open::job::Job;
+use crate::service::open::{self, Failure};
+use crate::service::views::words::{json_line, one_line};
+use crate::service::views::{PlanPart, PlanView, PlannedView, RequestView, ask};
 use crate::sync::decide::Decision;
 use crate::sync::report::error_json;
 use crate::sync::requests;
-use crate::view::words::{json_line, one_line};
-use crate::view::{PlanPart, PlanView, PlannedView, RequestView, ask};
 
 pub(super) async fn plan(cli: &Cli, select: &Select, show: usize, requests: bool) -> Result<u8, Failure> {
     let project = open::project(&cli.folder)?;
@@ -30,7 +30,7 @@ pub(super) async fn plan(cli: &Cli, select: &Select, show: usize, requests: bool
     let files = open::chosen(&project, &select.syncs)?;
     let options = select.options(None)?;
     let teller = Teller::open(&project).await?;
-    let (outside, clock, random) = (Outside::new()?, SystemClock::start(), Random::from_entropy());
+    let (http_client, clock, random) = (HttpClient::new()?, SystemClock::start(), Random::from_entropy());
     let (_sender, signal) = watch::channel(Signal::Go);
     let mut code = 0;
     for file in files {
@@ -43,7 +43,7 @@ pub(super) async fn plan(cli: &Cli, select: &Select, show: usize, requests: bool
                     project: &project,
                     file,
                     ledger,
-                    outside: &outside,
+                    http_client: &http_client,
                     clock: &clock,
                     random: &random,
                     monitor: &Progress::new(sync, true),
@@ -204,8 +204,8 @@ impl Printer<'_> {
             plural(plan.traits_set, "trait"),
             thousands(plan.traits_unset),
         )?;
-        if found.missing > found.missing_suspects && found.missing > 0 {
-            let kept = found.missing - found.missing_suspects;
+        if found.missing > found.missing_candidates && found.missing > 0 {
+            let kept = found.missing - found.missing_candidates;
             writeln!(
                 out,
                 "{}",
@@ -235,7 +235,7 @@ fn text(planned: &PlannedView) -> std::io::Result<()> {
         (Some(_), _) => ("!", REMOVE, "  cannot be sent"),
         (_, "new") => ("+", ADD, ""),
         (_, "missing") => ("-", REMOVE, "  left the model"),
-        _ if !planned.certain => ("~", CHANGE, "  uncertain: everything is said again"),
+        _ if !planned.certain => ("~", CHANGE, "  unconfirmed: everything is said again"),
         _ => ("~", CHANGE, ""),
     };
     writeln!(out, "\n{} {}{}", paint(style.bold(), sign), paint(BOLD, shown_key(&planned.key)), paint(DIM, remark))?;

@@ -11,18 +11,18 @@ use super::print_json;
 use super::screen::{self, ADD, BOLD, CHANGE, DIM, Progress, REMOVE, paint, plural, thousands};
 use super::told::Teller;
 use crate::config::Project;
-use crate::delivery::{self, Outside, Reader, Signal};
+use crate::delivery::{self, HttpClient, Reader, Signal};
 use crate::destination::readback::{Activity, Question, Related, RemoteGroup};
 use crate::destination::{Remark, TraitShape};
-use crate::env::{Random, SystemClock};
 use crate::error::{Error, Result};
+use crate::io::{Random, SystemClock};
 use crate::mapping::MappingFile;
 use crate::mapping::check;
 use crate::mapping::diagnostic::Diagnostic;
 use crate::model::Document;
 use crate::model::cell::As;
-use crate::open::job::Job;
-use crate::open::{self, Failure};
+use crate::service::open::job::Job;
+use crate::service::open::{self, Failure};
 use crate::sync::Options;
 use crate::sync::report::error_json;
 use crate::sync::verify::{Difference, Drifted, Verified};
@@ -56,7 +56,7 @@ pub(super) async fn verify(cli: &Cli, sync: &str, repair: bool, show: usize) -> 
                 project: &project,
                 file,
                 ledger,
-                outside: &Outside::new()?,
+                http_client: &HttpClient::new()?,
                 clock: &SystemClock::start(),
                 random: &Random::from_entropy(),
                 monitor: &progress,
@@ -119,8 +119,8 @@ fn summary(sync: &str, destination: &str, found: &Verified, hidden: u64) -> Resu
             thousands(found.unexpected),
         )?;
     }
-    if found.uncertain > 0 {
-        let whom = plural(found.uncertain, "uncertain group");
+    if found.unconfirmed > 0 {
+        let whom = plural(found.unconfirmed, "unconfirmed group");
         writeln!(out, "  {whom} not compared: the next run says everything about them again")?;
     }
     if found.foreign > 0 {
@@ -147,10 +147,10 @@ pub(super) async fn look(project: &Project, file: &MappingFile, key: &str) -> Re
     let mapping = &file.mapping;
     let settings = open::destination_of(project, file)?;
     let mut destination = open::destination(settings, &mapping.group_type)?;
-    let (outside, clock, random) = (Outside::new()?, SystemClock::start(), Random::from_entropy());
-    Reader::new(destination.as_ref(), &outside, &clock, &random)?;
-    delivery::prepare(destination.as_mut(), &outside, &clock, &random).await?;
-    let reader = Reader::new(destination.as_ref(), &outside, &clock, &random)?;
+    let (http_client, clock, random) = (HttpClient::new()?, SystemClock::start(), Random::from_entropy());
+    Reader::new(destination.as_ref(), &http_client, &clock, &random)?;
+    delivery::prepare(destination.as_mut(), &http_client, &clock, &random).await?;
+    let reader = Reader::new(destination.as_ref(), &http_client, &clock, &random)?;
     let mut remote = Remote {
         destination: mapping.destination.clone(),
         group: None,
@@ -234,17 +234,21 @@ impl Remote {
 
 /// What a destination that can be asked has to say about a mapping, before anything is sent: whether its keys are good for
 /// it, whether it has room for the group type, and whether traits it holds already are of another kind.
-pub(super) async fn remarks(project: &Project, file: &MappingFile, outside: &Outside) -> Result<Vec<Diagnostic>> {
+pub(super) async fn remarks(
+    project: &Project,
+    file: &MappingFile,
+    http_client: &HttpClient,
+) -> Result<Vec<Diagnostic>> {
     let settings = open::destination_of(project, file)?;
     let mut destination = open::destination(settings, &file.mapping.group_type)?;
     let (clock, random) = (SystemClock::start(), Random::from_entropy());
-    if let Err(error) = delivery::prepare(destination.as_mut(), outside, &clock, &random).await {
+    if let Err(error) = delivery::prepare(destination.as_mut(), http_client, &clock, &random).await {
         return Ok(vec![unanswered(file, &settings.name, &error)]);
     }
     if destination.readback().is_none() {
         return Ok(Vec::new());
     }
-    let reader = Reader::new(destination.as_ref(), outside, &clock, &random)?;
+    let reader = Reader::new(destination.as_ref(), http_client, &clock, &random)?;
     match clashes(&reader, &check::shapes(file)).await {
         Ok(found) => Ok(found.into_iter().map(|remark| check::remarked(file, remark)).collect()),
         Err(error) => Ok(vec![unanswered(file, &settings.name, &error)]),

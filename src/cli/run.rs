@@ -11,23 +11,23 @@ use super::client::Client;
 use super::print_json;
 use super::screen::{self, ADD, CHANGE, DIM, Progress, REMOVE, paint, plural, thousands};
 use crate::config::Project;
-use crate::delivery::{Outside, Signal};
-use crate::env::{Clock, Random, SystemClock};
+use crate::delivery::{HttpClient, Signal};
 use crate::error::{Error, Kind, Result, Within};
+use crate::io::{Clock, Random, SystemClock};
 use crate::ledger::Status;
 use crate::ledger::local::LocalLedger;
 use crate::mapping::MappingFile;
-use crate::open::job::Job;
-use crate::open::{self, Failure};
+use crate::service::open::job::Job;
+use crate::service::open::{self, Failure};
+use crate::service::views::{Ask, RunDetail};
 use crate::sync::report::{Report, error_json};
 use crate::sync::{Event, Monitor, Options};
-use crate::view::{Ask, RunDetail};
 
 /// What all syncs of a command share.
 struct Shared<'a> {
     project: &'a Project,
     ledger: &'a LocalLedger,
-    outside: &'a Outside,
+    http_client: &'a HttpClient,
     clock: &'a SystemClock,
     random: &'a Random,
     options: &'a Options,
@@ -51,12 +51,12 @@ pub(super) async fn run(cli: &Cli, select: &Select, limit: Option<u64>) -> Resul
         Err(error) => return Err(error.into()),
     };
     super::warn_of_older(&ledger);
-    let (outside, clock, random) = (Outside::new()?, SystemClock::start(), Random::from_entropy());
+    let (http_client, clock, random) = (HttpClient::new()?, SystemClock::start(), Random::from_entropy());
     let signal = listen()?;
     let shared = Shared {
         project: &project,
         ledger: &ledger,
-        outside: &outside,
+        http_client: &http_client,
         clock: &clock,
         random: &random,
         options: &options,
@@ -253,7 +253,7 @@ async fn one(shared: &Shared<'_>, file: &MappingFile) -> Result<Report, Failure>
         project: shared.project,
         file,
         ledger: shared.ledger,
-        outside: shared.outside,
+        http_client: shared.http_client,
         clock: shared.clock,
         random: shared.random,
         monitor: &progress,

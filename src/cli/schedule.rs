@@ -9,12 +9,12 @@ use super::args::Cli;
 use super::groups::{asked_about, status_text, when};
 use super::told::Teller;
 use super::{print_json, screen};
-use crate::env::{Clock, SystemClock};
+use crate::io::{Clock, SystemClock};
 use crate::ledger::Status;
 use crate::mapping::{Mapping, When};
-use crate::open::{self, Failure};
-use crate::view::{RunView, SyncView, ask};
-use crate::zone::{self, Zone};
+use crate::service::open::{self, Failure};
+use crate::service::views::{RunView, SyncView, ask};
+use crate::time_zone::{self, Zone};
 
 pub(super) async fn schedule(cli: &Cli, syncs: &[String], count: usize) -> Result<u8, Failure> {
     let project = open::project(&cli.folder)?;
@@ -26,7 +26,7 @@ pub(super) async fn schedule(cli: &Cli, syncs: &[String], count: usize) -> Resul
     if cli.json {
         let all: Vec<Value> = views.iter().map(as_json).collect();
         let broken = super::broken_json(&project);
-        print_json(&json!({"now": exact(now), "tzdata": zone::version(), "syncs": all, "broken": broken}));
+        print_json(&json!({"now": exact(now), "tzdata": time_zone::version(), "syncs": all, "broken": broken}));
         return Ok(0);
     }
     let mut table = screen::table(&["sync", "schedule", "zone", "next", "UTC", "last run"]);
@@ -39,7 +39,7 @@ pub(super) async fn schedule(cli: &Cli, syncs: &[String], count: usize) -> Resul
         writeln!(out, "there are no mappings; `groupcast init` writes one")?;
     } else {
         writeln!(out, "{table}")?;
-        writeln!(out, "\ntime zones by the tz database {}", zone::tables())?;
+        writeln!(out, "\ntime zones by the tz database {}", time_zone::tables())?;
         if let Teller::Ledger(_) = teller {
             writeln!(out, "\nNo daemon keeps these schedules at this moment: `groupcast daemon` does.")?;
         }

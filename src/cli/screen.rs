@@ -9,10 +9,10 @@ use comfy_table::{Table, presets};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 use crate::error::Error;
+use crate::service::views;
+use crate::service::views::words::for_terminal;
+pub(super) use crate::service::views::words::{plural, thousands};
 use crate::sync::{Event, Monitor};
-use crate::view;
-use crate::view::words::for_terminal;
-pub(super) use crate::view::words::{plural, thousands};
 
 /// Green: new, fine.
 pub(super) const ADD: Style = AnsiColor::Green.on_default();
@@ -130,8 +130,8 @@ impl Progress {
     }
 
     /// Shows how far a run of the daemon is.
-    pub(super) fn follow(&self, at: &view::Progress) {
-        let Some(total) = at.suspects else { return self.note(Event::Reading(at.rows_read)) };
+    pub(super) fn follow(&self, at: &views::Progress) {
+        let Some(total) = at.candidates else { return self.note(Event::Reading(at.rows_read)) };
         let done = {
             let state = self.state();
             if let Some(bar) = state.bar.as_ref().filter(|bar| bar.length() != Some(total)) {
@@ -208,11 +208,11 @@ impl Monitor for Progress {
                     "{}: {}, {} to look at, {} unchanged",
                     self.name,
                     plural(found.rows, "row"),
-                    thousands(found.suspects()),
+                    thousands(found.candidates()),
                     thousands(found.unchanged)
                 );
                 if let Some(bar) = &state.bar {
-                    bar.set_length(found.suspects());
+                    bar.set_length(found.candidates());
                     bar.set_style(bar_style());
                     return;
                 }

@@ -8,8 +8,8 @@ use crate::error::{Error, Kind, Result};
 use crate::ledger::Ledger;
 use crate::ledger::local::LocalLedger;
 use crate::mapping::MappingFile;
-use crate::open;
-use crate::view::{ExportedView, GroupView, RejectedView, RunDetail, RunView, SyncView, ask};
+use crate::service::open;
+use crate::service::views::{ExportedView, GroupView, RejectedView, RunDetail, RunView, SyncView, ask};
 
 /// Groups that one answer holds at most.
 const PAGE_MAX: u64 = 1_000;

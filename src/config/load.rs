@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 
 use super::files::Files;
 use super::{BrokenMapping, Defaults, Diagnostics, Project, layers, secrets};
+use crate::io::files;
 use crate::mapping::diagnostic::{Diagnostic, Severity};
 use crate::mapping::file::{Context, Names, parse};
 use crate::mapping::{At, MappingFile, check};
-use crate::regular_file;
 
 /// The settings' file.
 pub const SETTINGS_FILE: &str = "groupcast.toml";
@@ -217,7 +217,7 @@ fn read_text(path: &Path, files: &Files) -> Result<String, Problem> {
         ErrorKind::FileTooLarge => problem("larger than 8 MB".to_owned(), Some("this is hardly the file you mean")),
         _ => problem(format!("the file cannot be read: {error}"), None),
     };
-    let bytes = regular_file::read(path, FILE_BYTES_MAX).map_err(failed)?;
+    let bytes = files::read(path, FILE_BYTES_MAX).map_err(failed)?;
     match String::from_utf8(bytes) {
         Ok(text) => Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text)),
         Err(error) => {

@@ -24,11 +24,11 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use crate::duck;
+use crate::duckdb;
 use crate::error::{Error, Kind, Result};
 use crate::mapping::diagnostic::Diagnostic;
 use crate::mapping::{Guards, MappingFile, Policy};
-use crate::zone::Zone;
+use crate::time_zone::Zone;
 
 pub use diagnostic::Diagnostics;
 pub use load::load;
@@ -112,19 +112,19 @@ pub struct State {
 
 impl State {
     /// The limits of the ledger's DuckDB: half of the memory, since reading gets the other half.
-    pub fn limits(&self) -> duck::Limits {
+    pub fn limits(&self) -> duckdb::Limits {
         let both = self.shared_limits();
-        duck::Limits { memory_bytes: both.memory_bytes / 2, ..both }
+        duckdb::Limits { memory_bytes: both.memory_bytes / 2, ..both }
     }
 
     /// The limits of the DuckDB instances in which input is read: half of the memory for all of them.
-    pub fn input_limits(&self) -> duck::Limits {
+    pub fn input_limits(&self) -> duckdb::Limits {
         self.limits()
     }
 
-    fn shared_limits(&self) -> duck::Limits {
-        let standard = duck::Limits::standard();
-        duck::Limits {
+    fn shared_limits(&self) -> duckdb::Limits {
+        let standard = duckdb::Limits::standard();
+        duckdb::Limits {
             memory_bytes: self.memory_bytes.unwrap_or(standard.memory_bytes),
             threads: self.threads.unwrap_or(standard.threads),
             temp_folder: self.temp_folder.clone().unwrap_or(standard.temp_folder),

@@ -114,7 +114,7 @@ impl References<'_> {
             format!("refers to the file `{name}`, which {why}: relative paths start at the config folder")
         };
         let odd = [std::io::ErrorKind::InvalidInput, std::io::ErrorKind::FileTooLarge];
-        let bytes = match crate::regular_file::read(&full, FILE_BYTES_MAX) {
+        let bytes = match crate::io::files::read(&full, FILE_BYTES_MAX) {
             Err(error) if odd.contains(&error.kind()) => {
                 return Err(format!(
                     "refers to `{name}`, which is no small file: name the file that holds the secret alone"

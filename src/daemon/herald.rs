@@ -7,17 +7,17 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 
 use super::alert;
-use super::desk::Desk;
 use super::metrics::Metrics;
 use super::notify::Notifier;
 use super::office::Office;
 use super::supervisor::{Ended, Supervisor};
 use crate::delivery::Signal;
-use crate::env::Random;
+use crate::io::Random;
 use crate::ledger::{Ledger, Status};
+use crate::service::api::Desk;
+use crate::service::views::words::plural;
+use crate::service::views::{RunDetail, RunView, ask};
 use crate::telemetry;
-use crate::view::words::plural;
-use crate::view::{RunDetail, RunView, ask};
 
 /// Between two looks at how things stand.
 const LOOK: Duration = Duration::from_secs(60);
@@ -128,7 +128,7 @@ impl Supervisor {
             let supervisor = Arc::clone(&self);
             tokio::spawn(async move {
                 let random = Random::from_entropy();
-                supervisor.herald.alerts.send(&supervisor.outside, supervisor.clock.as_ref(), &random).await;
+                supervisor.herald.alerts.send(&supervisor.http_client, supervisor.clock.as_ref(), &random).await;
             })
         };
         // One pause from look to look, however many runs end meanwhile.

@@ -14,10 +14,10 @@ use std::sync::Mutex;
 
 use chrono::{DateTime, Utc};
 
-use super::desk::About;
 use crate::ledger::Status;
-use crate::view::words::guard_of;
-use crate::view::{RunDetail, State, SyncView};
+use crate::service::api::About;
+use crate::service::views::words::guard_of;
+use crate::service::views::{RunDetail, State, SyncView};
 use page::{Histogram, Page, Sample};
 
 /// The content type of [`Metrics::render`]'s text.
@@ -49,7 +49,7 @@ struct Sums {
     destination: Option<String>,
     rows: u64,
     unchanged: u64,
-    suspects: u64,
+    candidates: u64,
     delivered: u64,
     rejected: u64,
     not_sent: u64,
@@ -86,7 +86,7 @@ impl Metrics {
         let counts = run.counts.clone().unwrap_or_default();
         // A run that a guard stopped has compared and counted nothing yet.
         sums.rows += detail.found.as_ref().map_or(counts.rows, |found| found.rows);
-        sums.suspects += detail.found.as_ref().map_or(0, |found| found.suspects());
+        sums.candidates += detail.found.as_ref().map_or(0, |found| found.candidates());
         sums.unchanged += counts.unchanged;
         sums.delivered += counts.said.delivered + counts.removed.delivered;
         // What was only held back, or has no key, was not refused in this run.
@@ -208,8 +208,8 @@ fn counters(page: &mut Page, totals: &Totals, syncs: &[SyncView]) {
     };
     count("rows_read_total", "Rows that the source yielded.", |sums| Sample::Count(sums.rows));
     count("rows_unchanged_total", "Rows whose group already held its document.", |sums| Sample::Count(sums.unchanged));
-    count("suspects_total", "Rows and missing groups that were looked at because they may differ.", |sums| {
-        Sample::Count(sums.suspects)
+    count("candidates_total", "Rows and missing groups that were looked at because they may differ.", |sums| {
+        Sample::Count(sums.candidates)
     });
     count("request_retries_total", "Requests that repeated an earlier one.", |sums| Sample::Count(sums.retries));
     count("request_bytes_total", "Bytes of request bodies, repeats included, before compression.", |sums| {
@@ -289,8 +289,8 @@ fn gauges(page: &mut Page, syncs: &[SyncView], now: DateTime<Utc>) {
     gauge("known_groups", "Groups that the destination is known to hold.", &|view| {
         Some(Sample::Count(view.standing.known))
     });
-    gauge("unsettled_groups", "Known groups whose state at the destination is uncertain.", &|view| {
-        Some(Sample::Count(view.standing.unsettled))
+    gauge("unconfirmed_groups", "Known groups whose state at the destination is unconfirmed.", &|view| {
+        Some(Sample::Count(view.standing.unconfirmed))
     });
     gauge("rejected_groups", "Groups whose last word is a rejection.", &|view| {
         Some(Sample::Count(view.standing.rejected))

@@ -19,10 +19,7 @@
 //! stands in the ledger: a kill at any moment leaves what a kill of `groupcast run` leaves.
 
 pub mod alert;
-pub mod console;
-pub mod desk;
 mod herald;
-pub mod http;
 mod ledger_watch;
 pub mod metrics;
 pub mod notify;
@@ -45,19 +42,20 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::{mpsc, watch};
 
-use self::desk::Desk;
-use self::http::Hello;
 use self::office::Office;
 use self::supervisor::{Ended, Supervisor};
 use crate::config::files::Files;
 use crate::delivery::Signal;
-use crate::env::{Clock, SystemClock};
 use crate::error::{Error, Kind, Result};
+use crate::io::process;
+use crate::io::{Clock, SystemClock};
 use crate::ledger::place::FileId;
-use crate::open::address::{self, Address, Written};
-use crate::open::socket::Bound;
-use crate::open::{self, Failure};
-use crate::process;
+use crate::server::http::Hello;
+use crate::server::{console, http};
+use crate::service::api::Desk;
+use crate::service::open::address::{self, Address, Written};
+use crate::service::open::socket::Bound;
+use crate::service::open::{self, Failure};
 use crate::telemetry;
 
 /// How long the last messages and notes may take, once every run has ended or was left behind.
@@ -136,7 +134,7 @@ pub async fn serve(folder: &Path, listen: Option<&str>) -> Result<u8, Failure> {
     }
     watchdog.abort();
     // One that somebody is left behind in may not answer any more.
-    let given_up = supervisor.ledger.duck().given_up();
+    let given_up = supervisor.ledger.duckdb().given_up();
     let gave_up = given_up && (left_behind > 0 || supervisor.ledger_gave_up().await);
     tokio::task::block_in_place(|| work.end());
     served?;

@@ -21,8 +21,8 @@ use std::time::Duration;
 
 use sd_notify::NotifyState;
 
-use crate::env::Clock;
-use crate::view::words::one_line;
+use crate::io::Clock;
+use crate::service::views::words::one_line;
 
 /// Longest we wait for a service manager that does not read.
 const WRITE_MAX: Duration = Duration::from_secs(1);
@@ -126,7 +126,7 @@ fn send(socket: &OsStr, message: &[u8]) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::env::SystemClock;
+    use crate::io::SystemClock;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     fn heard(listener: &UnixDatagram) -> String {

@@ -8,7 +8,6 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use tokio::sync::{mpsc, watch};
 
-use super::desk::{About, Accepted, Answer, Desk, FIRES, PlanUnderWay, Refusal, UnderWay};
 use super::plans::{Full, WAITING_MAX};
 use super::roster::Declined;
 use super::supervisor::Supervisor;
@@ -18,14 +17,15 @@ use crate::error::{Error, Kind};
 use crate::ledger::{Copied, Ledger, Outcome, RunRecord};
 use crate::mapping::MappingFile;
 use crate::mapping::diagnostic::listed;
-use crate::open::job::Job;
-use crate::open::{self, Failure};
-use crate::sync::{Options, guard, requests};
-use crate::view::ask::Memory;
-use crate::view::{
+use crate::service::api::{About, Accepted, Answer, Desk, FIRES, PlanUnderWay, Refusal, UnderWay};
+use crate::service::open::job::Job;
+use crate::service::open::{self, Failure};
+use crate::service::views::ask::Memory;
+use crate::service::views::{
     Activity, Ask, GroupView, PlanPart, PlanView, RejectedView, RunDetail, RunView, SaidView, SyncDetail, SyncView,
     WaitingRun, ask,
 };
+use crate::sync::{Options, guard, requests};
 
 /// Runs that a sync's detail tells of: as many as its charts have room for.
 const RUNS_TOLD: u64 = 50;
@@ -225,7 +225,7 @@ async fn make_plan(
         project: &project,
         file,
         ledger: &ledger,
-        outside: &supervisor.outside,
+        http_client: &supervisor.http_client,
         clock: supervisor.clock.as_ref(),
         random: &supervisor.random,
         monitor: &tracker,
@@ -293,7 +293,7 @@ impl Desk for Office {
             running,
             parallel_runs: daemon.parallel_runs,
             timezone: daemon.zone().name().to_owned(),
-            tzdata: crate::zone::tables(),
+            tzdata: crate::time_zone::tables(),
         }
     }
 

@@ -5,7 +5,7 @@ use super::roster::{Asked, Declined};
 use super::supervisor::{Supervisor, note};
 use crate::delivery::Signal;
 use crate::error::Result;
-use crate::view::Ask;
+use crate::service::views::Ask;
 
 impl Supervisor {
     /// Asks for a run; see [`Roster::ask`](super::roster::Roster::ask). What waits is remembered over a restart.

@@ -14,7 +14,7 @@ use crate::config::Project;
 use crate::config::files::{Files, Mark};
 use crate::delivery::Signal;
 use crate::error::{Error, Kind};
-use crate::open::{self, Failure};
+use crate::service::open::{self, Failure};
 
 /// Between two looks at the files.
 const LOOK: Duration = Duration::from_secs(2);

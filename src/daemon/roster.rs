@@ -21,9 +21,9 @@ use self::trouble::PAUSE_MAX;
 pub use self::trouble::{Trouble, may_pass, pause_after};
 use crate::error::Kind;
 use crate::mapping::CatchUp;
-use crate::schedule::Rule;
-use crate::schedule::timetable::Timetable;
-use crate::view::{Ask, State};
+use crate::scheduler::Rule;
+use crate::scheduler::timetable::Timetable;
+use crate::service::views::{Ask, State};
 
 /// A run that was asked for.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -287,8 +287,10 @@ impl Roster {
         let mut chosen = if self.posts.values().any(Post::may_kill) {
             None
         } else {
-            let suspects = ready.iter().filter(|ready| ready.deaths > 0);
-            suspects.min_by_key(|ready| (ready.class, ready.deaths, ready.since)).map(|ready| ready.start.sync.clone())
+            let candidates = ready.iter().filter(|ready| ready.deaths > 0);
+            candidates
+                .min_by_key(|ready| (ready.class, ready.deaths, ready.since))
+                .map(|ready| ready.start.sync.clone())
         };
         ready.retain(|ready| ready.deaths == 0 || chosen.take_if(|chosen| *chosen == ready.start.sync).is_some());
         ready.sort_by_key(|ready| (ready.class, ready.since));

@@ -22,19 +22,19 @@ use super::reload;
 use super::roster::{Asked, Cause, Ending, Joining, Roster, Start, Trouble};
 use super::tracker::Tracker;
 use crate::config::Project;
-use crate::delivery::{Outside, Signal};
-use crate::env::{Clock, Random};
+use crate::delivery::{HttpClient, Signal};
 use crate::error::{Error, Kind, Result};
+use crate::io::{Clock, Random};
 use crate::ledger::local::LocalLedger;
 use crate::ledger::{Ledger, Status};
 use crate::mapping::diagnostic::listed_all;
 use crate::mapping::{Mapping, units};
-use crate::open::job::Job;
-use crate::open::{self, Failure};
+use crate::service::open::job::Job;
+use crate::service::open::{self, Failure};
+use crate::service::views::{Ask, RunView, ask};
 use crate::sync::report::Report;
 use crate::sync::{self, Options};
 use crate::telemetry;
-use crate::view::{Ask, RunView, ask};
 
 /// Longest between two looks at the roster: the clock may be set, and a moment is late after a minute.
 const LOOK_MAX: Duration = Duration::from_secs(30);
@@ -75,7 +75,7 @@ pub(super) struct Supervisor {
     pub(super) ledger: LocalLedger,
     /// For questions, so that they never wait for a run's writing.
     pub(super) asking: LocalLedger,
-    pub(super) outside: Outside,
+    pub(super) http_client: HttpClient,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) random: Random,
     pub(super) herald: Herald,
@@ -140,7 +140,7 @@ impl Supervisor {
             }),
             asking: ledger.sibling()?,
             ledger,
-            outside: Outside::new()?,
+            http_client: HttpClient::new()?,
             clock,
             random: Random::from_entropy(),
             herald,
@@ -160,19 +160,19 @@ impl Supervisor {
             tracing::warn!(sync = died.sync, run = died.run, "recovered a run during which the process had ended");
         }
         let project = supervisor.project();
-        let mut suspects = Vec::new();
+        let mut candidates = Vec::new();
         for file in &project.mappings {
             let joining = supervisor.remembered(&project, &file.mapping).await?;
             if joining.trouble.deaths > 0 {
-                suspects.push(file.mapping.name.as_str());
+                candidates.push(file.mapping.name.as_str());
             }
             supervisor.roster().join(&file.mapping.name, joining);
         }
-        if suspects.len() > 1 {
+        if candidates.len() > 1 {
             tracing::warn!(
                 "the process died during the last runs of {}: one of them may be what ends it, so they run one at a time \
                  until each has shown that it ends",
-                listed_all(suspects)
+                listed_all(candidates)
             );
         }
         Ok(supervisor)
@@ -264,7 +264,7 @@ impl Supervisor {
     /// Whether DuckDB gave the ledger's database up. An error's text may say so without meaning this database: it quotes
     /// what it is about. A database that still answers was not given up.
     pub(super) async fn ledger_gave_up(&self) -> bool {
-        self.ledger.duck().given_up() && self.ledger.runs(None, 1).await.is_err()
+        self.ledger.duckdb().given_up() && self.ledger.runs(None, 1).await.is_err()
     }
 
     /// An id greater than all before.
@@ -392,7 +392,7 @@ impl Supervisor {
             project,
             file,
             ledger: &ledger,
-            outside: &self.outside,
+            http_client: &self.http_client,
             clock: self.clock.as_ref(),
             random: &self.random,
             monitor: tracker,

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use chrono::{DateTime, Utc};
 
 use crate::delivery::Counters;
+use crate::service::views::Progress;
 use crate::sync::{Event, Monitor};
-use crate::view::Progress;
 
 /// Listens to one run.
 pub(super) struct Tracker {
@@ -20,7 +20,7 @@ pub(super) struct Tracker {
 #[derive(Default)]
 struct Seen {
     rows: u64,
-    suspects: Option<u64>,
+    candidates: Option<u64>,
     settled: u64,
     reading: bool,
     waiting: bool,
@@ -51,7 +51,7 @@ impl Tracker {
 
     pub(super) fn progress(&self) -> Progress {
         let seen = self.seen();
-        let phase = match (seen.stopping, seen.suspects, seen.reading) {
+        let phase = match (seen.stopping, seen.candidates, seen.reading) {
             _ if seen.waiting => "waiting",
             (true, _, _) => "stopping",
             (_, Some(_), _) => "sending",
@@ -65,7 +65,7 @@ impl Tracker {
             started_by: self.started_by.clone(),
             phase: phase.to_owned(),
             rows_read: seen.rows,
-            suspects: seen.suspects,
+            candidates: seen.candidates,
             settled: seen.settled,
             requests: counted(|counters| counters.requests.load(Ordering::Relaxed)),
             retries: counted(|counters| counters.retries.load(Ordering::Relaxed)),
@@ -90,7 +90,7 @@ impl Monitor for Tracker {
             Event::Reading(rows) => seen.rows = rows,
             Event::Compared(found) => {
                 seen.rows = found.rows;
-                seen.suspects = Some(found.suspects());
+                seen.candidates = Some(found.candidates());
             }
             Event::Saying { settled, .. } => seen.settled += settled,
         }

@@ -3,18 +3,18 @@
 use async_trait::async_trait;
 use tokio::sync::{mpsc, watch};
 
-use super::desk::{Answer, UnderWay, Upkeep};
 use super::office::{ITEMS_WAITING, Office, Reserved, failed, give, unknown};
 use super::tracker::Tracker;
 use crate::delivery::Signal;
 use crate::error::{Error, Kind, Result};
 use crate::ledger::Ledger;
 use crate::ledger::local::LocalLedger;
-use crate::open::job::Job;
-use crate::open::{self, Failure};
+use crate::service::api::{Answer, UnderWay, Upkeep};
+use crate::service::open::job::Job;
+use crate::service::open::{self, Failure};
+use crate::service::views::{ExportedView, ask};
 use crate::sync::Options;
 use crate::sync::verify::{Drifted, Verified};
-use crate::view::{ExportedView, ask};
 
 /// Groups that are read at a time.
 const PAGE: u64 = 10_000;
@@ -33,7 +33,7 @@ async fn with_job<End>(
         project: &project,
         file: open::named(&project, sync).map_err(failed)?,
         ledger: &ledger,
-        outside: &supervisor.outside,
+        http_client: &supervisor.http_client,
         clock: supervisor.clock.as_ref(),
         random: &supervisor.random,
         monitor: &tracker,

@@ -7,7 +7,7 @@ use std::sync::Mutex;
 
 use crate::destination::file::{FILE_URL, STDOUT_URL};
 use crate::destination::{Applied, NoReply, Reply, Request};
-use crate::process;
+use crate::io::process;
 
 /// One writer at a time: lines of two requests never mix, and a failed write can be taken back.
 static WRITING: Mutex<()> = Mutex::new(());

@@ -7,8 +7,8 @@ use std::time::Duration;
 use super::pace::{self, Bucket};
 use crate::destination::readback::{Question, ReadBack};
 use crate::destination::{Destination, Reply, Request};
-use crate::env::{Clock, Random, Transport};
 use crate::error::{Error, Kind, Result};
+use crate::io::{Clock, Random, Transport};
 
 const ATTEMPTS_MAX: u32 = 5;
 /// Longest one answer may take.

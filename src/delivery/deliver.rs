@@ -14,8 +14,8 @@ use super::request::{Ended, Stops, Wire};
 use super::work::{Batch, Learned, Work};
 use super::{Counters, Settings, Settle, Signal};
 use crate::destination::{Addressed, Destination, Element};
-use crate::env::{Clock, Random, Transport};
 use crate::error::{Error, Kind, Result};
+use crate::io::{Clock, Random, Transport};
 
 /// One destination being spoken to: the rate limit, the counters and what was learned live as long as this does, so one
 /// serves a whole run.
@@ -71,16 +71,16 @@ impl<'a> Delivery<'a> {
         // Answers are settled while other requests are on their way, one call at a time. A request keeps its place until
         // it is settled, so no more than `concurrency` of them can ever be lost to the ledger by a crash.
         let mut settling: Option<BoxFuture<'_, Result<()>>> = None;
-        let (mut unsettled, mut being_settled) = (0, 0);
+        let (mut unconfirmed, mut being_settled) = (0, 0);
         let outcome = loop {
             if failure.is_none() && *self.signal.borrow() >= Signal::Stop {
                 failure = Some(interrupted());
             }
-            while failure.is_none() && in_flight.len() + unsettled < work.in_flight_max(self.settings.concurrency) {
+            while failure.is_none() && in_flight.len() + unconfirmed < work.in_flight_max(self.settings.concurrency) {
                 let Some(batch) = work.next_batch(|max| self.random.up_to(max as u64) as usize) else { break };
                 in_flight.push(self.send(batch, stops.clone()));
             }
-            if in_flight.is_empty() && unsettled == 0 {
+            if in_flight.is_empty() && unconfirmed == 0 {
                 match &failure {
                     Some(failure) => work.give_up(failure.what()),
                     None => match work.release_held() {
@@ -95,12 +95,12 @@ impl<'a> Delivery<'a> {
             }
             if settling.is_none() {
                 let fates = work.take_fates();
-                being_settled = unsettled;
+                being_settled = unconfirmed;
                 if !fates.is_empty() {
                     settling = Some(settle.settle(fates));
-                } else if unsettled > 0 {
+                } else if unconfirmed > 0 {
                     // What ended decided no fate: parts of changes, or halves to be sent again.
-                    unsettled = 0;
+                    unconfirmed = 0;
                     continue;
                 }
             }
@@ -117,7 +117,7 @@ impl<'a> Delivery<'a> {
                 biased;
                 settled = settled => {
                     settling = None;
-                    unsettled -= being_settled;
+                    unconfirmed -= being_settled;
                     if let Err(error) = settled {
                         break Err(error);
                     }
@@ -126,7 +126,7 @@ impl<'a> Delivery<'a> {
                     // Whatever else has ended meanwhile is settled with it: one commit instead of several.
                     loop {
                         let (batch, end) = ended;
-                        unsettled += 1;
+                        unconfirmed += 1;
                         if let Err(error) = work.absorb(batch, end) {
                             // Those in flight finish their attempt, but repeat none.
                             halt.send_replace(true);

@@ -29,7 +29,7 @@ use async_trait::async_trait;
 
 pub use ask::{Reader, ask, prepare};
 pub use deliver::Delivery;
-pub use transport::Outside;
+pub use transport::HttpClient;
 
 use crate::error::Result;
 
@@ -73,7 +73,7 @@ pub enum Fate {
         /// Ours or the vendor's words.
         reason: String,
         /// Whether the destination may hold some of it all the same: an earlier part was delivered, or an earlier
-        /// attempt had no clear answer. Then what it holds is uncertain.
+        /// attempt had no clear answer. Then what it holds is unconfirmed.
         partly_applied: bool,
     },
     /// It definitely had no effect. The next run sends it again.
@@ -81,7 +81,7 @@ pub enum Fate {
         /// Why.
         reason: String,
     },
-    /// It may have had an effect, in whole or in part. What the destination holds is uncertain.
+    /// It may have had an effect, in whole or in part. What the destination holds is unconfirmed.
     Unknown {
         /// Why.
         reason: String,

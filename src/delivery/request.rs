@@ -15,7 +15,7 @@ use super::{Counters, Settings, Signal};
 use crate::destination::{
     Applied, Attempt, Blame, Destination, Element, NoReply, Reply, Request, Route, Settled, Verdict,
 };
-use crate::env::{Clock, Random, Transport};
+use crate::io::{Clock, Random, Transport};
 
 /// How a request ended.
 #[derive(Debug, PartialEq, Eq)]

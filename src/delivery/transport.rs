@@ -11,8 +11,8 @@ use async_trait::async_trait;
 use super::append;
 use super::proxy::Exceptions;
 use crate::destination::{Applied, NoReply, Reply, Request};
-use crate::env::Transport;
 use crate::error::{Error, Kind, Result};
+use crate::io::Transport;
 
 /// Bytes of an answer that are read; vendors' answers to a batch are a few hundred bytes, per-element errors a few thousand.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
@@ -24,7 +24,7 @@ const CONNECT_MAX: Duration = Duration::from_secs(10);
 const IDLE_MAX: Duration = Duration::from_secs(50);
 
 /// The machine's network and files.
-pub struct Outside {
+pub struct HttpClient {
     client: reqwest::Client,
     /// The hosts that requests reach past the proxy, and what they go through.
     past_proxy: Option<(Exceptions, reqwest::Client)>,
@@ -32,27 +32,27 @@ pub struct Outside {
     no_https: Option<String>,
 }
 
-impl Outside {
+impl HttpClient {
     /// Prepares connections: TLS certificates are checked against the machine's store (or `SSL_CERT_FILE`), proxies
     /// come from `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY`, redirects are never followed.
     ///
     /// Errors ([`Kind::Config`]): a variable names a proxy that cannot be used, so that requests would go past it.
-    pub fn new() -> Result<Outside> {
+    pub fn new() -> Result<HttpClient> {
         super::proxy::check(|name| std::env::var_os(name))?;
-        let mut outside = Outside::through(true)?;
+        let mut http_client = HttpClient::through(true)?;
         let exceptions = Exceptions::of(|name| std::env::var_os(name));
         if !exceptions.is_empty() {
-            outside.past_proxy = Some((exceptions, Outside::through(false)?.client));
+            http_client.past_proxy = Some((exceptions, HttpClient::through(false)?.client));
         }
-        Ok(outside)
+        Ok(http_client)
     }
 
     /// The same without any proxy, for talking to this machine.
-    pub fn direct() -> Result<Outside> {
-        Outside::through(false)
+    pub fn direct() -> Result<HttpClient> {
+        HttpClient::through(false)
     }
 
-    fn through(proxies: bool) -> Result<Outside> {
+    fn through(proxies: bool) -> Result<HttpClient> {
         let bug = |error: String| Error::new(Kind::Bug, "failed to prepare HTTP connections").because(error);
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let tls = rustls::ClientConfig::builder_with_provider(provider.clone())
@@ -81,7 +81,7 @@ impl Outside {
             .user_agent(concat!("groupcast/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(|error| bug(error.to_string()))?;
-        Ok(Outside { client, past_proxy: None, no_https })
+        Ok(HttpClient { client, past_proxy: None, no_https })
     }
 
     fn client_for(&self, request: &Request) -> &reqwest::Client {
@@ -115,7 +115,7 @@ impl Outside {
 }
 
 #[async_trait]
-impl Transport for Outside {
+impl Transport for HttpClient {
     async fn send(&self, request: &Request, deadline: Duration) -> Result<Reply, NoReply> {
         if append::is_local(request) {
             return append::append(request).await;

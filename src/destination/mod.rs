@@ -373,7 +373,7 @@ pub trait Destination: Send + Sync {
     fn limits(&self, route: Route) -> Limits;
 
     /// Whether a request of `route` may be sent again when its outcome is unknown: repeating it changes nothing, or the
-    /// vendor recognises it. If not, such a request is given up, and its groups stay uncertain.
+    /// vendor recognises it. If not, such a request is given up, and its groups stay unconfirmed.
     fn repeatable(&self, _route: Route) -> bool {
         true
     }

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::generation::{beside, sync_folder};
 use super::local::LocalLedger;
-use crate::duck::{Duck, Limits, first_line, is_full, ledger_error, quote_identifier, quote_literal};
+use crate::duckdb::{DuckDbConnection, Limits, first_line, is_full, ledger_error, quote_identifier, quote_literal};
 use crate::error::{Error, Kind, Result, Within};
 
 /// What a copy holds.
@@ -34,27 +34,28 @@ pub async fn backup(path: &Path, to: &Path, limits: &Limits) -> Result<Copied> {
     check_target(path, to)?;
     // Opened once as every reader opens it: a busy, damaged or foreign file is told as such.
     drop(LocalLedger::open_read_only(path, limits).await?);
-    let duck = Duck::open(None, limits)?;
+    let duckdb = DuckDbConnection::open(None, limits)?;
     let (from, to) = (path.to_path_buf(), to.to_path_buf());
-    duck.call("copy the ledger", move |connection| {
-        let attach = format!("ATTACH {} AS ledger (READ_ONLY)", quote_literal(&shown(&from)));
-        connection.execute_batch(&attach).map_err(ledger_error("open the ledger"))?;
-        copy(connection, "ledger", &to)
-    })
-    .await
-    .within(|| format!("ledger {}", path.display()))
+    duckdb
+        .call("copy the ledger", move |connection| {
+            let attach = format!("ATTACH {} AS ledger (READ_ONLY)", quote_literal(&shown(&from)));
+            connection.execute_batch(&attach).map_err(ledger_error("open the ledger"))?;
+            copy(connection, "ledger", &to)
+        })
+        .await
+        .within(|| format!("ledger {}", path.display()))
 }
 
 /// One backup of an open ledger at a time: two to the same file would write into each other's.
 static OPEN_LEDGER: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 /// Ends the statement that makes a copy nobody waits for any more.
-struct Unwanted(Option<Duck>);
+struct Unwanted(Option<DuckDbConnection>);
 
 impl Drop for Unwanted {
     fn drop(&mut self) {
-        if let Some(duck) = &self.0 {
-            duck.interrupt();
+        if let Some(duckdb) = &self.0 {
+            duckdb.interrupt();
         }
     }
 }
@@ -70,7 +71,7 @@ impl LocalLedger {
             check_target(file.path(), to)?;
         }
         let own = self.sibling_read_only()?;
-        let mut unwanted = Unwanted(Some(own.duck().clone()));
+        let mut unwanted = Unwanted(Some(own.duckdb().clone()));
         let to = to.to_path_buf();
         let copied = own
             .call("copy the ledger", move |connection| {

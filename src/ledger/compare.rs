@@ -13,8 +13,8 @@ use duckdb::{Connection, params};
 
 use super::long_texts::Texts;
 use super::rows::{DOCUMENTS, at_once, document};
-use super::{Comparison, Missing, Scope, Suspect, SuspectKind, statements, with_attempted};
-use crate::duck::{Duck, ledger_error};
+use super::{Candidate, CandidateKind, Comparison, Missing, Scope, statements, with_attempted};
+use crate::duckdb::{DuckDbConnection, ledger_error};
 use crate::error::{Error, Kind, Result};
 use crate::model::{Cell, Document};
 use crate::source::Staged;
@@ -56,7 +56,7 @@ struct KnownSums {
 }
 
 /// Interrupts what runs in two instances, unless it is disarmed: a comparison that nobody waits for must not go on.
-struct Interrupter(Option<(Duck, Duck)>);
+struct Interrupter(Option<(DuckDbConnection, DuckDbConnection)>);
 
 impl Drop for Interrupter {
     fn drop(&mut self) {
@@ -71,20 +71,20 @@ impl Drop for Interrupter {
 ///
 /// Up to `ordered_max` candidates come in key order.
 pub(super) async fn compare(
-    ledger: &Duck,
+    ledger: &DuckDbConnection,
     sync: &str,
     staged: &Staged,
     scope: &Scope,
     ordered_max: u64,
 ) -> Result<(Comparison, Candidates)> {
-    let mut interrupter = Interrupter(Some((ledger.clone(), staged.duck.clone())));
+    let mut interrupter = Interrupter(Some((ledger.clone(), staged.duckdb.clone())));
     let compared = compare_all(ledger, sync, staged, scope, ordered_max).await;
     interrupter.0 = None;
     compared
 }
 
 async fn compare_all(
-    ledger: &Duck,
+    ledger: &DuckDbConnection,
     sync: &str,
     staged: &Staged,
     scope: &Scope,
@@ -131,7 +131,7 @@ async fn compare_all(
             Ok(found)
         })
         .await?;
-    if found.suspects() == 0 {
+    if found.candidates() == 0 {
         run(ledger, vec![statements::CLEAN_UP.to_owned()]).await?;
         return Ok((found, Candidates::default()));
     }
@@ -140,7 +140,7 @@ async fn compare_all(
     Ok((found, candidates))
 }
 
-async fn known_sums(ledger: &Duck, sync: &str, scope: &Scope) -> Result<KnownSums> {
+async fn known_sums(ledger: &DuckDbConnection, sync: &str, scope: &Scope) -> Result<KnownSums> {
     let sql = statements::known_sums(sync, scope);
     ledger
         .call("compare", move |connection| {
@@ -165,11 +165,12 @@ async fn known_sums(ledger: &Duck, sync: &str, scope: &Scope) -> Result<KnownSum
         .await
 }
 
-async fn run(duck: &Duck, statements: Vec<String>) -> Result<()> {
-    duck.call("compare", move |connection| {
-        statements.iter().try_for_each(|sql| connection.execute_batch(sql)).map_err(|error| compare_error(&error))
-    })
-    .await
+async fn run(duckdb: &DuckDbConnection, statements: Vec<String>) -> Result<()> {
+    duckdb
+        .call("compare", move |connection| {
+            statements.iter().try_for_each(|sql| connection.execute_batch(sql)).map_err(|error| compare_error(&error))
+        })
+        .await
 }
 
 fn count(connection: &Connection, sql: &str) -> Result<u64> {
@@ -209,8 +210,8 @@ fn join(
             found.duplicate_examples = keys.collect::<Result<_, _>>().map_err(ledger_error("list duplicate keys"))?;
         }
     }
-    let missing_suspects;
-    (found.new, found.changed, found.held, found.missing, missing_suspects) = connection
+    let missing_candidates;
+    (found.new, found.changed, found.held, found.missing, missing_candidates) = connection
         .query_row(&statements::candidate_counts(scope), [], |row| {
             Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?))
         })
@@ -220,7 +221,7 @@ fn join(
             *examples = key_examples(connection, kind)?;
         }
     }
-    found.missing_suspects = if scope.act_on_missing { missing_suspects } else { 0 };
+    found.missing_candidates = if scope.act_on_missing { missing_candidates } else { 0 };
     Ok(())
 }
 
@@ -229,14 +230,14 @@ fn join(
 /// Few candidates come in key order: only keys are sorted, never documents or cells. Of many, the cells are kept in the
 /// order in which they are read, and the known documents are sorted to fit.
 async fn choose(
-    ledger: &Duck,
+    ledger: &DuckDbConnection,
     sync: &str,
     staged: &Staged,
     scope: &Scope,
     found: &Comparison,
     (valid, ordered_max): (u64, u64),
 ) -> Result<Candidates> {
-    let total = found.suspects();
+    let total = found.candidates();
     let with_row = found.new + found.changed;
     let ordered = total <= ordered_max;
     let mut cells = None;
@@ -287,12 +288,12 @@ async fn choose(
 
 /// The candidates from position `from`, at most `count` and [`PAGE_BYTES_MAX`] of them; see [`super::Ledger::page`].
 pub(super) async fn page(
-    ledger: &Duck,
+    ledger: &DuckDbConnection,
     candidates: &Candidates,
     new_are_certain: bool,
     from: u64,
     count: u64,
-) -> Result<Vec<Suspect>> {
+) -> Result<Vec<Candidate>> {
     let mut to = (from.saturating_add(count)).min(candidates.total);
     if from >= to {
         return Ok(Vec::new());
@@ -326,7 +327,7 @@ pub(super) async fn page(
 
 /// Where a page from `from` must end so that its documents and cells have at most [`PAGE_BYTES_MAX`]; not before it has
 /// one group.
-async fn until_full(ledger: &Duck, candidates: &Candidates, from: u64, to: u64) -> Result<u64> {
+async fn until_full(ledger: &DuckDbConnection, candidates: &Candidates, from: u64, to: u64) -> Result<u64> {
     let documents = ledger.call("read suspects", move |connection| {
         let read = || -> duckdb::Result<Vec<(u64, u64)>> {
             let mut statement = connection.prepare(statements::SIZES)?;
@@ -369,18 +370,18 @@ fn key_examples(connection: &Connection, kind: u8) -> Result<Vec<String>> {
 fn compare_error(error: &duckdb::Error) -> Error {
     let text = error.to_string();
     let failed = Error::new(Kind::Ledger, "failed to compare the source with what is known");
-    let failed = if crate::duck::is_damaged(&text) {
+    let failed = if crate::duckdb::is_damaged(&text) {
         failed.advise("the ledger is damaged: restore it from a backup, and leave its `.generation` file in place")
     } else if text.contains("Out of Memory") {
         failed.advise("raise `state.memory` in groupcast.toml; half of it is the ledger's")
-    } else if crate::duck::is_full(&text) {
+    } else if crate::duckdb::is_full(&text) {
         failed.advise("free space where DuckDB spills (`state.temp_folder`)")
     } else if text.contains("INTERRUPT") {
         Error::new(Kind::Interrupted, "interrupted while comparing")
     } else {
         failed
     };
-    failed.because(crate::duck::first_line(&text))
+    failed.because(crate::duckdb::first_line(&text))
 }
 
 /// Columns of a page of cells before the cells: position, key and bytes.
@@ -397,7 +398,7 @@ fn matched(
     cells: &[RecordBatch],
     new_are_certain: bool,
     expected: usize,
-) -> Result<Vec<Suspect>> {
+) -> Result<Vec<Candidate>> {
     let mut rows: Vec<(u64, &str, u64, Vec<Cell>)> = Vec::with_capacity(expected);
     for batch in cells {
         let positions = batch.column(0).as_primitive_opt::<UInt64Type>().ok_or_else(broken)?;
@@ -424,7 +425,7 @@ fn matched(
     suspects
         .into_iter()
         .map(|(position, mut suspect)| {
-            if suspect.kind != SuspectKind::Missing {
+            if suspect.kind != CandidateKind::Missing {
                 let (at, key, bytes, cells) = rows.next().ok_or_else(vanished)?;
                 if at != position || key != suspect.key {
                     return Err(vanished());
@@ -439,7 +440,12 @@ fn matched(
 
 /// What is known of the candidates in a batch, with their positions; without their cells. `new_are_certain`: of a group
 /// the ledger does not know, nothing was ever sent.
-fn suspects_of(batch: &RecordBatch, texts: &Texts, new_are_certain: bool, out: &mut Vec<(u64, Suspect)>) -> Result<()> {
+fn suspects_of(
+    batch: &RecordBatch,
+    texts: &Texts,
+    new_are_certain: bool,
+    out: &mut Vec<(u64, Candidate)>,
+) -> Result<()> {
     let column = |index: usize| batch.column(index).as_string_opt::<i32>().ok_or_else(broken);
     let positions = batch.column(0).as_primitive_opt::<UInt64Type>().ok_or_else(broken)?;
     let (keys, documents, rejected, reasons, attempted) = (column(1)?, column(4)?, column(7)?, column(8)?, column(9)?);
@@ -449,9 +455,9 @@ fn suspects_of(batch: &RecordBatch, texts: &Texts, new_are_certain: bool, out: &
     let seqs = batch.column(6).as_primitive_opt::<UInt64Type>().ok_or_else(broken)?;
     for row in 0..batch.num_rows() {
         let kind = match kinds.value(row) {
-            0 => SuspectKind::New,
-            1 => SuspectKind::Changed,
-            _ => SuspectKind::Missing,
+            0 => CandidateKind::New,
+            1 => CandidateKind::Changed,
+            _ => CandidateKind::Missing,
         };
         let mut unreadable = None;
         let mut known = match documents.is_valid(row) {
@@ -468,8 +474,8 @@ fn suspects_of(batch: &RecordBatch, texts: &Texts, new_are_certain: bool, out: &
         let rejected = rejected.is_valid(row).then(|| {
             (document(DOCUMENTS[1], rejected.value(row), texts, &mut unreadable), reasons.value(row).to_owned())
         });
-        let certain = if kind == SuspectKind::New { new_are_certain } else { certain.value(row) };
-        let suspect = Suspect {
+        let certain = if kind == CandidateKind::New { new_are_certain } else { certain.value(row) };
+        let suspect = Candidate {
             key: keys.value(row).to_owned(),
             kind,
             cells: Vec::new(),

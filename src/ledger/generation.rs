@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use duckdb::Connection;
 use serde::{Deserialize, Serialize};
 
-use crate::duck::ledger_error;
+use crate::duckdb::ledger_error;
 use crate::error::{Error, Kind, Result};
 
 /// What is written beside a ledger, and what the ledger says of itself.

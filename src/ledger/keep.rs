@@ -8,8 +8,8 @@ use duckdb::{Connection, OptionalExt, params};
 
 use super::local::LocalLedger;
 use super::rows::{HISTORY_COLUMNS, KNOWN_COLUMNS, RUN_COLUMNS, fold, groups, history, lines, list, run_record};
-use super::{HistoryEntry, KnownGroup, Outcome, RunRecord, SaidGroup, Standing, statements};
-use crate::duck::{ledger_error, quote_literal};
+use super::{GroupCounts, HistoryEntry, KnownGroup, Outcome, RunRecord, SaidGroup, statements};
+use crate::duckdb::{ledger_error, quote_literal};
 use crate::error::Result;
 
 /// More runs than can be under way: each is of another sync.
@@ -97,16 +97,19 @@ impl LocalLedger {
     }
 
     /// How the ledger stands for every sync of which a group is known ([`Ledger::standing`](super::Ledger::standing)).
-    pub async fn standings(&self) -> Result<BTreeMap<String, Standing>> {
+    pub async fn standings(&self) -> Result<BTreeMap<String, GroupCounts>> {
         self.call("count groups", |connection| {
-            let read = || -> duckdb::Result<BTreeMap<String, Standing>> {
+            let read = || -> duckdb::Result<BTreeMap<String, GroupCounts>> {
                 let mut standings = connection.prepare(
                     "SELECT sync, count(*), count(unsettled_in), count(rejected_reason) FROM known GROUP BY sync",
                 )?;
                 let of = |row: &duckdb::Row<'_>| {
-                    Ok((row.get(0)?, Standing { known: row.get(1)?, unsettled: row.get(2)?, rejected: row.get(3)? }))
+                    Ok((
+                        row.get(0)?,
+                        GroupCounts { known: row.get(1)?, unconfirmed: row.get(2)?, rejected: row.get(3)? },
+                    ))
                 };
-                let mut standings: BTreeMap<String, Standing> =
+                let mut standings: BTreeMap<String, GroupCounts> =
                     standings.query_map([], of)?.collect::<duckdb::Result<_>>()?;
                 let mut never = connection.prepare(&statements::never_delivered_counts())?;
                 for count in never.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, u64>(1)?)))? {

@@ -17,10 +17,10 @@ use super::place::{self, FilePlace, LogPlace};
 use super::rows::{Line, append, begin, fold, history, list};
 use super::threads::{Share, Threads};
 use super::{
-    Begun, Checkpoint, Comparison, Entry, HistoryEntry, Incoming, KnownGroup, Ledger, RunRecord, RunStart, Scope,
-    Standing, Suspect, long_texts, schema, statements,
+    Begun, Candidate, Checkpoint, Comparison, Entry, GroupCounts, HistoryEntry, Incoming, KnownGroup, Ledger,
+    RunRecord, RunStart, Scope, long_texts, schema, statements,
 };
-use crate::duck::{Duck, Limits, ledger_error, quote_literal};
+use crate::duckdb::{DuckDbConnection, Limits, ledger_error, quote_literal};
 use crate::error::{Error, Kind, Result, Within};
 use crate::source::staged::ORDERED_MAX;
 
@@ -38,7 +38,7 @@ pub const OLDER_ADVICE: &str = "every group is unconfirmed now, and the next ful
 
 /// A ledger in a DuckDB file.
 pub struct LocalLedger {
-    duck: Duck,
+    duckdb: DuckDbConnection,
     path: String,
     /// DuckDB's log beside the file; none for a ledger that is not written.
     log: Option<Arc<LogPlace>>,
@@ -128,9 +128,9 @@ impl LocalLedger {
             std::fs::create_dir_all(folder)
                 .map_err(|error| place::write_error("failed to create the ledger's folder", error).at(place.clone()))?;
         }
-        let duck = Duck::open(Some(path), limits).within(|| "ledger".to_owned())?;
+        let duckdb = DuckDbConnection::open(Some(path), limits).within(|| "ledger".to_owned())?;
         let file = FilePlace::of(path).within(|| place.clone())?;
-        let ledger = LocalLedger::over(duck, place, Some(path), false, limits.threads, retention).await?;
+        let ledger = LocalLedger::over(duckdb, place, Some(path), false, limits.threads, retention).await?;
         let log = beside(path, "wal");
         for file in [path, &log] {
             // Made by DuckDB with the umask of some process. Where it is another user's, that user has decided.
@@ -142,9 +142,9 @@ impl LocalLedger {
     /// Opens an existing ledger without the right to write: what `plan` and the questions use. A run that died is
     /// folded in temporary copies, so that a plan sees what the next run will see and the file stays as it is.
     pub async fn open_read_only(path: &Path, limits: &Limits) -> Result<LocalLedger> {
-        let duck = Duck::open_read_only(path, limits).within(|| "ledger".to_owned())?;
+        let duckdb = DuckDbConnection::open_read_only(path, limits).within(|| "ledger".to_owned())?;
         let place = format!("ledger {}", path.display());
-        LocalLedger::over(duck, place, Some(path), true, limits.threads, Retention::FOR_EVER).await
+        LocalLedger::over(duckdb, place, Some(path), true, limits.threads, Retention::FOR_EVER).await
     }
 
     /// A ledger in memory, with a local ledger's every property but durability: what `plan` uses where there is no ledger
@@ -160,12 +160,12 @@ impl LocalLedger {
 
     /// A ledger in memory, with a local ledger's every property but durability.
     pub async fn in_memory(limits: &Limits) -> Result<LocalLedger> {
-        let duck = Duck::open(None, limits)?;
-        LocalLedger::over(duck, "ledger".to_owned(), None, false, limits.threads, Retention::FOR_EVER).await
+        let duckdb = DuckDbConnection::open(None, limits)?;
+        LocalLedger::over(duckdb, "ledger".to_owned(), None, false, limits.threads, Retention::FOR_EVER).await
     }
 
     async fn over(
-        duck: Duck,
+        duckdb: DuckDbConnection,
         path: String,
         file: Option<&Path>,
         read_only: bool,
@@ -173,7 +173,7 @@ impl LocalLedger {
         retention: Retention,
     ) -> Result<LocalLedger> {
         let (at, recorded_in) = (file.map(Path::to_path_buf), file.map(|file| beside(file, "generation")));
-        let Opened { next_seq, held, older } = duck
+        let Opened { next_seq, held, older } = duckdb
             .call("open the ledger", move |connection| {
                 schema::migrate(connection, at.as_deref(), read_only)?;
                 opened(connection, recorded_in.as_deref(), read_only)
@@ -188,7 +188,7 @@ impl LocalLedger {
                 ..UnknownGroups::default()
             }),
             older: older.map(Arc::from),
-            duck,
+            duckdb,
             path,
             log: None,
             file: None,
@@ -217,7 +217,7 @@ impl LocalLedger {
 
     fn beside(&self, read_only: bool) -> Result<LocalLedger> {
         Ok(LocalLedger {
-            duck: self.duck.sibling().within(|| self.path.clone())?,
+            duckdb: self.duckdb.sibling().within(|| self.path.clone())?,
             path: self.path.clone(),
             log: self.log.clone().filter(|_| !read_only),
             file: self.file.clone().filter(|_| !read_only),
@@ -305,8 +305,8 @@ impl LocalLedger {
     }
 
     /// The ledger's own connection.
-    pub fn duck(&self) -> &Duck {
-        &self.duck
+    pub fn duckdb(&self) -> &DuckDbConnection {
+        &self.duckdb
     }
 
     fn next_seq(&self) -> u64 {
@@ -373,7 +373,7 @@ impl LocalLedger {
         what: &'static str,
         work: impl FnOnce(&mut Connection) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        self.duck.call(what, work).await.within(|| self.path.clone())
+        self.duckdb.call(what, work).await.within(|| self.path.clone())
     }
 }
 
@@ -479,7 +479,7 @@ impl Ledger for LocalLedger {
         let Incoming::Staged(staged) = incoming else {
             return Err(Error::new(Kind::Bug, "the local ledger compares staged rows only"));
         };
-        let (mut found, candidates) = compare::compare(&self.duck, sync, staged, scope, self.ordered_max)
+        let (mut found, candidates) = compare::compare(&self.duckdb, sync, staged, scope, self.ordered_max)
             .await
             .map_err(|error| self.own(error))?;
         *self.candidates() = candidates;
@@ -489,7 +489,7 @@ impl Ledger for LocalLedger {
                 |sql: &str| connection.query_row(sql, [], |row| row.get(0)).map_err(ledger_error("count groups"));
             // What guards measure against: of a group that was only refused nothing can be changed or taken away.
             found.known = count(&statements::held_count(&sync))?;
-            if found.missing_suspects > 0 {
+            if found.missing_candidates > 0 {
                 found.removable = count(statements::REMOVABLE)?;
             }
             threads.small(connection).map_err(ledger_error("compare"))?;
@@ -498,10 +498,10 @@ impl Ledger for LocalLedger {
         .await
     }
 
-    async fn page(&self, from: u64, count: u64) -> Result<Vec<Suspect>> {
+    async fn page(&self, from: u64, count: u64) -> Result<Vec<Candidate>> {
         let candidates = self.candidates().clone();
         let new_are_certain = !self.unknown_groups.may_be_there.load(Ordering::SeqCst);
-        let page = compare::page(&self.duck, &candidates, new_are_certain, from, count).await;
+        let page = compare::page(&self.duckdb, &candidates, new_are_certain, from, count).await;
         page.map_err(|error| self.own(error))
     }
 
@@ -626,7 +626,7 @@ impl Ledger for LocalLedger {
         self.records(&condition, count).await
     }
 
-    async fn standing(&self, sync: &str) -> Result<Standing> {
+    async fn standing(&self, sync: &str) -> Result<GroupCounts> {
         let sync = sync.to_owned();
         self.call("count groups", move |connection| {
             connection
@@ -636,7 +636,7 @@ impl Ledger for LocalLedger {
                         statements::delivered_count(&sync)
                     ),
                     [&sync],
-                    |row| Ok(Standing { known: row.get(0)?, unsettled: row.get(1)?, rejected: row.get(2)? }),
+                    |row| Ok(GroupCounts { known: row.get(0)?, unconfirmed: row.get(1)?, rejected: row.get(2)? }),
                 )
                 .map_err(ledger_error("count groups"))
         })

@@ -10,8 +10,8 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 
 use super::{
-    Begun, Checkpoint, Comparison, Entry, HistoryEntry, Incoming, KnownGroup, Ledger, Missing, Outcome, RunRecord,
-    RunStart, Scope, Standing, Status, Suspect, SuspectKind, with_attempted,
+    Begun, Candidate, CandidateKind, Checkpoint, Comparison, Entry, GroupCounts, HistoryEntry, Incoming, KnownGroup,
+    Ledger, Missing, Outcome, RunRecord, RunStart, Scope, Status, with_attempted,
 };
 use crate::error::{Error, Kind, Result};
 use crate::model::{Cell, Change, Document};
@@ -29,14 +29,14 @@ struct State {
     journal: Vec<Line>,
     seq: u64,
     runs: Vec<Record>,
-    suspects: Vec<Suspect>,
+    suspects: Vec<Candidate>,
 }
 
 #[derive(Clone, Default)]
 struct KnownRow {
     fingerprint: Option<u64>,
     document: Document,
-    unsettled_in: Option<String>,
+    unconfirmed_in: Option<String>,
     attempted: BTreeSet<String>,
     rejected: Option<(Document, String)>,
     seq: u64,
@@ -46,13 +46,13 @@ struct KnownRow {
 impl KnownRow {
     /// Whether the destination was ever told this group, as far as anybody knows.
     fn was_delivered(&self) -> bool {
-        let open = self.rejected.is_some() || self.unsettled_in.is_some();
+        let open = self.rejected.is_some() || self.unconfirmed_in.is_some();
         self.seq > 0 || !self.document.0.is_empty() || !open
     }
 
     /// Whether the destination may hold it: it was delivered, or nobody knows.
     fn may_be_held(&self) -> bool {
-        self.was_delivered() || self.unsettled_in.is_some()
+        self.was_delivered() || self.unconfirmed_in.is_some()
     }
 }
 
@@ -98,7 +98,7 @@ impl State {
             let before = self.known.get(&id).cloned();
             let known = before.clone().unwrap_or_default();
             let uncertain = |row: KnownRow| KnownRow {
-                unsettled_in: row.unsettled_in.or_else(|| Some(run.to_owned())),
+                unconfirmed_in: row.unconfirmed_in.or_else(|| Some(run.to_owned())),
                 attempted: row.attempted.into_iter().chain(traits.iter().cloned()).collect(),
                 ..row
             };
@@ -134,7 +134,7 @@ impl State {
         }
         for key in marked {
             let row = self.known.entry((sync.to_owned(), key)).or_default();
-            row.unsettled_in.get_or_insert_with(|| run.to_owned());
+            row.unconfirmed_in.get_or_insert_with(|| run.to_owned());
             row.attempted.extend(traits.iter().cloned());
             row.rejected = None;
             row.at = began;
@@ -155,7 +155,7 @@ impl State {
         KnownGroup {
             key: key.to_owned(),
             document: row.document.clone(),
-            unsettled_in: row.unsettled_in.clone(),
+            unconfirmed_in: row.unconfirmed_in.clone(),
             rejected: row.rejected.clone(),
             at: row.at,
             unreadable: None,
@@ -244,39 +244,39 @@ impl Ledger for MemoryLedger {
             let fingerprint = fingerprint(&scope.salt, cells);
             let known = state.known.get(&(sync.to_owned(), (*key).to_owned())).cloned();
             let kind = match &known {
-                None => SuspectKind::New,
+                None => CandidateKind::New,
                 Some(row) if row.fingerprint == Some(fingerprint) => {
-                    match (row.rejected.is_some(), row.unsettled_in.is_some()) {
-                        (true, _) if scope.retry_rejected => SuspectKind::Changed,
+                    match (row.rejected.is_some(), row.unconfirmed_in.is_some()) {
+                        (true, _) if scope.retry_rejected => CandidateKind::Changed,
                         (true, _) => {
                             found.held += 1;
                             continue;
                         }
-                        (false, true) => SuspectKind::Changed,
+                        (false, true) => CandidateKind::Changed,
                         (false, false) => {
                             found.unchanged += 1;
                             continue;
                         }
                     }
                 }
-                Some(_) => SuspectKind::Changed,
+                Some(_) => CandidateKind::Changed,
             };
             match kind {
-                SuspectKind::New => {
+                CandidateKind::New => {
                     found.new += 1;
                     found.new_examples.push((*key).to_owned());
                 }
                 _ => found.changed += 1,
             }
             let row = known.unwrap_or_else(|| KnownRow { seq: state.last_delivered(sync, key), ..KnownRow::default() });
-            suspects.push(Suspect {
+            suspects.push(Candidate {
                 key: (*key).to_owned(),
                 kind,
                 cells: cells.to_vec(),
                 oversize: None,
                 fingerprint: Some(fingerprint),
                 known: with_attempted(row.document, &row.attempted),
-                certain: row.unsettled_in.is_none(),
+                certain: row.unconfirmed_in.is_none(),
                 settled_seq: row.seq,
                 rejected: row.rejected,
                 unreadable: None,
@@ -296,16 +296,16 @@ impl Ledger for MemoryLedger {
             found.missing_examples.push(key.to_owned());
             let held = row.rejected.is_some() && row.fingerprint.is_none() && !scope.retry_rejected;
             if scope.act_on_missing && !held {
-                found.missing_suspects += 1;
+                found.missing_candidates += 1;
                 found.removable += u64::from(row.may_be_held());
-                suspects.push(Suspect {
+                suspects.push(Candidate {
                     key: key.to_owned(),
-                    kind: SuspectKind::Missing,
+                    kind: CandidateKind::Missing,
                     cells: Vec::new(),
                     oversize: None,
                     fingerprint: None,
                     known: with_attempted(row.document.clone(), &row.attempted),
-                    certain: row.unsettled_in.is_none(),
+                    certain: row.unconfirmed_in.is_none(),
                     settled_seq: row.seq,
                     rejected: row.rejected.clone(),
                     unreadable: None,
@@ -321,7 +321,7 @@ impl Ledger for MemoryLedger {
         Ok(found)
     }
 
-    async fn page(&self, from: u64, count: u64) -> Result<Vec<Suspect>> {
+    async fn page(&self, from: u64, count: u64) -> Result<Vec<Candidate>> {
         Ok(self.state().suspects.iter().skip(from as usize).take(count as usize).cloned().collect())
     }
 
@@ -400,12 +400,12 @@ impl Ledger for MemoryLedger {
             .collect())
     }
 
-    async fn standing(&self, sync: &str) -> Result<Standing> {
+    async fn standing(&self, sync: &str) -> Result<GroupCounts> {
         let state = self.state();
-        let mut standing = Standing::default();
+        let mut standing = GroupCounts::default();
         for (_, row) in state.of_sync(sync) {
             standing.known += u64::from(row.was_delivered());
-            standing.unsettled += u64::from(row.unsettled_in.is_some());
+            standing.unconfirmed += u64::from(row.unconfirmed_in.is_some());
             standing.rejected += u64::from(row.rejected.is_some());
         }
         Ok(standing)
@@ -426,7 +426,7 @@ impl Ledger for MemoryLedger {
             if forget {
                 state.known.remove(id);
             } else if let Some(row) = state.known.get_mut(id) {
-                row.unsettled_in.get_or_insert_with(|| mark.to_owned());
+                row.unconfirmed_in.get_or_insert_with(|| mark.to_owned());
                 row.rejected = None;
             }
         }

@@ -13,15 +13,15 @@
 //! # Marks
 //!
 //! A *mark* says: this run is about to speak about this group, and has not yet learned what became of it. Marks are
-//! appended, never updated in place, and folded into `known.unsettled_in`, where an older mark is kept. A marked group
+//! appended, never updated in place, and folded into `known.unconfirmed_in`, where an older mark is kept. A marked group
 //! without a recorded outcome, or with the outcome *unknown*, is uncertain: its destination may hold the known document
 //! or what was attempted, so the next run says everything again. *Not sent* is knowledge too — no byte left — and
-//! leaves the group as certain as it was. A run therefore reads `unsettled_in IS NULL` as "certain when this run
+//! leaves the group as certain as it was. A run therefore reads `unconfirmed_in IS NULL` as "certain when this run
 //! began": its own marks are not in that column yet.
 //!
 //! An uncertain group also remembers which traits were *attempted*: all that the marking runs' mappings name. The
 //! mapping may have been edited since, and a trait that only the lost request spoke about must still be seen, so that
-//! it can be unset. [`Suspect::known`] shows such traits as `model::document::unsure`.
+//! it can be unset. [`Candidate::known`] shows such traits as `model::document::unsure`.
 //!
 //! # What is known
 //!
@@ -127,7 +127,7 @@ pub struct Comparison {
     #[serde(default)]
     pub new_examples: Vec<String>,
     /// Suspects among the missing.
-    pub missing_suspects: u64,
+    pub missing_candidates: u64,
     /// Those of them that the destination holds, or may hold: what a removal takes away.
     #[serde(default)]
     pub removable: u64,
@@ -144,14 +144,14 @@ impl Comparison {
     }
 
     /// All suspects.
-    pub fn suspects(&self) -> u64 {
-        self.new + self.changed + self.missing_suspects
+    pub fn candidates(&self) -> u64 {
+        self.new + self.changed + self.missing_candidates
     }
 }
 
 /// Why a group is looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SuspectKind {
+pub enum CandidateKind {
     /// A row whose group is not known.
     New,
     /// A row whose group is known, with another fingerprint, uncertain, or rejected earlier.
@@ -162,11 +162,11 @@ pub enum SuspectKind {
 
 /// A group that may differ from what is known.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Suspect {
+pub struct Candidate {
     /// The group's id.
     pub key: String,
     /// Why it is looked at.
-    pub kind: SuspectKind,
+    pub kind: CandidateKind,
     /// The row, in the projection's order; empty for a missing group.
     pub cells: Vec<Cell>,
     /// The bytes of the row's cells, where they are too many to be read; then the cells are null.
@@ -427,7 +427,7 @@ pub struct KnownGroup {
     /// The document the destination is known to hold.
     pub document: Document,
     /// The run that last spoke about it without learning the outcome.
-    pub unsettled_in: Option<String>,
+    pub unconfirmed_in: Option<String>,
     /// The document that was refused, and why, when that is the last word.
     pub rejected: Option<(Document, String)>,
     /// When this was recorded.
@@ -438,20 +438,20 @@ pub struct KnownGroup {
 
 /// How the ledger stands for one sync.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Standing {
+pub struct GroupCounts {
     /// Groups that the destination is known to hold: delivered, or adopted. One that was only ever rejected, or sent without
     /// learning what became of it, is not among them.
     pub known: u64,
     /// Groups whose state at the destination is uncertain, delivered before or not.
-    pub unsettled: u64,
+    pub unconfirmed: u64,
     /// Groups whose last word is a rejection, delivered before or not.
     pub rejected: u64,
 }
 
-impl Standing {
+impl GroupCounts {
     /// Whether there is nothing on record: no group that was delivered, may have been, or was refused.
     pub fn is_empty(&self) -> bool {
-        self.known + self.unsettled + self.rejected == 0
+        self.known + self.unconfirmed + self.rejected == 0
     }
 }
 
@@ -470,7 +470,7 @@ pub trait Ledger: Send + Sync {
     async fn compare(&self, sync: &str, incoming: Incoming<'_>, scope: &Scope) -> Result<Comparison>;
 
     /// The suspects from position `from` (0 for the first), at most `count`. Each appears once over all pages.
-    async fn page(&self, from: u64, count: u64) -> Result<Vec<Suspect>>;
+    async fn page(&self, from: u64, count: u64) -> Result<Vec<Candidate>>;
 
     /// Marks these groups as spoken about by the run. Durable when it returns. Nothing may be sent about a group
     /// before.
@@ -495,7 +495,7 @@ pub trait Ledger: Send + Sync {
     async fn runs(&self, sync: Option<&str>, count: u64) -> Result<Vec<RunRecord>>;
 
     /// How many groups are known, uncertain, rejected.
-    async fn standing(&self, sync: &str) -> Result<Standing>;
+    async fn standing(&self, sync: &str) -> Result<GroupCounts>;
 
     /// Makes the next run say everything again, about all groups of a sync or one. Known documents stay, marked
     /// uncertain under `mark`, so that removals are said too; with `forget` they are dropped instead, as if nothing had

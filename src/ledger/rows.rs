@@ -5,7 +5,7 @@ use duckdb::{Connection, OptionalExt, params};
 
 use super::long_texts::{self, Texts, Writer};
 use super::{Begun, Entry, HistoryEntry, KnownGroup, Outcome, RunRecord, RunStart, Status, statements};
-use crate::duck::{ledger_error, quote_literal};
+use crate::duckdb::{ledger_error, quote_literal};
 use crate::error::Result;
 use crate::model::{After, Change, Document};
 
@@ -177,7 +177,7 @@ pub(super) const DOCUMENTS: [&str; 2] = ["synced", "rejected"];
 struct StoredGroup {
     key: String,
     document: String,
-    unsettled_in: Option<String>,
+    unconfirmed_in: Option<String>,
     rejected: Option<String>,
     reason: Option<String>,
     at: DateTime<Utc>,
@@ -188,7 +188,7 @@ impl StoredGroup {
         Ok(StoredGroup {
             key: row.get(0)?,
             document: row.get(1)?,
-            unsettled_in: row.get(2)?,
+            unconfirmed_in: row.get(2)?,
             rejected: row.get(3)?,
             reason: row.get(4)?,
             at: row.get::<_, NaiveDateTime>(5)?.and_utc(),
@@ -207,7 +207,7 @@ impl StoredGroup {
                 .map(|text| document(DOCUMENTS[1], &text, texts, &mut unreadable))
                 .zip(self.reason),
             key: self.key,
-            unsettled_in: self.unsettled_in,
+            unconfirmed_in: self.unconfirmed_in,
             at: self.at,
             unreadable,
         }

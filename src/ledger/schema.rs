@@ -8,7 +8,7 @@ use std::path::Path;
 use duckdb::Connection;
 
 use super::{backup, long_texts};
-use crate::duck::ledger_error;
+use crate::duckdb::ledger_error;
 use crate::error::{Error, Kind, Result};
 
 /// The version this program writes. Each step of [`STEPS`] brings a file one version further.

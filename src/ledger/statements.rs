@@ -3,7 +3,7 @@
 //! `candidates` joins only keys and fingerprints of buckets that differ, and only suspects ever have their documents read.
 
 use super::{Missing, Scope, long_texts};
-use crate::duck::{quote_identifier, quote_literal};
+use crate::duckdb::{quote_identifier, quote_literal};
 use crate::source::staged::{bucket, row_hash};
 
 /// Counts and sums of what is known, by bucket: number, groups, sum, exclusive or, groups that are candidates whatever

@@ -98,7 +98,7 @@ fn the_golden_mapping_means_what_it_says() {
     assert_eq!((mapping.name.as_str(), mapping.enabled), ("accounts", true));
     let schedule = mapping.schedule.unwrap();
     assert_eq!(schedule.when, When::Cron("0 2 * * *".to_owned()));
-    assert_eq!(schedule.timezone, crate::zone::Zone::named("Europe/Berlin"));
+    assert_eq!(schedule.timezone, crate::time_zone::Zone::named("Europe/Berlin"));
     assert_eq!(mapping.model.from, From::Table(vec!["analytics".to_owned(), "dim_accounts".to_owned()]));
     assert_eq!(mapping.model.filter.as_deref(), Some("is_customer"));
     assert_eq!((mapping.group_type.as_str(), mapping.key.as_str()), ("company", "account_id"));
@@ -362,7 +362,7 @@ fn the_fingerprint_follows_what_shapes_documents() {
     let plain = fingerprint(&sound(&[]).mapping);
     assert_eq!(
         plain, "b32b8879999140215e55d033ecd9f3ab",
-        "a new recipe makes every row a suspect once: is that meant?"
+        "a new recipe makes every row a candidate once: is that meant?"
     );
     for (from, to) in [
         ("enabled = true", "enabled = false"),

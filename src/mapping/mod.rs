@@ -40,7 +40,7 @@ pub struct Mapping {
     pub destination: String,
     /// Whether schedules run it.
     pub enabled: bool,
-    /// When it runs, as written; [`crate::schedule`] gives it meaning.
+    /// When it runs, as written; [`crate::scheduler`] gives it meaning.
     pub schedule: Option<Schedule>,
     /// What yields the account rows.
     pub model: Model,
@@ -60,13 +60,13 @@ pub struct Mapping {
     pub incremental: Option<Incremental>,
 }
 
-/// When a sync runs, as written. [`crate::schedule`] gives it meaning.
+/// When a sync runs, as written. [`crate::scheduler`] gives it meaning.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Schedule {
     /// What it waits for.
     pub when: When,
     /// The zone of a cron expression; the config's, or UTC, when absent.
-    pub timezone: Option<crate::zone::Zone>,
+    pub timezone: Option<crate::time_zone::Zone>,
     /// The most that a run may start after its moment.
     pub jitter: Duration,
     /// What happens about moments that passed while nobody looked.

@@ -8,7 +8,7 @@ use chrono::DateTime;
 
 use super::When;
 use super::diagnostic::did_you_mean;
-use crate::zone::{self, Zone};
+use crate::time_zone::{self, Zone};
 
 /// The shortest interval of `every`.
 pub const EVERY_MIN: Duration = Duration::from_secs(60);
@@ -21,7 +21,7 @@ pub fn zone(text: &str) -> Result<Zone, String> {
     if let Some(zone) = Zone::named(text) {
         return Ok(zone);
     }
-    let names = zone::names;
+    let names = time_zone::names;
     // People write the city alone, and with a space.
     let plain = text.replace(' ', "_");
     let city = |name: &&str| name.rsplit('/').next().is_some_and(|city| city.eq_ignore_ascii_case(&plain));

@@ -1,6 +1,6 @@
 //! The product in one function: given what a row says now and what the destination is known to hold, what must be said.
 //!
-//! [`delta`] alone decides what is sent; SQL only proposes suspects. It is pure and total.
+//! [`delta`] alone decides what is sent; SQL only proposes candidates. It is pure and total.
 //!
 //! Certainty: a known document is *certain* when every request ever made about the group was settled. Otherwise some
 //! request may or may not have been applied, and everything is said again, unsets included. In that state a trait we
@@ -96,8 +96,8 @@ pub struct Rules {
 pub enum Known<'a> {
     /// Exactly this document; an empty one for a group that was never spoken about.
     Certain(&'a Document),
-    /// This document, or something that an unsettled request made of it.
-    Uncertain(&'a Document),
+    /// This document, or something that an unconfirmed request made of it.
+    Unconfirmed(&'a Document),
 }
 
 /// What is said about one group.
@@ -234,7 +234,7 @@ impl After {
 pub fn delta(new: Document, known: Known<'_>, rules: &Rules) -> Delta {
     let (before, certain) = match known {
         Known::Certain(document) => (&document.0, true),
-        Known::Uncertain(document) => (&document.0, false),
+        Known::Unconfirmed(document) => (&document.0, false),
     };
     debug_assert!(rules.traits.keys().all(|name| new.0.contains_key(name)), "a mapped trait has no value");
     let (mut set, mut change, mut after) = (new.0, Change::default(), Traits::new());
@@ -365,7 +365,7 @@ fn accumulated(op: Op, held: Option<&Value>, new: &Value) -> Result<Option<Value
 pub fn unset_all(known: Known<'_>, rules: &Rules) -> Change {
     let (before, certain) = match known {
         Known::Certain(document) => (&document.0, true),
-        Known::Uncertain(document) => (&document.0, false),
+        Known::Unconfirmed(document) => (&document.0, false),
     };
     let mut unset: BTreeSet<String> = before.keys().cloned().collect();
     if !certain {
@@ -412,7 +412,7 @@ mod tests {
         assert_eq!(serde_json::to_value(&change).unwrap(), json!({"set": {"arr": 2}, "unset": ["plan"]}));
         assert_eq!(after, document(json!({"arr": 2, "name": "Acme"})));
         assert!(delta(&new, Known::Certain(&after), &rules).0.is_empty());
-        let again = delta(&new, Known::Uncertain(&after), &rules).0;
+        let again = delta(&new, Known::Unconfirmed(&after), &rules).0;
         assert_eq!(
             serde_json::to_value(&again).unwrap(),
             json!({"set": {"arr": 2, "name": "Acme"}, "unset": ["plan"]})
@@ -445,7 +445,7 @@ mod tests {
         assert_eq!(unset.0, json!({"unset": ["arr"], "repeated": {"name": "Acme"}}));
         let gone = said(json!({"arr": 2, "name": null}), Known::Certain(&known));
         assert_eq!(gone.0, json!({"set": {"arr": 2}, "unset": ["name"]}), "there is nothing to repeat");
-        let unsure = said(json!({"arr": 2, "name": "Acme"}), Known::Uncertain(&known));
+        let unsure = said(json!({"arr": 2, "name": "Acme"}), Known::Unconfirmed(&known));
         assert_eq!(unsure.0, json!({"set": {"arr": 2, "name": "Acme"}}), "everything is sent anyway");
     }
 
@@ -481,10 +481,10 @@ mod tests {
         assert_eq!(after, document(json!({"n": 1, "tags": ["a", "b", "a", "a"], "log": "x"})));
         assert!(delta(&second, Known::Certain(&after), &rules).0.is_empty());
 
-        let unknown = super::delta(second.clone(), Known::Uncertain(&after), &rules);
+        let unknown = super::delta(second.clone(), Known::Unconfirmed(&after), &rules);
         assert!(unknown.held.unwrap().starts_with("outcome unknown: an earlier `add` to trait `n`"));
         let overwrite = Rules { overwrite_unknown: true, ..rules };
-        let (change, _) = delta(&second, Known::Uncertain(&after), &overwrite);
+        let (change, _) = delta(&second, Known::Unconfirmed(&after), &overwrite);
         assert_eq!(
             serde_json::to_value(&change).unwrap(),
             json!({"set": {"n": 1, "tags": ["a", "b", "a", "a"]}}),
@@ -514,7 +514,7 @@ mod tests {
         let rules = rules(&[("plan", Op::Set, OnNull::Skip)], false);
         let known = document(json!({"plan": "free"}));
         let null = document(json!({"plan": null}));
-        let after = delta(&null, Known::Uncertain(&known), &rules).1;
+        let after = delta(&null, Known::Unconfirmed(&known), &rules).1;
         let back = delta(&known, Known::Certain(&after), &rules);
         assert_eq!(serde_json::to_value(&back.0).unwrap(), json!({"set": {"plan": "free"}}));
     }
@@ -525,7 +525,7 @@ mod tests {
         let (free, pro) = (document(json!({"plan": "free"})), document(json!({"plan": "pro"})));
         // `free` may have arrived; then `pro` does not replace it.
         let maybe = document(json!({"plan": document::unsure()}));
-        let second = delta(&pro, Known::Uncertain(&maybe), &once);
+        let second = delta(&pro, Known::Unconfirmed(&maybe), &once);
         assert_eq!(serde_json::to_value(&second.0).unwrap(), json!({"set_once": {"plan": "pro"}}));
         assert!(delta(&free, Known::Certain(&second.1), &once).0.is_empty());
         let replace = rules(&[("plan", Op::Set, OnNull::Unset)], false);
@@ -537,7 +537,7 @@ mod tests {
     fn a_first_value_that_may_not_have_arrived_is_said_again_after_a_null() {
         let once = rules(&[("plan", Op::SetOnce, OnNull::Unset)], false);
         let maybe = document(json!({"plan": document::unsure()}));
-        let settled = delta(&document(json!({"plan": null})), Known::Uncertain(&maybe), &once);
+        let settled = delta(&document(json!({"plan": null})), Known::Unconfirmed(&maybe), &once);
         assert!(settled.0.is_empty());
         let back = delta(&document(json!({"plan": "pro"})), Known::Certain(&settled.1), &once);
         assert_eq!(serde_json::to_value(&back.0).unwrap(), json!({"set_once": {"plan": "pro"}}));
@@ -650,13 +650,13 @@ mod tests {
             prop_assert!(!change.is_empty() || change.repeated.is_empty());
         }
 
-        /// Whatever an unsettled request made of the known document, the trait names it could touch being known or
+        /// Whatever an unconfirmed request made of the known document, the trait names it could touch being known or
         /// mapped, the delta brings every trait we may speak about to its value, and `after` claims nothing false.
         #[test]
         fn an_uncertain_delta_heals_any_drift((rules, new, known, drifted) in scenario()) {
             let drifted = Document(drifted.0.into_iter()
                 .filter(|(name, _)| known.0.contains_key(name) || rules.traits.contains_key(name)).collect());
-            let (change, after) = delta(&new, Known::Uncertain(&known), &rules);
+            let (change, after) = delta(&new, Known::Unconfirmed(&known), &rules);
             let held = apply(&drifted, &change);
             prop_assert_eq!(&held, &wanted(&new, &drifted, &rules));
             for (name, value) in &after.0 {
@@ -672,7 +672,7 @@ mod tests {
             }
         }
 
-        /// What is remembered after an uncertain state serves the next change, with whatever rules the mapping has by
+        /// What is remembered after an unconfirmed state serves the next change, with whatever rules the mapping has by
         /// then: values come and go, operators and policies are edited.
         #[test]
         fn what_an_uncertain_delta_remembers_serves_the_next(
@@ -683,7 +683,7 @@ mod tests {
             for name in drifted.0.keys() {
                 seen.0.entry(name.clone()).or_insert_with(document::unsure);
             }
-            let first = delta(&new, Known::Uncertain(&seen), &rules);
+            let first = delta(&new, Known::Unconfirmed(&seen), &rules);
             let held = apply(&drifted, &first.0);
             let second = delta(&next, Known::Certain(&first.1), &next_rules);
             let ends = apply(&held, &second.0);
@@ -695,7 +695,7 @@ mod tests {
             prop_assert_eq!(apply(&known, &unset_all(Known::Certain(&known), &rules)), Document::default());
             let drifted = Document(drifted.0.into_iter()
                 .filter(|(name, _)| known.0.contains_key(name) || rules.traits.contains_key(name)).collect());
-            prop_assert_eq!(apply(&drifted, &unset_all(Known::Uncertain(&known), &rules)), Document::default());
+            prop_assert_eq!(apply(&drifted, &unset_all(Known::Unconfirmed(&known), &rules)), Document::default());
         }
     }
 }

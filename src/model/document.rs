@@ -84,7 +84,7 @@ pub fn unsure() -> Value {
 }
 
 /// Stands in a known document for a trait the destination holds with one of several values, and which one is not known:
-/// it was set once while an earlier request was unsettled. Like [`unsure`] it equals no value a source can yield; unlike
+/// it was set once while an earlier request was unconfirmed. Like [`unsure`] it equals no value a source can yield; unlike
 /// there it is certain that some value is held.
 pub fn taken() -> Value {
     Value::Object(Map::from_iter([("$groupcast".to_owned(), Value::String("taken".to_owned()))]))

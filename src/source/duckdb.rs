@@ -41,7 +41,7 @@ use self::textfile::{Options, TextTable, View};
 use self::type_text::DuckType;
 use super::instance::Instance;
 use super::{Ahead, Column, Remark, Remarked, Source, Staged};
-use crate::duck::{Duck, Held, Limits, Outlasting};
+use crate::duckdb::{DuckDbConnection, Held, Limits, Outlasting};
 use crate::error::{Error, Kind, Result, Within};
 use crate::mapping::compile::{Projection, quote_identifier, quote_literal};
 use crate::mapping::{self, Expr, Model};
@@ -242,7 +242,7 @@ impl DuckDb {
             let instance = Instance::take(&self.limits).await?;
             let kept = turn.clone();
             let looked = instance
-                .duck()
+                .duckdb()
                 .call_held(what, Some(self.stall.min(DESCRIBE_MAX)), move |held| {
                     held.until_closed = turn.map(|turn| Box::new(turn) as _);
                     let connection = &held.connection;
@@ -271,7 +271,7 @@ impl DuckDb {
                     }
                 })
                 .await;
-            if let Some(turn) = kept.filter(|_| !instance.duck().is_idle()) {
+            if let Some(turn) = kept.filter(|_| !instance.duckdb().is_idle()) {
                 turn.pass_on();
             }
             looked
@@ -399,7 +399,7 @@ impl Source for DuckDb {
     async fn stage(
         &mut self,
         projection: &Projection,
-        into: &Duck,
+        into: &DuckDbConnection,
         rows: &(dyn Fn(u64) + Send + Sync),
     ) -> Result<Staged> {
         let place = format!("source {}", self.name);
@@ -426,7 +426,7 @@ impl Source for DuckDb {
         Ok(staged)
     }
 
-    async fn release(&mut self, into: &Duck) -> Result<()> {
+    async fn release(&mut self, into: &DuckDbConnection) -> Result<()> {
         if !self.staged {
             return Ok(());
         }
@@ -517,7 +517,7 @@ fn stage(
     folder: &Path,
     text: Option<TextTable>,
     projection: &Projection,
-    duck: Duck,
+    duckdb: DuckDbConnection,
 ) -> Result<(Staged, u64)> {
     let connection = &held.connection;
     let attached = Attached::open_for(connection, file, folder, &projection.from)?;
@@ -529,7 +529,7 @@ fn stage(
     let parsed: Vec<DuckType> = types.columns.iter().map(|declared| DuckType::parse(declared)).collect();
     let cursor = projection.cursor.as_ref().map(|cursor| (quote_identifier(cursor), types.cursor(cursor)));
     let mut staged = Staged {
-        duck,
+        duckdb,
         relation: String::new(),
         row: None,
         hashed: String::new(),

@@ -9,7 +9,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::duck::{Duck, Held, Limits, ledger_error};
+use crate::duckdb::{DuckDbConnection, Held, Limits, ledger_error};
 use crate::error::{Error, Kind, Result};
 use crate::mapping::compile::quote_identifier;
 
@@ -21,12 +21,12 @@ const IDLE_MAX: usize = 4;
 const MEMORY_MIN_BYTES: u64 = 128 * 1024 * 1024;
 
 struct Pool {
-    idle: Vec<Duck>,
+    idle: Vec<DuckDbConnection>,
     used: u64,
 }
 
 /// An instance for one reading at a time; it returns to the pool when it is dropped, unless something is wrong with it.
-pub struct Instance(Option<Duck>);
+pub struct Instance(Option<DuckDbConnection>);
 
 impl Instance {
     /// An empty instance. Of `limits.memory_bytes`, which all instances share, it gets what is left when each takes an
@@ -41,16 +41,16 @@ impl Instance {
         };
         let limits = Limits { memory_bytes: (limits.memory_bytes / used).max(MEMORY_MIN_BYTES), ..limits.clone() };
         let settings = format!("SET memory_limit = '{}B'; SET threads = {}", limits.memory_bytes, limits.threads);
-        let duck = match waiting {
-            Some(duck) => duck,
+        let duckdb = match waiting {
+            Some(duckdb) => duckdb,
             None => {
-                let open = tokio::task::spawn_blocking(move || Duck::open(None, &limits)).await;
+                let open = tokio::task::spawn_blocking(move || DuckDbConnection::open(None, &limits)).await;
                 open.map_err(|panic| Error::new(Kind::Bug, "failed to open an instance of DuckDB").because(panic))??
             }
         };
         instance
             .0
-            .insert(duck)
+            .insert(duckdb)
             .call("set up an instance of DuckDB", move |connection| {
                 connection.execute_batch(&settings).map_err(ledger_error("set up an instance of DuckDB"))
             })
@@ -59,7 +59,7 @@ impl Instance {
     }
 
     /// The instance's connection.
-    pub fn duck(&self) -> &Duck {
+    pub fn duckdb(&self) -> &DuckDbConnection {
         self.0.as_ref().expect("an instance is there until it is dropped")
     }
 }
@@ -67,14 +67,14 @@ impl Instance {
 impl Drop for Instance {
     fn drop(&mut self) {
         pool().used -= 1;
-        let Some(duck) = self.0.take() else { return };
+        let Some(duckdb) = self.0.take() else { return };
         // Where a statement is still running nobody waits for it: the instance closes when the statement ends. Emptying is
         // done here and now, since a process that ends must not have a thread in DuckDB.
-        let emptied = !duck.given_up() && duck.try_call(|held| empty(held).is_ok()) == Some(true);
+        let emptied = !duckdb.given_up() && duckdb.try_call(|held| empty(held).is_ok()) == Some(true);
         // Whoever takes one meanwhile does not wait for the emptying.
         let mut pool = pool();
         if emptied && pool.idle.len() < IDLE_MAX {
-            pool.idle.push(duck);
+            pool.idle.push(duckdb);
         }
     }
 }

@@ -20,7 +20,7 @@ pub mod staged;
 
 use async_trait::async_trait;
 
-use crate::duck::Duck;
+use crate::duckdb::DuckDbConnection;
 use crate::error::Result;
 use crate::mapping::compile::Projection;
 use crate::mapping::template::ColumnShape;
@@ -112,10 +112,10 @@ pub trait Source: Send {
     async fn stage(
         &mut self,
         projection: &Projection,
-        into: &Duck,
+        into: &DuckDbConnection,
         rows: &(dyn Fn(u64) + Send + Sync),
     ) -> Result<Staged>;
 
     /// Gives up every lock and snapshot. Called after the cells of all candidates were kept and before anything is sent.
-    async fn release(&mut self, into: &Duck) -> Result<()>;
+    async fn release(&mut self, into: &DuckDbConnection) -> Result<()>;
 }

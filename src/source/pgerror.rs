@@ -10,7 +10,7 @@ use tokio_postgres::error::{DbError, ErrorPosition};
 
 use super::pgsettings::Address;
 use super::pgtls;
-use crate::duck::quote_identifier;
+use crate::duckdb::quote_identifier;
 use crate::error::{Error, Kind};
 use crate::mapping::compile::Projection;
 use crate::mapping::{Expr, From, units};

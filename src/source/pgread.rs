@@ -13,7 +13,7 @@ use super::pgbatch::{Batch, CopyDecoder};
 use super::pgerror::{Fragment, fragments};
 use super::pgvalue::{self, Wire};
 use super::{Ahead, Staged};
-use crate::duck::{Duck, ledger_error, quote_identifier};
+use crate::duckdb::{DuckDbConnection, ledger_error, quote_identifier};
 use crate::error::{Error, Kind, Result};
 use crate::mapping::Expr;
 use crate::mapping::compile::Projection;
@@ -35,7 +35,7 @@ pub(super) enum Stop {
     /// The server sent nothing for too long.
     Stalled,
     /// DuckDB could not take the rows.
-    Duck(Error),
+    DuckDbConnection(Error),
 }
 
 /// A projection with the types the server gave it: what is selected, and how it arrives.
@@ -104,11 +104,11 @@ impl Plan {
     }
 
     /// What the table looks like, for the comparison.
-    pub(super) fn staged(&self, duck: Duck, cursor: Option<String>, ahead: Option<Ahead>) -> Staged {
+    pub(super) fn staged(&self, duckdb: DuckDbConnection, cursor: Option<String>, ahead: Option<Ahead>) -> Staged {
         let physical: Vec<String> = (0..self.kinds.len()).map(|index| format!("c{index}")).collect();
         let hashed = std::iter::once("key").chain(physical.iter().map(String::as_str)).collect::<Vec<_>>().join(", ");
         Staged {
-            duck,
+            duckdb,
             relation: quote_identifier(TABLE),
             row: Some("rowid"),
             hashed,
@@ -140,7 +140,7 @@ fn is_compared_here(of: &Type) -> bool {
 }
 
 /// Creates the empty table in place of whatever an earlier stage left.
-pub(super) async fn create(into: &Duck, plan: &Plan) -> Result<()> {
+pub(super) async fn create(into: &DuckDbConnection, plan: &Plan) -> Result<()> {
     let table = plan.table();
     into.call("create the staged table", move |connection| {
         let failed = ledger_error("create the staged table");
@@ -150,7 +150,7 @@ pub(super) async fn create(into: &Duck, plan: &Plan) -> Result<()> {
 }
 
 /// Drops the table after a failed read.
-pub(super) async fn discard(into: &Duck) -> Result<()> {
+pub(super) async fn discard(into: &DuckDbConnection) -> Result<()> {
     into.call("drop the staged table", |connection| {
         connection
             .execute_batch(&format!("DROP TABLE IF EXISTS temp.main.{}", quote_identifier(TABLE)))
@@ -162,7 +162,11 @@ pub(super) async fn discard(into: &Duck) -> Result<()> {
 /// The cursor's largest value among the staged rows, as a literal for the server, and how many rows are ahead of the
 /// server's clock, `now` in microseconds. What lies in the future is left out, infinite dates among it: rows that change
 /// until then would lie behind such a checkpoint, and none would ever lie beyond an infinite one.
-pub(super) async fn maximum(into: &Duck, plan: &Plan, now: Option<i64>) -> Result<(Option<String>, Option<Ahead>)> {
+pub(super) async fn maximum(
+    into: &DuckDbConnection,
+    plan: &Plan,
+    now: Option<i64>,
+) -> Result<(Option<String>, Option<Ahead>)> {
     let Some(of) = plan.cursor.clone().filter(is_compared_here) else { return Ok((None, None)) };
     let (past, ahead) = if plan.follows_time() {
         // Without the server's time only infinity is known to be in the future.
@@ -197,7 +201,7 @@ pub(super) async fn maximum(into: &Duck, plan: &Plan, now: Option<i64>) -> Resul
 }
 
 /// Appends batches as they come. A failure closes the channel, which stops the reader.
-async fn append_all(into: &Duck, mut batches: mpsc::Receiver<RecordBatch>) -> Result<()> {
+async fn append_all(into: &DuckDbConnection, mut batches: mpsc::Receiver<RecordBatch>) -> Result<()> {
     while let Some(batch) = batches.recv().await {
         into.call("stage rows", move |connection| {
             let failed = ledger_error("stage rows");
@@ -257,7 +261,7 @@ impl Pump<'_> {
 /// Runs a reader and the appender side by side; both are done, or dropped, together.
 async fn both<'a, R>(
     plan: &Plan,
-    into: &Duck,
+    into: &DuckDbConnection,
     rows: &'a (dyn Fn(u64) + Send + Sync),
     read: impl FnOnce(Pump<'a>) -> R,
 ) -> Result<u64, Stop>
@@ -268,7 +272,7 @@ where
     let pump = Pump { batch: Batch::new(plan.wires.iter().cloned()), batches: sender, rows, count: 0 };
     let (read, appended) = tokio::join!(read(pump), append_all(into, receiver));
     match (read, appended) {
-        (_, Err(error)) => Err(Stop::Duck(error)),
+        (_, Err(error)) => Err(Stop::DuckDbConnection(error)),
         (Err(Some(stop)), Ok(())) => Err(stop),
         (Err(None), Ok(())) => Err(Stop::Garbled("the rows were not taken".to_owned())),
         (Ok(count), Ok(())) => Ok(count),
@@ -281,7 +285,7 @@ pub(super) async fn by_copy(
     client: &Client,
     plan: &Plan,
     limit: Duration,
-    into: &Duck,
+    into: &DuckDbConnection,
     rows: &(dyn Fn(u64) + Send + Sync),
 ) -> Result<u64, Stop> {
     let sql = format!("COPY ({}) TO STDOUT (FORMAT BINARY)", plan.sql);
@@ -304,7 +308,7 @@ pub(super) async fn by_query(
     client: &Client,
     plan: &Plan,
     limit: Duration,
-    into: &Duck,
+    into: &DuckDbConnection,
     rows: &(dyn Fn(u64) + Send + Sync),
 ) -> Result<u64, Stop> {
     both(plan, into, rows, |mut pump| async move {
@@ -320,7 +324,7 @@ pub(super) async fn by_cursor(
     client: &Client,
     plan: &Plan,
     limit: Duration,
-    into: &Duck,
+    into: &DuckDbConnection,
     rows: &(dyn Fn(u64) + Send + Sync),
 ) -> Result<u64, Stop> {
     both(plan, into, rows, |mut pump| async move {

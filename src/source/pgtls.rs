@@ -65,8 +65,7 @@ fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
             .advise("set `cert_file` to the PEM file with the certificate of the user we sign in as")
             .at(path.display().to_string())
     };
-    let text =
-        crate::regular_file::read(path, CA_BYTES_MAX).map_err(|error| refused("cannot be read").because(error))?;
+    let text = crate::io::files::read(path, CA_BYTES_MAX).map_err(|error| refused("cannot be read").because(error))?;
     let chain: Vec<_> = CertificateDer::pem_slice_iter(&text)
         .collect::<Result<_, _>>()
         .map_err(|error| refused("is not a PEM file").because(error))?;
@@ -81,7 +80,7 @@ fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>> {
     let refused = |what: &str, advice: &str| {
         Error::new(Kind::Config, format!("`key_file` {what}")).advise(advice).at(path.display().to_string())
     };
-    let text = crate::regular_file::read(path, CA_BYTES_MAX).map_err(|error| {
+    let text = crate::io::files::read(path, CA_BYTES_MAX).map_err(|error| {
         refused("cannot be read", "set `key_file` to the PEM file with the certificate's key").because(error)
     })?;
     let encrypted = String::from_utf8_lossy(&text);
@@ -109,8 +108,7 @@ fn roots(path: &Path) -> Result<RootCertStore> {
             .advise("set `ca_file` to a PEM file with the authorities' certificates")
             .at(path.display().to_string())
     };
-    let text =
-        crate::regular_file::read(path, CA_BYTES_MAX).map_err(|error| refused("cannot be read").because(error))?;
+    let text = crate::io::files::read(path, CA_BYTES_MAX).map_err(|error| refused("cannot be read").because(error))?;
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(&text) {
         let certificate = certificate.map_err(|error| refused("is not a PEM file").because(error))?;

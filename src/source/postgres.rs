@@ -21,7 +21,7 @@ use super::pglink::{Link, State, probe_opening};
 use super::pgread::{self, Plan, Stop};
 pub use super::pgsettings::{Read, Settings, SslMode};
 use super::{Column, Remark, Remarked, Source, Staged, pgtypes, pgvalue};
-use crate::duck::{Duck, quote_identifier};
+use crate::duckdb::{DuckDbConnection, quote_identifier};
 use crate::error::{Error, Kind, Result, Within};
 use crate::mapping::compile::{Projection, portable_literal};
 use crate::mapping::diagnostic::listed_all;
@@ -484,7 +484,7 @@ impl Postgres {
     async fn stage_rows(
         &mut self,
         projection: &Projection,
-        into: &Duck,
+        into: &DuckDbConnection,
         rows: &(dyn Fn(u64) + Send + Sync),
     ) -> Result<Staged> {
         let limit = self.describe_limit();
@@ -541,7 +541,12 @@ impl Postgres {
         Ok(self::rows(&answer, |row| row.get(0).map(str::to_owned)).into_iter().next().flatten())
     }
 
-    async fn read_rows(&mut self, plan: &Plan, into: &Duck, rows: &(dyn Fn(u64) + Send + Sync)) -> Result<u64> {
+    async fn read_rows(
+        &mut self,
+        plan: &Plan,
+        into: &DuckDbConnection,
+        rows: &(dyn Fn(u64) + Send + Sync),
+    ) -> Result<u64> {
         let (target, limit) = (self.target.clone(), self.settings.stall_timeout());
         self.pump(plan, into, rows).await?.map_err(|stop| match stop {
             Stop::Server(error) => {
@@ -551,7 +556,7 @@ impl Postgres {
                 .advise("try `read = \"cursor\"` for this source, and report this if it helps")
                 .at(target.place()),
             Stop::Stalled => target.stalled("failed to read rows; nothing was sent", limit),
-            Stop::Duck(error) => error,
+            Stop::DuckDbConnection(error) => error,
         })
     }
 
@@ -559,7 +564,7 @@ impl Postgres {
     async fn pump(
         &mut self,
         plan: &Plan,
-        into: &Duck,
+        into: &DuckDbConnection,
         rows: &(dyn Fn(u64) + Send + Sync),
     ) -> Result<Result<u64, Stop>> {
         let limit = self.settings.stall_timeout();
@@ -573,7 +578,7 @@ impl Postgres {
         let is_usable = match &outcome {
             Ok(_) => true,
             Err(Stop::Server(error)) => error.as_db_error().is_some(),
-            Err(Stop::Garbled(_) | Stop::Stalled | Stop::Duck(_)) => false,
+            Err(Stop::Garbled(_) | Stop::Stalled | Stop::DuckDbConnection(_)) => false,
         };
         if is_usable {
             link.state = State::InTransaction;
@@ -718,7 +723,7 @@ impl Source for Postgres {
     async fn stage(
         &mut self,
         projection: &Projection,
-        into: &Duck,
+        into: &DuckDbConnection,
         rows: &(dyn Fn(u64) + Send + Sync),
     ) -> Result<Staged> {
         let staged = self.stage_rows(projection, into, rows).await;
@@ -735,7 +740,7 @@ impl Source for Postgres {
         }
     }
 
-    async fn release(&mut self, into: &Duck) -> Result<()> {
+    async fn release(&mut self, into: &DuckDbConnection) -> Result<()> {
         // The cells of the candidates were kept: the rows only take up room.
         if into.is_idle() {
             pgread::discard(into).await?;

@@ -12,7 +12,7 @@ use duckdb::Connection;
 use duckdb::arrow::array::RecordBatch;
 use duckdb::params;
 
-use crate::duck::{Duck, ledger_error, quote_literal};
+use crate::duckdb::{DuckDbConnection, ledger_error, quote_literal};
 use crate::error::{Error, Result};
 use crate::model::ColumnType;
 
@@ -81,7 +81,7 @@ pub struct Sums {
 #[derive(Clone)]
 pub struct Staged {
     /// The instance.
-    pub duck: Duck,
+    pub duckdb: DuckDbConnection,
     /// What stands after FROM, quoted. It has a text column `key` and columns `c0`, `c1`, … in the projection's order.
     pub relation: String,
     /// The column of `relation` that numbers its rows, where there is one.
@@ -102,7 +102,7 @@ pub struct Staged {
 
 impl std::fmt::Debug for Staged {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Staged { duck: _, row: _, relation, hashed, physical, kinds, cursor, ahead } = self;
+        let Staged { duckdb: _, row: _, relation, hashed, physical, kinds, cursor, ahead } = self;
         write!(out, "Staged({relation:?}, {hashed:?}, {physical:?}, {kinds:?}, {cursor:?}, {ahead:?})")
     }
 }
@@ -114,14 +114,14 @@ pub enum Wanted<'a> {
     /// Those of the keys that a statement over another instance yields, in positions of their own.
     Keys {
         /// The other instance.
-        from: &'a Duck,
+        from: &'a DuckDbConnection,
         /// Yields `key`.
         sql: String,
     },
     /// Those of the keys that a statement over another instance yields, in the positions that it gives them.
     Positions {
         /// The other instance.
-        from: &'a Duck,
+        from: &'a DuckDbConnection,
         /// Yields `n` and `key`.
         sql: String,
     },
@@ -130,7 +130,7 @@ pub enum Wanted<'a> {
 /// Cells that were kept, by position.
 #[derive(Clone)]
 pub struct KeptCells {
-    duck: Duck,
+    duckdb: DuckDbConnection,
     /// The column that holds a row's position: one of its own, or the table's row id.
     position: &'static str,
     /// Bytes of the largest row.
@@ -192,7 +192,7 @@ impl Staged {
     async fn slices(&self, row: &'static str) -> Result<Slices> {
         let sql = format!("SELECT coalesce(max(model.{row}) + 1, 0)::UBIGINT FROM {} AS model", self.relation);
         let end: u64 = self
-            .duck
+            .duckdb
             .call("read the model", move |connection| {
                 connection
                     .query_row(&sql, [], |row| row.get(0))
@@ -233,7 +233,7 @@ impl Staged {
         let read = move |connection: &mut Connection| {
             read_buckets(connection, &sql).map_err(|error| failed_statement("read the model", &error))
         };
-        self.duck.call("read the model", read).await
+        self.duckdb.call("read the model", read).await
     }
 
     /// Writes key and fingerprint of every row with a key into the temporary table `table` of another instance, which is
@@ -242,7 +242,7 @@ impl Staged {
         &self,
         salt: &str,
         buckets: Option<&[u16]>,
-        to: &Duck,
+        to: &DuckDbConnection,
         table: &'static str,
     ) -> Result<()> {
         let mut only = String::new();
@@ -257,7 +257,7 @@ impl Staged {
                 self.fingerprint(salt),
                 self.relation
             );
-            let Err(error) = copy(&self.duck, sql, to, table).await else { continue };
+            let Err(error) = copy(&self.duckdb, sql, to, table).await else { continue };
             // What came over before it failed, of one statement, cannot be told from the rest.
             slices.shrink(self, error).await?;
             slices.next = 0;
@@ -281,11 +281,11 @@ impl Staged {
             Wanted::All => {}
             Wanted::Keys { from, sql } => {
                 self.statement("CREATE OR REPLACE TEMP TABLE wanted (key VARCHAR)".to_owned()).await?;
-                copy(from, sql.clone(), &self.duck, "wanted").await?;
+                copy(from, sql.clone(), &self.duckdb, "wanted").await?;
             }
             Wanted::Positions { from, sql } => {
                 self.statement("CREATE OR REPLACE TEMP TABLE wanted (n UBIGINT, key VARCHAR)".to_owned()).await?;
-                copy(from, sql.clone(), &self.duck, "wanted").await?;
+                copy(from, sql.clone(), &self.duckdb, "wanted").await?;
             }
         }
         let (mut cells, mut bytes, mut kept) = (String::new(), String::from("0"), String::new());
@@ -314,18 +314,18 @@ impl Staged {
             }
         }
         let row_bytes_max = self
-            .duck
+            .duckdb
             .call("read the model", |connection| {
                 let sql = "SELECT coalesce(max(bytes), 0)::UBIGINT FROM temp.cells";
                 connection.query_row(sql, [], |row| row.get(0)).map_err(ledger_error("keep cells"))
             })
             .await?;
         let position = if matches!(wanted, Wanted::Positions { .. }) { "n" } else { "rowid" };
-        Ok(KeptCells { duck: self.duck.clone(), position, row_bytes_max })
+        Ok(KeptCells { duckdb: self.duckdb.clone(), position, row_bytes_max })
     }
 
     async fn statement(&self, sql: String) -> Result<()> {
-        self.duck
+        self.duckdb
             .call("read the model", move |connection| {
                 connection.execute_batch(&sql).map_err(|error| failed_statement("read the model", &error))
             })
@@ -338,7 +338,7 @@ impl Staged {
             return Ok(Vec::new());
         }
         let sql = format!("DESCRIBE SELECT {} FROM {} AS model", self.physical.join(", "), self.relation);
-        self.duck
+        self.duckdb
             .call("describe the model", move |connection| {
                 let read = || -> duckdb::Result<Vec<bool>> {
                     let mut statement = connection.prepare(&sql)?;
@@ -353,15 +353,15 @@ impl Staged {
 
 impl KeptCells {
     /// Writes position and key of all cells into the temporary table `table` of another instance.
-    pub async fn copy_positions(&self, to: &Duck, table: &'static str) -> Result<()> {
+    pub async fn copy_positions(&self, to: &DuckDbConnection, table: &'static str) -> Result<()> {
         let sql = format!("SELECT {}::UBIGINT AS n, key FROM temp.cells", self.position);
-        copy(&self.duck, sql, to, table).await
+        copy(&self.duckdb, sql, to, table).await
     }
 
     /// Bytes of the rows at the positions from `from` to below `to`, by position.
     pub async fn sizes(&self, from: u64, to: u64) -> Result<Vec<(u64, u64)>> {
         let sql = format!("SELECT {0}::UBIGINT, bytes FROM temp.cells WHERE {0} >= ? AND {0} < ?", self.position);
-        self.duck
+        self.duckdb
             .call("read cells", move |connection| {
                 let read = || -> duckdb::Result<Vec<(u64, u64)>> {
                     let mut statement = connection.prepare(&sql)?;
@@ -379,7 +379,7 @@ impl KeptCells {
             "SELECT {0}::UBIGINT AS n, * EXCLUDE (n) FROM temp.cells WHERE {0} >= ? AND {0} < ?",
             self.position
         );
-        self.duck
+        self.duckdb
             .call("read cells", move |connection| {
                 let mut page = connection.prepare(&sql).map_err(ledger_error("read cells"))?;
                 let batches = page.query_arrow(params![from, to]).map_err(ledger_error("read cells"))?;
@@ -390,7 +390,7 @@ impl KeptCells {
 
     /// Gives the room of the cells back.
     pub async fn drop_all(&self) -> Result<()> {
-        self.duck
+        self.duckdb
             .call("drop the cells", |connection| {
                 let sql = "DROP TABLE IF EXISTS temp.cells; DROP TABLE IF EXISTS temp.wanted";
                 connection.execute_batch(sql).map_err(ledger_error("drop the cells"))
@@ -420,7 +420,7 @@ fn read_buckets(connection: &Connection, sql: &str) -> duckdb::Result<Vec<Bucket
 }
 
 /// Streams a statement's rows from one instance into a temporary table of another, which has the same columns.
-async fn copy(from: &Duck, sql: String, to: &Duck, table: &'static str) -> Result<()> {
+async fn copy(from: &DuckDbConnection, sql: String, to: &DuckDbConnection, table: &'static str) -> Result<()> {
     let (sender, receiver) = sync_channel::<RecordBatch>(BATCHES_WAITING);
     let read = from.call("read the model", move |connection| {
         let failed = |error: duckdb::Error| failed_statement("read the model", &error);

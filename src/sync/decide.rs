@@ -1,17 +1,17 @@
-//! What is said about one suspect: the row's document, the policy, and `delta`. Pure.
+//! What is said about one candidate: the row's document, the policy, and `delta`. Pure.
 
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 
 use crate::destination::{Addressed, LARGE_DOCUMENT_BYTES, User};
-use crate::ledger::{Entry, Outcome, Suspect, SuspectKind};
+use crate::ledger::{Candidate, CandidateKind, Entry, Outcome};
 use crate::mapping::OnMissing;
 use crate::mapping::compile::Assembly;
 use crate::model::{After, Cell, Change, Delta, Document, Known, Rules, delta, delta::unset_all, document};
 use crate::source::staged::ROW_BYTES_MAX;
 
-/// How suspects of one sync are decided.
+/// How candidates of one sync are decided.
 pub struct Judge {
     /// How a row becomes a document.
     pub assembly: Assembly,
@@ -25,13 +25,13 @@ pub struct Judge {
     pub at: DateTime<Utc>,
 }
 
-/// The decision about one suspect.
+/// The decision about one candidate.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Decision {
     /// The group's id.
     pub key: String,
     /// Why it was looked at.
-    pub kind: SuspectKind,
+    pub kind: CandidateKind,
     /// What was known of it, for showing the difference.
     pub before: Document,
     /// Whether that was certain.
@@ -50,7 +50,7 @@ pub struct Decision {
     pub verdict: Judgement,
 }
 
-/// What follows from a suspect.
+/// What follows from a candidate.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Judgement {
     /// Nothing is said; this is what the destination holds (`None`: forget the group).
@@ -75,13 +75,13 @@ pub enum Judgement {
 }
 
 impl Judge {
-    /// Decides one suspect.
-    pub fn judge(&self, suspect: Suspect) -> Decision {
-        let Suspect { key, kind, cells, oversize, fingerprint, known, certain, settled_seq, rejected, unreadable: _ } =
-            suspect;
-        let user = self.assembly.user(&key, if kind == SuspectKind::Missing { &[] } else { &cells });
-        let state = if certain { Known::Certain(&known) } else { Known::Uncertain(&known) };
-        let too_large = oversize.filter(|_| kind != SuspectKind::Missing);
+    /// Decides one candidate.
+    pub fn judge(&self, candidate: Candidate) -> Decision {
+        let Candidate { key, kind, cells, oversize, fingerprint, known, certain, settled_seq, rejected, unreadable: _ } =
+            candidate;
+        let user = self.assembly.user(&key, if kind == CandidateKind::Missing { &[] } else { &cells });
+        let state = if certain { Known::Certain(&known) } else { Known::Unconfirmed(&known) };
+        let too_large = oversize.filter(|_| kind != CandidateKind::Missing);
         let verdict = match kind {
             _ if too_large.is_some() => Judgement::Refused {
                 unsendable: true,
@@ -91,7 +91,7 @@ impl Judge {
                     ROW_BYTES_MAX / 1_048_576
                 ),
             },
-            SuspectKind::Missing => {
+            CandidateKind::Missing => {
                 let change = match self.on_missing {
                     OnMissing::Delete => Change { delete: true, ..Change::default() },
                     OnMissing::Unset | OnMissing::Keep => unset_all(state, &self.rules),
@@ -102,7 +102,7 @@ impl Judge {
                     Judgement::Say { change: Arc::new(change), after: None }
                 }
             }
-            SuspectKind::New | SuspectKind::Changed => match (self.assembly.document(&cells), &user) {
+            CandidateKind::New | CandidateKind::Changed => match (self.assembly.document(&cells), &user) {
                 (Err(reason), _) => Judgement::Refused { unsendable: true, reason },
                 (Ok(_), Err(reason)) => Judgement::Refused { unsendable: true, reason: reason.clone() },
                 (Ok(document), Ok(_)) => match rejected {
@@ -122,7 +122,7 @@ impl Judge {
                 },
             },
         };
-        let cells = if kind == SuspectKind::Missing { Vec::new() } else { cells };
+        let cells = if kind == CandidateKind::Missing { Vec::new() } else { cells };
         let user = user.unwrap_or_default();
         Decision { key, kind, before: known, certain, fingerprint, settled_seq, user, at: self.at, cells, verdict }
     }
@@ -131,9 +131,9 @@ impl Judge {
     /// user has none, or it would still be held when it gets one, since the user is no part of the document.
     fn document(&self, decision: &Decision) -> Document {
         match decision.kind {
-            SuspectKind::Missing => Document::default(),
+            CandidateKind::Missing => Document::default(),
             _ if self.assembly.user(&decision.key, &decision.cells).is_err() => Document::default(),
-            SuspectKind::New | SuspectKind::Changed => self.assembly.document(&decision.cells).unwrap_or_default(),
+            CandidateKind::New | CandidateKind::Changed => self.assembly.document(&decision.cells).unwrap_or_default(),
         }
     }
 
@@ -199,7 +199,7 @@ impl Decision {
         match outcome {
             // Something of a group that the ledger does not know may be there already (an older ledger). A rejection does
             // not change that, and there is no row yet that would go on saying so.
-            Outcome::Rejected if self.kind == SuspectKind::New && !self.certain => Outcome::PartlyRejected,
+            Outcome::Rejected if self.kind == CandidateKind::New && !self.certain => Outcome::PartlyRejected,
             outcome => outcome,
         }
     }

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Kind, Result};
-use crate::ledger::{Comparison, SuspectKind};
+use crate::ledger::{CandidateKind, Comparison};
 use crate::mapping::{Guards, OnDuplicate};
 use crate::model::document;
 
@@ -18,7 +18,7 @@ use super::decide::{Decision, Judgement};
 pub const NAMES: [&str; 8] =
     ["keys", "empty", "rows-dropped", "keys-changed", "removed", "changed", "nulled", "unsendable"];
 
-/// What the decisions of all suspects would do to what is held.
+/// What the decisions of all candidates would do to what is held.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Impact {
     /// Known groups of which a held value is replaced or removed.
@@ -36,15 +36,15 @@ pub struct Impact {
 impl Impact {
     /// Adds one decision.
     pub fn add(&mut self, decision: &Decision) {
-        self.rows += u64::from(decision.kind != SuspectKind::Missing);
+        self.rows += u64::from(decision.kind != CandidateKind::Missing);
         if let Judgement::Refused { unsendable: true, reason } = &decision.verdict
-            && decision.kind != SuspectKind::Missing
+            && decision.kind != CandidateKind::Missing
         {
             self.unsendable += 1;
             self.reason.get_or_insert_with(|| reason.clone());
         }
         let Judgement::Say { change, .. } = &decision.verdict else { return };
-        if decision.kind != SuspectKind::Changed {
+        if decision.kind != CandidateKind::Changed {
             return;
         }
         let held = |name: &String| decision.before.0.get(name).filter(|value| !document::is_unknown(value));
@@ -264,7 +264,7 @@ impl Watch<'_> {
         )
     }
 
-    /// Whether the exact impact must be known before anything is sent: only when the suspects could trip a guard at all.
+    /// Whether the exact impact must be known before anything is sent: only when the candidates could trip a guard at all.
     pub fn needs_impact(&self, found: &Comparison) -> bool {
         let lowest = self.guards.changed_max.min(self.guards.nulled_max);
         found.changed >= self.guards.groups_min && exceeds(found.changed, found.known, lowest)
@@ -347,7 +347,7 @@ mod tests {
             ),
             (Comparison { rows: 0, ..sound.clone() }, None, "empty", "100 groups are known"),
             (sound.clone(), Some(150), "rows-dropped", "150 at the last run"),
-            (Comparison { missing_suspects: 30, removable: 21, ..sound.clone() }, None, "removed", "21.0 %"),
+            (Comparison { missing_candidates: 30, removable: 21, ..sound.clone() }, None, "removed", "21.0 %"),
         ] {
             let error = watch(&guards, &none).comparison(&found, before).unwrap_err();
             assert_eq!(error.kind(), Kind::Guard);
@@ -415,7 +415,7 @@ mod tests {
         let found = Comparison {
             rows: 10,
             known: 12,
-            missing_suspects: 5,
+            missing_candidates: 5,
             removable: 5,
             duplicate_rows: 2,
             ..Comparison::default()

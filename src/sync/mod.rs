@@ -11,7 +11,7 @@ mod read;
 mod record;
 pub mod report;
 pub mod requests;
-mod say;
+mod send;
 mod start;
 pub mod timeline;
 pub mod verify;
@@ -24,9 +24,9 @@ use tokio::sync::watch;
 
 use crate::delivery::{Counters, Delivery, Signal};
 use crate::destination::Addressed;
-use crate::env::{Clock, Random};
 use crate::error::{Error, Kind, Result};
-use crate::ledger::{Begun, Checkpoint, Comparison, Ledger, Outcome, RunStart, Status, SuspectKind};
+use crate::io::{Clock, Random};
+use crate::ledger::{Begun, CandidateKind, Checkpoint, Comparison, Ledger, Outcome, RunStart, Status};
 use crate::mapping::Mapping;
 use crate::model::Change;
 
@@ -34,12 +34,12 @@ use decide::{Decision, Judge, Judgement};
 use guard::{Impact, Watch};
 use read::{READ_ALL, Survey};
 use report::{Counts, Detail, Report};
-use say::Executed;
+use send::Executed;
 
 pub use read::{Reader, Rows, Warehouse};
 pub use start::run_id;
 
-/// Suspects per page: what a crash leaves uncertain, and what is in memory at a time. Twice this many documents of a few
+/// Candidates per page: what a crash leaves unconfirmed, and what is in memory at a time. Twice this many documents of a few
 /// kilobytes (one page is said while the next is prepared) are some tens of megabytes.
 const PAGE_SUSPECTS: u64 = 5_000;
 
@@ -97,11 +97,11 @@ pub enum Event<'a> {
     Reading(u64),
     /// The comparison is done.
     Compared(&'a Comparison),
-    /// More of the suspects are settled.
+    /// More of the candidates are settled.
     Saying {
         /// How many more.
         settled: u64,
-        /// All suspects of the run.
+        /// All candidates of the run.
         total: u64,
     },
 }
@@ -220,7 +220,7 @@ pub async fn run(session: &Session<'_>, reader: &mut dyn Reader) -> Result<Repor
             };
             checkpoint.error = Some(error.to_string());
             checkpoint.error_kind = Some(error.kind().name().to_owned());
-            // What it left unsettled may stand behind the cursor, where an incremental run does not look. A guard stops
+            // What it left unconfirmed may stand behind the cursor, where an incremental run does not look. A guard stops
             // before anything is sent.
             let beyond_cursor = detail.full || session.options.group.is_some();
             let sent_some = detail.found.is_some() && error.kind() != Kind::Guard;
@@ -349,8 +349,8 @@ pub async fn adopt(session: &Session<'_>, reader: &mut dyn Reader) -> Result<u64
 /// Adds a decision to the counts, with what became of it if it was said.
 fn count(counts: &mut Counts, decision: &Decision, outcome: Outcome) {
     let outcome = decision.outcome(outcome);
-    let missing = decision.kind == SuspectKind::Missing;
-    let new = decision.kind == SuspectKind::New && outcome == Outcome::Delivered;
+    let missing = decision.kind == CandidateKind::Missing;
+    let new = decision.kind == CandidateKind::New && outcome == Outcome::Delivered;
     counts.add(outcome, decision.change().unwrap_or(&Change::default()), missing, new);
 }
 
@@ -398,24 +398,24 @@ impl Session<'_> {
         }
     }
 
-    /// Reads a page of suspects and decides them, off the async threads. `None` after the last page.
+    /// Reads a page of candidates and decides them, off the async threads. `None` after the last page.
     async fn judged(&self, judge: &Arc<Judge>, position: u64) -> Result<Option<Vec<Decision>>> {
         self.judged_page(judge, position, true).await
     }
 
     /// `tell`: whoever watches hears of groups that cannot be read; pages may be read twice.
     async fn judged_page(&self, judge: &Arc<Judge>, position: u64, tell: bool) -> Result<Option<Vec<Decision>>> {
-        let suspects = self.ledger.page(position, PAGE_SUSPECTS).await?;
-        if suspects.is_empty() {
+        let candidates = self.ledger.page(position, PAGE_SUSPECTS).await?;
+        if candidates.is_empty() {
             return Ok(None);
         }
-        for suspect in suspects.iter().filter(|_| tell) {
-            if let Some(what) = &suspect.unreadable {
-                self.monitor.note(Event::Unreadable { key: &suspect.key, what });
+        for candidate in candidates.iter().filter(|_| tell) {
+            if let Some(what) = &candidate.unreadable {
+                self.monitor.note(Event::Unreadable { key: &candidate.key, what });
             }
         }
         let judge = Arc::clone(judge);
-        let decide = move || suspects.into_iter().map(|suspect| judge.judge(suspect)).collect();
+        let decide = move || candidates.into_iter().map(|candidate| judge.judge(candidate)).collect();
         let decided = tokio::task::spawn_blocking(decide).await;
         decided.map(Some).map_err(|panic| Error::new(Kind::Bug, "failed to decide a page").because(panic))
     }
@@ -463,11 +463,11 @@ impl Session<'_> {
     async fn adopt_rows(&self, start: RunStart, begun: Begun, reader: &mut dyn Reader) -> Result<u64> {
         let survey = self.survey(start, begun, reader).await?;
         let keys_only = Watch { full: false, ..self.watch(false) };
-        keys_only.comparison(&Comparison { missing_suspects: 0, removable: 0, ..survey.found.clone() }, None)?;
+        keys_only.comparison(&Comparison { missing_candidates: 0, removable: 0, ..survey.found.clone() }, None)?;
         let (mut position, mut adopted) = (0, survey.found.unchanged);
         while let Some(page) = self.judged(&survey.judge, position).await? {
             position += page.len() as u64;
-            let rows = page.into_iter().filter(|decision| decision.kind != SuspectKind::Missing);
+            let rows = page.into_iter().filter(|decision| decision.kind != CandidateKind::Missing);
             let entries: Vec<_> = rows
                 .filter(|decision| !matches!(decision.verdict, Judgement::Refused { .. }))
                 .map(|decision| survey.judge.entry(decision, Outcome::Adopted, None))

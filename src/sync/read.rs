@@ -55,15 +55,15 @@ pub struct Warehouse {
 #[async_trait]
 impl Reader for Warehouse {
     async fn read(&mut self, projection: &Projection, rows: &(dyn Fn(u64) + Send + Sync)) -> Result<Rows> {
-        self.source.stage(projection, self.instance.duck(), rows).await.map(Rows::Staged)
+        self.source.stage(projection, self.instance.duckdb(), rows).await.map(Rows::Staged)
     }
 
     async fn release(&mut self) -> Result<()> {
-        self.source.release(self.instance.duck()).await
+        self.source.release(self.instance.duckdb()).await
     }
 
     fn interrupt(&self) {
-        self.instance.duck().interrupt();
+        self.instance.duckdb().interrupt();
     }
 }
 

@@ -45,7 +45,7 @@ impl<'a> Recorder<'a> {
             judge: &survey.judge,
             run: &survey.run,
             said: Mutex::default(),
-            total: survey.found.suspects(),
+            total: survey.found.candidates(),
             counts: Mutex::new(counts),
             timeline: Mutex::new(timeline),
             began,

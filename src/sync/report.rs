@@ -111,7 +111,7 @@ impl Counts {
         }
     }
 
-    /// Adds one suspect's outcome.
+    /// Adds one candidate's outcome.
     pub(super) fn add(&mut self, outcome: Outcome, change: &Change, missing: bool, new: bool) {
         if matches!(outcome, Outcome::Same | Outcome::Adopted) {
             self.unchanged += u64::from(!missing);
@@ -155,7 +155,7 @@ impl Counts {
 pub struct Detail {
     /// Whether the whole model was read.
     pub full: bool,
-    /// Suspects left for a later run because of `--limit`.
+    /// Candidates left for a later run because of `--limit`.
     pub beyond_limit: u64,
     /// What the comparison found, if it came so far.
     pub found: Option<Comparison>,
@@ -209,7 +209,7 @@ pub struct Report {
     pub full: bool,
     /// How long it took.
     pub seconds: f64,
-    /// Suspects left for a later run because of `--limit`.
+    /// Candidates left for a later run because of `--limit`.
     pub beyond_limit: u64,
     /// What the destination remarked about requests it took, and how often.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]

@@ -3,8 +3,8 @@
 use chrono::{DateTime, Datelike, NaiveDateTime, TimeDelta, Utc};
 
 use super::Session;
-use crate::env::Random;
 use crate::error::{Error, Kind, Result};
+use crate::io::Random;
 use crate::ledger::{Begun, RunStart};
 use crate::mapping::Mapping;
 

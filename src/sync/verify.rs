@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::delivery::Reader;
 use crate::destination::Features;
 use crate::destination::readback::{Question, RemoteGroup};
-use crate::duck::{Duck, ledger_error};
+use crate::duckdb::{DuckDbConnection, ledger_error};
 use crate::error::{Error, Kind, Result};
 use crate::ledger::{KnownGroup, Ledger, Status};
 use crate::mapping::{Field, Mapping};
@@ -70,7 +70,7 @@ pub struct Verified {
     /// Groups that were compared.
     pub compared: u64,
     /// Known groups that were not compared, because what they hold is not known for certain.
-    pub uncertain: u64,
+    pub unconfirmed: u64,
     /// Groups at the destination that the ledger does not know.
     pub foreign: u64,
     /// Groups that differ.
@@ -140,7 +140,7 @@ pub struct Verification<'a> {
     /// What is known.
     pub ledger: &'a dyn Ledger,
     /// Where what is read back is kept meanwhile.
-    pub duck: &'a Duck,
+    pub duckdb: &'a DuckDbConnection,
     /// How the destination is asked.
     pub reader: &'a Reader<'a>,
     /// The mark to leave on groups that differ, so that the next run says them again in full; none leaves all as it is.
@@ -157,14 +157,14 @@ pub type Sink<'a> = dyn FnMut(Drifted) -> Result<()> + Send + 'a;
 /// Errors: [`Kind::Destination`] when it does not answer or answers what cannot be read; [`Kind::Ledger`]; whatever `sink`
 /// fails with.
 pub async fn verify(verification: &Verification<'_>, sink: &mut Sink<'_>) -> Result<Verified> {
-    let Verification { mapping, features, ledger, duck, reader, repair, monitor } = *verification;
+    let Verification { mapping, features, ledger, duckdb, reader, repair, monitor } = *verification;
     let sync = &mapping.name;
     if ledger.runs(Some(sync), 1).await?.first().is_some_and(|run| run.status == Status::Running) {
         return Err(Error::new(Kind::Ledger, "the last run died before it settled what it had said")
             .advise(format!("run `groupcast run {sync}` first: it settles that")));
     }
     let traits = compared(mapping, features);
-    let remote = fetch(&traits, duck, reader, monitor).await?;
+    let remote = fetch(&traits, duckdb, reader, monitor).await?;
     let held = |value: &Value| reader.readback.held(value);
     let mut found = Verified::default();
     let (mut after, mut met) = (None::<String>, 0);
@@ -173,13 +173,13 @@ pub async fn verify(verification: &Verification<'_>, sink: &mut Sink<'_>) -> Res
         let Some(last) = page.last() else { break };
         let last = last.key.clone();
         let keys = page.iter().map(|known| known.key.clone()).collect();
-        let mut remotes = among(duck, keys, after.take(), last.clone()).await?;
+        let mut remotes = among(duckdb, keys, after.take(), last.clone()).await?;
         after = Some(last);
-        for KnownGroup { key, document, unsettled_in, rejected, unreadable, .. } in page {
+        for KnownGroup { key, document, unconfirmed_in, rejected, unreadable, .. } in page {
             let remote = remotes.remove(&key);
             met += u64::from(remote.is_some());
-            if unsettled_in.is_some() || unreadable.is_some() {
-                found.uncertain += 1;
+            if unconfirmed_in.is_some() || unreadable.is_some() {
+                found.unconfirmed += 1;
                 continue;
             }
             let drifted = match remote {
@@ -217,13 +217,21 @@ impl Verified {
 }
 
 /// Reads all remote groups into the temporary table, the mapped traits of each. Returns how many there are.
-async fn fetch(traits: &[Compared<'_>], duck: &Duck, reader: &Reader<'_>, monitor: &dyn Monitor) -> Result<u64> {
-    duck.call("prepare to read groups back", |connection| {
-        connection
-            .execute_batch("CREATE OR REPLACE TEMP TABLE remote_group (key VARCHAR NOT NULL, traits VARCHAR NOT NULL)")
-            .map_err(ledger_error("prepare to read groups back"))
-    })
-    .await?;
+async fn fetch(
+    traits: &[Compared<'_>],
+    duckdb: &DuckDbConnection,
+    reader: &Reader<'_>,
+    monitor: &dyn Monitor,
+) -> Result<u64> {
+    duckdb
+        .call("prepare to read groups back", |connection| {
+            connection
+                .execute_batch(
+                    "CREATE OR REPLACE TEMP TABLE remote_group (key VARCHAR NOT NULL, traits VARCHAR NOT NULL)",
+                )
+                .map_err(ledger_error("prepare to read groups back"))
+        })
+        .await?;
     let mut cursors = HashSet::new();
     let mut next: Option<String> = None;
     let mut read = 0;
@@ -232,7 +240,7 @@ async fn fetch(traits: &[Compared<'_>], duck: &Duck, reader: &Reader<'_>, monito
         let page = reader.readback.page(&reply)?;
         let rows: Vec<(String, String)> = page.groups.into_iter().map(|group| row(traits, group)).collect();
         read += rows.len() as u64;
-        store(duck, rows).await?;
+        store(duckdb, rows).await?;
         monitor.note(Event::Reading(read));
         match page.next {
             None => break,
@@ -243,12 +251,13 @@ async fn fetch(traits: &[Compared<'_>], duck: &Duck, reader: &Reader<'_>, monito
             Some(cursor) => next = Some(cursor),
         }
     }
-    duck.call("count remote groups", |connection| {
-        connection
-            .query_row("SELECT count(DISTINCT key) FROM remote_group", [], |row| row.get(0))
-            .map_err(ledger_error("count remote groups"))
-    })
-    .await
+    duckdb
+        .call("count remote groups", |connection| {
+            connection
+                .query_row("SELECT count(DISTINCT key) FROM remote_group", [], |row| row.get(0))
+                .map_err(ledger_error("count remote groups"))
+        })
+        .await
 }
 
 fn row(traits: &[Compared<'_>], group: RemoteGroup) -> (String, String) {
@@ -260,52 +269,55 @@ fn row(traits: &[Compared<'_>], group: RemoteGroup) -> (String, String) {
     (key, document::Document(mapped).to_text())
 }
 
-async fn store(duck: &Duck, rows: Vec<(String, String)>) -> Result<()> {
-    duck.call("keep remote groups", move |connection| {
-        let insert = |connection: &duckdb::Connection| -> duckdb::Result<()> {
-            let mut insert = connection.prepare("INSERT INTO remote_group VALUES (?, ?)")?;
-            rows.iter().try_for_each(|(key, traits)| insert.execute(params![key, traits]).map(drop))
-        };
-        connection.execute_batch("BEGIN").map_err(ledger_error("keep remote groups"))?;
-        let stored = insert(connection).and_then(|()| connection.execute_batch("COMMIT"));
-        stored.map_err(|error| {
-            drop(connection.execute_batch("ROLLBACK"));
-            ledger_error("keep remote groups")(error)
+async fn store(duckdb: &DuckDbConnection, rows: Vec<(String, String)>) -> Result<()> {
+    duckdb
+        .call("keep remote groups", move |connection| {
+            let insert = |connection: &duckdb::Connection| -> duckdb::Result<()> {
+                let mut insert = connection.prepare("INSERT INTO remote_group VALUES (?, ?)")?;
+                rows.iter().try_for_each(|(key, traits)| insert.execute(params![key, traits]).map(drop))
+            };
+            connection.execute_batch("BEGIN").map_err(ledger_error("keep remote groups"))?;
+            let stored = insert(connection).and_then(|()| connection.execute_batch("COMMIT"));
+            stored.map_err(|error| {
+                drop(connection.execute_batch("ROLLBACK"));
+                ledger_error("keep remote groups")(error)
+            })
         })
-    })
-    .await
+        .await
 }
 
 /// The remote groups with these keys, which are after the first and up to the last.
 async fn among(
-    duck: &Duck,
+    duckdb: &DuckDbConnection,
     keys: HashSet<String>,
     after: Option<String>,
     last: String,
 ) -> Result<HashMap<String, Traits>> {
-    duck.call("compare groups", move |connection| {
-        let read = |connection: &duckdb::Connection| -> duckdb::Result<Vec<(String, String)>> {
-            // No key is empty, so the empty text is before all. Between the two there may be any number of groups that
-            // are not ours: they are passed over.
-            let mut select = connection.prepare("SELECT key, traits FROM remote_group WHERE key > ? AND key <= ?")?;
-            let mut rows = select.query(params![after.unwrap_or_default(), last])?;
-            let mut found = Vec::with_capacity(keys.len());
-            while let Some(row) = rows.next()? {
-                let key: String = row.get(0)?;
-                if keys.contains(&key) {
-                    found.push((key, row.get(1)?));
+    duckdb
+        .call("compare groups", move |connection| {
+            let read = |connection: &duckdb::Connection| -> duckdb::Result<Vec<(String, String)>> {
+                // No key is empty, so the empty text is before all. Between the two there may be any number of groups that
+                // are not ours: they are passed over.
+                let mut select =
+                    connection.prepare("SELECT key, traits FROM remote_group WHERE key > ? AND key <= ?")?;
+                let mut rows = select.query(params![after.unwrap_or_default(), last])?;
+                let mut found = Vec::with_capacity(keys.len());
+                while let Some(row) = rows.next()? {
+                    let key: String = row.get(0)?;
+                    if keys.contains(&key) {
+                        found.push((key, row.get(1)?));
+                    }
                 }
-            }
-            Ok(found)
-        };
-        let rows = read(connection).map_err(ledger_error("compare groups"))?;
-        let parsed = rows.into_iter().map(|(key, text)| {
-            let document = document::Document::from_text(&text);
-            document.map(|document| (key, document.0)).map_err(|error| Error::new(Kind::Bug, error))
-        });
-        parsed.collect()
-    })
-    .await
+                Ok(found)
+            };
+            let rows = read(connection).map_err(ledger_error("compare groups"))?;
+            let parsed = rows.into_iter().map(|(key, text)| {
+                let document = document::Document::from_text(&text);
+                document.map(|document| (key, document.0)).map_err(|error| Error::new(Kind::Bug, error))
+            });
+            parsed.collect()
+        })
+        .await
 }
 
 #[cfg(test)]

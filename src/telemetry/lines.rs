@@ -17,8 +17,8 @@ use tracing_subscriber::layer::{Context, Layer};
 use tracing_subscriber::registry::LookupSpan;
 
 use super::Format;
-use crate::env::Clock;
-use crate::view::words::{json_line, one_line};
+use crate::io::Clock;
+use crate::service::views::words::{json_line, one_line};
 
 /// Writes lines.
 pub(super) struct Lines {
@@ -183,7 +183,7 @@ pub(super) mod recorded {
     use tracing_subscriber::layer::SubscriberExt;
 
     use super::{Format, Lines};
-    use crate::env::Clock;
+    use crate::io::Clock;
 
     /// What was written.
     #[derive(Clone, Default)]

@@ -26,11 +26,11 @@ use std::sync::Arc;
 use tracing::{Level, Span};
 use tracing_subscriber::layer::SubscriberExt;
 
-use crate::env::SystemClock;
 use crate::error::{Error, Kind, Result};
+use crate::io::SystemClock;
 use crate::ledger::Status;
-use crate::view::RunDetail;
-use crate::view::words::{self, lasting};
+use crate::service::views::RunDetail;
+use crate::service::views::words::{self, lasting};
 use lines::Lines;
 
 /// Names the level: `error`, `warn`, `info` (the default), `debug`.
@@ -216,8 +216,8 @@ fn run_words(ended: &RunDetail, advice: Option<&str>) -> String {
 mod tests {
     use super::lines::recorded::Recorded;
     use super::*;
+    use crate::service::views::RunView;
     use crate::sync::report::{Counts, Detail, Tally};
-    use crate::view::RunView;
     use chrono::DateTime;
     use serde_json::{Value, json};
 

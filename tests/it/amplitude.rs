@@ -5,11 +5,11 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use groupcast::delivery::{Delivery, Fate, Outside, Settings, Signal};
+use groupcast::delivery::{Delivery, Fate, HttpClient, Settings, Signal};
 use groupcast::destination::amplitude::{self, Amplitude};
 use groupcast::destination::{Addressed, Destination};
-use groupcast::env::{Clock, Random};
 use groupcast::error::{Kind, Result};
+use groupcast::io::{Clock, Random};
 use groupcast::model::Change;
 use groupcast::secret::Secret;
 use proptest::prelude::*;
@@ -26,7 +26,7 @@ const KEY: &str = "0123456789abcdef+/= &é";
 struct Scene {
     vendor: Vendor,
     destination: Amplitude,
-    outside: Outside,
+    http_client: HttpClient,
     clock: Arc<SimulatedClock>,
     settings: Settings,
 }
@@ -41,7 +41,7 @@ impl Scene {
         Scene {
             vendor,
             destination: Amplitude::new(&settings, "org id").unwrap(),
-            outside: Outside::new().unwrap(),
+            http_client: HttpClient::new().unwrap(),
             clock: Arc::default(),
             settings: Settings::default(),
         }
@@ -51,7 +51,7 @@ impl Scene {
         let (random, fates) = (Random::seeded(7), Fates::default());
         let (_signal, signalled) = watch::channel(Signal::Go);
         let settings = self.settings.clone();
-        let delivery = Delivery::new(&self.destination, &self.outside, &*self.clock, &random, settings, signalled);
+        let delivery = Delivery::new(&self.destination, &self.http_client, &*self.clock, &random, settings, signalled);
         let outcome = delivery.deliver(changes, &fates).await;
         (outcome, fates.all(changes.len()))
     }

@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use groupcast::delivery::{Delivery, Fate, Outside, Settings, Signal};
+use groupcast::delivery::{Delivery, Fate, HttpClient, Settings, Signal};
 use groupcast::destination::Addressed;
 use groupcast::destination::amplitude::http_v2::HttpV2;
 use groupcast::destination::amplitude::{self, Api};
-use groupcast::env::{Clock, Random};
 use groupcast::error::{Kind, Result};
+use groupcast::io::{Clock, Random};
 use groupcast::model::{Change, Op};
 use groupcast::secret::Secret;
 use proptest::prelude::*;
@@ -30,7 +30,7 @@ const DAY: Duration = Duration::from_secs(86_400);
 struct Scene {
     vendor: Vendor,
     destination: HttpV2,
-    outside: Outside,
+    http_client: HttpClient,
     clock: Arc<SimulatedClock>,
     settings: Settings,
 }
@@ -52,7 +52,7 @@ impl Scene {
         Scene {
             vendor,
             destination: HttpV2::new(&settings, "org id").unwrap(),
-            outside: Outside::new().unwrap(),
+            http_client: HttpClient::new().unwrap(),
             clock,
             settings: Settings::default(),
         }
@@ -62,7 +62,7 @@ impl Scene {
         let (random, fates) = (Random::seeded(7), Fates::default());
         let (_signal, signalled) = watch::channel(Signal::Go);
         let settings = self.settings.clone();
-        let delivery = Delivery::new(&self.destination, &self.outside, &*self.clock, &random, settings, signalled);
+        let delivery = Delivery::new(&self.destination, &self.http_client, &*self.clock, &random, settings, signalled);
         let outcome = delivery.deliver(changes, &fates).await;
         assert_eq!(self.count(|vendor| &vendor.counts.misnamed), 0, "one id for two things");
         (outcome, fates.all(changes.len()))
@@ -296,7 +296,7 @@ async fn am_24_a_days_quota_ends_the_run_and_the_next_day_goes_on() {
     let (outcome, fates) = scene.deliver(&more).await;
     let error = outcome.unwrap_err();
     assert!(error.kind() == Kind::Destination && error.advice().unwrap().contains("tomorrow"), "{error}");
-    assert!(fates.iter().all(|fate| matches!(fate, Fate::NotSent { .. })), "nothing is uncertain");
+    assert!(fates.iter().all(|fate| matches!(fate, Fate::NotSent { .. })), "nothing is unconfirmed");
     scene.clock.sleep(DAY).await;
     scene.all_delivered(&more[..900]).await;
     assert_eq!(scene.held("g899"), json!({"t0": 0, "n": 1}));

@@ -4,7 +4,7 @@
 use std::process::Command;
 use std::sync::Arc;
 
-use groupcast::env::{Clock, SystemClock};
+use groupcast::io::{Clock, SystemClock};
 use serde_json::json;
 use tokio::sync::Notify;
 
@@ -317,7 +317,7 @@ fn a_destination_that_is_down_or_refuses_us() {
     place.write("groupcast.toml", &settings(&format!("http://{closed}"), "attempts_max = 1\nretry_for = \"0s\"\n"));
     let down = fails(place.run(&["run"]), 1, &["5 not sent", "failed to connect", "refused"]);
     assert!(!down.all().contains("5 unknown"), "{}", down.all());
-    place.run(&["status", "--json"]).exits(0).says(&["\"unsettled\":0"]);
+    place.run(&["status", "--json"]).exits(0).says(&["\"unconfirmed\":0"]);
     // a wrong key: everything stops, nothing is rejected
     place.write("groupcast.toml", &settings(&receiver.url, ""));
     place.set("AMPLITUDE_API_KEY", PASSWORD);
@@ -337,7 +337,7 @@ fn a_destination_that_is_down_or_refuses_us() {
     assert_eq!(
         told(&receiver.since(seen))[0].1,
         json!({"$set": {"seats": 10}}),
-        "only what changed: nothing was uncertain"
+        "only what changed: nothing was unconfirmed"
     );
     works_again(&receiver, &place);
 }

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use groupcast::delivery::{self, Delivery, Outside, Settings, Signal};
+use groupcast::delivery::{self, Delivery, HttpClient, Settings, Signal};
 use groupcast::destination::amplitude::http_v2::HttpV2;
 use groupcast::destination::amplitude::{self, Amplitude, Api as AmplitudeApi};
 use groupcast::destination::posthog::{self, PostHog, WriteVia};
@@ -20,8 +20,8 @@ use groupcast::destination::segment::{self, Segment};
 use groupcast::destination::thrivestack::{self, ThriveStack, Wire};
 use groupcast::destination::webhook::{self, Body, Webhook};
 use groupcast::destination::{Applied, Destination, Features, NoReply, Reply, Request, UserRule, journy, mixpanel};
-use groupcast::env::{Clock, Random, Transport};
 use groupcast::error::Result;
+use groupcast::io::{Clock, Random, Transport};
 use groupcast::ledger::memory::MemoryLedger;
 use groupcast::ledger::{Ledger, Status};
 use groupcast::mapping::compile::Projection;
@@ -517,7 +517,7 @@ struct Road {
 
 /// The way to the vendor, on which things go wrong.
 struct Weather<'a> {
-    outside: &'a Arc<Outside>,
+    http_client: &'a Arc<HttpClient>,
     vendor: &'a Arc<Box<dyn Vendor>>,
     road: Mutex<Road>,
     dead: Notify,
@@ -539,13 +539,13 @@ impl Transport for Weather<'_> {
                 let mishap = (road.random.f64() < chance).then(|| MISHAPS[road.random.usize(0..MISHAPS.len())]);
                 road.mishaps += u64::from(mishap.is_some());
                 let (tell, answered) = oneshot::channel();
-                let (outside, vendor, request) = (self.outside.clone(), self.vendor.clone(), request.clone());
+                let (http_client, vendor, request) = (self.http_client.clone(), self.vendor.clone(), request.clone());
                 road.in_flight.push(tokio::spawn(async move {
                     if let Some(mishap) = mishap {
                         vendor.spoil(mishap);
                     }
                     // Nobody listens where the process has died.
-                    drop(tell.send(outside.send(&request, deadline).await));
+                    drop(tell.send(http_client.send(&request, deadline).await));
                 }));
                 (death, Some(answered))
             }
@@ -569,7 +569,7 @@ impl Transport for Weather<'_> {
 struct World {
     random: fastrand::Rng,
     vendor: Arc<Box<dyn Vendor>>,
-    outside: Arc<Outside>,
+    http_client: Arc<HttpClient>,
     clock: SimulatedClock,
     ledger: MemoryLedger,
     source: Source,
@@ -601,7 +601,7 @@ impl World {
         let within = [1, 2, 4, 8][self.random.usize(0..4)];
         let death = Death { request: self.random.u64(1..=within), after: self.random.bool() };
         let weather = Weather {
-            outside: &self.outside,
+            http_client: &self.http_client,
             vendor: &self.vendor,
             road: Mutex::new(Road {
                 random: self.random.fork(),
@@ -675,7 +675,7 @@ async fn history(seed: u64, vendor: Box<dyn Vendor>, honest: bool) -> std::resul
         mapping: draw(&mut random, &features),
         random: random.fork(),
         vendor: Arc::new(vendor),
-        outside: Arc::new(Outside::new().unwrap()),
+        http_client: Arc::new(HttpClient::new().unwrap()),
         clock: SimulatedClock::default(),
         ledger: MemoryLedger::default(),
         source: Source::new(),
@@ -732,7 +732,7 @@ async fn history(seed: u64, vendor: Box<dyn Vendor>, honest: bool) -> std::resul
         }
     }
     let standing = world.ledger.standing("accounts").await.map_err(|error| error.to_string())?;
-    if (standing.unsettled, standing.rejected) != (0, 0) && world.mapping.policy.on_missing != OnMissing::Keep {
+    if (standing.unconfirmed, standing.rejected) != (0, 0) && world.mapping.policy.on_missing != OnMissing::Keep {
         return Err(format!("after two quiet runs {standing:?}"));
     }
     match world.vendor.complaint() {

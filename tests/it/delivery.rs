@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use groupcast::delivery::{Delivery, Fate, Settings, Signal};
 use groupcast::destination::{Addressed, Applied};
-use groupcast::env::{Clock, Random};
 use groupcast::error::{Kind, Result};
+use groupcast::io::{Clock, Random};
 use groupcast::model::Change;
 use serde_json::json;
 use tokio::sync::watch;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use groupcast::delivery::{Delivery, Fate, Settings, Signal};
 use groupcast::destination::{Addressed, Applied, Limits};
-use groupcast::env::{Clock, Random};
+use groupcast::io::{Clock, Random};
 use groupcast::model::Change;
 use proptest::prelude::*;
 use serde_json::json;

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use duckdb::Connection;
 use duckdb::types::Value as DuckValue;
-use groupcast::duck::{Duck, Limits, ledger_error};
+use groupcast::duckdb::{DuckDbConnection, Limits, ledger_error};
 use groupcast::error::{Error, Kind};
 use groupcast::mapping::compile::Projection;
 use groupcast::mapping::{Expr, From, Model};
@@ -23,7 +23,7 @@ use serde_json::{Value, json};
 /// A folder with a warehouse file and a connection to stage into, which has a table of its own.
 struct Bench {
     folder: tempfile::TempDir,
-    into: Duck,
+    into: DuckDbConnection,
 }
 
 impl Bench {
@@ -32,7 +32,7 @@ impl Bench {
         let warehouse = Connection::open(folder.path().join("warehouse.duckdb")).unwrap();
         warehouse.execute_batch(setup).unwrap();
         drop(warehouse);
-        let into = Duck::open(Some(&folder.path().join("ledger.duckdb")), &Limits::standard()).unwrap();
+        let into = DuckDbConnection::open(Some(&folder.path().join("ledger.duckdb")), &Limits::standard()).unwrap();
         let bench = Bench { folder, into };
         bench.run("CREATE TABLE known AS SELECT 'ours' AS account_id, 1 AS n").await;
         bench
@@ -138,7 +138,7 @@ fn reading(from: From, key: &str, columns: &[&str]) -> Projection {
     }
 }
 
-async fn stage(source: &mut DuckDb, projection: &Projection, into: &Duck) -> Result<Staged, Error> {
+async fn stage(source: &mut DuckDb, projection: &Projection, into: &DuckDbConnection) -> Result<Staged, Error> {
     source.stage(projection, into, &|_| {}).await
 }
 
@@ -722,7 +722,7 @@ async fn while_staged_in_place_nobody_writes_and_after_release_anybody_may() {
     assert!(is_in_place(&staged));
     assert!(!bench.can_be_written());
     // The ledger works with the rows and its own tables, in a transaction of its own.
-    bench.run(&format!("BEGIN; CREATE TEMP TABLE suspects AS SELECT r.key FROM {} r; INSERT INTO known SELECT key, 2 FROM suspects; COMMIT", staged.relation)).await;
+    bench.run(&format!("BEGIN; CREATE TEMP TABLE candidates AS SELECT r.key FROM {} r; INSERT INTO known SELECT key, 2 FROM candidates; COMMIT", staged.relation)).await;
     // Another source of the same file waits for its turn rather than dropping the lock of the first.
     let mut other = bench.source();
     let waiting = tokio::spawn(async move { other.tables().await });
@@ -733,7 +733,7 @@ async fn while_staged_in_place_nobody_writes_and_after_release_anybody_may() {
     source.release(&bench.into).await.unwrap();
     assert_eq!(waiting.await.unwrap().unwrap().len(), 3);
     assert!(bench.can_be_written());
-    bench.run("DROP TABLE suspects").await;
+    bench.run("DROP TABLE candidates").await;
     bench.assert_clean().await;
 }
 
@@ -868,7 +868,7 @@ async fn a_statement_without_progress_ends_and_lets_go_of_its_file() {
 async fn a_statement_that_does_not_react_does_not_keep_its_file_from_other_runs() {
     let bench = Bench::with("CREATE TABLE t AS SELECT 'k' AS id, repeat('a', 60000) AS long").await;
     // GIVEN a single call within a statement, which nothing interrupts, and whose run was cancelled
-    let stuck = Duck::open(None, &Limits::standard()).unwrap();
+    let stuck = DuckDbConnection::open(None, &Limits::standard()).unwrap();
     let (mut source, into) = (bench.source(), stuck.clone());
     let sql = query("SELECT levenshtein(long, repeat('b', 60000))::VARCHAR AS id FROM t");
     let run = tokio::spawn(async move { stage(&mut source, &reading(sql, "id", &[]), &into).await.map(drop) });
@@ -904,7 +904,10 @@ async fn files_of_one_name_are_not_mixed_up_by_runs_side_by_side() {
     let mut ours = bench.source();
     stage(&mut ours, &reading(table("t"), "id", &["id"]), &bench.into).await.unwrap();
     // WHEN another one, beside it, says that name and means another file
-    let beside = Bench { folder: tempfile::tempdir().unwrap(), into: Duck::open(None, &Limits::standard()).unwrap() };
+    let beside = Bench {
+        folder: tempfile::tempdir().unwrap(),
+        into: DuckDbConnection::open(None, &Limits::standard()).unwrap(),
+    };
     let mut theirs =
         DuckDb::open(&Settings { path: Some(path), ..Settings::default() }, "other", &other, &Limits::standard())
             .unwrap();

@@ -173,12 +173,12 @@ fn the_ledger_is_exported_adopted_and_reset() {
     let by_key: BTreeMap<&str, &Value> = export.iter().map(|line| (line["key"].as_str().unwrap(), line)).collect();
     assert_eq!(by_key["k7"]["document"], json!({"n": 100, "name": "x"}));
     assert_eq!(by_key["k8"]["document"], json!({"n": 8, "name": "x"}));
-    assert!(export.iter().all(|line| line["unsettled_in"].is_null()));
+    assert!(export.iter().all(|line| line["unconfirmed_in"].is_null()));
 
     // WHEN one group is reset
     let seen = receiver.requests();
     place.run(&["ledger", "reset", "accounts", "--group", "k8", "--yes"]).exits(0).says(&["1 group said again"]);
-    look(&place, &["plan"]).exits(0).says(&["~ k8", "uncertain: everything is said again", "1 to change"]);
+    look(&place, &["plan"]).exits(0).says(&["~ k8", "unconfirmed: everything is said again", "1 to change"]);
     place.run(&["run"]).exits(0);
     assert_eq!(told(&receiver.since(seen)), [("k8".to_owned(), json!({"$set": {"n": 8, "name": "x"}}))]);
     // AND without an answer nothing is reset
@@ -356,11 +356,11 @@ async fn init_writes_a_mapping_that_fits_the_table() {
     place.run(&["check", "--connect"]).exits(0).says(&["2 mappings are fine"]);
     place.run(&["run"]).exits(0);
     // AND both say the same about the row
-    let [duck, post] = ["duck", "post"].map(|kind| receiver.group(kind, "a1").unwrap());
-    assert_eq!(duck, post);
-    assert_eq!(duck["huge"], json!("1234567890.0123456789"));
-    assert_eq!(duck["renewal"], json!("2027-01-02"));
-    assert!(!duck.contains_key("contact_email") && !duck.contains_key("updated_at"), "{duck:?}");
+    let [duckdb, post] = ["duck", "post"].map(|kind| receiver.group(kind, "a1").unwrap());
+    assert_eq!(duckdb, post);
+    assert_eq!(duckdb["huge"], json!("1234567890.0123456789"));
+    assert_eq!(duckdb["renewal"], json!("2027-01-02"));
+    assert!(!duckdb.contains_key("contact_email") && !duckdb.contains_key("updated_at"), "{duckdb:?}");
     // AND what does not exist is named
     place.run(&["init", "--source", "pg", "--table", "analytics.nothing"]).exits(1).says(&["analytics.nothing"]);
     place.run(&["init", "--source", "nobody", "--table", "t"]).exits(2).says(&["no source `nobody`", "`warehouse`"]);

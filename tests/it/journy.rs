@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use groupcast::delivery::Fate;
 use groupcast::destination::journy;
-use groupcast::env::Clock;
 use groupcast::error::Kind;
+use groupcast::io::Clock;
 use groupcast::model::Change;
 use groupcast::secret::Secret;
 use proptest::prelude::*;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use groupcast::env::{Clock, SystemClock};
+use groupcast::io::{Clock, SystemClock};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
@@ -112,10 +112,10 @@ fn a_history_of_kills_loses_nothing_and_repeats_little() {
     let seen = receiver.requests();
     place.run(&["run"]).exits(0).says(&["nothing sent"]);
     assert_eq!(receiver.requests(), seen);
-    // Only a group that left the model while it was uncertain stays so: nothing is said about it any more.
+    // Only a group that left the model while it was unconfirmed stays so: nothing is said about it any more.
     for line in place.run(&["ledger", "export", "accounts"]).exits(0).json_lines() {
         let id = ("company".to_owned(), line["key"].as_str().unwrap().to_owned());
-        assert!(line["unsettled_in"].is_null() || !wanted.contains_key(&id), "{line}");
+        assert!(line["unconfirmed_in"].is_null() || !wanted.contains_key(&id), "{line}");
     }
     // AND of each killed run at most the requests in flight were said again
     let received = receiver.vendor.received();
@@ -199,10 +199,10 @@ fn without_answers_it_ends_after_the_grace_or_a_second_signal() {
             assert!(output.stderr.contains("abandoning what is in flight"), "{}", output.stderr);
         }
         output.says(&["10 delivered", "30 unknown", "20 not sent"]);
-        // What nobody answered is uncertain, and is said again in full; nothing else is.
+        // What nobody answered is unconfirmed, and is said again in full; nothing else is.
         place.run(&["status"]).exits(0).says(&["30"]);
         let seen = receiver.requests();
-        place.run(&["plan"]).exits(0).says(&["uncertain: everything is said again", "20 to add, 30 to change"]);
+        place.run(&["plan"]).exits(0).says(&["unconfirmed: everything is said again", "20 to add, 30 to change"]);
         place.run(&["run"]).exits(0).says(&["10 unchanged, 50 delivered"]);
         assert_eq!(keys(&receiver.since(seen)).len(), 50);
         assert_eq!(receiver.vendor.groups(), wanted(&place));
@@ -231,7 +231,7 @@ fn a_plan_of_several_syncs_sees_each_as_it_is() {
     let before = place.ledger_bytes();
     let planned = place.run(&["plan", "--json"]).exits(0).json_lines();
     assert_eq!(place.ledger_bytes(), before);
-    // THEN one is uncertain, although the warehouse is back at what was known, and the other has nothing to say
+    // THEN one is unconfirmed, although the warehouse is back at what was known, and the other has nothing to say
     let summary = |sync: &str| planned.iter().find(|line| line["type"] == "plan" && line["sync"] == sync).unwrap();
     assert_eq!((&summary("accounts")["change"], &summary("later")["unchanged"]), (&json!(40), &json!(40)));
     let run = place.run(&["run"]).exits(0);

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use groupcast::duck::Limits;
+use groupcast::duckdb::Limits;
 use groupcast::error::Kind;
 use groupcast::ledger::local::{LocalLedger, Retention};
 use groupcast::ledger::memory::MemoryLedger;
 use groupcast::ledger::{
-    Checkpoint, Comparison, Entry, Incoming, Ledger, Missing, Outcome, RunStart, Scope, Status, Suspect, SuspectKind,
+    Candidate, CandidateKind, Checkpoint, Comparison, Entry, Incoming, Ledger, Missing, Outcome, RunStart, Scope,
+    Status,
 };
 use groupcast::model::{After, Cell, Change, ColumnType, Document};
 use serde_json::json;
@@ -78,14 +79,14 @@ impl Subject {
         match self {
             Subject::Memory(ledger) => ledger.compare(sync, Incoming::Rows(rows), scope).await.unwrap(),
             Subject::Local(ledger) => {
-                let staged = stage(ledger.duck(), rows, &KINDS).await.unwrap();
+                let staged = stage(ledger.duckdb(), rows, &KINDS).await.unwrap();
                 ledger.compare(sync, Incoming::Staged(&staged), scope).await.unwrap()
             }
         }
     }
 
-    /// All suspects in key order, without the fingerprint's value, which is each ledger's own.
-    async fn suspects(&self) -> Vec<Suspect> {
+    /// All candidates in key order, without the fingerprint's value, which is each ledger's own.
+    async fn candidates(&self) -> Vec<Candidate> {
         let mut all = Vec::new();
         loop {
             let page = self.ledger().page(all.len() as u64, 3).await.unwrap();
@@ -94,14 +95,14 @@ impl Subject {
             }
             all.extend(page);
         }
-        all.sort_by(|left: &Suspect, right| left.key.cmp(&right.key));
+        all.sort_by(|left: &Candidate, right| left.key.cmp(&right.key));
         all
     }
 }
 
-fn comparable(suspects: &[Suspect]) -> Vec<Suspect> {
-    let bare = |suspect: &Suspect| Suspect { fingerprint: suspect.fingerprint.map(|_| 0), ..suspect.clone() };
-    suspects.iter().map(bare).collect()
+fn comparable(candidates: &[Candidate]) -> Vec<Candidate> {
+    let bare = |candidate: &Candidate| Candidate { fingerprint: candidate.fingerprint.map(|_| 0), ..candidate.clone() };
+    candidates.iter().map(bare).collect()
 }
 
 async fn subjects(folder: &std::path::Path) -> [Subject; 2] {
@@ -181,11 +182,11 @@ async fn both_ledgers_answer_alike_over_random_histories() {
                 let begin = start("accounts", number);
                 let begun = subject.ledger().begin(&begin).await.unwrap();
                 let found = subject.compare("accounts", &incoming, &scope).await;
-                let suspects = subject.suspects().await;
-                assert_eq!(suspects.len() as u64, found.suspects(), "seed {seed} run {number}");
+                let candidates = subject.candidates().await;
+                assert_eq!(candidates.len() as u64, found.candidates(), "seed {seed} run {number}");
                 let fates = &mut fates.clone();
                 let mut entries = Vec::new();
-                for suspect in &suspects {
+                for candidate in &candidates {
                     let outcome = [
                         Outcome::Same,
                         Outcome::Adopted,
@@ -198,10 +199,10 @@ async fn both_ledgers_answer_alike_over_random_histories() {
                         Outcome::Unknown,
                     ][fates.usize(0..9)];
                     if !matches!(outcome, Outcome::Same | Outcome::Adopted) {
-                        let keys = vec![suspect.key.clone()];
+                        let keys = vec![candidate.key.clone()];
                         subject.ledger().mark("accounts", &begin.run, keys).await.unwrap();
                     }
-                    let gone = suspect.kind == SuspectKind::Missing;
+                    let gone = candidate.kind == CandidateKind::Missing;
                     let after = (!gone).then(|| Document(json!({"v": number}).as_object().unwrap().clone()));
                     let refused = matches!(outcome, Outcome::Rejected | Outcome::PartlyRejected);
                     let mut change = Change { set: after.clone().unwrap_or_default().0, ..Change::default() };
@@ -209,7 +210,7 @@ async fn both_ledgers_answer_alike_over_random_histories() {
                         change.unset.insert("old".to_owned());
                     }
                     entries.push(Entry {
-                        key: suspect.key.clone(),
+                        key: candidate.key.clone(),
                         change: if matches!(outcome, Outcome::Same | Outcome::NotSent | Outcome::Adopted) {
                             Change::default().into()
                         } else {
@@ -221,7 +222,7 @@ async fn both_ledgers_answer_alike_over_random_histories() {
                             after if refused => Some(After::Document(after.unwrap_or_default())),
                             after => after.map(After::Document),
                         },
-                        fingerprint: suspect.fingerprint,
+                        fingerprint: candidate.fingerprint,
                         outcome,
                         reason: refused.then(|| "no such plan".to_owned()),
                     });
@@ -237,7 +238,7 @@ async fn both_ledgers_answer_alike_over_random_histories() {
                     subject.ledger().finish("accounts", &begin.run, checkpoint(number)).await.unwrap();
                 }
                 let said = answers(subject.ledger(), "accounts").await;
-                seen.push((begun, found, comparable(&suspects), said));
+                seen.push((begun, found, comparable(&candidates), said));
             }
             assert_eq!(seen[0], seen[1], "seed {seed} run {number}");
             if random.u8(0..3) == 0 {
@@ -265,14 +266,14 @@ async fn first_run(subject: &Subject, number: u64, outcome: Outcome) {
     subject.ledger().begin(&begin).await.unwrap();
     let rows = [(Some("acme".to_owned()), vec![Cell::Int(1), Cell::Text("pro".to_owned())])];
     subject.compare("accounts", &rows, &scope("m")).await;
-    let suspects = subject.suspects().await;
+    let candidates = subject.candidates().await;
     let after = document(r#"{"plan":"pro"}"#);
     subject.ledger().mark("accounts", &begin.run, vec!["acme".to_owned()]).await.unwrap();
     let entry = Entry {
         key: "acme".to_owned(),
         change: Change { set: after.0.clone(), ..Change::default() }.into(),
         document: Some(After::Document(after)),
-        fingerprint: suspects[0].fingerprint,
+        fingerprint: candidates[0].fingerprint,
         outcome,
         reason: Some("why".to_owned()),
     };
@@ -280,11 +281,11 @@ async fn first_run(subject: &Subject, number: u64, outcome: Outcome) {
     subject.ledger().finish("accounts", &begin.run, checkpoint(number)).await.unwrap();
 }
 
-async fn looked_at_again(subject: &Subject, number: u64) -> Vec<Suspect> {
+async fn looked_at_again(subject: &Subject, number: u64) -> Vec<Candidate> {
     subject.ledger().begin(&start("accounts", number)).await.unwrap();
     let rows = [(Some("acme".to_owned()), vec![Cell::Int(1), Cell::Text("pro".to_owned())])];
     subject.compare("accounts", &rows, &scope("m")).await;
-    subject.suspects().await
+    subject.candidates().await
 }
 
 #[tokio::test]
@@ -300,11 +301,11 @@ async fn outcomes_leave_what_the_contract_says() {
         let folder = tempfile::tempdir().unwrap();
         for subject in subjects(folder.path()).await {
             first_run(&subject, 1, outcome).await;
-            let suspects = looked_at_again(&subject, 2).await;
-            assert_eq!(!suspects.is_empty(), again, "{outcome:?}");
-            assert!(suspects.iter().all(|suspect| suspect.certain == certain), "{outcome:?}");
-            let unsettled = subject.ledger().standing("accounts").await.unwrap().unsettled;
-            assert_eq!(unsettled, u64::from(!certain), "{outcome:?}");
+            let candidates = looked_at_again(&subject, 2).await;
+            assert_eq!(!candidates.is_empty(), again, "{outcome:?}");
+            assert!(candidates.iter().all(|candidate| candidate.certain == certain), "{outcome:?}");
+            let unconfirmed = subject.ledger().standing("accounts").await.unwrap().unconfirmed;
+            assert_eq!(unconfirmed, u64::from(!certain), "{outcome:?}");
         }
     }
 }
@@ -318,11 +319,11 @@ async fn what_was_never_delivered_is_not_known() {
     for subject in [Subject::Memory(MemoryLedger::default()), Subject::Local(local)] {
         let ledger = subject.ledger();
         let row = |key: &str, value| (Some(key.to_owned()), vec![Cell::Int(value), Cell::Null]);
-        let entry = |suspect: &Suspect, outcome| Entry {
-            key: suspect.key.clone(),
+        let entry = |candidate: &Candidate, outcome| Entry {
+            key: candidate.key.clone(),
             change: Arc::new(Change { set: document(r#"{"a":1}"#).0, ..Change::default() }),
             document: Some(After::WhatIsSet),
-            fingerprint: suspect.fingerprint,
+            fingerprint: candidate.fingerprint,
             outcome,
             reason: Some("no".to_owned()),
         };
@@ -336,35 +337,35 @@ async fn what_was_never_delivered_is_not_known() {
         let rows: Vec<Row> = fates.iter().map(|(key, _)| row(key, 1)).collect();
         ledger.begin(&start("accounts", 1)).await.unwrap();
         subject.compare("accounts", &rows, &scope("m")).await;
-        let suspects = subject.suspects().await;
+        let candidates = subject.candidates().await;
         ledger
-            .mark("accounts", "run-0001", suspects.iter().map(|suspect| suspect.key.clone()).collect())
+            .mark("accounts", "run-0001", candidates.iter().map(|candidate| candidate.key.clone()).collect())
             .await
             .unwrap();
-        let fate = |suspect: &Suspect| fates.iter().find(|(key, _)| *key == suspect.key).unwrap().1;
-        let entries = suspects.iter().map(|suspect| entry(suspect, fate(suspect))).collect();
+        let fate = |candidate: &Candidate| fates.iter().find(|(key, _)| *key == candidate.key).unwrap().1;
+        let entries = candidates.iter().map(|candidate| entry(candidate, fate(candidate))).collect();
         ledger.record("accounts", "run-0001", at(100), entries).await.unwrap();
         ledger.finish("accounts", "run-0001", checkpoint(1)).await.unwrap();
         // THEN one is known
         let standing = ledger.standing("accounts").await.unwrap();
-        assert_eq!((standing.known, standing.unsettled, standing.rejected), (1, 2, 2));
+        assert_eq!((standing.known, standing.unconfirmed, standing.rejected), (1, 2, 2));
         if let Subject::Local(ledger) = &subject {
             assert_eq!(ledger.standings().await.unwrap()["accounts"], standing);
         }
         // AND all but the refused one may be held: only they are taken away
         ledger.begin(&start("accounts", 2)).await.unwrap();
         let found = subject.compare("accounts", &[], &Scope { retry_rejected: true, ..scope("m") }).await;
-        assert_eq!((found.known, found.missing, found.missing_suspects, found.removable), (3, 4, 4, 3));
+        assert_eq!((found.known, found.missing, found.missing_candidates, found.removable), (3, 4, 4, 3));
         ledger.finish("accounts", "run-0002", checkpoint(2)).await.unwrap();
         // AND one that was delivered before it was refused stays known
         ledger.begin(&start("accounts", 3)).await.unwrap();
         subject.compare("accounts", &[row("delivered", 2)], &scope("m")).await;
-        let suspects = subject.suspects().await;
-        let changed = suspects.iter().find(|suspect| suspect.key == "delivered").unwrap();
+        let candidates = subject.candidates().await;
+        let changed = candidates.iter().find(|candidate| candidate.key == "delivered").unwrap();
         ledger.record("accounts", "run-0003", at(300), vec![entry(changed, Outcome::Rejected)]).await.unwrap();
         ledger.finish("accounts", "run-0003", checkpoint(3)).await.unwrap();
         let standing = ledger.standing("accounts").await.unwrap();
-        assert_eq!((standing.known, standing.unsettled, standing.rejected), (1, 2, 3));
+        assert_eq!((standing.known, standing.unconfirmed, standing.rejected), (1, 2, 3));
     }
 }
 
@@ -388,8 +389,8 @@ async fn a_read_only_ledger_shows_a_dead_run_folded_and_leaves_the_file_alone() 
         let rows = [(Some("acme".to_owned()), vec![Cell::Int(1), Cell::Null])];
         let found = subject.compare("accounts", &rows, &scope("m")).await;
         assert_eq!((found.known, found.changed), (1, 1));
-        let suspects = subject.suspects().await;
-        assert!(!suspects[0].certain);
+        let candidates = subject.candidates().await;
+        assert!(!candidates[0].certain);
     }
     assert_eq!(std::fs::read(&path).unwrap(), before);
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use groupcast::duck::Limits;
+use groupcast::duckdb::Limits;
 use groupcast::ledger::local::{LocalLedger, Retention};
 use groupcast::ledger::{Checkpoint, Ledger, RunStart, Status};
 use serde_json::{Value, json};
@@ -89,11 +89,11 @@ fn a_restored_ledger_makes_everything_unconfirmed_and_a_current_one_nothing() {
         // THEN a plan tells, and writes nothing
         let before = place.ledger_bytes();
         let plan = place.run(&["plan"]).exits(0).says(&["warning:", "every group is unconfirmed now", ".generation"]);
-        assert!(plan.all().contains("uncertain: everything is said again") || plan.all().contains("cannot be sent"));
+        assert!(plan.all().contains("unconfirmed: everything is said again") || plan.all().contains("cannot be sent"));
         if lost == "restored" {
             plan.says(&["older than what was last sent from it", "restored from a backup"]);
             let status = place.run(&["status", "--json"]).exits(0).json();
-            assert_eq!(status["syncs"][0]["standing"]["unsettled"], json!(5), "{status}");
+            assert_eq!(status["syncs"][0]["standing"]["unconfirmed"], json!(5), "{status}");
         }
         assert_eq!(place.ledger_bytes(), before);
         // AND the next runs leave the destination right, although additions can only be set now
@@ -156,7 +156,7 @@ fn a_daemon_whose_log_was_lost_tells_and_sends_everything_again() {
     let daemon = Daemon::start(&place);
     // THEN whoever asks is told
     let standing = daemon.get("/api/v1/syncs/teams").is(200)["sync"]["standing"].clone();
-    assert_eq!(standing, json!({"known": 5, "unsettled": 5, "rejected": 0}));
+    assert_eq!(standing, json!({"known": 5, "unconfirmed": 5, "rejected": 0}));
     let group = daemon.get("/api/v1/syncs/teams/groups/k2").is(200);
     assert!(group["unreadable"].as_str().unwrap().contains("its synced document cannot be read"), "{group}");
     place.run(&["group", "teams", "k2"]).exits(1).says(&["unreadable:"]);
@@ -441,7 +441,7 @@ async fn a_ledger_of_duckdb_1_5_is_brought_to_this_version_with_a_copy_beside_it
     assert_eq!(ledger.begin(&start).await.unwrap().recovered, ["20261102T080000.000Z-0002"]);
     let group = async |key: &str| ledger.known("accounts", key).await.unwrap().unwrap();
     assert_eq!(group("acme").await.document.to_text(), r#"{"plan":"pro","seats":13}"#);
-    assert_eq!(group("globex").await.unsettled_in.as_deref(), Some("20261102T080000.000Z-0002"));
+    assert_eq!(group("globex").await.unconfirmed_in.as_deref(), Some("20261102T080000.000Z-0002"));
     drop(ledger);
     // The copy is what it was, its log included, in a format that the old program reads.
     let copy = folder.path().join("ledger.duckdb.v2-backup");

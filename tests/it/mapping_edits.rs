@@ -130,9 +130,9 @@ async fn a_wider_column_type_of_equal_value_says_nothing() {
         "groupcast.toml",
         &format!("{}\n[sources.pg]\ntype = \"postgres\"\nurl = \"{url}\"\n", place.read("groupcast.toml")),
     );
-    let duck = mapping(&widened_traits(), "");
-    place.mapping("duck", &duck);
-    place.mapping("pg", &duck.replace("\"warehouse\"", "\"pg\"").replace("\"company\"", "\"pg\""));
+    let duckdb = mapping(&widened_traits(), "");
+    place.mapping("duck", &duckdb);
+    place.mapping("pg", &duckdb.replace("\"warehouse\"", "\"pg\"").replace("\"company\"", "\"pg\""));
     place.run(&["run"]).exits(0);
     let held = receiver.group("company", "k1").unwrap();
     assert_eq!(Value::Object(held.clone()), json!({"seats": 42, "plan": "pro", "since": "2024-02-29", "price": "7"}));

@@ -113,11 +113,11 @@ const COLUMNS: &[(&str, &str, &[&str])] = &[
 /// The spelling of one engine.
 fn spelled(text: &str, postgres: bool) -> &str {
     match text.split_once(" ¦ ") {
-        Some((post, duck)) => {
+        Some((post, duckdb)) => {
             if postgres {
                 post
             } else {
-                duck
+                duckdb
             }
         }
         None => text,
@@ -152,7 +152,7 @@ async fn both(place: &Place, sql: impl Fn(bool) -> String) -> &'static Database 
 
 fn settings(database: &Database, destinations: &str) -> String {
     format!(
-        "[sources.duck]\ntype = \"duckdb\"\npath = \"warehouse.duckdb\"\n\
+        "[sources.duckdb]\ntype = \"duckdb\"\npath = \"warehouse.duckdb\"\n\
          [sources.post]\ntype = \"postgres\"\nurl = \"postgres://root_user@127.0.0.1:{}/{}\"\n\
          [sources.cursor]\ntype = \"postgres\"\nread = \"cursor\"\nurl = \"postgres://root_user@127.0.0.1:{}/{}\"\n{destinations}",
         shared().port(),
@@ -208,19 +208,19 @@ async fn equal_rows_give_equal_bytes() {
     place.run(&["check", "--connect"]).exits(0);
     place.run(&["run"]).exits(3);
     // THEN the lines are equal
-    let [duck, post, cursor] = SOURCES.map(|source| place.read(&format!("{source}.ndjson")));
+    let [duckdb, post, cursor] = SOURCES.map(|source| place.read(&format!("{source}.ndjson")));
     for (name, other) in [("post", &post), ("cursor", &cursor)] {
-        for (left, right) in duck.lines().zip(other.lines()) {
+        for (left, right) in duckdb.lines().zip(other.lines()) {
             assert_eq!(left, right, "DuckDB left, {name} right");
         }
-        assert_eq!(duck.len(), other.len());
+        assert_eq!(duckdb.len(), other.len());
     }
     // AND so is what cannot be said, and why
     for suffix in ["", "_text"] {
-        let [duck, post, cursor] = SOURCES.map(|source| rejected(&place, &format!("{source}{suffix}")));
-        assert_eq!(duck, post);
+        let [duckdb, post, cursor] = SOURCES.map(|source| rejected(&place, &format!("{source}{suffix}")));
+        assert_eq!(duckdb, post);
         assert_eq!(post, cursor);
-        let keys: Vec<&str> = duck.iter().map(|(key, _)| key.as_str()).collect();
+        let keys: Vec<&str> = duckdb.iter().map(|(key, _)| key.as_str()).collect();
         println!("rejected{suffix}: {keys:?}");
     }
     // AND they are right
@@ -248,11 +248,11 @@ async fn equal_rows_give_equal_bytes() {
         r#"{"group_type":"company_text","key":"int8/0","set":{"int8":"9007199254740993"}}"#,
         r#"{"group_type":"company_text","key":"money/0","set":{"money":"12.50"}}"#,
     ] {
-        assert!(duck.lines().any(|written| written == line), "{line} is missing in\n{duck}");
+        assert!(duckdb.lines().any(|written| written == line), "{line} is missing in\n{duckdb}");
     }
     // AND nothing is news the second time
     place.run(&["run"]).exits(3);
-    assert_eq!(place.read("duck.ndjson"), duck);
+    assert_eq!(place.read("duck.ndjson"), duckdb);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -289,9 +289,9 @@ async fn keys_of_every_type_are_the_same_text() {
         }
     }
     place.run(&["run"]).exits(0);
-    let [duck, post, cursor] = SOURCES.map(|source| place.read(&format!("{source}.ndjson")));
-    assert_eq!((&duck, &post), (&post, &cursor));
-    let keys: Vec<String> = duck
+    let [duckdb, post, cursor] = SOURCES.map(|source| place.read(&format!("{source}.ndjson")));
+    assert_eq!((&duckdb, &post), (&post, &cursor));
+    let keys: Vec<String> = duckdb
         .lines()
         .map(|line| serde_json::from_str::<Value>(line).unwrap()["key"].as_str().unwrap().to_owned())
         .collect();

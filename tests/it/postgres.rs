@@ -10,7 +10,7 @@ mod reload;
 mod tls;
 mod values;
 
-use groupcast::duck::{Duck, Limits};
+use groupcast::duckdb::{DuckDbConnection, Limits};
 use groupcast::error::Result;
 use groupcast::mapping::compile::Projection;
 use groupcast::mapping::{Expr, From, Model};
@@ -21,8 +21,8 @@ use serde_json::json;
 
 use crate::support::postgres::shared;
 
-pub(crate) fn duck() -> Duck {
-    Duck::open(None, &Limits::standard()).unwrap()
+pub(crate) fn duckdb() -> DuckDbConnection {
+    DuckDbConnection::open(None, &Limits::standard()).unwrap()
 }
 
 pub(crate) fn table(name: &str) -> From {
@@ -48,38 +48,39 @@ pub(crate) fn projection(from: From, key: &str, columns: &[&str]) -> Projection 
 pub(crate) type Row = (Option<String>, Vec<Cell>);
 
 pub(crate) async fn stage(source: &mut Postgres, projection: &Projection) -> Result<(Staged, Vec<Row>)> {
-    let duck = duck();
-    let staged = source.stage(projection, &duck, &|_| ()).await?;
-    let rows = read(&duck, &staged).await;
+    let duckdb = duckdb();
+    let staged = source.stage(projection, &duckdb, &|_| ()).await?;
+    let rows = read(&duckdb, &staged).await;
     Ok((staged, rows))
 }
 
 /// The staged rows in key order.
-pub(crate) async fn read(duck: &Duck, staged: &Staged) -> Vec<Row> {
+pub(crate) async fn read(duckdb: &DuckDbConnection, staged: &Staged) -> Vec<Row> {
     let columns: Vec<&str> = std::iter::once("key").chain(staged.physical.iter().map(String::as_str)).collect();
     let sql = format!("SELECT {} FROM {} ORDER BY key", columns.join(", "), staged.relation);
     let hashed = format!("SELECT count(DISTINCT hash({})) FROM {}", staged.hashed, staged.relation);
     let width = staged.physical.len();
-    duck.call("read the staged rows", move |connection| {
-        let _: i64 = connection.query_row(&hashed, [], |row| row.get(0)).unwrap();
-        let mut statement = connection.prepare(&sql).unwrap();
-        let rows = statement.query_map([], |row| {
-            let cells = (1..=width).map(|at| {
-                Ok(match row.get::<_, duckdb::types::Value>(at)? {
-                    duckdb::types::Value::Null => Cell::Null,
-                    duckdb::types::Value::Boolean(value) => Cell::Bool(value),
-                    duckdb::types::Value::BigInt(value) => Cell::Int(value),
-                    duckdb::types::Value::Double(value) => Cell::Double(value),
-                    duckdb::types::Value::Text(value) => Cell::Text(value),
-                    other => panic!("{other:?} is not a physical form"),
-                })
+    duckdb
+        .call("read the staged rows", move |connection| {
+            let _: i64 = connection.query_row(&hashed, [], |row| row.get(0)).unwrap();
+            let mut statement = connection.prepare(&sql).unwrap();
+            let rows = statement.query_map([], |row| {
+                let cells = (1..=width).map(|at| {
+                    Ok(match row.get::<_, duckdb::types::Value>(at)? {
+                        duckdb::types::Value::Null => Cell::Null,
+                        duckdb::types::Value::Boolean(value) => Cell::Bool(value),
+                        duckdb::types::Value::BigInt(value) => Cell::Int(value),
+                        duckdb::types::Value::Double(value) => Cell::Double(value),
+                        duckdb::types::Value::Text(value) => Cell::Text(value),
+                        other => panic!("{other:?} is not a physical form"),
+                    })
+                });
+                Ok((row.get(0)?, cells.collect::<duckdb::Result<_>>()?))
             });
-            Ok((row.get(0)?, cells.collect::<duckdb::Result<_>>()?))
-        });
-        Ok(rows.unwrap().map(Result::unwrap).collect())
-    })
-    .await
-    .unwrap()
+            Ok(rows.unwrap().map(Result::unwrap).collect())
+        })
+        .await
+        .unwrap()
 }
 
 fn text(value: &str) -> Cell {
@@ -188,11 +189,11 @@ async fn tables_views_and_queries_are_filtered_by_the_server() {
 async fn a_stage_replaces_the_one_before_whatever_it_was() {
     let database = shared().create_database().await;
     database.execute("CREATE TABLE t (id int, a text, b int); INSERT INTO t VALUES (1, 'x', 2)").await;
-    let (mut source, duck) = (database.source(json!({})).await, duck());
+    let (mut source, duckdb) = (database.source(json!({})).await, duckdb());
     for columns in [&["a"][..], &["b", "a"], &["b"]] {
-        let staged = source.stage(&projection(table("t"), "id", columns), &duck, &|_| ()).await.unwrap();
-        assert_eq!(read(&duck, &staged).await[0].1.len(), columns.len());
-        source.release(&duck).await.unwrap();
+        let staged = source.stage(&projection(table("t"), "id", columns), &duckdb, &|_| ()).await.unwrap();
+        assert_eq!(read(&duckdb, &staged).await[0].1.len(), columns.len());
+        source.release(&duckdb).await.unwrap();
     }
 }
 
@@ -209,9 +210,9 @@ async fn copy_and_cursor_stage_the_same_rows_in_many_batches() {
     let (mut by_copy, mut by_cursor) =
         (database.source(json!({"read": "copy"})).await, database.source(json!({"read": "cursor"})).await);
     let told = std::sync::Mutex::new(Vec::new());
-    let duck = duck();
-    let staged = by_copy.stage(&wanted, &duck, &|rows| told.lock().unwrap().push(rows)).await.unwrap();
-    let copied = read(&duck, &staged).await;
+    let duckdb = duckdb();
+    let staged = by_copy.stage(&wanted, &duckdb, &|rows| told.lock().unwrap().push(rows)).await.unwrap();
+    let copied = read(&duckdb, &staged).await;
     let told = told.into_inner().unwrap();
     assert!(told.len() > 2 && told.is_sorted() && told.last() == Some(&50_003), "{told:?}");
     let (also, fetched) = stage(&mut by_cursor, &wanted).await.unwrap();
@@ -228,7 +229,7 @@ async fn rows_committed_while_staging_are_not_seen() {
         .await;
     for read in ["auto", "copy", "cursor"] {
         let mut source = database.source(json!({"read": read})).await;
-        let (duck, wanted) = (duck(), projection(table("t"), "id", &["v", "pad"]));
+        let (duckdb, wanted) = (duckdb(), projection(table("t"), "id", &["v", "pad"]));
         // GIVEN another session that commits after the first batch and before the second is asked for
         let (first, seen) = std::sync::mpsc::channel();
         let (go_on, gone_on) = std::sync::mpsc::channel::<()>();
@@ -243,8 +244,8 @@ async fn rows_committed_while_staging_are_not_seen() {
         let staging = tokio::task::spawn_blocking({
             let runtime = tokio::runtime::Handle::current();
             move || {
-                let staged = runtime.block_on(source.stage(&wanted, &duck, &tell)).unwrap();
-                runtime.block_on(self::read(&duck, &staged))
+                let staged = runtime.block_on(source.stage(&wanted, &duckdb, &tell)).unwrap();
+                runtime.block_on(self::read(&duckdb, &staged))
             }
         });
         tokio::task::spawn_blocking(move || seen.recv().unwrap()).await.unwrap();

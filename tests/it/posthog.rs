@@ -7,11 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use groupcast::delivery::pace::Bucket;
-use groupcast::delivery::{self, Delivery, Fate, Outside, Settings, Signal};
+use groupcast::delivery::{self, Delivery, Fate, HttpClient, Settings, Signal};
 use groupcast::destination::posthog::{self, Capture, PostHog, WriteVia};
 use groupcast::destination::{Addressed, Destination};
-use groupcast::env::{Clock, Random};
 use groupcast::error::{Kind, Result};
+use groupcast::io::{Clock, Random};
 use groupcast::model::Change;
 use groupcast::secret::Secret;
 use serde_json::{Map, Value, json};
@@ -27,7 +27,7 @@ struct Scene {
     vendor: Vendor,
     url: String,
     destination: PostHog,
-    outside: Outside,
+    http_client: HttpClient,
     clock: Arc<SimulatedClock>,
     random: Random,
     settings: Settings,
@@ -71,7 +71,7 @@ impl Scene {
             vendor,
             url,
             destination,
-            outside: Outside::new().unwrap(),
+            http_client: HttpClient::new().unwrap(),
             clock: Arc::default(),
             random: Random::seeded(7),
             settings: Settings::default(),
@@ -79,14 +79,15 @@ impl Scene {
     }
 
     async fn prepare(&mut self) -> Result<()> {
-        delivery::prepare(&mut self.destination, &self.outside, &*self.clock, &self.random).await
+        delivery::prepare(&mut self.destination, &self.http_client, &*self.clock, &self.random).await
     }
 
     async fn deliver(&self, changes: &[Addressed]) -> (Result<()>, Vec<Fate>) {
         let fates = Fates::default();
         let (_signal, signalled) = watch::channel(Signal::Go);
         let settings = self.settings.clone();
-        let delivery = Delivery::new(&self.destination, &self.outside, &*self.clock, &self.random, settings, signalled);
+        let delivery =
+            Delivery::new(&self.destination, &self.http_client, &*self.clock, &self.random, settings, signalled);
         let outcome = delivery.deliver(changes, &fates).await;
         (outcome, fates.all(changes.len()))
     }
@@ -547,7 +548,7 @@ fn the_program_runs_verifies_repairs_and_heals() {
     // WHEN it repairs, and the next run says those groups again
     place.run(&["verify", "accounts", "--repair"]).exits(3).says(&["4 groups said again in full"]);
     place.run(&["status"]).exits(0).says(&["4"]);
-    place.run(&["verify", "accounts"]).exits(0).says(&["4 uncertain groups not compared"]);
+    place.run(&["verify", "accounts"]).exits(0).says(&["4 unconfirmed groups not compared"]);
     place.run(&["run"]).exits(0).says(&["4 delivered"]);
     // THEN all is well, also by answers that need patience, and what is not ours was left alone
     let throttled = Fault::Answer {
@@ -640,7 +641,7 @@ fn ph_07_a_rerun_after_lost_answers_says_the_same_under_uuids_of_its_own() {
     place.run(&["run"]).exits(0).says(&["25 delivered"]);
     let batches = batches();
     let first: BTreeSet<String> = batches[..lost].iter().flat_map(Received::uuids).collect();
-    // Groups whose plan is null are uncertain now, so it is removed first, and their events follow alone.
+    // Groups whose plan is null are unconfirmed now, so it is removed first, and their events follow alone.
     let later: Vec<String> = batches[lost..].iter().flat_map(Received::uuids).collect();
     assert_eq!((first.len(), later.len()), (25, 25));
     // Were they the same, a value that comes back after a third run's lost answer would be dropped as a duplicate.

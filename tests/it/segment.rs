@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use groupcast::delivery::{Delivery, Fate, Outside, Settings, Signal};
+use groupcast::delivery::{Delivery, Fate, HttpClient, Settings, Signal};
 use groupcast::destination::segment::{self, Segment};
 use groupcast::destination::{Addressed, User};
-use groupcast::env::{Clock, Random};
 use groupcast::error::Result;
+use groupcast::io::{Clock, Random};
 use groupcast::model::Change;
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
@@ -29,7 +29,7 @@ const BASIC: &str = "Basic d3IxdGUtazN5LTdmMWQyYzlhOg==";
 struct Scene {
     server: Server<Vendor>,
     destination: Segment,
-    outside: Outside,
+    http_client: HttpClient,
     clock: Arc<SimulatedClock>,
     settings: Settings,
 }
@@ -65,7 +65,7 @@ impl Scene {
         Scene {
             server,
             destination: Segment::new(&settings, "company").unwrap(),
-            outside: Outside::new().unwrap(),
+            http_client: HttpClient::new().unwrap(),
             clock: Arc::default(),
             settings: Settings::default(),
         }
@@ -75,7 +75,7 @@ impl Scene {
         let (random, fates) = (Random::seeded(7), Fates::default());
         let (_signal, signalled) = watch::channel(Signal::Go);
         let settings = self.settings.clone();
-        let delivery = Delivery::new(&self.destination, &self.outside, &*self.clock, &random, settings, signalled);
+        let delivery = Delivery::new(&self.destination, &self.http_client, &*self.clock, &random, settings, signalled);
         let outcome = delivery.deliver(changes, &fates).await;
         (outcome, fates.all(changes.len()))
     }

@@ -4,11 +4,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use groupcast::delivery::{Delivery, Fate, Outside, Settings, Signal};
+use groupcast::delivery::{Delivery, Fate, HttpClient, Settings, Signal};
 use groupcast::destination::thrivestack::{self, ThriveStack, Wire};
 use groupcast::destination::{Addressed, User};
-use groupcast::env::Random;
 use groupcast::error::Result;
+use groupcast::io::Random;
 use groupcast::model::Change;
 use groupcast::secret::Secret;
 use proptest::prelude::*;
@@ -26,7 +26,7 @@ const KEY: &str = "ts-k3y-7f1d2c9a4b";
 struct Scene {
     server: Server<Vendor>,
     destination: ThriveStack,
-    outside: Outside,
+    http_client: HttpClient,
     clock: Arc<SimulatedClock>,
     settings: Settings,
 }
@@ -56,7 +56,7 @@ impl Scene {
         Scene {
             destination: ThriveStack::new(&settings, "company").unwrap(),
             server,
-            outside: Outside::new().unwrap(),
+            http_client: HttpClient::new().unwrap(),
             clock: Arc::default(),
             settings: Settings::default(),
         }
@@ -66,7 +66,7 @@ impl Scene {
         let (random, fates) = (Random::seeded(7), Fates::default());
         let (_signal, signalled) = watch::channel(Signal::Go);
         let settings = self.settings.clone();
-        let delivery = Delivery::new(&self.destination, &self.outside, &*self.clock, &random, settings, signalled);
+        let delivery = Delivery::new(&self.destination, &self.http_client, &*self.clock, &random, settings, signalled);
         let outcome = delivery.deliver(changes, &fates).await;
         let counters = delivery.counters();
         let retries = counters.retries.load(std::sync::atomic::Ordering::Relaxed);

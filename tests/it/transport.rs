@@ -9,9 +9,9 @@ use axum::Router;
 use axum::body::Bytes;
 use axum::http::HeaderMap;
 use axum::routing::any;
-use groupcast::delivery::Outside;
+use groupcast::delivery::HttpClient;
 use groupcast::destination::{Applied, Destination, NoReply, Reply, Request, file};
-use groupcast::env::Transport;
+use groupcast::io::Transport;
 use groupcast::model::Change;
 use serde_json::json;
 
@@ -29,7 +29,7 @@ async fn serve(router: Router) -> String {
 }
 
 async fn send(request: &Request) -> Result<Reply, NoReply> {
-    Outside::new().unwrap().send(request, DEADLINE).await
+    HttpClient::new().unwrap().send(request, DEADLINE).await
 }
 
 #[tokio::test]
@@ -61,7 +61,7 @@ async fn what_cannot_be_a_request_was_not_sent() {
 #[tokio::test]
 async fn silence_may_have_had_an_effect() {
     let url = serve(Router::new().fallback(any(std::future::pending::<()>))).await;
-    let error = Outside::new().unwrap().send(&post(&url), Duration::from_millis(200)).await.unwrap_err();
+    let error = HttpClient::new().unwrap().send(&post(&url), Duration::from_millis(200)).await.unwrap_err();
     assert_eq!(error, NoReply { applied: Applied::Maybe, what: "no answer within 0.2 s".to_owned() });
 }
 
@@ -123,11 +123,11 @@ async fn changes_are_lines_in_a_file() {
         ..Default::default()
     };
     let changes: Vec<_> = (0..12_000).map(change).collect();
-    let (clock, random) = (groupcast::env::SystemClock::start(), groupcast::env::Random::seeded(1));
-    let outside = Outside::new().unwrap();
+    let (clock, random) = (groupcast::io::SystemClock::start(), groupcast::io::Random::seeded(1));
+    let http_client = HttpClient::new().unwrap();
     let (_signal, signalled) = tokio::sync::watch::channel(groupcast::delivery::Signal::Go);
     let settings = groupcast::delivery::Settings::default();
-    let delivery = groupcast::delivery::Delivery::new(&destination, &outside, &clock, &random, settings, signalled);
+    let delivery = groupcast::delivery::Delivery::new(&destination, &http_client, &clock, &random, settings, signalled);
     let fates = crate::support::toy::Fates::default();
     delivery.deliver(&changes, &fates).await.unwrap();
     assert!(fates.all(12_000).iter().all(|fate| *fate == groupcast::delivery::Fate::Delivered));
@@ -147,7 +147,7 @@ async fn changes_are_lines_in_a_file() {
     let blocked = file::File::new(&file::Settings { path: Some(folder.path().into()) }, "company");
     let delivery = groupcast::delivery::Delivery::new(
         &blocked,
-        &outside,
+        &http_client,
         &clock,
         &random,
         groupcast::delivery::Settings::default(),

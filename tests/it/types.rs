@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use groupcast::duck::{Duck, Limits};
+use groupcast::duckdb::{DuckDbConnection, Limits};
 use groupcast::mapping::{Expr, From, remedy};
 use groupcast::model::cell::{self, As};
 use groupcast::source::duckdb::{DuckDb, Settings};
@@ -55,7 +55,7 @@ fn rows(heading: &str) -> Vec<Row> {
 }
 
 /// What a column of one row becomes, written as in the document.
-async fn cells(source: &mut dyn Source, duck: &Duck, from: &From, case: &str) -> Vec<String> {
+async fn cells(source: &mut dyn Source, duckdb: &DuckDbConnection, from: &From, case: &str) -> Vec<String> {
     let wanted = projection(from.clone(), "id", &["v"]);
     let column: Column =
         source.describe_projection(&wanted).await.unwrap_or_else(|error| panic!("{case}: {error}")).remove(0);
@@ -64,17 +64,17 @@ async fn cells(source: &mut dyn Source, duck: &Duck, from: &From, case: &str) ->
         let Some(becomes) = declared else {
             found.push(match column.kind.default_as() {
                 None => "a decision".to_owned(),
-                Some(_) => sent(source, duck, from, None, None, case).await,
+                Some(_) => sent(source, duckdb, from, None, None, case).await,
             });
             continue;
         };
         found.push(if remedy::fits(&column.kind, &column.declared, becomes) {
-            sent(source, duck, from, declared, None, case).await
+            sent(source, duckdb, from, declared, None, case).await
         } else {
             match remedy::sql(&column.declared, "v", becomes) {
                 None => "–".to_owned(),
                 Some(sql) => {
-                    let value = sent(source, duck, from, declared, Some(&sql), case).await;
+                    let value = sent(source, duckdb, from, declared, Some(&sql), case).await;
                     format!("SQL `{sql}`: {value}")
                 }
             }
@@ -86,7 +86,7 @@ async fn cells(source: &mut dyn Source, duck: &Duck, from: &From, case: &str) ->
 /// What is sent for the value, or why it is not.
 async fn sent(
     source: &mut dyn Source,
-    duck: &Duck,
+    duckdb: &DuckDbConnection,
     from: &From,
     declared: Option<As>,
     sql: Option<&str>,
@@ -98,12 +98,12 @@ async fn sent(
         // It must compile; that it fails on a value is another matter.
         source.describe_projection(&wanted).await.unwrap_or_else(|error| panic!("{case} {sql}: {error}"));
     }
-    let Ok(staged) = source.stage(&wanted, duck, &|_| ()).await else {
-        source.release(duck).await.unwrap();
+    let Ok(staged) = source.stage(&wanted, duckdb, &|_| ()).await else {
+        source.release(duckdb).await.unwrap();
         return "fails".to_owned();
     };
-    let rows = read(duck, &staged).await;
-    source.release(duck).await.unwrap();
+    let rows = read(duckdb, &staged).await;
+    source.release(duckdb).await.unwrap();
     match cell::to_json(&rows[0].1[0], &staged.kinds[0], declared) {
         Ok(json) => format!("`{json}`"),
         Err(_) => "rejected".to_owned(),
@@ -205,12 +205,12 @@ async fn each_row_about_postgresql_holds() {
     let database = shared().create_database().await;
     database.execute(MADE).await;
     let mut source = database.source(json!({})).await;
-    let duck = Duck::open(None, &Limits::standard()).unwrap();
+    let duckdb = DuckDbConnection::open(None, &Limits::standard()).unwrap();
     let mut found = Vec::new();
     for row in rows("PostgreSQL") {
         let table = format!("CREATE TABLE t (id int, v {}); INSERT INTO t VALUES (1, {})", row.of, row.value);
         database.execute(&format!("DROP TABLE IF EXISTS t; {table}")).await;
-        let cells = cells(&mut source, &duck, &From::Table(vec!["t".to_owned()]), &row.of).await;
+        let cells = cells(&mut source, &duckdb, &From::Table(vec!["t".to_owned()]), &row.of).await;
         found.push((row, cells));
     }
     compare(found);
@@ -219,7 +219,7 @@ async fn each_row_about_postgresql_holds() {
 #[tokio::test]
 async fn each_row_about_duckdb_holds() {
     let folder = tempfile::tempdir().unwrap();
-    let duck = Duck::open(None, &Limits::standard()).unwrap();
+    let duckdb = DuckDbConnection::open(None, &Limits::standard()).unwrap();
     let mut found = Vec::new();
     for (at, row) in rows("DuckDB").into_iter().enumerate() {
         let file = folder.path().join(format!("{at}.duckdb"));
@@ -229,7 +229,7 @@ async fn each_row_about_duckdb_holds() {
         drop(connection);
         let settings = Settings { path: Some(file), ..Settings::default() };
         let mut source = DuckDb::open(&settings, "warehouse", folder.path(), &Limits::standard()).unwrap();
-        let cells = cells(&mut source, &duck, &From::Table(vec!["t".to_owned()]), &row.of).await;
+        let cells = cells(&mut source, &duckdb, &From::Table(vec!["t".to_owned()]), &row.of).await;
         found.push((row, cells));
     }
     compare(found);

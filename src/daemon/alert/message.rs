@@ -6,8 +6,8 @@ use serde_json::json;
 
 use crate::error::Error;
 use crate::ledger::Status;
+use crate::service::views::words::{self, one_line};
 use crate::sync::report::Counts;
-use crate::view::words::{self, one_line};
 
 /// Longest error text in a message: a vendor's words can have 2 KB, and an alert is read on a phone.
 const ERROR_CHARS_MAX: usize = 800;

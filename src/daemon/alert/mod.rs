@@ -33,9 +33,9 @@ pub use sender::{Sender, Target};
 pub use watchman::{Ended, Watchman};
 
 use crate::config;
-use crate::env::{Clock, Random, Transport};
 use crate::error::{Error, Result};
-use crate::view::SyncView;
+use crate::io::{Clock, Random, Transport};
+use crate::service::views::SyncView;
 
 /// Alerts as the supervisor sees them. Where no webhook is set, nothing is watched and nothing is sent.
 pub struct Alerts {

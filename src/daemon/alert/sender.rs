@@ -11,8 +11,8 @@ use crate::config;
 use crate::delivery::pace;
 use crate::destination::reply::retry_after;
 use crate::destination::{Reply, Request};
-use crate::env::{Clock, Random, Transport};
 use crate::error::{Error, Kind, Result};
+use crate::io::{Clock, Random, Transport};
 use crate::secret::Secret;
 
 /// Messages that wait. One takes about 2 KB; more of them mean that the webhook takes none, and the newest matter most.

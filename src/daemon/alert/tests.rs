@@ -6,10 +6,10 @@ mod states;
 use chrono::{DateTime, Utc};
 
 use super::*;
-use crate::ledger::{Standing, Status};
+use crate::ledger::{GroupCounts, Status};
 use crate::secret::Secret;
+use crate::service::views::{Activity, RunDetail, RunView, ScheduleView, State as Doing};
 use crate::sync::report::{Counts, Detail, Tally};
-use crate::view::{Activity, RunDetail, RunView, ScheduleView, State as Doing};
 
 fn at(minute: i64) -> DateTime<Utc> {
     let midnight = DateTime::parse_from_rfc3339("2026-11-22T00:00:00Z").unwrap().to_utc();
@@ -66,7 +66,7 @@ fn overdue(since: Option<i64>) -> SyncView {
         destination_type: "webhook".to_owned(),
         group_type: "company".to_owned(),
         enabled: true,
-        standing: Standing::default(),
+        standing: GroupCounts::default(),
         schedule: Some(ScheduleView {
             written: "0 2 * * *".to_owned(),
             timezone: "UTC".to_owned(),

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use super::message::{Event, Message};
 use crate::ledger::Status;
-use crate::view::words::{self, lasting, plural};
-use crate::view::{RunDetail, RunView, State, SyncView};
+use crate::service::views::words::{self, lasting, plural};
+use crate::service::views::{RunDetail, RunView, State, SyncView};
 
 /// Knows what was last told of each sync, and says nothing twice. A sync that is well leaves no trace.
 ///

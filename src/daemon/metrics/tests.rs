@@ -1,9 +1,9 @@
 //! Is the text what Prometheus reads, and are the numbers right? A strict reader of the format stands in for a scraper.
 
 use super::*;
-use crate::ledger::{Comparison, Standing};
+use crate::ledger::{Comparison, GroupCounts};
+use crate::service::views::{Activity, FireView, RunView, ScheduleView};
 use crate::sync::report::{Counts, Detail, Tally};
-use crate::view::{Activity, FireView, RunView, ScheduleView};
 
 fn at(text: &str) -> DateTime<Utc> {
     DateTime::parse_from_rfc3339(text).unwrap().to_utc()
@@ -36,7 +36,7 @@ fn view(sync: &str) -> SyncView {
         destination_type: "webhook".to_owned(),
         group_type: "company".to_owned(),
         enabled: true,
-        standing: Standing { known: 100, unsettled: 2, rejected: 3 },
+        standing: GroupCounts { known: 100, unconfirmed: 2, rejected: 3 },
         schedule: Some(ScheduleView {
             written: "0 2 * * *".to_owned(),
             timezone: "UTC".to_owned(),
@@ -83,7 +83,7 @@ fn ended(sync: &str, status: Status, by: &str) -> RunDetail {
             error_kind: None,
         },
         detail: Detail {
-            found: Some(Comparison { rows: 10, new: 2, changed: 3, missing_suspects: 4, ..Comparison::default() }),
+            found: Some(Comparison { rows: 10, new: 2, changed: 3, missing_candidates: 4, ..Comparison::default() }),
             by_status: [(0, 1), (200, 3), (429, 1), (299, 1), (999, 1)].into(),
             rate_wait_ms: 1_250,
             retry_wait_ms: 500,
@@ -178,7 +178,7 @@ fn what_runs_did_adds_up() {
     for (series, value) in [
         (format!("rows_read_total{OF}"), 20.0),
         (format!("rows_unchanged_total{OF}"), 6.0),
-        (format!("suspects_total{OF}"), 18.0),
+        (format!("candidates_total{OF}"), 18.0),
         (format!("changes_total{}", of(r#"outcome="delivered""#)), 12.0),
         (format!("changes_total{}", of(r#"outcome="rejected""#)), 14.0),
         (format!("changes_total{}", of(r#"outcome="not_sent""#)), 16.0),
@@ -236,7 +236,7 @@ fn how_things_stand_is_read_when_somebody_asks() {
         ("overdue_seconds", 600.0),
         ("next_run_timestamp_seconds", at("2026-11-23T02:00:00Z").timestamp() as f64),
         ("known_groups", 100.0),
-        ("unsettled_groups", 2.0),
+        ("unconfirmed_groups", 2.0),
         ("rejected_groups", 3.0),
         ("enabled", 1.0),
         ("running", 0.0),

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::tests::every;
 use super::*;
 use crate::ledger::{RunRecord, Status};
-use crate::schedule::timetable::{Checkpoint, Recorded};
+use crate::scheduler::timetable::{Checkpoint, Recorded};
 
 const SYNCS: [&str; 5] = ["a", "b", "c", "d", "e"];
 const INTERVAL: i64 = 10;

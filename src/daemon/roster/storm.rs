@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::tests::{after, asked, every, joining, timetable};
 use super::*;
 use crate::mapping::Overlap;
-use crate::schedule::timetable::{Checkpoint, Recorded};
+use crate::scheduler::timetable::{Checkpoint, Recorded};
 
 /// Syncs: every 5 minutes, every hour, after the first, and one without a schedule.
 const SYNCS: [&str; 4] = ["five", "hour", "after", "manual"];
@@ -148,8 +148,8 @@ impl World {
             assert_eq!(self.roster.running(), self.running.len());
             assert!(self.running.len() <= PARALLEL, "{:?}", self.running);
             let deaths = |sync: &String| self.roster.doing(sync, self.now).map_or(0, |doing| doing.trouble.deaths);
-            let suspects: Vec<_> = self.running.keys().filter(|sync| deaths(sync) > 0).collect();
-            assert!(suspects.len() <= 1, "{suspects:?} may kill each other");
+            let candidates: Vec<_> = self.running.keys().filter(|sync| deaths(sync) > 0).collect();
+            assert!(candidates.len() <= 1, "{candidates:?} may kill each other");
             if look.starts.is_empty() {
                 break;
             }

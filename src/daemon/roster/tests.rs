@@ -6,8 +6,8 @@ use chrono::TimeDelta;
 
 use super::*;
 use crate::mapping::{CatchUp, Overlap};
-use crate::schedule::Plan;
-use crate::schedule::timetable::Checkpoint;
+use crate::scheduler::Plan;
+use crate::scheduler::timetable::Checkpoint;
 
 fn at(minute: i64) -> DateTime<Utc> {
     DateTime::from_timestamp(1_800_000_000 + minute * 60, 0).unwrap()
@@ -267,11 +267,11 @@ fn syncs_whose_runs_died_together_run_one_at_a_time() {
     assert_eq!(begin(&mut roster, 3), ["a"]);
     let mut beside = begin(&mut roster, 30);
     beside.sort();
-    assert_eq!(beside, ["b", "c", "well"], "who has shown that it ends runs beside a suspect");
+    assert_eq!(beside, ["b", "c", "well"], "who has shown that it ends runs beside a candidate");
     for sync in ["a", "b", "c", "well"] {
         roster.ended(sync, Ending::Well, at(31));
     }
-    assert_eq!(begin(&mut roster, 50).len(), 4, "nobody is a suspect any more");
+    assert_eq!(begin(&mut roster, 50).len(), 4, "nobody is a candidate any more");
 }
 
 #[test]

@@ -6,9 +6,9 @@ use async_trait::async_trait;
 use tokio::sync::mpsc;
 
 use super::*;
-use crate::env::SystemClock;
+use crate::io::SystemClock;
 use crate::ledger::Ledger;
-use crate::view::State;
+use crate::service::views::State;
 
 /// Panics once when a task reads it: a run then, because the loop is no task here.
 struct Breaking {
@@ -104,7 +104,7 @@ async fn whatever_blocks_the_threads_of_runs_keeps_nobody_from_stopping_the_daem
             tokio::task::yield_now().await;
         }
         // THEN it answers,
-        let syncs = super::super::desk::Desk::syncs(&office, 1).await.unwrap();
+        let syncs = crate::service::api::Desk::syncs(&office, 1).await.unwrap();
         assert_eq!(syncs[0].activity.as_ref().map(|activity| activity.state), Some(State::Running));
         stop.send_replace(Signal::Stop);
     };
@@ -125,7 +125,7 @@ async fn words_about_a_database_that_gave_up_are_not_believed_while_it_answers()
     let quoted = |_: &mut duckdb::Connection| -> Result<()> {
         Err(Error::new(Kind::Source, "failed to read: cannot convert 'FATAL Error: database has been invalidated'"))
     };
-    supervisor.asking.duck().call("read", quoted).await.unwrap_err();
+    supervisor.asking.duckdb().call("read", quoted).await.unwrap_err();
     assert!(!supervisor.ledger_gave_up().await);
 }
 
@@ -139,10 +139,10 @@ async fn a_database_that_gave_up_ends_the_loop() {
         endings.recv().await.unwrap();
         let fold = |connection: &mut duckdb::Connection| {
             let sql = "SET debug_checkpoint_abort = 'before_header'; CHECKPOINT";
-            connection.execute_batch(sql).map_err(crate::duck::ledger_error("fold the log"))
+            connection.execute_batch(sql).map_err(crate::duckdb::ledger_error("fold the log"))
         };
-        let failed = supervisor.asking.duck().call("fold the log", fold).await.unwrap_err();
-        assert!(supervisor.ledger.duck().given_up(), "{failed}");
+        let failed = supervisor.asking.duckdb().call("fold the log", fold).await.unwrap_err();
+        assert!(supervisor.ledger.duckdb().given_up(), "{failed}");
         supervisor.ledger.runs(None, 1).await.unwrap_err();
         supervisor.wake();
     };

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::file;
-use crate::duck::first_line;
+use crate::duckdb::first_line;
 use crate::error::{Error, Kind};
 
 /// A file that could not be attached.
@@ -19,8 +19,8 @@ pub(super) fn attach(error: &duckdb::Error, path: &Path) -> Error {
         Error::new(Kind::Source, "the DuckDB file does not exist")
             .advise("check `path` in groupcast.toml; a relative path starts at the folder of that file")
             .missing()
-    } else if let Some(newer) = crate::duck::format_is_newer(&text) {
-        let maker = crate::duck::made_by(path).map_or_else(String::new, |maker| format!(" ({maker})"));
+    } else if let Some(newer) = crate::duckdb::format_is_newer(&text) {
+        let maker = crate::duckdb::made_by(path).map_or_else(String::new, |maker| format!(" ({maker})"));
         match newer {
             true => {
                 Error::new(Kind::Source, format!("the file was written by a newer DuckDB{maker} than Groupcast has"))

@@ -130,7 +130,7 @@ fn answers_to_questions_are_taken_or_refused() {
     for row in ROWS {
         let subject = Subject::new(row);
         let outcome = runner().run(&prop::collection::vec(replies(), 1..4), |replies| {
-            let mut destination = groupcast::open::destination(&subject.settings, "company").unwrap();
+            let mut destination = groupcast::service::open::destination(&subject.settings, "company").unwrap();
             for reply in replies {
                 if destination.question().is_none() {
                     break;
@@ -213,7 +213,7 @@ fn secrets_stay_where_they_belong() {
                 requests.extend(sent.into_iter().map(|sent| sent.request));
             }
         }
-        let mut untaught = groupcast::open::destination(&subject.settings, "company").unwrap();
+        let mut untaught = groupcast::service::open::destination(&subject.settings, "company").unwrap();
         while let Some(question) = untaught.question() {
             let reply = (subject.row.reply)(&question);
             requests.push(question);
@@ -267,7 +267,7 @@ fn secrets_stay_where_they_belong() {
 fn a_wrong_answer_to_a_question_names_no_secret() {
     for subject in Subject::all() {
         for status in [200, 400, 401, 404] {
-            let mut destination = groupcast::open::destination(&subject.settings, "company").unwrap();
+            let mut destination = groupcast::service::open::destination(&subject.settings, "company").unwrap();
             if let Some(question) = destination.question() {
                 // A server that says back what it was asked.
                 let body = whole(&question).into_bytes();

@@ -218,7 +218,7 @@ impl Subject {
 
     /// The destination for groups of this type, with its questions answered.
     fn try_of(&self, group_type: &str) -> groupcast::error::Result<Box<dyn Destination>> {
-        let mut destination = groupcast::open::destination(&self.settings, group_type)?;
+        let mut destination = groupcast::service::open::destination(&self.settings, group_type)?;
         for _ in 0..10 {
             let Some(question) = destination.question() else { return Ok(destination) };
             destination.learn(&(self.row.reply)(&question))?;

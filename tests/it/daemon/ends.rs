@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use groupcast::env::{Clock, SystemClock};
+use groupcast::io::{Clock, SystemClock};
 use serde_json::{Value, json};
 
 use super::{holding, slow, wide, wide_mapping};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use groupcast::env::{Clock, SystemClock};
+use groupcast::io::{Clock, SystemClock};
 
 use super::{place, scheduled};
 use crate::support::cli::Receiver;
@@ -33,12 +33,12 @@ fn two_hundred_syncs_with_twenty_thousand_runs_are_told_at_once() {
          FROM runs, syncs s, range({RUNS}) t(i); \
          INSERT INTO known SELECT known.* REPLACE (s.sync AS sync, 'k' || i AS key) FROM known, syncs s, range(1, {KNOWN}) t(i);"
     );
-    // No two alike where it matters: one never ran, one fails lately, some groups are uncertain or rejected.
+    // No two alike where it matters: one never ran, one fails lately, some groups are unconfirmed or rejected.
     sql.push_str(
         "DELETE FROM runs WHERE sync = 'sync-005'; DELETE FROM known WHERE sync = 'sync-005'; \
          UPDATE runs SET status = 'failed', counts = NULL WHERE sync = 'sync-006' AND started_at > '2026-02-03'; \
          UPDATE runs SET partial = true WHERE sync = 'sync-007' AND started_at > '2026-02-04'; \
-         UPDATE known SET unsettled_in = 'r' WHERE sync = 'sync-008' AND key < 'k3'; \
+         UPDATE known SET unconfirmed_in = 'r' WHERE sync = 'sync-008' AND key < 'k3'; \
          UPDATE known SET rejected_document = '{}', rejected_reason = 'no' WHERE sync = 'sync-009' AND key < 'k2';",
     );
     ledger.execute_batch(&sql).unwrap();

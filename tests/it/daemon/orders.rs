@@ -103,7 +103,7 @@ fn a_run_is_cancelled_and_the_next_one_says_the_rest() {
     let run = daemon.trigger("accounts", &json!({}));
     until("it sends", || (receiver.requests() > 3).then_some(()));
     let progress = daemon.get(&format!("/api/v1/runs/{run}")).is(200);
-    assert_eq!((&progress["run"]["status"], &progress["progress"]["suspects"]), (&json!("running"), &json!(400)));
+    assert_eq!((&progress["run"]["status"], &progress["progress"]["candidates"]), (&json!("running"), &json!(400)));
     daemon.post(&format!("/api/v1/runs/{run}/cancel"), &json!({})).is(202);
     let ended = daemon.ended(&run);
     assert_eq!((&ended["run"]["status"], &ended["run"]["error_kind"]), (&json!("incomplete"), &json!("interrupted")));

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use groupcast::env::{Clock, SystemClock};
+use groupcast::io::{Clock, SystemClock};
 use serde_json::{Value, json};
 
 use super::{edit, holding, place, scheduled, slow};

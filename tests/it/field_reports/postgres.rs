@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use groupcast::env::{Clock as _, SystemClock};
 use groupcast::error::Kind;
+use groupcast::io::{Clock as _, SystemClock};
 use groupcast::source::postgres::Postgres;
 use serde_json::json;
 

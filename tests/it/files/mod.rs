@@ -17,12 +17,12 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
 
-use groupcast::duck::{Duck, Limits};
+use groupcast::duckdb::{DuckDbConnection, Limits};
 use groupcast::error::Error;
 use groupcast::mapping::diagnostic::{Diagnostic, Severity};
 use groupcast::mapping::{MappingFile, compile};
 use groupcast::model::Cell;
-use groupcast::open::{self, Failure};
+use groupcast::service::open::{self, Failure};
 use groupcast::source::Source;
 use serde_json::{Map, Value};
 
@@ -208,19 +208,27 @@ fn project(cases: &[Case]) -> Place {
 type Groups = BTreeMap<String, Map<String, Value>>;
 
 /// Reads a mapping's rows, as a run does, up to the documents that would be compared.
-async fn read(project: &groupcast::config::Project, file: &MappingFile, duck: &Duck) -> Result<Groups, Failure> {
+async fn read(
+    project: &groupcast::config::Project,
+    file: &MappingFile,
+    duckdb: &DuckDbConnection,
+) -> Result<Groups, Failure> {
     let mut source = open::fitting_source(project, file).await?;
-    documents(file, source.as_mut(), duck).await.map_err(Failure::Error)
+    documents(file, source.as_mut(), duckdb).await.map_err(Failure::Error)
 }
 
-pub(super) async fn documents(file: &MappingFile, source: &mut dyn Source, duck: &Duck) -> Result<Groups, Error> {
+pub(super) async fn documents(
+    file: &MappingFile,
+    source: &mut dyn Source,
+    duckdb: &DuckDbConnection,
+) -> Result<Groups, Error> {
     let projection = compile::projection(&file.mapping, Vec::new());
-    let staged = source.stage(&projection, duck, &|_| ()).await?;
+    let staged = source.stage(&projection, duckdb, &|_| ()).await?;
     let assembly = compile::assembly(&file.mapping, &projection.columns, staged.kinds.clone());
     let cells: String = staged.physical.iter().map(|sql| format!(", {sql}")).collect();
     let (sql, width) = (format!("SELECT key{cells} FROM {}", staged.relation), staged.physical.len());
     let hashed = format!("SELECT count(DISTINCT hash({})) FROM {}", staged.hashed, staged.relation);
-    let rows = duck
+    let rows = duckdb
         .call("read the staged rows", move |connection| {
             let _: i64 = connection.query_row(&hashed, [], |row| row.get(0)).unwrap();
             let mut statement = connection.prepare(&sql).unwrap();
@@ -241,7 +249,7 @@ pub(super) async fn documents(file: &MappingFile, source: &mut dyn Source, duck:
         })
         .await
         .unwrap();
-    source.release(duck).await.unwrap();
+    source.release(duckdb).await.unwrap();
     let mut groups = Groups::new();
     for (key, cells) in rows {
         let key = key.unwrap_or_else(|| "<null>".to_owned());
@@ -314,11 +322,11 @@ async fn hold_in(folder: &Path, cases: &[Case]) -> Vec<String> {
         Ok(project) => project,
         Err(failure) => panic!("{:?}", failure.as_error()),
     };
-    let duck = Duck::open(None, &Limits::standard()).unwrap();
+    let duckdb = DuckDbConnection::open(None, &Limits::standard()).unwrap();
     let mut failures = Vec::new();
     for case in cases {
         let file = project.mappings.iter().find(|file| file.mapping.name == case.name).unwrap();
-        let read = read(&project, file, &duck).await;
+        let read = read(&project, file, &duckdb).await;
         match (&case.expected, read) {
             (Expected::Sent(expected), Ok(mut groups)) => {
                 groups.retain(|key, _| case.only.is_none_or(|only| only == key));

@@ -1,9 +1,9 @@
 //! Do a file and a PostgreSQL table that was filled from the same text give the same traits?
 
 use futures_util::SinkExt as _;
-use groupcast::duck::{Duck, Limits};
+use groupcast::duckdb::{DuckDbConnection, Limits};
 use groupcast::mapping::From;
-use groupcast::open;
+use groupcast::service::open;
 use groupcast::source::postgres::Postgres;
 use serde_json::json;
 
@@ -40,7 +40,7 @@ async fn the_same_text_by_copy_and_as_a_file() {
     let cases: Vec<_> = tables.iter().map(|(name, _, text, traits)| sent(name, "a.csv", text, traits, "{}")).collect();
     let place = project(&cases);
     let project = open::project(&place.path("")).unwrap_or_else(|failure| panic!("{}", failure.as_error()));
-    let duck = Duck::open(None, &Limits::standard()).unwrap();
+    let duckdb = DuckDbConnection::open(None, &Limits::standard()).unwrap();
     for (name, columns, text, _) in tables {
         database.client().batch_execute(&format!("CREATE TABLE {name} ({columns})")).await.unwrap();
         let sink = database.client().copy_in(&format!("COPY {name} FROM STDIN (FORMAT csv, HEADER)")).await.unwrap();
@@ -50,10 +50,10 @@ async fn the_same_text_by_copy_and_as_a_file() {
         let mut file = project.mappings.iter().find(|file| file.mapping.name == name).unwrap().clone();
         let mut source =
             open::fitting_source(&project, &file).await.unwrap_or_else(|failure| panic!("{}", failure.as_error()));
-        let of_file = documents(&file, source.as_mut(), &duck).await.unwrap();
+        let of_file = documents(&file, source.as_mut(), &duckdb).await.unwrap();
         file.mapping.model.from = From::Table(vec![name.to_owned()]);
         let mut source = Postgres::connect(&database.settings(json!({})), "pg").await.unwrap();
-        let of_table = documents(&file, &mut source, &duck).await.unwrap();
+        let of_table = documents(&file, &mut source, &duckdb).await.unwrap();
         assert_eq!(of_file, of_table, "{name}");
         assert!(!of_file.is_empty(), "{name}");
     }

@@ -8,7 +8,7 @@ use groupcast::source::Source as _;
 use groupcast::source::postgres::Postgres;
 use serde_json::{Value, json};
 
-use super::{duck, model, projection, stage, table};
+use super::{duckdb, model, projection, stage, table};
 use crate::support::postgres::{Cluster, Database, SCRAM_PASSWORD, SCRAM_USER, shared};
 
 const PASSWORD: &str = SCRAM_PASSWORD;
@@ -215,13 +215,13 @@ async fn a_server_that_stalls_without_closing_is_given_up() {
         .execute("CREATE TABLE t AS SELECT n AS id, repeat('x', 500) AS pad FROM generate_series(1, 200000) n")
         .await;
     for read in ["copy", "cursor"] {
-        let (mut source, duck) = (database.source(json!({"read": read, "stall_timeout_seconds": 1})).await, duck());
+        let (mut source, duckdb) = (database.source(json!({"read": read, "stall_timeout_seconds": 1})).await, duckdb());
         // GIVEN a server that stops after the first batch and keeps the connection open
         let pid = server_process(&database).await;
         let stopped = std::sync::Once::new();
         let stop = |_| stopped.call_once(|| signal(pid, "STOP"));
         let wanted = projection(table("t"), "id", &["pad"]);
-        let staged = source.stage(&wanted, &duck, &stop);
+        let staged = source.stage(&wanted, &duckdb, &stop);
         let error = tokio::time::timeout(Duration::from_secs(30), staged).await.expect("it is given up").unwrap_err();
         signal(pid, "CONT");
         // THEN the read is given up, and the next one finds the server again
@@ -235,7 +235,7 @@ async fn a_server_that_stalls_without_closing_is_given_up() {
         let described = source.describe(&wanted);
         let error = tokio::time::timeout(Duration::from_secs(30), described).await.expect("too").unwrap_err();
         check(&error, Kind::SourceBusy, &["failed to describe", "sent nothing for 1s"], "stall_timeout_seconds");
-        let released = tokio::time::timeout(Duration::from_secs(30), source.release(&duck)).await;
+        let released = tokio::time::timeout(Duration::from_secs(30), source.release(&duckdb)).await;
         released.expect("nothing is held").unwrap();
         signal(pid, "CONT");
         assert_eq!(source.describe(&model(table("t"))).await.unwrap().len(), 2);
@@ -264,14 +264,14 @@ async fn a_server_that_goes_away_while_reading_is_busy() {
         database
             .execute("CREATE TABLE t AS SELECT n AS id, repeat('x', 500) AS pad FROM generate_series(1, 200000) n")
             .await;
-        let (mut source, duck) = (database.source(json!({"read": read})).await, duck());
+        let (mut source, duckdb) = (database.source(json!({"read": read})).await, duckdb());
         // WHEN it is gone after the first batch
         let stopped = std::sync::Once::new();
         let stop = |_| stopped.call_once(|| cluster.stop());
-        let error = source.stage(&projection(table("t"), "id", &["pad"]), &duck, &stop).await.unwrap_err();
+        let error = source.stage(&projection(table("t"), "id", &["pad"]), &duckdb, &stop).await.unwrap_err();
         // THEN the error says so, no half table is left, and so does the next call
         check(&error, Kind::SourceBusy, &["nothing was sent"], "");
-        let left: i64 = duck
+        let left: i64 = duckdb
             .call("count tables", |connection| {
                 Ok(connection.query_row("SELECT count(*) FROM duckdb_tables()", [], |row| row.get(0)).unwrap())
             })
@@ -289,14 +289,14 @@ async fn a_dropped_stage_ends_its_statement_at_the_server() {
     let database = shared().create_database().await;
     database.execute("CREATE TABLE t AS SELECT n AS id FROM generate_series(1, 100000) n").await;
     for read in ["auto", "copy", "cursor"] {
-        let (mut source, duck) = (database.source(json!({"read": read})).await, duck());
+        let (mut source, duckdb) = (database.source(json!({"read": read})).await, duckdb());
         let mut wanted = projection(table("t"), "id", &[]);
         wanted.columns = vec![Expr::Sql("pg_sleep(CASE WHEN id > 50000 THEN 600 ELSE 0 END)::text".into())];
         // GIVEN a stage that has rows and waits for more for ten minutes
         let begun = tokio::sync::Notify::new();
         let tell = |_| begun.notify_one();
         tokio::select! {
-            _ = source.stage(&wanted, &duck, &tell) => panic!("this takes minutes"),
+            _ = source.stage(&wanted, &duckdb, &tell) => panic!("this takes minutes"),
             // WHEN it is dropped
             () = begun.notified() => {}
         }

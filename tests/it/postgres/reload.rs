@@ -3,7 +3,7 @@
 use groupcast::source::Source as _;
 use serde_json::json;
 
-use super::{Cell, duck, projection, read, table};
+use super::{Cell, duckdb, projection, read, table};
 use crate::support::postgres::{Database, shared};
 
 /// Waits until somebody waits for a lock in this database.
@@ -39,7 +39,7 @@ async fn a_reload_is_seen_whole_or_not_at_all() {
             let reload = format!("BEGIN; TRUNCATE {reloaded}; INSERT INTO {reloaded} SELECT n, 1 FROM {fill} n");
             loader.batch_execute(&reload).await.unwrap();
             // WHEN the model is read, and waits for it
-            let (into, wanted) = (duck(), projection(table(model), "id", &["v"]));
+            let (into, wanted) = (duckdb(), projection(table(model), "id", &["v"]));
             let staging = tokio::spawn(async move {
                 let staged = source.stage(&wanted, &into, &|_| ()).await.unwrap();
                 read(&into, &staged).await
@@ -79,7 +79,7 @@ async fn a_table_that_is_swapped_is_read_as_it_is_now() {
         )
         .await
         .unwrap();
-    let (into, wanted) = (duck(), projection(table("t"), "id", &["v"]));
+    let (into, wanted) = (duckdb(), projection(table("t"), "id", &["v"]));
     let staging = tokio::spawn(async move {
         let staged = source.stage(&wanted, &into, &|_| ()).await.unwrap();
         read(&into, &staged).await

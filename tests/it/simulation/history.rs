@@ -8,9 +8,9 @@ use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 use groupcast::delivery::{Delivery, Settings, Signal};
 use groupcast::destination::file::{File, Settings as FileSettings};
-use groupcast::duck::Duck;
-use groupcast::env::{Clock, Random};
+use groupcast::duckdb::DuckDbConnection;
 use groupcast::error::Result;
+use groupcast::io::{Clock, Random};
 use groupcast::ledger::local::LocalLedger;
 use groupcast::ledger::{KnownGroup, Status};
 use groupcast::mapping::compile::Projection;
@@ -90,7 +90,7 @@ pub(super) struct Told {
 /// The source: rows of four columns.
 struct Shelf<'a> {
     source: &'a Source,
-    duck: Option<&'a Duck>,
+    duckdb: Option<&'a DuckDbConnection>,
 }
 
 #[async_trait]
@@ -110,8 +110,8 @@ impl Reader for Shelf<'_> {
             (Some(key.clone()), cells.collect())
         });
         let (rows, kinds) = (rows.collect::<Vec<_>>(), vec![ColumnType::Int; projection.columns.len()]);
-        match self.duck {
-            Some(duck) => stage(duck, &rows, &kinds).await.map(Rows::Staged),
+        match self.duckdb {
+            Some(duckdb) => stage(duckdb, &rows, &kinds).await.map(Rows::Staged),
             None => Ok(Rows::Memory { rows, kinds }),
         }
     }
@@ -231,7 +231,7 @@ async fn run_once(
         options,
         signal,
     };
-    let done = sync::run(&session, &mut Shelf { source: &truth.source, duck: store.duck() }).await;
+    let done = sync::run(&session, &mut Shelf { source: &truth.source, duckdb: store.duckdb() }).await;
     let dead = *mortal.dead.lock().unwrap();
     (done, dead)
 }
@@ -251,7 +251,7 @@ async fn plan_once(world: &Mutex<World>, ledger: &LocalLedger, options: &Options
         options,
         signal,
     };
-    let mut shelf = Shelf { source: &truth.source, duck: Some(ledger.duck()) };
+    let mut shelf = Shelf { source: &truth.source, duckdb: Some(ledger.duckdb()) };
     let plan = sync::plan(&session, &mut shelf, &|_| None, &mut |_| Ok(())).await.map_err(|error| error.to_string())?;
     if options.group.is_none() && plan.found.rows != truth.source.len() as u64 {
         return Err(format!("planned over {} rows of {}", plan.found.rows, truth.source.len()));
@@ -267,7 +267,7 @@ async fn check_known(sync: &str, world: &Mutex<World>, store: &Store) -> Result<
     if let Some(key) = held.keys().find(|key| !seen.contains(key)) {
         return Err(format!("{key} is held and not known"));
     }
-    for group in known.iter().filter(|group| group.unsettled_in.is_none()) {
+    for group in known.iter().filter(|group| group.unconfirmed_in.is_none()) {
         let nothing = Group::new();
         let held = held.get(&group.key).unwrap_or(&nothing);
         let wrong =
@@ -404,7 +404,7 @@ pub(super) async fn history(seed: u64, genre: &Genre, store: &mut Store) -> Resu
         check_known(genre.sync, &world, store).await?;
     }
     let standing = store.ledger().standing(genre.sync).await.map_err(|error| error.to_string())?;
-    if (standing.unsettled, standing.rejected) != (0, 0) && truth.mapping.policy.on_missing != OnMissing::Keep {
+    if (standing.unconfirmed, standing.rejected) != (0, 0) && truth.mapping.policy.on_missing != OnMissing::Keep {
         return Err(format!("after two quiet runs {standing:?}"));
     }
     let (done, _) = run_once(&world, store, genre, trait_by_trait, &Options::default(), &clock).await;
@@ -419,7 +419,8 @@ pub(super) async fn history(seed: u64, genre: &Genre, store: &mut Store) -> Resu
     let mut known = store.ledger().export(genre.sync, None, 100).await.map_err(|error| error.to_string())?;
     // Times and run ids depend on how often the clock was looked at.
     for group in &mut known {
-        (group.at, group.unsettled_in) = (DateTime::default(), group.unsettled_in.take().map(|_| "a run".to_owned()));
+        (group.at, group.unconfirmed_in) =
+            (DateTime::default(), group.unconfirmed_in.take().map(|_| "a run".to_owned()));
     }
     Ok(Told { held, known, requests, deaths })
 }

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use chrono::DateTime;
-use groupcast::duck::{Limits, ledger_error};
+use groupcast::duckdb::{Limits, ledger_error};
 use groupcast::ledger::local::{LocalLedger, Retention};
 use groupcast::ledger::{Incoming, Ledger, Missing, RunStart, Scope, Status};
 use groupcast::model::{Cell, ColumnType};
@@ -131,13 +131,13 @@ async fn a_long_statement_of_one_run_holds_no_other_up() {
     // GIVEN a run whose model takes for ever, on all threads
     let long = ledger.sibling().unwrap();
     long.begin(&runs("long")).await.unwrap();
-    let duck = long.duck().clone();
+    let duckdb = long.duckdb().clone();
     let reading = tokio::spawn(async move {
         let endless = |connection: &mut duckdb::Connection| {
             let sql = "SELECT sum(hash(i)) FROM range(200000000000) r(i)";
             connection.query_row(sql, [], |row| row.get::<_, Option<f64>>(0)).map_err(ledger_error("read"))
         };
-        duck.call("read", endless).await
+        duckdb.call("read", endless).await
     });
     // WHEN others begin, compare, end and are asked
     let others = async {
@@ -145,7 +145,7 @@ async fn a_long_statement_of_one_run_holds_no_other_up() {
             let other = ledger.sibling().unwrap();
             other.begin(&runs(sync)).await.unwrap();
             let rows = [(Some("k".to_owned()), vec![Cell::Int(1)])];
-            let staged = stage(other.duck(), &rows, &[ColumnType::Int]).await.unwrap();
+            let staged = stage(other.duckdb(), &rows, &[ColumnType::Int]).await.unwrap();
             let scope =
                 Scope { salt: "m".to_owned(), missing: Missing::All, retry_rejected: false, act_on_missing: false };
             let found = other.compare(sync, Incoming::Staged(&staged), &scope).await.unwrap();
@@ -157,7 +157,7 @@ async fn a_long_statement_of_one_run_holds_no_other_up() {
     // THEN none of that waits for it
     let done = tokio::time::timeout(Duration::from_secs(60), others).await;
     assert!(!reading.is_finished());
-    long.duck().interrupt();
+    long.duckdb().interrupt();
     reading.await.unwrap().unwrap_err();
     done.expect("the others wait");
 }

@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use groupcast::duck::{Duck, Limits};
+use groupcast::duckdb::{DuckDbConnection, Limits};
 use groupcast::error::{Error, Kind, Result};
 use groupcast::ledger::local::{LocalLedger, Retention};
 use groupcast::ledger::memory::MemoryLedger;
 use groupcast::ledger::{
-    Begun, Checkpoint, Comparison, Entry, HistoryEntry, Incoming, KnownGroup, Ledger, Outcome, RunRecord, RunStart,
-    Scope, Standing, Suspect,
+    Begun, Candidate, Checkpoint, Comparison, Entry, GroupCounts, HistoryEntry, Incoming, KnownGroup, Ledger, Outcome,
+    RunRecord, RunStart, Scope,
 };
 use groupcast::model::{After, Document, document};
 use serde_json::Value;
@@ -81,11 +81,11 @@ impl Store {
     }
 
     /// Where rows are staged, if they are.
-    pub(super) fn duck(&self) -> Option<&Duck> {
+    pub(super) fn duckdb(&self) -> Option<&DuckDbConnection> {
         match self {
             Store::Memory(_) => None,
-            Store::Local { ledger, .. } => ledger.as_ref().map(LocalLedger::duck),
-            Store::Sibling { ledger, .. } => Some(ledger.duck()),
+            Store::Local { ledger, .. } => ledger.as_ref().map(LocalLedger::duckdb),
+            Store::Sibling { ledger, .. } => Some(ledger.duckdb()),
         }
     }
 
@@ -138,18 +138,18 @@ pub(super) enum Mutant {
     UnknownIsNotSent,
     /// An unknown outcome is taken for "delivered".
     UnknownIsDelivered,
-    /// A run's own mark takes the place of an older one, so that an uncertain group reads as certain when it is spoken
+    /// A run's own mark takes the place of an older one, so that an unconfirmed group reads as certain when it is spoken
     /// about: the reference model's `overwrite`.
     Overwrite,
     /// A change of which a part was applied before the rest was refused is taken for one that was refused whole.
     PartIsNothing,
-    /// The traits that an unsettled request spoke about are forgotten with the mapping that named them.
+    /// The traits that an unconfirmed request spoke about are forgotten with the mapping that named them.
     ForgetsAttempted,
-    /// A trait that was not spoken about while its group was uncertain is remembered with the value it had before.
+    /// A trait that was not spoken about while its group was unconfirmed is remembered with the value it had before.
     TrustsTheUnsaid,
     /// A trait that may be held is taken for one that is.
     UnsureIsHeld,
-    /// A first value that was said while its group was uncertain is taken for the one that is held.
+    /// A first value that was said while its group was unconfirmed is taken for the one that is held.
     TrustsTheFirst,
 }
 
@@ -159,9 +159,9 @@ pub(super) struct Mortal<'a> {
     pub(super) world: &'a Mutex<World>,
     pub(super) mutant: Mutant,
     pub(super) dead: Mutex<bool>,
-    /// Suspects per page: few, so that several pages are on their way in one run.
+    /// Candidates per page: few, so that several pages are on their way in one run.
     pub(super) page: u64,
-    /// What was known of the suspects.
+    /// What was known of the candidates.
     pub(super) seen: Mutex<BTreeMap<String, Document>>,
 }
 
@@ -174,19 +174,19 @@ impl Mortal<'_> {
         if *dead { Err(Error::new(Kind::Ledger, "the process died")) } else { Ok(()) }
     }
 
-    /// What the mutant makes of a suspect.
-    fn misread(&self, mut suspect: Suspect) -> Suspect {
+    /// What the mutant makes of a candidate.
+    fn misread(&self, mut candidate: Candidate) -> Candidate {
         match self.mutant {
-            Mutant::Overwrite => suspect.certain = true,
-            Mutant::ForgetsAttempted => suspect.known.0.retain(|_, value| *value != document::unsure()),
+            Mutant::Overwrite => candidate.certain = true,
+            Mutant::ForgetsAttempted => candidate.known.0.retain(|_, value| *value != document::unsure()),
             Mutant::UnsureIsHeld => {
-                for value in suspect.known.0.values_mut().filter(|value| **value == document::unsure()) {
+                for value in candidate.known.0.values_mut().filter(|value| **value == document::unsure()) {
                     *value = Value::from("something");
                 }
             }
             _ => {}
         }
-        suspect
+        candidate
     }
 
     /// What the mutant makes of an outcome.
@@ -239,10 +239,10 @@ impl Ledger for Mortal<'_> {
         self.alive()?;
         self.ledger.compare(sync, incoming, scope).await
     }
-    async fn page(&self, from: u64, count: u64) -> Result<Vec<Suspect>> {
+    async fn page(&self, from: u64, count: u64) -> Result<Vec<Candidate>> {
         let page = self.ledger.page(from, count.min(self.page)).await?;
-        let page: Vec<Suspect> = page.into_iter().map(|suspect| self.misread(suspect)).collect();
-        let seen = page.iter().map(|suspect| (suspect.key.clone(), suspect.known.clone()));
+        let page: Vec<Candidate> = page.into_iter().map(|candidate| self.misread(candidate)).collect();
+        let seen = page.iter().map(|candidate| (candidate.key.clone(), candidate.known.clone()));
         self.seen.lock().unwrap().extend(seen);
         Ok(page)
     }
@@ -290,7 +290,7 @@ impl Ledger for Mortal<'_> {
     async fn runs(&self, sync: Option<&str>, count: u64) -> Result<Vec<RunRecord>> {
         self.ledger.runs(sync, count).await
     }
-    async fn standing(&self, sync: &str) -> Result<Standing> {
+    async fn standing(&self, sync: &str) -> Result<GroupCounts> {
         self.ledger.standing(sync).await
     }
     async fn reset(&self, sync: &str, key: Option<&str>, mark: &str, forget: bool) -> Result<u64> {

@@ -11,7 +11,7 @@ use groupcast::destination::file::File;
 use groupcast::destination::{
     Addressed, Applied, Attempt, Destination, Element, Features, Limits, NoReply, Part, Reply, Request, Route, Verdict,
 };
-use groupcast::env::Transport;
+use groupcast::io::Transport;
 use groupcast::mapping::{Expr, Field, Mapping, OnMissing, OnRemovedTrait, Trait};
 use groupcast::model::{Change, OnNull, Op};
 use serde_json::Value;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use groupcast::env::Clock;
+use groupcast::io::Clock;
 
 /// Turns that the earliest sleeper leaves to everything else before it takes the clock forward. Tasks that can go on without
 /// time passing need a few turns; in-memory ones one or two, those with sockets do not care.

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use groupcast::delivery::Outside;
+use groupcast::delivery::HttpClient;
 use groupcast::destination::Request;
-use groupcast::env::Transport;
+use groupcast::io::Transport;
 use serde_json::Value;
 
 use super::cli::{Output, Place, Running, until};
@@ -88,7 +88,7 @@ impl Daemon {
         let body = body.map(ToString::to_string).unwrap_or_default().into_bytes();
         let request = Request { method, url: format!("{}{path}", self.url), headers, body, gzip: false };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let reply = runtime.block_on(async { Outside::direct().unwrap().send(&request, ANSWER_MAX).await });
+        let reply = runtime.block_on(async { HttpClient::direct().unwrap().send(&request, ANSWER_MAX).await });
         let reply = reply.unwrap_or_else(|error| panic!("{method} {path}: {error:?}"));
         let text = String::from_utf8(reply.body).unwrap();
         Told { status: reply.status, body: serde_json::from_str(&text).unwrap_or_default(), text }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use groupcast::env::Clock;
+use groupcast::io::Clock;
 use serde_json::{Map, Value, json};
 
 use super::clock::SimulatedClock;

@@ -8,10 +8,10 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use groupcast::delivery::{Delivery, Fate, Outside, Settings, Signal};
+use groupcast::delivery::{Delivery, Fate, HttpClient, Settings, Signal};
 use groupcast::destination::{Addressed, Destination};
-use groupcast::env::Random;
 use groupcast::error::Result;
+use groupcast::io::Random;
 use groupcast::model::Change;
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
@@ -184,7 +184,7 @@ pub(crate) struct Scene<A> {
     pub(crate) vendor: StandIn<A>,
     pub(crate) clock: Arc<SimulatedClock>,
     pub(crate) settings: Settings,
-    outside: Outside,
+    http_client: HttpClient,
 }
 
 impl<A: Api> Scene<A> {
@@ -193,7 +193,7 @@ impl<A: Api> Scene<A> {
             vendor: StandIn::start(api),
             clock: Arc::default(),
             settings: Settings::default(),
-            outside: Outside::new().unwrap(),
+            http_client: HttpClient::new().unwrap(),
         }
     }
 
@@ -206,7 +206,7 @@ impl<A: Api> Scene<A> {
         let (random, fates) = (Random::seeded(7), Fates::default());
         let (_signal, signalled) = watch::channel(Signal::Go);
         let settings = self.settings.clone();
-        let delivery = Delivery::new(destination, &self.outside, &*self.clock, &random, settings, signalled);
+        let delivery = Delivery::new(destination, &self.http_client, &*self.clock, &random, settings, signalled);
         let outcome = delivery.deliver(changes, &fates).await;
         (outcome, fates.all(changes.len()))
     }

@@ -10,8 +10,8 @@ use groupcast::destination::{
     self, Addressed, Applied, Blame, Destination, Element, Features, Limits, NoReply, Part, Reply, Request, Route,
     UserRule, Verdict,
 };
-use groupcast::env::{Clock, Transport};
 use groupcast::error::{Error, Kind, Result};
+use groupcast::io::{Clock, Transport};
 use groupcast::model::{Change, OnNull, Op};
 
 use super::clock::SimulatedClock;

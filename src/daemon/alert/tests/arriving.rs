@@ -12,8 +12,8 @@ use axum::routing::any;
 use serde_json::Value;
 
 use super::*;
-use crate::delivery::Outside;
-use crate::env::Random;
+use crate::delivery::HttpClient;
+use crate::io::Random;
 
 /// Answers in order; when they are used up, 200.
 #[derive(Clone, Default)]
@@ -86,10 +86,10 @@ impl Clock for Leaping {
 
 /// Sends until nothing waits.
 async fn sent(sender: &Sender, clock: &Leaping) {
-    let (outside, random) = (Outside::new().unwrap(), Random::seeded(7));
+    let (http_client, random) = (HttpClient::new().unwrap(), Random::seeded(7));
     let all = async {
         tokio::select! {
-            () = sender.send(&outside, clock, &random) => unreachable!("sends for ever"),
+            () = sender.send(&http_client, clock, &random) => unreachable!("sends for ever"),
             () = sender.sent() => {}
         }
     };
@@ -219,7 +219,7 @@ async fn the_message_on_its_way_is_not_the_one_that_a_full_queue_loses() {
     let sender = Sender::impatient(target(&url, "json"), Duration::from_millis(200));
     sender.queue(messages(64));
     let clock = Leaping::default();
-    let (outside, random) = (Outside::new().unwrap(), Random::seeded(7));
+    let (http_client, random) = (HttpClient::new().unwrap(), Random::seeded(7));
     let more = async {
         while webhook.bodies().is_empty() {
             tokio::task::yield_now().await;
@@ -228,7 +228,7 @@ async fn the_message_on_its_way_is_not_the_one_that_a_full_queue_loses() {
         sender.sent().await;
     };
     tokio::select! {
-        () = sender.send(&outside, &clock, &random) => unreachable!("sends for ever"),
+        () = sender.send(&http_client, &clock, &random) => unreachable!("sends for ever"),
         () = more => {}
     }
     let syncs: Vec<Value> = webhook.bodies().iter().map(|body| body["sync"].clone()).collect();

@@ -157,8 +157,8 @@ fn a_sync_is_late_once_and_until_a_run_ends_well() {
 #[test]
 fn a_sync_that_runs_every_few_minutes_is_late_too() {
     use crate::mapping::{CatchUp, Overlap};
-    use crate::schedule::timetable::{Checkpoint, Timetable};
-    use crate::schedule::{Plan, Rule};
+    use crate::scheduler::timetable::{Checkpoint, Timetable};
+    use crate::scheduler::{Plan, Rule};
     let plan = Plan {
         sync: "accounts".to_owned(),
         rule: Rule::Every(chrono::TimeDelta::minutes(5)),

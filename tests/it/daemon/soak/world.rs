@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use groupcast::env::{Clock, Random, SystemClock};
+use groupcast::io::{Clock, Random, SystemClock};
 use serde_json::{Map, Value, json};
 
 use crate::daemon::edit;
@@ -144,8 +144,8 @@ impl World {
     fn rewrite_files(&self) {
         let (new, edits) = (self.place.path("data/new"), self.edits);
         std::fs::create_dir_all(self.place.path("data")).unwrap();
-        let duck = duckdb::Connection::open_in_memory().unwrap();
-        duck.execute_batch(&format!(
+        let duckdb = duckdb::Connection::open_in_memory().unwrap();
+        duckdb.execute_batch(&format!(
             "COPY (SELECT 'k' || i AS id, 't' || i AS name, CASE WHEN i % 10 = {edits} % 10 THEN {edits} ELSE 0 END AS rev
              FROM range({}) r(i)) TO '{}' (FORMAT parquet)",
             60 + edits % 5,
@@ -293,7 +293,7 @@ impl World {
     /// What the source of a sync says, by group.
     pub(super) fn wanted(&self, sync: &str) -> BTreeMap<String, Map<String, Value>> {
         let account = "{'name': name, 'rev': rev, 'plan': plan}";
-        let duck = |path: &str, traits: &str, from: &str| {
+        let duckdb = |path: &str, traits: &str, from: &str| {
             let connection = match path {
                 "" => duckdb::Connection::open_in_memory().unwrap(),
                 // Beside runs that read it.
@@ -309,10 +309,10 @@ impl World {
             rows.collect::<Result<Vec<(String, String)>, _>>().unwrap()
         };
         let rows = match sync {
-            "one" | "two" | "follower" => duck("warehouse.duckdb", account, "accounts"),
-            "staff" => duck("warehouse.duckdb", "{'rev': rev}", "staff"),
-            "lately" | "seldom" => duck("warehouse.duckdb", "{'score': score}", "moves"),
-            "files" => duck("", account, &format!("({FILES})")),
+            "one" | "two" | "follower" => duckdb("warehouse.duckdb", account, "accounts"),
+            "staff" => duckdb("warehouse.duckdb", "{'rev': rev}", "staff"),
+            "lately" | "seldom" => duckdb("warehouse.duckdb", "{'score': score}", "moves"),
+            "files" => duckdb("", account, &format!("({FILES})")),
             "shop" => self.runtime.block_on(async {
                 let sql = "SELECT id, json_build_object('name', name, 'rev', rev, 'plan', plan)::TEXT FROM shops";
                 let rows = self.database.client().query(sql, &[]).await.unwrap();

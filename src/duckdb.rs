@@ -1,0 +1,474 @@
+//! One DuckDB connection for async callers: every call runs on a blocking thread, one at a time, with a deadline.
+//!
+//! Waiting for a connection is async, so nothing that waits holds a thread: a statement that does not react to its
+//! interrupt costs the thread it runs on and nothing else.
+//!
+//! Settings that decide correctness or memory are explicit: `memory_limit`, `threads`, `temp_directory`, the session's
+//! time zone, and no extension is ever downloaded. This module knows DuckDB's errors (locked, full, corrupt, newer
+//! version) and gives each its kind and advice; it knows nothing of ledgers and sources.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, Once};
+use std::time::Duration;
+
+use duckdb::{AccessMode, Config, Connection};
+
+use crate::error::{Error, Kind, Result};
+
+/// How much of the machine DuckDB may use.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Memory in bytes; beyond it DuckDB spills to `temp_folder`.
+    pub memory_bytes: u64,
+    /// Worker threads.
+    pub threads: usize,
+    /// Where it spills to: each instance in a folder of its own below this one.
+    pub temp_folder: PathBuf,
+}
+
+impl Limits {
+    /// 512 MB, as many threads as the machine has up to 8, spilling beside the operating system's temporary files.
+    /// Half a gigabyte holds the no-change comparison of ten million keys; with the process's own needs it stays under one.
+    pub fn standard() -> Limits {
+        Limits {
+            memory_bytes: 512 * 1024 * 1024,
+            threads: std::thread::available_parallelism().map_or(2, usize::from).min(8),
+            temp_folder: std::env::temp_dir(),
+        }
+    }
+}
+
+/// A connection that can be shared between tasks; clones speak to the same one.
+#[derive(Clone)]
+pub struct DuckDbConnection {
+    connection: Arc<tokio::sync::Mutex<Held>>,
+    /// Makes further connections and does nothing else, so that nobody waits for a statement who only wants one.
+    seed: Arc<Mutex<Connection>>,
+    /// Whether DuckDB gave the whole database up.
+    given_up: Arc<AtomicBool>,
+    interrupt: Arc<duckdb::InterruptHandle>,
+    progress: duckdb::ProgressHandle,
+    deadline: Duration,
+}
+
+/// A connection with what must outlive it. Fields are dropped in this order: the connection first.
+pub(crate) struct Held {
+    pub(crate) connection: Connection,
+    /// Held until the connection is closed, or until whoever put it here takes it away: a turn at a file.
+    pub(crate) until_closed: Option<Box<dyn Outlasting>>,
+}
+
+/// What is had for as long as a connection has a file open, and may be passed on while a statement does not end.
+pub(crate) trait Outlasting: Send {
+    /// Whether it was not passed on.
+    fn is_had(&self) -> bool;
+
+    /// Waits until it is had again. Blocks its thread.
+    fn have_again(&mut self);
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if self.until_closed.as_ref().is_none_or(|had| had.is_had()) {
+            return;
+        }
+        // Somebody else's turn: closing the file now would let go of the lock that they read under.
+        let (Some(mut passed_on), Ok(none)) = (self.until_closed.take(), Connection::open_in_memory()) else { return };
+        let connection = std::mem::replace(&mut self.connection, none);
+        std::thread::spawn(move || {
+            passed_on.have_again();
+            drop(connection);
+        });
+    }
+}
+
+impl Held {
+    /// To be called before a file is closed: waits for its turn where that was passed on.
+    pub(crate) fn have_again(&mut self) {
+        if let Some(had) = self.until_closed.as_mut() {
+            had.have_again();
+        }
+    }
+
+    fn new(connection: Connection) -> Arc<tokio::sync::Mutex<Held>> {
+        Arc::new(tokio::sync::Mutex::new(Held { connection, until_closed: None }))
+    }
+}
+
+/// Longest a single statement may take. A full comparison of ten million rows takes seconds; an hour is a hang.
+const DEADLINE: Duration = Duration::from_secs(3600);
+/// How long an interrupted statement may take to end. DuckDB looks at its interrupts every few thousand rows; what does
+/// not react in half a minute may never do so.
+const REACTION_MAX: Duration = Duration::from_secs(30);
+
+impl DuckDbConnection {
+    /// Opens (or creates) the database file at `path`, or an in-memory one.
+    ///
+    /// Errors: [`Kind::LedgerBusy`] when another process holds the file, [`Kind::Ledger`] otherwise.
+    pub fn open(path: Option<&Path>, limits: &Limits) -> Result<DuckDbConnection> {
+        DuckDbConnection::open_with(path, limits, AccessMode::Automatic)
+    }
+
+    /// Opens the existing database file at `path` without the right to write; temporary tables can still be made.
+    pub fn open_read_only(path: &Path, limits: &Limits) -> Result<DuckDbConnection> {
+        DuckDbConnection::open_with(Some(path), limits, AccessMode::ReadOnly)
+    }
+
+    fn open_with(path: Option<&Path>, limits: &Limits, mode: AccessMode) -> Result<DuckDbConnection> {
+        let settings = |error: duckdb::Error| Error::new(Kind::Bug, "failed to configure DuckDB").because(error);
+        // DuckDB makes the folder itself when it first spills, but not those above it. Where they cannot be made, only what
+        // must spill fails, and says so.
+        let _ = std::fs::create_dir_all(&limits.temp_folder);
+        let temp_folder = spill_folder(&limits.temp_folder);
+        let mut config = Config::default()
+            .access_mode(mode)
+            .and_then(|config| config.with("memory_limit", format!("{}B", limits.memory_bytes)))
+            .and_then(|config| config.threads(limits.threads as i64))
+            // Eight threads for reading ahead per database by default, of which there are several.
+            .and_then(|config| config.with("async_threads", limits.threads.to_string()))
+            .and_then(|config| config.with("temp_directory", temp_folder.display().to_string()))
+            .and_then(|config| config.with("autoinstall_known_extensions", "false"))
+            .and_then(|config| config.with("preserve_insertion_order", "false"))
+            // A model's files are read once in a run; what is kept of them would crowd out the comparison.
+            .and_then(|config| config.with("enable_external_file_cache", "false"))
+            .map_err(settings)?;
+        // The log is folded into the file when it has this size, and when the file is closed. DuckDB's own 16 MB would
+        // compress a long run's journal dozens of times; replaying a quarter gigabyte after a crash takes seconds.
+        config = config.with("checkpoint_threshold", "256MB").map_err(settings)?;
+        config = config.with("custom_user_agent", "groupcast").map_err(settings)?;
+        let opened = match path {
+            Some(path) => Connection::open_with_flags(path, config),
+            None => Connection::open_in_memory_with_flags(config),
+        };
+        let connection = opened.map_err(|error| open_error(&error.to_string(), path))?;
+        // Builds with the ICU extension take the machine's zone; those without know only UTC and refuse the setting.
+        drop(connection.execute_batch("SET TimeZone = 'UTC'"));
+        let seed = connection.try_clone().map_err(ledger_error("open another connection"))?;
+        Ok(DuckDbConnection {
+            interrupt: connection.interrupt_handle(),
+            progress: connection.progress_handle(),
+            connection: Held::new(connection),
+            seed: Arc::new(Mutex::new(seed)),
+            given_up: Arc::default(),
+            deadline: DEADLINE,
+        })
+    }
+
+    /// Another connection to the same database, for work that goes on beside this one's: temporary tables are its own,
+    /// files and memory are shared. Waits for no statement.
+    pub fn sibling(&self) -> Result<DuckDbConnection> {
+        let seed = self.seed.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let connection = seed.try_clone().map_err(ledger_error("open another connection"))?;
+        drop(connection.execute_batch("SET TimeZone = 'UTC'"));
+        Ok(DuckDbConnection {
+            interrupt: connection.interrupt_handle(),
+            progress: connection.progress_handle(),
+            connection: Held::new(connection),
+            seed: Arc::clone(&self.seed),
+            given_up: Arc::clone(&self.given_up),
+            deadline: self.deadline,
+        })
+    }
+
+    /// Runs `work` with the connection on a blocking thread. One call runs at a time; later ones queue.
+    ///
+    /// A call that exceeds the deadline is interrupted. If the future is dropped the work still runs to its end, so a
+    /// statement is never half done; whoever cancels a run calls [`DuckDbConnection::interrupt`] as well.
+    pub async fn call<T: Send + 'static>(
+        &self,
+        what: &'static str,
+        work: impl FnOnce(&mut Connection) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        self.call_held(what, None, move |held| work(&mut held.connection)).await
+    }
+
+    /// [`DuckDbConnection::call`] for work that leaves something to be held as long as the connection is open. If DuckDB reports no
+    /// progress of a statement for as long as `stall`, it is interrupted, and the call fails.
+    pub(crate) async fn call_held<T: Send + 'static>(
+        &self,
+        what: &'static str,
+        stall: Option<Duration>,
+        work: impl FnOnce(&mut Held) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let mut held = Arc::clone(&self.connection).lock_owned().await;
+        // A panic inside DuckDB's bindings leaves the connection usable: each statement is its own transaction or is
+        // rolled back by the next BEGIN failing loudly.
+        let mut task = tokio::task::spawn_blocking(move || {
+            if stall.is_none() {
+                return work(&mut held);
+            }
+            // Best effort: without it no statement seems to get on.
+            let _ = held.connection.set_query_progress_tracking(true);
+            let done = work(&mut held);
+            let _ = held.connection.set_query_progress_tracking(false);
+            done
+        });
+        let stalled = async {
+            match stall {
+                Some(limit) => self.stalled(limit).await,
+                None => std::future::pending().await,
+            }
+        };
+        let deadline = self.deadline.max(stall.unwrap_or_default());
+        let ended = tokio::select! {
+            joined = &mut task => Ok(joined),
+            () = stalled => Err(stall),
+            _ = tokio::time::timeout(deadline, std::future::pending::<()>()) => Err(None),
+        };
+        let joined = match ended {
+            Ok(joined) => joined,
+            Err(stalled) => {
+                self.interrupt.interrupt();
+                match (tokio::time::timeout(REACTION_MAX, task).await, stalled) {
+                    (Ok(Ok(Err(error))), Some(limit)) if error.kind() == Kind::Interrupted => {
+                        return Err(no_progress(what, limit));
+                    }
+                    (Ok(joined), _) => joined,
+                    (Err(_), _) => return Err(unresponsive(what)),
+                }
+            }
+        };
+        let done =
+            joined.unwrap_or_else(|panic| Err(Error::new(Kind::Bug, format!("failed to {what}")).because(panic)));
+        if done.as_ref().is_err_and(|error| gives_up(&error.to_string())) {
+            self.given_up.store(true, Ordering::Relaxed);
+        }
+        done
+    }
+
+    /// Returns when the running statement has made no progress for as long as `limit`, by DuckDB's own account of it.
+    async fn stalled(&self, limit: Duration) {
+        let every = (limit / 20).clamp(Duration::from_millis(50), Duration::from_secs(5));
+        let (mut before, mut still) = (self.progress.query_progress(), Duration::ZERO);
+        while still < limit {
+            let _ = tokio::time::timeout(every, std::future::pending::<()>()).await;
+            let now = self.progress.query_progress();
+            still = if now == before { still + every } else { Duration::ZERO };
+            before = now;
+        }
+    }
+
+    /// Runs work that is over at once on this thread; `None` while a statement is running.
+    pub(crate) fn try_call<T>(&self, work: impl FnOnce(&mut Held) -> T) -> Option<T> {
+        let mut held = self.connection.try_lock().ok()?;
+        Some(work(&mut held))
+    }
+
+    /// Whether no statement is running.
+    pub fn is_idle(&self) -> bool {
+        self.connection.try_lock().is_ok()
+    }
+
+    /// Whether DuckDB gave the whole database up, as it does when it fails half way through folding its log into the file.
+    /// What was committed is safe, and nothing more can be read or written before the file is opened again, by a process
+    /// that has closed every connection.
+    pub fn given_up(&self) -> bool {
+        self.given_up.load(Ordering::Relaxed)
+    }
+
+    /// Makes the running statement fail soon.
+    pub fn interrupt(&self) {
+        self.interrupt.interrupt();
+    }
+}
+
+/// What the names of folders begin with that DuckDB spills to.
+const SPILL: &str = "groupcast-spill-";
+
+/// A folder that no other instance spills to: their files have the same names. DuckDB makes it when it first spills, and
+/// removes it. What processes left that were killed is removed once.
+fn spill_folder(above: &Path) -> PathBuf {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    static TIDIED: Once = Once::new();
+    let own = std::process::id();
+    TIDIED.call_once(|| {
+        if !Path::new("/proc/self").exists() {
+            return;
+        }
+        for left in std::fs::read_dir(above).into_iter().flatten().flatten() {
+            let name = left.file_name();
+            let process =
+                name.to_str().and_then(|name| name.strip_prefix(SPILL)?.split('-').next()?.parse::<u32>().ok());
+            if process.is_some_and(|process| process != own && !Path::new(&format!("/proc/{process}")).exists()) {
+                drop(std::fs::remove_dir_all(left.path()));
+            }
+        }
+    });
+    loop {
+        let folder = above.join(format!("{SPILL}{own}-{}", NEXT.fetch_add(1, Ordering::Relaxed)));
+        if !folder.exists() {
+            return folder;
+        }
+    }
+}
+
+/// A statement that did not get on.
+fn no_progress(what: &str, limit: Duration) -> Error {
+    let limit = crate::mapping::units::written(limit);
+    Error::new(Kind::SourceBusy, format!("failed to {what}: the statement made no progress for {limit}")).advise(
+        "look whether the model's SQL ever ends; for one that takes longer before DuckDB can tell its progress, raise \
+         `stall_timeout_seconds`",
+    )
+}
+
+/// A statement that went on although it was interrupted.
+fn unresponsive(what: &str) -> Error {
+    Error::new(Kind::Source, format!("failed to {what}: the statement does not react to being interrupted"))
+        .advise("simplify the model's SQL; the thread that runs the statement is lost until the process ends")
+}
+
+/// What to do about a ledger that cannot be read. Not `adopt`: it would take for sent what never was, and removals would be
+/// lost. Beside the file that says how new it was, a restored ledger and a new one know that they do not know everything.
+const DAMAGED: &str = "restore the ledger from a backup (`groupcast ledger backup` makes one) and remove its `.wal`; without \
+    one, move the file and its `.wal` aside. Leave the `.generation` file in its place either way: the next run then sends \
+    everything again. Groups that have left the source meanwhile are only removed if the backup knows them";
+
+/// What a file says of the DuckDB that made it. To be asked of a file only that this process has not open: closing it once
+/// more would let go of the lock.
+pub(crate) fn made_by(path: &Path) -> Option<String> {
+    use std::io::Read;
+    let mut header = [0; 84];
+    std::fs::File::open(path).ok()?.read_exact(&mut header).ok()?;
+    let version = header[52..].split(|byte| *byte == 0).next().and_then(|text| std::str::from_utf8(text).ok())?;
+    let plausible = version.starts_with('v') && version.chars().all(|c| c.is_ascii_alphanumeric() || ".-".contains(c));
+    plausible.then(|| format!("DuckDB {version}"))
+}
+
+/// Whether a file is of a format that this DuckDB does not read yet, or (`Some(false)`) does not read any more.
+pub(crate) fn format_is_newer(text: &str) -> Option<bool> {
+    let lower = text.to_lowercase();
+    let is_about = ["storage version", "version number", "newer version"].iter().any(|words| lower.contains(words));
+    is_about.then(|| !text.contains("older development version"))
+}
+
+/// Whether DuckDB found that a file's bytes are not what it wrote.
+pub(crate) fn is_damaged(text: &str) -> bool {
+    ["Corrupt", "checksum", "Could not read enough bytes"].iter().any(|words| text.contains(words))
+}
+
+/// Whether a failure ends the use of every connection.
+fn gives_up(text: &str) -> bool {
+    text.contains("FATAL Error") || text.contains("database has been invalidated")
+}
+
+/// Whether there is no room to write: the disk, a quota, or a limit on a file's size.
+pub(crate) fn is_full(text: &str) -> bool {
+    ["No space left", "disk is full", "File too large", "quota exceeded"].iter().any(|words| text.contains(words))
+}
+
+/// Classifies a failure to open a database file.
+fn open_error(text: &str, path: Option<&Path>) -> Error {
+    let maker = || path.and_then(made_by).map_or_else(String::new, |maker| format!(" ({maker})"));
+    let error = if text.contains("Conflicting lock") || text.contains("Could not set lock") {
+        Error::new(Kind::LedgerBusy, "another process has this file open")
+            .advise("wait for it to finish, or stop it; `groupcast` runs one process per ledger")
+    } else if text.contains("not a valid DuckDB database file") || is_damaged(text) {
+        Error::new(Kind::Ledger, "this file is not a readable DuckDB database").advise(DAMAGED)
+    } else if let Some(newer) = format_is_newer(text) {
+        match newer {
+            true => Error::new(Kind::Ledger, format!("this file was written by a newer DuckDB{}", maker()))
+                .advise("update Groupcast: use the version that wrote this file, or a newer one; nothing was changed"),
+            false => Error::new(Kind::Ledger, format!("this file was written by a very old DuckDB{}", maker()))
+                .advise("set `state.path` in groupcast.toml to a file of its own"),
+        }
+    } else if text.contains("ermission denied") || text.contains("Read-only") || text.contains("read-only") {
+        Error::new(Kind::Ledger, "this file cannot be written")
+            .advise("give this user write access to the file and its folder")
+    } else if is_full(text) {
+        Error::new(Kind::Ledger, "the disk is full").advise("free space on this disk and run again; nothing was lost")
+    } else {
+        Error::new(Kind::Ledger, "failed to open the database file")
+            .advise("set `state.path` in groupcast.toml to a file of its own, in a folder this user may write to")
+    };
+    let path = path.map_or_else(|| "in-memory database".to_owned(), |path| path.display().to_string());
+    error.because(first_line(text)).at(path)
+}
+
+/// A failed statement on the ledger's own tables.
+pub fn ledger_error(what: &'static str) -> impl Fn(duckdb::Error) -> Error {
+    move |error| {
+        let text = error.to_string();
+        let failed = Error::new(Kind::Ledger, format!("failed to {what}"));
+        let failed = if is_full(&text) {
+            failed.advise(
+                "free space on the ledger's disk, or raise this user's limit on it, and run again; nothing was lost",
+            )
+        } else if is_damaged(&text) {
+            failed.advise(DAMAGED)
+        } else if text.contains("INTERRUPT") {
+            Error::new(Kind::Interrupted, format!("interrupted while trying to {what}"))
+        } else if text.contains("Out of Memory") || text.contains("failed to allocate") {
+            failed.advise(
+                "raise `state.memory` in groupcast.toml, or free space where DuckDB spills (`state.temp_folder`)",
+            )
+        } else if text.contains("read-only") {
+            failed.advise("give this user write access to the ledger's file and folder")
+        } else {
+            failed
+        };
+        failed.because(first_line(&text))
+    }
+}
+
+/// DuckDB repeats the statement below its message; the first lines are what a person needs.
+pub fn first_line(text: &str) -> String {
+    text.lines().find(|line| !line.trim().is_empty()).unwrap_or("no details").trim().to_owned()
+}
+
+/// A quoted SQL identifier. The one place that quotes, for DuckDB and PostgreSQL alike.
+pub use crate::mapping::compile::{quote_identifier, quote_literal};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn calls_run_and_their_panics_are_errors() {
+        let duckdb = DuckDbConnection::open(None, &Limits::standard()).unwrap();
+        let one: i64 = duckdb
+            .call("count", |connection| {
+                connection.query_row("SELECT 1", [], |row| row.get(0)).map_err(ledger_error("count"))
+            })
+            .await
+            .unwrap();
+        assert_eq!(one, 1);
+        let error = duckdb.call::<()>("explode", |_| panic!("boom")).await.unwrap_err();
+        assert_eq!(error.kind(), Kind::Bug);
+        assert!(duckdb.call("go on", |_| Ok(())).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn another_connection_waits_for_no_statement() {
+        let duckdb = DuckDbConnection::open(None, &Limits::standard()).unwrap();
+        let (go_on, waiting) = std::sync::mpsc::channel::<()>();
+        let (begun, began) = tokio::sync::oneshot::channel();
+        let busy = duckdb.clone();
+        let long = tokio::spawn(async move {
+            let work = move |_: &mut Connection| {
+                begun.send(()).unwrap();
+                waiting.recv().unwrap();
+                Ok(())
+            };
+            busy.call("take long", work).await
+        });
+        began.await.unwrap();
+        let (made, makes) = std::sync::mpsc::channel();
+        std::thread::spawn(move || made.send(duckdb.sibling().is_ok()));
+        let made = makes.recv_timeout(Duration::from_secs(10));
+        go_on.send(()).unwrap();
+        long.await.unwrap().unwrap();
+        assert_eq!(made, Ok(true));
+    }
+
+    #[test]
+    fn a_file_that_is_no_database_is_named_with_a_next_step() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ledger.duckdb");
+        std::fs::write(&path, vec![7u8; 20_000]).unwrap();
+        let error = DuckDbConnection::open(Some(&path), &Limits::standard()).err().unwrap();
+        assert_eq!(error.kind(), Kind::Ledger);
+        assert!(error.to_string().contains("ledger.duckdb"), "{error}");
+        assert!(error.advice().unwrap().contains("backup"), "{error}");
+    }
+}

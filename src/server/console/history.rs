@@ -1,0 +1,186 @@
+//! Which runs were there, and how did they compare? The list of all runs, and the charts and table of one sync's.
+
+use axum::extract::RawQuery;
+use axum::response::Response;
+use chrono::{DateTime, Utc};
+use maud::{Markup, html};
+
+use super::chart::{Bar, Chart, Unit, bars};
+use super::page::{Here, Page, crumbs};
+use super::table::{Shape, number, table, text};
+use super::visit::{Params, Visit};
+use super::words::{
+    clock, minute, plural, relative, run_path, short, shown_line, span, status, sync_path, thousands, with_query,
+};
+use crate::ledger::Status;
+use crate::service::api::Answer;
+use crate::service::views::RunView;
+use crate::sync::report::Counts;
+
+/// Runs on one page of the list.
+const PAGE_RUNS: u64 = 50;
+
+/// Groups a run changed: what was acknowledged, removals included.
+pub(super) fn changed(counts: &Counts) -> u64 {
+    counts.said.delivered + counts.removed.delivered
+}
+
+fn rejected(counts: &Counts) -> u64 {
+    counts.said.rejected + counts.removed.rejected
+}
+
+/// `GET /runs`, `?before=` a run for older ones, `?sync=` for those of one sync.
+pub(super) async fn page(visit: Visit, query: RawQuery) -> Response {
+    let page = build(&visit, &Params::of_query(&query)).await;
+    visit.respond(page)
+}
+
+async fn build(visit: &Visit, params: &Params) -> Answer<Page> {
+    let (sync, before) = (params.one("sync"), params.one("before"));
+    // One more than is shown tells whether there are older ones.
+    let mut runs = visit.desk.runs(sync, before, PAGE_RUNS + 1).await?;
+    let more = runs.len() as u64 > PAGE_RUNS;
+    runs.truncate(PAGE_RUNS as usize);
+    let filter: Vec<(&str, &str)> = sync.map(|sync| ("sync", sync)).into_iter().collect();
+    let older = runs.last().filter(|_| more).map(|last| {
+        let mut pairs = filter.clone();
+        pairs.push(("before", &last.run));
+        with_query("/runs", &pairs)
+    });
+    let busy = runs.iter().any(|run| run.status == Status::Running);
+    let body = html! {
+        (crumbs(&[("/", "Overview")], "Runs"))
+        h1 { "Runs" @if let Some(sync) = sync { " of " bdi { (shown_line(sync)) } } }
+        @if let Some(sync) = sync {
+            p { a href=(sync_path(sync)) { "The sync" } " · " a href="/runs" { "Runs of all syncs" } }
+        }
+        @if runs.is_empty() {
+            section class="empty" aria-label="No runs" {
+                @if before.is_some() {
+                    p { "There are no older runs. " a href=(with_query("/runs", &filter)) { "Back to the latest" } }
+                } @else {
+                    p { strong { "There are no runs yet." } }
+                    p {
+                        "Open a sync from the " a href="/" { "overview" } " and press “Run now”, or wait for its "
+                        "schedule."
+                    }
+                }
+            }
+        } @else {
+            section id="list" aria-label="Runs" data-live {
+                (runs_table(visit.now, "runs", "Runs, the newest first", &runs, sync.is_none()))
+            }
+            nav class="pages" aria-label="Pages" {
+                @if before.is_some() { a href=(with_query("/runs", &filter)) { "Latest runs" } }
+                @if let Some(older) = &older { a href=(older) rel="next" { "Older runs" } }
+            }
+        }
+    };
+    Ok(Page::new("Runs", Here::Runs, body).live(busy && before.is_none()))
+}
+
+/// Runs as a table.
+pub(super) fn runs_table(now: DateTime<Utc>, id: &str, caption: &str, runs: &[RunView], with_sync: bool) -> Markup {
+    let count = |run: &RunView, of: fn(&Counts) -> u64| match &run.counts {
+        Some(counts) => html! { (thousands(of(counts))) },
+        None => html! { span class="soft" { "–" } },
+    };
+    let mut columns = vec![text("Started, UTC"), text("Result")];
+    columns.extend(with_sync.then(|| text("Sync")));
+    columns.extend([
+        number("Rows"),
+        number("Changed"),
+        number("Rejected"),
+        number("Left to say"),
+        number("Took"),
+        text("Started by"),
+    ]);
+    let rows: Vec<Vec<Markup>> = (runs.iter())
+        .map(|run| {
+            let mut cells = vec![
+                html! {
+                    a href=(run_path(&run.run)) { (relative(now, run.started_at)) }
+                    " " time class="soft" datetime=(run.started_at.to_rfc3339()) { (minute(now, run.started_at)) }
+                },
+                html! {
+                    (status(run.status).badge())
+                    @if let Some(error) = &run.error {
+                        // Which sync it is stands beside it.
+                        @let error = error.strip_prefix(&format!("sync {}: ", run.sync)).unwrap_or(error);
+                        div class="soft clip" title=(shown_line(error)) { (short(error)) }
+                    }
+                },
+            ];
+            cells.extend(with_sync.then(|| html! { a href=(sync_path(&run.sync)) { bdi { (short(&run.sync)) } } }));
+            cells.extend([
+                count(run, |counts| counts.rows),
+                count(run, changed),
+                count(run, rejected),
+                count(run, Counts::open),
+                html! { (run.seconds().map_or_else(|| "–".to_owned(), span)) },
+                html! { (shown_line(&run.started_by)) },
+            ]);
+            cells
+        })
+        .collect();
+    table(id, caption, Shape::Scroll, &columns, &rows)
+}
+
+/// Rows, changes and durations of a sync's runs; `runs` come the newest first.
+pub(super) fn charts(now: DateTime<Utc>, runs: &[RunView]) -> Markup {
+    let ended: Vec<&RunView> = runs.iter().rev().filter(|run| run.status != Status::Running).collect();
+    let labels = |ended: &[&RunView]| match ended {
+        [] => Vec::new(),
+        [one] => vec![String::new(), minute(now, one.started_at)],
+        [first, .., last] => vec![minute(now, first.started_at), minute(now, last.started_at)],
+    };
+    let bar = |run: &RunView, what: String, value: Option<f64>, stacked: f64| {
+        let title = format!("{} UTC, {}: {what}", clock(now, run.started_at), status(run.status).word);
+        Bar { value, stacked, title }
+    };
+    let without = || "no result".to_owned();
+    let rows: Vec<Bar> = (ended.iter())
+        .map(|run| {
+            let rows = run.counts.as_ref().map(|counts| counts.rows);
+            bar(run, rows.map_or_else(without, |rows| plural(rows, "row")), rows.map(|rows| rows as f64), 0.0)
+        })
+        .collect();
+    let said: Vec<Bar> = (ended.iter())
+        .map(|run| {
+            let figures = run.counts.as_ref().map(|counts| (changed(counts), rejected(counts)));
+            let what = figures.map_or_else(without, |(changed, rejected)| {
+                format!("{} changed, {} rejected", thousands(changed), thousands(rejected))
+            });
+            let stacked = figures.map_or(0.0, |(_, rejected)| rejected as f64);
+            bar(run, what, figures.map(|(changed, _)| changed as f64), stacked)
+        })
+        .collect();
+    let took: Vec<Bar> =
+        (ended.iter()).map(|run| bar(run, run.seconds().map_or_else(without, span), run.seconds(), 0.0)).collect();
+    let chart = |id, title, what: &str, series, unit, bars_shown: &[Bar]| {
+        let summary = match bars_shown.last() {
+            Some(last) => format!("{what} of {}; the latest: {}.", plural(bars_shown.len() as u64, "run"), last.title),
+            None => "No runs yet.".to_owned(),
+        };
+        let labels = labels(&ended);
+        bars(&Chart {
+            id,
+            title,
+            summary,
+            series,
+            cross: "ended without a result",
+            unit,
+            bars: bars_shown,
+            labels,
+            whole: false,
+        })
+    };
+    html! {
+        div class="charts" {
+            (chart("chart-rows", "Rows per run", "Rows", ("rows", None), Unit::Count, &rows))
+            (chart("chart-said", "Changed and rejected groups per run", "Changed and rejected groups",
+                ("changed", Some("rejected")), Unit::Count, &said))
+            (chart("chart-took", "Duration per run", "Durations", ("duration", None), Unit::Seconds, &took))
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! What would a run do now, group by group, old → new? Asked on demand, because it reads the source.
+
+use axum::extract::{Path, RawQuery};
+use axum::response::Response;
+use maud::{Markup, html};
+use serde_json::Value;
+
+use super::guards::accept;
+use super::orders;
+use super::page::{Here, Page, crumbs};
+use super::values::change;
+use super::visit::{Params, Visit};
+use super::words::{group_link, plural, prose, sentence, short, shown, shown_line, sync_path, thousands, with_query};
+use crate::service::api::Answer;
+use crate::service::views::{Ask, PlanView, PlannedView};
+
+/// Changes shown unless asked otherwise, and at most: a page of a thousand groups is a few megabytes.
+const SHOW: u64 = 50;
+const SHOW_MAX: u64 = 1_000;
+
+/// What stands before a group or a trait, its colour, and what it means.
+const SIGNS: [(&str, &str, &str); 4] =
+    [("+", "add", "added"), ("~", "swap", "changed"), ("-", "cut", "removed"), ("!", "stop", "cannot be sent")];
+
+/// `GET /syncs/{sync}/plan`, `?full=`, `?retry_rejected=`, `?group=`, `?show=`.
+pub(super) async fn page(visit: Visit, Path(sync): Path<String>, query: RawQuery) -> Response {
+    let page = build(&visit, &sync, &Params::of_query(&query)).await;
+    visit.respond(page)
+}
+
+async fn build(visit: &Visit, sync: &str, params: &Params) -> Answer<Page> {
+    let ask = orders::ask(params, params);
+    let show = params.number("show", SHOW).clamp(1, SHOW_MAX);
+    let plan = visit.desk.plan(sync, ask.clone(), usize::try_from(show).unwrap_or(usize::MAX)).await?;
+    let path = sync_path(sync);
+    let body = html! {
+        (crumbs(&[("/", "Overview"), (&path, sync)], "Plan"))
+        h1 { "Plan of " bdi { (shown_line(sync)) } }
+        p class="soft" {
+            "What a run would do now"
+            @if let Some(group) = &ask.group { " for the group " bdi { (short(group)) } }
+            @if plan.full { ", from the whole model" }
+            @else if ask.group.is_none() { ", from the rows that changed lately" }
+            ". Nothing was sent or written."
+        }
+        (summary(&plan))
+        @if let Some(guard) = &plan.guard { (would_stop(visit, &path, &ask, guard)) }
+        (asked(visit, &path, &ask, plan.guard.is_none()))
+        section aria-labelledby="changes-h" {
+            h2 id="changes-h" { "Changes" }
+            @if plan.changes.is_empty() {
+                p class="empty" { "Nothing to say: every group holds what its row says." }
+            } @else {
+                p class="soft" {
+                    @for (sign, tone, word) in SIGNS {
+                        span class={ "key " (tone) } { span class="sign" { (sign) } " " (word) } " "
+                    }
+                }
+                @for planned in &plan.changes { (one(sync, planned)) }
+            }
+            @if plan.hidden > 0 {
+                @let more = (show * 4).min(SHOW_MAX);
+                p {
+                    "… and " (plural(plan.hidden, "more group")) ". "
+                    @if more > show {
+                        a href=(with_query(&format!("{path}/plan"), &pairs(&ask, &more.to_string()))) rel="nofollow" {
+                            "Show up to " (thousands(more))
+                        }
+                    } @else {
+                        "On the command line, " code { "groupcast plan --show all" } " shows them."
+                    }
+                }
+            }
+        }
+    };
+    Ok(Page::new(format!("Plan of {sync}"), Here::Elsewhere, body))
+}
+
+/// The query that asks for the same plan with `show` changes.
+fn pairs<'a>(ask: &'a Ask, show: &'a str) -> Vec<(&'a str, &'a str)> {
+    let mut pairs = vec![("show", show)];
+    pairs.extend(ask.full.then_some(("full", "1")));
+    pairs.extend(ask.retry_rejected.then_some(("retry_rejected", "1")));
+    pairs.extend(ask.group.as_deref().map(|group| ("group", group)));
+    pairs
+}
+
+fn summary(plan: &PlanView) -> Markup {
+    let figure = |tone: &str, sign: &str, count: u64, what: &str| {
+        html! {
+            li class=(tone) {
+                span class="sign" aria-hidden="true" { (sign) } b { (thousands(count)) } " " (what)
+            }
+        }
+    };
+    let kept = plan.comparison.missing.saturating_sub(plan.comparison.missing_candidates);
+    html! {
+        ul class="tally" aria-label="Summary" {
+            (figure("add", "+", plan.add, "to add"))
+            (figure("swap", "~", plan.change, "to change"))
+            (figure("cut", "-", plan.remove, "to remove"))
+            (figure("", "=", plan.unchanged, "unchanged"))
+            @if plan.rejected > 0 { (figure("stop", "!", plan.rejected, "cannot be sent or were rejected earlier")) }
+        }
+        p {
+            (plural(plan.traits_set, "trait")) " to set, " (thousands(plan.traits_unset)) " to unset, from "
+            (plural(plan.comparison.rows, "row")) "."
+            @if kept > 0 {
+                " " (plural(kept, "known group")) " left the model and "
+                (if kept == 1 { "is kept as it is." } else { "are kept as they are." })
+            }
+        }
+    }
+}
+
+fn would_stop(visit: &Visit, path: &str, ask: &Ask, guard: &Value) -> Markup {
+    let message = guard["message"].as_str();
+    html! {
+        section class="notice bad" aria-labelledby="guard-h" {
+            h2 id="guard-h" { span aria-hidden="true" { "■ " } "A guard would stop this run" }
+            @if let Some(message) = message { p class="message" { (shown(message)) } }
+            @if let Some(advice) = guard["advice"].as_str() {
+                p { strong { "What to do: " } (prose(&sentence(advice))) }
+            }
+            (accept(visit, &run_path(path, ask), message, &[], &options(ask)))
+        }
+    }
+}
+
+/// Where the run that was planned is ordered.
+fn run_path(path: &str, ask: &Ask) -> String {
+    let group: Vec<(&str, &str)> = ask.group.as_deref().map(|group| ("group", group)).into_iter().collect();
+    with_query(&format!("{path}/run"), &group)
+}
+
+/// What was asked of the plan, for the run's form.
+fn options(ask: &Ask) -> Markup {
+    html! {
+        @if ask.full { input type="hidden" name="full" value="1"; }
+        @if ask.retry_rejected { input type="hidden" name="retry_rejected" value="1"; }
+    }
+}
+
+fn asked(visit: &Visit, path: &str, ask: &Ask, passes: bool) -> Markup {
+    html! {
+        div class="orders" role="group" aria-label="Orders" {
+            @if passes {
+                (visit.order(&run_path(path, ask), options(ask), html! {
+                    button class="primary" { "Run this now" }
+                }))
+            }
+            @if ask.group.is_some() {
+                @let again = with_query(&format!("{path}/plan"), &pairs(ask, &SHOW.to_string()));
+                a class="button" href=(again) rel="nofollow" data-slow="Reading the source…" { "Plan again" }
+            } @else {
+                form method="get" action={ (path) "/plan" } {
+                    label class="box" {
+                        input type="checkbox" name="full" value="1" checked[ask.full]; span { "the whole model" }
+                    }
+                    label class="box" {
+                        input type="checkbox" name="retry_rejected" value="1" checked[ask.retry_rejected];
+                        span { "rejected ones too" }
+                    }
+                    button { "Plan again" }
+                }
+            }
+        }
+    }
+}
+
+fn one(sync: &str, planned: &PlannedView) -> Markup {
+    let (tone, sign, meaning) = match (&planned.refused, planned.kind.as_str()) {
+        (Some(_), _) => ("stop", "!", "cannot be sent"),
+        (None, "new") => ("add", "+", "new"),
+        (None, "missing") => ("cut", "-", "left the model"),
+        _ => ("swap", "~", "changed"),
+    };
+    html! {
+        article class={ "planned " (tone) } {
+            h3 {
+                span class="sign" aria-hidden="true" { (sign) } " "
+                @if planned.kind == "new" { bdi title=(shown_line(&planned.key)) { (short(&planned.key)) } }
+                @else { (group_link(sync, &planned.key)) }
+                " " span class="soft" {
+                    (meaning)
+                    @if !planned.certain && planned.refused.is_none() { "; unconfirmed: everything is said again" }
+                }
+            }
+            @match &planned.refused {
+                Some(reason) => p class="message" { (shown(reason)) },
+                None => (change(&planned.change, Some(&planned.before))),
+            }
+        }
+    }
+}

@@ -1,0 +1,394 @@
+//! A desk without a daemon, whose orders have effects: a run that is ordered ends after a few looks at it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Mutex;
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use serde_json::{Value, json};
+
+use super::fixture::{HOSTILE_KEYS, HOSTILE_WORDS, activity, at, counts, detail, run, said, syncs, traits};
+use crate::error::{Error, Kind};
+use crate::ledger::{Comparison, Copied, Status};
+use crate::model::{Change, document};
+use crate::service::api::{About, Accepted, Answer, Desk, PlanUnderWay, Refusal};
+use crate::service::views::{
+    Activity, Ask, GroupView, HeldView, HistoryView, PlanView, PlannedView, Progress, RefusedView, RejectedView,
+    RunDetail, RunView, SaidView, State, SyncDetail, SyncView,
+};
+use crate::sync::guard::NAMES;
+use crate::sync::report::Detail;
+
+pub(super) struct FakeDesk {
+    about: About,
+    world: Mutex<World>,
+}
+
+struct World {
+    syncs: Vec<SyncDetail>,
+    runs: Vec<RunDetail>,
+    /// Runs that were ordered, and how often they were looked at since.
+    looked: BTreeMap<String, u32>,
+    orders: Vec<String>,
+}
+
+impl FakeDesk {
+    /// A daemon that was just set up.
+    pub(super) fn empty() -> FakeDesk {
+        let about = About {
+            version: "0.1.0".to_owned(),
+            started_at: at(3_000),
+            config_read_at: at(190),
+            config_problems: None,
+            ledger_problem: None,
+            stopping: false,
+            running: 0,
+            parallel_runs: 2,
+            timezone: "Europe/Berlin".to_owned(),
+            tzdata: "2026f, built in".to_owned(),
+        };
+        let world = World { syncs: Vec::new(), runs: Vec::new(), looked: BTreeMap::new(), orders: Vec::new() };
+        FakeDesk { about, world: Mutex::new(world) }
+    }
+
+    /// A daemon with a bad night.
+    pub(super) fn rich() -> FakeDesk {
+        let mut desk = FakeDesk::empty();
+        desk.about.running = 1;
+        let world = desk.world.get_mut().unwrap();
+        world.syncs = syncs();
+        for sync in &world.syncs {
+            for view in &sync.runs {
+                let mut record =
+                    RunDetail { run: view.clone(), detail: Detail::default(), progress: None, rejected: Vec::new() };
+                if view.status != Status::Running && view.status != Status::Died {
+                    record.detail = detail(view.status == Status::Guarded);
+                }
+                if view.status == Status::Running {
+                    record.progress = sync.sync.activity.as_ref().and_then(|activity| activity.running.clone());
+                }
+                if view.status == Status::SomeRejected {
+                    record.rejected = HOSTILE_KEYS.iter().map(|key| said(key, "rejected")).collect();
+                    record.rejected.push(said(&"k".repeat(300), "partly_rejected"));
+                }
+                world.runs.push(record);
+            }
+        }
+        world.runs.sort_by(|one, other| other.run.run.cmp(&one.run.run));
+        desk
+    }
+
+    pub(super) fn with_problems(mut self) -> FakeDesk {
+        self.about.config_problems = Some(
+            "error: column `arr_cents` is DECIMAL(38,2); say how to send it\n  --> mappings/<script>.toml:14:12  traits.arr\n   = help: add `as = \"number\"`"
+                .to_owned(),
+        );
+        self.about.ledger_problem = Some("ledger <x>/ledger.duckdb: it was moved or deleted".to_owned());
+        self.about.stopping = true;
+        self
+    }
+
+    /// What was ordered so far.
+    pub(super) fn orders(&self) -> Vec<String> {
+        self.world.lock().unwrap().orders.clone()
+    }
+}
+
+fn missing(what: &str) -> Refusal {
+    Refusal::NotFound(Error::new(Kind::Config, format!("there is no {what}")))
+}
+
+#[async_trait]
+impl Desk for FakeDesk {
+    fn about(&self) -> About {
+        self.about.clone()
+    }
+
+    fn now(&self) -> DateTime<Utc> {
+        at(0)
+    }
+
+    async fn ready(&self) -> Answer<()> {
+        Ok(())
+    }
+
+    async fn syncs(&self, _fires: usize) -> Answer<Vec<SyncView>> {
+        Ok(self.world.lock().unwrap().syncs.iter().map(|sync| sync.sync.clone()).collect())
+    }
+
+    async fn sync(&self, sync: &str) -> Answer<SyncDetail> {
+        let world = self.world.lock().unwrap();
+        let found = world.syncs.iter().find(|known| known.sync.sync == sync).cloned();
+        found.ok_or_else(|| missing(&format!("sync `{sync}`")))
+    }
+
+    async fn trigger(&self, sync: &str, ask: Ask, by: &str) -> Answer<Accepted> {
+        let world = &mut *self.world.lock().unwrap();
+        if let Some(guard) = ask.accept.iter().find(|guard| !NAMES.contains(&guard.as_str())) {
+            let error =
+                Error::new(Kind::Config, format!("there is no guard `{guard}`")).advise("name one of keys, empty");
+            return Err(Refusal::Invalid(error));
+        }
+        let Some(known) = world.syncs.iter_mut().find(|known| known.sync.sync == sync) else {
+            return Err(missing(&format!("sync `{sync}`")));
+        };
+        world.orders.push(format!("{by}: run {sync} {}", serde_json::to_string(&ask).unwrap()));
+        if let Some(waiting) = known.sync.activity.as_ref().and_then(|activity| activity.waiting.clone()) {
+            return Ok(Accepted { sync: sync.to_owned(), run: waiting.run, joined: true });
+        }
+        let mut view = run(sync, 0x100 + world.looked.len(), 0, Status::Running, None);
+        view.started_by = by.to_owned();
+        let progress = Progress {
+            run: view.run.clone(),
+            started_at: view.started_at,
+            started_by: by.to_owned(),
+            phase: "reading".to_owned(),
+            rows_read: 0,
+            candidates: None,
+            settled: 0,
+            requests: 0,
+            retries: 0,
+        };
+        known.sync.activity = Some(Activity { running: Some(progress.clone()), ..activity(State::Running) });
+        known.sync.last_run = Some(view.clone());
+        known.runs.insert(0, view.clone());
+        world.looked.insert(view.run.clone(), 0);
+        let accepted = Accepted { sync: sync.to_owned(), run: view.run.clone(), joined: false };
+        let record = RunDetail { run: view, detail: Detail::default(), progress: Some(progress), rejected: Vec::new() };
+        world.runs.insert(0, record);
+        Ok(accepted)
+    }
+
+    async fn plan_stream(&self, sync: &str, ask: Ask, show: usize, _: bool) -> Answer<PlanUnderWay> {
+        Ok(PlanUnderWay::of(self.plan(sync, ask, show).await?))
+    }
+
+    async fn plan(&self, sync: &str, ask: Ask, show: usize) -> Answer<PlanView> {
+        self.sync(sync).await?;
+        if sync == "fresh" {
+            return Err(Refusal::Failed(
+                Error::new(Kind::SourceBusy, "failed to open the database: it is locked")
+                    .advise("wait for the job that fills it"),
+            ));
+        }
+        let planned = |key: &str, kind: &str, before: Value, change: Change| PlannedView {
+            key: key.to_owned(),
+            kind: kind.to_owned(),
+            certain: true,
+            before: traits(before),
+            change,
+            refused: None,
+        };
+        let set = |value: Value| Change { set: traits(value), ..Change::default() };
+        let mut changes = vec![
+            planned(
+                "acme",
+                "changed",
+                json!({"plan": "free", "arr": 12.5, "gone": true, "owner": document::unsure()}),
+                Change {
+                    unset: BTreeSet::from(["gone".to_owned()]),
+                    append: traits(json!({"tags": ["vip"]})),
+                    ..set(
+                        json!({"plan": "pro", "arr": 120_000, "owner": "<script>alert(1)</script>", "note": "n".repeat(400)}),
+                    )
+                },
+            ),
+            planned(
+                "globex-inc",
+                "new",
+                json!({}),
+                set(json!({"name": "Globex", "x\" onclick=\"alert(1)": "\u{202e}"})),
+            ),
+            planned(HOSTILE_KEYS[0], "missing", json!({"plan": "free"}), Change { delete: true, ..Change::default() }),
+            PlannedView {
+                certain: false,
+                ..planned(HOSTILE_KEYS[2], "changed", json!({}), set(json!({"plan": "pro"})))
+            },
+            PlannedView {
+                refused: Some(HOSTILE_WORDS.to_owned()),
+                ..planned(HOSTILE_KEYS[3], "changed", json!({}), Change::default())
+            },
+        ];
+        changes.retain(|planned| ask.group.as_ref().is_none_or(|group| planned.key == *group));
+        let hidden = if show < 200 && ask.group.is_none() { 1_733 } else { 0 };
+        let guard = (sync == "billing").then(|| {
+            json!({"kind": "guard",
+            "message": "stopped by the guard `removed` before anything was sent: 480 of 1200 <b>",
+            "advice": "look at the model's filter; if this is right, accept it once with `--accept removed`"})
+        });
+        Ok(PlanView {
+            sync: sync.to_owned(),
+            full: ask.full,
+            comparison: Comparison { rows: 1_221_000, missing: 4, missing_candidates: 1, ..Comparison::default() },
+            add: 120,
+            change: 1_611,
+            remove: 1,
+            unchanged: 1_219_268,
+            rejected: 14,
+            held: 0,
+            traits_set: 4_004,
+            traits_unset: 31,
+            guard,
+            changes,
+            hidden,
+        })
+    }
+
+    async fn cancel(&self, run: &str) -> Answer<()> {
+        let world = &mut *self.world.lock().unwrap();
+        world.orders.push(format!("cancel {run}"));
+        for sync in &mut world.syncs {
+            let activity = sync.sync.activity.as_mut().unwrap();
+            if activity.waiting.as_ref().is_some_and(|waiting| waiting.run == run) {
+                (activity.waiting, activity.state) = (None, State::Scheduled);
+                return Ok(());
+            }
+        }
+        let Some(record) = world.runs.iter_mut().find(|record| record.run.run == run) else {
+            return Err(missing("such run"));
+        };
+        match &mut record.progress {
+            Some(progress) => progress.phase = "stopping".to_owned(),
+            None => return Err(Refusal::Conflict(Error::new(Kind::Config, "the run has ended already"))),
+        }
+        Ok(())
+    }
+
+    async fn pause(&self, sync: &str, paused: bool) -> Answer<Activity> {
+        let world = &mut *self.world.lock().unwrap();
+        let Some(known) = world.syncs.iter_mut().find(|known| known.sync.sync == sync) else {
+            return Err(missing(&format!("sync `{sync}`")));
+        };
+        world.orders.push(format!("{} {sync}", if paused { "pause" } else { "resume" }));
+        let activity = known.sync.activity.as_mut().unwrap();
+        activity.state = if paused { State::Paused } else { State::Scheduled };
+        activity.paused_since = paused.then(|| at(0));
+        Ok(activity.clone())
+    }
+
+    async fn runs(&self, sync: Option<&str>, before: Option<&str>, count: u64) -> Answer<Vec<RunView>> {
+        let world = self.world.lock().unwrap();
+        let runs = world.runs.iter().map(|record| &record.run);
+        let runs = runs.filter(|run| sync.is_none_or(|sync| run.sync == sync));
+        let runs = runs.filter(|run| before.is_none_or(|before| run.run.as_str() < before));
+        Ok(runs.take(count as usize).cloned().collect())
+    }
+
+    async fn latest(&self, each: u64) -> Answer<BTreeMap<String, Vec<RunView>>> {
+        let names: BTreeSet<String> = self.world.lock().unwrap().runs.iter().map(|run| run.run.sync.clone()).collect();
+        let mut latest = BTreeMap::new();
+        for name in names {
+            latest.insert(name.clone(), self.runs(Some(&name), None, each).await?);
+        }
+        Ok(latest)
+    }
+
+    async fn run(&self, run: &str) -> Answer<RunDetail> {
+        let world = &mut *self.world.lock().unwrap();
+        let Some(record) = world.runs.iter_mut().find(|record| record.run.run == run) else {
+            return Err(missing("such run"));
+        };
+        if let Some(looks) = world.looked.get_mut(run) {
+            *looks += 1;
+            if let Some(progress) = &mut record.progress {
+                progress.rows_read = 400 * u64::from(*looks);
+                if *looks > 1 {
+                    (progress.phase, progress.candidates, progress.settled) =
+                        ("sending".to_owned(), Some(40), 13 * u64::from(*looks - 1));
+                }
+            }
+            if *looks == 4 {
+                record.progress = None;
+                (record.run.status, record.run.ended_at) = (Status::Delivered, Some(at(0)));
+                record.run.counts = Some(counts(1_200, 40, 0));
+                record.detail = detail(false);
+                for sync in world.syncs.iter_mut().filter(|sync| sync.sync.sync == record.run.sync) {
+                    sync.sync.activity = Some(activity(State::Scheduled));
+                    sync.sync.last_run = Some(record.run.clone());
+                    sync.sync.last_success_at = record.run.ended_at;
+                    sync.runs[0] = record.run.clone();
+                    sync.last = Some(record.detail.clone());
+                }
+            }
+        }
+        Ok(record.clone())
+    }
+
+    async fn said(&self, run: &str, outcome: Option<&str>, from: u64, count: u64) -> Answer<Vec<SaidView>> {
+        let record = self.world.lock().unwrap().runs.iter().find(|record| record.run.run == run).cloned();
+        let counts = record.and_then(|record| record.run.counts).unwrap_or_default();
+        let all = (0..counts.said.delivered.min(120)).map(|index| said(&format!("acct-{index:06}"), "delivered"));
+        let all =
+            all.chain((0..counts.said.rejected.min(6)).map(|index| said(HOSTILE_KEYS[index as usize], "rejected")));
+        let all = all.filter(|said| outcome.is_none_or(|outcome| said.outcome == outcome));
+        Ok(all.skip(from as usize).take(count as usize).collect())
+    }
+
+    async fn rejected(&self, sync: Option<&str>, _after: Option<&str>, count: u64) -> Answer<Vec<RejectedView>> {
+        if self.world.lock().unwrap().syncs.is_empty() || sync.is_some_and(|sync| sync != "crm") {
+            return Ok(Vec::new());
+        }
+        let long = "The property `industry` must be one of the configured values, got something else. ".repeat(5);
+        let keys = HOSTILE_KEYS.iter().copied().chain(["acme"]);
+        let views = keys.enumerate().map(|(index, key)| RejectedView {
+            sync: "crm".to_owned(),
+            key: key.to_owned(),
+            at: at(70),
+            reason: if index % 2 == 0 { HOSTILE_WORDS.to_owned() } else { long.clone() },
+            document: traits(json!({"plan": "pro", "x\" onclick=\"": "<script>alert(1)</script>"})),
+        });
+        Ok(views.take(count as usize).collect())
+    }
+
+    async fn group(&self, sync: &str, key: &str, _before: Option<u64>, _count: u64) -> Answer<GroupView> {
+        self.sync(sync).await?;
+        let hostile = HOSTILE_KEYS.contains(&key);
+        if !hostile && key != "acme" && !key.starts_with("acct-") && !key.starts_with("kkk") {
+            return Err(missing(&format!("group `{key}` in sync `{sync}`")));
+        }
+        let run = self.world.lock().unwrap().runs.last().map(|record| record.run.run.clone()).unwrap();
+        let held = |value: Value, sent: bool| HeldView {
+            value,
+            sent_at: sent.then(|| at(1_513)),
+            run: sent.then(|| run.clone()),
+        };
+        let history = |seq: u64, outcome: &str| HistoryView {
+            seq,
+            run: run.clone(),
+            at: at(2_000 - seq as i64 * 60),
+            outcome: outcome.to_owned(),
+            reason: (outcome == "rejected").then(|| HOSTILE_WORDS.to_owned()),
+            change: said(key, outcome).change,
+        };
+        Ok(GroupView {
+            sync: sync.to_owned(),
+            key: key.to_owned(),
+            unreadable: None,
+            known: true,
+            unconfirmed_in: (key == "acme").then(|| run.clone()),
+            rejected: hostile.then(|| RefusedView {
+                document: traits(json!({"plan": "pro", "<script>": "</ul><script>alert(1)</script>"})),
+                reason: HOSTILE_WORDS.to_owned(),
+            }),
+            traits: [
+                ("plan", held(json!("pro"), true)),
+                ("arr", held(json!(120_000), true)),
+                ("tags", held(json!(["vip", "\u{202e}", {"deep": [1, 2, 3]}]), false)),
+                ("note", held(json!("<img src=x onerror=alert(1)> ".repeat(30)), true)),
+                ("x\" onclick=\"alert(1)", held(document::taken(), true)),
+            ]
+            .map(|(name, held)| (name.to_owned(), held))
+            .into(),
+            history: vec![history(9, "rejected"), history(5, "unknown"), history(2, "delivered")],
+        })
+    }
+
+    async fn backup(&self, _file: &Path) -> Answer<Copied> {
+        Ok(Copied { syncs: 1, groups: 2 })
+    }
+
+    async fn metrics(&self) -> Answer<String> {
+        Ok(String::new())
+    }
+}

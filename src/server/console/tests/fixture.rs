@@ -1,0 +1,321 @@
+//! A bad night: seven syncs in every state, with hostile texts in every place.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
+use serde_json::{Value, json};
+
+use crate::ledger::{GroupCounts, Status};
+use crate::model::{Change, Traits};
+use crate::service::views::{
+    Activity, Ask, FireView, MappingView, Progress, RunView, SaidView, ScheduleView, State, SyncDetail, SyncView,
+    TraitView, WaitingRun,
+};
+use crate::sync::guard::Reading;
+use crate::sync::report::{Counts, Detail, Tally};
+use crate::sync::timeline::Timeline;
+
+/// Keys that try to be something else.
+pub(super) const HOSTILE_KEYS: [&str; 6] = [
+    "\"><script>alert(1)</script>",
+    "acct\u{202e}gpj.exe",
+    "nul\0key",
+    "a b&c=d/é?#%41+",
+    "' onmouseover='alert(1)",
+    "line\r\nbreak",
+];
+pub(super) const HOSTILE_SYNC: &str = "usage <b>&\"ü";
+pub(super) const HOSTILE_WORDS: &str =
+    "400 Bad Request: <img src=x onerror=alert(1)> \u{202e}drow\u{202c} isn't \"valid\"";
+
+pub(super) fn at(minutes_ago: i64) -> DateTime<Utc> {
+    "2026-11-22T03:12:00Z".parse::<DateTime<Utc>>().unwrap() - TimeDelta::minutes(minutes_ago)
+}
+
+pub(super) fn traits(value: Value) -> Traits {
+    match value {
+        Value::Object(traits) => traits,
+        other => panic!("no traits: {other}"),
+    }
+}
+
+pub(super) fn counts(rows: u64, delivered: u64, rejected: u64) -> Counts {
+    Counts {
+        rows,
+        unchanged: rows - delivered - rejected,
+        said: Tally { delivered, rejected, ..Tally::default() },
+        held: rejected / 2,
+        new: delivered / 10,
+        traits_set: delivered * 2,
+        traits_unset: delivered / 7,
+        requests: delivered.div_ceil(100) + 2,
+        retries: 2,
+        ..Counts::default()
+    }
+}
+
+pub(super) fn run(sync: &str, number: usize, minutes_ago: i64, status: Status, counts: Option<Counts>) -> RunView {
+    let started_at = at(minutes_ago);
+    RunView {
+        sync: sync.to_owned(),
+        run: format!("{}-{number:04x}", started_at.format("%Y%m%dT%H%M%S%.3fZ")),
+        status,
+        started_at,
+        ended_at: (status != Status::Running && status != Status::Died)
+            .then(|| started_at + TimeDelta::milliseconds(21_000 + 1_700 * (number as i64 % 7))),
+        started_by: "schedule".to_owned(),
+        counts,
+        error: None,
+        error_kind: None,
+    }
+}
+
+pub(super) fn failed(mut run: RunView, kind: &str, error: &str) -> RunView {
+    run.error = Some(error.to_owned());
+    run.error_kind = Some(kind.to_owned());
+    run
+}
+
+pub(super) fn readings(trips: bool) -> Vec<Reading> {
+    let reading = |guard: &str, what: &str, part, whole, share_max, trips| Reading {
+        guard: guard.to_owned(),
+        what: what.to_owned(),
+        part,
+        whole,
+        share_max,
+        exact: true,
+        trips,
+    };
+    let removed = if trips { 480 } else { 12 };
+    vec![
+        reading("keys", "rows without a usable key", 0, 720, None, false),
+        reading("empty", "rows the model yields", 720, 1_200, None, false),
+        reading("rows-dropped", "rows fewer than at the last run", 3, 723, Some(0.3), false),
+        reading("removed", "known groups that would be removed", removed, 1_200, Some(0.2), trips),
+        Reading {
+            exact: false,
+            ..reading("changed", "known groups whose held values are replaced or removed", 41, 1_200, Some(0.5), false)
+        },
+        reading("nulled", "known groups of which one trait turns null", 0, 0, Some(0.2), false),
+    ]
+}
+
+pub(super) fn detail(trips: bool) -> Detail {
+    let mut timeline = Timeline { slot_ms: 500, ..Timeline::default() };
+    for slot in 0..44_u64 {
+        timeline.requests.push(if slot % 11 == 7 { 0 } else { 3 + slot * 5 % 13 });
+        timeline.retries.push(if (18..24).contains(&slot) && slot % 11 != 7 { 2 } else { 0 });
+    }
+    Detail {
+        full: true,
+        beyond_limit: 0,
+        found: None,
+        guards: readings(trips),
+        by_status: if trips { BTreeMap::new() } else { [(0, 2), (200, 380), (429, 9), (503, 1)].into() },
+        rate_wait_ms: 4_200,
+        retry_wait_ms: 61_000,
+        bytes: 1_734_221,
+        traits_sent: 12_400,
+        timeline: if trips { Timeline::default() } else { timeline },
+        remarks: vec!["2 rows have a `touched` in the future by the server's clock".to_owned()],
+        warnings: [(HOSTILE_WORDS.to_owned(), 3)].into(),
+        advice: None,
+    }
+}
+
+pub(super) fn activity(state: State) -> Activity {
+    Activity { state, running: None, waiting: None, paused_since: None, failures: 0, next_try_at: None }
+}
+
+pub(super) fn schedule(written: &str, in_minutes: &[i64]) -> ScheduleView {
+    let fire = |minutes: &i64| {
+        let utc = at(-minutes);
+        let berlin = utc.with_timezone(&crate::time_zone::Zone::named("Europe/Berlin").unwrap());
+        FireView { local: berlin.to_rfc3339_opts(SecondsFormat::Secs, false), utc }
+    };
+    ScheduleView {
+        written: written.to_owned(),
+        timezone: "Europe/Berlin".to_owned(),
+        overdue_since: None,
+        next: in_minutes.iter().map(fire).collect(),
+    }
+}
+
+pub(super) fn sync(name: &str, state: State, schedule: Option<ScheduleView>, runs: Vec<RunView>) -> SyncDetail {
+    let well = |run: &&RunView| matches!(run.status, Status::Delivered | Status::SomeRejected);
+    let mapped = |name: &str, from: &str, kind: Option<&str>, op: &str| TraitView {
+        name: name.to_owned(),
+        from: from.to_owned(),
+        kind: kind.map(str::to_owned),
+        op: op.to_owned(),
+        on_null: "unset".to_owned(),
+        always: false,
+    };
+    SyncDetail {
+        sync: SyncView {
+            sync: name.to_owned(),
+            source: "warehouse".to_owned(),
+            destination: "amplitude eu".to_owned(),
+            destination_type: "amplitude".to_owned(),
+            group_type: "company".to_owned(),
+            enabled: state != State::Disabled,
+            standing: GroupCounts { known: 1_204_331, unconfirmed: 0, rejected: 0 },
+            schedule,
+            last_run: runs.first().cloned(),
+            last_success_at: runs.iter().find(well).and_then(|run| run.ended_at),
+            activity: Some(activity(state)),
+        },
+        mapping: MappingView {
+            file: format!("mappings/{name}.toml"),
+            model: "analytics.dim_accounts".to_owned(),
+            filter: Some("is_customer AND name <> '<script>'".to_owned()),
+            key: "account_id".to_owned(),
+            cursor: None,
+            traits: vec![
+                mapped("name", "account_name", None, "set"),
+                mapped("arr", "arr_cents / 100", Some("number"), "set"),
+                mapped("first_plan", "plan", Some("string"), "set_once"),
+                mapped("x\" onclick=\"alert(1)", "<script>alert(1)</script>", Some("date"), "set"),
+                mapped(
+                    "address",
+                    &format!("{{ city = billing_city, {} }}", "street = billing_street, ".repeat(8)),
+                    None,
+                    "set",
+                ),
+            ],
+            policy: [
+                ("on_null", "unset"),
+                ("on_missing", "keep"),
+                ("on_removed_trait", "unset"),
+                ("on_duplicate", "fail"),
+            ]
+            .map(|(name, word)| (name.to_owned(), word.to_owned()))
+            .into(),
+        },
+        last: (!runs.is_empty()).then(|| detail(false)),
+        runs,
+    }
+}
+
+pub(super) fn said(key: &str, outcome: &str) -> SaidView {
+    let mut change = Change { set: traits(json!({"plan": "pro", "arr": 120_000})), ..Change::default() };
+    change.unset.insert("churned_at".to_owned());
+    let refused = outcome.contains("reject");
+    SaidView {
+        key: key.to_owned(),
+        at: at(70),
+        outcome: outcome.to_owned(),
+        reason: refused.then(|| HOSTILE_WORDS.to_owned()),
+        change,
+    }
+}
+
+pub(super) fn syncs() -> Vec<SyncDetail> {
+    let history = |name: &str, every: i64, offset: i64| -> Vec<RunView> {
+        (0..24_usize)
+            .map(|index| {
+                let ago = offset + every * index as i64;
+                match index {
+                    5 => failed(
+                        run(name, index, ago, Status::Failed, None),
+                        "source_busy",
+                        "source warehouse: connection refused",
+                    ),
+                    11 => run(name, index, ago, Status::Died, None),
+                    _ => {
+                        let rows = 1_200_000 + 900 * (24 - index as u64);
+                        let rejected = if index % 6 == 0 { 14 } else { 0 };
+                        let status = if rejected > 0 { Status::SomeRejected } else { Status::Delivered };
+                        run(name, index, ago, status, Some(counts(rows, 800 + 613 * (index as u64 * 7 % 11), rejected)))
+                    }
+                }
+            })
+            .collect()
+    };
+    let mut accounts = history("accounts", 45, 40);
+    let mut now = run("accounts", 99, 1, Status::Running, None);
+    now.started_by = "console".to_owned();
+    let progress = Progress {
+        run: now.run.clone(),
+        started_at: now.started_at,
+        started_by: "console".to_owned(),
+        phase: "sending".to_owned(),
+        rows_read: 1_221_000,
+        candidates: Some(5_120),
+        settled: 1_733,
+        requests: 18,
+        retries: 2,
+    };
+    accounts.insert(0, now);
+    let mut all = vec![sync("accounts", State::Running, Some(schedule("every 45m", &[4, 49, 94])), accounts)];
+    all[0].sync.activity.as_mut().unwrap().running = Some(progress);
+    all[0].mapping.cursor = Some("updated_at".to_owned());
+    all[0].mapping.model =
+        "SELECT *\nFROM analytics.dim_accounts\nWHERE note <> '</pre><script>alert(1)</script>'".to_owned();
+
+    let mut billing = history("billing", 1_440, 1_500);
+    let stopped = "sync billing: stopped by the guard `removed` before anything was sent: 480 of 1200 known groups left the model and would be removed (40.0 %, at most 20.0 % pass)";
+    billing.insert(
+        0,
+        failed(
+            run(
+                "billing",
+                98,
+                72,
+                Status::Guarded,
+                Some(Counts { rows: 720, unchanged: 720, missing: 480, ..Counts::default() }),
+            ),
+            "guard",
+            stopped,
+        ),
+    );
+    let mut guarded = sync("billing", State::Scheduled, Some(schedule("0 2 * * *", &[1_368, 2_808])), billing);
+    guarded.last = Some(detail(true));
+    all.push(guarded);
+
+    let mut crm = history("crm", 60, 71);
+    let mut odd = counts(5_230, 812, 14);
+    odd.said.not_sent = 3;
+    odd.unchanged -= 3;
+    odd.missing = 21;
+    odd.removed = Tally { delivered: 20, rejected: 1, ..Tally::default() };
+    crm[0].counts = Some(odd);
+    all.push(sync("crm", State::Waiting, Some(schedule("after accounts", &[])), crm));
+    all[2].sync.standing = GroupCounts { known: 5_230, unconfirmed: 3, rejected: 7 };
+    all[2].sync.activity.as_mut().unwrap().waiting = Some(WaitingRun {
+        run: "20261122T031100.000Z-beef".to_owned(),
+        since: at(1),
+        ask: Ask {
+            full: true,
+            accept: ["keys".to_owned()].into(),
+            group: Some(HOSTILE_KEYS[0].to_owned()),
+            ..Ask::default()
+        },
+    });
+
+    all.push(sync("fresh", State::Manual, None, Vec::new()));
+    all[3].sync.standing = GroupCounts::default();
+    all.push(sync(
+        "legacy",
+        State::Disabled,
+        None,
+        vec![run("legacy", 1, 60_000, Status::Delivered, Some(counts(12, 12, 0)))],
+    ));
+    all.push(sync("paused", State::Paused, Some(schedule("30 5 * * 1-5", &[78])), history("paused", 1_440, 8_000)));
+    all[5].sync.activity.as_mut().unwrap().paused_since = Some(at(7_000));
+
+    let mut usage = vec![
+        failed(
+            run(HOSTILE_SYNC, 2, 30, Status::Failed, None),
+            "destination",
+            &format!("destination amplitude eu: {HOSTILE_WORDS}"),
+        ),
+        run(HOSTILE_SYNC, 1, 90, Status::Died, None),
+        run(HOSTILE_SYNC, 0, 150, Status::Delivered, Some(counts(77, 0, 0))),
+    ];
+    usage[0].started_by = "retry".to_owned();
+    all.push(sync(HOSTILE_SYNC, State::BackingOff, Some(schedule("*/30 * * * *", &[18, 48])), usage));
+    let backing = all[6].sync.activity.as_mut().unwrap();
+    (backing.failures, backing.next_try_at) = (2, Some(at(-9)));
+    all
+}

@@ -1,0 +1,288 @@
+//! Does each page say what a person needs there?
+
+use super::desk::FakeDesk;
+use super::fixture::HOSTILE_SYNC;
+use super::http::Site;
+use crate::ledger::Status;
+use crate::server::console::words::{segment, sync_path};
+
+/// A page's text, without its tags.
+fn words(html: &str) -> String {
+    let body = &html[html.find("<main").expect("a page has a main part")..];
+    let mut out = String::new();
+    let mut inside = false;
+    for char in body.chars() {
+        match char {
+            '<' => inside = true,
+            '>' => inside = false,
+            char if !inside => out.push(char),
+            _ => {}
+        }
+    }
+    out
+}
+
+#[track_caller]
+fn says(html: &str, all: &[&str]) {
+    let text = words(html);
+    for wanted in all {
+        assert!(text.contains(wanted), "`{wanted}` is not in: {text}");
+    }
+}
+
+async fn run_of(site: &Site, sync: &str, status: Status) -> String {
+    use crate::service::api::Desk;
+    let runs = site.desk.runs(Some(sync), None, 100).await.unwrap();
+    runs.into_iter().find(|run| run.status == status).unwrap().run
+}
+
+#[tokio::test]
+async fn the_overview_tells_what_is_broken_runs_and_comes_next() {
+    let site = Site::open(FakeDesk::rich()).await;
+    let html = site.get("/").await.body;
+    says(
+        &html,
+        &[
+            "A guard stopped it 1 h 11 min ago; nothing was sent",
+            "480 of 1200 known groups left the model",
+            "Failed 29 min ago, the 2nd time in a row",
+            "The next try is in 9 min",
+            "7 groups rejected",
+            "Sending",
+            "1,733 of 5,120 groups settled",
+            "waiting for 1 min",
+            "in 4 min Sun 22 Nov 04:16 Europe/Berlin · 03:16 UTC",
+            "1,204,331",
+            "backing off",
+            "usage &lt;b&gt;&amp;&quot;ü",
+        ],
+    );
+    assert!(html.contains(r#"<body data-refresh="2000">"#), "a run is under way");
+    assert!(html.contains(r#"<progress id="progress-0" max="5120" value="1733">"#));
+    let order = ["Needs attention", "Running now", "All syncs"].map(|heading| html.find(heading).unwrap());
+    assert!(order.is_sorted());
+}
+
+#[tokio::test]
+async fn an_empty_daemon_says_what_to_do_next() {
+    let site = Site::open(FakeDesk::empty()).await;
+    says(&site.get("/").await.body, &["There are no syncs yet.", "groupcast init"]);
+    says(&site.get("/runs").await.body, &["There are no runs yet."]);
+    says(&site.get("/rejected").await.body, &["No group's last word is a rejection."]);
+    let rich = Site::open(FakeDesk::rich()).await;
+    says(&rich.get("/syncs/fresh").await.body, &["It never ran.", "The guards read nothing before the first run."]);
+}
+
+#[tokio::test]
+async fn banners_tell_of_a_config_that_cannot_be_used_and_of_stopping_but_not_before_the_login() {
+    let site = Site::open(FakeDesk::rich().with_problems()).await;
+    for path in ["/", "/runs", "/syncs/crm", "/nowhere/at/all"] {
+        let page = site.get(path).await;
+        if page.status == 200 {
+            says(&page.body, &["say how to send it", "mappings/&lt;script&gt;.toml:14:12", "The daemon is stopping."]);
+            says(
+                &page.body,
+                &["No run starts: the ledger cannot be used.", "ledger &lt;x&gt;/ledger.duckdb: it was moved"],
+            );
+        }
+    }
+    says(&site.get("/syncs/crm").await.body, &["The daemon is stopping: it begins after the next start."]);
+    let login = site.get("/login?failed=1&next=%2Fruns%3Fbefore%3Dx").await.body;
+    assert!(
+        !login.contains("arr_cents")
+            && !login.contains("ledger.duckdb")
+            && !login.contains("stopping")
+            && !login.contains("0.1.0")
+    );
+    assert!(login.contains(r#"name="next" value="/runs?before=x""#) && login.contains("That token is not right."));
+    assert!(!site.get("/login?next=//evil.example").await.body.contains("evil"));
+}
+
+#[tokio::test]
+async fn a_sync_shows_its_mapping_guards_history_and_orders() {
+    let site = Site::open(FakeDesk::rich()).await;
+    let html = site.get("/syncs/accounts").await.body;
+    says(
+        &html,
+        &[
+            "Run under way",
+            "every 45m",
+            "Rows per run",
+            "Changed and rejected groups per run",
+            "Duration per run",
+            "updated_at",
+            "account_name",
+            "arr_cents / 100",
+            "set_once",
+            "on_missing = keep",
+            "12 of 1,200 (1 %)",
+            "at most 41 of 1,200",
+            "nothing to compare",
+            "Run in full",
+        ],
+    );
+    assert!(!html.contains("Accept and run"), "its last run was not stopped by a guard");
+    let paused = site.get("/syncs/paused").await.body;
+    says(&paused, &["Paused since", "Resume"]);
+    assert!(!paused.contains("/pause\""));
+    let hostile = site.get(&sync_path(HOSTILE_SYNC)).await.body;
+    says(&hostile, &["Failed in a row", "2 runs", "Next try"]);
+}
+
+#[tokio::test]
+async fn a_guard_is_accepted_by_ticking_its_figures() {
+    let site = Site::open(FakeDesk::rich()).await;
+    let run = run_of(&site, "billing", Status::Guarded).await;
+    for path in ["/syncs/billing".to_owned(), format!("/runs/{}", segment(&run))] {
+        let html = site.get(&path).await.body;
+        says(&html, &["Stopped by a guard: nothing was sent", "480 of 1,200 (40 %)", "Accept once and run"]);
+        let boxes = html.matches(r#"type="checkbox" name="accept""#).count();
+        assert_eq!(boxes, 1, "only the guard that trips: {path}");
+        assert!(html.contains(r#"name="accept" value="removed" required"#), "{path}");
+    }
+    // Once a later run took place there is nothing to accept.
+    site.post("/syncs/billing/run", &[("accept", "removed")]).await;
+    let html = site.get(&format!("/runs/{}", segment(&run))).await.body;
+    assert!(!html.contains("Accept once and run"));
+    says(&html, &["a later run took place"]);
+}
+
+#[tokio::test]
+async fn a_run_shows_counts_that_add_up_and_how_the_sending_went() {
+    let site = Site::open(FakeDesk::rich()).await;
+    let run = run_of(&site, "crm", Status::SomeRejected).await;
+    let html = site.get(&format!("/runs/{run}")).await.body;
+    says(
+        &html,
+        &[
+            "5,230 rows=4,401 unchanged+812 delivered+14 rejected+3 not sent+0 unknown",
+            "7 by this run, 7 rejected earlier and not tried again, 0 without a usable key",
+            "21 to remove=20 delivered+1 rejected+0 not sent+0 unknown",
+            "Requests per 500 ms",
+            "no answer",
+            "from 21.5 s: ",
+            "1.7 MB",
+            "1 min 1 s",
+            "What the destination remarked",
+            "isn't &quot;valid&quot;",
+            "partly rejected",
+            "Groups 1 to 25",
+        ],
+    );
+    assert!(!html.contains("do not add up"));
+    let second = site.get(&format!("/runs/{run}?from=100&outcome=delivered")).await.body;
+    says(&second, &["Groups 101 to 120", "acct-000100"]);
+    says(&site.get(&format!("/runs/{run}?outcome=unknown")).await.body, &["No group fits."]);
+    let failed = run_of(&site, HOSTILE_SYNC, Status::Failed).await;
+    says(
+        &site.get(&format!("/runs/{failed}")).await.body,
+        &["What to do: Look at the destination's settings", "Run again"],
+    );
+    let died = run_of(&site, HOSTILE_SYNC, Status::Died).await;
+    says(&site.get(&format!("/runs/{died}")).await.body, &["The process ended during this run"]);
+}
+
+#[tokio::test]
+async fn a_run_that_waits_has_a_page_before_it_has_a_record() {
+    let site = Site::open(FakeDesk::rich()).await;
+    let html = site.get("/runs/20261122T031100.000Z-beef?joined=1").await.body;
+    says(
+        &html,
+        &["An equal run was already waiting", "reads the whole model", "accepts the guard keys", "Take it back"],
+    );
+    assert!(html.contains("data-refresh"));
+}
+
+#[tokio::test]
+async fn a_plan_shows_old_and_new_and_what_would_stop_it() {
+    let site = Site::open(FakeDesk::rich()).await;
+    let html = site.get("/syncs/billing/plan?full=1").await.body;
+    says(
+        &html,
+        &[
+            "from the whole model",
+            "120 to add",
+            "1,611 to change",
+            "&quot;free&quot;→&quot;pro&quot;",
+            "(unsure)→&quot;&lt;script&gt;",
+            "(appended to what is there)",
+            "the group is deleted",
+            "unconfirmed: everything is said again",
+            "cannot be sent",
+            "A guard would stop this run",
+            "480 of 1200 &lt;b&gt;",
+            "… and 1,733 more groups. Show up to 200",
+            "3 known groups left the model and are kept as they are",
+        ],
+    );
+    assert!(html.contains(r#"href="/syncs/billing/plan?show=200&amp;full=1""#));
+    assert!(html.contains(r#"<input type="hidden" name="full" value="1">"#), "the run is asked the same");
+    assert!(html.contains(r#"name="accept" value="removed" required"#) && !html.contains("Run this now"));
+    says(&site.get("/syncs/crm/plan?group=acme").await.body, &["for the group acme", "Run this now", "Plan again"]);
+    let failed = site.get("/syncs/fresh/plan").await;
+    assert_eq!(failed.status, 500);
+    says(&failed.body, &["it is locked", "Wait for the job that fills it."]);
+}
+
+#[tokio::test]
+async fn a_group_shows_every_trait_and_when_and_by_which_run_it_was_sent() {
+    let site = Site::open(FakeDesk::rich()).await;
+    let html = site.get("/syncs/crm/groups?key=acme").await.body;
+    says(
+        &html,
+        &[
+            "unconfirmed",
+            "next run says everything again",
+            "120000",
+            "before the history begins",
+            "25 h ago 21 Nov 01:59 UTC",
+            "(unsure)",
+            "What was said",
+            "churned_at",
+        ],
+    );
+    let refused = site.get("/syncs/crm/groups?key=nul%00key").await.body;
+    says(&refused, &["nul\u{fffd}key", "Its last document was rejected", "Try it again"]);
+    let none = site.get("/syncs/crm/groups?key=nobody").await;
+    assert_eq!(none.status, 404);
+    says(&none.body, &["there is no group `nobody`", "Compare the key letter by letter"]);
+    assert_eq!(site.get("/syncs/crm/groups").await.status, 400);
+}
+
+#[tokio::test]
+async fn lists_go_back_in_time_page_by_page() {
+    let site = Site::open(FakeDesk::rich()).await;
+    let first = site.get("/runs").await.body;
+    let older = first.split("href=\"/runs?before=").nth(1).unwrap().split('"').next().unwrap();
+    let second = site.get(&format!("/runs?before={older}")).await.body;
+    says(&second, &["Latest runs"]);
+    says(&site.get("/runs?sync=legacy").await.body, &["Runs of legacy", "12"]);
+    says(&site.get("/runs?sync=legacy&before=0").await.body, &["There are no older runs."]);
+    says(
+        &site.get("/rejected?sync=crm").await.body,
+        &["7 groups", "must be one of the configured values", "Retry the rejected of crm"],
+    );
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_said_with_the_right_status() {
+    let site = Site::open(FakeDesk::rich()).await;
+    for path in ["/syncs/none", "/runs/none", "/syncs/none/plan", "/syncs/none/groups?key=a", "/there/is/none"] {
+        let page = site.get(path).await;
+        assert_eq!(page.status, 404, "{path}");
+        says(&page.body, &["Not found", "Back to the overview"]);
+    }
+}
+
+#[tokio::test]
+async fn assets_may_be_kept_for_ever_because_their_address_changes_with_them() {
+    let site = Site::open(FakeDesk::empty()).await;
+    let html = site.get("/").await.body;
+    for (kind, name) in [("text/css", "css"), ("text/javascript", "js")] {
+        let path = format!("/assets/console.{name}?v=");
+        let at = html.find(&path).unwrap();
+        let page = site.get(html[at..].split('"').next().unwrap()).await;
+        assert!(page.header("content-type").unwrap().starts_with(kind));
+        assert!(page.header("cache-control").unwrap().contains("immutable") && page.body.len() > 1_000);
+    }
+}

@@ -1,0 +1,250 @@
+//! Does `openapi.json` describe the server that is there? Routes in both directions, and every body against its schema.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+
+use super::{Served, request};
+use crate::error::Kind;
+use crate::ledger::{Outcome, Status};
+use crate::server::http::api;
+use crate::service::views::State;
+
+fn document() -> Value {
+    serde_json::from_str(include_str!("../openapi.json")).unwrap()
+}
+
+/// What `{"$ref": "#/…"}` stands for.
+fn resolved<'a>(document: &'a Value, value: &'a Value) -> &'a Value {
+    match value["$ref"].as_str() {
+        Some(at) => document.pointer(at.strip_prefix('#').unwrap()).unwrap_or_else(|| panic!("{at} leads nowhere")),
+        None => value,
+    }
+}
+
+/// The keywords this document uses; another one fails the test rather than being ignored.
+const KEYWORDS: [&str; 13] = [
+    "$ref",
+    "additionalProperties",
+    "default",
+    "description",
+    "enum",
+    "format",
+    "items",
+    "maximum",
+    "minimum",
+    "oneOf",
+    "properties",
+    "required",
+    "type",
+];
+
+/// Checks a value against a schema: everything it says, and nothing it does not say.
+fn check(document: &Value, schema: &Value, value: &Value, place: &str) -> Result<(), String> {
+    let wrong = |what: String| Err(format!("{place}: {what}: {value}"));
+    let keywords = schema.as_object().unwrap();
+    if let Some(unknown) = keywords.keys().find(|key| !KEYWORDS.contains(&key.as_str())) {
+        return wrong(format!("unknown keyword {unknown}"));
+    }
+    if schema.get("$ref").is_some() {
+        return check(document, resolved(document, schema), value, place);
+    }
+    if let Some(choices) = schema["oneOf"].as_array() {
+        let fitting = choices.iter().filter(|choice| check(document, choice, value, place).is_ok()).count();
+        return if fitting == 1 {
+            Ok(())
+        } else {
+            let why: Vec<_> = choices.iter().map(|choice| check(document, choice, value, place)).collect();
+            wrong(format!("{fitting} of its choices fit: {why:?}"))
+        };
+    }
+    if let Some(words) = schema["enum"].as_array()
+        && !words.contains(value)
+    {
+        return wrong("not one of its words".to_owned());
+    }
+    let types: Vec<&str> = match &schema["type"] {
+        Value::String(one) => vec![one],
+        Value::Array(several) => several.iter().filter_map(Value::as_str).collect(),
+        _ => return Ok(()),
+    };
+    let fits = |kind: &&str| match *kind {
+        "null" => value.is_null(),
+        "string" => value.is_string(),
+        "boolean" => value.is_boolean(),
+        "integer" => value.is_u64() || value.is_i64(),
+        "number" => value.is_number(),
+        "array" => value.is_array(),
+        "object" => value.is_object(),
+        kind => panic!("{place}: unknown type {kind}"),
+    };
+    if !types.iter().any(fits) {
+        return wrong(format!("not of type {types:?}"));
+    }
+    if schema["format"] == json!("date-time")
+        && let Some(text) = value.as_str()
+        && chrono::DateTime::parse_from_rfc3339(text).is_err()
+    {
+        return wrong("not a time".to_owned());
+    }
+    if let Some(number) = value.as_f64() {
+        let bound = |name: &str| schema[name].as_f64();
+        if bound("minimum").is_some_and(|least| number < least) || bound("maximum").is_some_and(|most| number > most) {
+            return wrong("out of bounds".to_owned());
+        }
+    }
+    for (index, item) in value.as_array().into_iter().flatten().enumerate() {
+        check(document, &schema["items"], item, &format!("{place}[{index}]"))?;
+    }
+    if let Some(object) = value.as_object() {
+        for name in schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+            if !object.contains_key(name) {
+                return wrong(format!("`{name}` is missing"));
+            }
+        }
+        for (name, member) in object {
+            let place = format!("{place}.{name}");
+            match (schema["properties"].get(name), &schema["additionalProperties"]) {
+                (Some(schema), _) | (None, schema @ Value::Object(_)) => check(document, schema, member, &place)?,
+                (None, Value::Bool(true)) => {}
+                _ => return Err(format!("{place} is not in the document")),
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Every operation: path, method, what the document says of it.
+fn operations(document: &Value) -> Vec<(String, String, &Value)> {
+    let paths = document["paths"].as_object().unwrap();
+    paths
+        .iter()
+        .flat_map(|(path, item)| {
+            item.as_object().unwrap().iter().map(move |(method, told)| (path.clone(), method.to_uppercase(), told))
+        })
+        .collect()
+}
+
+fn concrete(path: &str) -> String {
+    let path = path.replace("{sync}", "accounts").replace("{run}", if path.ends_with("cancel") { "r2" } else { "r1" });
+    let path = path.replace("{key}", "a%2Fb");
+    if path.ends_with("accounts/groups") { format!("{path}?key=a%2Fb") } else { path }
+}
+
+#[test]
+fn the_document_and_the_router_have_the_same_routes() {
+    let document = document();
+    let told: BTreeSet<(String, String)> =
+        operations(&document).into_iter().map(|(path, method, _)| (path, method)).collect();
+    let served: BTreeSet<(String, String)> =
+        api::table().iter().map(|route| (route.path.replace("{*", "{"), route.method.to_owned())).collect();
+    assert_eq!(told, served);
+    assert_eq!(document["info"]["version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(document["openapi"], "3.1.0");
+}
+
+#[tokio::test]
+async fn every_route_answers_as_its_schema_says() {
+    let (document, served) = (document(), Served::open());
+    for (path, method, operation) in operations(&document) {
+        let place = format!("{method} {path}");
+        let answer = served.send(request(&method, &concrete(&path), &[], "")).await;
+        let status = answer.status.as_u16();
+        assert!(answer.status.is_success(), "{place}: {status} {}", answer.body);
+        let told = resolved(&document, &operation["responses"][status.to_string()]);
+        let content = told["content"].as_object().unwrap_or_else(|| panic!("{place}: {status} is not in the document"));
+        let (media_type, content) = content.iter().next().unwrap();
+        let given = answer.header("content-type").split(';').next().unwrap().to_owned();
+        assert_eq!(&given, media_type, "{place}");
+        let body = if given == "application/json" { answer.json() } else { Value::String(answer.body.clone()) };
+        check(&document, &content["schema"], &body, &place).unwrap();
+    }
+    let dry = served.post("/api/v1/syncs/accounts/runs", r#"{"dry_run": true}"#).await;
+    check(&document, &json!({"$ref": "#/components/schemas/PlanView"}), &dry.json(), "dry run").unwrap();
+    let running = served.get("/api/v1/runs/r2").await;
+    check(&document, &json!({"$ref": "#/components/schemas/RunDetail"}), &running.json(), "running").unwrap();
+}
+
+#[tokio::test]
+async fn the_answers_are_told_apart_by_the_schemas() {
+    let (document, served) = (document(), Served::open());
+    let about = served.get("/api/v1/about").await.json();
+    let schema = json!({"$ref": "#/components/schemas/About"});
+    assert!(check(&document, &schema, &about, "about").is_ok());
+    for (name, value) in
+        [("version", json!(1)), ("started_at", json!("soon")), ("running", json!(-1)), ("more", json!(1))]
+    {
+        let mut other = about.clone();
+        other[name] = value;
+        assert!(check(&document, &schema, &other, "about").is_err(), "{name}");
+    }
+    let mut lacking = about.clone();
+    lacking.as_object_mut().unwrap().remove("version");
+    assert!(check(&document, &schema, &lacking, "about").is_err());
+}
+
+#[tokio::test]
+async fn every_refusal_is_in_the_document_with_its_shape() {
+    let (document, served) = (document(), Served::open());
+    let guarded = Served::guarded();
+    let schema = json!({"$ref": "#/components/schemas/Error"});
+    let told = |path: &str, method: &str, status: u16| {
+        document["paths"][path][method]["responses"].get(status.to_string()).is_some()
+    };
+    let runs = "/api/v1/syncs/{sync}/runs";
+    let mut seen = BTreeSet::new();
+    let mut syncs: Vec<String> = Kind::ALL.iter().map(|kind| format!("fails-{}", kind.name())).collect();
+    syncs.extend(["busy", "invalid", "unknown", "panics"].map(str::to_owned));
+    for sync in syncs {
+        let answer = served.post(&format!("/api/v1/syncs/{sync}/runs"), "").await;
+        check(&document, &schema, &answer.json(), &sync).unwrap();
+        assert!(told(runs, "post", answer.refused()), "{sync}: {}", answer.refused());
+        seen.insert(answer.refused());
+    }
+    let path = "/api/v1/syncs/accounts/runs";
+    let too_large = format!("\"{}\"", "x".repeat(70_000));
+    for answer in [
+        served.post(path, "{").await,
+        served.post(path, &too_large).await,
+        served.send(request("POST", path, &[("content-type", "text/plain")], "{}")).await,
+        served.send(request("POST", path, &[("origin", "http://evil.example")], "")).await,
+        served.send(request("POST", path, &[("host", "evil.example")], "")).await,
+        guarded.post(path, "").await,
+    ] {
+        check(&document, &schema, &answer.json(), path).unwrap();
+        assert!(told(runs, "post", answer.refused()), "{}", answer.refused());
+        seen.insert(answer.refused());
+    }
+    let expected = [400, 401, 403, 404, 409, 413, 415, 421, 500, 502, 503];
+    assert_eq!(seen.into_iter().collect::<Vec<_>>(), expected);
+}
+
+/// A new word of ours must come into the document.
+#[test]
+fn the_words_are_all_there() {
+    let document = document();
+    let words = |name: &str| document["components"]["schemas"][name]["enum"].clone();
+    let states = [
+        State::Running,
+        State::Waiting,
+        State::Paused,
+        State::BackingOff,
+        State::Scheduled,
+        State::Manual,
+        State::Disabled,
+    ];
+    assert_eq!(words("State"), json!(states));
+    let statuses = [
+        Status::Running,
+        Status::Delivered,
+        Status::SomeRejected,
+        Status::Incomplete,
+        Status::Guarded,
+        Status::Failed,
+        Status::Died,
+    ];
+    assert_eq!(words("Status"), json!(statuses));
+    let kind = &document["components"]["schemas"]["ErrorObject"]["properties"]["kind"]["enum"];
+    assert_eq!(*kind, json!(Kind::ALL.map(|kind| kind.name())));
+    assert_eq!(words("Outcome"), json!(api::OUTCOMES.map(Outcome::name)));
+}

@@ -1,0 +1,378 @@
+//! A desk whose answers are all there: every optional part is filled in, so that the document's schemas are held to all of
+//! it. Syncs with certain names misbehave.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Mutex;
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use serde_json::{Map, Value, json};
+use tokio::sync::mpsc;
+
+use crate::error::{Error, Kind};
+use crate::ledger::{Comparison, Copied, GroupCounts, Status};
+use crate::model::{Change, Traits};
+use crate::service::api::{About, Accepted, Answer, Desk, PlanUnderWay, Refusal, UnderWay, Upkeep};
+use crate::service::views::{
+    Activity, Ask, ExportedView, FireView, GroupView, HeldView, HistoryView, MappingView, PlanView, PlannedView,
+    Progress, RefusedView, RejectedView, RunDetail, RunView, SaidView, ScheduleView, State, SyncDetail, SyncView,
+    TraitView, WaitingRun,
+};
+use crate::sync::report::{Counts, Detail, Tally, error_json};
+use crate::sync::verify::{Drifted, Verified};
+
+/// What was asked of it, one line each; and whether it is ready.
+#[derive(Default)]
+pub(super) struct Fake {
+    pub(super) asked: Mutex<Vec<String>>,
+    pub(super) unready: std::sync::atomic::AtomicBool,
+}
+
+fn error(kind: Kind, what: &str) -> Error {
+    Error::new(kind, what).advise("do something about it").at("sync accounts")
+}
+
+impl Fake {
+    fn note(&self, what: String) {
+        self.asked.lock().unwrap().push(what);
+    }
+
+    pub(super) fn asked(&self) -> Vec<String> {
+        self.asked.lock().unwrap().clone()
+    }
+
+    /// What a sync of this name does.
+    async fn behave(&self, sync: &str) -> Answer<()> {
+        match sync {
+            "accounts" => Ok(()),
+            "panics" => panic!("a handler panics on purpose"),
+            "never" => {
+                self.note("never".to_owned());
+                std::future::pending().await
+            }
+            "slow" => {
+                let _ = tokio::time::timeout(std::time::Duration::from_millis(400), std::future::pending::<()>()).await;
+                Ok(())
+            }
+            "busy" => Err(Refusal::Conflict(error(Kind::LedgerBusy, "the sync is busy"))),
+            "invalid" => Err(Refusal::Invalid(error(Kind::Config, "unknown guard `all`"))),
+            name => match Kind::ALL.into_iter().find(|kind| name == format!("fails-{}", kind.name())) {
+                Some(kind) => Err(Refusal::Failed(error(kind, "it was tried and failed"))),
+                None => Err(Refusal::NotFound(error(Kind::Config, "no such sync"))),
+            },
+        }
+    }
+}
+
+fn at() -> DateTime<Utc> {
+    DateTime::from_timestamp(1_800_000_000, 0).unwrap()
+}
+
+fn traits() -> Traits {
+    Map::from_iter([("plan".to_owned(), json!("pro")), ("seats".to_owned(), json!(12))])
+}
+
+fn change() -> Change {
+    Change {
+        set: traits(),
+        set_once: traits(),
+        add: traits(),
+        append: Map::from_iter([("tags".to_owned(), json!(["a"]))]),
+        prepend: Map::from_iter([("tags".to_owned(), json!(["b"]))]),
+        unset: ["old".to_owned()].into(),
+        repeated: Map::from_iter([("name".to_owned(), json!("Acme"))]),
+        delete: true,
+    }
+}
+
+fn run_view() -> RunView {
+    let tally = Tally { delivered: 3, rejected: 1, not_sent: 0, unknown: 0 };
+    RunView {
+        sync: "accounts".to_owned(),
+        run: "r1".to_owned(),
+        status: Status::SomeRejected,
+        started_at: at(),
+        ended_at: Some(at()),
+        started_by: "api".to_owned(),
+        counts: Some(Counts { rows: 10, unchanged: 6, said: tally, ..Counts::default() }),
+        error: Some("1 group was rejected".to_owned()),
+        error_kind: Some("destination".to_owned()),
+    }
+}
+
+fn progress() -> Progress {
+    Progress {
+        run: "r2".to_owned(),
+        started_at: at(),
+        started_by: "schedule".to_owned(),
+        phase: "sending".to_owned(),
+        rows_read: 10,
+        candidates: Some(4),
+        settled: 2,
+        requests: 3,
+        retries: 1,
+    }
+}
+
+fn activity() -> Activity {
+    let ask = Ask { accept: ["changed_max".to_owned()].into(), group: Some("a".to_owned()), ..Ask::default() };
+    Activity {
+        state: State::Running,
+        running: Some(progress()),
+        waiting: Some(WaitingRun { run: "r3".to_owned(), since: at(), ask }),
+        paused_since: Some(at()),
+        failures: 2,
+        next_try_at: Some(at()),
+    }
+}
+
+fn sync_view() -> SyncView {
+    SyncView {
+        sync: "accounts".to_owned(),
+        source: "warehouse".to_owned(),
+        destination: "amplitude".to_owned(),
+        destination_type: "amplitude".to_owned(),
+        group_type: "account".to_owned(),
+        enabled: true,
+        standing: GroupCounts { known: 9, unconfirmed: 1, rejected: 1 },
+        schedule: Some(ScheduleView {
+            written: "0 2 * * *".to_owned(),
+            timezone: "Europe/Berlin".to_owned(),
+            overdue_since: Some(at()),
+            next: vec![FireView { local: "2027-01-15T02:00:00+01:00".to_owned(), utc: at() }],
+        }),
+        last_run: Some(run_view()),
+        last_success_at: Some(at()),
+        activity: Some(activity()),
+    }
+}
+
+fn detail() -> Detail {
+    // Read back from JSON, as from the ledger; a key that is no part of it would be missing in what is told.
+    serde_json::from_value(json!({
+        "found": {"rows": 10, "null_keys": 0, "empty_keys": 0, "duplicate_rows": 2, "duplicate_examples": ["a"], "known": 9,
+            "new": 1, "changed": 3, "missing": 0, "missing_candidates": 0, "removable": 0, "missing_examples": ["00123"], "new_examples": ["123"], "held": 0, "unchanged": 6},
+        "guards": [
+            {"guard": "changed_max", "what": "changed groups", "part": 3, "whole": 9, "share_max": 0.5, "exact": true,
+                "trips": false},
+            {"guard": "empty", "what": "rows", "part": 10, "whole": 0, "share_max": null, "exact": true, "trips": false}],
+        "by_status": {"200": 3, "0": 1}, "rate_wait_ms": 5, "retry_wait_ms": 6, "bytes": 700, "traits_sent": 8,
+        "timeline": {"slot_ms": 250, "requests": [1, 2], "retries": [0, 1]}, "warnings": {"too many traits": 2},
+        "remarks": ["2 rows have a cursor in the future"],
+        "advice": "look at the job that fills the model"}))
+    .unwrap()
+}
+
+fn said_view(outcome: &str) -> SaidView {
+    let reason = Some("no".to_owned());
+    SaidView { key: "a/b".to_owned(), at: at(), outcome: outcome.to_owned(), reason, change: change() }
+}
+
+#[async_trait]
+impl Desk for Fake {
+    fn about(&self) -> About {
+        About {
+            version: "0.1.0".to_owned(),
+            started_at: at(),
+            config_read_at: at(),
+            config_problems: Some("groupcast.toml: line 3".to_owned()),
+            ledger_problem: None,
+            stopping: false,
+            running: 1,
+            parallel_runs: 4,
+            timezone: "UTC".to_owned(),
+            tzdata: "2026f, built in".to_owned(),
+        }
+    }
+
+    fn now(&self) -> DateTime<Utc> {
+        at()
+    }
+
+    async fn ready(&self) -> Answer<()> {
+        if self.unready.load(std::sync::atomic::Ordering::Relaxed) {
+            return Err(Refusal::Conflict(error(Kind::LedgerBusy, "the ledger is not open yet")));
+        }
+        Ok(())
+    }
+
+    async fn syncs(&self, _fires: usize) -> Answer<Vec<SyncView>> {
+        Ok(vec![sync_view(), SyncView { schedule: None, last_run: None, activity: None, ..sync_view() }])
+    }
+
+    async fn sync(&self, sync: &str) -> Answer<SyncDetail> {
+        self.behave(sync).await?;
+        let mapping = MappingView {
+            file: "mappings/accounts.toml".to_owned(),
+            model: "analytics.accounts".to_owned(),
+            filter: Some("active".to_owned()),
+            key: "id".to_owned(),
+            cursor: Some("updated_at".to_owned()),
+            traits: vec![TraitView {
+                name: "plan".to_owned(),
+                from: "plan_name".to_owned(),
+                kind: Some("text".to_owned()),
+                op: "set".to_owned(),
+                on_null: "unset".to_owned(),
+                always: true,
+            }],
+            policy: BTreeMap::from([("on_missing".to_owned(), "keep".to_owned())]),
+        };
+        Ok(SyncDetail { sync: sync_view(), mapping, last: Some(detail()), runs: vec![run_view()] })
+    }
+
+    async fn trigger(&self, sync: &str, ask: Ask, by: &str) -> Answer<Accepted> {
+        self.behave(sync).await?;
+        self.note(format!("trigger {sync} {} by {by}", serde_json::to_string(&ask).unwrap()));
+        Ok(Accepted { sync: sync.to_owned(), run: "r4".to_owned(), joined: true })
+    }
+
+    async fn plan_stream(&self, sync: &str, ask: Ask, show: usize, _: bool) -> Answer<PlanUnderWay> {
+        Ok(PlanUnderWay::of(self.plan(sync, ask, show).await?))
+    }
+
+    async fn plan(&self, sync: &str, ask: Ask, show: usize) -> Answer<PlanView> {
+        self.behave(sync).await?;
+        self.note(format!("plan {sync} {} show {show}", serde_json::to_string(&ask).unwrap()));
+        Ok(PlanView {
+            sync: sync.to_owned(),
+            full: true,
+            comparison: Comparison::default(),
+            add: 1,
+            change: 2,
+            remove: 3,
+            unchanged: 4,
+            held: 0,
+            rejected: 5,
+            traits_set: 6,
+            traits_unset: 7,
+            guard: Some(error_json(&error(Kind::Guard, "too many groups change"))),
+            changes: vec![PlannedView {
+                key: "a".to_owned(),
+                kind: "changed".to_owned(),
+                certain: false,
+                before: traits(),
+                change: change(),
+                refused: Some("a trait is too long".to_owned()),
+            }],
+            hidden: 8,
+        })
+    }
+
+    async fn cancel(&self, run: &str) -> Answer<()> {
+        self.note(format!("cancel {run}"));
+        match run {
+            "r1" => Err(Refusal::Conflict(error(Kind::Config, "the run has ended"))),
+            "r2" => Ok(()),
+            _ => Err(Refusal::NotFound(error(Kind::Config, "no such run"))),
+        }
+    }
+
+    async fn pause(&self, sync: &str, paused: bool) -> Answer<Activity> {
+        self.behave(sync).await?;
+        self.note(format!("pause {sync} {paused}"));
+        Ok(activity())
+    }
+
+    async fn runs(&self, sync: Option<&str>, before: Option<&str>, count: u64) -> Answer<Vec<RunView>> {
+        self.behave(sync.unwrap_or("accounts")).await?;
+        self.note(format!("runs {sync:?} {before:?} {count}"));
+        let none = RunView { ended_at: None, counts: None, error: None, error_kind: None, ..run_view() };
+        Ok(vec![run_view(), none])
+    }
+
+    async fn latest(&self, _each: u64) -> Answer<BTreeMap<String, Vec<RunView>>> {
+        Ok(BTreeMap::from([(run_view().sync, vec![run_view()])]))
+    }
+
+    async fn run(&self, run: &str) -> Answer<RunDetail> {
+        match run {
+            "r1" => Ok(RunDetail {
+                run: run_view(),
+                detail: detail(),
+                progress: Some(progress()),
+                rejected: vec![said_view("rejected")],
+            }),
+            "r2" => Ok(RunDetail { run: run_view(), detail: Detail::default(), progress: None, rejected: Vec::new() }),
+            _ => Err(Refusal::NotFound(error(Kind::Config, "no such run"))),
+        }
+    }
+
+    async fn said(&self, run: &str, outcome: Option<&str>, from: u64, count: u64) -> Answer<Vec<SaidView>> {
+        self.note(format!("said {run} {outcome:?} {from} {count}"));
+        let empty = SaidView { reason: None, change: Change::default(), ..said_view("delivered") };
+        Ok(vec![said_view(outcome.unwrap_or("adopted")), empty])
+    }
+
+    async fn rejected(&self, sync: Option<&str>, after: Option<&str>, count: u64) -> Answer<Vec<RejectedView>> {
+        self.behave(sync.unwrap_or("accounts")).await?;
+        let after = after.map_or_else(String::new, |after| format!(" after {after}"));
+        self.note(format!("rejected {sync:?} {count}{after}"));
+        let (sync, key, reason) = ("accounts".to_owned(), "a".to_owned(), "no".to_owned());
+        Ok(vec![RejectedView { sync, key, at: at(), reason, document: traits() }])
+    }
+
+    async fn group(&self, sync: &str, key: &str, before: Option<u64>, count: u64) -> Answer<GroupView> {
+        self.behave(sync).await?;
+        let before = before.map_or_else(String::new, |before| format!(" before {before}"));
+        self.note(format!("group {sync} {key} {count}{before}"));
+        let held = |value: Value| HeldView { value, sent_at: Some(at()), run: Some("r1".to_owned()) };
+        let traits = BTreeMap::from([("plan".to_owned(), held(json!("pro"))), ("gone".to_owned(), held(Value::Null))]);
+        let (outcome, reason) = ("delivered".to_owned(), Some("ok".to_owned()));
+        Ok(GroupView {
+            sync: sync.to_owned(),
+            key: key.to_owned(),
+            known: true,
+            unconfirmed_in: Some("r1".to_owned()),
+            rejected: Some(RefusedView { document: self::traits(), reason: "no".to_owned() }),
+            traits,
+            history: vec![HistoryView { seq: 7, run: "r1".to_owned(), at: at(), outcome, reason, change: change() }],
+            unreadable: None,
+        })
+    }
+
+    async fn backup(&self, _file: &Path) -> Answer<Copied> {
+        Ok(Copied { syncs: 1, groups: 2 })
+    }
+
+    async fn metrics(&self) -> Answer<String> {
+        Ok("# TYPE groupcast_runs counter\ngroupcast_runs_total 1\n# EOF\n".to_owned())
+    }
+}
+
+#[async_trait]
+impl Upkeep for Fake {
+    async fn export(&self, sync: &str) -> Answer<UnderWay<ExportedView, ()>> {
+        self.behave(sync).await?;
+        let (sender, items) = mpsc::channel(1);
+        let group = ExportedView {
+            at: DateTime::UNIX_EPOCH,
+            document: Some(traits()),
+            key: "k1".to_owned(),
+            rejected: None,
+            sync: sync.to_owned(),
+            unreadable: None,
+            unconfirmed_in: None,
+        };
+        sender.try_send(group).unwrap();
+        Ok(UnderWay { items, end: Box::pin(std::future::ready(Ok(()))) })
+    }
+
+    async fn reset(&self, sync: &str, group: Option<&str>, forget: bool) -> Answer<u64> {
+        self.behave(sync).await?;
+        self.note(format!("reset {sync} {group:?} {forget}"));
+        Ok(1)
+    }
+
+    async fn adopt(&self, sync: &str) -> Answer<UnderWay<(), u64>> {
+        self.behave(sync).await?;
+        Ok(UnderWay { items: mpsc::channel(1).1, end: Box::pin(std::future::ready(Ok(5))) })
+    }
+
+    async fn verify(&self, sync: &str, repair: bool) -> Answer<UnderWay<Drifted, Verified>> {
+        self.behave(sync).await?;
+        let found = Verified { repaired: u64::from(repair), ..Verified::default() };
+        Ok(UnderWay { items: mpsc::channel(1).1, end: Box::pin(std::future::ready(Ok(found))) })
+    }
+}

@@ -1,0 +1,187 @@
+//! What may be asked and ordered of a running daemon? The API and the console speak to this and to nothing else, so they
+//! can be tested without a warehouse and cannot reach around the supervisor.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use futures_util::future::BoxFuture;
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
+
+use crate::error::Error;
+use crate::ledger::Copied;
+use crate::service::views::{
+    Activity, Ask, ExportedView, GroupView, PlanPart, PlanView, RejectedView, RunDetail, RunView, SaidView, SyncDetail,
+    SyncView,
+};
+use crate::sync::verify::{Drifted, Verified};
+
+/// Why something asked of the daemon was not done.
+#[derive(Debug)]
+pub enum Refusal {
+    /// There is no such sync, run or group.
+    NotFound(Error),
+    /// The request is not sound: an unknown guard, an option that does not fit.
+    Invalid(Error),
+    /// It cannot be done now: the sync is busy, or the daemon is stopping. The same request may succeed later.
+    Conflict(Error),
+    /// There is no room for it at the moment. The same request succeeds once others are done.
+    Busy(Error),
+    /// It was tried and failed.
+    Failed(Error),
+}
+
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Refusal {
+        Refusal::Failed(error)
+    }
+}
+
+/// What was asked, or why not.
+pub type Answer<T> = std::result::Result<T, Refusal>;
+
+/// Times of a schedule that are told when nobody asks for more.
+pub const FIRES: usize = 3;
+
+/// A run that was accepted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Accepted {
+    /// The sync.
+    pub sync: String,
+    /// The run's id; its record appears under it as soon as it begins.
+    pub run: String,
+    /// Whether an equal run was already waiting, which will do: it has not read the source yet.
+    pub joined: bool,
+}
+
+/// The daemon itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct About {
+    /// The program's version.
+    pub version: String,
+    /// When it started.
+    pub started_at: DateTime<Utc>,
+    /// When the config in use was read.
+    pub config_read_at: DateTime<Utc>,
+    /// What is wrong with the files as they are now, when they could not be taken over: the config in use is older.
+    pub config_problems: Option<String>,
+    /// Why no run starts, when the ledger's file was moved or cannot be written.
+    #[serde(default)]
+    pub ledger_problem: Option<String>,
+    /// Whether it is stopping.
+    pub stopping: bool,
+    /// Runs under way.
+    pub running: usize,
+    /// Runs of different syncs at a time.
+    pub parallel_runs: usize,
+    /// The zone of schedules that name none.
+    pub timezone: String,
+    /// The version of the time zones' tables.
+    pub tzdata: String,
+}
+
+/// Something that is told item by item as it is found, and ends with its result. Dropped, it ends soon.
+pub struct UnderWay<Item, End> {
+    /// The items, as they are found.
+    pub items: mpsc::Receiver<Item>,
+    /// The result, once there are no more items.
+    pub end: BoxFuture<'static, Answer<End>>,
+}
+
+/// A plan that is told as it is made; the plan at its end has no changes of its own.
+pub type PlanUnderWay = UnderWay<PlanPart, PlanView>;
+
+#[cfg(test)]
+impl PlanUnderWay {
+    /// A plan that was made before.
+    pub(crate) fn of(mut plan: PlanView) -> PlanUnderWay {
+        let found = std::mem::take(&mut plan.changes);
+        let (sender, items) = mpsc::channel(found.len().max(1));
+        for change in found {
+            sender.try_send(PlanPart::Change(Box::new(change))).expect("there is room for each");
+        }
+        PlanUnderWay { items, end: Box::pin(std::future::ready(Ok(plan))) }
+    }
+}
+
+/// What may be asked and ordered.
+#[async_trait]
+pub trait Desk: Send + Sync {
+    /// The daemon itself.
+    fn about(&self) -> About;
+
+    /// Now, on the daemon's clock.
+    fn now(&self) -> DateTime<Utc>;
+
+    /// Whether it can do its work: config read, ledger open, not stopping. Cheap.
+    async fn ready(&self) -> Answer<()>;
+
+    /// Every sync, by name, each with the next `fires` times of its schedule.
+    async fn syncs(&self, fires: usize) -> Answer<Vec<SyncView>>;
+
+    /// One sync with its mapping, guards and latest runs.
+    async fn sync(&self, sync: &str) -> Answer<SyncDetail>;
+
+    /// Asks for a run. One that cannot begin yet waits: one per sync, and equal ones are one.
+    async fn trigger(&self, sync: &str, ask: Ask, by: &str) -> Answer<Accepted>;
+
+    /// What a run would do now, with the first `show` changes. Writes nothing. Only so many plans are made at a time.
+    async fn plan(&self, sync: &str, ask: Ask, show: usize) -> Answer<PlanView>;
+
+    /// The same of any size: the first `show` changes are told as they are found, with the requests if those are asked
+    /// for, and nobody keeps them.
+    async fn plan_stream(&self, sync: &str, ask: Ask, show: usize, requests: bool) -> Answer<PlanUnderWay>;
+
+    /// Stops a run under way (what was answered is recorded, the rest is said by the next run; a second time abandons what
+    /// is in flight), or takes back one that waits.
+    async fn cancel(&self, run: &str) -> Answer<()>;
+
+    /// Pauses a sync: neither schedule nor retries start it. Survives a restart. Resuming is `paused = false`.
+    async fn pause(&self, sync: &str, paused: bool) -> Answer<Activity>;
+
+    /// Past and current runs, the newest first, those before the run `before` if given, at most `count`.
+    async fn runs(&self, sync: Option<&str>, before: Option<&str>, count: u64) -> Answer<Vec<RunView>>;
+
+    /// The latest runs of every sync, current ones included, by name and the newest first, at most `each` of one. A sync
+    /// that never ran may be absent.
+    async fn latest(&self, each: u64) -> Answer<BTreeMap<String, Vec<RunView>>>;
+
+    /// One run.
+    async fn run(&self, run: &str) -> Answer<RunDetail>;
+
+    /// What a run said, in order, from position `from`, at most `count`; of one outcome (by name) or of all.
+    async fn said(&self, run: &str, outcome: Option<&str>, from: u64, count: u64) -> Answer<Vec<SaidView>>;
+
+    /// Groups whose last word is a rejection, in key order, at most `count` per sync; of one sync those after the group
+    /// `after`, if given.
+    async fn rejected(&self, sync: Option<&str>, after: Option<&str>, count: u64) -> Answer<Vec<RejectedView>>;
+
+    /// What is known of a group, with the latest `count` lines of its history before the line `before`, if given.
+    async fn group(&self, sync: &str, key: &str, before: Option<u64>, count: u64) -> Answer<GroupView>;
+
+    /// Copies the ledger to a new file, given by its whole path. Runs go on meanwhile.
+    async fn backup(&self, file: &Path) -> Answer<Copied>;
+
+    /// Prometheus text.
+    async fn metrics(&self) -> Answer<String>;
+}
+
+/// What may be ordered about the ledger itself. Only commands of the same user can do so.
+#[async_trait]
+pub trait Upkeep: Send + Sync {
+    /// Every group that is known of a sync, in key order, as lines of `groupcast ledger export`.
+    async fn export(&self, sync: &str) -> Answer<UnderWay<ExportedView, ()>>;
+
+    /// Has everything about a group, or about all of a sync, sent again, or forgets what is known of them. Returns how many
+    /// groups that were.
+    async fn reset(&self, sync: &str, group: Option<&str>, forget: bool) -> Answer<u64>;
+
+    /// Takes the source's rows as held by the destination, without sending anything. Returns how many groups those are.
+    async fn adopt(&self, sync: &str) -> Answer<UnderWay<(), u64>>;
+
+    /// Compares what the destination holds with what it is known to hold; with `repair`, the next run sends in full what
+    /// differs.
+    async fn verify(&self, sync: &str, repair: bool) -> Answer<UnderWay<Drifted, Verified>>;
+}

@@ -1,0 +1,174 @@
+//! One run of one sync of a config folder: check it against its source, prepare its destination, then run, plan or adopt.
+
+use tokio::sync::watch;
+
+use super::Failure;
+use crate::config::Project;
+use crate::delivery::{self, Delivery, HttpClient, Reader, Signal};
+use crate::destination::{Addressed, Destination};
+use crate::error::{Error, Kind, Result, Within};
+use crate::io::{Clock, Random};
+use crate::ledger::local::LocalLedger;
+use crate::mapping::{MappingFile, fingerprint};
+use crate::source::instance::Instance;
+use crate::sync::decide::Decision;
+use crate::sync::report::Report;
+use crate::sync::verify::{self, Verification, Verified};
+use crate::sync::{self, Monitor, Options, Plan, Session, Warehouse};
+
+/// What a run, a plan or an adoption needs.
+pub struct Job<'a> {
+    /// The config folder.
+    pub project: &'a Project,
+    /// The mapping, one of the project's.
+    pub file: &'a MappingFile,
+    /// The ledger; nothing else may use this connection meanwhile.
+    pub ledger: &'a LocalLedger,
+    /// The network.
+    pub http_client: &'a HttpClient,
+    /// The clock.
+    pub clock: &'a dyn Clock,
+    /// For run ids and jitter.
+    pub random: &'a Random,
+    /// Who watches.
+    pub monitor: &'a dyn Monitor,
+    /// What is asked.
+    pub options: &'a Options,
+    /// Rises when it should stop.
+    pub signal: watch::Receiver<Signal>,
+}
+
+/// Takes the pages of a plan, with the destination they would go to.
+pub type ShowPage<'a> = dyn FnMut(&dyn Destination, &[Decision]) -> Result<()> + Send + 'a;
+
+impl Job<'_> {
+    fn place(&self) -> String {
+        format!("sync {}", self.file.mapping.name)
+    }
+
+    fn session<'s>(&'s self, fingerprint: &'s str, delivery: Option<&'s Delivery<'s>>) -> Session<'s> {
+        Session {
+            mapping: &self.file.mapping,
+            fingerprint,
+            ledger: self.ledger,
+            delivery,
+            clock: self.clock,
+            random: self.random,
+            monitor: self.monitor,
+            options: self.options,
+            signal: self.signal.clone(),
+        }
+    }
+
+    /// The source, once it was asked whether the mapping fits it.
+    async fn warehouse(&self) -> Result<Warehouse, Failure> {
+        let source = super::fitting_source(self.project, self.file).await?;
+        let instance = Instance::take(&self.project.settings.state.input_limits()).await?;
+        Ok(Warehouse { source, instance })
+    }
+
+    async fn destination(&self) -> Result<Box<dyn Destination>> {
+        let settings = super::destination_of(self.project, self.file)?;
+        let group_type = &self.file.mapping.group_type;
+        super::destination(settings, group_type).within(|| self.place())
+    }
+
+    async fn prepare(&self, destination: &mut dyn Destination) -> Result<()> {
+        delivery::prepare(destination, self.http_client, self.clock, self.random).await.within(|| self.place())
+    }
+
+    /// Both ends, ready to be used. Either may never answer, so whoever stops the run ends the waiting too.
+    async fn ends(&self) -> Result<(Box<dyn Destination>, Warehouse), Failure> {
+        let ready = async {
+            let mut destination = self.destination().await?;
+            let warehouse = self.warehouse().await?;
+            self.prepare(destination.as_mut()).await?;
+            Ok((destination, warehouse))
+        };
+        let stopped = async {
+            let mut signal = self.signal.clone();
+            // A closed channel means nobody can ask any more.
+            if signal.wait_for(|signal| *signal >= Signal::Stop).await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            ready = ready => ready,
+            () = stopped => Err(Error::new(Kind::Interrupted, "stopped before anything was read").into()),
+        }
+    }
+
+    /// A failure to find something at the source is one of a source that is busy, where an earlier run has read it.
+    async fn missing_for_now(&self, failure: Failure, fingerprint: &str) -> Failure {
+        if !failure.is_missing() {
+            return failure;
+        }
+        match self.session(fingerprint, None).missing_for_now(failure.as_error()).await {
+            busy if busy.kind() == Kind::SourceBusy => busy.into(),
+            _ => failure,
+        }
+    }
+
+    /// Runs the sync. When its id was given out beforehand, a failure is recorded under it however early it comes.
+    pub async fn run(&self) -> Result<Report, Failure> {
+        let fingerprint = fingerprint(&self.file.mapping);
+        let (destination, mut warehouse) = match self.ends().await {
+            Ok(ends) => ends,
+            Err(failure) => {
+                let failure = self.missing_for_now(failure, &fingerprint).await;
+                if self.options.run.is_some() {
+                    // The failure itself is what must be told.
+                    drop(sync::note_failure(&self.session(&fingerprint, None), &failure.as_error()).await);
+                }
+                return Err(failure);
+            }
+        };
+        let mut settings = super::delivery_settings(super::destination_of(self.project, self.file)?);
+        settings.grace = self.options.grace.unwrap_or(settings.grace);
+        let (http_client, signal) = (self.http_client, self.signal.clone());
+        let delivery = Delivery::new(destination.as_ref(), http_client, self.clock, self.random, settings, signal);
+        let session = self.session(&fingerprint, Some(&delivery));
+        Ok(sync::run(&session, &mut warehouse).await.within(|| self.place())?)
+    }
+
+    /// Shows what a run would do, page by page, and writes nothing that lasts. The ledger is a read-only one.
+    pub async fn plan(&self, show: &mut ShowPage<'_>) -> Result<Plan, Failure> {
+        let (destination, mut warehouse) = self.ends().await?;
+        let destination = destination.as_ref();
+        let fingerprint = fingerprint(&self.file.mapping);
+        let session = self.session(&fingerprint, None);
+        let refuse = |addressed: &Addressed| destination.parts(addressed).err();
+        let show = &mut |page: &[Decision]| show(destination, page);
+        Ok(sync::plan(&session, &mut warehouse, &refuse, show).await.within(|| self.place())?)
+    }
+
+    /// Takes the source's rows as already held by the destination. Returns how many groups.
+    pub async fn adopt(&self) -> Result<u64, Failure> {
+        let mut warehouse = self.warehouse().await?;
+        let fingerprint = fingerprint(&self.file.mapping);
+        let session = self.session(&fingerprint, None);
+        Ok(sync::adopt(&session, &mut warehouse).await.within(|| self.place())?)
+    }
+
+    /// Compares what the destination holds with what it is known to hold. With `repair`, the next run sends in full what
+    /// differs.
+    pub async fn verify(&self, repair: bool, sink: &mut verify::Sink<'_>) -> Result<Verified> {
+        let mut destination = self.destination().await?;
+        // Asked before anything travels: most destinations cannot be.
+        Reader::new(destination.as_ref(), self.http_client, self.clock, self.random).within(|| self.place())?;
+        self.prepare(destination.as_mut()).await?;
+        let reader =
+            Reader::new(destination.as_ref(), self.http_client, self.clock, self.random).within(|| self.place())?;
+        let mark = format!("verify-{}", self.clock.now().format("%Y%m%dT%H%M%SZ"));
+        let verification = Verification {
+            mapping: &self.file.mapping,
+            features: &destination.features(),
+            ledger: self.ledger,
+            duckdb: self.ledger.duckdb(),
+            reader: &reader,
+            repair: repair.then_some(mark.as_str()),
+            monitor: self.monitor,
+        };
+        verify::verify(&verification, sink).await.within(|| self.place())
+    }
+}

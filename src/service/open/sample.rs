@@ -1,0 +1,124 @@
+//! Do the values fit what the mapping declares, where their types leave it open? Some rows are looked at, for `check`.
+
+use duckdb::types::Value;
+
+use crate::duckdb::{DuckDbConnection, Limits, ledger_error};
+use crate::error::Result;
+use crate::mapping::compile::{self, Projection};
+use crate::mapping::diagnostic::Diagnostic;
+use crate::mapping::{Expr, From, MappingFile, check};
+use crate::model::Cell;
+use crate::model::cell::{self, As};
+use crate::source::{Remarked, Source, Staged};
+
+/// What the source remarks about the model, at the lines of the mapping that it is about. Where the mapping does not fit the
+/// source a remark may say why; `fits` says whether it does.
+pub async fn of_source(file: &MappingFile, source: &mut dyn Source, fits: bool) -> Result<Vec<Diagnostic>> {
+    let mapping = &file.mapping;
+    let remarks = match source.remarks(&compile::projection(mapping, Vec::new())).await {
+        Err(_) if !fits => return Ok(Vec::new()),
+        remarks => remarks?,
+    };
+    let mut found = Vec::new();
+    for remark in remarks {
+        let places = match &remark.about {
+            Remarked::Table => vec![file.at("model.table")],
+            Remarked::Column(name) => check::uses(file, name, false),
+            Remarked::Untyped(name) => check::uses(file, name, true),
+        };
+        found.extend(places.into_iter().map(|at| {
+            let diagnostic = match remark.note {
+                true => Diagnostic::note(&mapping.file, &at, remark.what.as_str()),
+                false => Diagnostic::warning(&mapping.file, &at, remark.what.as_str()),
+            };
+            remark.help.iter().fold(diagnostic, Diagnostic::help)
+        }));
+    }
+    Ok(found)
+}
+
+/// Rows looked at.
+const ROWS: usize = 500;
+
+/// Warnings about traits that some of the first rows cannot become: text declared as a number, say. Where no type leaves it
+/// open, nothing is read.
+pub async fn remarks(file: &MappingFile, source: &mut dyn Source) -> Result<Vec<Diagnostic>> {
+    let mapping = &file.mapping;
+    let whole = compile::projection(mapping, Vec::new());
+    let described = source.describe_projection(&whole).await?;
+    let kind_of = |expr: &Expr| {
+        let position = whole.columns.iter().position(|other| other == expr)?;
+        described.get(position).map(|column| column.kind.clone())
+    };
+    let doubtful = check::doubtful(file, &kind_of);
+    if doubtful.is_empty() {
+        return Ok(Vec::new());
+    }
+    if source.reads_file(&mapping.model.from) {
+        let columns = doubtful.iter().map(|(_, expr, _)| expr.clone()).collect();
+        return judge(file, source, &doubtful, &Projection { columns, cursor: None, ..whole }).await;
+    }
+    let mut selected = vec![format!("{} AS k", compile::quote_identifier(&mapping.key))];
+    selected.extend(doubtful.iter().enumerate().map(|(at, (_, expr, _))| format!("{} AS v{at}", expr.sql())));
+    let sql = format!("SELECT {} FROM {}{} LIMIT {ROWS}", selected.join(", "), whole.relation(), whole.condition());
+    let some = Projection {
+        from: From::Query(sql),
+        conditions: Vec::new(),
+        key: "k".to_owned(),
+        columns: (0..doubtful.len()).map(|at| Expr::Column(format!("v{at}"))).collect(),
+        cursor: None,
+    };
+    judge(file, source, &doubtful, &some).await
+}
+
+/// Warnings about the first rows of a projection, whose columns are those of `doubtful`.
+async fn judge(
+    file: &MappingFile,
+    source: &mut dyn Source,
+    doubtful: &[(String, Expr, As)],
+    some: &Projection,
+) -> Result<Vec<Diagnostic>> {
+    let duckdb = DuckDbConnection::open(None, &Limits::standard())?;
+    let staged = source.stage(some, &duckdb, &|_| ()).await?;
+    let rows = cells(&duckdb, &staged).await;
+    source.release(&duckdb).await?;
+    let rows = rows?;
+    let mut found = Vec::new();
+    for (at, (path, _, declared)) in doubtful.iter().enumerate() {
+        let failed: Vec<String> =
+            rows.iter().filter_map(|row| cell::to_json(&row[at], &staged.kinds[at], Some(*declared)).err()).collect();
+        if let Some(reason) = failed.first() {
+            let what =
+                format!("{} of the first {} rows cannot become what is declared: {reason}", failed.len(), rows.len());
+            found.push(
+                Diagnostic::warning(&file.mapping.file, &file.at(path), what)
+                    .help("such groups are rejected; convert the column in SQL, or declare another `as`"),
+            );
+        }
+    }
+    Ok(found)
+}
+
+/// The staged cells, row by row.
+async fn cells(duckdb: &DuckDbConnection, staged: &Staged) -> Result<Vec<Vec<Cell>>> {
+    let (sql, width) =
+        (format!("SELECT {} FROM {} LIMIT {ROWS}", staged.physical.join(", "), staged.relation), staged.physical.len());
+    duckdb
+        .call("read some rows", move |connection| {
+            let failed = ledger_error("read some rows");
+            let mut statement = connection.prepare(&sql).map_err(&failed)?;
+            let rows = statement.query_map([], |row| (0..width).map(|at| Ok(cell_of(row.get(at)?))).collect());
+            rows.map_err(&failed)?.collect::<Result<_, _>>().map_err(failed)
+        })
+        .await
+}
+
+fn cell_of(value: Value) -> Cell {
+    match value {
+        Value::Boolean(flag) => Cell::Bool(flag),
+        Value::BigInt(number) => Cell::Int(number),
+        Value::Double(number) => Cell::Double(number),
+        Value::Text(text) => Cell::Text(text),
+        _ => Cell::Null,
+    }
+}

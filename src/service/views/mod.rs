@@ -1,0 +1,430 @@
+//! What is told about syncs, runs and groups? One shape for `--json`, the HTTP API and the console; [`ask`] fills it from
+//! the ledger.
+//!
+//! Every type can be read back, because the command line asks a running daemon, which alone holds the ledger. Times are
+//! UTC; shares go from 0 to 1. Nothing here holds a setting of a source or destination, so no secret can come along.
+
+pub mod ask;
+pub mod words;
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::ledger::{Comparison, GroupCounts, Status};
+use crate::model::{Change, Traits};
+use crate::sync::report::{Counts, Detail};
+pub use crate::sync::requests::RequestView;
+
+/// A sync as it stands.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SyncView {
+    /// Its name.
+    pub sync: String,
+    /// The source's name.
+    pub source: String,
+    /// The destination's name.
+    pub destination: String,
+    /// The destination's type: `amplitude`, `file`.
+    pub destination_type: String,
+    /// The group type at the destination.
+    pub group_type: String,
+    /// Whether schedules run it.
+    pub enabled: bool,
+    /// Known, unconfirmed and rejected groups.
+    pub standing: GroupCounts,
+    /// When it runs.
+    pub schedule: Option<ScheduleView>,
+    /// The last run, whoever started it.
+    pub last_run: Option<RunView>,
+    /// When a run last ended with everything delivered, or all but some rejected groups.
+    pub last_success_at: Option<DateTime<Utc>>,
+    /// What the daemon does about it; absent where no daemon runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub activity: Option<Activity>,
+}
+
+/// When a sync runs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ScheduleView {
+    /// The schedule as a person wrote it: `0 2 * * *`, `every 45m`, `after accounts`.
+    pub written: String,
+    /// The zone in which it is read.
+    pub timezone: String,
+    /// The oldest scheduled time since the last success that no run has served: since when a run is overdue.
+    pub overdue_since: Option<DateTime<Utc>>,
+    /// The next times; empty for a sync that follows another one.
+    pub next: Vec<FireView>,
+}
+
+/// A time at which a sync will run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FireView {
+    /// With the offset of the schedule's zone.
+    pub local: String,
+    /// In UTC.
+    pub utc: DateTime<Utc>,
+}
+
+/// What the daemon does about a sync.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Activity {
+    /// In a word.
+    pub state: State,
+    /// The run under way.
+    pub running: Option<Progress>,
+    /// The run that was asked for and has not begun.
+    pub waiting: Option<WaitingRun>,
+    /// Since when it is paused.
+    pub paused_since: Option<DateTime<Utc>>,
+    /// Failed runs in a row.
+    pub failures: u32,
+    /// After failures: not before this is it tried again by itself.
+    pub next_try_at: Option<DateTime<Utc>>,
+}
+
+/// What the daemon does about a sync, in a word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// A run is under way.
+    Running,
+    /// A run begins as soon as there is room.
+    Waiting,
+    /// Runs start by hand only.
+    Paused,
+    /// The last runs failed; the next try has a time.
+    BackingOff,
+    /// Waits for its schedule.
+    Scheduled,
+    /// It has no schedule: runs start by hand only.
+    Manual,
+    /// Its mapping says `enabled = false`.
+    Disabled,
+}
+
+/// How far a run is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Progress {
+    /// The run's id.
+    pub run: String,
+    /// When it began.
+    pub started_at: DateTime<Utc>,
+    /// Who or what started it.
+    pub started_by: String,
+    /// `waiting`, `starting`, `reading`, `sending`, `stopping`.
+    pub phase: String,
+    /// Rows read so far.
+    pub rows_read: u64,
+    /// Groups to look at, once the comparison is done.
+    pub candidates: Option<u64>,
+    /// Those whose outcome is recorded.
+    pub settled: u64,
+    /// Requests sent so far, repeats included.
+    pub requests: u64,
+    /// Repeats among them.
+    pub retries: u64,
+}
+
+/// A run that was asked for and has not begun.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WaitingRun {
+    /// The id it will have.
+    pub run: String,
+    /// Since when.
+    pub since: DateTime<Utc>,
+    /// What it was asked to do.
+    pub ask: Ask,
+}
+
+/// What a run is asked to do beyond what the mapping says. As JSON, every key may be left out.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Ask {
+    /// Read the whole model although the mapping is incremental.
+    pub full: bool,
+    /// Guards accepted this once.
+    pub accept: std::collections::BTreeSet<String>,
+    /// Try rejected groups again although they did not change.
+    pub retry_rejected: bool,
+    /// Only this group.
+    pub group: Option<String>,
+    /// Say at most this many changes.
+    pub limit: Option<u64>,
+}
+
+/// A run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunView {
+    /// The sync's name.
+    pub sync: String,
+    /// The run's id.
+    pub run: String,
+    /// How it ended; `running` until then.
+    pub status: Status,
+    /// When it began.
+    pub started_at: DateTime<Utc>,
+    /// When it ended.
+    pub ended_at: Option<DateTime<Utc>>,
+    /// Who or what started it: `schedule`, `retry`, `api`, `console`, `command line`; empty where that is not known.
+    #[serde(default)]
+    pub started_by: String,
+    /// Every count; none for a run that is under way or died.
+    pub counts: Option<Counts>,
+    /// Why it failed or stopped.
+    pub error: Option<String>,
+    /// The failure's kind.
+    #[serde(default)]
+    pub error_kind: Option<String>,
+}
+
+impl RunView {
+    /// How long it took, once it has ended.
+    pub fn seconds(&self) -> Option<f64> {
+        let took = self.ended_at?.signed_duration_since(self.started_at);
+        Some(took.num_milliseconds() as f64 / 1000.0)
+    }
+}
+
+/// A run with everything its record tells.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunDetail {
+    /// The run.
+    pub run: RunView,
+    /// The rest of its record; empty for a run that is under way or died.
+    pub detail: Detail,
+    /// How far it is, while it is under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress: Option<Progress>,
+    /// Groups it could not deliver, the first few, with the destination's words.
+    pub rejected: Vec<SaidView>,
+}
+
+/// What a run said about one group.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SaidView {
+    /// The group's id.
+    pub key: String,
+    /// When the outcome was recorded.
+    pub at: DateTime<Utc>,
+    /// What became of it: `delivered`, `rejected`, `partly_rejected`, `not_sent`, `unknown`, `adopted`.
+    pub outcome: String,
+    /// The destination's words, or ours.
+    pub reason: Option<String>,
+    /// What was said, or would have been.
+    pub change: Change,
+}
+
+/// A sync with its mapping and the readings of its guards.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SyncDetail {
+    /// How it stands.
+    pub sync: SyncView,
+    /// Its mapping.
+    pub mapping: MappingView,
+    /// The last run's record, for the guards' readings; none before the first run.
+    pub last: Option<Detail>,
+    /// The latest runs, the newest first.
+    pub runs: Vec<RunView>,
+}
+
+/// What a mapping says, for people.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MappingView {
+    /// The mapping's file.
+    pub file: String,
+    /// The table, or the query's text.
+    pub model: String,
+    /// The condition rows must satisfy.
+    pub filter: Option<String>,
+    /// The column with the group's id.
+    pub key: String,
+    /// The cursor column of an incremental mapping.
+    pub cursor: Option<String>,
+    /// The traits, in the file's order.
+    pub traits: Vec<TraitView>,
+    /// The policy's settings by name: `on_null`, `on_missing`, `on_removed_trait`, `on_duplicate`.
+    pub policy: BTreeMap<String, String>,
+}
+
+/// One trait of a mapping.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TraitView {
+    /// Its name at the destination.
+    pub name: String,
+    /// What yields it: a column, a SQL expression, a constant, nested columns.
+    pub from: String,
+    /// The type it is sent as, when the mapping says one.
+    pub kind: Option<String>,
+    /// `set`, `set_once`, `add`, `append`, `prepend`.
+    pub op: String,
+    /// What happens to null: its own policy, or the mapping's.
+    pub on_null: String,
+    /// Whether it is sent along with every change of its group.
+    pub always: bool,
+}
+
+/// What a run would do.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PlanView {
+    /// The sync's name.
+    pub sync: String,
+    /// Whether the whole model was read.
+    pub full: bool,
+    /// What the comparison found.
+    pub comparison: Comparison,
+    /// Groups to add.
+    pub add: u64,
+    /// Groups to change.
+    pub change: u64,
+    /// Groups to remove.
+    pub remove: u64,
+    /// Rows that need no word.
+    pub unchanged: u64,
+    /// Rows that cannot be sent, or were rejected earlier.
+    pub rejected: u64,
+    /// Those among them that were rejected earlier and did not change.
+    pub held: u64,
+    /// Traits to set.
+    pub traits_set: u64,
+    /// Traits to unset.
+    pub traits_unset: u64,
+    /// The guard that would stop the run, as [`error`](crate::sync::report::error_json) objects are.
+    pub guard: Option<Value>,
+    /// The first changes.
+    pub changes: Vec<PlannedView>,
+    /// Changes beyond those.
+    pub hidden: u64,
+}
+
+/// A group as the ledger knows it: a line of `groupcast ledger export`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ExportedView {
+    /// When this was recorded.
+    pub at: DateTime<Utc>,
+    /// What the destination is known to hold; none where the ledger is damaged.
+    pub document: Option<Traits>,
+    /// The group's id.
+    pub key: String,
+    /// What was rejected, when that is the last word.
+    pub rejected: Option<ExportedRejection>,
+    /// The sync.
+    pub sync: String,
+    /// What of it cannot be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unreadable: Option<String>,
+    /// The run that last sent something about it without learning the outcome.
+    pub unconfirmed_in: Option<String>,
+}
+
+/// What was rejected of a group.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ExportedRejection {
+    /// The document; none where the ledger is damaged.
+    pub document: Option<Traits>,
+    /// Why.
+    pub reason: String,
+}
+
+/// What is told of a plan while it is made.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PlanPart {
+    /// A group that a run would send something about.
+    Change(Box<PlannedView>),
+    /// A request that it would send.
+    Request(RequestView),
+}
+
+/// One group of a plan.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PlannedView {
+    /// The group's id.
+    pub key: String,
+    /// `new`, `changed`, `missing`.
+    pub kind: String,
+    /// Whether the known document is certain; else everything is said again.
+    pub certain: bool,
+    /// The held values of the traits concerned.
+    pub before: Traits,
+    /// What would be said; nothing for a group that cannot be sent.
+    pub change: Change,
+    /// Why it cannot be sent.
+    pub refused: Option<String>,
+}
+
+/// What is known of one group.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct GroupView {
+    /// The sync's name.
+    pub sync: String,
+    /// The group's id.
+    pub key: String,
+    /// Whether the destination is known to hold it.
+    pub known: bool,
+    /// The run that last spoke about it without learning the outcome.
+    pub unconfirmed_in: Option<String>,
+    /// The refusal, when that is the last word.
+    pub rejected: Option<RefusedView>,
+    /// Every trait with its value, and when it was last sent.
+    pub traits: BTreeMap<String, HeldView>,
+    /// What was said about it, the latest first.
+    pub history: Vec<HistoryView>,
+    /// What of it the ledger cannot read, when it is damaged there; the traits are then not all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unreadable: Option<String>,
+}
+
+/// A document that was refused.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RefusedView {
+    /// The document.
+    pub document: Traits,
+    /// The destination's words, or ours.
+    pub reason: String,
+}
+
+/// A trait as the destination is known to hold it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct HeldView {
+    /// Its value.
+    pub value: Value,
+    /// When it was last sent, as far as the history reaches.
+    pub sent_at: Option<DateTime<Utc>>,
+    /// By which run.
+    pub run: Option<String>,
+}
+
+/// One line of a group's history.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct HistoryView {
+    /// The journal sequence.
+    pub seq: u64,
+    /// The run.
+    pub run: String,
+    /// When its outcome was recorded.
+    pub at: DateTime<Utc>,
+    /// What became of it.
+    pub outcome: String,
+    /// The destination's words.
+    pub reason: Option<String>,
+    /// What was said.
+    pub change: Change,
+}
+
+/// A group whose last word is a rejection.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RejectedView {
+    /// The sync's name.
+    pub sync: String,
+    /// The group's id.
+    pub key: String,
+    /// When it was recorded.
+    pub at: DateTime<Utc>,
+    /// The destination's words, or ours.
+    pub reason: String,
+    /// The document that was refused.
+    pub document: Traits,
+}
