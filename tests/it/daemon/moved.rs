@@ -135,10 +135,12 @@ fn a_log_and_a_generation_that_go_under_the_daemon_are_made_good() {
         daemon.run("accounts", &json!({}));
         assert!(place.path(LOG).exists(), "what the run left is in the log");
         take_away(&place);
-        // WHEN nobody asks for anything, and the daemon is killed a little later
-        std::thread::sleep(std::time::Duration::from_secs(8));
-        let output = daemon.kill();
-        assert!(output.stderr.contains(what) && output.stderr.contains("nothing is lost"), "{what}: {}", output.stderr);
+        // WHEN it is noticed without any request, and the daemon is killed then
+        until(&format!("{what} is logged"), || {
+            let log = daemon.log();
+            (log.contains(what) && log.contains("nothing is lost")).then_some(())
+        });
+        daemon.kill();
         // THEN nothing was forgotten
         let seen = receiver.requests();
         place.run(&["run"]).exits(0).says(&["nothing sent"]);

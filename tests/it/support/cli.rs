@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use groupcast::io::{Clock, SystemClock};
@@ -148,7 +149,7 @@ impl Drop for Owned {
 /// A command under way.
 pub(crate) struct Running {
     child: Owned,
-    readers: [std::thread::JoinHandle<String>; 2],
+    readers: [Reader; 2],
 }
 
 impl Running {
@@ -174,6 +175,11 @@ impl Running {
         self.child.0.try_wait().unwrap().is_some()
     }
 
+    /// What it has printed to its standard error so far.
+    pub(crate) fn stderr(&self) -> String {
+        self.readers[1].so_far()
+    }
+
     /// Waits for its end.
     #[track_caller]
     pub(crate) fn wait(mut self) -> Output {
@@ -184,29 +190,54 @@ impl Running {
             }
             if clock.elapsed() > COMMAND_MAX {
                 self.child.0.kill().unwrap();
-                let [stdout, stderr] = self.readers.map(|reader| reader.join().unwrap());
+                let [stdout, stderr] = self.readers.map(Reader::to_end);
                 panic!("still running after {COMMAND_MAX:?}\n--- stdout\n{stdout}\n--- stderr\n{stderr}");
             }
             std::thread::sleep(LOOK);
         };
-        let [stdout, stderr] = self.readers.map(|reader| reader.join().unwrap());
+        let [stdout, stderr] = self.readers.map(Reader::to_end);
         Output { code: status.code(), stdout, stderr }
     }
 }
 
-fn reader(mut from: impl Read + Send + 'static) -> std::thread::JoinHandle<String> {
-    std::thread::spawn(move || {
-        let mut all = Vec::new();
-        from.read_to_end(&mut all).unwrap();
-        String::from_utf8(all).expect("the program prints UTF-8")
-    })
+/// What a stream has given so far, and the thread that reads it.
+struct Reader {
+    read: Arc<Mutex<Vec<u8>>>,
+    thread: std::thread::JoinHandle<()>,
+}
+
+impl Reader {
+    fn of(mut from: impl Read + Send + 'static) -> Reader {
+        let read = Arc::new(Mutex::new(Vec::new()));
+        let all = Arc::clone(&read);
+        let thread = std::thread::spawn(move || {
+            let mut piece = [0; 4096];
+            loop {
+                let count = from.read(&mut piece).unwrap();
+                if count == 0 {
+                    return;
+                }
+                all.lock().unwrap().extend_from_slice(&piece[..count]);
+            }
+        });
+        Reader { read, thread }
+    }
+
+    fn so_far(&self) -> String {
+        String::from_utf8_lossy(&self.read.lock().unwrap()).into_owned()
+    }
+
+    fn to_end(self) -> String {
+        self.thread.join().unwrap();
+        String::from_utf8(std::mem::take(&mut *self.read.lock().unwrap())).expect("the program prints UTF-8")
+    }
 }
 
 /// Starts a prepared command with its streams kept.
 pub(crate) fn start(mut command: Command) -> Running {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
-    let readers = [reader(child.stdout.take().unwrap()), reader(child.stderr.take().unwrap())];
+    let readers = [Reader::of(child.stdout.take().unwrap()), Reader::of(child.stderr.take().unwrap())];
     Running { child: Owned(child), readers }
 }
 

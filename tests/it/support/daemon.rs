@@ -137,6 +137,11 @@ impl Daemon {
         self.under_way().pid()
     }
 
+    /// What it has logged so far.
+    pub(crate) fn log(&self) -> String {
+        self.under_way().stderr()
+    }
+
     /// Tells it to stop and waits for its end.
     #[track_caller]
     pub(crate) fn stop(self) -> Output {
