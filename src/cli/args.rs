@@ -5,8 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::error::{Error, Kind, Result};
-use crate::service::views::Ask;
-use crate::sync::{BY_COMMAND_LINE, Options};
+use crate::sync::RunOptions;
 
 /// Keeps the account traits of product tools equal to a warehouse.
 #[derive(Debug, Parser)]
@@ -71,7 +70,7 @@ Examples:
   groupcast check --connect    and what only the sources can tell: columns, types, permissions
   groupcast check --json       one object with all problems, for editors and pull requests")]
     Check {
-        /// Ask the sources as well.
+        /// RunOptions the sources as well.
         #[arg(long)]
         connect: bool,
     },
@@ -182,7 +181,7 @@ Examples:
         /// How many changes to look back.
         #[arg(short = 'n', long, default_value_t = 50, value_name = "N")]
         number: u64,
-        /// Ask the destination as well: what it holds, what is related to the group, what was done to it.
+        /// RunOptions the destination as well: what it holds, what is related to the group, what was done to it.
         #[arg(long)]
         remote: bool,
     },
@@ -271,31 +270,18 @@ pub(super) struct Select {
 }
 
 impl Select {
-    /// What the daemon is asked to do.
-    pub(super) fn ask(&self, limit: Option<u64>) -> Ask {
-        Ask {
-            full: self.full,
-            accept: self.accept.iter().cloned().collect(),
-            retry_rejected: self.retry_rejected,
-            group: self.group.clone(),
-            limit,
-        }
-    }
-
-    /// What `run` and `plan` are asked to do.
-    pub(super) fn options(&self, limit: Option<u64>) -> Result<Options> {
+    /// The options of the runs or plans.
+    pub(super) fn options(&self, limit: Option<u64>) -> Result<RunOptions> {
         if self.group.is_some() && self.syncs.len() != 1 {
             return Err(Error::new(Kind::Config, "`--group` needs exactly one sync")
                 .advise("name it: `groupcast run SYNC --group KEY`"));
         }
-        Ok(Options {
+        Ok(RunOptions {
             full: self.full,
             group: self.group.clone(),
             limit,
             retry_rejected: self.retry_rejected,
             accept: self.accept.iter().cloned().collect(),
-            started_by: BY_COMMAND_LINE.to_owned(),
-            ..Options::default()
         })
     }
 }

@@ -22,9 +22,10 @@ use crate::error::{Error, Kind, Result};
 use crate::ledger::Copied;
 use crate::ledger::place::FileId;
 use crate::server::http::local::{BACKUP, BackupRequest, HELLO, Hello, Line, Reset};
-use crate::service::api::Accepted;
+use crate::service::api::EnqueuedRun;
 use crate::service::open::{self, socket};
-use crate::service::views::{Ask, ExportedView, PlanPart, PlanView, RunDetail};
+use crate::service::views::{ExportedView, PlanPart, PlanView, RunDetail};
+use crate::sync::RunOptions;
 use crate::sync::verify::{self, Verified};
 
 /// Longest the daemon may take to answer a question: it reads its own ledger.
@@ -147,7 +148,7 @@ impl Client {
     }
 
     /// Asks for a run.
-    pub(super) async fn trigger(&self, sync: &str, asked: &Ask) -> Result<Accepted> {
+    pub(super) async fn trigger(&self, sync: &str, asked: &RunOptions) -> Result<EnqueuedRun> {
         let target = format!("/local/v1/syncs/{}/runs", segment(sync));
         let answer = self.ask("POST", &target, Some(&json_of(asked))).await?;
         self.read(&answer)
@@ -180,7 +181,7 @@ impl Client {
     pub(super) async fn plan(
         &self,
         sync: &str,
-        asked: &Ask,
+        asked: &RunOptions,
         (show, requests): (usize, bool),
         each: &mut (dyn FnMut(PlanPart) -> Result<()> + Send),
     ) -> Result<PlanView> {

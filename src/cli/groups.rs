@@ -25,7 +25,7 @@ use crate::service::open::job::Job;
 use crate::service::open::{self, Failure};
 use crate::service::views::words::one_line;
 use crate::service::views::{ExportedView, GroupView, RunDetail, State, SyncView};
-use crate::sync::Options;
+use crate::sync::{RunOptions, RunOrigin};
 
 pub(super) fn when(at: DateTime<Utc>) -> String {
     at.format("%Y-%m-%d %H:%M:%SZ").to_string()
@@ -514,7 +514,8 @@ async fn adopt(cli: &Cli, project: &Project, sync: &str) -> Result<u8, Failure> 
                 clock: &SystemClock::start(),
                 random: &Random::from_entropy(),
                 monitor: &Progress::new(sync, true),
-                options: &Options::adoption(),
+                options: &RunOptions::default(),
+                origin: &RunOrigin::of("adoption"),
                 signal,
             };
             job.adopt().await?

@@ -23,12 +23,13 @@ use crate::service::views::{PlanPart, PlanView, PlannedView, RequestView, ask};
 use crate::sync::decide::Decision;
 use crate::sync::report::error_json;
 use crate::sync::requests;
+use crate::sync::{BY_COMMAND_LINE, RunOrigin};
 
 pub(super) async fn plan(cli: &Cli, select: &Select, show: usize, requests: bool) -> Result<u8, Failure> {
     let project = open::project(&cli.folder)?;
     super::show_warnings(cli, &project);
     let files = open::chosen(&project, &select.syncs)?;
-    let options = select.options(None)?;
+    let (options, origin) = (select.options(None)?, RunOrigin::of(BY_COMMAND_LINE));
     let teller = Teller::open(&project).await?;
     let (http_client, clock, random) = (HttpClient::new()?, SystemClock::start(), Random::from_entropy());
     let (_sender, signal) = watch::channel(Signal::Go);
@@ -48,6 +49,7 @@ pub(super) async fn plan(cli: &Cli, select: &Select, show: usize, requests: bool
                     random: &random,
                     monitor: &Progress::new(sync, true),
                     options: &options,
+                    origin: &origin,
                     signal: signal.clone(),
                 };
                 let now = clock.now();
@@ -65,7 +67,7 @@ pub(super) async fn plan(cli: &Cli, select: &Select, show: usize, requests: bool
                     PlanPart::Change(change) => printer.change(&change),
                     PlanPart::Request(request) => written(printer.request(&request)),
                 };
-                client.plan(sync, &select.ask(None), (show, requests), part).await.map_err(Failure::Error)
+                client.plan(sync, &options, (show, requests), part).await.map_err(Failure::Error)
             }
         };
         match planned {

@@ -23,9 +23,9 @@ use crate::model::Document;
 use crate::model::cell::As;
 use crate::service::open::job::Job;
 use crate::service::open::{self, Failure};
-use crate::sync::Options;
 use crate::sync::report::error_json;
 use crate::sync::verify::{Difference, Drifted, Verified};
+use crate::sync::{RunOptions, RunOrigin};
 
 /// The exit code when the destination holds something else.
 const DRIFT: u8 = 3;
@@ -60,7 +60,8 @@ pub(super) async fn verify(cli: &Cli, sync: &str, repair: bool, show: usize) -> 
                 clock: &SystemClock::start(),
                 random: &Random::from_entropy(),
                 monitor: &progress,
-                options: &Options::default(),
+                options: &RunOptions::default(),
+                origin: &RunOrigin::default(),
                 signal,
             };
             let found = job.verify(repair, &mut sink).await;

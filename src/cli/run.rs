@@ -19,9 +19,9 @@ use crate::ledger::local::LocalLedger;
 use crate::mapping::MappingFile;
 use crate::service::open::job::Job;
 use crate::service::open::{self, Failure};
-use crate::service::views::{Ask, RunDetail};
+use crate::service::views::RunDetail;
 use crate::sync::report::{Report, error_json};
-use crate::sync::{Event, Monitor, Options};
+use crate::sync::{BY_COMMAND_LINE, Event, Monitor, RunOptions, RunOrigin};
 
 /// What all syncs of a command share.
 struct Shared<'a> {
@@ -30,7 +30,7 @@ struct Shared<'a> {
     http_client: &'a HttpClient,
     clock: &'a SystemClock,
     random: &'a Random,
-    options: &'a Options,
+    options: &'a RunOptions,
     signal: watch::Receiver<Signal>,
     quiet: bool,
 }
@@ -45,8 +45,7 @@ pub(super) async fn run(cli: &Cli, select: &Select, limit: Option<u64>) -> Resul
         Ok(ledger) => ledger,
         Err(busy) if busy.kind() == Kind::LedgerBusy => {
             let client = Client::find(&project, busy).await?;
-            let asked = select.ask(limit);
-            return by_daemon(cli, &project, (&files, select.syncs.is_empty()), &client, &asked).await;
+            return by_daemon(cli, &project, (&files, select.syncs.is_empty()), &client, &options).await;
         }
         Err(error) => return Err(error.into()),
     };
@@ -146,7 +145,7 @@ async fn by_daemon(
     project: &Project,
     (files, all): (&[&MappingFile], bool),
     client: &Client,
-    asked: &Ask,
+    options: &RunOptions,
 ) -> Result<u8, Failure> {
     let signal = listen()?;
     let mut ended = Ended::new(cli);
@@ -157,7 +156,7 @@ async fn by_daemon(
         }
         let sync = &file.mapping.name;
         let progress = Progress::new(sync, cli.json);
-        let run = one_by_daemon(client, sync, asked, &progress, &signal, cli.json).await;
+        let run = one_by_daemon(client, sync, options, &progress, &signal, cli.json).await;
         progress.finish();
         ended.take(sync, run.map_err(Failure::Error))?;
     }
@@ -171,12 +170,12 @@ async fn by_daemon(
 async fn one_by_daemon(
     client: &Client,
     sync: &str,
-    asked: &Ask,
+    options: &RunOptions,
     progress: &Progress,
     signal: &watch::Receiver<Signal>,
     quiet: bool,
 ) -> Result<Report> {
-    let accepted = client.trigger(sync, asked).await.within(|| format!("sync {sync}"))?;
+    let accepted = client.trigger(sync, options).await.within(|| format!("sync {sync}"))?;
     let run = &accepted.run;
     if !quiet {
         let words = if accepted.joined { "joins a run that waits" } else { "is run" };
@@ -258,6 +257,7 @@ async fn one(shared: &Shared<'_>, file: &MappingFile) -> Result<Report, Failure>
         random: shared.random,
         monitor: &progress,
         options: shared.options,
+        origin: &RunOrigin::of(BY_COMMAND_LINE),
         signal: shared.signal.clone(),
     };
     let report = job.run().await;

@@ -9,12 +9,12 @@ use tokio::sync::{mpsc, watch};
 use super::alert;
 use super::metrics::Metrics;
 use super::notify::Notifier;
-use super::office::Office;
+use super::service::DaemonService;
 use super::supervisor::{Ended, Supervisor};
 use crate::delivery::Signal;
 use crate::io::Random;
 use crate::ledger::{Ledger, Status};
-use crate::service::api::Desk;
+use crate::service::api::Service;
 use crate::service::views::words::plural;
 use crate::service::views::{RunDetail, RunView, ask};
 use crate::telemetry;
@@ -107,9 +107,9 @@ impl Supervisor {
     }
 
     /// How things stand.
-    async fn look_around(&self, office: &Office) {
+    async fn look_around(&self, service: &DaemonService) {
         // Without a whole list nothing can be said of who is late.
-        if let Ok(syncs) = office.syncs(0).await {
+        if let Ok(syncs) = service.syncs(0).await {
             self.herald.alerts.look(self.clock.now(), &syncs);
             self.keep_alerts().await;
         }
@@ -123,7 +123,7 @@ impl Supervisor {
         stop: watch::Receiver<Signal>,
         mut left: watch::Receiver<bool>,
     ) {
-        let office = Office(Arc::clone(&self));
+        let service = DaemonService(Arc::clone(&self));
         let sending = {
             let supervisor = Arc::clone(&self);
             tokio::spawn(async move {
@@ -146,7 +146,7 @@ impl Supervisor {
                     break;
                 }
                 () = &mut pause, if *stop.borrow() == Signal::Go => {
-                    self.look_around(&office).await;
+                    self.look_around(&service).await;
                     pause = self.clock.sleep(LOOK);
                 }
             }

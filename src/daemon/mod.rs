@@ -6,8 +6,7 @@
 //! | `supervisor` | who carries that out, and what happens when a run fails, panics or must stop? |
 //! | `ledger_watch` | may a run start, or would what it does be lost? |
 //! | `reload` | did the config folder change, and is the change sound? |
-//! | [`desk`] | what may be asked and ordered of it? |
-//! | `office` | how is that answered? |
+//! | `service` | how does it answer the queries and commands of [`Service`]? |
 //! | `plans` | how many plans are made at a time? |
 //! | `orders` | how is an order carried out, and remembered over a restart? |
 //! | [`http`] | who may ask over HTTP and over the socket beside the ledger, and what does the API look like? |
@@ -23,11 +22,11 @@ mod herald;
 mod ledger_watch;
 pub mod metrics;
 pub mod notify;
-mod office;
 mod orders;
 mod plans;
 mod reload;
 pub mod roster;
+mod service;
 mod supervisor;
 mod tracker;
 mod upkeep;
@@ -42,7 +41,7 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::{mpsc, watch};
 
-use self::office::Office;
+use self::service::DaemonService;
 use self::supervisor::{Ended, Supervisor};
 use crate::config::files::Files;
 use crate::delivery::Signal;
@@ -52,7 +51,7 @@ use crate::io::{Clock, SystemClock};
 use crate::ledger::place::FileId;
 use crate::server::http::Hello;
 use crate::server::{console, http};
-use crate::service::api::Desk;
+use crate::service::api::Service;
 use crate::service::open::address::{self, Address, Written};
 use crate::service::open::socket::Bound;
 use crate::service::open::{self, Failure};
@@ -87,10 +86,9 @@ pub async fn serve(folder: &Path, listen: Option<&str>) -> Result<u8, Failure> {
     let mut supervisor = Supervisor::new(folder.to_path_buf(), project, ledger, Arc::clone(&clock)).await?;
     (supervisor.listen, supervisor.work) = (listen.map(str::to_owned), work.handle());
     let supervisor = Arc::new(supervisor);
-    let office = Arc::new(Office(Arc::clone(&supervisor)));
-    let desk: Arc<dyn Desk> = office.clone();
+    let service: Arc<dyn Service> = Arc::new(DaemonService(Arc::clone(&supervisor)));
     let (close, closing) = watch::channel(false);
-    let pages = console::router(Arc::clone(&desk));
+    let pages = console::router(Arc::clone(&service));
     let served = http::Settings::new(settings.token.clone()).with_pages(pages).with_refusal_page(console::refused);
     let address = Address { url: reached_at(&listener)?, pid: std::process::id() };
     let url = address.url.clone();
@@ -98,8 +96,8 @@ pub async fn serve(folder: &Path, listen: Option<&str>) -> Result<u8, Failure> {
     let serving = {
         let clock = Arc::clone(&clock);
         tokio::spawn(async move {
-            let commands = commands(beside, office, Arc::clone(&clock), closing.clone());
-            let served = http::serve(listener, desk, &served, clock, closing);
+            let commands = commands(beside, Arc::clone(&service), Arc::clone(&clock), closing.clone());
+            let served = http::serve(listener, service, &served, clock, closing);
             let (served, ()) = tokio::join!(served, commands);
             // A daemon that nobody can watch or stop is none.
             stopper.send_if_modified(|signal| {
@@ -215,9 +213,14 @@ fn listen_beside(state: &Path, address: &Address, ledger: FileId, folder: &Path)
 }
 
 /// Serves commands until the daemon stops.
-async fn commands(beside: Option<Beside>, desk: Arc<Office>, clock: Arc<dyn Clock>, stop: watch::Receiver<bool>) {
+async fn commands(
+    beside: Option<Beside>,
+    service: Arc<dyn Service>,
+    clock: Arc<dyn Clock>,
+    stop: watch::Receiver<bool>,
+) {
     let Some((_bound, listener, hello)) = beside else { return };
-    let served = http::serve_local(listener, desk, hello, http::Limits::default(), clock, stop).await;
+    let served = http::serve_local(listener, service, hello, http::Limits::default(), clock, stop).await;
     if let Err(error) = served {
         tracing::error!("commands cannot reach this daemon any more: {error}");
     }

@@ -5,16 +5,21 @@ use super::roster::{Asked, Declined};
 use super::supervisor::{Supervisor, note};
 use crate::delivery::Signal;
 use crate::error::Result;
-use crate::service::views::Ask;
+use crate::sync::RunOptions;
 
 impl Supervisor {
     /// Asks for a run; see [`Roster::ask`](super::roster::Roster::ask). What waits is remembered over a restart.
-    pub(super) async fn ask(&self, sync: &str, ask: Ask, by: &str) -> Result<Result<(String, bool), Declined>> {
+    pub(super) async fn ask(
+        &self,
+        sync: &str,
+        options: RunOptions,
+        by: &str,
+    ) -> Result<Result<(String, bool), Declined>> {
         let _turn = self.orders.lock().await;
         let (accepted, waiting) = {
             let now = self.clock.now();
             let mut roster = self.roster();
-            let asked = Asked { run: self.new_run(now), ask, by: by.to_owned(), since: now };
+            let asked = Asked { run: self.new_run(now), options, by: by.to_owned(), since: now };
             (roster.ask(sync, asked), roster.waiting().remove(sync))
         };
         let Ok((run, joined)) = accepted else { return Ok(accepted) };

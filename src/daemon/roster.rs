@@ -23,15 +23,17 @@ use crate::error::Kind;
 use crate::mapping::CatchUp;
 use crate::scheduler::Rule;
 use crate::scheduler::timetable::Timetable;
-use crate::service::views::{Ask, State};
+use crate::service::views::State;
+use crate::sync::RunOptions;
 
 /// A run that was asked for.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Asked {
     /// The id it will have.
     pub run: String,
-    /// What it is to do.
-    pub ask: Ask,
+    /// What is requested of it.
+    #[serde(alias = "ask")]
+    pub options: RunOptions,
     /// Who asked: `api`, `console`.
     pub by: String,
     /// Since when it waits.
@@ -170,10 +172,6 @@ pub struct Doing {
     pub trouble: Trouble,
 }
 
-fn is_part(ask: &Ask) -> bool {
-    ask.group.is_some() || ask.limit.is_some()
-}
-
 impl Roster {
     /// An empty roster for so many runs at a time.
     pub fn new(parallel: usize) -> Roster {
@@ -305,7 +303,7 @@ impl Roster {
         let part = match &start.cause {
             Cause::Asked(asked) => {
                 post.asked = None;
-                is_part(&asked.ask)
+                asked.options.is_partial()
             }
             Cause::Moment(_) | Cause::Retry => false,
         };
@@ -369,12 +367,12 @@ impl Roster {
                 post.asked = Some(asked);
                 Ok((run, false))
             }
-            Some(waiting) if waiting.ask == asked.ask => Ok((waiting.run.clone(), true)),
+            Some(waiting) if waiting.options == asked.options => Ok((waiting.run.clone(), true)),
             // A whole run that also accepts a guard, reads everything or tries rejected groups again does for both.
-            Some(waiting) if !is_part(&waiting.ask) && !is_part(&asked.ask) => {
-                waiting.ask.full |= asked.ask.full;
-                waiting.ask.retry_rejected |= asked.ask.retry_rejected;
-                waiting.ask.accept.extend(asked.ask.accept);
+            Some(waiting) if !waiting.options.is_partial() && !asked.options.is_partial() => {
+                waiting.options.full |= asked.options.full;
+                waiting.options.retry_rejected |= asked.options.retry_rejected;
+                waiting.options.accept.extend(asked.options.accept);
                 Ok((waiting.run.clone(), true))
             }
             Some(waiting) => Err(Declined::Waiting(waiting.run.clone())),

@@ -31,9 +31,10 @@ use crate::mapping::diagnostic::listed_all;
 use crate::mapping::{Mapping, units};
 use crate::service::open::job::Job;
 use crate::service::open::{self, Failure};
-use crate::service::views::{Ask, RunView, ask};
+use crate::service::views::{RunView, ask};
+use crate::sync::RunOptions;
 use crate::sync::report::Report;
-use crate::sync::{self, Options};
+use crate::sync::{self, RunOrigin};
 use crate::telemetry;
 
 /// Longest between two looks at the roster: the clock may be set, and a moment is late after a minute.
@@ -286,9 +287,9 @@ impl Supervisor {
         }
         for start in look.starts {
             let (run, by, asked) = match &start.cause {
-                Cause::Asked(asked) => (asked.run.clone(), asked.by.clone(), asked.ask.clone()),
-                Cause::Moment(_) => (self.new_run(now), "schedule".to_owned(), Ask::default()),
-                Cause::Retry => (self.new_run(now), "retry".to_owned(), Ask::default()),
+                Cause::Asked(asked) => (asked.run.clone(), asked.by.clone(), asked.options.clone()),
+                Cause::Moment(_) => (self.new_run(now), "schedule".to_owned(), RunOptions::default()),
+                Cause::Retry => (self.new_run(now), "retry".to_owned(), RunOptions::default()),
             };
             roster.started(&start, &run, now);
             self.spawn(&start, run, by, asked, now, ended.clone());
@@ -303,7 +304,7 @@ impl Supervisor {
         start: &Start,
         run: String,
         by: String,
-        asked: Ask,
+        options: RunOptions,
         now: DateTime<Utc>,
         ended: tokio::sync::mpsc::UnboundedSender<Ended>,
     ) {
@@ -314,28 +315,21 @@ impl Supervisor {
         self.running().insert(sync.clone(), running);
         let was_asked = matches!(start.cause, Cause::Asked(_));
         let span = telemetry::run_span(&sync, &run);
-        let whole = asked.group.is_none() && asked.limit.is_none();
-        let mut unrecorded = super::office::starting(&sync, &tracker);
+        let whole = !options.is_partial();
+        let mut unrecorded = super::service::starting(&sync, &tracker);
         // The config of this moment: a later one may know the sync no more.
         let project = self.project();
-        let options = Options {
-            full: asked.full,
-            group: asked.group,
-            limit: asked.limit,
-            retry_rejected: asked.retry_rejected,
-            accept: asked.accept,
-            run: Some(run.clone()),
-            started_by: by,
-            // Who drains ends the waiting; see `drain`.
-            grace: Some(project.settings.daemon.drain),
-        };
+        // Draining has a deadline of its own; see `drain`.
+        let grace = Some(project.settings.daemon.drain);
+        let origin = RunOrigin { run: Some(run.clone()), started_by: by, grace };
         let supervisor = Arc::clone(self);
         let work = async move {
-            telemetry::run_began(&sync, &run, &options.started_by);
+            telemetry::run_began(&sync, &run, &origin.started_by);
             supervisor.forget(&sync, "stopped").await;
             let inner = Arc::clone(&supervisor);
             let name = sync.clone();
-            let work = async move { inner.execute(&project, &name, &options, tracker.as_ref(), signal).await };
+            let work =
+                async move { inner.execute(&project, &name, (&options, &origin), tracker.as_ref(), signal).await };
             let joined = supervisor.work.spawn(work.in_current_span()).await;
             let panicked = joined.is_err();
             let (ending, error) = match joined {
@@ -382,7 +376,7 @@ impl Supervisor {
         &self,
         project: &Project,
         sync: &str,
-        options: &Options,
+        (options, origin): (&RunOptions, &RunOrigin),
         tracker: &Tracker,
         signal: watch::Receiver<Signal>,
     ) -> Result<Report, Failure> {
@@ -397,6 +391,7 @@ impl Supervisor {
             random: &self.random,
             monitor: tracker,
             options,
+            origin,
             signal,
         };
         job.run().await

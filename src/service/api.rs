@@ -13,14 +13,15 @@ use tokio::sync::mpsc;
 use crate::error::Error;
 use crate::ledger::Copied;
 use crate::service::views::{
-    Activity, Ask, ExportedView, GroupView, PlanPart, PlanView, RejectedView, RunDetail, RunView, SaidView, SyncDetail,
+    Activity, ExportedView, GroupView, PlanPart, PlanView, RejectedView, RunDetail, RunView, SaidView, SyncDetail,
     SyncView,
 };
+use crate::sync::RunOptions;
 use crate::sync::verify::{Drifted, Verified};
 
 /// Why something asked of the daemon was not done.
 #[derive(Debug)]
-pub enum Refusal {
+pub enum ServiceError {
     /// There is no such sync, run or group.
     NotFound(Error),
     /// The request is not sound: an unknown guard, an option that does not fit.
@@ -33,21 +34,34 @@ pub enum Refusal {
     Failed(Error),
 }
 
-impl From<Error> for Refusal {
-    fn from(error: Error) -> Refusal {
-        Refusal::Failed(error)
+impl ServiceError {
+    /// The error itself.
+    pub fn into_error(self) -> Error {
+        match self {
+            ServiceError::NotFound(error)
+            | ServiceError::Invalid(error)
+            | ServiceError::Conflict(error)
+            | ServiceError::Busy(error)
+            | ServiceError::Failed(error) => error,
+        }
+    }
+}
+
+impl From<Error> for ServiceError {
+    fn from(error: Error) -> ServiceError {
+        ServiceError::Failed(error)
     }
 }
 
 /// What was asked, or why not.
-pub type Answer<T> = std::result::Result<T, Refusal>;
+pub type ServiceResult<T> = std::result::Result<T, ServiceError>;
 
 /// Times of a schedule that are told when nobody asks for more.
-pub const FIRES: usize = 3;
+pub const SCHEDULED_TIMES: usize = 3;
 
 /// A run that was accepted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Accepted {
+pub struct EnqueuedRun {
     /// The sync.
     pub sync: String,
     /// The run's id; its record appears under it as soon as it begins.
@@ -83,32 +97,32 @@ pub struct About {
 }
 
 /// Something that is told item by item as it is found, and ends with its result. Dropped, it ends soon.
-pub struct UnderWay<Item, End> {
+pub struct ResultStream<Item, End> {
     /// The items, as they are found.
     pub items: mpsc::Receiver<Item>,
     /// The result, once there are no more items.
-    pub end: BoxFuture<'static, Answer<End>>,
+    pub end: BoxFuture<'static, ServiceResult<End>>,
 }
 
 /// A plan that is told as it is made; the plan at its end has no changes of its own.
-pub type PlanUnderWay = UnderWay<PlanPart, PlanView>;
+pub type PlanStream = ResultStream<PlanPart, PlanView>;
 
 #[cfg(test)]
-impl PlanUnderWay {
+impl PlanStream {
     /// A plan that was made before.
-    pub(crate) fn of(mut plan: PlanView) -> PlanUnderWay {
+    pub(crate) fn of(mut plan: PlanView) -> PlanStream {
         let found = std::mem::take(&mut plan.changes);
         let (sender, items) = mpsc::channel(found.len().max(1));
         for change in found {
             sender.try_send(PlanPart::Change(Box::new(change))).expect("there is room for each");
         }
-        PlanUnderWay { items, end: Box::pin(std::future::ready(Ok(plan))) }
+        PlanStream { items, end: Box::pin(std::future::ready(Ok(plan))) }
     }
 }
 
 /// What may be asked and ordered.
 #[async_trait]
-pub trait Desk: Send + Sync {
+pub trait Service: Send + Sync {
     /// The daemon itself.
     fn about(&self) -> About;
 
@@ -116,72 +130,89 @@ pub trait Desk: Send + Sync {
     fn now(&self) -> DateTime<Utc>;
 
     /// Whether it can do its work: config read, ledger open, not stopping. Cheap.
-    async fn ready(&self) -> Answer<()>;
+    async fn ready(&self) -> ServiceResult<()>;
 
     /// Every sync, by name, each with the next `fires` times of its schedule.
-    async fn syncs(&self, fires: usize) -> Answer<Vec<SyncView>>;
+    async fn syncs(&self, fires: usize) -> ServiceResult<Vec<SyncView>>;
 
     /// One sync with its mapping, guards and latest runs.
-    async fn sync(&self, sync: &str) -> Answer<SyncDetail>;
+    async fn sync(&self, sync: &str) -> ServiceResult<SyncDetail>;
 
     /// Asks for a run. One that cannot begin yet waits: one per sync, and equal ones are one.
-    async fn trigger(&self, sync: &str, ask: Ask, by: &str) -> Answer<Accepted>;
+    async fn trigger(&self, sync: &str, options: RunOptions, by: &str) -> ServiceResult<EnqueuedRun>;
 
     /// What a run would do now, with the first `show` changes. Writes nothing. Only so many plans are made at a time.
-    async fn plan(&self, sync: &str, ask: Ask, show: usize) -> Answer<PlanView>;
+    async fn plan(&self, sync: &str, options: RunOptions, show: usize) -> ServiceResult<PlanView> {
+        let PlanStream { mut items, end } = self.plan_stream(sync, options, show, false).await?;
+        let mut changes = Vec::new();
+        while let Some(part) = items.recv().await {
+            if let PlanPart::Change(change) = part {
+                changes.push(*change);
+            }
+        }
+        Ok(PlanView { changes, ..end.await? })
+    }
 
     /// The same of any size: the first `show` changes are told as they are found, with the requests if those are asked
     /// for, and nobody keeps them.
-    async fn plan_stream(&self, sync: &str, ask: Ask, show: usize, requests: bool) -> Answer<PlanUnderWay>;
+    async fn plan_stream(
+        &self,
+        sync: &str,
+        options: RunOptions,
+        show: usize,
+        requests: bool,
+    ) -> ServiceResult<PlanStream>;
 
     /// Stops a run under way (what was answered is recorded, the rest is said by the next run; a second time abandons what
     /// is in flight), or takes back one that waits.
-    async fn cancel(&self, run: &str) -> Answer<()>;
+    async fn cancel(&self, run: &str) -> ServiceResult<()>;
 
     /// Pauses a sync: neither schedule nor retries start it. Survives a restart. Resuming is `paused = false`.
-    async fn pause(&self, sync: &str, paused: bool) -> Answer<Activity>;
+    async fn pause(&self, sync: &str, paused: bool) -> ServiceResult<Activity>;
 
     /// Past and current runs, the newest first, those before the run `before` if given, at most `count`.
-    async fn runs(&self, sync: Option<&str>, before: Option<&str>, count: u64) -> Answer<Vec<RunView>>;
+    async fn runs(&self, sync: Option<&str>, before: Option<&str>, count: u64) -> ServiceResult<Vec<RunView>>;
 
     /// The latest runs of every sync, current ones included, by name and the newest first, at most `each` of one. A sync
     /// that never ran may be absent.
-    async fn latest(&self, each: u64) -> Answer<BTreeMap<String, Vec<RunView>>>;
+    async fn latest_runs(&self, each: u64) -> ServiceResult<BTreeMap<String, Vec<RunView>>>;
 
     /// One run.
-    async fn run(&self, run: &str) -> Answer<RunDetail>;
+    async fn run(&self, run: &str) -> ServiceResult<RunDetail>;
 
     /// What a run said, in order, from position `from`, at most `count`; of one outcome (by name) or of all.
-    async fn said(&self, run: &str, outcome: Option<&str>, from: u64, count: u64) -> Answer<Vec<SaidView>>;
+    async fn run_changes(
+        &self,
+        run: &str,
+        outcome: Option<&str>,
+        from: u64,
+        count: u64,
+    ) -> ServiceResult<Vec<SaidView>>;
 
     /// Groups whose last word is a rejection, in key order, at most `count` per sync; of one sync those after the group
     /// `after`, if given.
-    async fn rejected(&self, sync: Option<&str>, after: Option<&str>, count: u64) -> Answer<Vec<RejectedView>>;
+    async fn rejected(&self, sync: Option<&str>, after: Option<&str>, count: u64) -> ServiceResult<Vec<RejectedView>>;
 
     /// What is known of a group, with the latest `count` lines of its history before the line `before`, if given.
-    async fn group(&self, sync: &str, key: &str, before: Option<u64>, count: u64) -> Answer<GroupView>;
+    async fn group(&self, sync: &str, key: &str, before: Option<u64>, count: u64) -> ServiceResult<GroupView>;
 
     /// Copies the ledger to a new file, given by its whole path. Runs go on meanwhile.
-    async fn backup(&self, file: &Path) -> Answer<Copied>;
+    async fn backup(&self, file: &Path) -> ServiceResult<Copied>;
 
     /// Prometheus text.
-    async fn metrics(&self) -> Answer<String>;
-}
+    async fn metrics(&self) -> ServiceResult<String>;
 
-/// What may be ordered about the ledger itself. Only commands of the same user can do so.
-#[async_trait]
-pub trait Upkeep: Send + Sync {
     /// Every group that is known of a sync, in key order, as lines of `groupcast ledger export`.
-    async fn export(&self, sync: &str) -> Answer<UnderWay<ExportedView, ()>>;
+    async fn export(&self, sync: &str) -> ServiceResult<ResultStream<ExportedView, ()>>;
 
     /// Has everything about a group, or about all of a sync, sent again, or forgets what is known of them. Returns how many
     /// groups that were.
-    async fn reset(&self, sync: &str, group: Option<&str>, forget: bool) -> Answer<u64>;
+    async fn reset(&self, sync: &str, group: Option<&str>, forget: bool) -> ServiceResult<u64>;
 
     /// Takes the source's rows as held by the destination, without sending anything. Returns how many groups those are.
-    async fn adopt(&self, sync: &str) -> Answer<UnderWay<(), u64>>;
+    async fn adopt(&self, sync: &str) -> ServiceResult<ResultStream<(), u64>>;
 
     /// Compares what the destination holds with what it is known to hold; with `repair`, the next run sends in full what
     /// differs.
-    async fn verify(&self, sync: &str, repair: bool) -> Answer<UnderWay<Drifted, Verified>>;
+    async fn verify(&self, sync: &str, repair: bool) -> ServiceResult<ResultStream<Drifted, Verified>>;
 }

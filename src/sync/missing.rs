@@ -17,7 +17,7 @@ const RUNS_MAX: u64 = 500;
 impl Session<'_> {
     /// A failure to find something at the source, with what it means for this sync.
     pub async fn missing_for_now(&self, error: Error) -> Error {
-        let by_a_person = self.options.run.is_none() || self.options.started_by == BY_COMMAND_LINE;
+        let by_a_person = self.origin.run.is_none() || self.origin.started_by == BY_COMMAND_LINE;
         if !error.is_missing() || by_a_person {
             return error;
         }

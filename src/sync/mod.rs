@@ -7,6 +7,7 @@
 pub mod decide;
 pub mod guard;
 mod missing;
+pub mod options;
 mod read;
 mod record;
 pub mod report;
@@ -16,9 +17,7 @@ mod start;
 pub mod timeline;
 pub mod verify;
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::watch;
 
@@ -36,40 +35,13 @@ use read::{READ_ALL, Survey};
 use report::{Counts, Detail, Report};
 use send::Executed;
 
+pub use options::{RunOptions, RunOrigin};
 pub use read::{Reader, Rows, Warehouse};
 pub use start::run_id;
 
 /// Candidates per page: what a crash leaves unconfirmed, and what is in memory at a time. Twice this many documents of a few
 /// kilobytes (one page is said while the next is prepared) are some tens of megabytes.
 const PAGE_SUSPECTS: u64 = 5_000;
-
-/// What the operator asks of one run.
-#[derive(Debug, Clone, Default)]
-pub struct Options {
-    /// Read the whole model although the mapping is incremental.
-    pub full: bool,
-    /// Only this group.
-    pub group: Option<String>,
-    /// Say at most this many changes.
-    pub limit: Option<u64>,
-    /// Try rejected groups again although they did not change.
-    pub retry_rejected: bool,
-    /// Guards accepted this once.
-    pub accept: BTreeSet<String>,
-    /// The run's id, where it was given out before the run begins ([`run_id`]).
-    pub run: Option<String>,
-    /// Who or what started it: a word for people.
-    pub started_by: String,
-    /// How long requests in flight may go on after it was told to stop, where that is not delivery's usual.
-    pub grace: Option<Duration>,
-}
-
-impl Options {
-    /// Those of an adoption.
-    pub fn adoption() -> Options {
-        Options { started_by: "adoption".to_owned(), ..Options::default() }
-    }
-}
 
 /// Who started a run that a person asked for with a command, on record and in metrics.
 pub const BY_COMMAND_LINE: &str = "command line";
@@ -128,8 +100,10 @@ pub struct Session<'a> {
     pub random: &'a Random,
     /// Who watches.
     pub monitor: &'a dyn Monitor,
-    /// What the operator asks.
-    pub options: &'a Options,
+    /// What is requested of the run.
+    pub options: &'a RunOptions,
+    /// Where the run comes from.
+    pub origin: &'a RunOrigin,
     /// Rises when the run should stop.
     pub signal: watch::Receiver<Signal>,
 }
@@ -152,7 +126,7 @@ pub struct Plan {
 /// recorded all the same.
 pub async fn run(session: &Session<'_>, reader: &mut dyn Reader) -> Result<Report> {
     if let Err(error) = session.check_target().await {
-        if session.options.run.is_some() {
+        if session.origin.run.is_some() {
             note_failure(session, &error).await?;
         }
         return Err(error);

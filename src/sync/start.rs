@@ -67,7 +67,7 @@ impl Session<'_> {
 
     pub(super) async fn start(&self) -> Result<RunStart> {
         let now = self.clock.now();
-        let run = match &self.options.run {
+        let run = match &self.origin.run {
             Some(run) => run.clone(),
             None => {
                 let latest = self.ledger.runs(None, 1).await?.pop();
@@ -80,8 +80,8 @@ impl Session<'_> {
             mapping: self.about(),
             traits: self.mapping.traits.iter().map(|mapped| mapped.name.clone()).collect(),
             started_at: now,
-            started_by: self.options.started_by.clone(),
-            partial: self.options.group.is_some() || self.options.limit.is_some(),
+            started_by: self.origin.started_by.clone(),
+            partial: self.options.is_partial(),
         })
     }
 }

@@ -32,7 +32,7 @@ use groupcast::mapping::{
 use groupcast::model::{Cell, ColumnType, OnNull, Op};
 use groupcast::secret::Secret;
 use groupcast::sync::report::Report;
-use groupcast::sync::{self, Event, Monitor, Options, Reader, Rows, Session};
+use groupcast::sync::{self, Event, Monitor, Reader, Rows, RunOptions, RunOrigin, Session};
 use serde_json::{Map, Value, json};
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -590,7 +590,7 @@ struct Told {
 
 impl World {
     /// A run, and the requests that its delivery made; `None`: it died.
-    async fn run(&mut self, options: &Options, quiet: bool) -> Option<Result<(Report, u64)>> {
+    async fn run(&mut self, options: &RunOptions, quiet: bool) -> Option<Result<(Report, u64)>> {
         for (key, row) in &self.source {
             for mapped in &self.mapping.traits {
                 let value = value_of(mapped, row).unwrap_or_default();
@@ -631,6 +631,7 @@ impl World {
                 random: &random,
                 monitor: &Silence,
                 options,
+                origin: &RunOrigin::default(),
                 signal,
             };
             let report = sync::run(&session, &mut Shelf(&self.source)).await?;
@@ -654,7 +655,7 @@ impl World {
     }
 
     async fn quiet_run(&mut self) -> std::result::Result<u64, String> {
-        let done = self.run(&Options::default(), true).await.expect("nobody dies in a quiet run");
+        let done = self.run(&RunOptions::default(), true).await.expect("nobody dies in a quiet run");
         match done {
             Ok((report, requests)) if report.status == Status::Delivered => Ok(requests),
             other => Err(format!("a quiet run ended {other:?}", other = other.map(|(report, _)| report.counts))),
@@ -697,10 +698,10 @@ async fn history(seed: u64, vendor: Box<dyn Vendor>, honest: bool) -> std::resul
             world.mapping = draw(&mut random, &features);
         }
         let group = format!("g{} & sons", random.u8(0..GROUPS));
-        let options = Options {
+        let options = RunOptions {
             limit: (random.u8(0..8) == 0).then(|| random.u64(0..3)),
             group: (random.u8(0..10) == 0).then_some(group),
-            ..Options::default()
+            ..RunOptions::default()
         };
         // A run that dies or gives up is what this is about.
         world.run(&options, false).await;

@@ -19,7 +19,7 @@ enum Happening {
     Passes(i64),
     ClockSet(i64),
     Ends(usize, Ending),
-    Asks(usize, Ask),
+    Asks(usize, RunOptions),
     TakesBack(usize),
     Pauses(usize, bool),
     Leaves(usize),
@@ -40,19 +40,19 @@ fn ending() -> impl Strategy<Value = Ending> {
     ]
 }
 
-fn ask() -> impl Strategy<Value = Ask> {
+fn ask() -> impl Strategy<Value = RunOptions> {
     (
         any::<bool>(),
         any::<bool>(),
         prop::option::weighted(0.2, Just("k".to_owned())),
         prop::option::weighted(0.2, 1..9_u64),
     )
-        .prop_map(|(full, retry_rejected, group, limit)| Ask {
+        .prop_map(|(full, retry_rejected, group, limit)| RunOptions {
             full,
             retry_rejected,
             group,
             limit,
-            ..Ask::default()
+            ..RunOptions::default()
         })
 }
 
@@ -127,7 +127,7 @@ impl World {
                 let run = match &start.cause {
                     Cause::Asked(asked) => {
                         assert_eq!(self.waiting.remove(&start.sync), Some(asked.run.clone()), "nobody asked for it");
-                        if super::is_part(&asked.ask) {
+                        if asked.options.is_partial() {
                             self.parts.insert(asked.run.clone());
                         }
                         asked.run.clone()

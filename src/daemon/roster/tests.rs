@@ -31,8 +31,8 @@ pub(super) fn joining(timetable: Option<Timetable>) -> Joining {
     Joining { timetable, enabled: true, paused_since: None, trouble: Trouble::default(), asked: None }
 }
 
-pub(super) fn asked(run: &str, minute: i64, ask: Ask) -> Asked {
-    Asked { run: run.to_owned(), ask, by: "api".to_owned(), since: at(minute) }
+pub(super) fn asked(run: &str, minute: i64, options: RunOptions) -> Asked {
+    Asked { run: run.to_owned(), options, by: "api".to_owned(), since: at(minute) }
 }
 
 /// The syncs that start now, confirmed as started.
@@ -133,7 +133,7 @@ fn a_busy_schedule_is_stretched_by_failures() {
 fn what_runs_by_hand_is_not_tried_again() {
     let mut roster = Roster::new(4);
     roster.join("a", joining(None));
-    roster.ask("a", asked("r1", 0, Ask::default())).unwrap();
+    roster.ask("a", asked("r1", 0, RunOptions::default())).unwrap();
     begin(&mut roster, 0);
     roster.ended("a", Ending::Failed(Kind::SourceBusy), at(0));
     let doing = roster.doing("a", at(0)).unwrap();
@@ -162,33 +162,33 @@ fn a_failing_sync_does_not_disturb_the_others() {
 fn who_asks_is_served_once_and_nobody_is_lost() {
     let mut roster = Roster::new(1);
     roster.join("a", joining(None));
-    assert_eq!(roster.ask("nobody", asked("r0", 0, Ask::default())), Err(Declined::Unknown));
-    assert_eq!(roster.ask("a", asked("r1", 0, Ask::default())), Ok(("r1".to_owned(), false)));
+    assert_eq!(roster.ask("nobody", asked("r0", 0, RunOptions::default())), Err(Declined::Unknown));
+    assert_eq!(roster.ask("a", asked("r1", 0, RunOptions::default())), Ok(("r1".to_owned(), false)));
     assert_eq!(
-        roster.ask("a", asked("r2", 0, Ask::default())),
+        roster.ask("a", asked("r2", 0, RunOptions::default())),
         Ok(("r1".to_owned(), true)),
         "joins the one that waits"
     );
     assert_eq!(begin(&mut roster, 0), ["a"]);
     // The data may have changed after the run under way has read it: whoever asks now gets a run of their own.
-    assert_eq!(roster.ask("a", asked("r3", 1, Ask::default())), Ok(("r3".to_owned(), false)));
-    let full = Ask { full: true, accept: ["empty".to_owned()].into(), ..Ask::default() };
+    assert_eq!(roster.ask("a", asked("r3", 1, RunOptions::default())), Ok(("r3".to_owned(), false)));
+    let full = RunOptions { full: true, accept: ["empty".to_owned()].into(), ..RunOptions::default() };
     assert_eq!(roster.ask("a", asked("r4", 1, full)), Ok(("r3".to_owned(), true)), "the waiting run does both");
-    let one = Ask { group: Some("k".to_owned()), ..Ask::default() };
+    let one = RunOptions { group: Some("k".to_owned()), ..RunOptions::default() };
     assert_eq!(roster.ask("a", asked("r5", 1, one)), Err(Declined::Waiting("r3".to_owned())));
     assert!(begin(&mut roster, 2).is_empty());
     roster.ended("a", Ending::Well, at(3));
     let starts = roster.look(at(3)).starts;
     let Cause::Asked(waited) = &starts[0].cause else { panic!("{starts:?}") };
-    assert!(waited.ask.full && waited.ask.accept.contains("empty") && waited.run == "r3");
+    assert!(waited.options.full && waited.options.accept.contains("empty") && waited.run == "r3");
     begin(&mut roster, 3);
     assert_eq!(roster.take_back("r3"), None, "it has begun");
-    roster.ask("a", asked("r6", 4, Ask::default())).unwrap();
+    roster.ask("a", asked("r6", 4, RunOptions::default())).unwrap();
     assert_eq!(roster.take_back("r6").as_deref(), Some("a"));
     roster.ended("a", Ending::Well, at(5));
     assert!(begin(&mut roster, 5).is_empty());
     roster.stop();
-    assert_eq!(roster.ask("a", asked("r7", 6, Ask::default())), Err(Declined::Stopping));
+    assert_eq!(roster.ask("a", asked("r7", 6, RunOptions::default())), Err(Declined::Stopping));
 }
 
 #[test]
@@ -203,7 +203,7 @@ fn a_paused_sync_starts_by_hand_only_and_catches_up() {
     for minute in 2..60 {
         assert!(begin(&mut roster, minute).is_empty());
     }
-    roster.ask("a", asked("by-hand", 35, Ask::default())).unwrap();
+    roster.ask("a", asked("by-hand", 35, RunOptions::default())).unwrap();
     assert_eq!(begin(&mut roster, 35), ["a"]);
     roster.ended("a", Ending::Well, at(36));
     roster.pause("a", None, at(40)).unwrap();
@@ -227,7 +227,7 @@ fn followers_follow_good_ends_of_whole_runs() {
     assert_eq!(begin(&mut roster, 2), ["second"]);
     roster.ended("second", Ending::Failed(Kind::Guard), at(3));
     assert!(begin(&mut roster, 3).is_empty(), "a failure is not followed");
-    let part = Ask { group: Some("k".to_owned()), ..Ask::default() };
+    let part = RunOptions { group: Some("k".to_owned()), ..RunOptions::default() };
     roster.ask("first", asked("part", 4, part)).unwrap();
     assert_eq!(begin(&mut roster, 4), ["first"]);
     roster.ended("first", Ending::Well, at(5));
@@ -241,7 +241,7 @@ fn a_run_of_one_group_hides_no_moment() {
     roster.join("a", every("a", 10));
     begin(&mut roster, 0);
     roster.ended("a", Ending::Well, at(1));
-    let part = Ask { group: Some("k".to_owned()), ..Ask::default() };
+    let part = RunOptions { group: Some("k".to_owned()), ..RunOptions::default() };
     roster.ask("a", asked("part", 9, part)).unwrap();
     assert_eq!(begin(&mut roster, 9), ["a"]);
     assert!(begin(&mut roster, 10).is_empty(), "one run of a sync at a time");
@@ -281,9 +281,9 @@ fn a_suspect_that_somebody_asks_for_waits_its_turn() {
         let trouble = Trouble { failures: 1, deaths: 1, again: true, not_before: None };
         roster.join(sync, Joining { trouble, ..every(sync, 10) });
     }
-    roster.ask("b", asked("r1", 0, Ask::default())).unwrap();
+    roster.ask("b", asked("r1", 0, RunOptions::default())).unwrap();
     assert_eq!(begin(&mut roster, 0), ["b"], "who asked comes first");
-    roster.ask("a", asked("r2", 1, Ask::default())).unwrap();
+    roster.ask("a", asked("r2", 1, RunOptions::default())).unwrap();
     assert!(begin(&mut roster, 1).is_empty());
     // One that is stopped has shown nothing, and makes room.
     roster.ended("b", Ending::Stopped, at(2));
@@ -312,7 +312,7 @@ fn a_sync_that_leaves_the_config_ends_its_run_first() {
     roster.leave("a");
     assert_eq!(roster.running(), 1);
     assert!(roster.names().is_empty());
-    assert_eq!(roster.ask("a", asked("r", 1, Ask::default())), Err(Declined::Unknown));
+    assert_eq!(roster.ask("a", asked("r", 1, RunOptions::default())), Err(Declined::Unknown));
     roster.ended("a", Ending::Well, at(1));
     assert!(!roster.knows("a"));
     assert!(begin(&mut roster, 9).is_empty());

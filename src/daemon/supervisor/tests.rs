@@ -98,13 +98,13 @@ async fn whatever_blocks_the_threads_of_runs_keeps_nobody_from_stopping_the_daem
     let supervisor = Arc::new(supervisor);
     let (stop, stopping) = watch::channel(Signal::Go);
     let (ended, _endings) = mpsc::unbounded_channel();
-    let office = super::super::office::Office(Arc::clone(&supervisor));
+    let service = super::super::service::DaemonService(Arc::clone(&supervisor));
     let ordered = async {
         while supervisor.running().is_empty() {
             tokio::task::yield_now().await;
         }
         // THEN it answers,
-        let syncs = crate::service::api::Desk::syncs(&office, 1).await.unwrap();
+        let syncs = crate::service::api::Service::syncs(&service, 1).await.unwrap();
         assert_eq!(syncs[0].activity.as_ref().map(|activity| activity.state), Some(State::Running));
         stop.send_replace(Signal::Stop);
     };

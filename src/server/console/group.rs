@@ -13,7 +13,7 @@ use super::words::{
     Mark, long, outcome, plural, run_path, short, shown, shown_line, sync_path, time_relative, with_query,
 };
 use crate::error::{Error, Kind};
-use crate::service::api::{Answer, Refusal};
+use crate::service::api::{ServiceError, ServiceResult};
 use crate::service::views::{GroupView, HistoryView};
 
 /// Lines of a group's history.
@@ -23,7 +23,7 @@ const HISTORY: u64 = 100;
 pub(super) async fn page(visit: Visit, Path(sync): Path<String>, query: RawQuery) -> Response {
     let params = Params::of_query(&query);
     match (build(&visit, &sync, &params).await, params.one("key")) {
-        (Err(refusal @ Refusal::NotFound(_)), Some(key)) if visit.desk.sync(&sync).await.is_ok() => {
+        (Err(refusal @ ServiceError::NotFound(_)), Some(key)) if visit.service.sync(&sync).await.is_ok() => {
             visit.refuse_with(refusal, &elsewhere(&sync, key))
         }
         (page, _) => visit.respond(page),
@@ -45,17 +45,17 @@ fn elsewhere(sync: &str, key: &str) -> Markup {
     }
 }
 
-async fn build(visit: &Visit, sync: &str, params: &Params) -> Answer<Page> {
+async fn build(visit: &Visit, sync: &str, params: &Params) -> ServiceResult<Page> {
     let Some(key) = params.one("key") else {
         let error = Error::new(Kind::Config, "no group was named").advise("open one from the sync's page, by its key");
-        return Err(Refusal::Invalid(error));
+        return Err(ServiceError::Invalid(error));
     };
-    let group = match visit.desk.group(sync, key, None, HISTORY).await {
+    let group = match visit.service.group(sync, key, None, HISTORY).await {
         Ok(group) => group,
-        Err(Refusal::NotFound(error)) => {
+        Err(ServiceError::NotFound(error)) => {
             let next = "compare the key letter by letter with the source's; `groupcast plan` shows groups not sent yet";
             let error = if error.advice().is_some() { error } else { error.advise(next) };
-            return Err(Refusal::NotFound(error));
+            return Err(ServiceError::NotFound(error));
         }
         Err(refused) => return Err(refused),
     };

@@ -13,7 +13,7 @@ use super::words::{
     clock, minute, plural, relative, run_path, short, shown_line, span, status, sync_path, thousands, with_query,
 };
 use crate::ledger::Status;
-use crate::service::api::Answer;
+use crate::service::api::ServiceResult;
 use crate::service::views::RunView;
 use crate::sync::report::Counts;
 
@@ -35,10 +35,10 @@ pub(super) async fn page(visit: Visit, query: RawQuery) -> Response {
     visit.respond(page)
 }
 
-async fn build(visit: &Visit, params: &Params) -> Answer<Page> {
+async fn build(visit: &Visit, params: &Params) -> ServiceResult<Page> {
     let (sync, before) = (params.one("sync"), params.one("before"));
     // One more than is shown tells whether there are older ones.
-    let mut runs = visit.desk.runs(sync, before, PAGE_RUNS + 1).await?;
+    let mut runs = visit.service.runs(sync, before, PAGE_RUNS + 1).await?;
     let more = runs.len() as u64 > PAGE_RUNS;
     runs.truncate(PAGE_RUNS as usize);
     let filter: Vec<(&str, &str)> = sync.map(|sync| ("sync", sync)).into_iter().collect();

@@ -1,6 +1,6 @@
 //! The console: how does a person look into a running daemon and give it orders, with nothing but a browser?
 //!
-//! Pages are made here, on the server, from what the [`Desk`] tells, and work without scripts; the script only keeps a
+//! Pages are made here, on the server, from what the [`Service`] tells, and work without scripts; the script only keeps a
 //! page about a run under way fresh. No page carries inline style or script, so that a strict content security policy
 //! can stand in front of it. Who may see a page and whether a form was sent from one is decided by the layers around
 //! this router; what they know of the visitor arrives as a [`Session`](super::http::auth::Session).
@@ -34,14 +34,14 @@ use axum::response::Response;
 use axum::routing::{get, post};
 
 use crate::error::{Error, Kind};
-use crate::service::api::{Desk, Refusal};
+use crate::service::api::{Service, ServiceError};
 pub use refused::refused;
 use visit::Visit;
 
 /// Every page, form and asset of the console.
 ///
 /// `/assets/…` and `/login` tell nothing about any sync, so they may be served to anybody.
-pub fn router(desk: Arc<dyn Desk>) -> Router {
+pub fn router(service: Arc<dyn Service>) -> Router {
     Router::new()
         .route("/", get(overview::page))
         .route("/runs", get(history::page))
@@ -58,11 +58,11 @@ pub fn router(desk: Arc<dyn Desk>) -> Router {
         .route("/assets/console.css", get(assets::style))
         .route("/assets/console.js", get(assets::script))
         .fallback(nowhere)
-        .with_state(desk)
+        .with_state(service)
 }
 
 /// The page for an address that leads nowhere.
 async fn nowhere(visit: Visit) -> Response {
     let error = Error::new(Kind::Config, "there is no such page").advise("start from the overview");
-    visit.refuse(Refusal::NotFound(error))
+    visit.refuse(ServiceError::NotFound(error))
 }

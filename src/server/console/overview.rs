@@ -16,7 +16,7 @@ use super::words::{
     time_relative, with_query,
 };
 use crate::ledger::Status;
-use crate::service::api::{Answer, FIRES};
+use crate::service::api::{SCHEDULED_TIMES, ServiceResult};
 use crate::service::views::{FireView, State, SyncView};
 
 /// Runs in a sparkline.
@@ -33,12 +33,12 @@ pub(super) async fn page(visit: Visit) -> Response {
     visit.respond(build(&visit).await)
 }
 
-async fn build(visit: &Visit) -> Answer<Page> {
-    let syncs = visit.desk.syncs(FIRES).await?;
+async fn build(visit: &Visit) -> ServiceResult<Page> {
+    let syncs = visit.service.syncs(SCHEDULED_TIMES).await?;
     if syncs.is_empty() {
         return Ok(Page::new("Overview", Here::Overview, nothing_yet()));
     }
-    let mut latest = visit.desk.latest(SPARK_RUNS).await?;
+    let mut latest = visit.service.latest_runs(SPARK_RUNS).await?;
     let mut rows = Vec::with_capacity(syncs.len());
     for (index, sync) in syncs.iter().enumerate() {
         // The newest come first; a chart goes the other way.

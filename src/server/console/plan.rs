@@ -11,8 +11,9 @@ use super::page::{Here, Page, crumbs};
 use super::values::change;
 use super::visit::{Params, Visit};
 use super::words::{group_link, plural, prose, sentence, short, shown, shown_line, sync_path, thousands, with_query};
-use crate::service::api::Answer;
-use crate::service::views::{Ask, PlanView, PlannedView};
+use crate::service::api::ServiceResult;
+use crate::service::views::{PlanView, PlannedView};
+use crate::sync::RunOptions;
 
 /// Changes shown unless asked otherwise, and at most: a page of a thousand groups is a few megabytes.
 const SHOW: u64 = 50;
@@ -28,24 +29,24 @@ pub(super) async fn page(visit: Visit, Path(sync): Path<String>, query: RawQuery
     visit.respond(page)
 }
 
-async fn build(visit: &Visit, sync: &str, params: &Params) -> Answer<Page> {
-    let ask = orders::ask(params, params);
+async fn build(visit: &Visit, sync: &str, params: &Params) -> ServiceResult<Page> {
+    let options = orders::options(params, params);
     let show = params.number("show", SHOW).clamp(1, SHOW_MAX);
-    let plan = visit.desk.plan(sync, ask.clone(), usize::try_from(show).unwrap_or(usize::MAX)).await?;
+    let plan = visit.service.plan(sync, options.clone(), usize::try_from(show).unwrap_or(usize::MAX)).await?;
     let path = sync_path(sync);
     let body = html! {
         (crumbs(&[("/", "Overview"), (&path, sync)], "Plan"))
         h1 { "Plan of " bdi { (shown_line(sync)) } }
         p class="soft" {
             "What a run would do now"
-            @if let Some(group) = &ask.group { " for the group " bdi { (short(group)) } }
+            @if let Some(group) = &options.group { " for the group " bdi { (short(group)) } }
             @if plan.full { ", from the whole model" }
-            @else if ask.group.is_none() { ", from the rows that changed lately" }
+            @else if options.group.is_none() { ", from the rows that changed lately" }
             ". Nothing was sent or written."
         }
         (summary(&plan))
-        @if let Some(guard) = &plan.guard { (would_stop(visit, &path, &ask, guard)) }
-        (asked(visit, &path, &ask, plan.guard.is_none()))
+        @if let Some(guard) = &plan.guard { (would_stop(visit, &path, &options, guard)) }
+        (asked(visit, &path, &options, plan.guard.is_none()))
         section aria-labelledby="changes-h" {
             h2 id="changes-h" { "Changes" }
             @if plan.changes.is_empty() {
@@ -63,7 +64,7 @@ async fn build(visit: &Visit, sync: &str, params: &Params) -> Answer<Page> {
                 p {
                     "… and " (plural(plan.hidden, "more group")) ". "
                     @if more > show {
-                        a href=(with_query(&format!("{path}/plan"), &pairs(&ask, &more.to_string()))) rel="nofollow" {
+                        a href=(with_query(&format!("{path}/plan"), &pairs(&options, &more.to_string()))) rel="nofollow" {
                             "Show up to " (thousands(more))
                         }
                     } @else {
@@ -77,11 +78,11 @@ async fn build(visit: &Visit, sync: &str, params: &Params) -> Answer<Page> {
 }
 
 /// The query that asks for the same plan with `show` changes.
-fn pairs<'a>(ask: &'a Ask, show: &'a str) -> Vec<(&'a str, &'a str)> {
+fn pairs<'a>(options: &'a RunOptions, show: &'a str) -> Vec<(&'a str, &'a str)> {
     let mut pairs = vec![("show", show)];
-    pairs.extend(ask.full.then_some(("full", "1")));
-    pairs.extend(ask.retry_rejected.then_some(("retry_rejected", "1")));
-    pairs.extend(ask.group.as_deref().map(|group| ("group", group)));
+    pairs.extend(options.full.then_some(("full", "1")));
+    pairs.extend(options.retry_rejected.then_some(("retry_rejected", "1")));
+    pairs.extend(options.group.as_deref().map(|group| ("group", group)));
     pairs
 }
 
@@ -113,7 +114,7 @@ fn summary(plan: &PlanView) -> Markup {
     }
 }
 
-fn would_stop(visit: &Visit, path: &str, ask: &Ask, guard: &Value) -> Markup {
+fn would_stop(visit: &Visit, path: &str, options: &RunOptions, guard: &Value) -> Markup {
     let message = guard["message"].as_str();
     html! {
         section class="notice bad" aria-labelledby="guard-h" {
@@ -122,43 +123,43 @@ fn would_stop(visit: &Visit, path: &str, ask: &Ask, guard: &Value) -> Markup {
             @if let Some(advice) = guard["advice"].as_str() {
                 p { strong { "What to do: " } (prose(&sentence(advice))) }
             }
-            (accept(visit, &run_path(path, ask), message, &[], &options(ask)))
+            (accept(visit, &run_path(path, options), message, &[], &hidden_fields(options)))
         }
     }
 }
 
 /// Where the run that was planned is ordered.
-fn run_path(path: &str, ask: &Ask) -> String {
-    let group: Vec<(&str, &str)> = ask.group.as_deref().map(|group| ("group", group)).into_iter().collect();
+fn run_path(path: &str, options: &RunOptions) -> String {
+    let group: Vec<(&str, &str)> = options.group.as_deref().map(|group| ("group", group)).into_iter().collect();
     with_query(&format!("{path}/run"), &group)
 }
 
 /// What was asked of the plan, for the run's form.
-fn options(ask: &Ask) -> Markup {
+fn hidden_fields(options: &RunOptions) -> Markup {
     html! {
-        @if ask.full { input type="hidden" name="full" value="1"; }
-        @if ask.retry_rejected { input type="hidden" name="retry_rejected" value="1"; }
+        @if options.full { input type="hidden" name="full" value="1"; }
+        @if options.retry_rejected { input type="hidden" name="retry_rejected" value="1"; }
     }
 }
 
-fn asked(visit: &Visit, path: &str, ask: &Ask, passes: bool) -> Markup {
+fn asked(visit: &Visit, path: &str, options: &RunOptions, passes: bool) -> Markup {
     html! {
         div class="orders" role="group" aria-label="Orders" {
             @if passes {
-                (visit.order(&run_path(path, ask), options(ask), html! {
+                (visit.order(&run_path(path, options), hidden_fields(options), html! {
                     button class="primary" { "Run this now" }
                 }))
             }
-            @if ask.group.is_some() {
-                @let again = with_query(&format!("{path}/plan"), &pairs(ask, &SHOW.to_string()));
+            @if options.group.is_some() {
+                @let again = with_query(&format!("{path}/plan"), &pairs(options, &SHOW.to_string()));
                 a class="button" href=(again) rel="nofollow" data-slow="Reading the source…" { "Plan again" }
             } @else {
                 form method="get" action={ (path) "/plan" } {
                     label class="box" {
-                        input type="checkbox" name="full" value="1" checked[ask.full]; span { "the whole model" }
+                        input type="checkbox" name="full" value="1" checked[options.full]; span { "the whole model" }
                     }
                     label class="box" {
-                        input type="checkbox" name="retry_rejected" value="1" checked[ask.retry_rejected];
+                        input type="checkbox" name="retry_rejected" value="1" checked[options.retry_rejected];
                         span { "rejected ones too" }
                     }
                     button { "Plan again" }

@@ -9,7 +9,7 @@ use super::table::{Shape, table, text};
 use super::values;
 use super::visit::{Params, Visit};
 use super::words::{group_link, long, plural, shown_line, sync_path, time_relative, with_query};
-use crate::service::api::Answer;
+use crate::service::api::ServiceResult;
 use crate::service::views::RejectedView;
 
 /// Groups shown of one sync.
@@ -23,10 +23,10 @@ pub(super) async fn page(visit: Visit, query: RawQuery) -> Response {
     visit.respond(page)
 }
 
-async fn build(visit: &Visit, sync: Option<&str>) -> Answer<Page> {
+async fn build(visit: &Visit, sync: Option<&str>) -> ServiceResult<Page> {
     let most = if sync.is_some() { SHOWN } else { SHOWN_OF_EACH };
     // One more than is shown tells whether there are more.
-    let rejected = visit.desk.rejected(sync, None, most + 1).await?;
+    let rejected = visit.service.rejected(sync, None, most + 1).await?;
     let body = html! {
         (crumbs(&[("/", "Overview")], "Rejected"))
         h1 { "Rejected groups" @if let Some(sync) = sync { " of " bdi { (shown_line(sync)) } } }

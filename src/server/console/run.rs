@@ -17,8 +17,8 @@ use super::words::{
     thousands, time, time_relative, with_query,
 };
 use crate::ledger::Status;
-use crate::service::api::{Answer, Refusal};
-use crate::service::views::{Progress, RunDetail, RunView, SaidView, WaitingRun};
+use crate::service::api::{ServiceError, ServiceResult};
+use crate::service::views::{Progress, QueuedRunView, RunDetail, RunView, SaidView};
 use crate::sync::report::{Counts, Detail, Tally};
 use crate::sync::timeline::Timeline;
 
@@ -28,10 +28,10 @@ pub(super) async fn page(visit: Visit, Path(run): Path<String>, query: RawQuery)
     visit.respond(page)
 }
 
-async fn build(visit: &Visit, id: &str, params: &Params) -> Answer<Page> {
-    let detail = match visit.desk.run(id).await {
+async fn build(visit: &Visit, id: &str, params: &Params) -> ServiceResult<Page> {
+    let detail = match visit.service.run(id).await {
         Ok(detail) => detail,
-        Err(refused @ Refusal::NotFound(_)) => return not_yet(visit, id, params, refused).await,
+        Err(refused @ ServiceError::NotFound(_)) => return not_yet(visit, id, params, refused).await,
         Err(refused) => return Err(refused),
     };
     let run = &detail.run;
@@ -77,15 +77,15 @@ fn joined(params: &Params) -> Markup {
 }
 
 /// The order of a run that has not begun, and whether a run of its own sync is before it.
-async fn waiting(visit: &Visit, sync: &str, id: &str) -> Option<(WaitingRun, bool)> {
-    let activity = visit.desk.sync(sync).await.ok()?.sync.activity?;
+async fn waiting(visit: &Visit, sync: &str, id: &str) -> Option<(QueuedRunView, bool)> {
+    let activity = visit.service.sync(sync).await.ok()?.sync.activity?;
     let behind = activity.running.is_some();
     Some((activity.waiting.filter(|waiting| waiting.run == id)?, behind))
 }
 
 /// A run without a record: it waits, or is about to begin.
-async fn not_yet(visit: &Visit, id: &str, params: &Params, refused: Refusal) -> Answer<Page> {
-    for sync in visit.desk.syncs(0).await? {
+async fn not_yet(visit: &Visit, id: &str, params: &Params, refused: ServiceError) -> ServiceResult<Page> {
+    for sync in visit.service.syncs(0).await? {
         let Some(activity) = &sync.activity else { continue };
         if let Some(waiting) = activity.waiting.as_ref().filter(|waiting| waiting.run == id) {
             return Ok(waits(visit, &sync.sync, waiting, activity.running.is_some(), params));
@@ -106,20 +106,20 @@ async fn not_yet(visit: &Visit, id: &str, params: &Params, refused: Refusal) -> 
     Err(refused)
 }
 
-fn waits(visit: &Visit, sync: &str, waiting: &WaitingRun, behind: bool, params: &Params) -> Page {
+fn waits(visit: &Visit, sync: &str, waiting: &QueuedRunView, behind: bool, params: &Params) -> Page {
     let path = sync_path(sync);
-    let ask = &waiting.ask;
+    let options = &waiting.options;
     let body = html! {
         (crumbs(&[("/", "Overview"), (&path, sync)], "Run"))
         h1 { "Run of " bdi { (shown_line(sync)) } " " (super::words::state(crate::service::views::State::Waiting).badge()) }
         (joined(params))
         p { "It waits since " (time(visit.now, waiting.since)) ". " (begins(visit, behind)) }
-        @if ask.full || ask.retry_rejected || !ask.accept.is_empty() || ask.group.is_some() {
+        @if options.full || options.retry_rejected || !options.accept.is_empty() || options.group.is_some() {
             ul {
-                @if ask.full { li { "reads the whole model" } }
-                @if ask.retry_rejected { li { "tries rejected groups again" } }
-                @for guard in &ask.accept { li { "accepts the guard " code { (shown_line(guard)) } } }
-                @if let Some(group) = &ask.group { li { "only the group " (group_link(sync, group)) } }
+                @if options.full { li { "reads the whole model" } }
+                @if options.retry_rejected { li { "tries rejected groups again" } }
+                @for guard in &options.accept { li { "accepts the guard " code { (shown_line(guard)) } } }
+                @if let Some(group) = &options.group { li { "only the group " (group_link(sync, group)) } }
             }
         }
         div class="orders" role="group" aria-label="Orders" {
@@ -198,7 +198,7 @@ fn stop(visit: &Visit, run: &RunView, at: Option<&Progress>) -> Markup {
 async fn after(visit: &Visit, detail: &RunDetail) -> Markup {
     let run = &detail.run;
     // A mapping may have been deleted since; then there is nothing to order.
-    let sync = visit.desk.sync(&run.sync).await.ok();
+    let sync = visit.service.sync(&run.sync).await.ok();
     let incremental = sync.as_ref().is_some_and(|sync| sync.mapping.cursor.is_some());
     let latest = sync.as_ref().and_then(|sync| sync.sync.last_run.as_ref()).is_some_and(|last| last.run == run.run);
     let again = format!("{}/run", sync_path(&run.sync));

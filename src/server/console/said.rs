@@ -7,7 +7,7 @@ use super::values;
 use super::visit::{Params, Visit};
 use super::words::{group_link, long, outcome, plural, run_path, thousands, time_relative, with_query};
 use crate::ledger::Status;
-use crate::service::api::Answer;
+use crate::service::api::ServiceResult;
 use crate::service::views::RunView;
 
 /// Groups on a page.
@@ -23,12 +23,12 @@ const OUTCOMES: [(&str, &str); 6] = [
 ];
 
 /// What a run said, from `?from=`, of `?outcome=`.
-pub(super) async fn section(visit: &Visit, view: &RunView, params: &Params) -> Answer<Markup> {
+pub(super) async fn section(visit: &Visit, view: &RunView, params: &Params) -> ServiceResult<Markup> {
     let (run, sync) = (view.run.as_str(), view.sync.as_str());
     let wanted = params.one("outcome").filter(|wanted| OUTCOMES.iter().any(|(name, _)| name == wanted));
     let from = params.number("from", 0);
     // One more than is shown tells whether there are more.
-    let mut said = visit.desk.said(run, wanted, from, PAGE_GROUPS + 1).await?;
+    let mut said = visit.service.run_changes(run, wanted, from, PAGE_GROUPS + 1).await?;
     let more = said.len() as u64 > PAGE_GROUPS;
     said.truncate(PAGE_GROUPS as usize);
     let to = |from: u64| {

@@ -17,7 +17,7 @@ use super::words::{
     with_query,
 };
 use crate::ledger::Status;
-use crate::service::api::Answer;
+use crate::service::api::ServiceResult;
 use crate::service::views::{MappingView, State, SyncDetail, SyncView};
 
 /// Runs in the table; the charts show more.
@@ -29,8 +29,8 @@ pub(super) async fn page(visit: Visit, Path(sync): Path<String>) -> Response {
     visit.respond(page)
 }
 
-async fn build(visit: &Visit, name: &str) -> Answer<Page> {
-    let detail = visit.desk.sync(name).await?;
+async fn build(visit: &Visit, name: &str) -> ServiceResult<Page> {
+    let detail = visit.service.sync(name).await?;
     let (sync, now) = (&detail.sync, visit.now);
     let activity = sync.activity.as_ref();
     let last = sync.last_run.as_ref();

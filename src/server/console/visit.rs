@@ -13,36 +13,36 @@ use maud::{Markup, html};
 use super::page::{Here, Page, framed};
 use super::words::{advice, prose, sentence, shown};
 use crate::server::http::auth::Session;
-use crate::service::api::{About, Answer, Desk, Refusal};
+use crate::service::api::{About, Service, ServiceError, ServiceResult};
 
 /// Texts of a query or a form are read up to this many, so that nobody makes us keep a million.
 const PARAMS_MAX: usize = 100;
 
-/// One visit: the desk, the visitor, and the moment.
+/// One visit: the service, the visitor, and the moment.
 pub(super) struct Visit {
-    pub(super) desk: Arc<dyn Desk>,
+    pub(super) service: Arc<dyn Service>,
     pub(super) session: Session,
     pub(super) about: About,
     pub(super) now: DateTime<Utc>,
 }
 
-impl FromRequestParts<Arc<dyn Desk>> for Visit {
+impl FromRequestParts<Arc<dyn Service>> for Visit {
     type Rejection = Infallible;
 
-    async fn from_request_parts(parts: &mut Parts, desk: &Arc<dyn Desk>) -> Result<Visit, Infallible> {
+    async fn from_request_parts(parts: &mut Parts, service: &Arc<dyn Service>) -> Result<Visit, Infallible> {
         let session = parts.extensions.get::<Session>().cloned().unwrap_or_default();
-        Ok(Visit::new(Arc::clone(desk), session))
+        Ok(Visit::new(Arc::clone(service), session))
     }
 }
 
 impl Visit {
-    pub(super) fn new(desk: Arc<dyn Desk>, session: Session) -> Visit {
-        let (about, now) = (desk.about(), desk.now());
-        Visit { desk, session, about, now }
+    pub(super) fn new(service: Arc<dyn Service>, session: Session) -> Visit {
+        let (about, now) = (service.about(), service.now());
+        Visit { service, session, about, now }
     }
 
     /// A page, or the refusal as a page.
-    pub(super) fn respond(&self, page: Answer<Page>) -> Response {
+    pub(super) fn respond(&self, page: ServiceResult<Page>) -> Response {
         match page {
             Ok(page) => sent(StatusCode::OK, framed(self, &page)),
             Err(refusal) => self.refuse(refusal),
@@ -50,18 +50,18 @@ impl Visit {
     }
 
     /// Why something was not done, and what to do.
-    pub(super) fn refuse(&self, refusal: Refusal) -> Response {
+    pub(super) fn refuse(&self, refusal: ServiceError) -> Response {
         self.refuse_with(refusal, &html! {})
     }
 
     /// The same, with what else may help.
-    pub(super) fn refuse_with(&self, refusal: Refusal, more: &Markup) -> Response {
+    pub(super) fn refuse_with(&self, refusal: ServiceError, more: &Markup) -> Response {
         let (status, heading, error) = match refusal {
-            Refusal::NotFound(error) => (StatusCode::NOT_FOUND, "Not found", error),
-            Refusal::Invalid(error) => (StatusCode::BAD_REQUEST, "This cannot be asked", error),
-            Refusal::Conflict(error) => (StatusCode::CONFLICT, "Not now", error),
-            Refusal::Busy(error) => (StatusCode::SERVICE_UNAVAILABLE, "Too much at once", error),
-            Refusal::Failed(error) => (StatusCode::INTERNAL_SERVER_ERROR, "It was tried and failed", error),
+            ServiceError::NotFound(error) => (StatusCode::NOT_FOUND, "Not found", error),
+            ServiceError::Invalid(error) => (StatusCode::BAD_REQUEST, "This cannot be asked", error),
+            ServiceError::Conflict(error) => (StatusCode::CONFLICT, "Not now", error),
+            ServiceError::Busy(error) => (StatusCode::SERVICE_UNAVAILABLE, "Too much at once", error),
+            ServiceError::Failed(error) => (StatusCode::INTERNAL_SERVER_ERROR, "It was tried and failed", error),
         };
         let next = error.advice().map(str::to_owned);
         let body = html! {

@@ -18,10 +18,11 @@ use super::limits::Limits;
 use super::query::Query;
 use super::refused::Refused;
 use crate::ledger::Outcome;
-use crate::service::api::{About, Accepted, Desk, FIRES, Refusal};
+use crate::service::api::{About, EnqueuedRun, SCHEDULED_TIMES, Service};
 use crate::service::views::{
-    Activity, Ask, GroupView, PlanView, RejectedView, RunDetail, RunView, SaidView, SyncDetail, SyncView,
+    Activity, GroupView, PlanView, RejectedView, RunDetail, RunView, SaidView, SyncDetail, SyncView,
 };
+use crate::sync::RunOptions;
 
 /// Most items in one answer. A run's line is about a kilobyte with its traits, so an answer stays near a megabyte.
 const COUNT_MAX: u64 = 1_000;
@@ -47,7 +48,7 @@ const BY: &str = "api";
 
 /// What the handlers need.
 struct Api {
-    desk: Arc<dyn Desk>,
+    service: Arc<dyn Service>,
     limits: Limits,
 }
 
@@ -93,14 +94,14 @@ pub(super) fn table() -> Vec<Route> {
 }
 
 /// The API, without its guard.
-pub(super) fn routes(desk: Arc<dyn Desk>, limits: &Limits) -> Router {
+pub(super) fn routes(service: Arc<dyn Service>, limits: &Limits) -> Router {
     // Whatever else is asked for under /api is answered here, not by a page.
     let nothing = || async { StatusCode::NOT_FOUND };
     let start = Router::new().route("/api", routing::any(nothing)).route("/api/{*rest}", routing::any(nothing));
     table()
         .into_iter()
         .fold(start, |router, Route { path, handler, .. }| router.route(path, handler))
-        .with_state(Arc::new(Api { desk, limits: *limits }))
+        .with_state(Arc::new(Api { service, limits: *limits }))
 }
 
 /// Names in a path, percent-decoded.
@@ -117,10 +118,11 @@ impl<T: serde::de::DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> 
     }
 }
 
-/// A run request: what [`Ask`] has, and whether it is only a rehearsal.
+/// A run request: what [`RunOptions`] has, and whether a plan is wanted instead. One type for the reader of the body, so
+/// that unknown and repeated keys are named where they stand; serde cannot flatten that.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-struct Order {
+struct RunRequest {
     full: bool,
     accept: BTreeSet<String>,
     retry_rejected: bool,
@@ -129,10 +131,10 @@ struct Order {
     dry_run: bool,
 }
 
-impl Order {
-    fn ask(self) -> Ask {
-        let Order { full, accept, retry_rejected, group, limit, dry_run: _ } = self;
-        Ask { full, accept, retry_rejected, group, limit }
+impl RunRequest {
+    fn options(self) -> RunOptions {
+        let RunRequest { full, accept, retry_rejected, group, limit, dry_run: _ } = self;
+        RunOptions { full, accept, retry_rejected, group, limit }
     }
 }
 
@@ -154,21 +156,15 @@ async fn healthz(uri: Uri) -> Result<&'static str, Refused> {
 
 async fn readyz(State(api): Asked, uri: Uri) -> Result<&'static str, Refused> {
     Query::read(&uri, &[])?;
-    match api.desk.ready().await {
+    match api.service.ready().await {
         Ok(()) => Ok("ok\n"),
-        Err(
-            Refusal::NotFound(error)
-            | Refusal::Invalid(error)
-            | Refusal::Conflict(error)
-            | Refusal::Busy(error)
-            | Refusal::Failed(error),
-        ) => Err(Refused::failed(StatusCode::SERVICE_UNAVAILABLE, error)),
+        Err(refused) => Err(Refused::failed(StatusCode::SERVICE_UNAVAILABLE, refused.into_error())),
     }
 }
 
 async fn metrics(State(api): Asked, uri: Uri) -> Result<Response, Refused> {
     Query::read(&uri, &[])?;
-    let text = api.desk.metrics().await?;
+    let text = api.service.metrics().await?;
     let content_type = crate::daemon::metrics::CONTENT_TYPE;
     Ok(([(header::CONTENT_TYPE, content_type)], text).into_response())
 }
@@ -180,23 +176,27 @@ async fn openapi(uri: Uri) -> Result<Response, Refused> {
 
 async fn about(State(api): Asked, uri: Uri) -> Told<About> {
     Query::read(&uri, &[])?;
-    Ok(Json(api.desk.about()))
+    Ok(Json(api.service.about()))
 }
 
 async fn syncs(State(api): Asked, uri: Uri) -> Told<Vec<SyncView>> {
     let query = Query::read(&uri, &["fires"])?;
-    Ok(Json(api.desk.syncs(query.number("fires", FIRES as u64, 0..=COUNT_MAX)? as usize).await?))
+    Ok(Json(api.service.syncs(query.number("fires", SCHEDULED_TIMES as u64, 0..=COUNT_MAX)? as usize).await?))
 }
 
 async fn sync(State(api): Asked, uri: Uri, Named(sync): Named<String>) -> Told<SyncDetail> {
     Query::read(&uri, &[])?;
-    Ok(Json(api.desk.sync(&sync).await?))
+    Ok(Json(api.service.sync(&sync).await?))
 }
 
 async fn plan(State(api): Asked, uri: Uri, Named(sync): Named<String>) -> Told<PlanView> {
     let query = Query::read(&uri, &["show", "full", "group"])?;
-    let ask = Ask { full: query.flag("full")?, group: query.text("group").map(str::to_owned), ..Ask::default() };
-    Ok(Json(api.desk.plan(&sync, ask, show(&query)?).await?))
+    let options = RunOptions {
+        full: query.flag("full")?,
+        group: query.text("group").map(str::to_owned),
+        ..RunOptions::default()
+    };
+    Ok(Json(api.service.plan(&sync, options, show(&query)?).await?))
 }
 
 /// How many changes of a plan are told; none is allowed, the figures are told anyway.
@@ -208,17 +208,17 @@ async fn trigger(
     State(api): Asked,
     uri: Uri,
     Named(sync): Named<String>,
-    JsonBody(order): JsonBody<Order>,
+    JsonBody(request): JsonBody<RunRequest>,
 ) -> Result<Response, Refused> {
-    if order.dry_run {
+    if request.dry_run {
         let query = Query::read(&uri, &["show"])?;
-        let plan: PlanView = api.desk.plan(&sync, order.ask(), show(&query)?).await?;
+        let plan: PlanView = api.service.plan(&sync, request.options(), show(&query)?).await?;
         return Ok(Json(plan).into_response());
     }
     Query::read(&uri, &[])?;
     // The path may take as long as a plan does; this part of it must not.
-    let accepted = tokio::time::timeout(api.limits.answer, api.desk.trigger(&sync, order.ask(), BY));
-    let accepted: Accepted = accepted.await.map_err(|_| too_slow(api.limits.answer))??;
+    let accepted = tokio::time::timeout(api.limits.answer, api.service.trigger(&sync, request.options(), BY));
+    let accepted: EnqueuedRun = accepted.await.map_err(|_| too_slow(api.limits.answer))??;
     let location = HeaderValue::from_str(&format!("/api/v1/runs/{}", accepted.run));
     let mut response = (StatusCode::ACCEPTED, Json(accepted)).into_response();
     if let Ok(location) = location {
@@ -235,36 +235,36 @@ async fn pause<const PAUSED: bool>(
     JsonBody(Nothing {}): JsonBody<Nothing>,
 ) -> Told<Activity> {
     Query::read(&uri, &[])?;
-    Ok(Json(api.desk.pause(&sync, PAUSED).await?))
+    Ok(Json(api.service.pause(&sync, PAUSED).await?))
 }
 
 async fn sync_runs(State(api): Asked, uri: Uri, Named(sync): Named<String>) -> Told<Vec<RunView>> {
     let query = Query::read(&uri, &["before", "count"])?;
     let count = query.number("count", RUNS, 1..=COUNT_MAX)?;
-    Ok(Json(api.desk.runs(Some(&sync), query.text("before"), count).await?))
+    Ok(Json(api.service.runs(Some(&sync), query.text("before"), count).await?))
 }
 
 async fn runs(State(api): Asked, uri: Uri) -> Told<Vec<RunView>> {
     let query = Query::read(&uri, &["before", "count"])?;
     let count = query.number("count", RUNS, 1..=COUNT_MAX)?;
-    Ok(Json(api.desk.runs(None, query.text("before"), count).await?))
+    Ok(Json(api.service.runs(None, query.text("before"), count).await?))
 }
 
 async fn sync_rejected(State(api): Asked, uri: Uri, Named(sync): Named<String>) -> Told<Vec<RejectedView>> {
     let query = Query::read(&uri, &["after", "count"])?;
     let count = query.number("count", GROUPS, 1..=COUNT_MAX)?;
-    Ok(Json(api.desk.rejected(Some(&sync), query.text("after"), count).await?))
+    Ok(Json(api.service.rejected(Some(&sync), query.text("after"), count).await?))
 }
 
 async fn rejected(State(api): Asked, uri: Uri) -> Told<Vec<RejectedView>> {
     let count = Query::read(&uri, &["count"])?.number("count", GROUPS, 1..=COUNT_MAX)?;
-    Ok(Json(api.desk.rejected(None, None, count).await?))
+    Ok(Json(api.service.rejected(None, None, count).await?))
 }
 
 async fn group(State(api): Asked, uri: Uri, Named((sync, key)): Named<(String, String)>) -> Told<GroupView> {
     let query = Query::read(&uri, &["before", "count"])?;
     let count = query.number("count", HISTORY, 1..=COUNT_MAX)?;
-    Ok(Json(api.desk.group(&sync, &key, before(&query)?, count).await?))
+    Ok(Json(api.service.group(&sync, &key, before(&query)?, count).await?))
 }
 
 /// For keys that do not survive in a path: `.`, `..`, those that proxies rewrite.
@@ -274,7 +274,7 @@ async fn group_by_query(State(api): Asked, uri: Uri, Named(sync): Named<String>)
     let Some(key) = query.text("key").filter(|key| !key.is_empty()) else {
         return Err(Refused::bad("`key` is missing in the query", "name the group: `?key=ID`"));
     };
-    Ok(Json(api.desk.group(&sync, key, before(&query)?, count).await?))
+    Ok(Json(api.service.group(&sync, key, before(&query)?, count).await?))
 }
 
 /// The line of a group's history before which lines are wanted; none for the latest.
@@ -285,7 +285,7 @@ fn before(query: &Query) -> Result<Option<u64>, Refused> {
 
 async fn run(State(api): Asked, uri: Uri, Named(run): Named<String>) -> Told<RunDetail> {
     Query::read(&uri, &[])?;
-    Ok(Json(api.desk.run(&run).await?))
+    Ok(Json(api.service.run(&run).await?))
 }
 
 async fn said(State(api): Asked, uri: Uri, Named(run): Named<String>) -> Told<Vec<SaidView>> {
@@ -294,7 +294,7 @@ async fn said(State(api): Asked, uri: Uri, Named(run): Named<String>) -> Told<Ve
     // The ledger counts with signed numbers.
     let from = query.number("from", 0, 0..=i64::MAX as u64)?;
     let count = query.number("count", GROUPS, 1..=COUNT_MAX)?;
-    Ok(Json(api.desk.said(&run, outcome, from, count).await?))
+    Ok(Json(api.service.run_changes(&run, outcome, from, count).await?))
 }
 
 async fn cancel(
@@ -304,6 +304,6 @@ async fn cancel(
     JsonBody(Nothing {}): JsonBody<Nothing>,
 ) -> Result<Response, Refused> {
     Query::read(&uri, &[])?;
-    api.desk.cancel(&run).await?;
+    api.service.cancel(&run).await?;
     Ok((StatusCode::ACCEPTED, Json(Cancelled { run })).into_response())
 }

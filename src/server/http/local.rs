@@ -25,10 +25,9 @@ use super::refused::Refused;
 use crate::error::Error;
 use crate::ledger::Copied;
 use crate::ledger::place::FileId;
-use crate::service::api::{Accepted, Desk, Refusal, UnderWay, Upkeep};
-use crate::service::views::Ask;
-use crate::sync::BY_COMMAND_LINE;
+use crate::service::api::{EnqueuedRun, ResultStream, Service};
 use crate::sync::report::error_json;
+use crate::sync::{BY_COMMAND_LINE, RunOptions};
 
 /// The path of [`Hello`].
 pub const HELLO: &str = "/local/v1/hello";
@@ -86,13 +85,12 @@ pub struct BackupRequest {
 }
 
 struct Local {
-    desk: Arc<dyn Desk>,
-    upkeep: Arc<dyn Upkeep>,
+    service: Arc<dyn Service>,
     hello: Hello,
 }
 
 /// The routes that only the socket has.
-pub(super) fn routes(desk: Arc<dyn Desk>, upkeep: Arc<dyn Upkeep>, hello: Hello) -> Router {
+pub(super) fn routes(service: Arc<dyn Service>, hello: Hello) -> Router {
     Router::new()
         .route(HELLO, routing::get(say_hello))
         .route(BACKUP, routing::post(backup))
@@ -102,7 +100,7 @@ pub(super) fn routes(desk: Arc<dyn Desk>, upkeep: Arc<dyn Upkeep>, hello: Hello)
         .route("/local/v1/syncs/{sync}/reset", routing::post(reset))
         .route("/local/v1/syncs/{sync}/adopt", routing::post(adopt))
         .route("/local/v1/syncs/{sync}/verify", routing::post(verify))
-        .with_state(Arc::new(Local { desk, upkeep, hello }))
+        .with_state(Arc::new(Local { service, hello }))
 }
 
 /// Reads a body within the limits before a handler sees it, as the guard of the TCP server does.
@@ -126,10 +124,10 @@ async fn trigger(
     State(local): State<Arc<Local>>,
     uri: Uri,
     Named(sync): Named<String>,
-    JsonBody(ask): JsonBody<Ask>,
-) -> Result<Json<Accepted>, Refused> {
+    JsonBody(options): JsonBody<RunOptions>,
+) -> Result<Json<EnqueuedRun>, Refused> {
     Query::read(&uri, &[])?;
-    Ok(Json(local.desk.trigger(&sync, ask, BY_COMMAND_LINE).await?))
+    Ok(Json(local.service.trigger(&sync, options, BY_COMMAND_LINE).await?))
 }
 
 async fn backup(
@@ -141,25 +139,25 @@ async fn backup(
     if !asked.file.is_absolute() {
         return Err(Refused::bad("`file` is not a whole path", "begin it with `/`"));
     }
-    Ok(Json(local.desk.backup(&asked.file).await?))
+    Ok(Json(local.service.backup(&asked.file).await?))
 }
 
 async fn plan(
     State(local): State<Arc<Local>>,
     uri: Uri,
     Named(sync): Named<String>,
-    JsonBody(ask): JsonBody<Ask>,
+    JsonBody(options): JsonBody<RunOptions>,
 ) -> Result<Response, Refused> {
     let query = Query::read(&uri, &["show", "requests"])?;
     let show = query.number("show", u64::MAX, 0..=u64::MAX)?;
     let requests = query.number("requests", 0, 0..=1)? == 1;
     let show = usize::try_from(show).unwrap_or(usize::MAX);
-    Ok(line_by_line(local.desk.plan_stream(&sync, ask, show, requests).await?))
+    Ok(line_by_line(local.service.plan_stream(&sync, options, show, requests).await?))
 }
 
 async fn export(State(local): State<Arc<Local>>, uri: Uri, Named(sync): Named<String>) -> Result<Response, Refused> {
     Query::read(&uri, &[])?;
-    Ok(line_by_line(local.upkeep.export(&sync).await?))
+    Ok(line_by_line(local.service.export(&sync).await?))
 }
 
 async fn reset(
@@ -169,22 +167,22 @@ async fn reset(
     JsonBody(asked): JsonBody<Reset>,
 ) -> Result<Json<u64>, Refused> {
     Query::read(&uri, &[])?;
-    Ok(Json(local.upkeep.reset(&sync, asked.group.as_deref(), asked.forget).await?))
+    Ok(Json(local.service.reset(&sync, asked.group.as_deref(), asked.forget).await?))
 }
 
 async fn adopt(State(local): State<Arc<Local>>, uri: Uri, Named(sync): Named<String>) -> Result<Response, Refused> {
     Query::read(&uri, &[])?;
-    Ok(line_by_line(local.upkeep.adopt(&sync).await?))
+    Ok(line_by_line(local.service.adopt(&sync).await?))
 }
 
 async fn verify(State(local): State<Arc<Local>>, uri: Uri, Named(sync): Named<String>) -> Result<Response, Refused> {
     let query = Query::read(&uri, &["repair"])?;
     let repair = query.number("repair", 0, 0..=1)? == 1;
-    Ok(line_by_line(local.upkeep.verify(&sync, repair).await?))
+    Ok(line_by_line(local.service.verify(&sync, repair).await?))
 }
 
 /// An answer without a limit to its size, written as what it tells is found.
-fn line_by_line<Item, End>(under_way: UnderWay<Item, End>) -> Response
+fn line_by_line<Item, End>(under_way: ResultStream<Item, End>) -> Response
 where
     Item: Serialize + Send + 'static,
     End: Serialize + Send + 'static,
@@ -193,27 +191,23 @@ where
     ([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(lines)).into_response()
 }
 
-type NextLines<Item, End> = Option<(Result<Bytes, Error>, Option<UnderWay<Item, End>>)>;
+type NextLines<Item, End> = Option<(Result<Bytes, Error>, Option<ResultStream<Item, End>>)>;
 
-async fn next_lines<Item: Serialize, End: Serialize>(under_way: Option<UnderWay<Item, End>>) -> NextLines<Item, End> {
-    let UnderWay { mut items, end } = under_way?;
+async fn next_lines<Item: Serialize, End: Serialize>(
+    under_way: Option<ResultStream<Item, End>>,
+) -> NextLines<Item, End> {
+    let ResultStream { mut items, end } = under_way?;
     let mut found = Vec::new();
     items.recv_many(&mut found, LINES_AT_ONCE).await;
     if found.is_empty() {
         let last: Line<Item, End> = match end.await {
             Ok(end) => Line::End(end),
-            Err(
-                Refusal::NotFound(error)
-                | Refusal::Invalid(error)
-                | Refusal::Conflict(error)
-                | Refusal::Busy(error)
-                | Refusal::Failed(error),
-            ) => Line::Error(error_json(&error)),
+            Err(refused) => Line::Error(error_json(&refused.into_error())),
         };
         return Some((Ok(lines([last])), None));
     }
     let found = lines(found.into_iter().map(Line::<Item, End>::Item));
-    Some((Ok(found), Some(UnderWay { items, end })))
+    Some((Ok(found), Some(ResultStream { items, end })))
 }
 
 fn lines(lines: impl IntoIterator<Item = impl Serialize>) -> Bytes {

@@ -3,7 +3,7 @@
 //!
 //! A request passes, from the outside in: `serve` (connections, headers, slow clients) → `finish` (how long an answer
 //! may take, panics, headers of every answer) → [`auth`] (who asks, from where, with which body) → `api` or a page. All
-//! of it speaks to the daemon through [`Desk`] alone. Commands come by the socket beside the ledger (`local`), where the file
+//! of it speaks to the daemon through [`Service`] alone. Commands come by the socket beside the ledger (`local`), where the file
 //! system is the guard; otherwise it is the same.
 
 mod api;
@@ -32,7 +32,7 @@ use axum::middleware::from_fn_with_state;
 use crate::error::Result;
 use crate::io::Clock;
 use crate::secret::Secret;
-use crate::service::api::{Desk, Upkeep};
+use crate::service::api::Service;
 
 pub use limits::Limits;
 pub use listen::check_listen;
@@ -79,9 +79,9 @@ impl Settings {
 ///
 /// Fails when no unguessable bytes can be had, or the token is too weak. Panics when the pages claim a path and method of
 /// this module: a mistake of ours that any start shows.
-pub fn router(desk: Arc<dyn Desk>, settings: &Settings, clock: Arc<dyn Clock>) -> Result<Router> {
+pub fn router(service: Arc<dyn Service>, settings: &Settings, clock: Arc<dyn Clock>) -> Result<Router> {
     let gate = Arc::new(auth::Gate::new(settings, clock)?);
-    let mut all = api::routes(desk, &settings.limits).merge(auth::routes(Arc::clone(&gate)));
+    let mut all = api::routes(service, &settings.limits).merge(auth::routes(Arc::clone(&gate)));
     if let Some(pages) = &settings.pages {
         all = all.merge(pages.clone());
     }
@@ -90,14 +90,9 @@ pub fn router(desk: Arc<dyn Desk>, settings: &Settings, clock: Arc<dyn Clock>) -
 
 /// What the socket beside the ledger serves: the API, and what only commands need. Whoever can connect is the daemon's user
 /// or root, so nothing is asked of them.
-pub fn local_router<D: Desk + Upkeep + 'static>(
-    desk: Arc<D>,
-    hello: Hello,
-    limits: Limits,
-    clock: Arc<dyn Clock>,
-) -> Result<Router> {
+pub fn local_router(service: Arc<dyn Service>, hello: Hello, limits: Limits, clock: Arc<dyn Clock>) -> Result<Router> {
     let gate = Arc::new(auth::Gate::new(&Settings { limits, ..Settings::default() }, clock)?);
-    let all = api::routes(desk.clone(), &limits).merge(local::routes(desk.clone(), desk, hello));
+    let all = api::routes(service.clone(), &limits).merge(local::routes(service, hello));
     Ok(all
         .layer(from_fn_with_state(Arc::clone(&gate), local::whole_body))
         .layer(from_fn_with_state(gate, finish::finish)))

@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
 use crate::error::{Error, Kind};
-use crate::service::api::Refusal;
+use crate::service::api::ServiceError;
 use crate::sync::report::error_json;
 
 /// Seconds after which something busy may be tried again: about as long as a warehouse takes to restart or a ledger to be
@@ -70,16 +70,16 @@ impl Refused {
     }
 }
 
-impl From<Refusal> for Refused {
-    fn from(refusal: Refusal) -> Refused {
+impl From<ServiceError> for Refused {
+    fn from(refusal: ServiceError) -> Refused {
         match refusal {
-            Refusal::NotFound(error) => Refused::failed(StatusCode::NOT_FOUND, error),
-            Refusal::Invalid(error) => Refused::failed(StatusCode::BAD_REQUEST, error),
-            Refusal::Conflict(error) => Refused::failed(StatusCode::CONFLICT, error),
-            Refusal::Busy(error) => {
+            ServiceError::NotFound(error) => Refused::failed(StatusCode::NOT_FOUND, error),
+            ServiceError::Invalid(error) => Refused::failed(StatusCode::BAD_REQUEST, error),
+            ServiceError::Conflict(error) => Refused::failed(StatusCode::CONFLICT, error),
+            ServiceError::Busy(error) => {
                 Refused::failed(StatusCode::SERVICE_UNAVAILABLE, error).with(header::RETRY_AFTER, RETRY_AFTER_SECONDS)
             }
-            Refusal::Failed(error) => {
+            ServiceError::Failed(error) => {
                 let status = failed(error.kind());
                 let refused = Refused::failed(status, error);
                 if status == StatusCode::SERVICE_UNAVAILABLE {

@@ -12,7 +12,7 @@ use std::time::Duration;
 use axum::Router;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
-use hyper::service::Service;
+use hyper::service::Service as _;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -26,7 +26,7 @@ use super::seats::{Seat, Seats};
 use super::{Hello, Settings, listen, local_router, router};
 use crate::error::{Error, Kind, Result};
 use crate::io::Clock;
-use crate::service::api::{Desk, Upkeep};
+use crate::service::api::Service;
 
 /// How long to wait before accepting again when the system refuses: it is out of files or memory, and asking at full speed
 /// would make it worse.
@@ -37,7 +37,7 @@ const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 /// or a weak token.
 pub async fn serve(
     listener: TcpListener,
-    desk: Arc<dyn Desk>,
+    service: Arc<dyn Service>,
     settings: &Settings,
     clock: Arc<dyn Clock>,
     stop: watch::Receiver<bool>,
@@ -47,21 +47,21 @@ pub async fn serve(
         Error::new(Kind::Config, what).advise("look at `listen` under `[daemon]`").because(error)
     })?;
     listen::check_reach(address, settings.token.as_ref())?;
-    let router = router(desk, settings, Arc::clone(&clock))?;
+    let router = router(service, settings, Arc::clone(&clock))?;
     serve_all(listener, router, settings.limits, clock, stop).await;
     Ok(())
 }
 
 /// Serves whoever may connect to the socket beside the ledger, as [`serve`] does: they need no token.
-pub async fn serve_local<D: Desk + Upkeep + 'static>(
+pub async fn serve_local(
     listener: UnixListener,
-    desk: Arc<D>,
+    service: Arc<dyn Service>,
     hello: Hello,
     limits: Limits,
     clock: Arc<dyn Clock>,
     stop: watch::Receiver<bool>,
 ) -> Result<()> {
-    let router = local_router(desk, hello, limits, Arc::clone(&clock))?;
+    let router = local_router(service, hello, limits, Arc::clone(&clock))?;
     serve_all(listener, router, limits, clock, stop).await;
     Ok(())
 }

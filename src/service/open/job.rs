@@ -14,7 +14,7 @@ use crate::source::instance::Instance;
 use crate::sync::decide::Decision;
 use crate::sync::report::Report;
 use crate::sync::verify::{self, Verification, Verified};
-use crate::sync::{self, Monitor, Options, Plan, Session, Warehouse};
+use crate::sync::{self, Monitor, Plan, RunOptions, RunOrigin, Session, Warehouse};
 
 /// What a run, a plan or an adoption needs.
 pub struct Job<'a> {
@@ -32,8 +32,10 @@ pub struct Job<'a> {
     pub random: &'a Random,
     /// Who watches.
     pub monitor: &'a dyn Monitor,
-    /// What is asked.
-    pub options: &'a Options,
+    /// What is requested of the run.
+    pub options: &'a RunOptions,
+    /// Where the run comes from.
+    pub origin: &'a RunOrigin,
     /// Rises when it should stop.
     pub signal: watch::Receiver<Signal>,
 }
@@ -56,6 +58,7 @@ impl Job<'_> {
             random: self.random,
             monitor: self.monitor,
             options: self.options,
+            origin: self.origin,
             signal: self.signal.clone(),
         }
     }
@@ -116,7 +119,7 @@ impl Job<'_> {
             Ok(ends) => ends,
             Err(failure) => {
                 let failure = self.missing_for_now(failure, &fingerprint).await;
-                if self.options.run.is_some() {
+                if self.origin.run.is_some() {
                     // The failure itself is what must be told.
                     drop(sync::note_failure(&self.session(&fingerprint, None), &failure.as_error()).await);
                 }
@@ -124,7 +127,7 @@ impl Job<'_> {
             }
         };
         let mut settings = super::delivery_settings(super::destination_of(self.project, self.file)?);
-        settings.grace = self.options.grace.unwrap_or(settings.grace);
+        settings.grace = self.origin.grace.unwrap_or(settings.grace);
         let (http_client, signal) = (self.http_client, self.signal.clone());
         let delivery = Delivery::new(destination.as_ref(), http_client, self.clock, self.random, settings, signal);
         let session = self.session(&fingerprint, Some(&delivery));

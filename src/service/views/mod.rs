@@ -15,6 +15,7 @@ use serde_json::Value;
 
 use crate::ledger::{Comparison, GroupCounts, Status};
 use crate::model::{Change, Traits};
+use crate::sync::RunOptions;
 use crate::sync::report::{Counts, Detail};
 pub use crate::sync::requests::RequestView;
 
@@ -76,7 +77,7 @@ pub struct Activity {
     /// The run under way.
     pub running: Option<Progress>,
     /// The run that was asked for and has not begun.
-    pub waiting: Option<WaitingRun>,
+    pub waiting: Option<QueuedRunView>,
     /// Since when it is paused.
     pub paused_since: Option<DateTime<Utc>>,
     /// Failed runs in a row.
@@ -130,29 +131,13 @@ pub struct Progress {
 
 /// A run that was asked for and has not begun.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct WaitingRun {
+pub struct QueuedRunView {
     /// The id it will have.
     pub run: String,
     /// Since when.
     pub since: DateTime<Utc>,
-    /// What it was asked to do.
-    pub ask: Ask,
-}
-
-/// What a run is asked to do beyond what the mapping says. As JSON, every key may be left out.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Ask {
-    /// Read the whole model although the mapping is incremental.
-    pub full: bool,
-    /// Guards accepted this once.
-    pub accept: std::collections::BTreeSet<String>,
-    /// Try rejected groups again although they did not change.
-    pub retry_rejected: bool,
-    /// Only this group.
-    pub group: Option<String>,
-    /// Say at most this many changes.
-    pub limit: Option<u64>,
+    /// What is requested of it.
+    pub options: RunOptions,
 }
 
 /// A run.

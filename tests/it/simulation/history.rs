@@ -18,7 +18,7 @@ use groupcast::mapping::{
     At, Expr, Field, From, Guards, Mapping, Model, OnDuplicate, OnMissing, OnRemovedTrait, Policy, Trait, fingerprint,
 };
 use groupcast::model::{Cell, ColumnType, OnNull, Op};
-use groupcast::sync::{self, Event, Monitor, Options, Reader, Rows, Session};
+use groupcast::sync::{self, Event, Monitor, Reader, Rows, RunOptions, RunOrigin, Session};
 use serde_json::Value;
 use tokio::sync::watch;
 
@@ -197,7 +197,7 @@ async fn run_once(
     store: &Store,
     genre: &Genre,
     trait_by_trait: bool,
-    options: &Options,
+    options: &RunOptions,
     clock: &StillClock,
 ) -> (Result<sync::report::Report>, bool) {
     let (seed, truth) = {
@@ -229,6 +229,7 @@ async fn run_once(
         random: &random,
         monitor: &Silence,
         options,
+        origin: &RunOrigin::default(),
         signal,
     };
     let done = sync::run(&session, &mut Shelf { source: &truth.source, duckdb: store.duckdb() }).await;
@@ -237,7 +238,7 @@ async fn run_once(
 }
 
 /// Plans the sync beside whatever else goes on in the ledger's file, where nothing is marked, said or recorded.
-async fn plan_once(world: &Mutex<World>, ledger: &LocalLedger, options: &Options) -> Result<(), String> {
+async fn plan_once(world: &Mutex<World>, ledger: &LocalLedger, options: &RunOptions) -> Result<(), String> {
     let truth = world.lock().unwrap().truth.clone();
     let (_signal, signal) = watch::channel(Signal::Go);
     let session = Session {
@@ -249,6 +250,7 @@ async fn plan_once(world: &Mutex<World>, ledger: &LocalLedger, options: &Options
         random: &Random::seeded(1),
         monitor: &Silence,
         options,
+        origin: &RunOrigin::default(),
         signal,
     };
     let mut shelf = Shelf { source: &truth.source, duckdb: Some(ledger.duckdb()) };
@@ -320,11 +322,11 @@ pub(super) async fn history(seed: u64, genre: &Genre, store: &mut Store) -> Resu
         let edited = random.u8(0..if genre.palette == Palette::Any { 5 } else { 10 }) == 0;
         let edited = edited.then(|| draw(&mut random));
         let group = format!("g{}", random.u8(0..genre.groups));
-        let options = Options {
+        let options = RunOptions {
             retry_rejected: random.u8(0..6) == 0,
             limit: (random.u8(0..8) == 0).then(|| random.u64(0..3)),
             group: (random.u8(0..8) == 0).then_some(group),
-            ..Options::default()
+            ..RunOptions::default()
         };
         {
             let mut world = world.lock().unwrap();
@@ -375,7 +377,7 @@ pub(super) async fn history(seed: u64, genre: &Genre, store: &mut Store) -> Resu
         world.held.clone()
     };
     for quiet in 0..2 {
-        let options = Options { retry_rejected: quiet == 0, ..Options::default() };
+        let options = RunOptions { retry_rejected: quiet == 0, ..RunOptions::default() };
         let (done, _) = run_once(&world, store, genre, trait_by_trait, &options, &clock).await;
         let report = done.map_err(|error| error.to_string())?;
         if report.status != Status::Delivered {
@@ -407,7 +409,7 @@ pub(super) async fn history(seed: u64, genre: &Genre, store: &mut Store) -> Resu
     if (standing.unconfirmed, standing.rejected) != (0, 0) && truth.mapping.policy.on_missing != OnMissing::Keep {
         return Err(format!("after two quiet runs {standing:?}"));
     }
-    let (done, _) = run_once(&world, store, genre, trait_by_trait, &Options::default(), &clock).await;
+    let (done, _) = run_once(&world, store, genre, trait_by_trait, &RunOptions::default(), &clock).await;
     done.map_err(|error| error.to_string())?;
     let world = world.into_inner().unwrap();
     if world.requests != requests {

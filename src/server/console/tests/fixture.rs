@@ -8,9 +8,10 @@ use serde_json::{Value, json};
 use crate::ledger::{GroupCounts, Status};
 use crate::model::{Change, Traits};
 use crate::service::views::{
-    Activity, Ask, FireView, MappingView, Progress, RunView, SaidView, ScheduleView, State, SyncDetail, SyncView,
-    TraitView, WaitingRun,
+    Activity, FireView, MappingView, Progress, QueuedRunView, RunView, SaidView, ScheduleView, State, SyncDetail,
+    SyncView, TraitView,
 };
+use crate::sync::RunOptions;
 use crate::sync::guard::Reading;
 use crate::sync::report::{Counts, Detail, Tally};
 use crate::sync::timeline::Timeline;
@@ -282,14 +283,14 @@ pub(super) fn syncs() -> Vec<SyncDetail> {
     crm[0].counts = Some(odd);
     all.push(sync("crm", State::Waiting, Some(schedule("after accounts", &[])), crm));
     all[2].sync.standing = GroupCounts { known: 5_230, unconfirmed: 3, rejected: 7 };
-    all[2].sync.activity.as_mut().unwrap().waiting = Some(WaitingRun {
+    all[2].sync.activity.as_mut().unwrap().waiting = Some(QueuedRunView {
         run: "20261122T031100.000Z-beef".to_owned(),
         since: at(1),
-        ask: Ask {
+        options: RunOptions {
             full: true,
             accept: ["keys".to_owned()].into(),
             group: Some(HOSTILE_KEYS[0].to_owned()),
-            ..Ask::default()
+            ..RunOptions::default()
         },
     });
 

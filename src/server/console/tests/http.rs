@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::super::router;
-use super::desk::FakeDesk;
+use super::service::FakeService;
 use crate::server::http::auth::Session;
 
 /// What the layers around the console send, so that a browser holds the pages to it.
@@ -22,7 +22,7 @@ pub(super) const CSRF: &str = "token\"&<of>";
 /// A console on a port of its own.
 pub(super) struct Site {
     pub(super) address: SocketAddr,
-    pub(super) desk: Arc<FakeDesk>,
+    pub(super) service: Arc<FakeService>,
 }
 
 /// An answer.
@@ -41,8 +41,8 @@ impl Page {
 }
 
 impl Site {
-    pub(super) async fn open(desk: FakeDesk) -> Site {
-        let desk = Arc::new(desk);
+    pub(super) async fn open(service: FakeService) -> Site {
+        let service = Arc::new(service);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let session = Session { csrf: CSRF.to_owned(), logged_in: true };
@@ -50,9 +50,9 @@ impl Site {
             response.headers_mut().insert("content-security-policy", HeaderValue::from_static(POLICY));
             response
         });
-        let app = router(desk.clone()).layer(Extension(session)).layer(guarded);
+        let app = router(service.clone()).layer(Extension(session)).layer(guarded);
         tokio::spawn(async move { axum::serve(listener, app).await });
-        Site { address, desk }
+        Site { address, service }
     }
 
     pub(super) async fn get(&self, path: &str) -> Page {

@@ -1,24 +1,24 @@
-//! Do orders reach the desk as they were meant, and are refusals told?
+//! Do orders reach the service as they were meant, and are refusals told?
 
-use super::desk::FakeDesk;
 use super::http::Site;
+use super::service::FakeService;
 
 #[tokio::test]
 async fn a_run_is_asked_for_with_everything_that_was_ticked() {
-    let site = Site::open(FakeDesk::rich()).await;
+    let site = Site::open(FakeService::rich()).await;
     let fields = [("csrf", "x"), ("full", "1"), ("retry_rejected", "on"), ("accept", "removed"), ("accept", "keys")];
     let answer = site.post("/syncs/billing/run", &fields).await;
     assert_eq!(answer.status, 303);
     assert!(answer.header("location").unwrap().starts_with("/runs/2026"));
     let wanted = r#"console: run billing {"full":true,"accept":["keys","removed"],"retry_rejected":true,"group":null,"limit":null}"#;
-    assert_eq!(site.desk.orders(), [wanted]);
+    assert_eq!(site.service.orders(), [wanted]);
     let joined = site.post("/syncs/crm/run", &[]).await;
     assert_eq!(joined.header("location"), Some("/runs/20261122T031100.000Z-beef?joined=1"));
 }
 
 #[tokio::test]
 async fn pausing_resuming_and_cancelling_lead_to_where_their_effect_shows() {
-    let site = Site::open(FakeDesk::rich()).await;
+    let site = Site::open(FakeService::rich()).await;
     for (path, fields, location) in [
         ("/syncs/billing/pause", vec![], "/syncs/billing"),
         ("/syncs/billing/resume", vec![], "/syncs/billing"),
@@ -34,7 +34,7 @@ async fn pausing_resuming_and_cancelling_lead_to_where_their_effect_shows() {
 
 #[tokio::test]
 async fn refusals_have_their_status_and_their_advice() {
-    let site = Site::open(FakeDesk::rich()).await;
+    let site = Site::open(FakeService::rich()).await;
     let unknown = site.post("/syncs/billing/run", &[("accept", "<b>")]).await;
     assert_eq!(unknown.status, 400);
     assert!(

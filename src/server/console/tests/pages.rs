@@ -1,8 +1,8 @@
 //! Does each page say what a person needs there?
 
-use super::desk::FakeDesk;
 use super::fixture::HOSTILE_SYNC;
 use super::http::Site;
+use super::service::FakeService;
 use crate::ledger::Status;
 use crate::server::console::words::{segment, sync_path};
 
@@ -31,14 +31,14 @@ fn says(html: &str, all: &[&str]) {
 }
 
 async fn run_of(site: &Site, sync: &str, status: Status) -> String {
-    use crate::service::api::Desk;
-    let runs = site.desk.runs(Some(sync), None, 100).await.unwrap();
+    use crate::service::api::Service;
+    let runs = site.service.runs(Some(sync), None, 100).await.unwrap();
     runs.into_iter().find(|run| run.status == status).unwrap().run
 }
 
 #[tokio::test]
 async fn the_overview_tells_what_is_broken_runs_and_comes_next() {
-    let site = Site::open(FakeDesk::rich()).await;
+    let site = Site::open(FakeService::rich()).await;
     let html = site.get("/").await.body;
     says(
         &html,
@@ -65,17 +65,17 @@ async fn the_overview_tells_what_is_broken_runs_and_comes_next() {
 
 #[tokio::test]
 async fn an_empty_daemon_says_what_to_do_next() {
-    let site = Site::open(FakeDesk::empty()).await;
+    let site = Site::open(FakeService::empty()).await;
     says(&site.get("/").await.body, &["There are no syncs yet.", "groupcast init"]);
     says(&site.get("/runs").await.body, &["There are no runs yet."]);
     says(&site.get("/rejected").await.body, &["No group's last word is a rejection."]);
-    let rich = Site::open(FakeDesk::rich()).await;
+    let rich = Site::open(FakeService::rich()).await;
     says(&rich.get("/syncs/fresh").await.body, &["It never ran.", "The guards read nothing before the first run."]);
 }
 
 #[tokio::test]
 async fn banners_tell_of_a_config_that_cannot_be_used_and_of_stopping_but_not_before_the_login() {
-    let site = Site::open(FakeDesk::rich().with_problems()).await;
+    let site = Site::open(FakeService::rich().with_problems()).await;
     for path in ["/", "/runs", "/syncs/crm", "/nowhere/at/all"] {
         let page = site.get(path).await;
         if page.status == 200 {
@@ -100,7 +100,7 @@ async fn banners_tell_of_a_config_that_cannot_be_used_and_of_stopping_but_not_be
 
 #[tokio::test]
 async fn a_sync_shows_its_mapping_guards_history_and_orders() {
-    let site = Site::open(FakeDesk::rich()).await;
+    let site = Site::open(FakeService::rich()).await;
     let html = site.get("/syncs/accounts").await.body;
     says(
         &html,
@@ -131,7 +131,7 @@ async fn a_sync_shows_its_mapping_guards_history_and_orders() {
 
 #[tokio::test]
 async fn a_guard_is_accepted_by_ticking_its_figures() {
-    let site = Site::open(FakeDesk::rich()).await;
+    let site = Site::open(FakeService::rich()).await;
     let run = run_of(&site, "billing", Status::Guarded).await;
     for path in ["/syncs/billing".to_owned(), format!("/runs/{}", segment(&run))] {
         let html = site.get(&path).await.body;
@@ -149,7 +149,7 @@ async fn a_guard_is_accepted_by_ticking_its_figures() {
 
 #[tokio::test]
 async fn a_run_shows_counts_that_add_up_and_how_the_sending_went() {
-    let site = Site::open(FakeDesk::rich()).await;
+    let site = Site::open(FakeService::rich()).await;
     let run = run_of(&site, "crm", Status::SomeRejected).await;
     let html = site.get(&format!("/runs/{run}")).await.body;
     says(
@@ -184,7 +184,7 @@ async fn a_run_shows_counts_that_add_up_and_how_the_sending_went() {
 
 #[tokio::test]
 async fn a_run_that_waits_has_a_page_before_it_has_a_record() {
-    let site = Site::open(FakeDesk::rich()).await;
+    let site = Site::open(FakeService::rich()).await;
     let html = site.get("/runs/20261122T031100.000Z-beef?joined=1").await.body;
     says(
         &html,
@@ -195,7 +195,7 @@ async fn a_run_that_waits_has_a_page_before_it_has_a_record() {
 
 #[tokio::test]
 async fn a_plan_shows_old_and_new_and_what_would_stop_it() {
-    let site = Site::open(FakeDesk::rich()).await;
+    let site = Site::open(FakeService::rich()).await;
     let html = site.get("/syncs/billing/plan?full=1").await.body;
     says(
         &html,
@@ -226,7 +226,7 @@ async fn a_plan_shows_old_and_new_and_what_would_stop_it() {
 
 #[tokio::test]
 async fn a_group_shows_every_trait_and_when_and_by_which_run_it_was_sent() {
-    let site = Site::open(FakeDesk::rich()).await;
+    let site = Site::open(FakeService::rich()).await;
     let html = site.get("/syncs/crm/groups?key=acme").await.body;
     says(
         &html,
@@ -251,7 +251,7 @@ async fn a_group_shows_every_trait_and_when_and_by_which_run_it_was_sent() {
 
 #[tokio::test]
 async fn lists_go_back_in_time_page_by_page() {
-    let site = Site::open(FakeDesk::rich()).await;
+    let site = Site::open(FakeService::rich()).await;
     let first = site.get("/runs").await.body;
     let older = first.split("href=\"/runs?before=").nth(1).unwrap().split('"').next().unwrap();
     let second = site.get(&format!("/runs?before={older}")).await.body;
@@ -266,7 +266,7 @@ async fn lists_go_back_in_time_page_by_page() {
 
 #[tokio::test]
 async fn what_is_not_there_is_said_with_the_right_status() {
-    let site = Site::open(FakeDesk::rich()).await;
+    let site = Site::open(FakeService::rich()).await;
     for path in ["/syncs/none", "/runs/none", "/syncs/none/plan", "/syncs/none/groups?key=a", "/there/is/none"] {
         let page = site.get(path).await;
         assert_eq!(page.status, 404, "{path}");
@@ -276,7 +276,7 @@ async fn what_is_not_there_is_said_with_the_right_status() {
 
 #[tokio::test]
 async fn assets_may_be_kept_for_ever_because_their_address_changes_with_them() {
-    let site = Site::open(FakeDesk::empty()).await;
+    let site = Site::open(FakeService::empty()).await;
     let html = site.get("/").await.body;
     for (kind, name) in [("text/css", "css"), ("text/javascript", "js")] {
         let path = format!("/assets/console.{name}?v=");

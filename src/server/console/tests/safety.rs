@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::desk::FakeDesk;
 use super::fixture::HOSTILE_KEYS;
 use super::html::{forms, tags};
 use super::http::{CSRF, Site};
+use super::service::FakeService;
 
 /// Every tag a page may consist of.
 const TAGS: &[&str] = &[
@@ -101,7 +101,7 @@ async fn reachable(site: &Site) -> BTreeMap<String, String> {
 
 #[tokio::test]
 async fn no_page_has_anything_that_a_strict_policy_forbids_or_a_reader_misses() {
-    let site = Site::open(FakeDesk::rich().with_problems()).await;
+    let site = Site::open(FakeService::rich().with_problems()).await;
     let pages = reachable(&site).await;
     assert!(pages.len() > 60, "{} pages", pages.len());
     for kind in
@@ -156,7 +156,7 @@ async fn no_page_has_anything_that_a_strict_policy_forbids_or_a_reader_misses() 
 
 #[tokio::test]
 async fn every_button_does_something_and_leads_to_a_page() {
-    let pages = reachable(&Site::open(FakeDesk::rich()).await).await;
+    let pages = reachable(&Site::open(FakeService::rich()).await).await;
     let mut orders = BTreeSet::new();
     for form in pages.values().flat_map(|html| forms(html)).filter(|form| form.post) {
         orders.insert((form.action, form.fields));
@@ -164,11 +164,11 @@ async fn every_button_does_something_and_leads_to_a_page() {
     assert!(orders.len() > 20, "{}", orders.len());
     for (action, fields) in orders.iter().filter(|(action, _)| action != "/logout" && action != "/login") {
         // One daemon each, because orders change what the next one finds.
-        let site = Site::open(FakeDesk::rich()).await;
+        let site = Site::open(FakeService::rich()).await;
         let fields: Vec<(&str, &str)> = fields.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         let answer = site.post(action, &fields).await;
         assert_eq!(answer.status, 303, "{action} {fields:?}: {}", answer.body);
-        assert_eq!(site.desk.orders().len(), 1, "{action}");
+        assert_eq!(site.service.orders().len(), 1, "{action}");
         let then = site.get(answer.header("location").unwrap()).await;
         assert_eq!(then.status, 200, "{action}: {}", then.body);
     }
@@ -176,7 +176,7 @@ async fn every_button_does_something_and_leads_to_a_page() {
 
 #[tokio::test]
 async fn a_group_is_reached_by_its_key_whatever_characters_it_has() {
-    let site = Site::open(FakeDesk::rich()).await;
+    let site = Site::open(FakeService::rich()).await;
     for key in HOSTILE_KEYS {
         let page = site.get(&super::super::words::group_path("crm", key)).await;
         assert_eq!(page.status, 200, "{key:?}");
@@ -186,6 +186,6 @@ async fn a_group_is_reached_by_its_key_whatever_characters_it_has() {
             again.fields.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         assert_eq!(site.post(&again.action, &fields).await.status, 303);
         let wanted = format!("\"group\":{}", serde_json::to_string(key).unwrap());
-        assert!(site.desk.orders().last().unwrap().contains(&wanted), "{:?}", site.desk.orders());
+        assert!(site.service.orders().last().unwrap().contains(&wanted), "{:?}", site.service.orders());
     }
 }

@@ -76,7 +76,7 @@ async fn with_a_token_nothing_is_told_without_it() {
     let (bearer, json) = (format!("Bearer {TOKEN}"), ("content-type", "application/json"));
     let run = request("POST", "/api/v1/syncs/accounts/runs", &[("authorization", &bearer), json], "{}");
     assert_eq!(served.send(run).await.status, 202);
-    assert_eq!(served.desk.asked().len(), 1);
+    assert_eq!(served.service.asked().len(), 1);
     for path in ["/healthz", "/readyz", "/login", "/assets/style.css"] {
         assert_eq!(served.get(path).await.status, 200, "{path}");
     }
@@ -215,7 +215,7 @@ async fn without_a_token_only_this_machines_names_are_answered_to() {
     let (host, bearer) = (("host", "groupcast.example.com"), format!("Bearer {TOKEN}"));
     let about = request("GET", "/api/v1/about", &[host, ("authorization", &bearer)], "");
     assert_eq!(guarded.send(about).await.status, 200, "with a token the name says nothing");
-    assert!(served.desk.asked().is_empty());
+    assert!(served.service.asked().is_empty());
 }
 
 #[tokio::test]
@@ -242,7 +242,7 @@ async fn another_site_cannot_use_the_api_through_a_browser() {
     }
     let own = [("origin", "http://localhost:4780"), ("sec-fetch-site", "same-origin"), json];
     assert_eq!(served.send(request("POST", "/api/v1/syncs/accounts/runs", &own, "{}")).await.status, 202);
-    assert_eq!(served.desk.asked().len(), 1);
+    assert_eq!(served.service.asked().len(), 1);
 }
 
 #[tokio::test]
@@ -280,8 +280,8 @@ async fn a_token_is_not_looked_at_where_none_is_needed() {
 
 #[test]
 fn a_weak_token_is_refused_at_the_start() {
-    let desk = Arc::new(super::Fake::default());
+    let service = Arc::new(super::Fake::default());
     let clock = Arc::new(Held(AtomicU64::new(0)));
-    let error = super::router(desk, &Settings::new(Some(Secret::new("short"))), clock).unwrap_err();
+    let error = super::router(service, &Settings::new(Some(Secret::new("short"))), clock).unwrap_err();
     assert!(error.to_string().contains("5 characters"), "{error}");
 }

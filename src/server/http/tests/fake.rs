@@ -1,4 +1,4 @@
-//! A desk whose answers are all there: every optional part is filled in, so that the document's schemas are held to all of
+//! A service whose answers are all there: every optional part is filled in, so that the document's schemas are held to all of
 //! it. Syncs with certain names misbehave.
 
 use std::collections::BTreeMap;
@@ -13,12 +13,13 @@ use tokio::sync::mpsc;
 use crate::error::{Error, Kind};
 use crate::ledger::{Comparison, Copied, GroupCounts, Status};
 use crate::model::{Change, Traits};
-use crate::service::api::{About, Accepted, Answer, Desk, PlanUnderWay, Refusal, UnderWay, Upkeep};
+use crate::service::api::{About, EnqueuedRun, PlanStream, ResultStream, Service, ServiceError, ServiceResult};
 use crate::service::views::{
-    Activity, Ask, ExportedView, FireView, GroupView, HeldView, HistoryView, MappingView, PlanView, PlannedView,
-    Progress, RefusedView, RejectedView, RunDetail, RunView, SaidView, ScheduleView, State, SyncDetail, SyncView,
-    TraitView, WaitingRun,
+    Activity, ExportedView, FireView, GroupView, HeldView, HistoryView, MappingView, PlanView, PlannedView, Progress,
+    QueuedRunView, RefusedView, RejectedView, RunDetail, RunView, SaidView, ScheduleView, State, SyncDetail, SyncView,
+    TraitView,
 };
+use crate::sync::RunOptions;
 use crate::sync::report::{Counts, Detail, Tally, error_json};
 use crate::sync::verify::{Drifted, Verified};
 
@@ -43,7 +44,7 @@ impl Fake {
     }
 
     /// What a sync of this name does.
-    async fn behave(&self, sync: &str) -> Answer<()> {
+    async fn behave(&self, sync: &str) -> ServiceResult<()> {
         match sync {
             "accounts" => Ok(()),
             "panics" => panic!("a handler panics on purpose"),
@@ -55,11 +56,11 @@ impl Fake {
                 let _ = tokio::time::timeout(std::time::Duration::from_millis(400), std::future::pending::<()>()).await;
                 Ok(())
             }
-            "busy" => Err(Refusal::Conflict(error(Kind::LedgerBusy, "the sync is busy"))),
-            "invalid" => Err(Refusal::Invalid(error(Kind::Config, "unknown guard `all`"))),
+            "busy" => Err(ServiceError::Conflict(error(Kind::LedgerBusy, "the sync is busy"))),
+            "invalid" => Err(ServiceError::Invalid(error(Kind::Config, "unknown guard `all`"))),
             name => match Kind::ALL.into_iter().find(|kind| name == format!("fails-{}", kind.name())) {
-                Some(kind) => Err(Refusal::Failed(error(kind, "it was tried and failed"))),
-                None => Err(Refusal::NotFound(error(Kind::Config, "no such sync"))),
+                Some(kind) => Err(ServiceError::Failed(error(kind, "it was tried and failed"))),
+                None => Err(ServiceError::NotFound(error(Kind::Config, "no such sync"))),
             },
         }
     }
@@ -116,11 +117,12 @@ fn progress() -> Progress {
 }
 
 fn activity() -> Activity {
-    let ask = Ask { accept: ["changed_max".to_owned()].into(), group: Some("a".to_owned()), ..Ask::default() };
+    let options =
+        RunOptions { accept: ["changed_max".to_owned()].into(), group: Some("a".to_owned()), ..RunOptions::default() };
     Activity {
         state: State::Running,
         running: Some(progress()),
-        waiting: Some(WaitingRun { run: "r3".to_owned(), since: at(), ask }),
+        waiting: Some(QueuedRunView { run: "r3".to_owned(), since: at(), options }),
         paused_since: Some(at()),
         failures: 2,
         next_try_at: Some(at()),
@@ -170,7 +172,7 @@ fn said_view(outcome: &str) -> SaidView {
 }
 
 #[async_trait]
-impl Desk for Fake {
+impl Service for Fake {
     fn about(&self) -> About {
         About {
             version: "0.1.0".to_owned(),
@@ -190,18 +192,18 @@ impl Desk for Fake {
         at()
     }
 
-    async fn ready(&self) -> Answer<()> {
+    async fn ready(&self) -> ServiceResult<()> {
         if self.unready.load(std::sync::atomic::Ordering::Relaxed) {
-            return Err(Refusal::Conflict(error(Kind::LedgerBusy, "the ledger is not open yet")));
+            return Err(ServiceError::Conflict(error(Kind::LedgerBusy, "the ledger is not open yet")));
         }
         Ok(())
     }
 
-    async fn syncs(&self, _fires: usize) -> Answer<Vec<SyncView>> {
+    async fn syncs(&self, _fires: usize) -> ServiceResult<Vec<SyncView>> {
         Ok(vec![sync_view(), SyncView { schedule: None, last_run: None, activity: None, ..sync_view() }])
     }
 
-    async fn sync(&self, sync: &str) -> Answer<SyncDetail> {
+    async fn sync(&self, sync: &str) -> ServiceResult<SyncDetail> {
         self.behave(sync).await?;
         let mapping = MappingView {
             file: "mappings/accounts.toml".to_owned(),
@@ -222,19 +224,19 @@ impl Desk for Fake {
         Ok(SyncDetail { sync: sync_view(), mapping, last: Some(detail()), runs: vec![run_view()] })
     }
 
-    async fn trigger(&self, sync: &str, ask: Ask, by: &str) -> Answer<Accepted> {
+    async fn trigger(&self, sync: &str, options: RunOptions, by: &str) -> ServiceResult<EnqueuedRun> {
         self.behave(sync).await?;
-        self.note(format!("trigger {sync} {} by {by}", serde_json::to_string(&ask).unwrap()));
-        Ok(Accepted { sync: sync.to_owned(), run: "r4".to_owned(), joined: true })
+        self.note(format!("trigger {sync} {} by {by}", serde_json::to_string(&options).unwrap()));
+        Ok(EnqueuedRun { sync: sync.to_owned(), run: "r4".to_owned(), joined: true })
     }
 
-    async fn plan_stream(&self, sync: &str, ask: Ask, show: usize, _: bool) -> Answer<PlanUnderWay> {
-        Ok(PlanUnderWay::of(self.plan(sync, ask, show).await?))
+    async fn plan_stream(&self, sync: &str, options: RunOptions, show: usize, _: bool) -> ServiceResult<PlanStream> {
+        Ok(PlanStream::of(self.plan(sync, options, show).await?))
     }
 
-    async fn plan(&self, sync: &str, ask: Ask, show: usize) -> Answer<PlanView> {
+    async fn plan(&self, sync: &str, options: RunOptions, show: usize) -> ServiceResult<PlanView> {
         self.behave(sync).await?;
-        self.note(format!("plan {sync} {} show {show}", serde_json::to_string(&ask).unwrap()));
+        self.note(format!("plan {sync} {} show {show}", serde_json::to_string(&options).unwrap()));
         Ok(PlanView {
             sync: sync.to_owned(),
             full: true,
@@ -260,33 +262,33 @@ impl Desk for Fake {
         })
     }
 
-    async fn cancel(&self, run: &str) -> Answer<()> {
+    async fn cancel(&self, run: &str) -> ServiceResult<()> {
         self.note(format!("cancel {run}"));
         match run {
-            "r1" => Err(Refusal::Conflict(error(Kind::Config, "the run has ended"))),
+            "r1" => Err(ServiceError::Conflict(error(Kind::Config, "the run has ended"))),
             "r2" => Ok(()),
-            _ => Err(Refusal::NotFound(error(Kind::Config, "no such run"))),
+            _ => Err(ServiceError::NotFound(error(Kind::Config, "no such run"))),
         }
     }
 
-    async fn pause(&self, sync: &str, paused: bool) -> Answer<Activity> {
+    async fn pause(&self, sync: &str, paused: bool) -> ServiceResult<Activity> {
         self.behave(sync).await?;
         self.note(format!("pause {sync} {paused}"));
         Ok(activity())
     }
 
-    async fn runs(&self, sync: Option<&str>, before: Option<&str>, count: u64) -> Answer<Vec<RunView>> {
+    async fn runs(&self, sync: Option<&str>, before: Option<&str>, count: u64) -> ServiceResult<Vec<RunView>> {
         self.behave(sync.unwrap_or("accounts")).await?;
         self.note(format!("runs {sync:?} {before:?} {count}"));
         let none = RunView { ended_at: None, counts: None, error: None, error_kind: None, ..run_view() };
         Ok(vec![run_view(), none])
     }
 
-    async fn latest(&self, _each: u64) -> Answer<BTreeMap<String, Vec<RunView>>> {
+    async fn latest_runs(&self, _each: u64) -> ServiceResult<BTreeMap<String, Vec<RunView>>> {
         Ok(BTreeMap::from([(run_view().sync, vec![run_view()])]))
     }
 
-    async fn run(&self, run: &str) -> Answer<RunDetail> {
+    async fn run(&self, run: &str) -> ServiceResult<RunDetail> {
         match run {
             "r1" => Ok(RunDetail {
                 run: run_view(),
@@ -295,17 +297,23 @@ impl Desk for Fake {
                 rejected: vec![said_view("rejected")],
             }),
             "r2" => Ok(RunDetail { run: run_view(), detail: Detail::default(), progress: None, rejected: Vec::new() }),
-            _ => Err(Refusal::NotFound(error(Kind::Config, "no such run"))),
+            _ => Err(ServiceError::NotFound(error(Kind::Config, "no such run"))),
         }
     }
 
-    async fn said(&self, run: &str, outcome: Option<&str>, from: u64, count: u64) -> Answer<Vec<SaidView>> {
+    async fn run_changes(
+        &self,
+        run: &str,
+        outcome: Option<&str>,
+        from: u64,
+        count: u64,
+    ) -> ServiceResult<Vec<SaidView>> {
         self.note(format!("said {run} {outcome:?} {from} {count}"));
         let empty = SaidView { reason: None, change: Change::default(), ..said_view("delivered") };
         Ok(vec![said_view(outcome.unwrap_or("adopted")), empty])
     }
 
-    async fn rejected(&self, sync: Option<&str>, after: Option<&str>, count: u64) -> Answer<Vec<RejectedView>> {
+    async fn rejected(&self, sync: Option<&str>, after: Option<&str>, count: u64) -> ServiceResult<Vec<RejectedView>> {
         self.behave(sync.unwrap_or("accounts")).await?;
         let after = after.map_or_else(String::new, |after| format!(" after {after}"));
         self.note(format!("rejected {sync:?} {count}{after}"));
@@ -313,7 +321,7 @@ impl Desk for Fake {
         Ok(vec![RejectedView { sync, key, at: at(), reason, document: traits() }])
     }
 
-    async fn group(&self, sync: &str, key: &str, before: Option<u64>, count: u64) -> Answer<GroupView> {
+    async fn group(&self, sync: &str, key: &str, before: Option<u64>, count: u64) -> ServiceResult<GroupView> {
         self.behave(sync).await?;
         let before = before.map_or_else(String::new, |before| format!(" before {before}"));
         self.note(format!("group {sync} {key} {count}{before}"));
@@ -332,18 +340,15 @@ impl Desk for Fake {
         })
     }
 
-    async fn backup(&self, _file: &Path) -> Answer<Copied> {
+    async fn backup(&self, _file: &Path) -> ServiceResult<Copied> {
         Ok(Copied { syncs: 1, groups: 2 })
     }
 
-    async fn metrics(&self) -> Answer<String> {
+    async fn metrics(&self) -> ServiceResult<String> {
         Ok("# TYPE groupcast_runs counter\ngroupcast_runs_total 1\n# EOF\n".to_owned())
     }
-}
 
-#[async_trait]
-impl Upkeep for Fake {
-    async fn export(&self, sync: &str) -> Answer<UnderWay<ExportedView, ()>> {
+    async fn export(&self, sync: &str) -> ServiceResult<ResultStream<ExportedView, ()>> {
         self.behave(sync).await?;
         let (sender, items) = mpsc::channel(1);
         let group = ExportedView {
@@ -356,23 +361,23 @@ impl Upkeep for Fake {
             unconfirmed_in: None,
         };
         sender.try_send(group).unwrap();
-        Ok(UnderWay { items, end: Box::pin(std::future::ready(Ok(()))) })
+        Ok(ResultStream { items, end: Box::pin(std::future::ready(Ok(()))) })
     }
 
-    async fn reset(&self, sync: &str, group: Option<&str>, forget: bool) -> Answer<u64> {
+    async fn reset(&self, sync: &str, group: Option<&str>, forget: bool) -> ServiceResult<u64> {
         self.behave(sync).await?;
         self.note(format!("reset {sync} {group:?} {forget}"));
         Ok(1)
     }
 
-    async fn adopt(&self, sync: &str) -> Answer<UnderWay<(), u64>> {
+    async fn adopt(&self, sync: &str) -> ServiceResult<ResultStream<(), u64>> {
         self.behave(sync).await?;
-        Ok(UnderWay { items: mpsc::channel(1).1, end: Box::pin(std::future::ready(Ok(5))) })
+        Ok(ResultStream { items: mpsc::channel(1).1, end: Box::pin(std::future::ready(Ok(5))) })
     }
 
-    async fn verify(&self, sync: &str, repair: bool) -> Answer<UnderWay<Drifted, Verified>> {
+    async fn verify(&self, sync: &str, repair: bool) -> ServiceResult<ResultStream<Drifted, Verified>> {
         self.behave(sync).await?;
         let found = Verified { repaired: u64::from(repair), ..Verified::default() };
-        Ok(UnderWay { items: mpsc::channel(1).1, end: Box::pin(std::future::ready(Ok(found))) })
+        Ok(ResultStream { items: mpsc::channel(1).1, end: Box::pin(std::future::ready(Ok(found))) })
     }
 }

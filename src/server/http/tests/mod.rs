@@ -1,4 +1,4 @@
-//! Does the whole server do what it says, from the socket to the desk? By question: the API, who may ask, real sockets
+//! Does the whole server do what it says, from the socket to the service? By question: the API, who may ask, real sockets
 //! that misbehave, and the document.
 
 mod access;
@@ -61,7 +61,7 @@ impl Answer {
 /// A server without sockets.
 struct Served {
     router: TowerToHyperService<Router>,
-    desk: Arc<Fake>,
+    service: Arc<Fake>,
 }
 
 impl Served {
@@ -70,9 +70,9 @@ impl Served {
     }
 
     fn with_clock(settings: &Settings, clock: Arc<dyn Clock>) -> Served {
-        let desk = Arc::new(Fake::default());
-        let router = router(Arc::clone(&desk) as _, settings, clock).unwrap();
-        Served { router: TowerToHyperService::new(router), desk }
+        let service = Arc::new(Fake::default());
+        let router = router(Arc::clone(&service) as _, settings, clock).unwrap();
+        Served { router: TowerToHyperService::new(router), service }
     }
 
     /// Without a token and with pages.

@@ -1,4 +1,4 @@
-//! What does the desk get to hear, and with which status is what answered?
+//! What does the service get to hear, and with which status is what answered?
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use super::{Served, Settings, TOKEN, pages, request};
 use crate::server::http::Limits;
 
 #[tokio::test]
-async fn a_request_reaches_the_desk_as_it_was_meant() {
+async fn a_request_reaches_the_service_unchanged() {
     let served = Served::open();
     let default = r#"{"full":false,"accept":[],"retry_rejected":false,"group":null,"limit":null}"#;
     for (method, path, body, expected) in [
@@ -52,7 +52,7 @@ async fn a_request_reaches_the_desk_as_it_was_meant() {
         let json = [("content-type", "application/json")];
         let answer = served.send(request(method, path, if body.is_empty() { &[] } else { &json }, body)).await;
         assert!(answer.status.is_success(), "{method} {path}: {} {}", answer.status, answer.body);
-        assert_eq!(served.desk.asked().last().unwrap(), &expected, "{method} {path}");
+        assert_eq!(served.service.asked().last().unwrap(), &expected, "{method} {path}");
     }
 }
 
@@ -68,7 +68,7 @@ async fn an_accepted_run_says_where_it_is_told_about() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_read_is_refused_before_the_desk_hears_of_it() {
+async fn what_cannot_be_read_is_refused_before_it_reaches_the_service() {
     let served = Served::open();
     let runs = "/api/v1/syncs/accounts/runs";
     for (path, body, words) in [
@@ -117,7 +117,7 @@ async fn what_cannot_be_read_is_refused_before_the_desk_hears_of_it() {
     ] {
         assert_eq!(served.get(path).await.refused(), 400, "{path}");
     }
-    assert!(served.desk.asked().is_empty(), "{:?}", served.desk.asked());
+    assert!(served.service.asked().is_empty(), "{:?}", served.service.asked());
 }
 
 #[tokio::test]
@@ -189,7 +189,7 @@ async fn unknown_paths_and_methods_are_told_so() {
 }
 
 #[tokio::test]
-async fn what_the_desk_refuses_has_its_status() {
+async fn each_service_error_has_its_status() {
     let served = Served::open();
     for (sync, status, kind) in [
         ("unknown", 404, "config"),
@@ -247,7 +247,7 @@ async fn health_needs_no_token_and_readiness_gives_its_reason() {
         let answer = served.get("/healthz").await;
         assert_eq!((answer.status.as_u16(), answer.body.as_str()), (200, "ok\n"));
         assert_eq!(served.get("/readyz").await.status, 200);
-        served.desk.unready.store(true, Ordering::Relaxed);
+        served.service.unready.store(true, Ordering::Relaxed);
         let answer = served.get("/readyz").await;
         assert_eq!(answer.refused(), 503);
         assert!(answer.message().contains("not open yet"));

@@ -19,7 +19,7 @@ use crate::server::http::{Limits, serve};
 struct Running {
     address: SocketAddr,
     stop: watch::Sender<bool>,
-    desk: Arc<Fake>,
+    service: Arc<Fake>,
     ended: JoinHandle<Result<()>>,
 }
 
@@ -37,12 +37,12 @@ fn short() -> Limits {
 
 async fn start(settings: Settings) -> Running {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let (address, desk) = (listener.local_addr().unwrap(), Arc::new(Fake::default()));
+    let (address, service) = (listener.local_addr().unwrap(), Arc::new(Fake::default()));
     let (stop, stopped) = watch::channel(false);
-    let asked = Arc::clone(&desk);
+    let asked = Arc::clone(&service);
     let ended =
         tokio::spawn(async move { serve(listener, asked, &settings, Arc::new(SystemClock::start()), stopped).await });
-    Running { address, stop, desk, ended }
+    Running { address, stop, service, ended }
 }
 
 async fn start_with(limits: Limits) -> Running {
@@ -166,7 +166,7 @@ async fn slow_heads_and_idle_connections_are_closed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn slow_and_oversized_bodies_are_answered_and_closed() {
     let running = start_with(short()).await;
-    let (address, desk) = (running.address, Arc::clone(&running.desk));
+    let (address, service) = (running.address, Arc::clone(&running.service));
     client(move || {
         let path = "/api/v1/syncs/accounts/runs";
         let head = |length: usize| {
@@ -199,7 +199,7 @@ async fn slow_and_oversized_bodies_are_answered_and_closed() {
         broken.shutdown(Shutdown::Write).unwrap();
         let answer = rest(&mut broken);
         assert!(answer.is_empty() || status(&answer) == 400, "{answer}");
-        assert!(desk.asked().is_empty());
+        assert!(service.asked().is_empty());
         assert_eq!(status(&ask(address, &post(path, "{}"))), 202);
     })
     .await;
@@ -248,14 +248,14 @@ async fn many_at_once_are_all_served_by_few_connections() {
     for asked in asking {
         assert_eq!(asked.await.unwrap(), 202);
     }
-    assert_eq!(running.desk.asked().len(), 64);
+    assert_eq!(running.service.asked().len(), 64);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn further_connections_wait_while_all_are_being_answered() {
     let limits = Limits { connections: 2, head: Duration::from_secs(60), ..short() };
     let running = start_with(limits).await;
-    let (address, desk) = (running.address, Arc::clone(&running.desk));
+    let (address, service) = (running.address, Arc::clone(&running.service));
     client(move || {
         let open = |address| {
             let mut stream = connect(address);
@@ -264,7 +264,7 @@ async fn further_connections_wait_while_all_are_being_answered() {
         };
         let (first, _second) = (open(address), open(address));
         let clock = SystemClock::start();
-        while desk.asked().len() < 2 {
+        while service.asked().len() < 2 {
             assert!(clock.elapsed() < Duration::from_secs(20), "both are being answered");
             wait(Duration::from_millis(5));
         }
@@ -395,7 +395,7 @@ async fn the_address_of_a_client_counts_its_wrong_tokens() {
 async fn a_listener_others_can_reach_is_refused_without_a_token() {
     let listener = tokio::net::TcpListener::bind("0.0.0.0:0").await.unwrap();
     let (_stop, stopped) = watch::channel(false);
-    let (desk, clock) = (Arc::new(Fake::default()), Arc::new(SystemClock::start()));
-    let error = serve(listener, desk, &Settings::default(), clock, stopped).await.unwrap_err();
+    let (service, clock) = (Arc::new(Fake::default()), Arc::new(SystemClock::start()));
+    let error = serve(listener, service, &Settings::default(), clock, stopped).await.unwrap_err();
     assert!(error.to_string().contains("there is no token"), "{error}");
 }

@@ -1,4 +1,4 @@
-//! A desk without a daemon, whose orders have effects: a run that is ordered ends after a few looks at it.
+//! A service without a daemon, whose orders have effects: a run that is ordered ends after a few looks at it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -12,15 +12,17 @@ use super::fixture::{HOSTILE_KEYS, HOSTILE_WORDS, activity, at, counts, detail, 
 use crate::error::{Error, Kind};
 use crate::ledger::{Comparison, Copied, Status};
 use crate::model::{Change, document};
-use crate::service::api::{About, Accepted, Answer, Desk, PlanUnderWay, Refusal};
+use crate::service::api::{About, EnqueuedRun, PlanStream, ResultStream, Service, ServiceError, ServiceResult};
 use crate::service::views::{
-    Activity, Ask, GroupView, HeldView, HistoryView, PlanView, PlannedView, Progress, RefusedView, RejectedView,
-    RunDetail, RunView, SaidView, State, SyncDetail, SyncView,
+    Activity, ExportedView, GroupView, HeldView, HistoryView, PlanView, PlannedView, Progress, RefusedView,
+    RejectedView, RunDetail, RunView, SaidView, State, SyncDetail, SyncView,
 };
+use crate::sync::RunOptions;
 use crate::sync::guard::NAMES;
 use crate::sync::report::Detail;
+use crate::sync::verify::{Drifted, Verified};
 
-pub(super) struct FakeDesk {
+pub(super) struct FakeService {
     about: About,
     world: Mutex<World>,
 }
@@ -33,9 +35,9 @@ struct World {
     orders: Vec<String>,
 }
 
-impl FakeDesk {
+impl FakeService {
     /// A daemon that was just set up.
-    pub(super) fn empty() -> FakeDesk {
+    pub(super) fn empty() -> FakeService {
         let about = About {
             version: "0.1.0".to_owned(),
             started_at: at(3_000),
@@ -49,14 +51,14 @@ impl FakeDesk {
             tzdata: "2026f, built in".to_owned(),
         };
         let world = World { syncs: Vec::new(), runs: Vec::new(), looked: BTreeMap::new(), orders: Vec::new() };
-        FakeDesk { about, world: Mutex::new(world) }
+        FakeService { about, world: Mutex::new(world) }
     }
 
     /// A daemon with a bad night.
-    pub(super) fn rich() -> FakeDesk {
-        let mut desk = FakeDesk::empty();
-        desk.about.running = 1;
-        let world = desk.world.get_mut().unwrap();
+    pub(super) fn rich() -> FakeService {
+        let mut service = FakeService::empty();
+        service.about.running = 1;
+        let world = service.world.get_mut().unwrap();
         world.syncs = syncs();
         for sync in &world.syncs {
             for view in &sync.runs {
@@ -76,10 +78,10 @@ impl FakeDesk {
             }
         }
         world.runs.sort_by(|one, other| other.run.run.cmp(&one.run.run));
-        desk
+        service
     }
 
-    pub(super) fn with_problems(mut self) -> FakeDesk {
+    pub(super) fn with_problems(mut self) -> FakeService {
         self.about.config_problems = Some(
             "error: column `arr_cents` is DECIMAL(38,2); say how to send it\n  --> mappings/<script>.toml:14:12  traits.arr\n   = help: add `as = \"number\"`"
                 .to_owned(),
@@ -95,12 +97,12 @@ impl FakeDesk {
     }
 }
 
-fn missing(what: &str) -> Refusal {
-    Refusal::NotFound(Error::new(Kind::Config, format!("there is no {what}")))
+fn missing(what: &str) -> ServiceError {
+    ServiceError::NotFound(Error::new(Kind::Config, format!("there is no {what}")))
 }
 
 #[async_trait]
-impl Desk for FakeDesk {
+impl Service for FakeService {
     fn about(&self) -> About {
         self.about.clone()
     }
@@ -109,33 +111,33 @@ impl Desk for FakeDesk {
         at(0)
     }
 
-    async fn ready(&self) -> Answer<()> {
+    async fn ready(&self) -> ServiceResult<()> {
         Ok(())
     }
 
-    async fn syncs(&self, _fires: usize) -> Answer<Vec<SyncView>> {
+    async fn syncs(&self, _fires: usize) -> ServiceResult<Vec<SyncView>> {
         Ok(self.world.lock().unwrap().syncs.iter().map(|sync| sync.sync.clone()).collect())
     }
 
-    async fn sync(&self, sync: &str) -> Answer<SyncDetail> {
+    async fn sync(&self, sync: &str) -> ServiceResult<SyncDetail> {
         let world = self.world.lock().unwrap();
         let found = world.syncs.iter().find(|known| known.sync.sync == sync).cloned();
         found.ok_or_else(|| missing(&format!("sync `{sync}`")))
     }
 
-    async fn trigger(&self, sync: &str, ask: Ask, by: &str) -> Answer<Accepted> {
+    async fn trigger(&self, sync: &str, options: RunOptions, by: &str) -> ServiceResult<EnqueuedRun> {
         let world = &mut *self.world.lock().unwrap();
-        if let Some(guard) = ask.accept.iter().find(|guard| !NAMES.contains(&guard.as_str())) {
+        if let Some(guard) = options.accept.iter().find(|guard| !NAMES.contains(&guard.as_str())) {
             let error =
                 Error::new(Kind::Config, format!("there is no guard `{guard}`")).advise("name one of keys, empty");
-            return Err(Refusal::Invalid(error));
+            return Err(ServiceError::Invalid(error));
         }
         let Some(known) = world.syncs.iter_mut().find(|known| known.sync.sync == sync) else {
             return Err(missing(&format!("sync `{sync}`")));
         };
-        world.orders.push(format!("{by}: run {sync} {}", serde_json::to_string(&ask).unwrap()));
+        world.orders.push(format!("{by}: run {sync} {}", serde_json::to_string(&options).unwrap()));
         if let Some(waiting) = known.sync.activity.as_ref().and_then(|activity| activity.waiting.clone()) {
-            return Ok(Accepted { sync: sync.to_owned(), run: waiting.run, joined: true });
+            return Ok(EnqueuedRun { sync: sync.to_owned(), run: waiting.run, joined: true });
         }
         let mut view = run(sync, 0x100 + world.looked.len(), 0, Status::Running, None);
         view.started_by = by.to_owned();
@@ -154,20 +156,20 @@ impl Desk for FakeDesk {
         known.sync.last_run = Some(view.clone());
         known.runs.insert(0, view.clone());
         world.looked.insert(view.run.clone(), 0);
-        let accepted = Accepted { sync: sync.to_owned(), run: view.run.clone(), joined: false };
+        let accepted = EnqueuedRun { sync: sync.to_owned(), run: view.run.clone(), joined: false };
         let record = RunDetail { run: view, detail: Detail::default(), progress: Some(progress), rejected: Vec::new() };
         world.runs.insert(0, record);
         Ok(accepted)
     }
 
-    async fn plan_stream(&self, sync: &str, ask: Ask, show: usize, _: bool) -> Answer<PlanUnderWay> {
-        Ok(PlanUnderWay::of(self.plan(sync, ask, show).await?))
+    async fn plan_stream(&self, sync: &str, options: RunOptions, show: usize, _: bool) -> ServiceResult<PlanStream> {
+        Ok(PlanStream::of(self.plan(sync, options, show).await?))
     }
 
-    async fn plan(&self, sync: &str, ask: Ask, show: usize) -> Answer<PlanView> {
+    async fn plan(&self, sync: &str, options: RunOptions, show: usize) -> ServiceResult<PlanView> {
         self.sync(sync).await?;
         if sync == "fresh" {
-            return Err(Refusal::Failed(
+            return Err(ServiceError::Failed(
                 Error::new(Kind::SourceBusy, "failed to open the database: it is locked")
                     .advise("wait for the job that fills it"),
             ));
@@ -210,8 +212,8 @@ impl Desk for FakeDesk {
                 ..planned(HOSTILE_KEYS[3], "changed", json!({}), Change::default())
             },
         ];
-        changes.retain(|planned| ask.group.as_ref().is_none_or(|group| planned.key == *group));
-        let hidden = if show < 200 && ask.group.is_none() { 1_733 } else { 0 };
+        changes.retain(|planned| options.group.as_ref().is_none_or(|group| planned.key == *group));
+        let hidden = if show < 200 && options.group.is_none() { 1_733 } else { 0 };
         let guard = (sync == "billing").then(|| {
             json!({"kind": "guard",
             "message": "stopped by the guard `removed` before anything was sent: 480 of 1200 <b>",
@@ -219,7 +221,7 @@ impl Desk for FakeDesk {
         });
         Ok(PlanView {
             sync: sync.to_owned(),
-            full: ask.full,
+            full: options.full,
             comparison: Comparison { rows: 1_221_000, missing: 4, missing_candidates: 1, ..Comparison::default() },
             add: 120,
             change: 1_611,
@@ -235,7 +237,7 @@ impl Desk for FakeDesk {
         })
     }
 
-    async fn cancel(&self, run: &str) -> Answer<()> {
+    async fn cancel(&self, run: &str) -> ServiceResult<()> {
         let world = &mut *self.world.lock().unwrap();
         world.orders.push(format!("cancel {run}"));
         for sync in &mut world.syncs {
@@ -250,12 +252,12 @@ impl Desk for FakeDesk {
         };
         match &mut record.progress {
             Some(progress) => progress.phase = "stopping".to_owned(),
-            None => return Err(Refusal::Conflict(Error::new(Kind::Config, "the run has ended already"))),
+            None => return Err(ServiceError::Conflict(Error::new(Kind::Config, "the run has ended already"))),
         }
         Ok(())
     }
 
-    async fn pause(&self, sync: &str, paused: bool) -> Answer<Activity> {
+    async fn pause(&self, sync: &str, paused: bool) -> ServiceResult<Activity> {
         let world = &mut *self.world.lock().unwrap();
         let Some(known) = world.syncs.iter_mut().find(|known| known.sync.sync == sync) else {
             return Err(missing(&format!("sync `{sync}`")));
@@ -267,7 +269,7 @@ impl Desk for FakeDesk {
         Ok(activity.clone())
     }
 
-    async fn runs(&self, sync: Option<&str>, before: Option<&str>, count: u64) -> Answer<Vec<RunView>> {
+    async fn runs(&self, sync: Option<&str>, before: Option<&str>, count: u64) -> ServiceResult<Vec<RunView>> {
         let world = self.world.lock().unwrap();
         let runs = world.runs.iter().map(|record| &record.run);
         let runs = runs.filter(|run| sync.is_none_or(|sync| run.sync == sync));
@@ -275,7 +277,7 @@ impl Desk for FakeDesk {
         Ok(runs.take(count as usize).cloned().collect())
     }
 
-    async fn latest(&self, each: u64) -> Answer<BTreeMap<String, Vec<RunView>>> {
+    async fn latest_runs(&self, each: u64) -> ServiceResult<BTreeMap<String, Vec<RunView>>> {
         let names: BTreeSet<String> = self.world.lock().unwrap().runs.iter().map(|run| run.run.sync.clone()).collect();
         let mut latest = BTreeMap::new();
         for name in names {
@@ -284,7 +286,7 @@ impl Desk for FakeDesk {
         Ok(latest)
     }
 
-    async fn run(&self, run: &str) -> Answer<RunDetail> {
+    async fn run(&self, run: &str) -> ServiceResult<RunDetail> {
         let world = &mut *self.world.lock().unwrap();
         let Some(record) = world.runs.iter_mut().find(|record| record.run.run == run) else {
             return Err(missing("such run"));
@@ -315,7 +317,13 @@ impl Desk for FakeDesk {
         Ok(record.clone())
     }
 
-    async fn said(&self, run: &str, outcome: Option<&str>, from: u64, count: u64) -> Answer<Vec<SaidView>> {
+    async fn run_changes(
+        &self,
+        run: &str,
+        outcome: Option<&str>,
+        from: u64,
+        count: u64,
+    ) -> ServiceResult<Vec<SaidView>> {
         let record = self.world.lock().unwrap().runs.iter().find(|record| record.run.run == run).cloned();
         let counts = record.and_then(|record| record.run.counts).unwrap_or_default();
         let all = (0..counts.said.delivered.min(120)).map(|index| said(&format!("acct-{index:06}"), "delivered"));
@@ -325,7 +333,7 @@ impl Desk for FakeDesk {
         Ok(all.skip(from as usize).take(count as usize).collect())
     }
 
-    async fn rejected(&self, sync: Option<&str>, _after: Option<&str>, count: u64) -> Answer<Vec<RejectedView>> {
+    async fn rejected(&self, sync: Option<&str>, _after: Option<&str>, count: u64) -> ServiceResult<Vec<RejectedView>> {
         if self.world.lock().unwrap().syncs.is_empty() || sync.is_some_and(|sync| sync != "crm") {
             return Ok(Vec::new());
         }
@@ -341,7 +349,7 @@ impl Desk for FakeDesk {
         Ok(views.take(count as usize).collect())
     }
 
-    async fn group(&self, sync: &str, key: &str, _before: Option<u64>, _count: u64) -> Answer<GroupView> {
+    async fn group(&self, sync: &str, key: &str, _before: Option<u64>, _count: u64) -> ServiceResult<GroupView> {
         self.sync(sync).await?;
         let hostile = HOSTILE_KEYS.contains(&key);
         if !hostile && key != "acme" && !key.starts_with("acct-") && !key.starts_with("kkk") {
@@ -384,11 +392,27 @@ impl Desk for FakeDesk {
         })
     }
 
-    async fn backup(&self, _file: &Path) -> Answer<Copied> {
+    async fn export(&self, _sync: &str) -> ServiceResult<ResultStream<ExportedView, ()>> {
+        unreachable!("no page exports")
+    }
+
+    async fn reset(&self, _sync: &str, _group: Option<&str>, _forget: bool) -> ServiceResult<u64> {
+        unreachable!("no page resets")
+    }
+
+    async fn adopt(&self, _sync: &str) -> ServiceResult<ResultStream<(), u64>> {
+        unreachable!("no page adopts")
+    }
+
+    async fn verify(&self, _sync: &str, _repair: bool) -> ServiceResult<ResultStream<Drifted, Verified>> {
+        unreachable!("no page verifies")
+    }
+
+    async fn backup(&self, _file: &Path) -> ServiceResult<Copied> {
         Ok(Copied { syncs: 1, groups: 2 })
     }
 
-    async fn metrics(&self) -> Answer<String> {
+    async fn metrics(&self) -> ServiceResult<String> {
         Ok(String::new())
     }
 }

@@ -1,4 +1,4 @@
-//! How are the questions and orders of the [`Desk`] answered? From the ledger, the roster and the runs under way.
+//! How are the questions and orders of the [`Service`] answered? From the ledger, the roster and the runs under way.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -12,32 +12,36 @@ use super::plans::{Full, WAITING_MAX};
 use super::roster::Declined;
 use super::supervisor::Supervisor;
 use super::tracker::Tracker;
+use super::upkeep;
 use crate::delivery::Signal;
 use crate::error::{Error, Kind};
 use crate::ledger::{Copied, Ledger, Outcome, RunRecord};
 use crate::mapping::MappingFile;
-use crate::mapping::diagnostic::listed;
-use crate::service::api::{About, Accepted, Answer, Desk, FIRES, PlanUnderWay, Refusal, UnderWay};
+use crate::service::api::{
+    About, EnqueuedRun, PlanStream, ResultStream, SCHEDULED_TIMES, Service, ServiceError, ServiceResult,
+};
 use crate::service::open::job::Job;
 use crate::service::open::{self, Failure};
 use crate::service::views::ask::Memory;
 use crate::service::views::{
-    Activity, Ask, GroupView, PlanPart, PlanView, RejectedView, RunDetail, RunView, SaidView, SyncDetail, SyncView,
-    WaitingRun, ask,
+    Activity, ExportedView, GroupView, PlanPart, PlanView, QueuedRunView, RejectedView, RunDetail, RunView, SaidView,
+    SyncDetail, SyncView, ask,
 };
-use crate::sync::{Options, guard, requests};
+use crate::sync::RunOptions;
+use crate::sync::verify::{Drifted, Verified};
+use crate::sync::{RunOrigin, requests};
 
 /// Runs that a sync's detail tells of: as many as its charts have room for.
 const RUNS_TOLD: u64 = 50;
 
-pub(super) fn unknown(what: &str, name: &str) -> Refusal {
+pub(super) fn unknown(what: &str, name: &str) -> ServiceError {
     let lists = if what == "run" { "runs" } else { "status" };
     let error = Error::new(Kind::Config, format!("there is no {what} `{name}`"));
-    Refusal::NotFound(error.advise(format!("`groupcast {lists}` lists what there is")))
+    ServiceError::NotFound(error.advise(format!("`groupcast {lists}` lists what there is")))
 }
 
-pub(super) fn declined(declined: Declined, sync: &str) -> Refusal {
-    let conflict = |what: String, advice: &str| Refusal::Conflict(Error::new(Kind::Config, what).advise(advice));
+pub(super) fn declined(declined: Declined, sync: &str) -> ServiceError {
+    let conflict = |what: String, advice: &str| ServiceError::Conflict(Error::new(Kind::Config, what).advise(advice));
     match declined {
         Declined::Unknown => unknown("sync", sync),
         Declined::Waiting(run) => conflict(
@@ -53,32 +57,15 @@ pub(super) fn declined(declined: Declined, sync: &str) -> Refusal {
 }
 
 /// The refusal where too many plans wait.
-fn too_many_plans() -> Refusal {
+fn too_many_plans() -> ServiceError {
     let what = format!("{WAITING_MAX} plans wait already for those being made");
-    Refusal::Busy(Error::new(Kind::SourceBusy, what).advise("ask again when some are done"))
+    ServiceError::Busy(Error::new(Kind::SourceBusy, what).advise("ask again when some are done"))
 }
 
-/// The options of an ask, if they are sound.
-fn options(asked: &Ask, by: &str) -> Answer<Options> {
-    if let Some(name) = asked.accept.iter().find(|name| !guard::NAMES.contains(&name.as_str())) {
-        let error = Error::new(Kind::Config, format!("no guard is called `{name}`"));
-        return Err(Refusal::Invalid(error.advise(format!("there is {}", listed(guard::NAMES.iter().copied())))));
-    }
-    Ok(Options {
-        full: asked.full,
-        group: asked.group.clone(),
-        limit: asked.limit,
-        retry_rejected: asked.retry_rejected,
-        accept: asked.accept.clone(),
-        started_by: by.to_owned(),
-        ..Options::default()
-    })
-}
+/// The service of a running daemon.
+pub(super) struct DaemonService(pub(super) Arc<Supervisor>);
 
-/// The desk of a running daemon.
-pub(super) struct Office(pub(super) Arc<Supervisor>);
-
-impl std::ops::Deref for Office {
+impl std::ops::Deref for DaemonService {
     type Target = Supervisor;
 
     fn deref(&self) -> &Supervisor {
@@ -89,7 +76,8 @@ impl std::ops::Deref for Office {
 impl Supervisor {
     fn activity(&self, sync: &str) -> Option<Activity> {
         let doing = self.roster().doing(sync, self.clock.now())?;
-        let waiting = doing.asked.map(|asked| WaitingRun { run: asked.run, since: asked.since, ask: asked.ask });
+        let waiting =
+            doing.asked.map(|asked| QueuedRunView { run: asked.run, since: asked.since, options: asked.options });
         Some(Activity {
             state: doing.state,
             running: self.running().get(sync).map(|running| running.tracker.progress()),
@@ -121,10 +109,10 @@ impl Supervisor {
         sync: &str,
         what: &'static str,
         make: impl FnOnce(Reserved, mpsc::Sender<Item>, watch::Receiver<Signal>) -> Making,
-    ) -> Answer<UnderWay<Item, End>>
+    ) -> ServiceResult<ResultStream<Item, End>>
     where
         End: Send + 'static,
-        Making: Future<Output = Answer<End>> + Send + 'static,
+        Making: Future<Output = ServiceResult<End>> + Send + 'static,
     {
         // What is refused anyway need not wait; the sync is not kept from its runs before this begins.
         self.roster().may_plan(sync).map_err(|refused| declined(refused, sync))?;
@@ -146,7 +134,7 @@ impl Supervisor {
             let failed = |panic| Err(Error::new(Kind::Bug, format!("failed to {what}")).because(panic).into());
             made.await.unwrap_or_else(failed)
         };
-        Ok(UnderWay { items, end: Box::pin(end) })
+        Ok(ResultStream { items, end: Box::pin(end) })
     }
 
     /// The runs under way that have no record yet.
@@ -210,11 +198,11 @@ pub(super) const ITEMS_WAITING: usize = 256;
 /// Makes a plan. As a task of its own, because it must let go of the source by itself when nobody waits for it any more.
 async fn make_plan(
     reserved: Reserved,
-    options: Options,
+    options: RunOptions,
     (show, requests): (usize, bool),
     parts: mpsc::Sender<PlanPart>,
     signal: watch::Receiver<Signal>,
-) -> Answer<PlanView> {
+) -> ServiceResult<PlanView> {
     let Reserved(supervisor, sync) = &reserved;
     let project = supervisor.project();
     let file = open::named(&project, sync).map_err(failed)?;
@@ -230,6 +218,7 @@ async fn make_plan(
         random: &supervisor.random,
         monitor: &tracker,
         options: &options,
+        origin: &RunOrigin::of("plan"),
         signal,
     };
     let (mut told, mut hidden) = (0, 0);
@@ -269,15 +258,15 @@ async fn ordered<T: Send + 'static>(
     done.unwrap_or_else(|panic| Err(Error::new(Kind::Bug, "failed to carry the order out").because(panic)))
 }
 
-pub(super) fn failed(failure: Failure) -> Refusal {
+pub(super) fn failed(failure: Failure) -> ServiceError {
     match failure {
-        Failure::Error(error) => Refusal::Failed(error),
-        Failure::Problems(_) => Refusal::Failed(failure.as_error()),
+        Failure::Error(error) => ServiceError::Failed(error),
+        Failure::Problems(_) => ServiceError::Failed(failure.as_error()),
     }
 }
 
 #[async_trait]
-impl Desk for Office {
+impl Service for DaemonService {
     fn about(&self) -> About {
         let (stopping, running) = (self.roster().is_stopping(), self.running().len());
         // After the others: whoever takes a changed config over holds the roster when it takes this.
@@ -301,7 +290,7 @@ impl Desk for Office {
         self.clock.now()
     }
 
-    async fn ready(&self) -> Answer<()> {
+    async fn ready(&self) -> ServiceResult<()> {
         if self.roster().is_stopping() {
             return Err(declined(Declined::Stopping, ""));
         }
@@ -310,14 +299,14 @@ impl Desk for Office {
         Ok(())
     }
 
-    async fn syncs(&self, fires: usize) -> Answer<Vec<SyncView>> {
+    async fn syncs(&self, fires: usize) -> ServiceResult<Vec<SyncView>> {
         let mut memories = ask::memories(&self.asking).await?;
         let mut memory = |file: &MappingFile| memories.remove(&file.mapping.name).unwrap_or_default();
         let project = self.project();
         Ok(project.mappings.iter().map(|file| self.sync_view(file, memory(file), fires)).collect())
     }
 
-    async fn latest(&self, each: u64) -> Answer<BTreeMap<String, Vec<RunView>>> {
+    async fn latest_runs(&self, each: u64) -> ServiceResult<BTreeMap<String, Vec<RunView>>> {
         let records = self.asking.latest_runs(each).await?;
         let views = |runs: Vec<RunRecord>| runs.into_iter().map(ask::run).collect();
         let mut latest: BTreeMap<String, Vec<RunView>> =
@@ -332,7 +321,7 @@ impl Desk for Office {
         Ok(latest)
     }
 
-    async fn sync(&self, sync: &str) -> Answer<SyncDetail> {
+    async fn sync(&self, sync: &str) -> ServiceResult<SyncDetail> {
         let project = self.project();
         let file = project.mappings.iter().find(|file| file.mapping.name == sync);
         let file = file.ok_or_else(|| unknown("sync", sync))?;
@@ -341,41 +330,36 @@ impl Desk for Office {
         let mut runs: Vec<RunView> = last.into_iter().map(|(record, _)| ask::run(record)).collect();
         runs.splice(0..0, self.unrecorded(Some(sync), &runs));
         Ok(SyncDetail {
-            sync: self.sync_view(file, ask::memory(&self.asking, sync).await?, FIRES),
+            sync: self.sync_view(file, ask::memory(&self.asking, sync).await?, SCHEDULED_TIMES),
             mapping: ask::mapping(&file.mapping),
             last: detail,
             runs,
         })
     }
 
-    async fn trigger(&self, sync: &str, asked: Ask, by: &str) -> Answer<Accepted> {
-        options(&asked, by)?;
+    async fn trigger(&self, sync: &str, options: RunOptions, by: &str) -> ServiceResult<EnqueuedRun> {
+        options.check().map_err(ServiceError::Invalid)?;
         // As a task of its own: whoever asked may go away before it is written down and begun.
         let (supervisor, name, by) = (Arc::clone(&self.0), sync.to_owned(), by.to_owned());
-        match ordered(async move { supervisor.ask(&name, asked, &by).await }).await? {
-            Ok((run, joined)) => Ok(Accepted { sync: sync.to_owned(), run, joined }),
+        match ordered(async move { supervisor.ask(&name, options, &by).await }).await? {
+            Ok((run, joined)) => Ok(EnqueuedRun { sync: sync.to_owned(), run, joined }),
             Err(refused) => Err(declined(refused, sync)),
         }
     }
 
-    async fn plan(&self, sync: &str, asked: Ask, show: usize) -> Answer<PlanView> {
-        let PlanUnderWay { mut items, end } = self.plan_stream(sync, asked, show, false).await?;
-        let mut changes = Vec::new();
-        while let Some(part) = items.recv().await {
-            if let PlanPart::Change(change) = part {
-                changes.push(*change);
-            }
-        }
-        Ok(PlanView { changes, ..end.await? })
-    }
-
-    async fn plan_stream(&self, sync: &str, asked: Ask, show: usize, requests: bool) -> Answer<PlanUnderWay> {
-        let options = options(&asked, "plan")?;
+    async fn plan_stream(
+        &self,
+        sync: &str,
+        options: RunOptions,
+        show: usize,
+        requests: bool,
+    ) -> ServiceResult<PlanStream> {
+        options.check().map_err(ServiceError::Invalid)?;
         let making = move |reserved, parts, signal| make_plan(reserved, options, (show, requests), parts, signal);
         self.0.make(sync, "make the plan", making).await
     }
 
-    async fn cancel(&self, run: &str) -> Answer<()> {
+    async fn cancel(&self, run: &str) -> ServiceResult<()> {
         let (supervisor, id) = (Arc::clone(&self.0), run.to_owned());
         if ordered(async move { Ok(supervisor.cancel(&id).await) }).await? {
             return Ok(());
@@ -383,20 +367,20 @@ impl Desk for Office {
         match self.asking.run(run).await? {
             Some(_) => {
                 let error = Error::new(Kind::Config, format!("run {run} has ended"));
-                Err(Refusal::Conflict(error.advise("there is nothing left to cancel")))
+                Err(ServiceError::Conflict(error.advise("there is nothing left to cancel")))
             }
             None => Err(unknown("run", run)),
         }
     }
 
-    async fn pause(&self, sync: &str, paused: bool) -> Answer<Activity> {
+    async fn pause(&self, sync: &str, paused: bool) -> ServiceResult<Activity> {
         let (supervisor, name) = (Arc::clone(&self.0), sync.to_owned());
         let done = ordered(async move { supervisor.pause(&name, paused).await }).await?;
         done.map_err(|refused| declined(refused, sync))?;
         self.activity(sync).ok_or_else(|| unknown("sync", sync))
     }
 
-    async fn runs(&self, sync: Option<&str>, before: Option<&str>, count: u64) -> Answer<Vec<RunView>> {
+    async fn runs(&self, sync: Option<&str>, before: Option<&str>, count: u64) -> ServiceResult<Vec<RunView>> {
         if let Some(sync) = sync.filter(|sync| !self.exists(sync)) {
             return Err(unknown("sync", sync));
         }
@@ -412,7 +396,7 @@ impl Desk for Office {
         Ok(runs)
     }
 
-    async fn run(&self, run: &str) -> Answer<RunDetail> {
+    async fn run(&self, run: &str) -> ServiceResult<RunDetail> {
         // It may begin between two of the places it is looked for in: then the second look finds it.
         for _ in 0..2 {
             let under_way = {
@@ -435,23 +419,29 @@ impl Desk for Office {
         Err(unknown("run", run))
     }
 
-    async fn said(&self, run: &str, outcome: Option<&str>, from: u64, count: u64) -> Answer<Vec<SaidView>> {
+    async fn run_changes(
+        &self,
+        run: &str,
+        outcome: Option<&str>,
+        from: u64,
+        count: u64,
+    ) -> ServiceResult<Vec<SaidView>> {
         let outcome = match outcome {
             None => None,
             Some(name) => Some(Outcome::from_name(name).ok_or_else(|| {
                 let error = Error::new(Kind::Config, format!("no outcome is called `{name}`"));
-                Refusal::Invalid(error.advise("there is delivered, rejected, partly_rejected, unknown, adopted"))
+                ServiceError::Invalid(error.advise("there is delivered, rejected, partly_rejected, unknown, adopted"))
             })?),
         };
         let said = self.asking.said(run, outcome, from, count).await?;
         if said.is_empty() {
             // Whether it said nothing, or does not exist.
-            Desk::run(self, run).await?;
+            Service::run(self, run).await?;
         }
         Ok(said.into_iter().map(ask::said).collect())
     }
 
-    async fn rejected(&self, sync: Option<&str>, after: Option<&str>, count: u64) -> Answer<Vec<RejectedView>> {
+    async fn rejected(&self, sync: Option<&str>, after: Option<&str>, count: u64) -> ServiceResult<Vec<RejectedView>> {
         if let Some(sync) = sync {
             if !self.exists(sync) {
                 return Err(unknown("sync", sync));
@@ -463,22 +453,38 @@ impl Desk for Office {
         Ok(all.into_values().flatten().collect())
     }
 
-    async fn group(&self, sync: &str, key: &str, before: Option<u64>, count: u64) -> Answer<GroupView> {
+    async fn group(&self, sync: &str, key: &str, before: Option<u64>, count: u64) -> ServiceResult<GroupView> {
         if !self.exists(sync) {
             return Err(unknown("sync", sync));
         }
         let view = ask::group(&self.asking, sync, key, before, count).await?;
         view.ok_or_else(|| {
             let error = Error::new(Kind::Config, format!("nothing is known of this group in {sync}"));
-            Refusal::NotFound(error.advise("a plan of the group shows whether the source has it"))
+            ServiceError::NotFound(error.advise("a plan of the group shows whether the source has it"))
         })
     }
 
-    async fn backup(&self, file: &Path) -> Answer<Copied> {
+    async fn backup(&self, file: &Path) -> ServiceResult<Copied> {
         Ok(self.ledger.backup(file).await?)
     }
 
-    async fn metrics(&self) -> Answer<String> {
+    async fn export(&self, sync: &str) -> ServiceResult<ResultStream<ExportedView, ()>> {
+        upkeep::export(self, sync).await
+    }
+
+    async fn reset(&self, sync: &str, group: Option<&str>, forget: bool) -> ServiceResult<u64> {
+        upkeep::reset(&self.0, sync, group, forget).await
+    }
+
+    async fn adopt(&self, sync: &str) -> ServiceResult<ResultStream<(), u64>> {
+        upkeep::adopt(&self.0, sync).await
+    }
+
+    async fn verify(&self, sync: &str, repair: bool) -> ServiceResult<ResultStream<Drifted, Verified>> {
+        upkeep::verify(&self.0, sync, repair).await
+    }
+
+    async fn metrics(&self) -> ServiceResult<String> {
         let syncs = self.syncs(1).await?;
         let (told, lost) = self.herald.alerts.told_and_lost();
         self.herald.metrics.alerts(told, lost);
