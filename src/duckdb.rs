@@ -9,10 +9,11 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, Once};
+use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use duckdb::{AccessMode, Config, Connection};
+use parking_lot::Mutex;
 
 use crate::error::{Error, Kind, Result};
 
@@ -158,7 +159,7 @@ impl DuckDbConnection {
     /// Another connection to the same database, for work that goes on beside this one's: temporary tables are its own,
     /// files and memory are shared. Waits for no statement.
     pub fn sibling(&self) -> Result<DuckDbConnection> {
-        let seed = self.seed.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let seed = self.seed.lock();
         let connection = seed.try_clone().map_err(ledger_error("open another connection"))?;
         drop(connection.execute_batch("SET TimeZone = 'UTC'"));
         Ok(DuckDbConnection {

@@ -6,10 +6,11 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
-use std::sync::{LazyLock, Mutex, PoisonError};
+use std::sync::LazyLock;
 
 use chrono::offset::LocalResult;
 use chrono::{Datelike, FixedOffset, NaiveDate, NaiveDateTime, NaiveTime, Offset, TimeZone, Timelike};
+use parking_lot::Mutex;
 
 /// Where systems keep theirs.
 const SYSTEM: &str = "/usr/share/zoneinfo";
@@ -35,7 +36,7 @@ impl Zone {
         if name == "UTC" {
             return Some(Zone::utc());
         }
-        let mut read = READ.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut read = READ.lock();
         if let Some(zone) = read.get(name) {
             return Some(*zone);
         }

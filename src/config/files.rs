@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
+
+use parking_lot::Mutex;
 
 /// What differs when a file was changed or replaced: its size, when it was written, which file it is, and when that was
 /// last changed. The last two tell apart what archives and reproducible builds date alike.
@@ -43,11 +44,11 @@ impl Files {
     /// Notes a file that is about to be read: a change from now on is a change.
     pub fn note(&self, path: &Path) {
         let mark = Mark::at(path);
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(path.to_path_buf()).or_insert(mark);
+        self.0.lock().entry(path.to_path_buf()).or_insert(mark);
     }
 
     /// What was noted: each file with its mark, none where it was missing.
     pub fn noted(self) -> BTreeMap<PathBuf, Option<Mark>> {
-        self.0.into_inner().unwrap_or_else(PoisonError::into_inner)
+        self.0.into_inner()
     }
 }

@@ -4,10 +4,10 @@
 //! says so in its log, at `/readyz`, in the console and with an alert, and goes on by itself once it is well again. What is
 //! missing beside it (its log, the file that tells how new it is) is made good at once, before a restart would miss it.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use parking_lot::Mutex;
 
 use super::supervisor::Supervisor;
 use crate::error::{Error, Kind, Result};
@@ -39,7 +39,7 @@ impl Supervisor {
         self.ledger.mend_files().await?;
         let now = self.clock.elapsed();
         let probed = {
-            let probed = self.ledger_watch.probed.lock().unwrap_or_else(PoisonError::into_inner);
+            let probed = self.ledger_watch.probed.lock();
             let fresh = probed.as_ref().filter(|(at, _)| now.saturating_sub(*at) < PROBE_AGE_MAX);
             fresh.map(|(_, found)| found.as_ref().map(Error::again))
         };
@@ -49,7 +49,7 @@ impl Supervisor {
         });
         let bug = |panic| Err(Error::new(Kind::Bug, "failed to look at the ledger's file").because(panic));
         let found = looked.await.unwrap_or_else(bug).map_err(|error| error.at(place.clone()))?;
-        let mut probed = self.ledger_watch.probed.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut probed = self.ledger_watch.probed.lock();
         if probed.as_ref().is_none_or(|(at, _)| now.saturating_sub(*at) >= PROBE_AGE_MAX) {
             *probed = Some((now, found.as_ref().map(Error::again)));
         }
@@ -70,7 +70,7 @@ impl Supervisor {
         let now = self.clock.now();
         let problem = found.as_ref().err().map(ToString::to_string);
         let before = {
-            let mut told = self.ledger_watch.told.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut told = self.ledger_watch.told.lock();
             let since = told.as_ref().map_or(now, |(since, _)| *since);
             std::mem::replace(&mut *told, problem.clone().map(|problem| (since, problem)))
         };
@@ -96,7 +96,7 @@ impl Supervisor {
 
     /// Why no run starts, when the ledger does not let any.
     pub(super) fn ledger_problem(&self) -> Option<String> {
-        let told = self.ledger_watch.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let told = self.ledger_watch.told.lock();
         told.as_ref().map(|(_, problem)| problem.clone())
     }
 }

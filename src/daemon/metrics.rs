@@ -10,9 +10,9 @@
 mod page;
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
 
 use chrono::{DateTime, Utc};
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::ledger::Status;
 use crate::service::api::About;
@@ -146,8 +146,8 @@ impl Metrics {
         page.text()
     }
 
-    fn totals(&self) -> std::sync::MutexGuard<'_, Totals> {
-        self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    fn totals(&self) -> MutexGuard<'_, Totals> {
+        self.0.lock()
     }
 }
 

@@ -2,8 +2,9 @@
 //! comes after that is told to come again. Who goes away while waiting leaves the queue.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 
 /// Plans that wait for a place. With a plan a minute the last of them waits for minutes, which is as long as a caller does.
@@ -46,7 +47,7 @@ impl Plans {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// Sets how many places there are. Plans under way in more of them go on.

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
@@ -187,7 +187,7 @@ impl Supervisor {
             Ok(None) => None,
             Ok(Some(problems)) => {
                 self.herald.metrics.reloaded(false);
-                self.config.write().unwrap_or_else(PoisonError::into_inner).problems = Some(problems);
+                self.config.write().problems = Some(problems);
                 return (false, noted);
             }
             Err(failure) => {
@@ -209,7 +209,7 @@ impl Supervisor {
         }
         self.herald.metrics.reloaded(sound);
         let problems = failed.map(|(_, problems)| problems);
-        self.config.write().unwrap_or_else(PoisonError::into_inner).problems = problems;
+        self.config.write().problems = problems;
         (sound, noted)
     }
 
@@ -262,7 +262,7 @@ impl Supervisor {
             roster.set_parallel(parallel);
             self.plans.set_places(parallel);
             roster.another_chance();
-            let mut config = self.config.write().unwrap_or_else(PoisonError::into_inner);
+            let mut config = self.config.write();
             (config.project, config.read_at) = (Arc::new(project), now);
         }
         for (sync, run) in left {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -270,7 +270,7 @@ impl Service for DaemonService {
     fn about(&self) -> About {
         let (stopping, running) = (self.roster().is_stopping(), self.running().len());
         // After the others: whoever takes a changed config over holds the roster when it takes this.
-        let config = self.config.read().unwrap_or_else(PoisonError::into_inner);
+        let config = self.config.read();
         let daemon = &config.project.settings.daemon;
         About {
             version: env!("CARGO_PKG_VERSION").to_owned(),

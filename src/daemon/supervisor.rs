@@ -7,11 +7,12 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use parking_lot::{Mutex, MutexGuard, RwLock};
 use tokio::sync::{Notify, watch};
 use tracing::Instrument;
 
@@ -180,15 +181,15 @@ impl Supervisor {
     }
 
     pub(super) fn project(&self) -> Arc<Project> {
-        Arc::clone(&self.config.read().unwrap_or_else(PoisonError::into_inner).project)
+        Arc::clone(&self.config.read().project)
     }
 
     pub(super) fn roster(&self) -> MutexGuard<'_, Roster> {
-        self.roster.lock().unwrap_or_else(PoisonError::into_inner)
+        self.roster.lock()
     }
 
     pub(super) fn running(&self) -> MutexGuard<'_, BTreeMap<String, Running>> {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+        self.running.lock()
     }
 
     pub(super) fn wake(&self) {
@@ -270,7 +271,7 @@ impl Supervisor {
 
     /// An id greater than all before.
     pub(super) fn new_run(&self, now: DateTime<Utc>) -> String {
-        let mut latest = self.latest_run.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut latest = self.latest_run.lock();
         let run = sync::run_id(now, Some(latest.as_str()), &self.random);
         latest.clone_from(&run);
         run
@@ -428,7 +429,7 @@ impl Supervisor {
 
     /// What is wrong with the files as they are now.
     pub(super) fn config_problems(&self) -> Option<String> {
-        self.config.read().unwrap_or_else(PoisonError::into_inner).problems.clone()
+        self.config.read().problems.clone()
     }
 
     /// Stops every run within the deadline, then abandons what is in flight. Returns how many runs even that did not end.

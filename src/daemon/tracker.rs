@@ -1,9 +1,10 @@
 //! How far is a run? Listens to it, and answers whoever asks.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use chrono::{DateTime, Utc};
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::delivery::Counters;
 use crate::service::views::Progress;
@@ -41,7 +42,7 @@ impl Tracker {
     }
 
     fn seen(&self) -> MutexGuard<'_, Seen> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+        self.seen.lock()
     }
 
     /// The run was asked to stop.

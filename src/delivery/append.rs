@@ -3,7 +3,8 @@
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Write};
 use std::path::Path;
-use std::sync::Mutex;
+
+use parking_lot::Mutex;
 
 use crate::destination::file::{FILE_URL, STDOUT_URL};
 use crate::destination::{Applied, NoReply, Reply, Request};
@@ -26,7 +27,7 @@ pub(super) async fn append(request: &Request) -> Result<Reply, NoReply> {
     let url = request.url.clone();
     let body = request.body.clone();
     let written = tokio::task::spawn_blocking(move || {
-        let _writing = WRITING.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let _writing = WRITING.lock();
         match url.strip_prefix(FILE_URL) {
             Some(path) => append_to(Path::new(path), &body),
             None => print(&body),

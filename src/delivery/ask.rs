@@ -1,8 +1,9 @@
 //! How is a destination asked something that changes nothing? One request at a time, repeated a few times when it fails
 //! in passing. Used before a run ([`prepare`]) and by commands that read back; changes travel by [`super::Delivery`].
 
-use std::sync::Mutex;
 use std::time::Duration;
+
+use parking_lot::Mutex;
 
 use super::pace::{self, Bucket};
 use crate::destination::readback::{Question, ReadBack};
@@ -98,7 +99,7 @@ impl<'a> Reader<'a> {
     /// Errors ([`Kind::Destination`]): no answer.
     pub async fn ask(&self, question: Question<'_>) -> Result<Option<Reply>> {
         let Some(request) = self.readback.request(question) else { return Ok(None) };
-        let wait = self.bucket.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take(self.clock.elapsed());
+        let wait = self.bucket.lock().take(self.clock.elapsed());
         if !wait.is_zero() {
             self.clock.sleep(wait).await;
         }

@@ -1,12 +1,13 @@
 //! How does a page of changes get delivered? The loop: form requests, keep a few in flight, settle what ended.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex};
 
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::pace::Bucket;
@@ -64,7 +65,7 @@ impl<'a> Delivery<'a> {
     pub async fn deliver(&self, changes: &[Addressed], settle: &dyn Settle) -> Result<()> {
         let (halt, halted) = watch::channel(false);
         let stops = Stops { signal: self.signal.clone(), halted };
-        let learned = std::mem::take(&mut *self.learned.lock().unwrap_or_else(|poisoned| poisoned.into_inner()));
+        let learned = std::mem::take(&mut *self.learned.lock());
         let mut work = Work::new(self.destination, changes, self.settings.attempts_max, learned);
         let mut failure: Option<Error> = None;
         let mut in_flight = FuturesUnordered::new();
@@ -141,7 +142,7 @@ impl<'a> Delivery<'a> {
             }
         };
         drop(settling);
-        *self.learned.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = work.into_learned();
+        *self.learned.lock() = work.into_learned();
         outcome
     }
 

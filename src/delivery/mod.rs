@@ -21,11 +21,11 @@ mod transport;
 mod work;
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 
 pub use ask::{Reader, ask, prepare};
 pub use deliver::Delivery;
@@ -131,22 +131,22 @@ pub struct Counters {
 impl Counters {
     /// Attempts by HTTP status; 0 stands for no answer.
     pub fn by_status(&self) -> BTreeMap<u16, u64> {
-        self.by_status.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
+        self.by_status.lock().clone()
     }
 
     fn count_status(&self, status: u16) {
-        *self.by_status.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).entry(status).or_default() += 1;
+        *self.by_status.lock().entry(status).or_default() += 1;
     }
 
     /// What the destination remarked about requests it took, and how often.
     pub fn warnings(&self) -> BTreeMap<String, u64> {
-        self.warnings.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
+        self.warnings.lock().clone()
     }
 
     /// Counts a remark. Of many different ones, which would name groups or requests, only the first are kept.
     fn warn(&self, warning: &str) {
         const DIFFERENT_MAX: usize = 10;
-        let mut warnings = self.warnings.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut warnings = self.warnings.lock();
         if warnings.len() < DIFFERENT_MAX || warnings.contains_key(warning) {
             *warnings.entry(warning.to_owned()).or_default() += 1;
         }

@@ -2,11 +2,11 @@
 //! ends it, the budget is used up, or we are asked to stop.
 
 use std::collections::HashMap;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use parking_lot::{Mutex, MutexGuard};
 use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 
@@ -298,8 +298,8 @@ impl Wire<'_> {
         self.destination.is_done(route, element, &answer)
     }
 
-    fn bucket(&self) -> std::sync::MutexGuard<'_, Bucket> {
-        self.bucket.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    fn bucket(&self) -> MutexGuard<'_, Bucket> {
+        self.bucket.lock()
     }
 
     fn count(&self, request: &Request, attempt: u32) {
@@ -313,7 +313,7 @@ impl Wire<'_> {
     /// How long the vendor's own pace for a route makes this attempt wait.
     fn lane_wait(&self, route: Route) -> Duration {
         let Some(pace) = self.destination.pace(route) else { return Duration::ZERO };
-        let mut lanes = self.lanes.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut lanes = self.lanes.lock();
         lanes.entry(pace.lane).or_insert_with(|| Bucket::paced(pace)).take(self.clock.elapsed())
     }
 

@@ -6,11 +6,11 @@
 pub mod files;
 pub mod process;
 
-use std::sync::Mutex;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
+use parking_lot::Mutex;
 
 use crate::destination::{NoReply, Reply, Request};
 
@@ -77,7 +77,7 @@ impl Random {
 
     /// A number from 0 to `bound`, both included.
     pub fn up_to(&self, bound: u64) -> u64 {
-        self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).u64(0..=bound)
+        self.0.lock().u64(0..=bound)
     }
 }
 

@@ -3,13 +3,14 @@
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use duckdb::{Connection, params};
+use parking_lot::{Mutex, MutexGuard};
 
 use super::compare::{self, Candidates};
 use super::generation::{self, Generations, Recorded, beside};
@@ -280,7 +281,7 @@ impl LocalLedger {
         let writing = Arc::clone(&self.writing);
         self.call("mend the ledger's files", move |connection| {
             // Whoever writes may be about to record what was missed.
-            let _turn = writing.lock().unwrap_or_else(PoisonError::into_inner);
+            let _turn = writing.lock();
             files.mend(connection)?;
             files.generations.as_deref().map_or(Ok(false), |generations| generations.repair(connection)).map(|repaired| {
                 if repaired {
@@ -295,7 +296,7 @@ impl LocalLedger {
     }
 
     fn candidates(&self) -> MutexGuard<'_, Candidates> {
-        self.candidates.lock().unwrap_or_else(PoisonError::into_inner)
+        self.candidates.lock()
     }
 
     /// Why it was not the newest ledger when it was opened, if so: what was sent since is not in it. Nothing in it is
@@ -321,7 +322,7 @@ impl LocalLedger {
     ) -> Result<T> {
         let writing = Arc::clone(&self.writing);
         self.call(what, move |connection| {
-            let _turn = writing.lock().unwrap_or_else(PoisonError::into_inner);
+            let _turn = writing.lock();
             transaction(connection, what, work)
         })
         .await
@@ -335,7 +336,7 @@ impl LocalLedger {
     ) -> Result<T> {
         let (writing, files) = (Arc::clone(&self.writing), self.files());
         self.call(what, move |connection| {
-            let _turn = writing.lock().unwrap_or_else(PoisonError::into_inner);
+            let _turn = writing.lock();
             files.map_or(Ok(()), |files| files.mend(connection))?;
             transaction(connection, what, work)
         })
@@ -353,7 +354,7 @@ impl LocalLedger {
         let (writing, generations) = (Arc::clone(&self.writing), self.generations.clone());
         let files = self.files().filter(|_| in_place);
         self.call(what, move |connection| {
-            let _turn = writing.lock().unwrap_or_else(PoisonError::into_inner);
+            let _turn = writing.lock();
             files.map_or(Ok(()), |files| files.mend(connection))?;
             let (value, reached) = transaction(connection, what, |connection| {
                 let (value, counts) = work(connection)?;
@@ -579,7 +580,7 @@ impl Ledger for LocalLedger {
                 .execute_batch("DROP TABLE IF EXISTS temp.suspect; DROP TABLE IF EXISTS temp.folded")
                 .map_err(ledger_error("drop the suspects"))?;
             if left_behind {
-                let _turn = writing.lock().unwrap_or_else(PoisonError::into_inner);
+                let _turn = writing.lock();
                 // Like the tidying below: the next run tries again.
                 drop(long_texts::remove_unused(connection));
             }
@@ -587,7 +588,7 @@ impl Ledger for LocalLedger {
                 // DuckDB refuses while somebody writes, or still reads what was removed just now, which takes moments.
                 // The run is recorded: a failure to tidy up is none of its own, and the next run tries again.
                 for _ in 0..FOLD_TRIES {
-                    let turn = writing.lock().unwrap_or_else(PoisonError::into_inner);
+                    let turn = writing.lock();
                     if connection.execute_batch("CHECKPOINT").is_ok() {
                         break;
                     }

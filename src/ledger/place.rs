@@ -7,9 +7,9 @@
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Kind, Result};
@@ -121,7 +121,7 @@ impl LogPlace {
             name.push(" (deleted)");
             PathBuf::from(name)
         };
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut seen = self.seen.lock();
         let (mut lost, mut there) = (false, None);
         for open in std::fs::read_dir("/proc/self/fd").into_iter().flatten().flatten() {
             let Ok(name) = std::fs::read_link(open.path()) else { continue };

@@ -5,10 +5,11 @@
 //! encode and send. The number belongs to the whole database, and lowering it waits for what the threads are at, so it is
 //! lowered only when no run has large statements left.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use duckdb::Connection;
+use parking_lot::{Mutex, MutexGuard};
 
 /// The threads of a database, shared by all who use it.
 pub(super) struct Threads {
@@ -23,7 +24,7 @@ impl Threads {
     }
 
     fn large(&self) -> MutexGuard<'_, usize> {
-        self.large.lock().unwrap_or_else(PoisonError::into_inner)
+        self.large.lock()
     }
 }
 

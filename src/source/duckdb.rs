@@ -27,11 +27,12 @@ mod type_text;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use duckdb::Connection;
+use parking_lot::{Mutex, MutexGuard};
 use sha2::{Digest, Sha256};
 use tokio::sync::OwnedMutexGuard;
 
@@ -123,7 +124,7 @@ struct Turn {
 
 impl Turn {
     fn had(&self) -> MutexGuard<'_, Option<OwnedMutexGuard<()>>> {
-        self.had.lock().unwrap_or_else(PoisonError::into_inner)
+        self.had.lock()
     }
 
     /// Lets others at the file although it is still open here. What is read from it here does not matter any more.
@@ -292,7 +293,7 @@ impl DuckDb {
         let Some(file) = &self.file else { return Ok(None) };
         let path = std::fs::canonicalize(file).unwrap_or_else(|_| file.clone());
         let turns = {
-            let mut files = FILES.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut files = FILES.lock();
             Arc::clone(files.entry(path).or_default())
         };
         match tokio::time::timeout(TURN_MAX, Arc::clone(&turns).lock_owned()).await {

@@ -7,7 +7,7 @@
 //! Making an instance means filling a catalog with thousands of functions: over twenty milliseconds of a small run's
 //! time, and memory that a daemon gets back in pieces. So one that is whole and empty again waits here for the next.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::duckdb::{DuckDbConnection, Held, Limits, ledger_error};
 use crate::error::{Error, Kind, Result};
@@ -80,7 +80,7 @@ impl Drop for Instance {
 }
 
 fn pool() -> MutexGuard<'static, Pool> {
-    POOL.lock().unwrap_or_else(PoisonError::into_inner)
+    POOL.lock()
 }
 
 /// Removes everything that a reading left. One thread is kept, so that an idle instance costs none.

@@ -1,11 +1,11 @@
 //! Says one page: what needs no word is recorded at once, the rest is marked, handed to delivery, and recorded batch by
 //! batch as the answers arrive.
 
-use std::sync::Mutex;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 
 use super::decide::{Decision, Judge, Judgement};
 use super::report::Counts;
@@ -63,18 +63,18 @@ impl<'a> Recorder<'a> {
         }
         let changes: Vec<Addressed> = said.iter().filter_map(Decision::addressed).collect();
         let keys = changes.iter().map(|change| change.key.clone()).collect();
-        *lock(&self.said) = said.into_iter().map(Some).collect();
+        *self.said.lock() = said.into_iter().map(Some).collect();
         self.session.ledger.mark(&self.session.mapping.name, self.run, keys).await?;
         delivery.deliver(&changes, self).await
     }
 
     /// Why changes were left open, if any was.
     pub(super) fn left(&self) -> Option<String> {
-        lock(&self.left).clone()
+        self.left.lock().clone()
     }
 
     fn entry(&self, decision: Decision, outcome: Outcome, reason: Option<String>) -> Entry {
-        count(&mut lock(&self.counts), &decision, outcome);
+        count(&mut self.counts.lock(), &decision, outcome);
         self.judge.entry(decision, outcome, reason)
     }
 
@@ -88,7 +88,7 @@ impl<'a> Recorder<'a> {
             let counters = delivery.counters();
             let (requests, retries) =
                 (counters.requests.load(Ordering::Relaxed), counters.retries.load(Ordering::Relaxed));
-            lock(&self.timeline).note(session.clock.elapsed().saturating_sub(self.began), requests, retries);
+            self.timeline.lock().note(session.clock.elapsed().saturating_sub(self.began), requests, retries);
         }
         session.ledger.record(&session.mapping.name, self.run, session.clock.now(), entries).await?;
         session.monitor.note(Event::Saying { settled, total: self.total });
@@ -108,17 +108,13 @@ impl Settle for Recorder<'_> {
                 Fate::Unknown { reason } => (Outcome::Unknown, Some(reason)),
             };
             // Delivery gives one fate to each change; a second one would find nothing to record.
-            let decision = lock(&self.said).get_mut(index)?.take()?;
+            let decision = self.said.lock().get_mut(index)?.take()?;
             if matches!(outcome, Outcome::NotSent | Outcome::Unknown) {
                 let why = || format!("`{}`: {}", decision.key.escape_debug(), reason.as_deref().unwrap_or_default());
-                lock(&self.left).get_or_insert_with(why);
+                self.left.lock().get_or_insert_with(why);
             }
             Some(self.entry(decision, outcome, reason))
         });
         self.record(entries.collect()).await
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }

@@ -4,10 +4,11 @@
 //! object, and print text as it is where we must escape it.
 
 use std::io::Write;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use anstyle::{AnsiColor, Style};
 use chrono::{DateTime, SecondsFormat, Utc};
+use parking_lot::Mutex;
 use serde_json::{Map, Value};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
@@ -109,7 +110,7 @@ impl<S: Subscriber + for<'span> LookupSpan<'span>> Layer<S> for Lines {
             Format::Json => json(self.clock.now(), level, fields.0),
         };
         line.push('\n');
-        let mut out = self.out.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut out = self.out.lock();
         // One write per line, so that lines of two processes do not mix. Nobody is left to tell when it fails.
         drop(out.write_all(line.as_bytes()));
     }
@@ -176,9 +177,10 @@ fn json(now: DateTime<Utc>, level: Level, mut fields: Map<String, Value>) -> Str
 #[cfg(test)]
 pub(super) mod recorded {
     use std::io::Write;
-    use std::sync::{Arc, Mutex};
+    use std::sync::Arc;
 
     use chrono::{DateTime, Utc};
+    use parking_lot::Mutex;
     use tracing::{Level, Subscriber};
     use tracing_subscriber::layer::SubscriberExt;
 
@@ -191,7 +193,7 @@ pub(super) mod recorded {
 
     impl Write for Recorded {
         fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0.lock().unwrap().extend_from_slice(bytes);
+            self.0.lock().extend_from_slice(bytes);
             Ok(bytes.len())
         }
 
@@ -213,7 +215,7 @@ pub(super) mod recorded {
         }
 
         pub(super) fn lines(&self) -> Vec<String> {
-            String::from_utf8(self.0.lock().unwrap().clone()).unwrap().lines().map(str::to_owned).collect()
+            String::from_utf8(self.0.lock().clone()).unwrap().lines().map(str::to_owned).collect()
         }
 
         /// The lines written while `work` ran.

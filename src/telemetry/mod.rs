@@ -87,7 +87,7 @@ pub fn init(format: Format, level: Level) -> Result<()> {
         journal,
         colour: anstream::AutoStream::choice(&std::io::stderr()) != anstream::ColorChoice::Never,
         clock: Arc::new(SystemClock::start()),
-        out: std::sync::Mutex::new(Box::new(std::io::stderr())),
+        out: parking_lot::Mutex::new(Box::new(std::io::stderr())),
     };
     tracing::subscriber::set_global_default(tracing_subscriber::registry().with(lines))
         .map_err(|error| Error::new(Kind::Bug, "failed to start the log").because(error))?;

@@ -57,7 +57,7 @@ async fn deliver_with(
     let delivery = Delivery::new(&toy, &world, &*clock, &random, settings, signalled);
     let outcome = delivery.deliver(changes, &fates).await;
     let counters = delivery.counters();
-    let calls = fates.calls.lock().unwrap().len();
+    let calls = fates.calls.lock().len();
     let done = Done {
         outcome,
         calls,
@@ -497,7 +497,7 @@ async fn a_failing_ledger_stops_everything() {
     let delivery = Delivery::new(&toy, &world, &*clock, &random, settings, signalled);
     let error = delivery.deliver(&changes(100), &fates).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Ledger);
-    assert_eq!(fates.calls.lock().unwrap().len(), 2, "two were settled");
+    assert_eq!(fates.calls.lock().len(), 2, "two were settled");
     assert_eq!(world.seen().attempts.len(), 6, "two pairs were settled, a third was answered, nothing new was begun");
 }
 

@@ -23,7 +23,7 @@ mod message;
 mod sender;
 mod watchman;
 
-use std::sync::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -141,8 +141,8 @@ impl Alerts {
         self.sender.told_and_lost()
     }
 
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock()
     }
 }
 

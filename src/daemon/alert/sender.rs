@@ -1,9 +1,9 @@
 //! How does a message reach its webhook? A bounded queue, one message at a time, repeated until it is taken or given up.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::watch;
 
 use super::message::{Format, Message};
@@ -222,7 +222,7 @@ impl Sender {
     }
 
     fn locked(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.queue.lock()
     }
 }
 

@@ -1,8 +1,8 @@
 //! What can the `[destinations.<name>]` table of `type = "segment"` say, and what does it come to?
 
 use std::collections::BTreeSet;
-use std::sync::Mutex;
 
+use parking_lot::Mutex;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -150,7 +150,7 @@ fn header_name(name: &str) -> Result<&'static str> {
     if ["content-type", "content-length", "content-encoding", "transfer-encoding", "host"].contains(&lower.as_str()) {
         return Err(Error::new(Kind::Config, format!("the header `{lower}` is not yours to set")).advise("remove it"));
     }
-    let mut names = NAMES.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let mut names = NAMES.lock();
     if let Some(known) = names.get(lower.as_str()) {
         return Ok(known);
     }

@@ -1,7 +1,8 @@
 //! Which headers does an operator ask for? Checked, with names that live as long as the program.
 
 use std::collections::BTreeSet;
-use std::sync::{Mutex, PoisonError};
+
+use parking_lot::Mutex;
 
 use crate::error::{Error, Kind, Result};
 
@@ -40,7 +41,7 @@ pub(super) fn name(text: &str) -> Option<&'static str> {
 /// know theirs when they are compiled. Kept once per name, so a daemon that reads its settings again does not grow.
 fn interned(name: String) -> &'static str {
     static NAMES: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
-    let mut names = NAMES.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut names = NAMES.lock();
     match names.get(name.as_str()) {
         Some(known) => known,
         None => {

@@ -6,11 +6,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use chrono::{DateTime, Utc};
 use hmac::{Hmac, KeyInit, Mac};
+use parking_lot::Mutex;
 use sha2::Sha256;
 use subtle::ConstantTimeEq;
 
@@ -76,13 +76,13 @@ impl Sessions {
         }
         let (expires, id) = signed.split_once('.')?;
         let found = Found { id: id.to_owned(), expires: expires.parse().ok()? };
-        let ended = self.ended.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let ended = self.ended.lock();
         (found.expires > now.timestamp() && !ended.contains_key(&found.id)).then_some(found)
     }
 
     /// Ends a session.
     pub(super) fn end(&self, session: Found, now: DateTime<Utc>) {
-        let mut ended = self.ended.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut ended = self.ended.lock();
         ended.retain(|_, expires| *expires > now.timestamp());
         ended.insert(session.id, session.expires);
         if ended.len() > ENDED_MAX
@@ -178,7 +178,7 @@ mod tests {
         for number in 0..3_000_i64 {
             sessions.end(Found { id: number.to_string(), expires: now().timestamp() + number }, now());
         }
-        assert_eq!(sessions.ended.lock().unwrap().len(), ENDED_MAX);
+        assert_eq!(sessions.ended.lock().len(), ENDED_MAX);
     }
 
     #[test]

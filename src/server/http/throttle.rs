@@ -3,8 +3,9 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::Mutex;
 use std::time::Duration;
+
+use parking_lot::Mutex;
 
 /// Wrong tokens within [`WINDOW`] before an address is not listened to. People mistype a few times.
 const WRONG_MAX: usize = 10;
@@ -23,7 +24,7 @@ pub(super) struct Throttle(Mutex<BTreeMap<IpAddr, VecDeque<Duration>>>);
 impl Throttle {
     /// How long nobody at this address is listened to; none if they are. `now` as [`Clock::elapsed`](crate::io::Clock).
     pub(super) fn closed_for(&self, peer: IpAddr, now: Duration) -> Option<Duration> {
-        let mut wrong = self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut wrong = self.0.lock();
         forget(&mut wrong, now);
         let until = match wrong.get(&network(peer)) {
             Some(times) if times.len() >= WRONG_MAX => times.front().copied(),
@@ -35,7 +36,7 @@ impl Throttle {
 
     /// Notes a wrong token. Whether the address has just been closed.
     pub(super) fn wrong(&self, peer: IpAddr, now: Duration) -> bool {
-        let mut wrong = self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut wrong = self.0.lock();
         forget(&mut wrong, now);
         let peer = network(peer);
         if wrong.len() >= ADDRESSES_MAX && !wrong.contains_key(&peer) {
@@ -103,11 +104,11 @@ mod tests {
         for number in 0..10_000 {
             throttle.wrong(v4(number), at(1));
         }
-        assert_eq!(throttle.0.lock().unwrap().len(), ADDRESSES_MAX);
+        assert_eq!(throttle.0.lock().len(), ADDRESSES_MAX);
         assert_eq!(throttle.closed_for(v4(5_000), at(2)), Some(at(59)));
         assert_eq!(throttle.closed_for(v4(0), at(2)), None, "known ones have tries left");
         assert_eq!(throttle.closed_for(v4(5_000), at(61)), None);
-        assert!(throttle.0.lock().unwrap().is_empty());
+        assert!(throttle.0.lock().is_empty());
     }
 
     #[test]

@@ -22,9 +22,10 @@ mod shape;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 pub use decode::Encoding;
+use parking_lot::{Mutex, MutexGuard};
 
 use self::names::Found;
 use self::rows::{Columns, Reading, Rows, Value};
@@ -238,8 +239,8 @@ impl TextTable {
     }
 }
 
-fn decisions() -> std::sync::MutexGuard<'static, Decisions> {
-    DECISIONS.lock().unwrap_or_else(PoisonError::into_inner)
+fn decisions() -> MutexGuard<'static, Decisions> {
+    DECISIONS.lock()
 }
 
 /// A file that somebody writes while it is read.

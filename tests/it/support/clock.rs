@@ -1,12 +1,12 @@
 //! A clock whose sleepers wake in the right order without anybody waiting.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use groupcast::io::Clock;
+use parking_lot::{Mutex, MutexGuard};
 
 /// Turns that the earliest sleeper leaves to everything else before it takes the clock forward. Tasks that can go on without
 /// time passing need a few turns; in-memory ones one or two, those with sockets do not care.
@@ -25,8 +25,8 @@ struct State {
 }
 
 impl SimulatedClock {
-    fn locked(&self) -> std::sync::MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    fn locked(&self) -> MutexGuard<'_, State> {
+        self.0.lock()
     }
 }
 

@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::Read;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{HeaderMap, Method, Uri};
 use axum::response::Response;
+use parking_lot::{Mutex, MutexGuard};
 use serde_json::{Map, Value};
 
 /// Group id → the traits it ended up with.
@@ -81,10 +82,6 @@ impl<R> Clone for Server<R> {
     }
 }
 
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
-}
-
 impl<R: Rules> Server<R> {
     pub(crate) fn start(rules: R) -> Server<R> {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -110,16 +107,16 @@ impl<R: Rules> Server<R> {
 
     /// What happens to the next requests, one each; then everything is usual again.
     pub(crate) fn script(&self, faults: impl IntoIterator<Item = Fault>) {
-        locked(&self.script).extend(faults);
+        self.script.lock().extend(faults);
     }
 
     /// The vendor itself.
     pub(crate) fn rules(&self) -> MutexGuard<'_, R> {
-        locked(&self.rules)
+        self.rules.lock()
     }
 
     pub(crate) fn received(&self) -> Vec<Received> {
-        locked(&self.received).clone()
+        self.received.lock().clone()
     }
 }
 
@@ -137,8 +134,8 @@ async fn take<R: Rules>(
         plain.extend_from_slice(&body);
     }
     let request = Received { method: method.to_string(), path: uri.to_string(), headers, body: plain };
-    locked(&server.received).push(request.clone());
-    let fault = locked(&server.script).pop_front().unwrap_or(Fault::None);
+    server.received.lock().push(request.clone());
+    let fault = server.script.lock().pop_front().unwrap_or(Fault::None);
     let said = match fault {
         Fault::None => server.rules().take(&request),
         Fault::Lost => return broken(),

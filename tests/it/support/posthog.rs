@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::Read;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Bytes;
@@ -14,6 +14,7 @@ use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
+use parking_lot::Mutex;
 use serde_json::{Map, Number, Value, json};
 use tokio::net::TcpListener;
 
@@ -162,10 +163,6 @@ pub(crate) struct Vendor {
     held: Arc<Mutex<Held>>,
 }
 
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
-}
-
 type Answer = (u16, Value);
 
 /// An error as Django REST framework writes it here.
@@ -297,36 +294,36 @@ impl Vendor {
 
     /// What happens to the next requests, one each; then everything is usual again.
     pub(crate) fn script(&self, faults: impl IntoIterator<Item = Fault>) {
-        locked(&self.held).script.extend(faults);
+        self.held.lock().script.extend(faults);
     }
 
     /// From now on everything is usual again.
     pub(crate) fn calm(&self) {
-        locked(&self.held).script.clear();
+        self.held.lock().script.clear();
     }
 
     pub(crate) fn change(&self, change: impl FnOnce(&mut Rules)) {
-        change(&mut locked(&self.rules));
+        change(&mut self.rules.lock());
     }
 
     pub(crate) fn received(&self) -> Vec<Received> {
-        locked(&self.held).received.clone()
+        self.held.lock().received.clone()
     }
 
     /// Why events were dropped without a word.
     pub(crate) fn dropped(&self) -> Vec<&'static str> {
-        locked(&self.held).dropped.clone()
+        self.held.lock().dropped.clone()
     }
 
     /// Makes these group types, in this order.
     pub(crate) fn create_types(&self, names: &[&str]) {
-        locked(&self.held).types.extend(names.iter().map(|name| (*name).to_owned()));
+        self.held.lock().types.extend(names.iter().map(|name| (*name).to_owned()));
     }
 
     /// Takes in what waits.
     pub(crate) fn ingest(&self) {
-        let group_bytes_max = locked(&self.rules).group_bytes_max;
-        let mut held = locked(&self.held);
+        let group_bytes_max = self.rules.lock().group_bytes_max;
+        let mut held = self.held.lock();
         for event in std::mem::take(&mut held.queued) {
             held.ingest(&event, false, group_bytes_max);
         }
@@ -339,7 +336,7 @@ impl Vendor {
 
     /// All groups of a type.
     pub(crate) fn groups(&self, group_type: &str) -> BTreeMap<String, Map<String, Value>> {
-        let held = locked(&self.held);
+        let held = self.held.lock();
         let index = held.types.iter().position(|known| known == group_type);
         let of_type = held.groups.iter().filter(|((of, _), _)| Some(*of) == index);
         of_type.map(|((_, key), group)| (key.clone(), group.properties.clone())).collect()
@@ -347,7 +344,7 @@ impl Vendor {
 
     /// Changes a group behind everybody's back; without properties left it is gone.
     pub(crate) fn tamper(&self, group_type: &str, key: &str, change: impl FnOnce(&mut Map<String, Value>)) {
-        let mut held = locked(&self.held);
+        let mut held = self.held.lock();
         let index = held.index_of(group_type).unwrap();
         let group = held.group(index, key);
         change(&mut group.properties);
@@ -357,7 +354,7 @@ impl Vendor {
     }
 
     fn batch(&self, headers: &HeaderMap, body: &[u8]) -> Answer {
-        let rules = locked(&self.rules);
+        let rules = self.rules.lock();
         let refused = |status, words: &str| (status, Value::from(words));
         if body.len() > BODY_BYTES_MAX {
             return refused(413, "payload too large");
@@ -386,7 +383,7 @@ impl Vendor {
         if rules.over_quota {
             return (200, json!({"status": "Ok", "quota_limited": ["events"]}));
         }
-        let mut held = locked(&self.held);
+        let mut held = self.held.lock();
         for event in events {
             let queued = json!({"uuid": event["uuid"], "distinct_id": event["distinct_id"], "ip": "127.0.0.1",
                 "data": event.to_string(), "now": "2026-01-01T00:00:00Z", "sent_at": parsed["sent_at"], "token": token});
@@ -405,7 +402,7 @@ impl Vendor {
 
     /// Capture v1: the answer for each event, whole requests refused for what is wrong with one.
     fn batch_v1(&self, method: &Method, headers: &HeaderMap, body: &[u8]) -> Answer {
-        let mut rules = locked(&self.rules);
+        let mut rules = self.rules.lock();
         let refused = |status, tag: &str| {
             (status, json!({"error": tag, "error_description": tag, "error_uri": "https://posthog.com/docs/api"}))
         };
@@ -453,7 +450,7 @@ impl Vendor {
                 () => {}
             }
         }
-        let mut held = locked(&self.held);
+        let mut held = self.held.lock();
         let mut results = Map::new();
         for event in events {
             let key = event["properties"]["$group_key"].as_str().unwrap_or_default();
@@ -479,7 +476,7 @@ impl Vendor {
     }
 
     fn rest(&self, method: &Method, project: &str, below: &str, uri: &Uri, headers: &HeaderMap, body: &[u8]) -> Answer {
-        let rules = locked(&self.rules);
+        let rules = self.rules.lock();
         let bearer = headers.get("authorization").and_then(|value| value.to_str().ok());
         let unrouted = || problem(404, "invalid_request", "not_found", "Endpoint not found.", None);
         let action = match below.strip_prefix("groups/") {
@@ -519,7 +516,7 @@ impl Vendor {
         let query: BTreeMap<String, String> =
             form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()).into_owned().collect();
         let sent: Value = serde_json::from_slice(body).unwrap_or_default();
-        let mut held = locked(&self.held);
+        let mut held = self.held.lock();
         if action == "types" {
             let types = held.types.iter().enumerate();
             return (200, types.map(|(at, name)| json!({"group_type": name, "group_type_index": at})).collect());
@@ -662,7 +659,7 @@ fn answered(
     body: &Bytes,
     usual: impl FnOnce() -> Answer,
 ) -> Response {
-    let fault = locked(&vendor.held).script.pop_front().unwrap_or(Fault::None);
+    let fault = vendor.held.lock().script.pop_front().unwrap_or(Fault::None);
     let mut more = Vec::new();
     let (status, answer) = match fault {
         Fault::None => {
@@ -679,7 +676,7 @@ fn answered(
         }
     };
     let received = Received { method, uri: uri.to_string(), headers, body: body.to_vec(), status };
-    locked(&vendor.held).received.push(received);
+    vendor.held.lock().received.push(received);
     let mut response = answer.into_response();
     *response.status_mut() = StatusCode::from_u16(status).unwrap();
     for (name, value) in more {

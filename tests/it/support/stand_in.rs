@@ -6,13 +6,14 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 
 use groupcast::delivery::{Delivery, Fate, HttpClient, Settings, Signal};
 use groupcast::destination::{Addressed, Destination};
 use groupcast::error::Result;
 use groupcast::io::Random;
 use groupcast::model::Change;
+use parking_lot::{Mutex, MutexGuard};
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 use tokio::sync::watch;
@@ -92,10 +93,6 @@ struct Shared<A> {
     received: Mutex<Vec<Received>>,
 }
 
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
-}
-
 impl<A: Api> StandIn<A> {
     pub(crate) fn start(api: A) -> StandIn<A> {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -114,26 +111,26 @@ impl<A: Api> StandIn<A> {
 
     /// What happens to the next requests, one each; then everything is usual again.
     pub(crate) fn script(&self, faults: impl IntoIterator<Item = Fault>) {
-        locked(&self.shared.script).extend(faults);
+        self.shared.script.lock().extend(faults);
     }
 
     /// From now on everything is usual again.
     pub(crate) fn calm(&self) {
-        locked(&self.shared.script).clear();
+        self.shared.script.lock().clear();
     }
 
     /// Its rules and state.
     pub(crate) fn api(&self) -> MutexGuard<'_, A> {
-        locked(&self.shared.api)
+        self.shared.api.lock()
     }
 
     pub(crate) fn received(&self) -> Vec<Received> {
-        locked(&self.shared.received).clone()
+        self.shared.received.lock().clone()
     }
 
     /// The statuses of all requests, in their order.
     pub(crate) fn statuses(&self) -> Vec<u16> {
-        locked(&self.shared.received).iter().map(|request| request.status).collect()
+        self.shared.received.lock().iter().map(|request| request.status).collect()
     }
 }
 
@@ -154,8 +151,8 @@ fn serve<A: Api>(shared: &Shared<A>, stream: TcpStream) -> std::io::Result<()> {
     let length = request.headers.get("content-length").map_or(0, |length| length.parse().unwrap());
     request.body.resize(length, 0);
     reader.read_exact(&mut request.body)?;
-    let fault = locked(&shared.script).pop_front().unwrap_or(Fault::None);
-    let take = || locked(&shared.api).take(&request);
+    let fault = shared.script.lock().pop_front().unwrap_or(Fault::None);
+    let take = || shared.api.lock().take(&request);
     let answer = match fault {
         Fault::None => Some(take()),
         Fault::Drop => None,
@@ -170,7 +167,7 @@ fn serve<A: Api>(shared: &Shared<A>, stream: TcpStream) -> std::io::Result<()> {
         }
     };
     let status = answer.as_ref().map_or(0, |answer| answer.status);
-    locked(&shared.received).push(Received { status, ..request });
+    shared.received.lock().push(Received { status, ..request });
     let Some(answer) = answer else { return stream.shutdown(std::net::Shutdown::Both) };
     let mut head = format!("HTTP/1.1 {status} Said\r\ncontent-length: {}\r\nconnection: close\r\n", answer.body.len());
     for (name, value) in &answer.headers {

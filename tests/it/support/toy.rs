@@ -1,7 +1,7 @@
 //! A destination and a network small enough to predict: bodies are lines of `key|trait,trait`, and a function answers.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -13,6 +13,7 @@ use groupcast::destination::{
 use groupcast::error::{Error, Kind, Result};
 use groupcast::io::{Clock, Transport};
 use groupcast::model::{Change, OnNull, Op};
+use parking_lot::{Mutex, MutexGuard};
 
 use super::clock::SimulatedClock;
 
@@ -202,7 +203,7 @@ impl World {
     }
 
     pub(crate) fn seen(&self) -> MutexGuard<'_, Seen> {
-        self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.state.lock()
     }
 }
 
@@ -281,7 +282,7 @@ impl Fates {
     /// The fate of every change; panics when one has none or two.
     pub(crate) fn all(&self, count: usize) -> Vec<Fate> {
         let mut all = vec![None; count];
-        for (index, fate) in self.calls.lock().unwrap().iter().flatten() {
+        for (index, fate) in self.calls.lock().iter().flatten() {
             assert_eq!(all[*index].replace(fate.clone()), None, "change {index} has two fates");
         }
         all.into_iter().enumerate().map(|(index, fate)| fate.unwrap_or_else(|| panic!("{index} has no fate"))).collect()
@@ -292,7 +293,7 @@ impl Fates {
 impl Settle for Fates {
     async fn settle(&self, fates: Vec<(usize, Fate)>) -> Result<()> {
         assert!(!fates.is_empty(), "nothing to settle");
-        let mut calls = self.calls.lock().unwrap();
+        let mut calls = self.calls.lock();
         if self.fails_at == Some(calls.len()) {
             return Err(Error::new(Kind::Ledger, "disk full"));
         }

@@ -1,7 +1,7 @@
 //! Do messages arrive? A real HTTP server with scripted answers.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -9,6 +9,7 @@ use axum::body::Bytes;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
+use parking_lot::Mutex;
 use serde_json::Value;
 
 use super::*;
@@ -41,8 +42,8 @@ impl Webhook {
 
     async fn answer(&self, headers: &HeaderMap, body: &Bytes) -> Response {
         assert_eq!(headers["content-type"], "application/json");
-        self.bodies.lock().unwrap().push(serde_json::from_slice(body).unwrap());
-        let answer = self.answers.lock().unwrap().pop_front();
+        self.bodies.lock().push(serde_json::from_slice(body).unwrap());
+        let answer = self.answers.lock().pop_front();
         match answer {
             None => "ok".into_response(),
             Some(Answer::Status(status, body)) => (StatusCode::from_u16(status).unwrap(), body).into_response(),
@@ -54,7 +55,7 @@ impl Webhook {
     }
 
     fn bodies(&self) -> Vec<Value> {
-        self.bodies.lock().unwrap().clone()
+        self.bodies.lock().clone()
     }
 }
 
@@ -64,7 +65,7 @@ struct Leaping(Mutex<Vec<Duration>>);
 
 impl Leaping {
     fn slept(&self) -> Vec<Duration> {
-        self.0.lock().unwrap().clone()
+        self.0.lock().clone()
     }
 }
 
@@ -75,11 +76,11 @@ impl Clock for Leaping {
     }
 
     fn elapsed(&self) -> Duration {
-        self.0.lock().unwrap().iter().sum()
+        self.0.lock().iter().sum()
     }
 
     async fn sleep(&self, duration: Duration) {
-        self.0.lock().unwrap().push(duration);
+        self.0.lock().push(duration);
         tokio::task::yield_now().await;
     }
 }
@@ -183,7 +184,7 @@ async fn a_dead_webhook_loses_messages_after_an_hour_and_shows_no_address() {
     let hour = Duration::from_secs(3_600);
     assert!((hour - Duration::from_secs(120)..=hour + Duration::from_secs(120)).contains(&clock.elapsed()));
     assert!((60..240).contains(&clock.slept().len()), "{} attempts", clock.slept().len());
-    let lines = seen.0.lock().unwrap().clone();
+    let lines = seen.0.lock().clone();
     let lost: Vec<&String> =
         lines.iter().filter(|line| line.contains("is lost: the webhook did not take it")).collect();
     assert_eq!(lost.len(), 2, "{lines:?}");
@@ -264,6 +265,6 @@ impl<S: tracing::Subscriber> tracing_subscriber::Layer<S> for Seen {
         }
         let mut text = Text(String::new());
         event.record(&mut text);
-        self.0.lock().unwrap().push(text.0);
+        self.0.lock().push(text.0);
     }
 }

@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::sync::Mutex;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use super::fixture::{HOSTILE_KEYS, HOSTILE_WORDS, activity, at, counts, detail, run, said, syncs, traits};
@@ -58,7 +58,7 @@ impl FakeService {
     pub(super) fn rich() -> FakeService {
         let mut service = FakeService::empty();
         service.about.running = 1;
-        let world = service.world.get_mut().unwrap();
+        let world = service.world.get_mut();
         world.syncs = syncs();
         for sync in &world.syncs {
             for view in &sync.runs {
@@ -93,7 +93,7 @@ impl FakeService {
 
     /// What was ordered so far.
     pub(super) fn orders(&self) -> Vec<String> {
-        self.world.lock().unwrap().orders.clone()
+        self.world.lock().orders.clone()
     }
 }
 
@@ -116,17 +116,17 @@ impl Service for FakeService {
     }
 
     async fn syncs(&self, _fires: usize) -> ServiceResult<Vec<SyncView>> {
-        Ok(self.world.lock().unwrap().syncs.iter().map(|sync| sync.sync.clone()).collect())
+        Ok(self.world.lock().syncs.iter().map(|sync| sync.sync.clone()).collect())
     }
 
     async fn sync(&self, sync: &str) -> ServiceResult<SyncDetail> {
-        let world = self.world.lock().unwrap();
+        let world = self.world.lock();
         let found = world.syncs.iter().find(|known| known.sync.sync == sync).cloned();
         found.ok_or_else(|| missing(&format!("sync `{sync}`")))
     }
 
     async fn trigger(&self, sync: &str, options: RunOptions, by: &str) -> ServiceResult<EnqueuedRun> {
-        let world = &mut *self.world.lock().unwrap();
+        let world = &mut *self.world.lock();
         if let Some(guard) = options.accept.iter().find(|guard| !NAMES.contains(&guard.as_str())) {
             let error =
                 Error::new(Kind::Config, format!("there is no guard `{guard}`")).advise("name one of keys, empty");
@@ -238,7 +238,7 @@ impl Service for FakeService {
     }
 
     async fn cancel(&self, run: &str) -> ServiceResult<()> {
-        let world = &mut *self.world.lock().unwrap();
+        let world = &mut *self.world.lock();
         world.orders.push(format!("cancel {run}"));
         for sync in &mut world.syncs {
             let activity = sync.sync.activity.as_mut().unwrap();
@@ -258,7 +258,7 @@ impl Service for FakeService {
     }
 
     async fn pause(&self, sync: &str, paused: bool) -> ServiceResult<Activity> {
-        let world = &mut *self.world.lock().unwrap();
+        let world = &mut *self.world.lock();
         let Some(known) = world.syncs.iter_mut().find(|known| known.sync.sync == sync) else {
             return Err(missing(&format!("sync `{sync}`")));
         };
@@ -270,7 +270,7 @@ impl Service for FakeService {
     }
 
     async fn runs(&self, sync: Option<&str>, before: Option<&str>, count: u64) -> ServiceResult<Vec<RunView>> {
-        let world = self.world.lock().unwrap();
+        let world = self.world.lock();
         let runs = world.runs.iter().map(|record| &record.run);
         let runs = runs.filter(|run| sync.is_none_or(|sync| run.sync == sync));
         let runs = runs.filter(|run| before.is_none_or(|before| run.run.as_str() < before));
@@ -278,7 +278,7 @@ impl Service for FakeService {
     }
 
     async fn latest_runs(&self, each: u64) -> ServiceResult<BTreeMap<String, Vec<RunView>>> {
-        let names: BTreeSet<String> = self.world.lock().unwrap().runs.iter().map(|run| run.run.sync.clone()).collect();
+        let names: BTreeSet<String> = self.world.lock().runs.iter().map(|run| run.run.sync.clone()).collect();
         let mut latest = BTreeMap::new();
         for name in names {
             latest.insert(name.clone(), self.runs(Some(&name), None, each).await?);
@@ -287,7 +287,7 @@ impl Service for FakeService {
     }
 
     async fn run(&self, run: &str) -> ServiceResult<RunDetail> {
-        let world = &mut *self.world.lock().unwrap();
+        let world = &mut *self.world.lock();
         let Some(record) = world.runs.iter_mut().find(|record| record.run.run == run) else {
             return Err(missing("such run"));
         };
@@ -324,7 +324,7 @@ impl Service for FakeService {
         from: u64,
         count: u64,
     ) -> ServiceResult<Vec<SaidView>> {
-        let record = self.world.lock().unwrap().runs.iter().find(|record| record.run.run == run).cloned();
+        let record = self.world.lock().runs.iter().find(|record| record.run.run == run).cloned();
         let counts = record.and_then(|record| record.run.counts).unwrap_or_default();
         let all = (0..counts.said.delivered.min(120)).map(|index| said(&format!("acct-{index:06}"), "delivered"));
         let all =
@@ -334,7 +334,7 @@ impl Service for FakeService {
     }
 
     async fn rejected(&self, sync: Option<&str>, _after: Option<&str>, count: u64) -> ServiceResult<Vec<RejectedView>> {
-        if self.world.lock().unwrap().syncs.is_empty() || sync.is_some_and(|sync| sync != "crm") {
+        if self.world.lock().syncs.is_empty() || sync.is_some_and(|sync| sync != "crm") {
             return Ok(Vec::new());
         }
         let long = "The property `industry` must be one of the configured values, got something else. ".repeat(5);
@@ -355,7 +355,7 @@ impl Service for FakeService {
         if !hostile && key != "acme" && !key.starts_with("acct-") && !key.starts_with("kkk") {
             return Err(missing(&format!("group `{key}` in sync `{sync}`")));
         }
-        let run = self.world.lock().unwrap().runs.last().map(|record| record.run.run.clone()).unwrap();
+        let run = self.world.lock().runs.last().map(|record| record.run.run.clone()).unwrap();
         let held = |value: Value, sent: bool| HeldView {
             value,
             sent_at: sent.then(|| at(1_513)),

@@ -3,10 +3,10 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Mutex;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
+use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
 use tokio::sync::mpsc;
 
@@ -36,11 +36,11 @@ fn error(kind: Kind, what: &str) -> Error {
 
 impl Fake {
     fn note(&self, what: String) {
-        self.asked.lock().unwrap().push(what);
+        self.asked.lock().push(what);
     }
 
     pub(super) fn asked(&self) -> Vec<String> {
-        self.asked.lock().unwrap().clone()
+        self.asked.lock().clone()
     }
 
     /// What a sync of this name does.
