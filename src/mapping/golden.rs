@@ -534,7 +534,7 @@ fn destinations_say_what_they_cannot_do() {
 #[test]
 fn destinations_say_whether_they_want_a_user() {
     let features = |user| Features {
-        ops: &Op::ALL,
+        ops: Op::ALL,
         on_null: &[OnNull::Unset, OnNull::Null, OnNull::Skip],
         delete: true,
         exact_numbers: true,
