@@ -306,7 +306,7 @@ fn spill_folder(above: &Path) -> PathBuf {
 
 /// A statement that did not get on.
 fn no_progress(what: &str, limit: Duration) -> Error {
-    let limit = crate::mapping::units::written(limit);
+    let limit = crate::format::duration(limit);
     Error::new(Kind::SourceBusy, format!("failed to {what}: the statement made no progress for {limit}")).advise(
         "look whether the model's SQL ever ends; for one that takes longer before DuckDB can tell its progress, raise \
          `stall_timeout_seconds`",
@@ -417,8 +417,15 @@ pub fn first_line(text: &str) -> String {
     text.lines().find(|line| !line.trim().is_empty()).unwrap_or("no details").trim().to_owned()
 }
 
-/// A quoted SQL identifier. The one place that quotes, for DuckDB and PostgreSQL alike.
-pub use crate::mapping::compile::{quote_identifier, quote_literal};
+/// A name as SQL, safe whatever it contains.
+pub fn quote_identifier(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// A text as a literal, for the many statements that cannot bind values. It must not contain a NUL.
+pub fn quote_literal(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
 
 #[cfg(test)]
 mod tests {

@@ -7,7 +7,8 @@
 use std::fmt;
 
 /// What sort of trouble this is. Decides the exit code, whether a schedule tries again soon, and the default advice.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::EnumString, strum::IntoStaticStr, strum::VariantArray)]
+#[strum(serialize_all = "snake_case")]
 pub enum Kind {
     /// A config or mapping file, a flag or an environment variable is wrong. A person must edit something.
     Config,
@@ -31,17 +32,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Kind; 9] = [
-        Kind::Config,
-        Kind::Source,
-        Kind::SourceBusy,
-        Kind::Destination,
-        Kind::Ledger,
-        Kind::LedgerBusy,
-        Kind::Guard,
-        Kind::Interrupted,
-        Kind::Bug,
-    ];
+    pub const ALL: &'static [Kind] = <Kind as strum::VariantArray>::VARIANTS;
 
     /// The process exit code: 1 failed, 2 bad config or usage, 4 stopped by a guard, 130 interrupted.
     pub fn exit_code(self) -> u8 {
@@ -55,22 +46,12 @@ impl Kind {
 
     /// The kind of this name.
     pub fn from_name(name: &str) -> Option<Kind> {
-        Kind::ALL.into_iter().find(|kind| kind.name() == name)
+        name.parse().ok()
     }
 
     /// The name used in `--json` output.
     pub fn name(self) -> &'static str {
-        match self {
-            Kind::Config => "config",
-            Kind::Source => "source",
-            Kind::SourceBusy => "source_busy",
-            Kind::Destination => "destination",
-            Kind::Ledger => "ledger",
-            Kind::LedgerBusy => "ledger_busy",
-            Kind::Guard => "guard",
-            Kind::Interrupted => "interrupted",
-            Kind::Bug => "bug",
-        }
+        self.into()
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 use std::fmt::Write;
+use std::time::Duration;
 
 /// `12,345,678`.
 pub fn thousands(count: u64) -> String {
@@ -15,6 +16,15 @@ pub fn thousands(count: u64) -> String {
         out.push(digit);
     }
     out
+}
+
+/// The duration in whole seconds as a person writes it, in the largest unit that divides it.
+pub fn duration(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    let units = [(604_800, "w"), (86_400, "d"), (3_600, "h"), (60, "m")];
+    let unit = units.into_iter().find(|(length, _)| seconds > 0 && seconds.is_multiple_of(*length));
+    let (length, unit) = unit.unwrap_or((1, "s"));
+    format!("{}{unit}", seconds / length)
 }
 
 /// `text` on one line, with nothing in it that a terminal or a reader of lines would take for more than text, and nothing

@@ -28,8 +28,8 @@ use crate::error::{Error, Kind, Result};
 use crate::io::{Clock, Random};
 use crate::ledger::local::LocalLedger;
 use crate::ledger::{Ledger, Status};
+use crate::mapping::Mapping;
 use crate::mapping::diagnostic::listed_all;
-use crate::mapping::{Mapping, units};
 use crate::service::open::job::Job;
 use crate::service::open::{self, Failure};
 use crate::service::views::{RunView, ask};
@@ -436,7 +436,7 @@ impl Supervisor {
     async fn drain(&self, mut stop: watch::Receiver<Signal>) -> usize {
         self.roster().stop();
         let deadline = self.project().settings.daemon.drain;
-        tracing::info!(runs = self.running().len(), "stopping within {}", units::written(deadline));
+        tracing::info!(runs = self.running().len(), "stopping within {}", crate::format::duration(deadline));
         self.herald.notifier.stopping("stopping", deadline + ABANDONED_MAX);
         let began = self.clock.elapsed();
         self.signal_all(Signal::Stop);

@@ -210,7 +210,7 @@ fn shares(change: &Arc<Change>, repeated: &Traits) -> Vec<(Route, Arc<Change>)> 
         return vec![(REPEATABLE, Arc::clone(change))];
     }
     let (mut again, mut once) = ((**change).clone(), Change { set: repeated.clone(), ..Change::default() });
-    for op in Op::ALL.into_iter().filter(|op| op.accumulates()) {
+    for op in Op::ALL.iter().copied().filter(|op| op.accumulates()) {
         *once.under(op) = std::mem::take(again.under(op));
     }
     // The idempotent part comes first: when it fails, nothing was accumulated yet.
@@ -226,7 +226,7 @@ impl Destination for Amplitude {
 
     fn features(&self) -> Features {
         Features {
-            ops: &Op::ALL,
+            ops: Op::ALL,
             // What a JSON null does is not documented, so it is not offered.
             on_null: &[OnNull::Unset, OnNull::Skip],
             delete: false,

@@ -65,7 +65,7 @@ impl Destination for File {
 
     fn features(&self) -> Features {
         Features {
-            ops: &Op::ALL,
+            ops: Op::ALL,
             on_null: &[OnNull::Unset, OnNull::Null, OnNull::Skip],
             delete: true,
             exact_numbers: true,

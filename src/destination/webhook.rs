@@ -292,7 +292,7 @@ impl Destination for Webhook {
 
     fn features(&self) -> Features {
         Features {
-            ops: &Op::ALL,
+            ops: Op::ALL,
             on_null: &[OnNull::Unset, OnNull::Null, OnNull::Skip],
             delete: true,
             exact_numbers: true,

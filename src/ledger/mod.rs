@@ -194,8 +194,9 @@ fn with_attempted<'a>(mut known: Document, attempted: impl IntoIterator<Item = &
 }
 
 /// What became of one suspect.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, strum::EnumString, strum::IntoStaticStr)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum Outcome {
     /// Nothing had to be said.
     Same,
@@ -216,29 +217,12 @@ pub enum Outcome {
 impl Outcome {
     /// The outcome of this name.
     pub fn from_name(name: &str) -> Option<Outcome> {
-        let all = [
-            Outcome::Same,
-            Outcome::Adopted,
-            Outcome::Delivered,
-            Outcome::Rejected,
-            Outcome::PartlyRejected,
-            Outcome::NotSent,
-            Outcome::Unknown,
-        ];
-        all.into_iter().find(|outcome| outcome.name() == name)
+        name.parse().ok()
     }
 
     /// The name in the journal.
     pub fn name(self) -> &'static str {
-        match self {
-            Outcome::Same => "same",
-            Outcome::Adopted => "adopted",
-            Outcome::Delivered => "delivered",
-            Outcome::Rejected => "rejected",
-            Outcome::PartlyRejected => "partly_rejected",
-            Outcome::NotSent => "not_sent",
-            Outcome::Unknown => "unknown",
-        }
+        self.into()
     }
 }
 
@@ -281,8 +265,11 @@ pub struct RunStart {
 }
 
 /// How a run ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, strum::EnumString, strum::IntoStaticStr,
+)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum Status {
     /// Not yet.
     Running,
@@ -303,30 +290,12 @@ pub enum Status {
 impl Status {
     /// The name in the `runs` table and in `--json`.
     pub fn name(self) -> &'static str {
-        match self {
-            Status::Running => "running",
-            Status::Delivered => "delivered",
-            Status::SomeRejected => "some_rejected",
-            Status::Incomplete => "incomplete",
-            Status::Guarded => "guarded",
-            Status::Failed => "failed",
-            Status::Died => "died",
-        }
+        self.into()
     }
 
     /// The status of this name.
     pub fn from_name(name: &str) -> Option<Status> {
-        [
-            Status::Running,
-            Status::Delivered,
-            Status::SomeRejected,
-            Status::Incomplete,
-            Status::Guarded,
-            Status::Failed,
-            Status::Died,
-        ]
-        .into_iter()
-        .find(|status| status.name() == name)
+        name.parse().ok()
     }
 }
 

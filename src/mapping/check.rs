@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::diagnostic::{Diagnostic, Lines, did_you_mean, listed, listed_all};
+use super::dialect::Dialect;
 use super::file::{MappingFile, trait_path};
 use super::reader::{join, shown};
 use super::remedy;
@@ -41,7 +42,7 @@ fn as_name(wanted: As) -> &'static str {
 }
 
 /// Checks key, cursor and every plain column against the columns the model yields.
-pub fn check_columns(file: &MappingFile, columns: &[Described<'_>]) -> Vec<Diagnostic> {
+pub fn check_columns(file: &MappingFile, columns: &[Described<'_>], dialect: &dyn Dialect) -> Vec<Diagnostic> {
     let mapping = &file.mapping;
     let mut found = Vec::new();
     match resolve(file, &file.at("group.key"), &mapping.key, columns) {
@@ -78,7 +79,7 @@ pub fn check_columns(file: &MappingFile, columns: &[Described<'_>]) -> Vec<Diagn
             Err(missing) => found.push(missing),
             Ok(column) => {
                 let subject = format!("column `{}`", shown(name));
-                found.extend(check_type(file, path, &subject, column, declared));
+                found.extend(check_type(file, path, &subject, column, declared, dialect));
             }
         }
     });
@@ -87,13 +88,18 @@ pub fn check_columns(file: &MappingFile, columns: &[Described<'_>]) -> Vec<Diagn
 
 /// Checks the types of SQL expressions. `expressions` and `described` are the projection's columns and what the source
 /// says of them, in the same order.
-pub fn check_expressions(file: &MappingFile, expressions: &[Expr], described: &[Described<'_>]) -> Vec<Diagnostic> {
+pub fn check_expressions(
+    file: &MappingFile,
+    expressions: &[Expr],
+    described: &[Described<'_>],
+    dialect: &dyn Dialect,
+) -> Vec<Diagnostic> {
     let mut found = Vec::new();
     each_value(file, &mut |path, expr, declared| {
         let Expr::Sql(_) = expr else { return };
         let position = expressions.iter().position(|other| other == expr);
         if let Some(column) = position.and_then(|position| described.get(position)) {
-            found.extend(check_type(file, path, "this expression", column, declared));
+            found.extend(check_type(file, path, "this expression", column, declared, dialect));
         }
     });
     found
@@ -180,13 +186,13 @@ fn resolve<'a, 'c>(
 }
 
 /// How a column is written in SQL; of an expression only that it stands there.
-fn as_sql(subject: &str, name: &str) -> String {
+fn as_sql(subject: &str, name: &str, dialect: &dyn Dialect) -> String {
     if !subject.starts_with("column") {
         return "(…)".to_owned();
     }
     let bare = name.starts_with(|letter: char| letter.is_ascii_lowercase() || letter == '_')
         && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');
-    if bare { name.to_owned() } else { super::compile::quote_identifier(name) }
+    if bare { name.to_owned() } else { dialect.identifier(name) }
 }
 
 fn check_type(
@@ -195,6 +201,7 @@ fn check_type(
     subject: &str,
     column: &Described<'_>,
     declared: Option<As>,
+    dialect: &dyn Dialect,
 ) -> Option<Diagnostic> {
     let name = &file.mapping.file;
     match declared {
@@ -205,7 +212,7 @@ fn check_type(
             );
             let found = Diagnostic::warning(name, &file.at(path), what);
             let better = [As::Number, As::Json].into_iter().find_map(|wanted| {
-                let sql = remedy::sql(column.declared, &as_sql(subject, column.name), wanted)?;
+                let sql = remedy::sql(column.declared, &as_sql(subject, column.name, dialect), wanted)?;
                 Some(format!("`{sql}` in SQL gives {}", if wanted == As::Number { "a number" } else { "JSON" }))
             });
             Some(found.maybe_help(better).help("write `as = \"string\"` where the text is meant"))
@@ -231,7 +238,7 @@ fn check_type(
                 .map(|(_, name)| *name);
             let at = At { path: path.to_owned(), ..file.at(&format!("{path}.as")) };
             let found = Diagnostic::error(name, &at, what).help(format!("it can become {}", listed(possible)));
-            let sql = remedy::sql(column.declared, &as_sql(subject, column.name), wanted);
+            let sql = remedy::sql(column.declared, &as_sql(subject, column.name, dialect), wanted);
             Some(found.maybe_help(sql.map(|sql| format!("or write `sql = …` with `{sql}`"))))
         }
     }

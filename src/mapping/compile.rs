@@ -1,96 +1,81 @@
-//! A mapping as SQL: the one projection that reads exactly the mapped columns, in the source's dialect, and the
-//! assembly of a row's cells into a document. The one place that quotes identifiers and literals.
+//! A mapping compiled: the one projection that reads exactly the mapped columns, as SQL in the source's dialect, and the
+//! assembly of a row's cells into a document.
 
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
+use super::dialect::Dialect;
 use super::{Expr, Field, From, Mapping, OnRemovedTrait, UserFrom};
 use crate::destination::User;
 use crate::model::cell::{self, As};
 use crate::model::document::{self, Document, Traits};
 use crate::model::{Cell, ColumnType, Rules, TraitRule};
 
-/// A name as SQL, safe whatever it holds. PostgreSQL and DuckDB agree on the notation.
-pub fn quote_identifier(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
-}
-
-/// A text as an SQL literal for DuckDB, for the few statements that cannot bind values (`ATTACH`, `SET`). Statements for
-/// a source take [`portable_literal`].
-pub fn quote_literal(text: &str) -> String {
-    format!("'{}'", text.replace('\'', "''"))
-}
-
-/// A text as a value in a statement for a source, the same text to every server whatever its settings: where a backslash
-/// escapes (`standard_conforming_strings = off`, Redshift), a quoted text could end early and what follows be run. So no
-/// backslash stands between quotes, and no NUL, which PostgreSQL's protocol cannot carry.
-pub fn portable_literal(text: &str) -> String {
-    let mut parts: Vec<String> = Vec::new();
-    for piece in text.split_inclusive(['\\', '\0']) {
-        let (plain, special) = match piece.as_bytes().last() {
-            Some(special @ (b'\\' | b'\0')) => (&piece[..piece.len() - 1], Some(*special)),
-            _ => (piece, None),
-        };
-        if !plain.is_empty() {
-            parts.push(quote_literal(plain));
-        }
-        parts.extend(special.map(|special| format!("chr({special})")));
-    }
-    match parts.as_slice() {
-        [] => quote_literal(""),
-        [only] => only.clone(),
-        _ => format!("({})", parts.join(" || ")),
-    }
-}
-
-/// What is read from a source: key, columns, relation, condition.
+/// What is read from a source: key, columns, relation, conditions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Projection {
     /// The table or query.
     pub from: From,
-    /// Conditions that all must hold, each in the source's dialect.
-    pub conditions: Vec<String>,
+    /// Conditions that the mapping writes in the source's dialect; all must hold.
+    pub filters: Vec<String>,
+    /// The part of the model's rows that is read; all of them without it.
+    pub restriction: Option<Restriction>,
     /// The key's column.
     pub key: String,
     /// The distinct expressions the traits need; their position is the `c<n>` of the staged row.
     pub columns: Vec<Expr>,
     /// The cursor column, whose maximum is reported.
     pub cursor: Option<String>,
+    /// Most rows that are read, whichever they are.
+    pub limit: Option<u64>,
+}
+
+/// A part of a model's rows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Restriction {
+    /// The rows of one key.
+    Group(String),
+    /// The rows whose cursor is at or after this one, and those without a cursor: when they changed is not known.
+    CursorFrom(String),
 }
 
 impl Projection {
-    /// The relation as it stands after FROM, with an alias.
-    pub fn relation(&self) -> String {
-        relation(&self.from)
+    /// The relation as it follows FROM, with an alias.
+    pub fn relation(&self, dialect: &dyn Dialect) -> String {
+        dialect.relation(&self.from)
     }
 
-    /// The WHERE clause with a leading space, or nothing.
-    pub fn condition(&self) -> String {
-        if self.conditions.is_empty() {
-            return String::new();
+    /// Every condition on its own: the mapping's, then the restriction. `key` is how the key is written.
+    pub fn conditions(&self, dialect: &dyn Dialect, key: &str) -> Vec<String> {
+        let restriction = self.restriction.as_ref().and_then(|restriction| match restriction {
+            Restriction::Group(group) => Some(format!("{} = {}", dialect.as_text(key), dialect.literal(group))),
+            Restriction::CursorFrom(cursor) => {
+                let column = dialect.identifier(self.cursor.as_ref()?);
+                Some(format!("{column} >= {} OR {column} IS NULL", dialect.cursor_literal(cursor)))
+            }
+        });
+        self.filters.iter().cloned().chain(restriction).collect()
+    }
+
+    /// The statement that selects these expressions from the projection's rows.
+    pub fn select(&self, dialect: &dyn Dialect, selected: &[String]) -> String {
+        let condition = where_clause(&self.conditions(dialect, &dialect.identifier(&self.key)));
+        let select = format!("SELECT {} FROM {}{condition}", selected.join(", "), self.relation(dialect));
+        match self.limit {
+            Some(rows) => dialect.first_rows(&select, rows),
+            None => select,
         }
-        let all: Vec<String> = self.conditions.iter().map(|condition| format!("({condition}\n)")).collect();
-        format!(" WHERE {}", all.join(" AND "))
     }
 }
 
-/// A table or query as it stands after FROM. The line breaks end a trailing `--` comment of the query.
-pub fn relation(from: &From) -> String {
-    match from {
-        From::Table(parts) => parts.iter().map(|part| quote_identifier(part)).collect::<Vec<_>>().join("."),
-        From::Query(sql) => format!("(\n{sql}\n) AS model"),
+/// The WHERE clause of these conditions with a leading space, or nothing.
+pub fn where_clause(conditions: &[String]) -> String {
+    if conditions.is_empty() {
+        return String::new();
     }
-}
-
-impl Expr {
-    /// The expression as SQL. A plain column is quoted; an SQL expression is put in parentheses.
-    pub fn sql(&self) -> String {
-        match self {
-            Expr::Column(name) => quote_identifier(name),
-            Expr::Sql(sql) => format!("({sql}\n)"),
-        }
-    }
+    let all: Vec<String> = conditions.iter().map(|condition| format!("({condition}\n)")).collect();
+    format!(" WHERE {}", all.join(" AND "))
 }
 
 /// How a row's cells become a document.
@@ -114,8 +99,8 @@ enum Slot {
     Object(Vec<(String, Slot)>),
 }
 
-/// The projection a mapping reads. `conditions` come on top of the model's own filter (a cursor, one group).
-pub fn projection(mapping: &Mapping, conditions: Vec<String>) -> Projection {
+/// The projection a mapping reads, of all its rows or a part of them.
+pub fn projection(mapping: &Mapping, restriction: Option<Restriction>) -> Projection {
     let mut columns = Vec::new();
     for mapped in &mapping.traits {
         collect(&mapped.value, &mut columns);
@@ -127,10 +112,12 @@ pub fn projection(mapping: &Mapping, conditions: Vec<String>) -> Projection {
     }
     Projection {
         from: mapping.model.from.clone(),
-        conditions: mapping.model.filter.iter().cloned().chain(conditions).collect(),
+        filters: mapping.model.filter.iter().cloned().collect(),
+        restriction,
         key: mapping.key.clone(),
         columns,
         cursor: mapping.incremental.as_ref().map(|incremental| incremental.cursor.clone()),
+        limit: None,
     }
 }
 
@@ -228,25 +215,4 @@ pub fn rules(mapping: &Mapping) -> Rules {
         })
         .collect();
     Rules { traits, unset_removed: mapping.policy.on_removed_trait == OnRemovedTrait::Unset, overwrite_unknown: false }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn no_backslash_stands_between_the_quotes_of_a_portable_literal() {
-        for (text, expected) in [
-            ("", "''"),
-            ("acct_1", "'acct_1'"),
-            ("it's", "'it''s'"),
-            ("\\", "chr(92)"),
-            ("a\\b", "('a' || chr(92) || 'b')"),
-            ("\\' OR true --", "(chr(92) || ''' OR true --')"),
-            ("\\\\é", "(chr(92) || chr(92) || 'é')"),
-            ("a\0", "('a' || chr(0))"),
-        ] {
-            assert_eq!(portable_literal(text), expected, "{text:?}");
-        }
-    }
 }

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::check::{Described, check_after, check_columns, check_destination, check_expressions, check_together};
 use super::diagnostic::{Diagnostic, Severity, position};
+use super::dialect::Dialect;
 use super::file::{Context, MappingFile, Names, parse};
 use super::{
     Expr, Field, From, Guards, OnDuplicate, OnMissing, OnRemovedTrait, Policy, Schedule, User, UserFrom, When, compile,
@@ -12,6 +13,11 @@ use super::{
 use crate::destination::{Features, UserRule};
 use crate::model::cell::As;
 use crate::model::{ColumnType, OnNull, Op};
+
+/// The SQL standard's dialect.
+struct Standard;
+
+impl Dialect for Standard {}
 
 const GOLDEN: &str = r#"source = "warehouse"
 destination = "amplitude"
@@ -424,7 +430,7 @@ fn columns() -> Vec<Described<'static>> {
 
 #[test]
 fn columns_are_checked_where_they_are_named() {
-    assert_eq!(check_columns(&sound(&[]), &columns()), []);
+    assert_eq!(check_columns(&sound(&[]), &columns(), &Standard), []);
     let mut wrong = Vec::new();
     for (from, to, expected) in [
         (
@@ -464,29 +470,33 @@ fn columns_are_checked_where_they_are_named() {
         ("\"updated_at\"", "\"plan\"", "column `plan` is text, which cannot be a cursor"),
     ] {
         let text = golden(&[(from, to)]);
-        let told = told(&text, &check_columns(&sound(&[(from, to)]), &columns()));
+        let told = told(&text, &check_columns(&sound(&[(from, to)]), &columns(), &Standard));
         if !told.contains(expected) || told.lines().count() != 1 {
             wrong.push(format!("{to}\n  expected {expected}\n  told {told}"));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    assert_eq!(check_columns(&sound(&[]), &[]).len(), 7, "every missing column is named; an expression's are not");
+    assert_eq!(
+        check_columns(&sound(&[]), &[], &Standard).len(),
+        7,
+        "every missing column is named; an expression's are not"
+    );
 }
 
 #[test]
 fn expressions_are_checked_with_the_types_the_engine_gives_them() {
     let changes = [(", as = \"number\" }", " }")];
     let (text, file) = (golden(&changes), sound(&changes));
-    let expressions = compile::projection(&file.mapping, Vec::new()).columns;
+    let expressions = compile::projection(&file.mapping, None).columns;
     let described: Vec<Described<'_>> = expressions.iter().map(|_| column("x", &DECIMAL, "numeric")).collect();
     assert_eq!(
-        told(&text, &check_expressions(&file, &expressions, &described)),
+        told(&text, &check_expressions(&file, &expressions, &described, &Standard)),
         "16:7 traits.arr: this expression is numeric; say how to send it (add `as = \"number\"` or `as = \"string\"`)"
     );
     let (file, bytes) = (sound(&[]), ColumnType::Bytes);
     let described: Vec<Described<'_>> = expressions.iter().map(|_| column("x", &bytes, "bytea")).collect();
     assert!(
-        told(GOLDEN, &check_expressions(&file, &expressions, &described))
+        told(GOLDEN, &check_expressions(&file, &expressions, &described, &Standard))
             .starts_with("16:61 traits.arr: this expression is bytea, which cannot become `number`")
     );
 }
@@ -524,7 +534,7 @@ fn destinations_say_what_they_cannot_do() {
 #[test]
 fn destinations_say_whether_they_want_a_user() {
     let features = |user| Features {
-        ops: &Op::ALL,
+        ops: Op::ALL,
         on_null: &[OnNull::Unset, OnNull::Null, OnNull::Skip],
         delete: true,
         exact_numbers: true,

@@ -4,6 +4,7 @@
 pub mod check;
 pub mod compile;
 pub mod diagnostic;
+pub mod dialect;
 pub mod file;
 pub mod fingerprint;
 #[cfg(test)]
@@ -90,7 +91,7 @@ impl std::fmt::Display for When {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             When::Cron(text) => out.write_str(text),
-            When::Every(interval) => write!(out, "every {}", units::written(*interval)),
+            When::Every(interval) => write!(out, "every {}", crate::format::duration(*interval)),
             When::After(other) => write!(out, "after {other}"),
         }
     }

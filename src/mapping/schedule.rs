@@ -44,7 +44,7 @@ pub fn jitter(jitter: Duration, when: &When) -> Result<(), String> {
     match interval {
         Some(interval) if jitter.saturating_mul(2) >= interval => Err(format!(
             "too long for runs that are {} apart: stay below half of that",
-            super::units::written(interval)
+            crate::format::duration(interval)
         )),
         _ => Ok(()),
     }

@@ -26,15 +26,6 @@ pub fn duration(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| "a duration of more than a hundred years".to_owned())
 }
 
-/// The duration in whole seconds as a person writes it, in the largest unit that divides it.
-pub fn written(duration: Duration) -> String {
-    let seconds = duration.as_secs();
-    let units = [(604_800, "w"), (86_400, "d"), (3_600, "h"), (60, "m")];
-    let unit = units.into_iter().find(|(length, _)| seconds > 0 && seconds.is_multiple_of(*length));
-    let (length, unit) = unit.unwrap_or((1, "s"));
-    format!("{}{unit}", seconds / length)
-}
-
 /// A share from 0 to 1, as a fraction or a percentage: `0.3`, `30%`.
 pub fn share(text: &str) -> Result<f64, String> {
     let expected = || "not a share: write a fraction from 0 to 1 like `0.3`, or a percentage like `\"30%\"`".to_owned();
@@ -70,6 +61,7 @@ pub fn bytes(text: &str) -> Result<u64, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::format;
 
     #[test]
     fn durations() {
@@ -84,9 +76,9 @@ mod tests {
     #[test]
     fn written_durations_read_back() {
         for text in ["0s", "30s", "90s", "5m", "90m", "1h", "25h", "2d", "1w", "8d"] {
-            assert_eq!(written(duration(text).unwrap()), text);
+            assert_eq!(format::duration(duration(text).unwrap()), text);
         }
-        assert_eq!(written(duration("24h").unwrap()), "1d");
+        assert_eq!(format::duration(duration("24h").unwrap()), "1d");
     }
 
     #[test]

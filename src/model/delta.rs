@@ -16,8 +16,11 @@ use super::document::{self, Document, Traits};
 use super::number;
 
 /// What a trait's new value does at the destination.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash, serde::Serialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Default, Hash, serde::Serialize, strum::IntoStaticStr, strum::VariantArray,
+)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum Op {
     /// Replace the value.
     #[default]
@@ -34,17 +37,11 @@ pub enum Op {
 
 impl Op {
     /// Every operator.
-    pub const ALL: [Op; 5] = [Op::Set, Op::SetOnce, Op::Add, Op::Append, Op::Prepend];
+    pub const ALL: &'static [Op] = <Op as strum::VariantArray>::VARIANTS;
 
     /// Its name in a mapping file.
     pub fn name(self) -> &'static str {
-        match self {
-            Op::Set => "set",
-            Op::SetOnce => "set_once",
-            Op::Add => "add",
-            Op::Append => "append",
-            Op::Prepend => "prepend",
-        }
+        self.into()
     }
 
     /// Whether applying it twice differs from applying it once. What became of such a change must be known before the

@@ -9,9 +9,8 @@
 
 use parking_lot::{Mutex, MutexGuard};
 
-use crate::duckdb::{DuckDbConnection, Held, Limits, ledger_error};
+use crate::duckdb::{DuckDbConnection, Held, Limits, ledger_error, quote_identifier};
 use crate::error::{Error, Kind, Result};
-use crate::mapping::compile::quote_identifier;
 
 /// Instances in use, and those that nobody uses at the moment.
 static POOL: Mutex<Pool> = Mutex::new(Pool { idle: Vec::new(), used: 0 });

@@ -6,28 +6,22 @@
 
 pub mod duckdb;
 pub mod instance;
-mod pgbatch;
-mod pgerror;
-mod pglink;
-mod pgoptions;
-mod pgread;
-mod pgsettings;
-mod pgtls;
-mod pgtypes;
-mod pgvalue;
 pub mod postgres;
 pub mod staged;
+mod statement_error;
+mod unreadable_file;
 
 use async_trait::async_trait;
 
 use crate::duckdb::DuckDbConnection;
 use crate::error::Result;
+use crate::mapping::Model;
 use crate::mapping::compile::Projection;
+use crate::mapping::dialect::Dialect;
 use crate::mapping::template::ColumnShape;
-use crate::mapping::{From, Model};
 use crate::model::ColumnType;
 
-pub use staged::Staged;
+pub use staged::{Ahead, Staged};
 
 /// A column as the source declares it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,18 +69,12 @@ pub enum Remarked {
     Untyped(String),
 }
 
-/// Rows whose cursor lies in the future.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ahead {
-    /// How many.
-    pub rows: u64,
-    /// By which clock: fits after "by".
-    pub clock: &'static str,
-}
-
 /// A warehouse connection.
 #[async_trait]
 pub trait Source: Send {
+    /// How its SQL is written.
+    fn dialect(&self) -> &'static dyn Dialect;
+
     /// The columns the model yields, in its order, without reading rows. `filter` is checked with it.
     ///
     /// Columns that this user may not read are among them, and say so. Errors name what is missing (table, permission,
@@ -100,11 +88,6 @@ pub trait Source: Send {
     /// What a person should know about how this projection is read; for `check`.
     async fn remarks(&mut self, _projection: &Projection) -> Result<Vec<Remark>> {
         Ok(Vec::new())
-    }
-
-    /// Whether a model's table is a file whose rows are all read anyway.
-    fn reads_file(&self, _from: &From) -> bool {
-        false
     }
 
     /// Puts the projection's rows within reach of `into`, an instance that nothing else uses, in one snapshot. `rows` is told the number of rows read so

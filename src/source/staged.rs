@@ -16,8 +16,7 @@ use crate::duckdb::{DuckDbConnection, ledger_error, quote_literal};
 use crate::error::{Error, Result};
 use crate::model::ColumnType;
 
-use super::Ahead;
-use super::duckdb::failed_statement;
+use super::statement_error::statement_error;
 
 /// Parts of all keys. A power of two; more cost more to group than they save to join (measured in `docs`: 65,536 double
 /// the cost of a quiet run).
@@ -75,6 +74,15 @@ pub struct Sums {
     pub empty_keys: u64,
     /// By bucket.
     pub buckets: Vec<Bucket>,
+}
+
+/// Rows whose cursor lies in the future.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ahead {
+    /// How many.
+    pub rows: u64,
+    /// By which clock: fits after "by".
+    pub clock: &'static str,
 }
 
 /// Rows in a DuckDB instance of their own.
@@ -196,7 +204,7 @@ impl Staged {
             .call("read the model", move |connection| {
                 connection
                     .query_row(&sql, [], |row| row.get(0))
-                    .map_err(|error| failed_statement("read the model", &error))
+                    .map_err(|error| statement_error("read the model", &error))
             })
             .await?;
         Ok(Slices { row, next: 0, end, step: Some(SLICE_ROWS) })
@@ -231,7 +239,7 @@ impl Staged {
             relation = self.relation,
         );
         let read = move |connection: &mut Connection| {
-            read_buckets(connection, &sql).map_err(|error| failed_statement("read the model", &error))
+            read_buckets(connection, &sql).map_err(|error| statement_error("read the model", &error))
         };
         self.duckdb.call("read the model", read).await
     }
@@ -327,7 +335,7 @@ impl Staged {
     async fn statement(&self, sql: String) -> Result<()> {
         self.duckdb
             .call("read the model", move |connection| {
-                connection.execute_batch(&sql).map_err(|error| failed_statement("read the model", &error))
+                connection.execute_batch(&sql).map_err(|error| statement_error("read the model", &error))
             })
             .await
     }
@@ -345,7 +353,7 @@ impl Staged {
                     let types = statement.query_map([], |row| Ok(row.get::<_, String>(1)? == "VARCHAR"))?;
                     types.collect()
                 };
-                read().map_err(|error| failed_statement("describe the model", &error))
+                read().map_err(|error| statement_error("describe the model", &error))
             })
             .await
     }
@@ -423,7 +431,7 @@ fn read_buckets(connection: &Connection, sql: &str) -> duckdb::Result<Vec<Bucket
 async fn copy(from: &DuckDbConnection, sql: String, to: &DuckDbConnection, table: &'static str) -> Result<()> {
     let (sender, receiver) = sync_channel::<RecordBatch>(BATCHES_WAITING);
     let read = from.call("read the model", move |connection| {
-        let failed = |error: duckdb::Error| failed_statement("read the model", &error);
+        let failed = |error: duckdb::Error| statement_error("read the model", &error);
         let mut statement = connection.prepare(&sql).map_err(failed)?;
         for batch in statement.stream_arrow([]).map_err(failed)? {
             // Whoever takes them has failed and says why.

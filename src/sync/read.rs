@@ -12,7 +12,7 @@ use super::{Event, Session};
 use crate::error::{Error, Kind, Result};
 use crate::ledger::{Begun, Comparison, Incoming, Missing, RunStart, Scope};
 use crate::mapping::OnMissing;
-use crate::mapping::compile::{self, Projection, portable_literal};
+use crate::mapping::compile::{self, Projection, Restriction};
 use crate::model::{Cell, ColumnType, Rules};
 use crate::source::instance::Instance;
 use crate::source::{Ahead, Source, Staged};
@@ -109,8 +109,8 @@ impl Session<'_> {
         reader: &mut dyn Reader,
     ) -> Result<(Comparison, Judge, (Option<String>, Option<Ahead>), bool)> {
         let mapping = self.mapping;
-        let (conditions, full) = self.conditions(begun, start.started_at)?;
-        let projection = compile::projection(mapping, conditions);
+        let (restriction, full) = self.restriction(begun, start.started_at)?;
+        let projection = compile::projection(mapping, restriction);
         let rows = reader.read(&projection, &|rows| self.monitor.note(Event::Reading(rows))).await?;
         let scope = Scope {
             salt: self.fingerprint.to_owned(),
@@ -141,13 +141,12 @@ impl Session<'_> {
         Ok((found, judge, (cursor, ahead), full && self.options.group.is_none()))
     }
 
-    /// The conditions on top of the model's own, and whether the whole model is read.
-    fn conditions(&self, begun: &Begun, now: DateTime<Utc>) -> Result<(Vec<String>, bool)> {
+    /// Which part of the model's rows is read, and whether that is all of them.
+    fn restriction(&self, begun: &Begun, now: DateTime<Utc>) -> Result<(Option<Restriction>, bool)> {
         if let Some(group) = &self.options.group {
-            let key = compile::quote_identifier(&self.mapping.key);
-            return Ok((vec![format!("CAST({key} AS VARCHAR) = {}", portable_literal(group))], false));
+            return Ok((Some(Restriction::Group(group.clone())), false));
         }
-        let Some(incremental) = &self.mapping.incremental else { return Ok((Vec::new(), true)) };
+        let Some(incremental) = &self.mapping.incremental else { return Ok((None, true)) };
         // A time that is still to come was written by a clock that was ahead: nobody knows how long ago that is.
         let due = begun.full_read_at.is_none_or(|read_at| {
             now.signed_duration_since(read_at).to_std().map_or(true, |age| age >= incremental.full_every)
@@ -157,11 +156,9 @@ impl Session<'_> {
         match &begun.cursor {
             Some(cursor) if !due && !asked && cursor != READ_ALL && !is_far_ahead(cursor, now) => {
                 let from = cursor_minus(cursor, incremental.lookback)?;
-                let column = compile::quote_identifier(&incremental.cursor);
-                // Of a row without a cursor nobody knows when it changed: it is read every time.
-                Ok((vec![format!("{column} >= {} OR {column} IS NULL", portable_literal(&from))], false))
+                Ok((Some(Restriction::CursorFrom(from)), false))
             }
-            _ => Ok((Vec::new(), true)),
+            _ => Ok((None, true)),
         }
     }
 }

@@ -37,7 +37,8 @@ use lines::Lines;
 pub const LEVEL_VARIABLE: &str = "GROUPCAST_LOG";
 
 /// How lines are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, strum::EnumString)]
+#[strum(serialize_all = "snake_case")]
 pub enum Format {
     /// `2026-11-22T02:00:01Z INFO  accounts 20261122T020000.000Z-1a2b: finished: …`
     #[default]
@@ -49,11 +50,7 @@ pub enum Format {
 impl Format {
     /// The format of this name in `[daemon]`: `human`, `json`.
     pub fn from_name(name: &str) -> Option<Format> {
-        match name {
-            "human" => Some(Format::Human),
-            "json" => Some(Format::Json),
-            _ => None,
-        }
+        name.parse().ok()
     }
 }
 

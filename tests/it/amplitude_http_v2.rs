@@ -377,7 +377,7 @@ fn pages() -> impl Strategy<Value = Vec<Vec<Addressed>>> {
             (0..traits).map(|at| (format!("{prefix}{at}"), value.clone())).collect()
         };
         let mut change = Change::default();
-        for (at, op) in Op::ALL.into_iter().enumerate().filter(|(at, _)| ops & (1 << at) != 0) {
+        for (at, op) in Op::ALL.iter().copied().enumerate().filter(|(at, _)| ops & (1 << at) != 0) {
             let value = if at > 2 { json!([value]) } else { json!(value) };
             *change.under(op) = traits(op.name(), value);
         }

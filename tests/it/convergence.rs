@@ -24,7 +24,7 @@ use groupcast::error::Result;
 use groupcast::io::{Clock, Random, Transport};
 use groupcast::ledger::memory::MemoryLedger;
 use groupcast::ledger::{Ledger, Status};
-use groupcast::mapping::compile::Projection;
+use groupcast::mapping::compile::{Projection, Restriction};
 use groupcast::mapping::{
     At, Expr, Field, From, Guards, Mapping, Model, OnDuplicate, OnMissing, OnRemovedTrait, Policy, Trait, User,
     UserFrom, fingerprint,
@@ -373,8 +373,10 @@ struct Shelf<'a>(&'a Source);
 #[async_trait]
 impl Reader for Shelf<'_> {
     async fn read(&mut self, projection: &Projection, _: &(dyn Fn(u64) + Send + Sync)) -> Result<Rows> {
-        // The only condition is a run's single group.
-        let asked = |key: &str| projection.conditions.iter().all(|only| only.ends_with(&format!("= '{key}'")));
+        let asked = |key: &str| match &projection.restriction {
+            Some(Restriction::Group(group)) => group == key,
+            _ => true,
+        };
         let columns: Vec<usize> = projection.columns.iter().map(column).collect();
         let rows = self.0.iter().filter(|(key, _)| asked(key));
         let rows = rows.map(|(key, row)| (Some(key.clone()), columns.iter().map(|at| cell(*at, row[*at])).collect()));

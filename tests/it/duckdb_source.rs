@@ -131,10 +131,12 @@ fn query(sql: &str) -> From {
 fn reading(from: From, key: &str, columns: &[&str]) -> Projection {
     Projection {
         from,
-        conditions: Vec::new(),
+        filters: Vec::new(),
+        restriction: None,
         key: key.to_owned(),
         columns: columns.iter().map(|name| Expr::Column((*name).to_owned())).collect(),
         cursor: None,
+        limit: None,
     }
 }
 
@@ -493,7 +495,7 @@ async fn filters_expressions_and_macros_mean_the_same_in_place_and_staged() {
             Connection::open(bench.file()).unwrap().execute_batch(plain).ok();
         }
         let projection = Projection {
-            conditions: vec![condition.to_owned(), "account_id <> 'zzz'".to_owned()],
+            filters: vec![condition.to_owned(), "account_id <> 'zzz'".to_owned()],
             columns: vec![Expr::Sql(sql.to_owned()), Expr::Column("n".to_owned())],
             ..reading(table("accounts"), "account_id", &[])
         };
@@ -533,10 +535,10 @@ async fn the_cursor_is_the_largest_finite_value_as_a_literal() {
             let staged = stage(&mut source, &projection, &bench.into).await.unwrap();
             assert_eq!(staged.cursor.as_deref(), Some(expected));
             // It reads back as a condition: everything at or after it.
-            projection.conditions = vec![format!("\"{cursor}\" >= '{expected}'")];
+            projection.filters = vec![format!("\"{cursor}\" >= '{expected}'")];
             let staged = stage(&mut source, &projection, &bench.into).await.unwrap();
             assert!(!bench.cells(&staged).await.is_empty(), "{cursor}");
-            projection.conditions = vec!["false".to_owned()];
+            projection.filters = vec!["false".to_owned()];
             let staged = stage(&mut source, &projection, &bench.into).await.unwrap();
             assert_eq!(staged.cursor, None);
         }
@@ -792,7 +794,7 @@ async fn everything_that_is_missing_or_wrong_is_named_with_a_next_step() {
         ..reading(table("accounts"), "account_id", &[])
     };
     let with_condition =
-        |sql: &str| Projection { conditions: vec![sql.to_owned()], ..reading(table("accounts"), "account_id", &["n"]) };
+        |sql: &str| Projection { filters: vec![sql.to_owned()], ..reading(table("accounts"), "account_id", &["n"]) };
     let wrong = [
         (reading(table("acounts"), "account_id", &[]), "no table `acounts`", "did you mean `accounts`"),
         (
@@ -836,7 +838,7 @@ async fn an_expression_that_fails_on_a_row_fails_when_it_is_staged_in_place() {
     assert!(error.to_string().contains("Conversion Error") && error.advice().unwrap().contains("TRY_CAST"), "{error}");
     assert!(!error.to_string().contains("ann@"), "{error}");
     bench.assert_clean().await;
-    let filtered = Projection { conditions: vec!["id = 'a'".to_owned()], ..projection };
+    let filtered = Projection { filters: vec!["id = 'a'".to_owned()], ..projection };
     let staged = stage(&mut source, &filtered, &bench.into).await.unwrap();
     assert!(is_in_place(&staged));
     assert_eq!(bench.cells(&staged).await, [("a".to_owned(), vec![Cell::Int(1)])]);

@@ -37,10 +37,12 @@ pub(crate) fn model(from: From) -> Model {
 pub(crate) fn projection(from: From, key: &str, columns: &[&str]) -> Projection {
     Projection {
         from,
-        conditions: Vec::new(),
+        filters: Vec::new(),
+        restriction: None,
         key: key.to_owned(),
         columns: columns.iter().map(|name| Expr::Column((*name).to_owned())).collect(),
         cursor: None,
+        limit: None,
     }
 }
 
@@ -174,13 +176,13 @@ async fn tables_views_and_queries_are_filtered_by_the_server() {
     let query = From::Query("SELECT * FROM accounts -- all; of them".into());
     let mut filtered = projection(query, "id", &[]);
     filtered.columns = vec![Expr::Sql("upper(plan) -- loud".into())];
-    filtered.conditions = vec!["active -- only".into(), "plan IS NOT NULL OR id = 3".into()];
+    filtered.filters = vec!["active -- only".into(), "plan IS NOT NULL OR id = 3".into()];
     let (_, rows) = stage(&mut source, &filtered).await.unwrap();
     assert_eq!(rows, [(key("1"), vec![text("PRO")]), (key("3"), vec![Cell::Null]), (None, vec![text("X")])]);
 
     let (_, rows) = stage(&mut source, &projection(table("accounts"), "id", &[])).await.unwrap();
     assert_eq!(rows.len(), 4, "a mapping of constants reads keys alone");
-    filtered.conditions.push("false".into());
+    filtered.filters.push("false".into());
     let (staged, rows) = stage(&mut source, &filtered).await.unwrap();
     assert_eq!((rows.len(), staged.kinds), (0, vec![ColumnType::Text]));
 }
@@ -285,9 +287,9 @@ async fn the_cursors_maximum_reads_back_as_a_literal() {
         let (staged, rows) = stage(&mut source, &wanted).await.unwrap();
         assert_eq!((staged.cursor.as_deref(), rows.len(), staged.physical.len()), (Some(expected), 3, 1), "{column}");
         // The next run's condition: the row itself is still in, whatever the server's own date style.
-        wanted.conditions = vec![format!("{column} >= '{expected}' AND {column} = {of} '{expected}'")];
+        wanted.filters = vec![format!("{column} >= '{expected}' AND {column} = {of} '{expected}'")];
         assert_eq!(stage(&mut source, &wanted).await.unwrap().1.len(), 1, "{column}");
-        wanted.conditions = vec!["false".to_owned()];
+        wanted.filters = vec!["false".to_owned()];
         assert_eq!(stage(&mut source, &wanted).await.unwrap().0.cursor, None);
     }
     let mut wanted = projection(table("t"), "id", &["word"]);

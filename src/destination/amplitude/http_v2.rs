@@ -111,7 +111,7 @@ impl Destination for HttpV2 {
 
     fn features(&self) -> Features {
         Features {
-            ops: &Op::ALL,
+            ops: Op::ALL,
             // What a JSON null does is not documented, so it is not offered.
             on_null: &[OnNull::Unset, OnNull::Skip],
             delete: false,

@@ -314,8 +314,8 @@ pub async fn connected_check(file: &MappingFile, source: &mut dyn Source) -> Res
         Ok(columns) => columns,
         Err(error) => return place("model", error),
     };
-    let mut found = check::check_columns(file, &described(&columns));
-    let projection = compile::projection(&file.mapping, Vec::new());
+    let mut found = check::check_columns(file, &described(&columns), source.dialect());
+    let projection = compile::projection(&file.mapping, None);
     if found.iter().any(|problem| problem.severity == Severity::Error) {
         // A file that could be read only in part lacks columns for that reason.
         if let Err(error) = source.remarks(&projection).await
@@ -329,7 +329,12 @@ pub async fn connected_check(file: &MappingFile, source: &mut dyn Source) -> Res
     }
     if found.iter().all(|problem| problem.severity != Severity::Error) {
         match source.describe_projection(&projection).await {
-            Ok(columns) => found.extend(check::check_expressions(file, &projection.columns, &described(&columns))),
+            Ok(columns) => found.extend(check::check_expressions(
+                file,
+                &projection.columns,
+                &described(&columns),
+                source.dialect(),
+            )),
             Err(error) => return place("traits", error),
         }
     }

@@ -6,7 +6,7 @@ use crate::duckdb::{DuckDbConnection, Limits, ledger_error};
 use crate::error::Result;
 use crate::mapping::compile::{self, Projection};
 use crate::mapping::diagnostic::Diagnostic;
-use crate::mapping::{Expr, From, MappingFile, check};
+use crate::mapping::{Expr, MappingFile, check};
 use crate::model::Cell;
 use crate::model::cell::{self, As};
 use crate::source::{Remarked, Source, Staged};
@@ -15,7 +15,7 @@ use crate::source::{Remarked, Source, Staged};
 /// source a remark may say why; `fits` says whether it does.
 pub async fn of_source(file: &MappingFile, source: &mut dyn Source, fits: bool) -> Result<Vec<Diagnostic>> {
     let mapping = &file.mapping;
-    let remarks = match source.remarks(&compile::projection(mapping, Vec::new())).await {
+    let remarks = match source.remarks(&compile::projection(mapping, None)).await {
         Err(_) if !fits => return Ok(Vec::new()),
         remarks => remarks?,
     };
@@ -38,13 +38,13 @@ pub async fn of_source(file: &MappingFile, source: &mut dyn Source, fits: bool) 
 }
 
 /// Rows looked at.
-const ROWS: usize = 500;
+const ROWS: u64 = 500;
 
 /// Warnings about traits that some of the first rows cannot become: text declared as a number, say. Where no type leaves it
 /// open, nothing is read.
 pub async fn remarks(file: &MappingFile, source: &mut dyn Source) -> Result<Vec<Diagnostic>> {
     let mapping = &file.mapping;
-    let whole = compile::projection(mapping, Vec::new());
+    let whole = compile::projection(mapping, None);
     let described = source.describe_projection(&whole).await?;
     let kind_of = |expr: &Expr| {
         let position = whole.columns.iter().position(|other| other == expr)?;
@@ -54,20 +54,8 @@ pub async fn remarks(file: &MappingFile, source: &mut dyn Source) -> Result<Vec<
     if doubtful.is_empty() {
         return Ok(Vec::new());
     }
-    if source.reads_file(&mapping.model.from) {
-        let columns = doubtful.iter().map(|(_, expr, _)| expr.clone()).collect();
-        return judge(file, source, &doubtful, &Projection { columns, cursor: None, ..whole }).await;
-    }
-    let mut selected = vec![format!("{} AS k", compile::quote_identifier(&mapping.key))];
-    selected.extend(doubtful.iter().enumerate().map(|(at, (_, expr, _))| format!("{} AS v{at}", expr.sql())));
-    let sql = format!("SELECT {} FROM {}{} LIMIT {ROWS}", selected.join(", "), whole.relation(), whole.condition());
-    let some = Projection {
-        from: From::Query(sql),
-        conditions: Vec::new(),
-        key: "k".to_owned(),
-        columns: (0..doubtful.len()).map(|at| Expr::Column(format!("v{at}"))).collect(),
-        cursor: None,
-    };
+    let columns = doubtful.iter().map(|(_, expr, _)| expr.clone()).collect();
+    let some = Projection { columns, cursor: None, limit: Some(ROWS), ..whole };
     judge(file, source, &doubtful, &some).await
 }
 

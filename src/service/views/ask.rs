@@ -14,7 +14,7 @@ use crate::config::Project;
 use crate::error::Result;
 use crate::ledger::local::LocalLedger;
 use crate::ledger::{CandidateKind, GroupCounts, HistoryEntry, KnownGroup, Ledger, Outcome, RunRecord, SaidGroup};
-use crate::mapping::{Expr, Field, From, Mapping, When, units};
+use crate::mapping::{Expr, Field, From, Mapping, When};
 use crate::model::Op;
 use crate::model::document::Document;
 use crate::scheduler;
@@ -133,7 +133,7 @@ fn schedule_written(project: &Project, mapping: &Mapping) -> Option<ScheduleView
     let written = if schedule.jitter.is_zero() {
         schedule.when.to_string()
     } else {
-        format!("{} + up to {}", schedule.when, units::written(schedule.jitter))
+        format!("{} + up to {}", schedule.when, crate::format::duration(schedule.jitter))
     };
     let timezone = zone(project, mapping).name().to_owned();
     Some(ScheduleView { written, timezone, overdue_since: None, next: Vec::new() })

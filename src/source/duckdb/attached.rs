@@ -4,10 +4,11 @@ use std::path::{Path, PathBuf};
 
 use duckdb::{Connection, params};
 
-use super::failure;
+use crate::duckdb::{first_line, quote_identifier, quote_literal};
 use crate::error::{Error, Kind, Result};
 use crate::mapping::From;
-use crate::mapping::compile::{quote_identifier, quote_literal};
+use crate::mapping::diagnostic::did_you_mean;
+use crate::source::statement_error::statement_error;
 
 /// An attached database: the warehouse file, or an empty one in memory for queries over files.
 #[derive(Debug, Clone)]
@@ -71,7 +72,7 @@ impl Attached {
     }
 
     fn open_as(connection: &Connection, file: Option<&Path>, folder: &Path, by_stem: bool) -> Result<Attached> {
-        let failed = |error: duckdb::Error| failure::statement("ask DuckDB what is attached", &error);
+        let failed = |error: duckdb::Error| statement_error("ask DuckDB what is attached", &error);
         let (database, schema) = connection
             .query_row("SELECT current_database(), current_schema()", [], |row| {
                 Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?))
@@ -105,7 +106,7 @@ impl Attached {
                 if error.to_string().contains("already exists") {
                     continue;
                 }
-                return Err(failure::attach(&error, file.unwrap_or(Path::new(":memory:"))));
+                return Err(attach_error(&error, file.unwrap_or(Path::new(":memory:"))));
             }
             let file = file.map(Path::to_path_buf);
             return Ok(Attached { alias, home, file, folder: folder.to_path_buf() });
@@ -131,7 +132,7 @@ impl Attached {
         let leave = format!("USE {}; RESET SESSION file_search_path", self.home);
         let entered = connection
             .execute_batch(&enter)
-            .map_err(|error| failure::statement("look into the attached database", &error));
+            .map_err(|error| statement_error("look into the attached database", &error));
         let outcome = entered.and_then(|()| work(connection));
         let left = connection
             .execute_batch(&leave)
@@ -154,7 +155,7 @@ impl Attached {
                 .query_map([], |row| Ok(Relation { schema: row.get(0)?, name: row.get(1)?, is_table: row.get(2)? }))?;
             rows.collect()
         };
-        read().map_err(|error| failure::statement("list the tables", &error))
+        read().map_err(|error| statement_error("list the tables", &error))
     }
 
     /// The table or view that one to three name parts mean.
@@ -188,7 +189,7 @@ impl Attached {
             let last = parts.last().map_or("", String::as_str);
             let elsewhere = relations.iter().find(|relation| relation.name.eq_ignore_ascii_case(last)).map(full);
             let near =
-                elsewhere.or_else(|| failure::closest(&written, names.iter().map(String::as_str)).map(str::to_owned));
+                elsewhere.or_else(|| did_you_mean(&written, names.iter().map(String::as_str)).map(str::to_owned));
             let advice = match near {
                 Some(near) => format!("did you mean `{near}`?"),
                 None if names.is_empty() => "the file holds no table at all; check `path`".to_owned(),
@@ -217,11 +218,55 @@ impl Attached {
 /// Lets go of the file. Nothing happens when it is not attached.
 pub(super) fn detach(connection: &Connection, alias: &str) -> Result<()> {
     let statement = format!("DETACH DATABASE IF EXISTS {}", quote_identifier(alias));
-    connection.execute_batch(&statement).map_err(|error| failure::statement("detach the source's file", &error))
+    connection.execute_batch(&statement).map_err(|error| statement_error("detach the source's file", &error))
 }
 
 pub(super) fn texts(connection: &Connection, sql: &str) -> duckdb::Result<Vec<String>> {
     let mut statement = connection.prepare(sql)?;
     let rows = statement.query_map([], |row| row.get(0))?;
     rows.collect()
+}
+
+/// A file that could not be attached.
+fn attach_error(error: &duckdb::Error, path: &Path) -> Error {
+    let text = error.to_string();
+    let failed = if text.contains("Conflicting lock") || text.contains("Could not set lock") {
+        Error::new(Kind::SourceBusy, "another process has this file open for writing")
+            .advise("run again when the writer has closed it, or point `path` at a copy that nothing writes to")
+    } else if text.contains("already attached") {
+        Error::new(Kind::Config, "this file is Groupcast's own state, it cannot be a source as well")
+            .advise("point `path` at the warehouse file, or move the state to another file with `state.path`")
+    } else if text.contains("does not exist") || text.contains("No such file") {
+        Error::new(Kind::Source, "the DuckDB file does not exist")
+            .advise("check `path` in groupcast.toml; a relative path starts at the folder of that file")
+            .missing()
+    } else if let Some(newer) = crate::duckdb::format_is_newer(&text) {
+        let maker = crate::duckdb::made_by(path).map_or_else(String::new, |maker| format!(" ({maker})"));
+        match newer {
+            true => {
+                Error::new(Kind::Source, format!("the file was written by a newer DuckDB{maker} than Groupcast has"))
+                    .advise(
+                        "update Groupcast, or have that DuckDB write a file of an older format: \
+                     `ATTACH 'older.duckdb' AS older (STORAGE_VERSION 'v2.0.0'); COPY FROM DATABASE … TO older`",
+                    )
+            }
+            false => Error::new(Kind::Source, format!("the file was written by a very old DuckDB{maker}"))
+                .advise("have that DuckDB `EXPORT DATABASE`, and a current one `IMPORT` it"),
+        }
+    } else if text.contains("ncrypt") {
+        Error::new(Kind::Source, "the file is encrypted, which is not supported")
+            .advise("point `path` at an unencrypted copy")
+    } else if text.contains("not a valid DuckDB") || text.contains("orrupt") || text.contains("checksum") {
+        Error::new(Kind::Source, "the file is not a readable DuckDB database")
+            .advise("check `path`; for Parquet, CSV or JSON leave `path` out and name the file in the mapping's `sql`")
+    } else if text.contains("ermission denied") {
+        Error::new(Kind::Source, "the file cannot be read").advise("give this user read access to the file")
+    } else if text.contains("directory") {
+        Error::new(Kind::Source, "the path is a folder, not a DuckDB file")
+            .advise("put the file's name into `path`, or leave `path` out to query files in the mapping's `sql`")
+    } else {
+        Error::new(Kind::Source, "failed to open the DuckDB file")
+            .advise("check that `duckdb -readonly` can open this file")
+    };
+    failed.because(first_line(&text)).at(path.display().to_string())
 }

@@ -4,7 +4,7 @@
 //! never cast to text or to a time without a zone.
 
 use super::type_text::DuckType;
-use crate::mapping::compile::quote_literal;
+use crate::duckdb::quote_literal;
 
 const INT_MAX: &str = "9223372036854775807";
 // Written as text, because DuckDB reads the digits of -9223372036854775808 before their sign.

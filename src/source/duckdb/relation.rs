@@ -3,13 +3,18 @@
 use duckdb::Connection;
 
 use super::attached::{Attached, Relation};
+use super::dialect::DIALECT;
+use super::fragment;
 use super::textfile::View;
 use super::type_text::DuckType;
-use super::{failure, fragment};
+use crate::duckdb::{quote_identifier, quote_literal};
 use crate::error::{Error, Kind, Result};
-use crate::mapping::compile::{Projection, quote_identifier, quote_literal};
+use crate::mapping::compile::{Projection, where_clause};
+use crate::mapping::diagnostic::did_you_mean;
+use crate::mapping::dialect::Dialect as _;
 use crate::mapping::{Expr, From};
 use crate::model::ColumnType;
+use crate::source::statement_error::statement_error;
 
 /// A model's relation, found and ready to stand after FROM.
 pub(super) struct Resolved {
@@ -89,8 +94,8 @@ impl Resolved {
     /// SQL for an expression: a column of a text file as it is written, anything else by its type.
     pub(super) fn select(&self, expr: &Expr) -> String {
         match (expr, &self.text) {
-            (Expr::Column(name), Some(view)) => view.written(name).unwrap_or_else(|| expr.sql()),
-            _ => expr.sql(),
+            (Expr::Column(name), Some(view)) => view.written(name).unwrap_or_else(|| DIALECT.expression(expr)),
+            _ => DIALECT.expression(expr),
         }
     }
 
@@ -100,6 +105,16 @@ impl Resolved {
             Some(_) => "k".to_owned(),
             None => quote_identifier(&projection.key),
         }
+    }
+
+    /// The conditions on the rows.
+    fn conditions(&self, projection: &Projection) -> Vec<String> {
+        projection.conditions(DIALECT, &self.key(projection))
+    }
+
+    /// The WHERE clause, or nothing.
+    pub(super) fn condition(&self, projection: &Projection) -> String {
+        where_clause(&self.conditions(projection))
     }
 
     /// The number of a row in its table. A column of that name would be none.
@@ -121,9 +136,7 @@ impl Resolved {
             true => connection.prepare(&format!("{select} LIMIT 0")).and_then(|mut all| all.query([]).map(|_| ())),
             false => Ok(()),
         };
-        bound
-            .and_then(|()| described(connection, &select))
-            .map_err(|error| failure::statement("read the model", &error))
+        bound.and_then(|()| described(connection, &select)).map_err(|error| statement_error("read the model", &error))
     }
 
     /// A column that a projection names and a query yields twice. DuckDB renames the second one (`plan_1`) where others
@@ -143,7 +156,7 @@ impl Resolved {
                 Expr::Column(used) => used.eq_ignore_ascii_case(name),
                 Expr::Sql(sql) => fragment::names(sql, name),
             });
-            if plain || within.any(|used| used) || projection.conditions.iter().any(|sql| fragment::names(sql, name)) {
+            if plain || within.any(|used| used) || projection.filters.iter().any(|sql| fragment::names(sql, name)) {
                 return Err(Error::new(Kind::Source, format!("the model's SQL has two columns `{name}`")).advise(format!(
                     "select one of them, or give one another name (`AS other`): it is not certain which `{name}` is meant"
                 )));
@@ -163,7 +176,7 @@ impl Resolved {
         // DuckDB would take a missing column of the table's own name for the whole row.
         for name in [&projection.key].into_iter().chain(columns).chain(&projection.cursor) {
             if !model.iter().any(|(column, _)| column.eq_ignore_ascii_case(name)) {
-                let near = failure::closest(name, model.iter().map(|(column, _)| column.as_str()));
+                let near = did_you_mean(name, model.iter().map(|(column, _)| column.as_str()));
                 let advice =
                     near.map_or("name a column the model has".to_owned(), |near| format!("did you mean `{near}`?"));
                 return Err(Error::new(Kind::Source, format!("the model has no column `{name}`"))
@@ -174,7 +187,7 @@ impl Resolved {
         let key = self.key(projection);
         let select: Vec<String> =
             projection.columns.iter().enumerate().map(|(n, expr)| format!(", {} AS c{n}", self.select(expr))).collect();
-        let condition = projection.condition();
+        let condition = self.condition(projection);
         let all = format!("SELECT {key} AS \"key\"{} FROM {}{condition}", select.concat(), self.sql);
         match described(connection, &all) {
             Ok(columns) => {
@@ -191,16 +204,16 @@ impl Resolved {
                 Ok(Types { columns, model })
             }
             Err(error) => {
-                for condition in &projection.conditions {
-                    self.check_condition(connection, condition)?;
+                for condition in self.conditions(projection) {
+                    self.check_condition(connection, &condition)?;
                 }
                 for expr in &projection.columns {
                     let alone = format!("SELECT {} FROM {}", self.select(expr), self.sql);
                     let (Expr::Column(text) | Expr::Sql(text)) = expr;
                     described(connection, &alone)
-                        .map_err(|error| failure::statement(format!("compile `{}`", text.trim()), &error))?;
+                        .map_err(|error| statement_error(format!("compile `{}`", text.trim()), &error))?;
                 }
-                Err(failure::statement("read the model", &error))
+                Err(statement_error("read the model", &error))
             }
         }
     }
@@ -208,7 +221,7 @@ impl Resolved {
     pub(super) fn check_condition(&self, connection: &Connection, condition: &str) -> Result<()> {
         described(connection, &format!("SELECT 1 FROM {} WHERE ({condition}\n)", self.sql))
             .map(|_| ())
-            .map_err(|error| failure::statement(format!("compile the condition `{}`", condition.trim()), &error))
+            .map_err(|error| statement_error(format!("compile the condition `{}`", condition.trim()), &error))
     }
 
     /// The columns a base table declares NOT NULL; none for anything else.
@@ -241,9 +254,10 @@ impl Resolved {
                 Expr::Sql(sql) => Some(sql),
                 Expr::Column(_) => None,
             })
-            .chain(&projection.conditions)
+            .chain(&projection.filters)
             .collect();
         (self.table.is_some() || self.text.is_some())
+            && projection.limit.is_none()
             && (written.is_empty()
                 || !written.iter().any(|sql| fragment::reaches_beyond_its_row(sql))
                     && !attached.has_macros(connection)

@@ -332,7 +332,7 @@ fn remarks_are_total_and_helpful() {
         Some(json!({"postalCode": 1})),
     ]);
     let members = prop::option::of(prop::collection::vec(name(), 0..4));
-    let shape = (name(), prop::sample::select(&Op::ALL[..]), declared, constant, members);
+    let shape = (name(), prop::sample::select(Op::ALL), declared, constant, members);
     let shapes = prop::collection::vec(shape, 0..12);
     for subject in Subject::all() {
         let destination = subject.destination();

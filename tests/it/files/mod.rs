@@ -222,7 +222,7 @@ pub(super) async fn documents(
     source: &mut dyn Source,
     duckdb: &DuckDbConnection,
 ) -> Result<Groups, Error> {
-    let projection = compile::projection(&file.mapping, Vec::new());
+    let projection = compile::projection(&file.mapping, None);
     let staged = source.stage(&projection, duckdb, &|_| ()).await?;
     let assembly = compile::assembly(&file.mapping, &projection.columns, staged.kinds.clone());
     let cells: String = staged.physical.iter().map(|sql| format!(", {sql}")).collect();

@@ -160,7 +160,7 @@ async fn what_the_model_gets_wrong_is_named() {
     let error = source.describe_projection(&wanted).await.unwrap_err();
     check(&error, Kind::Source, &["`nonsense(plan)`", "42883"], "SQL");
     wanted.columns = vec![Expr::Column("plan".into())];
-    wanted.conditions = vec!["plan = 'x'".into(), "id = 'x'".into()];
+    wanted.filters = vec!["plan = 'x'".into(), "id = 'x'".into()];
     let error = source.describe_projection(&wanted).await.unwrap_err();
     check(&error, Kind::Source, &["failed to filter"], "data");
 

@@ -13,7 +13,7 @@ use groupcast::error::Result;
 use groupcast::io::{Clock, Random};
 use groupcast::ledger::local::LocalLedger;
 use groupcast::ledger::{KnownGroup, Status};
-use groupcast::mapping::compile::Projection;
+use groupcast::mapping::compile::{Projection, Restriction};
 use groupcast::mapping::{
     At, Expr, Field, From, Guards, Mapping, Model, OnDuplicate, OnMissing, OnRemovedTrait, Policy, Trait, fingerprint,
 };
@@ -100,8 +100,10 @@ impl Reader for Shelf<'_> {
             Expr::Column(name) => usize::from(name.as_bytes()[0] - b'a'),
             Expr::Sql(sql) => panic!("no SQL is mapped here: {sql}"),
         };
-        // The only condition is a run's single group.
-        let asked = |key: &str| projection.conditions.iter().all(|only| only.ends_with(&format!("= '{key}'")));
+        let asked = |key: &str| match &projection.restriction {
+            Some(Restriction::Group(group)) => group == key,
+            _ => true,
+        };
         let rows = self.source.iter().filter(|(key, _)| asked(key)).map(|(key, row)| {
             let cells = projection.columns.iter().map(|expr| match row[column(expr)] {
                 Some(value) => Cell::Int(i64::from(value)),

@@ -58,7 +58,7 @@ impl Fake {
             }
             "busy" => Err(ServiceError::Conflict(error(Kind::LedgerBusy, "the sync is busy"))),
             "invalid" => Err(ServiceError::Invalid(error(Kind::Config, "unknown guard `all`"))),
-            name => match Kind::ALL.into_iter().find(|kind| name == format!("fails-{}", kind.name())) {
+            name => match Kind::ALL.iter().copied().find(|kind| name == format!("fails-{}", kind.name())) {
                 Some(kind) => Err(ServiceError::Failed(error(kind, "it was tried and failed"))),
                 None => Err(ServiceError::NotFound(error(Kind::Config, "no such sync"))),
             },

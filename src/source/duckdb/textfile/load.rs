@@ -13,6 +13,7 @@ use duckdb::arrow::record_batch::RecordBatch;
 use super::rows::{Columns, Rows, Value};
 use super::{Options, Survey, changes, names, written};
 use crate::error::{Error, Kind, Result};
+use crate::source::statement_error::statement_error;
 
 /// The temporary table of a text file's rows: the key as `k`, and the columns as they are written.
 pub(super) const TABLE: &str = "file rows";
@@ -63,9 +64,9 @@ pub(super) fn load(
     key: usize,
     needed: &[usize],
 ) -> Result<()> {
-    let failed = |error: duckdb::Error| crate::source::duckdb::failure::statement("read the file", &error);
+    let failed = |error: duckdb::Error| statement_error("read the file", &error);
     let columns: Vec<String> = needed.iter().map(|position| format!(", {} VARCHAR", written(*position))).collect();
-    let table = crate::mapping::compile::quote_identifier(TABLE);
+    let table = crate::duckdb::quote_identifier(TABLE);
     connection
         .execute_batch(&format!("CREATE OR REPLACE TEMP TABLE {table} (k VARCHAR{})", columns.concat()))
         .map_err(failed)?;

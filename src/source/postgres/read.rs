@@ -9,15 +9,17 @@ use tokio::sync::mpsc;
 use tokio_postgres::Client;
 use tokio_postgres::types::{FromSql, Type};
 
-use super::pgbatch::{Batch, CopyDecoder};
-use super::pgerror::{Fragment, fragments};
-use super::pgvalue::{self, Wire};
-use super::{Ahead, Staged};
+use super::batch::{Batch, CopyDecoder};
+use super::dialect::DIALECT;
+use super::error::{Fragment, fragments};
+use super::value::{self, Wire};
 use crate::duckdb::{DuckDbConnection, ledger_error, quote_identifier};
 use crate::error::{Error, Kind, Result};
 use crate::mapping::Expr;
 use crate::mapping::compile::Projection;
+use crate::mapping::dialect::Dialect as _;
 use crate::model::ColumnType;
+use crate::source::{Ahead, Staged};
 
 /// The staged table. It is temporary: it dies with DuckDB's connection, and never reaches the ledger's file.
 const TABLE: &str = "incoming";
@@ -53,13 +55,13 @@ impl Plan {
     pub(super) fn new(projection: &Projection, types: Vec<Type>) -> Result<Plan> {
         let mut types = types.into_iter();
         let mut next = || types.next().expect("the whole projection has types");
-        let (key, key_wire) = pgvalue::meaning(&next()).1.select_key(&quote_identifier(&projection.key));
+        let (key, key_wire) = value::meaning(&next()).1.select_key(&DIALECT.identifier(&projection.key));
         let mut selected = vec![format!("{key} AS key")];
         let mut wires = vec![(format!("the key `{}`", projection.key), key_wire)];
         let mut kinds = Vec::new();
         for (index, expr) in projection.columns.iter().enumerate() {
-            let (kind, wire) = pgvalue::meaning(&next());
-            let (sql, wire) = wire.select(&expr.sql());
+            let (kind, wire) = value::meaning(&next());
+            let (sql, wire) = wire.select(&DIALECT.expression(expr));
             selected.push(format!("{sql} AS c{index}"));
             kinds.push(kind);
             wires.push(match expr {
@@ -69,7 +71,7 @@ impl Plan {
         let mut cursor = None;
         if let Some(name) = &projection.cursor {
             let of = next();
-            let (kind, wire) = pgvalue::meaning(&of);
+            let (kind, wire) = value::meaning(&of);
             if !is_compared_here(&of) && kind != ColumnType::Text {
                 return Err(Error::new(
                     Kind::Config,
@@ -77,12 +79,12 @@ impl Plan {
                 )
                 .advise("use a timestamp, date or integer column, or cast it to one in the model's SQL"));
             }
-            let (sql, wire) = wire.select(&quote_identifier(name));
+            let (sql, wire) = wire.select(&DIALECT.identifier(name));
             selected.push(format!("{sql} AS cursor_value"));
             wires.push((format!("the cursor `{name}`"), wire));
             cursor = Some(of);
         }
-        let sql = format!("SELECT {} FROM {}{}", selected.join(", "), projection.relation(), projection.condition());
+        let sql = projection.select(DIALECT, &selected);
         Ok(Plan { projection: projection.clone(), sql, kinds, wires, cursor })
     }
 
@@ -99,8 +101,7 @@ impl Plan {
     /// How the server is asked for the cursor's maximum, where only its own collation can compare.
     pub(super) fn cursor_maximum(&self) -> Option<String> {
         let name = self.projection.cursor.as_ref().filter(|_| !self.cursor.as_ref().is_some_and(is_compared_here))?;
-        let (from, condition) = (self.projection.relation(), self.projection.condition());
-        Some(format!("SELECT max({})::text FROM {from}{condition}", quote_identifier(name)))
+        Some(self.projection.select(DIALECT, &[format!("max({})::text", DIALECT.identifier(name))]))
     }
 
     /// What the table looks like, for the comparison.
@@ -197,7 +198,7 @@ pub(super) async fn maximum(
         _ => "the server's clock in UTC (a time without a zone is UTC)",
     };
     let ahead = (rows > 0).then_some(Ahead { rows, clock });
-    Ok((largest.map(|largest| pgvalue::literal(&of, largest)), ahead))
+    Ok((largest.map(|largest| value::literal(&of, largest)), ahead))
 }
 
 /// Appends batches as they come. A failure closes the channel, which stops the reader.

@@ -32,8 +32,10 @@ use self::rows::{Columns, Reading, Rows, Value};
 use self::shape::{Decided, Shape};
 use duckdb::Connection;
 
+use crate::duckdb::quote_identifier;
 use crate::error::{Error, Kind, Result};
-use crate::mapping::compile::{Projection, quote_identifier};
+use crate::mapping::compile::Projection;
+use crate::mapping::diagnostic::did_you_mean;
 use crate::mapping::{Expr, From};
 use crate::model::ColumnType;
 use crate::model::cell::As;
@@ -382,7 +384,7 @@ impl Survey {
         let Some(position) = exact.or_else(like).filter(|_| !name.is_empty()) else {
             let error = Error::new(Kind::Source, format!("the model has no column `{name}`"));
             let names = self.columns().map(|column| column.name.as_str());
-            return Err(match (&self.wrapper, super::failure::closest(name, names)) {
+            return Err(match (&self.wrapper, did_you_mean(name, names)) {
                 (Some(member), _) => error.advise(unwrap_advice(&self.files[0].shown, member)),
                 (None, Some(near)) => error.advise(format!("did you mean `{near}`?")),
                 (None, None) => error.advise("name a column that is in the file's header"),
@@ -409,7 +411,7 @@ impl Survey {
         for name in projection.cursor.iter() {
             needed.push(self.column(name)?.0);
         }
-        let mut sql: Vec<&str> = projection.conditions.iter().map(String::as_str).collect();
+        let mut sql: Vec<&str> = projection.filters.iter().map(String::as_str).collect();
         for expr in &projection.columns {
             match expr {
                 Expr::Column(name) => needed.push(self.column(name)?.0),

@@ -8,12 +8,14 @@ use std::time::Duration;
 
 use tokio_postgres::error::{DbError, ErrorPosition};
 
-use super::pgsettings::Address;
-use super::pgtls;
-use crate::duckdb::quote_identifier;
+use super::dialect::DIALECT;
+use super::settings::Address;
+use super::tls;
 use crate::error::{Error, Kind};
+use crate::format;
 use crate::mapping::compile::Projection;
-use crate::mapping::{Expr, From, units};
+use crate::mapping::dialect::Dialect as _;
+use crate::mapping::{Expr, From};
 use crate::secret::Secret;
 
 /// Whom we talk to, for messages.
@@ -58,8 +60,8 @@ impl Target {
 
     /// The statement that lets our user read columns of a table.
     pub(super) fn grant(&self, relation: &str, columns: &[String]) -> String {
-        let columns = columns.iter().map(|column| quote_identifier(column)).collect::<Vec<_>>().join(", ");
-        format!("GRANT SELECT ({columns}) ON {relation} TO {}", quote_identifier(&self.user))
+        let columns = columns.iter().map(|column| DIALECT.identifier(column)).collect::<Vec<_>>().join(", ");
+        format!("GRANT SELECT ({columns}) ON {relation} TO {}", DIALECT.identifier(&self.user))
     }
 
     /// Our user has no right to a column. A query's column may come from anywhere.
@@ -87,7 +89,7 @@ impl Target {
 
     /// The server took the question and sent nothing for so long.
     pub(super) fn stalled(&self, what: &str, limit: Duration) -> Error {
-        let limit = units::written(limit);
+        let limit = format::duration(limit);
         Error::new(Kind::SourceBusy, format!("{what}: {} sent nothing for {limit}", self.server))
             .advise(
                 "look at what the server waits for: a lock, a stopped process, a network that drops packets; for a model \
@@ -105,7 +107,7 @@ impl Target {
         let failed = match find::<std::io::Error>(error) {
             Some(io) => match io.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
                 Some(tls) => {
-                    let (what, advice) = pgtls::explain(tls);
+                    let (what, advice) = tls::explain(tls);
                     Error::new(Kind::Source, to(&what)).advise(advice)
                 }
                 None => match io.kind() {
@@ -406,7 +408,7 @@ pub(super) fn fragments(projection: &Projection) -> Vec<Fragment<'_>> {
             fragments.push((format!("`{}`", shortened(sql)), sql.as_str()));
         }
     }
-    for condition in &projection.conditions {
+    for condition in &projection.filters {
         fragments.push(("the condition".to_owned(), condition.as_str()));
     }
     if let From::Query(sql) = &projection.from {

@@ -9,7 +9,7 @@ use duckdb::arrow::buffer::{BooleanBuffer, Buffer, OffsetBuffer, ScalarBuffer};
 use duckdb::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use duckdb::arrow::record_batch::RecordBatch;
 
-use super::pgvalue::{self, Physical, Wire};
+use super::value::{self, Physical, Wire};
 
 /// Rows in a batch: ten of DuckDB's vectors of 2,048 rows.
 const ROWS_MAX: usize = 20_480;
@@ -64,15 +64,15 @@ impl Column {
         let before = self.text_bytes();
         // A null occupies a place in the vector like any value.
         let done = match &mut self.values {
-            Values::Bool(values) => raw.map_or(Some(false), pgvalue::boolean).map(|value| values.push(value)),
+            Values::Bool(values) => raw.map_or(Some(false), value::boolean).map(|value| values.push(value)),
             Values::Int(values) => {
-                raw.map_or(Some(0), |raw| pgvalue::int(&self.wire, raw)).map(|value| values.push(value))
+                raw.map_or(Some(0), |raw| value::int(&self.wire, raw)).map(|value| values.push(value))
             }
             Values::Double(values) => {
-                raw.map_or(Some(0.0), |raw| pgvalue::double(&self.wire, raw)).map(|value| values.push(value))
+                raw.map_or(Some(0.0), |raw| value::double(&self.wire, raw)).map(|value| values.push(value))
             }
             Values::Text { ends, bytes } => {
-                let done = raw.map_or(Some(()), |raw| pgvalue::text(&self.wire, raw, bytes));
+                let done = raw.map_or(Some(()), |raw| value::text(&self.wire, raw, bytes));
                 ends.push(i32::try_from(bytes.len()).map_err(|_| format!("a value of {} exceeds 2 GB", self.name))?);
                 done
             }

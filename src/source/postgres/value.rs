@@ -10,7 +10,7 @@ use std::io::Write as _;
 
 use tokio_postgres::types::{Kind, Type};
 
-use super::pgtypes;
+use super::types;
 use crate::model::ColumnType;
 
 /// How a column's values travel.
@@ -151,7 +151,7 @@ pub(super) fn meaning(of: &Type) -> (ColumnType, Wire) {
         _ => match of.kind() {
             Kind::Domain(base) => meaning(base),
             Kind::Enum(_) => (ColumnType::Text, Wire::Cast),
-            Kind::Array(element) => match (meaning(element), pgtypes::base(element)) {
+            Kind::Array(element) => match (meaning(element), types::base(element)) {
                 // An array of a domain over an array has no array type of ours; its text is unambiguous.
                 ((ColumnType::List(_), _), _) => (ColumnType::Other, Wire::Cast),
                 ((kind, Wire::Cast), _) => (ColumnType::List(Box::new(kind)), Wire::CastList),

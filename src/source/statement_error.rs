@@ -1,64 +1,18 @@
-//! What does a DuckDB error mean for a source, and what does the operator do next?
+//! Errors of statements over a source's rows: what DuckDB's message means, and what the operator does next.
 
-use std::path::Path;
-
-use super::file;
+use super::unreadable_file;
 use crate::duckdb::first_line;
 use crate::error::{Error, Kind};
 
-/// A file that could not be attached.
-pub(super) fn attach(error: &duckdb::Error, path: &Path) -> Error {
-    let text = error.to_string();
-    let failed = if text.contains("Conflicting lock") || text.contains("Could not set lock") {
-        Error::new(Kind::SourceBusy, "another process has this file open for writing")
-            .advise("run again when the writer has closed it, or point `path` at a copy that nothing writes to")
-    } else if text.contains("already attached") {
-        Error::new(Kind::Config, "this file is Groupcast's own state, it cannot be a source as well")
-            .advise("point `path` at the warehouse file, or move the state to another file with `state.path`")
-    } else if text.contains("does not exist") || text.contains("No such file") {
-        Error::new(Kind::Source, "the DuckDB file does not exist")
-            .advise("check `path` in groupcast.toml; a relative path starts at the folder of that file")
-            .missing()
-    } else if let Some(newer) = crate::duckdb::format_is_newer(&text) {
-        let maker = crate::duckdb::made_by(path).map_or_else(String::new, |maker| format!(" ({maker})"));
-        match newer {
-            true => {
-                Error::new(Kind::Source, format!("the file was written by a newer DuckDB{maker} than Groupcast has"))
-                    .advise(
-                        "update Groupcast, or have that DuckDB write a file of an older format: \
-                     `ATTACH 'older.duckdb' AS older (STORAGE_VERSION 'v2.0.0'); COPY FROM DATABASE … TO older`",
-                    )
-            }
-            false => Error::new(Kind::Source, format!("the file was written by a very old DuckDB{maker}"))
-                .advise("have that DuckDB `EXPORT DATABASE`, and a current one `IMPORT` it"),
-        }
-    } else if text.contains("ncrypt") {
-        Error::new(Kind::Source, "the file is encrypted, which is not supported")
-            .advise("point `path` at an unencrypted copy")
-    } else if text.contains("not a valid DuckDB") || text.contains("orrupt") || text.contains("checksum") {
-        Error::new(Kind::Source, "the file is not a readable DuckDB database")
-            .advise("check `path`; for Parquet, CSV or JSON leave `path` out and name the file in the mapping's `sql`")
-    } else if text.contains("ermission denied") {
-        Error::new(Kind::Source, "the file cannot be read").advise("give this user read access to the file")
-    } else if text.contains("directory") {
-        Error::new(Kind::Source, "the path is a folder, not a DuckDB file")
-            .advise("put the file's name into `path`, or leave `path` out to query files in the mapping's `sql`")
-    } else {
-        Error::new(Kind::Source, "failed to open the DuckDB file")
-            .advise("check that `duckdb -readonly` can open this file")
-    };
-    failed.because(first_line(&text)).at(path.display().to_string())
-}
-
 /// A statement over the model that failed. `what` fits after "failed to".
-pub(super) fn statement(what: impl Into<String>, error: &duckdb::Error) -> Error {
+pub(super) fn statement_error(what: impl Into<String>, error: &duckdb::Error) -> Error {
     let text = error.to_string();
     let line = first_line(&text);
     let what = format!("failed to {}", what.into());
     if line.contains("INTERRUPT") {
         return Error::new(Kind::Interrupted, what).because("interrupted");
     }
-    if let Some(unreadable) = file::unreadable(&text) {
+    if let Some(unreadable) = unreadable_file::unreadable(&text) {
         return Error::new(Kind::Source, what).advise(unreadable.advice).because(unreadable.what);
     }
     if text.contains("INTERNAL Error") || text.contains("FATAL Error") || text.contains("database has been invalidated")
@@ -201,17 +155,6 @@ fn ends_in_type(text: &str) -> bool {
     word.starts_with(|c: char| c.is_ascii_alphabetic())
 }
 
-/// The name closest to `wanted`, when one is close.
-pub(super) fn closest<'a>(wanted: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let wanted = wanted.to_lowercase();
-    names
-        .into_iter()
-        .map(|name| (strsim::jaro_winkler(&wanted, &name.to_lowercase()), name))
-        .filter(|(likeness, _)| *likeness > 0.8)
-        .max_by(|a, b| a.0.total_cmp(&b.0))
-        .map(|(_, name)| name)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -243,12 +186,5 @@ mod tests {
         ] {
             assert_eq!(masked(line), expected);
         }
-    }
-
-    #[test]
-    fn near_names_are_found() {
-        assert_eq!(closest("acounts", ["orders", "accounts"]), Some("accounts"));
-        assert_eq!(closest("ACCOUNT_ID", ["account_id", "plan"]), Some("account_id"));
-        assert_eq!(closest("zzz", ["orders", "accounts"]), None);
     }
 }

@@ -16,8 +16,7 @@
 //! may well be open twice, since both only read it. Only to close it, later, the turn must be had again ([`Turn`]).
 
 mod attached;
-mod failure;
-mod file;
+mod dialect;
 mod fragment;
 mod order;
 mod physical;
@@ -37,14 +36,17 @@ use sha2::{Digest, Sha256};
 use tokio::sync::OwnedMutexGuard;
 
 use self::attached::Attached;
+use self::dialect::DIALECT;
 use self::relation::Resolved;
 use self::textfile::{Options, TextTable, View};
 use self::type_text::DuckType;
 use super::instance::Instance;
+use super::statement_error::statement_error;
 use super::{Ahead, Column, Remark, Remarked, Source, Staged};
-use crate::duckdb::{DuckDbConnection, Held, Limits, Outlasting};
+use crate::duckdb::{DuckDbConnection, Held, Limits, Outlasting, quote_identifier, quote_literal};
 use crate::error::{Error, Kind, Result, Within};
-use crate::mapping::compile::{Projection, quote_identifier, quote_literal};
+use crate::mapping::compile::Projection;
+use crate::mapping::dialect::Dialect;
 use crate::mapping::{self, Expr, Model};
 
 /// A DuckDB source, as written in `groupcast.toml`.
@@ -308,6 +310,10 @@ impl DuckDb {
 
 #[async_trait]
 impl Source for DuckDb {
+    fn dialect(&self) -> &'static dyn Dialect {
+        DIALECT
+    }
+
     async fn describe(&mut self, model: &Model) -> Result<Vec<Column>> {
         let model = model.clone();
         let text = self.text_table(&model.from)?;
@@ -393,10 +399,6 @@ impl Source for DuckDb {
         .await
     }
 
-    fn reads_file(&self, from: &mapping::From) -> bool {
-        self.text_table(from).is_ok_and(|table| table.is_some())
-    }
-
     async fn stage(
         &mut self,
         projection: &Projection,
@@ -458,12 +460,12 @@ fn let_go(held: &mut Held) -> Result<()> {
     let connection = &held.connection;
     connection
         .execute_batch(&format!("DROP TABLE IF EXISTS {INCOMING}"))
-        .map_err(|error| failure::statement("drop the staged rows", &error))?;
+        .map_err(|error| statement_error("drop the staged rows", &error))?;
     drop_text(connection)?;
     let attached =
         "SELECT database_name FROM duckdb_databases() WHERE NOT internal AND database_name <> current_database()";
     let attached = attached::texts(connection, attached);
-    for alias in attached.map_err(|error| failure::statement("detach the source's file", &error))? {
+    for alias in attached.map_err(|error| statement_error("detach the source's file", &error))? {
         attached::detach(connection, &alias)?;
     }
     held.until_closed = None;
@@ -503,12 +505,7 @@ fn binary(projection: &Projection, columns: &[(String, String)], has_file: bool)
 fn drop_text(connection: &Connection) -> Result<()> {
     connection
         .execute_batch(&format!("DROP TABLE IF EXISTS {}", textfile::table()))
-        .map_err(|error| failure::statement("drop the file's rows", &error))
-}
-
-/// A statement over staged rows that failed.
-pub(super) fn failed_statement(what: &str, error: &duckdb::Error) -> Error {
-    failure::statement(what, error)
+        .map_err(|error| statement_error("drop the file's rows", &error))
 }
 
 /// Attaches, reads, and says where the rows are; also how many.
@@ -546,7 +543,7 @@ fn stage(
     };
     // Equal bytes of another type are another value: 1.50 and 15.0 are both 150, an enum's first label is always 0.
     let salt = quote_literal(&digest(&types.columns, &staged.kinds));
-    let condition = projection.condition();
+    let condition = from.condition(projection);
     // A key whose column ignores case must not do so in the comparison.
     let key = format!("CAST({} AS VARCHAR) COLLATE posix AS \"key\"", from.key(projection));
     let mut selected = vec![key];
@@ -566,7 +563,8 @@ fn stage(
         staged.physical = parsed.iter().enumerate().map(|(n, kind)| kind.physical(&format!("c{n}"))).collect();
         let largest = cursor.map_or(NO_CURSOR.to_owned(), |(column, kind)| reached(&kind, &column));
         // Expressions that fail on some row must fail here, as the source's error, not within the comparison.
-        let expressions = projection.columns.iter().filter(|expr| matches!(expr, Expr::Sql(_))).map(Expr::sql);
+        let expressions =
+            projection.columns.iter().filter(|expr| matches!(expr, Expr::Sql(_))).map(|expr| DIALECT.expression(expr));
         let tried = ["NULL".to_owned()].into_iter().chain(expressions).collect::<Vec<_>>().join(", ");
         let sql = format!("{largest}, max(hash({tried})) FROM {}{condition}", from.sql);
         let count;
@@ -580,16 +578,13 @@ fn stage(
         selected.push(format!("{column} AS \"cursor\""));
         physical.push("\"cursor\"".to_owned());
     }
-    let statement = format!(
-        "CREATE OR REPLACE TEMP TABLE {INCOMING} AS SELECT {} FROM (SELECT {} FROM {}{condition})",
-        physical.join(", "),
-        selected.join(", "),
-        from.sql
-    );
+    let rows = format!("SELECT {} FROM {}{condition}", selected.join(", "), from.sql);
+    let rows = projection.limit.map_or(rows.clone(), |limit| DIALECT.first_rows(&rows, limit));
+    let select = format!("SELECT {} FROM ({rows})", physical.join(", "));
+    let statement = format!("CREATE OR REPLACE TEMP TABLE {INCOMING} AS {select}");
     attached.inside(connection, |connection| {
-        let failed = |error: duckdb::Error| failure::statement("read the model", &error);
-        let select = statement.split_once(" AS SELECT ").map_or(statement.as_str(), |(_, select)| select);
-        let in_order = order::matters(connection, &format!("SELECT {select}"));
+        let failed = |error: duckdb::Error| statement_error("read the model", &error);
+        let in_order = order::matters(connection, &select);
         let threads: i64 =
             connection.query_row("SELECT current_setting('threads')", [], |row| row.get(0)).map_err(failed)?;
         if in_order {
@@ -638,7 +633,7 @@ fn count_and_largest(connection: &Connection, largest_from: &str) -> Result<(u64
                 (rows > 0).then_some(Ahead { rows, clock: "this machine's clock (a time without a zone is UTC)" });
             Ok((row.get::<_, i64>(0)?.unsigned_abs(), row.get(1)?, ahead))
         })
-        .map_err(|error| failure::statement("read the model", &error))
+        .map_err(|error| statement_error("read the model", &error))
 }
 
 /// Sixteen hexadecimal digits that differ when a column's type does.

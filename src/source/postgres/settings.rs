@@ -1,6 +1,6 @@
 //! Which server does a `[sources.…]` table of type `postgres` mean, and how careful is the connection to it?
 //!
-//! Connection strings are libpq's, URLs and `key=value` alike, with what other tools add to them (`pgoptions`). The driver
+//! Connection strings are libpq's, URLs and `key=value` alike, with what other tools add to them (`options`). The driver
 //! does not know every option, and refuses `sslmode=verify-full`, so those it does not know are taken out of the string.
 
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio_postgres::Config;
 use tokio_postgres::config::Host;
 
-use super::pgoptions::{self, Kept, Options};
+use super::options::{self, Kept, Options};
 use crate::error::{Error, Kind, Result};
 use crate::secret::Secret;
 
@@ -118,7 +118,7 @@ impl Settings {
 
     /// Reads the connection string. Errors are [`Kind::Config`] and hold no part of it but option names.
     pub(super) fn address(&self) -> Result<Address> {
-        let mut split = split(&pgoptions::libpq(self.url.expose())?)?;
+        let mut split = split(&options::libpq(self.url.expose())?)?;
         let mut config: Config = split.rest.parse().map_err(|_| {
             // The driver's own words may quote a piece of the string, and so of the password.
             config_error("`url` is not a connection string").advise(

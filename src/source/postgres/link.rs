@@ -8,9 +8,9 @@ use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres::{Client, Config, Connection, Socket};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::pgerror::Target;
-use super::pgsettings::{Address, SslMode};
-use super::pgtls;
+use super::error::Target;
+use super::settings::{Address, SslMode};
+use super::tls;
 use crate::error::{Result, Within};
 
 /// One connection and the task that drives it.
@@ -53,7 +53,7 @@ impl Link {
     /// Connects within the address's time limit, encrypted and checked as it says.
     pub(super) async fn open(address: &Address, target: &Target) -> Result<Link> {
         let direct = address.config.get_ssl_negotiation() == SslNegotiation::Direct;
-        let tls = pgtls::connector(address, direct).within(|| target.place())?;
+        let tls = tls::connector(address, direct).within(|| target.place())?;
         let mut config = address.config.clone();
         config.ssl_mode(match address.sslmode {
             SslMode::Disable => tokio_postgres::config::SslMode::Disable,

@@ -2,7 +2,7 @@
 //!
 //! Everything happens inside short transactions: `READ COMMITTED, READ ONLY` where the server has it. Servers that refuse
 //! that (Redshift, CockroachDB and proxies differ) are probed once for the best they take. A stage reads all its rows with
-//! one statement, and so in one snapshot; `pglink` says why the transaction has none of its own. Session settings (time
+//! one statement, and so in one snapshot; `link` says why the transaction has none of its own. Session settings (time
 //! zone, date style, digits of floats, what a backslash means) are made with `SET LOCAL`, so a pooler in transaction mode
 //! neither loses them nor hands them to somebody else; what a server refuses of them is left out.
 //!
@@ -10,21 +10,34 @@
 //! and appending to DuckDB overlap through a channel of two batches. A read that fails or is dropped closes its connection
 //! and cancels the statement at the server; the next call connects anew.
 
+mod batch;
+mod dialect;
+mod error;
+mod link;
+mod options;
+mod read;
+mod settings;
+mod tls;
+mod types;
+mod value;
+
 use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio_postgres::SimpleQueryMessage;
 use tokio_postgres::types::Type;
 
-use super::pgerror::{Target, fragments, shortened};
-use super::pglink::{Link, State, probe_opening};
-use super::pgread::{self, Plan, Stop};
-pub use super::pgsettings::{Read, Settings, SslMode};
-use super::{Column, Remark, Remarked, Source, Staged, pgtypes, pgvalue};
-use crate::duckdb::{DuckDbConnection, quote_identifier};
+use self::dialect::DIALECT;
+use self::error::{Target, fragments, shortened};
+use self::link::{Link, State, probe_opening};
+use self::read::{Plan, Stop};
+pub use self::settings::{Read, Settings, SslMode};
+use super::{Column, Remark, Remarked, Source, Staged};
+use crate::duckdb::DuckDbConnection;
 use crate::error::{Error, Kind, Result, Within};
-use crate::mapping::compile::{Projection, portable_literal};
-use crate::mapping::diagnostic::listed_all;
+use crate::mapping::compile::Projection;
+use crate::mapping::diagnostic::{did_you_mean, listed_all};
+use crate::mapping::dialect::Dialect;
 use crate::mapping::{Expr, From, Model};
 
 /// Longest that a server may take to end a transaction that has only read.
@@ -172,14 +185,14 @@ impl Postgres {
     async fn probe(&mut self, sql: &str, count: usize) -> Result<Result<Vec<Type>, Refused>> {
         if !self.typeof_refused {
             self.begin().await?;
-            let statement = pgtypes::typing(sql, count);
+            let statement = types::typing(sql, count);
             let client = &self.link().await?.client;
             let error = match client.query_typed(&statement, &[]).await {
                 Ok(rows) => {
                     let numbers = rows.first().map(|row| (0..count).map(|at| row.try_get::<_, u32>(at)).collect());
                     match numbers.unwrap_or_else(|| Ok(Vec::new())) {
                         Ok(numbers) => {
-                            let types: Result<Vec<Type>, _> = pgtypes::resolve(client, &numbers).await;
+                            let types: Result<Vec<Type>, _> = types::resolve(client, &numbers).await;
                             return Ok(types.map_err(|error| Refused { error, statement }));
                         }
                         Err::<Vec<u32>, _>(_) => None,
@@ -193,7 +206,7 @@ impl Postgres {
         }
         // The query is wrong, or the server lacks `pg_typeof`: then the driver finds out.
         self.begin().await?;
-        let statement = pgtypes::sampling(sql, count, &(0..count).collect::<Vec<_>>());
+        let statement = types::sampling(sql, count, &(0..count).collect::<Vec<_>>());
         match self.link().await?.client.query_typed(&statement, &[]).await {
             Ok(rows) => {
                 self.typeof_refused = true;
@@ -207,7 +220,7 @@ impl Postgres {
     /// The names of a query's columns. A transaction is open afterwards.
     async fn names(&mut self, sql: &str) -> Result<Result<Vec<String>, Refused>> {
         self.begin().await?;
-        let statement = format!("{sql} LIMIT 0");
+        let statement = DIALECT.first_rows(sql, 0);
         Ok(match self.link().await?.client.simple_query(&statement).await {
             Ok(messages) => Ok(messages
                 .iter()
@@ -226,7 +239,7 @@ impl Postgres {
     async fn details(&mut self, sql: &str, names: Vec<String>, types: Vec<Type>) -> Result<Vec<Described>> {
         // What the driver would have to look up is left out, and so has no modifier.
         let count = types.len();
-        let builtin = |at: &usize| Type::from_oid(pgtypes::base(&types[*at]).oid()).is_some();
+        let builtin = |at: &usize| Type::from_oid(types::base(&types[*at]).oid()).is_some();
         let positions: Vec<usize> = (0..count).filter(builtin).collect();
         let mut described: Vec<Described> = names
             .into_iter()
@@ -236,7 +249,7 @@ impl Postgres {
         if positions.is_empty() {
             return Ok(described);
         }
-        let statement = pgtypes::sampling(sql, count, &positions);
+        let statement = types::sampling(sql, count, &positions);
         let rows = self.link().await?.client.query_typed(&statement, &[]).await;
         let rows =
             rows.map_err(|error| self.target.query_error("failed to describe the model", &error, &statement, &[]))?;
@@ -256,7 +269,7 @@ impl Postgres {
             .map(|(index, column)| {
                 // A query's columns may be null by an outer join whatever their table says.
                 let (relation, number) = column.origin.filter(|_| table).unwrap_or((0, 0));
-                let of = pgtypes::base(&column.of).oid();
+                let of = types::base(&column.of).oid();
                 format!("({index}, {of}::oid, {}, {relation}::oid, {number})", column.modifier)
             })
             .collect();
@@ -282,7 +295,7 @@ impl Postgres {
             .map(|(index, column)| {
                 let (declared, not_null) = answered.get(index).cloned().unwrap_or_default();
                 Column {
-                    kind: pgvalue::meaning(&column.of).0,
+                    kind: value::meaning(&column.of).0,
                     declared: declared.unwrap_or_else(|| column.of.name().to_owned()),
                     name: column.name,
                     not_null,
@@ -297,12 +310,12 @@ impl Postgres {
     async fn granted(&mut self, from: &From) -> Result<Option<Vec<Column>>> {
         let From::Table(parts) = from else { return Ok(None) };
         self.begin().await?;
-        let relation = parts.iter().map(|part| quote_identifier(part)).collect::<Vec<_>>().join(".");
+        let relation = DIALECT.table(parts);
         let sql = format!(
             "SELECT a.attname, a.atttypid, pg_catalog.format_type(a.atttypid, a.atttypmod), a.attnotnull, \
              pg_catalog.has_column_privilege(a.attrelid, a.attnum, 'SELECT') FROM pg_catalog.pg_attribute a \
              WHERE a.attrelid = {}::pg_catalog.regclass AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum",
-            portable_literal(&relation)
+            DIALECT.literal(&relation)
         );
         let client = &self.link().await?.client;
         let listed = match client.simple_query(&sql).await {
@@ -318,10 +331,10 @@ impl Postgres {
             return Ok(None);
         }
         let numbers: Vec<u32> = listed.iter().map(|(_, number, ..)| *number).collect();
-        let types = pgtypes::resolve(client, &numbers).await;
+        let types = types::resolve(client, &numbers).await;
         let types = types.map_err(|error| self.target.query_error("failed to describe the model", &error, "", &[]))?;
         let column = |((name, _, declared, not_null, granted), of): ((String, u32, String, bool, bool), Type)| Column {
-            kind: pgvalue::meaning(&of).0,
+            kind: value::meaning(&of).0,
             declared,
             not_null,
             denied: (!granted).then(|| self.target.grant(&relation, std::slice::from_ref(&name))),
@@ -333,10 +346,13 @@ impl Postgres {
     /// The types of the projection's key, columns and cursor. A transaction is open afterwards, and holds the tables as
     /// they are. Fails naming the part that does not compile.
     async fn shape(&mut self, projection: &Projection) -> Result<(String, Vec<Type>)> {
-        let mut selected = vec![format!("{} AS key", quote_identifier(&projection.key))];
-        selected.extend(projection.columns.iter().enumerate().map(|(at, expr)| format!("{} AS c{at}", expr.sql())));
-        selected.extend(projection.cursor.iter().map(|cursor| format!("{} AS cursor_value", quote_identifier(cursor))));
-        let sql = format!("SELECT {} FROM {}{}", selected.join(", "), projection.relation(), projection.condition());
+        let mut selected = vec![format!("{} AS key", DIALECT.identifier(&projection.key))];
+        selected.extend(
+            projection.columns.iter().enumerate().map(|(at, expr)| format!("{} AS c{at}", DIALECT.expression(expr))),
+        );
+        selected
+            .extend(projection.cursor.iter().map(|cursor| format!("{} AS cursor_value", DIALECT.identifier(cursor))));
+        let sql = projection.select(DIALECT, &selected);
         match self.probe(&sql, selected.len()).await? {
             Ok(types) => Ok((sql, types)),
             Err(refused) => Err(self.diagnose(projection, refused).await?),
@@ -352,7 +368,7 @@ impl Postgres {
         if refused.error.as_db_error().is_none() {
             return Ok(told("failed to read the model", &refused));
         }
-        let from = projection.relation();
+        let from = projection.relation(DIALECT);
         let known: Vec<String> = match self.names(&format!("SELECT * FROM {from}")).await? {
             Ok(names) => names,
             Err(closed) if is_denied(&closed.error) => match self.granted(&projection.from).await? {
@@ -363,7 +379,7 @@ impl Postgres {
             },
             Err(refused) => return Ok(told("failed to read the model", &refused)),
         };
-        for condition in &projection.conditions {
+        for condition in conditions(projection) {
             let sql = format!("SELECT 1 FROM {from} WHERE ({condition}\n)");
             if let Err(refused) = self.probe(&sql, 1).await? {
                 return Ok(told("failed to filter the model", &refused).maybe_advise(self.readable(&refused, &known)));
@@ -373,7 +389,7 @@ impl Postgres {
         // A description has no key.
         let key = Some(&key).filter(|_| !projection.key.is_empty());
         for expr in key.into_iter().chain(&projection.columns).chain(&cursor) {
-            let sql = format!("SELECT {} FROM {from}", expr.sql());
+            let sql = format!("SELECT {} FROM {from}", DIALECT.expression(expr));
             let Err(refused) = self.probe(&sql, 1).await? else { continue };
             return Ok(match expr {
                 Expr::Column(name) if refused.error.code().is_some_and(|code| code.code() == "42703") => {
@@ -408,12 +424,12 @@ impl Postgres {
              JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
              WHERE pg_catalog.lower(c.relname) = pg_catalog.lower({}) AND c.relkind IN ('r', 'v', 'm', 'f', 'p') \
              AND n.nspname NOT IN ('pg_catalog', 'information_schema') ORDER BY n.nspname, c.relname LIMIT 3",
-            portable_literal(&name)
+            DIALECT.literal(&name)
         );
         let messages = self.link().await.ok()?.client.simple_query(&sql).await.ok()?;
         let part = |name: &str| match name.chars().all(|letter| letter.is_alphanumeric() || letter == '_') {
             true => name.to_owned(),
-            false => quote_identifier(name),
+            false => DIALECT.identifier(name),
         };
         let found = rows(&messages, |row| [0, 1].map(|at| part(row.get(at).unwrap_or_default())).join("."));
         match found.as_slice() {
@@ -428,8 +444,8 @@ impl Postgres {
     /// Rows that a policy may hide from this user: what the server says when it is to fail rather than hide any.
     async fn hidden_rows(&mut self, model: &Projection) -> Result<Option<String>> {
         self.begin().await?;
-        let sql =
-            format!("SET LOCAL row_security = off; SELECT 1 FROM {}{} LIMIT 0", model.relation(), model.condition());
+        let select = model.select(DIALECT, &["1".to_owned()]);
+        let sql = format!("SET LOCAL row_security = off; {}", DIALECT.first_rows(&select, 0));
         match self.link().await?.client.simple_query(&sql).await {
             Err(error) => {
                 let db = error.as_db_error().filter(|db| db.code().code() == "42501");
@@ -446,15 +462,13 @@ impl Postgres {
         let failed = |refused: &Refused| {
             target.query_error("failed to read the model", &refused.error, &refused.statement, &fragments)
         };
-        let sql = format!("SELECT * FROM {}{}", model.relation(), model.condition());
+        let sql = model.select(DIALECT, &["*".to_owned()]);
         let names = match self.names(&sql).await? {
             Ok(names) => names,
             Err(closed) if is_denied(&closed.error) => {
                 let Some(columns) = self.granted(&model.from).await? else { return Err(failed(&closed)) };
                 // The right to the condition's columns, and its syntax.
-                if let Err(refused) =
-                    self.probe(&format!("SELECT 1 FROM {}{}", model.relation(), model.condition()), 1).await?
-                {
+                if let Err(refused) = self.probe(&model.select(DIALECT, &["1".to_owned()]), 1).await? {
                     return Err(self.diagnose(model, refused).await?);
                 }
                 return Ok(columns);
@@ -498,17 +512,17 @@ impl Postgres {
             Some(sql) => self.text_maximum(&sql).await?,
             None => None,
         };
-        pgread::create(into, &plan).await?;
+        read::create(into, &plan).await?;
         let read = self.read_rows(&plan, into, rows).await;
         let count = match read {
             Ok(count) => count,
             Err(error) => {
                 // Half a table must not be mistaken for a whole one. If dropping it fails too, the first error counts.
-                let _ = pgread::discard(into).await;
+                let _ = read::discard(into).await;
                 return Err(error);
             }
         };
-        let (largest, ahead) = pgread::maximum(into, &plan, now).await?;
+        let (largest, ahead) = read::maximum(into, &plan, now).await?;
         let cursor = if count == 0 { None } else { cursor_before.or(largest) };
         Ok(plan.staged(into.clone(), cursor, ahead))
     }
@@ -570,9 +584,9 @@ impl Postgres {
         let limit = self.settings.stall_timeout();
         let mut link = self.lend().await?;
         let outcome = match self.settings.read {
-            Read::Auto => pgread::by_query(&link.client, plan, limit, into, rows).await,
-            Read::Copy => pgread::by_copy(&link.client, plan, limit, into, rows).await,
-            Read::Cursor => pgread::by_cursor(&link.client, plan, limit, into, rows).await,
+            Read::Auto => read::by_query(&link.client, plan, limit, into, rows).await,
+            Read::Copy => read::by_copy(&link.client, plan, limit, into, rows).await,
+            Read::Cursor => read::by_cursor(&link.client, plan, limit, into, rows).await,
         };
         // After an error of its own the server waits for the next statement; after any other it may still be sending.
         let is_usable = match &outcome {
@@ -599,19 +613,18 @@ fn rows<T>(messages: &[SimpleQueryMessage], read: impl Fn(&tokio_postgres::Simpl
         .collect()
 }
 
+/// Every condition of a projection.
+fn conditions(projection: &Projection) -> Vec<String> {
+    projection.conditions(DIALECT, &DIALECT.identifier(&projection.key))
+}
+
 fn missing_column(name: &str, from: &From, known: &[String]) -> Error {
     let model = match from {
         From::Table(parts) => format!("`{}`", parts.join(".")),
         From::Query(_) => "the model's SQL".to_owned(),
     };
-    let wanted = name.to_lowercase();
-    let closest = known
-        .iter()
-        .map(|known| (strsim::jaro_winkler(&wanted, &known.to_lowercase()), known))
-        .filter(|(similarity, _)| *similarity > 0.8)
-        .max_by(|(one, _), (other, _)| one.total_cmp(other));
-    let advice = match closest {
-        Some((_, known)) => format!("did you mean `{known}`?"),
+    let advice = match did_you_mean(name, known.iter().map(String::as_str)) {
+        Some(known) => format!("did you mean `{known}`?"),
         None => {
             let shown: Vec<&str> = known.iter().map(String::as_str).take(20).collect();
             let more = if known.len() > shown.len() { ", …" } else { "" };
@@ -652,10 +665,12 @@ impl Postgres {
     async fn columns_of_model(&mut self, model: &Model) -> Result<Vec<Column>> {
         let projection = Projection {
             from: model.from.clone(),
-            conditions: model.filter.iter().cloned().collect(),
+            filters: model.filter.iter().cloned().collect(),
+            restriction: None,
             key: String::new(),
             columns: Vec::new(),
             cursor: None,
+            limit: None,
         };
         let described = self.describe_model(&projection).await;
         self.after(described).await
@@ -683,6 +698,10 @@ impl Postgres {
 
 #[async_trait]
 impl Source for Postgres {
+    fn dialect(&self) -> &'static dyn Dialect {
+        DIALECT
+    }
+
     async fn describe(&mut self, model: &Model) -> Result<Vec<Column>> {
         let limit = self.describe_limit();
         match tokio::time::timeout(limit, self.columns_of_model(model)).await {
@@ -715,7 +734,7 @@ impl Source for Postgres {
             ),
             help: vec![format!(
                 "where all rows are meant: `ALTER ROLE {} BYPASSRLS`, or a policy that lets it read them",
-                quote_identifier(user)
+                DIALECT.identifier(user)
             )],
         }])
     }
@@ -743,7 +762,7 @@ impl Source for Postgres {
     async fn release(&mut self, into: &DuckDbConnection) -> Result<()> {
         // The cells of the candidates were kept: the rows only take up room.
         if into.is_idle() {
-            pgread::discard(into).await?;
+            read::discard(into).await?;
         }
         // A server that does not answer is left by closing the socket, which ends the transaction too.
         self.let_go().await

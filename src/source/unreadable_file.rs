@@ -1,5 +1,5 @@
-//! Where in a CSV or JSON file is what cannot be read, and how can it be read? DuckDB's message has the place and the
-//! reason on lines of their own, among the row itself, which an error must not hold.
+//! Unreadable CSV and JSON files: the place, the reason and the remedy, out of DuckDB's message. That has them on lines of
+//! their own, next to the row itself, which an error must not contain.
 
 /// A place in a file that cannot be read.
 pub(super) struct Unreadable {

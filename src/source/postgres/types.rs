@@ -4,7 +4,7 @@
 //! somebody else left on the server's connection, and what we leave may be met by others. The driver names one for every
 //! query it prepares, and for every type that is not built in. So everything here is an unnamed statement: the server says
 //! by `pg_typeof` what the columns of no rows are, and its catalogs say what a user's types are made of. A query of the rows
-//! themselves then selects built-in types alone (`pgvalue`), which the driver need not look up.
+//! themselves then selects built-in types alone (`value`), which the driver need not look up.
 
 use std::collections::{BTreeMap, BTreeSet};
 

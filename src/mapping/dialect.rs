@@ -1,0 +1,110 @@
+//! Dialect: what differs between the SQL of one source and that of another. A source type brings its own and hands it out
+//! by `Source::dialect`; the defaults are what the SQL standard says.
+
+use super::{Expr, From};
+
+/// How a source's SQL is written.
+pub trait Dialect: Send + Sync {
+    /// A name, safe whatever it contains.
+    fn identifier(&self, name: &str) -> String {
+        format!("\"{}\"", name.replace('"', "\"\""))
+    }
+
+    /// A text as a literal, which means the same text to every server of this dialect whatever its settings.
+    fn literal(&self, text: &str) -> String {
+        quoted(text)
+    }
+
+    /// A checkpoint as a literal that compares with the cursor's column. A quoted text takes the column's type in most
+    /// dialects.
+    fn cursor_literal(&self, cursor: &str) -> String {
+        self.literal(cursor)
+    }
+
+    /// An expression's value as text.
+    fn as_text(&self, expression: &str) -> String {
+        format!("CAST({expression} AS VARCHAR)")
+    }
+
+    /// A SELECT statement without parentheses around it, cut to its first rows; to none in order to describe it.
+    fn first_rows(&self, select: &str, rows: u64) -> String {
+        format!("{select} LIMIT {rows}")
+    }
+
+    /// A table's name of one to three parts.
+    fn table(&self, parts: &[String]) -> String {
+        parts.iter().map(|part| self.identifier(part)).collect::<Vec<_>>().join(".")
+    }
+
+    /// A table or query as it follows FROM. The line breaks end a trailing `--` comment of the query.
+    fn relation(&self, from: &From) -> String {
+        match from {
+            From::Table(parts) => self.table(parts),
+            From::Query(sql) => format!("(\n{sql}\n) AS model"),
+        }
+    }
+
+    /// A column's name, or an expression in parentheses.
+    fn expression(&self, expr: &Expr) -> String {
+        match expr {
+            Expr::Column(name) => self.identifier(name),
+            Expr::Sql(sql) => format!("({sql}\n)"),
+        }
+    }
+}
+
+/// A text between single quotes, which are doubled inside.
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
+/// A text as a literal in which none of the `special` characters is between quotes: each becomes `chr(n)`. For servers
+/// where a backslash escapes, so that a quoted text could end early and what follows be executed, and for NUL, which few
+/// protocols carry.
+pub fn literal_without(text: &str, special: &[char]) -> String {
+    let mut parts: Vec<String> = Vec::new();
+    for piece in text.split_inclusive(special) {
+        let (plain, last) = match piece.strip_suffix(special) {
+            Some(plain) => (plain, piece.chars().next_back()),
+            None => (piece, None),
+        };
+        if !plain.is_empty() {
+            parts.push(quoted(plain));
+        }
+        parts.extend(last.map(|special| format!("chr({})", u32::from(special))));
+    }
+    match parts.as_slice() {
+        [] => quoted(""),
+        [only] => only.clone(),
+        _ => format!("({})", parts.join(" || ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_special_character_is_between_the_quotes_of_a_literal() {
+        for (text, expected) in [
+            ("", "''"),
+            ("acct_1", "'acct_1'"),
+            ("it's", "'it''s'"),
+            ("\\", "chr(92)"),
+            ("a\\b", "('a' || chr(92) || 'b')"),
+            ("\\' OR true --", "(chr(92) || ''' OR true --')"),
+            ("\\\\é", "(chr(92) || chr(92) || 'é')"),
+            ("a\0", "('a' || chr(0))"),
+        ] {
+            assert_eq!(literal_without(text, &['\\', '\0']), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn names_of_any_characters_stay_one_name() {
+        struct Standard;
+        impl Dialect for Standard {}
+        let parts = ["a".to_owned(), "b \"c\".d".to_owned()];
+        assert_eq!(Standard.table(&parts), "\"a\".\"b \"\"c\"\".d\"");
+    }
+}
