@@ -6,17 +6,17 @@
 
 use std::fmt;
 
-/// What sort of trouble this is. Decides the exit code, whether a schedule tries again soon, and the default advice.
+/// The class of a failure. Decides the exit code, whether a schedule retries soon, and the default advice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, strum::EnumString, strum::IntoStaticStr, strum::VariantArray)]
 #[strum(serialize_all = "snake_case")]
 pub enum Kind {
     /// A config or mapping file, a flag or an environment variable is wrong. A person must edit something.
     Config,
-    /// The source refused or failed in a way that will not heal by itself: credentials, permissions, bad SQL.
+    /// The source failed in a way that a retry does not mend: credentials, permissions, bad SQL.
     Source,
     /// The source is busy, locked or unreachable right now; the same call may succeed later.
     SourceBusy,
-    /// The destination refuses us as a whole: bad credentials, wrong region, disabled project.
+    /// The destination refuses every request: bad credentials, wrong region, disabled project.
     Destination,
     /// The ledger cannot be read or written: disk full, read-only, corrupt, newer version.
     Ledger,
@@ -24,9 +24,9 @@ pub enum Kind {
     LedgerBusy,
     /// A guard stopped the run before the first byte was sent.
     Guard,
-    /// The run was asked to stop (Ctrl-C, SIGTERM).
+    /// The run was cancelled (Ctrl-C, SIGTERM).
     Interrupted,
-    /// An invariant of ours does not hold. Nothing an operator did.
+    /// An invariant of ours does not hold: not the operator's fault.
     Bug,
 }
 
@@ -89,13 +89,13 @@ impl Error {
         }
     }
 
-    /// Notes that something was not found at the source (a table, a column) that somebody may be making anew just now.
+    /// Marks that a table or column was not found at the source; another process may be recreating it just now.
     pub fn missing(mut self) -> Error {
         self.missing = true;
         self
     }
 
-    /// Whether something was not found at the source.
+    /// Whether a table or column was not found at the source.
     pub fn is_missing(&self) -> bool {
         self.missing
     }
@@ -112,7 +112,7 @@ impl Error {
         self
     }
 
-    /// The same error with its cause as text, for those who record it beside whoever returns it.
+    /// A copy with its cause as text, to record an error that is also returned.
     pub fn again(&self) -> Error {
         Error {
             kind: self.kind,
@@ -124,7 +124,7 @@ impl Error {
         }
     }
 
-    /// What sort of trouble this is.
+    /// Its class.
     pub fn kind(&self) -> Kind {
         self.kind
     }

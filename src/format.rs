@@ -1,5 +1,5 @@
-//! How is a number or a foreign text written so that it can be read, and does nothing else? The one place that decides what
-//! may reach a terminal, a log or a page. Pure.
+//! Formatting of numbers, durations, and text from outside: the one place that decides what may reach a terminal, a log or a
+//! page. Pure.
 
 use std::borrow::Cow;
 use std::fmt::Write;
@@ -18,7 +18,7 @@ pub fn thousands(count: u64) -> String {
     out
 }
 
-/// The duration in whole seconds as a person writes it, in the largest unit that divides it.
+/// The duration in whole seconds, in the largest unit that divides it: `45m`, `1d`.
 pub fn duration(duration: Duration) -> String {
     let seconds = duration.as_secs();
     let units = [(604_800, "w"), (86_400, "d"), (3_600, "h"), (60, "m")];
@@ -27,8 +27,8 @@ pub fn duration(duration: Duration) -> String {
     format!("{}{unit}", seconds / length)
 }
 
-/// `text` on one line, with nothing in it that a terminal or a reader of lines would take for more than text, and nothing
-/// that cannot be seen: see [`is_unsafe`].
+/// `text` on one line, with everything escaped that a terminal or a line reader would interpret, or that is invisible: see
+/// [`is_unsafe`].
 pub fn one_line(text: &str) -> Cow<'_, str> {
     if !text.contains(is_unsafe) {
         return Cow::Borrowed(text);
@@ -49,9 +49,8 @@ pub fn one_line(text: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// Whether a character could end a line, move a cursor, turn the direction of writing, or hide: the one list for logs,
-/// terminal and console. The joiners U+200C and U+200D are left alone, which Persian, Indic scripts and emoji are written
-/// with.
+/// Whether a character could end a line, move a cursor, change the writing direction, or be invisible: the one list for logs,
+/// terminal and console. The joiners U+200C and U+200D are allowed: Persian, Indic scripts and emoji need them.
 pub fn is_unsafe(char: char) -> bool {
     char.is_control()
         || matches!(char,
@@ -64,7 +63,7 @@ pub fn is_unsafe(char: char) -> bool {
 }
 
 /// A line of JSON with every [unsafe](is_unsafe) character escaped as JSON escapes it; JSON's writer itself does so with
-/// the first 32 only. HttpClient of strings JSON has none of them.
+/// the first 32 only. Outside of strings JSON has none of them.
 pub fn json_line(json: String) -> String {
     if !json.contains(is_unsafe) {
         return json;
@@ -83,9 +82,8 @@ pub fn json_line(json: String) -> String {
     out
 }
 
-/// What of `text` may go to a terminal: its lines, the colours and weights that we write ourselves, and no other sequence or
-/// [unsafe](is_unsafe) character, which is written out. What comes from data is to be escaped before, by [`one_line`]; this
-/// is the net behind it.
+/// `text` for a terminal: lines, and the colours and weights that we write ourselves, pass; any other escape sequence or
+/// [unsafe](is_unsafe) character is escaped. Text from data is escaped earlier, by [`one_line`]; this is the safety net.
 pub fn for_terminal(text: &str) -> Cow<'_, str> {
     if !text.contains(|char| is_unsafe(char) && char != '\n') {
         return Cow::Borrowed(text);
@@ -126,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn what_acts_or_hides_is_written_out_everywhere() {
+    fn what_acts_or_hides_is_escaped_everywhere() {
         for (char, escaped, json) in [
             ('\u{1b}', "\\u{1b}", "\\u001b"),
             ('\u{7}', "\\u{7}", "\\u0007"),
