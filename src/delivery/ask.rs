@@ -5,14 +5,16 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use super::pace::{self, Bucket};
+use crate::destination::Destination;
 use crate::destination::readback::{Question, ReadBack};
-use crate::destination::{Destination, Reply, Request};
 use crate::error::{Error, Kind, Result};
-use crate::io::{Clock, Random, Transport};
+use crate::io::http::Transport;
+use crate::io::http::{CallLimits, Request, Response};
+use crate::io::{Clock, Random};
 
 const ATTEMPTS_MAX: u32 = 5;
-/// Longest one answer may take.
-const TIMEOUT: Duration = Duration::from_secs(30);
+/// Longest one response may take, and be.
+const LIMITS: CallLimits = CallLimits { timeout: Duration::from_secs(30), body_bytes_max: super::READ_BYTES_MAX };
 /// Longest wait before asking again; a vendor that wants a longer one is not asked again.
 const WAIT_MAX: Duration = Duration::from_secs(90);
 
@@ -25,12 +27,18 @@ pub async fn ask(
     transport: &dyn Transport,
     clock: &dyn Clock,
     random: &Random,
-) -> Result<Reply> {
+) -> Result<Response> {
     let mut attempt = 1;
     loop {
-        let (what, asked) = match transport.send(request, TIMEOUT).await {
+        let (what, asked) = match transport.send(request, LIMITS).await {
             Ok(reply) if reply.status == 408 || reply.status == 429 || reply.status >= 500 => {
-                (format!("status {}", reply.status), crate::destination::reply::retry_after(&reply))
+                (format!("status {}", reply.status), reply.retry_after())
+            }
+            Ok(reply) if reply.truncated && (200..300).contains(&reply.status) => {
+                let what = format!("a response of {destination} is longer than {} bytes", LIMITS.body_bytes_max);
+                return Err(Error::new(Kind::Destination, what)
+                    .advise("report it: no documented response is that long")
+                    .at(format!("{} {}", request.method, request.url)));
             }
             Ok(reply) => return Ok(reply),
             Err(silent) => (silent.what, None),
@@ -96,7 +104,7 @@ impl<'a> Reader<'a> {
     /// Asks. `None` when there is nothing to ask about.
     ///
     /// Errors ([`Kind::Destination`]): no answer.
-    pub async fn ask(&self, question: Question<'_>) -> Result<Option<Reply>> {
+    pub async fn ask(&self, question: Question<'_>) -> Result<Option<Response>> {
         let Some(request) = self.readback.request(question) else { return Ok(None) };
         let wait = self.bucket.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take(self.clock.elapsed());
         if !wait.is_zero() {

@@ -15,7 +15,8 @@ use super::work::{Batch, Learned, Work};
 use super::{Counters, Settings, Settle, Signal};
 use crate::destination::{Addressed, Destination, Element};
 use crate::error::{Error, Kind, Result};
-use crate::io::{Clock, Random, Transport};
+use crate::io::http::Transport;
+use crate::io::{Clock, Random};
 
 /// One destination being spoken to: the rate limit, the counters and what was learned live as long as this does, so one
 /// serves a whole run.

@@ -10,14 +10,11 @@
 //!   attempt without a clear answer, or one delivered part, is enough for the latter.
 //! - Everything ends: attempts, waits, bisection, and a destination that refuses or fails without end.
 
-mod append;
 mod ask;
 mod blame;
 mod deliver;
 pub mod pace;
-mod proxy;
 mod request;
-mod transport;
 mod work;
 
 use std::collections::BTreeMap;
@@ -29,9 +26,13 @@ use async_trait::async_trait;
 
 pub use ask::{Reader, ask, prepare};
 pub use deliver::Delivery;
-pub use transport::HttpClient;
 
 use crate::error::Result;
+
+/// Longest response to a change that is read: vendors' are a few hundred bytes, errors for each element a few thousand.
+const RESPONSE_BYTES_MAX: usize = 64 * 1024;
+/// Longest response to a question: a page of groups with all their traits.
+const READ_BYTES_MAX: usize = 32 * 1024 * 1024;
 
 /// How a destination is spoken to.
 #[derive(Debug, Clone, PartialEq)]

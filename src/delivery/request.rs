@@ -11,11 +11,10 @@ use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 
 use super::pace::{self, Bucket};
-use super::{Counters, Settings, Signal};
-use crate::destination::{
-    Applied, Attempt, Blame, Destination, Element, NoReply, Reply, Request, Route, Settled, Verdict,
-};
-use crate::io::{Clock, Random, Transport};
+use super::{Counters, READ_BYTES_MAX, RESPONSE_BYTES_MAX, Settings, Signal};
+use crate::destination::{Attempt, Blame, Destination, Element, Route, Settled, Verdict};
+use crate::io::http::{Applied, CallLimits, NoResponse, Request, Response, Transport};
+use crate::io::{Clock, Random};
 
 /// How a request ended.
 #[derive(Debug, PartialEq, Eq)]
@@ -195,12 +194,12 @@ impl Wire<'_> {
             let attempt = Attempt { at, number: sent.attempts, request: id };
             let request = self.destination.request(route, &carried, attempt);
             self.count(&request, sent.attempts);
-            let verdict = match self.exchange(&request, &mut stops).await {
+            let verdict = match self.exchange(&request, RESPONSE_BYTES_MAX, &mut stops).await {
                 None => {
                     sent.maybe_applied = true;
                     return sent.end(End::Halted { reason: ABANDONED });
                 }
-                Some(Err(NoReply { applied, what })) => {
+                Some(Err(NoResponse { applied, what })) => {
                     self.counters.count_status(0);
                     Verdict::Retry { reason: what, after: None, applied }
                 }
@@ -286,14 +285,14 @@ impl Wire<'_> {
     }
 
     /// Whether a request that failed had nothing to do, where the destination has a question that tells.
-    async fn is_done(&self, route: Route, carried: &[&Element], reply: &Reply, stops: &mut Stops) -> bool {
+    async fn is_done(&self, route: Route, carried: &[&Element], reply: &Response, stops: &mut Stops) -> bool {
         let [element] = carried else { return false };
         let Some(question) = self.destination.doubt(route, element, reply) else { return false };
         if !self.token(route, stops).await {
             return false;
         }
         self.count(&question, 1);
-        let Some(Ok(answer)) = self.exchange(&question, stops).await else { return false };
+        let Some(Ok(answer)) = self.exchange(&question, READ_BYTES_MAX, stops).await else { return false };
         self.counters.count_status(answer.status);
         self.destination.is_done(route, element, &answer)
     }
@@ -344,7 +343,13 @@ impl Wire<'_> {
     }
 
     /// One attempt; nothing when it was abandoned.
-    async fn exchange(&self, request: &Request, stops: &mut Stops) -> Option<Result<Reply, NoReply>> {
+    async fn exchange(
+        &self,
+        request: &Request,
+        body_bytes_max: usize,
+        stops: &mut Stops,
+    ) -> Option<Result<Response, NoResponse>> {
+        let limits = CallLimits { timeout: self.settings.timeout, body_bytes_max };
         let abandoned = async {
             reached(&mut stops.signal, |signal| *signal >= Signal::Stop).await;
             tokio::select! {
@@ -355,7 +360,7 @@ impl Wire<'_> {
         tokio::select! {
             // An answer that is there counts, whatever else has happened.
             biased;
-            reply = self.transport.send(request, self.settings.timeout) => Some(reply),
+            reply = self.transport.send(request, limits) => Some(reply),
             () = abandoned => None,
         }
     }

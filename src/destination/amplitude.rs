@@ -29,12 +29,12 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::evidence::{self, Body, Said};
-use super::reply::{retry_after, words};
+use super::reply::words;
 use super::{
-    Addressed, Attempt, Destination, Element, Features, Limits, Part, Remark, Reply, Request, Route, TraitShape,
-    UserRule, Verdict,
+    Addressed, Attempt, Destination, Element, Features, Limits, Part, Remark, Route, TraitShape, UserRule, Verdict,
 };
 use crate::error::{Error, Kind, Result};
+use crate::io::http::{Request, Response};
 use crate::model::{Change, OnNull, Op, Traits};
 use crate::secret::Secret;
 use properties::{OPERATORS_BYTES, PROPERTIES_MAX};
@@ -320,7 +320,7 @@ impl Destination for Amplitude {
         }
     }
 
-    fn interpret(&self, _: Route, _: usize, reply: &Reply) -> Verdict {
+    fn interpret(&self, _: Route, _: usize, reply: &Response) -> Verdict {
         by_status(reply, words(reply, &[&self.api_key]), THROTTLED, &says_success)
     }
 
@@ -357,7 +357,7 @@ fn quota_is_used_up(body: &[u8]) -> bool {
 }
 
 /// What an answer means, given what its API's acknowledgement says. After a 429 nothing is sent for `throttled` at least.
-fn by_status(reply: &Reply, reason: String, throttled: Duration, body: &dyn Fn(&Body) -> Said) -> Verdict {
+fn by_status(reply: &Response, reason: String, throttled: Duration, body: &dyn Fn(&Body) -> Said) -> Verdict {
     if reply.status == 400 && speaks_of_the_key(&reply.body) {
         return Verdict::stop(
             reason,
@@ -370,7 +370,7 @@ fn by_status(reply: &Reply, reason: String, throttled: Duration, body: &dyn Fn(&
             "run again tomorrow: the daily quota at Amplitude is used up; ask Amplitude for a larger one",
         );
     }
-    let asked = retry_after(reply);
+    let asked = reply.retry_after();
     let api = evidence::Api {
         vendor: "Amplitude",
         statuses: &[200],

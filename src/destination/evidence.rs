@@ -25,7 +25,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{Applied, Blame, Reply, Settled, Verdict};
+use super::{Blame, Settled, Verdict};
+use crate::io::http::{Applied, Response};
 
 /// How many bytes of a body are searched for HTML.
 const PAGE_SEARCHED_BYTES: usize = 1_024;
@@ -80,7 +81,7 @@ pub(super) struct Body {
 
 impl Body {
     /// Reads a response's body.
-    pub(super) fn of(reply: &Reply) -> Body {
+    pub(super) fn of(reply: &Response) -> Body {
         let text = String::from_utf8_lossy(&reply.body).trim_start_matches('\u{feff}').trim().to_owned();
         let json = serde_json::from_str(&text).unwrap_or_default();
         Body { text, json, page: is_page(reply) }
@@ -133,7 +134,7 @@ impl Body {
 
 /// Whether a response is a page of HTML, by its content type or by how its body begins. XML that is no page
 /// (`<response>`) does not begin so.
-pub(super) fn is_page(reply: &Reply) -> bool {
+pub(super) fn is_page(reply: &Response) -> bool {
     let start = String::from_utf8_lossy(&reply.body[..reply.body.len().min(PAGE_SEARCHED_BYTES)]).to_ascii_lowercase();
     let start = start.trim_start_matches('\u{feff}').trim_start();
     let typed = reply.header("content-type").is_some_and(|kind| {
@@ -153,7 +154,7 @@ pub(super) fn is_page(reply: &Reply) -> bool {
 }
 
 /// The verdict that a response has at a vendor. `reason` is what it says, safe to show. Total: any status and body has one.
-pub(super) fn judge(reply: &Reply, reason: String, api: &Api<'_>) -> Verdict {
+pub(super) fn judge(reply: &Response, reason: String, api: &Api<'_>) -> Verdict {
     let Api { vendor, address, after, .. } = *api;
     let stop = |reason: String, blame, applied, advice: String| Verdict::Stop { reason, advice, blame, applied };
     let elsewhere = || format!("check {address}: {vendor} does not seem to be what answers there");
@@ -258,7 +259,7 @@ pub(super) enum OfOne {
 }
 
 /// The verdict on a response that answers for each element, given what it says of them in their order.
-pub(super) fn judge_each(reply: &Reply, reason: String, of_each: Vec<OfOne>, api: &Api<'_>) -> Verdict {
+pub(super) fn judge_each(reply: &Response, reason: String, of_each: Vec<OfOne>, api: &Api<'_>) -> Verdict {
     let (mut settled, mut warning, mut foreign) = (Vec::new(), None, Vec::new());
     let (mut later, mut barred): (Option<String>, Option<String>) = (None, None);
     for (at, said) in of_each.into_iter().enumerate() {
@@ -318,9 +319,9 @@ pub(super) fn any_body(body: &Body) -> Said {
 mod tests {
     use super::*;
 
-    fn reply(status: u16, kind: &str, body: &str) -> Reply {
+    fn reply(status: u16, kind: &str, body: &str) -> Response {
         let headers = vec![("content-type".to_owned(), kind.to_owned())];
-        Reply { status, headers, body: body.as_bytes().to_vec() }
+        Response { status, headers, body: body.as_bytes().to_vec(), ..Response::default() }
     }
 
     fn verdict(status: u16, kind: &str, body: &str) -> Verdict {

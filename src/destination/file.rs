@@ -9,15 +9,9 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{
-    Addressed, Applied, Attempt, Destination, Element, Features, Limits, Part, Reply, Request, Route, UserRule, Verdict,
-};
+use super::{Addressed, Attempt, Destination, Element, Features, Limits, Part, Route, UserRule, Verdict};
+use crate::io::http::{Applied, FILE_URL, Request, Response, STDOUT_URL};
 use crate::model::{Change, OnNull, Op};
-
-/// Address of standard output in a [`Request`].
-pub(crate) const STDOUT_URL: &str = "stdout:";
-/// Start of the address of a file in a [`Request`]; the path follows as it is.
-pub(crate) const FILE_URL: &str = "file:";
 
 /// Lines in one write. A write ends with an fsync (about 1 ms on an SSD, 10 ms on a disk), so a page of changes is one or two.
 const LINES_MAX: usize = 5_000;
@@ -114,7 +108,7 @@ impl Destination for File {
         Request { method: "APPEND", url: self.url.clone(), headers: Vec::new(), body, gzip: false }
     }
 
-    fn interpret(&self, _: Route, _: usize, reply: &Reply) -> Verdict {
+    fn interpret(&self, _: Route, _: usize, reply: &Response) -> Verdict {
         let mut reason = String::from_utf8_lossy(&reply.body).into_owned();
         if reason.trim().is_empty() {
             reason = format!("status {}", reply.status);
@@ -177,7 +171,7 @@ mod tests {
     fn any_status_has_a_verdict() {
         let file = File::new(&Settings::default(), "company");
         for status in 0..1_000 {
-            let verdict = file.interpret(0, 1, &Reply { status, ..Reply::default() });
+            let verdict = file.interpret(0, 1, &Response { status, ..Response::default() });
             assert_eq!(matches!(verdict, Verdict::Delivered { .. }), (200..300).contains(&status), "{status}");
         }
     }

@@ -20,12 +20,12 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::evidence::{self, Body, Said};
-use super::reply::{retry_after, words};
+use super::reply::words;
 use super::{
-    Addressed, Attempt, Destination, Element, Features, Limits, Part, Remark, Reply, Request, Route, TraitShape,
-    UserRule, Verdict,
+    Addressed, Attempt, Destination, Element, Features, Limits, Part, Remark, Route, TraitShape, UserRule, Verdict,
 };
 use crate::error::{Error, Kind, Result};
+use crate::io::http::{Request, Response};
 use crate::model::{Change, OnNull, Op, number};
 use crate::secret::Secret;
 
@@ -79,7 +79,7 @@ impl Journy {
     }
 
     /// The vendor's words about a refusal: its message and the fields it names, else the body as it is.
-    fn says(&self, reply: &Reply) -> String {
+    fn says(&self, reply: &Response) -> String {
         let answer: Value = serde_json::from_slice(&reply.body).unwrap_or_default();
         let fields = answer.pointer("/errors/fields").and_then(Value::as_object);
         let named = fields.into_iter().flatten().map(|(field, problem)| {
@@ -91,7 +91,7 @@ impl Journy {
         if parts.is_empty() {
             return words(reply, &[&self.api_key]);
         }
-        words(&Reply { body: parts.join("; ").into_bytes(), ..reply.clone() }, &[&self.api_key])
+        words(&Response { body: parts.join("; ").into_bytes(), ..reply.clone() }, &[&self.api_key])
     }
 }
 
@@ -107,7 +107,7 @@ fn describes(body: &Body) -> bool {
 }
 
 /// Whether a refusal is about the key's header rather than the account.
-fn blames_the_key(reply: &Reply) -> bool {
+fn blames_the_key(reply: &Response) -> bool {
     let answer: Value = serde_json::from_slice(&reply.body).unwrap_or_default();
     let headers = answer.pointer("/errors/parameters/header").and_then(Value::as_object);
     headers.is_some_and(|headers| headers.keys().any(|name| name.eq_ignore_ascii_case("x-api-key")))
@@ -256,7 +256,7 @@ impl Destination for Journy {
         }
     }
 
-    fn interpret(&self, route: Route, _: usize, reply: &Reply) -> Verdict {
+    fn interpret(&self, route: Route, _: usize, reply: &Response) -> Verdict {
         let reason = self.says(reply);
         const KEY: &str =
             "check `api_key`: it must be enabled and have the permission TrackData (journy.io → Connections)";
@@ -268,7 +268,7 @@ impl Destination for Journy {
             404 if route == DELETE && Body::of(reply).member("meta").is_some() => return Verdict::DELIVERED,
             _ => {}
         }
-        let asked = retry_after(reply);
+        let asked = reply.retry_after();
         let api = evidence::Api {
             vendor: "journy.io",
             // 201 is what the specification names; its introduction calls every 2xx a success.
@@ -287,7 +287,7 @@ impl Destination for Journy {
         evidence::judge(reply, reason, &api)
     }
 
-    fn pause(&self, reply: &Reply) -> Option<Duration> {
+    fn pause(&self, reply: &Response) -> Option<Duration> {
         if reply.header("x-ratelimit-remaining")?.trim() != "0" {
             return None;
         }
@@ -301,7 +301,7 @@ impl Destination for Journy {
             let now = DateTime::parse_from_rfc2822(reply.header("date")?.trim()).ok()?.timestamp();
             Duration::try_from_secs_f64((seconds - now as f64).max(0.0)).ok()
         };
-        Some(until_reset().or_else(|| retry_after(reply)).unwrap_or(WINDOW).min(WINDOW))
+        Some(until_reset().or_else(|| reply.retry_after()).unwrap_or(WINDOW).min(WINDOW))
     }
 
     /// A GET of the address's root: no key, no data.

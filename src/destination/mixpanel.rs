@@ -27,12 +27,12 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::evidence::{self, Body, Said};
-use super::reply::{retry_after, words};
+use super::reply::words;
 use super::{
-    Addressed, Applied, Attempt, Destination, Element, Features, Limits, Part, Remark, Reply, Request, Route,
-    TraitShape, UserRule, Verdict,
+    Addressed, Attempt, Destination, Element, Features, Limits, Part, Remark, Route, TraitShape, UserRule, Verdict,
 };
 use crate::error::{Error, Kind, Result};
+use crate::io::http::{Applied, Request, Response};
 use crate::model::{Change, OnNull, Op, Traits};
 use crate::secret::Secret;
 
@@ -330,7 +330,7 @@ impl Destination for Mixpanel {
         }
     }
 
-    fn interpret(&self, _: Route, elements: usize, reply: &Reply) -> Verdict {
+    fn interpret(&self, _: Route, elements: usize, reply: &Response) -> Verdict {
         let reason = words(reply, &[&self.token]);
         const TOKEN: &str = "check `token` (Mixpanel: Settings → Project → Project Token) and `region`";
         match reply.status {
@@ -353,7 +353,7 @@ impl Destination for Mixpanel {
             address: "`base_url`",
             credentials: TOKEN,
             plan: "check that the Mixpanel plan includes Group Analytics",
-            after: retry_after(reply),
+            after: reply.retry_after(),
         };
         evidence::judge(reply, reason, &api)
     }
@@ -436,7 +436,7 @@ fn failed_records(answer: Option<&Value>, elements: usize, status: u16, secrets:
             (field, message) => format!("{field}: {message}"),
         };
         // In the form of any other refusal, and as carefully.
-        Some((index, words(&Reply { status, headers: Vec::new(), body: said.into_bytes() }, secrets)))
+        Some((index, words(&Response { status, body: said.into_bytes(), ..Response::default() }, secrets)))
     };
     records.into_iter().flatten().filter_map(failed).collect()
 }

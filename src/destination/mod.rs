@@ -28,6 +28,7 @@ use chrono::{DateTime, Utc};
 use serde_json::Value;
 
 use crate::error::{Error, Kind, Result as Outcome};
+use crate::io::http::{Applied, Request, Response};
 use crate::model::cell::As;
 use crate::model::{Change, OnNull, Op, Traits};
 
@@ -196,70 +197,6 @@ pub struct Remark {
     pub help: String,
 }
 
-/// Where a vendor's request goes and what it carries. The body and some headers hold secrets: never log one whole.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Request {
-    /// `POST`, `DELETE`, …
-    pub method: &'static str,
-    /// The full address, without secrets.
-    pub url: String,
-    /// Header names and values.
-    pub headers: Vec<(&'static str, String)>,
-    /// The body before compression.
-    pub body: Vec<u8>,
-    /// Whether the body travels gzip-compressed.
-    pub gzip: bool,
-}
-
-impl Request {
-    /// A question without headers or a body.
-    fn get(url: String) -> Request {
-        Request { method: "GET", url, headers: Vec::new(), body: Vec::new(), gzip: false }
-    }
-}
-
-impl std::fmt::Debug for Request {
-    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(out, "{} {} ({} bytes)", self.method, self.url, self.body.len())
-    }
-}
-
-/// What came back: any status, never an error by itself.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Reply {
-    /// The HTTP status.
-    pub status: u16,
-    /// Header names in lower case, and values.
-    pub headers: Vec<(String, String)>,
-    /// The body, cut at the transport's limit.
-    pub body: Vec<u8>,
-}
-
-impl Reply {
-    /// The first header of this (lower-case) name.
-    pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(header, _)| header == name).map(|(_, value)| value.as_str())
-    }
-}
-
-/// Why no reply came back.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NoReply {
-    /// Whether the destination may have acted on the request all the same.
-    pub applied: Applied,
-    /// What happened, without secrets: "connection refused", "no answer within 30 s".
-    pub what: String,
-}
-
-/// Whether a request that was not acknowledged can have had an effect.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Applied {
-    /// It definitely had none: no byte of it left, or the answer says so.
-    No,
-    /// It may have had one.
-    Maybe,
-}
-
 /// What a reply means for the elements of its request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
@@ -410,7 +347,7 @@ pub trait Destination: Send + Sync {
     }
 
     /// Takes the answer to [`Destination::question`]. It is not asked again, unless this fails.
-    fn learn(&mut self, _reply: &Reply) -> Outcome<()> {
+    fn learn(&mut self, _reply: &Response) -> Outcome<()> {
         Ok(())
     }
 
@@ -428,27 +365,27 @@ pub trait Destination: Send + Sync {
 
     /// What `reply` means. Total: any status, headers and bytes give a verdict. Nothing but the vendor's documented
     /// acknowledgement is ever [`Verdict::Delivered`] (see `evidence.rs`), and a deletion of what is not there.
-    fn interpret(&self, route: Route, elements: usize, reply: &Reply) -> Verdict;
+    fn interpret(&self, route: Route, elements: usize, reply: &Response) -> Verdict;
 
     /// The same, given the elements that the request carried: for vendors that answer for each by its id.
-    fn interpret_each(&self, route: Route, elements: &[&Element], reply: &Reply) -> Verdict {
+    fn interpret_each(&self, route: Route, elements: &[&Element], reply: &Response) -> Verdict {
         self.interpret(route, elements.len(), reply)
     }
 
     /// Where a request of one element failed in a way that may mean that there was nothing to do: a question that changes
     /// nothing and whose answer [`Destination::is_done`] reads.
-    fn doubt(&self, _route: Route, _element: &Element, _reply: &Reply) -> Option<Request> {
+    fn doubt(&self, _route: Route, _element: &Element, _reply: &Response) -> Option<Request> {
         None
     }
 
     /// Whether the answer to [`Destination::doubt`] shows that what the element wants is so.
-    fn is_done(&self, _route: Route, _element: &Element, _answer: &Reply) -> bool {
+    fn is_done(&self, _route: Route, _element: &Element, _answer: &Response) -> bool {
         false
     }
 
     /// How long nothing more may be sent after this reply, whatever its verdict: the vendor's count of requests left has
     /// come to its end.
-    fn pause(&self, _reply: &Reply) -> Option<Duration> {
+    fn pause(&self, _reply: &Response) -> Option<Duration> {
         None
     }
 

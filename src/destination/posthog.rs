@@ -33,12 +33,13 @@ use serde_json::Value;
 use self::rest::Rest;
 use super::evidence::{self, Body, Said};
 use super::readback::ReadBack;
-use super::reply::{retry_after, words};
+use super::reply::words;
 use super::{
-    Addressed, Applied, Attempt, Destination, Element, Features, Limits, Pace, Part, Remark, Reply, Request, Route,
-    TraitShape, UserRule, Verdict,
+    Addressed, Attempt, Destination, Element, Features, Limits, Pace, Part, Remark, Route, TraitShape, UserRule,
+    Verdict,
 };
 use crate::error::{Error, Kind, Result};
+use crate::io::http::{Request, Response};
 use crate::model::{OnNull, Op, number};
 use crate::secret::Secret;
 
@@ -213,7 +214,7 @@ impl PostHog {
         self.capture == Capture::V1
     }
 
-    fn says(&self, reply: &Reply) -> String {
+    fn says(&self, reply: &Response) -> String {
         let secrets: Vec<&Secret> = std::iter::once(&self.api_key).chain(self.rest.as_ref().map(Rest::key)).collect();
         words(reply, &secrets)
     }
@@ -289,13 +290,13 @@ fn check(value: &Value, depth: usize) -> Result<(), String> {
 
 /// What is the same in every way in, given what the body of an acknowledgement (200) says.
 fn usual_api<'a>(
-    reply: &Reply,
+    reply: &Response,
     body: &'a dyn Fn(&Body) -> Said,
     address: &'a str,
     credentials: &'a str,
 ) -> evidence::Api<'a> {
     let plan = "look at the project's billing: PostHog takes nothing more until then";
-    evidence::Api { vendor: "PostHog", statuses: &[200], body, address, credentials, plan, after: retry_after(reply) }
+    evidence::Api { vendor: "PostHog", statuses: &[200], body, address, credentials, plan, after: reply.retry_after() }
 }
 
 impl Destination for PostHog {
@@ -368,7 +369,7 @@ impl Destination for PostHog {
         self.rest.as_ref()?.question()
     }
 
-    fn learn(&mut self, reply: &Reply) -> Result<()> {
+    fn learn(&mut self, reply: &Response) -> Result<()> {
         if std::mem::take(&mut self.asks_for_v1) {
             match (self.capture, capture_v1::is_there(reply.status)) {
                 (Capture::Auto, there) => self.capture = if there { Capture::V1 } else { Capture::V0 },
@@ -451,7 +452,7 @@ impl Destination for PostHog {
         }
     }
 
-    fn interpret(&self, route: Route, _: usize, reply: &Reply) -> Verdict {
+    fn interpret(&self, route: Route, _: usize, reply: &Response) -> Verdict {
         let reason = self.says(reply);
         match route {
             // Without its events nothing is known of any of them.
@@ -461,18 +462,18 @@ impl Destination for PostHog {
         }
     }
 
-    fn interpret_each(&self, route: Route, elements: &[&Element], reply: &Reply) -> Verdict {
+    fn interpret_each(&self, route: Route, elements: &[&Element], reply: &Response) -> Verdict {
         match route {
             CAPTURE if self.is_v1() => capture_v1::interpret(elements, reply, self.says(reply), &self.api_key),
             _ => self.interpret(route, elements.len(), reply),
         }
     }
 
-    fn doubt(&self, route: Route, element: &Element, reply: &Reply) -> Option<Request> {
+    fn doubt(&self, route: Route, element: &Element, reply: &Response) -> Option<Request> {
         self.rest.as_ref()?.doubt(route, element, reply)
     }
 
-    fn is_done(&self, _: Route, element: &Element, answer: &Reply) -> bool {
+    fn is_done(&self, _: Route, element: &Element, answer: &Response) -> bool {
         rest::is_removed(element, answer)
     }
 

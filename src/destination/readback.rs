@@ -3,8 +3,9 @@
 
 use serde_json::Value;
 
-use super::{Pace, Reply, Request};
+use super::Pace;
 use crate::error::Result;
+use crate::io::http::{Request, Response};
 use crate::model::Traits;
 
 /// A question about the groups of one type.
@@ -76,22 +77,22 @@ pub trait ReadBack: Send + Sync {
     fn request(&self, question: Question<'_>) -> Option<Request>;
 
     /// The answer to [`Question::Page`].
-    fn page(&self, reply: &Reply) -> Result<Page>;
+    fn page(&self, reply: &Response) -> Result<Page>;
 
     /// The answer to [`Question::Find`]; `None` when there is no such group.
-    fn found(&self, reply: &Reply) -> Result<Option<RemoteGroup>>;
+    fn found(&self, reply: &Response) -> Result<Option<RemoteGroup>>;
 
     /// The answer to [`Question::Related`].
-    fn related(&self, reply: &Reply) -> Result<Vec<Related>>;
+    fn related(&self, reply: &Response) -> Result<Vec<Related>>;
 
     /// The answer to [`Question::Activity`], the latest first.
-    fn activity(&self, reply: &Reply) -> Result<Vec<Activity>>;
+    fn activity(&self, reply: &Response) -> Result<Vec<Activity>>;
 
     /// The answer to [`Question::Names`]; `None` when this server cannot tell.
-    fn names(&self, reply: &Reply) -> Option<Vec<String>>;
+    fn names(&self, reply: &Response) -> Option<Vec<String>>;
 
     /// The answer to [`Question::Values`], the most frequent first; `None` when this server cannot tell.
-    fn values(&self, reply: &Reply) -> Option<Vec<Value>>;
+    fn values(&self, reply: &Response) -> Option<Vec<Value>>;
 
     /// A value that was sent, as the destination holds it.
     fn held(&self, value: &Value) -> Value {

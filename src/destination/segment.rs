@@ -35,13 +35,14 @@ pub use self::settings::{Settings, ShownBy, Wants, Wire};
 use self::settings::{auth, context, headers, is_header_value, json};
 use super::evidence;
 use super::plain_json::{self, moment};
-use super::reply::{retry_after, words};
+use super::reply::words;
 use super::reserved::{self, Folding, Reserved, Wanted, reserved};
 use super::{
-    Addressed, Applied, Attempt, Destination, Element, Features, Limits, Part, Remark, Reply, Request, Route,
-    TraitShape, User, UserRule, Verdict, dedup,
+    Addressed, Attempt, Destination, Element, Features, Limits, Part, Remark, Route, TraitShape, User, UserRule,
+    Verdict, dedup,
 };
 use crate::error::{Error, Kind, Result};
+use crate::io::http::{Applied, Request, Response};
 use crate::model::document::Traits;
 use crate::model::{OnNull, Op};
 use crate::secret::Secret;
@@ -226,7 +227,7 @@ impl Segment {
         })
     }
 
-    fn says(&self, reply: &Reply) -> String {
+    fn says(&self, reply: &Response) -> String {
         let mut secrets = vec![&self.key, &self.shown_key];
         let configured: Vec<Secret> = self.secret_headers.iter().map(|(_, value)| Secret::new(value.clone())).collect();
         secrets.extend(&configured);
@@ -398,7 +399,7 @@ impl Destination for Segment {
         Request { method: "POST", url: self.url.clone(), headers, body, gzip: self.preset.gzip }
     }
 
-    fn interpret(&self, _: Route, _: usize, reply: &Reply) -> Verdict {
+    fn interpret(&self, _: Route, _: usize, reply: &Response) -> Verdict {
         let reason = self.says(reply);
         match reply.status {
             400 if !self.preset.whole_batch_fails && speaks_of_size(&reply.body) => {
@@ -464,7 +465,7 @@ fn speaks_of_size(body: &[u8]) -> bool {
 
 /// How long the answer asks us to wait: the longer of `Retry-After` and `X-RateLimit-Reset`, which holds seconds, or, where
 /// a proxy follows the other custom, a Unix time, read against the answer's own `Date`.
-fn asked(reply: &Reply) -> Option<Duration> {
+fn asked(reply: &Response) -> Option<Duration> {
     const YEAR_SECONDS: u64 = 31_536_000;
     let reset = reply.header("x-ratelimit-reset").and_then(|value| value.trim().parse::<u64>().ok());
     let reset = reset.and_then(|value| {
@@ -474,7 +475,7 @@ fn asked(reply: &Reply) -> Option<Duration> {
         let now = DateTime::parse_from_rfc2822(reply.header("date")?.trim()).ok()?;
         Some(Duration::from_secs(value.saturating_sub(u64::try_from(now.timestamp()).ok()?)))
     });
-    retry_after(reply).max(reset)
+    reply.retry_after().max(reset)
 }
 
 #[cfg(test)]

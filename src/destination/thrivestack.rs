@@ -21,13 +21,14 @@ use serde_json::{Map, Value};
 
 use super::evidence::{self, Body, Said};
 use super::plain_json::{self, moment};
-use super::reply::{retry_after, words};
+use super::reply::words;
 use super::reserved::{self, Folding, Reserved, Wanted, reserved};
 use super::{
-    Addressed, Applied, Attempt, Destination, Element, Features, Limits, Part, Remark, Reply, Request, Route,
-    TraitShape, User, UserRule, Verdict,
+    Addressed, Attempt, Destination, Element, Features, Limits, Part, Remark, Route, TraitShape, User, UserRule,
+    Verdict,
 };
 use crate::error::{Error, Kind, Result};
+use crate::io::http::{Applied, Request, Response};
 use crate::model::{OnNull, Op};
 use crate::secret::Secret;
 
@@ -268,7 +269,7 @@ impl Destination for ThriveStack {
         Request { method: "POST", url: format!("{}/api/group", self.base), headers, body, gzip: false }
     }
 
-    fn interpret(&self, _: Route, _: usize, reply: &Reply) -> Verdict {
+    fn interpret(&self, _: Route, _: usize, reply: &Response) -> Verdict {
         let reason = words(reply, &[&self.api_key]);
         let body = |body: &Body| match body.member("success") {
             Some(Value::Bool(true)) if !body.speaks_of_an_error() => Said::Taken(warning(&body.json, &self.api_key)),
@@ -282,7 +283,7 @@ impl Destination for ThriveStack {
             address: "`base_url`",
             credentials: "check `api_key`: it must be the environment's API key (Settings → API keys)",
             plan: "check the ThriveStack plan: it asks for payment",
-            after: retry_after(reply),
+            after: reply.retry_after(),
         };
         evidence::judge(reply, reason, &api)
     }

@@ -28,12 +28,12 @@ use chrono::SecondsFormat;
 use serde::{Deserialize, Serialize};
 
 use super::evidence;
-use super::reply::{retry_after, words};
+use super::reply::words;
 use super::{
-    Addressed, Applied, Attempt, Blame, Destination, Element, Features, Limits, Part, Reply, Request, Route, User,
-    UserRule, Verdict, dedup,
+    Addressed, Attempt, Blame, Destination, Element, Features, Limits, Part, Route, User, UserRule, Verdict, dedup,
 };
 use crate::error::{Error, Kind, Result};
+use crate::io::http::{Applied, Request, Response};
 use crate::model::{Change, OnNull, Op};
 use crate::secret::Secret;
 use headers::Header;
@@ -220,7 +220,7 @@ impl Webhook {
         })
     }
 
-    fn says(&self, reply: &Reply) -> String {
+    fn says(&self, reply: &Response) -> String {
         words(reply, &self.secrets.iter().collect::<Vec<_>>())
     }
 }
@@ -376,7 +376,7 @@ impl Destination for Webhook {
         Request { method: self.method, url, headers: sent, body, gzip: false }
     }
 
-    fn interpret(&self, _: Route, _: usize, reply: &Reply) -> Verdict {
+    fn interpret(&self, _: Route, _: usize, reply: &Response) -> Verdict {
         let mut reason = self.says(reply);
         const REFUSED: &str = "check `auth_header`, `secret_path` and `signing_secret`: the receiver refuses us";
         let stop = |advice: &str, blame| Verdict::Stop {
@@ -409,7 +409,7 @@ impl Destination for Webhook {
             address: "`url`",
             credentials: REFUSED,
             plan: "look at the receiver: it asks for payment",
-            after: retry_after(reply),
+            after: reply.retry_after(),
         };
         evidence::judge(reply, reason, &api)
     }

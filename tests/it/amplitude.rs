@@ -5,10 +5,11 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use groupcast::delivery::{Delivery, Fate, HttpClient, Settings, Signal};
+use groupcast::delivery::{Delivery, Fate, Settings, Signal};
 use groupcast::destination::amplitude::{self, Amplitude};
 use groupcast::destination::{Addressed, Destination};
 use groupcast::error::{Kind, Result};
+use groupcast::io::http::HttpClient;
 use groupcast::io::{Clock, Random};
 use groupcast::model::Change;
 use groupcast::secret::Secret;
@@ -258,7 +259,7 @@ async fn am_17_no_answer_in_time_is_repeated_and_then_unknown() {
     scene.vendor.script([Fault::Hold(never.clone()), Fault::Hold(never.clone())]);
     let (outcome, fates) = scene.deliver(&groups(1, 1)).await;
     outcome.unwrap();
-    let reason = "no answer within 0.1 s (tried 2 times)".to_owned();
+    let reason = "no response within 0.1 s (tried 2 times)".to_owned();
     assert_eq!(fates, [Fate::Unknown { reason }]);
 }
 
@@ -306,7 +307,7 @@ async fn am_18_the_key_is_in_the_body_only() {
         assert!(!outside_the_body.contains(KEY) && !outside_the_body.contains(&encoded));
         let text = String::from_utf8(request.body.clone()).unwrap();
         assert_eq!(text.matches(&encoded).count(), 1);
-        let masked = scene.destination.masked(&groupcast::destination::Request {
+        let masked = scene.destination.masked(&groupcast::io::http::Request {
             method: "POST",
             url: String::new(),
             headers: Vec::new(),

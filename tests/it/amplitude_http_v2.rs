@@ -7,11 +7,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use groupcast::delivery::{Delivery, Fate, HttpClient, Settings, Signal};
+use groupcast::delivery::{Delivery, Fate, Settings, Signal};
 use groupcast::destination::Addressed;
 use groupcast::destination::amplitude::http_v2::HttpV2;
 use groupcast::destination::amplitude::{self, Api};
 use groupcast::error::{Kind, Result};
+use groupcast::io::http::HttpClient;
 use groupcast::io::{Clock, Random};
 use groupcast::model::{Change, Op};
 use groupcast::secret::Secret;

@@ -12,16 +12,20 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use groupcast::delivery::{self, Delivery, HttpClient, Settings, Signal};
+use groupcast::delivery::{self, Delivery, Settings, Signal};
 use groupcast::destination::amplitude::http_v2::HttpV2;
 use groupcast::destination::amplitude::{self, Amplitude, Api as AmplitudeApi};
 use groupcast::destination::posthog::{self, PostHog, WriteVia};
 use groupcast::destination::segment::{self, Segment};
 use groupcast::destination::thrivestack::{self, ThriveStack, Wire};
 use groupcast::destination::webhook::{self, Body, Webhook};
-use groupcast::destination::{Applied, Destination, Features, NoReply, Reply, Request, UserRule, journy, mixpanel};
+use groupcast::destination::{Destination, Features, UserRule, journy, mixpanel};
 use groupcast::error::Result;
-use groupcast::io::{Clock, Random, Transport};
+use groupcast::io::http::CallLimits;
+use groupcast::io::http::HttpClient;
+use groupcast::io::http::Transport;
+use groupcast::io::http::{Applied, NoResponse, Request, Response};
+use groupcast::io::{Clock, Random};
 use groupcast::ledger::memory::MemoryLedger;
 use groupcast::ledger::{Ledger, Status};
 use groupcast::mapping::compile::Projection;
@@ -527,7 +531,7 @@ struct Weather<'a> {
 
 #[async_trait]
 impl Transport for Weather<'_> {
-    async fn send(&self, request: &Request, deadline: Duration) -> Result<Reply, NoReply> {
+    async fn send(&self, request: &Request, limits: CallLimits) -> Result<Response, NoResponse> {
         let (death, answered) = {
             let mut road = self.road.lock().unwrap();
             road.sent += 1;
@@ -545,7 +549,7 @@ impl Transport for Weather<'_> {
                         vendor.spoil(mishap);
                     }
                     // Nobody listens where the process has died.
-                    drop(tell.send(http_client.send(&request, deadline).await));
+                    drop(tell.send(http_client.send(&request, limits).await));
                 }));
                 (death, Some(answered))
             }
@@ -555,7 +559,7 @@ impl Transport for Weather<'_> {
             None => None,
         };
         match reply {
-            Some(Err(silent)) if death.is_none() && !self.honest => Err(NoReply { applied: Applied::No, ..silent }),
+            Some(Err(silent)) if death.is_none() && !self.honest => Err(NoResponse { applied: Applied::No, ..silent }),
             Some(reply) if death.is_none() => reply,
             _ => {
                 self.dead.notify_one();

@@ -5,8 +5,9 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use groupcast::delivery::{Delivery, Fate, Settings, Signal};
-use groupcast::destination::{Addressed, Applied};
+use groupcast::destination::Addressed;
 use groupcast::error::{Kind, Result};
+use groupcast::io::http::Applied;
 use groupcast::io::{Clock, Random};
 use groupcast::model::Change;
 use serde_json::json;

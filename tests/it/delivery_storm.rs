@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use groupcast::delivery::{Delivery, Fate, Settings, Signal};
-use groupcast::destination::{Addressed, Applied, Limits};
+use groupcast::destination::{Addressed, Limits};
+use groupcast::io::http::Applied;
 use groupcast::io::{Clock, Random};
 use groupcast::model::Change;
 use proptest::prelude::*;

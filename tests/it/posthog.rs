@@ -7,10 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use groupcast::delivery::pace::Bucket;
-use groupcast::delivery::{self, Delivery, Fate, HttpClient, Settings, Signal};
+use groupcast::delivery::{self, Delivery, Fate, Settings, Signal};
 use groupcast::destination::posthog::{self, Capture, PostHog, WriteVia};
 use groupcast::destination::{Addressed, Destination};
 use groupcast::error::{Kind, Result};
+use groupcast::io::http::HttpClient;
 use groupcast::io::{Clock, Random};
 use groupcast::model::Change;
 use groupcast::secret::Secret;

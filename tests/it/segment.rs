@@ -5,10 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use groupcast::delivery::{Delivery, Fate, HttpClient, Settings, Signal};
+use groupcast::delivery::{Delivery, Fate, Settings, Signal};
 use groupcast::destination::segment::{self, Segment};
 use groupcast::destination::{Addressed, User};
 use groupcast::error::Result;
+use groupcast::io::http::HttpClient;
 use groupcast::io::{Clock, Random};
 use groupcast::model::Change;
 use proptest::prelude::*;

@@ -4,11 +4,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use groupcast::delivery::{Delivery, Fate, HttpClient, Settings, Signal};
+use groupcast::delivery::{Delivery, Fate, Settings, Signal};
 use groupcast::destination::thrivestack::{self, ThriveStack, Wire};
 use groupcast::destination::{Addressed, User};
 use groupcast::error::Result;
 use groupcast::io::Random;
+use groupcast::io::http::HttpClient;
 use groupcast::model::Change;
 use groupcast::secret::Secret;
 use proptest::prelude::*;

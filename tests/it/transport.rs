@@ -9,13 +9,15 @@ use axum::Router;
 use axum::body::Bytes;
 use axum::http::HeaderMap;
 use axum::routing::any;
-use groupcast::delivery::HttpClient;
-use groupcast::destination::{Applied, Destination, NoReply, Reply, Request, file};
-use groupcast::io::Transport;
+use groupcast::destination::{Destination, file};
+use groupcast::io::http::CallLimits;
+use groupcast::io::http::HttpClient;
+use groupcast::io::http::Transport;
+use groupcast::io::http::{Applied, NoResponse, Request, Response};
 use groupcast::model::Change;
 use serde_json::json;
 
-const DEADLINE: Duration = Duration::from_secs(10);
+const LIMITS: CallLimits = CallLimits { timeout: Duration::from_secs(10), body_bytes_max: 64 * 1024 };
 
 fn post(url: &str) -> Request {
     Request { method: "POST", url: url.to_owned(), headers: Vec::new(), body: b"body".to_vec(), gzip: false }
@@ -28,8 +30,8 @@ async fn serve(router: Router) -> String {
     url
 }
 
-async fn send(request: &Request) -> Result<Reply, NoReply> {
-    HttpClient::new().unwrap().send(request, DEADLINE).await
+async fn send(request: &Request) -> Result<Response, NoResponse> {
+    HttpClient::new().unwrap().send(request, LIMITS).await
 }
 
 #[tokio::test]
@@ -61,8 +63,12 @@ async fn what_cannot_be_a_request_was_not_sent() {
 #[tokio::test]
 async fn silence_may_have_had_an_effect() {
     let url = serve(Router::new().fallback(any(std::future::pending::<()>))).await;
-    let error = HttpClient::new().unwrap().send(&post(&url), Duration::from_millis(200)).await.unwrap_err();
-    assert_eq!(error, NoReply { applied: Applied::Maybe, what: "no answer within 0.2 s".to_owned() });
+    let error = HttpClient::new()
+        .unwrap()
+        .send(&post(&url), CallLimits { timeout: Duration::from_millis(200), ..LIMITS })
+        .await
+        .unwrap_err();
+    assert_eq!(error, NoResponse { applied: Applied::Maybe, what: "no response within 0.2 s".to_owned() });
 }
 
 #[tokio::test]
@@ -81,7 +87,7 @@ async fn redirects_are_replies() {
 }
 
 #[tokio::test]
-async fn bodies_and_headers_arrive_and_answers_are_cut() {
+async fn bodies_and_headers_arrive_and_a_longer_response_is_cut_and_says_so() {
     let echo = any(|headers: HeaderMap, body: Bytes| async move {
         assert_eq!(headers["user-agent"], concat!("groupcast/", env!("CARGO_PKG_VERSION")));
         assert_eq!(headers["x-one"], "1");
@@ -100,16 +106,28 @@ async fn bodies_and_headers_arrive_and_answers_are_cut() {
                 Request { headers: vec![("x-one", "1".to_owned())], body: vec![b'x'; length], gzip, ..post(&url) };
             let reply = send(&request).await.unwrap();
             assert_eq!((reply.status, reply.body.len()), (200, answered), "gzip {gzip}");
+            assert_eq!(reply.truncated, length > answered, "gzip {gzip} {length}");
         }
     }
 }
 
 #[tokio::test]
-async fn what_is_read_is_read_whole() {
+async fn each_caller_names_the_longest_response_it_accepts() {
     let long = "x".repeat(3_000_000);
-    let url = serve(Router::new().fallback(any(move || async move { long }))).await;
-    let reply = send(&Request { method: "GET", ..post(&url) }).await.unwrap();
-    assert_eq!((reply.status, reply.body.len()), (200, 3_000_000), "a page of groups is longer than a batch's answer");
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    std::io::Write::write_all(&mut packed, long.as_bytes()).unwrap();
+    let packed = packed.finish().unwrap();
+    let plain = serve(Router::new().fallback(any(move || async move { long }))).await;
+    let gzip = any(move || async move { ([("content-encoding", "gzip")], packed) });
+    let gzip = serve(Router::new().fallback(gzip)).await;
+    for url in [plain, gzip] {
+        for (body_bytes_max, length) in [(0, 0), (1_000, 1_000), (2_999_999, 2_999_999), (3_000_000, 3_000_000)] {
+            let limits = CallLimits { body_bytes_max, ..LIMITS };
+            let response = HttpClient::new().unwrap().send(&Request::get(url.clone()), limits).await.unwrap();
+            assert_eq!((response.status, response.body.len()), (200, length));
+            assert_eq!(response.truncated, length < 3_000_000, "{length}");
+        }
+    }
 }
 
 #[tokio::test]

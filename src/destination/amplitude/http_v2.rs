@@ -18,12 +18,12 @@ use serde_json::Value;
 use super::properties::{self, OPERATORS_BYTES};
 use super::{BODY_BYTES_MAX, LongStrings, Settings, by_status, value};
 use crate::destination::evidence::{Body, Said};
-use crate::destination::reply::{retry_after, words};
+use crate::destination::reply::words;
 use crate::destination::{
-    Addressed, Applied, Attempt, Destination, Element, Features, Limits, Part, Reply, Request, Route, UserRule,
-    Verdict, dedup,
+    Addressed, Attempt, Destination, Element, Features, Limits, Part, Route, UserRule, Verdict, dedup,
 };
 use crate::error::Result;
+use crate::io::http::{Applied, Request, Response};
 use crate::model::{OnNull, Op};
 use crate::secret::Secret;
 
@@ -73,7 +73,7 @@ impl HttpV2 {
     }
 
     /// A 400: about us, about some events, or about the request as a whole.
-    fn bad_request(&self, elements: usize, reply: &Reply, answer: &Answer, reason: String) -> Verdict {
+    fn bad_request(&self, elements: usize, reply: &Response, answer: &Answer, reason: String) -> Verdict {
         let stop = |advice: &str| Verdict::stop(reason.clone(), advice);
         let named = answer.named();
         let nobody = named.values().flatten().any(|field| IDENTITIES.contains(&field.as_str()));
@@ -169,17 +169,17 @@ impl Destination for HttpV2 {
         Request { method: "POST", url: self.url.clone(), headers, body, gzip: self.gzip }
     }
 
-    fn interpret(&self, _: Route, elements: usize, reply: &Reply) -> Verdict {
+    fn interpret(&self, _: Route, elements: usize, reply: &Response) -> Verdict {
         let answer = Answer::read(&reply.body);
         let reason = match answer.told() {
-            Some(told) => words(&Reply { body: told.into_bytes(), ..reply.clone() }, &[&self.api_key]),
+            Some(told) => words(&Response { body: told.into_bytes(), ..reply.clone() }, &[&self.api_key]),
             None => words(reply, &[&self.api_key]),
         };
         match reply.status {
             400 => self.bad_request(elements, reply, &answer, reason),
             // Amplitude's own 503 says that nothing was taken. One of a proxy, which has another form, does not.
             503 if answer.0["code"].as_u64() == Some(503) => {
-                Verdict::Retry { reason, after: retry_after(reply), applied: Applied::No }
+                Verdict::Retry { reason, after: reply.retry_after(), applied: Applied::No }
             }
             _ => by_status(reply, reason, THROTTLED, &|body| ingested(body, elements)),
         }

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::properties::Slot;
 use super::*;
-use crate::destination::Applied;
+use crate::io::http::Applied;
 use crate::model::document::number_value;
 
 const KEY: &str = "k+y &=%é";
@@ -54,8 +54,8 @@ fn identifications(request: &Request) -> Vec<Map<String, Value>> {
     serde_json::from_str(&fields(request)[1].1).unwrap()
 }
 
-fn reply(status: u16, body: &str) -> Reply {
-    Reply { status, headers: Vec::new(), body: body.into() }
+fn reply(status: u16, body: &str) -> Response {
+    Response { status, body: body.into(), ..Response::default() }
 }
 
 fn interpret(status: u16, body: &str) -> Verdict {
@@ -442,10 +442,11 @@ fn am_16_a_400_about_the_key_stops_everything() {
 #[test]
 fn am_17_every_status_has_its_meaning() {
     let seconds = Duration::from_secs;
-    let after = |value: &str| Reply {
+    let after = |value: &str| Response {
         status: 429,
         headers: vec![("retry-after".into(), value.into()), ("date".into(), "Sun, 06 Nov 1994 08:49:37 GMT".into())],
         body: Vec::new(),
+        ..Response::default()
     };
     for (value, wait) in [("3", 15), ("15", 15), ("40", 40), ("Sun, 06 Nov 1994 08:50:37 GMT", 60), ("soon", 15)] {
         let verdict = amplitude().interpret(0, 1, &after(value));
@@ -597,7 +598,7 @@ proptest! {
         after in any::<String>(),
     ) {
         let word = body.trim_ascii().eq_ignore_ascii_case(b"success");
-        let reply = Reply { status, headers: vec![("retry-after".into(), after)], body };
+        let reply = Response { status, headers: vec![("retry-after".into(), after)], body, ..Response::default() };
         let verdict = amplitude().interpret(0, 3, &reply);
         prop_assert_eq!(verdict == Verdict::DELIVERED, status == 200 && word);
     }

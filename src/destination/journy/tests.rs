@@ -1,5 +1,5 @@
 use super::*;
-use crate::destination::Applied;
+use crate::io::http::Applied;
 
 const API_KEY: &str = "jk_5d3f0e7c1a";
 
@@ -20,9 +20,9 @@ fn request(change: Value) -> Request {
     journy().request(parts[0].route, &[&element], Attempt { at: DateTime::UNIX_EPOCH, number: 1, request: 0 })
 }
 
-fn reply(status: u16, headers: &[(&str, &str)], body: &str) -> Reply {
+fn reply(status: u16, headers: &[(&str, &str)], body: &str) -> Response {
     let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-    Reply { status, headers, body: body.as_bytes().to_vec() }
+    Response { status, headers, body: body.as_bytes().to_vec(), ..Response::default() }
 }
 
 #[test]

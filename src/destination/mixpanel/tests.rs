@@ -41,8 +41,8 @@ fn attempt() -> Attempt {
     Attempt { at: chrono::DateTime::UNIX_EPOCH, number: 1, request: 0 }
 }
 
-fn reply(status: u16, body: &str) -> Reply {
-    Reply { status, headers: Vec::new(), body: body.as_bytes().to_vec() }
+fn reply(status: u16, body: &str) -> Response {
+    Response { status, body: body.as_bytes().to_vec(), ..Response::default() }
 }
 
 #[test]
@@ -276,7 +276,7 @@ proptest::proptest! {
                 .prop_map(String::into_bytes),
         ],
     ) {
-        match mixpanel().interpret(0, elements, &Reply { status, headers: Vec::new(), body }) {
+        match mixpanel().interpret(0, elements, &Response { status, body, ..Response::default() }) {
             Verdict::Delivered { .. } => proptest::prop_assert!((200..300).contains(&status)),
             Verdict::RefusedSome { elements: named } => {
                 proptest::prop_assert!(!named.is_empty() && named.iter().all(|(index, _)| *index < elements));

@@ -6,10 +6,11 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::{Addressed, CAPTURE, Element, Limits, Part, PostHog, Reply, Verdict, usual_api};
+use super::{Addressed, CAPTURE, Element, Limits, Part, PostHog, Verdict, usual_api};
 use crate::destination::dedup;
 use crate::destination::evidence::{self, Body, Said};
 use crate::destination::plain_json;
+use crate::io::http::Response;
 use crate::model::{Change, Traits};
 
 /// Events in a request, as PostHog's own Python library sends them. The server has no limit.
@@ -230,7 +231,7 @@ pub(super) fn write(out: &mut Vec<u8>, value: &Value) {
 
 /// The acknowledgement is `{"status":"Ok"}`, or `{"status":1}` from servers before the one written in Rust. It may name
 /// quotas that were passed: those events were dropped.
-pub(super) fn interpret(reply: &Reply, reason: String) -> Verdict {
+pub(super) fn interpret(reply: &Response, reason: String) -> Verdict {
     if let (200, Some(what)) = (reply.status, limited(&reply.body)) {
         return Verdict::stop(
             format!("PostHog dropped the events: over the quota for {what}"),

@@ -7,10 +7,11 @@ use chrono::{DateTime, Utc};
 use serde_json::Value;
 
 use super::capture::time;
-use super::{Element, Reply, Verdict, usual_api};
+use super::{Element, Verdict, usual_api};
 use crate::destination::Attempt;
 use crate::destination::dedup;
 use crate::destination::evidence::{self, Body, OfOne, Said};
+use crate::io::http::Response;
 use crate::secret::Secret;
 
 /// Below the host. A GET of it is answered with 405 by servers that have it.
@@ -52,7 +53,7 @@ pub(super) fn is_there(status: u16) -> bool {
 
 /// `{"results":{uuid:{"result":"ok|warning|drop|limited|retry","details":…}}}`, or an error as
 /// `{"error","error_description","error_uri"}`.
-pub(super) fn interpret(elements: &[&Element], reply: &Reply, reason: String, key: &Secret) -> Verdict {
+pub(super) fn interpret(elements: &[&Element], reply: &Response, reason: String, key: &Secret) -> Verdict {
     let answer: Value = serde_json::from_slice(&reply.body).unwrap_or_default();
     let error = answer.get("error").and_then(Value::as_str).unwrap_or_default();
     let foreign = |_: &Body| Said::Foreign;

@@ -2,10 +2,11 @@
 
 use serde_json::Value;
 
+use super::Pace;
 use super::rest::{PACE, Rest, held};
-use super::{Pace, Reply, Request};
 use crate::destination::readback::{Activity, Page, Question, ReadBack, Related, RemoteGroup};
 use crate::error::{Error, Kind, Result};
+use crate::io::http::{Request, Response};
 
 fn unreadable(what: &str) -> Error {
     Error::new(Kind::Destination, format!("PostHog's answer is not {what}"))
@@ -61,7 +62,7 @@ impl ReadBack for Rest {
         Some(self.get(&below))
     }
 
-    fn page(&self, reply: &Reply) -> Result<Page> {
+    fn page(&self, reply: &Response) -> Result<Page> {
         let answer = self.answered("its groups", reply)?;
         let broken = || unreadable("a page of groups");
         let results = answer.get("results").and_then(Value::as_array).ok_or_else(broken)?;
@@ -73,7 +74,7 @@ impl ReadBack for Rest {
         Ok(Page { groups, next })
     }
 
-    fn found(&self, reply: &Reply) -> Result<Option<RemoteGroup>> {
+    fn found(&self, reply: &Response) -> Result<Option<RemoteGroup>> {
         if reply.status == 404 {
             return Ok(None);
         }
@@ -81,7 +82,7 @@ impl ReadBack for Rest {
         group(&answer).map(Some).ok_or_else(|| unreadable("a group"))
     }
 
-    fn related(&self, reply: &Reply) -> Result<Vec<Related>> {
+    fn related(&self, reply: &Response) -> Result<Vec<Related>> {
         let answer = self.answered("what is related to this group", reply)?;
         let one = |actor: &Value| {
             let index = actor.get("group_type_index").and_then(Value::as_u64);
@@ -97,7 +98,7 @@ impl ReadBack for Rest {
         actors.iter().map(one).collect::<Option<Vec<_>>>().ok_or_else(|| unreadable("a list of persons and groups"))
     }
 
-    fn activity(&self, reply: &Reply) -> Result<Vec<Activity>> {
+    fn activity(&self, reply: &Response) -> Result<Vec<Activity>> {
         let answer = self.answered("what was done to this group", reply)?;
         let results = answer.get("results").unwrap_or(&answer);
         let one = |entry: &Value| {
@@ -114,7 +115,7 @@ impl ReadBack for Rest {
     }
 
     /// `{"0": [{"name", "count"}, …], "1": …}`, by group type; newer servers have it no more.
-    fn names(&self, reply: &Reply) -> Option<Vec<String>> {
+    fn names(&self, reply: &Response) -> Option<Vec<String>> {
         let answer: Value = (reply.status == 200).then(|| serde_json::from_slice(&reply.body).ok())??;
         match answer.as_object()?.get(&self.index?.to_string()) {
             Some(listed) => listed.as_array()?.iter().map(|entry| text(entry, "name")).collect(),
@@ -123,7 +124,7 @@ impl ReadBack for Rest {
     }
 
     /// `{"results": [{"name", "count"}]}`; older servers answer with the list alone.
-    fn values(&self, reply: &Reply) -> Option<Vec<Value>> {
+    fn values(&self, reply: &Response) -> Option<Vec<Value>> {
         let answer: Value = (reply.status == 200).then(|| serde_json::from_slice(&reply.body).ok())??;
         let results = answer.get("results").unwrap_or(&answer).as_array()?;
         Some(results.iter().filter_map(|entry| entry.get("name").cloned()).collect())

@@ -8,11 +8,12 @@ use serde_json::{Value, json};
 
 use super::capture::{split, without_nul};
 use super::{
-    Addressed, Applied, CREATE, DELETE_PROPERTY, Element, GROUP_TYPES_MAX, Limits, Pace, Part, Reply, Request, Route,
-    UPDATE_PROPERTY, UPSERT_PROPERTIES, Verdict, WriteVia, retry_after, usual_api, words,
+    Addressed, CREATE, DELETE_PROPERTY, Element, GROUP_TYPES_MAX, Limits, Pace, Part, Route, UPDATE_PROPERTY,
+    UPSERT_PROPERTIES, Verdict, WriteVia, usual_api, words,
 };
 use crate::destination::evidence::{self, Body, Said};
 use crate::error::{Error, Kind, Result};
+use crate::io::http::{Applied, Request, Response};
 use crate::model::Change;
 use crate::secret::Secret;
 
@@ -110,7 +111,7 @@ impl Rest {
         }
     }
 
-    pub(super) fn learn(&mut self, reply: &Reply, group_type: &str) -> Result<()> {
+    pub(super) fn learn(&mut self, reply: &Response, group_type: &str) -> Result<()> {
         match self.asking {
             Asking::Types => {
                 self.types = types(&self.answered("its group types", reply)?).ok_or_else(|| {
@@ -152,7 +153,7 @@ impl Rest {
     /// The body of a successful answer.
     ///
     /// Errors ([`Kind::Destination`]): any other answer, with what to do about it.
-    pub(super) fn answered(&self, what: &str, reply: &Reply) -> Result<Value> {
+    pub(super) fn answered(&self, what: &str, reply: &Response) -> Result<Value> {
         let failed = |reason: String, advice: &str| {
             Err(Error::new(Kind::Destination, format!("PostHog does not tell {what}: {reason}")).advise(advice))
         };
@@ -224,7 +225,7 @@ impl Rest {
     }
 
     /// Older servers answer 500 to the removal of a property that the group does not have. Whether it has is asked then.
-    pub(super) fn doubt(&self, route: Route, element: &Element, reply: &Reply) -> Option<Request> {
+    pub(super) fn doubt(&self, route: Route, element: &Element, reply: &Response) -> Option<Request> {
         let query = element.address.strip_prefix(REMOVAL)?;
         // Without the last parameter some projects make a notebook for every group that is looked at.
         (route == DELETE_PROPERTY && reply.status == 500)
@@ -252,7 +253,7 @@ pub(super) fn held(value: &Value) -> Value {
 }
 
 /// Whether a group that was looked at does not have the property that a removal names, or is not there.
-pub(super) fn is_removed(removal: &Element, answer: &Reply) -> bool {
+pub(super) fn is_removed(removal: &Element, answer: &Response) -> bool {
     let removal: Value = serde_json::from_slice(&removal.bytes).unwrap_or_default();
     let Some(name) = removal.get("$unset").and_then(Value::as_str) else { return false };
     let body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
@@ -282,7 +283,7 @@ fn types(answer: &Value) -> Option<Vec<(u64, String)>> {
 struct Problem(Value);
 
 impl Problem {
-    fn of(reply: &Reply) -> Problem {
+    fn of(reply: &Response) -> Problem {
         Problem(serde_json::from_slice(&reply.body).unwrap_or_default())
     }
 
@@ -298,11 +299,11 @@ impl Problem {
 
 /// The acknowledgement is the group as JSON. PostHog's page says "no response body" of `update_property` and
 /// `delete_property`, so an empty one counts there too.
-pub(super) fn interpret(route: Route, reply: &Reply, reason: String) -> Verdict {
+pub(super) fn interpret(route: Route, reply: &Response, reason: String) -> Verdict {
     let problem = Problem::of(reply);
     // The group was written, and PostHog failed to tell its own event queue, under whatever status that answered with.
     if problem.text("type").starts_with("capture_") {
-        return Verdict::Retry { reason, after: retry_after(reply), applied: Applied::Maybe };
+        return Verdict::Retry { reason, after: reply.retry_after(), applied: Applied::Maybe };
     }
     match (reply.status, route) {
         (400, DELETE_PROPERTY)

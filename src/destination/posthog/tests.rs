@@ -11,6 +11,7 @@ use serde_json::{Map, Number, Value, json};
 use super::*;
 use crate::destination::Blame;
 use crate::destination::readback::Question;
+use crate::io::http::Applied;
 use crate::model::Change;
 
 const KEY: &str = "phc_k\"e+y";
@@ -50,7 +51,7 @@ fn prepared(write_via: WriteVia, types: &[&str], upsert: bool) -> PostHog {
     posthog
 }
 
-fn types_reply(types: &[&str]) -> Reply {
+fn types_reply(types: &[&str]) -> Response {
     let types = types.iter().enumerate().map(|(index, name)| json!({"group_type": name, "group_type_index": index}));
     reply(200, &types.collect::<Value>().to_string())
 }
@@ -80,8 +81,8 @@ fn event(change: &Addressed) -> Value {
     body(&requests(&posthog(), change)[0])["batch"][0].clone()
 }
 
-fn reply(status: u16, body: &str) -> Reply {
-    Reply { status, headers: Vec::new(), body: body.into() }
+fn reply(status: u16, body: &str) -> Response {
+    Response { status, body: body.into(), ..Response::default() }
 }
 
 fn refusal(change: &Addressed) -> String {
@@ -691,11 +692,15 @@ fn ph_24_capture_v1_has_its_headers_and_nothing_secret_in_its_body() {
     // Only by its id is known what became of an event, and nothing of it is repeated that holds the key.
     let told = |result: &str, details: &str| {
         let body = json!({"results": {&element.id: {"result": result, "details": details}}}).to_string();
-        v1.interpret_each(CAPTURE, &[&element], &Reply { status: 200, headers: Vec::new(), body: body.into_bytes() })
+        v1.interpret_each(
+            CAPTURE,
+            &[&element],
+            &Response { status: 200, body: body.into_bytes(), ..Response::default() },
+        )
     };
     assert_eq!(told("ok", ""), Verdict::DELIVERED);
     assert!(!format!("{:?}", told("drop", &key)).contains(&key));
     let unasked =
-        v1.interpret(CAPTURE, 1, &Reply { status: 200, body: br#"{"results":{}}"#.to_vec(), ..Reply::default() });
+        v1.interpret(CAPTURE, 1, &Response { status: 200, body: br#"{"results":{}}"#.to_vec(), ..Response::default() });
     assert!(!matches!(unasked, Verdict::Delivered { .. }), "{unasked:?}");
 }

@@ -82,9 +82,9 @@ fn header<'a>(request: &'a Request, name: &str) -> Option<&'a str> {
     request.headers.iter().find(|(header, _)| *header == name).map(|(_, value)| value.as_str())
 }
 
-fn reply(status: u16, headers: &[(&str, &str)], body: &str) -> Reply {
+fn reply(status: u16, headers: &[(&str, &str)], body: &str) -> Response {
     let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-    Reply { status, headers, body: body.into() }
+    Response { status, headers, body: body.into(), ..Response::default() }
 }
 
 fn interpret(preset: &str, status: u16, body: &str) -> Verdict {
@@ -778,7 +778,7 @@ proptest! {
     ) {
         let segment = vendor(PRESETS[at].name);
         let headers = vec![("x-ratelimit-reset".to_owned(), reset)];
-        let verdict = segment.interpret(0, 2, &Reply { status, headers, body });
+        let verdict = segment.interpret(0, 2, &Response { status, headers, body, ..Response::default() });
         let delivered = matches!(verdict, Verdict::Delivered { .. });
         prop_assert!(!delivered || (200..300).contains(&status));
     }

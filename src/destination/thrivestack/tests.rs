@@ -47,7 +47,7 @@ fn body(request: &Request) -> Value {
 }
 
 fn interpret(status: u16, body: &str) -> Verdict {
-    thrivestack().interpret(0, 2, &Reply { status, headers: Vec::new(), body: body.into() })
+    thrivestack().interpret(0, 2, &Response { status, body: body.into(), ..Response::default() })
 }
 
 fn shape(name: &str) -> TraitShape<'_> {
@@ -299,7 +299,7 @@ proptest! {
             ".{0,20}".prop_map(|text| json!({"success": true, "warnings": [text, {"message": text}]}).to_string().into_bytes()),
         ],
     ) {
-        let verdict = thrivestack().interpret(0, 2, &Reply { status, headers: Vec::new(), body });
+        let verdict = thrivestack().interpret(0, 2, &Response { status, body, ..Response::default() });
         let delivered = matches!(verdict, Verdict::Delivered { .. });
         prop_assert!(!delivered || (200..300).contains(&status));
     }

@@ -3,8 +3,8 @@
 use serde_json::Value;
 
 use super::Settings;
-use crate::destination::Reply;
 use crate::error::{Error, Kind, Result};
+use crate::io::http::Response;
 
 /// The operator's rule.
 pub(super) struct Success {
@@ -56,7 +56,7 @@ impl Success {
     }
 
     /// Why an answer with a 2xx is not a success; nothing when it is.
-    pub(super) fn failure(&self, reply: &Reply) -> Option<Failure> {
+    pub(super) fn failure(&self, reply: &Response) -> Option<Failure> {
         if !self.statuses.is_empty() && !self.statuses.contains(&reply.status) {
             return Some(Failure { rule: format!("{} is not in `success`", reply.status), said: false });
         }
@@ -93,8 +93,8 @@ mod tests {
         Success::new(&settings)
     }
 
-    fn reply(status: u16, body: &str) -> Reply {
-        Reply { status, headers: Vec::new(), body: body.as_bytes().to_vec() }
+    fn reply(status: u16, body: &str) -> Response {
+        Response { status, body: body.as_bytes().to_vec(), ..Response::default() }
     }
 
     #[test]

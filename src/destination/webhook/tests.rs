@@ -28,9 +28,9 @@ fn attempt(seconds: i64) -> Attempt {
     Attempt { at: chrono::DateTime::from_timestamp(seconds, 0).unwrap(), number: 1, request: 0 }
 }
 
-fn reply(status: u16, headers: &[(&str, &str)], body: &str) -> Reply {
+fn reply(status: u16, headers: &[(&str, &str)], body: &str) -> Response {
     let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-    Reply { status, headers, body: body.as_bytes().to_vec() }
+    Response { status, headers, body: body.as_bytes().to_vec(), ..Response::default() }
 }
 
 fn problem(settings: Settings) -> Error {

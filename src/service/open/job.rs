@@ -4,9 +4,10 @@ use tokio::sync::watch;
 
 use super::Failure;
 use crate::config::Project;
-use crate::delivery::{self, Delivery, HttpClient, Reader, Signal};
+use crate::delivery::{self, Delivery, Reader, Signal};
 use crate::destination::{Addressed, Destination};
 use crate::error::{Error, Kind, Result, Within};
+use crate::io::http::HttpClient;
 use crate::io::{Clock, Random};
 use crate::ledger::local::LocalLedger;
 use crate::mapping::{MappingFile, fingerprint};

@@ -1,8 +1,9 @@
 //! What becomes of answers and secrets: every answer has a verdict, and no secret is seen in an address, a message or a
 //! shown request.
 
-use groupcast::destination::{Applied, Destination, NoReply, Reply, Request, TraitShape, Verdict};
+use groupcast::destination::{Destination, TraitShape, Verdict};
 use groupcast::error::Kind;
+use groupcast::io::http::{Applied, NoResponse, Request, Response};
 use groupcast::model::Op;
 use groupcast::model::cell::As;
 use proptest::prelude::*;
@@ -37,7 +38,7 @@ const BODIES: [&str; 22] = [
     r#"{"results":{"not-a-uuid":{"result":"retry"}}}"#,
 ];
 
-fn replies() -> impl Strategy<Value = Reply> {
+fn replies() -> impl Strategy<Value = Response> {
     let status = prop_oneof![
         3 => prop::sample::select(vec![200_u16, 201, 202, 204, 301, 307, 400, 401, 402, 403, 404, 405, 408, 410, 413, 415, 429, 460, 500, 501, 502, 503, 504, 505, 511]),
         1 => any::<u16>(),
@@ -65,7 +66,12 @@ fn replies() -> impl Strategy<Value = Reply> {
         Just("0".to_owned()),
     ];
     let headers = prop::collection::vec((name.prop_map(str::to_owned), value), 0..4);
-    (status, headers, body).prop_map(|(status, headers, body)| Reply { status, headers, body })
+    (status, headers, body).prop_map(|(status, headers, body)| Response {
+        status,
+        headers,
+        body,
+        ..Response::default()
+    })
 }
 
 /// One runner per destination, with the number of cases that suits a cheap function.
@@ -115,14 +121,14 @@ fn an_unknown_outcome_is_called_one() {
         let destination = subject.destination();
         for route in subject.routes().into_keys() {
             for status in [500, 502, 504] {
-                let verdict = destination.interpret(route, 1, &Reply { status, ..Reply::default() });
+                let verdict = destination.interpret(route, 1, &Response { status, ..Response::default() });
                 let cautious = matches!(verdict, Verdict::Retry { applied: Applied::Maybe, .. });
                 assert!(cautious, "{}: {status} may have been applied: {verdict:?}", subject.row.name);
             }
         }
     }
     // The transport's word for the same.
-    assert_ne!(NoReply { applied: Applied::Maybe, what: String::new() }.applied, Applied::No);
+    assert_ne!(NoResponse { applied: Applied::Maybe, what: String::new() }.applied, Applied::No);
 }
 
 #[test]
@@ -252,7 +258,7 @@ fn secrets_stay_where_they_belong() {
             for route in subject.routes().into_keys() {
                 for status in [200, 201, 207, 302, 400, 401, 403, 404, 413, 422, 429, 500] {
                     for body in &echoes {
-                        let reply = Reply { status, headers: Vec::new(), body: body.clone() };
+                        let reply = Response { status, body: body.clone(), ..Response::default() };
                         let verdict = destination.interpret(route, 1, &reply);
                         let shown = format!("{verdict:?}");
                         assert!(leak(&shown).is_none(), "{who}: {status}: {shown}");
@@ -272,7 +278,7 @@ fn a_wrong_answer_to_a_question_names_no_secret() {
                 // A server that says back what it was asked.
                 let body = whole(&question).into_bytes();
                 let spellings = spellings(&secrets(&subject));
-                if let Err(error) = destination.learn(&Reply { status, headers: Vec::new(), body }) {
+                if let Err(error) = destination.learn(&Response { status, body, ..Response::default() }) {
                     assert_eq!(
                         leak(&spellings, &format!("{error:?} {error} {:?}", error.advice())),
                         None,

@@ -5,7 +5,8 @@
 
 use std::fmt::Write as _;
 
-use groupcast::destination::{Applied, Blame, Destination, Element, Reply, Route, Settled, Verdict};
+use groupcast::destination::{Blame, Destination, Element, Route, Settled, Verdict};
+use groupcast::io::http::{Applied, Response};
 
 use super::{Says, Subject, addressed, send};
 
@@ -266,7 +267,7 @@ fn what_responses_prove_is_as_reviewed() {
                     kind => vec![("content-type".to_owned(), (*kind).to_owned())],
                 };
                 let sent = body.replace("ID0", &all[0].id).replace("ID1", &all[1].id);
-                let reply = Reply { status: *status, headers, body: sent.into_bytes() };
+                let reply = Response { status: *status, headers, body: sent.into_bytes(), ..Response::default() };
                 let verdict = destination.interpret_each(route, &elements, &reply);
                 let kind = kind.split(';').next().unwrap_or_default();
                 let (proves, named) = (proves(&verdict), named(&verdict));

@@ -16,7 +16,8 @@ use std::sync::Arc;
 
 use chrono::DateTime;
 use groupcast::config::{self, DestinationSettings};
-use groupcast::destination::{Addressed, Attempt, Destination, Element, Part, Reply, Request, Route, User, UserRule};
+use groupcast::destination::{Addressed, Attempt, Destination, Element, Part, Route, User, UserRule};
+use groupcast::io::http::{Request, Response};
 use groupcast::model::{Change, OnNull, Op};
 use serde_json::{Value, json};
 
@@ -42,7 +43,7 @@ struct Row {
     /// Whether appending there means that a list holds each value once, so that a repetition changes nothing.
     unions: bool,
     /// The reply to a question it asks before it says anything.
-    reply: fn(&Request) -> Reply,
+    reply: fn(&Request) -> Response,
 }
 
 impl Row {
@@ -53,7 +54,7 @@ impl Row {
         carried: Value::clone,
         tells_group_type: true,
         unions: false,
-        reply: |_| Reply::default(),
+        reply: |_| Response::default(),
     };
 }
 
@@ -79,7 +80,7 @@ const ROWS: &[Row] = &[
     Row {
         name: "`posthog`, `capture = \"v1\"`",
         settings: "type = \"posthog\"\napi_key = \"${SECRET}\"\ncapture = \"v1\"",
-        reply: |_| Reply { status: 405, ..Reply::default() },
+        reply: |_| Response { status: 405, ..Response::default() },
         carried: without_nul,
         ..Row::PLAIN
     },
@@ -159,12 +160,12 @@ const fn segment(name: &'static str, settings: &'static str) -> Row {
 }
 
 /// PostHog: two group types, and a server whose REST API cannot upsert.
-fn posthog_types(request: &Request) -> Reply {
+fn posthog_types(request: &Request) -> Response {
     if request.url.ends_with("groups_types/") {
         let types = json!([{"group_type": "company", "group_type_index": 0}, {"group_type": "workspace", "group_type_index": 1}]);
-        return Reply { status: 200, headers: Vec::new(), body: types.to_string().into_bytes() };
+        return Response { status: 200, body: types.to_string().into_bytes(), ..Response::default() };
     }
-    Reply { status: 404, ..Reply::default() }
+    Response { status: 404, ..Response::default() }
 }
 
 /// PostHog: its database knows no NUL, so texts lose theirs.

@@ -8,10 +8,11 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use groupcast::delivery::{Delivery, Fate, HttpClient, Settings, Signal};
+use groupcast::delivery::{Delivery, Fate, Settings, Signal};
 use groupcast::destination::{Addressed, Destination};
 use groupcast::error::Result;
 use groupcast::io::Random;
+use groupcast::io::http::HttpClient;
 use groupcast::model::Change;
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};

@@ -7,11 +7,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 use groupcast::delivery::{Fate, Settle};
 use groupcast::destination::{
-    self, Addressed, Applied, Blame, Destination, Element, Features, Limits, NoReply, Part, Reply, Request, Route,
-    UserRule, Verdict,
+    self, Addressed, Blame, Destination, Element, Features, Limits, Part, Route, UserRule, Verdict,
 };
 use groupcast::error::{Error, Kind, Result};
-use groupcast::io::{Clock, Transport};
+use groupcast::io::Clock;
+use groupcast::io::http::CallLimits;
+use groupcast::io::http::Transport;
+use groupcast::io::http::{Applied, NoResponse, Request, Response};
 use groupcast::model::{Change, OnNull, Op};
 
 use super::clock::SimulatedClock;
@@ -94,7 +96,7 @@ impl Destination for Toy {
         Request { method: "POST", url: format!("toy:{route}"), headers: Vec::new(), body, gzip: false }
     }
 
-    fn interpret(&self, _: Route, _: usize, reply: &Reply) -> Verdict {
+    fn interpret(&self, _: Route, _: usize, reply: &Response) -> Verdict {
         let reason = format!("HTTP {}", reply.status);
         match reply.status {
             200 => Verdict::DELIVERED,
@@ -152,23 +154,23 @@ impl Attempt {
 pub(crate) struct Answer {
     pub(crate) after: Duration,
     pub(crate) apply: bool,
-    pub(crate) reply: Result<Reply, NoReply>,
+    pub(crate) reply: Result<Response, NoResponse>,
 }
 
 /// An answer at once; 200 applies.
 pub(crate) fn status(status: u16) -> Answer {
-    Answer { after: Duration::ZERO, apply: status == 200, reply: Ok(Reply { status, ..Reply::default() }) }
+    Answer { after: Duration::ZERO, apply: status == 200, reply: Ok(Response { status, ..Response::default() }) }
 }
 
 /// An answer with `Retry-After`.
 pub(crate) fn throttled(seconds: u64) -> Answer {
     let headers = vec![("retry-after".to_owned(), seconds.to_string())];
-    Answer { reply: Ok(Reply { status: 429, headers, body: Vec::new() }), ..status(429) }
+    Answer { reply: Ok(Response { status: 429, headers, body: Vec::new(), ..Response::default() }), ..status(429) }
 }
 
 /// No answer.
 pub(crate) fn lost(applied: Applied, apply: bool) -> Answer {
-    Answer { after: Duration::ZERO, apply, reply: Err(NoReply { applied, what: "lost".to_owned() }) }
+    Answer { after: Duration::ZERO, apply, reply: Err(NoResponse { applied, what: "lost".to_owned() }) }
 }
 
 /// The network: everything applied and attempted, and whatever should never happen.
@@ -221,7 +223,7 @@ impl Drop for Landing<'_> {
 
 #[async_trait]
 impl Transport for World {
-    async fn send(&self, request: &Request, _: Duration) -> Result<Reply, NoReply> {
+    async fn send(&self, request: &Request, _: CallLimits) -> Result<Response, NoResponse> {
         let text = String::from_utf8(request.body.clone()).unwrap();
         let elements: Vec<(String, Vec<String>)> = text[1..text.len() - 1]
             .split('\n')

@@ -47,7 +47,7 @@ fn event(http_v2: &HttpV2, change: &Addressed) -> Value {
 }
 
 fn interpret(status: u16, body: Value) -> Verdict {
-    http_v2().interpret(0, 4, &Reply { status, headers: Vec::new(), body: body.to_string().into() })
+    http_v2().interpret(0, 4, &Response { status, body: body.to_string().into(), ..Response::default() })
 }
 
 #[test]
@@ -218,7 +218,7 @@ fn am_24_a_429_waits_half_a_minute_or_for_tomorrow() {
     assert_eq!(wait(interpret(429, Value::Null)), 30);
     for (asked, waits) in [("5", 30), ("90", 90)] {
         let headers = vec![("retry-after".to_owned(), asked.to_owned())];
-        let reply = Reply { status: 429, headers, body: throttled.to_string().into() };
+        let reply = Response { status: 429, headers, body: throttled.to_string().into(), ..Response::default() };
         assert_eq!(wait(http_v2().interpret(0, 4, &reply)), waits);
     }
     for key in ["exceeded_daily_quota_users", "exceeded_daily_quota_devices"] {
@@ -322,13 +322,13 @@ proptest! {
     fn am_25_any_reply_has_a_verdict(status in any::<u16>(), body in prop::collection::vec(any::<u8>(), 0..100), indexes in prop::collection::vec(any::<i64>(), 0..5)) {
         let named = json!({"events_with_invalid_fields": {"f": indexes}, "exceeded_daily_quota_users": body.len()});
         for body in [body, named.to_string().into()] {
-            let verdict = http_v2().interpret(0, 3, &Reply { status, headers: Vec::new(), body });
+            let verdict = http_v2().interpret(0, 3, &Response { status, body, ..Response::default() });
             let delivered = matches!(verdict, Verdict::Delivered { .. });
             prop_assert!(!delivered);
         }
         let body: Vec<u8> = json!({"code": 200, "events_ingested": 3}).to_string().into();
         for status in [status, 200] {
-            let verdict = http_v2().interpret(0, 3, &Reply { status, headers: Vec::new(), body: body.clone() });
+            let verdict = http_v2().interpret(0, 3, &Response { status, body: body.clone(), ..Response::default() });
             prop_assert_eq!(matches!(verdict, Verdict::Delivered { .. }), status == 200);
         }
     }
