@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::pace::{self, Bucket};
 use crate::destination::Destination;
-use crate::destination::readback::{Question, ReadBack};
+use crate::destination::readback::{ReadBack, ReadBackQuery};
 use crate::error::{Error, Kind, Result};
 use crate::io::http::Transport;
 use crate::io::http::{CallLimits, Request, Response};
@@ -31,16 +31,16 @@ pub async fn ask(
     let mut attempt = 1;
     loop {
         let (what, asked) = match transport.send(request, LIMITS).await {
-            Ok(reply) if reply.status == 408 || reply.status == 429 || reply.status >= 500 => {
-                (format!("status {}", reply.status), reply.retry_after())
+            Ok(response) if response.status == 408 || response.status == 429 || response.status >= 500 => {
+                (format!("status {}", response.status), response.retry_after())
             }
-            Ok(reply) if reply.truncated && (200..300).contains(&reply.status) => {
+            Ok(response) if response.truncated && (200..300).contains(&response.status) => {
                 let what = format!("a response of {destination} is longer than {} bytes", LIMITS.body_bytes_max);
                 return Err(Error::new(Kind::Destination, what)
                     .advise("report it: no documented response is that long")
                     .at(format!("{} {}", request.method, request.url)));
             }
-            Ok(reply) => return Ok(reply),
+            Ok(response) => return Ok(response),
             Err(silent) => (silent.what, None),
         };
         let wait = pace::wait(attempt, asked, |max| random.up_to(max));
@@ -63,15 +63,15 @@ pub async fn prepare(
     clock: &dyn Clock,
     random: &Random,
 ) -> Result<()> {
-    while let Some(request) = destination.question() {
-        let reply = ask(destination.name(), &request, transport, clock, random).await?;
-        destination.learn(&reply)?;
+    while let Some(request) = destination.setup_request() {
+        let response = ask(destination.name(), &request, transport, clock, random).await?;
+        destination.set_up(&response)?;
     }
     Ok(())
 }
 
 /// Reads back: one question after the other, no faster than the destination allows.
-pub struct Reader<'a> {
+pub struct ReadBackClient<'a> {
     destination: &'a dyn Destination,
     /// How it is asked, and how its answers are read.
     pub readback: &'a dyn ReadBack,
@@ -81,7 +81,7 @@ pub struct Reader<'a> {
     bucket: Mutex<Bucket>,
 }
 
-impl<'a> Reader<'a> {
+impl<'a> ReadBackClient<'a> {
     /// Readies questions to a destination that is prepared.
     ///
     /// Errors ([`Kind::Config`]): it cannot be asked.
@@ -90,7 +90,7 @@ impl<'a> Reader<'a> {
         transport: &'a dyn Transport,
         clock: &'a dyn Clock,
         random: &'a Random,
-    ) -> Result<Reader<'a>> {
+    ) -> Result<ReadBackClient<'a>> {
         let name = destination.name();
         let readback = destination.readback().ok_or_else(|| {
             Error::new(Kind::Config, format!("{name}, as it is configured, cannot be asked what it holds")).advise(
@@ -98,13 +98,13 @@ impl<'a> Reader<'a> {
             )
         })?;
         let bucket = Mutex::new(readback.pace().map_or_else(|| Bucket::new(None), Bucket::paced));
-        Ok(Reader { destination, readback, transport, clock, random, bucket })
+        Ok(ReadBackClient { destination, readback, transport, clock, random, bucket })
     }
 
     /// Asks. `None` when there is nothing to ask about.
     ///
     /// Errors ([`Kind::Destination`]): no answer.
-    pub async fn ask(&self, question: Question<'_>) -> Result<Option<Response>> {
+    pub async fn ask(&self, question: ReadBackQuery<'_>) -> Result<Option<Response>> {
         let Some(request) = self.readback.request(question) else { return Ok(None) };
         let wait = self.bucket.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take(self.clock.elapsed());
         if !wait.is_zero() {

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use groupcast::delivery::{self, Delivery, Settings, Signal};
+use groupcast::delivery::{self, Delivery, DeliverySettings, Signal};
 use groupcast::destination::amplitude::http_v2::HttpV2;
 use groupcast::destination::amplitude::{self, Amplitude, Api as AmplitudeApi};
 use groupcast::destination::posthog::{self, PostHog, WriteVia};
@@ -554,13 +554,13 @@ impl Transport for Weather<'_> {
                 (death, Some(answered))
             }
         };
-        let reply = match answered {
+        let response = match answered {
             Some(answered) => Some(answered.await.unwrap()),
             None => None,
         };
-        match reply {
+        match response {
             Some(Err(silent)) if death.is_none() && !self.honest => Err(NoResponse { applied: Applied::No, ..silent }),
-            Some(reply) if death.is_none() => reply,
+            Some(response) if death.is_none() => response,
             _ => {
                 self.dead.notify_one();
                 std::future::pending().await
@@ -619,7 +619,8 @@ impl World {
             honest: self.honest,
         };
         let random = Random::seeded(self.random.u64(..));
-        let settings = Settings { attempts_max: 2, concurrency: self.random.usize(1..4), ..Settings::default() };
+        let settings =
+            DeliverySettings { attempts_max: 2, concurrency: self.random.usize(1..4), ..DeliverySettings::default() };
         let mut destination = self.vendor.destination();
         let fingerprint = fingerprint(&self.mapping);
         let run = async {

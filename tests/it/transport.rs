@@ -81,8 +81,8 @@ async fn redirects_are_replies() {
     let to = elsewhere.clone();
     let redirect = any(move || async move { (axum::http::StatusCode::TEMPORARY_REDIRECT, [("location", to)]) });
     let url = serve(Router::new().fallback(redirect)).await;
-    let reply = send(&post(&url)).await.unwrap();
-    assert_eq!((reply.status, reply.header("location")), (307, Some(elsewhere.as_str())));
+    let response = send(&post(&url)).await.unwrap();
+    assert_eq!((response.status, response.header("location")), (307, Some(elsewhere.as_str())));
     assert_eq!(asked.load(Ordering::SeqCst), 0, "the body went nowhere else");
 }
 
@@ -104,9 +104,9 @@ async fn bodies_and_headers_arrive_and_a_longer_response_is_cut_and_says_so() {
         for (length, answered) in [(0, 0), (1_000, 1_000), (65_536, 65_536), (200_000, 65_536)] {
             let request =
                 Request { headers: vec![("x-one", "1".to_owned())], body: vec![b'x'; length], gzip, ..post(&url) };
-            let reply = send(&request).await.unwrap();
-            assert_eq!((reply.status, reply.body.len()), (200, answered), "gzip {gzip}");
-            assert_eq!(reply.truncated, length > answered, "gzip {gzip} {length}");
+            let response = send(&request).await.unwrap();
+            assert_eq!((response.status, response.body.len()), (200, answered), "gzip {gzip}");
+            assert_eq!(response.truncated, length > answered, "gzip {gzip} {length}");
         }
     }
 }
@@ -135,7 +135,7 @@ async fn changes_are_lines_in_a_file() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("out/changes.ndjson");
     let destination = file::File::new(&file::Settings { path: Some(path.clone()) }, "company");
-    let change = |at: usize| groupcast::destination::Addressed {
+    let change = |at: usize| groupcast::destination::AddressedChange {
         key: format!("k{at}"),
         change: Change { set: [("n".to_owned(), json!(at))].into_iter().collect(), ..Change::default() }.into(),
         ..Default::default()
@@ -144,11 +144,11 @@ async fn changes_are_lines_in_a_file() {
     let (clock, random) = (groupcast::io::SystemClock::start(), groupcast::io::Random::seeded(1));
     let http_client = HttpClient::new().unwrap();
     let (_signal, signalled) = tokio::sync::watch::channel(groupcast::delivery::Signal::Go);
-    let settings = groupcast::delivery::Settings::default();
+    let settings = groupcast::delivery::DeliverySettings::default();
     let delivery = groupcast::delivery::Delivery::new(&destination, &http_client, &clock, &random, settings, signalled);
-    let fates = crate::support::toy::Fates::default();
-    delivery.deliver(&changes, &fates).await.unwrap();
-    assert!(fates.all(12_000).iter().all(|fate| *fate == groupcast::delivery::Fate::Delivered));
+    let outcomes = crate::support::toy::RecordedOutcomes::default();
+    delivery.deliver(&changes, &outcomes).await.unwrap();
+    assert!(outcomes.all(12_000).iter().all(|outcome| *outcome == groupcast::delivery::DeliveryOutcome::Delivered));
     assert_eq!(destination.name(), "file");
     let text = std::fs::read_to_string(&path).unwrap();
     let mut keys: Vec<usize> = text
@@ -168,9 +168,9 @@ async fn changes_are_lines_in_a_file() {
         &http_client,
         &clock,
         &random,
-        groupcast::delivery::Settings::default(),
+        groupcast::delivery::DeliverySettings::default(),
         tokio::sync::watch::channel(groupcast::delivery::Signal::Go).1,
     );
-    let error = delivery.deliver(&changes[..1], &crate::support::toy::Fates::default()).await.unwrap_err();
+    let error = delivery.deliver(&changes[..1], &crate::support::toy::RecordedOutcomes::default()).await.unwrap_err();
     assert_eq!(error.advice(), Some("check the path and its permissions"));
 }

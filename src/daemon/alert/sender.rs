@@ -201,11 +201,11 @@ impl Sender {
             // Read anew each time: the config may have named another webhook meanwhile.
             let Some(target) = self.locked().target.clone() else { break };
             let (why, asked) = match transport.send(&target.request(message), self.limits).await {
-                Ok(reply) if (200..300).contains(&reply.status) => break,
-                Ok(reply) if matches!(reply.status, 408 | 425 | 429 | 500..=599) => {
-                    (answered(&reply), reply.retry_after())
+                Ok(response) if (200..300).contains(&response.status) => break,
+                Ok(response) if matches!(response.status, 408 | 425 | 429 | 500..=599) => {
+                    (answered(&response), response.retry_after())
                 }
-                Ok(reply) => return Err(format!("the webhook refuses it with {}", answered(&reply))),
+                Ok(response) => return Err(format!("the webhook refuses it with {}", answered(&response))),
                 Err(no_reply) => (no_reply.what, None),
             };
             let wait = pace::wait(attempt, asked, |max| random.up_to(max));
@@ -228,8 +228,8 @@ impl Sender {
 
 /// The status, and the answer if it is one of Slack's code words (`no_service`, `invalid_payload`). Anything longer could
 /// quote the address.
-fn answered(reply: &Response) -> String {
-    let word = std::str::from_utf8(&reply.body).unwrap_or_default().trim();
+fn answered(response: &Response) -> String {
+    let word = std::str::from_utf8(&response.body).unwrap_or_default().trim();
     let is_code = (1..=40).contains(&word.len()) && word.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
-    if is_code { format!("HTTP {}: {word}", reply.status) } else { format!("HTTP {}", reply.status) }
+    if is_code { format!("HTTP {}: {word}", response.status) } else { format!("HTTP {}", response.status) }
 }

@@ -53,28 +53,28 @@ pub(super) fn is_there(status: u16) -> bool {
 
 /// `{"results":{uuid:{"result":"ok|warning|drop|limited|retry","details":…}}}`, or an error as
 /// `{"error","error_description","error_uri"}`.
-pub(super) fn interpret(elements: &[&Element], reply: &Response, reason: String, key: &Secret) -> Verdict {
-    let answer: Value = serde_json::from_slice(&reply.body).unwrap_or_default();
+pub(super) fn interpret(elements: &[&Element], response: &Response, reason: String, key: &Secret) -> Verdict {
+    let answer: Value = serde_json::from_slice(&response.body).unwrap_or_default();
     let error = answer.get("error").and_then(Value::as_str).unwrap_or_default();
     let foreign = |_: &Body| Said::Foreign;
     let api = usual_api(
-        reply,
+        response,
         &foreign,
         "`base_url`",
         "check `api_key`: it is the project API key (`phc_…`), not a personal one",
     );
-    let over_quota = "raise the project's billing limit in PostHog (Billing → Limits), then run again: nothing was \
+    let over_quota = "raise the project's billing limit in PostHog (Billing → RequestLimits), then run again: nothing was \
                       recorded as delivered";
-    match (reply.status, error) {
+    match (response.status, error) {
         (200, "") => {
             let results = answer.get("results").and_then(Value::as_object);
             let Some(results) = results.filter(|_| !elements.is_empty()) else {
-                return evidence::judge(reply, reason, &api);
+                return evidence::judge(response, reason, &api);
             };
             let of_each = elements
                 .iter()
                 .map(|element| results.get(&element.id).map_or(OfOne::Foreign, |said| of_one(said, key)));
-            evidence::judge_each(reply, reason, of_each.collect(), &evidence::Api { plan: over_quota, ..api })
+            evidence::judge_each(response, reason, of_each.collect(), &evidence::Api { plan: over_quota, ..api })
         }
         (402 | 429, "billing_limit_exceeded") => Verdict::stop(reason, over_quota),
         // About how it was sent, so that it is the same for every event.
@@ -84,7 +84,7 @@ pub(super) fn interpret(elements: &[&Element], reply: &Response, reason: String,
             Verdict::stop(reason, advice)
         }
         (415, _) => Verdict::stop(reason, "set `gzip = false` at the destination: the server does not unpack bodies"),
-        _ => evidence::judge(reply, reason, &api),
+        _ => evidence::judge(response, reason, &api),
     }
 }
 

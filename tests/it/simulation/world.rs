@@ -7,7 +7,9 @@ use std::sync::Mutex;
 
 use async_trait::async_trait;
 use groupcast::destination::file::File;
-use groupcast::destination::{Addressed, Attempt, Destination, Element, Features, Limits, Part, Route, Verdict};
+use groupcast::destination::{
+    AddressedChange, Attempt, Destination, Element, Features, Part, RequestLimits, Route, Verdict,
+};
 use groupcast::io::http::CallLimits;
 use groupcast::io::http::Transport;
 use groupcast::io::http::{Applied, NoResponse, Request, Response};
@@ -221,11 +223,11 @@ impl Destination for Picky {
         self.file.features()
     }
 
-    fn limits(&self, route: Route) -> Limits {
+    fn limits(&self, route: Route) -> RequestLimits {
         self.file.limits(route)
     }
 
-    fn parts(&self, change: &Addressed) -> Result<Vec<Part>, String> {
+    fn parts(&self, change: &AddressedChange) -> Result<Vec<Part>, String> {
         if change.change.delete || !self.trait_by_trait {
             return self.file.parts(change);
         }
@@ -237,7 +239,7 @@ impl Destination for Picky {
         Ok(sets.chain(firsts).chain(unsets).map(|change| Part { route: 0, change: change.into() }).collect())
     }
 
-    fn element(&self, addressed: &Addressed, part: &Part) -> Element {
+    fn element(&self, addressed: &AddressedChange, part: &Part) -> Element {
         self.file.element(addressed, part)
     }
 
@@ -245,12 +247,12 @@ impl Destination for Picky {
         self.file.request(route, elements, attempt)
     }
 
-    fn interpret(&self, route: Route, count: usize, reply: &Response) -> Verdict {
-        if reply.status == 400 {
-            let reason = String::from_utf8_lossy(&reply.body).into_owned();
-            return Verdict::Refused { reason, applied: Applied::No };
+    fn interpret(&self, route: Route, count: usize, response: &Response) -> Verdict {
+        if response.status == 400 {
+            let reason = String::from_utf8_lossy(&response.body).into_owned();
+            return Verdict::Rejected { reason, applied: Applied::No };
         }
-        self.file.interpret(route, count, reply)
+        self.file.interpret(route, count, response)
     }
 
     fn masked(&self, request: &Request) -> Request {

@@ -89,10 +89,10 @@ impl Daemon {
         let body = body.map(ToString::to_string).unwrap_or_default().into_bytes();
         let request = Request { method, url: format!("{}{path}", self.url), headers, body, gzip: false };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let reply = runtime.block_on(async { HttpClient::direct().unwrap().send(&request, LIMITS).await });
-        let reply = reply.unwrap_or_else(|error| panic!("{method} {path}: {error:?}"));
-        let text = String::from_utf8(reply.body).unwrap();
-        Told { status: reply.status, body: serde_json::from_str(&text).unwrap_or_default(), text }
+        let response = runtime.block_on(async { HttpClient::direct().unwrap().send(&request, LIMITS).await });
+        let response = response.unwrap_or_else(|error| panic!("{method} {path}: {error:?}"));
+        let text = String::from_utf8(response.body).unwrap();
+        Told { status: response.status, body: serde_json::from_str(&text).unwrap_or_default(), text }
     }
 
     #[track_caller]

@@ -14,23 +14,23 @@ const PAGE_CHARS_MAX: usize = 300;
 
 /// The status and the vendor's words, safe to show: secrets masked (in whatever form they came back, see
 /// [`secret::mask`]), a page of HTML as its text, control characters turned into spaces, cut at 2 KB.
-pub(super) fn words(reply: &Response, secrets: &[&Secret]) -> String {
-    let text = String::from_utf8_lossy(&reply.body[..reply.body.len().min(READ_BYTES_MAX)]).into_owned();
+pub(super) fn words(response: &Response, secrets: &[&Secret]) -> String {
+    let text = String::from_utf8_lossy(&response.body[..response.body.len().min(READ_BYTES_MAX)]).into_owned();
     // Masked before it is cut: half a key is still half a key.
     let mut text = secret::mask_credentials(&secret::mask(&text, secrets));
-    if evidence::is_page(reply) {
+    if evidence::is_page(response) {
         text = page_text(&text);
     }
     let text = text.replace(char::is_control, " ");
     let text = text.trim();
     if text.is_empty() {
-        return format!("HTTP {}", reply.status);
+        return format!("HTTP {}", response.status);
     }
     if text.len() <= WORDS_BYTES_MAX {
-        return format!("HTTP {}: {text}", reply.status);
+        return format!("HTTP {}: {text}", response.status);
     }
     let end = (0..=WORDS_BYTES_MAX).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
-    format!("HTTP {}: {}…", reply.status, &text[..end])
+    format!("HTTP {}: {}…", response.status, &text[..end])
 }
 
 /// What a page of HTML says to a reader, shortened.
@@ -69,7 +69,7 @@ fn page_text(html: &str) -> String {
 mod tests {
     use super::*;
 
-    fn reply(headers: &[(&str, &str)], body: &[u8]) -> Response {
+    fn response(headers: &[(&str, &str)], body: &[u8]) -> Response {
         let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         Response { status: 400, headers, body: body.to_vec(), ..Response::default() }
     }
@@ -77,18 +77,18 @@ mod tests {
     #[test]
     fn words_hide_secrets_and_end() {
         let secret = Secret::new("s3cr+t key");
-        let said = words(&reply(&[], b"bad \x1b[31m s3cr+t key, s3cr%2Bt+key\n"), &[&secret]);
+        let said = words(&response(&[], b"bad \x1b[31m s3cr+t key, s3cr%2Bt+key\n"), &[&secret]);
         assert_eq!(said, "HTTP 400: bad  [31m ***, ***");
         let long = "é".repeat(5_000);
-        let said = words(&reply(&[], long.as_bytes()), &[&secret]);
+        let said = words(&response(&[], long.as_bytes()), &[&secret]);
         assert!(said.len() < 2_100 && said.ends_with("é…"), "cut at a character");
-        assert_eq!(words(&reply(&[], b" \n"), &[&secret]), "HTTP 400");
+        assert_eq!(words(&response(&[], b" \n"), &[&secret]), "HTTP 400");
         let html = b"<!DOCTYPE html><html><head><title>403 Forbidden</title><style>b{}</style></head>\
             <body><script>if (1<2) {}</script><h1>Request\nblocked.</h1> s3cr+t key</body></html>";
-        assert_eq!(words(&reply(&[], html), &[&secret]), "HTTP 400: 403 Forbidden Request blocked. ***");
-        assert!(words(&reply(&[], format!("<html>{}", "word ".repeat(500)).as_bytes()), &[]).len() < 400);
+        assert_eq!(words(&response(&[], html), &[&secret]), "HTTP 400: 403 Forbidden Request blocked. ***");
+        assert!(words(&response(&[], format!("<html>{}", "word ".repeat(500)).as_bytes()), &[]).len() < 400);
         let proxy = b"<html>Proxy-Authorization: Basic dXNlcjpwYXNz</html>";
-        assert_eq!(words(&reply(&[], proxy), &[]), "HTTP 400: Proxy-Authorization: Basic ***");
-        assert!(words(&reply(&[], b"\xff\xfe"), &[]).starts_with("HTTP 400: "));
+        assert_eq!(words(&response(&[], proxy), &[]), "HTTP 400: Proxy-Authorization: Basic ***");
+        assert!(words(&response(&[], b"\xff\xfe"), &[]).starts_with("HTTP 400: "));
     }
 }
