@@ -15,8 +15,9 @@ use super::screen::{self, ADD, BOLD, CHANGE, DIM, Progress, REMOVE, paint, plura
 use super::told::Teller;
 use super::{print_json, remote};
 use crate::config::Project;
-use crate::delivery::{HttpClient, Signal};
+use crate::delivery::Signal;
 use crate::error::{Error, Kind, Result, Within};
+use crate::io::http::HttpClient;
 use crate::io::{Clock, Random, SystemClock};
 use crate::ledger::{Ledger, Status};
 use crate::mapping::MappingFile;

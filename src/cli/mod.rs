@@ -24,10 +24,11 @@ use serde_json::{Value, json};
 
 use self::args::{Cli, Color, Command, RunsCommand};
 use crate::config::{Diagnostics, Project};
-use crate::delivery::HttpClient;
 use crate::error::{Error, Kind};
+use crate::io::http::Transport;
+use crate::io::http::{CallLimits, HttpClient};
 use crate::io::process;
-use crate::io::{Clock, SystemClock, Transport};
+use crate::io::{Clock, SystemClock};
 use crate::ledger::local::LocalLedger;
 use crate::mapping::MappingFile;
 use crate::mapping::diagnostic::{Diagnostic, Severity};
@@ -216,8 +217,8 @@ async fn check(cli: &Cli, connect: bool) -> Result<u8, Failure> {
     Ok(code)
 }
 
-/// Longest a destination may take to answer a check.
-const PROBE_MAX: Duration = Duration::from_secs(15);
+/// Longest a destination may take to answer a check. That it answers at all is enough.
+const PROBE_LIMITS: CallLimits = CallLimits { timeout: Duration::from_secs(15), body_bytes_max: 0 };
 
 /// A destination that does not answer, as a problem at the line that names it.
 async fn unanswered(
@@ -227,7 +228,7 @@ async fn unanswered(
 ) -> Result<Option<Diagnostic>, Error> {
     let settings = open::destination_of(project, file)?;
     let Some(request) = open::destination(settings, &file.mapping.group_type)?.probe() else { return Ok(None) };
-    let Err(silent) = http_client.send(&request, PROBE_MAX).await else { return Ok(None) };
+    let Err(silent) = http_client.send(&request, PROBE_LIMITS).await else { return Ok(None) };
     let what = format!("destination {} does not answer: {}", settings.name, silent.what);
     let problem = Diagnostic::error(&file.mapping.file, &file.at("destination"), what);
     Ok(Some(problem.help("look at its `base_url` and region, at this machine's network and proxy settings")))

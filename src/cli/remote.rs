@@ -11,10 +11,11 @@ use super::print_json;
 use super::screen::{self, ADD, BOLD, CHANGE, DIM, Progress, REMOVE, paint, plural, thousands};
 use super::told::Teller;
 use crate::config::Project;
-use crate::delivery::{self, HttpClient, Reader, Signal};
-use crate::destination::readback::{Activity, Question, Related, RemoteGroup};
-use crate::destination::{Remark, TraitShape};
+use crate::delivery::{self, ReadBackClient, Signal};
+use crate::destination::readback::{Activity, ReadBackQuery, Related, RemoteGroup};
+use crate::destination::{MappingFinding, TraitShape};
 use crate::error::{Error, Result};
+use crate::io::http::HttpClient;
 use crate::io::{Random, SystemClock};
 use crate::mapping::MappingFile;
 use crate::mapping::check;
@@ -149,25 +150,25 @@ pub(super) async fn look(project: &Project, file: &MappingFile, key: &str) -> Re
     let settings = open::destination_of(project, file)?;
     let mut destination = open::destination(settings, &mapping.group_type)?;
     let (http_client, clock, random) = (HttpClient::new()?, SystemClock::start(), Random::from_entropy());
-    Reader::new(destination.as_ref(), &http_client, &clock, &random)?;
+    ReadBackClient::new(destination.as_ref(), &http_client, &clock, &random)?;
     delivery::prepare(destination.as_mut(), &http_client, &clock, &random).await?;
-    let reader = Reader::new(destination.as_ref(), &http_client, &clock, &random)?;
+    let reader = ReadBackClient::new(destination.as_ref(), &http_client, &clock, &random)?;
     let mut remote = Remote {
         destination: mapping.destination.clone(),
         group: None,
         related: Ok(Vec::new()),
         activity: Ok(Vec::new()),
     };
-    if let Some(reply) = reader.ask(Question::Find(key)).await? {
-        remote.group = reader.readback.found(&reply)?;
+    if let Some(response) = reader.ask(ReadBackQuery::Find(key)).await? {
+        remote.group = reader.readback.found(&response)?;
     }
     if remote.group.is_some() {
-        let related = reader.ask(Question::Related(key)).await;
+        let related = reader.ask(ReadBackQuery::Related(key)).await;
         remote.related =
-            related.and_then(|reply| reply.map_or(Ok(Vec::new()), |reply| reader.readback.related(&reply)));
-        let activity = reader.ask(Question::Activity(key)).await;
-        remote.activity =
-            activity.and_then(|reply| reply.map_or(Ok(Vec::new()), |reply| reader.readback.activity(&reply)));
+            related.and_then(|response| response.map_or(Ok(Vec::new()), |response| reader.readback.related(&response)));
+        let activity = reader.ask(ReadBackQuery::Activity(key)).await;
+        remote.activity = activity
+            .and_then(|response| response.map_or(Ok(Vec::new()), |response| reader.readback.activity(&response)));
     }
     Ok(remote)
 }
@@ -249,7 +250,7 @@ pub(super) async fn remarks(
     if destination.readback().is_none() {
         return Ok(Vec::new());
     }
-    let reader = Reader::new(destination.as_ref(), http_client, &clock, &random)?;
+    let reader = ReadBackClient::new(destination.as_ref(), http_client, &clock, &random)?;
     match clashes(&reader, &check::shapes(file)).await {
         Ok(found) => Ok(found.into_iter().map(|remark| check::remarked(file, remark)).collect()),
         Err(error) => Ok(vec![unanswered(file, &settings.name, &error)]),
@@ -262,25 +263,30 @@ fn unanswered(file: &MappingFile, name: &str, error: &Error) -> Diagnostic {
 }
 
 /// Traits whose declared type does not fit values that the destination holds already.
-async fn clashes(reader: &Reader<'_>, shapes: &[TraitShape<'_>]) -> Result<Vec<Remark>> {
+async fn clashes(reader: &ReadBackClient<'_>, shapes: &[TraitShape<'_>]) -> Result<Vec<MappingFinding>> {
     let mut found = Vec::new();
-    let Some(reply) = reader.ask(Question::Names).await? else { return Ok(found) };
-    let names = reader.readback.names(&reply);
+    let Some(response) = reader.ask(ReadBackQuery::Names).await? else { return Ok(found) };
+    let names = reader.readback.names(&response);
     for shape in shapes {
         let Some(wanted) = kind(shape) else { continue };
         if names.as_ref().is_some_and(|names| !names.iter().any(|name| name == shape.name)) {
             continue;
         }
-        let Some(reply) = reader.ask(Question::Values(shape.name)).await? else { break };
+        let Some(response) = reader.ask(ReadBackQuery::Values(shape.name)).await? else { break };
         // A server that cannot tell about one trait cannot tell about any.
-        let Some(values) = reader.readback.values(&reply) else { break };
+        let Some(values) = reader.readback.values(&response) else { break };
         if values.iter().any(|value| !fits(wanted, value)) {
             let what = format!(
                 "`{}` is declared as {wanted}, and groups at the destination hold values of it that are none",
                 shape.name
             );
             let help = "somebody else may write it, or wrote it before: filters treat the two kinds as different";
-            found.push(Remark { about: Some(shape.name.to_owned()), error: false, what, help: help.to_owned() });
+            found.push(MappingFinding {
+                about: Some(shape.name.to_owned()),
+                error: false,
+                what,
+                help: help.to_owned(),
+            });
         }
     }
     Ok(found)

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use chrono::{DateTime, Utc};
 use parking_lot::{Mutex, MutexGuard};
 
-use crate::delivery::Counters;
+use crate::delivery::DeliveryCounters;
 use crate::service::views::Progress;
 use crate::sync::{Event, Monitor};
 
@@ -26,7 +26,7 @@ struct Seen {
     reading: bool,
     waiting: bool,
     stopping: bool,
-    counters: Option<Arc<Counters>>,
+    counters: Option<Arc<DeliveryCounters>>,
 }
 
 impl Tracker {
@@ -59,7 +59,7 @@ impl Tracker {
             (_, None, true) => "reading",
             (_, None, false) => "starting",
         };
-        let counted = |of: fn(&Counters) -> u64| seen.counters.as_deref().map_or(0, of);
+        let counted = |of: fn(&DeliveryCounters) -> u64| seen.counters.as_deref().map_or(0, of);
         Progress {
             run: self.run.clone(),
             started_at: self.started_at,

@@ -6,14 +6,16 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::pace::{self, Bucket};
-use crate::destination::readback::{Question, ReadBack};
-use crate::destination::{Destination, Reply, Request};
+use crate::destination::Destination;
+use crate::destination::readback::{ReadBack, ReadBackQuery};
 use crate::error::{Error, Kind, Result};
-use crate::io::{Clock, Random, Transport};
+use crate::io::http::Transport;
+use crate::io::http::{CallLimits, Request, Response};
+use crate::io::{Clock, Random};
 
 const ATTEMPTS_MAX: u32 = 5;
-/// Longest one answer may take.
-const TIMEOUT: Duration = Duration::from_secs(30);
+/// Longest one response may take, and be.
+const LIMITS: CallLimits = CallLimits { timeout: Duration::from_secs(30), body_bytes_max: super::READ_BYTES_MAX };
 /// Longest wait before asking again; a vendor that wants a longer one is not asked again.
 const WAIT_MAX: Duration = Duration::from_secs(90);
 
@@ -26,14 +28,20 @@ pub async fn ask(
     transport: &dyn Transport,
     clock: &dyn Clock,
     random: &Random,
-) -> Result<Reply> {
+) -> Result<Response> {
     let mut attempt = 1;
     loop {
-        let (what, asked) = match transport.send(request, TIMEOUT).await {
-            Ok(reply) if reply.status == 408 || reply.status == 429 || reply.status >= 500 => {
-                (format!("status {}", reply.status), crate::destination::reply::retry_after(&reply))
+        let (what, asked) = match transport.send(request, LIMITS).await {
+            Ok(response) if response.status == 408 || response.status == 429 || response.status >= 500 => {
+                (format!("status {}", response.status), response.retry_after())
             }
-            Ok(reply) => return Ok(reply),
+            Ok(response) if response.truncated && (200..300).contains(&response.status) => {
+                let what = format!("a response of {destination} is longer than {} bytes", LIMITS.body_bytes_max);
+                return Err(Error::new(Kind::Destination, what)
+                    .advise("report it: no documented response is that long")
+                    .at(format!("{} {}", request.method, request.url)));
+            }
+            Ok(response) => return Ok(response),
             Err(silent) => (silent.what, None),
         };
         let wait = pace::wait(attempt, asked, |max| random.up_to(max));
@@ -56,15 +64,15 @@ pub async fn prepare(
     clock: &dyn Clock,
     random: &Random,
 ) -> Result<()> {
-    while let Some(request) = destination.question() {
-        let reply = ask(destination.name(), &request, transport, clock, random).await?;
-        destination.learn(&reply)?;
+    while let Some(request) = destination.setup_request() {
+        let response = ask(destination.name(), &request, transport, clock, random).await?;
+        destination.set_up(&response)?;
     }
     Ok(())
 }
 
 /// Reads back: one question after the other, no faster than the destination allows.
-pub struct Reader<'a> {
+pub struct ReadBackClient<'a> {
     destination: &'a dyn Destination,
     /// How it is asked, and how its answers are read.
     pub readback: &'a dyn ReadBack,
@@ -74,7 +82,7 @@ pub struct Reader<'a> {
     bucket: Mutex<Bucket>,
 }
 
-impl<'a> Reader<'a> {
+impl<'a> ReadBackClient<'a> {
     /// Readies questions to a destination that is prepared.
     ///
     /// Errors ([`Kind::Config`]): it cannot be asked.
@@ -83,7 +91,7 @@ impl<'a> Reader<'a> {
         transport: &'a dyn Transport,
         clock: &'a dyn Clock,
         random: &'a Random,
-    ) -> Result<Reader<'a>> {
+    ) -> Result<ReadBackClient<'a>> {
         let name = destination.name();
         let readback = destination.readback().ok_or_else(|| {
             Error::new(Kind::Config, format!("{name}, as it is configured, cannot be asked what it holds")).advise(
@@ -91,13 +99,13 @@ impl<'a> Reader<'a> {
             )
         })?;
         let bucket = Mutex::new(readback.pace().map_or_else(|| Bucket::new(None), Bucket::paced));
-        Ok(Reader { destination, readback, transport, clock, random, bucket })
+        Ok(ReadBackClient { destination, readback, transport, clock, random, bucket })
     }
 
     /// Asks. `None` when there is nothing to ask about.
     ///
     /// Errors ([`Kind::Destination`]): no answer.
-    pub async fn ask(&self, question: Question<'_>) -> Result<Option<Reply>> {
+    pub async fn ask(&self, question: ReadBackQuery<'_>) -> Result<Option<Response>> {
         let Some(request) = self.readback.request(question) else { return Ok(None) };
         let wait = self.bucket.lock().take(self.clock.elapsed());
         if !wait.is_zero() {

@@ -56,7 +56,7 @@ pub(super) enum Cause {
     TooLarge,
 }
 
-/// A group that failed alone, and whose fate waits for what becomes of others.
+/// A group that failed alone, and whose outcome waits for what becomes of others.
 #[derive(Debug)]
 pub(super) struct Held {
     pub(super) route: Route,

@@ -13,10 +13,11 @@ use tokio::sync::watch;
 use super::pace::Bucket;
 use super::request::{Ended, Stops, Wire};
 use super::work::{Batch, Learned, Work};
-use super::{Counters, Settings, Settle, Signal};
-use crate::destination::{Addressed, Destination, Element};
+use super::{DeliveryCounters, DeliverySettings, Settle, Signal};
+use crate::destination::{AddressedChange, Destination, Element};
 use crate::error::{Error, Kind, Result};
-use crate::io::{Clock, Random, Transport};
+use crate::io::http::Transport;
+use crate::io::{Clock, Random};
 
 /// One destination being spoken to: the rate limit, the counters and what was learned live as long as this does, so one
 /// serves a whole run.
@@ -25,12 +26,12 @@ pub struct Delivery<'a> {
     transport: &'a dyn Transport,
     clock: &'a dyn Clock,
     random: &'a Random,
-    settings: Settings,
+    settings: DeliverySettings,
     signal: watch::Receiver<Signal>,
     bucket: Mutex<Bucket>,
     lanes: Mutex<HashMap<u8, Bucket>>,
     learned: Mutex<Learned>,
-    counters: Arc<Counters>,
+    counters: Arc<DeliveryCounters>,
     accepted: AtomicU64,
 }
 
@@ -41,7 +42,7 @@ impl<'a> Delivery<'a> {
         transport: &'a dyn Transport,
         clock: &'a dyn Clock,
         random: &'a Random,
-        settings: Settings,
+        settings: DeliverySettings,
         signal: watch::Receiver<Signal>,
     ) -> Delivery<'a> {
         let bucket = Mutex::new(Bucket::new(settings.requests_per_second));
@@ -51,18 +52,18 @@ impl<'a> Delivery<'a> {
     }
 
     /// What has been done so far.
-    pub fn counters(&self) -> Arc<Counters> {
+    pub fn counters(&self) -> Arc<DeliveryCounters> {
         Arc::clone(&self.counters)
     }
 
-    /// Delivers a page of changes. Every change gets exactly one fate through `settle`, also when this fails, except
+    /// Delivers a page of changes. Every change gets exactly one outcome through `settle`, also when this fails, except
     /// when `settle` itself does. The page and its encoded requests are held in memory, so the caller bounds it. Two
     /// changes of one key are delivered one after the other, in their order. Pages follow each other: do not call this
     /// concurrently with changes of the same keys.
     ///
     /// Errors: [`Kind::Destination`] when the destination refuses us as a whole or is down (stop paging);
     /// [`Kind::Interrupted`] after a stop signal; whatever `settle` fails with (requests in flight are dropped).
-    pub async fn deliver(&self, changes: &[Addressed], settle: &dyn Settle) -> Result<()> {
+    pub async fn deliver(&self, changes: &[AddressedChange], settle: &dyn Settle) -> Result<()> {
         let (halt, halted) = watch::channel(false);
         let stops = Stops { signal: self.signal.clone(), halted };
         let learned = std::mem::take(&mut *self.learned.lock());
@@ -95,12 +96,12 @@ impl<'a> Delivery<'a> {
                 }
             }
             if settling.is_none() {
-                let fates = work.take_fates();
+                let outcomes = work.take_fates();
                 being_settled = unconfirmed;
-                if !fates.is_empty() {
-                    settling = Some(settle.settle(fates));
+                if !outcomes.is_empty() {
+                    settling = Some(settle.settle(outcomes));
                 } else if unconfirmed > 0 {
-                    // What ended decided no fate: parts of changes, or halves to be sent again.
+                    // What ended decided no outcome: parts of changes, or halves to be sent again.
                     unconfirmed = 0;
                     continue;
                 }
@@ -160,7 +161,7 @@ impl<'a> Delivery<'a> {
         };
         let elements: Vec<&Element> = batch.pieces.iter().map(|piece| &piece.element).collect();
         let ended = wire.send(batch.route, &elements, batch.attempts_max, stops).await;
-        Counters::add(&self.counters.traits_sent, batch.traits_taken(&ended) as u64);
+        DeliveryCounters::add(&self.counters.traits_sent, batch.traits_taken(&ended) as u64);
         if let super::request::End::Delivered { warning: Some(warning) } = &ended.end {
             self.counters.warn(warning);
         }

@@ -1,23 +1,20 @@
 //! Delivery: how changes become acknowledged requests, and what became of each.
 //!
-//! [`Delivery::deliver`] takes a page of changes and gives every one exactly one [`Fate`], through [`Settle`], one call
+//! [`Delivery::deliver`] takes a page of changes and gives every one exactly one [`DeliveryOutcome`], through [`Settle`], one call
 //! per finished request. In between: parts → [`pack`](crate::destination::pack) → token → send → interpret → retry,
 //! split, bisect or settle. The rules:
 //!
 //! - Two parts of one key are never in one request and never in flight together; the parts of a change follow each other.
 //! - Every attempt, first or repeated, takes a token of the rate limit, and every repetition carries the same elements.
-//! - "Definitely did not happen" ([`Fate::NotSent`]) and "may have happened" ([`Fate::Unknown`]) are never confused: one
+//! - "Definitely did not happen" ([`DeliveryOutcome::NotSent`]) and "may have happened" ([`DeliveryOutcome::Unconfirmed`]) are never confused: one
 //!   attempt without a clear answer, or one delivered part, is enough for the latter.
 //! - Everything ends: attempts, waits, bisection, and a destination that refuses or fails without end.
 
-mod append;
 mod ask;
 mod blame;
 mod deliver;
 pub mod pace;
-mod proxy;
 mod request;
-mod transport;
 mod work;
 
 use std::collections::BTreeMap;
@@ -27,15 +24,19 @@ use std::time::Duration;
 use async_trait::async_trait;
 use parking_lot::Mutex;
 
-pub use ask::{Reader, ask, prepare};
+pub use ask::{ReadBackClient, ask, prepare};
 pub use deliver::Delivery;
-pub use transport::HttpClient;
 
 use crate::error::Result;
 
+/// Longest response to a change that is read: vendors' are a few hundred bytes, errors for each element a few thousand.
+const RESPONSE_BYTES_MAX: usize = 64 * 1024;
+/// Longest response to a question: a page of groups with all their traits.
+const READ_BYTES_MAX: usize = 32 * 1024 * 1024;
+
 /// How a destination is spoken to.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Settings {
+pub struct DeliverySettings {
     /// Requests in flight at a time (at least one).
     pub concurrency: usize,
     /// Attempts started per second, evenly spaced; no limit when absent.
@@ -50,9 +51,9 @@ pub struct Settings {
     pub grace: Duration,
 }
 
-impl Default for Settings {
-    fn default() -> Settings {
-        Settings {
+impl Default for DeliverySettings {
+    fn default() -> DeliverySettings {
+        DeliverySettings {
             concurrency: 4,
             requests_per_second: None,
             timeout: Duration::from_secs(30),
@@ -65,7 +66,7 @@ impl Default for Settings {
 
 /// What became of one change.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Fate {
+pub enum DeliveryOutcome {
     /// Every part was acknowledged.
     Delivered,
     /// The change itself is at fault; repeating it is pointless.
@@ -81,20 +82,20 @@ pub enum Fate {
         /// Why.
         reason: String,
     },
-    /// It may have had an effect, in whole or in part. What the destination holds is unconfirmed.
-    Unknown {
+    /// It may have had an effect, in whole or in part.
+    Unconfirmed {
         /// Why.
         reason: String,
     },
 }
 
-/// Takes the fates of changes, as they are known.
+/// Takes the outcomes of changes, as they are known.
 #[async_trait]
 pub trait Settle: Send + Sync {
-    /// Records these fates, durably. The first of a pair is the change's index in the page. Called once for
+    /// Records these outcomes, durably. The first of a pair is the change's index in the page. Called once for
     /// requests that finish together, never twice for one change, and never concurrently with itself by one
     /// [`Delivery::deliver`]. After an error nothing more is sent.
-    async fn settle(&self, fates: Vec<(usize, Fate)>) -> Result<()>;
+    async fn settle(&self, outcomes: Vec<(usize, DeliveryOutcome)>) -> Result<()>;
 }
 
 /// Whether delivery goes on. Signals only ever rise.
@@ -103,7 +104,7 @@ pub enum Signal {
     /// Go on.
     #[default]
     Go,
-    /// Start no request; those in flight have [`Settings::grace`] to finish.
+    /// Start no request; those in flight have [`DeliverySettings::grace`] to finish.
     Stop,
     /// Give up what is in flight at once; its outcome is unknown.
     Abandon,
@@ -111,7 +112,7 @@ pub enum Signal {
 
 /// What delivery has done so far, readable while it runs.
 #[derive(Debug, Default)]
-pub struct Counters {
+pub struct DeliveryCounters {
     /// Attempts started, repeated ones included.
     pub requests: AtomicU64,
     /// Attempts that repeated an earlier one.
@@ -128,7 +129,7 @@ pub struct Counters {
     warnings: Mutex<BTreeMap<String, u64>>,
 }
 
-impl Counters {
+impl DeliveryCounters {
     /// Attempts by HTTP status; 0 stands for no answer.
     pub fn by_status(&self) -> BTreeMap<u16, u64> {
         self.by_status.lock().clone()
@@ -157,6 +158,6 @@ impl Counters {
     }
 
     fn add_wait(counter: &AtomicU64, wait: Duration) {
-        Counters::add(counter, u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
+        DeliveryCounters::add(counter, u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
     }
 }

@@ -11,11 +11,10 @@ use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 
 use super::pace::{self, Bucket};
-use super::{Counters, Settings, Signal};
-use crate::destination::{
-    Applied, Attempt, Blame, Destination, Element, NoReply, Reply, Request, Route, Settled, Verdict,
-};
-use crate::io::{Clock, Random, Transport};
+use super::{DeliveryCounters, DeliverySettings, READ_BYTES_MAX, RESPONSE_BYTES_MAX, Signal};
+use crate::destination::{Attempt, Blame, Destination, Element, ElementVerdict, Route, Verdict};
+use crate::io::http::{Applied, CallLimits, NoResponse, Request, Response, Transport};
+use crate::io::{Clock, Random};
 
 /// How a request ended.
 #[derive(Debug, PartialEq, Eq)]
@@ -70,7 +69,7 @@ pub(super) struct Ended {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct SettledElement {
     pub(super) index: usize,
-    pub(super) settled: Settled,
+    pub(super) settled: ElementVerdict,
     /// Whether an attempt before the one that settled it may have been applied.
     pub(super) maybe_applied: bool,
 }
@@ -93,8 +92,8 @@ impl<'a> InFlight<'a> {
     }
 
     /// Takes in what was told of single elements, by their index among those carried.
-    fn settle(&mut self, told: Vec<(usize, Settled)>) {
-        let mut told: HashMap<usize, Settled> = told.into_iter().collect();
+    fn settle(&mut self, told: Vec<(usize, ElementVerdict)>) {
+        let mut told: HashMap<usize, ElementVerdict> = told.into_iter().collect();
         let open = std::mem::take(&mut self.open);
         for (at, (index, element)) in open.into_iter().enumerate() {
             match told.remove(&at) {
@@ -130,11 +129,11 @@ pub(super) struct Wire<'a> {
     pub(super) transport: &'a dyn Transport,
     pub(super) clock: &'a dyn Clock,
     pub(super) random: &'a Random,
-    pub(super) settings: &'a Settings,
+    pub(super) settings: &'a DeliverySettings,
     pub(super) bucket: &'a Mutex<Bucket>,
     /// The vendor's own paces, by lane.
     pub(super) lanes: &'a Mutex<HashMap<u8, Bucket>>,
-    pub(super) counters: &'a Counters,
+    pub(super) counters: &'a DeliveryCounters,
     /// How many requests were accepted.
     pub(super) accepted: &'a AtomicU64,
 }
@@ -195,37 +194,37 @@ impl Wire<'_> {
             let attempt = Attempt { at, number: sent.attempts, request: id };
             let request = self.destination.request(route, &carried, attempt);
             self.count(&request, sent.attempts);
-            let verdict = match self.exchange(&request, &mut stops).await {
+            let verdict = match self.exchange(&request, RESPONSE_BYTES_MAX, &mut stops).await {
                 None => {
                     sent.maybe_applied = true;
                     return sent.end(End::Halted { reason: ABANDONED });
                 }
-                Some(Err(NoReply { applied, what })) => {
+                Some(Err(NoResponse { applied, what })) => {
                     self.counters.count_status(0);
                     Verdict::Retry { reason: what, after: None, applied }
                 }
-                Some(Ok(reply)) => {
-                    self.counters.count_status(reply.status);
-                    if let Some(pause) = self.destination.pause(&reply) {
+                Some(Ok(response)) => {
+                    self.counters.count_status(response.status);
+                    if let Some(pause) = self.destination.pause(&response) {
                         self.bucket().hold_until(self.clock.elapsed() + pause);
                     }
-                    match self.destination.interpret_each(route, &carried, &reply) {
-                        Verdict::Retry { .. } if self.is_done(route, &carried, &reply, &mut stops).await => {
-                            Verdict::DELIVERED
+                    match self.destination.interpret_each(route, &carried, &response) {
+                        Verdict::Retry { .. } if self.is_done(route, &carried, &response, &mut stops).await => {
+                            Verdict::ACCEPTED
                         }
                         verdict => verdict,
                     }
                 }
             };
             let verdict = match verdict {
-                Verdict::Each { settled, warning, rest } => {
+                Verdict::PerElement { verdicts, warning, rest } => {
                     if let Some(warning) = warning {
                         self.counters.warn(&warning);
                     }
-                    if settled.iter().any(|(_, settled)| *settled == Settled::Taken) {
+                    if verdicts.iter().any(|(_, verdict)| *verdict == ElementVerdict::Accepted) {
                         self.accepted.fetch_add(1, Ordering::Relaxed);
                     }
-                    sent.settle(settled);
+                    sent.settle(verdicts);
                     if sent.open.is_empty() {
                         return sent.end(End::Delivered { warning: None });
                     }
@@ -234,15 +233,15 @@ impl Wire<'_> {
                 verdict => verdict,
             };
             let (reason, asked, applied) = match verdict {
-                Verdict::Delivered { warning } => {
+                Verdict::Accepted { warning } => {
                     self.accepted.fetch_add(1, Ordering::Relaxed);
                     return sent.end(End::Delivered { warning });
                 }
-                Verdict::Refused { reason, applied } => {
+                Verdict::Rejected { reason, applied } => {
                     sent.maybe_applied |= applied == Applied::Maybe;
                     return sent.end(End::Refused { reason });
                 }
-                Verdict::RefusedSome { elements } => return sent.end(End::RefusedSome { elements }),
+                Verdict::RejectedSome { elements } => return sent.end(End::RefusedSome { elements }),
                 Verdict::TooLarge { reason } => {
                     sent.maybe_applied |= sent.open.len() > 1 && self.destination.too_large_in_part(route);
                     return sent.end(End::TooLarge { reason });
@@ -252,7 +251,7 @@ impl Wire<'_> {
                     return sent.end(End::Stop { reason, advice, blame });
                 }
                 Verdict::Retry { reason, after, applied } => (reason, after, applied),
-                Verdict::Each { .. } => {
+                Verdict::PerElement { .. } => {
                     ("a response that tells nothing of some elements".to_owned(), None, Applied::Maybe)
                 }
             };
@@ -278,7 +277,7 @@ impl Wire<'_> {
                 let reason = format!("{reason} (tried {times})");
                 return Ended { accepted_since, ..sent.end(End::GaveUp { reason, failing }) };
             }
-            Counters::add_wait(&self.counters.retry_wait_ms, wait);
+            DeliveryCounters::add_wait(&self.counters.retry_wait_ms, wait);
             if !self.wait(wait, &mut stops).await {
                 return sent.end(End::Halted { reason: ASKED_TO_STOP });
             }
@@ -286,16 +285,16 @@ impl Wire<'_> {
     }
 
     /// Whether a request that failed had nothing to do, where the destination has a question that tells.
-    async fn is_done(&self, route: Route, carried: &[&Element], reply: &Reply, stops: &mut Stops) -> bool {
+    async fn is_done(&self, route: Route, carried: &[&Element], response: &Response, stops: &mut Stops) -> bool {
         let [element] = carried else { return false };
-        let Some(question) = self.destination.doubt(route, element, reply) else { return false };
+        let Some(question) = self.destination.confirmation_request(route, element, response) else { return false };
         if !self.token(route, stops).await {
             return false;
         }
         self.count(&question, 1);
-        let Some(Ok(answer)) = self.exchange(&question, stops).await else { return false };
+        let Some(Ok(answer)) = self.exchange(&question, READ_BYTES_MAX, stops).await else { return false };
         self.counters.count_status(answer.status);
-        self.destination.is_done(route, element, &answer)
+        self.destination.confirms(route, element, &answer)
     }
 
     fn bucket(&self) -> MutexGuard<'_, Bucket> {
@@ -303,10 +302,10 @@ impl Wire<'_> {
     }
 
     fn count(&self, request: &Request, attempt: u32) {
-        Counters::add(&self.counters.requests, 1);
-        Counters::add(&self.counters.bytes, request.body.len() as u64);
+        DeliveryCounters::add(&self.counters.requests, 1);
+        DeliveryCounters::add(&self.counters.bytes, request.body.len() as u64);
         if attempt > 1 {
-            Counters::add(&self.counters.retries, 1);
+            DeliveryCounters::add(&self.counters.retries, 1);
         }
     }
 
@@ -321,7 +320,7 @@ impl Wire<'_> {
     async fn token(&self, route: Route, stops: &mut Stops) -> bool {
         loop {
             let wait = self.bucket().take(self.clock.elapsed()).max(self.lane_wait(route));
-            Counters::add_wait(&self.counters.rate_wait_ms, wait);
+            DeliveryCounters::add_wait(&self.counters.rate_wait_ms, wait);
             if !self.wait(wait, stops).await {
                 return false;
             }
@@ -344,7 +343,13 @@ impl Wire<'_> {
     }
 
     /// One attempt; nothing when it was abandoned.
-    async fn exchange(&self, request: &Request, stops: &mut Stops) -> Option<Result<Reply, NoReply>> {
+    async fn exchange(
+        &self,
+        request: &Request,
+        body_bytes_max: usize,
+        stops: &mut Stops,
+    ) -> Option<Result<Response, NoResponse>> {
+        let limits = CallLimits { timeout: self.settings.timeout, body_bytes_max };
         let abandoned = async {
             reached(&mut stops.signal, |signal| *signal >= Signal::Stop).await;
             tokio::select! {
@@ -355,7 +360,7 @@ impl Wire<'_> {
         tokio::select! {
             // An answer that is there counts, whatever else has happened.
             biased;
-            reply = self.transport.send(request, self.settings.timeout) => Some(reply),
+            response = self.transport.send(request, limits) => Some(response),
             () = abandoned => None,
         }
     }

@@ -1,13 +1,13 @@
 //! What is left to do for a page of changes? Pure bookkeeping: which parts wait, which requests to form next, and which
-//! fate an ended request means for each change. Every change that enters leaves with exactly one fate.
+//! outcome an ended request means for each change. Every change that enters leaves with exactly one outcome.
 
 use std::collections::{HashMap, VecDeque};
 
-use super::Fate;
+use super::DeliveryOutcome;
 use super::blame::{Cause, Held, REFUSALS_MAX, Record, Release};
 use super::request::{End, Ended, SettledElement};
 use crate::destination::pack::{self, Size};
-use crate::destination::{Addressed, Blame, Destination, Element, Limits, Part, Route, Settled};
+use crate::destination::{AddressedChange, Blame, Destination, Element, ElementVerdict, Part, RequestLimits, Route};
 use crate::error::{Error, Kind};
 
 /// A request of less than this share of a route's documented limit is too large for something else than the destination.
@@ -50,12 +50,13 @@ impl Batch {
     /// The traits of those of its elements that were taken.
     pub(super) fn traits_taken(&self, ended: &Ended) -> usize {
         let whole = matches!(ended.end, End::Delivered { .. });
-        let settled: HashMap<usize, &Settled> = ended.settled.iter().map(|one| (one.index, &one.settled)).collect();
-        let taken = |at: &usize| settled.get(at).map_or(whole, |settled| **settled == Settled::Taken);
+        let settled: HashMap<usize, &ElementVerdict> =
+            ended.settled.iter().map(|one| (one.index, &one.settled)).collect();
+        let taken = |at: &usize| settled.get(at).map_or(whole, |settled| **settled == ElementVerdict::Accepted);
         self.pieces.iter().enumerate().filter(|(at, _)| taken(at)).map(|(_, piece)| piece.traits).sum()
     }
 
-    fn body_bytes(&self, limits: &Limits) -> usize {
+    fn body_bytes(&self, limits: &RequestLimits) -> usize {
         let elements: usize = self.pieces.iter().map(|piece| piece.element.bytes.len() + limits.separator_bytes).sum();
         limits.envelope_bytes + elements
     }
@@ -68,7 +69,7 @@ struct Progress {
     parts: VecDeque<Part>,
     /// Whether an earlier part was delivered.
     begun: bool,
-    /// Whether it has its fate.
+    /// Whether it has its outcome.
     done: bool,
     /// The page's next change with the same key, which waits for this one.
     next: Option<usize>,
@@ -86,23 +87,23 @@ pub(super) struct Learned {
 /// The state of a page.
 pub(super) struct Work<'a> {
     destination: &'a dyn Destination,
-    changes: &'a [Addressed],
+    changes: &'a [AddressedChange],
     /// How often one request may be sent.
     attempts_max: u32,
     progress: Vec<Progress>,
     /// Pieces that no request holds yet.
     loose: Vec<(Route, Piece)>,
     queue: VecDeque<Batch>,
-    /// Groups that failed alone, and whose fate waits for what becomes of others.
+    /// Groups that failed alone, and whose outcome waits for what becomes of others.
     held: Vec<Held>,
-    fates: Vec<(usize, Fate)>,
+    outcomes: Vec<(usize, DeliveryOutcome)>,
     learned: Learned,
 }
 
 impl<'a> Work<'a> {
     pub(super) fn new(
         destination: &'a dyn Destination,
-        changes: &'a [Addressed],
+        changes: &'a [AddressedChange],
         attempts_max: u32,
         learned: Learned,
     ) -> Work<'a> {
@@ -115,7 +116,7 @@ impl<'a> Work<'a> {
             loose: Vec::new(),
             queue: VecDeque::new(),
             held: Vec::new(),
-            fates: Vec::new(),
+            outcomes: Vec::new(),
             learned,
         };
         let mut latest: HashMap<&str, usize> = HashMap::with_capacity(changes.len());
@@ -137,9 +138,9 @@ impl<'a> Work<'a> {
         self.learned
     }
 
-    /// Fates that are known and not yet taken.
-    pub(super) fn take_fates(&mut self) -> Vec<(usize, Fate)> {
-        std::mem::take(&mut self.fates)
+    /// RecordedOutcomes that are known and not yet taken.
+    pub(super) fn take_fates(&mut self) -> Vec<(usize, DeliveryOutcome)> {
+        std::mem::take(&mut self.outcomes)
     }
 
     /// The next request to send, if any can be formed. `draw` gives a number from zero to its argument.
@@ -211,7 +212,7 @@ impl<'a> Work<'a> {
         let (route, mut pieces): (Route, Vec<Option<Piece>>) =
             (batch.route, batch.pieces.into_iter().map(Some).collect());
         self.learned.record.reached();
-        if settled.iter().any(|one| one.settled == Settled::Taken) {
+        if settled.iter().any(|one| one.settled == ElementVerdict::Accepted) {
             self.accepted(pieces.len(), ended.attempts);
         }
         let mut refused = None;
@@ -219,12 +220,12 @@ impl<'a> Work<'a> {
             let Some(mut piece) = pieces.get_mut(index).and_then(Option::take) else { continue };
             piece.maybe_applied |= maybe_applied;
             match settled {
-                Settled::Taken => self.taken(piece),
-                Settled::Refused { reason } => {
+                ElementVerdict::Accepted => self.taken(piece),
+                ElementVerdict::Rejected { reason } => {
                     refused = Some(reason.clone());
                     self.hold(route, piece, Cause::Refused, reason);
                 }
-                Settled::Unclear { reason } => {
+                ElementVerdict::Unclear { reason } => {
                     piece.maybe_applied = true;
                     self.unsent_piece(piece, &reason);
                 }
@@ -297,7 +298,7 @@ impl<'a> Work<'a> {
         self.advance(piece.change);
     }
 
-    /// Nothing more is sent: everything without a fate gets one.
+    /// Nothing more is sent: everything without a outcome gets one.
     pub(super) fn give_up(&mut self, reason: &str) {
         // What they failed with was never confirmed by an acceptance of others, so they are tried again in the next run.
         for held in std::mem::take(&mut self.held) {
@@ -325,13 +326,15 @@ impl<'a> Work<'a> {
                 self.progress[change].parts = parts.into();
                 self.advance(change);
             }
-            Err(reason) => self.finish(change, Fate::Rejected { reason, partly_applied: false }),
+            Err(reason) => self.finish(change, DeliveryOutcome::Rejected { reason, partly_applied: false }),
         }
     }
 
     /// Readies a change's next part, or ends it as delivered when there is none.
     fn advance(&mut self, change: usize) {
-        let Some(part) = self.progress[change].parts.pop_front() else { return self.finish(change, Fate::Delivered) };
+        let Some(part) = self.progress[change].parts.pop_front() else {
+            return self.finish(change, DeliveryOutcome::Delivered);
+        };
         let element = self.destination.element(&self.changes[change], &part);
         let traits = part.change.traits_count();
         let piece = Piece {
@@ -348,32 +351,32 @@ impl<'a> Work<'a> {
         self.loose.push((part.route, piece));
     }
 
-    /// Gives a change its fate, and begins the one that waited for it.
-    fn finish(&mut self, change: usize, fate: Fate) {
-        let mut next = Some((change, fate));
+    /// Gives a change its outcome, and begins the one that waited for it.
+    fn finish(&mut self, change: usize, outcome: DeliveryOutcome) {
+        let mut next = Some((change, outcome));
         // A loop, not a recursion: a page may hold any number of changes of one key that are rejected at once.
-        while let Some((change, fate)) = next.take() {
+        while let Some((change, outcome)) = next.take() {
             let progress = &mut self.progress[change];
-            debug_assert!(!progress.done, "change {change} has two fates");
+            debug_assert!(!progress.done, "change {change} has two outcomes");
             progress.done = true;
             progress.parts.clear();
-            let fate = match fate {
-                Fate::Rejected { reason, partly_applied } => {
-                    Fate::Rejected { reason, partly_applied: partly_applied || progress.begun }
+            let outcome = match outcome {
+                DeliveryOutcome::Rejected { reason, partly_applied } => {
+                    DeliveryOutcome::Rejected { reason, partly_applied: partly_applied || progress.begun }
                 }
-                Fate::NotSent { reason } if progress.begun => Fate::Unknown { reason },
-                fate => fate,
+                DeliveryOutcome::NotSent { reason } if progress.begun => DeliveryOutcome::Unconfirmed { reason },
+                outcome => outcome,
             };
             let waiting = progress.next;
-            self.fates.push((change, fate));
+            self.outcomes.push((change, outcome));
             let Some(waiting) = waiting else { continue };
             match self.destination.parts(&self.changes[waiting]) {
-                Ok(parts) if parts.is_empty() => next = Some((waiting, Fate::Delivered)),
+                Ok(parts) if parts.is_empty() => next = Some((waiting, DeliveryOutcome::Delivered)),
                 Ok(parts) => {
                     self.progress[waiting].parts = parts.into();
                     self.advance(waiting);
                 }
-                Err(reason) => next = Some((waiting, Fate::Rejected { reason, partly_applied: false })),
+                Err(reason) => next = Some((waiting, DeliveryOutcome::Rejected { reason, partly_applied: false })),
             }
         }
     }
@@ -405,7 +408,7 @@ impl<'a> Work<'a> {
     }
 
     fn reject(&mut self, piece: Piece, reason: String) {
-        self.finish(piece.change, Fate::Rejected { reason, partly_applied: piece.maybe_applied });
+        self.finish(piece.change, DeliveryOutcome::Rejected { reason, partly_applied: piece.maybe_applied });
     }
 
     fn unsent(&mut self, batch: Batch, reason: &str) {
@@ -416,11 +419,15 @@ impl<'a> Work<'a> {
 
     fn unsent_piece(&mut self, piece: Piece, reason: &str) {
         let reason = reason.to_owned();
-        let fate = if piece.maybe_applied { Fate::Unknown { reason } } else { Fate::NotSent { reason } };
-        self.finish(piece.change, fate);
+        let outcome = if piece.maybe_applied {
+            DeliveryOutcome::Unconfirmed { reason }
+        } else {
+            DeliveryOutcome::NotSent { reason }
+        };
+        self.finish(piece.change, outcome);
     }
 
-    /// A group that failed alone: its fate waits for what becomes of others, or everything stops.
+    /// A group that failed alone: its outcome waits for what becomes of others, or everything stops.
     fn hold(&mut self, route: Route, mut piece: Piece, cause: Cause, reason: String) {
         self.learned.record.judge(&mut piece);
         self.held.push(Held { route, piece, cause, reason });

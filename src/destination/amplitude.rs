@@ -29,12 +29,13 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::evidence::{self, Body, Said};
-use super::reply::{retry_after, words};
+use super::response::words;
 use super::{
-    Addressed, Attempt, Destination, Element, Features, Limits, Part, Remark, Reply, Request, Route, TraitShape,
+    AddressedChange, Attempt, Destination, Element, Features, MappingFinding, Part, RequestLimits, Route, TraitShape,
     UserRule, Verdict,
 };
 use crate::error::{Error, Kind, Result};
+use crate::io::http::{Request, Response};
 use crate::model::{Change, OnNull, Op, Traits};
 use crate::secret::Secret;
 use properties::{OPERATORS_BYTES, PROPERTIES_MAX};
@@ -237,9 +238,9 @@ impl Destination for Amplitude {
         }
     }
 
-    fn limits(&self, route: Route) -> Limits {
+    fn limits(&self, route: Route) -> RequestLimits {
         let envelope_bytes = self.head.len() + END.len();
-        Limits {
+        RequestLimits {
             elements_max: self.batch_max.min(if route == ONCE {
                 ONCE_IDENTIFICATIONS_MAX
             } else {
@@ -257,9 +258,9 @@ impl Destination for Amplitude {
         route != ONCE
     }
 
-    fn remarks(&self, traits: &[TraitShape<'_>]) -> Vec<Remark> {
+    fn findings(&self, traits: &[TraitShape<'_>]) -> Vec<MappingFinding> {
         let accumulates = traits.iter().any(|mapped| mapped.op.accumulates());
-        let remark = Remark {
+        let remark = MappingFinding {
             about: None,
             error: false,
             what: "Amplitude's Group Identify API cannot tell a repeated `add`, `append` or `prepend` from a new one"
@@ -270,7 +271,7 @@ impl Destination for Amplitude {
         accumulates.then_some(remark).into_iter().collect()
     }
 
-    fn parts(&self, addressed: &Addressed) -> Result<Vec<Part>, String> {
+    fn parts(&self, addressed: &AddressedChange) -> Result<Vec<Part>, String> {
         properties::check(addressed, self.long_strings)?;
         if addressed.change.is_empty() {
             return Ok(Vec::new());
@@ -285,7 +286,7 @@ impl Destination for Amplitude {
         Ok(parts)
     }
 
-    fn element(&self, addressed: &Addressed, part: &Part) -> Element {
+    fn element(&self, addressed: &AddressedChange, part: &Part) -> Element {
         let mut json = br#"{"group_properties":"#.to_vec();
         properties::write(&mut json, &part.change, self.long_strings);
         json.extend_from_slice(br#","group_type":"#);
@@ -320,8 +321,8 @@ impl Destination for Amplitude {
         }
     }
 
-    fn interpret(&self, _: Route, _: usize, reply: &Reply) -> Verdict {
-        by_status(reply, words(reply, &[&self.api_key]), THROTTLED, &says_success)
+    fn interpret(&self, _: Route, _: usize, response: &Response) -> Verdict {
+        by_status(response, words(response, &[&self.api_key]), THROTTLED, &says_success)
     }
 
     /// A GET of the address's root: no key, no data. A key cannot be tried without writing, so none is.
@@ -357,20 +358,20 @@ fn quota_is_used_up(body: &[u8]) -> bool {
 }
 
 /// What an answer means, given what its API's acknowledgement says. After a 429 nothing is sent for `throttled` at least.
-fn by_status(reply: &Reply, reason: String, throttled: Duration, body: &dyn Fn(&Body) -> Said) -> Verdict {
-    if reply.status == 400 && speaks_of_the_key(&reply.body) {
+fn by_status(response: &Response, reason: String, throttled: Duration, body: &dyn Fn(&Body) -> Said) -> Verdict {
+    if response.status == 400 && speaks_of_the_key(&response.body) {
         return Verdict::stop(
             reason,
             "check the key and the region (a US key on the EU host, or the other way round, is answered like this)",
         );
     }
-    if reply.status == 429 && quota_is_used_up(&reply.body) {
+    if response.status == 429 && quota_is_used_up(&response.body) {
         return Verdict::stop(
             reason,
             "run again tomorrow: the daily quota at Amplitude is used up; ask Amplitude for a larger one",
         );
     }
-    let asked = retry_after(reply);
+    let asked = response.retry_after();
     let api = evidence::Api {
         vendor: "Amplitude",
         statuses: &[200],
@@ -378,9 +379,9 @@ fn by_status(reply: &Reply, reason: String, throttled: Duration, body: &dyn Fn(&
         address: "`base_url`",
         credentials: "check `api_key` and `region`",
         plan: "check that the Amplitude plan includes the Accounts add-on",
-        after: if reply.status == 429 { Some(asked.unwrap_or_default().max(throttled)) } else { asked },
+        after: if response.status == 429 { Some(asked.unwrap_or_default().max(throttled)) } else { asked },
     };
-    evidence::judge(reply, reason, &api)
+    evidence::judge(response, reason, &api)
 }
 
 /// Whether a 400 is about the API key rather than the data: `Invalid API key: …`, `invalid_api_key`, `missing api_key`.

@@ -10,11 +10,11 @@
 
 use sha2::{Digest, Sha256};
 
-use super::Addressed;
+use super::AddressedChange;
 use crate::model::Change;
 
 /// A digest of one part of a change, `change`, that is addressed to a group of `group_type`.
-pub(super) fn digest(group_type: &str, addressed: &Addressed, change: &Change) -> [u8; 32] {
+pub(super) fn digest(group_type: &str, addressed: &AddressedChange, change: &Change) -> [u8; 32] {
     let said = serde_json::to_vec(change).expect("writing JSON values to memory cannot fail");
     let mut hash = Sha256::new();
     // Each text with its length before it, so that no two lists of texts are the same bytes.
@@ -57,7 +57,7 @@ mod tests {
     fn the_same_change_has_one_id_and_any_other_another() {
         let in_run = |run, kind: &str, key: &str, seq, said| {
             let at = DateTime::UNIX_EPOCH + TimeDelta::microseconds(run);
-            let addressed = Addressed { key: key.to_owned(), settled_seq: seq, at, ..Addressed::default() };
+            let addressed = AddressedChange { key: key.to_owned(), settled_seq: seq, at, ..AddressedChange::default() };
             uuid(digest(kind, &addressed, &change(said)))
         };
         let id = |kind: &str, key: &str, seq, said| in_run(0, kind, key, seq, said);

@@ -25,7 +25,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{Applied, Blame, Reply, Settled, Verdict};
+use super::{Blame, ElementVerdict, Verdict};
+use crate::io::http::{Applied, Response};
 
 /// How many bytes of a body are searched for HTML.
 const PAGE_SEARCHED_BYTES: usize = 1_024;
@@ -80,10 +81,10 @@ pub(super) struct Body {
 
 impl Body {
     /// Reads a response's body.
-    pub(super) fn of(reply: &Reply) -> Body {
-        let text = String::from_utf8_lossy(&reply.body).trim_start_matches('\u{feff}').trim().to_owned();
+    pub(super) fn of(response: &Response) -> Body {
+        let text = String::from_utf8_lossy(&response.body).trim_start_matches('\u{feff}').trim().to_owned();
         let json = serde_json::from_str(&text).unwrap_or_default();
-        Body { text, json, page: is_page(reply) }
+        Body { text, json, page: is_page(response) }
     }
 
     /// The member of this name, where the body is an object.
@@ -133,10 +134,11 @@ impl Body {
 
 /// Whether a response is a page of HTML, by its content type or by how its body begins. XML that is no page
 /// (`<response>`) does not begin so.
-pub(super) fn is_page(reply: &Reply) -> bool {
-    let start = String::from_utf8_lossy(&reply.body[..reply.body.len().min(PAGE_SEARCHED_BYTES)]).to_ascii_lowercase();
+pub(super) fn is_page(response: &Response) -> bool {
+    let start =
+        String::from_utf8_lossy(&response.body[..response.body.len().min(PAGE_SEARCHED_BYTES)]).to_ascii_lowercase();
     let start = start.trim_start_matches('\u{feff}').trim_start();
-    let typed = reply.header("content-type").is_some_and(|kind| {
+    let typed = response.header("content-type").is_some_and(|kind| {
         let kind = kind.trim_start().to_ascii_lowercase();
         kind.starts_with("text/html") || kind.starts_with("application/xhtml")
     });
@@ -153,18 +155,18 @@ pub(super) fn is_page(reply: &Reply) -> bool {
 }
 
 /// The verdict that a response has at a vendor. `reason` is what it says, safe to show. Total: any status and body has one.
-pub(super) fn judge(reply: &Reply, reason: String, api: &Api<'_>) -> Verdict {
+pub(super) fn judge(response: &Response, reason: String, api: &Api<'_>) -> Verdict {
     let Api { vendor, address, after, .. } = *api;
     let stop = |reason: String, blame, applied, advice: String| Verdict::Stop { reason, advice, blame, applied };
     let elsewhere = || format!("check {address}: {vendor} does not seem to be what answers there");
-    match reply.status {
+    match response.status {
         200..=299 => {
-            let body = Body::of(reply);
-            let documented = api.statuses.contains(&reply.status);
+            let body = Body::of(response);
+            let documented = api.statuses.contains(&response.status);
             match if documented { (api.body)(&body) } else { Said::Foreign } {
-                Said::Taken(warning) => Verdict::Delivered { warning },
-                Said::Refused(applied) => Verdict::Refused { reason, applied },
-                Said::RefusedSome(elements) => Verdict::RefusedSome { elements },
+                Said::Taken(warning) => Verdict::Accepted { warning },
+                Said::Refused(applied) => Verdict::Rejected { reason, applied },
+                Said::RefusedSome(elements) => Verdict::RejectedSome { elements },
                 Said::Foreign => {
                     let what = match () {
                         () if body.page => "a web page",
@@ -174,13 +176,13 @@ pub(super) fn judge(reply: &Reply, reason: String, api: &Api<'_>) -> Verdict {
                     };
                     let reason = format!("{reason} ({what} instead of what {vendor} documents)");
                     let advice = format!("{}; nothing of this request was recorded as delivered", elsewhere());
-                    stop(reason, Blame::Perhaps, Applied::Maybe, advice)
+                    stop(reason, Blame::Unclear, Applied::Maybe, advice)
                 }
             }
         }
         300..=399 => stop(
             reason,
-            Blame::Perhaps,
+            Blame::Unclear,
             Applied::Maybe,
             format!(
                 "check {address}: the address answers with a redirect, which is not followed because it could carry the \
@@ -191,25 +193,25 @@ pub(super) fn judge(reply: &Reply, reason: String, api: &Api<'_>) -> Verdict {
         402 => stop(reason, Blame::Us, Applied::No, api.plan.to_owned()),
         403 => stop(
             reason,
-            Blame::Perhaps,
+            Blame::Unclear,
             Applied::No,
             format!("{}, and whether a firewall or proxy between here and {vendor} refuses requests", api.credentials),
         ),
         404 | 405 | 410 => stop(
             reason,
-            Blame::Perhaps,
+            Blame::Unclear,
             Applied::No,
             format!("check {address}: {vendor} takes no such request at this address"),
         ),
         406 | 415 | 421 | 426 | 431 => stop(
             reason,
-            Blame::Perhaps,
+            Blame::Unclear,
             Applied::No,
             format!("check {address}, `gzip`, and what stands before {vendor}: it is refused how the request was sent"),
         ),
         451 => stop(
             reason,
-            Blame::Perhaps,
+            Blame::Unclear,
             Applied::No,
             format!("ask {vendor}, or whoever runs the network: access is denied for legal reasons"),
         ),
@@ -222,10 +224,10 @@ pub(super) fn judge(reply: &Reply, reason: String, api: &Api<'_>) -> Verdict {
         413 => Verdict::TooLarge { reason },
         425 | 429 => Verdict::Retry { reason, after, applied: Applied::No },
         408 => Verdict::Retry { reason, after, applied: Applied::Maybe },
-        400..=499 => Verdict::Refused { reason, applied: Applied::No },
+        400..=499 => Verdict::Rejected { reason, applied: Applied::No },
         501 | 505 => stop(
             reason,
-            Blame::Perhaps,
+            Blame::Unclear,
             Applied::No,
             format!("check {address}: what answers there does not speak {vendor}'s protocol"),
         ),
@@ -258,43 +260,45 @@ pub(super) enum OfOne {
 }
 
 /// The verdict on a response that answers for each element, given what it says of them in their order.
-pub(super) fn judge_each(reply: &Reply, reason: String, of_each: Vec<OfOne>, api: &Api<'_>) -> Verdict {
-    let (mut settled, mut warning, mut foreign) = (Vec::new(), None, Vec::new());
+pub(super) fn judge_each(response: &Response, reason: String, of_each: Vec<OfOne>, api: &Api<'_>) -> Verdict {
+    let (mut verdicts, mut warning, mut foreign) = (Vec::new(), None, Vec::new());
     let (mut later, mut barred): (Option<String>, Option<String>) = (None, None);
     for (at, said) in of_each.into_iter().enumerate() {
         match said {
             OfOne::Taken(remark) => {
                 warning = warning.or(remark);
-                settled.push((at, Settled::Taken));
+                verdicts.push((at, ElementVerdict::Accepted));
             }
-            OfOne::Refused(reason) => settled.push((at, Settled::Refused { reason })),
-            OfOne::Unclear(reason) => settled.push((at, Settled::Unclear { reason })),
+            OfOne::Refused(reason) => verdicts.push((at, ElementVerdict::Rejected { reason })),
+            OfOne::Unclear(reason) => verdicts.push((at, ElementVerdict::Unclear { reason })),
             OfOne::Later(reason) => drop(later.get_or_insert(reason)),
             OfOne::Barred(reason) => drop(barred.get_or_insert(reason)),
             OfOne::Foreign => foreign.push(at),
         }
     }
     let rest = match (barred, later) {
-        (None, None) if foreign.is_empty() => Verdict::DELIVERED,
+        (None, None) if foreign.is_empty() => Verdict::ACCEPTED,
         // Nothing is known of these: as of a response that tells nothing.
-        (None, None) => judge(reply, reason.clone(), &Api { body: &|_| Said::Foreign, ..*api }),
+        (None, None) => judge(response, reason.clone(), &Api { body: &|_| Said::Foreign, ..*api }),
         (Some(reason), _) => Verdict::stop(reason, api.plan),
         (None, Some(reason)) => Verdict::Retry { reason, after: api.after, applied: Applied::No },
     };
     if matches!(rest, Verdict::Retry { .. } | Verdict::Stop { blame: Blame::Us, .. }) {
         let reason = format!("{reason} (nothing about this group)");
-        settled.extend(foreign.into_iter().map(|at| (at, Settled::Unclear { reason: reason.clone() })));
+        verdicts.extend(foreign.into_iter().map(|at| (at, ElementVerdict::Unclear { reason: reason.clone() })));
     }
-    let whole = rest == Verdict::DELIVERED;
-    let all = |is: &dyn Fn(&Settled) -> bool| settled.iter().all(|(_, settled)| is(settled));
-    match settled.first() {
+    let whole = rest == Verdict::ACCEPTED;
+    let all = |is: &dyn Fn(&ElementVerdict) -> bool| verdicts.iter().all(|(_, verdict)| is(verdict));
+    match verdicts.first() {
         None => rest,
-        Some(_) if whole && all(&|settled| *settled == Settled::Taken) => Verdict::Delivered { warning },
+        Some(_) if whole && all(&|one| *one == ElementVerdict::Accepted) => Verdict::Accepted { warning },
         // Something that takes nothing at all must look like it, so a refusal of everything is not taken apart here.
-        Some((_, Settled::Refused { reason })) if whole && all(&|one| matches!(one, Settled::Refused { .. })) => {
+        Some((_, ElementVerdict::Rejected { reason }))
+            if whole && all(&|one| matches!(one, ElementVerdict::Rejected { .. })) =>
+        {
             Verdict::refused(reason.clone())
         }
-        Some(_) => Verdict::Each { settled, warning, rest: Box::new(rest) },
+        Some(_) => Verdict::PerElement { verdicts, warning, rest: Box::new(rest) },
     }
 }
 
@@ -318,9 +322,9 @@ pub(super) fn any_body(body: &Body) -> Said {
 mod tests {
     use super::*;
 
-    fn reply(status: u16, kind: &str, body: &str) -> Reply {
+    fn response(status: u16, kind: &str, body: &str) -> Response {
         let headers = vec![("content-type".to_owned(), kind.to_owned())];
-        Reply { status, headers, body: body.as_bytes().to_vec() }
+        Response { status, headers, body: body.as_bytes().to_vec(), ..Response::default() }
     }
 
     fn verdict(status: u16, kind: &str, body: &str) -> Verdict {
@@ -334,16 +338,16 @@ mod tests {
             plan: "check the plan",
             after: None,
         };
-        judge(&reply(status, kind, body), format!("HTTP {status}"), &api)
+        judge(&response(status, kind, body), format!("HTTP {status}"), &api)
     }
 
     #[test]
     fn only_the_documented_acknowledgement_is_a_delivery() {
         for kind in ["text/html", "text/plain", "application/json", ""] {
-            assert_eq!(verdict(200, kind, " success\n"), Verdict::DELIVERED, "{kind}");
+            assert_eq!(verdict(200, kind, " success\n"), Verdict::ACCEPTED, "{kind}");
             for body in ["", "<html>success</html>", "succes", r#"{"error":"no"}"#, "\u{1f}\u{8b}"] {
                 let Verdict::Stop { applied, blame, advice, .. } = verdict(200, kind, body) else { panic!("{body}") };
-                assert_eq!((applied, blame), (Applied::Maybe, Blame::Perhaps), "{body}");
+                assert_eq!((applied, blame), (Applied::Maybe, Blame::Unclear), "{body}");
                 assert!(advice.starts_with("check `base_url`"), "{advice}");
             }
             assert!(matches!(verdict(202, kind, "success"), Verdict::Stop { applied: Applied::Maybe, .. }));
@@ -361,30 +365,34 @@ mod tests {
             plan: "check the plan",
             after: Some(Duration::from_secs(1)),
         };
-        let judge = |of_each| judge_each(&reply(200, "application/json", "{}"), "HTTP 200".to_owned(), of_each, &api);
+        let judge =
+            |of_each| judge_each(&response(200, "application/json", "{}"), "HTTP 200".to_owned(), of_each, &api);
         let words = |text: &str| text.to_owned();
         let (taken, later) = (OfOne::Taken(None), OfOne::Later(words("busy")));
         assert_eq!(
             judge(vec![taken.clone(), OfOne::Taken(Some(words("hm")))]),
-            Verdict::Delivered { warning: Some(words("hm")) }
+            Verdict::Accepted { warning: Some(words("hm")) }
         );
         let retry = Verdict::Retry { reason: words("busy"), after: api.after, applied: Applied::No };
         assert_eq!(judge(vec![later.clone(), later.clone()]), retry);
-        let Verdict::Each { settled, warning: None, rest } =
+        let Verdict::PerElement { verdicts, warning: None, rest } =
             judge(vec![taken.clone(), OfOne::Refused(words("no")), later, OfOne::Foreign])
         else {
             panic!()
         };
-        let unclear = Settled::Unclear { reason: words("HTTP 200 (nothing about this group)") };
-        assert_eq!(settled, [(0, Settled::Taken), (1, Settled::Refused { reason: words("no") }), (3, unclear)]);
+        let unclear = ElementVerdict::Unclear { reason: words("HTTP 200 (nothing about this group)") };
+        assert_eq!(
+            verdicts,
+            [(0, ElementVerdict::Accepted), (1, ElementVerdict::Rejected { reason: words("no") }), (3, unclear)]
+        );
         assert_eq!(*rest, retry);
         let all = judge(vec![OfOne::Refused(words("no")), OfOne::Refused(words("neither"))]);
         assert_eq!(all, Verdict::refused(words("no")), "halves will tell whether it is about them");
         let barred = judge(vec![OfOne::Barred(words("quota")), OfOne::Barred(words("quota"))]);
         assert!(matches!(barred, Verdict::Stop { blame: Blame::Us, applied: Applied::No, .. }), "{barred:?}");
         for foreign in [judge(vec![OfOne::Foreign]), judge(vec![taken, OfOne::Foreign])] {
-            let rest = if let Verdict::Each { rest, .. } = foreign { *rest } else { foreign };
-            assert!(matches!(rest, Verdict::Stop { blame: Blame::Perhaps, applied: Applied::Maybe, .. }), "{rest:?}");
+            let rest = if let Verdict::PerElement { rest, .. } = foreign { *rest } else { foreign };
+            assert!(matches!(rest, Verdict::Stop { blame: Blame::Unclear, applied: Applied::Maybe, .. }), "{rest:?}");
         }
     }
 
@@ -392,9 +400,9 @@ mod tests {
     fn every_status_proves_something_or_nothing() {
         for status in 0..=1_000_u16 {
             let seen = match verdict(status, "text/plain", "") {
-                Verdict::Delivered { .. } | Verdict::RefusedSome { .. } | Verdict::Each { .. } => "delivered",
-                Verdict::Refused { applied: Applied::No, .. } | Verdict::TooLarge { .. } => "no",
-                Verdict::Stop { applied, .. } | Verdict::Retry { applied, .. } | Verdict::Refused { applied, .. } => {
+                Verdict::Accepted { .. } | Verdict::RejectedSome { .. } | Verdict::PerElement { .. } => "delivered",
+                Verdict::Rejected { applied: Applied::No, .. } | Verdict::TooLarge { .. } => "no",
+                Verdict::Stop { applied, .. } | Verdict::Retry { applied, .. } | Verdict::Rejected { applied, .. } => {
                     if applied == Applied::No {
                         "no"
                     } else {
@@ -413,7 +421,7 @@ mod tests {
 
     #[test]
     fn pages_are_told_from_texts() {
-        let page = |kind: &str, body: &str| Body::of(&reply(200, kind, body)).page;
+        let page = |kind: &str, body: &str| Body::of(&response(200, kind, body)).page;
         for body in ["<!DOCTYPE HTML><title>x</title>", "\u{feff} <html>", "<!-- x --><HTML lang='en'>", "<h1>Hi</h1>"]
         {
             assert!(page("application/json", body), "{body}");
@@ -427,7 +435,7 @@ mod tests {
 
     #[test]
     fn errors_are_heard() {
-        let speaks = |body: &str| Body::of(&reply(200, "", body)).speaks_of_an_error();
+        let speaks = |body: &str| Body::of(&response(200, "", body)).speaks_of_an_error();
         for body in [
             r#"{"error":"no"}"#,
             r#"{"errors":[1]}"#,

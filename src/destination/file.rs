@@ -9,15 +9,9 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{
-    Addressed, Applied, Attempt, Destination, Element, Features, Limits, Part, Reply, Request, Route, UserRule, Verdict,
-};
+use super::{AddressedChange, Attempt, Destination, Element, Features, Part, RequestLimits, Route, UserRule, Verdict};
+use crate::io::http::{Applied, FILE_URL, Request, Response, STDOUT_URL};
 use crate::model::{Change, OnNull, Op};
-
-/// Address of standard output in a [`Request`].
-pub(crate) const STDOUT_URL: &str = "stdout:";
-/// Start of the address of a file in a [`Request`]; the path follows as it is.
-pub(crate) const FILE_URL: &str = "file:";
 
 /// Lines in one write. A write ends with an fsync (about 1 ms on an SSD, 10 ms on a disk), so a page of changes is one or two.
 const LINES_MAX: usize = 5_000;
@@ -75,8 +69,8 @@ impl Destination for File {
         }
     }
 
-    fn limits(&self, _: Route) -> Limits {
-        Limits {
+    fn limits(&self, _: Route) -> RequestLimits {
+        RequestLimits {
             elements_max: LINES_MAX,
             traits_max: usize::MAX,
             body_bytes_max: BYTES_MAX,
@@ -92,14 +86,14 @@ impl Destination for File {
         route == 0
     }
 
-    fn parts(&self, change: &Addressed) -> Result<Vec<Part>, String> {
+    fn parts(&self, change: &AddressedChange) -> Result<Vec<Part>, String> {
         if change.change.is_empty() {
             return Ok(Vec::new());
         }
         Ok(vec![Part { route: Route::from(change.change.accumulates()), change: Arc::clone(&change.change) }])
     }
 
-    fn element(&self, addressed: &Addressed, part: &Part) -> Element {
+    fn element(&self, addressed: &AddressedChange, part: &Part) -> Element {
         serde_json::to_vec(&Line { group_type: &self.group_type, key: &addressed.key, change: &part.change })
             .expect("writing JSON values to memory cannot fail")
             .into()
@@ -114,13 +108,13 @@ impl Destination for File {
         Request { method: "APPEND", url: self.url.clone(), headers: Vec::new(), body, gzip: false }
     }
 
-    fn interpret(&self, _: Route, _: usize, reply: &Reply) -> Verdict {
-        let mut reason = String::from_utf8_lossy(&reply.body).into_owned();
+    fn interpret(&self, _: Route, _: usize, response: &Response) -> Verdict {
+        let mut reason = String::from_utf8_lossy(&response.body).into_owned();
         if reason.trim().is_empty() {
-            reason = format!("status {}", reply.status);
+            reason = format!("status {}", response.status);
         }
-        match reply.status {
-            200..=299 => Verdict::DELIVERED,
+        match response.status {
+            200..=299 => Verdict::ACCEPTED,
             // The transport takes back what a failed write left behind, so nothing was applied.
             400..=499 => Verdict::stop(reason, "check the path and its permissions"),
             507 => Verdict::stop(reason, "make room on the disk"),
@@ -148,7 +142,8 @@ mod tests {
         let elements: Vec<Element> = [("acme", change), ("b \"c\"", exact), ("gone", delete)]
             .into_iter()
             .map(|(key, change)| {
-                let addressed = Addressed { key: key.into(), change: change.into(), ..Addressed::default() };
+                let addressed =
+                    AddressedChange { key: key.into(), change: change.into(), ..AddressedChange::default() };
                 file.element(&addressed, &file.parts(&addressed).unwrap()[0])
             })
             .collect();
@@ -177,8 +172,8 @@ mod tests {
     fn any_status_has_a_verdict() {
         let file = File::new(&Settings::default(), "company");
         for status in 0..1_000 {
-            let verdict = file.interpret(0, 1, &Reply { status, ..Reply::default() });
-            assert_eq!(matches!(verdict, Verdict::Delivered { .. }), (200..300).contains(&status), "{status}");
+            let verdict = file.interpret(0, 1, &Response { status, ..Response::default() });
+            assert_eq!(matches!(verdict, Verdict::Accepted { .. }), (200..300).contains(&status), "{status}");
         }
     }
 }

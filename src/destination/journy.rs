@@ -20,12 +20,13 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::evidence::{self, Body, Said};
-use super::reply::{retry_after, words};
+use super::response::words;
 use super::{
-    Addressed, Attempt, Destination, Element, Features, Limits, Part, Remark, Reply, Request, Route, TraitShape,
+    AddressedChange, Attempt, Destination, Element, Features, MappingFinding, Part, RequestLimits, Route, TraitShape,
     UserRule, Verdict,
 };
 use crate::error::{Error, Kind, Result};
+use crate::io::http::{Request, Response};
 use crate::model::{Change, OnNull, Op, number};
 use crate::secret::Secret;
 
@@ -79,8 +80,8 @@ impl Journy {
     }
 
     /// The vendor's words about a refusal: its message and the fields it names, else the body as it is.
-    fn says(&self, reply: &Reply) -> String {
-        let answer: Value = serde_json::from_slice(&reply.body).unwrap_or_default();
+    fn says(&self, response: &Response) -> String {
+        let answer: Value = serde_json::from_slice(&response.body).unwrap_or_default();
         let fields = answer.pointer("/errors/fields").and_then(Value::as_object);
         let named = fields.into_iter().flatten().map(|(field, problem)| {
             let problem = problem.as_str().map_or_else(|| problem.to_string(), str::to_owned);
@@ -89,9 +90,9 @@ impl Journy {
         let message = answer.get("message").and_then(Value::as_str).filter(|message| !message.is_empty());
         let parts: Vec<String> = message.map(str::to_owned).into_iter().chain(named).collect();
         if parts.is_empty() {
-            return words(reply, &[&self.api_key]);
+            return words(response, &[&self.api_key]);
         }
-        words(&Reply { body: parts.join("; ").into_bytes(), ..reply.clone() }, &[&self.api_key])
+        words(&Response { body: parts.join("; ").into_bytes(), ..response.clone() }, &[&self.api_key])
     }
 }
 
@@ -107,8 +108,8 @@ fn describes(body: &Body) -> bool {
 }
 
 /// Whether a refusal is about the key's header rather than the account.
-fn blames_the_key(reply: &Reply) -> bool {
-    let answer: Value = serde_json::from_slice(&reply.body).unwrap_or_default();
+fn blames_the_key(response: &Response) -> bool {
+    let answer: Value = serde_json::from_slice(&response.body).unwrap_or_default();
     let headers = answer.pointer("/errors/parameters/header").and_then(Value::as_object);
     headers.is_some_and(|headers| headers.keys().any(|name| name.eq_ignore_ascii_case("x-api-key")))
 }
@@ -158,8 +159,8 @@ impl Destination for Journy {
         }
     }
 
-    fn limits(&self, _: Route) -> Limits {
-        Limits {
+    fn limits(&self, _: Route) -> RequestLimits {
+        RequestLimits {
             elements_max: 1,
             traits_max: usize::MAX,
             body_bytes_max: BODY_BYTES_MAX,
@@ -169,11 +170,11 @@ impl Destination for Journy {
         }
     }
 
-    fn remarks(&self, traits: &[TraitShape<'_>]) -> Vec<Remark> {
+    fn findings(&self, traits: &[TraitShape<'_>]) -> Vec<MappingFinding> {
         let mut found = Vec::new();
         for (at, shape) in traits.iter().enumerate() {
             if let Some(other) = traits[..at].iter().find(|other| plain(other.name) == plain(shape.name)) {
-                found.push(Remark {
+                found.push(MappingFinding {
                     about: Some(shape.name.to_owned()),
                     error: true,
                     what: format!("journy.io takes this name and `{}` for the same", other.name),
@@ -182,7 +183,7 @@ impl Destination for Journy {
             }
         }
         if !["account", "accounts"].contains(&self.group_type.to_lowercase().as_str()) {
-            found.push(Remark {
+            found.push(MappingFinding {
                 about: None,
                 error: false,
                 what: "journy.io has accounts and no other groups: these are sent as accounts".to_owned(),
@@ -192,8 +193,8 @@ impl Destination for Journy {
         found
     }
 
-    fn parts(&self, addressed: &Addressed) -> Result<Vec<Part>, String> {
-        let Addressed { key, change, .. } = addressed;
+    fn parts(&self, addressed: &AddressedChange) -> Result<Vec<Part>, String> {
+        let AddressedChange { key, change, .. } = addressed;
         if key.is_empty() {
             return Err("the group's key is empty: give the row a key, or leave it out with `where`".to_owned());
         }
@@ -232,7 +233,7 @@ impl Destination for Journy {
         Ok([first, rest].map(|change| Part { route: UPSERT, change: Arc::new(change) }).into())
     }
 
-    fn element(&self, addressed: &Addressed, part: &Part) -> Element {
+    fn element(&self, addressed: &AddressedChange, part: &Part) -> Element {
         let mut body = json!({"identification": {"accountId": addressed.key}});
         if part.route == UPSERT {
             let nulls = part.change.unset.iter().map(|name| (name.clone(), Value::Null));
@@ -256,19 +257,19 @@ impl Destination for Journy {
         }
     }
 
-    fn interpret(&self, route: Route, _: usize, reply: &Reply) -> Verdict {
-        let reason = self.says(reply);
+    fn interpret(&self, route: Route, _: usize, response: &Response) -> Verdict {
+        let reason = self.says(response);
         const KEY: &str =
             "check `api_key`: it must be enabled and have the permission TrackData (journy.io → Connections)";
-        match reply.status {
-            400 if blames_the_key(reply) => return Verdict::stop(reason, KEY),
+        match response.status {
+            400 if blames_the_key(response) => return Verdict::stop(reason, KEY),
             // Newer specifications name it for a disabled key; a firewall's has another form.
-            403 if Body::of(reply).member("meta").is_some() => return Verdict::stop(reason, KEY),
+            403 if Body::of(response).member("meta").is_some() => return Verdict::stop(reason, KEY),
             // What is to be deleted is not there. Any other 404 to a deletion is one of something else at this address.
-            404 if route == DELETE && Body::of(reply).member("meta").is_some() => return Verdict::DELIVERED,
+            404 if route == DELETE && Body::of(response).member("meta").is_some() => return Verdict::ACCEPTED,
             _ => {}
         }
-        let asked = retry_after(reply);
+        let asked = response.retry_after();
         let api = evidence::Api {
             vendor: "journy.io",
             // 201 is what the specification names; its introduction calls every 2xx a success.
@@ -282,26 +283,26 @@ impl Destination for Journy {
             credentials: KEY,
             plan: "check the journy.io plan: it asks for payment",
             // Of an empty quota `pause` takes care; this is for a 429 that does not speak of it.
-            after: if reply.status == 429 { asked.or(Some(THROTTLED)) } else { asked },
+            after: if response.status == 429 { asked.or(Some(THROTTLED)) } else { asked },
         };
-        evidence::judge(reply, reason, &api)
+        evidence::judge(response, reason, &api)
     }
 
-    fn pause(&self, reply: &Reply) -> Option<Duration> {
-        if reply.header("x-ratelimit-remaining")?.trim() != "0" {
+    fn pause(&self, response: &Response) -> Option<Duration> {
+        if response.header("x-ratelimit-remaining")?.trim() != "0" {
             return None;
         }
         let until_reset = || {
             let seconds: f64 =
-                reply.header("x-ratelimit-reset")?.trim().parse().ok().filter(|at: &f64| at.is_finite())?;
+                response.header("x-ratelimit-reset")?.trim().parse().ok().filter(|at: &f64| at.is_finite())?;
             if seconds < EPOCH_SECONDS_MIN {
                 return Duration::try_from_secs_f64(seconds).ok();
             }
             // A time, read against the answer's own clock.
-            let now = DateTime::parse_from_rfc2822(reply.header("date")?.trim()).ok()?.timestamp();
+            let now = DateTime::parse_from_rfc2822(response.header("date")?.trim()).ok()?.timestamp();
             Duration::try_from_secs_f64((seconds - now as f64).max(0.0)).ok()
         };
-        Some(until_reset().or_else(|| retry_after(reply)).unwrap_or(WINDOW).min(WINDOW))
+        Some(until_reset().or_else(|| response.retry_after()).unwrap_or(WINDOW).min(WINDOW))
     }
 
     /// A GET of the address's root: no key, no data.

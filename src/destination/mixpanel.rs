@@ -27,16 +27,17 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::evidence::{self, Body, Said};
-use super::reply::{retry_after, words};
+use super::response::words;
 use super::{
-    Addressed, Applied, Attempt, Destination, Element, Features, Limits, Part, Remark, Reply, Request, Route,
-    TraitShape, UserRule, Verdict,
+    AddressedChange, Attempt, Destination, Element, Features, MappingFinding, Part, RequestLimits, Route, TraitShape,
+    UserRule, Verdict,
 };
 use crate::error::{Error, Kind, Result};
+use crate::io::http::{Applied, Request, Response};
 use crate::model::{Change, OnNull, Op, Traits};
 use crate::secret::Secret;
 
-/// Updates in a request (the reference's page *Limits*).
+/// Updates in a request (the reference's page *RequestLimits*).
 const UPDATES_MAX: usize = 2_000;
 /// Bytes of one update: "1 MB" on the same page, read in the narrower way.
 const UPDATE_BYTES_MAX: usize = 1_000_000;
@@ -211,8 +212,8 @@ impl Destination for Mixpanel {
         }
     }
 
-    fn limits(&self, _: Route) -> Limits {
-        Limits {
+    fn limits(&self, _: Route) -> RequestLimits {
+        RequestLimits {
             elements_max: UPDATES_MAX,
             // The limit is per update, and kept by `parts`.
             traits_max: usize::MAX,
@@ -223,9 +224,9 @@ impl Destination for Mixpanel {
         }
     }
 
-    fn remarks(&self, traits: &[TraitShape<'_>]) -> Vec<Remark> {
+    fn findings(&self, traits: &[TraitShape<'_>]) -> Vec<MappingFinding> {
         let reserved = |name: &str| name.starts_with('$') && name != "$name" || name.starts_with("mp_");
-        let remark = |shape: &TraitShape<'_>| Remark {
+        let remark = |shape: &TraitShape<'_>| MappingFinding {
             about: Some(shape.name.to_owned()),
             error: false,
             what: "names that begin with `$` or `mp_` are Mixpanel's own".to_owned(),
@@ -234,8 +235,8 @@ impl Destination for Mixpanel {
         traits.iter().filter(|shape| reserved(shape.name)).map(remark).collect()
     }
 
-    fn parts(&self, addressed: &Addressed) -> Result<Vec<Part>, String> {
-        let Addressed { key, change, .. } = addressed;
+    fn parts(&self, addressed: &AddressedChange) -> Result<Vec<Part>, String> {
+        let AddressedChange { key, change, .. } = addressed;
         match key.len() {
             0 => return Err("the group's key is empty: give the row a key, or leave it out with `where`".to_owned()),
             1..=TEXT_BYTES_MAX => {}
@@ -292,7 +293,7 @@ impl Destination for Mixpanel {
         Ok(cut.parts())
     }
 
-    fn element(&self, addressed: &Addressed, part: &Part) -> Element {
+    fn element(&self, addressed: &AddressedChange, part: &Part) -> Element {
         let mut out = self.head.clone().into_bytes();
         out.extend_from_slice(json(&addressed.key).as_bytes());
         let change = &part.change;
@@ -330,18 +331,18 @@ impl Destination for Mixpanel {
         }
     }
 
-    fn interpret(&self, _: Route, elements: usize, reply: &Reply) -> Verdict {
-        let reason = words(reply, &[&self.token]);
+    fn interpret(&self, _: Route, elements: usize, response: &Response) -> Verdict {
+        let reason = words(response, &[&self.token]);
         const TOKEN: &str = "check `token` (Mixpanel: Settings → Project → Project Token) and `region`";
-        match reply.status {
-            200..=299 | 400..=499 if speaks_of_the_token(&reply.body) => {
+        match response.status {
+            200..=299 | 400..=499 if speaks_of_the_token(&response.body) => {
                 return Verdict::stop(reason, TOKEN);
             }
             400 => {
-                let parsed: Option<Value> = serde_json::from_slice(&reply.body).ok();
-                let failed = failed_records(parsed.as_ref(), elements, reply.status, &[&self.token]);
+                let parsed: Option<Value> = serde_json::from_slice(&response.body).ok();
+                let failed = failed_records(parsed.as_ref(), elements, response.status, &[&self.token]);
                 if !failed.is_empty() {
-                    return Verdict::RefusedSome { elements: failed };
+                    return Verdict::RejectedSome { elements: failed };
                 }
             }
             _ => {}
@@ -349,13 +350,13 @@ impl Destination for Mixpanel {
         let api = evidence::Api {
             vendor: "Mixpanel",
             statuses: &[200],
-            body: &|body| self.success(elements, reply.status, body),
+            body: &|body| self.success(elements, response.status, body),
             address: "`base_url`",
             credentials: TOKEN,
             plan: "check that the Mixpanel plan includes Group Analytics",
-            after: retry_after(reply),
+            after: response.retry_after(),
         };
-        evidence::judge(reply, reason, &api)
+        evidence::judge(response, reason, &api)
     }
 
     /// A GET of the address's root: no token, no data. A token cannot be tried: Mixpanel accepts any.
@@ -436,7 +437,7 @@ fn failed_records(answer: Option<&Value>, elements: usize, status: u16, secrets:
             (field, message) => format!("{field}: {message}"),
         };
         // In the form of any other refusal, and as carefully.
-        Some((index, words(&Reply { status, headers: Vec::new(), body: said.into_bytes() }, secrets)))
+        Some((index, words(&Response { status, body: said.into_bytes(), ..Response::default() }, secrets)))
     };
     records.into_iter().flatten().filter_map(failed).collect()
 }

@@ -1,4 +1,4 @@
-//! Destinations without IO: what one vendor's API takes ([`Features`], [`Limits`]), how a change is written for it, and
+//! Destinations without IO: what one vendor's API takes ([`Features`], [`RequestLimits`]), how a change is written for it, and
 //! what its answer means ([`Verdict`]). Sockets, clocks and retries live in `delivery`; a new destination is one file here.
 //!
 //! A change travels as one or more *parts*, each for one *route* (an endpoint of the API). Parts of one route are
@@ -15,8 +15,8 @@ pub mod pack;
 mod plain_json;
 pub mod posthog;
 pub mod readback;
-pub(crate) mod reply;
 mod reserved;
+pub(crate) mod response;
 pub mod segment;
 pub mod thrivestack;
 pub mod webhook;
@@ -28,6 +28,7 @@ use chrono::{DateTime, Utc};
 use serde_json::Value;
 
 use crate::error::{Error, Kind, Result as Outcome};
+use crate::io::http::{Applied, Request, Response};
 use crate::model::cell::As;
 use crate::model::{Change, OnNull, Op, Traits};
 
@@ -66,7 +67,7 @@ pub enum UserRule {
 
 /// What one request of a route may hold. All limits hold at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
+pub struct RequestLimits {
     /// Elements in a request.
     pub elements_max: usize,
     /// Traits summed over all elements of a request.
@@ -110,7 +111,7 @@ pub const LARGE_DOCUMENT_BYTES: usize = 128 * 1024;
 
 /// A change addressed to one group.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Addressed {
+pub struct AddressedChange {
     /// The group's id.
     pub key: String,
     /// The user it is said with, if the mapping names one.
@@ -185,7 +186,7 @@ pub struct TraitShape<'a> {
 
 /// What a destination has to say about a mapping.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Remark {
+pub struct MappingFinding {
     /// The trait it is about; the whole mapping when absent.
     pub about: Option<String>,
     /// Whether nothing can be sent this way. Otherwise it is a warning.
@@ -196,96 +197,32 @@ pub struct Remark {
     pub help: String,
 }
 
-/// Where a vendor's request goes and what it carries. The body and some headers hold secrets: never log one whole.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Request {
-    /// `POST`, `DELETE`, …
-    pub method: &'static str,
-    /// The full address, without secrets.
-    pub url: String,
-    /// Header names and values.
-    pub headers: Vec<(&'static str, String)>,
-    /// The body before compression.
-    pub body: Vec<u8>,
-    /// Whether the body travels gzip-compressed.
-    pub gzip: bool,
-}
-
-impl Request {
-    /// A question without headers or a body.
-    fn get(url: String) -> Request {
-        Request { method: "GET", url, headers: Vec::new(), body: Vec::new(), gzip: false }
-    }
-}
-
-impl std::fmt::Debug for Request {
-    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(out, "{} {} ({} bytes)", self.method, self.url, self.body.len())
-    }
-}
-
-/// What came back: any status, never an error by itself.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Reply {
-    /// The HTTP status.
-    pub status: u16,
-    /// Header names in lower case, and values.
-    pub headers: Vec<(String, String)>,
-    /// The body, cut at the transport's limit.
-    pub body: Vec<u8>,
-}
-
-impl Reply {
-    /// The first header of this (lower-case) name.
-    pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(header, _)| header == name).map(|(_, value)| value.as_str())
-    }
-}
-
-/// Why no reply came back.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NoReply {
-    /// Whether the destination may have acted on the request all the same.
-    pub applied: Applied,
-    /// What happened, without secrets: "connection refused", "no answer within 30 s".
-    pub what: String,
-}
-
-/// Whether a request that was not acknowledged can have had an effect.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Applied {
-    /// It definitely had none: no byte of it left, or the answer says so.
-    No,
-    /// It may have had one.
-    Maybe,
-}
-
-/// What a reply means for the elements of its request.
+/// What a response means for the elements of its request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
     /// Every element was taken.
-    Delivered {
+    Accepted {
         /// What the vendor remarked all the same.
         warning: Option<String>,
     },
     /// The request was refused because of something in it. Several elements: bisect. One: it is rejected.
-    Refused {
+    Rejected {
         /// The vendor's words, secrets masked.
         reason: String,
         /// Whether some of it may have been applied all the same.
         applied: Applied,
     },
     /// The vendor told of each element what became of it.
-    Each {
+    PerElement {
         /// What became of these, by index.
-        settled: Vec<(usize, Settled)>,
+        verdicts: Vec<(usize, ElementVerdict)>,
         /// What the vendor remarked about those that it took.
         warning: Option<String>,
         /// What the response means for the others, if there are any; never the like of this.
         rest: Box<Verdict>,
     },
     /// These elements (by index) were refused, and nothing else was taken either: resend the rest.
-    RefusedSome {
+    RejectedSome {
         /// Index and the vendor's words.
         elements: Vec<(usize, String)>,
     },
@@ -319,11 +256,11 @@ pub enum Verdict {
 
 /// What became of one element for good, where the vendor tells.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Settled {
+pub enum ElementVerdict {
     /// It was taken.
-    Taken,
+    Accepted,
     /// It was refused, and had no effect.
-    Refused {
+    Rejected {
         /// The vendor's words.
         reason: String,
     },
@@ -343,12 +280,12 @@ pub enum Blame {
     Credentials,
     /// Us, or something in this very request: a firewall refuses single texts like this, and a wrong address refuses
     /// everything like this. Only other requests tell.
-    Perhaps,
+    Unclear,
 }
 
 impl Verdict {
     /// Every element was taken, without a remark.
-    pub const DELIVERED: Verdict = Verdict::Delivered { warning: None };
+    pub const ACCEPTED: Verdict = Verdict::Accepted { warning: None };
 
     /// Nothing was taken, and no group could be: see [`Blame::Us`].
     fn stop(reason: String, advice: impl Into<String>) -> Verdict {
@@ -357,7 +294,7 @@ impl Verdict {
 
     /// Something in the request was refused, and nothing of it applied.
     fn refused(reason: String) -> Verdict {
-        Verdict::Refused { reason, applied: Applied::No }
+        Verdict::Rejected { reason, applied: Applied::No }
     }
 }
 
@@ -370,7 +307,7 @@ pub trait Destination: Send + Sync {
     fn features(&self) -> Features;
 
     /// What one request of `route` may hold.
-    fn limits(&self, route: Route) -> Limits;
+    fn limits(&self, route: Route) -> RequestLimits;
 
     /// Whether a request of `route` may be sent again when its outcome is unknown: repeating it changes nothing, or the
     /// vendor recognises it. If not, such a request is given up, and its groups stay unconfirmed.
@@ -399,56 +336,56 @@ pub trait Destination: Send + Sync {
     }
 
     /// What it has to say about a mapping's traits beyond [`Features`]: reserved names, names that collide.
-    fn remarks(&self, _traits: &[TraitShape<'_>]) -> Vec<Remark> {
+    fn findings(&self, _traits: &[TraitShape<'_>]) -> Vec<MappingFinding> {
         Vec::new()
     }
 
     /// What must be asked before anything can be said (which number a group type has, whether an endpoint exists):
     /// requests that change nothing, one after the other, until there is none.
-    fn question(&self) -> Option<Request> {
+    fn setup_request(&self) -> Option<Request> {
         None
     }
 
-    /// Takes the answer to [`Destination::question`]. It is not asked again, unless this fails.
-    fn learn(&mut self, _reply: &Reply) -> Outcome<()> {
+    /// Takes the answer to [`Destination::setup_request`]. It is not asked again, unless this fails.
+    fn set_up(&mut self, _reply: &Response) -> Outcome<()> {
         Ok(())
     }
 
     /// Cuts a change into parts, in the order in which they must be delivered, each of which fits `limits`' trait count.
     /// The parts together say exactly what the change says. Fails with the reason when the change cannot be carried at
     /// all (a key too long, a number that would be rounded): the group is then rejected without a request.
-    fn parts(&self, change: &Addressed) -> Result<Vec<Part>, String>;
+    fn parts(&self, change: &AddressedChange) -> Result<Vec<Part>, String>;
 
     /// Writes one part of a change as it stands in a request.
-    fn element(&self, addressed: &Addressed, part: &Part) -> Element;
+    fn element(&self, addressed: &AddressedChange, part: &Part) -> Element;
 
     /// Builds the request that carries these elements. Its body is at most `envelope_bytes` + the elements +
     /// `separator_bytes` between each two. Called for every attempt: only what tells of the attempt itself may differ.
     fn request(&self, route: Route, elements: &[&Element], attempt: Attempt) -> Request;
 
-    /// What `reply` means. Total: any status, headers and bytes give a verdict. Nothing but the vendor's documented
-    /// acknowledgement is ever [`Verdict::Delivered`] (see `evidence.rs`), and a deletion of what is not there.
-    fn interpret(&self, route: Route, elements: usize, reply: &Reply) -> Verdict;
+    /// What `response` means. Total: any status, headers and bytes give a verdict. Nothing but the vendor's documented
+    /// acknowledgement is ever [`Verdict::Accepted`] (see `evidence.rs`), and a deletion of what is not there.
+    fn interpret(&self, route: Route, elements: usize, response: &Response) -> Verdict;
 
     /// The same, given the elements that the request carried: for vendors that answer for each by its id.
-    fn interpret_each(&self, route: Route, elements: &[&Element], reply: &Reply) -> Verdict {
-        self.interpret(route, elements.len(), reply)
+    fn interpret_each(&self, route: Route, elements: &[&Element], response: &Response) -> Verdict {
+        self.interpret(route, elements.len(), response)
     }
 
     /// Where a request of one element failed in a way that may mean that there was nothing to do: a question that changes
-    /// nothing and whose answer [`Destination::is_done`] reads.
-    fn doubt(&self, _route: Route, _element: &Element, _reply: &Reply) -> Option<Request> {
+    /// nothing and whose answer [`Destination::confirms`] reads.
+    fn confirmation_request(&self, _route: Route, _element: &Element, _reply: &Response) -> Option<Request> {
         None
     }
 
-    /// Whether the answer to [`Destination::doubt`] shows that what the element wants is so.
-    fn is_done(&self, _route: Route, _element: &Element, _answer: &Reply) -> bool {
+    /// Whether the answer to [`Destination::confirmation_request`] shows that what the element wants is so.
+    fn confirms(&self, _route: Route, _element: &Element, _answer: &Response) -> bool {
         false
     }
 
-    /// How long nothing more may be sent after this reply, whatever its verdict: the vendor's count of requests left has
+    /// How long nothing more may be sent after this response, whatever its verdict: the vendor's count of requests left has
     /// come to its end.
-    fn pause(&self, _reply: &Reply) -> Option<Duration> {
+    fn pause(&self, _reply: &Response) -> Option<Duration> {
         None
     }
 

@@ -1,6 +1,6 @@
 //! Which elements share a request? Packs by all limits at once; says where to cut a batch that was too large.
 
-use super::Limits;
+use super::RequestLimits;
 
 /// What an element takes up in a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,14 +31,14 @@ struct Open {
 }
 
 impl Open {
-    fn takes(&self, size: Size, limits: &Limits, body_bytes: usize) -> bool {
+    fn takes(&self, size: Size, limits: &RequestLimits, body_bytes: usize) -> bool {
         self.elements.len() < limits.elements_max
             && self.traits + size.traits <= limits.traits_max
             && self.bytes + limits.separator_bytes + size.bytes <= body_bytes
     }
 
     /// How full it is in its fullest dimension, in thousandths.
-    fn fullness(&self, limits: &Limits, body_bytes: usize) -> usize {
+    fn fullness(&self, limits: &RequestLimits, body_bytes: usize) -> usize {
         let share = |used: usize, max: usize| used.saturating_mul(1_000) / max.max(1);
         share(self.elements.len(), limits.elements_max)
             .max(share(self.traits, limits.traits_max))
@@ -48,7 +48,7 @@ impl Open {
 
 /// Packs elements into as few requests as first fit over a window finds, each within `limits`. `body_bytes_goal` is a
 /// softer limit on the body (learned from a 413): a single element may exceed it, two never do.
-pub fn pack(sizes: &[Size], limits: &Limits, body_bytes_goal: usize) -> Packed {
+pub fn pack(sizes: &[Size], limits: &RequestLimits, body_bytes_goal: usize) -> Packed {
     let body_bytes = body_bytes_goal.min(limits.body_bytes_max);
     let mut packed = Packed::default();
     let mut open: Vec<Open> = Vec::with_capacity(OPEN_MAX);
@@ -75,7 +75,7 @@ pub fn pack(sizes: &[Size], limits: &Limits, body_bytes_goal: usize) -> Packed {
 }
 
 /// Why an element fits no request at all.
-fn oversized(size: Size, limits: &Limits) -> Option<String> {
+fn oversized(size: Size, limits: &RequestLimits) -> Option<String> {
     let room = limits.element_bytes_max.min(limits.body_bytes_max.saturating_sub(limits.envelope_bytes));
     if size.bytes > room {
         return Some(format!(
@@ -108,7 +108,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const AMPLITUDE: Limits = Limits {
+    const AMPLITUDE: RequestLimits = RequestLimits {
         elements_max: 1_024,
         traits_max: 1_024,
         body_bytes_max: 1_000_000,
@@ -117,7 +117,7 @@ mod tests {
         separator_bytes: 3,
     };
 
-    fn fits(batch: &[usize], sizes: &[Size], limits: &Limits) -> bool {
+    fn fits(batch: &[usize], sizes: &[Size], limits: &RequestLimits) -> bool {
         let bytes: usize = batch.iter().map(|&at| sizes[at].bytes).sum();
         let traits: usize = batch.iter().map(|&at| sizes[at].traits).sum();
         !batch.is_empty()
@@ -127,7 +127,7 @@ mod tests {
     }
 
     /// No packing needs fewer requests than this.
-    fn lower_bound(sizes: &[Size], limits: &Limits) -> usize {
+    fn lower_bound(sizes: &[Size], limits: &RequestLimits) -> usize {
         let bytes: usize = sizes.iter().map(|size| size.bytes + limits.separator_bytes).sum();
         let traits: usize = sizes.iter().map(|size| size.traits).sum();
         let room = limits.body_bytes_max - limits.envelope_bytes + limits.separator_bytes;
@@ -192,7 +192,7 @@ mod tests {
             let best = lower_bound(&sizes, &AMPLITUDE);
             // Five in a hundred; below twenty requests that is the one begun last.
             prop_assert!(packed.batches.len() <= best + (best / 20).max(1), "{} for {best}", packed.batches.len());
-            let lower = Limits { body_bytes_max: goal, ..AMPLITUDE };
+            let lower = RequestLimits { body_bytes_max: goal, ..AMPLITUDE };
             for batch in pack(&sizes, &AMPLITUDE, goal).batches {
                 prop_assert!(batch.len() == 1 || fits(&batch, &sizes, &lower));
             }
@@ -204,7 +204,7 @@ mod tests {
             elements_max in 1_usize..20, traits_max in 1_usize..40, body in 10_usize..200, element in 1_usize..60,
             envelope_bytes in 0_usize..10, separator_bytes in 0_usize..4,
         ) {
-            let limits = Limits {
+            let limits = RequestLimits {
                 elements_max, traits_max, body_bytes_max: body, element_bytes_max: element, envelope_bytes, separator_bytes,
             };
             let packed = pack(&sizes, &limits, usize::MAX);

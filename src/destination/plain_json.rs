@@ -6,7 +6,7 @@
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::Value;
 
-use super::{Addressed, User};
+use super::{AddressedChange, User};
 use crate::model::document::Traits;
 use crate::model::number;
 
@@ -15,7 +15,7 @@ const DEPTH_MAX: usize = 190;
 
 /// Fails with the reason and the remedy when a change says more than "replace these values": these vendors have no call
 /// that removes anything, and none for operators.
-pub(super) fn check_only_sets(vendor: &str, addressed: &Addressed) -> Result<(), String> {
+pub(super) fn check_only_sets(vendor: &str, addressed: &AddressedChange) -> Result<(), String> {
     let change = &addressed.change;
     if change.delete {
         return Err(format!("{vendor} has no call that deletes a group: set `on_missing` to `keep`"));

@@ -33,12 +33,13 @@ use serde_json::Value;
 use self::rest::Rest;
 use super::evidence::{self, Body, Said};
 use super::readback::ReadBack;
-use super::reply::{retry_after, words};
+use super::response::words;
 use super::{
-    Addressed, Applied, Attempt, Destination, Element, Features, Limits, Pace, Part, Remark, Reply, Request, Route,
+    AddressedChange, Attempt, Destination, Element, Features, MappingFinding, Pace, Part, RequestLimits, Route,
     TraitShape, UserRule, Verdict,
 };
 use crate::error::{Error, Kind, Result};
+use crate::io::http::{Request, Response};
 use crate::model::{OnNull, Op, number};
 use crate::secret::Secret;
 
@@ -213,14 +214,14 @@ impl PostHog {
         self.capture == Capture::V1
     }
 
-    fn says(&self, reply: &Reply) -> String {
+    fn says(&self, response: &Response) -> String {
         let secrets: Vec<&Secret> = std::iter::once(&self.api_key).chain(self.rest.as_ref().map(Rest::key)).collect();
-        words(reply, &secrets)
+        words(response, &secrets)
     }
 
     /// Why this cannot be said, if so.
-    fn refuse(&self, addressed: &Addressed) -> Result<(), String> {
-        let Addressed { key, change, .. } = addressed;
+    fn refuse(&self, addressed: &AddressedChange) -> Result<(), String> {
+        let AddressedChange { key, change, .. } = addressed;
         if change.delete {
             return Err("PostHog cannot delete a group: set `on_missing` to `keep` or `unset`".to_owned());
         }
@@ -289,13 +290,21 @@ fn check(value: &Value, depth: usize) -> Result<(), String> {
 
 /// What is the same in every way in, given what the body of an acknowledgement (200) says.
 fn usual_api<'a>(
-    reply: &Reply,
+    response: &Response,
     body: &'a dyn Fn(&Body) -> Said,
     address: &'a str,
     credentials: &'a str,
 ) -> evidence::Api<'a> {
     let plan = "look at the project's billing: PostHog takes nothing more until then";
-    evidence::Api { vendor: "PostHog", statuses: &[200], body, address, credentials, plan, after: retry_after(reply) }
+    evidence::Api {
+        vendor: "PostHog",
+        statuses: &[200],
+        body,
+        address,
+        credentials,
+        plan,
+        after: response.retry_after(),
+    }
 }
 
 impl Destination for PostHog {
@@ -319,10 +328,10 @@ impl Destination for PostHog {
         }
     }
 
-    fn limits(&self, route: Route) -> Limits {
+    fn limits(&self, route: Route) -> RequestLimits {
         match route {
             CAPTURE if self.is_v1() => {
-                Limits { envelope_bytes: capture_v1::envelope_bytes(), ..capture::limits(&self.head) }
+                RequestLimits { envelope_bytes: capture_v1::envelope_bytes(), ..capture::limits(&self.head) }
             }
             CAPTURE => capture::limits(&self.head),
             _ => rest::LIMITS,
@@ -346,34 +355,34 @@ impl Destination for PostHog {
         self.rest.as_ref().map(|rest| rest as &dyn ReadBack)
     }
 
-    fn remarks(&self, traits: &[TraitShape<'_>]) -> Vec<Remark> {
+    fn findings(&self, traits: &[TraitShape<'_>]) -> Vec<MappingFinding> {
         let mut remarks = Vec::new();
         for shape in traits {
             let about = Some(shape.name.to_owned());
             if let Err(what) = check_name(shape.name) {
-                remarks.push(Remark { about, error: true, what, help: "rename the trait".to_owned() });
+                remarks.push(MappingFinding { about, error: true, what, help: "rename the trait".to_owned() });
             } else if shape.name.starts_with('$') {
                 let what = format!("`{}` looks like one of PostHog's own properties, which begin with `$`", shape.name);
                 let help = "rename the trait, unless you mean to write that property".to_owned();
-                remarks.push(Remark { about, error: false, what, help });
+                remarks.push(MappingFinding { about, error: false, what, help });
             }
         }
         remarks
     }
 
-    fn question(&self) -> Option<Request> {
+    fn setup_request(&self) -> Option<Request> {
         if self.asks_for_v1 {
             return Some(Request::get(format!("{}{}", self.base, capture_v1::PATH)));
         }
-        self.rest.as_ref()?.question()
+        self.rest.as_ref()?.setup_request()
     }
 
-    fn learn(&mut self, reply: &Reply) -> Result<()> {
+    fn set_up(&mut self, response: &Response) -> Result<()> {
         if std::mem::take(&mut self.asks_for_v1) {
-            match (self.capture, capture_v1::is_there(reply.status)) {
+            match (self.capture, capture_v1::is_there(response.status)) {
                 (Capture::Auto, there) => self.capture = if there { Capture::V1 } else { Capture::V0 },
                 (Capture::V1, false) => {
-                    let what = format!("the server has no capture v1: {} at {}", self.says(reply), capture_v1::PATH);
+                    let what = format!("the server has no capture v1: {} at {}", self.says(response), capture_v1::PATH);
                     return Err(Error::new(Kind::Config, what)
                         .advise("remove `capture`, or set it to `\"auto\"`; behind a proxy, let it pass this path"));
                 }
@@ -382,14 +391,14 @@ impl Destination for PostHog {
             return Ok(());
         }
         match &mut self.rest {
-            Some(rest) => rest.learn(reply, &self.group_type),
+            Some(rest) => rest.set_up(response, &self.group_type),
             None => Ok(()),
         }
     }
 
     /// Removals first: they take effect at once, while events wait in PostHog's queue. The other way round ingestion, which
     /// reads a group and writes it back, could bring a removed trait back.
-    fn parts(&self, addressed: &Addressed) -> Result<Vec<Part>, String> {
+    fn parts(&self, addressed: &AddressedChange) -> Result<Vec<Part>, String> {
         self.refuse(addressed)?;
         let mut parts = Vec::new();
         if !addressed.change.unset.is_empty() {
@@ -420,7 +429,7 @@ impl Destination for PostHog {
         Ok(parts)
     }
 
-    fn element(&self, addressed: &Addressed, part: &Part) -> Element {
+    fn element(&self, addressed: &AddressedChange, part: &Part) -> Element {
         match (&self.rest, part.route) {
             (Some(rest), DELETE_PROPERTY | CREATE | UPDATE_PROPERTY | UPSERT_PROPERTIES) => {
                 rest.element(&addressed.key, part)
@@ -451,28 +460,28 @@ impl Destination for PostHog {
         }
     }
 
-    fn interpret(&self, route: Route, _: usize, reply: &Reply) -> Verdict {
-        let reason = self.says(reply);
+    fn interpret(&self, route: Route, _: usize, response: &Response) -> Verdict {
+        let reason = self.says(response);
         match route {
             // Without its events nothing is known of any of them.
-            CAPTURE if self.is_v1() => capture_v1::interpret(&[], reply, reason, &self.api_key),
-            CAPTURE => capture::interpret(reply, reason),
-            _ => rest::interpret(route, reply, reason),
+            CAPTURE if self.is_v1() => capture_v1::interpret(&[], response, reason, &self.api_key),
+            CAPTURE => capture::interpret(response, reason),
+            _ => rest::interpret(route, response, reason),
         }
     }
 
-    fn interpret_each(&self, route: Route, elements: &[&Element], reply: &Reply) -> Verdict {
+    fn interpret_each(&self, route: Route, elements: &[&Element], response: &Response) -> Verdict {
         match route {
-            CAPTURE if self.is_v1() => capture_v1::interpret(elements, reply, self.says(reply), &self.api_key),
-            _ => self.interpret(route, elements.len(), reply),
+            CAPTURE if self.is_v1() => capture_v1::interpret(elements, response, self.says(response), &self.api_key),
+            _ => self.interpret(route, elements.len(), response),
         }
     }
 
-    fn doubt(&self, route: Route, element: &Element, reply: &Reply) -> Option<Request> {
-        self.rest.as_ref()?.doubt(route, element, reply)
+    fn confirmation_request(&self, route: Route, element: &Element, response: &Response) -> Option<Request> {
+        self.rest.as_ref()?.confirmation_request(route, element, response)
     }
 
-    fn is_done(&self, _: Route, element: &Element, answer: &Reply) -> bool {
+    fn confirms(&self, _: Route, element: &Element, answer: &Response) -> bool {
         rest::is_removed(element, answer)
     }
 

@@ -3,13 +3,14 @@
 
 use serde_json::Value;
 
-use super::{Pace, Reply, Request};
+use super::Pace;
 use crate::error::Result;
+use crate::io::http::{Request, Response};
 use crate::model::Traits;
 
 /// A question about the groups of one type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Question<'a> {
+pub enum ReadBackQuery<'a> {
     /// All groups, a page of them: the first, or the one at this cursor.
     Page(Option<&'a str>),
     /// The group with this key.
@@ -67,31 +68,31 @@ pub struct Activity {
 }
 
 /// A destination that can be asked what it holds. Requests change nothing; none is made before the destination's own
-/// questions are answered ([`super::Destination::question`]).
+/// questions are answered ([`super::Destination::setup_request`]).
 pub trait ReadBack: Send + Sync {
     /// How often it may be asked.
     fn pace(&self) -> Option<Pace>;
 
     /// The request that asks. `None` when there is nothing to ask about: the destination has no groups of this type yet.
-    fn request(&self, question: Question<'_>) -> Option<Request>;
+    fn request(&self, question: ReadBackQuery<'_>) -> Option<Request>;
 
-    /// The answer to [`Question::Page`].
-    fn page(&self, reply: &Reply) -> Result<Page>;
+    /// The answer to [`ReadBackQuery::Page`].
+    fn page(&self, response: &Response) -> Result<Page>;
 
-    /// The answer to [`Question::Find`]; `None` when there is no such group.
-    fn found(&self, reply: &Reply) -> Result<Option<RemoteGroup>>;
+    /// The answer to [`ReadBackQuery::Find`]; `None` when there is no such group.
+    fn found(&self, response: &Response) -> Result<Option<RemoteGroup>>;
 
-    /// The answer to [`Question::Related`].
-    fn related(&self, reply: &Reply) -> Result<Vec<Related>>;
+    /// The answer to [`ReadBackQuery::Related`].
+    fn related(&self, response: &Response) -> Result<Vec<Related>>;
 
-    /// The answer to [`Question::Activity`], the latest first.
-    fn activity(&self, reply: &Reply) -> Result<Vec<Activity>>;
+    /// The answer to [`ReadBackQuery::Activity`], the latest first.
+    fn activity(&self, response: &Response) -> Result<Vec<Activity>>;
 
-    /// The answer to [`Question::Names`]; `None` when this server cannot tell.
-    fn names(&self, reply: &Reply) -> Option<Vec<String>>;
+    /// The answer to [`ReadBackQuery::Names`]; `None` when this server cannot tell.
+    fn names(&self, response: &Response) -> Option<Vec<String>>;
 
-    /// The answer to [`Question::Values`], the most frequent first; `None` when this server cannot tell.
-    fn values(&self, reply: &Reply) -> Option<Vec<Value>>;
+    /// The answer to [`ReadBackQuery::Values`], the most frequent first; `None` when this server cannot tell.
+    fn values(&self, response: &Response) -> Option<Vec<Value>>;
 
     /// A value that was sent, as the destination holds it.
     fn held(&self, value: &Value) -> Value {

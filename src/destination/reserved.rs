@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, NaiveDate};
 use serde_json::Value;
 
-use super::{Remark, TraitShape};
+use super::{MappingFinding, TraitShape};
 use crate::model::cell::As;
 
 /// What a reserved trait should be.
@@ -66,13 +66,13 @@ impl Folding {
 }
 
 /// Two traits, or two members of one object, that are one to the vendor: which value wins would be chance.
-pub(super) fn collisions(vendor: &str, folding: Folding, traits: &[TraitShape<'_>]) -> Vec<Remark> {
+pub(super) fn collisions(vendor: &str, folding: Folding, traits: &[TraitShape<'_>]) -> Vec<MappingFinding> {
     let mut found = Vec::new();
     let mut clash = |about: &str, names: &mut dyn Iterator<Item = &str>, what: &str| {
         let mut met: BTreeMap<String, String> = BTreeMap::new();
         for name in names {
             let Some(first) = met.insert(folding.fold(name), name.to_owned()) else { continue };
-            found.push(Remark {
+            found.push(MappingFinding {
                 about: Some(if about.is_empty() { name.to_owned() } else { about.to_owned() }),
                 error: true,
                 what: format!(
@@ -93,13 +93,18 @@ pub(super) fn collisions(vendor: &str, folding: Folding, traits: &[TraitShape<'_
 }
 
 /// Reserved traits that are declared, or set, as something else.
-pub(super) fn mistyped(spec: &str, table: &[Reserved], folding: Folding, traits: &[TraitShape<'_>]) -> Vec<Remark> {
+pub(super) fn mistyped(
+    spec: &str,
+    table: &[Reserved],
+    folding: Folding,
+    traits: &[TraitShape<'_>],
+) -> Vec<MappingFinding> {
     let one = |shape: &TraitShape<'_>| {
         let reserved = table.iter().find(|one| folding.fold(one.name) == folding.fold(shape.name))?;
         let (what, help) = mismatch(reserved, shape)?;
         let note = if reserved.note.is_empty() { String::new() } else { format!(" ({})", reserved.note) };
         let what = format!("`{}` {what} in {spec}{note}", shape.name);
-        Some(Remark { about: Some(shape.name.to_owned()), error: false, what, help })
+        Some(MappingFinding { about: Some(shape.name.to_owned()), error: false, what, help })
     };
     traits.iter().filter_map(one).collect()
 }

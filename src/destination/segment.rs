@@ -35,13 +35,14 @@ pub use self::settings::{Settings, ShownBy, Wants, Wire};
 use self::settings::{auth, context, headers, is_header_value, json};
 use super::evidence;
 use super::plain_json::{self, moment};
-use super::reply::{retry_after, words};
 use super::reserved::{self, Folding, Reserved, Wanted, reserved};
+use super::response::words;
 use super::{
-    Addressed, Applied, Attempt, Destination, Element, Features, Limits, Part, Remark, Reply, Request, Route,
-    TraitShape, User, UserRule, Verdict, dedup,
+    AddressedChange, Attempt, Destination, Element, Features, MappingFinding, Part, RequestLimits, Route, TraitShape,
+    User, UserRule, Verdict, dedup,
 };
 use crate::error::{Error, Kind, Result};
+use crate::io::http::{Applied, Request, Response};
 use crate::model::document::Traits;
 use crate::model::{OnNull, Op};
 use crate::secret::Secret;
@@ -226,11 +227,11 @@ impl Segment {
         })
     }
 
-    fn says(&self, reply: &Reply) -> String {
+    fn says(&self, response: &Response) -> String {
         let mut secrets = vec![&self.key, &self.shown_key];
         let configured: Vec<Secret> = self.secret_headers.iter().map(|(_, value)| Secret::new(value.clone())).collect();
         secrets.extend(&configured);
-        words(reply, &secrets)
+        words(response, &secrets)
     }
 
     /// The body before the elements: `{"sentAt":"…","writeKey":"…","batch":[`.
@@ -277,13 +278,13 @@ impl Destination for Segment {
         }
     }
 
-    fn limits(&self, _: Route) -> Limits {
+    fn limits(&self, _: Route) -> RequestLimits {
         let head = SENT_AT.len() + MOMENT_BYTES + SENT_AT_END.len() + self.key_field.len() + self.batch_head.len();
         let row = &self.preset;
         if row.single {
             // The moment and the key join the message itself, of which one brace is the element's.
             let envelope_bytes = head - 1;
-            return Limits {
+            return RequestLimits {
                 elements_max: 1,
                 traits_max: usize::MAX,
                 body_bytes_max: row.event_bytes_max,
@@ -292,7 +293,7 @@ impl Destination for Segment {
                 separator_bytes: 1,
             };
         }
-        Limits {
+        RequestLimits {
             elements_max: row.batch_count_max,
             traits_max: usize::MAX,
             body_bytes_max: row.batch_bytes_max,
@@ -302,16 +303,16 @@ impl Destination for Segment {
         }
     }
 
-    fn remarks(&self, traits: &[TraitShape<'_>]) -> Vec<Remark> {
+    fn findings(&self, traits: &[TraitShape<'_>]) -> Vec<MappingFinding> {
         let spec = if self.preset.status_words { "journy.io's group spec" } else { "the group spec" };
         let count = RESERVED.len() - usize::from(!self.preset.status_words);
         let mut found = reserved::collisions(self.preset.vendor, FOLDING, traits);
         found.extend(reserved::mistyped(spec, &RESERVED[..count], FOLDING, traits));
         if let Some(tool) = self.preset.tool {
-            found.extend(tool.remarks(true, traits));
+            found.extend(tool.findings(true, traits));
         }
         for tool in self.downstream.iter().flatten() {
-            found.extend(tool.remarks(false, traits));
+            found.extend(tool.findings(false, traits));
         }
         if self.preset.passes_on && self.downstream.is_none() && !traits.iter().any(|shape| shape.always) {
             found.push(downstream::nothing_always(self.preset.vendor));
@@ -319,8 +320,8 @@ impl Destination for Segment {
         found
     }
 
-    fn parts(&self, addressed: &Addressed) -> Result<Vec<Part>, String> {
-        let Addressed { key, user, change, .. } = addressed;
+    fn parts(&self, addressed: &AddressedChange) -> Result<Vec<Part>, String> {
+        let AddressedChange { key, user, change, .. } = addressed;
         let vendor = self.preset.vendor;
         plain_json::check_only_sets(vendor, addressed)?;
         plain_json::check_id("the group's key", key)?;
@@ -356,8 +357,8 @@ impl Destination for Segment {
         Ok(vec![part])
     }
 
-    fn element(&self, addressed: &Addressed, part: &Part) -> Element {
-        let Addressed { key, user, at, .. } = addressed;
+    fn element(&self, addressed: &AddressedChange, part: &Part) -> Element {
+        let AddressedChange { key, user, at, .. } = addressed;
         let message_id = || dedup::uuid(dedup::digest(&self.group_type, addressed, &part.change));
         let message = Message {
             anonymous_id: match user {
@@ -398,22 +399,22 @@ impl Destination for Segment {
         Request { method: "POST", url: self.url.clone(), headers, body, gzip: self.preset.gzip }
     }
 
-    fn interpret(&self, _: Route, _: usize, reply: &Reply) -> Verdict {
-        let reason = self.says(reply);
-        match reply.status {
-            400 if !self.preset.whole_batch_fails && speaks_of_size(&reply.body) => {
+    fn interpret(&self, _: Route, _: usize, response: &Response) -> Verdict {
+        let reason = self.says(response);
+        match response.status {
+            400 if !self.preset.whole_batch_fails && speaks_of_size(&response.body) => {
                 return Verdict::TooLarge { reason };
             }
             // The official clients repeat both; 460 is a load balancer's "the client went away".
-            410 | 460 => return Verdict::Retry { reason, after: asked(reply), applied: Applied::Maybe },
+            410 | 460 => return Verdict::Retry { reason, after: asked(response), applied: Applied::Maybe },
             _ => {}
         }
         let vendor = self.preset.vendor;
         let credentials = format!("check `write_key`: it must be {}, of a source that is enabled", self.preset.key_is);
         let plan = format!("check the {vendor} plan: it asks for payment");
         let expected: Vec<String> = self.success.iter().map(u16::to_string).collect();
-        let address = match reply.status {
-            200..=299 if !self.success.contains(&reply.status) => format!(
+        let address = match response.status {
+            200..=299 if !self.success.contains(&response.status) => format!(
                 "`base_url` and `preset` ({vendor} answers {} to what it takes; `success_status` sets another one)",
                 expected.join(" or ")
             ),
@@ -426,9 +427,9 @@ impl Destination for Segment {
             address: &address,
             credentials: &credentials,
             plan: &plan,
-            after: asked(reply),
+            after: asked(response),
         };
-        evidence::judge(reply, reason, &api)
+        evidence::judge(response, reason, &api)
     }
 
     /// A GET of the server's root: no key, no data. A key cannot be tried without writing, and Segment would say yes to
@@ -464,17 +465,17 @@ fn speaks_of_size(body: &[u8]) -> bool {
 
 /// How long the answer asks us to wait: the longer of `Retry-After` and `X-RateLimit-Reset`, which holds seconds, or, where
 /// a proxy follows the other custom, a Unix time, read against the answer's own `Date`.
-fn asked(reply: &Reply) -> Option<Duration> {
+fn asked(response: &Response) -> Option<Duration> {
     const YEAR_SECONDS: u64 = 31_536_000;
-    let reset = reply.header("x-ratelimit-reset").and_then(|value| value.trim().parse::<u64>().ok());
+    let reset = response.header("x-ratelimit-reset").and_then(|value| value.trim().parse::<u64>().ok());
     let reset = reset.and_then(|value| {
         if value < YEAR_SECONDS {
             return Some(Duration::from_secs(value));
         }
-        let now = DateTime::parse_from_rfc2822(reply.header("date")?.trim()).ok()?;
+        let now = DateTime::parse_from_rfc2822(response.header("date")?.trim()).ok()?;
         Some(Duration::from_secs(value.saturating_sub(u64::try_from(now.timestamp()).ok()?)))
     });
-    retry_after(reply).max(reset)
+    response.retry_after().max(reset)
 }
 
 #[cfg(test)]

@@ -21,13 +21,14 @@ use serde_json::{Map, Value};
 
 use super::evidence::{self, Body, Said};
 use super::plain_json::{self, moment};
-use super::reply::{retry_after, words};
 use super::reserved::{self, Folding, Reserved, Wanted, reserved};
+use super::response::words;
 use super::{
-    Addressed, Applied, Attempt, Destination, Element, Features, Limits, Part, Remark, Reply, Request, Route,
-    TraitShape, User, UserRule, Verdict,
+    AddressedChange, Attempt, Destination, Element, Features, MappingFinding, Part, RequestLimits, Route, TraitShape,
+    User, UserRule, Verdict,
 };
 use crate::error::{Error, Kind, Result};
+use crate::io::http::{Applied, Request, Response};
 use crate::model::{OnNull, Op};
 use crate::secret::Secret;
 
@@ -164,12 +165,12 @@ impl Destination for ThriveStack {
         }
     }
 
-    fn limits(&self, _: Route) -> Limits {
+    fn limits(&self, _: Route) -> RequestLimits {
         let (elements_max, envelope_bytes) = match self.wire {
             Wire::Array => (GROUPS_MAX, 2),
             Wire::Single => (1, 0),
         };
-        Limits {
+        RequestLimits {
             elements_max,
             traits_max: usize::MAX,
             body_bytes_max: BODY_BYTES_MAX,
@@ -179,7 +180,7 @@ impl Destination for ThriveStack {
         }
     }
 
-    fn remarks(&self, traits: &[TraitShape<'_>]) -> Vec<Remark> {
+    fn findings(&self, traits: &[TraitShape<'_>]) -> Vec<MappingFinding> {
         let spec = "ThriveStack's documentation";
         let employees = match self.wire {
             Wire::Array => EMPLOYEES,
@@ -191,7 +192,7 @@ impl Destination for ThriveStack {
         if self.legacy_fields
             && let Some(shape) = traits.iter().find(|shape| is_group_type(shape.name))
         {
-            found.push(Remark {
+            found.push(MappingFinding {
                 about: Some(shape.name.to_owned()),
                 error: true,
                 what: format!("`{}` is sent with every group already, as `[group] type`", shape.name),
@@ -201,8 +202,8 @@ impl Destination for ThriveStack {
         found
     }
 
-    fn parts(&self, addressed: &Addressed) -> Result<Vec<Part>, String> {
-        let Addressed { key, user, change, .. } = addressed;
+    fn parts(&self, addressed: &AddressedChange) -> Result<Vec<Part>, String> {
+        let AddressedChange { key, user, change, .. } = addressed;
         plain_json::check_only_sets("ThriveStack", addressed)?;
         plain_json::check_id("the group's key", key)?;
         match user {
@@ -230,7 +231,7 @@ impl Destination for ThriveStack {
         Ok(vec![Part { route: 0, change: Arc::clone(change) }])
     }
 
-    fn element(&self, addressed: &Addressed, part: &Part) -> Element {
+    fn element(&self, addressed: &AddressedChange, part: &Part) -> Element {
         let mut context = self.context.clone();
         let mut more = Map::new();
         if self.legacy_fields {
@@ -268,8 +269,8 @@ impl Destination for ThriveStack {
         Request { method: "POST", url: format!("{}/api/group", self.base), headers, body, gzip: false }
     }
 
-    fn interpret(&self, _: Route, _: usize, reply: &Reply) -> Verdict {
-        let reason = words(reply, &[&self.api_key]);
+    fn interpret(&self, _: Route, _: usize, response: &Response) -> Verdict {
+        let reason = words(response, &[&self.api_key]);
         let body = |body: &Body| match body.member("success") {
             Some(Value::Bool(true)) if !body.speaks_of_an_error() => Said::Taken(warning(&body.json, &self.api_key)),
             Some(Value::Bool(false)) => Said::Refused(Applied::No),
@@ -282,9 +283,9 @@ impl Destination for ThriveStack {
             address: "`base_url`",
             credentials: "check `api_key`: it must be the environment's API key (Settings → API keys)",
             plan: "check the ThriveStack plan: it asks for payment",
-            after: retry_after(reply),
+            after: response.retry_after(),
         };
-        evidence::judge(reply, reason, &api)
+        evidence::judge(response, reason, &api)
     }
 
     /// A GET of the server's root: no key, no data.

@@ -28,12 +28,13 @@ use chrono::SecondsFormat;
 use serde::{Deserialize, Serialize};
 
 use super::evidence;
-use super::reply::{retry_after, words};
+use super::response::words;
 use super::{
-    Addressed, Applied, Attempt, Blame, Destination, Element, Features, Limits, Part, Reply, Request, Route, User,
-    UserRule, Verdict, dedup,
+    AddressedChange, Attempt, Blame, Destination, Element, Features, Part, RequestLimits, Route, User, UserRule,
+    Verdict, dedup,
 };
 use crate::error::{Error, Kind, Result};
+use crate::io::http::{Applied, Request, Response};
 use crate::model::{Change, OnNull, Op};
 use crate::secret::Secret;
 use headers::Header;
@@ -220,8 +221,8 @@ impl Webhook {
         })
     }
 
-    fn says(&self, reply: &Reply) -> String {
-        words(reply, &self.secrets.iter().collect::<Vec<_>>())
+    fn says(&self, response: &Response) -> String {
+        words(response, &self.secrets.iter().collect::<Vec<_>>())
     }
 }
 
@@ -250,7 +251,7 @@ fn page(reason: String) -> Verdict {
     let advice = "check `url`: the response is a web page, so that something else may be answering there; if this is how \
                   your receiver answers, set `success = \"200\"`";
     let reason = format!("{reason} (a web page)");
-    Verdict::Stop { reason, advice: advice.to_owned(), blame: Blame::Perhaps, applied: Applied::Maybe }
+    Verdict::Stop { reason, advice: advice.to_owned(), blame: Blame::Unclear, applied: Applied::Maybe }
 }
 
 /// The configured address. Addresses are shown, so what could be a secret is not taken.
@@ -302,9 +303,9 @@ impl Destination for Webhook {
         }
     }
 
-    fn limits(&self, _: Route) -> Limits {
+    fn limits(&self, _: Route) -> RequestLimits {
         let envelope_bytes = if self.body == Body::Single { 0 } else { HEAD.len() + TAIL.len() };
-        Limits {
+        RequestLimits {
             elements_max: self.batch_max,
             traits_max: usize::MAX,
             body_bytes_max: self.bytes_max,
@@ -318,7 +319,7 @@ impl Destination for Webhook {
         route == REPEATABLE || self.dedup
     }
 
-    fn parts(&self, addressed: &Addressed) -> Result<Vec<Part>, String> {
+    fn parts(&self, addressed: &AddressedChange) -> Result<Vec<Part>, String> {
         let change = &addressed.change;
         if change.is_empty() {
             return Ok(Vec::new());
@@ -327,7 +328,7 @@ impl Destination for Webhook {
         Ok(vec![Part { route, change: Arc::clone(change) }])
     }
 
-    fn element(&self, addressed: &Addressed, part: &Part) -> Element {
+    fn element(&self, addressed: &AddressedChange, part: &Part) -> Element {
         serde_json::to_vec(&Said {
             id: dedup::uuid(dedup::digest(&self.group_type, addressed, &part.change)),
             group_type: &self.group_type,
@@ -376,8 +377,8 @@ impl Destination for Webhook {
         Request { method: self.method, url, headers: sent, body, gzip: false }
     }
 
-    fn interpret(&self, _: Route, _: usize, reply: &Reply) -> Verdict {
-        let mut reason = self.says(reply);
+    fn interpret(&self, _: Route, _: usize, response: &Response) -> Verdict {
+        let mut reason = self.says(response);
         const REFUSED: &str = "check `auth_header`, `secret_path` and `signing_secret`: the receiver refuses us";
         let stop = |advice: &str, blame| Verdict::Stop {
             reason: reason.clone(),
@@ -385,21 +386,21 @@ impl Destination for Webhook {
             blame,
             applied: Applied::No,
         };
-        match reply.status {
-            200..=299 => match self.success.failure(reply) {
-                None if self.success.takes_a_page() || !evidence::is_page(reply) => return Verdict::DELIVERED,
+        match response.status {
+            200..=299 => match self.success.failure(response) {
+                None if self.success.takes_a_page() || !evidence::is_page(response) => return Verdict::ACCEPTED,
                 None => return page(reason),
-                Some(_) if evidence::is_page(reply) => return page(reason),
+                Some(_) if evidence::is_page(response) => return page(reason),
                 Some(Failure { rule, said }) => {
                     let _ = write!(reason, " ({rule})");
-                    return Verdict::Refused { reason, applied: if said { Applied::No } else { Applied::Maybe } };
+                    return Verdict::Rejected { reason, applied: if said { Applied::No } else { Applied::Maybe } };
                 }
             },
             404 | 410 => {
                 let advice = "check `url` and `secret_path`: there is no receiver at this address (any more)";
-                return stop(advice, Blame::Perhaps);
+                return stop(advice, Blame::Unclear);
             }
-            405 => return stop("check `method` and `url`: the receiver does not take this method", Blame::Perhaps),
+            405 => return stop("check `method` and `url`: the receiver does not take this method", Blame::Unclear),
             _ => {}
         }
         let api = evidence::Api {
@@ -409,9 +410,9 @@ impl Destination for Webhook {
             address: "`url`",
             credentials: REFUSED,
             plan: "look at the receiver: it asks for payment",
-            after: retry_after(reply),
+            after: response.retry_after(),
         };
-        evidence::judge(reply, reason, &api)
+        evidence::judge(response, reason, &api)
     }
 
     /// A GET of the address's root: no path, no header, no data. A receiver has no call that changes nothing.

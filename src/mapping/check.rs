@@ -9,7 +9,7 @@ use super::file::{MappingFile, trait_path};
 use super::reader::{join, shown};
 use super::remedy;
 use super::{At, Expr, Field, OnMissing, OnRemovedTrait, UserFrom, When};
-use crate::destination::{Features, Remark, TraitShape, UserRule};
+use crate::destination::{Features, MappingFinding, TraitShape, UserRule};
 use crate::model::cell::As;
 use crate::model::{ColumnType, OnNull};
 
@@ -249,7 +249,7 @@ fn check_type(
 pub fn check_destination(
     file: &MappingFile,
     features: &Features,
-    remarks: Vec<Remark>,
+    remarks: Vec<MappingFinding>,
     destination: &str,
 ) -> Vec<Diagnostic> {
     let mapping = &file.mapping;
@@ -360,7 +360,7 @@ pub fn check_group_types(file: &MappingFile, all: &[MappingFile], most: usize) -
 }
 
 /// A remark that only the destination itself could make, at the line it is about.
-pub fn remarked(file: &MappingFile, remark: Remark) -> Diagnostic {
+pub fn remarked(file: &MappingFile, remark: MappingFinding) -> Diagnostic {
     let at = remark.about.map_or_else(|| file.at("destination"), |name| file.at(&trait_path(&name)));
     let diagnostic = match remark.error {
         true => Diagnostic::error(&file.mapping.file, &at, remark.what),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 
-use crate::destination::{Addressed, LARGE_DOCUMENT_BYTES, User};
+use crate::destination::{AddressedChange, LARGE_DOCUMENT_BYTES, User};
 use crate::ledger::{Candidate, CandidateKind, Entry, Outcome};
 use crate::mapping::OnMissing;
 use crate::mapping::compile::Assembly;
@@ -154,7 +154,7 @@ impl Judge {
 
 impl Decision {
     /// What the destination is told, if anything.
-    pub fn addressed(&self) -> Option<Addressed> {
+    pub fn addressed(&self) -> Option<AddressedChange> {
         let Judgement::Say { change, after } = &self.verdict else { return None };
         let sent = if change.repeated.is_empty() { Arc::clone(change) } else { Arc::new(change.as_sent()) };
         let document = match after {
@@ -163,7 +163,7 @@ impl Decision {
             None => None,
         };
         let large = document.filter(|traits| document::bytes_at_least(traits) >= LARGE_DOCUMENT_BYTES);
-        Some(Addressed {
+        Some(AddressedChange {
             key: self.key.clone(),
             user: self.user.clone(),
             at: self.at,

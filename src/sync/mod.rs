@@ -21,8 +21,8 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use crate::delivery::{Counters, Delivery, Signal};
-use crate::destination::Addressed;
+use crate::delivery::{Delivery, DeliveryCounters, Signal};
+use crate::destination::AddressedChange;
 use crate::error::{Error, Kind, Result};
 use crate::io::{Clock, Random};
 use crate::ledger::{Begun, CandidateKind, Checkpoint, Comparison, Ledger, Outcome, RunStart, Status};
@@ -54,7 +54,7 @@ pub enum Event<'a> {
         /// Its id.
         run: &'a str,
         /// What delivery counts while it goes on.
-        counters: Option<Arc<Counters>>,
+        counters: Option<Arc<DeliveryCounters>>,
     },
     /// Runs that had died were folded.
     Recovered(&'a [String]),
@@ -258,7 +258,7 @@ fn detail_of(error: &Error) -> String {
 pub async fn plan(
     session: &Session<'_>,
     reader: &mut dyn Reader,
-    refuse: &(dyn Fn(&Addressed) -> Option<String> + Send + Sync),
+    refuse: &(dyn Fn(&AddressedChange) -> Option<String> + Send + Sync),
     show: &mut (dyn FnMut(&[Decision]) -> Result<()> + Send),
 ) -> Result<Plan> {
     session.check_target().await?;

@@ -11,8 +11,8 @@ use super::decide::{Decision, Judge, Judgement};
 use super::report::Counts;
 use super::timeline::Timeline;
 use super::{Event, Session, Survey, count};
-use crate::delivery::{Delivery, Fate, Settle};
-use crate::destination::Addressed;
+use crate::delivery::{Delivery, DeliveryOutcome, Settle};
+use crate::destination::AddressedChange;
 use crate::error::Result;
 use crate::ledger::{Entry, Outcome};
 
@@ -21,7 +21,7 @@ pub(super) struct Recorder<'a> {
     session: &'a Session<'a>,
     judge: &'a Judge,
     run: &'a str,
-    /// What was handed to delivery, in that order; each is taken when its fate is known.
+    /// What was handed to delivery, in that order; each is taken when its outcome is known.
     said: Mutex<Vec<Option<Decision>>>,
     total: u64,
     counts: Mutex<&'a mut Counts>,
@@ -61,7 +61,7 @@ impl<'a> Recorder<'a> {
         if said.is_empty() {
             return Ok(());
         }
-        let changes: Vec<Addressed> = said.iter().filter_map(Decision::addressed).collect();
+        let changes: Vec<AddressedChange> = said.iter().filter_map(Decision::addressed).collect();
         let keys = changes.iter().map(|change| change.key.clone()).collect();
         *self.said.lock() = said.into_iter().map(Some).collect();
         self.session.ledger.mark(&self.session.mapping.name, self.run, keys).await?;
@@ -98,16 +98,16 @@ impl<'a> Recorder<'a> {
 
 #[async_trait]
 impl Settle for Recorder<'_> {
-    async fn settle(&self, results: Vec<(usize, Fate)>) -> Result<()> {
-        let entries = results.into_iter().filter_map(|(index, fate)| {
-            let (outcome, reason) = match fate {
-                Fate::Delivered => (Outcome::Delivered, None),
-                Fate::Rejected { reason, partly_applied: false } => (Outcome::Rejected, Some(reason)),
-                Fate::Rejected { reason, partly_applied: true } => (Outcome::PartlyRejected, Some(reason)),
-                Fate::NotSent { reason } => (Outcome::NotSent, Some(reason)),
-                Fate::Unknown { reason } => (Outcome::Unknown, Some(reason)),
+    async fn settle(&self, results: Vec<(usize, DeliveryOutcome)>) -> Result<()> {
+        let entries = results.into_iter().filter_map(|(index, delivered)| {
+            let (outcome, reason) = match delivered {
+                DeliveryOutcome::Delivered => (Outcome::Delivered, None),
+                DeliveryOutcome::Rejected { reason, partly_applied: false } => (Outcome::Rejected, Some(reason)),
+                DeliveryOutcome::Rejected { reason, partly_applied: true } => (Outcome::PartlyRejected, Some(reason)),
+                DeliveryOutcome::NotSent { reason } => (Outcome::NotSent, Some(reason)),
+                DeliveryOutcome::Unconfirmed { reason } => (Outcome::Unknown, Some(reason)),
             };
-            // Delivery gives one fate to each change; a second one would find nothing to record.
+            // Delivery gives one outcome to each change; a second one would find nothing to record.
             let decision = self.said.lock().get_mut(index)?.take()?;
             if matches!(outcome, Outcome::NotSent | Outcome::Unknown) {
                 let why = || format!("`{}`: {}", decision.key.escape_debug(), reason.as_deref().unwrap_or_default());

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::guard::Reading;
 use super::timeline::Timeline;
-use crate::delivery::Counters;
+use crate::delivery::DeliveryCounters;
 use crate::error::Error;
 use crate::ledger::{Comparison, Outcome, Status};
 use crate::model::Change;
@@ -184,7 +184,7 @@ pub struct Detail {
 
 impl Detail {
     /// Takes what delivery counted.
-    pub(super) fn take(&mut self, counters: &Counters) {
+    pub(super) fn take(&mut self, counters: &DeliveryCounters) {
         self.by_status = counters.by_status();
         self.rate_wait_ms = counters.rate_wait_ms.load(Ordering::Relaxed);
         self.retry_wait_ms = counters.retry_wait_ms.load(Ordering::Relaxed);

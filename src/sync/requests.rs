@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::decide::Decision;
 use crate::destination::pack::{self, Size};
-use crate::destination::{Addressed, Attempt, Destination, Element, Part, Route};
+use crate::destination::{AddressedChange, Attempt, Destination, Element, Part, Route};
 
 /// A request that a run would send, with its secrets masked.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -24,7 +24,7 @@ pub struct RequestView {
 
 /// The requests that a run would send about a page of decisions, packed as it packs them, with secrets masked.
 pub fn of_page(destination: &dyn Destination, page: &[Decision], now: DateTime<Utc>) -> Vec<RequestView> {
-    let mut rounds: Vec<(Addressed, std::vec::IntoIter<Part>)> = Vec::new();
+    let mut rounds: Vec<(AddressedChange, std::vec::IntoIter<Part>)> = Vec::new();
     for addressed in page.iter().filter_map(Decision::addressed) {
         // What cannot be carried is rejected without a request.
         if let Ok(parts) = destination.parts(&addressed) {

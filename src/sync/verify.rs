@@ -10,9 +10,9 @@ use duckdb::params;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::delivery::Reader;
+use crate::delivery::ReadBackClient;
 use crate::destination::Features;
-use crate::destination::readback::{Question, RemoteGroup};
+use crate::destination::readback::{ReadBackQuery, RemoteGroup};
 use crate::duckdb::{DuckDbConnection, ledger_error};
 use crate::error::{Error, Kind, Result};
 use crate::ledger::{KnownGroup, Ledger, Status};
@@ -142,7 +142,7 @@ pub struct Verification<'a> {
     /// Where what is read back is kept meanwhile.
     pub duckdb: &'a DuckDbConnection,
     /// How the destination is asked.
-    pub reader: &'a Reader<'a>,
+    pub reader: &'a ReadBackClient<'a>,
     /// The mark to leave on groups that differ, so that the next run says them again in full; none leaves all as it is.
     pub repair: Option<&'a str>,
     /// Told how many groups were read.
@@ -220,7 +220,7 @@ impl Verified {
 async fn fetch(
     traits: &[Compared<'_>],
     duckdb: &DuckDbConnection,
-    reader: &Reader<'_>,
+    reader: &ReadBackClient<'_>,
     monitor: &dyn Monitor,
 ) -> Result<u64> {
     duckdb
@@ -236,8 +236,8 @@ async fn fetch(
     let mut next: Option<String> = None;
     let mut read = 0;
     // Without an answer there is nothing to ask about: no group of this type is there.
-    while let Some(reply) = reader.ask(Question::Page(next.as_deref())).await? {
-        let page = reader.readback.page(&reply)?;
+    while let Some(response) = reader.ask(ReadBackQuery::Page(next.as_deref())).await? {
+        let page = reader.readback.page(&response)?;
         let rows: Vec<(String, String)> = page.groups.into_iter().map(|group| row(traits, group)).collect();
         read += rows.len() as u64;
         store(duckdb, rows).await?;

@@ -5,10 +5,11 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use groupcast::delivery::{Delivery, Fate, HttpClient, Settings, Signal};
+use groupcast::delivery::{Delivery, DeliveryOutcome, DeliverySettings, Signal};
 use groupcast::destination::amplitude::{self, Amplitude};
-use groupcast::destination::{Addressed, Destination};
+use groupcast::destination::{AddressedChange, Destination};
 use groupcast::error::{Kind, Result};
+use groupcast::io::http::HttpClient;
 use groupcast::io::{Clock, Random};
 use groupcast::model::Change;
 use groupcast::secret::Secret;
@@ -18,7 +19,7 @@ use tokio::sync::{Notify, watch};
 
 use crate::support::amplitude::{Fault, Groups, Received, Rules, Vendor};
 use crate::support::clock::SimulatedClock;
-use crate::support::toy::Fates;
+use crate::support::toy::RecordedOutcomes;
 
 const KEY: &str = "0123456789abcdef+/= &é";
 
@@ -28,7 +29,7 @@ struct Scene {
     destination: Amplitude,
     http_client: HttpClient,
     clock: Arc<SimulatedClock>,
-    settings: Settings,
+    settings: DeliverySettings,
 }
 
 impl Scene {
@@ -43,23 +44,23 @@ impl Scene {
             destination: Amplitude::new(&settings, "org id").unwrap(),
             http_client: HttpClient::new().unwrap(),
             clock: Arc::default(),
-            settings: Settings::default(),
+            settings: DeliverySettings::default(),
         }
     }
 
-    async fn deliver(&self, changes: &[Addressed]) -> (Result<()>, Vec<Fate>) {
-        let (random, fates) = (Random::seeded(7), Fates::default());
+    async fn deliver(&self, changes: &[AddressedChange]) -> (Result<()>, Vec<DeliveryOutcome>) {
+        let (random, outcomes) = (Random::seeded(7), RecordedOutcomes::default());
         let (_signal, signalled) = watch::channel(Signal::Go);
         let settings = self.settings.clone();
         let delivery = Delivery::new(&self.destination, &self.http_client, &*self.clock, &random, settings, signalled);
-        let outcome = delivery.deliver(changes, &fates).await;
-        (outcome, fates.all(changes.len()))
+        let outcome = delivery.deliver(changes, &outcomes).await;
+        (outcome, outcomes.all(changes.len()))
     }
 
-    async fn all_delivered(&self, changes: &[Addressed]) {
-        let (outcome, fates) = self.deliver(changes).await;
+    async fn all_delivered(&self, changes: &[AddressedChange]) {
+        let (outcome, outcomes) = self.deliver(changes).await;
         outcome.unwrap();
-        let other = fates.iter().find(|fate| **fate != Fate::Delivered);
+        let other = outcomes.iter().find(|outcome| **outcome != DeliveryOutcome::Delivered);
         assert_eq!(other, None);
     }
 
@@ -68,11 +69,15 @@ impl Scene {
     }
 }
 
-fn change(key: &str, change: Value) -> Addressed {
-    Addressed { key: key.to_owned(), change: Arc::new(serde_json::from_value(change).unwrap()), ..Addressed::default() }
+fn change(key: &str, change: Value) -> AddressedChange {
+    AddressedChange {
+        key: key.to_owned(),
+        change: Arc::new(serde_json::from_value(change).unwrap()),
+        ..AddressedChange::default()
+    }
 }
 
-fn groups(count: usize, traits: usize) -> Vec<Addressed> {
+fn groups(count: usize, traits: usize) -> Vec<AddressedChange> {
     let set: Map<String, Value> = (0..traits).map(|at| (format!("t{at}"), json!(at))).collect();
     (0..count).map(|at| change(&format!("g{at}"), json!({"set": set}))).collect()
 }
@@ -127,7 +132,8 @@ async fn am_05_no_request_passes_a_limit() {
     // A megabyte of encoded body: each of these groups takes 3 × 1,000 bytes of it and a little more.
     let scene = Scene::new(Rules::default()).await;
     let text = "é".repeat(500);
-    let large: Vec<Addressed> = (0..640).map(|at| change(&format!("g{at}"), json!({"set": {"t": text}}))).collect();
+    let large: Vec<AddressedChange> =
+        (0..640).map(|at| change(&format!("g{at}"), json!({"set": {"t": text}}))).collect();
     scene.all_delivered(&large).await;
     let sizes: Vec<usize> = scene.received().iter().map(|request| request.body.len()).collect();
     assert!(sizes.iter().all(|bytes| *bytes <= 1_000_000) && sizes.iter().sum::<usize>() > 1_900_000, "{sizes:?}");
@@ -165,7 +171,7 @@ async fn am_06_the_parts_of_a_large_group_follow_each_other() {
 #[tokio::test]
 async fn am_14_a_group_is_never_twice_in_a_request_and_the_last_word_wins() {
     let scene = Scene::new(Rules::default()).await;
-    let page: Vec<Addressed> =
+    let page: Vec<AddressedChange> =
         (0..6).map(|at| change(if at % 2 == 0 { "a" } else { "b" }, json!({"set": {"n": at}}))).collect();
     scene.all_delivered(&page).await;
     for request in scene.received() {
@@ -189,14 +195,14 @@ async fn am_15_a_200_needs_no_json() {
 async fn am_16_a_400_is_not_repeated_and_one_bad_group_blocks_no_other() {
     let poison = BTreeSet::from(["g7".to_owned(), "g300".to_owned()]);
     let scene = Scene::new(Rules { poison, ..Rules::default() }).await;
-    let (outcome, fates) = scene.deliver(&groups(600, 1)).await;
+    let (outcome, outcomes) = scene.deliver(&groups(600, 1)).await;
     outcome.unwrap();
-    for (at, fate) in fates.iter().enumerate() {
+    for (at, outcome) in outcomes.iter().enumerate() {
         if at == 7 || at == 300 {
             let reason = "HTTP 400: invalid_group_properties".to_owned();
-            assert_eq!(*fate, Fate::Rejected { reason, partly_applied: false });
+            assert_eq!(*outcome, DeliveryOutcome::Rejected { reason, partly_applied: false });
         } else {
-            assert_eq!(*fate, Fate::Delivered, "{at}");
+            assert_eq!(*outcome, DeliveryOutcome::Delivered, "{at}");
         }
     }
     let requests = scene.received();
@@ -211,12 +217,14 @@ async fn am_16_a_400_is_not_repeated_and_one_bad_group_blocks_no_other() {
 async fn am_16_a_wrong_key_stops_everything_and_blames_no_group() {
     let scene = Scene::new(Rules::default()).await;
     scene.vendor.change(|rules| rules.api_key = Some("another".to_owned()));
-    let (outcome, fates) = scene.deliver(&groups(5_000, 1)).await;
+    let (outcome, outcomes) = scene.deliver(&groups(5_000, 1)).await;
     let error = outcome.unwrap_err();
     assert_eq!(error.kind(), Kind::Destination);
     assert!(error.advice().unwrap().contains("a US key on the EU host"));
     assert!(error.what().contains("Invalid API key: ***") && !format!("{error:?}").contains(KEY), "{error}");
-    assert!(fates.iter().all(|fate| matches!(fate, Fate::NotSent { reason } if !reason.contains(KEY))));
+    assert!(
+        outcomes.iter().all(|outcome| matches!(outcome, DeliveryOutcome::NotSent { reason } if !reason.contains(KEY)))
+    );
     assert!(scene.received().len() <= 4, "those in flight and no more");
 }
 
@@ -253,13 +261,14 @@ async fn am_17_failures_and_broken_connections_are_repeated_with_the_same_body()
 #[tokio::test]
 async fn am_17_no_answer_in_time_is_repeated_and_then_unknown() {
     let mut scene = Scene::new(Rules::default()).await;
-    scene.settings = Settings { timeout: Duration::from_millis(100), attempts_max: 2, ..Settings::default() };
+    scene.settings =
+        DeliverySettings { timeout: Duration::from_millis(100), attempts_max: 2, ..DeliverySettings::default() };
     let never = Arc::new(Notify::new());
     scene.vendor.script([Fault::Hold(never.clone()), Fault::Hold(never.clone())]);
-    let (outcome, fates) = scene.deliver(&groups(1, 1)).await;
+    let (outcome, outcomes) = scene.deliver(&groups(1, 1)).await;
     outcome.unwrap();
-    let reason = "no answer within 0.1 s (tried 2 times)".to_owned();
-    assert_eq!(fates, [Fate::Unknown { reason }]);
+    let reason = "no response within 0.1 s (tried 2 times)".to_owned();
+    assert_eq!(outcomes, [DeliveryOutcome::Unconfirmed { reason }]);
 }
 
 #[tokio::test]
@@ -267,10 +276,12 @@ async fn am_17_a_413_is_halved_and_a_single_group_is_rejected() {
     let scene = Scene::new(Rules { body_bytes_max: 20_000, ..Rules::default() }).await;
     let mut page = groups(400, 4);
     page.push(change("huge", json!({"set": {"text": vec!["x".repeat(1_000); 25]}})));
-    let (outcome, fates) = scene.deliver(&page).await;
+    let (outcome, outcomes) = scene.deliver(&page).await;
     outcome.unwrap();
-    assert!(fates[..400].iter().all(|fate| *fate == Fate::Delivered));
-    assert!(matches!(&fates[400], Fate::Rejected { reason, partly_applied: false } if reason.contains("413")));
+    assert!(outcomes[..400].iter().all(|outcome| *outcome == DeliveryOutcome::Delivered));
+    assert!(
+        matches!(&outcomes[400], DeliveryOutcome::Rejected { reason, partly_applied: false } if reason.contains("413"))
+    );
     assert_eq!(scene.vendor.groups().len(), 400);
 }
 
@@ -279,11 +290,11 @@ async fn am_17_a_redirect_is_not_followed() {
     let scene = Scene::new(Rules::default()).await;
     let headers = vec![("location", "http://127.0.0.1:1/elsewhere".to_owned())];
     scene.vendor.script([Fault::Answer { status: 307, headers, body: String::new(), apply: false }]);
-    let (outcome, fates) = scene.deliver(&groups(1, 1)).await;
+    let (outcome, outcomes) = scene.deliver(&groups(1, 1)).await;
     let error = outcome.unwrap_err();
     assert!(error.advice().unwrap().contains("base_url") && error.what().contains("HTTP 307"), "{error}");
     // Some servers work first and redirect then.
-    assert!(matches!(fates[0], Fate::Unknown { .. }));
+    assert!(matches!(outcomes[0], DeliveryOutcome::Unconfirmed { .. }));
     assert_eq!(scene.received().len(), 1);
 }
 
@@ -292,13 +303,19 @@ async fn am_18_the_key_is_in_the_body_only() {
     let scene = Scene::new(Rules::default()).await;
     let echo = |status| Fault::Answer { status, headers: Vec::new(), body: format!("you sent {KEY}"), apply: false };
     scene.vendor.script([echo(400), echo(500)]);
-    let (_, fates) = scene.deliver(&groups(1, 1)).await;
-    assert!(matches!(&fates[0], Fate::Rejected { reason, .. } if reason == "HTTP 400: you sent ***"), "{fates:?}");
-    let (_, fates) = scene.deliver(&groups(1, 1)).await;
-    assert_eq!(fates, [Fate::Delivered]);
+    let (_, outcomes) = scene.deliver(&groups(1, 1)).await;
+    assert!(
+        matches!(&outcomes[0], DeliveryOutcome::Rejected { reason, .. } if reason == "HTTP 400: you sent ***"),
+        "{outcomes:?}"
+    );
+    let (_, outcomes) = scene.deliver(&groups(1, 1)).await;
+    assert_eq!(outcomes, [DeliveryOutcome::Delivered]);
     scene.vendor.script([echo(200)]);
-    let (outcome, fates) = scene.deliver(&groups(1, 1)).await;
-    assert!(matches!(&fates[0], Fate::Unknown { reason } if reason.starts_with("HTTP 200: you sent ***")), "{fates:?}");
+    let (outcome, outcomes) = scene.deliver(&groups(1, 1)).await;
+    assert!(
+        matches!(&outcomes[0], DeliveryOutcome::Unconfirmed { reason } if reason.starts_with("HTTP 200: you sent ***")),
+        "{outcomes:?}"
+    );
     assert!(outcome.unwrap_err().advice().unwrap().contains("check `base_url`"));
     let encoded: String = form_urlencoded::byte_serialize(KEY.as_bytes()).collect();
     for request in scene.received() {
@@ -306,7 +323,7 @@ async fn am_18_the_key_is_in_the_body_only() {
         assert!(!outside_the_body.contains(KEY) && !outside_the_body.contains(&encoded));
         let text = String::from_utf8(request.body.clone()).unwrap();
         assert_eq!(text.matches(&encoded).count(), 1);
-        let masked = scene.destination.masked(&groupcast::destination::Request {
+        let masked = scene.destination.masked(&groupcast::io::http::Request {
             method: "POST",
             url: String::new(),
             headers: Vec::new(),
@@ -351,9 +368,9 @@ async fn am_09_an_unclear_answer_is_not_asked_for_again_and_a_clear_refusal_is()
     ] {
         let scene = Scene::new(Rules::default()).await;
         scene.vendor.script([Fault::None, fault]);
-        let (outcome, fates) = scene.deliver(&[change("a", json!({"set": {"s": 1}, "add": {"n": 1}}))]).await;
+        let (outcome, outcomes) = scene.deliver(&[change("a", json!({"set": {"s": 1}, "add": {"n": 1}}))]).await;
         outcome.unwrap();
-        let [Fate::Unknown { reason }] = &fates[..] else { panic!("{fates:?}") };
+        let [DeliveryOutcome::Unconfirmed { reason }] = &outcomes[..] else { panic!("{outcomes:?}") };
         assert!(reason.ends_with("; repeating it could apply it twice"), "{reason}");
         assert_eq!(scene.received().len(), 2, "nothing is repeated");
         let held = &scene.vendor.groups()[&("org id".to_owned(), "a".to_owned())];
@@ -362,7 +379,8 @@ async fn am_09_an_unclear_answer_is_not_asked_for_again_and_a_clear_refusal_is()
     // Too many requests and too large a request had no effect, so they are no reason to give up.
     let scene = Scene::new(Rules::default()).await;
     scene.vendor.script([answer(429, false), answer(413, false)]);
-    let page: Vec<Addressed> = (0..6).map(|at| change(&format!("g{at}"), json!({"append": {"l": [at]}}))).collect();
+    let page: Vec<AddressedChange> =
+        (0..6).map(|at| change(&format!("g{at}"), json!({"append": {"l": [at]}}))).collect();
     scene.all_delivered(&page).await;
     assert_eq!(scene.received().iter().map(|one| one.status).collect::<Vec<_>>(), [429, 413, 200, 200]);
     for (at, held) in scene.vendor.groups().into_values().enumerate() {
@@ -371,7 +389,7 @@ async fn am_09_an_unclear_answer_is_not_asked_for_again_and_a_clear_refusal_is()
 }
 
 /// What a group's traits become by changes that are all carried out.
-fn carry_out(groups: &mut Groups, change: &Addressed) {
+fn carry_out(groups: &mut Groups, change: &AddressedChange) {
     let held = groups.entry(("org id".to_owned(), change.key.clone())).or_default();
     for (name, value) in &change.change.set {
         held.insert(name.clone(), value.clone());
@@ -384,7 +402,7 @@ fn carry_out(groups: &mut Groups, change: &Addressed) {
     }
 }
 
-fn pages() -> impl Strategy<Value = Vec<Vec<Addressed>>> {
+fn pages() -> impl Strategy<Value = Vec<Vec<AddressedChange>>> {
     let one = (0_u8..20, 0_u8..6, 0_u8..6, 0_u8..6, 0_u32..100).prop_map(|(key, set, once, unset, value)| {
         let name = |prefix: &str, at: u8| format!("{prefix}{at}");
         let change = Change {
@@ -393,7 +411,7 @@ fn pages() -> impl Strategy<Value = Vec<Vec<Addressed>>> {
             unset: (set..set + unset).map(|at| name("s", at)).collect(),
             ..Change::default()
         };
-        Addressed { key: format!("g{key}"), change: change.into(), ..Addressed::default() }
+        AddressedChange { key: format!("g{key}"), change: change.into(), ..AddressedChange::default() }
     });
     prop::collection::vec(prop::collection::vec(one, 1..30), 1..4)
 }
@@ -430,11 +448,11 @@ proptest! {
                 let mut left = page;
                 // A change that was not acknowledged is said again, in its place, until it is.
                 for _ in 0..100 {
-                    let (_, fates) = scene.deliver(&left).await;
+                    let (_, outcomes) = scene.deliver(&left).await;
                     let mut again = Vec::new();
                     let mut blocked = BTreeSet::new();
-                    for (change, fate) in left.into_iter().zip(fates) {
-                        if fate == Fate::Delivered && !blocked.contains(&change.key) {
+                    for (change, outcome) in left.into_iter().zip(outcomes) {
+                        if outcome == DeliveryOutcome::Delivered && !blocked.contains(&change.key) {
                             carry_out(&mut wanted, &change);
                         } else {
                             blocked.insert(change.key.clone());
@@ -459,30 +477,30 @@ proptest! {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(60))]
 
-    /// Whatever goes wrong, nothing is accumulated twice, and every fate tells how often it may have been.
+    /// Whatever goes wrong, nothing is accumulated twice, and every outcome tells how often it may have been.
     #[test]
     fn am_09_in_any_storm_nothing_is_accumulated_twice(groups in 1_usize..150, faults in faults()) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let scene = Scene::new(Rules::default()).await;
             scene.vendor.script(faults.into_iter().map(fault));
-            let page: Vec<Addressed> = (0..groups)
+            let page: Vec<AddressedChange> = (0..groups)
                 .map(|at| change(&format!("g{at}"), json!({"set": {"s": at}, "add": {"n": 1}, "append": {"l": ["x"]}})))
                 .collect();
-            let (_, fates) = scene.deliver(&page).await;
+            let (_, outcomes) = scene.deliver(&page).await;
             let held = scene.vendor.groups();
-            for (at, fate) in fates.iter().enumerate() {
+            for (at, outcome) in outcomes.iter().enumerate() {
                 let traits = held.get(&("org id".to_owned(), format!("g{at}")));
                 let added = traits.and_then(|traits| traits.get("n").cloned()).unwrap_or(json!(0));
                 let listed = traits.and_then(|traits| traits.get("l").cloned()).unwrap_or(json!([]));
                 let (one, none) = ((json!(1), json!(["x"])), (json!(0), json!([])));
-                match fate {
-                    Fate::Delivered => assert_eq!((added, listed), one),
-                    Fate::Unknown { .. } | Fate::Rejected { partly_applied: true, .. } => {
+                match outcome {
+                    DeliveryOutcome::Delivered => assert_eq!((added, listed), one),
+                    DeliveryOutcome::Unconfirmed { .. } | DeliveryOutcome::Rejected { partly_applied: true, .. } => {
                         let told = (added, listed);
                         assert!(told == one || told == none, "{told:?}");
                     }
-                    Fate::NotSent { .. } | Fate::Rejected { .. } => assert_eq!((added, listed), none),
+                    DeliveryOutcome::NotSent { .. } | DeliveryOutcome::Rejected { .. } => assert_eq!((added, listed), none),
                 }
             }
         });

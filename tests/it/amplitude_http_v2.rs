@@ -7,11 +7,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use groupcast::delivery::{Delivery, Fate, HttpClient, Settings, Signal};
-use groupcast::destination::Addressed;
+use groupcast::delivery::{Delivery, DeliveryOutcome, DeliverySettings, Signal};
+use groupcast::destination::AddressedChange;
 use groupcast::destination::amplitude::http_v2::HttpV2;
 use groupcast::destination::amplitude::{self, Api};
 use groupcast::error::{Kind, Result};
+use groupcast::io::http::HttpClient;
 use groupcast::io::{Clock, Random};
 use groupcast::model::{Change, Op};
 use groupcast::secret::Secret;
@@ -21,7 +22,7 @@ use tokio::sync::watch;
 
 use crate::support::amplitude::{Fault, Groups, Received, Rules, Vendor};
 use crate::support::clock::SimulatedClock;
-use crate::support::toy::Fates;
+use crate::support::toy::RecordedOutcomes;
 
 const KEY: &str = "0123456789abcdef+/= &é";
 const DAY: Duration = Duration::from_secs(86_400);
@@ -32,7 +33,7 @@ struct Scene {
     destination: HttpV2,
     http_client: HttpClient,
     clock: Arc<SimulatedClock>,
-    settings: Settings,
+    settings: DeliverySettings,
 }
 
 impl Scene {
@@ -54,24 +55,24 @@ impl Scene {
             destination: HttpV2::new(&settings, "org id").unwrap(),
             http_client: HttpClient::new().unwrap(),
             clock,
-            settings: Settings::default(),
+            settings: DeliverySettings::default(),
         }
     }
 
-    async fn deliver(&self, changes: &[Addressed]) -> (Result<()>, Vec<Fate>) {
-        let (random, fates) = (Random::seeded(7), Fates::default());
+    async fn deliver(&self, changes: &[AddressedChange]) -> (Result<()>, Vec<DeliveryOutcome>) {
+        let (random, outcomes) = (Random::seeded(7), RecordedOutcomes::default());
         let (_signal, signalled) = watch::channel(Signal::Go);
         let settings = self.settings.clone();
         let delivery = Delivery::new(&self.destination, &self.http_client, &*self.clock, &random, settings, signalled);
-        let outcome = delivery.deliver(changes, &fates).await;
+        let outcome = delivery.deliver(changes, &outcomes).await;
         assert_eq!(self.count(|vendor| &vendor.counts.misnamed), 0, "one id for two things");
-        (outcome, fates.all(changes.len()))
+        (outcome, outcomes.all(changes.len()))
     }
 
-    async fn all_delivered(&self, changes: &[Addressed]) {
-        let (outcome, fates) = self.deliver(changes).await;
+    async fn all_delivered(&self, changes: &[AddressedChange]) {
+        let (outcome, outcomes) = self.deliver(changes).await;
         outcome.unwrap();
-        assert_eq!(fates.iter().find(|fate| **fate != Fate::Delivered), None);
+        assert_eq!(outcomes.iter().find(|outcome| **outcome != DeliveryOutcome::Delivered), None);
     }
 
     fn received(&self) -> Vec<Received> {
@@ -91,12 +92,12 @@ impl Scene {
     }
 }
 
-fn change(key: &str, settled_seq: u64, change: Value) -> Addressed {
+fn change(key: &str, settled_seq: u64, change: Value) -> AddressedChange {
     let change = Arc::new(serde_json::from_value(change).unwrap());
-    Addressed { key: key.to_owned(), change, settled_seq, ..Addressed::default() }
+    AddressedChange { key: key.to_owned(), change, settled_seq, ..AddressedChange::default() }
 }
 
-fn groups(count: usize, traits: usize) -> Vec<Addressed> {
+fn groups(count: usize, traits: usize) -> Vec<AddressedChange> {
     let set: Map<String, Value> = (0..traits).map(|at| (format!("t{at}"), json!(at))).collect();
     (0..count).map(|at| change(&format!("g{at}"), 0, json!({"set": set}))).collect()
 }
@@ -145,7 +146,8 @@ async fn am_21_no_request_passes_a_limit() {
     }
     let scene = Scene::new(Rules::default()).await;
     let text = "é".repeat(1_000);
-    let large: Vec<Addressed> = (0..900).map(|at| change(&format!("g{at}"), 0, json!({"set": {"t": text}}))).collect();
+    let large: Vec<AddressedChange> =
+        (0..900).map(|at| change(&format!("g{at}"), 0, json!({"set": {"t": text}}))).collect();
     scene.all_delivered(&large).await;
     let sizes: Vec<usize> = scene.received().iter().map(|request| request.body.len()).collect();
     assert!(
@@ -158,7 +160,8 @@ async fn am_21_no_request_passes_a_limit() {
 async fn am_21_the_megabyte_is_counted_before_compression() {
     let scene = Scene::with(Rules::default(), true).await;
     let text = "é".repeat(1_000);
-    let large: Vec<Addressed> = (0..900).map(|at| change(&format!("g{at}"), 0, json!({"set": {"t": text}}))).collect();
+    let large: Vec<AddressedChange> =
+        (0..900).map(|at| change(&format!("g{at}"), 0, json!({"set": {"t": text}}))).collect();
     scene.all_delivered(&large).await;
     let requests = scene.received();
     assert_eq!(requests.len(), 2, "packed as if it were not compressed");
@@ -195,14 +198,14 @@ async fn am_22_a_value_that_comes_back_is_no_repetition() {
     // GIVEN two runs whose answers were lost, so that no state was settled in between
     let mut scene = Scene::new(Rules::default()).await;
     scene.settings.attempts_max = 1;
-    let run = |plan: &str, second: i64| Addressed {
+    let run = |plan: &str, second: i64| AddressedChange {
         at: chrono::DateTime::from_timestamp(second, 0).unwrap(),
         ..change("acme", 5, json!({"set": {"plan": plan}}))
     };
     for (plan, second) in [("pro", 1), ("free", 2)] {
         scene.vendor.script([Fault::ApplyThenDrop]);
-        let (_, fates) = scene.deliver(&[run(plan, second)]).await;
-        assert!(matches!(fates[..], [Fate::Unknown { .. }]), "{fates:?}");
+        let (_, outcomes) = scene.deliver(&[run(plan, second)]).await;
+        assert!(matches!(outcomes[..], [DeliveryOutcome::Unconfirmed { .. }]), "{outcomes:?}");
         assert_eq!(scene.held("acme"), json!({"plan": plan}));
     }
     // WHEN the third says what the first said
@@ -228,14 +231,14 @@ async fn am_22_an_id_is_remembered_for_seven_days() {
 async fn am_23_the_named_events_are_rejected_and_the_others_sent_once_more() {
     let poison = BTreeSet::from(["g1".to_owned(), "g3".to_owned()]);
     let scene = Scene::new(Rules { poison, ..Rules::default() }).await;
-    let (outcome, fates) = scene.deliver(&groups(600, 2)).await;
+    let (outcome, outcomes) = scene.deliver(&groups(600, 2)).await;
     outcome.unwrap();
-    for (at, fate) in fates.iter().enumerate() {
+    for (at, outcome) in outcomes.iter().enumerate() {
         if at == 1 || at == 3 {
             let reason = "HTTP 400: Invalid field values on some events: `group_properties`".to_owned();
-            assert_eq!(*fate, Fate::Rejected { reason, partly_applied: false });
+            assert_eq!(*outcome, DeliveryOutcome::Rejected { reason, partly_applied: false });
         } else {
-            assert_eq!(*fate, Fate::Delivered, "{at}");
+            assert_eq!(*outcome, DeliveryOutcome::Delivered, "{at}");
         }
     }
     assert_eq!(scene.statuses(), [400, 200]);
@@ -250,25 +253,27 @@ async fn am_23_the_named_events_are_rejected_and_the_others_sent_once_more() {
 async fn am_23_a_wrong_key_and_a_project_that_wants_users_blame_no_group() {
     let scene = Scene::new(Rules::default()).await;
     scene.vendor.change(|rules| rules.api_key = Some("another".to_owned()));
-    let (outcome, fates) = scene.deliver(&groups(9_000, 1)).await;
+    let (outcome, outcomes) = scene.deliver(&groups(9_000, 1)).await;
     let error = outcome.unwrap_err();
     assert_eq!(error.kind(), Kind::Destination);
     assert!(error.advice().unwrap().contains("a US key on the EU host"));
     assert!(error.what().contains("Invalid API key: ***") && !format!("{error:?}").contains(KEY), "{error}");
-    assert!(fates.iter().all(|fate| matches!(fate, Fate::NotSent { reason } if !reason.contains(KEY))));
+    assert!(
+        outcomes.iter().all(|outcome| matches!(outcome, DeliveryOutcome::NotSent { reason } if !reason.contains(KEY)))
+    );
     assert!(scene.received().len() <= 4, "those in flight and no more");
 
     let scene = Scene::new(Rules::default()).await;
     let missing = json!({"code": 400, "error": "Invalid events", "events_with_missing_fields": {"user_id": [0, 1, 2]}});
     scene.vendor.script([answer(400, missing, false)]);
-    let (outcome, fates) = scene.deliver(&groups(3, 1)).await;
+    let (outcome, outcomes) = scene.deliver(&groups(3, 1)).await;
     assert!(outcome.unwrap_err().advice().unwrap().contains("groupidentify"));
-    assert!(fates.iter().all(|fate| matches!(fate, Fate::NotSent { .. })));
+    assert!(outcomes.iter().all(|outcome| matches!(outcome, DeliveryOutcome::NotSent { .. })));
     // A project that refuses every event, for a reason of its own, does not turn its accounts into rejected ones.
     let scene = Scene::new(Rules { poison: (0..500).map(|at| format!("g{at}")).collect(), ..Rules::default() }).await;
-    let (outcome, fates) = scene.deliver(&groups(500, 1)).await;
+    let (outcome, outcomes) = scene.deliver(&groups(500, 1)).await;
     assert_eq!(outcome.unwrap_err().kind(), Kind::Destination);
-    assert!(fates.iter().all(|fate| matches!(fate, Fate::NotSent { .. })));
+    assert!(outcomes.iter().all(|outcome| matches!(outcome, DeliveryOutcome::NotSent { .. })));
 }
 
 #[tokio::test]
@@ -278,7 +283,7 @@ async fn am_24_throttled_events_wait_half_a_minute() {
     let before = scene.received().len();
     // This second's events are used up.
     let started = scene.clock.elapsed();
-    let more: Vec<Addressed> = (0..5).map(|at| change(&format!("g{at}"), 1, json!({"add": {"n": 1}}))).collect();
+    let more: Vec<AddressedChange> = (0..5).map(|at| change(&format!("g{at}"), 1, json!({"add": {"n": 1}}))).collect();
     scene.all_delivered(&more).await;
     let waited = scene.clock.elapsed() - started;
     assert!(waited >= Duration::from_secs(30) && waited <= Duration::from_secs(31), "{waited:?}");
@@ -292,11 +297,15 @@ async fn am_24_throttled_events_wait_half_a_minute() {
 async fn am_24_a_days_quota_ends_the_run_and_the_next_day_goes_on() {
     let scene = Scene::new(Rules { events_per_day: Some(1_000), ..Rules::default() }).await;
     scene.all_delivered(&groups(1_000, 1)).await;
-    let more: Vec<Addressed> = (0..3_000).map(|at| change(&format!("g{at}"), 1, json!({"add": {"n": 1}}))).collect();
-    let (outcome, fates) = scene.deliver(&more).await;
+    let more: Vec<AddressedChange> =
+        (0..3_000).map(|at| change(&format!("g{at}"), 1, json!({"add": {"n": 1}}))).collect();
+    let (outcome, outcomes) = scene.deliver(&more).await;
     let error = outcome.unwrap_err();
     assert!(error.kind() == Kind::Destination && error.advice().unwrap().contains("tomorrow"), "{error}");
-    assert!(fates.iter().all(|fate| matches!(fate, Fate::NotSent { .. })), "nothing is unconfirmed");
+    assert!(
+        outcomes.iter().all(|outcome| matches!(outcome, DeliveryOutcome::NotSent { .. })),
+        "nothing is unconfirmed"
+    );
     scene.clock.sleep(DAY).await;
     scene.all_delivered(&more[..900]).await;
     assert_eq!(scene.held("g899"), json!({"t0": 0, "n": 1}));
@@ -320,11 +329,11 @@ async fn am_25_failures_are_repeated_and_a_413_is_halved_with_the_same_ids() {
     let scene = Scene::new(Rules { body_bytes_max: 20_000, ..Rules::default() }).await;
     let mut page = groups(400, 4);
     page.push(change("huge", 0, json!({"append": {"text": vec!["x".repeat(1_000); 25]}})));
-    let (outcome, fates) = scene.deliver(&page).await;
+    let (outcome, outcomes) = scene.deliver(&page).await;
     outcome.unwrap();
-    assert!(fates[..400].iter().all(|fate| *fate == Fate::Delivered));
+    assert!(outcomes[..400].iter().all(|outcome| *outcome == DeliveryOutcome::Delivered));
     assert!(
-        matches!(&fates[400], Fate::Rejected { reason, partly_applied: false } if reason.contains("Payload too large"))
+        matches!(&outcomes[400], DeliveryOutcome::Rejected { reason, partly_applied: false } if reason.contains("Payload too large"))
     );
     assert_eq!(scene.vendor.groups().len(), 400);
     let mut ids: Vec<BTreeSet<String>> = vec![BTreeSet::new(); 401];
@@ -338,20 +347,20 @@ async fn am_25_failures_are_repeated_and_a_413_is_halved_with_the_same_ids() {
 
 #[tokio::test]
 async fn am_25_what_was_never_answered_is_unknown_unless_amplitude_says_it_took_nothing() {
-    let fates = async |fault: fn() -> Fault| {
+    let outcomes = async |fault: fn() -> Fault| {
         let mut scene = Scene::new(Rules::default()).await;
         scene.settings.attempts_max = 2;
         scene.vendor.script([fault(), fault()]);
         scene.deliver(&[change("acme", 0, json!({"add": {"n": 1}}))]).await.1
     };
-    assert!(matches!(fates(|| Fault::ApplyThenDrop).await[..], [Fate::Unknown { .. }]));
-    assert!(matches!(fates(|| answer(503, json!("busy"), false)).await[..], [Fate::Unknown { .. }]));
+    assert!(matches!(outcomes(|| Fault::ApplyThenDrop).await[..], [DeliveryOutcome::Unconfirmed { .. }]));
+    assert!(matches!(outcomes(|| answer(503, json!("busy"), false)).await[..], [DeliveryOutcome::Unconfirmed { .. }]));
     let unavailable = || answer(503, json!({"code": 503, "error": "Service Unavailable"}), false);
-    assert!(matches!(fates(unavailable).await[..], [Fate::NotSent { .. }]));
+    assert!(matches!(outcomes(unavailable).await[..], [DeliveryOutcome::NotSent { .. }]));
 }
 
 /// What a group's traits become by changes that are all carried out.
-fn carry_out(groups: &mut Groups, addressed: &Addressed) {
+fn carry_out(groups: &mut Groups, addressed: &AddressedChange) {
     let held = groups.entry(("org id".to_owned(), addressed.key.clone())).or_default();
     let int = |value: &Value| value.as_i64().unwrap();
     let list = |value: Option<&Value>| value.and_then(Value::as_array).cloned().unwrap_or_default();
@@ -371,7 +380,7 @@ fn carry_out(groups: &mut Groups, addressed: &Addressed) {
     }
 }
 
-fn pages() -> impl Strategy<Value = Vec<Vec<Addressed>>> {
+fn pages() -> impl Strategy<Value = Vec<Vec<AddressedChange>>> {
     let one = (0_u8..20, 0_usize..4, 0_u8..64, -50_i32..50).prop_map(|(key, traits, ops, value)| {
         let traits = |prefix: &str, value: Value| -> Map<String, Value> {
             (0..traits).map(|at| (format!("{prefix}{at}"), value.clone())).collect()
@@ -382,7 +391,7 @@ fn pages() -> impl Strategy<Value = Vec<Vec<Addressed>>> {
             *change.under(op) = traits(op.name(), value);
         }
         change.unset.extend((ops & 32 != 0).then(|| "set3".to_owned()));
-        Addressed { key: format!("g{key}"), change: change.into(), ..Addressed::default() }
+        AddressedChange { key: format!("g{key}"), change: change.into(), ..AddressedChange::default() }
     });
     prop::collection::vec(prop::collection::vec(one, 1..30), 1..4)
 }
@@ -422,9 +431,9 @@ proptest! {
                 left.retain(|change| keys.insert(change.key.clone()));
                 // A change that was not acknowledged is said again, under its id, until it is.
                 for _ in 0..100 {
-                    let (_, fates) = scene.deliver(&left).await;
+                    let (_, outcomes) = scene.deliver(&left).await;
                     let (done, again): (Vec<_>, Vec<_>) =
-                        left.into_iter().zip(fates).partition(|(_, fate)| *fate == Fate::Delivered);
+                        left.into_iter().zip(outcomes).partition(|(_, outcome)| *outcome == DeliveryOutcome::Delivered);
                     done.iter().for_each(|(change, _)| carry_out(&mut wanted, change));
                     left = again.into_iter().map(|(change, _)| change).collect();
                     if left.is_empty() {

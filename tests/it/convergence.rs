@@ -12,16 +12,20 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use groupcast::delivery::{self, Delivery, HttpClient, Settings, Signal};
+use groupcast::delivery::{self, Delivery, DeliverySettings, Signal};
 use groupcast::destination::amplitude::http_v2::HttpV2;
 use groupcast::destination::amplitude::{self, Amplitude, Api as AmplitudeApi};
 use groupcast::destination::posthog::{self, PostHog, WriteVia};
 use groupcast::destination::segment::{self, Segment};
 use groupcast::destination::thrivestack::{self, ThriveStack, Wire};
 use groupcast::destination::webhook::{self, Body, Webhook};
-use groupcast::destination::{Applied, Destination, Features, NoReply, Reply, Request, UserRule, journy, mixpanel};
+use groupcast::destination::{Destination, Features, UserRule, journy, mixpanel};
 use groupcast::error::Result;
-use groupcast::io::{Clock, Random, Transport};
+use groupcast::io::http::CallLimits;
+use groupcast::io::http::HttpClient;
+use groupcast::io::http::Transport;
+use groupcast::io::http::{Applied, NoResponse, Request, Response};
+use groupcast::io::{Clock, Random};
 use groupcast::ledger::memory::MemoryLedger;
 use groupcast::ledger::{Ledger, Status};
 use groupcast::mapping::compile::{Projection, Restriction};
@@ -529,7 +533,7 @@ struct Weather<'a> {
 
 #[async_trait]
 impl Transport for Weather<'_> {
-    async fn send(&self, request: &Request, deadline: Duration) -> Result<Reply, NoReply> {
+    async fn send(&self, request: &Request, limits: CallLimits) -> Result<Response, NoResponse> {
         let (death, answered) = {
             let mut road = self.road.lock().unwrap();
             road.sent += 1;
@@ -547,18 +551,18 @@ impl Transport for Weather<'_> {
                         vendor.spoil(mishap);
                     }
                     // Nobody listens where the process has died.
-                    drop(tell.send(http_client.send(&request, deadline).await));
+                    drop(tell.send(http_client.send(&request, limits).await));
                 }));
                 (death, Some(answered))
             }
         };
-        let reply = match answered {
+        let response = match answered {
             Some(answered) => Some(answered.await.unwrap()),
             None => None,
         };
-        match reply {
-            Some(Err(silent)) if death.is_none() && !self.honest => Err(NoReply { applied: Applied::No, ..silent }),
-            Some(reply) if death.is_none() => reply,
+        match response {
+            Some(Err(silent)) if death.is_none() && !self.honest => Err(NoResponse { applied: Applied::No, ..silent }),
+            Some(response) if death.is_none() => response,
             _ => {
                 self.dead.notify_one();
                 std::future::pending().await
@@ -617,7 +621,8 @@ impl World {
             honest: self.honest,
         };
         let random = Random::seeded(self.random.u64(..));
-        let settings = Settings { attempts_max: 2, concurrency: self.random.usize(1..4), ..Settings::default() };
+        let settings =
+            DeliverySettings { attempts_max: 2, concurrency: self.random.usize(1..4), ..DeliverySettings::default() };
         let mut destination = self.vendor.destination();
         let fingerprint = fingerprint(&self.mapping);
         let run = async {

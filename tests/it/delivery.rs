@@ -4,28 +4,29 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use groupcast::delivery::{Delivery, Fate, Settings, Signal};
-use groupcast::destination::{Addressed, Applied};
+use groupcast::delivery::{Delivery, DeliveryOutcome, DeliverySettings, Signal};
+use groupcast::destination::AddressedChange;
 use groupcast::error::{Kind, Result};
+use groupcast::io::http::Applied;
 use groupcast::io::{Clock, Random};
 use groupcast::model::Change;
 use serde_json::json;
 use tokio::sync::watch;
 
 use crate::support::clock::SimulatedClock;
-use crate::support::toy::{Answer, Attempt, Fates, Toy, World, lost, status, throttled};
+use crate::support::toy::{Answer, Attempt, RecordedOutcomes, Toy, World, lost, status, throttled};
 
-fn change(key: &str, sets: &[&str], unsets: &[&str]) -> Addressed {
+fn change(key: &str, sets: &[&str], unsets: &[&str]) -> AddressedChange {
     let change = Change {
         set: sets.iter().map(|name| ((*name).to_owned(), json!(1))).collect(),
         unset: unsets.iter().map(|name| (*name).to_owned()).collect(),
         ..Change::default()
     };
-    Addressed { key: key.to_owned(), change: change.into(), ..Addressed::default() }
+    AddressedChange { key: key.to_owned(), change: change.into(), ..AddressedChange::default() }
 }
 
 /// Changes `g0`, `g1`, … of one trait each, named like their group.
-fn changes(count: usize) -> Vec<Addressed> {
+fn changes(count: usize) -> Vec<AddressedChange> {
     (0..count).map(|at| change(&format!("g{at}"), &[&format!("g{at}")], &[])).collect()
 }
 
@@ -36,7 +37,7 @@ fn seconds(seconds: u64) -> Duration {
 /// A page, delivered: what came out and what the network saw.
 struct Done {
     outcome: Result<()>,
-    fates: Vec<Fate>,
+    outcomes: Vec<DeliveryOutcome>,
     calls: usize,
     world: World,
     ended_at: Duration,
@@ -46,22 +47,22 @@ struct Done {
 
 async fn deliver_with(
     toy: Toy,
-    settings: Settings,
-    changes: &[Addressed],
+    settings: DeliverySettings,
+    changes: &[AddressedChange],
     behave: impl Fn(&Attempt) -> Answer + Send + Sync + 'static,
 ) -> Done {
     let clock = Arc::new(SimulatedClock::default());
     let world = World::new(clock.clone(), behave);
-    let (random, fates) = (Random::seeded(7), Fates::default());
+    let (random, outcomes) = (Random::seeded(7), RecordedOutcomes::default());
     let (_signal, signalled) = watch::channel(Signal::Go);
     let delivery = Delivery::new(&toy, &world, &*clock, &random, settings, signalled);
-    let outcome = delivery.deliver(changes, &fates).await;
+    let outcome = delivery.deliver(changes, &outcomes).await;
     let counters = delivery.counters();
-    let calls = fates.calls.lock().len();
+    let calls = outcomes.calls.lock().len();
     let done = Done {
         outcome,
         calls,
-        fates: fates.all(changes.len()),
+        outcomes: outcomes.all(changes.len()),
         ended_at: clock.elapsed(),
         requests: counters.requests.load(Ordering::Relaxed),
         retries: counters.retries.load(Ordering::Relaxed),
@@ -73,19 +74,19 @@ async fn deliver_with(
     done
 }
 
-async fn deliver(changes: &[Addressed], behave: impl Fn(&Attempt) -> Answer + Send + Sync + 'static) -> Done {
-    deliver_with(Toy::default(), Settings::default(), changes, behave).await
+async fn deliver(changes: &[AddressedChange], behave: impl Fn(&Attempt) -> Answer + Send + Sync + 'static) -> Done {
+    deliver_with(Toy::default(), DeliverySettings::default(), changes, behave).await
 }
 
-fn is_rejected(fate: &Fate) -> bool {
-    matches!(fate, Fate::Rejected { .. })
+fn is_rejected(outcome: &DeliveryOutcome) -> bool {
+    matches!(outcome, DeliveryOutcome::Rejected { .. })
 }
 
 #[tokio::test]
 async fn everything_is_delivered_in_few_requests_and_what_ends_together_is_settled_together() {
     let done = deliver(&changes(95), |_| Answer { after: seconds(1), ..status(200) }).await;
     done.outcome.unwrap();
-    assert!(done.fates.iter().all(|fate| *fate == Fate::Delivered));
+    assert!(done.outcomes.iter().all(|outcome| *outcome == DeliveryOutcome::Delivered));
     assert_eq!(done.requests, 10, "95 changes, 10 to a request");
     assert_eq!(done.calls, 3, "four, four and two requests are answered at the same instant");
     assert_eq!(done.world.seen().in_flight_max, 4);
@@ -98,18 +99,18 @@ async fn nothing_to_say_needs_no_request() {
     let done = deliver(&[change("a", &[], &[]), change("local b", &["x"], &[])], |_| status(200)).await;
     done.outcome.unwrap();
     assert_eq!(done.requests, 0);
-    assert_eq!(done.fates[0], Fate::Delivered);
+    assert_eq!(done.outcomes[0], DeliveryOutcome::Delivered);
     let reason = "refused without a request".to_owned();
-    assert_eq!(done.fates[1], Fate::Rejected { reason, partly_applied: false });
+    assert_eq!(done.outcomes[1], DeliveryOutcome::Rejected { reason, partly_applied: false });
 }
 
 #[tokio::test]
 async fn a_429_makes_everyone_wait_and_the_same_bytes_go_again() {
-    let settings = Settings { concurrency: 2, ..Settings::default() };
+    let settings = DeliverySettings { concurrency: 2, ..DeliverySettings::default() };
     let behave = |attempt: &Attempt| if attempt.number == 0 { throttled(40) } else { status(200) };
     let done = deliver_with(Toy::default(), settings, &changes(50), behave).await;
     done.outcome.unwrap();
-    assert!(done.fates.iter().all(|fate| *fate == Fate::Delivered));
+    assert!(done.outcomes.iter().all(|outcome| *outcome == DeliveryOutcome::Delivered));
     assert_eq!((done.requests, done.retries), (6, 1));
     let seen = done.world.seen();
     assert_eq!(seen.attempts.iter().filter(|attempt| attempt.repeated == 1).count(), 1);
@@ -120,28 +121,36 @@ async fn a_429_makes_everyone_wait_and_the_same_bytes_go_again() {
 #[tokio::test]
 async fn attempts_and_time_are_bounded() {
     for (applied, attempts_max) in [(Applied::No, 8), (Applied::Maybe, 8), (Applied::Maybe, 1)] {
-        let settings = Settings { attempts_max, ..Settings::default() };
+        let settings = DeliverySettings { attempts_max, ..DeliverySettings::default() };
         let done =
             deliver_with(Toy::default(), settings, &changes(1), move |_| lost(applied, applied == Applied::Maybe))
                 .await;
         done.outcome.unwrap();
         assert_eq!(done.requests, u64::from(attempts_max));
-        for fate in &done.fates {
-            assert_eq!(matches!(fate, Fate::NotSent { .. }), applied == Applied::No, "{fate:?}");
-            assert_eq!(matches!(fate, Fate::Unknown { .. }), applied == Applied::Maybe, "{fate:?}");
+        for outcome in &done.outcomes {
+            assert_eq!(matches!(outcome, DeliveryOutcome::NotSent { .. }), applied == Applied::No, "{outcome:?}");
+            assert_eq!(
+                matches!(outcome, DeliveryOutcome::Unconfirmed { .. }),
+                applied == Applied::Maybe,
+                "{outcome:?}"
+            );
         }
     }
-    let settings = Settings { attempts_max: 1_000, ..Settings::default() };
+    let settings = DeliverySettings { attempts_max: 1_000, ..DeliverySettings::default() };
     let done = deliver_with(Toy::default(), settings, &changes(1), |_| status(503)).await;
     assert!(done.ended_at <= seconds(600) && done.ended_at > seconds(400), "{:?}", done.ended_at);
-    assert!(matches!(done.fates[0], Fate::NotSent { .. }));
+    assert!(matches!(done.outcomes[0], DeliveryOutcome::NotSent { .. }));
 }
 
 #[tokio::test]
 async fn one_attempt_without_a_clear_answer_makes_the_outcome_unknown() {
     let behave = |attempt: &Attempt| if attempt.number == 0 { lost(Applied::Maybe, true) } else { status(503) };
     let done = deliver(&changes(1), behave).await;
-    assert!(matches!(&done.fates[0], Fate::Unknown { reason } if reason.contains("tried 8 times")), "{:?}", done.fates);
+    assert!(
+        matches!(&done.outcomes[0], DeliveryOutcome::Unconfirmed { reason } if reason.contains("tried 8 times")),
+        "{:?}",
+        done.outcomes
+    );
 }
 
 #[tokio::test]
@@ -151,9 +160,9 @@ async fn what_must_not_be_repeated_is_not() {
         _ => lost(Applied::Maybe, false),
     };
     let toy = Toy { repeatable: false, ..Toy::default() };
-    let done = deliver_with(toy, Settings::default(), &changes(1), behave).await;
+    let done = deliver_with(toy, DeliverySettings::default(), &changes(1), behave).await;
     assert_eq!(done.requests, 2, "a refused attempt may be repeated, an unclear one not");
-    assert!(matches!(done.fates[0], Fate::Unknown { .. }));
+    assert!(matches!(done.outcomes[0], DeliveryOutcome::Unconfirmed { .. }));
 }
 
 #[tokio::test]
@@ -161,11 +170,11 @@ async fn too_large_is_halved_and_remembered() {
     let behave = |attempt: &Attempt| if attempt.bytes > 30 { status(413) } else { status(200) };
     let mut changes = changes(60);
     changes.push(change("huge", &["a_trait_with_a_name_far_beyond_the_limit"], &[]));
-    let settings = Settings { concurrency: 1, ..Settings::default() };
+    let settings = DeliverySettings { concurrency: 1, ..DeliverySettings::default() };
     let done = deliver_with(Toy::default(), settings, &changes, behave).await;
     done.outcome.unwrap();
-    assert!(done.fates[..60].iter().all(|fate| *fate == Fate::Delivered));
-    assert!(is_rejected(&done.fates[60]));
+    assert!(done.outcomes[..60].iter().all(|outcome| *outcome == DeliveryOutcome::Delivered));
+    assert!(is_rejected(&done.outcomes[60]));
     let refused = done.world.seen().attempts.iter().filter(|attempt| attempt.bytes > 30).count();
     assert!(refused <= 4, "{refused} requests were too large");
 }
@@ -175,8 +184,8 @@ async fn one_bad_group_does_not_block_the_others() {
     let behave = |attempt: &Attempt| if attempt.keys().contains(&"g17") { status(400) } else { status(200) };
     let done = deliver(&changes(100), behave).await;
     done.outcome.unwrap();
-    for (at, fate) in done.fates.iter().enumerate() {
-        assert_eq!(is_rejected(fate), at == 17, "{at}: {fate:?}");
+    for (at, outcome) in done.outcomes.iter().enumerate() {
+        assert_eq!(is_rejected(outcome), at == 17, "{at}: {outcome:?}");
     }
     // Ten requests; the one with the bad group is bisected: 10 → 5 + 5 → 2 + 3 → …
     assert!(done.requests <= 10 + 8, "{} requests", done.requests);
@@ -188,7 +197,10 @@ async fn a_destination_that_refuses_everything_is_left_alone() {
     let error = done.outcome.unwrap_err();
     assert_eq!(error.kind(), Kind::Destination);
     assert!(error.what().contains("stopped after 32 consecutive rejections") && error.advice().is_some(), "{error}");
-    assert!(done.fates.iter().all(|fate| matches!(fate, Fate::NotSent { .. })), "no group is blamed");
+    assert!(
+        done.outcomes.iter().all(|outcome| matches!(outcome, DeliveryOutcome::NotSent { .. })),
+        "no group is blamed"
+    );
     assert!(done.requests < 100, "{} requests", done.requests);
 }
 
@@ -198,8 +210,8 @@ async fn many_bad_groups_at_the_front_are_no_reason_to_stop() {
     let behave = move |attempt: &Attempt| if attempt.keys().into_iter().any(bad) { status(400) } else { status(200) };
     let done = deliver(&changes(1_000), behave).await;
     done.outcome.unwrap();
-    for (at, fate) in done.fates.iter().enumerate() {
-        assert_eq!(is_rejected(fate), at < 300, "{at}: {fate:?}");
+    for (at, outcome) in done.outcomes.iter().enumerate() {
+        assert_eq!(is_rejected(outcome), at < 300, "{at}: {outcome:?}");
     }
 }
 
@@ -207,7 +219,7 @@ async fn many_bad_groups_at_the_front_are_no_reason_to_stop() {
 async fn a_small_page_that_is_refused_whole_is_rejected() {
     let done = deliver(&changes(5), |_| status(400)).await;
     done.outcome.unwrap();
-    assert!(done.fates.iter().all(is_rejected));
+    assert!(done.outcomes.iter().all(is_rejected));
 }
 
 #[tokio::test]
@@ -215,14 +227,14 @@ async fn named_elements_are_rejected_and_the_rest_goes_again() {
     let behave = |attempt: &Attempt| match attempt.number {
         0 => {
             let mut answer = status(207);
-            answer.reply.as_mut().unwrap().body = b"1,4".to_vec();
+            answer.response.as_mut().unwrap().body = b"1,4".to_vec();
             answer
         }
         _ => status(200),
     };
     let done = deliver(&changes(6), behave).await;
     done.outcome.unwrap();
-    let rejected: Vec<usize> = (0..6).filter(|at| is_rejected(&done.fates[*at])).collect();
+    let rejected: Vec<usize> = (0..6).filter(|at| is_rejected(&done.outcomes[*at])).collect();
     assert_eq!((rejected, done.requests), (vec![1, 4], 2));
 }
 
@@ -230,11 +242,11 @@ async fn named_elements_are_rejected_and_the_rest_goes_again() {
 async fn a_refusal_that_names_nothing_we_sent_ends() {
     let behave = |_: &Attempt| {
         let mut answer = status(207);
-        answer.reply.as_mut().unwrap().body = b"99".to_vec();
+        answer.response.as_mut().unwrap().body = b"99".to_vec();
         answer
     };
     let done = deliver(&changes(6), behave).await;
-    assert!(done.fates.iter().all(is_rejected));
+    assert!(done.outcomes.iter().all(is_rejected));
     assert!(done.requests <= 11);
 }
 
@@ -246,11 +258,15 @@ async fn a_stop_verdict_ends_everything_at_once() {
         2 => Answer { after: seconds(3), ..status(200) },
         _ => lost(Applied::Maybe, false),
     };
-    let settings = Settings { concurrency: 4, ..Settings::default() };
+    let settings = DeliverySettings { concurrency: 4, ..DeliverySettings::default() };
     let done = deliver_with(Toy::default(), settings, &changes(500), behave).await;
     let error = done.outcome.unwrap_err();
     assert_eq!((error.kind(), error.advice()), (Kind::Destination, Some("check the key")));
-    assert_eq!(done.fates.iter().filter(|fate| **fate == Fate::Delivered).count(), 20, "those in flight count");
+    assert_eq!(
+        done.outcomes.iter().filter(|outcome| **outcome == DeliveryOutcome::Delivered).count(),
+        20,
+        "those in flight count"
+    );
     assert!(done.ended_at < seconds(10), "nobody goes on repeating");
     let last = done.world.seen().attempts.last().unwrap().at;
     assert!(last <= seconds(2), "no attempt after the verdict");
@@ -262,7 +278,7 @@ async fn a_destination_that_is_down_is_not_asked_a_thousand_times() {
     let error = done.outcome.unwrap_err();
     assert_eq!(error.kind(), Kind::Destination);
     assert!(error.what().contains("does not take requests now"), "{error}");
-    assert!(done.fates.iter().all(|fate| matches!(fate, Fate::NotSent { .. })));
+    assert!(done.outcomes.iter().all(|outcome| matches!(outcome, DeliveryOutcome::NotSent { .. })));
     assert!(done.requests <= 4 * 8 + 4 * 8, "{} requests", done.requests);
 }
 
@@ -273,8 +289,11 @@ fn at_fault(key: &'static str, answer: impl Fn() -> Answer + Send + Sync + 'stat
 
 /// One of these, or none, is rejected, and everything else delivered.
 fn only_rejected(done: &Done, guilty: usize) {
-    for (at, fate) in done.fates.iter().enumerate() {
-        assert!(if at == guilty { is_rejected(fate) } else { *fate == Fate::Delivered }, "{at}: {fate:?}");
+    for (at, outcome) in done.outcomes.iter().enumerate() {
+        assert!(
+            if at == guilty { is_rejected(outcome) } else { *outcome == DeliveryOutcome::Delivered },
+            "{at}: {outcome:?}"
+        );
     }
 }
 
@@ -286,17 +305,24 @@ async fn a_refusal_that_could_be_ours_is_the_groups_if_others_are_accepted() {
             for elements_max in [1, 10, 200] {
                 let mut toy = Toy::default();
                 toy.limits.elements_max = elements_max;
-                let done =
-                    deliver_with(toy, Settings::default(), &changes(100), at_fault(key, move || status(refusal))).await;
+                let done = deliver_with(
+                    toy,
+                    DeliverySettings::default(),
+                    &changes(100),
+                    at_fault(key, move || status(refusal)),
+                )
+                .await;
                 let case = format!("{refusal} for {key}, {elements_max} to a request");
                 if refusal == 402 && guilty == 99 && elements_max == 1 {
                     // The last of all: nothing is accepted any more that would show that the credentials are still good.
-                    assert!(matches!(done.fates[99], Fate::NotSent { .. }), "{case}");
+                    assert!(matches!(done.outcomes[99], DeliveryOutcome::NotSent { .. }), "{case}");
                     continue;
                 }
                 done.outcome.as_ref().unwrap_or_else(|error| panic!("{case}: {error}"));
                 only_rejected(&done, guilty);
-                let Fate::Rejected { reason, partly_applied } = &done.fates[guilty] else { panic!("{case}") };
+                let DeliveryOutcome::Rejected { reason, partly_applied } = &done.outcomes[guilty] else {
+                    panic!("{case}")
+                };
                 assert_eq!((reason.as_str(), *partly_applied), (format!("HTTP {refusal}").as_str(), refusal == 302));
                 assert!(done.requests <= 100 / elements_max as u64 + 32, "{case}: {} requests", done.requests);
             }
@@ -310,13 +336,15 @@ async fn a_refusal_of_everything_is_nobodys_fault_whatever_its_words() {
         for count in [1, 2, 200, 3_000] {
             let mut toy = Toy::default();
             toy.limits.elements_max = 100;
-            let done = deliver_with(toy, Settings::default(), &changes(count), move |_| status(refusal)).await;
+            let done = deliver_with(toy, DeliverySettings::default(), &changes(count), move |_| status(refusal)).await;
             let error = done.outcome.unwrap_err();
             assert_eq!(error.kind(), Kind::Destination);
             assert!(error.what().contains("refuses requests") && error.advice().is_some(), "{error}");
             assert!(done.requests <= requests_max, "{refusal} {count}: {} requests", done.requests);
-            let unknown = done.fates.iter().filter(|fate| matches!(fate, Fate::Unknown { .. })).count();
-            let not_sent = done.fates.iter().filter(|fate| matches!(fate, Fate::NotSent { .. })).count();
+            let unknown =
+                done.outcomes.iter().filter(|outcome| matches!(outcome, DeliveryOutcome::Unconfirmed { .. })).count();
+            let not_sent =
+                done.outcomes.iter().filter(|outcome| matches!(outcome, DeliveryOutcome::NotSent { .. })).count();
             assert_eq!(unknown + not_sent, count, "{refusal}: nobody is rejected");
             // What was in a redirected request may be there; all others were certainly not sent.
             assert_eq!(unknown > 0, refusal == 302, "{refusal}: {unknown} unknown");
@@ -329,7 +357,7 @@ async fn a_413_far_below_the_limit_is_not_held_against_the_group_alone() {
     let done = deliver(&changes(40), at_fault("g17", || status(413))).await;
     done.outcome.as_ref().unwrap();
     only_rejected(&done, 17);
-    let Fate::Rejected { reason, .. } = &done.fates[17] else { panic!() };
+    let DeliveryOutcome::Rejected { reason, .. } = &done.outcomes[17] else { panic!() };
     assert!(reason.contains("far below the limit of toy: a proxy or gateway"), "{reason}");
     let error = deliver(&changes(40), |_| status(413)).await.outcome.unwrap_err();
     assert!(error.advice().unwrap().starts_with("raise the limit for request bodies at the proxy"), "{error}");
@@ -343,8 +371,12 @@ async fn refusals_in_a_row_stop_the_run_although_something_was_accepted_before()
         let done = deliver(&changes(2_000), behave).await;
         let error = done.outcome.unwrap_err();
         assert_eq!(error.kind(), Kind::Destination, "{error}");
-        assert_eq!(done.fates.iter().filter(|fate| **fate == Fate::Delivered).count(), 50);
-        assert_eq!(done.fates.iter().filter(|fate| is_rejected(fate)).count(), 0, "{refusal}: nobody is blamed");
+        assert_eq!(done.outcomes.iter().filter(|outcome| **outcome == DeliveryOutcome::Delivered).count(), 50);
+        assert_eq!(
+            done.outcomes.iter().filter(|outcome| is_rejected(outcome)).count(),
+            0,
+            "{refusal}: nobody is blamed"
+        );
         assert!(done.requests < 100, "{refusal}: {} requests", done.requests);
     }
 }
@@ -356,11 +388,11 @@ async fn a_group_at_which_the_destination_fails_is_found_and_rejected() {
             for elements_max in [10, 200] {
                 let mut toy = Toy::default();
                 toy.limits.elements_max = elements_max;
-                let settings = Settings { attempts_max: 3, ..Settings::default() };
+                let settings = DeliverySettings { attempts_max: 3, ..DeliverySettings::default() };
                 let done = deliver_with(toy, settings, &changes(100), at_fault(key, failing)).await;
                 done.outcome.as_ref().unwrap();
                 only_rejected(&done, guilty);
-                let Fate::Rejected { reason, partly_applied } = &done.fates[guilty] else { panic!() };
+                let DeliveryOutcome::Rejected { reason, partly_applied } = &done.outcomes[guilty] else { panic!() };
                 assert!(reason.contains("(tried ") && *partly_applied, "{reason}");
             }
         }
@@ -373,13 +405,13 @@ async fn several_groups_that_fail_do_not_starve_the_others() {
         let guilty = |key: &str| key[1..].parse::<usize>().unwrap() % 37 == 5;
         let behave =
             move |attempt: &Attempt| if attempt.keys().into_iter().any(guilty) { status(bad) } else { status(200) };
-        let settings = Settings { attempts_max: 3, ..Settings::default() };
+        let settings = DeliverySettings { attempts_max: 3, ..DeliverySettings::default() };
         let mut toy = Toy::default();
         toy.limits.elements_max = 100;
         let done = deliver_with(toy, settings, &changes(400), behave).await;
         done.outcome.unwrap();
-        for (at, fate) in done.fates.iter().enumerate() {
-            assert_eq!(is_rejected(fate), at % 37 == 5, "{bad}: {at}: {fate:?}");
+        for (at, outcome) in done.outcomes.iter().enumerate() {
+            assert_eq!(is_rejected(outcome), at % 37 == 5, "{bad}: {at}: {outcome:?}");
         }
     }
 }
@@ -389,15 +421,21 @@ async fn a_destination_that_fails_at_everything_is_left_alone_and_nobody_is_blam
     for count in [1, 3, 2_000] {
         let done = deliver(&changes(count), |_| lost(Applied::Maybe, false)).await;
         assert_eq!(done.outcome.is_err(), count > 3, "{count}");
-        assert!(!done.fates.iter().any(|fate| matches!(fate, Fate::Delivered | Fate::Rejected { .. })), "{count}");
+        assert!(
+            !done
+                .outcomes
+                .iter()
+                .any(|outcome| matches!(outcome, DeliveryOutcome::Delivered | DeliveryOutcome::Rejected { .. })),
+            "{count}"
+        );
         assert!(done.requests <= 4 * 8 + 4 * 8, "{count}: {} requests", done.requests);
     }
     // It fails in the middle of a run, and at the last groups of it.
     for from in [3, 9] {
         let behave = move |attempt: &Attempt| if attempt.number < from { status(200) } else { status(500) };
-        let settings = Settings { concurrency: 1, ..Settings::default() };
+        let settings = DeliverySettings { concurrency: 1, ..DeliverySettings::default() };
         let done = deliver_with(Toy::default(), settings, &changes(92), behave).await;
-        assert!(!done.fates.iter().any(is_rejected), "{:?}", done.fates);
+        assert!(!done.outcomes.iter().any(is_rejected), "{:?}", done.outcomes);
     }
 }
 
@@ -406,13 +444,14 @@ async fn what_must_not_be_repeated_is_held_when_it_may_be_there() {
     // A redirect, and an answer that never came: neither is sent again, alone or in halves.
     for doubtful in [|| status(302), || lost(Applied::Maybe, true)] {
         let toy = Toy { repeatable: false, ..Toy::default() };
-        let done = deliver_with(toy, Settings::default(), &changes(40), at_fault("g17", doubtful)).await;
-        let unknown: Vec<usize> = (0..40).filter(|at| matches!(done.fates[*at], Fate::Unknown { .. })).collect();
+        let done = deliver_with(toy, DeliverySettings::default(), &changes(40), at_fault("g17", doubtful)).await;
+        let unknown: Vec<usize> =
+            (0..40).filter(|at| matches!(done.outcomes[*at], DeliveryOutcome::Unconfirmed { .. })).collect();
         assert_eq!(unknown, (10..20).collect::<Vec<_>>(), "its whole request");
         assert_eq!(done.requests, 4);
     }
     let toy = Toy { repeatable: false, ..Toy::default() };
-    let settings = Settings { concurrency: 1, ..Settings::default() };
+    let settings = DeliverySettings { concurrency: 1, ..DeliverySettings::default() };
     let done = deliver_with(toy, settings, &changes(100), |_| status(302)).await;
     assert_eq!(done.requests, 1, "each request more would put more groups in doubt");
     assert!(done.outcome.unwrap_err().advice().unwrap().contains("check the address"));
@@ -436,12 +475,12 @@ async fn parts_follow_each_other_and_a_part_that_fails_is_remembered() {
             status(200)
         }
     };
-    let done = deliver_with(Toy { per_part: 1, ..Toy::default() }, Settings::default(), &page, behave).await;
+    let done = deliver_with(Toy { per_part: 1, ..Toy::default() }, DeliverySettings::default(), &page, behave).await;
     done.outcome.unwrap();
-    assert_eq!(done.fates[0], Fate::Delivered);
-    assert!(matches!(done.fates[1], Fate::Rejected { partly_applied: true, .. }));
-    assert!(matches!(done.fates[2], Fate::Unknown { .. }), "half of it is there");
-    assert!(matches!(done.fates[3], Fate::Rejected { partly_applied: false, .. }));
+    assert_eq!(done.outcomes[0], DeliveryOutcome::Delivered);
+    assert!(matches!(done.outcomes[1], DeliveryOutcome::Rejected { partly_applied: true, .. }));
+    assert!(matches!(done.outcomes[2], DeliveryOutcome::Unconfirmed { .. }), "half of it is there");
+    assert!(matches!(done.outcomes[3], DeliveryOutcome::Rejected { partly_applied: false, .. }));
     let seen = done.world.seen();
     let order: Vec<&String> =
         seen.attempts.iter().flat_map(|attempt| &attempt.elements).flat_map(|(_, names)| names).collect();
@@ -455,7 +494,7 @@ async fn two_changes_of_one_key_keep_their_order() {
     let page =
         [change("a", &["a1"], &[]), change("b", &["b1"], &[]), change("a", &["a2"], &[]), change("a", &["a3"], &[])];
     let done = deliver(&page, |_| Answer { after: seconds(1), ..status(200) }).await;
-    assert!(done.fates.iter().all(|fate| *fate == Fate::Delivered));
+    assert!(done.outcomes.iter().all(|outcome| *outcome == DeliveryOutcome::Delivered));
     let seen = done.world.seen();
     let of_a = seen.attempts.iter().flat_map(|attempt| &attempt.elements).filter(|(key, _)| key == "a");
     assert_eq!(of_a.flat_map(|(_, names)| names.clone()).collect::<Vec<_>>(), ["a1", "a2", "a3"]);
@@ -463,7 +502,7 @@ async fn two_changes_of_one_key_keep_their_order() {
 
 #[tokio::test]
 async fn every_attempt_takes_a_token() {
-    let settings = Settings { requests_per_second: Some(2.0), concurrency: 8, ..Settings::default() };
+    let settings = DeliverySettings { requests_per_second: Some(2.0), concurrency: 8, ..DeliverySettings::default() };
     let behave = |attempt: &Attempt| if attempt.repeated < 2 { status(503) } else { status(200) };
     let done = deliver_with(Toy::default(), settings, &changes(100), behave).await;
     done.outcome.unwrap();
@@ -475,7 +514,7 @@ async fn every_attempt_takes_a_token() {
 
 #[tokio::test]
 async fn a_pause_voids_the_tokens_of_those_who_wait() {
-    let settings = Settings { requests_per_second: Some(1.0), ..Settings::default() };
+    let settings = DeliverySettings { requests_per_second: Some(1.0), ..DeliverySettings::default() };
     // The others have their tokens for the next seconds when the answer comes.
     let late = |answer| Answer { after: Duration::from_millis(500), ..answer };
     let behave = move |attempt: &Attempt| late(if attempt.number == 0 { throttled(60) } else { status(200) });
@@ -491,24 +530,24 @@ async fn a_failing_ledger_stops_everything() {
     let toy = Toy::default();
     let clock = Arc::new(SimulatedClock::default());
     let world = World::new(clock.clone(), |_| Answer { after: seconds(1), ..status(200) });
-    let (random, fates) = (Random::seeded(7), Fates { fails_at: Some(2), ..Fates::default() });
+    let (random, outcomes) = (Random::seeded(7), RecordedOutcomes { fails_at: Some(2), ..RecordedOutcomes::default() });
     let (_signal, signalled) = watch::channel(Signal::Go);
-    let settings = Settings { concurrency: 2, ..Settings::default() };
+    let settings = DeliverySettings { concurrency: 2, ..DeliverySettings::default() };
     let delivery = Delivery::new(&toy, &world, &*clock, &random, settings, signalled);
-    let error = delivery.deliver(&changes(100), &fates).await.unwrap_err();
+    let error = delivery.deliver(&changes(100), &outcomes).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Ledger);
-    assert_eq!(fates.calls.lock().len(), 2, "two were settled");
+    assert_eq!(outcomes.calls.lock().len(), 2, "two were settled");
     assert_eq!(world.seen().attempts.len(), 6, "two pairs were settled, a third was answered, nothing new was begun");
 }
 
 /// Delivers 40 changes, four requests of a minute each, and signals after ten seconds.
-async fn stopped(signals: &[Signal], grace: Duration, after: Duration) -> (Result<()>, Vec<Fate>, Duration) {
+async fn stopped(signals: &[Signal], grace: Duration, after: Duration) -> (Result<()>, Vec<DeliveryOutcome>, Duration) {
     let toy = Toy::default();
     let clock = Arc::new(SimulatedClock::default());
     let world = World::new(clock.clone(), move |_| Answer { after, ..status(200) });
-    let (random, fates) = (Random::seeded(7), Fates::default());
+    let (random, outcomes) = (Random::seeded(7), RecordedOutcomes::default());
     let (signal, signalled) = watch::channel(Signal::Go);
-    let settings = Settings { concurrency: 2, grace, ..Settings::default() };
+    let settings = DeliverySettings { concurrency: 2, grace, ..DeliverySettings::default() };
     let delivery = Delivery::new(&toy, &world, &*clock, &random, settings, signalled);
     let changes = changes(40);
     let signals = async {
@@ -517,16 +556,16 @@ async fn stopped(signals: &[Signal], grace: Duration, after: Duration) -> (Resul
             signal.send_replace(*next);
         }
     };
-    let (outcome, ()) = tokio::join!(delivery.deliver(&changes, &fates), signals);
-    (outcome, fates.all(40), clock.elapsed())
+    let (outcome, ()) = tokio::join!(delivery.deliver(&changes, &outcomes), signals);
+    (outcome, outcomes.all(40), clock.elapsed())
 }
 
 #[tokio::test]
 async fn asked_to_stop_the_requests_in_flight_finish_and_no_other_begins() {
-    let (outcome, fates, ended_at) = stopped(&[Signal::Stop], seconds(30), seconds(25)).await;
+    let (outcome, outcomes, ended_at) = stopped(&[Signal::Stop], seconds(30), seconds(25)).await;
     assert_eq!(outcome.unwrap_err().kind(), Kind::Interrupted);
-    assert!(fates[..20].iter().all(|fate| *fate == Fate::Delivered));
-    assert!(fates[20..].iter().all(|fate| matches!(fate, Fate::NotSent { .. })));
+    assert!(outcomes[..20].iter().all(|outcome| *outcome == DeliveryOutcome::Delivered));
+    assert!(outcomes[20..].iter().all(|outcome| matches!(outcome, DeliveryOutcome::NotSent { .. })));
     assert_eq!(ended_at, seconds(25));
 }
 
@@ -535,10 +574,10 @@ async fn what_outlasts_the_grace_is_unknown() {
     for (signals, ended_at) in
         [(&[Signal::Stop][..], 15), (&[Signal::Abandon], 10), (&[Signal::Stop, Signal::Abandon], 15)]
     {
-        let (outcome, fates, at) = stopped(signals, seconds(5), seconds(60)).await;
+        let (outcome, outcomes, at) = stopped(signals, seconds(5), seconds(60)).await;
         assert_eq!(outcome.unwrap_err().kind(), Kind::Interrupted);
-        assert!(fates[..20].iter().all(|fate| matches!(fate, Fate::Unknown { .. })));
-        assert!(fates[20..].iter().all(|fate| matches!(fate, Fate::NotSent { .. })));
+        assert!(outcomes[..20].iter().all(|outcome| matches!(outcome, DeliveryOutcome::Unconfirmed { .. })));
+        assert!(outcomes[20..].iter().all(|outcome| matches!(outcome, DeliveryOutcome::NotSent { .. })));
         assert!(at == seconds(ended_at) || signals.len() > 1, "{at:?}");
     }
 }
@@ -548,25 +587,28 @@ async fn a_stop_cuts_waiting_short() {
     let toy = Toy::default();
     let clock = Arc::new(SimulatedClock::default());
     let world = World::new(clock.clone(), |_| throttled(300));
-    let (random, fates) = (Random::seeded(7), Fates::default());
+    let (random, outcomes) = (Random::seeded(7), RecordedOutcomes::default());
     let (signal, signalled) = watch::channel(Signal::Go);
-    let delivery = Delivery::new(&toy, &world, &*clock, &random, Settings::default(), signalled);
+    let delivery = Delivery::new(&toy, &world, &*clock, &random, DeliverySettings::default(), signalled);
     let changes = changes(40);
     let stop = async {
         clock.sleep(seconds(10)).await;
         signal.send_replace(Signal::Stop);
     };
-    let (outcome, ()) = tokio::join!(delivery.deliver(&changes, &fates), stop);
+    let (outcome, ()) = tokio::join!(delivery.deliver(&changes, &outcomes), stop);
     assert_eq!(outcome.unwrap_err().kind(), Kind::Interrupted);
-    assert!(fates.all(40).iter().all(|fate| matches!(fate, Fate::NotSent { .. })), "a 429 applies nothing");
+    assert!(
+        outcomes.all(40).iter().all(|outcome| matches!(outcome, DeliveryOutcome::NotSent { .. })),
+        "a 429 applies nothing"
+    );
     assert_eq!(clock.elapsed(), seconds(10));
 }
 
 #[test]
 fn delivery_can_run_on_any_thread() {
     fn is_send<T: Send>(_: T) {}
-    fn check(delivery: &Delivery<'_>, fates: &Fates) {
-        is_send(delivery.deliver(&[], fates));
+    fn check(delivery: &Delivery<'_>, outcomes: &RecordedOutcomes) {
+        is_send(delivery.deliver(&[], outcomes));
     }
     let _ = check;
 }

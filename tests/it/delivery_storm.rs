@@ -1,11 +1,12 @@
-//! Does every change get exactly one true fate, whatever the network does? Seeded simulation.
+//! Does every change get exactly one true outcome, whatever the network does? Seeded simulation.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use groupcast::delivery::{Delivery, Fate, Settings, Signal};
-use groupcast::destination::{Addressed, Applied, Limits};
+use groupcast::delivery::{Delivery, DeliveryOutcome, DeliverySettings, Signal};
+use groupcast::destination::{AddressedChange, RequestLimits};
+use groupcast::io::http::Applied;
 use groupcast::io::{Clock, Random};
 use groupcast::model::Change;
 use proptest::prelude::*;
@@ -13,7 +14,7 @@ use serde_json::json;
 use tokio::sync::watch;
 
 use crate::support::clock::SimulatedClock;
-use crate::support::toy::{Answer, Attempt, Fates, Seen, Toy, World, lost, status, throttled};
+use crate::support::toy::{Answer, Attempt, RecordedOutcomes, Seen, Toy, World, lost, status, throttled};
 
 /// How bad the weather is, in thousandths.
 #[derive(Debug, Clone)]
@@ -85,7 +86,7 @@ fn answer(attempt: &Attempt, random: &Random, weather: &Weather) -> Answer {
     Answer { after, ..answer }
 }
 
-fn page(seed: u64, count: usize) -> Vec<Addressed> {
+fn page(seed: u64, count: usize) -> Vec<AddressedChange> {
     let random = Random::seeded(seed);
     let change = |at: usize| {
         // Trait names are unique, so what was applied of which change is always visible; keys repeat now and then.
@@ -97,13 +98,13 @@ fn page(seed: u64, count: usize) -> Vec<Addressed> {
             unset: unset.iter().cloned().collect(),
             ..Change::default()
         };
-        Addressed { key, change: change.into(), ..Addressed::default() }
+        AddressedChange { key, change: change.into(), ..AddressedChange::default() }
     };
     (0..count).map(change).collect()
 }
 
 struct After {
-    fates: Vec<Fate>,
+    outcomes: Vec<DeliveryOutcome>,
     applied: BTreeSet<String>,
     /// Keys at which the network failed alone, at least three times and never otherwise, while it accepted others.
     failed_alone: BTreeSet<String>,
@@ -111,9 +112,9 @@ struct After {
     trace: Vec<(Duration, Vec<String>)>,
 }
 
-fn run(page: &[Addressed], weather: &Weather, settings: &Settings) -> After {
+fn run(page: &[AddressedChange], weather: &Weather, settings: &DeliverySettings) -> After {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    let limits = Limits {
+    let limits = RequestLimits {
         elements_max: 7,
         traits_max: 12,
         body_bytes_max: 300,
@@ -127,7 +128,7 @@ fn run(page: &[Addressed], weather: &Weather, settings: &Settings) -> After {
         let fate_of_the_wire = Random::seeded(weather.seed);
         let known = weather.clone();
         let world = World::new(clock.clone(), move |attempt| answer(attempt, &fate_of_the_wire, &known));
-        let (random, fates) = (Random::seeded(weather.seed ^ 1), Fates::default());
+        let (random, outcomes) = (Random::seeded(weather.seed ^ 1), RecordedOutcomes::default());
         let (signal, signalled) = watch::channel(Signal::Go);
         let delivery = Delivery::new(&toy, &world, &*clock, &random, settings.clone(), signalled);
         let stop = async {
@@ -136,7 +137,7 @@ fn run(page: &[Addressed], weather: &Weather, settings: &Settings) -> After {
                 signal.send_replace(Signal::Stop);
             }
         };
-        let (outcome, ()) = tokio::join!(delivery.deliver(page, &fates), stop);
+        let (outcome, ()) = tokio::join!(delivery.deliver(page, &outcomes), stop);
         let seen = world.seen();
         assert!(seen.overlaps.is_empty(), "in flight twice: {:?}", seen.overlaps);
         assert!(seen.in_flight_max <= settings.concurrency);
@@ -153,7 +154,7 @@ fn run(page: &[Addressed], weather: &Weather, settings: &Settings) -> After {
             assert!(starts.windows(2).all(|pair| (pair[1] - pair[0]).as_secs_f64() >= 1.0 / rate - 1e-6));
         }
         After {
-            fates: fates.all(page.len()),
+            outcomes: outcomes.all(page.len()),
             applied: seen.applied.clone(),
             failed_alone: failed_alone(&seen),
             failed: outcome.is_err(),
@@ -192,34 +193,34 @@ fn bad_luck_is_no_fault_of_a_group() {
     for seed in 0..60 {
         let poison = if seed % 2 == 0 { "k77" } else { "nobody" };
         let share = if seed % 2 == 0 { 20 } else { 200 };
-        let page: Vec<Addressed> = (0..300)
+        let page: Vec<AddressedChange> = (0..300)
             .map(|at| {
                 let change =
                     Change { set: std::iter::once((format!("t{at}"), json!(1))).collect(), ..Change::default() };
-                Addressed { key: format!("k{at}"), change: change.into(), ..Addressed::default() }
+                AddressedChange { key: format!("k{at}"), change: change.into(), ..AddressedChange::default() }
             })
             .collect();
-        let toy = Toy { limits: Limits { elements_max: 1, ..Toy::default().limits }, ..Toy::default() };
+        let toy = Toy { limits: RequestLimits { elements_max: 1, ..Toy::default().limits }, ..Toy::default() };
         let luck = Random::seeded(seed);
         let clock = Arc::new(SimulatedClock::default());
         let world = World::new(clock.clone(), move |attempt| {
             if attempt.keys() == [poison] || luck.up_to(999) < share { status(500) } else { status(200) }
         });
         let (_signal, signalled) = watch::channel(Signal::Go);
-        let (random, fates) = (Random::seeded(seed ^ 1), Fates::default());
-        let settings = Settings { attempts_max: 5, ..Settings::default() };
+        let (random, outcomes) = (Random::seeded(seed ^ 1), RecordedOutcomes::default());
+        let settings = DeliverySettings { attempts_max: 5, ..DeliverySettings::default() };
         let delivery = Delivery::new(&toy, &world, &*clock, &random, settings, signalled);
-        let outcome = runtime.block_on(delivery.deliver(&page, &fates));
+        let outcome = runtime.block_on(delivery.deliver(&page, &outcomes));
         assert!(outcome.is_ok(), "{seed}: {outcome:?}");
-        for (change, fate) in page.iter().zip(fates.all(page.len())) {
+        for (change, outcome) in page.iter().zip(outcomes.all(page.len())) {
             changes += 1;
-            match fate {
-                Fate::Delivered => assert_ne!(change.key, poison, "{seed}"),
-                Fate::Rejected { .. } => {
+            match outcome {
+                DeliveryOutcome::Delivered => assert_ne!(change.key, poison, "{seed}"),
+                DeliveryOutcome::Rejected { .. } => {
                     assert_eq!(change.key, poison, "{seed}: an innocent group is blamed");
                     blamed += 1;
                 }
-                other @ (Fate::Unknown { .. } | Fate::NotSent { .. }) => {
+                other @ (DeliveryOutcome::Unconfirmed { .. } | DeliveryOutcome::NotSent { .. }) => {
                     assert_ne!(
                         change.key,
                         poison,
@@ -250,35 +251,35 @@ proptest! {
         rate in prop::option::of(1_f64..50.0),
     ) {
         let page = page(weather.seed, count);
-        let settings = Settings { concurrency, attempts_max, requests_per_second: rate, ..Settings::default() };
+        let settings = DeliverySettings { concurrency, attempts_max, requests_per_second: rate, ..DeliverySettings::default() };
         let after = run(&page, &weather, &settings);
-        for (change, fate) in page.iter().zip(&after.fates) {
+        for (change, outcome) in page.iter().zip(&after.outcomes) {
             let names: Vec<&String> = change.change.set.keys().chain(&change.change.unset).collect();
             let applied = names.iter().filter(|name| after.applied.contains(**name)).count();
             let bad = names.iter().any(|name| poisoned(name, &weather));
-            match fate {
-                Fate::Delivered => prop_assert_eq!(applied, names.len(), "{:?}", change),
-                Fate::NotSent { .. } => prop_assert_eq!(applied, 0, "{:?}", change),
-                Fate::Rejected { partly_applied, .. } => {
+            match outcome {
+                DeliveryOutcome::Delivered => prop_assert_eq!(applied, names.len(), "{:?}", change),
+                DeliveryOutcome::NotSent { .. } => prop_assert_eq!(applied, 0, "{:?}", change),
+                DeliveryOutcome::Rejected { partly_applied, .. } => {
                     prop_assert!(*partly_applied || applied == 0, "{:?}", change);
                     // A part that is alone in a request can be too large by the network's measure.
                     // At one that the network failed at each time by chance, delivery cannot know.
                     let unlucky = after.failed_alone.contains(&change.key);
                     prop_assert!(bad || weather.bytes_max < 100 || unlucky, "{:?} is innocent", change);
                 }
-                Fate::Unknown { .. } => {}
+                DeliveryOutcome::Unconfirmed { .. } => {}
             }
             if !after.failed && weather.poison_every < usize::MAX && bad {
-                prop_assert!(*fate != Fate::Delivered);
+                prop_assert!(*outcome != DeliveryOutcome::Delivered);
             }
         }
         let calm = weather.lost_before + weather.lost_after + weather.throttled + weather.failing + weather.stopping == 0;
         if calm && weather.poison_every == usize::MAX && weather.bytes_max == usize::MAX && weather.stop_after_s.is_none() {
-            prop_assert!(after.fates.iter().all(|fate| *fate == Fate::Delivered));
+            prop_assert!(after.outcomes.iter().all(|outcome| *outcome == DeliveryOutcome::Delivered));
         }
         // The same seed tells the same story.
         let again = run(&page, &weather, &settings);
         prop_assert_eq!(again.trace, after.trace);
-        prop_assert_eq!(again.fates, after.fates);
+        prop_assert_eq!(again.outcomes, after.outcomes);
     }
 }

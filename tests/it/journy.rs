@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use groupcast::delivery::Fate;
+use groupcast::delivery::DeliveryOutcome;
 use groupcast::destination::journy;
 use groupcast::error::Kind;
 use groupcast::io::Clock;
@@ -50,12 +50,15 @@ async fn jy_02_a_refusal_has_the_vendors_words_and_hurts_nobody_else() {
     let mut page = groups(5, 1);
     page.push(change("bad", json!({"set": {"plan": "forbidden"}})));
     page.push(change("local", json!({"set": {"plan": {"name": "pro"}}})));
-    let (outcome, fates) = scene.deliver(&destination(&scene), &page).await;
+    let (outcome, outcomes) = scene.deliver(&destination(&scene), &page).await;
     outcome.unwrap();
-    assert!(fates[..5].iter().all(|fate| *fate == Fate::Delivered));
+    assert!(outcomes[..5].iter().all(|outcome| *outcome == DeliveryOutcome::Delivered));
     let reason = "HTTP 400: The parameters are not correct.; properties.plan: is not allowed".to_owned();
-    assert_eq!(fates[5], Fate::Rejected { reason, partly_applied: false });
-    assert!(matches!(&fates[6], Fate::Rejected { reason, .. } if reason.contains("an object")), "{fates:?}");
+    assert_eq!(outcomes[5], DeliveryOutcome::Rejected { reason, partly_applied: false });
+    assert!(
+        matches!(&outcomes[6], DeliveryOutcome::Rejected { reason, .. } if reason.contains("an object")),
+        "{outcomes:?}"
+    );
     assert_eq!(scene.vendor.received().len(), 6, "what journy.io cannot take is not sent");
 }
 
@@ -68,11 +71,11 @@ async fn jy_02_a_bad_or_disabled_key_stops_everything_and_blames_no_account() {
         if !disabled {
             scene.vendor.api().api_key = "another".to_owned();
         }
-        let (outcome, fates) = scene.deliver(&destination, &groups(100, 1)).await;
+        let (outcome, outcomes) = scene.deliver(&destination, &groups(100, 1)).await;
         let error = outcome.unwrap_err();
         assert_eq!(error.kind(), Kind::Destination);
         assert!(error.advice().unwrap().contains("TrackData"), "{error}");
-        assert!(fates.iter().all(|fate| matches!(fate, Fate::NotSent { .. })), "{fates:?}");
+        assert!(outcomes.iter().all(|outcome| matches!(outcome, DeliveryOutcome::NotSent { .. })), "{outcomes:?}");
         assert!(scene.vendor.received().len() <= 4, "those in flight and no more");
     }
 }
@@ -129,7 +132,7 @@ proptest! {
             let scene = scene();
             scene.vendor.script(faults);
             // journy.io has no `set_once`.
-            let only_sets = |mut page: Vec<groupcast::destination::Addressed>| {
+            let only_sets = |mut page: Vec<groupcast::destination::AddressedChange>| {
                 for addressed in &mut page {
                     let change = Change { set_once: Default::default(), ..Change::clone(&addressed.change) };
                     addressed.change = change.into();

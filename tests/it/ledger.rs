@@ -176,7 +176,7 @@ async fn both_ledgers_answer_alike_over_random_histories() {
                 act_on_missing: random.bool(),
             };
             let dies = random.u8(0..4) == 0;
-            let fates = fastrand::Rng::with_seed(seed * 1000 + number);
+            let outcomes = fastrand::Rng::with_seed(seed * 1000 + number);
             let mut seen = Vec::new();
             for subject in &subjects {
                 let begin = start("accounts", number);
@@ -184,7 +184,7 @@ async fn both_ledgers_answer_alike_over_random_histories() {
                 let found = subject.compare("accounts", &incoming, &scope).await;
                 let candidates = subject.candidates().await;
                 assert_eq!(candidates.len() as u64, found.candidates(), "seed {seed} run {number}");
-                let fates = &mut fates.clone();
+                let outcomes = &mut outcomes.clone();
                 let mut entries = Vec::new();
                 for candidate in &candidates {
                     let outcome = [
@@ -197,7 +197,7 @@ async fn both_ledgers_answer_alike_over_random_histories() {
                         Outcome::PartlyRejected,
                         Outcome::NotSent,
                         Outcome::Unknown,
-                    ][fates.usize(0..9)];
+                    ][outcomes.usize(0..9)];
                     if !matches!(outcome, Outcome::Same | Outcome::Adopted) {
                         let keys = vec![candidate.key.clone()];
                         subject.ledger().mark("accounts", &begin.run, keys).await.unwrap();
@@ -206,7 +206,7 @@ async fn both_ledgers_answer_alike_over_random_histories() {
                     let after = (!gone).then(|| Document(json!({"v": number}).as_object().unwrap().clone()));
                     let refused = matches!(outcome, Outcome::Rejected | Outcome::PartlyRejected);
                     let mut change = Change { set: after.clone().unwrap_or_default().0, ..Change::default() };
-                    if fates.bool() {
+                    if outcomes.bool() {
                         change.unset.insert("old".to_owned());
                     }
                     entries.push(Entry {
@@ -218,7 +218,7 @@ async fn both_ledgers_answer_alike_over_random_histories() {
                         },
                         document: match after {
                             // As the real protocol does it for most new groups.
-                            Some(_) if !refused && fates.bool() => Some(After::WhatIsSet),
+                            Some(_) if !refused && outcomes.bool() => Some(After::WhatIsSet),
                             after if refused => Some(After::Document(after.unwrap_or_default())),
                             after => after.map(After::Document),
                         },
@@ -327,14 +327,14 @@ async fn what_was_never_delivered_is_not_known() {
             outcome,
             reason: Some("no".to_owned()),
         };
-        // GIVEN one group of each fate
-        let fates = [
+        // GIVEN one group of each outcome
+        let outcomes = [
             ("delivered", Outcome::Delivered),
             ("partly", Outcome::PartlyRejected),
             ("refused", Outcome::Rejected),
             ("unknown", Outcome::Unknown),
         ];
-        let rows: Vec<Row> = fates.iter().map(|(key, _)| row(key, 1)).collect();
+        let rows: Vec<Row> = outcomes.iter().map(|(key, _)| row(key, 1)).collect();
         ledger.begin(&start("accounts", 1)).await.unwrap();
         subject.compare("accounts", &rows, &scope("m")).await;
         let candidates = subject.candidates().await;
@@ -342,8 +342,8 @@ async fn what_was_never_delivered_is_not_known() {
             .mark("accounts", "run-0001", candidates.iter().map(|candidate| candidate.key.clone()).collect())
             .await
             .unwrap();
-        let fate = |candidate: &Candidate| fates.iter().find(|(key, _)| *key == candidate.key).unwrap().1;
-        let entries = candidates.iter().map(|candidate| entry(candidate, fate(candidate))).collect();
+        let outcome = |candidate: &Candidate| outcomes.iter().find(|(key, _)| *key == candidate.key).unwrap().1;
+        let entries = candidates.iter().map(|candidate| entry(candidate, outcome(candidate))).collect();
         ledger.record("accounts", "run-0001", at(100), entries).await.unwrap();
         ledger.finish("accounts", "run-0001", checkpoint(1)).await.unwrap();
         // THEN one is known

@@ -3,8 +3,8 @@
 
 use std::collections::BTreeSet;
 
-use groupcast::delivery::Fate;
-use groupcast::destination::Addressed;
+use groupcast::delivery::DeliveryOutcome;
+use groupcast::destination::AddressedChange;
 use groupcast::destination::mixpanel::{self, LongStrings};
 use groupcast::error::Kind;
 use groupcast::secret::Secret;
@@ -102,12 +102,12 @@ async fn a_failure_in_a_200_is_searched_for_and_the_others_arrive() {
         scene.vendor.api().fails_in_a_200 = fails_in_a_200;
         scene.vendor.api().poison = BTreeSet::from(["g7".to_owned(), "g130".to_owned()]);
         let mixpanel = destination(&scene, TOKEN);
-        let (outcome, fates) = scene.deliver(&mixpanel, &groups(200, 2)).await;
+        let (outcome, outcomes) = scene.deliver(&mixpanel, &groups(200, 2)).await;
         outcome.unwrap();
-        for (at, fate) in fates.iter().enumerate() {
-            match fate {
-                Fate::Delivered => assert!(at != 7 && at != 130),
-                Fate::Rejected { reason, partly_applied: false } => {
+        for (at, outcome) in outcomes.iter().enumerate() {
+            match outcome {
+                DeliveryOutcome::Delivered => assert!(at != 7 && at != 130),
+                DeliveryOutcome::Rejected { reason, partly_applied: false } => {
                     assert!(at == 7 || at == 130, "{at}: {reason}");
                     assert!(reason.contains("valid"), "{reason}");
                 }
@@ -134,12 +134,12 @@ async fn a_refused_token_stops_everything_and_is_not_repeated() {
     let scene = scene();
     let words = format!(r#"{{"status":0,"error":"token, missing or empty: {TOKEN}"}}"#);
     scene.vendor.script((0..4).map(|_| Fault::Instead(Answer::new(200, &words))));
-    let (outcome, fates) = scene.deliver(&destination(&scene, TOKEN), &groups(1_000, 1)).await;
+    let (outcome, outcomes) = scene.deliver(&destination(&scene, TOKEN), &groups(1_000, 1)).await;
     let error = outcome.unwrap_err();
     assert_eq!(error.kind(), Kind::Destination);
     assert!(error.advice().unwrap().contains("Project Token"), "{error}");
-    assert!(!format!("{error:?} {fates:?}").contains(TOKEN));
-    assert!(fates.iter().any(|fate| matches!(fate, Fate::NotSent { .. })));
+    assert!(!format!("{error:?} {outcomes:?}").contains(TOKEN));
+    assert!(outcomes.iter().any(|outcome| matches!(outcome, DeliveryOutcome::NotSent { .. })));
 }
 
 #[tokio::test]
@@ -253,9 +253,12 @@ fn an_operator_mixpanel_does_not_have_is_told_by_check() {
 #[tokio::test]
 async fn a_key_that_mixpanel_cannot_hold_is_rejected_without_a_request() {
     let scene = scene();
-    let long = Addressed { key: "k".repeat(256), ..change("", json!({"set": {"n": 1}})) };
-    let (outcome, fates) = scene.deliver(&destination(&scene, TOKEN), &[long]).await;
+    let long = AddressedChange { key: "k".repeat(256), ..change("", json!({"set": {"n": 1}})) };
+    let (outcome, outcomes) = scene.deliver(&destination(&scene, TOKEN), &[long]).await;
     outcome.unwrap();
-    assert!(matches!(&fates[0], Fate::Rejected { reason, .. } if reason.contains("255 bytes")), "{fates:?}");
+    assert!(
+        matches!(&outcomes[0], DeliveryOutcome::Rejected { reason, .. } if reason.contains("255 bytes")),
+        "{outcomes:?}"
+    );
     assert!(scene.vendor.received().is_empty());
 }

@@ -7,10 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use groupcast::delivery::pace::Bucket;
-use groupcast::delivery::{self, Delivery, Fate, HttpClient, Settings, Signal};
+use groupcast::delivery::{self, Delivery, DeliveryOutcome, DeliverySettings, Signal};
 use groupcast::destination::posthog::{self, Capture, PostHog, WriteVia};
-use groupcast::destination::{Addressed, Destination};
+use groupcast::destination::{AddressedChange, Destination};
 use groupcast::error::{Kind, Result};
+use groupcast::io::http::HttpClient;
 use groupcast::io::{Clock, Random};
 use groupcast::model::Change;
 use groupcast::secret::Secret;
@@ -20,7 +21,7 @@ use tokio::sync::watch;
 use crate::support::cli::Place;
 use crate::support::clock::SimulatedClock;
 use crate::support::posthog::{Fault, PERSONAL, PROJECT, Received, Rules, TOKEN, Vendor, answers};
-use crate::support::toy::Fates;
+use crate::support::toy::RecordedOutcomes;
 
 /// A stand-in at work, the real encoder and the real way out.
 struct Scene {
@@ -30,7 +31,7 @@ struct Scene {
     http_client: HttpClient,
     clock: Arc<SimulatedClock>,
     random: Random,
-    settings: Settings,
+    settings: DeliverySettings,
 }
 
 fn settings(url: &str) -> posthog::Settings {
@@ -74,7 +75,7 @@ impl Scene {
             http_client: HttpClient::new().unwrap(),
             clock: Arc::default(),
             random: Random::seeded(7),
-            settings: Settings::default(),
+            settings: DeliverySettings::default(),
         }
     }
 
@@ -82,20 +83,20 @@ impl Scene {
         delivery::prepare(&mut self.destination, &self.http_client, &*self.clock, &self.random).await
     }
 
-    async fn deliver(&self, changes: &[Addressed]) -> (Result<()>, Vec<Fate>) {
-        let fates = Fates::default();
+    async fn deliver(&self, changes: &[AddressedChange]) -> (Result<()>, Vec<DeliveryOutcome>) {
+        let outcomes = RecordedOutcomes::default();
         let (_signal, signalled) = watch::channel(Signal::Go);
         let settings = self.settings.clone();
         let delivery =
             Delivery::new(&self.destination, &self.http_client, &*self.clock, &self.random, settings, signalled);
-        let outcome = delivery.deliver(changes, &fates).await;
-        (outcome, fates.all(changes.len()))
+        let outcome = delivery.deliver(changes, &outcomes).await;
+        (outcome, outcomes.all(changes.len()))
     }
 
-    async fn all_delivered(&self, changes: &[Addressed]) {
-        let (outcome, fates) = self.deliver(changes).await;
+    async fn all_delivered(&self, changes: &[AddressedChange]) {
+        let (outcome, outcomes) = self.deliver(changes).await;
         outcome.unwrap();
-        assert_eq!(fates.iter().find(|fate| **fate != Fate::Delivered), None);
+        assert_eq!(outcomes.iter().find(|outcome| **outcome != DeliveryOutcome::Delivered), None);
     }
 
     fn group(&self, key: &str) -> Value {
@@ -113,11 +114,15 @@ fn with_rest(settings: posthog::Settings, write_via: WriteVia) -> posthog::Setti
     posthog::Settings { personal_api_key, project_id, app_url: settings.base_url.clone(), write_via, ..settings }
 }
 
-fn change(key: &str, change: Value) -> Addressed {
-    Addressed { key: key.to_owned(), change: Arc::new(serde_json::from_value(change).unwrap()), ..Addressed::default() }
+fn change(key: &str, change: Value) -> AddressedChange {
+    AddressedChange {
+        key: key.to_owned(),
+        change: Arc::new(serde_json::from_value(change).unwrap()),
+        ..AddressedChange::default()
+    }
 }
 
-fn groups(count: usize) -> Vec<Addressed> {
+fn groups(count: usize) -> Vec<AddressedChange> {
     (0..count).map(|at| change(&format!("g{at}"), json!({"set": {"n": at, "s": "x"}}))).collect()
 }
 
@@ -204,9 +209,9 @@ async fn ph_07_ph_11_a_repetition_is_the_same_but_for_the_time_it_is_sent() {
     for (status, attempts) in [(400, 1), (401, 1), (403, 1), (404, 1), (413, 1), (500, 8)] {
         let scene = Scene::new(Rules::default());
         scene.vendor.script((0..9).map(|_| answers(status, false)));
-        let (_, fates) = scene.deliver(&groups(1)).await;
+        let (_, outcomes) = scene.deliver(&groups(1)).await;
         assert_eq!(scene.batches().len(), attempts, "{status}");
-        assert_ne!(fates, [Fate::Delivered]);
+        assert_ne!(outcomes, [DeliveryOutcome::Delivered]);
     }
 }
 
@@ -217,13 +222,13 @@ async fn ph_12_after_a_413_the_halves_carry_the_same_uuids() {
     let mut changes = groups(8);
     changes[4] = change("g4", json!({"set": {"t": "x".repeat(6_000)}}));
     // WHEN it is delivered
-    let (outcome, fates) = scene.deliver(&changes).await;
+    let (outcome, outcomes) = scene.deliver(&changes).await;
     outcome.unwrap();
     // THEN only that one is refused, and no uuid changed
-    for (at, fate) in fates.iter().enumerate() {
-        match fate {
-            Fate::Rejected { reason, .. } if at == 4 => assert!(reason.contains("413"), "{reason}"),
-            other => assert_eq!((other, at == 4), (&Fate::Delivered, false), "{at}"),
+    for (at, outcome) in outcomes.iter().enumerate() {
+        match outcome {
+            DeliveryOutcome::Rejected { reason, .. } if at == 4 => assert!(reason.contains("413"), "{reason}"),
+            other => assert_eq!((other, at == 4), (&DeliveryOutcome::Delivered, false), "{at}"),
         }
     }
     let first: BTreeSet<String> = scene.batches()[0].uuids().into_iter().collect();
@@ -238,41 +243,42 @@ async fn ph_12_what_a_413_may_have_queued_is_not_called_unsent() {
     let mut changes = groups(8);
     changes[7] = change("g7", json!({"set": {"t": "x".repeat(6_000)}}));
     scene.vendor.script([Fault::None].into_iter().chain((0..9).map(|_| answers(401, false))));
-    let (outcome, fates) = scene.deliver(&changes).await;
+    let (outcome, outcomes) = scene.deliver(&changes).await;
     assert_eq!(outcome.unwrap_err().kind(), Kind::Destination);
     assert_eq!(scene.vendor.groups("company").len(), 7, "seven of them are queued");
-    assert!(fates.iter().all(|fate| matches!(fate, Fate::Unknown { .. })), "{fates:?}");
+    assert!(outcomes.iter().all(|outcome| matches!(outcome, DeliveryOutcome::Unconfirmed { .. })), "{outcomes:?}");
 }
 
 #[tokio::test]
 async fn ph_13_one_bad_event_blocks_no_other_and_a_401_stops() {
     let scene = Scene::new(Rules { poison: ["g17".to_owned(), "g90".to_owned()].into(), ..Rules::default() });
-    let (outcome, fates) = scene.deliver(&groups(200)).await;
+    let (outcome, outcomes) = scene.deliver(&groups(200)).await;
     outcome.unwrap();
-    let rejected: Vec<usize> =
-        (0..200).filter(|at| matches!(&fates[*at], Fate::Rejected { reason, .. } if reason.contains("400"))).collect();
+    let rejected: Vec<usize> = (0..200)
+        .filter(|at| matches!(&outcomes[*at], DeliveryOutcome::Rejected { reason, .. } if reason.contains("400")))
+        .collect();
     assert_eq!(rejected, [17, 90]);
-    assert_eq!(fates.iter().filter(|fate| **fate == Fate::Delivered).count(), 198);
+    assert_eq!(outcomes.iter().filter(|outcome| **outcome == DeliveryOutcome::Delivered).count(), 198);
     assert_eq!(scene.vendor.groups("company").len(), 198);
 
     let scene = Scene::with(Rules::default(), |settings| posthog::Settings {
         api_key: Secret::new("x".repeat(65)),
         ..settings
     });
-    let (outcome, fates) = scene.deliver(&groups(1_000)).await;
+    let (outcome, outcomes) = scene.deliver(&groups(1_000)).await;
     let error = outcome.unwrap_err();
     assert!(error.kind() == Kind::Destination && error.advice().unwrap().contains("`api_key`"), "{error}");
-    assert!(fates.iter().all(|fate| matches!(fate, Fate::NotSent { .. })));
+    assert!(outcomes.iter().all(|outcome| matches!(outcome, DeliveryOutcome::NotSent { .. })));
     assert!(scene.batches().len() <= 4, "no more than were in flight");
 }
 
 #[tokio::test]
 async fn ph_14_events_over_the_quota_are_not_delivered() {
     let scene = Scene::new(Rules { over_quota: true, ..Rules::default() });
-    let (outcome, fates) = scene.deliver(&groups(3)).await;
+    let (outcome, outcomes) = scene.deliver(&groups(3)).await;
     let error = outcome.unwrap_err();
     assert!(error.to_string().contains("quota") && error.advice().unwrap().contains("billing"), "{error}");
-    assert!(fates.iter().all(|fate| matches!(fate, Fate::NotSent { .. })), "{fates:?}");
+    assert!(outcomes.iter().all(|outcome| matches!(outcome, DeliveryOutcome::NotSent { .. })), "{outcomes:?}");
     assert_eq!(scene.vendor.groups("company").len(), 0);
     scene.vendor.change(|rules| rules.over_quota = false);
     // As servers before the one written in Rust say it.
@@ -309,7 +315,7 @@ async fn ph_15_a_trait_is_really_removed() {
 #[tokio::test]
 async fn ph_17_two_changes_of_a_group_arrive_one_after_the_other() {
     let scene = Scene::new(Rules::default());
-    let page: Vec<Addressed> = (0..40).map(|at| change(["a", "b"][at % 2], json!({"set": {"n": at}}))).collect();
+    let page: Vec<AddressedChange> = (0..40).map(|at| change(["a", "b"][at % 2], json!({"set": {"n": at}}))).collect();
     scene.all_delivered(&page).await;
     assert_eq!((scene.group("a"), scene.group("b")), (json!({"n": 38}), json!({"n": 39})));
     for batch in scene.batches() {
@@ -364,7 +370,8 @@ async fn rest_calls_keep_posthogs_pace_and_events_do_not_wait_for_it() {
     let scene = Scene::rest(Rules::default(), WriteVia::Rest).await;
     let before = scene.clock.elapsed();
     // 250 groups of one trait: each is created, then updated.
-    let changes: Vec<Addressed> = (0..250).map(|at| change(&format!("g{at}"), json!({"set": {"n": at}}))).collect();
+    let changes: Vec<AddressedChange> =
+        (0..250).map(|at| change(&format!("g{at}"), json!({"set": {"n": at}}))).collect();
     scene.all_delivered(&changes).await;
     let took = (scene.clock.elapsed() - before).as_secs_f64();
     // 500 calls: 400 at once, the others at 1.1 a second.
@@ -430,11 +437,11 @@ async fn whatever_fails_on_the_way_the_groups_end_as_they_should() {
                         _ => {}
                     }
                 }
-                page.push(Addressed {
+                page.push(AddressedChange {
                     settled_seq: round * 100 + at + 1,
                     key,
                     change: said.into(),
-                    ..Addressed::default()
+                    ..AddressedChange::default()
                 });
             }
             let faults = (0..random.up_to(8)).map(|_| match random.up_to(5) {
@@ -799,15 +806,19 @@ async fn ph_24_each_event_has_the_fate_that_its_answer_tells() {
     ]);
     let scene = v1(rules, Capture::V1).await;
     let changes = groups(8);
-    let (outcome, fates) = scene.deliver(&changes).await;
+    let (outcome, outcomes) = scene.deliver(&changes).await;
     outcome.unwrap();
-    let rejected = |fate: &Fate, words: &str| matches!(fate, Fate::Rejected { reason, partly_applied: false } if reason.contains(words));
+    let rejected = |outcome: &DeliveryOutcome, words: &str| matches!(outcome, DeliveryOutcome::Rejected { reason, partly_applied: false } if reason.contains(words));
     for at in [0, 2, 3, 6, 7] {
-        assert_eq!(fates[at], Fate::Delivered, "g{at}");
+        assert_eq!(outcomes[at], DeliveryOutcome::Delivered, "g{at}");
     }
-    assert!(rejected(&fates[1], "drop: event_restriction_drop"), "{:?}", fates[1]);
-    assert!(matches!(&fates[4], Fate::Unknown { reason } if reason.contains("may ignore it")), "{:?}", fates[4]);
-    assert!(rejected(&fates[5], "drop: invalid_options"), "{:?}", fates[5]);
+    assert!(rejected(&outcomes[1], "drop: event_restriction_drop"), "{:?}", outcomes[1]);
+    assert!(
+        matches!(&outcomes[4], DeliveryOutcome::Unconfirmed { reason } if reason.contains("may ignore it")),
+        "{:?}",
+        outcomes[4]
+    );
+    assert!(rejected(&outcomes[5], "drop: invalid_options"), "{:?}", outcomes[5]);
     assert_eq!(scene.group("g2"), json!({"n": 2, "s": "x"}));
     // Only what is to be retried is sent again, as the same request, in the same bytes.
     let requests = scene.v1_requests();
@@ -833,27 +844,34 @@ async fn ph_24_what_never_gets_through_is_not_delivered_and_blames_no_group() {
     let put_off: Vec<(&'static str, &'static str)> = vec![("retry", "not_persisted"); 50];
     let mut scene = v1(of_each(&[("g1", &put_off), ("g3", &put_off)]), Capture::V1).await;
     scene.settings.attempts_max = 3;
-    let (_, fates) = scene.deliver(&groups(5)).await;
-    let kept = |at: usize| matches!(&fates[at], Fate::NotSent { reason } if reason.contains("not_persisted"));
-    assert!(kept(1) && kept(3), "{fates:?}");
-    assert_eq!([0, 2, 4].map(|at| fates[at].clone()), [Fate::Delivered, Fate::Delivered, Fate::Delivered]);
+    let (_, outcomes) = scene.deliver(&groups(5)).await;
+    let kept =
+        |at: usize| matches!(&outcomes[at], DeliveryOutcome::NotSent { reason } if reason.contains("not_persisted"));
+    assert!(kept(1) && kept(3), "{outcomes:?}");
+    assert_eq!(
+        [0, 2, 4].map(|at| outcomes[at].clone()),
+        [DeliveryOutcome::Delivered, DeliveryOutcome::Delivered, DeliveryOutcome::Delivered]
+    );
     // Over the quota: the run stops, and nothing is rejected.
     let scene = v1(Rules { over_quota: true, ..Rules::default() }, Capture::V1).await;
-    let (outcome, fates) = scene.deliver(&groups(5)).await;
+    let (outcome, outcomes) = scene.deliver(&groups(5)).await;
     let error = outcome.unwrap_err();
     assert!(error.advice().unwrap().contains("billing limit"), "{error}");
-    assert!(fates.iter().all(|fate| matches!(fate, Fate::NotSent { .. })), "{fates:?}");
+    assert!(outcomes.iter().all(|outcome| matches!(outcome, DeliveryOutcome::NotSent { .. })), "{outcomes:?}");
     // A project whose settings drop everything rejects nobody either: the run stops.
     let keys: BTreeSet<String> = (0..80).map(|at| format!("g{at}")).collect();
     let scene = v1(Rules { poison: keys, ..Rules::default() }, Capture::V1).await;
-    let (outcome, fates) = scene.deliver(&groups(80)).await;
+    let (outcome, outcomes) = scene.deliver(&groups(80)).await;
     assert!(outcome.unwrap_err().to_string().contains("consecutive rejections"));
-    assert!(fates.iter().all(|fate| matches!(fate, Fate::NotSent { .. })), "{fates:?}");
+    assert!(outcomes.iter().all(|outcome| matches!(outcome, DeliveryOutcome::NotSent { .. })), "{outcomes:?}");
     // `limited` says the same of single events.
     let scene = v1(of_each(&[("g2", &[("limited", "")])]), Capture::V1).await;
-    let (outcome, fates) = scene.deliver(&groups(4)).await;
-    assert!(outcome.is_err() && matches!(fates[2], Fate::NotSent { .. }), "{fates:?}");
-    assert_eq!([0, 1, 3].map(|at| fates[at].clone()), [Fate::Delivered, Fate::Delivered, Fate::Delivered]);
+    let (outcome, outcomes) = scene.deliver(&groups(4)).await;
+    assert!(outcome.is_err() && matches!(outcomes[2], DeliveryOutcome::NotSent { .. }), "{outcomes:?}");
+    assert_eq!(
+        [0, 1, 3].map(|at| outcomes[at].clone()),
+        [DeliveryOutcome::Delivered, DeliveryOutcome::Delivered, DeliveryOutcome::Delivered]
+    );
 }
 
 #[tokio::test]
@@ -891,11 +909,11 @@ async fn ph_24_errors_of_whole_requests_by_capture_v1() {
     ] {
         let scene = v1(Rules::default(), Capture::V1).await;
         scene.vendor.script([error(status, tag, None)]);
-        let (outcome, fates) = scene.deliver(&groups(4)).await;
+        let (outcome, outcomes) = scene.deliver(&groups(4)).await;
         let told = outcome.unwrap_err();
         assert!(told.advice().unwrap().contains(advice), "{status} {tag}: {told} {:?}", told.advice());
         assert_eq!(scene.v1_requests().len(), 1, "{status} {tag}");
-        assert!(fates.iter().all(|fate| matches!(fate, Fate::NotSent { .. })), "{fates:?}");
+        assert!(outcomes.iter().all(|outcome| matches!(outcome, DeliveryOutcome::NotSent { .. })), "{outcomes:?}");
     }
 }
 
@@ -912,7 +930,7 @@ async fn ph_24_keys_make_no_distinct_id_that_capture_v1_refuses() {
         "x".repeat(400).leak(),
         "undefined",
     ];
-    let changes: Vec<Addressed> = keys.iter().map(|key| change(key, json!({"set": {"n": 1}}))).collect();
+    let changes: Vec<AddressedChange> = keys.iter().map(|key| change(key, json!({"set": {"n": 1}}))).collect();
     scene.all_delivered(&changes).await;
     assert_eq!(scene.vendor.groups("company").len(), keys.len());
 }

@@ -5,10 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use groupcast::delivery::{Delivery, Fate, HttpClient, Settings, Signal};
+use groupcast::delivery::{Delivery, DeliveryOutcome, DeliverySettings, Signal};
 use groupcast::destination::segment::{self, Segment};
-use groupcast::destination::{Addressed, User};
+use groupcast::destination::{AddressedChange, User};
 use groupcast::error::Result;
+use groupcast::io::http::HttpClient;
 use groupcast::io::{Clock, Random};
 use groupcast::model::Change;
 use proptest::prelude::*;
@@ -19,7 +20,7 @@ use crate::support::cli::Place;
 use crate::support::clock::SimulatedClock;
 use crate::support::group_server::{Answer, Fault, Groups, Received, Server, answer};
 use crate::support::segment::{Kind, Vendor};
-use crate::support::toy::Fates;
+use crate::support::toy::RecordedOutcomes;
 
 const KEY: &str = "wr1te-k3y-7f1d2c9a";
 /// What [`KEY`] becomes in Basic authentication: base64 of the key and a colon.
@@ -31,7 +32,7 @@ struct Scene {
     destination: Segment,
     http_client: HttpClient,
     clock: Arc<SimulatedClock>,
-    settings: Settings,
+    settings: DeliverySettings,
 }
 
 /// The preset that speaks to a vendor, and how that vendor knows [`KEY`].
@@ -67,23 +68,23 @@ impl Scene {
             destination: Segment::new(&settings, "company").unwrap(),
             http_client: HttpClient::new().unwrap(),
             clock: Arc::default(),
-            settings: Settings::default(),
+            settings: DeliverySettings::default(),
         }
     }
 
-    async fn deliver(&self, changes: &[Addressed]) -> (Result<()>, Vec<Fate>) {
-        let (random, fates) = (Random::seeded(7), Fates::default());
+    async fn deliver(&self, changes: &[AddressedChange]) -> (Result<()>, Vec<DeliveryOutcome>) {
+        let (random, outcomes) = (Random::seeded(7), RecordedOutcomes::default());
         let (_signal, signalled) = watch::channel(Signal::Go);
         let settings = self.settings.clone();
         let delivery = Delivery::new(&self.destination, &self.http_client, &*self.clock, &random, settings, signalled);
-        let outcome = delivery.deliver(changes, &fates).await;
-        (outcome, fates.all(changes.len()))
+        let outcome = delivery.deliver(changes, &outcomes).await;
+        (outcome, outcomes.all(changes.len()))
     }
 
-    async fn all_delivered(&self, changes: &[Addressed]) {
-        let (outcome, fates) = self.deliver(changes).await;
+    async fn all_delivered(&self, changes: &[AddressedChange]) {
+        let (outcome, outcomes) = self.deliver(changes).await;
         outcome.unwrap();
-        let other = fates.iter().find(|fate| **fate != Fate::Delivered);
+        let other = outcomes.iter().find(|outcome| **outcome != DeliveryOutcome::Delivered);
         assert_eq!(other, None);
         assert_eq!(self.server.rules().dropped, [], "200 and dropped");
     }
@@ -97,16 +98,16 @@ impl Scene {
     }
 }
 
-fn change(key: &str, set: Value) -> Addressed {
-    Addressed {
+fn change(key: &str, set: Value) -> AddressedChange {
+    AddressedChange {
         key: key.to_owned(),
         user: Some(User::Id(format!("account:{key}"))),
         change: Arc::new(Change { set: set.as_object().unwrap().clone(), ..Change::default() }),
-        ..Addressed::default()
+        ..AddressedChange::default()
     }
 }
 
-fn groups(count: usize) -> Vec<Addressed> {
+fn groups(count: usize) -> Vec<AddressedChange> {
     (0..count).map(|at| change(&format!("g{at}"), json!({"n": at}))).collect()
 }
 
@@ -132,7 +133,7 @@ async fn sg_01_sg_02_sg_09_sg_15_every_vendor_ends_with_the_traits_that_were_sai
             ])
             .await;
         // A null replaces, what is not mentioned stays.
-        let later = Addressed { settled_seq: 1, ..change("Acme 😀", json!({"plan": null, "arr": 13})) };
+        let later = AddressedChange { settled_seq: 1, ..change("Acme 😀", json!({"plan": null, "arr": 13})) };
         scene.all_delivered(&[later]).await;
         let expected = Groups::from([
             ("Acme 😀".to_owned(), object(json!({"plan": null, "arr": 13, "address": address, "tags": ["a"]}))),
@@ -153,7 +154,8 @@ async fn sg_05_no_batch_is_one_that_segment_would_drop() {
         assert_eq!((scene.groups().len(), scene.received().len()), (count, requests));
     }
     let scene = Scene::new(Kind::Segment);
-    let large: Vec<Addressed> = (0..40).map(|at| change(&format!("g{at}"), json!({"t": "é".repeat(15_000)}))).collect();
+    let large: Vec<AddressedChange> =
+        (0..40).map(|at| change(&format!("g{at}"), json!({"t": "é".repeat(15_000)}))).collect();
     scene.all_delivered(&large).await;
     let sizes: Vec<usize> = scene.received().iter().map(|request| request.body.len()).collect();
     assert!(sizes.iter().all(|bytes| *bytes <= 500_000) && sizes.len() == 3, "{sizes:?}");
@@ -169,10 +171,10 @@ async fn sg_06_a_message_above_32_kb_is_refused_here_and_the_others_arrive() {
     };
     page[0] = change("g0", json!({"t": "x".repeat(32_768 - bare)}));
     page[1] = change("g1", json!({"t": "x".repeat(32_769 - bare)}));
-    let (outcome, fates) = scene.deliver(&page).await;
+    let (outcome, outcomes) = scene.deliver(&page).await;
     outcome.unwrap();
-    assert_eq!((&fates[0], &fates[2]), (&Fate::Delivered, &Fate::Delivered));
-    let Fate::Rejected { reason, partly_applied: false } = &fates[1] else { panic!("{:?}", fates[1]) };
+    assert_eq!((&outcomes[0], &outcomes[2]), (&DeliveryOutcome::Delivered, &DeliveryOutcome::Delivered));
+    let DeliveryOutcome::Rejected { reason, partly_applied: false } = &outcomes[1] else { panic!("{:?}", outcomes[1]) };
     assert!(reason.contains("takes 32769 bytes") && reason.contains("shorten `t`"), "{reason}");
     assert_eq!(scene.server.rules().dropped, []);
     assert!(!scene.groups().contains_key("g1"));
@@ -182,9 +184,9 @@ async fn sg_06_a_message_above_32_kb_is_refused_here_and_the_others_arrive() {
 async fn sg_07_sg_08_a_repeated_message_is_recognised_and_only_sent_at_is_new() {
     let scene = Scene::new(Kind::Segment);
     scene.server.script([Fault::AppliedThenLost, Fault::Lost, Fault::Answer(answer(503, "busy"))]);
-    let (outcome, fates) = scene.deliver(&[change("a", json!({"plan": "pro"}))]).await;
+    let (outcome, outcomes) = scene.deliver(&[change("a", json!({"plan": "pro"}))]).await;
     outcome.unwrap();
-    assert_eq!(fates, [Fate::Delivered]);
+    assert_eq!(outcomes, [DeliveryOutcome::Delivered]);
     let bodies: Vec<Value> = scene.received().iter().map(Received::json).collect();
     assert_eq!(bodies.len(), 4);
     for pair in bodies.windows(2) {
@@ -194,11 +196,11 @@ async fn sg_07_sg_08_a_repeated_message_is_recognised_and_only_sent_at_is_new() 
     assert_eq!(scene.server.rules().dropped.len(), 1, "the fourth was known from the first");
     assert_eq!(scene.groups()["a"], object(json!({"plan": "pro"})));
     // The same value after another one is another message, though the day is not over.
-    let again = |settled_seq, plan: &str| Addressed { settled_seq, ..change("a", json!({"plan": plan})) };
+    let again = |settled_seq, plan: &str| AddressedChange { settled_seq, ..change("a", json!({"plan": plan})) };
     for (seq, plan) in [(5, "free"), (9, "pro")] {
-        let (outcome, fates) = scene.deliver(&[again(seq, plan)]).await;
+        let (outcome, outcomes) = scene.deliver(&[again(seq, plan)]).await;
         outcome.unwrap();
-        assert_eq!((fates, &scene.groups()["a"]["plan"]), (vec![Fate::Delivered], &json!(plan)));
+        assert_eq!((outcomes, &scene.groups()["a"]["plan"]), (vec![DeliveryOutcome::Delivered], &json!(plan)));
     }
 }
 
@@ -209,16 +211,16 @@ async fn sg_03_one_message_without_a_user_does_not_cost_the_batch() {
         let mut page = groups(20);
         page[7].user = None;
         page[8].user = Some(User::Anonymous("visitor".to_owned()));
-        let (outcome, fates) = scene.deliver(&page).await;
+        let (outcome, outcomes) = scene.deliver(&page).await;
         outcome.unwrap();
         assert_eq!(scene.received().len(), 1, "nothing to bisect");
-        assert_eq!(fates.iter().filter(|fate| **fate == Fate::Delivered).count(), 19);
-        assert!(matches!(&fates[7], Fate::Rejected { reason, .. } if reason.contains("[user]")));
+        assert_eq!(outcomes.iter().filter(|outcome| **outcome == DeliveryOutcome::Delivered).count(), 19);
+        assert!(matches!(&outcomes[7], DeliveryOutcome::Rejected { reason, .. } if reason.contains("[user]")));
         assert_eq!((scene.groups().len(), scene.server.rules().dropped.len()), (19, 0));
     }
     // Where a user is not needed, none is made up.
     let scene = Scene::new(Kind::CustomerIo);
-    scene.all_delivered(&[Addressed { user: None, ..change("a", json!({"n": 1})) }]).await;
+    scene.all_delivered(&[AddressedChange { user: None, ..change("a", json!({"n": 1})) }]).await;
     assert_eq!(messages(&scene.received()[0])[0].get("userId"), None);
 }
 
@@ -227,12 +229,16 @@ async fn sg_14_a_batch_that_fails_as_a_whole_is_bisected_to_the_guilty_message()
     for kind in [Kind::RudderStack, Kind::CustomerIo] {
         let scene = Scene::new(kind);
         scene.server.rules().poison = ["g13", "g77"].map(str::to_owned).into();
-        let (outcome, fates) = scene.deliver(&groups(100)).await;
+        let (outcome, outcomes) = scene.deliver(&groups(100)).await;
         outcome.unwrap();
-        for (at, fate) in fates.iter().enumerate() {
+        for (at, outcome) in outcomes.iter().enumerate() {
             let guilty = at == 13 || at == 77;
-            assert_eq!(matches!(fate, Fate::Rejected { partly_applied: false, .. }), guilty, "{kind:?} {at} {fate:?}");
-            assert_eq!(*fate == Fate::Delivered, !guilty);
+            assert_eq!(
+                matches!(outcome, DeliveryOutcome::Rejected { partly_applied: false, .. }),
+                guilty,
+                "{kind:?} {at} {outcome:?}"
+            );
+            assert_eq!(*outcome == DeliveryOutcome::Delivered, !guilty);
         }
         assert_eq!(scene.groups().len(), 98);
         assert!(scene.received().len() < 40, "{}", scene.received().len());
@@ -243,25 +249,28 @@ async fn sg_14_a_batch_that_fails_as_a_whole_is_bisected_to_the_guilty_message()
 async fn sg_13_sg_14_a_wrong_key_stops_the_run_where_the_vendor_says_so() {
     for kind in [Kind::RudderStack, Kind::CustomerIo, Kind::Dittofeed, Kind::Jitsu] {
         let scene = Scene::with(kind, "another-key", &[]);
-        let (outcome, fates) = scene.deliver(&groups(3)).await;
+        let (outcome, outcomes) = scene.deliver(&groups(3)).await;
         let error = outcome.unwrap_err();
         assert!(error.advice().unwrap_or_default().contains("check `write_key`"), "{kind:?}: {error}");
         assert!(!format!("{error:?}").contains("another-key"));
-        assert!(fates.iter().all(|fate| matches!(fate, Fate::NotSent { .. })), "{kind:?}: {fates:?}");
+        assert!(
+            outcomes.iter().all(|outcome| matches!(outcome, DeliveryOutcome::NotSent { .. })),
+            "{kind:?}: {outcomes:?}"
+        );
         assert!(scene.groups().is_empty());
     }
     // The trap: these say yes. Nothing on the wire can tell, which the documentation says.
     for kind in [Kind::Segment, Kind::Accoil] {
         let scene = Scene::with(kind, "another-key", &[]);
-        let (outcome, fates) = scene.deliver(&groups(1)).await;
+        let (outcome, outcomes) = scene.deliver(&groups(1)).await;
         outcome.unwrap();
-        assert_eq!(fates, [Fate::Delivered]);
+        assert_eq!(outcomes, [DeliveryOutcome::Delivered]);
         assert_eq!(scene.server.rules().dropped, [("g0".to_owned(), "unknown write key")]);
     }
     let lenient = toml::Table::from_iter([("X-Strict-Mode".to_owned(), "0".into())]);
     let scene = Scene::with(Kind::CustomerIo, "another-key", &[("headers", lenient.into())]);
-    let (_, fates) = scene.deliver(&groups(1)).await;
-    assert_eq!(fates, [Fate::Delivered], "without the strict mode Customer.io says yes, too");
+    let (_, outcomes) = scene.deliver(&groups(1)).await;
+    assert_eq!(outcomes, [DeliveryOutcome::Delivered], "without the strict mode Customer.io says yes, too");
     assert!(scene.groups().is_empty());
 }
 
@@ -284,14 +293,14 @@ async fn sg_14_throttles_are_obeyed_and_passing_failures_repeated() {
     for status in [404, 501, 505, 302] {
         let scene = Scene::new(Kind::Segment);
         scene.server.script((0..9).map(|_| Fault::Answer(answer(status, ""))));
-        let (outcome, fates) = scene.deliver(&groups(2)).await;
+        let (outcome, outcomes) = scene.deliver(&groups(2)).await;
         assert!(outcome.is_err() && scene.received().len() <= 3, "{status}: both together, and each alone");
         // Some servers work first and redirect then.
-        let seen = |fate: &Fate| match fate {
-            Fate::Unknown { .. } => status == 302,
-            fate => matches!(fate, Fate::NotSent { .. }) && status != 302,
+        let seen = |outcome: &DeliveryOutcome| match outcome {
+            DeliveryOutcome::Unconfirmed { .. } => status == 302,
+            outcome => matches!(outcome, DeliveryOutcome::NotSent { .. }) && status != 302,
         };
-        assert!(fates.iter().all(seen), "{status}: {fates:?}");
+        assert!(outcomes.iter().all(seen), "{status}: {outcomes:?}");
     }
 }
 
@@ -312,11 +321,11 @@ async fn sg_15_a_success_of_another_kind_is_no_success() {
     for (kind, status) in [(Kind::Segment, 204), (Kind::Dittofeed, 200), (Kind::Accoil, 200)] {
         let scene = Scene::new(kind);
         scene.server.script([Fault::Answer(answer(status, "<html>welcome</html>"))]);
-        let (outcome, fates) = scene.deliver(&groups(1)).await;
+        let (outcome, outcomes) = scene.deliver(&groups(1)).await;
         let advice = outcome.unwrap_err().advice().unwrap_or_default().to_owned();
         assert!(advice.contains("does not seem to be what answers there"), "{advice}");
         // Whoever answers may have passed it on.
-        assert!(matches!(fates[0], Fate::Unknown { .. }));
+        assert!(matches!(outcomes[0], DeliveryOutcome::Unconfirmed { .. }));
     }
 }
 
@@ -373,16 +382,16 @@ proptest! {
             // As the ledger counts: the sequence of a group's last delivered change.
             let (mut seq, mut settled) = (0, BTreeMap::<String, u64>::new());
             for page in pages {
-                let mut left: Vec<Addressed> = page.into_iter().map(|(key, traits)| {
+                let mut left: Vec<AddressedChange> = page.into_iter().map(|(key, traits)| {
                     let set: Map<String, Value> = traits.into_iter().map(|(name, value)| (format!("t{name}"), json!(value))).collect();
                     let key = format!("g{key}");
-                    Addressed { settled_seq: settled.get(&key).copied().unwrap_or(0), ..change(&key, Value::Object(set)) }
+                    AddressedChange { settled_seq: settled.get(&key).copied().unwrap_or(0), ..change(&key, Value::Object(set)) }
                 }).collect();
                 for _ in 0..100 {
-                    let (_, fates) = scene.deliver(&left).await;
+                    let (_, outcomes) = scene.deliver(&left).await;
                     let mut again = Vec::new();
-                    for (change, fate) in left.into_iter().zip(fates) {
-                        if fate == Fate::Delivered {
+                    for (change, outcome) in left.into_iter().zip(outcomes) {
+                        if outcome == DeliveryOutcome::Delivered {
                             seq += 1;
                             settled.insert(change.key.clone(), seq);
                             wanted.entry(change.key.clone()).or_default().extend(change.change.set.clone());

@@ -4,11 +4,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use groupcast::delivery::{Delivery, Fate, HttpClient, Settings, Signal};
+use groupcast::delivery::{Delivery, DeliveryOutcome, DeliverySettings, Signal};
 use groupcast::destination::thrivestack::{self, ThriveStack, Wire};
-use groupcast::destination::{Addressed, User};
+use groupcast::destination::{AddressedChange, User};
 use groupcast::error::Result;
 use groupcast::io::Random;
+use groupcast::io::http::HttpClient;
 use groupcast::model::Change;
 use groupcast::secret::Secret;
 use proptest::prelude::*;
@@ -19,7 +20,7 @@ use crate::support::cli::Place;
 use crate::support::clock::SimulatedClock;
 use crate::support::group_server::{Answer, Fault, Groups, Received, Server, answer};
 use crate::support::thrivestack::Vendor;
-use crate::support::toy::Fates;
+use crate::support::toy::RecordedOutcomes;
 
 const KEY: &str = "ts-k3y-7f1d2c9a4b";
 
@@ -28,13 +29,13 @@ struct Scene {
     destination: ThriveStack,
     http_client: HttpClient,
     clock: Arc<SimulatedClock>,
-    settings: Settings,
+    settings: DeliverySettings,
 }
 
-/// What a page came to: its outcome, each change's fate, the vendor's remarks and the repetitions.
+/// What a page came to: its outcome, each change's outcome, the vendor's remarks and the repetitions.
 struct Told {
     outcome: Result<()>,
-    fates: Vec<Fate>,
+    outcomes: Vec<DeliveryOutcome>,
     warnings: BTreeMap<String, u64>,
     retries: u64,
 }
@@ -58,25 +59,25 @@ impl Scene {
             server,
             http_client: HttpClient::new().unwrap(),
             clock: Arc::default(),
-            settings: Settings::default(),
+            settings: DeliverySettings::default(),
         }
     }
 
-    async fn deliver(&self, changes: &[Addressed]) -> Told {
-        let (random, fates) = (Random::seeded(7), Fates::default());
+    async fn deliver(&self, changes: &[AddressedChange]) -> Told {
+        let (random, outcomes) = (Random::seeded(7), RecordedOutcomes::default());
         let (_signal, signalled) = watch::channel(Signal::Go);
         let settings = self.settings.clone();
         let delivery = Delivery::new(&self.destination, &self.http_client, &*self.clock, &random, settings, signalled);
-        let outcome = delivery.deliver(changes, &fates).await;
+        let outcome = delivery.deliver(changes, &outcomes).await;
         let counters = delivery.counters();
         let retries = counters.retries.load(std::sync::atomic::Ordering::Relaxed);
-        Told { outcome, fates: fates.all(changes.len()), warnings: counters.warnings(), retries }
+        Told { outcome, outcomes: outcomes.all(changes.len()), warnings: counters.warnings(), retries }
     }
 
-    async fn all_delivered(&self, changes: &[Addressed]) -> Told {
+    async fn all_delivered(&self, changes: &[AddressedChange]) -> Told {
         let told = self.deliver(changes).await;
         assert!(told.outcome.is_ok(), "{:?}", told.outcome);
-        assert_eq!(told.fates.iter().find(|fate| **fate != Fate::Delivered), None);
+        assert_eq!(told.outcomes.iter().find(|outcome| **outcome != DeliveryOutcome::Delivered), None);
         told
     }
 
@@ -89,16 +90,16 @@ impl Scene {
     }
 }
 
-fn change(key: &str, set: Value) -> Addressed {
-    Addressed {
+fn change(key: &str, set: Value) -> AddressedChange {
+    AddressedChange {
         key: key.to_owned(),
         user: Some(User::Id(format!("account:{key}"))),
         change: Arc::new(Change { set: set.as_object().unwrap().clone(), ..Change::default() }),
-        ..Addressed::default()
+        ..AddressedChange::default()
     }
 }
 
-fn groups(count: usize) -> Vec<Addressed> {
+fn groups(count: usize) -> Vec<AddressedChange> {
     (0..count).map(|at| change(&format!("g{at}"), json!({"n": at}))).collect()
 }
 
@@ -134,7 +135,8 @@ async fn ts_07_no_request_passes_a_limit() {
         assert_eq!((scene.groups().len(), scene.received().len()), (count, requests));
     }
     let scene = Scene::new(Wire::Array);
-    let large: Vec<Addressed> = (0..50).map(|at| change(&format!("g{at}"), json!({"t": "é".repeat(50_000)}))).collect();
+    let large: Vec<AddressedChange> =
+        (0..50).map(|at| change(&format!("g{at}"), json!({"t": "é".repeat(50_000)}))).collect();
     scene.all_delivered(&large).await;
     let sizes: Vec<usize> = scene.received().iter().map(|request| request.body.len()).collect();
     assert!(sizes.len() == 3 && sizes.iter().all(|bytes| *bytes <= 2_000_000), "{sizes:?}");
@@ -148,8 +150,8 @@ async fn ts_04_a_group_without_a_known_user_stays_here_and_the_others_arrive() {
     page[4].user = Some(User::Anonymous("visitor".to_owned()));
     let told = scene.deliver(&page).await;
     told.outcome.unwrap();
-    for (at, fate) in told.fates.iter().enumerate() {
-        assert_eq!(matches!(fate, Fate::Rejected { .. }), at == 3 || at == 4, "{at} {fate:?}");
+    for (at, outcome) in told.outcomes.iter().enumerate() {
+        assert_eq!(matches!(outcome, DeliveryOutcome::Rejected { .. }), at == 3 || at == 4, "{at} {outcome:?}");
     }
     assert_eq!((scene.groups().len(), scene.received().len()), (8, 1));
 }
@@ -165,9 +167,9 @@ async fn ts_11_warnings_are_told_and_success_false_is_not_delivered() {
     scene.server.rules().sour = Some("g5".to_owned());
     let told = scene.deliver(&groups(40)).await;
     told.outcome.unwrap();
-    let Fate::Rejected { reason, .. } = &told.fates[5] else { panic!("{:?}", told.fates[5]) };
+    let DeliveryOutcome::Rejected { reason, .. } = &told.outcomes[5] else { panic!("{:?}", told.outcomes[5]) };
     assert!(reason.contains("could not be processed") && reason.contains("resp-sour"), "{reason}");
-    assert_eq!(told.fates.iter().filter(|fate| **fate == Fate::Delivered).count(), 39);
+    assert_eq!(told.outcomes.iter().filter(|outcome| **outcome == DeliveryOutcome::Delivered).count(), 39);
     assert_eq!(scene.groups().len(), 39);
 }
 
@@ -177,7 +179,9 @@ async fn ts_12_one_bad_group_is_found_a_bad_key_stops_and_repetitions_are_counte
     scene.server.rules().poison = Some("g17".to_owned());
     let told = scene.deliver(&groups(100)).await;
     told.outcome.unwrap();
-    assert!(matches!(&told.fates[17], Fate::Rejected { reason, .. } if reason.contains("invalid traits")));
+    assert!(
+        matches!(&told.outcomes[17], DeliveryOutcome::Rejected { reason, .. } if reason.contains("invalid traits"))
+    );
     assert_eq!(scene.groups().len(), 99);
 
     let scene = Scene::with(Wire::Array, "another-key");
@@ -185,7 +189,7 @@ async fn ts_12_one_bad_group_is_found_a_bad_key_stops_and_repetitions_are_counte
     let error = told.outcome.unwrap_err();
     assert!(error.to_string().contains("invalid api key"), "{error}");
     assert!(error.advice().unwrap_or_default().contains("check `api_key`"));
-    assert!(told.fates.iter().all(|fate| matches!(fate, Fate::NotSent { .. })));
+    assert!(told.outcomes.iter().all(|outcome| matches!(outcome, DeliveryOutcome::NotSent { .. })));
 
     // An answer that is lost after the work was done: the same values twice are the same values.
     let scene = Scene::new(Wire::Array);
@@ -220,7 +224,7 @@ proptest! {
             }));
             let mut wanted = Groups::new();
             for page in pages {
-                let mut left: Vec<Addressed> = page.into_iter().map(|(key, traits)| {
+                let mut left: Vec<AddressedChange> = page.into_iter().map(|(key, traits)| {
                     let set: Map<String, Value> = traits.into_iter().map(|(name, value)| (format!("t{name}"), json!(value))).collect();
                     change(&format!("g{key}"), Value::Object(set))
                 }).collect();
@@ -229,8 +233,8 @@ proptest! {
                     group.extend(one.change.set.clone());
                 }
                 for _ in 0..100 {
-                    let fates = scene.deliver(&left).await.fates;
-                    left = left.into_iter().zip(fates).filter(|(_, fate)| *fate != Fate::Delivered).map(|(one, _)| one).collect();
+                    let outcomes = scene.deliver(&left).await.outcomes;
+                    left = left.into_iter().zip(outcomes).filter(|(_, outcome)| *outcome != DeliveryOutcome::Delivered).map(|(one, _)| one).collect();
                     if left.is_empty() {
                         break;
                     }

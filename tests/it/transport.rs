@@ -9,13 +9,15 @@ use axum::Router;
 use axum::body::Bytes;
 use axum::http::HeaderMap;
 use axum::routing::any;
-use groupcast::delivery::HttpClient;
-use groupcast::destination::{Applied, Destination, NoReply, Reply, Request, file};
-use groupcast::io::Transport;
+use groupcast::destination::{Destination, file};
+use groupcast::io::http::CallLimits;
+use groupcast::io::http::HttpClient;
+use groupcast::io::http::Transport;
+use groupcast::io::http::{Applied, NoResponse, Request, Response};
 use groupcast::model::Change;
 use serde_json::json;
 
-const DEADLINE: Duration = Duration::from_secs(10);
+const LIMITS: CallLimits = CallLimits { timeout: Duration::from_secs(10), body_bytes_max: 64 * 1024 };
 
 fn post(url: &str) -> Request {
     Request { method: "POST", url: url.to_owned(), headers: Vec::new(), body: b"body".to_vec(), gzip: false }
@@ -28,8 +30,8 @@ async fn serve(router: Router) -> String {
     url
 }
 
-async fn send(request: &Request) -> Result<Reply, NoReply> {
-    HttpClient::new().unwrap().send(request, DEADLINE).await
+async fn send(request: &Request) -> Result<Response, NoResponse> {
+    HttpClient::new().unwrap().send(request, LIMITS).await
 }
 
 #[tokio::test]
@@ -61,8 +63,12 @@ async fn what_cannot_be_a_request_was_not_sent() {
 #[tokio::test]
 async fn silence_may_have_had_an_effect() {
     let url = serve(Router::new().fallback(any(std::future::pending::<()>))).await;
-    let error = HttpClient::new().unwrap().send(&post(&url), Duration::from_millis(200)).await.unwrap_err();
-    assert_eq!(error, NoReply { applied: Applied::Maybe, what: "no answer within 0.2 s".to_owned() });
+    let error = HttpClient::new()
+        .unwrap()
+        .send(&post(&url), CallLimits { timeout: Duration::from_millis(200), ..LIMITS })
+        .await
+        .unwrap_err();
+    assert_eq!(error, NoResponse { applied: Applied::Maybe, what: "no response within 0.2 s".to_owned() });
 }
 
 #[tokio::test]
@@ -75,13 +81,13 @@ async fn redirects_are_replies() {
     let to = elsewhere.clone();
     let redirect = any(move || async move { (axum::http::StatusCode::TEMPORARY_REDIRECT, [("location", to)]) });
     let url = serve(Router::new().fallback(redirect)).await;
-    let reply = send(&post(&url)).await.unwrap();
-    assert_eq!((reply.status, reply.header("location")), (307, Some(elsewhere.as_str())));
+    let response = send(&post(&url)).await.unwrap();
+    assert_eq!((response.status, response.header("location")), (307, Some(elsewhere.as_str())));
     assert_eq!(asked.load(Ordering::SeqCst), 0, "the body went nowhere else");
 }
 
 #[tokio::test]
-async fn bodies_and_headers_arrive_and_answers_are_cut() {
+async fn bodies_and_headers_arrive_and_a_longer_response_is_cut_and_says_so() {
     let echo = any(|headers: HeaderMap, body: Bytes| async move {
         assert_eq!(headers["user-agent"], concat!("groupcast/", env!("CARGO_PKG_VERSION")));
         assert_eq!(headers["x-one"], "1");
@@ -98,18 +104,30 @@ async fn bodies_and_headers_arrive_and_answers_are_cut() {
         for (length, answered) in [(0, 0), (1_000, 1_000), (65_536, 65_536), (200_000, 65_536)] {
             let request =
                 Request { headers: vec![("x-one", "1".to_owned())], body: vec![b'x'; length], gzip, ..post(&url) };
-            let reply = send(&request).await.unwrap();
-            assert_eq!((reply.status, reply.body.len()), (200, answered), "gzip {gzip}");
+            let response = send(&request).await.unwrap();
+            assert_eq!((response.status, response.body.len()), (200, answered), "gzip {gzip}");
+            assert_eq!(response.truncated, length > answered, "gzip {gzip} {length}");
         }
     }
 }
 
 #[tokio::test]
-async fn what_is_read_is_read_whole() {
+async fn each_caller_names_the_longest_response_it_accepts() {
     let long = "x".repeat(3_000_000);
-    let url = serve(Router::new().fallback(any(move || async move { long }))).await;
-    let reply = send(&Request { method: "GET", ..post(&url) }).await.unwrap();
-    assert_eq!((reply.status, reply.body.len()), (200, 3_000_000), "a page of groups is longer than a batch's answer");
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    std::io::Write::write_all(&mut packed, long.as_bytes()).unwrap();
+    let packed = packed.finish().unwrap();
+    let plain = serve(Router::new().fallback(any(move || async move { long }))).await;
+    let gzip = any(move || async move { ([("content-encoding", "gzip")], packed) });
+    let gzip = serve(Router::new().fallback(gzip)).await;
+    for url in [plain, gzip] {
+        for (body_bytes_max, length) in [(0, 0), (1_000, 1_000), (2_999_999, 2_999_999), (3_000_000, 3_000_000)] {
+            let limits = CallLimits { body_bytes_max, ..LIMITS };
+            let response = HttpClient::new().unwrap().send(&Request::get(url.clone()), limits).await.unwrap();
+            assert_eq!((response.status, response.body.len()), (200, length));
+            assert_eq!(response.truncated, length < 3_000_000, "{length}");
+        }
+    }
 }
 
 #[tokio::test]
@@ -117,7 +135,7 @@ async fn changes_are_lines_in_a_file() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("out/changes.ndjson");
     let destination = file::File::new(&file::Settings { path: Some(path.clone()) }, "company");
-    let change = |at: usize| groupcast::destination::Addressed {
+    let change = |at: usize| groupcast::destination::AddressedChange {
         key: format!("k{at}"),
         change: Change { set: [("n".to_owned(), json!(at))].into_iter().collect(), ..Change::default() }.into(),
         ..Default::default()
@@ -126,11 +144,11 @@ async fn changes_are_lines_in_a_file() {
     let (clock, random) = (groupcast::io::SystemClock::start(), groupcast::io::Random::seeded(1));
     let http_client = HttpClient::new().unwrap();
     let (_signal, signalled) = tokio::sync::watch::channel(groupcast::delivery::Signal::Go);
-    let settings = groupcast::delivery::Settings::default();
+    let settings = groupcast::delivery::DeliverySettings::default();
     let delivery = groupcast::delivery::Delivery::new(&destination, &http_client, &clock, &random, settings, signalled);
-    let fates = crate::support::toy::Fates::default();
-    delivery.deliver(&changes, &fates).await.unwrap();
-    assert!(fates.all(12_000).iter().all(|fate| *fate == groupcast::delivery::Fate::Delivered));
+    let outcomes = crate::support::toy::RecordedOutcomes::default();
+    delivery.deliver(&changes, &outcomes).await.unwrap();
+    assert!(outcomes.all(12_000).iter().all(|outcome| *outcome == groupcast::delivery::DeliveryOutcome::Delivered));
     assert_eq!(destination.name(), "file");
     let text = std::fs::read_to_string(&path).unwrap();
     let mut keys: Vec<usize> = text
@@ -150,9 +168,9 @@ async fn changes_are_lines_in_a_file() {
         &http_client,
         &clock,
         &random,
-        groupcast::delivery::Settings::default(),
+        groupcast::delivery::DeliverySettings::default(),
         tokio::sync::watch::channel(groupcast::delivery::Signal::Go).1,
     );
-    let error = delivery.deliver(&changes[..1], &crate::support::toy::Fates::default()).await.unwrap_err();
+    let error = delivery.deliver(&changes[..1], &crate::support::toy::RecordedOutcomes::default()).await.unwrap_err();
     assert_eq!(error.advice(), Some("check the path and its permissions"));
 }

@@ -4,8 +4,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use groupcast::delivery::Fate;
-use groupcast::destination::Addressed;
+use groupcast::delivery::DeliveryOutcome;
+use groupcast::destination::AddressedChange;
 use groupcast::destination::webhook::{Body, Settings, Webhook};
 use groupcast::error::Kind;
 use groupcast::io::{Clock, SystemClock};
@@ -64,11 +64,11 @@ async fn a_receiver_that_refuses_us_stops_everything() {
     let signed = Settings { signing_secret: Some(Secret::new(SECRET)), ..settings(&scene) };
     let elsewhere = Settings { url: format!("{}/elsewhere", scene.vendor.url), ..settings(&scene) };
     for (settings, advice) in [(signed, "signing_secret"), (elsewhere, "`url`")] {
-        let (outcome, fates) = scene.deliver(&webhook(&settings), &groups(1_000, 1)).await;
+        let (outcome, outcomes) = scene.deliver(&webhook(&settings), &groups(1_000, 1)).await;
         let error = outcome.unwrap_err();
         assert_eq!(error.kind(), Kind::Destination);
         assert!(error.advice().unwrap().contains(advice), "{error:?}");
-        assert!(fates.iter().all(|fate| matches!(fate, Fate::NotSent { .. })));
+        assert!(outcomes.iter().all(|outcome| matches!(outcome, DeliveryOutcome::NotSent { .. })));
     }
     scene.vendor.script([Fault::Instead(Answer::new(410, "gone"))]);
     let (outcome, _) = scene.deliver(&webhook(&settings(&scene)), &groups(1, 1)).await;
@@ -86,12 +86,14 @@ async fn a_refused_batch_is_halved_down_to_the_guilty_change() {
             success_equals: Some("true".to_owned()),
             ..settings(&scene)
         });
-        let (outcome, fates) = scene.deliver(&webhook, &groups(100, 1)).await;
+        let (outcome, outcomes) = scene.deliver(&webhook, &groups(100, 1)).await;
         outcome.unwrap();
-        for (at, fate) in fates.iter().enumerate() {
-            match fate {
-                Fate::Delivered => assert_ne!(at, 17),
-                Fate::Rejected { reason, .. } => assert!(at == 17 && reason.contains(r#"{"ok":false}"#), "{reason}"),
+        for (at, outcome) in outcomes.iter().enumerate() {
+            match outcome {
+                DeliveryOutcome::Delivered => assert_ne!(at, 17),
+                DeliveryOutcome::Rejected { reason, .. } => {
+                    assert!(at == 17 && reason.contains(r#"{"ok":false}"#), "{reason}")
+                }
                 other => panic!("{at}: {other:?}"),
             }
         }
@@ -110,10 +112,13 @@ async fn large_batches_are_halved_and_throttling_is_waited_for() {
     let waited = scene.clock.elapsed();
     assert!(waited >= Duration::from_secs(42) && waited < Duration::from_secs(44), "{waited:?}");
     let huge = change("huge", json!({"set": {"text": "x".repeat(1_000)}}));
-    let (outcome, fates) =
+    let (outcome, outcomes) =
         scene.deliver(&webhook(&Settings { bytes_max: Some(1_000), ..settings(&scene) }), &[huge]).await;
     outcome.unwrap();
-    assert!(matches!(&fates[0], Fate::Rejected { reason, .. } if reason.contains("at most")), "{fates:?}");
+    assert!(
+        matches!(&outcomes[0], DeliveryOutcome::Rejected { reason, .. } if reason.contains("at most")),
+        "{outcomes:?}"
+    );
 }
 
 #[tokio::test]
@@ -122,9 +127,12 @@ async fn what_accumulates_is_repeated_only_for_a_receiver_that_remembers() {
     // GIVEN a receiver that does not say it remembers: after a lost answer nothing is said twice
     let scene = scene();
     scene.vendor.script([Fault::ApplyThenDrop]);
-    let (outcome, fates) = scene.deliver(&webhook(&settings(&scene)), &more()).await;
+    let (outcome, outcomes) = scene.deliver(&webhook(&settings(&scene)), &more()).await;
     outcome.unwrap();
-    assert!(matches!(&fates[0], Fate::Unknown { reason } if reason.contains("twice")), "{fates:?}");
+    assert!(
+        matches!(&outcomes[0], DeliveryOutcome::Unconfirmed { reason } if reason.contains("twice")),
+        "{outcomes:?}"
+    );
     assert_eq!(json!(scene.vendor.api().groups["a"]), json!({"n": 5, "log": ["x"]}));
     // GIVEN one that does: it is told again, by the same id
     let scene = self::scene();
@@ -136,7 +144,7 @@ async fn what_accumulates_is_repeated_only_for_a_receiver_that_remembers() {
     assert_eq!(scene.vendor.api().repetitions, 2);
     // WHEN the same is said anew, once the first is settled, it counts
     let [later] = more();
-    scene.arrives(&remembering, &[Addressed { settled_seq: 9, ..later }]).await;
+    scene.arrives(&remembering, &[AddressedChange { settled_seq: 9, ..later }]).await;
     assert_eq!(json!(scene.vendor.api().groups["a"]), json!({"n": 10, "log": ["x", "x"]}));
 }
 
@@ -147,14 +155,14 @@ async fn a_value_that_returns_is_no_repetition() {
     scene.settings.attempts_max = 1;
     scene.vendor.api().remembers = true;
     let remembering = webhook(&Settings { dedup: true, ..settings(&scene) });
-    let run = |seconds, plan: &str| Addressed {
+    let run = |seconds, plan: &str| AddressedChange {
         at: chrono::DateTime::from_timestamp(seconds, 0).unwrap(),
         ..change("a", json!({"set": {"plan": plan}}))
     };
     scene.vendor.script([Fault::ApplyThenDrop, Fault::ApplyThenDrop]);
     for (seconds, plan) in [(1, "pro"), (2, "free")] {
-        let (_, fates) = scene.deliver(&remembering, &[run(seconds, plan)]).await;
-        assert!(matches!(fates[0], Fate::Unknown { .. }), "{fates:?}");
+        let (_, outcomes) = scene.deliver(&remembering, &[run(seconds, plan)]).await;
+        assert!(matches!(outcomes[0], DeliveryOutcome::Unconfirmed { .. }), "{outcomes:?}");
     }
     // WHEN the third says what the first said, from the same point, since nothing was settled in between
     scene.arrives(&remembering, &[run(3, "pro")]).await;

@@ -34,7 +34,8 @@ pub use watchman::{Ended, Watchman};
 
 use crate::config;
 use crate::error::{Error, Result};
-use crate::io::{Clock, Random, Transport};
+use crate::io::http::Transport;
+use crate::io::{Clock, Random};
 use crate::service::views::SyncView;
 
 /// Alerts as the supervisor sees them. Where no webhook is set, nothing is watched and nothing is sent.

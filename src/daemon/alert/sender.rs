@@ -9,16 +9,16 @@ use tokio::sync::watch;
 use super::message::{Format, Message};
 use crate::config;
 use crate::delivery::pace;
-use crate::destination::reply::retry_after;
-use crate::destination::{Reply, Request};
 use crate::error::{Error, Kind, Result};
-use crate::io::{Clock, Random, Transport};
+use crate::io::http::Transport;
+use crate::io::http::{CallLimits, Request, Response};
+use crate::io::{Clock, Random};
 use crate::secret::Secret;
 
 /// Messages that wait. One takes about 2 KB; more of them mean that the webhook takes none, and the newest matter most.
 const QUEUE_MAX: usize = 64;
-/// Longest one attempt may take.
-const DEADLINE: Duration = Duration::from_secs(10);
+/// Longest one attempt may take, and longest response: a code word of a few letters is all that is read.
+const LIMITS: CallLimits = CallLimits { timeout: Duration::from_secs(10), body_bytes_max: 1_024 };
 /// How old a message may get before it is given up: a webhook may be down for a while, but after an hour it is history.
 const RETRY_FOR: Duration = Duration::from_secs(3_600);
 /// Attempts even for an old message, such as one that waited behind another or over a restart.
@@ -67,7 +67,7 @@ pub struct Sender {
     queue: Mutex<Queue>,
     /// How many messages wait, the one on its way included.
     waiting: watch::Sender<usize>,
-    deadline: Duration,
+    limits: CallLimits,
 }
 
 #[derive(Default)]
@@ -87,14 +87,14 @@ impl Sender {
         Sender {
             queue: Mutex::new(Queue { target, ..Queue::default() }),
             waiting: watch::Sender::new(0),
-            deadline: DEADLINE,
+            limits: LIMITS,
         }
     }
 
     /// A sender that is less patient with one attempt.
     #[cfg(test)]
-    pub(super) fn impatient(target: Target, deadline: Duration) -> Sender {
-        Sender { deadline, ..Sender::new(Some(target)) }
+    pub(super) fn impatient(target: Target, timeout: Duration) -> Sender {
+        Sender { limits: CallLimits { timeout, ..LIMITS }, ..Sender::new(Some(target)) }
     }
 
     /// Whether there is somebody to tell.
@@ -200,12 +200,12 @@ impl Sender {
         for attempt in 1.. {
             // Read anew each time: the config may have named another webhook meanwhile.
             let Some(target) = self.locked().target.clone() else { break };
-            let (why, asked) = match transport.send(&target.request(message), self.deadline).await {
-                Ok(reply) if (200..300).contains(&reply.status) => break,
-                Ok(reply) if matches!(reply.status, 408 | 425 | 429 | 500..=599) => {
-                    (answered(&reply), retry_after(&reply))
+            let (why, asked) = match transport.send(&target.request(message), self.limits).await {
+                Ok(response) if (200..300).contains(&response.status) => break,
+                Ok(response) if matches!(response.status, 408 | 425 | 429 | 500..=599) => {
+                    (answered(&response), response.retry_after())
                 }
-                Ok(reply) => return Err(format!("the webhook refuses it with {}", answered(&reply))),
+                Ok(response) => return Err(format!("the webhook refuses it with {}", answered(&response))),
                 Err(no_reply) => (no_reply.what, None),
             };
             let wait = pace::wait(attempt, asked, |max| random.up_to(max));
@@ -228,8 +228,8 @@ impl Sender {
 
 /// The status, and the answer if it is one of Slack's code words (`no_service`, `invalid_payload`). Anything longer could
 /// quote the address.
-fn answered(reply: &Reply) -> String {
-    let word = std::str::from_utf8(&reply.body).unwrap_or_default().trim();
+fn answered(response: &Response) -> String {
+    let word = std::str::from_utf8(&response.body).unwrap_or_default().trim();
     let is_code = (1..=40).contains(&word.len()) && word.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
-    if is_code { format!("HTTP {}: {word}", reply.status) } else { format!("HTTP {}", reply.status) }
+    if is_code { format!("HTTP {}: {word}", response.status) } else { format!("HTTP {}", response.status) }
 }

@@ -18,12 +18,12 @@ use serde_json::Value;
 use super::properties::{self, OPERATORS_BYTES};
 use super::{BODY_BYTES_MAX, LongStrings, Settings, by_status, value};
 use crate::destination::evidence::{Body, Said};
-use crate::destination::reply::{retry_after, words};
+use crate::destination::response::words;
 use crate::destination::{
-    Addressed, Applied, Attempt, Destination, Element, Features, Limits, Part, Reply, Request, Route, UserRule,
-    Verdict, dedup,
+    AddressedChange, Attempt, Destination, Element, Features, Part, RequestLimits, Route, UserRule, Verdict, dedup,
 };
 use crate::error::Result;
+use crate::io::http::{Applied, Request, Response};
 use crate::model::{OnNull, Op};
 use crate::secret::Secret;
 
@@ -73,7 +73,7 @@ impl HttpV2 {
     }
 
     /// A 400: about us, about some events, or about the request as a whole.
-    fn bad_request(&self, elements: usize, reply: &Reply, answer: &Answer, reason: String) -> Verdict {
+    fn bad_request(&self, elements: usize, response: &Response, answer: &Answer, reason: String) -> Verdict {
         let stop = |advice: &str| Verdict::stop(reason.clone(), advice);
         let named = answer.named();
         let nobody = named.values().flatten().any(|field| IDENTITIES.contains(&field.as_str()));
@@ -96,10 +96,10 @@ impl HttpV2 {
         let some: Vec<(usize, String)> =
             named.iter().filter(|(at, _)| **at < elements).map(|(at, fields)| (*at, told(fields))).collect();
         match some.first() {
-            None => by_status(reply, reason, THROTTLED, &|_| Said::Foreign),
+            None => by_status(response, reason, THROTTLED, &|_| Said::Foreign),
             // A project that takes nothing at all must look like one, so a refusal of everything is not taken apart here.
             Some((_, first)) if some.len() == elements => Verdict::refused(first.clone()),
-            Some(_) => Verdict::RefusedSome { elements: some },
+            Some(_) => Verdict::RejectedSome { elements: some },
         }
     }
 }
@@ -122,9 +122,9 @@ impl Destination for HttpV2 {
         }
     }
 
-    fn limits(&self, _: Route) -> Limits {
+    fn limits(&self, _: Route) -> RequestLimits {
         let envelope_bytes = self.head.len() + END.len();
-        Limits {
+        RequestLimits {
             elements_max: self.batch_max,
             // Properties are limited per event, see `properties::PROPERTIES_MAX`.
             traits_max: usize::MAX,
@@ -135,7 +135,7 @@ impl Destination for HttpV2 {
         }
     }
 
-    fn parts(&self, addressed: &Addressed) -> Result<Vec<Part>, String> {
+    fn parts(&self, addressed: &AddressedChange) -> Result<Vec<Part>, String> {
         properties::check(addressed, self.long_strings)?;
         if addressed.change.is_empty() {
             return Ok(Vec::new());
@@ -147,7 +147,7 @@ impl Destination for HttpV2 {
         Ok(cut.into_iter().map(|change| Part { route: 0, change }).collect())
     }
 
-    fn element(&self, addressed: &Addressed, part: &Part) -> Element {
+    fn element(&self, addressed: &AddressedChange, part: &Part) -> Element {
         let time = addressed.at.timestamp_millis();
         let insert_id = dedup::uuid(dedup::digest(&self.group_type, addressed, &part.change));
         let mut json = br#"{"event_type":"$groupidentify","groups":{"#.to_vec();
@@ -169,19 +169,19 @@ impl Destination for HttpV2 {
         Request { method: "POST", url: self.url.clone(), headers, body, gzip: self.gzip }
     }
 
-    fn interpret(&self, _: Route, elements: usize, reply: &Reply) -> Verdict {
-        let answer = Answer::read(&reply.body);
+    fn interpret(&self, _: Route, elements: usize, response: &Response) -> Verdict {
+        let answer = Answer::read(&response.body);
         let reason = match answer.told() {
-            Some(told) => words(&Reply { body: told.into_bytes(), ..reply.clone() }, &[&self.api_key]),
-            None => words(reply, &[&self.api_key]),
+            Some(told) => words(&Response { body: told.into_bytes(), ..response.clone() }, &[&self.api_key]),
+            None => words(response, &[&self.api_key]),
         };
-        match reply.status {
-            400 => self.bad_request(elements, reply, &answer, reason),
+        match response.status {
+            400 => self.bad_request(elements, response, &answer, reason),
             // Amplitude's own 503 says that nothing was taken. One of a proxy, which has another form, does not.
             503 if answer.0["code"].as_u64() == Some(503) => {
-                Verdict::Retry { reason, after: retry_after(reply), applied: Applied::No }
+                Verdict::Retry { reason, after: response.retry_after(), applied: Applied::No }
             }
-            _ => by_status(reply, reason, THROTTLED, &|body| ingested(body, elements)),
+            _ => by_status(response, reason, THROTTLED, &|body| ingested(body, elements)),
         }
     }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::{CHARS_MAX, LongStrings, value};
-use crate::destination::Addressed;
+use crate::destination::AddressedChange;
 use crate::model::{Change, Op, Traits};
 
 /// Group properties in one identification or event. The Group Identify API names it as a request's limit; the official
@@ -69,8 +69,8 @@ impl<'a> Slot<'a> {
 }
 
 /// Fails with the reason and the remedy when Amplitude cannot take this change.
-pub(super) fn check(addressed: &Addressed, long_strings: LongStrings) -> Result<(), String> {
-    let Addressed { key, change, .. } = addressed;
+pub(super) fn check(addressed: &AddressedChange, long_strings: LongStrings) -> Result<(), String> {
+    let AddressedChange { key, change, .. } = addressed;
     if change.delete {
         return Err("Amplitude has no call that deletes a group: set `on_missing` to `keep` or `unset`".to_owned());
     }

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::properties::Slot;
 use super::*;
-use crate::destination::Applied;
+use crate::io::http::Applied;
 use crate::model::document::number_value;
 
 const KEY: &str = "k+y &=%é";
@@ -25,16 +25,20 @@ fn truncating() -> Amplitude {
     Amplitude::new(&Settings { long_strings: LongStrings::Truncate, ..settings() }, "org id").unwrap()
 }
 
-fn addressed(key: &str, change: Value) -> Addressed {
-    Addressed { key: key.to_owned(), change: Arc::new(serde_json::from_value(change).unwrap()), ..Addressed::default() }
+fn addressed(key: &str, change: Value) -> AddressedChange {
+    AddressedChange {
+        key: key.to_owned(),
+        change: Arc::new(serde_json::from_value(change).unwrap()),
+        ..AddressedChange::default()
+    }
 }
 
-fn setting(value: Value) -> Addressed {
+fn setting(value: Value) -> AddressedChange {
     addressed("acme", json!({"set": {"t": value}}))
 }
 
 /// The request that carries all parts of these changes, each an element of its own.
-fn request(amplitude: &Amplitude, changes: &[Addressed]) -> Request {
+fn request(amplitude: &Amplitude, changes: &[AddressedChange]) -> Request {
     let elements: Vec<Element> = changes
         .iter()
         .flat_map(|change| {
@@ -54,12 +58,12 @@ fn identifications(request: &Request) -> Vec<Map<String, Value>> {
     serde_json::from_str(&fields(request)[1].1).unwrap()
 }
 
-fn reply(status: u16, body: &str) -> Reply {
-    Reply { status, headers: Vec::new(), body: body.into() }
+fn response(status: u16, body: &str) -> Response {
+    Response { status, body: body.into(), ..Response::default() }
 }
 
 fn interpret(status: u16, body: &str) -> Verdict {
-    amplitude().interpret(0, 2, &reply(status, body))
+    amplitude().interpret(0, 2, &response(status, body))
 }
 
 #[test]
@@ -104,8 +108,10 @@ fn am_03_every_character_survives_the_form() {
     let amplitude = Amplitude::new(&settings, NASTY).unwrap();
     let mut change = Change::default();
     change.set.insert(NASTY.to_owned(), json!(NASTY));
-    let request =
-        request(&amplitude, &[Addressed { key: NASTY.to_owned(), change: Arc::new(change), ..Addressed::default() }]);
+    let request = request(
+        &amplitude,
+        &[AddressedChange { key: NASTY.to_owned(), change: Arc::new(change), ..AddressedChange::default() }],
+    );
     let body = String::from_utf8(request.body.clone()).unwrap();
     assert!(body.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"%+*-._=&".contains(&byte)));
     assert_eq!((body.matches('&').count(), body.matches('=').count()), (1, 2));
@@ -157,7 +163,7 @@ fn union(parts: &[Part]) -> Change {
     whole
 }
 
-fn wide(sets: usize, unsets: usize) -> Addressed {
+fn wide(sets: usize, unsets: usize) -> AddressedChange {
     let set: Map<String, Value> = (0..sets).map(|at| (format!("s{at}"), json!(at))).collect();
     let unset: Vec<String> = (0..unsets).map(|at| format!("u{at}")).collect();
     addressed("acme", json!({"set": set, "unset": unset}))
@@ -312,8 +318,8 @@ fn am_06_what_accumulates_is_cut_as_well() {
 #[test]
 fn the_default_api_advises_the_other_one_to_mappings_that_accumulate() {
     let shape = |op| TraitShape { name: "logins", op, declared: None, constant: None, members: None, always: false };
-    assert_eq!(amplitude().remarks(&[shape(Op::Set), shape(Op::SetOnce)]), []);
-    let remarks = amplitude().remarks(&[shape(Op::Set), shape(Op::Add), shape(Op::Append)]);
+    assert_eq!(amplitude().findings(&[shape(Op::Set), shape(Op::SetOnce)]), []);
+    let remarks = amplitude().findings(&[shape(Op::Set), shape(Op::Add), shape(Op::Append)]);
     assert!(matches!(&remarks[..], [one] if !one.error && one.help.contains("api = \"http_v2\"")), "{remarks:?}");
 }
 
@@ -399,7 +405,7 @@ fn am_13_nulls_leave_arrays_nested_arrays_are_refused_and_depth_ends() {
 #[test]
 fn am_15_only_the_word_or_the_code_is_a_success() {
     for body in ["success", " success\n", "\"success\"", "{\"code\":200}"] {
-        assert_eq!(interpret(200, body), Verdict::DELIVERED, "{body}");
+        assert_eq!(interpret(200, body), Verdict::ACCEPTED, "{body}");
         assert!(matches!(interpret(202, body), Verdict::Stop { .. }), "{body}");
     }
     for body in
@@ -413,7 +419,7 @@ fn am_15_only_the_word_or_the_code_is_a_success() {
 
 #[test]
 fn am_16_a_400_is_the_vendors_words_masked_and_cut() {
-    let Verdict::Refused { reason, .. } = interpret(400, &format!("missing_event for {KEY} {}", "x".repeat(9_000)))
+    let Verdict::Rejected { reason, .. } = interpret(400, &format!("missing_event for {KEY} {}", "x".repeat(9_000)))
     else {
         panic!("refused")
     };
@@ -423,7 +429,7 @@ fn am_16_a_400_is_the_vendors_words_masked_and_cut() {
         Verdict::refused("HTTP 400: invalid_group_properties".into())
     );
     for status in [409, 422, 499] {
-        assert!(matches!(interpret(status, "no"), Verdict::Refused { .. }), "{status}");
+        assert!(matches!(interpret(status, "no"), Verdict::Rejected { .. }), "{status}");
     }
 }
 
@@ -435,17 +441,18 @@ fn am_16_a_400_about_the_key_stops_everything() {
         assert!(advice.contains("EU host") && !reason.contains(KEY));
     }
     for body in ["invalid value of api_key_count", "missing_event", ""] {
-        assert!(matches!(interpret(400, body), Verdict::Refused { .. }), "{body}");
+        assert!(matches!(interpret(400, body), Verdict::Rejected { .. }), "{body}");
     }
 }
 
 #[test]
 fn am_17_every_status_has_its_meaning() {
     let seconds = Duration::from_secs;
-    let after = |value: &str| Reply {
+    let after = |value: &str| Response {
         status: 429,
         headers: vec![("retry-after".into(), value.into()), ("date".into(), "Sun, 06 Nov 1994 08:49:37 GMT".into())],
         body: Vec::new(),
+        ..Response::default()
     };
     for (value, wait) in [("3", 15), ("15", 15), ("40", 40), ("Sun, 06 Nov 1994 08:50:37 GMT", 60), ("soon", 15)] {
         let verdict = amplitude().interpret(0, 1, &after(value));
@@ -576,7 +583,7 @@ proptest! {
     fn am_03_any_accepted_change_arrives_whole(key in any::<String>(), set in prop::collection::vec((any::<String>(), value()), 0..5)) {
         let change = Change { set: set.into_iter().collect(), ..Change::default() };
         let amplitude = amplitude();
-        let addressed = Addressed { key: key.clone(), change: Arc::new(change.clone()), settled_seq: 7, ..Addressed::default() };
+        let addressed = AddressedChange { key: key.clone(), change: Arc::new(change.clone()), settled_seq: 7, ..AddressedChange::default() };
         for slot in Slot::all(&change) {
             prop_assert!(slot.bytes(LongStrings::Reject, encoded_bytes) <= slot.bytes_at_most());
             prop_assert!(slot.bytes(LongStrings::Reject, <[u8]>::len) <= slot.bytes_at_most());
@@ -597,8 +604,8 @@ proptest! {
         after in any::<String>(),
     ) {
         let word = body.trim_ascii().eq_ignore_ascii_case(b"success");
-        let reply = Reply { status, headers: vec![("retry-after".into(), after)], body };
-        let verdict = amplitude().interpret(0, 3, &reply);
-        prop_assert_eq!(verdict == Verdict::DELIVERED, status == 200 && word);
+        let response = Response { status, headers: vec![("retry-after".into(), after)], body, ..Response::default() };
+        let verdict = amplitude().interpret(0, 3, &response);
+        prop_assert_eq!(verdict == Verdict::ACCEPTED, status == 200 && word);
     }
 }

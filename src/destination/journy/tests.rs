@@ -1,5 +1,5 @@
 use super::*;
-use crate::destination::Applied;
+use crate::io::http::Applied;
 
 const API_KEY: &str = "jk_5d3f0e7c1a";
 
@@ -7,9 +7,9 @@ fn journy() -> Journy {
     Journy::new(&Settings { api_key: Secret::new(API_KEY), base_url: None }, "account").unwrap()
 }
 
-fn addressed(change: Value) -> Addressed {
+fn addressed(change: Value) -> AddressedChange {
     let change = Arc::new(serde_json::from_value(change).unwrap());
-    Addressed { key: "acme \"é\"".to_owned(), change, ..Addressed::default() }
+    AddressedChange { key: "acme \"é\"".to_owned(), change, ..AddressedChange::default() }
 }
 
 fn request(change: Value) -> Request {
@@ -20,9 +20,9 @@ fn request(change: Value) -> Request {
     journy().request(parts[0].route, &[&element], Attempt { at: DateTime::UNIX_EPOCH, number: 1, request: 0 })
 }
 
-fn reply(status: u16, headers: &[(&str, &str)], body: &str) -> Reply {
+fn response(status: u16, headers: &[(&str, &str)], body: &str) -> Response {
     let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-    Reply { status, headers, body: body.as_bytes().to_vec() }
+    Response { status, headers, body: body.as_bytes().to_vec(), ..Response::default() }
 }
 
 #[test]
@@ -59,16 +59,16 @@ fn jy_02_what_journy_does_not_take_is_refused_here() {
     assert!(journy().parts(&addressed(number)).unwrap_err().contains("declare `as = \"string\"`"));
     let exact: Value = serde_json::from_str(r#"{"set":{"t":9007199254740992}}"#).unwrap();
     assert!(String::from_utf8(request(exact).body).unwrap().contains(":9007199254740992"));
-    let no_key = Addressed { key: String::new(), ..addressed(json!({"set": {"t": 1}})) };
+    let no_key = AddressedChange { key: String::new(), ..addressed(json!({"set": {"t": 1}})) };
     assert!(journy().parts(&no_key).is_err());
 }
 
 #[test]
 fn jy_02_statuses_have_their_meaning() {
-    let verdict = |route, status, body: &str| journy().interpret(route, 1, &reply(status, &[], body));
+    let verdict = |route, status, body: &str| journy().interpret(route, 1, &response(status, &[], body));
     const SAVED: &str = r#"{"meta":{"requestId":"r","status":201},"message":"The account was saved."}"#;
     for status in [200, 201] {
-        assert_eq!(verdict(UPSERT, status, SAVED), Verdict::DELIVERED);
+        assert_eq!(verdict(UPSERT, status, SAVED), Verdict::ACCEPTED);
         for body in ["", "OK", "<html></html>", "{}", r#"{"message":"no","errors":{"fields":{"a":"b"}}}"#] {
             assert!(matches!(verdict(UPSERT, status, body), Verdict::Stop { applied: Applied::Maybe, .. }), "{body}");
         }
@@ -98,7 +98,7 @@ fn jy_02_statuses_have_their_meaning() {
         assert!(matches!(verdict(UPSERT, status, ""), Verdict::Retry { applied: Applied::Maybe, .. }), "{status}");
     }
     for status in 0..1_000 {
-        let delivered = matches!(verdict(UPSERT, status, SAVED), Verdict::Delivered { .. });
+        let delivered = matches!(verdict(UPSERT, status, SAVED), Verdict::Accepted { .. });
         assert_eq!(delivered, [200, 201].contains(&status), "{status}");
     }
 }
@@ -117,18 +117,18 @@ fn jy_02_an_empty_quota_pauses_until_the_window_moves() {
         (vec![("x-ratelimit-remaining", "0"), ("x-ratelimit-reset", "-5")], Some(3_600)),
         (vec![("x-ratelimit-remaining", "0"), ("x-ratelimit-reset", "nan")], Some(3_600)),
     ] {
-        let paused = journy().pause(&reply(200, &headers, ""));
+        let paused = journy().pause(&response(200, &headers, ""));
         assert_eq!(paused, seconds.map(Duration::from_secs), "{headers:?}");
     }
     // 784111777 is that date; such times are recognised from 2001 on.
     let later = ("date", "Wed, 01 Jan 2025 00:00:00 GMT");
     let reset = |at| [("x-ratelimit-remaining", "0"), ("x-ratelimit-reset", at), later];
-    assert_eq!(journy().pause(&reply(429, &reset("1735689900"), "")), Some(Duration::from_secs(300)));
-    assert_eq!(journy().pause(&reply(429, &reset("1735689000"), "")), Some(Duration::ZERO), "over already");
+    assert_eq!(journy().pause(&response(429, &reset("1735689900"), "")), Some(Duration::from_secs(300)));
+    assert_eq!(journy().pause(&response(429, &reset("1735689000"), "")), Some(Duration::ZERO), "over already");
     let no_clock = [("x-ratelimit-remaining", "0"), ("x-ratelimit-reset", "1735689900")];
-    assert_eq!(journy().pause(&reply(429, &no_clock, "")), Some(WINDOW));
-    assert_eq!(journy().pause(&reply(429, &reset("inf"), "")), Some(WINDOW));
-    assert_eq!(journy().pause(&reply(429, &[date], "")), None);
+    assert_eq!(journy().pause(&response(429, &no_clock, "")), Some(WINDOW));
+    assert_eq!(journy().pause(&response(429, &reset("inf"), "")), Some(WINDOW));
+    assert_eq!(journy().pause(&response(429, &[date], "")), None);
 }
 
 #[test]
@@ -137,10 +137,10 @@ fn jy_03_an_account_is_deleted_and_may_be_gone_already() {
     assert_eq!((delete.method, delete.url.as_str()), ("DELETE", "https://api.journy.io/accounts"));
     assert_eq!(String::from_utf8(delete.body).unwrap(), r#"{"identification":{"accountId":"acme \"é\""}}"#);
     let gone = r#"{"meta":{"requestId":"r","status":404},"message":"The account does not exist."}"#;
-    assert_eq!(journy().interpret(DELETE, 1, &reply(404, &[], gone)), Verdict::DELIVERED);
-    let elsewhere = journy().interpret(DELETE, 1, &reply(404, &[], "<html>not found</html>"));
+    assert_eq!(journy().interpret(DELETE, 1, &response(404, &[], gone)), Verdict::ACCEPTED);
+    let elsewhere = journy().interpret(DELETE, 1, &response(404, &[], "<html>not found</html>"));
     assert!(matches!(elsewhere, Verdict::Stop { .. }), "another server's 404: {elsewhere:?}");
-    assert!(matches!(journy().interpret(UPSERT, 1, &reply(404, &[], "not found")), Verdict::Stop { .. }));
+    assert!(matches!(journy().interpret(UPSERT, 1, &response(404, &[], "not found")), Verdict::Stop { .. }));
 }
 
 #[test]
@@ -148,7 +148,7 @@ fn the_key_is_shown_nowhere() {
     let shown = journy().masked(&request(json!({"set": {"a": 1}})));
     assert!(shown.headers.contains(&("x-api-key", "***".to_owned())));
     assert!(!format!("{:?}", shown.headers).contains(API_KEY));
-    let verdict = journy().interpret(UPSERT, 1, &reply(500, &[], &format!("you sent {API_KEY}")));
+    let verdict = journy().interpret(UPSERT, 1, &response(500, &[], &format!("you sent {API_KEY}")));
     assert!(!format!("{verdict:?}").contains(API_KEY), "{verdict:?}");
     for key in ["", "two words", "é"] {
         let settings = Settings { api_key: Secret::new(key), base_url: None };
@@ -159,11 +159,11 @@ fn the_key_is_shown_nowhere() {
 #[test]
 fn names_that_differ_in_capitals_collide_and_other_groups_are_remarked() {
     let shape = |name| TraitShape { name, op: Op::Set, declared: None, constant: None, members: None, always: false };
-    let remarks = journy().remarks(&["Plan", "seats", " plan"].map(shape));
+    let remarks = journy().findings(&["Plan", "seats", " plan"].map(shape));
     assert_eq!(remarks.len(), 1);
     assert!(remarks[0].error && remarks[0].about.as_deref() == Some(" plan") && remarks[0].what.contains("`Plan`"));
     let settings = Settings { api_key: Secret::new(API_KEY), base_url: None };
-    let remarks = Journy::new(&settings, "workspace").unwrap().remarks(&["plan"].map(shape));
+    let remarks = Journy::new(&settings, "workspace").unwrap().findings(&["plan"].map(shape));
     assert!(!remarks[0].error && remarks[0].what.contains("accounts"));
 }
 

@@ -13,9 +13,9 @@ fn mixpanel() -> Mixpanel {
     Mixpanel::new(&settings(), "company_id").unwrap()
 }
 
-fn addressed(change: Value) -> Addressed {
+fn addressed(change: Value) -> AddressedChange {
     let change = Arc::new(serde_json::from_value(change).unwrap());
-    Addressed { key: "acme \"é\"".to_owned(), change, ..Addressed::default() }
+    AddressedChange { key: "acme \"é\"".to_owned(), change, ..AddressedChange::default() }
 }
 
 /// The updates that a change becomes, part by part, without what all of them begin with.
@@ -41,8 +41,8 @@ fn attempt() -> Attempt {
     Attempt { at: chrono::DateTime::UNIX_EPOCH, number: 1, request: 0 }
 }
 
-fn reply(status: u16, body: &str) -> Reply {
-    Reply { status, headers: Vec::new(), body: body.as_bytes().to_vec() }
+fn response(status: u16, body: &str) -> Response {
+    Response { status, body: body.as_bytes().to_vec(), ..Response::default() }
 }
 
 #[test]
@@ -153,25 +153,25 @@ fn mp_06_a_200_is_read() {
     let mixpanel = mixpanel();
     let refused = |body: &str| Verdict::refused(format!("HTTP 200: {body}"));
     for (body, verdict) in [
-        ("1", Verdict::DELIVERED),
-        (" 1\n", Verdict::DELIVERED),
-        (r#"{"status":1,"error":null}"#, Verdict::DELIVERED),
-        (r#"{"error":"","status":1}"#, Verdict::DELIVERED),
-        (r#"{"code":200,"num_records_imported":3,"status":"OK"}"#, Verdict::DELIVERED),
-        (r#"{"code":200,"num_records_imported":3}"#, Verdict::DELIVERED),
+        ("1", Verdict::ACCEPTED),
+        (" 1\n", Verdict::ACCEPTED),
+        (r#"{"status":1,"error":null}"#, Verdict::ACCEPTED),
+        (r#"{"error":"","status":1}"#, Verdict::ACCEPTED),
+        (r#"{"code":200,"num_records_imported":3,"status":"OK"}"#, Verdict::ACCEPTED),
+        (r#"{"code":200,"num_records_imported":3}"#, Verdict::ACCEPTED),
         ("0", refused("0")),
         (r#"{"status":0,"error":"some data invalid"}"#, refused(r#"{"status":0,"error":"some data invalid"}"#)),
         (r#"{"status":1,"error":"oops"}"#, refused(r#"{"status":1,"error":"oops"}"#)),
         (r#"{"num_records_imported":0,"status":"OK"}"#, refused(r#"{"num_records_imported":0,"status":"OK"}"#)),
         (
             r#"{"code":200,"num_records_imported":2}"#,
-            Verdict::Refused {
+            Verdict::Rejected {
                 reason: r#"HTTP 200: {"code":200,"num_records_imported":2}"#.to_owned(),
                 applied: Applied::Maybe,
             },
         ),
     ] {
-        assert_eq!(mixpanel.interpret(0, 3, &reply(200, body)), verdict, "{body}");
+        assert_eq!(mixpanel.interpret(0, 3, &response(200, body)), verdict, "{body}");
     }
     for body in [
         "",
@@ -185,7 +185,7 @@ fn mp_06_a_200_is_read() {
         r#"{"status":"error"}"#,
         r#"{"status":1"#,
     ] {
-        let verdict = mixpanel.interpret(0, 3, &reply(200, body));
+        let verdict = mixpanel.interpret(0, 3, &response(200, body));
         assert!(matches!(verdict, Verdict::Stop { applied: Applied::Maybe, .. }), "{body}: {verdict:?}");
     }
 }
@@ -197,21 +197,21 @@ fn mp_07_named_updates_are_refused_alone() {
         "failed_records":[{"index":2,"field":"$set","message":"too many"},{"index":0,"message":"no 9f2c71b0e4d84a6f"},{"index":3},{"x":1}]}"#;
     for status in [200, 400] {
         let elements = vec![(2, format!("HTTP {status}: $set: too many")), (0, format!("HTTP {status}: no ***"))];
-        assert_eq!(mixpanel().interpret(0, 3, &reply(status, body)), Verdict::RefusedSome { elements });
+        assert_eq!(mixpanel().interpret(0, 3, &response(status, body)), Verdict::RejectedSome { elements });
     }
 }
 
 #[test]
 fn mp_08_statuses_have_their_meaning() {
     let mixpanel = mixpanel();
-    let verdict = |status, body: &str| mixpanel.interpret(0, 2, &reply(status, body));
+    let verdict = |status, body: &str| mixpanel.interpret(0, 2, &response(status, body));
     for body in [r#"{"status":0,"error":"token, missing or empty"}"#, r#"{"error":"Invalid project token"}"#] {
         assert!(matches!(verdict(200, body), Verdict::Stop { .. }), "{body}");
     }
     let named = r#"{"failed_records":[{"index":0,"field":"$token","message":"is missing"}]}"#;
     assert!(matches!(verdict(400, named), Verdict::Stop { .. }));
     let trait_called_token = r#"{"failed_records":[{"index":0,"field":"$set.token","message":"is wrong"}]}"#;
-    assert!(matches!(verdict(400, trait_called_token), Verdict::RefusedSome { .. }));
+    assert!(matches!(verdict(400, trait_called_token), Verdict::RejectedSome { .. }));
     for status in [301, 401, 402, 403, 404, 405, 407] {
         assert!(matches!(verdict(status, "no"), Verdict::Stop { .. }), "{status}");
     }
@@ -222,7 +222,7 @@ fn mp_08_statuses_have_their_meaning() {
         assert!(matches!(verdict(status, ""), Verdict::Retry { applied: Applied::Maybe, .. }), "{status}");
     }
     for status in 0..1_000 {
-        assert_eq!(matches!(verdict(status, "1"), Verdict::Delivered { .. }), status == 200, "{status}");
+        assert_eq!(matches!(verdict(status, "1"), Verdict::Accepted { .. }), status == 200, "{status}");
     }
 }
 
@@ -236,7 +236,7 @@ fn mp_09_the_token_is_never_shown() {
     assert_eq!(text.matches(r#""$token":"***""#).count(), 2);
     assert!(!text.contains("71b0e4d84a6f") && !shown.url.contains("71b0e4d84a6f"), "{text}");
     assert!(serde_json::from_str::<Value>(&text).is_ok());
-    let said = mixpanel.interpret(0, 1, &reply(500, &format!("{TOKEN} and {}", json(TOKEN))));
+    let said = mixpanel.interpret(0, 1, &response(500, &format!("{TOKEN} and {}", json(TOKEN))));
     assert!(!format!("{said:?}").contains("71b0e4d84a6f"), "{said:?}");
     let short = Mixpanel::new(&Settings { token: Secret::new("abc"), ..settings() }, "c").unwrap();
     let element = short.element(&addressed(value!({"set": {"n": 1}})), &Part { route: 0, change: Arc::default() });
@@ -248,7 +248,7 @@ fn mp_09_the_token_is_never_shown() {
 fn mp_10_names_of_mixpanels_own_are_remarked() {
     let shape = |name| TraitShape { name, op: Op::Set, declared: None, constant: None, members: None, always: false };
     let names: Vec<_> = ["plan", "$name", "$email", "mp_country", "dollar$"].map(shape).into();
-    let about: Vec<_> = mixpanel().remarks(&names).into_iter().map(|remark| remark.about.unwrap()).collect();
+    let about: Vec<_> = mixpanel().findings(&names).into_iter().map(|remark| remark.about.unwrap()).collect();
     assert_eq!(about, ["$email", "mp_country"]);
 }
 
@@ -276,9 +276,9 @@ proptest::proptest! {
                 .prop_map(String::into_bytes),
         ],
     ) {
-        match mixpanel().interpret(0, elements, &Reply { status, headers: Vec::new(), body }) {
-            Verdict::Delivered { .. } => proptest::prop_assert!((200..300).contains(&status)),
-            Verdict::RefusedSome { elements: named } => {
+        match mixpanel().interpret(0, elements, &Response { status, body, ..Response::default() }) {
+            Verdict::Accepted { .. } => proptest::prop_assert!((200..300).contains(&status)),
+            Verdict::RejectedSome { elements: named } => {
                 proptest::prop_assert!(!named.is_empty() && named.iter().all(|(index, _)| *index < elements));
             }
             _ => {}

@@ -6,10 +6,11 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::{Addressed, CAPTURE, Element, Limits, Part, PostHog, Reply, Verdict, usual_api};
+use super::{AddressedChange, CAPTURE, Element, Part, PostHog, RequestLimits, Verdict, usual_api};
 use crate::destination::dedup;
 use crate::destination::evidence::{self, Body, Said};
 use crate::destination::plain_json;
+use crate::io::http::Response;
 use crate::model::{Change, Traits};
 
 /// Events in a request, as PostHog's own Python library sends them. The server has no limit.
@@ -37,8 +38,8 @@ fn tail(sent_at: DateTime<Utc>) -> String {
     format!(r#"],"sent_at":"{}"}}"#, time(sent_at))
 }
 
-pub(super) fn limits(head: &str) -> Limits {
-    Limits {
+pub(super) fn limits(head: &str) -> RequestLimits {
+    RequestLimits {
         elements_max: EVENTS_MAX,
         traits_max: usize::MAX,
         body_bytes_max: BODY_BYTES_MAX,
@@ -64,7 +65,7 @@ pub(super) fn body(head: &str, elements: &[&Element], sent_at: DateTime<Utc>) ->
 
 /// The change's values as events, each of which fits capture's queue. One event but for huge groups: properties are
 /// merged, so it does not matter how many events bring them.
-pub(super) fn events(posthog: &PostHog, addressed: &Addressed) -> Result<Vec<Part>, String> {
+pub(super) fn events(posthog: &PostHog, addressed: &AddressedChange) -> Result<Vec<Part>, String> {
     let set = &addressed.change.set;
     if set.is_empty() {
         return Ok(Vec::new());
@@ -143,8 +144,8 @@ fn distinct_id(group_type: &str, key: &str, by_bytes: bool) -> String {
 }
 
 /// One `$groupidentify`.
-pub(super) fn event(posthog: &PostHog, addressed: &Addressed, change: &Change) -> Element {
-    let Addressed { key, at, .. } = addressed;
+pub(super) fn event(posthog: &PostHog, addressed: &AddressedChange, change: &Change) -> Element {
+    let AddressedChange { key, at, .. } = addressed;
     let group_type = &posthog.group_type;
     let mut out = br#"{"event":"$groupidentify","distinct_id":"#.to_vec();
     write_text(&mut out, &distinct_id(group_type, key, posthog.is_v1()));
@@ -230,11 +231,11 @@ pub(super) fn write(out: &mut Vec<u8>, value: &Value) {
 
 /// The acknowledgement is `{"status":"Ok"}`, or `{"status":1}` from servers before the one written in Rust. It may name
 /// quotas that were passed: those events were dropped.
-pub(super) fn interpret(reply: &Reply, reason: String) -> Verdict {
-    if let (200, Some(what)) = (reply.status, limited(&reply.body)) {
+pub(super) fn interpret(response: &Response, reason: String) -> Verdict {
+    if let (200, Some(what)) = (response.status, limited(&response.body)) {
         return Verdict::stop(
             format!("PostHog dropped the events: over the quota for {what}"),
-            "raise the project's billing limit in PostHog (Billing → Limits), then run again: nothing was recorded as \
+            "raise the project's billing limit in PostHog (Billing → RequestLimits), then run again: nothing was recorded as \
              delivered",
         );
     }
@@ -245,7 +246,7 @@ pub(super) fn interpret(reply: &Reply, reason: String) -> Verdict {
         Said::taken_if((word || one) && !body.speaks_of_an_error())
     };
     let credentials = "check `api_key`: it is the project API key (`phc_…`), not a personal one";
-    evidence::judge(reply, reason, &usual_api(reply, &taken, "`base_url`", credentials))
+    evidence::judge(response, reason, &usual_api(response, &taken, "`base_url`", credentials))
 }
 
 /// Which quota an accepting answer says was exceeded, if any: the events were then dropped.

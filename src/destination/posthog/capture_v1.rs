@@ -7,10 +7,11 @@ use chrono::{DateTime, Utc};
 use serde_json::Value;
 
 use super::capture::time;
-use super::{Element, Reply, Verdict, usual_api};
+use super::{Element, Verdict, usual_api};
 use crate::destination::Attempt;
 use crate::destination::dedup;
 use crate::destination::evidence::{self, Body, OfOne, Said};
+use crate::io::http::Response;
 use crate::secret::Secret;
 
 /// Below the host. A GET of it is answered with 405 by servers that have it.
@@ -52,28 +53,28 @@ pub(super) fn is_there(status: u16) -> bool {
 
 /// `{"results":{uuid:{"result":"ok|warning|drop|limited|retry","details":…}}}`, or an error as
 /// `{"error","error_description","error_uri"}`.
-pub(super) fn interpret(elements: &[&Element], reply: &Reply, reason: String, key: &Secret) -> Verdict {
-    let answer: Value = serde_json::from_slice(&reply.body).unwrap_or_default();
+pub(super) fn interpret(elements: &[&Element], response: &Response, reason: String, key: &Secret) -> Verdict {
+    let answer: Value = serde_json::from_slice(&response.body).unwrap_or_default();
     let error = answer.get("error").and_then(Value::as_str).unwrap_or_default();
     let foreign = |_: &Body| Said::Foreign;
     let api = usual_api(
-        reply,
+        response,
         &foreign,
         "`base_url`",
         "check `api_key`: it is the project API key (`phc_…`), not a personal one",
     );
-    let over_quota = "raise the project's billing limit in PostHog (Billing → Limits), then run again: nothing was \
+    let over_quota = "raise the project's billing limit in PostHog (Billing → RequestLimits), then run again: nothing was \
                       recorded as delivered";
-    match (reply.status, error) {
+    match (response.status, error) {
         (200, "") => {
             let results = answer.get("results").and_then(Value::as_object);
             let Some(results) = results.filter(|_| !elements.is_empty()) else {
-                return evidence::judge(reply, reason, &api);
+                return evidence::judge(response, reason, &api);
             };
             let of_each = elements
                 .iter()
                 .map(|element| results.get(&element.id).map_or(OfOne::Foreign, |said| of_one(said, key)));
-            evidence::judge_each(reply, reason, of_each.collect(), &evidence::Api { plan: over_quota, ..api })
+            evidence::judge_each(response, reason, of_each.collect(), &evidence::Api { plan: over_quota, ..api })
         }
         (402 | 429, "billing_limit_exceeded") => Verdict::stop(reason, over_quota),
         // About how it was sent, so that it is the same for every event.
@@ -83,7 +84,7 @@ pub(super) fn interpret(elements: &[&Element], reply: &Reply, reason: String, ke
             Verdict::stop(reason, advice)
         }
         (415, _) => Verdict::stop(reason, "set `gzip = false` at the destination: the server does not unpack bodies"),
-        _ => evidence::judge(reply, reason, &api),
+        _ => evidence::judge(response, reason, &api),
     }
 }
 

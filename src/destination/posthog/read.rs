@@ -2,10 +2,11 @@
 
 use serde_json::Value;
 
+use super::Pace;
 use super::rest::{PACE, Rest, held};
-use super::{Pace, Reply, Request};
-use crate::destination::readback::{Activity, Page, Question, ReadBack, Related, RemoteGroup};
+use crate::destination::readback::{Activity, Page, ReadBack, ReadBackQuery, Related, RemoteGroup};
 use crate::error::{Error, Kind, Result};
+use crate::io::http::{Request, Response};
 
 fn unreadable(what: &str) -> Error {
     Error::new(Kind::Destination, format!("PostHog's answer is not {what}"))
@@ -43,26 +44,28 @@ impl ReadBack for Rest {
         Some(PACE)
     }
 
-    fn request(&self, question: Question<'_>) -> Option<Request> {
+    fn request(&self, question: ReadBackQuery<'_>) -> Option<Request> {
         self.index?;
         let below = match question {
-            Question::Page(None) => format!("groups/{}", self.query(&[])),
-            Question::Page(Some(cursor)) => format!("groups/{}", self.query(&[("cursor", cursor)])),
+            ReadBackQuery::Page(None) => format!("groups/{}", self.query(&[])),
+            ReadBackQuery::Page(Some(cursor)) => format!("groups/{}", self.query(&[("cursor", cursor)])),
             // Without the last parameter some projects make a notebook for every group that is looked at.
-            Question::Find(key) => {
+            ReadBackQuery::Find(key) => {
                 format!("groups/find/{}", self.query(&[("group_key", key), ("skip_create_notebook", "true")]))
             }
-            Question::Related(key) => format!("groups/related/{}", self.query(&[("id", key)])),
+            ReadBackQuery::Related(key) => format!("groups/related/{}", self.query(&[("id", key)])),
             // Documented as `id`; the server looks the group up by `group_key`.
-            Question::Activity(key) => format!("groups/activity/{}", self.query(&[("id", key), ("group_key", key)])),
-            Question::Names => "groups/property_definitions/".to_owned(),
-            Question::Values(name) => format!("groups/property_values/{}", self.query(&[("key", name)])),
+            ReadBackQuery::Activity(key) => {
+                format!("groups/activity/{}", self.query(&[("id", key), ("group_key", key)]))
+            }
+            ReadBackQuery::Names => "groups/property_definitions/".to_owned(),
+            ReadBackQuery::Values(name) => format!("groups/property_values/{}", self.query(&[("key", name)])),
         };
         Some(self.get(&below))
     }
 
-    fn page(&self, reply: &Reply) -> Result<Page> {
-        let answer = self.answered("its groups", reply)?;
+    fn page(&self, response: &Response) -> Result<Page> {
+        let answer = self.answered("its groups", response)?;
         let broken = || unreadable("a page of groups");
         let results = answer.get("results").and_then(Value::as_array).ok_or_else(broken)?;
         let groups = results.iter().map(group).collect::<Option<Vec<_>>>().ok_or_else(broken)?;
@@ -73,16 +76,16 @@ impl ReadBack for Rest {
         Ok(Page { groups, next })
     }
 
-    fn found(&self, reply: &Reply) -> Result<Option<RemoteGroup>> {
-        if reply.status == 404 {
+    fn found(&self, response: &Response) -> Result<Option<RemoteGroup>> {
+        if response.status == 404 {
             return Ok(None);
         }
-        let answer = self.answered("this group", reply)?;
+        let answer = self.answered("this group", response)?;
         group(&answer).map(Some).ok_or_else(|| unreadable("a group"))
     }
 
-    fn related(&self, reply: &Reply) -> Result<Vec<Related>> {
-        let answer = self.answered("what is related to this group", reply)?;
+    fn related(&self, response: &Response) -> Result<Vec<Related>> {
+        let answer = self.answered("what is related to this group", response)?;
         let one = |actor: &Value| {
             let index = actor.get("group_type_index").and_then(Value::as_u64);
             let group_type = self.types.iter().find(|(known, _)| Some(*known) == index);
@@ -97,8 +100,8 @@ impl ReadBack for Rest {
         actors.iter().map(one).collect::<Option<Vec<_>>>().ok_or_else(|| unreadable("a list of persons and groups"))
     }
 
-    fn activity(&self, reply: &Reply) -> Result<Vec<Activity>> {
-        let answer = self.answered("what was done to this group", reply)?;
+    fn activity(&self, response: &Response) -> Result<Vec<Activity>> {
+        let answer = self.answered("what was done to this group", response)?;
         let results = answer.get("results").unwrap_or(&answer);
         let one = |entry: &Value| {
             let user = entry.get("user").and_then(|user| text(user, "email").or_else(|| text(user, "first_name")));
@@ -114,8 +117,8 @@ impl ReadBack for Rest {
     }
 
     /// `{"0": [{"name", "count"}, …], "1": …}`, by group type; newer servers have it no more.
-    fn names(&self, reply: &Reply) -> Option<Vec<String>> {
-        let answer: Value = (reply.status == 200).then(|| serde_json::from_slice(&reply.body).ok())??;
+    fn names(&self, response: &Response) -> Option<Vec<String>> {
+        let answer: Value = (response.status == 200).then(|| serde_json::from_slice(&response.body).ok())??;
         match answer.as_object()?.get(&self.index?.to_string()) {
             Some(listed) => listed.as_array()?.iter().map(|entry| text(entry, "name")).collect(),
             None => Some(Vec::new()),
@@ -123,8 +126,8 @@ impl ReadBack for Rest {
     }
 
     /// `{"results": [{"name", "count"}]}`; older servers answer with the list alone.
-    fn values(&self, reply: &Reply) -> Option<Vec<Value>> {
-        let answer: Value = (reply.status == 200).then(|| serde_json::from_slice(&reply.body).ok())??;
+    fn values(&self, response: &Response) -> Option<Vec<Value>> {
+        let answer: Value = (response.status == 200).then(|| serde_json::from_slice(&response.body).ok())??;
         let results = answer.get("results").unwrap_or(&answer).as_array()?;
         Some(results.iter().filter_map(|entry| entry.get("name").cloned()).collect())
     }

@@ -8,11 +8,12 @@ use serde_json::{Value, json};
 
 use super::capture::{split, without_nul};
 use super::{
-    Addressed, Applied, CREATE, DELETE_PROPERTY, Element, GROUP_TYPES_MAX, Limits, Pace, Part, Reply, Request, Route,
-    UPDATE_PROPERTY, UPSERT_PROPERTIES, Verdict, WriteVia, retry_after, usual_api, words,
+    AddressedChange, CREATE, DELETE_PROPERTY, Element, GROUP_TYPES_MAX, Pace, Part, RequestLimits, Route,
+    UPDATE_PROPERTY, UPSERT_PROPERTIES, Verdict, WriteVia, usual_api, words,
 };
 use crate::destination::evidence::{self, Body, Said};
 use crate::error::{Error, Kind, Result};
+use crate::io::http::{Applied, Request, Response};
 use crate::model::Change;
 use crate::secret::Secret;
 
@@ -24,7 +25,7 @@ const BODY_BYTES_MAX: usize = 1_000_000;
 /// Traits in one `upsert_properties`, in bytes: room for the key and what is around them.
 const UPSERT_BYTES_MAX: usize = 900_000;
 
-pub(super) const LIMITS: Limits = Limits {
+pub(super) const LIMITS: RequestLimits = RequestLimits {
     elements_max: 1,
     traits_max: usize::MAX,
     body_bytes_max: BODY_BYTES_MAX,
@@ -101,7 +102,7 @@ impl Rest {
         Request { method: "GET", url, headers: self.headers(), body: Vec::new(), gzip: false }
     }
 
-    pub(super) fn question(&self) -> Option<Request> {
+    pub(super) fn setup_request(&self) -> Option<Request> {
         match self.asking {
             Asking::Types => Some(self.get("groups_types/")),
             // An existing endpoint answers that it takes no GET; a missing one that it is not there. Nothing can change.
@@ -110,10 +111,10 @@ impl Rest {
         }
     }
 
-    pub(super) fn learn(&mut self, reply: &Reply, group_type: &str) -> Result<()> {
+    pub(super) fn set_up(&mut self, response: &Response, group_type: &str) -> Result<()> {
         match self.asking {
             Asking::Types => {
-                self.types = types(&self.answered("its group types", reply)?).ok_or_else(|| {
+                self.types = types(&self.answered("its group types", response)?).ok_or_else(|| {
                     Error::new(Kind::Destination, "PostHog's answer is no list of group types")
                         .advise("check `app_url`: it is the address that you open PostHog at")
                 })?;
@@ -141,7 +142,7 @@ impl Rest {
                 self.asking = next;
             }
             Asking::Upsert => {
-                self.upsert = matches!(reply.status, 400 | 403 | 405);
+                self.upsert = matches!(response.status, 400 | 403 | 405);
                 self.asking = Asking::Nothing;
             }
             Asking::Nothing => {}
@@ -152,13 +153,13 @@ impl Rest {
     /// The body of a successful answer.
     ///
     /// Errors ([`Kind::Destination`]): any other answer, with what to do about it.
-    pub(super) fn answered(&self, what: &str, reply: &Reply) -> Result<Value> {
+    pub(super) fn answered(&self, what: &str, response: &Response) -> Result<Value> {
         let failed = |reason: String, advice: &str| {
             Err(Error::new(Kind::Destination, format!("PostHog does not tell {what}: {reason}")).advise(advice))
         };
-        let reason = words(reply, &[&self.key]);
-        match reply.status {
-            200..=299 => match serde_json::from_slice(&reply.body) {
+        let reason = words(response, &[&self.key]);
+        match response.status {
+            200..=299 => match serde_json::from_slice(&response.body) {
                 Ok(value) => Ok(value),
                 Err(_) => {
                     failed("the answer is no JSON".to_owned(), "check `app_url`: it is where you open PostHog at")
@@ -177,7 +178,7 @@ impl Rest {
 
     /// What sets a change's values. `update_property` needs the group to be there, so it is created first, every time:
     /// that it exists is then an error which says what we want to hear, and nobody else tells.
-    pub(super) fn settings(&self, addressed: &Addressed) -> Result<Vec<Part>, String> {
+    pub(super) fn settings(&self, addressed: &AddressedChange) -> Result<Vec<Part>, String> {
         let set = &addressed.change.set;
         if set.is_empty() {
             return Ok(Vec::new());
@@ -224,10 +225,10 @@ impl Rest {
     }
 
     /// Older servers answer 500 to the removal of a property that the group does not have. Whether it has is asked then.
-    pub(super) fn doubt(&self, route: Route, element: &Element, reply: &Reply) -> Option<Request> {
+    pub(super) fn confirmation_request(&self, route: Route, element: &Element, response: &Response) -> Option<Request> {
         let query = element.address.strip_prefix(REMOVAL)?;
         // Without the last parameter some projects make a notebook for every group that is looked at.
-        (route == DELETE_PROPERTY && reply.status == 500)
+        (route == DELETE_PROPERTY && response.status == 500)
             .then(|| self.get(&format!("groups/find/{query}&skip_create_notebook=true")))
     }
 
@@ -252,7 +253,7 @@ pub(super) fn held(value: &Value) -> Value {
 }
 
 /// Whether a group that was looked at does not have the property that a removal names, or is not there.
-pub(super) fn is_removed(removal: &Element, answer: &Reply) -> bool {
+pub(super) fn is_removed(removal: &Element, answer: &Response) -> bool {
     let removal: Value = serde_json::from_slice(&removal.bytes).unwrap_or_default();
     let Some(name) = removal.get("$unset").and_then(Value::as_str) else { return false };
     let body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
@@ -282,8 +283,8 @@ fn types(answer: &Value) -> Option<Vec<(u64, String)>> {
 struct Problem(Value);
 
 impl Problem {
-    fn of(reply: &Reply) -> Problem {
-        Problem(serde_json::from_slice(&reply.body).unwrap_or_default())
+    fn of(response: &Response) -> Problem {
+        Problem(serde_json::from_slice(&response.body).unwrap_or_default())
     }
 
     /// Whether it has the form of PostHog's errors, rather than that of a proxy's or a web server's.
@@ -298,21 +299,21 @@ impl Problem {
 
 /// The acknowledgement is the group as JSON. PostHog's page says "no response body" of `update_property` and
 /// `delete_property`, so an empty one counts there too.
-pub(super) fn interpret(route: Route, reply: &Reply, reason: String) -> Verdict {
-    let problem = Problem::of(reply);
+pub(super) fn interpret(route: Route, response: &Response, reason: String) -> Verdict {
+    let problem = Problem::of(response);
     // The group was written, and PostHog failed to tell its own event queue, under whatever status that answered with.
     if problem.text("type").starts_with("capture_") {
-        return Verdict::Retry { reason, after: retry_after(reply), applied: Applied::Maybe };
+        return Verdict::Retry { reason, after: response.retry_after(), applied: Applied::Maybe };
     }
-    match (reply.status, route) {
+    match (response.status, route) {
         (400, DELETE_PROPERTY)
             if problem.text("attr") == "$unset" && problem.text("detail").contains("does not exist on this group") =>
         {
-            return Verdict::DELIVERED;
+            return Verdict::ACCEPTED;
         }
         // PostHog's own 404 says so in its form. Another one is of something else at this address.
-        (404, DELETE_PROPERTY) if problem.0.get("detail").is_some() => return Verdict::DELIVERED,
-        (400, CREATE) if problem.text("detail").contains("already exists") => return Verdict::DELIVERED,
+        (404, DELETE_PROPERTY) if problem.0.get("detail").is_some() => return Verdict::ACCEPTED,
+        (400, CREATE) if problem.text("detail").contains("already exists") => return Verdict::ACCEPTED,
         (403, _) if problem.is_posthogs() => {
             let advice = "give the personal API key the scope `group:write` and access to this project";
             return Verdict::stop(reason, advice);
@@ -339,5 +340,9 @@ pub(super) fn interpret(route: Route, reply: &Reply, reason: String) -> Verdict 
         UPSERT_PROPERTIES => &[200, 201],
         _ => &[200],
     };
-    evidence::judge(reply, reason, &evidence::Api { statuses, ..usual_api(reply, &taken, "`app_url`", credentials) })
+    evidence::judge(
+        response,
+        reason,
+        &evidence::Api { statuses, ..usual_api(response, &taken, "`app_url`", credentials) },
+    )
 }

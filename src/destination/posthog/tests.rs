@@ -10,7 +10,8 @@ use serde_json::{Map, Number, Value, json};
 
 use super::*;
 use crate::destination::Blame;
-use crate::destination::readback::Question;
+use crate::destination::readback::ReadBackQuery;
+use crate::io::http::Applied;
 use crate::model::Change;
 
 const KEY: &str = "phc_k\"e+y";
@@ -42,30 +43,34 @@ fn posthog() -> PostHog {
 /// With the answers to its questions: these group types, and whether there is `upsert_properties`.
 fn prepared(write_via: WriteVia, types: &[&str], upsert: bool) -> PostHog {
     let mut posthog = PostHog::new(&with_rest(write_via), "company").unwrap();
-    posthog.learn(&types_reply(types)).unwrap();
-    if posthog.question().is_some() {
-        posthog.learn(&reply(if upsert { 405 } else { 404 }, "{}")).unwrap();
+    posthog.set_up(&types_reply(types)).unwrap();
+    if posthog.setup_request().is_some() {
+        posthog.set_up(&response(if upsert { 405 } else { 404 }, "{}")).unwrap();
     }
-    assert_eq!(posthog.question(), None);
+    assert_eq!(posthog.setup_request(), None);
     posthog
 }
 
-fn types_reply(types: &[&str]) -> Reply {
+fn types_reply(types: &[&str]) -> Response {
     let types = types.iter().enumerate().map(|(index, name)| json!({"group_type": name, "group_type_index": index}));
-    reply(200, &types.collect::<Value>().to_string())
+    response(200, &types.collect::<Value>().to_string())
 }
 
 const ATTEMPT: Attempt = Attempt { at: DateTime::UNIX_EPOCH, number: 1, request: 0 };
 
-fn addressed(key: &str, change: Value) -> Addressed {
-    Addressed { key: key.to_owned(), change: Arc::new(serde_json::from_value(change).unwrap()), ..Addressed::default() }
+fn addressed(key: &str, change: Value) -> AddressedChange {
+    AddressedChange {
+        key: key.to_owned(),
+        change: Arc::new(serde_json::from_value(change).unwrap()),
+        ..AddressedChange::default()
+    }
 }
 
-fn setting(value: Value) -> Addressed {
+fn setting(value: Value) -> AddressedChange {
     addressed("acme", json!({"set": {"t": value}}))
 }
 
-fn requests(posthog: &PostHog, change: &Addressed) -> Vec<Request> {
+fn requests(posthog: &PostHog, change: &AddressedChange) -> Vec<Request> {
     let parts = posthog.parts(change).unwrap();
     let one = |part: &Part| posthog.request(part.route, &[&posthog.element(change, part)], ATTEMPT);
     parts.iter().map(one).collect()
@@ -76,15 +81,15 @@ fn body(request: &Request) -> Value {
 }
 
 /// The only event of a change that is one.
-fn event(change: &Addressed) -> Value {
+fn event(change: &AddressedChange) -> Value {
     body(&requests(&posthog(), change)[0])["batch"][0].clone()
 }
 
-fn reply(status: u16, body: &str) -> Reply {
-    Reply { status, headers: Vec::new(), body: body.into() }
+fn response(status: u16, body: &str) -> Response {
+    Response { status, body: body.into(), ..Response::default() }
 }
 
-fn refusal(change: &Addressed) -> String {
+fn refusal(change: &AddressedChange) -> String {
     posthog().parts(change).unwrap_err()
 }
 
@@ -106,7 +111,7 @@ fn ph_01_one_post_of_json_with_the_key_in_the_body_alone() {
 #[test]
 fn ph_02_every_element_is_a_whole_groupidentify() {
     let at = DateTime::parse_from_rfc3339("2026-11-22T15:43:58.357+01:00").unwrap().to_utc();
-    let change = Addressed { at, ..addressed("acme-1", json!({"set": {"plan": "pro", "seats": 5}})) };
+    let change = AddressedChange { at, ..addressed("acme-1", json!({"set": {"plan": "pro", "seats": 5}})) };
     let posthog = posthog();
     let part = &posthog.parts(&change).unwrap()[0];
     let attempt = Attempt { at: at + TimeDelta::milliseconds(1_500), number: 2, request: 0 };
@@ -180,14 +185,14 @@ fn ph_06_the_distinct_id_is_stable_and_never_cut() {
 
 #[test]
 fn ph_07_a_uuid_belongs_to_a_group_and_what_is_said_about_it() {
-    let uuid = |change: &Addressed| event(change)["uuid"].clone();
+    let uuid = |change: &AddressedChange| event(change)["uuid"].clone();
     let first = addressed("acme", json!({"set": {"plan": "pro"}}));
-    let later = Addressed { at: DateTime::UNIX_EPOCH + TimeDelta::days(3), ..first.clone() };
+    let later = AddressedChange { at: DateTime::UNIX_EPOCH + TimeDelta::days(3), ..first.clone() };
     assert_eq!(uuid(&first), uuid(&first), "a repetition within the run");
     let others = [
         // A rerun is another event: between the two, a third may have said something else and lost its answer.
         later,
-        Addressed { settled_seq: 8, ..first.clone() },
+        AddressedChange { settled_seq: 8, ..first.clone() },
         addressed("acme2", json!({"set": {"plan": "pro"}})),
         addressed("acme", json!({"set": {"plan": "free"}})),
     ];
@@ -247,9 +252,9 @@ fn ph_10_nothing_to_say_is_no_request() {
 
 #[test]
 fn ph_11_to_ph_14_what_an_answer_means() {
-    let interpret = |status, body: &str| posthog().interpret(CAPTURE, 2, &reply(status, body));
+    let interpret = |status, body: &str| posthog().interpret(CAPTURE, 2, &response(status, body));
     for body in [r#"{"status":"Ok"}"#, r#"{"status":"ok"}"#, r#"{"status":1}"#] {
-        assert_eq!(interpret(200, body), Verdict::DELIVERED, "{body}");
+        assert_eq!(interpret(200, body), Verdict::ACCEPTED, "{body}");
     }
     for (status, body) in
         [(200, ""), (204, ""), (200, "<html>"), (200, "{}"), (200, r#"{"status":0}"#), (201, r#"{"status":1}"#)]
@@ -257,7 +262,7 @@ fn ph_11_to_ph_14_what_an_answer_means() {
         let verdict = interpret(status, body);
         assert!(matches!(verdict, Verdict::Stop { applied: Applied::Maybe, .. }), "{status} {body}: {verdict:?}");
     }
-    assert_eq!(interpret(200, r#"{"status":"Ok","quota_limited":[]}"#), Verdict::DELIVERED);
+    assert_eq!(interpret(200, r#"{"status":"Ok","quota_limited":[]}"#), Verdict::ACCEPTED);
     let Verdict::Stop { reason, advice, .. } = interpret(200, r#"{"status":"Ok","quota_limited":["events"]}"#) else {
         panic!("dropped events are not delivered")
     };
@@ -268,7 +273,7 @@ fn ph_11_to_ph_14_what_an_answer_means() {
             "{status}"
         );
     }
-    let mut throttled = reply(429, "rate limited");
+    let mut throttled = response(429, "rate limited");
     throttled.headers.push(("retry-after".to_owned(), "7".to_owned()));
     let Verdict::Retry { after, applied: Applied::No, .. } = posthog().interpret(CAPTURE, 1, &throttled) else {
         panic!()
@@ -277,7 +282,7 @@ fn ph_11_to_ph_14_what_an_answer_means() {
     for status in [301, 401, 402, 403, 404, 405, 407] {
         assert!(matches!(interpret(status, ""), Verdict::Stop { .. }), "{status}");
     }
-    assert!(matches!(interpret(400, "event submitted without a distinct_id"), Verdict::Refused { .. }));
+    assert!(matches!(interpret(400, "event submitted without a distinct_id"), Verdict::Rejected { .. }));
     assert!(matches!(interpret(413, ""), Verdict::TooLarge { .. }));
     assert!(posthog().too_large_in_part(CAPTURE), "the events before the large one may be queued");
 }
@@ -299,7 +304,8 @@ fn any_answer_has_a_verdict_and_only_success_is_delivered() {
                 r#"{"status":"Ok"}"#,
                 GROUP,
             ] {
-                let delivered = matches!(posthog.interpret(route, 1, &reply(status, body)), Verdict::Delivered { .. });
+                let delivered =
+                    matches!(posthog.interpret(route, 1, &response(status, body)), Verdict::Accepted { .. });
                 let success = match (route, status) {
                     (CAPTURE, 200) => body.contains("Ok"),
                     (UPDATE_PROPERTY | DELETE_PROPERTY, 200) => body == GROUP || body.is_empty(),
@@ -331,12 +337,12 @@ fn ph_15_a_null_stays_and_a_removal_is_a_call_of_its_own() {
     assert_eq!(sent.len(), 3, "removals take effect at once, so they come first");
     assert_eq!(body(&sent[2])["batch"][0]["properties"]["$group_set"], json!({"plan": "pro"}));
     let gone = r#"{"type":"validation_error","code":"invalid_input","detail":"Property 'old' does not exist on this group.","attr":"$unset"}"#;
-    let interpret = |status, body: &str| posthog.interpret(DELETE_PROPERTY, 1, &reply(status, body));
-    assert_eq!(interpret(400, gone), Verdict::DELIVERED);
-    assert_eq!(interpret(404, r#"{"detail":"Not found."}"#), Verdict::DELIVERED, "no group, no trait");
+    let interpret = |status, body: &str| posthog.interpret(DELETE_PROPERTY, 1, &response(status, body));
+    assert_eq!(interpret(400, gone), Verdict::ACCEPTED);
+    assert_eq!(interpret(404, r#"{"detail":"Not found."}"#), Verdict::ACCEPTED, "no group, no trait");
     assert!(matches!(
         interpret(400, r#"{"attr":"$unset","detail":"This field is required"}"#),
-        Verdict::Refused { .. }
+        Verdict::Rejected { .. }
     ));
     let lost = r#"{"attr":"$unset","code":"Failed to submit group property deletion event.","detail":"capture_error","type":"capture_error"}"#;
     for status in [400, 401, 502] {
@@ -351,7 +357,7 @@ fn ph_15_a_null_stays_and_a_removal_is_a_call_of_its_own() {
     for (status, body) in [(403, r#"{"code":403,"error":"Forbidden"}"#), (404, r#"{"message":"Not found"}"#), (404, "")]
     {
         let told = interpret(status, body);
-        assert!(matches!(told, Verdict::Stop { blame: Blame::Perhaps, .. }), "{status} {body}: {told:?}");
+        assert!(matches!(told, Verdict::Stop { blame: Blame::Unclear, .. }), "{status} {body}: {told:?}");
     }
 }
 
@@ -367,7 +373,7 @@ fn ph_15_what_nulls_and_removals_need_is_told_before_a_run() {
     let change = addressed("acme", json!({"set": {"a": 1}, "unset": ["b"]}));
     let routes: Vec<Route> = new.parts(&change).unwrap().iter().map(|part| part.route).collect();
     assert_eq!(routes, [CAPTURE]);
-    let reason = new.parts(&Addressed { settled_seq: 3, ..change }).unwrap_err();
+    let reason = new.parts(&AddressedChange { settled_seq: 3, ..change }).unwrap_err();
     assert!(reason.contains("--retry-rejected") && reason.contains("`company`"), "{reason}");
 }
 
@@ -380,10 +386,10 @@ fn ph_16_a_nested_object_is_sent_whole() {
 #[test]
 fn ph_18_a_sixth_group_type_is_refused_before_a_run() {
     let mut full = PostHog::new(&with_rest(WriteVia::Capture), "company").unwrap();
-    let error = full.learn(&types_reply(&["a", "b", "c", "d", "e"])).unwrap_err();
+    let error = full.set_up(&types_reply(&["a", "b", "c", "d", "e"])).unwrap_err();
     assert!(error.kind() == Kind::Config && error.to_string().contains("a, b, c, d, e"), "{error}");
-    assert!(full.learn(&types_reply(&["a", "b", "c", "d", "company"])).is_ok(), "one of five");
-    assert_eq!(prepared(WriteVia::Capture, &["a", "b", "c", "d"], false).question(), None, "the fifth");
+    assert!(full.set_up(&types_reply(&["a", "b", "c", "d", "company"])).is_ok(), "one of five");
+    assert_eq!(prepared(WriteVia::Capture, &["a", "b", "c", "d"], false).setup_request(), None, "the fifth");
     assert_eq!(posthog().group_types_max(), Some(5));
 }
 
@@ -401,7 +407,8 @@ fn ph_19_ph_20_numbers_that_would_change_are_refused_by_name() {
     for text in ["NaN", "Infinity", "-Infinity"] {
         let mut change = Change::default();
         change.set.insert("t".to_owned(), number(text));
-        let addressed = Addressed { key: "acme".to_owned(), change: Arc::new(change), ..Addressed::default() };
+        let addressed =
+            AddressedChange { key: "acme".to_owned(), change: Arc::new(change), ..AddressedChange::default() };
         assert!(refusal(&addressed).contains("trait `t`"), "{text}");
     }
 }
@@ -446,42 +453,42 @@ fn ph_25_rest_writes_with_what_the_server_has() {
     }
     let posthog = prepared(WriteVia::Rest, &["company"], false);
     let exists = r#"{"type":"validation_error","code":"invalid_input","detail":"A group with this key already exists","attr":"detail"}"#;
-    assert_eq!(posthog.interpret(CREATE, 1, &reply(400, exists)), Verdict::DELIVERED);
-    let gone = reply(404, r#"{"type":"invalid_request","code":"not_found","detail":"Not found.","attr":null}"#);
+    assert_eq!(posthog.interpret(CREATE, 1, &response(400, exists)), Verdict::ACCEPTED);
+    let gone = response(404, r#"{"type":"invalid_request","code":"not_found","detail":"Not found.","attr":null}"#);
     assert!(matches!(posthog.interpret(CREATE, 1, &gone), Verdict::Stop { blame: Blame::Us, .. }));
-    assert!(matches!(posthog.interpret(UPDATE_PROPERTY, 1, &gone), Verdict::Refused { .. }));
-    assert!(matches!(posthog.interpret(UPSERT_PROPERTIES, 1, &gone), Verdict::Refused { .. }));
-    let foreign = posthog.interpret(CREATE, 1, &reply(404, "<html>Not found</html>"));
-    assert!(matches!(foreign, Verdict::Stop { blame: Blame::Perhaps, .. }), "{foreign:?}");
-    let unrouted = reply(404, r#"{"detail":"Endpoint not found."}"#);
+    assert!(matches!(posthog.interpret(UPDATE_PROPERTY, 1, &gone), Verdict::Rejected { .. }));
+    assert!(matches!(posthog.interpret(UPSERT_PROPERTIES, 1, &gone), Verdict::Rejected { .. }));
+    let foreign = posthog.interpret(CREATE, 1, &response(404, "<html>Not found</html>"));
+    assert!(matches!(foreign, Verdict::Stop { blame: Blame::Unclear, .. }), "{foreign:?}");
+    let unrouted = response(404, r#"{"detail":"Endpoint not found."}"#);
     assert!(matches!(posthog.interpret(UPSERT_PROPERTIES, 1, &unrouted), Verdict::Stop { .. }));
 }
 
 #[test]
 fn the_questions_change_nothing_and_are_asked_once() {
     let mut posthog = PostHog::new(&with_rest(WriteVia::Rest), "company").unwrap();
-    let types = posthog.question().unwrap();
+    let types = posthog.setup_request().unwrap();
     assert_eq!((types.method, types.url.as_str()), ("GET", "https://us.posthog.com/api/projects/77/groups_types/"));
     for (status, word) in [(401, "personal_api_key"), (403, "group:read"), (404, "project_id"), (400, "app_url")] {
-        let error = posthog.learn(&reply(status, PERSONAL)).unwrap_err();
+        let error = posthog.set_up(&response(status, PERSONAL)).unwrap_err();
         assert_eq!(error.kind(), Kind::Destination);
         assert!(error.advice().unwrap().contains(word) && !error.to_string().contains(PERSONAL), "{error}");
     }
-    assert!(posthog.learn(&reply(200, "<html>")).is_err());
-    assert!(posthog.learn(&reply(200, r#"{"results":[]}"#)).is_err());
-    let error = posthog.learn(&types_reply(&["project"])).unwrap_err();
+    assert!(posthog.set_up(&response(200, "<html>")).is_err());
+    assert!(posthog.set_up(&response(200, r#"{"results":[]}"#)).is_err());
+    let error = posthog.set_up(&types_reply(&["project"])).unwrap_err();
     assert!(error.to_string().contains("REST cannot create"), "{error}");
-    posthog.learn(&types_reply(&["company"])).unwrap();
-    let probe = posthog.question().unwrap();
+    posthog.set_up(&types_reply(&["company"])).unwrap();
+    let probe = posthog.setup_request().unwrap();
     assert_eq!((probe.method, probe.body.len()), ("GET", 0));
     assert!(probe.url.ends_with("/groups/upsert_properties/"), "{}", probe.url);
-    posthog.learn(&reply(405, "")).unwrap();
-    assert_eq!(posthog.question(), None);
+    posthog.set_up(&response(405, "")).unwrap();
+    assert_eq!(posthog.setup_request(), None);
     assert_eq!(posthog_without_rest_asks(), None);
 }
 
 fn posthog_without_rest_asks() -> Option<Request> {
-    posthog().question()
+    posthog().setup_request()
 }
 
 #[test]
@@ -501,30 +508,30 @@ fn reading_back_asks_for_one_type_and_never_follows_to_another_host() {
         assert_eq!((request.method, request.body.len()), ("GET", 0));
         request.url.strip_prefix("https://us.posthog.com/api/projects/77/groups/").unwrap().to_owned()
     };
-    assert_eq!(url(Question::Page(None)), "?group_type_index=1");
-    assert_eq!(url(Question::Page(Some("a=&b"))), "?group_type_index=1&cursor=a%3D%26b");
-    assert_eq!(url(Question::Find("a b")), "find/?group_type_index=1&group_key=a+b&skip_create_notebook=true");
-    assert_eq!(url(Question::Related("a")), "related/?group_type_index=1&id=a");
-    assert_eq!(url(Question::Activity("a")), "activity/?group_type_index=1&id=a&group_key=a");
-    assert_eq!(url(Question::Names), "property_definitions/");
-    assert_eq!(url(Question::Values("p")), "property_values/?group_type_index=1&key=p");
+    assert_eq!(url(ReadBackQuery::Page(None)), "?group_type_index=1");
+    assert_eq!(url(ReadBackQuery::Page(Some("a=&b"))), "?group_type_index=1&cursor=a%3D%26b");
+    assert_eq!(url(ReadBackQuery::Find("a b")), "find/?group_type_index=1&group_key=a+b&skip_create_notebook=true");
+    assert_eq!(url(ReadBackQuery::Related("a")), "related/?group_type_index=1&id=a");
+    assert_eq!(url(ReadBackQuery::Activity("a")), "activity/?group_type_index=1&id=a&group_key=a");
+    assert_eq!(url(ReadBackQuery::Names), "property_definitions/");
+    assert_eq!(url(ReadBackQuery::Values("p")), "property_values/?group_type_index=1&key=p");
     let page = r#"{"next":"http://internal:8000/api/projects/77/groups/?group_type_index=1&cursor=eyJj%3D","previous":null,
         "results":[{"group_type_index":1,"group_key":"a","group_properties":{"n":12345678901234567890},"created_at":"x"},
                    {"group_type_index":1,"group_key":"b","group_properties":null},
                    {"group_key":"c","group_properties":"{\"plan\": \"pro\"}"}]}"#;
-    let page = readback.page(&reply(200, page)).unwrap();
+    let page = readback.page(&response(200, page)).unwrap();
     assert_eq!(page.next.as_deref(), Some("eyJj="));
     assert_eq!(page.groups[0].traits["n"].to_string(), "12345678901234567890");
     assert_eq!((page.groups[1].key.as_str(), page.groups[1].traits.len()), ("b", 0));
     assert_eq!(page.groups[2].traits["plan"], json!("pro"), "as text");
     for wrong in [r#"{"next":"http://internal/?page=2","results":[]}"#, "[]", "{}", r#"{"results":[{"group_key":1}]}"#]
     {
-        assert!(readback.page(&reply(200, wrong)).is_err(), "{wrong}");
+        assert!(readback.page(&response(200, wrong)).is_err(), "{wrong}");
     }
-    assert_eq!(readback.found(&reply(404, "")).unwrap(), None);
-    assert!(readback.found(&reply(403, "")).unwrap_err().advice().unwrap().contains("group:read"));
+    assert_eq!(readback.found(&response(404, "")).unwrap(), None);
+    assert!(readback.found(&response(403, "")).unwrap_err().advice().unwrap().contains("group:read"));
     let absent = prepared(WriteVia::Capture, &["project"], false);
-    assert_eq!(absent.readback().unwrap().request(Question::Page(None)), None, "no such type, nothing to ask");
+    assert_eq!(absent.readback().unwrap().request(ReadBackQuery::Page(None)), None, "no such type, nothing to ask");
     assert!(self::posthog().readback().is_none());
 }
 
@@ -534,23 +541,23 @@ fn what_is_read_back_of_one_group() {
     let readback = posthog.readback().unwrap();
     let related = r#"[{"type":"person","id":"0190","distinct_ids":["u1","u2"],"properties":{"email":"a@b.c"}},
         {"type":"group","id":"p-7","group_type_index":0,"properties":{"name":"Site"}}]"#;
-    let related = readback.related(&reply(200, related)).unwrap();
+    let related = readback.related(&response(200, related)).unwrap();
     let flat: Vec<_> = related.iter().map(|one| (one.kind.as_str(), one.id.as_str(), one.name.as_deref())).collect();
     assert_eq!(flat, [("person", "u1", Some("a@b.c")), ("project", "p-7", Some("Site"))]);
     let activity = r#"{"results":[{"created_at":"2026-01-02T03:04:05Z","activity":"update_property","user":{"email":"x@y.z"},
         "detail":{"name":"plan","changes":[]}},{"created_at":"2026-01-01T00:00:00Z","activity":"create_group","user":null,"detail":{}}]}"#;
-    let activity = readback.activity(&reply(200, activity)).unwrap();
+    let activity = readback.activity(&response(200, activity)).unwrap();
     assert_eq!((activity[0].about.as_deref(), activity[0].by.as_deref()), (Some("plan"), Some("x@y.z")));
     assert_eq!((activity[1].what.as_str(), &activity[1].by), ("create_group", &None));
-    assert!(readback.activity(&reply(403, "")).is_err() && readback.related(&reply(200, "{}")).is_err());
-    let names = readback.names(&reply(200, r#"{"0":[{"name":"x","count":1}],"1":[{"name":"plan","count":3}]}"#));
+    assert!(readback.activity(&response(403, "")).is_err() && readback.related(&response(200, "{}")).is_err());
+    let names = readback.names(&response(200, r#"{"0":[{"name":"x","count":1}],"1":[{"name":"plan","count":3}]}"#));
     assert_eq!(names, Some(vec!["plan".to_owned()]));
-    assert_eq!(readback.names(&reply(200, "{}")), Some(Vec::new()));
-    assert_eq!(readback.names(&reply(404, "")), None, "newer servers have it no more");
+    assert_eq!(readback.names(&response(200, "{}")), Some(Vec::new()));
+    assert_eq!(readback.names(&response(404, "")), None, "newer servers have it no more");
     for body in [r#"{"results":[{"name":"pro","count":3}],"refreshing":false}"#, r#"[{"name":"pro","count":3}]"#] {
-        assert_eq!(readback.values(&reply(200, body)), Some(vec![json!("pro")]));
+        assert_eq!(readback.values(&response(200, body)), Some(vec![json!("pro")]));
     }
-    assert_eq!(readback.values(&reply(404, "")), None);
+    assert_eq!(readback.values(&response(404, "")), None);
 }
 
 #[test]
@@ -575,10 +582,10 @@ fn settings_that_cannot_work_are_told_apart() {
     }
     let own = "https://ph.example.com".to_owned();
     let own = Settings { base_url: Some(own.clone()), app_url: Some(own), ..with_rest(WriteVia::Capture) };
-    let question = PostHog::new(&own, "company").unwrap().question().unwrap();
+    let question = PostHog::new(&own, "company").unwrap().setup_request().unwrap();
     assert_eq!(question.url, "https://ph.example.com/api/projects/77/groups_types/");
     let eu = Settings { region: Some(Region::Eu), ..with_rest(WriteVia::Capture) };
-    assert!(PostHog::new(&eu, "company").unwrap().question().unwrap().url.starts_with("https://eu.posthog.com/"));
+    assert!(PostHog::new(&eu, "company").unwrap().setup_request().unwrap().url.starts_with("https://eu.posthog.com/"));
 }
 
 #[test]
@@ -590,9 +597,9 @@ fn no_key_is_shown() {
         assert!(!shown.contains(PERSONAL) && !shown.contains("phc_") && shown.contains("***"), "{shown}");
         assert_eq!(masked.url, request.url);
     }
-    let echo = reply(400, &format!("no: {KEY} {PERSONAL}"));
+    let echo = response(400, &format!("no: {KEY} {PERSONAL}"));
     for route in [CAPTURE, UPDATE_PROPERTY] {
-        let Verdict::Refused { reason, .. } = posthog.interpret(route, 1, &echo) else { panic!() };
+        let Verdict::Rejected { reason, .. } = posthog.interpret(route, 1, &echo) else { panic!() };
         assert_eq!(reason, "HTTP 400: no: *** ***");
     }
 }
@@ -600,7 +607,7 @@ fn no_key_is_shown() {
 #[test]
 fn names_that_look_like_posthogs_own_are_remarked() {
     let shape = |name| TraitShape { name, op: Op::Set, declared: None, constant: None, members: None, always: false };
-    let remarks = posthog().remarks(&[shape("plan"), shape("$geoip_city"), shape("a\0")]);
+    let remarks = posthog().findings(&[shape("plan"), shape("$geoip_city"), shape("a\0")]);
     let flat: Vec<(Option<&str>, bool)> = remarks.iter().map(|one| (one.about.as_deref(), one.error)).collect();
     assert_eq!(flat, [(Some("$geoip_city"), false), (Some("a\0"), true)]);
 }
@@ -631,7 +638,7 @@ proptest! {
     ) {
         let change = Change { set: set.into_iter().collect(), unset, ..Change::default() };
         let posthog = prepared(WriteVia::Capture, &["company"], false);
-        let addressed = Addressed { key: key.clone(), change: Arc::new(change.clone()), ..Addressed::default() };
+        let addressed = AddressedChange { key: key.clone(), change: Arc::new(change.clone()), ..AddressedChange::default() };
         let (mut said, mut removed) = (Map::new(), Vec::new());
         for part in posthog.parts(&addressed).unwrap() {
             let body: Value = serde_json::from_slice(&posthog.element(&addressed, &part).bytes).unwrap();
@@ -652,7 +659,7 @@ proptest! {
 fn a_group_that_posthog_would_not_keep_is_refused_to_the_byte() {
     let of = |letters: usize| {
         let whole = [("t".to_owned(), json!("x".repeat(letters)))].into_iter().collect();
-        let addressed = Addressed { large_document: Some(Arc::new(whole)), ..setting(json!({"plan": "pro"})) };
+        let addressed = AddressedChange { large_document: Some(Arc::new(whole)), ..setting(json!({"plan": "pro"})) };
         PostHog::new(&settings(), "company").unwrap().parts(&addressed)
     };
     // `{"t":"…"}` is eight bytes, and as text inside JSON its four quotes are one more each.
@@ -691,11 +698,15 @@ fn ph_24_capture_v1_has_its_headers_and_nothing_secret_in_its_body() {
     // Only by its id is known what became of an event, and nothing of it is repeated that holds the key.
     let told = |result: &str, details: &str| {
         let body = json!({"results": {&element.id: {"result": result, "details": details}}}).to_string();
-        v1.interpret_each(CAPTURE, &[&element], &Reply { status: 200, headers: Vec::new(), body: body.into_bytes() })
+        v1.interpret_each(
+            CAPTURE,
+            &[&element],
+            &Response { status: 200, body: body.into_bytes(), ..Response::default() },
+        )
     };
-    assert_eq!(told("ok", ""), Verdict::DELIVERED);
+    assert_eq!(told("ok", ""), Verdict::ACCEPTED);
     assert!(!format!("{:?}", told("drop", &key)).contains(&key));
     let unasked =
-        v1.interpret(CAPTURE, 1, &Reply { status: 200, body: br#"{"results":{}}"#.to_vec(), ..Reply::default() });
-    assert!(!matches!(unasked, Verdict::Delivered { .. }), "{unasked:?}");
+        v1.interpret(CAPTURE, 1, &Response { status: 200, body: br#"{"results":{}}"#.to_vec(), ..Response::default() });
+    assert!(!matches!(unasked, Verdict::Accepted { .. }), "{unasked:?}");
 }

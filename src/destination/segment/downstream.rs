@@ -5,7 +5,7 @@
 //! as their owners publish them (`segmentio/action-destinations`, `rudderlabs/rudder-transformer`).
 
 use super::preset::Preset;
-use crate::destination::{Remark, TraitShape};
+use crate::destination::{MappingFinding, TraitShape};
 
 /// A tool behind a vendor.
 #[derive(Debug)]
@@ -104,7 +104,7 @@ pub(super) fn needed(preset: &Preset, tools: Option<&[&'static Tool]>) -> Vec<&'
 
 impl Tool {
     /// What it has to say about a mapping's traits; `direct`: it is what answers, so that it is certain what happens.
-    pub(super) fn remarks(&self, direct: bool, traits: &[TraitShape<'_>]) -> Vec<Remark> {
+    pub(super) fn findings(&self, direct: bool, traits: &[TraitShape<'_>]) -> Vec<MappingFinding> {
         let Tool { label, otherwise, .. } = self;
         let mut found = Vec::new();
         for names in self.needs {
@@ -114,7 +114,7 @@ impl Tool {
                 } else {
                     "{ column = \"…\", always = true }"
                 };
-                found.push(Remark {
+                found.push(MappingFinding {
                     about: None,
                     error: false,
                     what: format!(
@@ -127,7 +127,7 @@ impl Tool {
             };
             let is_default = *names == OBJECT_TYPE && mapped.constant.is_some_and(|value| value == "1" || value == 1);
             if !mapped.always && !is_default {
-                found.push(Remark {
+                found.push(MappingFinding {
                     about: Some(mapped.name.to_owned()),
                     error: direct,
                     what: format!(
@@ -140,7 +140,7 @@ impl Tool {
             }
         }
         if let Some(named) = self.needs_named.filter(|_| !traits.iter().any(|shape| shape.always)) {
-            found.push(Remark {
+            found.push(MappingFinding {
                 about: None,
                 error: false,
                 what: format!("{label} takes {named} from each call, and without them {otherwise}"),
@@ -148,7 +148,7 @@ impl Tool {
                     .to_owned(),
             });
         }
-        found.extend(traits.iter().filter(|shape| self.reserved.contains(&shape.name)).map(|shape| Remark {
+        found.extend(traits.iter().filter(|shape| self.reserved.contains(&shape.name)).map(|shape| MappingFinding {
             about: Some(shape.name.to_owned()),
             error: true,
             what: format!("`{}` is reserved by {label} for the relationship of a person to the object", shape.name),
@@ -173,8 +173,8 @@ impl Tool {
 }
 
 /// Said where nothing travels with every change and nobody said which tools there are.
-pub(super) fn nothing_always(vendor: &str) -> Remark {
-    Remark {
+pub(super) fn nothing_always(vendor: &str) -> MappingFinding {
+    MappingFinding {
         about: None,
         error: false,
         what: format!(

@@ -1,8 +1,9 @@
 //! How do the vendors that speak Segment's protocol differ? One row each.
 
+use super::super::UserRule;
 use super::super::evidence::{Body, Said, any_body, undocumented_body};
-use super::super::{Applied, UserRule};
 use super::downstream::{self, Tool};
+use crate::io::http::Applied;
 
 /// How the key is shown to the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

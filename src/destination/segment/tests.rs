@@ -49,23 +49,30 @@ fn at() -> chrono::DateTime<Utc> {
     chrono::DateTime::from_timestamp_millis(1_700_000_000_123).unwrap()
 }
 
-fn addressed(key: &str, set: Value) -> Addressed {
+fn addressed(key: &str, set: Value) -> AddressedChange {
     let change: Change = serde_json::from_value(json!({"set": set})).unwrap();
     let user = Some(User::Id(format!("account:{key}")));
-    Addressed { key: key.to_owned(), user, at: at(), change: Arc::new(change), settled_seq: 3, ..Addressed::default() }
+    AddressedChange {
+        key: key.to_owned(),
+        user,
+        at: at(),
+        change: Arc::new(change),
+        settled_seq: 3,
+        ..AddressedChange::default()
+    }
 }
 
 /// A change whose message takes exactly so many bytes.
-fn sized(segment: &Segment, key: &str, bytes: usize) -> Addressed {
+fn sized(segment: &Segment, key: &str, bytes: usize) -> AddressedChange {
     let bare = element(segment, &addressed(key, json!({"t": ""}))).bytes.len();
     addressed(key, json!({"t": "x".repeat(bytes - bare)}))
 }
 
-fn element(segment: &Segment, change: &Addressed) -> Element {
+fn element(segment: &Segment, change: &AddressedChange) -> Element {
     segment.element(change, &Part { route: 0, change: Arc::clone(&change.change) })
 }
 
-fn request(segment: &Segment, changes: &[Addressed], number: u32) -> Request {
+fn request(segment: &Segment, changes: &[AddressedChange], number: u32) -> Request {
     let elements: Vec<Element> = changes
         .iter()
         .flat_map(|change| segment.parts(change).unwrap().into_iter().map(|part| segment.element(change, &part)))
@@ -82,13 +89,13 @@ fn header<'a>(request: &'a Request, name: &str) -> Option<&'a str> {
     request.headers.iter().find(|(header, _)| *header == name).map(|(_, value)| value.as_str())
 }
 
-fn reply(status: u16, headers: &[(&str, &str)], body: &str) -> Reply {
+fn response(status: u16, headers: &[(&str, &str)], body: &str) -> Response {
     let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-    Reply { status, headers, body: body.into() }
+    Response { status, headers, body: body.into(), ..Response::default() }
 }
 
 fn interpret(preset: &str, status: u16, body: &str) -> Verdict {
-    vendor(preset).interpret(0, 2, &reply(status, &[], body))
+    vendor(preset).interpret(0, 2, &response(status, &[], body))
 }
 
 fn shape(name: &str) -> TraitShape<'_> {
@@ -96,11 +103,11 @@ fn shape(name: &str) -> TraitShape<'_> {
 }
 
 fn remarked(preset: &str, traits: &[TraitShape<'_>]) -> Vec<String> {
-    let told = |remark: Remark| {
+    let told = |remark: MappingFinding| {
         let severity = if remark.error { "error" } else { "warning" };
         format!("{severity} {}: {} ({})", remark.about.unwrap_or_default(), remark.what, remark.help)
     };
-    vendor(preset).remarks(traits).into_iter().map(told).collect()
+    vendor(preset).findings(traits).into_iter().map(told).collect()
 }
 
 #[test]
@@ -127,7 +134,8 @@ fn sg_01_a_post_of_json_with_the_key_and_a_colon_in_basic_authentication() {
 
 #[test]
 fn sg_02_a_message_has_the_specs_keys_and_a_batch_two() {
-    let anonymous = Addressed { user: Some(User::Anonymous("anon-1".to_owned())), ..addressed("b", json!({"n": 1})) };
+    let anonymous =
+        AddressedChange { user: Some(User::Anonymous("anon-1".to_owned())), ..addressed("b", json!({"n": 1})) };
     let body = body(&request(&vendor("segment"), &[addressed("a", json!({"plan": "pro"})), anonymous], 1));
     let keys: Vec<&String> = body.as_object().unwrap().keys().collect();
     assert_eq!(keys, ["batch", "sentAt"]);
@@ -151,7 +159,7 @@ fn sg_02_a_message_has_the_specs_keys_and_a_batch_two() {
 fn sg_03_a_message_without_a_user_is_never_sent_where_one_is_needed() {
     for preset in PRESETS {
         let segment = vendor(preset.name);
-        let nobody = Addressed { user: None, ..addressed("a", json!({"n": 1})) };
+        let nobody = AddressedChange { user: None, ..addressed("a", json!({"n": 1})) };
         let optional = ["customerio", "customerio-eu", "accoil"].contains(&preset.name);
         assert_eq!(segment.features().user == UserRule::Optional, optional, "{}", preset.name);
         match segment.parts(&nobody) {
@@ -159,12 +167,12 @@ fn sg_03_a_message_without_a_user_is_never_sent_where_one_is_needed() {
             Err(reason) => assert!(!optional && reason.contains("[user]"), "{reason}"),
         }
         assert_eq!(segment.parts(&addressed("a", json!({"n": 1}))).unwrap().len(), 1);
-        let empty = Addressed { user: Some(User::Id(" ".to_owned())), ..addressed("a", json!({"n": 1})) };
+        let empty = AddressedChange { user: Some(User::Id(" ".to_owned())), ..addressed("a", json!({"n": 1})) };
         let reason = segment.parts(&empty).unwrap_err();
         assert_eq!(reason, "the user's id is empty: give the row one, or leave it out with `where`");
     }
     assert_eq!(with(|settings| settings.user = Some(Wants::Optional)).features().user, UserRule::Optional);
-    let keyless = Addressed { key: String::new(), ..addressed("a", json!({"n": 1})) };
+    let keyless = AddressedChange { key: String::new(), ..addressed("a", json!({"n": 1})) };
     assert_eq!(
         vendor("segment").parts(&keyless).unwrap_err(),
         "the group's key is empty: give the row one, or leave it out with `where`"
@@ -175,7 +183,7 @@ fn sg_03_a_message_without_a_user_is_never_sent_where_one_is_needed() {
 fn sg_04_absent_ids_are_absent_and_not_null() {
     let segment = vendor("accoil");
     for user in [None, Some(User::Id("u".to_owned())), Some(User::Anonymous("x".to_owned()))] {
-        let change = Addressed { user: user.clone(), ..addressed("a", json!({"n": 1})) };
+        let change = AddressedChange { user: user.clone(), ..addressed("a", json!({"n": 1})) };
         let message: Value = serde_json::from_slice(&element(&segment, &change).bytes).unwrap();
         let has = |key: &str| message.get(key).is_some();
         let expected = match user {
@@ -207,7 +215,7 @@ fn sg_05_a_message_has_32_768_bytes_at_most_in_bytes() {
     for preset in PRESETS {
         let segment = vendor(preset.name);
         let limits = segment.limits(0);
-        let changes: Vec<Addressed> =
+        let changes: Vec<AddressedChange> =
             (0..limits.elements_max.min(3)).map(|at| addressed(&format!("g{at}"), json!({"n": at}))).collect();
         let inner: usize = changes.iter().map(|change| element(&segment, change).bytes.len()).sum();
         let request = request(&segment, &changes, 1);
@@ -233,7 +241,7 @@ fn sg_06_a_message_that_is_too_large_is_refused_with_the_trait_to_shorten() {
 #[test]
 fn sg_07_a_message_id_is_short_stable_and_another_for_another_change() {
     let segment = vendor("segment");
-    let id = |change: &Addressed| {
+    let id = |change: &AddressedChange| {
         let message: Value = serde_json::from_slice(&element(&segment, change).bytes).unwrap();
         message["messageId"].as_str().unwrap().to_owned()
     };
@@ -242,10 +250,10 @@ fn sg_07_a_message_id_is_short_stable_and_another_for_another_change() {
     assert_eq!(id(&first), id(&first), "a repetition within the run");
     let others = [
         // A rerun is another message: between the two, a third may have said something else and lost its answer.
-        Addressed { at: at() + chrono::Duration::hours(1), ..first.clone() },
+        AddressedChange { at: at() + chrono::Duration::hours(1), ..first.clone() },
         addressed("a", json!({"plan": "free"})),
         addressed("b", json!({"plan": "pro"})),
-        Addressed { settled_seq: 4, ..first.clone() },
+        AddressedChange { settled_seq: 4, ..first.clone() },
     ];
     assert!(others.iter().all(|other| id(other) != id(&first)));
     let without = with(|settings| settings.message_id = Some(false));
@@ -281,7 +289,7 @@ fn sg_09_sg_10_a_null_is_sent_as_null_in_reserved_traits_too_and_nothing_can_be_
         (json!({"add": {"x": 1}}), "no `op = \"add\"`"),
     ] {
         let change = Arc::new(serde_json::from_value(said).unwrap());
-        let told = segment.parts(&Addressed { change, ..addressed("a", json!({})) }).unwrap_err();
+        let told = segment.parts(&AddressedChange { change, ..addressed("a", json!({})) }).unwrap_err();
         assert!(told.contains(reason), "{told}");
     }
     assert_eq!(segment.parts(&addressed("a", json!({}))).unwrap(), [], "nothing to say");
@@ -306,7 +314,7 @@ fn sg_11_names_that_differ_in_capitals_or_underscores_collide() {
 /// What `check` says with these tools behind a preset.
 fn remarked_behind(preset: &str, downstream: Option<&str>, traits: &[TraitShape<'_>]) -> Vec<(bool, String)> {
     let settings = Settings { downstream: downstream.map(str::to_owned), ..settings(preset) };
-    let remarks = Segment::new(&settings, "company").unwrap().remarks(traits);
+    let remarks = Segment::new(&settings, "company").unwrap().findings(traits);
     remarks.into_iter().map(|remark| (remark.error, format!("{} | {}", remark.what, remark.help))).collect()
 }
 
@@ -443,7 +451,7 @@ fn sg_12_reserved_traits_are_compared_with_the_spec() {
 
 #[test]
 fn sg_13_a_wrong_key_shows_only_where_the_vendor_has_a_strict_mode() {
-    assert_eq!(interpret("segment", 200, r#"{"success":true}"#), Verdict::DELIVERED, "whatever the key");
+    assert_eq!(interpret("segment", 200, r#"{"success":true}"#), Verdict::ACCEPTED, "whatever the key");
     for preset in PRESETS {
         let request = request(&vendor(preset.name), &[addressed("a", json!({"n": 1}))], 1);
         let strict = preset.name.starts_with("customerio").then_some("1");
@@ -459,14 +467,14 @@ fn sg_13_a_wrong_key_shows_only_where_the_vendor_has_a_strict_mode() {
 #[test]
 fn sg_14_what_answers_mean() {
     let is = |verdict: &Verdict| match verdict {
-        Verdict::Delivered { .. } => "delivered",
-        Verdict::Refused { .. } => "refused",
-        Verdict::RefusedSome { .. } => "refused some",
+        Verdict::Accepted { .. } => "delivered",
+        Verdict::Rejected { .. } => "refused",
+        Verdict::RejectedSome { .. } => "refused some",
         Verdict::TooLarge { .. } => "too large",
         Verdict::Retry { applied: Applied::No, .. } => "retry",
         Verdict::Retry { applied: Applied::Maybe, .. } => "retry, maybe applied",
         Verdict::Stop { .. } => "stop",
-        Verdict::Each { .. } => "each",
+        Verdict::PerElement { .. } => "each",
     };
     for (status, expected) in [
         (400, "refused"),
@@ -502,7 +510,7 @@ fn sg_14_what_answers_mean() {
         panic!("a wrong key stops");
     };
     assert!(advice.contains("the write key of an HTTP source"), "{advice}");
-    let asked = |headers: &[(&str, &str)]| match vendor("segment").interpret(0, 1, &reply(429, headers, "")) {
+    let asked = |headers: &[(&str, &str)]| match vendor("segment").interpret(0, 1, &response(429, headers, "")) {
         Verdict::Retry { after, .. } => after.map(|after| after.as_secs()),
         other => panic!("{other:?}"),
     };
@@ -529,7 +537,7 @@ fn sg_15_each_preset_knows_the_status_that_means_taken() {
         ("dittofeed", 204, "", [200, 202]),
         ("accoil", 202, "Accepted", [200, 204]),
     ] {
-        assert_eq!(interpret(preset, taken, body), Verdict::DELIVERED, "{preset}");
+        assert_eq!(interpret(preset, taken, body), Verdict::ACCEPTED, "{preset}");
         for other in others {
             let Verdict::Stop { advice, .. } = interpret(preset, other, body) else { panic!("{preset} {other}") };
             assert!(advice.contains(&format!("answers {taken} to what it takes")), "{advice}");
@@ -542,17 +550,17 @@ fn sg_15_each_preset_knows_the_status_that_means_taken() {
     }
     for status in [200, 201, 202, 204] {
         for body in ["", "Thank you!", "{}"] {
-            assert_eq!(interpret("custom", status, body), Verdict::DELIVERED);
+            assert_eq!(interpret("custom", status, body), Verdict::ACCEPTED);
         }
         for body in ["<html>", r#"{"error":"no"}"#, r#"{"status":"#, "Error: no"] {
             assert!(matches!(interpret("custom", status, body), Verdict::Stop { .. }), "{body}");
         }
     }
     let own = with(|settings| settings.success_status = Some(206));
-    assert_eq!(own.interpret(0, 1, &reply(206, &[], "")), Verdict::DELIVERED);
-    assert!(matches!(own.interpret(0, 1, &reply(200, &[], "")), Verdict::Stop { .. }));
+    assert_eq!(own.interpret(0, 1, &response(206, &[], "")), Verdict::ACCEPTED);
+    assert!(matches!(own.interpret(0, 1, &response(200, &[], "")), Verdict::Stop { .. }));
     for body in [r#"{"success":false}"#, r#"{"ok":false,"error":"x"}"#] {
-        assert!(matches!(interpret("segment", 200, body), Verdict::Refused { .. }), "{body}");
+        assert!(matches!(interpret("segment", 200, body), Verdict::Rejected { .. }), "{body}");
         for preset in ["rudderstack", "customerio", "journy", "hightouch"] {
             let told = interpret(preset, 200, body);
             assert!(
@@ -723,7 +731,7 @@ fn sg_21_a_batch_says_what_the_official_clients_batches_say() {
     let traits = json!({
         "name": "Acmé 😀", "employees": 3294, "arr": 12.5, "trial": null, "tags": ["a", "b"], "address": {"city": "Bonn"}
     });
-    let change = Addressed { user: Some(User::Id("u1".to_owned())), ..addressed("acme", traits) };
+    let change = AddressedChange { user: Some(User::Id("u1".to_owned())), ..addressed("acme", traits) };
     for (client, theirs) in CLIENTS {
         let preset = if client.starts_with("rudder") { "rudderstack" } else { "segment" };
         let ours = body(&request(&vendor(preset), std::slice::from_ref(&change), 1));
@@ -750,7 +758,7 @@ fn no_secret_is_shown() {
         assert_eq!(body(&shown)["writeKey"], json!("***"));
         assert_eq!(header(&shown, "content-type"), Some("application/json"));
         let echo = format!("bad Basic {encoded} for {key} via pr0xy-never-shown");
-        let Verdict::Refused { reason, .. } = segment.interpret(0, 1, &reply(400, &[], &echo)) else { panic!() };
+        let Verdict::Rejected { reason, .. } = segment.interpret(0, 1, &response(400, &[], &echo)) else { panic!() };
         assert_eq!(reason, "HTTP 400: bad *** for *** via ***");
     }
     assert!(!format!("{settings:?}").contains(key));
@@ -778,8 +786,8 @@ proptest! {
     ) {
         let segment = vendor(PRESETS[at].name);
         let headers = vec![("x-ratelimit-reset".to_owned(), reset)];
-        let verdict = segment.interpret(0, 2, &Reply { status, headers, body });
-        let delivered = matches!(verdict, Verdict::Delivered { .. });
+        let verdict = segment.interpret(0, 2, &Response { status, headers, body, ..Response::default() });
+        let delivered = matches!(verdict, Verdict::Accepted { .. });
         prop_assert!(!delivered || (200..300).contains(&status));
     }
 

@@ -24,14 +24,21 @@ fn single() -> ThriveStack {
     ThriveStack::new(&Settings { wire: Wire::Single, ..settings() }, "company").unwrap()
 }
 
-fn addressed(key: &str, set: Value) -> Addressed {
+fn addressed(key: &str, set: Value) -> AddressedChange {
     let change: Change = serde_json::from_value(json!({"set": set})).unwrap();
     let at = chrono::DateTime::from_timestamp_millis(1_700_000_000_123).unwrap();
     let user = Some(User::Id(format!("account:{key}")));
-    Addressed { key: key.to_owned(), user, at, change: Arc::new(change), settled_seq: 3, ..Addressed::default() }
+    AddressedChange {
+        key: key.to_owned(),
+        user,
+        at,
+        change: Arc::new(change),
+        settled_seq: 3,
+        ..AddressedChange::default()
+    }
 }
 
-fn request(destination: &ThriveStack, changes: &[Addressed]) -> Request {
+fn request(destination: &ThriveStack, changes: &[AddressedChange]) -> Request {
     let elements: Vec<Element> = changes
         .iter()
         .flat_map(|change| {
@@ -47,7 +54,7 @@ fn body(request: &Request) -> Value {
 }
 
 fn interpret(status: u16, body: &str) -> Verdict {
-    thrivestack().interpret(0, 2, &Reply { status, headers: Vec::new(), body: body.into() })
+    thrivestack().interpret(0, 2, &Response { status, body: body.into(), ..Response::default() })
 }
 
 fn shape(name: &str) -> TraitShape<'_> {
@@ -55,8 +62,8 @@ fn shape(name: &str) -> TraitShape<'_> {
 }
 
 fn remarked(destination: &ThriveStack, traits: &[TraitShape<'_>]) -> Vec<(bool, String)> {
-    let told = |remark: Remark| (remark.error, format!("{} ({})", remark.what, remark.help));
-    destination.remarks(traits).into_iter().map(told).collect()
+    let told = |remark: MappingFinding| (remark.error, format!("{} ({})", remark.what, remark.help));
+    destination.findings(traits).into_iter().map(told).collect()
 }
 
 #[test]
@@ -117,11 +124,11 @@ fn ts_04_a_group_without_ids_is_not_sent() {
         (Some(User::Anonymous("x".to_owned())), "known users only"),
         (Some(User::Id(String::new())), "the user's id is empty"),
     ] {
-        let told = destination.parts(&Addressed { user, ..change.clone() }).unwrap_err();
+        let told = destination.parts(&AddressedChange { user, ..change.clone() }).unwrap_err();
         assert!(told.contains(reason), "{told}");
     }
     assert_eq!(
-        destination.parts(&Addressed { key: String::new(), ..change }).unwrap_err(),
+        destination.parts(&AddressedChange { key: String::new(), ..change }).unwrap_err(),
         "the group's key is empty: give the row one, or leave it out with `where`"
     );
 }
@@ -197,10 +204,10 @@ fn ts_10_names_that_differ_in_capitals_collide() {
 
 #[test]
 fn ts_11_success_false_is_no_success_and_warnings_are_told() {
-    assert_eq!(interpret(200, r#"{"success":true,"eventId":"e1"}"#), Verdict::DELIVERED);
+    assert_eq!(interpret(200, r#"{"success":true,"eventId":"e1"}"#), Verdict::ACCEPTED);
     assert_eq!(
         interpret(200, r#"{"success":true,"response_id":"r1","message":"ok","warnings":[]}"#),
-        Verdict::DELIVERED
+        Verdict::ACCEPTED
     );
     for (status, body) in
         [(201, r#"{"success":true}"#), (200, ""), (200, "<html>"), (200, "{}"), (200, r#"{"success":1}"#)]
@@ -219,18 +226,18 @@ fn ts_11_success_false_is_no_success_and_warnings_are_told() {
         (json!(["é".repeat(300)]), format!("{}…", "é".repeat(200))),
     ] {
         let body = json!({"success": true, "response_id": "r", "warnings": warnings}).to_string();
-        assert_eq!(interpret(200, &body), Verdict::Delivered { warning: Some(told) });
+        assert_eq!(interpret(200, &body), Verdict::Accepted { warning: Some(told) });
     }
     for warnings in [json!(null), json!("text"), json!({})] {
         let body = json!({"success": true, "warnings": warnings}).to_string();
-        assert_eq!(interpret(200, &body), Verdict::DELIVERED);
+        assert_eq!(interpret(200, &body), Verdict::ACCEPTED);
     }
 }
 
 #[test]
 fn ts_12_what_other_answers_mean() {
     let is = |verdict: &Verdict| match verdict {
-        Verdict::Refused { .. } => "refused",
+        Verdict::Rejected { .. } => "refused",
         Verdict::TooLarge { .. } => "too large",
         Verdict::Retry { .. } => "retry",
         Verdict::Stop { .. } => "stop",
@@ -266,7 +273,7 @@ fn ts_13_nulls_are_sent_and_nothing_can_be_removed() {
     assert_eq!(destination.features().on_null, [OnNull::Null, OnNull::Skip]);
     for said in [json!({"unset": ["x"]}), json!({"delete": true}), json!({"append": {"x": [1]}})] {
         let change = Arc::new(serde_json::from_value(said).unwrap());
-        assert!(destination.parts(&Addressed { change, ..addressed("a", json!({})) }).is_err());
+        assert!(destination.parts(&AddressedChange { change, ..addressed("a", json!({})) }).is_err());
     }
 }
 
@@ -299,8 +306,8 @@ proptest! {
             ".{0,20}".prop_map(|text| json!({"success": true, "warnings": [text, {"message": text}]}).to_string().into_bytes()),
         ],
     ) {
-        let verdict = thrivestack().interpret(0, 2, &Reply { status, headers: Vec::new(), body });
-        let delivered = matches!(verdict, Verdict::Delivered { .. });
+        let verdict = thrivestack().interpret(0, 2, &Response { status, body, ..Response::default() });
+        let delivered = matches!(verdict, Verdict::Accepted { .. });
         prop_assert!(!delivered || (200..300).contains(&status));
     }
 }

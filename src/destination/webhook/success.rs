@@ -3,8 +3,8 @@
 use serde_json::Value;
 
 use super::Settings;
-use crate::destination::Reply;
 use crate::error::{Error, Kind, Result};
+use crate::io::http::Response;
 
 /// The operator's rule.
 pub(super) struct Success {
@@ -56,12 +56,12 @@ impl Success {
     }
 
     /// Why an answer with a 2xx is not a success; nothing when it is.
-    pub(super) fn failure(&self, reply: &Reply) -> Option<Failure> {
-        if !self.statuses.is_empty() && !self.statuses.contains(&reply.status) {
-            return Some(Failure { rule: format!("{} is not in `success`", reply.status), said: false });
+    pub(super) fn failure(&self, response: &Response) -> Option<Failure> {
+        if !self.statuses.is_empty() && !self.statuses.contains(&response.status) {
+            return Some(Failure { rule: format!("{} is not in `success`", response.status), said: false });
         }
         let (pointer, expected) = self.value.as_ref()?;
-        let body: Value = serde_json::from_slice(&reply.body).unwrap_or_default();
+        let body: Value = serde_json::from_slice(&response.body).unwrap_or_default();
         let found = body.pointer(pointer);
         let rule = || format!("`{pointer}` in the answer is not {expected}");
         (found != Some(expected)).then(|| Failure { rule: rule(), said: found.is_some() })
@@ -93,16 +93,16 @@ mod tests {
         Success::new(&settings)
     }
 
-    fn reply(status: u16, body: &str) -> Reply {
-        Reply { status, headers: Vec::new(), body: body.as_bytes().to_vec() }
+    fn response(status: u16, body: &str) -> Response {
+        Response { status, body: body.as_bytes().to_vec(), ..Response::default() }
     }
 
     #[test]
     fn statuses_and_values_decide() {
-        assert_eq!(rule(None, None, None).unwrap().failure(&reply(204, "")), None);
+        assert_eq!(rule(None, None, None).unwrap().failure(&response(204, "")), None);
         let listed = rule(Some("200, 202"), None, None).unwrap();
-        assert_eq!(listed.failure(&reply(202, "")), None);
-        assert_eq!(listed.failure(&reply(207, "")).unwrap().rule, "207 is not in `success`");
+        assert_eq!(listed.failure(&response(202, "")), None);
+        assert_eq!(listed.failure(&response(207, "")).unwrap().rule, "207 is not in `success`");
         for (equals, body, success) in [
             ("true", r#"{"result":{"ok":true}}"#, true),
             ("true", r#"{"result":{"ok":false}}"#, false),
@@ -114,7 +114,7 @@ mod tests {
             ("1", r#"{"result":{"ok":1}}"#, true),
         ] {
             let rule = rule(None, Some("/result/ok"), Some(equals)).unwrap();
-            assert_eq!(rule.failure(&reply(200, body)).is_none(), success, "{equals} {body}");
+            assert_eq!(rule.failure(&response(200, body)).is_none(), success, "{equals} {body}");
         }
     }
 

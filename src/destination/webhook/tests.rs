@@ -14,13 +14,13 @@ fn webhook(settings: &Settings) -> Webhook {
     Webhook::new(settings, "company").unwrap()
 }
 
-fn addressed(key: &str, change: Value) -> Addressed {
+fn addressed(key: &str, change: Value) -> AddressedChange {
     let at = chrono::DateTime::from_timestamp_millis(1_700_000_000_250).unwrap();
     let change = Arc::new(serde_json::from_value(change).unwrap());
-    Addressed { key: key.to_owned(), change, at, settled_seq: 3, user: None, ..Addressed::default() }
+    AddressedChange { key: key.to_owned(), change, at, settled_seq: 3, user: None, ..AddressedChange::default() }
 }
 
-fn element(webhook: &Webhook, addressed: &Addressed) -> Element {
+fn element(webhook: &Webhook, addressed: &AddressedChange) -> Element {
     webhook.element(addressed, &webhook.parts(addressed).unwrap()[0])
 }
 
@@ -28,9 +28,9 @@ fn attempt(seconds: i64) -> Attempt {
     Attempt { at: chrono::DateTime::from_timestamp(seconds, 0).unwrap(), number: 1, request: 0 }
 }
 
-fn reply(status: u16, headers: &[(&str, &str)], body: &str) -> Reply {
+fn response(status: u16, headers: &[(&str, &str)], body: &str) -> Response {
     let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-    Reply { status, headers, body: body.as_bytes().to_vec() }
+    Response { status, headers, body: body.as_bytes().to_vec(), ..Response::default() }
 }
 
 fn problem(settings: Settings) -> Error {
@@ -66,7 +66,7 @@ fn wh_01_a_change_says_only_what_it_says_and_digits_stay() {
         (Some(User::Id("u".to_owned())), json!({"id": "u"})),
         (Some(User::Anonymous("u".to_owned())), json!({"anonymous_id": "u"})),
     ] {
-        let said = Addressed { user, ..addressed("x", json!({"set": {"n": 1}})) };
+        let said = AddressedChange { user, ..addressed("x", json!({"set": {"n": 1}})) };
         let value: Value = serde_json::from_slice(&element(&webhook, &said).bytes).unwrap();
         assert_eq!(value["user"], written);
     }
@@ -97,15 +97,15 @@ fn wh_02_bodies_hold_one_change_or_several_within_the_limits() {
 #[test]
 fn wh_03_the_id_stays_for_a_repetition_and_is_new_for_all_else() {
     let webhook = webhook(&settings());
-    let id = |addressed: &Addressed| -> String {
+    let id = |addressed: &AddressedChange| -> String {
         let value: Value = serde_json::from_slice(&element(&webhook, addressed).bytes).unwrap();
         value["id"].as_str().unwrap().to_owned()
     };
     let first = addressed("a", json!({"set": {"n": 1}}));
     assert_eq!(id(&first), id(&addressed("a", json!({"set": {"n": 1}}))), "said again within a run");
-    let later_run = Addressed { at: first.at + std::time::Duration::from_millis(1), ..first.clone() };
+    let later_run = AddressedChange { at: first.at + std::time::Duration::from_millis(1), ..first.clone() };
     assert_ne!(id(&first), id(&later_run), "what lies between is not known");
-    assert_ne!(id(&first), id(&Addressed { settled_seq: 4, ..first.clone() }), "said again after it was settled");
+    assert_ne!(id(&first), id(&AddressedChange { settled_seq: 4, ..first.clone() }), "said again after it was settled");
     assert_ne!(id(&first), id(&addressed("a", json!({"set": {"n": 2}}))));
     assert_ne!(id(&first), id(&addressed("b", json!({"set": {"n": 1}}))));
 }
@@ -149,7 +149,7 @@ fn wh_05_headers_are_sent_and_their_values_never_shown() {
     }
     assert!(text.contains("https://hooks.example.com/in/groups/***") && text.contains("x-team"), "{text}");
     let echo = "Bearer hunter2hunter2, hunter2hunter2, letmein99, /catch/s3cr3t?x=1, whsec-test-0123456789";
-    let verdict = webhook.interpret(0, 1, &reply(500, &[], echo));
+    let verdict = webhook.interpret(0, 1, &response(500, &[], echo));
     assert!(!format!("{verdict:?}").contains("hunter2") && !format!("{verdict:?}").contains("s3cr3t"), "{verdict:?}");
     assert!(!format!("{verdict:?}").contains("letmein99") && !format!("{verdict:?}").contains("whsec"), "{verdict:?}");
     let probe = webhook.probe().unwrap();
@@ -180,7 +180,7 @@ fn wh_06_a_repeated_request_is_signed_anew_over_the_same_body() {
 #[test]
 fn wh_07_statuses_have_their_meaning() {
     let webhook = webhook(&settings());
-    let verdict = |status| webhook.interpret(0, 2, &reply(status, &[("retry-after", "30")], "words"));
+    let verdict = |status| webhook.interpret(0, 2, &response(status, &[("retry-after", "30")], "words"));
     for status in [301, 308, 401, 403, 404, 405, 407, 410] {
         assert!(matches!(verdict(status), Verdict::Stop { .. }), "{status}");
     }
@@ -195,7 +195,7 @@ fn wh_07_statuses_have_their_meaning() {
     }
     assert!(matches!(verdict(413), Verdict::TooLarge { .. }));
     for status in 0..1_000 {
-        assert_eq!(matches!(verdict(status), Verdict::Delivered { .. }), (200..300).contains(&status), "{status}");
+        assert_eq!(matches!(verdict(status), Verdict::Accepted { .. }), (200..300).contains(&status), "{status}");
     }
 }
 
@@ -207,19 +207,19 @@ fn wh_08_the_operators_rule_decides_what_a_success_is() {
         success_equals: Some("true".to_owned()),
         ..settings()
     });
-    let verdict = |status, body| webhook.interpret(0, 2, &reply(status, &[], body));
-    assert_eq!(verdict(200, r#"{"ok":true}"#), Verdict::DELIVERED);
+    let verdict = |status, body| webhook.interpret(0, 2, &response(status, &[], body));
+    assert_eq!(verdict(200, r#"{"ok":true}"#), Verdict::ACCEPTED);
     let reason = r#"HTTP 200: {"ok":false} (`/ok` in the answer is not true)"#.to_owned();
     assert_eq!(verdict(200, r#"{"ok":false}"#), Verdict::refused(reason));
     let unlisted =
-        Verdict::Refused { reason: "HTTP 207 (207 is not in `success`)".to_owned(), applied: Applied::Maybe };
+        Verdict::Rejected { reason: "HTTP 207 (207 is not in `success`)".to_owned(), applied: Applied::Maybe };
     assert_eq!(verdict(207, ""), unlisted, "what the receiver did is not known");
 }
 
 #[test]
 fn wh_08_a_page_is_no_success_unless_the_operator_says_so() {
     let page = |settings: &Settings, kind, body: &str| {
-        webhook(settings).interpret(0, 2, &reply(200, &[("content-type", kind)], body))
+        webhook(settings).interpret(0, 2, &response(200, &[("content-type", kind)], body))
     };
     let by_status = Settings { success: Some("200".to_owned()), ..settings() };
     let by_value =
@@ -230,13 +230,13 @@ fn wh_08_a_page_is_no_success_unless_the_operator_says_so() {
             let Verdict::Stop { advice, applied: Applied::Maybe, .. } = verdict else { panic!("{verdict:?}") };
             assert!(advice.starts_with("check `url`") && advice.contains("success = \"200\""), "{advice}");
         }
-        assert_eq!(page(&by_status, kind, body), Verdict::DELIVERED, "the operator's rule");
+        assert_eq!(page(&by_status, kind, body), Verdict::ACCEPTED, "the operator's rule");
     }
     for (kind, body) in [("text/html", ""), ("text/xml", "<ok/>"), ("application/json", "{}"), ("text/plain", "ok")] {
-        assert_eq!(page(&settings(), kind, body), Verdict::DELIVERED, "{kind} {body}");
+        assert_eq!(page(&settings(), kind, body), Verdict::ACCEPTED, "{kind} {body}");
     }
-    let none = webhook(&by_value).interpret(0, 2, &reply(200, &[], "{}"));
-    assert!(matches!(none, Verdict::Refused { applied: Applied::Maybe, .. }), "it did not say: {none:?}");
+    let none = webhook(&by_value).interpret(0, 2, &response(200, &[], "{}"));
+    assert!(matches!(none, Verdict::Rejected { applied: Applied::Maybe, .. }), "it did not say: {none:?}");
 }
 
 #[test]

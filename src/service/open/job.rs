@@ -4,9 +4,10 @@ use tokio::sync::watch;
 
 use super::Failure;
 use crate::config::Project;
-use crate::delivery::{self, Delivery, HttpClient, Reader, Signal};
-use crate::destination::{Addressed, Destination};
+use crate::delivery::{self, Delivery, ReadBackClient, Signal};
+use crate::destination::{AddressedChange, Destination};
 use crate::error::{Error, Kind, Result, Within};
+use crate::io::http::HttpClient;
 use crate::io::{Clock, Random};
 use crate::ledger::local::LocalLedger;
 use crate::mapping::{MappingFile, fingerprint};
@@ -140,7 +141,7 @@ impl Job<'_> {
         let destination = destination.as_ref();
         let fingerprint = fingerprint(&self.file.mapping);
         let session = self.session(&fingerprint, None);
-        let refuse = |addressed: &Addressed| destination.parts(addressed).err();
+        let refuse = |addressed: &AddressedChange| destination.parts(addressed).err();
         let show = &mut |page: &[Decision]| show(destination, page);
         Ok(sync::plan(&session, &mut warehouse, &refuse, show).await.within(|| self.place())?)
     }
@@ -158,10 +159,10 @@ impl Job<'_> {
     pub async fn verify(&self, repair: bool, sink: &mut verify::Sink<'_>) -> Result<Verified> {
         let mut destination = self.destination().await?;
         // Asked before anything travels: most destinations cannot be.
-        Reader::new(destination.as_ref(), self.http_client, self.clock, self.random).within(|| self.place())?;
+        ReadBackClient::new(destination.as_ref(), self.http_client, self.clock, self.random).within(|| self.place())?;
         self.prepare(destination.as_mut()).await?;
-        let reader =
-            Reader::new(destination.as_ref(), self.http_client, self.clock, self.random).within(|| self.place())?;
+        let reader = ReadBackClient::new(destination.as_ref(), self.http_client, self.clock, self.random)
+            .within(|| self.place())?;
         let mark = format!("verify-{}", self.clock.now().format("%Y%m%dT%H%M%SZ"));
         let verification = Verification {
             mapping: &self.file.mapping,

@@ -101,7 +101,7 @@ pub fn project_noting(folder: &Path, files: &Files) -> Result<Project, Failure> 
         let Some(settings) = project.settings.destinations.get(&file.mapping.destination) else { continue };
         let destination = destination(settings, &file.mapping.group_type)
             .map_err(|error| error.at(format!("destination {}", settings.name)))?;
-        let remarks = destination.remarks(&check::shapes(file));
+        let remarks = destination.findings(&check::shapes(file));
         found.extend(check::check_destination(file, &destination.features(), remarks, &settings.kind));
         if let Some(most) = destination.group_types_max() {
             found.extend(check::check_group_types(file, &project.mappings, most));
@@ -181,11 +181,11 @@ pub fn destination(settings: &DestinationSettings, group_type: &str) -> Result<B
 }
 
 /// How a destination is spoken to.
-pub fn delivery_settings(settings: &DestinationSettings) -> delivery::Settings {
+pub fn delivery_settings(settings: &DestinationSettings) -> delivery::DeliverySettings {
     let config::Delivery { concurrency, requests_per_second, timeout, retry_for, attempts_max } =
         settings.delivery.clone();
-    let standard = delivery::Settings::default();
-    delivery::Settings { concurrency, requests_per_second, timeout, retry_for, attempts_max, ..standard }
+    let standard = delivery::DeliverySettings::default();
+    delivery::DeliverySettings { concurrency, requests_per_second, timeout, retry_for, attempts_max, ..standard }
 }
 
 /// The source a mapping names.

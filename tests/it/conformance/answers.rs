@@ -1,8 +1,9 @@
 //! What becomes of answers and secrets: every answer has a verdict, and no secret is seen in an address, a message or a
 //! shown request.
 
-use groupcast::destination::{Applied, Destination, NoReply, Reply, Request, TraitShape, Verdict};
+use groupcast::destination::{Destination, TraitShape, Verdict};
 use groupcast::error::Kind;
+use groupcast::io::http::{Applied, NoResponse, Request, Response};
 use groupcast::model::Op;
 use groupcast::model::cell::As;
 use proptest::prelude::*;
@@ -37,7 +38,7 @@ const BODIES: [&str; 22] = [
     r#"{"results":{"not-a-uuid":{"result":"retry"}}}"#,
 ];
 
-fn replies() -> impl Strategy<Value = Reply> {
+fn responses() -> impl Strategy<Value = Response> {
     let status = prop_oneof![
         3 => prop::sample::select(vec![200_u16, 201, 202, 204, 301, 307, 400, 401, 402, 403, 404, 405, 408, 410, 413, 415, 429, 460, 500, 501, 502, 503, 504, 505, 511]),
         1 => any::<u16>(),
@@ -65,7 +66,12 @@ fn replies() -> impl Strategy<Value = Reply> {
         Just("0".to_owned()),
     ];
     let headers = prop::collection::vec((name.prop_map(str::to_owned), value), 0..4);
-    (status, headers, body).prop_map(|(status, headers, body)| Reply { status, headers, body })
+    (status, headers, body).prop_map(|(status, headers, body)| Response {
+        status,
+        headers,
+        body,
+        ..Response::default()
+    })
 }
 
 /// One runner per destination, with the number of cases that suits a cheap function.
@@ -83,22 +89,22 @@ fn every_answer_has_a_verdict_and_only_a_2xx_is_delivered() {
                     sent.iter().any(|sent| sent.part.route == route && sent.part.change.set.is_empty())
                 });
             let elements_max = destination.limits(route).elements_max.min(50);
-            let outcome = runner().run(&(replies(), 1..=elements_max), |(reply, elements)| {
-                let _ = destination.pause(&reply);
-                match destination.interpret(route, elements, &reply) {
-                    Verdict::Delivered { .. } => {
+            let outcome = runner().run(&(responses(), 1..=elements_max), |(response, elements)| {
+                let _ = destination.pause(&response);
+                match destination.interpret(route, elements, &response) {
+                    Verdict::Accepted { .. } => {
                         // A deletion of what is not there has nothing left to do.
-                        let gone = deletes && (400..=404).contains(&reply.status);
-                        prop_assert!((200..300).contains(&reply.status) || gone, "{} is delivered", reply.status);
+                        let gone = deletes && (400..=404).contains(&response.status);
+                        prop_assert!((200..300).contains(&response.status) || gone, "{} is delivered", response.status);
                     }
                     Verdict::Stop { reason, advice, .. } => {
                         prop_assert!(!reason.trim().is_empty() && advice.len() > 5, "{reason:?} {advice:?}");
                     }
-                    Verdict::RefusedSome { elements } => {
+                    Verdict::RejectedSome { elements } => {
                         prop_assert!(elements.iter().all(|(_, reason)| !reason.trim().is_empty()));
                     }
-                    Verdict::Each { .. } => prop_assert!(false, "without its elements nothing is known of each"),
-                    Verdict::Refused { reason, .. } | Verdict::TooLarge { reason } | Verdict::Retry { reason, .. } => {
+                    Verdict::PerElement { .. } => prop_assert!(false, "without its elements nothing is known of each"),
+                    Verdict::Rejected { reason, .. } | Verdict::TooLarge { reason } | Verdict::Retry { reason, .. } => {
                         prop_assert!(reason.len() < 10_000);
                     }
                 }
@@ -115,27 +121,27 @@ fn an_unknown_outcome_is_called_one() {
         let destination = subject.destination();
         for route in subject.routes().into_keys() {
             for status in [500, 502, 504] {
-                let verdict = destination.interpret(route, 1, &Reply { status, ..Reply::default() });
+                let verdict = destination.interpret(route, 1, &Response { status, ..Response::default() });
                 let cautious = matches!(verdict, Verdict::Retry { applied: Applied::Maybe, .. });
                 assert!(cautious, "{}: {status} may have been applied: {verdict:?}", subject.row.name);
             }
         }
     }
     // The transport's word for the same.
-    assert_ne!(NoReply { applied: Applied::Maybe, what: String::new() }.applied, Applied::No);
+    assert_ne!(NoResponse { applied: Applied::Maybe, what: String::new() }.applied, Applied::No);
 }
 
 #[test]
 fn answers_to_questions_are_taken_or_refused() {
     for row in ROWS {
         let subject = Subject::new(row);
-        let outcome = runner().run(&prop::collection::vec(replies(), 1..4), |replies| {
+        let outcome = runner().run(&prop::collection::vec(responses(), 1..4), |responses| {
             let mut destination = groupcast::service::open::destination(&subject.settings, "company").unwrap();
-            for reply in replies {
-                if destination.question().is_none() {
+            for response in responses {
+                if destination.setup_request().is_none() {
                     break;
                 }
-                if let Err(error) = destination.learn(&reply) {
+                if let Err(error) = destination.set_up(&response) {
                     prop_assert!(matches!(error.kind(), Kind::Destination | Kind::Config), "{error}");
                     prop_assert!(error.advice().is_some(), "{error} has no advice");
                 }
@@ -214,10 +220,10 @@ fn secrets_stay_where_they_belong() {
             }
         }
         let mut untaught = groupcast::service::open::destination(&subject.settings, "company").unwrap();
-        while let Some(question) = untaught.question() {
-            let reply = (subject.row.reply)(&question);
+        while let Some(question) = untaught.setup_request() {
+            let response = (subject.row.response)(&question);
             requests.push(question);
-            untaught.learn(&reply).unwrap();
+            untaught.set_up(&response).unwrap();
         }
         let mut secret_anywhere = false;
         for request in &requests {
@@ -252,8 +258,8 @@ fn secrets_stay_where_they_belong() {
             for route in subject.routes().into_keys() {
                 for status in [200, 201, 207, 302, 400, 401, 403, 404, 413, 422, 429, 500] {
                     for body in &echoes {
-                        let reply = Reply { status, headers: Vec::new(), body: body.clone() };
-                        let verdict = destination.interpret(route, 1, &reply);
+                        let response = Response { status, body: body.clone(), ..Response::default() };
+                        let verdict = destination.interpret(route, 1, &response);
                         let shown = format!("{verdict:?}");
                         assert!(leak(&shown).is_none(), "{who}: {status}: {shown}");
                     }
@@ -268,11 +274,11 @@ fn a_wrong_answer_to_a_question_names_no_secret() {
     for subject in Subject::all() {
         for status in [200, 400, 401, 404] {
             let mut destination = groupcast::service::open::destination(&subject.settings, "company").unwrap();
-            if let Some(question) = destination.question() {
+            if let Some(question) = destination.setup_request() {
                 // A server that says back what it was asked.
                 let body = whole(&question).into_bytes();
                 let spellings = spellings(&secrets(&subject));
-                if let Err(error) = destination.learn(&Reply { status, headers: Vec::new(), body }) {
+                if let Err(error) = destination.set_up(&Response { status, body, ..Response::default() }) {
                     assert_eq!(
                         leak(&spellings, &format!("{error:?} {error} {:?}", error.advice())),
                         None,
@@ -348,7 +354,7 @@ fn remarks_are_total_and_helpful() {
                     members: members.as_ref().map(|members| members.iter().map(String::as_str).collect()),
                 })
                 .collect();
-            for remark in destination.remarks(&shapes) {
+            for remark in destination.findings(&shapes) {
                 prop_assert!(!remark.what.is_empty() && !remark.help.is_empty(), "{remark:?}");
                 let known = remark.about.as_ref().is_none_or(|about| shapes.iter().any(|shape| shape.name == about));
                 prop_assert!(known, "it is about a trait of the mapping: {remark:?}");

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use chrono::TimeDelta;
-use groupcast::destination::{Addressed, Attempt, Destination, Route, User, UserRule};
+use groupcast::destination::{AddressedChange, Attempt, Destination, Route, User, UserRule};
 use groupcast::error::Kind;
 use groupcast::model::document::number_value;
 use groupcast::model::{Change, OnNull, Op, number};
@@ -57,7 +57,7 @@ fn hostile() -> Vec<String> {
 
 /// Checks that an accepted change is in its requests, whole.
 #[track_caller]
-fn carried(subject: &Subject, addressed: &Addressed, sent: &[Sent]) {
+fn carried(subject: &Subject, addressed: &AddressedChange, sent: &[Sent]) {
     let parts: Vec<_> = sent.iter().map(|sent| sent.part.clone()).collect();
     let name = subject.row.name;
     assert_eq!(union(&parts), *addressed.change, "{name}: the parts say something else than the change");
@@ -254,7 +254,8 @@ fn what_features_promise_is_carried_and_nothing_else_is_dropped() {
         let destination = subject.destination();
         let who = subject.row.name;
         if needs_user(&*destination) {
-            let nobody = Addressed { user: None, ..addressed(&*destination, "acme", setting("plan", json!("pro"))) };
+            let nobody =
+                AddressedChange { user: None, ..addressed(&*destination, "acme", setting("plan", json!("pro"))) };
             says_what_to_do(who, &send(&*destination, &nobody).err().expect("a user is needed"), None);
         }
         for says in Says::ALL {
@@ -388,7 +389,7 @@ fn the_same_part_gives_the_same_bytes_and_every_attempt_carries_them() {
 }
 
 /// The only part of this kind of change on `route`.
-fn alone(destination: &dyn Destination, addressed: &Addressed, route: Route) -> Option<Trees> {
+fn alone(destination: &dyn Destination, addressed: &AddressedChange, route: Route) -> Option<Trees> {
     let sent = send(destination, addressed).ok()?;
     sent.iter().find(|sent| sent.part.route == route).map(Sent::trees)
 }
@@ -397,7 +398,7 @@ fn alone(destination: &dyn Destination, addressed: &Addressed, route: Route) -> 
 pub(super) fn dedup_place(subject: &Subject, says: Says, route: Route) -> Option<String> {
     let destination = subject.destination();
     let first = addressed(&*destination, "acme", says.change(1, "pro"));
-    let later = Addressed { settled_seq: first.settled_seq + 1, ..first.clone() };
+    let later = AddressedChange { settled_seq: first.settled_seq + 1, ..first.clone() };
     let (one, other) = (alone(&*destination, &first, route)?, alone(&*destination, &later, route)?);
     let differences = one.differences(&other);
     assert!(differences.len() <= 1, "{}: {differences:?}", subject.row.name);
@@ -411,13 +412,13 @@ fn a_dedup_id_is_the_same_for_a_repetition_and_another_for_anything_else() {
         for (route, says) in subject.routes() {
             let Some(place) = dedup_place(&subject, says, route) else { continue };
             let destination = subject.destination();
-            let id_by = |destination: &dyn Destination, addressed: &Addressed| {
+            let id_by = |destination: &dyn Destination, addressed: &AddressedChange| {
                 let trees = alone(destination, addressed, route)?;
                 let id = trees.at(&place).and_then(Value::as_str).unwrap_or_default().to_owned();
                 assert!((16..100).contains(&id.len()), "{who}: {place} is {id:?}");
                 Some(id)
             };
-            let id = |addressed: &Addressed| id_by(&*destination, addressed);
+            let id = |addressed: &AddressedChange| id_by(&*destination, addressed);
             let first = addressed(&*destination, "acme", says.change(1, "pro"));
             let expected = id(&first).unwrap();
             assert_eq!(
@@ -428,8 +429,8 @@ fn a_dedup_id_is_the_same_for_a_repetition_and_another_for_anything_else() {
 
             let mut others: Vec<(String, Option<String>)> = Vec::new();
             let mut other = |what: &str, id: Option<String>| others.push((what.to_owned(), id));
-            other("another settled sequence", id(&Addressed { settled_seq: 8, ..first.clone() }));
-            other("another key", id(&Addressed { key: "acme2".to_owned(), ..first.clone() }));
+            other("another settled sequence", id(&AddressedChange { settled_seq: 8, ..first.clone() }));
+            other("another key", id(&AddressedChange { key: "acme2".to_owned(), ..first.clone() }));
             other("another group type", subject.try_of("workspace").ok().and_then(|of| id_by(&*of, &first)));
             other("another value", id(&addressed(&*destination, "acme", says.change(1, "basic"))));
             other("another trait", id(&addressed(&*destination, "acme", says.change(2, "pro"))));
@@ -483,7 +484,8 @@ fn repeated_traits_are_in_every_request_that_sets() {
                 continue;
             }
             let whole = change.as_sent();
-            let addressed = Addressed { repeated: repeated.clone(), ..addressed(&*destination, "acme", whole.clone()) };
+            let addressed =
+                AddressedChange { repeated: repeated.clone(), ..addressed(&*destination, "acme", whole.clone()) };
             let sent = match send(&*destination, &addressed) {
                 Ok(sent) => sent,
                 Err(reason) => {

@@ -5,7 +5,8 @@
 
 use std::fmt::Write as _;
 
-use groupcast::destination::{Applied, Blame, Destination, Element, Reply, Route, Settled, Verdict};
+use groupcast::destination::{Blame, Destination, Element, ElementVerdict, Route, Verdict};
+use groupcast::io::http::{Applied, Response};
 
 use super::{Says, Subject, addressed, send};
 
@@ -192,23 +193,23 @@ const RESPONSES: &[(u16, &str, &str)] = &[
 /// What a verdict says has become of the request.
 fn proves(verdict: &Verdict) -> String {
     let one = match verdict {
-        Verdict::Each { settled, rest, .. } => {
-            let of = |settled: &Settled| match settled {
-                Settled::Taken => "applied",
-                Settled::Refused { .. } => "not applied",
-                Settled::Unclear { .. } => "unknown",
+        Verdict::PerElement { verdicts, rest, .. } => {
+            let of = |settled: &ElementVerdict| match settled {
+                ElementVerdict::Accepted => "applied",
+                ElementVerdict::Rejected { .. } => "not applied",
+                ElementVerdict::Unclear { .. } => "unknown",
             };
-            let all: Vec<String> = settled.iter().map(|(at, settled)| format!("{at}: {}", of(settled))).collect();
+            let all: Vec<String> = verdicts.iter().map(|(at, verdict)| format!("{at}: {}", of(verdict))).collect();
             return format!("{}, others: {}", all.join(", "), proves(rest));
         }
-        Verdict::Delivered { .. } => "applied",
-        Verdict::Refused { applied, .. } | Verdict::Retry { applied, .. } | Verdict::Stop { applied, .. } => {
+        Verdict::Accepted { .. } => "applied",
+        Verdict::Rejected { applied, .. } | Verdict::Retry { applied, .. } | Verdict::Stop { applied, .. } => {
             match applied {
                 Applied::No => "not applied",
                 Applied::Maybe => "unknown",
             }
         }
-        Verdict::RefusedSome { .. } | Verdict::TooLarge { .. } => "not applied",
+        Verdict::RejectedSome { .. } | Verdict::TooLarge { .. } => "not applied",
     };
     one.to_owned()
 }
@@ -216,15 +217,15 @@ fn proves(verdict: &Verdict) -> String {
 /// What is done about it.
 fn named(verdict: &Verdict) -> String {
     let one = match verdict {
-        Verdict::Each { rest, .. } => return format!("each, others: {}", named(rest)),
-        Verdict::Delivered { .. } => "delivered",
-        Verdict::Refused { .. } => "split, then reject",
-        Verdict::RefusedSome { .. } => "reject the named",
+        Verdict::PerElement { rest, .. } => return format!("each, others: {}", named(rest)),
+        Verdict::Accepted { .. } => "delivered",
+        Verdict::Rejected { .. } => "split, then reject",
+        Verdict::RejectedSome { .. } => "reject the named",
         Verdict::TooLarge { .. } => "split by size",
         Verdict::Retry { .. } => "repeat",
         Verdict::Stop { blame: Blame::Us, .. } => "stop",
         Verdict::Stop { blame: Blame::Credentials, .. } => "stop unless others are accepted (credentials)",
-        Verdict::Stop { blame: Blame::Perhaps, .. } => "stop unless others are accepted",
+        Verdict::Stop { blame: Blame::Unclear, .. } => "stop unless others are accepted",
     };
     one.to_owned()
 }
@@ -266,15 +267,15 @@ fn what_responses_prove_is_as_reviewed() {
                     kind => vec![("content-type".to_owned(), (*kind).to_owned())],
                 };
                 let sent = body.replace("ID0", &all[0].id).replace("ID1", &all[1].id);
-                let reply = Reply { status: *status, headers, body: sent.into_bytes() };
-                let verdict = destination.interpret_each(route, &elements, &reply);
+                let response = Response { status: *status, headers, body: sent.into_bytes(), ..Response::default() };
+                let verdict = destination.interpret_each(route, &elements, &response);
                 let kind = kind.split(';').next().unwrap_or_default();
                 let (proves, named) = (proves(&verdict), named(&verdict));
                 writeln!(table, "{name};{request};{status};{kind};{body};{proves};{named}").unwrap();
                 lines += 1;
                 let who = format!("{name} {request}: {status} {kind} {body}");
                 // What holds for all of them, whatever the table says.
-                if let Verdict::Delivered { .. } = verdict {
+                if let Verdict::Accepted { .. } = verdict {
                     let removes = request.starts_with("DELETE") || request.contains("delete");
                     let made = body.contains("already exists") && request.ends_with("/groups/");
                     let gone = removes && [400, 404].contains(status) || made && *status == 400;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use chrono::DateTime;
 use groupcast::destination::pack::{Size, pack};
-use groupcast::destination::{Addressed, Attempt, Destination, Element, Limits, Route};
+use groupcast::destination::{AddressedChange, Attempt, Destination, Element, RequestLimits, Route};
 use groupcast::model::{Change, Op};
 
 use super::{Says, Subject, addressed, first_attempt};
@@ -42,12 +42,12 @@ impl<'a> Maker<'a> {
             .collect()
     }
 
-    fn limits(&self) -> Limits {
+    fn limits(&self) -> RequestLimits {
         self.destination.limits(self.route)
     }
 
     /// The pieces of a change on this route; none when the destination refuses it.
-    fn cut(&self, addressed: &Addressed) -> Vec<Piece> {
+    fn cut(&self, addressed: &AddressedChange) -> Vec<Piece> {
         let parts = self.destination.parts(addressed).unwrap_or_default();
         let here = parts.into_iter().filter(|part| part.route == self.route);
         here.map(|part| Piece {
@@ -122,7 +122,7 @@ impl<'a> Maker<'a> {
 }
 
 /// No packing has fewer requests: each dimension alone asks for so many, and so do elements of which no two share one.
-fn fewest(sizes: &[Size], limits: &Limits) -> usize {
+fn fewest(sizes: &[Size], limits: &RequestLimits) -> usize {
     let room = limits.body_bytes_max - limits.envelope_bytes + limits.separator_bytes;
     let whole = |size: &Size| size.bytes + limits.separator_bytes;
     let bytes: usize = sizes.iter().map(whole).sum();
@@ -305,7 +305,7 @@ fn account_rows_take_few_requests() {
                 let traits = if random.u8(..) < 230 { random.usize(1..12) } else { random.usize(12..120) };
                 let letters = if random.u8(..) < 250 { random.usize(0..40) } else { random.usize(40..900) };
                 let change = maker.says.change(traits, &"é".repeat(letters / 2));
-                pieces.extend(maker.cut(&Addressed {
+                pieces.extend(maker.cut(&AddressedChange {
                     change: Arc::new(change),
                     ..addressed(maker.destination, &format!("acct_{at}"), Change::default())
                 }));

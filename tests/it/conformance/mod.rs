@@ -16,7 +16,8 @@ use std::sync::Arc;
 
 use chrono::DateTime;
 use groupcast::config::{self, DestinationSettings};
-use groupcast::destination::{Addressed, Attempt, Destination, Element, Part, Reply, Request, Route, User, UserRule};
+use groupcast::destination::{AddressedChange, Attempt, Destination, Element, Part, Route, User, UserRule};
+use groupcast::io::http::{Request, Response};
 use groupcast::model::{Change, OnNull, Op};
 use serde_json::{Value, json};
 
@@ -41,8 +42,8 @@ struct Row {
     tells_group_type: bool,
     /// Whether appending there means that a list holds each value once, so that a repetition changes nothing.
     unions: bool,
-    /// The reply to a question it asks before it says anything.
-    reply: fn(&Request) -> Reply,
+    /// The response to a question it asks before it says anything.
+    response: fn(&Request) -> Response,
 }
 
 impl Row {
@@ -53,7 +54,7 @@ impl Row {
         carried: Value::clone,
         tells_group_type: true,
         unions: false,
-        reply: |_| Reply::default(),
+        response: |_| Response::default(),
     };
 }
 
@@ -79,21 +80,21 @@ const ROWS: &[Row] = &[
     Row {
         name: "`posthog`, `capture = \"v1\"`",
         settings: "type = \"posthog\"\napi_key = \"${SECRET}\"\ncapture = \"v1\"",
-        reply: |_| Reply { status: 405, ..Reply::default() },
+        response: |_| Response { status: 405, ..Response::default() },
         carried: without_nul,
         ..Row::PLAIN
     },
     Row {
         name: "`posthog`, `personal_api_key`",
         settings: "type = \"posthog\"\napi_key = \"${SECRET}\"\npersonal_api_key = \"${OTHER_SECRET}\"\nproject_id = \"1\"",
-        reply: posthog_types,
+        response: posthog_types,
         carried: without_nul,
         ..Row::PLAIN
     },
     Row {
         name: "`posthog`, `write_via = \"rest\"`",
         settings: "type = \"posthog\"\napi_key = \"${SECRET}\"\npersonal_api_key = \"${OTHER_SECRET}\"\nproject_id = \"1\"\nwrite_via = \"rest\"",
-        reply: posthog_types,
+        response: posthog_types,
         tells_group_type: false,
         carried: without_nul,
         ..Row::PLAIN
@@ -159,12 +160,12 @@ const fn segment(name: &'static str, settings: &'static str) -> Row {
 }
 
 /// PostHog: two group types, and a server whose REST API cannot upsert.
-fn posthog_types(request: &Request) -> Reply {
+fn posthog_types(request: &Request) -> Response {
     if request.url.ends_with("groups_types/") {
         let types = json!([{"group_type": "company", "group_type_index": 0}, {"group_type": "workspace", "group_type_index": 1}]);
-        return Reply { status: 200, headers: Vec::new(), body: types.to_string().into_bytes() };
+        return Response { status: 200, body: types.to_string().into_bytes(), ..Response::default() };
     }
-    Reply { status: 404, ..Reply::default() }
+    Response { status: 404, ..Response::default() }
 }
 
 /// PostHog: its database knows no NUL, so texts lose theirs.
@@ -220,8 +221,8 @@ impl Subject {
     fn try_of(&self, group_type: &str) -> groupcast::error::Result<Box<dyn Destination>> {
         let mut destination = groupcast::service::open::destination(&self.settings, group_type)?;
         for _ in 0..10 {
-            let Some(question) = destination.question() else { return Ok(destination) };
-            destination.learn(&(self.row.reply)(&question))?;
+            let Some(question) = destination.setup_request() else { return Ok(destination) };
+            destination.set_up(&(self.row.response)(&question))?;
         }
         panic!("{} asks without end", self.row.name)
     }
@@ -312,10 +313,17 @@ fn needs_user(destination: &dyn Destination) -> bool {
     matches!(destination.features().user, UserRule::Required | UserRule::RequiredKnown)
 }
 
-fn addressed(destination: &dyn Destination, key: &str, change: Change) -> Addressed {
+fn addressed(destination: &dyn Destination, key: &str, change: Change) -> AddressedChange {
     let user = (destination.features().user != UserRule::Never).then(|| User::Id("account:owner-1".to_owned()));
     let at = DateTime::from_timestamp_millis(1_763_840_646_123).unwrap();
-    Addressed { key: key.to_owned(), user, at, change: Arc::new(change), settled_seq: 7, ..Addressed::default() }
+    AddressedChange {
+        key: key.to_owned(),
+        user,
+        at,
+        change: Arc::new(change),
+        settled_seq: 7,
+        ..AddressedChange::default()
+    }
 }
 
 /// The first attempt, a second after the run began.
@@ -337,7 +345,7 @@ impl Sent {
 }
 
 /// Every part of a change, each in a request of its own; or why the change is refused here.
-fn send(destination: &dyn Destination, addressed: &Addressed) -> Result<Vec<Sent>, String> {
+fn send(destination: &dyn Destination, addressed: &AddressedChange) -> Result<Vec<Sent>, String> {
     let mut sent = Vec::new();
     for part in destination.parts(addressed)? {
         let element = destination.element(addressed, &part);

@@ -1,6 +1,6 @@
 //! What does a request say? Its address and body as JSON values, whatever the encoding.
 
-use groupcast::destination::Request;
+use groupcast::io::http::Request;
 use groupcast::model::document::canonicalize;
 use serde_json::{Map, Value};
 

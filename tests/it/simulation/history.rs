@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
-use groupcast::delivery::{Delivery, Settings, Signal};
+use groupcast::delivery::{Delivery, DeliverySettings, Signal};
 use groupcast::destination::file::{File, Settings as FileSettings};
 use groupcast::duckdb::DuckDbConnection;
 use groupcast::error::Result;
@@ -212,7 +212,7 @@ async fn run_once(
     let file = File::new(&FileSettings { path: Some("changes.ndjson".into()) }, "company");
     let destination = Picky { file, trait_by_trait };
     let transport = Sky(world);
-    let settings = Settings { attempts_max: 2, concurrency: genre.concurrency, ..Settings::default() };
+    let settings = DeliverySettings { attempts_max: 2, concurrency: genre.concurrency, ..DeliverySettings::default() };
     let delivery = Delivery::new(&destination, &transport, clock, &random, settings, signal.clone());
     let mortal = Mortal {
         ledger: store.ledger(),

@@ -4,14 +4,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use groupcast::destination::file::File;
 use groupcast::destination::{
-    Addressed, Applied, Attempt, Destination, Element, Features, Limits, NoReply, Part, Reply, Request, Route, Verdict,
+    AddressedChange, Attempt, Destination, Element, Features, Part, RequestLimits, Route, Verdict,
 };
-use groupcast::io::Transport;
+use groupcast::io::http::CallLimits;
+use groupcast::io::http::Transport;
+use groupcast::io::http::{Applied, NoResponse, Request, Response};
 use groupcast::mapping::{Expr, Field, Mapping, OnMissing, OnRemovedTrait, Trait};
 use groupcast::model::{Change, OnNull, Op};
 use serde_json::Value;
@@ -222,11 +223,11 @@ impl Destination for Picky {
         self.file.features()
     }
 
-    fn limits(&self, route: Route) -> Limits {
+    fn limits(&self, route: Route) -> RequestLimits {
         self.file.limits(route)
     }
 
-    fn parts(&self, change: &Addressed) -> Result<Vec<Part>, String> {
+    fn parts(&self, change: &AddressedChange) -> Result<Vec<Part>, String> {
         if change.change.delete || !self.trait_by_trait {
             return self.file.parts(change);
         }
@@ -238,7 +239,7 @@ impl Destination for Picky {
         Ok(sets.chain(firsts).chain(unsets).map(|change| Part { route: 0, change: change.into() }).collect())
     }
 
-    fn element(&self, addressed: &Addressed, part: &Part) -> Element {
+    fn element(&self, addressed: &AddressedChange, part: &Part) -> Element {
         self.file.element(addressed, part)
     }
 
@@ -246,12 +247,12 @@ impl Destination for Picky {
         self.file.request(route, elements, attempt)
     }
 
-    fn interpret(&self, route: Route, count: usize, reply: &Reply) -> Verdict {
-        if reply.status == 400 {
-            let reason = String::from_utf8_lossy(&reply.body).into_owned();
-            return Verdict::Refused { reason, applied: Applied::No };
+    fn interpret(&self, route: Route, count: usize, response: &Response) -> Verdict {
+        if response.status == 400 {
+            let reason = String::from_utf8_lossy(&response.body).into_owned();
+            return Verdict::Rejected { reason, applied: Applied::No };
         }
-        self.file.interpret(route, count, reply)
+        self.file.interpret(route, count, response)
     }
 
     fn masked(&self, request: &Request) -> Request {
@@ -264,7 +265,7 @@ pub(super) struct Sky<'a>(pub(super) &'a Mutex<World>);
 
 #[async_trait]
 impl Transport for Sky<'_> {
-    async fn send(&self, request: &Request, _: Duration) -> Result<Reply, NoReply> {
+    async fn send(&self, request: &Request, _: CallLimits) -> Result<Response, NoResponse> {
         let mut world = self.0.lock().unwrap();
         world.requests += 1;
         let lines: Vec<(String, Change)> = request
@@ -279,14 +280,14 @@ impl Transport for Sky<'_> {
         }
         let weather = world.weather;
         if world.happens(weather.refused) {
-            return Err(NoReply { applied: Applied::No, what: "connection refused".to_owned() });
+            return Err(NoResponse { applied: Applied::No, what: "connection refused".to_owned() });
         }
         if world.happens(weather.dropped) {
-            return Err(NoReply { applied: Applied::Maybe, what: "connection reset".to_owned() });
+            return Err(NoResponse { applied: Applied::Maybe, what: "connection reset".to_owned() });
         }
         // What is refused tells so only while the poison lasts; one part of a change may get through before or after.
         if lines.iter().any(|(key, _)| world.poisoned.contains(key)) && world.happens(0.8) {
-            return Ok(Reply { status: 400, body: b"no such plan".to_vec(), ..Reply::default() });
+            return Ok(Response { status: 400, body: b"no such plan".to_vec(), ..Response::default() });
         }
         let lost = world.happens(weather.lost_answer);
         // Without an answer nobody knows how far it got.
@@ -295,9 +296,9 @@ impl Transport for Sky<'_> {
             world.apply(key, change);
         }
         if lost {
-            return Err(NoReply { applied: Applied::Maybe, what: "no answer".to_owned() });
+            return Err(NoResponse { applied: Applied::Maybe, what: "no answer".to_owned() });
         }
-        Ok(Reply { status: 200, ..Reply::default() })
+        Ok(Response { status: 200, ..Response::default() })
     }
 }
 

@@ -2,15 +2,16 @@
 
 use std::time::Duration;
 
-use groupcast::delivery::HttpClient;
-use groupcast::destination::Request;
-use groupcast::io::Transport;
+use groupcast::io::http::CallLimits;
+use groupcast::io::http::HttpClient;
+use groupcast::io::http::Request;
+use groupcast::io::http::Transport;
 use serde_json::Value;
 
 use super::cli::{Output, Place, Running, until};
 
 /// Longest that an answer may take: a plan on a busy machine.
-const ANSWER_MAX: Duration = Duration::from_secs(60);
+const LIMITS: CallLimits = CallLimits { timeout: Duration::from_secs(60), body_bytes_max: 32 * 1024 * 1024 };
 
 /// A daemon under way.
 pub(crate) struct Daemon {
@@ -88,10 +89,10 @@ impl Daemon {
         let body = body.map(ToString::to_string).unwrap_or_default().into_bytes();
         let request = Request { method, url: format!("{}{path}", self.url), headers, body, gzip: false };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let reply = runtime.block_on(async { HttpClient::direct().unwrap().send(&request, ANSWER_MAX).await });
-        let reply = reply.unwrap_or_else(|error| panic!("{method} {path}: {error:?}"));
-        let text = String::from_utf8(reply.body).unwrap();
-        Told { status: reply.status, body: serde_json::from_str(&text).unwrap_or_default(), text }
+        let response = runtime.block_on(async { HttpClient::direct().unwrap().send(&request, LIMITS).await });
+        let response = response.unwrap_or_else(|error| panic!("{method} {path}: {error:?}"));
+        let text = String::from_utf8(response.body).unwrap();
+        Told { status: response.status, body: serde_json::from_str(&text).unwrap_or_default(), text }
     }
 
     #[track_caller]

@@ -8,10 +8,11 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 
-use groupcast::delivery::{Delivery, Fate, HttpClient, Settings, Signal};
-use groupcast::destination::{Addressed, Destination};
+use groupcast::delivery::{Delivery, DeliveryOutcome, DeliverySettings, Signal};
+use groupcast::destination::{AddressedChange, Destination};
 use groupcast::error::Result;
 use groupcast::io::Random;
+use groupcast::io::http::HttpClient;
 use groupcast::model::Change;
 use parking_lot::{Mutex, MutexGuard};
 use proptest::prelude::*;
@@ -19,7 +20,7 @@ use serde_json::{Map, Value, json};
 use tokio::sync::watch;
 
 use super::clock::SimulatedClock;
-use super::toy::Fates;
+use super::toy::RecordedOutcomes;
 
 /// A request as it came.
 #[derive(Debug, Clone, Default)]
@@ -180,7 +181,7 @@ fn serve<A: Api>(shared: &Shared<A>, stream: TcpStream) -> std::io::Result<()> {
 pub(crate) struct Scene<A> {
     pub(crate) vendor: StandIn<A>,
     pub(crate) clock: Arc<SimulatedClock>,
-    pub(crate) settings: Settings,
+    pub(crate) settings: DeliverySettings,
     http_client: HttpClient,
 }
 
@@ -189,7 +190,7 @@ impl<A: Api> Scene<A> {
         Scene {
             vendor: StandIn::start(api),
             clock: Arc::default(),
-            settings: Settings::default(),
+            settings: DeliverySettings::default(),
             http_client: HttpClient::new().unwrap(),
         }
     }
@@ -198,34 +199,34 @@ impl<A: Api> Scene<A> {
     pub(crate) async fn deliver(
         &self,
         destination: &dyn Destination,
-        changes: &[Addressed],
-    ) -> (Result<()>, Vec<Fate>) {
-        let (random, fates) = (Random::seeded(7), Fates::default());
+        changes: &[AddressedChange],
+    ) -> (Result<()>, Vec<DeliveryOutcome>) {
+        let (random, outcomes) = (Random::seeded(7), RecordedOutcomes::default());
         let (_signal, signalled) = watch::channel(Signal::Go);
         let settings = self.settings.clone();
         let delivery = Delivery::new(destination, &self.http_client, &*self.clock, &random, settings, signalled);
-        let outcome = delivery.deliver(changes, &fates).await;
-        (outcome, fates.all(changes.len()))
+        let outcome = delivery.deliver(changes, &outcomes).await;
+        (outcome, outcomes.all(changes.len()))
     }
 
     /// Delivers a page, all of which must arrive.
-    pub(crate) async fn arrives(&self, destination: &dyn Destination, changes: &[Addressed]) {
-        let (outcome, fates) = self.deliver(destination, changes).await;
+    pub(crate) async fn arrives(&self, destination: &dyn Destination, changes: &[AddressedChange]) {
+        let (outcome, outcomes) = self.deliver(destination, changes).await;
         outcome.unwrap();
-        assert_eq!(fates.iter().find(|fate| **fate != Fate::Delivered), None);
+        assert_eq!(outcomes.iter().find(|outcome| **outcome != DeliveryOutcome::Delivered), None);
     }
 
     /// Says each page until all of it arrived: what was not acknowledged is said again. Returns what the groups must hold
     /// in the end.
-    pub(crate) async fn insist(&self, destination: &dyn Destination, pages: Vec<Vec<Addressed>>) -> Groups {
+    pub(crate) async fn insist(&self, destination: &dyn Destination, pages: Vec<Vec<AddressedChange>>) -> Groups {
         let mut wanted = Groups::new();
         for mut left in pages {
             for _ in 0..100 {
-                let (_, fates) = self.deliver(destination, &left).await;
+                let (_, outcomes) = self.deliver(destination, &left).await;
                 let mut again = Vec::new();
-                for (change, fate) in left.into_iter().zip(fates) {
-                    match fate {
-                        Fate::Delivered => carry_out(&mut wanted, &change),
+                for (change, outcome) in left.into_iter().zip(outcomes) {
+                    match outcome {
+                        DeliveryOutcome::Delivered => carry_out(&mut wanted, &change),
                         _ => again.push(change),
                     }
                 }
@@ -244,7 +245,7 @@ impl<A: Api> Scene<A> {
 pub(crate) type Groups = BTreeMap<String, Map<String, Value>>;
 
 /// What a change makes of the groups.
-pub(crate) fn carry_out(groups: &mut Groups, addressed: &Addressed) {
+pub(crate) fn carry_out(groups: &mut Groups, addressed: &AddressedChange) {
     let change = &*addressed.change;
     if change.delete {
         groups.remove(&addressed.key);
@@ -270,18 +271,22 @@ pub(crate) fn carry_out(groups: &mut Groups, addressed: &Addressed) {
 }
 
 /// A change of one group.
-pub(crate) fn change(key: &str, change: Value) -> Addressed {
-    Addressed { key: key.to_owned(), change: Arc::new(serde_json::from_value(change).unwrap()), ..Addressed::default() }
+pub(crate) fn change(key: &str, change: Value) -> AddressedChange {
+    AddressedChange {
+        key: key.to_owned(),
+        change: Arc::new(serde_json::from_value(change).unwrap()),
+        ..AddressedChange::default()
+    }
 }
 
 /// So many groups with so many traits each.
-pub(crate) fn groups(count: usize, traits: usize) -> Vec<Addressed> {
+pub(crate) fn groups(count: usize, traits: usize) -> Vec<AddressedChange> {
     let set: Map<String, Value> = (0..traits).map(|at| (format!("t{at}"), json!(at))).collect();
     (0..count).map(|at| change(&format!("g{at}"), json!({"set": set}))).collect()
 }
 
 /// Pages of changes that set, set once, unset and delete.
-pub(crate) fn pages() -> impl Strategy<Value = Vec<Vec<Addressed>>> {
+pub(crate) fn pages() -> impl Strategy<Value = Vec<Vec<AddressedChange>>> {
     let one = (0_u8..20, 0_u8..6, 0_u8..6, 0_u8..6, 0_u32..100, 0_u8..10);
     let one = one.prop_map(|(key, set, once, unset, value, delete)| {
         let name = |prefix: &str, at: u8| format!("{prefix}{at}");
@@ -295,12 +300,12 @@ pub(crate) fn pages() -> impl Strategy<Value = Vec<Vec<Addressed>>> {
                 ..Change::default()
             }
         };
-        Addressed { key: format!("g{key}"), change: change.into(), ..Addressed::default() }
+        AddressedChange { key: format!("g{key}"), change: change.into(), ..AddressedChange::default() }
     });
     let page = prop::collection::vec(one, 1..30).prop_map(|mut page| {
         // A run says one change about a group.
         let mut keys = BTreeSet::new();
-        page.retain(|change: &Addressed| keys.insert(change.key.clone()));
+        page.retain(|change: &AddressedChange| keys.insert(change.key.clone()));
         page
     });
     prop::collection::vec(page, 1..6)

@@ -5,13 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use groupcast::delivery::{Fate, Settle};
+use groupcast::delivery::{DeliveryOutcome, Settle};
 use groupcast::destination::{
-    self, Addressed, Applied, Blame, Destination, Element, Features, Limits, NoReply, Part, Reply, Request, Route,
-    UserRule, Verdict,
+    self, AddressedChange, Blame, Destination, Element, Features, Part, RequestLimits, Route, UserRule, Verdict,
 };
 use groupcast::error::{Error, Kind, Result};
-use groupcast::io::{Clock, Transport};
+use groupcast::io::Clock;
+use groupcast::io::http::CallLimits;
+use groupcast::io::http::Transport;
+use groupcast::io::http::{Applied, NoResponse, Request, Response};
 use groupcast::model::{Change, OnNull, Op};
 use parking_lot::{Mutex, MutexGuard};
 
@@ -19,14 +21,14 @@ use super::clock::SimulatedClock;
 
 /// A destination that takes set traits in parts of `per_part` on route 0, and each removal alone on route 1.
 pub(crate) struct Toy {
-    pub(crate) limits: Limits,
+    pub(crate) limits: RequestLimits,
     pub(crate) per_part: usize,
     pub(crate) repeatable: bool,
 }
 
 impl Default for Toy {
     fn default() -> Toy {
-        let limits = Limits {
+        let limits = RequestLimits {
             elements_max: 10,
             traits_max: 1_000,
             body_bytes_max: 100_000,
@@ -55,11 +57,11 @@ impl Destination for Toy {
         }
     }
 
-    fn limits(&self, route: Route) -> Limits {
-        Limits { elements_max: if route == 0 { self.limits.elements_max } else { 1 }, ..self.limits }
+    fn limits(&self, route: Route) -> RequestLimits {
+        RequestLimits { elements_max: if route == 0 { self.limits.elements_max } else { 1 }, ..self.limits }
     }
 
-    fn parts(&self, change: &Addressed) -> Result<Vec<Part>, String> {
+    fn parts(&self, change: &AddressedChange) -> Result<Vec<Part>, String> {
         if change.key.starts_with("local") {
             return Err("refused without a request".to_owned());
         }
@@ -83,7 +85,7 @@ impl Destination for Toy {
         self.repeatable
     }
 
-    fn element(&self, addressed: &Addressed, part: &Part) -> Element {
+    fn element(&self, addressed: &AddressedChange, part: &Part) -> Element {
         let names: Vec<&str> = part.change.set.keys().chain(&part.change.unset).map(String::as_str).collect();
         format!("{}|{}", addressed.key, names.join(",")).into_bytes().into()
     }
@@ -95,29 +97,30 @@ impl Destination for Toy {
         Request { method: "POST", url: format!("toy:{route}"), headers: Vec::new(), body, gzip: false }
     }
 
-    fn interpret(&self, _: Route, _: usize, reply: &Reply) -> Verdict {
-        let reason = format!("HTTP {}", reply.status);
-        match reply.status {
-            200 => Verdict::DELIVERED,
+    fn interpret(&self, _: Route, _: usize, response: &Response) -> Verdict {
+        let reason = format!("HTTP {}", response.status);
+        match response.status {
+            200 => Verdict::ACCEPTED,
             207 => {
-                let body = String::from_utf8_lossy(&reply.body).into_owned();
+                let body = String::from_utf8_lossy(&response.body).into_owned();
                 let elements =
                     body.split(',').filter_map(|at| at.parse().ok()).map(|at| (at, reason.clone())).collect();
-                Verdict::RefusedSome { elements }
+                Verdict::RejectedSome { elements }
             }
-            400 => Verdict::Refused { reason, applied: Applied::No },
+            400 => Verdict::Rejected { reason, applied: Applied::No },
             401 => Verdict::Stop { reason, advice: "check the key".to_owned(), blame: Blame::Us, applied: Applied::No },
             402 | 403 => {
-                let blame = if reply.status == 402 { Blame::Credentials } else { Blame::Perhaps };
+                let blame = if response.status == 402 { Blame::Credentials } else { Blame::Unclear };
                 Verdict::Stop { reason, advice: "check the door".to_owned(), blame, applied: Applied::No }
             }
             302 => {
                 let advice = "check the address".to_owned();
-                Verdict::Stop { reason, advice, blame: Blame::Perhaps, applied: Applied::Maybe }
+                Verdict::Stop { reason, advice, blame: Blame::Unclear, applied: Applied::Maybe }
             }
             413 => Verdict::TooLarge { reason },
             429 | 503 => {
-                let after = reply.header("retry-after").and_then(|value| value.parse().ok()).map(Duration::from_secs);
+                let after =
+                    response.header("retry-after").and_then(|value| value.parse().ok()).map(Duration::from_secs);
                 Verdict::Retry { reason, after, applied: Applied::No }
             }
             _ => Verdict::Retry { reason, after: None, applied: Applied::Maybe },
@@ -153,23 +156,23 @@ impl Attempt {
 pub(crate) struct Answer {
     pub(crate) after: Duration,
     pub(crate) apply: bool,
-    pub(crate) reply: Result<Reply, NoReply>,
+    pub(crate) response: Result<Response, NoResponse>,
 }
 
 /// An answer at once; 200 applies.
 pub(crate) fn status(status: u16) -> Answer {
-    Answer { after: Duration::ZERO, apply: status == 200, reply: Ok(Reply { status, ..Reply::default() }) }
+    Answer { after: Duration::ZERO, apply: status == 200, response: Ok(Response { status, ..Response::default() }) }
 }
 
 /// An answer with `Retry-After`.
 pub(crate) fn throttled(seconds: u64) -> Answer {
     let headers = vec![("retry-after".to_owned(), seconds.to_string())];
-    Answer { reply: Ok(Reply { status: 429, headers, body: Vec::new() }), ..status(429) }
+    Answer { response: Ok(Response { status: 429, headers, body: Vec::new(), ..Response::default() }), ..status(429) }
 }
 
 /// No answer.
 pub(crate) fn lost(applied: Applied, apply: bool) -> Answer {
-    Answer { after: Duration::ZERO, apply, reply: Err(NoReply { applied, what: "lost".to_owned() }) }
+    Answer { after: Duration::ZERO, apply, response: Err(NoResponse { applied, what: "lost".to_owned() }) }
 }
 
 /// The network: everything applied and attempted, and whatever should never happen.
@@ -222,7 +225,7 @@ impl Drop for Landing<'_> {
 
 #[async_trait]
 impl Transport for World {
-    async fn send(&self, request: &Request, _: Duration) -> Result<Reply, NoReply> {
+    async fn send(&self, request: &Request, _: CallLimits) -> Result<Response, NoResponse> {
         let text = String::from_utf8(request.body.clone()).unwrap();
         let elements: Vec<(String, Vec<String>)> = text[1..text.len() - 1]
             .split('\n')
@@ -263,41 +266,44 @@ impl Transport for World {
         if answer.apply {
             self.seen().applied.extend(attempt.elements.iter().flat_map(|(_, names)| names.clone()));
         }
-        if let Ok(reply) = &answer.reply {
-            self.seen().statuses.insert(attempt.number, reply.status);
+        if let Ok(response) = &answer.response {
+            self.seen().statuses.insert(attempt.number, response.status);
         }
-        answer.reply
+        answer.response
     }
 }
 
-/// Keeps the fates, call by call.
+/// Keeps the outcomes, call by call.
 #[derive(Default)]
-pub(crate) struct Fates {
-    pub(crate) calls: Mutex<Vec<Vec<(usize, Fate)>>>,
+pub(crate) struct RecordedOutcomes {
+    pub(crate) calls: Mutex<Vec<Vec<(usize, DeliveryOutcome)>>>,
     /// The call (from 0) that fails.
     pub(crate) fails_at: Option<usize>,
 }
 
-impl Fates {
-    /// The fate of every change; panics when one has none or two.
-    pub(crate) fn all(&self, count: usize) -> Vec<Fate> {
+impl RecordedOutcomes {
+    /// The outcome of every change; panics when one has none or two.
+    pub(crate) fn all(&self, count: usize) -> Vec<DeliveryOutcome> {
         let mut all = vec![None; count];
-        for (index, fate) in self.calls.lock().iter().flatten() {
-            assert_eq!(all[*index].replace(fate.clone()), None, "change {index} has two fates");
+        for (index, outcome) in self.calls.lock().iter().flatten() {
+            assert_eq!(all[*index].replace(outcome.clone()), None, "change {index} has two outcomes");
         }
-        all.into_iter().enumerate().map(|(index, fate)| fate.unwrap_or_else(|| panic!("{index} has no fate"))).collect()
+        all.into_iter()
+            .enumerate()
+            .map(|(index, outcome)| outcome.unwrap_or_else(|| panic!("{index} has no outcome")))
+            .collect()
     }
 }
 
 #[async_trait]
-impl Settle for Fates {
-    async fn settle(&self, fates: Vec<(usize, Fate)>) -> Result<()> {
-        assert!(!fates.is_empty(), "nothing to settle");
+impl Settle for RecordedOutcomes {
+    async fn settle(&self, outcomes: Vec<(usize, DeliveryOutcome)>) -> Result<()> {
+        assert!(!outcomes.is_empty(), "nothing to settle");
         let mut calls = self.calls.lock();
         if self.fails_at == Some(calls.len()) {
             return Err(Error::new(Kind::Ledger, "disk full"));
         }
-        calls.push(fates);
+        calls.push(outcomes);
         Ok(())
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use groupcast::destination::Addressed;
+use groupcast::destination::AddressedChange;
 use groupcast::model::Change;
 use hmac::{Hmac, KeyInit, Mac};
 use serde_json::{Value, json};
@@ -61,7 +61,7 @@ impl Hook {
             return;
         }
         let change: Change = serde_json::from_value(said).unwrap();
-        carry_out(&mut self.groups, &Addressed { key, change: change.into(), ..Addressed::default() });
+        carry_out(&mut self.groups, &AddressedChange { key, change: change.into(), ..AddressedChange::default() });
     }
 }
 

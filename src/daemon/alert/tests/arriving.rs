@@ -13,8 +13,8 @@ use parking_lot::Mutex;
 use serde_json::Value;
 
 use super::*;
-use crate::delivery::HttpClient;
 use crate::io::Random;
+use crate::io::http::HttpClient;
 
 /// Answers in order; when they are used up, 200.
 #[derive(Clone, Default)]

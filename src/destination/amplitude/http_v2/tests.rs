@@ -21,13 +21,13 @@ fn http_v2() -> HttpV2 {
     HttpV2::new(&settings(), "org id").unwrap()
 }
 
-fn addressed(key: &str, change: Value) -> Addressed {
+fn addressed(key: &str, change: Value) -> AddressedChange {
     let at: DateTime<Utc> = "2024-05-06T07:08:09.123Z".parse().unwrap();
     let change = Arc::new(serde_json::from_value(change).unwrap());
-    Addressed { key: key.to_owned(), change, at, ..Addressed::default() }
+    AddressedChange { key: key.to_owned(), change, at, ..AddressedChange::default() }
 }
 
-fn request(http_v2: &HttpV2, changes: &[Addressed]) -> Request {
+fn request(http_v2: &HttpV2, changes: &[AddressedChange]) -> Request {
     let elements: Vec<Element> = changes
         .iter()
         .flat_map(|change| {
@@ -42,12 +42,12 @@ fn body(request: &Request) -> Value {
     serde_json::from_slice(&request.body).unwrap()
 }
 
-fn event(http_v2: &HttpV2, change: &Addressed) -> Value {
+fn event(http_v2: &HttpV2, change: &AddressedChange) -> Value {
     body(&request(http_v2, std::slice::from_ref(change)))["events"][0].clone()
 }
 
 fn interpret(status: u16, body: Value) -> Verdict {
-    http_v2().interpret(0, 4, &Reply { status, headers: Vec::new(), body: body.to_string().into() })
+    http_v2().interpret(0, 4, &Response { status, body: body.to_string().into(), ..Response::default() })
 }
 
 #[test]
@@ -108,7 +108,7 @@ fn am_21_the_limits_are_the_documented_ones_and_the_body_is_counted_exactly() {
     let limits = http_v2.limits(0);
     assert_eq!((limits.elements_max, limits.body_bytes_max), (2_000, 1_000_000));
     for count in 0..4 {
-        let changes: Vec<Addressed> = (0..count).map(|at| addressed(&"é".repeat(at + 1), json!({}))).collect();
+        let changes: Vec<AddressedChange> = (0..count).map(|at| addressed(&"é".repeat(at + 1), json!({}))).collect();
         let part = Part { route: 0, change: Arc::default() };
         let elements: Vec<Element> = changes.iter().map(|change| http_v2.element(change, &part)).collect();
         let inner: usize = elements.iter().map(|element| element.bytes.len()).sum();
@@ -161,9 +161,9 @@ fn am_22_the_insert_id_follows_from_the_change_and_the_time_is_the_runs() {
         addressed("acme", json!({"set": {"plan": "free"}})),
         addressed("acme", json!({"set_once": {"plan": "pro"}})),
         addressed("acm", json!({"set": {"plan": "pro"}})),
-        Addressed { settled_seq: 1, ..change.clone() },
+        AddressedChange { settled_seq: 1, ..change.clone() },
         // The same words in another run are no repetition.
-        Addressed { at: change.at + Duration::from_millis(1), ..change.clone() },
+        AddressedChange { at: change.at + Duration::from_millis(1), ..change.clone() },
     ];
     for other in others {
         assert_ne!(event(&http_v2, &other)["insert_id"], json!(id));
@@ -177,20 +177,20 @@ fn am_23_a_400_names_events_or_us() {
         "events_with_invalid_fields": {"time": [1, 3], "groups": [3]}, "events_with_missing_fields": {}});
     let said = "HTTP 400: Invalid field values on some events";
     let refused = vec![(1, format!("{said}: `time`")), (3, format!("{said}: `groups`, `time`"))];
-    assert_eq!(interpret(400, some), Verdict::RefusedSome { elements: refused });
+    assert_eq!(interpret(400, some), Verdict::RejectedSome { elements: refused });
     let missing = json!({"code": 400, "error": "bad", "events_with_missing_fields": {"event_type": [0]},
         "silenced_events": [2], "events_with_invalid_id_lengths": {"x": [2]}});
     let refused = vec![(0, "HTTP 400: bad: `event_type`".to_owned()), (2, "HTTP 400: bad: `x`".to_owned())];
-    assert_eq!(interpret(400, missing), Verdict::RefusedSome { elements: refused });
+    assert_eq!(interpret(400, missing), Verdict::RejectedSome { elements: refused });
     let silenced = interpret(400, json!({"error": "bad", "silenced_events": [3]}));
-    assert_eq!(silenced, Verdict::RefusedSome { elements: vec![(3, "HTTP 400: bad".to_owned())] });
+    assert_eq!(silenced, Verdict::RejectedSome { elements: vec![(3, "HTTP 400: bad".to_owned())] });
     // Everything is refused, or nothing that was there: bisected, and at first taken for a refusal of us.
     for indexes in [json!([0, 1, 2, 3]), json!([4, 99]), json!([-1, "0", null, 1.5])] {
         let verdict = interpret(400, json!({"error": "bad", "events_with_invalid_fields": {"groups": indexes}}));
-        assert!(matches!(verdict, Verdict::Refused { .. }), "{verdict:?}");
+        assert!(matches!(verdict, Verdict::Rejected { .. }), "{verdict:?}");
     }
     for error in ["Invalid JSON request body", "Missing request body", "Invalid event JSON"] {
-        assert!(matches!(interpret(400, json!({"error": error})), Verdict::Refused { .. }));
+        assert!(matches!(interpret(400, json!({"error": error})), Verdict::Rejected { .. }));
     }
     for (answer, word) in [
         (json!({"error": format!("Invalid API key: {KEY}")}), "a US key on the EU host"),
@@ -218,8 +218,8 @@ fn am_24_a_429_waits_half_a_minute_or_for_tomorrow() {
     assert_eq!(wait(interpret(429, Value::Null)), 30);
     for (asked, waits) in [("5", 30), ("90", 90)] {
         let headers = vec![("retry-after".to_owned(), asked.to_owned())];
-        let reply = Reply { status: 429, headers, body: throttled.to_string().into() };
-        assert_eq!(wait(http_v2().interpret(0, 4, &reply)), waits);
+        let response = Response { status: 429, headers, body: throttled.to_string().into(), ..Response::default() };
+        assert_eq!(wait(http_v2().interpret(0, 4, &response)), waits);
     }
     for key in ["exceeded_daily_quota_users", "exceeded_daily_quota_devices"] {
         let mut spent = throttled.clone();
@@ -243,7 +243,7 @@ fn am_25_every_status_has_its_meaning() {
         let Verdict::Stop { advice, .. } = interpret(status, json!({"code": status})) else { panic!("{status} stops") };
         assert!(advice.contains(word), "{status}: {advice}");
     }
-    assert_eq!(interpret(200, json!({"code": 200, "events_ingested": 4})), Verdict::DELIVERED);
+    assert_eq!(interpret(200, json!({"code": 200, "events_ingested": 4})), Verdict::ACCEPTED);
     for body in [
         json!({}),
         json!(null),
@@ -256,8 +256,8 @@ fn am_25_every_status_has_its_meaning() {
         assert!(matches!(stops, Verdict::Stop { applied: Applied::Maybe, .. }), "{body}: {stops:?}");
     }
     let refused = |count| interpret(200, json!({"code": 200, "events_ingested": count}));
-    assert!(matches!(refused(3), Verdict::Refused { applied: Applied::Maybe, .. }), "one of them is missing");
-    assert!(matches!(refused(0), Verdict::Refused { applied: Applied::No, .. }), "0 ingested is no delivery");
+    assert!(matches!(refused(3), Verdict::Rejected { applied: Applied::Maybe, .. }), "one of them is missing");
+    assert!(matches!(refused(0), Verdict::Rejected { applied: Applied::No, .. }), "0 ingested is no delivery");
 }
 
 /// Captured from Amplitude's Python client 1.3.0 (`group_identify`, server URL of a local server).
@@ -322,20 +322,20 @@ proptest! {
     fn am_25_any_reply_has_a_verdict(status in any::<u16>(), body in prop::collection::vec(any::<u8>(), 0..100), indexes in prop::collection::vec(any::<i64>(), 0..5)) {
         let named = json!({"events_with_invalid_fields": {"f": indexes}, "exceeded_daily_quota_users": body.len()});
         for body in [body, named.to_string().into()] {
-            let verdict = http_v2().interpret(0, 3, &Reply { status, headers: Vec::new(), body });
-            let delivered = matches!(verdict, Verdict::Delivered { .. });
+            let verdict = http_v2().interpret(0, 3, &Response { status, body, ..Response::default() });
+            let delivered = matches!(verdict, Verdict::Accepted { .. });
             prop_assert!(!delivered);
         }
         let body: Vec<u8> = json!({"code": 200, "events_ingested": 3}).to_string().into();
         for status in [status, 200] {
-            let verdict = http_v2().interpret(0, 3, &Reply { status, headers: Vec::new(), body: body.clone() });
-            prop_assert_eq!(matches!(verdict, Verdict::Delivered { .. }), status == 200);
+            let verdict = http_v2().interpret(0, 3, &Response { status, body: body.clone(), ..Response::default() });
+            prop_assert_eq!(matches!(verdict, Verdict::Accepted { .. }), status == 200);
         }
     }
 
     #[test]
     fn am_20_any_text_arrives_whole(key in ".{1,40}", name in ".{1,40}", text in any::<String>()) {
-        let change = Addressed { key: key.clone(), ..addressed("", json!({"set": {&name: &text}})) };
+        let change = AddressedChange { key: key.clone(), ..addressed("", json!({"set": {&name: &text}})) };
         let event = event(&http_v2(), &change);
         prop_assert_eq!(&event["groups"]["org id"], &json!(key));
         prop_assert_eq!(&event["group_properties"], &json!({"$set": {name: text}}));

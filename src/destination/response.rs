@@ -1,17 +1,11 @@
-//! What vendors' answers have in common: their words, and how long they ask us to wait.
+//! The error message of a response: what a vendor says in it, safe to show.
 
-use std::time::Duration;
-
-use chrono::DateTime;
-
-use super::Reply;
 use super::evidence;
+use crate::io::http::Response;
 use crate::secret::{self, Secret};
 
 /// Longest excerpt of an answer that is kept: enough for any vendor's message, too little for an HTML page to flood a log.
 const WORDS_BYTES_MAX: usize = 2_048;
-/// Longest wait read from an answer; delivery has its own, shorter cap.
-const WAIT_MAX: Duration = Duration::from_secs(86_400);
 
 /// Most of an answer that is looked at for its words.
 const READ_BYTES_MAX: usize = 16 * 1_024;
@@ -20,23 +14,23 @@ const PAGE_CHARS_MAX: usize = 300;
 
 /// The status and the vendor's words, safe to show: secrets masked (in whatever form they came back, see
 /// [`secret::mask`]), a page of HTML as its text, control characters turned into spaces, cut at 2 KB.
-pub(super) fn words(reply: &Reply, secrets: &[&Secret]) -> String {
-    let text = String::from_utf8_lossy(&reply.body[..reply.body.len().min(READ_BYTES_MAX)]).into_owned();
+pub(super) fn words(response: &Response, secrets: &[&Secret]) -> String {
+    let text = String::from_utf8_lossy(&response.body[..response.body.len().min(READ_BYTES_MAX)]).into_owned();
     // Masked before it is cut: half a key is still half a key.
     let mut text = secret::mask_credentials(&secret::mask(&text, secrets));
-    if evidence::is_page(reply) {
+    if evidence::is_page(response) {
         text = page_text(&text);
     }
     let text = text.replace(char::is_control, " ");
     let text = text.trim();
     if text.is_empty() {
-        return format!("HTTP {}", reply.status);
+        return format!("HTTP {}", response.status);
     }
     if text.len() <= WORDS_BYTES_MAX {
-        return format!("HTTP {}: {text}", reply.status);
+        return format!("HTTP {}: {text}", response.status);
     }
     let end = (0..=WORDS_BYTES_MAX).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
-    format!("HTTP {}: {}…", reply.status, &text[..end])
+    format!("HTTP {}: {}…", response.status, &text[..end])
 }
 
 /// What a page of HTML says to a reader, shortened.
@@ -71,62 +65,30 @@ fn page_text(html: &str) -> String {
     short.join(" ")
 }
 
-/// The answer's `Retry-After`: seconds, or an HTTP date read against the answer's own `Date`, so that neither clock matters.
-pub(crate) fn retry_after(reply: &Reply) -> Option<Duration> {
-    let value = reply.header("retry-after")?.trim();
-    if let Ok(seconds) = value.parse::<f64>() {
-        return (seconds >= 0.0).then(|| Duration::try_from_secs_f64(seconds).unwrap_or(WAIT_MAX).min(WAIT_MAX));
-    }
-    let at = DateTime::parse_from_rfc2822(value).ok()?;
-    let now = DateTime::parse_from_rfc2822(reply.header("date")?.trim()).ok()?;
-    Some((at - now).to_std().unwrap_or(Duration::ZERO).min(WAIT_MAX))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn reply(headers: &[(&str, &str)], body: &[u8]) -> Reply {
+    fn response(headers: &[(&str, &str)], body: &[u8]) -> Response {
         let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        Reply { status: 400, headers, body: body.to_vec() }
-    }
-
-    #[test]
-    fn waits_are_seconds_or_dates() {
-        let date = ("date", "Sun, 06 Nov 1994 08:49:37 GMT");
-        for (value, seconds) in [
-            ("30", Some(30.0)),
-            (" 1.5 ", Some(1.5)),
-            ("0", Some(0.0)),
-            ("Sun, 06 Nov 1994 08:50:37 GMT", Some(60.0)),
-            ("Sun, 06 Nov 1994 08:00:00 GMT", Some(0.0)),
-            ("99999999999999999999", Some(86_400.0)),
-            ("-1", None),
-            ("NaN", None),
-            ("soon", None),
-        ] {
-            let waits = retry_after(&reply(&[("retry-after", value), date], b""));
-            assert_eq!(waits, seconds.map(Duration::from_secs_f64), "{value}");
-        }
-        assert_eq!(retry_after(&reply(&[("retry-after", "Sun, 06 Nov 1994 08:50:37 GMT")], b"")), None, "no `Date`");
-        assert_eq!(retry_after(&reply(&[], b"")), None);
+        Response { status: 400, headers, body: body.to_vec(), ..Response::default() }
     }
 
     #[test]
     fn words_hide_secrets_and_end() {
         let secret = Secret::new("s3cr+t key");
-        let said = words(&reply(&[], b"bad \x1b[31m s3cr+t key, s3cr%2Bt+key\n"), &[&secret]);
+        let said = words(&response(&[], b"bad \x1b[31m s3cr+t key, s3cr%2Bt+key\n"), &[&secret]);
         assert_eq!(said, "HTTP 400: bad  [31m ***, ***");
         let long = "é".repeat(5_000);
-        let said = words(&reply(&[], long.as_bytes()), &[&secret]);
+        let said = words(&response(&[], long.as_bytes()), &[&secret]);
         assert!(said.len() < 2_100 && said.ends_with("é…"), "cut at a character");
-        assert_eq!(words(&reply(&[], b" \n"), &[&secret]), "HTTP 400");
+        assert_eq!(words(&response(&[], b" \n"), &[&secret]), "HTTP 400");
         let html = b"<!DOCTYPE html><html><head><title>403 Forbidden</title><style>b{}</style></head>\
             <body><script>if (1<2) {}</script><h1>Request\nblocked.</h1> s3cr+t key</body></html>";
-        assert_eq!(words(&reply(&[], html), &[&secret]), "HTTP 400: 403 Forbidden Request blocked. ***");
-        assert!(words(&reply(&[], format!("<html>{}", "word ".repeat(500)).as_bytes()), &[]).len() < 400);
+        assert_eq!(words(&response(&[], html), &[&secret]), "HTTP 400: 403 Forbidden Request blocked. ***");
+        assert!(words(&response(&[], format!("<html>{}", "word ".repeat(500)).as_bytes()), &[]).len() < 400);
         let proxy = b"<html>Proxy-Authorization: Basic dXNlcjpwYXNz</html>";
-        assert_eq!(words(&reply(&[], proxy), &[]), "HTTP 400: Proxy-Authorization: Basic ***");
-        assert!(words(&reply(&[], b"\xff\xfe"), &[]).starts_with("HTTP 400: "));
+        assert_eq!(words(&response(&[], proxy), &[]), "HTTP 400: Proxy-Authorization: Basic ***");
+        assert!(words(&response(&[], b"\xff\xfe"), &[]).starts_with("HTTP 400: "));
     }
 }

@@ -1,4 +1,4 @@
-//! How does a request reach the outside? HTTP(S) through reqwest, files through [`super::append`].
+//! The HTTP client of the machine's network: HTTP(S) through reqwest, files through [`crate::io::append`].
 //!
 //! Nothing here logs, and no error text holds an address's secrets, a header or a body.
 
@@ -8,17 +8,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::append;
-use super::proxy::Exceptions;
-use crate::destination::{Applied, NoReply, Reply, Request};
+use super::proxy::{self, Exceptions};
+use super::{Applied, CallLimits, NoResponse, Request, Response, Transport};
 use crate::error::{Error, Kind, Result};
-use crate::io::Transport;
+use crate::io::append;
 
-/// Bytes of an answer that are read; vendors' answers to a batch are a few hundred bytes, per-element errors a few thousand.
-const ANSWER_BYTES_MAX: usize = 64 * 1024;
-/// The same for a GET, whose answer is what was asked for: a page of groups with all their traits.
-const READ_BYTES_MAX: usize = 32 * 1024 * 1024;
-/// Longest a connection may take to be established, TLS included. Part of the request's own deadline.
+/// Longest a connection may take to be established, TLS included. Part of the request's own timeout.
 const CONNECT_MAX: Duration = Duration::from_secs(10);
 /// How long an idle connection is kept: shorter than the 60 s after which common load balancers drop one silently.
 const IDLE_MAX: Duration = Duration::from_secs(50);
@@ -38,7 +33,7 @@ impl HttpClient {
     ///
     /// Errors ([`Kind::Config`]): a variable names a proxy that cannot be used, so that requests would go past it.
     pub fn new() -> Result<HttpClient> {
-        super::proxy::check(|name| std::env::var_os(name))?;
+        proxy::check(|name| std::env::var_os(name))?;
         let mut http_client = HttpClient::through(true)?;
         let exceptions = Exceptions::of(|name| std::env::var_os(name));
         if !exceptions.is_empty() {
@@ -91,14 +86,14 @@ impl HttpClient {
         }
     }
 
-    fn prepare(&self, request: &Request, deadline: Duration) -> Result<reqwest::Request, NoReply> {
-        let not_sent = |what: String| NoReply { applied: Applied::No, what };
+    fn prepare(&self, request: &Request, timeout: Duration) -> Result<reqwest::Request, NoResponse> {
+        let not_sent = |what: String| NoResponse { applied: Applied::No, what };
         if let Some(why) = self.no_https.as_ref().filter(|_| request.url.starts_with("https:")) {
             return Err(not_sent(format!("no HTTPS: {why} (install `ca-certificates` or set SSL_CERT_FILE)")));
         }
         let method = reqwest::Method::from_bytes(request.method.as_bytes())
             .map_err(|_| not_sent("the request's method is not valid".to_owned()))?;
-        let mut builder = self.client_for(request).request(method, &request.url).timeout(deadline);
+        let mut builder = self.client_for(request).request(method, &request.url).timeout(timeout);
         // Some servers compress whether one asks for it or not; this says what can be read.
         builder = builder.header("accept-encoding", "gzip");
         for (name, value) in &request.headers {
@@ -110,29 +105,30 @@ impl HttpClient {
         } else if !request.body.is_empty() {
             builder = builder.body(request.body.clone());
         }
-        builder.build().map_err(|error| not_sent(described(error, deadline)))
+        builder.build().map_err(|error| not_sent(described(error, timeout)))
     }
 }
 
 #[async_trait]
 impl Transport for HttpClient {
-    async fn send(&self, request: &Request, deadline: Duration) -> Result<Reply, NoReply> {
+    async fn send(&self, request: &Request, limits: CallLimits) -> Result<Response, NoResponse> {
+        let CallLimits { timeout, body_bytes_max } = limits;
         if append::is_local(request) {
             return append::append(request).await;
         }
-        let prepared = self.prepare(request, deadline)?;
+        let prepared = self.prepare(request, timeout)?;
         let mut response = match self.client_for(request).execute(prepared).await {
             Ok(response) => response,
             // The proxy's answer to the request for a tunnel, of which the library keeps the status alone.
             Err(error) if error.is_connect() && wants_credentials(&error) => {
                 let body = b"the proxy asks for authentication".to_vec();
-                return Ok(Reply { status: 407, headers: Vec::new(), body });
+                return Ok(Response { status: 407, body, ..Response::default() });
             }
             Err(error) => {
-                return Err(NoReply {
+                return Err(NoResponse {
                     // Failed while connecting (name, socket, TLS): no byte of the request has left.
                     applied: if error.is_connect() || error.is_builder() { Applied::No } else { Applied::Maybe },
-                    what: described(error, deadline),
+                    what: described(error, timeout),
                 });
             }
         };
@@ -143,52 +139,62 @@ impl Transport for HttpClient {
             .map(|(name, value)| (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned()));
         let headers = headers.collect();
         let mut body = Vec::new();
-        let bytes_max = if request.method == "GET" { READ_BYTES_MAX } else { ANSWER_BYTES_MAX };
-        while body.len() < bytes_max {
+        let mut truncated = false;
+        while !truncated {
             match response.chunk().await {
-                Ok(Some(chunk)) => body.extend_from_slice(&chunk[..chunk.len().min(bytes_max - body.len())]),
+                Ok(Some(chunk)) => {
+                    let room = body_bytes_max - body.len();
+                    body.extend_from_slice(&chunk[..chunk.len().min(room)]);
+                    truncated = chunk.len() > room;
+                }
                 Ok(None) => break,
                 // An acceptance that breaks off may have been about to name refused elements; of a refusal, the status is enough.
                 Err(error) if status.is_success() => {
-                    return Err(NoReply { applied: Applied::Maybe, what: described(error, deadline) });
+                    return Err(NoResponse { applied: Applied::Maybe, what: described(error, timeout) });
                 }
                 Err(_) => break,
             }
         }
-        let reply = Reply { status: status.as_u16(), headers, body };
-        match unpacked(&reply, bytes_max) {
-            None => Ok(reply),
-            Some(Ok(body)) => Ok(Reply { body, ..reply }),
-            Some(Err(what)) if status.is_success() => Err(NoReply { applied: Applied::Maybe, what }),
-            Some(Err(what)) => Ok(Reply { body: what.into_bytes(), ..reply }),
+        let response = Response { status: status.as_u16(), headers, body, truncated };
+        match decompressed(&response, body_bytes_max) {
+            None => Ok(response),
+            Some(Ok((body, truncated))) => Ok(Response { body, truncated, ..response }),
+            Some(Err(what)) if status.is_success() => Err(NoResponse { applied: Applied::Maybe, what }),
+            Some(Err(what)) => Ok(Response { body: what.into_bytes(), ..response }),
         }
     }
 }
 
-/// The body of a compressed answer, no more than `bytes_max` of it; none when it is not compressed.
-fn unpacked(reply: &Reply, bytes_max: usize) -> Option<Result<Vec<u8>, String>> {
-    let coding = reply.header("content-encoding")?.trim().to_ascii_lowercase();
+/// The body of a compressed response, no more than `bytes_max` of it, and whether there was more; none when it is not
+/// compressed.
+fn decompressed(response: &Response, bytes_max: usize) -> Option<Result<(Vec<u8>, bool), String>> {
+    let coding = response.header("content-encoding")?.trim().to_ascii_lowercase();
     let mut decoder: Box<dyn Read + '_> = match coding.as_str() {
         "" | "identity" => return None,
-        // Where the header is right and the body was unpacked on the way, it stays as it is.
-        _ if reply.body.is_empty() => return None,
-        "gzip" | "x-gzip" if !reply.body.starts_with(&[0x1f, 0x8b]) => return None,
-        "gzip" | "x-gzip" => Box::new(flate2::read::MultiGzDecoder::new(reply.body.as_slice())),
-        "deflate" => Box::new(flate2::read::ZlibDecoder::new(reply.body.as_slice())),
-        _ => return Some(Err("an answer that is compressed in another way than gzip".to_owned())),
+        // Where the header is right and the body was decompressed on the way, it stays as it is.
+        _ if response.body.is_empty() => return None,
+        "gzip" | "x-gzip" if !response.body.starts_with(&[0x1f, 0x8b]) => return None,
+        "gzip" | "x-gzip" => Box::new(flate2::read::MultiGzDecoder::new(response.body.as_slice())),
+        "deflate" => Box::new(flate2::read::ZlibDecoder::new(response.body.as_slice())),
+        _ => return Some(Err("the response is compressed in another way than gzip".to_owned())),
     };
     let mut body = Vec::new();
     let mut piece = [0; 8 * 1024];
-    while body.len() < bytes_max {
+    loop {
         match decoder.read(&mut piece) {
-            Ok(0) => break,
-            Ok(length) => body.extend_from_slice(&piece[..length.min(bytes_max - body.len())]),
+            Ok(0) => return Some(Ok((body, response.truncated))),
+            Ok(length) => {
+                let room = bytes_max - body.len();
+                body.extend_from_slice(&piece[..length.min(room)]);
+                if length > room {
+                    return Some(Ok((body, true)));
+                }
+            }
             // Of a body that was only read in part, what came is enough.
-            Err(_) if reply.body.len() >= bytes_max => break,
-            Err(error) => return Some(Err(format!("an answer that cannot be decompressed: {error}"))),
+            Err(_) if response.truncated => return Some(Ok((body, true))),
+            Err(error) => return Some(Err(format!("the response cannot be decompressed: {error}"))),
         }
     }
-    Some(Ok(body))
 }
 
 /// Whether a proxy asked for a name and a password when it was to make a connection.
@@ -211,11 +217,11 @@ fn gzip(body: &[u8]) -> std::io::Result<Vec<u8>> {
 }
 
 /// What happened, innermost cause last, without the address (a proxy's may hold a password).
-fn described(error: reqwest::Error, deadline: Duration) -> String {
+fn described(error: reqwest::Error, timeout: Duration) -> String {
     let what = if error.is_timeout() && error.is_connect() {
         "no connection within the time limit".to_owned()
     } else if error.is_timeout() {
-        return format!("no answer within {} s", deadline.as_secs_f64());
+        return format!("no response within {} s", timeout.as_secs_f64());
     } else if error.is_connect() {
         "failed to connect".to_owned()
     } else if error.is_builder() {

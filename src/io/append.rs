@@ -6,9 +6,8 @@ use std::path::Path;
 
 use parking_lot::Mutex;
 
-use crate::destination::file::{FILE_URL, STDOUT_URL};
-use crate::destination::{Applied, NoReply, Reply, Request};
-use crate::io::process;
+use super::http::{Applied, FILE_URL, NoResponse, Request, Response, STDOUT_URL};
+use super::process;
 
 /// One writer at a time: lines of two requests never mix, and a failed write can be taken back.
 static WRITING: Mutex<()> = Mutex::new(());
@@ -23,7 +22,7 @@ pub(super) fn is_local(request: &Request) -> bool {
 /// Replies 200, or a status that says what went wrong: 507 the disk is full, 403 anything else about the path. After
 /// a failed write the file has its old length again, so a reply that is not 200 means nothing was written; where even
 /// that fails there is no reply.
-pub(super) async fn append(request: &Request) -> Result<Reply, NoReply> {
+pub(super) async fn append(request: &Request) -> Result<Response, NoResponse> {
     let url = request.url.clone();
     let body = request.body.clone();
     let written = tokio::task::spawn_blocking(move || {
@@ -35,10 +34,10 @@ pub(super) async fn append(request: &Request) -> Result<Reply, NoReply> {
     });
     written
         .await
-        .unwrap_or_else(|_| Err(NoReply { applied: Applied::Maybe, what: "the writing thread died".to_owned() }))
+        .unwrap_or_else(|_| Err(NoResponse { applied: Applied::Maybe, what: "the writing thread died".to_owned() }))
 }
 
-fn append_to(path: &Path, body: &[u8]) -> Result<Reply, NoReply> {
+fn append_to(path: &Path, body: &[u8]) -> Result<Response, NoResponse> {
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty())
         && let Err(error) = process::create_shared_folder(folder)
     {
@@ -61,7 +60,7 @@ fn append_to(path: &Path, body: &[u8]) -> Result<Reply, NoReply> {
     // A pipe or a device cannot be cut back.
     if metadata.is_file() && file.set_len(metadata.len()).and_then(|()| file.sync_data()).is_err() {
         let what = format!("failed to write `{}`, and to take back what was written of it: {error}", path.display());
-        return Err(NoReply { applied: Applied::Maybe, what });
+        return Err(NoResponse { applied: Applied::Maybe, what });
     }
     Ok(failed(&format!("failed to write `{}`", path.display()), &error))
 }
@@ -84,7 +83,7 @@ fn synced(file: &File) -> std::io::Result<()> {
     }
 }
 
-fn print(body: &[u8]) -> Result<Reply, NoReply> {
+fn print(body: &[u8]) -> Result<Response, NoResponse> {
     let mut out = std::io::stdout().lock();
     match out.write_all(body).and_then(|()| out.flush()) {
         Ok(()) => Ok(replied(200, String::new())),
@@ -92,13 +91,13 @@ fn print(body: &[u8]) -> Result<Reply, NoReply> {
     }
 }
 
-fn failed(what: &str, error: &std::io::Error) -> Reply {
+fn failed(what: &str, error: &std::io::Error) -> Response {
     let full = matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge);
     replied(if full { 507 } else { 403 }, format!("{what}: {error}"))
 }
 
-fn replied(status: u16, what: String) -> Reply {
-    Reply { status, headers: Vec::new(), body: what.into_bytes() }
+fn replied(status: u16, what: String) -> Response {
+    Response { status, body: what.into_bytes(), ..Response::default() }
 }
 
 #[cfg(test)]
