@@ -65,7 +65,7 @@ impl Supervisor {
 
     /// How things stand in a line, for the service manager.
     pub(super) fn status_line(&self) -> String {
-        let (syncs, running) = (self.roster().names().len() as u64, self.running().len());
+        let (syncs, running) = (self.queue().names().len() as u64, self.running().len());
         let problems = self.config_problems().map_or("", |_| "; the changed config has mistakes");
         let ledger = self.ledger_problem().map_or("", |_| "; no run starts: the ledger cannot be used");
         format!("{}, {running} running{problems}{ledger}", plural(syncs, "sync"))

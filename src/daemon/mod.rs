@@ -2,7 +2,6 @@
 //!
 //! | module | question it answers |
 //! |---|---|
-//! | [`roster`] | what is each sync doing, and which one starts now? (pure) |
 //! | `supervisor` | who carries that out, and what happens when a run fails, panics or must stop? |
 //! | `ledger_watch` | may a run start, or would what it does be lost? |
 //! | `reload` | did the config folder change, and is the change sound? |
@@ -25,7 +24,7 @@ pub mod notify;
 mod orders;
 mod plans;
 mod reload;
-pub mod roster;
+mod restore;
 mod service;
 mod supervisor;
 mod tracker;

@@ -1,32 +1,31 @@
 //! How is an order carried out? Runs that are asked for or cancelled, syncs that are paused: each changes the
-//! [roster](super::roster), and what must survive a restart is noted in the ledger.
+//! [queue](crate::scheduler::queue), and what must survive a restart is noted in the ledger.
 
-use super::roster::{Asked, Declined};
-use super::supervisor::{Supervisor, note};
+use super::supervisor::Supervisor;
 use crate::delivery::Signal;
 use crate::error::Result;
+use crate::scheduler::queue::{EnqueueError, QueuedRun};
 use crate::sync::RunOptions;
 
 impl Supervisor {
-    /// Asks for a run; see [`Roster::ask`](super::roster::Roster::ask). What waits is remembered over a restart.
+    /// Asks for a run; see [`RunQueue::enqueue`](crate::scheduler::queue::RunQueue::enqueue). What waits is remembered over a restart.
     pub(super) async fn ask(
         &self,
         sync: &str,
         options: RunOptions,
         by: &str,
-    ) -> Result<Result<(String, bool), Declined>> {
+    ) -> Result<Result<(String, bool), EnqueueError>> {
         let _turn = self.orders.lock().await;
         let (accepted, waiting) = {
             let now = self.clock.now();
-            let mut roster = self.roster();
-            let asked = Asked { run: self.new_run(now), options, by: by.to_owned(), since: now };
-            (roster.ask(sync, asked), roster.waiting().remove(sync))
+            let mut queue = self.queue();
+            let asked = QueuedRun { run: self.new_run(now), request: options, requested_by: by.to_owned(), since: now };
+            (queue.enqueue(sync, asked), queue.queued().remove(sync))
         };
         let Ok((run, joined)) = accepted else { return Ok(accepted) };
         if let Some(waiting) = waiting {
-            let text = serde_json::to_string(&waiting).unwrap_or_default();
-            if let Err(error) = self.ledger.keep(&note("waiting", sync), Some(&text)).await {
-                if !joined && self.roster().take_back(&run).is_some() {
+            if let Err(error) = self.store_queued(sync, waiting).await {
+                if !joined && self.queue().cancel_queued(&run).is_some() {
                     return Err(error);
                 }
                 tracing::error!(sync, run, "failed to remember over a restart that this run was asked for: {error}");
@@ -42,10 +41,10 @@ impl Supervisor {
             return true;
         }
         let _turn = self.orders.lock().await;
-        let taken_back = self.roster().take_back(run);
+        let taken_back = self.queue().cancel_queued(run);
         match taken_back {
             Some(sync) => {
-                self.forget_waiting(&sync, run).await;
+                self.forget_queued(&sync, run).await;
                 true
             }
             // It may have begun meanwhile.
@@ -65,15 +64,14 @@ impl Supervisor {
     }
 
     /// Pauses or resumes a sync, and remembers it.
-    pub(super) async fn pause(&self, sync: &str, paused: bool) -> Result<Result<(), Declined>> {
+    pub(super) async fn pause(&self, sync: &str, paused: bool) -> Result<Result<(), EnqueueError>> {
         let _turn = self.orders.lock().await;
         let now = self.clock.now();
-        let done = self.roster().pause(sync, paused.then_some(now), now);
+        let done = self.queue().pause(sync, paused.then_some(now), now);
         if done.is_ok() {
-            let since = self.roster().doing(sync, self.clock.now()).and_then(|doing| doing.paused_since);
-            let text = since.map(|since| since.to_rfc3339());
+            let since = self.queue().status(sync, self.clock.now()).and_then(|status| status.paused_since);
             self.wake();
-            self.ledger.keep(&note("paused", sync), text.as_deref()).await?;
+            self.store_pause(sync, since).await?;
         }
         Ok(done)
     }

@@ -236,8 +236,8 @@ impl Supervisor {
             let same = earlier.is_some_and(|earlier| {
                 earlier.mapping.schedule == mapping.schedule && earlier.mapping.enabled == mapping.enabled
             });
-            if !same || zone_changed || !self.roster().knows(&mapping.name) {
-                changed.push((mapping.name.clone(), self.remembered(&project, mapping).await?));
+            if !same || zone_changed || !self.queue().contains(&mapping.name) {
+                changed.push((mapping.name.clone(), self.restored(&project, mapping).await?));
             }
         }
         self.herald.alerts.configure(new.daemon.alerts.as_ref())?;
@@ -245,29 +245,29 @@ impl Supervisor {
         let count = project.mappings.len();
         let mut left = Vec::new();
         {
-            let mut roster = self.roster();
-            for (name, joining) in changed {
-                if roster.knows(&name) {
-                    roster.reschedule(&name, joining.timetable, joining.enabled, now);
+            let mut queue = self.queue();
+            for (name, init) in changed {
+                if queue.contains(&name) {
+                    queue.reschedule(&name, init.timetable, init.enabled, now);
                 } else {
-                    roster.join(&name, joining);
+                    queue.add(&name, init);
                 }
             }
-            for name in roster.names() {
+            for name in queue.names() {
                 if !project.mappings.iter().any(|file| file.mapping.name == name) {
-                    left.extend(roster.waiting().remove(&name).map(|asked| (name.clone(), asked.run)));
-                    roster.leave(&name);
+                    left.extend(queue.queued().remove(&name).map(|asked| (name.clone(), asked.run)));
+                    queue.remove(&name);
                 }
             }
-            roster.set_parallel(parallel);
+            queue.set_parallel(parallel);
             self.plans.set_places(parallel);
-            roster.another_chance();
+            queue.clear_backoff();
             let mut config = self.config.write();
             (config.project, config.read_at) = (Arc::new(project), now);
         }
         for (sync, run) in left {
             tracing::warn!(sync, run, "a run that waited is taken back: its mapping is gone");
-            self.forget_waiting(&sync, &run).await;
+            self.forget_queued(&sync, &run).await;
         }
         tracing::info!(syncs = count, "took the changed config over");
         self.wake();

@@ -1,4 +1,4 @@
-//! How are the questions and orders of the [`Service`] answered? From the ledger, the roster and the runs under way.
+//! How are the questions and orders of the [`Service`] answered? From the ledger, the run queue and the runs under way.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -9,7 +9,6 @@ use chrono::{DateTime, Utc};
 use tokio::sync::{mpsc, watch};
 
 use super::plans::{Full, WAITING_MAX};
-use super::roster::Declined;
 use super::supervisor::Supervisor;
 use super::tracker::Tracker;
 use super::upkeep;
@@ -17,6 +16,7 @@ use crate::delivery::Signal;
 use crate::error::{Error, Kind};
 use crate::ledger::{Copied, Ledger, Outcome, RunRecord};
 use crate::mapping::MappingFile;
+use crate::scheduler::queue::{EnqueueError, SyncState};
 use crate::service::api::{
     About, EnqueuedRun, PlanStream, ResultStream, SCHEDULED_TIMES, Service, ServiceError, ServiceResult,
 };
@@ -25,7 +25,7 @@ use crate::service::open::{self, Failure};
 use crate::service::views::ask::Memory;
 use crate::service::views::{
     Activity, ExportedView, GroupView, PlanPart, PlanView, QueuedRunView, RejectedView, RunDetail, RunView, SaidView,
-    SyncDetail, SyncView, ask,
+    State, SyncDetail, SyncView, ask,
 };
 use crate::sync::RunOptions;
 use crate::sync::verify::{Drifted, Verified};
@@ -40,19 +40,21 @@ pub(super) fn unknown(what: &str, name: &str) -> ServiceError {
     ServiceError::NotFound(error.advise(format!("`groupcast {lists}` lists what there is")))
 }
 
-pub(super) fn declined(declined: Declined, sync: &str) -> ServiceError {
+pub(super) fn declined(declined: EnqueueError, sync: &str) -> ServiceError {
     let conflict = |what: String, advice: &str| ServiceError::Conflict(Error::new(Kind::Config, what).advise(advice));
     match declined {
-        Declined::Unknown => unknown("sync", sync),
-        Declined::Waiting(run) => conflict(
+        EnqueueError::UnknownSync => unknown("sync", sync),
+        EnqueueError::AlreadyQueued(run) => conflict(
             format!("run {run} of {sync} waits already, with other options"),
             "wait until it has begun, or cancel it",
         ),
-        Declined::Busy(Some(run)) => {
+        EnqueueError::Busy(Some(run)) => {
             conflict(format!("run {run} of {sync} is under way"), "ask again when it has ended, or cancel it")
         }
-        Declined::Busy(None) => conflict(format!("a plan of {sync} is being made"), "ask again when it is done"),
-        Declined::Stopping => conflict("the daemon is stopping".to_owned(), "ask again when it has been started again"),
+        EnqueueError::Busy(None) => conflict(format!("a plan of {sync} is being made"), "ask again when it is done"),
+        EnqueueError::ShuttingDown => {
+            conflict("the daemon is stopping".to_owned(), "ask again when it has been started again")
+        }
     }
 }
 
@@ -75,23 +77,23 @@ impl std::ops::Deref for DaemonService {
 
 impl Supervisor {
     fn activity(&self, sync: &str) -> Option<Activity> {
-        let doing = self.roster().doing(sync, self.clock.now())?;
+        let status = self.queue().status(sync, self.clock.now())?;
         let waiting =
-            doing.asked.map(|asked| QueuedRunView { run: asked.run, since: asked.since, options: asked.options });
+            status.queued.map(|queued| QueuedRunView { run: queued.run, since: queued.since, options: queued.request });
         Some(Activity {
-            state: doing.state,
+            state: state_of(status.state),
             running: self.running().get(sync).map(|running| running.tracker.progress()),
             waiting,
-            paused_since: doing.paused_since,
-            failures: doing.trouble.failures,
-            next_try_at: doing.trouble.not_before.filter(|_| doing.trouble.failures > 0),
+            paused_since: status.paused_since,
+            failures: status.backoff.failures,
+            next_try_at: status.backoff.not_before.filter(|_| status.backoff.failures > 0),
         })
     }
 
     /// A sync as it stands, the daemon's own knowledge included.
     pub(super) fn sync_view(&self, file: &MappingFile, memory: Memory, fires: usize) -> SyncView {
         let name = &file.mapping.name;
-        let timetable = self.roster().timetable(name).cloned();
+        let timetable = self.queue().timetable(name).cloned();
         let mut view = ask::sync(&self.project(), &file.mapping, memory, timetable, self.clock.now(), fires);
         view.activity = self.activity(name);
         view
@@ -99,7 +101,7 @@ impl Supervisor {
 
     /// Whether there is such a sync, also one whose mapping has mistakes: what is on record of it can be asked.
     pub(super) fn exists(&self, sync: &str) -> bool {
-        self.roster().knows(sync) || self.project().broken.iter().any(|broken| broken.name == sync)
+        self.queue().contains(sync) || self.project().broken.iter().any(|broken| broken.name == sync)
     }
 
     /// Has something made that reads a source or a ledger and tells items: in a place of the plans', while no run of the
@@ -115,9 +117,9 @@ impl Supervisor {
         Making: Future<Output = ServiceResult<End>> + Send + 'static,
     {
         // What is refused anyway need not wait; the sync is not kept from its runs before this begins.
-        self.roster().may_plan(sync).map_err(|refused| declined(refused, sync))?;
+        self.queue().check_plan(sync).map_err(|refused| declined(refused, sync))?;
         let place = self.plans.place().await.map_err(|Full| too_many_plans())?;
-        self.roster().plan(sync).map_err(|refused| declined(refused, sync))?;
+        self.queue().plan_started(sync).map_err(|refused| declined(refused, sync))?;
         let reserved = Reserved(Arc::clone(self), sync.to_owned());
         // Dropped when whoever asked goes away.
         let (sender, signal) = watch::channel(Signal::Go);
@@ -144,6 +146,19 @@ impl Supervisor {
             sync.is_none_or(|sync| sync == *name) && !recorded.iter().any(|run| run.run == running.run)
         });
         wanted.map(|(name, running)| starting(name, &running.tracker)).collect()
+    }
+}
+
+/// The state of a sync as it is shown.
+fn state_of(state: SyncState) -> State {
+    match state {
+        SyncState::Running => State::Running,
+        SyncState::Queued => State::Waiting,
+        SyncState::Paused => State::Paused,
+        SyncState::BackingOff => State::BackingOff,
+        SyncState::Scheduled => State::Scheduled,
+        SyncState::Manual => State::Manual,
+        SyncState::Disabled => State::Disabled,
     }
 }
 
@@ -178,7 +193,7 @@ pub(super) struct Reserved(pub(super) Arc<Supervisor>, pub(super) String);
 
 impl Drop for Reserved {
     fn drop(&mut self) {
-        self.0.roster().planned(&self.1);
+        self.0.queue().plan_ended(&self.1);
         self.0.wake();
     }
 }
@@ -268,8 +283,8 @@ pub(super) fn failed(failure: Failure) -> ServiceError {
 #[async_trait]
 impl Service for DaemonService {
     fn about(&self) -> About {
-        let (stopping, running) = (self.roster().is_stopping(), self.running().len());
-        // After the others: whoever takes a changed config over holds the roster when it takes this.
+        let (stopping, running) = (self.queue().is_stopped(), self.running().len());
+        // After the others: whoever takes a changed config over holds the queue when it takes this.
         let config = self.config.read();
         let daemon = &config.project.settings.daemon;
         About {
@@ -291,8 +306,8 @@ impl Service for DaemonService {
     }
 
     async fn ready(&self) -> ServiceResult<()> {
-        if self.roster().is_stopping() {
-            return Err(declined(Declined::Stopping, ""));
+        if self.queue().is_stopped() {
+            return Err(declined(EnqueueError::ShuttingDown, ""));
         }
         self.ledger_usable().await?;
         self.asking.runs(None, 1).await?;
@@ -311,7 +326,7 @@ impl Service for DaemonService {
         let views = |runs: Vec<RunRecord>| runs.into_iter().map(ask::run).collect();
         let mut latest: BTreeMap<String, Vec<RunView>> =
             records.into_iter().map(|(sync, runs)| (sync, views(runs))).collect();
-        latest.retain(|sync, _| self.roster().knows(sync));
+        latest.retain(|sync, _| self.queue().contains(sync));
         let recorded: Vec<RunView> = latest.values().filter_map(|runs| runs.first().cloned()).collect();
         for run in self.unrecorded(None, &recorded) {
             let runs = latest.entry(run.sync.clone()).or_default();
@@ -411,9 +426,9 @@ impl Service for DaemonService {
             if let Some((sync, tracker)) = under_way {
                 return Ok(unrecorded(&sync, &tracker));
             }
-            let waiting = self.roster().waiting().into_iter().find(|(_, asked)| asked.run == run);
+            let waiting = self.queue().queued().into_iter().find(|(_, asked)| asked.run == run);
             if let Some((sync, asked)) = waiting {
-                return Ok(unrecorded(&sync, &Tracker::waiting(run, asked.since, &asked.by)));
+                return Ok(unrecorded(&sync, &Tracker::waiting(run, asked.since, &asked.requested_by)));
             }
         }
         Err(unknown("run", run))
@@ -449,7 +464,7 @@ impl Service for DaemonService {
             return Ok(ask::rejected(&self.asking, sync, after, count).await?);
         }
         let mut all = ask::rejected_of_all(&self.asking, count).await?;
-        all.retain(|sync, _| self.roster().knows(sync));
+        all.retain(|sync, _| self.queue().contains(sync));
         Ok(all.into_values().flatten().collect())
     }
 

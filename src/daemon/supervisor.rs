@@ -1,4 +1,5 @@
-//! Who runs the syncs? One loop asks the [roster](super::roster) what starts, starts it, and tells the roster how it ended.
+//! The supervisor of runs: one loop asks the [queue](crate::scheduler::queue) which runs start, starts them, and reports
+//! their results to it.
 //!
 //! A run is a task with a connection of its own to the ledger. Its failure, or its panic, ends that task and nothing else:
 //! what it left is folded as if the process had died, and the sync backs off. Stopping asks every run to stop (what was
@@ -20,7 +21,6 @@ use super::herald::Herald;
 use super::ledger_watch::{LOOK_AGAIN, LedgerWatch};
 use super::plans::Plans;
 use super::reload;
-use super::roster::{Asked, Cause, Ending, Joining, Roster, Start, Trouble};
 use super::tracker::Tracker;
 use crate::config::Project;
 use crate::delivery::Signal;
@@ -29,11 +29,11 @@ use crate::io::http::HttpClient;
 use crate::io::{Clock, Random};
 use crate::ledger::local::LocalLedger;
 use crate::ledger::{Ledger, Status};
-use crate::mapping::Mapping;
 use crate::mapping::diagnostic::listed_all;
+use crate::scheduler::queue::{RunQueue, RunResult, RunStart, StartCause};
 use crate::service::open::job::Job;
 use crate::service::open::{self, Failure};
-use crate::service::views::{RunView, ask};
+use crate::service::views::RunView;
 use crate::sync::RunOptions;
 use crate::sync::report::Report;
 use crate::sync::{self, RunOrigin};
@@ -45,9 +45,6 @@ const LOOK_MAX: Duration = Duration::from_secs(30);
 const SILENT_MAX: Duration = Duration::from_secs(90);
 /// How long abandoned runs get to write down what they know.
 const ABANDONED_MAX: Duration = Duration::from_secs(5);
-/// Runs of a sync that are looked at for failures in a row: after seven the pause does not grow any more.
-const FAILURES_LOOKED_AT: u64 = 20;
-
 /// A run under way.
 pub(super) struct Running {
     pub(super) run: String,
@@ -86,7 +83,7 @@ pub(super) struct Supervisor {
     pub(super) started_at: DateTime<Utc>,
     /// The places in which plans are made.
     pub(super) plans: Arc<Plans>,
-    roster: Mutex<Roster>,
+    queue: Mutex<RunQueue<RunOptions>>,
     running: Mutex<BTreeMap<String, Running>>,
     /// Something happened that may let a run start, or end the last one.
     wake: Notify,
@@ -96,7 +93,7 @@ pub(super) struct Supervisor {
     /// was ordered last.
     pub(super) orders: tokio::sync::Mutex<()>,
     /// When the loop last came round, in milliseconds of the clock: whether it still does its work.
-    looked: AtomicU64,
+    last_tick: AtomicU64,
 }
 
 /// A run that ended, for whoever wants to know.
@@ -112,11 +109,6 @@ pub(super) struct Ended {
     pub(super) unrecorded: RunView,
 }
 
-/// A note's name, by what it says of a sync.
-pub(super) fn note(what: &str, sync: &str) -> String {
-    format!("{what}/{sync}")
-}
-
 impl Supervisor {
     /// Takes up where the last process ended: runs that died are folded, pauses and waiting runs are remembered.
     pub(super) async fn new(
@@ -128,7 +120,7 @@ impl Supervisor {
         reload::log_mistakes(&project);
         let now = clock.now();
         let parallel = project.settings.daemon.parallel_runs;
-        let (roster, plans) = (Roster::new(parallel), Plans::new(parallel));
+        let (queue, plans) = (RunQueue::new(parallel), Plans::new(parallel));
         let latest = ledger.runs(None, 1).await?.pop();
         let kept = Supervisor::kept_alerts(&ledger).await?;
         let herald = Herald::new(project.settings.daemon.alerts.as_ref(), kept.as_deref())?;
@@ -150,11 +142,11 @@ impl Supervisor {
             ledger_watch: LedgerWatch::default(),
             started_at: now,
             plans,
-            roster: Mutex::new(roster),
+            queue: Mutex::new(queue),
             running: Mutex::default(),
             wake: Notify::new(),
             orders: tokio::sync::Mutex::default(),
-            looked: AtomicU64::new(0),
+            last_tick: AtomicU64::new(0),
             latest_run: Mutex::new(latest.map(|run| run.run).unwrap_or_default()),
         };
         for died in supervisor.ledger.under_way().await? {
@@ -165,11 +157,11 @@ impl Supervisor {
         let project = supervisor.project();
         let mut candidates = Vec::new();
         for file in &project.mappings {
-            let joining = supervisor.remembered(&project, &file.mapping).await?;
-            if joining.trouble.deaths > 0 {
+            let init = supervisor.restored(&project, &file.mapping).await?;
+            if init.backoff.crashes > 0 {
                 candidates.push(file.mapping.name.as_str());
             }
-            supervisor.roster().join(&file.mapping.name, joining);
+            supervisor.queue().add(&file.mapping.name, init);
         }
         if candidates.len() > 1 {
             tracing::warn!(
@@ -185,8 +177,8 @@ impl Supervisor {
         Arc::clone(&self.config.read().project)
     }
 
-    pub(super) fn roster(&self) -> MutexGuard<'_, Roster> {
-        self.roster.lock()
+    pub(super) fn queue(&self) -> MutexGuard<'_, RunQueue<RunOptions>> {
+        self.queue.lock()
     }
 
     pub(super) fn running(&self) -> MutexGuard<'_, BTreeMap<String, Running>> {
@@ -195,45 +187,6 @@ impl Supervisor {
 
     pub(super) fn wake(&self) {
         self.wake.notify_one();
-    }
-
-    /// What the ledger remembers of a sync that is to join the roster.
-    pub(super) async fn remembered(&self, project: &Project, mapping: &Mapping) -> Result<Joining> {
-        let name = &mapping.name;
-        let now = self.clock.now();
-        let notes = self.ledger.kept().await?;
-        // A pause holds although nobody can tell any more since when.
-        let paused_since = notes.get(&note("paused", name)).map(|text| text.parse().unwrap_or(now));
-        let mut asked: Option<Asked> = notes.get(&note("waiting", name)).and_then(|text| {
-            let asked = serde_json::from_str(text);
-            asked.inspect_err(|error| tracing::error!(sync = name, "a run that waited cannot be read: {error}")).ok()
-        });
-        if let Some(waiting) = &asked
-            && self.ledger.run(&waiting.run).await?.is_some()
-        {
-            // It had begun; what became of it is on record.
-            self.forget_waiting(name, &waiting.run).await;
-            asked = None;
-        }
-        let timetable = ask::timetable(project, mapping, &self.ledger, now).await?;
-        let stopped = notes.contains_key(&note("stopped", name));
-        let runs = self.ledger.whole_runs(name, FAILURES_LOOKED_AT).await?;
-        let trouble = Trouble::of(&runs, stopped, now, timetable.is_some());
-        Ok(Joining { timetable, enabled: mapping.enabled, paused_since, trouble, asked })
-    }
-
-    /// Drops a note; a failure is told and changes nothing else.
-    async fn forget(&self, sync: &str, what: &str) {
-        if let Err(error) = self.ledger.keep(&note(what, sync), None).await {
-            tracing::error!(sync, "failed to drop a note: {error}");
-        }
-    }
-
-    /// Drops what was remembered of a run that waited, and nothing of one that waits now.
-    pub(super) async fn forget_waiting(&self, sync: &str, run: &str) {
-        if let Err(error) = self.ledger.drop_kept(&note("waiting", sync), run).await {
-            tracing::error!(sync, run, "failed to drop a note: {error}");
-        }
     }
 
     /// Keeps the schedules until it is told to stop, then drains. `ended` hears of every run. Returns how many runs were
@@ -251,7 +204,7 @@ impl Supervisor {
                 );
                 break;
             }
-            self.come_round();
+            self.tick();
             // Before each run: one that starts on a ledger that is gone would be forgotten with all it sent.
             let wait = if self.may_start().await { self.start_due(&ended) } else { LOOK_AGAIN };
             tokio::select! {
@@ -281,29 +234,29 @@ impl Supervisor {
     /// Starts what is due, and returns how long there is nothing to look at.
     fn start_due(self: &Arc<Self>, ended: &tokio::sync::mpsc::UnboundedSender<Ended>) -> Duration {
         let now = self.clock.now();
-        let mut roster = self.roster();
-        let look = roster.look(now);
-        for (sync, count) in &look.skipped {
+        let mut queue = self.queue();
+        let tick = queue.tick(now);
+        for (sync, count) in &tick.skipped {
             tracing::warn!(sync, count, "moments passed without a run of their own");
             self.herald.metrics.moments_skipped(sync, *count);
         }
-        for start in look.starts {
+        for start in tick.starts {
             let (run, by, asked) = match &start.cause {
-                Cause::Asked(asked) => (asked.run.clone(), asked.by.clone(), asked.options.clone()),
-                Cause::Moment(_) => (self.new_run(now), "schedule".to_owned(), RunOptions::default()),
-                Cause::Retry => (self.new_run(now), "retry".to_owned(), RunOptions::default()),
+                StartCause::Queued(queued) => (queued.run.clone(), queued.requested_by.clone(), queued.request.clone()),
+                StartCause::Scheduled(_) => (self.new_run(now), "schedule".to_owned(), RunOptions::default()),
+                StartCause::Retry => (self.new_run(now), "retry".to_owned(), RunOptions::default()),
             };
-            roster.started(&start, &run, now);
+            queue.started(&start, &run, now);
             self.spawn(&start, run, by, asked, now, ended.clone());
         }
-        let until = look.next.map(|next| next.signed_duration_since(now).to_std().unwrap_or_default());
+        let until = tick.next.map(|next| next.signed_duration_since(now).to_std().unwrap_or_default());
         until.unwrap_or(LOOK_MAX).min(LOOK_MAX)
     }
 
     /// Starts one run as a task of its own.
     fn spawn(
         self: &Arc<Self>,
-        start: &Start,
+        start: &RunStart<RunOptions>,
         run: String,
         by: String,
         options: RunOptions,
@@ -315,7 +268,7 @@ impl Supervisor {
         let tracker = Arc::new(Tracker::new(&run, now, &by));
         let running = Running { run: run.clone(), signal: sender, tracker: Arc::clone(&tracker), cancelled: false };
         self.running().insert(sync.clone(), running);
-        let was_asked = matches!(start.cause, Cause::Asked(_));
+        let was_asked = matches!(start.cause, StartCause::Queued(_));
         let span = telemetry::run_span(&sync, &run);
         let whole = !options.is_partial();
         let mut unrecorded = super::service::starting(&sync, &tracker);
@@ -327,7 +280,7 @@ impl Supervisor {
         let supervisor = Arc::clone(self);
         let work = async move {
             telemetry::run_began(&sync, &run, &origin.started_by);
-            supervisor.forget(&sync, "stopped").await;
+            supervisor.store_interrupted(&sync, None).await;
             let inner = Arc::clone(&supervisor);
             let name = sync.clone();
             let work =
@@ -339,32 +292,30 @@ impl Supervisor {
                 Ok(Err(failure)) => {
                     let error = failure.as_error();
                     let interrupted = error.kind() == Kind::Interrupted;
-                    (if interrupted { Ending::Stopped } else { Ending::Failed(error.kind()) }, Some(error))
+                    (if interrupted { RunResult::Cancelled } else { RunResult::Failed(error.kind()) }, Some(error))
                 }
                 Err(_) => {
                     let error = Error::new(Kind::Bug, "a bug of ours ended the run; the log names the place")
                         .advise("report it with the lines of the log around it");
-                    (Ending::Failed(Kind::Bug), Some(error))
+                    (RunResult::Failed(Kind::Bug), Some(error))
                 }
             };
             if let Some(error) = &error {
                 // Whatever kept it from writing its own end may be over.
-                supervisor.bury(&sync, &run, error).await;
+                supervisor.record_crash(&sync, &run, error).await;
                 unrecorded.status = Status::Failed;
                 unrecorded.error = Some(error.to_string());
                 unrecorded.error_kind = Some(error.kind().name().to_owned());
             }
             if was_asked {
-                supervisor.forget_waiting(&sync, &run).await;
+                supervisor.forget_queued(&sync, &run).await;
             }
             let cancelled = supervisor.running().remove(&sync).is_some_and(|running| running.cancelled);
-            if ending == Ending::Stopped && !cancelled {
+            if ending == RunResult::Cancelled && !cancelled {
                 // The daemon's own end: the next start goes on at once.
-                if let Err(error) = supervisor.ledger.keep(&note("stopped", &sync), Some(&run)).await {
-                    tracing::error!("failed to note that the run is to be continued: {error}");
-                }
+                supervisor.store_interrupted(&sync, Some(&run)).await;
             }
-            supervisor.roster().ended(&sync, ending, supervisor.clock.now());
+            supervisor.queue().ended(&sync, ending, supervisor.clock.now());
             let advice = error.as_ref().and_then(Error::advice).map(str::to_owned);
             // Whoever listened is gone only when the daemon ends.
             let _ = ended.send(Ended { sync, run, whole, panicked, advice, unrecorded });
@@ -400,7 +351,7 @@ impl Supervisor {
     }
 
     /// Records a run that ended without recording it: its task panicked, or the ledger could not be written.
-    async fn bury(&self, sync: &str, run: &str, error: &Error) {
+    async fn record_crash(&self, sync: &str, run: &str, error: &Error) {
         let (text, kind) = (error.to_string(), error.kind().name());
         let buried = async {
             match self.ledger.run(run).await? {
@@ -414,16 +365,16 @@ impl Supervisor {
     }
 
     /// The loop does its work.
-    fn come_round(&self) {
+    fn tick(&self) {
         let now = u64::try_from(self.clock.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.looked.store(now, Ordering::Relaxed);
+        self.last_tick.store(now, Ordering::Relaxed);
     }
 
     /// Tells the service manager's watchdog that the loop still does its work, for ever.
     pub(super) async fn keep_alive(self: Arc<Self>) {
         let alive = || {
-            let looked = Duration::from_millis(self.looked.load(Ordering::Relaxed));
-            self.clock.elapsed().saturating_sub(looked) < SILENT_MAX
+            let last_tick = Duration::from_millis(self.last_tick.load(Ordering::Relaxed));
+            self.clock.elapsed().saturating_sub(last_tick) < SILENT_MAX
         };
         self.herald.notifier.keep_alive(self.clock.as_ref(), alive).await;
     }
@@ -435,7 +386,7 @@ impl Supervisor {
 
     /// Stops every run within the deadline, then abandons what is in flight. Returns how many runs even that did not end.
     async fn drain(&self, mut stop: watch::Receiver<Signal>) -> usize {
-        self.roster().stop();
+        self.queue().stop();
         let deadline = self.project().settings.daemon.drain;
         tracing::info!(runs = self.running().len(), "stopping within {}", crate::format::duration(deadline));
         self.herald.notifier.stopping("stopping", deadline + ABANDONED_MAX);
@@ -443,7 +394,7 @@ impl Supervisor {
         self.signal_all(Signal::Stop);
         let mut abandoned = None;
         loop {
-            self.come_round();
+            self.tick();
             let left = self.running().len();
             if left == 0 {
                 return 0;
@@ -482,11 +433,11 @@ impl Supervisor {
 }
 
 /// How a run ended that gave a report.
-fn ending_of(report: &Report) -> Ending {
+fn ending_of(report: &Report) -> RunResult {
     match (report.status, &report.stopped) {
-        (Status::Delivered | Status::SomeRejected, _) => Ending::Well,
-        (_, Some(stopped)) if stopped.kind() == Kind::Interrupted => Ending::Stopped,
-        (_, stopped) => Ending::Failed(stopped.as_ref().map_or(Kind::Destination, Error::kind)),
+        (Status::Delivered | Status::SomeRejected, _) => RunResult::Succeeded,
+        (_, Some(stopped)) if stopped.kind() == Kind::Interrupted => RunResult::Cancelled,
+        (_, stopped) => RunResult::Failed(stopped.as_ref().map_or(Kind::Destination, Error::kind)),
     }
 }
 

@@ -1,222 +1,222 @@
-//! Which moment of a sync's schedule is due now, and when must one look again? A state machine of one sync, told when
-//! runs start and end; whoever owns it brings the clock.
+//! The timetable of one sync: which of its scheduled times is due now, and when to check again. A state machine that is
+//! told when runs start and end; the caller brings the clock.
 //!
-//! - **Overlap**: a moment that comes during a run is skipped, or one run is queued behind it.
-//! - **Missed**: a moment seen more than [`LATE_MAX`] late (the program was down, the machine asleep) is made up for by one
-//!   run, or skipped. What was missed while down follows from the last run's record.
-//! - **Clock set back**: the moment that fired last does not fire again. Earlier ones come round again: waiting until
-//!   the clock is where it was could take as long as the step, so it is never more than one interval.
-//! - **Overdue**: since the oldest scheduled time after the last success that no success has served, however many scheduled
-//!   times, attempts and failures came after it. A run under way that is the first attempt at what is owed serves what came
-//!   before it began; what comes while it goes on is overdue. A success serves what passed during it, unless another
-//!   run is queued for that.
+//! - **Overlap**: a scheduled time that comes during a run is skipped, or one run is queued behind it.
+//! - **Missed**: a scheduled time seen more than [`LATE_MAX`] late (the program was down, the machine asleep) is made up
+//!   for by one run, or skipped. What was missed while down follows from the last run's record.
+//! - **Clock set back**: the scheduled time that started the last run does not start another one. Earlier ones come again:
+//!   waiting until the clock is where it was could take as long as the step, so it is never more than one interval.
+//! - **Overdue**: since the oldest scheduled time after the last success that no success has served, however many
+//!   scheduled times, attempts and failures came after it. A run under way that is the first attempt serves what came
+//!   before it started; what comes during it is overdue. A success serves what passed during it, unless another run is
+//!   queued for that.
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::{Fire, Plan, Rule};
+use super::cron::{ScheduledTime, SyncSchedule, Trigger};
 use crate::mapping::{CatchUp, Overlap};
 
-/// How late a moment may be seen and still count as seen in time: a restart takes less.
+/// How late a scheduled time may be seen and still count as on time: a restart takes less.
 pub const LATE_MAX: TimeDelta = TimeDelta::seconds(60);
-/// How many missed moments are counted before "that many and more" will do.
+/// How many missed times are counted before "that many and more" will do.
 const MISSED_MAX: u64 = 10_000;
 
-/// A run as it was recorded.
+/// When a recorded run started and ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Recorded {
-    /// When it began.
+pub struct RunSpan {
+    /// When it started.
     pub started_at: DateTime<Utc>,
-    /// When it ended; absent when nobody knows.
+    /// When it ended, if that is recorded.
     pub ended_at: Option<DateTime<Utc>>,
 }
 
-/// What is known when a timetable begins.
+/// The recorded runs that a timetable continues from.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Checkpoint {
-    /// The sync's last run, whoever started it.
-    pub last: Option<Recorded>,
-    /// When a run of the followed sync last ended well, for `after`.
+pub struct RunHistory {
+    /// The sync's last run, scheduled or not.
+    pub last: Option<RunSpan>,
+    /// When a run of the followed sync last succeeded, for `after`.
     pub followed_ended_at: Option<DateTime<Utc>>,
-    /// The sync's last run that ended well, as far as runs are remembered.
-    pub success: Option<Recorded>,
-    /// When the first run after that success began, or the first one remembered if none ended well.
+    /// The sync's last successful run, as far as records go back.
+    pub success: Option<RunSpan>,
+    /// When the first run after that success started, or the first recorded one if none succeeded.
     pub attempted_at: Option<DateTime<Utc>>,
     /// When the last run since that success ended.
     pub failed_at: Option<DateTime<Utc>>,
 }
 
-/// What a look at the timetable found.
+/// What is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Look {
-    /// A run is due now, for this moment. The caller starts it and says so with [`Timetable::started`].
-    pub due: Option<DateTime<Utc>>,
-    /// Moments that passed without a run of their own since the last look, at most a rough ten thousand.
+pub struct Due {
+    /// A run is due now, for this scheduled time. The caller starts it and calls [`Timetable::started`].
+    pub now: Option<DateTime<Utc>>,
+    /// Scheduled times that passed without a run of their own since the last tick, at most a rough ten thousand.
     pub skipped: u64,
-    /// When to look again at the latest; none when only an event can change anything.
+    /// When to tick again at the latest; none when only an event can change anything.
     pub next: Option<DateTime<Utc>>,
 }
 
 /// The timetable of one sync.
 #[derive(Debug, Clone)]
 pub struct Timetable {
-    plan: Plan,
-    /// Moments up to here are settled; for an interval, where it is measured from. None: the interval never began.
-    settled: Option<DateTime<Utc>>,
-    /// The moment of a cron expression that fired last.
-    fired: Option<DateTime<Utc>>,
-    /// A moment that waits for the end of the current run, or a followed run that ended.
+    schedule: SyncSchedule,
+    /// Scheduled times up to here are handled; for an interval, where it is measured from. None: the interval never began.
+    handled: Option<DateTime<Utc>>,
+    /// The time of a cron expression that started the last run.
+    last_fired: Option<DateTime<Utc>>,
+    /// A scheduled time that waits for the end of the current run, or the end of a followed run.
     waiting: Option<DateTime<Utc>>,
     running: bool,
     /// The oldest scheduled time since the last success that neither a success nor the run under way serves.
-    owed: Option<DateTime<Utc>>,
-    /// What was owed when the run under way began; owed again unless it ends well.
+    overdue: Option<DateTime<Utc>>,
+    /// What was overdue when the run under way started; overdue again unless it succeeds.
     serving: Option<DateTime<Utc>>,
     /// The first scheduled time that came during the run under way.
     during: Option<DateTime<Utc>>,
-    /// Whether a run failed to serve what is owed: then another attempt under way does not hide it.
-    tried: bool,
-    /// Skipped moments not yet told.
+    /// Whether a run failed to serve what is overdue: then another attempt under way does not hide it.
+    attempted: bool,
+    /// Skipped times not yet reported.
     skipped: u64,
 }
 
 impl Timetable {
-    /// A timetable that begins now, with what earlier runs left.
-    pub fn resume(plan: Plan, checkpoint: Checkpoint, now: DateTime<Utc>) -> Timetable {
+    /// A timetable that begins now and continues from recorded runs.
+    pub fn resume(schedule: SyncSchedule, history: RunHistory, now: DateTime<Utc>) -> Timetable {
         let mut table = Timetable {
-            plan,
-            settled: None,
-            fired: None,
+            schedule,
+            handled: None,
+            last_fired: None,
             waiting: None,
             running: false,
-            owed: None,
+            overdue: None,
             serving: None,
             during: None,
-            tried: false,
+            attempted: false,
             skipped: 0,
         };
-        let started = checkpoint.last.map(|last| last.started_at);
-        // Moments during a finished run were skipped then, unless they were to be queued.
-        let ended = checkpoint.last.and_then(|last| last.ended_at).filter(|_| table.plan.overlap == Overlap::Skip);
-        match table.plan.rule {
-            Rule::Cron(..) => {
-                table.settled = Some(ended.max(started).unwrap_or(now));
-                table.fired = started.and_then(|started| table.latest(started));
+        let started = history.last.map(|last| last.started_at);
+        // Times during a finished run were skipped then, unless they were to be queued.
+        let ended = history.last.and_then(|last| last.ended_at).filter(|_| table.schedule.overlap == Overlap::Skip);
+        match table.schedule.trigger {
+            Trigger::Cron(..) => {
+                table.handled = Some(ended.max(started).unwrap_or(now));
+                table.last_fired = started.and_then(|started| table.latest(started));
             }
-            Rule::Every(interval) => {
-                table.settled = started.map(|started| last_step(started, interval, ended.unwrap_or(started)));
+            Trigger::Every(interval) => {
+                table.handled = started.map(|started| last_step(started, interval, ended.unwrap_or(started)));
             }
-            Rule::After(_) => {
-                // A start that is still to come was recorded by a clock that was ahead, and tells nothing.
+            Trigger::After(_) => {
+                // A start in the future was recorded by a clock that was ahead, and proves nothing.
                 let ended_since =
-                    checkpoint.followed_ended_at.filter(|ended| Some(*ended) > started || started > Some(now));
-                if started.is_some() && table.plan.catch_up == CatchUp::Once {
+                    history.followed_ended_at.filter(|ended| Some(*ended) > started || started > Some(now));
+                if started.is_some() && table.schedule.catch_up == CatchUp::Once {
                     table.waiting = ended_since;
                 }
             }
         }
         // What waits already is a run of the followed sync that ended since.
-        table.owed = table.owed_by(checkpoint, now).or(table.waiting);
-        table.tried = table.owed.is_some() && checkpoint.failed_at >= table.owed;
+        table.overdue = table.overdue_after(history, now).or(table.waiting);
+        table.attempted = table.overdue.is_some() && history.failed_at >= table.overdue;
         table
     }
 
-    /// What earlier runs left owed: nothing after a success, else the first scheduled time after the last one.
-    fn owed_by(&self, checkpoint: Checkpoint, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
-        let attempted_at = checkpoint.attempted_at?;
-        let first = match (&self.plan.rule, checkpoint.success) {
-            // What was followed last is known, what was followed first is not.
-            (Rule::After(_), success) => {
-                let followed = checkpoint.followed_ended_at?;
+    /// What recorded runs left overdue: nothing after a success, else the first scheduled time after the last one.
+    fn overdue_after(&self, history: RunHistory, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        let attempted_at = history.attempted_at?;
+        let first = match (&self.schedule.trigger, history.success) {
+            // The last run that was followed is recorded, the first one is not.
+            (Trigger::After(_), success) => {
+                let followed = history.followed_ended_at?;
                 let unserved = success.is_none_or(|success| followed > success.started_at);
                 unserved.then(|| followed.min(attempted_at))
             }
-            // The first run was due at once.
-            (Rule::Every(_), None) => Some(attempted_at),
-            (Rule::Every(interval), Some(success)) => {
-                let until = success.ended_at.filter(|_| self.plan.overlap == Overlap::Skip);
+            // The first run was due at the start.
+            (Trigger::Every(_), None) => Some(attempted_at),
+            (Trigger::Every(interval), Some(success)) => {
+                let until = success.ended_at.filter(|_| self.schedule.overlap == Overlap::Skip);
                 let step = last_step(success.started_at, *interval, until.unwrap_or(success.started_at));
-                self.plan.next_after(step).map(|fire| fire.at)
+                self.schedule.next_after(step).map(|next| next.starts_at)
             }
-            (Rule::Cron(..), success) => {
-                // A run that is on time begins within a minute of its scheduled time and jitter.
-                let jitter = TimeDelta::from_std(self.plan.jitter).unwrap_or_default();
+            (Trigger::Cron(..), success) => {
+                // A run that is on time starts within a minute of its scheduled time and jitter.
+                let jitter = TimeDelta::from_std(self.schedule.jitter).unwrap_or_default();
                 let from = match success {
-                    Some(success) if self.plan.overlap == Overlap::Skip => {
+                    Some(success) if self.schedule.overlap == Overlap::Skip => {
                         success.ended_at.unwrap_or(success.started_at)
                     }
                     Some(success) => success.started_at,
                     None => attempted_at.checked_sub_signed(LATE_MAX + jitter)?,
                 };
-                self.plan.next_after(from).map(|fire| fire.at)
+                self.schedule.next_after(from).map(|next| next.starts_at)
             }
         };
         first.filter(|at| *at <= now)
     }
 
-    /// The plan it keeps.
-    pub fn plan(&self) -> &Plan {
-        &self.plan
+    /// The schedule it follows.
+    pub fn schedule(&self) -> &SyncSchedule {
+        &self.schedule
     }
 
-    /// What is due. To be called at [`Look::next`], after each event, and once in a while (the clock may be set).
-    pub fn look(&mut self, now: DateTime<Utc>) -> Look {
+    /// What is due. To be called at [`Due::next`], after each event, and once in a while (the clock may be set).
+    pub fn tick(&mut self, now: DateTime<Utc>) -> Due {
         // The clock was set back: go on from here.
-        self.settled = self.settled.map(|settled| settled.min(now));
-        self.owed = self.owed.map(|owed| owed.min(now));
-        self.pass(now);
+        self.handled = self.handled.map(|handled| handled.min(now));
+        self.overdue = self.overdue.map(|overdue| overdue.min(now));
+        self.advance(now);
         let due = self.waiting.filter(|_| !self.running);
         let skipped = std::mem::take(&mut self.skipped);
-        Look { due, skipped, next: self.coming().map(|fire| fire.at) }
+        Due { now: due, skipped, next: self.upcoming_time().map(|next| next.starts_at) }
     }
 
-    /// A run began, due or by hand. Whatever waited is settled by it.
+    /// A run started, scheduled or manual. It serves whatever was waiting.
     pub fn started(&mut self, now: DateTime<Utc>) {
-        self.pass(now);
+        self.advance(now);
         self.running = true;
-        if !self.tried {
-            self.serving = self.owed.take();
+        if !self.attempted {
+            self.serving = self.overdue.take();
         }
         self.during = None;
-        let moment = self.waiting.take();
-        match self.plan.rule {
-            Rule::Cron(..) => self.fired = moment.or(self.fired),
-            Rule::Every(_) => self.settled = Some(now),
-            Rule::After(_) => {}
+        let time = self.waiting.take();
+        match self.schedule.trigger {
+            Trigger::Cron(..) => self.last_fired = time.or(self.last_fired),
+            Trigger::Every(_) => self.handled = Some(now),
+            Trigger::After(_) => {}
         }
     }
 
-    /// The run ended, `well` or not.
-    pub fn ended(&mut self, well: bool, now: DateTime<Utc>) {
-        // What came during the run is judged as such, although nobody may have looked.
-        self.pass(now);
+    /// The run ended, successfully or not.
+    pub fn ended(&mut self, succeeded: bool, now: DateTime<Utc>) {
+        // What came during the run counts as such, even if there was no tick meanwhile.
+        self.advance(now);
         self.running = false;
         let serving = self.serving.take();
-        if well {
-            // What came meanwhile and is not queued was skipped: the schedule says that one run does for all of it.
-            self.owed = self.during.filter(|_| self.waiting.is_some());
-            self.tried = false;
+        if succeeded {
+            // What came meanwhile and is not queued was skipped: the schedule says that one run serves all of it.
+            self.overdue = self.during.filter(|_| self.waiting.is_some());
+            self.attempted = false;
         } else {
-            self.owed = [serving, self.owed].into_iter().flatten().min();
-            self.tried = self.owed.is_some();
+            self.overdue = [serving, self.overdue].into_iter().flatten().min();
+            self.attempted = self.overdue.is_some();
         }
     }
 
-    /// Since when a scheduled run is overdue; see the module's docs. As of the last look.
+    /// Since when a scheduled run is overdue, as of the last tick; see the module's docs.
     pub fn overdue_since(&self) -> Option<DateTime<Utc>> {
-        self.owed
+        self.overdue
     }
 
-    /// Somebody kept the sync from running by itself until now: what is overdue counts from here.
-    pub fn excuse(&mut self, now: DateTime<Utc>) {
-        self.pass(now);
-        (self.owed, self.during) = (self.owed.map(|_| now), self.during.map(|_| now));
+    /// The sync was paused until now: what is overdue counts from here.
+    pub fn resumed(&mut self, now: DateTime<Utc>) {
+        self.advance(now);
+        (self.overdue, self.during) = (self.overdue.map(|_| now), self.during.map(|_| now));
     }
 
-    /// A run of the followed sync ended by itself, with everything delivered or some groups rejected.
+    /// A run of the followed sync ended with everything delivered, or all but some rejected groups.
     pub fn followed_ended(&mut self, now: DateTime<Utc>) {
-        if let Rule::After(_) = self.plan.rule {
-            self.came(now, 1);
-            self.owe(now);
+        if let Trigger::After(_) = self.schedule.trigger {
+            self.arrived(now, 1);
+            self.mark_overdue(now);
         }
     }
 
@@ -224,21 +224,21 @@ impl Timetable {
     pub fn upcoming(&self, now: DateTime<Utc>, count: usize) -> Vec<DateTime<Utc>> {
         let mut ahead = self.clone();
         if ahead.running {
-            // How long the current run takes is not known: as if it ended now.
+            // How long the current run takes is unknown: as if it ended now.
             ahead.ended(true, now);
         }
         let mut at = now;
         let mut starts = Vec::new();
         while starts.len() < count {
-            let look = ahead.look(at);
-            if look.due.is_some() {
+            let due = ahead.tick(at);
+            if due.now.is_some() {
                 if at > now {
                     starts.push(at);
                 }
-                // How long a run takes is not known: as if it took no time.
+                // How long a run takes is unknown: as if it took no time.
                 ahead.started(at);
                 ahead.ended(true, at);
-            } else if let Some(next) = look.next {
+            } else if let Some(next) = due.next {
                 at = next.max(at);
             } else {
                 break;
@@ -247,74 +247,73 @@ impl Timetable {
         starts
     }
 
-    /// The next moment that is not settled.
-    fn coming(&self) -> Option<Fire> {
-        let fire = self.plan.next_after(self.settled?)?;
-        if Some(fire.moment) == self.fired { self.plan.next_after(fire.moment) } else { Some(fire) }
+    /// The next scheduled time that is not handled.
+    fn upcoming_time(&self) -> Option<ScheduledTime> {
+        let next = self.schedule.next_after(self.handled?)?;
+        if Some(next.time) == self.last_fired { self.schedule.next_after(next.time) } else { Some(next) }
     }
 
-    /// Settles every moment whose time has come.
-    fn pass(&mut self, now: DateTime<Utc>) {
-        if let Rule::Every(_) = self.plan.rule
-            && self.settled.is_none()
+    /// Handles every scheduled time up to now.
+    fn advance(&mut self, now: DateTime<Utc>) {
+        if let Trigger::Every(_) = self.schedule.trigger
+            && self.handled.is_none()
         {
-            // Never run: the first run is due, and until it starts the interval counts from now.
-            self.settled = Some(now);
-            self.came(now, 1);
-            self.owe(now);
+            // No run yet: the first one is due, and until it starts the interval counts from now.
+            self.handled = Some(now);
+            self.arrived(now, 1);
+            self.mark_overdue(now);
             return;
         }
-        let Some(first) = self.coming().filter(|fire| fire.at <= now) else { return };
+        let Some(first) = self.upcoming_time().filter(|next| next.starts_at <= now) else { return };
         let (last, count) = self.passed(first, now);
-        self.settled = Some(last.moment);
-        let late = now.signed_duration_since(last.at) > LATE_MAX;
-        if late && !self.running && self.plan.catch_up == CatchUp::Skip {
+        self.handled = Some(last.time);
+        let late = now.signed_duration_since(last.starts_at) > LATE_MAX;
+        if late && !self.running && self.schedule.catch_up == CatchUp::Skip {
             self.skipped += count;
         } else {
-            self.came(last.moment, count);
-            self.owe(first.at);
+            self.arrived(last.time, count);
+            self.mark_overdue(first.starts_at);
         }
     }
 
-    /// A scheduled time came at which a run is to start.
-    fn owe(&mut self, at: DateTime<Utc>) {
-        self.owed.get_or_insert(at);
+    /// A run was to start at this time.
+    fn mark_overdue(&mut self, at: DateTime<Utc>) {
+        self.overdue.get_or_insert(at);
         if self.running {
             self.during.get_or_insert(at);
         }
     }
 
-    /// `count` moments came, `moment` the last of them.
-    fn came(&mut self, moment: DateTime<Utc>, count: u64) {
-        if self.running && self.plan.overlap == Overlap::Skip {
+    /// `count` scheduled times came, `last` the last of them.
+    fn arrived(&mut self, last: DateTime<Utc>, count: u64) {
+        if self.running && self.schedule.overlap == Overlap::Skip {
             self.skipped += count;
         } else {
             // One run for all of them.
             self.skipped += count - 1 + u64::from(self.waiting.is_some());
-            self.waiting = Some(moment);
+            self.waiting = Some(last);
         }
     }
 
-    /// The last of the moments from `first` on whose time has come, and how many there are.
-    fn passed(&self, first: Fire, now: DateTime<Utc>) -> (Fire, u64) {
-        if let Rule::Every(interval) = self.plan.rule {
-            let moment = last_step(first.moment, interval, now);
-            let steps = moment.signed_duration_since(first.moment).num_seconds() / interval.num_seconds().max(1);
-            let fire = Fire { moment, at: self.plan.jittered(moment) };
-            if fire.at <= now {
-                return (fire, steps.unsigned_abs() + 1);
+    /// The last of the scheduled times from `first` up to now, and how many there are.
+    fn passed(&self, first: ScheduledTime, now: DateTime<Utc>) -> (ScheduledTime, u64) {
+        if let Trigger::Every(interval) = self.schedule.trigger {
+            let time = last_step(first.time, interval, now);
+            let steps = time.signed_duration_since(first.time).num_seconds() / interval.num_seconds().max(1);
+            let last = self.schedule.with_jitter(time);
+            if last.starts_at <= now {
+                return (last, steps.unsigned_abs() + 1);
             }
-            let before = moment - interval;
-            return (Fire { moment: before, at: self.plan.jittered(before) }, steps.unsigned_abs().max(1));
+            return (self.schedule.with_jitter(time - interval), steps.unsigned_abs().max(1));
         }
         let (mut last, mut count) = (first, 1);
-        while let Some(fire) = self.plan.next_after(last.moment).filter(|fire| fire.at <= now) {
-            (last, count) = (fire, count + 1);
+        while let Some(next) = self.schedule.next_after(last.time).filter(|next| next.starts_at <= now) {
+            (last, count) = (next, count + 1);
             if count >= MISSED_MAX {
-                // Jump: the moment before the latest is certainly past its jitter, which is shorter than an interval.
-                let jitter = TimeDelta::from_std(self.plan.jitter).unwrap_or_default();
-                if let Some(moment) = self.latest(now - jitter).filter(|moment| *moment > last.moment) {
-                    last = Fire { moment, at: self.plan.jittered(moment) };
+                // Jump: the time before the latest is certainly past its jitter, which is shorter than an interval.
+                let jitter = TimeDelta::from_std(self.schedule.jitter).unwrap_or_default();
+                if let Some(time) = self.latest(now - jitter).filter(|time| *time > last.time) {
+                    last = self.schedule.with_jitter(time);
                 }
                 break;
             }
@@ -322,11 +321,11 @@ impl Timetable {
         (last, count)
     }
 
-    /// The last moment up to `until`, within a good century.
+    /// The last scheduled time up to `until`, within a good century.
     fn latest(&self, until: DateTime<Utc>) -> Option<DateTime<Utc>> {
         let back = (0..32).map(|power| TimeDelta::seconds(1 << power));
         let mut starts = back.filter_map(|back| until.checked_sub_signed(back));
-        let up_to = |after| self.plan.next_after(after).map(|fire| fire.moment).filter(|moment| *moment <= until);
+        let up_to = |after| self.schedule.next_after(after).map(|next| next.time).filter(|time| *time <= until);
         let mut latest = starts.find_map(up_to)?;
         while let Some(later) = up_to(latest) {
             latest = later;

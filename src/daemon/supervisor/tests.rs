@@ -8,6 +8,7 @@ use tokio::sync::mpsc;
 use super::*;
 use crate::io::SystemClock;
 use crate::ledger::Ledger;
+use crate::scheduler::queue::SyncState;
 use crate::service::views::State;
 
 /// Panics once when a task reads it: a run then, because the loop is no task here.
@@ -68,8 +69,8 @@ async fn a_panic_ends_its_run_and_nothing_else() {
         let told: [Ended; 2] = [endings.recv().await.unwrap(), endings.recv().await.unwrap()];
         // The one that broke is tried again, later.
         let broken = told.iter().find(|ended| ended.panicked).expect("one panicked").sync.clone();
-        let doing = supervisor.roster().doing(&broken, supervisor.clock.now()).unwrap();
-        assert_eq!((doing.state, doing.trouble.failures, doing.trouble.again), (State::BackingOff, 1, true));
+        let status = supervisor.queue().status(&broken, supervisor.clock.now()).unwrap();
+        assert_eq!((status.state, status.backoff.failures, status.backoff.retry), (SyncState::BackingOff, 1, true));
         assert!(supervisor.running().is_empty());
         stop.send_replace(Signal::Stop);
         told

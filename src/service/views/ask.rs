@@ -17,8 +17,8 @@ use crate::ledger::{CandidateKind, GroupCounts, HistoryEntry, KnownGroup, Ledger
 use crate::mapping::{Expr, Field, From, Mapping, When};
 use crate::model::Op;
 use crate::model::document::Document;
-use crate::scheduler;
-use crate::scheduler::timetable::{Checkpoint, Recorded, Timetable};
+use crate::scheduler::cron::SyncSchedule;
+use crate::scheduler::timetable::{RunHistory, RunSpan, Timetable};
 use crate::sync::Plan;
 use crate::sync::decide::{Decision, Judgement};
 use crate::sync::report::{Counts, error_json};
@@ -96,17 +96,17 @@ pub async fn timetable(
     ledger: &LocalLedger,
     now: DateTime<Utc>,
 ) -> Result<Option<Timetable>> {
-    let Some(plan) = scheduler::Plan::of(mapping, project.settings.daemon.zone())? else { return Ok(None) };
+    let Some(rules) = SyncSchedule::of(mapping, project.settings.daemon.zone())? else { return Ok(None) };
     let followed_ended_at = match mapping.schedule.as_ref().map(|schedule| &schedule.when) {
         Some(When::After(other)) => ledger.last_success(other).await?,
         _ => None,
     };
-    let recorded = |run: RunRecord| Recorded { started_at: run.started_at, ended_at: run.ended_at };
+    let recorded = |run: RunRecord| RunSpan { started_at: run.started_at, ended_at: run.ended_at };
     let last = ledger.whole_runs(&mapping.name, 1).await?.pop().map(recorded);
     let (success, attempted_at, failed_at) = ledger.since_success(&mapping.name).await?;
     let success = success.map(recorded);
-    let checkpoint = Checkpoint { last, followed_ended_at, success, attempted_at, failed_at };
-    Ok(Some(Timetable::resume(plan, checkpoint, now)))
+    let history = RunHistory { last, followed_ended_at, success, attempted_at, failed_at };
+    Ok(Some(Timetable::resume(rules, history, now)))
 }
 
 /// The schedule with its next `fires` times.
@@ -122,7 +122,7 @@ pub fn schedule(
     let local = |at: DateTime<Utc>| at.with_timezone(&zone).to_rfc3339_opts(SecondsFormat::Secs, false);
     let next = timetable.upcoming(now, fires);
     view.next = next.into_iter().map(|utc| FireView { local: local(utc), utc }).collect();
-    timetable.look(now);
+    timetable.tick(now);
     view.overdue_since = timetable.overdue_since();
     Some(view)
 }

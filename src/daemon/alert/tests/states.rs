@@ -157,21 +157,21 @@ fn a_sync_is_late_once_and_until_a_run_ends_well() {
 #[test]
 fn a_sync_that_runs_every_few_minutes_is_late_too() {
     use crate::mapping::{CatchUp, Overlap};
-    use crate::scheduler::timetable::{Checkpoint, Timetable};
-    use crate::scheduler::{Plan, Rule};
-    let plan = Plan {
+    use crate::scheduler::cron::{SyncSchedule, Trigger};
+    use crate::scheduler::timetable::{RunHistory, Timetable};
+    let plan = SyncSchedule {
         sync: "accounts".to_owned(),
-        rule: Rule::Every(chrono::TimeDelta::minutes(5)),
+        trigger: Trigger::Every(chrono::TimeDelta::minutes(5)),
         jitter: Duration::ZERO,
         catch_up: CatchUp::Once,
         overlap: Overlap::Skip,
     };
-    let mut table = Timetable::resume(plan, Checkpoint::default(), at(0));
+    let mut table = Timetable::resume(plan, RunHistory::default(), at(0));
     let mut watchman = Watchman::default();
     let mut told = Vec::new();
     // Due at once, and there is no room for two hours.
     for minute in 0..120 {
-        table.look(at(minute));
+        table.tick(at(minute));
         let mut view = overdue(None);
         if let Some(schedule) = &mut view.schedule {
             schedule.overdue_since = table.overdue_since();

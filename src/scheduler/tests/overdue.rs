@@ -1,27 +1,33 @@
-//! Since when is a run overdue? Random days of a schedule against the list of its times, and the cases people ask about.
+//! Overdue runs: random days of a schedule against the list of its times, and single cases.
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::TimeDelta;
 use proptest::prelude::*;
 
-use super::timetable::{Checkpoint, Recorded, Timetable};
-use super::{Plan, Rule};
-use crate::mapping::{CatchUp, Overlap, schedule};
+use super::at;
+use crate::mapping::{self, CatchUp, Overlap};
+use crate::scheduler::cron::{SyncSchedule, Trigger};
+use crate::scheduler::timetable::{RunHistory, RunSpan, Timetable};
 
-fn at(minute: i64) -> DateTime<Utc> {
-    DateTime::from_timestamp(1_800_000_000 + minute * 60, 0).unwrap_or_default()
+fn schedule(trigger: Trigger, overlap: Overlap) -> SyncSchedule {
+    SyncSchedule {
+        sync: "accounts".to_owned(),
+        trigger,
+        jitter: std::time::Duration::ZERO,
+        catch_up: CatchUp::Once,
+        overlap,
+    }
 }
 
-fn plan(rule: Rule, overlap: Overlap) -> Plan {
-    Plan { sync: "accounts".to_owned(), rule, jitter: std::time::Duration::ZERO, catch_up: CatchUp::Once, overlap }
+fn every_ten(overlap: Overlap) -> SyncSchedule {
+    schedule(
+        Trigger::Cron(Box::new(mapping::schedule::cron("*/10 * * * *").unwrap()), crate::time_zone::Zone::utc()),
+        overlap,
+    )
 }
 
-fn every_ten(overlap: Overlap) -> Plan {
-    plan(Rule::Cron(Box::new(schedule::cron("*/10 * * * *").unwrap()), crate::time_zone::Zone::utc()), overlap)
-}
-
-/// Since when a timetable says that a run is overdue, in minutes.
+/// Since when a run is overdue, in minutes.
 fn overdue(table: &mut Timetable, minute: i64) -> Option<i64> {
-    table.look(at(minute));
+    table.tick(at(minute));
     table.overdue_since().map(|since| (since - at(0)).num_minutes())
 }
 
@@ -45,9 +51,9 @@ fn happening() -> impl Strategy<Value = Happening> {
 /// A run as the model remembers it.
 #[derive(Debug, Clone, Copy)]
 struct Run {
-    began: i64,
+    started: i64,
     ended: Option<i64>,
-    well: bool,
+    succeeded: bool,
 }
 
 /// The schedule's times are the multiples of ten: the first one after `after`, if it has come.
@@ -58,16 +64,16 @@ fn first_time_after(after: i64, now: i64) -> Option<i64> {
 
 /// What the documentation says, over all runs so far.
 fn expected(runs: &[Run], overlap: Overlap, now: i64) -> Option<i64> {
-    let success = runs.iter().rposition(|run| run.well && run.ended.is_some());
+    let success = runs.iter().rposition(|run| run.succeeded && run.ended.is_some());
     let served_until = success.map_or(0, |at| match overlap {
         Overlap::Skip => runs[at].ended.unwrap_or_default(),
-        Overlap::Queue => runs[at].began,
+        Overlap::Queue => runs[at].started,
     });
     let since = &runs[success.map_or(0, |at| at + 1)..];
     let failed_to_serve =
         since.iter().filter_map(|run| run.ended).any(|ended| first_time_after(served_until, ended).is_some());
     match since.last().filter(|run| run.ended.is_none()) {
-        Some(first_attempt) if !failed_to_serve => first_time_after(served_until.max(first_attempt.began), now),
+        Some(first_attempt) if !failed_to_serve => first_time_after(served_until.max(first_attempt.started), now),
         _ => first_time_after(served_until, now),
     }
 }
@@ -82,40 +88,40 @@ proptest! {
     ) {
         let overlap = if queue { Overlap::Queue } else { Overlap::Skip };
         let mut now = 1;
-        let mut runs = vec![Run { began: 0, ended: Some(1), well: true }];
-        let checkpoint = |runs: &[Run]| {
+        let mut runs = vec![Run { started: 0, ended: Some(1), succeeded: true }];
+        let history = |runs: &[Run]| {
             let recorded =
-                |run: &Run| Recorded { started_at: at(run.began), ended_at: run.ended.map(at) };
-            let success = runs.iter().rposition(|run| run.well && run.ended.is_some());
+                |run: &Run| RunSpan { started_at: at(run.started), ended_at: run.ended.map(at) };
+            let success = runs.iter().rposition(|run| run.succeeded && run.ended.is_some());
             let since = &runs[success.map_or(0, |at| at + 1)..];
-            Checkpoint {
+            RunHistory {
                 last: runs.last().map(recorded),
                 followed_ended_at: None,
                 success: success.map(|at| recorded(&runs[at])),
-                attempted_at: since.first().map(|run| at(run.began)),
+                attempted_at: since.first().map(|run| at(run.started)),
                 failed_at: since.iter().filter_map(|run| run.ended).max().map(at),
             }
         };
-        let mut table = Timetable::resume(every_ten(overlap), checkpoint(&runs), at(now));
+        let mut table = Timetable::resume(every_ten(overlap), history(&runs), at(now));
         for happening in &happenings {
             let running = runs.last().is_some_and(|run| run.ended.is_none());
             match happening {
                 Happening::Passes(minutes) => now += minutes,
                 Happening::Starts if !running => {
                     table.started(at(now));
-                    runs.push(Run { began: now, ended: None, well: false });
+                    runs.push(Run { started: now, ended: None, succeeded: false });
                 }
-                Happening::Ends(well) if running => {
-                    table.ended(*well, at(now));
+                Happening::Ends(succeeded) if running => {
+                    table.ended(*succeeded, at(now));
                     let run = runs.last_mut().unwrap();
-                    (run.ended, run.well) = (Some(now), *well);
+                    (run.ended, run.succeeded) = (Some(now), *succeeded);
                 }
                 Happening::Restarts => {
-                    // What was under way is recorded as dead.
+                    // The run under way is recorded as crashed.
                     if let Some(run) = runs.last_mut().filter(|run| run.ended.is_none()) {
                         run.ended = Some(now);
                     }
-                    table = Timetable::resume(every_ten(overlap), checkpoint(&runs), at(now));
+                    table = Timetable::resume(every_ten(overlap), history(&runs), at(now));
                 }
                 Happening::Starts | Happening::Ends(_) => {}
             }
@@ -125,21 +131,21 @@ proptest! {
 }
 
 #[test]
-fn a_short_interval_does_not_hide_how_long_nothing_ended_well() {
+fn a_short_interval_does_not_hide_how_long_nothing_succeeded() {
     // Every five minutes, and for two hours there is no room for it.
     let mut table = Timetable::resume(
-        plan(Rule::Every(TimeDelta::minutes(5)), Overlap::Skip),
-        Checkpoint {
-            last: Some(Recorded { started_at: at(0), ended_at: Some(at(1)) }),
-            success: Some(Recorded { started_at: at(0), ended_at: Some(at(1)) }),
-            ..Checkpoint::default()
+        schedule(Trigger::Every(TimeDelta::minutes(5)), Overlap::Skip),
+        RunHistory {
+            last: Some(RunSpan { started_at: at(0), ended_at: Some(at(1)) }),
+            success: Some(RunSpan { started_at: at(0), ended_at: Some(at(1)) }),
+            ..RunHistory::default()
         },
         at(1),
     );
     for minute in 1..120 {
         assert_eq!(overdue(&mut table, minute), (minute >= 5).then_some(5), "at {minute}");
     }
-    // Then it runs, fails, and is tried again: what is owed does not start anew with each attempt.
+    // Then it runs, fails, and is tried retry: what is overdue does not start anew with each attempt.
     for minute in (120..240).step_by(10) {
         table.started(at(minute));
         let served = minute == 120;
@@ -155,8 +161,8 @@ fn a_short_interval_does_not_hide_how_long_nothing_ended_well() {
 
 #[test]
 fn a_run_that_goes_on_is_late_for_what_it_does_not_serve() {
-    let nightly = || plan(Rule::Every(TimeDelta::hours(24)), Overlap::Skip);
-    let mut table = Timetable::resume(nightly(), Checkpoint::default(), at(0));
+    let nightly = || schedule(Trigger::Every(TimeDelta::hours(24)), Overlap::Skip);
+    let mut table = Timetable::resume(nightly(), RunHistory::default(), at(0));
     assert_eq!(overdue(&mut table, 0), Some(0), "never run: due at once");
     table.started(at(3));
     assert_eq!(overdue(&mut table, 23 * 60), None, "a long run is not late");
@@ -164,26 +170,26 @@ fn a_run_that_goes_on_is_late_for_what_it_does_not_serve() {
 }
 
 #[test]
-fn what_a_person_kept_back_counts_from_when_they_let_go() {
-    let mut table = Timetable::resume(every_ten(Overlap::Skip), Checkpoint::default(), at(1));
+fn what_a_pause_delayed_counts_from_its_end() {
+    let mut table = Timetable::resume(every_ten(Overlap::Skip), RunHistory::default(), at(1));
     assert_eq!(overdue(&mut table, 90), Some(10));
-    table.excuse(at(95));
+    table.resumed(at(95));
     assert_eq!(overdue(&mut table, 95), Some(95));
     assert_eq!(overdue(&mut table, 99), Some(95));
 }
 
 #[test]
-fn moments_that_are_to_be_skipped_are_not_owed() {
-    let plan = Plan { catch_up: CatchUp::Skip, ..every_ten(Overlap::Skip) };
-    let last = Some(Recorded { started_at: at(0), ended_at: Some(at(1)) });
-    let mut table = Timetable::resume(plan, Checkpoint { last, success: last, ..Checkpoint::default() }, at(95));
+fn times_that_are_to_be_skipped_are_not_overdue() {
+    let schedule = SyncSchedule { catch_up: CatchUp::Skip, ..every_ten(Overlap::Skip) };
+    let last = Some(RunSpan { started_at: at(0), ended_at: Some(at(1)) });
+    let mut table = Timetable::resume(schedule, RunHistory { last, success: last, ..RunHistory::default() }, at(95));
     assert_eq!(overdue(&mut table, 95), None, "the program was down, and the schedule says to skip what that missed");
     assert_eq!(overdue(&mut table, 100), Some(100));
 }
 
 #[test]
 fn a_clock_set_back_makes_nothing_late_in_the_future() {
-    let mut table = Timetable::resume(every_ten(Overlap::Skip), Checkpoint::default(), at(1));
+    let mut table = Timetable::resume(every_ten(Overlap::Skip), RunHistory::default(), at(1));
     assert_eq!(overdue(&mut table, 500), Some(10));
     assert_eq!(overdue(&mut table, 5), Some(5), "an hour that has not come is not overdue");
 }

@@ -1,0 +1,141 @@
+//! What the daemon stores in the ledger over a restart, and how it continues from there: pauses, queued runs, runs that its
+//! shutdown interrupted, and the backoff that recorded runs leave.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use super::supervisor::Supervisor;
+use crate::config::Project;
+use crate::error::{Kind, Result};
+use crate::ledger::{RunRecord, Status};
+use crate::mapping::Mapping;
+use crate::scheduler::backoff::{Backoff, PastResult, PastRun};
+use crate::scheduler::queue::{QueuedRun, RunRequest, SyncInit};
+use crate::service::views::ask;
+use crate::sync::RunOptions;
+
+/// Recorded runs of a sync that its backoff is computed from: after seven failures the delay does not grow any more.
+const PAST_RUNS: u64 = 20;
+
+/// The key of what is stored about a sync, by its kind.
+fn key(kind: &str, sync: &str) -> String {
+    format!("{kind}/{sync}")
+}
+
+impl RunRequest for RunOptions {
+    fn is_partial(&self) -> bool {
+        RunOptions::is_partial(self)
+    }
+
+    fn merge(&mut self, other: RunOptions) {
+        self.full |= other.full;
+        self.retry_rejected |= other.retry_rejected;
+        self.accept.extend(other.accept);
+    }
+}
+
+/// A queued run as it is stored.
+#[derive(Serialize, Deserialize)]
+struct StoredRun {
+    run: String,
+    #[serde(alias = "ask")]
+    options: RunOptions,
+    by: String,
+    since: DateTime<Utc>,
+}
+
+/// How a recorded run ended, for the backoff. A crash whose record has an error of another kind than an interruption was
+/// recorded by the process that went on.
+fn past_run(run: &RunRecord) -> PastRun {
+    let kind = run.error_kind.as_deref().and_then(Kind::from_name);
+    let result = match (run.status, kind) {
+        (Status::Delivered | Status::SomeRejected, _) => PastResult::Succeeded,
+        (Status::Died, None | Some(Kind::Interrupted)) => PastResult::ProcessCrashed,
+        (Status::Died, _) => PastResult::RunCrashed,
+        (_, Some(Kind::Interrupted)) => PastResult::Interrupted,
+        (_, kind) => PastResult::Failed(kind),
+    };
+    PastRun { ended_at: run.ended_at, result }
+}
+
+impl Supervisor {
+    /// The state of a sync that is added to the queue.
+    pub(super) async fn restored(&self, project: &Project, mapping: &Mapping) -> Result<SyncInit<RunOptions>> {
+        let name = &mapping.name;
+        let now = self.clock.now();
+        let stored = self.ledger.kept().await?;
+        // A pause stays one even if its time cannot be read.
+        let paused_since = stored.get(&key("paused", name)).map(|text| text.parse().unwrap_or(now));
+        let mut queued = stored.get(&key("waiting", name)).and_then(|text| {
+            let read = serde_json::from_str(text).inspect_err(|error| {
+                tracing::error!(sync = name, "failed to read a queued run: {error}; request it again");
+            });
+            let StoredRun { run, options, by, since } = read.ok()?;
+            Some(QueuedRun { run, request: options, requested_by: by, since })
+        });
+        if let Some(QueuedRun { run, .. }) = &queued
+            && self.ledger.run(run).await?.is_some()
+        {
+            // It had started, and its result is recorded.
+            self.forget_queued(name, run).await;
+            queued = None;
+        }
+        let timetable = ask::timetable(project, mapping, &self.ledger, now).await?;
+        let shut_down = stored.contains_key(&key("stopped", name));
+        let runs = self.ledger.whole_runs(name, PAST_RUNS).await?;
+        let past: Vec<PastRun> = runs.iter().map(past_run).collect();
+        let backoff = Backoff::after(&past, shut_down, now, timetable.is_some());
+        Ok(SyncInit { timetable, enabled: mapping.enabled, paused_since, backoff, queued })
+    }
+
+    /// Stores a queued run.
+    pub(super) async fn store_queued(&self, sync: &str, queued: QueuedRun<RunOptions>) -> Result<()> {
+        let QueuedRun { run, request: options, requested_by: by, since } = queued;
+        let text = serde_json::to_string(&StoredRun { run, options, by, since }).unwrap_or_default();
+        self.ledger.keep(&key("waiting", sync), Some(&text)).await
+    }
+
+    /// Forgets this queued run, and not another one that is queued now.
+    pub(super) async fn forget_queued(&self, sync: &str, run: &str) {
+        if let Err(error) = self.ledger.drop_kept(&key("waiting", sync), run).await {
+            tracing::error!(sync, run, "failed to forget a queued run: {error}");
+        }
+    }
+
+    /// Stores since when a sync is paused, or that it is not.
+    pub(super) async fn store_pause(&self, sync: &str, since: Option<DateTime<Utc>>) -> Result<()> {
+        self.ledger.keep(&key("paused", sync), since.map(|since| since.to_rfc3339()).as_deref()).await
+    }
+
+    /// Stores that the shutdown interrupted a run, which the next start continues without waiting for its schedule; or that
+    /// a run started since.
+    pub(super) async fn store_interrupted(&self, sync: &str, run: Option<&str>) {
+        if let Err(error) = self.ledger.keep(&key("stopped", sync), run).await {
+            tracing::error!(sync, "failed to store whether the run is to be continued at the next start: {error}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_queued_by_an_earlier_version_is_read() {
+        let text = r#"{"run":"20261122T020000.000Z-1a2b","ask":{"full":true,"accept":["empty"]},"by":"api",
+                       "since":"2026-11-22T02:00:00Z"}"#;
+        let stored: StoredRun = serde_json::from_str(text).unwrap();
+        assert_eq!((stored.run.as_str(), stored.by.as_str()), ("20261122T020000.000Z-1a2b", "api"));
+        assert!(stored.options.full && stored.options.accept.contains("empty"));
+    }
+
+    #[test]
+    fn a_queued_run_serves_every_request_for_a_whole_run() {
+        let mut queued = RunOptions { retry_rejected: true, ..RunOptions::default() };
+        queued.merge(RunOptions { full: true, accept: ["empty".to_owned()].into(), ..RunOptions::default() });
+        assert!(queued.full && queued.retry_rejected && queued.accept.contains("empty"));
+        assert!(!queued.is_partial());
+        assert!(RunOptions { limit: Some(1), ..RunOptions::default() }.is_partial());
+        assert!(RunOptions { group: Some("k".to_owned()), ..RunOptions::default() }.is_partial());
+    }
+}
