@@ -130,7 +130,7 @@ fn a_folder_becomes_a_project() {
     assert_eq!(settings.state.runs_retention, Duration::from_secs(180 * 86_400));
     let warehouse = &settings.sources["warehouse"];
     assert_eq!((warehouse.name.as_str(), warehouse.kind.as_str()), ("warehouse", "postgres"));
-    let postgres: Postgres = warehouse.parse().unwrap();
+    let postgres: Postgres = warehouse.values.parse().unwrap();
     assert_eq!(postgres.url.expose(), "postgres://sync:hunter2-db@db.internal/dwh");
     assert_eq!(postgres.ca_file, Some(folder.path().join("ca.pem")));
     assert_eq!(postgres.connect_timeout_seconds, Some(5));
@@ -149,7 +149,7 @@ fn a_folder_becomes_a_project() {
     assert_eq!(mappings[0].mapping.policy.on_null, OnNull::Skip, "from the defaults");
     assert_eq!(mappings[0].mapping.guards.changed_max, 0.8, "from the defaults");
     assert!(!format!("{settings:?}").contains("hunter2"));
-    let mismatch = warehouse.parse::<Amplitude>().unwrap_err();
+    let mismatch = warehouse.values.parse::<Amplitude>().unwrap_err();
     assert!(!format!("{mismatch} {mismatch:?}").contains("hunter2"));
 }
 
@@ -176,10 +176,10 @@ fn variables_go_over_the_file() {
     )
     .unwrap();
     let settings = project.settings;
-    let postgres: Postgres = settings.sources["warehouse"].parse().unwrap();
+    let postgres: Postgres = settings.sources["warehouse"].values.parse().unwrap();
     assert_eq!(postgres.url.expose(), "postgres://u:hunter2@other/${x}", "taken as it is");
     assert_eq!(postgres.connect_timeout_seconds, Some(9));
-    let lake: std::collections::BTreeMap<String, String> = settings.sources["My-Lake"].parse().unwrap();
+    let lake: std::collections::BTreeMap<String, String> = settings.sources["My-Lake"].values.parse().unwrap();
     assert_eq!(lake["path"], "/lake.duckdb");
     assert_eq!(settings.destinations["amplitude"].delivery.requests_per_second, Some(2.5));
     let extra: std::collections::BTreeMap<String, String> = settings.destinations["extra"].parse().unwrap();
@@ -245,7 +245,8 @@ fn a_table_of_anything_is_resolved_and_its_mistakes_are_told() {
     };
     let folder = segment("context = { token = \"a ${TOKEN}\", deep = { on = 2026-01-02 } }");
     let project = load_with(folder.path(), &[]).unwrap();
-    let table = project.settings.destinations["amplitude"].table["context"].as_table().unwrap();
+    let values: toml::Table = project.settings.destinations["amplitude"].values.parse().unwrap();
+    let table = values["context"].as_table().unwrap();
     assert_eq!(table["token"].as_str(), Some("a hunter2-token"));
     assert_eq!(table["deep"]["on"].as_str(), Some("2026-01-02"));
     for (written, expected) in [

@@ -12,12 +12,14 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::files::Files;
-use super::known::{DELIVERY, DESTINATIONS, Given, Key, Kind, SECTIONS, SOURCES, Wants, accept};
 use super::merge::{Layer, merge};
+use super::schema::{self, DELIVERY, DESTINATIONS, SECTIONS, SettingsType};
 use super::secrets::{References, holds_password, refers};
+use super::value::{RawValue, convert};
 use super::{Settings, about_variable, oddity};
 use crate::mapping::diagnostic::{Diagnostic, did_you_mean, listed, listed_all};
 use crate::mapping::reader::{self, Entry, Report, Section, integer, kind_of, name_problem, shown};
+use crate::model::setting::{Setting, SettingType};
 
 /// What environment variables of ours begin with.
 const PREFIX: &str = "GROUPCAST__";
@@ -66,7 +68,7 @@ pub(super) fn read(
     root.expect_keys(&TOP, &|_| None, &mut report);
     for entry in root.entries().iter().filter(|entry| TOP.contains(&entry.key)) {
         match (entry.key, entry.section(&mut report)) {
-            ("sources", Some(section)) => walk.named(&section, SOURCES, &[], "source", &mut report),
+            ("sources", Some(section)) => walk.named(&section, &schema::sources(), &[], "source", &mut report),
             ("destinations", Some(section)) => walk.named(&section, DESTINATIONS, DELIVERY, "destination", &mut report),
             (key, Some(section)) => walk.fixed(&section, key, &mut report),
             (_, None) => {}
@@ -153,8 +155,8 @@ impl Walk<'_> {
     fn named(
         &mut self,
         section: &Section<'_>,
-        kinds: &'static [Kind],
-        generic: &'static [Key],
+        kinds: &[SettingsType],
+        generic: &[Setting],
         what: &str,
         report: &mut Report<'_>,
     ) {
@@ -168,7 +170,7 @@ impl Walk<'_> {
             let Some(kind) = self.kind(&inner, &parents, kinds, what, report) else { continue };
             self.layer.set(&owned(&parents, "type"), kind.name.into());
             self.kind = kind.name;
-            let keys: Vec<&Key> = kind.keys.iter().chain(generic).collect();
+            let keys: Vec<&Setting> = kind.settings.iter().chain(generic).collect();
             let names: Vec<&str> = ["type"].into_iter().chain(keys.iter().map(|key| key.name)).collect();
             inner.expect_keys(&names, &|_| None, report);
             for value in inner.entries() {
@@ -176,7 +178,7 @@ impl Walk<'_> {
                     self.value(&value, &parents, key, report);
                 }
             }
-            for key in kind.keys.iter().filter(|key| key.required && !inner.has(key.name)) {
+            for key in kind.settings.iter().filter(|key| key.required && !inner.has(key.name)) {
                 if self.variable(&[parents[0], parents[1], key.name]).is_none() {
                     let error = report.error(&inner.at, format!("{what} `{}` has no `{}`", shown(entry.key), key.name));
                     report.push_missing(&reader::join(&inner.at.path, key.name), error.help(how_to_give(key)));
@@ -190,14 +192,14 @@ impl Walk<'_> {
         &self,
         section: &Section<'_>,
         parents: &[&str; 2],
-        kinds: &'static [Kind],
+        kinds: &[SettingsType],
         what: &str,
         report: &mut Report<'_>,
-    ) -> Option<&'static Kind> {
+    ) -> Option<SettingsType> {
         let names = || kinds.iter().map(|kind| kind.name);
         if let Some(variable) = self.variable(&[parents[0], parents[1], "type"]) {
             // A wrong word is reported with the variables.
-            return kinds.iter().find(|kind| kind.name == variable.value);
+            return kinds.iter().find(|kind| kind.name == variable.value).copied();
         }
         let Some(entry) = section.get("type") else {
             let error = report.error(&section.at, format!("{what} `{}` has no `type`", shown(parents[1])));
@@ -208,7 +210,7 @@ impl Walk<'_> {
             return None;
         };
         let text = entry.text(report)?;
-        let kind = kinds.iter().find(|kind| kind.name == text);
+        let kind = kinds.iter().find(|kind| kind.name == text).copied();
         if kind.is_none() {
             let error = report.error(&entry.at, format!("no type of {what} is called `{}`", shown(text)));
             let help = match did_you_mean(text, names()) {
@@ -221,7 +223,7 @@ impl Walk<'_> {
     }
 
     /// One value of the file.
-    fn value(&mut self, entry: &Entry<'_>, parents: &[&str], key: &Key, report: &mut Report<'_>) {
+    fn value(&mut self, entry: &Entry<'_>, parents: &[&str], key: &Setting, report: &mut Report<'_>) {
         let path: Vec<&str> = parents.iter().copied().chain([key.name]).collect();
         let replaced = self.variable(&path).is_some();
         let error = |report: &Report<'_>, problem: &str| {
@@ -235,19 +237,21 @@ impl Walk<'_> {
             DeValue::String(text) => text,
             other => {
                 let given = match other {
-                    DeValue::Integer(_) => integer(other).map_or(Given::Other("a number beyond 64 bits"), Given::Int),
-                    DeValue::Float(number) => Given::Float(number.as_str().to_owned()),
-                    DeValue::Boolean(flag) => Given::Flag(*flag),
-                    DeValue::Table(table) if matches!(key.wants, Wants::Table) => match self.tree(table) {
-                        Ok(table) => Given::Table(table),
+                    DeValue::Integer(_) => {
+                        integer(other).map_or(RawValue::Other("a number beyond 64 bits"), RawValue::Integer)
+                    }
+                    DeValue::Float(number) => RawValue::Float(number.as_str().to_owned()),
+                    DeValue::Boolean(flag) => RawValue::Boolean(*flag),
+                    DeValue::Table(table) if matches!(key.of, SettingType::Table) => match self.tree(table) {
+                        Ok(table) => RawValue::Table(table),
                         Err(problems) => {
                             problems.iter().for_each(|problem| report.push(error(report, problem)));
                             return;
                         }
                     },
-                    other => Given::Other(kind_of(other)),
+                    other => RawValue::Other(kind_of(other)),
                 };
-                match accept(given, key.wants, self.folder, false) {
+                match convert(given, key.of, self.folder, false) {
                     Ok(value) => self.layer.set(&owned(parents, key.name), value),
                     Err(problem) => report.push(error(report, &problem)),
                 }
@@ -255,15 +259,15 @@ impl Walk<'_> {
             }
         };
         let literal = !refers(written);
-        let bare = match key.wants {
-            Wants::Secret | Wants::SecretAddress => literal && !written.trim().is_empty(),
+        let bare = match key.of {
+            SettingType::Secret | SettingType::SecretUrl => literal && !written.trim().is_empty(),
             _ => holds_password(written),
         };
         if bare {
             let problem = report.error(&entry.at, format!("`{}` holds a secret as it is", key.name));
             let variable = key.name.to_uppercase();
-            let help = match key.wants {
-                Wants::Secret | Wants::SecretAddress => {
+            let help = match key.of {
+                SettingType::Secret | SettingType::SecretUrl => {
                     format!("put it in an environment variable and write `{} = \"${{{variable}}}\"`", key.name)
                 }
                 _ => format!(
@@ -278,7 +282,7 @@ impl Walk<'_> {
         if replaced {
             return;
         }
-        let resolved = if key.wants.is_secret() || matches!(key.wants, Wants::Url) {
+        let resolved = if key.of.is_secret() || matches!(key.of, SettingType::Url) {
             self.references.resolve_secret(written)
         } else {
             self.references.resolve(written)
@@ -297,11 +301,11 @@ impl Walk<'_> {
             report.push(error(report, &problem));
             return;
         }
-        match accept(Given::Text(resolved), key.wants, self.folder, !literal) {
+        match convert(RawValue::Text(resolved), key.of, self.folder, !literal) {
             Ok(value) => self.layer.set(&owned(parents, key.name), value),
             Err(problem) => {
-                let meant = match key.wants {
-                    Wants::Word(words) if literal => did_you_mean(written, words.iter().copied()),
+                let meant = match key.of {
+                    SettingType::OneOf(words) if literal => did_you_mean(written, words.iter().copied()),
                     _ => None,
                 };
                 report.push(error(report, &problem).maybe_help(meant.map(|meant| format!("did you mean `{meant}`?"))));
@@ -347,7 +351,7 @@ impl Walk<'_> {
         let variables = std::mem::take(&mut self.variables);
         for variable in &variables {
             let keys = match variable.path[0].as_str() {
-                "sources" => self.keys_of("source", SOURCES, &[], variable, &variables, root, &mut met),
+                "sources" => self.keys_of("source", &schema::sources(), &[], variable, &variables, root, &mut met),
                 "destinations" => {
                     self.keys_of("destination", DESTINATIONS, DELIVERY, variable, &variables, root, &mut met)
                 }
@@ -368,13 +372,13 @@ impl Walk<'_> {
     fn keys_of<'v>(
         &mut self,
         what: &str,
-        kinds: &'static [Kind],
-        generic: &'static [Key],
+        kinds: &[SettingsType],
+        generic: &[Setting],
         variable: &'v Variable,
         variables: &[Variable],
         root: &Section<'_>,
         met: &mut BTreeSet<(&'v str, &'v str)>,
-    ) -> Option<Vec<Key>> {
+    ) -> Option<Vec<Setting>> {
         let [section, name, last] = variable.path.as_slice() else { return None };
         let written = root.get(section).and_then(|section| match section.value {
             DeValue::Table(table) => table.get(name.as_str()).map(|entry| entry.get_ref()),
@@ -386,7 +390,7 @@ impl Walk<'_> {
             Some(typed) => Some(typed.value.as_str()),
             None => written.and_then(|table| table.get("type")).and_then(|kind| kind.get_ref().as_str()),
         };
-        let kind = kinds.iter().find(|kind| Some(kind.name) == word);
+        let kind = kinds.iter().find(|kind| Some(kind.name) == word).copied();
         let first = written.is_none() && met.insert((section, name));
         let error = |message: String| about_variable(&variable.name, &variable.path.join("."), message);
         match kind {
@@ -405,20 +409,20 @@ impl Walk<'_> {
                 self.found.push(error(message).help(help));
             }
             Some(kind) if first => {
-                for key in kind.keys.iter().filter(|key| key.required && sibling(key.name).is_none()) {
+                for key in kind.settings.iter().filter(|key| key.required && sibling(key.name).is_none()) {
                     let message = format!("{what} `{}` has no `{}`", shown(name), key.name);
                     self.found.push(error(message).help(how_to_give(key)));
                 }
             }
             _ => {}
         }
-        let types = Key { name: "type", wants: Wants::Text, required: true };
-        Some([types].into_iter().chain(kind?.keys.iter().chain(generic).copied()).collect())
+        let types = Setting { name: "type", of: SettingType::Text, required: true };
+        Some([types].into_iter().chain(kind?.settings.iter().chain(generic).copied()).collect())
     }
 
     /// Takes over the value of a variable whose section has these keys; without keys, only a section that does not exist
     /// is left to report.
-    fn apply(&mut self, variable: &Variable, keys: Option<&[Key]>) {
+    fn apply(&mut self, variable: &Variable, keys: Option<&[Setting]>) {
         let dotted = variable.path.join(".");
         let named = ["sources", "destinations"].contains(&variable.path[0].as_str());
         if keys.is_none() && named {
@@ -436,14 +440,14 @@ impl Walk<'_> {
             self.found.push(about_variable(&variable.name, &dotted, message).help(help));
             return;
         };
-        let odd = match key.wants {
-            Wants::Url => oddity::in_value(&variable.value),
-            wants if wants.is_secret() => oddity::in_value(&variable.value),
+        let odd = match key.of {
+            SettingType::Url => oddity::in_value(&variable.value),
+            of if of.is_secret() => oddity::in_value(&variable.value),
             _ => None,
         };
         let accepted = match odd {
             Some(odd) => Err(odd.to_owned()),
-            None => accept(Given::Text(variable.value.clone()), key.wants, self.folder, true),
+            None => convert(RawValue::Text(variable.value.clone()), key.of, self.folder, true),
         };
         match accepted {
             Ok(value) => self.overrides.set(&variable.path, value),
@@ -474,8 +478,8 @@ fn owned(parents: &[&str], last: &str) -> Vec<String> {
     parents.iter().chain([&last]).map(|part| (*part).to_owned()).collect()
 }
 
-fn how_to_give(key: &Key) -> String {
-    if key.wants.is_secret() {
+fn how_to_give(key: &Setting) -> String {
+    if key.of.is_secret() {
         format!("write `{} = \"${{{}}}\"` and set that environment variable", key.name, key.name.to_uppercase())
     } else {
         format!("write `{} = …`", key.name)
@@ -489,7 +493,7 @@ mod tests {
     #[test]
     fn no_type_claims_a_generic_key() {
         for kind in DESTINATIONS {
-            for key in kind.keys {
+            for key in kind.settings {
                 assert!(key.name != "type" && super::DELIVERY.iter().all(|generic| generic.name != key.name));
             }
         }

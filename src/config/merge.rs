@@ -8,11 +8,12 @@ use std::time::Duration;
 use config::{Config, Map, Source, Value, ValueKind};
 use serde::Deserialize;
 
-use super::known::DELIVERY;
+use super::schema::DELIVERY;
 use super::{Daemon, Defaults, Delivery, DestinationSettings, Settings, SourceSettings, State};
 use crate::mapping::diagnostic::Diagnostic;
 use crate::mapping::file::{ON_DUPLICATE, ON_MISSING, ON_NULL, ON_REMOVED_TRAIT};
 use crate::mapping::{At, Guards, Policy, units};
+use crate::model::setting::SettingValues;
 
 /// One layer for the `config` crate. Holds secrets.
 #[derive(Clone)]
@@ -151,7 +152,7 @@ fn settings(written: Written, folder: &Path) -> Option<Settings> {
     let mut sources = BTreeMap::new();
     for (name, mut table) in written.sources {
         let kind = take_type(&mut table)?;
-        sources.insert(name.clone(), SourceSettings { name, kind, table });
+        sources.insert(name.clone(), SourceSettings { name, kind, values: SettingValues::new(table) });
     }
     let mut destinations = BTreeMap::new();
     for (name, mut table) in written.destinations {
@@ -163,7 +164,8 @@ fn settings(written: Written, folder: &Path) -> Option<Settings> {
             }
         }
         let delivery: Delivery = toml::Value::Table(generic).try_into().ok()?;
-        destinations.insert(name.clone(), DestinationSettings { name, kind, delivery, table });
+        destinations
+            .insert(name.clone(), DestinationSettings { name, kind, delivery, values: SettingValues::new(table) });
     }
     Some(Settings {
         folder: folder.to_owned(),

@@ -9,12 +9,13 @@ pub mod diagnostic;
 pub mod files;
 #[cfg(test)]
 mod golden;
-mod known;
 mod layers;
 pub mod load;
 mod merge;
 mod oddity;
+mod schema;
 mod secrets;
+mod value;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -25,9 +26,10 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::duckdb;
-use crate::error::{Error, Kind, Result};
+use crate::error::Result;
 use crate::mapping::diagnostic::Diagnostic;
 use crate::mapping::{Guards, MappingFile, Policy};
+use crate::model::setting::SettingValues;
 use crate::time_zone::Zone;
 
 pub use diagnostic::Diagnostics;
@@ -139,7 +141,8 @@ pub struct SourceSettings {
     pub name: String,
     /// Its type: `duckdb`, `postgres`.
     pub kind: String,
-    table: toml::Table,
+    /// Its own settings.
+    pub values: SettingValues,
 }
 
 /// `[destinations.NAME]`, likewise.
@@ -151,7 +154,7 @@ pub struct DestinationSettings {
     pub kind: String,
     /// How it is spoken to.
     pub delivery: Delivery,
-    table: toml::Table,
+    values: SettingValues,
 }
 
 impl fmt::Debug for SourceSettings {
@@ -166,27 +169,11 @@ impl fmt::Debug for DestinationSettings {
     }
 }
 
-impl SourceSettings {
-    /// The settings of its type. An error means that the type's struct and `config::known` disagree.
-    pub fn parse<T: DeserializeOwned>(&self) -> Result<T> {
-        parse(&self.table).map_err(|error| error.at(format!("source {}", self.name)))
-    }
-}
-
 impl DestinationSettings {
-    /// The settings of its type. An error means that the type's struct and `config::known` disagree.
+    /// The settings of its type. An error means that the type's struct and its declared settings disagree.
     pub fn parse<T: DeserializeOwned>(&self) -> Result<T> {
-        parse(&self.table).map_err(|error| error.at(format!("destination {}", self.name)))
+        self.values.parse().map_err(|error| error.at(format!("destination {}", self.name)))
     }
-}
-
-fn parse<T: DeserializeOwned>(table: &toml::Table) -> Result<T> {
-    // Deserialising could quote a value in its error, and the value could be a secret: only the keys are named.
-    toml::Value::Table(table.clone()).try_into().map_err(|_| {
-        let keys: Vec<&str> = table.keys().map(String::as_str).collect();
-        Error::new(Kind::Bug, format!("failed to read the settings {}", keys.join(", ")))
-            .advise("report this with groupcast.toml's key names, without its values")
-    })
 }
 
 /// How a destination is spoken to, whatever its type.
@@ -303,15 +290,16 @@ fn about_variable(name: &str, path: &str, message: String) -> Diagnostic {
 
 #[cfg(test)]
 mod tests {
-    use super::{known, load};
+    use super::{load, schema};
     use crate::destination::{amplitude, file, journy, mixpanel, posthog, segment, thrivestack, webhook};
+    use crate::model::setting::SettingType;
     use crate::source::{duckdb, postgres};
 
     #[test]
     fn the_known_presets_are_the_ones_segment_has() {
-        let segment = known::DESTINATIONS.iter().find(|kind| kind.name == "segment").unwrap();
-        let preset = segment.keys.iter().find(|key| key.name == "preset").unwrap();
-        let known::Wants::Word(words) = preset.wants else { panic!("a preset is a word") };
+        let segment = schema::DESTINATIONS.iter().find(|kind| kind.name == "segment").unwrap();
+        let preset = segment.settings.iter().find(|key| key.name == "preset").unwrap();
+        let SettingType::OneOf(words) = preset.of else { panic!("a preset is a word") };
         assert_eq!(words, segment::preset_names());
     }
 
@@ -424,8 +412,8 @@ mod tests {
             .map(|(name, value)| (name.into(), value.into()));
         let project = load(folder.path(), environment).unwrap();
         let settings = project.settings;
-        settings.sources["files"].parse::<duckdb::Settings>().unwrap();
-        settings.sources["warehouse"].parse::<postgres::Settings>().unwrap();
+        settings.sources["files"].values.parse::<duckdb::Settings>().unwrap();
+        settings.sources["warehouse"].values.parse::<postgres::Settings>().unwrap();
         settings.destinations["amplitude"].parse::<amplitude::Settings>().unwrap();
         settings.destinations["changes"].parse::<file::Settings>().unwrap();
         settings.destinations["journy"].parse::<journy::Settings>().unwrap();

@@ -4,6 +4,7 @@ pub mod cell;
 pub mod delta;
 pub mod document;
 pub mod number;
+pub mod setting;
 mod spelling;
 
 pub use cell::{Cell, ColumnType};

@@ -7,19 +7,23 @@
 pub mod duckdb;
 pub mod instance;
 pub mod postgres;
+pub mod registry;
 pub mod staged;
 mod statement_error;
 mod unreadable_file;
 
+use std::path::{Path, PathBuf};
+
 use async_trait::async_trait;
 
-use crate::duckdb::DuckDbConnection;
+use crate::duckdb::{DuckDbConnection, Limits};
 use crate::error::Result;
 use crate::mapping::Model;
 use crate::mapping::compile::Projection;
 use crate::mapping::dialect::Dialect;
 use crate::mapping::template::ColumnShape;
 use crate::model::ColumnType;
+use crate::model::setting::{Setting, SettingValues};
 
 pub use staged::{Ahead, Staged};
 
@@ -101,4 +105,42 @@ pub trait Source: Send {
 
     /// Gives up every lock and snapshot. Called after the cells of all candidates were kept and before anything is sent.
     async fn release(&mut self, into: &DuckDbConnection) -> Result<()>;
+}
+
+/// A type of source: one row of [`registry::SOURCE_TYPES`].
+#[async_trait]
+pub trait SourceType: Sync {
+    /// What `type = "…"` says.
+    fn name(&self) -> &'static str;
+
+    /// Its settings, besides `type`.
+    fn settings(&self) -> &'static [Setting];
+
+    /// What can be said about its settings without connecting.
+    ///
+    /// Errors: [`Kind::Config`](crate::error::Kind::Config), they cannot be used.
+    fn inspect(&self, settings: &SettingValues) -> Result<Inspection>;
+
+    /// A source of this type, ready to be described.
+    async fn open(&self, settings: &SettingValues, context: &OpenContext<'_>) -> Result<Box<dyn Source>>;
+}
+
+/// What settings alone say about a source.
+#[derive(Debug, Default)]
+pub struct Inspection {
+    /// Settings without effect: what, and what to do about it.
+    pub warnings: Vec<(String, String)>,
+    /// The files of this machine that it reads, and what each is to the source.
+    pub files: Vec<(PathBuf, &'static str)>,
+}
+
+/// What a source is opened with, besides its settings.
+#[derive(Debug, Clone, Copy)]
+pub struct OpenContext<'a> {
+    /// Its name in `groupcast.toml`.
+    pub name: &'a str,
+    /// The config folder.
+    pub folder: &'a Path,
+    /// What a DuckDB instance that describes it may use.
+    pub limits: &'a Limits,
 }

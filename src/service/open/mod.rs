@@ -20,9 +20,7 @@ use crate::ledger::place;
 use crate::mapping::check::{self, Described};
 use crate::mapping::diagnostic::{Diagnostic, Severity, did_you_mean, listed};
 use crate::mapping::{At, MappingFile, compile};
-use crate::source::duckdb::DuckDb;
-use crate::source::postgres::Postgres;
-use crate::source::{Column, Source, duckdb, postgres};
+use crate::source::{Column, Inspection, OpenContext, Source, SourceType, registry};
 
 /// Why a command ended early.
 #[derive(Debug)]
@@ -94,9 +92,9 @@ pub fn project(folder: &Path) -> Result<Project, Failure> {
 /// The same, noting every file that the config hangs on, also where it fails.
 pub fn project_noting(folder: &Path, files: &Files) -> Result<Project, Failure> {
     let mut project = config::load::load_noting(folder, config::load::environment(), files)?;
-    ledger_apart(&project)?;
-    output::check(&project)?;
-    let mut found = connection_strings(&project)?;
+    let inspected = inspect_sources(&project)?;
+    output::check(&project, &inspected)?;
+    let mut found = source_warnings(&project, &inspected);
     for file in &project.mappings {
         let Some(settings) = project.settings.destinations.get(&file.mapping.destination) else { continue };
         let destination = destination(settings, &file.mapping.group_type)
@@ -112,29 +110,17 @@ pub fn project_noting(folder: &Path, files: &Files) -> Result<Project, Failure> 
     Ok(project)
 }
 
-/// What of the sources' connection strings is ignored. Nothing is connected to.
+/// What the sources' settings alone say, by their names: warnings, and the files of this machine that they read.
 ///
-/// Errors: [`Kind::Config`], a connection string cannot be used.
-fn connection_strings(project: &Project) -> Result<Vec<Diagnostic>> {
-    let mut found = Vec::new();
-    let file = config::load::settings_file(&project.settings.folder);
-    for settings in project.settings.sources.values().filter(|settings| settings.kind == "postgres") {
-        let ignored = settings.parse::<postgres::Settings>()?.check();
-        let at = At { path: format!("sources.{}.url", settings.name), ..At::default() };
-        for (message, help) in ignored.within(|| format!("source {}", settings.name))? {
-            found.push(Diagnostic::warning(&file, &at, message).help(help));
-        }
-    }
-    Ok(found)
-}
-
-/// Refuses a source that is the ledger's own file. Its locks belong to the process: a second handle, closed, would let
-/// other processes write to the ledger while this one does.
-fn ledger_apart(project: &Project) -> Result<()> {
+/// Errors: [`Kind::Config`], settings that cannot be used, or a source that is the ledger's own file. Its locks belong to
+/// the process: a second handle, closed, would let other processes write to the ledger while this one does.
+fn inspect_sources(project: &Project) -> Result<Vec<(String, Inspection)>> {
     let whole = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
     let state = whole(&project.settings.state.path);
-    for settings in project.settings.sources.values().filter(|settings| settings.kind == "duckdb") {
-        if settings.parse::<duckdb::Settings>()?.path.is_some_and(|path| whole(&path) == state) {
+    let mut all = Vec::new();
+    for settings in project.settings.sources.values() {
+        let found = source_type(settings)?.inspect(&settings.values).within(|| format!("source {}", settings.name))?;
+        if found.files.iter().any(|(path, _)| whole(path) == state) {
             return Err(Error::new(Kind::Config, "its file is Groupcast's own ledger")
                 .advise(
                     "point `path` at the warehouse's file, or move the ledger to a file of its own with `state.path`",
@@ -142,20 +128,32 @@ fn ledger_apart(project: &Project) -> Result<()> {
                 .at(format!("{}", state.display()))
                 .at(format!("source {}", settings.name)));
         }
+        all.push((settings.name.clone(), found));
     }
-    Ok(())
+    Ok(all)
+}
+
+/// The warnings about settings of sources that have no effect.
+fn source_warnings(project: &Project, inspected: &[(String, Inspection)]) -> Vec<Diagnostic> {
+    let file = config::load::settings_file(&project.settings.folder);
+    let of_source = |(name, inspection): &(String, Inspection)| {
+        let at = At { path: format!("sources.{name}.url"), ..At::default() };
+        let warning = |(what, help): &(String, String)| Diagnostic::warning(&file, &at, what).help(help);
+        inspection.warnings.iter().map(warning).collect::<Vec<_>>()
+    };
+    inspected.iter().flat_map(of_source).collect()
+}
+
+fn source_type(settings: &SourceSettings) -> Result<&'static dyn SourceType> {
+    let unknown = || Error::new(Kind::Bug, format!("no source of type `{}` is built in", settings.kind));
+    registry::find(&settings.kind).ok_or_else(unknown)
 }
 
 /// Connects to a source.
 pub async fn source(settings: &SourceSettings, project: &config::Settings) -> Result<Box<dyn Source>> {
-    Ok(match settings.kind.as_str() {
-        "duckdb" => {
-            let parsed = settings.parse::<duckdb::Settings>()?;
-            Box::new(DuckDb::open(&parsed, &settings.name, &project.folder, &project.state.input_limits())?)
-        }
-        "postgres" => Box::new(Postgres::connect(&settings.parse::<postgres::Settings>()?, &settings.name).await?),
-        other => return Err(Error::new(Kind::Bug, format!("no source of type `{other}` is built in"))),
-    })
+    let limits = project.state.input_limits();
+    let context = OpenContext { name: &settings.name, folder: &project.folder, limits: &limits };
+    source_type(settings)?.open(&settings.values, &context).await
 }
 
 /// The destination that `[destinations.NAME]` describes, for groups of one type, as every command builds it.

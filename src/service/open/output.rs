@@ -3,17 +3,17 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::config::{Project, SourceSettings};
+use crate::config::Project;
 use crate::destination::file;
 use crate::error::{Error, Kind, Result};
 use crate::io::files;
 use crate::mapping::From;
-use crate::source::{duckdb, postgres};
+use crate::source::Inspection;
 
 /// Checks every `file` destination of a project. Nothing is written, and no file need exist.
 ///
 /// Errors ([`Kind::Config`]): one would write to a file that is something else, or to a pipe, a folder or the kernel.
-pub(super) fn check(project: &Project) -> Result<()> {
+pub(super) fn check(project: &Project, sources: &[(String, Inspection)]) -> Result<()> {
     let mut taken: Option<Vec<(Identity, String)>> = None;
     for settings in project.settings.destinations.values().filter(|settings| settings.kind == "file") {
         let Some(path) = settings.parse::<file::Settings>()?.path.filter(|path| path != Path::new("-")) else {
@@ -34,7 +34,7 @@ pub(super) fn check(project: &Project) -> Result<()> {
         }
         let taken = match &taken {
             Some(taken) => taken,
-            None => taken.insert(others(project)?),
+            None => taken.insert(others(project, sources)),
         };
         if let Some((_, what)) = taken.iter().find(|(other, _)| *other == output) {
             return wrong(what.clone());
@@ -130,7 +130,7 @@ fn reserved(project: &Project, output: &Identity) -> Option<String> {
 }
 
 /// Files that the project reads, and what they are.
-fn others(project: &Project) -> Result<Vec<(Identity, String)>> {
+fn others(project: &Project, sources: &[(String, Inspection)]) -> Vec<(Identity, String)> {
     let folder = &project.settings.folder;
     let mut all = Vec::new();
     let mut add = |path: &Path, what: String| all.push((Identity::of(path), what));
@@ -154,34 +154,12 @@ fn others(project: &Project) -> Result<Vec<(Identity, String)>> {
             }
         }
     }
-    for settings in project.settings.sources.values() {
-        for (path, what) in source_files(settings)? {
-            add(&path, what);
+    for (name, inspection) in sources {
+        for (path, what) in &inspection.files {
+            add(path, format!("{what} of the source `{name}`"));
         }
     }
-    Ok(all)
-}
-
-fn source_files(settings: &SourceSettings) -> Result<Vec<(PathBuf, String)>> {
-    let its = |what: &str| format!("{what} of the source `{}`", settings.name);
-    let mut files = Vec::new();
-    match settings.kind.as_str() {
-        "duckdb" => {
-            if let Some(path) = settings.parse::<duckdb::Settings>()?.path {
-                let mut wal = path.clone().into_os_string();
-                wal.push(".wal");
-                files.push((PathBuf::from(wal), its("the write-ahead log")));
-                files.push((path, its("the file")));
-            }
-        }
-        "postgres" => {
-            let parsed = settings.parse::<postgres::Settings>()?;
-            let certificates = [parsed.ca_file, parsed.cert_file, parsed.key_file].into_iter().flatten();
-            files.extend(certificates.map(|path| (path, its("the certificates"))));
-        }
-        _ => {}
-    }
-    Ok(files)
+    all
 }
 
 /// Whether a model's SQL names the output among the files it reads, by itself or by a pattern.
@@ -276,7 +254,7 @@ mod tests {
         write("mappings/accounts.toml", mapping);
         let project =
             crate::config::load(folder.path(), Vec::new()).unwrap_or_else(|found| panic!("{}", found.render(false)));
-        let found = check(&project).err();
+        let found = check(&project, &super::super::inspect_sources(&project).unwrap()).err();
         assert!(found.as_ref().is_none_or(|error| error.kind() == Kind::Config && error.advice().is_some()));
         found.map(|error| error.what().to_owned())
     }

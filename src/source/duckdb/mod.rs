@@ -21,6 +21,7 @@ mod fragment;
 mod order;
 mod physical;
 mod relation;
+mod settings;
 mod textfile;
 mod type_text;
 
@@ -38,65 +39,44 @@ use tokio::sync::OwnedMutexGuard;
 use self::attached::Attached;
 use self::dialect::DIALECT;
 use self::relation::Resolved;
+pub use self::settings::Settings;
+pub use self::textfile::Encoding;
 use self::textfile::{Options, TextTable, View};
 use self::type_text::DuckType;
 use super::instance::Instance;
 use super::statement_error::statement_error;
-use super::{Ahead, Column, Remark, Remarked, Source, Staged};
+use super::{Ahead, Column, Inspection, OpenContext, Remark, Remarked, Source, SourceType, Staged};
 use crate::duckdb::{DuckDbConnection, Held, Limits, Outlasting, quote_identifier, quote_literal};
 use crate::error::{Error, Kind, Result, Within};
 use crate::mapping::compile::Projection;
 use crate::mapping::dialect::Dialect;
 use crate::mapping::{self, Expr, Model};
+use crate::model::setting::{Setting, SettingValues};
 
-/// A DuckDB source, as written in `groupcast.toml`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Settings {
-    /// The DuckDB file, opened read-only. Without it the source has no tables of its own: its models are queries over
-    /// Parquet, CSV or JSON files.
-    #[serde(default)]
-    pub path: Option<PathBuf>,
-    /// Longest that a statement may make no progress, in seconds.
-    #[serde(default)]
-    pub stall_timeout_seconds: Option<u64>,
-    /// How text files without a byte order mark are written; UTF-8 without it.
-    #[serde(default)]
-    pub encoding: Option<Encoding>,
-    /// What stands between values, one character or `tab`; told from the file without it.
-    #[serde(default)]
-    pub delimiter: Option<String>,
-    /// What stands around values that hold a delimiter; `"` without it, `none` for nothing.
-    #[serde(default)]
-    pub quote: Option<String>,
-    /// The mark before a number's fraction: `.` or `,`.
-    #[serde(default)]
-    pub decimal: Option<String>,
-}
+/// DuckDB files, and text and Parquet files.
+pub struct DuckDbType;
 
-pub use self::textfile::Encoding;
+#[async_trait]
+impl SourceType for DuckDbType {
+    fn name(&self) -> &'static str {
+        "duckdb"
+    }
 
-impl Settings {
-    /// How text files are read.
-    fn text(&self) -> Result<Options> {
-        let one = |name: &str, text: &str| match text {
-            "tab" | "\\t" => Ok(b'\t'),
-            _ => match text.as_bytes() {
-                [byte @ (b'\t' | b' '..=b'~')] if !byte.is_ascii_alphanumeric() => Ok(*byte),
-                _ => Err(Error::new(Kind::Config, format!("`{name}` is not one character of punctuation"))
-                    .advise(format!("write `{name} = \";\"`, or \"tab\""))),
-            },
-        };
-        let delimiter = self.delimiter.as_deref().map(|text| one("delimiter", text)).transpose()?;
-        let quote = match self.quote.as_deref() {
-            None => Some(b'"'),
-            Some("none") => None,
-            Some(text) => Some(one("quote", text)?),
-        };
-        if delimiter.is_some() && delimiter == quote {
-            return Err(Error::new(Kind::Config, "`delimiter` and `quote` are the same").advise("correct one of them"));
-        }
-        Ok(Options { encoding: self.encoding, delimiter, quote, decimal_comma: self.decimal.as_deref() == Some(",") })
+    fn settings(&self) -> &'static [Setting] {
+        settings::SETTINGS
+    }
+
+    fn inspect(&self, settings: &SettingValues) -> Result<Inspection> {
+        let Some(path) = settings.parse::<Settings>()?.path else { return Ok(Inspection::default()) };
+        let mut wal = path.clone().into_os_string();
+        wal.push(".wal");
+        let files = vec![(PathBuf::from(wal), "the write-ahead log"), (path, "the file")];
+        Ok(Inspection { files, ..Inspection::default() })
+    }
+
+    async fn open(&self, settings: &SettingValues, context: &OpenContext<'_>) -> Result<Box<dyn Source>> {
+        let settings = settings.parse()?;
+        Ok(Box::new(DuckDb::open(&settings, context.name, context.folder, context.limits)?))
     }
 }
 

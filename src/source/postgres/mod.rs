@@ -32,13 +32,14 @@ use self::error::{Target, fragments, shortened};
 use self::link::{Link, State, probe_opening};
 use self::read::{Plan, Stop};
 pub use self::settings::{Read, Settings, SslMode};
-use super::{Column, Remark, Remarked, Source, Staged};
+use super::{Column, Inspection, OpenContext, Remark, Remarked, Source, SourceType, Staged};
 use crate::duckdb::DuckDbConnection;
 use crate::error::{Error, Kind, Result, Within};
 use crate::mapping::compile::Projection;
 use crate::mapping::diagnostic::{did_you_mean, listed_all};
 use crate::mapping::dialect::Dialect;
 use crate::mapping::{Expr, From, Model};
+use crate::model::setting::{Setting, SettingValues};
 
 /// Longest that a server may take to end a transaction that has only read.
 const RELEASE_MAX: Duration = Duration::from_secs(5);
@@ -46,6 +47,31 @@ const RELEASE_MAX: Duration = Duration::from_secs(5);
 /// Longest that questions about tables and columns may take: they read no rows, and a table that is held for longer than
 /// `lock_timeout` is not waited for.
 const DESCRIBE_MAX: Duration = Duration::from_secs(300);
+
+/// PostgreSQL, and warehouses that speak its protocol.
+pub struct PostgresType;
+
+#[async_trait]
+impl SourceType for PostgresType {
+    fn name(&self) -> &'static str {
+        "postgres"
+    }
+
+    fn settings(&self) -> &'static [Setting] {
+        settings::SETTINGS
+    }
+
+    fn inspect(&self, settings: &SettingValues) -> Result<Inspection> {
+        let settings = settings.parse::<Settings>()?;
+        let warnings = settings.check()?;
+        let certificates = [settings.ca_file, settings.cert_file, settings.key_file].into_iter().flatten();
+        Ok(Inspection { warnings, files: certificates.map(|path| (path, "the certificates")).collect() })
+    }
+
+    async fn open(&self, settings: &SettingValues, context: &OpenContext<'_>) -> Result<Box<dyn Source>> {
+        Ok(Box::new(Postgres::connect(&settings.parse()?, context.name).await?))
+    }
+}
 
 /// A connection to a PostgreSQL server, made anew when it broke.
 pub struct Postgres {

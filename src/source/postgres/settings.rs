@@ -11,7 +11,22 @@ use tokio_postgres::config::Host;
 
 use super::options::{self, Kept, Options};
 use crate::error::{Error, Kind, Result};
+use crate::model::setting::{Setting, SettingType};
 use crate::secret::Secret;
+
+/// What `[sources.NAME]` may hold.
+pub(super) const SETTINGS: &[Setting] = &[
+    Setting::required("url", SettingType::ConnectionString),
+    Setting::optional("password", SettingType::Secret),
+    Setting::optional("sslmode", SettingType::OneOf(&["disable", "prefer", "require", "verify-ca", "verify-full"])),
+    Setting::optional("ca_file", SettingType::Path),
+    Setting::optional("cert_file", SettingType::Path),
+    Setting::optional("key_file", SettingType::Path),
+    Setting::optional("read", SettingType::OneOf(&["auto", "copy", "cursor"])),
+    Setting::optional("connect_timeout_seconds", SettingType::Integer(1, 3_600)),
+    Setting::optional("statement_timeout_seconds", SettingType::Integer(1, 86_400)),
+    Setting::optional("stall_timeout_seconds", SettingType::Integer(1, 86_400)),
+];
 
 /// A PostgreSQL (or PostgreSQL-speaking) warehouse.
 #[derive(Debug, Clone, serde::Deserialize)]

@@ -1,0 +1,66 @@
+//! The settings of a DuckDB source.
+
+use std::path::PathBuf;
+
+use super::textfile::{Encoding, Options};
+use crate::error::{Error, Kind, Result};
+use crate::model::setting::{Setting, SettingType};
+
+/// What `[sources.NAME]` may hold.
+pub(super) const SETTINGS: &[Setting] = &[
+    Setting::optional("path", SettingType::Path),
+    Setting::optional("encoding", SettingType::OneOf(&["utf-8", "windows-1252", "latin-1", "utf-16le", "utf-16be"])),
+    Setting::optional("delimiter", SettingType::Text),
+    Setting::optional("quote", SettingType::Text),
+    Setting::optional("decimal", SettingType::OneOf(&[".", ","])),
+    Setting::optional("stall_timeout_seconds", SettingType::Integer(1, 86_400)),
+];
+
+/// A DuckDB source, as written in `groupcast.toml`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// The DuckDB file, opened read-only. Without it the source has no tables of its own: its models are queries over
+    /// Parquet, CSV or JSON files.
+    #[serde(default)]
+    pub path: Option<PathBuf>,
+    /// Longest that a statement may make no progress, in seconds.
+    #[serde(default)]
+    pub stall_timeout_seconds: Option<u64>,
+    /// How text files without a byte order mark are written; UTF-8 without it.
+    #[serde(default)]
+    pub encoding: Option<Encoding>,
+    /// What stands between values, one character or `tab`; told from the file without it.
+    #[serde(default)]
+    pub delimiter: Option<String>,
+    /// What stands around values that hold a delimiter; `"` without it, `none` for nothing.
+    #[serde(default)]
+    pub quote: Option<String>,
+    /// The mark before a number's fraction: `.` or `,`.
+    #[serde(default)]
+    pub decimal: Option<String>,
+}
+
+impl Settings {
+    /// How text files are read.
+    pub(super) fn text(&self) -> Result<Options> {
+        let one = |name: &str, text: &str| match text {
+            "tab" | "\\t" => Ok(b'\t'),
+            _ => match text.as_bytes() {
+                [byte @ (b'\t' | b' '..=b'~')] if !byte.is_ascii_alphanumeric() => Ok(*byte),
+                _ => Err(Error::new(Kind::Config, format!("`{name}` is not one character of punctuation"))
+                    .advise(format!("write `{name} = \";\"`, or \"tab\""))),
+            },
+        };
+        let delimiter = self.delimiter.as_deref().map(|text| one("delimiter", text)).transpose()?;
+        let quote = match self.quote.as_deref() {
+            None => Some(b'"'),
+            Some("none") => None,
+            Some(text) => Some(one("quote", text)?),
+        };
+        if delimiter.is_some() && delimiter == quote {
+            return Err(Error::new(Kind::Config, "`delimiter` and `quote` are the same").advise("correct one of them"));
+        }
+        Ok(Options { encoding: self.encoding, delimiter, quote, decimal_comma: self.decimal.as_deref() == Some(",") })
+    }
+}
