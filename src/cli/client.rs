@@ -19,8 +19,8 @@ use tokio::sync::mpsc;
 
 use crate::config::Project;
 use crate::error::{Error, Kind, Result};
-use crate::ledger::Copied;
-use crate::ledger::place::FileId;
+use crate::io::file_id::FileId;
+use crate::ledger::BackupSummary;
 use crate::server::http::local::{BACKUP, BackupRequest, HELLO, Hello, Line, Reset};
 use crate::service::api::EnqueuedRun;
 use crate::service::open::{self, socket};
@@ -161,7 +161,7 @@ impl Client {
     }
 
     /// Has the ledger copied to a new file, whose path starts in this process's working directory.
-    pub(super) async fn backup(&self, file: &Path) -> Result<Copied> {
+    pub(super) async fn backup(&self, file: &Path) -> Result<BackupSummary> {
         let file = std::path::absolute(file).map_err(|error| {
             Error::new(Kind::Config, "the working directory cannot be told, in which this file would be")
                 .advise("name the file by its whole path")

@@ -19,7 +19,7 @@ use crate::delivery::Signal;
 use crate::error::{Error, Kind, Result, Within};
 use crate::io::http::HttpClient;
 use crate::io::{Clock, Random, SystemClock};
-use crate::ledger::{Ledger, Status};
+use crate::ledger::RunStatus;
 use crate::mapping::MappingFile;
 use crate::model::Document;
 use crate::service::open::job::Job;
@@ -33,7 +33,7 @@ pub(super) fn when(at: DateTime<Utc>) -> String {
 }
 
 /// Cells of a table stay without colour: the table measures them as they are.
-pub(super) fn status_text(status: Status) -> String {
+pub(super) fn status_text(status: RunStatus) -> String {
     status.name().replace('_', " ")
 }
 
@@ -453,13 +453,13 @@ pub(super) async fn ledger(cli: &Cli, asked: &LedgerCommand) -> Result<u8, Failu
                     .advise("answer `yes`, or add `--yes`")
                     .into());
             }
-            let group = group.as_deref();
+            let keys = group.clone().map(|group| vec![group]);
             let count = match &teller {
                 Teller::Ledger(ledger) => {
                     let mark = format!("reset-{}", SystemClock::start().now().format("%Y%m%dT%H%M%SZ"));
-                    ledger.reset(sync, group, &mark, *forget).await?
+                    ledger.reset(sync, keys.as_deref(), &mark, *forget).await?
                 }
-                Teller::Daemon(client) => client.reset(sync, group, *forget).await?,
+                Teller::Daemon(client) => client.reset(sync, group.as_deref(), *forget).await?,
             };
             if cli.json {
                 print_json(&json!({"sync": sync, "groups": count, "forgotten": forget}));
@@ -510,7 +510,7 @@ async fn adopt(cli: &Cli, project: &Project, sync: &str) -> Result<u8, Failure> 
             let job = Job {
                 project,
                 file,
-                ledger: &ledger,
+                ledger: ledger.as_ref(),
                 http_client: &HttpClient::new()?,
                 clock: &SystemClock::start(),
                 random: &Random::from_entropy(),

@@ -29,7 +29,7 @@ use crate::io::http::Transport;
 use crate::io::http::{CallLimits, HttpClient};
 use crate::io::process;
 use crate::io::{Clock, SystemClock};
-use crate::ledger::local::LocalLedger;
+use crate::ledger::Ledger;
 use crate::mapping::MappingFile;
 use crate::mapping::diagnostic::{Diagnostic, Severity};
 use crate::service::open::{self, Failure};
@@ -148,9 +148,9 @@ fn broken_json(project: &Project) -> Value {
 }
 
 /// Tells on standard error that a ledger is not the newest there was, if so.
-fn warn_of_older(ledger: &LocalLedger) {
-    if let Some(why) = ledger.older() {
-        screen::print_warning(why, crate::ledger::local::OLDER_ADVICE);
+fn warn_of_older(ledger: &dyn Ledger) {
+    if let Some(why) = ledger.storage().outdated() {
+        screen::print_warning(why, crate::ledger::OUTDATED_ADVICE);
     }
 }
 

@@ -44,7 +44,7 @@ pub(super) async fn plan(cli: &Cli, select: &Select, show: usize, requests: bool
                 let job = Job {
                     project: &project,
                     file,
-                    ledger,
+                    ledger: ledger.as_ref(),
                     http_client: &http_client,
                     clock: &clock,
                     random: &random,

@@ -56,7 +56,7 @@ pub(super) async fn verify(cli: &Cli, sync: &str, repair: bool, show: usize) -> 
             let job = Job {
                 project: &project,
                 file,
-                ledger,
+                ledger: ledger.as_ref(),
                 http_client: &HttpClient::new()?,
                 clock: &SystemClock::start(),
                 random: &Random::from_entropy(),

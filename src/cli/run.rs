@@ -15,8 +15,8 @@ use crate::delivery::Signal;
 use crate::error::{Error, Kind, Result, Within};
 use crate::io::http::HttpClient;
 use crate::io::{Clock, Random, SystemClock};
-use crate::ledger::Status;
-use crate::ledger::local::LocalLedger;
+use crate::ledger::Ledger;
+use crate::ledger::RunStatus;
 use crate::mapping::MappingFile;
 use crate::service::open::job::Job;
 use crate::service::open::{self, Failure};
@@ -27,7 +27,7 @@ use crate::sync::{BY_COMMAND_LINE, Event, Monitor, RunOptions, RunOrigin};
 /// What all syncs of a command share.
 struct Shared<'a> {
     project: &'a Project,
-    ledger: &'a LocalLedger,
+    ledger: &'a dyn Ledger,
     http_client: &'a HttpClient,
     clock: &'a SystemClock,
     random: &'a Random,
@@ -50,12 +50,12 @@ pub(super) async fn run(cli: &Cli, select: &Select, limit: Option<u64>) -> Resul
         }
         Err(error) => return Err(error.into()),
     };
-    super::warn_of_older(&ledger);
+    super::warn_of_older(ledger.as_ref());
     let (http_client, clock, random) = (HttpClient::new()?, SystemClock::start(), Random::from_entropy());
     let signal = listen()?;
     let shared = Shared {
         project: &project,
-        ledger: &ledger,
+        ledger: ledger.as_ref(),
         http_client: &http_client,
         clock: &clock,
         random: &random,
@@ -104,9 +104,9 @@ impl Ended<'_> {
             }
             Err(Failure::Error(error)) if self.cli.json => {
                 let status = match error.kind() {
-                    Kind::Guard => Status::Guarded,
-                    Kind::Interrupted => Status::Incomplete,
-                    _ => Status::Failed,
+                    Kind::Guard => RunStatus::Guarded,
+                    Kind::Interrupted => RunStatus::Incomplete,
+                    _ => RunStatus::Failed,
                 };
                 self.json.push(json!({"sync": sync, "status": status, "error": error_json(&error)}));
                 self.code = worse(self.code, error.kind().exit_code());
@@ -189,7 +189,7 @@ async fn one_by_daemon(
             let what = format!("run {run} was taken back before it began");
             return Err(Error::new(Kind::Interrupted, what).at(format!("sync {sync}")));
         };
-        if detail.run.status != Status::Running {
+        if detail.run.status != RunStatus::Running {
             break detail;
         }
         if let Some(at) = &detail.progress {
@@ -227,7 +227,7 @@ fn report(detail: RunDetail) -> Result<Report> {
             None => error,
         }
     });
-    let failed = matches!(run.status, Status::Guarded | Status::Failed) || detail.found.is_none();
+    let failed = matches!(run.status, RunStatus::Guarded | RunStatus::Failed) || detail.found.is_none();
     let stopped = match stopped {
         Some(error) if failed => return Err(error),
         stopped => stopped,

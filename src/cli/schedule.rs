@@ -10,7 +10,7 @@ use super::groups::{asked_about, status_text, when};
 use super::told::Teller;
 use super::{print_json, screen};
 use crate::io::{Clock, SystemClock};
-use crate::ledger::Status;
+use crate::ledger::RunStatus;
 use crate::mapping::{Mapping, When};
 use crate::service::open::{self, Failure};
 use crate::service::views::{RunView, SyncView, ask};
@@ -70,7 +70,10 @@ fn row(mapping: &Mapping, view: &SyncView, zone: Zone) -> [String; 6] {
             if let Some(since) = told.overdue_since {
                 let never_ran = view.last_run.is_none();
                 let failed = |run: &RunView| {
-                    !matches!(run.status, Status::Delivered | Status::SomeRejected | Status::Running | Status::Died)
+                    !matches!(
+                        run.status,
+                        RunStatus::Delivered | RunStatus::SomeRejected | RunStatus::Running | RunStatus::Died
+                    )
                 };
                 local.push(match &view.last_run {
                     None => "at once: it never ran".to_owned(),

@@ -1,12 +1,13 @@
 //! Who tells about syncs, runs and groups: the ledger, or the daemon that holds it? Commands ask here and do not care.
 
+use std::sync::Arc;
+
 use chrono::{DateTime, Utc};
 
 use super::client::{Client, api, segment};
 use crate::config::Project;
 use crate::error::{Error, Kind, Result};
 use crate::ledger::Ledger;
-use crate::ledger::local::LocalLedger;
 use crate::mapping::MappingFile;
 use crate::service::open;
 use crate::service::views::{ExportedView, GroupView, RejectedView, RunDetail, RunView, SyncView, ask};
@@ -20,7 +21,7 @@ const EXPORT_PAGE: u64 = 10_000;
 /// Who tells.
 pub(super) enum Teller {
     /// The ledger itself: no daemon holds it.
-    Ledger(LocalLedger),
+    Ledger(Arc<dyn Ledger>),
     /// The daemon.
     Daemon(Client),
 }
@@ -30,7 +31,7 @@ impl Teller {
     pub(super) async fn open(project: &Project) -> Result<Teller> {
         match open::ledger_to_read(project).await {
             Ok(ledger) => {
-                super::warn_of_older(&ledger);
+                super::warn_of_older(ledger.as_ref());
                 Ok(Teller::Ledger(ledger))
             }
             Err(busy) if busy.kind() == Kind::LedgerBusy => Ok(Teller::Daemon(Client::find(project, busy).await?)),
@@ -42,7 +43,7 @@ impl Teller {
     pub(super) async fn open_to_write(project: &Project) -> Result<Teller> {
         match open::ledger(project).await {
             Ok(ledger) => {
-                super::warn_of_older(&ledger);
+                super::warn_of_older(ledger.as_ref());
                 Ok(Teller::Ledger(ledger))
             }
             Err(busy) if busy.kind() == Kind::LedgerBusy => Ok(Teller::Daemon(Client::find(project, busy).await?)),
@@ -62,7 +63,7 @@ impl Teller {
         };
         let mut after: Option<String> = None;
         loop {
-            let page = ledger.export(sync, after.as_deref(), EXPORT_PAGE).await?;
+            let page = ledger.history().groups(sync, after.as_deref(), EXPORT_PAGE).await?;
             let Some(last) = page.last() else { return Ok(()) };
             after = Some(last.key.clone());
             page.into_iter().try_for_each(|group| each(ask::exported(sync, group)))?;
@@ -72,7 +73,7 @@ impl Teller {
     /// How many groups of a sync the destination is known to hold.
     pub(super) async fn known(&self, sync: &str) -> Result<u64> {
         match self {
-            Teller::Ledger(ledger) => Ok(ledger.standing(sync).await?.known),
+            Teller::Ledger(ledger) => Ok(ledger.history().group_counts(sync).await?.known),
             Teller::Daemon(client) => {
                 let views: Vec<SyncView> = client.get("syncs", &[]).await?;
                 Ok(views.iter().find(|view| view.sync == sync).map_or(0, |view| view.standing.known))
@@ -90,10 +91,10 @@ impl Teller {
     ) -> Result<Vec<SyncView>> {
         match self {
             Teller::Ledger(ledger) => {
-                let mut memories = ask::memories(ledger).await?;
+                let mut memories = ask::memories(ledger.history()).await?;
                 let mut views = Vec::with_capacity(files.len());
                 for file in files {
-                    let timetable = ask::timetable(project, &file.mapping, ledger, now).await?;
+                    let timetable = ask::timetable(project, &file.mapping, ledger.history(), now).await?;
                     let memory = memories.remove(&file.mapping.name).unwrap_or_default();
                     views.push(ask::sync(project, &file.mapping, memory, timetable, now, fires));
                 }
@@ -110,7 +111,9 @@ impl Teller {
     /// The latest runs.
     pub(super) async fn runs(&self, sync: Option<&str>, count: u64) -> Result<Vec<RunView>> {
         match self {
-            Teller::Ledger(ledger) => Ok(ledger.runs(sync, count).await?.into_iter().map(ask::run).collect()),
+            Teller::Ledger(ledger) => {
+                Ok(ledger.history().runs(sync, None, count).await?.into_iter().map(ask::run).collect())
+            }
             Teller::Daemon(client) => {
                 let mut all: Vec<RunView> = Vec::new();
                 while (all.len() as u64) < count {
@@ -133,7 +136,7 @@ impl Teller {
     /// One run.
     pub(super) async fn run(&self, run: &str) -> Result<RunDetail> {
         let found = match self {
-            Teller::Ledger(ledger) => ask::run_detail(ledger, run).await?,
+            Teller::Ledger(ledger) => ask::run_detail(ledger.history(), run).await?,
             Teller::Daemon(client) => client.run(run).await?,
         };
         found.ok_or_else(|| {
@@ -144,7 +147,7 @@ impl Teller {
     /// Rejected groups of a sync.
     pub(super) async fn rejected(&self, sync: &str, count: u64) -> Result<Vec<RejectedView>> {
         match self {
-            Teller::Ledger(ledger) => ask::rejected(ledger, sync, None, count).await,
+            Teller::Ledger(ledger) => ask::rejected(ledger.history(), sync, None, count).await,
             Teller::Daemon(client) => {
                 let path = format!("syncs/{}/rejected", segment(sync));
                 let mut all: Vec<RejectedView> = Vec::new();
@@ -167,7 +170,7 @@ impl Teller {
     /// What is known of a group; none when nothing is.
     pub(super) async fn group(&self, sync: &str, key: &str, count: u64) -> Result<Option<GroupView>> {
         match self {
-            Teller::Ledger(ledger) => ask::group(ledger, sync, key, None, count).await,
+            Teller::Ledger(ledger) => ask::group(ledger.history(), sync, key, None, count).await,
             Teller::Daemon(client) => {
                 let path = format!("syncs/{}/groups", segment(sync));
                 let mut query = vec![("key", key.to_owned()), ("count", count.clamp(1, PAGE_MAX).to_string())];

@@ -13,7 +13,7 @@ use super::service::DaemonService;
 use super::supervisor::{Ended, Supervisor};
 use crate::delivery::Signal;
 use crate::io::Random;
-use crate::ledger::{Ledger, Status};
+use crate::ledger::{Ledger, RunStatus};
 use crate::service::api::Service;
 use crate::service::views::words::plural;
 use crate::service::views::{RunDetail, RunView, ask};
@@ -46,10 +46,8 @@ impl Herald {
 
 impl Supervisor {
     /// What is kept about alerts, for the next start.
-    pub(super) async fn kept_alerts(
-        ledger: &crate::ledger::local::LocalLedger,
-    ) -> crate::error::Result<Option<String>> {
-        Ok(ledger.kept().await?.remove(ALERTS))
+    pub(super) async fn kept_alerts(ledger: &dyn Ledger) -> crate::error::Result<Option<String>> {
+        ledger.kv().get(ALERTS).await
     }
 
     async fn keep_alerts(&self) {
@@ -58,7 +56,7 @@ impl Supervisor {
             return;
         }
         let Some(text) = self.herald.alerts.to_keep() else { return };
-        if let Err(error) = self.ledger.keep(ALERTS, Some(&text)).await {
+        if let Err(error) = self.ledger.kv().put(ALERTS, &text).await {
             tracing::error!("failed to keep what was told in alerts: {error}");
         }
     }
@@ -73,8 +71,8 @@ impl Supervisor {
 
     /// A run ended.
     async fn hear(&self, ended: &Ended) {
-        let detail = match ask::run_detail(&self.asking, &ended.run).await {
-            Ok(Some(detail)) if detail.run.status != Status::Running => detail,
+        let detail = match ask::run_detail(self.asking.history(), &ended.run).await {
+            Ok(Some(detail)) if detail.run.status != RunStatus::Running => detail,
             // Its end could not be written, most likely because the ledger cannot be.
             _ => RunDetail {
                 run: RunView { ended_at: Some(self.clock.now()), ..ended.unrecorded.clone() },
@@ -93,12 +91,12 @@ impl Supervisor {
             self.herald.metrics.panicked(&ended.sync);
         }
         // Unknown is as good as none: the counts of the run stand for themselves.
-        let rejected_known = self.asking.standing(&ended.sync).await.unwrap_or_default().rejected;
+        let rejected_known = self.asking.history().group_counts(&ended.sync).await.unwrap_or_default().rejected;
         self.herald.alerts.run_ended(&alert::Ended {
             destination: &destination,
             advice: ended.advice.as_deref(),
             whole: ended.whole,
-            full: detail.run.status != Status::Failed && detail.detail.full,
+            full: detail.run.status != RunStatus::Failed && detail.detail.full,
             rejected_known,
             detail: &detail,
         });

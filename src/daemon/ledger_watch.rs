@@ -10,7 +10,7 @@ use chrono::{DateTime, Utc};
 use parking_lot::Mutex;
 
 use super::supervisor::Supervisor;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 
 /// How long an answer about room on the disk is good: `/readyz` is open to everyone, and must not be a way to have the disk
 /// written to without end.
@@ -34,33 +34,30 @@ impl Supervisor {
     /// Fails when what a run does could not be found by the next start: the file is not at its path, or there is no room
     /// beside it.
     pub(super) async fn ledger_usable(&self) -> Result<()> {
-        let Some(file) = self.ledger.file() else { return Ok(()) };
-        let place = format!("ledger {}", file.path().display());
-        self.ledger.mend_files().await?;
+        let storage = self.ledger.storage();
+        storage.repair().await?;
         let now = self.clock.elapsed();
-        let probed = {
+        let recent = {
             let probed = self.ledger_watch.probed.lock();
             let fresh = probed.as_ref().filter(|(at, _)| now.saturating_sub(*at) < PROBE_AGE_MAX);
             fresh.map(|(_, found)| found.as_ref().map(Error::again))
         };
-        let looked = tokio::task::spawn_blocking(move || {
-            file.check()?;
-            Ok(probed.is_none().then(|| file.probe().err()).or(probed).flatten())
-        });
-        let bug = |panic| Err(Error::new(Kind::Bug, "failed to look at the ledger's file").because(panic));
-        let found = looked.await.unwrap_or_else(bug).map_err(|error| error.at(place.clone()))?;
-        let mut probed = self.ledger_watch.probed.lock();
-        if probed.as_ref().is_none_or(|(at, _)| now.saturating_sub(*at) >= PROBE_AGE_MAX) {
-            *probed = Some((now, found.as_ref().map(Error::again)));
-        }
-        found.map_or(Ok(()), |error| Err(error.at(place)))
+        let found = match recent {
+            Some(found) => found,
+            None => {
+                let found = storage.check_writable().await.err();
+                *self.ledger_watch.probed.lock() = Some((now, found.as_ref().map(Error::again)));
+                found
+            }
+        };
+        found.map_or(Ok(()), Err)
     }
 
     /// Looks at the files beside the ledger, again and again. What cannot be made good is told where runs start.
     pub(super) async fn mend_ledger_files(&self) {
         loop {
             self.clock.sleep(FILES_EVERY).await;
-            drop(self.ledger.mend_files().await);
+            drop(self.ledger.storage().repair().await);
         }
     }
 

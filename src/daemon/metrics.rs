@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use parking_lot::{Mutex, MutexGuard};
 
-use crate::ledger::Status;
+use crate::ledger::RunStatus;
 use crate::service::api::About;
 use crate::service::views::words::guard_of;
 use crate::service::views::{RunDetail, State, SyncView};
@@ -26,8 +26,14 @@ pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// Upper ends of the buckets of run durations, in seconds: from a run that finds nothing to a first load of millions.
 const DURATIONS: [f64; 13] = [0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1_800.0, 3_600.0, 10_800.0];
 /// How runs end.
-const STATUSES: [Status; 6] =
-    [Status::Delivered, Status::SomeRejected, Status::Incomplete, Status::Guarded, Status::Failed, Status::Died];
+const STATUSES: [RunStatus; 6] = [
+    RunStatus::Delivered,
+    RunStatus::SomeRejected,
+    RunStatus::Incomplete,
+    RunStatus::Guarded,
+    RunStatus::Failed,
+    RunStatus::Died,
+];
 
 /// Counts since the process started. Nothing here waits.
 #[derive(Debug, Default)]
@@ -106,7 +112,7 @@ impl Metrics {
         if let Some(seconds) = run.seconds() {
             sums.durations.observe(&DURATIONS, seconds.max(0.0));
         }
-        if run.status == Status::Guarded {
+        if run.status == RunStatus::Guarded {
             *sums.guards.entry(guard_of(run).unwrap_or("unknown")).or_default() += 1;
         }
     }

@@ -45,9 +45,10 @@ use self::supervisor::{Ended, Supervisor};
 use crate::config::files::Files;
 use crate::delivery::Signal;
 use crate::error::{Error, Kind, Result};
+use crate::io::file_id::FileId;
 use crate::io::process;
 use crate::io::{Clock, SystemClock};
-use crate::ledger::place::FileId;
+use crate::ledger::file_error;
 use crate::server::http::Hello;
 use crate::server::{console, http};
 use crate::service::api::Service;
@@ -73,10 +74,10 @@ pub async fn serve(folder: &Path, listen: Option<&str>) -> Result<u8, Failure> {
     let address = http::check_listen(&settings)?;
     // Before the port: a second daemon is told who runs already, not that its port is taken.
     let ledger = open::ledger(&project).await.map_err(|busy| runs_already(busy, &state))?;
-    if let Some(why) = ledger.older() {
-        tracing::warn!("{why}; {}", crate::ledger::local::OLDER_ADVICE);
+    if let Some(why) = ledger.storage().outdated() {
+        tracing::warn!("{why}; {}", crate::ledger::OUTDATED_ADVICE);
     }
-    let file = ledger.file().ok_or_else(|| Error::new(Kind::Bug, "the daemon's ledger has no file"))?;
+    let file = FileId::of(&state).map_err(|error| file_error::read_error(&error))?;
     let listener = bind(address).await?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
     let (stopper, stop) = watch::channel(Signal::Go);
@@ -91,7 +92,7 @@ pub async fn serve(folder: &Path, listen: Option<&str>) -> Result<u8, Failure> {
     let served = http::Settings::new(settings.token.clone()).with_pages(pages).with_refusal_page(console::refused);
     let address = Address { url: reached_at(&listener)?, pid: std::process::id() };
     let url = address.url.clone();
-    let beside = listen_beside(&state, &address, file.id(), folder);
+    let beside = listen_beside(&state, &address, file, folder);
     let serving = {
         let clock = Arc::clone(&clock);
         tokio::spawn(async move {
@@ -131,7 +132,7 @@ pub async fn serve(folder: &Path, listen: Option<&str>) -> Result<u8, Failure> {
     }
     watchdog.abort();
     // One that somebody is left behind in may not answer any more.
-    let given_up = supervisor.ledger.duckdb().given_up();
+    let given_up = supervisor.ledger.storage().is_invalidated();
     let gave_up = given_up && (left_behind > 0 || supervisor.ledger_gave_up().await);
     tokio::task::block_in_place(|| work.end());
     served?;

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::supervisor::Supervisor;
 use crate::config::Project;
 use crate::error::{Kind, Result};
-use crate::ledger::{RunRecord, Status};
+use crate::ledger::{RunRecord, RunStatus};
 use crate::mapping::Mapping;
 use crate::scheduler::backoff::{Backoff, PastResult, PastRun};
 use crate::scheduler::queue::{QueuedRun, RunRequest, SyncInit};
@@ -49,9 +49,9 @@ struct StoredRun {
 fn past_run(run: &RunRecord) -> PastRun {
     let kind = run.error_kind.as_deref().and_then(Kind::from_name);
     let result = match (run.status, kind) {
-        (Status::Delivered | Status::SomeRejected, _) => PastResult::Succeeded,
-        (Status::Died, None | Some(Kind::Interrupted)) => PastResult::ProcessCrashed,
-        (Status::Died, _) => PastResult::RunCrashed,
+        (RunStatus::Delivered | RunStatus::SomeRejected, _) => PastResult::Succeeded,
+        (RunStatus::Died, None | Some(Kind::Interrupted)) => PastResult::ProcessCrashed,
+        (RunStatus::Died, _) => PastResult::RunCrashed,
         (_, Some(Kind::Interrupted)) => PastResult::Interrupted,
         (_, kind) => PastResult::Failed(kind),
     };
@@ -63,7 +63,7 @@ impl Supervisor {
     pub(super) async fn restored(&self, project: &Project, mapping: &Mapping) -> Result<SyncInit<RunOptions>> {
         let name = &mapping.name;
         let now = self.clock.now();
-        let stored = self.ledger.kept().await?;
+        let stored = self.ledger.kv().all().await?;
         // A pause stays one even if its time cannot be read.
         let paused_since = stored.get(&key("paused", name)).map(|text| text.parse().unwrap_or(now));
         let mut queued = stored.get(&key("waiting", name)).and_then(|text| {
@@ -74,15 +74,15 @@ impl Supervisor {
             Some(QueuedRun { run, request: options, requested_by: by, since })
         });
         if let Some(QueuedRun { run, .. }) = &queued
-            && self.ledger.run(run).await?.is_some()
+            && self.ledger.history().run(run).await?.is_some()
         {
             // It had started, and its result is recorded.
             self.forget_queued(name, run).await;
             queued = None;
         }
-        let timetable = ask::timetable(project, mapping, &self.ledger, now).await?;
+        let timetable = ask::timetable(project, mapping, self.ledger.history(), now).await?;
         let shut_down = stored.contains_key(&key("stopped", name));
-        let runs = self.ledger.whole_runs(name, PAST_RUNS).await?;
+        let runs = self.ledger.history().whole_runs(name, PAST_RUNS).await?;
         let past: Vec<PastRun> = runs.iter().map(past_run).collect();
         let backoff = Backoff::after(&past, shut_down, now, timetable.is_some());
         Ok(SyncInit { timetable, enabled: mapping.enabled, paused_since, backoff, queued })
@@ -92,25 +92,33 @@ impl Supervisor {
     pub(super) async fn store_queued(&self, sync: &str, queued: QueuedRun<RunOptions>) -> Result<()> {
         let QueuedRun { run, request: options, requested_by: by, since } = queued;
         let text = serde_json::to_string(&StoredRun { run, options, by, since }).unwrap_or_default();
-        self.ledger.keep(&key("waiting", sync), Some(&text)).await
+        self.ledger.kv().put(&key("waiting", sync), &text).await
     }
 
     /// Forgets this queued run, and not another one that is queued now.
     pub(super) async fn forget_queued(&self, sync: &str, run: &str) {
-        if let Err(error) = self.ledger.drop_kept(&key("waiting", sync), run).await {
+        if let Err(error) = self.ledger.kv().delete_if(&key("waiting", sync), run).await {
             tracing::error!(sync, run, "failed to forget a queued run: {error}");
         }
     }
 
     /// Stores since when a sync is paused, or that it is not.
     pub(super) async fn store_pause(&self, sync: &str, since: Option<DateTime<Utc>>) -> Result<()> {
-        self.ledger.keep(&key("paused", sync), since.map(|since| since.to_rfc3339()).as_deref()).await
+        match since {
+            Some(since) => self.ledger.kv().put(&key("paused", sync), &since.to_rfc3339()).await,
+            None => self.ledger.kv().delete(&key("paused", sync)).await,
+        }
     }
 
     /// Stores that the shutdown interrupted a run, which the next start continues without waiting for its schedule; or that
     /// a run started since.
     pub(super) async fn store_interrupted(&self, sync: &str, run: Option<&str>) {
-        if let Err(error) = self.ledger.keep(&key("stopped", sync), run).await {
+        let (kv, key) = (self.ledger.kv(), key("stopped", sync));
+        let stored = match run {
+            Some(run) => kv.put(&key, run).await,
+            None => kv.delete(&key).await,
+        };
+        if let Err(error) = stored {
             tracing::error!(sync, "failed to store whether the run is to be continued at the next start: {error}");
         }
     }

@@ -14,7 +14,7 @@ use super::tracker::Tracker;
 use super::upkeep;
 use crate::delivery::Signal;
 use crate::error::{Error, Kind};
-use crate::ledger::{Copied, Ledger, Outcome, RunRecord};
+use crate::ledger::{Access, BackupSummary, ChangeOutcome, RunRecord};
 use crate::mapping::MappingFile;
 use crate::scheduler::queue::{EnqueueError, SyncState};
 use crate::service::api::{
@@ -168,7 +168,7 @@ pub(super) fn starting(sync: &str, tracker: &Tracker) -> RunView {
     RunView {
         sync: sync.to_owned(),
         run: progress.run,
-        status: crate::ledger::Status::Running,
+        status: crate::ledger::RunStatus::Running,
         started_at: progress.started_at,
         ended_at: None,
         started_by: progress.started_by,
@@ -221,13 +221,13 @@ async fn make_plan(
     let Reserved(supervisor, sync) = &reserved;
     let project = supervisor.project();
     let file = open::named(&project, sync).map_err(failed)?;
-    let ledger = supervisor.ledger.sibling_read_only()?;
+    let ledger = supervisor.ledger.connect(Access::ReadOnly)?;
     let now = supervisor.clock.now();
     let tracker = Tracker::new("", now, "plan");
     let job = Job {
         project: &project,
         file,
-        ledger: &ledger,
+        ledger: ledger.as_ref(),
         http_client: &supervisor.http_client,
         clock: supervisor.clock.as_ref(),
         random: &supervisor.random,
@@ -310,19 +310,19 @@ impl Service for DaemonService {
             return Err(declined(EnqueueError::ShuttingDown, ""));
         }
         self.ledger_usable().await?;
-        self.asking.runs(None, 1).await?;
+        self.asking.history().runs(None, None, 1).await?;
         Ok(())
     }
 
     async fn syncs(&self, fires: usize) -> ServiceResult<Vec<SyncView>> {
-        let mut memories = ask::memories(&self.asking).await?;
+        let mut memories = ask::memories(self.asking.history()).await?;
         let mut memory = |file: &MappingFile| memories.remove(&file.mapping.name).unwrap_or_default();
         let project = self.project();
         Ok(project.mappings.iter().map(|file| self.sync_view(file, memory(file), fires)).collect())
     }
 
     async fn latest_runs(&self, each: u64) -> ServiceResult<BTreeMap<String, Vec<RunView>>> {
-        let records = self.asking.latest_runs(each).await?;
+        let records = self.asking.history().latest_runs(each).await?;
         let views = |runs: Vec<RunRecord>| runs.into_iter().map(ask::run).collect();
         let mut latest: BTreeMap<String, Vec<RunView>> =
             records.into_iter().map(|(sync, runs)| (sync, views(runs))).collect();
@@ -340,12 +340,12 @@ impl Service for DaemonService {
         let project = self.project();
         let file = project.mappings.iter().find(|file| file.mapping.name == sync);
         let file = file.ok_or_else(|| unknown("sync", sync))?;
-        let last = self.asking.runs_with_details(sync, RUNS_TOLD).await?;
+        let last = self.asking.history().runs_with_details(sync, RUNS_TOLD).await?;
         let detail = last.iter().find_map(|(_, detail)| serde_json::from_str(detail).ok());
         let mut runs: Vec<RunView> = last.into_iter().map(|(record, _)| ask::run(record)).collect();
         runs.splice(0..0, self.unrecorded(Some(sync), &runs));
         Ok(SyncDetail {
-            sync: self.sync_view(file, ask::memory(&self.asking, sync).await?, SCHEDULED_TIMES),
+            sync: self.sync_view(file, ask::memory(self.asking.history(), sync).await?, SCHEDULED_TIMES),
             mapping: ask::mapping(&file.mapping),
             last: detail,
             runs,
@@ -379,7 +379,7 @@ impl Service for DaemonService {
         if ordered(async move { Ok(supervisor.cancel(&id).await) }).await? {
             return Ok(());
         }
-        match self.asking.run(run).await? {
+        match self.asking.history().run(run).await? {
             Some(_) => {
                 let error = Error::new(Kind::Config, format!("run {run} has ended"));
                 Err(ServiceError::Conflict(error.advise("there is nothing left to cancel")))
@@ -399,10 +399,7 @@ impl Service for DaemonService {
         if let Some(sync) = sync.filter(|sync| !self.exists(sync)) {
             return Err(unknown("sync", sync));
         }
-        let records = match before {
-            Some(before) => self.asking.runs_before(sync, before, count).await?,
-            None => self.asking.runs(sync, count).await?,
-        };
+        let records = self.asking.history().runs(sync, before, count).await?;
         let mut runs: Vec<RunView> = records.into_iter().map(ask::run).collect();
         if before.is_none() {
             runs.splice(0..0, self.unrecorded(sync, &runs));
@@ -419,7 +416,7 @@ impl Service for DaemonService {
                 let found = running.iter().find(|(_, running)| running.run == run);
                 found.map(|(sync, running)| (sync.clone(), Arc::clone(&running.tracker)))
             };
-            if let Some(mut detail) = ask::run_detail(&self.asking, run).await? {
+            if let Some(mut detail) = ask::run_detail(self.asking.history(), run).await? {
                 detail.progress = under_way.map(|(_, tracker)| tracker.progress());
                 return Ok(detail);
             }
@@ -443,12 +440,12 @@ impl Service for DaemonService {
     ) -> ServiceResult<Vec<SaidView>> {
         let outcome = match outcome {
             None => None,
-            Some(name) => Some(Outcome::from_name(name).ok_or_else(|| {
+            Some(name) => Some(ChangeOutcome::from_name(name).ok_or_else(|| {
                 let error = Error::new(Kind::Config, format!("no outcome is called `{name}`"));
                 ServiceError::Invalid(error.advise("there is delivered, rejected, partly_rejected, unknown, adopted"))
             })?),
         };
-        let said = self.asking.said(run, outcome, from, count).await?;
+        let said = self.asking.history().changes(run, outcome, from, count).await?;
         if said.is_empty() {
             // Whether it said nothing, or does not exist.
             Service::run(self, run).await?;
@@ -461,9 +458,9 @@ impl Service for DaemonService {
             if !self.exists(sync) {
                 return Err(unknown("sync", sync));
             }
-            return Ok(ask::rejected(&self.asking, sync, after, count).await?);
+            return Ok(ask::rejected(self.asking.history(), sync, after, count).await?);
         }
-        let mut all = ask::rejected_of_all(&self.asking, count).await?;
+        let mut all = ask::rejected_of_all(self.asking.history(), count).await?;
         all.retain(|sync, _| self.queue().contains(sync));
         Ok(all.into_values().flatten().collect())
     }
@@ -472,15 +469,15 @@ impl Service for DaemonService {
         if !self.exists(sync) {
             return Err(unknown("sync", sync));
         }
-        let view = ask::group(&self.asking, sync, key, before, count).await?;
+        let view = ask::group(self.asking.history(), sync, key, before, count).await?;
         view.ok_or_else(|| {
             let error = Error::new(Kind::Config, format!("nothing is known of this group in {sync}"));
             ServiceError::NotFound(error.advise("a plan of the group shows whether the source has it"))
         })
     }
 
-    async fn backup(&self, file: &Path) -> ServiceResult<Copied> {
-        Ok(self.ledger.backup(file).await?)
+    async fn backup(&self, file: &Path) -> ServiceResult<BackupSummary> {
+        Ok(self.ledger.storage().backup(file).await?)
     }
 
     async fn export(&self, sync: &str) -> ServiceResult<ResultStream<ExportedView, ()>> {

@@ -27,8 +27,7 @@ use crate::delivery::Signal;
 use crate::error::{Error, Kind, Result};
 use crate::io::http::HttpClient;
 use crate::io::{Clock, Random};
-use crate::ledger::local::LocalLedger;
-use crate::ledger::{Ledger, Status};
+use crate::ledger::{Access, Ledger, RunStatus};
 use crate::mapping::diagnostic::listed_all;
 use crate::scheduler::queue::{RunQueue, RunResult, RunStart, StartCause};
 use crate::service::open::job::Job;
@@ -72,9 +71,9 @@ pub(super) struct Supervisor {
     pub(super) work: tokio::runtime::Handle,
     pub(super) config: RwLock<InUse>,
     /// For notes and for what runs leave; each run has a sibling.
-    pub(super) ledger: LocalLedger,
+    pub(super) ledger: Arc<dyn Ledger>,
     /// For questions, so that they never wait for a run's writing.
-    pub(super) asking: LocalLedger,
+    pub(super) asking: Arc<dyn Ledger>,
     pub(super) http_client: HttpClient,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) random: Random,
@@ -114,15 +113,15 @@ impl Supervisor {
     pub(super) async fn new(
         folder: PathBuf,
         project: Project,
-        ledger: LocalLedger,
+        ledger: Arc<dyn Ledger>,
         clock: Arc<dyn Clock>,
     ) -> Result<Supervisor> {
         reload::log_mistakes(&project);
         let now = clock.now();
         let parallel = project.settings.daemon.parallel_runs;
         let (queue, plans) = (RunQueue::new(parallel), Plans::new(parallel));
-        let latest = ledger.runs(None, 1).await?.pop();
-        let kept = Supervisor::kept_alerts(&ledger).await?;
+        let latest = ledger.history().runs(None, None, 1).await?.pop();
+        let kept = Supervisor::kept_alerts(ledger.as_ref()).await?;
         let herald = Herald::new(project.settings.daemon.alerts.as_ref(), kept.as_deref())?;
         let supervisor = Supervisor {
             folder,
@@ -133,7 +132,7 @@ impl Supervisor {
                 project: Arc::new(project),
                 read_at: now,
             }),
-            asking: ledger.sibling()?,
+            asking: ledger.connect(Access::ReadWrite)?,
             ledger,
             http_client: HttpClient::new()?,
             clock,
@@ -149,9 +148,9 @@ impl Supervisor {
             last_tick: AtomicU64::new(0),
             latest_run: Mutex::new(latest.map(|run| run.run).unwrap_or_default()),
         };
-        for died in supervisor.ledger.under_way().await? {
+        for died in supervisor.ledger.history().unfinished_runs().await? {
             let error = "the process ended during this run; its unanswered groups are said again";
-            supervisor.ledger.give_up(&died, now, error, Kind::Interrupted.name()).await?;
+            supervisor.ledger.mark_crashed(&died, now, error, Kind::Interrupted.name()).await?;
             tracing::warn!(sync = died.sync, run = died.run, "recovered a run during which the process had ended");
         }
         let project = supervisor.project();
@@ -220,7 +219,7 @@ impl Supervisor {
     /// Whether DuckDB gave the ledger's database up. An error's text may say so without meaning this database: it quotes
     /// what it is about. A database that still answers was not given up.
     pub(super) async fn ledger_gave_up(&self) -> bool {
-        self.ledger.duckdb().given_up() && self.ledger.runs(None, 1).await.is_err()
+        self.ledger.storage().is_invalidated() && self.ledger.history().runs(None, None, 1).await.is_err()
     }
 
     /// An id greater than all before.
@@ -303,7 +302,7 @@ impl Supervisor {
             if let Some(error) = &error {
                 // Whatever kept it from writing its own end may be over.
                 supervisor.record_crash(&sync, &run, error).await;
-                unrecorded.status = Status::Failed;
+                unrecorded.status = RunStatus::Failed;
                 unrecorded.error = Some(error.to_string());
                 unrecorded.error_kind = Some(error.kind().name().to_owned());
             }
@@ -334,11 +333,11 @@ impl Supervisor {
         signal: watch::Receiver<Signal>,
     ) -> Result<Report, Failure> {
         let file = open::named(project, sync)?;
-        let ledger = self.ledger.sibling()?;
+        let ledger = self.ledger.connect(Access::ReadWrite)?;
         let job = Job {
             project,
             file,
-            ledger: &ledger,
+            ledger: ledger.as_ref(),
             http_client: &self.http_client,
             clock: self.clock.as_ref(),
             random: &self.random,
@@ -354,8 +353,8 @@ impl Supervisor {
     async fn record_crash(&self, sync: &str, run: &str, error: &Error) {
         let (text, kind) = (error.to_string(), error.kind().name());
         let buried = async {
-            match self.ledger.run(run).await? {
-                Some((record, _)) => self.ledger.give_up(&record, self.clock.now(), &text, kind).await,
+            match self.ledger.history().run(run).await? {
+                Some((record, _)) => self.ledger.mark_crashed(&record, self.clock.now(), &text, kind).await,
                 None => Ok(()),
             }
         };
@@ -435,7 +434,7 @@ impl Supervisor {
 /// How a run ended that gave a report.
 fn ending_of(report: &Report) -> RunResult {
     match (report.status, &report.stopped) {
-        (Status::Delivered | Status::SomeRejected, _) => RunResult::Succeeded,
+        (RunStatus::Delivered | RunStatus::SomeRejected, _) => RunResult::Succeeded,
         (_, Some(stopped)) if stopped.kind() == Kind::Interrupted => RunResult::Cancelled,
         (_, stopped) => RunResult::Failed(stopped.as_ref().map_or(Kind::Destination, Error::kind)),
     }

@@ -9,8 +9,7 @@ use super::supervisor::Supervisor;
 use super::tracker::Tracker;
 use crate::delivery::Signal;
 use crate::error::{Error, Kind, Result};
-use crate::ledger::Ledger;
-use crate::ledger::local::LocalLedger;
+use crate::ledger::{Access, History};
 use crate::service::api::{ResultStream, ServiceResult};
 use crate::service::open::job::Job;
 use crate::service::open::{self, Failure};
@@ -29,12 +28,12 @@ async fn with_job<End>(
     work: impl AsyncFnOnce(&Job<'_>) -> Result<End, Failure>,
 ) -> ServiceResult<End> {
     let project = supervisor.project();
-    let ledger = supervisor.ledger.sibling()?;
+    let ledger = supervisor.ledger.connect(Access::ReadWrite)?;
     let tracker = Tracker::new("", supervisor.clock.now(), &origin.started_by);
     let job = Job {
         project: &project,
         file: open::named(&project, sync).map_err(failed)?,
-        ledger: &ledger,
+        ledger: ledger.as_ref(),
         http_client: &supervisor.http_client,
         clock: supervisor.clock.as_ref(),
         random: &supervisor.random,
@@ -46,10 +45,10 @@ async fn with_job<End>(
     work(&job).await.map_err(failed)
 }
 
-async fn export_all(ledger: &LocalLedger, sync: &str, items: &mpsc::Sender<ExportedView>) -> Result<()> {
+async fn export_all(history: &dyn History, sync: &str, items: &mpsc::Sender<ExportedView>) -> Result<()> {
     let mut after: Option<String> = None;
     loop {
-        let page = ledger.export(sync, after.as_deref(), PAGE).await?;
+        let page = history.groups(sync, after.as_deref(), PAGE).await?;
         let Some(last) = page.last() else { return Ok(()) };
         after = Some(last.key.clone());
         give(items, page.into_iter().map(|group| ask::exported(sync, group)))?;
@@ -61,9 +60,9 @@ pub(super) async fn export(service: &DaemonService, sync: &str) -> ServiceResult
         return Err(unknown("sync", sync));
     }
     // It only looks, so that it holds up no run and waits for none.
-    let (ledger, sync) = (service.ledger.sibling_read_only()?, sync.to_owned());
+    let (ledger, sync) = (service.ledger.connect(Access::ReadOnly)?, sync.to_owned());
     let (found, items) = mpsc::channel(ITEMS_WAITING);
-    let exported = service.work.spawn(async move { export_all(&ledger, &sync, &found).await });
+    let exported = service.work.spawn(async move { export_all(ledger.history(), &sync, &found).await });
     let end = async move {
         let failed = |panic| Err(Error::new(Kind::Bug, "failed to export the ledger").because(panic));
         Ok(exported.await.unwrap_or_else(failed)?)
@@ -80,9 +79,9 @@ pub(super) async fn reset(
     let group = group.map(str::to_owned);
     let resetting = |reserved: Reserved, _: mpsc::Sender<()>, _| async move {
         let Reserved(supervisor, sync) = &reserved;
-        let ledger = supervisor.ledger.sibling()?;
+        let ledger = supervisor.ledger.connect(Access::ReadWrite)?;
         let mark = format!("reset-{}", supervisor.clock.now().format("%Y%m%dT%H%M%SZ"));
-        Ok(ledger.reset(sync, group.as_deref(), &mark, forget).await?)
+        Ok(ledger.reset(sync, group.as_ref().map(std::slice::from_ref), &mark, forget).await?)
     };
     supervisor.make(sync, "reset the ledger", resetting).await?.end.await
 }

@@ -6,6 +6,7 @@
 
 mod append;
 mod clock;
+pub mod file_id;
 pub mod files;
 pub mod http;
 pub mod process;

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use crate::error::Error;
-use crate::ledger::Copied;
+use crate::ledger::BackupSummary;
 use crate::service::views::{
     Activity, ExportedView, GroupView, PlanPart, PlanView, RejectedView, RunDetail, RunView, SaidView, SyncDetail,
     SyncView,
@@ -197,7 +197,7 @@ pub trait Service: Send + Sync {
     async fn group(&self, sync: &str, key: &str, before: Option<u64>, count: u64) -> ServiceResult<GroupView>;
 
     /// Copies the ledger to a new file, given by its whole path. Runs go on meanwhile.
-    async fn backup(&self, file: &Path) -> ServiceResult<Copied>;
+    async fn backup(&self, file: &Path) -> ServiceResult<BackupSummary>;
 
     /// Prometheus text.
     async fn metrics(&self) -> ServiceResult<String>;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 
 use crate::destination::{AddressedChange, LARGE_DOCUMENT_BYTES, User};
-use crate::ledger::{Candidate, CandidateKind, Entry, Outcome};
+use crate::ledger::{Candidate, CandidateKind, ChangeOutcome, JournalEntry};
 use crate::mapping::OnMissing;
 use crate::mapping::compile::Assembly;
 use crate::model::{After, Cell, Change, Delta, Document, Known, Rules, delta, delta::unset_all, document};
@@ -138,9 +138,9 @@ impl Judge {
     }
 
     /// The journal's line once the outcome is known. `outcome` is ignored where the decision alone settles it.
-    pub fn entry(&self, decision: Decision, outcome: Outcome, reason: Option<String>) -> Entry {
+    pub fn entry(&self, decision: Decision, outcome: ChangeOutcome, reason: Option<String>) -> JournalEntry {
         let outcome = decision.outcome(outcome);
-        let refused = matches!(outcome, Outcome::Rejected | Outcome::PartlyRejected)
+        let refused = matches!(outcome, ChangeOutcome::Rejected | ChangeOutcome::PartlyRejected)
             .then(|| After::Document(self.document(&decision)));
         let Decision { key, fingerprint, verdict, .. } = decision;
         let (change, after, reason) = match verdict {
@@ -148,7 +148,7 @@ impl Judge {
             Judgement::Refused { reason, .. } => (Arc::default(), None, Some(reason)),
             Judgement::Say { change, after } => (change, after, reason),
         };
-        Entry { key, change, document: refused.or(after), fingerprint, outcome, reason }
+        JournalEntry { key, change, document: refused.or(after), fingerprint, outcome, reason }
     }
 }
 
@@ -190,16 +190,18 @@ impl Decision {
     }
 
     /// What is recorded when delivery reports `outcome`: where nothing is said, the decision itself settles it.
-    pub fn outcome(&self, outcome: Outcome) -> Outcome {
+    pub fn outcome(&self, outcome: ChangeOutcome) -> ChangeOutcome {
         let outcome = match self.verdict {
-            Judgement::Same { .. } => Outcome::Same,
-            Judgement::Refused { .. } => Outcome::Rejected,
+            Judgement::Same { .. } => ChangeOutcome::Same,
+            Judgement::Refused { .. } => ChangeOutcome::Rejected,
             Judgement::Say { .. } => outcome,
         };
         match outcome {
             // Something of a group that the ledger does not know may be there already (an older ledger). A rejection does
             // not change that, and there is no row yet that would go on saying so.
-            Outcome::Rejected if self.kind == CandidateKind::New && !self.certain => Outcome::PartlyRejected,
+            ChangeOutcome::Rejected if self.kind == CandidateKind::New && !self.certain => {
+                ChangeOutcome::PartlyRejected
+            }
             outcome => outcome,
         }
     }

@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 use super::report::Counts;
 use super::{BY_COMMAND_LINE, Session};
 use crate::error::{Error, Kind, Result};
-use crate::ledger::{RunRecord, Status};
+use crate::ledger::{RunRecord, RunStatus};
 
 /// Runs looked through for one that has read the source; a sync that fails once a minute is away for hours before they end.
 const RUNS_MAX: u64 = 500;
@@ -37,7 +37,7 @@ impl Session<'_> {
 
     /// When the last run began that has read rows by this very mapping.
     async fn last_read(&self) -> Result<Option<DateTime<Utc>>> {
-        let runs = self.ledger.runs(Some(&self.mapping.name), RUNS_MAX).await?;
+        let runs = self.ledger.history().runs(Some(&self.mapping.name), None, RUNS_MAX).await?;
         Ok(runs.iter().find(|run| self.has_read(run)).map(|run| run.started_at))
     }
 
@@ -46,9 +46,9 @@ impl Session<'_> {
         let same = about[0].as_str() == Some(self.fingerprint) && about[1].as_str() == Some(&self.mapping.source);
         let rows = || serde_json::from_str::<Counts>(&run.counts).is_ok_and(|counts| counts.rows > 0);
         same && match run.status {
-            Status::Delivered | Status::SomeRejected | Status::Guarded => true,
-            Status::Incomplete => rows(),
-            Status::Running | Status::Failed | Status::Died => false,
+            RunStatus::Delivered | RunStatus::SomeRejected | RunStatus::Guarded => true,
+            RunStatus::Incomplete => rows(),
+            RunStatus::Running | RunStatus::Failed | RunStatus::Died => false,
         }
     }
 }

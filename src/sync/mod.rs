@@ -10,6 +10,7 @@ mod missing;
 pub mod options;
 mod read;
 mod record;
+pub mod remote_groups;
 pub mod report;
 pub mod requests;
 mod send;
@@ -25,7 +26,9 @@ use crate::delivery::{Delivery, DeliveryCounters, Signal};
 use crate::destination::AddressedChange;
 use crate::error::{Error, Kind, Result};
 use crate::io::{Clock, Random};
-use crate::ledger::{Begun, CandidateKind, Checkpoint, Comparison, Ledger, Outcome, RunStart, Status};
+use crate::ledger::{
+    CandidateKind, ChangeOutcome, Comparison, Ledger, PreviousRun, RunCheckpoint, RunStart, RunStatus,
+};
 use crate::mapping::Mapping;
 use crate::model::Change;
 
@@ -152,7 +155,7 @@ pub async fn run(session: &Session<'_>, reader: &mut dyn Reader) -> Result<Repor
         Err(error) => error.advice(),
     }
     .map(str::to_owned);
-    let mut checkpoint = Checkpoint {
+    let mut checkpoint = RunCheckpoint {
         status: counts.status(),
         ended_at,
         counts: serde_json::to_string(&counts).unwrap_or_default(),
@@ -168,11 +171,11 @@ pub async fn run(session: &Session<'_>, reader: &mut dyn Reader) -> Result<Repor
             let whole = session.options.group.is_none() && counts.add_up();
             if !counts.add_up() {
                 let error = Error::new(Kind::Bug, format!("the counts do not add up: {}", checkpoint.counts));
-                checkpoint.status = Status::Failed;
+                checkpoint.status = RunStatus::Failed;
                 checkpoint.error = Some(error.to_string());
                 checkpoint.error_kind = Some(error.kind().name().to_owned());
             }
-            let settled = matches!(counts.status(), Status::Delivered | Status::SomeRejected);
+            let settled = matches!(counts.status(), RunStatus::Delivered | RunStatus::SomeRejected);
             checkpoint.rows = (done.full && whole).then_some(counts.rows);
             checkpoint.full = done.full && whole && settled;
             checkpoint.cursor = match (whole && settled, done.full || !whole) {
@@ -188,9 +191,9 @@ pub async fn run(session: &Session<'_>, reader: &mut dyn Reader) -> Result<Repor
         }
         Err(error) => {
             checkpoint.status = match error.kind() {
-                Kind::Guard => Status::Guarded,
-                Kind::Interrupted => Status::Incomplete,
-                _ => Status::Failed,
+                Kind::Guard => RunStatus::Guarded,
+                Kind::Interrupted => RunStatus::Incomplete,
+                _ => RunStatus::Failed,
             };
             checkpoint.error = Some(error.to_string());
             checkpoint.error_kind = Some(error.kind().name().to_owned());
@@ -229,12 +232,12 @@ pub async fn run(session: &Session<'_>, reader: &mut dyn Reader) -> Result<Repor
 pub async fn note_failure(session: &Session<'_>, error: &Error) -> Result<()> {
     let mut start = session.start().await?;
     // Whom the last run was about stays on record; see `check_target`.
-    if let Some(last) = session.ledger.runs(Some(&start.sync), 1).await?.pop() {
+    if let Some(last) = session.ledger.history().runs(Some(&start.sync), None, 1).await?.pop() {
         start.mapping = last.mapping;
     }
     session.ledger.begin(&start).await?;
-    let checkpoint = Checkpoint {
-        status: if error.kind() == Kind::Interrupted { Status::Incomplete } else { Status::Failed },
+    let checkpoint = RunCheckpoint {
+        status: if error.kind() == Kind::Interrupted { RunStatus::Incomplete } else { RunStatus::Failed },
         ended_at: session.clock.now(),
         counts: serde_json::to_string(&Counts::default()).unwrap_or_default(),
         rows: None,
@@ -276,7 +279,7 @@ pub async fn plan(
             if let Some(reason) = decision.addressed().as_ref().and_then(refuse) {
                 decision.refuse(reason);
             }
-            count(&mut counts, decision, Outcome::Delivered);
+            count(&mut counts, decision, ChangeOutcome::Delivered);
         }
         first.get_or_insert_with(|| impact.clone());
         show(&page)?;
@@ -297,15 +300,15 @@ pub async fn adopt(session: &Session<'_>, reader: &mut dyn Reader) -> Result<u64
     let run = start.run.clone();
     let adopted = session.adopt_rows(start, begun, reader).await;
     let (status, error) = match &adopted {
-        Ok(_) => (Status::Delivered, None),
-        Err(error) => (Status::Failed, Some(error.to_string())),
+        Ok(_) => (RunStatus::Delivered, None),
+        Err(error) => (RunStatus::Failed, Some(error.to_string())),
     };
     let counts = Counts {
         rows: *adopted.as_ref().unwrap_or(&0),
         unchanged: *adopted.as_ref().unwrap_or(&0),
         ..Counts::default()
     };
-    let checkpoint = Checkpoint {
+    let checkpoint = RunCheckpoint {
         status,
         ended_at: session.clock.now(),
         counts: serde_json::to_string(&counts).unwrap_or_default(),
@@ -321,10 +324,10 @@ pub async fn adopt(session: &Session<'_>, reader: &mut dyn Reader) -> Result<u64
 }
 
 /// Adds a decision to the counts, with what became of it if it was said.
-fn count(counts: &mut Counts, decision: &Decision, outcome: Outcome) {
+fn count(counts: &mut Counts, decision: &Decision, outcome: ChangeOutcome) {
     let outcome = decision.outcome(outcome);
     let missing = decision.kind == CandidateKind::Missing;
-    let new = decision.kind == CandidateKind::New && outcome == Outcome::Delivered;
+    let new = decision.kind == CandidateKind::New && outcome == ChangeOutcome::Delivered;
     counts.add(outcome, decision.change().unwrap_or(&Change::default()), missing, new);
 }
 
@@ -397,7 +400,7 @@ impl Session<'_> {
     async fn execute(
         &self,
         start: RunStart,
-        begun: Begun,
+        begun: PreviousRun,
         reader: &mut dyn Reader,
         counts: &mut Counts,
         detail: &mut Detail,
@@ -434,7 +437,7 @@ impl Session<'_> {
         self.say_all(&survey, counts, &mut detail.timeline).await
     }
 
-    async fn adopt_rows(&self, start: RunStart, begun: Begun, reader: &mut dyn Reader) -> Result<u64> {
+    async fn adopt_rows(&self, start: RunStart, begun: PreviousRun, reader: &mut dyn Reader) -> Result<u64> {
         let survey = self.survey(start, begun, reader).await?;
         let keys_only = Watch { full: false, ..self.watch(false) };
         keys_only.comparison(&Comparison { missing_candidates: 0, removable: 0, ..survey.found.clone() }, None)?;
@@ -444,7 +447,7 @@ impl Session<'_> {
             let rows = page.into_iter().filter(|decision| decision.kind != CandidateKind::Missing);
             let entries: Vec<_> = rows
                 .filter(|decision| !matches!(decision.verdict, Judgement::Refused { .. }))
-                .map(|decision| survey.judge.entry(decision, Outcome::Adopted, None))
+                .map(|decision| survey.judge.entry(decision, ChangeOutcome::Adopted, None))
                 .collect();
             adopted += entries.len() as u64;
             self.ledger.record(&self.mapping.name, &survey.run, survey.started_at, entries).await?;

@@ -10,7 +10,7 @@ use chrono::{DateTime, Utc};
 use super::decide::Judge;
 use super::{Event, Session};
 use crate::error::{Error, Kind, Result};
-use crate::ledger::{Begun, Comparison, Incoming, Missing, RunStart, Scope};
+use crate::ledger::{CompareOptions, Comparison, MissingScope, PreviousRun, RunStart, SourceRows};
 use crate::mapping::OnMissing;
 use crate::mapping::compile::{self, Projection, Restriction};
 use crate::model::{Cell, ColumnType, Rules};
@@ -71,7 +71,7 @@ impl Reader for Warehouse {
 pub(super) struct Survey {
     pub(super) run: String,
     pub(super) started_at: DateTime<Utc>,
-    pub(super) begun: Begun,
+    pub(super) begun: PreviousRun,
     pub(super) full: bool,
     pub(super) found: Comparison,
     pub(super) judge: Arc<Judge>,
@@ -81,7 +81,7 @@ pub(super) struct Survey {
 
 impl Session<'_> {
     /// Reads the source once and compares. Afterwards the source is released.
-    pub(super) async fn survey(&self, start: RunStart, begun: Begun, reader: &mut dyn Reader) -> Result<Survey> {
+    pub(super) async fn survey(&self, start: RunStart, begun: PreviousRun, reader: &mut dyn Reader) -> Result<Survey> {
         let interrupted = {
             let work = self.read_and_compare(&start, &begun, reader);
             tokio::pin!(work);
@@ -105,28 +105,28 @@ impl Session<'_> {
     async fn read_and_compare(
         &self,
         start: &RunStart,
-        begun: &Begun,
+        begun: &PreviousRun,
         reader: &mut dyn Reader,
     ) -> Result<(Comparison, Judge, (Option<String>, Option<Ahead>), bool)> {
         let mapping = self.mapping;
         let (restriction, full) = self.restriction(begun, start.started_at)?;
         let projection = compile::projection(mapping, restriction);
         let rows = reader.read(&projection, &|rows| self.monitor.note(Event::Reading(rows))).await?;
-        let scope = Scope {
+        let scope = CompareOptions {
             salt: self.fingerprint.to_owned(),
             missing: match (&self.options.group, full) {
-                (Some(key), _) => Missing::Only(key.clone()),
-                (None, true) => Missing::All,
-                (None, false) => Missing::None,
+                (Some(key), _) => MissingScope::Only(key.clone()),
+                (None, true) => MissingScope::All,
+                (None, false) => MissingScope::None,
             },
             retry_rejected: self.options.retry_rejected,
             act_on_missing: mapping.policy.on_missing != OnMissing::Keep,
         };
         let (incoming, kinds, (cursor, ahead)) = match &rows {
             Rows::Staged(staged) => {
-                (Incoming::Staged(staged), staged.kinds.clone(), (staged.cursor.clone(), staged.ahead))
+                (SourceRows::Staged(staged), staged.kinds.clone(), (staged.cursor.clone(), staged.ahead))
             }
-            Rows::Memory { rows, kinds } => (Incoming::Rows(rows), kinds.clone(), (None, None)),
+            Rows::Memory { rows, kinds } => (SourceRows::Rows(rows), kinds.clone(), (None, None)),
         };
         let found = self.ledger.compare(&mapping.name, incoming, &scope).await?;
         let judge = Judge {
@@ -142,7 +142,7 @@ impl Session<'_> {
     }
 
     /// Which part of the model's rows is read, and whether that is all of them.
-    fn restriction(&self, begun: &Begun, now: DateTime<Utc>) -> Result<(Option<Restriction>, bool)> {
+    fn restriction(&self, begun: &PreviousRun, now: DateTime<Utc>) -> Result<(Option<Restriction>, bool)> {
         if let Some(group) = &self.options.group {
             return Ok((Some(Restriction::Group(group.clone())), false));
         }

@@ -14,7 +14,7 @@ use super::{Event, Session, Survey, count};
 use crate::delivery::{Delivery, DeliveryOutcome, Settle};
 use crate::destination::AddressedChange;
 use crate::error::Result;
-use crate::ledger::{Entry, Outcome};
+use crate::ledger::{ChangeOutcome, JournalEntry};
 
 /// One page on its way.
 pub(super) struct Recorder<'a> {
@@ -57,7 +57,8 @@ impl<'a> Recorder<'a> {
     pub(super) async fn say(&self, page: Vec<Decision>, delivery: &Delivery<'_>) -> Result<()> {
         let (said, silent): (Vec<Decision>, Vec<Decision>) =
             page.into_iter().partition(|decision| matches!(decision.verdict, Judgement::Say { .. }));
-        self.record(silent.into_iter().map(|decision| self.entry(decision, Outcome::Same, None)).collect()).await?;
+        self.record(silent.into_iter().map(|decision| self.entry(decision, ChangeOutcome::Same, None)).collect())
+            .await?;
         if said.is_empty() {
             return Ok(());
         }
@@ -73,12 +74,12 @@ impl<'a> Recorder<'a> {
         self.left.lock().clone()
     }
 
-    fn entry(&self, decision: Decision, outcome: Outcome, reason: Option<String>) -> Entry {
+    fn entry(&self, decision: Decision, outcome: ChangeOutcome, reason: Option<String>) -> JournalEntry {
         count(&mut self.counts.lock(), &decision, outcome);
         self.judge.entry(decision, outcome, reason)
     }
 
-    async fn record(&self, entries: Vec<Entry>) -> Result<()> {
+    async fn record(&self, entries: Vec<JournalEntry>) -> Result<()> {
         if entries.is_empty() {
             return Ok(());
         }
@@ -101,15 +102,17 @@ impl Settle for Recorder<'_> {
     async fn settle(&self, results: Vec<(usize, DeliveryOutcome)>) -> Result<()> {
         let entries = results.into_iter().filter_map(|(index, delivered)| {
             let (outcome, reason) = match delivered {
-                DeliveryOutcome::Delivered => (Outcome::Delivered, None),
-                DeliveryOutcome::Rejected { reason, partly_applied: false } => (Outcome::Rejected, Some(reason)),
-                DeliveryOutcome::Rejected { reason, partly_applied: true } => (Outcome::PartlyRejected, Some(reason)),
-                DeliveryOutcome::NotSent { reason } => (Outcome::NotSent, Some(reason)),
-                DeliveryOutcome::Unconfirmed { reason } => (Outcome::Unknown, Some(reason)),
+                DeliveryOutcome::Delivered => (ChangeOutcome::Delivered, None),
+                DeliveryOutcome::Rejected { reason, partly_applied: false } => (ChangeOutcome::Rejected, Some(reason)),
+                DeliveryOutcome::Rejected { reason, partly_applied: true } => {
+                    (ChangeOutcome::PartlyRejected, Some(reason))
+                }
+                DeliveryOutcome::NotSent { reason } => (ChangeOutcome::NotSent, Some(reason)),
+                DeliveryOutcome::Unconfirmed { reason } => (ChangeOutcome::Unknown, Some(reason)),
             };
             // Delivery gives one outcome to each change; a second one would find nothing to record.
             let decision = self.said.lock().get_mut(index)?.take()?;
-            if matches!(outcome, Outcome::NotSent | Outcome::Unknown) {
+            if matches!(outcome, ChangeOutcome::NotSent | ChangeOutcome::Unknown) {
                 let why = || format!("`{}`: {}", decision.key.escape_debug(), reason.as_deref().unwrap_or_default());
                 self.left.lock().get_or_insert_with(why);
             }

@@ -10,7 +10,7 @@ use super::guard::Reading;
 use super::timeline::Timeline;
 use crate::delivery::DeliveryCounters;
 use crate::error::Error;
-use crate::ledger::{Comparison, Outcome, Status};
+use crate::ledger::{ChangeOutcome, Comparison, RunStatus};
 use crate::model::Change;
 
 /// What became of rows (or of groups that left the model).
@@ -112,22 +112,22 @@ impl Counts {
     }
 
     /// Adds one candidate's outcome.
-    pub(super) fn add(&mut self, outcome: Outcome, change: &Change, missing: bool, new: bool) {
-        if matches!(outcome, Outcome::Same | Outcome::Adopted) {
+    pub(super) fn add(&mut self, outcome: ChangeOutcome, change: &Change, missing: bool, new: bool) {
+        if matches!(outcome, ChangeOutcome::Same | ChangeOutcome::Adopted) {
             self.unchanged += u64::from(!missing);
             return;
         }
         let tally = if missing { &mut self.removed } else { &mut self.said };
         match outcome {
-            Outcome::Same | Outcome::Adopted => {}
-            Outcome::Delivered => {
+            ChangeOutcome::Same | ChangeOutcome::Adopted => {}
+            ChangeOutcome::Delivered => {
                 tally.delivered += 1;
                 self.traits_set += (change.traits_count() - change.unset.len()) as u64;
                 self.traits_unset += change.unset.len() as u64;
             }
-            Outcome::Rejected | Outcome::PartlyRejected => tally.rejected += 1,
-            Outcome::NotSent => tally.not_sent += 1,
-            Outcome::Unknown => tally.unknown += 1,
+            ChangeOutcome::Rejected | ChangeOutcome::PartlyRejected => tally.rejected += 1,
+            ChangeOutcome::NotSent => tally.not_sent += 1,
+            ChangeOutcome::Unknown => tally.unknown += 1,
         }
         self.new += u64::from(new);
     }
@@ -138,13 +138,13 @@ impl Counts {
     }
 
     /// How a run with these counts ended, if nothing else went wrong.
-    pub fn status(&self) -> Status {
+    pub fn status(&self) -> RunStatus {
         if self.open() > 0 {
-            Status::Incomplete
+            RunStatus::Incomplete
         } else if self.said.rejected + self.removed.rejected > 0 {
-            Status::SomeRejected
+            RunStatus::SomeRejected
         } else {
-            Status::Delivered
+            RunStatus::Delivered
         }
     }
 }
@@ -202,7 +202,7 @@ pub struct Report {
     /// The run's id.
     pub run: String,
     /// How it ended.
-    pub status: Status,
+    pub status: RunStatus,
     /// Every count.
     pub counts: Counts,
     /// Whether the whole model was read.
@@ -240,11 +240,11 @@ impl Report {
         }
         let open = self.counts.open();
         match self.status {
-            Status::Incomplete if self.beyond_limit > 0 && open == self.beyond_limit => {
+            RunStatus::Incomplete if self.beyond_limit > 0 && open == self.beyond_limit => {
                 if self.counts.said.rejected + self.counts.removed.rejected > 0 { 3 } else { 0 }
             }
-            Status::Delivered => 0,
-            Status::SomeRejected => 3,
+            RunStatus::Delivered => 0,
+            RunStatus::SomeRejected => 3,
             _ => 1,
         }
     }

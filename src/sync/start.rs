@@ -5,7 +5,7 @@ use chrono::{DateTime, Datelike, NaiveDateTime, TimeDelta, Utc};
 use super::Session;
 use crate::error::{Error, Kind, Result};
 use crate::io::Random;
-use crate::ledger::{Begun, RunStart};
+use crate::ledger::{PreviousRun, RunStart};
 use crate::mapping::Mapping;
 
 /// A new run's id: the moment, and a suffix by which people tell runs apart. Ids sort after `latest`, the greatest so far,
@@ -41,12 +41,12 @@ impl Session<'_> {
     /// what the new one holds, and nothing would be sent there.
     pub(super) async fn check_target(&self) -> Result<()> {
         let sync = &self.mapping.name;
-        let Some(last) = self.ledger.runs(Some(sync), 1).await?.pop() else { return Ok(()) };
+        let Some(last) = self.ledger.history().runs(Some(sync), None, 1).await?.pop() else { return Ok(()) };
         let about: serde_json::Value = serde_json::from_str(&last.mapping).unwrap_or_default();
         let (Some(destination), Some(group_type)) = (about[3][0].as_str(), about[3][1].as_str()) else {
             return Ok(());
         };
-        if self.target() == [destination, group_type] || self.ledger.standing(sync).await?.is_empty() {
+        if self.target() == [destination, group_type] || self.ledger.history().group_counts(sync).await?.is_empty() {
             return Ok(());
         }
         let [now_to, now_as] = self.target();
@@ -59,7 +59,7 @@ impl Session<'_> {
         )))
     }
 
-    pub(super) async fn begin(&self) -> Result<(RunStart, Begun)> {
+    pub(super) async fn begin(&self) -> Result<(RunStart, PreviousRun)> {
         let start = self.start().await?;
         let begun = self.ledger.begin(&start).await?;
         Ok((start, begun))
@@ -70,7 +70,7 @@ impl Session<'_> {
         let run = match &self.origin.run {
             Some(run) => run.clone(),
             None => {
-                let latest = self.ledger.runs(None, 1).await?.pop();
+                let latest = self.ledger.history().runs(None, None, 1).await?.pop();
                 run_id(now, latest.as_ref().map(|run| run.run.as_str()), self.random)
             }
         };

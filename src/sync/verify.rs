@@ -1,25 +1,23 @@
-//! Does the destination hold what it is known to hold? Reads its groups back and compares them with the ledger.
+//! Verification: reads a destination's groups back and compares them with the synced state.
 //!
-//! The destination lists groups in its own order, the ledger in key order. So the mapped traits of every remote group go
-//! into a temporary table beside the ledger first, which spills to disk; then the ledger's groups are looked through page
-//! by page. Neither side is ever in memory as a whole.
+//! The destination lists groups in its own order, the ledger in key order. So all remote groups are put aside first
+//! ([`RemoteGroups`]), and then the ledger's groups are compared page by page. Neither side is ever in memory as a whole.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
-use duckdb::params;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::delivery::ReadBackClient;
 use crate::destination::Features;
 use crate::destination::readback::{ReadBackQuery, RemoteGroup};
-use crate::duckdb::{DuckDbConnection, ledger_error};
 use crate::error::{Error, Kind, Result};
-use crate::ledger::{KnownGroup, Ledger, Status};
+use crate::ledger::{Ledger, RunStatus, SyncedGroup};
 use crate::mapping::{Field, Mapping};
-use crate::model::document::{self, canonicalize};
+use crate::model::document::{self, Document, canonicalize};
 use crate::model::{OnNull, Op, Traits};
 
+use super::remote_groups::RemoteGroups;
 use super::{Event, Monitor};
 
 /// Known groups that are compared at a time.
@@ -140,7 +138,7 @@ pub struct Verification<'a> {
     /// What is known.
     pub ledger: &'a dyn Ledger,
     /// Where what is read back is kept meanwhile.
-    pub duckdb: &'a DuckDbConnection,
+    pub remote: &'a RemoteGroups,
     /// How the destination is asked.
     pub reader: &'a ReadBackClient<'a>,
     /// The mark to leave on groups that differ, so that the next run says them again in full; none leaves all as it is.
@@ -157,25 +155,26 @@ pub type Sink<'a> = dyn FnMut(Drifted) -> Result<()> + Send + 'a;
 /// Errors: [`Kind::Destination`] when it does not answer or answers what cannot be read; [`Kind::Ledger`]; whatever `sink`
 /// fails with.
 pub async fn verify(verification: &Verification<'_>, sink: &mut Sink<'_>) -> Result<Verified> {
-    let Verification { mapping, features, ledger, duckdb, reader, repair, monitor } = *verification;
+    let Verification { mapping, features, ledger, remote, reader, repair, monitor } = *verification;
     let sync = &mapping.name;
-    if ledger.runs(Some(sync), 1).await?.first().is_some_and(|run| run.status == Status::Running) {
+    if ledger.history().runs(Some(sync), None, 1).await?.first().is_some_and(|run| run.status == RunStatus::Running) {
         return Err(Error::new(Kind::Ledger, "the last run died before it settled what it had said")
             .advise(format!("run `groupcast run {sync}` first: it settles that")));
     }
     let traits = compared(mapping, features);
-    let remote = fetch(&traits, duckdb, reader, monitor).await?;
+    let read = fetch(&traits, remote, reader, monitor).await?;
     let held = |value: &Value| reader.readback.held(value);
     let mut found = Verified::default();
     let (mut after, mut met) = (None::<String>, 0);
     loop {
-        let page = ledger.export(sync, after.as_deref(), PAGE).await?;
+        let page = ledger.history().groups(sync, after.as_deref(), PAGE).await?;
         let Some(last) = page.last() else { break };
         let last = last.key.clone();
         let keys = page.iter().map(|known| known.key.clone()).collect();
-        let mut remotes = among(duckdb, keys, after.take(), last.clone()).await?;
+        let mut remotes = remote.among(keys, after.take(), last.clone()).await?;
         after = Some(last);
-        for KnownGroup { key, document, unconfirmed_in, rejected, unreadable, .. } in page {
+        let mut differing = Vec::new();
+        for SyncedGroup { key, document, unconfirmed_in, rejected, unreadable, .. } in page {
             let remote = remotes.remove(&key);
             met += u64::from(remote.is_some());
             if unconfirmed_in.is_some() || unreadable.is_some() {
@@ -195,13 +194,15 @@ pub async fn verify(verification: &Verification<'_>, sink: &mut Sink<'_>) -> Res
                 continue;
             }
             found.count(&drifted);
-            if let Some(mark) = repair {
-                found.repaired += ledger.reset(sync, Some(&drifted.key), mark, false).await?;
-            }
-            sink(drifted)?;
+            differing.push(drifted);
         }
+        if let Some(mark) = repair.filter(|_| !differing.is_empty()) {
+            let keys: Vec<String> = differing.iter().map(|drifted| drifted.key.clone()).collect();
+            found.repaired += ledger.reset(sync, Some(&keys), mark, false).await?;
+        }
+        differing.into_iter().try_for_each(&mut *sink)?;
     }
-    found.foreign = remote.saturating_sub(met);
+    found.foreign = read.saturating_sub(met);
     Ok(found)
 }
 
@@ -216,31 +217,22 @@ impl Verified {
     }
 }
 
-/// Reads all remote groups into the temporary table, the mapped traits of each. Returns how many there are.
+/// Reads all remote groups, the mapped traits of each. Returns how many there are.
 async fn fetch(
     traits: &[Compared<'_>],
-    duckdb: &DuckDbConnection,
+    remote: &RemoteGroups,
     reader: &ReadBackClient<'_>,
     monitor: &dyn Monitor,
 ) -> Result<u64> {
-    duckdb
-        .call("prepare to read groups back", |connection| {
-            connection
-                .execute_batch(
-                    "CREATE OR REPLACE TEMP TABLE remote_group (key VARCHAR NOT NULL, traits VARCHAR NOT NULL)",
-                )
-                .map_err(ledger_error("prepare to read groups back"))
-        })
-        .await?;
     let mut cursors = HashSet::new();
     let mut next: Option<String> = None;
     let mut read = 0;
-    // Without an answer there is nothing to ask about: no group of this type is there.
+    // No response means that there is no group of this type.
     while let Some(response) = reader.ask(ReadBackQuery::Page(next.as_deref())).await? {
         let page = reader.readback.page(&response)?;
-        let rows: Vec<(String, String)> = page.groups.into_iter().map(|group| row(traits, group)).collect();
-        read += rows.len() as u64;
-        store(duckdb, rows).await?;
+        let groups: Vec<(String, Document)> = page.groups.into_iter().map(|group| mapped(traits, group)).collect();
+        read += groups.len() as u64;
+        remote.add(groups).await?;
         monitor.note(Event::Reading(read));
         match page.next {
             None => break,
@@ -251,73 +243,17 @@ async fn fetch(
             Some(cursor) => next = Some(cursor),
         }
     }
-    duckdb
-        .call("count remote groups", |connection| {
-            connection
-                .query_row("SELECT count(DISTINCT key) FROM remote_group", [], |row| row.get(0))
-                .map_err(ledger_error("count remote groups"))
-        })
-        .await
+    remote.count().await
 }
 
-fn row(traits: &[Compared<'_>], group: RemoteGroup) -> (String, String) {
-    let RemoteGroup { key, traits: mut held } = group;
+/// The mapped traits of a remote group.
+fn mapped(traits: &[Compared<'_>], group: RemoteGroup) -> (String, Document) {
+    let RemoteGroup { key, traits: mut remote } = group;
     let mapped: Traits = traits
         .iter()
-        .filter_map(|compared| held.remove(compared.name).map(|value| (compared.name.to_owned(), value)))
+        .filter_map(|compared| remote.remove(compared.name).map(|value| (compared.name.to_owned(), value)))
         .collect();
-    (key, document::Document(mapped).to_text())
-}
-
-async fn store(duckdb: &DuckDbConnection, rows: Vec<(String, String)>) -> Result<()> {
-    duckdb
-        .call("keep remote groups", move |connection| {
-            let insert = |connection: &duckdb::Connection| -> duckdb::Result<()> {
-                let mut insert = connection.prepare("INSERT INTO remote_group VALUES (?, ?)")?;
-                rows.iter().try_for_each(|(key, traits)| insert.execute(params![key, traits]).map(drop))
-            };
-            connection.execute_batch("BEGIN").map_err(ledger_error("keep remote groups"))?;
-            let stored = insert(connection).and_then(|()| connection.execute_batch("COMMIT"));
-            stored.map_err(|error| {
-                drop(connection.execute_batch("ROLLBACK"));
-                ledger_error("keep remote groups")(error)
-            })
-        })
-        .await
-}
-
-/// The remote groups with these keys, which are after the first and up to the last.
-async fn among(
-    duckdb: &DuckDbConnection,
-    keys: HashSet<String>,
-    after: Option<String>,
-    last: String,
-) -> Result<HashMap<String, Traits>> {
-    duckdb
-        .call("compare groups", move |connection| {
-            let read = |connection: &duckdb::Connection| -> duckdb::Result<Vec<(String, String)>> {
-                // No key is empty, so the empty text is before all. Between the two there may be any number of groups that
-                // are not ours: they are passed over.
-                let mut select =
-                    connection.prepare("SELECT key, traits FROM remote_group WHERE key > ? AND key <= ?")?;
-                let mut rows = select.query(params![after.unwrap_or_default(), last])?;
-                let mut found = Vec::with_capacity(keys.len());
-                while let Some(row) = rows.next()? {
-                    let key: String = row.get(0)?;
-                    if keys.contains(&key) {
-                        found.push((key, row.get(1)?));
-                    }
-                }
-                Ok(found)
-            };
-            let rows = read(connection).map_err(ledger_error("compare groups"))?;
-            let parsed = rows.into_iter().map(|(key, text)| {
-                let document = document::Document::from_text(&text);
-                document.map(|document| (key, document.0)).map_err(|error| Error::new(Kind::Bug, error))
-            });
-            parsed.collect()
-        })
-        .await
+    (key, Document(mapped))
 }
 
 #[cfg(test)]

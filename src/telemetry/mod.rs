@@ -28,7 +28,7 @@ use tracing_subscriber::layer::SubscriberExt;
 
 use crate::error::{Error, Kind, Result};
 use crate::io::SystemClock;
-use crate::ledger::Status;
+use crate::ledger::RunStatus;
 use crate::service::views::RunDetail;
 use crate::service::views::words::{self, lasting};
 use lines::Lines;
@@ -178,12 +178,12 @@ pub fn run_finished(ended: &RunDetail, advice: Option<&str>) {
 fn run_level(ended: &RunDetail) -> Level {
     let kind = ended.run.error_kind.as_deref();
     match ended.run.status {
-        Status::Running | Status::Delivered => Level::INFO,
+        RunStatus::Running | RunStatus::Delivered => Level::INFO,
         // Somebody stopped it, or limited what it may say.
-        Status::Incomplete if matches!(kind, None | Some("interrupted")) => Level::INFO,
-        Status::Failed if matches!(kind, Some("source_busy" | "ledger_busy")) => Level::WARN,
-        Status::SomeRejected | Status::Incomplete | Status::Died => Level::WARN,
-        Status::Guarded | Status::Failed => Level::ERROR,
+        RunStatus::Incomplete if matches!(kind, None | Some("interrupted")) => Level::INFO,
+        RunStatus::Failed if matches!(kind, Some("source_busy" | "ledger_busy")) => Level::WARN,
+        RunStatus::SomeRejected | RunStatus::Incomplete | RunStatus::Died => Level::WARN,
+        RunStatus::Guarded | RunStatus::Failed => Level::ERROR,
     }
 }
 
@@ -196,16 +196,16 @@ fn run_words(ended: &RunDetail, advice: Option<&str>) -> String {
     let error = run.error.as_deref().map_or_else(String::new, |error| format!(": {error}"));
     let advice = advice.map_or_else(String::new, |advice| format!("; {advice}"));
     match run.status {
-        Status::Running => "still running".to_owned(),
-        Status::Delivered => format!("finished: {counts}{took}"),
-        Status::SomeRejected => format!("finished: {counts}{took}; `groupcast rejected {sync}` shows why"),
-        Status::Incomplete if run.error_kind.as_deref() == Some("interrupted") => {
+        RunStatus::Running => "still running".to_owned(),
+        RunStatus::Delivered => format!("finished: {counts}{took}"),
+        RunStatus::SomeRejected => format!("finished: {counts}{took}; `groupcast rejected {sync}` shows why"),
+        RunStatus::Incomplete if run.error_kind.as_deref() == Some("interrupted") => {
             format!("stopped: {counts}{took}; the next run says what is left")
         }
-        Status::Incomplete => format!("ended with something left to say: {counts}{took}{error}{advice}"),
-        Status::Guarded => format!("stopped by a guard{took}{error}{advice}"),
-        Status::Failed => format!("failed{took}{error}{advice}"),
-        Status::Died => format!("died{took}{error}; the next run recovers what it left"),
+        RunStatus::Incomplete => format!("ended with something left to say: {counts}{took}{error}{advice}"),
+        RunStatus::Guarded => format!("stopped by a guard{took}{error}{advice}"),
+        RunStatus::Failed => format!("failed{took}{error}{advice}"),
+        RunStatus::Died => format!("died{took}{error}; the next run recovers what it left"),
     }
 }
 
@@ -218,7 +218,7 @@ mod tests {
     use chrono::DateTime;
     use serde_json::{Value, json};
 
-    fn ended(status: Status, kind: Option<&str>, error: Option<&str>) -> RunDetail {
+    fn ended(status: RunStatus, kind: Option<&str>, error: Option<&str>) -> RunDetail {
         let started_at = DateTime::parse_from_rfc3339("2026-11-22T02:00:00Z").unwrap().to_utc();
         let said = Tally { delivered: 10, ..Tally::default() };
         RunDetail {
@@ -242,7 +242,7 @@ mod tests {
     #[test]
     fn a_good_run_is_one_line() {
         let lines = Recorded::during(Format::Human, Level::INFO, || {
-            run_finished(&ended(Status::Delivered, None, None), None);
+            run_finished(&ended(RunStatus::Delivered, None, None), None);
         });
         assert_eq!(
             lines,
@@ -254,7 +254,7 @@ mod tests {
     #[test]
     fn machines_read_every_count_as_a_number() {
         let lines = Recorded::during(Format::Json, Level::INFO, || {
-            let guarded = ended(Status::Guarded, Some("guard"), Some("stopped by the guard `keys` before"));
+            let guarded = ended(RunStatus::Guarded, Some("guard"), Some("stopped by the guard `keys` before"));
             run_finished(&guarded, Some("the error's own advice"));
         });
         let line: Value = serde_json::from_str(&lines[0]).unwrap();
@@ -281,14 +281,14 @@ mod tests {
     #[test]
     fn every_end_has_its_level_and_its_words() {
         for (status, kind, level, words) in [
-            (Status::SomeRejected, None, "WARN ", "`groupcast rejected accounts` shows why"),
-            (Status::Incomplete, Some("interrupted"), "INFO ", "stopped: 10,000 rows"),
-            (Status::Incomplete, None, "INFO ", "ended with something left to say"),
-            (Status::Incomplete, Some("destination"), "WARN ", ": it broke; check the destination"),
-            (Status::Failed, Some("source_busy"), "WARN ", "failed (1.2 s): it broke; nothing if it passes"),
-            (Status::Failed, Some("source"), "ERROR", "failed (1.2 s): it broke; check the source's credentials"),
-            (Status::Guarded, Some("guard"), "ERROR", "stopped by a guard (1.2 s): it broke"),
-            (Status::Died, None, "WARN ", "the next run recovers what it left"),
+            (RunStatus::SomeRejected, None, "WARN ", "`groupcast rejected accounts` shows why"),
+            (RunStatus::Incomplete, Some("interrupted"), "INFO ", "stopped: 10,000 rows"),
+            (RunStatus::Incomplete, None, "INFO ", "ended with something left to say"),
+            (RunStatus::Incomplete, Some("destination"), "WARN ", ": it broke; check the destination"),
+            (RunStatus::Failed, Some("source_busy"), "WARN ", "failed (1.2 s): it broke; nothing if it passes"),
+            (RunStatus::Failed, Some("source"), "ERROR", "failed (1.2 s): it broke; check the source's credentials"),
+            (RunStatus::Guarded, Some("guard"), "ERROR", "stopped by a guard (1.2 s): it broke"),
+            (RunStatus::Died, None, "WARN ", "the next run recovers what it left"),
         ] {
             let lines = Recorded::during(Format::Human, Level::INFO, || {
                 run_finished(&ended(status, kind, kind.map(|_| "it broke")), None);
@@ -303,7 +303,7 @@ mod tests {
         let forged = "boom\n2026-11-22T02:00:01Z INFO  accounts r: finished\u{1b}[2J\u{9b}1m\r\u{2028}\u{202e}";
         for format in [Format::Human, Format::Json] {
             let lines = Recorded::during(format, Level::INFO, || {
-                run_finished(&ended(Status::Failed, Some("source"), Some(forged)), Some(forged));
+                run_finished(&ended(RunStatus::Failed, Some("source"), Some(forged)), Some(forged));
                 tracing::info!(sync = "a\nb", run = "c\u{1b}", "plain {forged}");
             });
             assert_eq!(lines.len(), 2, "{lines:?}");

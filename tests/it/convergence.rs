@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use crate::support::memory_ledger::MemoryLedger;
 use async_trait::async_trait;
 use groupcast::delivery::{self, Delivery, DeliverySettings, Signal};
 use groupcast::destination::amplitude::http_v2::HttpV2;
@@ -26,8 +27,7 @@ use groupcast::io::http::HttpClient;
 use groupcast::io::http::Transport;
 use groupcast::io::http::{Applied, NoResponse, Request, Response};
 use groupcast::io::{Clock, Random};
-use groupcast::ledger::memory::MemoryLedger;
-use groupcast::ledger::{Ledger, Status};
+use groupcast::ledger::{Ledger, RunStatus};
 use groupcast::mapping::compile::{Projection, Restriction};
 use groupcast::mapping::{
     At, Expr, Field, From, Guards, Mapping, Model, OnDuplicate, OnMissing, OnRemovedTrait, Policy, Trait, User,
@@ -656,7 +656,7 @@ impl World {
         self.told.mishaps += road.mishaps;
         self.told.deaths += u64::from(done.is_none());
         let delivered =
-            |done: &Result<(Report, u64)>| done.as_ref().is_ok_and(|(report, _)| report.status == Status::Delivered);
+            |done: &Result<(Report, u64)>| done.as_ref().is_ok_and(|(report, _)| report.status == RunStatus::Delivered);
         self.told.failures += u64::from(done.as_ref().is_some_and(|done| !delivered(done)));
         done
     }
@@ -664,7 +664,7 @@ impl World {
     async fn quiet_run(&mut self) -> std::result::Result<u64, String> {
         let done = self.run(&RunOptions::default(), true).await.expect("nobody dies in a quiet run");
         match done {
-            Ok((report, requests)) if report.status == Status::Delivered => Ok(requests),
+            Ok((report, requests)) if report.status == RunStatus::Delivered => Ok(requests),
             other => Err(format!("a quiet run ended {other:?}", other = other.map(|(report, _)| report.counts))),
         }
     }
@@ -739,7 +739,7 @@ async fn history(seed: u64, vendor: Box<dyn Vendor>, honest: bool) -> std::resul
             }
         }
     }
-    let standing = world.ledger.standing("accounts").await.map_err(|error| error.to_string())?;
+    let standing = world.ledger.history().group_counts("accounts").await.map_err(|error| error.to_string())?;
     if (standing.unconfirmed, standing.rejected) != (0, 0) && world.mapping.policy.on_missing != OnMissing::Keep {
         return Err(format!("after two quiet runs {standing:?}"));
     }

@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::support::memory_ledger::MemoryLedger;
 use chrono::{DateTime, Utc};
 use groupcast::duckdb::Limits;
 use groupcast::error::Kind;
-use groupcast::ledger::local::{LocalLedger, Retention};
-use groupcast::ledger::memory::MemoryLedger;
+use groupcast::ledger::duckdb::DuckDbLedger;
 use groupcast::ledger::{
-    Candidate, CandidateKind, Checkpoint, Comparison, Entry, Incoming, Ledger, Missing, Outcome, RunStart, Scope,
-    Status,
+    Access, Candidate, CandidateKind, ChangeOutcome, CompareOptions, Comparison, JournalEntry, Ledger, MissingScope,
+    Retention, RunCheckpoint, RunStart, RunStatus, SourceRows,
 };
 use groupcast::model::{After, Cell, Change, ColumnType, Document};
 use serde_json::json;
@@ -39,9 +39,9 @@ fn start(sync: &str, number: u64) -> RunStart {
     }
 }
 
-fn checkpoint(number: u64) -> Checkpoint {
-    Checkpoint {
-        status: Status::Delivered,
+fn checkpoint(number: u64) -> RunCheckpoint {
+    RunCheckpoint {
+        status: RunStatus::Delivered,
         ended_at: at(number * 100 + 50),
         counts: "{}".to_owned(),
         rows: Some(number),
@@ -53,8 +53,8 @@ fn checkpoint(number: u64) -> Checkpoint {
     }
 }
 
-fn scope(salt: &str) -> Scope {
-    Scope { salt: salt.to_owned(), missing: Missing::All, retry_rejected: false, act_on_missing: true }
+fn scope(salt: &str) -> CompareOptions {
+    CompareOptions { salt: salt.to_owned(), missing: MissingScope::All, retry_rejected: false, act_on_missing: true }
 }
 
 fn document(text: &str) -> Document {
@@ -64,7 +64,7 @@ fn document(text: &str) -> Document {
 /// Either ledger, fed with rows in memory.
 enum Subject {
     Memory(MemoryLedger),
-    Local(LocalLedger),
+    Local(DuckDbLedger),
 }
 
 impl Subject {
@@ -75,12 +75,12 @@ impl Subject {
         }
     }
 
-    async fn compare(&self, sync: &str, rows: &[Row], scope: &Scope) -> Comparison {
+    async fn compare(&self, sync: &str, rows: &[Row], scope: &CompareOptions) -> Comparison {
         match self {
-            Subject::Memory(ledger) => ledger.compare(sync, Incoming::Rows(rows), scope).await.unwrap(),
+            Subject::Memory(ledger) => ledger.compare(sync, SourceRows::Rows(rows), scope).await.unwrap(),
             Subject::Local(ledger) => {
                 let staged = stage(ledger.duckdb(), rows, &KINDS).await.unwrap();
-                ledger.compare(sync, Incoming::Staged(&staged), scope).await.unwrap()
+                ledger.compare(sync, SourceRows::Staged(&staged), scope).await.unwrap()
             }
         }
     }
@@ -106,23 +106,55 @@ fn comparable(candidates: &[Candidate]) -> Vec<Candidate> {
 }
 
 async fn subjects(folder: &std::path::Path) -> [Subject; 2] {
-    let local = LocalLedger::open(&folder.join("ledger.duckdb"), &Limits::standard(), RETENTION).await.unwrap();
+    let local = DuckDbLedger::open(&folder.join("ledger.duckdb"), &Limits::standard(), RETENTION).await.unwrap();
     [Subject::Memory(MemoryLedger::default()), Subject::Local(local)]
 }
 
 /// Everything a ledger answers about a sync.
 async fn answers(ledger: &dyn Ledger, sync: &str) -> String {
-    let mut out = format!("{:?}\n", ledger.standing(sync).await.unwrap());
-    let groups = ledger.export(sync, None, 1000).await.unwrap();
+    let history = ledger.history();
+    let counts = history.group_counts(sync).await.unwrap();
+    let mut out = format!("{counts:?}\n");
+    assert_eq!(history.all_group_counts().await.unwrap().get(sync).cloned().unwrap_or_default(), counts);
+    let groups = history.groups(sync, None, 1000).await.unwrap();
     for group in &groups {
         out.push_str(&format!("{group:?}\n"));
-        assert_eq!(ledger.known(sync, &group.key).await.unwrap().as_ref(), Some(group));
-        out.push_str(&format!("{:?}\n", ledger.history(sync, &group.key, 100).await.unwrap()));
+        assert_eq!(history.group(sync, &group.key).await.unwrap().as_ref(), Some(group));
+        let entries = history.group_history(sync, &group.key, None, 100).await.unwrap();
+        out.push_str(&format!("{entries:?}\n"));
+        if let Some(newest) = entries.first() {
+            let earlier = history.group_history(sync, &group.key, Some(newest.seq), 100).await.unwrap();
+            assert_eq!(earlier, entries[1..]);
+        }
     }
     let half = groups.get(groups.len() / 2).map(|group| group.key.clone());
-    out.push_str(&format!("{}\n", ledger.export(sync, half.as_deref(), 1000).await.unwrap().len()));
-    out.push_str(&format!("{:?}\n", ledger.rejected(sync, 1000).await.unwrap()));
-    out.push_str(&format!("{:?}\n", ledger.runs(Some(sync), 1000).await.unwrap()));
+    out.push_str(&format!("{}\n", history.groups(sync, half.as_deref(), 1000).await.unwrap().len()));
+    let rejected = history.rejected(sync, None, 1000).await.unwrap();
+    assert_eq!(history.all_rejected(1000).await.unwrap().remove(sync).unwrap_or_default(), rejected);
+    if let Some(first) = rejected.first() {
+        assert_eq!(history.rejected(sync, Some(&first.key), 1000).await.unwrap(), rejected[1..]);
+    }
+    out.push_str(&format!("{rejected:?}\n"));
+    let runs = history.runs(Some(sync), None, 1000).await.unwrap();
+    out.push_str(&format!("{runs:?}\n"));
+    if let Some(newest) = runs.first() {
+        assert_eq!(history.runs(Some(sync), Some(&newest.run), 1000).await.unwrap(), runs[1..]);
+    }
+    let detailed = history.runs_with_details(sync, 1000).await.unwrap();
+    assert_eq!(detailed.iter().map(|(run, _)| run.clone()).collect::<Vec<_>>(), runs);
+    for (run, detail) in detailed {
+        assert_eq!(history.run(&run.run).await.unwrap(), Some((run.clone(), detail)));
+        out.push_str(&format!("{:?}\n", history.changes(&run.run, None, 0, 1000).await.unwrap()));
+        let rejected = history.changes(&run.run, Some(ChangeOutcome::Rejected), 1, 3).await.unwrap();
+        out.push_str(&format!("{rejected:?}\n"));
+    }
+    let since = history.since_success(sync).await.unwrap();
+    assert_eq!(since.success.as_ref().and_then(|run| run.ended_at), history.last_success(sync).await.unwrap());
+    out.push_str(&format!("{since:?}\n"));
+    out.push_str(&format!("{:?}\n", history.last_successes().await.unwrap()));
+    out.push_str(&format!("{:?}\n", history.latest_runs(2).await.unwrap()));
+    out.push_str(&format!("{:?}\n", history.whole_runs(sync, 3).await.unwrap()));
+    out.push_str(&format!("{:?}\n", history.unfinished_runs().await.unwrap()));
     out
 }
 
@@ -135,7 +167,7 @@ async fn both_ledgers_answer_alike_over_random_histories() {
         let ordered_max = if seed % 2 == 0 { u64::MAX } else { 0 };
         // Every third time as if documents were large, and every other of those not all of them.
         let inline_max = [usize::MAX, 0, usize::MAX, usize::MAX, 12, usize::MAX][seed as usize % 6];
-        let as_if = |ledger: LocalLedger| ledger.ordered_up_to(ordered_max).inline_up_to(inline_max);
+        let as_if = |ledger: DuckDbLedger| ledger.ordered_up_to(ordered_max).inline_up_to(inline_max);
         let mut subjects = subjects(folder.path()).await.map(|subject| match subject {
             Subject::Local(ledger) => Subject::Local(as_if(ledger)),
             memory => memory,
@@ -162,14 +194,14 @@ async fn both_ledgers_answer_alike_over_random_histories() {
             }
             random.shuffle(&mut incoming);
             let missing = match random.u8(0..6) {
-                0 => Missing::None,
-                1 => Missing::Only("k2".to_owned()),
-                _ => Missing::All,
+                0 => MissingScope::None,
+                1 => MissingScope::Only("k2".to_owned()),
+                _ => MissingScope::All,
             };
-            if let Missing::Only(only) = &missing {
+            if let MissingScope::Only(only) = &missing {
                 incoming.retain(|(key, _)| key.as_ref() == Some(only));
             }
-            let scope = Scope {
+            let scope = CompareOptions {
                 salt: if random.u8(0..6) == 0 { "edited" } else { "m" }.to_owned(),
                 missing,
                 retry_rejected: random.u8(0..5) == 0,
@@ -188,30 +220,33 @@ async fn both_ledgers_answer_alike_over_random_histories() {
                 let mut entries = Vec::new();
                 for candidate in &candidates {
                     let outcome = [
-                        Outcome::Same,
-                        Outcome::Adopted,
-                        Outcome::Delivered,
-                        Outcome::Delivered,
-                        Outcome::Delivered,
-                        Outcome::Rejected,
-                        Outcome::PartlyRejected,
-                        Outcome::NotSent,
-                        Outcome::Unknown,
+                        ChangeOutcome::Same,
+                        ChangeOutcome::Adopted,
+                        ChangeOutcome::Delivered,
+                        ChangeOutcome::Delivered,
+                        ChangeOutcome::Delivered,
+                        ChangeOutcome::Rejected,
+                        ChangeOutcome::PartlyRejected,
+                        ChangeOutcome::NotSent,
+                        ChangeOutcome::Unknown,
                     ][outcomes.usize(0..9)];
-                    if !matches!(outcome, Outcome::Same | Outcome::Adopted) {
+                    if !matches!(outcome, ChangeOutcome::Same | ChangeOutcome::Adopted) {
                         let keys = vec![candidate.key.clone()];
                         subject.ledger().mark("accounts", &begin.run, keys).await.unwrap();
                     }
                     let gone = candidate.kind == CandidateKind::Missing;
                     let after = (!gone).then(|| Document(json!({"v": number}).as_object().unwrap().clone()));
-                    let refused = matches!(outcome, Outcome::Rejected | Outcome::PartlyRejected);
+                    let refused = matches!(outcome, ChangeOutcome::Rejected | ChangeOutcome::PartlyRejected);
                     let mut change = Change { set: after.clone().unwrap_or_default().0, ..Change::default() };
                     if outcomes.bool() {
                         change.unset.insert("old".to_owned());
                     }
-                    entries.push(Entry {
+                    entries.push(JournalEntry {
                         key: candidate.key.clone(),
-                        change: if matches!(outcome, Outcome::Same | Outcome::NotSent | Outcome::Adopted) {
+                        change: if matches!(
+                            outcome,
+                            ChangeOutcome::Same | ChangeOutcome::NotSent | ChangeOutcome::Adopted
+                        ) {
                             Change::default().into()
                         } else {
                             change.into()
@@ -246,14 +281,18 @@ async fn both_ledgers_answer_alike_over_random_histories() {
                 let [memory, local] = subjects;
                 drop(local);
                 let path = folder.path().join("ledger.duckdb");
-                let local = LocalLedger::open(&path, &Limits::standard(), RETENTION).await.unwrap();
+                let local = DuckDbLedger::open(&path, &Limits::standard(), RETENTION).await.unwrap();
                 subjects = [memory, Subject::Local(as_if(local))];
             }
             if random.u8(0..9) == 0 {
-                let (key, forget) = (random.bool().then_some("k1"), random.bool());
+                let (keys, forget) =
+                    ([None, Some(vec![]), Some(vec!["k1"]), Some(vec!["k1", "k3", "nobody's"])], random.bool());
+                let keys = keys[random.usize(0..4)]
+                    .as_ref()
+                    .map(|keys| keys.iter().map(|key| (*key).to_owned()).collect::<Vec<_>>());
                 let mut concerned = Vec::new();
                 for subject in &subjects {
-                    concerned.push(subject.ledger().reset("accounts", key, "reset", forget).await.unwrap());
+                    concerned.push(subject.ledger().reset("accounts", keys.as_deref(), "reset", forget).await.unwrap());
                 }
                 assert_eq!(concerned[0], concerned[1]);
             }
@@ -261,7 +300,7 @@ async fn both_ledgers_answer_alike_over_random_histories() {
     }
 }
 
-async fn first_run(subject: &Subject, number: u64, outcome: Outcome) {
+async fn first_run(subject: &Subject, number: u64, outcome: ChangeOutcome) {
     let begin = start("accounts", number);
     subject.ledger().begin(&begin).await.unwrap();
     let rows = [(Some("acme".to_owned()), vec![Cell::Int(1), Cell::Text("pro".to_owned())])];
@@ -269,7 +308,7 @@ async fn first_run(subject: &Subject, number: u64, outcome: Outcome) {
     let candidates = subject.candidates().await;
     let after = document(r#"{"plan":"pro"}"#);
     subject.ledger().mark("accounts", &begin.run, vec!["acme".to_owned()]).await.unwrap();
-    let entry = Entry {
+    let entry = JournalEntry {
         key: "acme".to_owned(),
         change: Change { set: after.0.clone(), ..Change::default() }.into(),
         document: Some(After::Document(after)),
@@ -291,12 +330,12 @@ async fn looked_at_again(subject: &Subject, number: u64) -> Vec<Candidate> {
 #[tokio::test]
 async fn outcomes_leave_what_the_contract_says() {
     for (outcome, again, certain) in [
-        (Outcome::Delivered, false, true),
-        (Outcome::Same, false, true),
-        (Outcome::Rejected, false, true),
-        (Outcome::PartlyRejected, false, false),
-        (Outcome::NotSent, true, true),
-        (Outcome::Unknown, true, false),
+        (ChangeOutcome::Delivered, false, true),
+        (ChangeOutcome::Same, false, true),
+        (ChangeOutcome::Rejected, false, true),
+        (ChangeOutcome::PartlyRejected, false, false),
+        (ChangeOutcome::NotSent, true, true),
+        (ChangeOutcome::Unknown, true, false),
     ] {
         let folder = tempfile::tempdir().unwrap();
         for subject in subjects(folder.path()).await {
@@ -304,7 +343,7 @@ async fn outcomes_leave_what_the_contract_says() {
             let candidates = looked_at_again(&subject, 2).await;
             assert_eq!(!candidates.is_empty(), again, "{outcome:?}");
             assert!(candidates.iter().all(|candidate| candidate.certain == certain), "{outcome:?}");
-            let unconfirmed = subject.ledger().standing("accounts").await.unwrap().unconfirmed;
+            let unconfirmed = subject.ledger().history().group_counts("accounts").await.unwrap().unconfirmed;
             assert_eq!(unconfirmed, u64::from(!certain), "{outcome:?}");
         }
     }
@@ -315,11 +354,11 @@ async fn outcomes_leave_what_the_contract_says() {
 async fn what_was_never_delivered_is_not_known() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("ledger.duckdb");
-    let local = LocalLedger::open(&path, &Limits::standard(), RETENTION).await.unwrap();
+    let local = DuckDbLedger::open(&path, &Limits::standard(), RETENTION).await.unwrap();
     for subject in [Subject::Memory(MemoryLedger::default()), Subject::Local(local)] {
         let ledger = subject.ledger();
         let row = |key: &str, value| (Some(key.to_owned()), vec![Cell::Int(value), Cell::Null]);
-        let entry = |candidate: &Candidate, outcome| Entry {
+        let entry = |candidate: &Candidate, outcome| JournalEntry {
             key: candidate.key.clone(),
             change: Arc::new(Change { set: document(r#"{"a":1}"#).0, ..Change::default() }),
             document: Some(After::WhatIsSet),
@@ -329,10 +368,10 @@ async fn what_was_never_delivered_is_not_known() {
         };
         // GIVEN one group of each outcome
         let outcomes = [
-            ("delivered", Outcome::Delivered),
-            ("partly", Outcome::PartlyRejected),
-            ("refused", Outcome::Rejected),
-            ("unknown", Outcome::Unknown),
+            ("delivered", ChangeOutcome::Delivered),
+            ("partly", ChangeOutcome::PartlyRejected),
+            ("refused", ChangeOutcome::Rejected),
+            ("unknown", ChangeOutcome::Unknown),
         ];
         let rows: Vec<Row> = outcomes.iter().map(|(key, _)| row(key, 1)).collect();
         ledger.begin(&start("accounts", 1)).await.unwrap();
@@ -347,14 +386,14 @@ async fn what_was_never_delivered_is_not_known() {
         ledger.record("accounts", "run-0001", at(100), entries).await.unwrap();
         ledger.finish("accounts", "run-0001", checkpoint(1)).await.unwrap();
         // THEN one is known
-        let standing = ledger.standing("accounts").await.unwrap();
+        let standing = ledger.history().group_counts("accounts").await.unwrap();
         assert_eq!((standing.known, standing.unconfirmed, standing.rejected), (1, 2, 2));
         if let Subject::Local(ledger) = &subject {
-            assert_eq!(ledger.standings().await.unwrap()["accounts"], standing);
+            assert_eq!(ledger.history().all_group_counts().await.unwrap()["accounts"], standing);
         }
         // AND all but the refused one may be held: only they are taken away
         ledger.begin(&start("accounts", 2)).await.unwrap();
-        let found = subject.compare("accounts", &[], &Scope { retry_rejected: true, ..scope("m") }).await;
+        let found = subject.compare("accounts", &[], &CompareOptions { retry_rejected: true, ..scope("m") }).await;
         assert_eq!((found.known, found.missing, found.missing_candidates, found.removable), (3, 4, 4, 3));
         ledger.finish("accounts", "run-0002", checkpoint(2)).await.unwrap();
         // AND one that was delivered before it was refused stays known
@@ -362,9 +401,9 @@ async fn what_was_never_delivered_is_not_known() {
         subject.compare("accounts", &[row("delivered", 2)], &scope("m")).await;
         let candidates = subject.candidates().await;
         let changed = candidates.iter().find(|candidate| candidate.key == "delivered").unwrap();
-        ledger.record("accounts", "run-0003", at(300), vec![entry(changed, Outcome::Rejected)]).await.unwrap();
+        ledger.record("accounts", "run-0003", at(300), vec![entry(changed, ChangeOutcome::Rejected)]).await.unwrap();
         ledger.finish("accounts", "run-0003", checkpoint(3)).await.unwrap();
-        let standing = ledger.standing("accounts").await.unwrap();
+        let standing = ledger.history().group_counts("accounts").await.unwrap();
         assert_eq!((standing.known, standing.unconfirmed, standing.rejected), (1, 2, 3));
     }
 }
@@ -374,15 +413,15 @@ async fn a_read_only_ledger_shows_a_dead_run_folded_and_leaves_the_file_alone() 
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("ledger.duckdb");
     {
-        let ledger = LocalLedger::open(&path, &Limits::standard(), RETENTION).await.unwrap();
+        let ledger = DuckDbLedger::open(&path, &Limits::standard(), RETENTION).await.unwrap();
         ledger.begin(&start("accounts", 1)).await.unwrap();
         ledger.mark("accounts", "run-0001", vec!["acme".to_owned()]).await.unwrap();
     }
     // Opening once more writes the log into the file, so that the bytes can be compared.
-    drop(LocalLedger::open(&path, &Limits::standard(), RETENTION).await.unwrap());
+    drop(DuckDbLedger::open(&path, &Limits::standard(), RETENTION).await.unwrap());
     let before = std::fs::read(&path).unwrap();
     {
-        let ledger = LocalLedger::open_read_only(&path, &Limits::standard()).await.unwrap();
+        let ledger = DuckDbLedger::open_read_only(&path, &Limits::standard()).await.unwrap();
         let begun = ledger.begin(&start("accounts", 2)).await.unwrap();
         assert_eq!(begun.recovered, ["run-0001"]);
         let subject = Subject::Local(ledger);
@@ -400,7 +439,7 @@ async fn files_that_cannot_be_a_ledger_are_refused_with_a_next_step() {
     let folder = tempfile::tempdir().unwrap();
     let open = |name: &str| {
         let path = folder.path().join(name);
-        async move { LocalLedger::open(&path, &Limits::standard(), RETENTION).await.err() }
+        async move { DuckDbLedger::open(&path, &Limits::standard(), RETENTION).await.err() }
     };
     let newer = folder.path().join("newer.duckdb");
     duckdb::Connection::open(&newer)
@@ -433,15 +472,15 @@ async fn a_ledger_that_stays_open_keeps_its_files_in_bounds() {
     let path = folder.path().join("ledger.duckdb");
     let bytes = |name: &str| std::fs::metadata(folder.path().join(name)).map_or(0, |meta| meta.len());
     let forgetful = Retention { journal: Duration::ZERO, runs: Duration::ZERO };
-    let ledger = LocalLedger::open(&path, &Limits::standard(), forgetful).await.unwrap();
-    let asking = ledger.sibling().unwrap();
+    let ledger = DuckDbLedger::open(&path, &Limits::standard(), forgetful).await.unwrap();
+    let asking = ledger.another(Access::ReadWrite).unwrap();
     let mut random = fastrand::Rng::with_seed(3);
     // Nothing that compresses well.
     let noise: String = std::iter::repeat_with(|| random.alphanumeric()).take(GROUP_BYTES).collect();
     let mut sizes = Vec::new();
     // WHEN every group is said anew in run after run
     for number in 1..=5 {
-        let beside = ledger.sibling().unwrap();
+        let beside = ledger.another(Access::ReadWrite).unwrap();
         let start = start("accounts", number);
         beside.begin(&start).await.unwrap();
         let keys: Vec<String> = (0..GROUPS).map(|group| format!("g{group}")).collect();
@@ -450,11 +489,20 @@ async fn a_ledger_that_stays_open_keeps_its_files_in_bounds() {
             let set = [("t".to_owned(), json!(format!("{number} {key} {noise}")))].into_iter().collect();
             let change = Arc::new(Change { set, ..Change::default() });
             let document = Some(After::WhatIsSet);
-            Entry { key, change, document, fingerprint: Some(number), outcome: Outcome::Delivered, reason: None }
+            JournalEntry {
+                key,
+                change,
+                document,
+                fingerprint: Some(number),
+                outcome: ChangeOutcome::Delivered,
+                reason: None,
+            }
         });
         beside.record("accounts", &start.run, at(number * 100), entries.collect()).await.unwrap();
-        let (finished, known) =
-            tokio::join!(beside.finish("accounts", &start.run, checkpoint(number)), asking.known("accounts", "g7"));
+        let (finished, known) = tokio::join!(
+            beside.finish("accounts", &start.run, checkpoint(number)),
+            asking.history().group("accounts", "g7")
+        );
         finished.unwrap();
         known.unwrap();
         // THEN the log is folded although nobody closes the file
@@ -466,7 +514,7 @@ async fn a_ledger_that_stays_open_keeps_its_files_in_bounds() {
     assert!(sizes.iter().all(|size| *size < 3 * content), "{sizes:?}");
     // AND nothing is lost
     drop((asking, ledger));
-    let ledger = LocalLedger::open(&path, &Limits::standard(), forgetful).await.unwrap();
-    assert_eq!(ledger.standing("accounts").await.unwrap().known, GROUPS as u64);
-    assert_eq!(ledger.runs(None, 10).await.unwrap().len(), 1);
+    let ledger = DuckDbLedger::open(&path, &Limits::standard(), forgetful).await.unwrap();
+    assert_eq!(ledger.history().group_counts("accounts").await.unwrap().known, GROUPS as u64);
+    assert_eq!(ledger.history().runs(None, None, 10).await.unwrap().len(), 1);
 }

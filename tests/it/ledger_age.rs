@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use groupcast::duckdb::Limits;
-use groupcast::ledger::local::{LocalLedger, Retention};
-use groupcast::ledger::{Checkpoint, Ledger, RunStart, Status};
+use groupcast::ledger::duckdb::DuckDbLedger;
+use groupcast::ledger::{Ledger, Retention, RunCheckpoint, RunStart, RunStatus};
 use serde_json::{Value, json};
 
 use crate::support::amplitude::Fault;
@@ -345,7 +345,7 @@ fn a_clock_before_1970_is_refused_before_anything_is_read_or_sent() {
 }
 
 /// Records a quiet run, so many days after some day.
-async fn quiet_run(ledger: &LocalLedger, number: u32, days: i64) {
+async fn quiet_run(ledger: &DuckDbLedger, number: u32, days: i64) {
     let day = |days: i64| DateTime::<Utc>::from_timestamp(1_800_000_000, 0).unwrap() + TimeDelta::days(days);
     let start = RunStart {
         sync: "accounts".to_owned(),
@@ -357,8 +357,8 @@ async fn quiet_run(ledger: &LocalLedger, number: u32, days: i64) {
         partial: false,
     };
     ledger.begin(&start).await.unwrap();
-    let checkpoint = Checkpoint {
-        status: Status::Delivered,
+    let checkpoint = RunCheckpoint {
+        status: RunStatus::Delivered,
         ended_at: day(days) + TimeDelta::seconds(1),
         counts: "{}".to_owned(),
         rows: None,
@@ -376,8 +376,9 @@ async fn history_is_forgotten_by_its_age_and_not_by_a_clock_that_jumped() {
     let folder = tempfile::tempdir().unwrap();
     let days = |days: u64| Duration::from_secs(days * 86_400);
     let retention = Retention { journal: days(90), runs: days(90) };
-    let ledger = LocalLedger::open(&folder.path().join("ledger.duckdb"), &Limits::standard(), retention).await.unwrap();
-    let count = async || ledger.runs(None, 1_000).await.unwrap().len();
+    let ledger =
+        DuckDbLedger::open(&folder.path().join("ledger.duckdb"), &Limits::standard(), retention).await.unwrap();
+    let count = async || ledger.history().runs(None, None, 1_000).await.unwrap().len();
     // Every fifth day: 18 runs are younger than 90 days, and the oldest is just as old.
     for number in 0..30 {
         quiet_run(&ledger, number, i64::from(number) * 5).await;
@@ -395,7 +396,7 @@ async fn history_is_forgotten_by_its_age_and_not_by_a_clock_that_jumped() {
     }
     assert!(count().await >= kept);
     // AND the last success is the last run's, not the latest time
-    let last = ledger.last_success("accounts").await.unwrap().unwrap();
+    let last = ledger.history().last_success("accounts").await.unwrap().unwrap();
     assert!(last < DateTime::<Utc>::from_timestamp(1_800_000_000, 0).unwrap() + TimeDelta::days(400), "{last}");
 }
 
@@ -419,16 +420,19 @@ async fn a_ledger_of_duckdb_1_5_is_brought_to_this_version_with_a_copy_beside_it
     let before = std::fs::read(&path).unwrap();
     // Looked at before the first run of the new version: as it is, with the killed run folded.
     {
-        let ledger = LocalLedger::open_read_only(&path, &Limits::standard()).await.unwrap();
-        assert_eq!(ledger.older(), None);
-        assert_eq!(ledger.standing("accounts").await.unwrap().known, 3);
-        assert_eq!(ledger.known("accounts", "initech").await.unwrap().unwrap().rejected.unwrap().1, "no such plan");
+        let ledger = DuckDbLedger::open_read_only(&path, &Limits::standard()).await.unwrap();
+        assert_eq!(ledger.storage().outdated(), None);
+        assert_eq!(ledger.history().group_counts("accounts").await.unwrap().known, 3);
+        assert_eq!(
+            ledger.history().group("accounts", "initech").await.unwrap().unwrap().rejected.unwrap().1,
+            "no such plan"
+        );
     }
     assert_eq!(std::fs::read(&path).unwrap(), before);
     let retention = Retention { journal: Duration::MAX, runs: Duration::MAX };
-    let ledger = LocalLedger::open(&path, &Limits::standard(), retention).await.unwrap();
-    assert_eq!(ledger.older(), None);
-    assert_eq!(ledger.kept().await.unwrap().len(), 1);
+    let ledger = DuckDbLedger::open(&path, &Limits::standard(), retention).await.unwrap();
+    assert_eq!(ledger.storage().outdated(), None);
+    assert_eq!(ledger.kv().all().await.unwrap().len(), 1);
     let start = RunStart {
         sync: "accounts".to_owned(),
         run: "20261103T080000.000Z-0003".to_owned(),
@@ -439,7 +443,7 @@ async fn a_ledger_of_duckdb_1_5_is_brought_to_this_version_with_a_copy_beside_it
         partial: false,
     };
     assert_eq!(ledger.begin(&start).await.unwrap().recovered, ["20261102T080000.000Z-0002"]);
-    let group = async |key: &str| ledger.known("accounts", key).await.unwrap().unwrap();
+    let group = async |key: &str| ledger.history().group("accounts", key).await.unwrap().unwrap();
     assert_eq!(group("acme").await.document.to_text(), r#"{"plan":"pro","seats":13}"#);
     assert_eq!(group("globex").await.unconfirmed_in.as_deref(), Some("20261102T080000.000Z-0002"));
     drop(ledger);
@@ -453,7 +457,7 @@ async fn a_ledger_of_duckdb_1_5_is_brought_to_this_version_with_a_copy_beside_it
     assert_eq!((count("SELECT count(*) FROM pending"), count("SELECT count(*) FROM journal")), (2, 4));
     // AND nothing is copied again
     std::fs::remove_file(&copy).unwrap();
-    drop(LocalLedger::open(&path, &Limits::standard(), retention).await.unwrap());
+    drop(DuckDbLedger::open(&path, &Limits::standard(), retention).await.unwrap());
     assert!(!copy.exists());
 }
 
@@ -469,17 +473,17 @@ async fn a_ledger_with_long_documents_in_their_rows_is_read_and_brought_to_this_
     let recorded = "{\"ledger\":\"dbdbb7e7-b6a5-4b19-b148-7573f14543ca\",\"generation\":2}\n";
     std::fs::write(folder.path().join("ledger.duckdb.generation"), recorded).unwrap();
     let before = std::fs::read(&path).unwrap();
-    let long = async |ledger: &LocalLedger| {
-        assert_eq!(ledger.older(), None);
-        let group = ledger.known("accounts", "globex").await.unwrap().unwrap();
+    let long = async |ledger: &DuckDbLedger| {
+        assert_eq!(ledger.storage().outdated(), None);
+        let group = ledger.history().group("accounts", "globex").await.unwrap().unwrap();
         assert_eq!(group.document.to_text().len(), 6_011);
-        assert_eq!(ledger.history("accounts", "globex", 9).await.unwrap()[0].change.set.len(), 1);
-        assert_eq!(ledger.export("accounts", None, 9).await.unwrap().len(), 3);
+        assert_eq!(ledger.history().group_history("accounts", "globex", None, 9).await.unwrap()[0].change.set.len(), 1);
+        assert_eq!(ledger.history().groups("accounts", None, 9).await.unwrap().len(), 3);
     };
-    long(&LocalLedger::open_read_only(&path, &Limits::standard()).await.unwrap()).await;
+    long(&DuckDbLedger::open_read_only(&path, &Limits::standard()).await.unwrap()).await;
     assert_eq!(std::fs::read(&path).unwrap(), before, "looked at as it is");
     let retention = Retention { journal: Duration::MAX, runs: Duration::MAX };
-    long(&LocalLedger::open(&path, &Limits::standard(), retention).await.unwrap()).await;
+    long(&DuckDbLedger::open(&path, &Limits::standard(), retention).await.unwrap()).await;
     let old = duckdb::Connection::open(folder.path().join("ledger.duckdb.v3-backup")).unwrap();
     assert_eq!(old.query_row("SELECT version FROM meta", [], |row| row.get::<_, u64>(0)).unwrap(), 3);
 }

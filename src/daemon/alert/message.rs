@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::error::Error;
-use crate::ledger::Status;
+use crate::ledger::RunStatus;
 use crate::service::views::words::{self, one_line};
 use crate::sync::report::Counts;
 
@@ -54,7 +54,7 @@ pub struct Message {
     /// The run that brought the change; none when a run is late.
     pub run: Option<String>,
     /// How that run ended.
-    pub status: Option<Status>,
+    pub status: Option<RunStatus>,
     /// Why it failed.
     pub error: Option<String>,
     /// The failure's kind.
@@ -182,7 +182,7 @@ mod tests {
             sync: "accounts".to_owned(),
             destination: "crm".to_owned(),
             run: Some("r1".to_owned()),
-            status: Some(Status::Failed),
+            status: Some(RunStatus::Failed),
             error: Some("HTTP 500: <!channel> & @everyone\nforged line".to_owned()),
             error_kind: Some("destination".to_owned()),
             guard: None,

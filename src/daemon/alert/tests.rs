@@ -6,7 +6,7 @@ mod states;
 use chrono::{DateTime, Utc};
 
 use super::*;
-use crate::ledger::{GroupCounts, Status};
+use crate::ledger::{GroupCounts, RunStatus};
 use crate::secret::Secret;
 use crate::service::views::{Activity, RunDetail, RunView, ScheduleView, State as Doing};
 use crate::sync::report::{Counts, Detail, Tally};
@@ -17,8 +17,8 @@ fn at(minute: i64) -> DateTime<Utc> {
 }
 
 /// A run of `accounts` that begins at a minute and takes one.
-fn run(minute: i64, status: Status, kind: Option<&str>) -> RunDetail {
-    let rejected = if status == Status::SomeRejected { 5 } else { 0 };
+fn run(minute: i64, status: RunStatus, kind: Option<&str>) -> RunDetail {
+    let rejected = if status == RunStatus::SomeRejected { 5 } else { 0 };
     RunDetail {
         run: RunView {
             sync: "accounts".to_owned(),
@@ -46,11 +46,11 @@ fn run(minute: i64, status: Status, kind: Option<&str>) -> RunDetail {
 }
 
 fn good(minute: i64) -> RunDetail {
-    run(minute, Status::Delivered, None)
+    run(minute, RunStatus::Delivered, None)
 }
 
 fn failed(minute: i64, kind: &str) -> RunDetail {
-    run(minute, Status::Failed, Some(kind))
+    run(minute, RunStatus::Failed, Some(kind))
 }
 
 fn ended(detail: &RunDetail) -> Ended<'_> {

@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::message::{Event, Message};
-use crate::ledger::Status;
+use crate::ledger::RunStatus;
 use crate::service::views::words::{self, lasting, plural};
 use crate::service::views::{RunDetail, RunView, State, SyncView};
 
@@ -69,20 +69,20 @@ impl Ended<'_> {
             return None;
         }
         match run.status {
-            Status::Running => None,
-            Status::Delivered | Status::SomeRejected => {
+            RunStatus::Running => None,
+            RunStatus::Delivered | RunStatus::SomeRejected => {
                 Some((self.rejected() > rejected_above).then_some(Bad::Rejecting))
             }
-            Status::Guarded => {
+            RunStatus::Guarded => {
                 let guard = words::guard_of(run).unwrap_or("unknown").to_owned();
                 Some(Some(Bad::Guarded { guard }))
             }
             // Without an error it is a run that was only allowed to say so much.
-            Status::Incomplete if kind.is_none() => None,
-            Status::Incomplete | Status::Failed => {
+            RunStatus::Incomplete if kind.is_none() => None,
+            RunStatus::Incomplete | RunStatus::Failed => {
                 Some(Some(Bad::Failing { kind: kind.unwrap_or("unknown").to_owned() }))
             }
-            Status::Died => Some(Some(Bad::Failing { kind: "died".to_owned() })),
+            RunStatus::Died => Some(Some(Bad::Failing { kind: "died".to_owned() })),
         }
     }
 }

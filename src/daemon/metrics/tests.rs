@@ -56,7 +56,7 @@ fn view(sync: &str) -> SyncView {
     }
 }
 
-fn ended(sync: &str, status: Status, by: &str) -> RunDetail {
+fn ended(sync: &str, status: RunStatus, by: &str) -> RunDetail {
     let started_at = at("2026-11-22T02:00:00Z");
     RunDetail {
         run: RunView {
@@ -79,7 +79,7 @@ fn ended(sync: &str, status: Status, by: &str) -> RunDetail {
                 retries: 2,
                 ..Counts::default()
             }),
-            error: (status == Status::Guarded).then(|| "stopped by the guard `removed` before anything".to_owned()),
+            error: (status == RunStatus::Guarded).then(|| "stopped by the guard `removed` before anything".to_owned()),
             error_kind: None,
         },
         detail: Detail {
@@ -167,8 +167,8 @@ fn le(end: &str) -> String {
 #[test]
 fn what_runs_did_adds_up() {
     let metrics = Metrics::new();
-    metrics.run_ended(&ended("accounts", Status::SomeRejected, "schedule"), "crm");
-    metrics.run_ended(&ended("accounts", Status::Guarded, "somebody with a free text"), "crm");
+    metrics.run_ended(&ended("accounts", RunStatus::SomeRejected, "schedule"), "crm");
+    metrics.run_ended(&ended("accounts", RunStatus::Guarded, "somebody with a free text"), "crm");
     metrics.moments_skipped("accounts", 3);
     metrics.panicked("accounts");
     metrics.reloaded(true);
@@ -267,15 +267,15 @@ fn how_things_stand_is_read_when_somebody_asks() {
 #[test]
 fn a_sync_that_left_takes_its_series_along() {
     let metrics = Metrics::new();
-    metrics.run_ended(&ended("accounts", Status::Delivered, "api"), "crm");
-    metrics.run_ended(&ended("gone", Status::Delivered, "api"), "crm");
+    metrics.run_ended(&ended("accounts", RunStatus::Delivered, "api"), "crm");
+    metrics.run_ended(&ended("gone", RunStatus::Delivered, "api"), "crm");
     let text = metrics.render(&[view("accounts")], &about(), now());
     assert!(text.contains(r#"sync="accounts""#) && !text.contains(r#"sync="gone""#));
     let again = read(&metrics.render(&[view("accounts"), view("gone")], &about(), now()));
     assert_eq!(again[r#"groupcast_rows_read_total{sync="gone",destination="crm"}"#], 0.0, "forgotten, not hidden");
     assert_eq!(again[&format!("groupcast_rows_read_total{OF}")], 10.0);
     // Another destination starts anew: its series are others.
-    metrics.run_ended(&ended("accounts", Status::Delivered, "api"), "other");
+    metrics.run_ended(&ended("accounts", RunStatus::Delivered, "api"), "other");
     let moved = SyncView { destination: "other".to_owned(), ..view("accounts") };
     let samples = read(&metrics.render(&[moved], &about(), now()));
     assert_eq!(samples[r#"groupcast_rows_read_total{sync="accounts",destination="other"}"#], 10.0);
@@ -286,7 +286,7 @@ fn labels_are_escaped_and_bounded() {
     let metrics = Metrics::new();
     let evil = "a\"b\\c\nd";
     for status in 0..2_000 {
-        let mut run = ended(evil, Status::Delivered, &format!("caller {status}"));
+        let mut run = ended(evil, RunStatus::Delivered, &format!("caller {status}"));
         run.detail.by_status = [(status, 1)].into();
         metrics.run_ended(&run, "crm");
     }
@@ -311,7 +311,7 @@ fn nothing_counted_yet_is_a_page_too() {
 #[test]
 fn the_page_can_be_had_for_other_readers() {
     let metrics = Metrics::new();
-    metrics.run_ended(&ended("accounts", Status::Guarded, "schedule"), "crm");
+    metrics.run_ended(&ended("accounts", RunStatus::Guarded, "schedule"), "crm");
     let text = metrics.render(&[view("accounts")], &about(), now());
     if let Some(path) = std::env::var_os("GROUPCAST_METRICS_TO") {
         std::fs::write(path, &text).unwrap();

@@ -6,8 +6,10 @@ use async_trait::async_trait;
 use tokio::sync::mpsc;
 
 use super::*;
+use crate::duckdb::DuckDbConnection;
 use crate::io::SystemClock;
-use crate::ledger::Ledger;
+use crate::ledger::Retention;
+use crate::ledger::duckdb::DuckDbLedger;
 use crate::scheduler::queue::SyncState;
 use crate::service::views::State;
 
@@ -35,11 +37,11 @@ impl Clock for Breaking {
 
 /// A supervisor of these syncs, each due at once.
 async fn supervisor(folder: &std::path::Path, syncs: &[&str], armed: bool) -> Arc<Supervisor> {
-    Arc::new(prepared(folder, syncs, armed).await)
+    Arc::new(prepared(folder, syncs, armed).await.0)
 }
 
-/// The same before it is shared.
-async fn prepared(folder: &std::path::Path, syncs: &[&str], armed: bool) -> Supervisor {
+/// The same before it is shared, with a connection to its ledger's database.
+async fn prepared(folder: &std::path::Path, syncs: &[&str], armed: bool) -> (Supervisor, DuckDbConnection) {
     let write = |below: &str, text: &str| std::fs::write(folder.join(below), text).unwrap();
     let settings = "[sources.w]\ntype = \"duckdb\"\n[destinations.f]\ntype = \"file\"\npath = \"out.ndjson\"\n\
                     [daemon]\ndrain = \"1s\"\n";
@@ -54,9 +56,11 @@ async fn prepared(folder: &std::path::Path, syncs: &[&str], armed: bool) -> Supe
         write(&format!("mappings/{sync}.toml"), &mapping);
     }
     let project = open::project(folder).unwrap_or_else(|failure| panic!("{}", failure.as_error()));
-    let ledger = open::ledger(&project).await.unwrap();
+    let limits = project.settings.state.limits();
+    let ledger = DuckDbLedger::open(&project.settings.state.path, &limits, Retention::FOREVER).await.unwrap();
+    let database = ledger.duckdb().clone();
     let clock = Arc::new(Breaking { clock: SystemClock::start(), armed: AtomicBool::new(armed) });
-    Supervisor::new(folder.to_path_buf(), project, ledger, clock).await.unwrap()
+    (Supervisor::new(folder.to_path_buf(), project, Arc::new(ledger), clock).await.unwrap(), database)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -79,18 +83,18 @@ async fn a_panic_ends_its_run_and_nothing_else() {
     assert_eq!(left, 0);
     let mut statuses = Vec::new();
     for ended in &told {
-        let (record, _) = supervisor.ledger.run(&ended.run).await.unwrap().expect("it is on record");
+        let (record, _) = supervisor.ledger.history().run(&ended.run).await.unwrap().expect("it is on record");
         statuses.push((ended.panicked, record.status, record.error_kind));
     }
     statuses.sort_by_key(|(panicked, ..)| *panicked);
     let bug = Some(Kind::Bug.name().to_owned());
-    assert_eq!(statuses, [(false, Status::Delivered, None), (true, Status::Died, bug)]);
+    assert_eq!(statuses, [(false, RunStatus::Delivered, None), (true, RunStatus::Died, bug)]);
 }
 
 #[tokio::test]
 async fn whatever_blocks_the_threads_of_runs_keeps_nobody_from_stopping_the_daemon() {
     let folder = tempfile::tempdir().unwrap();
-    let mut supervisor = prepared(folder.path(), &["one"], false).await;
+    let (mut supervisor, _) = prepared(folder.path(), &["one"], false).await;
     // GIVEN threads for runs that something blocks for good
     let work = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let (go_on, blocked) = std::sync::mpsc::channel::<()>();
@@ -121,19 +125,20 @@ async fn whatever_blocks_the_threads_of_runs_keeps_nobody_from_stopping_the_daem
 #[tokio::test(flavor = "multi_thread")]
 async fn words_about_a_database_that_gave_up_are_not_believed_while_it_answers() {
     let folder = tempfile::tempdir().unwrap();
-    let supervisor = supervisor(folder.path(), &["one"], false).await;
+    let (supervisor, database) = prepared(folder.path(), &["one"], false).await;
     // An error quotes what it is about: a cell, a file's name, a column.
     let quoted = |_: &mut duckdb::Connection| -> Result<()> {
         Err(Error::new(Kind::Source, "failed to read: cannot convert 'FATAL Error: database has been invalidated'"))
     };
-    supervisor.asking.duckdb().call("read", quoted).await.unwrap_err();
+    database.call("read", quoted).await.unwrap_err();
     assert!(!supervisor.ledger_gave_up().await);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_that_gave_up_ends_the_loop() {
     let folder = tempfile::tempdir().unwrap();
-    let supervisor = supervisor(folder.path(), &["one"], false).await;
+    let (supervisor, database) = prepared(folder.path(), &["one"], false).await;
+    let supervisor = Arc::new(supervisor);
     let (_stop, stopping) = watch::channel(Signal::Go);
     let (ended, mut endings) = mpsc::unbounded_channel();
     let broken = async {
@@ -142,18 +147,18 @@ async fn a_database_that_gave_up_ends_the_loop() {
             let sql = "SET debug_checkpoint_abort = 'before_header'; CHECKPOINT";
             connection.execute_batch(sql).map_err(crate::duckdb::ledger_error("fold the log"))
         };
-        let failed = supervisor.asking.duckdb().call("fold the log", fold).await.unwrap_err();
-        assert!(supervisor.ledger.duckdb().given_up(), "{failed}");
-        supervisor.ledger.runs(None, 1).await.unwrap_err();
+        let failed = database.call("fold the log", fold).await.unwrap_err();
+        assert!(supervisor.ledger.storage().is_invalidated(), "{failed}");
+        supervisor.ledger.history().runs(None, None, 1).await.unwrap_err();
         supervisor.wake();
     };
     let (left, ()) = tokio::join!(supervisor.keep(stopping, ended), broken);
     assert_eq!(left, 0);
     // The next process finds everything.
     let project = supervisor.project();
-    drop(supervisor);
-    let runs = open::ledger(&project).await.unwrap().runs(None, 9).await.unwrap();
-    assert_eq!(runs.iter().map(|run| run.status).collect::<Vec<_>>(), [Status::Delivered]);
+    drop((supervisor, database));
+    let runs = open::ledger(&project).await.unwrap().history().runs(None, None, 9).await.unwrap();
+    assert_eq!(runs.iter().map(|run| run.status).collect::<Vec<_>>(), [RunStatus::Delivered]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

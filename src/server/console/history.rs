@@ -12,7 +12,7 @@ use super::visit::{Params, Visit};
 use super::words::{
     clock, minute, plural, relative, run_path, short, shown_line, span, status, sync_path, thousands, with_query,
 };
-use crate::ledger::Status;
+use crate::ledger::RunStatus;
 use crate::service::api::ServiceResult;
 use crate::service::views::RunView;
 use crate::sync::report::Counts;
@@ -47,7 +47,7 @@ async fn build(visit: &Visit, params: &Params) -> ServiceResult<Page> {
         pairs.push(("before", &last.run));
         with_query("/runs", &pairs)
     });
-    let busy = runs.iter().any(|run| run.status == Status::Running);
+    let busy = runs.iter().any(|run| run.status == RunStatus::Running);
     let body = html! {
         (crumbs(&[("/", "Overview")], "Runs"))
         h1 { "Runs" @if let Some(sync) = sync { " of " bdi { (shown_line(sync)) } } }
@@ -128,7 +128,7 @@ pub(super) fn runs_table(now: DateTime<Utc>, id: &str, caption: &str, runs: &[Ru
 
 /// Rows, changes and durations of a sync's runs; `runs` come the newest first.
 pub(super) fn charts(now: DateTime<Utc>, runs: &[RunView]) -> Markup {
-    let ended: Vec<&RunView> = runs.iter().rev().filter(|run| run.status != Status::Running).collect();
+    let ended: Vec<&RunView> = runs.iter().rev().filter(|run| run.status != RunStatus::Running).collect();
     let labels = |ended: &[&RunView]| match ended {
         [] => Vec::new(),
         [one] => vec![String::new(), minute(now, one.started_at)],

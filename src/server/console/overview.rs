@@ -15,7 +15,7 @@ use super::words::{
     advice, distance, plural, prose, relative, run_path, shown, shown_line, status, sync_path, thousands, time,
     time_relative, with_query,
 };
-use crate::ledger::Status;
+use crate::ledger::RunStatus;
 use crate::service::api::{SCHEDULED_TIMES, ServiceResult};
 use crate::service::views::{FireView, State, SyncView};
 
@@ -43,7 +43,7 @@ async fn build(visit: &Visit) -> ServiceResult<Page> {
     for (index, sync) in syncs.iter().enumerate() {
         // The newest come first; a chart goes the other way.
         let mut runs = latest.remove(&sync.sync).unwrap_or_default();
-        runs.retain(|run| run.status != Status::Running);
+        runs.retain(|run| run.status != RunStatus::Running);
         runs.reverse();
         let figures: Vec<Option<u64>> = runs.iter().map(|run| run.counts.as_ref().map(changed)).collect();
         rows.push(row(visit, sync, &sparkline(&format!("spark-{index}"), "Changed groups", &figures)));
@@ -138,26 +138,26 @@ pub(super) fn last_trouble(now: DateTime<Utc>, sync: &SyncView) -> Option<Troubl
         None => String::new(),
     };
     let (what, next) = match run.status {
-        Status::Guarded => {
+        RunStatus::Guarded => {
             let next = "Look at the figures; accept the guard once if they are right.".to_owned();
             (format!("A guard stopped it {at}; nothing was sent"), next)
         }
-        Status::Failed => {
+        RunStatus::Failed => {
             (format!("Failed {at}{often}"), format!("{}{tried_again}", advice(run.error_kind.as_deref())))
         }
-        Status::Died => {
+        RunStatus::Died => {
             let next = format!("The next run takes up what it left; ask why the process ended.{tried_again}");
             (format!("Died {at}{often}"), next)
         }
-        Status::Incomplete => {
+        RunStatus::Incomplete => {
             let open = run.counts.as_ref().map_or(0, crate::sync::report::Counts::open);
             let next = format!("The next run says the rest.{tried_again}");
             (format!("Ended {at} with {} left to say", plural(open, "group")), next)
         }
-        Status::Running | Status::Delivered | Status::SomeRejected => return None,
+        RunStatus::Running | RunStatus::Delivered | RunStatus::SomeRejected => return None,
     };
     let link = match run.status {
-        Status::Guarded => (format!("{}#guard", sync_path(&sync.sync)), "Look at the guard"),
+        RunStatus::Guarded => (format!("{}#guard", sync_path(&sync.sync)), "Look at the guard"),
         _ => (run_path(&run.run), "Look at the run"),
     };
     Some(Trouble { tone, sign, what, words: run.error.clone(), next, link: Some(link) })

@@ -16,7 +16,7 @@ use super::words::{
     advice, bytes, group_link, long, outcome, plural, prose, sentence, shown, shown_line, span, status, sync_path,
     thousands, time, time_relative, with_query,
 };
-use crate::ledger::Status;
+use crate::ledger::RunStatus;
 use crate::service::api::{ServiceError, ServiceResult};
 use crate::service::views::{Progress, QueuedRunView, RunDetail, RunView, SaidView};
 use crate::sync::report::{Counts, Detail, Tally};
@@ -35,7 +35,7 @@ async fn build(visit: &Visit, id: &str, params: &Params) -> ServiceResult<Page> 
         Err(refused) => return Err(refused),
     };
     let run = &detail.run;
-    let going = run.status == Status::Running;
+    let going = run.status == RunStatus::Running;
     if detail.progress.as_ref().is_some_and(|progress| progress.phase == "waiting")
         && let Some((waiting, behind)) = waiting(visit, &run.sync, id).await
     {
@@ -94,7 +94,7 @@ async fn not_yet(visit: &Visit, id: &str, params: &Params, refused: ServiceError
             let path = sync_path(&sync.sync);
             let body = html! {
                 (crumbs(&[("/", "Overview"), (&path, &sync.sync)], "Run"))
-                h1 { "Run of " bdi { (shown_line(&sync.sync)) } " " (status(Status::Running).badge()) }
+                h1 { "Run of " bdi { (shown_line(&sync.sync)) } " " (status(RunStatus::Running).badge()) }
                 section id="progress-section" class="card" aria-labelledby="progress-h" data-live {
                     h2 id="progress-h" { "Progress" }
                     (progress("progress", running))
@@ -204,14 +204,14 @@ async fn after(visit: &Visit, detail: &RunDetail) -> Markup {
     let again = format!("{}/run", sync_path(&run.sync));
     let mark = status(run.status);
     html! {
-        @if run.status == Status::Guarded && latest {
+        @if run.status == RunStatus::Guarded && latest {
             (stopped(visit, &run.sync, run.error.as_deref(), &detail.detail.guards, incremental))
         } @else if let Some(error) = &run.error {
             section class={ "notice " (mark.tone) } aria-label="Error" {
                 p class="message" { (shown(error)) }
                 p { strong { "What to do: " }
-                    @if run.status == Status::Guarded { "Nothing here: a later run took place." }
-                    @else if run.status == Status::Died {
+                    @if run.status == RunStatus::Guarded { "Nothing here: a later run took place." }
+                    @else if run.status == RunStatus::Died {
                         "Ask why the process ended. The next run takes up what it left; groups whose outcome it did not "
                         "learn are unconfirmed until then, and said again in full."
                     }
@@ -219,7 +219,7 @@ async fn after(visit: &Visit, detail: &RunDetail) -> Markup {
                     @else { (prose(advice(run.error_kind.as_deref()))) }
                 }
             }
-        } @else if run.status == Status::Died {
+        } @else if run.status == RunStatus::Died {
             section class="notice bad" aria-label="Error" {
                 p {
                     "The process ended during this run. The next run takes up what it left; what it sent and did not "
@@ -227,10 +227,10 @@ async fn after(visit: &Visit, detail: &RunDetail) -> Markup {
                 }
             }
         }
-        @if latest && matches!(run.status, Status::Failed | Status::Died | Status::Incomplete | Status::SomeRejected) {
+        @if latest && matches!(run.status, RunStatus::Failed | RunStatus::Died | RunStatus::Incomplete | RunStatus::SomeRejected) {
             div class="orders" role="group" aria-label="Orders" {
                 (visit.order(&again, html! {}, html! { button class="primary" { "Run again" } }))
-                @if run.status == Status::SomeRejected {
+                @if run.status == RunStatus::SomeRejected {
                     (visit.order(&again, html! { input type="hidden" name="retry_rejected" value="1"; },
                         html! { button { "Retry the rejected" } }))
                 }
@@ -240,8 +240,8 @@ async fn after(visit: &Visit, detail: &RunDetail) -> Markup {
 }
 
 /// The counts as an equation.
-fn sums(sync: &str, counts: &Counts, ended: Status) -> Markup {
-    let finished = matches!(ended, Status::Delivered | Status::SomeRejected);
+fn sums(sync: &str, counts: &Counts, ended: RunStatus) -> Markup {
+    let finished = matches!(ended, RunStatus::Delivered | RunStatus::SomeRejected);
     let term = |class: &str, count: u64, what: &str| {
         html! { span class={ "term " (class) } { b { (thousands(count)) } " " span { (what) } } }
     };

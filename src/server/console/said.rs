@@ -6,7 +6,7 @@ use super::table::{Shape, table, text};
 use super::values;
 use super::visit::{Params, Visit};
 use super::words::{group_link, long, outcome, plural, run_path, thousands, time_relative, with_query};
-use crate::ledger::Status;
+use crate::ledger::RunStatus;
 use crate::service::api::ServiceResult;
 use crate::service::views::RunView;
 
@@ -78,8 +78,8 @@ pub(super) async fn section(visit: &Visit, view: &RunView, params: &Params) -> S
             @if rows.is_empty() {
                 p class="calm" {
                     @if anything { "No group fits." }
-                    @else if view.status == Status::Running { "Nothing is recorded yet." }
-                    @else if view.status == Status::Died {
+                    @else if view.status == RunStatus::Running { "Nothing is recorded yet." }
+                    @else if view.status == RunStatus::Died {
                         "Nothing is recorded. What it sent just before it died is unconfirmed, and said again in full."
                     }
                     @else { "It said nothing about any group." }

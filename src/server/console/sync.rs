@@ -16,7 +16,7 @@ use super::words::{
     Mark, distance, long, plural, relative, run_path, shown, shown_line, state, status, sync_path, thousands, time,
     with_query,
 };
-use crate::ledger::Status;
+use crate::ledger::RunStatus;
 use crate::service::api::ServiceResult;
 use crate::service::views::{MappingView, State, SyncDetail, SyncView};
 
@@ -34,7 +34,7 @@ async fn build(visit: &Visit, name: &str) -> ServiceResult<Page> {
     let (sync, now) = (&detail.sync, visit.now);
     let activity = sync.activity.as_ref();
     let last = sync.last_run.as_ref();
-    let guarded = last.filter(|run| run.status == Status::Guarded);
+    let guarded = last.filter(|run| run.status == RunStatus::Guarded);
     let seen = detail.last.as_ref().map(|last| last.guards.as_slice()).unwrap_or_default();
     let busy = activity.is_some_and(|activity| activity.running.is_some() || activity.waiting.is_some());
     let body = html! {
@@ -100,7 +100,7 @@ pub(super) fn begins(visit: &Visit, behind_its_own: bool) -> &'static str {
 
 /// How the last run went wrong; what a guard stopped has a section of its own.
 fn went_wrong(visit: &Visit, sync: &SyncView) -> Markup {
-    let guarded = sync.last_run.as_ref().is_some_and(|run| run.status == Status::Guarded);
+    let guarded = sync.last_run.as_ref().is_some_and(|run| run.status == RunStatus::Guarded);
     html! {
         @if let Some(trouble) = last_trouble(visit.now, sync).filter(|_| !guarded) {
             section id="trouble" class={ "notice " (trouble.tone) } aria-label="Last run" { (trouble.told(sync, None)) }

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Datelike, SecondsFormat, TimeDelta, Utc};
 use maud::{Markup, html};
 
-use crate::ledger::Status;
+use crate::ledger::RunStatus;
 use crate::service::views::State;
 use crate::service::views::words::is_unsafe;
 
@@ -251,15 +251,15 @@ impl Mark {
 }
 
 /// How a run ended.
-pub(super) fn status(status: Status) -> Mark {
+pub(super) fn status(status: RunStatus) -> Mark {
     let (tone, sign, word) = match status {
-        Status::Running => ("busy", "●", "running"),
-        Status::Delivered => ("good", "✓", "delivered"),
-        Status::SomeRejected => ("warn", "!", "some rejected"),
-        Status::Incomplete => ("warn", "!", "incomplete"),
-        Status::Guarded => ("bad", "■", "stopped by a guard"),
-        Status::Failed => ("bad", "✕", "failed"),
-        Status::Died => ("bad", "✕", "died"),
+        RunStatus::Running => ("busy", "●", "running"),
+        RunStatus::Delivered => ("good", "✓", "delivered"),
+        RunStatus::SomeRejected => ("warn", "!", "some rejected"),
+        RunStatus::Incomplete => ("warn", "!", "incomplete"),
+        RunStatus::Guarded => ("bad", "■", "stopped by a guard"),
+        RunStatus::Failed => ("bad", "✕", "failed"),
+        RunStatus::Died => ("bad", "✕", "died"),
     };
     Mark { tone, sign, word }
 }

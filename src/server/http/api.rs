@@ -17,7 +17,7 @@ use super::finish::too_slow;
 use super::limits::Limits;
 use super::query::Query;
 use super::refused::Refused;
-use crate::ledger::Outcome;
+use crate::ledger::ChangeOutcome;
 use crate::service::api::{About, EnqueuedRun, SCHEDULED_TIMES, Service};
 use crate::service::views::{
     Activity, GroupView, PlanView, RejectedView, RunDetail, RunView, SaidView, SyncDetail, SyncView,
@@ -34,13 +34,13 @@ const HISTORY: u64 = 20;
 const CHANGES: u64 = 20;
 
 /// The outcomes a run's groups can be asked for by.
-pub(super) const OUTCOMES: [Outcome; 6] = [
-    Outcome::Delivered,
-    Outcome::Rejected,
-    Outcome::PartlyRejected,
-    Outcome::NotSent,
-    Outcome::Unknown,
-    Outcome::Adopted,
+pub(super) const OUTCOMES: [ChangeOutcome; 6] = [
+    ChangeOutcome::Delivered,
+    ChangeOutcome::Rejected,
+    ChangeOutcome::PartlyRejected,
+    ChangeOutcome::NotSent,
+    ChangeOutcome::Unknown,
+    ChangeOutcome::Adopted,
 ];
 
 /// Who is noted as having started a run.
@@ -290,7 +290,7 @@ async fn run(State(api): Asked, uri: Uri, Named(run): Named<String>) -> Told<Run
 
 async fn said(State(api): Asked, uri: Uri, Named(run): Named<String>) -> Told<Vec<SaidView>> {
     let query = Query::read(&uri, &["outcome", "from", "count"])?;
-    let outcome = query.word("outcome", &OUTCOMES.map(Outcome::name))?;
+    let outcome = query.word("outcome", &OUTCOMES.map(ChangeOutcome::name))?;
     // The ledger counts with signed numbers.
     let from = query.number("from", 0, 0..=i64::MAX as u64)?;
     let count = query.number("count", GROUPS, 1..=COUNT_MAX)?;

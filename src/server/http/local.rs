@@ -23,8 +23,8 @@ use super::body::{self, JsonBody};
 use super::query::Query;
 use super::refused::Refused;
 use crate::error::Error;
-use crate::ledger::Copied;
-use crate::ledger::place::FileId;
+use crate::io::file_id::FileId;
+use crate::ledger::BackupSummary;
 use crate::service::api::{EnqueuedRun, ResultStream, Service};
 use crate::sync::report::error_json;
 use crate::sync::{BY_COMMAND_LINE, RunOptions};
@@ -134,7 +134,7 @@ async fn backup(
     State(local): State<Arc<Local>>,
     uri: Uri,
     JsonBody(asked): JsonBody<BackupRequest>,
-) -> Result<Json<Copied>, Refused> {
+) -> Result<Json<BackupSummary>, Refused> {
     Query::read(&uri, &[])?;
     if !asked.file.is_absolute() {
         return Err(Refused::bad("`file` is not a whole path", "begin it with `/`"));

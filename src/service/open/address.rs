@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Kind, Result};
-use crate::ledger::place::write_error;
+use crate::ledger::file_error::write_error;
 
 /// Where a daemon listens.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

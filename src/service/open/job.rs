@@ -9,10 +9,11 @@ use crate::destination::{AddressedChange, Destination};
 use crate::error::{Error, Kind, Result, Within};
 use crate::io::http::HttpClient;
 use crate::io::{Clock, Random};
-use crate::ledger::local::LocalLedger;
+use crate::ledger::Ledger;
 use crate::mapping::{MappingFile, fingerprint};
 use crate::source::instance::Instance;
 use crate::sync::decide::Decision;
+use crate::sync::remote_groups::RemoteGroups;
 use crate::sync::report::Report;
 use crate::sync::verify::{self, Verification, Verified};
 use crate::sync::{self, Monitor, Plan, RunOptions, RunOrigin, Session, Warehouse};
@@ -24,7 +25,7 @@ pub struct Job<'a> {
     /// The mapping, one of the project's.
     pub file: &'a MappingFile,
     /// The ledger; nothing else may use this connection meanwhile.
-    pub ledger: &'a LocalLedger,
+    pub ledger: &'a dyn Ledger,
     /// The network.
     pub http_client: &'a HttpClient,
     /// The clock.
@@ -164,11 +165,12 @@ impl Job<'_> {
         let reader = ReadBackClient::new(destination.as_ref(), self.http_client, self.clock, self.random)
             .within(|| self.place())?;
         let mark = format!("verify-{}", self.clock.now().format("%Y%m%dT%H%M%SZ"));
+        let remote = RemoteGroups::open(&self.project.settings.state.input_limits()).await?;
         let verification = Verification {
             mapping: &self.file.mapping,
             features: &destination.features(),
             ledger: self.ledger,
-            duckdb: self.ledger.duckdb(),
+            remote: &remote,
             reader: &reader,
             repair: repair.then_some(mark.as_str()),
             monitor: self.monitor,

@@ -8,15 +8,14 @@ pub mod sample;
 pub mod socket;
 
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::config::files::Files;
 use crate::config::{self, DestinationSettings, Diagnostics, Project, SourceSettings};
 use crate::delivery;
 use crate::destination::{Destination, amplitude, file, journy, mixpanel, posthog, segment, thrivestack, webhook};
 use crate::error::{Error, Kind, Result, Within};
-use crate::ledger;
-use crate::ledger::local::{LocalLedger, Retention};
-use crate::ledger::place;
+use crate::ledger::{self, Ledger, Retention};
 use crate::mapping::check::{self, Described};
 use crate::mapping::diagnostic::{Diagnostic, Severity, did_you_mean, listed};
 use crate::mapping::{At, MappingFile, compile};
@@ -212,14 +211,14 @@ pub fn destination_of<'a>(project: &'a Project, file: &MappingFile) -> Result<&'
 }
 
 /// The ledger, for a command that writes.
-pub async fn ledger(project: &Project) -> Result<LocalLedger> {
+pub async fn ledger(project: &Project) -> Result<Arc<dyn Ledger>> {
     let state = &project.settings.state;
     let retention = Retention { journal: state.journal_retention, runs: state.runs_retention };
-    LocalLedger::open(&state.path, &state.limits(), retention).await.map_err(|error| who_has_it(error, &state.path))
+    ledger::open(&state.path, &state.limits(), retention).await.map_err(|error| who_has_it(error, &state.path))
 }
 
 /// Copies the whole ledger to a new file, unless another process has it open.
-pub async fn backup(project: &Project, to: &Path) -> Result<ledger::Copied> {
+pub async fn backup(project: &Project, to: &Path) -> Result<ledger::BackupSummary> {
     let state = &project.settings.state;
     ledger::backup(&state.path, to, &state.limits()).await
 }
@@ -236,19 +235,9 @@ fn who_has_it(error: Error, path: &Path) -> Error {
 }
 
 /// The ledger, for a command that only looks; an empty one where none exists yet.
-pub async fn ledger_to_read(project: &Project) -> Result<LocalLedger> {
+pub async fn ledger_to_read(project: &Project) -> Result<Arc<dyn Ledger>> {
     let state = &project.settings.state;
-    match std::fs::metadata(&state.path) {
-        Ok(_) => {
-            let ledger = LocalLedger::open_read_only(&state.path, &state.limits()).await;
-            ledger.map_err(|error| who_has_it(error, &state.path))
-        }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            LocalLedger::in_place_of(&state.path, &state.limits()).await
-        }
-        // Whether there is one cannot be told, so nothing can be told about it.
-        Err(error) => Err(place::unreadable(&error).at(format!("ledger {}", state.path.display()))),
-    }
+    ledger::open_read_only(&state.path, &state.limits()).await.map_err(|error| who_has_it(error, &state.path))
 }
 
 /// The mappings of these names, or all enabled ones.

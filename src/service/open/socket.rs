@@ -14,7 +14,8 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Kind, Result};
-use crate::ledger::place::{FileId, write_error};
+use crate::io::file_id::FileId;
+use crate::ledger::file_error::write_error;
 
 /// Bytes of a socket's path that every system takes: macOS has room for 104, Linux for 108, with a zero at the end.
 const PATH_BYTES_MAX: usize = 100;

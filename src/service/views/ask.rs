@@ -12,8 +12,10 @@ use super::{
 };
 use crate::config::Project;
 use crate::error::Result;
-use crate::ledger::local::LocalLedger;
-use crate::ledger::{CandidateKind, GroupCounts, HistoryEntry, KnownGroup, Ledger, Outcome, RunRecord, SaidGroup};
+use crate::ledger::{
+    CandidateKind, ChangeOutcome, ChangeRecord, GroupCounts, History, HistoryEntry, RunRecord, SinceSuccess,
+    SyncedGroup,
+};
 use crate::mapping::{Expr, Field, From, Mapping, When};
 use crate::model::Op;
 use crate::model::document::Document;
@@ -37,24 +39,24 @@ pub struct Memory {
 }
 
 /// What the ledger remembers of one sync.
-pub async fn memory(ledger: &LocalLedger, sync: &str) -> Result<Memory> {
+pub async fn memory(history: &dyn History, sync: &str) -> Result<Memory> {
     Ok(Memory {
-        last: ledger.runs(Some(sync), 1).await?.pop(),
-        standing: ledger.standing(sync).await?,
-        last_success_at: ledger.last_success(sync).await?,
+        last: history.runs(Some(sync), None, 1).await?.pop(),
+        standing: history.group_counts(sync).await?,
+        last_success_at: history.last_success(sync).await?,
     })
 }
 
 /// What the ledger remembers of every sync, by name, in three questions however many there are.
-pub async fn memories(ledger: &LocalLedger) -> Result<BTreeMap<String, Memory>> {
+pub async fn memories(history: &dyn History) -> Result<BTreeMap<String, Memory>> {
     let mut memories: BTreeMap<String, Memory> = BTreeMap::new();
-    for (sync, mut runs) in ledger.latest_runs(1).await? {
+    for (sync, mut runs) in history.latest_runs(1).await? {
         memories.entry(sync).or_default().last = runs.pop();
     }
-    for (sync, standing) in ledger.standings().await? {
+    for (sync, standing) in history.all_group_counts().await? {
         memories.entry(sync).or_default().standing = standing;
     }
-    for (sync, at) in ledger.last_successes().await? {
+    for (sync, at) in history.last_successes().await? {
         memories.entry(sync).or_default().last_success_at = Some(at);
     }
     Ok(memories)
@@ -93,17 +95,17 @@ pub fn sync(
 pub async fn timetable(
     project: &Project,
     mapping: &Mapping,
-    ledger: &LocalLedger,
+    history: &dyn History,
     now: DateTime<Utc>,
 ) -> Result<Option<Timetable>> {
     let Some(rules) = SyncSchedule::of(mapping, project.settings.daemon.zone())? else { return Ok(None) };
     let followed_ended_at = match mapping.schedule.as_ref().map(|schedule| &schedule.when) {
-        Some(When::After(other)) => ledger.last_success(other).await?,
+        Some(When::After(other)) => history.last_success(other).await?,
         _ => None,
     };
     let recorded = |run: RunRecord| RunSpan { started_at: run.started_at, ended_at: run.ended_at };
-    let last = ledger.whole_runs(&mapping.name, 1).await?.pop().map(recorded);
-    let (success, attempted_at, failed_at) = ledger.since_success(&mapping.name).await?;
+    let last = history.whole_runs(&mapping.name, 1).await?.pop().map(recorded);
+    let SinceSuccess { success, attempted_at, failed_at } = history.since_success(&mapping.name).await?;
     let success = success.map(recorded);
     let history = RunHistory { last, followed_ended_at, success, attempted_at, failed_at };
     Ok(Some(Timetable::resume(rules, history, now)))
@@ -175,11 +177,11 @@ pub fn run(record: RunRecord) -> RunView {
 }
 
 /// A run with everything its record tells.
-pub async fn run_detail(ledger: &LocalLedger, id: &str) -> Result<Option<RunDetail>> {
-    let Some((record, detail)) = ledger.run(id).await? else { return Ok(None) };
-    let mut rejected = ledger.said(id, Some(Outcome::Rejected), 0, REJECTED_SHOWN).await?;
+pub async fn run_detail(history: &dyn History, id: &str) -> Result<Option<RunDetail>> {
+    let Some((record, detail)) = history.run(id).await? else { return Ok(None) };
+    let mut rejected = history.changes(id, Some(ChangeOutcome::Rejected), 0, REJECTED_SHOWN).await?;
     if (rejected.len() as u64) < REJECTED_SHOWN {
-        rejected.extend(ledger.said(id, Some(Outcome::PartlyRejected), 0, REJECTED_SHOWN).await?);
+        rejected.extend(history.changes(id, Some(ChangeOutcome::PartlyRejected), 0, REJECTED_SHOWN).await?);
     }
     let mut run = run(record);
     let detail = stored("record", &detail, &mut run.error).unwrap_or_default();
@@ -187,25 +189,23 @@ pub async fn run_detail(ledger: &LocalLedger, id: &str) -> Result<Option<RunDeta
 }
 
 /// What a run said about a group.
-pub fn said(group: SaidGroup) -> SaidView {
-    let SaidGroup { key, entry } = group;
+pub fn said(group: ChangeRecord) -> SaidView {
+    let ChangeRecord { key, entry } = group;
     SaidView { key, at: entry.at, outcome: entry.outcome, reason: entry.reason, change: entry.change }
 }
 
 /// What is known of a group, with the latest `count` lines of its history (before the line `before`, if given); none when
 /// nothing is.
 pub async fn group(
-    ledger: &LocalLedger,
+    history: &dyn History,
     sync: &str,
     key: &str,
     before: Option<u64>,
     count: u64,
 ) -> Result<Option<GroupView>> {
-    let known = ledger.known(sync, key).await?;
-    let history = match before {
-        Some(before) => ledger.history_before(sync, key, before, count).await?,
-        None => ledger.history(sync, key, count.max(HISTORY_SEARCHED)).await?,
-    };
+    let known = history.group(sync, key).await?;
+    let entries = if before.is_some() { count } else { count.max(HISTORY_SEARCHED) };
+    let history = history.group_history(sync, key, before, entries).await?;
     if known.is_none() && history.is_empty() {
         return Ok(None);
     }
@@ -216,7 +216,7 @@ pub async fn group(
 pub fn sent_in(traits: &mut BTreeMap<String, HeldView>, older: &[HistoryView]) {
     for (name, held) in traits.iter_mut().filter(|(_, held)| held.sent_at.is_none()) {
         let spoke = |entry: &&HistoryView| {
-            entry.outcome == Outcome::Delivered.name() && entry.change.names().any(|spoken| spoken == name)
+            entry.outcome == ChangeOutcome::Delivered.name() && entry.change.names().any(|spoken| spoken == name)
         };
         if let Some(said) = older.iter().find(spoke) {
             (held.sent_at, held.run) = (Some(said.at), Some(said.run.clone()));
@@ -227,7 +227,7 @@ pub fn sent_in(traits: &mut BTreeMap<String, HeldView>, older: &[HistoryView]) {
 fn group_view(
     sync: &str,
     key: &str,
-    known: Option<KnownGroup>,
+    known: Option<SyncedGroup>,
     mut history: Vec<HistoryEntry>,
     count: u64,
 ) -> GroupView {
@@ -238,7 +238,7 @@ fn group_view(
     };
     let traits = document.0.into_iter().map(|(name, value)| {
         let spoke = |entry: &&HistoryEntry| {
-            entry.outcome == Outcome::Delivered.name() && entry.change.names().any(|spoken| *spoken == name)
+            entry.outcome == ChangeOutcome::Delivered.name() && entry.change.names().any(|spoken| *spoken == name)
         };
         let said = history.iter().find(spoke);
         let held = HeldView { value, sent_at: said.map(|said| said.at), run: said.map(|said| said.run.clone()) };
@@ -268,17 +268,17 @@ fn group_view(
 }
 
 /// Groups of a sync whose last word is a rejection, in key order (after the group `after`, if given), at most `count`.
-pub async fn rejected(ledger: &LocalLedger, sync: &str, after: Option<&str>, count: u64) -> Result<Vec<RejectedView>> {
-    Ok(rejected_views(sync, ledger.rejected_after(sync, after, count).await?))
+pub async fn rejected(history: &dyn History, sync: &str, after: Option<&str>, count: u64) -> Result<Vec<RejectedView>> {
+    Ok(rejected_views(sync, history.rejected(sync, after, count).await?))
 }
 
 /// The same of every sync, at most `each` of one.
-pub async fn rejected_of_all(ledger: &LocalLedger, each: u64) -> Result<BTreeMap<String, Vec<RejectedView>>> {
-    let all = ledger.rejected_of_all(each).await?.into_iter();
+pub async fn rejected_of_all(history: &dyn History, each: u64) -> Result<BTreeMap<String, Vec<RejectedView>>> {
+    let all = history.all_rejected(each).await?.into_iter();
     Ok(all.map(|(sync, groups)| (sync.clone(), rejected_views(&sync, groups))).collect())
 }
 
-fn rejected_views(sync: &str, groups: Vec<KnownGroup>) -> Vec<RejectedView> {
+fn rejected_views(sync: &str, groups: Vec<SyncedGroup>) -> Vec<RejectedView> {
     let views = groups.into_iter().filter_map(|group| {
         let (document, mut reason) = group.rejected?;
         if let Some(what) = group.unreadable {
@@ -315,8 +315,8 @@ pub fn planned(decision: &Decision) -> Option<PlannedView> {
 }
 
 /// A group as it is exported.
-pub fn exported(sync: &str, group: KnownGroup) -> ExportedView {
-    let KnownGroup { key, document, unconfirmed_in, rejected, at, unreadable } = group;
+pub fn exported(sync: &str, group: SyncedGroup) -> ExportedView {
+    let SyncedGroup { key, document, unconfirmed_in, rejected, at, unreadable } = group;
     // What cannot be read is not an empty document.
     let shown = |document: Document| unreadable.is_none().then_some(document.0);
     let rejected = rejected.map(|(document, reason)| ExportedRejection { document: shown(document), reason });

@@ -13,7 +13,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::ledger::{Comparison, GroupCounts, Status};
+use crate::ledger::{Comparison, GroupCounts, RunStatus};
 use crate::model::{Change, Traits};
 use crate::sync::RunOptions;
 use crate::sync::report::{Counts, Detail};
@@ -148,7 +148,7 @@ pub struct RunView {
     /// The run's id.
     pub run: String,
     /// How it ended; `running` until then.
-    pub status: Status,
+    pub status: RunStatus,
     /// When it began.
     pub started_at: DateTime<Utc>,
     /// When it ended.

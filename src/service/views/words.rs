@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::RunView;
 pub use crate::format::{for_terminal, is_unsafe, json_line, one_line, thousands};
-use crate::ledger::Status;
+use crate::ledger::RunStatus;
 use crate::sync::guard;
 use crate::sync::report::Counts;
 
@@ -47,7 +47,7 @@ pub fn counts(counts: &Counts) -> String {
 
 /// The guard that stopped a run, by the name that `--accept` takes.
 pub fn guard_of(run: &RunView) -> Option<&'static str> {
-    if run.status != Status::Guarded {
+    if run.status != RunStatus::Guarded {
         return None;
     }
     let error = run.error.as_deref().unwrap_or_default();
@@ -59,7 +59,7 @@ pub fn guard_of(run: &RunView) -> Option<&'static str> {
 pub fn advice(run: &RunView) -> Option<String> {
     let sync = &run.sync;
     let words = match (run.status, run.error_kind.as_deref()?) {
-        (Status::Guarded, _) => {
+        (RunStatus::Guarded, _) => {
             let name = guard_of(run)?;
             return Some(format!(
                 "look at `groupcast plan {sync}`; if this is right, accept it once with `groupcast run {sync} --accept {name}`"
@@ -132,13 +132,14 @@ mod tests {
             error_kind: Some(kind.to_owned()),
         };
         for kind in ["config", "source", "source_busy", "destination", "ledger", "ledger_busy", "bug"] {
-            assert!(advice(&run(Status::Failed, kind, "")).is_some(), "{kind}");
+            assert!(advice(&run(RunStatus::Failed, kind, "")).is_some(), "{kind}");
         }
-        assert_eq!(advice(&run(Status::Incomplete, "interrupted", "")), None);
-        let guarded = run(Status::Guarded, "guard", "stopped by the guard `rows-dropped` before anything was sent: …");
+        assert_eq!(advice(&run(RunStatus::Incomplete, "interrupted", "")), None);
+        let guarded =
+            run(RunStatus::Guarded, "guard", "stopped by the guard `rows-dropped` before anything was sent: …");
         assert_eq!(guard_of(&guarded), Some("rows-dropped"));
         assert!(advice(&guarded).unwrap().ends_with("`groupcast run accounts --accept rows-dropped`"));
-        assert_eq!(guard_of(&run(Status::Failed, "source", "guard `keys`")), None);
+        assert_eq!(guard_of(&run(RunStatus::Failed, "source", "guard `keys`")), None);
     }
 
     #[test]
@@ -151,7 +152,7 @@ mod tests {
         let run = RunView {
             sync: "accounts".to_owned(),
             run: "r".to_owned(),
-            status: Status::Guarded,
+            status: RunStatus::Guarded,
             started_at: DateTime::UNIX_EPOCH,
             ended_at: None,
             started_by: String::new(),

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixListener;
 
-use groupcast::ledger::place::FileId;
+use groupcast::io::file_id::FileId;
 use serde_json::{Value, json};
 
 use super::{edit, place, scheduled};

@@ -11,8 +11,8 @@ use groupcast::destination::file::{File, Settings as FileSettings};
 use groupcast::duckdb::DuckDbConnection;
 use groupcast::error::Result;
 use groupcast::io::{Clock, Random};
-use groupcast::ledger::local::LocalLedger;
-use groupcast::ledger::{KnownGroup, Status};
+use groupcast::ledger::duckdb::DuckDbLedger;
+use groupcast::ledger::{RunStatus, SyncedGroup};
 use groupcast::mapping::compile::{Projection, Restriction};
 use groupcast::mapping::{
     At, Expr, Field, From, Guards, Mapping, Model, OnDuplicate, OnMissing, OnRemovedTrait, Policy, Trait, fingerprint,
@@ -82,7 +82,7 @@ pub(super) struct Genre {
 #[derive(Debug, PartialEq)]
 pub(super) struct Told {
     held: BTreeMap<String, Group>,
-    known: Vec<KnownGroup>,
+    known: Vec<SyncedGroup>,
     requests: u64,
     deaths: u32,
 }
@@ -240,7 +240,7 @@ async fn run_once(
 }
 
 /// Plans the sync beside whatever else goes on in the ledger's file, where nothing is marked, said or recorded.
-async fn plan_once(world: &Mutex<World>, ledger: &LocalLedger, options: &RunOptions) -> Result<(), String> {
+async fn plan_once(world: &Mutex<World>, ledger: &DuckDbLedger, options: &RunOptions) -> Result<(), String> {
     let truth = world.lock().unwrap().truth.clone();
     let (_signal, signal) = watch::channel(Signal::Go);
     let session = Session {
@@ -265,7 +265,7 @@ async fn plan_once(world: &Mutex<World>, ledger: &LocalLedger, options: &RunOpti
 
 /// Everything that is known for certain is held, and everything that is held is seen: what the next change relies on.
 async fn check_known(sync: &str, world: &Mutex<World>, store: &Store) -> Result<(), String> {
-    let known = store.ledger().export(sync, None, 100).await.map_err(|error| error.to_string())?;
+    let known = store.ledger().history().groups(sync, None, 100).await.map_err(|error| error.to_string())?;
     let held = world.lock().unwrap().held.clone();
     let seen: BTreeSet<&String> = known.iter().map(|group| &group.key).collect();
     if let Some(key) = held.keys().find(|key| !seen.contains(key)) {
@@ -361,9 +361,13 @@ pub(super) async fn history(seed: u64, genre: &Genre, store: &mut Store) -> Resu
             check_known(genre.sync, &world, store).await?;
         }
         if random.u8(0..40) == 0 {
-            let key = random.bool().then_some("g1");
-            store.ledger().reset(genre.sync, key, "reset", false).await.map_err(|error| error.to_string())?;
-            world.lock().unwrap().settled.retain(|settled, _| key.is_some_and(|key| key != settled));
+            let key = random.bool().then(|| "g1".to_owned());
+            store
+                .ledger()
+                .reset(genre.sync, key.as_ref().map(std::slice::from_ref), "reset", false)
+                .await
+                .map_err(|error| error.to_string())?;
+            world.lock().unwrap().settled.retain(|settled, _| key.as_ref().is_some_and(|key| key != settled));
         }
     }
     // The weather clears up; some of what was refused is corrected at the source, the rest is retried.
@@ -382,7 +386,7 @@ pub(super) async fn history(seed: u64, genre: &Genre, store: &mut Store) -> Resu
         let options = RunOptions { retry_rejected: quiet == 0, ..RunOptions::default() };
         let (done, _) = run_once(&world, store, genre, trait_by_trait, &options, &clock).await;
         let report = done.map_err(|error| error.to_string())?;
-        if report.status != Status::Delivered {
+        if report.status != RunStatus::Delivered {
             return Err(format!("quiet run {quiet} ended {:?}", report.status));
         }
     }
@@ -407,7 +411,7 @@ pub(super) async fn history(seed: u64, genre: &Genre, store: &mut Store) -> Resu
     if strict {
         check_known(genre.sync, &world, store).await?;
     }
-    let standing = store.ledger().standing(genre.sync).await.map_err(|error| error.to_string())?;
+    let standing = store.ledger().history().group_counts(genre.sync).await.map_err(|error| error.to_string())?;
     if (standing.unconfirmed, standing.rejected) != (0, 0) && truth.mapping.policy.on_missing != OnMissing::Keep {
         return Err(format!("after two quiet runs {standing:?}"));
     }
@@ -420,7 +424,7 @@ pub(super) async fn history(seed: u64, genre: &Genre, store: &mut Store) -> Resu
     if let (true, Some(complaint)) = (strict, world.complaints.first()) {
         return Err(complaint.clone());
     }
-    let mut known = store.ledger().export(genre.sync, None, 100).await.map_err(|error| error.to_string())?;
+    let mut known = store.ledger().history().groups(genre.sync, None, 100).await.map_err(|error| error.to_string())?;
     // Times and run ids depend on how often the clock was looked at.
     for group in &mut known {
         (group.at, group.unconfirmed_in) =

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use chrono::DateTime;
 use groupcast::duckdb::{Limits, ledger_error};
-use groupcast::ledger::local::{LocalLedger, Retention};
-use groupcast::ledger::{Incoming, Ledger, Missing, RunStart, Scope, Status};
+use groupcast::ledger::duckdb::DuckDbLedger;
+use groupcast::ledger::{Access, CompareOptions, Ledger, MissingScope, Retention, RunStart, RunStatus, SourceRows};
 use groupcast::model::{Cell, ColumnType};
 
 use super::history::{Genre, Palette, history};
@@ -33,16 +33,16 @@ fn block_on<T>(work: impl Future<Output = T>) -> T {
 }
 
 /// What everybody may ask at any time must be sound at any time.
-async fn ask(asking: &LocalLedger) {
+async fn ask(asking: &DuckDbLedger) {
     for sync in SYNCS {
-        let groups = asking.export(sync, None, 1_000).await.unwrap();
+        let groups = asking.history().groups(sync, None, 1_000).await.unwrap();
         let keys: BTreeSet<&String> = groups.iter().map(|group| &group.key).collect();
         assert_eq!(keys.len(), groups.len(), "{sync} knows a group twice");
-        asking.standing(sync).await.unwrap();
-        for run in asking.runs(Some(sync), 3).await.unwrap() {
-            asking.said(&run.run, None, 0, 10).await.unwrap();
+        asking.history().group_counts(sync).await.unwrap();
+        for run in asking.history().runs(Some(sync), None, 3).await.unwrap() {
+            asking.history().changes(&run.run, None, 0, 10).await.unwrap();
         }
-        asking.history(sync, "g1", 5).await.unwrap();
+        asking.history().group_history(sync, "g1", None, 5).await.unwrap();
     }
 }
 
@@ -57,25 +57,25 @@ async fn survives(file: &Path, copy: &Path) {
     if log(file).exists() {
         std::fs::copy(log(file), log(copy)).unwrap();
     }
-    let ledger = LocalLedger::open(copy, &limits(), RETENTION).await.unwrap();
-    assert_eq!(ledger.older(), None);
-    for died in ledger.under_way().await.unwrap() {
-        ledger.give_up(&died, died.started_at, "killed", "interrupted").await.unwrap();
-        let (record, _) = ledger.run(&died.run).await.unwrap().unwrap();
-        assert_eq!(record.status, Status::Died);
+    let ledger = DuckDbLedger::open(copy, &limits(), RETENTION).await.unwrap();
+    assert_eq!(ledger.storage().outdated(), None);
+    for died in ledger.history().unfinished_runs().await.unwrap() {
+        ledger.mark_crashed(&died, died.started_at, "killed", "interrupted").await.unwrap();
+        let (record, _) = ledger.history().run(&died.run).await.unwrap().unwrap();
+        assert_eq!(record.status, RunStatus::Died);
     }
-    assert!(ledger.under_way().await.unwrap().is_empty());
+    assert!(ledger.history().unfinished_runs().await.unwrap().is_empty());
     ask(&ledger).await;
 }
 
 fn side_by_side(seed: u64, genre: Genre) {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("ledger.duckdb");
-    let of = Arc::new(block_on(LocalLedger::open(&file, &limits(), RETENTION)).unwrap());
+    let of = Arc::new(block_on(DuckDbLedger::open(&file, &limits(), RETENTION)).unwrap());
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let questions = scope.spawn(|| {
-            let asking = of.sibling().unwrap();
+            let asking = of.another(Access::ReadWrite).unwrap();
             let mut asked = 0;
             while !done.load(Ordering::SeqCst) {
                 block_on(ask(&asking));
@@ -108,8 +108,8 @@ fn side_by_side(seed: u64, genre: Genre) {
     block_on(async {
         // Nothing is left open, and the file opens again.
         drop(of);
-        let ledger = LocalLedger::open(&file, &limits(), RETENTION).await.unwrap();
-        assert!(ledger.under_way().await.unwrap().is_empty());
+        let ledger = DuckDbLedger::open(&file, &limits(), RETENTION).await.unwrap();
+        assert!(ledger.history().unfinished_runs().await.unwrap().is_empty());
         ask(&ledger).await;
     });
 }
@@ -118,7 +118,7 @@ fn side_by_side(seed: u64, genre: Genre) {
 async fn a_long_statement_of_one_run_holds_no_other_up() {
     let folder = tempfile::tempdir().unwrap();
     let limits = Limits { threads: 4, ..Limits::standard() };
-    let ledger = LocalLedger::open(&folder.path().join("ledger.duckdb"), &limits, RETENTION).await.unwrap();
+    let ledger = DuckDbLedger::open(&folder.path().join("ledger.duckdb"), &limits, RETENTION).await.unwrap();
     let runs = |sync: &str| RunStart {
         sync: sync.to_owned(),
         run: format!("run-{sync}"),
@@ -129,7 +129,7 @@ async fn a_long_statement_of_one_run_holds_no_other_up() {
         partial: false,
     };
     // GIVEN a run whose model takes for ever, on all threads
-    let long = ledger.sibling().unwrap();
+    let long = ledger.another(Access::ReadWrite).unwrap();
     long.begin(&runs("long")).await.unwrap();
     let duckdb = long.duckdb().clone();
     let reading = tokio::spawn(async move {
@@ -142,16 +142,20 @@ async fn a_long_statement_of_one_run_holds_no_other_up() {
     // WHEN others begin, compare, end and are asked
     let others = async {
         for sync in ["one", "two", "three"] {
-            let other = ledger.sibling().unwrap();
+            let other = ledger.another(Access::ReadWrite).unwrap();
             other.begin(&runs(sync)).await.unwrap();
             let rows = [(Some("k".to_owned()), vec![Cell::Int(1)])];
             let staged = stage(other.duckdb(), &rows, &[ColumnType::Int]).await.unwrap();
-            let scope =
-                Scope { salt: "m".to_owned(), missing: Missing::All, retry_rejected: false, act_on_missing: false };
-            let found = other.compare(sync, Incoming::Staged(&staged), &scope).await.unwrap();
+            let scope = CompareOptions {
+                salt: "m".to_owned(),
+                missing: MissingScope::All,
+                retry_rejected: false,
+                act_on_missing: false,
+            };
+            let found = other.compare(sync, SourceRows::Staged(&staged), &scope).await.unwrap();
             assert_eq!(found.new, 1);
             other.mark(sync, &format!("run-{sync}"), vec!["k".to_owned()]).await.unwrap();
-            ledger.keep("paused/one", Some("now")).await.unwrap();
+            ledger.kv().put("paused/one", "now").await.unwrap();
         }
     };
     // THEN none of that waits for it

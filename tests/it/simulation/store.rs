@@ -5,15 +5,15 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use crate::support::memory_ledger::MemoryLedger;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use groupcast::duckdb::{DuckDbConnection, Limits};
 use groupcast::error::{Error, Kind, Result};
-use groupcast::ledger::local::{LocalLedger, Retention};
-use groupcast::ledger::memory::MemoryLedger;
+use groupcast::ledger::duckdb::DuckDbLedger;
 use groupcast::ledger::{
-    Begun, Candidate, Checkpoint, Comparison, Entry, GroupCounts, HistoryEntry, Incoming, KnownGroup, Ledger, Outcome,
-    RunRecord, RunStart, Scope,
+    Access, Candidate, ChangeOutcome, CompareOptions, Comparison, History, JournalEntry, KeyValue, Ledger, PreviousRun,
+    Retention, RunCheckpoint, RunRecord, RunStart, SourceRows, Storage,
 };
 use groupcast::model::{After, Document, document};
 use serde_json::Value;
@@ -28,22 +28,22 @@ use super::world::World;
 pub(super) enum Store {
     Memory(MemoryLedger),
     Local {
-        ledger: Option<LocalLedger>,
+        ledger: Option<DuckDbLedger>,
         folder: tempfile::TempDir,
         lives: u32,
     },
     /// One connection of several to the same file, as a daemon's runs have them.
     Sibling {
-        of: Arc<LocalLedger>,
-        ledger: LocalLedger,
+        of: Arc<DuckDbLedger>,
+        ledger: DuckDbLedger,
         deaths: u32,
     },
 }
 
-async fn open(path: &Path) -> LocalLedger {
+async fn open(path: &Path) -> DuckDbLedger {
     // One thread: these histories have a few dozen groups.
     let limits = Limits { threads: 1, ..Limits::standard() };
-    LocalLedger::open(path, &limits, RETENTION).await.unwrap()
+    DuckDbLedger::open(path, &limits, RETENTION).await.unwrap()
 }
 
 fn file(folder: &tempfile::TempDir, lives: u32) -> PathBuf {
@@ -60,8 +60,8 @@ impl Store {
         Store::Local { ledger: Some(open(&file(&folder, 0)).await), folder, lives: 0 }
     }
 
-    pub(super) fn sibling(of: &Arc<LocalLedger>) -> Store {
-        Store::Sibling { of: Arc::clone(of), ledger: of.sibling().unwrap(), deaths: 0 }
+    pub(super) fn sibling(of: &Arc<DuckDbLedger>) -> Store {
+        Store::Sibling { of: Arc::clone(of), ledger: of.another(Access::ReadWrite).unwrap(), deaths: 0 }
     }
 
     pub(super) fn ledger(&self) -> &dyn Ledger {
@@ -73,9 +73,9 @@ impl Store {
     }
 
     /// For a plan beside other syncs' runs.
-    pub(super) fn beside(&self) -> Option<LocalLedger> {
+    pub(super) fn beside(&self) -> Option<DuckDbLedger> {
         match self {
-            Store::Sibling { of, .. } => Some(of.sibling_read_only().unwrap()),
+            Store::Sibling { of, .. } => Some(of.another(Access::ReadOnly).unwrap()),
             Store::Memory(_) | Store::Local { .. } => None,
         }
     }
@@ -84,7 +84,7 @@ impl Store {
     pub(super) fn duckdb(&self) -> Option<&DuckDbConnection> {
         match self {
             Store::Memory(_) => None,
-            Store::Local { ledger, .. } => ledger.as_ref().map(LocalLedger::duckdb),
+            Store::Local { ledger, .. } => ledger.as_ref().map(DuckDbLedger::duckdb),
             Store::Sibling { ledger, .. } => Some(ledger.duckdb()),
         }
     }
@@ -96,11 +96,11 @@ impl Store {
             // Only the run dies. The process may record that, or leave it to the next run.
             *deaths += 1;
             if *deaths % 2 == 0 {
-                for run in of.under_way().await.unwrap().iter().filter(|run| run.sync == sync) {
-                    of.give_up(run, run.started_at, "died", "bug").await.unwrap();
+                for run in of.history().unfinished_runs().await.unwrap().iter().filter(|run| run.sync == sync) {
+                    of.mark_crashed(run, run.started_at, "died", "bug").await.unwrap();
                 }
             }
-            *ledger = of.sibling().unwrap();
+            *ledger = of.another(Access::ReadWrite).unwrap();
         }
         let Store::Local { ledger, folder, lives } = self else { return };
         let (left, next) = (file(folder, *lives), file(folder, *lives + 1));
@@ -112,7 +112,7 @@ impl Store {
             std::fs::copy(log(&left), log(&next)).unwrap();
         }
         let opened = open(&next).await;
-        assert_eq!(opened.older(), None, "a kill is no loss");
+        assert_eq!(opened.storage().outdated(), None, "a kill is no loss");
         *ledger = Some(opened);
         *lives += 1;
     }
@@ -120,7 +120,7 @@ impl Store {
     /// The process ends in peace and another one begins.
     pub(super) async fn reopen(&mut self) {
         if let Store::Sibling { of, ledger, .. } = self {
-            *ledger = of.sibling().unwrap();
+            *ledger = of.another(Access::ReadWrite).unwrap();
         }
         let Store::Local { ledger, folder, lives } = self else { return };
         drop(ledger.take());
@@ -190,12 +190,12 @@ impl Mortal<'_> {
     }
 
     /// What the mutant makes of an outcome.
-    fn miswrite(&self, mut entry: Entry) -> Entry {
+    fn miswrite(&self, mut entry: JournalEntry) -> JournalEntry {
         let (key, change) = (entry.key.clone(), entry.change.clone());
         entry.outcome = match (self.mutant, entry.outcome) {
-            (Mutant::UnknownIsNotSent, Outcome::Unknown) => Outcome::NotSent,
-            (Mutant::UnknownIsDelivered, Outcome::Unknown) => Outcome::Delivered,
-            (Mutant::PartIsNothing, Outcome::PartlyRejected) => Outcome::Rejected,
+            (Mutant::UnknownIsNotSent, ChangeOutcome::Unknown) => ChangeOutcome::NotSent,
+            (Mutant::UnknownIsDelivered, ChangeOutcome::Unknown) => ChangeOutcome::Delivered,
+            (Mutant::PartIsNothing, ChangeOutcome::PartlyRejected) => ChangeOutcome::Rejected,
             (_, outcome) => outcome,
         };
         if let (Mutant::TrustsTheUnsaid, Some(document)) = (self.mutant, spelled(&mut entry)) {
@@ -218,7 +218,7 @@ impl Mortal<'_> {
 }
 
 /// The document an entry leads to, spelled out so that a mutant can spoil it.
-fn spelled(entry: &mut Entry) -> Option<&mut Document> {
+fn spelled(entry: &mut JournalEntry) -> Option<&mut Document> {
     let after = entry.document.take()?;
     entry.document = Some(After::Document(after.document(&entry.change)));
     match &mut entry.document {
@@ -229,15 +229,15 @@ fn spelled(entry: &mut Entry) -> Option<&mut Document> {
 
 #[async_trait]
 impl Ledger for Mortal<'_> {
-    async fn begin(&self, start: &RunStart) -> Result<Begun> {
+    async fn begin(&self, start: &RunStart) -> Result<PreviousRun> {
         self.alive()?;
         let begun = self.ledger.begin(start).await?;
         self.alive()?;
         Ok(begun)
     }
-    async fn compare(&self, sync: &str, incoming: Incoming<'_>, scope: &Scope) -> Result<Comparison> {
+    async fn compare(&self, sync: &str, rows: SourceRows<'_>, options: &CompareOptions) -> Result<Comparison> {
         self.alive()?;
-        self.ledger.compare(sync, incoming, scope).await
+        self.ledger.compare(sync, rows, options).await
     }
     async fn page(&self, from: u64, count: u64) -> Result<Vec<Candidate>> {
         let page = self.ledger.page(from, count.min(self.page)).await?;
@@ -255,15 +255,16 @@ impl Ledger for Mortal<'_> {
         }
         self.alive()
     }
-    async fn record(&self, sync: &str, run: &str, at: DateTime<Utc>, entries: Vec<Entry>) -> Result<()> {
+    async fn record(&self, sync: &str, run: &str, at: DateTime<Utc>, entries: Vec<JournalEntry>) -> Result<()> {
         self.alive()?;
-        let entries: Vec<Entry> = entries.into_iter().map(|entry| self.miswrite(entry)).collect();
-        let outcomes: Vec<(String, Outcome)> = entries.iter().map(|entry| (entry.key.clone(), entry.outcome)).collect();
+        let entries: Vec<JournalEntry> = entries.into_iter().map(|entry| self.miswrite(entry)).collect();
+        let outcomes: Vec<(String, ChangeOutcome)> =
+            entries.iter().map(|entry| (entry.key.clone(), entry.outcome)).collect();
         self.ledger.record(sync, run, at, entries).await?;
         {
             let mut world = self.world.lock().unwrap();
             for (key, outcome) in outcomes {
-                if matches!(outcome, Outcome::Same | Outcome::Delivered) {
+                if matches!(outcome, ChangeOutcome::Same | ChangeOutcome::Delivered) {
                     let settled = world.truth.of(&key);
                     world.settled.insert(key, settled);
                 } else {
@@ -273,30 +274,27 @@ impl Ledger for Mortal<'_> {
         }
         self.alive()
     }
-    async fn finish(&self, sync: &str, run: &str, checkpoint: Checkpoint) -> Result<()> {
+    async fn finish(&self, sync: &str, run: &str, checkpoint: RunCheckpoint) -> Result<()> {
         self.alive()?;
         self.ledger.finish(sync, run, checkpoint).await?;
         self.alive()
     }
-    async fn known(&self, sync: &str, key: &str) -> Result<Option<KnownGroup>> {
-        self.ledger.known(sync, key).await
+    async fn mark_crashed(&self, record: &RunRecord, at: DateTime<Utc>, error: &str, kind: &str) -> Result<()> {
+        self.ledger.mark_crashed(record, at, error, kind).await
     }
-    async fn history(&self, sync: &str, key: &str, count: u64) -> Result<Vec<HistoryEntry>> {
-        self.ledger.history(sync, key, count).await
+    async fn reset(&self, sync: &str, keys: Option<&[String]>, mark: &str, forget: bool) -> Result<u64> {
+        self.ledger.reset(sync, keys, mark, forget).await
     }
-    async fn rejected(&self, sync: &str, count: u64) -> Result<Vec<KnownGroup>> {
-        self.ledger.rejected(sync, count).await
+    fn history(&self) -> &dyn History {
+        self.ledger.history()
     }
-    async fn runs(&self, sync: Option<&str>, count: u64) -> Result<Vec<RunRecord>> {
-        self.ledger.runs(sync, count).await
+    fn kv(&self) -> &dyn KeyValue {
+        self.ledger.kv()
     }
-    async fn standing(&self, sync: &str) -> Result<GroupCounts> {
-        self.ledger.standing(sync).await
+    fn storage(&self) -> &dyn Storage {
+        self.ledger.storage()
     }
-    async fn reset(&self, sync: &str, key: Option<&str>, mark: &str, forget: bool) -> Result<u64> {
-        self.ledger.reset(sync, key, mark, forget).await
-    }
-    async fn export(&self, sync: &str, after: Option<&str>, count: u64) -> Result<Vec<KnownGroup>> {
-        self.ledger.export(sync, after, count).await
+    fn connect(&self, access: Access) -> Result<Arc<dyn Ledger>> {
+        self.ledger.connect(access)
     }
 }

@@ -8,6 +8,7 @@ pub(crate) mod clock;
 pub(crate) mod daemon;
 pub(crate) mod group_server;
 pub(crate) mod journy;
+pub(crate) mod memory_ledger;
 pub(crate) mod mixpanel;
 pub(crate) mod postgres;
 pub(crate) mod posthog;

@@ -35,8 +35,8 @@ fn a_failure_is_told_once_and_its_end_with_how_long_it_was() {
 
 #[test]
 fn another_kind_of_failure_is_told_and_goes_on_from_the_first() {
-    let guarded = run(20, Status::Guarded, Some("guard"));
-    let incomplete = run(30, Status::Incomplete, Some("destination"));
+    let guarded = run(20, RunStatus::Guarded, Some("guard"));
+    let incomplete = run(30, RunStatus::Incomplete, Some("destination"));
     says(
         &told(&[failed(0, "source_busy"), failed(10, "source"), guarded.clone(), guarded, incomplete, good(59)]),
         &[
@@ -52,7 +52,7 @@ fn another_kind_of_failure_is_told_and_goes_on_from_the_first() {
 #[test]
 fn a_run_that_died_or_that_nobody_classified_is_a_failure() {
     says(
-        &told(&[run(0, Status::Died, None), run(1, Status::Failed, None)]),
+        &told(&[run(0, RunStatus::Died, None), run(1, RunStatus::Failed, None)]),
         &[(Event::Failed, "runs fail (died)"), (Event::Failed, "runs fail (unknown)")],
     );
 }
@@ -63,10 +63,10 @@ fn stopped_limited_and_partial_runs_say_nothing_about_a_sync() {
     assert!(watchman.ended(&ended(&failed(0, "source")), 0).is_some());
     let before = watchman.clone();
     for run in [
-        run(10, Status::Incomplete, Some("interrupted")),
-        run(10, Status::Failed, Some("interrupted")),
-        run(10, Status::Incomplete, None),
-        run(10, Status::Running, None),
+        run(10, RunStatus::Incomplete, Some("interrupted")),
+        run(10, RunStatus::Failed, Some("interrupted")),
+        run(10, RunStatus::Incomplete, None),
+        run(10, RunStatus::Running, None),
     ] {
         assert_eq!(watchman.ended(&ended(&run), 0), None, "{run:?}");
     }
@@ -104,7 +104,7 @@ fn rejections_are_told_above_the_threshold_and_when_they_fall_back() {
 
 #[test]
 fn rejections_and_failures_take_turns() {
-    let rejected = |minute| run(minute, Status::SomeRejected, None);
+    let rejected = |minute| run(minute, RunStatus::SomeRejected, None);
     says(
         &told(&[rejected(0), failed(10, "source"), rejected(20), rejected(30), good(40)]),
         &[
@@ -119,7 +119,7 @@ fn rejections_and_failures_take_turns() {
 #[test]
 fn messages_carry_what_a_person_and_a_machine_need() {
     let mut watchman = Watchman::default();
-    let guarded = run(0, Status::Guarded, Some("guard"));
+    let guarded = run(0, RunStatus::Guarded, Some("guard"));
     let message = watchman.ended(&ended(&guarded), 0).unwrap();
     assert_eq!(message.guard.as_deref(), Some("removed"));
     assert_eq!((message.at, message.bad_since, message.failed_runs), (at(1), at(0), 1));
@@ -136,7 +136,7 @@ fn messages_carry_what_a_person_and_a_machine_need() {
     assert_eq!(watchman.ended(&own, 0).unwrap().advice.as_deref(), Some("grant SELECT"));
     let message = watchman.ended(&ended(&good(20)), 0).unwrap();
     assert_eq!((message.error, message.error_kind, message.advice), (None, None, None));
-    assert_eq!((message.run.as_deref(), message.status), (Some("run-20"), Some(Status::Delivered)));
+    assert_eq!((message.run.as_deref(), message.status), (Some("run-20"), Some(RunStatus::Delivered)));
 }
 
 #[test]
@@ -193,7 +193,7 @@ fn a_late_run_that_fails_is_told_as_a_failure_since_it_was_late() {
     assert_eq!((message.event, message.bad_since, message.failed_runs), (Event::Failed, at(0), 1));
     assert_eq!(watchman.look(at(900), &[overdue(Some(100))], HOUR), [], "failing says why it is late");
     // Rejections do not say why.
-    let rejecting = run(901, Status::SomeRejected, None);
+    let rejecting = run(901, RunStatus::SomeRejected, None);
     assert!(watchman.ended(&ended(&rejecting), 0).is_some());
     assert_eq!(watchman.look(at(990), &[overdue(Some(920))], HOUR).len(), 1);
 }
@@ -323,10 +323,10 @@ proptest! {
             watchman = serde_json::from_str(&text).unwrap();
             let run = match step {
                 Step::Good => good(minute),
-                Step::Rejected => run(minute, Status::SomeRejected, None),
+                Step::Rejected => run(minute, RunStatus::SomeRejected, None),
                 Step::Failed(kind) => failed(minute, kind),
-                Step::Guarded => run(minute, Status::Guarded, Some("guard")),
-                Step::Stopped => run(minute, Status::Incomplete, Some("interrupted")),
+                Step::Guarded => run(minute, RunStatus::Guarded, Some("guard")),
+                Step::Stopped => run(minute, RunStatus::Incomplete, Some("interrupted")),
                 Step::Late | Step::OnTime => good(minute),
             };
             let message = match step {

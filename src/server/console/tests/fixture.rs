@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use serde_json::{Value, json};
 
-use crate::ledger::{GroupCounts, Status};
+use crate::ledger::{GroupCounts, RunStatus};
 use crate::model::{Change, Traits};
 use crate::service::views::{
     Activity, FireView, MappingView, Progress, QueuedRunView, RunView, SaidView, ScheduleView, State, SyncDetail,
@@ -55,14 +55,14 @@ pub(super) fn counts(rows: u64, delivered: u64, rejected: u64) -> Counts {
     }
 }
 
-pub(super) fn run(sync: &str, number: usize, minutes_ago: i64, status: Status, counts: Option<Counts>) -> RunView {
+pub(super) fn run(sync: &str, number: usize, minutes_ago: i64, status: RunStatus, counts: Option<Counts>) -> RunView {
     let started_at = at(minutes_ago);
     RunView {
         sync: sync.to_owned(),
         run: format!("{}-{number:04x}", started_at.format("%Y%m%dT%H%M%S%.3fZ")),
         status,
         started_at,
-        ended_at: (status != Status::Running && status != Status::Died)
+        ended_at: (status != RunStatus::Running && status != RunStatus::Died)
             .then(|| started_at + TimeDelta::milliseconds(21_000 + 1_700 * (number as i64 % 7))),
         started_by: "schedule".to_owned(),
         counts,
@@ -143,7 +143,7 @@ pub(super) fn schedule(written: &str, in_minutes: &[i64]) -> ScheduleView {
 }
 
 pub(super) fn sync(name: &str, state: State, schedule: Option<ScheduleView>, runs: Vec<RunView>) -> SyncDetail {
-    let well = |run: &&RunView| matches!(run.status, Status::Delivered | Status::SomeRejected);
+    let well = |run: &&RunView| matches!(run.status, RunStatus::Delivered | RunStatus::SomeRejected);
     let mapped = |name: &str, from: &str, kind: Option<&str>, op: &str| TraitView {
         name: name.to_owned(),
         from: from.to_owned(),
@@ -218,15 +218,15 @@ pub(super) fn syncs() -> Vec<SyncDetail> {
                 let ago = offset + every * index as i64;
                 match index {
                     5 => failed(
-                        run(name, index, ago, Status::Failed, None),
+                        run(name, index, ago, RunStatus::Failed, None),
                         "source_busy",
                         "source warehouse: connection refused",
                     ),
-                    11 => run(name, index, ago, Status::Died, None),
+                    11 => run(name, index, ago, RunStatus::Died, None),
                     _ => {
                         let rows = 1_200_000 + 900 * (24 - index as u64);
                         let rejected = if index % 6 == 0 { 14 } else { 0 };
-                        let status = if rejected > 0 { Status::SomeRejected } else { Status::Delivered };
+                        let status = if rejected > 0 { RunStatus::SomeRejected } else { RunStatus::Delivered };
                         run(name, index, ago, status, Some(counts(rows, 800 + 613 * (index as u64 * 7 % 11), rejected)))
                     }
                 }
@@ -234,7 +234,7 @@ pub(super) fn syncs() -> Vec<SyncDetail> {
             .collect()
     };
     let mut accounts = history("accounts", 45, 40);
-    let mut now = run("accounts", 99, 1, Status::Running, None);
+    let mut now = run("accounts", 99, 1, RunStatus::Running, None);
     now.started_by = "console".to_owned();
     let progress = Progress {
         run: now.run.clone(),
@@ -263,7 +263,7 @@ pub(super) fn syncs() -> Vec<SyncDetail> {
                 "billing",
                 98,
                 72,
-                Status::Guarded,
+                RunStatus::Guarded,
                 Some(Counts { rows: 720, unchanged: 720, missing: 480, ..Counts::default() }),
             ),
             "guard",
@@ -300,19 +300,19 @@ pub(super) fn syncs() -> Vec<SyncDetail> {
         "legacy",
         State::Disabled,
         None,
-        vec![run("legacy", 1, 60_000, Status::Delivered, Some(counts(12, 12, 0)))],
+        vec![run("legacy", 1, 60_000, RunStatus::Delivered, Some(counts(12, 12, 0)))],
     ));
     all.push(sync("paused", State::Paused, Some(schedule("30 5 * * 1-5", &[78])), history("paused", 1_440, 8_000)));
     all[5].sync.activity.as_mut().unwrap().paused_since = Some(at(7_000));
 
     let mut usage = vec![
         failed(
-            run(HOSTILE_SYNC, 2, 30, Status::Failed, None),
+            run(HOSTILE_SYNC, 2, 30, RunStatus::Failed, None),
             "destination",
             &format!("destination amplitude eu: {HOSTILE_WORDS}"),
         ),
-        run(HOSTILE_SYNC, 1, 90, Status::Died, None),
-        run(HOSTILE_SYNC, 0, 150, Status::Delivered, Some(counts(77, 0, 0))),
+        run(HOSTILE_SYNC, 1, 90, RunStatus::Died, None),
+        run(HOSTILE_SYNC, 0, 150, RunStatus::Delivered, Some(counts(77, 0, 0))),
     ];
     usage[0].started_by = "retry".to_owned();
     all.push(sync(HOSTILE_SYNC, State::BackingOff, Some(schedule("*/30 * * * *", &[18, 48])), usage));

@@ -3,7 +3,7 @@
 use super::fixture::HOSTILE_SYNC;
 use super::http::Site;
 use super::service::FakeService;
-use crate::ledger::Status;
+use crate::ledger::RunStatus;
 use crate::server::console::words::{segment, sync_path};
 
 /// A page's text, without its tags.
@@ -30,7 +30,7 @@ fn says(html: &str, all: &[&str]) {
     }
 }
 
-async fn run_of(site: &Site, sync: &str, status: Status) -> String {
+async fn run_of(site: &Site, sync: &str, status: RunStatus) -> String {
     use crate::service::api::Service;
     let runs = site.service.runs(Some(sync), None, 100).await.unwrap();
     runs.into_iter().find(|run| run.status == status).unwrap().run
@@ -132,7 +132,7 @@ async fn a_sync_shows_its_mapping_guards_history_and_orders() {
 #[tokio::test]
 async fn a_guard_is_accepted_by_ticking_its_figures() {
     let site = Site::open(FakeService::rich()).await;
-    let run = run_of(&site, "billing", Status::Guarded).await;
+    let run = run_of(&site, "billing", RunStatus::Guarded).await;
     for path in ["/syncs/billing".to_owned(), format!("/runs/{}", segment(&run))] {
         let html = site.get(&path).await.body;
         says(&html, &["Stopped by a guard: nothing was sent", "480 of 1,200 (40 %)", "Accept once and run"]);
@@ -150,7 +150,7 @@ async fn a_guard_is_accepted_by_ticking_its_figures() {
 #[tokio::test]
 async fn a_run_shows_counts_that_add_up_and_how_the_sending_went() {
     let site = Site::open(FakeService::rich()).await;
-    let run = run_of(&site, "crm", Status::SomeRejected).await;
+    let run = run_of(&site, "crm", RunStatus::SomeRejected).await;
     let html = site.get(&format!("/runs/{run}")).await.body;
     says(
         &html,
@@ -173,12 +173,12 @@ async fn a_run_shows_counts_that_add_up_and_how_the_sending_went() {
     let second = site.get(&format!("/runs/{run}?from=100&outcome=delivered")).await.body;
     says(&second, &["Groups 101 to 120", "acct-000100"]);
     says(&site.get(&format!("/runs/{run}?outcome=unknown")).await.body, &["No group fits."]);
-    let failed = run_of(&site, HOSTILE_SYNC, Status::Failed).await;
+    let failed = run_of(&site, HOSTILE_SYNC, RunStatus::Failed).await;
     says(
         &site.get(&format!("/runs/{failed}")).await.body,
         &["What to do: Look at the destination's settings", "Run again"],
     );
-    let died = run_of(&site, HOSTILE_SYNC, Status::Died).await;
+    let died = run_of(&site, HOSTILE_SYNC, RunStatus::Died).await;
     says(&site.get(&format!("/runs/{died}")).await.body, &["The process ended during this run"]);
 }
 

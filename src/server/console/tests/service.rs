@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::fixture::{HOSTILE_KEYS, HOSTILE_WORDS, activity, at, counts, detail, run, said, syncs, traits};
 use crate::error::{Error, Kind};
-use crate::ledger::{Comparison, Copied, Status};
+use crate::ledger::{BackupSummary, Comparison, RunStatus};
 use crate::model::{Change, document};
 use crate::service::api::{About, EnqueuedRun, PlanStream, ResultStream, Service, ServiceError, ServiceResult};
 use crate::service::views::{
@@ -64,13 +64,13 @@ impl FakeService {
             for view in &sync.runs {
                 let mut record =
                     RunDetail { run: view.clone(), detail: Detail::default(), progress: None, rejected: Vec::new() };
-                if view.status != Status::Running && view.status != Status::Died {
-                    record.detail = detail(view.status == Status::Guarded);
+                if view.status != RunStatus::Running && view.status != RunStatus::Died {
+                    record.detail = detail(view.status == RunStatus::Guarded);
                 }
-                if view.status == Status::Running {
+                if view.status == RunStatus::Running {
                     record.progress = sync.sync.activity.as_ref().and_then(|activity| activity.running.clone());
                 }
-                if view.status == Status::SomeRejected {
+                if view.status == RunStatus::SomeRejected {
                     record.rejected = HOSTILE_KEYS.iter().map(|key| said(key, "rejected")).collect();
                     record.rejected.push(said(&"k".repeat(300), "partly_rejected"));
                 }
@@ -139,7 +139,7 @@ impl Service for FakeService {
         if let Some(waiting) = known.sync.activity.as_ref().and_then(|activity| activity.waiting.clone()) {
             return Ok(EnqueuedRun { sync: sync.to_owned(), run: waiting.run, joined: true });
         }
-        let mut view = run(sync, 0x100 + world.looked.len(), 0, Status::Running, None);
+        let mut view = run(sync, 0x100 + world.looked.len(), 0, RunStatus::Running, None);
         view.started_by = by.to_owned();
         let progress = Progress {
             run: view.run.clone(),
@@ -302,7 +302,7 @@ impl Service for FakeService {
             }
             if *looks == 4 {
                 record.progress = None;
-                (record.run.status, record.run.ended_at) = (Status::Delivered, Some(at(0)));
+                (record.run.status, record.run.ended_at) = (RunStatus::Delivered, Some(at(0)));
                 record.run.counts = Some(counts(1_200, 40, 0));
                 record.detail = detail(false);
                 for sync in world.syncs.iter_mut().filter(|sync| sync.sync.sync == record.run.sync) {
@@ -408,8 +408,8 @@ impl Service for FakeService {
         unreachable!("no page verifies")
     }
 
-    async fn backup(&self, _file: &Path) -> ServiceResult<Copied> {
-        Ok(Copied { syncs: 1, groups: 2 })
+    async fn backup(&self, _file: &Path) -> ServiceResult<BackupSummary> {
+        Ok(BackupSummary { syncs: 1, groups: 2 })
     }
 
     async fn metrics(&self) -> ServiceResult<String> {

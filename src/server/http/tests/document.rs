@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{Served, request};
 use crate::error::Kind;
-use crate::ledger::{Outcome, Status};
+use crate::ledger::{ChangeOutcome, RunStatus};
 use crate::server::http::api;
 use crate::service::views::State;
 
@@ -235,16 +235,16 @@ fn the_words_are_all_there() {
     ];
     assert_eq!(words("State"), json!(states));
     let statuses = [
-        Status::Running,
-        Status::Delivered,
-        Status::SomeRejected,
-        Status::Incomplete,
-        Status::Guarded,
-        Status::Failed,
-        Status::Died,
+        RunStatus::Running,
+        RunStatus::Delivered,
+        RunStatus::SomeRejected,
+        RunStatus::Incomplete,
+        RunStatus::Guarded,
+        RunStatus::Failed,
+        RunStatus::Died,
     ];
     assert_eq!(words("Status"), json!(statuses));
     let kind = &document["components"]["schemas"]["ErrorObject"]["properties"]["kind"]["enum"];
     assert_eq!(*kind, json!(Kind::ALL.iter().map(|kind| kind.name()).collect::<Vec<_>>()));
-    assert_eq!(words("Outcome"), json!(api::OUTCOMES.map(Outcome::name)));
+    assert_eq!(words("Outcome"), json!(api::OUTCOMES.map(ChangeOutcome::name)));
 }

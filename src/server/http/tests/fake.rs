@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use tokio::sync::mpsc;
 
 use crate::error::{Error, Kind};
-use crate::ledger::{Comparison, Copied, GroupCounts, Status};
+use crate::ledger::{BackupSummary, Comparison, GroupCounts, RunStatus};
 use crate::model::{Change, Traits};
 use crate::service::api::{About, EnqueuedRun, PlanStream, ResultStream, Service, ServiceError, ServiceResult};
 use crate::service::views::{
@@ -92,7 +92,7 @@ fn run_view() -> RunView {
     RunView {
         sync: "accounts".to_owned(),
         run: "r1".to_owned(),
-        status: Status::SomeRejected,
+        status: RunStatus::SomeRejected,
         started_at: at(),
         ended_at: Some(at()),
         started_by: "api".to_owned(),
@@ -340,8 +340,8 @@ impl Service for Fake {
         })
     }
 
-    async fn backup(&self, _file: &Path) -> ServiceResult<Copied> {
-        Ok(Copied { syncs: 1, groups: 2 })
+    async fn backup(&self, _file: &Path) -> ServiceResult<BackupSummary> {
+        Ok(BackupSummary { syncs: 1, groups: 2 })
     }
 
     async fn metrics(&self) -> ServiceResult<String> {

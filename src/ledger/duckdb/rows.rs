@@ -1,17 +1,20 @@
-//! What a run changes in the ledger's tables, and their rows as ours: the work of one connection in one transaction.
+//! Rows of the ledger's tables: what a run changes in them, and how they are read.
 
 use chrono::{DateTime, NaiveDateTime, Utc};
 use duckdb::{Connection, OptionalExt, params};
 
 use super::long_texts::{self, Texts, Writer};
-use super::{Begun, Entry, HistoryEntry, KnownGroup, Outcome, RunRecord, RunStart, Status, statements};
+use super::statements;
 use crate::duckdb::{ledger_error, quote_literal};
 use crate::error::Result;
+use crate::ledger::{
+    ChangeOutcome, HistoryEntry, JournalEntry, PreviousRun, RunRecord, RunStart, RunStatus, SyncedGroup,
+};
 use crate::model::{After, Change, Document};
 
-/// Brings what a run left into the known documents. Returns whether it had spoken about anything.
+/// Folds what a run left into the synced state. Returns whether it had sent anything.
 pub(super) fn fold(connection: &Connection, sync: &str, run: &str) -> duckdb::Result<bool> {
-    let nothing: bool = connection.query_row(&statements::nothing_said(sync, run), [], |row| row.get(0))?;
+    let nothing: bool = connection.query_row(&statements::nothing_to_fold(sync, run), [], |row| row.get(0))?;
     if nothing {
         return Ok(false);
     }
@@ -21,30 +24,30 @@ pub(super) fn fold(connection: &Connection, sync: &str, run: &str) -> duckdb::Re
     Ok(true)
 }
 
-/// Folds what died and records the new run; see [`Ledger::begin`]. A read-only ledger folds temporary copies and records
-/// nothing; `older`: it is not the newest there was, so that nothing in it is certain.
+/// Folds crashed runs and records the new one; see [`crate::ledger::Ledger::begin`]. A read-only ledger folds temporary
+/// copies and records nothing; `outdated`: it is not the newest there was, so that nothing in it is confirmed.
 pub(super) fn begin(
     connection: &Connection,
     start: &RunStart,
     read_only: bool,
-    older: bool,
+    outdated: bool,
     next_seq: u64,
-) -> duckdb::Result<Begun> {
+) -> duckdb::Result<PreviousRun> {
     let sync = &start.sync;
-    let mut dead = connection.prepare("SELECT run FROM runs WHERE sync = ? AND status = 'running' ORDER BY run")?;
-    let dead: Vec<String> = dead.query_map([sync], |row| row.get(0))?.collect::<Result<_, _>>()?;
+    let mut crashed = connection.prepare("SELECT run FROM runs WHERE sync = ? AND status = 'running' ORDER BY run")?;
+    let crashed: Vec<String> = crashed.query_map([sync], |row| row.get(0))?.collect::<Result<_, _>>()?;
     if read_only {
         // Copies that an earlier sync of this command needed hold nothing about this one.
         connection.execute_batch(statements::NO_OVERLAY)?;
-        if !dead.is_empty() || older {
+        if !crashed.is_empty() || outdated {
             connection.execute_batch(&statements::overlay(sync))?;
         }
     }
-    for run in &dead {
+    for run in &crashed {
         fold(connection, sync, run)?;
     }
-    if older {
-        connection.execute_batch(&statements::nothing_is_certain())?;
+    if outdated {
+        connection.execute_batch(&statements::nothing_is_confirmed())?;
     }
     let latest = |column: &str, condition: &str| {
         format!(
@@ -56,11 +59,11 @@ pub(super) fn begin(
     let cursor = latest("cursor_value", &format!("{same_mapping} AND cursor_value IS NOT NULL"));
     let full_read_at = latest("ended_at", &format!("{same_mapping} AND full_read"));
     let rows = latest("source_rows", "source_rows IS NOT NULL");
-    let begun = Begun {
-        recovered: dead,
-        cursor: connection.query_row(&cursor, [], |row| row.get(0)).optional()?.filter(|_| !older),
+    let begun = PreviousRun {
+        recovered: crashed,
+        cursor: connection.query_row(&cursor, [], |row| row.get(0)).optional()?.filter(|_| !outdated),
         full_read_at: (connection.query_row(&full_read_at, [], |row| row.get::<_, NaiveDateTime>(0)).optional()?)
-            .filter(|_| !older)
+            .filter(|_| !outdated)
             .map(|at| at.and_utc()),
         rows: connection.query_row(&rows, [], |row| row.get(0)).optional()?,
     };
@@ -94,26 +97,26 @@ pub(super) struct Line {
     change: Option<String>,
     document: Option<String>,
     fingerprint: Option<u64>,
-    outcome: Outcome,
+    outcome: ChangeOutcome,
     reason: Option<String>,
 }
 
 impl Line {
-    pub(super) fn of(entry: Entry) -> Line {
-        let Entry { key, change, document, fingerprint, outcome, reason } = entry;
-        let said = !matches!(outcome, Outcome::Same | Outcome::NotSent | Outcome::Adopted);
+    pub(super) fn of(entry: JournalEntry) -> Line {
+        let JournalEntry { key, change, document, fingerprint, outcome, reason } = entry;
+        let sent = !matches!(outcome, ChangeOutcome::Same | ChangeOutcome::NotSent | ChangeOutcome::Adopted);
         let only_sets = !change.set.is_empty() && change.only_sets();
         let document = match document {
-            _ if outcome == Outcome::NotSent => None,
-            Some(After::WhatIsSet) if said && only_sets => Some("=".to_owned()),
+            _ if outcome == ChangeOutcome::NotSent => None,
+            Some(After::WhatIsSet) if sent && only_sets => Some("=".to_owned()),
             after => after.map(|after| after.document(&change).to_text()),
         };
-        let change = said.then(|| serde_json::to_string(change.as_ref()).unwrap_or_default());
+        let change = sent.then(|| serde_json::to_string(change.as_ref()).unwrap_or_default());
         Line { key, change, document, fingerprint, outcome, reason }
     }
 }
 
-/// Writes outcomes in one transaction. If it fails, the marks stay and the groups are uncertain, which is the truth.
+/// Writes outcomes in one transaction. If it fails, the marks stay and the groups are unconfirmed, which is true.
 pub(super) fn append(
     connection: &Connection,
     sync: &str,
@@ -173,7 +176,7 @@ pub(super) fn document(what: &str, stored: &str, texts: &Texts, unreadable: &mut
 /// The names of a group's documents, for people.
 pub(super) const DOCUMENTS: [&str; 2] = ["synced", "rejected"];
 
-/// A known group as it is stored; its columns are [`KNOWN_COLUMNS`].
+/// A group as it is stored; its columns are [`GROUP_COLUMNS`].
 struct StoredGroup {
     key: String,
     document: String,
@@ -199,9 +202,9 @@ impl StoredGroup {
         [Some(&self.document), self.rejected.as_deref()]
     }
 
-    fn known(self, texts: &Texts) -> KnownGroup {
+    fn group(self, texts: &Texts) -> SyncedGroup {
         let mut unreadable = None;
-        KnownGroup {
+        SyncedGroup {
             document: document(DOCUMENTS[0], &self.document, texts, &mut unreadable),
             rejected: (self.rejected)
                 .map(|text| document(DOCUMENTS[1], &text, texts, &mut unreadable))
@@ -243,7 +246,7 @@ impl StoredLine {
             read.and_then(|text| serde_json::from_str(text).map_err(|error| error.to_string())).unwrap_or_else(
                 |error| {
                     let why = format!("what was sent cannot be read in the ledger: {error}");
-                    reason = Some(reason.take().map_or_else(|| why.clone(), |said| format!("{said}; {why}")));
+                    reason = Some(reason.take().map_or_else(|| why.clone(), |before| format!("{before}; {why}")));
                     Change::default()
                 },
             )
@@ -281,7 +284,7 @@ pub(super) fn run_record(row: &duckdb::Row<'_>) -> duckdb::Result<RunRecord> {
         run: row.get(1)?,
         started_at: row.get::<_, NaiveDateTime>(2)?.and_utc(),
         ended_at: row.get::<_, Option<NaiveDateTime>>(3)?.map(|at| at.and_utc()),
-        status: Status::from_name(&status).unwrap_or(Status::Failed),
+        status: RunStatus::from_name(&status).unwrap_or(RunStatus::Failed),
         counts: row.get::<_, Option<String>>(5)?.unwrap_or_default(),
         error: row.get(6)?,
         mapping: row.get(7)?,
@@ -291,13 +294,13 @@ pub(super) fn run_record(row: &duckdb::Row<'_>) -> duckdb::Result<RunRecord> {
     })
 }
 
-/// The columns of a known group that [`groups`] reads.
-pub(super) const KNOWN_COLUMNS: &str = "key, document, unsettled_in, rejected_document, rejected_reason, recorded_at";
+/// The columns of a group that [`groups`] reads.
+pub(super) const GROUP_COLUMNS: &str = "key, document, unsettled_in, rejected_document, rejected_reason, recorded_at";
 
-/// Bytes of documents that are read at a time, where the caller comes again for the rest.
+/// Bytes of documents that are read at a time, where the caller reads on.
 const GROUPS_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// The known groups that a statement yields, each with what `beside` reads of its row. `whole`: all of them; otherwise it
+/// The groups that a statement yields, each with what `beside` reads of its row. `whole`: all of them; otherwise it
 /// may be fewer, where their documents are large, but not none.
 pub(super) fn groups<T>(
     connection: &Connection,
@@ -305,7 +308,7 @@ pub(super) fn groups<T>(
     given: impl duckdb::Params,
     whole: bool,
     beside: impl Fn(&duckdb::Row<'_>) -> duckdb::Result<T>,
-) -> duckdb::Result<Vec<(T, KnownGroup)>> {
+) -> duckdb::Result<Vec<(T, SyncedGroup)>> {
     at_once(connection, |connection| {
         let mut statement = connection.prepare(sql)?;
         let mut rows = statement.query(given)?;
@@ -320,18 +323,18 @@ pub(super) fn groups<T>(
         }
         drop(rows);
         let texts = Texts::of(connection, found.iter().flat_map(|(_, group)| group.stored()))?;
-        Ok(found.into_iter().map(|(beside, group)| (beside, group.known(&texts))).collect())
+        Ok(found.into_iter().map(|(beside, group)| (beside, group.group(&texts))).collect())
     })
 }
 
-/// The known groups that a condition names, in key order, at most `count`; fewer where they are large, unless `whole`.
-pub(super) fn list(connection: &Connection, condition: &str, count: u64, whole: bool) -> Result<Vec<KnownGroup>> {
-    let sql = format!("SELECT {KNOWN_COLUMNS} FROM known WHERE {condition} ORDER BY key LIMIT {count}");
+/// The groups that a condition names, in key order, at most `count`; fewer where they are large, unless `whole`.
+pub(super) fn list(connection: &Connection, condition: &str, count: u64, whole: bool) -> Result<Vec<SyncedGroup>> {
+    let sql = format!("SELECT {GROUP_COLUMNS} FROM known WHERE {condition} ORDER BY key LIMIT {count}");
     let found = groups(connection, &sql, [], whole, |_| Ok(())).map_err(ledger_error("list groups"))?;
     Ok(found.into_iter().map(|((), group)| group).collect())
 }
 
-/// What was said about a group before a sequence, the latest first.
+/// What was sent to a group before a sequence, the latest first.
 pub(super) fn history(
     connection: &Connection,
     sync: &str,

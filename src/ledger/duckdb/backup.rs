@@ -7,33 +7,24 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use duckdb::Connection;
-use serde::{Deserialize, Serialize};
 
+use super::DuckDbLedger;
 use super::generation::{beside, sync_folder};
-use super::local::LocalLedger;
 use crate::duckdb::{DuckDbConnection, Limits, first_line, is_full, ledger_error, quote_identifier, quote_literal};
 use crate::error::{Error, Kind, Result, Within};
-
-/// What a copy holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Copied {
-    /// Syncs of which a group is known.
-    pub syncs: u64,
-    /// Known groups of all of them.
-    pub groups: u64,
-}
+use crate::ledger::{Access, BackupSummary};
 
 /// Copies the ledger at `path` to the new file `to`, as of now and with everything its log holds.
 ///
 /// Errors: [`Kind::LedgerBusy`] while a run or a daemon has it open; [`Kind::Config`], there is such a file already, or no
 /// ledger; [`Kind::Ledger`], it cannot be read, or the copy cannot be written.
-pub async fn backup(path: &Path, to: &Path, limits: &Limits) -> Result<Copied> {
+pub async fn backup(path: &Path, to: &Path, limits: &Limits) -> Result<BackupSummary> {
     if !path.exists() {
         return Err(Error::new(Kind::Config, "there is no ledger yet").advise("run a sync first").at(shown(path)));
     }
     check_target(path, to)?;
     // Opened once as every reader opens it: a busy, damaged or foreign file is told as such.
-    drop(LocalLedger::open_read_only(path, limits).await?);
+    drop(DuckDbLedger::open_read_only(path, limits).await?);
     let duckdb = DuckDbConnection::open(None, limits)?;
     let (from, to) = (path.to_path_buf(), to.to_path_buf());
     duckdb
@@ -60,17 +51,17 @@ impl Drop for Unwanted {
     }
 }
 
-impl LocalLedger {
+impl DuckDbLedger {
     /// Copies this open ledger to the new file `to`, as [`backup`] does. Runs go on meanwhile: the copy is as of the moment
     /// at which it began, between two transactions, and says by its generation how new it is. If nobody waits for it any
     /// more it ends, and leaves nothing.
-    pub async fn backup(&self, to: &Path) -> Result<Copied> {
+    pub(super) async fn copy_to(&self, to: &Path) -> Result<BackupSummary> {
         let _one = OPEN_LEDGER.lock().await;
-        if let Some(file) = self.file() {
+        if let Some(file) = &self.file {
             file.check()?;
             check_target(file.path(), to)?;
         }
-        let own = self.sibling_read_only()?;
+        let own = self.another(Access::ReadOnly)?;
         let mut unwanted = Unwanted(Some(own.duckdb().clone()));
         let to = to.to_path_buf();
         let copied = own
@@ -114,7 +105,7 @@ pub(super) fn of_version(ledger: &Path, version: usize) -> PathBuf {
 
 /// Copies an attached database to a file, in the format the database has, so that whoever can read the one can read the
 /// other. A file of this name is replaced once the copy is whole.
-pub(super) fn copy(connection: &Connection, database: &str, to: &Path) -> Result<Copied> {
+pub(super) fn copy(connection: &Connection, database: &str, to: &Path) -> Result<BackupSummary> {
     let part = beside(to, "part");
     let failed = |error: std::io::Error| {
         Error::new(Kind::Ledger, "failed to write the copy")
@@ -136,11 +127,11 @@ pub(super) fn copy(connection: &Connection, database: &str, to: &Path) -> Result
         };
         let attach = format!("ATTACH {} AS copied{format}", quote_literal(&shown(&part)));
         connection.execute_batch(&attach).map_err(copy_error(&part))?;
-        let written = || -> duckdb::Result<Copied> {
+        let written = || -> duckdb::Result<BackupSummary> {
             connection.execute_batch(&format!("COPY FROM DATABASE {} TO copied", quote_identifier(database)))?;
             connection.execute_batch("CHECKPOINT copied")?;
             let count = "SELECT count(DISTINCT sync), count(*) FROM copied.main.known";
-            connection.query_row(count, [], |row| Ok(Copied { syncs: row.get(0)?, groups: row.get(1)? }))
+            connection.query_row(count, [], |row| Ok(BackupSummary { syncs: row.get(0)?, groups: row.get(1)? }))
         };
         let copied = written();
         let let_go = connection.execute_batch("DETACH copied");

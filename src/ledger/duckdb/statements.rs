@@ -1,21 +1,24 @@
-//! The protocol's SQL, as text. Everything that decides what is suspected or known stands here; `local` only runs it.
+//! The protocol's SQL, as text. Everything that decides what is a candidate and what is synced is here; the other modules
+//! only run it.
 //!
-//! `candidates` joins only keys and fingerprints of buckets that differ, and only suspects ever have their documents read.
+//! `mismatches` joins only keys and fingerprints of buckets that differ: every row or group that is not plainly unchanged.
+//! Those of them that must be looked at are the candidates, and only their documents are read.
 
-use super::{Missing, Scope, long_texts};
+use super::long_texts;
 use crate::duckdb::{quote_identifier, quote_literal};
+use crate::ledger::{CompareOptions, MissingScope};
 use crate::source::staged::{bucket, row_hash};
 
-/// Counts and sums of what is known, by bucket: number, groups, sum, exclusive or, groups that are candidates whatever
-/// their row says, groups whose last word is a rejection.
-pub(super) fn known_sums(sync: &str, scope: &Scope) -> String {
-    let open = if scope.retry_rejected {
+/// Counts and sums of the synced state, by bucket: number, groups, sum, exclusive or, groups that are candidates whatever
+/// their row is, rejected groups.
+pub(super) fn synced_sums(sync: &str, options: &CompareOptions) -> String {
+    let always = if options.retry_rejected {
         "unsettled_in IS NOT NULL OR rejected_reason IS NOT NULL"
     } else {
         "unsettled_in IS NOT NULL"
     };
     format!(
-        "SELECT {bucket}, count(*), sum(row_hash)::HUGEINT, bit_xor(row_hash), count(*) FILTER ({open}), count(rejected_reason) \
+        "SELECT {bucket}, count(*), sum(row_hash)::HUGEINT, bit_xor(row_hash), count(*) FILTER ({always}), count(rejected_reason) \
          FROM (SELECT key, {row_hash} AS row_hash, unsettled_in, rejected_reason FROM known WHERE sync = {sync}) GROUP BY 1",
         bucket = bucket("key"),
         row_hash = row_hash("key", "fingerprint"),
@@ -26,67 +29,67 @@ pub(super) fn known_sums(sync: &str, scope: &Scope) -> String {
 /// The table of the keys and fingerprints that came over.
 pub(super) const SCAN: &str = "CREATE OR REPLACE TEMP TABLE scan (key VARCHAR, fingerprint UBIGINT)";
 
-/// Every row or known group that is not plainly unchanged. `kind`: 0 new, 1 known, 2 missing. `held`: its last word is
-/// a rejection and it did not change since.
+/// Every row or group that is not plainly unchanged. `kind`: 0 new, 1 with a row and a group, 2 missing.
+/// `rejected_unchanged`: it was rejected and did not change since.
 ///
-/// `filtered`: only rows and known groups of the buckets that differ are looked at.
-pub(super) fn candidates(sync: &str, scope: &Scope, filtered: bool) -> String {
-    let (join, mut only) = match &scope.missing {
-        Missing::All => ("FULL JOIN", String::new()),
-        Missing::Only(key) => ("FULL JOIN", format!(" AND key = {}", quote_literal(key))),
-        Missing::None => ("LEFT JOIN", String::new()),
+/// `filtered`: only rows and groups of the buckets that differ are compared.
+pub(super) fn mismatches(sync: &str, options: &CompareOptions, filtered: bool) -> String {
+    let (join, mut only) = match &options.missing {
+        MissingScope::All => ("FULL JOIN", String::new()),
+        MissingScope::Only(key) => ("FULL JOIN", format!(" AND key = {}", quote_literal(key))),
+        MissingScope::None => ("LEFT JOIN", String::new()),
     };
     if filtered {
         only.push_str(&format!(" AND {} IN (SELECT bucket FROM temp.differing)", bucket("key")));
     }
     format!(
-        "CREATE OR REPLACE TEMP TABLE candidate AS
+        "CREATE OR REPLACE TEMP TABLE mismatch AS
 SELECT coalesce(s.key, k.key) AS key, s.fingerprint,
     CASE WHEN k.key IS NULL THEN 0 WHEN s.key IS NULL THEN 2 ELSE 1 END::UTINYINT AS kind,
-    coalesce(k.rejected AND s.fingerprint IS NOT DISTINCT FROM k.fingerprint, false) AS held
+    coalesce(k.rejected AND s.fingerprint IS NOT DISTINCT FROM k.fingerprint, false) AS rejected_unchanged
 FROM scan s
 {join} (
-    SELECT key, fingerprint, unsettled_in IS NOT NULL AS uncertain, rejected_reason IS NOT NULL AS rejected
+    SELECT key, fingerprint, unsettled_in IS NOT NULL AS unconfirmed, rejected_reason IS NOT NULL AS rejected
     FROM known WHERE sync = {sync}{only}
 ) k ON k.key = s.key
-WHERE k.key IS NULL OR s.key IS NULL OR s.fingerprint IS DISTINCT FROM k.fingerprint OR k.uncertain OR k.rejected",
+WHERE k.key IS NULL OR s.key IS NULL OR s.fingerprint IS DISTINCT FROM k.fingerprint OR k.unconfirmed OR k.rejected",
         sync = quote_literal(sync),
     )
 }
 
-/// Of a group that was only ever refused: the destination holds nothing of it.
-const ONLY_REFUSED: &str = "seq = 0 AND document = '{}' AND unsettled_in IS NULL AND rejected_reason IS NOT NULL";
-/// Of a group that was sent, and of which no answer ever came: the destination may hold it.
-const NEVER_ANSWERED: &str = "seq = 0 AND document = '{}' AND unsettled_in IS NOT NULL";
+/// Of a group that was only ever rejected: the destination has nothing of it.
+const ONLY_REJECTED: &str = "seq = 0 AND document = '{}' AND unsettled_in IS NULL AND rejected_reason IS NOT NULL";
+/// Of a group that was sent and never got a response: the destination may have it.
+const NEVER_CONFIRMED: &str = "seq = 0 AND document = '{}' AND unsettled_in IS NOT NULL";
 
-/// Groups of the sync that the destination holds, or may hold. Like the others below, it counts what is left out, in
+/// Groups of the sync that the destination has, or may have. Like the others below, it counts what is left out, in
 /// conditions that DuckDB checks against the ranges of each part of the table: few documents are read.
-pub(super) fn held_count(sync: &str) -> String {
+pub(super) fn may_exist_count(sync: &str) -> String {
     let known = format!("SELECT count(*) FROM known WHERE sync = {}", quote_literal(sync));
-    format!("SELECT ({known}) - ({known} AND {ONLY_REFUSED})")
+    format!("SELECT ({known}) - ({known} AND {ONLY_REJECTED})")
 }
 
 /// Groups of the sync that were delivered.
 pub(super) fn delivered_count(sync: &str) -> String {
     let known = format!("SELECT count(*) FROM known WHERE sync = {}", quote_literal(sync));
-    format!("SELECT ({known}) - ({known} AND {ONLY_REFUSED}) - ({known} AND {NEVER_ANSWERED})")
+    format!("SELECT ({known}) - ({known} AND {ONLY_REJECTED}) - ({known} AND {NEVER_CONFIRMED})")
 }
 
 /// Groups of every sync that were never delivered, by sync.
 pub(super) fn never_delivered_counts() -> String {
     let of = |condition: &str| format!("SELECT sync FROM known WHERE {condition}");
-    let (refused, unanswered) = (of(ONLY_REFUSED), of(NEVER_ANSWERED));
-    format!("SELECT sync, count(*) FROM ({refused} UNION ALL {unanswered}) GROUP BY sync")
+    let (rejected, unconfirmed) = (of(ONLY_REJECTED), of(NEVER_CONFIRMED));
+    format!("SELECT sync, count(*) FROM ({rejected} UNION ALL {unconfirmed}) GROUP BY sync")
 }
 
-/// Suspects that left the rows and that the destination holds, or may hold.
-pub(super) const REMOVABLE: &str = "SELECT count(*) FROM suspect WHERE kind = 2 AND NOT (seq = 0 AND document = '{}' AND certain AND rejected_reason IS NOT NULL)";
+/// Candidates that left the rows and that the destination has, or may have.
+pub(super) const REMOVABLE: &str = "SELECT count(*) FROM candidate WHERE kind = 2 AND NOT (seq = 0 AND document = '{}' AND confirmed AND rejected_reason IS NOT NULL)";
 
-/// Distinct keys among the rows that were never known.
-pub(super) const NEW_DISTINCT: &str = "SELECT count(DISTINCT key) FROM candidate WHERE kind = 0";
+/// Distinct keys among the rows of new groups.
+pub(super) const NEW_DISTINCT: &str = "SELECT count(DISTINCT key) FROM mismatch WHERE kind = 0";
 
-/// Known groups that are not among the rows.
-pub(super) const MISSING_COUNT: &str = "SELECT count(*) FROM candidate WHERE kind = 2";
+/// Groups that are not among the rows.
+pub(super) const MISSING_COUNT: &str = "SELECT count(*) FROM mismatch WHERE kind = 2";
 
 /// Keys that several rows share.
 pub(super) const DUPLICATES: &str = "CREATE OR REPLACE TEMP TABLE duplicate AS
@@ -96,61 +99,62 @@ SELECT key, count(*) AS rows FROM scan GROUP BY key HAVING count(*) > 1";
 pub(super) const DUPLICATE_ROWS: &str = "SELECT coalesce(sum(rows), 0)::UBIGINT FROM duplicate";
 
 /// Takes the shared keys out of the comparison.
-pub(super) const DROP_DUPLICATES: &str = "DELETE FROM candidate WHERE key IN (SELECT key FROM duplicate)";
+pub(super) const DROP_DUPLICATES: &str = "DELETE FROM mismatch WHERE key IN (SELECT key FROM duplicate)";
 
-/// Suspects among the new, suspects among the known, held rows, missing groups, suspects among the missing.
-pub(super) fn candidate_counts(scope: &Scope) -> String {
-    let held = if scope.retry_rejected { "false" } else { "held" };
+/// Counts of new candidates, changed candidates, rejected rows that did not change, missing groups, candidates among the
+/// missing.
+pub(super) fn mismatch_counts(options: &CompareOptions) -> String {
+    let rejected = if options.retry_rejected { "false" } else { "rejected_unchanged" };
     format!(
-        "SELECT count(*) FILTER (kind = 0), count(*) FILTER (kind = 1 AND NOT {held}), \
-         count(*) FILTER (kind = 1 AND {held}), count(*) FILTER (kind = 2), \
-         count(*) FILTER (kind = 2 AND NOT {held}) FROM candidate"
+        "SELECT count(*) FILTER (kind = 0), count(*) FILTER (kind = 1 AND NOT {rejected}), \
+         count(*) FILTER (kind = 1 AND {rejected}), count(*) FILTER (kind = 2), \
+         count(*) FILTER (kind = 2 AND NOT {rejected}) FROM mismatch"
     )
 }
 
-fn chosen(scope: &Scope) -> String {
-    let held = if scope.retry_rejected { "" } else { " AND NOT held" };
-    let missing = if scope.act_on_missing { "" } else { " AND kind <> 2" };
-    format!("FROM candidate WHERE true{held}{missing}")
+fn chosen(options: &CompareOptions) -> String {
+    let rejected = if options.retry_rejected { "" } else { " AND NOT rejected_unchanged" };
+    let missing = if options.act_on_missing { "" } else { " AND kind <> 2" };
+    format!("FROM mismatch WHERE true{rejected}{missing}")
 }
 
-/// The suspects among the candidates, their positions in key order.
-pub(super) fn choose_ordered(scope: &Scope) -> String {
+/// The candidates, with positions in key order.
+pub(super) fn choose_ordered(options: &CompareOptions) -> String {
     format!(
         "CREATE OR REPLACE TEMP TABLE chosen AS \
          SELECT (row_number() OVER (ORDER BY key) - 1)::UBIGINT AS n, key, kind, fingerprint {}",
-        chosen(scope)
+        chosen(options)
     )
 }
 
-/// The suspects among the candidates, not in positions yet.
-pub(super) fn choose_unordered(scope: &Scope) -> String {
+/// The candidates, without positions yet.
+pub(super) fn choose_unordered(options: &CompareOptions) -> String {
     format!(
         "CREATE OR REPLACE TEMP TABLE chosen AS SELECT NULL::UBIGINT AS n, key, kind, fingerprint {}",
-        chosen(scope)
+        chosen(options)
     )
 }
 
 /// Takes the positions that rows were given elsewhere.
 pub(super) const POSITIONS: &str = "CREATE OR REPLACE TEMP TABLE positions (n UBIGINT, key VARCHAR)";
 
-/// Puts the suspects where their rows are, and the missing ones, which have none, behind them.
+/// Gives the candidates the positions of their rows, and puts the missing ones, which have none, behind them.
 pub(super) const POSITION_CHOSEN: &str = "CREATE OR REPLACE TEMP TABLE chosen AS
 SELECT p.n, c.key, c.kind, c.fingerprint FROM chosen c JOIN positions p ON p.key = c.key WHERE c.kind < 2
 UNION ALL
 SELECT ((SELECT count(*) FROM positions) + row_number() OVER () - 1)::UBIGINT, key, kind, fingerprint
 FROM chosen WHERE kind = 2";
 
-/// What is known of the chosen ones. A group that was removed or forgotten and comes back takes its last delivered
-/// sequence from the journal, so that its dedup keys do not repeat. Known documents are looked up with the few keys, never
+/// The synced state of the chosen ones. A group that was removed or forgotten and comes back takes its last delivered
+/// sequence from the journal, so that its dedup keys do not repeat. Synced documents are looked up with the few keys, never
 /// the other way round. Where the chosen are too many to be found by position in any order, they are sorted by it.
-pub(super) fn suspects(sync: &str, ordered: bool) -> String {
+pub(super) fn candidates(sync: &str, ordered: bool) -> String {
     format!(
-        "CREATE OR REPLACE TEMP TABLE suspect AS
-SELECT n, key, kind, fingerprint, document, certain, seq, rejected_document, rejected_reason, attempted,
+        "CREATE OR REPLACE TEMP TABLE candidate AS
+SELECT n, key, kind, fingerprint, document, confirmed, seq, rejected_document, rejected_reason, attempted,
     ({bytes} + {rejected_bytes})::UBIGINT AS bytes
 FROM (
-    SELECT c.n, c.key, c.kind, c.fingerprint, k.document, k.unsettled_in IS NULL AS certain, k.seq::UBIGINT AS seq,
+    SELECT c.n, c.key, c.kind, c.fingerprint, k.document, k.unsettled_in IS NULL AS confirmed, k.seq::UBIGINT AS seq,
         k.rejected_document, k.rejected_reason, to_json(k.attempted)::VARCHAR AS attempted
     FROM known k JOIN chosen c ON c.key = k.key WHERE k.sync = {sync} AND c.kind > 0
     UNION ALL
@@ -167,19 +171,19 @@ FROM (
     )
 }
 
-/// What a comparison leaves behind but the suspects.
-pub(super) const CLEAN_UP: &str = "DROP TABLE IF EXISTS temp.scan; DROP TABLE IF EXISTS temp.candidate; \
+/// What a comparison leaves behind beside the candidates.
+pub(super) const CLEAN_UP: &str = "DROP TABLE IF EXISTS temp.scan; DROP TABLE IF EXISTS temp.mismatch; \
     DROP TABLE IF EXISTS temp.duplicate; DROP TABLE IF EXISTS temp.differing; DROP TABLE IF EXISTS temp.chosen; \
     DROP TABLE IF EXISTS temp.positions";
 
-/// Bytes of what is known of the suspects between two positions.
-pub(super) const SIZES: &str = "SELECT n, bytes FROM suspect WHERE n >= ? AND n < ?";
+/// Bytes of the documents of the candidates between two positions.
+pub(super) const SIZES: &str = "SELECT n, bytes FROM candidate WHERE n >= ? AND n < ?";
 
-/// A page of suspects by position.
-pub(super) const PAGE: &str = "SELECT n, key, kind, fingerprint, document, certain, seq, rejected_document, rejected_reason, \
-    attempted FROM suspect WHERE n >= ? AND n < ?";
+/// A page of candidates by position.
+pub(super) const PAGE: &str = "SELECT n, key, kind, fingerprint, document, confirmed, seq, rejected_document, rejected_reason, \
+    attempted FROM candidate WHERE n >= ? AND n < ?";
 
-/// Temporary copies of one sync's tables, which stand before the real ones: folding then leaves the file as it is.
+/// Temporary copies of one sync's tables, which hide the real ones: folding then leaves the file as it is.
 pub(super) fn overlay(sync: &str) -> String {
     let tables = ["known", "pending", "journal"].map(|table| {
         format!(
@@ -190,38 +194,38 @@ pub(super) fn overlay(sync: &str) -> String {
     tables.concat()
 }
 
-/// How everything looks in a ledger that is not the newest: no group is certain, and none is held back as rejected.
-const UNCERTAIN: &str = "coalesce(unsettled_in, 'older-ledger')";
+/// Every group of an outdated ledger: unconfirmed, and not excluded as rejected.
+const UNCONFIRMED: &str = "coalesce(unsettled_in, 'older-ledger')";
 
-/// Makes every group of the tables at hand uncertain.
-pub(super) fn nothing_is_certain() -> String {
-    format!("UPDATE known SET unsettled_in = {UNCERTAIN}, rejected_document = NULL, rejected_reason = NULL")
+/// Makes every group of the tables at hand unconfirmed.
+pub(super) fn nothing_is_confirmed() -> String {
+    format!("UPDATE known SET unsettled_in = {UNCONFIRMED}, rejected_document = NULL, rejected_reason = NULL")
 }
 
-/// Makes nothing in the ledger certain any more, for good: cursors do not count, and groups it does not know may be at
-/// the destination.
+/// Makes nothing in the ledger confirmed any more, for good: cursors do not count, and groups that it does not have may
+/// be at the destination.
 pub(super) fn rewind() -> String {
     format!(
         "{}; UPDATE runs SET cursor_value = NULL, full_read = false; \
          UPDATE identity SET rewound_after = (SELECT coalesce(max(run), '') FROM runs)",
-        nothing_is_certain()
+        nothing_is_confirmed()
     )
 }
 
-/// What stands before the real groups where an older ledger is only looked at.
-pub(super) fn uncertain_view(database: &str) -> String {
+/// A view that hides the real groups where an outdated ledger is only read.
+pub(super) fn unconfirmed_view(database: &str) -> String {
     format!(
-        "CREATE OR REPLACE TEMP VIEW known AS SELECT * REPLACE ({UNCERTAIN} AS unsettled_in, NULL::VARCHAR AS \
+        "CREATE OR REPLACE TEMP VIEW known AS SELECT * REPLACE ({UNCONFIRMED} AS unsettled_in, NULL::VARCHAR AS \
          rejected_document, NULL::VARCHAR AS rejected_reason) FROM {}.main.known",
         quote_identifier(database)
     )
 }
 
 /// The real groups again.
-pub(super) const NO_UNCERTAIN_VIEW: &str = "DROP VIEW IF EXISTS temp.known";
+pub(super) const NO_UNCONFIRMED_VIEW: &str = "DROP VIEW IF EXISTS temp.known";
 
-/// Whether a sync may meet groups at its destination that the ledger does not know: it was found to be an older one, and
-/// the sync's whole model was not said since.
+/// Whether there may be groups at a sync's destination that the ledger does not have: it was found to be outdated, and the
+/// sync's whole model was not sent since.
 pub(super) const NEW_MAY_BE_THERE: &str = "SELECT count(*) > 0 FROM identity WHERE rewound_after IS NOT NULL \
     AND NOT EXISTS (SELECT 1 FROM runs WHERE sync = ? AND full_read AND run > rewound_after)";
 
@@ -230,12 +234,12 @@ pub(super) const NO_OVERLAY: &str =
     "DROP TABLE IF EXISTS temp.known; DROP TABLE IF EXISTS temp.pending; DROP TABLE IF EXISTS temp.journal";
 
 /// Whether a run neither marked nor recorded anything, so that there is nothing to fold.
-pub(super) fn nothing_said(sync: &str, run: &str) -> String {
+pub(super) fn nothing_to_fold(sync: &str, run: &str) -> String {
     let one = format!("sync = {} AND run = {}", quote_literal(sync), quote_literal(run));
     format!("SELECT NOT EXISTS (SELECT 1 FROM journal WHERE {one}) AND NOT EXISTS (SELECT 1 FROM pending WHERE {one})")
 }
 
-/// What becomes of every group a run spoke about: the known row as it will be, or `gone`.
+/// What becomes of every group that a run sent: its row as it will be, or `gone`.
 ///
 /// `document = '='` in the journal stands for "exactly what the change sets", which spares first deliveries a copy. Long
 /// texts are not read: references to them move.
@@ -244,15 +248,15 @@ pub(super) fn fold(sync: &str, run: &str) -> [String; 5] {
     [
         format!(
             "CREATE OR REPLACE TEMP TABLE folded AS
-WITH said AS (
+WITH recorded AS (
     SELECT key, seq, outcome, reason, fingerprint, recorded_at,
         {document} AS document
     FROM journal WHERE sync = {sync} AND run = {run}
 ), touched AS (
-    SELECT * FROM said WHERE outcome <> 'not_sent'
+    SELECT * FROM recorded WHERE outcome <> 'not_sent'
     UNION ALL BY NAME
     SELECT DISTINCT key, 'unknown' AS outcome FROM pending
-    WHERE sync = {sync} AND run = {run} AND key NOT IN (SELECT key FROM said)
+    WHERE sync = {sync} AND run = {run} AND key NOT IN (SELECT key FROM recorded)
 )
 SELECT t.key,
     t.outcome IN ('same', 'adopted', 'delivered') AND t.document IS NULL AS gone,
@@ -311,7 +315,7 @@ pub(super) const MAYBE_OLD: &str = "SELECT EXISTS (SELECT 1 FROM runs WHERE ende
 pub(super) const FORGET_LINES: &str =
     "DELETE FROM journal WHERE run <= ? AND run NOT IN (SELECT run FROM runs WHERE status = 'running')";
 
-/// Drops old records of runs, except what somebody will still ask for: each sync's last run, its last good one, the last
+/// Drops old records of runs, except what later runs and queries need: each sync's last run, its last good one, the last
 /// that counted all rows, and for each mapping the last that moved the cursor or read everything.
 pub(super) const FORGET_RUNS: &str = "DELETE FROM runs WHERE run <= ? AND ended_at IS NOT NULL AND run NOT IN (
     SELECT max(run) FROM runs GROUP BY sync
@@ -327,26 +331,31 @@ mod tests {
 
     #[test]
     fn hostile_names_stay_inside_their_quotes() {
-        let scope = Scope {
+        let options = CompareOptions {
             salt: "a'b".to_owned(),
-            missing: Missing::Only("k'; DROP TABLE known; --".to_owned()),
+            missing: MissingScope::Only("k'; DROP TABLE known; --".to_owned()),
             retry_rejected: false,
             act_on_missing: false,
         };
-        let sql = candidates("s'x", &scope, false);
+        let sql = mismatches("s'x", &options, false);
         assert!(sql.contains("sync = 's''x' AND key = 'k''; DROP TABLE known; --'"), "{sql}");
     }
 
     #[test]
-    fn suspects_read_documents_of_candidates_only() {
-        let scope = Scope { salt: "m".to_owned(), missing: Missing::All, retry_rejected: false, act_on_missing: false };
-        insta::assert_snapshot!(known_sums("accounts", &scope), @"SELECT (hash(key) & 4095)::USMALLINT, count(*), sum(row_hash)::HUGEINT, bit_xor(row_hash), count(*) FILTER (unsettled_in IS NOT NULL), count(rejected_reason) FROM (SELECT key, hash(key, fingerprint) AS row_hash, unsettled_in, rejected_reason FROM known WHERE sync = 'accounts') GROUP BY 1");
-        insta::assert_snapshot!(suspects("accounts", true), @r"
-        CREATE OR REPLACE TEMP TABLE suspect AS
-        SELECT n, key, kind, fingerprint, document, certain, seq, rejected_document, rejected_reason, attempted,
+    fn only_documents_of_candidates_are_read() {
+        let options = CompareOptions {
+            salt: "m".to_owned(),
+            missing: MissingScope::All,
+            retry_rejected: false,
+            act_on_missing: false,
+        };
+        insta::assert_snapshot!(synced_sums("accounts", &options), @"SELECT (hash(key) & 4095)::USMALLINT, count(*), sum(row_hash)::HUGEINT, bit_xor(row_hash), count(*) FILTER (unsettled_in IS NOT NULL), count(rejected_reason) FROM (SELECT key, hash(key, fingerprint) AS row_hash, unsettled_in, rejected_reason FROM known WHERE sync = 'accounts') GROUP BY 1");
+        insta::assert_snapshot!(candidates("accounts", true), @r"
+        CREATE OR REPLACE TEMP TABLE candidate AS
+        SELECT n, key, kind, fingerprint, document, confirmed, seq, rejected_document, rejected_reason, attempted,
             (coalesce(CASE WHEN starts_with(document, '@') THEN TRY_CAST(split_part(rtrim(document, '='), ':', 2) AS UBIGINT) ELSE strlen(document) END, 0) + coalesce(CASE WHEN starts_with(rejected_document, '@') THEN TRY_CAST(split_part(rtrim(rejected_document, '='), ':', 2) AS UBIGINT) ELSE strlen(rejected_document) END, 0))::UBIGINT AS bytes
         FROM (
-            SELECT c.n, c.key, c.kind, c.fingerprint, k.document, k.unsettled_in IS NULL AS certain, k.seq::UBIGINT AS seq,
+            SELECT c.n, c.key, c.kind, c.fingerprint, k.document, k.unsettled_in IS NULL AS confirmed, k.seq::UBIGINT AS seq,
                 k.rejected_document, k.rejected_reason, to_json(k.attempted)::VARCHAR AS attempted
             FROM known k JOIN chosen c ON c.key = k.key WHERE k.sync = 'accounts' AND c.kind > 0
             UNION ALL

@@ -169,8 +169,8 @@ impl Texts {
 
 #[cfg(test)]
 mod tests {
+    use super::super::statements;
     use super::*;
-    use crate::ledger::statements;
 
     fn tables() -> Connection {
         let connection = Connection::open_in_memory().unwrap();

@@ -1,33 +1,17 @@
-//! Is the ledger's file still the one that is open, and is there room to write beside it?
+//! The place of the ledger's file: is it still the one that is open, and is there room to write beside it?
 //!
 //! A file that is moved, replaced or deleted while it is open goes on taking writes that the next start will not find:
-//! whatever was sent meanwhile would be sent again. So whoever is about to begin a run or to mark groups looks first. The
+//! whatever was sent meanwhile would be sent again. So it is checked before a run begins and before groups are marked. The
 //! same goes for the log beside it, whose content can still be saved ([`LogPlace`]).
 
+use parking_lot::Mutex;
 use std::io::{ErrorKind, Write};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use parking_lot::Mutex;
-use serde::{Deserialize, Serialize};
-
 use crate::error::{Error, Kind, Result};
-
-/// Which file a path leads to, however the path is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FileId {
-    device: u64,
-    inode: u64,
-}
-
-impl FileId {
-    /// The file or folder at `path`.
-    pub fn of(path: &Path) -> std::io::Result<FileId> {
-        let about = std::fs::metadata(path)?;
-        Ok(FileId { device: about.dev(), inode: about.ino() })
-    }
-}
+use crate::io::file_id::FileId;
+use crate::ledger::file_error::{read_error, write_error};
 
 /// What a probe writes: a commit of a small run, and more than a file system keeps inside a directory entry.
 const PROBE_BYTES: usize = 64 * 1024;
@@ -38,7 +22,7 @@ const PUT_BACK: &str = "no run starts meanwhile: move the same file, and its `.w
 
 /// An open ledger's file.
 #[derive(Debug)]
-pub struct FilePlace {
+pub(super) struct FilePlace {
     path: PathBuf,
     id: FileId,
 }
@@ -46,35 +30,30 @@ pub struct FilePlace {
 impl FilePlace {
     /// The place of a file that was opened just now.
     pub(super) fn of(path: &Path) -> Result<FilePlace> {
-        let id = FileId::of(path).map_err(|error| unreadable(&error))?;
+        let id = FileId::of(path).map_err(|error| read_error(&error))?;
         Ok(FilePlace { path: path.to_path_buf(), id })
     }
 
     /// The path.
-    pub fn path(&self) -> &Path {
+    pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Which file was opened there.
-    pub fn id(&self) -> FileId {
-        self.id
-    }
-
     /// Fails when the path does not lead to the open file any more.
-    pub fn check(&self) -> Result<()> {
+    pub(super) fn check(&self) -> Result<()> {
         let what = match FileId::of(&self.path) {
             Ok(id) if id == self.id => return Ok(()),
             Ok(_) => "the ledger's file was replaced by another one while it is open",
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
                 "the ledger's file was moved or deleted while it is open"
             }
-            Err(error) => return Err(unreadable(&error)),
+            Err(error) => return Err(read_error(&error)),
         };
         Err(Error::new(Kind::Ledger, what).advise(PUT_BACK))
     }
 
     /// Fails when nothing can be written beside the file, where its log goes: a full disk, a quota, a read-only file system.
-    pub fn probe(&self) -> Result<()> {
+    pub(super) fn probe(&self) -> Result<()> {
         let mut name = self.path.file_name().unwrap_or_default().to_os_string();
         name.push(".probe");
         let probe = self.path.with_file_name(name);
@@ -127,7 +106,7 @@ impl LogPlace {
             let Ok(name) = std::fs::read_link(open.path()) else { continue };
             let identity = || {
                 let about = std::fs::metadata(open.path()).ok()?;
-                Some((FileId { device: about.dev(), inode: about.ino() }, about.created().ok()?))
+                Some((FileId::of_metadata(&about), about.created().ok()?))
             };
             if name == self.path {
                 there = identity();
@@ -138,32 +117,6 @@ impl LogPlace {
         *seen = there.or(*seen);
         lost
     }
-}
-
-/// A file or folder of the ledger's that cannot be looked at.
-pub fn unreadable(error: &std::io::Error) -> Error {
-    let failed = Error::new(Kind::Ledger, "the ledger's file cannot be looked at");
-    let failed = if error.kind() == ErrorKind::PermissionDenied {
-        failed.advise("run this as the user that owns the ledger, or give this user access to its folder and file")
-    } else {
-        failed.advise("set `state.path` in groupcast.toml to a file in a folder that exists on this machine")
-    };
-    failed.because(error.to_string())
-}
-
-/// A failure to write beside the ledger, with what to do about this cause.
-pub fn write_error(what: &str, error: std::io::Error) -> Error {
-    let advice = match error.kind() {
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
-            "free space on the ledger's disk, or raise this user's limit on it; nothing was lost"
-        }
-        ErrorKind::PermissionDenied => "give this user write access to the ledger's folder",
-        ErrorKind::ReadOnlyFilesystem => {
-            "mount the file system of the ledger's folder so that it can be written, or set `state.path` in groupcast.toml"
-        }
-        _ => "look at the ledger's folder and its file system, or set `state.path` in groupcast.toml",
-    };
-    Error::new(Kind::Ledger, what).advise(advice).because(error)
 }
 
 #[cfg(test)]
@@ -217,20 +170,6 @@ mod tests {
             let _other = std::fs::File::create(folder.path().join("other")).unwrap();
             let _like = std::fs::File::create(folder.path().join("ledger.duckdb.wal.not")).unwrap();
             assert!(!place.is_lost());
-        }
-    }
-
-    #[test]
-    fn a_failure_to_write_is_told_by_its_cause() {
-        for (kind, words) in [
-            (ErrorKind::StorageFull, "free space"),
-            (ErrorKind::QuotaExceeded, "free space"),
-            (ErrorKind::PermissionDenied, "write access"),
-            (ErrorKind::ReadOnlyFilesystem, "mount"),
-            (ErrorKind::Other, "state.path"),
-        ] {
-            let error = write_error("failed to write", std::io::Error::from(kind));
-            assert!(error.advice().unwrap().contains(words), "{kind:?}: {error}");
         }
     }
 }

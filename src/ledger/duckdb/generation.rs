@@ -1,16 +1,16 @@
-//! Is this ledger the newest one there was? A number in a file beside it tells.
+//! The generation: a number in a file beside the ledger, by which an outdated ledger is recognized.
 //!
 //! What DuckDB committed last is in its log (`ledger.duckdb.wal`) until that is folded into the file. A file whose log was
 //! removed, and one that was restored from a backup, opens without complaint and is simply older: what was sent since would
 //! be forgotten, and groups would stay wrong for ever. So every transaction after which something may be sent, and every one
-//! that changes what is known, carries the next *generation*. Once it is durable, the number is written to
+//! that changes the synced state, carries the next *generation*. Once it is durable, the number is written to
 //! `ledger.duckdb.generation` and synced, and only then does the caller go on. A ledger behind that number is an older one,
-//! and nothing in it is certain.
+//! and nothing in it is confirmed.
 //!
 //! - The ledger is always the first: a crash between the two leaves a ledger ahead of the number, which is no alarm.
 //! - A run that sends nothing writes nothing here. Others write once for each page of changes and once at their end.
-//! - Without the file nobody knows whether a ledger is the newest: then it is taken for an older one, unless nothing was ever
-//!   sent from it. The same holds beside the file of another ledger.
+//! - Without the file it cannot be told whether a ledger is the newest: then it is taken for an outdated one, unless nothing
+//!   was ever sent from it. The same holds beside the file of another ledger.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Write};
@@ -41,19 +41,19 @@ pub(super) fn beside(ledger: &Path, suffix: &str) -> PathBuf {
     ledger.with_file_name(name)
 }
 
-/// Why a ledger is not known to be the newest; `name` is the name of the file beside it.
-pub(super) fn older(held: &Recorded, recorded: Option<&Recorded>, name: &str) -> Option<String> {
+/// Why a ledger may not be the newest; `name` is the name of the file beside it.
+pub(super) fn outdated(own: &Recorded, recorded: Option<&Recorded>, name: &str) -> Option<String> {
     match recorded {
-        None if held.generation == 0 => None,
-        None => Some(format!("`{name}` is missing, so nobody knows whether this is the newest ledger")),
-        Some(recorded) if recorded.ledger != held.ledger => (recorded.generation > 0).then(|| {
-            format!("`{name}` belongs to another ledger, from which changes were sent that this one does not know")
+        None if own.generation == 0 => None,
+        None => Some(format!("`{name}` is missing, so it cannot be told whether this is the newest ledger")),
+        Some(recorded) if recorded.ledger != own.ledger => (recorded.generation > 0).then(|| {
+            format!("`{name}` belongs to another ledger, from which changes were sent that this one does not contain")
         }),
-        Some(recorded) => (recorded.generation > held.generation).then(|| {
+        Some(recorded) => (recorded.generation > own.generation).then(|| {
             format!(
                 "this ledger is older than what was last sent from it (`{name}` says {}, the ledger {}): its log \
                  (`.wal`) is missing, or it was restored from a backup",
-                recorded.generation, held.generation
+                recorded.generation, own.generation
             )
         }),
     }
@@ -67,8 +67,8 @@ pub(super) struct Generations {
 }
 
 impl Generations {
-    pub(super) fn of(path: PathBuf, held: Recorded) -> Generations {
-        Generations { path, id: held.ledger, latest: AtomicU64::new(held.generation) }
+    pub(super) fn of(path: PathBuf, own: Recorded) -> Generations {
+        Generations { path, id: own.ledger, latest: AtomicU64::new(own.generation) }
     }
 
     /// Counts the transaction under way as the next generation. Writers take turns.
@@ -84,16 +84,16 @@ impl Generations {
         read(&self.path).is_ok_and(|recorded| recorded == Some(latest))
     }
 
-    /// Records what the ledger holds where something else is recorded, or nothing. Between transactions only. Returns
+    /// Records the ledger's own generation where another one is recorded, or none. Between transactions only. Returns
     /// whether that was so.
     pub(super) fn repair(&self, connection: &Connection) -> Result<bool> {
-        let held: u64 = connection
+        let own: u64 = connection
             .query_row("SELECT generation FROM identity", [], |row| row.get(0))
             .map_err(ledger_error("read the ledger's identity"))?;
         let right =
-            read(&self.path)?.is_some_and(|found| found == Recorded { ledger: self.id.clone(), generation: held });
+            read(&self.path)?.is_some_and(|found| found == Recorded { ledger: self.id.clone(), generation: own });
         if !right {
-            self.record(held)?;
+            self.record(own)?;
         }
         Ok(!right)
     }
@@ -110,7 +110,7 @@ fn failed(path: &Path, error: std::io::Error) -> Error {
         true => "free space on the ledger's disk, or raise this user's limit on it, and run again; nothing was lost",
         false => "give this user read and write access to the file and its folder",
     };
-    Error::new(Kind::Ledger, "failed to use the file that tells how new the ledger is")
+    Error::new(Kind::Ledger, "failed to use the file with the ledger's generation")
         .advise(advice)
         .because(error)
         .at(path.display().to_string())
@@ -153,7 +153,7 @@ mod tests {
     #[test]
     fn a_ledger_is_the_newest_only_if_nothing_was_sent_that_it_does_not_know() {
         let ours = |generation| Some(recorded("a", generation));
-        for (held, beside, is_older) in [
+        for (own, beside, is_older) in [
             // Nothing was ever sent from it: a new one, and one of a version that had no such file.
             (0, None, false),
             (0, ours(0), false),
@@ -167,8 +167,8 @@ mod tests {
             (7, Some(recorded("b", 3)), true),
             (0, Some(recorded("b", 3)), true),
         ] {
-            let why = older(&recorded("a", held), beside.as_ref(), "ledger.duckdb.generation");
-            assert_eq!(why.is_some(), is_older, "{held} {beside:?}: {why:?}");
+            let why = outdated(&recorded("a", own), beside.as_ref(), "ledger.duckdb.generation");
+            assert_eq!(why.is_some(), is_older, "{own} {beside:?}: {why:?}");
         }
     }
 

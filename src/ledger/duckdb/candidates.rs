@@ -1,0 +1,234 @@
+//! The candidates of a comparison, read page by page: what the ledger has of each, with the cells of its row.
+//!
+//! The two are in different DuckDB instances; both are read by position, and matched.
+
+use std::sync::Arc;
+
+use duckdb::arrow::array::{Array, AsArray, RecordBatch};
+use duckdb::arrow::datatypes::{DataType, Float64Type, Int64Type, UInt8Type, UInt64Type};
+use duckdb::{Connection, params};
+
+use super::long_texts::Texts;
+use super::rows::{DOCUMENTS, at_once, document};
+use super::statements;
+use crate::duckdb::{DuckDbConnection, ledger_error};
+use crate::error::{Error, Kind, Result};
+use crate::ledger::{Candidate, CandidateKind, with_attempted};
+use crate::model::{Cell, Document};
+use crate::source::staged::{KeptCells, ROW_BYTES_MAX};
+
+/// Bytes of documents and cells in one page, at most, unless a single group has more: two pages are in memory at a time,
+/// as text, as values and as requests.
+const PAGE_BYTES_MAX: u64 = 16 * 1024 * 1024;
+
+/// The candidates of a comparison, ready to be read.
+#[derive(Clone, Default)]
+pub(super) struct Candidates {
+    /// How many there are; their positions start at 0.
+    pub(super) total: u64,
+    /// The cells of those that have a row.
+    pub(super) cells: Option<KeptCells>,
+    /// Bytes of the largest synced document.
+    pub(super) document_bytes_max: u64,
+}
+
+impl Candidates {
+    /// The cells, to be dropped.
+    pub(super) fn into_cells(self) -> Option<KeptCells> {
+        self.cells
+    }
+}
+
+/// The candidates from position `from`, at most `count` and [`PAGE_BYTES_MAX`] of them; see [`crate::ledger::Ledger::page`].
+pub(super) async fn page(
+    ledger: &DuckDbConnection,
+    candidates: &Candidates,
+    new_are_confirmed: bool,
+    from: u64,
+    count: u64,
+) -> Result<Vec<Candidate>> {
+    let mut to = (from.saturating_add(count)).min(candidates.total);
+    if from >= to {
+        return Ok(Vec::new());
+    }
+    let row_bytes_max = candidates.cells.as_ref().map_or(0, |cells| cells.row_bytes_max.min(ROW_BYTES_MAX));
+    if (row_bytes_max + candidates.document_bytes_max).saturating_mul(to - from) > PAGE_BYTES_MAX {
+        to = until_full(ledger, candidates, from, to).await?;
+    }
+    let documents = ledger.call("read candidates", move |connection| {
+        let read = |connection: &Connection| {
+            let mut page = connection.prepare(statements::PAGE)?;
+            let batches: Vec<RecordBatch> = page.query_arrow(params![from, to])?.collect();
+            let columns = batches.iter().flat_map(|batch| [batch.column(4), batch.column(7)]);
+            let stored = columns.filter_map(|column| column.as_string_opt::<i32>()).flat_map(|column| column.iter());
+            let texts = Texts::of(connection, stored)?;
+            Ok((batches, texts))
+        };
+        at_once(connection, read).map_err(ledger_error("read candidates"))
+    });
+    let cells = async {
+        match &candidates.cells {
+            Some(cells) => cells.rows(from, to).await,
+            None => Ok(Vec::new()),
+        }
+    };
+    let ((documents, texts), cells) = tokio::try_join!(documents, cells)?;
+    let decode = move || matched(&documents, &texts, &cells, new_are_confirmed, (to - from) as usize);
+    let decoded = tokio::task::spawn_blocking(decode).await;
+    decoded.map_err(|panic| Error::new(Kind::Bug, "failed to read a page of candidates").because(panic))?
+}
+
+/// Where a page from `from` must end so that its documents and cells have at most [`PAGE_BYTES_MAX`]; not before it has
+/// one group.
+async fn until_full(ledger: &DuckDbConnection, candidates: &Candidates, from: u64, to: u64) -> Result<u64> {
+    let documents = ledger.call("read candidates", move |connection| {
+        let read = || -> duckdb::Result<Vec<(u64, u64)>> {
+            let mut statement = connection.prepare(statements::SIZES)?;
+            statement.query_map(params![from, to], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+        };
+        read().map_err(ledger_error("read candidates"))
+    });
+    let cells = async {
+        match &candidates.cells {
+            Some(cells) => cells.sizes(from, to).await,
+            None => Ok(Vec::new()),
+        }
+    };
+    let (documents, cells) = tokio::try_join!(documents, cells)?;
+    let mut bytes = vec![0; (to - from) as usize];
+    for (position, size) in documents.into_iter().chain(cells) {
+        if let Some(sum) = bytes.get_mut((position - from) as usize) {
+            *sum += size;
+        }
+    }
+    let mut sum = 0;
+    let fitting = bytes.iter().take_while(|size| {
+        sum += *size;
+        sum <= PAGE_BYTES_MAX
+    });
+    Ok(from + (fitting.count() as u64).max(1))
+}
+
+/// Columns of a page of cells before the cells: position, key and bytes.
+const CELL_COLUMNS: usize = 3;
+
+fn broken() -> Error {
+    Error::new(Kind::Bug, "a page of candidates does not have the expected columns")
+}
+
+/// Decodes a page: the synced state of each candidate with the cells of its row, in order of position.
+fn matched(
+    documents: &[RecordBatch],
+    texts: &Texts,
+    cells: &[RecordBatch],
+    new_are_confirmed: bool,
+    expected: usize,
+) -> Result<Vec<Candidate>> {
+    let mut rows: Vec<(u64, &str, u64, Vec<Cell>)> = Vec::with_capacity(expected);
+    for batch in cells {
+        let positions = batch.column(0).as_primitive_opt::<UInt64Type>().ok_or_else(broken)?;
+        let keys = batch.column(1).as_string_opt::<i32>().ok_or_else(broken)?;
+        let bytes = batch.column(2).as_primitive_opt::<UInt64Type>().ok_or_else(broken)?;
+        let columns = batch.columns()[CELL_COLUMNS..].iter().map(cells_of).collect::<Result<Vec<_>>>()?;
+        let mut columns: Vec<_> = columns.into_iter().map(Vec::into_iter).collect();
+        for row in 0..batch.num_rows() {
+            let cells = columns.iter_mut().map(|column| column.next().unwrap_or(Cell::Null)).collect();
+            rows.push((positions.value(row), keys.value(row), bytes.value(row), cells));
+        }
+    }
+    rows.sort_unstable_by_key(|(position, ..)| *position);
+    let mut candidates = Vec::with_capacity(expected);
+    for batch in documents {
+        candidates_of(batch, texts, new_are_confirmed, &mut candidates)?;
+    }
+    candidates.sort_unstable_by_key(|(position, _)| *position);
+    let vanished = || Error::new(Kind::Bug, "a page of candidates is not whole");
+    if candidates.len() != expected {
+        return Err(vanished());
+    }
+    let mut rows = rows.into_iter().peekable();
+    candidates
+        .into_iter()
+        .map(|(position, mut candidate)| {
+            if candidate.kind != CandidateKind::Missing {
+                let (at, key, bytes, cells) = rows.next().ok_or_else(vanished)?;
+                if at != position || key != candidate.key {
+                    return Err(vanished());
+                }
+                candidate.cells = cells;
+                candidate.oversize = Some(bytes).filter(|bytes| *bytes > ROW_BYTES_MAX);
+            }
+            Ok(candidate)
+        })
+        .collect()
+}
+
+/// The candidates in a batch with their positions, without their cells. `new_are_confirmed`: of a group that the ledger
+/// does not have, nothing was ever sent.
+fn candidates_of(
+    batch: &RecordBatch,
+    texts: &Texts,
+    new_are_confirmed: bool,
+    out: &mut Vec<(u64, Candidate)>,
+) -> Result<()> {
+    let column = |index: usize| batch.column(index).as_string_opt::<i32>().ok_or_else(broken);
+    let positions = batch.column(0).as_primitive_opt::<UInt64Type>().ok_or_else(broken)?;
+    let (keys, documents, rejected, reasons, attempted) = (column(1)?, column(4)?, column(7)?, column(8)?, column(9)?);
+    let kinds = batch.column(2).as_primitive_opt::<UInt8Type>().ok_or_else(broken)?;
+    let fingerprints = batch.column(3).as_primitive_opt::<UInt64Type>().ok_or_else(broken)?;
+    let certain = batch.column(5).as_boolean_opt().ok_or_else(broken)?;
+    let seqs = batch.column(6).as_primitive_opt::<UInt64Type>().ok_or_else(broken)?;
+    for row in 0..batch.num_rows() {
+        let kind = match kinds.value(row) {
+            0 => CandidateKind::New,
+            1 => CandidateKind::Changed,
+            _ => CandidateKind::Missing,
+        };
+        let mut unreadable = None;
+        let mut known = match documents.is_valid(row) {
+            true => document(DOCUMENTS[0], documents.value(row), texts, &mut unreadable),
+            false => Document::default(),
+        };
+        if documents.is_valid(row) && attempted.is_valid(row) {
+            let names: Vec<String> = serde_json::from_str(attempted.value(row)).unwrap_or_else(|error| {
+                unreadable.get_or_insert_with(|| format!("its attempted traits cannot be read: {error}"));
+                Vec::new()
+            });
+            known = with_attempted(known, &names);
+        }
+        let rejected = rejected.is_valid(row).then(|| {
+            (document(DOCUMENTS[1], rejected.value(row), texts, &mut unreadable), reasons.value(row).to_owned())
+        });
+        let certain = if kind == CandidateKind::New { new_are_confirmed } else { certain.value(row) };
+        let candidate = Candidate {
+            key: keys.value(row).to_owned(),
+            kind,
+            cells: Vec::new(),
+            oversize: None,
+            fingerprint: fingerprints.is_valid(row).then(|| fingerprints.value(row)),
+            known,
+            certain: certain && unreadable.is_none(),
+            settled_seq: if seqs.is_valid(row) { seqs.value(row) } else { 0 },
+            rejected,
+            unreadable,
+        };
+        out.push((positions.value(row), candidate));
+    }
+    Ok(())
+}
+
+fn cells_of(column: &Arc<dyn Array>) -> Result<Vec<Cell>> {
+    macro_rules! cells {
+        ($array:expr, $variant:expr) => {
+            $array.iter().map(|value| value.map_or(Cell::Null, $variant)).collect()
+        };
+    }
+    Ok(match column.data_type() {
+        DataType::Boolean => cells!(column.as_boolean(), Cell::Bool),
+        DataType::Int64 => cells!(column.as_primitive::<Int64Type>(), Cell::Int),
+        DataType::Float64 => cells!(column.as_primitive::<Float64Type>(), Cell::Double),
+        DataType::Utf8 => cells!(column.as_string::<i32>(), |text: &str| Cell::Text(text.to_owned())),
+        DataType::Null => vec![Cell::Null; column.len()],
+        other => return Err(Error::new(Kind::Bug, format!("a staged column has the unexpected type {other}"))),
+    })
+}

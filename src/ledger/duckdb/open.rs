@@ -1,0 +1,69 @@
+//! Opening a ledger's file: is it the newest there was, by the number recorded beside it?
+
+use std::path::Path;
+
+use duckdb::Connection;
+
+use super::generation::{self, Generations, Recorded};
+use super::rows::fold;
+use super::statements;
+use super::write::transaction;
+use crate::duckdb::ledger_error;
+use crate::error::Result;
+
+/// What an open file says of itself.
+pub(super) struct Opened {
+    pub(super) next_seq: u64,
+    pub(super) recorded: Recorded,
+    pub(super) outdated: Option<String>,
+}
+
+/// Looks at an open file of the current version: how new is it, by the number recorded beside it? One that is not the
+/// newest is settled as such at once, or, where it may only be looked at, shown as such.
+pub(super) fn opened(connection: &mut Connection, recorded_in: Option<&Path>, read_only: bool) -> Result<Opened> {
+    let next_seq = connection
+        .query_row("SELECT greatest(next_seq, (SELECT coalesce(max(seq), 0) FROM journal) + 1) FROM meta", [], |row| {
+            row.get(0)
+        })
+        .map_err(ledger_error("read the journal"))?;
+    let mut recorded = connection
+        .query_row("SELECT id, generation FROM identity", [], |row| {
+            Ok(Recorded { ledger: row.get(0)?, generation: row.get(1)? })
+        })
+        .map_err(ledger_error("read the ledger's identity"))?;
+    let Some(path) = recorded_in else { return Ok(Opened { next_seq, recorded, outdated: None }) };
+    let beside = generation::read(path)?;
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let outdated = generation::outdated(&recorded, beside.as_ref(), &name);
+    if read_only {
+        if outdated.is_some() {
+            let look = |connection: &Connection| -> duckdb::Result<()> {
+                let database: String = connection.query_row("SELECT current_database()", [], |row| row.get(0))?;
+                connection.execute_batch(&statements::unconfirmed_view(&database))
+            };
+            look(connection).map_err(ledger_error("look at an older ledger"))?;
+        }
+        return Ok(Opened { next_seq, recorded, outdated });
+    }
+    if outdated.is_some() {
+        // What runs under way had recorded may be older as well: it is brought in first, and then nothing is certain.
+        let beyond = beside.as_ref().map_or(0, |beside| beside.generation).max(recorded.generation) + 1;
+        transaction(connection, "settle an older ledger", |connection| {
+            let mut crashed = connection.prepare("SELECT sync, run FROM runs WHERE status = 'running' ORDER BY run")?;
+            let crashed = crashed.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            let crashed: Vec<(String, String)> = crashed.collect::<duckdb::Result<_>>()?;
+            for (sync, run) in &crashed {
+                fold(connection, sync, run)?;
+            }
+            connection
+                .execute_batch("UPDATE runs SET status = 'died', ended_at = started_at WHERE status = 'running'")?;
+            connection.execute_batch(&statements::rewind())?;
+            connection.execute("UPDATE identity SET generation = ?", [beyond]).map(drop)
+        })?;
+        recorded.generation = beyond;
+    }
+    if beside.as_ref() != Some(&recorded) {
+        Generations::of(path.to_path_buf(), recorded.clone()).record(recorded.generation)?;
+    }
+    Ok(Opened { next_seq, recorded, outdated })
+}

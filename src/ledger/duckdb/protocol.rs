@@ -1,0 +1,253 @@
+//! The protocol of a run, over the SQL of `statements`.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use duckdb::{Connection, params};
+
+use super::rows::{Line, append, begin, fold};
+use super::{DuckDbLedger, candidates, compare, long_texts, statements};
+use crate::duckdb::{ledger_error, quote_literal};
+use crate::error::{Error, Kind, Result};
+use crate::ledger::{
+    Access, Candidate, CompareOptions, Comparison, History, JournalEntry, KeyValue, Ledger, PreviousRun, RunCheckpoint,
+    RunRecord, RunStart, SourceRows, Storage,
+};
+
+/// A run that ends folds the log into the file when it is larger than this. What stands in the log stands in memory, too,
+/// and is read again after a kill: a daemon whose runs say little would let it grow for months. A long run is over before
+/// its log is looked at, so what it wrote is compressed once.
+const LOG_BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// How often, and how soon after each other, a run tries to fold the log into the file.
+const FOLD_TRIES: u32 = 100;
+const FOLD_AGAIN: Duration = Duration::from_millis(50);
+
+/// The last run that is older than `kept` when one ends at `now`; see `statements`.
+fn last_forgotten(connection: &Connection, now: DateTime<Utc>, kept: Duration) -> duckdb::Result<Option<String>> {
+    let Some(oldest) = chrono::TimeDelta::from_std(kept).ok().and_then(|kept| now.checked_sub_signed(kept)) else {
+        return Ok(None);
+    };
+    let Ok(kept) = i64::try_from(kept.as_micros()) else { return Ok(None) };
+    let oldest = oldest.naive_utc();
+    let maybe: bool = connection.query_row(statements::MAYBE_OLD, params![oldest, oldest], |row| row.get(0))?;
+    if !maybe {
+        return Ok(None);
+    }
+    connection.query_row(&statements::last_forgotten(kept), [], |row| row.get(0))
+}
+
+#[async_trait]
+impl Ledger for DuckDbLedger {
+    async fn begin(&self, start: &RunStart) -> Result<PreviousRun> {
+        let (start, read_only, next_seq) = (start.clone(), self.read_only, self.next_seq());
+        let (threads, unknown_groups) = (Arc::clone(&self.threads), Arc::clone(&self.unknown_groups));
+        let outdated = self.generations.is_none() && self.outdated.is_some();
+        self.write_in_place("begin a run", move |connection| {
+            threads.raise(connection)?;
+            if unknown_groups.behind_view.swap(false, Ordering::SeqCst) {
+                connection.execute_batch(statements::NO_UNCONFIRMED_VIEW)?;
+            }
+            let may_be_there: bool =
+                connection.query_row(statements::NEW_MAY_BE_THERE, [&start.sync], |row| row.get(0))?;
+            unknown_groups.may_be_there.store(outdated || may_be_there, Ordering::SeqCst);
+            begin(connection, &start, read_only, outdated, next_seq)
+        })
+        .await
+    }
+
+    async fn compare(&self, sync: &str, rows: SourceRows<'_>, options: &CompareOptions) -> Result<Comparison> {
+        let SourceRows::Staged(staged) = rows else {
+            return Err(Error::new(Kind::Bug, "the DuckDB ledger compares staged rows only"));
+        };
+        let (mut found, candidates) = compare::compare(&self.duckdb, sync, staged, options, self.ordered_max)
+            .await
+            .map_err(|error| self.own(error))?;
+        *self.candidates() = candidates;
+        let (sync, threads) = (sync.to_owned(), Arc::clone(&self.threads));
+        self.call("compare", move |connection| {
+            let count =
+                |sql: &str| connection.query_row(sql, [], |row| row.get(0)).map_err(ledger_error("count groups"));
+            // What guards measure against: of a group that was only rejected nothing can be changed or removed.
+            found.known = count(&statements::may_exist_count(&sync))?;
+            if found.missing_candidates > 0 {
+                found.removable = count(statements::REMOVABLE)?;
+            }
+            threads.lower(connection).map_err(ledger_error("compare"))?;
+            Ok(found)
+        })
+        .await
+    }
+
+    async fn page(&self, from: u64, count: u64) -> Result<Vec<Candidate>> {
+        let candidates = self.candidates().clone();
+        let new_are_confirmed = !self.unknown_groups.may_be_there.load(Ordering::SeqCst);
+        let page = candidates::page(&self.duckdb, &candidates, new_are_confirmed, from, count).await;
+        page.map_err(|error| self.own(error))
+    }
+
+    async fn mark(&self, sync: &str, run: &str, keys: Vec<String>) -> Result<()> {
+        let (sync, run) = (sync.to_owned(), run.to_owned());
+        self.write_generation("mark groups", true, move |connection| {
+            let mut appender = connection.appender("pending")?;
+            for key in &keys {
+                appender.append_row([&sync, &run, key])?;
+            }
+            appender.flush()?;
+            Ok(((), true))
+        })
+        .await
+    }
+
+    async fn record(&self, sync: &str, run: &str, at: DateTime<Utc>, entries: Vec<JournalEntry>) -> Result<()> {
+        let (sync, run) = (sync.to_owned(), run.to_owned());
+        let first_seq = self.next_seq.fetch_add(entries.len() as u64, Ordering::SeqCst);
+        // The connection is what a first run waits for: everything that can be done beside it is.
+        let lines: Vec<Line> = entries.into_iter().map(Line::of).collect();
+        let inline_max = self.inline_max;
+        self.write("record outcomes", move |connection| {
+            append(connection, &sync, &run, at, lines, first_seq, inline_max)
+        })
+        .await
+    }
+
+    async fn finish(&self, sync: &str, run: &str, checkpoint: RunCheckpoint) -> Result<()> {
+        let (sync, run) = (sync.to_owned(), run.to_owned());
+        let retention = self.retention;
+        let (next_seq, threads) = (self.next_seq(), Arc::clone(&self.threads));
+        let left_behind = self.write_generation("finish the run", false, move |connection| {
+            threads.raise(connection)?;
+            let sent = fold(connection, &sync, &run)?;
+            connection.execute("UPDATE meta SET next_seq = greatest(next_seq, ?)", [next_seq])?;
+            connection.execute(
+                "UPDATE runs SET ended_at = ?, status = ?, counts = ?, source_rows = ?, cursor_value = ?, \
+                 full_read = ?, error = ?, error_kind = ?, detail = ? WHERE sync = ? AND run = ?",
+                params![
+                    checkpoint.ended_at.naive_utc(),
+                    checkpoint.status.name(),
+                    checkpoint.counts,
+                    checkpoint.rows,
+                    checkpoint.cursor,
+                    checkpoint.full,
+                    checkpoint.error,
+                    checkpoint.error_kind,
+                    checkpoint.detail,
+                    sync,
+                    run,
+                ],
+            )?;
+            let mut forgotten = 0;
+            for (kept, forget) in
+                [(retention.journal, statements::FORGET_LINES), (retention.runs, statements::FORGET_RUNS)]
+            {
+                if let Some(run) = last_forgotten(connection, checkpoint.ended_at, kept)? {
+                    forgotten += connection.execute(forget, [run])?;
+                }
+            }
+            Ok((sent || forgotten > 0, sent))
+        });
+        let left_behind = left_behind.await?;
+        let cells = std::mem::take(&mut *self.candidates()).into_cells();
+        if let Some(cells) = cells {
+            // The run is recorded; an instance that cannot be tidied up is not used again.
+            drop(cells.drop_all().await);
+        }
+        let (log, writing) = (self.log.clone(), Arc::clone(&self.writing));
+        let threads = Arc::clone(&self.threads);
+        self.call("drop the candidates", move |connection| {
+            threads.lower(connection).map_err(ledger_error("drop the candidates"))?;
+            connection
+                .execute_batch("DROP TABLE IF EXISTS temp.candidate; DROP TABLE IF EXISTS temp.folded")
+                .map_err(ledger_error("drop the candidates"))?;
+            if left_behind {
+                let _turn = writing.lock();
+                // Like the tidying below: the next run tries again.
+                drop(long_texts::remove_unused(connection));
+            }
+            if log.and_then(|log| log.bytes()).is_some_and(|bytes| bytes > LOG_BYTES_MAX) {
+                // DuckDB refuses while somebody writes, or still reads what was removed just now, which takes moments.
+                // The run is recorded: a failure to tidy up is none of its own, and the next run tries again.
+                for _ in 0..FOLD_TRIES {
+                    let turn = writing.lock();
+                    if connection.execute_batch("CHECKPOINT").is_ok() {
+                        break;
+                    }
+                    drop(turn);
+                    std::thread::sleep(FOLD_AGAIN);
+                }
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    async fn reset(&self, sync: &str, keys: Option<&[String]>, mark: &str, forget: bool) -> Result<u64> {
+        let condition = match keys {
+            Some(keys) => {
+                if keys.is_empty() {
+                    return Ok(0);
+                }
+                let keys = keys.iter().map(|key| quote_literal(key)).collect::<Vec<_>>().join(", ");
+                format!("sync = {} AND key IN ({keys})", quote_literal(sync))
+            }
+            None => format!("sync = {}", quote_literal(sync)),
+        };
+        let (sync, mark) = (sync.to_owned(), mark.to_owned());
+        self.write_generation("reset the sync", true, move |connection| {
+            connection.execute("UPDATE runs SET cursor_value = NULL, full_read = false WHERE sync = ?", [sync])?;
+            let rows = if forget {
+                connection.execute(&format!("DELETE FROM known WHERE {condition}"), [])?
+            } else {
+                connection.execute(
+                    &format!(
+                        "UPDATE known SET unsettled_in = coalesce(unsettled_in, ?), rejected_document = NULL, \
+                         rejected_reason = NULL WHERE {condition}"
+                    ),
+                    [mark],
+                )?
+            };
+            Ok((rows as u64, true))
+        })
+        .await
+    }
+
+    async fn mark_crashed(&self, record: &RunRecord, at: DateTime<Utc>, error: &str, kind: &str) -> Result<()> {
+        let (sync, run) = (record.sync.clone(), record.run.clone());
+        let (error, kind) = (error.to_owned(), kind.to_owned());
+        self.write("record a crashed run", move |connection| {
+            let running: bool = connection.query_row(
+                "SELECT count(*) > 0 FROM runs WHERE sync = ? AND run = ? AND status = 'running'",
+                [&sync, &run],
+                |row| row.get(0),
+            )?;
+            if running {
+                fold(connection, &sync, &run)?;
+                connection.execute(
+                    "UPDATE runs SET status = 'died', ended_at = ?, error = ?, error_kind = ? WHERE sync = ? AND run = ?",
+                    params![at.naive_utc(), error, kind, sync, run],
+                )?;
+                connection.execute_batch("DROP TABLE IF EXISTS temp.folded")?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    fn history(&self) -> &dyn History {
+        self
+    }
+
+    fn kv(&self) -> &dyn KeyValue {
+        self
+    }
+
+    fn storage(&self) -> &dyn Storage {
+        self
+    }
+
+    fn connect(&self, access: Access) -> Result<Arc<dyn Ledger>> {
+        Ok(Arc::new(self.another(access)?))
+    }
+}

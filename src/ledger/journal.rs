@@ -1,0 +1,56 @@
+//! The journal: what became of each candidate of a run.
+
+use std::sync::Arc;
+
+use crate::model::{After, Change};
+
+/// What became of one suspect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, strum::EnumString, strum::IntoStaticStr)]
+#[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
+pub enum ChangeOutcome {
+    /// Nothing had to be said.
+    Same,
+    /// Taken as held by the destination without saying it.
+    Adopted,
+    /// Acknowledged.
+    Delivered,
+    /// Refused, by the destination or before sending; nothing of it was applied.
+    Rejected,
+    /// Refused after a part of it had been applied.
+    PartlyRejected,
+    /// Certainly not applied.
+    NotSent,
+    /// Perhaps applied.
+    Unknown,
+}
+
+impl ChangeOutcome {
+    /// The outcome of this name.
+    pub fn from_name(name: &str) -> Option<ChangeOutcome> {
+        name.parse().ok()
+    }
+
+    /// The name in the journal.
+    pub fn name(self) -> &'static str {
+        self.into()
+    }
+}
+
+/// One line of the journal.
+#[derive(Debug, Clone, PartialEq)]
+pub struct JournalEntry {
+    /// The group's id.
+    pub key: String,
+    /// What was said, or would have been; shared with what was delivered.
+    pub change: Arc<Change>,
+    /// What the destination holds once this is delivered; `None` when the group is then forgotten. For a rejection: the
+    /// document that was refused.
+    pub document: Option<After>,
+    /// The row's fingerprint; `None` for a missing group.
+    pub fingerprint: Option<u64>,
+    /// What became of it.
+    pub outcome: ChangeOutcome,
+    /// The destination's words, or ours.
+    pub reason: Option<String>,
+}

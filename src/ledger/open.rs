@@ -1,0 +1,53 @@
+//! The constructor: which kind of ledger keeps the state of a project.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::duckdb::DuckDbLedger;
+use super::{BackupSummary, Ledger, duckdb, file_error};
+use crate::duckdb::Limits;
+use crate::error::Result;
+
+/// How long history is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retention {
+    /// The journal: what was sent to each group. Both are measured by the runs since, not by the clock alone.
+    pub journal: Duration,
+    /// The records of runs. What the next run needs of earlier ones is kept however old it is.
+    pub runs: Duration,
+}
+
+impl Retention {
+    /// For a ledger that is only read.
+    pub const FOREVER: Retention = Retention { journal: Duration::MAX, runs: Duration::MAX };
+}
+
+/// Opens the ledger at `path` to write, creating it when absent.
+///
+/// Errors: [`Kind::LedgerBusy`](crate::error::Kind::LedgerBusy) when another process has it open;
+/// [`Kind::Ledger`](crate::error::Kind::Ledger) when it cannot be read or written, or a newer version wrote it.
+pub async fn open(path: &Path, limits: &Limits, retention: Retention) -> Result<Arc<dyn Ledger>> {
+    Ok(Arc::new(DuckDbLedger::open(path, limits, retention).await?))
+}
+
+/// Opens the ledger at `path` for queries and plans; an empty one where none exists yet.
+///
+/// Errors: as [`open`].
+pub async fn open_read_only(path: &Path, limits: &Limits) -> Result<Arc<dyn Ledger>> {
+    Ok(Arc::new(match std::fs::metadata(path) {
+        Ok(_) => DuckDbLedger::open_read_only(path, limits).await?,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => DuckDbLedger::in_place_of(path, limits).await?,
+        // Whether there is one cannot be told, so it must not be taken for an empty one.
+        Err(error) => return Err(file_error::read_error(&error).at(format!("ledger {}", path.display()))),
+    }))
+}
+
+/// Copies the ledger at `path` to the new file `to`, while no process has it open.
+///
+/// Errors: [`Kind::LedgerBusy`](crate::error::Kind::LedgerBusy) while a process has it open;
+/// [`Kind::Config`](crate::error::Kind::Config), there is such a file already, or no ledger;
+/// [`Kind::Ledger`](crate::error::Kind::Ledger), it cannot be read, or the copy cannot be written.
+pub async fn backup(path: &Path, to: &Path, limits: &Limits) -> Result<BackupSummary> {
+    duckdb::backup(path, to, limits).await
+}
