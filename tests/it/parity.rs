@@ -152,7 +152,7 @@ async fn both(place: &Place, sql: impl Fn(bool) -> String) -> &'static Database 
 
 fn settings(database: &Database, destinations: &str) -> String {
     format!(
-        "[sources.duckdb]\ntype = \"duckdb\"\npath = \"warehouse.duckdb\"\n\
+        "[sources.duck]\ntype = \"duckdb\"\npath = \"warehouse.duckdb\"\n\
          [sources.post]\ntype = \"postgres\"\nurl = \"postgres://root_user@127.0.0.1:{}/{}\"\n\
          [sources.cursor]\ntype = \"postgres\"\nread = \"cursor\"\nurl = \"postgres://root_user@127.0.0.1:{}/{}\"\n{destinations}",
         shared().port(),
