@@ -3,7 +3,7 @@
 //! It reads account rows from a source, compares them in the [`ledger`] with what each destination is known to hold,
 //! and sends only the changed traits. The modules are the stages of that pipeline, and imports point one way:
 //!
-//! `cli → daemon → {telemetry, server} → service → {sync, scheduler} → {ledger, delivery, config} → {source, duckdb, mapping} → destination → model`
+//! `cli → {server, daemon} → service → {sync, scheduler} → {ledger, delivery, config} → {source, duckdb, mapping} → destination → model`
 //!
 //! | module | question it answers |
 //! |---|---|
@@ -18,8 +18,7 @@
 //! | [`sync`] | one run of one sync, top to bottom |
 //! | [`scheduler`] | when does a sync run? (pure) |
 //! | [`service`] | every query and command, once: from a config folder to one run of one sync, and the views of syncs, runs and groups |
-//! | [`telemetry`] | how does the process tell what it does, line by line? |
-//! | [`daemon`] | the process that keeps the schedules, its API and its console |
+//! | [`daemon`] | the process that runs syncs on their schedules |
 //! | [`server`] | the HTTP API and the console |
 //! | [`cli`] | the commands |
 //! | [`time_zone`] | which rules does a time zone follow? |
@@ -45,5 +44,4 @@ pub mod server;
 pub mod service;
 pub mod source;
 pub mod sync;
-pub mod telemetry;
 pub mod time_zone;

@@ -4,11 +4,13 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
+use super::project;
 use super::supervisor::Supervisor;
 use crate::config::Project;
 use crate::error::{Kind, Result};
 use crate::ledger::{RunRecord, RunStatus};
 use crate::mapping::Mapping;
+use crate::mapping::diagnostic::listed_all;
 use crate::scheduler::backoff::{Backoff, PastResult, PastRun};
 use crate::scheduler::queue::{QueuedRun, RunRequest, SyncInit};
 use crate::service::views::ask;
@@ -59,6 +61,34 @@ fn past_run(run: &RunRecord) -> PastRun {
 }
 
 impl Supervisor {
+    /// Continues where the last process ended: crashed runs are recovered, pauses and queued runs restored.
+    pub(super) async fn restore(&self) -> Result<()> {
+        let project = self.project();
+        project::log_mistakes(&project);
+        for crashed in self.ledger.history().unfinished_runs().await? {
+            let error = "the process ended during this run; its unconfirmed groups will be resent";
+            self.ledger.mark_crashed(&crashed, self.clock.now(), error, Kind::Interrupted.name()).await?;
+            let (sync, run) = (&crashed.sync, &crashed.run);
+            tracing::warn!(sync, run, "recovered crashed run {run}; unconfirmed groups will be resent");
+        }
+        let mut crashing = Vec::new();
+        for file in &project.mappings {
+            let init = self.restored(&project, &file.mapping).await?;
+            if init.backoff.crashes > 0 {
+                crashing.push(file.mapping.name.as_str());
+            }
+            self.queue().add(&file.mapping.name, init);
+        }
+        if crashing.len() > 1 {
+            tracing::warn!(
+                "the process crashed during the last runs of {}: one of them may be the cause, so they run one at a time \
+                 until each has ended once",
+                listed_all(crashing)
+            );
+        }
+        Ok(())
+    }
+
     /// The state of a sync that is added to the queue.
     pub(super) async fn restored(&self, project: &Project, mapping: &Mapping) -> Result<SyncInit<RunOptions>> {
         let name = &mapping.name;

@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use tokio::sync::{mpsc, watch};
 
+use super::observe::{log, metrics};
 use super::plans::{Full, WAITING_MAX};
 use super::supervisor::Supervisor;
 use super::tracker::Tracker;
@@ -145,7 +146,7 @@ impl Supervisor {
         let wanted = running.iter().filter(|(name, running)| {
             sync.is_none_or(|sync| sync == *name) && !recorded.iter().any(|run| run.run == running.run)
         });
-        wanted.map(|(name, running)| starting(name, &running.tracker)).collect()
+        wanted.map(|(name, running)| running.tracker.run_view(name)).collect()
     }
 }
 
@@ -162,26 +163,10 @@ fn state_of(state: SyncState) -> State {
     }
 }
 
-/// A run that has not got as far as its record.
-pub(super) fn starting(sync: &str, tracker: &Tracker) -> RunView {
-    let progress = tracker.progress();
-    RunView {
-        sync: sync.to_owned(),
-        run: progress.run,
-        status: crate::ledger::RunStatus::Running,
-        started_at: progress.started_at,
-        ended_at: None,
-        started_by: progress.started_by,
-        counts: None,
-        error: None,
-        error_kind: None,
-    }
-}
-
 /// What is told of it until then.
 fn unrecorded(sync: &str, tracker: &Tracker) -> RunDetail {
     RunDetail {
-        run: starting(sync, tracker),
+        run: tracker.run_view(sync),
         detail: Default::default(),
         progress: Some(tracker.progress()),
         rejected: Vec::new(),
@@ -498,8 +483,15 @@ impl Service for DaemonService {
 
     async fn metrics(&self) -> ServiceResult<String> {
         let syncs = self.syncs(1).await?;
-        let (told, lost) = self.herald.alerts.told_and_lost();
-        self.herald.metrics.alerts(told, lost);
-        Ok(self.herald.metrics.render(&syncs, &self.about(), self.clock.now()))
+        let (sent, dropped) = self.notifier.alerts.sent_and_dropped();
+        Ok(self.notifier.metrics.render(metrics::Scrape {
+            syncs: &syncs,
+            mistaken: self.project().broken.iter().map(|broken| broken.name.clone()).collect(),
+            about: &self.about(),
+            alerts: [sent, dropped],
+            reloads: [0, 0],
+            log_lines_dropped: log::dropped(),
+            now: self.clock.now(),
+        }))
     }
 }

@@ -7,7 +7,8 @@ use chrono::{DateTime, Utc};
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::delivery::DeliveryCounters;
-use crate::service::views::Progress;
+use crate::ledger::RunStatus;
+use crate::service::views::{Progress, RunView};
 use crate::sync::{Event, Monitor};
 
 /// Listens to one run.
@@ -48,6 +49,21 @@ impl Tracker {
     /// The run was asked to stop.
     pub(super) fn stopping(&self) {
         self.seen().stopping = true;
+    }
+
+    /// The run as it is shown until it is recorded.
+    pub(super) fn run_view(&self, sync: &str) -> RunView {
+        RunView {
+            sync: sync.to_owned(),
+            run: self.run.clone(),
+            status: RunStatus::Running,
+            started_at: self.started_at,
+            ended_at: None,
+            started_by: self.started_by.clone(),
+            counts: None,
+            error: None,
+            error_kind: None,
+        }
     }
 
     pub(super) fn progress(&self) -> Progress {

@@ -56,6 +56,9 @@ impl From<Error> for ServiceError {
 /// What was asked, or why not.
 pub type ServiceResult<T> = std::result::Result<T, ServiceError>;
 
+/// The content type of [`Service::metrics`].
+pub const METRICS_CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
 /// Times of a schedule that are told when nobody asks for more.
 pub const SCHEDULED_TIMES: usize = 3;
 

@@ -37,7 +37,6 @@ const MAY: &[(&str, &[&str])] = &[
             "time_zone",
         ],
     ),
-    ("telemetry", &["io", "ledger", "service"]),
     (
         "daemon",
         &[
@@ -50,10 +49,8 @@ const MAY: &[(&str, &[&str])] = &[
             "mapping",
             "model",
             "scheduler",
-            "server",
             "service",
             "sync",
-            "telemetry",
             "time_zone",
         ],
     ),
@@ -61,7 +58,6 @@ const MAY: &[(&str, &[&str])] = &[
         "server",
         &[
             "config",
-            "daemon",
             "delivery",
             "destination",
             "duckdb",
@@ -72,7 +68,6 @@ const MAY: &[(&str, &[&str])] = &[
             "scheduler",
             "service",
             "sync",
-            "telemetry",
             "time_zone",
         ],
     ),
@@ -93,7 +88,6 @@ const MAY: &[(&str, &[&str])] = &[
             "service",
             "source",
             "sync",
-            "telemetry",
             "time_zone",
         ],
     ),

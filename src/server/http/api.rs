@@ -165,7 +165,7 @@ async fn readyz(State(api): Asked, uri: Uri) -> Result<&'static str, Refused> {
 async fn metrics(State(api): Asked, uri: Uri) -> Result<Response, Refused> {
     Query::read(&uri, &[])?;
     let text = api.service.metrics().await?;
-    let content_type = crate::daemon::metrics::CONTENT_TYPE;
+    let content_type = crate::service::api::METRICS_CONTENT_TYPE;
     Ok(([(header::CONTENT_TYPE, content_type)], text).into_response())
 }
 

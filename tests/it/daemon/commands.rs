@@ -54,7 +54,7 @@ fn questions_are_answered_alike_with_and_without_a_daemon() {
     assert_eq!(schedule["syncs"][0]["next"].as_array().unwrap().len(), 12);
     assert_eq!(daemon.get("/api/v1/syncs/accounts").is(200)["sync"]["standing"], standing);
     let metrics = daemon.get("/metrics").text;
-    let known = metrics.lines().find(|line| line.starts_with("groupcast_known_groups{")).unwrap();
+    let known = metrics.lines().find(|line| line.starts_with("groupcast_synced_groups{")).unwrap();
     assert!(known.ends_with(" 4"), "{known}");
     place.run(&["status"]).exits(0).says(&["scheduled", &daemon.url]);
     place.run(&["group", "accounts", "nobody"]).exits(2).says(&["nothing is known"]);

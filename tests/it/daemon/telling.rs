@@ -77,7 +77,7 @@ fn each_change_of_state_is_told_once_also_over_a_restart() {
     assert_eq!(guard["guard"], "rows-dropped");
     assert!(guard["text"].as_str().unwrap().contains("--accept rows-dropped"), "{guard}");
     let metrics = daemon.get("/metrics").text;
-    assert!(metrics.contains("groupcast_alerts_total{result=\"told\"} 4"), "{metrics}");
+    assert!(metrics.contains("groupcast_alerts_total{result=\"sent\"} 4"), "{metrics}");
     let output = daemon.stop().exits(0);
     assert!(!output.all().contains("s3cret") && !metrics.contains("s3cret"), "{}", output.all());
 }
@@ -100,7 +100,7 @@ fn every_log_line_of_a_run_carries_its_id_and_its_end_the_counts() {
     for line in [
         "groupcast_changes_total{sync=\"accounts\",destination=\"amplitude\",outcome=\"delivered\"} 5",
         "groupcast_requests_total{sync=\"accounts\",destination=\"amplitude\",status=\"200\"} 1",
-        "groupcast_known_groups{sync=\"accounts\",destination=\"amplitude\"} 5",
+        "groupcast_synced_groups{sync=\"accounts\",destination=\"amplitude\"} 5",
         "groupcast_consecutive_failures{sync=\"broken\",destination=\"amplitude\"} 1",
     ] {
         assert!(metrics.lines().any(|found| found == line), "{line}\n{metrics}");

@@ -256,7 +256,7 @@ async fn health_needs_no_token_and_readiness_gives_its_reason() {
     let served = Served::guarded();
     let bearer = format!("Bearer {TOKEN}");
     let answer = served.send(request("GET", "/metrics", &[("authorization", &bearer)], "")).await;
-    assert_eq!(answer.header("content-type"), crate::daemon::metrics::CONTENT_TYPE);
+    assert_eq!(answer.header("content-type"), crate::service::api::METRICS_CONTENT_TYPE);
     assert!(answer.body.ends_with("# EOF\n"));
     assert_eq!(served.get("/metrics").await.refused(), 401);
 }

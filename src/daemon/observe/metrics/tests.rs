@@ -1,8 +1,8 @@
-//! Is the text what Prometheus reads, and are the numbers right? A strict reader of the format stands in for a scraper.
+//! The text and the numbers of the metrics, with a strict reader of the format in place of a scraper.
 
 use super::*;
-use crate::ledger::{Comparison, GroupCounts};
-use crate::service::views::{Activity, FireView, RunView, ScheduleView};
+use crate::ledger::{Comparison, GroupCounts, RunStatus};
+use crate::service::views::{Activity, FireView, RunView, ScheduleView, State};
 use crate::sync::report::{Counts, Detail, Tally};
 
 fn at(text: &str) -> DateTime<Utc> {
@@ -26,6 +26,11 @@ fn about() -> About {
         timezone: "UTC".to_owned(),
         tzdata: "2026f, built in".to_owned(),
     }
+}
+
+fn scrape<'a>(syncs: &'a [SyncView], about: &'a About) -> Scrape<'a> {
+    let mistaken = vec!["broken".to_owned()];
+    Scrape { syncs, mistaken, about, alerts: [5, 1], reloads: [0, 0], log_lines_dropped: 7, now: now() }
 }
 
 fn view(sync: &str) -> SyncView {
@@ -106,12 +111,12 @@ fn read(text: &str) -> BTreeMap<String, f64> {
     assert!(text.ends_with('\n') && !text.contains("\n\n") && !text.contains('\r'));
     for line in text.lines() {
         if let Some(help) = line.strip_prefix("# HELP ") {
-            let (name, words) = help.split_once(' ').unwrap();
-            assert!(is_name(name) && words.ends_with('.') && !words.contains('\\'), "{line}");
+            let (name, text) = help.split_once(' ').unwrap();
+            assert!(is_name(name) && text.ends_with('.') && !text.contains('\\'), "{line}");
             helped = name.to_owned();
         } else if let Some(kind) = line.strip_prefix("# TYPE ") {
             let (name, kind) = kind.split_once(' ').unwrap();
-            assert_eq!(name, helped, "the help stands before the type");
+            assert_eq!(name, helped, "the help comes before the type");
             assert!(["counter", "gauge", "histogram"].contains(&kind), "{line}");
             assert_eq!(kind == "counter", name.ends_with("_total"), "{line}");
             assert!(families.insert(name.to_owned(), kind.to_owned()).is_none(), "{name} comes twice");
@@ -168,21 +173,20 @@ fn le(end: &str) -> String {
 fn what_runs_did_adds_up() {
     let metrics = Metrics::new();
     metrics.run_ended(&ended("accounts", RunStatus::SomeRejected, "schedule"), "crm");
-    metrics.run_ended(&ended("accounts", RunStatus::Guarded, "somebody with a free text"), "crm");
-    metrics.moments_skipped("accounts", 3);
+    metrics.run_ended(&ended("accounts", RunStatus::Guarded, "a caller with a free text"), "crm");
+    metrics.skipped("accounts", 3);
     metrics.panicked("accounts");
     metrics.reloaded(true);
     metrics.reloaded(false);
-    metrics.alerts(5, 1);
-    let samples = read(&metrics.render(&[view("accounts")], &about(), now()));
+    let samples = read(&metrics.render(scrape(&[view("accounts")], &about())));
     for (series, value) in [
         (format!("rows_read_total{OF}"), 20.0),
         (format!("rows_unchanged_total{OF}"), 6.0),
         (format!("candidates_total{OF}"), 18.0),
         (format!("changes_total{}", of(r#"outcome="delivered""#)), 12.0),
         (format!("changes_total{}", of(r#"outcome="rejected""#)), 14.0),
-        (format!("changes_total{}", of(r#"outcome="not_sent""#)), 16.0),
-        (format!("changes_total{}", of(r#"outcome="unknown""#)), 18.0),
+        (format!("changes_total{}", of(r#"outcome="pending""#)), 16.0),
+        (format!("changes_total{}", of(r#"outcome="unconfirmed""#)), 18.0),
         (format!("traits_total{}", of(r#"action="set""#)), 22.0),
         (format!("traits_total{}", of(r#"action="unset""#)), 24.0),
         (format!("requests_total{}", of(r#"status="none""#)), 2.0),
@@ -203,19 +207,19 @@ fn what_runs_did_adds_up() {
         (format!("run_duration_seconds_bucket{}", le("1.0")), 0.0),
         (format!("run_duration_seconds_bucket{}", le("2.5")), 2.0),
         (format!("run_duration_seconds_bucket{}", le("+Inf")), 2.0),
-        (format!("skipped_moments_total{OF}"), 3.0),
+        (format!("skipped_scheduled_times_total{OF}"), 3.0),
         (format!("panics_total{OF}"), 1.0),
-        (r#"config_reloads_total{result="taken"}"#.to_owned(), 1.0),
-        (r#"config_reloads_total{result="refused"}"#.to_owned(), 1.0),
-        (r#"alerts_total{result="told"}"#.to_owned(), 5.0),
-        (r#"alerts_total{result="lost"}"#.to_owned(), 1.0),
+        (r#"config_reloads_total{result="success"}"#.to_owned(), 1.0),
+        (r#"config_reloads_total{result="failure"}"#.to_owned(), 1.0),
+        (r#"alerts_total{result="sent"}"#.to_owned(), 5.0),
+        (r#"alerts_total{result="dropped"}"#.to_owned(), 1.0),
     ] {
         assert_eq!(samples.get(&format!("groupcast_{series}")), Some(&value), "{series}");
     }
 }
 
 #[test]
-fn how_things_stand_is_read_when_somebody_asks() {
+fn gauges_are_read_at_each_scrape() {
     let metrics = Metrics::new();
     let paused = SyncView {
         schedule: None,
@@ -228,14 +232,14 @@ fn how_things_stand_is_read_when_somebody_asks() {
         ledger_problem: Some("the disk is full".to_owned()),
         ..about()
     };
-    let text = metrics.render(&[view("accounts"), paused], &problems, now());
+    let text = metrics.render(scrape(&[view("accounts"), paused], &problems));
     let samples = read(&text);
     for (name, value) in [
         ("last_success_timestamp_seconds", at("2026-11-21T02:10:00Z").timestamp() as f64),
         ("lag_seconds", 86_400.0),
         ("overdue_seconds", 600.0),
         ("next_run_timestamp_seconds", at("2026-11-23T02:00:00Z").timestamp() as f64),
-        ("known_groups", 100.0),
+        ("synced_groups", 100.0),
         ("unconfirmed_groups", 2.0),
         ("rejected_groups", 3.0),
         ("enabled", 1.0),
@@ -253,6 +257,8 @@ fn how_things_stand_is_read_when_somebody_asks() {
         ("runs_under_way", 1.0),
         ("runs_parallel_max", 4.0),
         ("stopping", 0.0),
+        ("log_lines_dropped_total", 7.0),
+        (r#"mapping_problem{sync="broken"}"#, 1.0),
         (r#"build_info{version="0.1.0"}"#, 1.0),
         (r#"paused{sync="paused",destination="crm"}"#, 1.0),
     ] {
@@ -265,19 +271,19 @@ fn how_things_stand_is_read_when_somebody_asks() {
 }
 
 #[test]
-fn a_sync_that_left_takes_its_series_along() {
+fn a_removed_sync_takes_its_series_along() {
     let metrics = Metrics::new();
     metrics.run_ended(&ended("accounts", RunStatus::Delivered, "api"), "crm");
     metrics.run_ended(&ended("gone", RunStatus::Delivered, "api"), "crm");
-    let text = metrics.render(&[view("accounts")], &about(), now());
+    let text = metrics.render(scrape(&[view("accounts")], &about()));
     assert!(text.contains(r#"sync="accounts""#) && !text.contains(r#"sync="gone""#));
-    let again = read(&metrics.render(&[view("accounts"), view("gone")], &about(), now()));
+    let again = read(&metrics.render(scrape(&[view("accounts"), view("gone")], &about())));
     assert_eq!(again[r#"groupcast_rows_read_total{sync="gone",destination="crm"}"#], 0.0, "forgotten, not hidden");
     assert_eq!(again[&format!("groupcast_rows_read_total{OF}")], 10.0);
     // Another destination starts anew: its series are others.
     metrics.run_ended(&ended("accounts", RunStatus::Delivered, "api"), "other");
     let moved = SyncView { destination: "other".to_owned(), ..view("accounts") };
-    let samples = read(&metrics.render(&[moved], &about(), now()));
+    let samples = read(&metrics.render(scrape(&[moved], &about())));
     assert_eq!(samples[r#"groupcast_rows_read_total{sync="accounts",destination="other"}"#], 10.0);
 }
 
@@ -290,7 +296,7 @@ fn labels_are_escaped_and_bounded() {
         run.detail.by_status = [(status, 1)].into();
         metrics.run_ended(&run, "crm");
     }
-    let samples = read(&metrics.render(&[view(evil)], &about(), now()));
+    let samples = read(&metrics.render(scrape(&[view(evil)], &about())));
     let of_sync = r#"{sync="a\"b\\c\nd",destination="crm""#;
     let statuses =
         samples.keys().filter(|name| name.starts_with(&format!("groupcast_requests_total{of_sync}"))).count();
@@ -300,19 +306,19 @@ fn labels_are_escaped_and_bounded() {
 }
 
 #[test]
-fn nothing_counted_yet_is_a_page_too() {
-    let samples = read(&Metrics::new().render(&[], &about(), now()));
+fn a_page_without_syncs_is_valid() {
+    let samples = read(&Metrics::new().render(scrape(&[], &about())));
     assert_eq!(samples["groupcast_start_time_seconds"], at("2026-11-22T00:00:00Z").timestamp() as f64);
-    assert!(!samples.keys().any(|name| name.contains("sync=")));
+    assert!(!samples.keys().any(|name| name.contains("destination=")));
 }
 
 /// Writes the text for tools that check it: `GROUPCAST_METRICS_TO=page.txt cargo test … metrics`, then
 /// `promtool check metrics < page.txt`.
 #[test]
-fn the_page_can_be_had_for_other_readers() {
+fn the_page_can_be_written_for_other_readers() {
     let metrics = Metrics::new();
     metrics.run_ended(&ended("accounts", RunStatus::Guarded, "schedule"), "crm");
-    let text = metrics.render(&[view("accounts")], &about(), now());
+    let text = metrics.render(scrape(&[view("accounts")], &about()));
     if let Some(path) = std::env::var_os("GROUPCAST_METRICS_TO") {
         std::fs::write(path, &text).unwrap();
     }

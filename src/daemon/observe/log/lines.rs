@@ -1,37 +1,46 @@
-//! What does one line look like? A `tracing` layer that writes events with the fields of the spans around them.
+//! The format of a line: a `tracing` layer that writes events with the fields of the spans around them.
 //!
-//! By hand rather than with `tracing-subscriber`'s own formats, because those nest spans where a log search wants one flat
+//! Ours rather than `tracing-subscriber`'s own formats, because those nest spans where a log search wants one flat
 //! object, and print text as it is where we must escape it.
 
-use std::io::Write;
 use std::sync::Arc;
 
 use anstyle::{AnsiColor, Style};
 use chrono::{DateTime, SecondsFormat, Utc};
-use parking_lot::Mutex;
 use serde_json::{Map, Value};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
-use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::{Context, Layer};
 use tracing_subscriber::registry::LookupSpan;
 
-use super::Format;
+use super::writer::Writer;
+use super::{Filter, Format};
 use crate::io::Clock;
 use crate::service::views::words::{json_line, one_line};
 
 /// Writes lines.
-pub(super) struct Lines {
+pub(super) struct Lines<O> {
     pub(super) format: Format,
-    /// The least important level that is written.
-    pub(super) level: Level,
-    /// Whether the journal reads: then human lines have a priority instead of a time.
+    /// Which lines are written.
+    pub(super) filter: Filter,
+    /// Whether the journal reads them: then human lines have a priority instead of a time.
     pub(super) journal: bool,
-    /// Whether a person looks at a terminal.
+    /// Whether a terminal shows them.
     pub(super) colour: bool,
     pub(super) clock: Arc<dyn Clock>,
-    pub(super) out: Mutex<Box<dyn Write + Send>>,
+    pub(super) out: O,
+}
+
+/// Where lines go.
+pub(super) trait Out: Send + Sync + 'static {
+    fn line(&self, line: String);
+}
+
+impl Out for Writer {
+    fn line(&self, line: String) {
+        Writer::line(self, line);
+    }
 }
 
 /// The fields of a span or an event.
@@ -64,19 +73,9 @@ impl Visit for Fields {
     }
 }
 
-/// Whether it is about us. Dependencies may log what must not be seen: addresses, headers, statements with values.
-fn is_ours(metadata: &Metadata<'_>) -> bool {
-    let target = metadata.target();
-    target == "groupcast" || target.starts_with("groupcast::")
-}
-
-impl<S: Subscriber + for<'span> LookupSpan<'span>> Layer<S> for Lines {
+impl<S: Subscriber + for<'span> LookupSpan<'span>, O: Out> Layer<S> for Lines<O> {
     fn enabled(&self, metadata: &Metadata<'_>, _: Context<'_, S>) -> bool {
-        is_ours(metadata) && *metadata.level() <= self.level
-    }
-
-    fn max_level_hint(&self) -> Option<LevelFilter> {
-        Some(self.level.into())
+        self.filter.enables(metadata)
     }
 
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
@@ -102,17 +101,13 @@ impl<S: Subscriber + for<'span> LookupSpan<'span>> Layer<S> for Lines {
                 fields.0.extend(of_span.clone());
             }
         }
-        // What the event says itself wins over what is around it.
+        // The event's own fields take precedence over those of the spans around it.
         event.record(&mut fields);
         let level = *event.metadata().level();
-        let mut line = match self.format {
+        self.out.line(match self.format {
             Format::Human => self.human(level, &fields.0),
             Format::Json => json(self.clock.now(), level, fields.0),
-        };
-        line.push('\n');
-        let mut out = self.out.lock();
-        // One write per line, so that lines of two processes do not mix. Nobody is left to tell when it fails.
-        drop(out.write_all(line.as_bytes()));
+        });
     }
 }
 
@@ -120,7 +115,7 @@ fn text<'a>(fields: &'a Map<String, Value>, name: &str) -> &'a str {
     fields.get(name).and_then(Value::as_str).unwrap_or_default()
 }
 
-impl Lines {
+impl<O> Lines<O> {
     fn human(&self, level: Level, fields: &Map<String, Value>) -> String {
         let paint = |style: Style, text: String| if self.colour { format!("{style}{text}{style:#}") } else { text };
         let begin = if self.journal {
@@ -152,7 +147,7 @@ impl Lines {
     }
 }
 
-/// The object of a line: time, level, message, sync and run first, for whoever reads it raw.
+/// The object of a line: time, level, message, sync and run first, for people who read it raw.
 fn json(now: DateTime<Utc>, level: Level, mut fields: Map<String, Value>) -> String {
     let mut line = String::from("{");
     let mut put = |name: &str, value: &Value| {
@@ -176,29 +171,24 @@ fn json(now: DateTime<Utc>, level: Level, mut fields: Map<String, Value>) -> Str
 /// Catches what would be written, for tests.
 #[cfg(test)]
 pub(super) mod recorded {
-    use std::io::Write;
     use std::sync::Arc;
 
     use chrono::{DateTime, Utc};
     use parking_lot::Mutex;
-    use tracing::{Level, Subscriber};
+    use tracing::Subscriber;
     use tracing_subscriber::layer::SubscriberExt;
 
-    use super::{Format, Lines};
+    use super::super::Filter;
+    use super::{Format, Lines, Out};
     use crate::io::Clock;
 
     /// What was written.
     #[derive(Clone, Default)]
-    pub(in crate::telemetry) struct Recorded(Arc<Mutex<Vec<u8>>>);
+    pub(in super::super) struct Recorded(Arc<Mutex<Vec<String>>>);
 
-    impl Write for Recorded {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0.lock().extend_from_slice(bytes);
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
+    impl Out for Recorded {
+        fn line(&self, line: String) {
+            self.0.lock().push(line);
         }
     }
 
@@ -206,20 +196,21 @@ pub(super) mod recorded {
         pub(super) fn subscriber(
             &self,
             format: Format,
-            level: Level,
+            level: &str,
             journal: bool,
             colour: bool,
         ) -> impl Subscriber + use<> {
-            let out = Mutex::new(Box::new(self.clone()) as Box<dyn Write + Send>);
-            tracing_subscriber::registry().with(Lines { format, level, journal, colour, clock: Arc::new(Still), out })
+            let filter = Filter::parse(level).unwrap();
+            let (clock, out) = (Arc::new(Still), self.clone());
+            tracing_subscriber::registry().with(Lines { format, filter, journal, colour, clock, out })
         }
 
         pub(super) fn lines(&self) -> Vec<String> {
-            String::from_utf8(self.0.lock().clone()).unwrap().lines().map(str::to_owned).collect()
+            self.0.lock().clone()
         }
 
         /// The lines written while `work` ran.
-        pub(in crate::telemetry) fn during(format: Format, level: Level, work: impl FnOnce()) -> Vec<String> {
+        pub(in super::super) fn during(format: Format, level: &str, work: impl FnOnce()) -> Vec<String> {
             let recorded = Recorded::default();
             tracing::subscriber::with_default(recorded.subscriber(format, level, false, false), work);
             recorded.lines()
@@ -253,7 +244,7 @@ mod tests {
 
     #[test]
     fn every_line_of_a_run_carries_its_id() {
-        let lines = Recorded::during(Format::Human, Level::WARN, || {
+        let lines = Recorded::during(Format::Human, "warn", || {
             tracing::warn!("outside");
             run_span("accounts", "r1").in_scope(|| {
                 tracing::warn!("inside");
@@ -278,7 +269,7 @@ mod tests {
     #[tokio::test]
     async fn spawned_tasks_take_the_span_along() {
         let recorded = Recorded::default();
-        let _guard = tracing::subscriber::set_default(recorded.subscriber(Format::Json, Level::INFO, false, false));
+        let _guard = tracing::subscriber::set_default(recorded.subscriber(Format::Json, "info", false, false));
         let task = async {
             tokio::task::yield_now().await;
             tracing::info!(rows = 3_u64, ok = true, share = 0.5, behind = -1_i64, error = %"why", "read");
@@ -296,7 +287,7 @@ mod tests {
 
     #[test]
     fn fields_may_come_later_and_cannot_replace_the_time() {
-        let lines = Recorded::during(Format::Json, Level::DEBUG, || {
+        let lines = Recorded::during(Format::Json, "debug", || {
             let span = tracing::error_span!("run", sync = "accounts", run = tracing::field::Empty);
             span.record("run", "r2");
             span.in_scope(|| tracing::debug!(timestamp = "never", level = "never", nan = f64::NAN, "late"));
@@ -311,7 +302,7 @@ mod tests {
 
     #[test]
     fn dependencies_are_silent() {
-        let lines = Recorded::during(Format::Human, Level::DEBUG, || {
+        let lines = Recorded::during(Format::Human, "debug", || {
             tracing::error!(target: "hyper::client", "https://hooks.example/secret");
             tracing::error!(target: "groupcasting", "not us");
             tracing::debug!("us");
@@ -322,7 +313,7 @@ mod tests {
     #[test]
     fn the_journal_gets_priorities_and_a_terminal_gets_colours() {
         let journal = Recorded::default();
-        tracing::subscriber::with_default(journal.subscriber(Format::Human, Level::DEBUG, true, false), || {
+        tracing::subscriber::with_default(journal.subscriber(Format::Human, "debug", true, false), || {
             tracing::error!("e");
             tracing::warn!("w");
             tracing::info!("i");
@@ -330,7 +321,7 @@ mod tests {
         });
         assert_eq!(journal.lines(), ["<3>e", "<4>w", "<6>i", "<7>a: d"]);
         let terminal = Recorded::default();
-        tracing::subscriber::with_default(terminal.subscriber(Format::Human, Level::DEBUG, false, true), || {
+        tracing::subscriber::with_default(terminal.subscriber(Format::Human, "debug", false, true), || {
             tracing::warn!("w \u{1b}[31m");
         });
         assert_eq!(terminal.lines(), ["\u{1b}[2m2026-11-22T02:00:01Z\u{1b}[0m \u{1b}[33mWARN \u{1b}[0m w \\u{1b}[31m"]);

@@ -1,15 +1,16 @@
-//! What does an alert say, and how is it written for whom? Pure.
+//! The messages of alerts: their fields, their text, and their formats for webhooks. Pure.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use super::state::Mistaken;
 use crate::error::Error;
 use crate::ledger::RunStatus;
 use crate::service::views::words::{self, one_line};
 use crate::sync::report::Counts;
 
-/// Longest error text in a message: a vendor's words can have 2 KB, and an alert is read on a phone.
+/// Longest error text in a message: a vendor's error message can have 2 KB, and an alert is read on a phone.
 const ERROR_CHARS_MAX: usize = 800;
 /// Longest text of a message. Discord takes 2,000 characters, Slack and Mattermost more.
 const TEXT_CHARS_MAX: usize = 1_900;
@@ -22,13 +23,15 @@ pub enum Event {
     Failed,
     /// A guard stops runs.
     GuardStopped,
-    /// More groups are rejected than the threshold lets pass.
+    /// More groups are rejected than the threshold allows.
     Rejected,
-    /// A scheduled run is overdue for longer than the threshold lets pass.
+    /// A scheduled run is overdue for longer than the threshold allows.
     Late,
     /// The ledger's file was moved or cannot be written: no run of any sync starts.
     LedgerUnusable,
-    /// It is well again.
+    /// The mapping of a sync has mistakes.
+    MappingInvalid,
+    /// The problem is over.
     Recovered,
 }
 
@@ -47,13 +50,13 @@ pub enum Format {
 pub struct Message {
     /// What changed.
     pub event: Event,
-    /// The sync; empty for what concerns all of them.
+    /// The sync; empty for what concerns all syncs.
     pub sync: String,
     /// Its destination.
     pub destination: String,
-    /// The run that brought the change; none when a run is late.
+    /// The run that brought the change, if one did.
     pub run: Option<String>,
-    /// How that run ended.
+    /// Its status.
     pub status: Option<RunStatus>,
     /// Why it failed.
     pub error: Option<String>,
@@ -61,15 +64,15 @@ pub struct Message {
     pub error_kind: Option<String>,
     /// The guard that stopped it.
     pub guard: Option<String>,
-    /// What a person does next.
+    /// The next step for a person.
     pub advice: Option<String>,
     /// Every count of that run.
     pub counts: Option<Counts>,
-    /// Rejected groups, now and held back from earlier.
+    /// Rejected groups, of this run and earlier ones.
     pub rejected: Option<u64>,
-    /// Since when it was not well: the first bad run, or the moment that was missed.
+    /// Since when there is a problem: the first bad run, or the scheduled time that was missed.
     pub bad_since: DateTime<Utc>,
-    /// Runs since then that did not end well.
+    /// Runs since then that did not succeed.
     pub failed_runs: u32,
     /// When this was noticed.
     pub at: DateTime<Utc>,
@@ -82,8 +85,8 @@ pub struct Message {
 }
 
 impl Message {
-    /// Puts title and text together; the rest must be there.
-    pub(super) fn worded(mut self, title: String) -> Message {
+    /// Adds the title and the text, which is made of the other fields.
+    pub(super) fn with_title(mut self, title: String) -> Message {
         let mut lines = vec![title.clone()];
         if let Some(error) = &self.error {
             lines.push(cut(&one_line(error), ERROR_CHARS_MAX));
@@ -100,18 +103,40 @@ impl Message {
         self
     }
 
-    /// That the ledger lets no run start, or does again.
+    /// The ledger lets no run start, or lets them start again.
     pub(super) fn ledger(problem: Option<&Error>, since: DateTime<Utc>, now: DateTime<Utc>) -> Message {
         let title = match problem {
-            Some(_) => "no run starts: the ledger cannot be used".to_owned(),
+            Some(_) => "no run starts: the ledger is unusable".to_owned(),
             None => {
                 let bad = words::lasting((now - since).to_std().unwrap_or_default());
-                format!("runs start again: the ledger can be used, after {bad}")
+                format!("runs start again: the ledger is usable, after {bad}")
             }
         };
+        let event = if problem.is_some() { Event::LedgerUnusable } else { Event::Recovered };
+        Message { bad_since: since, ..Message::without_run(event, "", problem, now) }.with_title(title)
+    }
+
+    /// The mapping of a sync has mistakes now.
+    pub(super) fn mapping_invalid(mistaken: &Mistaken, now: DateTime<Utc>) -> Message {
+        let sync = &mistaken.sync;
+        let effect = if mistaken.runs { "its last valid version stays in use" } else { "the sync does not run" };
+        Message::without_run(Event::MappingInvalid, sync, Some(&mistaken.error), now)
+            .with_title(one_line(&format!("{sync}: the mapping has mistakes; {effect}")).into_owned())
+    }
+
+    /// The mapping of a sync has no mistakes any more, or was removed.
+    pub(super) fn mapping_valid(sync: &str, since: DateTime<Utc>, now: DateTime<Utc>) -> Message {
+        let bad = words::lasting((now - since).to_std().unwrap_or_default());
+        let title = format!("{sync}: the mapping was corrected or removed after {bad}");
+        Message { bad_since: since, ..Message::without_run(Event::Recovered, sync, None, now) }
+            .with_title(one_line(&title).into_owned())
+    }
+
+    /// A message that no run brought.
+    pub(super) fn without_run(event: Event, sync: &str, problem: Option<&Error>, now: DateTime<Utc>) -> Message {
         Message {
-            event: if problem.is_some() { Event::LedgerUnusable } else { Event::Recovered },
-            sync: String::new(),
+            event,
+            sync: sync.to_owned(),
             destination: String::new(),
             run: None,
             status: None,
@@ -121,14 +146,13 @@ impl Message {
             advice: problem.and_then(Error::advice).map(str::to_owned),
             counts: None,
             rejected: None,
-            bad_since: since,
+            bad_since: now,
             failed_runs: 0,
             at: now,
             title: String::new(),
             text: String::new(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
         }
-        .worded(title)
     }
 
     /// The body in a format.
@@ -151,7 +175,7 @@ fn cut(text: &str, chars_max: usize) -> String {
 }
 
 /// Escaped as Slack's manual says: `&`, `<` and `>`, and nothing else. With `<` gone no link and no `<!channel>` can be
-/// made up by a vendor's words; Mattermost and Discord also take a bare `@everyone`, which an invisible space breaks.
+/// made by a vendor's text; Mattermost and Discord also take a bare `@everyone`, which an invisible space breaks.
 fn slack(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text.chars();
@@ -162,8 +186,8 @@ fn slack(text: &str) -> String {
             '>' => out.push_str("&gt;"),
             '@' => {
                 let after: String = rest.as_str().chars().take(8).flat_map(char::to_lowercase).collect();
-                let calls = ["everyone", "here", "channel", "all"].iter().any(|word| after.starts_with(word));
-                out.push_str(if calls { "@\u{200b}" } else { "@" });
+                let mentions = ["everyone", "here", "channel", "all"].iter().any(|word| after.starts_with(word));
+                out.push_str(if mentions { "@\u{200b}" } else { "@" });
             }
             char => out.push(char),
         }
@@ -196,11 +220,11 @@ mod tests {
             text: String::new(),
             version: "0.1.0".to_owned(),
         }
-        .worded("accounts → crm: runs fail".to_owned())
+        .with_title("accounts → crm: runs fail".to_owned())
     }
 
     #[test]
-    fn slack_gets_a_text_that_calls_nobody() {
+    fn slack_gets_a_text_without_mentions() {
         let body: Value = serde_json::from_slice(&message().body(Format::Slack)).unwrap();
         assert_eq!(body.as_object().unwrap().len(), 1);
         assert_eq!(
@@ -253,7 +277,7 @@ mod tests {
     fn long_errors_are_cut() {
         let mut long = message();
         long.error = Some("ä".repeat(5_000));
-        let text = long.worded("title".to_owned()).text;
+        let text = long.with_title("title".to_owned()).text;
         assert!(text.chars().count() < 1_000 && text.contains("ä…\nNext step"), "{text}");
         assert_eq!(cut("äöü", 3), "äöü");
     }

@@ -54,7 +54,7 @@ fn failed(minute: i64, kind: &str) -> RunDetail {
 }
 
 fn ended(detail: &RunDetail) -> Ended<'_> {
-    Ended { detail, destination: "crm", advice: None, whole: true, full: true, rejected_known: 0 }
+    Ended { detail, destination: "crm", advice: None, whole: true, full: true, rejected_groups: 0 }
 }
 
 /// `accounts` with a schedule that is overdue since a minute.

@@ -105,7 +105,7 @@ fn messages(count: usize) -> Vec<Message> {
     let message = |number| {
         let mut run = failed(0, "destination");
         run.run.sync = format!("sync-{number}");
-        Watchman::default().ended(&ended(&run), 0).unwrap()
+        AlertState::default().run_ended(&ended(&run), 0).unwrap()
     };
     (0..count).map(message).collect()
 }
@@ -127,7 +127,7 @@ async fn slack_and_json_bodies_arrive_in_order() {
                 _ => assert_eq!((&body["title"], &body["event"]), (&title.into(), &"failed".into())),
             }
         }
-        assert_eq!((sender.told_and_lost(), clock.slept().len()), ((3, 0), 0));
+        assert_eq!((sender.sent_and_dropped(), clock.slept().len()), ((3, 0), 0));
     }
 }
 
@@ -142,7 +142,7 @@ async fn what_fails_is_said_again() {
     let bodies = webhook.bodies();
     assert_eq!(bodies.len(), 4);
     assert!(bodies.iter().all(|body| *body == bodies[0]), "the same message each time");
-    assert_eq!((sender.told_and_lost(), clock.slept().len()), ((1, 0), 3));
+    assert_eq!((sender.sent_and_dropped(), clock.slept().len()), ((1, 0), 3));
 }
 
 #[tokio::test]
@@ -164,7 +164,7 @@ async fn a_webhook_that_will_never_take_it_is_not_asked_again() {
         sender.queue(messages(2));
         let clock = Leaping::default();
         sent(&sender, &clock).await;
-        assert_eq!((webhook.bodies().len(), sender.told_and_lost(), clock.slept().len()), (2, (1, 1), 0));
+        assert_eq!((webhook.bodies().len(), sender.sent_and_dropped(), clock.slept().len()), (2, (1, 1), 0));
     }
 }
 
@@ -180,7 +180,7 @@ async fn a_dead_webhook_loses_messages_after_an_hour_and_shows_no_address() {
     sender.queue(messages(2));
     let clock = Leaping::default();
     sent(&sender, &clock).await;
-    assert_eq!(sender.told_and_lost(), (0, 2));
+    assert_eq!(sender.sent_and_dropped(), (0, 2));
     let hour = Duration::from_secs(3_600);
     assert!((hour - Duration::from_secs(120)..=hour + Duration::from_secs(120)).contains(&clock.elapsed()));
     assert!((60..240).contains(&clock.slept().len()), "{} attempts", clock.slept().len());
@@ -200,7 +200,7 @@ async fn a_slow_webhook_holds_up_nobody() {
     sender.queue(messages(1));
     let clock = Leaping::default();
     sent(&sender, &clock).await;
-    assert_eq!((webhook.bodies().len(), sender.told_and_lost()), (2, (1, 0)));
+    assert_eq!((webhook.bodies().len(), sender.sent_and_dropped()), (2, (1, 0)));
 }
 
 #[tokio::test]
@@ -208,7 +208,7 @@ async fn a_full_queue_loses_the_oldest() {
     let (webhook, url) = Webhook::serve([]).await;
     let sender = Sender::new(Some(target(&url, "json")));
     sender.queue(messages(70));
-    assert_eq!((sender.unsent().len(), sender.told_and_lost()), (64, (0, 6)));
+    assert_eq!((sender.unsent().len(), sender.sent_and_dropped()), (64, (0, 6)));
     sent(&sender, &Leaping::default()).await;
     let bodies = webhook.bodies();
     assert_eq!((bodies.len(), &bodies[0]["sync"], &bodies[63]["sync"]), (64, &"sync-6".into(), &"sync-69".into()));
@@ -234,7 +234,7 @@ async fn the_message_on_its_way_is_not_the_one_that_a_full_queue_loses() {
     }
     let syncs: Vec<Value> = webhook.bodies().iter().map(|body| body["sync"].clone()).collect();
     assert_eq!(syncs[..3], ["sync-0", "sync-0", "sync-2"], "sync-1 made room");
-    assert_eq!(sender.told_and_lost(), (64, 1));
+    assert_eq!(sender.sent_and_dropped(), (64, 1));
 }
 
 #[tokio::test]
@@ -243,7 +243,7 @@ async fn another_webhook_takes_over_what_waits() {
     let (second, elsewhere) = Webhook::serve([]).await;
     let sender = Sender::new(Some(target(&url, "json")));
     sender.queue(messages(2));
-    sender.aim(Some(target(&elsewhere, "slack")));
+    sender.set_target(Some(target(&elsewhere, "slack")));
     sent(&sender, &Leaping::default()).await;
     assert_eq!((first.bodies().len(), second.bodies().len()), (0, 2));
 }

@@ -9,8 +9,8 @@ const HOUR: Duration = Duration::from_secs(3_600);
 
 /// Feeds whole, full runs and returns what was told, as events with titles.
 fn told(runs: &[RunDetail]) -> Vec<(Event, String)> {
-    let mut watchman = Watchman::default();
-    let messages = runs.iter().filter_map(|run| watchman.ended(&ended(run), 0));
+    let mut state = AlertState::default();
+    let messages = runs.iter().filter_map(|run| state.run_ended(&ended(run), 0));
     messages.map(|message| (message.event, message.title.replace("accounts → crm: ", ""))).collect()
 }
 
@@ -59,26 +59,26 @@ fn a_run_that_died_or_that_nobody_classified_is_a_failure() {
 
 #[test]
 fn stopped_limited_and_partial_runs_say_nothing_about_a_sync() {
-    let mut watchman = Watchman::default();
-    assert!(watchman.ended(&ended(&failed(0, "source")), 0).is_some());
-    let before = watchman.clone();
+    let mut state = AlertState::default();
+    assert!(state.run_ended(&ended(&failed(0, "source")), 0).is_some());
+    let before = state.clone();
     for run in [
         run(10, RunStatus::Incomplete, Some("interrupted")),
         run(10, RunStatus::Failed, Some("interrupted")),
         run(10, RunStatus::Incomplete, None),
         run(10, RunStatus::Running, None),
     ] {
-        assert_eq!(watchman.ended(&ended(&run), 0), None, "{run:?}");
+        assert_eq!(state.run_ended(&ended(&run), 0), None, "{run:?}");
     }
     for run in [good(10), failed(10, "destination")] {
-        assert_eq!(watchman.ended(&Ended { whole: false, ..ended(&run) }, 0), None, "one group only");
+        assert_eq!(state.run_ended(&Ended { whole: false, ..ended(&run) }, 0), None, "one group only");
     }
-    assert_eq!(watchman, before);
+    assert_eq!(state, before);
 }
 
 #[test]
 fn rejections_are_told_above_the_threshold_and_when_they_fall_back() {
-    let mut watchman = Watchman::default();
+    let mut state = AlertState::default();
     let mut told = |rejected: u64, full: bool, known: u64| {
         let mut run = good(0);
         run.run.counts = Some(Counts {
@@ -87,7 +87,7 @@ fn rejections_are_told_above_the_threshold_and_when_they_fall_back() {
             removed: Tally { rejected: rejected - rejected / 2, ..Tally::default() },
             ..Counts::default()
         });
-        let message = watchman.ended(&Ended { full, rejected_known: known, ..ended(&run) }, 10)?;
+        let message = state.run_ended(&Ended { full, rejected_groups: known, ..ended(&run) }, 10)?;
         assert_eq!(message.rejected, Some(if full { rejected } else { rejected.max(known) }));
         Some((message.event, message.title))
     };
@@ -118,9 +118,9 @@ fn rejections_and_failures_take_turns() {
 
 #[test]
 fn messages_carry_what_a_person_and_a_machine_need() {
-    let mut watchman = Watchman::default();
+    let mut state = AlertState::default();
     let guarded = run(0, RunStatus::Guarded, Some("guard"));
-    let message = watchman.ended(&ended(&guarded), 0).unwrap();
+    let message = state.run_ended(&ended(&guarded), 0).unwrap();
     assert_eq!(message.guard.as_deref(), Some("removed"));
     assert_eq!((message.at, message.bad_since, message.failed_runs), (at(1), at(0), 1));
     assert_eq!(
@@ -133,24 +133,24 @@ fn messages_carry_what_a_person_and_a_machine_need() {
     );
     let failing = failed(10, "source");
     let own = Ended { advice: Some("grant SELECT"), ..ended(&failing) };
-    assert_eq!(watchman.ended(&own, 0).unwrap().advice.as_deref(), Some("grant SELECT"));
-    let message = watchman.ended(&ended(&good(20)), 0).unwrap();
+    assert_eq!(state.run_ended(&own, 0).unwrap().advice.as_deref(), Some("grant SELECT"));
+    let message = state.run_ended(&ended(&good(20)), 0).unwrap();
     assert_eq!((message.error, message.error_kind, message.advice), (None, None, None));
     assert_eq!((message.run.as_deref(), message.status), (Some("run-20"), Some(RunStatus::Delivered)));
 }
 
 #[test]
 fn a_sync_is_late_once_and_until_a_run_ends_well() {
-    let mut watchman = Watchman::default();
+    let mut state = AlertState::default();
     let view = overdue(Some(0));
-    let mut look = |minute, view: &SyncView| watchman.look(at(minute), std::slice::from_ref(view), HOUR);
+    let mut look = |minute, view: &SyncView| state.check(at(minute), std::slice::from_ref(view), HOUR);
     assert_eq!(look(59, &view), []);
     let message = look(60, &view).pop().unwrap();
     assert_eq!((message.event, message.title.as_str()), (Event::Late, "accounts → crm: late by 1 h"));
     assert_eq!((message.run, message.at, message.bad_since), (None, at(60), at(0)));
     assert_eq!(look(61, &view), []);
     assert_eq!(look(62, &overdue(None)), [], "a run is under way; whether it ends well is open");
-    let message = watchman.ended(&ended(&good(62)), 0).unwrap();
+    let message = state.run_ended(&ended(&good(62)), 0).unwrap();
     assert_eq!(message.title, "accounts → crm: recovered after 1 h 3 min");
 }
 
@@ -167,7 +167,7 @@ fn a_sync_that_runs_every_few_minutes_is_late_too() {
         overlap: Overlap::Skip,
     };
     let mut table = Timetable::resume(plan, RunHistory::default(), at(0));
-    let mut watchman = Watchman::default();
+    let mut state = AlertState::default();
     let mut told = Vec::new();
     // Due at once, and there is no room for two hours.
     for minute in 0..120 {
@@ -176,26 +176,26 @@ fn a_sync_that_runs_every_few_minutes_is_late_too() {
         if let Some(schedule) = &mut view.schedule {
             schedule.overdue_since = table.overdue_since();
         }
-        told.extend(watchman.look(at(minute), &[view], HOUR).into_iter().map(|message| (minute, message.title)));
+        told.extend(state.check(at(minute), &[view], HOUR).into_iter().map(|message| (minute, message.title)));
     }
     assert_eq!(told, [(60, "accounts → crm: late by 1 h".to_owned())]);
     table.started(at(120));
     table.ended(true, at(121));
-    assert!(watchman.ended(&ended(&good(120)), 0).unwrap().title.contains("recovered after 2 h"));
+    assert!(state.run_ended(&ended(&good(120)), 0).unwrap().title.contains("recovered after 2 h"));
     assert_eq!(table.overdue_since(), None);
 }
 
 #[test]
 fn a_late_run_that_fails_is_told_as_a_failure_since_it_was_late() {
-    let mut watchman = Watchman::default();
-    assert_eq!(watchman.look(at(90), &[overdue(Some(0))], HOUR).len(), 1);
-    let message = watchman.ended(&ended(&failed(91, "source")), 0).unwrap();
+    let mut state = AlertState::default();
+    assert_eq!(state.check(at(90), &[overdue(Some(0))], HOUR).len(), 1);
+    let message = state.run_ended(&ended(&failed(91, "source")), 0).unwrap();
     assert_eq!((message.event, message.bad_since, message.failed_runs), (Event::Failed, at(0), 1));
-    assert_eq!(watchman.look(at(900), &[overdue(Some(100))], HOUR), [], "failing says why it is late");
+    assert_eq!(state.check(at(900), &[overdue(Some(100))], HOUR), [], "failing says why it is late");
     // Rejections do not say why.
     let rejecting = run(901, RunStatus::SomeRejected, None);
-    assert!(watchman.ended(&ended(&rejecting), 0).is_some());
-    assert_eq!(watchman.look(at(990), &[overdue(Some(920))], HOUR).len(), 1);
+    assert!(state.run_ended(&ended(&rejecting), 0).is_some());
+    assert_eq!(state.check(at(990), &[overdue(Some(920))], HOUR).len(), 1);
 }
 
 #[test]
@@ -213,31 +213,31 @@ fn whoever_is_not_waited_for_is_not_late() {
         SyncView { schedule: None, ..overdue(Some(0)) },
         overdue(None),
     ] {
-        assert_eq!(Watchman::default().look(at(9_999), &[view], HOUR), []);
+        assert_eq!(AlertState::default().check(at(9_999), &[view], HOUR), []);
     }
     let waiting = activity(|activity| activity.state = Doing::Waiting);
-    let message = Watchman::default().look(at(60), &[waiting], HOUR).pop().unwrap();
+    let message = AlertState::default().check(at(60), &[waiting], HOUR).pop().unwrap();
     assert!(message.advice.unwrap().contains("parallel_runs"));
     let running = activity(|activity| activity.state = Doing::Running);
-    let message = Watchman::default().look(at(60), &[running], HOUR).pop().unwrap();
+    let message = AlertState::default().check(at(60), &[running], HOUR).pop().unwrap();
     assert!(message.advice.unwrap().contains("still under way"), "what it does not serve is late");
 }
 
 #[test]
 fn a_sync_that_left_the_config_is_forgotten() {
-    let mut watchman = Watchman::default();
-    assert!(watchman.ended(&ended(&failed(0, "source")), 0).is_some());
-    assert_eq!(watchman.look(at(1), &[], HOUR), []);
-    assert_eq!(watchman, Watchman::default());
+    let mut state = AlertState::default();
+    assert!(state.run_ended(&ended(&failed(0, "source")), 0).is_some());
+    assert_eq!(state.check(at(1), &[], HOUR), []);
+    assert_eq!(state, AlertState::default());
 }
 
 #[test]
 fn what_was_told_survives_a_restart() {
     let first = Alerts::new(Some(&settings("https://hooks.example/T0/B0", "slack")), None).unwrap();
-    assert!(first.to_keep().is_some(), "the empty state, once");
-    assert_eq!(first.to_keep(), None, "nothing new");
+    assert!(first.to_store().is_some(), "the empty state, once");
+    assert_eq!(first.to_store(), None, "nothing new");
     first.run_ended(&ended(&failed(0, "source")));
-    let kept = first.to_keep().unwrap();
+    let kept = first.to_store().unwrap();
     assert!(!kept.contains("hooks.example"), "{kept}");
     let second = Alerts::new(Some(&settings("https://hooks.example/T0/B0", "slack")), Some(&kept)).unwrap();
     second.run_ended(&ended(&failed(10, "source")));
@@ -262,7 +262,7 @@ fn without_a_webhook_nothing_is_watched() {
     for none in [None, Some(&config::Alerts::default())] {
         let alerts = Alerts::new(none, None).unwrap();
         alerts.run_ended(&ended(&failed(0, "source")));
-        alerts.look(at(600), &[overdue(Some(0))]);
+        alerts.check(at(600), &[overdue(Some(0))], &[]);
         assert!(alerts.sender.unsent().is_empty());
         // Once there is one, what is bad then is told.
         alerts.configure(Some(&settings("http://127.0.0.1:1/x", "json"))).unwrap();
@@ -315,12 +315,12 @@ proptest! {
     /// followed by a clean slate. A restart in between changes nothing.
     #[test]
     fn no_message_comes_twice_in_a_row(steps in prop::collection::vec(step(), 1..40)) {
-        let mut watchman = Watchman::default();
+        let mut state = AlertState::default();
         let mut last: Option<(Event, Option<String>, Option<String>)> = None;
         for (index, step) in steps.into_iter().enumerate() {
             let minute = 100 * index as i64;
-            let text = serde_json::to_string(&watchman).unwrap();
-            watchman = serde_json::from_str(&text).unwrap();
+            let text = serde_json::to_string(&state).unwrap();
+            state = serde_json::from_str(&text).unwrap();
             let run = match step {
                 Step::Good => good(minute),
                 Step::Rejected => run(minute, RunStatus::SomeRejected, None),
@@ -330,9 +330,9 @@ proptest! {
                 Step::Late | Step::OnTime => good(minute),
             };
             let message = match step {
-                Step::Late => watchman.look(at(minute), &[overdue(Some(minute - 90))], HOUR).pop(),
-                Step::OnTime => watchman.look(at(minute), &[overdue(None)], HOUR).pop(),
-                _ => watchman.ended(&ended(&run), 0),
+                Step::Late => state.check(at(minute), &[overdue(Some(minute - 90))], HOUR).pop(),
+                Step::OnTime => state.check(at(minute), &[overdue(None)], HOUR).pop(),
+                _ => state.run_ended(&ended(&run), 0),
             };
             if let Some(message) = message {
                 let told = (message.event, message.error_kind.clone(), message.guard.clone());
@@ -344,7 +344,7 @@ proptest! {
                 last = Some(told);
             }
             if matches!(step, Step::Good) {
-                prop_assert_eq!(&watchman, &Watchman::default());
+                prop_assert_eq!(&state, &AlertState::default());
             }
         }
     }

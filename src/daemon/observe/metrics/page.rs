@@ -1,4 +1,4 @@
-//! How are metrics written? Families in order, each with its help, its type and its samples.
+//! The page of one scrape: families in order, each with its help, its type and its samples.
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode_registry;
@@ -7,19 +7,23 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
 use super::Labels;
+use super::definitions::Metric;
 
 /// What every name begins with.
-const PREFIX: &str = "groupcast";
+pub(super) const PREFIX: &str = "groupcast";
 
 /// A value.
 #[derive(Debug, Clone)]
 pub(super) enum Sample {
+    /// A whole number.
     Count(u64),
+    /// Any number.
     Number(f64),
-    Spread(Histogram),
+    /// A histogram with the upper ends of its buckets.
+    Distribution(Histogram, &'static [f64]),
 }
 
-/// Observations by the bucket they fall into; the last bucket takes what is beyond all upper ends.
+/// Observations by the bucket they fall into; the last bucket holds what is beyond all upper ends.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Histogram {
     counts: Vec<u64>,
@@ -40,7 +44,6 @@ struct Family {
     name: &'static str,
     help: &'static str,
     kind: MetricType,
-    upper_ends: Vec<f64>,
     samples: Vec<(Labels, Sample)>,
 }
 
@@ -49,22 +52,13 @@ struct Family {
 pub(super) struct Page(Vec<Family>);
 
 impl Page {
-    pub(super) fn counter(&mut self, name: &'static str, help: &'static str, samples: Vec<(Labels, Sample)>) {
-        self.0.push(Family { name, help, kind: MetricType::Counter, upper_ends: Vec::new(), samples });
-    }
-
-    pub(super) fn gauge(&mut self, name: &'static str, help: &'static str, samples: Vec<(Labels, Sample)>) {
-        self.0.push(Family { name, help, kind: MetricType::Gauge, upper_ends: Vec::new(), samples });
-    }
-
-    pub(super) fn histogram(
-        &mut self,
-        name: &'static str,
-        help: &'static str,
-        upper_ends: &[f64],
-        samples: Vec<(Labels, Sample)>,
-    ) {
-        self.0.push(Family { name, help, kind: MetricType::Histogram, upper_ends: upper_ends.to_vec(), samples });
+    pub(super) fn add(&mut self, metric: &Metric, samples: Vec<(Labels, Sample)>) {
+        let kind = match metric.kind() {
+            "counter" => MetricType::Counter,
+            "histogram" => MetricType::Histogram,
+            _ => MetricType::Gauge,
+        };
+        self.0.push(Family { name: metric.name, help: metric.help, kind, samples });
     }
 
     /// The text. A family without samples is left out.
@@ -72,7 +66,7 @@ impl Page {
         let mut registry = Registry::with_prefix(PREFIX);
         registry.register_collector(Box::new(self));
         let mut text = String::new();
-        // Writing to a string does not fail, and no family here is one that cannot be written.
+        // Writing to a string does not fail, and every family here can be written.
         let _ = encode_registry(&mut text, &registry);
         text
     }
@@ -84,9 +78,9 @@ impl Collector for Page {
             let mut out = encoder.encode_descriptor(family.name, family.help, None, family.kind)?;
             for (labels, sample) in &family.samples {
                 if labels.is_empty() {
-                    write(&mut out, sample, &family.upper_ends)?;
+                    write(&mut out, sample)?;
                 } else {
-                    write(&mut out.encode_family(labels)?, sample, &family.upper_ends)?;
+                    write(&mut out.encode_family(labels)?, sample)?;
                 }
             }
         }
@@ -96,12 +90,12 @@ impl Collector for Page {
 
 /// Counters are written as gauges are: the encoder's own way appends `_total` to the sample and not to the family's type,
 /// as OpenMetrics wants it; the classic format has it in both.
-fn write(out: &mut MetricEncoder<'_>, sample: &Sample, upper_ends: &[f64]) -> std::fmt::Result {
+fn write(out: &mut MetricEncoder<'_>, sample: &Sample) -> std::fmt::Result {
     match sample {
         Sample::Count(count) => out.encode_gauge(count),
         Sample::Number(number) => out.encode_gauge(number),
-        Sample::Spread(histogram) => {
-            let ends = upper_ends.iter().copied().chain([f64::INFINITY]);
+        Sample::Distribution(histogram, ends) => {
+            let ends = ends.iter().copied().chain([f64::INFINITY]);
             let counts = histogram.counts.iter().copied().chain(std::iter::repeat(0));
             let buckets: Vec<(f64, u64)> = ends.zip(counts).collect();
             out.encode_histogram::<NoLabelSet>(histogram.sum, histogram.counts.iter().sum(), &buckets, None)

@@ -1,16 +1,25 @@
-//! What does the supervisor do when a run breaks, or the ledger does? A real ledger and real runs, on a clock that breaks.
+//! The supervisor when a run or the ledger breaks: a real ledger and real runs, on a clock that breaks.
 
-use std::sync::atomic::AtomicBool;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio::sync::mpsc;
+use chrono::{DateTime, Utc};
+use tokio::sync::{mpsc, watch};
 
-use super::*;
+use super::run_task::EndedRun;
+use super::service::DaemonService;
+use super::supervisor::Supervisor;
+use crate::delivery::Signal;
 use crate::duckdb::DuckDbConnection;
-use crate::io::SystemClock;
-use crate::ledger::Retention;
+use crate::error::{Error, Kind, Result};
+use crate::io::{Clock, SystemClock};
 use crate::ledger::duckdb::DuckDbLedger;
+use crate::ledger::{Retention, RunStatus};
 use crate::scheduler::queue::SyncState;
+use crate::service::api::Service;
+use crate::service::open;
 use crate::service::views::State;
 
 /// Panics once when a task reads it: a run then, because the loop is no task here.
@@ -60,7 +69,9 @@ async fn prepared(folder: &std::path::Path, syncs: &[&str], armed: bool) -> (Sup
     let ledger = DuckDbLedger::open(&project.settings.state.path, &limits, Retention::FOREVER).await.unwrap();
     let database = ledger.duckdb().clone();
     let clock = Arc::new(Breaking { clock: SystemClock::start(), armed: AtomicBool::new(armed) });
-    (Supervisor::new(folder.to_path_buf(), project, Arc::new(ledger), clock).await.unwrap(), database)
+    let supervisor = Supervisor::new(folder.to_path_buf(), project, Arc::new(ledger), clock).await.unwrap();
+    supervisor.restore().await.unwrap();
+    (supervisor, database)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -70,7 +81,7 @@ async fn a_panic_ends_its_run_and_nothing_else() {
     let (stop, stopping) = watch::channel(Signal::Go);
     let (ended, mut endings) = mpsc::unbounded_channel();
     let told = async {
-        let told: [Ended; 2] = [endings.recv().await.unwrap(), endings.recv().await.unwrap()];
+        let told: [EndedRun; 2] = [endings.recv().await.unwrap(), endings.recv().await.unwrap()];
         // The one that broke is tried again, later.
         let broken = told.iter().find(|ended| ended.panicked).expect("one panicked").sync.clone();
         let status = supervisor.queue().status(&broken, supervisor.clock.now()).unwrap();
@@ -79,7 +90,7 @@ async fn a_panic_ends_its_run_and_nothing_else() {
         stop.send_replace(Signal::Stop);
         told
     };
-    let (left, told) = tokio::join!(supervisor.keep(stopping, ended), told);
+    let (left, told) = tokio::join!(supervisor.run_loop(stopping, ended), told);
     assert_eq!(left, 0);
     let mut statuses = Vec::new();
     for ended in &told {
@@ -103,18 +114,18 @@ async fn whatever_blocks_the_threads_of_runs_keeps_nobody_from_stopping_the_daem
     let supervisor = Arc::new(supervisor);
     let (stop, stopping) = watch::channel(Signal::Go);
     let (ended, _endings) = mpsc::unbounded_channel();
-    let service = super::super::service::DaemonService(Arc::clone(&supervisor));
+    let service = DaemonService(Arc::clone(&supervisor));
     let ordered = async {
         while supervisor.running().is_empty() {
             tokio::task::yield_now().await;
         }
         // THEN it answers,
-        let syncs = crate::service::api::Service::syncs(&service, 1).await.unwrap();
+        let syncs = Service::syncs(&service, 1).await.unwrap();
         assert_eq!(syncs[0].activity.as_ref().map(|activity| activity.state), Some(State::Running));
         stop.send_replace(Signal::Stop);
     };
     let clock = SystemClock::start();
-    let (left, ()) = tokio::join!(supervisor.keep(stopping, ended), ordered);
+    let (left, ()) = tokio::join!(supervisor.run_loop(stopping, ended), ordered);
     // and stops within the drain and a little more
     assert_eq!(left, 1);
     assert!(clock.elapsed() < Duration::from_secs(20), "{:?}", clock.elapsed());
@@ -152,7 +163,7 @@ async fn a_database_that_gave_up_ends_the_loop() {
         supervisor.ledger.history().runs(None, None, 1).await.unwrap_err();
         supervisor.wake();
     };
-    let (left, ()) = tokio::join!(supervisor.keep(stopping, ended), broken);
+    let (left, ()) = tokio::join!(supervisor.run_loop(stopping, ended), broken);
     assert_eq!(left, 0);
     // The next process finds everything.
     let project = supervisor.project();

@@ -1,4 +1,4 @@
-//! How does a message reach its webhook? A bounded queue, one message at a time, repeated until it is taken or given up.
+//! The sender of alerts: a bounded queue, one message at a time, retried until the webhook accepts it or it is dropped.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -10,23 +10,22 @@ use super::message::{Format, Message};
 use crate::config;
 use crate::delivery::pace;
 use crate::error::{Error, Kind, Result};
-use crate::io::http::Transport;
-use crate::io::http::{CallLimits, Request, Response};
+use crate::io::http::{CallLimits, Request, Response, Transport};
 use crate::io::{Clock, Random};
 use crate::secret::Secret;
 
-/// Messages that wait. One takes about 2 KB; more of them mean that the webhook takes none, and the newest matter most.
+/// Messages that wait. One has about 2 KB; more of them mean that the webhook accepts none, and the newest matter most.
 const QUEUE_MAX: usize = 64;
-/// Longest one attempt may take, and longest response: a code word of a few letters is all that is read.
+/// Longest one attempt may take, and longest response: only a code of a few letters is read.
 const LIMITS: CallLimits = CallLimits { timeout: Duration::from_secs(10), body_bytes_max: 1_024 };
-/// How old a message may get before it is given up: a webhook may be down for a while, but after an hour it is history.
+/// How old a message may get before it is dropped: a webhook may be down for a while, but after an hour it is history.
 const RETRY_FOR: Duration = Duration::from_secs(3_600);
 /// Attempts even for an old message, such as one that waited behind another or over a restart.
 const ATTEMPTS_MIN: u32 = 3;
 /// Attempts in all, should the wall clock be set back: with waits of half a minute on average, an hour has 120.
 const ATTEMPTS_MAX: u32 = 240;
 
-/// Where messages go.
+/// The webhook.
 #[derive(Debug, Clone)]
 pub struct Target {
     url: Secret,
@@ -41,12 +40,12 @@ impl Target {
         let format = match settings.format.as_str() {
             "slack" => Format::Slack,
             "json" => Format::Json,
-            _ => return Err(wrong("`format` is not one").advise("set it to slack or json")),
+            _ => return Err(wrong("`format` is unknown").advise("set it to slack or json")),
         };
-        // The address is a secret: what is wrong with it is not quoted.
+        // The URL is a secret: what is wrong with it is not quoted.
         let is_http = url::Url::parse(url.expose()).is_ok_and(|url| matches!(url.scheme(), "http" | "https"));
         if !is_http {
-            return Err(wrong("`url` is not an address").advise("set it to the webhook's address, with https://"));
+            return Err(wrong("`url` is not a valid URL").advise("set it to the webhook's URL, with https://"));
         }
         Ok(Some(Target { url: url.clone(), format }))
     }
@@ -65,7 +64,7 @@ impl Target {
 /// Sends messages to a webhook, in order.
 pub struct Sender {
     queue: Mutex<Queue>,
-    /// How many messages wait, the one on its way included.
+    /// How many messages wait, the one in flight included.
     waiting: watch::Sender<usize>,
     limits: CallLimits,
 }
@@ -75,10 +74,10 @@ struct Queue {
     target: Option<Target>,
     messages: VecDeque<(u64, Message)>,
     next_id: u64,
-    /// Whether the first message is on its way.
+    /// Whether the first message is in flight.
     in_flight: bool,
-    told: u64,
-    lost: u64,
+    sent: u64,
+    dropped: u64,
 }
 
 impl Sender {
@@ -91,19 +90,19 @@ impl Sender {
         }
     }
 
-    /// A sender that is less patient with one attempt.
+    /// A sender with a shorter deadline for one attempt.
     #[cfg(test)]
     pub(super) fn impatient(target: Target, timeout: Duration) -> Sender {
         Sender { limits: CallLimits { timeout, ..LIMITS }, ..Sender::new(Some(target)) }
     }
 
-    /// Whether there is somebody to tell.
+    /// Whether there is a webhook.
     pub fn has_target(&self) -> bool {
         self.locked().target.is_some()
     }
 
-    /// Sends to another webhook from now on, what waits included; without one, what waits is dropped.
-    pub fn aim(&self, target: Option<Target>) {
+    /// Sends to another webhook from now on, also what waits; without one, what waits is dropped.
+    pub fn set_target(&self, target: Option<Target>) {
         let mut queue = self.locked();
         if target.is_none() {
             queue.messages.clear();
@@ -112,7 +111,7 @@ impl Sender {
         self.waiting.send_replace(queue.messages.len());
     }
 
-    /// Takes messages, at once. At most 64 wait; beyond that the oldest are lost.
+    /// Queues messages. At most 64 wait; beyond that the oldest are dropped.
     pub fn queue(&self, messages: Vec<Message>) {
         let mut queue = self.locked();
         if queue.target.is_none() {
@@ -120,14 +119,14 @@ impl Sender {
         }
         for message in messages {
             if queue.messages.len() >= QUEUE_MAX {
-                // The one that is on its way may be taken any moment.
+                // The one in flight may be accepted any time.
                 let oldest = usize::from(queue.in_flight);
-                if let Some((_, lost)) = queue.messages.remove(oldest) {
-                    queue.lost += 1;
+                if let Some((_, dropped)) = queue.messages.remove(oldest) {
+                    queue.dropped += 1;
                     tracing::error!(
-                        sync = lost.sync,
-                        "the alert \"{}\" is lost, for {QUEUE_MAX} wait already; check `url` under [daemon.alerts]",
-                        lost.title
+                        sync = dropped.sync,
+                        "dropped the alert \"{}\": {QUEUE_MAX} wait already; check `url` under [daemon.alerts]",
+                        dropped.title
                     );
                 }
             }
@@ -138,15 +137,15 @@ impl Sender {
         self.waiting.send_replace(queue.messages.len());
     }
 
-    /// What has not arrived, the oldest first.
+    /// What was not accepted yet, the oldest first.
     pub fn unsent(&self) -> Vec<Message> {
         self.locked().messages.iter().map(|(_, message)| message.clone()).collect()
     }
 
-    /// Messages that arrived and messages given up.
-    pub fn told_and_lost(&self) -> (u64, u64) {
+    /// The numbers of messages sent and dropped.
+    pub fn sent_and_dropped(&self) -> (u64, u64) {
         let queue = self.locked();
-        (queue.told, queue.lost)
+        (queue.sent, queue.dropped)
     }
 
     /// Resolves once nothing waits.
@@ -167,19 +166,19 @@ impl Sender {
                 queue.messages.front().cloned()
             };
             let Some((id, message)) = first else { continue };
-            let told = self.tell(&message, transport, clock, random).await;
+            let result = self.post(&message, transport, clock, random).await;
             let mut queue = self.locked();
             queue.in_flight = false;
-            // It is gone if the config named no webhook any more meanwhile.
+            // It is gone if the config has no webhook any more.
             if queue.messages.front().is_some_and(|(first, _)| *first == id) {
                 queue.messages.pop_front();
-                match told {
-                    Ok(()) => queue.told += 1,
+                match result {
+                    Ok(()) => queue.sent += 1,
                     Err(why) => {
-                        queue.lost += 1;
+                        queue.dropped += 1;
                         tracing::error!(
                             sync = message.sync,
-                            "the alert \"{}\" is lost: {why}; check `url` under [daemon.alerts]",
+                            "dropped the alert \"{}\": {why}; check `url` under [daemon.alerts]",
                             message.title
                         );
                     }
@@ -189,8 +188,8 @@ impl Sender {
         }
     }
 
-    /// Says one message until it is taken; an error says why it is given up, without the address.
-    async fn tell(
+    /// Posts one message until it is accepted; an error says why it is dropped, without the URL.
+    async fn post(
         &self,
         message: &Message,
         transport: &dyn Transport,
@@ -198,23 +197,23 @@ impl Sender {
         random: &Random,
     ) -> Result<(), String> {
         for attempt in 1.. {
-            // Read anew each time: the config may have named another webhook meanwhile.
+            // Each time, because the config may have another webhook by now.
             let Some(target) = self.locked().target.clone() else { break };
-            let (why, asked) = match transport.send(&target.request(message), self.limits).await {
+            let (why, wanted) = match transport.send(&target.request(message), self.limits).await {
                 Ok(response) if (200..300).contains(&response.status) => break,
                 Ok(response) if matches!(response.status, 408 | 425 | 429 | 500..=599) => {
-                    (answered(&response), response.retry_after())
+                    (status_text(&response), response.retry_after())
                 }
-                Ok(response) => return Err(format!("the webhook refuses it with {}", answered(&response))),
+                Ok(response) => return Err(format!("the webhook rejects it with {}", status_text(&response))),
                 Err(no_reply) => (no_reply.what, None),
             };
-            let wait = pace::wait(attempt, asked, |max| random.up_to(max));
+            let wait = pace::wait(attempt, wanted, |max| random.up_to(max));
             let age = (clock.now() - message.at).to_std().unwrap_or_default();
             if attempt >= ATTEMPTS_MAX || (attempt >= ATTEMPTS_MIN && age + wait > RETRY_FOR) {
-                return Err(format!("the webhook did not take it, at last: {why}"));
+                return Err(format!("the webhook did not accept it; last attempt: {why}"));
             }
             if attempt == 1 {
-                tracing::warn!(sync = message.sync, "an alert did not arrive and is tried again: {why}");
+                tracing::warn!(sync = message.sync, "failed to send an alert, retrying: {why}");
             }
             clock.sleep(wait).await;
         }
@@ -226,9 +225,9 @@ impl Sender {
     }
 }
 
-/// The status, and the answer if it is one of Slack's code words (`no_service`, `invalid_payload`). Anything longer could
-/// quote the address.
-fn answered(response: &Response) -> String {
+/// The status, and the body if it is one of Slack's codes (`no_service`, `invalid_payload`). Anything longer could quote the
+/// URL.
+fn status_text(response: &Response) -> String {
     let word = std::str::from_utf8(&response.body).unwrap_or_default().trim();
     let is_code = (1..=40).contains(&word.len()) && word.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
     if is_code { format!("HTTP {}: {word}", response.status) } else { format!("HTTP {}", response.status) }
