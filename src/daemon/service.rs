@@ -295,19 +295,19 @@ impl Service for DaemonService {
             return Err(declined(EnqueueError::ShuttingDown, ""));
         }
         self.ledger_usable().await?;
-        self.asking.history().runs(None, None, 1).await?;
+        self.queries.history().runs(None, None, 1).await?;
         Ok(())
     }
 
     async fn syncs(&self, fires: usize) -> ServiceResult<Vec<SyncView>> {
-        let mut memories = ask::memories(self.asking.history()).await?;
+        let mut memories = ask::memories(self.queries.history()).await?;
         let mut memory = |file: &MappingFile| memories.remove(&file.mapping.name).unwrap_or_default();
         let project = self.project();
         Ok(project.mappings.iter().map(|file| self.sync_view(file, memory(file), fires)).collect())
     }
 
     async fn latest_runs(&self, each: u64) -> ServiceResult<BTreeMap<String, Vec<RunView>>> {
-        let records = self.asking.history().latest_runs(each).await?;
+        let records = self.queries.history().latest_runs(each).await?;
         let views = |runs: Vec<RunRecord>| runs.into_iter().map(ask::run).collect();
         let mut latest: BTreeMap<String, Vec<RunView>> =
             records.into_iter().map(|(sync, runs)| (sync, views(runs))).collect();
@@ -325,12 +325,12 @@ impl Service for DaemonService {
         let project = self.project();
         let file = project.mappings.iter().find(|file| file.mapping.name == sync);
         let file = file.ok_or_else(|| unknown("sync", sync))?;
-        let last = self.asking.history().runs_with_details(sync, RUNS_TOLD).await?;
+        let last = self.queries.history().runs_with_details(sync, RUNS_TOLD).await?;
         let detail = last.iter().find_map(|(_, detail)| serde_json::from_str(detail).ok());
         let mut runs: Vec<RunView> = last.into_iter().map(|(record, _)| ask::run(record)).collect();
         runs.splice(0..0, self.unrecorded(Some(sync), &runs));
         Ok(SyncDetail {
-            sync: self.sync_view(file, ask::memory(self.asking.history(), sync).await?, SCHEDULED_TIMES),
+            sync: self.sync_view(file, ask::memory(self.queries.history(), sync).await?, SCHEDULED_TIMES),
             mapping: ask::mapping(&file.mapping),
             last: detail,
             runs,
@@ -364,7 +364,7 @@ impl Service for DaemonService {
         if ordered(async move { Ok(supervisor.cancel(&id).await) }).await? {
             return Ok(());
         }
-        match self.asking.history().run(run).await? {
+        match self.queries.history().run(run).await? {
             Some(_) => {
                 let error = Error::new(Kind::Config, format!("run {run} has ended"));
                 Err(ServiceError::Conflict(error.advise("there is nothing left to cancel")))
@@ -384,7 +384,7 @@ impl Service for DaemonService {
         if let Some(sync) = sync.filter(|sync| !self.exists(sync)) {
             return Err(unknown("sync", sync));
         }
-        let records = self.asking.history().runs(sync, before, count).await?;
+        let records = self.queries.history().runs(sync, before, count).await?;
         let mut runs: Vec<RunView> = records.into_iter().map(ask::run).collect();
         if before.is_none() {
             runs.splice(0..0, self.unrecorded(sync, &runs));
@@ -401,7 +401,7 @@ impl Service for DaemonService {
                 let found = running.iter().find(|(_, running)| running.run == run);
                 found.map(|(sync, running)| (sync.clone(), Arc::clone(&running.tracker)))
             };
-            if let Some(mut detail) = ask::run_detail(self.asking.history(), run).await? {
+            if let Some(mut detail) = ask::run_detail(self.queries.history(), run).await? {
                 detail.progress = under_way.map(|(_, tracker)| tracker.progress());
                 return Ok(detail);
             }
@@ -430,7 +430,7 @@ impl Service for DaemonService {
                 ServiceError::Invalid(error.advise("there is delivered, rejected, partly_rejected, unknown, adopted"))
             })?),
         };
-        let said = self.asking.history().changes(run, outcome, from, count).await?;
+        let said = self.queries.history().changes(run, outcome, from, count).await?;
         if said.is_empty() {
             // Whether it said nothing, or does not exist.
             Service::run(self, run).await?;
@@ -443,9 +443,9 @@ impl Service for DaemonService {
             if !self.exists(sync) {
                 return Err(unknown("sync", sync));
             }
-            return Ok(ask::rejected(self.asking.history(), sync, after, count).await?);
+            return Ok(ask::rejected(self.queries.history(), sync, after, count).await?);
         }
-        let mut all = ask::rejected_of_all(self.asking.history(), count).await?;
+        let mut all = ask::rejected_of_all(self.queries.history(), count).await?;
         all.retain(|sync, _| self.queue().contains(sync));
         Ok(all.into_values().flatten().collect())
     }
@@ -454,7 +454,7 @@ impl Service for DaemonService {
         if !self.exists(sync) {
             return Err(unknown("sync", sync));
         }
-        let view = ask::group(self.asking.history(), sync, key, before, count).await?;
+        let view = ask::group(self.queries.history(), sync, key, before, count).await?;
         view.ok_or_else(|| {
             let error = Error::new(Kind::Config, format!("nothing is known of this group in {sync}"));
             ServiceError::NotFound(error.advise("a plan of the group shows whether the source has it"))

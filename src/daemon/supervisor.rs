@@ -54,7 +54,7 @@ pub(super) struct Supervisor {
     /// For what the daemon stores; each run has a connection of its own.
     pub(super) ledger: Arc<dyn Ledger>,
     /// For queries, so that they never wait for a run's writes.
-    pub(super) asking: Arc<dyn Ledger>,
+    pub(super) queries: Arc<dyn Ledger>,
     pub(super) http_client: HttpClient,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) random: Random,
@@ -97,7 +97,7 @@ impl Supervisor {
                 project: Arc::new(project),
                 read_at: now,
             }),
-            asking: ledger.connect(Access::ReadWrite)?,
+            queries: ledger.connect(Access::ReadWrite)?,
             ledger,
             http_client: HttpClient::new()?,
             clock,

@@ -80,21 +80,21 @@ async fn a_panic_ends_its_run_and_nothing_else() {
     let supervisor = supervisor(folder.path(), &["one", "two"], true).await;
     let (stop, stopping) = watch::channel(Signal::Go);
     let (ended, mut endings) = mpsc::unbounded_channel();
-    let told = async {
-        let told: [EndedRun; 2] = [endings.recv().await.unwrap(), endings.recv().await.unwrap()];
+    let seen = async {
+        let seen: [EndedRun; 2] = [endings.recv().await.unwrap(), endings.recv().await.unwrap()];
         // The one that broke is tried again, later.
-        let broken = told.iter().find(|ended| ended.panicked).expect("one panicked").sync.clone();
+        let broken = seen.iter().find(|ended| ended.panicked).expect("one panicked").sync.clone();
         let status = supervisor.queue().status(&broken, supervisor.clock.now()).unwrap();
         assert_eq!((status.state, status.backoff.failures, status.backoff.retry), (SyncState::BackingOff, 1, true));
         assert!(supervisor.running().is_empty());
         stop.send_replace(Signal::Stop);
-        told
+        seen
     };
-    let (left, told) = tokio::join!(supervisor.run_loop(stopping, ended), told);
+    let (left, seen) = tokio::join!(supervisor.run_loop(stopping, ended), seen);
     assert_eq!(left, 0);
     let mut statuses = Vec::new();
-    for ended in &told {
-        let (record, _) = supervisor.ledger.history().run(&ended.run).await.unwrap().expect("it is on record");
+    for ended in &seen {
+        let (record, _) = supervisor.ledger.history().run(&ended.run).await.unwrap().expect("it is recorded");
         statuses.push((ended.panicked, record.status, record.error_kind));
     }
     statuses.sort_by_key(|(panicked, ..)| *panicked);
@@ -103,7 +103,7 @@ async fn a_panic_ends_its_run_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn whatever_blocks_the_threads_of_runs_keeps_nobody_from_stopping_the_daemon() {
+async fn a_daemon_stops_although_its_runs_hang() {
     let folder = tempfile::tempdir().unwrap();
     let (mut supervisor, _) = prepared(folder.path(), &["one"], false).await;
     // GIVEN threads for runs that something blocks for good
@@ -119,7 +119,7 @@ async fn whatever_blocks_the_threads_of_runs_keeps_nobody_from_stopping_the_daem
         while supervisor.running().is_empty() {
             tokio::task::yield_now().await;
         }
-        // THEN it answers,
+        // THEN it responds,
         let syncs = Service::syncs(&service, 1).await.unwrap();
         assert_eq!(syncs[0].activity.as_ref().map(|activity| activity.state), Some(State::Running));
         stop.send_replace(Signal::Stop);
@@ -134,7 +134,7 @@ async fn whatever_blocks_the_threads_of_runs_keeps_nobody_from_stopping_the_daem
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn words_about_a_database_that_gave_up_are_not_believed_while_it_answers() {
+async fn an_error_that_quotes_a_failed_database_ends_nothing_while_it_responds() {
     let folder = tempfile::tempdir().unwrap();
     let (supervisor, database) = prepared(folder.path(), &["one"], false).await;
     // An error quotes what it is about: a cell, a file's name, a column.
@@ -173,7 +173,7 @@ async fn a_database_that_gave_up_ends_the_loop() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn runs_of_one_moment_have_different_ids() {
+async fn runs_of_the_same_time_have_different_ids() {
     let folder = tempfile::tempdir().unwrap();
     let supervisor = supervisor(folder.path(), &["one"], false).await;
     let now = supervisor.clock.now();

@@ -21,11 +21,9 @@ pub fn zone(text: &str) -> Result<Zone, String> {
     if let Some(zone) = Zone::named(text) {
         return Ok(zone);
     }
-    let names = time_zone::names;
-    // People write the city alone, and with a space.
-    let plain = text.replace(' ', "_");
-    let city = |name: &&str| name.rsplit('/').next().is_some_and(|city| city.eq_ignore_ascii_case(&plain));
-    let meant = names().find(city).or_else(|| did_you_mean(&plain, names()));
+    // An abbreviation is near to other abbreviations, which mean something else.
+    let is_long = text.len() > 5;
+    let meant = time_zone::suggestion(text).or_else(|| did_you_mean(text, time_zone::names()).filter(|_| is_long));
     Err(match meant {
         Some(meant) => format!("not a time zone: did you mean `{meant}`?"),
         None => "not a time zone: write an IANA name like `Europe/Berlin` or `UTC`".to_owned(),

@@ -124,7 +124,9 @@ fn a_mapping_with_mistakes_hurts_no_other_sync() {
     daemon.get("/readyz").is(200);
     let about = daemon.get("/api/v1/about").is(200);
     assert!(about["config_problems"].as_str().unwrap().contains("sorce"), "{about}");
-    assert!(daemon.get("/metrics").text.contains("groupcast_config_problems 1"));
+    let metrics = daemon.get("/metrics").text;
+    assert!(metrics.contains("groupcast_config_problems 1"), "{metrics}");
+    assert!(metrics.contains("groupcast_mapping_problem{sync=\"teams\"} 1"), "{metrics}");
     assert_eq!(daemon.run("accounts", &json!({}))["run"]["status"], "delivered");
     place.run(&["run"]).exits(2).says(&["accounts: 3 rows", "sorce"]);
     daemon.get("/api/v1/syncs/teams").is(404);

@@ -1,4 +1,4 @@
-//! Is every change of state told once, and does it arrive? The states from scripted runs, the sending against real HTTP.
+//! Every change is reported once and arrives: the states from scripted runs, the sending against real HTTP.
 
 mod arriving;
 mod states;

@@ -88,9 +88,9 @@ pub fn init(format: Format, filter: Filter) -> Result<()> {
     Ok(())
 }
 
-/// Waits until the lines so far are written, but not for ever: for the end of the process.
-pub fn flush() {
-    writer::flush(LAST_LINES_MAX);
+/// Waits until the lines so far are written, but not for ever: for the end of the process. Returns whether they are.
+pub fn flush() -> bool {
+    writer::flush(LAST_LINES_MAX)
 }
 
 /// `JOURNAL_STREAM` names the journal's device and inode; only if standard error still is that stream does the journal

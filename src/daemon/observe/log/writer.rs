@@ -46,7 +46,7 @@ impl Writer {
         Ok(writer)
     }
 
-    /// Writes a line, without its end, or drops it. `about` is the line that reports how many were dropped before it.
+    /// Writes a line, given without its end, or drops it.
     pub(super) fn line(&self, mut line: String) {
         line.push('\n');
         if let Err(TrySendError::Full(_)) = self.queue.try_send(Message::Line(line)) {
@@ -54,12 +54,10 @@ impl Writer {
         }
     }
 
-    fn flush(&self, at_most: Duration) {
+    fn flush(&self, at_most: Duration) -> bool {
         let (done, written) = sync_channel(1);
         // A full queue means that nothing reads: then there is nothing to wait for.
-        if self.queue.try_send(Message::Flush(done)).is_ok() {
-            let _ = written.recv_timeout(at_most);
-        }
+        self.queue.try_send(Message::Flush(done)).is_ok() && written.recv_timeout(at_most).is_ok()
     }
 }
 
@@ -69,10 +67,8 @@ pub fn dropped() -> u64 {
 }
 
 /// Waits until the lines of the process's log so far are written.
-pub(super) fn flush(at_most: Duration) {
-    if let Some(writer) = PROCESS.get() {
-        writer.flush(at_most);
-    }
+pub(super) fn flush(at_most: Duration) -> bool {
+    PROCESS.get().is_none_or(|writer| writer.flush(at_most))
 }
 
 /// Writes lines until there can be no more. One write per line, so that lines of two processes do not mix.
@@ -115,7 +111,7 @@ mod tests {
         let dropped = writer.dropped.load(Ordering::Relaxed);
         assert!((70..=95).contains(&dropped), "{dropped}");
         let start = std::time::Instant::now();
-        writer.flush(Duration::from_millis(50));
+        assert!(!writer.flush(Duration::from_millis(50)));
         assert!(start.elapsed() < Duration::from_secs(5), "it does not wait for ever");
         // Once it is read again, what waited is complete.
         drop(writer);
@@ -136,7 +132,7 @@ mod tests {
         let (mut reader, pipe) = std::io::pipe().unwrap();
         let writer = Writer::with_room(pipe, 8).unwrap();
         writer.line("one".to_owned());
-        writer.flush(Duration::from_secs(10));
+        assert!(writer.flush(Duration::from_secs(10)));
         let mut line = [0; 4];
         reader.read_exact(&mut line).unwrap();
         assert_eq!(&line, b"one\n");

@@ -100,8 +100,8 @@ impl Books {
         let rejected = said("rejected").saturating_sub(count(counts, "held") + count(counts, "invalid_keys"));
         add("changes_total", of(" delivered"), said("delivered"));
         add("changes_total", of(" rejected"), rejected);
-        add("changes_total", of(" not_sent"), said("not_sent"));
-        add("changes_total", of(" unknown"), said("unknown"));
+        add("changes_total", of(" pending"), said("not_sent"));
+        add("changes_total", of(" unconfirmed"), said("unknown"));
         add("traits_total", of(" set"), count(counts, "traits_set"));
         add("traits_total", of(" unset"), count(counts, "traits_unset"));
         add("request_retries_total", of(""), count(counts, "retries"));

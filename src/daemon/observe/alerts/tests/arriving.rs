@@ -1,4 +1,4 @@
-//! Do messages arrive? A real HTTP server with scripted answers.
+//! The sending of messages, against a real HTTP server with scripted responses.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -16,41 +16,42 @@ use super::*;
 use crate::io::Random;
 use crate::io::http::HttpClient;
 
-/// Answers in order; when they are used up, 200.
+/// Responses in order; when they are used up, 200.
 #[derive(Clone, Default)]
 struct Webhook {
-    answers: Arc<Mutex<VecDeque<Answer>>>,
+    responses: Arc<Mutex<VecDeque<Scripted>>>,
     bodies: Arc<Mutex<Vec<Value>>>,
 }
 
-enum Answer {
+enum Scripted {
     Status(u16, &'static str),
     RetryAfter(&'static str),
     Silence,
 }
 
 impl Webhook {
-    async fn serve(answers: impl IntoIterator<Item = Answer>) -> (Webhook, String) {
-        let webhook = Webhook { answers: Arc::new(Mutex::new(answers.into_iter().collect())), ..Webhook::default() };
+    async fn serve(responses: impl IntoIterator<Item = Scripted>) -> (Webhook, String) {
+        let webhook =
+            Webhook { responses: Arc::new(Mutex::new(responses.into_iter().collect())), ..Webhook::default() };
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/services/T0/B0/secret-path", listener.local_addr().unwrap());
         let here = webhook.clone();
-        let answer = any(move |headers: HeaderMap, body: Bytes| async move { here.answer(&headers, &body).await });
-        tokio::spawn(async move { axum::serve(listener, Router::new().fallback(answer)).await });
+        let handler = any(move |headers: HeaderMap, body: Bytes| async move { here.respond(&headers, &body).await });
+        tokio::spawn(async move { axum::serve(listener, Router::new().fallback(handler)).await });
         (webhook, url)
     }
 
-    async fn answer(&self, headers: &HeaderMap, body: &Bytes) -> Response {
+    async fn respond(&self, headers: &HeaderMap, body: &Bytes) -> Response {
         assert_eq!(headers["content-type"], "application/json");
         self.bodies.lock().push(serde_json::from_slice(body).unwrap());
-        let answer = self.answers.lock().pop_front();
-        match answer {
+        let response = self.responses.lock().pop_front();
+        match response {
             None => "ok".into_response(),
-            Some(Answer::Status(status, body)) => (StatusCode::from_u16(status).unwrap(), body).into_response(),
-            Some(Answer::RetryAfter(value)) => {
+            Some(Scripted::Status(status, body)) => (StatusCode::from_u16(status).unwrap(), body).into_response(),
+            Some(Scripted::RetryAfter(value)) => {
                 (StatusCode::TOO_MANY_REQUESTS, [("retry-after", value)]).into_response()
             }
-            Some(Answer::Silence) => std::future::pending().await,
+            Some(Scripted::Silence) => std::future::pending().await,
         }
     }
 
@@ -59,7 +60,7 @@ impl Webhook {
     }
 }
 
-/// A clock on which nobody waits: sleeping moves it.
+/// A clock that sleeping moves.
 #[derive(Default)]
 struct Leaping(Mutex<Vec<Duration>>);
 
@@ -133,8 +134,8 @@ async fn slack_and_json_bodies_arrive_in_order() {
 
 #[tokio::test]
 async fn what_fails_is_said_again() {
-    let answers = [Answer::Status(500, "oops"), Answer::Status(503, ""), Answer::Status(408, "")];
-    let (webhook, url) = Webhook::serve(answers).await;
+    let responses = [Scripted::Status(500, "oops"), Scripted::Status(503, ""), Scripted::Status(408, "")];
+    let (webhook, url) = Webhook::serve(responses).await;
     let sender = Sender::new(Some(target(&url, "json")));
     sender.queue(messages(1));
     let clock = Leaping::default();
@@ -147,7 +148,7 @@ async fn what_fails_is_said_again() {
 
 #[tokio::test]
 async fn the_webhooks_wish_to_wait_wins_up_to_ten_minutes() {
-    let (webhook, url) = Webhook::serve([Answer::RetryAfter("30"), Answer::RetryAfter("86400")]).await;
+    let (webhook, url) = Webhook::serve([Scripted::RetryAfter("30"), Scripted::RetryAfter("86400")]).await;
     let sender = Sender::new(Some(target(&url, "slack")));
     sender.queue(messages(1));
     let clock = Leaping::default();
@@ -158,8 +159,10 @@ async fn the_webhooks_wish_to_wait_wins_up_to_ten_minutes() {
 
 #[tokio::test]
 async fn a_webhook_that_will_never_take_it_is_not_asked_again() {
-    for answer in [Answer::Status(404, "no_service"), Answer::Status(400, "invalid_payload"), Answer::Status(302, "")] {
-        let (webhook, url) = Webhook::serve([answer]).await;
+    for response in
+        [Scripted::Status(404, "no_service"), Scripted::Status(400, "invalid_payload"), Scripted::Status(302, "")]
+    {
+        let (webhook, url) = Webhook::serve([response]).await;
         let sender = Sender::new(Some(target(&url, "slack")));
         sender.queue(messages(2));
         let clock = Leaping::default();
@@ -169,7 +172,7 @@ async fn a_webhook_that_will_never_take_it_is_not_asked_again() {
 }
 
 #[tokio::test]
-async fn a_dead_webhook_loses_messages_after_an_hour_and_shows_no_address() {
+async fn a_dead_webhook_drops_messages_after_an_hour_and_shows_no_url() {
     use tracing_subscriber::layer::SubscriberExt;
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/secret-path", listener.local_addr().unwrap());
@@ -185,17 +188,16 @@ async fn a_dead_webhook_loses_messages_after_an_hour_and_shows_no_address() {
     assert!((hour - Duration::from_secs(120)..=hour + Duration::from_secs(120)).contains(&clock.elapsed()));
     assert!((60..240).contains(&clock.slept().len()), "{} attempts", clock.slept().len());
     let lines = seen.0.lock().clone();
-    let lost: Vec<&String> =
-        lines.iter().filter(|line| line.contains("is lost: the webhook did not take it")).collect();
-    assert_eq!(lost.len(), 2, "{lines:?}");
-    assert!(lost[0].contains("failed to connect") && lost[0].contains("[daemon.alerts]"), "{lost:?}");
+    let dropped: Vec<&String> = lines.iter().filter(|line| line.contains("the webhook did not accept it")).collect();
+    assert_eq!(dropped.len(), 2, "{lines:?}");
+    assert!(dropped[0].contains("failed to connect") && dropped[0].contains("[daemon.alerts]"), "{dropped:?}");
     assert!(lines.len() <= 4, "one line when it begins, one when it ends: {lines:?}");
     assert!(!lines.iter().any(|line| line.contains("secret-path") || line.contains("127.0.0.1")), "{lines:?}");
 }
 
 #[tokio::test]
-async fn a_slow_webhook_holds_up_nobody() {
-    let (webhook, url) = Webhook::serve([Answer::Silence]).await;
+async fn a_slow_webhook_is_retried() {
+    let (webhook, url) = Webhook::serve([Scripted::Silence]).await;
     let sender = Sender::impatient(target(&url, "slack"), Duration::from_millis(100));
     sender.queue(messages(1));
     let clock = Leaping::default();
@@ -204,7 +206,7 @@ async fn a_slow_webhook_holds_up_nobody() {
 }
 
 #[tokio::test]
-async fn a_full_queue_loses_the_oldest() {
+async fn a_full_queue_drops_the_oldest() {
     let (webhook, url) = Webhook::serve([]).await;
     let sender = Sender::new(Some(target(&url, "json")));
     sender.queue(messages(70));
@@ -215,8 +217,8 @@ async fn a_full_queue_loses_the_oldest() {
 }
 
 #[tokio::test]
-async fn the_message_on_its_way_is_not_the_one_that_a_full_queue_loses() {
-    let (webhook, url) = Webhook::serve([Answer::Silence]).await;
+async fn the_message_in_flight_is_not_the_one_that_a_full_queue_drops() {
+    let (webhook, url) = Webhook::serve([Scripted::Silence]).await;
     let sender = Sender::impatient(target(&url, "json"), Duration::from_millis(200));
     sender.queue(messages(64));
     let clock = Leaping::default();
@@ -239,7 +241,7 @@ async fn the_message_on_its_way_is_not_the_one_that_a_full_queue_loses() {
 
 #[tokio::test]
 async fn another_webhook_takes_over_what_waits() {
-    let (first, url) = Webhook::serve([Answer::Status(500, ""), Answer::Status(500, "")]).await;
+    let (first, url) = Webhook::serve([Scripted::Status(500, ""), Scripted::Status(500, "")]).await;
     let (second, elsewhere) = Webhook::serve([]).await;
     let sender = Sender::new(Some(target(&url, "json")));
     sender.queue(messages(2));

@@ -1,4 +1,4 @@
-//! Which changes are told?
+//! Which changes are reported.
 
 use std::time::Duration;
 
@@ -7,38 +7,38 @@ use proptest::prelude::*;
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
-/// Feeds whole, full runs and returns what was told, as events with titles.
-fn told(runs: &[RunDetail]) -> Vec<(Event, String)> {
+/// Feeds whole, full runs and returns what was reported, as events with titles.
+fn reported(runs: &[RunDetail]) -> Vec<(Event, String)> {
     let mut state = AlertState::default();
     let messages = runs.iter().filter_map(|run| state.run_ended(&ended(run), 0));
     messages.map(|message| (message.event, message.title.replace("accounts → crm: ", ""))).collect()
 }
 
-fn says(told: &[(Event, String)], expected: &[(Event, &str)]) {
-    let told: Vec<(Event, &str)> = told.iter().map(|(event, title)| (*event, title.as_str())).collect();
-    assert_eq!(told, expected);
+fn assert_reported(reported: &[(Event, String)], expected: &[(Event, &str)]) {
+    let reported: Vec<(Event, &str)> = reported.iter().map(|(event, title)| (*event, title.as_str())).collect();
+    assert_eq!(reported, expected);
 }
 
 #[test]
 fn good_runs_are_silent() {
-    says(&told(&[good(0), good(10)]), &[]);
+    assert_reported(&reported(&[good(0), good(10)]), &[]);
 }
 
 #[test]
-fn a_failure_is_told_once_and_its_end_with_how_long_it_was() {
+fn a_failure_is_reported_once_and_its_end_with_how_long_it_was() {
     let runs = [failed(0, "source"), failed(60, "source"), failed(120, "source"), good(180), good(240)];
-    says(
-        &told(&runs),
+    assert_reported(
+        &reported(&runs),
         &[(Event::Failed, "runs fail (source)"), (Event::Recovered, "recovered after 3 h 1 min and 3 failed runs")],
     );
 }
 
 #[test]
-fn another_kind_of_failure_is_told_and_goes_on_from_the_first() {
+fn another_kind_of_failure_is_reported_and_goes_on_from_the_first() {
     let guarded = run(20, RunStatus::Guarded, Some("guard"));
     let incomplete = run(30, RunStatus::Incomplete, Some("destination"));
-    says(
-        &told(&[failed(0, "source_busy"), failed(10, "source"), guarded.clone(), guarded, incomplete, good(59)]),
+    assert_reported(
+        &reported(&[failed(0, "source_busy"), failed(10, "source"), guarded.clone(), guarded, incomplete, good(59)]),
         &[
             (Event::Failed, "runs fail (source_busy)"),
             (Event::Failed, "runs fail (source)"),
@@ -50,10 +50,10 @@ fn another_kind_of_failure_is_told_and_goes_on_from_the_first() {
 }
 
 #[test]
-fn a_run_that_died_or_that_nobody_classified_is_a_failure() {
-    says(
-        &told(&[run(0, RunStatus::Died, None), run(1, RunStatus::Failed, None)]),
-        &[(Event::Failed, "runs fail (died)"), (Event::Failed, "runs fail (unknown)")],
+fn a_crashed_run_and_an_unclassified_one_are_failures() {
+    assert_reported(
+        &reported(&[run(0, RunStatus::Died, None), run(1, RunStatus::Failed, None)]),
+        &[(Event::Failed, "runs fail (crashed)"), (Event::Failed, "runs fail (unknown)")],
     );
 }
 
@@ -77,9 +77,9 @@ fn stopped_limited_and_partial_runs_say_nothing_about_a_sync() {
 }
 
 #[test]
-fn rejections_are_told_above_the_threshold_and_when_they_fall_back() {
+fn rejections_are_reported_above_the_threshold_and_when_they_fall_back() {
     let mut state = AlertState::default();
-    let mut told = |rejected: u64, full: bool, known: u64| {
+    let mut reported = |rejected: u64, full: bool, known: u64| {
         let mut run = good(0);
         run.run.counts = Some(Counts {
             rows: 100,
@@ -91,22 +91,22 @@ fn rejections_are_told_above_the_threshold_and_when_they_fall_back() {
         assert_eq!(message.rejected, Some(if full { rejected } else { rejected.max(known) }));
         Some((message.event, message.title))
     };
-    assert_eq!(told(10, true, 0), None, "as many as may be");
+    assert_eq!(reported(10, true, 0), None, "as many as allowed");
     let rejected = "accounts → crm: 11 rejected groups".to_owned();
-    assert_eq!(told(11, true, 0), Some((Event::Rejected, rejected)));
-    assert_eq!(told(50, true, 0), None, "told already");
-    assert_eq!(told(0, false, 11), None, "an incremental run does not see those of earlier runs");
+    assert_eq!(reported(11, true, 0), Some((Event::Rejected, rejected)));
+    assert_eq!(reported(50, true, 0), None, "reported already");
+    assert_eq!(reported(0, false, 11), None, "an incremental run does not see those of earlier runs");
     let fallen = "accounts → crm: rejected groups are down to 3".to_owned();
-    assert_eq!(told(3, true, 99), Some((Event::Recovered, fallen)), "a full run is exact");
-    assert!(told(0, false, 11).is_some());
-    assert!(told(0, false, 10).is_some());
+    assert_eq!(reported(3, true, 99), Some((Event::Recovered, fallen)), "a full run is exact");
+    assert!(reported(0, false, 11).is_some());
+    assert!(reported(0, false, 10).is_some());
 }
 
 #[test]
 fn rejections_and_failures_take_turns() {
     let rejected = |minute| run(minute, RunStatus::SomeRejected, None);
-    says(
-        &told(&[rejected(0), failed(10, "source"), rejected(20), rejected(30), good(40)]),
+    assert_reported(
+        &reported(&[rejected(0), failed(10, "source"), rejected(20), rejected(30), good(40)]),
         &[
             (Event::Rejected, "5 rejected groups"),
             (Event::Failed, "runs fail (source)"),
@@ -168,7 +168,7 @@ fn a_sync_that_runs_every_few_minutes_is_late_too() {
     };
     let mut table = Timetable::resume(plan, RunHistory::default(), at(0));
     let mut state = AlertState::default();
-    let mut told = Vec::new();
+    let mut reported = Vec::new();
     // Due at once, and there is no room for two hours.
     for minute in 0..120 {
         table.tick(at(minute));
@@ -176,9 +176,9 @@ fn a_sync_that_runs_every_few_minutes_is_late_too() {
         if let Some(schedule) = &mut view.schedule {
             schedule.overdue_since = table.overdue_since();
         }
-        told.extend(state.check(at(minute), &[view], HOUR).into_iter().map(|message| (minute, message.title)));
+        reported.extend(state.check(at(minute), &[view], HOUR).into_iter().map(|message| (minute, message.title)));
     }
-    assert_eq!(told, [(60, "accounts → crm: late by 1 h".to_owned())]);
+    assert_eq!(reported, [(60, "accounts → crm: late by 1 h".to_owned())]);
     table.started(at(120));
     table.ended(true, at(121));
     assert!(state.run_ended(&ended(&good(120)), 0).unwrap().title.contains("recovered after 2 h"));
@@ -186,13 +186,13 @@ fn a_sync_that_runs_every_few_minutes_is_late_too() {
 }
 
 #[test]
-fn a_late_run_that_fails_is_told_as_a_failure_since_it_was_late() {
+fn a_late_run_that_fails_is_reported_as_a_failure_since_it_was_late() {
     let mut state = AlertState::default();
     assert_eq!(state.check(at(90), &[overdue(Some(0))], HOUR).len(), 1);
     let message = state.run_ended(&ended(&failed(91, "source")), 0).unwrap();
     assert_eq!((message.event, message.bad_since, message.failed_runs), (Event::Failed, at(0), 1));
-    assert_eq!(state.check(at(900), &[overdue(Some(100))], HOUR), [], "failing says why it is late");
-    // Rejections do not say why.
+    assert_eq!(state.check(at(900), &[overdue(Some(100))], HOUR), [], "failing explains why it is late");
+    // Rejections do not explain it.
     let rejecting = run(901, RunStatus::SomeRejected, None);
     assert!(state.run_ended(&ended(&rejecting), 0).is_some());
     assert_eq!(state.check(at(990), &[overdue(Some(920))], HOUR).len(), 1);
@@ -232,7 +232,37 @@ fn a_sync_that_left_the_config_is_forgotten() {
 }
 
 #[test]
-fn what_was_told_survives_a_restart() {
+fn mistakes_in_a_mapping_are_reported_once_and_so_is_their_end() {
+    let mistaken = |sync: &str, runs| Mistaken {
+        sync: sync.to_owned(),
+        error: Error::new(crate::error::Kind::Config, "`sorce` is unknown").advise("did you mean `source`?"),
+        runs,
+    };
+    let mut state = AlertState::default();
+    let messages = state.check_mappings(at(0), &[mistaken("accounts", true), mistaken("teams", false)]);
+    let titles: Vec<&str> = messages.iter().map(|message| message.title.as_str()).collect();
+    assert_eq!(
+        titles,
+        [
+            "accounts: the mapping has mistakes; its last valid version stays in use",
+            "teams: the mapping has mistakes; the sync does not run"
+        ]
+    );
+    assert_eq!((messages[0].event, messages[0].error.as_deref()), (Event::MappingInvalid, Some("`sorce` is unknown")));
+    assert!(messages[0].text.contains("Next step: did you mean `source`?"), "{}", messages[0].text);
+    assert_eq!(state.check_mappings(at(1), &[mistaken("accounts", true), mistaken("teams", false)]), []);
+    // What fails or is late beside it is reported apart, and a restart changes nothing.
+    assert!(state.run_ended(&ended(&failed(2, "source")), 0).is_some());
+    let stored = serde_json::to_string(&state).unwrap();
+    let mut state: AlertState = serde_json::from_str(&stored).unwrap();
+    let messages = state.check_mappings(at(60), &[mistaken("teams", false)]);
+    assert_eq!(messages.len(), 1);
+    let recovered = (messages[0].event, messages[0].title.as_str());
+    assert_eq!(recovered, (Event::Recovered, "accounts: the mapping was corrected or removed after 1 h"));
+}
+
+#[test]
+fn what_was_reported_survives_a_restart() {
     let first = Alerts::new(Some(&settings("https://hooks.example/T0/B0", "slack")), None).unwrap();
     assert!(first.to_store().is_some(), "the empty state, once");
     assert_eq!(first.to_store(), None, "nothing new");
@@ -264,7 +294,7 @@ fn without_a_webhook_nothing_is_watched() {
         alerts.run_ended(&ended(&failed(0, "source")));
         alerts.check(at(600), &[overdue(Some(0))], &[]);
         assert!(alerts.sender.unsent().is_empty());
-        // Once there is one, what is bad then is told.
+        // Once there is one, its problems are reported.
         alerts.configure(Some(&settings("http://127.0.0.1:1/x", "json"))).unwrap();
         alerts.run_ended(&ended(&failed(10, "source")));
         assert_eq!(alerts.sender.unsent().len(), 1);
@@ -311,7 +341,7 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 proptest! {
-    /// Whatever happens: no message repeats the one before it, a recovery only follows trouble, and a good run is always
+    /// No message repeats the one before it, a recovery only follows a problem, and a good run is always
     /// followed by a clean slate. A restart in between changes nothing.
     #[test]
     fn no_message_comes_twice_in_a_row(steps in prop::collection::vec(step(), 1..40)) {
@@ -335,13 +365,13 @@ proptest! {
                 _ => state.run_ended(&ended(&run), 0),
             };
             if let Some(message) = message {
-                let told = (message.event, message.error_kind.clone(), message.guard.clone());
-                prop_assert_ne!(last.as_ref(), Some(&told));
+                let reported = (message.event, message.error_kind.clone(), message.guard.clone());
+                prop_assert_ne!(last.as_ref(), Some(&reported));
                 if message.event == Event::Recovered {
                     prop_assert!(last.as_ref().is_some_and(|(event, ..)| *event != Event::Recovered));
                 }
                 prop_assert!(message.bad_since <= message.at);
-                last = Some(told);
+                last = Some(reported);
             }
             if matches!(step, Step::Good) {
                 prop_assert_eq!(&state, &AlertState::default());
