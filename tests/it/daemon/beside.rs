@@ -169,7 +169,7 @@ fn a_second_daemon_is_told_which_one_runs() {
     let listen = daemon.url.trim_start_matches("http://").to_owned();
     let second = place.run(&["daemon", "--listen", &listen]).exits(1);
     let pid = format!("process {}", daemon.pid());
-    second.says(&["a daemon runs already with this ledger", &daemon.url, &pid, "stop it first"]);
+    second.says(&["a daemon already runs with this ledger", &daemon.url, &pid, "stop it first"]);
     // Another project's is told that the port is taken.
     let other = super::place(&receiver, 1);
     other.mapping("accounts", &scheduled(""));

@@ -73,7 +73,7 @@ fn no_run_starts_while_the_ledger_is_not_at_its_path() {
     ready(&daemon);
     until("the row arrives", || (holding(&receiver, "rev", 7) == 1).then_some(()));
     until("the recovery is told", || told("recovered"));
-    let output = daemon.stop().exits(0).says(&["no run starts: ", "the ledger can be used again"]);
+    let output = daemon.stop().exits(0).says(&["no run starts: ", "the ledger is usable again"]);
     assert_eq!(output.stderr.matches("no run starts: ").count(), 1, "once: {}", output.stderr);
     place.run(&["run"]).exits(0).says(&["nothing sent"]);
     assert_eq!(receiver.requests(), seen + 1);
