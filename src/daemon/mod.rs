@@ -89,7 +89,8 @@ pub async fn serve(folder: &Path, listen: Option<&str>) -> Result<u8, Failure> {
     let service: Arc<dyn Service> = Arc::new(DaemonService(Arc::clone(&supervisor)));
     let (close, closing) = watch::channel(false);
     let pages = console::router(Arc::clone(&service));
-    let served = http::Settings::new(settings.token.clone()).with_pages(pages).with_refusal_page(console::refused);
+    let served =
+        http::ServerSettings::new(settings.token.clone()).with_pages(pages).with_error_page(console::error_page);
     let address = Address { url: reached_at(&listener)?, pid: std::process::id() };
     let url = address.url.clone();
     let beside = listen_beside(&state, &address, file, folder);
@@ -220,7 +221,7 @@ async fn commands(
     stop: watch::Receiver<bool>,
 ) {
     let Some((_bound, listener, hello)) = beside else { return };
-    let served = http::serve_local(listener, service, hello, http::Limits::default(), clock, stop).await;
+    let served = http::serve_local(listener, service, hello, http::RequestLimits::default(), clock, stop).await;
     if let Err(error) = served {
         tracing::error!("commands cannot reach this daemon any more: {error}");
     }

@@ -60,7 +60,7 @@ pub type ServiceResult<T> = std::result::Result<T, ServiceError>;
 pub const SCHEDULED_TIMES: usize = 3;
 
 /// A run that was accepted.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct EnqueuedRun {
     /// The sync.
     pub sync: String,
@@ -71,7 +71,7 @@ pub struct EnqueuedRun {
 }
 
 /// The daemon itself.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct About {
     /// The program's version.
     pub version: String,
