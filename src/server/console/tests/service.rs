@@ -1,4 +1,5 @@
-//! A service without a daemon, whose orders have effects: a run that is ordered ends after a few looks at it.
+//! A service without a daemon, whose commands have effects: a run that is started finishes after its page was loaded a few
+//! times.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
