@@ -14,7 +14,6 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io;
-use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
@@ -111,9 +110,17 @@ fn shown(status: &str) -> String {
     status
 }
 
+/// The address of this name outside the file system, which only Linux has.
+fn abstract_address(name: &[u8]) -> io::Result<SocketAddr> {
+    #[cfg(target_os = "linux")]
+    return <SocketAddr as std::os::linux::net::SocketAddrExt>::from_abstract_name(name);
+    #[cfg(not(target_os = "linux"))]
+    Err(io::Error::new(io::ErrorKind::Unsupported, format!("no abstract names here: {}", name.escape_ascii())))
+}
+
 fn send(socket: &OsStr, message: &[u8]) -> io::Result<()> {
     let address = match socket.as_bytes() {
-        [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
+        [b'@', name @ ..] => abstract_address(name)?,
         [b'/', ..] => SocketAddr::from_pathname(socket)?,
         _ => return Err(io::Error::new(io::ErrorKind::Unsupported, "NOTIFY_SOCKET is neither a path nor abstract")),
     };
@@ -147,7 +154,7 @@ mod tests {
     fn listeners(folder: &std::path::Path) -> [(UnixDatagram, OsString); 2] {
         let path = folder.join("notify");
         let name = format!("groupcast-test-{}-{}", std::process::id(), folder.display());
-        let address = SocketAddr::from_abstract_name(&name).unwrap();
+        let address = abstract_address(name.as_bytes()).unwrap();
         [
             (UnixDatagram::bind(&path).unwrap(), path.into_os_string()),
             (UnixDatagram::bind_addr(&address).unwrap(), format!("@{name}").into()),

@@ -16,13 +16,13 @@ use rustix::process::{Resource, Rlimit, Signal, setrlimit, umask};
 pub const STATEMENTS_MAX: Duration = Duration::from_secs(5);
 
 /// The umask this process was started with, where it took one of its own.
-static STARTED_WITH: OnceLock<u32> = OnceLock::new();
+static STARTED_WITH: OnceLock<Mode> = OnceLock::new();
 
 /// From here on, what this process and DuckDB create (the ledger, its log, copies, what is spilled) is for its owner alone.
 /// Files that are meant for others are given back their usual mode ([`shared_file`], [`create_shared_folder`]).
 pub fn keep_files_private() {
     let before = umask(Mode::RWXG | Mode::RWXO);
-    STARTED_WITH.get_or_init(|| before.bits());
+    STARTED_WITH.get_or_init(|| before);
 }
 
 /// No core dump: it would hold the destinations' keys and rows of the warehouse. A program that the kernel hands dumps to may
@@ -43,7 +43,7 @@ pub fn survive_file_size_limit() {
 }
 
 fn shared(mode: u32) -> Option<Permissions> {
-    STARTED_WITH.get().map(|umask| Permissions::from_mode(mode & !umask))
+    STARTED_WITH.get().map(|umask| Permissions::from_mode(mode & !u32::from(umask.bits())))
 }
 
 /// Gives a file that was just created for others the mode it would have had.
