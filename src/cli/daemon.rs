@@ -40,10 +40,10 @@ async fn run(cli: &Cli, listen: Option<&str>) -> Result<u8, Failure> {
     let token = opened.settings().token.clone();
     let serve = |Serving { service, clock, closing }| async move {
         let pages = console::router(Arc::clone(&service));
-        let settings = http::Settings::new(token).with_pages(pages).with_refusal_page(console::refused);
+        let settings = http::ServerSettings::new(token).with_pages(pages).with_error_page(console::error_page);
         let commands = async {
             let Some(Local { _bound, listener, hello }) = local else { return };
-            let (service, clock, limits) = (Arc::clone(&service), Arc::clone(&clock), http::Limits::default());
+            let (service, clock, limits) = (Arc::clone(&service), Arc::clone(&clock), http::RequestLimits::default());
             if let Err(error) = http::serve_local(listener, service, hello, limits, clock, closing.clone()).await {
                 tracing::error!("commands cannot reach this daemon any more: {error}");
             }

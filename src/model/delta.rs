@@ -98,7 +98,7 @@ pub enum Known<'a> {
 }
 
 /// What is said about one group.
-#[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 pub struct Change {
     /// Traits to replace.
     #[serde(default, skip_serializing_if = "Traits::is_empty")]

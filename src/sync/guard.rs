@@ -73,7 +73,7 @@ pub struct Watch<'a> {
 }
 
 /// What a guard saw in a run, beside what it lets pass.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Reading {
     /// The guard's name.
     pub guard: String,

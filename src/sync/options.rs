@@ -11,7 +11,7 @@ use crate::error::{Error, Kind, Result};
 use crate::mapping::diagnostic::listed;
 
 /// What is requested of a run, or of a plan of it, beyond what the mapping says. As JSON, every key may be left out.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RunOptions {
     /// Read the whole model although the mapping is incremental.

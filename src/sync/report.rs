@@ -14,7 +14,7 @@ use crate::ledger::{ChangeOutcome, Comparison, RunStatus};
 use crate::model::Change;
 
 /// What became of rows (or of groups that left the model).
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default)]
 pub struct Tally {
     /// Acknowledged by the destination.
@@ -35,7 +35,7 @@ impl Tally {
 }
 
 /// Every count of a run.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(from = "Value")]
 pub struct Counts {
     /// Rows the source yielded.
@@ -150,7 +150,7 @@ impl Counts {
 }
 
 /// What a run's record tells beyond its counts.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default)]
 pub struct Detail {
     /// Whether the whole model was read.

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 pub const SLOTS_MAX: usize = 120;
 
 /// Requests over time. Slot `n` holds what was sent from `n` to `n + 1` times [`Timeline::slot_ms`] after the sending began.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Timeline {
     /// How long a slot is, in milliseconds.
     pub slot_ms: u64,

@@ -1,4 +1,4 @@
-//! How do figures become a chart? Pure: figures in, inline SVG out.
+//! Charts: figures in, inline SVG out. Pure.
 //!
 //! A page may carry no inline style, and its width is not known here. So heights are pixels and widths are shares of the
 //! whole, and what is written beside a plot is HTML: it keeps its size on a phone. Every page that shows a chart has
@@ -6,7 +6,7 @@
 
 use maud::{Markup, html};
 
-use super::words::{compact, span, thousands};
+use super::format::{compact, span, thousands};
 
 /// Height of a plot, in pixels.
 const HEIGHT: f64 = 112.0;
@@ -24,7 +24,7 @@ pub(super) struct Bar {
     pub(super) value: Option<f64>,
     /// The figure stacked on it.
     pub(super) stacked: f64,
-    /// What a pointer that rests on the bar is told.
+    /// The tooltip.
     pub(super) title: String,
 }
 
@@ -43,7 +43,7 @@ pub(super) struct Chart<'a> {
     pub(super) id: &'a str,
     /// What it shows.
     pub(super) title: &'a str,
-    /// What it says, in a sentence, for those who do not see it.
+    /// A sentence for screen readers.
     pub(super) summary: String,
     /// What the bars are, and what is stacked on them.
     pub(super) series: (&'a str, Option<&'a str>),
@@ -84,11 +84,11 @@ pub(super) fn nice_top(max: f64, unit: Unit) -> (f64, u32) {
     (step * steps, steps as u32)
 }
 
-/// Where a bar stands: left edge and width, in percent of the plot.
+/// The position of a bar: left edge and width, in percent of the plot.
 fn slot(index: usize, count: usize, whole: bool) -> (f64, f64) {
     let slots = if whole { count.max(1) } else { count.max(SLOTS_MIN) };
     let width = 100.0 / slots as f64;
-    // The latest stands at the right edge.
+    // The latest is at the right edge.
     ((index + slots - count) as f64 * width, width)
 }
 
@@ -130,7 +130,7 @@ pub(super) fn bars(chart: &Chart) -> Markup {
                 }
             }
             @if bars.is_empty() {
-                p class="soft" { "Nothing to show yet." }
+                p class="soft" { "No data yet." }
             } @else {
                 div class="plot-area" {
                     div class="ticks" aria-hidden="true" {
@@ -287,7 +287,7 @@ mod tests {
 
     #[test]
     fn no_run_and_runs_without_changes_have_a_chart_too() {
-        assert!(chart(&[]).contains("Nothing to show yet"));
+        assert!(chart(&[]).contains("No data yet"));
         let html = chart(&[Bar { value: Some(0.0), stacked: 0.0, title: String::new() }]);
         assert!(html.contains("<span>1</span><span>0</span>") && !html.contains("<rect"), "{html}");
         assert!(!html.contains("NaN") && !html.contains("inf"));
@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sparkline_tells_its_figures() {
+    fn a_sparkline_has_its_figures_as_text() {
         let html = sparkline("s", "Changes", &[Some(4), None, Some(0), Some(2)]).into_string();
         assert!(html.contains("last 4 runs: latest 2, at most 4, 1 without a result"), "{html}");
         assert!(html.contains(r#"height="23""#) && html.contains(r#"height="11.5""#), "{html}");

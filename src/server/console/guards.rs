@@ -1,27 +1,31 @@
-//! What did the guards see, and how is one accepted? Never by a script: by opening, reading, ticking and pressing.
+//! The guards of a run: their readings, and the form that accepts one. Never by a script: by opening, reading, ticking and
+//! pressing.
 
 use maud::{Markup, html};
 
+use super::badge::Badge;
+use super::context::PageContext;
+use super::format::{percent, thousands};
+use super::links::sync_path;
 use super::table::{Shape, number, table, text};
-use super::visit::Visit;
-use super::words::{Mark, percent, shown, sync_path, thousands};
+use super::text::shown;
 use crate::sync::guard::{NAMES, Reading};
 
 /// The readings as a table.
 pub(super) fn readings(id: &str, readings: &[Reading]) -> Markup {
     if readings.is_empty() {
-        return html! { p class="soft" { "The last run came to no comparison, so the guards read nothing." } };
+        return html! { p class="soft" { "The last run ended before the guards were evaluated." } };
     }
     let rows: Vec<Vec<Markup>> = readings.iter().map(row).collect();
-    let columns = [text("Guard"), text("Looks at"), number("Reading"), number("Passes"), text("Verdict")];
-    table(id, "What the guards saw in the last run", Shape::Cards, &columns, &rows)
+    let columns = [text("Guard"), text("Checks"), number("Reading"), number("Limit"), text("Result")];
+    table(id, "Guard readings of the last run", Shape::Cards, &columns, &rows)
 }
 
 fn row(reading: &Reading) -> Vec<Markup> {
-    let verdict = match (reading.trips, reading.whole) {
-        (true, _) => Mark { tone: "bad", sign: "■", word: "stops a run" },
-        (false, 0) => Mark { tone: "plain", sign: "–", word: "nothing to compare" },
-        (false, _) => Mark { tone: "good", sign: "✓", word: "passes" },
+    let result = match (reading.trips, reading.whole) {
+        (true, _) => Badge { tone: "bad", sign: "■", word: "stops the run" },
+        (false, 0) => Badge { tone: "plain", sign: "–", word: "nothing to compare" },
+        (false, _) => Badge { tone: "good", sign: "✓", word: "passes" },
     };
     vec![
         html! { code { (shown(&reading.guard)) } },
@@ -29,10 +33,10 @@ fn row(reading: &Reading) -> Vec<Markup> {
         html! { (figure(reading)) },
         match (reading.share_max, reading.guard.as_str()) {
             (Some(share), _) => html! { "up to " (percent(share)) },
-            (None, "empty") => html! { "any but none" },
-            (None, _) => html! { "none" },
+            (None, "empty") => html! { "at least 1" },
+            (None, _) => html! { "0" },
         },
-        verdict.badge(),
+        result.html(),
     ]
 }
 
@@ -42,23 +46,23 @@ fn figure(reading: &Reading) -> String {
     let (part, whole) = (thousands(reading.part), thousands(reading.whole));
     match (reading.whole, reading.share_max) {
         (0, _) => format!("{bound}{part}"),
-        // Rows beside known groups: neither is a part of the other.
+        // Rows beside synced groups: neither is a part of the other.
         _ if reading.guard == "empty" => part,
         (_, None) => format!("{bound}{part} of {whole}"),
         (count, Some(_)) => format!("{bound}{part} of {whole} ({})", percent(reading.part as f64 / count as f64)),
     }
 }
 
-/// The guard an error names.
+/// The guard that an error names.
 fn named(error: &str) -> Option<&'static str> {
     let (_, rest) = error.split_once("guard `")?;
     let (name, _) = rest.split_once('`')?;
     NAMES.into_iter().find(|known| *known == name)
 }
 
-/// A run was stopped: with which figures, and how to let the next one pass.
-pub(super) fn stopped(
-    visit: &Visit,
+/// The section of a run that a guard stopped: the figures, and the form to accept them.
+pub(super) fn stopped_by_guard(
+    context: &PageContext,
     sync: &str,
     error: Option<&str>,
     readings: &[Reading],
@@ -68,7 +72,7 @@ pub(super) fn stopped(
         @if incremental {
             label class="box" {
                 input type="checkbox" name="full" value="1";
-                span { "and read the whole model, as the mapping is incremental" }
+                span { "full run: read the whole model, as the mapping is incremental" }
             }
         }
     };
@@ -80,32 +84,38 @@ pub(super) fn stopped(
                 "If these figures are wrong, correct the model and run again. If they are right, accept the guard for "
                 "one run. "
                 a href={ (sync_path(sync)) "/plan" } rel="nofollow" data-slow="Reading the source…" {
-                    "See what a run would do"
+                    "View the plan"
                 }
             }
-            (accept(visit, &format!("{}/run", sync_path(sync)), error, readings, &more))
+            (accept(context, &format!("{}/run", sync_path(sync)), error, readings, &more))
         }
     }
 }
 
-/// Opens, shows the figures, and takes a run's order only with the box ticked that names what stopped it.
-pub(super) fn accept(visit: &Visit, action: &str, error: Option<&str>, readings: &[Reading], more: &Markup) -> Markup {
-    let stopper = error.and_then(named);
+/// Shows the figures when opened, and starts a run only with the box ticked that names the guard.
+pub(super) fn accept(
+    context: &PageContext,
+    action: &str,
+    error: Option<&str>,
+    readings: &[Reading],
+    more: &Markup,
+) -> Markup {
+    let stopped_by = error.and_then(named);
     let mut tripped: Vec<(&str, String)> = (readings.iter())
         .filter(|reading| reading.trips)
         .map(|reading| (reading.guard.as_str(), format!("{}: {}", reading.what, figure(reading))))
         .collect();
-    if let Some(name) = stopper.filter(|name| tripped.iter().all(|(known, _)| known != name)) {
-        tripped.push((name, "its figures are in the message above".to_owned()));
+    if let Some(name) = stopped_by.filter(|name| tripped.iter().all(|(known, _)| known != name)) {
+        tripped.push((name, "see the message above for the figures".to_owned()));
     }
     let fields = html! {
         fieldset {
-            legend { "I looked at the figures. For one run, accept:" }
+            legend { "I have checked the figures. Accept for one run:" }
             @for (name, figures) in &tripped {
                 label class="box" {
                     input type="checkbox" name="accept" value=(name)
-                        required[stopper.is_none_or(|stopper| stopper == *name)];
-                    span { code { (shown(name)) } " – " (shown(figures)) }
+                        required[stopped_by.is_none_or(|stopped_by| stopped_by == *name)];
+                    span { code { (shown(name)) } ": " (shown(figures)) }
                 }
             }
             (more)
@@ -115,7 +125,7 @@ pub(super) fn accept(visit: &Visit, action: &str, error: Option<&str>, readings:
         @if !tripped.is_empty() {
             details class="accept" {
                 summary { "Accept and run…" }
-                (visit.order(action, fields, html! { button class="danger" { "Accept once and run" } }))
+                (context.post_form(action, fields, html! { button class="danger" { "Accept once and run" } }))
             }
         }
     }
@@ -138,7 +148,7 @@ mod tests {
     #[test]
     fn readings_say_of_how_many_and_how_much_passes() {
         let reading = |whole, share_max, exact| {
-            let (guard, what) = ("removed".to_owned(), "known groups".to_owned());
+            let (guard, what) = ("removed".to_owned(), "synced groups".to_owned());
             Reading { guard, what, part: 480, whole, share_max, exact, trips: true }
         };
         assert_eq!(figure(&reading(1_200, Some(0.2), true)), "480 of 1,200 (40 %)");

@@ -1,29 +1,31 @@
-//! How does a person show the token?
+//! The login page.
 
 use axum::extract::RawQuery;
 use axum::http::StatusCode;
 use axum::response::Response;
 use maud::html;
 
-use super::page::{document, mark};
-use super::visit::{Params, Visit, sent};
+use super::context::PageContext;
+use super::layout::{html_document, logo};
+use super::params::Params;
+use super::respond::html_response;
 
-/// `GET /login`. It stands before the door, so it tells nothing about the daemon.
-pub(super) async fn page(visit: Visit, query: RawQuery) -> Response {
+/// `GET /login`. It needs no authentication, so it shows nothing about the daemon.
+pub(super) async fn page(context: PageContext, query: RawQuery) -> Response {
     let params = Params::of_query(&query);
     let failed = params.flag("failed");
     let body = html! {
         main id="main" class="login" tabindex="-1" {
-            h1 { (mark()) "Groupcast" }
+            h1 { (logo()) "Groupcast" }
             @if failed {
                 div class="notice bad" role="alert" id="failed" {
-                    p { strong { "That token is not right. " } "Look for " code { "token" } " under "
+                    p { strong { "Wrong token. " } "Use the value of " code { "token" } " under "
                         code { "[daemon]" } " in " code { "groupcast.toml" } "." }
                 }
             }
-            (visit.order("/login",
+            (context.post_form("/login",
                 html! {
-                    @if let Some(next) = params.one("next").filter(|next| is_ours(next)) {
+                    @if let Some(next) = params.one("next").filter(|next| is_own_page(next)) {
                         input type="hidden" name="next" value=(next);
                     }
                     label for="token" { "Token" }
@@ -33,11 +35,11 @@ pub(super) async fn page(visit: Visit, query: RawQuery) -> Response {
                 html! { button class="primary" { "Log in" } }))
         }
     };
-    sent(StatusCode::OK, document("Log in · Groupcast", false, &body))
+    html_response(StatusCode::OK, html_document("Log in · Groupcast", false, &body))
 }
 
-/// Whether a place to go on to is on this site.
-fn is_ours(next: &str) -> bool {
+/// Whether the page after the login is on this site.
+fn is_own_page(next: &str) -> bool {
     let mut chars = next.chars();
     chars.next() == Some('/')
         && !matches!(chars.next(), Some('/' | '\\'))
@@ -46,10 +48,10 @@ fn is_ours(next: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::is_ours;
+    use super::is_own_page;
 
     #[test]
-    fn only_places_on_this_site_are_gone_on_to() {
+    fn the_login_leads_to_pages_of_this_site_only() {
         for (next, ours) in [
             ("/", true),
             ("/syncs/a?x=1", true),
@@ -59,7 +61,7 @@ mod tests {
             ("https://evil.example", false),
             ("", false),
         ] {
-            assert_eq!(is_ours(next), ours, "{next}");
+            assert_eq!(is_own_page(next), ours, "{next}");
         }
     }
 }

@@ -1,31 +1,43 @@
-//! The console: how does a person look into a running daemon and give it orders, with nothing but a browser?
+//! The console: pages for a browser that show what a running daemon does, and forms that command it.
 //!
-//! Pages are made here, on the server, from what the [`Service`] tells, and work without scripts; the script only keeps a
-//! page about a run under way fresh. No page carries inline style or script, so that a strict content security policy
-//! can stand in front of it. Who may see a page and whether a form was sent from one is decided by the layers around
-//! this router; what they know of the visitor arrives as a [`Session`](super::http::auth::Session).
+//! Pages are rendered here from the views of the [`Service`], and work without scripts; the script only refreshes a page
+//! while a run is in progress. No page carries inline style or script, so that a strict content security policy applies.
+//! Authentication and the check of form tokens are layers around this router; what they know of the visitor arrives as a
+//! [`Session`](super::http::auth::Session).
 
+mod actions;
 mod assets;
+mod badge;
+mod changes;
 mod chart;
+mod context;
+mod diff;
+mod error_page;
+mod format;
 mod group;
 mod guards;
-mod history;
+mod issues;
+mod layout;
+mod links;
 mod login;
-mod orders;
+mod mapping;
+mod next_step;
 mod overview;
-mod page;
+mod params;
 mod plan;
-mod refused;
+mod progress;
 mod rejected;
+mod respond;
 mod run;
-mod said;
+mod run_counts;
+mod run_requests;
+mod runs;
+mod schedule;
 mod sync;
 mod table;
 #[cfg(test)]
 mod tests;
-mod values;
-mod visit;
-mod words;
+mod text;
 
 use std::sync::Arc;
 
@@ -35,34 +47,34 @@ use axum::routing::{get, post};
 
 use crate::error::{Error, Kind};
 use crate::service::api::{Service, ServiceError};
-pub use refused::refused;
-use visit::Visit;
+use context::PageContext;
+pub use error_page::error_page;
 
 /// Every page, form and asset of the console.
 ///
-/// `/assets/…` and `/login` tell nothing about any sync, so they may be served to anybody.
+/// `/assets/…` and `/login` show nothing about any sync, so they need no authentication.
 pub fn router(service: Arc<dyn Service>) -> Router {
     Router::new()
         .route("/", get(overview::page))
-        .route("/runs", get(history::page))
+        .route("/runs", get(runs::page))
         .route("/runs/{run}", get(run::page))
-        .route("/runs/{run}/cancel", post(orders::cancel))
+        .route("/runs/{run}/cancel", post(actions::cancel))
         .route("/rejected", get(rejected::page))
         .route("/syncs/{sync}", get(sync::page))
         .route("/syncs/{sync}/plan", get(plan::page))
         .route("/syncs/{sync}/groups", get(group::page))
-        .route("/syncs/{sync}/run", post(orders::run))
-        .route("/syncs/{sync}/pause", post(orders::pause))
-        .route("/syncs/{sync}/resume", post(orders::resume))
+        .route("/syncs/{sync}/run", post(actions::run))
+        .route("/syncs/{sync}/pause", post(actions::pause))
+        .route("/syncs/{sync}/resume", post(actions::resume))
         .route("/login", get(login::page))
         .route("/assets/console.css", get(assets::style))
         .route("/assets/console.js", get(assets::script))
-        .fallback(nowhere)
+        .fallback(not_found)
         .with_state(service)
 }
 
-/// The page for an address that leads nowhere.
-async fn nowhere(visit: Visit) -> Response {
-    let error = Error::new(Kind::Config, "there is no such page").advise("start from the overview");
-    visit.refuse(ServiceError::NotFound(error))
+/// The page for an unknown path.
+async fn not_found(context: PageContext) -> Response {
+    let error = Error::new(Kind::Config, "this page does not exist").advise("start from the overview");
+    respond::error(&context, ServiceError::NotFound(error))
 }

@@ -1,56 +1,59 @@
-//! What would a run do now, group by group, old → new? Asked on demand, because it reads the source.
+//! The plan of a sync: what a run would do now, group by group, old → new. Made on demand, because it reads the source.
 
 use axum::extract::{Path, RawQuery};
 use axum::response::Response;
 use maud::{Markup, html};
 use serde_json::Value;
 
+use super::context::PageContext;
+use super::diff::change;
+use super::format::{plural, thousands};
 use super::guards::accept;
-use super::orders;
-use super::page::{Here, Page, crumbs};
-use super::values::change;
-use super::visit::{Params, Visit};
-use super::words::{group_link, plural, prose, sentence, short, shown, shown_line, sync_path, thousands, with_query};
+use super::layout::{NavItem, PageContent, breadcrumbs};
+use super::links::{group_link, sync_path, with_query};
+use super::params::Params;
+use super::text::{prose, sentence, short, shown, shown_line};
+use super::{actions, respond};
 use crate::service::api::ServiceResult;
 use crate::service::views::{PlanView, PlannedView};
 use crate::sync::RunOptions;
 
-/// Changes shown unless asked otherwise, and at most: a page of a thousand groups is a few megabytes.
+/// Changes shown by default, and at most: a page of a thousand groups is a few megabytes.
 const SHOW: u64 = 50;
 const SHOW_MAX: u64 = 1_000;
 
-/// What stands before a group or a trait, its colour, and what it means.
+/// The sign before a group or a trait, its colour, and its meaning.
 const SIGNS: [(&str, &str, &str); 4] =
-    [("+", "add", "added"), ("~", "swap", "changed"), ("-", "cut", "removed"), ("!", "stop", "cannot be sent")];
+    [("+", "add", "added"), ("~", "swap", "changed"), ("-", "cut", "removed"), ("!", "stop", "rejected")];
 
 /// `GET /syncs/{sync}/plan`, `?full=`, `?retry_rejected=`, `?group=`, `?show=`.
-pub(super) async fn page(visit: Visit, Path(sync): Path<String>, query: RawQuery) -> Response {
-    let page = build(&visit, &sync, &Params::of_query(&query)).await;
-    visit.respond(page)
+pub(super) async fn page(context: PageContext, Path(sync): Path<String>, query: RawQuery) -> Response {
+    let page = build(&context, &sync, &Params::of_query(&query)).await;
+    respond::page(&context, page)
 }
 
-async fn build(visit: &Visit, sync: &str, params: &Params) -> ServiceResult<Page> {
-    let options = orders::options(params, params);
+async fn build(context: &PageContext, sync: &str, params: &Params) -> ServiceResult<PageContent> {
+    let options = actions::options(params, params);
     let show = params.number("show", SHOW).clamp(1, SHOW_MAX);
-    let plan = visit.service.plan(sync, options.clone(), usize::try_from(show).unwrap_or(usize::MAX)).await?;
+    let plan = context.service.plan(sync, options.clone(), usize::try_from(show).unwrap_or(usize::MAX)).await?;
     let path = sync_path(sync);
     let body = html! {
-        (crumbs(&[("/", "Overview"), (&path, sync)], "Plan"))
+        (breadcrumbs(&[("/", "Overview"), (&path, sync)], "Plan"))
         h1 { "Plan of " bdi { (shown_line(sync)) } }
         p class="soft" {
             "What a run would do now"
             @if let Some(group) = &options.group { " for the group " bdi { (short(group)) } }
             @if plan.full { ", from the whole model" }
-            @else if options.group.is_none() { ", from the rows that changed lately" }
-            ". Nothing was sent or written."
+            @else if options.group.is_none() { ", from the rows changed since the last run" }
+            ". Nothing is sent or written."
         }
         (summary(&plan))
-        @if let Some(guard) = &plan.guard { (would_stop(visit, &path, &options, guard)) }
-        (asked(visit, &path, &options, plan.guard.is_none()))
+        @if let Some(guard) = &plan.guard { (would_stop(context, &path, &options, guard)) }
+        (run_form(context, &path, &options, plan.guard.is_none()))
         section aria-labelledby="changes-h" {
             h2 id="changes-h" { "Changes" }
             @if plan.changes.is_empty() {
-                p class="empty" { "Nothing to say: every group holds what its row says." }
+                p class="empty" { "No changes: every group is up to date." }
             } @else {
                 p class="soft" {
                     @for (sign, tone, word) in SIGNS {
@@ -68,16 +71,16 @@ async fn build(visit: &Visit, sync: &str, params: &Params) -> ServiceResult<Page
                             "Show up to " (thousands(more))
                         }
                     } @else {
-                        "On the command line, " code { "groupcast plan --show all" } " shows them."
+                        "On the command line, " code { "groupcast plan --show all" } " lists all."
                     }
                 }
             }
         }
     };
-    Ok(Page::new(format!("Plan of {sync}"), Here::Elsewhere, body))
+    Ok(PageContent::new(format!("Plan of {sync}"), NavItem::Elsewhere, body))
 }
 
-/// The query that asks for the same plan with `show` changes.
+/// The query of the same plan with `show` changes.
 fn pairs<'a>(options: &'a RunOptions, show: &'a str) -> Vec<(&'a str, &'a str)> {
     let mut pairs = vec![("show", show)];
     pairs.extend(options.full.then_some(("full", "1")));
@@ -101,40 +104,40 @@ fn summary(plan: &PlanView) -> Markup {
             (figure("swap", "~", plan.change, "to change"))
             (figure("cut", "-", plan.remove, "to remove"))
             (figure("", "=", plan.unchanged, "unchanged"))
-            @if plan.rejected > 0 { (figure("stop", "!", plan.rejected, "cannot be sent or were rejected earlier")) }
+            @if plan.rejected > 0 { (figure("stop", "!", plan.rejected, "rejected")) }
         }
         p {
             (plural(plan.traits_set, "trait")) " to set, " (thousands(plan.traits_unset)) " to unset, from "
             (plural(plan.comparison.rows, "row")) "."
             @if kept > 0 {
-                " " (plural(kept, "known group")) " left the model and "
-                (if kept == 1 { "is kept as it is." } else { "are kept as they are." })
+                " " (plural(kept, "synced group")) " missing from the model "
+                (if kept == 1 { "is" } else { "are" }) " kept."
             }
         }
     }
 }
 
-fn would_stop(visit: &Visit, path: &str, options: &RunOptions, guard: &Value) -> Markup {
+fn would_stop(context: &PageContext, path: &str, options: &RunOptions, guard: &Value) -> Markup {
     let message = guard["message"].as_str();
     html! {
         section class="notice bad" aria-labelledby="guard-h" {
             h2 id="guard-h" { span aria-hidden="true" { "■ " } "A guard would stop this run" }
             @if let Some(message) = message { p class="message" { (shown(message)) } }
             @if let Some(advice) = guard["advice"].as_str() {
-                p { strong { "What to do: " } (prose(&sentence(advice))) }
+                p { strong { "Next step: " } (prose(&sentence(advice))) }
             }
-            (accept(visit, &run_path(path, options), message, &[], &hidden_fields(options)))
+            (accept(context, &run_path(path, options), message, &[], &hidden_fields(options)))
         }
     }
 }
 
-/// Where the run that was planned is ordered.
+/// The path that starts the planned run.
 fn run_path(path: &str, options: &RunOptions) -> String {
     let group: Vec<(&str, &str)> = options.group.as_deref().map(|group| ("group", group)).into_iter().collect();
     with_query(&format!("{path}/run"), &group)
 }
 
-/// What was asked of the plan, for the run's form.
+/// The plan's options, for the run's form.
 fn hidden_fields(options: &RunOptions) -> Markup {
     html! {
         @if options.full { input type="hidden" name="full" value="1"; }
@@ -142,12 +145,12 @@ fn hidden_fields(options: &RunOptions) -> Markup {
     }
 }
 
-fn asked(visit: &Visit, path: &str, options: &RunOptions, passes: bool) -> Markup {
+fn run_form(context: &PageContext, path: &str, options: &RunOptions, passes: bool) -> Markup {
     html! {
-        div class="orders" role="group" aria-label="Orders" {
+        div class="actions" role="group" aria-label="Actions" {
             @if passes {
-                (visit.order(&run_path(path, options), hidden_fields(options), html! {
-                    button class="primary" { "Run this now" }
+                (context.post_form(&run_path(path, options), hidden_fields(options), html! {
+                    button class="primary" { "Run now" }
                 }))
             }
             @if options.group.is_some() {
@@ -156,11 +159,11 @@ fn asked(visit: &Visit, path: &str, options: &RunOptions, passes: bool) -> Marku
             } @else {
                 form method="get" action={ (path) "/plan" } {
                     label class="box" {
-                        input type="checkbox" name="full" value="1" checked[options.full]; span { "the whole model" }
+                        input type="checkbox" name="full" value="1" checked[options.full]; span { "whole model" }
                     }
                     label class="box" {
                         input type="checkbox" name="retry_rejected" value="1" checked[options.retry_rejected];
-                        span { "rejected ones too" }
+                        span { "retry rejected" }
                     }
                     button { "Plan again" }
                 }
@@ -171,9 +174,9 @@ fn asked(visit: &Visit, path: &str, options: &RunOptions, passes: bool) -> Marku
 
 fn one(sync: &str, planned: &PlannedView) -> Markup {
     let (tone, sign, meaning) = match (&planned.refused, planned.kind.as_str()) {
-        (Some(_), _) => ("stop", "!", "cannot be sent"),
+        (Some(_), _) => ("stop", "!", "rejected"),
         (None, "new") => ("add", "+", "new"),
-        (None, "missing") => ("cut", "-", "left the model"),
+        (None, "missing") => ("cut", "-", "missing from the model"),
         _ => ("swap", "~", "changed"),
     };
     html! {
@@ -184,7 +187,7 @@ fn one(sync: &str, planned: &PlannedView) -> Markup {
                 @else { (group_link(sync, &planned.key)) }
                 " " span class="soft" {
                     (meaning)
-                    @if !planned.certain && planned.refused.is_none() { "; unconfirmed: everything is said again" }
+                    @if !planned.certain && planned.refused.is_none() { "; unconfirmed: resent in full" }
                 }
             }
             @match &planned.refused {

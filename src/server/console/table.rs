@@ -1,6 +1,5 @@
-//! How is a table laid out so that it reads on a phone and aloud?
-//!
-//! Roles are spelt out because a table that becomes cards on a narrow screen is no table to a browser any more.
+//! Tables that read on a phone and aloud. Roles are explicit because a table that becomes cards on a narrow screen is no
+//! table to a browser any more.
 
 use maud::{Markup, html};
 

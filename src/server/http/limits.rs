@@ -1,17 +1,17 @@
-//! How much may a client ask for? Every number, with its reason; tests use smaller ones.
+//! The limits on what a client may request: every number with its reason. Tests use smaller ones.
 
 use std::time::Duration;
 
-/// What clients may ask for. At the default limits all connections together hold at most 256 × (16 KiB of headers + 64 KiB
+/// What clients may request. At the default limits all connections together hold at most 256 × (16 KiB of headers + 64 KiB
 /// of body) = 20 MiB of what clients sent.
 #[derive(Debug, Clone, Copy)]
-pub struct Limits {
-    /// Connections at a time; for a further one, whoever kept its place waiting for the longest is closed. A console tab
-    /// holds at most six, so 256 are forty people, and a quarter of the usual 1,024 open files of a process.
+pub struct RequestLimits {
+    /// Connections at a time; for a further one, the connection that has been idle for the longest is closed. A console
+    /// tab opens at most six, so 256 are forty people, and a quarter of the usual 1,024 open files of a process.
     pub connections: usize,
-    /// How long a connection may keep its place waiting for a request before it makes room for a further one. A request
-    /// follows its connection at once; a thousand slow clients that come together are through in half a second.
-    pub moment: Duration,
+    /// How long a connection may be idle before it can be closed for a further one. A request follows its connection
+    /// immediately; a thousand slow clients that connect together are through in half a second.
+    pub idle_min: Duration,
     /// How long a client may take over the head of a request, and how long a connection may idle between two. Ten seconds
     /// is a hundred round trips to the far side of the earth.
     pub head: Duration,
@@ -21,30 +21,30 @@ pub struct Limits {
     pub head_fields: usize,
     /// How long a client may take over a body.
     pub body: Duration,
-    /// Bytes of a body. The largest sound one is a run request with a group's key: a few hundred.
+    /// Bytes of a body. The largest valid one is a run request with a group's key: a few hundred.
     pub body_bytes: usize,
-    /// How long a client may take nothing of an answer it asked for. Answers wait in memory until they are taken.
-    pub take: Duration,
-    /// How long an answer may take. The ledger answers in milliseconds, seconds while it is being compacted.
-    pub answer: Duration,
+    /// How long a client may read nothing of its response. Responses wait in memory until they are read.
+    pub write: Duration,
+    /// How long a response may take. The ledger responds in milliseconds, in seconds while it is being compacted.
+    pub response: Duration,
     /// How long a plan may take: it reads the whole model, minutes for millions of rows.
     pub plan: Duration,
-    /// How long requests in flight may take once the daemon stops.
+    /// How long requests in flight may take once the daemon shuts down.
     pub grace: Duration,
 }
 
-impl Default for Limits {
-    fn default() -> Limits {
-        Limits {
+impl Default for RequestLimits {
+    fn default() -> RequestLimits {
+        RequestLimits {
             connections: 256,
-            moment: Duration::from_millis(100),
+            idle_min: Duration::from_millis(100),
             head: Duration::from_secs(10),
             head_bytes: 16 * 1024,
             head_fields: 64,
             body: Duration::from_secs(10),
             body_bytes: 64 * 1024,
-            take: Duration::from_secs(30),
-            answer: Duration::from_secs(60),
+            write: Duration::from_secs(30),
+            response: Duration::from_secs(60),
             plan: Duration::from_secs(600),
             grace: Duration::from_secs(5),
         }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
-use axum::http::{Uri, header};
+use axum::http::header;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::{Json, routing};
@@ -17,14 +17,14 @@ use futures_util::stream;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::api::Named;
-use super::auth::Gate;
+use super::auth::AuthState;
 use super::body::{self, JsonBody};
-use super::query::Query;
-use super::refused::Refused;
+use super::error::ApiError;
+use super::query::{Bounded, NoQuery, Query};
+use super::routes::PathParams;
 use crate::error::Error;
-use crate::io::file_id::FileId;
 use crate::ledger::BackupSummary;
+use crate::ledger::place::FileId;
 use crate::service::api::{EnqueuedRun, ResultStream, Service};
 use crate::sync::report::error_json;
 use crate::sync::{BY_COMMAND_LINE, RunOptions};
@@ -84,6 +84,20 @@ pub struct BackupRequest {
     pub file: PathBuf,
 }
 
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct PlanLinesQuery {
+    /// How many changes to write; all without it.
+    show: Option<u64>,
+    requests: Bounded<0, 1, 0>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct VerifyQuery {
+    repair: Bounded<0, 1, 0>,
+}
+
 struct Local {
     service: Arc<dyn Service>,
     hello: Hello,
@@ -104,16 +118,18 @@ pub(super) fn routes(service: Arc<dyn Service>, hello: Hello) -> Router {
 }
 
 /// Reads a body within the limits before a handler sees it, as the guard of the TCP server does.
-pub(super) async fn whole_body(State(gate): State<Arc<Gate>>, request: Request, next: Next) -> Response {
+pub(super) async fn whole_body(State(state): State<Arc<AuthState>>, request: Request, next: Next) -> Response {
     let (parts, raw) = request.into_parts();
-    match body::read(raw, &gate.limits).await {
+    match body::read(raw, &state.limits).await {
         Ok(bytes) => next.run(Request::from_parts(parts, Body::from(bytes))).await,
         Err(refused) => refused.into_response(),
     }
 }
 
-async fn say_hello(State(local): State<Arc<Local>>, uri: Uri) -> Result<Json<Hello>, Refused> {
-    Query::read(&uri, &[])?;
+async fn say_hello(
+    State(local): State<Arc<Local>>,
+    Query(NoQuery {}): Query<NoQuery>,
+) -> Result<Json<Hello>, ApiError> {
     // Looked at now: a folder that is switched by a symbolic link stays the same one to whoever reads it by its path.
     let folder_id = FileId::of(&local.hello.folder).ok();
     Ok(Json(Hello { folder_id, ..local.hello.clone() }))
@@ -122,62 +138,66 @@ async fn say_hello(State(local): State<Arc<Local>>, uri: Uri) -> Result<Json<Hel
 /// As the API does, but on record as what it is: a command.
 async fn trigger(
     State(local): State<Arc<Local>>,
-    uri: Uri,
-    Named(sync): Named<String>,
+    Query(NoQuery {}): Query<NoQuery>,
+    PathParams(sync): PathParams<String>,
     JsonBody(options): JsonBody<RunOptions>,
-) -> Result<Json<EnqueuedRun>, Refused> {
-    Query::read(&uri, &[])?;
+) -> Result<Json<EnqueuedRun>, ApiError> {
     Ok(Json(local.service.trigger(&sync, options, BY_COMMAND_LINE).await?))
 }
 
 async fn backup(
     State(local): State<Arc<Local>>,
-    uri: Uri,
+    Query(NoQuery {}): Query<NoQuery>,
     JsonBody(asked): JsonBody<BackupRequest>,
-) -> Result<Json<BackupSummary>, Refused> {
-    Query::read(&uri, &[])?;
+) -> Result<Json<BackupSummary>, ApiError> {
     if !asked.file.is_absolute() {
-        return Err(Refused::bad("`file` is not a whole path", "begin it with `/`"));
+        return Err(ApiError::bad("`file` is not a whole path", "begin it with `/`"));
     }
     Ok(Json(local.service.backup(&asked.file).await?))
 }
 
 async fn plan(
     State(local): State<Arc<Local>>,
-    uri: Uri,
-    Named(sync): Named<String>,
+    Query(query): Query<PlanLinesQuery>,
+    PathParams(sync): PathParams<String>,
     JsonBody(options): JsonBody<RunOptions>,
-) -> Result<Response, Refused> {
-    let query = Query::read(&uri, &["show", "requests"])?;
-    let show = query.number("show", u64::MAX, 0..=u64::MAX)?;
-    let requests = query.number("requests", 0, 0..=1)? == 1;
-    let show = usize::try_from(show).unwrap_or(usize::MAX);
+) -> Result<Response, ApiError> {
+    let requests = query.requests.0 == 1;
+    let show = query.show.and_then(|show| usize::try_from(show).ok()).unwrap_or(usize::MAX);
     Ok(line_by_line(local.service.plan_stream(&sync, options, show, requests).await?))
 }
 
-async fn export(State(local): State<Arc<Local>>, uri: Uri, Named(sync): Named<String>) -> Result<Response, Refused> {
-    Query::read(&uri, &[])?;
+async fn export(
+    State(local): State<Arc<Local>>,
+    Query(NoQuery {}): Query<NoQuery>,
+    PathParams(sync): PathParams<String>,
+) -> Result<Response, ApiError> {
     Ok(line_by_line(local.service.export(&sync).await?))
 }
 
 async fn reset(
     State(local): State<Arc<Local>>,
-    uri: Uri,
-    Named(sync): Named<String>,
+    Query(NoQuery {}): Query<NoQuery>,
+    PathParams(sync): PathParams<String>,
     JsonBody(asked): JsonBody<Reset>,
-) -> Result<Json<u64>, Refused> {
-    Query::read(&uri, &[])?;
+) -> Result<Json<u64>, ApiError> {
     Ok(Json(local.service.reset(&sync, asked.group.as_deref(), asked.forget).await?))
 }
 
-async fn adopt(State(local): State<Arc<Local>>, uri: Uri, Named(sync): Named<String>) -> Result<Response, Refused> {
-    Query::read(&uri, &[])?;
+async fn adopt(
+    State(local): State<Arc<Local>>,
+    Query(NoQuery {}): Query<NoQuery>,
+    PathParams(sync): PathParams<String>,
+) -> Result<Response, ApiError> {
     Ok(line_by_line(local.service.adopt(&sync).await?))
 }
 
-async fn verify(State(local): State<Arc<Local>>, uri: Uri, Named(sync): Named<String>) -> Result<Response, Refused> {
-    let query = Query::read(&uri, &["repair"])?;
-    let repair = query.number("repair", 0, 0..=1)? == 1;
+async fn verify(
+    State(local): State<Arc<Local>>,
+    Query(query): Query<VerifyQuery>,
+    PathParams(sync): PathParams<String>,
+) -> Result<Response, ApiError> {
+    let repair = query.repair.0 == 1;
     Ok(line_by_line(local.service.verify(&sync, repair).await?))
 }
 
@@ -213,7 +233,7 @@ async fn next_lines<Item: Serialize, End: Serialize>(
 fn lines(lines: impl IntoIterator<Item = impl Serialize>) -> Bytes {
     let mut text = Vec::new();
     for line in lines {
-        // Nothing in it has keys that are not texts, which is all that can go wrong.
+        // EmptyBody in it has keys that are not texts, which is all that can go wrong.
         drop(serde_json::to_writer(&mut text, &line));
         text.push(b'\n');
     }

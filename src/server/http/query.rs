@@ -1,73 +1,76 @@
-//! What does the query of a request ask for? Nothing is guessed: an unknown key, a repeated one or a value out of bounds is
-//! refused with the key's name.
+//! Typed query strings. Nothing is guessed: an unknown key, a repeated one, or a value out of bounds is an error that names
+//! the key.
 
-use std::collections::BTreeMap;
-use std::ops::RangeInclusive;
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::{DeserializeOwned, Error as _};
+use serde::{Deserialize, Deserializer};
 
-use axum::http::Uri;
+use super::error::ApiError;
 
-use super::refused::Refused;
+/// The query string, read by axum's extractor of the same name, with our error response.
+pub(super) struct Query<T>(pub(super) T);
 
-/// The keys of a query, each once.
-#[derive(Debug)]
-pub(super) struct Query(BTreeMap<String, String>);
+impl<T: DeserializeOwned, S: Sync> FromRequestParts<S> for Query<T> {
+    type Rejection = ApiError;
 
-impl Query {
-    /// Reads a query in which only these keys may occur.
-    pub(super) fn read(uri: &Uri, keys: &[&str]) -> Result<Query, Refused> {
-        let text = uri.query().unwrap_or_default();
-        let mut found = BTreeMap::new();
-        for (key, value) in form_urlencoded::parse(text.as_bytes()) {
-            let advice = || match keys {
-                [] => "leave the query out".to_owned(),
-                keys => format!("known keys: {}", keys.join(", ")),
-            };
-            if !keys.contains(&key.as_ref()) {
-                let shown: String = key.chars().take(40).collect();
-                return Err(Refused::bad(format!("unknown key `{shown}` in the query"), advice()));
-            }
-            // Bytes that are no UTF-8 are replaced silently; no key or run of ours has the replacement character.
-            if value.contains('\u{fffd}') {
-                return Err(Refused::bad(format!("`{key}` is not UTF-8"), "percent-encode the bytes of UTF-8 text"));
-            }
-            if found.insert(key.to_string(), value.into_owned()).is_some() {
-                return Err(Refused::bad(format!("`{key}` occurs twice in the query"), "give it once"));
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Query<T>, ApiError> {
+        let text = parts.uri.query().unwrap_or_default();
+        // Bytes that are not UTF-8 would be replaced silently; no key or run has the replacement character.
+        let broken = form_urlencoded::parse(text.as_bytes()).find(|(_, value)| value.contains('\u{fffd}'));
+        if let Some((key, _)) = broken {
+            let what = format!("invalid query: `{key}` is not UTF-8");
+            return Err(ApiError::bad(what, "percent-encode the bytes of UTF-8 text"));
+        }
+        match axum::extract::Query::try_from_uri(&parts.uri) {
+            Ok(axum::extract::Query(query)) => Ok(Query(query)),
+            Err(rejection) => {
+                let text = rejection.body_text();
+                let detail = text.split_once(": ").map_or(text.as_str(), |(_, detail)| detail);
+                let advice = "see the parameters of this path in /api/v1/openapi.json";
+                Err(ApiError::bad(format!("invalid query: {detail}"), advice))
             }
         }
-        Ok(Query(found))
+    }
+}
+
+/// The query of a path that has no parameters.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NoQuery {}
+
+/// A whole number between two bounds, with a default.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Bounded<const MIN: u64, const MAX: u64, const DEFAULT: u64>(pub(super) u64);
+
+impl<const MIN: u64, const MAX: u64, const DEFAULT: u64> Default for Bounded<MIN, MAX, DEFAULT> {
+    fn default() -> Self {
+        Bounded(DEFAULT)
+    }
+}
+
+impl<'de, const MIN: u64, const MAX: u64, const DEFAULT: u64> Deserialize<'de> for Bounded<MIN, MAX, DEFAULT> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        // `parse` accepts a plus sign too.
+        let number = text.parse().ok().filter(|_| text.starts_with(|char: char| char.is_ascii_digit()));
+        let number = number.filter(|number| (MIN..=MAX).contains(number));
+        number.map(Bounded).ok_or_else(|| D::Error::custom(format!("expected a whole number from {MIN} to {MAX}")))
+    }
+}
+
+impl<const MIN: u64, const MAX: u64, const DEFAULT: u64> JsonSchema for Bounded<MIN, MAX, DEFAULT> {
+    fn inline_schema() -> bool {
+        true
     }
 
-    /// The value of a key, as text.
-    pub(super) fn text(&self, key: &str) -> Option<&str> {
-        self.0.get(key).map(String::as_str)
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        format!("Bounded_{MIN}_{MAX}_{DEFAULT}").into()
     }
 
-    /// A number within bounds, or the default.
-    pub(super) fn number(&self, key: &str, default: u64, bounds: RangeInclusive<u64>) -> Result<u64, Refused> {
-        let Some(text) = self.text(key) else { return Ok(default) };
-        let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-        text.parse().ok().filter(|number| digits && bounds.contains(number)).ok_or_else(|| {
-            let advice = format!("give a whole number from {} to {}", bounds.start(), bounds.end());
-            Refused::bad(format!("`{key}` is no number within bounds"), advice)
-        })
-    }
-
-    /// `true` or `false`; false when it is absent.
-    pub(super) fn flag(&self, key: &str) -> Result<bool, Refused> {
-        match self.text(key) {
-            None | Some("false") => Ok(false),
-            Some("true") => Ok(true),
-            Some(_) => Err(Refused::bad(format!("`{key}` is neither true nor false"), "write `true` or `false`")),
-        }
-    }
-
-    /// One of these words.
-    pub(super) fn word(&self, key: &str, words: &[&str]) -> Result<Option<&str>, Refused> {
-        let Some(text) = self.text(key) else { return Ok(None) };
-        if words.contains(&text) {
-            return Ok(Some(text));
-        }
-        Err(Refused::bad(format!("`{key}` is an unknown word"), format!("known words: {}", words.join(", "))))
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({"type": "integer", "minimum": MIN, "maximum": MAX, "default": DEFAULT})
     }
 }
 
@@ -75,26 +78,38 @@ impl Query {
 mod tests {
     use super::*;
 
-    fn uri(query: &str) -> Uri {
-        format!("/api/v1/runs{query}").parse().unwrap()
+    #[derive(Debug, PartialEq, Deserialize)]
+    #[serde(default, deny_unknown_fields)]
+    struct Example {
+        count: Bounded<1, 1_000, 20>,
+        before: Option<String>,
+        full: bool,
     }
 
-    #[test]
-    fn queries_are_read_strictly() {
-        for query in ["?x=1", "?count=1&count=2", "?before=%ff", "?count", "?Count=1", "?=1"] {
-            let read = Query::read(&uri(query), &["count", "before"]);
-            let refused = read.and_then(|read| read.number("count", 20, 1..=1_000));
-            assert!(refused.is_err(), "{query}");
+    impl Default for Example {
+        fn default() -> Example {
+            Example { count: Bounded(20), before: None, full: false }
         }
-        for count in ["0", "1001", "-1", "+1", "1.0", "", "ten", "99999999999999999999999", "0x10"] {
-            let read = Query::read(&uri(&format!("?count={}", count.replace('+', "%2B"))), &["count"]).unwrap();
-            assert!(read.number("count", 20, 1..=1_000).is_err(), "{count}");
+    }
+
+    async fn read(query: &str) -> Result<Example, ApiError> {
+        let request = axum::http::Request::builder().uri(format!("/api/v1/runs{query}")).body(()).unwrap();
+        let (mut parts, ()) = request.into_parts();
+        Query::from_request_parts(&mut parts, &()).await.map(|Query(example)| example)
+    }
+
+    #[tokio::test]
+    async fn queries_are_read_strictly() {
+        for query in ["?x=1", "?count=1&count=2", "?before=%ff", "?count", "?Count=1", "?=1", "?full=1", "?full"] {
+            assert!(read(query).await.is_err(), "{query}");
         }
-        let read = Query::read(&uri("?before=a%2Fb+c&count=7"), &["count", "before"]).unwrap();
-        assert_eq!(read.text("before"), Some("a/b c"));
-        assert_eq!(read.number("count", 20, 1..=1_000).unwrap(), 7);
-        assert_eq!(read.number("from", 3, 0..=9).unwrap(), 3);
-        assert!(!read.flag("full").unwrap());
-        assert!(Query::read(&uri(""), &[]).is_ok() && Query::read(&uri("?"), &[]).is_ok());
+        for count in ["0", "1001", "-1", "%2B1", "+1", "1.0", "", "ten", "99999999999999999999999", "0x10"] {
+            assert!(read(&format!("?count={count}")).await.is_err(), "{count}");
+        }
+        let expected = Example { count: Bounded(7), before: Some("a/b c".to_owned()), full: true };
+        assert_eq!(read("?before=a%2Fb+c&count=7&full=true").await.unwrap(), expected);
+        for query in ["", "?"] {
+            assert_eq!(read(query).await.unwrap(), Example::default(), "{query}");
+        }
     }
 }

@@ -1,14 +1,15 @@
-//! How is a browser known again, and its forms told from those of other sites? By values only this daemon can make:
-//! HMAC-SHA256 with a key derived from the token, or without a token with a key of this process.
+//! The sessions of browsers that have logged in, and the tokens that tie their forms to them.
 //!
-//! A session's cookie is `EXPIRY.ID.MAC`: seconds since 1970, 32 hex digits, 64 hex digits. Nothing is kept about it, so
-//! sessions outlive a restart and end with the token. Those that were logged out are remembered until they expire.
+//! A session is a random id in a cookie and an entry in this table. It ends after twelve hours, at the log-out, or with the
+//! process. Nothing about it is written to disk, so neither a restart nor a restored file brings back a session that was
+//! logged out.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use chrono::{DateTime, Utc};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use chrono::{DateTime, TimeDelta, Utc};
 use hmac::{Hmac, KeyInit, Mac};
 use parking_lot::Mutex;
 use sha2::Sha256;
@@ -16,114 +17,81 @@ use subtle::ConstantTimeEq;
 
 use crate::error::{Error, Kind, Result};
 use crate::io;
-use crate::secret::Secret;
 
 /// How long a session lasts: a working day.
 pub(super) const SESSION_SECONDS: i64 = 12 * 3_600;
 
-/// Logged-out sessions remembered: 1,024 × about 50 bytes are 50 KiB. Only somebody with the token can make one; beyond
-/// that the one closest to its expiry is forgotten.
-const ENDED_MAX: usize = 1_024;
+/// Sessions at a time: 1,024 × about 100 bytes are 100 KiB. Only a holder of the token can create one; beyond that, the one
+/// closest to its expiry ends.
+const SESSIONS_MAX: usize = 1_024;
 
-/// A session of a browser.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Found {
-    /// Its id.
-    pub(super) id: String,
-    expires: i64,
-}
-
-/// Opens sessions and knows them again.
-pub(super) struct Sessions {
-    /// Signs; the same after a restart when there is a token.
+/// Creates sessions and finds them again.
+pub(super) struct SessionStore {
+    /// Ids and form tokens are made with it, so nobody can guess them.
     key: [u8; 32],
-    /// Makes ids nobody can guess.
-    unguessable: [u8; 32],
-    opened: AtomicU64,
-    ended: Mutex<BTreeMap<String, i64>>,
+    created: AtomicU64,
+    /// When each session expires, by the MAC of its id: the time a lookup takes tells nothing about ids.
+    expiries: Mutex<BTreeMap<[u8; 32], DateTime<Utc>>>,
 }
 
-impl Sessions {
-    /// Fails when the system yields no unguessable bytes.
-    pub(super) fn new(token: Option<&Secret>) -> Result<Sessions> {
-        let unguessable = io::secret_bytes().map_err(|error| {
-            Error::new(Kind::Bug, "failed to read unguessable bytes from /dev/urandom")
-                .advise("run the daemon where /dev/urandom can be read")
+impl SessionStore {
+    /// Fails when the system provides no random bytes.
+    pub(super) fn new() -> Result<SessionStore> {
+        let key = io::secret_bytes().map_err(|error| {
+            Error::new(Kind::Bug, "failed to read random bytes from the system")
+                .advise("run the daemon where the system call `getrandom` is allowed")
                 .because(error)
         })?;
-        let key = match token {
-            Some(token) => mac(token.expose().as_bytes(), "sessions", ""),
-            None => mac(&unguessable, "sessions", ""),
-        };
-        Ok(Sessions { key, unguessable, opened: AtomicU64::new(0), ended: Mutex::default() })
+        Ok(SessionStore { key, created: AtomicU64::new(0), expiries: Mutex::default() })
     }
 
-    /// The cookie value of a new session.
-    pub(super) fn open(&self, now: DateTime<Utc>) -> String {
-        let number = self.opened.fetch_add(1, Ordering::Relaxed).to_string();
-        let id = hex(&mac(&self.unguessable, "id", &number)[..16]);
-        let signed = format!("{}.{id}", now.timestamp() + SESSION_SECONDS);
-        let mac = hex(&mac(&self.key, "session", &signed));
-        format!("{signed}.{mac}")
-    }
-
-    /// The session of a cookie value; none if we did not make it, it expired, or it was logged out.
-    pub(super) fn find(&self, cookie: &str, now: DateTime<Utc>) -> Option<Found> {
-        let (signed, shown) = cookie.rsplit_once('.')?;
-        let expected = hex(&mac(&self.key, "session", signed));
-        if !bool::from(expected.as_bytes().ct_eq(shown.as_bytes())) {
-            return None;
+    /// Creates a session; returns its id, which is the cookie's value.
+    pub(super) fn create(&self, now: DateTime<Utc>) -> String {
+        let number = self.created.fetch_add(1, Ordering::Relaxed);
+        let id = URL_SAFE_NO_PAD.encode(self.mac("id", &number.to_string()));
+        let mut expiries = self.expiries.lock();
+        expiries.retain(|_, expiry| *expiry > now);
+        if expiries.len() >= SESSIONS_MAX
+            && let Some(first) = expiries.iter().min_by_key(|(_, expiry)| **expiry).map(|(id, _)| *id)
+        {
+            expiries.remove(&first);
         }
-        let (expires, id) = signed.split_once('.')?;
-        let found = Found { id: id.to_owned(), expires: expires.parse().ok()? };
-        let ended = self.ended.lock();
-        (found.expires > now.timestamp() && !ended.contains_key(&found.id)).then_some(found)
+        expiries.insert(self.mac("session", &id), now + TimeDelta::seconds(SESSION_SECONDS));
+        id
+    }
+
+    /// Whether a session has this id and has not ended.
+    pub(super) fn is_valid(&self, id: &str, now: DateTime<Utc>) -> bool {
+        self.expiries.lock().get(&self.mac("session", id)).is_some_and(|expiry| *expiry > now)
     }
 
     /// Ends a session.
-    pub(super) fn end(&self, session: Found, now: DateTime<Utc>) {
-        let mut ended = self.ended.lock();
-        ended.retain(|_, expires| *expires > now.timestamp());
-        ended.insert(session.id, session.expires);
-        if ended.len() > ENDED_MAX
-            && let Some(first) = ended.iter().min_by_key(|(_, expires)| **expires).map(|(id, _)| id.clone())
-        {
-            ended.remove(&first);
-        }
+    pub(super) fn end(&self, id: &str) {
+        self.expiries.lock().remove(&self.mac("session", id));
     }
 
-    /// What forms of this session carry.
-    pub(super) fn csrf(&self, session: &str) -> String {
-        hex(&mac(&self.key, "csrf", session))
+    /// The token that forms of this session carry.
+    pub(super) fn csrf(&self, id: &str) -> String {
+        URL_SAFE_NO_PAD.encode(self.mac("csrf", id))
     }
 
-    /// Whether a form carries it.
-    pub(super) fn csrf_fits(&self, session: &str, shown: &str) -> bool {
-        self.csrf(session).as_bytes().ct_eq(shown.as_bytes()).into()
+    /// Whether this is the token of the session's forms.
+    pub(super) fn csrf_matches(&self, id: &str, csrf: &str) -> bool {
+        self.csrf(id).as_bytes().ct_eq(csrf.as_bytes()).into()
     }
-}
 
-/// The purpose is part of what is signed, so that a value for one cannot pass for the other.
-fn mac(key: &[u8], purpose: &str, text: &str) -> [u8; 32] {
-    let mut mac = <Hmac<Sha256> as KeyInit>::new_from_slice(key).expect("HMAC takes keys of any length");
-    mac.update(b"groupcast ");
-    mac.update(purpose.as_bytes());
-    mac.update(b"\n");
-    mac.update(text.as_bytes());
-    mac.finalize().into_bytes().into()
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    /// The purpose is part of the input, so that a value made for one purpose cannot serve another.
+    fn mac(&self, purpose: &str, text: &str) -> [u8; 32] {
+        let mut mac = <Hmac<Sha256> as KeyInit>::new_from_slice(&self.key).expect("HMAC takes keys of any length");
+        mac.update(purpose.as_bytes());
+        mac.update(b"\n");
+        mac.update(text.as_bytes());
+        mac.finalize().into_bytes().into()
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use chrono::TimeDelta;
-
     use super::*;
 
     fn now() -> DateTime<Utc> {
@@ -131,62 +99,37 @@ mod tests {
     }
 
     #[test]
-    fn a_session_is_known_until_it_expires_and_only_with_the_same_token() {
-        let token = Secret::new("0123456789abcdef");
-        let sessions = Sessions::new(Some(&token)).unwrap();
-        let cookie = sessions.open(now());
-        let found = sessions.find(&cookie, now()).unwrap();
-        assert_eq!(found.id.len(), 32);
-        assert_ne!(sessions.open(now()), cookie);
+    fn a_session_is_valid_until_it_expires_and_only_in_this_process() {
+        let sessions = SessionStore::new().unwrap();
+        let id = sessions.create(now());
+        assert!(id.len() == 43 && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)), "{id}");
+        assert_ne!(sessions.create(now()), id);
         let last = now() + TimeDelta::seconds(SESSION_SECONDS - 1);
-        assert!(sessions.find(&cookie, last).is_some());
-        assert!(sessions.find(&cookie, last + TimeDelta::seconds(1)).is_none());
-        let restarted = Sessions::new(Some(&token)).unwrap();
-        assert_eq!(restarted.find(&cookie, now()), Some(found));
-        let other = Sessions::new(Some(&Secret::new("fedcba9876543210"))).unwrap();
-        assert!(other.find(&cookie, now()).is_none());
-    }
-
-    #[test]
-    fn a_cookie_we_did_not_make_is_nobodys() {
-        let sessions = Sessions::new(Some(&Secret::new("0123456789abcdef"))).unwrap();
-        let cookie = sessions.open(now());
-        let (signed, mac) = cookie.rsplit_once('.').unwrap();
-        let (expires, id) = signed.split_once('.').unwrap();
-        for forged in [
-            String::new(),
-            ".".to_owned(),
-            "..".to_owned(),
-            signed.to_owned(),
-            format!("{signed}."),
-            format!("9{expires}.{id}.{mac}"),
-            format!("{expires}.{}.{mac}", "0".repeat(32)),
-            format!("{signed}.{}", mac.to_uppercase()),
-            format!("{signed}.{}", sessions.csrf(signed)),
-        ] {
-            assert!(sessions.find(&forged, now()).is_none(), "{forged}");
+        assert!(sessions.is_valid(&id, last));
+        assert!(!sessions.is_valid(&id, last + TimeDelta::seconds(1)));
+        assert!(!SessionStore::new().unwrap().is_valid(&id, now()), "a restart ends every session");
+        for forged in ["", ".", "=", &id[1..], &id.to_lowercase(), &sessions.csrf(&id)] {
+            assert!(!sessions.is_valid(forged, now()), "{forged}");
         }
     }
 
     #[test]
-    fn logging_out_ends_a_session_and_memory_is_bounded() {
-        let sessions = Sessions::new(Some(&Secret::new("0123456789abcdef"))).unwrap();
-        let (first, second) = (sessions.open(now()), sessions.open(now()));
-        sessions.end(sessions.find(&first, now()).unwrap(), now());
-        assert!(sessions.find(&first, now()).is_none());
-        assert!(sessions.find(&second, now()).is_some());
-        for number in 0..3_000_i64 {
-            sessions.end(Found { id: number.to_string(), expires: now().timestamp() + number }, now());
-        }
-        assert_eq!(sessions.ended.lock().len(), ENDED_MAX);
+    fn logging_out_ends_one_session_and_memory_is_bounded() {
+        let sessions = SessionStore::new().unwrap();
+        let (first, second) = (sessions.create(now()), sessions.create(now()));
+        sessions.end(&first);
+        assert!(!sessions.is_valid(&first, now()) && sessions.is_valid(&second, now()));
+        let later: Vec<String> = (1..3_000).map(|second| sessions.create(now() + TimeDelta::seconds(second))).collect();
+        assert_eq!(sessions.expiries.lock().len(), SESSIONS_MAX);
+        assert!(!sessions.is_valid(&second, now()) && sessions.is_valid(later.last().unwrap(), now()));
     }
 
     #[test]
-    fn forms_are_bound_to_their_session_and_to_the_process_without_a_token() {
-        let (one, two) = (Sessions::new(None).unwrap(), Sessions::new(None).unwrap());
-        assert!(one.csrf_fits("local", &one.csrf("local")));
-        assert!(!one.csrf_fits("local", &one.csrf("other")));
-        assert!(!one.csrf_fits("local", &two.csrf("local")));
-        assert!(!one.csrf_fits("local", ""));
+    fn forms_are_bound_to_their_session_and_to_the_process() {
+        let (one, two) = (SessionStore::new().unwrap(), SessionStore::new().unwrap());
+        assert!(one.csrf_matches("local", &one.csrf("local")));
+        for other in [one.csrf("other"), two.csrf("local"), String::new()] {
+            assert!(!one.csrf_matches("local", &other), "{other}");
+        }
     }
 }

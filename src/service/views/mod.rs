@@ -20,7 +20,7 @@ use crate::sync::report::{Counts, Detail};
 pub use crate::sync::requests::RequestView;
 
 /// A sync as it stands.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct SyncView {
     /// Its name.
     pub sync: String,
@@ -48,7 +48,7 @@ pub struct SyncView {
 }
 
 /// When a sync runs.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ScheduleView {
     /// The schedule as a person wrote it: `0 2 * * *`, `every 45m`, `after accounts`.
     pub written: String,
@@ -61,7 +61,7 @@ pub struct ScheduleView {
 }
 
 /// A time at which a sync will run.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct FireView {
     /// With the offset of the schedule's zone.
     pub local: String,
@@ -70,7 +70,7 @@ pub struct FireView {
 }
 
 /// What the daemon does about a sync.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Activity {
     /// In a word.
     pub state: State,
@@ -87,7 +87,7 @@ pub struct Activity {
 }
 
 /// What the daemon does about a sync, in a word.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
     /// A run is under way.
@@ -107,7 +107,7 @@ pub enum State {
 }
 
 /// How far a run is.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Progress {
     /// The run's id.
     pub run: String,
@@ -130,7 +130,7 @@ pub struct Progress {
 }
 
 /// A run that was asked for and has not begun.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct QueuedRunView {
     /// The id it will have.
     pub run: String,
@@ -141,7 +141,7 @@ pub struct QueuedRunView {
 }
 
 /// A run.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct RunView {
     /// The sync's name.
     pub sync: String,
@@ -174,7 +174,7 @@ impl RunView {
 }
 
 /// A run with everything its record tells.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct RunDetail {
     /// The run.
     pub run: RunView,
@@ -188,7 +188,7 @@ pub struct RunDetail {
 }
 
 /// What a run said about one group.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct SaidView {
     /// The group's id.
     pub key: String,
@@ -203,7 +203,7 @@ pub struct SaidView {
 }
 
 /// A sync with its mapping and the readings of its guards.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct SyncDetail {
     /// How it stands.
     pub sync: SyncView,
@@ -216,7 +216,7 @@ pub struct SyncDetail {
 }
 
 /// What a mapping says, for people.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct MappingView {
     /// The mapping's file.
     pub file: String,
@@ -235,7 +235,7 @@ pub struct MappingView {
 }
 
 /// One trait of a mapping.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct TraitView {
     /// Its name at the destination.
     pub name: String,
@@ -252,7 +252,7 @@ pub struct TraitView {
 }
 
 /// What a run would do.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct PlanView {
     /// The sync's name.
     pub sync: String,
@@ -324,7 +324,7 @@ pub enum PlanPart {
 }
 
 /// One group of a plan.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct PlannedView {
     /// The group's id.
     pub key: String,
@@ -341,7 +341,7 @@ pub struct PlannedView {
 }
 
 /// What is known of one group.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct GroupView {
     /// The sync's name.
     pub sync: String,
@@ -363,7 +363,7 @@ pub struct GroupView {
 }
 
 /// A document that was refused.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct RefusedView {
     /// The document.
     pub document: Traits,
@@ -372,7 +372,7 @@ pub struct RefusedView {
 }
 
 /// A trait as the destination is known to hold it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct HeldView {
     /// Its value.
     pub value: Value,
@@ -383,7 +383,7 @@ pub struct HeldView {
 }
 
 /// One line of a group's history.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct HistoryView {
     /// The journal sequence.
     pub seq: u64,
@@ -400,7 +400,7 @@ pub struct HistoryView {
 }
 
 /// A group whose last word is a rejection.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct RejectedView {
     /// The sync's name.
     pub sync: String,

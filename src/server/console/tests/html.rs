@@ -28,7 +28,7 @@ fn unescaped(text: &str) -> String {
 /// Every start tag, in order. Panics on what a browser would have to repair.
 pub(super) fn tags(html: &str) -> Vec<Tag> {
     let mut found = Vec::new();
-    let mut rest = html.strip_prefix("<!DOCTYPE html>").expect("a page begins with its doctype");
+    let mut rest = html.strip_prefix("<!DOCTYPE html>").expect("a page starts with its doctype");
     while let Some(at) = rest.find('<') {
         rest = &rest[at + 1..];
         let mut quoted = false;

@@ -1,10 +1,10 @@
-//! Does every page say what it should, with hostile texts in every place, and does every link and button lead somewhere?
+//! Tests of the console: the content of every page, hostile texts in every place, every link and every button.
 
+mod actions;
 mod browser;
 mod fixture;
 mod html;
 mod http;
-mod orders;
 mod pages;
 mod safety;
 mod service;

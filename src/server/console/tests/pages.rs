@@ -1,13 +1,13 @@
-//! Does each page say what a person needs there?
+//! The content of each page.
 
 use super::fixture::HOSTILE_SYNC;
 use super::http::Site;
 use super::service::FakeService;
 use crate::ledger::RunStatus;
-use crate::server::console::words::{segment, sync_path};
+use crate::server::console::links::{segment, sync_path};
 
 /// A page's text, without its tags.
-fn words(html: &str) -> String {
+fn text_of(html: &str) -> String {
     let body = &html[html.find("<main").expect("a page has a main part")..];
     let mut out = String::new();
     let mut inside = false;
@@ -24,7 +24,7 @@ fn words(html: &str) -> String {
 
 #[track_caller]
 fn says(html: &str, all: &[&str]) {
-    let text = words(html);
+    let text = text_of(html);
     for wanted in all {
         assert!(text.contains(wanted), "`{wanted}` is not in: {text}");
     }
@@ -37,20 +37,20 @@ async fn run_of(site: &Site, sync: &str, status: RunStatus) -> String {
 }
 
 #[tokio::test]
-async fn the_overview_tells_what_is_broken_runs_and_comes_next() {
+async fn the_overview_shows_what_needs_attention_runs_and_is_next() {
     let site = Site::open(FakeService::rich()).await;
     let html = site.get("/").await.body;
     says(
         &html,
         &[
-            "A guard stopped it 1 h 11 min ago; nothing was sent",
+            "Stopped by a guard 1 h 11 min ago; nothing was sent",
             "480 of 1200 known groups left the model",
-            "Failed 29 min ago, the 2nd time in a row",
-            "The next try is in 9 min",
+            "Failed 29 min ago, the 2nd failure in a row",
+            "The next retry is in 9 min",
             "7 groups rejected",
             "Sending",
-            "1,733 of 5,120 groups settled",
-            "waiting for 1 min",
+            "1,733 of 5,120 groups done",
+            "queued for 1 min",
             "in 4 min Sun 22 Nov 04:16 Europe/Berlin · 03:16 UTC",
             "1,204,331",
             "backing off",
@@ -64,29 +64,32 @@ async fn the_overview_tells_what_is_broken_runs_and_comes_next() {
 }
 
 #[tokio::test]
-async fn an_empty_daemon_says_what_to_do_next() {
+async fn an_empty_daemon_shows_the_next_step() {
     let site = Site::open(FakeService::empty()).await;
-    says(&site.get("/").await.body, &["There are no syncs yet.", "groupcast init"]);
-    says(&site.get("/runs").await.body, &["There are no runs yet."]);
-    says(&site.get("/rejected").await.body, &["No group's last word is a rejection."]);
+    says(&site.get("/").await.body, &["No syncs yet.", "groupcast init"]);
+    says(&site.get("/runs").await.body, &["No runs yet."]);
+    says(&site.get("/rejected").await.body, &["No rejected groups."]);
     let rich = Site::open(FakeService::rich()).await;
-    says(&rich.get("/syncs/fresh").await.body, &["It never ran.", "The guards read nothing before the first run."]);
+    says(&rich.get("/syncs/fresh").await.body, &["No runs yet.", "Guards are evaluated by the first run."]);
 }
 
 #[tokio::test]
-async fn banners_tell_of_a_config_that_cannot_be_used_and_of_stopping_but_not_before_the_login() {
+async fn notices_show_configuration_errors_and_the_shutdown_but_not_before_the_login() {
     let site = Site::open(FakeService::rich().with_problems()).await;
     for path in ["/", "/runs", "/syncs/crm", "/nowhere/at/all"] {
         let page = site.get(path).await;
         if page.status == 200 {
-            says(&page.body, &["say how to send it", "mappings/&lt;script&gt;.toml:14:12", "The daemon is stopping."]);
             says(
                 &page.body,
-                &["No run starts: the ledger cannot be used.", "ledger &lt;x&gt;/ledger.duckdb: it was moved"],
+                &["say how to send it", "mappings/&lt;script&gt;.toml:14:12", "The daemon is shutting down."],
+            );
+            says(
+                &page.body,
+                &["No run starts: the ledger is unavailable.", "ledger &lt;x&gt;/ledger.duckdb: it was moved"],
             );
         }
     }
-    says(&site.get("/syncs/crm").await.body, &["The daemon is stopping: it begins after the next start."]);
+    says(&site.get("/syncs/crm").await.body, &["The daemon is shutting down: it starts after the restart."]);
     let login = site.get("/login?failed=1&next=%2Fruns%3Fbefore%3Dx").await.body;
     assert!(
         !login.contains("arr_cents")
@@ -94,18 +97,18 @@ async fn banners_tell_of_a_config_that_cannot_be_used_and_of_stopping_but_not_be
             && !login.contains("stopping")
             && !login.contains("0.1.0")
     );
-    assert!(login.contains(r#"name="next" value="/runs?before=x""#) && login.contains("That token is not right."));
+    assert!(login.contains(r#"name="next" value="/runs?before=x""#) && login.contains("Wrong token."));
     assert!(!site.get("/login?next=//evil.example").await.body.contains("evil"));
 }
 
 #[tokio::test]
-async fn a_sync_shows_its_mapping_guards_history_and_orders() {
+async fn a_sync_shows_its_mapping_guards_history_and_actions() {
     let site = Site::open(FakeService::rich()).await;
     let html = site.get("/syncs/accounts").await.body;
     says(
         &html,
         &[
-            "Run under way",
+            "Current run",
             "every 45m",
             "Rows per run",
             "Changed and rejected groups per run",
@@ -118,7 +121,7 @@ async fn a_sync_shows_its_mapping_guards_history_and_orders() {
             "12 of 1,200 (1 %)",
             "at most 41 of 1,200",
             "nothing to compare",
-            "Run in full",
+            "Full run",
         ],
     );
     assert!(!html.contains("Accept and run"), "its last run was not stopped by a guard");
@@ -126,7 +129,7 @@ async fn a_sync_shows_its_mapping_guards_history_and_orders() {
     says(&paused, &["Paused since", "Resume"]);
     assert!(!paused.contains("/pause\""));
     let hostile = site.get(&sync_path(HOSTILE_SYNC)).await.body;
-    says(&hostile, &["Failed in a row", "2 runs", "Next try"]);
+    says(&hostile, &["Failed in a row", "2 runs", "Next retry"]);
 }
 
 #[tokio::test]
@@ -140,11 +143,11 @@ async fn a_guard_is_accepted_by_ticking_its_figures() {
         assert_eq!(boxes, 1, "only the guard that trips: {path}");
         assert!(html.contains(r#"name="accept" value="removed" required"#), "{path}");
     }
-    // Once a later run took place there is nothing to accept.
+    // After a later run there is nothing to accept.
     site.post("/syncs/billing/run", &[("accept", "removed")]).await;
     let html = site.get(&format!("/runs/{}", segment(&run))).await.body;
     assert!(!html.contains("Accept once and run"));
-    says(&html, &["a later run took place"]);
+    says(&html, &["a later run has taken place"]);
 }
 
 #[tokio::test]
@@ -155,40 +158,40 @@ async fn a_run_shows_counts_that_add_up_and_how_the_sending_went() {
     says(
         &html,
         &[
-            "5,230 rows=4,401 unchanged+812 delivered+14 rejected+3 not sent+0 unknown",
-            "7 by this run, 7 rejected earlier and not tried again, 0 without a usable key",
-            "21 to remove=20 delivered+1 rejected+0 not sent+0 unknown",
+            "5,230 rows=4,401 unchanged+812 delivered+14 rejected+3 not sent+0 unconfirmed",
+            "7 by this run, 7 by earlier runs and not retried, 0 without a valid key",
+            "21 to remove=20 delivered+1 rejected+0 not sent+0 unconfirmed",
             "Requests per 500 ms",
-            "no answer",
+            "no response",
             "from 21.5 s: ",
             "1.7 MB",
             "1 min 1 s",
-            "What the destination remarked",
+            "Warnings from the destination",
             "isn't &quot;valid&quot;",
             "partly rejected",
-            "Groups 1 to 25",
+            "Changes 1 to 25",
         ],
     );
     assert!(!html.contains("do not add up"));
     let second = site.get(&format!("/runs/{run}?from=100&outcome=delivered")).await.body;
-    says(&second, &["Groups 101 to 120", "acct-000100"]);
-    says(&site.get(&format!("/runs/{run}?outcome=unknown")).await.body, &["No group fits."]);
+    says(&second, &["Changes 101 to 120", "acct-000100"]);
+    says(&site.get(&format!("/runs/{run}?outcome=unknown")).await.body, &["No change matches."]);
     let failed = run_of(&site, HOSTILE_SYNC, RunStatus::Failed).await;
     says(
         &site.get(&format!("/runs/{failed}")).await.body,
-        &["What to do: Look at the destination's settings", "Run again"],
+        &["Next step: Check the destination's settings", "Run again"],
     );
     let died = run_of(&site, HOSTILE_SYNC, RunStatus::Died).await;
-    says(&site.get(&format!("/runs/{died}")).await.body, &["The process ended during this run"]);
+    says(&site.get(&format!("/runs/{died}")).await.body, &["Find out why the process ended during this run"]);
 }
 
 #[tokio::test]
-async fn a_run_that_waits_has_a_page_before_it_has_a_record() {
+async fn a_queued_run_has_a_page_before_it_has_a_record() {
     let site = Site::open(FakeService::rich()).await;
     let html = site.get("/runs/20261122T031100.000Z-beef?joined=1").await.body;
     says(
         &html,
-        &["An equal run was already waiting", "reads the whole model", "accepts the guard keys", "Take it back"],
+        &["An equal run was queued already", "reads the whole model", "accepts the guard keys", "Cancel this run"],
     );
     assert!(html.contains("data-refresh"));
 }
@@ -204,21 +207,21 @@ async fn a_plan_shows_old_and_new_and_what_would_stop_it() {
             "120 to add",
             "1,611 to change",
             "&quot;free&quot;→&quot;pro&quot;",
-            "(unsure)→&quot;&lt;script&gt;",
-            "(appended to what is there)",
+            "(unconfirmed)→&quot;&lt;script&gt;",
+            "(appended to the current value)",
             "the group is deleted",
-            "unconfirmed: everything is said again",
-            "cannot be sent",
+            "unconfirmed: resent in full",
+            "! rejected",
             "A guard would stop this run",
             "480 of 1200 &lt;b&gt;",
             "… and 1,733 more groups. Show up to 200",
-            "3 known groups left the model and are kept as they are",
+            "3 synced groups missing from the model are kept",
         ],
     );
     assert!(html.contains(r#"href="/syncs/billing/plan?show=200&amp;full=1""#));
     assert!(html.contains(r#"<input type="hidden" name="full" value="1">"#), "the run is asked the same");
-    assert!(html.contains(r#"name="accept" value="removed" required"#) && !html.contains("Run this now"));
-    says(&site.get("/syncs/crm/plan?group=acme").await.body, &["for the group acme", "Run this now", "Plan again"]);
+    assert!(html.contains(r#"name="accept" value="removed" required"#) && !html.contains("Run now"));
+    says(&site.get("/syncs/crm/plan?group=acme").await.body, &["for the group acme", "Run now", "Plan again"]);
     let failed = site.get("/syncs/fresh/plan").await;
     assert_eq!(failed.status, 500);
     says(&failed.body, &["it is locked", "Wait for the job that fills it."]);
@@ -232,20 +235,20 @@ async fn a_group_shows_every_trait_and_when_and_by_which_run_it_was_sent() {
         &html,
         &[
             "unconfirmed",
-            "next run says everything again",
+            "the next run resends this group in full",
             "120000",
-            "before the history begins",
+            "before the recorded history",
             "25 h ago 21 Nov 01:59 UTC",
-            "(unsure)",
-            "What was said",
+            "(unconfirmed)",
+            "History",
             "churned_at",
         ],
     );
     let refused = site.get("/syncs/crm/groups?key=nul%00key").await.body;
-    says(&refused, &["nul\u{fffd}key", "Its last document was rejected", "Try it again"]);
+    says(&refused, &["nul\u{fffd}key", "Rejected:", "Retry"]);
     let none = site.get("/syncs/crm/groups?key=nobody").await;
     assert_eq!(none.status, 404);
-    says(&none.body, &["there is no group `nobody`", "Compare the key letter by letter"]);
+    says(&none.body, &["there is no group `nobody`", "Compare the key with the source's"]);
     assert_eq!(site.get("/syncs/crm/groups").await.status, 400);
 }
 
@@ -257,15 +260,15 @@ async fn lists_go_back_in_time_page_by_page() {
     let second = site.get(&format!("/runs?before={older}")).await.body;
     says(&second, &["Latest runs"]);
     says(&site.get("/runs?sync=legacy").await.body, &["Runs of legacy", "12"]);
-    says(&site.get("/runs?sync=legacy&before=0").await.body, &["There are no older runs."]);
+    says(&site.get("/runs?sync=legacy&before=0").await.body, &["No older runs."]);
     says(
         &site.get("/rejected?sync=crm").await.body,
-        &["7 groups", "must be one of the configured values", "Retry the rejected of crm"],
+        &["7 groups", "must be one of the configured values", "Retry rejected of crm"],
     );
 }
 
 #[tokio::test]
-async fn what_is_not_there_is_said_with_the_right_status() {
+async fn what_does_not_exist_has_the_right_status() {
     let site = Site::open(FakeService::rich()).await;
     for path in ["/syncs/none", "/runs/none", "/syncs/none/plan", "/syncs/none/groups?key=a", "/there/is/none"] {
         let page = site.get(path).await;
@@ -275,7 +278,7 @@ async fn what_is_not_there_is_said_with_the_right_status() {
 }
 
 #[tokio::test]
-async fn assets_may_be_kept_for_ever_because_their_address_changes_with_them() {
+async fn assets_may_be_cached_for_ever_because_their_path_changes_with_them() {
     let site = Site::open(FakeService::empty()).await;
     let html = site.get("/").await.body;
     for (kind, name) in [("text/css", "css"), ("text/javascript", "js")] {

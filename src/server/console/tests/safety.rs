@@ -1,4 +1,4 @@
-//! Can a text from a warehouse or a vendor become anything but text? Every page that is reachable is read, tag by tag.
+//! A text from a warehouse or a vendor never becomes anything but text: every reachable page is read, tag by tag.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -178,7 +178,7 @@ async fn every_button_does_something_and_leads_to_a_page() {
 async fn a_group_is_reached_by_its_key_whatever_characters_it_has() {
     let site = Site::open(FakeService::rich()).await;
     for key in HOSTILE_KEYS {
-        let page = site.get(&super::super::words::group_path("crm", key)).await;
+        let page = site.get(&super::super::links::group_path("crm", key)).await;
         assert_eq!(page.status, 200, "{key:?}");
         let again =
             forms(&page.body).into_iter().find(|form| form.post && form.action.contains("/run?group=")).unwrap();

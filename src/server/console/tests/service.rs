@@ -1,4 +1,5 @@
-//! A service without a daemon, whose orders have effects: a run that is ordered ends after a few looks at it.
+//! A service without a daemon, whose commands have effects: a run that is started finishes after its page was loaded a few
+//! times.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -10,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::fixture::{HOSTILE_KEYS, HOSTILE_WORDS, activity, at, counts, detail, run, said, syncs, traits};
 use crate::error::{Error, Kind};
-use crate::ledger::{BackupSummary, Comparison, RunStatus};
+use crate::ledger::{Comparison, BackupSummary, RunStatus};
 use crate::model::{Change, document};
 use crate::service::api::{About, EnqueuedRun, PlanStream, ResultStream, Service, ServiceError, ServiceResult};
 use crate::service::views::{

@@ -1,4 +1,5 @@
-//! Does `openapi.json` describe the server that is there? Routes in both directions, and every body against its schema.
+//! The OpenAPI document describes the server that is there: routes in both directions, parameters, and every body against
+//! its schema.
 
 use std::collections::BTreeSet;
 
@@ -7,11 +8,11 @@ use serde_json::{Value, json};
 use super::{Served, request};
 use crate::error::Kind;
 use crate::ledger::{ChangeOutcome, RunStatus};
-use crate::server::http::api;
+use crate::server::http::routes;
 use crate::service::views::State;
 
-fn document() -> Value {
-    serde_json::from_str(include_str!("../openapi.json")).unwrap()
+async fn document() -> Value {
+    Served::open().get("/api/v1/openapi.json").await.json()
 }
 
 /// What `{"$ref": "#/…"}` stands for.
@@ -23,7 +24,7 @@ fn resolved<'a>(document: &'a Value, value: &'a Value) -> &'a Value {
 }
 
 /// The keywords this document uses; another one fails the test rather than being ignored.
-const KEYWORDS: [&str; 13] = [
+const KEYWORDS: [&str; 14] = [
     "$ref",
     "additionalProperties",
     "default",
@@ -37,6 +38,7 @@ const KEYWORDS: [&str; 13] = [
     "properties",
     "required",
     "type",
+    "uniqueItems",
 ];
 
 /// Checks a value against a schema: everything it says, and nothing it does not say.
@@ -61,7 +63,7 @@ fn check(document: &Value, schema: &Value, value: &Value, place: &str) -> Result
     if let Some(words) = schema["enum"].as_array()
         && !words.contains(value)
     {
-        return wrong("not one of its words".to_owned());
+        return wrong("not one of its values".to_owned());
     }
     let types: Vec<&str> = match &schema["type"] {
         Value::String(one) => vec![one],
@@ -131,21 +133,21 @@ fn concrete(path: &str) -> String {
     if path.ends_with("accounts/groups") { format!("{path}?key=a%2Fb") } else { path }
 }
 
-#[test]
-fn the_document_and_the_router_have_the_same_routes() {
-    let document = document();
+#[tokio::test]
+async fn the_document_and_the_router_have_the_same_routes() {
+    let document = document().await;
     let told: BTreeSet<(String, String)> =
         operations(&document).into_iter().map(|(path, method, _)| (path, method)).collect();
     let served: BTreeSet<(String, String)> =
-        api::table().iter().map(|route| (route.path.replace("{*", "{"), route.method.to_owned())).collect();
+        routes::table().iter().map(|route| (route.path.replace("{*", "{"), route.method.to_owned())).collect();
     assert_eq!(told, served);
     assert_eq!(document["info"]["version"], env!("CARGO_PKG_VERSION"));
     assert_eq!(document["openapi"], "3.1.0");
 }
 
 #[tokio::test]
-async fn every_route_answers_as_its_schema_says() {
-    let (document, served) = (document(), Served::open());
+async fn every_response_fits_its_schema() {
+    let (document, served) = (document().await, Served::open());
     for (path, method, operation) in operations(&document) {
         let place = format!("{method} {path}");
         let answer = served.send(request(&method, &concrete(&path), &[], "")).await;
@@ -166,8 +168,8 @@ async fn every_route_answers_as_its_schema_says() {
 }
 
 #[tokio::test]
-async fn the_answers_are_told_apart_by_the_schemas() {
-    let (document, served) = (document(), Served::open());
+async fn other_responses_do_not_fit_the_schema() {
+    let (document, served) = (document().await, Served::open());
     let about = served.get("/api/v1/about").await.json();
     let schema = json!({"$ref": "#/components/schemas/About"});
     assert!(check(&document, &schema, &about, "about").is_ok());
@@ -184,8 +186,8 @@ async fn the_answers_are_told_apart_by_the_schemas() {
 }
 
 #[tokio::test]
-async fn every_refusal_is_in_the_document_with_its_shape() {
-    let (document, served) = (document(), Served::open());
+async fn every_error_is_in_the_document_with_its_shape() {
+    let (document, served) = (document().await, Served::open());
     let guarded = Served::guarded();
     let schema = json!({"$ref": "#/components/schemas/Error"});
     let told = |path: &str, method: &str, status: u16| {
@@ -198,8 +200,8 @@ async fn every_refusal_is_in_the_document_with_its_shape() {
     for sync in syncs {
         let answer = served.post(&format!("/api/v1/syncs/{sync}/runs"), "").await;
         check(&document, &schema, &answer.json(), &sync).unwrap();
-        assert!(told(runs, "post", answer.refused()), "{sync}: {}", answer.refused());
-        seen.insert(answer.refused());
+        assert!(told(runs, "post", answer.error_status()), "{sync}: {}", answer.error_status());
+        seen.insert(answer.error_status());
     }
     let path = "/api/v1/syncs/accounts/runs";
     let too_large = format!("\"{}\"", "x".repeat(70_000));
@@ -212,18 +214,18 @@ async fn every_refusal_is_in_the_document_with_its_shape() {
         guarded.post(path, "").await,
     ] {
         check(&document, &schema, &answer.json(), path).unwrap();
-        assert!(told(runs, "post", answer.refused()), "{}", answer.refused());
-        seen.insert(answer.refused());
+        assert!(told(runs, "post", answer.error_status()), "{}", answer.error_status());
+        seen.insert(answer.error_status());
     }
     let expected = [400, 401, 403, 404, 409, 413, 415, 421, 500, 502, 503];
     assert_eq!(seen.into_iter().collect::<Vec<_>>(), expected);
 }
 
-/// A new word of ours must come into the document.
-#[test]
-fn the_words_are_all_there() {
-    let document = document();
-    let words = |name: &str| document["components"]["schemas"][name]["enum"].clone();
+/// A new value of an enum must come into the document.
+#[tokio::test]
+async fn the_values_of_enums_are_all_there() {
+    let document = document().await;
+    let values = |name: &str| document["components"]["schemas"][name]["enum"].clone();
     let states = [
         State::Running,
         State::Waiting,
@@ -233,7 +235,7 @@ fn the_words_are_all_there() {
         State::Manual,
         State::Disabled,
     ];
-    assert_eq!(words("State"), json!(states));
+    assert_eq!(values("State"), json!(states));
     let statuses = [
         RunStatus::Running,
         RunStatus::Delivered,
@@ -243,8 +245,17 @@ fn the_words_are_all_there() {
         RunStatus::Failed,
         RunStatus::Died,
     ];
-    assert_eq!(words("Status"), json!(statuses));
+    assert_eq!(values("Status"), json!(statuses));
+    let outcomes = [
+        ChangeOutcome::Same,
+        ChangeOutcome::Adopted,
+        ChangeOutcome::Delivered,
+        ChangeOutcome::Rejected,
+        ChangeOutcome::PartlyRejected,
+        ChangeOutcome::NotSent,
+        ChangeOutcome::Unknown,
+    ];
     let kind = &document["components"]["schemas"]["ErrorObject"]["properties"]["kind"]["enum"];
     assert_eq!(*kind, json!(Kind::ALL.iter().map(|kind| kind.name()).collect::<Vec<_>>()));
-    assert_eq!(words("Outcome"), json!(api::OUTCOMES.map(ChangeOutcome::name)));
+    assert_eq!(values("Outcome"), json!(outcomes));
 }

@@ -8,11 +8,11 @@ use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
 use serde_json::{Value, json};
 
-use super::fake::Fake;
+use super::service::Fake;
 use super::{Answer, answer, request};
 use crate::io::SystemClock;
-use crate::io::file_id::FileId;
-use crate::server::http::{Hello, Limits, local_router};
+use crate::ledger::place::FileId;
+use crate::server::http::{Hello, RequestLimits, local_router};
 use crate::sync::verify::Verified;
 
 fn hello(folder: &std::path::Path) -> Hello {
@@ -27,7 +27,7 @@ fn hello(folder: &std::path::Path) -> Hello {
 }
 
 fn served(folder: &std::path::Path) -> TowerToHyperService<Router> {
-    let limits = Limits { body_bytes: 100, ..Limits::default() };
+    let limits = RequestLimits { body_bytes: 100, ..RequestLimits::default() };
     let router = local_router(Arc::new(Fake::default()), hello(folder), limits, Arc::new(SystemClock::start()));
     TowerToHyperService::new(router.unwrap())
 }
@@ -47,12 +47,12 @@ async fn it_says_whose_it_is_and_has_the_api_without_a_token() {
     assert_eq!(told, Hello { folder_id, ..hello(folder.path()) });
     assert_eq!(send(&served, "GET", "/api/v1/about", "").await.status, StatusCode::OK);
     assert_eq!(send(&served, "POST", "/api/v1/syncs/accounts/runs", "{}").await.status, StatusCode::ACCEPTED);
-    // Nothing for people, and limits all the same.
+    // EmptyBody for people, and limits all the same.
     for path in ["/", "/login", "/local", "/local/v1"] {
-        assert_eq!(send(&served, "GET", path, "").await.refused(), 404, "{path}");
+        assert_eq!(send(&served, "GET", path, "").await.error_status(), 404, "{path}");
     }
     let long = json!({"group": "x".repeat(200)}).to_string();
-    assert_eq!(send(&served, "POST", "/api/v1/syncs/accounts/runs", &long).await.refused(), 413);
+    assert_eq!(send(&served, "POST", "/api/v1/syncs/accounts/runs", &long).await.error_status(), 413);
 }
 
 #[tokio::test]
@@ -68,9 +68,9 @@ async fn a_plan_comes_line_by_line_and_ends_with_the_whole() {
     assert_eq!(last["end"]["changes"], json!([]), "{last}");
     assert_eq!(last["end"]["add"], 1);
     // What keeps it from being made is told before it begins.
-    assert_eq!(send(&served, "POST", "/local/v1/syncs/nothing/plan", "{}").await.refused(), 404);
-    assert_eq!(send(&served, "POST", path, r#"{"unknown": 1}"#).await.refused(), 400);
-    assert_eq!(send(&served, "GET", path, "").await.refused(), 405);
+    assert_eq!(send(&served, "POST", "/local/v1/syncs/nothing/plan", "{}").await.error_status(), 404);
+    assert_eq!(send(&served, "POST", path, r#"{"unknown": 1}"#).await.error_status(), 400);
+    assert_eq!(send(&served, "GET", path, "").await.error_status(), 405);
 }
 
 #[tokio::test]
@@ -88,12 +88,12 @@ async fn the_upkeep_of_the_ledger_is_for_the_socket_alone() {
         let last: Value = serde_json::from_str(told.body.lines().last().unwrap()).unwrap();
         assert_eq!(last, end, "{path}");
         let nothing = send(&served, "POST", &format!("/local/v1/syncs/nothing/{path}"), body).await;
-        assert_eq!(nothing.refused(), 404, "{path}");
-        assert_eq!(send(&served, "GET", &format!("/local/v1/syncs/accounts/{path}"), "").await.refused(), 405);
+        assert_eq!(nothing.error_status(), 404, "{path}");
+        assert_eq!(send(&served, "GET", &format!("/local/v1/syncs/accounts/{path}"), "").await.error_status(), 405);
     }
     let told = send(&served, "POST", "/local/v1/syncs/accounts/export", "").await;
     let first: Value = serde_json::from_str(told.body.lines().next().unwrap()).unwrap();
     assert_eq!(first["item"]["key"], "k1", "{first}");
     let unknown = send(&served, "POST", "/local/v1/syncs/accounts/reset", r#"{"groups": "k1"}"#).await;
-    assert_eq!(unknown.refused(), 400);
+    assert_eq!(unknown.error_status(), 400);
 }

@@ -1,11 +1,11 @@
-//! Does the whole server do what it says, from the socket to the service? By question: the API, who may ask, real sockets
-//! that misbehave, and the document.
+//! Tests of the whole server, from the socket to the service: the API, authentication, real sockets that misbehave, and the
+//! OpenAPI document.
 
 mod access;
 mod document;
-mod fake;
 mod local;
 mod requests;
+mod service;
 mod sockets;
 
 use std::sync::Arc;
@@ -19,14 +19,14 @@ use hyper_util::service::TowerToHyperService;
 use serde_json::Value;
 
 use super::auth::Session;
-use super::{Settings, router};
+use super::{ServerSettings, router};
 use crate::io::{Clock, SystemClock};
 use crate::secret::Secret;
-use fake::Fake;
+use service::Fake;
 
 const TOKEN: &str = "0123456789abcdef-secret";
 
-/// What came back.
+/// A response.
 struct Answer {
     status: StatusCode,
     headers: HeaderMap,
@@ -42,8 +42,8 @@ impl Answer {
         self.headers.get(name).map_or("", |value| value.to_str().unwrap())
     }
 
-    /// The status, after checking that the body is an error with words and a next step.
-    fn refused(&self) -> u16 {
+    /// The status, after checking that the body is an error with a message and a next step.
+    fn error_status(&self) -> u16 {
         let body = self.json();
         let error = body["error"].as_object().unwrap_or_else(|| panic!("no error: {body}"));
         let keys: Vec<&str> = error.keys().map(String::as_str).collect();
@@ -65,11 +65,11 @@ struct Served {
 }
 
 impl Served {
-    fn new(settings: &Settings) -> Served {
+    fn new(settings: &ServerSettings) -> Served {
         Served::with_clock(settings, Arc::new(SystemClock::start()))
     }
 
-    fn with_clock(settings: &Settings, clock: Arc<dyn Clock>) -> Served {
+    fn with_clock(settings: &ServerSettings, clock: Arc<dyn Clock>) -> Served {
         let service = Arc::new(Fake::default());
         let router = router(Arc::clone(&service) as _, settings, clock).unwrap();
         Served { router: TowerToHyperService::new(router), service }
@@ -77,12 +77,12 @@ impl Served {
 
     /// Without a token and with pages.
     fn open() -> Served {
-        Served::new(&Settings::new(None).with_pages(pages()))
+        Served::new(&ServerSettings::new(None).with_pages(pages()))
     }
 
     /// With a token and with pages.
     fn guarded() -> Served {
-        Served::new(&Settings::new(Some(Secret::new(TOKEN))).with_pages(pages()))
+        Served::new(&ServerSettings::new(Some(Secret::new(TOKEN))).with_pages(pages()))
     }
 
     async fn send(&self, mut request: Request<Body>) -> Answer {
@@ -113,17 +113,17 @@ async fn answer(response: Response<Body>) -> Answer {
     Answer { status: parts.status, headers: parts.headers, body: String::from_utf8(body.to_vec()).unwrap() }
 }
 
-/// Pages as the console has them: they show what the guard tells them.
+/// Pages as the console has them: they show the session that authentication attached.
 fn pages() -> Router {
-    async fn told(Extension(session): Extension<Session>) -> Html<String> {
+    async fn show(Extension(session): Extension<Session>) -> Html<String> {
         Html(format!("csrf={} logged_in={}", session.csrf, session.logged_in))
     }
     async fn echo(Extension(_): Extension<Session>, form: String) -> Html<String> {
         Html(format!("form: {form}"))
     }
     Router::new()
-        .route("/", routing::get(told))
-        .route("/login", routing::get(told))
+        .route("/", routing::get(show))
+        .route("/login", routing::get(show))
         .route("/assets/style.css", routing::get(|| async { ([("content-type", "text/css")], "body{}") }))
         .route("/syncs/{sync}/pause", routing::post(echo))
 }

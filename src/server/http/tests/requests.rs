@@ -1,4 +1,4 @@
-//! What does the service get to hear, and with which status is what answered?
+//! Which requests reach the service, and with which status each result is returned.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -6,8 +6,9 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::http::header;
 
-use super::{Served, Settings, TOKEN, pages, request};
-use crate::server::http::Limits;
+use super::{Served, ServerSettings, TOKEN, pages, request};
+use crate::server::http::RequestLimits;
+use crate::service::api::METRICS_CONTENT_TYPE;
 
 #[tokio::test]
 async fn a_request_reaches_the_service_unchanged() {
@@ -57,7 +58,7 @@ async fn a_request_reaches_the_service_unchanged() {
 }
 
 #[tokio::test]
-async fn an_accepted_run_says_where_it_is_told_about() {
+async fn an_enqueued_run_has_a_location() {
     let served = Served::open();
     let answer = served.post("/api/v1/syncs/accounts/runs", "").await;
     assert_eq!(answer.status, 202);
@@ -73,10 +74,10 @@ async fn what_cannot_be_read_is_refused_before_it_reaches_the_service() {
     let runs = "/api/v1/syncs/accounts/runs";
     for (path, body, words) in [
         (runs, "{", "line 1 column 1"),
-        (runs, "[true]", "no JSON object"),
-        (runs, "null", "no JSON object"),
-        (runs, " ", "no JSON object"),
-        (runs, "\"{}\"", "no JSON object"),
+        (runs, "[true]", "not a JSON object"),
+        (runs, "null", "not a JSON object"),
+        (runs, " ", "not a JSON object"),
+        (runs, "\"{}\"", "not a JSON object"),
         (runs, "{}{}", "trailing"),
         (runs, r#"{"limit": "ten"}"#, "limit"),
         (runs, r#"{"limit": -1}"#, "limit"),
@@ -88,13 +89,13 @@ async fn what_cannot_be_read_is_refused_before_it_reaches_the_service() {
         (runs, r#"{"full": true, "full": true}"#, "duplicate field `full`"),
         (runs, r#"{"dry_run": "yes"}"#, "dry_run"),
         ("/api/v1/syncs/accounts/runs?show=3", "{}", "`show`"),
-        ("/api/v1/syncs/accounts/runs?show=1001", r#"{"dry_run": true}"#, "`show`"),
+        ("/api/v1/syncs/accounts/runs?show=1001", r#"{"dry_run": true}"#, "show: expected"),
         ("/api/v1/syncs/accounts/pause", r#"{"paused": false}"#, "unknown field `paused`"),
         ("/api/v1/syncs/accounts/pause?for=1h", "", "`for`"),
         ("/api/v1/runs/r2/cancel", "{\"now\": true}", "`now`"),
     ] {
         let answer = served.post(path, body).await;
-        assert_eq!(answer.refused(), 400, "{path} {body}");
+        assert_eq!(answer.error_status(), 400, "{path} {body}");
         assert!(answer.message().contains(words), "{path} {body}: {}", answer.message());
     }
     for path in [
@@ -115,7 +116,7 @@ async fn what_cannot_be_read_is_refused_before_it_reaches_the_service() {
         "/api/v1/about?x=1",
         "/healthz?x=1",
     ] {
-        assert_eq!(served.get(path).await.refused(), 400, "{path}");
+        assert_eq!(served.get(path).await.error_status(), 400, "{path}");
     }
     assert!(served.service.asked().is_empty(), "{:?}", served.service.asked());
 }
@@ -123,7 +124,7 @@ async fn what_cannot_be_read_is_refused_before_it_reaches_the_service() {
 #[tokio::test]
 async fn a_body_must_be_declared_to_be_json() {
     let served = Served::open();
-    let posts = super::super::api::table().into_iter().filter(|route| route.method == "POST");
+    let posts = super::super::routes::table().into_iter().filter(|route| route.method == "POST");
     let paths: Vec<String> =
         posts.map(|route| route.path.replace("{sync}", "accounts").replace("{run}", "r2")).collect();
     assert!(paths.len() >= 4);
@@ -142,15 +143,15 @@ async fn a_body_must_be_declared_to_be_json() {
             if expected == 200 {
                 assert!(answer.status.is_success(), "{path} {media_type} {body}: {}", answer.status);
             } else {
-                assert_eq!(answer.refused(), expected, "{path} {media_type} {body}");
+                assert_eq!(answer.error_status(), expected, "{path} {media_type} {body}");
             }
         }
-        assert_eq!(served.send(request("POST", path, &[], "{}")).await.refused(), 415, "{path}");
+        assert_eq!(served.send(request("POST", path, &[], "{}")).await.error_status(), 415, "{path}");
     }
 }
 
 #[tokio::test]
-async fn unknown_paths_and_methods_are_told_so() {
+async fn unknown_paths_and_methods_have_their_status() {
     let served = Served::open();
     for path in [
         "/api",
@@ -167,7 +168,7 @@ async fn unknown_paths_and_methods_are_told_so() {
         "/API/v1/about",
     ] {
         let answer = served.get(path).await;
-        assert_eq!(answer.refused(), 404, "{path}");
+        assert_eq!(answer.error_status(), 404, "{path}");
         assert!(answer.message().contains(path), "{}", answer.message());
     }
     for (method, path, allow) in [
@@ -181,7 +182,7 @@ async fn unknown_paths_and_methods_are_told_so() {
         ("TRACE", "/api/v1/about", "GET,HEAD"),
     ] {
         let answer = served.send(request(method, path, &[], "")).await;
-        assert_eq!(answer.refused(), 405, "{method} {path}");
+        assert_eq!(answer.error_status(), 405, "{method} {path}");
         let mut allowed: Vec<&str> = answer.header("allow").split(',').map(str::trim).collect();
         allowed.sort_unstable();
         assert_eq!(allowed.join(","), allow, "{method} {path}");
@@ -215,30 +216,34 @@ async fn each_service_error_has_its_status() {
             served.post(&format!("/api/v1/syncs/{sync}/pause"), "").await,
             served.post(&format!("/api/v1/syncs/{sync}/resume"), "").await,
         ] {
-            assert_eq!(answer.refused(), status, "{sync}");
+            assert_eq!(answer.error_status(), status, "{sync}");
             assert_eq!(answer.json()["error"]["kind"], kind, "{sync}");
             assert!(answer.message().starts_with("sync accounts: "), "{}", answer.message());
             assert_eq!(answer.headers.contains_key("retry-after"), status == 503, "{sync}");
         }
     }
-    assert_eq!(served.get("/api/v1/runs/unknown").await.refused(), 404);
-    assert_eq!(served.post("/api/v1/runs/unknown/cancel", "").await.refused(), 404);
-    assert_eq!(served.post("/api/v1/runs/r1/cancel", "").await.refused(), 409);
+    assert_eq!(served.get("/api/v1/runs/unknown").await.error_status(), 404);
+    assert_eq!(served.post("/api/v1/runs/unknown/cancel", "").await.error_status(), 404);
+    assert_eq!(served.post("/api/v1/runs/r1/cancel", "").await.error_status(), 409);
 }
 
 #[tokio::test]
-async fn a_handler_that_panics_or_takes_too_long_is_answered_for() {
-    let limits = Limits { answer: Duration::from_millis(50), plan: Duration::from_millis(800), ..Limits::default() };
-    let served = Served::new(&Settings { limits, ..Settings::default() });
+async fn a_handler_that_panics_or_takes_too_long_gets_a_response() {
+    let limits = RequestLimits {
+        response: Duration::from_millis(50),
+        plan: Duration::from_millis(800),
+        ..RequestLimits::default()
+    };
+    let served = Served::new(&ServerSettings { limits, ..ServerSettings::default() });
     let answer = served.get("/api/v1/syncs/panics").await;
-    assert_eq!((answer.refused(), answer.json()["error"]["kind"].as_str()), (500, Some("bug")));
+    assert_eq!((answer.error_status(), answer.json()["error"]["kind"].as_str()), (500, Some("bug")));
     assert!(!answer.body.contains("on purpose"), "{}", answer.body);
-    assert_eq!(served.get("/api/v1/syncs/never").await.refused(), 504);
-    assert_eq!(served.get("/api/v1/syncs/slow").await.refused(), 504);
-    assert_eq!(served.post("/api/v1/syncs/slow/runs", "").await.refused(), 504, "asking for a run is no plan");
+    assert_eq!(served.get("/api/v1/syncs/never").await.error_status(), 504);
+    assert_eq!(served.get("/api/v1/syncs/slow").await.error_status(), 504);
+    assert_eq!(served.post("/api/v1/syncs/slow/runs", "").await.error_status(), 504, "starting a run is not a plan");
     assert_eq!(served.get("/api/v1/syncs/slow/plan").await.status, 200, "a plan may take longer");
     assert_eq!(served.post("/api/v1/syncs/slow/runs", r#"{"dry_run":true}"#).await.status, 200);
-    assert_eq!(served.get("/api/v1/syncs/never/plan").await.refused(), 504);
+    assert_eq!(served.get("/api/v1/syncs/never/plan").await.error_status(), 504);
 }
 
 #[tokio::test]
@@ -249,20 +254,20 @@ async fn health_needs_no_token_and_readiness_gives_its_reason() {
         assert_eq!(served.get("/readyz").await.status, 200);
         served.service.unready.store(true, Ordering::Relaxed);
         let answer = served.get("/readyz").await;
-        assert_eq!(answer.refused(), 503);
+        assert_eq!(answer.error_status(), 503);
         assert!(answer.message().contains("not open yet"));
         assert_eq!(served.get("/healthz").await.status, 200);
     }
     let served = Served::guarded();
     let bearer = format!("Bearer {TOKEN}");
     let answer = served.send(request("GET", "/metrics", &[("authorization", &bearer)], "")).await;
-    assert_eq!(answer.header("content-type"), crate::service::api::METRICS_CONTENT_TYPE);
+    assert_eq!(answer.header("content-type"), METRICS_CONTENT_TYPE);
     assert!(answer.body.ends_with("# EOF\n"));
-    assert_eq!(served.get("/metrics").await.refused(), 401);
+    assert_eq!(served.get("/metrics").await.error_status(), 401);
 }
 
 #[tokio::test]
-async fn every_answer_carries_the_headers_that_restrain_browsers() {
+async fn every_response_has_the_headers_that_restrict_browsers() {
     let served = Served::open();
     for path in [
         "/",
@@ -290,20 +295,21 @@ async fn every_answer_carries_the_headers_that_restrain_browsers() {
 }
 
 #[tokio::test]
-async fn a_browser_that_wants_a_page_gets_words_instead_of_json() {
+async fn a_browser_that_wants_a_page_gets_text_instead_of_json() {
     let served = Served::open();
     let html = [("accept", "text/html,application/xhtml+xml")];
     let answer = served.send(request("GET", "/nothing", &html, "")).await;
     assert_eq!(answer.status, 404);
     assert_eq!(answer.header("content-type"), "text/plain; charset=utf-8");
-    assert!(answer.body.starts_with("404 Not Found\n\nthere is nothing at /nothing\n"), "{}", answer.body);
+    assert!(answer.body.starts_with("404 Not Found\n\n/nothing not found\n"), "{}", answer.body);
     let answer = served.send(request("GET", "/api/v1/nothing", &html, "")).await;
-    assert_eq!(answer.refused(), 404, "the API speaks JSON to everyone");
+    assert_eq!(answer.error_status(), 404, "the API speaks JSON to everyone");
     // The console writes them as pages.
-    let painted = Settings::new(None).with_pages(pages()).with_refusal_page(|words| format!("<p>{}", words.message));
+    let painted =
+        ServerSettings::new(None).with_pages(pages()).with_error_page(|words| format!("<p>{}", words.message));
     let served = Served::new(&painted);
     let answer = served.send(request("GET", "/nothing", &html, "")).await;
-    assert_eq!((answer.status.as_u16(), answer.body.as_str()), (404, "<p>there is nothing at /nothing"));
+    assert_eq!((answer.status.as_u16(), answer.body.as_str()), (404, "<p>/nothing not found"));
     assert_eq!(answer.header("content-type"), "text/html; charset=utf-8");
     assert!(answer.header("content-security-policy").contains("style-src 'self'"), "it is a page like any other");
 }
@@ -311,10 +317,10 @@ async fn a_browser_that_wants_a_page_gets_words_instead_of_json() {
 #[tokio::test]
 async fn a_fallback_of_the_pages_does_not_reach_into_the_api() {
     let with_fallback = pages().fallback(|| async { axum::response::Html("no such page") });
-    let served = Served::new(&Settings::new(None).with_pages(with_fallback));
+    let served = Served::new(&ServerSettings::new(None).with_pages(with_fallback));
     assert_eq!(served.get("/nothing").await.body, "no such page");
     for path in ["/api", "/api/v1/nothing", "/api/v1/syncs/accounts/nothing", "/api/v1/runs/r1/groups/x/y"] {
-        assert_eq!(served.get(path).await.refused(), 404, "{path}");
+        assert_eq!(served.get(path).await.error_status(), 404, "{path}");
     }
 }
 
@@ -337,17 +343,17 @@ async fn bodies_are_bounded_wherever_they_go() {
     for path in ["/api/v1/syncs/accounts/runs", "/api/v1/nothing", "/login", "/nothing"] {
         let form = [("content-type", "application/x-www-form-urlencoded")];
         let answer = served.send(request("POST", path, &form, &format!("{fits} "))).await;
-        assert_eq!(answer.refused(), 413, "{path}");
+        assert_eq!(answer.error_status(), 413, "{path}");
         assert_eq!(answer.header("connection"), "close");
     }
     // Chunks, without a length to look at first.
     let chunks = futures_util::stream::iter((0..100).map(|_| Ok::<_, std::io::Error>(vec![b' '; 1_000])));
     let mut chunked = request("POST", "/api/v1/syncs/accounts/runs", &[("content-type", "application/json")], "");
     *chunked.body_mut() = Body::from_stream(chunks);
-    assert_eq!(served.send(chunked).await.refused(), 413);
+    assert_eq!(served.send(chunked).await.error_status(), 413);
     let broken = futures_util::stream::iter([Ok(vec![b'{']), Err(std::io::Error::other("gone"))]);
     let mut broken_off = request("POST", "/api/v1/syncs/accounts/runs", &[], "");
     *broken_off.body_mut() = Body::from_stream(broken);
-    assert_eq!(served.send(broken_off).await.refused(), 400);
+    assert_eq!(served.send(broken_off).await.error_status(), 400);
     assert!(served.get("/api/v1/about").await.headers.get(header::CONNECTION).is_none());
 }

@@ -8,12 +8,12 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, spawn_blocking};
 
-use super::fake::Fake;
-use super::{Settings, TOKEN};
+use super::service::Fake;
+use super::{ServerSettings, TOKEN};
 use crate::error::Result;
 use crate::io::{Clock, SystemClock};
 use crate::secret::Secret;
-use crate::server::http::{Limits, serve};
+use crate::server::http::{RequestLimits, serve};
 
 /// A server on a port of its own.
 struct Running {
@@ -24,18 +24,18 @@ struct Running {
 }
 
 /// Short enough for tests, long enough for two busy cores.
-fn short() -> Limits {
-    Limits {
-        moment: Duration::from_secs(5),
+fn short() -> RequestLimits {
+    RequestLimits {
+        idle_min: Duration::from_secs(5),
         head: Duration::from_millis(600),
         body: Duration::from_millis(600),
-        take: Duration::from_millis(600),
+        write: Duration::from_millis(600),
         grace: Duration::from_millis(1_500),
-        ..Limits::default()
+        ..RequestLimits::default()
     }
 }
 
-async fn start(settings: Settings) -> Running {
+async fn start(settings: ServerSettings) -> Running {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (address, service) = (listener.local_addr().unwrap(), Arc::new(Fake::default()));
     let (stop, stopped) = watch::channel(false);
@@ -45,8 +45,8 @@ async fn start(settings: Settings) -> Running {
     Running { address, stop, service, ended }
 }
 
-async fn start_with(limits: Limits) -> Running {
-    start(Settings { limits, ..Settings::default() }).await
+async fn start_with(limits: RequestLimits) -> Running {
+    start(ServerSettings { limits, ..ServerSettings::default() }).await
 }
 
 fn connect(address: SocketAddr) -> TcpStream {
@@ -240,7 +240,7 @@ async fn nonsense_is_answered_or_closed_and_harms_nobody() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn many_at_once_are_all_served_by_few_connections() {
-    let running = start_with(Limits { connections: 4, ..short() }).await;
+    let running = start_with(RequestLimits { connections: 4, ..short() }).await;
     let address = running.address;
     let asking: Vec<_> = (0..64)
         .map(|_| spawn_blocking(move || status(&ask(address, &post("/api/v1/syncs/accounts/runs", "{}")))))
@@ -253,7 +253,7 @@ async fn many_at_once_are_all_served_by_few_connections() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn further_connections_wait_while_all_are_being_answered() {
-    let limits = Limits { connections: 2, head: Duration::from_secs(60), ..short() };
+    let limits = RequestLimits { connections: 2, head: Duration::from_secs(60), ..short() };
     let running = start_with(limits).await;
     let (address, service) = (running.address, Arc::clone(&running.service));
     client(move || {
@@ -291,11 +291,12 @@ const SLOW: [&str; 4] = [
 
 #[tokio::test(flavor = "multi_thread")]
 async fn slow_and_idle_clients_delay_nobody() {
-    // Nobody is closed for being slow before the test has ended.
+    // Anonymous is closed for being slow before the test has ended.
     let forever = Duration::from_secs(600);
-    let limits = Limits { connections: 32, head: forever, body: forever, take: forever, ..Limits::default() };
+    let limits =
+        RequestLimits { connections: 32, head: forever, body: forever, write: forever, ..RequestLimits::default() };
     let pages = axum::Router::new().route("/big", axum::routing::get(|| async { vec![b'x'; 16 * 1024 * 1024] }));
-    let settings = Settings { limits, pages: Some(pages), ..Settings::default() };
+    let settings = ServerSettings { limits, pages: Some(pages), ..ServerSettings::default() };
     let running = start(settings).await;
     let address = running.address;
     client(move || {
@@ -321,15 +322,15 @@ async fn slow_and_idle_clients_delay_nobody() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_takes_nothing_loses_its_place() {
-    let limits = Limits { connections: 8, head: Duration::from_secs(60), ..short() };
+    let limits = RequestLimits { connections: 8, head: Duration::from_secs(60), ..short() };
     let pages = axum::Router::new().route("/big", axum::routing::get(|| async { vec![b'x'; 64 * 1024 * 1024] }));
-    let settings = Settings { limits, pages: Some(pages), ..Settings::default() };
+    let settings = ServerSettings { limits, pages: Some(pages), ..ServerSettings::default() };
     let running = start(settings).await;
     let address = running.address;
     client(move || {
         let mut stalled = connect(address);
         stalled.write_all(b"GET /big HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
-        // Nobody needs its place: it is given up on all the same.
+        // Anonymous needs its place: it is given up on all the same.
         let clock = SystemClock::start();
         while stalled.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").is_ok() {
             assert!(clock.elapsed() < Duration::from_secs(20), "it still holds its place");
@@ -341,7 +342,7 @@ async fn a_client_that_takes_nothing_loses_its_place() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn stopping_lets_requests_in_flight_finish_and_cuts_off_the_rest() {
-    let running = start_with(Limits { head: Duration::from_secs(60), ..short() }).await;
+    let running = start_with(RequestLimits { head: Duration::from_secs(60), ..short() }).await;
     let address = running.address;
     let slow = spawn_blocking(move || ask(address, &get("/api/v1/syncs/slow")));
     let never = spawn_blocking(move || ask(address, &get("/api/v1/syncs/never")));
@@ -364,7 +365,7 @@ async fn stopping_lets_requests_in_flight_finish_and_cuts_off_the_rest() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_idle_server_stops_at_once_and_so_does_one_nobody_owns() {
-    let running = start_with(Limits { grace: Duration::from_secs(60), ..short() }).await;
+    let running = start_with(RequestLimits { grace: Duration::from_secs(60), ..short() }).await;
     running.stop.send(true).unwrap();
     tokio::time::timeout(Duration::from_secs(10), running.ended).await.unwrap().unwrap().unwrap();
     let running = start_with(short()).await;
@@ -373,8 +374,8 @@ async fn an_idle_server_stops_at_once_and_so_does_one_nobody_owns() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_address_of_a_client_counts_its_wrong_tokens() {
-    let running = start(Settings { limits: short(), ..Settings::new(Some(Secret::new(TOKEN))) }).await;
+async fn wrong_tokens_are_counted_by_the_address_of_the_client() {
+    let running = start(ServerSettings { limits: short(), ..ServerSettings::new(Some(Secret::new(TOKEN))) }).await;
     let address = running.address;
     client(move || {
         let about = |token: &str| {
@@ -386,6 +387,7 @@ async fn the_address_of_a_client_counts_its_wrong_tokens() {
             assert_eq!(about("wrong-wrong-wrong"), 401);
         }
         assert_eq!(about("wrong-wrong-wrong"), 429);
+        assert_eq!(about(TOKEN), 200);
         assert_eq!(status(&ask(address, &get("/healthz"))), 200);
     })
     .await;
@@ -396,6 +398,6 @@ async fn a_listener_others_can_reach_is_refused_without_a_token() {
     let listener = tokio::net::TcpListener::bind("0.0.0.0:0").await.unwrap();
     let (_stop, stopped) = watch::channel(false);
     let (service, clock) = (Arc::new(Fake::default()), Arc::new(SystemClock::start()));
-    let error = serve(listener, service, &Settings::default(), clock, stopped).await.unwrap_err();
+    let error = serve(listener, service, &ServerSettings::default(), clock, stopped).await.unwrap_err();
     assert!(error.to_string().contains("there is no token"), "{error}");
 }

@@ -1,10 +1,10 @@
-//! Do orders reach the service as they were meant, and are refusals told?
+//! The forms reach the service with their options, and errors are shown.
 
 use super::http::Site;
 use super::service::FakeService;
 
 #[tokio::test]
-async fn a_run_is_asked_for_with_everything_that_was_ticked() {
+async fn a_run_starts_with_every_option_that_was_ticked() {
     let site = Site::open(FakeService::rich()).await;
     let fields = [("csrf", "x"), ("full", "1"), ("retry_rejected", "on"), ("accept", "removed"), ("accept", "keys")];
     let answer = site.post("/syncs/billing/run", &fields).await;
@@ -22,18 +22,18 @@ async fn pausing_resuming_and_cancelling_lead_to_where_their_effect_shows() {
     for (path, fields, location) in [
         ("/syncs/billing/pause", vec![], "/syncs/billing"),
         ("/syncs/billing/resume", vec![], "/syncs/billing"),
-        ("/runs/20261122T031100.000Z-beef/cancel", vec![("waited_for", "crm")], "/syncs/crm"),
+        ("/runs/20261122T031100.000Z-beef/cancel", vec![("sync", "crm")], "/syncs/crm"),
         ("/runs/20261122T031100.000Z-0063/cancel", vec![], "/runs/20261122T031100.000Z-0063"),
     ] {
         let answer = site.post(path, &fields).await;
         assert_eq!((answer.status, answer.header("location")), (303, Some(location)), "{path}: {}", answer.body);
     }
     let stopping = site.get("/runs/20261122T031100.000Z-0063").await.body;
-    assert!(stopping.contains("Abandon what is in flight"));
+    assert!(stopping.contains("Abort requests in flight"));
 }
 
 #[tokio::test]
-async fn refusals_have_their_status_and_their_advice() {
+async fn errors_have_their_status_and_their_advice() {
     let site = Site::open(FakeService::rich()).await;
     let unknown = site.post("/syncs/billing/run", &[("accept", "<b>")]).await;
     assert_eq!(unknown.status, 400);
@@ -45,5 +45,5 @@ async fn refusals_have_their_status_and_their_advice() {
     let ended = site.get("/runs?sync=legacy").await.body;
     let run = ended.split("href=\"/runs/").nth(1).unwrap().split('"').next().unwrap();
     assert_eq!(site.post(&format!("/runs/{run}/cancel"), &[]).await.status, 409);
-    assert_eq!(site.get("/syncs/billing/run").await.status, 405, "an order is never given by a link");
+    assert_eq!(site.get("/syncs/billing/run").await.status, 405, "a link never starts a run");
 }

@@ -1,5 +1,5 @@
-//! Does a browser ask on behalf of another site? Anyone's page can send requests to this machine; it can neither read the
-//! answers (no CORS header is ever sent) nor fake `Host`, `Origin` and `Sec-Fetch-Site`.
+//! Checks of a request's origin: another site's page can make a browser send requests to this machine, but it can neither
+//! read the responses (no CORS header is ever sent) nor fake `Host`, `Origin` and `Sec-Fetch-Site`.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -7,22 +7,22 @@ use axum::extract::Request;
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, StatusCode, header};
 
-use super::refused::Refused;
+use super::error::ApiError;
 
-/// Refuses requests whose `Host` is not a name of this machine: a site whose own name suddenly leads here (DNS rebinding)
-/// would count as the same origin. Only for a daemon without a token; with one the name says nothing.
-pub(super) fn check_host(request: &Request) -> Result<(), Refused> {
+/// Rejects requests whose `Host` is not a name of this machine: a site whose own name suddenly resolves to this machine
+/// (DNS rebinding) would count as the same origin. Only for a daemon without a token; with one the name proves nothing.
+pub(super) fn check_host(request: &Request) -> Result<(), ApiError> {
     let mut hosts = request.headers().get_all(header::HOST).iter();
     let host = hosts.next().and_then(|host| host.to_str().ok());
-    let sound = host.is_some_and(is_loopback) && hosts.next().is_none();
+    let valid = host.is_some_and(is_loopback) && hosts.next().is_none();
     let target = request.uri().authority().is_none_or(|authority| is_loopback(authority.as_str()));
-    if sound && target {
+    if valid && target {
         return Ok(());
     }
-    Err(Refused::new(
+    Err(ApiError::new(
         StatusCode::MISDIRECTED_REQUEST,
-        "without a token the daemon answers only under this machine's own names",
-        "ask for http://localhost or http://127.0.0.1; to serve it under another name, set `token` under `[daemon]`",
+        "this daemon has no token and accepts only this machine's own names as `Host`",
+        "use http://localhost or http://127.0.0.1; to serve it under another name, set `token` under `[daemon]`",
     ))
 }
 
@@ -38,8 +38,8 @@ fn is_loopback(host: &str) -> bool {
         || bracketed.is_some_and(|ip| ip.parse::<Ipv6Addr>().is_ok_and(|ip| ip.is_loopback()))
 }
 
-/// Refuses requests that a browser marks as another origin's. Programs that are no browser mark nothing and pass.
-pub(super) fn check_origin(headers: &HeaderMap) -> Result<(), Refused> {
+/// Rejects requests that a browser marks as another origin's. Programs other than browsers send no marks and pass.
+pub(super) fn check_origin(headers: &HeaderMap) -> Result<(), ApiError> {
     let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or("unreadable"));
     let host = text("host").unwrap_or_default();
     let same_origin = text("origin").is_none_or(|origin| {
@@ -51,11 +51,11 @@ pub(super) fn check_origin(headers: &HeaderMap) -> Result<(), Refused> {
     if same_origin && same_site {
         return Ok(());
     }
-    Err(Refused::new(
+    Err(ApiError::new(
         StatusCode::FORBIDDEN,
-        "a browser asks for this on behalf of another site",
-        "use the console's own pages; behind a reverse proxy pass the `Host` header on unchanged (nginx: \
-         `proxy_set_header Host $host`)",
+        "cross-site request rejected",
+        "use the console's own pages; a reverse proxy must pass the `Host` header unchanged (nginx: \
+         `proxy_set_header Host $http_host`)",
     ))
 }
 
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_with_two_hosts_or_a_foreign_target_is_turned_away() {
+    fn a_request_with_two_hosts_or_a_foreign_target_is_rejected() {
         let request = |uri: &str, hosts: &[&'static str]| {
             let mut request = Request::builder().uri(uri).body(Body::empty()).unwrap();
             for host in hosts {
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn another_origin_is_turned_away() {
+    fn another_origin_is_rejected() {
         for (marks, passes) in [
             (vec![], true),
             (vec![("origin", "http://localhost:4780")], true),

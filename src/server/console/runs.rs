@@ -1,17 +1,20 @@
-//! Which runs were there, and how did they compare? The list of all runs, and the charts and table of one sync's.
+//! Runs: the list of all of them, and the charts and the table of one sync's.
 
 use axum::extract::RawQuery;
 use axum::response::Response;
 use chrono::{DateTime, Utc};
 use maud::{Markup, html};
 
+use super::badge::run_status;
 use super::chart::{Bar, Chart, Unit, bars};
-use super::page::{Here, Page, crumbs};
+use super::context::PageContext;
+use super::format::{clock, minute, plural, relative, span, thousands};
+use super::layout::{NavItem, PageContent, breadcrumbs};
+use super::links::{run_path, sync_path, with_query};
+use super::params::Params;
+use super::respond;
 use super::table::{Shape, number, table, text};
-use super::visit::{Params, Visit};
-use super::words::{
-    clock, minute, plural, relative, run_path, short, shown_line, span, status, sync_path, thousands, with_query,
-};
+use super::text::{short, shown_line};
 use crate::ledger::RunStatus;
 use crate::service::api::ServiceResult;
 use crate::service::views::RunView;
@@ -20,7 +23,7 @@ use crate::sync::report::Counts;
 /// Runs on one page of the list.
 const PAGE_RUNS: u64 = 50;
 
-/// Groups a run changed: what was acknowledged, removals included.
+/// Groups a run changed: acknowledged changes, removals included.
 pub(super) fn changed(counts: &Counts) -> u64 {
     counts.said.delivered + counts.removed.delivered
 }
@@ -30,15 +33,15 @@ fn rejected(counts: &Counts) -> u64 {
 }
 
 /// `GET /runs`, `?before=` a run for older ones, `?sync=` for those of one sync.
-pub(super) async fn page(visit: Visit, query: RawQuery) -> Response {
-    let page = build(&visit, &Params::of_query(&query)).await;
-    visit.respond(page)
+pub(super) async fn page(context: PageContext, query: RawQuery) -> Response {
+    let page = build(&context, &Params::of_query(&query)).await;
+    respond::page(&context, page)
 }
 
-async fn build(visit: &Visit, params: &Params) -> ServiceResult<Page> {
+async fn build(context: &PageContext, params: &Params) -> ServiceResult<PageContent> {
     let (sync, before) = (params.one("sync"), params.one("before"));
     // One more than is shown tells whether there are older ones.
-    let mut runs = visit.service.runs(sync, before, PAGE_RUNS + 1).await?;
+    let mut runs = context.service.runs(sync, before, PAGE_RUNS + 1).await?;
     let more = runs.len() as u64 > PAGE_RUNS;
     runs.truncate(PAGE_RUNS as usize);
     let filter: Vec<(&str, &str)> = sync.map(|sync| ("sync", sync)).into_iter().collect();
@@ -49,17 +52,17 @@ async fn build(visit: &Visit, params: &Params) -> ServiceResult<Page> {
     });
     let busy = runs.iter().any(|run| run.status == RunStatus::Running);
     let body = html! {
-        (crumbs(&[("/", "Overview")], "Runs"))
+        (breadcrumbs(&[("/", "Overview")], "Runs"))
         h1 { "Runs" @if let Some(sync) = sync { " of " bdi { (shown_line(sync)) } } }
         @if let Some(sync) = sync {
-            p { a href=(sync_path(sync)) { "The sync" } " · " a href="/runs" { "Runs of all syncs" } }
+            p { a href=(sync_path(sync)) { "Back to the sync" } " · " a href="/runs" { "Runs of all syncs" } }
         }
         @if runs.is_empty() {
             section class="empty" aria-label="No runs" {
                 @if before.is_some() {
-                    p { "There are no older runs. " a href=(with_query("/runs", &filter)) { "Back to the latest" } }
+                    p { "No older runs. " a href=(with_query("/runs", &filter)) { "Back to the latest" } }
                 } @else {
-                    p { strong { "There are no runs yet." } }
+                    p { strong { "No runs yet." } }
                     p {
                         "Open a sync from the " a href="/" { "overview" } " and press “Run now”, or wait for its "
                         "schedule."
@@ -68,7 +71,7 @@ async fn build(visit: &Visit, params: &Params) -> ServiceResult<Page> {
             }
         } @else {
             section id="list" aria-label="Runs" data-live {
-                (runs_table(visit.now, "runs", "Runs, the newest first", &runs, sync.is_none()))
+                (runs_table(context.now, "runs", "Runs, newest first", &runs, sync.is_none()))
             }
             nav class="pages" aria-label="Pages" {
                 @if before.is_some() { a href=(with_query("/runs", &filter)) { "Latest runs" } }
@@ -76,7 +79,7 @@ async fn build(visit: &Visit, params: &Params) -> ServiceResult<Page> {
             }
         }
     };
-    Ok(Page::new("Runs", Here::Runs, body).live(busy && before.is_none()))
+    Ok(PageContent::new("Runs", NavItem::Runs, body).live(busy && before.is_none()))
 }
 
 /// Runs as a table.
@@ -85,14 +88,14 @@ pub(super) fn runs_table(now: DateTime<Utc>, id: &str, caption: &str, runs: &[Ru
         Some(counts) => html! { (thousands(of(counts))) },
         None => html! { span class="soft" { "–" } },
     };
-    let mut columns = vec![text("Started, UTC"), text("Result")];
+    let mut columns = vec![text("Started, UTC"), text("Status")];
     columns.extend(with_sync.then(|| text("Sync")));
     columns.extend([
         number("Rows"),
         number("Changed"),
         number("Rejected"),
-        number("Left to say"),
-        number("Took"),
+        number("Pending"),
+        number("Duration"),
         text("Started by"),
     ]);
     let rows: Vec<Vec<Markup>> = (runs.iter())
@@ -103,9 +106,9 @@ pub(super) fn runs_table(now: DateTime<Utc>, id: &str, caption: &str, runs: &[Ru
                     " " time class="soft" datetime=(run.started_at.to_rfc3339()) { (minute(now, run.started_at)) }
                 },
                 html! {
-                    (status(run.status).badge())
+                    (run_status(run.status).html())
                     @if let Some(error) = &run.error {
-                        // Which sync it is stands beside it.
+                        // The sync has a column or a page of its own.
                         @let error = error.strip_prefix(&format!("sync {}: ", run.sync)).unwrap_or(error);
                         div class="soft clip" title=(shown_line(error)) { (short(error)) }
                     }
@@ -128,24 +131,24 @@ pub(super) fn runs_table(now: DateTime<Utc>, id: &str, caption: &str, runs: &[Ru
 
 /// Rows, changes and durations of a sync's runs; `runs` come the newest first.
 pub(super) fn charts(now: DateTime<Utc>, runs: &[RunView]) -> Markup {
-    let ended: Vec<&RunView> = runs.iter().rev().filter(|run| run.status != RunStatus::Running).collect();
-    let labels = |ended: &[&RunView]| match ended {
+    let finished: Vec<&RunView> = runs.iter().rev().filter(|run| run.status != RunStatus::Running).collect();
+    let labels = |finished: &[&RunView]| match finished {
         [] => Vec::new(),
         [one] => vec![String::new(), minute(now, one.started_at)],
         [first, .., last] => vec![minute(now, first.started_at), minute(now, last.started_at)],
     };
     let bar = |run: &RunView, what: String, value: Option<f64>, stacked: f64| {
-        let title = format!("{} UTC, {}: {what}", clock(now, run.started_at), status(run.status).word);
+        let title = format!("{} UTC, {}: {what}", clock(now, run.started_at), run_status(run.status).word);
         Bar { value, stacked, title }
     };
     let without = || "no result".to_owned();
-    let rows: Vec<Bar> = (ended.iter())
+    let rows: Vec<Bar> = (finished.iter())
         .map(|run| {
             let rows = run.counts.as_ref().map(|counts| counts.rows);
             bar(run, rows.map_or_else(without, |rows| plural(rows, "row")), rows.map(|rows| rows as f64), 0.0)
         })
         .collect();
-    let said: Vec<Bar> = (ended.iter())
+    let changes: Vec<Bar> = (finished.iter())
         .map(|run| {
             let figures = run.counts.as_ref().map(|counts| (changed(counts), rejected(counts)));
             let what = figures.map_or_else(without, |(changed, rejected)| {
@@ -155,32 +158,22 @@ pub(super) fn charts(now: DateTime<Utc>, runs: &[RunView]) -> Markup {
             bar(run, what, figures.map(|(changed, _)| changed as f64), stacked)
         })
         .collect();
-    let took: Vec<Bar> =
-        (ended.iter()).map(|run| bar(run, run.seconds().map_or_else(without, span), run.seconds(), 0.0)).collect();
+    let durations: Vec<Bar> =
+        (finished.iter()).map(|run| bar(run, run.seconds().map_or_else(without, span), run.seconds(), 0.0)).collect();
     let chart = |id, title, what: &str, series, unit, bars_shown: &[Bar]| {
         let summary = match bars_shown.last() {
             Some(last) => format!("{what} of {}; the latest: {}.", plural(bars_shown.len() as u64, "run"), last.title),
             None => "No runs yet.".to_owned(),
         };
-        let labels = labels(&ended);
-        bars(&Chart {
-            id,
-            title,
-            summary,
-            series,
-            cross: "ended without a result",
-            unit,
-            bars: bars_shown,
-            labels,
-            whole: false,
-        })
+        let labels = labels(&finished);
+        bars(&Chart { id, title, summary, series, cross: "no result", unit, bars: bars_shown, labels, whole: false })
     };
     html! {
         div class="charts" {
             (chart("chart-rows", "Rows per run", "Rows", ("rows", None), Unit::Count, &rows))
-            (chart("chart-said", "Changed and rejected groups per run", "Changed and rejected groups",
-                ("changed", Some("rejected")), Unit::Count, &said))
-            (chart("chart-took", "Duration per run", "Durations", ("duration", None), Unit::Seconds, &took))
+            (chart("chart-changes", "Changed and rejected groups per run", "Changed and rejected groups",
+                ("changed", Some("rejected")), Unit::Count, &changes))
+            (chart("chart-durations", "Duration per run", "Durations", ("duration", None), Unit::Seconds, &durations))
         }
     }
 }

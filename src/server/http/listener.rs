@@ -1,5 +1,5 @@
-//! How do connections become requests? An accept loop that no client can hold up: hyper without axum's own server, because
-//! that one limits neither slow heads nor the number of connections.
+//! The listener: an accept loop that no client can hold up, which turns connections into requests. hyper without axum's own
+//! server, because that one limits neither slow heads nor the number of connections.
 
 use std::future::Future;
 use std::io;
@@ -20,44 +20,44 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 
-use super::auth::Peer;
-use super::limits::Limits;
-use super::seats::{Seat, Seats};
-use super::{Hello, Settings, listen, local_router, router};
+use super::auth::PeerAddress;
+use super::limits::RequestLimits;
+use super::slots::{ConnectionSlot, ConnectionSlots};
+use super::{Hello, ServerSettings, address, local_router, router};
 use crate::error::{Error, Kind, Result};
 use crate::io::Clock;
 use crate::service::api::Service;
 
-/// How long to wait before accepting again when the system refuses: it is out of files or memory, and asking at full speed
+/// How long to wait before accepting again after a failure: the system is out of files or memory, and retrying at full speed
 /// would make it worse.
-const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
+const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
 /// Serves until `stop` turns true or its sender is gone; then accepts nothing more, lets requests in flight finish within
-/// [`Limits::grace`], and returns. Fails only before the first connection: for an address others can reach without a token,
-/// or a weak token.
+/// [`RequestLimits::grace`], and returns. Fails only before the first connection: for an address that others can reach
+/// without a token, or a weak token.
 pub async fn serve(
     listener: TcpListener,
     service: Arc<dyn Service>,
-    settings: &Settings,
+    settings: &ServerSettings,
     clock: Arc<dyn Clock>,
     stop: watch::Receiver<bool>,
 ) -> Result<()> {
     let address = listener.local_addr().map_err(|error| {
-        let what = "failed to learn the address the API listens on";
-        Error::new(Kind::Config, what).advise("look at `listen` under `[daemon]`").because(error)
+        let what = "failed to read the address the API listens on";
+        Error::new(Kind::Config, what).advise("check `listen` under `[daemon]`").because(error)
     })?;
-    listen::check_reach(address, settings.token.as_ref())?;
+    address::check_reach(address, settings.token.as_ref())?;
     let router = router(service, settings, Arc::clone(&clock))?;
     serve_all(listener, router, settings.limits, clock, stop).await;
     Ok(())
 }
 
-/// Serves whoever may connect to the socket beside the ledger, as [`serve`] does: they need no token.
+/// Serves the socket beside the ledger, as [`serve`] does; its clients need no token.
 pub async fn serve_local(
     listener: UnixListener,
     service: Arc<dyn Service>,
     hello: Hello,
-    limits: Limits,
+    limits: RequestLimits,
     clock: Arc<dyn Clock>,
     stop: watch::Receiver<bool>,
 ) -> Result<()> {
@@ -67,112 +67,115 @@ pub async fn serve_local(
 }
 
 /// Where connections come from.
-trait Listener: Send + Sync {
-    type Stream: Connection;
+trait ClientListener: Send + Sync {
+    type Stream: ClientStream;
 
-    fn accept(&self) -> impl Future<Output = io::Result<(Self::Stream, Option<Peer>)>> + Send;
+    fn accept(&self) -> impl Future<Output = io::Result<(Self::Stream, Option<PeerAddress>)>> + Send;
 }
 
-/// What requests travel over.
-trait Connection: AsyncRead + AsyncWrite + Unpin + Send + 'static {
-    /// Answers are written in one piece: waiting for more to put into the packet only delays them.
+/// The stream of a connection.
+trait ClientStream: AsyncRead + AsyncWrite + Unpin + Send + 'static {
+    /// Responses are written in one piece: waiting for more to fill the packet only delays them.
     fn prepare(&self) {}
 }
 
-impl Connection for TcpStream {
+impl ClientStream for TcpStream {
     fn prepare(&self) {
         let _ = self.set_nodelay(true);
     }
 }
 
-impl Connection for UnixStream {}
+impl ClientStream for UnixStream {}
 
-impl Listener for TcpListener {
+impl ClientListener for TcpListener {
     type Stream = TcpStream;
 
-    async fn accept(&self) -> io::Result<(TcpStream, Option<Peer>)> {
+    async fn accept(&self) -> io::Result<(TcpStream, Option<PeerAddress>)> {
         let (stream, peer) = TcpListener::accept(self).await?;
-        Ok((stream, Some(Peer(peer.ip()))))
+        Ok((stream, Some(PeerAddress(peer.ip()))))
     }
 }
 
-impl Listener for UnixListener {
+impl ClientListener for UnixListener {
     type Stream = UnixStream;
 
-    async fn accept(&self) -> io::Result<(UnixStream, Option<Peer>)> {
+    async fn accept(&self) -> io::Result<(UnixStream, Option<PeerAddress>)> {
         let (stream, _) = UnixListener::accept(self).await?;
         Ok((stream, None))
     }
 }
 
-async fn serve_all<L: Listener>(
+async fn serve_all<L: ClientListener>(
     listener: L,
     router: Router,
-    limits: Limits,
+    limits: RequestLimits,
     clock: Arc<dyn Clock>,
     mut stop: watch::Receiver<bool>,
 ) {
-    let seats = Seats::new(limits.connections, limits.moment, Arc::clone(&clock));
+    let slots = ConnectionSlots::new(limits.connections, limits.idle_min, Arc::clone(&clock));
     let mut connections = JoinSet::new();
     let stopping = stop.clone();
     loop {
         let accepted = tokio::select! {
             biased;
-            () = told(&mut stop) => break,
+            () = stopped(&mut stop) => break,
             Some(_) = connections.join_next() => continue,
-            accepted = accept(&listener, &seats) => accepted,
+            accepted = accept(&listener, &slots) => accepted,
         };
         match accepted {
             Ok((stream, peer)) => {
-                let served = connection(stream, peer, router.clone(), limits, stopping.clone(), seats.take());
+                let served = connection(stream, peer, router.clone(), limits, stopping.clone(), slots.take());
                 connections.spawn(served);
             }
             Err(error) => {
-                tracing::warn!(%error, "failed to accept a connection; trying again");
-                clock.sleep(ACCEPT_AGAIN).await;
+                tracing::warn!(%error, "failed to accept a connection; retrying");
+                clock.sleep(ACCEPT_RETRY).await;
             }
         }
     }
     drop(listener);
     let finished = async { while connections.join_next().await.is_some() {} };
     if tokio::time::timeout(limits.grace, finished).await.is_err() {
-        tracing::warn!(connections = connections.len(), "requests did not finish in time and were cut off");
+        tracing::warn!(connections = connections.len(), "requests did not finish in time and were aborted");
         connections.shutdown().await;
     }
 }
 
-/// Resolves once the daemon stops.
-async fn told(stop: &mut watch::Receiver<bool>) {
-    // An error means that nobody is left to say so.
+/// Resolves once the daemon shuts down.
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    // An error means that the sender is gone, which stops the server too.
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
-/// A connection, once there is room for one. Dropped at any moment it loses none.
-async fn accept<L: Listener>(listener: &L, seats: &Seats) -> io::Result<(L::Stream, Option<Peer>)> {
-    seats.room().await;
+/// A connection, once there is a slot for it. Dropped at any time it loses none.
+async fn accept<L: ClientListener>(
+    listener: &L,
+    slots: &ConnectionSlots,
+) -> io::Result<(L::Stream, Option<PeerAddress>)> {
+    slots.available().await;
     listener.accept().await
 }
 
-async fn connection<S: Connection>(
+async fn connection<S: ClientStream>(
     stream: S,
-    peer: Option<Peer>,
+    peer: Option<PeerAddress>,
     router: Router,
-    limits: Limits,
+    limits: RequestLimits,
     mut stop: watch::Receiver<bool>,
-    (seat, left): (Seat, oneshot::Receiver<()>),
+    (slot, closed): (ConnectionSlot, oneshot::Receiver<()>),
 ) {
     stream.prepare();
     let router = TowerToHyperService::new(router);
-    let place = seat.handle();
+    let handle = slot.handle();
     let service = hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
         peer.map(|peer| request.extensions_mut().insert(peer));
-        request.extensions_mut().insert(place.clone());
-        let (place, answer) = (place.clone(), router.call(request));
+        request.extensions_mut().insert(handle.clone());
+        let (handle, response) = (handle.clone(), router.call(request));
         async move {
-            place.works();
-            let answer = answer.await;
-            place.waits();
-            answer
+            handle.busy();
+            let response = response.await;
+            handle.idle();
+            response
         }
     });
     let connection = http1::Builder::new()
@@ -181,40 +184,40 @@ async fn connection<S: Connection>(
         .header_read_timeout(limits.head)
         .max_buf_size(limits.head_bytes)
         .max_headers(limits.head_fields)
-        .serve_connection(TokioIo::new(Taken::new(stream, limits.take)), service);
+        .serve_connection(TokioIo::new(WriteTimeout::new(stream, limits.write)), service);
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
-        // An error means that nobody needs the place.
-        Ok(()) = left => {
-            tracing::debug!(?peer, "a connection that kept its place waiting made room");
+        // An error means that the slot is not needed.
+        Ok(()) = closed => {
+            tracing::debug!(?peer, "an idle connection was closed for another client");
             return;
         }
-        () = told(&mut stop) => {
+        () = stopped(&mut stop) => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }
     };
     if let Err(error) = ended {
         let peer: Option<IpAddr> = peer.map(|peer| peer.0);
-        tracing::debug!(?peer, %error, "a connection broke off");
+        tracing::debug!(?peer, %error, "a connection failed");
     }
 }
 
-/// A connection whose writes fail once the client has taken nothing for so long: it would hold its place, and the answer
-/// in memory, forever.
-struct Taken<S> {
+/// A stream whose writes fail once the client has read nothing for so long: it would keep its slot, and the response in
+/// memory, forever.
+struct WriteTimeout<S> {
     stream: S,
     limit: Duration,
     stalled: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
 
-impl<S> Taken<S> {
-    fn new(stream: S, limit: Duration) -> Taken<S> {
-        Taken { stream, limit, stalled: None }
+impl<S> WriteTimeout<S> {
+    fn new(stream: S, limit: Duration) -> WriteTimeout<S> {
+        WriteTimeout { stream, limit, stalled: None }
     }
 
-    fn watched<T>(&mut self, context: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+    fn timed<T>(&mut self, context: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if written.is_ready() {
             self.stalled = None;
             return written;
@@ -229,16 +232,16 @@ impl<S> Taken<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Taken<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for WriteTimeout<S> {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_read(context, into)
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Taken<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for WriteTimeout<S> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(context, bytes);
-        self.watched(context, written)
+        self.timed(context, written)
     }
 
     fn poll_write_vectored(
@@ -247,7 +250,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Taken<S> {
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write_vectored(context, bytes);
-        self.watched(context, written)
+        self.timed(context, written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -256,7 +259,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Taken<S> {
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = Pin::new(&mut self.stream).poll_flush(context);
-        self.watched(context, flushed)
+        self.timed(context, flushed)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

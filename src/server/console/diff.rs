@@ -1,41 +1,41 @@
-//! How are traits and changes shown: old → new, with the signs that `groupcast plan` uses?
+//! Traits and changes: old → new, with the signs of `groupcast plan`.
 
 use maud::{Markup, html};
 use serde_json::Value;
 
-use super::words::{long, short, shown_line};
+use super::text::{long, short, shown_line};
 use crate::model::{Change, Op, Traits, document};
 
 /// A value as JSON.
 fn written(value: &Value) -> String {
-    if document::is_unknown(value) { "(unsure)".to_owned() } else { value.to_string() }
+    if document::is_unknown(value) { "(unconfirmed)".to_owned() } else { value.to_string() }
 }
 
-/// A trait's value: in whole when short, else behind a click.
+/// A trait's value: in whole when short, else collapsed.
 pub(super) fn value(value: &Value) -> Markup {
     if document::is_unknown(value) {
-        let meaning = "the destination holds a value that is not known for certain";
-        return html! { span class="soft" title=(meaning) { "(unsure)" } };
+        let meaning = "the destination may have another value";
+        return html! { span class="soft" title=(meaning) { "(unconfirmed)" } };
     }
     html! { span class="value" { (long(&written(value))) } }
 }
 
-/// Traits by name, behind a click.
+/// Traits by name, collapsed.
 pub(super) fn document(title: &str, traits: &Traits) -> Markup {
     html! {
         details class="long" {
             summary { (title) }
-            (held(traits))
+            (list(traits))
         }
     }
 }
 
-fn held(traits: &Traits) -> Markup {
+fn list(traits: &Traits) -> Markup {
     html! {
         @if traits.is_empty() { p class="soft" { "No traits." } }
         @else {
             ul class="diff" {
-                @for (name, held) in traits { (line("", "", name, None, Some(held), "")) }
+                @for (name, value) in traits { (line("", "", name, None, Some(value), "")) }
             }
         }
     }
@@ -65,7 +65,7 @@ fn line(sign: &str, meaning: &str, name: &str, old: Option<&Value>, new: Option<
     }
 }
 
-/// What is said about a group. With `before`, the held values beside the new ones.
+/// The change of a group. With `before`, the synced values beside the new ones.
 pub(super) fn change(change: &Change, before: Option<&Traits>) -> Markup {
     let old = |name: &str| before.and_then(|before| before.get(name));
     html! {
@@ -80,12 +80,12 @@ pub(super) fn change(change: &Change, before: Option<&Traits>) -> Markup {
                     (op, _) => { (line("+", "added", name, None, Some(new), remark(op))) }
                 }
             }
-            @for (name, held) in &change.repeated {
-                (line("=", "repeated", name, None, Some(held), "(unchanged, sent with every change)"))
+            @for (name, value) in &change.repeated {
+                (line("=", "unchanged", name, None, Some(value), "(unchanged, sent with every change)"))
             }
             @for name in &change.unset {
-                @let held = old(name);
-                (line("-", "unset", name, held, None, if held.is_some() { "" } else { "unset" }))
+                @let old = old(name);
+                (line("-", "unset", name, old, None, if old.is_some() { "" } else { "unset" }))
             }
         }
     }
@@ -94,10 +94,10 @@ pub(super) fn change(change: &Change, before: Option<&Traits>) -> Markup {
 fn remark(op: Op) -> &'static str {
     match op {
         Op::Set => "",
-        Op::SetOnce => "(only if there is none)",
-        Op::Add => "(added to what is there)",
-        Op::Append => "(appended to what is there)",
-        Op::Prepend => "(prepended to what is there)",
+        Op::SetOnce => "(only if the group has none)",
+        Op::Add => "(added to the current value)",
+        Op::Append => "(appended to the current value)",
+        Op::Prepend => "(prepended to the current value)",
     }
 }
 
@@ -108,15 +108,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_change_shows_old_and_new_and_what_is_unsure() {
+    fn a_change_shows_old_and_new_and_what_is_unconfirmed() {
         let Value::Object(before) = json!({"plan": "free", "gone": 1, "arr": document::unsure()}) else { panic!() };
         let Value::Object(set) = json!({"plan": "<b>pro", "arr": 5, "fresh": true}) else { panic!() };
         let Value::Object(append) = json!({"tags": ["x"]}) else { panic!() };
-        let said = Change { set, append, unset: ["gone".to_owned()].into(), ..Change::default() };
-        let html = change(&said, Some(&before)).into_string();
+        let sent = Change { set, append, unset: ["gone".to_owned()].into(), ..Change::default() };
+        let html = change(&sent, Some(&before)).into_string();
         assert!(html.contains("<del><span class=\"value\"><bdi>&quot;free&quot;</bdi>"), "{html}");
         assert!(html.contains("&quot;&lt;b&gt;pro&quot;") && !html.contains("<b>"), "{html}");
-        assert!(html.contains("(unsure)") && html.contains("(appended to what is there)"), "{html}");
+        assert!(html.contains("(unconfirmed)") && html.contains("(appended to the current value)"), "{html}");
         assert_eq!((html.matches("class=\"swap\"").count(), html.matches("class=\"add\"").count()), (2, 2), "{html}");
         assert_eq!(html.matches("class=\"cut\"").count(), 1);
         let deleted = Change { delete: true, ..Change::default() };

@@ -1,0 +1,73 @@
+//! Badges: a colour, a sign and a word for a status, so that no one depends on the colour alone.
+
+use maud::{Markup, html};
+
+use super::text::shown_line;
+use crate::ledger::RunStatus;
+use crate::service::views::{State, SyncView};
+
+/// The colour's name, the sign and the word of a status.
+pub(super) struct Badge {
+    pub(super) tone: &'static str,
+    pub(super) sign: &'static str,
+    pub(super) word: &'static str,
+}
+
+impl Badge {
+    pub(super) fn html(&self) -> Markup {
+        html! { span class={ "badge " (self.tone) } { span aria-hidden="true" { (self.sign) } " " (self.word) } }
+    }
+}
+
+/// The status of a run.
+pub(super) fn run_status(status: RunStatus) -> Badge {
+    let (tone, sign, word) = match status {
+        RunStatus::Running => ("busy", "●", "running"),
+        RunStatus::Delivered => ("good", "✓", "succeeded"),
+        RunStatus::SomeRejected => ("warn", "!", "succeeded with rejections"),
+        RunStatus::Incomplete => ("warn", "!", "incomplete"),
+        RunStatus::Guarded => ("bad", "■", "stopped by a guard"),
+        RunStatus::Failed => ("bad", "✕", "failed"),
+        RunStatus::Died => ("bad", "✕", "crashed"),
+    };
+    Badge { tone, sign, word }
+}
+
+/// What the daemon does about a sync, or without a daemon, what its mapping schedules.
+pub(super) fn state_badge(sync: &SyncView) -> Badge {
+    sync_state(match &sync.activity {
+        Some(activity) => activity.state,
+        None if !sync.enabled => State::Disabled,
+        None if sync.schedule.is_some() => State::Scheduled,
+        None => State::Manual,
+    })
+}
+
+/// What the daemon does about a sync.
+pub(super) fn sync_state(state: State) -> Badge {
+    let (tone, sign, word) = match state {
+        State::Running => ("busy", "●", "running"),
+        State::Waiting => ("busy", "○", "queued"),
+        State::Paused => ("warn", "‖", "paused"),
+        State::BackingOff => ("bad", "↻", "backing off"),
+        State::Scheduled => ("plain", "○", "scheduled"),
+        State::Manual => ("plain", "○", "manual"),
+        State::Disabled => ("plain", "–", "disabled"),
+    };
+    Badge { tone, sign, word }
+}
+
+/// The outcome of a change.
+pub(super) fn outcome(name: &str) -> Markup {
+    let (tone, sign, word) = match name {
+        "delivered" => ("good", "✓", "delivered"),
+        "adopted" => ("plain", "✓", "adopted"),
+        "same" => ("plain", "=", "same"),
+        "rejected" => ("bad", "✕", "rejected"),
+        "partly_rejected" => ("bad", "✕", "partly rejected"),
+        "not_sent" => ("warn", "–", "not sent"),
+        "unknown" => ("warn", "?", "unconfirmed"),
+        other => return html! { span class="badge plain" { (shown_line(other)) } },
+    };
+    Badge { tone, sign, word }.html()
+}

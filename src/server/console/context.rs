@@ -1,0 +1,43 @@
+//! The context of a page: the service, the visitor's session, and the time of the request.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+use chrono::{DateTime, Utc};
+use maud::{Markup, html};
+
+use crate::server::http::auth::Session;
+use crate::service::api::{About, Service};
+
+/// What every page is rendered with.
+pub(super) struct PageContext {
+    pub(super) service: Arc<dyn Service>,
+    pub(super) session: Session,
+    pub(super) about: About,
+    pub(super) now: DateTime<Utc>,
+}
+
+impl FromRequestParts<Arc<dyn Service>> for PageContext {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, service: &Arc<dyn Service>) -> Result<PageContext, Infallible> {
+        let session = parts.extensions.get::<Session>().cloned().unwrap_or_default();
+        let (about, now) = (service.about(), service.now());
+        Ok(PageContext { service: Arc::clone(service), session, about, now })
+    }
+}
+
+impl PageContext {
+    /// A form that changes something: fields, a button, and the token that shows it comes from a page of ours.
+    pub(super) fn post_form(&self, action: &str, fields: Markup, button: Markup) -> Markup {
+        html! {
+            form method="post" action=(action) {
+                input type="hidden" name="csrf" value=(self.session.csrf);
+                (fields)
+                (button)
+            }
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! Scheduled times, and when a queued run starts.
+
+use chrono::{DateTime, Utc};
+use maud::{Markup, html};
+
+use super::context::PageContext;
+use super::format::relative;
+use super::text::shown_line;
+use crate::service::views::{FireView, State, SyncView};
+
+/// A scheduled time: how far away, in the schedule's time zone, and in UTC.
+pub(super) fn scheduled_time(now: DateTime<Utc>, at: &FireView, time_zone: &str) -> Markup {
+    let local = DateTime::parse_from_rfc3339(&at.local).map(|local| local.format("%a %-d %b %H:%M").to_string());
+    html! {
+        span class="when" { (relative(now, at.utc)) } " "
+        span class="soft" {
+            time datetime=(at.local) { (local.unwrap_or_else(|_| shown_line(&at.local))) } " " (shown_line(time_zone))
+            @if time_zone != "UTC" { " · " (at.utc.format("%H:%M")) " UTC" }
+        }
+    }
+}
+
+/// When a sync runs next, in a cell.
+pub(super) fn next_run(now: DateTime<Utc>, sync: &SyncView) -> Markup {
+    let activity = sync.activity.as_ref();
+    match (activity.map(|activity| activity.state), &sync.schedule) {
+        (Some(State::Paused), _) => html! { span class="soft" { "paused" } },
+        (Some(State::Disabled), _) => html! { span class="soft" { "disabled" } },
+        (Some(State::BackingOff), _) if activity.is_some_and(|activity| activity.next_try_at.is_some()) => {
+            let at = activity.and_then(|activity| activity.next_try_at).unwrap_or(now);
+            html! { span class="when" { (relative(now, at)) } div class="soft" { "retry" } }
+        }
+        (_, None) => html! { span class="soft" { "manual" } },
+        (_, Some(schedule)) => match schedule.next.first() {
+            Some(at) => scheduled_time(now, at, &schedule.timezone),
+            None => html! { span class="soft" { (shown_line(&schedule.written)) } },
+        },
+    }
+}
+
+/// When a queued run starts.
+pub(super) fn starts_at(context: &PageContext, behind_its_own: bool) -> &'static str {
+    match (context.about.stopping, behind_its_own) {
+        (true, _) => "The daemon is shutting down: it starts after the restart.",
+        (false, true) => "It starts when the sync's current run has finished.",
+        (false, false) => "It starts as soon as fewer runs are in progress.",
+    }
+}
