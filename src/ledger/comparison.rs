@@ -41,7 +41,7 @@ pub enum MissingScope {
 }
 
 /// What a comparison found. Rows are source rows; groups are groups of the ledger.
-#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 pub struct Comparison {
     /// Rows read.
     pub rows: u64,

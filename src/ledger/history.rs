@@ -155,7 +155,7 @@ pub struct SyncedGroup {
 }
 
 /// How many groups of a sync the ledger has, by state.
-#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 pub struct GroupCounts {
     /// Groups that the destination holds: delivered, or adopted. One that was only ever rejected, or sent without a response,
     /// is not among them.

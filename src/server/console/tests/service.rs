@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::fixture::{HOSTILE_KEYS, HOSTILE_WORDS, activity, at, counts, detail, run, said, syncs, traits};
 use crate::error::{Error, Kind};
-use crate::ledger::{Comparison, BackupSummary, RunStatus};
+use crate::ledger::{BackupSummary, Comparison, RunStatus};
 use crate::model::{Change, document};
 use crate::service::api::{About, EnqueuedRun, PlanStream, ResultStream, Service, ServiceError, ServiceResult};
 use crate::service::views::{

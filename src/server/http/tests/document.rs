@@ -245,7 +245,7 @@ async fn the_values_of_enums_are_all_there() {
         RunStatus::Failed,
         RunStatus::Died,
     ];
-    assert_eq!(values("Status"), json!(statuses));
+    assert_eq!(values("RunStatus"), json!(statuses));
     let outcomes = [
         ChangeOutcome::Same,
         ChangeOutcome::Adopted,
@@ -257,5 +257,5 @@ async fn the_values_of_enums_are_all_there() {
     ];
     let kind = &document["components"]["schemas"]["ErrorObject"]["properties"]["kind"]["enum"];
     assert_eq!(*kind, json!(Kind::ALL.iter().map(|kind| kind.name()).collect::<Vec<_>>()));
-    assert_eq!(values("Outcome"), json!(outcomes));
+    assert_eq!(values("ChangeOutcome"), json!(outcomes));
 }

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::service::Fake;
 use super::{Answer, answer, request};
 use crate::io::SystemClock;
-use crate::ledger::place::FileId;
+use crate::io::file_id::FileId;
 use crate::server::http::{Hello, RequestLimits, local_router};
 use crate::sync::verify::Verified;
 

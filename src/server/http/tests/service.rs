@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use tokio::sync::mpsc;
 
 use crate::error::{Error, Kind};
-use crate::ledger::{Comparison, BackupSummary, GroupCounts, RunStatus};
+use crate::ledger::{BackupSummary, Comparison, GroupCounts, RunStatus};
 use crate::model::{Change, Traits};
 use crate::service::api::{About, EnqueuedRun, PlanStream, ResultStream, Service, ServiceError, ServiceResult};
 use crate::service::views::{
