@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 
 use crate::error::Kind;
 
-/// What the document says about a path and method.
+/// The entry of a path and method in the document.
 pub(super) struct Operation {
     id: &'static str,
     summary: &'static str,
@@ -286,7 +286,7 @@ fn error(description: &str, header: Option<(&str, &str)>) -> Value {
     response
 }
 
-/// Makes the derived schemas plain: closed objects, words as `enum`, no formats of Rust's, no links of its documentation.
+/// Makes the derived schemas plain: closed objects, constants as `enum`, no formats of Rust's, no links of its documentation.
 fn tidy(value: &mut Value) {
     match value {
         Value::Array(items) => items.iter_mut().for_each(tidy),
@@ -303,13 +303,13 @@ fn tidy(value: &mut Value) {
             if let Some(choices) = object.remove("anyOf") {
                 object.insert("oneOf".to_owned(), choices);
             }
-            let words = object.get("oneOf").and_then(Value::as_array).and_then(|choices| {
+            let constants = object.get("oneOf").and_then(Value::as_array).and_then(|choices| {
                 choices.iter().map(|choice| choice.get("const").cloned()).collect::<Option<Vec<Value>>>()
             });
-            if let Some(words) = words {
+            if let Some(constants) = constants {
                 object.remove("oneOf");
                 object.insert("type".to_owned(), "string".into());
-                object.insert("enum".to_owned(), words.into());
+                object.insert("enum".to_owned(), constants.into());
             }
             // A map whose keys are numbers.
             if let Some(Value::Object(patterns)) = object.remove("patternProperties") {

@@ -207,7 +207,7 @@ pub(super) fn table() -> Vec<Route> {
 
 /// The API, without authentication.
 pub(super) fn router(service: Arc<dyn Service>, limits: &RequestLimits) -> Router {
-    // Everything else under /api is answered here, not by a page.
+    // Everything else under /api is not found here, rather than by a page.
     let not_found = || async { StatusCode::NOT_FOUND };
     let start = Router::new().route("/api", routing::any(not_found)).route("/api/{*rest}", routing::any(not_found));
     let table = table();
