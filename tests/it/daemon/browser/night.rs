@@ -69,8 +69,8 @@ impl Night {
         night.failures(&daemon);
         // The daemon is killed in the middle of a run.
         slow(&night.slow, SLOWLY_MS);
-        daemon.trigger("died", &json!({}));
-        night.until_sent("died");
+        daemon.trigger("crashed", &json!({}));
+        night.until_sent("crashed");
         daemon.kill();
         night
     }
@@ -163,7 +163,7 @@ impl Night {
                     to(named(), "rows", "accounts")
                 ) + "[incremental]\ncursor = \"updated_at\"\n",
             ),
-            ("died", slowly(to(mapping(&wide, ""), "died", "wide"))),
+            ("crashed", slowly(to(mapping(&wide, ""), "crashed", "wide"))),
             ("slowly", slowly(to(mapping(&wide, ""), "slowly", "wide"))),
             (
                 "straße_Ω.und-eine-sehr-lange-Benennung-die-niemand-auf-einem-Telefon-lesen-will",
