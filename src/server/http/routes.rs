@@ -169,7 +169,8 @@ pub(super) fn table() -> Vec<Route> {
             routing::get(runs),
             Operation::new("listRuns", "List the runs of all syncs, newest first")
                 .query::<RunsQuery>()
-                .returns::<Vec<RunView>>(200, "The runs."),
+                .returns::<Vec<RunView>>(200, "The runs.")
+                .errors(&[404]),
         ),
         get(
             "/api/v1/runs/{run}",
@@ -259,7 +260,7 @@ type Show = Bounded<0, ITEMS_MAX, 20>;
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 struct ShowQuery {
-    /// How many changes to list; only with `dry_run`.
+    /// How many changes to list, 20 by default; only with `dry_run`.
     show: Option<Show>,
 }
 
