@@ -20,7 +20,7 @@ use super::openapi::{self, Operation};
 use super::query::{Bounded, NoQuery, Query};
 use super::run_request::{PlanQuery, RunRequest};
 use crate::ledger::ChangeOutcome;
-use crate::service::api::{About, EnqueuedRun, SCHEDULED_TIMES, Service};
+use crate::service::api::{About, EnqueuedRun, METRICS_CONTENT_TYPE, SCHEDULED_TIMES, Service};
 use crate::service::views::{
     Activity, GroupView, PlanView, RejectedView, RunDetail, RunView, SaidView, SyncDetail, SyncView,
 };
@@ -33,9 +33,6 @@ const POSITION_MAX: u64 = i64::MAX as u64;
 
 /// What a run started by these routes is recorded to be started by.
 const STARTED_BY: &str = "api";
-
-/// The content type of Prometheus' text format.
-pub(super) const METRICS_CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// What the handlers need.
 struct ApiState {
