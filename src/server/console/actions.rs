@@ -13,7 +13,7 @@ use crate::sync::RunOptions;
 /// What a run started by the console is recorded to be started by.
 const STARTED_BY: &str = "console";
 
-/// The options of a run. A group comes with the path, which keeps whatever characters it has.
+/// The options of a run. A group comes with the path, which can carry every character.
 pub(super) fn options(form: &Params, query: &Params) -> RunOptions {
     RunOptions {
         full: form.flag("full"),

@@ -31,7 +31,7 @@ pub(super) async fn section(context: &PageContext, view: &RunView, params: &Para
     let (run, sync) = (view.run.as_str(), view.sync.as_str());
     let wanted = params.one("outcome").filter(|wanted| OUTCOMES.iter().any(|(name, _)| name == wanted));
     let from = params.number("from", 0);
-    // One more than is shown tells whether there are more.
+    // One more than is shown: are there more?
     let mut changes = context.service.run_changes(run, wanted, from, PAGE_CHANGES + 1).await?;
     let more = changes.len() as u64 > PAGE_CHANGES;
     changes.truncate(PAGE_CHANGES as usize);
@@ -72,8 +72,8 @@ pub(super) async fn section(context: &PageContext, view: &RunView, params: &Para
                     label for="outcome" { "Outcome" }
                     select id="outcome" name="outcome" {
                         option value="" selected[wanted.is_none()] { "all" }
-                        @for (name, word) in OUTCOMES {
-                            option value=(name) selected[wanted == Some(name)] { (word) }
+                        @for (name, label) in OUTCOMES {
+                            option value=(name) selected[wanted == Some(name)] { (label) }
                         }
                     }
                     button { "Show" }

@@ -20,7 +20,7 @@ const STEPS_MAX: f64 = 4.0;
 /// One bar: what is below, what is stacked on it, and what they mean.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Bar {
-    /// The figure; none where there is none, which is marked with a cross.
+    /// The figure. Without one, a cross is drawn.
     pub(super) value: Option<f64>,
     /// The figure stacked on it.
     pub(super) stacked: f64,
@@ -47,7 +47,7 @@ pub(super) struct Chart<'a> {
     pub(super) summary: String,
     /// What the bars are, and what is stacked on them.
     pub(super) series: (&'a str, Option<&'a str>),
-    /// What a cross stands for.
+    /// The meaning of a cross.
     pub(super) cross: &'a str,
     /// What is counted.
     pub(super) unit: Unit,
@@ -183,7 +183,7 @@ fn one_bar(bar: &Bar, (left, width): (f64, f64), top: f64) -> Markup {
     }
 }
 
-/// Changes per run in a line's height, the oldest first; none for a run that ended without a result.
+/// Changes per run in a line's height, the oldest first; none for a run without a result.
 pub(super) fn sparkline(id: &str, what: &str, figures: &[Option<u64>]) -> Markup {
     const WIDTH: f64 = 112.0;
     const HEIGHT: f64 = 24.0;

@@ -29,7 +29,7 @@ pub(super) async fn page(context: PageContext, query: RawQuery) -> Response {
 
 async fn build(context: &PageContext, sync: Option<&str>) -> ServiceResult<PageContent> {
     let most = if sync.is_some() { SHOWN } else { SHOWN_OF_EACH };
-    // One more than is shown tells whether there are more.
+    // One more than is shown: are there more?
     let rejected = context.service.rejected(sync, None, most + 1).await?;
     let body = html! {
         (breadcrumbs(&[("/", "Overview")], "Rejected"))

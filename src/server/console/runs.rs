@@ -40,7 +40,7 @@ pub(super) async fn page(context: PageContext, query: RawQuery) -> Response {
 
 async fn build(context: &PageContext, params: &Params) -> ServiceResult<PageContent> {
     let (sync, before) = (params.one("sync"), params.one("before"));
-    // One more than is shown tells whether there are older ones.
+    // One more than is shown: are there older ones?
     let mut runs = context.service.runs(sync, before, PAGE_RUNS + 1).await?;
     let more = runs.len() as u64 > PAGE_RUNS;
     runs.truncate(PAGE_RUNS as usize);

@@ -15,7 +15,7 @@ pub(super) fn scheduled_time(now: DateTime<Utc>, at: &FireView, time_zone: &str)
         span class="when" { (relative(now, at.utc)) } " "
         span class="soft" {
             time datetime=(at.local) { (local.unwrap_or_else(|_| shown_line(&at.local))) } " " (shown_line(time_zone))
-            @if time_zone != "UTC" { " · " (at.utc.format("%H:%M")) " UTC" }
+            @if time_zone != "UTC" { " · " (at.utc.format("%H:%M")) "\u{a0}UTC" }
         }
     }
 }

@@ -6,7 +6,7 @@ use crate::config::Daemon;
 use crate::error::{Error, Kind, Result};
 use crate::secret::Secret;
 
-/// The shortest token: 16 random letters and digits are 95 bits, more than anybody can guess over a network.
+/// The shortest token: 16 random letters and digits are 95 bits: far too many to guess.
 pub(super) const TOKEN_CHARS_MIN: usize = 16;
 
 /// The longest token: it must fit well into a request's head.

@@ -17,10 +17,11 @@ use subtle::ConstantTimeEq;
 
 use super::error::{ApiError, ErrorMessage};
 use super::limits::RequestLimits;
+use super::redirect::to_login;
 use super::session::SessionStore;
 use super::slots::SlotHandle;
 use super::throttle::{FailedLogin, LoginThrottle};
-use super::{ServerSettings, address, body, login, origin};
+use super::{ServerSettings, address, body, origin};
 use crate::error::Result;
 use crate::io::Clock;
 
@@ -66,7 +67,7 @@ pub(super) struct AuthState {
     pub(super) error_page: Option<fn(&ErrorMessage) -> String>,
 }
 
-/// Lets a request through to the router, or answers it.
+/// Passes a request to the router, or returns an error or a redirect.
 pub(super) async fn authenticate(State(state): State<Arc<AuthState>>, request: Request, next: Next) -> Response {
     match state.admit(request).await {
         Ok(request) => next.run(request).await,
@@ -167,7 +168,7 @@ impl AuthState {
         }
     }
 
-    /// Compares digests, so that the time taken tells neither how much of a token is right nor how long it is.
+    /// Compares digests, so that the time taken reveals neither how much of a token is right nor how long it is.
     pub(super) fn check_token(&self, token: &str, peer: IpAddr) -> Result<(), ApiError> {
         if self.token.is_some_and(|expected| bool::from(expected.ct_eq(&digest(token)))) {
             return Ok(());
@@ -223,13 +224,13 @@ impl AuthState {
         let reads = matches!(*method, Method::GET | Method::HEAD);
         if self.has_pages && reads && wants_page(uri.path(), headers) {
             let here = uri.path_and_query().map_or("/", |here| here.as_str());
-            return Box::new(login::to_login(here));
+            return Box::new(to_login("", here));
         }
         unauthorized("authentication required").into()
     }
 }
 
-/// What has no POST at all: it answers 405 rather than requiring a form.
+/// Paths without a POST: they return 405 rather than require a form.
 const READ_ONLY: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
 
 /// Whether a path needs no authentication: health checks, the login page and its assets.

@@ -48,7 +48,7 @@ pub(super) async fn read(body: Body, limits: &RequestLimits) -> Result<Bytes, Ap
         Err(_) => Err(ApiError::new(
             StatusCode::REQUEST_TIMEOUT,
             format!("the body did not arrive within {} seconds", limits.body.as_secs_f32()),
-            "send it at once, and check that `Content-Length` is not larger than the body",
+            "send it without a pause, and check that `Content-Length` is not larger than the body",
         )
         .with(header::CONNECTION, header::HeaderValue::from_static("close"))),
     }

@@ -12,14 +12,14 @@ pub struct RequestLimits {
     /// How long a connection may be idle before it can be closed for a further one. A request follows its connection
     /// immediately; a thousand slow clients that connect together are through in half a second.
     pub idle_min: Duration,
-    /// How long a client may take over the head of a request, and how long a connection may idle between two. Ten seconds
+    /// How long the head of a request may take to arrive, and how long a connection may be idle between two. Ten seconds
     /// is a hundred round trips to the far side of the earth.
     pub head: Duration,
     /// Bytes of a request's head. Browsers send one or two thousand; proxies allow eight to sixteen.
     pub head_bytes: usize,
     /// Header fields of a request; browsers send about twenty.
     pub head_fields: usize,
-    /// How long a client may take over a body.
+    /// How long a body may take to arrive.
     pub body: Duration,
     /// Bytes of a body. The largest valid one is a run request with a group's key: a few hundred.
     pub body_bytes: usize,

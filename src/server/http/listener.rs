@@ -186,8 +186,8 @@ async fn connection<S: ClientStream>(
         .max_headers(limits.head_fields)
         .serve_connection(TokioIo::new(WriteTimeout::new(stream, limits.write)), service);
     let mut connection = std::pin::pin!(connection);
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
+    let result = tokio::select! {
+        result = connection.as_mut() => result,
         // An error means that the slot is not needed.
         Ok(()) = closed => {
             tracing::debug!(?peer, "an idle connection was closed for another client");
@@ -198,7 +198,7 @@ async fn connection<S: ClientStream>(
             connection.await
         }
     };
-    if let Err(error) = ended {
+    if let Err(error) = result {
         let peer: Option<IpAddr> = peer.map(|peer| peer.0);
         tracing::debug!(?peer, %error, "a connection failed");
     }

@@ -11,27 +11,13 @@ use axum::routing::post;
 
 use super::auth::{AuthState, COOKIE, peer, wants_page};
 use super::body::form_field;
+use super::redirect::{redirect, to_login};
 use super::session::SESSION_SECONDS;
 use crate::secret::Secret;
 
 /// `POST /login` and `POST /logout`.
 pub(super) fn routes(state: Arc<AuthState>) -> Router {
     Router::new().route("/login", post(log_in)).route("/logout", post(log_out)).with_state(state)
-}
-
-/// To the login page, and from there back to `next`.
-pub(super) fn to_login(next: &str) -> Response {
-    redirect(&login_path("", next))
-}
-
-fn login_path(flag: &str, next: &str) -> String {
-    let next: String = form_urlencoded::byte_serialize(next.as_bytes()).collect();
-    format!("/login?{flag}next={next}")
-}
-
-fn redirect(location: &str) -> Response {
-    let location = HeaderValue::from_str(location).unwrap_or(HeaderValue::from_static("/"));
-    (StatusCode::SEE_OTHER, [(header::LOCATION, location)]).into_response()
 }
 
 /// Where to go after the login: one of our pages, never another site.
@@ -79,7 +65,7 @@ async fn log_in(
         Err(error) => {
             let response = error.into_response();
             if response.status() == StatusCode::UNAUTHORIZED && state.has_pages && wants_page("/login", &headers) {
-                return redirect(&login_path("failed=true&", &next));
+                return to_login("failed=true&", &next);
             }
             response
         }

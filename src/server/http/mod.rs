@@ -17,6 +17,7 @@ mod middleware;
 mod openapi;
 mod origin;
 mod query;
+mod redirect;
 mod routes;
 mod run_request;
 mod session;
@@ -47,7 +48,7 @@ pub use local::Hello;
 pub struct ServerSettings {
     /// The token callers must send; without one only programs and browsers of this machine are served.
     pub token: Option<Secret>,
-    /// The console's pages. They answer `GET /login` (the form posts `token`, and `next` from the query; `failed=true` means
+    /// The console's pages. They serve `GET /login` (the form posts `token`, and `next` from the query; `failed=true` means
     /// that the token was wrong) and may have a fallback of their own; `POST /login`, `POST /logout` and everything under
     /// `/api` belong to this module. Every request that reaches them carries an [`auth::Session`], and every POST has passed
     /// the check of its form field `csrf`.

@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 
 use crate::error::Kind;
 
-/// What the document says about a path and method.
+/// The entry of a path and method in the document.
 pub(super) struct Operation {
     id: &'static str,
     summary: &'static str,
@@ -150,8 +150,9 @@ pub(super) fn document<'a>(operations: impl Iterator<Item = (&'static str, &'sta
         let item = paths.entry(path.replace("{*", "{")).or_default();
         item.insert(method.to_lowercase(), described(path, method, operation, &mut requests, &mut responses));
     }
-    let mut schemas = requests.take_definitions(true);
-    schemas.extend(responses.take_definitions(true));
+    let mut schemas = responses.take_definitions(true);
+    schemas.values_mut().for_each(absent_instead_of_null);
+    schemas.extend(requests.take_definitions(true));
     // The guard's error has the shape of all errors; the service, which does not know this document, keeps it as JSON.
     if let Some(guard) = schemas.get_mut("PlanView").and_then(|plan| plan.pointer_mut("/properties/guard")) {
         guard["oneOf"] = json!([{"$ref": "#/components/schemas/ErrorObject"}, {"type": "null"}]);
@@ -264,14 +265,33 @@ fn query_parameters(mut schema: Value) -> Vec<Value> {
         .collect()
 }
 
+/// Of a response, a key that is not always there is never null.
+fn absent_instead_of_null(schema: &mut Value) {
+    let required = schema["required"].clone();
+    let properties = schema.get_mut("properties").and_then(Value::as_object_mut);
+    for (name, property) in properties.into_iter().flatten() {
+        if required.as_array().is_none_or(|required| !required.contains(&json!(name))) {
+            *property = without_null(property.take());
+        }
+    }
+}
+
 /// A parameter is omitted, never null.
 fn without_null(mut schema: Value) -> Value {
-    if let Some(types) = schema["type"].as_array_mut() {
+    let Some(object) = schema.as_object_mut() else { return schema };
+    if let Some(Value::Array(types)) = object.get_mut("type") {
         types.retain(|kind| kind != "null");
-        schema["type"] = types.first().cloned().unwrap_or_default();
+        if let [kind] = types.as_slice() {
+            let kind = kind.clone();
+            object.insert("type".to_owned(), kind);
+        }
+        object.remove("default");
     }
-    if let Some(choices) = schema["anyOf"].as_array() {
-        return choices.iter().find(|choice| choice["type"] != "null").cloned().unwrap_or_default();
+    if let Some(Value::Array(choices)) = object.remove("anyOf")
+        && let Some(choice) = choices.into_iter().find(|choice| choice["type"] != "null")
+    {
+        object.extend(choice.as_object().cloned().unwrap_or_default());
+        object.remove("default");
     }
     schema
 }
@@ -286,7 +306,7 @@ fn error(description: &str, header: Option<(&str, &str)>) -> Value {
     response
 }
 
-/// Makes the derived schemas plain: closed objects, words as `enum`, no formats of Rust's, no links of its documentation.
+/// Makes the derived schemas plain: closed objects, constants as `enum`, no formats of Rust's, no links of its documentation.
 fn tidy(value: &mut Value) {
     match value {
         Value::Array(items) => items.iter_mut().for_each(tidy),
@@ -303,13 +323,13 @@ fn tidy(value: &mut Value) {
             if let Some(choices) = object.remove("anyOf") {
                 object.insert("oneOf".to_owned(), choices);
             }
-            let words = object.get("oneOf").and_then(Value::as_array).and_then(|choices| {
+            let constants = object.get("oneOf").and_then(Value::as_array).and_then(|choices| {
                 choices.iter().map(|choice| choice.get("const").cloned()).collect::<Option<Vec<Value>>>()
             });
-            if let Some(words) = words {
+            if let Some(constants) = constants {
                 object.remove("oneOf");
                 object.insert("type".to_owned(), "string".into());
-                object.insert("enum".to_owned(), words.into());
+                object.insert("enum".to_owned(), constants.into());
             }
             // A map whose keys are numbers.
             if let Some(Value::Object(patterns)) = object.remove("patternProperties") {

@@ -166,7 +166,8 @@ pub(super) fn table() -> Vec<Route> {
             routing::get(runs),
             Operation::new("listRuns", "List the runs of all syncs, newest first")
                 .query::<RunsQuery>()
-                .returns::<Vec<RunView>>(200, "The runs."),
+                .returns::<Vec<RunView>>(200, "The runs.")
+                .errors(&[404]),
         ),
         get(
             "/api/v1/runs/{run}",
@@ -204,7 +205,7 @@ pub(super) fn table() -> Vec<Route> {
 
 /// The API, without authentication.
 pub(super) fn router(service: Arc<dyn Service>, limits: &RequestLimits) -> Router {
-    // Everything else under /api is answered here, not by a page.
+    // Everything else under /api is not found here, rather than by a page.
     let not_found = || async { StatusCode::NOT_FOUND };
     let start = Router::new().route("/api", routing::any(not_found)).route("/api/{*rest}", routing::any(not_found));
     let table = table();
@@ -256,7 +257,7 @@ type Show = Bounded<0, ITEMS_MAX, 20>;
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 struct ShowQuery {
-    /// How many changes to list; only with `dry_run`.
+    /// How many changes to list, 20 by default; only with `dry_run`.
     show: Option<Show>,
 }
 

@@ -27,10 +27,10 @@ const SESSIONS_MAX: usize = 1_024;
 
 /// Creates sessions and finds them again.
 pub(super) struct SessionStore {
-    /// Ids and form tokens are made with it, so nobody can guess them.
+    /// Ids and form tokens are made with it, so they cannot be guessed.
     key: [u8; 32],
     created: AtomicU64,
-    /// When each session expires, by the MAC of its id: the time a lookup takes tells nothing about ids.
+    /// When each session expires, by the MAC of its id: the time a lookup takes reveals nothing about ids.
     expiries: Mutex<BTreeMap<[u8; 32], DateTime<Utc>>>,
 }
 

@@ -2,7 +2,7 @@
 //!
 //! The one that has been idle for the longest: waiting for its client to send a request or to read a response, it costs
 //! nothing but its slot. Every connection gets a little time to send a request, and one whose request is being handled is
-//! never closed. So a health check is answered within a second however many slow clients there are.
+//! never closed. So a health check takes less than a second however many slow clients there are.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! The throttle of failed logins: after ten wrong tokens within a minute, an address is told to wait (429).
+//! The throttle of failed logins: after ten wrong tokens within a minute, an address gets 429.
 //!
 //! It applies to wrong tokens only, because all callers behind a reverse proxy share the proxy's address: one client with
 //! an old token must not lock out the others. What keeps the token from being guessed is its length (`address::check_token`);
@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-/// Wrong tokens within [`WINDOW`] before an address is told to wait. People mistype a few times.
+/// Wrong tokens within [`WINDOW`] before an address gets 429. People mistype a few times.
 const FAILURES_MAX: usize = 10;
 
 /// How long a wrong token counts.
@@ -24,12 +24,12 @@ const ADDRESSES_MAX: usize = 256;
 #[derive(Debug, Default)]
 pub(super) struct LoginThrottle(Mutex<BTreeMap<IpAddr, VecDeque<Duration>>>);
 
-/// What a failed login is answered with.
+/// How a failed login is handled.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum FailedLogin {
     /// The token is wrong.
     Wrong,
-    /// The token is wrong, and this is the last one before the address is told to wait.
+    /// The token is wrong, and this is the last one before the address gets 429.
     Last,
     /// Too many tokens were wrong: for how long none counts any more.
     Wait(Duration),

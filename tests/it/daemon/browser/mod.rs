@@ -1,5 +1,5 @@
-//! Does a real browser find anything wrong with the real daemon? `make test-browser` runs this: it needs Chromium, Node and
-//! the npm registry. What the browser does is in `tests/browser/console.mjs`; here is the daemon it does it to.
+//! The console of a real daemon in a real browser. `make test-browser` runs this: it needs Chromium, Node and the npm
+//! registry. What the browser does is in `tests/browser/console.mjs`; here is the daemon it visits.
 
 mod night;
 
@@ -18,15 +18,15 @@ const TOKEN: &str = "a-token-for-browsers-5d1c";
 struct Visit<'a> {
     /// Names the folder of its screenshots.
     name: &'a str,
-    /// What it does, of `policy`, `look`, `use`, `login`; empty for all that there is.
+    /// What it does, of `policy`, `look`, `use`, `login`; empty for all.
     does: &'a str,
-    /// `NAME=PATH`, separated by spaces: what it looks at instead of all pages.
+    /// `NAME=PATH`, separated by spaces: these pages instead of all.
     pages: &'a str,
-    /// What it shows to be let in.
+    /// The token it logs in with.
     token: &'a str,
 }
 
-/// Has the browser visit a daemon; what it complains of is printed as it is found.
+/// Lets the browser visit a daemon; its findings are printed.
 #[track_caller]
 fn visit(daemon: &Daemon, visit: &Visit<'_>) {
     let cache = || {
@@ -40,18 +40,18 @@ fn visit(daemon: &Daemon, visit: &Visit<'_>) {
     for (name, value) in [("GROUPCAST_DOES", visit.does), ("GROUPCAST_PAGES", visit.pages)] {
         command.env(name, value);
     }
-    // Here every step has its occasion: one that is left out is a mistake of this test.
-    command.env("GROUPCAST_TOKEN", visit.token).env("GROUPCAST_LEAVE_OUT", "nothing");
+    // This daemon has an occasion for every step: a skipped one is a mistake of this test.
+    command.env("GROUPCAST_TOKEN", visit.token).env("GROUPCAST_STRICT", "1");
     let status = command.status().unwrap();
-    assert!(status.success(), "{}: the browser's complaints are above", visit.name);
+    assert!(status.success(), "{}: the browser's findings are above", visit.name);
 }
 
 #[test]
 #[ignore = "needs Chromium, Node and the npm registry: `make test-browser`"]
 fn a_browser_finds_nothing_wrong_with_a_daemon_after_a_bad_night() {
-    let night = Night::fall(night::LONG_HISTORY);
+    let night = Night::with_runs(night::LONG_HISTORY);
     let daemon = night.daemon(None);
-    night.stir(&daemon);
+    night.start_runs(&daemon);
     visit(&daemon, &Visit { name: "night", ..Visit::default() });
     daemon.kill();
 }
@@ -59,18 +59,18 @@ fn a_browser_finds_nothing_wrong_with_a_daemon_after_a_bad_night() {
 #[test]
 #[ignore = "needs Chromium, Node and the npm registry: `make test-browser`"]
 fn a_browser_finds_nothing_wrong_with_a_daemon_behind_a_token() {
-    let night = Night::fall(3);
+    let night = Night::with_runs(3);
     let daemon = night.daemon(Some(TOKEN));
-    night.stir(&daemon);
+    night.start_runs(&daemon);
     visit(&daemon, &Visit { name: "token", does: "look", pages: "first=/ logged-in=/runs", token: TOKEN });
-    // Last, because afterwards nobody here is listened to for a minute.
+    // Last, because it counts as failed logins of this address.
     visit(&daemon, &Visit { name: "token", does: "policy use login", token: TOKEN, ..Visit::default() });
     daemon.kill();
 }
 
 #[test]
 #[ignore = "needs Chromium, Node and the npm registry: `make test-browser`"]
-fn a_browser_finds_nothing_wrong_with_a_daemon_that_has_something_to_say_about_itself() {
+fn a_browser_finds_nothing_wrong_with_the_notices_of_a_daemon() {
     let night = Night::empty();
     let daemon = night.daemon(None);
     visit(
@@ -83,10 +83,10 @@ fn a_browser_finds_nothing_wrong_with_a_daemon_that_has_something_to_say_about_i
         },
     );
     daemon.stop().exits(0);
-    let night = Night::fall(3);
+    let night = Night::with_runs(3);
     let daemon = night.daemon(None);
-    night.stir(&daemon);
-    // GIVEN files that cannot be used any more
+    night.start_runs(&daemon);
+    // GIVEN files with errors
     night.break_config();
     crate::support::cli::until("the daemon notices", || {
         daemon.get("/api/v1/about").is(200)["config_problems"].is_string().then_some(())
@@ -95,8 +95,8 @@ fn a_browser_finds_nothing_wrong_with_a_daemon_that_has_something_to_say_about_i
         &daemon,
         &Visit { name: "config", does: "look", pages: "overview=/ sync=/syncs/accounts", ..Visit::default() },
     );
-    // AND a daemon that is told to stop, and waits for an answer that does not come
-    night.hold_answers();
+    // AND a daemon that shuts down while a request has no response
+    night.hold_responses();
     daemon.signal("TERM");
     crate::support::cli::until("it stops", || {
         (daemon.get("/api/v1/about").is(200)["stopping"] == json!(true)).then_some(())

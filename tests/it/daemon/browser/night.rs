@@ -1,5 +1,5 @@
-//! What might a daemon look like at three in the morning? A folder with a sync for every state that the console shows,
-//! brought about by real runs.
+//! A daemon at three in the morning: a folder with a sync for every state that the console shows, brought about by real
+//! runs.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -13,12 +13,12 @@ use crate::support::daemon::Daemon;
 
 /// Good runs of the sync with a long history: with the others' they fill more than a page of the list.
 pub(super) const LONG_HISTORY: usize = 48;
-/// Groups that are said slowly: 85 fit a request, so that there are far more requests than the visit has seconds.
+/// Groups that are sent slowly: 85 fit a request, so that there are far more requests than the visit has seconds.
 const SLOW_GROUPS: usize = 40_000;
-/// How long the slow receiver takes: the requests in flight when somebody cancels end within it.
+/// How long the slow receiver takes: requests in flight at a cancellation finish within it.
 const SLOWLY_MS: u64 = 1_500;
 
-/// Keys that a page must neither break on nor be misled by.
+/// Keys that must not break a page.
 const HOSTILE_KEYS: [&str; 14] = [
     "<script>alert('key')</script>",
     "\"><img src=x onerror=alert(1)>",
@@ -44,12 +44,12 @@ pub(super) struct Night {
 }
 
 impl Night {
-    /// Nothing was ever set up but the connections.
+    /// Only the connections are configured.
     pub(super) fn empty() -> Night {
         let (quick, slow) = (Receiver::start(), Receiver::start());
         let mut place = Place::new();
         place.set("AMPLITUDE_API_KEY", KEY);
-        // The daemon that is told to stop stays until it is killed.
+        // The daemon that shuts down stays until it is killed.
         place.set("GROUPCAST__DAEMON__DRAIN", "10m");
         place.write("groupcast.toml", &config(&quick, &slow));
         place.warehouse(&tables());
@@ -57,20 +57,20 @@ impl Night {
         Night { place, quick, slow }
     }
 
-    /// A night in which most went well, so often, and some of everything did not. The daemon that lived through it was killed.
-    pub(super) fn fall(good_runs: usize) -> Night {
+    /// Many successful runs and one of every failure. The daemon was killed.
+    pub(super) fn with_runs(good_runs: usize) -> Night {
         let night = Night::empty();
         night.mappings();
-        // Before the first run, which the schedule starts at once.
+        // Before the first run, which the schedule starts immediately.
         let poison = ["c7", "c11", "<b>c12</b>"].map(str::to_owned);
         night.quick.vendor.change(|rules| rules.poison = BTreeSet::from(poison));
         let daemon = Daemon::start(&night.place);
         night.history(&daemon, good_runs);
-        night.troubles(&daemon);
-        // The machine dies in the middle of a run.
+        night.failures(&daemon);
+        // The daemon is killed in the middle of a run.
         slow(&night.slow, SLOWLY_MS);
-        daemon.trigger("died", &json!({}));
-        night.until_said("died");
+        daemon.trigger("crashed", &json!({}));
+        night.until_sent("crashed");
         daemon.kill();
         night
     }
@@ -85,28 +85,28 @@ impl Night {
         Daemon::start_with(&self.place, token)
     }
 
-    /// What goes on while the browser looks: a run under way, and one that waits for its end.
-    pub(super) fn stir(&self, daemon: &Daemon) {
+    /// Starts a run that lasts while the browser looks, and queues another one.
+    pub(super) fn start_runs(&self, daemon: &Daemon) {
         daemon.trigger("slowly", &json!({}));
-        self.until_said("slowly");
+        self.until_sent("slowly");
         daemon.trigger("slowly", &json!({"full": true}));
     }
 
-    /// Waits until the slow receiver holds a group of this type.
+    /// Waits until the slow receiver has a group of this type.
     #[track_caller]
-    fn until_said(&self, kind: &str) {
-        until("it sends", || self.slow.vendor.groups().keys().any(|(held, _)| held == kind).then_some(()));
+    fn until_sent(&self, kind: &str) {
+        until("it sends", || self.slow.vendor.groups().keys().any(|(known, _)| known == kind).then_some(()));
     }
 
-    /// Leaves a mapping that cannot be used.
+    /// Writes a mapping with errors.
     pub(super) fn break_config(&self) {
         self.place
             .mapping("contacts", &mapping("name = 5\nplan = { column = \"<b>\" , as = \"nmber\" }", "[gaurds]\n"));
     }
 
-    /// The slow receiver answers nobody from now on, and somebody waits for an answer.
+    /// The slow receiver does not respond any more, and a request is in flight.
     #[track_caller]
-    pub(super) fn hold_answers(&self) {
+    pub(super) fn hold_responses(&self) {
         slow(&self.slow, 3_600_000);
         let before = self.slow.requests();
         until("a request is held", || (self.slow.requests() > before).then_some(()));
@@ -163,7 +163,7 @@ impl Night {
                     to(named(), "rows", "accounts")
                 ) + "[incremental]\ncursor = \"updated_at\"\n",
             ),
-            ("died", slowly(to(mapping(&wide, ""), "died", "wide"))),
+            ("crashed", slowly(to(mapping(&wide, ""), "crashed", "wide"))),
             ("slowly", slowly(to(mapping(&wide, ""), "slowly", "wide"))),
             (
                 "straße_Ω.und-eine-sehr-lange-Benennung-die-niemand-auf-einem-Telefon-lesen-will",
@@ -175,7 +175,7 @@ impl Night {
         }
     }
 
-    /// Many good runs, no two alike.
+    /// Many successful runs, no two alike.
     fn history(&self, daemon: &Daemon, good_runs: usize) {
         well(&daemon.run("accounts", &json!({})), "delivered");
         for turn in 1..good_runs {
@@ -204,8 +204,8 @@ impl Night {
         }
     }
 
-    /// One of everything that goes wrong.
-    fn troubles(&self, daemon: &Daemon) {
+    /// One of every failure.
+    fn failures(&self, daemon: &Daemon) {
         for sync in [
             "guarded-first",
             "guarded-second",
@@ -233,10 +233,10 @@ impl Night {
             });
         }
         well(&daemon.run("contacts", &json!({})), "some_rejected");
-        // One that somebody stops, so that it says the rest later.
+        // One that is cancelled, so that changes are pending.
         slow(&self.slow, SLOWLY_MS / 5);
         let run = daemon.trigger("slowly", &json!({}));
-        self.until_said("slowly");
+        self.until_sent("slowly");
         daemon.post(&format!("/api/v1/runs/{run}/cancel"), &json!({})).is(202);
         well(&daemon.ended(&run), "incomplete");
         self.slow.vendor.edit(|groups| groups.retain(|(kind, _), _| kind != "slowly"));
