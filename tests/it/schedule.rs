@@ -1,11 +1,11 @@
-//! What does `groupcast schedule` tell of real mappings and their runs?
+//! `groupcast schedule` with real mappings and their runs.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
 
 use crate::support::cli::{Place, Receiver, mapping};
 
-/// A mapping of one trait of its own; `schedule` stands above it.
+/// A mapping of one trait of its own; `schedule` comes above it.
 fn scheduled(name: &str, schedule: &str) -> String {
     format!("{schedule}\n{}", mapping(&format!("{name} = \"n\""), ""))
 }
@@ -37,7 +37,7 @@ fn time(text: &Value) -> DateTime<Utc> {
 }
 
 #[test]
-fn the_next_times_are_told_with_their_zone() {
+fn the_next_times_are_shown_with_their_time_zone() {
     let place = place();
     let all = place.run(&["schedule", "--next", "5", "--json"]).exits(0).json();
     let now = time(&all["now"]);
@@ -111,4 +111,25 @@ fn a_schedule_that_cannot_be_is_told_at_its_place() {
     let settings = place.read("groupcast.toml");
     place.write("groupcast.toml", &settings.replace("Asia/Kathmandu", "Asia/Katmandoo"));
     place.run(&["check"]).exits(2).says(&["did you mean `Asia/K", "groupcast.toml"]);
+}
+
+#[test]
+fn a_country_that_changed_its_clocks_this_year_runs_at_its_new_time() {
+    let place = place();
+    // British Columbia stays on UTC-7, Manitoba on UTC-5, Morocco on UTC: since this year, in winter too.
+    for (name, zone, offset) in [
+        ("vancouver", "America/Vancouver", "-07:00"),
+        ("winnipeg", "America/Winnipeg", "-05:00"),
+        ("casablanca", "Africa/Casablanca", "+00:00"),
+    ] {
+        let schedule = format!("schedule = {{ cron = '0 9 20 1 *', timezone = '{zone}' }}");
+        place.mapping(name, &scheduled(name, &schedule));
+        let all = place.run(&["schedule", name, "--next", "1", "--json"]).exits(0).json();
+        let local = sync(&all, name)["next"][0]["local"].as_str().unwrap();
+        assert!(local.ends_with(&format!("-01-20T09:00:00{offset}")), "{name}: {local}");
+        assert!(all["tzdata"].as_str().unwrap() >= "2026f", "{}", all["tzdata"]);
+    }
+    // An abbreviation is no time zone, and suggests one that keeps daylight saving.
+    place.mapping("vancouver", &scheduled("vancouver", "schedule = { cron = '0 9 * * *', timezone = 'PST' }"));
+    place.run(&["check"]).exits(2).says(&["did you mean `America/Los_Angeles`?"]);
 }

@@ -1,4 +1,4 @@
-//! Is a changed config taken over, and a bad one refused while the last good one stays?
+//! A changed config is reloaded; a bad one is rejected while the last good one stays in use.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -10,7 +10,7 @@ use crate::support::cli::{Receiver, until};
 use crate::support::daemon::Daemon;
 
 #[test]
-fn edits_are_taken_over_and_bad_ones_are_not() {
+fn edits_are_reloaded_and_bad_ones_are_not() {
     let receiver = Receiver::start();
     let place = place(&receiver, 3);
     place.mapping("accounts", &scheduled(""));
@@ -22,7 +22,7 @@ fn edits_are_taken_over_and_bad_ones_are_not() {
     // a mistake
     let good = place.read("mappings/accounts.toml");
     place.mapping("accounts", &good.replace("source = ", "sorce = "));
-    let about = until("the mistake is told", || {
+    let about = until("the mistake is shown", || {
         let about = daemon.get("/api/v1/about").is(200);
         about["config_problems"].is_string().then_some(about)
     });
@@ -43,7 +43,7 @@ fn edits_are_taken_over_and_bad_ones_are_not() {
 }
 
 #[test]
-fn files_outside_the_folder_are_followed_and_nothing_is_said_of_what_did_not_change() {
+fn files_outside_the_folder_are_followed_and_nothing_is_logged_of_what_did_not_change() {
     let receiver = Receiver::start();
     let place = place(&receiver, 3);
     let elsewhere = tempfile::tempdir().unwrap();
@@ -83,14 +83,14 @@ fn what_cannot_be_served_is_refused_at_the_start() {
 }
 
 #[test]
-fn a_mapping_with_mistakes_hurts_no_other_sync() {
+fn a_mapping_with_mistakes_affects_no_other_sync() {
     let receiver = Receiver::start();
     let place = place(&receiver, 3);
     let good = scheduled("");
     place.mapping("accounts", &good);
     let broken = good.replace("\"company\"", "\"team\"").replace("source = ", "sorce = ");
     place.mapping("teams", &broken);
-    // GIVEN a folder with a good and a broken mapping THEN commands do what they can, and say what they cannot
+    // GIVEN a folder with a good and a broken mapping THEN commands do what they can, and report what they cannot
     place.run(&["check"]).exits(2).says(&["sorce", "mappings/teams.toml:"]);
     place.run(&["run"]).exits(2).says(&["accounts: 3 rows", "3 delivered", "sorce"]);
     place.run(&["run", "accounts"]).exits(0).says(&["3 unchanged", "mappings/teams.toml has mistakes"]);
@@ -119,7 +119,7 @@ fn a_mapping_with_mistakes_hurts_no_other_sync() {
     place.mapping("zzz", &good);
     place.run(&["run"]).exits(2).says(&["accounts: 3 rows", "is also written by mappings/accounts.toml"]);
     std::fs::remove_file(place.path("mappings/zzz.toml")).unwrap();
-    // AND the daemon starts, tells of it, runs the good one, and the other once it is corrected
+    // AND the daemon starts, shows it, runs the good one, and the other once it is corrected
     let daemon = Daemon::start(&place);
     daemon.get("/readyz").is(200);
     let about = daemon.get("/api/v1/about").is(200);
@@ -145,9 +145,9 @@ fn a_mapping_with_mistakes_hurts_no_other_sync() {
     place.mapping("teams", &broken.replace("sorce", "source"));
     until("the other sync is there", || (daemon.get("/api/v1/syncs/teams").status == 200).then_some(()));
     assert_eq!(daemon.run("teams", &json!({}))["run"]["status"], "delivered");
-    // AND while one is broken, edits of others are taken over
+    // AND while one is broken, edits of others are reloaded
     place.mapping("teams", &broken);
-    until("the mistake is told", || daemon.get("/api/v1/about").is(200)["config_problems"].is_string().then_some(()));
+    until("the mistake is shown", || daemon.get("/api/v1/about").is(200)["config_problems"].is_string().then_some(()));
     place.mapping("more", &good.replace("\"company\"", "\"crew\""));
     until("the third sync is there", || (daemon.get("/api/v1/syncs/more").status == 200).then_some(()));
     assert_eq!(daemon.run("teams", &json!({}))["run"]["status"], "delivered", "its last good mapping is in use");
@@ -155,7 +155,7 @@ fn a_mapping_with_mistakes_hurts_no_other_sync() {
 }
 
 #[test]
-fn a_token_is_asked_for_over_the_network_and_not_of_commands_beside_it() {
+fn a_token_is_needed_over_the_network_and_not_by_commands_beside_the_ledger() {
     let receiver = Receiver::start();
     let mut place = place(&receiver, 1);
     place.mapping("accounts", &scheduled(""));
@@ -168,11 +168,11 @@ fn a_token_is_asked_for_over_the_network_and_not_of_commands_beside_it() {
     place.set("GROUPCAST_TOKEN", "another-of-twenty-chars");
     place.run(&["status"]).exits(0).says(&["told by"]);
     for shown in ["", "authorization: Bearer another-of-twenty-chars\r\n"] {
-        let mut asking = TcpStream::connect(daemon.url.trim_start_matches("http://")).unwrap();
-        write!(asking, "GET /api/v1/syncs HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n{shown}\r\n").unwrap();
-        let mut answer = String::new();
-        asking.read_to_string(&mut answer).unwrap();
-        assert!(answer.starts_with("HTTP/1.1 401 "), "{answer}");
+        let mut client = TcpStream::connect(daemon.url.trim_start_matches("http://")).unwrap();
+        write!(client, "GET /api/v1/syncs HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n{shown}\r\n").unwrap();
+        let mut response = String::new();
+        client.read_to_string(&mut response).unwrap();
+        assert!(response.starts_with("HTTP/1.1 401 "), "{response}");
     }
     let output = daemon.stop().exits(0);
     assert!(!output.all().contains("t0ken"), "{}", output.all());

@@ -1,4 +1,4 @@
-//! What is left when a daemon is killed in the middle of a run, or told to stop? Nothing lost, little said twice.
+//! A daemon that is killed in the middle of a run, or stopped: nothing is lost, and little is sent twice.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,15 +15,15 @@ const GROUPS: usize = 400;
 const PER_REQUEST: usize = 10;
 const IN_FLIGHT: usize = 2;
 
-/// How often each group was told, over all requests.
-fn told(receiver: &Receiver) -> BTreeMap<String, usize> {
-    let mut told = BTreeMap::new();
+/// How often each group was sent, over all requests.
+fn sent(receiver: &Receiver) -> BTreeMap<String, usize> {
+    let mut sent = BTreeMap::new();
     for request in receiver.since(0).iter().filter(|request| request.status == 200) {
         for one in identifications(&request.body) {
-            *told.entry(one["group_value"].as_str().unwrap().to_owned()).or_default() += 1;
+            *sent.entry(one["group_value"].as_str().unwrap().to_owned()).or_default() += 1;
         }
     }
-    told
+    sent
 }
 
 fn daily(daemon: &Daemon) -> Value {
@@ -31,7 +31,7 @@ fn daily(daemon: &Daemon) -> Value {
 }
 
 #[test]
-fn runs_that_died_together_start_again_one_at_a_time() {
+fn runs_that_crashed_together_start_again_one_at_a_time() {
     let receiver = Receiver::start();
     let place = wide(&receiver, 40);
     let syncs = ["accounts", "teams", "units"];
@@ -50,7 +50,7 @@ fn runs_that_died_together_start_again_one_at_a_time() {
     // WHEN it starts again
     let daemon = Daemon::start(&place);
     let mut most = 0;
-    until("all have ended well", || {
+    until("all have succeeded", || {
         most = most.max(running(&daemon));
         let last = |sync: &&str| daemon.get(&format!("/api/v1/syncs/{sync}")).is(200)["runs"][0]["status"].clone();
         syncs.iter().all(|sync| last(sync) == "delivered").then_some(())
@@ -69,11 +69,11 @@ fn a_daemon_killed_in_the_middle_of_a_run_goes_on_where_it_was() {
     slow(&receiver, 60);
     // A sync that never ran is due at once.
     let daemon = Daemon::start(&place);
-    until("half of it is said", || (receiver.requests() > GROUPS / PER_REQUEST / 2).then_some(()));
+    until("half of it is sent", || (receiver.requests() > GROUPS / PER_REQUEST / 2).then_some(()));
     let first = daily(&daemon)["runs"][0]["run"].as_str().unwrap().to_owned();
     daemon.kill();
     slow(&receiver, 0);
-    // WHEN it starts again, the day is not over and no moment has come
+    // WHEN it starts again, the day is not over and no scheduled time has come
     let daemon = Daemon::start(&place);
     let second = until("it goes on by itself", || {
         let runs = daily(&daemon)["runs"].as_array().unwrap().clone();
@@ -81,13 +81,13 @@ fn a_daemon_killed_in_the_middle_of_a_run_goes_on_where_it_was() {
     });
     assert_eq!((&second[0]["started_by"], &second[1]["status"]), (&json!("retry"), &json!("died")), "{second:?}");
     assert_eq!(second.len(), 2);
-    // THEN everything arrived, and only what was in flight was said again
+    // THEN everything arrived, and only what was in flight was sent again
     assert_eq!(holding(&receiver, "t99", 0), GROUPS);
-    let told = told(&receiver);
-    let twice = told.values().filter(|count| **count > 1).count();
-    assert_eq!(told.len(), GROUPS);
-    assert!(told.values().all(|count| *count <= 2), "{told:?}");
-    assert!(twice <= IN_FLIGHT * PER_REQUEST + PER_REQUEST, "{twice} groups were told twice");
+    let sent = sent(&receiver);
+    let twice = sent.values().filter(|count| **count > 1).count();
+    assert_eq!(sent.len(), GROUPS);
+    assert!(sent.values().all(|count| *count <= 2), "{sent:?}");
+    assert!(twice <= IN_FLIGHT * PER_REQUEST + PER_REQUEST, "{twice} groups were sent twice");
     // AND the schedule goes on from there
     let next = daily(&daemon)["sync"]["schedule"]["next"][0]["utc"].as_str().unwrap().to_owned();
     let hours = chrono::DateTime::parse_from_rfc3339(&next).unwrap().to_utc() - SystemClock::start().now();
@@ -96,7 +96,7 @@ fn a_daemon_killed_in_the_middle_of_a_run_goes_on_where_it_was() {
 }
 
 #[test]
-fn a_daemon_told_to_stop_lets_go_in_time_and_goes_on_later() {
+fn a_daemon_stops_in_time_and_continues_later() {
     let receiver = Receiver::start();
     let place = wide(&receiver, GROUPS);
     place.mapping("accounts", &wide_mapping("schedule = { every = '24h' }"));
@@ -105,16 +105,16 @@ fn a_daemon_told_to_stop_lets_go_in_time_and_goes_on_later() {
     until("it sends", || (receiver.requests() > 5).then_some(()));
     let clock = SystemClock::start();
     daemon.stop().exits(0);
-    assert!(clock.elapsed() < Duration::from_secs(20), "what is in flight ends, nothing more is begun");
-    let before = told(&receiver);
+    assert!(clock.elapsed() < Duration::from_secs(20), "what is in flight ends, nothing more is started");
+    let before = sent(&receiver);
     assert!(before.len() < GROUPS);
     let runs = place.run(&["runs", "--json"]).exits(0).json();
     assert_eq!(runs["runs"][0]["status"], "incomplete");
     slow(&receiver, 0);
     let daemon = Daemon::start(&place);
     until("it goes on", || (holding(&receiver, "t99", 0) == GROUPS).then_some(()));
-    let told = told(&receiver);
-    assert!(told.values().all(|count| *count == 1), "what was answered was recorded: {told:?}");
+    let sent = sent(&receiver);
+    assert!(sent.values().all(|count| *count == 1), "what was acknowledged was recorded: {sent:?}");
     daemon.stop().exits(0);
 }
 
@@ -137,11 +137,11 @@ fn a_drain_has_an_end() {
 }
 
 #[test]
-fn a_drain_waits_for_answers_that_take_long() {
+fn a_drain_waits_for_slow_responses() {
     let receiver = Receiver::start();
     let place = wide(&receiver, GROUPS);
     place.mapping("accounts", &wide_mapping("schedule = { every = '24h' }"));
-    // Longer than a run by hand waits, and less than the drain of half a minute.
+    // Longer than a run of the command line waits, and less than the drain of half a minute.
     slow(&receiver, 12_000);
     let daemon = Daemon::start(&place);
     until("requests are in flight", || (receiver.requests() == IN_FLIGHT).then_some(()));
@@ -164,10 +164,10 @@ fn a_second_signal_abandons_what_is_in_flight_at_once() {
     // GIVEN a drain that would take half a minute
     daemon.signal("INT");
     until("it stops", || (daemon.get("/api/v1/about").is(200)["stopping"] == json!(true)).then_some(()));
-    // WHEN whoever stands before it presses once more, or the service manager asks in its own way
+    // WHEN Ctrl-C is pressed once more, or the service manager stops it in its own way
     daemon.stop().exits(0);
     assert!(clock.elapsed() < Duration::from_secs(15), "{:?}", clock.elapsed());
-    // THEN what nobody answered is unknown, and the next start says it again
+    // THEN what was not acknowledged is unconfirmed, and the next start resends it
     let status = place.run(&["status", "--json"]).exits(0).json();
     assert_eq!(status["syncs"][0]["last_run"]["counts"]["unknown"], json!(IN_FLIGHT * PER_REQUEST), "{status}");
     slow(&receiver, 0);

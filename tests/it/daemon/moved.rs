@@ -25,10 +25,10 @@ fn rename(place: &Place, from: &str, to: &str) {
 
 /// Waits until the daemon is not ready, and returns why.
 #[track_caller]
-fn not_ready(daemon: &Daemon, words: &str) -> Value {
-    until(words, || {
-        let told = daemon.get("/readyz");
-        (told.status == 503 && told.text.contains(words)).then_some(told.body["error"].clone())
+fn not_ready(daemon: &Daemon, text: &str) -> Value {
+    until(text, || {
+        let response = daemon.get("/readyz");
+        (response.status == 503 && response.text.contains(text)).then_some(response.body["error"].clone())
     })
 }
 
@@ -53,26 +53,26 @@ fn no_run_starts_while_the_ledger_is_not_at_its_path() {
     let why = not_ready(&daemon, "was moved or deleted while it is open");
     assert_eq!(why["kind"], "ledger");
     assert!(why["advice"].as_str().unwrap().contains("back to this path"), "{why}");
-    let told = |event: &str| {
-        let told = hook.received().into_iter().map(|request| request.json()).find(|message| message["event"] == event);
-        told.filter(|message| message["sync"] == "")
+    let alert_of = |event: &str| {
+        let alert = hook.received().into_iter().map(|request| request.json()).find(|message| message["event"] == event);
+        alert.filter(|message| message["sync"] == "")
     };
-    let alert = until("an alert", || told("ledger_unusable"));
+    let alert = until("an alert", || alert_of("ledger_unusable"));
     assert!(alert["error"].as_str().unwrap().contains("moved or deleted"), "{alert}");
     let seen = receiver.requests();
     edit(&place, "UPDATE accounts SET rev = 7 WHERE id = 'k1'");
     // THEN neither a schedule nor a person starts a run
-    let asked = daemon.post("/api/v1/syncs/accounts/runs", &json!({}));
-    assert_eq!(asked.status, 500, "{}", asked.text);
-    assert!(asked.text.contains("moved or deleted"), "{}", asked.text);
+    let response = daemon.post("/api/v1/syncs/accounts/runs", &json!({}));
+    assert_eq!(response.status, 500, "{}", response.text);
+    assert!(response.text.contains("moved or deleted"), "{}", response.text);
     assert!(daemon.get("/api/v1/about").is(200)["ledger_problem"].as_str().unwrap().contains("moved or deleted"));
     assert!(daemon.get("/metrics").text.contains("groupcast_ledger_problem 1"));
     assert_eq!(receiver.requests(), seen);
-    // AND once it is back everything goes on, without a word twice
+    // AND once it is back everything continues, and nothing is reported twice
     rename(&place, "state/aside", "state/ledger.duckdb");
     ready(&daemon);
     until("the row arrives", || (holding(&receiver, "rev", 7) == 1).then_some(()));
-    until("the recovery is told", || told("recovered"));
+    until("the recovery is reported", || alert_of("recovered"));
     let output = daemon.stop().exits(0).says(&["no run starts: ", "the ledger is usable again"]);
     assert_eq!(output.stderr.matches("no run starts: ").count(), 1, "once: {}", output.stderr);
     place.run(&["run"]).exits(0).says(&["nothing sent"]);
@@ -112,7 +112,7 @@ type Mishap<'a> = &'a dyn Fn(&Place);
 
 /// What was taken away or changed beside an open ledger is made good before a kill can miss it.
 #[test]
-fn a_log_and_a_generation_that_go_under_the_daemon_are_made_good() {
+fn a_log_and_a_generation_that_vanish_under_the_daemon_are_restored() {
     const LOG: &str = "state/ledger.duckdb.wal";
     const GENERATION: &str = "state/ledger.duckdb.generation";
     let take_away: [(&str, Mishap<'_>); 6] = [
@@ -177,7 +177,7 @@ fn a_run_under_way_stops_before_it_says_more() {
 }
 
 #[test]
-fn a_disk_without_room_is_told_before_a_run_starts() {
+fn a_full_disk_is_reported_before_a_run_starts() {
     let receiver = Receiver::start();
     let place = place(&receiver, 5);
     place.mapping("accounts", &scheduled(""));

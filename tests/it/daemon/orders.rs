@@ -7,7 +7,7 @@ use crate::support::cli::{Receiver, until};
 use crate::support::daemon::Daemon;
 
 #[test]
-fn a_run_is_asked_for_and_told_about() {
+fn a_run_is_requested_and_shown() {
     let receiver = Receiver::start();
     let place = place(&receiver, 5);
     place.mapping("accounts", &scheduled(""));
@@ -28,16 +28,16 @@ fn a_run_is_asked_for_and_told_about() {
     assert_eq!(detail["detail"]["by_status"]["200"], 1);
     assert_eq!(detail["detail"]["guards"].as_array().unwrap().len(), 8);
     let id = run["run"].as_str().unwrap();
-    let said = daemon.get(&format!("/api/v1/runs/{id}/groups?count=2")).is(200);
-    assert_eq!(said.as_array().unwrap().len(), 2, "{said}");
+    let changes = daemon.get(&format!("/api/v1/runs/{id}/groups?count=2")).is(200);
+    assert_eq!(changes.as_array().unwrap().len(), 2, "{changes}");
     let group = daemon.get("/api/v1/syncs/accounts/groups?key=k3").is(200);
     assert_eq!((&group["traits"]["name"]["value"], &group["traits"]["name"]["run"]), (&json!("n3"), &json!(id)));
     assert_eq!(daemon.get("/api/v1/syncs/accounts/groups/k3").is(200), group);
-    // what is unknown is not found, what is wrong is said
+    // what is unknown is not found, what is invalid is explained
     for (path, status) in [
         ("/api/v1/syncs/acounts", 404),
         ("/api/v1/runs/nothing", 404),
-        ("/api/v1/syncs/accounts/groups?key=nobody", 404),
+        ("/api/v1/syncs/accounts/groups?key=none", 404),
         ("/api/v1/runs?count=0", 400),
     ] {
         let error = daemon.get(path).is(status);
@@ -65,10 +65,10 @@ fn many_triggers_of_one_sync_lose_none_and_repeat_none() {
     slow(&receiver, 25_000);
     let first = daemon.trigger("accounts", &json!({}));
     until("the first run sends", || (receiver.requests() > 0).then_some(()));
-    // WHEN many ask at once while the source has been read already, and the first run goes on
+    // WHEN many request a run while the source has been read already, and the first run goes on
     edit(&place, "UPDATE accounts SET rev = 1");
     let accepted: Vec<(String, bool)> = std::thread::scope(|scope| {
-        let asks: Vec<_> = (0..40)
+        let requests: Vec<_> = (0..40)
             .map(|_| {
                 scope.spawn(|| {
                     let accepted = daemon.post("/api/v1/syncs/accounts/runs", &json!({})).is(202);
@@ -76,10 +76,10 @@ fn many_triggers_of_one_sync_lose_none_and_repeat_none() {
                 })
             })
             .collect();
-        asks.into_iter().map(|ask| ask.join().unwrap()).collect()
+        requests.into_iter().map(|request| request.join().unwrap()).collect()
     });
     slow(&receiver, 0);
-    // THEN one more run does for all of them, and it sees what changed before they asked
+    // THEN one more run serves all of them, and it sees what changed before they requested it
     let mut runs: Vec<&String> = accepted.iter().map(|(run, _)| run).filter(|run| **run != first).collect();
     runs.sort();
     runs.dedup();
@@ -108,7 +108,7 @@ fn a_run_is_cancelled_and_the_next_one_says_the_rest() {
     let ended = daemon.ended(&run);
     assert_eq!((&ended["run"]["status"], &ended["run"]["error_kind"]), (&json!("incomplete"), &json!("interrupted")));
     adds_up(&ended["run"]);
-    // The record is there a moment before the daemon has taken note of the end.
+    // The record is there just before the daemon has taken note of the end.
     until("there is nothing left to cancel", || {
         (daemon.post(&format!("/api/v1/runs/{run}/cancel"), &json!({})).status == 409).then_some(())
     });
@@ -120,7 +120,7 @@ fn a_run_is_cancelled_and_the_next_one_says_the_rest() {
 }
 
 #[test]
-fn pauses_and_waiting_runs_survive_a_restart() {
+fn pauses_and_queued_runs_survive_a_restart() {
     let receiver = Receiver::start();
     let place = place(&receiver, 5);
     place.mapping("often", &scheduled("schedule = '* * * * * *'"));
@@ -136,7 +136,7 @@ fn pauses_and_waiting_runs_survive_a_restart() {
         (daemon.get("/api/v1/syncs/often").is(200)["sync"]["activity"]["state"] == "paused").then_some(())
     });
     let before = daemon.get("/api/v1/syncs/often/runs").is(200).as_array().unwrap().len();
-    // A run is under way when another is asked for, and the machine dies.
+    // A run is under way when another is requested, and the machine crashes.
     slow(&receiver, 3_000);
     let first = daemon.trigger("other", &json!({}));
     until("it sends", || receiver.group("team", "k1"));

@@ -44,7 +44,7 @@ fn syncs_of_one_warehouse_run_side_by_side_and_followers_follow() {
     // WHEN the warehouse changes under way, every sync sees it
     edit(&place, "UPDATE accounts SET rev = 1");
     for name in names.iter().chain(&["follower"]) {
-        // The writer held the file; whoever met it backs off, and is asked instead of waited for.
+        // The writer had the file open; a sync that met it backs off, and is requested instead of waited for.
         daemon.run(name, &json!({}));
     }
     assert_eq!(holding(&receiver, "rev", 1), 6 * 50);
@@ -88,7 +88,7 @@ fn a_failing_sync_backs_off_and_disturbs_nobody() {
     let failed = &bad["runs"][0];
     assert_eq!((&failed["status"], &failed["error_kind"]), (&json!("failed"), &json!("config")), "{failed}");
     assert!(failed["error"].as_str().unwrap().contains("nothing"), "{failed}");
-    // the mapping is put right: it is tried at once
+    // the mapping is corrected: it is tried immediately
     place.mapping("bad", &scheduled("schedule = '* * * * * *'").replace("\"company\"", "\"team\""));
     until("the bad one is good", || receiver.group("team", "k1"));
     until("and counts as such", || {

@@ -1,7 +1,7 @@
 //! Do memory and handles stay flat over many real runs against a receiver with faults, and do the counts add up?
 //!
 //! The real program with ten syncs over DuckDB, Parquet, CSV and PostgreSQL, every second and on demand, while sources
-//! are edited, receivers fail in every way they can, config files change, and questions are asked. Two sizes of one soak:
+//! are edited, receivers fail in every way they can, config files change, and queries are made. Two sizes of one soak:
 //! a short one with every test run, and `make soak`.
 
 mod books;
@@ -24,17 +24,17 @@ use self::world::{SOUND, UNSOUND, World};
 use crate::support::cli::{Place, until};
 use crate::support::daemon::Daemon;
 
-/// Between two looks at what ended: much less than records are kept.
+/// Between two checks of what ended: much less than records are kept.
 const LOOK: Duration = Duration::from_millis(250);
-/// Triggered runs that may be open before another one is asked for.
+/// Triggered runs that may be open before another one is requested.
 const OPEN_MAX: usize = 6;
 /// Longest that accepted runs may take once nothing fails any more.
 const END_MAX: Duration = Duration::from_secs(60);
-/// Every guard: whoever wants a run to go through accepts them all.
+/// Every guard: a run that must go through accepts them all.
 const GUARDS: [&str; 8] =
     ["keys", "empty", "rows-dropped", "keys-changed", "removed", "changed", "nulled", "unsendable"];
 
-/// How long a soak goes on, and how closely it is looked at.
+/// How long a soak goes on, and how closely it is observed.
 struct Size {
     /// Runs that have ended before the faults stop.
     runs: usize,
@@ -126,7 +126,7 @@ fn soak(size: &Size) -> Vec<Sample> {
         round += 1;
         disturb(&mut world, &daemon, round);
         order(&world, &caller, &watch);
-        question(&world, &caller);
+        query(&world, &caller);
         until("triggered runs end", || watch.books(|books| (books.open().len() <= OPEN_MAX).then_some(())));
     }
     settle(&world, &daemon, &caller, &watch);
@@ -152,7 +152,7 @@ fn soak(size: &Size) -> Vec<Sample> {
     samples
 }
 
-/// Whatever may happen to a daemon from outside.
+/// What may happen to a daemon from outside.
 fn disturb(world: &mut World, daemon: &Daemon, round: usize) {
     if world.below(10) < 8 {
         world.edit();
@@ -168,24 +168,24 @@ fn disturb(world: &mut World, daemon: &Daemon, round: usize) {
     }
 }
 
-/// Asks for a few runs, and takes some back.
+/// Requests a few runs, and cancels some.
 fn order(world: &World, caller: &Caller, watch: &Watch) {
     for _ in 0..1 + world.below(3) {
-        // What cannot succeed is asked for now and then: each of its runs waits for a repetition.
+        // What cannot succeed is requested now and then: each of its runs waits for a repetition.
         let sync = if world.below(12) == 0 { world.one_of(&UNSOUND) } else { world.one_of(&SOUND[..]) };
         if sync == "seldom" {
             continue;
         }
-        let told = caller.post(&format!("/api/v1/syncs/{sync}/runs"), &world.ask(sync));
-        if told.status == 409 {
+        let response = caller.post(&format!("/api/v1/syncs/{sync}/runs"), &world.ask(sync));
+        if response.status == 409 {
             continue;
         }
-        let run = told.is(202)["run"].as_str().unwrap().to_owned();
+        let run = response.is(202)["run"].as_str().unwrap().to_owned();
         watch.books(|books| books.accepted.insert(run.clone()));
         if world.below(15) == 0 {
             let cancelled = caller.post(&format!("/api/v1/runs/{run}/cancel"), &json!({})).status;
             assert!([202, 404, 409].contains(&cancelled), "{cancelled}");
-            // One that had not begun leaves no record.
+            // One that had not started leaves no record.
             if caller.get(&format!("/api/v1/runs/{run}")).status == 404 {
                 watch.books(|books| books.accepted.remove(&run));
             }
@@ -193,8 +193,8 @@ fn order(world: &World, caller: &Caller, watch: &Watch) {
     }
 }
 
-/// Asks what people and scrapers ask.
-fn question(world: &World, caller: &Caller) {
+/// Queries what people and scrapers query.
+fn query(world: &World, caller: &Caller) {
     let sync = world.one_of(&SOUND[..]);
     let paths = [
         "/".to_owned(),
@@ -209,14 +209,14 @@ fn question(world: &World, caller: &Caller) {
         format!("/api/v1/syncs/{sync}/plan"),
     ];
     let path = &paths[world.below(paths.len() as u64) as usize];
-    let told = caller.get(path);
+    let response = caller.get(path);
     let plan = path.ends_with("/plan");
     // A plan may find the sync busy or the warehouse being written; a group may not be known yet.
-    let fine = told.status == 200 || plan && [409, 503].contains(&told.status) || told.status == 404;
-    assert!(fine, "{path}: {} {}", told.status, told.text);
+    let fine = response.status == 200 || plan && [409, 503].contains(&response.status) || response.status == 404;
+    assert!(fine, "{path}: {} {}", response.status, response.text);
 }
 
-/// The faults stop, and whatever was asked for ends.
+/// The faults stop, and every requested run ends.
 fn settle(world: &World, daemon: &Daemon, caller: &Caller, watch: &Watch) {
     world.calm_down();
     daemon.signal("HUP");
@@ -230,13 +230,13 @@ fn settle(world: &World, daemon: &Daemon, caller: &Caller, watch: &Watch) {
         if open.is_empty() {
             return;
         }
-        let told = || open.iter().map(|run| caller.get(&format!("/api/v1/runs/{run}")).text).collect::<Vec<_>>();
-        assert!(clock.elapsed() < END_MAX, "accepted, and not ended within {END_MAX:?}: {open:?}\n{:#?}", told());
+        let states = || open.iter().map(|run| caller.get(&format!("/api/v1/runs/{run}")).text).collect::<Vec<_>>();
+        assert!(clock.elapsed() < END_MAX, "accepted, and not ended within {END_MAX:?}: {open:?}\n{:#?}", states());
         std::thread::sleep(LOOK);
     }
 }
 
-/// One run of each sync makes its receiver hold what its source says, and the next one says nothing.
+/// One run of each sync makes its receiver hold what its source has, and the next one sends nothing.
 fn converge(world: &World, daemon: &Daemon) {
     let everything = json!({"full": true, "retry_rejected": true, "accept": GUARDS});
     for sync in SOUND {
@@ -260,7 +260,7 @@ fn agree(world: &World, daemon: &Daemon, caller: &Caller, watch: &Watch) {
         daemon.post(&format!("/api/v1/syncs/{sync}/pause"), &json!({})).is(200);
     }
     until("nothing runs", || (caller.get("/api/v1/about").is(200)["running"] == 0).then_some(()));
-    // The herald hears of a run just after it has ended, and the watch looks every now and then.
+    // The observer gets a run just after it has ended, and the watch checks every now and then.
     let mut differ = Vec::new();
     for _ in 0..50 {
         let metrics = caller.get("/metrics").text;

@@ -14,7 +14,7 @@ use super::{edit, holding, place, scheduled, slow};
 use crate::support::cli::{Place, Receiver, mapping, settings, until};
 use crate::support::daemon::Daemon;
 
-/// A PostgreSQL that accepts connections and never says a word: its port, and how many it accepted.
+/// A PostgreSQL that accepts connections and never responds: its port, and how many it accepted.
 fn silent() -> (u16, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -30,7 +30,7 @@ fn silent() -> (u16, Arc<AtomicUsize>) {
     (port, accepted)
 }
 
-/// Gives a sync `hung` a source that never answers; tells how many connections it accepted.
+/// Gives a sync `hung` a source that never responds; returns how many connections it accepted.
 fn with_silent_source(place: &Place, receiver: &Receiver) -> Arc<AtomicUsize> {
     let (port, accepted) = silent();
     let silent = format!(
@@ -68,8 +68,8 @@ fn a_source_that_never_answers_holds_nobody_up() {
     let ended = daemon.ended(&run);
     assert!(clock.elapsed() < Duration::from_secs(20), "{:?}", clock.elapsed());
     assert_eq!((&ended["run"]["status"], &ended["run"]["error_kind"]), (&json!("incomplete"), &json!("interrupted")));
-    assert_eq!(activity(&daemon, "hung")["failures"], 0, "whoever stops a run reports no failure");
-    // a plan that nobody waits for lets go of the sync
+    assert_eq!(activity(&daemon, "hung")["failures"], 0, "a cancelled run is no failure");
+    // a plan without a client releases the sync
     {
         let before = asked_of.load(Ordering::SeqCst);
         let mut asking = TcpStream::connect(daemon.url.trim_start_matches("http://")).unwrap();
@@ -87,7 +87,7 @@ fn a_source_that_never_answers_holds_nobody_up() {
 }
 
 #[test]
-fn so_many_plans_at_a_time_a_few_wait_and_the_rest_comes_again() {
+fn a_limit_of_plans_at_a_time_a_few_wait_and_the_rest_is_refused() {
     let receiver = Receiver::start();
     let mut place = place(&receiver, 5);
     place.set("GROUPCAST__DAEMON__PARALLEL_RUNS", "2");
@@ -134,7 +134,7 @@ fn so_many_plans_at_a_time_a_few_wait_and_the_rest_comes_again() {
 }
 
 #[test]
-fn a_plan_that_nobody_waits_for_lets_go_of_the_warehouse() {
+fn a_plan_without_a_client_releases_the_warehouse() {
     let receiver = Receiver::start();
     let place = place(&receiver, 5);
     // Of a type that the mapping takes: else the plan is refused once the columns are known.
@@ -177,7 +177,7 @@ fn a_plan_that_nobody_waits_for_lets_go_of_the_warehouse() {
 }
 
 #[test]
-fn a_run_that_waits_survives_a_kill_also_behind_another_one() {
+fn a_queued_run_survives_a_kill_also_behind_another_one() {
     let receiver = Receiver::start();
     let mut place = place(&receiver, 5);
     place.set("GROUPCAST__DAEMON__PARALLEL_RUNS", "1");
@@ -198,7 +198,7 @@ fn a_run_that_waits_survives_a_kill_also_behind_another_one() {
     daemon.kill();
     slow(&receiver, 0);
     edit(&place, "UPDATE accounts SET rev = 7");
-    // THEN the run that waited is done under its id
+    // THEN the queued run runs under its id
     let daemon = Daemon::start(&place);
     let ended = daemon.ended(&last);
     assert_eq!(ended["run"]["status"], "delivered", "{ended}");

@@ -4,7 +4,6 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::state::Mistaken;
 use crate::error::Error;
 use crate::ledger::RunStatus;
 use crate::service::views::words::{self, one_line};
@@ -33,6 +32,16 @@ pub enum Event {
     MappingInvalid,
     /// The problem is over.
     Recovered,
+}
+
+/// A sync whose mapping has mistakes.
+pub struct Mistaken {
+    /// The sync.
+    pub sync: String,
+    /// The mistakes.
+    pub error: Error,
+    /// Whether its last good mapping is in use.
+    pub runs: bool,
 }
 
 /// How a body is written.

@@ -28,9 +28,9 @@ use parking_lot::{Mutex, MutexGuard};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-pub use message::{Event, Format, Message};
+pub use message::{Event, Format, Message, Mistaken};
 pub use sender::{Sender, Target};
-pub use state::{AlertState, Ended, Mistaken};
+pub use state::{AlertState, Ended};
 
 use crate::config;
 use crate::error::{Error, Result};

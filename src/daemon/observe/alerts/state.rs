@@ -7,8 +7,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::message::{Event, Message};
-use crate::error::Error;
+use super::message::{Event, Message, Mistaken};
 use crate::ledger::RunStatus;
 use crate::service::views::words::{self, lasting, plural};
 use crate::service::views::{RunDetail, RunView, State, SyncView};
@@ -25,16 +24,6 @@ pub struct AlertState {
     problems: BTreeMap<String, SyncProblem>,
     /// Syncs whose mapping has mistakes, and since when.
     mistaken: BTreeMap<String, DateTime<Utc>>,
-}
-
-/// A sync whose mapping has mistakes.
-pub struct Mistaken {
-    /// The sync.
-    pub sync: String,
-    /// The mistakes.
-    pub error: Error,
-    /// Whether its last good mapping is in use.
-    pub runs: bool,
 }
 
 /// What was last reported of a sync.

@@ -3,62 +3,12 @@
 
 use chrono::{DateTime, Utc};
 
-use super::Scrape;
-use super::page::Sample;
+use super::metric::{Counted, Metric, Source, SyncEvent, Unit, Values};
+use super::sample::Sample;
 use crate::ledger::RunStatus;
 use crate::service::views::words::guard_of;
 use crate::service::views::{RunDetail, State, SyncView};
 use crate::sync::guard;
-
-/// A metric.
-pub(super) struct Metric {
-    /// Its name, without the common prefix.
-    pub(super) name: &'static str,
-    /// Its labels, beside those of its source, each with its values where there is a list of them.
-    pub(super) labels: &'static [(&'static str, Values)],
-    /// What it means: a sentence.
-    pub(super) help: &'static str,
-    /// Where it comes from.
-    pub(super) source: Source,
-}
-
-/// The values of a label.
-pub(super) type Values = fn() -> Vec<&'static str>;
-/// Label values and a number.
-type Counted = Vec<(Vec<String>, u64)>;
-
-/// Where a metric comes from. Those of syncs have the labels `sync` and `destination`.
-pub(super) enum Source {
-    /// A counter of a sync, which adds up over ended runs. Series with the `initial` label values exist from the start,
-    /// because a rate over a series that appears with its first event misses that event.
-    Runs { count: fn(&RunDetail) -> Counted, initial: fn() -> Vec<Vec<&'static str>>, unit: Unit },
-    /// A histogram of a sync over ended runs, with the upper ends of its buckets.
-    Distribution { of: fn(&RunDetail) -> Option<f64>, ends: &'static [f64] },
-    /// A counter of events of a sync other than the end of a run.
-    Events(SyncEvent),
-    /// A gauge of a sync, read at each scrape; absent where there is no value.
-    Sync(fn(&SyncView, DateTime<Utc>) -> Option<Sample>),
-    /// A counter or gauge of the process, read at each scrape.
-    Process(fn(&Scrape<'_>) -> Vec<(Vec<String>, Sample)>),
-}
-
-/// What a counter counts.
-#[derive(Clone, Copy)]
-pub(super) enum Unit {
-    /// Things.
-    Count,
-    /// Milliseconds, shown as seconds.
-    Milliseconds,
-}
-
-/// Events of a sync that no record of a run contains.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum SyncEvent {
-    /// A scheduled time was skipped.
-    Skipped,
-    /// A run panicked.
-    Panicked,
-}
 
 /// Upper ends of the buckets of run durations, in seconds: from a run that finds nothing to a first load of millions.
 const DURATIONS: &[f64] = &[0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1_800.0, 3_600.0, 10_800.0];
@@ -465,20 +415,3 @@ pub(super) const METRICS: &[Metric] = &[
         source: Source::Process(|scrape| vec![(vec![scrape.about.version.clone()], Sample::Count(1))]),
     },
 ];
-
-impl Metric {
-    /// Whether it has the labels `sync` and `destination`.
-    #[cfg(test)]
-    pub(super) fn is_of_sync(&self) -> bool {
-        !matches!(self.source, Source::Process(_))
-    }
-
-    /// Its type, as Prometheus names it.
-    pub(super) fn kind(&self) -> &'static str {
-        match self.source {
-            Source::Distribution { .. } => "histogram",
-            _ if self.name.ends_with("_total") => "counter",
-            _ => "gauge",
-        }
-    }
-}

@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use super::definitions::{METRICS, Metric};
+use super::definitions::METRICS;
+use super::metric::Metric;
 use super::page::PREFIX;
 
 /// A table between two comments of the page.

@@ -8,35 +8,21 @@
 //! request.
 
 mod definitions;
+mod metric;
 mod page;
+mod sample;
 
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use parking_lot::Mutex;
 
-use self::definitions::{METRICS, Metric, Source, SyncEvent, Unit};
-use self::page::{Histogram, Page, Sample};
-use crate::service::api::About;
+use self::definitions::METRICS;
+pub use self::metric::Scrape;
+use self::metric::{Metric, Source, SyncEvent, Unit};
+use self::page::Page;
+use self::sample::{Histogram, Labels, Sample};
 use crate::service::views::{RunDetail, SyncView};
-
-/// What a scrape reads.
-pub struct Scrape<'a> {
-    /// All syncs of the config in use: the counters of others are forgotten.
-    pub syncs: &'a [SyncView],
-    /// Syncs whose mapping file has mistakes.
-    pub mistaken: Vec<String>,
-    /// The daemon itself.
-    pub about: &'a About,
-    /// Alerts sent and dropped.
-    pub alerts: [u64; 2],
-    /// Reloads of the config that succeeded and failed; filled in by [`Metrics::render`].
-    pub reloads: [u64; 2],
-    /// Lines of the log that were dropped.
-    pub log_lines_dropped: u64,
-    /// Now.
-    pub now: DateTime<Utc>,
-}
 
 /// Counts since the process started. Nothing here waits.
 #[derive(Default)]
@@ -135,7 +121,7 @@ impl Metrics {
                     samples
                 }
             };
-            page.add(metric, samples);
+            page.add(metric.name, metric.help, metric.kind(), samples);
         }
         drop(totals);
         page.text()
@@ -172,8 +158,6 @@ fn of_sync(metric: &Metric, totals: &SyncTotals, view: &SyncView, now: DateTime<
         Source::Process(_) => Vec::new(),
     }
 }
-
-type Labels = Vec<(&'static str, String)>;
 
 #[cfg(test)]
 mod docs;

@@ -6,38 +6,10 @@ use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
-use super::Labels;
-use super::definitions::Metric;
+use super::sample::{Labels, Sample};
 
 /// What every name begins with.
 pub(super) const PREFIX: &str = "groupcast";
-
-/// A value.
-#[derive(Debug, Clone)]
-pub(super) enum Sample {
-    /// A whole number.
-    Count(u64),
-    /// Any number.
-    Number(f64),
-    /// A histogram with the upper ends of its buckets.
-    Distribution(Histogram, &'static [f64]),
-}
-
-/// Observations by the bucket they fall into; the last bucket holds what is beyond all upper ends.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Histogram {
-    counts: Vec<u64>,
-    sum: f64,
-}
-
-impl Histogram {
-    pub(super) fn observe(&mut self, upper_ends: &[f64], value: f64) {
-        self.counts.resize(upper_ends.len() + 1, 0);
-        let bucket = upper_ends.iter().position(|end| value <= *end).unwrap_or(upper_ends.len());
-        self.counts[bucket] += 1;
-        self.sum += value;
-    }
-}
 
 #[derive(Debug)]
 struct Family {
@@ -52,13 +24,14 @@ struct Family {
 pub(super) struct Page(Vec<Family>);
 
 impl Page {
-    pub(super) fn add(&mut self, metric: &Metric, samples: Vec<(Labels, Sample)>) {
-        let kind = match metric.kind() {
+    /// Adds a family of this type, as Prometheus names it.
+    pub(super) fn add(&mut self, name: &'static str, help: &'static str, kind: &str, samples: Vec<(Labels, Sample)>) {
+        let kind = match kind {
             "counter" => MetricType::Counter,
             "histogram" => MetricType::Histogram,
             _ => MetricType::Gauge,
         };
-        self.0.push(Family { name: metric.name, help: metric.help, kind, samples });
+        self.0.push(Family { name, help, kind, samples });
     }
 
     /// The text. A family without samples is left out.

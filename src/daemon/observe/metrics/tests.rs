@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::ledger::{Comparison, GroupCounts, RunStatus};
+use crate::service::api::About;
 use crate::service::views::{Activity, FireView, RunView, ScheduleView, State};
 use crate::sync::report::{Counts, Detail, Tally};
 

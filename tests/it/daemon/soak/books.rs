@@ -56,9 +56,9 @@ impl Books {
         assert!(new < LOOKED_AT, "runs ended faster than they were looked at");
         // Runs are listed by when they were asked for: one that waited for long stands far below.
         for id in self.open() {
-            let told = caller.get(&format!("/api/v1/runs/{id}"));
-            if told.status == 200 && told.body["run"]["status"] != "running" {
-                self.enter(&id, &told.body);
+            let shown = caller.get(&format!("/api/v1/runs/{id}"));
+            if shown.status == 200 && shown.body["run"]["status"] != "running" {
+                self.enter(&id, &shown.body);
             }
         }
     }
@@ -68,8 +68,8 @@ impl Books {
         self.accepted.iter().filter(|run| !self.runs.contains_key(*run)).cloned().collect()
     }
 
-    fn enter(&mut self, id: &str, told: &Value) {
-        let (run, detail) = (&told["run"], &told["detail"]);
+    fn enter(&mut self, id: &str, shown: &Value) {
+        let (run, detail) = (&shown["run"], &shown["detail"]);
         adds_up(run);
         let text = |name: &str| run[name].as_str().unwrap_or_default().to_owned();
         let kept = Kept {
@@ -81,11 +81,11 @@ impl Books {
             error: text("error"),
         };
         let counts = &run["counts"];
-        let count = |at: &Value, name: &str| at[name].as_u64().unwrap_or_else(|| panic!("no {name}: {told}"));
+        let count = |at: &Value, name: &str| at[name].as_u64().unwrap_or_else(|| panic!("no {name}: {shown}"));
         let said = |name: &str| count(counts, name) + count(&counts["removed"], name);
         let by_status = detail["by_status"].as_object().unwrap();
         let requests: u64 = by_status.values().map(|count| count.as_u64().unwrap()).sum();
-        assert_eq!(requests, count(counts, "requests"), "requests by status: {told}");
+        assert_eq!(requests, count(counts, "requests"), "requests by status: {shown}");
         let of = |more: &str| format!("{}{more}", kept.sync);
         let mut add = |name: &str, labels: String, more: u64| {
             // A series without an event may stand in the metrics or not.
@@ -138,12 +138,12 @@ impl Books {
 
     /// What the metrics have and the records have not, or the other way round.
     pub(super) fn differ_from(&self, metrics: &str) -> Vec<String> {
-        let told = series(metrics);
+        let shown = series(metrics);
         let names: BTreeSet<&String> = self.sums.keys().map(|(name, _)| name).collect();
-        let told: Series = told.into_iter().filter(|((name, _), value)| names.contains(name) && *value > 0).collect();
-        let all: BTreeSet<_> = told.keys().chain(self.sums.keys()).collect();
-        let differs = all.into_iter().filter(|key| told.get(*key) != self.sums.get(*key));
-        differs.map(|key| format!("{key:?}: metrics {:?}, records {:?}", told.get(key), self.sums.get(key))).collect()
+        let shown: Series = shown.into_iter().filter(|((name, _), value)| names.contains(name) && *value > 0).collect();
+        let all: BTreeSet<_> = shown.keys().chain(self.sums.keys()).collect();
+        let differs = all.into_iter().filter(|key| shown.get(*key) != self.sums.get(*key));
+        differs.map(|key| format!("{key:?}: metrics {:?}, records {:?}", shown.get(key), self.sums.get(key))).collect()
     }
 
     /// How many runs ended how; failures by kind.
@@ -158,7 +158,7 @@ impl Books {
         endings
     }
 
-    /// The words of the latest failure of each kind.
+    /// The error of the latest failure of each kind.
     pub(super) fn failures(&self) -> BTreeMap<&str, &str> {
         let failed = self.runs.values().filter_map(|run| Some((run.error_kind.as_deref()?, run.error.as_str())));
         failed.collect()

@@ -1,4 +1,4 @@
-//! Who asks the daemon during a soak? A caller with a new connection for every question, as scrapers and shells have.
+//! The client of a soak: a new connection for every request, as scrapers and shells have.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -11,7 +11,7 @@ use crate::support::daemon::Told;
 /// Longest that the daemon may be silent.
 const SILENT_MAX: Duration = Duration::from_secs(60);
 
-/// Asks one daemon.
+/// A client of one daemon.
 #[derive(Clone)]
 pub(super) struct Caller(String);
 
@@ -30,7 +30,7 @@ impl Caller {
         self.send("POST", path, &body.to_string())
     }
 
-    /// HTTP/1.0, whose answers end with their connection.
+    /// HTTP/1.0, whose responses end with their connection.
     #[track_caller]
     fn send(&self, method: &str, path: &str, body: &str) -> Told {
         let exchange = || -> std::io::Result<String> {
@@ -42,12 +42,12 @@ impl Caller {
                 self.0
             );
             stream.write_all(format!("{head}{body}").as_bytes())?;
-            let mut answer = String::new();
-            stream.read_to_string(&mut answer)?;
-            Ok(answer)
+            let mut response = String::new();
+            stream.read_to_string(&mut response)?;
+            Ok(response)
         };
-        let answer = exchange().unwrap_or_else(|error| panic!("{method} {path}: {error}"));
-        let (head, text) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("{method} {path}: {answer}"));
+        let response = exchange().unwrap_or_else(|error| panic!("{method} {path}: {error}"));
+        let (head, text) = response.split_once("\r\n\r\n").unwrap_or_else(|| panic!("{method} {path}: {response}"));
         let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
         let status = status.unwrap_or_else(|| panic!("{method} {path}: {head}"));
         Told { status, body: serde_json::from_str(text).unwrap_or_default(), text: text.to_owned() }

@@ -1,10 +1,10 @@
-//! Do memory and handles stay flat? What the system tells of the process, in the course of many runs.
+//! Memory and handles stay flat: what the system reports of the process, in the course of many runs.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::Path;
 
-/// What is looked at, in the order in which it is printed.
+/// What is measured, in the order in which it is printed.
 pub(super) const GAUGES: [&str; 7] = ["rss_kb", "anon_kb", "fds", "threads", "ledger_kb", "wal_kb", "cpu_ms"];
 
 /// One look at the process.
@@ -69,14 +69,14 @@ fn median(samples: &[Sample], name: &str) -> u64 {
 }
 
 /// Fails unless the process stayed as it was: the median of each gauge's last quarter against that of its second. The
-/// first quarter warms up: caches fill, and pools of threads and memory reach the size that the busiest moment needs.
+/// first quarter warms up: caches fill, and pools of threads and memory reach the size that the busiest time needs.
 ///
 /// Memory may differ by `memory_share` and sixteen megabytes: allocators keep what they were given, and what they keep
 /// depends on which threads were busy together. Handles and threads may differ by a handful: a run under way has a few
 /// files and connections open, and idle threads live on for seconds.
 pub(super) fn are_flat(samples: &[Sample], memory_share: f64) {
     let quarter = samples.len() / 4;
-    assert!(quarter >= 5, "too few samples to tell anything: {}", samples.len());
+    assert!(quarter >= 5, "too few samples to show anything: {}", samples.len());
     for name in ["rss_kb", "anon_kb", "fds", "threads"] {
         let before = median(&samples[quarter..2 * quarter], name);
         let after = median(&samples[samples.len() - quarter..], name);
