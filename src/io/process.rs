@@ -43,6 +43,7 @@ pub fn survive_file_size_limit() {
 }
 
 fn shared(mode: u32) -> Option<Permissions> {
+    #[allow(clippy::useless_conversion, reason = "macOS has modes of 16 bits")]
     STARTED_WITH.get().map(|umask| Permissions::from_mode(mode & !u32::from(umask.bits())))
 }
 
