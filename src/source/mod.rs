@@ -9,6 +9,7 @@ pub mod instance;
 pub mod postgres;
 pub mod registry;
 pub mod staged;
+pub mod staging;
 mod statement_error;
 mod unreadable_file;
 

@@ -32,7 +32,7 @@ use self::error::{Target, fragments, shortened};
 use self::link::{Link, State, probe_opening};
 use self::read::{Plan, Stop};
 pub use self::settings::{Read, Settings, SslMode};
-use super::{Column, Inspection, OpenContext, Remark, Remarked, Source, SourceType, Staged};
+use super::{Column, Inspection, OpenContext, Remark, Remarked, Source, SourceType, Staged, staging};
 use crate::duckdb::DuckDbConnection;
 use crate::error::{Error, Kind, Result, Within};
 use crate::mapping::compile::Projection;
@@ -538,19 +538,19 @@ impl Postgres {
             Some(sql) => self.text_maximum(&sql).await?,
             None => None,
         };
-        read::create(into, &plan).await?;
+        plan.table().create(into).await?;
         let read = self.read_rows(&plan, into, rows).await;
         let count = match read {
             Ok(count) => count,
             Err(error) => {
                 // Half a table must not be mistaken for a whole one. If dropping it fails too, the first error counts.
-                let _ = read::discard(into).await;
+                let _ = staging::discard(into).await;
                 return Err(error);
             }
         };
         let (largest, ahead) = read::maximum(into, &plan, now).await?;
         let cursor = if count == 0 { None } else { cursor_before.or(largest) };
-        Ok(plan.staged(into.clone(), cursor, ahead))
+        Ok(plan.table().staged(into.clone(), plan.kinds().to_vec(), cursor, ahead))
     }
 
     /// The server's time at the start of the transaction, in microseconds since 1970; none where it cannot tell.
@@ -592,11 +592,11 @@ impl Postgres {
             Stop::Server(error) => {
                 target.query_error("failed to read rows; nothing was sent", &error, plan.sql(), &plan.fragments())
             }
-            Stop::Garbled(what) => Error::new(Kind::Source, format!("failed to read rows; nothing was sent: {what}"))
+            Stop::Malformed(what) => Error::new(Kind::Source, format!("failed to read rows; nothing was sent: {what}"))
                 .advise("try `read = \"cursor\"` for this source, and report this if it helps")
                 .at(target.place()),
             Stop::Stalled => target.stalled("failed to read rows; nothing was sent", limit),
-            Stop::DuckDbConnection(error) => error,
+            Stop::Staging(error) => error,
         })
     }
 
@@ -618,7 +618,7 @@ impl Postgres {
         let is_usable = match &outcome {
             Ok(_) => true,
             Err(Stop::Server(error)) => error.as_db_error().is_some(),
-            Err(Stop::Garbled(_) | Stop::Stalled | Stop::DuckDbConnection(_)) => false,
+            Err(Stop::Malformed(_) | Stop::Stalled | Stop::Staging(_)) => false,
         };
         if is_usable {
             link.state = State::InTransaction;
@@ -788,7 +788,7 @@ impl Source for Postgres {
     async fn release(&mut self, into: &DuckDbConnection) -> Result<()> {
         // The cells of the candidates were kept: the rows only take up room.
         if into.is_idle() {
-            read::discard(into).await?;
+            staging::discard(into).await?;
         }
         // A server that does not answer is left by closing the socket, which ends the transaction too.
         self.let_go().await

@@ -1,30 +1,25 @@
-//! How do a projection's rows travel from a PostgreSQL connection into DuckDB's `incoming` table?
+//! Reading a projection's rows from a PostgreSQL connection into the staging table.
 
 use std::pin::pin;
 use std::time::Duration;
 
-use duckdb::arrow::record_batch::RecordBatch;
 use futures_util::{FutureExt as _, StreamExt as _};
-use tokio::sync::mpsc;
 use tokio_postgres::Client;
 use tokio_postgres::types::{FromSql, Type};
 
-use super::batch::{Batch, CopyDecoder};
+use super::batch::{self, CopyDecoder};
 use super::dialect::DIALECT;
 use super::error::{Fragment, fragments};
 use super::value::{self, Wire};
-use crate::duckdb::{DuckDbConnection, ledger_error, quote_identifier};
+use crate::duckdb::DuckDbConnection;
 use crate::error::{Error, Kind, Result};
 use crate::mapping::Expr;
 use crate::mapping::compile::Projection;
 use crate::mapping::dialect::Dialect as _;
 use crate::model::ColumnType;
-use crate::source::{Ahead, Staged};
+use crate::source::staged::Ahead;
+use crate::source::staging::{self, FillError, RowSink, SinkError, StagingTable};
 
-/// The staged table. It is temporary: it dies with DuckDB's connection, and never reaches the ledger's file.
-const TABLE: &str = "incoming";
-/// Batches that wait between decoding and appending; more would only hold more memory.
-const BATCHES_WAITING: usize = 2;
 /// Rows a cursor fetches at a time: a round trip per 10,000 rows adds a hundredth of a second each at 10 ms.
 const FETCH_ROWS: u32 = 10_000;
 
@@ -32,12 +27,22 @@ const FETCH_ROWS: u32 = 10_000;
 pub(super) enum Stop {
     /// The server refused or vanished.
     Server(tokio_postgres::Error),
-    /// The server sent what we cannot read.
-    Garbled(String),
+    /// The server sent what cannot be read.
+    Malformed(String),
     /// The server sent nothing for too long.
     Stalled,
     /// DuckDB could not take the rows.
-    DuckDbConnection(Error),
+    Staging(Error),
+}
+
+impl std::convert::From<SinkError> for Stop {
+    fn from(error: SinkError) -> Stop {
+        match error {
+            SinkError::Malformed(what) => Stop::Malformed(what),
+            // Where the table takes no more rows, its own error comes first.
+            SinkError::Closed => Stop::Malformed("the rows were not taken".to_owned()),
+        }
+    }
 }
 
 /// A projection with the types the server gave it: what is selected, and how it arrives.
@@ -45,8 +50,10 @@ pub(super) struct Plan {
     projection: Projection,
     sql: String,
     kinds: Vec<ColumnType>,
-    /// Key, columns, cursor: name for messages, form on the wire.
-    wires: Vec<(String, Wire)>,
+    /// Key, columns, cursor: how they are called in messages.
+    names: Vec<String>,
+    /// Their forms on the wire, in the same order.
+    wires: Vec<Wire>,
     cursor: Option<Type>,
 }
 
@@ -57,16 +64,17 @@ impl Plan {
         let mut next = || types.next().expect("the whole projection has types");
         let (key, key_wire) = value::meaning(&next()).1.select_key(&DIALECT.identifier(&projection.key));
         let mut selected = vec![format!("{key} AS key")];
-        let mut wires = vec![(format!("the key `{}`", projection.key), key_wire)];
+        let mut names = vec![format!("the key `{}`", projection.key)];
+        let mut wires = vec![key_wire];
         let mut kinds = Vec::new();
         for (index, expr) in projection.columns.iter().enumerate() {
             let (kind, wire) = value::meaning(&next());
             let (sql, wire) = wire.select(&DIALECT.expression(expr));
             selected.push(format!("{sql} AS c{index}"));
             kinds.push(kind);
-            wires.push(match expr {
-                Expr::Column(name) | Expr::Sql(name) => (format!("`{name}`"), wire),
-            });
+            let (Expr::Column(name) | Expr::Sql(name)) = expr;
+            names.push(format!("`{name}`"));
+            wires.push(wire);
         }
         let mut cursor = None;
         if let Some(name) = &projection.cursor {
@@ -81,11 +89,12 @@ impl Plan {
             }
             let (sql, wire) = wire.select(&DIALECT.identifier(name));
             selected.push(format!("{sql} AS cursor_value"));
-            wires.push((format!("the cursor `{name}`"), wire));
+            names.push(format!("the cursor `{name}`"));
+            wires.push(wire);
             cursor = Some(of);
         }
         let sql = projection.select(DIALECT, &selected);
-        Ok(Plan { projection: projection.clone(), sql, kinds, wires, cursor })
+        Ok(Plan { projection: projection.clone(), sql, kinds, names, wires, cursor })
     }
 
     /// The statement that yields the rows.
@@ -104,60 +113,27 @@ impl Plan {
         Some(self.projection.select(DIALECT, &[format!("max({})::text", DIALECT.identifier(name))]))
     }
 
-    /// What the table looks like, for the comparison.
-    pub(super) fn staged(&self, duckdb: DuckDbConnection, cursor: Option<String>, ahead: Option<Ahead>) -> Staged {
-        let physical: Vec<String> = (0..self.kinds.len()).map(|index| format!("c{index}")).collect();
-        let hashed = std::iter::once("key").chain(physical.iter().map(String::as_str)).collect::<Vec<_>>().join(", ");
-        Staged {
-            duckdb,
-            relation: quote_identifier(TABLE),
-            row: Some("rowid"),
-            hashed,
-            physical,
-            kinds: self.kinds.clone(),
-            cursor,
-            ahead,
-        }
+    /// The table that holds the rows.
+    pub(super) fn table(&self) -> StagingTable {
+        let mut physical = self.wires[1..].iter().map(Wire::physical);
+        let columns = physical.by_ref().take(self.kinds.len()).collect();
+        StagingTable::new(columns, physical.next())
+    }
+
+    /// What the columns mean.
+    pub(super) fn kinds(&self) -> &[ColumnType] {
+        &self.kinds
     }
 
     /// Whether the cursor is a time, so that a value of it may lie in the future.
     pub(super) fn follows_time(&self) -> bool {
         matches!(self.cursor, Some(Type::DATE | Type::TIMESTAMP | Type::TIMESTAMPTZ))
     }
-
-    fn table(&self) -> String {
-        let mut columns = vec!["key VARCHAR".to_owned()];
-        for (index, (_, wire)) in self.wires[1..].iter().enumerate() {
-            let name = if index < self.kinds.len() { format!("c{index}") } else { "cursor_value".to_owned() };
-            columns.push(format!("{name} {}", wire.physical().sql()));
-        }
-        format!("CREATE OR REPLACE TEMP TABLE {} ({})", quote_identifier(TABLE), columns.join(", "))
-    }
 }
 
 /// Whether we compare a cursor's values ourselves; text is compared by the server's collation, so by the server.
 fn is_compared_here(of: &Type) -> bool {
     matches!(*of, Type::INT2 | Type::INT4 | Type::INT8 | Type::DATE | Type::TIMESTAMP | Type::TIMESTAMPTZ)
-}
-
-/// Creates the empty table in place of whatever an earlier stage left.
-pub(super) async fn create(into: &DuckDbConnection, plan: &Plan) -> Result<()> {
-    let table = plan.table();
-    into.call("create the staged table", move |connection| {
-        let failed = ledger_error("create the staged table");
-        connection.execute_batch(&table).map_err(failed)
-    })
-    .await
-}
-
-/// Drops the table after a failed read.
-pub(super) async fn discard(into: &DuckDbConnection) -> Result<()> {
-    into.call("drop the staged table", |connection| {
-        connection
-            .execute_batch(&format!("DROP TABLE IF EXISTS temp.main.{}", quote_identifier(TABLE)))
-            .map_err(ledger_error("drop the staged table"))
-    })
-    .await
 }
 
 /// The cursor's largest value among the staged rows, as a literal for the server, and how many rows are ahead of the
@@ -169,30 +145,13 @@ pub(super) async fn maximum(
     now: Option<i64>,
 ) -> Result<(Option<String>, Option<Ahead>)> {
     let Some(of) = plan.cursor.clone().filter(is_compared_here) else { return Ok((None, None)) };
-    let (past, ahead) = if plan.follows_time() {
-        // Without the server's time only infinity is known to be in the future.
-        let until = match (now, &of) {
-            (Some(now), &Type::DATE) => now.div_euclid(86_400_000_000),
-            (Some(now), _) => now,
-            (None, _) => i64::MAX - 1,
-        };
-        (
-            format!("cursor_value BETWEEN {} AND {until}", i64::MIN + 1),
-            format!("cursor_value > {until} AND cursor_value < {}", i64::MAX),
-        )
-    } else {
-        ("true".to_owned(), "false".to_owned())
-    };
-    let sql = format!(
-        "SELECT max(cursor_value) FILTER (WHERE {past}), count(*) FILTER (WHERE {ahead}) FROM temp.main.{}",
-        quote_identifier(TABLE)
-    );
-    let (largest, rows): (Option<i64>, u64) = into
-        .call("find the cursor's maximum", move |connection| {
-            let read = connection.query_row(&sql, [], |row| Ok((row.get(0)?, row.get(1)?)));
-            read.map_err(ledger_error("find the cursor's maximum"))
-        })
-        .await?;
+    // Without the server's time only infinity is known to be in the future.
+    let until = plan.follows_time().then(|| match (now, &of) {
+        (Some(now), &Type::DATE) => now.div_euclid(86_400_000_000),
+        (Some(now), _) => now,
+        (None, _) => i64::MAX - 1,
+    });
+    let (largest, rows) = plan.table().largest_cursor(into, until).await?;
     let clock = match of {
         Type::TIMESTAMPTZ => "the server's clock",
         _ => "the server's clock in UTC (a time without a zone is UTC)",
@@ -201,83 +160,30 @@ pub(super) async fn maximum(
     Ok((largest.map(|largest| value::literal(&of, largest)), ahead))
 }
 
-/// Appends batches as they come. A failure closes the channel, which stops the reader.
-async fn append_all(into: &DuckDbConnection, mut batches: mpsc::Receiver<RecordBatch>) -> Result<()> {
-    while let Some(batch) = batches.recv().await {
-        into.call("stage rows", move |connection| {
-            let failed = ledger_error("stage rows");
-            let mut appender = connection.appender_to_catalog_and_db(TABLE, "temp", "main").map_err(&failed)?;
-            appender.append_record_batch(batch).map_err(&failed)?;
-            appender.flush().map_err(failed)
-        })
-        .await?;
-    }
-    Ok(())
-}
-
-/// Collects rows into batches and passes them on.
-struct Pump<'a> {
-    batch: Batch,
-    batches: mpsc::Sender<RecordBatch>,
-    rows: &'a (dyn Fn(u64) + Send + Sync),
-    count: u64,
-}
-
-/// Reading ended early; `None` when it was for the appender's sake.
-type Early = Option<Stop>;
-
-fn garbled(what: String) -> Early {
-    Some(Stop::Garbled(what))
-}
-
-fn server(error: tokio_postgres::Error) -> Early {
-    Some(Stop::Server(error))
-}
-
 /// What the server sends next, unless it is nothing for so long. What has come already costs no timer.
-async fn sent<T>(limit: Duration, next: impl Future<Output = T>) -> Result<T, Early> {
+async fn sent<T>(limit: Duration, next: impl Future<Output = T>) -> Result<T, Stop> {
     let mut next = pin!(next);
     match next.as_mut().now_or_never() {
         Some(come) => Ok(come),
-        None => tokio::time::timeout(limit, next).await.map_err(|_| Some(Stop::Stalled)),
+        None => tokio::time::timeout(limit, next).await.map_err(|_| Stop::Stalled),
     }
 }
 
-impl Pump<'_> {
-    /// Passes the batch on if it is full, or if it is the last.
-    async fn pass_on(&mut self, last: bool) -> Result<(), Early> {
-        if !(self.batch.is_full() || last && self.batch.rows() > 0) {
-            return Ok(());
-        }
-        self.count += self.batch.rows() as u64;
-        let batch = self.batch.take().map_err(garbled)?;
-        self.batches.send(batch).await.map_err(|_| None)?;
-        (self.rows)(self.count);
-        // The appender runs in this same task: a reader that never waits would not let it take the batch.
-        tokio::task::yield_now().await;
-        Ok(())
-    }
-}
-
-/// Runs a reader and the appender side by side; both are done, or dropped, together.
-async fn both<'a, R>(
+/// Fills the table with what a reader passes on.
+async fn fill<'a, R>(
     plan: &Plan,
     into: &DuckDbConnection,
     rows: &'a (dyn Fn(u64) + Send + Sync),
-    read: impl FnOnce(Pump<'a>) -> R,
+    read: impl FnOnce(RowSink<'a>) -> R,
 ) -> Result<u64, Stop>
 where
-    R: Future<Output = Result<u64, Early>>,
+    R: Future<Output = Result<u64, Stop>>,
 {
-    let (sender, receiver) = mpsc::channel(BATCHES_WAITING);
-    let pump = Pump { batch: Batch::new(plan.wires.iter().cloned()), batches: sender, rows, count: 0 };
-    let (read, appended) = tokio::join!(read(pump), append_all(into, receiver));
-    match (read, appended) {
-        (_, Err(error)) => Err(Stop::DuckDbConnection(error)),
-        (Err(Some(stop)), Ok(())) => Err(stop),
-        (Err(None), Ok(())) => Err(Stop::Garbled("the rows were not taken".to_owned())),
-        (Ok(count), Ok(())) => Ok(count),
-    }
+    let columns = plan.names.iter().cloned().zip(plan.wires.iter().map(Wire::physical));
+    staging::fill(into, columns, rows, read).await.map_err(|error| match error {
+        FillError::Append(error) => Stop::Staging(error),
+        FillError::Read(stop) => stop,
+    })
 }
 
 /// Reads all rows by a binary COPY, which the driver can only begin with a named statement. Stops when the server sends
@@ -290,16 +196,15 @@ pub(super) async fn by_copy(
     rows: &(dyn Fn(u64) + Send + Sync),
 ) -> Result<u64, Stop> {
     let sql = format!("COPY ({}) TO STDOUT (FORMAT BINARY)", plan.sql);
-    both(plan, into, rows, |mut pump| async move {
-        let mut stream = pin!(sent(limit, client.copy_out(&sql)).await?.map_err(server)?);
-        let mut decoder = CopyDecoder::default();
+    fill(plan, into, rows, |mut sink| async move {
+        let mut stream = pin!(sent(limit, client.copy_out(&sql)).await?.map_err(Stop::Server)?);
+        let mut decoder = CopyDecoder::new(&plan.wires);
         while let Some(chunk) = sent(limit, stream.next()).await? {
-            decoder.feed(&chunk.map_err(server)?, &mut pump.batch).map_err(garbled)?;
-            pump.pass_on(false).await?;
+            decoder.feed(&chunk.map_err(Stop::Server)?, &mut sink.batch).map_err(Stop::Malformed)?;
+            sink.pass_on().await?;
         }
-        decoder.finish().map_err(garbled)?;
-        pump.pass_on(true).await?;
-        Ok(pump.count)
+        decoder.finish().map_err(Stop::Malformed)?;
+        Ok(sink.finish().await?)
     })
     .await
 }
@@ -312,10 +217,9 @@ pub(super) async fn by_query(
     into: &DuckDbConnection,
     rows: &(dyn Fn(u64) + Send + Sync),
 ) -> Result<u64, Stop> {
-    both(plan, into, rows, |mut pump| async move {
-        pump.take_all(client, &plan.sql, limit).await?;
-        pump.pass_on(true).await?;
-        Ok(pump.count)
+    fill(plan, into, rows, |mut sink| async move {
+        take_all(&mut sink, client, plan, &plan.sql, limit).await?;
+        Ok(sink.finish().await?)
     })
     .await
 }
@@ -328,38 +232,41 @@ pub(super) async fn by_cursor(
     into: &DuckDbConnection,
     rows: &(dyn Fn(u64) + Send + Sync),
 ) -> Result<u64, Stop> {
-    both(plan, into, rows, |mut pump| async move {
+    fill(plan, into, rows, |mut sink| async move {
         let declare = format!("DECLARE groupcast_rows CURSOR FOR {}", plan.sql);
-        sent(limit, client.batch_execute(&declare)).await?.map_err(server)?;
+        sent(limit, client.batch_execute(&declare)).await?.map_err(Stop::Server)?;
         let fetch = format!("FETCH FORWARD {FETCH_ROWS} FROM groupcast_rows");
-        while pump.take_all(client, &fetch, limit).await? {}
-        pump.pass_on(true).await?;
-        Ok(pump.count)
+        while take_all(&mut sink, client, plan, &fetch, limit).await? {}
+        Ok(sink.finish().await?)
     })
     .await
 }
 
-impl Pump<'_> {
-    /// Takes the rows of an unnamed statement; whether there were any.
-    async fn take_all(&mut self, client: &Client, sql: &str, limit: Duration) -> Result<bool, Early> {
-        let none: [(i32, Type); 0] = [];
-        let mut answered = pin!(sent(limit, client.query_typed_raw(sql, none)).await?.map_err(server)?);
-        let mut any = false;
-        while let Some(row) = sent(limit, answered.next()).await? {
-            let row = row.map_err(server)?;
-            any = true;
-            if row.len() != self.batch.width() {
-                return Err(garbled(format!("a row of {} columns", row.len())));
-            }
-            for column in 0..row.len() {
-                let raw: Option<Raw<'_>> = row.try_get(column).map_err(server)?;
-                self.batch.append(column, raw.map(|raw| raw.0)).map_err(garbled)?;
-            }
-            self.batch.end_row();
-            self.pass_on(false).await?;
+/// Passes on the rows of an unnamed statement; whether there were any.
+async fn take_all(
+    sink: &mut RowSink<'_>,
+    client: &Client,
+    plan: &Plan,
+    sql: &str,
+    limit: Duration,
+) -> Result<bool, Stop> {
+    let none: [(i32, Type); 0] = [];
+    let mut rows = pin!(sent(limit, client.query_typed_raw(sql, none)).await?.map_err(Stop::Server)?);
+    let mut any = false;
+    while let Some(row) = sent(limit, rows.next()).await? {
+        let row = row.map_err(Stop::Server)?;
+        any = true;
+        if row.len() != plan.wires.len() {
+            return Err(Stop::Malformed(format!("a row of {} columns", row.len())));
         }
-        Ok(any)
+        for (column, wire) in plan.wires.iter().enumerate() {
+            let raw: Option<Raw<'_>> = row.try_get(column).map_err(Stop::Server)?;
+            batch::append(&mut sink.batch, column, wire, raw.map(|raw| raw.0)).map_err(Stop::Malformed)?;
+        }
+        sink.batch.end_row();
+        sink.pass_on().await?;
     }
+    Ok(any)
 }
 
 /// A value's bytes as they came.

@@ -12,6 +12,7 @@ use tokio_postgres::types::{Kind, Type};
 
 use super::types;
 use crate::model::ColumnType;
+use crate::source::staging::batch::Physical;
 
 /// How a column's values travel.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,31 +57,6 @@ pub(super) enum Wire {
     CastList,
     /// An array of a domain: the server casts it to an array of the built-in type of this name, whose elements are decoded.
     BaseList(String, Box<Wire>),
-}
-
-/// What holds a column's values in DuckDB.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Physical {
-    /// BOOLEAN
-    Bool,
-    /// BIGINT
-    Int,
-    /// DOUBLE
-    Double,
-    /// VARCHAR
-    Text,
-}
-
-impl Physical {
-    /// DuckDB's name of the type.
-    pub(super) fn sql(self) -> &'static str {
-        match self {
-            Physical::Bool => "BOOLEAN",
-            Physical::Int => "BIGINT",
-            Physical::Double => "DOUBLE",
-            Physical::Text => "VARCHAR",
-        }
-    }
 }
 
 impl Wire {

@@ -1,61 +1,20 @@
-//! How do a text file's rows get into a temporary table? Read on a thread of its own, as they are written, and appended
-//! batch by batch.
+//! Loading a text file's rows into a temporary table: read on a thread of its own, as they are written, and appended batch
+//! by batch.
 
-use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
 
 use duckdb::Connection;
-use duckdb::arrow::array::{ArrayRef, NullBufferBuilder, StringArray};
-use duckdb::arrow::buffer::{Buffer, OffsetBuffer, ScalarBuffer};
-use duckdb::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use duckdb::arrow::record_batch::RecordBatch;
 
 use super::rows::{Columns, Rows, Value};
 use super::{Options, Survey, changes, names, written};
 use crate::error::{Error, Kind, Result};
+use crate::source::staging::BATCHES_WAITING;
+use crate::source::staging::batch::{BatchBuilder, Physical};
 use crate::source::statement_error::statement_error;
 
 /// The temporary table of a text file's rows: the key as `k`, and the columns as they are written.
 pub(super) const TABLE: &str = "file rows";
-/// Rows in a batch: ten of DuckDB's vectors of 2,048 rows.
-const ROWS_MAX: usize = 20_480;
-/// Bytes of text in a batch, of which at most four are in memory.
-const BYTES_MAX: usize = 8 * 1024 * 1024;
-const BATCHES_WAITING: usize = 2;
-
-struct TextColumn {
-    ends: Vec<i32>,
-    bytes: Vec<u8>,
-    nulls: NullBufferBuilder,
-}
-
-impl TextColumn {
-    fn new() -> TextColumn {
-        TextColumn { ends: vec![0], bytes: Vec::new(), nulls: NullBufferBuilder::new(ROWS_MAX) }
-    }
-
-    fn push(&mut self, value: Option<&[u8]>) -> usize {
-        self.bytes.extend_from_slice(value.unwrap_or_default());
-        // A batch is passed on long before its text reaches two gigabytes.
-        self.ends.push(self.bytes.len() as i32);
-        self.nulls.append(value.is_some());
-        value.map_or(0, <[u8]>::len)
-    }
-
-    fn finish(&mut self) -> Result<ArrayRef> {
-        let ends = std::mem::replace(&mut self.ends, vec![0]);
-        let bytes = std::mem::take(&mut self.bytes);
-        let array = StringArray::try_new(
-            OffsetBuffer::new(ScalarBuffer::from(ends)),
-            Buffer::from_vec(bytes),
-            self.nulls.finish(),
-        );
-        Ok(Arc::new(
-            array.map_err(|error| Error::new(Kind::Bug, "a file's text is no UTF-8 after all").because(error))?,
-        ))
-    }
-}
-
 /// Fills the table with the rows of these columns; the first of `needed` columns is the key's.
 pub(super) fn load(
     connection: &Connection,
@@ -95,17 +54,11 @@ fn read(
     needed: &[usize],
     sender: &SyncSender<RecordBatch>,
 ) -> Result<()> {
-    let schema: SchemaRef = Arc::new(Schema::new(
-        (0..=needed.len()).map(|at| Field::new(at.to_string(), DataType::Utf8, true)).collect::<Vec<_>>(),
-    ));
-    let mut builders: Vec<TextColumn> = (0..=needed.len()).map(|_| TextColumn::new()).collect();
-    let (mut rows, mut bytes) = (0, 0);
-    let pass_on = |builders: &mut Vec<TextColumn>| -> Result<bool> {
-        let arrays = builders.iter_mut().map(TextColumn::finish).collect::<Result<_>>()?;
-        let batch = RecordBatch::try_new(Arc::clone(&schema), arrays)
-            .map_err(|error| Error::new(Kind::Bug, "failed to build a batch of rows").because(error))?;
-        Ok(sender.send(batch).is_ok())
-    };
+    let names = std::iter::once(key).chain(needed.iter().copied()).map(|position| &survey.columns[position].name);
+    let mut batch = BatchBuilder::new(names.map(|name| (format!("`{name}`"), Physical::Text)));
+    let malformed = |what: String| Error::new(Kind::Source, format!("failed to read the file: {what}"));
+    let pass_on =
+        |batch: &mut BatchBuilder| -> Result<bool> { Ok(sender.send(batch.take().map_err(malformed)?).is_ok()) };
     for found in &survey.files {
         let (mut file, state) = Rows::open(found, options)?;
         if state != found.state {
@@ -126,32 +79,29 @@ fn read(
         };
         let mut string = String::new();
         file.each(&mut columns, &mut |_, line, row| {
-            let value = row.value(key);
-            bytes += match value {
+            let value = match row.value(key) {
                 Some(Value::Json(text)) => {
-                    builders[0].push(Some(key_text(text, &found.shown, line, &survey.columns[key].name, &mut string)?))
+                    Some(key_text(text, &found.shown, line, &survey.columns[key].name, &mut string)?)
                 }
-                Some(Value::Text(text)) => builders[0].push(Some(text)),
-                None => builders[0].push(partition(key)),
+                Some(Value::Text(text)) => Some(text),
+                None => partition(key),
             };
-            for (builder, position) in builders[1..].iter_mut().zip(needed) {
-                bytes += match row.value(*position) {
-                    Some(Value::Text(text)) => builder.push(Some(text)),
-                    Some(Value::Json(text)) if text.starts_with('"') && !survey.columns[*position].is_json() => builder
-                        .push(Some(
-                            unquoted(text, &mut string)
-                                .ok_or_else(|| no_text(&found.shown, line, &survey.columns[*position].name))?,
-                        )),
-                    Some(Value::Json(text)) => builder.push(Some(text.as_bytes())),
-                    None => builder.push(partition(*position)),
+            batch.append_text(0, value).map_err(malformed)?;
+            for (at, position) in needed.iter().enumerate() {
+                let value = match row.value(*position) {
+                    Some(Value::Text(text)) => Some(text),
+                    Some(Value::Json(text)) if text.starts_with('"') && !survey.columns[*position].is_json() => Some(
+                        unquoted(text, &mut string)
+                            .ok_or_else(|| no_text(&found.shown, line, &survey.columns[*position].name))?,
+                    ),
+                    Some(Value::Json(text)) => Some(text.as_bytes()),
+                    None => partition(*position),
                 };
+                batch.append_text(at + 1, value).map_err(malformed)?;
             }
-            rows += 1;
-            if rows >= ROWS_MAX || bytes >= BYTES_MAX {
-                (rows, bytes) = (0, 0);
-                if !pass_on(&mut builders)? {
-                    return Err(Error::new(Kind::Source, "the rows were not taken"));
-                }
+            batch.end_row();
+            if batch.is_full() && !pass_on(&mut batch)? {
+                return Err(Error::new(Kind::Source, "the rows were not taken"));
             }
             Ok(())
         })?;
@@ -160,8 +110,8 @@ fn read(
             return Err(changes(&found.shown));
         }
     }
-    if rows > 0 {
-        pass_on(&mut builders)?;
+    if batch.rows() > 0 {
+        pass_on(&mut batch)?;
     }
     Ok(())
 }
