@@ -108,7 +108,11 @@ impl Error {
 
     /// Adds a place: a file, `source warehouse`, `sync accounts`. The innermost comes first.
     pub fn at(mut self, place: impl Into<String>) -> Error {
-        self.places.push(place.into());
+        let place = place.into();
+        // The source says where it is, and so may those that asked it.
+        if self.places.last() != Some(&place) {
+            self.places.push(place);
+        }
         self
     }
 

@@ -100,7 +100,7 @@ async fn mapping(cli: &Cli, asked: &Init, source_name: &str, table: &str) -> Res
             }
         },
     };
-    let parts = crate::mapping::file::table_name(table).map_err(|reason| {
+    let parts = crate::mapping::sections::model::table_name(table).map_err(|reason| {
         Error::new(Kind::Config, format!("`--table` {reason}")).advise("write it like `analytics.dim_accounts`")
     })?;
     let name = asked.name.clone().unwrap_or_else(|| file_stem(parts.last().map_or("accounts", String::as_str)));

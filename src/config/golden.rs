@@ -199,14 +199,14 @@ fn each_mistake_in_the_settings_is_told() {
         ("\"1GB\"", "\"1\"", "`memory` is not a size\n"),
         ("\"1GB\"", "\"1MB\"", "`memory` must be at least 64MB"),
         ("\"1GB\"", "1", "`memory` must be a size like \"512MB\", not an integer"),
-        ("type = \"postgres\"", "type = \"postgress\"", "no type of source is called `postgress`"),
+        ("type = \"postgres\"", "type = \"postgress\"", "source type `postgress` not found"),
         ("type = \"postgres\"\n", "", "source `warehouse` has no `type`"),
         ("type = \"postgres\"", "type = \"duckdb\"", "unknown key `url`"),
         ("url = \"postgres://sync:${PGPASSWORD}@db.internal/dwh\"", "", "source `warehouse` has no `url`"),
         ("${PGPASSWORD}", "${PGPASWORD}", "refers to the environment variable `PGPASWORD`, which is not set\n"),
         ("${PGPASSWORD}", "${PGPASWORD}", "did you mean `PGPASSWORD`?"),
-        ("${PGPASSWORD}", "hunter2", "`url` holds a secret as it is\n"),
-        ("\"${file:key}\"", "\"hunter2\"", "write `api_key = \"${API_KEY}\"`"),
+        ("${PGPASSWORD}", "hunter2", "`url` contains a plaintext secret\n"),
+        ("\"${file:key}\"", "\"hunter2\"", "use `${NAME}` or `${file:…}`: `api_key = \"${API_KEY}\"`"),
         ("\"${file:key}\"", "\"hunter2\"", "api_key = \"*******\""),
         ("\"${file:key}\"", "\"${file:kye}\"", "refers to the file `kye`, which does not exist"),
         ("\"${file:key}\"", "\"\"", "`api_key` is empty"),
@@ -215,8 +215,8 @@ fn each_mistake_in_the_settings_is_told() {
         ("api_key = \"${file:key}\"", "api_key = \"hunter2", "not valid TOML"),
         ("api_key = \"${file:key}\"", "api_key = hunter2", "string values must be quoted"),
         ("region = \"eu\"", "region = \"ue\"", "`region` must be `us` or `eu`"),
-        ("region = \"eu\"", "base_url = \"amplitude\"", "`base_url` is not an address\n"),
-        ("region = \"eu\"", "base_url = \"https://u:hunter2@proxy\"", "`base_url` holds a secret as it is"),
+        ("region = \"eu\"", "base_url = \"amplitude\"", "`base_url` is not a valid URL\n"),
+        ("region = \"eu\"", "base_url = \"https://u:hunter2@proxy\"", "`base_url` contains a plaintext secret"),
         ("concurrency = 2", "concurrency = 1000", "`concurrency` must be from 1 to 100"),
         ("concurrency = 2", "requests_per_second = 0", "`requests_per_second` must be a number above 0"),
         ("\"5s\"", "\"5\"", "`timeout` is not a duration"),
@@ -225,8 +225,12 @@ fn each_mistake_in_the_settings_is_told() {
         ("on_null = \"skip\"", "on_null = \"skipp\"", "did you mean `skip`?"),
         ("\"80%\"", "80", "`changed_max` is not a share"),
         ("[defaults.guards]", "[defaults.gards]", "did you mean `guards`?"),
-        ("token = \"${TOKEN}\"", "token = \"hunter2\"", "`token` holds a secret as it is"),
-        ("[destinations.amplitude]", "[destinations.amplitudo]", "no destination is called `amplitude`"),
+        ("${PGPASSWORD}", "$PGPASSWORD", "`url` contains a plaintext secret"),
+        ("\"${TOKEN}\"", "\"$TOKEN\"", "`token` refers to `TOKEN` in a notation that is not read here"),
+        ("\"${TOKEN}\"", "\"{{ env_var('TOKEN') }}\"", "help: use `token = \"${TOKEN}\"`, or `${file:…}`"),
+        ("region = \"eu\"", "base_url = \"eu.example.com\"", "help: missing `http://` or `https://`"),
+        ("token = \"${TOKEN}\"", "token = \"hunter2\"", "`token` contains a plaintext secret"),
+        ("[destinations.amplitude]", "[destinations.amplitudo]", "destination `amplitude` not found"),
         ("[destinations.amplitude]", "[destinations.amplitudo]", "did you mean `amplitudo`?"),
     ] {
         let folder = patched(&[(from, to)]);
@@ -253,9 +257,9 @@ fn a_table_of_anything_is_resolved_and_its_mistakes_are_told() {
         ("context = \"x\"", "`context` must be a table like { key = \"value\" }, not a string"),
         ("context = [1]", "`context` must be a table like { key = \"value\" }, not an array"),
         ("context = { a = [{ b = \"${NOPE}\" }] }", "refers to the environment variable `NOPE`, which is not set"),
-        ("context = { a = nan }", "`context` holds a number that is none in JSON"),
-        ("context = { a = 99999999999999999999 }", "`context` holds a number beyond 64 bits"),
-        ("context = { a = \"https://u:hunter2@proxy\" }", "`context` holds a secret as it is"),
+        ("context = { a = nan }", "`context` contains a number that JSON does not have"),
+        ("context = { a = 99999999999999999999 }", "`context` contains a number of more than 64 bits"),
+        ("context = { a = \"https://u:hunter2@proxy\" }", "`context` contains a plaintext secret"),
         ("preset = \"segmnt\"", "did you mean `segment`?"),
         ("event_bytes_max = 10", "`event_bytes_max` must be from 1024"),
     ] {
@@ -272,10 +276,10 @@ fn each_mistake_in_a_variable_is_told_by_its_name_and_without_its_value() {
     for (name, value, expected) in [
         ("GROUPCAST__STATE__THREADS", "hunter2", "its value must be a whole number, not a string"),
         ("GROUPCAST__STATE__TREADS", "3", "did you mean `THREADS`?"),
-        ("GROUPCAST__STATE", "3", "no setting is called so"),
-        ("GROUPCAST__STAET__THREADS", "3", "no setting is called so"),
+        ("GROUPCAST__STATE", "3", "setting not found; the sections are"),
+        ("GROUPCAST__STAET__THREADS", "3", "setting not found; the sections are"),
         ("GROUPCAST__SOURCES__WAREHOSE__URL", "hunter2", "did you mean `WAREHOUSE`?"),
-        ("GROUPCAST__SOURCES__WAREHOUSE__TYPE", "hunter2", "no type of source is called so"),
+        ("GROUPCAST__SOURCES__WAREHOUSE__TYPE", "hunter2", "source type not found"),
         ("GROUPCAST__SOURCES__EXTRA__TYPE", "postgres", "source `extra` has no `url`"),
         ("GROUPCAST__DESTINATIONS__AMPLITUDE__API_KEY", "", "its value is empty"),
         ("GROUPCAST__DESTINATIONS__AMPLITUDE__REGION", "hunter2", "its value must be `us` or `eu`"),
@@ -308,15 +312,15 @@ fn all_problems_of_all_files_come_at_once_in_order() {
       |
       = help: did you mean `threads`?
 
-    error: `api_key` holds a secret as it is
+    error: `api_key` contains a plaintext secret
       --> demo/groupcast.toml:17:11  destinations.amplitude.api_key
        |
     17 | api_key = "*******"
        |           ^^^^^^^^^
        |
-       = help: put it in an environment variable and write `api_key = "${API_KEY}"`
+       = help: use `${NAME}` or `${file:…}`: `api_key = "${API_KEY}"`
 
-    error: no source is called `warehose`
+    error: source `warehose` not found
      --> demo/mappings/accounts.toml:1:10  source
       |
     1 | source = "warehose"
@@ -439,11 +443,11 @@ fn alerts_stand_inside_the_daemon_and_their_address_is_a_secret() {
     assert_eq!(alerts.format, "slack");
     let problems = load_with(folder.path(), &[("ALERTS", "hooks.example/hunt-ter2")]).unwrap_err();
     let text = problems.render(false);
-    assert!(text.contains("daemon.alerts.url") && text.contains("is not an address"), "{text}");
+    assert!(text.contains("daemon.alerts.url") && text.contains("is not a valid URL"), "{text}");
     assert!(!text.contains("hunt-ter2"), "{text}");
     let folder =
         patched(&[("[daemon]\n", "[daemon.alerts]\nurl = \"https://hooks.example/hunt-ter2\"\nto = 1\n[daemon]\n")]);
     let text = load_with(folder.path(), &[]).unwrap_err().render(false);
-    assert!(text.contains("holds a secret as it is") && text.contains("unknown key `to`"), "{text}");
+    assert!(text.contains("contains a plaintext secret") && text.contains("unknown key `to`"), "{text}");
     assert!(!text.contains("hunt-ter2"), "{text}");
 }

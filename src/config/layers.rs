@@ -13,11 +13,12 @@ use toml::de::{DeTable, DeValue};
 
 use super::files::Files;
 use super::merge::{Layer, merge};
+use super::oddity;
 use super::schema::{self, DELIVERY, DESTINATIONS, SECTIONS, SettingsType};
-use super::secrets::{References, holds_password, refers};
+use super::secrets::{self, References, contains_password, refers};
+use super::settings::Settings;
 use super::value::{RawValue, convert};
-use super::{Settings, about_variable, oddity};
-use crate::mapping::diagnostic::{Diagnostic, did_you_mean, listed, listed_all};
+use crate::mapping::diagnostic::{At, Diagnostic, did_you_mean, listed, listed_all};
 use crate::mapping::reader::{self, Entry, Report, Section, integer, kind_of, name_problem, shown};
 use crate::model::setting::{Setting, SettingType};
 
@@ -65,7 +66,7 @@ pub(super) fn read(
         kind: "",
     };
     walk.variables = variables(environment, &root, &mut walk.found);
-    root.expect_keys(&TOP, &|_| None, &mut report);
+    root.expect_keys(&TOP, &mut report);
     for entry in root.entries().iter().filter(|entry| TOP.contains(&entry.key)) {
         match (entry.key, entry.section(&mut report)) {
             ("sources", Some(section)) => walk.named(&section, &schema::sources(), &[], "source", &mut report),
@@ -96,7 +97,7 @@ fn variables(environment: &BTreeMap<String, String>, root: &Section<'_>, found: 
         if path.len() != length || path.iter().any(String::is_empty) || !TOP.contains(&path[0].as_str()) {
             let help = "write `GROUPCAST__SECTION__KEY` or `GROUPCAST__SOURCES__NAME__KEY`, with two underscores each";
             let sections = listed_all(TOP);
-            let message = format!("no setting is called so; the sections are {sections}");
+            let message = format!("setting not found; the sections are {sections}");
             found.push(about_variable(name, "", message).help(help));
             continue;
         }
@@ -138,7 +139,7 @@ impl Walk<'_> {
         let keys = SECTIONS.iter().find(|(name, _)| *name == path).map_or(&[][..], |(_, keys)| keys);
         let inner: Vec<&str> = inner_sections(path).collect();
         let names: Vec<&str> = keys.iter().map(|key| key.name).chain(inner.iter().copied()).collect();
-        section.expect_keys(&names, &|_| None, report);
+        section.expect_keys(&names, report);
         let parents: Vec<&str> = path.split('.').collect();
         for entry in section.entries() {
             if let Some(key) = keys.iter().find(|key| key.name == entry.key) {
@@ -172,7 +173,7 @@ impl Walk<'_> {
             self.kind = kind.name;
             let keys: Vec<&Setting> = kind.settings.iter().chain(generic).collect();
             let names: Vec<&str> = ["type"].into_iter().chain(keys.iter().map(|key| key.name)).collect();
-            inner.expect_keys(&names, &|_| None, report);
+            inner.expect_keys(&names, report);
             for value in inner.entries() {
                 if let Some(key) = keys.iter().find(|key| key.name == value.key) {
                     self.value(&value, &parents, key, report);
@@ -212,7 +213,7 @@ impl Walk<'_> {
         let text = entry.text(report)?;
         let kind = kinds.iter().find(|kind| kind.name == text).copied();
         if kind.is_none() {
-            let error = report.error(&entry.at, format!("no type of {what} is called `{}`", shown(text)));
+            let error = report.error(&entry.at, format!("{what} type `{}` not found", shown(text)));
             let help = match did_you_mean(text, names()) {
                 Some(meant) => format!("did you mean `{meant}`?"),
                 None => format!("there is {}", listed(names())),
@@ -238,7 +239,7 @@ impl Walk<'_> {
             other => {
                 let given = match other {
                     DeValue::Integer(_) => {
-                        integer(other).map_or(RawValue::Other("a number beyond 64 bits"), RawValue::Integer)
+                        integer(other).map_or(RawValue::Other("a number of more than 64 bits"), RawValue::Integer)
                     }
                     DeValue::Float(number) => RawValue::Float(number.as_str().to_owned()),
                     DeValue::Boolean(flag) => RawValue::Boolean(*flag),
@@ -261,22 +262,28 @@ impl Walk<'_> {
         let literal = !refers(written);
         let bare = match key.of {
             SettingType::Secret | SettingType::SecretUrl => literal && !written.trim().is_empty(),
-            _ => holds_password(written),
+            _ => contains_password(written),
         };
         if bare {
-            let problem = report.error(&entry.at, format!("`{}` holds a secret as it is", key.name));
-            let variable = key.name.to_uppercase();
-            let help = match key.of {
-                SettingType::Secret | SettingType::SecretUrl => {
-                    format!("put it in an environment variable and write `{} = \"${{{variable}}}\"`", key.name)
-                }
-                _ => format!(
-                    "put the password in an environment variable and write `${{…}}` in its place, or all of it: \
-                     `{} = \"${{{variable}}}\"`",
-                    key.name
+            let (what, help) = match (secrets::foreign_reference(written), key.of) {
+                (Some(Some(name)), _) => (
+                    format!("`{}` refers to `{name}` in a notation that is not read here", key.name),
+                    format!("use `{} = \"${{{name}}}\"`, or `${{file:…}}`", key.name),
+                ),
+                (Some(None), _) => (
+                    format!("`{}` contains a reference in a notation that is not read here", key.name),
+                    "use `${NAME}` or `${file:…}`".to_owned(),
+                ),
+                (None, SettingType::ConnectionString) => (
+                    format!("`{}` contains a plaintext secret", key.name),
+                    "use `${NAME}` or `${file:…}` for the password, or for all of it".to_owned(),
+                ),
+                (None, _) => (
+                    format!("`{}` contains a plaintext secret", key.name),
+                    format!("use `${{NAME}}` or `${{file:…}}`: `{} = \"${{{}}}\"`", key.name, key.name.to_uppercase()),
                 ),
             };
-            report.push(problem.help(help));
+            report.push(report.error(&entry.at, what).help(help));
             return;
         }
         if replaced {
@@ -323,16 +330,16 @@ impl Walk<'_> {
 
     fn node(&self, value: &DeValue<'_>) -> Result<config::Value, Vec<String>> {
         let kind: config::ValueKind = match value {
-            DeValue::String(text) if holds_password(text) => {
-                return Err(vec!["holds a secret as it is: put it in an environment variable".to_owned()]);
+            DeValue::String(text) if contains_password(text) => {
+                return Err(vec!["contains a plaintext secret: use `${NAME}` or `${file:…}`".to_owned()]);
             }
             DeValue::String(text) => self.references.resolve(text)?.into(),
-            DeValue::Integer(_) => {
-                integer(value).ok_or_else(|| vec!["holds a number beyond 64 bits: write it as text".to_owned()])?.into()
-            }
+            DeValue::Integer(_) => integer(value)
+                .ok_or_else(|| vec!["contains a number of more than 64 bits: write it as text".to_owned()])?
+                .into(),
             DeValue::Float(number) => match number.as_str().parse::<f64>() {
                 Ok(number) if number.is_finite() => number.into(),
-                _ => return Err(vec!["holds a number that is none in JSON: write it as text".to_owned()]),
+                _ => return Err(vec!["contains a number that JSON does not have: write it as text".to_owned()]),
             },
             DeValue::Boolean(flag) => (*flag).into(),
             DeValue::Datetime(moment) => moment.to_string().into(),
@@ -396,7 +403,7 @@ impl Walk<'_> {
         match kind {
             None if last == "type" => {
                 let help = format!("there is {}", listed_all(kinds.iter().map(|kind| kind.name)));
-                self.found.push(error(format!("no type of {what} is called so")).help(help));
+                self.found.push(error(format!("{what} type not found")).help(help));
             }
             // With a type, the type is wrong and said to be so; with a file, so is its lack of one.
             None if first && word.is_none() => {
@@ -405,7 +412,7 @@ impl Walk<'_> {
                     Some(meant) => format!("did you mean `{}`?", meant.to_uppercase()),
                     None => format!("add `[{section}.{}]` to groupcast.toml", shown(name)),
                 };
-                let message = format!("no {what} is called `{}`, and no type is given", shown(name));
+                let message = format!("{what} `{}` not found, and no type is given", shown(name));
                 self.found.push(error(message).help(help));
             }
             Some(kind) if first => {
@@ -436,7 +443,7 @@ impl Walk<'_> {
                 Some(meant) => format!("did you mean `{}`?", meant.to_uppercase()),
                 None => format!("known here: {}", listed_all(names())),
             };
-            let message = format!("no setting is called `{}`", shown(&dotted));
+            let message = format!("setting `{}` not found", shown(&dotted));
             self.found.push(about_variable(&variable.name, &dotted, message).help(help));
             return;
         };
@@ -484,6 +491,12 @@ fn how_to_give(key: &Setting) -> String {
     } else {
         format!("write `{} = …`", key.name)
     }
+}
+
+/// A problem with an environment variable rather than a file.
+fn about_variable(name: &str, path: &str, message: String) -> Diagnostic {
+    let at = At { span: 0..0, path: path.to_owned() };
+    Diagnostic::error(&format!("environment variable {name}"), &at, message)
 }
 
 #[cfg(test)]

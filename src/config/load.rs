@@ -4,8 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+use super::diagnostic::Diagnostics;
 use super::files::Files;
-use super::{BrokenMapping, Defaults, Diagnostics, Project, layers, secrets};
+use super::project::{BrokenMapping, Project};
+use super::settings::Defaults;
+use super::{layers, secrets};
 use crate::io::files;
 use crate::mapping::diagnostic::{Diagnostic, Severity};
 use crate::mapping::file::{Context, Names, parse};

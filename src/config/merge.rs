@@ -9,10 +9,9 @@ use config::{Config, Map, Source, Value, ValueKind};
 use serde::Deserialize;
 
 use super::schema::DELIVERY;
-use super::{Daemon, Defaults, Delivery, DestinationSettings, Settings, SourceSettings, State};
+use super::settings::{Daemon, Defaults, Delivery, DestinationSettings, Settings, SourceSettings, State};
 use crate::mapping::diagnostic::Diagnostic;
-use crate::mapping::file::{ON_DUPLICATE, ON_MISSING, ON_NULL, ON_REMOVED_TRAIT};
-use crate::mapping::{At, Guards, Policy, units};
+use crate::mapping::{At, units};
 use crate::model::setting::SettingValues;
 
 /// One layer for the `config` crate. Holds secrets.
@@ -66,7 +65,7 @@ struct Written {
     #[serde(default)]
     destinations: BTreeMap<String, toml::Table>,
     #[serde(default)]
-    defaults: WrittenDefaults,
+    defaults: Defaults,
     #[serde(default)]
     daemon: Daemon,
 }
@@ -78,39 +77,10 @@ struct WrittenState {
     memory: Option<String>,
     threads: Option<usize>,
     temp_folder: Option<std::path::PathBuf>,
-    #[serde(deserialize_with = "super::duration")]
+    #[serde(deserialize_with = "super::settings::duration")]
     journal_retention: Duration,
-    #[serde(deserialize_with = "super::duration")]
+    #[serde(deserialize_with = "super::settings::duration")]
     runs_retention: Duration,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields, default)]
-struct WrittenDefaults {
-    policy: WrittenPolicy,
-    guards: WrittenGuards,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields, default)]
-struct WrittenPolicy {
-    on_null: Option<String>,
-    on_missing: Option<String>,
-    on_removed_trait: Option<String>,
-    on_duplicate: Option<String>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields, default)]
-struct WrittenGuards {
-    empty: Option<bool>,
-    rows_dropped_max: Option<f64>,
-    keys_changed_max: Option<f64>,
-    changed_max: Option<f64>,
-    removed_max: Option<f64>,
-    nulled_max: Option<f64>,
-    unsendable_max: Option<f64>,
-    groups_min: Option<u64>,
 }
 
 /// Defaults, then the file, then the environment.
@@ -172,7 +142,7 @@ fn settings(written: Written, folder: &Path) -> Option<Settings> {
         state,
         sources,
         destinations,
-        defaults: defaults(&written.defaults),
+        defaults: written.defaults,
         daemon: written.daemon,
     })
 }
@@ -181,31 +151,5 @@ fn take_type(table: &mut toml::Table) -> Option<String> {
     match table.remove("type") {
         Some(toml::Value::String(kind)) => Some(kind),
         _ => None,
-    }
-}
-
-fn defaults(written: &WrittenDefaults) -> Defaults {
-    fn word<T: Copy>(written: &Option<String>, words: &[(&str, T)], base: T) -> T {
-        words.iter().find(|(word, _)| Some(*word) == written.as_deref()).map_or(base, |(_, value)| *value)
-    }
-    let (policy, guards) = (Policy::default(), Guards::default());
-    let (words, limits) = (&written.policy, &written.guards);
-    Defaults {
-        policy: Policy {
-            on_null: word(&words.on_null, &ON_NULL, policy.on_null),
-            on_missing: word(&words.on_missing, &ON_MISSING, policy.on_missing),
-            on_removed_trait: word(&words.on_removed_trait, &ON_REMOVED_TRAIT, policy.on_removed_trait),
-            on_duplicate: word(&words.on_duplicate, &ON_DUPLICATE, policy.on_duplicate),
-        },
-        guards: Guards {
-            empty: limits.empty.unwrap_or(guards.empty),
-            rows_dropped_max: limits.rows_dropped_max.unwrap_or(guards.rows_dropped_max),
-            keys_changed_max: limits.keys_changed_max.unwrap_or(guards.keys_changed_max),
-            changed_max: limits.changed_max.unwrap_or(guards.changed_max),
-            removed_max: limits.removed_max.unwrap_or(guards.removed_max),
-            nulled_max: limits.nulled_max.unwrap_or(guards.nulled_max),
-            unsendable_max: limits.unsendable_max.unwrap_or(guards.unsendable_max),
-            groups_min: limits.groups_min.unwrap_or(guards.groups_min),
-        },
     }
 }

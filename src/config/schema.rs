@@ -1,5 +1,6 @@
 //! The schema of `groupcast.toml`: which settings each section has. Those of a source's type are in its own folder.
 
+use crate::mapping::sections::{guards, policy};
 use crate::model::setting::{Setting, SettingType};
 use crate::source::registry::SOURCE_TYPES;
 
@@ -177,26 +178,6 @@ pub(crate) const SECTIONS: &[(&str, &[Setting])] = &[
             Setting::optional("late_after", SettingType::Duration(60)),
         ],
     ),
-    (
-        "defaults.policy",
-        &[
-            Setting::optional("on_null", SettingType::OneOf(&["unset", "null", "skip"])),
-            Setting::optional("on_missing", SettingType::OneOf(&["keep", "unset", "delete"])),
-            Setting::optional("on_removed_trait", SettingType::OneOf(&["keep", "unset"])),
-            Setting::optional("on_duplicate", SettingType::OneOf(&["fail", "skip"])),
-        ],
-    ),
-    (
-        "defaults.guards",
-        &[
-            Setting::optional("empty", SettingType::Boolean),
-            Setting::optional("rows_dropped_max", SettingType::Share),
-            Setting::optional("keys_changed_max", SettingType::Share),
-            Setting::optional("changed_max", SettingType::Share),
-            Setting::optional("removed_max", SettingType::Share),
-            Setting::optional("nulled_max", SettingType::Share),
-            Setting::optional("unsendable_max", SettingType::Share),
-            Setting::optional("groups_min", SettingType::Integer(0, i64::MAX)),
-        ],
-    ),
+    ("defaults.policy", policy::SETTINGS),
+    ("defaults.guards", guards::SETTINGS),
 ];

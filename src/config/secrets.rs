@@ -137,9 +137,27 @@ pub(crate) fn refers(text: &str) -> bool {
     text.match_indices("${").any(|(at, _)| !text[..at].ends_with('$'))
 }
 
-/// Whether a text holds a password as it is: in an address (`scheme://user:password@host`), in an address's query or in
+/// Whether a text is a reference in another tool's notation: `$NAME`, `{{ env_var('NAME') }}`, `%NAME%`, `env:NAME`. The
+/// inner value is the variable's name, where that can be nothing else.
+pub(crate) fn foreign_reference(text: &str) -> Option<Option<String>> {
+    let is_name = |name: &str| {
+        !name.is_empty()
+            && !name.starts_with(|letter: char| letter.is_ascii_digit())
+            && name.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_')
+    };
+    let text = text.trim();
+    let inside = text.strip_prefix("{{").and_then(|rest| rest.strip_suffix("}}"));
+    if let Some(inside) = inside {
+        return Some(inside.split(['\'', '"', ' ', '.']).find(|word| is_name(word)).map(str::to_owned));
+    }
+    let percent = || text.strip_prefix('%')?.strip_suffix('%');
+    let prefixed = || ["$env:", "env:", "ENV:", "$"].iter().find_map(|prefix| text.strip_prefix(prefix));
+    percent().or_else(prefixed).filter(|name| is_name(name)).map(|name| Some(name.to_owned()))
+}
+
+/// Whether a text contains a plaintext password: in an address (`scheme://user:password@host`), in an address's query or in
 /// a `key=value` connection string.
-pub(crate) fn holds_password(text: &str) -> bool {
+pub(crate) fn contains_password(text: &str) -> bool {
     password_range(text).is_some_and(|range| !text[range].trim().is_empty())
         || ["password", "passwd", "pwd", "sslpassword"].iter().any(|word| {
             let lower = text.to_ascii_lowercase();
@@ -364,6 +382,24 @@ mod tests {
     }
 
     #[test]
+    fn references_in_other_notations_are_recognised() {
+        for (text, name) in [
+            ("$API_KEY", Some(Some("API_KEY"))),
+            ("{{ env_var('API_KEY') }}", Some(Some("API_KEY"))),
+            ("{{ env_var(\"API_KEY\", 'x') }}", Some(Some("API_KEY"))),
+            ("{{ secrets.API_KEY }}", Some(Some("API_KEY"))),
+            ("{{ hunter2 }}", Some(None)),
+            ("%API_KEY%", Some(Some("API_KEY"))),
+            ("env:API_KEY", Some(Some("API_KEY"))),
+            ("$ecret", None),
+            ("hunter2", None),
+            ("$5", None),
+        ] {
+            assert_eq!(foreign_reference(text).as_ref().map(|name| name.as_deref()), name, "{text}");
+        }
+    }
+
+    #[test]
     fn passwords_in_addresses_are_recognised() {
         for text in [
             "postgres://u:pw@h/db",
@@ -373,7 +409,7 @@ mod tests {
             "host=h Password = 'pw'",
             "postgres://h/db?password=pw",
         ] {
-            assert!(holds_password(text), "{text}");
+            assert!(contains_password(text), "{text}");
         }
         for text in [
             "postgres://h/db",
@@ -385,7 +421,7 @@ mod tests {
             "postgres://h/db?password=${PW}",
             "https://proxy.example.com:8443/amplitude",
         ] {
-            assert!(!holds_password(text), "{text}");
+            assert!(!contains_password(text), "{text}");
         }
     }
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::mapping::diagnostic::listed;
-use crate::mapping::{schedule, units};
+use crate::mapping::{cron, units};
 use crate::model::setting::SettingType;
 
 /// A value as it is written, before its setting's type is known.
@@ -45,11 +45,14 @@ pub(crate) fn convert(
     Ok(match of {
         SettingType::Text | SettingType::Secret | SettingType::ConnectionString => text(raw, "a string")?.into(),
         SettingType::Url | SettingType::SecretUrl => {
-            let address = text(raw, "an address")?;
-            match url::Url::parse(&address) {
-                Ok(parsed) if matches!(parsed.scheme(), "http" | "https") && parsed.has_host() => address.into(),
-                _ => return Err("is not an address: write `https://host`".to_owned()),
-            }
+            let url = text(raw, "a URL")?;
+            let problem = match url::Url::parse(&url) {
+                Ok(parsed) if matches!(parsed.scheme(), "http" | "https") && parsed.has_host() => return Ok(url.into()),
+                _ if !url.contains("://") => "missing `http://` or `https://`",
+                Ok(_) => "it must begin with `http://` or `https://` and a host",
+                Err(_) => "write `https://host`, with special characters percent-encoded",
+            };
+            return Err(format!("is not a valid URL: {problem}"));
         }
         SettingType::Path | SettingType::PathOrDash => {
             let path = text(raw, "a path")?;
@@ -63,7 +66,7 @@ pub(crate) fn convert(
             }
             // A folder's name that is not UTF-8 cannot travel through the settings; joining would lose it silently.
             let full = folder.join(&path);
-            full.to_str().ok_or("stands below a folder whose name is not UTF-8: move the config folder")?.into()
+            full.to_str().ok_or("is below a folder whose name is not UTF-8: move the config folder")?.into()
         }
         SettingType::Boolean => match raw {
             RawValue::Boolean(flag) => flag.into(),
@@ -88,7 +91,7 @@ pub(crate) fn convert(
         }
         SettingType::Duration(least) => {
             let written = text(raw, "a duration like \"30s\"")?;
-            let duration = units::duration(&written).map_err(|problem| format!("is {problem}"))?;
+            let duration = units::duration(&written)?;
             if duration.as_secs() < least {
                 return Err(format!("must be at least {least}s"));
             }
@@ -96,7 +99,7 @@ pub(crate) fn convert(
         }
         SettingType::Size(least) => {
             let written = text(raw, "a size like \"512MB\"")?;
-            let bytes = units::bytes(&written).map_err(|problem| format!("is {problem}"))?;
+            let bytes = units::bytes(&written)?;
             if bytes < least {
                 return Err(format!("must be at least {}MB", least / 1_000_000));
             }
@@ -106,8 +109,7 @@ pub(crate) fn convert(
             RawValue::Text(text) | RawValue::Float(text) => units::share(text.trim()),
             RawValue::Integer(number) => units::share(&number.to_string()),
             other => return Err(format!("must be a share like 0.3 or \"30%\", not {}", other.type_name())),
-        }
-        .map_err(|problem| format!("is {problem}"))?
+        }?
         .into(),
         SettingType::OneOf(words) => {
             let word = text(raw, &listed(words.iter().copied()))?;
@@ -118,7 +120,7 @@ pub(crate) fn convert(
         }
         SettingType::TimeZone => {
             let name = text(raw, "a time zone")?;
-            schedule::zone(&name).map_err(|problem| format!("is {problem}"))?.name().into()
+            cron::zone(&name)?.name().into()
         }
         SettingType::Table => match raw {
             RawValue::Table(table) => table.into(),

@@ -6,7 +6,11 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 
 use super::dialect::Dialect;
-use super::{Expr, Field, From, Mapping, OnRemovedTrait, UserFrom};
+use super::sections::model::From;
+use super::sections::policy::OnRemovedTrait;
+use super::sections::traits::{Expr, Field};
+use super::sections::user::{self, UserFrom};
+use super::spec::Mapping;
 use crate::destination::User;
 use crate::model::cell::{self, As};
 use crate::model::document::{self, Document, Traits};
@@ -105,7 +109,7 @@ pub fn projection(mapping: &Mapping, restriction: Option<Restriction>) -> Projec
     for mapped in &mapping.traits {
         collect(&mapped.value, &mut columns);
     }
-    if let Some(super::User { from: UserFrom::Expr(expr), .. }) = &mapping.user
+    if let Some(user::User { from: UserFrom::Expr(expr), .. }) = &mapping.user
         && !columns.contains(expr)
     {
         columns.push(expr.clone());

@@ -4,7 +4,14 @@ use std::ops::Range;
 
 use serde::Serialize;
 
-use super::At;
+/// A place in the mapping file: line and column from 1, and the key's dotted path.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct At {
+    /// Byte range in the file's text.
+    pub span: std::ops::Range<usize>,
+    /// `traits.arr`.
+    pub path: String,
+}
 
 /// Whether a problem stops the command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]

@@ -1,7 +1,8 @@
 //! Dialect: what differs between the SQL of one source and that of another. A source type brings its own and hands it out
 //! by `Source::dialect`; the defaults are what the SQL standard says.
 
-use super::{Expr, From};
+use super::sections::model::From;
+use super::sections::traits::Expr;
 
 /// How a source's SQL is written.
 pub trait Dialect: Send + Sync {

@@ -6,7 +6,9 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::{Expr, Field, From, Mapping};
+use super::sections::model::From;
+use super::sections::traits::{Expr, Field};
+use super::spec::Mapping;
 
 /// 32 hex digits over everything that shapes documents and their changes: model, filter, key, group type, traits with
 /// their expressions, declared types, operators and null policies, and the policy for removed traits. Names of source

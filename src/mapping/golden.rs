@@ -217,12 +217,12 @@ fn each_mistake_is_told_at_its_place() {
             "3:1 on_null: unknown key `on_null` (`on_null` belongs in `[policy]`)",
         ),
         ("enabled = true", "zzz = 1", "3:1 zzz: unknown key `zzz` (known here: `source`"),
-        ("\"warehouse\"", "\"warehose\"", "1:10 source: no source is called `warehose` (did you mean `warehouse`?)"),
+        ("\"warehouse\"", "\"warehose\"", "1:10 source: source `warehose` not found (did you mean `warehouse`?)"),
         ("\"warehouse\"", "\"nope\"", "(groupcast.toml defines `warehouse` and `lake`)"),
-        ("\"amplitude\"", "\"mixpanel\"", "2:15 destination: no destination is called `mixpanel`"),
+        ("\"amplitude\"", "\"mixpanel\"", "2:15 destination: destination `mixpanel` not found"),
         ("source = \"warehouse\"", "source = 1", "1:10 source: `source` must be a string, not an integer ()"),
         ("enabled = true", "enabled = \"yes\"", "3:11 enabled: `enabled` must be true or false, not a string"),
-        (schedule, "schedule = 'nightly'", "4:12 schedule: `schedule` is not a cron expression (write five fields"),
+        (schedule, "schedule = 'nightly'", "4:12 schedule: `schedule` is not a cron expression (write minute, hour"),
         (schedule, "schedule = {}", "4:12 schedule: `schedule` has no `cron`, `every` or `after`"),
         (schedule, "schedule = { crn = '@daily' }", "4:14 schedule.crn: unknown key `crn` (did you mean `cron`?)"),
         (
@@ -237,7 +237,7 @@ fn each_mistake_is_told_at_its_place() {
             "schedule = { every = '1h', jitter = '30m' }",
             "4:37 schedule.jitter: `jitter` is too long for runs",
         ),
-        (schedule, "schedule = { after = 'a', jitter = '30m' }", "`jitter` is of no use beside `after`"),
+        (schedule, "schedule = { after = 'a', jitter = '30m' }", "`jitter` has no effect beside `after`"),
         (schedule, "schedule = { every = '1h', timezone = 'UTC' }", "`timezone` is of no use without `cron`"),
         (schedule, "schedule = { every = '1h', catch_up = 'all' }", "`catch_up` must be `once` or `skip`"),
         (schedule, "schedule = { every = '1h', overlap = 'que' }", "`overlap` must be `skip` or `queue`"),
@@ -278,7 +278,11 @@ fn each_mistake_is_told_at_its_place() {
         ),
         (name, "name = { column = 'a', onnull = 'skip' }", "unknown key `onnull` (did you mean `on_null`?)"),
         (name, "name = { column = 'a', city = 'b' }", "unknown key `city` (`column` makes this table one value"),
-        (name, "name = { as = 'string' }", "15:8 traits.name: a value from nowhere"),
+        (
+            name,
+            "name = { as = 'string' }",
+            "15:8 traits.name: trait `name` has no source (set `column`, `sql` or `const`)",
+        ),
         (name, "name = {}", "an object without members"),
         (name, "name = { a = { column = 'b', op = 'set' } }", "`op` belongs to the whole trait"),
         (name, "name = { column = 'a', as = 'nubmer' }", "15:29 traits.name.as: `as` must be `string`, `number`"),
@@ -293,9 +297,9 @@ fn each_mistake_is_told_at_its_place() {
         (name, "name = { sql = \"'a\" }", "never closed"),
         (constant, "a = { const = 1, column = 'b' }", "a constant together with `column`"),
         (constant, "a = { const = 1, on_null = 'skip' }", "a constant is never null"),
-        (constant, "a = { const = nan }", "nan is no number in JSON"),
-        (constant, "a = { const = [inf] }", "inf is no number in JSON"),
-        (constant, "a = { const = 9223372036854775808 }", "beyond 64 bits (send it as text"),
+        (constant, "a = { const = nan }", "JSON has no number `nan`"),
+        (constant, "a = { const = [inf] }", "JSON has no number `inf`"),
+        (constant, "a = { const = 9223372036854775808 }", "of more than 64 bits (send it as text"),
         (
             "on_missing = \"keep\"",
             "on_missing = \"drop\"",
@@ -342,7 +346,7 @@ fn all_mistakes_are_told_at_once() {
     ]);
     insta::assert_snapshot!(told(&text, &read(&text).1), @r#"
     3:1 enabeld: unknown key `enabeld` (did you mean `enabled`?)
-    1:10 source: no source is called `warehose` (did you mean `warehouse`?)
+    1:10 source: source `warehose` not found (did you mean `warehouse`?)
     16:61 traits.arr.as: `as` must be `string`, `number`, `integer`, `boolean`, `date`, `timestamp`, `json` or `list`, not `money` ()
     17:61 traits.renewal.on_null: `on_null` must be `unset`, `null` or `skip`, not `skp` (did you mean `skip`?)
     37:14 incremental.full_every: `full_every` is a duration without a unit (write the unit: `"2s"`, `"2m"`, `"2h"` or `"2d"`)
@@ -454,12 +458,12 @@ fn columns_are_checked_where_they_are_named() {
         (
             "\"account_name\"",
             "\"arr_cents\"",
-            "15:8 traits.name: column `arr_cents` is DECIMAL(38,2); say how to send it (write `{ column = \"arr_cents\", as = \"number\" }`, or `as = \"string\"`)",
+            "15:8 traits.name: column `arr_cents` is DECIMAL(38,2): add `as = \"number\"` or `as = \"string\"` (write `{ column = \"arr_cents\", as = \"number\" }`)",
         ),
         (
             "{ column = \"plan\",",
             "{ column = \"arr_cents\",",
-            "20:14 traits.first_plan: column `arr_cents` is DECIMAL(38,2); say how to send it (add `as = \"number\"` or `as = \"string\"`)",
+            "20:14 traits.first_plan: column `arr_cents` is DECIMAL(38,2): add `as = \"number\"` or `as = \"string\"`",
         ),
         (
             "as = \"date\"",
@@ -491,7 +495,7 @@ fn expressions_are_checked_with_the_types_the_engine_gives_them() {
     let described: Vec<Described<'_>> = expressions.iter().map(|_| column("x", &DECIMAL, "numeric")).collect();
     assert_eq!(
         told(&text, &check_expressions(&file, &expressions, &described, &Standard)),
-        "16:7 traits.arr: this expression is numeric; say how to send it (add `as = \"number\"` or `as = \"string\"`)"
+        "16:7 traits.arr: this expression is numeric: add `as = \"number\"` or `as = \"string\"` ()"
     );
     let (file, bytes) = (sound(&[]), ColumnType::Bytes);
     let described: Vec<Described<'_>> = expressions.iter().map(|_| column("x", &bytes, "bytea")).collect();
@@ -599,7 +603,7 @@ fn schedules_follow_known_syncs_and_never_each_other() {
     assert_eq!(check_after(&chain, &none), []);
     let text = &chain[1].text;
     for (files, expected) in [
-        (vec![plain.clone(), named("b", "acounts")], "4:22 schedule.after: no sync is called `acounts` (did you mean"),
+        (vec![plain.clone(), named("b", "acounts")], "4:22 schedule.after: sync `acounts` not found (did you mean"),
         (vec![named("b", "b")], "4:22 schedule.after: sync `b` waits for itself"),
         (
             vec![named("b", "c"), named("c", "b")],

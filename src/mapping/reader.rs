@@ -12,8 +12,10 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::diagnostic::At;
 use super::diagnostic::{Diagnostic, Lines, did_you_mean, listed, listed_all};
-use super::{At, units};
+use super::{sql, units};
+use crate::model::setting::Setting;
 
 /// The mistakes found in one file so far, and where its keys are.
 pub(crate) struct Report<'t> {
@@ -26,6 +28,8 @@ pub(crate) struct Report<'t> {
     meant: BTreeSet<String>,
     /// Dotted path → where its value stands.
     pub(crate) places: BTreeMap<String, Range<usize>>,
+    /// Where a key belongs that is right in another section of the file.
+    pub(crate) belongs: fn(&str) -> Option<String>,
 }
 
 /// Parses `text`, noting syntax errors; what could be recovered is returned.
@@ -39,6 +43,7 @@ pub(crate) fn parse<'t>(file: &'t str, text: &'t str) -> (Spanned<DeTable<'t>>, 
         broken_lines: BTreeSet::new(),
         meant: BTreeSet::new(),
         places: BTreeMap::new(),
+        belongs: |_| None,
     };
     for error in errors {
         let span = error.span().unwrap_or_default();
@@ -115,6 +120,11 @@ pub(crate) fn join(path: &str, key: &str) -> String {
     if path.is_empty() { key.into_owned() } else { format!("{path}.{key}") }
 }
 
+/// An enum whose names are the words of a choice.
+pub(crate) trait Words: Copy + Into<&'static str> + strum::VariantArray {}
+
+impl<T: Copy + Into<&'static str> + strum::VariantArray> Words for T {}
+
 /// A table and where it stands.
 #[derive(Clone)]
 pub(crate) struct Section<'d> {
@@ -168,14 +178,20 @@ impl<'d> Section<'d> {
         self.table.get(key).is_some()
     }
 
+    /// Reports every key that is not one of these settings.
+    pub(crate) fn expect_settings(&self, settings: &[Setting], report: &mut Report<'_>) {
+        let names: Vec<&str> = settings.iter().map(|setting| setting.name).collect();
+        self.expect_keys(&names, report);
+    }
+
+    /// The value of this key as one of the words of `T`, if it is there and right.
+    pub(crate) fn choice<T: Words>(&self, key: &str, report: &mut Report<'_>) -> Option<T> {
+        self.get(key)?.choice(report)
+    }
+
     /// Reports every key that is not `known`, with the word that was probably meant, and remembers the places of those
-    /// that are. `elsewhere` says where a word belongs that is right in another section.
-    pub(crate) fn expect_keys(
-        &self,
-        known: &[&str],
-        elsewhere: &dyn Fn(&str) -> Option<String>,
-        report: &mut Report<'_>,
-    ) {
+    /// that are.
+    pub(crate) fn expect_keys(&self, known: &[&str], report: &mut Report<'_>) {
         for entry in self.entries() {
             if known.contains(&entry.key) {
                 report.places.insert(entry.at.path.clone(), entry.at.span.clone());
@@ -186,7 +202,7 @@ impl<'d> Section<'d> {
             report.meant.extend(meant.map(|meant| join(&self.at.path, meant)));
             let help = meant
                 .map(|meant| format!("did you mean `{meant}`?"))
-                .or_else(|| elsewhere(entry.key))
+                .or_else(|| (report.belongs)(entry.key))
                 .unwrap_or_else(|| format!("known here: {}", listed_all(known.iter().copied())));
             report.push(report.error(&entry.key_at, what).help(help));
         }
@@ -273,14 +289,14 @@ impl<'d> Entry<'d> {
     }
 
     /// The value as one of a few words.
-    pub(crate) fn choice<T: Copy>(&self, options: &[(&'static str, T)], report: &mut Report<'_>) -> Option<T> {
-        let words = || options.iter().map(|(word, _)| *word);
+    pub(crate) fn choice<T: Words>(&self, report: &mut Report<'_>) -> Option<T> {
+        let words = || T::VARIANTS.iter().map(|option| -> &'static str { (*option).into() });
         let DeValue::String(text) = self.value else {
             self.mistyped(&listed(words()), report);
             return None;
         };
-        if let Some((_, value)) = options.iter().find(|(word, _)| word == text) {
-            return Some(*value);
+        if let Some(at) = words().position(|word| word == text) {
+            return Some(T::VARIANTS[at]);
         }
         let message = format!("`{}` must be {}, not `{}`", shown(self.key), listed(words()), shown(text));
         let help = did_you_mean(text, words()).map(|meant| format!("did you mean `{meant}`?"));
@@ -342,7 +358,7 @@ impl<'d> Entry<'d> {
         number
     }
 
-    /// A result whose error is a fragment about this value.
+    /// A result whose error is about this value: what is wrong, and the remedy after a colon.
     pub(crate) fn noted<T>(&self, result: Result<T, String>, report: &mut Report<'_>) -> Option<T> {
         match result {
             Ok(value) => Some(value),
@@ -351,7 +367,9 @@ impl<'d> Entry<'d> {
                     Some((message, help)) => (message.to_owned(), Some(help.to_owned())),
                     None => (problem, None),
                 };
-                let message = format!("`{}` is {message}", shown(self.key));
+                // What is wrong with the value as a whole follows its name; what is wrong within it stands alone.
+                let predicate = ["is", "has"].iter().any(|verb| message.split(' ').next() == Some(verb));
+                let message = format!("`{}`{} {message}", shown(self.key), if predicate { "" } else { ":" });
                 report.push(report.error(&self.at, message).maybe_help(help));
                 None
             }
@@ -373,6 +391,18 @@ pub(crate) fn name_problem(text: &str) -> Option<&'static str> {
         Some("is longer than 255 characters")
     } else {
         None
+    }
+}
+
+/// The value as one piece of SQL: a query, a condition, an expression.
+pub(crate) fn sql_text(entry: &Entry<'_>, report: &mut Report<'_>) -> Option<String> {
+    let text = entry.text(report)?;
+    match sql::single(text) {
+        Ok(sql) => Some(sql),
+        Err(problem) => {
+            report.push(report.error(&entry.at, format!("`{}` holds {problem}", shown(entry.key))));
+            None
+        }
     }
 }
 

@@ -5,9 +5,9 @@ use std::time::Duration;
 /// Longest duration read; beyond a century it is a slip of the finger.
 const SECONDS_MAX: u64 = 100 * 366 * 86_400;
 
-/// A whole number and a unit: `30s`, `5m`, `1h`, `90d`, `2w`. The error says what is expected.
+/// A whole number and a unit: `30s`, `5m`, `1h`, `90d`, `2w`. The error follows the value's name and tells what is expected.
 pub fn duration(text: &str) -> Result<Duration, String> {
-    let expected = || "not a duration: write a whole number and s, m, h, d or w, like `30m` or `24h`".to_owned();
+    let expected = || "is not a duration: write a whole number and s, m, h, d or w, like `30m` or `24h`".to_owned();
     let digits = text.len() - text.trim_start_matches(|letter: char| letter.is_ascii_digit()).len();
     let (amount, unit) = text.split_at(digits);
     let seconds: u64 = match unit.trim_start() {
@@ -23,12 +23,13 @@ pub fn duration(text: &str) -> Result<Duration, String> {
         .checked_mul(seconds)
         .filter(|total| *total <= SECONDS_MAX)
         .map(Duration::from_secs)
-        .ok_or_else(|| "a duration of more than a hundred years".to_owned())
+        .ok_or_else(|| "is longer than a hundred years".to_owned())
 }
 
 /// A share from 0 to 1, as a fraction or a percentage: `0.3`, `30%`.
 pub fn share(text: &str) -> Result<f64, String> {
-    let expected = || "not a share: write a fraction from 0 to 1 like `0.3`, or a percentage like `\"30%\"`".to_owned();
+    let expected =
+        || "is not a share: write a fraction from 0 to 1 like `0.3`, or a percentage like `\"30%\"`".to_owned();
     let (number, divisor) = match text.strip_suffix('%') {
         Some(percent) => (percent.trim_end(), 100.0),
         None => (text, 1.0),
@@ -39,7 +40,7 @@ pub fn share(text: &str) -> Result<f64, String> {
 
 /// A size in bytes: `512MB` (decimal units), `512MiB` (binary units), `1073741824B`.
 pub fn bytes(text: &str) -> Result<u64, String> {
-    let expected = || "not a size: write a number and B, KB, MB, GB or TB (or KiB, MiB, …), like `512MB`".to_owned();
+    let expected = || "is not a size: write a number and B, KB, MB, GB or TB (or KiB, MiB, …), like `512MB`".to_owned();
     let digits = text.len() - text.trim_start_matches(|letter: char| letter.is_ascii_digit()).len();
     let (amount, unit) = text.split_at(digits);
     let factor: u64 = match unit.trim_start().to_ascii_lowercase().as_str() {

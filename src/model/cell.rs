@@ -85,8 +85,9 @@ pub enum Cell {
 }
 
 /// The JSON type a mapping declares for a trait.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, strum::IntoStaticStr, strum::VariantArray)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum As {
     /// A string.
     String,
@@ -104,6 +105,16 @@ pub enum As {
     Json,
     /// An array.
     List,
+}
+
+impl As {
+    /// Every type.
+    pub const ALL: &'static [As] = <As as strum::VariantArray>::VARIANTS;
+
+    /// Its name in a mapping file.
+    pub fn name(self) -> &'static str {
+        self.into()
+    }
 }
 
 impl ColumnType {
@@ -229,7 +240,7 @@ pub fn to_json(cell: &Cell, kind: &ColumnType, declared: Option<As>) -> Result<V
                 (Cell::Text(text), ColumnType::Json) => match serde_json::from_str(text) {
                     Ok(Value::Number(number)) => number.to_string(),
                     Ok(Value::Null) => return Ok(Value::Null),
-                    _ => return Err("JSON that is not a number, declared as a number".to_owned()),
+                    _ => return Err(cannot_convert("JSON", text, target)),
                 },
                 (Cell::Text(text), _) => text.trim().to_owned(),
                 _ => return Err(mismatch(kind, target)),
@@ -239,9 +250,14 @@ pub fn to_json(cell: &Cell, kind: &ColumnType, declared: Option<As>) -> Result<V
                     (Some(digits), ColumnType::Text) => document::number_value(&digits),
                     _ => Err(failed),
                 })
-                .map_err(|_| not_a_number(&spelled, kind))?;
+                .map_err(|_| match kind {
+                    ColumnType::Text | ColumnType::Written(_) | ColumnType::CommaText => {
+                        cannot_convert("text", &spelled, target)
+                    }
+                    _ => format!("cannot convert {spelled:?} to {}: JSON has no such number", target.name()),
+                })?;
             if target == As::Integer && !matches!(&value, Value::Number(n) if number::is_integer(&n.to_string())) {
-                return Err("a number with a fraction, declared as an integer: declare `as = \"number\"`".to_owned());
+                return Err(format!("cannot convert {spelled:?} to integer: it has a fraction"));
             }
             Ok(value)
         }
@@ -253,10 +269,10 @@ pub fn to_json(cell: &Cell, kind: &ColumnType, declared: Option<As>) -> Result<V
                 match text.trim().to_ascii_lowercase().as_str() {
                     "true" | "t" | "yes" | "y" | "on" | "1" | "1.0" => Ok(Value::Bool(true)),
                     "false" | "f" | "no" | "n" | "off" | "0" | "0.0" => Ok(Value::Bool(false)),
-                    _ => Err("text that is no boolean (true/false, yes/no, on/off, 1/0)".to_owned()),
+                    _ => Err(cannot_convert("text", text, target)),
                 }
             }
-            _ => Err("a value that is no boolean (only 0 and 1 are)".to_owned()),
+            _ => Err(format!("cannot convert {:?} to boolean: only 0 and 1 are", self::text(cell, kind)?)),
         },
         As::Date => match kind {
             ColumnType::Date => finite(&text(cell, kind)?),
@@ -289,28 +305,36 @@ pub fn to_json(cell: &Cell, kind: &ColumnType, declared: Option<As>) -> Result<V
                 (read, ColumnType::Text) => match (spelling::array(text), read) {
                     (Some(items), _) => Ok(Value::Array(items)),
                     (None, Err(reason)) => Err(reason),
-                    (None, Ok(_)) => Err(NO_LIST.to_owned()),
+                    (None, Ok(_)) => Err(cannot_convert("JSON", text, target)),
                 },
                 (Err(reason), _) => Err(reason),
-                (Ok(_), _) => Err(NO_LIST.to_owned()),
+                (Ok(_), _) => Err(cannot_convert("JSON", text, target)),
             },
             _ => Err(mismatch(kind, target)),
         },
     }
 }
 
-const NO_LIST: &str = "JSON that is no array, declared as a list";
-
 fn mismatch(kind: &ColumnType, target: As) -> String {
     format!("a {kind:?} column cannot become {target:?}").to_lowercase()
 }
 
-fn not_a_number(text: &str, kind: &ColumnType) -> String {
-    let infinite = ["NaN", "Infinity", "-Infinity"].contains(&text);
-    if *kind == ColumnType::Text && !infinite {
-        return "text that is no number: correct it, or send it `as = \"string\"`".to_owned();
+/// Why a value cannot become what is declared. It shows enough of the value to find it, and no more.
+fn cannot_convert(what: &str, value: &str, target: As) -> String {
+    const CHARACTERS_MAX: usize = 30;
+    let mut shown: String = value.chars().take(CHARACTERS_MAX).collect();
+    if value.chars().nth(CHARACTERS_MAX).is_some() {
+        shown.push('…');
     }
-    "not a finite number: send it `as = \"string\"` or filter it with `sql`".to_owned()
+    format!("cannot convert {what} {shown:?} to {}", target.name())
+}
+
+/// Such a reason without the value, for errors and logs, which contain none.
+pub fn without_value(reason: &str) -> String {
+    match (reason.find('"'), reason.rfind('"')) {
+        (Some(first), Some(last)) if first < last => format!("{}\"…\"{}", &reason[..first], &reason[last + 1..]),
+        _ => reason.to_owned(),
+    }
 }
 
 fn parse_json(text: &str) -> Result<Value, String> {
@@ -507,7 +531,7 @@ mod tests {
         assert_eq!(value_text(text_cell("1.50"), ColumnType::Decimal, Some(As::Number)), "1.5");
         assert!(to_json(&text_cell("1.5"), &ColumnType::Decimal, None).unwrap_err().contains("declare"));
         for (cell, kind) in [(Cell::Double(f64::NAN), ColumnType::Float64), (text_cell("NaN"), ColumnType::Decimal)] {
-            assert!(to_json(&cell, &kind, Some(As::Number)).unwrap_err().contains("finite"));
+            assert!(to_json(&cell, &kind, Some(As::Number)).unwrap_err().contains("JSON has no such number"));
             assert_eq!(to_json(&cell, &kind, Some(As::String)).unwrap(), json!("NaN"));
         }
         assert!(to_json(&text_cell("1.5"), &ColumnType::Decimal, Some(As::Integer)).is_err());

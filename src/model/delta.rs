@@ -52,8 +52,22 @@ impl Op {
 }
 
 /// What a null in the source means for a trait.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash, serde::Serialize)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Default,
+    Hash,
+    serde::Serialize,
+    serde::Deserialize,
+    strum::IntoStaticStr,
+    strum::VariantArray,
+    strum::VariantNames,
+)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum OnNull {
     /// Remove the trait from the group.
     #[default]
@@ -62,6 +76,13 @@ pub enum OnNull {
     Null,
     /// Say nothing; whatever the destination holds stays.
     Skip,
+}
+
+impl OnNull {
+    /// Its name in a mapping file.
+    pub fn name(self) -> &'static str {
+        self.into()
+    }
 }
 
 /// How one trait behaves.

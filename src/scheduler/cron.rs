@@ -10,7 +10,7 @@ use chrono::{DateTime, Datelike, NaiveDateTime, Offset, TimeDelta, TimeZone, Tim
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Kind, Result};
-use crate::mapping::{CatchUp, Mapping, Overlap, When, schedule};
+use crate::mapping::{CatchUp, Mapping, Overlap, When, cron};
 use crate::time_zone::Zone;
 
 /// The last year that the cron crate knows.
@@ -62,7 +62,7 @@ impl SyncSchedule {
         let invalid = |problem: String| Error::new(Kind::Bug, format!("an invalid schedule was accepted: {problem}"));
         let trigger = match &written.when {
             When::Cron(text) => {
-                Trigger::Cron(Box::new(schedule::cron(text).map_err(invalid)?), written.timezone.unwrap_or(zone))
+                Trigger::Cron(Box::new(cron::parse(text).map_err(invalid)?), written.timezone.unwrap_or(zone))
             }
             When::Every(interval) => {
                 Trigger::Every(TimeDelta::from_std(*interval).map_err(|error| invalid(error.to_string()))?)

@@ -41,7 +41,7 @@ impl Impact {
             && decision.kind != CandidateKind::Missing
         {
             self.unsendable += 1;
-            self.reason.get_or_insert_with(|| reason.clone());
+            self.reason.get_or_insert_with(|| crate::model::cell::without_value(reason));
         }
         let Judgement::Say { change, .. } = &decision.verdict else { return };
         if decision.kind != CandidateKind::Changed {
@@ -400,7 +400,7 @@ mod tests {
     #[test]
     fn rows_that_mostly_cannot_be_sent_stop_a_run() {
         let (guards, none) = (Guards::default(), BTreeSet::new());
-        let reason = Some("trait `arr`: text that is no number".to_owned());
+        let reason = Some("trait `arr`: cannot convert text \"…\" to number".to_owned());
         let impact = Impact { rows: 100, unsendable: 51, reason, ..Impact::default() };
         let error = watch(&guards, &none).sendable(&impact).unwrap_err();
         assert!(error.to_string().contains("51 of the first 100 rows cannot be sent: trait `arr`"), "{error}");

@@ -132,9 +132,9 @@ fn what_cannot_travel_twice_is_an_error_with_its_line() {
     let server = Server::start(Vendor::new(Kind::Segment, BASIC));
     let place = place(&server, "segment", TRAITS);
     for (op, why) in [
-        ("add", "sent again, it would be applied again"),
-        ("append", "sent again, it would be applied again"),
-        ("prepend", "sent again, it would be applied again"),
+        ("add", "a value that is sent again would be applied again"),
+        ("append", "a value that is sent again would be applied again"),
+        ("prepend", "a value that is sent again would be applied again"),
         ("set_once", "the destination keeps its first value"),
     ] {
         place.mapping("accounts", &mapping(&format!("seats = {{ column = \"seats\", op = \"{op}\", always = true }}")));

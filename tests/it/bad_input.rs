@@ -98,11 +98,11 @@ fn mistakes_in_files_are_shown_at_their_place() {
         (mapping(TRAITS, "[guards]\nchanged_max = 30"), &["mappings/accounts.toml:15:15", "30%"]),
         (
             with("\"warehouse\"", "\"warehose\""),
-            &["mappings/accounts.toml:1:10", "no source is called `warehose`", "did you mean `warehouse`"],
+            &["mappings/accounts.toml:1:10", "source `warehose` not found", "did you mean `warehouse`"],
         ),
         (
             with("\"amplitude\"", "\"mixpanel\""),
-            &["mappings/accounts.toml:2:15", "no destination is called `mixpanel`", "`amplitude`"],
+            &["mappings/accounts.toml:2:15", "destination `mixpanel` not found", "`amplitude`"],
         ),
         (with("table = \"accounts\"", ""), &["mappings/accounts.toml:4:", "no `table`, `sql` or `file`"]),
         (with("table = \"accounts\"", "sql = \"\""), &["mappings/accounts.toml:5:7"]),
@@ -129,7 +129,7 @@ fn mistakes_in_files_are_shown_at_their_place() {
                 "2 errors",
             ],
         ),
-        (traits("arr = \"arr\""), &["mappings/accounts.toml:12:7", "say how to send it", "as = \"number\""]),
+        (traits("arr = \"arr\""), &["mappings/accounts.toml:12:7", "add `as = \"number\"`"]),
         (
             traits("active = { column = \"active\", as = \"date\" }"),
             &["mappings/accounts.toml:12:", "cannot become `date`", "`boolean`"],
@@ -201,7 +201,7 @@ fn rows_that_cannot_be_sent_are_rejected_one_by_one() {
     );
     let plan = place.run(&["plan"]).exits(0).says(&[
         "! word",
-        "trait `n`: text that is no number",
+        "trait `n`: cannot convert text \"many\" to number",
         "! kkk",
         "1,024 characters",
     ]);

@@ -104,7 +104,7 @@ fn a_schedule_that_cannot_be_is_told_at_its_place() {
     let place = place();
     place.mapping("follower", &scheduled("follower", "schedule = { after = 'oftn' }"));
     place.run(&["schedule"]).exits(0).says(&["nightly", "follower.toml has mistakes"]);
-    place.run(&["check"]).exits(2).says(&["no sync is called `oftn`", "did you mean `often`?", "follower.toml:1:22"]);
+    place.run(&["check"]).exits(2).says(&["sync `oftn` not found", "did you mean `often`?", "follower.toml:1:22"]);
     place.mapping("follower", &scheduled("follower", "schedule = { cron = '@daily', timezone = 'Berlin' }"));
     place.run(&["check"]).exits(2).says(&["`timezone` is not a time zone", "did you mean `Europe/Berlin`?"]);
     place.mapping("follower", &scheduled("follower", "schedule = '@daily'"));

@@ -307,7 +307,7 @@ fn secrets_in_the_open_and_impossible_settings_are_told_before_anything_is_sent(
         "url = \"https://hooks.example.com/in?token=hunter2hunter2\"",
         &["holds more than a host and a path", "secret_path"],
     );
-    told(&format!("{url}auth_header = \"Authorization: Bearer hunter2\""), &["holds a secret as it is"]);
+    told(&format!("{url}auth_header = \"Authorization: Bearer hunter2\""), &["contains a plaintext secret"]);
     told(&format!("{url}headers = {{ X-Api-Key = \"hunter2hunter2\" }}"), &["`X-Api-Key`", "auth_header"]);
     told(&format!("{url}method = \"GET\""), &["must be"]);
     told(&format!("{url}success = \"302\""), &["`success`"]);

@@ -20,7 +20,7 @@ fn schedule(trigger: Trigger, overlap: Overlap) -> SyncSchedule {
 
 fn every_ten(overlap: Overlap) -> SyncSchedule {
     schedule(
-        Trigger::Cron(Box::new(mapping::schedule::cron("*/10 * * * *").unwrap()), crate::time_zone::Zone::utc()),
+        Trigger::Cron(Box::new(mapping::cron::parse("*/10 * * * *").unwrap()), crate::time_zone::Zone::utc()),
         overlap,
     )
 }

@@ -32,7 +32,7 @@ fn tz(name: &str) -> Zone {
 }
 
 fn cron(text: &str, zone: Zone) -> SyncSchedule {
-    schedule(Trigger::Cron(Box::new(mapping::schedule::cron(text).unwrap()), zone))
+    schedule(Trigger::Cron(Box::new(mapping::cron::parse(text).unwrap()), zone))
 }
 
 fn every(interval: i64) -> SyncSchedule {

@@ -17,8 +17,9 @@ use crate::destination::{Destination, amplitude, file, journy, mixpanel, posthog
 use crate::error::{Error, Kind, Result, Within};
 use crate::ledger::{self, Ledger, Retention};
 use crate::mapping::check::{self, Described};
+use crate::mapping::compile::{self, Projection};
 use crate::mapping::diagnostic::{Diagnostic, Severity, did_you_mean, listed};
-use crate::mapping::{At, MappingFile, compile};
+use crate::mapping::{At, Expr, MappingFile, Model};
 use crate::source::{Column, Inspection, OpenContext, Source, SourceType, registry};
 
 /// Why a command ended early.
@@ -289,17 +290,17 @@ pub async fn connected_check(file: &MappingFile, source: &mut dyn Source) -> Res
         });
         described.collect()
     }
-    let place = |path: &str, error: Error| match error.kind() {
-        Kind::Source => {
-            let advice = error.advice().map(str::to_owned);
-            let found = Diagnostic::error(&file.mapping.file, &file.at(path), error.to_string()).maybe_help(advice);
-            Ok(vec![if error.is_missing() { found.missing() } else { found }])
-        }
-        _ => Err(error),
-    };
     let columns = match source.describe(&file.mapping.model).await {
         Ok(columns) => columns,
-        Err(error) => return place("model", error),
+        Err(error) if error.kind() == Kind::Source => {
+            // Without its condition the model can be read: then that is what is wrong.
+            let condition = match file.mapping.model.filter {
+                Some(_) => source.describe(&Model { filter: None, ..file.mapping.model.clone() }).await.is_ok(),
+                None => false,
+            };
+            return Ok(vec![refused(file, &check::at_model(file, condition), &error)]);
+        }
+        Err(error) => return Err(error),
     };
     let mut found = check::check_columns(file, &described(&columns), source.dialect());
     let projection = compile::projection(&file.mapping, None);
@@ -308,7 +309,7 @@ pub async fn connected_check(file: &MappingFile, source: &mut dyn Source) -> Res
         if let Err(error) = source.remarks(&projection).await
             && error.kind() == Kind::Source
         {
-            return place("model", error);
+            return Ok(vec![refused(file, &check::at_model(file, false), &error)]);
         }
         found.extend(
             sample::of_source(file, source, false).await?.into_iter().filter(|one| one.severity != Severity::Note),
@@ -322,8 +323,46 @@ pub async fn connected_check(file: &MappingFile, source: &mut dyn Source) -> Res
                 &described(&columns),
                 source.dialect(),
             )),
-            Err(error) => return place("traits", error),
+            Err(error) if error.kind() == Kind::Source => {
+                found.extend(refused_expressions(file, source, &projection, &error).await?);
+            }
+            Err(error) => return Err(error),
         }
+    }
+    Ok(found)
+}
+
+/// What a source refused about a mapping, at its place.
+fn refused(file: &MappingFile, at: &At, error: &Error) -> Diagnostic {
+    let advice = error.advice().map(str::to_owned);
+    let found = Diagnostic::error(&file.mapping.file, at, error.to_string()).maybe_help(advice);
+    if error.is_missing() { found.missing() } else { found }
+}
+
+/// The expressions that a source refuses, each at its line, where it refuses all of them together. One cause is reported
+/// once: the same refusal of another expression is left out.
+async fn refused_expressions(
+    file: &MappingFile,
+    source: &mut dyn Source,
+    projection: &Projection,
+    error: &Error,
+) -> Result<Vec<Diagnostic>> {
+    let mut found: Vec<Diagnostic> = Vec::new();
+    for expr in projection.columns.iter().filter(|expr| matches!(expr, Expr::Sql(_))) {
+        let alone = Projection { columns: vec![expr.clone()], cursor: None, ..projection.clone() };
+        match source.describe_projection(&alone).await {
+            Ok(_) => {}
+            Err(error) if error.kind() == Kind::Source => {
+                let refusal = refused(file, &check::first_use_of_sql(file, expr), &error);
+                if found.iter().all(|other| other.message != refusal.message) {
+                    found.push(refusal);
+                }
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    if found.is_empty() {
+        found.push(refused(file, &file.at("traits"), error));
     }
     Ok(found)
 }

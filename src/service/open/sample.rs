@@ -21,12 +21,13 @@ pub async fn of_source(file: &MappingFile, source: &mut dyn Source, fits: bool) 
     };
     let mut found = Vec::new();
     for remark in remarks {
-        let places = match &remark.about {
-            Remarked::Table => vec![file.at("model.table")],
-            Remarked::Column(name) => check::uses(file, name, false),
-            Remarked::Untyped(name) => check::uses(file, name, true),
+        // One cause is reported once, wherever else it shows.
+        let place = match &remark.about {
+            Remarked::Table => Some(file.at("model.table")),
+            Remarked::Column(name) => check::first_use(file, name, false),
+            Remarked::Untyped(name) => check::first_use(file, name, true),
         };
-        found.extend(places.into_iter().map(|at| {
+        found.extend(place.map(|at| {
             let diagnostic = match remark.note {
                 true => Diagnostic::note(&mapping.file, &at, remark.what.as_str()),
                 false => Diagnostic::warning(&mapping.file, &at, remark.what.as_str()),
@@ -76,8 +77,12 @@ async fn judge(
         let failed: Vec<String> =
             rows.iter().filter_map(|row| cell::to_json(&row[at], &staged.kinds[at], Some(*declared)).err()).collect();
         if let Some(reason) = failed.first() {
-            let what =
-                format!("{} of the first {} rows cannot become what is declared: {reason}", failed.len(), rows.len());
+            let what = format!(
+                "{} of the first {} rows cannot become what is declared: {}",
+                failed.len(),
+                rows.len(),
+                cell::without_value(reason)
+            );
             found.push(
                 Diagnostic::warning(&file.mapping.file, &file.at(path), what)
                     .help("such groups are rejected; convert the column in SQL, or declare another `as`"),

@@ -9,7 +9,8 @@ use tokio_postgres::{Client, Config, Connection, Socket};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::error::Target;
-use super::settings::{Address, SslMode};
+use super::settings::Address;
+use super::sslmode::SslMode;
 use super::tls;
 use crate::error::{Result, Within};
 

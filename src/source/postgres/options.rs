@@ -7,7 +7,7 @@
 
 use std::path::PathBuf;
 
-use super::settings::SslMode;
+use super::sslmode::SslMode;
 use crate::error::{Error, Kind, Result};
 use crate::mapping::diagnostic::did_you_mean;
 

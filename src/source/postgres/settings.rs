@@ -10,6 +10,7 @@ use tokio_postgres::Config;
 use tokio_postgres::config::Host;
 
 use super::options::{self, Kept, Options};
+use super::sslmode::SslMode;
 use crate::error::{Error, Kind, Result};
 use crate::model::setting::{Setting, SettingType};
 use crate::secret::Secret;
@@ -55,22 +56,6 @@ pub struct Settings {
     pub connect_timeout_seconds: Option<u64>,
     /// Longest that the server may send nothing while it is read, in seconds; 1,800 when absent.
     pub stall_timeout_seconds: Option<u64>,
-}
-
-/// How a connection is encrypted and the server's identity checked: libpq's levels, with libpq's meanings.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum SslMode {
-    /// No encryption.
-    Disable,
-    /// Encryption if the server has it, without checks.
-    Prefer,
-    /// Encryption, without checks; with a `ca_file`, the same as `verify-ca`.
-    Require,
-    /// Encryption, and a certificate signed by an authority in `ca_file`, for whatever host.
-    VerifyCa,
-    /// Encryption, and a certificate for this host signed by an authority in `ca_file` or known to the system.
-    VerifyFull,
 }
 
 /// How rows are read.

@@ -13,7 +13,8 @@ use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStor
 use rustls_platform_verifier::BuilderVerifierExt as _;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::settings::{Address, SslMode};
+use super::settings::Address;
+use super::sslmode::SslMode;
 use crate::error::{Error, Kind, Result};
 
 /// The TLS client that checks what the address asks for, and shows the certificate it names. With [`SslMode::Disable`] it is

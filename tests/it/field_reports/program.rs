@@ -38,7 +38,7 @@ fn a_day_of_the_month_with_a_weekday_is_refused() {
         place.mapping("accounts", &schedule);
         let output = place.run(&["check"]);
         assert_eq!(output.code, Some(if refused { 2 } else { 0 }), "{cron}\n{}", output.all());
-        assert_eq!(output.all().contains("some crons take both"), refused, "{cron}");
+        assert_eq!(output.all().contains("crons combine differently"), refused, "{cron}");
     }
 }
 

@@ -70,12 +70,48 @@ fn delimiters() {
 #[test]
 fn decimal_commas() {
     hold(&[
-        sent("decimal_comma", "a.csv", "id;arr;ext\n007;1234,50;1\n8;-0,75;2\n", "arr ext", r#"{"007":{"arr":1234.5,"ext":1},"8":{"arr":-0.75,"ext":2}}"#).source("decimal = \",\""),
-        sent("decimal_comma_as_text", "a.csv", "id;arr\na;1234,50\n", "arr:string", r#"{"a":{"arr":"1234,50"}}"#).source("decimal = \",\""),
-        sent("decimal_comma_declared", "a.csv", "id;arr\na;1234,50\nb;x\n", "arr:number", r#"{"a":{"arr":1234.5},"b":{"rejected":"trait `arr`: text that is no number: correct it, or send it `as = \"string\"`"}}"#).source("decimal = \",\""),
-        sent("decimal_comma_and_points", "a.csv", "id;arr\na;1.234,50\nb;2,00\n", "arr:number", r#"{"a":{"arr":1234.5},"b":{"arr":2}}"#).source("decimal = \",\""),
-        sent("decimal_comma_in_sql", "a.csv", "id;arr\na;1234,50\n", "arr = { sql = \"arr * 2\" }", r#"{"a":{"arr":2469}}"#).source("decimal = \",\""),
-        sent("a_point_beside_a_decimal_comma", "a.csv", "id;arr\na;1.5\nb;2,5\n", "arr", r#"{"a":{"arr":"1.5"},"b":{"arr":"2,5"}}"#).source("decimal = \",\""),
+        sent(
+            "decimal_comma",
+            "a.csv",
+            "id;arr;ext\n007;1234,50;1\n8;-0,75;2\n",
+            "arr ext",
+            r#"{"007":{"arr":1234.5,"ext":1},"8":{"arr":-0.75,"ext":2}}"#,
+        )
+        .source("decimal = \",\""),
+        sent("decimal_comma_as_text", "a.csv", "id;arr\na;1234,50\n", "arr:string", r#"{"a":{"arr":"1234,50"}}"#)
+            .source("decimal = \",\""),
+        sent(
+            "decimal_comma_declared",
+            "a.csv",
+            "id;arr\na;1234,50\nb;x\n",
+            "arr:number",
+            r#"{"a":{"arr":1234.5},"b":{"rejected":"trait `arr`: cannot convert text \"x\" to number"}}"#,
+        )
+        .source("decimal = \",\""),
+        sent(
+            "decimal_comma_and_points",
+            "a.csv",
+            "id;arr\na;1.234,50\nb;2,00\n",
+            "arr:number",
+            r#"{"a":{"arr":1234.5},"b":{"arr":2}}"#,
+        )
+        .source("decimal = \",\""),
+        sent(
+            "decimal_comma_in_sql",
+            "a.csv",
+            "id;arr\na;1234,50\n",
+            "arr = { sql = \"arr * 2\" }",
+            r#"{"a":{"arr":2469}}"#,
+        )
+        .source("decimal = \",\""),
+        sent(
+            "a_point_beside_a_decimal_comma",
+            "a.csv",
+            "id;arr\na;1.5\nb;2,5\n",
+            "arr",
+            r#"{"a":{"arr":"1.5"},"b":{"arr":"2,5"}}"#,
+        )
+        .source("decimal = \",\""),
     ]);
 }
 

@@ -125,9 +125,9 @@ fn a_files_name_needs_no_quotation_marks() {
         ("exports/2026.11.26.accounts.csv.gz", vec!["exports/2026.11.26.accounts.csv.gz"]),
         ("../a.b.c.d.parquet", vec!["../a.b.c.d.parquet"]),
     ] {
-        assert_eq!(groupcast::mapping::file::table_name(name).unwrap(), parts, "{name}");
+        assert_eq!(groupcast::mapping::sections::model::table_name(name).unwrap(), parts, "{name}");
     }
     for name in ["a.b.c.d", "my accounts", "a;b.csv", "x'.csv.csv.csv.csv"] {
-        assert!(groupcast::mapping::file::table_name(name).is_err(), "{name}");
+        assert!(groupcast::mapping::sections::model::table_name(name).is_err(), "{name}");
     }
 }

@@ -101,39 +101,132 @@ fn nothing_is_decided_by_the_first_rows() {
 #[test]
 fn words_dates_and_times_become_what_every_value_is() {
     hold(&[
-        sent("lower_words", "a.csv", "id,b\na,true\nb,false\nc,\n", "b", r#"{"a":{"b":true},"b":{"b":false},"c":{"b":null}}"#),
+        sent(
+            "lower_words",
+            "a.csv",
+            "id,b\na,true\nb,false\nc,\n",
+            "b",
+            r#"{"a":{"b":true},"b":{"b":false},"c":{"b":null}}"#,
+        ),
         sent("excels_words", "a.csv", "id,b\na,TRUE\nb,FALSE\n", "b", r#"{"a":{"b":true},"b":{"b":false}}"#),
         sent("pandas_words", "a.csv", "id,b\na,True\nb,False\n", "b", r#"{"a":{"b":true},"b":{"b":false}}"#),
         sent("mixed_words", "a.csv", "id,b\na,True\nb,false\n", "b", r#"{"a":{"b":"True"},"b":{"b":"false"}}"#)
             .says("write `as = \"boolean\"` where they are"),
-        sent("yes_and_no", "a.csv", "id,b\na,yes\nb,No\n", "b b2", "").traits("b = \"b\"\nd = { column = \"b\", as = \"boolean\" }")
+        sent("yes_and_no", "a.csv", "id,b\na,yes\nb,No\n", "b b2", "")
+            .traits("b = \"b\"\nd = { column = \"b\", as = \"boolean\" }")
             .expecting(r#"{"a":{"b":"yes","d":true},"b":{"b":"No","d":false}}"#),
         sent("postgres_words", "a.csv", "id,b\na,t\nb,f\n", "b:boolean", r#"{"a":{"b":true},"b":{"b":false}}"#),
-        sent("ones_and_zeros", "a.csv", "id,b\na,1\nb,0\n", "", "").traits("n = \"b\"\nb = { column = \"b\", as = \"boolean\" }")
+        sent("ones_and_zeros", "a.csv", "id,b\na,1\nb,0\n", "", "")
+            .traits("n = \"b\"\nb = { column = \"b\", as = \"boolean\" }")
             .expecting(r#"{"a":{"n":1,"b":true},"b":{"n":0,"b":false}}"#),
-        sent("dates", "a.csv", "id,d\na,2026-03-04\nb,1999-12-31\n", "d", r#"{"a":{"d":"2026-03-04"},"b":{"d":"1999-12-31"}}"#),
+        sent(
+            "dates",
+            "a.csv",
+            "id,d\na,2026-03-04\nb,1999-12-31\n",
+            "d",
+            r#"{"a":{"d":"2026-03-04"},"b":{"d":"1999-12-31"}}"#,
+        ),
         sent("no_such_day", "a.csv", "id,d\na,2026-02-30\n", "d", r#"{"a":{"d":"2026-02-30"}}"#),
-        sent("old_dates", "a.csv", "id,d\na,0001-01-01\nb,0000-00-00\n", "d", r#"{"a":{"d":"0001-01-01"},"b":{"d":"0000-00-00"}}"#),
-        sent("two_orders", "a.csv", "id,d\na,01/02/2026\nb,03/04/2026\n", "d", r#"{"a":{"d":"01/02/2026"},"b":{"d":"03/04/2026"}}"#)
-            .says("that are dates in one of two orders (day or month first)"),
-        sent("day_first", "a.csv", "id,d\na,01/02/2026\nb,31/12/2025\n", "d", r#"{"a":{"d":"01/02/2026"},"b":{"d":"31/12/2025"}}"#)
-            .says("CAST(strptime(d, '%d/%m/%Y') AS DATE)"),
+        sent(
+            "old_dates",
+            "a.csv",
+            "id,d\na,0001-01-01\nb,0000-00-00\n",
+            "d",
+            r#"{"a":{"d":"0001-01-01"},"b":{"d":"0000-00-00"}}"#,
+        ),
+        sent(
+            "two_orders",
+            "a.csv",
+            "id,d\na,01/02/2026\nb,03/04/2026\n",
+            "d",
+            r#"{"a":{"d":"01/02/2026"},"b":{"d":"03/04/2026"}}"#,
+        )
+        .says("that are dates in one of two orders (day or month first)"),
+        sent(
+            "day_first",
+            "a.csv",
+            "id,d\na,01/02/2026\nb,31/12/2025\n",
+            "d",
+            r#"{"a":{"d":"01/02/2026"},"b":{"d":"31/12/2025"}}"#,
+        )
+        .says("CAST(strptime(d, '%d/%m/%Y') AS DATE)"),
         sent("german_dates", "a.csv", "id;d\na;31.12.2025\n", "d", r#"{"a":{"d":"31.12.2025"}}"#),
-        sent("converted_dates", "a.csv", "id,d\na,31/12/2025\n", "d = { sql = \"CAST(strptime(d, '%d/%m/%Y') AS DATE)\" }", r#"{"a":{"d":"2025-12-31"}}"#),
-        sent("local_times", "a.csv", "id,t\na,2026-03-04 17:30:00\nb,2026-03-04T17:30:00.5\n", "t", r#"{"a":{"t":"2026-03-04T17:30:00Z"},"b":{"t":"2026-03-04T17:30:00.500Z"}}"#),
-        sent("times_as_text", "a.csv", "id,t\na,2026-03-04 17:30:00\n", "t:string", r#"{"a":{"t":"2026-03-04 17:30:00"}}"#),
-        sent("salesforce_times", "a.csv", "id,t\na,2026-03-04T17:30:00.000+0000\nb,2026-03-04T17:30:00.000Z\n", "t", r#"{"a":{"t":"2026-03-04T17:30:00Z"},"b":{"t":"2026-03-04T17:30:00Z"}}"#),
-        sent("offsets", "a.csv", "id,t\na,2026-03-04 17:30:00+02\nb,2026-03-04T17:30:00+05:30\n", "t", r#"{"a":{"t":"2026-03-04T15:30:00Z"},"b":{"t":"2026-03-04T12:00:00Z"}}"#),
-        sent("with_and_without_zone", "a.csv", "id,t\na,2026-03-04 17:30:00\nb,2026-03-04 17:30:00Z\n", "t", r#"{"a":{"t":"2026-03-04 17:30:00"},"b":{"t":"2026-03-04 17:30:00Z"}}"#),
-        sent("nanoseconds", "a.csv", "id,t\na,2026-03-04 17:30:00.123456789\n", "t", r#"{"a":{"t":"2026-03-04T17:30:00.123456789Z"}}"#),
-        sent("ten_digits_of_a_second", "a.csv", "id,t\na,2026-03-04 17:30:00.1234567891\n", "t", r#"{"a":{"t":"2026-03-04 17:30:00.1234567891"}}"#),
-        sent("stripe_times", "a.csv", "id,t\na,2026-03-04 17:30\n", "", "").traits("t = \"t\"\nu = { column = \"t\", as = \"timestamp\" }")
+        sent(
+            "converted_dates",
+            "a.csv",
+            "id,d\na,31/12/2025\n",
+            "d = { sql = \"CAST(strptime(d, '%d/%m/%Y') AS DATE)\" }",
+            r#"{"a":{"d":"2025-12-31"}}"#,
+        ),
+        sent(
+            "local_times",
+            "a.csv",
+            "id,t\na,2026-03-04 17:30:00\nb,2026-03-04T17:30:00.5\n",
+            "t",
+            r#"{"a":{"t":"2026-03-04T17:30:00Z"},"b":{"t":"2026-03-04T17:30:00.500Z"}}"#,
+        ),
+        sent(
+            "times_as_text",
+            "a.csv",
+            "id,t\na,2026-03-04 17:30:00\n",
+            "t:string",
+            r#"{"a":{"t":"2026-03-04 17:30:00"}}"#,
+        ),
+        sent(
+            "salesforce_times",
+            "a.csv",
+            "id,t\na,2026-03-04T17:30:00.000+0000\nb,2026-03-04T17:30:00.000Z\n",
+            "t",
+            r#"{"a":{"t":"2026-03-04T17:30:00Z"},"b":{"t":"2026-03-04T17:30:00Z"}}"#,
+        ),
+        sent(
+            "offsets",
+            "a.csv",
+            "id,t\na,2026-03-04 17:30:00+02\nb,2026-03-04T17:30:00+05:30\n",
+            "t",
+            r#"{"a":{"t":"2026-03-04T15:30:00Z"},"b":{"t":"2026-03-04T12:00:00Z"}}"#,
+        ),
+        sent(
+            "with_and_without_zone",
+            "a.csv",
+            "id,t\na,2026-03-04 17:30:00\nb,2026-03-04 17:30:00Z\n",
+            "t",
+            r#"{"a":{"t":"2026-03-04 17:30:00"},"b":{"t":"2026-03-04 17:30:00Z"}}"#,
+        ),
+        sent(
+            "nanoseconds",
+            "a.csv",
+            "id,t\na,2026-03-04 17:30:00.123456789\n",
+            "t",
+            r#"{"a":{"t":"2026-03-04T17:30:00.123456789Z"}}"#,
+        ),
+        sent(
+            "ten_digits_of_a_second",
+            "a.csv",
+            "id,t\na,2026-03-04 17:30:00.1234567891\n",
+            "t",
+            r#"{"a":{"t":"2026-03-04 17:30:00.1234567891"}}"#,
+        ),
+        sent("stripe_times", "a.csv", "id,t\na,2026-03-04 17:30\n", "", "")
+            .traits("t = \"t\"\nu = { column = \"t\", as = \"timestamp\" }")
             .expecting(r#"{"a":{"t":"2026-03-04 17:30","u":"2026-03-04T17:30:00Z"}}"#),
         sent("epochs", "a.csv", "id,t\na,1772645400\n", "t", r#"{"a":{"t":1772645400}}"#),
         sent("clocks", "a.csv", "id,t\na,17:30:00\nb,08:00\n", "t", r#"{"a":{"t":"17:30:00"},"b":{"t":"08:00"}}"#),
-        sent("uuids", "a.csv", "id,u\na,A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11\n", "u", r#"{"a":{"u":"A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11"}}"#),
-        sent("declared_and_not_fit", "a.csv", "id,n\na,5\nb,n/a\n", "n:number", r#"{"a":{"n":5},"b":{"rejected":"trait `n`: text that is no number: correct it, or send it `as = \"string\"`"}}"#)
-            .says("1 of the first 2 rows cannot become what is declared"),
+        sent(
+            "uuids",
+            "a.csv",
+            "id,u\na,A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11\n",
+            "u",
+            r#"{"a":{"u":"A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11"}}"#,
+        ),
+        sent(
+            "declared_and_not_fit",
+            "a.csv",
+            "id,n\na,5\nb,n/a\n",
+            "n:number",
+            r#"{"a":{"n":5},"b":{"rejected":"trait `n`: cannot convert text \"n/a\" to number"}}"#,
+        )
+        .says("1 of the first 2 rows cannot become what is declared"),
     ]);
 }
 

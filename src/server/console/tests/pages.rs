@@ -81,7 +81,7 @@ async fn notices_show_configuration_errors_and_the_shutdown_but_not_before_the_l
         if page.status == 200 {
             says(
                 &page.body,
-                &["say how to send it", "mappings/&lt;script&gt;.toml:14:12", "The daemon is shutting down."],
+                &["is DECIMAL(38,2)", "mappings/&lt;script&gt;.toml:14:12", "The daemon is shutting down."],
             );
             says(
                 &page.body,

@@ -84,7 +84,7 @@ impl FakeService {
 
     pub(super) fn with_problems(mut self) -> FakeService {
         self.about.config_problems = Some(
-            "error: column `arr_cents` is DECIMAL(38,2); say how to send it\n  --> mappings/<script>.toml:14:12  traits.arr\n   = help: add `as = \"number\"`"
+            "error: column `arr_cents` is DECIMAL(38,2): add `as = \"number\"` or `as = \"string\"`\n  --> mappings/<script>.toml:14:12  traits.arr\n   = help: add `as = \"number\"`"
                 .to_owned(),
         );
         self.about.ledger_problem = Some("ledger <x>/ledger.duckdb: it was moved or deleted".to_owned());

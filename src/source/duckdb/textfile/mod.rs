@@ -15,6 +15,7 @@ mod decode;
 mod load;
 mod names;
 mod objects;
+mod options;
 mod records;
 mod remarks;
 mod rows;
@@ -25,6 +26,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use decode::Encoding;
+pub(super) use options::Options;
 use parking_lot::{Mutex, MutexGuard};
 
 use self::names::Found;
@@ -40,21 +42,6 @@ use crate::mapping::{Expr, From};
 use crate::model::ColumnType;
 use crate::model::cell::As;
 use crate::source::{Remark, Remarked};
-
-/// What the source says of its text files.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Options {
-    pub(super) encoding: Option<Encoding>,
-    pub(super) delimiter: Option<u8>,
-    pub(super) quote: Option<u8>,
-    pub(super) decimal_comma: bool,
-}
-
-impl Default for Options {
-    fn default() -> Options {
-        Options { encoding: None, delimiter: None, quote: Some(b'"'), decimal_comma: false }
-    }
-}
 
 /// A table that is a text file, or several.
 #[derive(Debug, Clone)]
@@ -173,14 +160,6 @@ static DECISIONS: Mutex<Decisions> = Mutex::new(BTreeMap::new());
 const DECISIONS_MAX: usize = 64;
 /// How often a table is read again because its files change meanwhile.
 const READINGS_MAX: usize = 3;
-
-/// How a query takes the rows out of an object around them.
-fn unwrap_advice(shown: &str, member: &str) -> String {
-    format!(
-        "if the rows stand in a member of one object, take them out: `sql = \"SELECT row->>'account_id' AS account_id, … \
-         FROM (SELECT unnest(from_json(json->'{member}', '[\\\"JSON\\\"]')) AS row FROM read_json_objects('{shown}'))\"`"
-    )
-}
 
 /// What to do about a name that DuckDB would not read either.
 fn refused(name: &str) -> Option<Error> {
@@ -385,7 +364,7 @@ impl Survey {
             let error = Error::new(Kind::Source, format!("the model has no column `{name}`"));
             let names = self.columns().map(|column| column.name.as_str());
             return Err(match (&self.wrapper, did_you_mean(name, names)) {
-                (Some(member), _) => error.advise(unwrap_advice(&self.files[0].shown, member)),
+                (Some(member), _) => error.advise(rows::unwrap_advice(&self.files[0].shown, member)),
                 (None, Some(near)) => error.advise(format!("did you mean `{near}`?")),
                 (None, None) => error.advise("name a column that is in the file's header"),
             });

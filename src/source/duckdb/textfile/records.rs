@@ -5,7 +5,7 @@ use super::decode::{Decoder, Undecodable};
 
 /// How a file's values stand apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Dialect {
+pub(super) struct DelimitedFormat {
     pub(super) delimiter: u8,
     pub(super) quote: Option<u8>,
 }
@@ -51,7 +51,7 @@ pub(super) struct Records {
     decoder: Option<Decoder>,
     buffer: Vec<u8>,
     at: usize,
-    dialect: Dialect,
+    dialect: DelimitedFormat,
     endings: Endings,
     /// The line that is read.
     line: u64,
@@ -64,7 +64,7 @@ pub(super) struct Records {
 
 impl Records {
     /// The records of `start` and of what the decoder yields after it; `line` is the number of its first line.
-    pub(super) fn new(start: Vec<u8>, decoder: Option<Decoder>, dialect: Dialect, line: u64) -> Records {
+    pub(super) fn new(start: Vec<u8>, decoder: Option<Decoder>, dialect: DelimitedFormat, line: u64) -> Records {
         Records {
             decoder,
             buffer: start,
@@ -260,7 +260,7 @@ pub(super) fn delimiter(start: &[u8], whole: bool, quote: Option<u8>) -> u8 {
         all: bool,
     }
     let seen = DELIMITERS.map(|delimiter| {
-        let mut records = Records::new(start.to_vec(), None, Dialect { delimiter, quote }, 1);
+        let mut records = Records::new(start.to_vec(), None, DelimitedFormat { delimiter, quote }, 1);
         let (mut header, mut equal, mut all) = (0, 0, true);
         for _ in 0..LOOKED_AT {
             match records.next() {
@@ -299,7 +299,8 @@ mod tests {
     use super::*;
 
     fn read(text: &str, delimiter: u8) -> Vec<Vec<String>> {
-        let mut records = Records::new(text.as_bytes().to_vec(), None, Dialect { delimiter, quote: Some(b'"') }, 1);
+        let mut records =
+            Records::new(text.as_bytes().to_vec(), None, DelimitedFormat { delimiter, quote: Some(b'"') }, 1);
         let mut all = Vec::new();
         while records.next().unwrap() {
             let values = (0..records.width()).map(|field| String::from_utf8(records.value(field).to_vec()).unwrap());

@@ -22,7 +22,7 @@ impl Survey {
                 about: Remarked::Table,
                 note: false,
                 what: format!("the file is one object, whose member `{member}` may hold the rows"),
-                help: vec![super::unwrap_advice(&self.files[0].shown, member)],
+                help: vec![super::rows::unwrap_advice(&self.files[0].shown, member)],
             });
         }
         for expr in &projection.columns {

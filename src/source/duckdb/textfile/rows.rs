@@ -4,11 +4,11 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 
-use super::Options;
 use super::decode::{Decoder, Encoding, Undecodable};
 use super::names::{Format, Found, State, format, unreadable};
 use super::objects::{self, Objects};
-use super::records::{self, Dialect, Records};
+use super::options::Options;
+use super::records::{self, DelimitedFormat, Records};
 use crate::error::{Error, Kind, Result};
 
 /// A value as it is written.
@@ -198,7 +198,7 @@ pub(super) struct Delimited {
     records: Records,
     header: Vec<String>,
     header_line: u64,
-    dialect: Dialect,
+    dialect: DelimitedFormat,
     shown: String,
 }
 
@@ -238,7 +238,7 @@ impl Delimited {
         let by_name = [".tsv", ".tab"].iter().any(|end| named.trim_end_matches(".gz").ends_with(end)).then_some(b'\t');
         let delimiter =
             said.or(by_name).unwrap_or_else(|| records::delimiter(&start, whole && failed.is_none(), quote));
-        let dialect = Dialect { delimiter, quote };
+        let dialect = DelimitedFormat { delimiter, quote };
         if let Some(wrong) = failed {
             decoder.fail_again(wrong);
         }
@@ -419,7 +419,7 @@ fn broken_json(fault: objects::Fault, shown: &str) -> Error {
             "write the file again; whoever writes it should write another one and rename it".to_owned(),
         ),
         objects::Wrong::TooLarge => {
-            ("an object of more than 64 MB begins here".to_owned(), super::unwrap_advice(shown, "data"))
+            ("an object of more than 64 MB begins here".to_owned(), unwrap_advice(shown, "data"))
         }
         objects::Wrong::Twice(name) => (
             format!("the object that begins here has `{name}` twice"),
@@ -427,4 +427,12 @@ fn broken_json(fault: objects::Fault, shown: &str) -> Error {
         ),
     };
     Error::new(Kind::Source, format!("{place}{what}")).advise(help)
+}
+
+/// How a query takes the rows out of an object around them.
+pub(super) fn unwrap_advice(shown: &str, member: &str) -> String {
+    format!(
+        "if the rows stand in a member of one object, take them out: `sql = \"SELECT row->>'account_id' AS account_id, … \
+         FROM (SELECT unnest(from_json(json->'{member}', '[\\\"JSON\\\"]')) AS row FROM read_json_objects('{shown}'))\"`"
+    )
 }

@@ -1,21 +1,18 @@
-//! Is a schedule's text sound: its cron expression, its zone, its jitter? Crons disagree about numbers of weekdays and
-//! about a day of the month beside a day of the week; what is ambiguous is refused here rather than guessed.
+//! Cron expressions and time zones as people write them. Crons disagree about numbers of weekdays and about a day of the
+//! month beside a day of the week; what is ambiguous is an error here rather than a guess.
 
 use std::str::FromStr;
 use std::time::Duration;
 
 use chrono::DateTime;
 
-use super::When;
 use super::diagnostic::did_you_mean;
 use crate::time_zone::{self, Zone};
 
 /// The shortest interval of `every`.
 pub const EVERY_MIN: Duration = Duration::from_secs(60);
-/// How many moments of a cron expression are looked at to find its shortest interval.
-const INTERVALS_LOOKED_AT: usize = 500;
 
-/// The IANA zone of this name. The error is a fragment with the remedy.
+/// The IANA zone of this name. The error follows the setting's name: what is wrong, and the remedy after a colon.
 pub fn zone(text: &str) -> Result<Zone, String> {
     let text = text.trim();
     if let Some(zone) = Zone::named(text) {
@@ -25,48 +22,22 @@ pub fn zone(text: &str) -> Result<Zone, String> {
     let is_long = text.len() > 5;
     let meant = time_zone::suggestion(text).or_else(|| did_you_mean(text, time_zone::names()).filter(|_| is_long));
     Err(match meant {
-        Some(meant) => format!("not a time zone: did you mean `{meant}`?"),
-        None => "not a time zone: write an IANA name like `Europe/Berlin` or `UTC`".to_owned(),
+        Some(meant) => format!("is not a time zone: did you mean `{meant}`?"),
+        None => "is not a time zone: write an IANA name like `Europe/Berlin` or `UTC`".to_owned(),
     })
-}
-
-/// Whether runs would still keep their moments apart. The error is a fragment with the remedy.
-pub fn jitter(jitter: Duration, when: &When) -> Result<(), String> {
-    let interval = match when {
-        When::Every(interval) => Some(*interval),
-        When::Cron(text) => cron(text).ok().and_then(|moments| shortest_interval(&moments)),
-        When::After(_) => {
-            return Err("of no use beside `after`: remove it, the run follows the other one at once".to_owned());
-        }
-    };
-    match interval {
-        Some(interval) if jitter.saturating_mul(2) >= interval => Err(format!(
-            "too long for runs that are {} apart: stay below half of that",
-            crate::format::duration(interval)
-        )),
-        _ => Ok(()),
-    }
-}
-
-/// The shortest time between two moments, on a clock without daylight saving; none for a single moment.
-fn shortest_interval(moments: &cron::Schedule) -> Option<Duration> {
-    let from = DateTime::from_timestamp(1_767_225_600, 0)?;
-    let moments: Vec<_> = moments.after(&from).take(INTERVALS_LOOKED_AT).collect();
-    let between = |pair: &[DateTime<chrono::Utc>]| pair[1].signed_duration_since(pair[0]).to_std().ok();
-    moments.windows(2).filter_map(between).min()
 }
 
 /// A cron expression of 5 fields (minute hour day month weekday), 6 (seconds first), 7 (and a year), or `@hourly`,
 /// `@daily`, `@midnight`, `@weekly`, `@monthly`, `@yearly`, `@annually`. In 5 fields weekdays count from Sunday = 0
-/// (7 is Sunday too); in 6 and 7 they must be names. The error is a fragment with the remedy.
-pub fn cron(text: &str) -> Result<cron::Schedule, String> {
+/// (7 is Sunday too); in 6 and 7 they must be names. The error follows the setting's name, as for [`zone`].
+pub fn parse(text: &str) -> Result<cron::Schedule, String> {
     let expression = expand(text.trim())?;
     let schedule = cron::Schedule::from_str(&expression)
-        .map_err(|_| "not a cron expression: write five fields like `0 2 * * *`, or `@daily`".to_owned())?;
-    // Two looks from fixed days, so that the verdict does not depend on today: 30 February never comes.
+        .map_err(|_| "is not a cron expression: write five fields like `0 2 * * *`, or `@daily`".to_owned())?;
+    // From a fixed day, so that the result does not depend on today: 30 February never comes.
     let from = DateTime::from_timestamp(1_767_225_600, 0).ok_or("no first day of 2026")?;
     if schedule.after(&from).next().is_none() {
-        return Err("a schedule that never comes round".to_owned());
+        return Err("has no scheduled time: such a date does not exist, or is over".to_owned());
     }
     Ok(schedule)
 }
@@ -84,26 +55,42 @@ fn expand(text: &str) -> Result<String, String> {
         fields.insert(0, "0".to_owned());
     }
     if !(6..=7).contains(&fields.len()) {
-        return Err("not a cron expression: write five fields like `0 2 * * *`, or `@daily`".to_owned());
+        let what = match text.starts_with('@') || text.is_empty() || text.chars().all(char::is_alphabetic) {
+            true => "is not a cron expression".to_owned(),
+            false => format!("has {} field{}, 5 expected", fields.len(), if fields.len() == 1 { "" } else { "s" }),
+        };
+        return Err(format!("{what}: write minute, hour, day, month and weekday like `0 2 * * *`, or `@daily`"));
     }
     // A step of nothing would never advance.
     if fields.iter().any(|field| steps_by_zero(field)) {
-        return Err("a cron field with a step of 0".to_owned());
+        return Err("has a field with a step of 0: write at least `*/1`".to_owned());
     }
     if ![&fields[3], &fields[5]].iter().any(|field| *field == "*" || *field == "?") {
-        return Err(
-            "a day of the month together with a weekday: some crons take both, some either; make one of them `*`"
-                .to_owned(),
-        );
+        return Err("has both a day of the month and a weekday, which crons combine differently: make one of them `*`"
+            .to_owned());
     }
     if fields[5].split(['/', '#']).next().is_some_and(|days| days.contains(|letter: char| letter.is_ascii_digit())) {
         if !unix {
-            return Err("a weekday by number beside seconds: crons disagree on which day it is; write `MON` to `SUN`"
-                .to_owned());
+            return Err(
+                "has seconds and a weekday by number, which crons count differently: write `MON` to `SUN`".to_owned()
+            );
         }
         fields[5] = weekdays(&fields[5])?;
     }
-    Ok(fields.join(" "))
+    out_of_range(&fields).map_or_else(|| Ok(fields.join(" ")), Err)
+}
+
+/// The first number of a field that is out of its range.
+fn out_of_range(fields: &[String]) -> Option<String> {
+    const RANGES: [(&str, u32, u32); 5] =
+        [("second", 0, 59), ("minute", 0, 59), ("hour", 0, 23), ("day", 1, 31), ("month", 1, 12)];
+    fields.iter().zip(RANGES).find_map(|(field, (name, least, most))| {
+        // A number after a slash is a step.
+        let bounds = field.split(',').flat_map(|item| item.split('/').next().unwrap_or_default().split('-'));
+        let mut numbers = bounds.filter_map(|bound| bound.parse::<u32>().ok());
+        let wrong = numbers.find(|number| !(least..=most).contains(number))?;
+        Some(format!("{name} {wrong} is out of range {least}–{most}"))
+    })
 }
 
 fn steps_by_zero(field: &str) -> bool {
@@ -113,7 +100,7 @@ fn steps_by_zero(field: &str) -> bool {
 /// Unix weekday numbers as a list of names, since the cron crate counts from Sunday = 1.
 fn weekdays(field: &str) -> Result<String, String> {
     const NAMES: [&str; 7] = ["SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT"];
-    let wrong = || "a weekday that is not 0 to 7 or SUN to SAT".to_owned();
+    let wrong = || "has a weekday that is not 0–7 or SUN–SAT".to_owned();
     let number = |text: &str| -> Result<usize, String> {
         match text.parse::<usize>() {
             Ok(day @ 0..=7) => Ok(day),
@@ -134,7 +121,7 @@ fn weekdays(field: &str) -> Result<String, String> {
             None => (number(range)?, number(range)?),
         };
         if first > last {
-            return Err("a range of weekdays that runs backwards: write it in two, like `5-6,0`".to_owned());
+            return Err("has a range of weekdays that runs backwards: write it in two, like `5-6,0`".to_owned());
         }
         days.extend((first..=last).step_by(step).map(|day| NAMES[day % 7]));
     }
@@ -149,7 +136,7 @@ mod tests {
     fn next(text: &str) -> String {
         // Thursday, 1 January 2026.
         let from = DateTime::from_timestamp(1_767_225_600, 0).unwrap();
-        cron(text).unwrap().after(&from).next().unwrap().to_rfc3339()
+        parse(text).unwrap().after(&from).next().unwrap().to_rfc3339()
     }
 
     #[test]
@@ -176,20 +163,27 @@ mod tests {
     #[test]
     fn what_is_wrong_or_ambiguous_is_refused() {
         for (text, expected) in [
-            ("", "five fields"),
-            ("0 2 * *", "five fields"),
-            ("nightly", "five fields"),
-            ("@reboot", "five fields"),
-            ("61 2 * * *", "five fields"),
+            ("", "is not a cron expression: write minute, hour"),
+            ("0 2 * *", "has 4 fields, 5 expected"),
+            ("5", "has 1 field, 5 expected"),
+            ("0 0 2 * * * * *", "has 8 fields, 5 expected"),
+            ("nightly", "is not a cron expression"),
+            ("@reboot", "is not a cron expression"),
+            ("61 2 * * *", "minute 61 is out of range 0–59"),
+            ("0 25 * * *", "hour 25 is out of range 0–23"),
+            ("0 9-17,24 * * *", "hour 24 is out of range 0–23"),
+            ("0 2 0 * *", "day 0 is out of range 1–31"),
+            ("0 2 * 13 *", "month 13 is out of range 1–12"),
+            ("0 2 * * x", "is not a cron expression"),
             ("*/0 * * * *", "step of 0"),
             ("0 2 1 * 1", "make one of them `*`"),
             ("0 0 2 * * 2", "write `MON`"),
-            ("0 2 * * 8", "0 to 7"),
+            ("0 2 * * 8", "0–7"),
             ("0 2 * * 5-1", "backwards"),
-            ("0 2 30 2 *", "never comes"),
-            ("0 0 2 1 1 ? 2020", "never comes"),
+            ("0 2 30 2 *", "has no scheduled time"),
+            ("0 0 2 1 1 ? 2020", "has no scheduled time"),
         ] {
-            let error = cron(text).map(|_| ()).unwrap_err();
+            let error = parse(text).map(|_| ()).unwrap_err();
             assert!(error.contains(expected), "{text}: {error}");
         }
     }
@@ -203,6 +197,8 @@ mod tests {
             ("Europe/Berln", "did you mean `Europe/Berlin`?"),
             ("Berlin", "did you mean `Europe/Berlin`?"),
             ("new york", "did you mean `America/New_York`?"),
+            ("PST", "did you mean `America/Los_Angeles`?"),
+            ("cest", "did you mean `Europe/Berlin`?"),
             ("+01:00", "write an IANA name"),
             ("Middle-earth", "write an IANA name"),
         ] {
@@ -211,29 +207,11 @@ mod tests {
         }
     }
 
-    #[test]
-    fn jitter_stays_below_half_the_shortest_interval() {
-        let minutes = |minutes: u64| Duration::from_secs(minutes * 60);
-        let cron = |text: &str| When::Cron(text.to_owned());
-        for (most, when) in [
-            (29, cron("0 * * * *")),
-            (4, cron("0,10 2 * * *")),
-            (719, cron("@daily")),
-            (22, When::Every(minutes(45))),
-            (1_000_000, cron("0 0 2 1 1 ? 2027")),
-        ] {
-            assert_eq!(jitter(minutes(most), &when), Ok(()), "{when}");
-            let too_long = jitter(minutes(most + 1), &when);
-            assert_eq!(too_long.is_ok(), most == 1_000_000, "{when}: {too_long:?}");
-        }
-        assert!(jitter(minutes(1), &When::After("other".to_owned())).unwrap_err().contains("of no use"));
-    }
-
     proptest! {
         #[test]
         fn no_text_panics(text in "[-*/?,@0-9A-Z#]{1,5}( [-*/?,0-9A-ZL#]{1,5}){3,6}", any in ".*") {
-            let _ = cron(&text);
-            let _ = cron(&any);
+            let _ = parse(&text);
+            let _ = parse(&any);
         }
     }
 }

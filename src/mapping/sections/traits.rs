@@ -1,4 +1,4 @@
-//! The `[traits]` of a mapping file: a column, a table that describes a value, or a nested object of those.
+//! `[traits]`: a column, a table that describes a value, or a nested object of those.
 //!
 //! A table that has one of the reserved keys (`column`, `sql`, `const`, `as`, `op`, `on_null`, `always`) describes a value; any
 //! other table is an object, whose members are described the same way. A table that could be either is refused.
@@ -6,10 +6,8 @@
 use serde_json::{Map, Value};
 use toml::de::DeValue;
 
-use super::diagnostic::{did_you_mean, listed};
-use super::file::{ON_NULL, fragment};
-use super::reader::{Entry, Report, Section, integer, kind_of, name_problem, shown};
-use super::{Expr, Field, Trait};
+use crate::mapping::diagnostic::{At, did_you_mean, listed};
+use crate::mapping::reader::{Entry, Report, Section, integer, join, kind_of, name_problem, shown, sql_text};
 use crate::model::cell::As;
 use crate::model::{OnNull, Op, document};
 
@@ -17,23 +15,58 @@ const RESERVED: [&str; 7] = ["column", "sql", "const", "as", "op", "on_null", "a
 /// What a member of an object may say; operator, null policy and repetition belong to the trait as a whole.
 const MEMBER: [&str; 4] = ["column", "sql", "const", "as"];
 
-const AS: [(&str, As); 8] = [
-    ("string", As::String),
-    ("number", As::Number),
-    ("integer", As::Integer),
-    ("boolean", As::Boolean),
-    ("date", As::Date),
-    ("timestamp", As::Timestamp),
-    ("json", As::Json),
-    ("list", As::List),
-];
-const OPS: [(&str, Op); 5] =
-    [("set", Op::Set), ("set_once", Op::SetOnce), ("add", Op::Add), ("append", Op::Append), ("prepend", Op::Prepend)];
 /// Operators that vendors have and that a comparison with the warehouse's present state cannot express.
 const OPS_ELSEWHERE: [&str; 2] = ["unset", "remove"];
 
+/// One trait.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Trait {
+    /// Its name at the destination.
+    pub name: String,
+    /// Where its value comes from.
+    pub value: Field,
+    /// What a new value does.
+    pub op: Op,
+    /// What a null means; the policy's when absent.
+    pub on_null: Option<OnNull>,
+    /// Whether it is sent along with every change of its group, although it did not change.
+    pub always: bool,
+    /// Where the mapping file names it, for messages.
+    pub at: At,
+}
+
+/// A value's origin.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Field {
+    /// A column or an SQL expression over columns.
+    Column {
+        /// The column as written, or the SQL expression.
+        expr: Expr,
+        /// The declared JSON type.
+        declared: Option<As>,
+    },
+    /// The same value for every group.
+    Const(Value),
+    /// An object with named members, in name order.
+    Object(Vec<(String, Field)>),
+}
+
+/// What is selected from the source.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Expr {
+    /// A column by name.
+    Column(String),
+    /// SQL in the source's dialect.
+    Sql(String),
+}
+
+/// The dotted path of a trait.
+pub fn trait_path(name: &str) -> String {
+    join("traits", name)
+}
+
 /// Reads the section; an empty result means mistakes were reported.
-pub(super) fn read(section: &Section<'_>, report: &mut Report<'_>) -> Vec<Trait> {
+pub(crate) fn read(section: &Section<'_>, report: &mut Report<'_>) -> Vec<Trait> {
     let entries = section.entries();
     if entries.is_empty() {
         let missing = report.error(&section.at, "`[traits]` is empty");
@@ -83,12 +116,12 @@ fn how(section: &Section<'_>, report: &mut Report<'_>) -> Option<How> {
             report.push(report.error(&entry.at, message).help(help));
             None
         }
-        _ => entry.choice(&OPS, report),
+        _ => entry.choice::<Op>(report),
     });
     let on_null = section.get("on_null").map(|entry| {
-        let chosen = entry.choice(&ON_NULL, report);
+        let chosen = entry.choice::<OnNull>(report);
         if section.has("const") {
-            let message = "a constant is never null: `on_null` says nothing here";
+            let message = "`on_null` has no effect: a constant is never null";
             report.push(report.error(&entry.key_at, message).help("remove `on_null`"));
             return None;
         }
@@ -105,8 +138,8 @@ fn how(section: &Section<'_>, report: &mut Report<'_>) -> Option<How> {
     };
     if let (true, Some(entry)) = (always && op != Op::Set, section.get("always")) {
         let why = match op.accumulates() {
-            true => "sent again, it would be applied again",
-            false => "the destination keeps its first value, so sending it again says nothing",
+            true => "a value that is sent again would be applied again",
+            false => "the destination keeps its first value, so sending it again has no effect",
         };
         let message = format!("`always` together with `op = \"{}\"`: {why}", op.name());
         report.push(report.error(&entry.key_at, message).help("remove `always`, or use `op = \"set\"`"));
@@ -177,12 +210,12 @@ fn described(section: &Section<'_>, top: bool, report: &mut Report<'_>) -> Optio
         };
         report.push(error);
     }
-    let value = value_of(section, report);
+    let value = value_of(section, top, report);
     value.filter(|_| sound)
 }
 
-fn value_of(section: &Section<'_>, report: &mut Report<'_>) -> Option<Field> {
-    let declared = section.get("as").map(|entry| entry.choice(&AS, report));
+fn value_of(section: &Section<'_>, top: bool, report: &mut Report<'_>) -> Option<Field> {
+    let declared = section.get("as").map(|entry| entry.choice::<As>(report));
     if let Some(entry) = section.get("const") {
         let mut alone = true;
         for other in ["column", "sql", "as"].iter().filter_map(|key| section.get(key)) {
@@ -195,7 +228,7 @@ fn value_of(section: &Section<'_>, report: &mut Report<'_>) -> Option<Field> {
         return constant(entry.value, &entry, report).filter(|_| alone).map(Field::Const);
     }
     let column = section.get("column").map(|entry| column(&entry, report));
-    let sql = section.get("sql").map(|entry| fragment(&entry, report));
+    let sql = section.get("sql").map(|entry| sql_text(&entry, report));
     let declared = match declared {
         None => None,
         Some(declared) => Some(declared?),
@@ -206,8 +239,10 @@ fn value_of(section: &Section<'_>, report: &mut Report<'_>) -> Option<Field> {
         (_, Some(sql)) => Expr::Sql(sql?),
         (Some(column), None) => Expr::Column(column?),
         (None, None) => {
-            let missing = report.error(&section.at, "a value from nowhere: `column`, `sql` or `const` is missing");
-            report.push_missing(&section.at.path, missing.help("write `column = \"…\"`"));
+            let name = shown(section.at.path.rsplit('.').next().unwrap_or_default());
+            let what = if top { format!("trait `{name}`") } else { format!("member `{name}`") };
+            let missing = report.error(&section.at, format!("{what} has no source"));
+            report.push_missing(&section.at.path, missing.help("set `column`, `sql` or `const`"));
             return None;
         }
     };
@@ -222,6 +257,13 @@ fn object(section: &Section<'_>, owner: &Entry<'_>, report: &mut Report<'_>) -> 
             &section.at.path,
             missing.help("write `{ column = \"…\" }`, or members: `{ city = \"billing_city\" }`"),
         );
+        return None;
+    }
+    if let Some(described) = misnamed(&entries) {
+        for (entry, meant) in described {
+            let what = format!("unknown key `{}`", shown(entry.key));
+            report.push(report.error(&entry.key_at, what).help(format!("did you mean `{meant}`?")));
+        }
         return None;
     }
     let mut members = Vec::new();
@@ -248,6 +290,35 @@ fn object(section: &Section<'_>, owner: &Entry<'_>, report: &mut Report<'_>) -> 
     sound.then_some(Field::Object(members))
 }
 
+/// What other tools call the reserved keys.
+const ALIASES: [(&str, &str); 12] = [
+    ("col", "column"),
+    ("field", "column"),
+    ("type", "as"),
+    ("cast", "as"),
+    ("expr", "sql"),
+    ("expression", "sql"),
+    ("query", "sql"),
+    ("value", "const"),
+    ("constant", "const"),
+    ("operation", "op"),
+    ("operator", "op"),
+    ("null", "on_null"),
+];
+
+/// The keys of a table that describes a value in other tools' words, with ours. An object may have members of these names,
+/// so `col` must be among them, or a type's word that is hardly a column's name.
+fn misnamed<'e, 'd>(entries: &'e [Entry<'d>]) -> Option<Vec<(&'e Entry<'d>, &'static str)>> {
+    let alias = |entry: &Entry<'_>| ALIASES.iter().find(|(name, _)| *name == entry.key).map(|(_, meant)| *meant);
+    let is_type = |text: &str| As::ALL.iter().any(|of| of.name() == text);
+    let is_telling = |entry: &Entry<'_>| match entry.value {
+        DeValue::String(text) => entry.key == "col" || (alias(entry) == Some("as") && is_type(text)),
+        _ => false,
+    };
+    let all: Option<Vec<_>> = entries.iter().map(|entry| Some((entry, alias(entry)?))).collect();
+    all.filter(|_| entries.iter().any(is_telling))
+}
+
 /// A TOML value as canonical JSON; dates and times are their text.
 fn constant(value: &DeValue<'_>, entry: &Entry<'_>, report: &mut Report<'_>) -> Option<Value> {
     Some(match value {
@@ -257,7 +328,7 @@ fn constant(value: &DeValue<'_>, entry: &Entry<'_>, report: &mut Report<'_>) -> 
         DeValue::Integer(_) => match integer(value) {
             Some(number) => Value::Number(number.into()),
             None => {
-                let message = "a whole number beyond 64 bits";
+                let message = "a whole number of more than 64 bits";
                 report.push(report.error(&entry.at, message).help("send it as text: put it in quotes"));
                 return None;
             }
@@ -265,7 +336,7 @@ fn constant(value: &DeValue<'_>, entry: &Entry<'_>, report: &mut Report<'_>) -> 
         DeValue::Float(number) => match document::number_value(number.as_str()) {
             Ok(number) => number,
             Err(_) => {
-                let message = format!("{} is no number in JSON", shown(number.as_str()));
+                let message = format!("JSON has no number `{}`", shown(number.as_str()));
                 report.push(report.error(&entry.at, message).help("send it as text: put it in quotes"));
                 return None;
             }

@@ -1,0 +1,48 @@
+//! A project: what a config folder describes, and what is wrong with it.
+
+use super::diagnostic::Diagnostics;
+use super::settings::Settings;
+use crate::mapping::MappingFile;
+
+/// A config folder: settings and mappings.
+#[derive(Debug, Clone)]
+pub struct Project {
+    /// What `groupcast.toml` and the environment say.
+    pub settings: Settings,
+    /// The mappings, by name, without those that have mistakes.
+    pub mappings: Vec<MappingFile>,
+    /// The mappings that have mistakes: a sync each that cannot run, beside those that can.
+    pub broken: Vec<BrokenMapping>,
+    /// What a person should look at: warnings, and the mistakes of these mappings.
+    pub problems: Diagnostics,
+}
+
+/// A mapping that has mistakes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BrokenMapping {
+    /// The name of its sync.
+    pub name: String,
+    /// Its file, as it is called in messages.
+    pub file: String,
+}
+
+impl Project {
+    /// Takes in problems; mappings with a mistake among them are broken from then on.
+    pub fn take_in(&mut self, found: Diagnostics) {
+        let files = found.files_with_errors();
+        let (broken, sound) = std::mem::take(&mut self.mappings)
+            .into_iter()
+            .partition(|file: &MappingFile| files.contains(file.mapping.file.as_str()));
+        self.mappings = sound;
+        let name = |file: MappingFile| BrokenMapping { name: file.mapping.name, file: file.mapping.file };
+        self.broken.extend(Vec::into_iter(broken).map(name));
+        self.broken.sort_by(|left, right| left.name.cmp(&right.name));
+        self.problems.append(found);
+    }
+
+    /// The mistakes of a mapping of this name, if it has any.
+    pub fn mistakes(&self, name: &str) -> Option<Diagnostics> {
+        let broken = self.broken.iter().find(|broken| broken.name == name)?;
+        Some(self.problems.of_file(&broken.file))
+    }
+}
