@@ -3,30 +3,26 @@
 
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use serde_json::json;
-use tokio::sync::watch;
 
 use super::args::{Cli, LedgerCommand};
-use super::client::Client;
 use super::plan::{shown_key, shown_value, written};
-use super::screen::{self, ADD, BOLD, CHANGE, DIM, Progress, REMOVE, paint, plural, thousands};
-use super::told::Teller;
+use super::screen::{self, ADD, BOLD, CHANGE, DIM, REMOVE, paint, plural, thousands};
+use super::service::{self, Access, Opened};
 use super::{print_json, remote};
 use crate::config::Project;
-use crate::delivery::Signal;
 use crate::error::{Error, Kind, Result, Within};
-use crate::io::http::HttpClient;
-use crate::io::{Clock, Random, SystemClock};
 use crate::ledger::RunStatus;
 use crate::mapping::MappingFile;
 use crate::model::Document;
-use crate::service::open::job::Job;
+use crate::service::api::{Service, ServiceError};
 use crate::service::open::{self, Failure};
+use crate::service::remote::RemoteService;
 use crate::service::views::words::one_line;
-use crate::service::views::{ExportedView, GroupView, RunDetail, State, SyncView};
-use crate::sync::{RunOptions, RunOrigin};
+use crate::service::views::{ActivityState, ExportedGroup, GroupView, RunDetail, SyncView};
 
 pub(super) fn when(at: DateTime<Utc>) -> String {
     at.format("%Y-%m-%d %H:%M:%SZ").to_string()
@@ -38,17 +34,16 @@ pub(super) fn status_text(status: RunStatus) -> String {
 }
 
 pub(super) async fn status(cli: &Cli, syncs: &[String]) -> Result<u8, Failure> {
-    let project = open::project(&cli.folder)?;
+    let project = Arc::new(open::project(&cli.folder)?);
     super::show_broken(cli, &project);
-    let files = asked_about(&project, syncs)?;
-    let teller = Teller::open(&project).await?;
-    let now = SystemClock::start().now();
-    let views = teller.syncs(&project, &files, now, 1).await?;
+    let files = selected(&project, syncs)?;
+    let opened = service::open(&project, Access::Read).await?;
+    let views = selected_views(&opened, &files, 1).await?;
     if cli.json {
         print_json(&json!({"syncs": views, "broken": super::broken_json(&project)}));
         return Ok(0);
     }
-    let by_daemon = matches!(teller, Teller::Daemon(_));
+    let by_daemon = views.iter().any(|view| view.activity.is_some());
     let mut head = vec!["sync", "destination", "known", "unconfirmed", "rejected", "last run", "ended"];
     if by_daemon {
         head.extend(["now", "next"]);
@@ -60,9 +55,9 @@ pub(super) async fn status(cli: &Cli, syncs: &[String]) -> Result<u8, Failure> {
         let mut row = vec![
             format!("{}{disabled}", view.sync),
             view.destination.clone(),
-            thousands(view.standing.known),
-            thousands(view.standing.unconfirmed),
-            thousands(view.standing.rejected),
+            thousands(view.groups.synced),
+            thousands(view.groups.unconfirmed),
+            thousands(view.groups.rejected),
             last.map_or_else(|| "never".to_owned(), |run| status_text(run.status)),
             last.and_then(|run| run.ended_at).map_or_else(String::new, when),
         ];
@@ -73,55 +68,67 @@ pub(super) async fn status(cli: &Cli, syncs: &[String]) -> Result<u8, Failure> {
     }
     let mut out = screen::stdout();
     writeln!(out, "{table}")?;
-    if let Teller::Daemon(client) = &teller {
-        writeln!(out, "\n{}", paint(DIM, format!("told by {}", client.whom())))?;
+    if let Some(source) = &opened.source {
+        writeln!(out, "\n{}", paint(DIM, format!("source: {source}")))?;
     }
     Ok(0)
 }
 
-/// The mappings that a question is about: all, or those of these names. A name whose mapping has mistakes has no answer of
-/// its own here.
-pub(super) fn asked_about<'a>(project: &'a Project, syncs: &[String]) -> Result<Vec<&'a MappingFile>> {
+/// The mappings of the selected syncs: all, or those of these names. A sync whose mapping has mistakes has none.
+pub(super) fn selected<'a>(project: &'a Project, syncs: &[String]) -> Result<Vec<&'a MappingFile>> {
     syncs.iter().try_for_each(|sync| open::exists(project, sync))?;
-    let asked = |file: &&MappingFile| syncs.is_empty() || syncs.contains(&file.mapping.name);
-    Ok(project.mappings.iter().filter(asked).collect())
+    let is_selected = |file: &&MappingFile| syncs.is_empty() || syncs.contains(&file.mapping.name);
+    Ok(project.mappings.iter().filter(is_selected).collect())
+}
+
+/// The views of these syncs, each with the next `times` of its schedule.
+pub(super) async fn selected_views(
+    opened: &Opened,
+    files: &[&MappingFile],
+    times: usize,
+) -> Result<Vec<SyncView>, Failure> {
+    let mut views = opened.service.syncs(times).await?;
+    views.retain(|view| files.iter().any(|file| file.mapping.name == view.sync));
+    Ok(views)
 }
 
 /// What the daemon does about a sync.
 fn doing(view: &SyncView) -> String {
     let Some(activity) = &view.activity else { return String::new() };
     match (activity.state, &activity.running) {
-        (State::Running, Some(progress)) => match progress.candidates {
+        (ActivityState::Running, Some(progress)) => match progress.candidates {
             Some(candidates) if candidates > 0 => {
-                format!("{} {} of {}", progress.phase, thousands(progress.settled), thousands(candidates))
+                format!("{} {} of {}", progress.phase, thousands(progress.done), thousands(candidates))
             }
             _ => progress.phase.clone(),
         },
-        (State::Running, None) => "running".to_owned(),
-        (State::Waiting, _) => "waits for room".to_owned(),
-        (State::Paused, _) => "paused".to_owned(),
-        (State::BackingOff, _) => format!("{} in a row", plural(u64::from(activity.failures), "failure")),
-        (State::Scheduled, _) => "scheduled".to_owned(),
-        (State::Manual, _) => "no schedule".to_owned(),
-        (State::Disabled, _) => "disabled".to_owned(),
+        (ActivityState::Running, None) => "running".to_owned(),
+        (ActivityState::Queued, _) => "queued".to_owned(),
+        (ActivityState::Paused, _) => "paused".to_owned(),
+        (ActivityState::BackingOff, _) => {
+            format!("backing off after {}", plural(u64::from(activity.failures), "failure"))
+        }
+        (ActivityState::Scheduled, _) => "scheduled".to_owned(),
+        (ActivityState::Manual, _) => "manual".to_owned(),
+        (ActivityState::Disabled, _) => "disabled".to_owned(),
     }
 }
 
 /// When a sync is started next by itself.
 fn next(view: &SyncView) -> String {
-    let Some(activity) = view.activity.as_ref().filter(|activity| activity.state != State::Paused) else {
+    let Some(activity) = view.activity.as_ref().filter(|activity| activity.state != ActivityState::Paused) else {
         return String::new();
     };
     let scheduled = view.schedule.as_ref().and_then(|schedule| schedule.next.first()).map(|fire| fire.utc);
-    activity.next_try_at.or(scheduled).map_or_else(String::new, when)
+    activity.next_attempt_at.or(scheduled).map_or_else(String::new, when)
 }
 
 pub(super) async fn runs(cli: &Cli, sync: Option<&str>, number: u64) -> Result<u8, Failure> {
-    let project = open::project(&cli.folder)?;
+    let project = Arc::new(open::project(&cli.folder)?);
     if let Some(sync) = sync {
         open::exists(&project, sync)?;
     }
-    let runs = Teller::open(&project).await?.runs(sync, number).await?;
+    let runs = service::open(&project, Access::Read).await?.service.runs(sync, None, number).await?;
     if cli.json {
         print_json(&json!({ "runs": runs }));
         return Ok(0);
@@ -153,9 +160,13 @@ pub(super) async fn runs(cli: &Cli, sync: Option<&str>, number: u64) -> Result<u
 }
 
 pub(super) async fn group(cli: &Cli, sync: &str, key: &str, number: u64, remote: bool) -> Result<u8, Failure> {
-    let project = open::project(&cli.folder)?;
+    let project = Arc::new(open::project(&cli.folder)?);
     open::exists(&project, sync)?;
-    let told = Teller::open(&project).await?.group(sync, key, number).await?;
+    let opened = service::open(&project, Access::Read).await?;
+    let found = match opened.service.group(sync, key, None, number).await {
+        Err(missing @ ServiceError::NotFound(_)) => Err(missing),
+        found => Ok(found?),
+    };
     let remote = match remote {
         true => {
             let file = open::named(&project, sync)?;
@@ -163,21 +174,20 @@ pub(super) async fn group(cli: &Cli, sync: &str, key: &str, number: u64, remote:
         }
         false => None,
     };
-    if told.is_none() && !remote.as_ref().is_some_and(remote::Remote::exists) {
-        return Err(Error::new(Kind::Config, format!("nothing is known of group `{}` in {sync}", shown_key(key)))
-            .advise(format!("`groupcast plan {sync} --group {}` shows whether the source has it", shown_key(key)))
-            .into());
-    }
-    let group = told.unwrap_or_else(|| GroupView {
-        sync: sync.to_owned(),
-        key: key.to_owned(),
-        known: false,
-        unconfirmed_in: None,
-        rejected: None,
-        traits: BTreeMap::new(),
-        history: Vec::new(),
-        unreadable: None,
-    });
+    let group = match found {
+        Ok(group) => group,
+        Err(missing) if !remote.as_ref().is_some_and(remote::Remote::exists) => return Err(missing.into()),
+        Err(_) => GroupView {
+            sync: sync.to_owned(),
+            key: key.to_owned(),
+            synced: false,
+            unconfirmed_in: None,
+            rejected: None,
+            traits: BTreeMap::new(),
+            history: Vec::new(),
+            unreadable: None,
+        },
+    };
     let damaged = all_readable(sync, group.unreadable.as_ref().map(|_| key.to_owned()).as_slice());
     if cli.json {
         let mut group = serde_json::to_value(&group).unwrap_or_default();
@@ -192,7 +202,7 @@ pub(super) async fn group(cli: &Cli, sync: &str, key: &str, number: u64, remote:
     if let Some(what) = &group.unreadable {
         writeln!(out, "{} {what}", paint(REMOVE, "unreadable:"))?;
     }
-    if !group.known {
+    if !group.synced {
         let words = if group.history.is_empty() {
             "this sync has said nothing about it"
         } else {
@@ -258,13 +268,13 @@ fn bars(slots: &[u64]) -> String {
 
 /// `groupcast runs show ID`.
 pub(super) async fn show_run(cli: &Cli, run: &str) -> Result<u8, Failure> {
-    let project = open::project(&cli.folder)?;
-    let told = Teller::open(&project).await?.run(run).await?;
+    let project = Arc::new(open::project(&cli.folder)?);
+    let found = service::open(&project, Access::Read).await?.service.run(run).await?;
     if cli.json {
-        print_json(&serde_json::to_value(&told).unwrap_or_default());
+        print_json(&serde_json::to_value(&found).unwrap_or_default());
         return Ok(0);
     }
-    let RunDetail { run, detail, progress, rejected } = &told;
+    let RunDetail { run, detail, progress, rejected } = &found;
     let mut out = screen::stdout();
     writeln!(out, "{} of {}: {}", paint(BOLD, &run.run), run.sync, status_text(run.status))?;
     let by = if run.started_by.is_empty() { String::new() } else { format!(", started by {}", run.started_by) };
@@ -283,7 +293,7 @@ pub(super) async fn show_run(cli: &Cli, run: &str) -> Result<u8, Failure> {
             "  {}: {} rows read, {}{of} settled",
             progress.phase,
             thousands(progress.rows_read),
-            thousands(progress.settled)
+            thousands(progress.done)
         )?;
     }
     if let Some(counts) = &run.counts {
@@ -365,7 +375,7 @@ pub(super) async fn show_run(cli: &Cli, run: &str) -> Result<u8, Failure> {
 }
 
 pub(super) async fn rejected(cli: &Cli, sync: Option<&str>, number: u64) -> Result<u8, Failure> {
-    let project = open::project(&cli.folder)?;
+    let project = Arc::new(open::project(&cli.folder)?);
     let syncs: Vec<&str> = match sync {
         Some(sync) => {
             open::exists(&project, sync)?;
@@ -376,11 +386,11 @@ pub(super) async fn rejected(cli: &Cli, sync: Option<&str>, number: u64) -> Resu
             sound.chain(project.broken.iter().map(|broken| broken.name.as_str())).collect()
         }
     };
-    let teller = Teller::open(&project).await?;
+    let opened = service::open(&project, Access::Read).await?;
     let mut table = screen::table(&["sync", "group", "since", "reason"]);
     let mut all = Vec::new();
     for sync in syncs {
-        for group in teller.rejected(sync, number).await? {
+        for group in opened.service.rejected(Some(sync), None, number).await? {
             if !cli.json {
                 table.add_row([
                     group.sync.clone(),
@@ -409,15 +419,15 @@ pub(super) async fn rejected(cli: &Cli, sync: Option<&str>, number: u64) -> Resu
 }
 
 pub(super) async fn ledger(cli: &Cli, asked: &LedgerCommand) -> Result<u8, Failure> {
-    let project = open::project(&cli.folder)?;
+    let project = Arc::new(open::project(&cli.folder)?);
     match asked {
         LedgerCommand::Adopt { sync } => adopt(cli, &project, sync).await,
         LedgerCommand::Export { sync } => {
             open::exists(&project, sync)?;
-            let teller = Teller::open(&project).await?;
+            let opened = service::open(&project, Access::Read).await?;
             let mut unreadable = Vec::new();
             let mut out = std::io::BufWriter::new(std::io::stdout());
-            let mut write = |group: ExportedView| -> std::io::Result<()> {
+            let mut write = |group: ExportedGroup| -> std::io::Result<()> {
                 serde_json::to_writer(&mut out, &group)?;
                 out.write_all(b"\n")?;
                 if group.unreadable.is_some() {
@@ -425,7 +435,8 @@ pub(super) async fn ledger(cli: &Cli, asked: &LedgerCommand) -> Result<u8, Failu
                 }
                 Ok(())
             };
-            teller.export(sync, &mut |group| written(screen::unless_closed(write(group)))).await?;
+            let groups = opened.service.export(sync).await?;
+            groups.for_each(|group| written(screen::unless_closed(write(group)))).await?;
             written(screen::unless_closed(out.flush()))?;
             drop(out);
             all_readable(sync, &unreadable).map(|()| 0)
@@ -433,7 +444,7 @@ pub(super) async fn ledger(cli: &Cli, asked: &LedgerCommand) -> Result<u8, Failu
         LedgerCommand::Backup { file } => {
             let copied = match open::backup(&project, file).await {
                 Err(busy) if busy.kind() == Kind::LedgerBusy => {
-                    Client::find(&project, busy).await?.backup(file).await?
+                    RemoteService::find(&project, busy).await?.backup(file).await?
                 }
                 copied => copied?,
             };
@@ -447,24 +458,25 @@ pub(super) async fn ledger(cli: &Cli, asked: &LedgerCommand) -> Result<u8, Failu
         }
         LedgerCommand::Reset { sync, group, forget, yes } => {
             open::exists(&project, sync)?;
-            let teller = Teller::open_to_write(&project).await?;
-            if !*yes && !confirmed(sync, group.as_deref(), teller.known(sync).await?, *forget)? {
-                return Err(Error::new(Kind::Config, "nothing was reset")
-                    .advise("answer `yes`, or add `--yes`")
-                    .into());
-            }
-            let keys = group.clone().map(|group| vec![group]);
-            let count = match &teller {
-                Teller::Ledger(ledger) => {
-                    let mark = format!("reset-{}", SystemClock::start().now().format("%Y%m%dT%H%M%SZ"));
-                    ledger.reset(sync, keys.as_deref(), &mark, *forget).await?
+            let opened = service::open(&project, Access::Write("groupcast ledger reset")).await?;
+            if !*yes {
+                let synced = opened
+                    .service
+                    .syncs(0)
+                    .await?
+                    .iter()
+                    .find(|view| view.sync == *sync)
+                    .map_or(0, |view| view.groups.synced);
+                if !confirmed(sync, group.as_deref(), synced, *forget)? {
+                    let error = Error::new(Kind::Config, "nothing was reset");
+                    return Err(error.advise("answer `yes`, or add `--yes`").into());
                 }
-                Teller::Daemon(client) => client.reset(sync, group.as_deref(), *forget).await?,
-            };
+            }
+            let count = opened.service.reset(sync, group.as_deref(), *forget).await?;
             if cli.json {
                 print_json(&json!({"sync": sync, "groups": count, "forgotten": forget}));
             } else {
-                let what = if *forget { "forgotten" } else { "said again in full at the next run" };
+                let what = if *forget { "forgotten" } else { "will be resent in full by the next run" };
                 writeln!(screen::stdout(), "{sync}: {} {what}", plural(count, "group"))?;
             }
             Ok(0)
@@ -494,40 +506,23 @@ fn confirmed(sync: &str, group: Option<&str>, known: u64, forget: bool) -> Resul
         return Ok(false);
     }
     let whom = group.map_or_else(|| plural(known, "group"), |group| format!("group {}", shown_key(group)));
-    let what = if forget { "forget" } else { "say again in full" };
+    let what = if forget { "forget" } else { "resend in full" };
     write!(screen::stderr(), "{what} {whom} of {sync}? Type `yes`: ")?;
     let mut answer = String::new();
     std::io::stdin().read_line(&mut answer)?;
     Ok(answer.trim() == "yes")
 }
 
-async fn adopt(cli: &Cli, project: &Project, sync: &str) -> Result<u8, Failure> {
+async fn adopt(cli: &Cli, project: &Arc<Project>, sync: &str) -> Result<u8, Failure> {
     let file = open::named(project, sync)?;
-    let adopted = match Teller::open_to_write(project).await? {
-        Teller::Daemon(client) => client.adopt(sync).await?,
-        Teller::Ledger(ledger) => {
-            let (_sender, signal) = watch::channel(Signal::Go);
-            let job = Job {
-                project,
-                file,
-                ledger: ledger.as_ref(),
-                http_client: &HttpClient::new()?,
-                clock: &SystemClock::start(),
-                random: &Random::from_entropy(),
-                monitor: &Progress::new(sync, true),
-                options: &RunOptions::default(),
-                origin: &RunOrigin::of("adoption"),
-                signal,
-            };
-            job.adopt().await?
-        }
-    };
+    let opened = service::open(project, Access::Write("groupcast ledger adopt")).await?;
+    let adopted = opened.service.adopt(sync).await?.for_each(|()| Ok(())).await?;
     if cli.json {
         print_json(&json!({"sync": sync, "adopted": adopted}));
     } else {
         writeln!(
             screen::stdout(),
-            "{sync}: {} taken as held by {} already; the next run sends what changes from now on",
+            "{sync}: {} marked as synced at {}; the next run sends what changes from now on",
             plural(adopted, "group"),
             file.mapping.destination
         )?;

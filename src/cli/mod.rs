@@ -4,7 +4,6 @@
 //! result. Results go to standard output, progress and errors to standard error.
 
 mod args;
-mod client;
 mod daemon;
 mod groups;
 mod init;
@@ -14,7 +13,7 @@ mod run;
 mod sample;
 mod schedule;
 mod screen;
-mod told;
+mod service;
 
 use std::io::Write;
 use std::time::Duration;

@@ -1,17 +1,17 @@
 //! What only the destination can tell: `groupcast verify`, `groupcast group --remote`, and its share of `check --connect`.
 
 use std::io::Write;
+use std::sync::Arc;
 
 use serde_json::{Value, json};
-use tokio::sync::watch;
 
 use super::args::Cli;
 use super::plan::{shown_key, shown_value, written};
 use super::print_json;
-use super::screen::{self, ADD, BOLD, CHANGE, DIM, Progress, REMOVE, paint, plural, thousands};
-use super::told::Teller;
+use super::screen::{self, ADD, BOLD, CHANGE, DIM, REMOVE, paint, plural, thousands};
+use super::service::{self, Access};
 use crate::config::Project;
-use crate::delivery::{self, ReadBackClient, Signal};
+use crate::delivery::{self, ReadBackClient};
 use crate::destination::readback::{Activity, ReadBackQuery, Related, RemoteGroup};
 use crate::destination::{MappingFinding, TraitShape};
 use crate::error::{Error, Result};
@@ -22,20 +22,19 @@ use crate::mapping::check;
 use crate::mapping::diagnostic::Diagnostic;
 use crate::model::Document;
 use crate::model::cell::As;
-use crate::service::open::job::Job;
 use crate::service::open::{self, Failure};
 use crate::sync::report::error_json;
 use crate::sync::verify::{Difference, Drifted, Verified};
-use crate::sync::{RunOptions, RunOrigin};
 
 /// The exit code when the destination holds something else.
 const DRIFT: u8 = 3;
 
 pub(super) async fn verify(cli: &Cli, sync: &str, repair: bool, show: usize) -> Result<u8, Failure> {
-    let project = open::project(&cli.folder)?;
+    let project = Arc::new(open::project(&cli.folder)?);
     let file = open::named(&project, sync)?;
     let mapping = &file.mapping;
-    let teller = if repair { Teller::open_to_write(&project).await? } else { Teller::open(&project).await? };
+    let access = if repair { Access::Write("groupcast verify --repair") } else { Access::Read };
+    let opened = service::open(&project, access).await?;
     let mut shown = 0;
     let mut sink = |drifted: Drifted| {
         shown += 1;
@@ -48,28 +47,7 @@ pub(super) async fn verify(cli: &Cli, sync: &str, repair: bool, show: usize) -> 
         }
         if shown > show { Ok(()) } else { written(text(&drifted)) }
     };
-    let found = match &teller {
-        Teller::Daemon(client) => client.verify(sync, repair, &mut sink).await,
-        Teller::Ledger(ledger) => {
-            let progress = Progress::new(sync, cli.json);
-            let (_sender, signal) = watch::channel(Signal::Go);
-            let job = Job {
-                project: &project,
-                file,
-                ledger: ledger.as_ref(),
-                http_client: &HttpClient::new()?,
-                clock: &SystemClock::start(),
-                random: &Random::from_entropy(),
-                monitor: &progress,
-                options: &RunOptions::default(),
-                origin: &RunOrigin::default(),
-                signal,
-            };
-            let found = job.verify(repair, &mut sink).await;
-            progress.finish();
-            found
-        }
-    }?;
+    let found = opened.service.verify(sync, repair).await.map_err(Failure::from)?.for_each(&mut sink).await?;
     if cli.json {
         let mut line = serde_json::to_value(&found).unwrap_or_default();
         line["type"] = "verified".into();

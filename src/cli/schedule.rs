@@ -1,28 +1,29 @@
 //! `groupcast schedule`: when does each sync run next, by its schedule and its last run?
 
 use std::io::Write;
+use std::sync::Arc;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::{Value, json};
 
 use super::args::Cli;
-use super::groups::{asked_about, status_text, when};
-use super::told::Teller;
+use super::groups::{selected, selected_views, status_text, when};
+use super::service::{self, Access};
 use super::{print_json, screen};
 use crate::io::{Clock, SystemClock};
 use crate::ledger::RunStatus;
 use crate::mapping::{Mapping, When};
 use crate::service::open::{self, Failure};
-use crate::service::views::{RunView, SyncView, ask};
+use crate::service::views::{RunView, SyncView, build};
 use crate::time_zone::{self, Zone};
 
 pub(super) async fn schedule(cli: &Cli, syncs: &[String], count: usize) -> Result<u8, Failure> {
-    let project = open::project(&cli.folder)?;
+    let project = Arc::new(open::project(&cli.folder)?);
     super::show_broken(cli, &project);
-    let files = asked_about(&project, syncs)?;
+    let files = selected(&project, syncs)?;
     let now = SystemClock::start().now();
-    let teller = Teller::open(&project).await?;
-    let views = teller.syncs(&project, &files, now, count).await?;
+    let opened = service::open(&project, Access::Read).await?;
+    let views = selected_views(&opened, &files, count).await?;
     if cli.json {
         let all: Vec<Value> = views.iter().map(as_json).collect();
         let broken = super::broken_json(&project);
@@ -32,7 +33,7 @@ pub(super) async fn schedule(cli: &Cli, syncs: &[String], count: usize) -> Resul
     let mut table = screen::table(&["sync", "schedule", "zone", "next", "UTC", "last run"]);
     for view in &views {
         let Some(file) = files.iter().find(|file| file.mapping.name == view.sync) else { continue };
-        table.add_row(row(&file.mapping, view, ask::zone(&project, &file.mapping)));
+        table.add_row(row(&file.mapping, view, build::zone(&project, &file.mapping)));
     }
     let mut out = screen::stdout();
     if table.is_empty() {
@@ -40,8 +41,8 @@ pub(super) async fn schedule(cli: &Cli, syncs: &[String], count: usize) -> Resul
     } else {
         writeln!(out, "{table}")?;
         writeln!(out, "\ntime zones by the tz database {}", time_zone::tables())?;
-        if let Teller::Ledger(_) = teller {
-            writeln!(out, "\nNo daemon keeps these schedules at this moment: `groupcast daemon` does.")?;
+        if opened.source.is_none() {
+            writeln!(out, "\nNo daemon is running: `groupcast daemon` keeps these schedules.")?;
         }
     }
     Ok(0)
@@ -55,7 +56,7 @@ fn as_json(view: &SyncView) -> Value {
     let schedule = view.schedule.as_ref();
     let next = schedule.map(|schedule| schedule.next.iter());
     let next = next.into_iter().flatten().map(|fire| json!({"local": fire.local, "utc": exact(fire.utc)}));
-    json!({"sync": view.sync, "enabled": view.enabled, "schedule": schedule.map(|schedule| &schedule.written),
+    json!({"sync": view.sync, "enabled": view.enabled, "schedule": schedule.map(|schedule| &schedule.expression),
         "timezone": schedule.map(|schedule| &schedule.timezone),
         "overdue_since": schedule.and_then(|schedule| schedule.overdue_since).map(exact),
         "next": next.collect::<Vec<_>>(), "last_run": view.last_run})
@@ -99,7 +100,7 @@ fn row(mapping: &Mapping, view: &SyncView, zone: Zone) -> [String; 6] {
         || "never".to_owned(),
         |run| format!("{} {}", when(run.ended_at.unwrap_or(run.started_at)), status_text(run.status)),
     );
-    let written = view.schedule.as_ref().map(|schedule| schedule.written.clone()).unwrap_or_default();
+    let written = view.schedule.as_ref().map(|schedule| schedule.expression.clone()).unwrap_or_default();
     let zone = if mapping.schedule.is_some() { zone.name().to_owned() } else { String::new() };
     [mapping.name.clone(), written, zone, local.join("\n"), utc.join("\n"), last]
 }

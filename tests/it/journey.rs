@@ -255,7 +255,7 @@ fn json_is_json_for_every_command() {
     assert_eq!(again["runs"][0]["counts"]["held"], json!(2));
     assert_eq!(again["runs"][0]["counts"]["requests"], json!(0));
     let status = place.run(&["status", "--json"]).exits(0).json();
-    assert_eq!(status["syncs"][0]["standing"]["rejected"], json!(2));
+    assert_eq!(status["syncs"][0]["groups"]["rejected"], json!(2));
     let runs = place.run(&["runs", "--json"]).exits(0).json();
     assert_eq!(runs["runs"].as_array().unwrap().len(), 2);
     let group = place.run(&["group", "accounts", "k3", "--json"]).exits(0).json();
