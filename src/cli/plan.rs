@@ -167,7 +167,7 @@ impl Printer<'_> {
             thousands(plan.unchanged),
             match plan.rejected {
                 0 => String::new(),
-                rejected => format!(", {} that cannot be sent or were rejected earlier", thousands(rejected)),
+                rejected => format!(", {} rejected", thousands(rejected)),
             },
             plural(plan.traits_set, "trait"),
             thousands(plan.traits_unset),
@@ -181,7 +181,7 @@ impl Printer<'_> {
                     DIM,
                     format!(
                         "{} left the model and {} kept as {}",
-                        plural(kept, "known group"),
+                        plural(kept, "synced group"),
                         if kept == 1 { "is" } else { "are" },
                         if kept == 1 { "it is" } else { "they are" },
                     )
@@ -203,7 +203,7 @@ fn text(planned: &PlannedChange) -> std::io::Result<()> {
         (Some(_), _) => ("!", REMOVE, "  cannot be sent"),
         (_, "new") => ("+", ADD, ""),
         (_, "missing") => ("-", REMOVE, "  left the model"),
-        _ if !planned.certain => ("~", CHANGE, "  unconfirmed: everything is said again"),
+        _ if !planned.certain => ("~", CHANGE, "  unconfirmed: resent in full"),
         _ => ("~", CHANGE, ""),
     };
     writeln!(out, "\n{} {}{}", paint(style.bold(), sign), paint(BOLD, shown_key(&planned.key)), paint(DIM, remark))?;
@@ -214,11 +214,11 @@ fn text(planned: &PlannedChange) -> std::io::Result<()> {
     if change.delete {
         writeln!(out, "    {}", paint(REMOVE, "the group is deleted"))?;
     }
-    let held = |name: &String| planned.before.get(name).map(shown_value);
+    let synced = |name: &String| planned.before.get(name).map(shown_value);
     let width =
         change.names().chain(change.repeated.keys()).map(|name| name.chars().count()).max().unwrap_or(0).min(40);
     for (name, value) in &change.set {
-        let (sign, style, old) = match held(name) {
+        let (sign, style, old) = match synced(name) {
             Some(old) => ("~", CHANGE, format!("{old} → ")),
             None => ("+", ADD, String::new()),
         };
@@ -227,7 +227,7 @@ fn text(planned: &PlannedChange) -> std::io::Result<()> {
     for (op, name, value) in change.values().filter(|(op, _, _)| *op != Op::Set) {
         let remark = match op {
             Op::Set => "",
-            Op::SetOnce => "(only if there is none)",
+            Op::SetOnce => "(only if it is not set)",
             Op::Add => "(added to what is there)",
             Op::Append => "(appended to what is there)",
             Op::Prepend => "(prepended to what is there)",
@@ -239,7 +239,7 @@ fn text(planned: &PlannedChange) -> std::io::Result<()> {
         writeln!(out, "    {} {name:width$}  {} {remark}", paint(DIM, "="), shown_value(value))?;
     }
     for name in &change.unset {
-        let old = held(name).unwrap_or_default();
+        let old = synced(name).unwrap_or_default();
         writeln!(out, "    {} {name:width$}  {old}", paint(REMOVE, "-"))?;
     }
     Ok(())
@@ -257,7 +257,7 @@ pub(super) fn written(result: std::io::Result<()>) -> Result<()> {
 /// A value as JSON, shortened so that it stays on a line, and free of characters that would act on a terminal.
 pub(super) fn shown_value(value: &Value) -> String {
     if document::is_unknown(value) {
-        return "(unsure)".to_owned();
+        return "(unconfirmed)".to_owned();
     }
     const CHARS_MAX: usize = 80;
     let text = value.to_string();

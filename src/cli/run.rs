@@ -115,7 +115,7 @@ fn listen() -> Result<watch::Receiver<Signal>, Error> {
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
     let (sender, receiver) = watch::channel(Signal::Go);
     tokio::spawn(async move {
-        for (level, words) in [
+        for (level, text) in [
             (Signal::Stop, "stopping: waiting for requests in flight (Ctrl-C again to abort)"),
             (Signal::Abandon, "aborting requests in flight; the next run resends them"),
         ] {
@@ -123,8 +123,8 @@ fn listen() -> Result<watch::Receiver<Signal>, Error> {
                 _ = interrupt.recv() => {}
                 _ = terminate.recv() => {}
             }
-            // Nobody is left to tell when standard error is gone.
-            drop(writeln!(std::io::stderr(), "{words}"));
+            // A closed standard error cannot be reported anywhere.
+            drop(writeln!(std::io::stderr(), "{text}"));
             sender.send_replace(level);
         }
         // The channel stays open until the process ends.
@@ -138,16 +138,16 @@ fn show(report: &Report) -> Result<(), Failure> {
     let counts = &report.counts;
     let mut out = screen::stdout();
     let mut parts = vec![format!("{} unchanged", thousands(counts.unchanged))];
-    let mut part = |count: u64, word: &str, style| {
+    let mut part = |count: u64, state: &str, style| {
         if count > 0 {
-            parts.push(paint(style, format!("{} {word}", thousands(count))));
+            parts.push(paint(style, format!("{} {state}", thousands(count))));
         }
     };
     part(counts.said.delivered, "delivered", ADD);
     part(counts.removed.delivered, "removed", CHANGE);
     part(counts.said.rejected + counts.removed.rejected, "rejected", REMOVE);
-    part(counts.said.not_sent + counts.removed.not_sent, "not sent", CHANGE);
-    part(counts.said.unknown + counts.removed.unknown, "unknown", CHANGE);
+    part(counts.said.not_sent + counts.removed.not_sent, "pending", CHANGE);
+    part(counts.said.unknown + counts.removed.unknown, "unconfirmed", CHANGE);
     let traits = match (counts.traits_set, counts.traits_unset) {
         (0, 0) => String::new(),
         (set, 0) => format!("; {} set", plural(set, "trait")),
@@ -156,7 +156,7 @@ fn show(report: &Report) -> Result<(), Failure> {
     let requests = match (counts.requests, counts.retries) {
         (0, _) => "; nothing sent".to_owned(),
         (requests, 0) => format!("; {}", plural(requests, "request")),
-        (requests, retries) => format!("; {} of which {} repeated", plural(requests, "request"), thousands(retries)),
+        (requests, retries) => format!("; {}, {} of them retries", plural(requests, "request"), thousands(retries)),
     };
     writeln!(
         out,
@@ -169,23 +169,22 @@ fn show(report: &Report) -> Result<(), Failure> {
     if counts.held > 0 {
         writeln!(
             out,
-            "  {} rejected earlier did not change and {} held back; see `groupcast rejected {}`, try with `--retry-rejected`",
+            "  {} rejected earlier and unchanged: see `groupcast rejected {}`; `--retry-rejected` sends them again",
             thousands(counts.held),
-            if counts.held == 1 { "is" } else { "are" },
             report.sync
         )?;
     } else if counts.said.rejected + counts.removed.rejected > counts.invalid_keys {
-        writeln!(out, "  `groupcast rejected {}` shows why", report.sync)?;
+        writeln!(out, "  `groupcast rejected {}` shows the error messages", report.sync)?;
     }
     if report.beyond_limit > 0 {
-        writeln!(out, "  {} left by --limit; the next run goes on there", plural(report.beyond_limit, "group"))?;
+        writeln!(out, "  limit reached: {} pending; the next run continues", plural(report.beyond_limit, "change"))?;
     }
     for remark in &report.detail.remarks {
         writeln!(out, "  {} {remark}", paint(CHANGE, "warning:"))?;
     }
     for (warning, count) in &report.warnings {
         let times = if *count == 1 { String::new() } else { format!(" ({} times)", thousands(*count)) };
-        writeln!(out, "  {} {warning}{times}", paint(CHANGE, "the destination warns:"))?;
+        writeln!(out, "  {} {warning}{times}", paint(CHANGE, "destination warning:"))?;
     }
     drop(out);
     if let Some(error) = &report.stopped {

@@ -7,8 +7,9 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::{Value, json};
 
 use super::args::Cli;
-use super::groups::{selected, selected_views, status_text, when};
+use super::screen::{status_text, when};
 use super::service::{self, Access};
+use super::status::{selected, selected_views};
 use super::{print_json, screen};
 use crate::io::{Clock, SystemClock};
 use crate::ledger::RunStatus;
@@ -30,17 +31,17 @@ pub(super) async fn schedule(cli: &Cli, syncs: &[String], count: usize) -> Resul
         print_json(&json!({"now": exact(now), "tzdata": time_zone::version(), "syncs": all, "broken": broken}));
         return Ok(0);
     }
-    let mut table = screen::table(&["sync", "schedule", "zone", "next", "UTC", "last run"]);
+    let mut table = screen::table(&["sync", "schedule", "time zone", "next run", "UTC", "last run"]);
     for view in &views {
         let Some(file) = files.iter().find(|file| file.mapping.name == view.sync) else { continue };
         table.add_row(row(&file.mapping, view, build::zone(&project, &file.mapping)));
     }
     let mut out = screen::stdout();
     if table.is_empty() {
-        writeln!(out, "there are no mappings; `groupcast init` writes one")?;
+        writeln!(out, "no mappings yet; `groupcast init` writes one")?;
     } else {
         writeln!(out, "{table}")?;
-        writeln!(out, "\ntime zones by the tz database {}", time_zone::tables())?;
+        writeln!(out, "\ntime zones from the tz database {}", time_zone::tables())?;
         if opened.source.is_none() {
             writeln!(out, "\nNo daemon is running: `groupcast daemon` keeps these schedules.")?;
         }
@@ -67,8 +68,8 @@ fn row(mapping: &Mapping, view: &SyncView, zone: Zone) -> [String; 6] {
     let next = view.schedule.as_ref().map(|schedule| schedule.next.as_slice()).unwrap_or_default();
     match (&mapping.schedule, &view.schedule) {
         _ if !mapping.enabled => local.push("disabled".to_owned()),
-        (Some(schedule), Some(told)) => {
-            if let Some(since) = told.overdue_since {
+        (Some(schedule), Some(view_of)) => {
+            if let Some(since) = view_of.overdue_since {
                 let never_ran = view.last_run.is_none();
                 let failed = |run: &RunView| {
                     !matches!(
@@ -77,20 +78,20 @@ fn row(mapping: &Mapping, view: &SyncView, zone: Zone) -> [String; 6] {
                     )
                 };
                 local.push(match &view.last_run {
-                    None => "at once: it never ran".to_owned(),
+                    None => "immediately: it never ran".to_owned(),
                     // It was tried: when it is tried again depends on how it failed.
                     Some(last) if failed(last) => "overdue".to_owned(),
-                    Some(_) => "at once: overdue".to_owned(),
+                    Some(_) => "immediately: overdue".to_owned(),
                 });
                 utc.push(if never_ran { String::new() } else { format!("since {}", when(since)) });
             }
             if let When::After(other) = &schedule.when {
-                local.push(format!("when {other} ends well"));
+                local.push(format!("after {other} succeeds"));
             } else if next.is_empty() {
                 local.push("never again".to_owned());
             }
         }
-        _ => local.push("never: no schedule".to_owned()),
+        _ => local.push("manual: no schedule".to_owned()),
     }
     for fire in next {
         local.push(fire.utc.with_timezone(&zone).format("%a %Y-%m-%d %H:%M:%S %:z").to_string());

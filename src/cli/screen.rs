@@ -4,11 +4,13 @@ use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
 use anstyle::{AnsiColor, Style};
+use chrono::{DateTime, Utc};
 use comfy_table::{Table, presets};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::error::Error;
+use crate::ledger::RunStatus;
 use crate::service::api::{EnqueuedRun, RunMonitor};
 use crate::service::views;
 use crate::service::views::words::for_terminal;
@@ -51,8 +53,8 @@ impl<W: Write> Write for Shown<W> {
     }
 
     /// As one text: a colour may come in pieces.
-    fn write_fmt(&mut self, words: std::fmt::Arguments<'_>) -> std::io::Result<()> {
-        unless_closed(self.0.write_all(for_terminal(&words.to_string()).as_bytes()))
+    fn write_fmt(&mut self, text: std::fmt::Arguments<'_>) -> std::io::Result<()> {
+        unless_closed(self.0.write_all(for_terminal(&text.to_string()).as_bytes()))
     }
 
     fn flush(&mut self) -> std::io::Result<()> {
@@ -60,12 +62,21 @@ impl<W: Write> Write for Shown<W> {
     }
 }
 
-/// Whoever reads has enough (`groupcast plan | head`): that is no failure, and what is being done is done to its end.
+/// A reader that has enough (`groupcast plan | head`) is no failure, and the command goes on to its end.
 pub(super) fn unless_closed(written: std::io::Result<()>) -> std::io::Result<()> {
     match written {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
         written => written,
     }
+}
+
+pub(super) fn when(at: DateTime<Utc>) -> String {
+    at.format("%Y-%m-%d %H:%M:%SZ").to_string()
+}
+
+/// Cells of a table stay without colour: the table measures them as they are.
+pub(super) fn status_text(status: RunStatus) -> String {
+    status.name().replace('_', " ")
 }
 
 /// A table without frames, for lists that are also piped into other programs.
@@ -81,7 +92,7 @@ pub(super) fn table(header: &[&str]) -> Table {
 /// The error as a person reads it: what, then the next step.
 pub(super) fn print_error(error: &Error) {
     let mut out = stderr();
-    // Nowhere is left to report a failure to write to standard error.
+    // A closed standard error cannot be reported anywhere.
     drop(writeln!(out, "{} {error}", paint(REMOVE.bold(), "error:")));
     if let Some(advice) = error.advice() {
         drop(writeln!(out, "  {} {advice}", paint(BOLD, "help:")));
@@ -91,7 +102,7 @@ pub(super) fn print_error(error: &Error) {
 /// Something to know that stops nothing, with the next step.
 pub(super) fn print_warning(what: &str, advice: &str) {
     let mut out = anstream::stderr().lock();
-    // Nowhere is left to report a failure to write to standard error.
+    // A closed standard error cannot be reported anywhere.
     drop(writeln!(out, "{} {what}\n  {} {advice}", paint(CHANGE.bold(), "warning:"), paint(BOLD, "help:")));
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 
 use super::observe::{alerts, log};
-use super::run_tqueries::EndedRun;
+use super::run_task::EndedRun;
 use super::service::DaemonService;
 use super::supervisor::Supervisor;
 use crate::delivery::Signal;

@@ -123,7 +123,7 @@ impl Supervisor {
     /// The error of a request that the run queue refused.
     fn declined(&self, declined: EnqueueError, sync: &str) -> ServiceError {
         let conflict =
-            |what: String, advice: &str| ServiceError::Conflict(Error::new(Kind::Config, what).advise(advice));
+            |what: String, advice: &str| ServiceError::Conflict(Error::new(Kind::LedgerBusy, what).advise(advice));
         match declined {
             EnqueueError::UnknownSync => match open::exists(&self.project(), sync) {
                 Err(error) => ServiceError::NotFound(error),
@@ -330,6 +330,11 @@ impl Service for DaemonService {
             };
             if let Some(mut detail) = self.service_queries(&self.project()).find_run(run).await? {
                 detail.progress = in_progress.map(|(_, tracker)| tracker.progress());
+                // Until its sync is free again: what follows the run must not find it busy.
+                let busy = self.queue().check_plan(&detail.run.sync);
+                if matches!(busy, Err(EnqueueError::Busy(Some(busy))) if busy == run) {
+                    (detail.run.status, detail.run.ended_at) = (RunStatus::Running, None);
+                }
                 return Ok(detail);
             }
             if let Some((sync, tracker)) = in_progress {

@@ -221,7 +221,7 @@ impl Service for LocalService {
         self.queries().file(sync)?;
         options.check().map_err(ServiceError::Invalid)?;
         if let Some(tracker) = self.shared.running.lock().get(sync) {
-            let error = Error::new(Kind::Config, format!("run {} of {sync} is in progress", tracker.run()));
+            let error = Error::new(Kind::LedgerBusy, format!("run {} of {sync} is in progress", tracker.run()));
             return Err(ServiceError::Conflict(error.advise("try again when it has ended")));
         }
         let (shared, sync) = (Arc::clone(&self.shared), sync.to_owned());

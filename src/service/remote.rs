@@ -175,6 +175,17 @@ impl RemoteService {
     }
 }
 
+/// The error that a ledger is in use, naming the process that uses it, if it can be reached.
+pub async fn with_holder(project: &Project, busy: Error) -> Error {
+    let text = busy.to_string();
+    match RemoteService::find(project, busy).await {
+        Ok(service) => Error::new(Kind::LedgerBusy, format!("{} is using the ledger", service.whom()))
+            .advise("wait until it has ended, or stop it; `groupcast status` shows its progress")
+            .because(text),
+        Err(busy) => busy,
+    }
+}
+
 impl Peer {
     fn whom(&self) -> String {
         self.hello.whom()

@@ -89,7 +89,7 @@ fn a_restored_ledger_makes_everything_unconfirmed_and_a_current_one_nothing() {
         // THEN a plan tells, and writes nothing
         let before = place.ledger_bytes();
         let plan = place.run(&["plan"]).exits(0).says(&["warning:", "every group is unconfirmed now", ".generation"]);
-        assert!(plan.all().contains("unconfirmed: everything is said again") || plan.all().contains("cannot be sent"));
+        assert!(plan.all().contains("unconfirmed: resent in full") || plan.all().contains("cannot be sent"));
         if lost == "restored" {
             plan.says(&["older than what was last sent from it", "restored from a backup"]);
             let status = place.run(&["status", "--json"]).exits(0).json();
@@ -259,7 +259,7 @@ fn a_document_that_cannot_be_read_is_its_own_groups_matter_alone() {
         let run = place.run(&["run"]);
         if healing != "adopt" {
             // THEN the run names it, and its group alone is sent in full, or held for its addition
-            run.exits(3).says(&["group `k2`: its synced document cannot be read", "everything is sent again about it"]);
+            run.exits(3).says(&["group `k2`: its synced document cannot be read", "the group is resent in full"]);
         }
         settle(&place);
         assert_right(&receiver, &place);

@@ -91,7 +91,10 @@ pub(super) fn last_run_issue(now: DateTime<Utc>, sync: &SyncView) -> Option<Issu
 pub(super) fn issues(now: DateTime<Utc>, sync: &SyncView) -> Vec<Issue> {
     let mut found: Vec<Issue> = last_run_issue(now, sync).into_iter().collect();
     let state = sync.activity.as_ref().map(|activity| activity.state);
-    let idle = !matches!(state, Some(ActivityState::Running | ActivityState::Queued | ActivityState::Paused | ActivityState::BackingOff));
+    let idle = !matches!(
+        state,
+        Some(ActivityState::Running | ActivityState::Queued | ActivityState::Paused | ActivityState::BackingOff)
+    );
     let overdue = sync.schedule.as_ref().and_then(|schedule| schedule.overdue_since);
     if let Some(since) = overdue.filter(|since| idle && sync.enabled && now - *since > OVERDUE_MIN) {
         found.push(Issue {

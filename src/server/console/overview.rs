@@ -18,7 +18,7 @@ use super::table::{Shape, number, table, text};
 use super::text::shown_line;
 use crate::ledger::RunStatus;
 use crate::service::api::{SCHEDULED_TIMES, ServiceResult};
-use crate::service::views::{ScheduledTime, ActivityState, SyncView};
+use crate::service::views::{ActivityState, ScheduledTime, SyncView};
 
 /// Runs in a sparkline.
 const SPARK_RUNS: u64 = 16;
@@ -140,7 +140,9 @@ fn running(context: &PageContext, syncs: &[SyncView]) -> Markup {
 }
 
 fn next(context: &PageContext, syncs: &[SyncView]) -> Markup {
-    let starts = |sync: &&SyncView| !matches!(state(sync), Some(ActivityState::Paused | ActivityState::Disabled)) && sync.enabled;
+    let starts = |sync: &&SyncView| {
+        !matches!(state(sync), Some(ActivityState::Paused | ActivityState::Disabled)) && sync.enabled
+    };
     let mut times: Vec<(&SyncView, &ScheduledTime, &str)> = (syncs.iter().filter(starts))
         .filter_map(|sync| Some((sync, sync.schedule.as_ref()?)))
         .flat_map(|(sync, schedule)| schedule.next.iter().map(move |at| (sync, at, schedule.timezone.as_str())))

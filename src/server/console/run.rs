@@ -19,7 +19,7 @@ use super::text::{long, prose, sentence, shown, shown_line};
 use super::{changes, diff, respond, run_counts, run_requests};
 use crate::ledger::RunStatus;
 use crate::service::api::{ServiceError, ServiceResult};
-use crate::service::views::{RunProgress, QueuedRunView, RunDetail, RunView, ChangeView, ActivityState};
+use crate::service::views::{ActivityState, ChangeView, QueuedRunView, RunDetail, RunProgress, RunView};
 
 /// `GET /runs/{run}`, `?outcome=` and `?from=` for its changes, `?joined=` after a request that joined it.
 pub(super) async fn page(context: PageContext, Path(run): Path<String>, query: RawQuery) -> Response {

@@ -6,7 +6,7 @@ use maud::{Markup, html};
 use super::context::PageContext;
 use super::format::relative;
 use super::text::shown_line;
-use crate::service::views::{ScheduledTime, ActivityState, SyncView};
+use crate::service::views::{ActivityState, ScheduledTime, SyncView};
 
 /// A scheduled time: how far away, in the schedule's time zone, and in UTC.
 pub(super) fn scheduled_time(now: DateTime<Utc>, at: &ScheduledTime, time_zone: &str) -> Markup {

@@ -21,8 +21,8 @@ use super::routes::PathParams;
 use crate::error::Error;
 use crate::io::file_id::FileId;
 use crate::ledger::BackupSummary;
-use crate::service::wire::{BACKUP, BackupRequest, HELLO, Hello, Line, ResetRequest};
 use crate::service::api::{EnqueuedRun, ResultStream, Service};
+use crate::service::wire::{BACKUP, BackupRequest, HELLO, Hello, Line, ResetRequest};
 use crate::sync::report::error_json;
 use crate::sync::{BY_COMMAND_LINE, RunOptions};
 
@@ -51,7 +51,7 @@ struct Local {
 /// The routes that only the socket has.
 pub(super) fn routes(service: Arc<dyn Service>, hello: Hello) -> Router {
     Router::new()
-        .route(HELLO, routing::get(hello))
+        .route(HELLO, routing::get(say_hello))
         .route(BACKUP, routing::post(backup))
         .route("/local/v1/syncs/{sync}/runs", routing::post(trigger))
         .route("/local/v1/syncs/{sync}/plan", routing::post(plan))
@@ -71,7 +71,7 @@ pub(super) async fn whole_body(State(state): State<Arc<AuthState>>, request: Req
     }
 }
 
-async fn hello(
+async fn say_hello(
     State(local): State<Arc<Local>>,
     Query(NoQuery {}): Query<NoQuery>,
 ) -> Result<Json<Hello>, ApiError> {

@@ -22,7 +22,7 @@ use super::run_request::{PlanQuery, RunRequest};
 use crate::ledger::ChangeOutcome;
 use crate::service::api::{About, EnqueuedRun, METRICS_CONTENT_TYPE, SCHEDULED_TIMES, Service};
 use crate::service::views::{
-    SyncActivity, GroupView, PlanView, RejectedView, RunDetail, RunView, ChangeView, SyncDetail, SyncView,
+    ChangeView, GroupView, PlanView, RejectedView, RunDetail, RunView, SyncActivity, SyncDetail, SyncView,
 };
 
 /// Most items in one response. A run is about a kilobyte of JSON, so a response stays near a megabyte.

@@ -314,7 +314,7 @@ pub struct ExportedRejection {
 }
 
 /// What is told of a plan while it is made.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PlanPart {
     /// A group that a run would send something about.

@@ -155,6 +155,6 @@ fn an_answer_that_is_cut_off_is_an_error_of_its_own() {
     }
     // What is whole and makes no sense is something else.
     let pretended = pretend(&place, "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}");
-    place.run(&["status"]).exits(1).says(&["does not understand", "one version"]);
+    place.run(&["status"]).exits(1).says(&["cannot be read", "one version"]);
     pretended.join().unwrap();
 }

@@ -57,7 +57,7 @@ fn questions_are_answered_alike_with_and_without_a_daemon() {
     let known = metrics.lines().find(|line| line.starts_with("groupcast_synced_groups{")).unwrap();
     assert!(known.ends_with(" 4"), "{known}");
     place.run(&["status"]).exits(0).says(&["scheduled", &daemon.url]);
-    place.run(&["group", "accounts", "nobody"]).exits(2).says(&["nothing is known"]);
+    place.run(&["group", "accounts", "nobody"]).exits(2).says(&["no sync history"]);
     place.run(&["runs", "show", "nothing"]).exits(2).says(&["nothing"]);
     daemon.stop().exits(0);
 }

@@ -116,7 +116,7 @@ fn a_limit_of_plans_at_a_time_a_few_wait_and_the_rest_is_refused() {
             let Some(Ok(bytes)) = place.as_mut().map(|stream| stream.read(&mut answer)) else { continue };
             let answer = String::from_utf8_lossy(&answer[..bytes]).to_lowercase();
             assert!(answer.starts_with("http/1.1 503 ") && answer.contains("retry-after: "), "{answer}");
-            assert!(answer.contains("16 plans wait already"), "{answer}");
+            assert!(answer.contains("16 plans are queued already"), "{answer}");
             (*place, refused) = (None, refused + 1);
         }
         (refused == 12).then_some(())

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::message::{Event, Message, Mistaken};
 use crate::ledger::RunStatus;
 use crate::service::views::words::{self, lasting, plural};
-use crate::service::views::{RunDetail, RunView, ActivityState, SyncView};
+use crate::service::views::{ActivityState, RunDetail, RunView, SyncView};
 
 /// What was last reported of each sync, so that nothing is reported twice. A healthy sync leaves no trace.
 ///
@@ -200,7 +200,8 @@ fn recovered(before: &SyncProblem, at: DateTime<Utc>) -> String {
 /// The scheduled time since which a success is missing, unless the sync is paused or disabled.
 fn missed(view: &SyncView) -> Option<DateTime<Utc>> {
     let activity = view.activity.as_ref();
-    let paused = activity.is_some_and(|activity| activity.paused_since.is_some() || activity.state == ActivityState::Paused);
+    let paused =
+        activity.is_some_and(|activity| activity.paused_since.is_some() || activity.state == ActivityState::Paused);
     let disabled = !view.enabled || activity.is_some_and(|activity| activity.state == ActivityState::Disabled);
     view.schedule.as_ref()?.overdue_since.filter(|_| !(paused || disabled))
 }

@@ -7,7 +7,7 @@ use super::metric::{Counted, Metric, Source, SyncEvent, Unit, Values};
 use super::sample::Sample;
 use crate::ledger::RunStatus;
 use crate::service::views::words::guard_of;
-use crate::service::views::{RunDetail, ActivityState, SyncView};
+use crate::service::views::{ActivityState, RunDetail, SyncView};
 use crate::sync::guard;
 
 /// Upper ends of the buckets of run durations, in seconds: from a run that finds nothing to a first load of millions.

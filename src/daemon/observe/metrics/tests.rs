@@ -3,7 +3,7 @@
 use super::*;
 use crate::ledger::{Comparison, GroupCounts, RunStatus};
 use crate::service::api::About;
-use crate::service::views::{SyncActivity, ScheduledTime, RunView, ScheduleView, ActivityState};
+use crate::service::views::{ActivityState, RunView, ScheduleView, ScheduledTime, SyncActivity};
 use crate::sync::report::{Counts, Detail, Tally};
 
 fn at(text: &str) -> DateTime<Utc> {
@@ -225,7 +225,11 @@ fn gauges_are_read_at_each_scrape() {
     let paused = SyncView {
         schedule: None,
         last_success_at: None,
-        activity: Some(SyncActivity { paused_since: Some(now()), state: ActivityState::Paused, ..view("x").activity.unwrap() }),
+        activity: Some(SyncActivity {
+            paused_since: Some(now()),
+            state: ActivityState::Paused,
+            ..view("x").activity.unwrap()
+        }),
         ..view("paused")
     };
     let problems = About {

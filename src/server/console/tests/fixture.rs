@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use crate::ledger::{GroupCounts, RunStatus};
 use crate::model::{Change, Traits};
 use crate::service::views::{
-    SyncActivity, ScheduledTime, MappingView, RunProgress, QueuedRunView, RunView, ChangeView, ScheduleView, ActivityState, SyncDetail,
-    SyncView, TraitView,
+    ActivityState, ChangeView, MappingView, QueuedRunView, RunProgress, RunView, ScheduleView, ScheduledTime,
+    SyncActivity, SyncDetail, SyncView, TraitView,
 };
 use crate::sync::RunOptions;
 use crate::sync::guard::Reading;
@@ -302,7 +302,12 @@ pub(super) fn syncs() -> Vec<SyncDetail> {
         None,
         vec![run("legacy", 1, 60_000, RunStatus::Delivered, Some(counts(12, 12, 0)))],
     ));
-    all.push(sync("paused", ActivityState::Paused, Some(schedule("30 5 * * 1-5", &[78])), history("paused", 1_440, 8_000)));
+    all.push(sync(
+        "paused",
+        ActivityState::Paused,
+        Some(schedule("30 5 * * 1-5", &[78])),
+        history("paused", 1_440, 8_000),
+    ));
     all[5].sync.activity.as_mut().unwrap().paused_since = Some(at(7_000));
 
     let mut usage = vec![

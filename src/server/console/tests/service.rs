@@ -15,8 +15,8 @@ use crate::ledger::{BackupSummary, Comparison, RunStatus};
 use crate::model::{Change, document};
 use crate::service::api::{About, EnqueuedRun, PlanStream, ResultStream, Service, ServiceError, ServiceResult};
 use crate::service::views::{
-    SyncActivity, ExportedGroup, GroupView, SyncedTrait, HistoryView, PlanPart, PlanView, PlannedChange, RunProgress, RejectedDocument,
-    RejectedView, RunDetail, RunView, ChangeView, ActivityState, SyncDetail, SyncView,
+    ActivityState, ChangeView, ExportedGroup, GroupView, HistoryView, PlanPart, PlanView, PlannedChange,
+    RejectedDocument, RejectedView, RunDetail, RunProgress, RunView, SyncActivity, SyncDetail, SyncView, SyncedTrait,
 };
 use crate::sync::RunOptions;
 use crate::sync::guard::NAMES;
@@ -153,7 +153,8 @@ impl Service for FakeService {
             requests: 0,
             retries: 0,
         };
-        known.sync.activity = Some(SyncActivity { running: Some(progress.clone()), ..activity(ActivityState::Running) });
+        known.sync.activity =
+            Some(SyncActivity { running: Some(progress.clone()), ..activity(ActivityState::Running) });
         known.sync.last_run = Some(view.clone());
         known.runs.insert(0, view.clone());
         world.looked.insert(view.run.clone(), 0);

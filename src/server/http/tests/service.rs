@@ -15,9 +15,9 @@ use crate::ledger::{BackupSummary, Comparison, GroupCounts, RunStatus};
 use crate::model::{Change, Traits};
 use crate::service::api::{About, EnqueuedRun, PlanStream, ResultStream, Service, ServiceError, ServiceResult};
 use crate::service::views::{
-    SyncActivity, ExportedGroup, ScheduledTime, GroupView, SyncedTrait, HistoryView, MappingView, PlanPart, PlanView, PlannedChange, RunProgress,
-    QueuedRunView, RejectedDocument, RejectedView, RunDetail, RunView, ChangeView, ScheduleView, ActivityState, SyncDetail, SyncView,
-    TraitView,
+    ActivityState, ChangeView, ExportedGroup, GroupView, HistoryView, MappingView, PlanPart, PlanView, PlannedChange,
+    QueuedRunView, RejectedDocument, RejectedView, RunDetail, RunProgress, RunView, ScheduleView, ScheduledTime,
+    SyncActivity, SyncDetail, SyncView, SyncedTrait, TraitView,
 };
 use crate::sync::RunOptions;
 use crate::sync::report::{Counts, Detail, Tally, error_json};

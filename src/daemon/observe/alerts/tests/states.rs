@@ -215,7 +215,7 @@ fn whoever_is_not_waited_for_is_not_late() {
     ] {
         assert_eq!(AlertState::default().check(at(9_999), &[view], HOUR), []);
     }
-    let waiting = activity(|activity| activity.state = Doing::Waiting);
+    let waiting = activity(|activity| activity.state = Doing::Queued);
     let message = AlertState::default().check(at(60), &[waiting], HOUR).pop().unwrap();
     assert!(message.advice.unwrap().contains("parallel_runs"));
     let running = activity(|activity| activity.state = Doing::Running);
