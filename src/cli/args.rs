@@ -1,4 +1,4 @@
-//! The command line: what can be asked, in the words of `--help`.
+//! The arguments of the command line, and the texts of `--help`.
 
 use std::path::PathBuf;
 
@@ -30,16 +30,19 @@ pub(super) struct Cli {
 
 const EXAMPLES: &str = "\
 Examples:
-  groupcast init my-sync && cd my-sync     a folder that runs at once
-  groupcast check --connect                all problems of the config, the source's columns included
-  groupcast plan                           what a run would send, old → new, nothing written
+  groupcast init my-sync && cd my-sync     create a folder with a sample that runs
+  groupcast check --connect                find every problem of the config, source columns included
+  groupcast plan                           show what a run would send, old → new; nothing is written
   groupcast run                            send what changed
-  groupcast group accounts acct_42         what is known of one group, and when it was sent
-  groupcast verify accounts                what the destination holds, compared with that
+  groupcast group accounts acct_42         show one group: its synced state and its history
+  groupcast verify accounts                compare the destination with the synced state
 
 Exit codes:
-  0 all delivered   1 failed or incomplete   2 bad config or usage   3 some groups rejected (verify: differ)
-  4 stopped by a guard   130 interrupted";
+  0 succeeded   1 failed or incomplete   2 bad config or usage   3 some groups rejected (verify: some differ)
+  4 stopped by a guard   130 cancelled (Ctrl-C)
+
+With `--json` every command but `daemon` and `completions` prints JSON on standard output, one object or one per line;
+problems come as {\"error\": …} or {\"problems\": […]}. `ledger export` always prints JSON.";
 
 /// When to use colour.
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -55,7 +58,7 @@ pub(super) enum Color {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Make a folder that runs at once, or a mapping from a table's columns.
+    /// Create a folder with a sample that runs, or a mapping from a table's columns.
     #[command(after_help = "\
 Examples:
   groupcast init my-sync                                    a sample warehouse, a mapping, a file as destination
@@ -67,7 +70,7 @@ Examples:
     #[command(after_help = "\
 Examples:
   groupcast check              files only: needs no network
-  groupcast check --connect    and what only the sources can tell: columns, types, permissions
+  groupcast check --connect    also connect: columns, types, permissions, reachable destinations
   groupcast check --json       one object with all problems, for editors and pull requests")]
     Check {
         /// RunOptions the sources as well.
@@ -83,7 +86,7 @@ Examples:
   groupcast plan accounts --requests         the exact HTTP requests, keys masked
   groupcast plan --json | jq .               one object per change, a summary last")]
     Plan {
-        /// What to look at.
+        /// Which syncs, and how.
         #[command(flatten)]
         select: Select,
         /// How many groups to show per sync, or `all`.
@@ -99,48 +102,48 @@ Examples:
 Examples:
   groupcast run                                    every enabled sync
   groupcast run accounts --group acct_42           one group
-  groupcast run accounts --limit 100               the first hundred changes, to look at them first
-  groupcast run accounts --accept rows-dropped     go on once where a guard stopped")]
+  groupcast run accounts --limit 100               at most 100 changes, to review them first
+  groupcast run accounts --accept rows-dropped     accept a guard once")]
     Run {
         /// What to run.
         #[command(flatten)]
         select: Select,
-        /// Stop saying anything new after this many changes.
+        /// Send at most N changes.
         #[arg(long, value_name = "N")]
         limit: Option<u64>,
     },
 
-    /// Keep the schedules: run each sync when it is time, with an HTTP API and a console.
+    /// Run every sync on its schedule, with an HTTP API and a console.
     #[command(after_help = "\
 Examples:
   groupcast daemon                          runs in the foreground; http://127.0.0.1:4780 shows the console
   groupcast daemon --listen 127.0.0.1:9000
-  kill -HUP PID                             reads the config again (it also notices changed files by itself)
+  kill -HUP PID                             reload the config (changed files are noticed without it)
 
-SIGTERM or SIGINT lets runs stop within `daemon.drain`; once more abandons what is in flight. Nothing is lost either way:
-the next start goes on. While it runs, it alone holds the ledger; `status`, `runs`, `schedule`, `group`, `rejected`, `plan`
-and `run` ask it. GROUPCAST_LOG=debug|info|warn|error says how much it tells.")]
+SIGTERM or SIGINT stops the runs within `daemon.drain`; a second one aborts requests in flight. Nothing is lost either way:
+the next start continues. While the daemon runs, every other command works through it, with the same output and the same exit
+code. GROUPCAST_LOG=debug|info|warn|error sets the log level.")]
     Daemon {
         /// Address and port of the API and the console, instead of `daemon.listen`.
         #[arg(long, value_name = "ADDRESS")]
         listen: Option<String>,
     },
 
-    /// How each sync stands: known, unconfirmed and rejected groups, the last run.
+    /// Show the status of each sync: its groups by state and its last run.
     Status {
         /// Only these syncs.
         #[arg(value_name = "SYNC")]
         syncs: Vec<String>,
     },
 
-    /// Past runs, the newest first; `runs show ID` tells everything about one.
+    /// List runs, the newest first; `runs show ID` shows one with all details.
     #[command(
         args_conflicts_with_subcommands = true,
         after_help = "\
 Examples:
   groupcast runs                                the latest 20
   groupcast runs accounts -n 100
-  groupcast runs show 20261122T020000.123Z-1a2b   counts, guards, requests over time, what was refused"
+  groupcast runs show 20261122T020000.123Z-1a2b   counts, guards, requests over time, rejected groups"
     )]
     Runs {
         /// One run.
@@ -154,14 +157,14 @@ Examples:
         number: u64,
     },
 
-    /// When each sync runs by its schedule, in its zone and in UTC.
+    /// Show when each sync runs next, in its time zone and in UTC.
     #[command(after_help = "\
 Examples:
   groupcast schedule                    the next 3 times of every sync
   groupcast schedule accounts --next 10
   groupcast schedule --json | jq '.syncs[] | {sync, next}'
 
-`groupcast daemon` runs them. A sync that is overdue by its last run starts as soon as the daemon does.")]
+`groupcast daemon` runs them. An overdue sync starts as soon as the daemon does.")]
     Schedule {
         /// Only these syncs.
         #[arg(value_name = "SYNC")]
@@ -171,14 +174,14 @@ Examples:
         next: u16,
     },
 
-    /// What is known of one group: every trait, its value, when and by which run it was sent.
+    /// Show one group: its synced traits, when and by which run each was sent, and its history.
     Group {
         /// The sync's name.
         sync: String,
         /// The group's id.
         #[arg(allow_negative_numbers = true)]
         key: String,
-        /// How many changes to look back.
+        /// How many changes of the history to show.
         #[arg(short = 'n', long, default_value_t = 50, value_name = "N")]
         number: u64,
         /// RunOptions the destination as well: what it holds, what is related to the group, what was done to it.
@@ -186,20 +189,20 @@ Examples:
         remote: bool,
     },
 
-    /// Read the groups back from the destination and compare them with what it is known to hold.
+    /// Read the groups back from the destination and compare them with the synced state.
     #[command(after_help = "\
 Examples:
   groupcast verify accounts                  prints every difference, and exits with 3 if there is one
-  groupcast verify accounts --repair         and has the next run say those groups again
+  groupcast verify accounts --repair         mark those groups for a full resend by the next run
   groupcast verify accounts --json | jq .    one object per group that differs, a summary last
 
-For destinations that can be asked (posthog, with a personal API key). Destinations take a while until what they
-accepted can be read back: a verify right after a run shows differences that vanish by themselves. No run can start
+Works with destinations that can be read (posthog, with a personal API key). Destinations take a while until an accepted
+change can be read back: a verify right after a run shows differences that disappear by themselves. No run of the sync starts
 meanwhile.")]
     Verify {
         /// The sync's name.
         sync: String,
-        /// Have the next run say the groups that differ again, in full.
+        /// Mark the groups that differ for a full resend by the next run.
         #[arg(long)]
         repair: bool,
         /// How many groups to show, or `all`.
@@ -207,7 +210,7 @@ meanwhile.")]
         show: Show,
     },
 
-    /// Groups that were refused, with the destination's words.
+    /// List rejected groups with their error messages.
     Rejected {
         /// Only this sync.
         #[arg(value_name = "SYNC")]
@@ -217,7 +220,7 @@ meanwhile.")]
         number: u64,
     },
 
-    /// Look after the ledger.
+    /// Maintain the ledger.
     #[command(subcommand)]
     Ledger(LedgerCommand),
 
@@ -232,7 +235,7 @@ meanwhile.")]
 /// `groupcast init`.
 #[derive(Debug, Args)]
 pub(super) struct Init {
-    /// The folder to make; the current one when absent.
+    /// The folder to create; the current one when absent.
     #[arg(conflicts_with_all = ["source", "table"])]
     pub(super) path: Option<PathBuf>,
     /// Write a mapping for a table of this source of groupcast.toml.
@@ -258,10 +261,10 @@ pub(super) struct Select {
     /// Only this group (one SYNC must be named).
     #[arg(long, value_name = "KEY", allow_negative_numbers = true)]
     pub(super) group: Option<String>,
-    /// Read the whole model although the mapping is incremental.
+    /// Read the whole model, although the mapping is incremental.
     #[arg(long)]
     pub(super) full: bool,
-    /// Try rejected groups again although they did not change.
+    /// Send rejected groups again, although they did not change.
     #[arg(long)]
     pub(super) retry_rejected: bool,
     /// Accept a guard this once; may be repeated.
@@ -289,7 +292,7 @@ impl Select {
 /// `groupcast runs …`.
 #[derive(Debug, Subcommand)]
 pub(super) enum RunsCommand {
-    /// Everything that is known of one run.
+    /// Show one run with all details.
     Show {
         /// The run's id.
         run: String,
@@ -314,42 +317,42 @@ impl std::str::FromStr for Show {
 /// `groupcast ledger …`.
 #[derive(Debug, Subcommand)]
 pub(super) enum LedgerCommand {
-    /// Take the source as already delivered, without sending: for moving in from another tool.
+    /// Mark the source's current rows as already synced, without sending: for migrating from another tool.
     Adopt {
         /// The sync's name.
         sync: String,
     },
-    /// Print what is known of a sync, one JSON object per group.
+    /// Print the synced state of a sync, one JSON object per group.
     Export {
         /// The sync's name.
         sync: String,
     },
-    /// Copy the whole ledger to a new file, its log included.
+    /// Copy the whole ledger to a new file, its write-ahead log included.
     #[command(after_help = "\
 Example:
   groupcast ledger backup backups/ledger-2026-11-26.duckdb
 
-While a daemon has the ledger open, it makes the copy, and its runs go on. To restore: put the copy in the ledger's place, remove a `.wal`
-that is left there, and leave the `.generation` file: if anything was sent since, the next run sends everything again.")]
+While a daemon runs, it makes the copy, and its runs continue. To restore: put the copy in the ledger's place, remove a `.wal`
+file that remains there, and keep the `.generation` file: if anything was sent since, the next run resends everything.")]
     Backup {
-        /// The file to make.
+        /// The file to create.
         #[arg(value_name = "FILE")]
         file: PathBuf,
     },
-    /// Say everything again at the next run.
+    /// Force a full resend on the next run.
     #[command(after_help = "\
-Known documents are kept, marked as unconfirmed, so the next run also says what must be unset. With --forget they are
-dropped, as if nothing had ever been sent: traits that left the warehouse meanwhile then stay at the destination.")]
+The synced state is kept and marked as unconfirmed, so that the next run also unsets traits. With --forget it is dropped, as
+if nothing had ever been sent: traits that left the warehouse meanwhile then stay at the destination.")]
     Reset {
         /// The sync's name.
         sync: String,
         /// Only this group.
         #[arg(long, value_name = "KEY", allow_negative_numbers = true)]
         group: Option<String>,
-        /// Drop the known documents instead.
+        /// Drop the synced state instead.
         #[arg(long)]
         forget: bool,
-        /// Do not ask.
+        /// Do not ask for confirmation.
         #[arg(long)]
         yes: bool,
     },

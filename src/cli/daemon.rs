@@ -14,6 +14,7 @@ use crate::server::{console, http};
 use crate::service::open::Failure;
 use crate::service::open::address::{self, Address, Written};
 use crate::service::open::socket::Bound;
+use crate::service::wire::Hello;
 
 pub(super) async fn daemon(cli: &Cli, listen: Option<&str>) -> Result<u8, Failure> {
     let ended = run(cli, listen).await;
@@ -58,19 +59,20 @@ async fn run(cli: &Cli, listen: Option<&str>) -> Result<u8, Failure> {
 struct Local {
     _bound: Bound,
     listener: UnixListener,
-    hello: http::Hello,
+    hello: Hello,
 }
 
 impl Local {
     /// Listens beside the ledger for commands. Where that is impossible, the daemon runs without them.
     fn bind(opened: &Opened, address: &Address, folder: &Path) -> Option<Local> {
-        let hello = http::Hello {
+        let hello = Hello {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: address.pid,
             url: address.url.clone(),
             ledger: opened.ledger_file(),
             folder: std::path::absolute(folder).unwrap_or_else(|_| folder.to_path_buf()),
             folder_id: None,
+            command: None,
         };
         let bound = Bound::bind(opened.ledger_path()).and_then(|(bound, listener)| {
             let failed =

@@ -1,4 +1,4 @@
-//! `groupcast init`: a folder that runs at once, or a mapping from a table's real columns.
+//! `groupcast init`: a folder with a sample that runs, or a mapping from a table's real columns.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
@@ -16,18 +16,18 @@ use crate::mapping::{From, Model, template};
 use crate::service::open::{self, Failure};
 use crate::source::Column;
 
-pub(super) async fn init(cli: &Cli, asked: &Init) -> Result<u8, Failure> {
-    match (&asked.source, &asked.table) {
-        (Some(source), Some(table)) => mapping(cli, asked, source, table).await,
-        _ => folder(cli, asked.path.as_deref().unwrap_or(&cli.folder)).await,
+pub(super) async fn init(cli: &Cli, options: &Init) -> Result<u8, Failure> {
+    match (&options.source, &options.table) {
+        (Some(source), Some(table)) => mapping(cli, options, source, table).await,
+        _ => folder(cli, options.path.as_deref().unwrap_or(&cli.folder)).await,
     }
 }
 
 async fn folder(cli: &Cli, folder: &Path) -> Result<u8, Failure> {
     let settings = folder.join(config::load::SETTINGS_FILE);
     if settings.exists() {
-        return Err(Error::new(Kind::Config, format!("{} exists already", settings.display()))
-            .advise("choose another folder, or write a mapping: `groupcast init --source NAME --table T`")
+        return Err(Error::new(Kind::Config, format!("{} already exists", settings.display()))
+            .advise("choose another folder, or write a mapping: `groupcast init --source NAME --table TABLE`")
             .into());
     }
     let mut written = Vec::new();
@@ -71,7 +71,7 @@ async fn folder(cli: &Cli, folder: &Path) -> Result<u8, Failure> {
     Ok(0)
 }
 
-async fn mapping(cli: &Cli, asked: &Init, source_name: &str, table: &str) -> Result<u8, Failure> {
+async fn mapping(cli: &Cli, options: &Init, source_name: &str, table: &str) -> Result<u8, Failure> {
     // Existing mappings may be unfinished; only groupcast.toml must be readable. Problems of mappings are reported as
     // well, because the folder as a whole must load.
     let project = open::project(&cli.folder)?;
@@ -81,7 +81,7 @@ async fn mapping(cli: &Cli, asked: &Init, source_name: &str, table: &str) -> Res
             .advise(format!("it has {}", listed(settings.sources.keys().map(String::as_str))))
             .into());
     };
-    let destination = match &asked.destination {
+    let destination = match &options.destination {
         Some(name) if settings.destinations.contains_key(name) => name.clone(),
         Some(name) => {
             return Err(Error::new(Kind::Config, format!("groupcast.toml has no destination `{name}`"))
@@ -103,10 +103,10 @@ async fn mapping(cli: &Cli, asked: &Init, source_name: &str, table: &str) -> Res
     let parts = crate::mapping::sections::model::table_name(table).map_err(|reason| {
         Error::new(Kind::Config, format!("`--table` {reason}")).advise("write it like `analytics.dim_accounts`")
     })?;
-    let name = asked.name.clone().unwrap_or_else(|| file_stem(parts.last().map_or("accounts", String::as_str)));
+    let name = options.name.clone().unwrap_or_else(|| file_stem(parts.last().map_or("accounts", String::as_str)));
     let path = settings.folder.join(config::load::MAPPINGS_FOLDER).join(format!("{name}.toml"));
     if path.exists() {
-        return Err(Error::new(Kind::Config, format!("{} exists already", path.display()))
+        return Err(Error::new(Kind::Config, format!("{} already exists", path.display()))
             .advise("choose another name with `--name`, or remove the file")
             .into());
     }
@@ -118,7 +118,7 @@ async fn mapping(cli: &Cli, asked: &Init, source_name: &str, table: &str) -> Res
     let shapes: Vec<template::ColumnShape<'_>> = readable.map(Column::shape).collect();
     let chosen = &settings.destinations[&destination];
     let always = match chosen.kind.as_str() {
-        // What is wrong about it is `check`'s to say.
+        // `check` reports what is wrong with it.
         "segment" => {
             chosen.parse().map_or_else(|_| Vec::new(), |behind: segment::Behind| behind.needed_in_every_call())
         }

@@ -4,20 +4,25 @@
 //! result. Results go to standard output, progress and errors to standard error.
 
 mod args;
-mod client;
+mod check;
 mod daemon;
-mod groups;
+mod group;
 mod init;
+mod ledger;
 mod plan;
+mod rejected;
 mod remote;
 mod run;
+mod runs;
 mod sample;
 mod schedule;
 mod screen;
-mod told;
+mod service;
+mod status;
+mod suggest;
+mod verify;
 
 use std::io::Write;
-use std::time::Duration;
 
 use clap::{CommandFactory, Parser};
 use serde_json::{Value, json};
@@ -25,20 +30,16 @@ use serde_json::{Value, json};
 use self::args::{Cli, Color, Command, RunsCommand};
 use crate::config::{Diagnostics, Project};
 use crate::error::{Error, Kind};
-use crate::io::http::Transport;
-use crate::io::http::{CallLimits, HttpClient};
 use crate::io::process;
 use crate::io::{Clock, SystemClock};
 use crate::ledger::Ledger;
-use crate::mapping::MappingFile;
-use crate::mapping::diagnostic::{Diagnostic, Severity};
-use crate::service::open::{self, Failure};
+use crate::service::open::Failure;
 use crate::service::views::words::json_line;
 use crate::sync::report::error_json;
 
 /// Parses the command line, runs the command, and returns the exit code.
 pub fn main() -> u8 {
-    let cli = Cli::parse();
+    let cli = Cli::try_parse().unwrap_or_else(|error| suggest::improve(error).exit());
     match cli.color {
         Color::Auto => {}
         Color::Always => anstream::ColorChoice::Always.write_global(),
@@ -46,7 +47,7 @@ pub fn main() -> u8 {
     }
     let clock = SystemClock::start();
     if clock.now() <= chrono::DateTime::UNIX_EPOCH {
-        // Certificates cannot be checked then, nor times told apart.
+        // Certificates cannot be checked then, nor times compared.
         screen::print_error(
             &Error::new(Kind::Config, "this machine's clock shows a time before 1970")
                 .advise("set the clock, and run again; nothing was read or sent"),
@@ -75,19 +76,19 @@ pub fn main() -> u8 {
 
 async fn command(cli: &Cli) -> Result<u8, Failure> {
     match &cli.command {
-        Command::Init(asked) => init::init(cli, asked).await,
-        Command::Check { connect } => check(cli, *connect).await,
+        Command::Init(options) => init::init(cli, options).await,
+        Command::Check { connect } => check::check(cli, *connect).await,
         Command::Plan { select, show, requests } => plan::plan(cli, select, show.0, *requests).await,
         Command::Run { select, limit } => run::run(cli, select, *limit).await,
-        Command::Status { syncs } => groups::status(cli, syncs).await,
-        Command::Runs { command: Some(RunsCommand::Show { run }), .. } => groups::show_run(cli, run).await,
-        Command::Runs { sync, number, command: None } => groups::runs(cli, sync.as_deref(), *number).await,
+        Command::Status { syncs } => status::status(cli, syncs).await,
+        Command::Runs { command: Some(RunsCommand::Show { run }), .. } => runs::show_run(cli, run).await,
+        Command::Runs { sync, number, command: None } => runs::runs(cli, sync.as_deref(), *number).await,
         Command::Daemon { listen } => daemon::daemon(cli, listen.as_deref()).await,
         Command::Schedule { syncs, next } => schedule::schedule(cli, syncs, usize::from(*next)).await,
-        Command::Group { sync, key, number, remote } => groups::group(cli, sync, key, *number, *remote).await,
-        Command::Verify { sync, repair, show } => remote::verify(cli, sync, *repair, show.0).await,
-        Command::Rejected { sync, number } => groups::rejected(cli, sync.as_deref(), *number).await,
-        Command::Ledger(asked) => groups::ledger(cli, asked).await,
+        Command::Group { sync, key, number, remote } => group::group(cli, sync, key, *number, *remote).await,
+        Command::Verify { sync, repair, show } => verify::verify(cli, sync, *repair, show.0).await,
+        Command::Rejected { sync, number } => rejected::rejected(cli, sync.as_deref(), *number).await,
+        Command::Ledger(command) => ledger::ledger(cli, command).await,
         Command::Completions { shell } => {
             // In memory first: the generator panics when the pipe it writes to is closed early.
             let mut script = Vec::new();
@@ -134,11 +135,11 @@ fn show_warnings(cli: &Cli, project: &Project) {
     show_broken(cli, project);
 }
 
-/// Says on standard error which mappings have mistakes; in JSON it is part of the answer ([`broken_json`]).
+/// Prints to standard error which mappings have mistakes; in JSON it is part of the output ([`broken_json`]).
 fn show_broken(cli: &Cli, project: &Project) {
     for broken in project.broken.iter().filter(|_| !cli.json) {
-        let what = format!("{} has mistakes, so that `{}` cannot run", broken.file, broken.name);
-        screen::print_warning(&what, "`groupcast check` shows them; the other syncs are not affected");
+        let what = format!("{} has mistakes: sync `{}` cannot run", broken.file, broken.name);
+        screen::print_warning(&what, "`groupcast check` shows them; other syncs are not affected");
     }
 }
 
@@ -147,7 +148,7 @@ fn broken_json(project: &Project) -> Value {
     project.broken.iter().map(|broken| json!({"sync": broken.name, "file": broken.file})).collect()
 }
 
-/// Tells on standard error that a ledger is not the newest there was, if so.
+/// Prints a warning to standard error if the ledger is not the newest there was.
 fn warn_of_older(ledger: &dyn Ledger) {
     if let Some(why) = ledger.storage().outdated() {
         screen::print_warning(why, crate::ledger::OUTDATED_ADVICE);
@@ -158,86 +159,6 @@ fn warn_of_older(ledger: &dyn Ledger) {
 fn print_json(value: &Value) {
     // A closed pipe ends the output, not the command: a run must finish its bookkeeping.
     drop(writeln!(std::io::stdout().lock(), "{}", json_line(value.to_string())));
-}
-
-async fn check(cli: &Cli, connect: bool) -> Result<u8, Failure> {
-    let project = open::project(&cli.folder)?;
-    let mut problems = project.problems.clone();
-    if connect {
-        let mut found = Vec::new();
-        let http_client = HttpClient::new()?;
-        for file in &project.mappings {
-            match unanswered(&project, file, &http_client).await? {
-                Some(silent) => found.push(silent),
-                None => found.extend(remote::remarks(&project, file, &http_client).await?),
-            }
-            match open::source_of(&project, file).await {
-                Ok(mut source) => match open::connected_check(file, source.as_mut()).await {
-                    Ok(problems) => {
-                        let sound = problems.iter().all(|problem| problem.severity != Severity::Error);
-                        found.extend(problems);
-                        match open::sample::of_source(file, source.as_mut(), sound).await {
-                            Ok(remarks) => found.extend(remarks),
-                            Err(error) => found.push(unreachable(file, &error)),
-                        }
-                        if sound {
-                            match open::sample::remarks(file, source.as_mut()).await {
-                                Ok(remarks) => found.extend(remarks),
-                                Err(error) => found.push(unreachable(file, &error)),
-                            }
-                        }
-                    }
-                    Err(error) => found.push(unreachable(file, &error)),
-                },
-                Err(error) => found.push(unreachable(file, &error)),
-            }
-        }
-        problems.append(Diagnostics::about(&project.mappings, found));
-    }
-    let code = if problems.has_errors() { 2 } else { 0 };
-    if cli.json {
-        print_json(&json!({ "problems": problems.shown() }));
-        return Ok(code);
-    }
-    show_problems(cli, &problems);
-    if code == 0 {
-        let asked = if connect {
-            ", the destinations answer, and the sources agree"
-        } else {
-            "; `--connect` asks sources and destinations as well"
-        };
-        writeln!(
-            screen::stdout(),
-            "{} {} fine{asked}",
-            screen::paint(screen::ADD, "ok:"),
-            screen::plural(project.mappings.len() as u64, "mapping")
-                + if project.mappings.len() == 1 { " is" } else { " are" },
-        )?;
-    }
-    Ok(code)
-}
-
-/// Longest a destination may take to answer a check. That it answers at all is enough.
-const PROBE_LIMITS: CallLimits = CallLimits { timeout: Duration::from_secs(15), body_bytes_max: 0 };
-
-/// A destination that does not answer, as a problem at the line that names it.
-async fn unanswered(
-    project: &Project,
-    file: &MappingFile,
-    http_client: &HttpClient,
-) -> Result<Option<Diagnostic>, Error> {
-    let settings = open::destination_of(project, file)?;
-    let Some(request) = open::destination(settings, &file.mapping.group_type)?.probe() else { return Ok(None) };
-    let Err(silent) = http_client.send(&request, PROBE_LIMITS).await else { return Ok(None) };
-    let what = format!("destination {} does not answer: {}", settings.name, silent.what);
-    let problem = Diagnostic::error(&file.mapping.file, &file.at("destination"), what);
-    Ok(Some(problem.help("look at its `base_url` and region, at this machine's network and proxy settings")))
-}
-
-/// A source that could not be asked, as a problem at the line that names it.
-fn unreachable(file: &MappingFile, error: &Error) -> Diagnostic {
-    let at = file.at("source");
-    Diagnostic::error(&file.mapping.file, &at, error.to_string()).maybe_help(error.advice().map(str::to_owned))
 }
 
 #[cfg(test)]

@@ -1,88 +1,59 @@
-//! `groupcast plan`: what a run would say, group by group, old → new; and the requests it would send.
+//! `groupcast plan`: the changes that a run would send, group by group, old → new; and their requests.
 
 use std::io::Write;
+use std::sync::Arc;
 
 use serde_json::{Value, json};
-use tokio::sync::watch;
 
 use super::args::{Cli, Select};
 use super::print_json;
 use super::run::worse;
-use super::screen::{self, ADD, BOLD, CHANGE, DIM, Progress, REMOVE, paint, plural, thousands};
-use super::told::Teller;
-use crate::delivery::Signal;
-use crate::destination::Destination;
+use super::screen::{self, ADD, BOLD, CHANGE, DIM, REMOVE, paint, plural, thousands};
+use super::service::{self, Access};
 use crate::error::{Error, Kind, Result};
-use crate::io::http::HttpClient;
-use crate::io::{Clock, Random, SystemClock};
 use crate::mapping::MappingFile;
 use crate::model::{Op, document};
-use crate::service::open::job::Job;
 use crate::service::open::{self, Failure};
 use crate::service::views::words::{json_line, one_line};
-use crate::service::views::{PlanPart, PlanView, PlannedView, RequestView, ask};
-use crate::sync::decide::Decision;
+use crate::service::views::{PlanPart, PlanView, PlannedChange, RequestView};
 use crate::sync::report::error_json;
-use crate::sync::requests;
-use crate::sync::{BY_COMMAND_LINE, RunOrigin};
 
 pub(super) async fn plan(cli: &Cli, select: &Select, show: usize, requests: bool) -> Result<u8, Failure> {
-    let project = open::project(&cli.folder)?;
+    let project = Arc::new(open::project(&cli.folder)?);
     super::show_warnings(cli, &project);
     let files = open::chosen(&project, &select.syncs)?;
-    let (options, origin) = (select.options(None)?, RunOrigin::of(BY_COMMAND_LINE));
-    let teller = Teller::open(&project).await?;
-    let (http_client, clock, random) = (HttpClient::new()?, SystemClock::start(), Random::from_entropy());
-    let (_sender, signal) = watch::channel(Signal::Go);
+    let options = select.options(None)?;
+    let opened = service::open(&project, Access::Read).await?;
     let mut code = 0;
     for file in files {
         let sync = &file.mapping.name;
-        let mut printer = Printer { cli, file, room: show, hidden: 0 };
+        let printer = Printer { cli, file };
         printer.head()?;
-        let planned = match &teller {
-            Teller::Ledger(ledger) => {
-                let job = Job {
-                    project: &project,
-                    file,
-                    ledger: ledger.as_ref(),
-                    http_client: &http_client,
-                    clock: &clock,
-                    random: &random,
-                    monitor: &Progress::new(sync, true),
-                    options: &options,
-                    origin: &origin,
-                    signal: signal.clone(),
-                };
-                let now = clock.now();
-                let page = &mut |destination: &dyn Destination, page: &[Decision]| {
-                    page.iter().filter_map(ask::planned).try_for_each(|change| printer.change(&change))?;
-                    let requests = requests.then(|| requests::of_page(destination, page, now));
-                    requests.iter().flatten().try_for_each(|request| written(printer.request(request)))
-                };
-                job.plan(page).await.map(|planned| ask::plan(planned, Vec::new(), 0))
+        // What is not shown need not travel.
+        let show = if cli.json { usize::MAX } else { show };
+        let part = |part| match part {
+            PlanPart::Change(change) => printer.change(&change),
+            PlanPart::Request(request) => written(printer.request(&request)),
+            PlanPart::Warning(what) => {
+                screen::print_warning(&what, "nothing: what is damaged in the ledger is replaced by what is sent");
+                Ok(())
             }
-            Teller::Daemon(client) => {
-                // It leaves out what is not shown, so that it need not travel.
-                let show = if cli.json { usize::MAX } else { show };
-                let part = &mut |part| match part {
-                    PlanPart::Change(change) => printer.change(&change),
-                    PlanPart::Request(request) => written(printer.request(&request)),
-                };
-                client.plan(sync, &options, (show, requests), part).await.map_err(Failure::Error)
-            }
+        };
+        let planned = match opened.service.plan_stream(sync, options.clone(), show, requests).await {
+            Ok(stream) => stream.for_each(part).await,
+            Err(error) => Err(error),
         };
         match planned {
             Ok(planned) => {
-                printer.hidden += planned.hidden;
                 let guard = planned.guard.as_ref().map(guard_error);
                 printer.foot(&planned, guard.as_ref())?;
                 if let Some(guard) = &guard {
                     code = worse(code, guard.kind().exit_code());
                 }
             }
-            // That one sync cannot be planned is no reason to leave out the others.
-            Err(failure) => {
-                let failure = placed(failure, sync);
+            // A sync that cannot be planned stops none of the others.
+            Err(error) => {
+                let failure = placed(error.into(), sync);
                 code = worse(code, super::show_failure(cli, &failure));
             }
         }
@@ -95,14 +66,14 @@ pub(super) async fn plan(cli: &Cli, select: &Select, show: usize, requests: bool
     Ok(code)
 }
 
-/// The guard that would stop the run, as a plan tells it.
+/// The guard that would stop the run.
 fn guard_error(guard: &Value) -> Error {
     let message = guard["message"].as_str().unwrap_or_default();
     Error::new(Kind::Guard, message).advise(guard["advice"].as_str().unwrap_or_default())
 }
 
-/// A failure with the sync it is about, if it does not name it already.
-fn placed(failure: Failure, sync: &str) -> Failure {
+/// A failure with the sync it is about, unless it names it already.
+pub(super) fn placed(failure: Failure, sync: &str) -> Failure {
     let place = format!("sync {sync}");
     match failure {
         Failure::Error(error) if !error.to_string().starts_with(&place) => Failure::Error(error.at(place)),
@@ -114,8 +85,6 @@ fn placed(failure: Failure, sync: &str) -> Failure {
 struct Printer<'a> {
     cli: &'a Cli,
     file: &'a MappingFile,
-    room: usize,
-    hidden: u64,
 }
 
 impl Printer<'_> {
@@ -134,22 +103,18 @@ impl Printer<'_> {
         )
     }
 
-    fn change(&mut self, planned: &PlannedView) -> Result<()> {
+    fn change(&self, planned: &PlannedChange) -> Result<()> {
         if self.cli.json {
             print_json(&self.json(planned));
-        } else if self.room == 0 {
-            self.hidden += 1;
-        } else {
-            self.room -= 1;
-            written(text(planned))?;
+            return Ok(());
         }
-        Ok(())
+        written(text(planned))
     }
 
-    fn json(&self, planned: &PlannedView) -> Value {
+    fn json(&self, planned: &PlannedChange) -> Value {
         let sync = &self.file.mapping.name;
-        let PlannedView { key, kind, certain, before, change, refused } = planned;
-        match refused {
+        let PlannedChange { key, kind, certain, before, change, rejection } = planned;
+        match rejection {
             Some(reason) => json!({"type": "rejected", "sync": sync, "key": key, "reason": reason}),
             None => {
                 let before = |name: &String| before.get(name).cloned().unwrap_or(Value::Null);
@@ -183,14 +148,14 @@ impl Printer<'_> {
         if self.cli.json {
             print_json(&json!({"type": "plan", "sync": plan.sync, "full": plan.full, "comparison": found,
                 "add": plan.add, "change": plan.change, "remove": plan.remove,
-                "unchanged": plan.unchanged, "rejected": plan.rejected, "held": plan.held,
+                "unchanged": plan.unchanged, "rejected": plan.rejected, "rejected_earlier": plan.rejected_earlier,
                 "traits_set": plan.traits_set, "traits_unset": plan.traits_unset,
                 "guard": guard.map(error_json)}));
             return Ok(());
         }
         let mut out = screen::stdout();
-        if self.hidden > 0 {
-            writeln!(out, "\n… and {}; `--show all` shows them", plural(self.hidden, "more group"))?;
+        if plan.hidden > 0 {
+            writeln!(out, "\n… and {}; `--show all` shows them", plural(plan.hidden, "more group"))?;
         }
         writeln!(
             out,
@@ -202,7 +167,7 @@ impl Printer<'_> {
             thousands(plan.unchanged),
             match plan.rejected {
                 0 => String::new(),
-                rejected => format!(", {} that cannot be sent or were rejected earlier", thousands(rejected)),
+                rejected => format!(", {} rejected", thousands(rejected)),
             },
             plural(plan.traits_set, "trait"),
             thousands(plan.traits_unset),
@@ -216,7 +181,7 @@ impl Printer<'_> {
                     DIM,
                     format!(
                         "{} left the model and {} kept as {}",
-                        plural(kept, "known group"),
+                        plural(kept, "synced group"),
                         if kept == 1 { "is" } else { "are" },
                         if kept == 1 { "it is" } else { "they are" },
                     )
@@ -232,28 +197,28 @@ impl Printer<'_> {
 }
 
 /// One group of a plan.
-fn text(planned: &PlannedView) -> std::io::Result<()> {
+fn text(planned: &PlannedChange) -> std::io::Result<()> {
     let mut out = screen::stdout();
-    let (sign, style, remark) = match (&planned.refused, planned.kind.as_str()) {
+    let (sign, style, remark) = match (&planned.rejection, planned.kind.as_str()) {
         (Some(_), _) => ("!", REMOVE, "  cannot be sent"),
         (_, "new") => ("+", ADD, ""),
         (_, "missing") => ("-", REMOVE, "  left the model"),
-        _ if !planned.certain => ("~", CHANGE, "  unconfirmed: everything is said again"),
+        _ if !planned.certain => ("~", CHANGE, "  unconfirmed: resent in full"),
         _ => ("~", CHANGE, ""),
     };
     writeln!(out, "\n{} {}{}", paint(style.bold(), sign), paint(BOLD, shown_key(&planned.key)), paint(DIM, remark))?;
-    if let Some(reason) = &planned.refused {
+    if let Some(reason) = &planned.rejection {
         return writeln!(out, "    {}", one_line(reason));
     }
     let change = &planned.change;
     if change.delete {
         writeln!(out, "    {}", paint(REMOVE, "the group is deleted"))?;
     }
-    let held = |name: &String| planned.before.get(name).map(shown_value);
+    let synced = |name: &String| planned.before.get(name).map(shown_value);
     let width =
         change.names().chain(change.repeated.keys()).map(|name| name.chars().count()).max().unwrap_or(0).min(40);
     for (name, value) in &change.set {
-        let (sign, style, old) = match held(name) {
+        let (sign, style, old) = match synced(name) {
             Some(old) => ("~", CHANGE, format!("{old} → ")),
             None => ("+", ADD, String::new()),
         };
@@ -262,7 +227,7 @@ fn text(planned: &PlannedView) -> std::io::Result<()> {
     for (op, name, value) in change.values().filter(|(op, _, _)| *op != Op::Set) {
         let remark = match op {
             Op::Set => "",
-            Op::SetOnce => "(only if there is none)",
+            Op::SetOnce => "(only if it is not set)",
             Op::Add => "(added to what is there)",
             Op::Append => "(appended to what is there)",
             Op::Prepend => "(prepended to what is there)",
@@ -274,7 +239,7 @@ fn text(planned: &PlannedView) -> std::io::Result<()> {
         writeln!(out, "    {} {name:width$}  {} {remark}", paint(DIM, "="), shown_value(value))?;
     }
     for name in &change.unset {
-        let old = held(name).unwrap_or_default();
+        let old = synced(name).unwrap_or_default();
         writeln!(out, "    {} {name:width$}  {old}", paint(REMOVE, "-"))?;
     }
     Ok(())
@@ -292,7 +257,7 @@ pub(super) fn written(result: std::io::Result<()>) -> Result<()> {
 /// A value as JSON, shortened so that it stays on a line, and free of characters that would act on a terminal.
 pub(super) fn shown_value(value: &Value) -> String {
     if document::is_unknown(value) {
-        return "(unsure)".to_owned();
+        return "(unconfirmed)".to_owned();
     }
     const CHARS_MAX: usize = 80;
     let text = value.to_string();

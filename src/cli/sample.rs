@@ -1,4 +1,4 @@
-//! What `groupcast init` writes: a folder with a sample warehouse that runs at once, without an account anywhere.
+//! What `groupcast init` writes: a folder with a sample warehouse that runs without an account anywhere.
 
 /// The sample warehouse, as SQL for DuckDB.
 pub(super) const WAREHOUSE_SQL: &str = include_str!("../../examples/quickstart/warehouse.sql");

@@ -4,11 +4,14 @@ use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
 use anstyle::{AnsiColor, Style};
+use chrono::{DateTime, Utc};
 use comfy_table::{Table, presets};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::error::Error;
+use crate::ledger::RunStatus;
+use crate::service::api::{EnqueuedRun, RunMonitor};
 use crate::service::views;
 use crate::service::views::words::for_terminal;
 pub(super) use crate::service::views::words::{plural, thousands};
@@ -50,8 +53,8 @@ impl<W: Write> Write for Shown<W> {
     }
 
     /// As one text: a colour may come in pieces.
-    fn write_fmt(&mut self, words: std::fmt::Arguments<'_>) -> std::io::Result<()> {
-        unless_closed(self.0.write_all(for_terminal(&words.to_string()).as_bytes()))
+    fn write_fmt(&mut self, text: std::fmt::Arguments<'_>) -> std::io::Result<()> {
+        unless_closed(self.0.write_all(for_terminal(&text.to_string()).as_bytes()))
     }
 
     fn flush(&mut self) -> std::io::Result<()> {
@@ -59,12 +62,21 @@ impl<W: Write> Write for Shown<W> {
     }
 }
 
-/// Whoever reads has enough (`groupcast plan | head`): that is no failure, and what is being done is done to its end.
+/// A reader that has enough (`groupcast plan | head`) is no failure, and the command goes on to its end.
 pub(super) fn unless_closed(written: std::io::Result<()>) -> std::io::Result<()> {
     match written {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
         written => written,
     }
+}
+
+pub(super) fn when(at: DateTime<Utc>) -> String {
+    at.format("%Y-%m-%d %H:%M:%SZ").to_string()
+}
+
+/// Cells of a table stay without colour: the table measures them as they are.
+pub(super) fn status_text(status: RunStatus) -> String {
+    status.name().replace('_', " ")
 }
 
 /// A table without frames, for lists that are also piped into other programs.
@@ -80,7 +92,7 @@ pub(super) fn table(header: &[&str]) -> Table {
 /// The error as a person reads it: what, then the next step.
 pub(super) fn print_error(error: &Error) {
     let mut out = stderr();
-    // Nowhere is left to report a failure to write to standard error.
+    // A closed standard error cannot be reported anywhere.
     drop(writeln!(out, "{} {error}", paint(REMOVE.bold(), "error:")));
     if let Some(advice) = error.advice() {
         drop(writeln!(out, "  {} {advice}", paint(BOLD, "help:")));
@@ -90,13 +102,14 @@ pub(super) fn print_error(error: &Error) {
 /// Something to know that stops nothing, with the next step.
 pub(super) fn print_warning(what: &str, advice: &str) {
     let mut out = anstream::stderr().lock();
-    // Nowhere is left to report a failure to write to standard error.
+    // A closed standard error cannot be reported anywhere.
     drop(writeln!(out, "{} {what}\n  {} {advice}", paint(CHANGE.bold(), "warning:"), paint(BOLD, "help:")));
 }
 
 /// Shows a run's progress: a bar on a terminal, a plain line every few seconds otherwise.
 pub(super) struct Progress {
     name: String,
+    source: Option<String>,
     state: Mutex<State>,
 }
 
@@ -117,31 +130,22 @@ impl Progress {
             bar
         });
         let decile = if quiet { u64::MAX } else { 0 };
-        Progress { name: name.to_owned(), state: Mutex::new(State { bar, done: 0, decile }) }
+        Progress { name: name.to_owned(), source: None, state: Mutex::new(State { bar, done: 0, decile }) }
     }
 
-    /// Says a line, above the bar if there is one.
-    pub(super) fn say(&self, line: &str) {
-        match &self.state().bar {
+    /// The same for runs of the process `source`, if it is another one.
+    pub(super) fn of(self, source: Option<&str>) -> Progress {
+        Progress { source: source.map(str::to_owned), ..self }
+    }
+
+    /// Prints a line, above the bar if there is one.
+    fn line(&self, line: &str) {
+        let state = self.state();
+        match &state.bar {
             Some(bar) => bar.println(line),
+            None if state.decile == u64::MAX => {}
             // A closed standard error cannot be reported anywhere.
             None => drop(writeln!(stderr(), "{line}")),
-        }
-    }
-
-    /// Shows how far a run of the daemon is.
-    pub(super) fn follow(&self, at: &views::Progress) {
-        let Some(total) = at.candidates else { return self.note(Event::Reading(at.rows_read)) };
-        let done = {
-            let state = self.state();
-            if let Some(bar) = state.bar.as_ref().filter(|bar| bar.length() != Some(total)) {
-                bar.set_length(total);
-                bar.set_style(bar_style());
-            }
-            state.done
-        };
-        if at.settled > done {
-            self.note(Event::Saying { settled: at.settled - done, total });
         }
     }
 
@@ -170,17 +174,41 @@ fn bar_style() -> ProgressStyle {
         })
 }
 
+impl RunMonitor for Progress {
+    fn submitted(&self, run: &EnqueuedRun) {
+        let source = self.source.as_deref().unwrap_or_default();
+        let joined = if run.joined { ", which was queued already" } else { "" };
+        self.line(&format!("{}: submitted to {source} (run {}{joined})", self.name, run.run));
+    }
+
+    fn queued(&self) {
+        self.line(&format!("{}: queued behind other runs", self.name));
+    }
+
+    fn progress(&self, at: &views::RunProgress) {
+        let Some(total) = at.candidates else { return self.note(Event::Reading(at.rows_read)) };
+        let done = {
+            let state = self.state();
+            if let Some(bar) = state.bar.as_ref().filter(|bar| bar.length() != Some(total)) {
+                bar.set_length(total);
+                bar.set_style(bar_style());
+            }
+            state.done
+        };
+        if at.done > done {
+            self.note(Event::Saying { settled: at.done - done, total });
+        }
+    }
+}
+
 impl Monitor for Progress {
     fn note(&self, event: Event<'_>) {
         let mut state = self.state();
         let line = match event {
             Event::Began { .. } => return,
             Event::Recovered(runs) => {
-                let line = format!(
-                    "{}: recovered {} that had died; its unanswered groups are said again",
-                    self.name,
-                    runs.join(", ")
-                );
+                let runs = runs.join(", ");
+                let line = format!("{}: recovered crashed run {runs}; unconfirmed groups will be resent", self.name);
                 if let Some(bar) = &state.bar {
                     bar.println(line);
                     return;
@@ -189,7 +217,7 @@ impl Monitor for Progress {
             }
             Event::Unreadable { key, what } => {
                 let key = super::plan::shown_key(key);
-                let line = format!("{}: group `{key}`: {what}; everything is sent again about it", self.name);
+                let line = format!("{}: group `{key}`: {what}; the group is resent in full", self.name);
                 match &state.bar {
                     Some(bar) => bar.println(line),
                     // Also beside JSON and a plan: it names what is damaged.
@@ -205,7 +233,7 @@ impl Monitor for Progress {
             }
             Event::Compared(found) => {
                 let line = format!(
-                    "{}: {}, {} to look at, {} unchanged",
+                    "{}: {} read: {} to compare, {} unchanged",
                     self.name,
                     plural(found.rows, "row"),
                     thousands(found.candidates()),

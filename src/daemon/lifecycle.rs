@@ -25,6 +25,7 @@ use crate::io::{Clock, SystemClock};
 use crate::ledger::{Ledger, OUTDATED_ADVICE, file_error};
 use crate::service::api::Service;
 use crate::service::open::{self, Failure, address};
+use crate::service::remote;
 
 /// How long the last alerts and records may take, once every run has ended or was left behind.
 const LAST_RECORDS_MAX: Duration = Duration::from_secs(8);
@@ -76,12 +77,19 @@ impl Prepared {
     /// Errors: [`Kind::LedgerBusy`], another process has it open; it says which daemon that is.
     pub async fn open(self) -> Result<Opened> {
         let path = &self.project.settings.state.path;
-        let ledger = open::ledger(&self.project).await.map_err(|busy| match address::of_holder(path, &busy) {
-            None => busy,
-            Some(daemon) => Error::new(Kind::LedgerBusy, format!("a daemon already runs with this ledger: {daemon}"))
-                .advise("use that one (`groupcast status` shows what it does), or stop it first")
-                .because(busy.to_string()),
-        })?;
+        let ledger = match open::ledger(&self.project).await {
+            Err(busy) if busy.kind() == Kind::LedgerBusy => {
+                return Err(match address::of_holder(path, &busy) {
+                    None => remote::with_holder(&self.project, busy).await,
+                    Some(daemon) => {
+                        Error::new(Kind::LedgerBusy, format!("a daemon already runs with this ledger: {daemon}"))
+                            .advise("use that one (`groupcast status` shows what it does), or stop it first")
+                            .because(busy.to_string())
+                    }
+                });
+            }
+            ledger => ledger?,
+        };
         if let Some(why) = ledger.storage().outdated() {
             tracing::warn!("{why}; {OUTDATED_ADVICE}");
         }

@@ -9,7 +9,7 @@
 //! | `restore` | what is stored over a restart |
 //! | `ledger_watch` | may a run start, or would its record be lost? |
 //! | `reload`, `project` | changes of the config folder |
-//! | `service`, `upkeep`, `orders`, `plans`, `tracker` | every query and command, as the [service](crate::service::api) has them |
+//! | `service`, `orders`, `plans` | every query and command, as the [service](crate::service::api) has them |
 //! | `observer`, [`observe`] | what can be observed from outside: log, metrics, alerts |
 //! | [`systemd`], `signals` | the service manager and the process's signals |
 //!
@@ -32,8 +32,6 @@ mod service;
 mod signals;
 mod supervisor;
 pub mod systemd;
-mod tracker;
-mod upkeep;
 
 pub use lifecycle::{Opened, Prepared, Serving};
 

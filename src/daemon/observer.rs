@@ -15,7 +15,8 @@ use crate::io::Random;
 use crate::ledger::RunStatus;
 use crate::service::api::Service;
 use crate::service::open::Failure;
-use crate::service::views::{RunDetail, RunView, ask};
+use crate::service::queries;
+use crate::service::views::{RunDetail, RunView};
 
 /// Between two checks for late syncs.
 const CHECK_EVERY: Duration = Duration::from_secs(60);
@@ -65,7 +66,7 @@ pub(super) async fn observe(
 }
 
 async fn run_ended(supervisor: &Supervisor, ended: &EndedRun) {
-    let detail = match ask::run_detail(supervisor.queries.history(), &ended.run).await {
+    let detail = match queries::run_detail(supervisor.queries.history(), &ended.run).await {
         Ok(Some(detail)) if detail.run.status != RunStatus::Running => detail,
         // Its end could not be recorded, most likely because the ledger cannot be written.
         _ => RunDetail {

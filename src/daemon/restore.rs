@@ -13,7 +13,7 @@ use crate::mapping::Mapping;
 use crate::mapping::diagnostic::listed_all;
 use crate::scheduler::backoff::{Backoff, PastResult, PastRun};
 use crate::scheduler::queue::{QueuedRun, RunRequest, SyncInit};
-use crate::service::views::ask;
+use crate::service::queries;
 use crate::sync::RunOptions;
 
 /// Recorded runs of a sync that its backoff is computed from: after seven failures the delay does not grow any more.
@@ -110,7 +110,7 @@ impl Supervisor {
             self.forget_queued(name, run).await;
             queued = None;
         }
-        let timetable = ask::timetable(project, mapping, self.ledger.history(), now).await?;
+        let timetable = queries::timetable(project, mapping, self.ledger.history(), now).await?;
         let shut_down = stored.contains_key(&key("stopped", name));
         let runs = self.ledger.history().whole_runs(name, PAST_RUNS).await?;
         let past: Vec<PastRun> = runs.iter().map(past_run).collect();

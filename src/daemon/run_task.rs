@@ -9,14 +9,13 @@ use tracing::Instrument;
 
 use super::observe::log;
 use super::supervisor::{Running, Supervisor};
-use super::tracker::Tracker;
 use crate::config::Project;
 use crate::delivery::Signal;
 use crate::error::{Error, Kind, Result};
 use crate::ledger::{Access, RunStatus};
 use crate::scheduler::queue::{RunResult, RunStart, StartCause};
-use crate::service::open::job::Job;
-use crate::service::open::{self, Failure};
+use crate::service::open::Failure;
+use crate::service::tracker::Tracker;
 use crate::service::views::RunView;
 use crate::sync::report::Report;
 use crate::sync::{RunOptions, RunOrigin};
@@ -123,25 +122,12 @@ impl Supervisor {
         &self,
         project: &Project,
         sync: &str,
-        (options, origin): (&RunOptions, &RunOrigin),
+        options: (&RunOptions, &RunOrigin),
         tracker: &Tracker,
         signal: watch::Receiver<Signal>,
     ) -> Result<Report, Failure> {
-        let file = open::named(project, sync)?;
         let ledger = self.ledger.connect(Access::ReadWrite)?;
-        let job = Job {
-            project,
-            file,
-            ledger: ledger.as_ref(),
-            http_client: &self.http_client,
-            clock: self.clock.as_ref(),
-            random: &self.random,
-            monitor: tracker,
-            options,
-            origin,
-            signal,
-        };
-        job.run().await
+        self.context(project, ledger.as_ref()).job(sync, options, tracker, signal)?.run().await
     }
 
     /// Records a run that ended without recording it: its task panicked, or the ledger could not be written.

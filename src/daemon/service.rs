@@ -1,4 +1,5 @@
-//! How are the questions and orders of the [`Service`] answered? From the ledger, the run queue and the runs under way.
+//! The service of a running daemon: queries over its ledger, with what its queue and its runs add, and commands by its
+//! scheduler.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -11,61 +12,25 @@ use tokio::sync::{mpsc, watch};
 use super::observe::{log, metrics};
 use super::plans::{Full, WAITING_MAX};
 use super::supervisor::Supervisor;
-use super::tracker::Tracker;
-use super::upkeep;
+use crate::config::Project;
 use crate::delivery::Signal;
 use crate::error::{Error, Kind};
-use crate::ledger::{Access, BackupSummary, ChangeOutcome, RunRecord};
-use crate::mapping::MappingFile;
+use crate::ledger::{Access, BackupSummary, Ledger, RunStatus};
 use crate::scheduler::queue::{EnqueueError, SyncState};
-use crate::service::api::{
-    About, EnqueuedRun, PlanStream, ResultStream, SCHEDULED_TIMES, Service, ServiceError, ServiceResult,
-};
-use crate::service::open::job::Job;
-use crate::service::open::{self, Failure};
-use crate::service::views::ask::Memory;
+use crate::service::api::{About, EnqueuedRun, PlanStream, ResultStream, Service, ServiceError, ServiceResult};
+use crate::service::commands;
+use crate::service::job::{Context, Job};
+use crate::service::open;
+use crate::service::queries::{Queries, unknown_run};
+use crate::service::tracker::Tracker;
 use crate::service::views::{
-    Activity, ExportedView, GroupView, PlanPart, PlanView, QueuedRunView, RejectedView, RunDetail, RunView, SaidView,
-    State, SyncDetail, SyncView, ask,
+    ActivityState, ChangeView, ExportedGroup, GroupView, QueuedRunView, RejectedView, RunDetail, RunView, SyncActivity,
+    SyncDetail, SyncView, build,
 };
-use crate::sync::RunOptions;
 use crate::sync::verify::{Drifted, Verified};
-use crate::sync::{RunOrigin, requests};
+use crate::sync::{RunOptions, RunOrigin};
 
-/// Runs that a sync's detail tells of: as many as its charts have room for.
-const RUNS_TOLD: u64 = 50;
-
-pub(super) fn unknown(what: &str, name: &str) -> ServiceError {
-    let lists = if what == "run" { "runs" } else { "status" };
-    let error = Error::new(Kind::Config, format!("there is no {what} `{name}`"));
-    ServiceError::NotFound(error.advise(format!("`groupcast {lists}` lists what there is")))
-}
-
-pub(super) fn declined(declined: EnqueueError, sync: &str) -> ServiceError {
-    let conflict = |what: String, advice: &str| ServiceError::Conflict(Error::new(Kind::Config, what).advise(advice));
-    match declined {
-        EnqueueError::UnknownSync => unknown("sync", sync),
-        EnqueueError::AlreadyQueued(run) => conflict(
-            format!("run {run} of {sync} waits already, with other options"),
-            "wait until it has begun, or cancel it",
-        ),
-        EnqueueError::Busy(Some(run)) => {
-            conflict(format!("run {run} of {sync} is under way"), "ask again when it has ended, or cancel it")
-        }
-        EnqueueError::Busy(None) => conflict(format!("a plan of {sync} is being made"), "ask again when it is done"),
-        EnqueueError::ShuttingDown => {
-            conflict("the daemon is stopping".to_owned(), "ask again when it has been started again")
-        }
-    }
-}
-
-/// The refusal where too many plans wait.
-fn too_many_plans() -> ServiceError {
-    let what = format!("{WAITING_MAX} plans wait already for those being made");
-    ServiceError::Busy(Error::new(Kind::SourceBusy, what).advise("ask again when some are done"))
-}
-
-/// The service of a running daemon.
+/// The service of a daemon.
 pub(super) struct DaemonService(pub(super) Arc<Supervisor>);
 
 impl std::ops::Deref for DaemonService {
@@ -76,105 +41,8 @@ impl std::ops::Deref for DaemonService {
     }
 }
 
-impl Supervisor {
-    fn activity(&self, sync: &str) -> Option<Activity> {
-        let status = self.queue().status(sync, self.clock.now())?;
-        let waiting =
-            status.queued.map(|queued| QueuedRunView { run: queued.run, since: queued.since, options: queued.request });
-        Some(Activity {
-            state: state_of(status.state),
-            running: self.running().get(sync).map(|running| running.tracker.progress()),
-            waiting,
-            paused_since: status.paused_since,
-            failures: status.backoff.failures,
-            next_try_at: status.backoff.not_before.filter(|_| status.backoff.failures > 0),
-        })
-    }
-
-    /// A sync as it stands, the daemon's own knowledge included.
-    pub(super) fn sync_view(&self, file: &MappingFile, memory: Memory, fires: usize) -> SyncView {
-        let name = &file.mapping.name;
-        let timetable = self.queue().timetable(name).cloned();
-        let mut view = ask::sync(&self.project(), &file.mapping, memory, timetable, self.clock.now(), fires);
-        view.activity = self.activity(name);
-        view
-    }
-
-    /// Whether there is such a sync, also one whose mapping has mistakes: what is on record of it can be asked.
-    pub(super) fn exists(&self, sync: &str) -> bool {
-        self.queue().contains(sync) || self.project().broken.iter().any(|broken| broken.name == sync)
-    }
-
-    /// Has something made that reads a source or a ledger and tells items: in a place of the plans', while no run of the
-    /// sync begins, and ended soon when whoever asked is gone.
-    pub(super) async fn make<Item, End, Making>(
-        self: &Arc<Self>,
-        sync: &str,
-        what: &'static str,
-        make: impl FnOnce(Reserved, mpsc::Sender<Item>, watch::Receiver<Signal>) -> Making,
-    ) -> ServiceResult<ResultStream<Item, End>>
-    where
-        End: Send + 'static,
-        Making: Future<Output = ServiceResult<End>> + Send + 'static,
-    {
-        // What is refused anyway need not wait; the sync is not kept from its runs before this begins.
-        self.queue().check_plan(sync).map_err(|refused| declined(refused, sync))?;
-        let place = self.plans.place().await.map_err(|Full| too_many_plans())?;
-        self.queue().plan_started(sync).map_err(|refused| declined(refused, sync))?;
-        let reserved = Reserved(Arc::clone(self), sync.to_owned());
-        // Dropped when whoever asked goes away.
-        let (sender, signal) = watch::channel(Signal::Go);
-        let stop = StopOnDrop(sender);
-        let (found, items) = mpsc::channel(ITEMS_WAITING);
-        let making = make(reserved, found, signal);
-        let made = self.work.spawn(async move {
-            let made = making.await;
-            drop(place);
-            made
-        });
-        let end = async move {
-            let _stop = stop;
-            let failed = |panic| Err(Error::new(Kind::Bug, format!("failed to {what}")).because(panic).into());
-            made.await.unwrap_or_else(failed)
-        };
-        Ok(ResultStream { items, end: Box::pin(end) })
-    }
-
-    /// The runs under way that have no record yet.
-    fn unrecorded(&self, sync: Option<&str>, recorded: &[RunView]) -> Vec<RunView> {
-        let running = self.running();
-        let wanted = running.iter().filter(|(name, running)| {
-            sync.is_none_or(|sync| sync == *name) && !recorded.iter().any(|run| run.run == running.run)
-        });
-        wanted.map(|(name, running)| running.tracker.run_view(name)).collect()
-    }
-}
-
-/// The state of a sync as it is shown.
-fn state_of(state: SyncState) -> State {
-    match state {
-        SyncState::Running => State::Running,
-        SyncState::Queued => State::Waiting,
-        SyncState::Paused => State::Paused,
-        SyncState::BackingOff => State::BackingOff,
-        SyncState::Scheduled => State::Scheduled,
-        SyncState::Manual => State::Manual,
-        SyncState::Disabled => State::Disabled,
-    }
-}
-
-/// What is told of it until then.
-fn unrecorded(sync: &str, tracker: &Tracker) -> RunDetail {
-    RunDetail {
-        run: tracker.run_view(sync),
-        detail: Default::default(),
-        progress: Some(tracker.progress()),
-        rejected: Vec::new(),
-    }
-}
-
-/// Frees a sync that was reserved for a plan or the like, however that ends.
-pub(super) struct Reserved(pub(super) Arc<Supervisor>, pub(super) String);
+/// A sync that is reserved for a plan or the like: no run of it begins until this is dropped.
+struct Reserved(Arc<Supervisor>, String);
 
 impl Drop for Reserved {
     fn drop(&mut self) {
@@ -183,93 +51,33 @@ impl Drop for Reserved {
     }
 }
 
-/// Stops a plan nobody waits for.
-struct StopOnDrop(watch::Sender<Signal>);
-
-impl Drop for StopOnDrop {
-    fn drop(&mut self) {
-        self.0.send_replace(Signal::Stop);
+impl Reserved {
+    /// Does something with a [`Job`] of the sync, over this ledger.
+    async fn with_job<End>(
+        &self,
+        ledger: &dyn Ledger,
+        (options, origin): (&RunOptions, &RunOrigin),
+        signal: watch::Receiver<Signal>,
+        work: impl AsyncFnOnce(&Job<'_>, &Tracker) -> ServiceResult<End>,
+    ) -> ServiceResult<End> {
+        let Reserved(supervisor, sync) = self;
+        let project = supervisor.project();
+        let tracker = Tracker::new("", supervisor.clock.now(), &origin.started_by);
+        let job = supervisor.context(&project, ledger).job(sync, (options, origin), &tracker, signal)?;
+        work(&job, &tracker).await
     }
 }
 
-/// Items that wait to be taken: a few pages' worth would be held by nobody's wish.
-pub(super) const ITEMS_WAITING: usize = 256;
-
-/// Makes a plan. As a task of its own, because it must let go of the source by itself when nobody waits for it any more.
-async fn make_plan(
-    reserved: Reserved,
-    options: RunOptions,
-    (show, requests): (usize, bool),
-    parts: mpsc::Sender<PlanPart>,
-    signal: watch::Receiver<Signal>,
-) -> ServiceResult<PlanView> {
-    let Reserved(supervisor, sync) = &reserved;
-    let project = supervisor.project();
-    let file = open::named(&project, sync).map_err(failed)?;
-    let ledger = supervisor.ledger.connect(Access::ReadOnly)?;
-    let now = supervisor.clock.now();
-    let tracker = Tracker::new("", now, "plan");
-    let job = Job {
-        project: &project,
-        file,
-        ledger: ledger.as_ref(),
-        http_client: &supervisor.http_client,
-        clock: supervisor.clock.as_ref(),
-        random: &supervisor.random,
-        monitor: &tracker,
-        options: &options,
-        origin: &RunOrigin::of("plan"),
-        signal,
-    };
-    let (mut told, mut hidden) = (0, 0);
-    let planned = job
-        .plan(&mut |destination, page| {
-            let mut found: Vec<PlanPart> =
-                page.iter().filter_map(ask::planned).map(|change| PlanPart::Change(Box::new(change))).collect();
-            let now_told = found.len().min(show - told);
-            hidden += (found.len() - now_told) as u64;
-            told += now_told;
-            found.truncate(now_told);
-            if requests {
-                found.extend(requests::of_page(destination, page, now).into_iter().map(PlanPart::Request));
-            }
-            give(&parts, found)
-        })
-        .await
-        .map_err(failed)?;
-    Ok(ask::plan(planned, Vec::new(), hidden))
-}
-
-/// Gives items to whoever asked. Whoever takes them slowly holds this thread up, and nothing else.
-pub(super) fn give<Item>(
-    items: &mpsc::Sender<Item>,
-    found: impl IntoIterator<Item = Item>,
-) -> crate::error::Result<()> {
-    let all_taken = tokio::task::block_in_place(|| found.into_iter().all(|item| items.blocking_send(item).is_ok()));
-    let gone = || Error::new(Kind::Interrupted, "nobody waits for the answer any more");
-    if all_taken { Ok(()) } else { Err(gone()) }
-}
-
-/// Carries an order out to its end, also when whoever gave it is gone.
-async fn ordered<T: Send + 'static>(
-    order: impl Future<Output = crate::error::Result<T>> + Send + 'static,
-) -> crate::error::Result<T> {
-    let done = tokio::spawn(order).await;
-    done.unwrap_or_else(|panic| Err(Error::new(Kind::Bug, "failed to carry the order out").because(panic)))
-}
-
-pub(super) fn failed(failure: Failure) -> ServiceError {
-    match failure {
-        Failure::Error(error) => ServiceError::Failed(error),
-        Failure::Problems(_) => ServiceError::Failed(failure.as_error()),
+impl Supervisor {
+    /// What its jobs share.
+    pub(super) fn context<'a>(&'a self, project: &'a Project, ledger: &'a dyn Ledger) -> Context<'a> {
+        let (http_client, clock, random) = (&self.http_client, self.clock.as_ref(), &self.random);
+        Context { project, ledger, http_client, clock, random }
     }
-}
 
-#[async_trait]
-impl Service for DaemonService {
-    fn about(&self) -> About {
+    pub(super) fn about(&self) -> About {
         let (stopping, running) = (self.queue().is_stopped(), self.running().len());
-        // After the others: whoever takes a changed config over holds the queue when it takes this.
+        // After the others: whoever takes a changed config over holds the roster when it takes this.
         let config = self.config.read();
         let daemon = &config.project.settings.daemon;
         About {
@@ -286,64 +94,168 @@ impl Service for DaemonService {
         }
     }
 
+    fn service_queries<'a>(&'a self, project: &'a Project) -> Queries<'a> {
+        Queries { project, history: self.queries.history(), now: self.clock.now() }
+    }
+
+    fn activity(&self, sync: &str) -> Option<SyncActivity> {
+        let status = self.queue().status(sync, self.clock.now())?;
+        let queued =
+            status.queued.map(|queued| QueuedRunView { run: queued.run, since: queued.since, options: queued.request });
+        Some(SyncActivity {
+            state: match status.state {
+                SyncState::Running => ActivityState::Running,
+                SyncState::Queued => ActivityState::Queued,
+                SyncState::Paused => ActivityState::Paused,
+                SyncState::BackingOff => ActivityState::BackingOff,
+                SyncState::Scheduled => ActivityState::Scheduled,
+                SyncState::Manual => ActivityState::Manual,
+                SyncState::Disabled => ActivityState::Disabled,
+            },
+            running: self.running().get(sync).map(|running| running.tracker.progress()),
+            queued,
+            paused_since: status.paused_since,
+            failures: status.backoff.failures,
+            next_attempt_at: status.backoff.not_before.filter(|_| status.backoff.failures > 0),
+        })
+    }
+
+    /// The error of a request that the run queue refused.
+    fn declined(&self, declined: EnqueueError, sync: &str) -> ServiceError {
+        let conflict =
+            |what: String, advice: &str| ServiceError::Conflict(Error::new(Kind::LedgerBusy, what).advise(advice));
+        match declined {
+            EnqueueError::UnknownSync => match open::exists(&self.project(), sync) {
+                Err(error) => ServiceError::NotFound(error),
+                Ok(()) => match open::named(&self.project(), sync) {
+                    Err(failure) => failure.into(),
+                    Ok(_) => conflict(format!("sync `{sync}` is being reloaded"), "repeat the request"),
+                },
+            },
+            EnqueueError::AlreadyQueued(run) => conflict(
+                format!("run {run} of {sync} is queued already, with other options"),
+                "wait until it has begun, or cancel it",
+            ),
+            EnqueueError::Busy(Some(run)) => {
+                conflict(format!("run {run} of {sync} is in progress"), "try again when it has ended, or cancel it")
+            }
+            EnqueueError::Busy(None) => {
+                conflict(format!("a plan of {sync} is in progress"), "try again when it has ended")
+            }
+            EnqueueError::ShuttingDown => {
+                conflict("the daemon is shutting down".to_owned(), "try again after it has been restarted")
+            }
+        }
+    }
+
+    /// Produces a stream that reads a source or a ledger: in one of the places for plans, while no run of the sync begins.
+    async fn reserve<Item, End, Producing>(
+        self: &Arc<Self>,
+        sync: &str,
+        what: &'static str,
+        produce: impl FnOnce(Reserved, mpsc::Sender<Item>, watch::Receiver<Signal>) -> Producing,
+    ) -> ServiceResult<ResultStream<Item, End>>
+    where
+        Item: Send + 'static,
+        End: Send + 'static,
+        Producing: Future<Output = ServiceResult<End>> + Send + 'static,
+    {
+        // What is refused anyway need not wait; the sync is not kept from its runs before this begins.
+        let may_plan = self.queue().check_plan(sync);
+        may_plan.map_err(|refused| self.declined(refused, sync))?;
+        let place = self.plans.place().await.map_err(|Full| {
+            let what = format!("{WAITING_MAX} plans are queued already");
+            ServiceError::Busy(Error::new(Kind::SourceBusy, what).advise("try again when some have ended"))
+        })?;
+        let reserved = self.queue().plan_started(sync);
+        reserved.map_err(|refused| self.declined(refused, sync))?;
+        let reserved = Reserved(Arc::clone(self), sync.to_owned());
+        Ok(ResultStream::spawn(&self.work, what, |items, signal| {
+            let producing = produce(reserved, items, signal);
+            async move {
+                let _place = place;
+                producing.await
+            }
+        }))
+    }
+
+    /// The runs in progress that have no record yet.
+    fn unrecorded(&self, sync: Option<&str>, recorded: &[RunView]) -> Vec<RunView> {
+        let running = self.running();
+        let wanted = running.iter().filter(|(name, running)| {
+            sync.is_none_or(|sync| sync == *name) && !recorded.iter().any(|run| run.run == running.run)
+        });
+        wanted.map(|(name, running)| running.tracker.run_view(name)).collect()
+    }
+}
+
+fn starting_detail(sync: &str, tracker: &Tracker) -> RunDetail {
+    RunDetail {
+        run: tracker.run_view(sync),
+        detail: Default::default(),
+        progress: Some(tracker.progress()),
+        rejected: Vec::new(),
+    }
+}
+
+/// Carries a command out to its end, also when its caller is gone.
+async fn to_the_end<T: Send + 'static>(
+    command: impl Future<Output = crate::error::Result<T>> + Send + 'static,
+) -> crate::error::Result<T> {
+    let done = tokio::spawn(command).await;
+    done.unwrap_or_else(|panic| Err(Error::new(Kind::Bug, "failed to carry out the command").because(panic)))
+}
+
+#[async_trait]
+impl Service for DaemonService {
+    async fn about(&self) -> ServiceResult<About> {
+        Ok(self.0.about())
+    }
+
     fn now(&self) -> DateTime<Utc> {
         self.clock.now()
     }
 
     async fn ready(&self) -> ServiceResult<()> {
         if self.queue().is_stopped() {
-            return Err(declined(EnqueueError::ShuttingDown, ""));
+            return Err(self.declined(EnqueueError::ShuttingDown, ""));
         }
         self.ledger_usable().await?;
         self.queries.history().runs(None, None, 1).await?;
         Ok(())
     }
 
-    async fn syncs(&self, fires: usize) -> ServiceResult<Vec<SyncView>> {
-        let mut memories = ask::memories(self.queries.history()).await?;
-        let mut memory = |file: &MappingFile| memories.remove(&file.mapping.name).unwrap_or_default();
+    async fn syncs(&self, times: usize) -> ServiceResult<Vec<SyncView>> {
         let project = self.project();
-        Ok(project.mappings.iter().map(|file| self.sync_view(file, memory(file), fires)).collect())
-    }
-
-    async fn latest_runs(&self, each: u64) -> ServiceResult<BTreeMap<String, Vec<RunView>>> {
-        let records = self.queries.history().latest_runs(each).await?;
-        let views = |runs: Vec<RunRecord>| runs.into_iter().map(ask::run).collect();
-        let mut latest: BTreeMap<String, Vec<RunView>> =
-            records.into_iter().map(|(sync, runs)| (sync, views(runs))).collect();
-        latest.retain(|sync, _| self.queue().contains(sync));
-        let recorded: Vec<RunView> = latest.values().filter_map(|runs| runs.first().cloned()).collect();
-        for run in self.unrecorded(None, &recorded) {
-            let runs = latest.entry(run.sync.clone()).or_default();
-            runs.insert(0, run);
-            runs.truncate(usize::try_from(each).unwrap_or(usize::MAX));
-        }
-        Ok(latest)
+        let mut records = self.service_queries(&project).records().await?;
+        let views = project.mappings.iter().map(|file| {
+            let name = &file.mapping.name;
+            let record = records.remove(name).unwrap_or_default();
+            let timetable = self.queue().timetable(name).cloned();
+            let mut view = build::sync(&project, &file.mapping, record, timetable, self.clock.now(), times);
+            view.activity = self.activity(name);
+            view
+        });
+        Ok(views.collect())
     }
 
     async fn sync(&self, sync: &str) -> ServiceResult<SyncDetail> {
         let project = self.project();
-        let file = project.mappings.iter().find(|file| file.mapping.name == sync);
-        let file = file.ok_or_else(|| unknown("sync", sync))?;
-        let last = self.queries.history().runs_with_details(sync, RUNS_TOLD).await?;
-        let detail = last.iter().find_map(|(_, detail)| serde_json::from_str(detail).ok());
-        let mut runs: Vec<RunView> = last.into_iter().map(|(record, _)| ask::run(record)).collect();
-        runs.splice(0..0, self.unrecorded(Some(sync), &runs));
-        Ok(SyncDetail {
-            sync: self.sync_view(file, ask::memory(self.queries.history(), sync).await?, SCHEDULED_TIMES),
-            mapping: ask::mapping(&file.mapping),
-            last: detail,
-            runs,
-        })
+        let queries = self.service_queries(&project);
+        let timetable = self.queue().timetable(sync).cloned();
+        let mut detail = queries.sync_by(queries.file(sync)?, timetable).await?;
+        detail.sync.activity = self.activity(sync);
+        detail.runs.splice(0..0, self.unrecorded(Some(sync), &detail.runs));
+        Ok(detail)
     }
 
     async fn trigger(&self, sync: &str, options: RunOptions, by: &str) -> ServiceResult<EnqueuedRun> {
         options.check().map_err(ServiceError::Invalid)?;
-        // As a task of its own: whoever asked may go away before it is written down and begun.
+        // As a task of its own: its caller may go away before it is written down and begun.
         let (supervisor, name, by) = (Arc::clone(&self.0), sync.to_owned(), by.to_owned());
-        match ordered(async move { supervisor.ask(&name, options, &by).await }).await? {
+        match to_the_end(async move { supervisor.ask(&name, options, &by).await }).await? {
             Ok((run, joined)) => Ok(EnqueuedRun { sync: sync.to_owned(), run, joined }),
-            Err(refused) => Err(declined(refused, sync)),
+            Err(refused) => Err(self.declined(refused, sync)),
         }
     }
 
@@ -355,13 +267,21 @@ impl Service for DaemonService {
         requests: bool,
     ) -> ServiceResult<PlanStream> {
         options.check().map_err(ServiceError::Invalid)?;
-        let making = move |reserved, parts, signal| make_plan(reserved, options, (show, requests), parts, signal);
-        self.0.make(sync, "make the plan", making).await
+        let planning = move |reserved: Reserved, parts, signal| async move {
+            let ledger = reserved.0.ledger.connect(Access::ReadOnly)?;
+            let origin = RunOrigin::of("plan");
+            reserved
+                .with_job(ledger.as_ref(), (&options, &origin), signal, async |job: &Job<'_>, tracker: &Tracker| {
+                    commands::plan(job, (show, requests), tracker, &parts).await
+                })
+                .await
+        };
+        self.0.reserve(sync, "make the plan", planning).await
     }
 
     async fn cancel(&self, run: &str) -> ServiceResult<()> {
         let (supervisor, id) = (Arc::clone(&self.0), run.to_owned());
-        if ordered(async move { Ok(supervisor.cancel(&id).await) }).await? {
+        if to_the_end(async move { Ok(supervisor.cancel(&id).await) }).await? {
             return Ok(());
         }
         match self.queries.history().run(run).await? {
@@ -369,23 +289,19 @@ impl Service for DaemonService {
                 let error = Error::new(Kind::Config, format!("run {run} has ended"));
                 Err(ServiceError::Conflict(error.advise("there is nothing left to cancel")))
             }
-            None => Err(unknown("run", run)),
+            None => Err(unknown_run(run)),
         }
     }
 
-    async fn pause(&self, sync: &str, paused: bool) -> ServiceResult<Activity> {
+    async fn pause(&self, sync: &str, paused: bool) -> ServiceResult<SyncActivity> {
         let (supervisor, name) = (Arc::clone(&self.0), sync.to_owned());
-        let done = ordered(async move { supervisor.pause(&name, paused).await }).await?;
-        done.map_err(|refused| declined(refused, sync))?;
-        self.activity(sync).ok_or_else(|| unknown("sync", sync))
+        let done = to_the_end(async move { supervisor.pause(&name, paused).await }).await?;
+        done.map_err(|refused| self.declined(refused, sync))?;
+        self.activity(sync).ok_or_else(|| self.declined(EnqueueError::UnknownSync, sync))
     }
 
     async fn runs(&self, sync: Option<&str>, before: Option<&str>, count: u64) -> ServiceResult<Vec<RunView>> {
-        if let Some(sync) = sync.filter(|sync| !self.exists(sync)) {
-            return Err(unknown("sync", sync));
-        }
-        let records = self.queries.history().runs(sync, before, count).await?;
-        let mut runs: Vec<RunView> = records.into_iter().map(ask::run).collect();
+        let mut runs = self.service_queries(&self.project()).runs(sync, before, count).await?;
         if before.is_none() {
             runs.splice(0..0, self.unrecorded(sync, &runs));
             runs.truncate(usize::try_from(count).unwrap_or(usize::MAX));
@@ -393,27 +309,43 @@ impl Service for DaemonService {
         Ok(runs)
     }
 
+    async fn latest_runs(&self, each: u64) -> ServiceResult<BTreeMap<String, Vec<RunView>>> {
+        let mut latest = self.service_queries(&self.project()).latest_runs(each).await?;
+        let recorded: Vec<RunView> = latest.values().filter_map(|runs| runs.first().cloned()).collect();
+        for run in self.unrecorded(None, &recorded) {
+            let runs = latest.entry(run.sync.clone()).or_default();
+            runs.insert(0, run);
+            runs.truncate(usize::try_from(each).unwrap_or(usize::MAX));
+        }
+        Ok(latest)
+    }
+
     async fn run(&self, run: &str) -> ServiceResult<RunDetail> {
-        // It may begin between two of the places it is looked for in: then the second look finds it.
+        // It may begin between two of the places where it is looked up: then the second pass finds it.
         for _ in 0..2 {
-            let under_way = {
+            let in_progress = {
                 let running = self.running();
                 let found = running.iter().find(|(_, running)| running.run == run);
                 found.map(|(sync, running)| (sync.clone(), Arc::clone(&running.tracker)))
             };
-            if let Some(mut detail) = ask::run_detail(self.queries.history(), run).await? {
-                detail.progress = under_way.map(|(_, tracker)| tracker.progress());
+            if let Some(mut detail) = self.service_queries(&self.project()).find_run(run).await? {
+                detail.progress = in_progress.map(|(_, tracker)| tracker.progress());
+                // Until its sync is free again: what follows the run must not find it busy.
+                let busy = self.queue().check_plan(&detail.run.sync);
+                if matches!(busy, Err(EnqueueError::Busy(Some(busy))) if busy == run) {
+                    (detail.run.status, detail.run.ended_at) = (RunStatus::Running, None);
+                }
                 return Ok(detail);
             }
-            if let Some((sync, tracker)) = under_way {
-                return Ok(unrecorded(&sync, &tracker));
+            if let Some((sync, tracker)) = in_progress {
+                return Ok(starting_detail(&sync, &tracker));
             }
-            let waiting = self.queue().queued().into_iter().find(|(_, asked)| asked.run == run);
-            if let Some((sync, asked)) = waiting {
-                return Ok(unrecorded(&sync, &Tracker::waiting(run, asked.since, &asked.requested_by)));
+            let queued = self.queue().queued().into_iter().find(|(_, asked)| asked.run == run);
+            if let Some((sync, asked)) = queued {
+                return Ok(starting_detail(&sync, &Tracker::queued(run, asked.since, &asked.requested_by)));
             }
         }
-        Err(unknown("run", run))
+        Err(unknown_run(run))
     }
 
     async fn run_changes(
@@ -422,63 +354,70 @@ impl Service for DaemonService {
         outcome: Option<&str>,
         from: u64,
         count: u64,
-    ) -> ServiceResult<Vec<SaidView>> {
-        let outcome = match outcome {
-            None => None,
-            Some(name) => Some(ChangeOutcome::from_name(name).ok_or_else(|| {
-                let error = Error::new(Kind::Config, format!("no outcome is called `{name}`"));
-                ServiceError::Invalid(error.advise("there is delivered, rejected, partly_rejected, unknown, adopted"))
-            })?),
-        };
-        let said = self.queries.history().changes(run, outcome, from, count).await?;
-        if said.is_empty() {
-            // Whether it said nothing, or does not exist.
+    ) -> ServiceResult<Vec<ChangeView>> {
+        let changes = self.service_queries(&self.project()).run_changes(run, outcome, from, count).await?;
+        if changes.is_empty() {
+            // Whether it sent nothing, or does not exist.
             Service::run(self, run).await?;
         }
-        Ok(said.into_iter().map(ask::said).collect())
+        Ok(changes)
     }
 
     async fn rejected(&self, sync: Option<&str>, after: Option<&str>, count: u64) -> ServiceResult<Vec<RejectedView>> {
-        if let Some(sync) = sync {
-            if !self.exists(sync) {
-                return Err(unknown("sync", sync));
-            }
-            return Ok(ask::rejected(self.queries.history(), sync, after, count).await?);
-        }
-        let mut all = ask::rejected_of_all(self.queries.history(), count).await?;
-        all.retain(|sync, _| self.queue().contains(sync));
-        Ok(all.into_values().flatten().collect())
+        self.service_queries(&self.project()).rejected(sync, after, count).await
     }
 
     async fn group(&self, sync: &str, key: &str, before: Option<u64>, count: u64) -> ServiceResult<GroupView> {
-        if !self.exists(sync) {
-            return Err(unknown("sync", sync));
-        }
-        let view = ask::group(self.queries.history(), sync, key, before, count).await?;
-        view.ok_or_else(|| {
-            let error = Error::new(Kind::Config, format!("nothing is known of this group in {sync}"));
-            ServiceError::NotFound(error.advise("a plan of the group shows whether the source has it"))
-        })
+        self.service_queries(&self.project()).group(sync, key, before, count).await
     }
 
     async fn backup(&self, file: &Path) -> ServiceResult<BackupSummary> {
         Ok(self.ledger.storage().backup(file).await?)
     }
 
-    async fn export(&self, sync: &str) -> ServiceResult<ResultStream<ExportedView, ()>> {
-        upkeep::export(self, sync).await
+    async fn export(&self, sync: &str) -> ServiceResult<ResultStream<ExportedGroup, ()>> {
+        self.service_queries(&self.project()).exists(sync)?;
+        // It only reads, so that it holds up no run and waits for none.
+        let (ledger, sync) = (self.ledger.connect(Access::ReadOnly)?, sync.to_owned());
+        Ok(ResultStream::spawn(&self.work, "export the ledger", |items, _| async move {
+            commands::export(ledger.history(), &sync, &items).await
+        }))
     }
 
     async fn reset(&self, sync: &str, group: Option<&str>, forget: bool) -> ServiceResult<u64> {
-        upkeep::reset(&self.0, sync, group, forget).await
+        let group = group.map(str::to_owned);
+        let resetting = |reserved: Reserved, _: mpsc::Sender<()>, _| async move {
+            let Reserved(supervisor, sync) = &reserved;
+            let ledger = supervisor.ledger.connect(Access::ReadWrite)?;
+            commands::reset(ledger.as_ref(), supervisor.clock.as_ref(), sync, group.as_deref(), forget).await
+        };
+        self.0.reserve(sync, "reset the ledger", resetting).await?.end.await
     }
 
     async fn adopt(&self, sync: &str) -> ServiceResult<ResultStream<(), u64>> {
-        upkeep::adopt(&self.0, sync).await
+        let adopting = |reserved: Reserved, _, signal| async move {
+            let ledger = reserved.0.ledger.connect(Access::ReadWrite)?;
+            let (options, origin) = (RunOptions::default(), RunOrigin::of("adoption"));
+            reserved
+                .with_job(ledger.as_ref(), (&options, &origin), signal, async |job: &Job<'_>, _: &Tracker| {
+                    Ok(job.adopt().await?)
+                })
+                .await
+        };
+        self.0.reserve(sync, "adopt the groups", adopting).await
     }
 
     async fn verify(&self, sync: &str, repair: bool) -> ServiceResult<ResultStream<Drifted, Verified>> {
-        upkeep::verify(&self.0, sync, repair).await
+        let verifying = move |reserved: Reserved, items: mpsc::Sender<Drifted>, signal| async move {
+            let ledger = reserved.0.ledger.connect(Access::ReadWrite)?;
+            let (options, origin) = (RunOptions::default(), RunOrigin::of("verify"));
+            reserved
+                .with_job(ledger.as_ref(), (&options, &origin), signal, async |job: &Job<'_>, _: &Tracker| {
+                    commands::verify(job, repair, &items).await
+                })
+                .await
+        };
+        self.0.reserve(sync, "verify the groups", verifying).await
     }
 
     async fn metrics(&self) -> ServiceResult<String> {
@@ -487,7 +426,7 @@ impl Service for DaemonService {
         Ok(self.notifier.metrics.render(metrics::Scrape {
             syncs: &syncs,
             mistaken: self.project().broken.iter().map(|broken| broken.name.clone()).collect(),
-            about: &self.about(),
+            about: &self.0.about(),
             alerts: [sent, dropped],
             reloads: [0, 0],
             log_lines_dropped: log::dropped(),

@@ -14,7 +14,6 @@ use super::ledger_watch::LedgerWatch;
 use super::observe::{Notifier, alerts};
 use super::plans::Plans;
 use super::project;
-use super::tracker::Tracker;
 use crate::config::Project;
 use crate::delivery::Signal;
 use crate::error::Result;
@@ -22,6 +21,7 @@ use crate::io::http::HttpClient;
 use crate::io::{Clock, Random};
 use crate::ledger::{Access, Ledger};
 use crate::scheduler::queue::RunQueue;
+use crate::service::tracker::Tracker;
 use crate::service::views::words::plural;
 use crate::sync::{self, RunOptions};
 

@@ -20,7 +20,7 @@ use crate::ledger::{Retention, RunStatus};
 use crate::scheduler::queue::SyncState;
 use crate::service::api::Service;
 use crate::service::open;
-use crate::service::views::State;
+use crate::service::views::ActivityState;
 
 /// Panics once when a task reads it: a run then, because the loop is no task here.
 struct Breaking {
@@ -121,7 +121,7 @@ async fn a_daemon_stops_although_its_runs_hang() {
         }
         // THEN it responds,
         let syncs = Service::syncs(&service, 1).await.unwrap();
-        assert_eq!(syncs[0].activity.as_ref().map(|activity| activity.state), Some(State::Running));
+        assert_eq!(syncs[0].activity.as_ref().map(|activity| activity.state), Some(ActivityState::Running));
         stop.send_replace(Signal::Stop);
     };
     let clock = SystemClock::start();

@@ -1,23 +1,29 @@
-//! What may be asked and ordered of a running daemon? The API and the console speak to this and to nothing else, so they
-//! can be tested without a warehouse and cannot reach around the supervisor.
+//! The service: every query and command of Groupcast, once. The command line, the HTTP API and the console speak to this trait
+//! and to nothing else. It is implemented over a ledger ([`local`](super::local)), over the socket of the process that has the
+//! ledger open ([`remote`](super::remote)), and by the daemon.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
-use tokio::sync::mpsc;
+use tokio::sync::watch;
 
+use super::follow;
+use super::open::Failure;
+pub use super::stream::ResultStream;
+use crate::config::Diagnostics;
+use crate::delivery::Signal;
 use crate::error::Error;
 use crate::ledger::BackupSummary;
 use crate::service::views::{
-    Activity, ExportedView, GroupView, PlanPart, PlanView, RejectedView, RunDetail, RunView, SaidView, SyncDetail,
-    SyncView,
+    ChangeView, ExportedGroup, GroupView, PlanPart, PlanView, RejectedView, RunDetail, RunProgress, RunView,
+    SyncActivity, SyncDetail, SyncView,
 };
-use crate::sync::RunOptions;
+use crate::sync::report::Report;
 use crate::sync::verify::{Drifted, Verified};
+use crate::sync::{Monitor, RunOptions};
 
 /// Why something asked of the daemon was not done.
 #[derive(Debug)]
@@ -32,6 +38,8 @@ pub enum ServiceError {
     Busy(Error),
     /// It was tried and failed.
     Failed(Error),
+    /// Files have problems, each at its place.
+    Problems(Diagnostics),
 }
 
 impl ServiceError {
@@ -43,6 +51,25 @@ impl ServiceError {
             | ServiceError::Conflict(error)
             | ServiceError::Busy(error)
             | ServiceError::Failed(error) => error,
+            ServiceError::Problems(problems) => Failure::Problems(problems).as_error(),
+        }
+    }
+}
+
+impl From<ServiceError> for Failure {
+    fn from(error: ServiceError) -> Failure {
+        match error {
+            ServiceError::Problems(problems) => Failure::Problems(problems),
+            error => Failure::Error(error.into_error()),
+        }
+    }
+}
+
+impl From<Failure> for ServiceError {
+    fn from(failure: Failure) -> ServiceError {
+        match failure {
+            Failure::Error(error) => ServiceError::Failed(error),
+            Failure::Problems(problems) => ServiceError::Problems(problems),
         }
     }
 }
@@ -74,7 +101,7 @@ pub struct EnqueuedRun {
 }
 
 /// The daemon itself.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct About {
     /// The program's version.
     pub version: String,
@@ -99,35 +126,24 @@ pub struct About {
     pub tzdata: String,
 }
 
-/// Something that is told item by item as it is found, and ends with its result. Dropped, it ends soon.
-pub struct ResultStream<Item, End> {
-    /// The items, as they are found.
-    pub items: mpsc::Receiver<Item>,
-    /// The result, once there are no more items.
-    pub end: BoxFuture<'static, ServiceResult<End>>,
-}
-
-/// A plan that is told as it is made; the plan at its end has no changes of its own.
+/// A plan that arrives as it is made; the plan at its end has no changes of its own.
 pub type PlanStream = ResultStream<PlanPart, PlanView>;
 
-#[cfg(test)]
-impl PlanStream {
-    /// A plan that was made before.
-    pub(crate) fn of(mut plan: PlanView) -> PlanStream {
-        let found = std::mem::take(&mut plan.changes);
-        let (sender, items) = mpsc::channel(found.len().max(1));
-        for change in found {
-            sender.try_send(PlanPart::Change(Box::new(change))).expect("there is room for each");
-        }
-        PlanStream { items, end: Box::pin(std::future::ready(Ok(plan))) }
-    }
+/// Watches a run that may take place in another process.
+pub trait RunMonitor: Monitor {
+    /// The run was submitted to another process.
+    fn submitted(&self, run: &EnqueuedRun);
+    /// The run is queued behind others.
+    fn queued(&self);
+    /// How far the run is, where its events are not at hand.
+    fn progress(&self, at: &RunProgress);
 }
 
-/// What may be asked and ordered.
+/// Every query and command.
 #[async_trait]
 pub trait Service: Send + Sync {
     /// The daemon itself.
-    fn about(&self) -> About;
+    async fn about(&self) -> ServiceResult<About>;
 
     /// Now, on the daemon's clock.
     fn now(&self) -> DateTime<Utc>;
@@ -166,12 +182,23 @@ pub trait Service: Send + Sync {
         requests: bool,
     ) -> ServiceResult<PlanStream>;
 
+    /// Runs a sync to its end, in this process or in the one that has the ledger open. `signal` stops it, like Ctrl-C.
+    async fn execute(
+        &self,
+        sync: &str,
+        options: &RunOptions,
+        monitor: &dyn RunMonitor,
+        signal: watch::Receiver<Signal>,
+    ) -> ServiceResult<Report> {
+        follow::execute(self, sync, options, monitor, signal).await
+    }
+
     /// Stops a run under way (what was answered is recorded, the rest is said by the next run; a second time abandons what
     /// is in flight), or takes back one that waits.
     async fn cancel(&self, run: &str) -> ServiceResult<()>;
 
     /// Pauses a sync: neither schedule nor retries start it. Survives a restart. Resuming is `paused = false`.
-    async fn pause(&self, sync: &str, paused: bool) -> ServiceResult<Activity>;
+    async fn pause(&self, sync: &str, paused: bool) -> ServiceResult<SyncActivity>;
 
     /// Past and current runs, the newest first, those before the run `before` if given, at most `count`.
     async fn runs(&self, sync: Option<&str>, before: Option<&str>, count: u64) -> ServiceResult<Vec<RunView>>;
@@ -190,7 +217,7 @@ pub trait Service: Send + Sync {
         outcome: Option<&str>,
         from: u64,
         count: u64,
-    ) -> ServiceResult<Vec<SaidView>>;
+    ) -> ServiceResult<Vec<ChangeView>>;
 
     /// Groups whose last word is a rejection, in key order, at most `count` per sync; of one sync those after the group
     /// `after`, if given.
@@ -206,7 +233,7 @@ pub trait Service: Send + Sync {
     async fn metrics(&self) -> ServiceResult<String>;
 
     /// Every group that is known of a sync, in key order, as lines of `groupcast ledger export`.
-    async fn export(&self, sync: &str) -> ServiceResult<ResultStream<ExportedView, ()>>;
+    async fn export(&self, sync: &str) -> ServiceResult<ResultStream<ExportedGroup, ()>>;
 
     /// Has everything about a group, or about all of a sync, sent again, or forgets what is known of them. Returns how many
     /// groups that were.

@@ -1,5 +1,25 @@
-//! Every query and command, once: what the command line, the HTTP API and the console are faces of.
+//! Every query and command, once: the command line, the HTTP API and the console are faces of it.
+//!
+//! | module | contents |
+//! |---|---|
+//! | [`api`] | the trait [`Service`](api::Service) with every query and command, and its errors |
+//! | [`views`] | the values it returns |
+//! | [`local`] | the service over a ledger, in this process |
+//! | [`remote`] | the service of another process, over the socket beside the ledger ([`wire`]) |
+//! | [`queries`], [`commands`], [`job`] | what every service does in its own process; the daemon builds on them too |
+//! | [`follow`] | a run that another process carries out, from its start to its end |
+//! | [`stream`], [`tracker`] | results item by item, and how far a run is |
+//! | [`open`] | from a config folder to its sources, destinations and ledger |
 
 pub mod api;
+pub mod commands;
+pub mod follow;
+pub mod job;
+pub mod local;
 pub mod open;
+pub mod queries;
+pub mod remote;
+pub mod stream;
+pub mod tracker;
 pub mod views;
+pub mod wire;

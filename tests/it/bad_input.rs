@@ -205,7 +205,7 @@ fn rows_that_cannot_be_sent_are_rejected_one_by_one() {
         "! kkk",
         "1,024 characters",
     ]);
-    plan.says(&["1 to add, 0 to change", "2 that cannot be sent"]);
+    plan.says(&["1 to add, 0 to change", "2 rejected"]);
     place.run(&["run"]).exits(3).says(&["1 delivered", "2 rejected"]);
     place.run(&["rejected"]).exits(0).says(&["word", "trait `n`", "the group's key has more than 1,024 characters"]);
     place.warehouse("DELETE FROM accounts WHERE length(id) > 1000 OR id = 'word'");
@@ -315,15 +315,15 @@ fn a_destination_that_is_down_or_refuses_us() {
     let seen = receiver.requests();
     // down: certainly not sent
     place.write("groupcast.toml", &settings(&format!("http://{closed}"), "attempts_max = 1\nretry_for = \"0s\"\n"));
-    let down = fails(place.run(&["run"]), 1, &["5 not sent", "failed to connect", "refused"]);
-    assert!(!down.all().contains("5 unknown"), "{}", down.all());
+    let down = fails(place.run(&["run"]), 1, &["5 pending", "failed to connect", "refused"]);
+    assert!(!down.all().contains("5 unconfirmed"), "{}", down.all());
     place.run(&["status", "--json"]).exits(0).says(&["\"unconfirmed\":0"]);
     // a wrong key: everything stops, nothing is rejected
     place.write("groupcast.toml", &settings(&receiver.url, ""));
     place.set("AMPLITUDE_API_KEY", PASSWORD);
-    fails(place.run(&["run"]), 1, &["5 not sent", "Invalid API key", "check the key and the region"]);
+    fails(place.run(&["run"]), 1, &["5 pending", "Invalid API key", "check the key and the region"]);
     assert_eq!(receiver.requests(), seen + 1, "one request is enough to know");
-    place.run(&["rejected"]).exits(0).says(&["no group is rejected"]);
+    place.run(&["rejected"]).exits(0).says(&["no rejected groups"]);
     fails(place.run(&["run", "--json"]), 1, &[]);
     // a wrong address
     place.set("AMPLITUDE_API_KEY", KEY);

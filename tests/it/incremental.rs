@@ -188,7 +188,7 @@ fn a_cursor_goes_on_only_where_it_means_the_same() {
     place
         .run(&["run", "accounts", "--full", "--limit", "1"])
         .exits(0)
-        .says(&["1 group left by --limit; the next run goes on there"]);
+        .says(&["limit reached: 1 change pending; the next run continues"]);
     let rest = report(&place, &[], 0);
     assert_eq!((&rest["full"], &rest["counts"]["delivered"]), (&json!(true), &json!(1)));
     assert_eq!(report(&place, &[], 0)["full"], json!(false));

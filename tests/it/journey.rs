@@ -36,10 +36,10 @@ fn the_folder_that_init_makes_runs_as_it_is() {
     let place = Place::new();
     let made = place.run(&["init", "my-sync"]).exits(0).says(&["cd my-sync && groupcast plan"]);
     assert_eq!(made.stderr, "");
-    let again = place.run(&["init", "my-sync"]).exits(2).says(&["exists already", "help:"]);
+    let again = place.run(&["init", "my-sync"]).exits(2).says(&["already exists", "help:"]);
     assert_eq!(again.stdout, "");
     for (arguments, words) in [
-        (&["-C", "my-sync", "check"][..], "1 mapping is fine"),
+        (&["-C", "my-sync", "check"][..], "1 mapping valid"),
         (&["-C", "my-sync", "check", "--connect"], "and the sources agree"),
         (&["-C", "my-sync", "plan"], "300 to add"),
         (&["-C", "my-sync", "run"], "300 delivered"),
@@ -57,7 +57,7 @@ fn from_init_to_a_changed_row() {
     // GIVEN the sample
     let receiver = Receiver::start();
     let place = made_by_init(&receiver);
-    place.run(&["check"]).exits(0).says(&["1 mapping is fine", "`--connect`"]);
+    place.run(&["check"]).exits(0).says(&["1 mapping valid", "`--connect`"]);
     place.run(&["check", "--connect"]).exits(0).says(&["and the sources agree"]);
     // WHEN it is planned and run
     let plan = look(&place, &["plan"]).exits(0);
@@ -122,8 +122,8 @@ fn from_init_to_a_changed_row() {
     assert_eq!(runs.stdout.lines().filter(|line| line.contains("accounts")).count(), 3, "{}", runs.stdout);
     look(&place, &["runs", "accounts", "-n", "1"]).exits(0).says(&["delivered"]);
     look(&place, &["status"]).exits(0).says(&["accounts", "changes", "300", "delivered"]);
-    look(&place, &["rejected"]).exits(0).says(&["no group is rejected"]);
-    look(&place, &["group", "accounts", "nobody"]).exits(2).says(&["nothing is known of group `nobody`", "help:"]);
+    look(&place, &["rejected"]).exits(0).says(&["no rejected groups"]);
+    look(&place, &["group", "accounts", "nobody"]).exits(2).says(&["group `nobody` has no sync history", "help:"]);
     look(&place, &["group", "acounts", "acct_0001"]).exits(2).says(&["did you mean `accounts`?"]);
 }
 
@@ -140,7 +140,7 @@ fn a_null_unsets_and_a_missing_group_is_kept() {
     let held = receiver.group("company", "acct_0002").unwrap();
     let seen = receiver.requests();
     let gone = receiver.group("company", "acct_0004");
-    look(&place, &["plan"]).exits(0).says(&["1 known group left the model and is kept as it is"]);
+    look(&place, &["plan"]).exits(0).says(&["1 synced group left the model and is kept as it is"]);
     place.run(&["run"]).exits(0);
     let mut expected = json!({"$set": {"seats": 7}});
     if held.contains_key("renewal") {
@@ -161,7 +161,7 @@ fn the_ledger_is_exported_adopted_and_reset() {
     place.warehouse("CREATE TABLE accounts AS SELECT 'k' || i AS id, i AS n, 'x' AS name FROM range(30) r(i)");
     place.mapping("accounts", &mapping("n = \"n\"\nname = \"name\"", ""));
     // WHEN the source is taken as delivered
-    place.run(&["ledger", "adopt", "accounts"]).exits(0).says(&["30 groups taken as held by amplitude"]);
+    place.run(&["ledger", "adopt", "accounts"]).exits(0).says(&["30 groups marked as synced at amplitude"]);
     // THEN nothing is sent until something changes
     place.run(&["run"]).exits(0).says(&["30 unchanged; nothing sent"]);
     place.warehouse("UPDATE accounts SET n = 100 WHERE id = 'k7'");
@@ -177,8 +177,8 @@ fn the_ledger_is_exported_adopted_and_reset() {
 
     // WHEN one group is reset
     let seen = receiver.requests();
-    place.run(&["ledger", "reset", "accounts", "--group", "k8", "--yes"]).exits(0).says(&["1 group said again"]);
-    look(&place, &["plan"]).exits(0).says(&["~ k8", "unconfirmed: everything is said again", "1 to change"]);
+    place.run(&["ledger", "reset", "accounts", "--group", "k8", "--yes"]).exits(0).says(&["1 group will be resent"]);
+    look(&place, &["plan"]).exits(0).says(&["~ k8", "unconfirmed: resent in full", "1 to change"]);
     place.run(&["run"]).exits(0);
     assert_eq!(told(&receiver.since(seen)), [("k8".to_owned(), json!({"$set": {"n": 8, "name": "x"}}))]);
     // AND without an answer nothing is reset
@@ -206,7 +206,7 @@ fn exit_codes_say_how_it_went() {
     assert!(!run.all().contains("xxxx"), "no trait's value");
     look(&place, &["rejected"]).exits(0).says(&["k26", "k29", "trait `note`", "more than 1,024 characters"]);
     assert_eq!(look(&place, &["rejected", "--json"]).exits(0).json()["rejected"].as_array().unwrap().len(), 4);
-    place.run(&["run"]).exits(3).says(&["nothing sent", "4 rejected earlier did not change and are held back"]);
+    place.run(&["run"]).exits(3).says(&["nothing sent", "4 rejected earlier and unchanged"]);
     // 0: all delivered
     place.warehouse("UPDATE accounts SET note = 'short' WHERE length(note) > 1024");
     place.run(&["run"]).exits(0).says(&["4 delivered"]);
@@ -222,7 +222,7 @@ fn exit_codes_say_how_it_went() {
     down.mapping("accounts", &mapping("n = \"n\"", ""));
     down.run(&["run"]).exits(1).says(&["Invalid API key"]);
     // 2: bad config or usage
-    place.run(&["run", "nothing"]).exits(2).says(&["no mapping is called `nothing`"]);
+    place.run(&["run", "nothing"]).exits(2).says(&["sync `nothing` not found"]);
     place.run(&["run", "--accept", "everything"]).exits(2).says(&["rows-dropped"]);
     place.run(&["run", "--group", "k1"]).exits(2).says(&["needs exactly one sync", "groupcast run SYNC --group KEY"]);
     place.run(&["fly"]).exits(2);
@@ -255,7 +255,7 @@ fn json_is_json_for_every_command() {
     assert_eq!(again["runs"][0]["counts"]["held"], json!(2));
     assert_eq!(again["runs"][0]["counts"]["requests"], json!(0));
     let status = place.run(&["status", "--json"]).exits(0).json();
-    assert_eq!(status["syncs"][0]["standing"]["rejected"], json!(2));
+    assert_eq!(status["syncs"][0]["groups"]["rejected"], json!(2));
     let runs = place.run(&["runs", "--json"]).exits(0).json();
     assert_eq!(runs["runs"].as_array().unwrap().len(), 2);
     let group = place.run(&["group", "accounts", "k3", "--json"]).exits(0).json();
@@ -350,10 +350,10 @@ async fn init_writes_a_mapping_that_fits_the_table() {
         let text = place.read(&format!("mappings/{name}.toml"));
         let (before, after) = text.split_once("type = \"account\"").expect("the guessed group type");
         place.mapping(name, &format!("{before}type = \"{name}\"{after}"));
-        place.run(&drafted).exits(2).says(&["exists already", "--name"]);
+        place.run(&drafted).exits(2).says(&["already exists", "--name"]);
     }
     // THEN they pass every check and run
-    place.run(&["check", "--connect"]).exits(0).says(&["2 mappings are fine"]);
+    place.run(&["check", "--connect"]).exits(0).says(&["2 mappings valid"]);
     place.run(&["run"]).exits(0);
     // AND both say the same about the row
     let [duckdb, post] = ["duck", "post"].map(|kind| receiver.group(kind, "a1").unwrap());

@@ -161,12 +161,12 @@ fn asked_to_stop_it_settles_what_is_answered() {
         let output = run.wait().exits(130);
         // THEN nothing more was sent, and what was answered is settled
         let output = output.says(&[
-            "stopping: what is in flight may finish",
+            "stopping: waiting for requests in flight",
             "50 delivered",
-            "50 not sent",
+            "50 pending",
             "the run was asked to stop",
         ]);
-        assert!(!output.all().contains("unknown"), "{}", output.all());
+        assert!(!output.all().contains("unconfirmed"), "{}", output.all());
         let before = receiver.vendor.received();
         assert_eq!(before.len(), 2 + CONCURRENCY);
         let later = place.run(&["runs", "later", "--json"]).exits(0).json();
@@ -196,13 +196,13 @@ fn without_answers_it_ends_after_the_grace_or_a_second_signal() {
         let took = clock.elapsed();
         assert!(took < Duration::from_secs(seconds_max), "{took:?}");
         if signals.len() > 1 {
-            assert!(output.stderr.contains("abandoning what is in flight"), "{}", output.stderr);
+            assert!(output.stderr.contains("aborting requests in flight"), "{}", output.stderr);
         }
-        output.says(&["10 delivered", "30 unknown", "20 not sent"]);
+        output.says(&["10 delivered", "30 unconfirmed", "20 pending"]);
         // What nobody answered is unconfirmed, and is said again in full; nothing else is.
         place.run(&["status"]).exits(0).says(&["30"]);
         let seen = receiver.requests();
-        place.run(&["plan"]).exits(0).says(&["unconfirmed: everything is said again", "20 to add, 30 to change"]);
+        place.run(&["plan"]).exits(0).says(&["unconfirmed: resent in full", "20 to add, 30 to change"]);
         place.run(&["run"]).exits(0).says(&["10 unchanged, 50 delivered"]);
         assert_eq!(keys(&receiver.since(seen)).len(), 50);
         assert_eq!(receiver.vendor.groups(), wanted(&place));

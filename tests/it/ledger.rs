@@ -387,7 +387,7 @@ async fn what_was_never_delivered_is_not_known() {
         ledger.finish("accounts", "run-0001", checkpoint(1)).await.unwrap();
         // THEN one is known
         let standing = ledger.history().group_counts("accounts").await.unwrap();
-        assert_eq!((standing.known, standing.unconfirmed, standing.rejected), (1, 2, 2));
+        assert_eq!((standing.synced, standing.unconfirmed, standing.rejected), (1, 2, 2));
         if let Subject::Local(ledger) = &subject {
             assert_eq!(ledger.history().all_group_counts().await.unwrap()["accounts"], standing);
         }
@@ -404,7 +404,7 @@ async fn what_was_never_delivered_is_not_known() {
         ledger.record("accounts", "run-0003", at(300), vec![entry(changed, ChangeOutcome::Rejected)]).await.unwrap();
         ledger.finish("accounts", "run-0003", checkpoint(3)).await.unwrap();
         let standing = ledger.history().group_counts("accounts").await.unwrap();
-        assert_eq!((standing.known, standing.unconfirmed, standing.rejected), (1, 2, 3));
+        assert_eq!((standing.synced, standing.unconfirmed, standing.rejected), (1, 2, 3));
     }
 }
 
@@ -515,6 +515,6 @@ async fn a_ledger_that_stays_open_keeps_its_files_in_bounds() {
     // AND nothing is lost
     drop((asking, ledger));
     let ledger = DuckDbLedger::open(&path, &Limits::standard(), forgetful).await.unwrap();
-    assert_eq!(ledger.history().group_counts("accounts").await.unwrap().known, GROUPS as u64);
+    assert_eq!(ledger.history().group_counts("accounts").await.unwrap().synced, GROUPS as u64);
     assert_eq!(ledger.history().runs(None, None, 10).await.unwrap().len(), 1);
 }

@@ -89,11 +89,11 @@ fn a_restored_ledger_makes_everything_unconfirmed_and_a_current_one_nothing() {
         // THEN a plan tells, and writes nothing
         let before = place.ledger_bytes();
         let plan = place.run(&["plan"]).exits(0).says(&["warning:", "every group is unconfirmed now", ".generation"]);
-        assert!(plan.all().contains("unconfirmed: everything is said again") || plan.all().contains("cannot be sent"));
+        assert!(plan.all().contains("unconfirmed: resent in full") || plan.all().contains("cannot be sent"));
         if lost == "restored" {
             plan.says(&["older than what was last sent from it", "restored from a backup"]);
             let status = place.run(&["status", "--json"]).exits(0).json();
-            assert_eq!(status["syncs"][0]["standing"]["unconfirmed"], json!(5), "{status}");
+            assert_eq!(status["syncs"][0]["groups"]["unconfirmed"], json!(5), "{status}");
         }
         assert_eq!(place.ledger_bytes(), before);
         // AND the next runs leave the destination right, although additions can only be set now
@@ -155,8 +155,8 @@ fn a_daemon_whose_log_was_lost_tells_and_sends_everything_again() {
     edit(&place, "UPDATE known SET document = '{' WHERE key = 'k2'");
     let daemon = Daemon::start(&place);
     // THEN whoever asks is told
-    let standing = daemon.get("/api/v1/syncs/teams").is(200)["sync"]["standing"].clone();
-    assert_eq!(standing, json!({"known": 5, "unconfirmed": 5, "rejected": 0}));
+    let standing = daemon.get("/api/v1/syncs/teams").is(200)["sync"]["groups"].clone();
+    assert_eq!(standing, json!({"synced": 5, "unconfirmed": 5, "rejected": 0}));
     let group = daemon.get("/api/v1/syncs/teams/groups/k2").is(200);
     assert!(group["unreadable"].as_str().unwrap().contains("its synced document cannot be read"), "{group}");
     place.run(&["group", "teams", "k2"]).exits(1).says(&["unreadable:"]);
@@ -259,7 +259,7 @@ fn a_document_that_cannot_be_read_is_its_own_groups_matter_alone() {
         let run = place.run(&["run"]);
         if healing != "adopt" {
             // THEN the run names it, and its group alone is sent in full, or held for its addition
-            run.exits(3).says(&["group `k2`: its synced document cannot be read", "everything is sent again about it"]);
+            run.exits(3).says(&["group `k2`: its synced document cannot be read", "the group is resent in full"]);
         }
         settle(&place);
         assert_right(&receiver, &place);
@@ -422,7 +422,7 @@ async fn a_ledger_of_duckdb_1_5_is_brought_to_this_version_with_a_copy_beside_it
     {
         let ledger = DuckDbLedger::open_read_only(&path, &Limits::standard()).await.unwrap();
         assert_eq!(ledger.storage().outdated(), None);
-        assert_eq!(ledger.history().group_counts("accounts").await.unwrap().known, 3);
+        assert_eq!(ledger.history().group_counts("accounts").await.unwrap().synced, 3);
         assert_eq!(
             ledger.history().group("accounts", "initech").await.unwrap().unwrap().rejected.unwrap().1,
             "no such plan"

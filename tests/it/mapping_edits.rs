@@ -290,7 +290,7 @@ fn a_rejected_group_is_held_until_it_changes() {
     assert_eq!(said(&receiver, &place, &["run"], 3), []);
     assert_eq!(said(&receiver, &place, &["run", "--retry-rejected"], 0), [("k2".to_owned(), both)]);
     silent(&receiver, &place);
-    place.run(&["rejected"]).exits(0).says(&["no group is rejected"]);
+    place.run(&["rejected"]).exits(0).says(&["no rejected groups"]);
 
     // WHEN a rejected row returns to what the vendor holds, THEN there is nothing to say and nothing rejected
     receiver.vendor.change(|rules| rules.poison.extend(["k4".to_owned()]));
@@ -298,7 +298,7 @@ fn a_rejected_group_is_held_until_it_changes() {
     place.run(&["run"]).exits(3);
     place.warehouse("UPDATE accounts SET seats = 4 WHERE id = 'k4'");
     silent(&receiver, &place);
-    place.run(&["rejected"]).exits(0).says(&["no group is rejected"]);
+    place.run(&["rejected"]).exits(0).says(&["no rejected groups"]);
 }
 
 #[test]
@@ -315,7 +315,7 @@ fn one_group_some_groups_and_then_the_rest() {
     place.run(&["plan", "accounts", "--group", "6"]).exits(0).says(&["1 to add"]);
     // three
     let limited = place.run(&["run", "accounts", "--limit", "3"]).exits(0);
-    limited.says(&["3 delivered", "4 not sent", "4 groups left by --limit"]);
+    limited.says(&["3 delivered", "4 pending", "limit reached: 4 changes pending"]);
     assert_eq!(receiver.vendor.groups().len(), 4);
     assert_eq!(said(&receiver, &place, &["run", "--limit", "0"], 0), []);
     // the rest

@@ -68,11 +68,11 @@ fn the_next_times_are_shown_with_their_time_zone() {
     let lines: Vec<&str> = text.stdout.lines().skip(nightly).take(3).collect();
     assert!(lines.iter().all(|line| line.contains(" 02:00:00 +0")), "three times: {lines:?}");
     text.says(&[
-        "when often ends well",
+        "after often succeeds",
         "disabled",
-        "never: no schedule",
-        "at once: it never ran",
-        "No daemon keeps these schedules",
+        "manual: no schedule",
+        "immediately: it never ran",
+        "No daemon is running",
     ]);
     let one = place.run(&["schedule", "daily"]).exits(0);
     assert!(!one.stdout.contains("nightly"), "{}", one.stdout);
@@ -96,7 +96,7 @@ fn runs_on_record_move_intervals_and_followers() {
     assert!(apart <= TimeDelta::minutes(45) && apart > TimeDelta::minutes(44), "{apart}");
     assert_eq!(follower["overdue_since"].as_str().map(|text| text.len()), Some(20), "often ended after it: {follower}");
     place.run(&["schedule", "often"]).exits(0).says(&["delivered"]);
-    place.run(&["schedule", "follower"]).exits(0).says(&["at once: overdue", "since 20"]);
+    place.run(&["schedule", "follower"]).exits(0).says(&["immediately: overdue", "since 20"]);
 }
 
 #[test]

@@ -162,7 +162,7 @@ impl History for DuckDbLedger {
                         statements::delivered_count(&sync)
                     ),
                     [&sync],
-                    |row| Ok(GroupCounts { known: row.get(0)?, unconfirmed: row.get(1)?, rejected: row.get(2)? }),
+                    |row| Ok(GroupCounts { synced: row.get(0)?, unconfirmed: row.get(1)?, rejected: row.get(2)? }),
                 )
                 .map_err(ledger_error("count groups"))
         })
@@ -178,7 +178,7 @@ impl History for DuckDbLedger {
                 let of = |row: &duckdb::Row<'_>| {
                     Ok((
                         row.get(0)?,
-                        GroupCounts { known: row.get(1)?, unconfirmed: row.get(2)?, rejected: row.get(3)? },
+                        GroupCounts { synced: row.get(1)?, unconfirmed: row.get(2)?, rejected: row.get(3)? },
                     ))
                 };
                 let mut counts: BTreeMap<String, GroupCounts> =
@@ -187,7 +187,7 @@ impl History for DuckDbLedger {
                 for count in never.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, u64>(1)?)))? {
                     let (sync, count) = count?;
                     if let Some(of_sync) = counts.get_mut(&sync) {
-                        of_sync.known = of_sync.known.saturating_sub(count);
+                        of_sync.synced = of_sync.synced.saturating_sub(count);
                     }
                 }
                 Ok(counts)

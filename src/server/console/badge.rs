@@ -4,7 +4,7 @@ use maud::{Markup, html};
 
 use super::text::shown_line;
 use crate::ledger::RunStatus;
-use crate::service::views::{State, SyncView};
+use crate::service::views::{ActivityState, SyncView};
 
 /// The colour's name, the sign and the word of a status.
 pub(super) struct Badge {
@@ -37,22 +37,22 @@ pub(super) fn run_status(status: RunStatus) -> Badge {
 pub(super) fn state_badge(sync: &SyncView) -> Badge {
     sync_state(match &sync.activity {
         Some(activity) => activity.state,
-        None if !sync.enabled => State::Disabled,
-        None if sync.schedule.is_some() => State::Scheduled,
-        None => State::Manual,
+        None if !sync.enabled => ActivityState::Disabled,
+        None if sync.schedule.is_some() => ActivityState::Scheduled,
+        None => ActivityState::Manual,
     })
 }
 
 /// What the daemon does about a sync.
-pub(super) fn sync_state(state: State) -> Badge {
+pub(super) fn sync_state(state: ActivityState) -> Badge {
     let (tone, sign, word) = match state {
-        State::Running => ("busy", "●", "running"),
-        State::Waiting => ("busy", "○", "queued"),
-        State::Paused => ("warn", "‖", "paused"),
-        State::BackingOff => ("bad", "↻", "backing off"),
-        State::Scheduled => ("plain", "○", "scheduled"),
-        State::Manual => ("plain", "○", "manual"),
-        State::Disabled => ("plain", "–", "disabled"),
+        ActivityState::Running => ("busy", "●", "running"),
+        ActivityState::Queued => ("busy", "○", "queued"),
+        ActivityState::Paused => ("warn", "‖", "paused"),
+        ActivityState::BackingOff => ("bad", "↻", "backing off"),
+        ActivityState::Scheduled => ("plain", "○", "scheduled"),
+        ActivityState::Manual => ("plain", "○", "manual"),
+        ActivityState::Disabled => ("plain", "–", "disabled"),
     };
     Badge { tone, sign, word }
 }

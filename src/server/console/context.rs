@@ -24,7 +24,7 @@ impl FromRequestParts<Arc<dyn Service>> for PageContext {
 
     async fn from_request_parts(parts: &mut Parts, service: &Arc<dyn Service>) -> Result<PageContext, Infallible> {
         let session = parts.extensions.get::<Session>().cloned().unwrap_or_default();
-        let (about, now) = (service.about(), service.now());
+        let (about, now) = (service.about().await.unwrap_or_default(), service.now());
         Ok(PageContext { service: Arc::clone(service), session, about, now })
     }
 }

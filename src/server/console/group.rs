@@ -107,7 +107,7 @@ fn badge(group: &GroupView) -> Badge {
     match group {
         GroupView { rejected: Some(_), .. } => Badge { tone: "bad", sign: "✕", word: "rejected" },
         GroupView { unconfirmed_in: Some(_), .. } => Badge { tone: "warn", sign: "?", word: "unconfirmed" },
-        GroupView { known: true, .. } => Badge { tone: "good", sign: "✓", word: "synced" },
+        GroupView { synced: true, .. } => Badge { tone: "good", sign: "✓", word: "synced" },
         _ => Badge { tone: "plain", sign: "–", word: "no longer synced" },
     }
 }

@@ -9,7 +9,7 @@ use super::links::{run_path, sync_path, with_query};
 use super::next_step::next_step;
 use super::text::{prose, shown, shown_line};
 use crate::ledger::RunStatus;
-use crate::service::views::{State, SyncView};
+use crate::service::views::{ActivityState, SyncView};
 use crate::sync::report::Counts;
 
 /// A due run starts within seconds; only after this time is it an issue.
@@ -54,7 +54,7 @@ pub(super) fn last_run_issue(now: DateTime<Utc>, sync: &SyncView) -> Option<Issu
     let badge = run_status(run.status);
     let failures = sync.activity.as_ref().map_or(0, |activity| activity.failures);
     let in_a_row = if failures > 1 { format!(", the {} failure in a row", ordinal(failures)) } else { String::new() };
-    let retry = match sync.activity.as_ref().and_then(|activity| activity.next_try_at) {
+    let retry = match sync.activity.as_ref().and_then(|activity| activity.next_attempt_at) {
         Some(at) => format!(" The next retry is {}.", relative(now, at)),
         None if sync.schedule.is_none() && sync.enabled => " The sync has no schedule: run it again.".to_owned(),
         None => String::new(),
@@ -91,7 +91,10 @@ pub(super) fn last_run_issue(now: DateTime<Utc>, sync: &SyncView) -> Option<Issu
 pub(super) fn issues(now: DateTime<Utc>, sync: &SyncView) -> Vec<Issue> {
     let mut found: Vec<Issue> = last_run_issue(now, sync).into_iter().collect();
     let state = sync.activity.as_ref().map(|activity| activity.state);
-    let idle = !matches!(state, Some(State::Running | State::Waiting | State::Paused | State::BackingOff));
+    let idle = !matches!(
+        state,
+        Some(ActivityState::Running | ActivityState::Queued | ActivityState::Paused | ActivityState::BackingOff)
+    );
     let overdue = sync.schedule.as_ref().and_then(|schedule| schedule.overdue_since);
     if let Some(since) = overdue.filter(|since| idle && sync.enabled && now - *since > OVERDUE_MIN) {
         found.push(Issue {
@@ -103,7 +106,7 @@ pub(super) fn issues(now: DateTime<Utc>, sync: &SyncView) -> Vec<Issue> {
             link: (sync_path(&sync.sync), "View sync"),
         });
     }
-    let rejected = sync.standing.rejected;
+    let rejected = sync.groups.rejected;
     if rejected > 0 {
         found.push(Issue {
             tone: "warn",

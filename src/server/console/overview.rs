@@ -18,7 +18,7 @@ use super::table::{Shape, number, table, text};
 use super::text::shown_line;
 use crate::ledger::RunStatus;
 use crate::service::api::{SCHEDULED_TIMES, ServiceResult};
-use crate::service::views::{FireView, State, SyncView};
+use crate::service::views::{ActivityState, ScheduledTime, SyncView};
 
 /// Runs in a sparkline.
 const SPARK_RUNS: u64 = 16;
@@ -51,7 +51,7 @@ async fn build(context: &PageContext) -> ServiceResult<PageContent> {
         syncs.iter().flat_map(|sync| issues(context.now, sync).into_iter().map(move |issue| (sync, issue))).collect();
     // Failures before warnings; within those by name.
     found.sort_by_key(|(_, issue)| issue.tone != "bad");
-    let busy = syncs.iter().any(|sync| matches!(state(sync), Some(State::Running | State::Waiting)));
+    let busy = syncs.iter().any(|sync| matches!(state(sync), Some(ActivityState::Running | ActivityState::Queued)));
     let body = html! {
         h1 { "Overview" }
         (attention(&found))
@@ -86,7 +86,7 @@ fn no_syncs() -> Markup {
     }
 }
 
-fn state(sync: &SyncView) -> Option<State> {
+fn state(sync: &SyncView) -> Option<ActivityState> {
     sync.activity.as_ref().map(|activity| activity.state)
 }
 
@@ -110,7 +110,7 @@ fn attention(found: &[(&SyncView, Issue)]) -> Markup {
 fn running(context: &PageContext, syncs: &[SyncView]) -> Markup {
     let active = || syncs.iter().filter_map(|sync| Some((sync, sync.activity.as_ref()?)));
     let running: Vec<_> = active().filter_map(|(sync, activity)| Some((sync, activity.running.as_ref()?))).collect();
-    let queued: Vec<_> = active().filter_map(|(sync, activity)| Some((sync, activity.waiting.as_ref()?))).collect();
+    let queued: Vec<_> = active().filter_map(|(sync, activity)| Some((sync, activity.queued.as_ref()?))).collect();
     html! {
         section id="running" aria-labelledby="running-h" data-live {
             h2 id="running-h" { "Running now" }
@@ -140,8 +140,10 @@ fn running(context: &PageContext, syncs: &[SyncView]) -> Markup {
 }
 
 fn next(context: &PageContext, syncs: &[SyncView]) -> Markup {
-    let starts = |sync: &&SyncView| !matches!(state(sync), Some(State::Paused | State::Disabled)) && sync.enabled;
-    let mut times: Vec<(&SyncView, &FireView, &str)> = (syncs.iter().filter(starts))
+    let starts = |sync: &&SyncView| {
+        !matches!(state(sync), Some(ActivityState::Paused | ActivityState::Disabled)) && sync.enabled
+    };
+    let mut times: Vec<(&SyncView, &ScheduledTime, &str)> = (syncs.iter().filter(starts))
         .filter_map(|sync| Some((sync, sync.schedule.as_ref()?)))
         .flat_map(|(sync, schedule)| schedule.next.iter().map(move |at| (sync, at, schedule.timezone.as_str())))
         .collect();
@@ -168,7 +170,7 @@ fn next(context: &PageContext, syncs: &[SyncView]) -> Markup {
 
 fn row(context: &PageContext, sync: &SyncView, spark: &Markup) -> Vec<Markup> {
     let now = context.now;
-    let groups = &sync.standing;
+    let groups = &sync.groups;
     vec![
         html! {
             a href=(sync_path(&sync.sync)) { bdi { (shown_line(&sync.sync)) } }
@@ -189,7 +191,7 @@ fn row(context: &PageContext, sync: &SyncView, spark: &Markup) -> Vec<Markup> {
         },
         spark.clone(),
         html! {
-            (thousands(groups.known))
+            (thousands(groups.synced))
             @if groups.rejected > 0 { div class="soft" { (thousands(groups.rejected)) " rejected" } }
             @if groups.unconfirmed > 0 { div class="soft" { (thousands(groups.unconfirmed)) " unconfirmed" } }
         },

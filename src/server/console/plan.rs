@@ -15,7 +15,7 @@ use super::params::Params;
 use super::text::{prose, sentence, short, shown, shown_line};
 use super::{actions, respond};
 use crate::service::api::ServiceResult;
-use crate::service::views::{PlanView, PlannedView};
+use crate::service::views::{PlanView, PlannedChange};
 use crate::sync::RunOptions;
 
 /// Changes shown by default, and at most: a page of a thousand groups is a few megabytes.
@@ -172,8 +172,8 @@ fn run_form(context: &PageContext, path: &str, options: &RunOptions, passes: boo
     }
 }
 
-fn one(sync: &str, planned: &PlannedView) -> Markup {
-    let (tone, sign, meaning) = match (&planned.refused, planned.kind.as_str()) {
+fn one(sync: &str, planned: &PlannedChange) -> Markup {
+    let (tone, sign, meaning) = match (&planned.rejection, planned.kind.as_str()) {
         (Some(_), _) => ("stop", "!", "rejected"),
         (None, "new") => ("add", "+", "new"),
         (None, "missing") => ("cut", "-", "missing from the model"),
@@ -187,10 +187,10 @@ fn one(sync: &str, planned: &PlannedView) -> Markup {
                 @else { (group_link(sync, &planned.key)) }
                 " " span class="soft" {
                     (meaning)
-                    @if !planned.certain && planned.refused.is_none() { "; unconfirmed: resent in full" }
+                    @if !planned.certain && planned.rejection.is_none() { "; unconfirmed: resent in full" }
                 }
             }
-            @match &planned.refused {
+            @match &planned.rejection {
                 Some(reason) => p class="message" { (shown(reason)) },
                 None => (change(&planned.change, Some(&planned.before))),
             }

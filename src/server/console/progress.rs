@@ -4,10 +4,10 @@ use maud::{Markup, html};
 
 use super::format::{plural, thousands};
 use super::text::shown_line;
-use crate::service::views::Progress;
+use crate::service::views::RunProgress;
 
 /// A progress bar with its figures. `id` is unique on the page.
-pub(super) fn progress(id: &str, at: &Progress) -> Markup {
+pub(super) fn progress(id: &str, at: &RunProgress) -> Markup {
     let phase = match at.phase.as_str() {
         "starting" => "Starting",
         "reading" => "Reading the source",
@@ -20,8 +20,8 @@ pub(super) fn progress(id: &str, at: &Progress) -> Markup {
             label for=(id) { (shown_line(phase)) }
             @match at.candidates {
                 Some(candidates) if candidates > 0 => {
-                    span { (thousands(at.settled)) " of " (plural(candidates, "group")) " done" }
-                    progress id=(id) max=(candidates) value=(at.settled.min(candidates)) {}
+                    span { (thousands(at.done)) " of " (plural(candidates, "group")) " done" }
+                    progress id=(id) max=(candidates) value=(at.done.min(candidates)) {}
                 }
                 _ => {
                     span { (plural(at.rows_read, "row")) " read" }

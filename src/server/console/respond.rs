@@ -30,7 +30,7 @@ pub(super) fn error_with(context: &PageContext, error: ServiceError, more: &Mark
         ServiceError::Invalid(_) => (StatusCode::BAD_REQUEST, "Invalid request"),
         ServiceError::Conflict(_) => (StatusCode::CONFLICT, "Not possible now"),
         ServiceError::Busy(_) => (StatusCode::SERVICE_UNAVAILABLE, "Busy"),
-        ServiceError::Failed(_) => (StatusCode::INTERNAL_SERVER_ERROR, "Failed"),
+        ServiceError::Failed(_) | ServiceError::Problems(_) => (StatusCode::INTERNAL_SERVER_ERROR, "Failed"),
     };
     let error = error.into_error();
     let advice = error.advice().unwrap_or_else(|| next_step(Some(error.kind().name())));

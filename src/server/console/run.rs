@@ -19,7 +19,7 @@ use super::text::{long, prose, sentence, shown, shown_line};
 use super::{changes, diff, respond, run_counts, run_requests};
 use crate::ledger::RunStatus;
 use crate::service::api::{ServiceError, ServiceResult};
-use crate::service::views::{Progress, QueuedRunView, RunDetail, RunView, SaidView, State};
+use crate::service::views::{ActivityState, ChangeView, QueuedRunView, RunDetail, RunProgress, RunView};
 
 /// `GET /runs/{run}`, `?outcome=` and `?from=` for its changes, `?joined=` after a request that joined it.
 pub(super) async fn page(context: PageContext, Path(run): Path<String>, query: RawQuery) -> Response {
@@ -35,7 +35,7 @@ async fn build(context: &PageContext, id: &str, params: &Params) -> ServiceResul
     };
     let run = &detail.run;
     let running = run.status == RunStatus::Running;
-    if detail.progress.as_ref().is_some_and(|progress| progress.phase == "waiting")
+    if detail.progress.as_ref().is_some_and(|progress| progress.phase == "queued")
         && let Some((queued, behind)) = queued_run(context, &run.sync, id).await
     {
         return Ok(queued_page(context, &run.sync, &queued, behind, params));
@@ -70,7 +70,7 @@ fn joined(params: &Params) -> Markup {
     }
 }
 
-fn progress_section(at: &Progress) -> Markup {
+fn progress_section(at: &RunProgress) -> Markup {
     html! {
         section id="progress-section" class="card" aria-labelledby="progress-h" data-live {
             h2 id="progress-h" { "Progress" }
@@ -83,7 +83,7 @@ fn progress_section(at: &Progress) -> Markup {
 async fn queued_run(context: &PageContext, sync: &str, id: &str) -> Option<(QueuedRunView, bool)> {
     let activity = context.service.sync(sync).await.ok()?.sync.activity?;
     let behind = activity.running.is_some();
-    Some((activity.waiting.filter(|queued| queued.run == id)?, behind))
+    Some((activity.queued.filter(|queued| queued.run == id)?, behind))
 }
 
 /// A run without a record: it is queued, or about to start.
@@ -95,7 +95,7 @@ async fn without_record(
 ) -> ServiceResult<PageContent> {
     for sync in context.service.syncs(0).await? {
         let Some(activity) = &sync.activity else { continue };
-        if let Some(queued) = activity.waiting.as_ref().filter(|queued| queued.run == id) {
+        if let Some(queued) = activity.queued.as_ref().filter(|queued| queued.run == id) {
             return Ok(queued_page(context, &sync.sync, queued, activity.running.is_some(), params));
         }
         if let Some(running) = activity.running.as_ref().filter(|running| running.run == id) {
@@ -122,7 +122,7 @@ fn queued_page(
     let options = &queued.options;
     let body = html! {
         (breadcrumbs(&[("/", "Overview"), (&path, sync)], "Run"))
-        h1 { "Run of " bdi { (shown_line(sync)) } " " (sync_state(State::Waiting).html()) }
+        h1 { "Run of " bdi { (shown_line(sync)) } " " (sync_state(ActivityState::Queued).html()) }
         (joined(params))
         p { "Queued since " (time(context.now, queued.since)) ". " (starts_at(context, behind)) }
         @if options.full || options.retry_rejected || !options.accept.is_empty() || options.group.is_some() {
@@ -157,7 +157,7 @@ fn head(context: &PageContext, run: &RunView) -> Markup {
     definition_list(&pairs)
 }
 
-fn cancel(context: &PageContext, run: &RunView, at: Option<&Progress>) -> Markup {
+fn cancel(context: &PageContext, run: &RunView, at: Option<&RunProgress>) -> Markup {
     let stopping = at.is_some_and(|at| at.phase == "stopping");
     html! {
         div class="actions" role="group" aria-label="Actions" {
@@ -213,7 +213,7 @@ async fn result(context: &PageContext, detail: &RunDetail) -> Markup {
     }
 }
 
-fn rejections(context: &PageContext, sync: &str, rejected: &[SaidView]) -> Markup {
+fn rejections(context: &PageContext, sync: &str, rejected: &[ChangeView]) -> Markup {
     let rows: Vec<Vec<Markup>> = (rejected.iter())
         .map(|change| {
             vec![

@@ -6,10 +6,10 @@ use maud::{Markup, html};
 use super::context::PageContext;
 use super::format::relative;
 use super::text::shown_line;
-use crate::service::views::{FireView, State, SyncView};
+use crate::service::views::{ActivityState, ScheduledTime, SyncView};
 
 /// A scheduled time: how far away, in the schedule's time zone, and in UTC.
-pub(super) fn scheduled_time(now: DateTime<Utc>, at: &FireView, time_zone: &str) -> Markup {
+pub(super) fn scheduled_time(now: DateTime<Utc>, at: &ScheduledTime, time_zone: &str) -> Markup {
     let local = DateTime::parse_from_rfc3339(&at.local).map(|local| local.format("%a %-d %b %H:%M").to_string());
     html! {
         span class="when" { (relative(now, at.utc)) } " "
@@ -24,16 +24,16 @@ pub(super) fn scheduled_time(now: DateTime<Utc>, at: &FireView, time_zone: &str)
 pub(super) fn next_run(now: DateTime<Utc>, sync: &SyncView) -> Markup {
     let activity = sync.activity.as_ref();
     match (activity.map(|activity| activity.state), &sync.schedule) {
-        (Some(State::Paused), _) => html! { span class="soft" { "paused" } },
-        (Some(State::Disabled), _) => html! { span class="soft" { "disabled" } },
-        (Some(State::BackingOff), _) if activity.is_some_and(|activity| activity.next_try_at.is_some()) => {
-            let at = activity.and_then(|activity| activity.next_try_at).unwrap_or(now);
+        (Some(ActivityState::Paused), _) => html! { span class="soft" { "paused" } },
+        (Some(ActivityState::Disabled), _) => html! { span class="soft" { "disabled" } },
+        (Some(ActivityState::BackingOff), _) if activity.is_some_and(|activity| activity.next_attempt_at.is_some()) => {
+            let at = activity.and_then(|activity| activity.next_attempt_at).unwrap_or(now);
             html! { span class="when" { (relative(now, at)) } div class="soft" { "retry" } }
         }
         (_, None) => html! { span class="soft" { "manual" } },
         (_, Some(schedule)) => match schedule.next.first() {
             Some(at) => scheduled_time(now, at, &schedule.timezone),
-            None => html! { span class="soft" { (shown_line(&schedule.written)) } },
+            None => html! { span class="soft" { (shown_line(&schedule.expression)) } },
         },
     }
 }

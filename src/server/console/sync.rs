@@ -19,7 +19,7 @@ use super::text::shown_line;
 use super::{mapping, respond};
 use crate::ledger::RunStatus;
 use crate::service::api::ServiceResult;
-use crate::service::views::{State, SyncView};
+use crate::service::views::{ActivityState, SyncView};
 
 /// Runs in the table; the charts show more.
 const RUNS_SHOWN: usize = 12;
@@ -37,7 +37,7 @@ async fn build(context: &PageContext, name: &str) -> ServiceResult<PageContent> 
     let last = sync.last_run.as_ref();
     let guarded = last.filter(|run| run.status == RunStatus::Guarded);
     let guards = detail.last.as_ref().map(|last| last.guards.as_slice()).unwrap_or_default();
-    let busy = activity.is_some_and(|activity| activity.running.is_some() || activity.waiting.is_some());
+    let busy = activity.is_some_and(|activity| activity.running.is_some() || activity.queued.is_some());
     let body = html! {
         (breadcrumbs(&[("/", "Overview")], &sync.sync))
         div id="head" data-live {
@@ -101,7 +101,7 @@ fn badges(sync: &SyncView) -> Markup {
 
 fn actions(context: &PageContext, sync: &SyncView, incremental: bool) -> Markup {
     let path = sync_path(&sync.sync);
-    let paused = sync.activity.as_ref().is_some_and(|activity| activity.state == State::Paused);
+    let paused = sync.activity.as_ref().is_some_and(|activity| activity.state == ActivityState::Paused);
     let run = format!("{path}/run");
     html! {
         div class="actions" role="group" aria-label="Actions" {
@@ -111,9 +111,9 @@ fn actions(context: &PageContext, sync: &SyncView, incremental: bool) -> Markup 
                 (context.post_form(&run, html! { input type="hidden" name="full" value="1"; },
                     html! { button { "Full run" } }))
             }
-            @if sync.standing.rejected > 0 {
+            @if sync.groups.rejected > 0 {
                 (context.post_form(&run, html! { input type="hidden" name="retry_rejected" value="1"; },
-                    html! { button { "Retry " (thousands(sync.standing.rejected)) " rejected" } }))
+                    html! { button { "Retry " (thousands(sync.groups.rejected)) " rejected" } }))
             }
             @if paused {
                 (context.post_form(&format!("{path}/resume"), html! {}, html! { button { "Resume" } }))
@@ -126,7 +126,7 @@ fn actions(context: &PageContext, sync: &SyncView, incremental: bool) -> Markup 
 
 fn current_runs(context: &PageContext, sync: &SyncView) -> Markup {
     let running = sync.activity.as_ref().and_then(|activity| activity.running.as_ref());
-    let queued = sync.activity.as_ref().and_then(|activity| activity.waiting.as_ref());
+    let queued = sync.activity.as_ref().and_then(|activity| activity.queued.as_ref());
     html! {
         @if let Some(running) = running {
             section class="card" aria-labelledby="running-h" {
@@ -147,9 +147,9 @@ fn current_runs(context: &PageContext, sync: &SyncView) -> Markup {
 }
 
 fn status(now: DateTime<Utc>, sync: &SyncView) -> Markup {
-    let groups = &sync.standing;
+    let groups = &sync.groups;
     let mut pairs = vec![
-        ("Synced groups", html! { (thousands(groups.known)) }),
+        ("Synced groups", html! { (thousands(groups.synced)) }),
         (
             "Unconfirmed",
             html! {
@@ -179,14 +179,14 @@ fn status(now: DateTime<Utc>, sync: &SyncView) -> Markup {
         None => pairs.push(("Schedule", html! { "manual" })),
         Some(schedule) => {
             let written = html! {
-                code { (shown_line(&schedule.written)) } " " span class="soft" { (shown_line(&schedule.timezone)) }
+                code { (shown_line(&schedule.expression)) } " " span class="soft" { (shown_line(&schedule.timezone)) }
             };
             pairs.push(("Schedule", written));
             if let Some(since) = schedule.overdue_since {
                 pairs.push(("Overdue since", time(now, since)));
             }
             let state = sync.activity.as_ref().map(|activity| activity.state);
-            if state == Some(State::Paused) {
+            if state == Some(ActivityState::Paused) {
                 pairs.push(("Next runs", html! { "none while the sync is paused" }));
             } else if !sync.enabled {
                 pairs.push(("Next runs", html! { "none: the mapping sets " code { "enabled = false" } }));
@@ -209,7 +209,7 @@ fn status(now: DateTime<Utc>, sync: &SyncView) -> Markup {
         if activity.failures > 0 {
             pairs.push(("Failed in a row", html! { (plural(u64::from(activity.failures), "run")) }));
         }
-        if let Some(at) = activity.next_try_at {
+        if let Some(at) = activity.next_attempt_at {
             pairs.push(("Next retry", time(now, at)));
         }
     }

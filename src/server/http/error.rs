@@ -81,6 +81,7 @@ impl From<ServiceError> for ApiError {
             ServiceError::Conflict(_) => StatusCode::CONFLICT,
             ServiceError::Busy(_) => StatusCode::SERVICE_UNAVAILABLE,
             ServiceError::Failed(error) => failed_status(error.kind()),
+            ServiceError::Problems(_) => StatusCode::CONFLICT,
         };
         let error = ApiError::failed(status, error.into_error());
         match status {

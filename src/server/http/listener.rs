@@ -23,10 +23,11 @@ use tokio::task::JoinSet;
 use super::auth::PeerAddress;
 use super::limits::RequestLimits;
 use super::slots::{ConnectionSlot, ConnectionSlots};
-use super::{Hello, ServerSettings, address, local_router, router};
+use super::{ServerSettings, address, local_router, router};
 use crate::error::{Error, Kind, Result};
 use crate::io::Clock;
 use crate::service::api::Service;
+use crate::service::wire::Hello;
 
 /// How long to wait before accepting again after a failure: the system is out of files or memory, and retrying at full speed
 /// would make it worse.

@@ -1,9 +1,6 @@
-//! What the socket beside the ledger serves beyond the API: who listens there, plans of any size, line by line, and the
-//! upkeep of the ledger.
-//!
-//! [`Hello`] lets a command see that it reached the daemon of its own ledger and config folder before it asks for anything.
+//! What the socket beside the ledger serves beyond the API ([`wire`](crate::service::wire)): the process behind it, streamed
+//! plans and exports of any size, and the commands of the ledger.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use axum::Router;
@@ -15,7 +12,6 @@ use axum::response::{IntoResponse, Response};
 use axum::{Json, routing};
 use futures_util::stream;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use super::auth::AuthState;
 use super::body::{self, JsonBody};
@@ -26,63 +22,12 @@ use crate::error::Error;
 use crate::io::file_id::FileId;
 use crate::ledger::BackupSummary;
 use crate::service::api::{EnqueuedRun, ResultStream, Service};
+use crate::service::wire::{BACKUP, BackupRequest, HELLO, Hello, Line, ResetRequest};
 use crate::sync::report::error_json;
 use crate::sync::{BY_COMMAND_LINE, RunOptions};
 
-/// The path of [`Hello`].
-pub const HELLO: &str = "/local/v1/hello";
-/// The path at which a copy of the ledger is asked for.
-pub const BACKUP: &str = "/local/v1/ledger/backup";
-/// Changes of a plan that are written at once.
+/// Items that are written in one piece.
 const LINES_AT_ONCE: usize = 64;
-
-/// Who listens on the socket.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Hello {
-    /// The program's version.
-    pub version: String,
-    /// The process.
-    pub pid: u32,
-    /// The API's address as this machine reaches it.
-    pub url: String,
-    /// The ledger's file, as it was opened.
-    pub ledger: FileId,
-    /// The config folder.
-    pub folder: PathBuf,
-    /// What is at that path now; none when there is nothing.
-    #[serde(default)]
-    pub folder_id: Option<FileId>,
-}
-
-/// A line of an answer that is told line by line. The last one is an end or an error; without it the answer is not whole.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Line<Item, End> {
-    /// One of what is told.
-    Item(Item),
-    /// The result.
-    End(End),
-    /// Why there is none, as the API tells errors.
-    Error(Value),
-}
-
-/// What a reset is about.
-#[derive(Debug, Default, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Reset {
-    /// One group; without it, all.
-    pub group: Option<String>,
-    /// Whether the ledger forgets what is known, instead of having everything sent again.
-    pub forget: bool,
-}
-
-/// What is asked for at [`BACKUP`].
-#[derive(Debug, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct BackupRequest {
-    /// The file to make, by its whole path: the daemon's working directory is not the caller's.
-    pub file: PathBuf,
-}
 
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -135,7 +80,7 @@ async fn say_hello(
     Ok(Json(Hello { folder_id, ..local.hello.clone() }))
 }
 
-/// As the API does, but on record as what it is: a command.
+/// As the API does, but on record as a run of the command line.
 async fn trigger(
     State(local): State<Arc<Local>>,
     Query(NoQuery {}): Query<NoQuery>,
@@ -148,12 +93,12 @@ async fn trigger(
 async fn backup(
     State(local): State<Arc<Local>>,
     Query(NoQuery {}): Query<NoQuery>,
-    JsonBody(asked): JsonBody<BackupRequest>,
+    JsonBody(request): JsonBody<BackupRequest>,
 ) -> Result<Json<BackupSummary>, ApiError> {
-    if !asked.file.is_absolute() {
-        return Err(ApiError::bad("`file` is not a whole path", "begin it with `/`"));
+    if !request.file.is_absolute() {
+        return Err(ApiError::bad("`file` is not an absolute path", "begin it with `/`"));
     }
-    Ok(Json(local.service.backup(&asked.file).await?))
+    Ok(Json(local.service.backup(&request.file).await?))
 }
 
 async fn plan(
@@ -179,9 +124,9 @@ async fn reset(
     State(local): State<Arc<Local>>,
     Query(NoQuery {}): Query<NoQuery>,
     PathParams(sync): PathParams<String>,
-    JsonBody(asked): JsonBody<Reset>,
+    JsonBody(request): JsonBody<ResetRequest>,
 ) -> Result<Json<u64>, ApiError> {
-    Ok(Json(local.service.reset(&sync, asked.group.as_deref(), asked.forget).await?))
+    Ok(Json(local.service.reset(&sync, request.group.as_deref(), request.forget).await?))
 }
 
 async fn adopt(
@@ -201,7 +146,7 @@ async fn verify(
     Ok(line_by_line(local.service.verify(&sync, repair).await?))
 }
 
-/// An answer without a limit to its size, written as what it tells is found.
+/// A response without a limit to its size, written as its items are found.
 fn line_by_line<Item, End>(under_way: ResultStream<Item, End>) -> Response
 where
     Item: Serialize + Send + 'static,
@@ -233,7 +178,7 @@ async fn next_lines<Item: Serialize, End: Serialize>(
 fn lines(lines: impl IntoIterator<Item = impl Serialize>) -> Bytes {
     let mut text = Vec::new();
     for line in lines {
-        // EmptyBody in it has keys that are not texts, which is all that can go wrong.
+        // Nothing in it has keys that are not texts, which is all that can go wrong.
         drop(serde_json::to_writer(&mut text, &line));
         text.push(b'\n');
     }

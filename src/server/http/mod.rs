@@ -36,12 +36,12 @@ use crate::error::Result;
 use crate::io::Clock;
 use crate::secret::Secret;
 use crate::service::api::Service;
+use crate::service::wire::Hello;
 
 pub use address::check_listen;
 pub use error::ErrorMessage;
 pub use limits::RequestLimits;
 pub use listener::{serve, serve_local};
-pub use local::Hello;
 
 /// What the server needs beside the service.
 #[derive(Debug, Clone, Default)]

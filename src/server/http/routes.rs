@@ -22,7 +22,7 @@ use super::run_request::{PlanQuery, RunRequest};
 use crate::ledger::ChangeOutcome;
 use crate::service::api::{About, EnqueuedRun, METRICS_CONTENT_TYPE, SCHEDULED_TIMES, Service};
 use crate::service::views::{
-    Activity, GroupView, PlanView, RejectedView, RunDetail, RunView, SaidView, SyncDetail, SyncView,
+    ChangeView, GroupView, PlanView, RejectedView, RunDetail, RunView, SyncActivity, SyncDetail, SyncView,
 };
 
 /// Most items in one response. A run is about a kilobyte of JSON, so a response stays near a megabyte.
@@ -120,7 +120,7 @@ pub(super) fn table() -> Vec<Route> {
             Operation::new("pauseSync", "Pause a sync")
                 .describe("Neither its schedule nor retries start it until it is resumed, also after a restart.")
                 .body::<EmptyBody>()
-                .returns::<Activity>(200, "The sync is paused.")
+                .returns::<SyncActivity>(200, "The sync is paused.")
                 .errors(&[409]),
         ),
         post(
@@ -128,7 +128,7 @@ pub(super) fn table() -> Vec<Route> {
             routing::post(pause::<false>),
             Operation::new("resumeSync", "Resume a sync")
                 .body::<EmptyBody>()
-                .returns::<Activity>(200, "The sync is not paused.")
+                .returns::<SyncActivity>(200, "The sync is not paused.")
                 .errors(&[409]),
         ),
         get(
@@ -179,7 +179,7 @@ pub(super) fn table() -> Vec<Route> {
             routing::get(run_changes),
             Operation::new("listRunChanges", "List the changes of a run, in the order they were sent")
                 .query::<ChangesQuery>()
-                .returns::<Vec<SaidView>>(200, "The changes."),
+                .returns::<Vec<ChangeView>>(200, "The changes."),
         ),
         post(
             "/api/v1/runs/{run}/cancel",
@@ -340,7 +340,7 @@ async fn document(State(api): Api, Query(NoQuery {}): Query<NoQuery>) -> Respons
 }
 
 async fn about(State(api): Api, Query(NoQuery {}): Query<NoQuery>) -> ApiResult<About> {
-    Ok(Json(api.service.about()))
+    Ok(Json(api.service.about().await?))
 }
 
 async fn syncs(State(api): Api, Query(query): Query<SyncsQuery>) -> ApiResult<Vec<SyncView>> {
@@ -394,7 +394,7 @@ async fn pause<const PAUSED: bool>(
     PathParams(sync): PathParams<String>,
     Query(NoQuery {}): Query<NoQuery>,
     JsonBody(EmptyBody {}): JsonBody<EmptyBody>,
-) -> ApiResult<Activity> {
+) -> ApiResult<SyncActivity> {
     Ok(Json(api.service.pause(&sync, PAUSED).await?))
 }
 
@@ -455,7 +455,7 @@ async fn run_changes(
     State(api): Api,
     PathParams(run): PathParams<String>,
     Query(query): Query<ChangesQuery>,
-) -> ApiResult<Vec<SaidView>> {
+) -> ApiResult<Vec<ChangeView>> {
     let outcome = query.outcome.map(ChangeOutcome::name);
     Ok(Json(api.service.run_changes(&run, outcome, query.from.0, query.count.0).await?))
 }

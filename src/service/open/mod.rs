@@ -1,8 +1,6 @@
-//! From a config folder to the things a command or the daemon works with: project, sources, destinations, ledger, and one
-//! run of one sync ([`job`]).
+//! From a config folder to the things a command or the daemon works with: project, sources, destinations, ledger.
 
 pub mod address;
-pub mod job;
 mod output;
 pub mod sample;
 pub mod socket;
@@ -18,7 +16,7 @@ use crate::error::{Error, Kind, Result, Within};
 use crate::ledger::{self, Ledger, Retention};
 use crate::mapping::check::{self, Described};
 use crate::mapping::compile::{self, Projection};
-use crate::mapping::diagnostic::{Diagnostic, Severity, did_you_mean, listed};
+use crate::mapping::diagnostic::{Diagnostic, Severity, did_you_mean, listed_all};
 use crate::mapping::{At, Expr, MappingFile, Model};
 use crate::source::{Column, Inspection, OpenContext, Source, SourceType, registry};
 
@@ -229,8 +227,8 @@ fn who_has_it(error: Error, path: &Path) -> Error {
     match address::of_holder(path, &error) {
         None => error,
         Some(daemon) => error.advise(format!(
-            "{daemon} keeps it open: `status`, `runs`, `schedule`, `group`, `rejected`, `plan`, `run` and \
-             `ledger backup` ask it over the socket beside the ledger; for anything else stop it first"
+            "{daemon} has it open and cannot be reached over the socket beside the ledger: look at its log, use its API or \
+             console, or stop it"
         )),
     }
 }
@@ -267,17 +265,19 @@ pub fn exists(project: &Project, name: &str) -> Result<()> {
     if exists { Ok(()) } else { Err(unknown(project, name)) }
 }
 
+/// There is no sync of this name.
 fn unknown(project: &Project, name: &str) -> Error {
     let sound = project.mappings.iter().map(|file| file.mapping.name.as_str());
     let names = || sound.clone().chain(project.broken.iter().map(|broken| broken.name.as_str()));
-    let advice = match did_you_mean(name, names()) {
-        Some(meant) => format!("did you mean `{meant}`?"),
+    let what = format!("sync `{name}` not found");
+    match did_you_mean(name, names()) {
+        Some(meant) => Error::new(Kind::Config, format!("{what}; did you mean `{meant}`?"))
+            .advise("`groupcast status` lists the syncs"),
         None if names().next().is_none() => {
-            "write a mapping first: `groupcast init --source NAME --table T`".to_owned()
+            Error::new(Kind::Config, what).advise("write a mapping first: `groupcast init --source NAME --table TABLE`")
         }
-        None => format!("there is {}", listed(names())),
-    };
-    Error::new(Kind::Config, format!("no mapping is called `{name}`")).advise(advice)
+        None => Error::new(Kind::Config, what).advise(format!("the syncs are {}", listed_all(names()))),
+    }
 }
 
 /// What only the source can tell about a mapping. Errors about the connection itself are errors; what is wrong with the

@@ -1,10 +1,10 @@
-//! What is told about syncs, runs and groups? One shape for `--json`, the HTTP API and the console; [`ask`] fills it from
-//! the ledger.
+//! The views of syncs, runs and groups: one shape for `--json`, the HTTP API and the console. [`build`] makes them from the
+//! ledger's records.
 //!
-//! Every type can be read back, because the command line asks a running daemon, which alone holds the ledger. Times are
+//! Every type can be read back, because the command line gets them from the process that has the ledger open. Times are
 //! UTC; shares go from 0 to 1. Nothing here holds a setting of a source or destination, so no secret can come along.
 
-pub mod ask;
+pub mod build;
 pub mod words;
 
 use std::collections::BTreeMap;
@@ -35,7 +35,7 @@ pub struct SyncView {
     /// Whether schedules run it.
     pub enabled: bool,
     /// Known, unconfirmed and rejected groups.
-    pub standing: GroupCounts,
+    pub groups: GroupCounts,
     /// When it runs.
     pub schedule: Option<ScheduleView>,
     /// The last run, whoever started it.
@@ -44,25 +44,25 @@ pub struct SyncView {
     pub last_success_at: Option<DateTime<Utc>>,
     /// What the daemon does about it; absent where no daemon runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub activity: Option<Activity>,
+    pub activity: Option<SyncActivity>,
 }
 
 /// When a sync runs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ScheduleView {
     /// The schedule as a person wrote it: `0 2 * * *`, `every 45m`, `after accounts`.
-    pub written: String,
-    /// The zone in which it is read.
+    pub expression: String,
+    /// The time zone in which it is read.
     pub timezone: String,
     /// The oldest scheduled time since the last success that no run has served: since when a run is overdue.
     pub overdue_since: Option<DateTime<Utc>>,
     /// The next times; empty for a sync that follows another one.
-    pub next: Vec<FireView>,
+    pub next: Vec<ScheduledTime>,
 }
 
 /// A time at which a sync will run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
-pub struct FireView {
+pub struct ScheduledTime {
     /// With the offset of the schedule's zone.
     pub local: String,
     /// In UTC.
@@ -71,29 +71,29 @@ pub struct FireView {
 
 /// What the daemon does about a sync.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
-pub struct Activity {
+pub struct SyncActivity {
     /// In a word.
-    pub state: State,
+    pub state: ActivityState,
     /// The run under way.
-    pub running: Option<Progress>,
+    pub running: Option<RunProgress>,
     /// The run that was asked for and has not begun.
-    pub waiting: Option<QueuedRunView>,
+    pub queued: Option<QueuedRunView>,
     /// Since when it is paused.
     pub paused_since: Option<DateTime<Utc>>,
     /// Failed runs in a row.
     pub failures: u32,
     /// After failures: not before this is it tried again by itself.
-    pub next_try_at: Option<DateTime<Utc>>,
+    pub next_attempt_at: Option<DateTime<Utc>>,
 }
 
 /// What the daemon does about a sync, in a word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum State {
+pub enum ActivityState {
     /// A run is under way.
     Running,
     /// A run begins as soon as there is room.
-    Waiting,
+    Queued,
     /// Runs start by hand only.
     Paused,
     /// The last runs failed; the next try has a time.
@@ -108,21 +108,21 @@ pub enum State {
 
 /// How far a run is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
-pub struct Progress {
+pub struct RunProgress {
     /// The run's id.
     pub run: String,
     /// When it began.
     pub started_at: DateTime<Utc>,
     /// Who or what started it.
     pub started_by: String,
-    /// `waiting`, `starting`, `reading`, `sending`, `stopping`.
+    /// `queued`, `starting`, `reading`, `sending`, `stopping`.
     pub phase: String,
     /// Rows read so far.
     pub rows_read: u64,
     /// Groups to look at, once the comparison is done.
     pub candidates: Option<u64>,
     /// Those whose outcome is recorded.
-    pub settled: u64,
+    pub done: u64,
     /// Requests sent so far, repeats included.
     pub requests: u64,
     /// Repeats among them.
@@ -182,14 +182,14 @@ pub struct RunDetail {
     pub detail: Detail,
     /// How far it is, while it is under way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub progress: Option<Progress>,
+    pub progress: Option<RunProgress>,
     /// Groups it could not deliver, the first few, with the destination's words.
-    pub rejected: Vec<SaidView>,
+    pub rejected: Vec<ChangeView>,
 }
 
 /// What a run said about one group.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
-pub struct SaidView {
+pub struct ChangeView {
     /// The group's id.
     pub key: String,
     /// When the outcome was recorded.
@@ -271,7 +271,7 @@ pub struct PlanView {
     /// Rows that cannot be sent, or were rejected earlier.
     pub rejected: u64,
     /// Those among them that were rejected earlier and did not change.
-    pub held: u64,
+    pub rejected_earlier: u64,
     /// Traits to set.
     pub traits_set: u64,
     /// Traits to unset.
@@ -279,14 +279,14 @@ pub struct PlanView {
     /// The guard that would stop the run, as [`error`](crate::sync::report::error_json) objects are.
     pub guard: Option<Value>,
     /// The first changes.
-    pub changes: Vec<PlannedView>,
+    pub changes: Vec<PlannedChange>,
     /// Changes beyond those.
     pub hidden: u64,
 }
 
 /// A group as the ledger knows it: a line of `groupcast ledger export`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct ExportedView {
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct ExportedGroup {
     /// When this was recorded.
     pub at: DateTime<Utc>,
     /// What the destination is known to hold; none where the ledger is damaged.
@@ -305,7 +305,7 @@ pub struct ExportedView {
 }
 
 /// What was rejected of a group.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ExportedRejection {
     /// The document; none where the ledger is damaged.
     pub document: Option<Traits>,
@@ -318,14 +318,16 @@ pub struct ExportedRejection {
 #[serde(rename_all = "snake_case")]
 pub enum PlanPart {
     /// A group that a run would send something about.
-    Change(Box<PlannedView>),
+    Change(Box<PlannedChange>),
     /// A request that it would send.
     Request(RequestView),
+    /// Something a person should know about the ledger.
+    Warning(String),
 }
 
 /// One group of a plan.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
-pub struct PlannedView {
+pub struct PlannedChange {
     /// The group's id.
     pub key: String,
     /// `new`, `changed`, `missing`.
@@ -337,7 +339,7 @@ pub struct PlannedView {
     /// What would be said; nothing for a group that cannot be sent.
     pub change: Change,
     /// Why it cannot be sent.
-    pub refused: Option<String>,
+    pub rejection: Option<String>,
 }
 
 /// What is known of one group.
@@ -347,14 +349,14 @@ pub struct GroupView {
     pub sync: String,
     /// The group's id.
     pub key: String,
-    /// Whether the destination is known to hold it.
-    pub known: bool,
+    /// Whether it is synced: the destination acknowledged it.
+    pub synced: bool,
     /// The run that last spoke about it without learning the outcome.
     pub unconfirmed_in: Option<String>,
     /// The refusal, when that is the last word.
-    pub rejected: Option<RefusedView>,
+    pub rejected: Option<RejectedDocument>,
     /// Every trait with its value, and when it was last sent.
-    pub traits: BTreeMap<String, HeldView>,
+    pub traits: BTreeMap<String, SyncedTrait>,
     /// What was said about it, the latest first.
     pub history: Vec<HistoryView>,
     /// What of it the ledger cannot read, when it is damaged there; the traits are then not all of them.
@@ -364,7 +366,7 @@ pub struct GroupView {
 
 /// A document that was refused.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
-pub struct RefusedView {
+pub struct RejectedDocument {
     /// The document.
     pub document: Traits,
     /// The destination's words, or ours.
@@ -373,7 +375,7 @@ pub struct RefusedView {
 
 /// A trait as the destination is known to hold it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
-pub struct HeldView {
+pub struct SyncedTrait {
     /// Its value.
     pub value: Value,
     /// When it was last sent, as far as the history reaches.

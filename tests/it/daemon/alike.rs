@@ -57,12 +57,10 @@ const STORY: &[Step] = &[
 ];
 
 /// Text without what differs by the moment: ids of runs, times, and the lines about the daemon itself.
-fn told(text: &str) -> String {
+pub(super) fn normalized(text: &str) -> String {
     let lines: Vec<String> = text
         .lines()
-        .filter(|line| {
-            !line.contains(" by the daemon at ") && !line.ends_with("waits until the daemon has room for it")
-        })
+        .filter(|line| !line.contains(": submitted to the daemon at ") && !line.ends_with(": queued behind other runs"))
         .map(|line| {
             let words = line.split_inclusive([' ', '"', ',', '(', ')', '{', '}', ':']);
             let mut said = String::new();
@@ -102,13 +100,13 @@ fn tell(place: &Place) -> Vec<String> {
         }
         Step::Mistake(arguments, what) => {
             let output = place.run(arguments).says(&[what, "mappings/accounts.toml:5"]);
-            let out = told(&output.stdout);
+            let out = normalized(&output.stdout);
             Some(format!("$ groupcast {}\n{out}\n--- exit {:?}\n", arguments.join(" "), output.code))
         }
         Step::Run(arguments) => {
             let output = place.run(arguments);
             let code = output.code.unwrap_or(-1);
-            let (out, err) = (told(&output.stdout), told(&output.stderr));
+            let (out, err) = (normalized(&output.stdout), normalized(&output.stderr));
             Some(format!("$ groupcast {}\n{out}\n--- stderr\n{err}\n--- exit {code}\n", arguments.join(" ")))
         }
     };

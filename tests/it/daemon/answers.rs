@@ -132,7 +132,7 @@ fn an_answer_that_is_cut_off_is_an_error_of_its_own() {
     place.mapping("accounts", &scheduled(""));
     place.run(&["run"]).exits(0);
     let _lock = duckdb::Connection::open(place.path("state/ledger.duckdb")).unwrap();
-    let change = r#"{"item":{"change":{"key":"k1","kind":"new","certain":true,"before":{},"change":{"set":{"a":1}},"refused":null}}}"#;
+    let change = r#"{"item":{"change":{"key":"k1","kind":"new","certain":true,"before":{},"change":{"set":{"a":1}},"rejection":null}}}"#;
     let line: &'static str = Box::leak(
         format!("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n{:x}\r\n{change}\n\r\n", change.len() + 1)
             .into_boxed_str(),
@@ -155,6 +155,6 @@ fn an_answer_that_is_cut_off_is_an_error_of_its_own() {
     }
     // What is whole and makes no sense is something else.
     let pretended = pretend(&place, "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}");
-    place.run(&["status"]).exits(1).says(&["does not understand", "one version"]);
+    place.run(&["status"]).exits(1).says(&["cannot be read", "one version"]);
     pretended.join().unwrap();
 }

@@ -41,8 +41,8 @@ fn questions_are_answered_alike_with_and_without_a_daemon() {
     ];
     let before: Vec<Value> = questions.iter().map(|question| place.run(question).exits(0).json()).collect();
     // What was only ever refused is not known to be there.
-    let standing = json!({"known": 4, "unconfirmed": 0, "rejected": 1});
-    assert_eq!(before[0]["syncs"][0]["standing"], standing);
+    let standing = json!({"synced": 4, "unconfirmed": 0, "rejected": 1});
+    assert_eq!(before[0]["syncs"][0]["groups"], standing);
     let plan = place.run(&["plan", "--json"]).exits(0).stdout;
     let daemon = Daemon::start(&place);
     for (question, before) in questions.iter().zip(&before) {
@@ -52,12 +52,12 @@ fn questions_are_answered_alike_with_and_without_a_daemon() {
     assert_eq!(place.run(&["plan", "--json"]).exits(0).stdout, plan);
     let schedule = place.run(&["schedule", "--next", "12", "--json"]).exits(0).json();
     assert_eq!(schedule["syncs"][0]["next"].as_array().unwrap().len(), 12);
-    assert_eq!(daemon.get("/api/v1/syncs/accounts").is(200)["sync"]["standing"], standing);
+    assert_eq!(daemon.get("/api/v1/syncs/accounts").is(200)["sync"]["groups"], standing);
     let metrics = daemon.get("/metrics").text;
     let known = metrics.lines().find(|line| line.starts_with("groupcast_synced_groups{")).unwrap();
     assert!(known.ends_with(" 4"), "{known}");
     place.run(&["status"]).exits(0).says(&["scheduled", &daemon.url]);
-    place.run(&["group", "accounts", "nobody"]).exits(2).says(&["nothing is known"]);
+    place.run(&["group", "accounts", "nobody"]).exits(2).says(&["no sync history"]);
     place.run(&["runs", "show", "nothing"]).exits(2).says(&["nothing"]);
     daemon.stop().exits(0);
 }

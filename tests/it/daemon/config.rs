@@ -113,7 +113,7 @@ fn a_mapping_with_mistakes_affects_no_other_sync() {
     }
     place.run(&["status"]).says(&["accounts", "mappings/teams.toml has mistakes"]);
     place.run(&["group", "accounts", "k1"]).exits(0).says(&["n1"]);
-    place.run(&["group", "teams", "k1"]).exits(2).says(&["nothing is known of group `k1`"]);
+    place.run(&["group", "teams", "k1"]).exits(2).says(&["group `k1` has no sync history"]);
     place.run(&["ledger", "export", "teams"]).exits(0);
     // AND two that send the same traits are one too many, which is the second
     place.mapping("zzz", &good);
@@ -129,7 +129,7 @@ fn a_mapping_with_mistakes_affects_no_other_sync() {
     assert!(metrics.contains("groupcast_mapping_problem{sync=\"teams\"} 1"), "{metrics}");
     assert_eq!(daemon.run("accounts", &json!({}))["run"]["status"], "delivered");
     place.run(&["run"]).exits(2).says(&["accounts: 3 rows", "sorce"]);
-    daemon.get("/api/v1/syncs/teams").is(404);
+    assert!(daemon.get("/api/v1/syncs/teams").is(409)["error"]["message"].as_str().unwrap().contains("sorce"));
     for command in [
         &["status"][..],
         &["runs", "teams"],
@@ -141,7 +141,7 @@ fn a_mapping_with_mistakes_affects_no_other_sync() {
     ] {
         place.run(command).exits(0);
     }
-    place.run(&["group", "teams", "k1"]).exits(2).says(&["nothing is known of group `k1`"]);
+    place.run(&["group", "teams", "k1"]).exits(2).says(&["group `k1` has no sync history"]);
     place.mapping("teams", &broken.replace("sorce", "source"));
     until("the other sync is there", || (daemon.get("/api/v1/syncs/teams").status == 200).then_some(()));
     assert_eq!(daemon.run("teams", &json!({}))["run"]["status"], "delivered");
@@ -164,9 +164,9 @@ fn a_token_is_needed_over_the_network_and_not_by_commands_beside_the_ledger() {
     place.set("GROUPCAST_TOKEN", "t0ken-of-twenty-chars");
     let daemon = Daemon::start_with(&place, Some("t0ken-of-twenty-chars"));
     daemon.get("/api/v1/syncs").is(200);
-    place.run(&["status"]).exits(0).says(&["told by"]);
+    place.run(&["status"]).exits(0).says(&["source: the daemon at"]);
     place.set("GROUPCAST_TOKEN", "another-of-twenty-chars");
-    place.run(&["status"]).exits(0).says(&["told by"]);
+    place.run(&["status"]).exits(0).says(&["source: the daemon at"]);
     for shown in ["", "authorization: Bearer another-of-twenty-chars\r\n"] {
         let mut client = TcpStream::connect(daemon.url.trim_start_matches("http://")).unwrap();
         write!(client, "GET /api/v1/syncs HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n{shown}\r\n").unwrap();

@@ -12,6 +12,7 @@ mod moved;
 mod orders;
 mod schedules;
 mod soak;
+mod table;
 mod telling;
 mod trouble;
 

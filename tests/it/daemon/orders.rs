@@ -51,7 +51,7 @@ fn a_run_is_requested_and_shown() {
     assert_eq!((&one["run"]["counts"]["delivered"], &one["run"]["counts"]["traits_set"]), (&json!(1), &json!(1)));
     let syncs = daemon.get("/api/v1/syncs").is(200);
     let sync = &syncs[0];
-    assert_eq!((&sync["standing"]["known"], &sync["activity"]["state"]), (&json!(5), &json!("manual")), "{sync}");
+    assert_eq!((&sync["groups"]["synced"], &sync["activity"]["state"]), (&json!(5), &json!("manual")), "{sync}");
     daemon.stop().exits(0);
     assert_eq!(crate::support::daemon::address(&place), None, "the address is taken away");
 }
@@ -142,7 +142,7 @@ fn pauses_and_queued_runs_survive_a_restart() {
     until("it sends", || receiver.group("team", "k1"));
     let waiting = daemon.trigger("other", &json!({"full": true}));
     assert_ne!(first, waiting);
-    assert_eq!(daemon.get(&format!("/api/v1/runs/{waiting}")).is(200)["progress"]["phase"], "waiting");
+    assert_eq!(daemon.get(&format!("/api/v1/runs/{waiting}")).is(200)["progress"]["phase"], "queued");
     daemon.kill();
     slow(&receiver, 0);
     let daemon = Daemon::start(&place);

@@ -84,7 +84,7 @@ fn a_failing_sync_backs_off_and_disturbs_nobody() {
     let bad = daemon.get("/api/v1/syncs/bad").is(200);
     let activity = &bad["sync"]["activity"];
     assert_eq!((&activity["state"], &activity["failures"]), (&json!("backing_off"), &json!(1)), "{bad}");
-    assert!(time(&activity["next_try_at"]) > SystemClock::start().now());
+    assert!(time(&activity["next_attempt_at"]) > SystemClock::start().now());
     let failed = &bad["runs"][0];
     assert_eq!((&failed["status"], &failed["error_kind"]), (&json!("failed"), &json!("config")), "{failed}");
     assert!(failed["error"].as_str().unwrap().contains("nothing"), "{failed}");

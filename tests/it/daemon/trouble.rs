@@ -116,7 +116,7 @@ fn a_limit_of_plans_at_a_time_a_few_wait_and_the_rest_is_refused() {
             let Some(Ok(bytes)) = place.as_mut().map(|stream| stream.read(&mut answer)) else { continue };
             let answer = String::from_utf8_lossy(&answer[..bytes]).to_lowercase();
             assert!(answer.starts_with("http/1.1 503 ") && answer.contains("retry-after: "), "{answer}");
-            assert!(answer.contains("16 plans wait already"), "{answer}");
+            assert!(answer.contains("16 plans are queued already"), "{answer}");
             (*place, refused) = (None, refused + 1);
         }
         (refused == 12).then_some(())
@@ -193,7 +193,7 @@ fn a_queued_run_survives_a_kill_also_behind_another_one() {
     assert_ne!(first, last);
     daemon.ended(&first);
     until("the second sends", || (receiver.requests() > 1).then_some(()));
-    assert_eq!(activity(&daemon, "accounts")["waiting"]["run"], json!(last));
+    assert_eq!(activity(&daemon, "accounts")["queued"]["run"], json!(last));
     // WHEN the process is killed
     daemon.kill();
     slow(&receiver, 0);
@@ -230,7 +230,7 @@ fn a_run_that_was_taken_back_or_whose_mapping_went_is_not_remembered() {
     place.mapping("units", &units);
     let daemon = Daemon::start(&place);
     for (sync, run) in [("teams", taken_back), ("units", gone)] {
-        assert_eq!(activity(&daemon, sync)["waiting"], Value::Null, "{sync}");
+        assert_eq!(activity(&daemon, sync)["queued"], Value::Null, "{sync}");
         assert_eq!(daemon.get(&format!("/api/v1/runs/{run}")).status, 404, "{sync}");
     }
     daemon.stop().exits(0);

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::message::{Event, Message, Mistaken};
 use crate::ledger::RunStatus;
 use crate::service::views::words::{self, lasting, plural};
-use crate::service::views::{RunDetail, RunView, State, SyncView};
+use crate::service::views::{ActivityState, RunDetail, RunView, SyncView};
 
 /// What was last reported of each sync, so that nothing is reported twice. A healthy sync leaves no trace.
 ///
@@ -200,8 +200,9 @@ fn recovered(before: &SyncProblem, at: DateTime<Utc>) -> String {
 /// The scheduled time since which a success is missing, unless the sync is paused or disabled.
 fn missed(view: &SyncView) -> Option<DateTime<Utc>> {
     let activity = view.activity.as_ref();
-    let paused = activity.is_some_and(|activity| activity.paused_since.is_some() || activity.state == State::Paused);
-    let disabled = !view.enabled || activity.is_some_and(|activity| activity.state == State::Disabled);
+    let paused =
+        activity.is_some_and(|activity| activity.paused_since.is_some() || activity.state == ActivityState::Paused);
+    let disabled = !view.enabled || activity.is_some_and(|activity| activity.state == ActivityState::Disabled);
     view.schedule.as_ref()?.overdue_since.filter(|_| !(paused || disabled))
 }
 
@@ -239,9 +240,9 @@ impl Ended<'_> {
 
 fn late_message(view: &SyncView, problem: &SyncProblem, now: DateTime<Utc>, late: Duration) -> Message {
     let state = view.activity.as_ref().map(|activity| activity.state);
-    let advice = if state == Some(State::Running) {
+    let advice = if state == Some(ActivityState::Running) {
         format!("a run is still under way: see `groupcast status {0}`, and what its source is doing", view.sync)
-    } else if state == Some(State::Waiting) {
+    } else if state == Some(ActivityState::Queued) {
         "other runs take all the room; see `groupcast status`, or raise `parallel_runs` under [daemon]".to_owned()
     } else {
         format!("see `groupcast status` and the log; `groupcast run {}` runs it now", view.sync)

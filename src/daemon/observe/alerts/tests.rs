@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use super::*;
 use crate::ledger::{GroupCounts, RunStatus};
 use crate::secret::Secret;
-use crate::service::views::{Activity, RunDetail, RunView, ScheduleView, State as Doing};
+use crate::service::views::{ActivityState as Doing, RunDetail, RunView, ScheduleView, SyncActivity};
 use crate::sync::report::{Counts, Detail, Tally};
 
 fn at(minute: i64) -> DateTime<Utc> {
@@ -66,22 +66,22 @@ fn overdue(since: Option<i64>) -> SyncView {
         destination_type: "webhook".to_owned(),
         group_type: "company".to_owned(),
         enabled: true,
-        standing: GroupCounts::default(),
+        groups: GroupCounts::default(),
         schedule: Some(ScheduleView {
-            written: "0 2 * * *".to_owned(),
+            expression: "0 2 * * *".to_owned(),
             timezone: "UTC".to_owned(),
             overdue_since: since.map(at),
             next: Vec::new(),
         }),
         last_run: None,
         last_success_at: None,
-        activity: Some(Activity {
+        activity: Some(SyncActivity {
             state: Doing::Scheduled,
             running: None,
-            waiting: None,
+            queued: None,
             paused_since: None,
             failures: 0,
-            next_try_at: None,
+            next_attempt_at: None,
         }),
     }
 }

@@ -7,7 +7,7 @@ use super::metric::{Counted, Metric, Source, SyncEvent, Unit, Values};
 use super::sample::Sample;
 use crate::ledger::RunStatus;
 use crate::service::views::words::guard_of;
-use crate::service::views::{RunDetail, State, SyncView};
+use crate::service::views::{ActivityState, RunDetail, SyncView};
 use crate::sync::guard;
 
 /// Upper ends of the buckets of run durations, in seconds: from a run that finds nothing to a first load of millions.
@@ -109,7 +109,7 @@ fn flag(set: bool) -> Sample {
 }
 
 fn next_run(view: &SyncView) -> Option<Sample> {
-    let starts = |state| !matches!(state, State::Paused | State::Disabled | State::Manual);
+    let starts = |state| !matches!(state, ActivityState::Paused | ActivityState::Disabled | ActivityState::Manual);
     let starts = view.activity.as_ref().is_none_or(|activity| starts(activity.state));
     Some(unix_time(view.schedule.as_ref()?.next.first().filter(|_| starts)?.utc))
 }
@@ -302,19 +302,19 @@ pub(super) const METRICS: &[Metric] = &[
         name: "synced_groups",
         labels: &[],
         help: "Groups that were delivered or adopted; one that was only ever rejected or unconfirmed does not count.",
-        source: Source::Sync(|view, _| Some(Sample::Count(view.standing.known))),
+        source: Source::Sync(|view, _| Some(Sample::Count(view.groups.synced))),
     },
     Metric {
         name: "unconfirmed_groups",
         labels: &[],
         help: "Groups that the destination may or may not hold as they were sent; the next run resends them.",
-        source: Source::Sync(|view, _| Some(Sample::Count(view.standing.unconfirmed))),
+        source: Source::Sync(|view, _| Some(Sample::Count(view.groups.unconfirmed))),
     },
     Metric {
         name: "rejected_groups",
         labels: &[],
         help: "Groups that are rejected and excluded until their row changes.",
-        source: Source::Sync(|view, _| Some(Sample::Count(view.standing.rejected))),
+        source: Source::Sync(|view, _| Some(Sample::Count(view.groups.rejected))),
     },
     Metric {
         name: "consecutive_failures",

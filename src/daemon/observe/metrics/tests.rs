@@ -3,7 +3,7 @@
 use super::*;
 use crate::ledger::{Comparison, GroupCounts, RunStatus};
 use crate::service::api::About;
-use crate::service::views::{Activity, FireView, RunView, ScheduleView, State};
+use crate::service::views::{ActivityState, RunView, ScheduleView, ScheduledTime, SyncActivity};
 use crate::sync::report::{Counts, Detail, Tally};
 
 fn at(text: &str) -> DateTime<Utc> {
@@ -42,22 +42,22 @@ fn view(sync: &str) -> SyncView {
         destination_type: "webhook".to_owned(),
         group_type: "company".to_owned(),
         enabled: true,
-        standing: GroupCounts { known: 100, unconfirmed: 2, rejected: 3 },
+        groups: GroupCounts { synced: 100, unconfirmed: 2, rejected: 3 },
         schedule: Some(ScheduleView {
-            written: "0 2 * * *".to_owned(),
+            expression: "0 2 * * *".to_owned(),
             timezone: "UTC".to_owned(),
             overdue_since: Some(at("2026-11-22T02:00:00Z")),
-            next: vec![FireView { local: String::new(), utc: at("2026-11-23T02:00:00Z") }],
+            next: vec![ScheduledTime { local: String::new(), utc: at("2026-11-23T02:00:00Z") }],
         }),
         last_run: None,
         last_success_at: Some(at("2026-11-21T02:10:00Z")),
-        activity: Some(Activity {
-            state: State::Scheduled,
+        activity: Some(SyncActivity {
+            state: ActivityState::Scheduled,
             running: None,
-            waiting: None,
+            queued: None,
             paused_since: None,
             failures: 2,
-            next_try_at: None,
+            next_attempt_at: None,
         }),
     }
 }
@@ -225,7 +225,11 @@ fn gauges_are_read_at_each_scrape() {
     let paused = SyncView {
         schedule: None,
         last_success_at: None,
-        activity: Some(Activity { paused_since: Some(now()), state: State::Paused, ..view("x").activity.unwrap() }),
+        activity: Some(SyncActivity {
+            paused_since: Some(now()),
+            state: ActivityState::Paused,
+            ..view("x").activity.unwrap()
+        }),
         ..view("paused")
     };
     let problems = About {

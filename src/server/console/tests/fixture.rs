@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use crate::ledger::{GroupCounts, RunStatus};
 use crate::model::{Change, Traits};
 use crate::service::views::{
-    Activity, FireView, MappingView, Progress, QueuedRunView, RunView, SaidView, ScheduleView, State, SyncDetail,
-    SyncView, TraitView,
+    ActivityState, ChangeView, MappingView, QueuedRunView, RunProgress, RunView, ScheduleView, ScheduledTime,
+    SyncActivity, SyncDetail, SyncView, TraitView,
 };
 use crate::sync::RunOptions;
 use crate::sync::guard::Reading;
@@ -124,25 +124,25 @@ pub(super) fn detail(trips: bool) -> Detail {
     }
 }
 
-pub(super) fn activity(state: State) -> Activity {
-    Activity { state, running: None, waiting: None, paused_since: None, failures: 0, next_try_at: None }
+pub(super) fn activity(state: ActivityState) -> SyncActivity {
+    SyncActivity { state, running: None, queued: None, paused_since: None, failures: 0, next_attempt_at: None }
 }
 
 pub(super) fn schedule(written: &str, in_minutes: &[i64]) -> ScheduleView {
     let fire = |minutes: &i64| {
         let utc = at(-minutes);
         let berlin = utc.with_timezone(&crate::time_zone::Zone::named("Europe/Berlin").unwrap());
-        FireView { local: berlin.to_rfc3339_opts(SecondsFormat::Secs, false), utc }
+        ScheduledTime { local: berlin.to_rfc3339_opts(SecondsFormat::Secs, false), utc }
     };
     ScheduleView {
-        written: written.to_owned(),
+        expression: written.to_owned(),
         timezone: "Europe/Berlin".to_owned(),
         overdue_since: None,
         next: in_minutes.iter().map(fire).collect(),
     }
 }
 
-pub(super) fn sync(name: &str, state: State, schedule: Option<ScheduleView>, runs: Vec<RunView>) -> SyncDetail {
+pub(super) fn sync(name: &str, state: ActivityState, schedule: Option<ScheduleView>, runs: Vec<RunView>) -> SyncDetail {
     let well = |run: &&RunView| matches!(run.status, RunStatus::Delivered | RunStatus::SomeRejected);
     let mapped = |name: &str, from: &str, kind: Option<&str>, op: &str| TraitView {
         name: name.to_owned(),
@@ -159,8 +159,8 @@ pub(super) fn sync(name: &str, state: State, schedule: Option<ScheduleView>, run
             destination: "amplitude eu".to_owned(),
             destination_type: "amplitude".to_owned(),
             group_type: "company".to_owned(),
-            enabled: state != State::Disabled,
-            standing: GroupCounts { known: 1_204_331, unconfirmed: 0, rejected: 0 },
+            enabled: state != ActivityState::Disabled,
+            groups: GroupCounts { synced: 1_204_331, unconfirmed: 0, rejected: 0 },
             schedule,
             last_run: runs.first().cloned(),
             last_success_at: runs.iter().find(well).and_then(|run| run.ended_at),
@@ -198,11 +198,11 @@ pub(super) fn sync(name: &str, state: State, schedule: Option<ScheduleView>, run
     }
 }
 
-pub(super) fn said(key: &str, outcome: &str) -> SaidView {
+pub(super) fn said(key: &str, outcome: &str) -> ChangeView {
     let mut change = Change { set: traits(json!({"plan": "pro", "arr": 120_000})), ..Change::default() };
     change.unset.insert("churned_at".to_owned());
     let refused = outcome.contains("reject");
-    SaidView {
+    ChangeView {
         key: key.to_owned(),
         at: at(70),
         outcome: outcome.to_owned(),
@@ -236,19 +236,19 @@ pub(super) fn syncs() -> Vec<SyncDetail> {
     let mut accounts = history("accounts", 45, 40);
     let mut now = run("accounts", 99, 1, RunStatus::Running, None);
     now.started_by = "console".to_owned();
-    let progress = Progress {
+    let progress = RunProgress {
         run: now.run.clone(),
         started_at: now.started_at,
         started_by: "console".to_owned(),
         phase: "sending".to_owned(),
         rows_read: 1_221_000,
         candidates: Some(5_120),
-        settled: 1_733,
+        done: 1_733,
         requests: 18,
         retries: 2,
     };
     accounts.insert(0, now);
-    let mut all = vec![sync("accounts", State::Running, Some(schedule("every 45m", &[4, 49, 94])), accounts)];
+    let mut all = vec![sync("accounts", ActivityState::Running, Some(schedule("every 45m", &[4, 49, 94])), accounts)];
     all[0].sync.activity.as_mut().unwrap().running = Some(progress);
     all[0].mapping.cursor = Some("updated_at".to_owned());
     all[0].mapping.model =
@@ -270,7 +270,7 @@ pub(super) fn syncs() -> Vec<SyncDetail> {
             stopped,
         ),
     );
-    let mut guarded = sync("billing", State::Scheduled, Some(schedule("0 2 * * *", &[1_368, 2_808])), billing);
+    let mut guarded = sync("billing", ActivityState::Scheduled, Some(schedule("0 2 * * *", &[1_368, 2_808])), billing);
     guarded.last = Some(detail(true));
     all.push(guarded);
 
@@ -281,9 +281,9 @@ pub(super) fn syncs() -> Vec<SyncDetail> {
     odd.missing = 21;
     odd.removed = Tally { delivered: 20, rejected: 1, ..Tally::default() };
     crm[0].counts = Some(odd);
-    all.push(sync("crm", State::Waiting, Some(schedule("after accounts", &[])), crm));
-    all[2].sync.standing = GroupCounts { known: 5_230, unconfirmed: 3, rejected: 7 };
-    all[2].sync.activity.as_mut().unwrap().waiting = Some(QueuedRunView {
+    all.push(sync("crm", ActivityState::Queued, Some(schedule("after accounts", &[])), crm));
+    all[2].sync.groups = GroupCounts { synced: 5_230, unconfirmed: 3, rejected: 7 };
+    all[2].sync.activity.as_mut().unwrap().queued = Some(QueuedRunView {
         run: "20261122T031100.000Z-beef".to_owned(),
         since: at(1),
         options: RunOptions {
@@ -294,15 +294,20 @@ pub(super) fn syncs() -> Vec<SyncDetail> {
         },
     });
 
-    all.push(sync("fresh", State::Manual, None, Vec::new()));
-    all[3].sync.standing = GroupCounts::default();
+    all.push(sync("fresh", ActivityState::Manual, None, Vec::new()));
+    all[3].sync.groups = GroupCounts::default();
     all.push(sync(
         "legacy",
-        State::Disabled,
+        ActivityState::Disabled,
         None,
         vec![run("legacy", 1, 60_000, RunStatus::Delivered, Some(counts(12, 12, 0)))],
     ));
-    all.push(sync("paused", State::Paused, Some(schedule("30 5 * * 1-5", &[78])), history("paused", 1_440, 8_000)));
+    all.push(sync(
+        "paused",
+        ActivityState::Paused,
+        Some(schedule("30 5 * * 1-5", &[78])),
+        history("paused", 1_440, 8_000),
+    ));
     all[5].sync.activity.as_mut().unwrap().paused_since = Some(at(7_000));
 
     let mut usage = vec![
@@ -315,8 +320,8 @@ pub(super) fn syncs() -> Vec<SyncDetail> {
         run(HOSTILE_SYNC, 0, 150, RunStatus::Delivered, Some(counts(77, 0, 0))),
     ];
     usage[0].started_by = "retry".to_owned();
-    all.push(sync(HOSTILE_SYNC, State::BackingOff, Some(schedule("*/30 * * * *", &[18, 48])), usage));
+    all.push(sync(HOSTILE_SYNC, ActivityState::BackingOff, Some(schedule("*/30 * * * *", &[18, 48])), usage));
     let backing = all[6].sync.activity.as_mut().unwrap();
-    (backing.failures, backing.next_try_at) = (2, Some(at(-9)));
+    (backing.failures, backing.next_attempt_at) = (2, Some(at(-9)));
     all
 }

@@ -15,8 +15,8 @@ use crate::ledger::{BackupSummary, Comparison, RunStatus};
 use crate::model::{Change, document};
 use crate::service::api::{About, EnqueuedRun, PlanStream, ResultStream, Service, ServiceError, ServiceResult};
 use crate::service::views::{
-    Activity, ExportedView, GroupView, HeldView, HistoryView, PlanView, PlannedView, Progress, RefusedView,
-    RejectedView, RunDetail, RunView, SaidView, State, SyncDetail, SyncView,
+    ActivityState, ChangeView, ExportedGroup, GroupView, HistoryView, PlanPart, PlanView, PlannedChange,
+    RejectedDocument, RejectedView, RunDetail, RunProgress, RunView, SyncActivity, SyncDetail, SyncView, SyncedTrait,
 };
 use crate::sync::RunOptions;
 use crate::sync::guard::NAMES;
@@ -104,8 +104,8 @@ fn missing(what: &str) -> ServiceError {
 
 #[async_trait]
 impl Service for FakeService {
-    fn about(&self) -> About {
-        self.about.clone()
+    async fn about(&self) -> ServiceResult<About> {
+        Ok(self.about.clone())
     }
 
     fn now(&self) -> DateTime<Utc> {
@@ -137,23 +137,24 @@ impl Service for FakeService {
             return Err(missing(&format!("sync `{sync}`")));
         };
         world.orders.push(format!("{by}: run {sync} {}", serde_json::to_string(&options).unwrap()));
-        if let Some(waiting) = known.sync.activity.as_ref().and_then(|activity| activity.waiting.clone()) {
+        if let Some(waiting) = known.sync.activity.as_ref().and_then(|activity| activity.queued.clone()) {
             return Ok(EnqueuedRun { sync: sync.to_owned(), run: waiting.run, joined: true });
         }
         let mut view = run(sync, 0x100 + world.looked.len(), 0, RunStatus::Running, None);
         view.started_by = by.to_owned();
-        let progress = Progress {
+        let progress = RunProgress {
             run: view.run.clone(),
             started_at: view.started_at,
             started_by: by.to_owned(),
             phase: "reading".to_owned(),
             rows_read: 0,
             candidates: None,
-            settled: 0,
+            done: 0,
             requests: 0,
             retries: 0,
         };
-        known.sync.activity = Some(Activity { running: Some(progress.clone()), ..activity(State::Running) });
+        known.sync.activity =
+            Some(SyncActivity { running: Some(progress.clone()), ..activity(ActivityState::Running) });
         known.sync.last_run = Some(view.clone());
         known.runs.insert(0, view.clone());
         world.looked.insert(view.run.clone(), 0);
@@ -164,7 +165,10 @@ impl Service for FakeService {
     }
 
     async fn plan_stream(&self, sync: &str, options: RunOptions, show: usize, _: bool) -> ServiceResult<PlanStream> {
-        Ok(PlanStream::of(self.plan(sync, options, show).await?))
+        let mut plan = self.plan(sync, options, show).await?;
+        let changes = std::mem::take(&mut plan.changes);
+        let parts = changes.into_iter().map(|change| PlanPart::Change(Box::new(change))).collect();
+        Ok(PlanStream::complete(parts, plan))
     }
 
     async fn plan(&self, sync: &str, options: RunOptions, show: usize) -> ServiceResult<PlanView> {
@@ -175,13 +179,13 @@ impl Service for FakeService {
                     .advise("wait for the job that fills it"),
             ));
         }
-        let planned = |key: &str, kind: &str, before: Value, change: Change| PlannedView {
+        let planned = |key: &str, kind: &str, before: Value, change: Change| PlannedChange {
             key: key.to_owned(),
             kind: kind.to_owned(),
             certain: true,
             before: traits(before),
             change,
-            refused: None,
+            rejection: None,
         };
         let set = |value: Value| Change { set: traits(value), ..Change::default() };
         let mut changes = vec![
@@ -204,12 +208,12 @@ impl Service for FakeService {
                 set(json!({"name": "Globex", "x\" onclick=\"alert(1)": "\u{202e}"})),
             ),
             planned(HOSTILE_KEYS[0], "missing", json!({"plan": "free"}), Change { delete: true, ..Change::default() }),
-            PlannedView {
+            PlannedChange {
                 certain: false,
                 ..planned(HOSTILE_KEYS[2], "changed", json!({}), set(json!({"plan": "pro"})))
             },
-            PlannedView {
-                refused: Some(HOSTILE_WORDS.to_owned()),
+            PlannedChange {
+                rejection: Some(HOSTILE_WORDS.to_owned()),
                 ..planned(HOSTILE_KEYS[3], "changed", json!({}), Change::default())
             },
         ];
@@ -229,7 +233,7 @@ impl Service for FakeService {
             remove: 1,
             unchanged: 1_219_268,
             rejected: 14,
-            held: 0,
+            rejected_earlier: 0,
             traits_set: 4_004,
             traits_unset: 31,
             guard,
@@ -243,8 +247,8 @@ impl Service for FakeService {
         world.orders.push(format!("cancel {run}"));
         for sync in &mut world.syncs {
             let activity = sync.sync.activity.as_mut().unwrap();
-            if activity.waiting.as_ref().is_some_and(|waiting| waiting.run == run) {
-                (activity.waiting, activity.state) = (None, State::Scheduled);
+            if activity.queued.as_ref().is_some_and(|waiting| waiting.run == run) {
+                (activity.queued, activity.state) = (None, ActivityState::Scheduled);
                 return Ok(());
             }
         }
@@ -258,14 +262,14 @@ impl Service for FakeService {
         Ok(())
     }
 
-    async fn pause(&self, sync: &str, paused: bool) -> ServiceResult<Activity> {
+    async fn pause(&self, sync: &str, paused: bool) -> ServiceResult<SyncActivity> {
         let world = &mut *self.world.lock();
         let Some(known) = world.syncs.iter_mut().find(|known| known.sync.sync == sync) else {
             return Err(missing(&format!("sync `{sync}`")));
         };
         world.orders.push(format!("{} {sync}", if paused { "pause" } else { "resume" }));
         let activity = known.sync.activity.as_mut().unwrap();
-        activity.state = if paused { State::Paused } else { State::Scheduled };
+        activity.state = if paused { ActivityState::Paused } else { ActivityState::Scheduled };
         activity.paused_since = paused.then(|| at(0));
         Ok(activity.clone())
     }
@@ -297,7 +301,7 @@ impl Service for FakeService {
             if let Some(progress) = &mut record.progress {
                 progress.rows_read = 400 * u64::from(*looks);
                 if *looks > 1 {
-                    (progress.phase, progress.candidates, progress.settled) =
+                    (progress.phase, progress.candidates, progress.done) =
                         ("sending".to_owned(), Some(40), 13 * u64::from(*looks - 1));
                 }
             }
@@ -307,7 +311,7 @@ impl Service for FakeService {
                 record.run.counts = Some(counts(1_200, 40, 0));
                 record.detail = detail(false);
                 for sync in world.syncs.iter_mut().filter(|sync| sync.sync.sync == record.run.sync) {
-                    sync.sync.activity = Some(activity(State::Scheduled));
+                    sync.sync.activity = Some(activity(ActivityState::Scheduled));
                     sync.sync.last_run = Some(record.run.clone());
                     sync.sync.last_success_at = record.run.ended_at;
                     sync.runs[0] = record.run.clone();
@@ -324,7 +328,7 @@ impl Service for FakeService {
         outcome: Option<&str>,
         from: u64,
         count: u64,
-    ) -> ServiceResult<Vec<SaidView>> {
+    ) -> ServiceResult<Vec<ChangeView>> {
         let record = self.world.lock().runs.iter().find(|record| record.run.run == run).cloned();
         let counts = record.and_then(|record| record.run.counts).unwrap_or_default();
         let all = (0..counts.said.delivered.min(120)).map(|index| said(&format!("acct-{index:06}"), "delivered"));
@@ -357,7 +361,7 @@ impl Service for FakeService {
             return Err(missing(&format!("group `{key}` in sync `{sync}`")));
         }
         let run = self.world.lock().runs.last().map(|record| record.run.run.clone()).unwrap();
-        let held = |value: Value, sent: bool| HeldView {
+        let held = |value: Value, sent: bool| SyncedTrait {
             value,
             sent_at: sent.then(|| at(1_513)),
             run: sent.then(|| run.clone()),
@@ -374,9 +378,9 @@ impl Service for FakeService {
             sync: sync.to_owned(),
             key: key.to_owned(),
             unreadable: None,
-            known: true,
+            synced: true,
             unconfirmed_in: (key == "acme").then(|| run.clone()),
-            rejected: hostile.then(|| RefusedView {
+            rejected: hostile.then(|| RejectedDocument {
                 document: traits(json!({"plan": "pro", "<script>": "</ul><script>alert(1)</script>"})),
                 reason: HOSTILE_WORDS.to_owned(),
             }),
@@ -393,7 +397,7 @@ impl Service for FakeService {
         })
     }
 
-    async fn export(&self, _sync: &str) -> ServiceResult<ResultStream<ExportedView, ()>> {
+    async fn export(&self, _sync: &str) -> ServiceResult<ResultStream<ExportedGroup, ()>> {
         unreachable!("no page exports")
     }
 

@@ -9,7 +9,7 @@ use super::{Served, request};
 use crate::error::Kind;
 use crate::ledger::{ChangeOutcome, RunStatus};
 use crate::server::http::routes;
-use crate::service::views::State;
+use crate::service::views::ActivityState;
 
 async fn document() -> Value {
     Served::open().get("/api/v1/openapi.json").await.json()
@@ -227,13 +227,13 @@ async fn the_values_of_enums_are_all_there() {
     let document = document().await;
     let values = |name: &str| document["components"]["schemas"][name]["enum"].clone();
     let states = [
-        State::Running,
-        State::Waiting,
-        State::Paused,
-        State::BackingOff,
-        State::Scheduled,
-        State::Manual,
-        State::Disabled,
+        ActivityState::Running,
+        ActivityState::Queued,
+        ActivityState::Paused,
+        ActivityState::BackingOff,
+        ActivityState::Scheduled,
+        ActivityState::Manual,
+        ActivityState::Disabled,
     ];
     assert_eq!(values("State"), json!(states));
     let statuses = [

@@ -12,7 +12,8 @@ use super::service::Fake;
 use super::{Answer, answer, request};
 use crate::io::SystemClock;
 use crate::io::file_id::FileId;
-use crate::server::http::{Hello, RequestLimits, local_router};
+use crate::server::http::{RequestLimits, local_router};
+use crate::service::wire::Hello;
 use crate::sync::verify::Verified;
 
 fn hello(folder: &std::path::Path) -> Hello {
@@ -23,6 +24,7 @@ fn hello(folder: &std::path::Path) -> Hello {
         ledger: FileId::of(folder).unwrap(),
         folder: folder.to_path_buf(),
         folder_id: None,
+        command: None,
     }
 }
 

@@ -15,9 +15,9 @@ use crate::ledger::{BackupSummary, Comparison, GroupCounts, RunStatus};
 use crate::model::{Change, Traits};
 use crate::service::api::{About, EnqueuedRun, PlanStream, ResultStream, Service, ServiceError, ServiceResult};
 use crate::service::views::{
-    Activity, ExportedView, FireView, GroupView, HeldView, HistoryView, MappingView, PlanView, PlannedView, Progress,
-    QueuedRunView, RefusedView, RejectedView, RunDetail, RunView, SaidView, ScheduleView, State, SyncDetail, SyncView,
-    TraitView,
+    ActivityState, ChangeView, ExportedGroup, GroupView, HistoryView, MappingView, PlanPart, PlanView, PlannedChange,
+    QueuedRunView, RejectedDocument, RejectedView, RunDetail, RunProgress, RunView, ScheduleView, ScheduledTime,
+    SyncActivity, SyncDetail, SyncView, SyncedTrait, TraitView,
 };
 use crate::sync::RunOptions;
 use crate::sync::report::{Counts, Detail, Tally, error_json};
@@ -102,30 +102,30 @@ fn run_view() -> RunView {
     }
 }
 
-fn progress() -> Progress {
-    Progress {
+fn progress() -> RunProgress {
+    RunProgress {
         run: "r2".to_owned(),
         started_at: at(),
         started_by: "schedule".to_owned(),
         phase: "sending".to_owned(),
         rows_read: 10,
         candidates: Some(4),
-        settled: 2,
+        done: 2,
         requests: 3,
         retries: 1,
     }
 }
 
-fn activity() -> Activity {
+fn activity() -> SyncActivity {
     let options =
         RunOptions { accept: ["changed_max".to_owned()].into(), group: Some("a".to_owned()), ..RunOptions::default() };
-    Activity {
-        state: State::Running,
+    SyncActivity {
+        state: ActivityState::Running,
         running: Some(progress()),
-        waiting: Some(QueuedRunView { run: "r3".to_owned(), since: at(), options }),
+        queued: Some(QueuedRunView { run: "r3".to_owned(), since: at(), options }),
         paused_since: Some(at()),
         failures: 2,
-        next_try_at: Some(at()),
+        next_attempt_at: Some(at()),
     }
 }
 
@@ -137,12 +137,12 @@ fn sync_view() -> SyncView {
         destination_type: "amplitude".to_owned(),
         group_type: "account".to_owned(),
         enabled: true,
-        standing: GroupCounts { known: 9, unconfirmed: 1, rejected: 1 },
+        groups: GroupCounts { synced: 9, unconfirmed: 1, rejected: 1 },
         schedule: Some(ScheduleView {
-            written: "0 2 * * *".to_owned(),
+            expression: "0 2 * * *".to_owned(),
             timezone: "Europe/Berlin".to_owned(),
             overdue_since: Some(at()),
-            next: vec![FireView { local: "2027-01-15T02:00:00+01:00".to_owned(), utc: at() }],
+            next: vec![ScheduledTime { local: "2027-01-15T02:00:00+01:00".to_owned(), utc: at() }],
         }),
         last_run: Some(run_view()),
         last_success_at: Some(at()),
@@ -166,15 +166,15 @@ fn detail() -> Detail {
     .unwrap()
 }
 
-fn said_view(outcome: &str) -> SaidView {
+fn said_view(outcome: &str) -> ChangeView {
     let reason = Some("no".to_owned());
-    SaidView { key: "a/b".to_owned(), at: at(), outcome: outcome.to_owned(), reason, change: change() }
+    ChangeView { key: "a/b".to_owned(), at: at(), outcome: outcome.to_owned(), reason, change: change() }
 }
 
 #[async_trait]
 impl Service for Fake {
-    fn about(&self) -> About {
-        About {
+    async fn about(&self) -> ServiceResult<About> {
+        Ok(About {
             version: "0.1.0".to_owned(),
             started_at: at(),
             config_read_at: at(),
@@ -185,7 +185,7 @@ impl Service for Fake {
             parallel_runs: 4,
             timezone: "UTC".to_owned(),
             tzdata: "2026f, built in".to_owned(),
-        }
+        })
     }
 
     fn now(&self) -> DateTime<Utc> {
@@ -231,7 +231,10 @@ impl Service for Fake {
     }
 
     async fn plan_stream(&self, sync: &str, options: RunOptions, show: usize, _: bool) -> ServiceResult<PlanStream> {
-        Ok(PlanStream::of(self.plan(sync, options, show).await?))
+        let mut plan = self.plan(sync, options, show).await?;
+        let changes = std::mem::take(&mut plan.changes);
+        let parts = changes.into_iter().map(|change| PlanPart::Change(Box::new(change))).collect();
+        Ok(PlanStream::complete(parts, plan))
     }
 
     async fn plan(&self, sync: &str, options: RunOptions, show: usize) -> ServiceResult<PlanView> {
@@ -245,18 +248,18 @@ impl Service for Fake {
             change: 2,
             remove: 3,
             unchanged: 4,
-            held: 0,
+            rejected_earlier: 0,
             rejected: 5,
             traits_set: 6,
             traits_unset: 7,
             guard: Some(error_json(&error(Kind::Guard, "too many groups change"))),
-            changes: vec![PlannedView {
+            changes: vec![PlannedChange {
                 key: "a".to_owned(),
                 kind: "changed".to_owned(),
                 certain: false,
                 before: traits(),
                 change: change(),
-                refused: Some("a trait is too long".to_owned()),
+                rejection: Some("a trait is too long".to_owned()),
             }],
             hidden: 8,
         })
@@ -271,7 +274,7 @@ impl Service for Fake {
         }
     }
 
-    async fn pause(&self, sync: &str, paused: bool) -> ServiceResult<Activity> {
+    async fn pause(&self, sync: &str, paused: bool) -> ServiceResult<SyncActivity> {
         self.behave(sync).await?;
         self.note(format!("pause {sync} {paused}"));
         Ok(activity())
@@ -307,9 +310,9 @@ impl Service for Fake {
         outcome: Option<&str>,
         from: u64,
         count: u64,
-    ) -> ServiceResult<Vec<SaidView>> {
+    ) -> ServiceResult<Vec<ChangeView>> {
         self.note(format!("said {run} {outcome:?} {from} {count}"));
-        let empty = SaidView { reason: None, change: Change::default(), ..said_view("delivered") };
+        let empty = ChangeView { reason: None, change: Change::default(), ..said_view("delivered") };
         Ok(vec![said_view(outcome.unwrap_or("adopted")), empty])
     }
 
@@ -325,15 +328,15 @@ impl Service for Fake {
         self.behave(sync).await?;
         let before = before.map_or_else(String::new, |before| format!(" before {before}"));
         self.note(format!("group {sync} {key} {count}{before}"));
-        let held = |value: Value| HeldView { value, sent_at: Some(at()), run: Some("r1".to_owned()) };
+        let held = |value: Value| SyncedTrait { value, sent_at: Some(at()), run: Some("r1".to_owned()) };
         let traits = BTreeMap::from([("plan".to_owned(), held(json!("pro"))), ("gone".to_owned(), held(Value::Null))]);
         let (outcome, reason) = ("delivered".to_owned(), Some("ok".to_owned()));
         Ok(GroupView {
             sync: sync.to_owned(),
             key: key.to_owned(),
-            known: true,
+            synced: true,
             unconfirmed_in: Some("r1".to_owned()),
-            rejected: Some(RefusedView { document: self::traits(), reason: "no".to_owned() }),
+            rejected: Some(RejectedDocument { document: self::traits(), reason: "no".to_owned() }),
             traits,
             history: vec![HistoryView { seq: 7, run: "r1".to_owned(), at: at(), outcome, reason, change: change() }],
             unreadable: None,
@@ -348,10 +351,10 @@ impl Service for Fake {
         Ok("# TYPE groupcast_runs counter\ngroupcast_runs_total 1\n# EOF\n".to_owned())
     }
 
-    async fn export(&self, sync: &str) -> ServiceResult<ResultStream<ExportedView, ()>> {
+    async fn export(&self, sync: &str) -> ServiceResult<ResultStream<ExportedGroup, ()>> {
         self.behave(sync).await?;
         let (sender, items) = mpsc::channel(1);
-        let group = ExportedView {
+        let group = ExportedGroup {
             at: DateTime::UNIX_EPOCH,
             document: Some(traits()),
             key: "k1".to_owned(),

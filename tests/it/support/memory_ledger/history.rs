@@ -82,7 +82,7 @@ impl State {
     fn counts(&self, sync: &str) -> GroupCounts {
         let mut counts = GroupCounts::default();
         for (_, row) in self.of_sync(sync) {
-            counts.known += u64::from(row.was_delivered());
+            counts.synced += u64::from(row.was_delivered());
             counts.unconfirmed += u64::from(row.unconfirmed_in.is_some());
             counts.rejected += u64::from(row.rejected.is_some());
         }

@@ -200,7 +200,7 @@ fn a_late_run_that_fails_is_reported_as_a_failure_since_it_was_late() {
 
 #[test]
 fn whoever_is_not_waited_for_is_not_late() {
-    let activity = |change: fn(&mut Activity)| {
+    let activity = |change: fn(&mut SyncActivity)| {
         let mut view = overdue(Some(0));
         change(view.activity.as_mut().unwrap());
         view
@@ -215,7 +215,7 @@ fn whoever_is_not_waited_for_is_not_late() {
     ] {
         assert_eq!(AlertState::default().check(at(9_999), &[view], HOUR), []);
     }
-    let waiting = activity(|activity| activity.state = Doing::Waiting);
+    let waiting = activity(|activity| activity.state = Doing::Queued);
     let message = AlertState::default().check(at(60), &[waiting], HOUR).pop().unwrap();
     assert!(message.advice.unwrap().contains("parallel_runs"));
     let running = activity(|activity| activity.state = Doing::Running);

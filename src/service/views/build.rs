@@ -1,4 +1,4 @@
-//! What does the ledger tell about syncs, runs and groups? Views from records; what the daemon alone knows is added there.
+//! Builds views from the ledger's records and the config. Pure.
 
 use std::collections::BTreeMap;
 
@@ -7,66 +7,35 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{
-    ExportedRejection, ExportedView, FireView, GroupView, HeldView, HistoryView, MappingView, PlanView, PlannedView,
-    RefusedView, RejectedView, RunDetail, RunView, SaidView, ScheduleView, SyncView, TraitView,
+    ChangeView, ExportedGroup, ExportedRejection, GroupView, HistoryView, MappingView, PlanView, PlannedChange,
+    RejectedDocument, RejectedView, RunDetail, RunView, ScheduleView, ScheduledTime, SyncView, SyncedTrait, TraitView,
 };
 use crate::config::Project;
-use crate::error::Result;
-use crate::ledger::{
-    CandidateKind, ChangeOutcome, ChangeRecord, GroupCounts, History, HistoryEntry, RunRecord, SinceSuccess,
-    SyncedGroup,
-};
-use crate::mapping::{Expr, Field, From, Mapping, When};
+use crate::ledger::{CandidateKind, ChangeOutcome, ChangeRecord, GroupCounts, HistoryEntry, RunRecord, SyncedGroup};
+use crate::mapping::{Expr, Field, From, Mapping};
 use crate::model::Op;
 use crate::model::document::Document;
-use crate::scheduler::cron::SyncSchedule;
-use crate::scheduler::timetable::{RunHistory, RunSpan, Timetable};
+use crate::scheduler::timetable::Timetable;
 use crate::sync::Plan;
 use crate::sync::decide::{Decision, Judgement};
 use crate::sync::report::{Counts, error_json};
 
-/// Lines of a group's history that are searched for when each trait was last sent.
-const HISTORY_SEARCHED: u64 = 1_000;
-/// Rejected groups that a run's detail names.
-pub const REJECTED_SHOWN: u64 = 100;
-
-/// What the ledger remembers of a sync.
+/// What the ledger has recorded of a sync.
 #[derive(Debug, Clone, Default)]
-pub struct Memory {
-    last: Option<RunRecord>,
-    standing: GroupCounts,
-    last_success_at: Option<DateTime<Utc>>,
-}
-
-/// What the ledger remembers of one sync.
-pub async fn memory(history: &dyn History, sync: &str) -> Result<Memory> {
-    Ok(Memory {
-        last: history.runs(Some(sync), None, 1).await?.pop(),
-        standing: history.group_counts(sync).await?,
-        last_success_at: history.last_success(sync).await?,
-    })
-}
-
-/// What the ledger remembers of every sync, by name, in three questions however many there are.
-pub async fn memories(history: &dyn History) -> Result<BTreeMap<String, Memory>> {
-    let mut memories: BTreeMap<String, Memory> = BTreeMap::new();
-    for (sync, mut runs) in history.latest_runs(1).await? {
-        memories.entry(sync).or_default().last = runs.pop();
-    }
-    for (sync, standing) in history.all_group_counts().await? {
-        memories.entry(sync).or_default().standing = standing;
-    }
-    for (sync, at) in history.last_successes().await? {
-        memories.entry(sync).or_default().last_success_at = Some(at);
-    }
-    Ok(memories)
+pub struct SyncRecord {
+    /// The last run.
+    pub last: Option<RunRecord>,
+    /// Its groups by state.
+    pub groups: GroupCounts,
+    /// When a run last succeeded.
+    pub last_success_at: Option<DateTime<Utc>>,
 }
 
 /// How a sync stands, with the next `fires` times of its schedule by its timetable.
 pub fn sync(
     project: &Project,
     mapping: &Mapping,
-    memory: Memory,
+    record: SyncRecord,
     timetable: Option<Timetable>,
     now: DateTime<Utc>,
     fires: usize,
@@ -80,35 +49,15 @@ pub fn sync(
             .unwrap_or_default(),
         group_type: mapping.group_type.clone(),
         enabled: mapping.enabled,
-        standing: memory.standing,
+        groups: record.groups,
         schedule: match timetable {
             Some(timetable) => schedule(project, mapping, timetable, now, fires),
             None => schedule_written(project, mapping),
         },
-        last_run: memory.last.map(run),
-        last_success_at: memory.last_success_at,
+        last_run: record.last.map(run),
+        last_success_at: record.last_success_at,
         activity: None,
     }
-}
-
-/// The timetable of a sync as its recorded runs leave it; none for one that is disabled or has no schedule.
-pub async fn timetable(
-    project: &Project,
-    mapping: &Mapping,
-    history: &dyn History,
-    now: DateTime<Utc>,
-) -> Result<Option<Timetable>> {
-    let Some(rules) = SyncSchedule::of(mapping, project.settings.daemon.zone())? else { return Ok(None) };
-    let followed_ended_at = match mapping.schedule.as_ref().map(|schedule| &schedule.when) {
-        Some(When::After(other)) => history.last_success(other).await?,
-        _ => None,
-    };
-    let recorded = |run: RunRecord| RunSpan { started_at: run.started_at, ended_at: run.ended_at };
-    let last = history.whole_runs(&mapping.name, 1).await?.pop().map(recorded);
-    let SinceSuccess { success, attempted_at, failed_at } = history.since_success(&mapping.name).await?;
-    let success = success.map(recorded);
-    let history = RunHistory { last, followed_ended_at, success, attempted_at, failed_at };
-    Ok(Some(Timetable::resume(rules, history, now)))
 }
 
 /// The schedule with its next `fires` times.
@@ -123,7 +72,7 @@ pub fn schedule(
     let zone = zone(project, mapping);
     let local = |at: DateTime<Utc>| at.with_timezone(&zone).to_rfc3339_opts(SecondsFormat::Secs, false);
     let next = timetable.upcoming(now, fires);
-    view.next = next.into_iter().map(|utc| FireView { local: local(utc), utc }).collect();
+    view.next = next.into_iter().map(|utc| ScheduledTime { local: local(utc), utc }).collect();
     timetable.tick(now);
     view.overdue_since = timetable.overdue_since();
     Some(view)
@@ -132,13 +81,13 @@ pub fn schedule(
 /// The schedule as it is written, without times.
 fn schedule_written(project: &Project, mapping: &Mapping) -> Option<ScheduleView> {
     let schedule = mapping.schedule.as_ref()?;
-    let written = if schedule.jitter.is_zero() {
+    let expression = if schedule.jitter.is_zero() {
         schedule.when.to_string()
     } else {
         format!("{} + up to {}", schedule.when, crate::format::duration(schedule.jitter))
     };
     let timezone = zone(project, mapping).name().to_owned();
-    Some(ScheduleView { written, timezone, overdue_since: None, next: Vec::new() })
+    Some(ScheduleView { expression, timezone, overdue_since: None, next: Vec::new() })
 }
 
 /// The zone in which a sync's times are read and shown.
@@ -176,44 +125,21 @@ pub fn run(record: RunRecord) -> RunView {
     }
 }
 
-/// A run with everything its record tells.
-pub async fn run_detail(history: &dyn History, id: &str) -> Result<Option<RunDetail>> {
-    let Some((record, detail)) = history.run(id).await? else { return Ok(None) };
-    let mut rejected = history.changes(id, Some(ChangeOutcome::Rejected), 0, REJECTED_SHOWN).await?;
-    if (rejected.len() as u64) < REJECTED_SHOWN {
-        rejected.extend(history.changes(id, Some(ChangeOutcome::PartlyRejected), 0, REJECTED_SHOWN).await?);
-    }
+/// A run with everything on record of it, and groups that it could not deliver.
+pub fn run_detail(record: RunRecord, detail: &str, rejected: Vec<ChangeRecord>) -> RunDetail {
     let mut run = run(record);
-    let detail = stored("record", &detail, &mut run.error).unwrap_or_default();
-    Ok(Some(RunDetail { run, detail, progress: None, rejected: rejected.into_iter().map(said).collect() }))
+    let detail = stored("record", detail, &mut run.error).unwrap_or_default();
+    RunDetail { run, detail, progress: None, rejected: rejected.into_iter().map(change).collect() }
 }
 
-/// What a run said about a group.
-pub fn said(group: ChangeRecord) -> SaidView {
+/// A change that a run sent.
+pub fn change(group: ChangeRecord) -> ChangeView {
     let ChangeRecord { key, entry } = group;
-    SaidView { key, at: entry.at, outcome: entry.outcome, reason: entry.reason, change: entry.change }
-}
-
-/// What is known of a group, with the latest `count` lines of its history (before the line `before`, if given); none when
-/// nothing is.
-pub async fn group(
-    history: &dyn History,
-    sync: &str,
-    key: &str,
-    before: Option<u64>,
-    count: u64,
-) -> Result<Option<GroupView>> {
-    let known = history.group(sync, key).await?;
-    let entries = if before.is_some() { count } else { count.max(HISTORY_SEARCHED) };
-    let history = history.group_history(sync, key, before, entries).await?;
-    if known.is_none() && history.is_empty() {
-        return Ok(None);
-    }
-    Ok(Some(group_view(sync, key, known, history, count)))
+    ChangeView { key, at: entry.at, outcome: entry.outcome, reason: entry.reason, change: entry.change }
 }
 
 /// Notes of traits of which that is not known yet when they were last sent, by older lines of their group's history.
-pub fn sent_in(traits: &mut BTreeMap<String, HeldView>, older: &[HistoryView]) {
+pub fn sent_in(traits: &mut BTreeMap<String, SyncedTrait>, older: &[HistoryView]) {
     for (name, held) in traits.iter_mut().filter(|(_, held)| held.sent_at.is_none()) {
         let spoke = |entry: &&HistoryView| {
             entry.outcome == ChangeOutcome::Delivered.name() && entry.change.names().any(|spoken| spoken == name)
@@ -224,7 +150,8 @@ pub fn sent_in(traits: &mut BTreeMap<String, HeldView>, older: &[HistoryView]) {
     }
 }
 
-fn group_view(
+/// A group: its synced state, and the latest `count` lines of its history.
+pub fn group(
     sync: &str,
     key: &str,
     known: Option<SyncedGroup>,
@@ -241,7 +168,7 @@ fn group_view(
             entry.outcome == ChangeOutcome::Delivered.name() && entry.change.names().any(|spoken| *spoken == name)
         };
         let said = history.iter().find(spoke);
-        let held = HeldView { value, sent_at: said.map(|said| said.at), run: said.map(|said| said.run.clone()) };
+        let held = SyncedTrait { value, sent_at: said.map(|said| said.at), run: said.map(|said| said.run.clone()) };
         (name, held)
     });
     let traits = traits.collect();
@@ -249,9 +176,9 @@ fn group_view(
     GroupView {
         sync: sync.to_owned(),
         key: key.to_owned(),
-        known: is_known,
+        synced: is_known,
         unconfirmed_in,
-        rejected: rejected.map(|(document, reason)| RefusedView { document: document.0, reason }),
+        rejected: rejected.map(|(document, reason)| RejectedDocument { document: document.0, reason }),
         traits,
         history: (history.into_iter())
             .map(|entry| HistoryView {
@@ -267,18 +194,8 @@ fn group_view(
     }
 }
 
-/// Groups of a sync whose last word is a rejection, in key order (after the group `after`, if given), at most `count`.
-pub async fn rejected(history: &dyn History, sync: &str, after: Option<&str>, count: u64) -> Result<Vec<RejectedView>> {
-    Ok(rejected_views(sync, history.rejected(sync, after, count).await?))
-}
-
-/// The same of every sync, at most `each` of one.
-pub async fn rejected_of_all(history: &dyn History, each: u64) -> Result<BTreeMap<String, Vec<RejectedView>>> {
-    let all = history.all_rejected(each).await?.into_iter();
-    Ok(all.map(|(sync, groups)| (sync.clone(), rejected_views(&sync, groups))).collect())
-}
-
-fn rejected_views(sync: &str, groups: Vec<SyncedGroup>) -> Vec<RejectedView> {
+/// Rejected groups of a sync.
+pub fn rejected(sync: &str, groups: Vec<SyncedGroup>) -> Vec<RejectedView> {
     let views = groups.into_iter().filter_map(|group| {
         let (document, mut reason) = group.rejected?;
         if let Some(what) = group.unreadable {
@@ -290,19 +207,19 @@ fn rejected_views(sync: &str, groups: Vec<SyncedGroup>) -> Vec<RejectedView> {
 }
 
 /// A decision of a plan; none where nothing needs to be said.
-pub fn planned(decision: &Decision) -> Option<PlannedView> {
+pub fn planned(decision: &Decision) -> Option<PlannedChange> {
     let kind = match decision.kind {
         CandidateKind::New => "new",
         CandidateKind::Changed => "changed",
         CandidateKind::Missing => "missing",
     };
-    let view = |change, before, refused| PlannedView {
+    let view = |change, before, rejection| PlannedChange {
         key: decision.key.clone(),
         kind: kind.to_owned(),
         certain: decision.certain,
         before,
         change,
-        refused,
+        rejection,
     };
     match &decision.verdict {
         Judgement::Same { .. } => None,
@@ -315,16 +232,16 @@ pub fn planned(decision: &Decision) -> Option<PlannedView> {
 }
 
 /// A group as it is exported.
-pub fn exported(sync: &str, group: SyncedGroup) -> ExportedView {
+pub fn exported(sync: &str, group: SyncedGroup) -> ExportedGroup {
     let SyncedGroup { key, document, unconfirmed_in, rejected, at, unreadable } = group;
     // What cannot be read is not an empty document.
     let shown = |document: Document| unreadable.is_none().then_some(document.0);
     let rejected = rejected.map(|(document, reason)| ExportedRejection { document: shown(document), reason });
-    ExportedView { at, document: shown(document), key, rejected, sync: sync.to_owned(), unreadable, unconfirmed_in }
+    ExportedGroup { at, document: shown(document), key, rejected, sync: sync.to_owned(), unreadable, unconfirmed_in }
 }
 
 /// A plan, with the changes that are to be shown.
-pub fn plan(planned: Plan, changes: Vec<PlannedView>, hidden: u64) -> PlanView {
+pub fn plan(planned: Plan, changes: Vec<PlannedChange>, hidden: u64) -> PlanView {
     let Counts { new, said, removed, unchanged, held, traits_set, traits_unset, .. } = planned.counts;
     PlanView {
         sync: planned.sync,
@@ -335,7 +252,7 @@ pub fn plan(planned: Plan, changes: Vec<PlannedView>, hidden: u64) -> PlanView {
         remove: removed.delivered,
         unchanged,
         rejected: said.rejected,
-        held,
+        rejected_earlier: held,
         traits_set,
         traits_unset,
         guard: planned.guarded.as_ref().map(error_json),

@@ -1,8 +1,9 @@
-//! One run of one sync of a config folder: check it against its source, prepare its destination, then run, plan or adopt.
+//! A job: one run, plan, adoption or verification of one sync of a config folder. It checks the mapping against its source,
+//! prepares the destination, and hands both to `sync`.
 
 use tokio::sync::watch;
 
-use super::Failure;
+use super::open::{self, Failure};
 use crate::config::Project;
 use crate::delivery::{self, Delivery, ReadBackClient, Signal};
 use crate::destination::{AddressedChange, Destination};
@@ -18,12 +19,11 @@ use crate::sync::report::Report;
 use crate::sync::verify::{self, Verification, Verified};
 use crate::sync::{self, Monitor, Plan, RunOptions, RunOrigin, Session, Warehouse};
 
-/// What a run, a plan or an adoption needs.
-pub struct Job<'a> {
+/// What the jobs of a process share.
+#[derive(Clone, Copy)]
+pub struct Context<'a> {
     /// The config folder.
     pub project: &'a Project,
-    /// The mapping, one of the project's.
-    pub file: &'a MappingFile,
     /// The ledger; nothing else may use this connection meanwhile.
     pub ledger: &'a dyn Ledger,
     /// The network.
@@ -32,14 +32,32 @@ pub struct Job<'a> {
     pub clock: &'a dyn Clock,
     /// For run ids and jitter.
     pub random: &'a Random,
-    /// Who watches.
-    pub monitor: &'a dyn Monitor,
-    /// What is requested of the run.
-    pub options: &'a RunOptions,
-    /// Where the run comes from.
-    pub origin: &'a RunOrigin,
-    /// Rises when it should stop.
-    pub signal: watch::Receiver<Signal>,
+}
+
+impl<'a> Context<'a> {
+    /// A job of the sync of this name.
+    ///
+    /// Errors: there is no such sync, or its mapping has mistakes.
+    pub fn job(
+        self,
+        sync: &str,
+        (options, origin): (&'a RunOptions, &'a RunOrigin),
+        monitor: &'a dyn Monitor,
+        signal: watch::Receiver<Signal>,
+    ) -> Result<Job<'a>, Failure> {
+        Ok(Job { context: self, file: open::named(self.project, sync)?, options, origin, monitor, signal })
+    }
+}
+
+/// One job.
+pub struct Job<'a> {
+    /// What it shares with others.
+    pub context: Context<'a>,
+    file: &'a MappingFile,
+    options: &'a RunOptions,
+    origin: &'a RunOrigin,
+    monitor: &'a dyn Monitor,
+    signal: watch::Receiver<Signal>,
 }
 
 /// Takes the pages of a plan, with the destination they would go to.
@@ -54,10 +72,10 @@ impl Job<'_> {
         Session {
             mapping: &self.file.mapping,
             fingerprint,
-            ledger: self.ledger,
+            ledger: self.context.ledger,
             delivery,
-            clock: self.clock,
-            random: self.random,
+            clock: self.context.clock,
+            random: self.context.random,
             monitor: self.monitor,
             options: self.options,
             origin: self.origin,
@@ -67,19 +85,21 @@ impl Job<'_> {
 
     /// The source, once it was asked whether the mapping fits it.
     async fn warehouse(&self) -> Result<Warehouse, Failure> {
-        let source = super::fitting_source(self.project, self.file).await?;
-        let instance = Instance::take(&self.project.settings.state.input_limits()).await?;
+        let source = open::fitting_source(self.context.project, self.file).await?;
+        let instance = Instance::take(&self.context.project.settings.state.input_limits()).await?;
         Ok(Warehouse { source, instance })
     }
 
     async fn destination(&self) -> Result<Box<dyn Destination>> {
-        let settings = super::destination_of(self.project, self.file)?;
+        let settings = open::destination_of(self.context.project, self.file)?;
         let group_type = &self.file.mapping.group_type;
-        super::destination(settings, group_type).within(|| self.place())
+        open::destination(settings, group_type).within(|| self.place())
     }
 
     async fn prepare(&self, destination: &mut dyn Destination) -> Result<()> {
-        delivery::prepare(destination, self.http_client, self.clock, self.random).await.within(|| self.place())
+        delivery::prepare(destination, self.context.http_client, self.context.clock, self.context.random)
+            .await
+            .within(|| self.place())
     }
 
     /// Both ends, ready to be used. Either may never answer, so whoever stops the run ends the waiting too.
@@ -128,10 +148,11 @@ impl Job<'_> {
                 return Err(failure);
             }
         };
-        let mut settings = super::delivery_settings(super::destination_of(self.project, self.file)?);
+        let mut settings = open::delivery_settings(open::destination_of(self.context.project, self.file)?);
         settings.grace = self.origin.grace.unwrap_or(settings.grace);
-        let (http_client, signal) = (self.http_client, self.signal.clone());
-        let delivery = Delivery::new(destination.as_ref(), http_client, self.clock, self.random, settings, signal);
+        let (http_client, signal) = (self.context.http_client, self.signal.clone());
+        let delivery =
+            Delivery::new(destination.as_ref(), http_client, self.context.clock, self.context.random, settings, signal);
         let session = self.session(&fingerprint, Some(&delivery));
         Ok(sync::run(&session, &mut warehouse).await.within(|| self.place())?)
     }
@@ -160,16 +181,22 @@ impl Job<'_> {
     pub async fn verify(&self, repair: bool, sink: &mut verify::Sink<'_>) -> Result<Verified> {
         let mut destination = self.destination().await?;
         // Asked before anything travels: most destinations cannot be.
-        ReadBackClient::new(destination.as_ref(), self.http_client, self.clock, self.random).within(|| self.place())?;
-        self.prepare(destination.as_mut()).await?;
-        let reader = ReadBackClient::new(destination.as_ref(), self.http_client, self.clock, self.random)
+        ReadBackClient::new(destination.as_ref(), self.context.http_client, self.context.clock, self.context.random)
             .within(|| self.place())?;
-        let mark = format!("verify-{}", self.clock.now().format("%Y%m%dT%H%M%SZ"));
-        let remote = RemoteGroups::open(&self.project.settings.state.input_limits()).await?;
+        self.prepare(destination.as_mut()).await?;
+        let reader = ReadBackClient::new(
+            destination.as_ref(),
+            self.context.http_client,
+            self.context.clock,
+            self.context.random,
+        )
+        .within(|| self.place())?;
+        let remote = RemoteGroups::open(&self.context.project.settings.state.input_limits()).await?;
+        let mark = format!("verify-{}", self.context.clock.now().format("%Y%m%dT%H%M%SZ"));
         let verification = Verification {
             mapping: &self.file.mapping,
             features: &destination.features(),
-            ledger: self.ledger,
+            ledger: self.context.ledger,
             remote: &remote,
             reader: &reader,
             repair: repair.then_some(mark.as_str()),

@@ -1,0 +1,115 @@
+//! `groupcast group`: one group with its synced state and its history.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::sync::Arc;
+
+use super::args::Cli;
+use super::ledger::all_readable;
+use super::plan::{shown_key, shown_value};
+use super::screen::{self, ADD, BOLD, CHANGE, DIM, REMOVE, paint, when};
+use super::service::{self, Access};
+use super::{print_json, remote};
+use crate::error::Within;
+use crate::model::Document;
+use crate::service::api::ServiceError;
+use crate::service::open::{self, Failure};
+use crate::service::views::GroupView;
+use crate::service::views::words::one_line;
+
+pub(super) async fn group(cli: &Cli, sync: &str, key: &str, number: u64, remote: bool) -> Result<u8, Failure> {
+    let project = Arc::new(open::project(&cli.folder)?);
+    open::exists(&project, sync)?;
+    let opened = service::open(&project, Access::Read).await?;
+    let found = match opened.service.group(sync, key, None, number).await {
+        Err(missing @ ServiceError::NotFound(_)) => Err(missing),
+        found => Ok(found?),
+    };
+    let remote = match remote {
+        true => {
+            let file = open::named(&project, sync)?;
+            Some(remote::look(&project, file, key).await.within(|| format!("sync {sync}"))?)
+        }
+        false => None,
+    };
+    let group = match found {
+        Ok(group) => group,
+        Err(missing) if !remote.as_ref().is_some_and(remote::Remote::exists) => return Err(missing.into()),
+        Err(_) => GroupView {
+            sync: sync.to_owned(),
+            key: key.to_owned(),
+            synced: false,
+            unconfirmed_in: None,
+            rejected: None,
+            traits: BTreeMap::new(),
+            history: Vec::new(),
+            unreadable: None,
+        },
+    };
+    let damaged = all_readable(sync, group.unreadable.as_ref().map(|_| key.to_owned()).as_slice());
+    if cli.json {
+        let mut group = serde_json::to_value(&group).unwrap_or_default();
+        if let Some(remote) = &remote {
+            group["remote"] = remote.json();
+        }
+        print_json(&group);
+        return damaged.map(|()| 0);
+    }
+    let mut out = screen::stdout();
+    writeln!(out, "{} in {sync}", paint(BOLD, shown_key(key)))?;
+    if let Some(what) = &group.unreadable {
+        writeln!(out, "{} {what}", paint(REMOVE, "unreadable:"))?;
+    }
+    if !group.synced {
+        let state = if group.history.is_empty() {
+            "not synced: this sync has sent nothing about it"
+        } else {
+            "not synced: removed, or never delivered"
+        };
+        writeln!(out, "{}", paint(CHANGE, state))?;
+    }
+    if let Some(run) = &group.unconfirmed_in {
+        let state = format!(
+            "unconfirmed since run {run}: no response to what was sent; the next run resends the group in full"
+        );
+        writeln!(out, "{}", paint(CHANGE, state))?;
+    }
+    if let Some(rejected) = &group.rejected {
+        writeln!(out, "{} {}", paint(REMOVE, "rejected:"), one_line(&rejected.reason))?;
+    }
+    if !group.traits.is_empty() {
+        let mut table = screen::table(&["trait", "value", "sent", "run"]);
+        for (name, synced) in &group.traits {
+            let sent = synced.sent_at.map_or_else(String::new, when);
+            table.add_row([shown_key(name), shown_value(&synced.value), sent, synced.run.clone().unwrap_or_default()]);
+        }
+        writeln!(out, "\n{table}")?;
+    }
+    if !group.history.is_empty() {
+        writeln!(out, "\n{}", paint(BOLD, "History"))?;
+    }
+    for entry in &group.history {
+        let reason = entry.reason.as_ref().map_or_else(String::new, |reason| format!("  {}", one_line(reason)));
+        writeln!(out, "{}  {}  {}{reason}", when(entry.at), entry.outcome.replace('_', " "), paint(DIM, &entry.run))?;
+        for (op, name, value) in entry.change.values() {
+            let verb = if op.accumulates() { format!("{} ", op.name()) } else { String::new() };
+            writeln!(out, "    {} {name} = {verb}{}", paint(ADD, "+"), shown_value(value))?;
+        }
+        for (name, value) in &entry.change.repeated {
+            let remark = paint(DIM, "(unchanged, sent with every change)");
+            writeln!(out, "    {} {name} = {} {remark}", paint(DIM, "="), shown_value(value))?;
+        }
+        for name in &entry.change.unset {
+            writeln!(out, "    {} {name}", paint(REMOVE, "-"))?;
+        }
+        if entry.change.delete {
+            writeln!(out, "    {} the group was deleted", paint(REMOVE, "-"))?;
+        }
+    }
+    drop(out);
+    if let Some(remote) = &remote {
+        let known = group.traits.iter().map(|(name, synced)| (name.clone(), synced.value.clone()));
+        remote.show(&Document(known.collect()))?;
+    }
+    damaged.map(|()| 0)
+}

@@ -1,0 +1,58 @@
+//! `groupcast rejected`: rejected groups with their error messages.
+
+use std::io::Write;
+use std::sync::Arc;
+
+use serde_json::json;
+
+use super::args::Cli;
+use super::plan::shown_key;
+use super::print_json;
+use super::screen::{self, when};
+use super::service::{self, Access};
+use crate::service::open::{self, Failure};
+use crate::service::views::words::one_line;
+
+pub(super) async fn rejected(cli: &Cli, sync: Option<&str>, number: u64) -> Result<u8, Failure> {
+    let project = Arc::new(open::project(&cli.folder)?);
+    let syncs: Vec<&str> = match sync {
+        Some(sync) => {
+            open::exists(&project, sync)?;
+            vec![sync]
+        }
+        None => {
+            let sound = project.mappings.iter().map(|file| file.mapping.name.as_str());
+            sound.chain(project.broken.iter().map(|broken| broken.name.as_str())).collect()
+        }
+    };
+    let opened = service::open(&project, Access::Read).await?;
+    let mut table = screen::table(&["sync", "group", "since", "reason"]);
+    let mut all = Vec::new();
+    for sync in syncs {
+        for group in opened.service.rejected(Some(sync), None, number).await? {
+            if !cli.json {
+                table.add_row([
+                    group.sync.clone(),
+                    shown_key(&group.key),
+                    when(group.at),
+                    one_line(&group.reason).into_owned(),
+                ]);
+            }
+            all.push(group);
+        }
+    }
+    if cli.json {
+        print_json(&json!({ "rejected": all }));
+        return Ok(0);
+    }
+    let mut out = screen::stdout();
+    if table.is_empty() {
+        writeln!(out, "no rejected groups")?;
+    } else {
+        writeln!(
+            out,
+            "{table}\n\nA rejected group is sent again when its row changes, or with `groupcast run --retry-rejected`."
+        )?;
+    }
+    Ok(0)
+}

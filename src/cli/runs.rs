@@ -1,0 +1,179 @@
+//! `groupcast runs`: the runs on record, and one with all details.
+
+use std::io::Write;
+use std::sync::Arc;
+
+use serde_json::json;
+
+use super::args::Cli;
+use super::plan::shown_key;
+use super::print_json;
+use super::screen::{self, BOLD, CHANGE, REMOVE, paint, plural, status_text, thousands, when};
+use super::service::{self, Access};
+use crate::service::open::{self, Failure};
+use crate::service::views::RunDetail;
+use crate::service::views::words::one_line;
+
+pub(super) async fn runs(cli: &Cli, sync: Option<&str>, number: u64) -> Result<u8, Failure> {
+    let project = Arc::new(open::project(&cli.folder)?);
+    if let Some(sync) = sync {
+        open::exists(&project, sync)?;
+    }
+    let runs = service::open(&project, Access::Read).await?.service.runs(sync, None, number).await?;
+    if cli.json {
+        print_json(&json!({ "runs": runs }));
+        return Ok(0);
+    }
+    let mut table = screen::table(&[
+        "run",
+        "sync",
+        "started by",
+        "status",
+        "rows",
+        "delivered",
+        "rejected",
+        "pending",
+        "took",
+        "error",
+    ]);
+    for run in &runs {
+        let counts = run.counts.clone().unwrap_or_default();
+        table.add_row([
+            run.run.clone(),
+            run.sync.clone(),
+            run.started_by.clone(),
+            status_text(run.status),
+            thousands(counts.rows),
+            thousands(counts.said.delivered + counts.removed.delivered),
+            thousands(counts.said.rejected + counts.removed.rejected),
+            thousands(counts.open()),
+            run.seconds().map_or_else(String::new, |took| format!("{took:.1} s")),
+            run.error.clone().unwrap_or_default(),
+        ]);
+    }
+    let mut out = screen::stdout();
+    if runs.is_empty() {
+        writeln!(out, "no runs yet; start one with `groupcast run`")?;
+    } else {
+        writeln!(out, "{table}")?;
+    }
+    Ok(0)
+}
+
+/// `groupcast runs show ID`.
+pub(super) async fn show_run(cli: &Cli, run: &str) -> Result<u8, Failure> {
+    let project = Arc::new(open::project(&cli.folder)?);
+    let found = service::open(&project, Access::Read).await?.service.run(run).await?;
+    if cli.json {
+        print_json(&serde_json::to_value(&found).unwrap_or_default());
+        return Ok(0);
+    }
+    let RunDetail { run, detail, progress, rejected } = &found;
+    let mut out = screen::stdout();
+    writeln!(out, "{} of {}: {}", paint(BOLD, &run.run), run.sync, status_text(run.status))?;
+    let by = if run.started_by.is_empty() { String::new() } else { format!(", started by {}", run.started_by) };
+    let took = run.seconds().map_or_else(String::new, |took| format!(", took {took:.1} s"));
+    writeln!(out, "  {}{took}{by}", when(run.started_at))?;
+    if let Some(error) = &run.error {
+        writeln!(out, "  {} {error}", paint(REMOVE, "error:"))?;
+        if let Some(advice) = &detail.advice {
+            writeln!(out, "  {} {advice}", paint(BOLD, "help:"))?;
+        }
+    }
+    if let Some(progress) = progress {
+        let of = progress.candidates.map_or_else(String::new, |candidates| format!(" of {}", thousands(candidates)));
+        writeln!(
+            out,
+            "  {}: {} rows read, {}{of} groups done",
+            progress.phase,
+            thousands(progress.rows_read),
+            thousands(progress.done)
+        )?;
+    }
+    if let Some(counts) = &run.counts {
+        let said = &counts.said;
+        writeln!(
+            out,
+            "\n{} = {} unchanged + {} delivered + {} rejected + {} pending + {} unconfirmed",
+            plural(counts.rows, "row"),
+            thousands(counts.unchanged),
+            thousands(said.delivered),
+            thousands(said.rejected),
+            thousands(said.not_sent),
+            thousands(said.unknown),
+        )?;
+        if counts.removed.total() > 0 {
+            let removed = &counts.removed;
+            writeln!(
+                out,
+                "of {} that left the model: {} removed, {} rejected, {} pending, {} unconfirmed",
+                plural(removed.total(), "group"),
+                thousands(removed.delivered),
+                thousands(removed.rejected),
+                thousands(removed.not_sent),
+                thousands(removed.unknown),
+            )?;
+        }
+        writeln!(
+            out,
+            "{} set, {} unset; {}, {} of them retries",
+            plural(counts.traits_set, "trait"),
+            thousands(counts.traits_unset),
+            plural(counts.requests, "request"),
+            thousands(counts.retries),
+        )?;
+    }
+    if !detail.guards.is_empty() {
+        let mut table = screen::table(&["guard", "measured", "of", "share", "limit", ""]);
+        for reading in &detail.guards {
+            let percent = |share: f64| format!("{:.1} %", share * 100.0);
+            let share = if reading.whole == 0 { 0.0 } else { reading.part as f64 / reading.whole as f64 };
+            let at_most = if reading.exact { "" } else { "at most " };
+            table.add_row([
+                reading.guard.clone(),
+                format!("{at_most}{} {}", thousands(reading.part), reading.what),
+                thousands(reading.whole),
+                reading.share_max.map_or_else(String::new, |_| percent(share)),
+                reading.share_max.map_or_else(String::new, percent),
+                if reading.trips { "stops".to_owned() } else { String::new() },
+            ]);
+        }
+        writeln!(out, "\n{table}")?;
+    }
+    if detail.timeline.requests.iter().any(|slot| *slot > 0) {
+        let slot = detail.timeline.slot_ms as f64 / 1000.0;
+        writeln!(out, "\nrequests  {}  {slot} s each", bars(&detail.timeline.requests))?;
+        if detail.timeline.retries.iter().any(|slot| *slot > 0) {
+            writeln!(out, "retries   {}", bars(&detail.timeline.retries))?;
+        }
+        let statuses = detail.by_status.iter().map(|(status, count)| match status {
+            0 => format!("{} without a response", thousands(*count)),
+            status => format!("{} × {status}", thousands(*count)),
+        });
+        writeln!(out, "responses {}", statuses.collect::<Vec<_>>().join(", "))?;
+    }
+    for remark in &detail.remarks {
+        writeln!(out, "{} {remark}", paint(CHANGE, "warning:"))?;
+    }
+    for (warning, count) in &detail.warnings {
+        writeln!(out, "{} {warning} ({} times)", paint(CHANGE, "destination warning:"), thousands(*count))?;
+    }
+    if !rejected.is_empty() {
+        let mut table = screen::table(&["rejected group", "reason"]);
+        for group in rejected {
+            table.add_row([shown_key(&group.key), one_line(group.reason.as_deref().unwrap_or_default()).into_owned()]);
+        }
+        writeln!(out, "\n{table}")?;
+    }
+    Ok(0)
+}
+
+/// Requests over time, one line of bars.
+fn bars(slots: &[u64]) -> String {
+    let most = slots.iter().copied().max().unwrap_or(0).max(1);
+    let bar = |slot: &u64| match *slot {
+        0 => ' ',
+        some => ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'][((some * 8).div_ceil(most) as usize).clamp(1, 8) - 1],
+    };
+    slots.iter().map(bar).collect()
+}

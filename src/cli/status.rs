@@ -1,0 +1,106 @@
+//! `groupcast status`: each sync with its groups by state and its last run.
+
+use std::io::Write;
+use std::sync::Arc;
+
+use serde_json::json;
+
+use super::args::Cli;
+use super::print_json;
+use super::screen::{self, DIM, paint, plural, status_text, thousands, when};
+use super::service::{self, Access, Opened};
+use crate::config::Project;
+use crate::error::Result;
+use crate::mapping::MappingFile;
+use crate::service::open::{self, Failure};
+use crate::service::views::{ActivityState, SyncView};
+
+pub(super) async fn status(cli: &Cli, syncs: &[String]) -> Result<u8, Failure> {
+    let project = Arc::new(open::project(&cli.folder)?);
+    super::show_broken(cli, &project);
+    let files = selected(&project, syncs)?;
+    let opened = service::open(&project, Access::Read).await?;
+    let views = selected_views(&opened, &files, 1).await?;
+    if cli.json {
+        print_json(&json!({"syncs": views, "broken": super::broken_json(&project)}));
+        return Ok(0);
+    }
+    let by_daemon = views.iter().any(|view| view.activity.is_some());
+    let mut head = vec!["sync", "destination", "synced", "unconfirmed", "rejected", "last run", "ended at"];
+    if by_daemon {
+        head.extend(["state", "next run"]);
+    }
+    let mut table = screen::table(&head);
+    for view in &views {
+        let disabled = if view.enabled { String::new() } else { " (disabled)".to_owned() };
+        let last = view.last_run.as_ref();
+        let mut row = vec![
+            format!("{}{disabled}", view.sync),
+            view.destination.clone(),
+            thousands(view.groups.synced),
+            thousands(view.groups.unconfirmed),
+            thousands(view.groups.rejected),
+            last.map_or_else(|| "never".to_owned(), |run| status_text(run.status)),
+            last.and_then(|run| run.ended_at).map_or_else(String::new, when),
+        ];
+        if by_daemon {
+            row.extend([doing(view), next(view)]);
+        }
+        table.add_row(row);
+    }
+    let mut out = screen::stdout();
+    writeln!(out, "{table}")?;
+    if let Some(source) = &opened.source {
+        writeln!(out, "\n{}", paint(DIM, format!("source: {source}")))?;
+    }
+    Ok(0)
+}
+
+/// The mappings of the selected syncs: all, or those of these names. A sync whose mapping has mistakes has none.
+pub(super) fn selected<'a>(project: &'a Project, syncs: &[String]) -> Result<Vec<&'a MappingFile>> {
+    syncs.iter().try_for_each(|sync| open::exists(project, sync))?;
+    let is_selected = |file: &&MappingFile| syncs.is_empty() || syncs.contains(&file.mapping.name);
+    Ok(project.mappings.iter().filter(is_selected).collect())
+}
+
+/// The views of these syncs, each with the next `times` of its schedule.
+pub(super) async fn selected_views(
+    opened: &Opened,
+    files: &[&MappingFile],
+    times: usize,
+) -> Result<Vec<SyncView>, Failure> {
+    let mut views = opened.service.syncs(times).await?;
+    views.retain(|view| files.iter().any(|file| file.mapping.name == view.sync));
+    Ok(views)
+}
+
+/// What the daemon does about a sync.
+fn doing(view: &SyncView) -> String {
+    let Some(activity) = &view.activity else { return String::new() };
+    match (activity.state, &activity.running) {
+        (ActivityState::Running, Some(progress)) => match progress.candidates {
+            Some(candidates) if candidates > 0 => {
+                format!("{} {} of {}", progress.phase, thousands(progress.done), thousands(candidates))
+            }
+            _ => progress.phase.clone(),
+        },
+        (ActivityState::Running, None) => "running".to_owned(),
+        (ActivityState::Queued, _) => "queued".to_owned(),
+        (ActivityState::Paused, _) => "paused".to_owned(),
+        (ActivityState::BackingOff, _) => {
+            format!("backing off after {}", plural(u64::from(activity.failures), "failure"))
+        }
+        (ActivityState::Scheduled, _) => "scheduled".to_owned(),
+        (ActivityState::Manual, _) => "manual".to_owned(),
+        (ActivityState::Disabled, _) => "disabled".to_owned(),
+    }
+}
+
+/// When a sync is started next by itself.
+fn next(view: &SyncView) -> String {
+    let Some(activity) = view.activity.as_ref().filter(|activity| activity.state != ActivityState::Paused) else {
+        return String::new();
+    };
+    let scheduled = view.schedule.as_ref().and_then(|schedule| schedule.next.first()).map(|fire| fire.utc);
+    activity.next_attempt_at.or(scheduled).map_or_else(String::new, when)
+}

@@ -1,0 +1,72 @@
+//! The commands that every service carries out in its own process, once: plan, export, adopt, verify, reset.
+
+use tokio::sync::mpsc;
+
+use super::api::ServiceResult;
+use super::job::Job;
+use super::stream::send;
+use super::tracker::Tracker;
+use super::views::{ExportedGroup, PlanPart, PlanView, build};
+use crate::io::Clock;
+use crate::ledger::{History, Ledger};
+use crate::sync::requests;
+use crate::sync::verify::{Drifted, Verified};
+
+/// Groups that an export reads at a time.
+const EXPORT_PAGE: u64 = 10_000;
+
+/// Makes a plan. The first `show` changes, and the requests if they are wanted, go to `parts`; the plan itself has none.
+pub async fn plan(
+    job: &Job<'_>,
+    (show, with_requests): (usize, bool),
+    tracker: &Tracker,
+    parts: &mpsc::Sender<PlanPart>,
+) -> ServiceResult<PlanView> {
+    let now = job.context.clock.now();
+    let (mut shown, mut hidden) = (0, 0);
+    let planned = job
+        .plan(&mut |destination, page| {
+            let mut found: Vec<PlanPart> =
+                page.iter().filter_map(build::planned).map(|change| PlanPart::Change(Box::new(change))).collect();
+            let shown_now = found.len().min(show - shown);
+            hidden += (found.len() - shown_now) as u64;
+            shown += shown_now;
+            found.truncate(shown_now);
+            if with_requests {
+                found.extend(requests::of_page(destination, page, now).into_iter().map(PlanPart::Request));
+            }
+            found.extend(tracker.take_notes().into_iter().map(PlanPart::Warning));
+            send(parts, found)
+        })
+        .await?;
+    Ok(build::plan(planned, Vec::new(), hidden))
+}
+
+/// Every group of a sync in the ledger, in key order.
+pub async fn export(history: &dyn History, sync: &str, items: &mpsc::Sender<ExportedGroup>) -> ServiceResult<()> {
+    let mut after: Option<String> = None;
+    loop {
+        let page = history.groups(sync, after.as_deref(), EXPORT_PAGE).await?;
+        let Some(last) = page.last() else { return Ok(()) };
+        after = Some(last.key.clone());
+        send(items, page.into_iter().map(|group| build::exported(sync, group)))?;
+    }
+}
+
+/// Compares the destination's groups with the synced state.
+pub async fn verify(job: &Job<'_>, repair: bool, items: &mpsc::Sender<Drifted>) -> ServiceResult<Verified> {
+    Ok(job.verify(repair, &mut |drifted| send(items, [drifted])).await?)
+}
+
+/// Has a group, or all of a sync, sent in full by the next run, or forgets their synced state. Returns how many groups.
+pub async fn reset(
+    ledger: &dyn Ledger,
+    clock: &dyn Clock,
+    sync: &str,
+    group: Option<&str>,
+    forget: bool,
+) -> ServiceResult<u64> {
+    let mark = format!("reset-{}", clock.now().format("%Y%m%dT%H%M%SZ"));
+    let keys = group.map(|group| vec![group.to_owned()]);
+    Ok(ledger.reset(sync, keys.as_deref(), &mark, forget).await?)
+}

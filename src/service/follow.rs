@@ -1,0 +1,97 @@
+//! A run that another process carries out: submitted, followed, and returned like one of this process.
+
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::api::{RunMonitor, Service, ServiceError, ServiceResult};
+use super::views::RunDetail;
+use crate::delivery::Signal;
+use crate::error::{Error, Kind, Result};
+use crate::io::{Clock, SystemClock};
+use crate::ledger::RunStatus;
+use crate::sync::report::Report;
+use crate::sync::{BY_COMMAND_LINE, Event, RunOptions};
+
+/// Between two queries of a run: short at first, because most are short.
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+const PAUSE_MAX: Duration = Duration::from_millis(300);
+/// How long a run is queued before a person hears of it: most begin immediately.
+const QUEUED_SILENTLY: Duration = Duration::from_secs(1);
+
+/// Runs a sync by `service`, to its end.
+pub async fn execute<S: Service + ?Sized>(
+    service: &S,
+    sync: &str,
+    options: &RunOptions,
+    monitor: &dyn RunMonitor,
+    signal: watch::Receiver<Signal>,
+) -> ServiceResult<Report> {
+    let submitted = service.trigger(sync, options.clone(), BY_COMMAND_LINE).await?;
+    monitor.submitted(&submitted);
+    let run = &submitted.run;
+    let clock = SystemClock::start();
+    let (mut passed_on, mut pause, mut queued) = (Signal::Go, FIRST_PAUSE, false);
+    let detail = loop {
+        let detail = match service.run(run).await {
+            // Only a run that never began leaves no record.
+            Err(ServiceError::NotFound(_)) => {
+                let what = format!("run {run} was cancelled before it began");
+                return Err(Error::new(Kind::Interrupted, what).into());
+            }
+            detail => detail?,
+        };
+        if detail.run.status != RunStatus::Running {
+            break detail;
+        }
+        if let Some(at) = &detail.progress {
+            if at.phase == "queued" && !queued && clock.elapsed() >= QUEUED_SILENTLY {
+                queued = true;
+                monitor.queued();
+            }
+            monitor.progress(at);
+        }
+        let now = *signal.borrow();
+        if now > passed_on {
+            passed_on = now;
+            match service.cancel(run).await {
+                // It ended meanwhile.
+                Ok(()) | Err(ServiceError::NotFound(_) | ServiceError::Conflict(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        clock.sleep(pause).await;
+        pause = (pause * 2).min(PAUSE_MAX);
+    };
+    if let Some(found) = &detail.detail.found {
+        monitor.note(Event::Compared(found));
+    }
+    Ok(report(detail)?)
+}
+
+/// The report of a run from its record, or its failure.
+fn report(detail: RunDetail) -> Result<Report> {
+    let RunDetail { run, detail, .. } = detail;
+    let seconds = run.seconds().unwrap_or_default();
+    let stopped = run.error.map(|error| {
+        let kind = run.error_kind.as_deref().and_then(Kind::from_name).unwrap_or(Kind::Bug);
+        Error::new(kind, error).maybe_advise(detail.advice.clone())
+    });
+    let failed = matches!(run.status, RunStatus::Guarded | RunStatus::Failed) || detail.found.is_none();
+    let stopped = match stopped {
+        Some(error) if failed => return Err(error),
+        stopped => stopped,
+    };
+    Ok(Report {
+        sync: run.sync,
+        run: run.run,
+        status: run.status,
+        counts: run.counts.unwrap_or_default(),
+        full: detail.full,
+        seconds,
+        beyond_limit: detail.beyond_limit,
+        warnings: detail.warnings.clone(),
+        detail,
+        stopped,
+    })
+}

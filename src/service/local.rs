@@ -1,0 +1,345 @@
+//! The service over a ledger, in this process: no daemon is involved.
+//!
+//! While a command has the ledger open for writing, other processes cannot open it at all. So such a command serves this
+//! service over the socket beside the ledger, for queries alone ([`LocalService::for_others`]).
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use parking_lot::Mutex;
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+
+use super::api::{About, EnqueuedRun, PlanStream, ResultStream, RunMonitor, Service, ServiceError, ServiceResult};
+use super::commands;
+use super::job::Context;
+use super::queries::{Queries, unknown_run};
+use super::tracker::Tracker;
+use super::views::{
+    ChangeView, ExportedGroup, GroupView, RejectedView, RunDetail, RunView, SyncActivity, SyncDetail, SyncView,
+};
+use crate::config::Project;
+use crate::delivery::Signal;
+use crate::error::{Error, Kind, Result};
+use crate::io::http::HttpClient;
+use crate::io::{Clock, Random, SystemClock};
+use crate::ledger::{Access, BackupSummary, Ledger, RunStatus};
+use crate::sync::report::Report;
+use crate::sync::verify::{Drifted, Verified};
+use crate::sync::{self, BY_COMMAND_LINE, Event, Monitor, RunOptions, RunOrigin};
+
+/// What is on record of a run whose process ended before it did.
+const CRASHED: &str = "the process ended during this run; unconfirmed groups will be resent";
+
+/// Answers from a ledger that this process has open, and writes to it.
+pub struct LocalService {
+    shared: Arc<Shared>,
+    /// The command that has the ledger open, where others use it meanwhile.
+    holder: Option<String>,
+}
+
+struct Shared {
+    project: Arc<Project>,
+    ledger: Arc<dyn Ledger>,
+    clock: SystemClock,
+    random: Random,
+    started_at: DateTime<Utc>,
+    http_client: OnceLock<HttpClient>,
+    /// The runs of this process, by sync.
+    running: Mutex<BTreeMap<String, Arc<Tracker>>>,
+}
+
+impl Shared {
+    /// Made when it is first needed: queries need none.
+    fn http_client(&self) -> Result<&HttpClient> {
+        match self.http_client.get() {
+            Some(client) => Ok(client),
+            None => {
+                let client = HttpClient::new()?;
+                Ok(self.http_client.get_or_init(|| client))
+            }
+        }
+    }
+
+    fn context<'a>(&'a self, ledger: &'a dyn Ledger) -> Result<Context<'a>> {
+        let http_client = self.http_client()?;
+        Ok(Context { project: &self.project, ledger, http_client, clock: &self.clock, random: &self.random })
+    }
+
+    async fn new_run(&self) -> Result<String> {
+        let latest = self.ledger.history().runs(None, None, 1).await?.pop();
+        Ok(sync::run_id(self.clock.now(), latest.as_ref().map(|run| run.run.as_str()), &self.random))
+    }
+}
+
+impl LocalService {
+    /// Over a ledger that this process has open.
+    pub fn new(project: Arc<Project>, ledger: Arc<dyn Ledger>) -> LocalService {
+        let clock = SystemClock::start();
+        let shared = Shared {
+            project,
+            ledger,
+            started_at: clock.now(),
+            clock,
+            random: Random::from_entropy(),
+            http_client: OnceLock::new(),
+            running: Mutex::default(),
+        };
+        LocalService { shared: Arc::new(shared), holder: None }
+    }
+
+    /// The same for other processes: queries and plans only, because the command `holder` is using the ledger.
+    pub fn for_others(&self, holder: String) -> LocalService {
+        LocalService { shared: Arc::clone(&self.shared), holder: Some(holder) }
+    }
+
+    fn queries(&self) -> Queries<'_> {
+        let Shared { project, ledger, clock, .. } = self.shared.as_ref();
+        Queries { project, history: ledger.history(), now: clock.now() }
+    }
+
+    /// Fails where another command is using the ledger.
+    fn writable(&self) -> ServiceResult<()> {
+        let Some(holder) = &self.holder else { return Ok(()) };
+        let error = Error::new(Kind::LedgerBusy, format!("{holder} is using the ledger"));
+        Err(ServiceError::Conflict(
+            error.advise("wait until it has ended, or stop it; `groupcast status` shows its progress"),
+        ))
+    }
+
+    /// Fails because only a daemon does this.
+    fn needs_daemon<T>(&self) -> ServiceResult<T> {
+        self.writable()?;
+        let error = Error::new(Kind::Config, "no daemon is running with this ledger");
+        Err(ServiceError::Conflict(error.advise("start one: `groupcast daemon`")))
+    }
+
+    /// A run of an earlier process that is on record as running has crashed: nobody else can have the ledger open.
+    fn corrected(&self, mut run: RunView) -> RunView {
+        let runs_here = || self.shared.running.lock().values().any(|tracker| tracker.run() == run.run);
+        if run.status == RunStatus::Running && !runs_here() {
+            run.status = RunStatus::Died;
+            run.error.get_or_insert_with(|| CRASHED.to_owned());
+        }
+        run
+    }
+}
+
+/// Tells a tracker and a person.
+struct Both<'a>(&'a Tracker, &'a dyn RunMonitor);
+
+impl Monitor for Both<'_> {
+    fn note(&self, event: Event<'_>) {
+        self.0.observe(&event);
+        self.1.note(event);
+    }
+}
+
+#[async_trait]
+impl Service for LocalService {
+    async fn about(&self) -> ServiceResult<About> {
+        let Shared { project, started_at, .. } = self.shared.as_ref();
+        let daemon = &project.settings.daemon;
+        Ok(About {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            started_at: *started_at,
+            config_read_at: *started_at,
+            config_problems: None,
+            ledger_problem: None,
+            stopping: false,
+            running: self.shared.running.lock().len(),
+            parallel_runs: daemon.parallel_runs,
+            timezone: daemon.zone().name().to_owned(),
+            tzdata: crate::time_zone::tables(),
+        })
+    }
+
+    fn now(&self) -> DateTime<Utc> {
+        self.shared.clock.now()
+    }
+
+    async fn ready(&self) -> ServiceResult<()> {
+        self.needs_daemon()
+    }
+
+    async fn syncs(&self, times: usize) -> ServiceResult<Vec<SyncView>> {
+        let mut syncs = self.queries().syncs(times).await?;
+        for sync in &mut syncs {
+            sync.last_run = sync.last_run.take().map(|run| self.corrected(run));
+        }
+        Ok(syncs)
+    }
+
+    async fn sync(&self, sync: &str) -> ServiceResult<SyncDetail> {
+        let mut detail = self.queries().sync(sync).await?;
+        detail.sync.last_run = detail.sync.last_run.map(|run| self.corrected(run));
+        detail.runs = detail.runs.into_iter().map(|run| self.corrected(run)).collect();
+        Ok(detail)
+    }
+
+    async fn trigger(&self, sync: &str, _options: RunOptions, _by: &str) -> ServiceResult<EnqueuedRun> {
+        self.queries().exists(sync)?;
+        self.needs_daemon()
+    }
+
+    async fn execute(
+        &self,
+        sync: &str,
+        options: &RunOptions,
+        monitor: &dyn RunMonitor,
+        signal: watch::Receiver<Signal>,
+    ) -> ServiceResult<Report> {
+        self.queries().file(sync)?;
+        self.writable()?;
+        let ledger = self.shared.ledger.connect(Access::ReadWrite)?;
+        let run = self.shared.new_run().await?;
+        let tracker = Arc::new(Tracker::new(&run, self.now(), BY_COMMAND_LINE));
+        self.shared.running.lock().insert(sync.to_owned(), Arc::clone(&tracker));
+        let origin = RunOrigin { run: Some(run), ..RunOrigin::of(BY_COMMAND_LINE) };
+        let both = Both(&tracker, monitor);
+        let done = match self.shared.context(ledger.as_ref()) {
+            Ok(context) => match context.job(sync, (options, &origin), &both, signal) {
+                Ok(job) => job.run().await,
+                Err(failure) => Err(failure),
+            },
+            Err(error) => Err(error.into()),
+        };
+        self.shared.running.lock().remove(sync);
+        Ok(done?)
+    }
+
+    async fn plan_stream(
+        &self,
+        sync: &str,
+        options: RunOptions,
+        show: usize,
+        requests: bool,
+    ) -> ServiceResult<PlanStream> {
+        self.queries().file(sync)?;
+        options.check().map_err(ServiceError::Invalid)?;
+        if let Some(tracker) = self.shared.running.lock().get(sync) {
+            let error = Error::new(Kind::LedgerBusy, format!("run {} of {sync} is in progress", tracker.run()));
+            return Err(ServiceError::Conflict(error.advise("try again when it has ended")));
+        }
+        let (shared, sync) = (Arc::clone(&self.shared), sync.to_owned());
+        Ok(ResultStream::spawn(&Handle::current(), "make the plan", |parts, signal| async move {
+            let ledger = shared.ledger.connect(Access::ReadOnly)?;
+            let origin = RunOrigin::of("plan");
+            let tracker = Tracker::new("", shared.clock.now(), "plan");
+            let job = shared.context(ledger.as_ref())?.job(&sync, (&options, &origin), &tracker, signal)?;
+            commands::plan(&job, (show, requests), &tracker, &parts).await
+        }))
+    }
+
+    async fn cancel(&self, run: &str) -> ServiceResult<()> {
+        match self.queries().find_run(run).await? {
+            None => Err(unknown_run(run)),
+            Some(_) => self.needs_daemon(),
+        }
+    }
+
+    async fn pause(&self, sync: &str, _paused: bool) -> ServiceResult<SyncActivity> {
+        self.queries().exists(sync)?;
+        self.needs_daemon()
+    }
+
+    async fn runs(&self, sync: Option<&str>, before: Option<&str>, count: u64) -> ServiceResult<Vec<RunView>> {
+        let runs = self.queries().runs(sync, before, count).await?;
+        Ok(runs.into_iter().map(|run| self.corrected(run)).collect())
+    }
+
+    async fn latest_runs(&self, each: u64) -> ServiceResult<BTreeMap<String, Vec<RunView>>> {
+        let latest = self.queries().latest_runs(each).await?;
+        let corrected = |runs: Vec<RunView>| runs.into_iter().map(|run| self.corrected(run)).collect();
+        Ok(latest.into_iter().map(|(sync, runs)| (sync, corrected(runs))).collect())
+    }
+
+    async fn run(&self, run: &str) -> ServiceResult<RunDetail> {
+        let mut detail = self.queries().run(run).await?;
+        let running = self.shared.running.lock();
+        detail.progress = running.values().find(|tracker| tracker.run() == run).map(|tracker| tracker.progress());
+        drop(running);
+        detail.run = self.corrected(detail.run);
+        Ok(detail)
+    }
+
+    async fn run_changes(
+        &self,
+        run: &str,
+        outcome: Option<&str>,
+        from: u64,
+        count: u64,
+    ) -> ServiceResult<Vec<ChangeView>> {
+        let changes = self.queries().run_changes(run, outcome, from, count).await?;
+        if changes.is_empty() {
+            // Whether it sent nothing, or does not exist.
+            self.queries().run(run).await?;
+        }
+        Ok(changes)
+    }
+
+    async fn rejected(&self, sync: Option<&str>, after: Option<&str>, count: u64) -> ServiceResult<Vec<RejectedView>> {
+        self.queries().rejected(sync, after, count).await
+    }
+
+    async fn group(&self, sync: &str, key: &str, before: Option<u64>, count: u64) -> ServiceResult<GroupView> {
+        self.queries().group(sync, key, before, count).await
+    }
+
+    async fn backup(&self, file: &Path) -> ServiceResult<BackupSummary> {
+        Ok(self.shared.ledger.storage().backup(file).await?)
+    }
+
+    async fn export(&self, sync: &str) -> ServiceResult<ResultStream<ExportedGroup, ()>> {
+        self.queries().exists(sync)?;
+        let (shared, sync) = (Arc::clone(&self.shared), sync.to_owned());
+        Ok(ResultStream::spawn(&Handle::current(), "export the ledger", |items, _| async move {
+            commands::export(shared.ledger.connect(Access::ReadOnly)?.history(), &sync, &items).await
+        }))
+    }
+
+    async fn reset(&self, sync: &str, group: Option<&str>, forget: bool) -> ServiceResult<u64> {
+        self.queries().exists(sync)?;
+        self.writable()?;
+        commands::reset(self.shared.ledger.as_ref(), &self.shared.clock, sync, group, forget).await
+    }
+
+    async fn adopt(&self, sync: &str) -> ServiceResult<ResultStream<(), u64>> {
+        self.queries().file(sync)?;
+        self.writable()?;
+        let (shared, sync) = (Arc::clone(&self.shared), sync.to_owned());
+        Ok(ResultStream::spawn(&Handle::current(), "adopt the groups", |_, signal| async move {
+            let ledger = shared.ledger.connect(Access::ReadWrite)?;
+            let (options, origin) = (RunOptions::default(), RunOrigin::of("adoption"));
+            let tracker = Tracker::new("", shared.clock.now(), &origin.started_by);
+            let job = shared.context(ledger.as_ref())?.job(&sync, (&options, &origin), &tracker, signal)?;
+            Ok(job.adopt().await?)
+        }))
+    }
+
+    async fn verify(&self, sync: &str, repair: bool) -> ServiceResult<ResultStream<Drifted, Verified>> {
+        self.queries().file(sync)?;
+        if repair {
+            self.writable()?;
+        }
+        let (shared, sync) = (Arc::clone(&self.shared), sync.to_owned());
+        Ok(ResultStream::spawn(&Handle::current(), "verify the groups", move |items, signal| async move {
+            let ledger = if repair {
+                shared.ledger.connect(Access::ReadWrite)?
+            } else {
+                shared.ledger.connect(Access::ReadOnly)?
+            };
+            let (options, origin) = (RunOptions::default(), RunOrigin::of("verify"));
+            let tracker = Tracker::new("", shared.clock.now(), &origin.started_by);
+            let job = shared.context(ledger.as_ref())?.job(&sync, (&options, &origin), &tracker, signal)?;
+            commands::verify(&job, repair, &items).await
+        }))
+    }
+
+    async fn metrics(&self) -> ServiceResult<String> {
+        self.needs_daemon()
+    }
+}
