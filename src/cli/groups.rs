@@ -60,7 +60,7 @@ pub(super) async fn status(cli: &Cli, syncs: &[String]) -> Result<u8, Failure> {
         let mut row = vec![
             format!("{}{disabled}", view.sync),
             view.destination.clone(),
-            thousands(view.standing.known),
+            thousands(view.standing.synced),
             thousands(view.standing.unconfirmed),
             thousands(view.standing.rejected),
             last.map_or_else(|| "never".to_owned(), |run| status_text(run.status)),
@@ -136,9 +136,9 @@ pub(super) async fn runs(cli: &Cli, sync: Option<&str>, number: u64) -> Result<u
             run.started_by.clone(),
             status_text(run.status),
             thousands(counts.rows),
-            thousands(counts.said.delivered + counts.removed.delivered),
-            thousands(counts.said.rejected + counts.removed.rejected),
-            thousands(counts.open()),
+            thousands(counts.changes.delivered + counts.removed.delivered),
+            thousands(counts.changes.rejected + counts.removed.rejected),
+            thousands(counts.unfinished()),
             run.seconds().map_or_else(String::new, |took| format!("{took:.1} s")),
             run.error.clone().unwrap_or_default(),
         ]);
@@ -287,7 +287,7 @@ pub(super) async fn show_run(cli: &Cli, run: &str) -> Result<u8, Failure> {
         )?;
     }
     if let Some(counts) = &run.counts {
-        let said = &counts.said;
+        let said = &counts.changes;
         writeln!(
             out,
             "\n{} = {} unchanged + {} delivered + {} rejected + {} not sent + {} unknown",
@@ -295,8 +295,8 @@ pub(super) async fn show_run(cli: &Cli, run: &str) -> Result<u8, Failure> {
             thousands(counts.unchanged),
             thousands(said.delivered),
             thousands(said.rejected),
-            thousands(said.not_sent),
-            thousands(said.unknown),
+            thousands(said.pending),
+            thousands(said.unconfirmed),
         )?;
         if counts.removed.total() > 0 {
             let removed = &counts.removed;
@@ -306,8 +306,8 @@ pub(super) async fn show_run(cli: &Cli, run: &str) -> Result<u8, Failure> {
                 plural(removed.total(), "group"),
                 thousands(removed.delivered),
                 thousands(removed.rejected),
-                thousands(removed.not_sent),
-                thousands(removed.unknown),
+                thousands(removed.pending),
+                thousands(removed.unconfirmed),
             )?;
         }
         writeln!(

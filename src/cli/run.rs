@@ -104,7 +104,7 @@ impl Ended<'_> {
             }
             Err(Failure::Error(error)) if self.cli.json => {
                 let status = match error.kind() {
-                    Kind::Guard => RunStatus::Guarded,
+                    Kind::Guard => RunStatus::StoppedByGuard,
                     Kind::Interrupted => RunStatus::Incomplete,
                     _ => RunStatus::Failed,
                 };
@@ -227,7 +227,7 @@ fn report(detail: RunDetail) -> Result<Report> {
             None => error,
         }
     });
-    let failed = matches!(run.status, RunStatus::Guarded | RunStatus::Failed) || detail.found.is_none();
+    let failed = matches!(run.status, RunStatus::StoppedByGuard | RunStatus::Failed) || detail.found.is_none();
     let stopped = match stopped {
         Some(error) if failed => return Err(error),
         stopped => stopped,
@@ -308,11 +308,11 @@ fn show(report: &Report) -> Result<(), Failure> {
             parts.push(paint(style, format!("{} {word}", thousands(count))));
         }
     };
-    part(counts.said.delivered, "delivered", ADD);
+    part(counts.changes.delivered, "delivered", ADD);
     part(counts.removed.delivered, "removed", CHANGE);
-    part(counts.said.rejected + counts.removed.rejected, "rejected", REMOVE);
-    part(counts.said.not_sent + counts.removed.not_sent, "not sent", CHANGE);
-    part(counts.said.unknown + counts.removed.unknown, "unknown", CHANGE);
+    part(counts.changes.rejected + counts.removed.rejected, "rejected", REMOVE);
+    part(counts.changes.pending + counts.removed.pending, "pending", CHANGE);
+    part(counts.changes.unconfirmed + counts.removed.unconfirmed, "unconfirmed", CHANGE);
     let traits = match (counts.traits_set, counts.traits_unset) {
         (0, 0) => String::new(),
         (set, 0) => format!("; {} set", plural(set, "trait")),
@@ -331,15 +331,15 @@ fn show(report: &Report) -> Result<(), Failure> {
         parts.join(", "),
         paint(DIM, format!("({:.1} s, {})", report.seconds, report.run)),
     )?;
-    if counts.held > 0 {
+    if counts.rejected_unchanged > 0 {
         writeln!(
             out,
             "  {} rejected earlier did not change and {} held back; see `groupcast rejected {}`, try with `--retry-rejected`",
-            thousands(counts.held),
-            if counts.held == 1 { "is" } else { "are" },
+            thousands(counts.rejected_unchanged),
+            if counts.rejected_unchanged == 1 { "is" } else { "are" },
             report.sync
         )?;
-    } else if counts.said.rejected + counts.removed.rejected > counts.invalid_keys {
+    } else if counts.changes.rejected + counts.removed.rejected > counts.invalid_keys {
         writeln!(out, "  `groupcast rejected {}` shows why", report.sync)?;
     }
     if report.beyond_limit > 0 {

@@ -141,7 +141,7 @@ impl Progress {
             state.done
         };
         if at.settled > done {
-            self.note(Event::Saying { settled: at.settled - done, total });
+            self.note(Event::Sending { settled: at.settled - done, total });
         }
     }
 
@@ -218,7 +218,7 @@ impl Monitor for Progress {
                 }
                 line
             }
-            Event::Saying { settled, total } => {
+            Event::Sending { settled, total } => {
                 state.done += settled;
                 if let Some(bar) = &state.bar {
                     bar.set_position(state.done);

@@ -73,10 +73,10 @@ impl Teller {
     /// How many groups of a sync the destination is known to hold.
     pub(super) async fn known(&self, sync: &str) -> Result<u64> {
         match self {
-            Teller::Ledger(ledger) => Ok(ledger.history().group_counts(sync).await?.known),
+            Teller::Ledger(ledger) => Ok(ledger.history().group_counts(sync).await?.synced),
             Teller::Daemon(client) => {
                 let views: Vec<SyncView> = client.get("syncs", &[]).await?;
-                Ok(views.iter().find(|view| view.sync == sync).map_or(0, |view| view.standing.known))
+                Ok(views.iter().find(|view| view.sync == sync).map_or(0, |view| view.standing.synced))
             }
         }
     }

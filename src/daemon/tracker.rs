@@ -109,7 +109,7 @@ impl Monitor for Tracker {
                 seen.rows = found.rows;
                 seen.candidates = Some(found.candidates());
             }
-            Event::Saying { settled, .. } => seen.settled += settled,
+            Event::Sending { settled, .. } => seen.settled += settled,
         }
     }
 }

@@ -159,7 +159,7 @@ pub struct SyncedGroup {
 pub struct GroupCounts {
     /// Groups that the destination holds: delivered, or adopted. One that was only ever rejected, or sent without a response,
     /// is not among them.
-    pub known: u64,
+    pub synced: u64,
     /// Groups whose state at the destination is unconfirmed, delivered before or not.
     pub unconfirmed: u64,
     /// Groups that were rejected and did not change since, delivered before or not.
@@ -169,6 +169,6 @@ pub struct GroupCounts {
 impl GroupCounts {
     /// Whether no group was delivered, may have been, or was rejected.
     pub fn is_empty(&self) -> bool {
-        self.known + self.unconfirmed + self.rejected == 0
+        self.synced + self.unconfirmed + self.rejected == 0
     }
 }

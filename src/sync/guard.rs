@@ -12,7 +12,7 @@ use crate::ledger::{CandidateKind, Comparison};
 use crate::mapping::{Guards, OnDuplicate};
 use crate::model::document;
 
-use super::decide::{Decision, Judgement};
+use super::decide::{Action, Decision};
 
 /// The guards, by the name that `--accept` takes.
 pub const NAMES: [&str; 8] =
@@ -37,13 +37,13 @@ impl Impact {
     /// Adds one decision.
     pub fn add(&mut self, decision: &Decision) {
         self.rows += u64::from(decision.kind != CandidateKind::Missing);
-        if let Judgement::Refused { unsendable: true, reason } = &decision.verdict
+        if let Action::Reject { unsendable: true, reason } = &decision.action
             && decision.kind != CandidateKind::Missing
         {
             self.unsendable += 1;
             self.reason.get_or_insert_with(|| crate::model::cell::without_value(reason));
         }
-        let Judgement::Say { change, .. } = &decision.verdict else { return };
+        let Action::Send { change, .. } = &decision.action else { return };
         if decision.kind != CandidateKind::Changed {
             return;
         }
@@ -61,7 +61,7 @@ impl Impact {
 }
 
 /// The guards of one run.
-pub struct Watch<'a> {
+pub struct GuardSet<'a> {
     /// The mapping's thresholds.
     pub guards: &'a Guards,
     /// What happens to shared keys.
@@ -91,7 +91,7 @@ pub struct Reading {
     pub trips: bool,
 }
 
-impl Watch<'_> {
+impl GuardSet<'_> {
     /// What each guard sees, whether or not it is accepted. Without the impact the figures it would give are upper bounds.
     pub fn readings(&self, found: &Comparison, rows_before: Option<u64>, impact: Option<&Impact>) -> Vec<Reading> {
         let share = |guard: &str, what: &str, part: u64, whole: u64, share_max: f64, exact: bool| Reading {
@@ -115,14 +115,14 @@ impl Watch<'_> {
         let shared = if self.on_duplicate == OnDuplicate::Fail { found.duplicate_rows } else { 0 };
         let unusable = parts_total(found, shared);
         let before = rows_before.filter(|_| self.full).unwrap_or(0);
-        let empty = self.full && self.guards.empty && found.rows == 0 && found.known > 0;
+        let empty = self.full && self.guards.empty && found.rows == 0 && found.synced > 0;
         let renamed = self.renamed(found).unwrap_or(0);
         let (unsendable, rows) = impact.map_or((0, 0), |impact| (impact.unsendable, impact.rows));
         let changed = impact.map_or(found.changed, |impact| impact.changed);
         let nulled = impact.map_or(found.changed, |impact| impact.nulled.values().copied().max().unwrap_or(0));
         vec![
             counted("keys", "rows without a usable key", unusable, found.rows, unusable > 0),
-            counted("empty", "rows the model yields", found.rows, found.known, empty),
+            counted("empty", "rows the model yields", found.rows, found.synced, empty),
             share(
                 "rows-dropped",
                 "rows fewer than at the last run",
@@ -135,7 +135,7 @@ impl Watch<'_> {
                 "keys-changed",
                 "known groups that are gone while as many new ones came",
                 renamed,
-                found.known,
+                found.synced,
                 self.guards.keys_changed_max,
                 true,
             ),
@@ -143,7 +143,7 @@ impl Watch<'_> {
                 "removed",
                 "known groups that would be removed",
                 found.removable,
-                found.known,
+                found.synced,
                 self.guards.removed_max,
                 true,
             ),
@@ -151,7 +151,7 @@ impl Watch<'_> {
                 "changed",
                 "known groups whose held values are replaced or removed",
                 changed,
-                found.known,
+                found.synced,
                 self.guards.changed_max,
                 impact.is_some() || changed == 0,
             ),
@@ -159,7 +159,7 @@ impl Watch<'_> {
                 "nulled",
                 "known groups of which one trait turns null",
                 nulled,
-                found.known,
+                found.synced,
                 self.guards.nulled_max,
                 impact.is_some() || nulled == 0,
             ),
@@ -197,10 +197,10 @@ impl Watch<'_> {
             };
             self.stop("keys", figures, hint)?;
         }
-        if self.full && self.guards.empty && found.rows == 0 && found.known > 0 {
+        if self.full && self.guards.empty && found.rows == 0 && found.synced > 0 {
             self.stop(
                 "empty",
-                format!("the model yields no rows, {} groups are known", found.known),
+                format!("the model yields no rows, {} groups are known", found.synced),
                 "look at the job that fills the model",
             )?;
         }
@@ -219,11 +219,11 @@ impl Watch<'_> {
             self.share(
                 "keys-changed",
                 gone,
-                found.known,
+                found.synced,
                 self.guards.keys_changed_max,
                 format!(
                     "{gone} of {} known groups are gone (such as {}), and {} new ones came (such as {})",
-                    found.known,
+                    found.synced,
                     examples(&found.missing_examples),
                     found.new,
                     examples(&found.new_examples)
@@ -235,9 +235,9 @@ impl Watch<'_> {
         self.share(
             "removed",
             found.removable,
-            found.known,
+            found.synced,
             self.guards.removed_max,
-            format!("{} of {} known groups left the model and would be removed", found.removable, found.known),
+            format!("{} of {} known groups left the model and would be removed", found.removable, found.synced),
             "look at the model's filter, or raise `removed_max` under [guards]",
         )
     }
@@ -267,7 +267,7 @@ impl Watch<'_> {
     /// Whether the exact impact must be known before anything is sent: only when the candidates could trip a guard at all.
     pub fn needs_impact(&self, found: &Comparison) -> bool {
         let lowest = self.guards.changed_max.min(self.guards.nulled_max);
-        found.changed >= self.guards.groups_min && exceeds(found.changed, found.known, lowest)
+        found.changed >= self.guards.groups_min && exceeds(found.changed, found.synced, lowest)
     }
 
     /// What only the decisions can tell: held values replaced, traits turning null.
@@ -328,14 +328,14 @@ fn exceeds(part: u64, whole: u64, share_max: f64) -> bool {
 mod tests {
     use super::*;
 
-    fn watch<'a>(guards: &'a Guards, accepted: &'a BTreeSet<String>) -> Watch<'a> {
-        Watch { guards, on_duplicate: OnDuplicate::Fail, accepted, full: true }
+    fn watch<'a>(guards: &'a Guards, accepted: &'a BTreeSet<String>) -> GuardSet<'a> {
+        GuardSet { guards, on_duplicate: OnDuplicate::Fail, accepted, full: true }
     }
 
     #[test]
     fn each_guard_stops_with_figures_and_its_flag() {
         let (guards, none) = (Guards::default(), BTreeSet::new());
-        let sound = Comparison { rows: 100, known: 100, unchanged: 100, ..Comparison::default() };
+        let sound = Comparison { rows: 100, synced: 100, unchanged: 100, ..Comparison::default() };
         assert!(watch(&guards, &none).comparison(&sound, Some(100)).is_ok());
         for (found, before, name, figure) in [
             (Comparison { null_keys: 2, ..sound.clone() }, None, "keys", "2 without a key"),
@@ -368,7 +368,7 @@ mod tests {
         let (guards, none) = (Guards::default(), BTreeSet::new());
         let found = Comparison {
             rows: 100,
-            known: 100,
+            synced: 100,
             missing: 90,
             new: 90,
             missing_examples: vec!["00123".to_owned()],
@@ -391,7 +391,7 @@ mod tests {
             (Comparison { missing: 50, new: 50, ..found.clone() }, true),
             (found.clone(), false),
         ] {
-            assert!(Watch { full, ..watch(&guards, &none) }.comparison(&found, None).is_ok(), "{found:?}");
+            assert!(GuardSet { full, ..watch(&guards, &none) }.comparison(&found, None).is_ok(), "{found:?}");
         }
         let accepted = BTreeSet::from(["keys-changed".to_owned()]);
         assert!(watch(&guards, &accepted).comparison(&found, Some(100)).is_ok());
@@ -414,15 +414,15 @@ mod tests {
         let (guards, none) = (Guards::default(), BTreeSet::new());
         let found = Comparison {
             rows: 10,
-            known: 12,
+            synced: 12,
             missing_candidates: 5,
             removable: 5,
             duplicate_rows: 2,
             ..Comparison::default()
         };
-        let skipping = Watch { on_duplicate: OnDuplicate::Skip, ..watch(&guards, &none) };
+        let skipping = GuardSet { on_duplicate: OnDuplicate::Skip, ..watch(&guards, &none) };
         assert!(skipping.comparison(&found, Some(28)).is_ok());
-        assert!(!skipping.needs_impact(&Comparison { changed: 19, known: 20, ..found.clone() }));
-        assert!(skipping.needs_impact(&Comparison { changed: 20, known: 30, ..found }));
+        assert!(!skipping.needs_impact(&Comparison { changed: 19, synced: 20, ..found.clone() }));
+        assert!(skipping.needs_impact(&Comparison { changed: 20, synced: 30, ..found }));
     }
 }

@@ -128,7 +128,7 @@ fn a_history_of_kills_loses_nothing_and_repeats_little() {
     }
     println!("{} of {} requests were said again in part", again.len(), received.len());
     let died = place.run(&["runs", "--json", "-n", "1000"]).json();
-    let died = died["runs"].as_array().unwrap().iter().filter(|run| run["status"] == "died").count();
+    let died = died["runs"].as_array().unwrap().iter().filter(|run| run["status"] == "crashed").count();
     assert!((amid..=kills).contains(&died), "{died}");
 }
 
@@ -163,15 +163,15 @@ fn asked_to_stop_it_settles_what_is_answered() {
         let output = output.says(&[
             "stopping: what is in flight may finish",
             "50 delivered",
-            "50 not sent",
+            "50 pending",
             "the run was asked to stop",
         ]);
-        assert!(!output.all().contains("unknown"), "{}", output.all());
+        assert!(!output.all().contains("unconfirmed"), "{}", output.all());
         let before = receiver.vendor.received();
         assert_eq!(before.len(), 2 + CONCURRENCY);
         let later = place.run(&["runs", "later", "--json"]).exits(0).json();
         assert_eq!(later["runs"], json!([]), "the second sync never began");
-        assert_eq!(place.run(&["runs", "accounts", "--json"]).json()["runs"][0]["status"], json!("incomplete"));
+        assert_eq!(place.run(&["runs", "accounts", "--json"]).json()["runs"][0]["status"], json!("cancelled"));
         // AND the next run sends only the rest
         place.run(&["run", "accounts"]).exits(0).says(&["50 unchanged, 50 delivered"]);
         let rest = keys(&receiver.since(before.len()));
@@ -198,7 +198,7 @@ fn without_answers_it_ends_after_the_grace_or_a_second_signal() {
         if signals.len() > 1 {
             assert!(output.stderr.contains("abandoning what is in flight"), "{}", output.stderr);
         }
-        output.says(&["10 delivered", "30 unknown", "20 not sent"]);
+        output.says(&["10 delivered", "30 unconfirmed", "20 pending"]);
         // What nobody answered is unconfirmed, and is said again in full; nothing else is.
         place.run(&["status"]).exits(0).says(&["30"]);
         let seen = receiver.requests();

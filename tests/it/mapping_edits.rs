@@ -315,7 +315,7 @@ fn one_group_some_groups_and_then_the_rest() {
     place.run(&["plan", "accounts", "--group", "6"]).exits(0).says(&["1 to add"]);
     // three
     let limited = place.run(&["run", "accounts", "--limit", "3"]).exits(0);
-    limited.says(&["3 delivered", "4 not sent", "4 groups left by --limit"]);
+    limited.says(&["3 delivered", "4 pending", "4 groups left by --limit"]);
     assert_eq!(receiver.vendor.groups().len(), 4);
     assert_eq!(said(&receiver, &place, &["run", "--limit", "0"], 0), []);
     // the rest

@@ -17,7 +17,7 @@ use crate::ledger::{
 /// More unfinished runs than there can be: each is of another sync.
 const UNFINISHED_MAX: u64 = 1_000_000;
 /// A run of the whole model that succeeded, with or without rejections.
-const SUCCESSFUL: &str = "status IN ('delivered', 'some_rejected') AND partial IS NOT TRUE";
+const SUCCESSFUL: &str = "status IN ('succeeded', 'succeeded_with_rejections') AND partial IS NOT TRUE";
 
 /// The condition for groups of a sync after the group `after`, if given.
 fn following(sync: &str, after: Option<&str>) -> String {
@@ -158,11 +158,11 @@ impl History for DuckDbLedger {
             connection
                 .query_row(
                     &format!(
-                        "SELECT ({}), count(unsettled_in), count(rejected_reason) FROM known WHERE sync = ?",
+                        "SELECT ({}), count(unconfirmed_in), count(rejected_reason) FROM synced WHERE sync = ?",
                         statements::delivered_count(&sync)
                     ),
                     [&sync],
-                    |row| Ok(GroupCounts { known: row.get(0)?, unconfirmed: row.get(1)?, rejected: row.get(2)? }),
+                    |row| Ok(GroupCounts { synced: row.get(0)?, unconfirmed: row.get(1)?, rejected: row.get(2)? }),
                 )
                 .map_err(ledger_error("count groups"))
         })
@@ -173,12 +173,12 @@ impl History for DuckDbLedger {
         self.call("count groups", |connection| {
             let read = || -> duckdb::Result<BTreeMap<String, GroupCounts>> {
                 let mut counts = connection.prepare(
-                    "SELECT sync, count(*), count(unsettled_in), count(rejected_reason) FROM known GROUP BY sync",
+                    "SELECT sync, count(*), count(unconfirmed_in), count(rejected_reason) FROM synced GROUP BY sync",
                 )?;
                 let of = |row: &duckdb::Row<'_>| {
                     Ok((
                         row.get(0)?,
-                        GroupCounts { known: row.get(1)?, unconfirmed: row.get(2)?, rejected: row.get(3)? },
+                        GroupCounts { synced: row.get(1)?, unconfirmed: row.get(2)?, rejected: row.get(3)? },
                     ))
                 };
                 let mut counts: BTreeMap<String, GroupCounts> =
@@ -187,7 +187,7 @@ impl History for DuckDbLedger {
                 for count in never.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, u64>(1)?)))? {
                     let (sync, count) = count?;
                     if let Some(of_sync) = counts.get_mut(&sync) {
-                        of_sync.known = of_sync.known.saturating_sub(count);
+                        of_sync.synced = of_sync.synced.saturating_sub(count);
                     }
                 }
                 Ok(counts)
@@ -215,7 +215,7 @@ impl History for DuckDbLedger {
     async fn all_rejected(&self, each: u64) -> Result<BTreeMap<String, Vec<SyncedGroup>>> {
         self.call("list rejected groups", move |connection| {
             let sql = format!(
-                "SELECT {GROUP_COLUMNS}, sync FROM known WHERE rejected_reason IS NOT NULL \
+                "SELECT {GROUP_COLUMNS}, sync FROM synced WHERE rejected_reason IS NOT NULL \
                  QUALIFY row_number() OVER (PARTITION BY sync ORDER BY key) <= {each} ORDER BY key"
             );
             let found = groups(connection, &sql, [], true, |row| row.get::<_, String>(6));

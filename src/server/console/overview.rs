@@ -189,7 +189,7 @@ fn row(context: &PageContext, sync: &SyncView, spark: &Markup) -> Vec<Markup> {
         },
         spark.clone(),
         html! {
-            (thousands(groups.known))
+            (thousands(groups.synced))
             @if groups.rejected > 0 { div class="soft" { (thousands(groups.rejected)) " rejected" } }
             @if groups.unconfirmed > 0 { div class="soft" { (thousands(groups.unconfirmed)) " unconfirmed" } }
         },

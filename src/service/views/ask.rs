@@ -22,7 +22,7 @@ use crate::model::document::Document;
 use crate::scheduler::cron::SyncSchedule;
 use crate::scheduler::timetable::{RunHistory, RunSpan, Timetable};
 use crate::sync::Plan;
-use crate::sync::decide::{Decision, Judgement};
+use crate::sync::decide::{Action, Decision};
 use crate::sync::report::{Counts, error_json};
 
 /// Lines of a group's history that are searched for when each trait was last sent.
@@ -299,15 +299,15 @@ pub fn planned(decision: &Decision) -> Option<PlannedView> {
     let view = |change, before, refused| PlannedView {
         key: decision.key.clone(),
         kind: kind.to_owned(),
-        certain: decision.certain,
+        certain: decision.confirmed,
         before,
         change,
         refused,
     };
-    match &decision.verdict {
-        Judgement::Same { .. } => None,
-        Judgement::Refused { reason, .. } => Some(view(Default::default(), Default::default(), Some(reason.clone()))),
-        Judgement::Say { change, .. } => {
+    match &decision.action {
+        Action::Unchanged { .. } => None,
+        Action::Reject { reason, .. } => Some(view(Default::default(), Default::default(), Some(reason.clone()))),
+        Action::Send { change, .. } => {
             let held = |name: &String| Some((name.clone(), decision.before.0.get(name)?.clone()));
             Some(view(change.as_ref().clone(), change.names().filter_map(held).collect(), None))
         }
@@ -325,17 +325,18 @@ pub fn exported(sync: &str, group: SyncedGroup) -> ExportedView {
 
 /// A plan, with the changes that are to be shown.
 pub fn plan(planned: Plan, changes: Vec<PlannedView>, hidden: u64) -> PlanView {
-    let Counts { new, said, removed, unchanged, held, traits_set, traits_unset, .. } = planned.counts;
+    let Counts { new, changes: sent, removed, unchanged, rejected_unchanged, traits_set, traits_unset, .. } =
+        planned.counts;
     PlanView {
         sync: planned.sync,
         full: planned.full,
         comparison: planned.found,
         add: new,
-        change: said.delivered.saturating_sub(new),
+        change: sent.delivered.saturating_sub(new),
         remove: removed.delivered,
         unchanged,
-        rejected: said.rejected,
-        held,
+        rejected: sent.rejected,
+        held: rejected_unchanged,
         traits_set,
         traits_unset,
         guard: planned.guarded.as_ref().map(error_json),

@@ -41,7 +41,7 @@ fn questions_are_answered_alike_with_and_without_a_daemon() {
     ];
     let before: Vec<Value> = questions.iter().map(|question| place.run(question).exits(0).json()).collect();
     // What was only ever refused is not known to be there.
-    let standing = json!({"known": 4, "unconfirmed": 0, "rejected": 1});
+    let standing = json!({"synced": 4, "unconfirmed": 0, "rejected": 1});
     assert_eq!(before[0]["syncs"][0]["standing"], standing);
     let plan = place.run(&["plan", "--json"]).exits(0).stdout;
     let daemon = Daemon::start(&place);

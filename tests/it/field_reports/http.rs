@@ -80,7 +80,7 @@ fn an_answer_that_cannot_be_unpacked_is_no_acceptance() {
         [head.as_bytes(), body].concat()
     });
     let place = place(&format!("type = \"webhook\"\nurl = \"http://{address}/hook\""));
-    run(&place, &[]).exits(1).says(&["1 unknown", "cannot be decompressed"]);
+    run(&place, &[]).exits(1).says(&["1 unconfirmed", "cannot be decompressed"]);
 }
 
 fn ok() -> (String, Heads) {
@@ -127,8 +127,8 @@ fn a_proxy_that_wants_a_password_says_so_and_stops_the_run() {
     });
     let place = place("type = \"webhook\"\nurl = \"https://hooks.example.test/hook\"");
     let output = run(&place, &[("HTTPS_PROXY", &format!("http://{proxy}"))]).exits(1);
-    let output = output.says(&["407", "give the proxy credentials in HTTPS_PROXY", "1 not sent"]);
-    assert!(!output.all().contains("unknown"), "{}", output.all());
+    let output = output.says(&["407", "give the proxy credentials in HTTPS_PROXY", "1 pending"]);
+    assert!(!output.all().contains("unconfirmed"), "{}", output.all());
     let heads = heads.lock().unwrap();
     assert!(heads.len() == 1 && heads[0].starts_with("CONNECT hooks.example.test:443 "), "{heads:?}");
 }

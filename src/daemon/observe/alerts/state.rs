@@ -77,11 +77,11 @@ impl Ended<'_> {
             return None;
         }
         match run.status {
-            RunStatus::Running => None,
-            RunStatus::Delivered | RunStatus::SomeRejected => {
+            RunStatus::Queued | RunStatus::Running | RunStatus::Cancelled => None,
+            RunStatus::Succeeded | RunStatus::SucceededWithRejections => {
                 Some((self.rejected() > rejected_above).then_some(ProblemKind::Rejecting))
             }
-            RunStatus::Guarded => {
+            RunStatus::StoppedByGuard => {
                 let guard = words::guard_of(run).unwrap_or("unknown").to_owned();
                 Some(Some(ProblemKind::Guarded { guard }))
             }
@@ -90,7 +90,7 @@ impl Ended<'_> {
             RunStatus::Incomplete | RunStatus::Failed => {
                 Some(Some(ProblemKind::Failing { kind: kind.unwrap_or("unknown").to_owned() }))
             }
-            RunStatus::Died => Some(Some(ProblemKind::Failing { kind: "crashed".to_owned() })),
+            RunStatus::Crashed => Some(Some(ProblemKind::Failing { kind: "crashed".to_owned() })),
         }
     }
 }

@@ -15,8 +15,10 @@ const DURATIONS: &[f64] = &[0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 
 
 /// The statuses of runs that ended.
 fn statuses() -> Vec<&'static str> {
-    use RunStatus::{Delivered, Died, Failed, Guarded, Incomplete, SomeRejected};
-    [Delivered, SomeRejected, Incomplete, Guarded, Failed, Died].map(|status| status.name()).into()
+    use RunStatus::{Cancelled, Crashed, Failed, Incomplete, StoppedByGuard, Succeeded, SucceededWithRejections};
+    [Succeeded, SucceededWithRejections, Incomplete, StoppedByGuard, Failed, Crashed, Cancelled]
+        .map(|status| status.name())
+        .into()
 }
 
 fn starters() -> Vec<&'static str> {
@@ -84,14 +86,14 @@ fn starter(started_by: &str) -> String {
 fn changes(ended: &RunDetail) -> Counted {
     let counts = ended.run.counts.clone().unwrap_or_default();
     // Groups that were rejected earlier, or have no key, were not rejected in this run.
-    let rejected = counts.rejected().saturating_sub(counts.held + counts.invalid_keys);
+    let rejected = counts.rejected().saturating_sub(counts.rejected_unchanged + counts.invalid_keys);
     by(
         outcomes,
         [
-            counts.said.delivered + counts.removed.delivered,
+            counts.changes.delivered + counts.removed.delivered,
             rejected,
-            counts.said.not_sent + counts.removed.not_sent,
-            counts.said.unknown + counts.removed.unknown,
+            counts.changes.pending + counts.removed.pending,
+            counts.changes.unconfirmed + counts.removed.unconfirmed,
         ],
     )
 }
@@ -250,7 +252,7 @@ pub(super) const METRICS: &[Metric] = &[
         help: "Runs that a guard stopped.",
         source: Source::Runs {
             count: |ended| match ended.run.status {
-                RunStatus::Guarded => vec![(vec![guard_of(&ended.run).unwrap_or("unknown").to_owned()], 1)],
+                RunStatus::StoppedByGuard => vec![(vec![guard_of(&ended.run).unwrap_or("unknown").to_owned()], 1)],
                 _ => Vec::new(),
             },
             initial: || each(guards),
@@ -302,7 +304,7 @@ pub(super) const METRICS: &[Metric] = &[
         name: "synced_groups",
         labels: &[],
         help: "Groups that were delivered or adopted; one that was only ever rejected or unconfirmed does not count.",
-        source: Source::Sync(|view, _| Some(Sample::Count(view.standing.known))),
+        source: Source::Sync(|view, _| Some(Sample::Count(view.standing.synced))),
     },
     Metric {
         name: "unconfirmed_groups",

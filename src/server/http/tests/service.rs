@@ -20,7 +20,7 @@ use crate::service::views::{
     TraitView,
 };
 use crate::sync::RunOptions;
-use crate::sync::report::{Counts, Detail, Tally, error_json};
+use crate::sync::report::{Counts, Detail, OutcomeCounts, error_json};
 use crate::sync::verify::{Drifted, Verified};
 
 /// What was asked of it, one line each; and whether it is ready.
@@ -88,15 +88,15 @@ fn change() -> Change {
 }
 
 fn run_view() -> RunView {
-    let tally = Tally { delivered: 3, rejected: 1, not_sent: 0, unknown: 0 };
+    let tally = OutcomeCounts { delivered: 3, rejected: 1, pending: 0, unconfirmed: 0 };
     RunView {
         sync: "accounts".to_owned(),
         run: "r1".to_owned(),
-        status: RunStatus::SomeRejected,
+        status: RunStatus::SucceededWithRejections,
         started_at: at(),
         ended_at: Some(at()),
         started_by: "api".to_owned(),
-        counts: Some(Counts { rows: 10, unchanged: 6, said: tally, ..Counts::default() }),
+        counts: Some(Counts { rows: 10, unchanged: 6, changes: tally, ..Counts::default() }),
         error: Some("1 group was rejected".to_owned()),
         error_kind: Some("destination".to_owned()),
     }
@@ -137,7 +137,7 @@ fn sync_view() -> SyncView {
         destination_type: "amplitude".to_owned(),
         group_type: "account".to_owned(),
         enabled: true,
-        standing: GroupCounts { known: 9, unconfirmed: 1, rejected: 1 },
+        standing: GroupCounts { synced: 9, unconfirmed: 1, rejected: 1 },
         schedule: Some(ScheduleView {
             written: "0 2 * * *".to_owned(),
             timezone: "Europe/Berlin".to_owned(),

@@ -36,7 +36,8 @@ fn with_detail(record: &Record) -> (RunRecord, String) {
 
 fn history_entry(line: &Line) -> HistoryEntry {
     // A change that was not sent is not kept.
-    let sent = !matches!(line.entry.outcome, ChangeOutcome::Same | ChangeOutcome::NotSent | ChangeOutcome::Adopted);
+    let sent =
+        !matches!(line.entry.outcome, ChangeOutcome::Unchanged | ChangeOutcome::Pending | ChangeOutcome::Adopted);
     HistoryEntry {
         seq: line.seq,
         run: line.run.clone(),
@@ -74,7 +75,7 @@ impl State {
 
     fn last_successful(&self, sync: &str) -> Option<RunRecord> {
         let successful = |record: &RunRecord| {
-            matches!(record.status, RunStatus::Delivered | RunStatus::SomeRejected) && !record.partial
+            matches!(record.status, RunStatus::Succeeded | RunStatus::SucceededWithRejections) && !record.partial
         };
         self.newest(Some(sync)).map(run_record).find(successful)
     }
@@ -82,7 +83,7 @@ impl State {
     fn counts(&self, sync: &str) -> GroupCounts {
         let mut counts = GroupCounts::default();
         for (_, row) in self.of_sync(sync) {
-            counts.known += u64::from(row.was_delivered());
+            counts.synced += u64::from(row.was_delivered());
             counts.unconfirmed += u64::from(row.unconfirmed_in.is_some());
             counts.rejected += u64::from(row.rejected.is_some());
         }
