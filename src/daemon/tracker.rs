@@ -63,6 +63,7 @@ impl Tracker {
             counts: None,
             error: None,
             error_kind: None,
+            guard: None,
         }
     }
 

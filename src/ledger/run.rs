@@ -106,6 +106,8 @@ pub struct RunCheckpoint {
     pub error: Option<String>,
     /// The failure's kind, by name.
     pub error_kind: Option<String>,
+    /// The guard that stopped it, by name.
+    pub guard: Option<String>,
     /// What the record tells beyond its counts, as JSON. The ledger only keeps it.
     pub detail: String,
 }

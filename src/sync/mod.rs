@@ -120,7 +120,7 @@ pub struct Plan {
     /// What would be said, counted: as if every change were delivered.
     pub counts: Counts,
     /// The guard that would stop the run.
-    pub guarded: Option<Error>,
+    pub guarded: Option<guard::Reading>,
     /// Whether the whole model was read.
     pub full: bool,
 }
@@ -164,6 +164,7 @@ pub async fn run(session: &Session<'_>, reader: &mut dyn Reader) -> Result<Repor
         full: false,
         error: None,
         error_kind: None,
+        guard: detail.stopped_by.take(),
         detail: serde_json::to_string(&detail).unwrap_or_default(),
     };
     match &executed {
@@ -248,6 +249,7 @@ pub async fn note_failure(session: &Session<'_>, error: &Error) -> Result<()> {
         full: false,
         error: Some(error.to_string()),
         error_kind: Some(error.kind().name().to_owned()),
+        guard: None,
         detail: detail_of(error),
     };
     session.ledger.finish(&start.sync, &start.run, checkpoint).await
@@ -288,11 +290,8 @@ pub async fn plan(
         show(&page)?;
     }
     let guards = session.guard_set(phase.full);
-    let guarded = session
-        .check_comparison(&guards, &phase)
-        .and_then(|()| guards.impact(&impact, phase.found.synced))
-        .and_then(|()| first.map_or(Ok(()), |first| guards.sendable(&first)))
-        .err();
+    let readings = guards.readings(&phase.found, session.rows_before(&phase), Some(&impact), first.as_ref());
+    let guarded = guards.stopping(&readings).cloned();
     Ok(Plan { sync: session.mapping.name.clone(), found: phase.found, counts, guarded, full: phase.full })
 }
 
@@ -318,6 +317,7 @@ pub async fn adopt(session: &Session<'_>, reader: &mut dyn Reader) -> Result<u64
         rows: None,
         cursor: None,
         full: false,
+        guard: None,
         error_kind: adopted.as_ref().err().map(|error| error.kind().name().to_owned()),
         detail: adopted.as_ref().err().map(detail_of).unwrap_or_default(),
         error,
@@ -355,9 +355,12 @@ impl Session<'_> {
         ))
     }
 
-    /// The guards that need only counts. A run of one group looks at its key alone.
-    fn check_comparison(&self, guards: &GuardSet<'_>, phase: &ComparisonPhase) -> Result<()> {
-        guards.comparison(&phase.found, self.rows_before(phase))
+    /// Stops the run if a guard does, and notes which.
+    fn check(&self, guards: &GuardSet<'_>, detail: &mut Detail) -> Result<()> {
+        let Some(reading) = guards.stopping(&detail.guards) else { return Ok(()) };
+        let error = reading.error();
+        detail.stopped_by = Some(reading.guard.clone());
+        Err(error)
     }
 
     /// What a drop of rows is measured against.
@@ -410,40 +413,37 @@ impl Session<'_> {
     ) -> Result<SendResult> {
         let phase = self.phase(start, begun, reader).await?;
         let guards = self.guard_set(phase.full);
+        let before = self.rows_before(&phase);
         detail.full = phase.full;
         detail.remarks.extend(self.remark_about_cursor(&phase));
         detail.found = Some(phase.found.clone());
-        detail.guards = guards.readings(&phase.found, self.rows_before(&phase), None);
-        self.check_comparison(&guards, &phase)?;
+        detail.guards = guards.readings(&phase.found, before, None, None);
+        self.check(&guards, detail)?;
+        let mut impact = None;
         if guards.needs_impact(&phase.found) {
-            let (mut impact, mut position) = (Impact::default(), 0);
+            let (of_all, mut position) = (impact.insert(Impact::default()), 0);
             while let Some(page) = self.decided_page(&phase.decider, position, false).await? {
                 position += page.len() as u64;
-                page.iter().for_each(|decision| impact.add(decision));
+                page.iter().for_each(|decision| of_all.add(decision));
             }
-            detail.guards = guards.readings(&phase.found, self.rows_before(&phase), Some(&impact));
-            guards.impact(&impact, phase.found.synced)?;
         }
         // The first page stands for all: a mapping that cannot fit does so everywhere.
         let mut first = Impact::default();
         self.decided(&phase.decider, 0).await?.iter().flatten().for_each(|decision| first.add(decision));
-        let whole = Impact { rows: first.rows, unsendable: first.unsendable, ..Impact::default() };
-        detail.guards.retain(|reading| reading.guard != "unsendable");
-        detail.guards.extend(
-            guards
-                .readings(&phase.found, None, Some(&whole))
-                .into_iter()
-                .filter(|reading| reading.guard == "unsendable"),
-        );
-        guards.sendable(&first)?;
+        detail.guards = guards.readings(&phase.found, before, impact.as_ref(), Some(&first));
+        self.check(&guards, detail)?;
         *counts = Counts::of(&phase.found);
         self.send_all(&phase, counts, &mut detail.timeline).await
     }
 
     async fn adopt_rows(&self, start: RunStart, begun: PreviousRun, reader: &mut dyn Reader) -> Result<u64> {
         let phase = self.phase(start, begun, reader).await?;
-        let keys_only = GuardSet { full: false, ..self.guard_set(false) };
-        keys_only.comparison(&Comparison { missing_candidates: 0, removable: 0, ..phase.found.clone() }, None)?;
+        let guards = GuardSet { full: false, ..self.guard_set(false) };
+        let readings = guards.readings(&phase.found, None, None, None);
+        let keys: Vec<guard::Reading> = readings.into_iter().filter(|reading| reading.guard == "keys").collect();
+        if let Some(reading) = guards.stopping(&keys) {
+            return Err(reading.error());
+        }
         let (mut position, mut adopted) = (0, phase.found.unchanged);
         while let Some(page) = self.decided(&phase.decider, position).await? {
             position += page.len() as u64;

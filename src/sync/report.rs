@@ -182,6 +182,9 @@ pub struct Detail {
     pub warnings: BTreeMap<String, u64>,
     /// What is odd about the source's rows, for people.
     pub remarks: Vec<String>,
+    /// The guard that stopped the run, until it is recorded.
+    #[serde(skip)]
+    pub stopped_by: Option<String>,
     /// What to do about the error that the run ended with.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub advice: Option<String>,

@@ -49,6 +49,7 @@ fn checkpoint(number: u64) -> RunCheckpoint {
         full: true,
         error: None,
         error_kind: None,
+        guard: None,
         detail: "{}".to_owned(),
     }
 }

@@ -365,6 +365,7 @@ async fn quiet_run(ledger: &DuckDbLedger, number: u32, days: i64) {
         full: false,
         error: None,
         error_kind: None,
+        guard: None,
         detail: String::new(),
     };
     ledger.finish("accounts", &start.run, checkpoint).await.unwrap();

@@ -130,6 +130,7 @@ async fn check_history(ledger: &DuckDbLedger, version: usize) {
     ];
     assert_eq!(statuses, expected, "version {version}");
     assert_eq!(history.last_success("accounts").await.unwrap(), runs[1].ended_at);
+    assert_eq!(runs[2].guard.as_deref(), Some("removed"), "version {version}");
     let counts: Counts = serde_json::from_str(&runs[1].counts).unwrap();
     assert_eq!((counts.changes.delivered, counts.changes.rejected, counts.changes.unconfirmed), (1, 1, 1));
     if version > 1 {

@@ -53,7 +53,7 @@ impl History for DuckDbLedger {
         self.call("read a run", move |connection| {
             connection
                 .query_row(&format!("SELECT {RUN_COLUMNS}, detail FROM runs WHERE run = ?"), [run], |row| {
-                    Ok((run_record(row)?, row.get::<_, Option<String>>(11)?.unwrap_or_default()))
+                    Ok((run_record(row)?, row.get::<_, Option<String>>(12)?.unwrap_or_default()))
                 })
                 .optional()
                 .map_err(ledger_error("read a run"))
@@ -69,7 +69,7 @@ impl History for DuckDbLedger {
                     "SELECT {RUN_COLUMNS}, detail FROM runs WHERE sync = ? ORDER BY run DESC LIMIT {count}"
                 ))?;
                 let runs = runs.query_map([sync], |row| {
-                    Ok((run_record(row)?, row.get::<_, Option<String>>(11)?.unwrap_or_default()))
+                    Ok((run_record(row)?, row.get::<_, Option<String>>(12)?.unwrap_or_default()))
                 })?;
                 runs.collect()
             };

@@ -128,7 +128,7 @@ impl Ledger for DuckDbLedger {
             connection.execute("UPDATE meta SET next_seq = greatest(next_seq, ?)", [next_seq])?;
             connection.execute(
                 "UPDATE runs SET ended_at = ?, status = ?, counts = ?, source_rows = ?, cursor_value = ?, \
-                 read_all = ?, full_read = ?, error = ?, error_kind = ?, detail = ? WHERE sync = ? AND run = ?",
+                 read_all = ?, full_read = ?, error = ?, error_kind = ?, guard = ?, detail = ? WHERE sync = ? AND run = ?",
                 params![
                     checkpoint.ended_at.naive_utc(),
                     checkpoint.status.name(),
@@ -139,6 +139,7 @@ impl Ledger for DuckDbLedger {
                     checkpoint.full,
                     checkpoint.error,
                     checkpoint.error_kind,
+                    checkpoint.guard,
                     checkpoint.detail,
                     sync,
                     run,

@@ -280,7 +280,7 @@ pub(super) fn lines<T>(
 }
 
 pub(super) const RUN_COLUMNS: &str =
-    "sync, run, started_at, ended_at, status, counts, error, mapping, started_by, error_kind, partial";
+    "sync, run, started_at, ended_at, status, counts, error, mapping, started_by, error_kind, partial, guard";
 
 pub(super) fn run_record(row: &duckdb::Row<'_>) -> duckdb::Result<RunRecord> {
     let status: String = row.get(4)?;
@@ -296,6 +296,7 @@ pub(super) fn run_record(row: &duckdb::Row<'_>) -> duckdb::Result<RunRecord> {
         started_by: row.get::<_, Option<String>>(8)?.unwrap_or_default(),
         error_kind: row.get(9)?,
         partial: row.get::<_, Option<bool>>(10)?.unwrap_or(false),
+        guard: row.get(11)?,
     })
 }
 

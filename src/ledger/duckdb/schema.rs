@@ -50,6 +50,8 @@ ALTER TABLE synced RENAME COLUMN unsettled_in TO unconfirmed_in;
 ALTER TABLE pending RENAME TO marks;
 ALTER TABLE notes RENAME TO kv;
 ALTER TABLE runs ADD COLUMN read_all BOOLEAN;
+ALTER TABLE runs ADD COLUMN guard VARCHAR;
+UPDATE runs SET guard = nullif(regexp_extract(error, 'guard `([a-z-]+)`', 1), '') WHERE status = 'guarded';
 UPDATE runs SET cursor_value = NULL, read_all = true WHERE cursor_value = '';
 UPDATE runs SET status = CASE status WHEN 'delivered' THEN 'succeeded' WHEN 'some_rejected' THEN 'succeeded_with_rejections'
     WHEN 'guarded' THEN 'stopped_by_guard' ELSE 'crashed' END
@@ -160,7 +162,9 @@ CREATE VIEW runs AS SELECT * REPLACE (
     nullif(cursor_value, '') AS cursor_value,
     CASE status WHEN 'delivered' THEN 'succeeded' WHEN 'some_rejected' THEN 'succeeded_with_rejections'
         WHEN 'guarded' THEN 'stopped_by_guard' WHEN 'died' THEN 'crashed' ELSE status END AS status
-), cursor_value = '' AS read_all FROM {file}.main.runs;
+), cursor_value = '' AS read_all,
+    nullif(regexp_extract(CASE WHEN status = 'guarded' THEN error END, 'guard `([a-z-]+)`', 1), '') AS guard
+FROM {file}.main.runs;
 CREATE VIEW journal AS SELECT * REPLACE (
     nullif(document, '=') AS document,
     CASE outcome WHEN 'same' THEN 'unchanged' WHEN 'not_sent' THEN 'pending' WHEN 'unknown' THEN 'unconfirmed'

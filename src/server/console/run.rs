@@ -186,7 +186,7 @@ async fn result(context: &PageContext, detail: &RunDetail) -> Markup {
     let tone = run_status(run.status).tone;
     html! {
         @if run.status == RunStatus::StoppedByGuard && latest {
-            (stopped_by_guard(context, &run.sync, run.error.as_deref(), &detail.detail.guards, incremental))
+            (stopped_by_guard(context, run, &detail.detail.guards, incremental))
         } @else if run.error.is_some() || run.status == RunStatus::Crashed {
             section class={ "notice " (tone) } aria-label="Error" {
                 @if let Some(error) = &run.error { p class="message" { (shown(error)) } }

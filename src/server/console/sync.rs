@@ -50,7 +50,7 @@ async fn build(context: &PageContext, name: &str) -> ServiceResult<PageContent> 
         (actions(context, sync, detail.mapping.cursor.is_some()))
         (issue(context, sync))
         @if let Some(run) = guarded {
-            (stopped_by_guard(context, &sync.sync, run.error.as_deref(), guards, detail.mapping.cursor.is_some()))
+            (stopped_by_guard(context, run, guards, detail.mapping.cursor.is_some()))
         }
         div id="now" data-live { (current_runs(context, sync)) }
         section id="status" aria-labelledby="status-h" data-live {

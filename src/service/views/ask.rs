@@ -23,6 +23,7 @@ use crate::scheduler::cron::SyncSchedule;
 use crate::scheduler::timetable::{RunHistory, RunSpan, Timetable};
 use crate::sync::Plan;
 use crate::sync::decide::{Action, Decision};
+use crate::sync::guard::Reading;
 use crate::sync::report::{Counts, error_json};
 
 /// Lines of a group's history that are searched for when each trait was last sent.
@@ -173,6 +174,7 @@ pub fn run(record: RunRecord) -> RunView {
         counts: stored("counts", &record.counts, &mut error),
         error,
         error_kind: record.error_kind,
+        guard: record.guard,
     }
 }
 
@@ -323,6 +325,13 @@ pub fn exported(sync: &str, group: SyncedGroup) -> ExportedView {
     ExportedView { at, document: shown(document), key, rejected, sync: sync.to_owned(), unreadable, unconfirmed_in }
 }
 
+/// The guard that would stop a run.
+fn guard_json(reading: &Reading) -> Value {
+    let mut guard = error_json(&reading.error());
+    guard["guard"] = Value::from(reading.guard.as_str());
+    guard
+}
+
 /// A plan, with the changes that are to be shown.
 pub fn plan(planned: Plan, changes: Vec<PlannedView>, hidden: u64) -> PlanView {
     let Counts { new, changes: sent, removed, unchanged, rejected_unchanged, traits_set, traits_unset, .. } =
@@ -336,10 +345,10 @@ pub fn plan(planned: Plan, changes: Vec<PlannedView>, hidden: u64) -> PlanView {
         remove: removed.delivered,
         unchanged,
         rejected: sent.rejected,
-        held: rejected_unchanged,
+        rejected_unchanged,
         traits_set,
         traits_unset,
-        guard: planned.guarded.as_ref().map(error_json),
+        guard: planned.guarded.as_ref().map(guard_json),
         changes,
         hidden,
     }

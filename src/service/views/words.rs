@@ -5,7 +5,6 @@ use std::time::Duration;
 use super::RunView;
 pub use crate::format::{for_terminal, is_unsafe, json_line, one_line, thousands};
 use crate::ledger::RunStatus;
-use crate::sync::guard;
 use crate::sync::report::Counts;
 
 /// "1 group", "2 groups".
@@ -45,22 +44,13 @@ pub fn counts(counts: &Counts) -> String {
     words
 }
 
-/// The guard that stopped a run, by the name that `--accept` takes.
-pub fn guard_of(run: &RunView) -> Option<&'static str> {
-    if run.status != RunStatus::StoppedByGuard {
-        return None;
-    }
-    let error = run.error.as_deref().unwrap_or_default();
-    guard::NAMES.into_iter().find(|name| error.contains(&format!("guard `{name}`")))
-}
-
 /// What a person does next about a run that did not end well, where only its line in the list of runs is at hand, or its
 /// record is of a version that did not keep the error's own advice: the advice of the kind.
 pub fn advice(run: &RunView) -> Option<String> {
     let sync = &run.sync;
     let words = match (run.status, run.error_kind.as_deref()?) {
         (RunStatus::StoppedByGuard, _) => {
-            let name = guard_of(run)?;
+            let name = run.guard.as_deref()?;
             return Some(format!(
                 "look at `groupcast plan {sync}`; if this is right, accept it once with `groupcast run {sync} --accept {name}`"
             ));
@@ -130,6 +120,7 @@ mod tests {
             counts: None,
             error: Some(error.to_owned()),
             error_kind: Some(kind.to_owned()),
+            guard: (kind == "guard").then(|| "rows-dropped".to_owned()),
         };
         for kind in ["config", "source", "source_busy", "destination", "ledger", "ledger_busy", "bug"] {
             assert!(advice(&run(RunStatus::Failed, kind, "")).is_some(), "{kind}");
@@ -137,29 +128,6 @@ mod tests {
         assert_eq!(advice(&run(RunStatus::Incomplete, "interrupted", "")), None);
         let guarded =
             run(RunStatus::StoppedByGuard, "guard", "stopped by the guard `rows-dropped` before anything was sent: …");
-        assert_eq!(guard_of(&guarded), Some("rows-dropped"));
         assert!(advice(&guarded).unwrap().ends_with("`groupcast run accounts --accept rows-dropped`"));
-        assert_eq!(guard_of(&run(RunStatus::Failed, "source", "guard `keys`")), None);
-    }
-
-    #[test]
-    fn guards_are_named_as_the_guards_name_themselves() {
-        let found = crate::ledger::Comparison { rows: 3, null_keys: 1, ..Default::default() };
-        let (guards, accepted) = (crate::mapping::Guards::default(), std::collections::BTreeSet::new());
-        let on_duplicate = crate::mapping::OnDuplicate::Fail;
-        let watch = guard::GuardSet { guards: &guards, on_duplicate, accepted: &accepted, full: true };
-        let error = watch.comparison(&found, None).unwrap_err();
-        let run = RunView {
-            sync: "accounts".to_owned(),
-            run: "r".to_owned(),
-            status: RunStatus::StoppedByGuard,
-            started_at: DateTime::UNIX_EPOCH,
-            ended_at: None,
-            started_by: String::new(),
-            counts: None,
-            error: Some(error.at("sync accounts").to_string()),
-            error_kind: Some("guard".to_owned()),
-        };
-        assert_eq!(guard_of(&run), Some("keys"));
     }
 }

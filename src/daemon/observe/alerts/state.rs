@@ -82,7 +82,7 @@ impl Ended<'_> {
                 Some((self.rejected() > rejected_above).then_some(ProblemKind::Rejecting))
             }
             RunStatus::StoppedByGuard => {
-                let guard = words::guard_of(run).unwrap_or("unknown").to_owned();
+                let guard = run.guard.clone().unwrap_or_default();
                 Some(Some(ProblemKind::Guarded { guard }))
             }
             // Without an error it was limited.
@@ -222,7 +222,7 @@ impl Ended<'_> {
             status: Some(run.status),
             error: run.error.clone().filter(|_| !healthy),
             error_kind: run.error_kind.clone().filter(|_| !healthy),
-            guard: words::guard_of(run).map(str::to_owned),
+            guard: run.guard.clone(),
             advice,
             counts: run.counts.clone(),
             rejected: run.counts.is_some().then(|| self.rejected()),

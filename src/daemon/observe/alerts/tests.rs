@@ -38,6 +38,7 @@ fn run(minute: i64, status: RunStatus, kind: Option<&str>) -> RunDetail {
                 kind => format!("it broke: {kind}"),
             }),
             error_kind: kind.map(str::to_owned),
+            guard: (status == RunStatus::StoppedByGuard).then(|| "removed".to_owned()),
         },
         detail: Detail::default(),
         progress: None,

@@ -59,7 +59,7 @@ pub fn run_ended(ended: &RunDetail, advice: Option<&str>) {
                 retry_wait_ms = detail.retry_wait_ms,
                 error = run.error.as_deref(),
                 error_kind = run.error_kind.as_deref(),
-                guard = words::guard_of(run),
+                guard = run.guard.as_deref(),
                 advice = advice.as_deref(),
                 "{message}"
             )
@@ -138,6 +138,7 @@ mod tests {
                 }),
                 error: error.map(str::to_owned),
                 error_kind: kind.map(str::to_owned),
+                guard: (kind == Some("guard")).then(|| "keys".to_owned()),
             },
             detail: Detail { bytes: 4_096, ..Detail::default() },
             progress: None,

@@ -6,7 +6,6 @@ use chrono::{DateTime, Utc};
 use super::metric::{Counted, Metric, Source, SyncEvent, Unit, Values};
 use super::sample::Sample;
 use crate::ledger::RunStatus;
-use crate::service::views::words::guard_of;
 use crate::service::views::{RunDetail, State, SyncView};
 use crate::sync::guard;
 
@@ -252,7 +251,9 @@ pub(super) const METRICS: &[Metric] = &[
         help: "Runs that a guard stopped.",
         source: Source::Runs {
             count: |ended| match ended.run.status {
-                RunStatus::StoppedByGuard => vec![(vec![guard_of(&ended.run).unwrap_or("unknown").to_owned()], 1)],
+                RunStatus::StoppedByGuard => {
+                    vec![(vec![ended.run.guard.clone().unwrap_or_else(|| "unknown".to_owned())], 1)]
+                }
                 _ => Vec::new(),
             },
             initial: || each(guards),

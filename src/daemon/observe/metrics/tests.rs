@@ -88,6 +88,7 @@ fn ended(sync: &str, status: RunStatus, by: &str) -> RunDetail {
             error: (status == RunStatus::StoppedByGuard)
                 .then(|| "stopped by the guard `removed` before anything".to_owned()),
             error_kind: None,
+            guard: (status == RunStatus::StoppedByGuard).then(|| "removed".to_owned()),
         },
         detail: Detail {
             found: Some(Comparison { rows: 10, new: 2, changed: 3, missing_candidates: 4, ..Comparison::default() }),

@@ -68,6 +68,7 @@ pub(super) fn run(sync: &str, number: usize, minutes_ago: i64, status: RunStatus
         counts,
         error: None,
         error_kind: None,
+        guard: (status == RunStatus::StoppedByGuard).then(|| "removed".to_owned()),
     }
 }
 
@@ -86,6 +87,8 @@ pub(super) fn readings(trips: bool) -> Vec<Reading> {
         share_max,
         exact: true,
         trips,
+        message: None,
+        advice: None,
     };
     let removed = if trips { 480 } else { 12 };
     vec![
@@ -121,6 +124,7 @@ pub(super) fn detail(trips: bool) -> Detail {
         remarks: vec!["2 rows have a `touched` in the future by the server's clock".to_owned()],
         warnings: [(HOSTILE_WORDS.to_owned(), 3)].into(),
         advice: None,
+        stopped_by: None,
     }
 }
 

@@ -216,7 +216,7 @@ impl Service for FakeService {
         changes.retain(|planned| options.group.as_ref().is_none_or(|group| planned.key == *group));
         let hidden = if show < 200 && options.group.is_none() { 1_733 } else { 0 };
         let guard = (sync == "billing").then(|| {
-            json!({"kind": "guard",
+            json!({"kind": "guard", "guard": "removed",
             "message": "stopped by the guard `removed` before anything was sent: 480 of 1200 <b>",
             "advice": "look at the model's filter; if this is right, accept it once with `--accept removed`"})
         });
@@ -229,7 +229,7 @@ impl Service for FakeService {
             remove: 1,
             unchanged: 1_219_268,
             rejected: 14,
-            held: 0,
+            rejected_unchanged: 0,
             traits_set: 4_004,
             traits_unset: 31,
             guard,

@@ -99,6 +99,7 @@ fn run_view() -> RunView {
         counts: Some(Counts { rows: 10, unchanged: 6, changes: tally, ..Counts::default() }),
         error: Some("1 group was rejected".to_owned()),
         error_kind: Some("destination".to_owned()),
+        guard: None,
     }
 }
 
@@ -153,8 +154,8 @@ fn sync_view() -> SyncView {
 fn detail() -> Detail {
     // Read back from JSON, as from the ledger; a key that is no part of it would be missing in what is told.
     serde_json::from_value(json!({
-        "found": {"rows": 10, "null_keys": 0, "empty_keys": 0, "duplicate_rows": 2, "duplicate_examples": ["a"], "known": 9,
-            "new": 1, "changed": 3, "missing": 0, "missing_candidates": 0, "removable": 0, "missing_examples": ["00123"], "new_examples": ["123"], "held": 0, "unchanged": 6},
+        "found": {"rows": 10, "null_keys": 0, "empty_keys": 0, "duplicate_rows": 2, "duplicate_examples": ["a"], "synced": 9,
+            "new": 1, "changed": 3, "missing": 0, "missing_candidates": 0, "removable": 0, "missing_examples": ["00123"], "new_examples": ["123"], "rejected_unchanged": 0, "unchanged": 6},
         "guards": [
             {"guard": "changed_max", "what": "changed groups", "part": 3, "whole": 9, "share_max": 0.5, "exact": true,
                 "trips": false},
@@ -245,7 +246,7 @@ impl Service for Fake {
             change: 2,
             remove: 3,
             unchanged: 4,
-            held: 0,
+            rejected_unchanged: 0,
             rejected: 5,
             traits_set: 6,
             traits_unset: 7,

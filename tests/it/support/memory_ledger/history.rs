@@ -26,6 +26,7 @@ fn run_record(Record { start, checkpoint }: &Record) -> RunRecord {
         started_by: start.started_by.clone(),
         partial: start.partial,
         error_kind: checkpoint.as_ref().and_then(|checkpoint| checkpoint.error_kind.clone()),
+        guard: checkpoint.as_ref().and_then(|checkpoint| checkpoint.guard.clone()),
     }
 }
 

@@ -177,6 +177,7 @@ fn crashed(at: DateTime<Utc>) -> RunCheckpoint {
         full: false,
         error: None,
         error_kind: None,
+        guard: None,
         detail: String::new(),
     }
 }
