@@ -144,7 +144,7 @@ fn a_mapping_with_mistakes_affects_no_other_sync() {
     place.run(&["group", "teams", "k1"]).exits(2).says(&["nothing is known of group `k1`"]);
     place.mapping("teams", &broken.replace("sorce", "source"));
     until("the other sync is there", || (daemon.get("/api/v1/syncs/teams").status == 200).then_some(()));
-    assert_eq!(daemon.run("teams", &json!({}))["run"]["status"], "delivered");
+    assert_eq!(daemon.run("teams", &json!({}))["run"]["status"], "succeeded");
     // AND while one is broken, edits of others are reloaded
     place.mapping("teams", &broken);
     until("the mistake is shown", || daemon.get("/api/v1/about").is(200)["config_problems"].is_string().then_some(()));
