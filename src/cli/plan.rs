@@ -148,7 +148,7 @@ impl Printer<'_> {
         if self.cli.json {
             print_json(&json!({"type": "plan", "sync": plan.sync, "full": plan.full, "comparison": found,
                 "add": plan.add, "change": plan.change, "remove": plan.remove,
-                "unchanged": plan.unchanged, "rejected": plan.rejected, "rejected_earlier": plan.rejected_earlier,
+                "unchanged": plan.unchanged, "rejected": plan.rejected, "rejected_unchanged": plan.rejected_unchanged,
                 "traits_set": plan.traits_set, "traits_unset": plan.traits_unset,
                 "guard": guard.map(error_json)}));
             return Ok(());

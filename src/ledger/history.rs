@@ -98,6 +98,8 @@ pub struct RunRecord {
     pub partial: bool,
     /// The failure's kind, by name.
     pub error_kind: Option<String>,
+    /// The guard that stopped it, by name.
+    pub guard: Option<String>,
 }
 
 /// The last successful run that was not partial, and the attempts since.

@@ -69,7 +69,7 @@ pub use history::{ChangeRecord, GroupCounts, History, HistoryEntry, RunRecord, S
 pub use journal::{ChangeOutcome, JournalEntry};
 pub use kv::KeyValue;
 pub use open::{Retention, backup, open, open_read_only};
-pub use run::{PreviousRun, RunCheckpoint, RunStart, RunStatus};
+pub use run::{Cursor, PreviousRun, RunCheckpoint, RunStart, RunStatus};
 pub use storage::{BackupSummary, OUTDATED_ADVICE, Storage};
 
 /// What a connection may do.

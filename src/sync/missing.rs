@@ -46,9 +46,9 @@ impl Session<'_> {
         let same = about[0].as_str() == Some(self.fingerprint) && about[1].as_str() == Some(&self.mapping.source);
         let rows = || serde_json::from_str::<Counts>(&run.counts).is_ok_and(|counts| counts.rows > 0);
         same && match run.status {
-            RunStatus::Delivered | RunStatus::SomeRejected | RunStatus::Guarded => true,
-            RunStatus::Incomplete => rows(),
-            RunStatus::Running | RunStatus::Failed | RunStatus::Died => false,
+            RunStatus::Succeeded | RunStatus::SucceededWithRejections | RunStatus::StoppedByGuard => true,
+            RunStatus::Incomplete | RunStatus::Cancelled => rows(),
+            RunStatus::Queued | RunStatus::Running | RunStatus::Failed | RunStatus::Crashed => false,
         }
     }
 }

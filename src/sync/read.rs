@@ -7,18 +7,15 @@ use std::time::Duration;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 
-use super::decide::Judge;
+use super::decide::Decider;
 use super::{Event, Session};
 use crate::error::{Error, Kind, Result};
-use crate::ledger::{CompareOptions, Comparison, MissingScope, PreviousRun, RunStart, SourceRows};
+use crate::ledger::{CompareOptions, Comparison, Cursor, MissingScope, PreviousRun, RunStart, SourceRows};
 use crate::mapping::OnMissing;
 use crate::mapping::compile::{self, Projection, Restriction};
 use crate::model::{Cell, ColumnType, Rules};
 use crate::source::instance::Instance;
 use crate::source::{Ahead, Source, Staged};
-
-/// Stands for a cursor where the next run must read everything.
-pub(super) const READ_ALL: &str = "";
 
 /// The rows of a run.
 pub enum Rows {
@@ -67,21 +64,26 @@ impl Reader for Warehouse {
     }
 }
 
-/// What a survey found, ready to be said.
-pub(super) struct Survey {
+/// What a phase found, ready to be said.
+pub(super) struct ComparisonPhase {
     pub(super) run: String,
     pub(super) started_at: DateTime<Utc>,
     pub(super) begun: PreviousRun,
     pub(super) full: bool,
     pub(super) found: Comparison,
-    pub(super) judge: Arc<Judge>,
-    pub(super) cursor: Option<String>,
+    pub(super) decider: Arc<Decider>,
+    pub(super) cursor: Option<Cursor>,
     pub(super) ahead: Option<Ahead>,
 }
 
 impl Session<'_> {
     /// Reads the source once and compares. Afterwards the source is released.
-    pub(super) async fn survey(&self, start: RunStart, begun: PreviousRun, reader: &mut dyn Reader) -> Result<Survey> {
+    pub(super) async fn phase(
+        &self,
+        start: RunStart,
+        begun: PreviousRun,
+        reader: &mut dyn Reader,
+    ) -> Result<ComparisonPhase> {
         let interrupted = {
             let work = self.read_and_compare(&start, &begun, reader);
             tokio::pin!(work);
@@ -95,11 +97,11 @@ impl Session<'_> {
             Err(Error::new(Kind::Interrupted, "stopped before anything was sent"))
         });
         let released = reader.release().await;
-        let (found, judge, (cursor, ahead), full) = done?;
+        let (found, decider, (cursor, ahead), full) = done?;
         released?;
         self.monitor.note(Event::Compared(&found));
-        let judge = Arc::new(judge);
-        Ok(Survey { run: start.run, started_at: start.started_at, begun, full, found, judge, cursor, ahead })
+        let decider = Arc::new(decider);
+        Ok(ComparisonPhase { run: start.run, started_at: start.started_at, begun, full, found, decider, cursor, ahead })
     }
 
     async fn read_and_compare(
@@ -107,7 +109,7 @@ impl Session<'_> {
         start: &RunStart,
         begun: &PreviousRun,
         reader: &mut dyn Reader,
-    ) -> Result<(Comparison, Judge, (Option<String>, Option<Ahead>), bool)> {
+    ) -> Result<(Comparison, Decider, (Option<Cursor>, Option<Ahead>), bool)> {
         let mapping = self.mapping;
         let (restriction, full) = self.restriction(begun, start.started_at)?;
         let projection = compile::projection(mapping, restriction);
@@ -129,7 +131,7 @@ impl Session<'_> {
             Rows::Memory { rows, kinds } => (SourceRows::Rows(rows), kinds.clone(), (None, None)),
         };
         let found = self.ledger.compare(&mapping.name, incoming, &scope).await?;
-        let judge = Judge {
+        let decider = Decider {
             assembly: compile::assembly(mapping, &projection.columns, kinds),
             rules: Rules { overwrite_unknown: self.options.retry_rejected, ..compile::rules(mapping) },
             on_missing: mapping.policy.on_missing,
@@ -137,8 +139,8 @@ impl Session<'_> {
             at: start.started_at,
         };
         // Without new rows the cursor stays where it was.
-        let cursor = cursor.or_else(|| begun.cursor.clone());
-        Ok((found, judge, (cursor, ahead), full && self.options.group.is_none()))
+        let cursor = cursor.map(Cursor::At).or_else(|| begun.cursor.clone());
+        Ok((found, decider, (cursor, ahead), full && self.options.group.is_none()))
     }
 
     /// Which part of the model's rows is read, and whether that is all of them.
@@ -154,7 +156,7 @@ impl Session<'_> {
         // Rejected groups, and those of a run that died, may stand behind the cursor.
         let asked = self.options.full || self.options.retry_rejected || !begun.recovered.is_empty();
         match &begun.cursor {
-            Some(cursor) if !due && !asked && cursor != READ_ALL && !is_far_ahead(cursor, now) => {
+            Some(Cursor::At(cursor)) if !due && !asked && !is_far_ahead(cursor, now) => {
                 let from = cursor_minus(cursor, incremental.lookback)?;
                 Ok((Some(Restriction::CursorFrom(from)), false))
             }

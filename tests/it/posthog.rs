@@ -640,7 +640,7 @@ fn ph_07_a_rerun_after_lost_answers_says_the_same_under_uuids_of_its_own() {
     place.set("GROUPCAST__DESTINATIONS__POSTHOG__ATTEMPTS_MAX", "1");
     // The group types are asked for first; then the batch is applied and its answer lost, and so are those to its parts.
     vendor.script([Fault::None].into_iter().chain((0..40).map(|_| answers(504, true))));
-    place.run(&["run"]).exits(1).says(&["25 unknown"]);
+    place.run(&["run"]).exits(1).says(&["25 unconfirmed"]);
     vendor.calm();
     let batches = || vendor.received().into_iter().filter(|one| one.uri == "/batch/").collect::<Vec<Received>>();
     // Within that run its parts are known by their uuids.

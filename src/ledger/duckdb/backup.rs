@@ -130,8 +130,12 @@ pub(super) fn copy(connection: &Connection, database: &str, to: &Path) -> Result
         let written = || -> duckdb::Result<BackupSummary> {
             connection.execute_batch(&format!("COPY FROM DATABASE {} TO copied", quote_identifier(database)))?;
             connection.execute_batch("CHECKPOINT copied")?;
-            let count = "SELECT count(DISTINCT sync), count(*) FROM copied.main.known";
-            connection.query_row(count, [], |row| Ok(BackupSummary { syncs: row.get(0)?, groups: row.get(1)? }))
+            // An older ledger's table has another name.
+            let table = "SELECT table_name FROM duckdb_tables() WHERE database_name = 'copied' \
+                AND table_name IN ('synced', 'known')";
+            let table: String = connection.query_row(table, [], |row| row.get(0))?;
+            let count = format!("SELECT count(DISTINCT sync), count(*) FROM copied.main.{table}");
+            connection.query_row(&count, [], |row| Ok(BackupSummary { syncs: row.get(0)?, groups: row.get(1)? }))
         };
         let copied = written();
         let let_go = connection.execute_batch("DETACH copied");

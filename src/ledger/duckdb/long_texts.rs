@@ -47,8 +47,8 @@ pub(super) fn len(stored: &str) -> usize {
     Reference::parse(stored).map_or(stored.len(), |reference| reference.bytes)
 }
 
-/// SQL for the document in a journal's line: itself, what its change sets (`=`), or a reference to either.
-pub(super) const LINE_DOCUMENT: &str = "CASE WHEN document IS DISTINCT FROM '=' THEN document WHEN starts_with(change, '@') \
+/// SQL for the document in a journal's line: itself, what its change sets, or a reference to either.
+pub(super) const LINE_DOCUMENT: &str = "CASE WHEN document_from_change IS NOT TRUE THEN document WHEN starts_with(change, '@') \
     THEN change || '=' ELSE substring(change, 8, length(change) - 8) END";
 
 /// SQL for [`len`].
@@ -72,7 +72,8 @@ pub(super) fn remove_unused(connection: &Connection) -> duckdb::Result<()> {
     if !connection.query_row("SELECT EXISTS (SELECT 1 FROM texts)", [], |row| row.get::<_, bool>(0))? {
         return Ok(());
     }
-    let used = [("document", "known"), ("rejected_document", "known"), ("document", "journal"), ("change", "journal")];
+    let used =
+        [("document", "synced"), ("rejected_document", "synced"), ("document", "journal"), ("change", "journal")];
     let used = used.map(|(column, table)| referred(column, table)).join(" UNION ALL ");
     connection
         .execute_batch(&format!("DELETE FROM texts WHERE id NOT IN (SELECT id FROM ({used}) WHERE id IS NOT NULL)"))
@@ -175,7 +176,7 @@ mod tests {
     fn tables() -> Connection {
         let connection = Connection::open_in_memory().unwrap();
         connection.execute_batch(TABLE).unwrap();
-        let other = "CREATE TABLE known (document VARCHAR, rejected_document VARCHAR); \
+        let other = "CREATE TABLE synced (document VARCHAR, rejected_document VARCHAR); \
                      CREATE TABLE journal (document VARCHAR, change VARCHAR)";
         connection.execute_batch(other).unwrap();
         connection
@@ -222,11 +223,11 @@ mod tests {
         let mut writer = Writer::new(&connection, 10).unwrap();
         let stored: Vec<String> = (1..=6).map(|id| writer.store(id, "z".repeat(5_000)).unwrap()).collect();
         writer.finish().unwrap();
-        connection.execute("INSERT INTO known VALUES (?, ?), ('{}', NULL)", [&stored[0], &stored[1]]).unwrap();
+        connection.execute("INSERT INTO synced VALUES (?, ?), ('{}', NULL)", [&stored[0], &stored[1]]).unwrap();
         connection
-            .execute("INSERT INTO journal VALUES (?, ?), ('=', '{}'), (NULL, NULL)", [&stored[2], &stored[3]])
+            .execute("INSERT INTO journal VALUES (?, ?), (NULL, '{}'), (NULL, NULL)", [&stored[2], &stored[3]])
             .unwrap();
-        connection.execute("INSERT INTO known VALUES (?, NULL)", [format!("{}=", stored[5])]).unwrap();
+        connection.execute("INSERT INTO synced VALUES (?, NULL)", [format!("{}=", stored[5])]).unwrap();
         remove_unused(&connection).unwrap();
         let mut left = connection.prepare("SELECT DISTINCT id FROM texts ORDER BY id").unwrap();
         let left: Vec<u64> = left.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();

@@ -177,8 +177,13 @@ impl DuckDbLedger {
     /// Another connection to the same ledger ([`Ledger::connect`](super::Ledger::connect)).
     pub fn another(&self, access: Access) -> Result<DuckDbLedger> {
         let read_only = self.read_only || access == Access::ReadOnly;
+        let duckdb = self.duckdb.sibling().within(|| self.path.clone())?;
+        if read_only {
+            // An older file is shown as a current one by another database than the file's own.
+            duckdb.try_call(|held| drop(held.connection.execute_batch(&format!("USE {}", schema::CURRENT))));
+        }
         Ok(DuckDbLedger {
-            duckdb: self.duckdb.sibling().within(|| self.path.clone())?,
+            duckdb,
             path: self.path.clone(),
             log: self.log.clone().filter(|_| !read_only),
             file: self.file.clone().filter(|_| !read_only),

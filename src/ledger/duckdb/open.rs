@@ -56,7 +56,7 @@ pub(super) fn opened(connection: &mut Connection, recorded_in: Option<&Path>, re
                 fold(connection, sync, run)?;
             }
             connection
-                .execute_batch("UPDATE runs SET status = 'died', ended_at = started_at WHERE status = 'running'")?;
+                .execute_batch("UPDATE runs SET status = 'crashed', ended_at = started_at WHERE status = 'running'")?;
             connection.execute_batch(&statements::rewind())?;
             connection.execute("UPDATE identity SET generation = ?", [beyond]).map(drop)
         })?;

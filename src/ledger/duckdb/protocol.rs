@@ -13,8 +13,8 @@ use super::{DuckDbLedger, candidates, compare, long_texts, statements};
 use crate::duckdb::{ledger_error, quote_literal};
 use crate::error::{Error, Kind, Result};
 use crate::ledger::{
-    Access, Candidate, CompareOptions, Comparison, History, JournalEntry, KeyValue, Ledger, PreviousRun, RunCheckpoint,
-    RunRecord, RunStart, SourceRows, Storage,
+    Access, Candidate, CompareOptions, Comparison, Cursor, History, JournalEntry, KeyValue, Ledger, PreviousRun,
+    RunCheckpoint, RunRecord, RunStart, SourceRows, Storage,
 };
 
 /// A run that ends folds the log into the file when it is larger than this. What stands in the log stands in memory, too,
@@ -71,7 +71,7 @@ impl Ledger for DuckDbLedger {
             let count =
                 |sql: &str| connection.query_row(sql, [], |row| row.get(0)).map_err(ledger_error("count groups"));
             // What guards measure against: of a group that was only rejected nothing can be changed or removed.
-            found.known = count(&statements::may_exist_count(&sync))?;
+            found.synced = count(&statements::may_exist_count(&sync))?;
             if found.missing_candidates > 0 {
                 found.removable = count(statements::REMOVABLE)?;
             }
@@ -91,7 +91,7 @@ impl Ledger for DuckDbLedger {
     async fn mark(&self, sync: &str, run: &str, keys: Vec<String>) -> Result<()> {
         let (sync, run) = (sync.to_owned(), run.to_owned());
         self.write_generation("mark groups", true, move |connection| {
-            let mut appender = connection.appender("pending")?;
+            let mut appender = connection.appender("marks")?;
             for key in &keys {
                 appender.append_row([&sync, &run, key])?;
             }
@@ -119,20 +119,27 @@ impl Ledger for DuckDbLedger {
         let (next_seq, threads) = (self.next_seq(), Arc::clone(&self.threads));
         let left_behind = self.write_generation("finish the run", false, move |connection| {
             threads.raise(connection)?;
+            let (cursor, read_all) = match checkpoint.cursor {
+                Some(Cursor::At(cursor)) => (Some(cursor), None),
+                Some(Cursor::ReadAll) => (None, Some(true)),
+                None => (None, None),
+            };
             let sent = fold(connection, &sync, &run)?;
             connection.execute("UPDATE meta SET next_seq = greatest(next_seq, ?)", [next_seq])?;
             connection.execute(
                 "UPDATE runs SET ended_at = ?, status = ?, counts = ?, source_rows = ?, cursor_value = ?, \
-                 full_read = ?, error = ?, error_kind = ?, detail = ? WHERE sync = ? AND run = ?",
+                 read_all = ?, full_read = ?, error = ?, error_kind = ?, guard = ?, detail = ? WHERE sync = ? AND run = ?",
                 params![
                     checkpoint.ended_at.naive_utc(),
                     checkpoint.status.name(),
                     checkpoint.counts,
                     checkpoint.rows,
-                    checkpoint.cursor,
+                    cursor,
+                    read_all,
                     checkpoint.full,
                     checkpoint.error,
                     checkpoint.error_kind,
+                    checkpoint.guard,
                     checkpoint.detail,
                     sync,
                     run,
@@ -196,13 +203,16 @@ impl Ledger for DuckDbLedger {
         };
         let (sync, mark) = (sync.to_owned(), mark.to_owned());
         self.write_generation("reset the sync", true, move |connection| {
-            connection.execute("UPDATE runs SET cursor_value = NULL, full_read = false WHERE sync = ?", [sync])?;
+            connection.execute(
+                "UPDATE runs SET cursor_value = NULL, read_all = NULL, full_read = false WHERE sync = ?",
+                [sync],
+            )?;
             let rows = if forget {
-                connection.execute(&format!("DELETE FROM known WHERE {condition}"), [])?
+                connection.execute(&format!("DELETE FROM synced WHERE {condition}"), [])?
             } else {
                 connection.execute(
                     &format!(
-                        "UPDATE known SET unsettled_in = coalesce(unsettled_in, ?), rejected_document = NULL, \
+                        "UPDATE synced SET unconfirmed_in = coalesce(unconfirmed_in, ?), rejected_document = NULL, \
                          rejected_reason = NULL WHERE {condition}"
                     ),
                     [mark],
@@ -225,7 +235,7 @@ impl Ledger for DuckDbLedger {
             if running {
                 fold(connection, &sync, &run)?;
                 connection.execute(
-                    "UPDATE runs SET status = 'died', ended_at = ?, error = ?, error_kind = ? WHERE sync = ? AND run = ?",
+                    "UPDATE runs SET status = 'crashed', ended_at = ?, error = ?, error_kind = ? WHERE sync = ? AND run = ?",
                     params![at.naive_utc(), error, kind, sync, run],
                 )?;
                 connection.execute_batch("DROP TABLE IF EXISTS temp.folded")?;

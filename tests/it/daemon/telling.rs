@@ -95,7 +95,7 @@ fn every_log_line_of_a_run_carries_its_id_and_its_end_the_counts() {
     let runs = |status: &str| format!("status=\"{status}\",started_by=\"api\"}} 1");
     let metrics = until("the metrics count both", || {
         let metrics = daemon.get("/metrics").text;
-        (metrics.contains(&runs("delivered")) && metrics.contains(&runs("failed"))).then_some(metrics)
+        (metrics.contains(&runs("succeeded")) && metrics.contains(&runs("failed"))).then_some(metrics)
     });
     for line in [
         "groupcast_changes_total{sync=\"accounts\",destination=\"amplitude\",outcome=\"delivered\"} 5",

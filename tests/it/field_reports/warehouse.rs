@@ -127,8 +127,8 @@ fn files_and_tables_that_are_away_for_a_while_are_waited_for() {
         let run = daemon.run(sync, &json!({}))["run"].clone();
         (run["status"].as_str().unwrap().to_owned(), run["error_kind"].as_str().unwrap_or_default().to_owned())
     };
-    assert_eq!(run("table").0, "delivered");
-    assert_eq!(run("files").0, "delivered");
+    assert_eq!(run("table").0, "succeeded");
+    assert_eq!(run("files").0, "succeeded");
     place.warehouse("ALTER TABLE accounts RENAME TO elsewhere");
     std::fs::remove_file(place.path("accounts.parquet")).unwrap();
     for sync in ["table", "files"] {

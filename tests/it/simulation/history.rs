@@ -386,7 +386,7 @@ pub(super) async fn history(seed: u64, genre: &Genre, store: &mut Store) -> Resu
         let options = RunOptions { retry_rejected: quiet == 0, ..RunOptions::default() };
         let (done, _) = run_once(&world, store, genre, trait_by_trait, &options, &clock).await;
         let report = done.map_err(|error| error.to_string())?;
-        if report.status != RunStatus::Delivered {
+        if report.status != RunStatus::Succeeded {
             return Err(format!("quiet run {quiet} ended {:?}", report.status));
         }
     }

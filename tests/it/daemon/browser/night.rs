@@ -177,7 +177,7 @@ impl Night {
 
     /// Many successful runs, no two alike.
     fn history(&self, daemon: &Daemon, good_runs: usize) {
-        well(&daemon.run("accounts", &json!({})), "delivered");
+        well(&daemon.run("accounts", &json!({})), "succeeded");
         for turn in 1..good_runs {
             let rows = (turn * 37) % 90;
             edit(
@@ -199,7 +199,7 @@ impl Night {
                 };
                 self.quick.vendor.script([answer(429), answer(503)]);
             }
-            well(&daemon.run("accounts", &json!({})), "delivered");
+            well(&daemon.run("accounts", &json!({})), "succeeded");
             slow(&self.quick, 0);
         }
     }
@@ -214,7 +214,7 @@ impl Night {
             "straße_Ω.und-eine-sehr-lange-Benennung-die-niemand-auf-einem-Telefon-lesen-will",
         ] {
             let path = groupcast_path(sync);
-            well(&daemon.run(&path, &json!({})), "delivered");
+            well(&daemon.run(&path, &json!({})), "succeeded");
         }
         edit(
             &self.place,
@@ -223,16 +223,18 @@ impl Night {
                            DELETE FROM changes WHERE n = 9; INSERT INTO changes SELECT 'fresh <i>', 900, 'Fresh & new', 'free', 1, 100, NULL, NULL, NULL, '2026-11-02'",
         );
         for sync in ["guarded-first", "guarded-second"] {
-            well(&daemon.run(sync, &json!({})), "guarded");
+            well(&daemon.run(sync, &json!({})), "stopped_by_guard");
         }
         daemon.post("/api/v1/syncs/paused/pause", &json!({})).is(200);
-        for (sync, status) in [("names-nothing", "failed"), ("unreachable", "failed"), ("contacts", "some_rejected")] {
+        for (sync, status) in
+            [("names-nothing", "failed"), ("unreachable", "failed"), ("contacts", "succeeded_with_rejections")]
+        {
             until(&format!("{sync} is {status}"), || {
                 let detail = daemon.get(&format!("/api/v1/syncs/{sync}")).is(200);
                 (detail["sync"]["last_run"]["status"] == json!(status)).then_some(())
             });
         }
-        well(&daemon.run("contacts", &json!({})), "some_rejected");
+        well(&daemon.run("contacts", &json!({})), "succeeded_with_rejections");
         // One that is cancelled, so that changes are pending.
         slow(&self.slow, SLOWLY_MS / 5);
         let run = daemon.trigger("slowly", &json!({}));
