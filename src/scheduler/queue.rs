@@ -1,4 +1,4 @@
-//! The run queue: which run of all syncs starts now. A state machine that is told what happens and when.
+//! The run queue: which run of all syncs starts now. A state machine: the caller reports what happens, and when.
 //!
 //! - One run of a sync at a time, and a limit of runs in all. Queued runs come first, in the order in which they were
 //!   requested, then those whose scheduled time came first.
