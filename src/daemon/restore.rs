@@ -12,7 +12,7 @@ use crate::ledger::{RunRecord, RunStatus};
 use crate::mapping::Mapping;
 use crate::mapping::diagnostic::listed_all;
 use crate::scheduler::backoff::{Backoff, PastResult, PastRun};
-use crate::scheduler::queue::{QueuedRun, QueueRequest, SyncInit};
+use crate::scheduler::queue::{QueueRequest, QueuedRun, SyncInit};
 use crate::service::queries;
 use crate::sync::RunOptions;
 

@@ -13,7 +13,7 @@ use crate::config::Project;
 use crate::delivery::Signal;
 use crate::error::{Error, Kind, Result};
 use crate::ledger::{Access, RunStatus};
-use crate::scheduler::queue::{RunResult, DueRun, StartCause};
+use crate::scheduler::queue::{DueRun, RunResult, StartCause};
 use crate::service::open::Failure;
 use crate::service::tracker::Tracker;
 use crate::service::views::RunView;

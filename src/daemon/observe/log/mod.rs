@@ -110,6 +110,7 @@ fn panicked(place: &str, literal: Option<&'static str>) {
 mod tests {
     use super::lines::recorded::RecordedLines;
     use super::*;
+    use crate::io::Clock;
     use serde_json::{Value, json};
 
     #[test]
@@ -174,17 +175,18 @@ mod tests {
     #[test]
     fn standard_error_that_is_not_read_stops_nothing() {
         use std::process::Stdio;
-        let start = std::time::Instant::now();
+        let clock = SystemClock::start();
         // GIVEN a pipe of 64 KiB on standard error that stays unread, and 2 MB of lines
-        let child = process_that_logs("20000").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let (stderr, mut stdout) = (child.stderr, child.stdout.unwrap());
+        let mut child = process_that_logs("20000").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let (stderr, stdout) = (child.stderr.take(), child.stdout.take());
         // THEN the process goes on to its end,
-        let mut said = String::new();
-        std::io::Read::read_to_string(&mut stdout, &mut said).unwrap();
-        assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
+        let mut output = String::new();
+        std::io::Read::read_to_string(&mut stdout.unwrap(), &mut output).unwrap();
+        assert!(child.wait().unwrap().success());
+        assert!(clock.elapsed() < Duration::from_secs(20), "{:?}", clock.elapsed());
         // and knows how many lines were dropped
-        let dropped = said.split("ended with ").nth(1).and_then(|rest| rest.split(' ').next());
-        let dropped: u64 = dropped.unwrap_or_else(|| panic!("{said}")).parse().unwrap();
+        let dropped = output.split("ended with ").nth(1).and_then(|rest| rest.split(' ').next());
+        let dropped: u64 = dropped.unwrap_or_else(|| panic!("{output}")).parse().unwrap();
         assert!(dropped > 1_000, "{dropped}");
         drop(stderr);
     }

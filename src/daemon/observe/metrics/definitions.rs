@@ -3,7 +3,7 @@
 
 use chrono::{DateTime, Utc};
 
-use super::metric::{Counted, CounterUnit, LabelValues, Metric, MetricSource, Scrape, SyncEvent};
+use super::metric::{Counted, CounterUnit, LabelValues, Labelled, Metric, MetricSource, Scrape, SyncEvent};
 use super::sample::Sample;
 use crate::ledger::RunStatus;
 use crate::service::views::words::guard_of;
@@ -43,7 +43,7 @@ fn alert_results() -> Vec<&'static str> {
     vec!["sent", "dropped"]
 }
 
-/// LabelValues without a list: names from the config, or HTTP statuses.
+/// Values without a list: names from the config, or HTTP statuses.
 fn open() -> Vec<&'static str> {
     Vec::new()
 }
@@ -115,11 +115,11 @@ fn next_run(view: &SyncView) -> Option<Sample> {
 }
 
 /// A value without labels.
-fn plain(sample: Sample) -> Vec<(Vec<String>, Sample)> {
+fn plain(sample: Sample) -> Labelled {
     vec![(Vec::new(), sample)]
 }
 
-fn labelled(values: LabelValues, counts: [u64; 2]) -> Vec<(Vec<String>, Sample)> {
+fn labelled(values: LabelValues, counts: [u64; 2]) -> Labelled {
     by(values, counts).into_iter().map(|(labels, count)| (labels, Sample::Count(count))).collect()
 }
 
@@ -161,7 +161,7 @@ const fn process(
     name: &'static str,
     labels: &'static [(&'static str, LabelValues)],
     help: &'static str,
-    read: fn(&Scrape<'_>) -> Vec<(Vec<String>, Sample)>,
+    read: fn(&Scrape<'_>) -> Labelled,
 ) -> Metric {
     Metric { name, labels, help, source: MetricSource::Process(read) }
 }

@@ -41,6 +41,9 @@ pub(super) type LabelValues = fn() -> Vec<&'static str>;
 /// Label values and a number.
 pub(super) type Counted = Vec<(Vec<String>, u64)>;
 
+/// Label values and a value.
+pub(super) type Labelled = Vec<(Vec<String>, Sample)>;
+
 /// Where a metric comes from. Those of syncs have the labels `sync` and `destination`.
 pub(super) enum MetricSource {
     /// A counter of a sync, which adds up over ended runs. Series with the `initial` label values exist from the start,
@@ -53,7 +56,7 @@ pub(super) enum MetricSource {
     /// A gauge of a sync, read at each scrape; absent where there is no value.
     Sync(fn(&SyncView, DateTime<Utc>) -> Option<Sample>),
     /// A counter or gauge of the process, read at each scrape.
-    Process(fn(&Scrape<'_>) -> Vec<(Vec<String>, Sample)>),
+    Process(fn(&Scrape<'_>) -> Labelled),
 }
 
 /// What a counter counts.

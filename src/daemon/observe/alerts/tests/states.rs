@@ -202,7 +202,7 @@ fn a_late_run_that_fails_is_reported_as_a_failure_since_it_was_late() {
 }
 
 #[test]
-fn whoever_is_not_waited_for_is_not_late() {
+fn a_sync_that_is_not_scheduled_is_not_late() {
     let activity = |change: fn(&mut SyncActivity)| {
         let mut view = overdue(Some(0));
         change(view.activity.as_mut().unwrap());
