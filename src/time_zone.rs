@@ -72,7 +72,7 @@ impl fmt::Display for Zone {
     }
 }
 
-/// The time zone that a person may have meant by a name that is none: a city alone, or an abbreviation. Abbreviations are no
+/// The time zone that a person may have meant by an invalid name: a city alone, or an abbreviation. Abbreviations are no
 /// names, because most have several meanings; the suggestion is the best-known one, and never another abbreviation.
 pub fn suggestion(text: &str) -> Option<&'static str> {
     let upper = text.to_ascii_uppercase();

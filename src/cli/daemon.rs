@@ -8,7 +8,7 @@ use tokio::net::{TcpListener, UnixListener};
 
 use super::args::Cli;
 use crate::daemon::observe::log;
-use crate::daemon::{Opened, Prepared, Serving};
+use crate::daemon::{OpenedDaemon, PreparedDaemon, Serving};
 use crate::error::{Error, Kind, Result};
 use crate::server::{console, http};
 use crate::service::open::Failure;
@@ -27,7 +27,7 @@ pub(super) async fn daemon(cli: &Cli, listen: Option<&str>) -> Result<u8, Failur
 }
 
 async fn run(cli: &Cli, listen: Option<&str>) -> Result<u8, Failure> {
-    let prepared = Prepared::read(&cli.folder, listen)?;
+    let prepared = PreparedDaemon::read(&cli.folder, listen)?;
     // Before anything is opened: an address that may not be served is a mistake in the config.
     let address = http::check_listen(prepared.settings())?;
     // Before the port: the error of a second daemon names the first one, not its port.
@@ -64,7 +64,7 @@ struct Local {
 
 impl Local {
     /// Listens beside the ledger for commands. Where that is impossible, the daemon runs without them.
-    fn bind(opened: &Opened, address: &Address, folder: &Path) -> Option<Local> {
+    fn bind(opened: &OpenedDaemon, address: &Address, folder: &Path) -> Option<Local> {
         let hello = Hello {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: address.pid,

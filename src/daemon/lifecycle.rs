@@ -1,5 +1,5 @@
-//! The life of the daemon, from its config to its exit code, in three steps: the config is [read](Prepared::read), the ledger
-//! is [opened](Prepared::open), and the daemon [runs](Opened::run) until it is stopped. How it is reached (HTTP, the socket
+//! The life of the daemon, from its config to its exit code, in three steps: the config is [read](PreparedDaemon::read), the ledger
+//! is [opened](PreparedDaemon::open), and the daemon [runs](OpenedDaemon::run) until it is stopped. How it is reached (HTTP, the socket
 //! beside the ledger) is the caller's, who serves the [`Serving`] that it is given.
 
 use std::collections::BTreeSet;
@@ -31,7 +31,7 @@ use crate::service::remote;
 const LAST_RECORDS_MAX: Duration = Duration::from_secs(8);
 
 /// A daemon whose config was read.
-pub struct Prepared {
+pub struct PreparedDaemon {
     folder: PathBuf,
     listen: Option<String>,
     project: Project,
@@ -39,8 +39,8 @@ pub struct Prepared {
 }
 
 /// A daemon whose ledger is open.
-pub struct Opened {
-    prepared: Prepared,
+pub struct OpenedDaemon {
+    prepared: PreparedDaemon,
     ledger: Arc<dyn Ledger>,
     file: FileId,
 }
@@ -55,16 +55,16 @@ pub struct Serving {
     pub closing: watch::Receiver<bool>,
 }
 
-impl Prepared {
+impl PreparedDaemon {
     /// Reads the config folder and starts the log. `listen` takes precedence over the config's.
-    pub fn read(folder: &Path, listen: Option<&str>) -> Result<Prepared, Failure> {
+    pub fn read(folder: &Path, listen: Option<&str>) -> Result<PreparedDaemon, Failure> {
         // Before the files are read: whatever changes from now on is a change.
         let mut files = reload::snapshot(folder, &BTreeSet::new());
         let noted = Files::default();
         let project = project::read(folder, listen, &noted)?;
         files.add(noted.noted());
-        log::init(log::Format::from_name(&project.settings.daemon.log).unwrap_or_default(), log::filter()?)?;
-        Ok(Prepared { folder: folder.to_path_buf(), listen: listen.map(str::to_owned), project, files })
+        log::init(log::LogFormat::from_name(&project.settings.daemon.log).unwrap_or_default(), log::filter()?)?;
+        Ok(PreparedDaemon { folder: folder.to_path_buf(), listen: listen.map(str::to_owned), project, files })
     }
 
     /// The settings of the daemon.
@@ -75,7 +75,7 @@ impl Prepared {
     /// Opens the ledger.
     ///
     /// Errors: [`Kind::LedgerBusy`], another process has it open; it says which daemon that is.
-    pub async fn open(self) -> Result<Opened> {
+    pub async fn open(self) -> Result<OpenedDaemon> {
         let path = &self.project.settings.state.path;
         let ledger = match open::ledger(&self.project).await {
             Err(busy) if busy.kind() == Kind::LedgerBusy => {
@@ -94,11 +94,11 @@ impl Prepared {
             tracing::warn!("{why}; {OUTDATED_ADVICE}");
         }
         let file = FileId::of(path).map_err(|error| file_error::read_error(&error))?;
-        Ok(Opened { prepared: self, ledger, file })
+        Ok(OpenedDaemon { prepared: self, ledger, file })
     }
 }
 
-impl Opened {
+impl OpenedDaemon {
     /// The settings of the daemon.
     pub fn settings(&self) -> &Daemon {
         self.prepared.settings()
@@ -120,7 +120,7 @@ impl Opened {
     where
         Served: Future<Output = Result<()>> + Send + 'static,
     {
-        let Opened { prepared: Prepared { folder, listen, project, files }, ledger, .. } = self;
+        let OpenedDaemon { prepared: PreparedDaemon { folder, listen, project, files }, ledger, .. } = self;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
         let (stopper, stop) = watch::channel(Signal::Go);
         let hup = signals::listen(stopper.clone())?;

@@ -33,7 +33,7 @@ mod signals;
 mod supervisor;
 pub mod systemd;
 
-pub use lifecycle::{Opened, Prepared, Serving};
+pub use lifecycle::{OpenedDaemon, PreparedDaemon, Serving};
 
 #[cfg(test)]
 mod tests;

@@ -87,7 +87,7 @@ async fn run_ended(supervisor: &Supervisor, ended: &EndedRun) {
     }
     // Where the ledger cannot be read, the run's own counts do.
     let rejected_groups = supervisor.queries.history().group_counts(&ended.sync).await.unwrap_or_default().rejected;
-    supervisor.notifier.alerts.run_ended(&alerts::Ended {
+    supervisor.notifier.alerts.run_ended(&alerts::ObservedRun {
         destination: &destination,
         advice: ended.advice.as_deref(),
         whole: ended.whole,

@@ -23,13 +23,13 @@ impl Supervisor {
             (queue.enqueue(sync, asked), queue.queued().remove(sync))
         };
         let Ok((run, joined)) = accepted else { return Ok(accepted) };
-        if let Some(waiting) = waiting {
-            if let Err(error) = self.store_queued(sync, waiting).await {
-                if !joined && self.queue().cancel_queued(&run).is_some() {
-                    return Err(error);
-                }
-                tracing::error!(sync, run, "failed to remember over a restart that this run was asked for: {error}");
+        if let Some(waiting) = waiting
+            && let Err(error) = self.store_queued(sync, waiting).await
+        {
+            if !joined && self.queue().cancel_queued(&run).is_some() {
+                return Err(error);
             }
+            tracing::error!(sync, run, "failed to store the queued run, which a restart would lose: {error}");
         }
         self.wake();
         Ok(Ok((run, joined)))

@@ -12,7 +12,7 @@ use crate::ledger::{RunRecord, RunStatus};
 use crate::mapping::Mapping;
 use crate::mapping::diagnostic::listed_all;
 use crate::scheduler::backoff::{Backoff, PastResult, PastRun};
-use crate::scheduler::queue::{QueuedRun, RunRequest, SyncInit};
+use crate::scheduler::queue::{QueueRequest, QueuedRun, SyncInit};
 use crate::service::queries;
 use crate::sync::RunOptions;
 
@@ -24,7 +24,7 @@ fn key(kind: &str, sync: &str) -> String {
     format!("{kind}/{sync}")
 }
 
-impl RunRequest for RunOptions {
+impl QueueRequest for RunOptions {
     fn is_partial(&self) -> bool {
         RunOptions::is_partial(self)
     }

@@ -8,12 +8,12 @@ use tokio::sync::{mpsc, watch};
 use tracing::Instrument;
 
 use super::observe::log;
-use super::supervisor::{Running, Supervisor};
+use super::supervisor::{ActiveRun, Supervisor};
 use crate::config::Project;
 use crate::delivery::Signal;
 use crate::error::{Error, Kind, Result};
 use crate::ledger::{Access, RunStatus};
-use crate::scheduler::queue::{RunResult, RunStart, StartCause};
+use crate::scheduler::queue::{DueRun, RunResult, StartCause};
 use crate::service::open::Failure;
 use crate::service::tracker::Tracker;
 use crate::service::views::RunView;
@@ -45,7 +45,7 @@ pub(super) struct EndedRun {
 
 impl Supervisor {
     /// The task of a run that starts now.
-    pub(super) fn task_of(&self, start: RunStart<RunOptions>, now: DateTime<Utc>) -> RunTask {
+    pub(super) fn task_of(&self, start: DueRun<RunOptions>, now: DateTime<Utc>) -> RunTask {
         let was_queued = matches!(start.cause, StartCause::Queued(_));
         let (run, started_by, options) = match start.cause {
             StartCause::Queued(queued) => (queued.run, queued.requested_by, queued.request),
@@ -60,7 +60,7 @@ impl Supervisor {
         let RunTask { sync, run, options, started_by, started_at, was_queued } = task;
         let (sender, signal) = watch::channel(Signal::Go);
         let tracker = Arc::new(Tracker::new(&run, started_at, &started_by));
-        let running = Running { run: run.clone(), signal: sender, tracker: Arc::clone(&tracker), cancelled: false };
+        let running = ActiveRun { run: run.clone(), signal: sender, tracker: Arc::clone(&tracker), cancelled: false };
         self.running().insert(sync.clone(), running);
         let span = log::run_span(&sync, &run);
         let whole = !options.is_partial();

@@ -26,7 +26,7 @@ use crate::service::views::words::plural;
 use crate::sync::{self, RunOptions};
 
 /// A run under way.
-pub(super) struct Running {
+pub(super) struct ActiveRun {
     pub(super) run: String,
     pub(super) signal: watch::Sender<Signal>,
     pub(super) tracker: Arc<Tracker>,
@@ -64,7 +64,7 @@ pub(super) struct Supervisor {
     /// The places in which plans are made.
     pub(super) plans: Arc<Plans>,
     queue: Mutex<RunQueue<RunOptions>>,
-    running: Mutex<BTreeMap<String, Running>>,
+    running: Mutex<BTreeMap<String, ActiveRun>>,
     /// Something happened that may let a run start, or that ended the last one.
     pub(super) woken: Notify,
     /// The greatest id of a run so far.
@@ -123,7 +123,7 @@ impl Supervisor {
         self.queue.lock()
     }
 
-    pub(super) fn running(&self) -> MutexGuard<'_, BTreeMap<String, Running>> {
+    pub(super) fn running(&self) -> MutexGuard<'_, BTreeMap<String, ActiveRun>> {
         self.running.lock()
     }
 

@@ -119,7 +119,7 @@ fn next_local(times: &::cron::Schedule, zone: Zone, after: DateTime<Utc>) -> Opt
     times.after(&wall).map(|wall| instant(zone, wall.naive_utc())).find(|instant| *instant > after)
 }
 
-/// The instant of a wall time: the first one if there are two, the end of the gap if there is none.
+/// The instant of a wall time: the first one if there are two, the end of the gap if it does not exist.
 fn instant(zone: Zone, wall: NaiveDateTime) -> DateTime<Utc> {
     if let Some(instant) = zone.from_local_datetime(&wall).earliest() {
         return instant.with_timezone(&Utc);

@@ -7,7 +7,7 @@ use super::backoff::Backoff;
 use super::timetable::Timetable;
 
 /// What a queued run is to do. The scheduler needs to know only this much of it.
-pub trait RunRequest: Clone + PartialEq {
+pub trait QueueRequest: Clone + PartialEq {
     /// Whether it covers a part of the sync: one group, or so many changes. Such a run is not one of the schedule's.
     fn is_partial(&self) -> bool;
 
@@ -99,7 +99,7 @@ pub struct SyncStatus<R> {
     pub backoff: Backoff,
 }
 
-impl<R: RunRequest> SyncEntry<R> {
+impl<R: QueueRequest> SyncEntry<R> {
     pub(super) fn new(init: SyncInit<R>) -> SyncEntry<R> {
         let SyncInit { timetable, enabled, paused_since, backoff, queued } = init;
         SyncEntry { timetable, enabled, busy: None, queued, paused_since, backoff, removed: false }

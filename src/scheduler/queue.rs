@@ -1,4 +1,4 @@
-//! The run queue: which run of all syncs starts now. A state machine that is told what happens and when.
+//! The run queue: which run of all syncs starts now. A state machine: the caller reports what happens, and when.
 //!
 //! - One run of a sync at a time, and a limit of runs in all. Queued runs come first, in the order in which they were
 //!   requested, then those whose scheduled time came first.
@@ -19,7 +19,7 @@ use chrono::{DateTime, Utc};
 use super::backoff::{Backoff, DELAY_MAX, delay_after, is_transient};
 use super::cron::Trigger;
 use super::entry::{Busy, SyncEntry};
-pub use super::entry::{QueuedRun, RunRequest, SyncInit, SyncState, SyncStatus};
+pub use super::entry::{QueueRequest, QueuedRun, SyncInit, SyncState, SyncStatus};
 use super::timetable::Timetable;
 use crate::error::Kind;
 use crate::mapping::CatchUp;
@@ -37,7 +37,7 @@ pub enum StartCause<R> {
 
 /// A run to start now.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RunStart<R> {
+pub struct DueRun<R> {
     /// The sync.
     pub sync: String,
     /// Why.
@@ -48,7 +48,7 @@ pub struct RunStart<R> {
 #[derive(Debug, PartialEq, Eq)]
 pub struct Tick<R> {
     /// The runs that start now. The caller confirms each with [`RunQueue::started`] before the next tick.
-    pub starts: Vec<RunStart<R>>,
+    pub starts: Vec<DueRun<R>>,
     /// Scheduled times that passed without a run of their own, by sync.
     pub skipped: Vec<(String, u64)>,
     /// When to tick again at the latest, if nothing happens before.
@@ -85,7 +85,7 @@ struct Ready<R> {
     class: u8,
     since: DateTime<Utc>,
     crashes: u32,
-    start: RunStart<R>,
+    start: DueRun<R>,
 }
 
 /// The queue of all syncs.
@@ -96,7 +96,7 @@ pub struct RunQueue<R> {
     stopped: bool,
 }
 
-impl<R: RunRequest> RunQueue<R> {
+impl<R: QueueRequest> RunQueue<R> {
     /// An empty queue that starts at most `parallel` runs at a time.
     pub fn new(parallel: usize) -> RunQueue<R> {
         RunQueue { entries: BTreeMap::new(), parallel: parallel.max(1), stopped: false }
@@ -176,7 +176,7 @@ impl<R: RunRequest> RunQueue<R> {
             let free = entry.busy.is_none();
             let crashes = entry.backoff.crashes;
             let mut starts = |class, since, cause| {
-                ready.push(Ready { class, since, crashes, start: RunStart { sync: sync.clone(), cause } });
+                ready.push(Ready { class, since, crashes, start: DueRun { sync: sync.clone(), cause } });
             };
             if let Some(queued) = entry.queued.as_ref().filter(|_| free) {
                 starts(0, queued.since, StartCause::Queued(queued.clone()));
@@ -221,7 +221,7 @@ impl<R: RunRequest> RunQueue<R> {
     }
 
     /// A run of the last tick started.
-    pub fn started(&mut self, start: &RunStart<R>, run: &str, now: DateTime<Utc>) {
+    pub fn started(&mut self, start: &DueRun<R>, run: &str, now: DateTime<Utc>) {
         let Some(entry) = self.entries.get_mut(&start.sync) else { return };
         let partial = match &start.cause {
             StartCause::Queued(queued) => {

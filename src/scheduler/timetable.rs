@@ -1,5 +1,5 @@
-//! The timetable of one sync: which of its scheduled times is due now, and when to check again. A state machine that is
-//! told when runs start and end; the caller brings the clock.
+//! The timetable of one sync: which of its scheduled times is due now, and when to check again. A state machine: the
+//! caller reports when runs start and end, and brings the clock.
 //!
 //! - **Overlap**: a scheduled time that comes during a run is skipped, or one run is queued behind it.
 //! - **Missed**: a scheduled time seen more than [`LATE_MAX`] late (the program was down, the machine asleep) is made up

@@ -35,7 +35,7 @@ fn secrets() -> BTreeSet<String> {
 }
 
 fn secret(name: &str) -> &'static str {
-    if name.ends_with("_URL") { "postgres://nobody@localhost/none" } else { "0123456789abcdef0123456789abcdef" }
+    if name.ends_with("_URL") { "postgres://reader@localhost/none" } else { "0123456789abcdef0123456789abcdef" }
 }
 
 fn check(environment: &BTreeMap<String, String>) -> Output {

@@ -13,7 +13,7 @@ use crate::error::Result;
 /// Everybody who is notified of what happens.
 pub(super) struct Notifier {
     pub(super) metrics: Metrics,
-    pub(super) alerts: alerts::Alerts,
+    pub(super) alerts: alerts::Alerting,
     pub(super) service_manager: ServiceManager,
 }
 
@@ -22,7 +22,7 @@ impl Notifier {
     pub(super) fn new(settings: Option<&config::Alerts>, stored: Option<&str>) -> Result<Notifier> {
         Ok(Notifier {
             metrics: Metrics::new(),
-            alerts: alerts::Alerts::new(settings, stored)?,
+            alerts: alerts::Alerting::new(settings, stored)?,
             service_manager: ServiceManager::from_env(),
         })
     }

@@ -12,7 +12,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::backoff::Backoff;
 use super::cron::{SyncSchedule, Trigger};
-use super::queue::{QueuedRun, RunRequest, SyncInit};
+use super::queue::{QueueRequest, QueuedRun, SyncInit};
 use super::timetable::{RunHistory, Timetable};
 use crate::mapping::{CatchUp, Overlap};
 
@@ -23,7 +23,7 @@ struct Request {
     group: Option<&'static str>,
 }
 
-impl RunRequest for Request {
+impl QueueRequest for Request {
     fn is_partial(&self) -> bool {
         self.group.is_some()
     }

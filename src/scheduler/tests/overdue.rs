@@ -145,7 +145,7 @@ fn a_short_interval_does_not_hide_how_long_nothing_succeeded() {
     for minute in 1..120 {
         assert_eq!(overdue(&mut table, minute), (minute >= 5).then_some(5), "at {minute}");
     }
-    // Then it runs, fails, and is tried retry: what is overdue does not start anew with each attempt.
+    // Then it runs, fails, and is retried: what is overdue does not start anew with each attempt.
     for minute in (120..240).step_by(10) {
         table.started(at(minute));
         let served = minute == 120;

@@ -253,7 +253,7 @@ impl World {
         }
     }
 
-    /// Everything comes to rest: whatever waits must be started, and whoever has a schedule must run retry.
+    /// Everything comes to rest: what is queued must start, and what has a schedule must run again.
     fn comes_to_rest(&mut self) {
         for sync in SYNCS {
             self.planned(sync);

@@ -163,7 +163,7 @@ fn times_in_a_gap_come_once_right_after_it() {
 
 #[test]
 fn times_that_exist_twice_come_the_first_time() {
-    // 2026-10-25 in Berlin: 02:00 to 03:00 comes at 00:00 UTC and retry at 01:00 UTC.
+    // 2026-10-25 in Berlin: 02:00 to 03:00 comes at 00:00 UTC and again at 01:00 UTC.
     let nightly = cron("30 2 * * *", tz("Europe/Berlin"));
     assert_eq!(times(&nightly, "2026-10-24 12:00", 2), [at("2026-10-25 00:30"), at("2026-10-26 01:30")],);
     // QueuedRun in the middle of the second pass.

@@ -1,5 +1,5 @@
-//! What if somebody else does not do their part: a warehouse that never answers, a caller who goes away, a kill while runs
-//! wait?
+//! A daemon whose surroundings fail: a warehouse that never responds, a client that disconnects, a log that is not read, a
+//! kill while runs are queued.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -298,4 +298,25 @@ fn a_query_that_never_ends_ends_its_own_run_and_the_others_of_its_file_go_on() {
         assert_eq!(ended["status"], "succeeded", "{ended}");
     }
     daemon.stop().exits(0);
+}
+
+#[test]
+fn a_daemon_runs_and_stops_although_its_standard_error_is_not_read() {
+    let receiver = Receiver::start();
+    let place = place(&receiver, 3);
+    place.mapping("accounts", &scheduled("schedule = { every = '24h' }"));
+    // GIVEN a pipe on standard error that is full, and stays so
+    let (unread, mut pipe) = std::io::pipe().unwrap();
+    pipe.write_all(&[b' '; 64 * 1024]).unwrap();
+    let mut command = place.command(&["daemon", "--listen", "127.0.0.1:0"]);
+    let mut daemon = command.stderr(pipe).spawn().unwrap();
+    // THEN what is due runs
+    until("everything arrived", || (receiver.vendor.groups().len() == 3).then_some(()));
+    // AND it stops when it is stopped
+    let clock = SystemClock::start();
+    let killed = std::process::Command::new("kill").args(["-TERM", &daemon.id().to_string()]).status().unwrap();
+    assert!(killed.success());
+    assert!(daemon.wait().unwrap().success());
+    assert!(clock.elapsed() < Duration::from_secs(20), "{:?}", clock.elapsed());
+    drop(unread);
 }

@@ -17,7 +17,7 @@ const TEXT_CHARS_MAX: usize = 1_900;
 /// What changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Event {
+pub enum AlertEvent {
     /// Runs fail, or fail in another way than before.
     Failed,
     /// A guard stops runs.
@@ -46,19 +46,19 @@ pub struct Mistaken {
 
 /// How a body is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Format {
+pub enum AlertFormat {
     /// An object with `text`, as Slack's incoming webhooks take it; Mattermost, Rocket.Chat and Discord (with `/slack` at
     /// the end of the address) take the same.
     Slack,
-    /// The [`Message`] itself.
+    /// The [`AlertMessage`] itself.
     Json,
 }
 
 /// One change of state. As JSON, this is the body of the format `json`: one flat object, every key always there.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Message {
+pub struct AlertMessage {
     /// What changed.
-    pub event: Event,
+    pub event: AlertEvent,
     /// The sync; empty for what concerns all syncs.
     pub sync: String,
     /// Its destination.
@@ -93,9 +93,9 @@ pub struct Message {
     pub version: String,
 }
 
-impl Message {
+impl AlertMessage {
     /// Adds the title and the text, which is made of the other fields.
-    pub(super) fn with_title(mut self, title: String) -> Message {
+    pub(super) fn with_title(mut self, title: String) -> AlertMessage {
         let mut lines = vec![title.clone()];
         if let Some(error) = &self.error {
             lines.push(cut(&one_line(error), ERROR_CHARS_MAX));
@@ -113,7 +113,7 @@ impl Message {
     }
 
     /// The ledger lets no run start, or lets them start again.
-    pub(super) fn ledger(problem: Option<&Error>, since: DateTime<Utc>, now: DateTime<Utc>) -> Message {
+    pub(super) fn ledger(problem: Option<&Error>, since: DateTime<Utc>, now: DateTime<Utc>) -> AlertMessage {
         let title = match problem {
             Some(_) => "no run starts: the ledger is unusable".to_owned(),
             None => {
@@ -121,29 +121,34 @@ impl Message {
                 format!("runs start again: the ledger is usable, after {bad}")
             }
         };
-        let event = if problem.is_some() { Event::LedgerUnusable } else { Event::Recovered };
-        Message { bad_since: since, ..Message::without_run(event, "", problem, now) }.with_title(title)
+        let event = if problem.is_some() { AlertEvent::LedgerUnusable } else { AlertEvent::Recovered };
+        AlertMessage { bad_since: since, ..AlertMessage::without_run(event, "", problem, now) }.with_title(title)
     }
 
     /// The mapping of a sync has mistakes now.
-    pub(super) fn mapping_invalid(mistaken: &Mistaken, now: DateTime<Utc>) -> Message {
+    pub(super) fn mapping_invalid(mistaken: &Mistaken, now: DateTime<Utc>) -> AlertMessage {
         let sync = &mistaken.sync;
         let effect = if mistaken.runs { "its last valid version stays in use" } else { "the sync does not run" };
-        Message::without_run(Event::MappingInvalid, sync, Some(&mistaken.error), now)
+        AlertMessage::without_run(AlertEvent::MappingInvalid, sync, Some(&mistaken.error), now)
             .with_title(one_line(&format!("{sync}: the mapping has mistakes; {effect}")).into_owned())
     }
 
     /// The mapping of a sync has no mistakes any more, or was removed.
-    pub(super) fn mapping_valid(sync: &str, since: DateTime<Utc>, now: DateTime<Utc>) -> Message {
+    pub(super) fn mapping_valid(sync: &str, since: DateTime<Utc>, now: DateTime<Utc>) -> AlertMessage {
         let bad = words::lasting((now - since).to_std().unwrap_or_default());
         let title = format!("{sync}: the mapping was corrected or removed after {bad}");
-        Message { bad_since: since, ..Message::without_run(Event::Recovered, sync, None, now) }
+        AlertMessage { bad_since: since, ..AlertMessage::without_run(AlertEvent::Recovered, sync, None, now) }
             .with_title(one_line(&title).into_owned())
     }
 
     /// A message that no run brought.
-    pub(super) fn without_run(event: Event, sync: &str, problem: Option<&Error>, now: DateTime<Utc>) -> Message {
-        Message {
+    pub(super) fn without_run(
+        event: AlertEvent,
+        sync: &str,
+        problem: Option<&Error>,
+        now: DateTime<Utc>,
+    ) -> AlertMessage {
+        AlertMessage {
             event,
             sync: sync.to_owned(),
             destination: String::new(),
@@ -165,11 +170,11 @@ impl Message {
     }
 
     /// The body in a format.
-    pub fn body(&self, format: Format) -> Vec<u8> {
+    pub fn body(&self, format: AlertFormat) -> Vec<u8> {
         let body = match format {
-            Format::Slack => json!({"text": slack(&self.text)}).to_string(),
+            AlertFormat::Slack => json!({"text": slack(&self.text)}).to_string(),
             // Nothing in it has keys that are not texts, which is all that can go wrong.
-            Format::Json => serde_json::to_string(self).unwrap_or_default(),
+            AlertFormat::Json => serde_json::to_string(self).unwrap_or_default(),
         };
         body.into_bytes()
     }
@@ -209,9 +214,9 @@ mod tests {
     use super::*;
     use serde_json::Value;
 
-    fn message() -> Message {
-        Message {
-            event: Event::Failed,
+    fn message() -> AlertMessage {
+        AlertMessage {
+            event: AlertEvent::Failed,
             sync: "accounts".to_owned(),
             destination: "crm".to_owned(),
             run: Some("r1".to_owned()),
@@ -234,7 +239,7 @@ mod tests {
 
     #[test]
     fn slack_gets_a_text_without_mentions() {
-        let body: Value = serde_json::from_slice(&message().body(Format::Slack)).unwrap();
+        let body: Value = serde_json::from_slice(&message().body(AlertFormat::Slack)).unwrap();
         assert_eq!(body.as_object().unwrap().len(), 1);
         assert_eq!(
             body["text"],
@@ -249,7 +254,7 @@ mod tests {
     #[test]
     fn machines_get_one_flat_object_with_every_key() {
         let message = message();
-        let body: Value = serde_json::from_slice(&message.body(Format::Json)).unwrap();
+        let body: Value = serde_json::from_slice(&message.body(AlertFormat::Json)).unwrap();
         let keys: Vec<&str> = body.as_object().unwrap().keys().map(String::as_str).collect();
         assert_eq!(
             keys,
@@ -279,7 +284,7 @@ mod tests {
         assert_eq!(body["counts"]["rows"], 10_000);
         assert_eq!(body["error"], "HTTP 500: <!channel> & @everyone\nforged line", "as it is");
         assert_eq!(body["guard"], Value::Null);
-        assert_eq!(serde_json::from_value::<Message>(body).unwrap(), message);
+        assert_eq!(serde_json::from_value::<AlertMessage>(body).unwrap(), message);
     }
 
     #[test]

@@ -1,12 +1,12 @@
-//! Alerts: one message to one webhook when a sync gets a problem, and one when it is over.
+//! Alerting: one message to one webhook when a sync gets a problem, and one when it is over.
 //!
-//! [`AlertState`] decides (pure), [`Message`] is what is sent, and [`Sender`] makes sure that it arrives. [`Alerts`] holds
+//! [`AlertState`] decides (pure), [`AlertMessage`] is what is sent, and [`AlertSender`] makes sure that it arrives. [`Alerting`] holds
 //! them together:
 //!
-//! - [`Alerts::run_ended`], [`Alerts::check`] and [`Alerts::ledger`] feed it. They only take note: a run never waits for an
+//! - [`Alerting::run_ended`], [`Alerting::check`] and [`Alerting::ledger`] feed it. They only take note: a run never waits for an
 //!   alert.
-//! - [`Alerts::to_store`] is to be stored after each, and given back to [`Alerts::new`] after a restart.
-//! - [`Alerts::send`] runs beside everything else for as long as the process does.
+//! - [`Alerting::to_store`] is to be stored after each, and given back to [`Alerting::new`] after a restart.
+//! - [`Alerting::send`] runs beside everything else for as long as the process does.
 //!
 //! # How often a message arrives
 //!
@@ -28,9 +28,9 @@ use parking_lot::{Mutex, MutexGuard};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-pub use message::{Event, Format, Message, Mistaken};
-pub use sender::{Sender, Target};
-pub use state::{AlertState, Ended};
+pub use message::{AlertEvent, AlertFormat, AlertMessage, Mistaken};
+pub use sender::{AlertSender, AlertWebhook};
+pub use state::{AlertState, ObservedRun};
 
 use crate::config;
 use crate::error::{Error, Result};
@@ -48,12 +48,12 @@ pub async fn stored(ledger: &dyn Ledger) -> Result<Option<String>> {
 }
 
 /// The alerts of the daemon. Without a webhook nothing is noted or sent.
-pub struct Alerts {
-    state: Mutex<State>,
-    sender: Sender,
+pub struct Alerting {
+    state: Mutex<AlertingState>,
+    sender: AlertSender,
 }
 
-struct State {
+struct AlertingState {
     settings: Option<config::Alerts>,
     alerts: AlertState,
     /// What was last returned to be stored.
@@ -66,16 +66,16 @@ struct State {
 struct Stored {
     #[serde(flatten)]
     alerts: AlertState,
-    unsent: Vec<Message>,
+    unsent: Vec<AlertMessage>,
 }
 
-impl Alerts {
-    /// Alerts to the webhook of these settings, continuing from what was stored ([`Alerts::to_store`]). Fails when the URL is
+impl Alerting {
+    /// Alerts to the webhook of these settings, continuing from what was stored ([`Alerting::to_store`]). Fails when the URL is
     /// invalid.
-    pub fn new(settings: Option<&config::Alerts>, stored: Option<&str>) -> Result<Alerts> {
-        let sender = Sender::new(settings.map(Target::of).transpose()?.flatten());
+    pub fn new(settings: Option<&config::Alerts>, stored: Option<&str>) -> Result<Alerting> {
+        let sender = AlertSender::new(settings.map(AlertWebhook::of).transpose()?.flatten());
         let settings = settings.filter(|_| sender.has_target()).cloned();
-        let mut state = State { settings, alerts: AlertState::default(), stored: stored.map(str::to_owned) };
+        let mut state = AlertingState { settings, alerts: AlertState::default(), stored: stored.map(str::to_owned) };
         if let (Some(text), Some(_)) = (stored, &state.settings) {
             match serde_json::from_str::<Stored>(text) {
                 Ok(stored) => {
@@ -86,12 +86,12 @@ impl Alerts {
                 Err(_) => tracing::warn!("failed to read the stored state of the alerts; some may be sent once more"),
             }
         }
-        Ok(Alerts { state: Mutex::new(state), sender })
+        Ok(Alerting { state: Mutex::new(state), sender })
     }
 
     /// Uses other settings, after the config was reloaded. On failure the old ones stay.
     pub fn configure(&self, settings: Option<&config::Alerts>) -> Result<()> {
-        self.sender.set_target(settings.map(Target::of).transpose()?.flatten());
+        self.sender.set_target(settings.map(AlertWebhook::of).transpose()?.flatten());
         let mut state = self.state();
         state.settings = settings.filter(|_| self.sender.has_target()).cloned();
         if state.settings.is_none() {
@@ -101,9 +101,9 @@ impl Alerts {
     }
 
     /// Takes note of a run that ended.
-    pub fn run_ended(&self, ended: &Ended<'_>) {
+    pub fn run_ended(&self, ended: &ObservedRun<'_>) {
         let mut state = self.state();
-        let State { settings: Some(settings), alerts, .. } = &mut *state else { return };
+        let AlertingState { settings: Some(settings), alerts, .. } = &mut *state else { return };
         let message = alerts.run_ended(ended, settings.rejected_above);
         self.sender.queue(message.into_iter().collect());
     }
@@ -112,7 +112,7 @@ impl Alerts {
     /// others are forgotten.
     pub fn check(&self, now: DateTime<Utc>, syncs: &[SyncView], mistaken: &[Mistaken]) {
         let mut state = self.state();
-        let State { settings: Some(settings), alerts, .. } = &mut *state else { return };
+        let AlertingState { settings: Some(settings), alerts, .. } = &mut *state else { return };
         let mut messages = alerts.check(now, syncs, settings.late_after);
         messages.extend(alerts.check_mappings(now, mistaken));
         self.sender.queue(messages);
@@ -121,7 +121,7 @@ impl Alerts {
     /// Reports that the ledger lets no run start, and why, or that it does again.
     pub fn ledger(&self, problem: Option<&Error>, since: DateTime<Utc>, now: DateTime<Utc>) {
         if self.state().settings.is_some() {
-            self.sender.queue(vec![Message::ledger(problem, since, now)]);
+            self.sender.queue(vec![AlertMessage::ledger(problem, since, now)]);
         }
     }
 
@@ -153,7 +153,7 @@ impl Alerts {
         self.sender.sent_and_dropped()
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, AlertingState> {
         self.state.lock()
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::watch;
 
-use super::message::{Format, Message};
+use super::message::{AlertFormat, AlertMessage};
 use crate::config;
 use crate::delivery::pace;
 use crate::error::{Error, Kind, Result};
@@ -27,19 +27,19 @@ const ATTEMPTS_MAX: u32 = 240;
 
 /// The webhook.
 #[derive(Debug, Clone)]
-pub struct Target {
+pub struct AlertWebhook {
     url: Secret,
-    format: Format,
+    format: AlertFormat,
 }
 
-impl Target {
+impl AlertWebhook {
     /// The webhook of these settings, if they name one.
-    pub fn of(settings: &config::Alerts) -> Result<Option<Target>> {
+    pub fn of(settings: &config::Alerts) -> Result<Option<AlertWebhook>> {
         let Some(url) = &settings.url else { return Ok(None) };
         let wrong = |what: &str| Error::new(Kind::Config, what.to_owned()).at("[daemon.alerts]");
         let format = match settings.format.as_str() {
-            "slack" => Format::Slack,
-            "json" => Format::Json,
+            "slack" => AlertFormat::Slack,
+            "json" => AlertFormat::Json,
             _ => return Err(wrong("`format` is unknown").advise("set it to slack or json")),
         };
         // The URL is a secret: what is wrong with it is not quoted.
@@ -47,10 +47,10 @@ impl Target {
         if !is_http {
             return Err(wrong("`url` is not a valid URL").advise("set it to the webhook's URL, with https://"));
         }
-        Ok(Some(Target { url: url.clone(), format }))
+        Ok(Some(AlertWebhook { url: url.clone(), format }))
     }
 
-    fn request(&self, message: &Message) -> Request {
+    fn request(&self, message: &AlertMessage) -> Request {
         Request {
             method: "POST",
             url: self.url.expose().to_owned(),
@@ -62,7 +62,7 @@ impl Target {
 }
 
 /// Sends messages to a webhook, in order.
-pub struct Sender {
+pub struct AlertSender {
     queue: Mutex<Queue>,
     /// How many messages wait, the one in flight included.
     waiting: watch::Sender<usize>,
@@ -71,8 +71,8 @@ pub struct Sender {
 
 #[derive(Default)]
 struct Queue {
-    target: Option<Target>,
-    messages: VecDeque<(u64, Message)>,
+    target: Option<AlertWebhook>,
+    messages: VecDeque<(u64, AlertMessage)>,
     next_id: u64,
     /// Whether the first message is in flight.
     in_flight: bool,
@@ -80,10 +80,10 @@ struct Queue {
     dropped: u64,
 }
 
-impl Sender {
+impl AlertSender {
     /// A sender with nothing to send.
-    pub fn new(target: Option<Target>) -> Sender {
-        Sender {
+    pub fn new(target: Option<AlertWebhook>) -> AlertSender {
+        AlertSender {
             queue: Mutex::new(Queue { target, ..Queue::default() }),
             waiting: watch::Sender::new(0),
             limits: LIMITS,
@@ -92,8 +92,8 @@ impl Sender {
 
     /// A sender with a shorter deadline for one attempt.
     #[cfg(test)]
-    pub(super) fn impatient(target: Target, timeout: Duration) -> Sender {
-        Sender { limits: CallLimits { timeout, ..LIMITS }, ..Sender::new(Some(target)) }
+    pub(super) fn impatient(target: AlertWebhook, timeout: Duration) -> AlertSender {
+        AlertSender { limits: CallLimits { timeout, ..LIMITS }, ..AlertSender::new(Some(target)) }
     }
 
     /// Whether there is a webhook.
@@ -102,7 +102,7 @@ impl Sender {
     }
 
     /// Sends to another webhook from now on, also what waits; without one, what waits is dropped.
-    pub fn set_target(&self, target: Option<Target>) {
+    pub fn set_target(&self, target: Option<AlertWebhook>) {
         let mut queue = self.locked();
         if target.is_none() {
             queue.messages.clear();
@@ -112,7 +112,7 @@ impl Sender {
     }
 
     /// Queues messages. At most 64 wait; beyond that the oldest are dropped.
-    pub fn queue(&self, messages: Vec<Message>) {
+    pub fn queue(&self, messages: Vec<AlertMessage>) {
         let mut queue = self.locked();
         if queue.target.is_none() {
             return;
@@ -138,7 +138,7 @@ impl Sender {
     }
 
     /// What was not accepted yet, the oldest first.
-    pub fn unsent(&self) -> Vec<Message> {
+    pub fn unsent(&self) -> Vec<AlertMessage> {
         self.locked().messages.iter().map(|(_, message)| message.clone()).collect()
     }
 
@@ -191,7 +191,7 @@ impl Sender {
     /// Posts one message until it is accepted; an error says why it is dropped, without the URL.
     async fn post(
         &self,
-        message: &Message,
+        message: &AlertMessage,
         transport: &dyn Transport,
         clock: &dyn Clock,
         random: &Random,

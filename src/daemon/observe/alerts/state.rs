@@ -7,7 +7,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::message::{Event, Message, Mistaken};
+use super::message::{AlertEvent, AlertMessage, Mistaken};
 use crate::ledger::RunStatus;
 use crate::service::views::words::{self, lasting, plural};
 use crate::service::views::{ActivityState, RunDetail, RunView, SyncView};
@@ -46,7 +46,7 @@ enum ProblemKind {
 
 /// A run that ended, with what its record does not contain.
 #[derive(Debug, Clone, Copy)]
-pub struct Ended<'a> {
+pub struct ObservedRun<'a> {
     /// The run.
     pub detail: &'a RunDetail,
     /// The sync's destination.
@@ -62,7 +62,7 @@ pub struct Ended<'a> {
     pub rejected_groups: u64,
 }
 
-impl Ended<'_> {
+impl ObservedRun<'_> {
     /// Rejected groups. The run's count is exact if it read everything; else the ledger may have more.
     fn rejected(&self) -> u64 {
         let counted = self.detail.run.counts.as_ref().map_or(0, |counts| counts.rejected());
@@ -97,7 +97,7 @@ impl Ended<'_> {
 
 impl AlertState {
     /// Takes note of a run that ended. Runs of one sync come in the order in which they ended.
-    pub fn run_ended(&mut self, ended: &Ended<'_>, rejected_above: u64) -> Option<Message> {
+    pub fn run_ended(&mut self, ended: &ObservedRun<'_>, rejected_above: u64) -> Option<AlertMessage> {
         let run = &ended.detail.run;
         let at = run.ended_at.unwrap_or(run.started_at);
         let before = self.problems.get(&run.sync).cloned();
@@ -111,7 +111,7 @@ impl AlertState {
                     }
                     _ => recovered(&before, at),
                 };
-                Some(ended.message(Event::Recovered, &before, at, title))
+                Some(ended.message(AlertEvent::Recovered, &before, at, title))
             }
             (Some(mut before), Some(bad)) if before.kind == bad => {
                 before.failed_runs += u32::from(bad != ProblemKind::Rejecting);
@@ -121,12 +121,14 @@ impl AlertState {
             (before, Some(bad)) => {
                 let now = SyncProblem::next(before.as_ref(), bad, run, at);
                 let (event, title) = match &now.kind {
-                    ProblemKind::Failing { kind } => (Event::Failed, format!("runs fail ({kind})")),
-                    ProblemKind::Guarded { guard } => (Event::GuardStopped, format!("stopped by the guard `{guard}`")),
+                    ProblemKind::Failing { kind } => (AlertEvent::Failed, format!("runs fail ({kind})")),
+                    ProblemKind::Guarded { guard } => {
+                        (AlertEvent::GuardStopped, format!("stopped by the guard `{guard}`"))
+                    }
                     ProblemKind::Rejecting | ProblemKind::Late => {
                         let rejected = plural(ended.rejected(), "rejected group");
                         let after = before.map(|before| format!("; {}", recovered(&before, at)));
-                        (Event::Rejected, format!("{rejected}{}", after.unwrap_or_default()))
+                        (AlertEvent::Rejected, format!("{rejected}{}", after.unwrap_or_default()))
                     }
                 };
                 let message = ended.message(event, &now, at, title);
@@ -137,19 +139,19 @@ impl AlertState {
     }
 
     /// Takes note of the mappings with mistakes, which are all there are now.
-    pub fn check_mappings(&mut self, now: DateTime<Utc>, mistaken: &[Mistaken]) -> Vec<Message> {
+    pub fn check_mappings(&mut self, now: DateTime<Utc>, mistaken: &[Mistaken]) -> Vec<AlertMessage> {
         let mut messages = Vec::new();
         self.mistaken.retain(|sync, since| {
             let stays = mistaken.iter().any(|mistaken| mistaken.sync == *sync);
             if !stays {
-                messages.push(Message::mapping_valid(sync, *since, now));
+                messages.push(AlertMessage::mapping_valid(sync, *since, now));
             }
             stays
         });
         for mistaken in mistaken {
             if !self.mistaken.contains_key(&mistaken.sync) {
                 self.mistaken.insert(mistaken.sync.clone(), now);
-                messages.push(Message::mapping_invalid(mistaken, now));
+                messages.push(AlertMessage::mapping_invalid(mistaken, now));
             }
         }
         messages
@@ -159,7 +161,7 @@ impl AlertState {
     ///
     /// A sync is late when the oldest scheduled time that no success has served passed longer than `late_after` ago, a run
     /// under way or not; one that is paused or disabled is not. It stays late until a run succeeds.
-    pub fn check(&mut self, now: DateTime<Utc>, syncs: &[SyncView], late_after: Duration) -> Vec<Message> {
+    pub fn check(&mut self, now: DateTime<Utc>, syncs: &[SyncView], late_after: Duration) -> Vec<AlertMessage> {
         self.problems.retain(|name, _| syncs.iter().any(|view| view.sync == *name));
         let mut messages = Vec::new();
         for view in syncs {
@@ -206,16 +208,18 @@ fn missed(view: &SyncView) -> Option<DateTime<Utc>> {
     view.schedule.as_ref()?.overdue_since.filter(|_| !(paused || disabled))
 }
 
-impl Ended<'_> {
-    fn message(&self, event: Event, problem: &SyncProblem, at: DateTime<Utc>, title: String) -> Message {
+impl ObservedRun<'_> {
+    fn message(&self, event: AlertEvent, problem: &SyncProblem, at: DateTime<Utc>, title: String) -> AlertMessage {
         let run = &self.detail.run;
-        let healthy = event == Event::Recovered;
+        let healthy = event == AlertEvent::Recovered;
         let advice = match event {
-            Event::Recovered | Event::Late | Event::LedgerUnusable | Event::MappingInvalid => None,
-            Event::Rejected => Some(format!("`groupcast rejected {}` shows why", run.sync)),
-            Event::Failed | Event::GuardStopped => self.advice.map(str::to_owned).or_else(|| words::advice(run)),
+            AlertEvent::Recovered | AlertEvent::Late | AlertEvent::LedgerUnusable | AlertEvent::MappingInvalid => None,
+            AlertEvent::Rejected => Some(format!("`groupcast rejected {}` shows why", run.sync)),
+            AlertEvent::Failed | AlertEvent::GuardStopped => {
+                self.advice.map(str::to_owned).or_else(|| words::advice(run))
+            }
         };
-        Message {
+        AlertMessage {
             event,
             sync: run.sync.clone(),
             destination: self.destination.to_owned(),
@@ -238,7 +242,7 @@ impl Ended<'_> {
     }
 }
 
-fn late_message(view: &SyncView, problem: &SyncProblem, now: DateTime<Utc>, late: Duration) -> Message {
+fn late_message(view: &SyncView, problem: &SyncProblem, now: DateTime<Utc>, late: Duration) -> AlertMessage {
     let state = view.activity.as_ref().map(|activity| activity.state);
     let advice = if state == Some(ActivityState::Running) {
         format!("a run is still under way: see `groupcast status {0}`, and what its source is doing", view.sync)
@@ -247,11 +251,11 @@ fn late_message(view: &SyncView, problem: &SyncProblem, now: DateTime<Utc>, late
     } else {
         format!("see `groupcast status` and the log; `groupcast run {}` runs it now", view.sync)
     };
-    Message {
+    AlertMessage {
         destination: view.destination.clone(),
         advice: Some(advice),
         bad_since: problem.since,
-        ..Message::without_run(Event::Late, &view.sync, None, now)
+        ..AlertMessage::without_run(AlertEvent::Late, &view.sync, None, now)
     }
     .with_title(titled(&view.sync, &view.destination, &format!("late by {}", lasting(late))))
 }

@@ -54,8 +54,8 @@ fn failed(minute: i64, kind: &str) -> RunDetail {
     run(minute, RunStatus::Failed, Some(kind))
 }
 
-fn ended(detail: &RunDetail) -> Ended<'_> {
-    Ended { detail, destination: "crm", advice: None, whole: true, full: true, rejected_groups: 0 }
+fn ended(detail: &RunDetail) -> ObservedRun<'_> {
+    ObservedRun { detail, destination: "crm", advice: None, whole: true, full: true, rejected_groups: 0 }
 }
 
 /// `accounts` with a schedule that is overdue since a minute.

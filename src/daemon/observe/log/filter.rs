@@ -16,17 +16,18 @@ const CRATE: &str = "groupcast";
 
 /// Which lines are written.
 #[derive(Debug, Clone)]
-pub struct Filter(Targets);
+pub struct LogFilter(Targets);
 
-impl Default for Filter {
-    fn default() -> Filter {
-        Filter(Targets::new().with_default(Level::INFO))
+impl Default for LogFilter {
+    fn default() -> LogFilter {
+        LogFilter(Targets::new().with_default(Level::INFO))
     }
 }
 
 /// The filter that [`VARIABLE`] sets.
-pub fn filter() -> Result<Filter> {
-    std::env::var_os(VARIABLE).map_or_else(|| Ok(Filter::default()), |text| Filter::parse(&text.to_string_lossy()))
+pub fn filter() -> Result<LogFilter> {
+    std::env::var_os(VARIABLE)
+        .map_or_else(|| Ok(LogFilter::default()), |text| LogFilter::parse(&text.to_string_lossy()))
 }
 
 /// Whether a module is part of the crate.
@@ -34,11 +35,11 @@ fn is_ours(module: &str) -> bool {
     module.strip_prefix(CRATE).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
 }
 
-impl Filter {
+impl LogFilter {
     /// Reads `info`, `warn,groupcast::delivery=debug` and the like. Modules that are not named are written from `info` on.
     ///
     /// Errors: [`Kind::Config`], a part is neither a level nor a module of ours with a level.
-    pub fn parse(text: &str) -> Result<Filter> {
+    pub fn parse(text: &str) -> Result<LogFilter> {
         let wrong = |part: &str, problem: &str| {
             Error::new(Kind::Config, format!("`{VARIABLE}`: `{part}` {problem}")).advise(
                 "set it to error, warn, info, debug or trace, or to a level and modules: \
@@ -55,7 +56,7 @@ impl Filter {
                 Some(_) => return Err(wrong(part, "is not a module of groupcast: other modules are never logged")),
             };
         }
-        Ok(Filter(targets))
+        Ok(LogFilter(targets))
     }
 
     /// Whether a line is written. Dependencies may log what must not be seen: addresses, headers, statements with values.
@@ -71,7 +72,7 @@ mod tests {
     #[test]
     fn levels_hold_for_everything_or_for_a_module() {
         let enables = |text: &str, module: &str| {
-            let filter = Filter::parse(text).unwrap();
+            let filter = LogFilter::parse(text).unwrap();
             let levels = [Level::ERROR, Level::WARN, Level::INFO, Level::DEBUG, Level::TRACE];
             levels.iter().filter(|level| filter.0.would_enable(module, level)).count()
         };
@@ -94,7 +95,7 @@ mod tests {
                 "`GROUPCAST_LOG`: `hyper=debug` is not a module of groupcast: other modules are never logged",
             ),
         ] {
-            let error = Filter::parse(text).unwrap_err();
+            let error = LogFilter::parse(text).unwrap_err();
             assert_eq!((error.kind(), error.to_string().as_str()), (Kind::Config, problem));
         }
     }

@@ -14,16 +14,16 @@ use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::layer::{Context, Layer};
 use tracing_subscriber::registry::LookupSpan;
 
-use super::writer::Writer;
-use super::{Filter, Format};
+use super::writer::LogWriter;
+use super::{LogFilter, LogFormat};
 use crate::io::Clock;
 use crate::service::views::words::{json_line, one_line};
 
 /// Writes lines.
-pub(super) struct Lines<O> {
-    pub(super) format: Format,
+pub(super) struct LogLines<O> {
+    pub(super) format: LogFormat,
     /// Which lines are written.
-    pub(super) filter: Filter,
+    pub(super) filter: LogFilter,
     /// Whether the journal reads them: then human lines have a priority instead of a time.
     pub(super) journal: bool,
     /// Whether a terminal shows them.
@@ -37,9 +37,9 @@ pub(super) trait Out: Send + Sync + 'static {
     fn line(&self, line: String);
 }
 
-impl Out for Writer {
+impl Out for LogWriter {
     fn line(&self, line: String) {
-        Writer::line(self, line);
+        LogWriter::line(self, line);
     }
 }
 
@@ -73,7 +73,7 @@ impl Visit for Fields {
     }
 }
 
-impl<S: Subscriber + for<'span> LookupSpan<'span>, O: Out> Layer<S> for Lines<O> {
+impl<S: Subscriber + for<'span> LookupSpan<'span>, O: Out> Layer<S> for LogLines<O> {
     fn enabled(&self, metadata: &Metadata<'_>, _: Context<'_, S>) -> bool {
         self.filter.enables(metadata)
     }
@@ -105,8 +105,8 @@ impl<S: Subscriber + for<'span> LookupSpan<'span>, O: Out> Layer<S> for Lines<O>
         event.record(&mut fields);
         let level = *event.metadata().level();
         self.out.line(match self.format {
-            Format::Human => self.human(level, &fields.0),
-            Format::Json => json(self.clock.now(), level, fields.0),
+            LogFormat::Human => self.human(level, &fields.0),
+            LogFormat::Json => json(self.clock.now(), level, fields.0),
         });
     }
 }
@@ -115,7 +115,7 @@ fn text<'a>(fields: &'a Map<String, Value>, name: &str) -> &'a str {
     fields.get(name).and_then(Value::as_str).unwrap_or_default()
 }
 
-impl<O> Lines<O> {
+impl<O> LogLines<O> {
     fn human(&self, level: Level, fields: &Map<String, Value>) -> String {
         let paint = |style: Style, text: String| if self.colour { format!("{style}{text}{style:#}") } else { text };
         let begin = if self.journal {
@@ -178,31 +178,31 @@ pub(super) mod recorded {
     use tracing::Subscriber;
     use tracing_subscriber::layer::SubscriberExt;
 
-    use super::super::Filter;
-    use super::{Format, Lines, Out};
+    use super::super::LogFilter;
+    use super::{LogFormat, LogLines, Out};
     use crate::io::Clock;
 
     /// What was written.
     #[derive(Clone, Default)]
-    pub(in super::super) struct Recorded(Arc<Mutex<Vec<String>>>);
+    pub(in super::super) struct RecordedLines(Arc<Mutex<Vec<String>>>);
 
-    impl Out for Recorded {
+    impl Out for RecordedLines {
         fn line(&self, line: String) {
             self.0.lock().push(line);
         }
     }
 
-    impl Recorded {
+    impl RecordedLines {
         pub(super) fn subscriber(
             &self,
-            format: Format,
+            format: LogFormat,
             level: &str,
             journal: bool,
             colour: bool,
         ) -> impl Subscriber + use<> {
-            let filter = Filter::parse(level).unwrap();
+            let filter = LogFilter::parse(level).unwrap();
             let (clock, out) = (Arc::new(Still), self.clone());
-            tracing_subscriber::registry().with(Lines { format, filter, journal, colour, clock, out })
+            tracing_subscriber::registry().with(LogLines { format, filter, journal, colour, clock, out })
         }
 
         pub(super) fn lines(&self) -> Vec<String> {
@@ -210,8 +210,8 @@ pub(super) mod recorded {
         }
 
         /// The lines written while `work` ran.
-        pub(in super::super) fn during(format: Format, level: &str, work: impl FnOnce()) -> Vec<String> {
-            let recorded = Recorded::default();
+        pub(in super::super) fn during(format: LogFormat, level: &str, work: impl FnOnce()) -> Vec<String> {
+            let recorded = RecordedLines::default();
             tracing::subscriber::with_default(recorded.subscriber(format, level, false, false), work);
             recorded.lines()
         }
@@ -237,14 +237,14 @@ pub(super) mod recorded {
 #[cfg(test)]
 mod tests {
     use super::super::run_span;
-    use super::recorded::Recorded;
+    use super::recorded::RecordedLines;
     use super::*;
     use serde_json::json;
     use tracing::Instrument;
 
     #[test]
     fn every_line_of_a_run_carries_its_id() {
-        let lines = Recorded::during(Format::Human, "warn", || {
+        let lines = RecordedLines::during(LogFormat::Human, "warn", || {
             tracing::warn!("outside");
             run_span("accounts", "r1").in_scope(|| {
                 tracing::warn!("inside");
@@ -268,8 +268,8 @@ mod tests {
 
     #[tokio::test]
     async fn spawned_tasks_take_the_span_along() {
-        let recorded = Recorded::default();
-        let _guard = tracing::subscriber::set_default(recorded.subscriber(Format::Json, "info", false, false));
+        let recorded = RecordedLines::default();
+        let _guard = tracing::subscriber::set_default(recorded.subscriber(LogFormat::Json, "info", false, false));
         let task = async {
             tokio::task::yield_now().await;
             tracing::info!(rows = 3_u64, ok = true, share = 0.5, behind = -1_i64, error = %"why", "read");
@@ -287,7 +287,7 @@ mod tests {
 
     #[test]
     fn fields_may_come_later_and_cannot_replace_the_time() {
-        let lines = Recorded::during(Format::Json, "debug", || {
+        let lines = RecordedLines::during(LogFormat::Json, "debug", || {
             let span = tracing::error_span!("run", sync = "accounts", run = tracing::field::Empty);
             span.record("run", "r2");
             span.in_scope(|| tracing::debug!(timestamp = "never", level = "never", nan = f64::NAN, "late"));
@@ -302,7 +302,7 @@ mod tests {
 
     #[test]
     fn dependencies_are_silent() {
-        let lines = Recorded::during(Format::Human, "debug", || {
+        let lines = RecordedLines::during(LogFormat::Human, "debug", || {
             tracing::error!(target: "hyper::client", "https://hooks.example/secret");
             tracing::error!(target: "groupcasting", "not us");
             tracing::debug!("us");
@@ -312,16 +312,16 @@ mod tests {
 
     #[test]
     fn the_journal_gets_priorities_and_a_terminal_gets_colours() {
-        let journal = Recorded::default();
-        tracing::subscriber::with_default(journal.subscriber(Format::Human, "debug", true, false), || {
+        let journal = RecordedLines::default();
+        tracing::subscriber::with_default(journal.subscriber(LogFormat::Human, "debug", true, false), || {
             tracing::error!("e");
             tracing::warn!("w");
             tracing::info!("i");
             tracing::debug!(sync = "a", "d");
         });
         assert_eq!(journal.lines(), ["<3>e", "<4>w", "<6>i", "<7>a: d"]);
-        let terminal = Recorded::default();
-        tracing::subscriber::with_default(terminal.subscriber(Format::Human, "debug", false, true), || {
+        let terminal = RecordedLines::default();
+        tracing::subscriber::with_default(terminal.subscriber(LogFormat::Human, "debug", false, true), || {
             tracing::warn!("w \u{1b}[31m");
         });
         assert_eq!(terminal.lines(), ["\u{1b}[2m2026-11-22T02:00:01Z\u{1b}[0m \u{1b}[33mWARN \u{1b}[0m w \\u{1b}[31m"]);

@@ -28,10 +28,10 @@ use std::time::Duration;
 
 use tracing_subscriber::layer::SubscriberExt;
 
-pub use self::filter::{Filter, VARIABLE, filter};
-use self::lines::Lines;
+pub use self::filter::{LogFilter, VARIABLE, filter};
+use self::lines::LogLines;
 pub use self::run::{run_ended, run_span, run_started};
-use self::writer::Writer;
+use self::writer::LogWriter;
 pub use self::writer::dropped;
 use crate::error::{Error, Kind, Result};
 use crate::io::SystemClock;
@@ -41,7 +41,7 @@ const LAST_LINES_MAX: Duration = Duration::from_secs(1);
 
 /// How lines are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Format {
+pub enum LogFormat {
     /// `2026-11-22T02:00:01Z INFO  accounts 20261122T020000.000Z-1a2b: succeeded: …`
     #[default]
     Human,
@@ -49,12 +49,12 @@ pub enum Format {
     Json,
 }
 
-impl Format {
+impl LogFormat {
     /// The format of this name in `[daemon]`: `human`, `json`.
-    pub fn from_name(name: &str) -> Option<Format> {
+    pub fn from_name(name: &str) -> Option<LogFormat> {
         match name {
-            "human" => Some(Format::Human),
-            "json" => Some(Format::Json),
+            "human" => Some(LogFormat::Human),
+            "json" => Some(LogFormat::Json),
             _ => None,
         }
     }
@@ -64,18 +64,18 @@ impl Format {
 ///
 /// Under systemd, when standard error is the journal itself, human lines have no time, which the journal notes anyway, and
 /// begin with the priority (`<4>`) that the journal takes off and files them under: `journalctl -p warning` works.
-pub fn init(format: Format, filter: Filter) -> Result<()> {
+pub fn init(format: LogFormat, filter: LogFilter) -> Result<()> {
     let journal = std::env::var("JOURNAL_STREAM").ok();
     let journal = std::fs::metadata("/proc/self/fd/2")
         .is_ok_and(|stderr| is_journal(journal.as_deref(), stderr.dev(), stderr.ino()));
     let failed = || Error::new(Kind::Bug, "failed to start the log");
-    let lines = Lines {
+    let lines = LogLines {
         format,
         filter,
         journal,
         colour: anstream::AutoStream::choice(&std::io::stderr()) != anstream::ColorChoice::Never,
         clock: Arc::new(SystemClock::start()),
-        out: Writer::start(std::io::stderr()).map_err(|error| failed().because(error))?,
+        out: LogWriter::start(std::io::stderr()).map_err(|error| failed().because(error))?,
     };
     tracing::subscriber::set_global_default(tracing_subscriber::registry().with(lines))
         .map_err(|error| failed().because(error))?;
@@ -108,8 +108,9 @@ fn panicked(place: &str, literal: Option<&'static str>) {
 
 #[cfg(test)]
 mod tests {
-    use super::lines::recorded::Recorded;
+    use super::lines::recorded::RecordedLines;
     use super::*;
+    use crate::io::Clock;
     use serde_json::{Value, json};
 
     #[test]
@@ -117,12 +118,12 @@ mod tests {
         assert!(is_journal(Some("8:1234"), 8, 1234));
         assert!(!is_journal(Some("8:1234"), 8, 99), "standard error was redirected");
         assert!(!is_journal(None, 8, 1234));
-        assert_eq!((Format::from_name("json"), Format::from_name("yaml")), (Some(Format::Json), None));
+        assert_eq!((LogFormat::from_name("json"), LogFormat::from_name("yaml")), (Some(LogFormat::Json), None));
     }
 
     #[test]
     fn a_panic_is_a_line_without_values() {
-        let lines = Recorded::during(Format::Human, "info", || {
+        let lines = RecordedLines::during(LogFormat::Human, "info", || {
             panicked("src/x.rs:1:2", Some("index out of bounds"));
             panicked("src/x.rs:1:2", None);
         });
@@ -134,8 +135,8 @@ mod tests {
     #[test]
     fn a_process_that_logs() {
         let Some(lines) = std::env::var_os("GROUPCAST_TEST_LOGS") else { return };
-        init(Format::Json, filter().unwrap()).unwrap();
-        assert_eq!(init(Format::Human, Filter::default()).unwrap_err().kind(), Kind::Bug, "once per process");
+        init(LogFormat::Json, filter().unwrap()).unwrap();
+        assert_eq!(init(LogFormat::Human, LogFilter::default()).unwrap_err().kind(), Kind::Bug, "once per process");
         run_started("accounts", "r1", "schedule");
         for line in 0..lines.to_string_lossy().parse().unwrap() {
             tracing::warn!(line, "beyond the level of info");
@@ -174,17 +175,18 @@ mod tests {
     #[test]
     fn standard_error_that_is_not_read_stops_nothing() {
         use std::process::Stdio;
-        let start = std::time::Instant::now();
+        let clock = SystemClock::start();
         // GIVEN a pipe of 64 KiB on standard error that stays unread, and 2 MB of lines
-        let child = process_that_logs("20000").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let (stderr, mut stdout) = (child.stderr, child.stdout.unwrap());
+        let mut child = process_that_logs("20000").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let (stderr, stdout) = (child.stderr.take(), child.stdout.take());
         // THEN the process goes on to its end,
-        let mut said = String::new();
-        std::io::Read::read_to_string(&mut stdout, &mut said).unwrap();
-        assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
+        let mut output = String::new();
+        std::io::Read::read_to_string(&mut stdout.unwrap(), &mut output).unwrap();
+        assert!(child.wait().unwrap().success());
+        assert!(clock.elapsed() < Duration::from_secs(20), "{:?}", clock.elapsed());
         // and knows how many lines were dropped
-        let dropped = said.split("ended with ").nth(1).and_then(|rest| rest.split(' ').next());
-        let dropped: u64 = dropped.unwrap_or_else(|| panic!("{said}")).parse().unwrap();
+        let dropped = output.split("ended with ").nth(1).and_then(|rest| rest.split(' ').next());
+        let dropped: u64 = dropped.unwrap_or_else(|| panic!("{output}")).parse().unwrap();
         assert!(dropped > 1_000, "{dropped}");
         drop(stderr);
     }

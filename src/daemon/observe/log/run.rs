@@ -110,8 +110,8 @@ fn run_message(ended: &RunDetail, advice: Option<&str>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Format;
-    use super::super::lines::recorded::Recorded;
+    use super::super::LogFormat;
+    use super::super::lines::recorded::RecordedLines;
     use super::*;
     use crate::service::views::RunView;
     use crate::sync::report::{Counts, Detail, OutcomeCounts};
@@ -148,7 +148,7 @@ mod tests {
 
     #[test]
     fn a_good_run_is_one_line() {
-        let lines = Recorded::during(Format::Human, "info", || {
+        let lines = RecordedLines::during(LogFormat::Human, "info", || {
             run_ended(&ended(RunStatus::Succeeded, None, None), None);
         });
         assert_eq!(
@@ -160,7 +160,7 @@ mod tests {
 
     #[test]
     fn machines_read_every_count_as_a_number() {
-        let lines = Recorded::during(Format::Json, "info", || {
+        let lines = RecordedLines::during(LogFormat::Json, "info", || {
             let guarded = ended(RunStatus::StoppedByGuard, Some("guard"), Some("stopped by the guard `keys` before"));
             run_ended(&guarded, Some("the error's own advice"));
         });
@@ -197,7 +197,7 @@ mod tests {
             (RunStatus::StoppedByGuard, Some("guard"), "ERROR", "stopped by a guard (1.2 s): it broke"),
             (RunStatus::Crashed, None, "WARN ", "crashed (1.2 s); the next run recovers it"),
         ] {
-            let lines = Recorded::during(Format::Human, "info", || {
+            let lines = RecordedLines::during(LogFormat::Human, "info", || {
                 run_ended(&ended(status, kind, kind.map(|_| "it broke")), None);
             });
             assert_eq!(lines.len(), 1);
@@ -208,8 +208,8 @@ mod tests {
     #[test]
     fn a_hostile_error_cannot_forge_a_line() {
         let forged = "boom\n2026-11-22T02:00:01Z INFO  accounts r: succeeded\u{1b}[2J\u{9b}1m\r\u{2028}\u{202e}";
-        for format in [Format::Human, Format::Json] {
-            let lines = Recorded::during(format, "info", || {
+        for format in [LogFormat::Human, LogFormat::Json] {
+            let lines = RecordedLines::during(format, "info", || {
                 run_ended(&ended(RunStatus::Failed, Some("source"), Some(forged)), Some(forged));
                 tracing::info!(sync = "a\nb", run = "c\u{1b}", "plain {forged}");
             });
@@ -217,7 +217,7 @@ mod tests {
             for line in &lines {
                 assert!(!line.contains(words::is_unsafe), "{line:?}");
             }
-            if format == Format::Json {
+            if format == LogFormat::Json {
                 let line: Value = serde_json::from_str(&lines[0]).unwrap();
                 assert_eq!(line["error"], forged, "escaped, not changed");
             }

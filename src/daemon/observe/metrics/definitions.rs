@@ -3,7 +3,7 @@
 
 use chrono::{DateTime, Utc};
 
-use super::metric::{Counted, Metric, Source, SyncEvent, Unit, Values};
+use super::metric::{Counted, CounterUnit, LabelValues, Labelled, Metric, MetricSource, Scrape, SyncEvent};
 use super::sample::Sample;
 use crate::ledger::RunStatus;
 use crate::service::views::{ActivityState, RunDetail, SyncView};
@@ -54,7 +54,7 @@ fn single() -> Vec<Vec<&'static str>> {
     vec![Vec::new()]
 }
 
-fn each(values: Values) -> Vec<Vec<&'static str>> {
+fn each(values: LabelValues) -> Vec<Vec<&'static str>> {
     values().into_iter().map(|value| vec![value]).collect()
 }
 
@@ -62,7 +62,7 @@ fn one(count: u64) -> Counted {
     vec![(Vec::new(), count)]
 }
 
-fn by(values: Values, counts: impl IntoIterator<Item = u64>) -> Counted {
+fn by(values: LabelValues, counts: impl IntoIterator<Item = u64>) -> Counted {
     values().into_iter().map(|value| vec![value.to_owned()]).zip(counts).collect()
 }
 
@@ -116,305 +116,241 @@ fn next_run(view: &SyncView) -> Option<Sample> {
 }
 
 /// A value without labels.
-fn plain(sample: Sample) -> Vec<(Vec<String>, Sample)> {
+fn plain(sample: Sample) -> Labelled {
     vec![(Vec::new(), sample)]
 }
 
-fn labelled(values: Values, counts: [u64; 2]) -> Vec<(Vec<String>, Sample)> {
+fn labelled(values: LabelValues, counts: [u64; 2]) -> Labelled {
     by(values, counts).into_iter().map(|(labels, count)| (labels, Sample::Count(count))).collect()
+}
+
+/// A counter of a sync over ended runs.
+const fn counter(name: &'static str, help: &'static str, count: fn(&RunDetail) -> Counted) -> Metric {
+    let source = MetricSource::Runs { count, initial: single, unit: CounterUnit::Count };
+    Metric { name, labels: &[], help, source }
+}
+
+/// The same for milliseconds, shown as seconds.
+const fn seconds(name: &'static str, help: &'static str, count: fn(&RunDetail) -> Counted) -> Metric {
+    let source = MetricSource::Runs { count, initial: single, unit: CounterUnit::Milliseconds };
+    Metric { name, labels: &[], help, source }
+}
+
+/// The same with labels of its own, and the label values of the series that exist from the start.
+const fn split(
+    name: &'static str,
+    labels: &'static [(&'static str, LabelValues)],
+    help: &'static str,
+    count: fn(&RunDetail) -> Counted,
+    initial: fn() -> Vec<Vec<&'static str>>,
+) -> Metric {
+    Metric { name, labels, help, source: MetricSource::Runs { count, initial, unit: CounterUnit::Count } }
+}
+
+/// A counter of other events of a sync.
+const fn event(name: &'static str, help: &'static str, event: SyncEvent) -> Metric {
+    Metric { name, labels: &[], help, source: MetricSource::Events(event) }
+}
+
+/// A gauge of a sync.
+const fn gauge(name: &'static str, help: &'static str, read: fn(&SyncView, DateTime<Utc>) -> Option<Sample>) -> Metric {
+    Metric { name, labels: &[], help, source: MetricSource::Sync(read) }
+}
+
+/// A metric of the process.
+const fn process(
+    name: &'static str,
+    labels: &'static [(&'static str, LabelValues)],
+    help: &'static str,
+    read: fn(&Scrape<'_>) -> Labelled,
+) -> Metric {
+    Metric { name, labels, help, source: MetricSource::Process(read) }
 }
 
 /// Every metric, in the order of the page and the table.
 pub(super) const METRICS: &[Metric] = &[
-    Metric {
-        name: "runs_total",
-        labels: &[("status", statuses), ("started_by", starters)],
-        help: "Runs by their status and by what started them.",
-        source: Source::Runs {
-            count: |ended| vec![(vec![ended.run.status.name().to_owned(), starter(&ended.run.started_by)], 1)],
-            initial: || statuses().into_iter().map(|status| vec![status, "schedule"]).collect(),
-            unit: Unit::Count,
-        },
-    },
+    split(
+        "runs_total",
+        &[("status", statuses), ("started_by", starters)],
+        "Runs by their status and by what started them.",
+        |ended| vec![(vec![ended.run.status.name().to_owned(), starter(&ended.run.started_by)], 1)],
+        || statuses().into_iter().map(|status| vec![status, "schedule"]).collect(),
+    ),
     Metric {
         name: "run_duration_seconds",
         labels: &[],
         help: "How long runs took.",
-        source: Source::Distribution { of: |ended| ended.run.seconds(), ends: DURATIONS },
+        source: MetricSource::Distribution { of: |ended| ended.run.seconds(), ends: DURATIONS },
     },
-    Metric {
-        name: "rows_read_total",
-        labels: &[],
-        help: "Rows read from the source.",
-        source: Source::Runs {
-            // A run that a guard stopped has found rows and counted nothing yet.
-            count: |ended| {
-                let counted = ended.run.counts.as_ref().map_or(0, |counts| counts.rows);
-                one(ended.detail.found.as_ref().map_or(counted, |found| found.rows))
-            },
-            initial: single,
-            unit: Unit::Count,
+    counter(
+        "rows_read_total",
+        "Rows read from the source.",
+        // A run that a guard stopped has found rows and counted nothing yet.
+        |ended| {
+            let counted = ended.run.counts.as_ref().map_or(0, |counts| counts.rows);
+            one(ended.detail.found.as_ref().map_or(counted, |found| found.rows))
         },
-    },
-    Metric {
-        name: "rows_unchanged_total",
-        labels: &[],
-        help: "Rows whose document was already synced.",
-        source: Source::Runs {
-            count: |ended| one(ended.run.counts.as_ref().map_or(0, |counts| counts.unchanged)),
-            initial: single,
-            unit: Unit::Count,
+    ),
+    counter("rows_unchanged_total", "Rows whose document was already synced.", |ended| {
+        one(ended.run.counts.as_ref().map_or(0, |counts| counts.unchanged))
+    }),
+    counter(
+        "candidates_total",
+        "Candidates: rows and missing groups that may differ from the synced state and were compared in full.",
+        |ended| one(ended.detail.found.as_ref().map_or(0, |found| found.candidates())),
+    ),
+    split(
+        "changes_total",
+        &[("outcome", outcomes)],
+        "Changes by their outcome. Groups that stay rejected since an earlier run do not count again.",
+        changes,
+        || each(outcomes),
+    ),
+    split(
+        "traits_total",
+        &[("action", actions)],
+        "Traits set and unset in acknowledged changes.",
+        |ended| {
+            let counts = ended.run.counts.clone().unwrap_or_default();
+            by(actions, [counts.traits_set, counts.traits_unset])
         },
-    },
-    Metric {
-        name: "candidates_total",
-        labels: &[],
-        help: "Candidates: rows and missing groups that may differ from the synced state and were compared in full.",
-        source: Source::Runs {
-            count: |ended| one(ended.detail.found.as_ref().map_or(0, |found| found.candidates())),
-            initial: single,
-            unit: Unit::Count,
+        || each(actions),
+    ),
+    split(
+        "requests_total",
+        &[("status", open)],
+        "Requests by HTTP status, retries included: `none` had no response, rare statuses are `2xx` … `5xx` or `other`.",
+        |ended| {
+            let by_status = ended.detail.by_status.iter();
+            by_status.map(|(status, count)| (vec![status_label(*status)], *count)).collect()
         },
-    },
-    Metric {
-        name: "changes_total",
-        labels: &[("outcome", outcomes)],
-        help: "Changes by their outcome. Groups that stay rejected since an earlier run do not count again.",
-        source: Source::Runs { count: changes, initial: || each(outcomes), unit: Unit::Count },
-    },
-    Metric {
-        name: "traits_total",
-        labels: &[("action", actions)],
-        help: "Traits set and unset in acknowledged changes.",
-        source: Source::Runs {
-            count: |ended| {
-                let counts = ended.run.counts.clone().unwrap_or_default();
-                by(actions, [counts.traits_set, counts.traits_unset])
-            },
-            initial: || each(actions),
-            unit: Unit::Count,
+        Vec::new,
+    ),
+    counter("request_retries_total", "Requests that retried an earlier one.", |ended| {
+        one(ended.run.counts.as_ref().map_or(0, |counts| counts.retries))
+    }),
+    counter("request_bytes_total", "Bytes of request bodies, retries included, before compression.", |ended| {
+        one(ended.detail.bytes)
+    }),
+    seconds(
+        "rate_limit_wait_seconds_total",
+        "Time that requests waited for the rate limit, added up over requests that wait together.",
+        |ended| one(ended.detail.rate_wait_ms),
+    ),
+    seconds(
+        "retry_wait_seconds_total",
+        "Time that requests waited before a retry, added up over requests that wait together.",
+        |ended| one(ended.detail.retry_wait_ms),
+    ),
+    split(
+        "guard_stops_total",
+        &[("guard", guards)],
+        "Runs that a guard stopped.",
+        |ended| match ended.run.status {
+            RunStatus::StoppedByGuard => {
+                vec![(vec![ended.run.guard.clone().unwrap_or_else(|| "unknown".to_owned())], 1)]
+            }
+            _ => Vec::new(),
         },
-    },
-    Metric {
-        name: "requests_total",
-        labels: &[("status", open)],
-        help: "Requests by HTTP status, retries included: `none` had no response, rare statuses are `2xx` … `5xx` or \
-               `other`.",
-        source: Source::Runs {
-            count: |ended| {
-                let by_status = ended.detail.by_status.iter();
-                by_status.map(|(status, count)| (vec![status_label(*status)], *count)).collect()
-            },
-            initial: Vec::new,
-            unit: Unit::Count,
-        },
-    },
-    Metric {
-        name: "request_retries_total",
-        labels: &[],
-        help: "Requests that retried an earlier one.",
-        source: Source::Runs {
-            count: |ended| one(ended.run.counts.as_ref().map_or(0, |counts| counts.retries)),
-            initial: single,
-            unit: Unit::Count,
-        },
-    },
-    Metric {
-        name: "request_bytes_total",
-        labels: &[],
-        help: "Bytes of request bodies, retries included, before compression.",
-        source: Source::Runs { count: |ended| one(ended.detail.bytes), initial: single, unit: Unit::Count },
-    },
-    Metric {
-        name: "rate_limit_wait_seconds_total",
-        labels: &[],
-        help: "Time that requests waited for the rate limit, added up over requests that wait together.",
-        source: Source::Runs {
-            count: |ended| one(ended.detail.rate_wait_ms),
-            initial: single,
-            unit: Unit::Milliseconds,
-        },
-    },
-    Metric {
-        name: "retry_wait_seconds_total",
-        labels: &[],
-        help: "Time that requests waited before a retry, added up over requests that wait together.",
-        source: Source::Runs {
-            count: |ended| one(ended.detail.retry_wait_ms),
-            initial: single,
-            unit: Unit::Milliseconds,
-        },
-    },
-    Metric {
-        name: "guard_stops_total",
-        labels: &[("guard", guards)],
-        help: "Runs that a guard stopped.",
-        source: Source::Runs {
-            count: |ended| match ended.run.status {
-                RunStatus::StoppedByGuard => {
-                    vec![(vec![ended.run.guard.clone().unwrap_or_else(|| "unknown".to_owned())], 1)]
-                }
-                _ => Vec::new(),
-            },
-            initial: || each(guards),
-            unit: Unit::Count,
-        },
-    },
-    Metric {
-        name: "skipped_scheduled_times_total",
-        labels: &[],
-        help: "Scheduled times that passed without a run of their own: an earlier run was still going, or the daemon was \
-               down.",
-        source: Source::Events(SyncEvent::Skipped),
-    },
-    Metric {
-        name: "panics_total",
-        labels: &[],
-        help: "Runs that panicked, which is a bug.",
-        source: Source::Events(SyncEvent::Panicked),
-    },
-    Metric {
-        name: "last_success_timestamp_seconds",
-        labels: &[],
-        help: "When a run last succeeded; absent before the first time.",
-        source: Source::Sync(|view, _| view.last_success_at.map(unix_time)),
-    },
-    Metric {
-        name: "lag_seconds",
-        labels: &[],
-        help: "Time since a run last succeeded; absent before the first time.",
-        source: Source::Sync(|view, now| Some(seconds_since(view.last_success_at?, now))),
-    },
-    Metric {
-        name: "overdue_seconds",
-        labels: &[],
-        help: "Time since the oldest scheduled time after the last success that no success has served (a first attempt \
-               under way serves what came before it started); 0 when there is none, absent without a schedule.",
-        source: Source::Sync(|view, now| {
+        || each(guards),
+    ),
+    event(
+        "skipped_scheduled_times_total",
+        "Scheduled times that passed without a run of their own: an earlier run was still going, or the daemon was down.",
+        SyncEvent::Skipped,
+    ),
+    event("panics_total", "Runs that panicked, which is a bug.", SyncEvent::Panicked),
+    gauge("last_success_timestamp_seconds", "When a run last succeeded; absent before the first time.", |view, _| {
+        view.last_success_at.map(unix_time)
+    }),
+    gauge("lag_seconds", "Time since a run last succeeded; absent before the first time.", |view, now| {
+        Some(seconds_since(view.last_success_at?, now))
+    }),
+    gauge(
+        "overdue_seconds",
+        "Time since the oldest scheduled time after the last success that no success has served (a first attempt under way \
+         serves what came before it started); 0 when nothing is overdue, absent without a schedule.",
+        |view, now| {
             let overdue_since = view.schedule.as_ref()?.overdue_since;
             Some(overdue_since.map_or(Sample::Number(0.0), |since| seconds_since(since, now)))
-        }),
-    },
-    Metric {
-        name: "next_run_timestamp_seconds",
-        labels: &[],
-        help: "When the schedule starts the next run; absent when it starts none.",
-        source: Source::Sync(|view, _| next_run(view)),
-    },
-    Metric {
-        name: "synced_groups",
-        labels: &[],
-        help: "Groups that were delivered or adopted; one that was only ever rejected or unconfirmed does not count.",
-        source: Source::Sync(|view, _| Some(Sample::Count(view.groups.synced))),
-    },
-    Metric {
-        name: "unconfirmed_groups",
-        labels: &[],
-        help: "Groups that the destination may or may not hold as they were sent; the next run resends them.",
-        source: Source::Sync(|view, _| Some(Sample::Count(view.groups.unconfirmed))),
-    },
-    Metric {
-        name: "rejected_groups",
-        labels: &[],
-        help: "Groups that are rejected and excluded until their row changes.",
-        source: Source::Sync(|view, _| Some(Sample::Count(view.groups.rejected))),
-    },
-    Metric {
-        name: "consecutive_failures",
-        labels: &[],
-        help: "Failed runs in a row.",
-        source: Source::Sync(|view, _| Some(Sample::Count(u64::from(view.activity.as_ref()?.failures)))),
-    },
-    Metric {
-        name: "running",
-        labels: &[],
-        help: "Whether a run is under way: 1 or 0.",
-        source: Source::Sync(|view, _| Some(flag(view.activity.as_ref()?.running.is_some()))),
-    },
-    Metric {
-        name: "paused",
-        labels: &[],
-        help: "Whether the sync is paused: 1 or 0.",
-        source: Source::Sync(|view, _| Some(flag(view.activity.as_ref()?.paused_since.is_some()))),
-    },
-    Metric {
-        name: "enabled",
-        labels: &[],
-        help: "Whether the sync's schedule is enabled: 1 or 0.",
-        source: Source::Sync(|view, _| Some(flag(view.enabled))),
-    },
-    Metric {
-        name: "mapping_problem",
-        labels: &[("sync", open)],
-        help: "1 for each sync whose mapping file has mistakes: it runs with its last valid mapping, or not at all.",
-        source: Source::Process(|scrape| {
-            scrape.mistaken.iter().map(|sync| (vec![sync.clone()], Sample::Count(1))).collect()
-        }),
-    },
-    Metric {
-        name: "config_problems",
-        labels: &[],
-        help: "1 while the config files have mistakes: an older config is in use, for all syncs or for some.",
-        source: Source::Process(|scrape| plain(flag(scrape.about.config_problems.is_some()))),
-    },
-    Metric {
-        name: "config_reloads_total",
-        labels: &[("result", reload_results)],
-        help: "Reloads of the config by their result.",
-        source: Source::Process(|scrape| labelled(reload_results, scrape.reloads)),
-    },
-    Metric {
-        name: "config_read_timestamp_seconds",
-        labels: &[],
-        help: "When the config in use was read.",
-        source: Source::Process(|scrape| plain(unix_time(scrape.about.config_read_at))),
-    },
-    Metric {
-        name: "ledger_problem",
-        labels: &[],
-        help: "1 while no run starts because the ledger's file was moved or cannot be written.",
-        source: Source::Process(|scrape| plain(flag(scrape.about.ledger_problem.is_some()))),
-    },
-    Metric {
-        name: "alerts_total",
-        labels: &[("result", alert_results)],
-        help: "Alerts that the webhook accepted, and alerts that were dropped.",
-        source: Source::Process(|scrape| labelled(alert_results, scrape.alerts)),
-    },
-    Metric {
-        name: "log_lines_dropped_total",
-        labels: &[],
-        help: "Log lines that were dropped because standard error was not read in time.",
-        source: Source::Process(|scrape| plain(Sample::Count(scrape.log_lines_dropped))),
-    },
-    Metric {
-        name: "runs_under_way",
-        labels: &[],
-        help: "Runs under way.",
-        source: Source::Process(|scrape| plain(Sample::Count(scrape.about.running as u64))),
-    },
-    Metric {
-        name: "runs_parallel_max",
-        labels: &[],
-        help: "The limit of runs at a time.",
-        source: Source::Process(|scrape| plain(Sample::Count(scrape.about.parallel_runs as u64))),
-    },
-    Metric {
-        name: "start_time_seconds",
-        labels: &[],
-        help: "When the process started, as a Unix time.",
-        source: Source::Process(|scrape| plain(unix_time(scrape.about.started_at))),
-    },
-    Metric {
-        name: "stopping",
-        labels: &[],
-        help: "1 while the daemon shuts down.",
-        source: Source::Process(|scrape| plain(flag(scrape.about.stopping))),
-    },
-    Metric {
-        name: "build_info",
-        labels: &[("version", open)],
-        help: "Always 1; the label has the version.",
-        source: Source::Process(|scrape| vec![(vec![scrape.about.version.clone()], Sample::Count(1))]),
-    },
+        },
+    ),
+    gauge(
+        "next_run_timestamp_seconds",
+        "When the schedule starts the next run; absent when it starts none.",
+        |view, _| next_run(view),
+    ),
+    gauge(
+        "synced_groups",
+        "Groups that were delivered or adopted; one that was only ever rejected or unconfirmed does not count.",
+        |view, _| Some(Sample::Count(view.groups.synced)),
+    ),
+    gauge(
+        "unconfirmed_groups",
+        "Groups that the destination may or may not hold as they were sent; the next run resends them.",
+        |view, _| Some(Sample::Count(view.groups.unconfirmed)),
+    ),
+    gauge("rejected_groups", "Groups that are rejected and excluded until their row changes.", |view, _| {
+        Some(Sample::Count(view.groups.rejected))
+    }),
+    gauge("consecutive_failures", "Failed runs in a row.", |view, _| {
+        Some(Sample::Count(u64::from(view.activity.as_ref()?.failures)))
+    }),
+    gauge("running", "Whether a run is under way: 1 or 0.", |view, _| {
+        Some(flag(view.activity.as_ref()?.running.is_some()))
+    }),
+    gauge("paused", "Whether the sync is paused: 1 or 0.", |view, _| {
+        Some(flag(view.activity.as_ref()?.paused_since.is_some()))
+    }),
+    gauge("enabled", "Whether the sync's schedule is enabled: 1 or 0.", |view, _| Some(flag(view.enabled))),
+    process(
+        "mapping_problem",
+        &[("sync", open)],
+        "1 for each sync whose mapping file has mistakes: it runs with its last valid mapping, or not at all.",
+        |scrape| scrape.mistaken.iter().map(|sync| (vec![sync.clone()], Sample::Count(1))).collect(),
+    ),
+    process(
+        "config_problems",
+        &[],
+        "1 while the config files have mistakes: an older config is in use, for all syncs or for some.",
+        |scrape| plain(flag(scrape.about.config_problems.is_some())),
+    ),
+    process(
+        "config_reloads_total",
+        &[("result", reload_results)],
+        "Reloads of the config by their result.",
+        |scrape| labelled(reload_results, scrape.reloads),
+    ),
+    process("config_read_timestamp_seconds", &[], "When the config in use was read.", |scrape| {
+        plain(unix_time(scrape.about.config_read_at))
+    }),
+    process(
+        "ledger_problem",
+        &[],
+        "1 while no run starts because the ledger's file was moved or cannot be written.",
+        |scrape| plain(flag(scrape.about.ledger_problem.is_some())),
+    ),
+    process(
+        "alerts_total",
+        &[("result", alert_results)],
+        "Alerts that the webhook accepted, and alerts that were dropped.",
+        |scrape| labelled(alert_results, scrape.alerts),
+    ),
+    process(
+        "log_lines_dropped_total",
+        &[],
+        "Log lines that were dropped because standard error was not read in time.",
+        |scrape| plain(Sample::Count(scrape.log_lines_dropped)),
+    ),
+    process("runs_under_way", &[], "Runs under way.", |scrape| plain(Sample::Count(scrape.about.running as u64))),
+    process("runs_parallel_max", &[], "The limit of runs at a time.", |scrape| {
+        plain(Sample::Count(scrape.about.parallel_runs as u64))
+    }),
+    process("start_time_seconds", &[], "When the process started, as a Unix time.", |scrape| {
+        plain(unix_time(scrape.about.started_at))
+    }),
+    process("stopping", &[], "1 while the daemon shuts down.", |scrape| plain(flag(scrape.about.stopping))),
+    process("build_info", &[("version", open)], "Always 1; the label has the version.", |scrape| {
+        vec![(vec![scrape.about.version.clone()], Sample::Count(1))]
+    }),
 ];

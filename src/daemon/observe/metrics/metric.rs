@@ -29,23 +29,26 @@ pub(super) struct Metric {
     /// Its name, without the common prefix.
     pub(super) name: &'static str,
     /// Its labels, beside those of its source, each with its values where there is a list of them.
-    pub(super) labels: &'static [(&'static str, Values)],
+    pub(super) labels: &'static [(&'static str, LabelValues)],
     /// What it means: a sentence.
     pub(super) help: &'static str,
     /// Where it comes from.
-    pub(super) source: Source,
+    pub(super) source: MetricSource,
 }
 
 /// The values of a label.
-pub(super) type Values = fn() -> Vec<&'static str>;
+pub(super) type LabelValues = fn() -> Vec<&'static str>;
 /// Label values and a number.
 pub(super) type Counted = Vec<(Vec<String>, u64)>;
 
+/// Label values and a value.
+pub(super) type Labelled = Vec<(Vec<String>, Sample)>;
+
 /// Where a metric comes from. Those of syncs have the labels `sync` and `destination`.
-pub(super) enum Source {
+pub(super) enum MetricSource {
     /// A counter of a sync, which adds up over ended runs. Series with the `initial` label values exist from the start,
     /// because a rate over a series that appears with its first event misses that event.
-    Runs { count: fn(&RunDetail) -> Counted, initial: fn() -> Vec<Vec<&'static str>>, unit: Unit },
+    Runs { count: fn(&RunDetail) -> Counted, initial: fn() -> Vec<Vec<&'static str>>, unit: CounterUnit },
     /// A histogram of a sync over ended runs, with the upper ends of its buckets.
     Distribution { of: fn(&RunDetail) -> Option<f64>, ends: &'static [f64] },
     /// A counter of events of a sync other than the end of a run.
@@ -53,12 +56,12 @@ pub(super) enum Source {
     /// A gauge of a sync, read at each scrape; absent where there is no value.
     Sync(fn(&SyncView, DateTime<Utc>) -> Option<Sample>),
     /// A counter or gauge of the process, read at each scrape.
-    Process(fn(&Scrape<'_>) -> Vec<(Vec<String>, Sample)>),
+    Process(fn(&Scrape<'_>) -> Labelled),
 }
 
 /// What a counter counts.
 #[derive(Clone, Copy)]
-pub(super) enum Unit {
+pub(super) enum CounterUnit {
     /// Things.
     Count,
     /// Milliseconds, shown as seconds.
@@ -78,13 +81,13 @@ impl Metric {
     /// Whether it has the labels `sync` and `destination`.
     #[cfg(test)]
     pub(super) fn is_of_sync(&self) -> bool {
-        !matches!(self.source, Source::Process(_))
+        !matches!(self.source, MetricSource::Process(_))
     }
 
     /// Its type, as Prometheus names it.
     pub(super) fn kind(&self) -> &'static str {
         match self.source {
-            Source::Distribution { .. } => "histogram",
+            MetricSource::Distribution { .. } => "histogram",
             _ if self.name.ends_with("_total") => "counter",
             _ => "gauge",
         }

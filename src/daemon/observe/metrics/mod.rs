@@ -19,8 +19,8 @@ use parking_lot::Mutex;
 
 use self::definitions::METRICS;
 pub use self::metric::Scrape;
-use self::metric::{Metric, Source, SyncEvent, Unit};
-use self::page::Page;
+use self::metric::{CounterUnit, Metric, MetricSource, SyncEvent};
+use self::page::MetricsPage;
 use self::sample::{Histogram, Labels, Sample};
 use crate::service::views::{RunDetail, SyncView};
 
@@ -61,17 +61,17 @@ impl Metrics {
         sync.destination = Some(destination.to_owned());
         for metric in METRICS {
             match &metric.source {
-                Source::Runs { count, .. } => {
+                MetricSource::Runs { count, .. } => {
                     for (labels, counted) in count(ended) {
                         *sync.counters.entry((metric.name, labels)).or_default() += counted;
                     }
                 }
-                Source::Distribution { of, ends } => {
+                MetricSource::Distribution { of, ends } => {
                     if let Some(value) = of(ended) {
                         sync.histograms.entry(metric.name).or_default().observe(ends, value.max(0.0));
                     }
                 }
-                Source::Events(_) | Source::Sync(_) | Source::Process(_) => {}
+                MetricSource::Events(_) | MetricSource::Sync(_) | MetricSource::Process(_) => {}
             }
         }
     }
@@ -101,10 +101,10 @@ impl Metrics {
         totals.syncs.retain(|name, _| scrape.syncs.iter().any(|view| view.sync == *name));
         scrape.reloads = totals.reloads;
         let none = SyncTotals::default();
-        let mut page = Page::default();
+        let mut page = MetricsPage::default();
         for metric in METRICS {
             let samples = match &metric.source {
-                Source::Process(read) => {
+                MetricSource::Process(read) => {
                     read(&scrape).into_iter().map(|(values, sample)| (named(metric, values), sample)).collect()
                 }
                 _ => {
@@ -136,26 +136,26 @@ fn named(metric: &Metric, values: Vec<String>) -> Labels {
 /// The series of a metric for one sync.
 fn of_sync(metric: &Metric, totals: &SyncTotals, view: &SyncView, now: DateTime<Utc>) -> Vec<(Vec<String>, Sample)> {
     match &metric.source {
-        Source::Runs { initial, unit, .. } => {
+        MetricSource::Runs { initial, unit, .. } => {
             let initial = initial().into_iter().map(|values| values.into_iter().map(str::to_owned).collect());
             let mut series: BTreeMap<Vec<String>, u64> = initial.map(|values| (values, 0)).collect();
             let counted = totals.counters.iter().filter(|((name, _), _)| *name == metric.name);
             series.extend(counted.map(|((_, values), count)| (values.clone(), *count)));
             let sample = |count| match unit {
-                Unit::Count => Sample::Count(count),
-                Unit::Milliseconds => Sample::Number(count as f64 / 1_000.0),
+                CounterUnit::Count => Sample::Count(count),
+                CounterUnit::Milliseconds => Sample::Number(count as f64 / 1_000.0),
             };
             series.into_iter().map(|(values, count)| (values, sample(count))).collect()
         }
-        Source::Distribution { ends, .. } => {
+        MetricSource::Distribution { ends, .. } => {
             let histogram = totals.histograms.get(metric.name).cloned().unwrap_or_default();
             vec![(Vec::new(), Sample::Distribution(histogram, ends))]
         }
-        Source::Events(event) => {
+        MetricSource::Events(event) => {
             vec![(Vec::new(), Sample::Count(totals.events.get(event).copied().unwrap_or_default()))]
         }
-        Source::Sync(read) => read(view, now).map(|sample| (Vec::new(), sample)).into_iter().collect(),
-        Source::Process(_) => Vec::new(),
+        MetricSource::Sync(read) => read(view, now).map(|sample| (Vec::new(), sample)).into_iter().collect(),
+        MetricSource::Process(_) => Vec::new(),
     }
 }
 

@@ -21,9 +21,9 @@ struct Family {
 
 /// The page of one scrape.
 #[derive(Debug, Default)]
-pub(super) struct Page(Vec<Family>);
+pub(super) struct MetricsPage(Vec<Family>);
 
-impl Page {
+impl MetricsPage {
     /// Adds a family of this type, as Prometheus names it.
     pub(super) fn add(&mut self, name: &'static str, help: &'static str, kind: &str, samples: Vec<(Labels, Sample)>) {
         let kind = match kind {
@@ -45,7 +45,7 @@ impl Page {
     }
 }
 
-impl Collector for Page {
+impl Collector for MetricsPage {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> std::fmt::Result {
         for family in self.0.iter().filter(|family| !family.samples.is_empty()) {
             let mut out = encoder.encode_descriptor(family.name, family.help, None, family.kind)?;

@@ -87,7 +87,7 @@ impl Clock for Leaping {
 }
 
 /// Sends until nothing waits.
-async fn sent(sender: &Sender, clock: &Leaping) {
+async fn sent(sender: &AlertSender, clock: &Leaping) {
     let (http_client, random) = (HttpClient::new().unwrap(), Random::seeded(7));
     let all = async {
         tokio::select! {
@@ -98,11 +98,11 @@ async fn sent(sender: &Sender, clock: &Leaping) {
     tokio::time::timeout(Duration::from_secs(60), all).await.expect("everything is sent or given up");
 }
 
-fn target(url: &str, format: &str) -> Target {
-    Target::of(&settings(url, format)).unwrap().unwrap()
+fn target(url: &str, format: &str) -> AlertWebhook {
+    AlertWebhook::of(&settings(url, format)).unwrap().unwrap()
 }
 
-fn messages(count: usize) -> Vec<Message> {
+fn messages(count: usize) -> Vec<AlertMessage> {
     let message = |number| {
         let mut run = failed(0, "destination");
         run.run.sync = format!("sync-{number}");
@@ -115,7 +115,7 @@ fn messages(count: usize) -> Vec<Message> {
 async fn slack_and_json_bodies_arrive_in_order() {
     for format in ["slack", "json"] {
         let (webhook, url) = Webhook::serve([]).await;
-        let sender = Sender::new(Some(target(&url, format)));
+        let sender = AlertSender::new(Some(target(&url, format)));
         sender.queue(messages(3));
         let clock = Leaping::default();
         sent(&sender, &clock).await;
@@ -136,7 +136,7 @@ async fn slack_and_json_bodies_arrive_in_order() {
 async fn what_fails_is_said_again() {
     let responses = [Scripted::Status(500, "oops"), Scripted::Status(503, ""), Scripted::Status(408, "")];
     let (webhook, url) = Webhook::serve(responses).await;
-    let sender = Sender::new(Some(target(&url, "json")));
+    let sender = AlertSender::new(Some(target(&url, "json")));
     sender.queue(messages(1));
     let clock = Leaping::default();
     sent(&sender, &clock).await;
@@ -149,7 +149,7 @@ async fn what_fails_is_said_again() {
 #[tokio::test]
 async fn the_webhooks_wish_to_wait_wins_up_to_ten_minutes() {
     let (webhook, url) = Webhook::serve([Scripted::RetryAfter("30"), Scripted::RetryAfter("86400")]).await;
-    let sender = Sender::new(Some(target(&url, "slack")));
+    let sender = AlertSender::new(Some(target(&url, "slack")));
     sender.queue(messages(1));
     let clock = Leaping::default();
     sent(&sender, &clock).await;
@@ -163,7 +163,7 @@ async fn a_webhook_that_will_never_take_it_is_not_asked_again() {
         [Scripted::Status(404, "no_service"), Scripted::Status(400, "invalid_payload"), Scripted::Status(302, "")]
     {
         let (webhook, url) = Webhook::serve([response]).await;
-        let sender = Sender::new(Some(target(&url, "slack")));
+        let sender = AlertSender::new(Some(target(&url, "slack")));
         sender.queue(messages(2));
         let clock = Leaping::default();
         sent(&sender, &clock).await;
@@ -179,7 +179,7 @@ async fn a_dead_webhook_drops_messages_after_an_hour_and_shows_no_url() {
     drop(listener);
     let seen = Seen::default();
     let _guard = tracing::subscriber::set_default(tracing_subscriber::registry().with(seen.clone()));
-    let sender = Sender::new(Some(target(&url, "slack")));
+    let sender = AlertSender::new(Some(target(&url, "slack")));
     sender.queue(messages(2));
     let clock = Leaping::default();
     sent(&sender, &clock).await;
@@ -198,7 +198,7 @@ async fn a_dead_webhook_drops_messages_after_an_hour_and_shows_no_url() {
 #[tokio::test]
 async fn a_slow_webhook_is_retried() {
     let (webhook, url) = Webhook::serve([Scripted::Silence]).await;
-    let sender = Sender::impatient(target(&url, "slack"), Duration::from_millis(100));
+    let sender = AlertSender::impatient(target(&url, "slack"), Duration::from_millis(100));
     sender.queue(messages(1));
     let clock = Leaping::default();
     sent(&sender, &clock).await;
@@ -208,7 +208,7 @@ async fn a_slow_webhook_is_retried() {
 #[tokio::test]
 async fn a_full_queue_drops_the_oldest() {
     let (webhook, url) = Webhook::serve([]).await;
-    let sender = Sender::new(Some(target(&url, "json")));
+    let sender = AlertSender::new(Some(target(&url, "json")));
     sender.queue(messages(70));
     assert_eq!((sender.unsent().len(), sender.sent_and_dropped()), (64, (0, 6)));
     sent(&sender, &Leaping::default()).await;
@@ -219,7 +219,7 @@ async fn a_full_queue_drops_the_oldest() {
 #[tokio::test]
 async fn the_message_in_flight_is_not_the_one_that_a_full_queue_drops() {
     let (webhook, url) = Webhook::serve([Scripted::Silence]).await;
-    let sender = Sender::impatient(target(&url, "json"), Duration::from_millis(200));
+    let sender = AlertSender::impatient(target(&url, "json"), Duration::from_millis(200));
     sender.queue(messages(64));
     let clock = Leaping::default();
     let (http_client, random) = (HttpClient::new().unwrap(), Random::seeded(7));
@@ -243,7 +243,7 @@ async fn the_message_in_flight_is_not_the_one_that_a_full_queue_drops() {
 async fn another_webhook_takes_over_what_waits() {
     let (first, url) = Webhook::serve([Scripted::Status(500, ""), Scripted::Status(500, "")]).await;
     let (second, elsewhere) = Webhook::serve([]).await;
-    let sender = Sender::new(Some(target(&url, "json")));
+    let sender = AlertSender::new(Some(target(&url, "json")));
     sender.queue(messages(2));
     sender.set_target(Some(target(&elsewhere, "slack")));
     sent(&sender, &Leaping::default()).await;

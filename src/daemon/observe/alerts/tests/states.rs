@@ -8,14 +8,14 @@ use proptest::prelude::*;
 const HOUR: Duration = Duration::from_secs(3_600);
 
 /// Feeds whole, full runs and returns what was reported, as events with titles.
-fn reported(runs: &[RunDetail]) -> Vec<(Event, String)> {
+fn reported(runs: &[RunDetail]) -> Vec<(AlertEvent, String)> {
     let mut state = AlertState::default();
     let messages = runs.iter().filter_map(|run| state.run_ended(&ended(run), 0));
     messages.map(|message| (message.event, message.title.replace("accounts → crm: ", ""))).collect()
 }
 
-fn assert_reported(reported: &[(Event, String)], expected: &[(Event, &str)]) {
-    let reported: Vec<(Event, &str)> = reported.iter().map(|(event, title)| (*event, title.as_str())).collect();
+fn assert_reported(reported: &[(AlertEvent, String)], expected: &[(AlertEvent, &str)]) {
+    let reported: Vec<(AlertEvent, &str)> = reported.iter().map(|(event, title)| (*event, title.as_str())).collect();
     assert_eq!(reported, expected);
 }
 
@@ -29,7 +29,10 @@ fn a_failure_is_reported_once_and_its_end_with_how_long_it_was() {
     let runs = [failed(0, "source"), failed(60, "source"), failed(120, "source"), good(180), good(240)];
     assert_reported(
         &reported(&runs),
-        &[(Event::Failed, "runs fail (source)"), (Event::Recovered, "recovered after 3 h 1 min and 3 failed runs")],
+        &[
+            (AlertEvent::Failed, "runs fail (source)"),
+            (AlertEvent::Recovered, "recovered after 3 h 1 min and 3 failed runs"),
+        ],
     );
 }
 
@@ -40,11 +43,11 @@ fn another_kind_of_failure_is_reported_and_goes_on_from_the_first() {
     assert_reported(
         &reported(&[failed(0, "source_busy"), failed(10, "source"), guarded.clone(), guarded, incomplete, good(59)]),
         &[
-            (Event::Failed, "runs fail (source_busy)"),
-            (Event::Failed, "runs fail (source)"),
-            (Event::GuardStopped, "stopped by the guard `removed`"),
-            (Event::Failed, "runs fail (destination)"),
-            (Event::Recovered, "recovered after 1 h and 5 failed runs"),
+            (AlertEvent::Failed, "runs fail (source_busy)"),
+            (AlertEvent::Failed, "runs fail (source)"),
+            (AlertEvent::GuardStopped, "stopped by the guard `removed`"),
+            (AlertEvent::Failed, "runs fail (destination)"),
+            (AlertEvent::Recovered, "recovered after 1 h and 5 failed runs"),
         ],
     );
 }
@@ -53,7 +56,7 @@ fn another_kind_of_failure_is_reported_and_goes_on_from_the_first() {
 fn a_crashed_run_and_an_unclassified_one_are_failures() {
     assert_reported(
         &reported(&[run(0, RunStatus::Crashed, None), run(1, RunStatus::Failed, None)]),
-        &[(Event::Failed, "runs fail (crashed)"), (Event::Failed, "runs fail (unknown)")],
+        &[(AlertEvent::Failed, "runs fail (crashed)"), (AlertEvent::Failed, "runs fail (unknown)")],
     );
 }
 
@@ -71,7 +74,7 @@ fn stopped_limited_and_partial_runs_say_nothing_about_a_sync() {
         assert_eq!(state.run_ended(&ended(&run), 0), None, "{run:?}");
     }
     for run in [good(10), failed(10, "destination")] {
-        assert_eq!(state.run_ended(&Ended { whole: false, ..ended(&run) }, 0), None, "one group only");
+        assert_eq!(state.run_ended(&ObservedRun { whole: false, ..ended(&run) }, 0), None, "one group only");
     }
     assert_eq!(state, before);
 }
@@ -87,17 +90,17 @@ fn rejections_are_reported_above_the_threshold_and_when_they_fall_back() {
             removed: OutcomeCounts { rejected: rejected - rejected / 2, ..OutcomeCounts::default() },
             ..Counts::default()
         });
-        let message = state.run_ended(&Ended { full, rejected_groups: known, ..ended(&run) }, 10)?;
+        let message = state.run_ended(&ObservedRun { full, rejected_groups: known, ..ended(&run) }, 10)?;
         assert_eq!(message.rejected, Some(if full { rejected } else { rejected.max(known) }));
         Some((message.event, message.title))
     };
     assert_eq!(reported(10, true, 0), None, "as many as allowed");
     let rejected = "accounts → crm: 11 rejected groups".to_owned();
-    assert_eq!(reported(11, true, 0), Some((Event::Rejected, rejected)));
+    assert_eq!(reported(11, true, 0), Some((AlertEvent::Rejected, rejected)));
     assert_eq!(reported(50, true, 0), None, "reported already");
     assert_eq!(reported(0, false, 11), None, "an incremental run does not see those of earlier runs");
     let fallen = "accounts → crm: rejected groups are down to 3".to_owned();
-    assert_eq!(reported(3, true, 99), Some((Event::Recovered, fallen)), "a full run is exact");
+    assert_eq!(reported(3, true, 99), Some((AlertEvent::Recovered, fallen)), "a full run is exact");
     assert!(reported(0, false, 11).is_some());
     assert!(reported(0, false, 10).is_some());
 }
@@ -108,10 +111,10 @@ fn rejections_and_failures_take_turns() {
     assert_reported(
         &reported(&[rejected(0), failed(10, "source"), rejected(20), rejected(30), good(40)]),
         &[
-            (Event::Rejected, "5 rejected groups"),
-            (Event::Failed, "runs fail (source)"),
-            (Event::Rejected, "5 rejected groups; recovered after 11 min and 1 failed run"),
-            (Event::Recovered, "rejected groups are down to 0"),
+            (AlertEvent::Rejected, "5 rejected groups"),
+            (AlertEvent::Failed, "runs fail (source)"),
+            (AlertEvent::Rejected, "5 rejected groups; recovered after 11 min and 1 failed run"),
+            (AlertEvent::Recovered, "rejected groups are down to 0"),
         ],
     );
 }
@@ -132,7 +135,7 @@ fn messages_carry_what_a_person_and_a_machine_need() {
          Run run-0: 100 rows, 100 unchanged"
     );
     let failing = failed(10, "source");
-    let own = Ended { advice: Some("grant SELECT"), ..ended(&failing) };
+    let own = ObservedRun { advice: Some("grant SELECT"), ..ended(&failing) };
     assert_eq!(state.run_ended(&own, 0).unwrap().advice.as_deref(), Some("grant SELECT"));
     let message = state.run_ended(&ended(&good(20)), 0).unwrap();
     assert_eq!((message.error, message.error_kind, message.advice), (None, None, None));
@@ -146,7 +149,7 @@ fn a_sync_is_late_once_and_until_a_run_ends_well() {
     let mut look = |minute, view: &SyncView| state.check(at(minute), std::slice::from_ref(view), HOUR);
     assert_eq!(look(59, &view), []);
     let message = look(60, &view).pop().unwrap();
-    assert_eq!((message.event, message.title.as_str()), (Event::Late, "accounts → crm: late by 1 h"));
+    assert_eq!((message.event, message.title.as_str()), (AlertEvent::Late, "accounts → crm: late by 1 h"));
     assert_eq!((message.run, message.at, message.bad_since), (None, at(60), at(0)));
     assert_eq!(look(61, &view), []);
     assert_eq!(look(62, &overdue(None)), [], "a run is under way; whether it ends well is open");
@@ -190,7 +193,7 @@ fn a_late_run_that_fails_is_reported_as_a_failure_since_it_was_late() {
     let mut state = AlertState::default();
     assert_eq!(state.check(at(90), &[overdue(Some(0))], HOUR).len(), 1);
     let message = state.run_ended(&ended(&failed(91, "source")), 0).unwrap();
-    assert_eq!((message.event, message.bad_since, message.failed_runs), (Event::Failed, at(0), 1));
+    assert_eq!((message.event, message.bad_since, message.failed_runs), (AlertEvent::Failed, at(0), 1));
     assert_eq!(state.check(at(900), &[overdue(Some(100))], HOUR), [], "failing explains why it is late");
     // Rejections do not explain it.
     let rejecting = run(901, RunStatus::SucceededWithRejections, None);
@@ -199,7 +202,7 @@ fn a_late_run_that_fails_is_reported_as_a_failure_since_it_was_late() {
 }
 
 #[test]
-fn whoever_is_not_waited_for_is_not_late() {
+fn a_sync_that_is_not_scheduled_is_not_late() {
     let activity = |change: fn(&mut SyncActivity)| {
         let mut view = overdue(Some(0));
         change(view.activity.as_mut().unwrap());
@@ -248,7 +251,10 @@ fn mistakes_in_a_mapping_are_reported_once_and_so_is_their_end() {
             "teams: the mapping has mistakes; the sync does not run"
         ]
     );
-    assert_eq!((messages[0].event, messages[0].error.as_deref()), (Event::MappingInvalid, Some("`sorce` is unknown")));
+    assert_eq!(
+        (messages[0].event, messages[0].error.as_deref()),
+        (AlertEvent::MappingInvalid, Some("`sorce` is unknown"))
+    );
     assert!(messages[0].text.contains("Next step: did you mean `source`?"), "{}", messages[0].text);
     assert_eq!(state.check_mappings(at(1), &[mistaken("accounts", true), mistaken("teams", false)]), []);
     // What fails or is late beside it is reported apart, and a restart changes nothing.
@@ -258,18 +264,18 @@ fn mistakes_in_a_mapping_are_reported_once_and_so_is_their_end() {
     let messages = state.check_mappings(at(60), &[mistaken("teams", false)]);
     assert_eq!(messages.len(), 1);
     let recovered = (messages[0].event, messages[0].title.as_str());
-    assert_eq!(recovered, (Event::Recovered, "accounts: the mapping was corrected or removed after 1 h"));
+    assert_eq!(recovered, (AlertEvent::Recovered, "accounts: the mapping was corrected or removed after 1 h"));
 }
 
 #[test]
 fn what_was_reported_survives_a_restart() {
-    let first = Alerts::new(Some(&settings("https://hooks.example/T0/B0", "slack")), None).unwrap();
+    let first = Alerting::new(Some(&settings("https://hooks.example/T0/B0", "slack")), None).unwrap();
     assert!(first.to_store().is_some(), "the empty state, once");
     assert_eq!(first.to_store(), None, "nothing new");
     first.run_ended(&ended(&failed(0, "source")));
     let kept = first.to_store().unwrap();
     assert!(!kept.contains("hooks.example"), "{kept}");
-    let second = Alerts::new(Some(&settings("https://hooks.example/T0/B0", "slack")), Some(&kept)).unwrap();
+    let second = Alerting::new(Some(&settings("https://hooks.example/T0/B0", "slack")), Some(&kept)).unwrap();
     second.run_ended(&ended(&failed(10, "source")));
     let titles: Vec<String> = second.sender.unsent().into_iter().map(|message| message.title).collect();
     assert_eq!(titles, ["accounts → crm: runs fail (source)"], "the one that had not arrived, and no second one");
@@ -281,7 +287,7 @@ fn what_was_reported_survives_a_restart() {
         serde_json::json!({"accounts": {"state": {"failing": {"kind": "source"}}, "since": "2026-11-22T00:00:00Z", "failed_runs": 1}})
     );
     for broken in ["", "{", r#"{"told": 7}"#] {
-        let alerts = Alerts::new(Some(&settings("https://hooks.example/T0/B0", "slack")), Some(broken)).unwrap();
+        let alerts = Alerting::new(Some(&settings("https://hooks.example/T0/B0", "slack")), Some(broken)).unwrap();
         alerts.run_ended(&ended(&failed(10, "source")));
         assert_eq!(alerts.sender.unsent().len(), 1, "{broken}");
     }
@@ -290,7 +296,7 @@ fn what_was_reported_survives_a_restart() {
 #[test]
 fn without_a_webhook_nothing_is_watched() {
     for none in [None, Some(&config::Alerts::default())] {
-        let alerts = Alerts::new(none, None).unwrap();
+        let alerts = Alerting::new(none, None).unwrap();
         alerts.run_ended(&ended(&failed(0, "source")));
         alerts.check(at(600), &[overdue(Some(0))], &[]);
         assert!(alerts.sender.unsent().is_empty());
@@ -306,12 +312,12 @@ fn without_a_webhook_nothing_is_watched() {
 #[test]
 fn an_address_that_is_none_is_refused_without_being_shown() {
     for url in ["hooks.example/secret-path", "file:///etc/passwd-secret", "", "http//secret"] {
-        let error = Alerts::new(Some(&settings(url, "slack")), None).err().unwrap();
+        let error = Alerting::new(Some(&settings(url, "slack")), None).err().unwrap();
         assert_eq!(error.kind(), crate::error::Kind::Config);
         assert!(!error.to_string().contains("secret") && error.advice().is_some(), "{error}");
     }
-    assert!(Alerts::new(Some(&settings("https://x.example", "xml")), None).is_err());
-    let alerts = Alerts::new(Some(&settings("https://x.example", "json")), None).unwrap();
+    assert!(Alerting::new(Some(&settings("https://x.example", "xml")), None).is_err());
+    let alerts = Alerting::new(Some(&settings("https://x.example", "json")), None).unwrap();
     assert!(alerts.configure(Some(&settings("nothing", "json"))).is_err());
     assert!(alerts.sender.has_target(), "the old one stays");
 }
@@ -346,7 +352,7 @@ proptest! {
     #[test]
     fn no_message_comes_twice_in_a_row(steps in prop::collection::vec(step(), 1..40)) {
         let mut state = AlertState::default();
-        let mut last: Option<(Event, Option<String>, Option<String>)> = None;
+        let mut last: Option<(AlertEvent, Option<String>, Option<String>)> = None;
         for (index, step) in steps.into_iter().enumerate() {
             let minute = 100 * index as i64;
             let text = serde_json::to_string(&state).unwrap();
@@ -367,8 +373,8 @@ proptest! {
             if let Some(message) = message {
                 let reported = (message.event, message.error_kind.clone(), message.guard.clone());
                 prop_assert_ne!(last.as_ref(), Some(&reported));
-                if message.event == Event::Recovered {
-                    prop_assert!(last.as_ref().is_some_and(|(event, ..)| *event != Event::Recovered));
+                if message.event == AlertEvent::Recovered {
+                    prop_assert!(last.as_ref().is_some_and(|(event, ..)| *event != AlertEvent::Recovered));
                 }
                 prop_assert!(message.bad_since <= message.at);
                 last = Some(reported);
