@@ -119,9 +119,9 @@ async fn mapping(cli: &Cli, asked: &Init, source_name: &str, table: &str) -> Res
     let chosen = &settings.destinations[&destination];
     let always = match chosen.kind.as_str() {
         // What is wrong about it is `check`'s to say.
-        "segment" => {
-            chosen.parse().map_or_else(|_| Vec::new(), |behind: segment::Behind| behind.needed_in_every_call())
-        }
+        "segment" => chosen
+            .parse()
+            .map_or_else(|_| Vec::new(), |behind: segment::SegmentDownstream| behind.needed_in_every_call()),
         _ => Vec::new(),
     };
     create(&path, &template::mapping(source_name, &destination, table, &shapes, &always))?;

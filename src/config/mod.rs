@@ -150,14 +150,14 @@ mod tests {
         let settings = project.settings;
         settings.sources["files"].values.parse::<duckdb::Settings>().unwrap();
         settings.sources["warehouse"].values.parse::<postgres::Settings>().unwrap();
-        settings.destinations["amplitude"].parse::<amplitude::Settings>().unwrap();
-        settings.destinations["changes"].parse::<file::Settings>().unwrap();
-        settings.destinations["journy"].parse::<journy::Settings>().unwrap();
-        settings.destinations["mixpanel"].parse::<mixpanel::Settings>().unwrap();
-        let hook = settings.destinations["hook"].parse::<webhook::Settings>().unwrap();
+        settings.destinations["amplitude"].parse::<amplitude::AmplitudeSettings>().unwrap();
+        settings.destinations["changes"].parse::<file::FileSettings>().unwrap();
+        settings.destinations["journy"].parse::<journy::JournySettings>().unwrap();
+        settings.destinations["mixpanel"].parse::<mixpanel::MixpanelSettings>().unwrap();
+        let hook = settings.destinations["hook"].parse::<webhook::WebhookSettings>().unwrap();
         webhook::Webhook::new(&hook, "company").unwrap();
-        settings.destinations["thrive"].parse::<thrivestack::Settings>().unwrap();
-        let segment = settings.destinations["segment"].parse::<segment::Settings>().unwrap();
+        settings.destinations["thrive"].parse::<thrivestack::ThriveStackSettings>().unwrap();
+        let segment = settings.destinations["segment"].parse::<segment::SegmentSettings>().unwrap();
         let json = |table: Option<toml::Table>| serde_json::to_value(table.unwrap()).unwrap();
         assert_eq!(json(segment.headers), serde_json::json!({"X-Strict.Mode": "a-key"}), "names keep case and dots");
         assert_eq!(json(segment.integrations), serde_json::json!({"All": false, "Customer.io Actions": true}));
@@ -165,6 +165,6 @@ mod tests {
             "app": {"name": "dwh", "version": 1.5, "since": "2026-01-02"}, "tags": ["a", 2, true]
         });
         assert_eq!(json(segment.context), context);
-        settings.destinations["posthog"].parse::<posthog::Settings>().unwrap();
+        settings.destinations["posthog"].parse::<posthog::PostHogSettings>().unwrap();
     }
 }

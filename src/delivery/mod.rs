@@ -1,7 +1,7 @@
 //! Delivery: how changes become acknowledged requests, and what became of each.
 //!
 //! [`Delivery::deliver`] takes a page of changes and gives every one exactly one [`DeliveryOutcome`], through [`Settle`], one call
-//! per finished request. In between: parts → [`pack`](crate::destination::pack) → token → send → interpret → retry,
+//! per finished request. In between: parts → [`pack`](crate::destination::batch) → token → send → interpret → retry,
 //! split, bisect or settle. The rules:
 //!
 //! - Two parts of one key are never in one request and never in flight together; the parts of a change follow each other.

@@ -6,7 +6,7 @@ use std::collections::{HashMap, VecDeque};
 use super::DeliveryOutcome;
 use super::blame::{Cause, Held, REFUSALS_MAX, Record, Release};
 use super::request::{End, Ended, SettledElement};
-use crate::destination::pack::{self, Size};
+use crate::destination::batch::{self, Size};
 use crate::destination::{AddressedChange, Blame, Destination, Element, ElementVerdict, Part, RequestLimits, Route};
 use crate::error::{Error, Kind};
 
@@ -393,7 +393,7 @@ impl<'a> Work<'a> {
             let sizes: Vec<Size> =
                 pieces.iter().map(|piece| Size { bytes: piece.element.bytes.len(), traits: piece.traits }).collect();
             let goal = self.learned.body_bytes.get(&route).copied().unwrap_or(usize::MAX);
-            let packed = pack::pack(&sizes, &self.destination.limits(route), goal);
+            let packed = batch::pack(&sizes, &self.destination.limits(route), goal);
             let mut pieces: Vec<Option<Piece>> = pieces.into_iter().map(Some).collect();
             for (at, reason) in packed.oversized {
                 if let Some(piece) = pieces[at].take() {
@@ -599,7 +599,7 @@ impl<'a> Work<'a> {
         let goal = body_bytes / 2 + limits.envelope_bytes;
         let goal = goal.min(self.learned.body_bytes.get(&route).copied().unwrap_or(usize::MAX));
         self.learned.body_bytes.insert(route, goal);
-        let right = batch.pieces.split_off(pack::middle_by_bytes(&bytes));
+        let right = batch.pieces.split_off(batch::middle_by_bytes(&bytes));
         let (keep, repack): (VecDeque<Batch>, VecDeque<Batch>) = std::mem::take(&mut self.queue)
             .into_iter()
             .partition(|other| other.route != route || other.pieces.len() == 1 || other.body_bytes(&limits) <= goal);

@@ -38,7 +38,7 @@ impl Scene {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base_url = Some(format!("http://{}", listener.local_addr().unwrap()));
         tokio::spawn(vendor.clone().serve(listener));
-        let settings = amplitude::Settings { base_url, ..amplitude::Settings::new(Secret::new(KEY)) };
+        let settings = amplitude::AmplitudeSettings { base_url, ..amplitude::AmplitudeSettings::new(Secret::new(KEY)) };
         Scene {
             vendor,
             destination: Amplitude::new(&settings, "org id").unwrap(),

@@ -62,7 +62,7 @@ impl Scene {
         for (name, value) in [("preset", preset), ("write_key", key), ("base_url", &server.url)] {
             table.insert(name.to_owned(), value.into());
         }
-        let settings: segment::Settings = toml::Value::Table(table).try_into().unwrap();
+        let settings: segment::SegmentSettings = toml::Value::Table(table).try_into().unwrap();
         Scene {
             server,
             destination: Segment::new(&settings, "company").unwrap(),

@@ -16,11 +16,12 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::properties::{self, OPERATORS_BYTES};
-use super::{BODY_BYTES_MAX, LongStrings, Settings, by_status, value};
-use crate::destination::evidence::{Body, Said};
-use crate::destination::response::words;
+use super::{AmplitudeSettings, BODY_BYTES_MAX, LongStrings, by_status, value};
+use crate::destination::shared::dedup_id;
+use crate::destination::shared::error_message::error_message;
+use crate::destination::shared::status::{Acknowledgement, ResponseBody};
 use crate::destination::{
-    AddressedChange, Attempt, Destination, Element, Features, Part, RequestLimits, Route, UserRule, Verdict, dedup,
+    AddressedChange, Attempt, Destination, Element, Features, Part, RequestLimits, Route, UserRule, Verdict,
 };
 use crate::error::Result;
 use crate::io::http::{Applied, Request, Response};
@@ -56,7 +57,7 @@ impl HttpV2 {
     ///
     /// Errors ([`Kind::Config`](crate::error::Kind)): an empty key or group type, a `base_url` that is no plain http(s)
     /// address.
-    pub fn new(settings: &Settings, group_type: &str) -> Result<HttpV2> {
+    pub fn new(settings: &AmplitudeSettings, group_type: &str) -> Result<HttpV2> {
         let base = settings.base(group_type)?;
         let mut head = br#"{"api_key":"#.to_vec();
         value::write_text(&mut head, settings.api_key.expose());
@@ -96,9 +97,9 @@ impl HttpV2 {
         let some: Vec<(usize, String)> =
             named.iter().filter(|(at, _)| **at < elements).map(|(at, fields)| (*at, told(fields))).collect();
         match some.first() {
-            None => by_status(response, reason, THROTTLED, &|_| Said::Foreign),
+            None => by_status(response, reason, THROTTLED, &|_| Acknowledgement::Undocumented),
             // A project that takes nothing at all must look like one, so a refusal of everything is not taken apart here.
-            Some((_, first)) if some.len() == elements => Verdict::refused(first.clone()),
+            Some((_, first)) if some.len() == elements => Verdict::rejected(first.clone()),
             Some(_) => Verdict::RejectedSome { elements: some },
         }
     }
@@ -149,7 +150,7 @@ impl Destination for HttpV2 {
 
     fn element(&self, addressed: &AddressedChange, part: &Part) -> Element {
         let time = addressed.at.timestamp_millis();
-        let insert_id = dedup::uuid(dedup::digest(&self.group_type, addressed, &part.change));
+        let insert_id = dedup_id::uuid(dedup_id::digest(&self.group_type, addressed, &part.change));
         let mut json = br#"{"event_type":"$groupidentify","groups":{"#.to_vec();
         value::write_text(&mut json, &self.group_type);
         json.push(b':');
@@ -172,8 +173,8 @@ impl Destination for HttpV2 {
     fn interpret(&self, _: Route, elements: usize, response: &Response) -> Verdict {
         let answer = Answer::read(&response.body);
         let reason = match answer.told() {
-            Some(told) => words(&Response { body: told.into_bytes(), ..response.clone() }, &[&self.api_key]),
-            None => words(response, &[&self.api_key]),
+            Some(told) => error_message(&Response { body: told.into_bytes(), ..response.clone() }, &[&self.api_key]),
+            None => error_message(response, &[&self.api_key]),
         };
         match response.status {
             400 => self.bad_request(elements, response, &answer, reason),
@@ -201,16 +202,16 @@ impl Destination for HttpV2 {
 
 /// The acknowledgement: `{"code":200,"events_ingested":n,…}` with as many events as were sent. Fewer are no delivery:
 /// which of them are missing it does not tell, so the request is cut until each event is counted or alone.
-fn ingested(body: &Body, elements: usize) -> Said {
+fn ingested(body: &ResponseBody, elements: usize) -> Acknowledgement {
     let count = body.member("events_ingested").and_then(Value::as_u64);
-    if body.member("code").and_then(Value::as_u64) != Some(200) || body.speaks_of_an_error() && count != Some(0) {
-        return Said::Foreign;
+    if body.member("code").and_then(Value::as_u64) != Some(200) || body.mentions_error() && count != Some(0) {
+        return Acknowledgement::Undocumented;
     }
     match count {
-        None => Said::Foreign,
-        Some(0) => Said::Refused(Applied::No),
-        Some(count) if count < elements as u64 => Said::Refused(Applied::Maybe),
-        Some(_) => Said::Taken(None),
+        None => Acknowledgement::Undocumented,
+        Some(0) => Acknowledgement::Rejected(Applied::No),
+        Some(count) if count < elements as u64 => Acknowledgement::Rejected(Applied::Maybe),
+        Some(_) => Acknowledgement::Accepted(None),
     }
 }
 

@@ -7,9 +7,9 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::{AddressedChange, CAPTURE, Element, Part, PostHog, RequestLimits, Verdict, usual_api};
-use crate::destination::dedup;
-use crate::destination::evidence::{self, Body, Said};
-use crate::destination::plain_json;
+use crate::destination::shared::dedup_id;
+use crate::destination::shared::plain_json;
+use crate::destination::shared::status::{self, Acknowledgement, ResponseBody};
 use crate::io::http::Response;
 use crate::model::{Change, Traits};
 
@@ -149,7 +149,7 @@ pub(super) fn event(posthog: &PostHog, addressed: &AddressedChange, change: &Cha
     let group_type = &posthog.group_type;
     let mut out = br#"{"event":"$groupidentify","distinct_id":"#.to_vec();
     write_text(&mut out, &distinct_id(group_type, key, posthog.is_v1()));
-    let uuid = dedup::uuid(dedup::digest(group_type, addressed, change));
+    let uuid = dedup_id::uuid(dedup_id::digest(group_type, addressed, change));
     out.extend_from_slice(
         format!(r#","uuid":"{uuid}","timestamp":"{}","properties":{{"$group_type":"#, time(*at)).as_bytes(),
     );
@@ -239,14 +239,14 @@ pub(super) fn interpret(response: &Response, reason: String) -> Verdict {
              delivered",
         );
     }
-    let taken = |body: &Body| {
+    let taken = |body: &ResponseBody| {
         let status = body.member("status");
         let word = status.and_then(Value::as_str).is_some_and(|status| status.eq_ignore_ascii_case("ok"));
         let one = status.and_then(Value::as_u64) == Some(1);
-        Said::taken_if((word || one) && !body.speaks_of_an_error())
+        Acknowledgement::accepted_if((word || one) && !body.mentions_error())
     };
     let credentials = "check `api_key`: it is the project API key (`phc_…`), not a personal one";
-    evidence::judge(response, reason, &usual_api(response, &taken, "`base_url`", credentials))
+    status::classify(response, reason, &usual_api(response, &taken, "`base_url`", credentials))
 }
 
 /// Which quota an accepting answer says was exceeded, if any: the events were then dropped.

@@ -9,9 +9,10 @@ use serde_json::{Value, json};
 use super::capture::{split, without_nul};
 use super::{
     AddressedChange, CREATE, DELETE_PROPERTY, Element, GROUP_TYPES_MAX, Pace, Part, RequestLimits, Route,
-    UPDATE_PROPERTY, UPSERT_PROPERTIES, Verdict, WriteVia, usual_api, words,
+    UPDATE_PROPERTY, UPSERT_PROPERTIES, Verdict, WriteVia, usual_api,
 };
-use crate::destination::evidence::{self, Body, Said};
+use crate::destination::shared::error_message::error_message;
+use crate::destination::shared::status::{self, Acknowledgement, ResponseBody};
 use crate::error::{Error, Kind, Result};
 use crate::io::http::{Applied, Request, Response};
 use crate::model::Change;
@@ -157,7 +158,7 @@ impl Rest {
         let failed = |reason: String, advice: &str| {
             Err(Error::new(Kind::Destination, format!("PostHog does not tell {what}: {reason}")).advise(advice))
         };
-        let reason = words(response, &[&self.key]);
+        let reason = error_message(response, &[&self.key]);
         match response.status {
             200..=299 => match serde_json::from_slice(&response.body) {
                 Ok(value) => Ok(value),
@@ -326,13 +327,13 @@ pub(super) fn interpret(route: Route, response: &Response, reason: String) -> Ve
             let advice = "run again: the server has lost `upsert_properties` since the run began";
             return Verdict::stop(reason, advice);
         }
-        (404, _) if problem.is_posthogs() => return Verdict::refused(reason),
+        (404, _) if problem.is_posthogs() => return Verdict::rejected(reason),
         _ => {}
     }
-    let taken = |body: &Body| {
+    let taken = |body: &ResponseBody| {
         let group = body.member("group_key").is_some() || body.member("group_properties").is_some();
         let silent = body.text.is_empty() && matches!(route, UPDATE_PROPERTY | DELETE_PROPERTY);
-        Said::taken_if(silent || group && !body.speaks_of_an_error())
+        Acknowledgement::accepted_if(silent || group && !body.mentions_error())
     };
     let credentials = "check `personal_api_key` and the region";
     let statuses: &[u16] = match route {
@@ -340,9 +341,9 @@ pub(super) fn interpret(route: Route, response: &Response, reason: String) -> Ve
         UPSERT_PROPERTIES => &[200, 201],
         _ => &[200],
     };
-    evidence::judge(
+    status::classify(
         response,
         reason,
-        &evidence::Api { statuses, ..usual_api(response, &taken, "`app_url`", credentials) },
+        &status::DocumentedApi { statuses, ..usual_api(response, &taken, "`app_url`", credentials) },
     )
 }

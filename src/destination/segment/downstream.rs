@@ -172,7 +172,7 @@ impl Tool {
     }
 }
 
-/// Said where nothing travels with every change and nobody said which tools there are.
+/// Acknowledgement where nothing travels with every change and nobody said which tools there are.
 pub(super) fn nothing_always(vendor: &str) -> MappingFinding {
     MappingFinding {
         about: None,

@@ -1,8 +1,8 @@
 //! How do the vendors that speak Segment's protocol differ? One row each.
 
 use super::super::UserRule;
-use super::super::evidence::{Body, Said, any_body, undocumented_body};
 use super::downstream::{self, Tool};
+use crate::destination::shared::status::{Acknowledgement, ResponseBody, any_body, undocumented_body};
 use crate::io::http::Applied;
 
 /// How the key is shown to the server.
@@ -38,20 +38,24 @@ pub(super) enum Acknowledges {
 }
 
 impl Acknowledges {
-    pub(super) fn says(self, body: &Body) -> Said {
-        if body.says_no() {
+    pub(super) fn acknowledgement(self, body: &ResponseBody) -> Acknowledgement {
+        if body.reports_failure() {
             // Where the vendor's own responses have such a member; elsewhere something else answers.
             return match self {
-                Acknowledges::Success | Acknowledges::OkTrue | Acknowledges::Anything => Said::Refused(Applied::No),
-                Acknowledges::Ok | Acknowledges::Nothing | Acknowledges::Undocumented => Said::Foreign,
+                Acknowledges::Success | Acknowledges::OkTrue | Acknowledges::Anything => {
+                    Acknowledgement::Rejected(Applied::No)
+                }
+                Acknowledges::Ok | Acknowledges::Nothing | Acknowledges::Undocumented => Acknowledgement::Undocumented,
             };
         }
         let is_true = |name: &str| body.member(name).is_some_and(|value| value.as_bool() == Some(true));
         match self {
-            Acknowledges::Success => Said::taken_if(is_true("success") && !body.speaks_of_an_error()),
-            Acknowledges::OkTrue => Said::taken_if(is_true("ok") && !body.speaks_of_an_error()),
-            Acknowledges::Ok => Said::taken_if(body.json.as_str().unwrap_or(&body.text).eq_ignore_ascii_case("ok")),
-            Acknowledges::Nothing => Said::taken_if(body.text.is_empty()),
+            Acknowledges::Success => Acknowledgement::accepted_if(is_true("success") && !body.mentions_error()),
+            Acknowledges::OkTrue => Acknowledgement::accepted_if(is_true("ok") && !body.mentions_error()),
+            Acknowledges::Ok => {
+                Acknowledgement::accepted_if(body.json.as_str().unwrap_or(&body.text).eq_ignore_ascii_case("ok"))
+            }
+            Acknowledges::Nothing => Acknowledgement::accepted_if(body.text.is_empty()),
             Acknowledges::Undocumented => undocumented_body(body),
             Acknowledges::Anything => any_body(body),
         }
@@ -150,7 +154,7 @@ const CUSTOMERIO: Preset = Preset {
     headers: &[("x-strict-mode", "1")],
     whole_batch_fails: true,
     batch_context: true,
-    key_is: "the API key of an HTTP source (Data & Integrations → Integrations → Connections → the source → Settings)",
+    key_is: "the API key of an HTTP source (Data & Integrations → Integrations → Connections → the source → SegmentSettings)",
     ..SEGMENT
 };
 

@@ -6,14 +6,15 @@ use parking_lot::Mutex;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::preset::Auth;
+use super::downstream;
+use super::preset::{Auth, preset};
 use crate::error::{Error, Kind, Result};
 use crate::secret::Secret;
 
 /// Whether messages travel together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Wire {
+pub enum SegmentWire {
     /// An array of messages per request.
     Batch,
     /// One message per request.
@@ -23,7 +24,7 @@ pub enum Wire {
 /// How the key is shown to the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum ShownBy {
+pub enum KeyPlacement {
     /// `Authorization: Basic` with the base64 of the key and a colon.
     Basic,
     /// `Authorization: Basic` with the key as it is.
@@ -39,7 +40,7 @@ pub enum ShownBy {
 /// Whether messages must name a user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Wants {
+pub enum UserSetting {
     /// A mapping must have a `[user]`.
     Required,
     /// It may.
@@ -49,7 +50,7 @@ pub enum Wants {
 /// The `[destinations.<name>]` table of `type = "segment"`. What is absent is the preset's.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Settings {
+pub struct SegmentSettings {
     /// Which vendor; Segment (US) when absent.
     #[serde(default)]
     pub preset: Option<String>,
@@ -60,7 +61,7 @@ pub struct Settings {
     pub base_url: Option<String>,
     /// Whether messages travel together.
     #[serde(default)]
-    pub wire: Option<Wire>,
+    pub wire: Option<SegmentWire>,
     /// The path of the endpoint that takes batches.
     #[serde(default)]
     pub batch_path: Option<String>,
@@ -69,7 +70,7 @@ pub struct Settings {
     pub group_path: Option<String>,
     /// How the key is shown.
     #[serde(default)]
-    pub auth: Option<ShownBy>,
+    pub auth: Option<KeyPlacement>,
     /// The header of `auth = "header"`.
     #[serde(default)]
     pub auth_header: Option<String>,
@@ -96,7 +97,7 @@ pub struct Settings {
     pub message_id: Option<bool>,
     /// Whether messages must name a user.
     #[serde(default)]
-    pub user: Option<Wants>,
+    pub user: Option<UserSetting>,
     /// Whether one bad message fails its batch.
     #[serde(default)]
     pub whole_batch_fails: Option<bool>,
@@ -116,16 +117,16 @@ pub struct Settings {
 }
 
 /// How the key is shown, by the settings or else by the preset.
-pub(super) fn auth(settings: &Settings, preset: Auth) -> Result<Auth> {
+pub(super) fn auth(settings: &SegmentSettings, preset: Auth) -> Result<Auth> {
     let header = settings.auth_header.as_deref().map(header_name).transpose()?;
     Ok(match (settings.auth, header) {
         (None, None) => preset,
-        (Some(ShownBy::Basic), None) => Auth::Basic,
-        (Some(ShownBy::BasicRaw), None) => Auth::BasicRaw,
-        (Some(ShownBy::Bearer), None) => Auth::Bearer,
-        (Some(ShownBy::None), None) => Auth::None,
-        (None | Some(ShownBy::Header), Some(name)) => Auth::Header(name),
-        (Some(ShownBy::Header), None) => match preset {
+        (Some(KeyPlacement::Basic), None) => Auth::Basic,
+        (Some(KeyPlacement::BasicRaw), None) => Auth::BasicRaw,
+        (Some(KeyPlacement::Bearer), None) => Auth::Bearer,
+        (Some(KeyPlacement::None), None) => Auth::None,
+        (None | Some(KeyPlacement::Header), Some(name)) => Auth::Header(name),
+        (Some(KeyPlacement::Header), None) => match preset {
             Auth::Header(name) => Auth::Header(name),
             _ => {
                 return Err(Error::new(Kind::Config, "`auth = \"header\"` does not say which")
@@ -196,4 +197,20 @@ pub(super) fn context(configured: Option<&toml::Table>) -> Result<Value> {
         context.extend(more);
     }
     Ok(Value::Object(context))
+}
+
+/// What stands behind a destination, as far as its settings tell.
+#[derive(Debug, serde::Deserialize)]
+pub struct SegmentDownstream {
+    preset: Option<String>,
+    downstream: Option<String>,
+}
+
+impl SegmentDownstream {
+    /// Traits that the calls of a mapping should all have: see `downstream.rs`.
+    pub fn needed_in_every_call(&self) -> Vec<&'static str> {
+        let Some(preset) = preset(self.preset.as_deref().unwrap_or("segment")) else { return Vec::new() };
+        let tools = self.downstream.as_deref().and_then(|list| downstream::tools(list).ok());
+        downstream::needed(preset, tools.as_deref())
+    }
 }

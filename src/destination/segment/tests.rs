@@ -6,16 +6,26 @@ use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
 use super::preset::PRESETS;
+use super::preset::base64;
+use super::settings::{KeyPlacement, SegmentSettings, SegmentWire, UserSetting};
 use super::*;
+use crate::destination::{
+    AddressedChange, Attempt, Destination, Element, MappingFinding, Part, TraitShape, User, UserRule, Verdict,
+};
+use crate::error::Kind;
+use crate::io::http::{Applied, Request, Response};
 use crate::model::Change;
 use crate::model::cell::As;
 use crate::model::document::number_value;
+use crate::model::{OnNull, Op};
+use crate::secret::Secret;
+use std::sync::Arc;
 
 const KEY: &str = "abc123";
 
-fn settings(preset: &str) -> Settings {
+fn settings(preset: &str) -> SegmentSettings {
     let table = toml::Table::from_iter([("preset".to_owned(), preset.into()), ("write_key".to_owned(), KEY.into())]);
-    let mut settings: Settings = toml::Value::Table(table).try_into().unwrap();
+    let mut settings: SegmentSettings = toml::Value::Table(table).try_into().unwrap();
     settings.downstream = Some("none".to_owned());
     if ["rudderstack", "dittofeed", "custom"].contains(&preset) {
         settings.base_url = Some("https://own.example.com".to_owned());
@@ -27,13 +37,13 @@ fn vendor(preset: &str) -> Segment {
     Segment::new(&settings(preset), "company").unwrap()
 }
 
-fn with(change: impl FnOnce(&mut Settings)) -> Segment {
+fn with(change: impl FnOnce(&mut SegmentSettings)) -> Segment {
     let mut settings = settings("custom");
     change(&mut settings);
     Segment::new(&settings, "company").unwrap()
 }
 
-fn refused(change: impl FnOnce(&mut Settings)) -> String {
+fn refused(change: impl FnOnce(&mut SegmentSettings)) -> String {
     let mut settings = settings("custom");
     change(&mut settings);
     let error = Segment::new(&settings, "company").err().expect("refused");
@@ -171,7 +181,7 @@ fn sg_03_a_message_without_a_user_is_never_sent_where_one_is_needed() {
         let reason = segment.parts(&empty).unwrap_err();
         assert_eq!(reason, "the user's id is empty: give the row one, or leave it out with `where`");
     }
-    assert_eq!(with(|settings| settings.user = Some(Wants::Optional)).features().user, UserRule::Optional);
+    assert_eq!(with(|settings| settings.user = Some(UserSetting::Optional)).features().user, UserRule::Optional);
     let keyless = AddressedChange { key: String::new(), ..addressed("a", json!({"n": 1})) };
     assert_eq!(
         vendor("segment").parts(&keyless).unwrap_err(),
@@ -313,7 +323,7 @@ fn sg_11_names_that_differ_in_capitals_or_underscores_collide() {
 
 /// What `check` says with these tools behind a preset.
 fn remarked_behind(preset: &str, downstream: Option<&str>, traits: &[TraitShape<'_>]) -> Vec<(bool, String)> {
-    let settings = Settings { downstream: downstream.map(str::to_owned), ..settings(preset) };
+    let settings = SegmentSettings { downstream: downstream.map(str::to_owned), ..settings(preset) };
     let remarks = Segment::new(&settings, "company").unwrap().findings(traits);
     remarks.into_iter().map(|remark| (remark.error, format!("{} | {}", remark.what, remark.help))).collect()
 }
@@ -374,7 +384,7 @@ fn customer_ios_objects_have_a_type_in_each_call_and_short_ids() {
             assert!(matches!(&told[..], [(true, words)] if words.contains("rename the trait")), "{told:?}");
         }
     }
-    let through = Settings { downstream: Some("customerio".to_owned()), ..settings("segment") };
+    let through = SegmentSettings { downstream: Some("customerio".to_owned()), ..settings("segment") };
     for segment in [vendor("customerio"), Segment::new(&through, "company").unwrap()] {
         let call = |key: &str| segment.parts(&addressed(key, json!({"plan": "pro"})));
         assert!(call(&"é".repeat(150)).is_ok());
@@ -502,7 +512,7 @@ fn sg_14_what_answers_mean() {
     }
     let refused = interpret("rudderstack", 400, "request neither has anonymousId nor userId");
     let reason = "HTTP 400: request neither has anonymousId nor userId".to_owned();
-    assert_eq!(refused, Verdict::refused(reason));
+    assert_eq!(refused, Verdict::rejected(reason));
     // A size that a 400 speaks of is the request's, unless the server judges single messages.
     assert_eq!(is(&interpret("segment", 400, "Exceeds max message size: too large")), "too large");
     assert_eq!(is(&interpret("rudderstack", 400, "message too large")), "refused");
@@ -592,22 +602,24 @@ fn sg_16_every_way_to_show_the_key() {
     ] {
         assert_eq!(shown(&vendor(preset)), expected, "{preset}");
     }
-    assert_eq!(shown(&with(|settings| settings.auth = Some(ShownBy::Bearer))), "authorization: Bearer abc123");
+    assert_eq!(shown(&with(|settings| settings.auth = Some(KeyPlacement::Bearer))), "authorization: Bearer abc123");
     assert_eq!(shown(&with(|settings| settings.auth_header = Some("X-Token".to_owned()))), "x-token: abc123");
-    let body_only = with(|settings| (settings.auth, settings.key_in_body) = (Some(ShownBy::None), Some(true)));
+    let body_only = with(|settings| (settings.auth, settings.key_in_body) = (Some(KeyPlacement::None), Some(true)));
     assert_eq!(shown(&body_only), "");
     for (told, expected) in [
-        (refused(|settings| settings.auth = Some(ShownBy::None)), "sent nowhere"),
-        (refused(|settings| settings.auth = Some(ShownBy::Header)), "does not say which"),
+        (refused(|settings| settings.auth = Some(KeyPlacement::None)), "sent nowhere"),
+        (refused(|settings| settings.auth = Some(KeyPlacement::Header)), "does not say which"),
         (
-            refused(|settings| (settings.auth, settings.auth_header) = (Some(ShownBy::Basic), Some("x".to_owned()))),
+            refused(|settings| {
+                (settings.auth, settings.auth_header) = (Some(KeyPlacement::Basic), Some("x".to_owned()))
+            }),
             "says nothing beside",
         ),
         (refused(|settings| settings.auth_header = Some("x y".to_owned())), "a header's name is none"),
         (refused(|settings| settings.write_key = Secret::new(" ")), "`write_key` is empty"),
         (
             refused(|settings| {
-                (settings.auth, settings.write_key) = (Some(ShownBy::Bearer), Secret::new("a\nb"));
+                (settings.auth, settings.write_key) = (Some(KeyPlacement::Bearer), Secret::new("a\nb"));
             }),
             "cannot stand in a header",
         ),
@@ -640,7 +652,7 @@ fn sg_17_jy_01_the_path_of_the_base_is_kept() {
     assert_eq!(vendor("jitsu").url, "https://use.jitsu.com/api/s/s2s/group");
     assert_eq!(vendor("accoil").url, "https://in.accoil.com/v2/group");
     let mut journy = settings("journy");
-    journy.wire = Some(Wire::Single);
+    journy.wire = Some(SegmentWire::Single);
     assert!(Segment::new(&journy, "company").is_err(), "no such path is documented");
     let probe = vendor("journy").probe().unwrap();
     assert_eq!((probe.url.as_str(), probe.headers.len()), ("https://analyze.journy.io/", 0));
@@ -746,7 +758,7 @@ fn no_secret_is_shown() {
     settings.write_key = Secret::new(key);
     settings.key_in_body = Some(true);
     settings.headers = Some(table(json!({"X-Proxy-Token": "pr0xy-never-shown"})));
-    for wire in [Wire::Batch, Wire::Single] {
+    for wire in [SegmentWire::Batch, SegmentWire::Single] {
         settings.wire = Some(wire);
         let segment = Segment::new(&settings, "company").unwrap();
         let sent = request(&segment, &[addressed("a", json!({"n": 1}))], 1);

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::Settings;
+use super::WebhookSettings;
 use crate::error::{Error, Kind, Result};
 use crate::io::http::Response;
 
@@ -18,7 +18,7 @@ pub(super) struct Success {
 
 impl Success {
     /// Reads the rule. Errors ([`Kind::Config`]): it can never be met, or half of it is missing.
-    pub(super) fn new(settings: &Settings) -> Result<Success> {
+    pub(super) fn new(settings: &WebhookSettings) -> Result<Success> {
         let text = settings.success.as_deref().unwrap_or("2xx").trim().to_lowercase();
         let statuses = if text == "2xx" {
             Vec::new()
@@ -84,11 +84,11 @@ mod tests {
 
     fn rule(success: Option<&str>, pointer: Option<&str>, equals: Option<&str>) -> Result<Success> {
         let text = |text: Option<&str>| text.map(str::to_owned);
-        let settings = Settings {
+        let settings = WebhookSettings {
             success: text(success),
             success_pointer: text(pointer),
             success_equals: text(equals),
-            ..Settings::default()
+            ..WebhookSettings::default()
         };
         Success::new(&settings)
     }

@@ -164,7 +164,7 @@ pub fn destination(settings: &DestinationSettings, group_type: &str) -> Result<B
     Ok(match settings.kind.as_str() {
         "amplitude" => amplitude::open(&settings.parse()?, group_type)?,
         "file" => {
-            let mut parsed: file::Settings = settings.parse()?;
+            let mut parsed: file::FileSettings = settings.parse()?;
             parsed.path = parsed.path.filter(|path| path != Path::new("-"));
             Box::new(file::File::new(&parsed, group_type))
         }

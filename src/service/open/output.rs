@@ -16,7 +16,7 @@ use crate::source::Inspection;
 pub(super) fn check(project: &Project, sources: &[(String, Inspection)]) -> Result<()> {
     let mut taken: Option<Vec<(Identity, String)>> = None;
     for settings in project.settings.destinations.values().filter(|settings| settings.kind == "file") {
-        let Some(path) = settings.parse::<file::Settings>()?.path.filter(|path| path != Path::new("-")) else {
+        let Some(path) = settings.parse::<file::FileSettings>()?.path.filter(|path| path != Path::new("-")) else {
             continue;
         };
         let wrong = |what: String| {

@@ -351,8 +351,8 @@ fn send(destination: &dyn Destination, addressed: &AddressedChange) -> Result<Ve
         let element = destination.element(addressed, &part);
         let limits = destination.limits(part.route);
         let size =
-            groupcast::destination::pack::Size { bytes: element.bytes.len(), traits: part.change.traits_count() };
-        if let Some((_, reason)) = groupcast::destination::pack::pack(&[size], &limits, usize::MAX).oversized.pop() {
+            groupcast::destination::batch::Size { bytes: element.bytes.len(), traits: part.change.traits_count() };
+        if let Some((_, reason)) = groupcast::destination::batch::pack(&[size], &limits, usize::MAX).oversized.pop() {
             return Err(reason);
         }
         let request = destination.request(part.route, &[&element], first_attempt());

@@ -6,7 +6,7 @@
 //!
 //! The protocol replaces values and keeps what is not mentioned. A null replaces like any other value; nothing removes a
 //! trait, and nothing deletes a group. What it deliberately is not: a client for events (`track`, `identify`), and a
-//! judge of delivery. Segment answers 200 to a wrong key, to a message without a user and to a batch of too many
+//! classify of delivery. Segment answers 200 to a wrong key, to a message without a user and to a batch of too many
 //! messages, and drops them all; so whatever can be known beforehand is checked here, and the rest is documented.
 //!
 //! Rules of ours:
@@ -14,36 +14,32 @@
 //! - A message above the vendor's limit is refused, never cut or split: to many tools behind Segment the last group call
 //!   is a statement of its own.
 //! - `context` and `integrations` are the configuration's and equal in all messages; nothing about a group stands there.
-//! - `messageId` follows from the change (see `dedup.rs`), so a vendor that remembers ids drops what we repeat. Vendors
+//! - `messageId` follows from the change (see `dedup_id.rs`), so a vendor that remembers ids drops what we repeat. Vendors
 //!   that do not are told the same values twice, which changes nothing.
 //! - The group type is not sent, since the protocol has none. It counts in `messageId`, and in the ledger.
+
+mod encode;
+mod response;
+use crate::destination::shared::settings::base_url;
+pub use settings::SegmentDownstream;
 
 mod downstream;
 mod preset;
 mod settings;
 
-use std::sync::Arc;
-use std::time::Duration;
-
-use chrono::DateTime;
-use serde::Serialize;
 use serde_json::Value;
 
 use self::downstream::Tool;
 use self::preset::{Auth, Preset, base64, preset};
-pub use self::settings::{Settings, ShownBy, Wants, Wire};
+pub use self::settings::{KeyPlacement, SegmentSettings, SegmentWire, UserSetting};
 use self::settings::{auth, context, headers, is_header_value, json};
-use super::evidence;
-use super::plain_json::{self, moment};
-use super::reserved::{self, Folding, Reserved, Wanted, reserved};
-use super::response::words;
 use super::{
     AddressedChange, Attempt, Destination, Element, Features, MappingFinding, Part, RequestLimits, Route, TraitShape,
-    User, UserRule, Verdict, dedup,
+    UserRule, Verdict,
 };
+use crate::destination::shared::reserved_traits::{self, ExpectedType, NameFolding, ReservedTrait, reserved_trait};
 use crate::error::{Error, Kind, Result};
-use crate::io::http::{Applied, Request, Response};
-use crate::model::document::Traits;
+use crate::io::http::{Request, Response};
 use crate::model::{OnNull, Op};
 use crate::secret::Secret;
 
@@ -55,28 +51,28 @@ const BATCH: &str = r#""batch":["#;
 const BATCH_END: &str = "]}";
 
 /// How the group spec compares names ("traits are case-insensitive", `createdAt` and `created_at`).
-const FOLDING: Folding = Folding::CapitalsAndUnderscores;
+const FOLDING: NameFolding = NameFolding::CapitalsAndUnderscores;
 
 /// The group spec's reserved traits.
-const RESERVED: [Reserved; 13] = [
-    reserved("address", Wanted::Members(&["city", "country", "postalCode", "state", "street"])),
-    reserved("avatar", Wanted::Text),
-    reserved("createdAt", Wanted::Moment),
-    reserved("description", Wanted::Text),
-    reserved("email", Wanted::Text),
-    Reserved {
+const RESERVED: [ReservedTrait; 13] = [
+    reserved_trait("address", ExpectedType::Members(&["city", "country", "postalCode", "state", "street"])),
+    reserved_trait("avatar", ExpectedType::Text),
+    reserved_trait("createdAt", ExpectedType::Timestamp),
+    reserved_trait("description", ExpectedType::Text),
+    reserved_trait("email", ExpectedType::Text),
+    ReservedTrait {
         name: "employees",
-        wanted: Wanted::Number,
+        wanted: ExpectedType::Number,
         note: "its table says string, its samples send a number, and tools compare it as one",
     },
-    reserved("id", Wanted::Text),
-    reserved("industry", Wanted::Text),
-    reserved("name", Wanted::Text),
-    reserved("phone", Wanted::Text),
-    reserved("website", Wanted::Text),
-    reserved("plan", Wanted::Text),
+    reserved_trait("id", ExpectedType::Text),
+    reserved_trait("industry", ExpectedType::Text),
+    reserved_trait("name", ExpectedType::Text),
+    reserved_trait("phone", ExpectedType::Text),
+    reserved_trait("website", ExpectedType::Text),
+    reserved_trait("plan", ExpectedType::Text),
     // Only journy.io's, and last: the others leave it out.
-    reserved("status", Wanted::Word(&["lead", "trial", "trial_expired", "paying", "churn"])),
+    reserved_trait("status", ExpectedType::OneOf(&["lead", "trial", "trial_expired", "paying", "churn"])),
 ];
 
 /// A server that speaks Segment's protocol, for one group type.
@@ -103,30 +99,12 @@ pub struct Segment {
     downstream: Option<Vec<&'static Tool>>,
 }
 
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Message<'a> {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    anonymous_id: Option<&'a str>,
-    context: &'a Value,
-    group_id: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    integrations: Option<&'a Value>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    message_id: Option<String>,
-    timestamp: String,
-    traits: &'a Traits,
-    r#type: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    user_id: Option<&'a str>,
-}
-
 impl Segment {
     /// The destination that these settings describe, for groups of `group_type`.
     ///
     /// Errors ([`Kind::Config`]): an unknown preset, an address that is missing or odd, a key that cannot be shown or is
     /// shown nowhere, a header that is none.
-    pub fn new(settings: &Settings, group_type: &str) -> Result<Segment> {
+    pub fn new(settings: &SegmentSettings, group_type: &str) -> Result<Segment> {
         let wrong = |what: String, advice: &str| Error::new(Kind::Config, what).advise(advice);
         let name = settings.preset.as_deref().unwrap_or("segment");
         let mut row = *preset(name).ok_or_else(|| {
@@ -140,8 +118,8 @@ impl Segment {
             let what = format!("preset `{name}` needs a `base_url`");
             wrong(what, "write the server's address: `base_url = \"https://dataplane.example.com\"`")
         })?;
-        let base = super::base_url(base)?;
-        row.single = settings.wire.map_or(row.single, |wire| wire == Wire::Single);
+        let base = base_url(base)?;
+        row.single = settings.wire.map_or(row.single, |wire| wire == SegmentWire::Single);
         let (path_name, path) = match row.single {
             true => ("group_path", settings.group_path.as_deref().or(row.group_path)),
             false => ("batch_path", settings.batch_path.as_deref().or(row.batch_path)),
@@ -162,8 +140,8 @@ impl Segment {
         row.message_id = settings.message_id.unwrap_or(row.message_id);
         row.whole_batch_fails = settings.whole_batch_fails.unwrap_or(row.whole_batch_fails);
         row.user = match settings.user {
-            Some(Wants::Required) => UserRule::Required,
-            Some(Wants::Optional) => UserRule::Optional,
+            Some(UserSetting::Required) => UserRule::Required,
+            Some(UserSetting::Optional) => UserRule::Optional,
             None => row.user,
         };
         if row.auth == Auth::None && !row.key_in_body {
@@ -226,34 +204,6 @@ impl Segment {
             preset: row,
         })
     }
-
-    fn says(&self, response: &Response) -> String {
-        let mut secrets = vec![&self.key, &self.shown_key];
-        let configured: Vec<Secret> = self.secret_headers.iter().map(|(_, value)| Secret::new(value.clone())).collect();
-        secrets.extend(&configured);
-        words(response, &secrets)
-    }
-
-    /// The body before the elements: `{"sentAt":"…","writeKey":"…","batch":[`.
-    fn head(&self, sent_at: &str) -> String {
-        format!("{SENT_AT}{sent_at}{SENT_AT_END}{}{}", self.key_field, self.batch_head)
-    }
-}
-
-/// What stands behind a destination, as far as its settings tell.
-#[derive(Debug, serde::Deserialize)]
-pub struct Behind {
-    preset: Option<String>,
-    downstream: Option<String>,
-}
-
-impl Behind {
-    /// Traits that the calls of a mapping should all have: see `downstream.rs`.
-    pub fn needed_in_every_call(&self) -> Vec<&'static str> {
-        let Some(preset) = preset(self.preset.as_deref().unwrap_or("segment")) else { return Vec::new() };
-        let tools = self.downstream.as_deref().and_then(|list| downstream::tools(list).ok());
-        downstream::needed(preset, tools.as_deref())
-    }
 }
 
 /// The names of all presets.
@@ -306,8 +256,8 @@ impl Destination for Segment {
     fn findings(&self, traits: &[TraitShape<'_>]) -> Vec<MappingFinding> {
         let spec = if self.preset.status_words { "journy.io's group spec" } else { "the group spec" };
         let count = RESERVED.len() - usize::from(!self.preset.status_words);
-        let mut found = reserved::collisions(self.preset.vendor, FOLDING, traits);
-        found.extend(reserved::mistyped(spec, &RESERVED[..count], FOLDING, traits));
+        let mut found = reserved_traits::collisions(self.preset.vendor, FOLDING, traits);
+        found.extend(reserved_traits::mistyped(spec, &RESERVED[..count], FOLDING, traits));
         if let Some(tool) = self.preset.tool {
             found.extend(tool.findings(true, traits));
         }
@@ -321,115 +271,19 @@ impl Destination for Segment {
     }
 
     fn parts(&self, addressed: &AddressedChange) -> Result<Vec<Part>, String> {
-        let AddressedChange { key, user, change, .. } = addressed;
-        let vendor = self.preset.vendor;
-        plain_json::check_only_sets(vendor, addressed)?;
-        plain_json::check_id("the group's key", key)?;
-        match user {
-            Some(user) => plain_json::check_id("the user's id", plain_json::user_id(user))?,
-            None if self.preset.user == UserRule::Optional => {}
-            None => {
-                return Err(format!(
-                    "no user: {vendor} drops a group call without one, or refuses its whole batch; add `[user]` to the mapping"
-                ));
-            }
-        }
-        plain_json::check_traits(&change.set)?;
-        for tool in self.preset.tool.into_iter().chain(self.downstream.iter().flatten().copied()) {
-            tool.refuse(key, change.set.keys())?;
-        }
-        if change.is_empty() {
-            return Ok(Vec::new());
-        }
-        let part = Part { route: 0, change: Arc::clone(change) };
-        let room = self.limits(0).element_bytes_max;
-        let bare = self.element(addressed, &Part { route: 0, change: Arc::default() }).bytes.len();
-        if bare + plain_json::bytes_at_most(&change.set) > room {
-            let bytes = self.element(addressed, &part).bytes.len();
-            if bytes > room {
-                let (largest, its) = plain_json::largest(&change.set).unwrap_or_default();
-                return Err(format!(
-                    "the group call takes {bytes} bytes; {vendor} takes at most {room} and may drop a larger one silently: \
-                     shorten `{largest}` ({its} bytes) with `sql`, or leave it out"
-                ));
-            }
-        }
-        Ok(vec![part])
+        self.encode_parts(addressed)
     }
 
     fn element(&self, addressed: &AddressedChange, part: &Part) -> Element {
-        let AddressedChange { key, user, at, .. } = addressed;
-        let message_id = || dedup::uuid(dedup::digest(&self.group_type, addressed, &part.change));
-        let message = Message {
-            anonymous_id: match user {
-                Some(User::Anonymous(id)) => Some(id),
-                _ => None,
-            },
-            context: &self.context,
-            group_id: key,
-            integrations: self.integrations.as_ref(),
-            message_id: self.preset.message_id.then(message_id),
-            timestamp: moment(*at),
-            traits: &part.change.set,
-            r#type: "group",
-            user_id: match user {
-                Some(User::Id(id)) => Some(id),
-                _ => None,
-            },
-        };
-        serde_json::to_vec(&message).expect("writing JSON values to memory cannot fail").into()
+        self.encode_element(addressed, part)
     }
 
     fn request(&self, _: Route, elements: &[&Element], attempt: Attempt) -> Request {
-        let mut body = self.head(&moment(attempt.at)).into_bytes();
-        body.reserve(elements.iter().map(|element| element.bytes.len() + 1).sum::<usize>() + BATCH_END.len());
-        if self.preset.single {
-            // The message is an object and never empty, so its members follow ours.
-            elements.iter().for_each(|element| body.extend_from_slice(element.bytes.get(1..).unwrap_or_default()));
-        } else {
-            for (at, element) in elements.iter().enumerate() {
-                if at > 0 {
-                    body.push(b',');
-                }
-                body.extend_from_slice(&element.bytes);
-            }
-            body.extend_from_slice(BATCH_END.as_bytes());
-        }
-        let headers = self.headers.iter().chain(&self.secret_headers).cloned().collect();
-        Request { method: "POST", url: self.url.clone(), headers, body, gzip: self.preset.gzip }
+        self.encode_request(elements, attempt)
     }
 
     fn interpret(&self, _: Route, _: usize, response: &Response) -> Verdict {
-        let reason = self.says(response);
-        match response.status {
-            400 if !self.preset.whole_batch_fails && speaks_of_size(&response.body) => {
-                return Verdict::TooLarge { reason };
-            }
-            // The official clients repeat both; 460 is a load balancer's "the client went away".
-            410 | 460 => return Verdict::Retry { reason, after: asked(response), applied: Applied::Maybe },
-            _ => {}
-        }
-        let vendor = self.preset.vendor;
-        let credentials = format!("check `write_key`: it must be {}, of a source that is enabled", self.preset.key_is);
-        let plan = format!("check the {vendor} plan: it asks for payment");
-        let expected: Vec<String> = self.success.iter().map(u16::to_string).collect();
-        let address = match response.status {
-            200..=299 if !self.success.contains(&response.status) => format!(
-                "`base_url` and `preset` ({vendor} answers {} to what it takes; `success_status` sets another one)",
-                expected.join(" or ")
-            ),
-            _ => "`base_url` and `preset`".to_owned(),
-        };
-        let api = evidence::Api {
-            vendor,
-            statuses: &self.success,
-            body: &|body| self.preset.acknowledges.says(body),
-            address: &address,
-            credentials: &credentials,
-            plan: &plan,
-            after: asked(response),
-        };
-        evidence::judge(response, reason, &api)
+        self.verdict(response)
     }
 
     /// A GET of the server's root: no key, no data. A key cannot be tried without writing, and Segment would say yes to
@@ -453,29 +307,6 @@ impl Destination for Segment {
         }
         masked
     }
-}
-
-/// Whether a 400 is about the request's size.
-fn speaks_of_size(body: &[u8]) -> bool {
-    let text = String::from_utf8_lossy(body).to_lowercase();
-    ["too large", "too big", "exceeds max", "exceeded max", "size limit", "maximum size"]
-        .iter()
-        .any(|phrase| text.contains(phrase))
-}
-
-/// How long the answer asks us to wait: the longer of `Retry-After` and `X-RateLimit-Reset`, which holds seconds, or, where
-/// a proxy follows the other custom, a Unix time, read against the answer's own `Date`.
-fn asked(response: &Response) -> Option<Duration> {
-    const YEAR_SECONDS: u64 = 31_536_000;
-    let reset = response.header("x-ratelimit-reset").and_then(|value| value.trim().parse::<u64>().ok());
-    let reset = reset.and_then(|value| {
-        if value < YEAR_SECONDS {
-            return Some(Duration::from_secs(value));
-        }
-        let now = DateTime::parse_from_rfc2822(response.header("date")?.trim()).ok()?;
-        Some(Duration::from_secs(value.saturating_sub(u64::try_from(now.timestamp()).ok()?)))
-    });
-    response.retry_after().max(reset)
 }
 
 #[cfg(test)]

@@ -22,25 +22,27 @@
 //! A 200 from `/batch/` says that the events were queued. What ingestion then drops silently (a sixth group type, a
 //! project without the add-on, a wrong but well-formed token) only reading back shows.
 
+mod encode;
+mod response;
+mod settings;
+use crate::destination::shared::settings::base_url;
+use response::usual_api;
+pub use settings::{CaptureProtocol, PostHogRegion, PostHogSettings, WriteVia};
+
 mod capture;
 mod capture_v1;
 mod read;
 mod rest;
 
-use serde::Deserialize;
-use serde_json::Value;
-
 use self::rest::Rest;
-use super::evidence::{self, Body, Said};
 use super::readback::ReadBack;
-use super::response::words;
 use super::{
     AddressedChange, Attempt, Destination, Element, Features, MappingFinding, Pace, Part, RequestLimits, Route,
     TraitShape, UserRule, Verdict,
 };
 use crate::error::{Error, Kind, Result};
 use crate::io::http::{Request, Response};
-use crate::model::{OnNull, Op, number};
+use crate::model::{OnNull, Op};
 use crate::secret::Secret;
 
 /// Events to `/batch/`.
@@ -61,73 +63,6 @@ const GROUP_TYPES_MAX: usize = 5;
 /// How deep a value may nest. Capture's parser ends at 128 levels, three of which are the event's own.
 const DEPTH_MAX: usize = 100;
 
-/// Which of PostHog's two clouds holds the project.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Region {
-    /// `us.i.posthog.com` and `us.posthog.com`.
-    #[default]
-    Us,
-    /// `eu.i.posthog.com` and `eu.posthog.com`.
-    Eu,
-}
-
-/// How traits are set.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum WriteVia {
-    /// By events, as PostHog recommends.
-    #[default]
-    Capture,
-    /// By REST calls, one or more per group.
-    Rest,
-}
-
-/// By which protocol events travel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Capture {
-    /// `/batch/`, as PostHog's libraries do by default.
-    #[default]
-    V0,
-    /// `/i/v1/analytics/events`, which answers for each event; a server without it is an error.
-    V1,
-    /// The latter where the server has it.
-    Auto,
-}
-
-/// The `[destinations.<name>]` table of `type = "posthog"`.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Settings {
-    /// The project API key (`phc_…`).
-    pub api_key: Secret,
-    /// A personal API key (`phx_…`) with the scopes `group:read`, `group:write` and `activity_log:read`.
-    #[serde(default)]
-    pub personal_api_key: Option<Secret>,
-    /// The project's id, as in its address in PostHog.
-    #[serde(default)]
-    pub project_id: Option<String>,
-    /// The project's region; US when absent.
-    #[serde(default)]
-    pub region: Option<Region>,
-    /// Replaces the region's address for events: a self-hosted PostHog, a proxy.
-    #[serde(default)]
-    pub base_url: Option<String>,
-    /// Replaces the region's address for the REST API.
-    #[serde(default)]
-    pub app_url: Option<String>,
-    /// How traits are set.
-    #[serde(default)]
-    pub write_via: WriteVia,
-    /// Whether events travel compressed; yes when absent.
-    #[serde(default)]
-    pub gzip: Option<bool>,
-    /// By which protocol events travel.
-    #[serde(default)]
-    pub capture: Capture,
-}
-
 /// PostHog, for one group type.
 pub struct PostHog {
     /// Where events go, with a slash at the end.
@@ -139,7 +74,7 @@ pub struct PostHog {
     /// What stands before the events of a body. Holds the key.
     head: String,
     rest: Option<Rest>,
-    capture: Capture,
+    capture: CaptureProtocol,
     /// Whether the server has yet to be asked which protocols it has.
     asks_for_v1: bool,
 }
@@ -148,7 +83,7 @@ impl PostHog {
     /// The destination that these settings describe, for groups of `group_type`.
     ///
     /// Errors ([`Kind::Config`]): keys that are empty or swapped, half of what REST needs, an address that is none.
-    pub fn new(settings: &Settings, group_type: &str) -> Result<PostHog> {
+    pub fn new(settings: &PostHogSettings, group_type: &str) -> Result<PostHog> {
         let wrong = |what: &str, advice: &str| Err(Error::new(Kind::Config, what).advise(advice));
         let key = settings.api_key.expose().trim();
         if key.is_empty() {
@@ -158,7 +93,7 @@ impl PostHog {
             let advice = "set `api_key` to the project API key (`phc_…`), and this one as `personal_api_key`";
             return wrong("`api_key` is a personal API key, which events are not taken with", advice);
         }
-        if settings.capture != Capture::V0 && !key.bytes().all(|byte| byte.is_ascii_graphic()) {
+        if settings.capture != CaptureProtocol::V0 && !key.bytes().all(|byte| byte.is_ascii_graphic()) {
             let advice = "copy it again from Settings → Project: `phc_` and letters and digits";
             return wrong("`api_key` cannot stand in a header, as capture v1 needs it", advice);
         }
@@ -168,16 +103,16 @@ impl PostHog {
         }
         let region = settings.region.unwrap_or_default();
         let base = match (&settings.base_url, region) {
-            (Some(base), _) => super::base_url(base)?,
-            (None, Region::Us) => "https://us.i.posthog.com".to_owned(),
-            (None, Region::Eu) => "https://eu.i.posthog.com".to_owned(),
+            (Some(base), _) => base_url(base)?,
+            (None, PostHogRegion::Us) => "https://us.i.posthog.com".to_owned(),
+            (None, PostHogRegion::Eu) => "https://eu.i.posthog.com".to_owned(),
         };
         let app = match (&settings.app_url, &settings.base_url, region) {
-            (Some(app), _, _) => Some(super::base_url(app)?),
+            (Some(app), _, _) => Some(base_url(app)?),
             // Where events go may be a proxy that must never see the personal key.
             (None, Some(_), _) => None,
-            (None, None, Region::Us) => Some("https://us.posthog.com".to_owned()),
-            (None, None, Region::Eu) => Some("https://eu.posthog.com".to_owned()),
+            (None, None, PostHogRegion::Us) => Some("https://us.posthog.com".to_owned()),
+            (None, None, PostHogRegion::Eu) => Some("https://eu.posthog.com".to_owned()),
         };
         let rest = match (&settings.personal_api_key, &settings.project_id, app) {
             (None, None, _) if settings.write_via == WriteVia::Rest => {
@@ -204,59 +139,14 @@ impl PostHog {
             gzip: settings.gzip.unwrap_or(true),
             head: capture::head(key),
             rest,
-            asks_for_v1: settings.capture != Capture::V0 && settings.write_via == WriteVia::Capture,
+            asks_for_v1: settings.capture != CaptureProtocol::V0 && settings.write_via == WriteVia::Capture,
             capture: settings.capture,
         })
     }
 
     /// Whether events travel by capture v1: as configured, or as the server answered.
     fn is_v1(&self) -> bool {
-        self.capture == Capture::V1
-    }
-
-    fn says(&self, response: &Response) -> String {
-        let secrets: Vec<&Secret> = std::iter::once(&self.api_key).chain(self.rest.as_ref().map(Rest::key)).collect();
-        words(response, &secrets)
-    }
-
-    /// Why this cannot be said, if so.
-    fn refuse(&self, addressed: &AddressedChange) -> Result<(), String> {
-        let AddressedChange { key, change, .. } = addressed;
-        if change.delete {
-            return Err("PostHog cannot delete a group: set `on_missing` to `keep` or `unset`".to_owned());
-        }
-        if key.is_empty() {
-            return Err("the group's key is empty: give the row a key, or leave it out with `where`".to_owned());
-        }
-        if key.contains('\0') {
-            return Err("the group's key holds a NUL, which PostHog drops, so that it could become another key: remove it with `sql`".to_owned());
-        }
-        if key.len() > CHARS_MAX && key.chars().count() > CHARS_MAX {
-            return Err("the group's key has more than 400 characters: use a shorter column".to_owned());
-        }
-        if let Some(document) = &addressed.large_document {
-            capture::check_whole(document)?;
-        }
-        for (op, name, value) in change.values() {
-            if op != Op::Set {
-                return Err(format!("trait `{name}`: PostHog's groups know no `{}`: use `op = \"set\"`", op.name()));
-            }
-            check_name(name)?;
-            check(value, 0).map_err(|reason| format!("trait `{name}`: {reason}"))?;
-            if value.is_null() && self.write_via == WriteVia::Rest {
-                return Err(format!(
-                    "trait `{name}`: PostHog's REST API takes no null: set `on_null` to `unset` or `skip`, or use \
-                     `write_via = \"capture\"`"
-                ));
-            }
-        }
-        change.unset.iter().try_for_each(|name| {
-            check_name(name)?;
-            match change.set.contains_key(name) {
-                true => Err(format!("trait `{name}` is both set and unset: give it one operator")),
-                false => Ok(()),
-            }
-        })
+        self.capture == CaptureProtocol::V1
     }
 }
 
@@ -268,43 +158,6 @@ fn check_name(name: &str) -> Result<(), String> {
         return Err("a trait's name holds a NUL, which PostHog drops: rename it".to_owned());
     }
     Ok(())
-}
-
-fn check(value: &Value, depth: usize) -> Result<(), String> {
-    match value {
-        Value::Null | Value::Bool(_) | Value::String(_) => Ok(()),
-        Value::Number(number) if number::canonical(number.as_str()).is_none() => {
-            Err("a number that JSON cannot carry: declare `as = \"string\"`".to_owned())
-        }
-        Value::Number(number) if number::fits_double(number.as_str()) => Ok(()),
-        Value::Number(_) => {
-            Err("a number that PostHog would round (it keeps 64-bit floats): declare `as = \"string\"`".to_owned())
-        }
-        Value::Array(_) | Value::Object(_) if depth == DEPTH_MAX => {
-            Err("objects nested deeper than 100 layers: send it `as = \"string\"`".to_owned())
-        }
-        Value::Array(items) => items.iter().try_for_each(|item| check(item, depth + 1)),
-        Value::Object(members) => members.values().try_for_each(|member| check(member, depth + 1)),
-    }
-}
-
-/// What is the same in every way in, given what the body of an acknowledgement (200) says.
-fn usual_api<'a>(
-    response: &Response,
-    body: &'a dyn Fn(&Body) -> Said,
-    address: &'a str,
-    credentials: &'a str,
-) -> evidence::Api<'a> {
-    let plan = "look at the project's billing: PostHog takes nothing more until then";
-    evidence::Api {
-        vendor: "PostHog",
-        statuses: &[200],
-        body,
-        address,
-        credentials,
-        plan,
-        after: response.retry_after(),
-    }
 }
 
 impl Destination for PostHog {
@@ -380,9 +233,15 @@ impl Destination for PostHog {
     fn set_up(&mut self, response: &Response) -> Result<()> {
         if std::mem::take(&mut self.asks_for_v1) {
             match (self.capture, capture_v1::is_there(response.status)) {
-                (Capture::Auto, there) => self.capture = if there { Capture::V1 } else { Capture::V0 },
-                (Capture::V1, false) => {
-                    let what = format!("the server has no capture v1: {} at {}", self.says(response), capture_v1::PATH);
+                (CaptureProtocol::Auto, there) => {
+                    self.capture = if there { CaptureProtocol::V1 } else { CaptureProtocol::V0 }
+                }
+                (CaptureProtocol::V1, false) => {
+                    let what = format!(
+                        "the server has no capture v1: {} at {}",
+                        self.error_message(response),
+                        capture_v1::PATH
+                    );
                     return Err(Error::new(Kind::Config, what)
                         .advise("remove `capture`, or set it to `\"auto\"`; behind a proxy, let it pass this path"));
                 }
@@ -396,85 +255,24 @@ impl Destination for PostHog {
         }
     }
 
-    /// Removals first: they take effect at once, while events wait in PostHog's queue. The other way round ingestion, which
-    /// reads a group and writes it back, could bring a removed trait back.
     fn parts(&self, addressed: &AddressedChange) -> Result<Vec<Part>, String> {
-        self.refuse(addressed)?;
-        let mut parts = Vec::new();
-        if !addressed.change.unset.is_empty() {
-            let Some(rest) = &self.rest else {
-                return Err(
-                    "removing a trait needs `personal_api_key` and `project_id`: set them, or set `on_null` to \
-                            `null` or `skip`"
-                        .to_owned(),
-                );
-            };
-            match (rest.knows_the_type(), addressed.settled_seq) {
-                (true, _) => parts.extend(rest::removals(&addressed.change)),
-                // PostHog creates the type with the first group call, so there is nothing to remove yet.
-                (false, 0) => {}
-                (false, _) => {
-                    return Err(format!(
-                        "PostHog does not list the group type `{}` (yet), so no trait can be removed: events may still \
-                         wait in its queue; run again later with `--retry-rejected`",
-                        self.group_type
-                    ));
-                }
-            }
-        }
-        match (&self.rest, self.write_via) {
-            (Some(rest), WriteVia::Rest) => parts.extend(rest.settings(addressed)?),
-            _ => parts.extend(capture::events(self, addressed)?),
-        }
-        Ok(parts)
+        self.encode_parts(addressed)
     }
 
     fn element(&self, addressed: &AddressedChange, part: &Part) -> Element {
-        match (&self.rest, part.route) {
-            (Some(rest), DELETE_PROPERTY | CREATE | UPDATE_PROPERTY | UPSERT_PROPERTIES) => {
-                rest.element(&addressed.key, part)
-            }
-            _ => capture::event(self, addressed, &part.change),
-        }
+        self.encode_element(addressed, part)
     }
 
     fn request(&self, route: Route, elements: &[&Element], attempt: Attempt) -> Request {
-        match (&self.rest, route, elements) {
-            (Some(rest), DELETE_PROPERTY | CREATE | UPDATE_PROPERTY | UPSERT_PROPERTIES, [element]) => {
-                rest.request(element)
-            }
-            _ if self.is_v1() => Request {
-                method: "POST",
-                url: format!("{}{}", self.base, capture_v1::PATH),
-                headers: capture_v1::headers(self.api_key.expose(), attempt),
-                body: capture_v1::body(elements, attempt.at),
-                gzip: self.gzip,
-            },
-            _ => Request {
-                method: "POST",
-                url: format!("{}batch/", self.base),
-                headers: vec![("content-type", "application/json".to_owned())],
-                body: capture::body(&self.head, elements, attempt.at),
-                gzip: self.gzip,
-            },
-        }
+        self.encode_request(route, elements, attempt)
     }
 
     fn interpret(&self, route: Route, _: usize, response: &Response) -> Verdict {
-        let reason = self.says(response);
-        match route {
-            // Without its events nothing is known of any of them.
-            CAPTURE if self.is_v1() => capture_v1::interpret(&[], response, reason, &self.api_key),
-            CAPTURE => capture::interpret(response, reason),
-            _ => rest::interpret(route, response, reason),
-        }
+        self.verdict(route, response)
     }
 
     fn interpret_each(&self, route: Route, elements: &[&Element], response: &Response) -> Verdict {
-        match route {
-            CAPTURE if self.is_v1() => capture_v1::interpret(elements, response, self.says(response), &self.api_key),
-            _ => self.interpret(route, elements.len(), response),
-        }
+        self.verdict_per_element(route, elements, response)
     }
 
     fn confirmation_request(&self, route: Route, element: &Element, response: &Response) -> Option<Request> {

@@ -10,11 +10,11 @@
 
 use sha2::{Digest, Sha256};
 
-use super::AddressedChange;
+use crate::destination::AddressedChange;
 use crate::model::Change;
 
 /// A digest of one part of a change, `change`, that is addressed to a group of `group_type`.
-pub(super) fn digest(group_type: &str, addressed: &AddressedChange, change: &Change) -> [u8; 32] {
+pub(in crate::destination) fn digest(group_type: &str, addressed: &AddressedChange, change: &Change) -> [u8; 32] {
     let said = serde_json::to_vec(change).expect("writing JSON values to memory cannot fail");
     let mut hash = Sha256::new();
     // Each text with its length before it, so that no two lists of texts are the same bytes.
@@ -28,7 +28,7 @@ pub(super) fn digest(group_type: &str, addressed: &AddressedChange, change: &Cha
 }
 
 /// The digest's first half as a UUID (version 5: derived from a name).
-pub(super) fn uuid(digest: [u8; 32]) -> String {
+pub(in crate::destination) fn uuid(digest: [u8; 32]) -> String {
     let mut bytes: [u8; 16] = std::array::from_fn(|at| digest[at]);
     bytes[6] = bytes[6] & 0x0f | 0x50;
     bytes[8] = bytes[8] & 0x3f | 0x80;
