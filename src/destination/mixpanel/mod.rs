@@ -39,7 +39,7 @@ use crate::io::http::{Request, Response};
 use crate::model::{OnNull, Op};
 use crate::secret::Secret;
 
-/// Updates in a request (the reference's page *RequestLimits*).
+/// Updates in a request (the reference's page *Limits*).
 const UPDATES_MAX: usize = 2_000;
 /// Bytes of one update: "1 MB" on the same page, read in the narrower way.
 const UPDATE_BYTES_MAX: usize = 1_000_000;

@@ -172,7 +172,7 @@ impl Tool {
     }
 }
 
-/// Acknowledgement where nothing travels with every change and nobody said which tools there are.
+/// What to say where nothing travels with every change and the tools behind are not configured.
 pub(super) fn nothing_always(vendor: &str) -> MappingFinding {
     MappingFinding {
         about: None,
