@@ -26,18 +26,9 @@ pub use settings::{Alerts, Daemon, Defaults, Delivery, DestinationSettings, Sett
 
 #[cfg(test)]
 mod tests {
-    use super::{load, schema};
+    use super::load;
     use crate::destination::{amplitude, file, journy, mixpanel, posthog, segment, thrivestack, webhook};
-    use crate::model::setting::SettingType;
     use crate::source::{duckdb, postgres};
-
-    #[test]
-    fn the_known_presets_are_the_ones_segment_has() {
-        let segment = schema::DESTINATIONS.iter().find(|kind| kind.name == "segment").unwrap();
-        let preset = segment.settings.iter().find(|key| key.name == "preset").unwrap();
-        let SettingType::OneOf(words) = preset.of else { panic!("a preset is a word") };
-        assert_eq!(words, segment::preset_names());
-    }
 
     /// `known` lists the keys of each type for messages with a place; the types' own structs read them. Every key at
     /// once must pass both.

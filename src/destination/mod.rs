@@ -8,11 +8,13 @@
 pub mod amplitude;
 pub mod batch;
 mod change;
+mod destination_type;
 pub mod file;
 pub mod journy;
 pub mod mixpanel;
 pub mod posthog;
 pub mod readback;
+pub mod registry;
 pub mod segment;
 pub mod shared;
 pub mod thrivestack;
@@ -24,6 +26,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 pub use change::{AddressedChange, Attempt, Element, LARGE_DOCUMENT_BYTES, Part, User};
+pub use destination_type::{DestinationType, OwnKey};
 pub use verdict::{Blame, ElementVerdict, Verdict};
 
 use crate::error::Result as Outcome;

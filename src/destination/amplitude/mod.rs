@@ -22,6 +22,8 @@ mod encode;
 mod response;
 mod settings;
 pub use crate::destination::shared::settings::LongStrings;
+use crate::destination::{DestinationType, OwnKey};
+use crate::model::setting::{Setting, SettingValues};
 use response::by_status;
 pub use settings::{AmplitudeApi, AmplitudeRegion, AmplitudeSettings};
 
@@ -70,6 +72,27 @@ pub fn open(settings: &AmplitudeSettings, group_type: &str) -> Result<Box<dyn De
         AmplitudeApi::GroupIdentify => Box::new(Amplitude::new(settings, group_type)?),
         AmplitudeApi::HttpV2 => Box::new(http_v2::HttpV2::new(settings, group_type)?),
     })
+}
+
+/// The type `amplitude`.
+pub struct AmplitudeType;
+
+impl DestinationType for AmplitudeType {
+    fn name(&self) -> &'static str {
+        "amplitude"
+    }
+
+    fn settings(&self) -> &'static [Setting] {
+        settings::SETTINGS
+    }
+
+    fn own_keys(&self) -> &'static [OwnKey] {
+        &[OwnKey { setting: "api_key", prefix: None }]
+    }
+
+    fn open(&self, settings: &SettingValues, group_type: &str) -> Result<Box<dyn Destination>> {
+        open(&settings.parse()?, group_type)
+    }
 }
 
 /// Amplitude's Group Identify API, for one group type.

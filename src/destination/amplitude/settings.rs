@@ -4,8 +4,20 @@ use super::CHARS_MAX;
 use crate::destination::shared::settings::LongStrings;
 use crate::destination::shared::settings::base_url;
 use crate::error::{Error, Kind, Result};
+use crate::model::setting::{Setting, SettingType};
 use crate::secret::Secret;
 use serde::Deserialize;
+
+/// Its settings in `groupcast.toml`, besides `type` and those of delivery.
+pub(super) const SETTINGS: &[Setting] = &[
+    Setting::required("api_key", SettingType::Secret),
+    Setting::optional("api", SettingType::OneOf(&["groupidentify", "http_v2"])),
+    Setting::optional("region", SettingType::OneOf(&["us", "eu"])),
+    Setting::optional("base_url", SettingType::Url),
+    Setting::optional("long_strings", SettingType::OneOf(&["reject", "truncate"])),
+    Setting::optional("gzip", SettingType::Boolean),
+    Setting::optional("batch_max", SettingType::Integer(1, 2_000)),
+];
 
 /// Which API takes the properties.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]

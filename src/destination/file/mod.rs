@@ -10,13 +10,38 @@ mod settings;
 pub use settings::FileSettings;
 
 use super::{AddressedChange, Attempt, Destination, Element, Features, Part, RequestLimits, Route, UserRule, Verdict};
+use crate::destination::DestinationType;
+use crate::error::Result;
 use crate::io::http::{FILE_URL, Request, Response, STDOUT_URL};
+use crate::model::setting::{Setting, SettingValues};
 use crate::model::{OnNull, Op};
+use std::path::{Path, PathBuf};
 
 /// Lines in one write. A write ends with an fsync (about 1 ms on an SSD, 10 ms on a disk), so a page of changes is one or two.
 const LINES_MAX: usize = 5_000;
 /// Bytes in one write, and so in one change: far more than any account row, and little memory.
 const BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// The type `file`.
+pub struct FileType;
+
+impl DestinationType for FileType {
+    fn name(&self) -> &'static str {
+        "file"
+    }
+
+    fn settings(&self) -> &'static [Setting] {
+        settings::SETTINGS
+    }
+
+    fn output_file(&self, settings: &SettingValues) -> Result<Option<PathBuf>> {
+        Ok(settings.parse::<FileSettings>()?.file().map(Path::to_path_buf))
+    }
+
+    fn open(&self, settings: &SettingValues, group_type: &str) -> Result<Box<dyn Destination>> {
+        Ok(Box::new(File::new(&settings.parse()?, group_type)))
+    }
+}
 
 /// An NDJSON file or standard output, for one group type.
 pub struct File {
@@ -27,7 +52,7 @@ pub struct File {
 impl File {
     /// The destination that these settings describe, for groups of `group_type`.
     pub fn new(settings: &FileSettings, group_type: &str) -> File {
-        let url = match &settings.path {
+        let url = match settings.file() {
             Some(path) => format!("{FILE_URL}{}", path.display()),
             None => STDOUT_URL.to_owned(),
         };

@@ -14,7 +14,9 @@
 mod encode;
 mod response;
 mod settings;
+use crate::destination::DestinationType;
 use crate::destination::shared::settings::base_url;
+use crate::model::setting::{Setting, SettingValues};
 pub use settings::JournySettings;
 
 use std::time::Duration;
@@ -40,6 +42,23 @@ const WINDOW: Duration = Duration::from_secs(3_600);
 const THROTTLED: Duration = Duration::from_secs(60);
 /// Reset times from here on are seconds since 1970; below, seconds from now.
 const EPOCH_SECONDS_MIN: f64 = 1_000_000_000.0;
+
+/// The type `journy`.
+pub struct JournyType;
+
+impl DestinationType for JournyType {
+    fn name(&self) -> &'static str {
+        "journy"
+    }
+
+    fn settings(&self) -> &'static [Setting] {
+        settings::SETTINGS
+    }
+
+    fn open(&self, settings: &SettingValues, group_type: &str) -> Result<Box<dyn Destination>> {
+        Ok(Box::new(Journy::new(&settings.parse()?, group_type)?))
+    }
+}
 
 /// journy.io's accounts.
 pub struct Journy {

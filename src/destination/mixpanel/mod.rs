@@ -24,6 +24,8 @@ mod response;
 mod settings;
 pub use crate::destination::shared::settings::LongStrings;
 use crate::destination::shared::settings::base_url;
+use crate::destination::{DestinationType, OwnKey};
+use crate::model::setting::{Setting, SettingValues};
 pub use settings::{MixpanelRegion, MixpanelSettings};
 
 mod value;
@@ -49,6 +51,27 @@ const BODY_BYTES_MAX: usize = 2_000_000;
 const PROPERTIES_MAX: usize = 255;
 /// Bytes of a property's name, of a group key and (unless cut) of a string.
 const TEXT_BYTES_MAX: usize = 255;
+
+/// The type `mixpanel`.
+pub struct MixpanelType;
+
+impl DestinationType for MixpanelType {
+    fn name(&self) -> &'static str {
+        "mixpanel"
+    }
+
+    fn settings(&self) -> &'static [Setting] {
+        settings::SETTINGS
+    }
+
+    fn own_keys(&self) -> &'static [OwnKey] {
+        &[OwnKey { setting: "token", prefix: None }]
+    }
+
+    fn open(&self, settings: &SettingValues, group_type: &str) -> Result<Box<dyn Destination>> {
+        Ok(Box::new(Mixpanel::new(&settings.parse()?, group_type)?))
+    }
+}
 
 /// Mixpanel, for one group key.
 pub struct Mixpanel {

@@ -1,8 +1,17 @@
 //! The settings of a destination of type `mixpanel`.
 
 use crate::destination::shared::settings::LongStrings;
+use crate::model::setting::{Setting, SettingType};
 use crate::secret::Secret;
 use serde::Deserialize;
+
+/// Its settings in `groupcast.toml`, besides `type` and those of delivery.
+pub(super) const SETTINGS: &[Setting] = &[
+    Setting::required("token", SettingType::Secret),
+    Setting::optional("region", SettingType::OneOf(&["us", "eu", "in"])),
+    Setting::optional("base_url", SettingType::Url),
+    Setting::optional("long_strings", SettingType::OneOf(&["reject", "truncate"])),
+];
 
 /// Where the project's data lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]

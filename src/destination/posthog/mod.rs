@@ -26,6 +26,8 @@ mod encode;
 mod response;
 mod settings;
 use crate::destination::shared::settings::base_url;
+use crate::destination::{DestinationType, OwnKey};
+use crate::model::setting::{Setting, SettingValues};
 use response::usual_api;
 pub use settings::{CaptureProtocol, PostHogRegion, PostHogSettings, WriteVia};
 
@@ -62,6 +64,38 @@ const CHARS_MAX: usize = 400;
 const GROUP_TYPES_MAX: usize = 5;
 /// How deep a value may nest. Capture's parser ends at 128 levels, three of which are the event's own.
 const DEPTH_MAX: usize = 100;
+
+/// The type `posthog`.
+pub struct PostHogType;
+
+impl DestinationType for PostHogType {
+    fn name(&self) -> &'static str {
+        "posthog"
+    }
+
+    fn settings(&self) -> &'static [Setting] {
+        settings::SETTINGS
+    }
+
+    fn key_prefixes(&self) -> &'static [(&'static str, &'static str)] {
+        &[
+            ("phx_", "a personal API key of PostHog"),
+            ("phc_", "a project API key of PostHog"),
+            ("phs_", "a secret key of PostHog"),
+        ]
+    }
+
+    fn own_keys(&self) -> &'static [OwnKey] {
+        &[
+            OwnKey { setting: "api_key", prefix: Some("phc_") },
+            OwnKey { setting: "personal_api_key", prefix: Some("phx_") },
+        ]
+    }
+
+    fn open(&self, settings: &SettingValues, group_type: &str) -> Result<Box<dyn Destination>> {
+        Ok(Box::new(PostHog::new(&settings.parse()?, group_type)?))
+    }
+}
 
 /// PostHog, for one group type.
 pub struct PostHog {

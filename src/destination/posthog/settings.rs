@@ -1,7 +1,21 @@
 //! The settings of a destination of type `posthog`.
 
+use crate::model::setting::{Setting, SettingType};
 use crate::secret::Secret;
 use serde::Deserialize;
+
+/// Its settings in `groupcast.toml`, besides `type` and those of delivery.
+pub(super) const SETTINGS: &[Setting] = &[
+    Setting::required("api_key", SettingType::Secret),
+    Setting::optional("personal_api_key", SettingType::Secret),
+    Setting::optional("project_id", SettingType::Text),
+    Setting::optional("region", SettingType::OneOf(&["us", "eu"])),
+    Setting::optional("base_url", SettingType::Url),
+    Setting::optional("app_url", SettingType::Url),
+    Setting::optional("write_via", SettingType::OneOf(&["capture", "rest"])),
+    Setting::optional("capture", SettingType::OneOf(&["v0", "v1", "auto"])),
+    Setting::optional("gzip", SettingType::Boolean),
+];
 
 /// Which of PostHog's two clouds holds the project.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]

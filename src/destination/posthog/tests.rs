@@ -580,15 +580,9 @@ fn settings_that_cannot_work_are_told_apart() {
             PostHogSettings { personal_api_key: key("phc_abc"), project_id: project(), ..settings() },
             "no personal API key",
         ),
+        (PostHogSettings { project_id: Some("../7".to_owned()), ..with_rest(WriteVia::Capture) }, "`project_id`"),
         (
-            PostHogSettings { project_id: Some("../7".to_owned()), ..with_rest(WriteVia::Capture) },
-            "`project_id`",
-        ),
-        (
-            PostHogSettings {
-                base_url: Some("https://e.example.com".to_owned()),
-                ..with_rest(WriteVia::Capture)
-            },
+            PostHogSettings { base_url: Some("https://e.example.com".to_owned()), ..with_rest(WriteVia::Capture) },
             "`app_url`",
         ),
     ];
@@ -599,8 +593,7 @@ fn settings_that_cannot_work_are_told_apart() {
         assert!(!error.to_string().contains("_abc"), "{error}");
     }
     let own = "https://ph.example.com".to_owned();
-    let own =
-        PostHogSettings { base_url: Some(own.clone()), app_url: Some(own), ..with_rest(WriteVia::Capture) };
+    let own = PostHogSettings { base_url: Some(own.clone()), app_url: Some(own), ..with_rest(WriteVia::Capture) };
     let question = PostHog::new(&own, "company").unwrap().setup_request().unwrap();
     assert_eq!(question.url, "https://ph.example.com/api/projects/77/groups_types/");
     let eu = PostHogSettings { region: Some(PostHogRegion::Eu), ..with_rest(WriteVia::Capture) };

@@ -21,7 +21,8 @@
 mod encode;
 mod response;
 use crate::destination::shared::settings::base_url;
-pub use settings::SegmentDownstream;
+use crate::destination::{DestinationType, OwnKey};
+use crate::model::setting::{Setting, SettingValues};
 
 mod downstream;
 mod preset;
@@ -75,6 +76,35 @@ const RESERVED: [ReservedTrait; 13] = [
     reserved_trait("status", ExpectedType::OneOf(&["lead", "trial", "trial_expired", "paying", "churn"])),
 ];
 
+/// The type `segment`.
+pub struct SegmentType;
+
+impl DestinationType for SegmentType {
+    fn name(&self) -> &'static str {
+        "segment"
+    }
+
+    fn settings(&self) -> &'static [Setting] {
+        settings::SETTINGS
+    }
+
+    fn key_prefixes(&self) -> &'static [(&'static str, &'static str)] {
+        &[("sgp_", "a token for Segment's public API")]
+    }
+
+    fn own_keys(&self) -> &'static [OwnKey] {
+        &[OwnKey { setting: "write_key", prefix: None }]
+    }
+
+    fn always_traits(&self, settings: &SettingValues) -> Vec<&'static str> {
+        settings.parse().map_or_else(|_| Vec::new(), |of: SegmentSettings| downstream::always_traits(&of))
+    }
+
+    fn open(&self, settings: &SettingValues, group_type: &str) -> Result<Box<dyn Destination>> {
+        Ok(Box::new(Segment::new(&settings.parse()?, group_type)?))
+    }
+}
+
 /// A server that speaks Segment's protocol, for one group type.
 pub struct Segment {
     preset: Preset,
@@ -108,7 +138,7 @@ impl Segment {
         let wrong = |what: String, advice: &str| Error::new(Kind::Config, what).advise(advice);
         let name = settings.preset.as_deref().unwrap_or("segment");
         let mut row = *preset(name).ok_or_else(|| {
-            wrong(format!("there is no preset `{name}`"), &format!("use one of {}", preset_names().join(", ")))
+            wrong(format!("there is no preset `{name}`"), &format!("use one of {}", preset::NAMES.join(", ")))
         })?;
         let key = settings.write_key.expose();
         if key.trim().is_empty() {
@@ -204,11 +234,6 @@ impl Segment {
             preset: row,
         })
     }
-}
-
-/// The names of all presets.
-pub(crate) fn preset_names() -> Vec<&'static str> {
-    preset::PRESETS.iter().map(|preset| preset.name).collect()
 }
 
 impl Destination for Segment {

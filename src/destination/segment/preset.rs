@@ -158,6 +158,17 @@ const CUSTOMERIO: Preset = Preset {
     ..SEGMENT
 };
 
+/// The presets' names.
+pub(super) const NAMES: [&str; PRESETS.len()] = {
+    let mut names = [""; PRESETS.len()];
+    let mut at = 0;
+    while at < names.len() {
+        names[at] = PRESETS[at].name;
+        at += 1;
+    }
+    names
+};
+
 /// Every preset, `custom` last.
 pub(super) const PRESETS: [Preset; 11] = [
     SEGMENT,

@@ -1,15 +1,41 @@
 //! What can the `[destinations.<name>]` table of `type = "segment"` say, and what does it come to?
 
+use crate::model::setting::{Setting, SettingType};
 use std::collections::BTreeSet;
 
 use parking_lot::Mutex;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::downstream;
-use super::preset::{Auth, preset};
+use super::preset::Auth;
 use crate::error::{Error, Kind, Result};
 use crate::secret::Secret;
+
+/// Its settings in `groupcast.toml`, besides `type` and those of delivery.
+pub(super) const SETTINGS: &[Setting] = &[
+    Setting::optional("preset", SettingType::OneOf(&super::preset::NAMES)),
+    Setting::required("write_key", SettingType::Secret),
+    Setting::optional("base_url", SettingType::Url),
+    Setting::optional("wire", SettingType::OneOf(&["batch", "single"])),
+    Setting::optional("batch_path", SettingType::Text),
+    Setting::optional("group_path", SettingType::Text),
+    Setting::optional("auth", SettingType::OneOf(&["basic", "basic_raw", "bearer", "header", "none"])),
+    Setting::optional("auth_header", SettingType::Text),
+    Setting::optional("key_in_body", SettingType::Boolean),
+    // Below a kilobyte not even a message without traits is sure to fit.
+    Setting::optional("event_bytes_max", SettingType::Integer(1_024, 100_000_000)),
+    Setting::optional("batch_bytes_max", SettingType::Integer(1_024, 100_000_000)),
+    Setting::optional("batch_count_max", SettingType::Integer(1, 100_000)),
+    Setting::optional("success_status", SettingType::Integer(200, 299)),
+    Setting::optional("gzip", SettingType::Boolean),
+    Setting::optional("message_id", SettingType::Boolean),
+    Setting::optional("user", SettingType::OneOf(&["required", "optional"])),
+    Setting::optional("whole_batch_fails", SettingType::Boolean),
+    Setting::optional("headers", SettingType::Table),
+    Setting::optional("context", SettingType::Table),
+    Setting::optional("integrations", SettingType::Table),
+    Setting::optional("downstream", SettingType::Text),
+];
 
 /// Whether messages travel together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -197,20 +223,4 @@ pub(super) fn context(configured: Option<&toml::Table>) -> Result<Value> {
         context.extend(more);
     }
     Ok(Value::Object(context))
-}
-
-/// What stands behind a destination, as far as its settings tell.
-#[derive(Debug, serde::Deserialize)]
-pub struct SegmentDownstream {
-    preset: Option<String>,
-    downstream: Option<String>,
-}
-
-impl SegmentDownstream {
-    /// Traits that the calls of a mapping should all have: see `downstream.rs`.
-    pub fn needed_in_every_call(&self) -> Vec<&'static str> {
-        let Some(preset) = preset(self.preset.as_deref().unwrap_or("segment")) else { return Vec::new() };
-        let tools = self.downstream.as_deref().and_then(|list| downstream::tools(list).ok());
-        downstream::needed(preset, tools.as_deref())
-    }
 }

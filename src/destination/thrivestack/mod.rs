@@ -17,7 +17,9 @@
 mod encode;
 mod response;
 mod settings;
+use crate::destination::DestinationType;
 use crate::destination::shared::settings::base_url;
+use crate::model::setting::{Setting, SettingValues};
 use encode::is_group_type;
 pub use settings::{ThriveStackSettings, ThriveStackWire};
 
@@ -62,6 +64,23 @@ const EMPLOYEES: ReservedTrait = ReservedTrait {
     note: "a number today, text in the first documentation, which `wire = \"single\"` follows",
 };
 const EMPLOYEES_SINGLE: ReservedTrait = ReservedTrait { wanted: ExpectedType::Text, ..EMPLOYEES };
+
+/// The type `thrivestack`.
+pub struct ThriveStackType;
+
+impl DestinationType for ThriveStackType {
+    fn name(&self) -> &'static str {
+        "thrivestack"
+    }
+
+    fn settings(&self) -> &'static [Setting] {
+        settings::SETTINGS
+    }
+
+    fn open(&self, settings: &SettingValues, group_type: &str) -> Result<Box<dyn Destination>> {
+        Ok(Box::new(ThriveStack::new(&settings.parse()?, group_type)?))
+    }
+}
 
 /// ThriveStack, for one group type.
 pub struct ThriveStack {

@@ -1,7 +1,17 @@
 //! The settings of a destination of type `thrivestack`.
 
+use crate::model::setting::{Setting, SettingType};
 use crate::secret::Secret;
 use serde::Deserialize;
+
+/// Its settings in `groupcast.toml`, besides `type` and those of delivery.
+pub(super) const SETTINGS: &[Setting] = &[
+    Setting::required("api_key", SettingType::Secret),
+    Setting::optional("base_url", SettingType::Url),
+    Setting::optional("wire", SettingType::OneOf(&["array", "single"])),
+    Setting::optional("legacy_fields", SettingType::Boolean),
+    Setting::optional("context", SettingType::Table),
+];
 
 /// How groups are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]

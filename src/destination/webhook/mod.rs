@@ -20,6 +20,8 @@
 mod encode;
 mod response;
 mod settings;
+use crate::destination::DestinationType;
+use crate::model::setting::{Setting, SettingValues};
 pub use settings::{WebhookBody, WebhookMethod, WebhookSettings};
 use settings::{address, whole_address};
 
@@ -46,6 +48,23 @@ const TAIL: &[u8] = b"]}";
 /// Changes in a batch, and bytes in a body, unless configured: what common receivers take without being told to.
 const BATCH_MAX: usize = 100;
 const BYTES_MAX: usize = 1_000_000;
+
+/// The type `webhook`.
+pub struct WebhookType;
+
+impl DestinationType for WebhookType {
+    fn name(&self) -> &'static str {
+        "webhook"
+    }
+
+    fn settings(&self) -> &'static [Setting] {
+        settings::SETTINGS
+    }
+
+    fn open(&self, settings: &SettingValues, group_type: &str) -> Result<Box<dyn Destination>> {
+        Ok(Box::new(Webhook::new(&settings.parse()?, group_type)?))
+    }
+}
 
 /// An address of the operator's own, for one group type.
 pub struct Webhook {

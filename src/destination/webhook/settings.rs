@@ -1,8 +1,29 @@
 //! The settings of a destination of type `webhook`.
 
 use crate::error::{Error, Kind, Result};
+use crate::model::setting::{Setting, SettingType};
 use crate::secret::Secret;
 use serde::Deserialize;
+
+/// Its settings in `groupcast.toml`, besides `type` and those of delivery.
+pub(super) const SETTINGS: &[Setting] = &[
+    Setting::required("url", SettingType::Url),
+    Setting::optional("secret_path", SettingType::Secret),
+    Setting::optional("method", SettingType::OneOf(&["POST", "PUT", "PATCH"])),
+    Setting::optional("headers", SettingType::Table),
+    Setting::optional("auth_header", SettingType::Secret),
+    Setting::optional("body", SettingType::OneOf(&["single", "batch"])),
+    Setting::optional("batch_max", SettingType::Integer(1, 10_000)),
+    // Below a thousand bytes hardly a change fits.
+    Setting::optional("bytes_max", SettingType::Integer(1_000, 100_000_000)),
+    Setting::optional("success", SettingType::Text),
+    Setting::optional("success_pointer", SettingType::Text),
+    Setting::optional("success_equals", SettingType::Text),
+    Setting::optional("signing_secret", SettingType::Secret),
+    Setting::optional("signature_header", SettingType::Text),
+    Setting::optional("timestamp_header", SettingType::Text),
+    Setting::optional("dedup", SettingType::Boolean),
+];
 
 /// The request's method.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
