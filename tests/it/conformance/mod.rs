@@ -410,3 +410,11 @@ fn every_type_is_under_test() {
     let missing: Vec<_> = types.iter().filter(|name| !rows.contains(**name)).collect();
     assert!(types.contains("amplitude") && types.contains("file") && missing.is_empty(), "without a row: {missing:?}");
 }
+
+#[test]
+fn every_type_of_destination_has_a_row() {
+    let covered: BTreeSet<String> = ROWS.iter().map(|row| Subject::new(row).settings.kind).collect();
+    let known: BTreeSet<String> =
+        groupcast::destination::registry::DESTINATION_TYPES.iter().map(|of| of.name().to_owned()).collect();
+    assert_eq!(covered, known, "a new type of destination needs a row in ROWS");
+}
