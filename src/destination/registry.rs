@@ -58,8 +58,8 @@ mod tests {
                     table.insert(setting.name.to_owned(), value.clone());
                     // Settings that contradict each other are the operator's mistake, a setting that is not read is ours.
                     if let Err(error) = of.open(&SettingValues::new(table), "account") {
-                        assert_eq!(error.kind(), Kind::Config, "{}: {} = {value}: {error}", of.name(), setting.name);
-                        assert!(error.advice().is_some(), "{}: {} = {value}: {error}", of.name(), setting.name);
+                        assert_eq!(error.kind(), Kind::Config, "{}: {} = {value:?}: {error}", of.name(), setting.name);
+                        assert!(error.advice().is_some(), "{}: {} = {value:?}: {error}", of.name(), setting.name);
                     }
                 }
             }
