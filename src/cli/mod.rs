@@ -167,7 +167,7 @@ async fn check(cli: &Cli, connect: bool) -> Result<u8, Failure> {
         let mut found = Vec::new();
         let http_client = HttpClient::new()?;
         for file in &project.mappings {
-            match unanswered(&project, file, &http_client).await? {
+            match unavailable(&project, file, &http_client).await? {
                 Some(silent) => found.push(silent),
                 None => found.extend(remote::remarks(&project, file, &http_client).await?),
             }
@@ -217,21 +217,26 @@ async fn check(cli: &Cli, connect: bool) -> Result<u8, Failure> {
     Ok(code)
 }
 
-/// Longest a destination may take to answer a check. That it answers at all is enough.
+/// Longest a destination may take to respond to a check. That it responds at all is enough.
 const PROBE_LIMITS: CallLimits = CallLimits { timeout: Duration::from_secs(15), body_bytes_max: 0 };
 
-/// A destination that does not answer, as a problem at the line that names it.
-async fn unanswered(
+/// A destination that cannot be reached, as a problem at the line that names it.
+async fn unavailable(
     project: &Project,
     file: &MappingFile,
     http_client: &HttpClient,
 ) -> Result<Option<Diagnostic>, Error> {
     let settings = open::destination_of(project, file)?;
     let Some(request) = open::destination(settings, &file.mapping.group_type)?.probe() else { return Ok(None) };
-    let Err(silent) = http_client.send(&request, PROBE_LIMITS).await else { return Ok(None) };
-    let what = format!("destination {} does not answer: {}", settings.name, silent.what);
+    let Err(no_response) = http_client.send(&request, PROBE_LIMITS).await else { return Ok(None) };
+    let what = format!("destination `{}` ({}) is unavailable: {}", settings.name, settings.kind, no_response.what);
+    let address: Vec<String> =
+        open::destination_type(settings)?.address_settings().iter().map(|name| format!("`{name}`")).collect();
     let problem = Diagnostic::error(&file.mapping.file, &file.at("destination"), what);
-    Ok(Some(problem.help("look at its `base_url` and region, at this machine's network and proxy settings")))
+    Ok(Some(problem.help(format!(
+        "check {} of the destination, and this machine's network and proxy settings",
+        address.join(" and ")
+    ))))
 }
 
 /// A source that could not be asked, as a problem at the line that names it.

@@ -159,14 +159,14 @@ pub(super) async fn look(project: &Project, file: &MappingFile, key: &str) -> Re
         related: Ok(Vec::new()),
         activity: Ok(Vec::new()),
     };
-    if let Some(response) = reader.ask(ReadBackQuery::Find(key)).await? {
+    if let Some(response) = reader.query(ReadBackQuery::Find(key)).await? {
         remote.group = reader.readback.found(&response)?;
     }
     if remote.group.is_some() {
-        let related = reader.ask(ReadBackQuery::Related(key)).await;
+        let related = reader.query(ReadBackQuery::Related(key)).await;
         remote.related =
             related.and_then(|response| response.map_or(Ok(Vec::new()), |response| reader.readback.related(&response)));
-        let activity = reader.ask(ReadBackQuery::Activity(key)).await;
+        let activity = reader.query(ReadBackQuery::Activity(key)).await;
         remote.activity = activity
             .and_then(|response| response.map_or(Ok(Vec::new()), |response| reader.readback.activity(&response)));
     }
@@ -265,14 +265,14 @@ fn unanswered(file: &MappingFile, name: &str, error: &Error) -> Diagnostic {
 /// Traits whose declared type does not fit values that the destination holds already.
 async fn clashes(reader: &ReadBackClient<'_>, shapes: &[TraitShape<'_>]) -> Result<Vec<MappingFinding>> {
     let mut found = Vec::new();
-    let Some(response) = reader.ask(ReadBackQuery::Names).await? else { return Ok(found) };
+    let Some(response) = reader.query(ReadBackQuery::Names).await? else { return Ok(found) };
     let names = reader.readback.names(&response);
     for shape in shapes {
         let Some(wanted) = kind(shape) else { continue };
         if names.as_ref().is_some_and(|names| !names.iter().any(|name| name == shape.name)) {
             continue;
         }
-        let Some(response) = reader.ask(ReadBackQuery::Values(shape.name)).await? else { break };
+        let Some(response) = reader.query(ReadBackQuery::Values(shape.name)).await? else { break };
         // A server that cannot tell about one trait cannot tell about any.
         let Some(values) = reader.readback.values(&response) else { break };
         if values.iter().any(|value| !fits(wanted, value)) {

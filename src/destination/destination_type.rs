@@ -24,6 +24,17 @@ pub trait DestinationType: Sync {
         Ok(None)
     }
 
+    /// The settings that it needs to be read back, as messages name them; none where its API cannot be read.
+    fn readback_settings(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// The settings that hold its address.
+    fn address_settings(&self) -> Vec<&'static str> {
+        let names = self.settings().iter().map(|setting| setting.name);
+        names.filter(|name| ["url", "base_url", "app_url", "region"].contains(name)).collect()
+    }
+
     /// Traits that every call of a mapping should have, so that `init` can propose them.
     fn always_traits(&self, _settings: &SettingValues) -> Vec<&'static str> {
         Vec::new()

@@ -77,6 +77,10 @@ impl DestinationType for PostHogType {
         settings::SETTINGS
     }
 
+    fn readback_settings(&self) -> Option<&'static str> {
+        Some("`personal_api_key` and `project_id`")
+    }
+
     fn key_prefixes(&self) -> &'static [(&'static str, &'static str)] {
         &[
             ("phx_", "a personal API key of PostHog"),

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::Pace;
-use super::rest::{PACE, Rest, held};
+use super::rest::{PACE, Rest, group_of, held};
 use crate::destination::readback::{Activity, Page, ReadBack, ReadBackQuery, Related, RemoteGroup};
 use crate::error::{Error, Kind, Result};
 use crate::io::http::{Request, Response};
@@ -19,17 +19,6 @@ fn text(value: &Value, field: &str) -> Option<String> {
         Value::Number(number) => Some(number.to_string()),
         _ => None,
     }
-}
-
-pub(super) fn group(value: &Value) -> Option<RemoteGroup> {
-    let traits = match value.get("group_properties") {
-        Some(Value::Object(traits)) => traits.clone(),
-        None | Some(Value::Null) => Default::default(),
-        // Some servers hand on the text their database holds.
-        Some(Value::String(text)) => serde_json::from_str(text).ok()?,
-        Some(_) => return None,
-    };
-    Some(RemoteGroup { key: value.get("group_key")?.as_str()?.to_owned(), traits })
 }
 
 /// The cursor in the address of the next page. Only it is taken: behind a proxy the address itself may name a host that is
@@ -68,7 +57,7 @@ impl ReadBack for Rest {
         let answer = self.answered("its groups", response)?;
         let broken = || unreadable("a page of groups");
         let results = answer.get("results").and_then(Value::as_array).ok_or_else(broken)?;
-        let groups = results.iter().map(group).collect::<Option<Vec<_>>>().ok_or_else(broken)?;
+        let groups = results.iter().map(group_of).collect::<Option<Vec<_>>>().ok_or_else(broken)?;
         let next = match answer.get("next") {
             None | Some(Value::Null) => None,
             Some(next) => Some(next.as_str().and_then(cursor).ok_or_else(broken)?),
@@ -81,7 +70,7 @@ impl ReadBack for Rest {
             return Ok(None);
         }
         let answer = self.answered("this group", response)?;
-        group(&answer).map(Some).ok_or_else(|| unreadable("a group"))
+        group_of(&answer).map(Some).ok_or_else(|| unreadable("a group"))
     }
 
     fn related(&self, response: &Response) -> Result<Vec<Related>> {

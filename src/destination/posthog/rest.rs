@@ -11,6 +11,7 @@ use super::{
     AddressedChange, CREATE, DELETE_PROPERTY, Element, GROUP_TYPES_MAX, Pace, Part, RequestLimits, Route,
     UPDATE_PROPERTY, UPSERT_PROPERTIES, Verdict, WriteVia, usual_api,
 };
+use crate::destination::readback::RemoteGroup;
 use crate::destination::shared::error_message::error_message;
 use crate::destination::shared::status::{self, Acknowledgement, ResponseBody};
 use crate::error::{Error, Kind, Result};
@@ -259,7 +260,7 @@ pub(super) fn is_removed(removal: &Element, answer: &Response) -> bool {
     let Some(name) = removal.get("$unset").and_then(Value::as_str) else { return false };
     let body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
     match answer.status {
-        200 => super::read::group(&body).is_some_and(|group| !group.traits.contains_key(&*without_nul(name))),
+        200 => group_of(&body).is_some_and(|group| !group.traits.contains_key(&*without_nul(name))),
         // PostHog's own, by its form.
         404 => body.get("detail").is_some(),
         _ => false,
@@ -346,4 +347,16 @@ pub(super) fn interpret(route: Route, response: &Response, reason: String) -> Ve
         reason,
         &status::DocumentedApi { statuses, ..usual_api(response, &taken, "`app_url`", credentials) },
     )
+}
+
+/// The group that an object of the API describes.
+pub(super) fn group_of(value: &Value) -> Option<RemoteGroup> {
+    let traits = match value.get("group_properties") {
+        Some(Value::Object(traits)) => traits.clone(),
+        None | Some(Value::Null) => Default::default(),
+        // Some servers hand on the text their database holds.
+        Some(Value::String(text)) => serde_json::from_str(text).ok()?,
+        Some(_) => return None,
+    };
+    Some(RemoteGroup { key: value.get("group_key")?.as_str()?.to_owned(), traits })
 }

@@ -4,8 +4,6 @@
 //! company is found must be in every one. Traits marked `always` are. What each tool needs is read from the integrations
 //! as their owners publish them (`segmentio/action-destinations`, `rudderlabs/rudder-transformer`).
 
-use super::SegmentSettings;
-use super::preset::{Preset, preset};
 use crate::destination::{MappingFinding, TraitShape};
 
 /// A tool behind a vendor.
@@ -91,23 +89,6 @@ const OBJECT_TYPE: &[&str] = &["objectTypeId", "object_type_id"];
 pub(super) fn tools(list: &str) -> Result<Vec<&'static Tool>, &str> {
     let names = list.split([',', ' ']).map(str::trim).filter(|name| !name.is_empty() && *name != "none");
     names.map(|name| TOOLS.iter().find(|tool| tool.name == name).ok_or(name)).collect()
-}
-
-/// Traits that every call of a mapping should have, as far as the settings tell.
-pub(super) fn always_traits(settings: &SegmentSettings) -> Vec<&'static str> {
-    let Some(preset) = preset(settings.preset.as_deref().unwrap_or("segment")) else { return Vec::new() };
-    let tools = settings.downstream.as_deref().and_then(|list| tools(list).ok());
-    needed(preset, tools.as_deref())
-}
-
-/// Traits that each call to `preset` must have, by the first of their names.
-fn needed(preset: &Preset, tools: Option<&[&'static Tool]>) -> Vec<&'static str> {
-    let Some(all) = tools.or(preset.tool.is_some().then_some(&[])) else {
-        // Nobody said which tools there are, and most of those that need anything need these.
-        return if preset.passes_on { vec!["name", "website"] } else { Vec::new() };
-    };
-    let needs = all.iter().copied().chain(preset.tool).flat_map(|tool| tool.needs);
-    needs.filter_map(|names| names.first().copied()).collect()
 }
 
 impl Tool {

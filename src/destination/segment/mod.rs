@@ -24,6 +24,7 @@ use crate::destination::shared::settings::base_url;
 use crate::destination::{DestinationType, OwnKey};
 use crate::model::setting::{Setting, SettingValues};
 
+mod always_traits;
 mod downstream;
 mod preset;
 mod settings;
@@ -97,7 +98,7 @@ impl DestinationType for SegmentType {
     }
 
     fn always_traits(&self, settings: &SettingValues) -> Vec<&'static str> {
-        settings.parse().map_or_else(|_| Vec::new(), |of: SegmentSettings| downstream::always_traits(&of))
+        settings.parse().map_or_else(|_| Vec::new(), |of: SegmentSettings| always_traits::always_traits(&of))
     }
 
     fn open(&self, settings: &SettingValues, group_type: &str) -> Result<Box<dyn Destination>> {

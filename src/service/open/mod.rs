@@ -174,7 +174,16 @@ pub fn delivery_settings(settings: &DestinationSettings) -> delivery::DeliverySe
     let config::Delivery { concurrency, requests_per_second, timeout, retry_for, attempts_max } =
         settings.delivery.clone();
     let standard = delivery::DeliverySettings::default();
-    delivery::DeliverySettings { concurrency, requests_per_second, timeout, retry_for, attempts_max, ..standard }
+    let destination = settings.name.clone();
+    delivery::DeliverySettings {
+        destination,
+        concurrency,
+        requests_per_second,
+        timeout,
+        retry_for,
+        attempts_max,
+        ..standard
+    }
 }
 
 /// The source a mapping names.
