@@ -26,7 +26,7 @@ pub struct DeliveryCounters {
 }
 
 impl DeliveryCounters {
-    /// Attempts by HTTP status; 0 stands for no response.
+    /// Attempts by HTTP status; 0 represents no response.
     pub fn by_status(&self) -> BTreeMap<u16, u64> {
         self.by_status.lock().clone()
     }

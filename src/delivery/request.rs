@@ -190,7 +190,7 @@ impl RequestSender<'_> {
             }
             let accepted_since = sent.accepted_before.map_or(0, |before| accepted() - before);
             if applied == Applied::Maybe && !self.destination.repeatable(route) {
-                let reason = format!("{reason}; sending it again could apply it twice");
+                let reason = format!("{reason}; retrying it could apply it twice");
                 return sent.end(RequestEnd::GaveUp { reason, failing: true });
             }
             let wait = pace::wait(sent.attempts, after, |max| self.random.up_to(max));

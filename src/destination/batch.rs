@@ -1,4 +1,4 @@
-//! Which elements share a request? Packs by all limits at once; says where to cut a batch that was too large.
+//! Batches: packs elements into requests within all limits, and finds where to cut a batch that was too large.
 
 use super::RequestLimits;
 
@@ -7,7 +7,7 @@ use super::RequestLimits;
 pub struct Size {
     /// Its bytes in the body.
     pub bytes: usize,
-    /// The traits it speaks about.
+    /// Its traits.
     pub traits: usize,
 }
 
@@ -79,13 +79,13 @@ fn oversized(size: Size, limits: &RequestLimits) -> Option<String> {
     let room = limits.element_bytes_max.min(limits.body_bytes_max.saturating_sub(limits.envelope_bytes));
     if size.bytes > room {
         return Some(format!(
-            "the group's traits take {} bytes in a request; the destination takes at most {room}: shorten or remove some",
+            "the group's traits take {} bytes in a request; the destination accepts at most {room}: shorten or remove some",
             size.bytes
         ));
     }
     (size.traits > limits.traits_max).then(|| {
         format!(
-            "{} traits in one request; the destination takes at most {}: remove some",
+            "{} traits in one request; the destination accepts at most {}: remove some",
             size.traits, limits.traits_max
         )
     })

@@ -16,7 +16,7 @@ pub enum User {
     Anonymous(String),
 }
 
-/// From so many bytes on a group's document is looked at as a whole. The least that is documented is 1 MB, and no encoding
+/// From so many bytes on a group's whole document is checked. The least documented limit is 1 MB, and no encoding
 /// makes more than seven bytes of one.
 pub const LARGE_DOCUMENT_BYTES: usize = 128 * 1024;
 
@@ -25,11 +25,11 @@ pub const LARGE_DOCUMENT_BYTES: usize = 128 * 1024;
 pub struct AddressedChange {
     /// The group's id.
     pub key: String,
-    /// The user it is said with, if the mapping names one.
+    /// The user of the call, if the mapping names one.
     pub user: Option<User>,
-    /// When the run that says it began.
+    /// When its run began.
     pub at: DateTime<Utc>,
-    /// What to say about it, repeated traits among those that are set; shared with the journal's entry where there are none.
+    /// The change, repeated traits among those that are set; shared with the journal's entry where there are none.
     pub change: Arc<Change>,
     /// The traits among those set that did not change. Every request that a change is cut into carries them.
     pub repeated: Traits,
@@ -45,19 +45,19 @@ pub struct AddressedChange {
 pub struct Part {
     /// The endpoint that takes it.
     pub route: Route,
-    /// The traits it speaks about: the whole change, shared, or a share of it.
+    /// Its traits: the whole change, shared, or a part of it.
     pub change: Arc<Change>,
 }
 
 /// One part as it travels.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Element {
-    /// The bytes that stand for it in a request body. The same part gives the same bytes.
+    /// Its bytes in a request body. The same part gives the same bytes.
     pub bytes: Vec<u8>,
     /// What follows the route's address, for a route that takes one element per request and names it there (a path or a
     /// query, encoded); empty otherwise.
     pub address: String,
-    /// What the vendor calls it in its responses, where it answers for each element; empty otherwise.
+    /// What the vendor calls it in its responses, where it has a result for each element; empty otherwise.
     pub id: String,
 }
 

@@ -1,5 +1,8 @@
-//! Destinations without IO: what one vendor's API takes ([`Features`], [`RequestLimits`]), how a change is written for it, and
-//! what its answer means ([`Verdict`]). Sockets, clocks and retries live in `delivery`; a new destination is one file here.
+//! Destinations without IO: what one vendor's API accepts ([`Features`], [`RequestLimits`]), how a change is encoded for it,
+//! and what its response means ([`Verdict`]). Sockets, clocks and retries are in `delivery`.
+//!
+//! A new destination is a folder `<vendor>/{mod,settings,encode,response,tests}.rs` and one row of [`registry`]; what
+//! several vendors need is in [`shared`].
 //!
 //! A change travels as one or more *parts*, each for one *route* (an endpoint of the API). Parts of one route are
 //! encoded once into *elements*; elements are packed into a request by all limits at once, and a split or a bisection
@@ -43,14 +46,14 @@ pub struct Features {
     pub on_null: &'static [OnNull],
     /// Whether a group can be deleted.
     pub delete: bool,
-    /// Whether numbers arrive exactly however long they are. If not, a number that a double cannot hold is refused
+    /// Whether numbers arrive exactly however long they are. If not, a number that a double cannot hold is rejected
     /// locally rather than rounded by the vendor's JSON parser.
     pub exact_numbers: bool,
     /// Whether nested objects are values.
     pub objects: bool,
     /// Whether request bodies may be sent with `Content-Encoding: gzip`.
     pub gzip: bool,
-    /// Whether calls speak of a user as well.
+    /// Whether calls mention a user as well.
     pub user: UserRule,
 }
 
@@ -98,7 +101,7 @@ pub struct Pace {
     pub burst: u32,
 }
 
-/// What a trait of a mapping looks like, for what a destination has to say about it before anything is read.
+/// A trait of a mapping, as far as a destination can check it before anything is read.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TraitShape<'a> {
     /// Its name.
@@ -115,14 +118,14 @@ pub struct TraitShape<'a> {
     pub always: bool,
 }
 
-/// What a destination has to say about a mapping.
+/// A finding of a destination about a mapping.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MappingFinding {
     /// The trait it is about; the whole mapping when absent.
     pub about: Option<String>,
     /// Whether nothing can be sent this way. Otherwise it is a warning.
     pub error: bool,
-    /// What is the matter.
+    /// What is wrong.
     pub what: String,
     /// What to do.
     pub help: String,
@@ -145,82 +148,80 @@ pub trait Destination: Send + Sync {
         true
     }
 
-    /// How often `route` may be called, whatever the operator allows. Routes without a pace share the operator's own.
+    /// The vendor's rate limit for `route`, beside the operator's own. Routes without one share the operator's.
     fn pace(&self, _route: Route) -> Option<Pace> {
         None
     }
 
-    /// Whether a request of several elements that was answered with [`Verdict::TooLarge`] may have been applied in part.
+    /// Whether a request of several elements with the verdict [`Verdict::TooLarge`] may have been applied in part.
     fn too_large_in_part(&self, _route: Route) -> bool {
         false
     }
 
-    /// How many group types it takes, if there is a limit.
+    /// How many group types it accepts, if there is a limit.
     fn group_types_max(&self) -> Option<usize> {
         None
     }
 
-    /// How it is asked what it holds, if it can be.
+    /// How it is read back, if it can be.
     fn readback(&self) -> Option<&dyn readback::ReadBack> {
         None
     }
 
-    /// What it has to say about a mapping's traits beyond [`Features`]: reserved names, names that collide.
+    /// Findings about a mapping's traits beyond [`Features`]: reserved names, names that collide.
     fn findings(&self, _traits: &[TraitShape<'_>]) -> Vec<MappingFinding> {
         Vec::new()
     }
 
-    /// What must be asked before anything can be said (which number a group type has, whether an endpoint exists):
-    /// requests that change nothing, one after the other, until there is none.
+    /// The next request that must be made before a change can be encoded (which number a group type has, whether an
+    /// endpoint exists); it changes nothing. `None` once the destination is set up.
     fn setup_request(&self) -> Option<Request> {
         None
     }
 
-    /// Takes the answer to [`Destination::setup_request`]. It is not asked again, unless this fails.
-    fn set_up(&mut self, _reply: &Response) -> Outcome<()> {
+    /// Takes the response to [`Destination::setup_request`]. The request is not made again, unless this fails.
+    fn set_up(&mut self, _response: &Response) -> Outcome<()> {
         Ok(())
     }
 
     /// Cuts a change into parts, in the order in which they must be delivered, each of which fits `limits`' trait count.
-    /// The parts together say exactly what the change says. Fails with the reason when the change cannot be carried at
+    /// The parts together are exactly the change. Fails with the reason when the change cannot be carried at
     /// all (a key too long, a number that would be rounded): the group is then rejected without a request.
     fn parts(&self, change: &AddressedChange) -> Result<Vec<Part>, String>;
 
-    /// Writes one part of a change as it stands in a request.
+    /// Encodes one part of a change as an element of a request.
     fn element(&self, addressed: &AddressedChange, part: &Part) -> Element;
 
     /// Builds the request that carries these elements. Its body is at most `envelope_bytes` + the elements +
-    /// `separator_bytes` between each two. Called for every attempt: only what tells of the attempt itself may differ.
+    /// `separator_bytes` between each two. Called for every attempt: only what describes the attempt itself may differ.
     fn request(&self, route: Route, elements: &[&Element], attempt: Attempt) -> Request;
 
     /// What `response` means. Total: any status, headers and bytes give a verdict. Nothing but the vendor's documented
-    /// acknowledgement is ever [`Verdict::Accepted`] (see `status.rs`), and a deletion of what is not there.
+    /// acknowledgement is ever [`Verdict::Accepted`] (see `shared/status.rs`), and a deletion of what is not there.
     fn interpret(&self, route: Route, elements: usize, response: &Response) -> Verdict;
 
-    /// The same, given the elements that the request carried: for vendors that answer for each by its id.
+    /// The same, given the elements that the request carried: for vendors with a result for each, by its id.
     fn interpret_each(&self, route: Route, elements: &[&Element], response: &Response) -> Verdict {
         self.interpret(route, elements.len(), response)
     }
 
-    /// Where a request of one element failed in a way that may mean that there was nothing to do: a question that changes
-    /// nothing and whose answer [`Destination::confirms`] reads.
-    fn confirmation_request(&self, _route: Route, _element: &Element, _reply: &Response) -> Option<Request> {
+    /// Where a request of one element failed in a way that may mean that there was nothing to do: a request that changes
+    /// nothing and whose response [`Destination::confirms`] reads.
+    fn confirmation_request(&self, _route: Route, _element: &Element, _response: &Response) -> Option<Request> {
         None
     }
 
-    /// Whether the answer to [`Destination::confirmation_request`] shows that what the element wants is so.
-    fn confirms(&self, _route: Route, _element: &Element, _answer: &Response) -> bool {
+    /// Whether the response to [`Destination::confirmation_request`] shows that the element's change is in place.
+    fn confirms(&self, _route: Route, _element: &Element, _response: &Response) -> bool {
         false
     }
 
-    /// How long nothing more may be sent after this response, whatever its verdict: the vendor's count of requests left has
-    /// come to its end.
-    fn pause(&self, _reply: &Response) -> Option<Duration> {
+    /// How long nothing more may be sent after this response, whatever its verdict: the vendor allows no more requests.
+    fn pause(&self, _response: &Response) -> Option<Duration> {
         None
     }
 
-    /// A request that changes nothing and carries no secret; that it is answered at all, whatever the status, shows that
-    /// the destination can be reached. `None` where there is nothing to reach.
+    /// A request that changes nothing and carries no secret; any response to it shows that the destination can be reached. `None` where there is nothing to reach.
     fn probe(&self) -> Option<Request> {
         None
     }

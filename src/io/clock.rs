@@ -46,7 +46,7 @@ impl Clock for SystemClock {
     }
 }
 
-/// The wall time of a system time. Before 1970, where chrono would panic, it stands still.
+/// The wall time of a system time. Before 1970, where chrono would panic, it is still.
 fn wall(time: std::time::SystemTime) -> DateTime<Utc> {
     if time < std::time::UNIX_EPOCH { DateTime::UNIX_EPOCH } else { time.into() }
 }

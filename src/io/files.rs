@@ -1,5 +1,5 @@
 //! How is a small file read that a person named, without waiting for ever? Pipes, devices and the kernel's own files may
-//! never end or never answer; they are refused before they are opened.
+//! never end or never answer; they are rejected before they are opened.
 
 use std::fs::{File, Metadata};
 use std::io::{Error, ErrorKind, Read, Result};

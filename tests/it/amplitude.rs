@@ -371,7 +371,7 @@ async fn am_09_an_unclear_answer_is_not_asked_for_again_and_a_clear_refusal_is()
         let (outcome, outcomes) = scene.deliver(&[change("a", json!({"set": {"s": 1}, "add": {"n": 1}}))]).await;
         outcome.unwrap();
         let [DeliveryOutcome::Unconfirmed { reason }] = &outcomes[..] else { panic!("{outcomes:?}") };
-        assert!(reason.ends_with("; repeating it could apply it twice"), "{reason}");
+        assert!(reason.ends_with("; retrying it could apply it twice"), "{reason}");
         assert_eq!(scene.received().len(), 2, "nothing is repeated");
         let held = &scene.vendor.groups()[&("org id".to_owned(), "a".to_owned())];
         assert_eq!((&held["s"], held.get("n")), (&json!(1), applied.then_some(&json!(1))));

@@ -164,7 +164,7 @@ fn asked_to_stop_it_settles_what_is_answered() {
             "stopping: what is in flight may finish",
             "50 delivered",
             "50 not sent",
-            "the run was asked to stop",
+            "the run was cancelled",
         ]);
         assert!(!output.all().contains("unknown"), "{}", output.all());
         let before = receiver.vendor.received();

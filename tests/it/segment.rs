@@ -323,7 +323,7 @@ async fn sg_15_a_success_of_another_kind_is_no_success() {
         scene.server.script([Fault::Answer(answer(status, "<html>welcome</html>"))]);
         let (outcome, outcomes) = scene.deliver(&groups(1)).await;
         let advice = outcome.unwrap_err().advice().unwrap_or_default().to_owned();
-        assert!(advice.contains("does not seem to be what answers there"), "{advice}");
+        assert!(advice.contains("does not seem to be what responds there"), "{advice}");
         // Whoever answers may have passed it on.
         assert!(matches!(outcomes[0], DeliveryOutcome::Unconfirmed { .. }));
     }

@@ -161,7 +161,7 @@ async fn ts_11_warnings_are_told_and_success_false_is_not_delivered() {
     let scene = Scene::new(ThriveStackWire::Array);
     scene.server.rules().warnings = vec![json!("trait `n` is not reserved"), json!("late")];
     let told = scene.all_delivered(&groups(1_500)).await;
-    let expected = BTreeMap::from([("trait `n` is not reserved (and 1 more in the same answer)".to_owned(), 2)]);
+    let expected = BTreeMap::from([("trait `n` is not reserved (and 1 more in the same response)".to_owned(), 2)]);
     assert_eq!(told.warnings, expected, "equal warnings are counted together");
     let scene = Scene::new(ThriveStackWire::Array);
     scene.server.rules().sour = Some("g5".to_owned());

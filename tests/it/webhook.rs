@@ -305,7 +305,7 @@ fn secrets_in_the_open_and_impossible_settings_are_told_before_anything_is_sent(
     told("", &["has no `url`"]);
     told(
         "url = \"https://hooks.example.com/in?token=hunter2hunter2\"",
-        &["holds more than a host and a path", "secret_path"],
+        &["contains more than a host and a path", "secret_path"],
     );
     told(&format!("{url}auth_header = \"Authorization: Bearer hunter2\""), &["contains a plaintext secret"]);
     told(&format!("{url}headers = {{ X-Api-Key = \"hunter2hunter2\" }}"), &["`X-Api-Key`", "auth_header"]);

@@ -1,4 +1,4 @@
-//! Encoding for Amplitude: a change as parts, elements and requests.
+//! The encoding for Amplitude's Group Identify API: a change as parts, elements and requests.
 
 use super::properties::OPERATORS_BYTES;
 use super::{Amplitude, COMMA, END, ONCE, REPEATABLE, properties, value};
@@ -13,7 +13,7 @@ pub(super) fn encoded_bytes(text: &[u8]) -> usize {
     form_urlencoded::byte_serialize(text).map(str::len).sum()
 }
 
-/// What may be said again and what must not, each with its route.
+/// What may be sent again and what must not, each with its route.
 pub(super) fn shares(change: &Arc<Change>, repeated: &Traits) -> Vec<(Route, Arc<Change>)> {
     if !change.accumulates() {
         return vec![(REPEATABLE, Arc::clone(change))];

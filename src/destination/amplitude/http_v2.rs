@@ -1,13 +1,13 @@
-//! How do Amplitude's events want a change, and what do their answers mean?
+//! Amplitude's HTTP V2 API: how a change becomes an event, and what its responses mean.
 //!
 //! `POST /2/httpapi` takes JSON: the key and an array of events. A change of a group is an event called
 //! `$groupidentify` without a user or a device, as Amplitude's own clients send it. Two things are better here than at the
 //! Group Identify API: Amplitude ignores an event whose `insert_id` it has seen within seven days, so that even `$add` may
 //! be repeated, and a 400 says which events it is about.
 //!
-//! The `insert_id` follows from the group, what is said, and the beginning of the run that says it. A repetition within
+//! The `insert_id` follows from the group, what is sent, and the beginning of the run that says it. A retry within
 //! the run carries the same one. Another run never does: a value that was set, replaced and set again within the seven
-//! days, with only lost answers in between, would otherwise be taken for a repetition and ignored.
+//! days, with only lost responses in between, would otherwise be taken for a retry and ignored.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -38,7 +38,7 @@ const END: &str = "]}";
 
 /// What an event must have in some projects and no group's event has.
 const IDENTITIES: [&str; 2] = ["user_id", "device_id"];
-const WANTS_IDENTITY: &str = "use `api = \"groupidentify\"`: this project takes no event without a user or a device";
+const WANTS_IDENTITY: &str = "use `api = \"groupidentify\"`: this project accepts no event without a user or a device";
 
 /// Amplitude's HTTP V2 API, for one group type.
 pub struct HttpV2 {
@@ -98,7 +98,7 @@ impl HttpV2 {
             named.iter().filter(|(at, _)| **at < elements).map(|(at, fields)| (*at, told(fields))).collect();
         match some.first() {
             None => by_status(response, reason, THROTTLED, &|_| Acknowledgement::Undocumented),
-            // A project that takes nothing at all must look like one, so a refusal of everything is not taken apart here.
+            // A project that takes nothing at all must look like one, so a rejection of everything is not taken apart here.
             Some((_, first)) if some.len() == elements => Verdict::rejected(first.clone()),
             Some(_) => Verdict::RejectedSome { elements: some },
         }
@@ -178,7 +178,7 @@ impl Destination for HttpV2 {
         };
         match response.status {
             400 => self.bad_request(elements, response, &answer, reason),
-            // Amplitude's own 503 says that nothing was taken. One of a proxy, which has another form, does not.
+            // Amplitude's own 503 says that nothing was accepted. One of a proxy, which has another form, does not.
             503 if answer.0["code"].as_u64() == Some(503) => {
                 Verdict::Retry { reason, after: response.retry_after(), applied: Applied::No }
             }
@@ -215,7 +215,7 @@ fn ingested(body: &ResponseBody, elements: usize) -> Acknowledgement {
     }
 }
 
-/// An answer's JSON; null when it has none.
+/// A response's JSON; null when it has none.
 struct Answer(Value);
 
 impl Answer {

@@ -1,21 +1,21 @@
-//! How does Amplitude want a change, and what do its answers mean?
+//! Amplitude: how a change is encoded for its two APIs, and what their responses mean.
 //!
-//! Two APIs take group properties. This file speaks the Group Identify API (`api = "groupidentify"`, the default);
+//! Two APIs accept group properties. This file is the Group Identify API (`api = "groupidentify"`, the default);
 //! [`http_v2`] sends the same properties as `$groupidentify` events. What both share is in `properties` (operators) and
 //! `value` (values).
 //!
 //! `POST /groupidentify` takes a form of two fields: `api_key`, and `identification`, the JSON text of an array with one
 //! object per group. There is no user, no time and no deduplication key. So `$set`, `$setOnce` and `$unset`, which may be
 //! repeated, travel on a route of their own, before `$add`, `$append` and `$prepend`, which are given up when their outcome
-//! is unknown. One bad identification refuses the whole request.
+//! is unknown. One bad identification rejects the whole request.
 //!
 //! Rules of ours where the vendor says nothing, or where its own clients disagree:
 //!
 //! - Nulls inside arrays and nested objects are left out. Amplitude's Python client drops a whole array that holds a
 //!   null, and so does its Node client; losing one element beats losing all of them.
-//! - An array directly inside an array is refused: both clients drop it silently.
-//! - A number that a double cannot hold is refused, nested ones included: the vendor's JSON parser would round it.
-//! - Strings of more than 1,024 characters are refused, or cut by `long_strings = "truncate"`; the vendor would cut them,
+//! - An array directly inside an array is rejected: both clients drop it silently.
+//! - A number that a double cannot hold is rejected, nested ones included: the vendor's JSON parser would round it.
+//! - Strings of more than 1,024 characters are rejected, or cut by `long_strings = "truncate"`; the vendor would cut them,
 //!   and the ledger would then remember a value that the destination does not hold.
 
 mod encode;
@@ -55,7 +55,7 @@ const CHARS_MAX: usize = 1_024;
 /// The pause that the sister Identify API asks for after a 429.
 const THROTTLED: Duration = Duration::from_secs(15);
 
-/// What may be said again, and what must not. Both go to the same address.
+/// What may be sent again, and what must not be. Both go to the same URL.
 const REPEATABLE: Route = 0;
 const ONCE: Route = 1;
 
@@ -115,7 +115,7 @@ impl Amplitude {
         if settings.gzip {
             return Err(Error::new(
                 Kind::Config,
-                "`gzip` with the Group Identify API, which takes no compressed requests",
+                "`gzip` with the Group Identify API, which accepts no compressed requests",
             )
             .advise("remove `gzip`, or set `api = \"http_v2\"`"));
         }
@@ -174,10 +174,9 @@ impl Destination for Amplitude {
         let remark = MappingFinding {
             about: None,
             error: false,
-            what: "Amplitude's Group Identify API cannot tell a repeated `add`, `append` or `prepend` from a new one"
+            what: "Amplitude's Group Identify API cannot tell a retried `add`, `append` or `prepend` from a new one"
                 .to_owned(),
-            help: "set `api = \"http_v2\"` at the destination: there Amplitude recognises a repetition by its id"
-                .to_owned(),
+            help: "set `api = \"http_v2\"` at the destination: there Amplitude recognises a retry by its id".to_owned(),
         };
         accumulates.then_some(remark).into_iter().collect()
     }

@@ -1,4 +1,4 @@
-//! Responses of Amplitude: the verdict on each.
+//! The verdict on a response of Amplitude.
 
 use super::{Amplitude, THROTTLED};
 use crate::destination::Verdict;
@@ -16,7 +16,7 @@ pub(super) fn says_success(body: &ResponseBody) -> Acknowledgement {
     Acknowledgement::accepted_if(word || code && !body.mentions_error())
 }
 
-/// Whether a 429 is about the day rather than the moment, as the HTTP V2 API's page describes it for both.
+/// Whether a 429 is about the day rather than about now, as the HTTP V2 API's page describes it for both.
 pub(super) fn quota_is_used_up(body: &[u8]) -> bool {
     let answer: Value = serde_json::from_slice(body).unwrap_or_default();
     ["exceeded_daily_quota_users", "exceeded_daily_quota_devices"].iter().any(|key| match &answer[*key] {
@@ -26,7 +26,7 @@ pub(super) fn quota_is_used_up(body: &[u8]) -> bool {
     })
 }
 
-/// What an answer means, given what its API's acknowledgement says. After a 429 nothing is sent for `throttled` at least.
+/// The verdict on a response, given what its API's acknowledgement says. After a 429 nothing is sent for `throttled` at least.
 pub(super) fn by_status(
     response: &Response,
     reason: String,
@@ -36,7 +36,7 @@ pub(super) fn by_status(
     if response.status == 400 && speaks_of_the_key(&response.body) {
         return Verdict::stop(
             reason,
-            "check the key and the region (a US key on the EU host, or the other way round, is answered like this)",
+            "check the key and the region (a US key on the EU host, or the other way round, produces this response)",
         );
     }
     if response.status == 429 && quota_is_used_up(&response.body) {

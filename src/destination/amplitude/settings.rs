@@ -27,7 +27,7 @@ pub enum AmplitudeApi {
     #[default]
     #[serde(rename = "groupidentify")]
     GroupIdentify,
-    /// `POST /2/httpapi`: recognises repetitions, and says which groups it refuses.
+    /// `POST /2/httpapi`: recognises retries, and says which groups it rejects.
     HttpV2,
 }
 

@@ -1,4 +1,4 @@
-//! Encoding for File: a change as parts, elements and requests.
+//! The encoding for a file: lines of NDJSON: a change as parts, elements and requests.
 
 use super::File;
 use crate::destination::{AddressedChange, Element, Part, Route};

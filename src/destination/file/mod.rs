@@ -1,4 +1,4 @@
-//! How is a change written as a line of NDJSON, to a file or to standard output?
+//! File: a change as a line of NDJSON, in a file or on standard output.
 //!
 //! One JSON object per line, of which only the non-empty fields are present:
 //! `{"group_type":"company","key":"acme","set":{"arr":1200},"unset":["plan"]}`, or `"delete":true`. Everything a mapping can
@@ -89,7 +89,7 @@ impl Destination for File {
         }
     }
 
-    /// A line may be there twice after an unknown outcome; read in order, twice says the same, unless it accumulates.
+    /// A line may be there twice after an unknown outcome; read in order it sets the same values twice, unless it accumulates.
     fn repeatable(&self, route: Route) -> bool {
         route == 0
     }

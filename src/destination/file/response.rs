@@ -1,4 +1,4 @@
-//! Responses of File: the verdict on each.
+//! The verdict on a write to a file.
 
 use super::File;
 use crate::destination::Verdict;

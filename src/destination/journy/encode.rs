@@ -1,4 +1,4 @@
-//! Encoding for Journy: a change as parts, elements and requests.
+//! The encoding for journy.io: a change as parts, elements and requests.
 
 use super::{DELETE, Journy, UPSERT, plain};
 use crate::destination::{AddressedChange, Element, Part, Route};
@@ -24,12 +24,12 @@ pub(super) fn check(value: &Value) -> Result<(), String> {
             if items.iter().all(|item| item.as_str().is_some_and(|text| !text.is_empty())) {
                 return Ok(());
             }
-            Err("a list with something else than texts that are not empty, which journy.io refuses: cast and filter \
+            Err("a list with elements other than non-empty strings, which journy.io rejects: cast and filter \
                  its elements with `sql`, or send it `as = \"string\"`"
                 .to_owned())
         }
         Value::Object(_) => {
-            Err("an object, which journy.io does not take: map its members as traits of their own, or send it \
+            Err("an object, which journy.io does not accept: map its members as traits of their own, or send it \
                  `as = \"string\"`"
                 .to_owned())
         }
@@ -57,7 +57,7 @@ impl Journy {
                 return Err(format!("trait `{name}`: journy.io has no `{}`: use `set`", op.name()));
             }
             if change.unset.contains(name) {
-                return Err(format!("trait `{name}` is set and unset at once: give it one operator"));
+                return Err(format!("trait `{name}` is both set and unset: use one operator"));
             }
             check(value).map_err(|reason| format!("trait `{name}`: {reason}"))?;
         }

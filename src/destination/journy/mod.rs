@@ -1,14 +1,14 @@
-//! How does journy.io's REST API want a change of an account, and what does its answer mean?
+//! journy.io: how a change of an account is encoded for its REST API, and what the responses mean.
 //!
 //! `POST /accounts/upsert` takes one account: `{"identification":{"accountId":…},"properties":{…}}`, where a null deletes
 //! the property, and `DELETE /accounts` takes the identification alone. Both may be repeated. (journy.io's other way in,
 //! the Segment-compatible tracking endpoint, wants a user with every call and cannot delete.)
 //!
-//! What is refused here rather than there: objects, lists of anything but texts that are not empty, and numbers that a
+//! Rejected before anything is sent: objects, lists of anything but non-empty strings, and numbers that a
 //! double would round. Members (`members`) are not sent: who belongs to an account is not a trait of it.
 //!
-//! The quota is 5,000 requests in any hour, and counts single accounts. Once an answer says that none is left, nothing is
-//! sent until the window has moved: until the answer's reset time if it has one, else for an hour, after which the
+//! The quota is 5,000 requests in any hour, and counts single accounts. Once a response says that none is left, nothing is
+//! sent until the window has moved: until the response's reset time if it has one, else for an hour, after which the
 //! window holds none of our requests.
 
 mod encode;
@@ -38,7 +38,7 @@ const DELETE: Route = 1;
 const BODY_BYTES_MAX: usize = 1_000_000;
 /// "Sliding window … per hour".
 const WINDOW: Duration = Duration::from_secs(3_600);
-/// The pause after a 429 that says nothing about when to come back.
+/// The pause after a 429 without a `Retry-After`.
 const THROTTLED: Duration = Duration::from_secs(60);
 /// Reset times from here on are seconds since 1970; below, seconds from now.
 const EPOCH_SECONDS_MIN: f64 = 1_000_000_000.0;
@@ -75,7 +75,7 @@ impl Journy {
     pub fn new(settings: &JournySettings, group_type: &str) -> Result<Journy> {
         let key = settings.api_key.expose();
         if key.is_empty() || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err(Error::new(Kind::Config, "`api_key` is empty or no journy.io key")
+            return Err(Error::new(Kind::Config, "`api_key` is empty or not a journy.io key")
                 .advise("create a key with the permission TrackData in journy.io under Connections"));
         }
         let base = match &settings.base_url {
@@ -128,7 +128,7 @@ impl Destination for Journy {
                 found.push(MappingFinding {
                     about: Some(shape.name.to_owned()),
                     error: true,
-                    what: format!("journy.io takes this name and `{}` for the same", other.name),
+                    what: format!("journy.io treats this name and `{}` as the same", other.name),
                     help: "rename one of them: capitals do not count".to_owned(),
                 });
             }
@@ -138,7 +138,7 @@ impl Destination for Journy {
                 about: None,
                 error: false,
                 what: "journy.io has accounts and no other groups: these are sent as accounts".to_owned(),
-                help: "set `type = \"account\"` under `[group]`, and let one mapping only write accounts".to_owned(),
+                help: "set `type = \"account\"` under `[group]`, and let only one mapping write accounts".to_owned(),
             });
         }
         found

@@ -1,4 +1,4 @@
-//! Responses of Journy: the verdict on each.
+//! The verdict on a response of journy.io.
 
 use super::{DELETE, EPOCH_SECONDS_MIN, Journy, THROTTLED, WINDOW};
 use crate::destination::shared::error_message::error_message;
@@ -14,7 +14,7 @@ pub(super) fn describes(body: &ResponseBody) -> bool {
     body.member("message").is_some_and(Value::is_string) || body.member("meta").is_some_and(Value::is_object)
 }
 
-/// Whether a refusal is about the key's header rather than the account.
+/// Whether a rejection is about the key's header rather than the account.
 pub(super) fn blames_the_key(response: &Response) -> bool {
     let answer: Value = serde_json::from_slice(&response.body).unwrap_or_default();
     let headers = answer.pointer("/errors/parameters/header").and_then(Value::as_object);
@@ -22,7 +22,7 @@ pub(super) fn blames_the_key(response: &Response) -> bool {
 }
 
 impl Journy {
-    /// The vendor's words about a refusal: its message and the fields it names, else the body as it is.
+    /// The vendor's error message about a rejection: its message and the fields it names, else the body as it is.
     pub(super) fn error_message(&self, response: &Response) -> String {
         let answer: Value = serde_json::from_slice(&response.body).unwrap_or_default();
         let fields = answer.pointer("/errors/fields").and_then(Value::as_object);
@@ -63,7 +63,7 @@ impl Journy {
             address: "`base_url`",
             credentials: KEY,
             plan: "check the journy.io plan: it asks for payment",
-            // Of an empty quota `pause` takes care; this is for a 429 that does not speak of it.
+            // Of an empty quota `pause` takes care; this is for a 429 that does not mention it.
             after: if response.status == 429 { asked.or(Some(THROTTLED)) } else { asked },
         };
         status::classify(response, reason, &api)
@@ -79,7 +79,7 @@ impl Journy {
             if seconds < EPOCH_SECONDS_MIN {
                 return Duration::try_from_secs_f64(seconds).ok();
             }
-            // A time, read against the answer's own clock.
+            // A time, read against the response's own clock.
             let now = DateTime::parse_from_rfc2822(response.header("date")?.trim()).ok()?.timestamp();
             Duration::try_from_secs_f64((seconds - now as f64).max(0.0)).ok()
         };

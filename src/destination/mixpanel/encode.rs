@@ -1,4 +1,4 @@
-//! Encoding for Mixpanel: a change as parts, elements and requests.
+//! The encoding for Mixpanel: a change as parts, elements and requests.
 
 use super::{Mixpanel, PROPERTIES_MAX, TEXT_BYTES_MAX, UPDATE_BYTES_MAX, json, value};
 use crate::destination::{AddressedChange, Destination, Element, Part};
@@ -13,7 +13,7 @@ pub(super) fn wire_name(op: Op) -> &'static str {
     match op {
         Op::SetOnce => "$set_once",
         Op::Append => "$union",
-        // The others are refused before.
+        // The others are rejected before.
         Op::Set | Op::Add | Op::Prepend => "$set",
     }
 }
@@ -105,7 +105,7 @@ impl Mixpanel {
             checked.map_err(|reason| format!("trait `{name}`: {reason}"))?;
         }
         if let Some(name) = twice(change) {
-            return Err(format!("trait `{name}` is under two operators: give it one"));
+            return Err(format!("trait `{name}` has two operators: use one"));
         }
         let operators = change.by_op().iter().filter(|(_, traits)| !traits.is_empty()).count();
         if operators + usize::from(!change.unset.is_empty()) == 1 && change.traits_count() <= PROPERTIES_MAX {

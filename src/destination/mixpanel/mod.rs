@@ -1,8 +1,8 @@
-//! How does Mixpanel's group profile API want a change, and what does its answer mean?
+//! Mixpanel: how a change is encoded for its group profile API, and what the responses mean.
 //!
 //! `POST /groups` takes a JSON array of updates, each with the project token, the group key (Mixpanel's word for a group
 //! type), the group's id and **one** operator. So a change is cut into parts by operator, delivered one after the other:
-//! `$unset`, `$set`, `$set_once`, `$union`. A trait is under one operator only, so the order matters to nobody but a
+//! `$unset`, `$set`, `$set_once`, `$union`. A trait is under one operator only, so the order matters only to a
 //! profile at its limit of 2,000 properties, which the `$unset` makes room in. All of them may be repeated.
 //!
 //! A 200 alone proves nothing: `0`, `{"status":0}` and `failed_records` are failures in a 200, and without `strict=1` an
@@ -12,11 +12,11 @@
 //!
 //! - `$remove`, which takes single values out of a list, has no use here: a list that lost a value is set as a whole.
 //! - `append` is `$union`, under which a list holds each value once. That is what makes it repeatable; a list that is to
-//!   hold a value twice is refused, and needs `op = "set"`. `$add` is not offered: it is listed for groups in one
+//!   hold a value twice is rejected, and needs `op = "set"`. `$add` is not offered: it is listed for groups in one
 //!   sentence of the reference, described nowhere, and cannot be repeated.
-//! - Strings above 255 bytes are refused, or cut by `long_strings = "truncate"`: the vendor would cut them, and the ledger
+//! - Strings above 255 bytes are rejected, or cut by `long_strings = "truncate"`: the vendor would cut them, and the ledger
 //!   would then remember a value that the destination does not hold.
-//! - Nulls inside lists and objects are left out; a list directly inside a list is refused: no report can use either.
+//! - Nulls inside lists and objects are left out; a list directly inside a list is rejected: no report can use either.
 //! - No `$time` is sent: an update is as new as its arrival, which delivery orders.
 
 mod encode;
@@ -98,7 +98,7 @@ impl Mixpanel {
         // A token is 32 hexadecimal digits. What JSON would escape in it could not be recognised, and so not be hidden.
         let plain = |byte: u8| byte.is_ascii_graphic() && byte != b'"' && byte != b'\\';
         if token.is_empty() || !token.bytes().all(plain) {
-            return Err(Error::new(Kind::Config, "`token` is empty or no Mixpanel token")
+            return Err(Error::new(Kind::Config, "`token` is empty or not a Mixpanel token")
                 .advise("copy it from Mixpanel: Settings → Project → Project Token"));
         }
         if group_type.is_empty() || group_type.len() > TEXT_BYTES_MAX {

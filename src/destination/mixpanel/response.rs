@@ -1,4 +1,4 @@
-//! Responses of Mixpanel: the verdict on each.
+//! The verdict on a response of Mixpanel.
 
 use super::{Mixpanel, json};
 use crate::destination::Verdict;
@@ -8,7 +8,7 @@ use crate::io::http::{Applied, Response};
 use crate::secret::Secret;
 use serde_json::Value;
 
-/// The updates that an answer names as wrong, with the vendor's words.
+/// The updates that a response names as wrong, with the vendor's error message.
 pub(super) fn failed_records(
     answer: Option<&Value>,
     elements: usize,
@@ -24,13 +24,13 @@ pub(super) fn failed_records(
             ("", message) => message.to_owned(),
             (field, message) => format!("{field}: {message}"),
         };
-        // In the form of any other refusal, and as carefully.
+        // In the form of any other rejection, and as carefully.
         Some((index, error_message(&Response { status, body: said.into_bytes(), ..Response::default() }, secrets)))
     };
     records.into_iter().flatten().filter_map(failed).collect()
 }
 
-/// Whether a refusal is about the project's token rather than the data.
+/// Whether a rejection is about the project's token rather than the data.
 pub(super) fn speaks_of_the_token(body: &[u8]) -> bool {
     let answer: Value = serde_json::from_slice(body).unwrap_or_default();
     let records = answer.get("failed_records").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();

@@ -126,7 +126,7 @@ fn mp_04_what_mixpanel_would_change_is_refused_with_a_remedy() {
         (value!({"set": {"s": "é".repeat(128)}}), "more than 255 bytes"),
         (value!({"set": {"l": [[1]]}}), "a list inside a list"),
         (value!({"set": {"l": vec![1; 256]}}), "more than 255 elements"),
-        (value!({"set": {"d": deep}}), "deeper than 3 layers"),
+        (value!({"set": {"d": deep}}), "deeper than 3 levels"),
         (value!({"set": {"x".repeat(256): 1}}), "name of more than 255 bytes"),
         (value!({"set": {"": 1}}), "empty name"),
         (value!({"append": {"l": ["a", "b", "a"]}}), "keeps each once"),

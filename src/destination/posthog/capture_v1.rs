@@ -1,4 +1,4 @@
-//! Events by capture v1 (`POST /i/v1/analytics/events`), which answers for each event.
+//! Events by capture v1 (`POST /i/v1/analytics/events`), which has a result for each event.
 //!
 //! The events are those of `/batch/`. What differs is around them: the key travels in a header, with an id of the request
 //! and the number of the attempt, and the response names each event by its `uuid`.
@@ -14,7 +14,7 @@ use crate::destination::shared::status::{self, Acknowledgement, ElementStatus, R
 use crate::io::http::Response;
 use crate::secret::Secret;
 
-/// Below the host. A GET of it is answered with 405 by servers that have it.
+/// Below the host. A GET of it gets 405 by servers that have it.
 pub(super) const PATH: &str = "i/v1/analytics/events";
 
 const HEAD: &str = r#"{"created_at":""#;
@@ -88,12 +88,14 @@ pub(super) fn interpret(elements: &[&Element], response: &Response, reason: Stri
                 "look at the proxy or gateway before PostHog: it removes or changes headers or bodies on their way";
             Verdict::stop(reason, advice)
         }
-        (415, _) => Verdict::stop(reason, "set `gzip = false` at the destination: the server does not unpack bodies"),
+        (415, _) => {
+            Verdict::stop(reason, "set `gzip = false` at the destination: the server does not decompress bodies")
+        }
         _ => status::classify(response, reason, &api),
     }
 }
 
-/// What is said of one event.
+/// The result of one event.
 fn of_one(said: &Value, key: &Secret) -> ElementStatus {
     let word = said.get("result").and_then(Value::as_str).unwrap_or_default();
     let details = said.get("details").and_then(Value::as_str).unwrap_or_default();
@@ -105,8 +107,8 @@ fn of_one(said: &Value, key: &Secret) -> ElementStatus {
         "warning" if details == "person_processing_disabled" => {
             ElementStatus::Unclear(format!("PostHog accepted the event and may ignore it ({words})"))
         }
-        "warning" => ElementStatus::Accepted(Some(format!("PostHog remarked about events that it took: {words}"))),
-        "limited" => ElementStatus::Blocked(format!("PostHog took no event: over the quota ({words})")),
+        "warning" => ElementStatus::Accepted(Some(format!("PostHog's warning about accepted events: {words}"))),
+        "limited" => ElementStatus::Blocked(format!("PostHog accepted no event: over the quota ({words})")),
         "drop" if ["billing", "quota", "limit"].iter().any(|word| details.contains(word)) => {
             ElementStatus::Blocked(format!("PostHog dropped the event: over the quota ({words})"))
         }

@@ -1,4 +1,4 @@
-//! Encoding for PostHog: a change as parts, elements and requests.
+//! The encoding for PostHog: a change as parts, elements and requests.
 
 use super::{
     CHARS_MAX, CREATE, DELETE_PROPERTY, DEPTH_MAX, PostHog, UPDATE_PROPERTY, UPSERT_PROPERTIES, WriteVia, capture,
@@ -14,14 +14,14 @@ pub(super) fn check(value: &Value, depth: usize) -> Result<(), String> {
     match value {
         Value::Null | Value::Bool(_) | Value::String(_) => Ok(()),
         Value::Number(number) if number::canonical(number.as_str()).is_none() => {
-            Err("a number that JSON cannot carry: declare `as = \"string\"`".to_owned())
+            Err("a number that JSON cannot represent: declare `as = \"string\"`".to_owned())
         }
         Value::Number(number) if number::fits_double(number.as_str()) => Ok(()),
         Value::Number(_) => {
             Err("a number that PostHog would round (it keeps 64-bit floats): declare `as = \"string\"`".to_owned())
         }
         Value::Array(_) | Value::Object(_) if depth == DEPTH_MAX => {
-            Err("objects nested deeper than 100 layers: send it `as = \"string\"`".to_owned())
+            Err("objects nested deeper than 100 levels: send it `as = \"string\"`".to_owned())
         }
         Value::Array(items) => items.iter().try_for_each(|item| check(item, depth + 1)),
         Value::Object(members) => members.values().try_for_each(|member| check(member, depth + 1)),
@@ -29,7 +29,7 @@ pub(super) fn check(value: &Value, depth: usize) -> Result<(), String> {
 }
 
 impl PostHog {
-    /// Why this cannot be said, if so.
+    /// Fails with the reason when this change cannot be sent.
     pub(super) fn refuse(&self, addressed: &AddressedChange) -> Result<(), String> {
         let AddressedChange { key, change, .. } = addressed;
         if change.delete {
@@ -39,7 +39,7 @@ impl PostHog {
             return Err("the group's key is empty: give the row a key, or leave it out with `where`".to_owned());
         }
         if key.contains('\0') {
-            return Err("the group's key holds a NUL, which PostHog drops, so that it could become another key: remove it with `sql`".to_owned());
+            return Err("the group's key contains a NUL character, which PostHog drops, so that it could become another key: remove it with `sql`".to_owned());
         }
         if key.len() > CHARS_MAX && key.chars().count() > CHARS_MAX {
             return Err("the group's key has more than 400 characters: use a shorter column".to_owned());
@@ -49,13 +49,13 @@ impl PostHog {
         }
         for (op, name, value) in change.values() {
             if op != Op::Set {
-                return Err(format!("trait `{name}`: PostHog's groups know no `{}`: use `op = \"set\"`", op.name()));
+                return Err(format!("trait `{name}`: PostHog's groups have no `{}`: use `op = \"set\"`", op.name()));
             }
             check_name(name)?;
             check(value, 0).map_err(|reason| format!("trait `{name}`: {reason}"))?;
             if value.is_null() && self.write_via == WriteVia::Rest {
                 return Err(format!(
-                    "trait `{name}`: PostHog's REST API takes no null: set `on_null` to `unset` or `skip`, or use \
+                    "trait `{name}`: PostHog's REST API accepts no null: set `on_null` to `unset` or `skip`, or use \
                      `write_via = \"capture\"`"
                 ));
             }
@@ -63,7 +63,7 @@ impl PostHog {
         change.unset.iter().try_for_each(|name| {
             check_name(name)?;
             match change.set.contains_key(name) {
-                true => Err(format!("trait `{name}` is both set and unset: give it one operator")),
+                true => Err(format!("trait `{name}` is both set and unset: use one operator")),
                 false => Ok(()),
             }
         })

@@ -1,18 +1,18 @@
-//! How does PostHog want a change, and what does its answer mean?
+//! PostHog: how a change is encoded for its APIs, and what their responses mean.
 //!
 //! Three ways in, one way back:
 //!
 //! - `capture`: `$groupidentify` events to `POST /batch/`, as PostHog's own server libraries send them. PostHog's REST
 //!   documentation itself says to change groups this way. Top-level properties are merged, in the order of arrival.
 //! - `rest`: with a personal API key, `delete_property` removes a trait, which no event can; and with
-//!   `write_via = "rest"` everything is said by `POST groups/`, `update_property`, or `upsert_properties` where the server
+//!   `write_via = "rest"` everything is sent by `POST groups/`, `update_property`, or `upsert_properties` where the server
 //!   has it.
 //! - `read`: with the same key, `groups/` (the list), `find`, `related`, `activity`, `property_definitions` and
 //!   `property_values` are read for `verify`, `group --remote` and `check --connect`.
 //!
 //! That is every endpoint of PostHog's groups API, and `groups_types`, which tells a type's index.
 //!
-//! - `capture_v1`: with `capture = "v1"`, the same events by the newer protocol, which answers for each event. It is not the
+//! - `capture_v1`: with `capture = "v1"`, the same events by the newer protocol, which has a result for each event. It is not the
 //!   default because it is opt-in in PostHog's own libraries, and older servers and proxies do not route it; `"auto"` asks
 //!   once, by a GET that changes nothing.
 //!
@@ -109,18 +109,18 @@ pub struct PostHog {
     group_type: String,
     write_via: WriteVia,
     gzip: bool,
-    /// What stands before the events of a body. Holds the key.
+    /// What comes before the events of a body. Holds the key.
     head: String,
     rest: Option<Rest>,
     capture: CaptureProtocol,
-    /// Whether the server has yet to be asked which protocols it has.
+    /// Whether the server has yet to be queried for its protocols.
     asks_for_v1: bool,
 }
 
 impl PostHog {
     /// The destination that these settings describe, for groups of `group_type`.
     ///
-    /// Errors ([`Kind::Config`]): keys that are empty or swapped, half of what REST needs, an address that is none.
+    /// Errors ([`Kind::Config`]): keys that are empty or swapped, half of what REST needs, a URL that is not valid.
     pub fn new(settings: &PostHogSettings, group_type: &str) -> Result<PostHog> {
         let wrong = |what: &str, advice: &str| Err(Error::new(Kind::Config, what).advise(advice));
         let key = settings.api_key.expose().trim();
@@ -129,11 +129,11 @@ impl PostHog {
         }
         if key.starts_with("phx_") {
             let advice = "set `api_key` to the project API key (`phc_…`), and this one as `personal_api_key`";
-            return wrong("`api_key` is a personal API key, which events are not taken with", advice);
+            return wrong("`api_key` is a personal API key, which cannot send events", advice);
         }
         if settings.capture != CaptureProtocol::V0 && !key.bytes().all(|byte| byte.is_ascii_graphic()) {
             let advice = "copy it again from Settings → Project: `phc_` and letters and digits";
-            return wrong("`api_key` cannot stand in a header, as capture v1 needs it", advice);
+            return wrong("`api_key` cannot be sent in a header, as capture v1 needs it", advice);
         }
         if group_type.is_empty() || group_type.contains('\0') || group_type.chars().count() > CHARS_MAX {
             let advice = "set `type` under `[group]` to the group type's name in PostHog";
@@ -162,11 +162,11 @@ impl PostHog {
             (Some(_), Some(_), None) => {
                 let advice =
                     "set `app_url` to the address of PostHog itself (a self-hosted one: the same as `base_url`)";
-                return wrong("`base_url` is set and `app_url` is not, so the REST API's address is not known", advice);
+                return wrong("`base_url` is set and `app_url` is not, so the URL of the REST API is unknown", advice);
             }
             _ => {
                 let advice = "set both, or neither: together they let traits be removed and read back";
-                return wrong("of `personal_api_key` and `project_id` only one is set", advice);
+                return wrong("only one of `personal_api_key` and `project_id` is set", advice);
             }
         };
         Ok(PostHog {
@@ -182,7 +182,7 @@ impl PostHog {
         })
     }
 
-    /// Whether events travel by capture v1: as configured, or as the server answered.
+    /// Whether events travel by capture v1: as configured, or as the server responded.
     fn is_v1(&self) -> bool {
         self.capture == CaptureProtocol::V1
     }
@@ -193,7 +193,7 @@ fn check_name(name: &str) -> Result<(), String> {
         return Err("a trait has an empty name: rename or remove it".to_owned());
     }
     if name.contains('\0') {
-        return Err("a trait's name holds a NUL, which PostHog drops: rename it".to_owned());
+        return Err("a trait's name contains a NUL character, which PostHog drops: rename it".to_owned());
     }
     Ok(())
 }

@@ -38,7 +38,7 @@ impl ReadBack for Rest {
         let below = match question {
             ReadBackQuery::Page(None) => format!("groups/{}", self.query(&[])),
             ReadBackQuery::Page(Some(cursor)) => format!("groups/{}", self.query(&[("cursor", cursor)])),
-            // Without the last parameter some projects make a notebook for every group that is looked at.
+            // Without the last parameter some projects make a notebook for every group that is read.
             ReadBackQuery::Find(key) => {
                 format!("groups/find/{}", self.query(&[("group_key", key), ("skip_create_notebook", "true")]))
             }

@@ -1,4 +1,4 @@
-//! Responses of PostHog: the verdict on each.
+//! The verdict on a response of PostHog.
 
 use super::rest::Rest;
 use super::{CAPTURE, PostHog, capture, capture_v1, rest};
@@ -15,7 +15,7 @@ pub(super) fn usual_api<'a>(
     address: &'a str,
     credentials: &'a str,
 ) -> status::DocumentedApi<'a> {
-    let plan = "look at the project's billing: PostHog takes nothing more until then";
+    let plan = "look at the project's billing: PostHog accepts nothing more until then";
     status::DocumentedApi {
         vendor: "PostHog",
         statuses: &[200],

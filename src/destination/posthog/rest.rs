@@ -1,6 +1,6 @@
 //! REST: what a personal API key can do that events cannot, and `write_via = "rest"`.
 //!
-//! Every call speaks of one group, which its address names. The rate is PostHog's: 480 calls a minute and 4,800 an hour.
+//! Every call mentions one group, which its address names. The rate is PostHog's: 480 calls a minute and 4,800 an hour.
 
 use std::sync::Arc;
 
@@ -39,7 +39,7 @@ pub(super) const LIMITS: RequestLimits = RequestLimits {
 /// Where a property is removed, below `groups/`.
 const REMOVAL: &str = "delete_property/";
 
-/// What is asked next.
+/// The next setup request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Asking {
     Types,
@@ -98,7 +98,7 @@ impl Rest {
         vec![("authorization", format!("Bearer {}", self.key.expose()))]
     }
 
-    /// A question to an address below the project's.
+    /// A query to a URL below the project's.
     pub(super) fn get(&self, below: &str) -> Request {
         let url = format!("{}{below}", self.project);
         Request { method: "GET", url, headers: self.headers(), body: Vec::new(), gzip: false }
@@ -152,9 +152,9 @@ impl Rest {
         Ok(())
     }
 
-    /// The body of a successful answer.
+    /// The body of a successful response.
     ///
-    /// Errors ([`Kind::Destination`]): any other answer, with what to do about it.
+    /// Errors ([`Kind::Destination`]): any other response, with what to do about it.
     pub(super) fn answered(&self, what: &str, response: &Response) -> Result<Value> {
         let failed = |reason: String, advice: &str| {
             Err(Error::new(Kind::Destination, format!("PostHog does not tell {what}: {reason}")).advise(advice))
@@ -226,10 +226,10 @@ impl Rest {
         Element { bytes: body.to_string().into_bytes(), address: format!("{address}{query}"), ..Element::default() }
     }
 
-    /// Older servers answer 500 to the removal of a property that the group does not have. Whether it has is asked then.
+    /// Older servers respond 500 to the removal of a property that the group does not have. Whether it has is asked then.
     pub(super) fn confirmation_request(&self, route: Route, element: &Element, response: &Response) -> Option<Request> {
         let query = element.address.strip_prefix(REMOVAL)?;
-        // Without the last parameter some projects make a notebook for every group that is looked at.
+        // Without the last parameter some projects make a notebook for every group that is read.
         (route == DELETE_PROPERTY && response.status == 500)
             .then(|| self.get(&format!("groups/find/{query}&skip_create_notebook=true")))
     }
@@ -242,7 +242,7 @@ impl Rest {
     }
 }
 
-/// A value as PostHog holds it.
+/// A value as PostHog stores it.
 pub(super) fn held(value: &Value) -> Value {
     match value {
         Value::String(text) => without_nul(text).into(),
@@ -254,7 +254,7 @@ pub(super) fn held(value: &Value) -> Value {
     }
 }
 
-/// Whether a group that was looked at does not have the property that a removal names, or is not there.
+/// Whether a group that was read does not have the property that a removal names, or is not there.
 pub(super) fn is_removed(removal: &Element, answer: &Response) -> bool {
     let removal: Value = serde_json::from_slice(&removal.bytes).unwrap_or_default();
     let Some(name) = removal.get("$unset").and_then(Value::as_str) else { return false };
@@ -281,7 +281,7 @@ fn types(answer: &Value) -> Option<Vec<(u64, String)>> {
     answer.as_array()?.iter().map(one).collect()
 }
 
-/// Means something by its words: `{"type","code","detail","attr"}`.
+/// Means something by its text: `{"type","code","detail","attr"}`.
 struct Problem(Value);
 
 impl Problem {
@@ -303,7 +303,7 @@ impl Problem {
 /// `delete_property`, so an empty one counts there too.
 pub(super) fn interpret(route: Route, response: &Response, reason: String) -> Verdict {
     let problem = Problem::of(response);
-    // The group was written, and PostHog failed to tell its own event queue, under whatever status that answered with.
+    // The group was written, and PostHog failed to tell its own event queue, under whatever status.
     if problem.text("type").starts_with("capture_") {
         return Verdict::Retry { reason, after: response.retry_after(), applied: Applied::Maybe };
     }

@@ -46,7 +46,7 @@ pub enum CaptureProtocol {
     /// `/batch/`, as PostHog's libraries do by default.
     #[default]
     V0,
-    /// `/i/v1/analytics/events`, which answers for each event; a server without it is an error.
+    /// `/i/v1/analytics/events`, which has a result for each event; a server without it is an error.
     V1,
     /// The latter where the server has it.
     Auto,

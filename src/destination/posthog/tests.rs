@@ -45,7 +45,7 @@ fn posthog() -> PostHog {
     PostHog::new(&settings(), "company").unwrap()
 }
 
-/// With the answers to its questions: these group types, and whether there is `upsert_properties`.
+/// With the responses to its questions: these group types, and whether there is `upsert_properties`.
 fn prepared(write_via: WriteVia, types: &[&str], upsert: bool) -> PostHog {
     let mut posthog = PostHog::new(&with_rest(write_via), "company").unwrap();
     posthog.set_up(&types_reply(types)).unwrap();
@@ -195,7 +195,7 @@ fn ph_07_a_uuid_belongs_to_a_group_and_what_is_said_about_it() {
     let later = AddressedChange { at: DateTime::UNIX_EPOCH + TimeDelta::days(3), ..first.clone() };
     assert_eq!(uuid(&first), uuid(&first), "a repetition within the run");
     let others = [
-        // A rerun is another event: between the two, a third may have said something else and lost its answer.
+        // A rerun is another event: between the two, a third may have said something else and lost its response.
         later,
         AddressedChange { settled_seq: 8, ..first.clone() },
         addressed("acme2", json!({"set": {"plan": "pro"}})),

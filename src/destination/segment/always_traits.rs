@@ -14,7 +14,7 @@ pub(super) fn always_traits(settings: &SegmentSettings) -> Vec<&'static str> {
 /// Traits that each call to `preset` must have, by the first of their names.
 fn needed(preset: &Preset, tools: Option<&[&'static Tool]>) -> Vec<&'static str> {
     let Some(all) = tools.or(preset.tool.is_some().then_some(&[])) else {
-        // Nobody said which tools there are, and most of those that need anything need these.
+        // The tools behind are not configured, and most of those that need anything need these.
         return if preset.passes_on { vec!["name", "website"] } else { Vec::new() };
     };
     let needs = all.iter().copied().chain(preset.tool).flat_map(|tool| tool.needs);

@@ -151,7 +151,7 @@ impl Tool {
         let Tool { label, .. } = self;
         if let Some(max) = self.id_chars_max.filter(|max| key.len() > *max && key.chars().count() > *max) {
             return Err(format!(
-                "the group's key has more than {max} characters, which {label} does not take: use a shorter column"
+                "the group's key has more than {max} characters, which {label} does not accept: use a shorter column"
             ));
         }
         match traits.find(|name| self.reserved.contains(&name.as_str())) {

@@ -1,4 +1,4 @@
-//! Encoding for Segment: a change as parts, elements and requests.
+//! The encoding for Segment's protocol: a change as parts, elements and requests.
 
 use super::{BATCH_END, SENT_AT, SENT_AT_END, Segment};
 use crate::destination::shared::dedup_id;
@@ -45,7 +45,7 @@ impl Segment {
             None if self.preset.user == UserRule::Optional => {}
             None => {
                 return Err(format!(
-                    "no user: {vendor} drops a group call without one, or refuses its whole batch; add `[user]` to the mapping"
+                    "no user: {vendor} drops a group call without one, or rejects its whole batch; add `[user]` to the mapping"
                 ));
             }
         }

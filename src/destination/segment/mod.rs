@@ -1,4 +1,4 @@
-//! How do Segment, and the vendors that speak its protocol, want a change, and what do their answers mean?
+//! Segment, and the vendors that speak its protocol: how a change is encoded, and what the responses mean.
 //!
 //! A change is one `group` message: `groupId`, a user, and as `traits` the values that changed. Messages travel together
 //! to a batch endpoint, or one by one where a vendor has none. What differs from vendor to vendor is a row of
@@ -6,16 +6,16 @@
 //!
 //! The protocol replaces values and keeps what is not mentioned. A null replaces like any other value; nothing removes a
 //! trait, and nothing deletes a group. What it deliberately is not: a client for events (`track`, `identify`), and a
-//! classify of delivery. Segment answers 200 to a wrong key, to a message without a user and to a batch of too many
-//! messages, and drops them all; so whatever can be known beforehand is checked here, and the rest is documented.
+//! proof of delivery. Segment responds 200 to a wrong key, to a message without a user and to a batch of too many
+//! messages, and drops them all; so what can be known beforehand is checked here, and the rest is documented.
 //!
 //! Rules of ours:
 //!
-//! - A message above the vendor's limit is refused, never cut or split: to many tools behind Segment the last group call
+//! - A message above the vendor's limit is rejected, never cut or split: to many tools behind Segment the last group call
 //!   is a statement of its own.
-//! - `context` and `integrations` are the configuration's and equal in all messages; nothing about a group stands there.
+//! - `context` and `integrations` are the configuration's and equal in all messages; nothing about a group is there.
 //! - `messageId` follows from the change (see `dedup_id.rs`), so a vendor that remembers ids drops what we repeat. Vendors
-//!   that do not are told the same values twice, which changes nothing.
+//!   that do not get the same values twice, which changes nothing.
 //! - The group type is not sent, since the protocol has none. It counts in `messageId`, and in the ledger.
 
 mod encode;
@@ -106,7 +106,7 @@ impl DestinationType for SegmentType {
     }
 }
 
-/// A server that speaks Segment's protocol, for one group type.
+/// A server that speak Segment's protocol, for one group type.
 pub struct Segment {
     preset: Preset,
     base: String,
@@ -134,7 +134,7 @@ impl Segment {
     /// The destination that these settings describe, for groups of `group_type`.
     ///
     /// Errors ([`Kind::Config`]): an unknown preset, an address that is missing or odd, a key that cannot be shown or is
-    /// shown nowhere, a header that is none.
+    /// shown nowhere, a header that is not valid.
     pub fn new(settings: &SegmentSettings, group_type: &str) -> Result<Segment> {
         let wrong = |what: String, advice: &str| Error::new(Kind::Config, what).advise(advice);
         let name = settings.preset.as_deref().unwrap_or("segment");
@@ -160,7 +160,7 @@ impl Segment {
             wrong(what, "write it, or choose the other `wire`: `batch` or `single`")
         })?;
         if path.contains(['?', '#']) || path.contains(char::is_whitespace) {
-            return Err(wrong(format!("`{path_name}` is no path"), "write it like `/v1/batch`, without a query"));
+            return Err(wrong(format!("`{path_name}` is not a path"), "write it like `/v1/batch`, without a query"));
         }
         row.auth = auth(settings, row.auth)?;
         row.key_in_body = settings.key_in_body.unwrap_or(row.key_in_body);
@@ -184,7 +184,7 @@ impl Segment {
             _ => key.to_owned(),
         };
         if row.auth != Auth::None && !is_header_value(&shown_key) {
-            return Err(wrong("`write_key` cannot stand in a header".to_owned(), "look for a line break in it"));
+            return Err(wrong("`write_key` cannot be sent in a header".to_owned(), "look for a line break in it"));
         }
         let mut secret_headers = match row.auth {
             Auth::Basic | Auth::BasicRaw => vec![("authorization", format!("Basic {shown_key}"))],
@@ -215,8 +215,8 @@ impl Segment {
         };
         let tools = settings.downstream.as_deref().map(downstream::tools).transpose().map_err(|name| {
             let known: Vec<&str> = downstream::TOOLS.iter().map(|tool| tool.name).collect();
-            let what = format!("`downstream` names `{name}`, of which nothing is known here");
-            wrong(what, &format!("leave it out; known are {}", known.join(", ")))
+            let what = format!("`downstream` names `{name}`, which is not a known tool");
+            wrong(what, &format!("remove it, or use one of {}", known.join(", ")))
         })?;
         Ok(Segment {
             downstream: tools,

@@ -1,4 +1,4 @@
-//! How do the vendors that speak Segment's protocol differ? One row each.
+//! The presets: how the vendors that speak Segment's protocol differ, one row each.
 
 use super::super::UserRule;
 use super::downstream::{self, Tool};
@@ -31,9 +31,9 @@ pub(super) enum Acknowledges {
     OkTrue,
     /// Nothing: a 204.
     Nothing,
-    /// The vendor documents no body: an empty one, a word or an object that speaks of no error.
+    /// The vendor documents no body: an empty one, a word or an object that mentions no error.
     Undocumented,
-    /// A server of the operator's own: anything but a page of HTML and what speaks of an error.
+    /// A server of the operator's own: anything but a page of HTML and what mentions an error.
     Anything,
 }
 
@@ -78,7 +78,7 @@ pub(super) struct Preset {
     /// Whether one message is sent per request.
     pub(super) single: bool,
     pub(super) auth: Auth,
-    /// Whether the key stands in the body as well (`writeKey`).
+    /// Whether the key is in the body as well (`writeKey`).
     pub(super) key_in_body: bool,
     /// Bytes of one message.
     pub(super) event_bytes_max: usize,
@@ -97,7 +97,7 @@ pub(super) struct Preset {
     pub(super) user: UserRule,
     /// Headers of its own.
     pub(super) headers: &'static [(&'static str, &'static str)],
-    /// Whether one bad message makes the server refuse all of its batch. Otherwise a 400 is about the request itself: its
+    /// Whether one bad message makes the server reject all of its batch. Otherwise a 400 is about the request itself: its
     /// size, its JSON.
     pub(super) whole_batch_fails: bool,
     /// Whether `context` and `integrations` must stand at the batch, because those of its messages are not read.
@@ -125,11 +125,11 @@ const SEGMENT: Preset = Preset {
     // "32 KB" is 32,768 in the official clients. "500 KB" is read in the narrower way: they stop at 475,000 and 480,000.
     event_bytes_max: 32_768,
     batch_bytes_max: 500_000,
-    // More are answered with 200 and dropped.
+    // More get 200 and dropped.
     batch_count_max: 2_500,
     success: &[200],
     acknowledges: Acknowledges::Success,
-    // The official Python client can compress; the HTTP API's page does not speak of it.
+    // The official Python client can compress; the HTTP API's page does not mention it.
     gzip: false,
     message_id: true,
     user: UserRule::Required,
@@ -150,11 +150,11 @@ const CUSTOMERIO: Preset = Preset {
     tool: Some(&downstream::CUSTOMERIO),
     base_url: Some("https://cdp.customer.io"),
     user: UserRule::Optional,
-    // Without it a message that fails validation, or a wrong key, is answered with 200 and logged on their side.
+    // Without it a message that fails validation, or a wrong key, gets 200 and logged on their side.
     headers: &[("x-strict-mode", "1")],
     whole_batch_fails: true,
     batch_context: true,
-    key_is: "the API key of an HTTP source (Data & Integrations → Integrations → Connections → the source → SegmentSettings)",
+    key_is: "the API key of an HTTP source (Data & Integrations → Integrations → Connections → the source → Settings)",
     ..SEGMENT
 };
 

@@ -1,4 +1,4 @@
-//! Responses of Segment: the verdict on each.
+//! The verdict on a response of a server that speaks Segment's protocol.
 
 use super::Segment;
 use crate::destination::Verdict;
@@ -17,8 +17,8 @@ pub(super) fn speaks_of_size(body: &[u8]) -> bool {
         .any(|phrase| text.contains(phrase))
 }
 
-/// How long the answer asks us to wait: the longer of `Retry-After` and `X-RateLimit-Reset`, which holds seconds, or, where
-/// a proxy follows the other custom, a Unix time, read against the answer's own `Date`.
+/// How long the response asks us to wait: the longer of `Retry-After` and `X-RateLimit-Reset`, which holds seconds, or, where
+/// a proxy follows the other custom, a Unix time, read against the response's own `Date`.
 pub(super) fn asked(response: &Response) -> Option<Duration> {
     const YEAR_SECONDS: u64 = 31_536_000;
     let reset = response.header("x-ratelimit-reset").and_then(|value| value.trim().parse::<u64>().ok());
@@ -51,12 +51,12 @@ impl Segment {
             _ => {}
         }
         let vendor = self.preset.vendor;
-        let credentials = format!("check `write_key`: it must be {}, of a source that is enabled", self.preset.key_is);
+        let credentials = format!("check `write_key`: it must be {}, of an enabled source", self.preset.key_is);
         let plan = format!("check the {vendor} plan: it asks for payment");
         let expected: Vec<String> = self.success.iter().map(u16::to_string).collect();
         let address = match response.status {
             200..=299 if !self.success.contains(&response.status) => format!(
-                "`base_url` and `preset` ({vendor} answers {} to what it takes; `success_status` sets another one)",
+                "`base_url` and `preset` ({vendor} responds with {} to what it accepts; `success_status` sets another status)",
                 expected.join(" or ")
             ),
             _ => "`base_url` and `preset`".to_owned(),

@@ -1,4 +1,4 @@
-//! What can the `[destinations.<name>]` table of `type = "segment"` say, and what does it come to?
+//! The settings of a destination of type `segment`, and the headers, key placement and context that follow from them.
 
 use crate::model::setting::{Setting, SettingType};
 use std::collections::BTreeSet;
@@ -100,7 +100,7 @@ pub struct SegmentSettings {
     /// The header of `auth = "header"`.
     #[serde(default)]
     pub auth_header: Option<String>,
-    /// Whether the key stands in the body as `writeKey`.
+    /// Whether the key is in the body as `writeKey`.
     #[serde(default)]
     pub key_in_body: Option<bool>,
     /// Bytes of one message.
@@ -155,12 +155,12 @@ pub(super) fn auth(settings: &SegmentSettings, preset: Auth) -> Result<Auth> {
         (Some(KeyPlacement::Header), None) => match preset {
             Auth::Header(name) => Auth::Header(name),
             _ => {
-                return Err(Error::new(Kind::Config, "`auth = \"header\"` does not say which")
+                return Err(Error::new(Kind::Config, "`auth = \"header\"` needs `auth_header`")
                     .advise("name it: `auth_header = \"X-Write-Key\"`"));
             }
         },
         (Some(_), Some(_)) => {
-            return Err(Error::new(Kind::Config, "`auth_header` says nothing beside this `auth`")
+            return Err(Error::new(Kind::Config, "`auth_header` has no effect with this `auth`")
                 .advise("set `auth = \"header\"`, or remove `auth_header`"));
         }
     })
@@ -171,11 +171,11 @@ fn header_name(name: &str) -> Result<&'static str> {
     static NAMES: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
     let sound = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     if name.is_empty() || name.len() > 256 || !name.bytes().all(sound) {
-        return Err(Error::new(Kind::Config, "a header's name is none").advise("write it like `X-Strict-Mode`"));
+        return Err(Error::new(Kind::Config, "a header's name is not valid").advise("write it like `X-Strict-Mode`"));
     }
     let lower = name.to_ascii_lowercase();
     if ["content-type", "content-length", "content-encoding", "transfer-encoding", "host"].contains(&lower.as_str()) {
-        return Err(Error::new(Kind::Config, format!("the header `{lower}` is not yours to set")).advise("remove it"));
+        return Err(Error::new(Kind::Config, format!("the header `{lower}` cannot be set")).advise("remove it"));
     }
     let mut names = NAMES.lock();
     if let Some(known) = names.get(lower.as_str()) {
@@ -187,7 +187,7 @@ fn header_name(name: &str) -> Result<&'static str> {
     Ok(lasting)
 }
 
-/// Whether a text can stand in a header.
+/// Whether a text can is in a header.
 pub(super) fn is_header_value(text: &str) -> bool {
     text.bytes().all(|byte| byte == b'\t' || (b' '..=b'~').contains(&byte))
 }

@@ -259,7 +259,7 @@ fn sg_07_a_message_id_is_short_stable_and_another_for_another_change() {
     assert!(id(&first).len() < 100);
     assert_eq!(id(&first), id(&first), "a repetition within the run");
     let others = [
-        // A rerun is another message: between the two, a third may have said something else and lost its answer.
+        // A rerun is another message: between the two, a third may have said something else and lost its response.
         AddressedChange { at: at() + chrono::Duration::hours(1), ..first.clone() },
         addressed("a", json!({"plan": "free"})),
         addressed("b", json!({"plan": "pro"})),
@@ -513,7 +513,7 @@ fn sg_14_what_answers_mean() {
     let refused = interpret("rudderstack", 400, "request neither has anonymousId nor userId");
     let reason = "HTTP 400: request neither has anonymousId nor userId".to_owned();
     assert_eq!(refused, Verdict::rejected(reason));
-    // A size that a 400 speaks of is the request's, unless the server judges single messages.
+    // A size that a 400 mentions is the request's, unless the server judges single messages.
     assert_eq!(is(&interpret("segment", 400, "Exceeds max message size: too large")), "too large");
     assert_eq!(is(&interpret("rudderstack", 400, "message too large")), "refused");
     let Verdict::Stop { advice, .. } = interpret("rudderstack", 401, "failed to read writekey from header") else {
@@ -615,19 +615,19 @@ fn sg_16_every_way_to_show_the_key() {
             }),
             "says nothing beside",
         ),
-        (refused(|settings| settings.auth_header = Some("x y".to_owned())), "a header's name is none"),
+        (refused(|settings| settings.auth_header = Some("x y".to_owned())), "a header's name is not valid"),
         (refused(|settings| settings.write_key = Secret::new(" ")), "`write_key` is empty"),
         (
             refused(|settings| {
                 (settings.auth, settings.write_key) = (Some(KeyPlacement::Bearer), Secret::new("a\nb"));
             }),
-            "cannot stand in a header",
+            "cannot be sent in a header",
         ),
         (refused(|settings| settings.headers = Some(table(json!({"Host": "x"})))), "not yours to set"),
         (refused(|settings| settings.headers = Some(table(json!({"X": "a\r\nb"})))), "no text as its value"),
         (refused(|settings| settings.preset = Some("segmnt".to_owned())), "no preset `segmnt`"),
         (refused(|settings| settings.base_url = None), "preset `custom` needs a `base_url`"),
-        (refused(|settings| settings.batch_path = Some("/v1?x=1".to_owned())), "is no path"),
+        (refused(|settings| settings.batch_path = Some("/v1?x=1".to_owned())), "is not a path"),
     ] {
         assert!(told.contains(expected) && !told.contains("a\nb"), "{told}");
     }

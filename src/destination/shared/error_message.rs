@@ -4,15 +4,15 @@ use crate::destination::shared::status;
 use crate::io::http::Response;
 use crate::secret::{self, Secret};
 
-/// Longest excerpt of an answer that is kept: enough for any vendor's message, too little for an HTML page to flood a log.
+/// Longest excerpt of a response that is kept: enough for any vendor's message, too little for an HTML page to flood a log.
 const WORDS_BYTES_MAX: usize = 2_048;
 
-/// Most of an answer that is looked at for its words.
+/// Most of a response that is read for its error message.
 const READ_BYTES_MAX: usize = 16 * 1_024;
 /// Characters of a page of HTML that are kept.
 const PAGE_CHARS_MAX: usize = 300;
 
-/// The status and the vendor's words, safe to show: secrets masked (in whatever form they came back, see
+/// The status and the vendor's error message, safe to show: secrets masked (in whatever form they came back, see
 /// [`secret::mask`]), a page of HTML as its text, control characters turned into spaces, cut at 2 KB.
 pub(in crate::destination) fn error_message(response: &Response, secrets: &[&Secret]) -> String {
     let text = String::from_utf8_lossy(&response.body[..response.body.len().min(READ_BYTES_MAX)]).into_owned();

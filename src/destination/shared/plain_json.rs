@@ -1,7 +1,7 @@
-//! Which values can travel as plain JSON to a server that keeps traits as it finds them, and how large do they get?
+//! Plain JSON: checks of names and values for servers that store traits as they come, and the bytes that they take.
 //!
 //! For vendors that pass traits on to many stores (Segment and its kin, ThriveStack): what one of those stores would
-//! round, cut or refuse is refused here, with the trait's name and a remedy, rather than changed behind the ledger's back.
+//! round, cut or reject is rejected here, with the trait's name and a remedy, rather than changed behind the ledger's back.
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::Value;
@@ -39,7 +39,7 @@ pub(in crate::destination) fn check_id(what: &str, id: &str) -> Result<(), Strin
     }
     if id.contains('\0') {
         return Err(format!(
-            "{what} holds a NUL character, which databases behind the destination cannot hold: remove it with `sql`"
+            "{what} contains a NUL character, which databases behind the destination cannot hold: remove it with `sql`"
         ));
     }
     Ok(())
@@ -66,7 +66,7 @@ fn check_name(name: &str) -> Result<(), String> {
         return Err("a trait or object member has an empty name: rename or remove it".to_owned());
     }
     if name.contains('\0') {
-        return Err("the name of a trait or object member holds a NUL character: rename it".to_owned());
+        return Err("the name of a trait or object member contains a NUL character: rename it".to_owned());
     }
     Ok(())
 }
@@ -85,7 +85,7 @@ fn check(value: &Value, depth: usize) -> Result<(), String> {
         }
         Value::String(_) => Ok(()),
         Value::Array(_) | Value::Object(_) if depth == DEPTH_MAX => {
-            Err(format!("nested deeper than {DEPTH_MAX} layers: send it `as = \"string\"`"))
+            Err(format!("nested deeper than {DEPTH_MAX} levels: send it `as = \"string\"`"))
         }
         Value::Array(items) => items.iter().try_for_each(|item| check(item, depth + 1)),
         Value::Object(members) => members.iter().try_for_each(|(name, member)| {
@@ -154,9 +154,9 @@ mod tests {
             (number_value("9007199254740993").unwrap(), "trait `t`: a number that is rounded on its way"),
             (json!({"a": [number_value("0.12345678901234567890").unwrap()]}), "declare `as = \"string\"`"),
             (json!("a\0b"), "trait `t`: a NUL character"),
-            (json!({"a\0": 1}), "holds a NUL character"),
+            (json!({"a\0": 1}), "contains a NUL character"),
             (json!({"": 1}), "an empty name"),
-            (deep, "nested deeper than 190 layers"),
+            (deep, "nested deeper than 190 levels"),
         ] {
             let told = check_traits(&traits(value)).unwrap_err();
             assert!(told.contains(reason), "{told}");

@@ -1,7 +1,6 @@
-//! Do a mapping's traits keep to the names that a vendor gives a meaning, and to each other?
+//! Reserved traits: findings about names that a vendor gives a meaning, and names that collide.
 //!
-//! All of it is said before anything is read: from declared types and constants. A type that nobody declared is not
-//! guessed at.
+//! All of it is found before anything is read, from declared types and constants. An undeclared type is not guessed.
 
 use std::collections::BTreeMap;
 

@@ -22,12 +22,12 @@ pub(in crate::destination) fn base_url(text: &str) -> Result<String> {
         Error::new(Kind::Config, format!("`base_url` {what}"))
             .advise("write it like `https://proxy.example.com/amplitude`, without credentials, query or fragment")
     };
-    let url = url::Url::parse(text).map_err(|_| wrong("is no address"))?;
+    let url = url::Url::parse(text).map_err(|_| wrong("is not a valid URL"))?;
     if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none_or(str::is_empty) {
-        return Err(wrong("is no http or https address"));
+        return Err(wrong("is not an http or https URL"));
     }
     if !url.username().is_empty() || url.password().is_some() || url.query().is_some() || url.fragment().is_some() {
-        return Err(wrong("holds more than a host and a path"));
+        return Err(wrong("contains more than a host and a path"));
     }
     Ok(url.as_str().trim_end_matches('/').to_owned())
 }

@@ -1,7 +1,7 @@
 //! What does a response prove about its request: applied, certainly not applied, or unknown? One classification for all
 //! vendors, from status, content type and body.
 //!
-//! A vendor supplies an [`DocumentedApi`]: the statuses and the body that its documentation promises for a request that was taken,
+//! A vendor supplies an [`DocumentedApi`]: the statuses and the body that its documentation promises for a request that was accepted,
 //! and the words that tell an operator what to check. Everything else is decided here, so that a page of HTML, a
 //! redirect, an empty body or a proxy's error is never a delivery at any of them. What a vendor documents beyond that
 //! (a 400 that names the key, a quota that is used up) it decides before it asks here.
@@ -9,16 +9,16 @@
 //! | response | proves | verdict |
 //! |---|---|---|
 //! | a documented status with the documented body | applied | delivered |
-//! | the documented refusal in a 2xx (`"success": false`) | not applied | refused: split, then rejected |
-//! | any other 2xx | nothing: whoever answered may have passed the request on | stop, outcome unknown, unless others are taken |
+//! | the documented rejection in a 2xx (`"success": false`) | not applied | rejected: split, then rejected |
+//! | any other 2xx | nothing: whoever answered may have passed the request on | stop, outcome unknown, unless others are accepted |
 //! | 3xx | nothing: some servers work first and redirect then | as above |
-//! | 401 | not applied | stop unless others are taken |
-//! | 403, 404, 405, 410, 451, 501, 505 | not applied | stop unless others are taken: a firewall answers so to a single text |
+//! | 401 | not applied | stop unless others are accepted |
+//! | 403, 404, 405, 410, 451, 501, 505 | not applied | stop unless others are accepted: a firewall answers so to a single text |
 //! | 406, 415, 421, 426, 431 | not applied | the same: they are about how it was sent |
 //! | 402, 407, 511 | not applied | stop |
 //! | 413 | not applied | split |
 //! | 425, 429 | not applied | repeat later |
-//! | other 4xx | not applied | refused: split, then rejected |
+//! | other 4xx | not applied | rejected: split, then rejected |
 //! | 408, other 5xx, anything else | nothing | repeat, then split |
 
 use std::time::Duration;
@@ -54,9 +54,9 @@ pub(in crate::destination) struct DocumentedApi<'a> {
 pub(in crate::destination) enum Acknowledgement {
     /// The documented acknowledgement, and what the vendor remarked with it.
     Accepted(Option<String>),
-    /// The documented refusal, and whether some of the request may have been applied all the same.
+    /// The documented rejection, and whether some of the request may have been applied all the same.
     Rejected(Applied),
-    /// Elements that the vendor names as refused.
+    /// Elements that the vendor names as rejected.
     RejectedSome(Vec<(usize, String)>),
     /// Nothing that the vendor documents.
     Undocumented,
@@ -97,7 +97,7 @@ impl ResponseBody {
         ["success", "ok"].iter().any(|name| self.member(name) == Some(&Value::Bool(false)))
     }
 
-    /// Whether it speaks of an error: a member of that name that is not empty, a status or a code of that kind, or a plain
+    /// Whether it mentions an error: a member of that name that is not empty, a status or a code of that kind, or a plain
     /// text that begins with the word.
     pub(in crate::destination) fn mentions_error(&self) -> bool {
         let filled = |value: &Value| match value {
@@ -158,7 +158,7 @@ pub(in crate::destination) fn is_page(response: &Response) -> bool {
 pub(in crate::destination) fn classify(response: &Response, reason: String, api: &DocumentedApi<'_>) -> Verdict {
     let DocumentedApi { vendor, address, after, .. } = *api;
     let stop = |reason: String, blame, applied, advice: String| Verdict::Stop { reason, advice, blame, applied };
-    let elsewhere = || format!("check {address}: {vendor} does not seem to be what answers there");
+    let elsewhere = || format!("check {address}: {vendor} does not seem to be what responds there");
     match response.status {
         200..=299 => {
             let body = ResponseBody::of(response);
@@ -185,8 +185,8 @@ pub(in crate::destination) fn classify(response: &Response, reason: String, api:
             Blame::Unclear,
             Applied::Maybe,
             format!(
-                "check {address}: the address answers with a redirect, which is not followed because it could carry the \
-                 credentials elsewhere; write the address that it leads to"
+                "check {address}: it responds with a redirect, which is not followed because it could carry the credentials \
+                 elsewhere; use the URL that it redirects to"
             ),
         ),
         401 => stop(reason, Blame::Credentials, Applied::No, api.credentials.to_owned()),
@@ -195,25 +195,27 @@ pub(in crate::destination) fn classify(response: &Response, reason: String, api:
             reason,
             Blame::Unclear,
             Applied::No,
-            format!("{}, and whether a firewall or proxy between here and {vendor} refuses requests", api.credentials),
+            format!("{}, and whether a firewall or proxy between here and {vendor} blocks requests", api.credentials),
         ),
         404 | 405 | 410 => stop(
             reason,
             Blame::Unclear,
             Applied::No,
-            format!("check {address}: {vendor} takes no such request at this address"),
+            format!("check {address}: {vendor} accepts no such request at this URL"),
         ),
         406 | 415 | 421 | 426 | 431 => stop(
             reason,
             Blame::Unclear,
             Applied::No,
-            format!("check {address}, `gzip`, and what stands before {vendor}: it is refused how the request was sent"),
+            format!(
+                "check {address}, `gzip`, and what stands before {vendor}: the way the request was sent is rejected"
+            ),
         ),
         451 => stop(
             reason,
             Blame::Unclear,
             Applied::No,
-            format!("ask {vendor}, or whoever runs the network: access is denied for legal reasons"),
+            format!("ask {vendor} or the network's operator: access is denied for legal reasons"),
         ),
         407 => stop(
             reason,
@@ -229,25 +231,25 @@ pub(in crate::destination) fn classify(response: &Response, reason: String, api:
             reason,
             Blame::Unclear,
             Applied::No,
-            format!("check {address}: what answers there does not speak {vendor}'s protocol"),
+            format!("check {address}: what responds there does not support {vendor}'s protocol"),
         ),
         511 => stop(
             reason,
             Blame::Us,
             Applied::No,
-            "log in to this machine's network: it answers instead of the destination".to_owned(),
+            "log in to this machine's network: it responds instead of the destination".to_owned(),
         ),
         // The other 5xx, and statuses that mean nothing to HTTP.
         _ => Verdict::Retry { reason, after, applied: Applied::Maybe },
     }
 }
 
-/// What a vendor says of one element, where it answers for each.
+/// What a vendor says of one element, where it has a result for each.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::destination) enum ElementStatus {
-    /// It was taken; what the vendor remarked.
+    /// It was accepted; what the vendor remarked.
     Accepted(Option<String>),
-    /// It is refused for good.
+    /// It is rejected for good.
     Rejected(String),
     /// It was not taken for now.
     RetryLater(String),
@@ -259,7 +261,7 @@ pub(in crate::destination) enum ElementStatus {
     Undocumented,
 }
 
-/// The verdict on a response that answers for each element, given what it says of them in their order.
+/// The verdict on a response with a result for each element, given what it says of them in their order.
 pub(in crate::destination) fn classify_per_element(
     response: &Response,
     reason: String,
@@ -299,7 +301,7 @@ pub(in crate::destination) fn classify_per_element(
     match verdicts.first() {
         None => rest,
         Some(_) if whole && all(&|one| *one == ElementVerdict::Accepted) => Verdict::Accepted { warning },
-        // Something that takes nothing at all must look like it, so a refusal of everything is not taken apart here.
+        // Something that takes nothing at all must look like it, so a rejection of everything is not taken apart here.
         Some((_, ElementVerdict::Rejected { reason }))
             if whole && all(&|one| matches!(one, ElementVerdict::Rejected { .. })) =>
         {
@@ -318,7 +320,7 @@ pub(in crate::destination) fn undocumented_body(body: &ResponseBody) -> Acknowle
     Acknowledgement::accepted_if(plain && !body.page && !body.mentions_error())
 }
 
-/// What a server of the operator's own says with a success: anything but a page, JSON that breaks off, and what speaks of
+/// What a server of the operator's own says with a success: anything but a page, JSON that breaks off, and what mentions
 /// an error.
 pub(in crate::destination) fn any_body(body: &ResponseBody) -> Acknowledgement {
     let torn = body.text.starts_with(['{', '[']) && body.json.is_null();

@@ -1,4 +1,4 @@
-//! Encoding for ThriveStack: a change as parts, elements and requests.
+//! The encoding for ThriveStack: a change as parts, elements and requests.
 
 use super::{ThriveStack, ThriveStackWire};
 use crate::destination::shared::plain_json::{self, timestamp};
@@ -32,10 +32,10 @@ impl ThriveStack {
         match user {
             Some(User::Id(id)) => plain_json::check_id("the user's id", id)?,
             Some(User::Anonymous(_)) => {
-                return Err("ThriveStack takes known users only: write `id = …` under `[user]`".to_owned());
+                return Err("ThriveStack accepts only known users: write `id = …` under `[user]`".to_owned());
             }
             None => {
-                return Err("no user: ThriveStack refuses a group without `user_id`; add `[user]` to the mapping, \
+                return Err("no user: ThriveStack rejects a group without `user_id`; add `[user]` to the mapping, \
                             like `id = \"account:{key}\"`"
                     .to_owned());
             }

@@ -1,10 +1,10 @@
-//! How does ThriveStack's Group API want a change, and what does its answer mean?
+//! ThriveStack: how a change is encoded for its Group API, and what the responses mean.
 //!
-//! `POST /api/group` takes a JSON array of groups, each with the user that it is said with; `wire = "single"` writes the
+//! `POST /api/group` takes a JSON array of groups, each with a user; `wire = "single"` writes the
 //! one object of the vendor's first documentation instead. The API sets traits, and says nothing about nulls, removal,
-//! deletion or repetition: a null is sent as a null, and there is no call for the other two. There is no deduplication
-//! key either. A request with an unknown outcome is repeated all the same, because saying the same values twice changes
-//! nothing; the run's report counts repetitions.
+//! deletion or retry: a null is sent as a null, and there is no call for the other two. There is no deduplication
+//! key either. A request with an unknown outcome is repeated all the same, because sending the same values twice changes
+//! nothing; the run's report counts retries.
 //!
 //! Rules of ours:
 //!
@@ -95,12 +95,12 @@ pub struct ThriveStack {
 impl ThriveStack {
     /// The destination that these settings describe, for groups of `group_type`.
     ///
-    /// Errors ([`Kind::Config`]): a key that is empty or cannot stand in a header, a `base_url` that is no plain http(s)
+    /// Errors ([`Kind::Config`]): a key that is empty or cannot be sent in a header, a `base_url` that is no plain http(s)
     /// address, a `context` with a `group_id` of its own.
     pub fn new(settings: &ThriveStackSettings, group_type: &str) -> Result<ThriveStack> {
         let key = settings.api_key.expose();
         if key.trim().is_empty() || !key.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
-            return Err(Error::new(Kind::Config, "`api_key` is empty or cannot stand in a header")
+            return Err(Error::new(Kind::Config, "`api_key` is empty or cannot be sent in a header")
                 .advise("set it to the API key of the environment in ThriveStack (Settings → API keys)"));
         }
         let context = match settings.context.as_ref().map(serde_json::to_value) {
@@ -108,7 +108,7 @@ impl ThriveStack {
             _ => Map::new(),
         };
         if context.contains_key("group_id") {
-            return Err(Error::new(Kind::Config, "`context` holds a `group_id`")
+            return Err(Error::new(Kind::Config, "`context` contains a `group_id`")
                 .advise("remove it: every group's own id is sent there"));
         }
         let base = settings.base_url.as_deref().unwrap_or("https://api.app.thrivestack.ai");

@@ -1,4 +1,4 @@
-//! Responses of ThriveStack: the verdict on each.
+//! The verdict on a response of ThriveStack.
 
 use super::{ThriveStack, WARNING_CHARS_MAX};
 use crate::destination::Verdict;
@@ -8,7 +8,7 @@ use crate::io::http::{Applied, Response};
 use crate::secret::Secret;
 use serde_json::Value;
 
-/// The answer's `warnings`: texts, or objects with a message. Their ids differ from answer to answer and are left out,
+/// The response's `warnings`: texts, or objects with a message. Their ids differ from response to response and are left out,
 /// so that equal warnings are counted together.
 pub(super) fn warning(answer: &Value, key: &Secret) -> Option<String> {
     let warnings = answer.get("warnings")?.as_array()?;
@@ -27,7 +27,7 @@ pub(super) fn warning(answer: &Value, key: &Secret) -> Option<String> {
     }
     Some(match warnings.len() {
         1 => kept,
-        count => format!("{kept} (and {} more in the same answer)", count - 1),
+        count => format!("{kept} (and {} more in the same response)", count - 1),
     })
 }
 

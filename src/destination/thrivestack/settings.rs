@@ -43,7 +43,7 @@ pub struct ThriveStackSettings {
     /// Whether `context.group_id` and `traits.group_type` are sent.
     #[serde(default = "yes")]
     pub legacy_fields: bool,
-    /// What else stands in every group's `context`: `source`, `device_id`, `session_id`.
+    /// What else is in every group's `context`: `source`, `device_id`, `session_id`.
     #[serde(default)]
     pub context: Option<toml::Table>,
 }

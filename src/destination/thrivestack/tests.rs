@@ -235,7 +235,7 @@ fn ts_11_success_false_is_no_success_and_warnings_are_told() {
     assert_eq!(interpret(200, refused), Verdict::rejected(format!("HTTP 200: {refused}")), "its id is kept");
     for (warnings, told) in [
         (json!(["unknown trait `x`"]), "unknown trait `x`".to_owned()),
-        (json!(["a", "b", "c"]), "a (and 2 more in the same answer)".to_owned()),
+        (json!(["a", "b", "c"]), "a (and 2 more in the same response)".to_owned()),
         (json!([{"message": "late", "id": 7}]), "late".to_owned()),
         (json!([{"code": 7}]), r#"{"code":7}"#.to_owned()),
         (json!([format!("key {KEY}\nis old")]), "key *** is old".to_owned()),

@@ -1,4 +1,4 @@
-//! Encoding for Webhook: a change as parts, elements and requests.
+//! The encoding for a webhook: a change as parts, elements and requests.
 
 use super::{ACCUMULATING, HEAD, REPEATABLE, Signing, TAIL, Webhook, WebhookBody, signature, whole_address};
 use crate::destination::shared::dedup_id;
@@ -77,7 +77,7 @@ impl Webhook {
         }
         sent.extend(self.headers.iter().map(|header| (header.name, header.value.clone())));
         if let Some(Signing { secret, signature_header, timestamp_header }) = &self.signing {
-            // Of the attempt, not of the change: a receiver refuses what was signed long ago.
+            // Of the attempt, not of the change: a receiver rejects what was signed long ago.
             let timestamp = attempt.at.timestamp().to_string();
             sent.push((signature_header, signature::signature(secret, &timestamp, &body)));
             sent.push((timestamp_header, timestamp));

@@ -1,12 +1,12 @@
-//! How does a change travel to an address of the operator's own, and what counts as its being taken?
+//! Webhook: a change as a request to a URL of the operator's own, and what counts as success.
 //!
 //! One change per request (`body = "single"`) or several (`"batch"`: `{"changes":[…]}`), each as
 //! `{"id":…,"group_type":…,"key":…,"at":…,"set":{…},"unset":[…]}` with only the operators it has, or `"delete":true`, and
 //! with `"user":{"id":…}` or `{"anonymous_id":…}` if the mapping has a `[user]`. `at` is when the run began.
 //!
-//! The `id` is the same for every repetition of a change within its run and another one for everything else, so a receiver
-//! that remembers ids can ignore repetitions; `dedup = true` says that this one does, and only then changes that
-//! accumulate are repeated. The next run's ids are new even where it says the same: if the answers to "plan: pro" and
+//! The `id` is the same for every retry of a change within its run and another one for everything else, so a receiver
+//! that remembers ids can ignore retries; `dedup = true` says that this one does, and only then changes that
+//! accumulate are repeated. The next run's ids are new even where it says the same: if the responses to "plan: pro" and
 //! then to "plan: free" were both lost, a third run's "plan: pro" must not pass for the first. (Nothing is lost by that:
 //! after an unclear outcome a run sets and unsets, which may be repeated, and holds what accumulates.)
 //!
@@ -15,7 +15,7 @@
 //!
 //! What it deliberately is not: a template language. A receiver that wants another shape is a function of ten lines, and
 //! it is the better place for them. Partial acceptance of a batch is not read either: a batch is taken or it is not, and
-//! halves of a refused one are sent again until the guilty change is alone.
+//! halves of a rejected one are sent again until the guilty change is alone.
 
 mod encode;
 mod response;
@@ -37,7 +37,7 @@ use crate::secret::Secret;
 use headers::Header;
 use success::Success;
 
-/// Changes that may be repeated, or whose receiver recognises repetitions.
+/// Changes that may be repeated, or whose receiver recognises retries.
 const REPEATABLE: Route = 0;
 /// Changes that accumulate.
 const ACCUMULATING: Route = 1;
@@ -110,7 +110,7 @@ impl Webhook {
         let mut names: Vec<&str> = all.iter().map(|header| header.name).chain(own).collect();
         names.sort_unstable();
         if let Some(pair) = names.windows(2).find(|pair| pair[0] == pair[1]) {
-            return Err(Error::new(Kind::Config, format!("the header `{}` is there twice", pair[0]))
+            return Err(Error::new(Kind::Config, format!("the header `{}` is set twice", pair[0]))
                 .advise("remove it from `headers` or `auth_header`"));
         }
         let mut secrets: Vec<Secret> = settings.secret_path.iter().chain(&settings.signing_secret).cloned().collect();
@@ -148,7 +148,7 @@ impl Webhook {
 impl Signing {
     fn new(secret: &Secret, settings: &WebhookSettings) -> Result<Signing> {
         if secret.expose().len() < 16 {
-            return Err(Error::new(Kind::Config, "`signing_secret` has less than 16 bytes and could be guessed")
+            return Err(Error::new(Kind::Config, "`signing_secret` has fewer than 16 bytes and could be guessed")
                 .advise("make one with `openssl rand -hex 32`"));
         }
         let name = |configured: &Option<String>, key: &str, standard: &str| {

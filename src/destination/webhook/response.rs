@@ -1,4 +1,4 @@
-//! Responses of Webhook: the verdict on each.
+//! The verdict on a response of the receiver.
 
 use super::Webhook;
 use super::success::Failure;
@@ -10,8 +10,8 @@ use std::fmt::Write;
 
 /// What a page of HTML with a 2xx means.
 pub(super) fn page(reason: String) -> Verdict {
-    let advice = "check `url`: the response is a web page, so that something else may be answering there; if this is how \
-                  your receiver answers, set `success = \"200\"`";
+    let advice = "check `url`: the response is a web page, so something else may be responding there; if this is how \
+                  your receiver responds, set `success = \"200\"`";
     let reason = format!("{reason} (a web page)");
     Verdict::Stop { reason, advice: advice.to_owned(), blame: Blame::Unclear, applied: Applied::Maybe }
 }
@@ -23,7 +23,8 @@ impl Webhook {
 
     pub(super) fn verdict(&self, response: &Response) -> Verdict {
         let mut reason = self.error_message(response);
-        const REFUSED: &str = "check `auth_header`, `secret_path` and `signing_secret`: the receiver refuses us";
+        const REFUSED: &str =
+            "check `auth_header`, `secret_path` and `signing_secret`: the receiver rejects the credentials";
         let stop = |advice: &str, blame| Verdict::Stop {
             reason: reason.clone(),
             advice: advice.to_owned(),
@@ -44,7 +45,7 @@ impl Webhook {
                 let advice = "check `url` and `secret_path`: there is no receiver at this address (any more)";
                 return stop(advice, Blame::Unclear);
             }
-            405 => return stop("check `method` and `url`: the receiver does not take this method", Blame::Unclear),
+            405 => return stop("check `method` and `url`: the receiver does not accept this method", Blame::Unclear),
             _ => {}
         }
         let api = status::DocumentedApi {

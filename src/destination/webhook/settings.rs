@@ -79,10 +79,10 @@ pub struct WebhookSettings {
     /// The statuses that mean success: `2xx`, or a list like `200, 202`.
     #[serde(default)]
     pub success: Option<String>,
-    /// A JSON pointer into the answer's body …
+    /// A JSON pointer into the response's body …
     #[serde(default)]
     pub success_pointer: Option<String>,
-    /// … and the value that must stand there.
+    /// … and the value that must be there.
     #[serde(default)]
     pub success_equals: Option<String>,
     /// The key of the signature; unsigned when absent.
@@ -105,12 +105,12 @@ pub(super) fn address(text: &str) -> Result<String> {
         Error::new(Kind::Config, format!("`url` {what}"))
             .advise("write it like `https://example.com/hooks/groups`, and put what is secret in `secret_path`")
     };
-    let url = url::Url::parse(text).map_err(|_| wrong("is no address"))?;
+    let url = url::Url::parse(text).map_err(|_| wrong("is not a valid URL"))?;
     if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none_or(str::is_empty) {
-        return Err(wrong("is no http or https address"));
+        return Err(wrong("is not an http or https URL"));
     }
     if !url.username().is_empty() || url.password().is_some() || url.query().is_some() || url.fragment().is_some() {
-        return Err(wrong("holds more than a host and a path"));
+        return Err(wrong("contains more than a host and a path"));
     }
     Ok(url.as_str().to_owned())
 }
@@ -126,7 +126,7 @@ pub(super) fn whole_address(shown: &str, secret: &Secret) -> Result<String> {
     let same_host = |url: &url::Url| url::Url::parse(shown).is_ok_and(|shown| shown.origin() == url.origin());
     match url::Url::parse(&whole) {
         Ok(url) if same_host(&url) && url.fragment().is_none() && !rest.chars().any(char::is_whitespace) => Ok(whole),
-        _ => Err(Error::new(Kind::Config, "`secret_path` is no path or query")
+        _ => Err(Error::new(Kind::Config, "`secret_path` is not a path or a query")
             .advise("let it hold what follows the host, like `/hooks/catch/…` or `?token=…`")),
     }
 }

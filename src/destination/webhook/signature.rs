@@ -1,4 +1,4 @@
-//! How does a receiver know that a request is ours and fresh? By an HMAC-SHA256 over the time and the body:
+//! The signature, by which a receiver knows that a request is ours and fresh: an HMAC-SHA256 over the time and the body.
 //!
 //! `v1=` + hex(HMAC-SHA256(key = the secret's bytes, message = timestamp + `.` + the body's bytes as sent)), where the
 //! timestamp is the text of its header, seconds since 1970. The time is signed too, so an old request cannot be passed

@@ -215,7 +215,7 @@ fn wh_08_the_operators_rule_decides_what_a_success_is() {
     });
     let verdict = |status, body| webhook.interpret(0, 2, &response(status, &[], body));
     assert_eq!(verdict(200, r#"{"ok":true}"#), Verdict::ACCEPTED);
-    let reason = r#"HTTP 200: {"ok":false} (`/ok` in the answer is not true)"#.to_owned();
+    let reason = r#"HTTP 200: {"ok":false} (`/ok` in the response is not true)"#.to_owned();
     assert_eq!(verdict(200, r#"{"ok":false}"#), Verdict::rejected(reason));
     let unlisted =
         Verdict::Rejected { reason: "HTTP 207 (207 is not in `success`)".to_owned(), applied: Applied::Maybe };

@@ -148,7 +148,7 @@ impl Transport for HttpClient {
                     truncated = chunk.len() > room;
                 }
                 Ok(None) => break,
-                // An acceptance that breaks off may have been about to name refused elements; of a refusal, the status is enough.
+                // An acceptance that breaks off may have been about to name rejected elements; of a rejection, the status is enough.
                 Err(error) if status.is_success() => {
                     return Err(NoResponse { applied: Applied::Maybe, what: described(error, timeout) });
                 }

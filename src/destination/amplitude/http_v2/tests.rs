@@ -162,7 +162,7 @@ fn am_22_the_insert_id_follows_from_the_change_and_the_time_is_the_runs() {
         addressed("acme", json!({"set_once": {"plan": "pro"}})),
         addressed("acm", json!({"set": {"plan": "pro"}})),
         AddressedChange { settled_seq: 1, ..change.clone() },
-        // The same words in another run are no repetition.
+        // The same words in another run are no retry.
         AddressedChange { at: change.at + Duration::from_millis(1), ..change.clone() },
     ];
     for other in others {
@@ -184,7 +184,7 @@ fn am_23_a_400_names_events_or_us() {
     assert_eq!(interpret(400, missing), Verdict::RejectedSome { elements: refused });
     let silenced = interpret(400, json!({"error": "bad", "silenced_events": [3]}));
     assert_eq!(silenced, Verdict::RejectedSome { elements: vec![(3, "HTTP 400: bad".to_owned())] });
-    // Everything is refused, or nothing that was there: bisected, and at first taken for a refusal of us.
+    // Everything is rejected, or nothing that was there: bisected, and at first taken for a rejection of us.
     for indexes in [json!([0, 1, 2, 3]), json!([4, 99]), json!([-1, "0", null, 1.5])] {
         let verdict = interpret(400, json!({"error": "bad", "events_with_invalid_fields": {"groups": indexes}}));
         assert!(matches!(verdict, Verdict::Rejected { .. }), "{verdict:?}");
