@@ -1,9 +1,14 @@
-//! A value that must never be shown: passwords, API keys, connection strings that hold them. And how it is found in what
-//! others say: as it is, escaped, encoded, or cut.
+//! Secrets: passwords, API keys, connection strings with a password. They print as `***`, and are masked in texts of others
+//! (error messages, echoes) in every form: as they are, escaped, encoded, or cut.
+//!
+//! Ours rather than `secrecy`: wiping one copy from memory would not help, since the settings' table, encoded headers and
+//! request bodies hold others; and finding a known secret in a text, the larger half of this module, no crate does.
 
 use std::fmt;
 
-/// What represents a secret.
+use base64::prelude::{BASE64_STANDARD, Engine};
+
+/// What a secret is shown as.
 const MASK: &str = "***";
 /// Shorter secrets are not looked for: they would be found in ordinary words.
 const BYTES_MIN: usize = 4;
@@ -117,7 +122,7 @@ fn needles(secret: &str) -> Vec<Needle> {
         }
     }
     if trimmed.len() >= ENCODED_BYTES_MIN {
-        all.push(plain(trimmed.bytes().flat_map(|byte| format!("{byte:02x}").into_bytes()).collect()));
+        all.push(plain(hex::encode(trimmed).into_bytes()));
         for before in 0..3 {
             let inner = base64_inside(trimmed.as_bytes(), before);
             let of_addresses = inner.iter().map(|letter| match letter {
@@ -135,17 +140,11 @@ fn needles(secret: &str) -> Vec<Needle> {
     all
 }
 
-/// The letters of base64 that a text alone decides where so many bytes (modulo 3) comes before it.
+/// The letters of base64 that a text alone decides where so many bytes (modulo 3) come before it.
 fn base64_inside(text: &[u8], before: usize) -> Vec<u8> {
-    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let bits = |at: usize| match at.checked_sub(before * 8) {
-        Some(at) if at < text.len() * 8 => text[at / 8] >> (7 - at % 8) & 1,
-        _ => 0,
-    };
-    let (first, last) = ((before * 8).div_ceil(6), (before + text.len()) * 8 / 6);
-    (first..last)
-        .map(|letter| LETTERS[usize::from((0..6).fold(0_u8, |value, bit| value << 1 | bits(letter * 6 + bit)))])
-        .collect()
+    let mut letters = BASE64_STANDARD.encode([&[0_u8; 2][..before], text].concat()).into_bytes();
+    letters.truncate((before + text.len()) * 8 / 6);
+    letters.split_off((before * 8).div_ceil(6))
 }
 
 /// The run of base64 letters around a range.

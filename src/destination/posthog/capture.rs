@@ -139,8 +139,7 @@ fn distinct_id(group_type: &str, key: &str, by_bytes: bool) -> String {
     if id.len() <= DISTINCT_ID_MAX || !by_bytes && id.chars().count() <= DISTINCT_ID_MAX {
         return id;
     }
-    let digest = Sha256::digest(id.as_bytes());
-    digest.iter().fold("$groupcast_".to_owned(), |text, byte| format!("{text}{byte:02x}"))
+    format!("$groupcast_{}", hex::encode(Sha256::digest(id.as_bytes())))
 }
 
 /// One `$groupidentify`.

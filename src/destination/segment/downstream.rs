@@ -14,7 +14,7 @@ pub(super) struct Tool {
     /// As messages name it.
     label: &'static str,
     /// Traits that each call must have: one of the names of each.
-    needs: &'static [&'static [&'static str]],
+    pub(super) needs: &'static [&'static [&'static str]],
     /// Traits that are named in the tool's settings at the vendor, so that no name is known here.
     needs_named: Option<&'static str>,
     /// What becomes of a call without them.

@@ -29,10 +29,11 @@ mod downstream;
 mod preset;
 mod settings;
 
+use base64::prelude::{BASE64_STANDARD, Engine};
 use serde_json::Value;
 
 use self::downstream::Tool;
-use self::preset::{Auth, Preset, base64, preset};
+use self::preset::{Auth, Preset, preset};
 pub use self::settings::{KeyPlacement, SegmentSettings, SegmentWire, UserSetting};
 use self::settings::{auth, context, headers, is_header_value, json};
 use super::{
@@ -180,7 +181,7 @@ impl Segment {
             return Err(wrong("`write_key` would be sent nowhere".to_owned(), advice));
         }
         let shown_key = match row.auth {
-            Auth::Basic => base64(format!("{key}:").as_bytes()),
+            Auth::Basic => BASE64_STANDARD.encode(format!("{key}:")),
             _ => key.to_owned(),
         };
         if row.auth != Auth::None && !is_header_value(&shown_key) {

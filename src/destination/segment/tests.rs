@@ -6,7 +6,6 @@ use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
 use super::preset::PRESETS;
-use super::preset::base64;
 use super::settings::{KeyPlacement, SegmentSettings, SegmentWire, UserSetting};
 use super::*;
 use crate::destination::{
@@ -127,19 +126,6 @@ fn sg_01_a_post_of_json_with_the_key_and_a_colon_in_basic_authentication() {
     assert_eq!(header(&request, "content-type"), Some("application/json"));
     assert_eq!(header(&request, "authorization"), Some("Basic YWJjMTIzOg=="), "Segment's own test vector");
     assert!(!request.gzip && !String::from_utf8_lossy(&request.body).contains(KEY));
-    // RFC 4648, section 10.
-    for (text, encoded) in [
-        ("", ""),
-        ("f", "Zg=="),
-        ("fo", "Zm8="),
-        ("foo", "Zm9v"),
-        ("foob", "Zm9vYg=="),
-        ("fooba", "Zm9vYmE="),
-        ("foobar", "Zm9vYmFy"),
-        ("\u{fb}\u{ff}", "w7vDvw=="),
-    ] {
-        assert_eq!(base64(text.as_bytes()), encoded);
-    }
 }
 
 #[test]
@@ -762,7 +748,7 @@ fn no_secret_is_shown() {
         settings.wire = Some(wire);
         let segment = Segment::new(&settings, "company").unwrap();
         let sent = request(&segment, &[addressed("a", json!({"n": 1}))], 1);
-        let encoded = base64(format!("{key}:").as_bytes());
+        let encoded = BASE64_STANDARD.encode(format!("{key}:"));
         assert!(sent.headers.iter().any(|(_, value)| value.contains(&encoded)));
         let shown = segment.masked(&sent);
         let all = format!("{} {:?} {}", shown.url, shown.headers, String::from_utf8_lossy(&shown.body));

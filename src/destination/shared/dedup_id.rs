@@ -29,17 +29,8 @@ pub(in crate::destination) fn digest(group_type: &str, addressed: &AddressedChan
 
 /// The digest's first half as a UUID (version 5: derived from a name).
 pub(in crate::destination) fn uuid(digest: [u8; 32]) -> String {
-    let mut bytes: [u8; 16] = std::array::from_fn(|at| digest[at]);
-    bytes[6] = bytes[6] & 0x0f | 0x50;
-    bytes[8] = bytes[8] & 0x3f | 0x80;
-    let mut out = String::with_capacity(36);
-    for (at, byte) in bytes.iter().enumerate() {
-        if matches!(at, 4 | 6 | 8 | 10) {
-            out.push('-');
-        }
-        out.push_str(&format!("{byte:02x}"));
-    }
-    out
+    let half = std::array::from_fn(|at| digest[at]);
+    uuid::Builder::from_sha1_bytes(half).into_uuid().to_string()
 }
 
 #[cfg(test)]

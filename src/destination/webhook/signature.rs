@@ -16,8 +16,7 @@ pub(super) fn signature(secret: &Secret, timestamp: &str, body: &[u8]) -> String
     mac.update(timestamp.as_bytes());
     mac.update(b".");
     mac.update(body);
-    let hex: String = mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("v1={hex}")
+    format!("v1={}", hex::encode(mac.finalize().into_bytes()))
 }
 
 #[cfg(test)]
