@@ -503,12 +503,6 @@ fn am_18_the_key_is_in_the_body_and_nowhere_else() {
     {
         assert!(!shown.contains(KEY) && !shown.contains(&encoded), "{shown}");
     }
-    for status in 100..600 {
-        for body in [KEY.to_owned(), encoded.clone(), format!("Invalid API key: {KEY}")] {
-            let verdict = format!("{:?}", interpret(status, &body));
-            assert!(!verdict.contains(KEY) && !verdict.contains(&encoded), "{status}");
-        }
-    }
 }
 
 #[test]
