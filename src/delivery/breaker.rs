@@ -1,4 +1,4 @@
-//! The circuit breaker: tells a group at fault from a destination that accepts nothing. Counts the failures since a request
+//! The circuit breaker: distinguishes a group at fault from a destination that accepts nothing. Counts the failures since a request
 //! was last accepted, and decides when the run stops. Pure.
 //!
 //! A response that could be about the data or about us (a firewall's 403, a failing server) makes a group rejected only if
@@ -98,7 +98,7 @@ struct FailureStreak {
 pub(super) struct FailureRecord {
     /// Requests that were accepted.
     accepted: u64,
-    /// How many of these held one group.
+    /// How many of these contained one group.
     accepted_alone: u64,
     /// Attempts that they took.
     attempts: u64,
@@ -137,7 +137,7 @@ impl FailureRecord {
         piece.failed_at.is_some_and(|at| self.accepted > at)
     }
 
-    /// A group failed alone. That the same one fails again says nothing new about the others.
+    /// A group failed alone. That the same one fails again proves nothing new about the others.
     pub(super) fn count(&mut self, cause: FailureCause, piece: &Piece) {
         if piece.retried_alone {
             return;
@@ -153,7 +153,7 @@ impl FailureRecord {
         }
     }
 
-    /// A request did not reach the destination, or was asked to wait, as often as it may be tried.
+    /// A request did not reach the destination, or had to wait, as often as it may be tried.
     pub(super) fn unreached(&mut self) {
         self.streak.unreached += 1;
     }
@@ -201,7 +201,7 @@ impl FailureRecord {
         rejections + blocked + credentials + evident >= REJECTIONS_MAX
     }
 
-    /// Whether something rejects everything, or could do harm by accepting everything without saying so.
+    /// Whether something rejects everything, or could do harm by accepting everything without an acknowledgement.
     pub(super) fn blocks_everything(&self) -> bool {
         let doubts_max = if self.any_accepted() { UNCONFIRMED_MAX } else { 1 };
         self.streak.blocked >= BLOCKED_MAX

@@ -180,7 +180,7 @@ impl RequestSender<'_> {
                 }
                 Verdict::Retry { reason, after, applied } => (reason, after, applied),
                 Verdict::PerElement { .. } => {
-                    ("the response says nothing about some elements".to_owned(), None, Applied::Maybe)
+                    ("the response has no result for some elements".to_owned(), None, Applied::Maybe)
                 }
             };
             sent.maybe_applied |= applied == Applied::Maybe;

@@ -190,7 +190,7 @@ mod tests {
                 prop_assert!(batch.is_sorted());
             }
             let best = lower_bound(&sizes, &AMPLITUDE);
-            // Five in a hundred; below twenty requests that is the one begun last.
+            // Five in a hundred; below twenty requests that is the last one.
             prop_assert!(packed.batches.len() <= best + (best / 20).max(1), "{} for {best}", packed.batches.len());
             let lower = RequestLimits { body_bytes_max: goal, ..AMPLITUDE };
             for batch in pack(&sizes, &AMPLITUDE, goal).batches {

@@ -88,10 +88,10 @@ pub trait ReadBack: Send + Sync {
     /// The response to [`ReadBackQuery::Activity`], the latest first.
     fn activity(&self, response: &Response) -> Result<Vec<Activity>>;
 
-    /// The response to [`ReadBackQuery::Names`]; `None` when this server cannot tell.
+    /// The response to [`ReadBackQuery::Names`]; `None` when this server does not know.
     fn names(&self, response: &Response) -> Option<Vec<String>>;
 
-    /// The response to [`ReadBackQuery::Values`], the most frequent first; `None` when this server cannot tell.
+    /// The response to [`ReadBackQuery::Values`], the most frequent first; `None` when this server does not know.
     fn values(&self, response: &Response) -> Option<Vec<Value>>;
 
     /// A sent value, as the destination stores it.

@@ -201,7 +201,7 @@ impl Destination for HttpV2 {
 }
 
 /// The acknowledgement: `{"code":200,"events_ingested":n,…}` with as many events as were sent. Fewer are no delivery:
-/// which of them are missing it does not tell, so the request is cut until each event is counted or alone.
+/// it does not name the missing ones, so the request is cut until each event is counted or alone.
 fn ingested(body: &ResponseBody, elements: usize) -> Acknowledgement {
     let count = body.member("events_ingested").and_then(Value::as_u64);
     if body.member("code").and_then(Value::as_u64) != Some(200) || body.mentions_error() && count != Some(0) {

@@ -45,7 +45,7 @@ use properties::PROPERTIES_MAX;
 
 /// Identifications in a request (Group Identify API, "Considerations").
 const IDENTIFICATIONS_MAX: usize = 1_024;
-/// Identifications in a request that is not repeated. When Amplitude fails, the groups of every request in flight are held
+/// Identifications in a request that is not repeated. When Amplitude fails, the groups of every request in flight are rejected
 /// until the operator decides, so that there should be few of them.
 const ONCE_IDENTIFICATIONS_MAX: usize = 100;
 /// "1 mb", read in the narrowest way: a million bytes of the encoded body.

@@ -1,6 +1,6 @@
 //! How does a change become `group_properties`, and into which parts is one cut that no request holds whole?
 //!
-//! Every value stands under an operator, never plain beside one: the vendor does not say what a mixture means.
+//! Every value is under an operator, never plain beside one: the vendor does not document what a mixture means.
 
 use std::sync::Arc;
 

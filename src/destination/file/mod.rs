@@ -2,7 +2,7 @@
 //!
 //! One JSON object per line, of which only the non-empty fields are present:
 //! `{"group_type":"company","key":"acme","set":{"arr":1200},"unset":["plan"]}`, or `"delete":true`. Everything a mapping can
-//! ask for can be written, numbers keep all their digits, and a change is never cut.
+//! do can be written, numbers keep all their digits, and a change is never cut.
 
 mod encode;
 mod response;

@@ -14,7 +14,7 @@ use crate::destination::shared::status::{self, Acknowledgement, ElementStatus, R
 use crate::io::http::Response;
 use crate::secret::Secret;
 
-/// Below the host. A GET of it gets 405 by servers that have it.
+/// Below the host. Servers that have it respond 405 to a GET of it.
 pub(super) const PATH: &str = "i/v1/analytics/events";
 
 const HEAD: &str = r#"{"created_at":""#;
@@ -46,7 +46,7 @@ pub(super) fn headers(api_key: &str, attempt: Attempt) -> Vec<(&'static str, Str
     ]
 }
 
-/// Whether a server that answers a GET of [`PATH`] with this status has it.
+/// Whether a server whose response to a GET of [`PATH`] has this status has it.
 pub(super) fn is_there(status: u16) -> bool {
     matches!(status, 400 | 401 | 405 | 411 | 415)
 }

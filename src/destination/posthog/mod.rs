@@ -10,7 +10,7 @@
 //! - `read`: with the same key, `groups/` (the list), `find`, `related`, `activity`, `property_definitions` and
 //!   `property_values` are read for `verify`, `group --remote` and `check --connect`.
 //!
-//! That is every endpoint of PostHog's groups API, and `groups_types`, which tells a type's index.
+//! That is every endpoint of PostHog's groups API, and `groups_types`, which has a type's index.
 //!
 //! - `capture_v1`: with `capture = "v1"`, the same events by the newer protocol, which has a result for each event. It is not the
 //!   default because it is opt-in in PostHog's own libraries, and older servers and proxies do not route it; `"auto"` asks

@@ -9,7 +9,7 @@ use crate::error::{Error, Kind, Result};
 use crate::io::http::{Request, Response};
 
 fn unreadable(what: &str) -> Error {
-    Error::new(Kind::Destination, format!("PostHog's answer is not {what}"))
+    Error::new(Kind::Destination, format!("PostHog's response is not {what}"))
         .advise("check `app_url`; if PostHog changed its API, update Groupcast")
 }
 
@@ -22,7 +22,7 @@ fn text(value: &Value, field: &str) -> Option<String> {
 }
 
 /// The cursor in the address of the next page. Only it is taken: behind a proxy the address itself may name a host that is
-/// not ours to speak to.
+/// not ours to call.
 fn cursor(next: &str) -> Option<String> {
     let url = url::Url::parse(next).ok()?;
     url.query_pairs().find(|(name, _)| name == "cursor").map(|(_, cursor)| cursor.into_owned())
@@ -114,7 +114,7 @@ impl ReadBack for Rest {
         }
     }
 
-    /// `{"results": [{"name", "count"}]}`; older servers answer with the list alone.
+    /// `{"results": [{"name", "count"}]}`; older servers respond with the list alone.
     fn values(&self, response: &Response) -> Option<Vec<Value>> {
         let answer: Value = (response.status == 200).then(|| serde_json::from_slice(&response.body).ok())??;
         let results = answer.get("results").unwrap_or(&answer).as_array()?;

@@ -54,7 +54,7 @@ pub(super) struct Rest {
     key: Secret,
     write_via: WriteVia,
     asking: Asking,
-    /// The group type's number, once asked and if it exists.
+    /// The group type's number, once read and if it exists.
     pub(super) index: Option<u64>,
     /// The project's group types, by number.
     pub(super) types: Vec<(u64, String)>,
@@ -107,7 +107,7 @@ impl Rest {
     pub(super) fn setup_request(&self) -> Option<Request> {
         match self.asking {
             Asking::Types => Some(self.get("groups_types/")),
-            // An existing endpoint answers that it takes no GET; a missing one that it is not there. Nothing can change.
+            // An existing endpoint responds that it accepts no GET; a missing one that it does not exist. Nothing can change.
             Asking::Upsert => Some(self.get("groups/upsert_properties/")),
             Asking::Nothing => None,
         }
@@ -117,7 +117,7 @@ impl Rest {
         match self.asking {
             Asking::Types => {
                 self.types = types(&self.answered("its group types", response)?).ok_or_else(|| {
-                    Error::new(Kind::Destination, "PostHog's answer is no list of group types")
+                    Error::new(Kind::Destination, "PostHog's response is not a list of group types")
                         .advise("check `app_url`: it is the address that you open PostHog at")
                 })?;
                 self.index = self.types.iter().find(|(_, name)| name == group_type).map(|(index, _)| *index);
@@ -163,9 +163,10 @@ impl Rest {
         match response.status {
             200..=299 => match serde_json::from_slice(&response.body) {
                 Ok(value) => Ok(value),
-                Err(_) => {
-                    failed("the answer is no JSON".to_owned(), "check `app_url`: it is where you open PostHog at")
-                }
+                Err(_) => failed(
+                    "the response is not JSON".to_owned(),
+                    "check `app_url`: it is the URL at which you open PostHog",
+                ),
             },
             401 => failed(reason, "check `personal_api_key` and the region"),
             403 => failed(
@@ -226,7 +227,7 @@ impl Rest {
         Element { bytes: body.to_string().into_bytes(), address: format!("{address}{query}"), ..Element::default() }
     }
 
-    /// Older servers respond 500 to the removal of a property that the group does not have. Whether it has is asked then.
+    /// Older servers respond 500 to the removal of a property that the group does not have. The group is read then.
     pub(super) fn confirmation_request(&self, route: Route, element: &Element, response: &Response) -> Option<Request> {
         let query = element.address.strip_prefix(REMOVAL)?;
         // Without the last parameter some projects make a notebook for every group that is read.

@@ -4,7 +4,7 @@ use super::SegmentSettings;
 use super::downstream::{Tool, tools};
 use super::preset::{Preset, preset};
 
-/// Traits that every call of a mapping should have, as far as the settings tell.
+/// Traits that every call of a mapping should have, as far as the settings show.
 pub(super) fn always_traits(settings: &SegmentSettings) -> Vec<&'static str> {
     let Some(preset) = preset(settings.preset.as_deref().unwrap_or("segment")) else { return Vec::new() };
     let tools = settings.downstream.as_deref().and_then(|list| tools(list).ok());

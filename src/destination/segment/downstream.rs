@@ -30,7 +30,7 @@ const TOOL: Tool = Tool {
     label: "",
     needs: &[],
     needs_named: None,
-    otherwise: "refuses the call",
+    otherwise: "rejects the call",
     reserved: &[],
     id_chars_max: None,
 };
@@ -92,7 +92,7 @@ pub(super) fn tools(list: &str) -> Result<Vec<&'static Tool>, &str> {
 }
 
 impl Tool {
-    /// What it has to say about a mapping's traits; `direct`: it is what answers, so that it is certain what happens.
+    /// Findings about a mapping's traits; `direct`: the tool itself responds, so that it is certain what happens.
     pub(super) fn findings(&self, direct: bool, traits: &[TraitShape<'_>]) -> Vec<MappingFinding> {
         let Tool { label, otherwise, .. } = self;
         let mut found = Vec::new();
@@ -161,7 +161,7 @@ impl Tool {
     }
 }
 
-/// What to say where nothing travels with every change and the tools behind are not configured.
+/// The finding where nothing travels with every change and the tools behind are not configured.
 pub(super) fn nothing_always(vendor: &str) -> MappingFinding {
     MappingFinding {
         about: None,

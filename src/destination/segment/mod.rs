@@ -46,7 +46,7 @@ use crate::io::http::{Request, Response};
 use crate::model::{OnNull, Op};
 use crate::secret::Secret;
 
-/// What a batch's body starts with; the moment of 24 bytes and [`SENT_AT_END`] follow.
+/// What a batch's body starts with; the timestamp of 24 bytes and [`SENT_AT_END`] follow.
 const SENT_AT: &str = r#"{"sentAt":""#;
 const SENT_AT_END: &str = r#"","#;
 const MOMENT_BYTES: usize = 24;
@@ -107,7 +107,7 @@ impl DestinationType for SegmentType {
     }
 }
 
-/// A server that speak Segment's protocol, for one group type.
+/// A server that speaks Segment's protocol, for one group type.
 pub struct Segment {
     preset: Preset,
     base: String,
@@ -127,7 +127,7 @@ pub struct Segment {
     success: Vec<u16>,
     context: Value,
     integrations: Option<Value>,
-    /// The tools behind it, as configured; nothing where that is not said.
+    /// The tools behind it, as configured; nothing where that is not configured.
     downstream: Option<Vec<&'static Tool>>,
 }
 
@@ -259,7 +259,7 @@ impl Destination for Segment {
         let head = SENT_AT.len() + MOMENT_BYTES + SENT_AT_END.len() + self.key_field.len() + self.batch_head.len();
         let row = &self.preset;
         if row.single {
-            // The moment and the key join the message itself, of which one brace is the element's.
+            // The timestamp and the key join the message itself, of which one brace is the element's.
             let envelope_bytes = head - 1;
             return RequestLimits {
                 elements_max: 1,
@@ -313,8 +313,8 @@ impl Destination for Segment {
         self.verdict(response)
     }
 
-    /// A GET of the server's root: no key, no data. A key cannot be tried without writing, and Segment would say yes to
-    /// any, so none is.
+    /// A GET of the server's root: no key, no data. A key cannot be tried without writing, and Segment accepts any, so
+    /// none is.
     fn probe(&self) -> Option<Request> {
         Some(Request::get(format!("{}/", self.base)))
     }

@@ -40,7 +40,7 @@ pub(super) enum Acknowledges {
 impl Acknowledges {
     pub(super) fn acknowledgement(self, body: &ResponseBody) -> Acknowledgement {
         if body.reports_failure() {
-            // Where the vendor's own responses have such a member; elsewhere something else answers.
+            // Where the vendor's own responses have such a member; elsewhere something else responds.
             return match self {
                 Acknowledges::Success | Acknowledges::OkTrue | Acknowledges::Anything => {
                     Acknowledgement::Rejected(Applied::No)
@@ -100,9 +100,9 @@ pub(super) struct Preset {
     /// Whether one bad message makes the server reject all of its batch. Otherwise a 400 is about the request itself: its
     /// size, its JSON.
     pub(super) whole_batch_fails: bool,
-    /// Whether `context` and `integrations` must stand at the batch, because those of its messages are not read.
+    /// Whether `context` and `integrations` must be at the batch, because those of its messages are not read.
     pub(super) batch_context: bool,
-    /// Whether `status` is reserved, with the words of the journy.io spec.
+    /// Whether `status` is reserved, with the values of the journy.io spec.
     pub(super) status_words: bool,
     /// Whether it passes calls on to other tools.
     pub(super) passes_on: bool,

@@ -212,7 +212,7 @@ pub(super) fn json(table: &toml::Table, key: &str) -> Result<Value> {
     })
 }
 
-/// Every message's context: who speaks, and what the configuration adds or replaces.
+/// Every message's context: the library, and what the configuration adds or replaces.
 pub(super) fn context(configured: Option<&toml::Table>) -> Result<Value> {
     let mut context = Map::new();
     let library = serde_json::json!({"name": "groupcast", "version": env!("CARGO_PKG_VERSION")});

@@ -80,7 +80,7 @@ fn check(value: &Value, depth: usize) -> Result<(), String> {
                 .to_owned())
         }
         Value::String(text) if text.contains('\0') => {
-            Err("a NUL character, which databases behind the destination drop or refuse: remove it with `sql`"
+            Err("a NUL character, which databases behind the destination drop or reject: remove it with `sql`"
                 .to_owned())
         }
         Value::String(_) => Ok(()),
@@ -116,7 +116,7 @@ pub(in crate::destination) fn largest(traits: &Traits) -> Option<(&str, usize)> 
     traits.iter().map(|(name, value)| (name.as_str(), bytes(value))).max_by_key(|(_, bytes)| *bytes)
 }
 
-/// A moment in ISO 8601, UTC, with milliseconds and `Z`: 24 bytes.
+/// A timestamp in ISO 8601, UTC, with milliseconds and `Z`: 24 bytes.
 pub(in crate::destination) fn timestamp(at: DateTime<Utc>) -> String {
     at.to_rfc3339_opts(SecondsFormat::Millis, true)
 }

@@ -112,7 +112,7 @@ pub(in crate::destination) fn mistyped(
     traits.iter().filter_map(one).collect()
 }
 
-/// What can be told of a trait's values before any is read.
+/// What is known of a trait's values before any is read.
 #[derive(PartialEq)]
 enum Seen<'a> {
     Text(Option<&'a str>),

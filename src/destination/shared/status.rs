@@ -2,18 +2,18 @@
 //! vendors, from status, content type and body.
 //!
 //! A vendor supplies an [`DocumentedApi`]: the statuses and the body that its documentation promises for a request that was accepted,
-//! and the words that tell an operator what to check. Everything else is decided here, so that a page of HTML, a
+//! and what an operator should check. Everything else is decided here, so that a page of HTML, a
 //! redirect, an empty body or a proxy's error is never a delivery at any of them. What a vendor documents beyond that
-//! (a 400 that names the key, a quota that is used up) it decides before it asks here.
+//! (a 400 that names the key, a quota that is used up) it decides before.
 //!
 //! | response | proves | verdict |
 //! |---|---|---|
 //! | a documented status with the documented body | applied | delivered |
 //! | the documented rejection in a 2xx (`"success": false`) | not applied | rejected: split, then rejected |
-//! | any other 2xx | nothing: whoever answered may have passed the request on | stop, outcome unknown, unless others are accepted |
+//! | any other 2xx | nothing: what responded may have passed the request on | stop, outcome unknown, unless others are accepted |
 //! | 3xx | nothing: some servers work first and redirect then | as above |
 //! | 401 | not applied | stop unless others are accepted |
-//! | 403, 404, 405, 410, 451, 501, 505 | not applied | stop unless others are accepted: a firewall answers so to a single text |
+//! | 403, 404, 405, 410, 451, 501, 505 | not applied | stop unless others are accepted: a firewall responds so to a single text |
 //! | 406, 415, 421, 426, 431 | not applied | the same: they are about how it was sent |
 //! | 402, 407, 511 | not applied | stop |
 //! | 413 | not applied | split |
@@ -73,7 +73,7 @@ impl Acknowledgement {
 pub(in crate::destination) struct ResponseBody {
     /// The text without blanks around it.
     pub(in crate::destination) text: String,
-    /// Its JSON; null when it is none.
+    /// Its JSON; null when it is not JSON.
     pub(in crate::destination) json: Value,
     /// Whether it is a page of HTML, by its beginning or by its content type.
     pub(in crate::destination) page: bool,
@@ -207,9 +207,7 @@ pub(in crate::destination) fn classify(response: &Response, reason: String, api:
             reason,
             Blame::Unclear,
             Applied::No,
-            format!(
-                "check {address}, `gzip`, and what stands before {vendor}: the way the request was sent is rejected"
-            ),
+            format!("check {address}, `gzip`, and any proxy before {vendor}: the way the request was sent is rejected"),
         ),
         451 => stop(
             reason,
@@ -285,7 +283,7 @@ pub(in crate::destination) fn classify_per_element(
     }
     let rest = match (barred, later) {
         (None, None) if foreign.is_empty() => Verdict::ACCEPTED,
-        // Nothing is known of these: as of a response that tells nothing.
+        // Nothing is known of these: as of an undocumented response.
         (None, None) => {
             classify(response, reason.clone(), &DocumentedApi { body: &|_| Acknowledgement::Undocumented, ..*api })
         }

@@ -12,7 +12,7 @@
 //! - `context.group_id` and `traits.group_type` are sent unless `legacy_fields = false`. The documentation of 2024 and
 //!   2025 required them; today's names them as optional.
 //! - Values keep their types. `employees` was text in the first documentation and is a number today: the mapping's `as`
-//!   decides, and `check` tells when it disagrees with the wire.
+//!   decides, and `check` warns when it disagrees with the API.
 
 mod encode;
 mod response;

@@ -13,7 +13,7 @@ pub(super) struct Header {
     pub(super) secret: bool,
 }
 
-/// Headers that belong to the connection, or tell the body's length or form: wrong ones would garble the request.
+/// Headers that belong to the connection, or describe the body's length or form: wrong ones would garble the request.
 const OURS: [&str; 9] = [
     "connection",
     "content-encoding",
@@ -26,7 +26,7 @@ const OURS: [&str; 9] = [
     "upgrade",
 ];
 
-/// Words in a header's name that say that its value is secret.
+/// Words in a header's name by which its value is a secret.
 const SECRET_WORDS: [&str; 8] = ["auth", "cookie", "key", "password", "secret", "session", "signature", "token"];
 
 /// A header's name in lower case; nothing when it cannot be one.

@@ -10,7 +10,7 @@
 //! then to "plan: free" were both lost, a third run's "plan: pro" must not pass for the first. (Nothing is lost by that:
 //! after an unclear outcome a run sets and unsets, which may be repeated, and holds what accumulates.)
 //!
-//! Everything a mapping can ask for can be written, numbers keep all their digits, and a change is never cut: a change that
+//! Everything a mapping can do can be written, numbers keep all their digits, and a change is never cut: a change that
 //! does not fit into `bytes_max` is rejected.
 //!
 //! What it deliberately is not: a template language. A receiver that wants another shape is a function of ten lines, and
@@ -45,7 +45,7 @@ const ACCUMULATING: Route = 1;
 const HEAD: &[u8] = br#"{"changes":["#;
 const TAIL: &[u8] = b"]}";
 
-/// Changes in a batch, and bytes in a body, unless configured: what common receivers take without being told to.
+/// Changes in a batch, and bytes in a body, unless configured: what common receivers accept by default.
 const BATCH_MAX: usize = 100;
 const BYTES_MAX: usize = 1_000_000;
 
@@ -81,7 +81,7 @@ pub struct Webhook {
     bytes_max: usize,
     success: Success,
     dedup: bool,
-    /// Everything that may not come back in the receiver's words.
+    /// Everything to mask in the receiver's messages.
     secrets: Vec<Secret>,
 }
 
@@ -223,7 +223,7 @@ impl Destination for Webhook {
 
     fn masked(&self, request: &Request) -> Request {
         let secret = |name: &str| {
-            // All that were configured: a value that came through `${…}` cannot be told from one that did not.
+            // All that were configured: a value that came through `${…}` cannot be distinguished from one that did not.
             self.headers.iter().any(|header| header.name == name && name != "content-type")
                 || self.signing.iter().any(|signing| signing.signature_header == name)
         };

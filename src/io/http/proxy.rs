@@ -1,5 +1,5 @@
-//! Which proxy do requests go through? Whether what the environment names is one: the HTTP library ignores what it cannot
-//! read, and the request would go out directly, past a proxy that somebody wants it to go through.
+//! Proxies: checks those that the environment names. The HTTP library ignores what it cannot read, and requests would go out
+//! directly, past a proxy that is meant to see them.
 
 use std::ffi::OsString;
 use std::net::IpAddr;
@@ -148,7 +148,7 @@ impl Host {
     }
 }
 
-/// Whether a text fits a pattern in which `*` represents any letters.
+/// Whether a text fits a pattern in which `*` matches any letters.
 fn fits(pattern: &str, text: &str) -> bool {
     match pattern.split_once('*') {
         None => pattern == text,
