@@ -125,7 +125,7 @@ const SEGMENT: Preset = Preset {
     // "32 KB" is 32,768 in the official clients. "500 KB" is read in the narrower way: they stop at 475,000 and 480,000.
     event_bytes_max: 32_768,
     batch_bytes_max: 500_000,
-    // More get 200 and dropped.
+    // More are dropped, with a 200.
     batch_count_max: 2_500,
     success: &[200],
     acknowledges: Acknowledges::Success,
@@ -150,7 +150,7 @@ const CUSTOMERIO: Preset = Preset {
     tool: Some(&downstream::CUSTOMERIO),
     base_url: Some("https://cdp.customer.io"),
     user: UserRule::Optional,
-    // Without it a message that fails validation, or a wrong key, gets 200 and logged on their side.
+    // Without it a message that fails validation, or a wrong key, gets a 200 and is logged on their side.
     headers: &[("x-strict-mode", "1")],
     whole_batch_fails: true,
     batch_context: true,
