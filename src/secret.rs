@@ -1,9 +1,14 @@
-//! A value that must never be shown: passwords, API keys, connection strings that hold them. And how it is found in what
-//! others say: as it is, escaped, encoded, or cut.
+//! Secrets: passwords, API keys, connection strings with a password. They print as `***`, and are masked in texts of others
+//! (error messages, echoes) in every form: as they are, escaped, encoded, or cut.
+//!
+//! Ours rather than `secrecy`: wiping one copy from memory would not help, since the settings' table, encoded headers and
+//! request bodies hold others; and finding a known secret in a text, the larger half of this module, no crate does.
 
 use std::fmt;
 
-/// What stands for a secret.
+use base64::prelude::{BASE64_STANDARD, Engine};
+
+/// What a secret is shown as.
 const MASK: &str = "***";
 /// Shorter secrets are not looked for: they would be found in ordinary words.
 const BYTES_MIN: usize = 4;
@@ -57,7 +62,7 @@ pub fn mask(text: &str, secrets: &[&Secret]) -> String {
     for view in views(text) {
         for needle in &needles {
             found.extend(view.find(needle).into_iter().map(|range| match needle.base64 {
-                // What is around it was encoded with it: its first and last letters stand there.
+                // What is around it was encoded with it: its first and last letters are there.
                 true => whole_run(text.as_bytes(), range),
                 false => range,
             }));
@@ -67,7 +72,7 @@ pub fn mask(text: &str, secrets: &[&Secret]) -> String {
 }
 
 /// `text` without credentials that no setting of ours holds: the values of `Authorization` and `Proxy-Authorization`
-/// headers, and what stands before the host of an address.
+/// headers, and what comes before the host of an address.
 pub fn mask_credentials(text: &str) -> String {
     let bytes = text.as_bytes();
     let mut found = Vec::new();
@@ -117,7 +122,7 @@ fn needles(secret: &str) -> Vec<Needle> {
         }
     }
     if trimmed.len() >= ENCODED_BYTES_MIN {
-        all.push(plain(trimmed.bytes().flat_map(|byte| format!("{byte:02x}").into_bytes()).collect()));
+        all.push(plain(hex::encode(trimmed).into_bytes()));
         for before in 0..3 {
             let inner = base64_inside(trimmed.as_bytes(), before);
             let of_addresses = inner.iter().map(|letter| match letter {
@@ -135,17 +140,11 @@ fn needles(secret: &str) -> Vec<Needle> {
     all
 }
 
-/// The letters of base64 that a text alone decides where so many bytes (modulo 3) stand before it.
+/// The letters of base64 that a text alone decides where so many bytes (modulo 3) come before it.
 fn base64_inside(text: &[u8], before: usize) -> Vec<u8> {
-    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let bits = |at: usize| match at.checked_sub(before * 8) {
-        Some(at) if at < text.len() * 8 => text[at / 8] >> (7 - at % 8) & 1,
-        _ => 0,
-    };
-    let (first, last) = ((before * 8).div_ceil(6), (before + text.len()) * 8 / 6);
-    (first..last)
-        .map(|letter| LETTERS[usize::from((0..6).fold(0_u8, |value, bit| value << 1 | bits(letter * 6 + bit)))])
-        .collect()
+    let mut letters = BASE64_STANDARD.encode([&[0_u8; 2][..before], text].concat()).into_bytes();
+    letters.truncate((before + text.len()) * 8 / 6);
+    letters.split_off((before * 8).div_ceil(6))
 }
 
 /// The run of base64 letters around a range.
@@ -160,10 +159,10 @@ fn whole_run(text: &[u8], (mut start, mut end): (usize, usize)) -> (usize, usize
     (start, end)
 }
 
-/// A text with some escapes undone, and where each of its bytes stands in the original. In lower case.
+/// A text with some escapes undone, and where each of its bytes is in the original. In lower case.
 struct View {
     bytes: Vec<u8>,
-    /// Start and end of what stands for a byte.
+    /// Start and end of what represents a byte.
     places: Vec<(usize, usize)>,
 }
 
@@ -225,7 +224,7 @@ impl View {
         View { bytes, places }
     }
 
-    /// Where a needle stands in the original, the whole or its beginning where the text breaks off in the middle of it.
+    /// Where a needle is in the original, the whole or its beginning where the text breaks off in the middle of it.
     fn find(&self, needle: &Needle) -> Vec<(usize, usize)> {
         let wanted = &needle.bytes;
         let shortest = if needle.base64 { ENCODED_BYTES_MIN } else { BYTES_MIN };
@@ -247,7 +246,7 @@ impl View {
     }
 }
 
-/// What an escape at the start of these bytes stands for, and its length: `%2F`, `\u002f`, `\x2f`, `\/`, `&#47;`, `&#x2F;`,
+/// What an escape at the start of these bytes represents, and its length: `%2F`, `\u002f`, `\x2f`, `\/`, `&#47;`, `&#x2F;`,
 /// `&amp;`.
 fn escape(bytes: &[u8]) -> Option<(char, usize)> {
     let hex = |digits: &[u8]| u32::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok();

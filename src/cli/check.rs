@@ -86,10 +86,15 @@ async fn unavailable(
 ) -> Result<Option<Diagnostic>, Error> {
     let settings = open::destination_of(project, file)?;
     let Some(request) = open::destination(settings, &file.mapping.group_type)?.probe() else { return Ok(None) };
-    let Err(silent) = http_client.send(&request, PROBE_LIMITS).await else { return Ok(None) };
-    let what = format!("destination `{}` is unavailable: {}", settings.name, silent.what);
+    let Err(no_response) = http_client.send(&request, PROBE_LIMITS).await else { return Ok(None) };
+    let what = format!("destination `{}` ({}) is unavailable: {}", settings.name, settings.kind, no_response.what);
+    let address: Vec<String> =
+        open::destination_type(settings)?.address_settings().iter().map(|name| format!("`{name}`")).collect();
     let problem = Diagnostic::error(&file.mapping.file, &file.at("destination"), what);
-    Ok(Some(problem.help("check its address in groupcast.toml and this machine's network and proxy settings")))
+    Ok(Some(problem.help(format!(
+        "check {} of the destination, and this machine's network and proxy settings",
+        address.join(" and ")
+    ))))
 }
 
 /// A source that could not be reached, as a problem at the line that names it.
@@ -125,14 +130,14 @@ fn unanswered(file: &MappingFile, name: &str, error: &Error) -> Diagnostic {
 /// Traits whose declared type does not fit values that the destination holds already.
 async fn clashes(reader: &ReadBackClient<'_>, shapes: &[TraitShape<'_>]) -> Result<Vec<MappingFinding>> {
     let mut found = Vec::new();
-    let Some(response) = reader.ask(ReadBackQuery::Names).await? else { return Ok(found) };
+    let Some(response) = reader.query(ReadBackQuery::Names).await? else { return Ok(found) };
     let names = reader.readback.names(&response);
     for shape in shapes {
         let Some(wanted) = kind(shape) else { continue };
         if names.as_ref().is_some_and(|names| !names.iter().any(|name| name == shape.name)) {
             continue;
         }
-        let Some(response) = reader.ask(ReadBackQuery::Values(shape.name)).await? else { break };
+        let Some(response) = reader.query(ReadBackQuery::Values(shape.name)).await? else { break };
         // A server that does not know the values of one trait knows those of none.
         let Some(values) = reader.readback.values(&response) else { break };
         if values.iter().any(|value| !fits(wanted, value)) {

@@ -8,7 +8,6 @@ use super::args::{Cli, Init};
 use super::screen::{self, ADD, BOLD, paint};
 use super::{print_json, sample};
 use crate::config::{self, BrokenMapping};
-use crate::destination::segment;
 use crate::duckdb::{DuckDbConnection, Limits, first_line};
 use crate::error::{Error, Kind, Result, Within};
 use crate::mapping::diagnostic::listed;
@@ -117,13 +116,7 @@ async fn mapping(cli: &Cli, options: &Init, source_name: &str, table: &str) -> R
     let readable = columns.iter().filter(|column| column.denied.is_none());
     let shapes: Vec<template::ColumnShape<'_>> = readable.map(Column::shape).collect();
     let chosen = &settings.destinations[&destination];
-    let always = match chosen.kind.as_str() {
-        // `check` reports what is wrong with it.
-        "segment" => {
-            chosen.parse().map_or_else(|_| Vec::new(), |behind: segment::Behind| behind.needed_in_every_call())
-        }
-        _ => Vec::new(),
-    };
+    let always = open::destination_type(chosen)?.always_traits(&chosen.values);
     create(&path, &template::mapping(source_name, &destination, table, &shapes, &always))?;
     let after = open::project(&cli.folder)?;
     let hurt = |broken: &&BrokenMapping| broken.name != name && !project.broken.contains(broken);

@@ -40,14 +40,14 @@ pub(super) async fn look(project: &Project, file: &MappingFile, key: &str) -> Re
         related: Ok(Vec::new()),
         activity: Ok(Vec::new()),
     };
-    if let Some(response) = reader.ask(ReadBackQuery::Find(key)).await? {
+    if let Some(response) = reader.query(ReadBackQuery::Find(key)).await? {
         remote.group = reader.readback.found(&response)?;
     }
     if remote.group.is_some() {
-        let related = reader.ask(ReadBackQuery::Related(key)).await;
+        let related = reader.query(ReadBackQuery::Related(key)).await;
         remote.related =
             related.and_then(|response| response.map_or(Ok(Vec::new()), |response| reader.readback.related(&response)));
-        let activity = reader.ask(ReadBackQuery::Activity(key)).await;
+        let activity = reader.query(ReadBackQuery::Activity(key)).await;
         remote.activity = activity
             .and_then(|response| response.map_or(Ok(Vec::new()), |response| reader.readback.activity(&response)));
     }

@@ -14,7 +14,7 @@ use toml::de::{DeTable, DeValue};
 use super::files::Files;
 use super::merge::{Layer, merge};
 use super::oddity;
-use super::schema::{self, DELIVERY, DESTINATIONS, SECTIONS, SettingsType};
+use super::schema::{self, DELIVERY, SECTIONS, SettingsType};
 use super::secrets::{self, References, contains_password, refers};
 use super::settings::Settings;
 use super::value::{RawValue, convert};
@@ -70,7 +70,9 @@ pub(super) fn read(
     for entry in root.entries().iter().filter(|entry| TOP.contains(&entry.key)) {
         match (entry.key, entry.section(&mut report)) {
             ("sources", Some(section)) => walk.named(&section, &schema::sources(), &[], "source", &mut report),
-            ("destinations", Some(section)) => walk.named(&section, DESTINATIONS, DELIVERY, "destination", &mut report),
+            ("destinations", Some(section)) => {
+                walk.named(&section, &schema::destinations(), DELIVERY, "destination", &mut report)
+            }
             (key, Some(section)) => walk.fixed(&section, key, &mut report),
             (_, None) => {}
         }
@@ -360,7 +362,7 @@ impl Walk<'_> {
             let keys = match variable.path[0].as_str() {
                 "sources" => self.keys_of("source", &schema::sources(), &[], variable, &variables, root, &mut met),
                 "destinations" => {
-                    self.keys_of("destination", DESTINATIONS, DELIVERY, variable, &variables, root, &mut met)
+                    self.keys_of("destination", &schema::destinations(), DELIVERY, variable, &variables, root, &mut met)
                 }
                 _ => {
                     let section = variable.path[..variable.path.len() - 1].join(".");
@@ -501,11 +503,11 @@ fn about_variable(name: &str, path: &str, message: String) -> Diagnostic {
 
 #[cfg(test)]
 mod tests {
-    use super::DESTINATIONS;
+    use super::schema;
 
     #[test]
     fn no_type_claims_a_generic_key() {
-        for kind in DESTINATIONS {
+        for kind in schema::destinations() {
             for key in kind.settings {
                 assert!(key.name != "type" && super::DELIVERY.iter().all(|generic| generic.name != key.name));
             }

@@ -26,18 +26,9 @@ pub use settings::{Alerts, Daemon, Defaults, Delivery, DestinationSettings, Sett
 
 #[cfg(test)]
 mod tests {
-    use super::{load, schema};
+    use super::load;
     use crate::destination::{amplitude, file, journy, mixpanel, posthog, segment, thrivestack, webhook};
-    use crate::model::setting::SettingType;
     use crate::source::{duckdb, postgres};
-
-    #[test]
-    fn the_known_presets_are_the_ones_segment_has() {
-        let segment = schema::DESTINATIONS.iter().find(|kind| kind.name == "segment").unwrap();
-        let preset = segment.settings.iter().find(|key| key.name == "preset").unwrap();
-        let SettingType::OneOf(words) = preset.of else { panic!("a preset is a word") };
-        assert_eq!(words, segment::preset_names());
-    }
 
     /// `known` lists the keys of each type for messages with a place; the types' own structs read them. Every key at
     /// once must pass both.
@@ -150,14 +141,14 @@ mod tests {
         let settings = project.settings;
         settings.sources["files"].values.parse::<duckdb::Settings>().unwrap();
         settings.sources["warehouse"].values.parse::<postgres::Settings>().unwrap();
-        settings.destinations["amplitude"].parse::<amplitude::Settings>().unwrap();
-        settings.destinations["changes"].parse::<file::Settings>().unwrap();
-        settings.destinations["journy"].parse::<journy::Settings>().unwrap();
-        settings.destinations["mixpanel"].parse::<mixpanel::Settings>().unwrap();
-        let hook = settings.destinations["hook"].parse::<webhook::Settings>().unwrap();
+        settings.destinations["amplitude"].parse::<amplitude::AmplitudeSettings>().unwrap();
+        settings.destinations["changes"].parse::<file::FileSettings>().unwrap();
+        settings.destinations["journy"].parse::<journy::JournySettings>().unwrap();
+        settings.destinations["mixpanel"].parse::<mixpanel::MixpanelSettings>().unwrap();
+        let hook = settings.destinations["hook"].parse::<webhook::WebhookSettings>().unwrap();
         webhook::Webhook::new(&hook, "company").unwrap();
-        settings.destinations["thrive"].parse::<thrivestack::Settings>().unwrap();
-        let segment = settings.destinations["segment"].parse::<segment::Settings>().unwrap();
+        settings.destinations["thrive"].parse::<thrivestack::ThriveStackSettings>().unwrap();
+        let segment = settings.destinations["segment"].parse::<segment::SegmentSettings>().unwrap();
         let json = |table: Option<toml::Table>| serde_json::to_value(table.unwrap()).unwrap();
         assert_eq!(json(segment.headers), serde_json::json!({"X-Strict.Mode": "a-key"}), "names keep case and dots");
         assert_eq!(json(segment.integrations), serde_json::json!({"All": false, "Customer.io Actions": true}));
@@ -165,6 +156,6 @@ mod tests {
             "app": {"name": "dwh", "version": 1.5, "since": "2026-01-02"}, "tags": ["a", 2, true]
         });
         assert_eq!(json(segment.context), context);
-        settings.destinations["posthog"].parse::<posthog::Settings>().unwrap();
+        settings.destinations["posthog"].parse::<posthog::PostHogSettings>().unwrap();
     }
 }

@@ -1,6 +1,8 @@
 //! Does a secret look as if it was set wrongly: in quotation marks, with blanks around it, still a placeholder, of another
 //! kind? Told by the name of the variable or file, never by the value.
 
+use crate::destination::registry::{self, DESTINATION_TYPES};
+
 /// What is odd about a value that was looked up for a secret or an address: `what: help`, fits after the name of where it
 /// came from.
 pub(crate) fn in_value(value: &str) -> Option<&'static str> {
@@ -84,12 +86,8 @@ fn is_worded(value: &str) -> bool {
     lower.strip_prefix("your").is_some_and(|rest| rest.starts_with(['_', '-', ' ', '.']))
 }
 
-/// Keys that say by their beginning what they are, and where one belongs.
-const KINDS: [(&str, &str); 12] = [
-    ("phx_", "a personal API key of PostHog"),
-    ("phc_", "a project API key of PostHog"),
-    ("phs_", "a secret key of PostHog"),
-    ("sgp_", "a token for Segment's public API"),
+/// What the keys of services that are no destinations begin with.
+const FOREIGN_PREFIXES: [(&str, &str); 8] = [
     ("sk_live_", "a secret key of Stripe"),
     ("sk_test_", "a secret key of Stripe"),
     ("xoxb-", "a token of Slack"),
@@ -100,17 +98,12 @@ const KINDS: [(&str, &str); 12] = [
     ("eyJhbGciOi", "a JSON web token"),
 ];
 
-/// What a key is, where a key of this destination is known to begin otherwise. `kind` is the destination's type, `key` the
-/// setting.
+/// What a key is, where its setting takes only keys of another vendor. `kind` is the destination's type, `key` the setting.
 pub(crate) fn of_another_kind(kind: &str, key: &str, value: &str) -> Option<&'static str> {
-    let fits: &[&str] = match (kind, key) {
-        ("posthog", "api_key") => &["phc_"],
-        ("posthog", "personal_api_key") => &["phx_"],
-        ("amplitude", "api_key") | ("mixpanel", "token") | ("segment", "write_key") => &[],
-        // Others take keys of any look, or tokens of other services on purpose.
-        _ => return None,
-    };
-    KINDS.iter().find(|(start, _)| value.starts_with(start) && !fits.contains(start)).map(|(_, what)| *what)
+    let own = registry::find(kind)?.own_keys().iter().find(|own| own.setting == key)?;
+    let of_vendors = DESTINATION_TYPES.iter().flat_map(|of| of.key_prefixes());
+    let mut foreign = of_vendors.chain(&FOREIGN_PREFIXES).filter(|(prefix, _)| own.prefix != Some(*prefix));
+    foreign.find(|(prefix, _)| value.starts_with(prefix)).map(|(_, what)| *what)
 }
 
 #[cfg(test)]

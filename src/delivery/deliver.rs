@@ -1,4 +1,4 @@
-//! How does a page of changes get delivered? The loop: form requests, keep a few in flight, settle what ended.
+//! The delivery of a page of changes: forms requests, keeps a few in flight, settles what ended.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,17 +10,21 @@ use futures_util::{FutureExt, StreamExt};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use super::counters::DeliveryCounters;
+use super::outcome::{RequestEnd, RequestOutcome, Settle};
 use super::pace::Bucket;
-use super::request::{Ended, Stops, Wire};
-use super::work::{Batch, Learned, Work};
-use super::{DeliveryCounters, DeliverySettings, Settle, Signal};
+use super::piece::Batch;
+use super::request::RequestSender;
+use super::settings::DeliverySettings;
+use super::stop::{Signal, Stops};
+use super::work::{Learned, PageWork};
 use crate::destination::{AddressedChange, Destination, Element};
 use crate::error::{Error, Kind, Result};
 use crate::io::http::Transport;
 use crate::io::{Clock, Random};
 
-/// One destination being spoken to: the rate limit, the counters and what was learned live as long as this does, so one
-/// serves a whole run.
+/// The delivery to one destination: rate limit, counters and what was learned last as long as this does, so one serves a
+/// whole run.
 pub struct Delivery<'a> {
     destination: &'a dyn Destination,
     transport: &'a dyn Transport,
@@ -36,7 +40,7 @@ pub struct Delivery<'a> {
 }
 
 impl<'a> Delivery<'a> {
-    /// Prepares to speak to `destination`. Nothing is sent yet.
+    /// A delivery to `destination`. Nothing is sent yet.
     pub fn new(
         destination: &'a dyn Destination,
         transport: &'a dyn Transport,
@@ -51,7 +55,7 @@ impl<'a> Delivery<'a> {
         Delivery { destination, transport, clock, random, settings, signal, bucket, lanes, learned, counters, accepted }
     }
 
-    /// What has been done so far.
+    /// What has been sent so far.
     pub fn counters(&self) -> Arc<DeliveryCounters> {
         Arc::clone(&self.counters)
     }
@@ -61,16 +65,17 @@ impl<'a> Delivery<'a> {
     /// changes of one key are delivered one after the other, in their order. Pages follow each other: do not call this
     /// concurrently with changes of the same keys.
     ///
-    /// Errors: [`Kind::Destination`] when the destination refuses us as a whole or is down (stop paging);
+    /// Errors: [`Kind::Destination`] when the destination rejects all requests or is down (stop paging);
     /// [`Kind::Interrupted`] after a stop signal; whatever `settle` fails with (requests in flight are dropped).
     pub async fn deliver(&self, changes: &[AddressedChange], settle: &dyn Settle) -> Result<()> {
         let (halt, halted) = watch::channel(false);
         let stops = Stops { signal: self.signal.clone(), halted };
         let learned = std::mem::take(&mut *self.learned.lock());
-        let mut work = Work::new(self.destination, changes, self.settings.attempts_max, learned);
+        let mut work =
+            PageWork::new(self.destination, &self.settings.destination, changes, self.settings.attempts_max, learned);
         let mut failure: Option<Error> = None;
         let mut in_flight = FuturesUnordered::new();
-        // Answers are settled while other requests are on their way, one call at a time. A request keeps its place until
+        // Responses are settled while other requests are on their way, one call at a time. A request keeps its place until
         // it is settled, so no more than `concurrency` of them can ever be lost to the ledger by a crash.
         let mut settling: Option<BoxFuture<'_, Result<()>>> = None;
         let (mut unconfirmed, mut being_settled) = (0, 0);
@@ -84,8 +89,8 @@ impl<'a> Delivery<'a> {
             }
             if in_flight.is_empty() && unconfirmed == 0 {
                 match &failure {
-                    Some(failure) => work.give_up(failure.what()),
-                    None => match work.release_held() {
+                    Some(failure) => work.abandon(failure.what()),
+                    None => match work.release_undecided() {
                         Ok(true) => continue,
                         Ok(false) => {}
                         Err(error) => {
@@ -101,7 +106,7 @@ impl<'a> Delivery<'a> {
                 if !outcomes.is_empty() {
                     settling = Some(settle.settle(outcomes));
                 } else if unconfirmed > 0 {
-                    // What ended decided no outcome: parts of changes, or halves to be sent again.
+                    // What ended gave no change its outcome: parts of changes, or halves to be sent again.
                     unconfirmed = 0;
                     continue;
                 }
@@ -147,8 +152,8 @@ impl<'a> Delivery<'a> {
         outcome
     }
 
-    async fn send(&self, batch: Batch, stops: Stops) -> (Batch, Ended) {
-        let wire = Wire {
+    async fn send(&self, batch: Batch, stops: Stops) -> (Batch, RequestOutcome) {
+        let sender = RequestSender {
             destination: self.destination,
             transport: self.transport,
             clock: self.clock,
@@ -160,9 +165,9 @@ impl<'a> Delivery<'a> {
             accepted: &self.accepted,
         };
         let elements: Vec<&Element> = batch.pieces.iter().map(|piece| &piece.element).collect();
-        let ended = wire.send(batch.route, &elements, batch.attempts_max, stops).await;
-        DeliveryCounters::add(&self.counters.traits_sent, batch.traits_taken(&ended) as u64);
-        if let super::request::End::Delivered { warning: Some(warning) } = &ended.end {
+        let ended = sender.send(batch.route, &elements, batch.attempts_max, stops).await;
+        DeliveryCounters::add(&self.counters.traits_sent, batch.traits_accepted(&ended) as u64);
+        if let RequestEnd::Accepted { warning: Some(warning) } = &ended.end {
             self.counters.warn(warning);
         }
         (batch, ended)
@@ -170,5 +175,5 @@ impl<'a> Delivery<'a> {
 }
 
 fn interrupted() -> Error {
-    Error::new(Kind::Interrupted, "the run was asked to stop").advise("run again: it goes on with what was not sent")
+    Error::new(Kind::Interrupted, "the run was cancelled").advise("run again: the next run sends what is pending")
 }

@@ -1,4 +1,5 @@
-//! When may the next attempt start? A token bucket and a backoff, pure: time is passed in, nothing sleeps here.
+//! The pace of attempts: a token bucket and a backoff of our own, pure: time is passed in, nothing sleeps here. Ours, since
+//! no crate has a clock that can be simulated, a burst per lane and a pause that voids tokens already taken.
 
 use std::time::Duration;
 
@@ -8,8 +9,8 @@ use crate::destination::Pace;
 const BACKOFF_BASE_MS: u64 = 500;
 /// Longest a backoff gets.
 const BACKOFF_MAX_MS: u64 = 60_000;
-/// Longest a destination can make us wait with `Retry-After`. A run that is told to come back in an hour is better ended:
-/// the next one sends what is left.
+/// Longest a destination can make us wait with `Retry-After`. A run that would wait an hour is better ended: the
+/// next one sends what is pending.
 pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(600);
 
 /// Spaces attempts evenly, in whole nanoseconds: with `n` per second, no second holds more than `n` and one.
@@ -73,10 +74,10 @@ pub fn backoff_max_ms(attempt: u32) -> u64 {
 }
 
 /// How long to wait before the next attempt: what the vendor asks for, up to ten minutes, plus at most half a second so
-/// that waiting batches spread; without a wish of the vendor, our own backoff. `draw` gives a number from zero to its argument.
-pub fn wait(attempt: u32, asked: Option<Duration>, draw: impl FnOnce(u64) -> u64) -> Duration {
-    match asked {
-        Some(asked) => asked.min(RETRY_AFTER_MAX) + Duration::from_millis(draw(BACKOFF_BASE_MS)),
+/// that waiting batches spread; otherwise our own backoff. `draw` gives a number from zero to its argument.
+pub fn wait(attempt: u32, after: Option<Duration>, draw: impl FnOnce(u64) -> u64) -> Duration {
+    match after {
+        Some(after) => after.min(RETRY_AFTER_MAX) + Duration::from_millis(draw(BACKOFF_BASE_MS)),
         None => Duration::from_millis(draw(backoff_max_ms(attempt))),
     }
 }
@@ -96,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn the_vendors_wish_wins_up_to_ten_minutes() {
+    fn retry_after_wins_up_to_ten_minutes() {
         let seconds = Duration::from_secs;
         assert_eq!(wait(8, Some(seconds(15)), |_| 0), seconds(15), "shorter than our own");
         assert_eq!(wait(1, Some(seconds(86_400)), |_| 0), seconds(600));

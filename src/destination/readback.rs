@@ -1,4 +1,4 @@
-//! What does a destination hold? How it is asked, without IO: the requests, and what their answers say. For `verify`,
+//! Reading back what a destination holds, without IO: the requests, and what their responses contain. For `verify`,
 //! `group --remote` and `check --connect`; a run never reads back.
 
 use serde_json::Value;
@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::io::http::{Request, Response};
 use crate::model::Traits;
 
-/// A question about the groups of one type.
+/// A query about the groups of one type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReadBackQuery<'a> {
     /// All groups, a page of them: the first, or the one at this cursor.
@@ -25,7 +25,7 @@ pub enum ReadBackQuery<'a> {
     Values(&'a str),
 }
 
-/// A group as the destination holds it.
+/// A group as the destination stores it.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct RemoteGroup {
     /// Its id.
@@ -59,7 +59,7 @@ pub struct Related {
 pub struct Activity {
     /// When, as the destination writes it.
     pub at: String,
-    /// What, in the destination's word.
+    /// What, as the destination calls it.
     pub what: String,
     /// The trait it was done to, if it is about one.
     pub about: Option<String>,
@@ -67,34 +67,34 @@ pub struct Activity {
     pub by: Option<String>,
 }
 
-/// A destination that can be asked what it holds. Requests change nothing; none is made before the destination's own
-/// questions are answered ([`super::Destination::setup_request`]).
+/// A destination that can be read back. Requests change nothing; none is made before the destination's setup requests
+/// ([`super::Destination::setup_request`]).
 pub trait ReadBack: Send + Sync {
-    /// How often it may be asked.
+    /// How often it may be queried.
     fn pace(&self) -> Option<Pace>;
 
-    /// The request that asks. `None` when there is nothing to ask about: the destination has no groups of this type yet.
-    fn request(&self, question: ReadBackQuery<'_>) -> Option<Request>;
+    /// The request of a query. `None` when there is nothing to read: the destination has no groups of this type yet.
+    fn request(&self, query: ReadBackQuery<'_>) -> Option<Request>;
 
-    /// The answer to [`ReadBackQuery::Page`].
+    /// The response to [`ReadBackQuery::Page`].
     fn page(&self, response: &Response) -> Result<Page>;
 
-    /// The answer to [`ReadBackQuery::Find`]; `None` when there is no such group.
+    /// The response to [`ReadBackQuery::Find`]; `None` when there is no such group.
     fn found(&self, response: &Response) -> Result<Option<RemoteGroup>>;
 
-    /// The answer to [`ReadBackQuery::Related`].
+    /// The response to [`ReadBackQuery::Related`].
     fn related(&self, response: &Response) -> Result<Vec<Related>>;
 
-    /// The answer to [`ReadBackQuery::Activity`], the latest first.
+    /// The response to [`ReadBackQuery::Activity`], the latest first.
     fn activity(&self, response: &Response) -> Result<Vec<Activity>>;
 
-    /// The answer to [`ReadBackQuery::Names`]; `None` when this server cannot tell.
+    /// The response to [`ReadBackQuery::Names`]; `None` when this server does not know.
     fn names(&self, response: &Response) -> Option<Vec<String>>;
 
-    /// The answer to [`ReadBackQuery::Values`], the most frequent first; `None` when this server cannot tell.
+    /// The response to [`ReadBackQuery::Values`], the most frequent first; `None` when this server does not know.
     fn values(&self, response: &Response) -> Option<Vec<Value>>;
 
-    /// A value that was sent, as the destination holds it.
+    /// A sent value, as the destination stores it.
     fn held(&self, value: &Value) -> Value {
         value.clone()
     }

@@ -1,4 +1,4 @@
-//! How does a request for a file (`file:<path>`, `stdout:`) become lines on disk?
+//! Appending: a request for a file (`file:<path>`, `stdout:`) becomes lines on disk.
 
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Write};
@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use super::http::{Applied, FILE_URL, NoResponse, Request, Response, STDOUT_URL};
 use super::process;
 
-/// One writer at a time: lines of two requests never mix, and a failed write can be taken back.
+/// One writer at a time: lines of two requests never mix, and a failed write can be undone.
 static WRITING: Mutex<()> = Mutex::new(());
 
 /// Whether this request is for a file rather than a server.
@@ -19,9 +19,9 @@ pub(super) fn is_local(request: &Request) -> bool {
 
 /// Writes the body at the end of the file, creating its folder, and syncs it to disk; or to standard output.
 ///
-/// Replies 200, or a status that says what went wrong: 507 the disk is full, 403 anything else about the path. After
-/// a failed write the file has its old length again, so a reply that is not 200 means nothing was written; where even
-/// that fails there is no reply.
+/// Responds 200, or with a status for what went wrong: 507 the disk is full, 403 anything else about the path. After a
+/// failed write the file has its old length again, so any status but 200 means that nothing was written; where even that
+/// fails there is no response.
 pub(super) async fn append(request: &Request) -> Result<Response, NoResponse> {
     let url = request.url.clone();
     let body = request.body.clone();
@@ -34,7 +34,7 @@ pub(super) async fn append(request: &Request) -> Result<Response, NoResponse> {
     });
     written
         .await
-        .unwrap_or_else(|_| Err(NoResponse { applied: Applied::Maybe, what: "the writing thread died".to_owned() }))
+        .unwrap_or_else(|_| Err(NoResponse { applied: Applied::Maybe, what: "the writing thread panicked".to_owned() }))
 }
 
 fn append_to(path: &Path, body: &[u8]) -> Result<Response, NoResponse> {
@@ -43,7 +43,7 @@ fn append_to(path: &Path, body: &[u8]) -> Result<Response, NoResponse> {
     {
         return Ok(failed(&format!("failed to create `{}`", folder.display()), &error));
     }
-    // Opening a pipe that nobody reads would wait for a reader. `/dev/stdout` may be one that somebody reads.
+    // Opening a pipe without a reader would wait for one. `/dev/stdout` may be a pipe with a reader.
     if !path.starts_with("/dev") && std::fs::metadata(path).is_ok_and(|about| is_pipe(&about)) {
         let error = std::io::Error::new(ErrorKind::InvalidInput, "it is a pipe");
         return Ok(failed(&format!("failed to open `{}`", path.display()), &error));
@@ -59,7 +59,7 @@ fn append_to(path: &Path, body: &[u8]) -> Result<Response, NoResponse> {
     let Err(error) = file.write_all(body).and_then(|()| synced(&file)) else { return Ok(replied(200, String::new())) };
     // A pipe or a device cannot be cut back.
     if metadata.is_file() && file.set_len(metadata.len()).and_then(|()| file.sync_data()).is_err() {
-        let what = format!("failed to write `{}`, and to take back what was written of it: {error}", path.display());
+        let what = format!("failed to write `{}`, and to undo what was written of it: {error}", path.display());
         return Err(NoResponse { applied: Applied::Maybe, what });
     }
     Ok(failed(&format!("failed to write `{}`", path.display()), &error))
@@ -75,7 +75,7 @@ fn is_pipe(_: &std::fs::Metadata) -> bool {
     false
 }
 
-/// Syncs what can be synced: `/dev/stdout` and named pipes answer that they cannot.
+/// Syncs what can be synced: `/dev/stdout` and named pipes cannot be synced.
 fn synced(file: &File) -> std::io::Result<()> {
     match file.sync_data() {
         Err(error) if matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::Unsupported) => Ok(()),

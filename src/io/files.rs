@@ -1,11 +1,11 @@
-//! How is a small file read that a person named, without waiting for ever? Pipes, devices and the kernel's own files may
-//! never end or never answer; they are refused before they are opened.
+//! Small files that an operator names, read without waiting for ever: pipes, devices and the kernel's own files may never
+//! end, so they are an error before they are opened.
 
 use std::fs::{File, Metadata};
 use std::io::{Error, ErrorKind, Read, Result};
 use std::path::Path;
 
-/// What kind of thing is at this path, in words that follow "is"; nothing when it is an ordinary file.
+/// What is at this path, to follow "is" in a sentence; nothing when it is an ordinary file.
 ///
 /// Follows links. The kernel's files count as devices: some look like ordinary ones, and wait when they are read.
 pub fn oddity(path: &Path, about: &Metadata) -> Option<&'static str> {
@@ -23,7 +23,7 @@ pub fn oddity(path: &Path, about: &Metadata) -> Option<&'static str> {
 /// The whole content of an ordinary file of at most `bytes_max` bytes.
 ///
 /// Errors: [`ErrorKind::InvalidInput`] where it is something else, [`ErrorKind::FileTooLarge`] where it is larger; and
-/// whatever opening and reading fail with.
+/// what opening and reading fail with.
 pub fn read(path: &Path, bytes_max: u64) -> Result<Vec<u8>> {
     let about = std::fs::metadata(path)?;
     if let Some(what) = oddity(path, &about) {
@@ -58,7 +58,7 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn nobody_waits_for_a_pipe_or_the_kernel() {
+    fn no_pipe_and_no_file_of_the_kernel_is_waited_for() {
         let folder = tempfile::tempdir().unwrap();
         let fifo = folder.path().join("fifo");
         assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());

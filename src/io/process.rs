@@ -1,5 +1,5 @@
-//! What does this process ask of the system for itself? That others do not read what it writes, that no core dump holds its
-//! keys, and that a limit on a file's size is an error and not its end.
+//! The process and the system: files that others cannot read, no core dump that contains keys, and a limit on a file's size
+//! that is an error and not the end.
 
 use std::fs::{File, Permissions};
 use std::io;
@@ -11,7 +11,7 @@ use std::time::Duration;
 use rustix::fs::Mode;
 use rustix::process::{Resource, Rlimit, Signal, setrlimit, umask};
 
-/// Longest the process waits at its end for statements that were told to end. DuckDB's own destructors run at the exit, and
+/// Longest the process waits at its end for statements that were cancelled. DuckDB's own destructors run at the exit, and
 /// a thread of it that still works then may crash the process, which would end by a signal instead of with its exit code.
 pub const STATEMENTS_MAX: Duration = Duration::from_secs(5);
 
@@ -26,7 +26,7 @@ pub fn keep_files_private() {
 }
 
 /// No core dump: it would hold the destinations' keys and rows of the warehouse. A program that the kernel hands dumps to may
-/// ignore the limit, so a release build also says that it may not be dumped, nor looked into by others of its user; a debug
+/// ignore the limit, so a release build also forbids to dump it or to attach to it as the same user; a debug
 /// build may be. Neither is a reason not to go on.
 pub fn dump_no_core() {
     let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
@@ -38,7 +38,7 @@ pub fn dump_no_core() {
 /// To be called within a runtime, whose handler of the signal takes the place of its default.
 pub fn survive_file_size_limit() {
     let kind = tokio::signal::unix::SignalKind::from_raw(Signal::XFSZ.as_raw());
-    // The handler stays when nobody listens.
+    // The handler stays without a listener.
     drop(tokio::signal::unix::signal(kind));
 }
 

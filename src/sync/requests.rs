@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::decide::Decision;
-use crate::destination::pack::{self, Size};
+use crate::destination::batch::{self, Size};
 use crate::destination::{AddressedChange, Attempt, Destination, Element, Part, Route};
 
 /// A request that a run would send, with its secrets masked.
@@ -47,7 +47,7 @@ pub fn of_page(destination: &dyn Destination, page: &[Decision], now: DateTime<U
         for (route, elements) in by_route {
             let sizes: Vec<Size> =
                 elements.iter().map(|(element, traits)| Size { bytes: element.bytes.len(), traits: *traits }).collect();
-            for batch in pack::pack(&sizes, &destination.limits(route), usize::MAX).batches {
+            for batch in batch::pack(&sizes, &destination.limits(route), usize::MAX).batches {
                 let carried: Vec<&Element> = batch.iter().map(|at| &elements[*at].0).collect();
                 let attempt = Attempt { at: now, number: 1, request: 0 };
                 let request = destination.masked(&destination.request(route, &carried, attempt));

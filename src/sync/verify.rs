@@ -228,7 +228,7 @@ async fn fetch(
     let mut next: Option<String> = None;
     let mut read = 0;
     // No response means that there is no group of this type.
-    while let Some(response) = reader.ask(ReadBackQuery::Page(next.as_deref())).await? {
+    while let Some(response) = reader.query(ReadBackQuery::Page(next.as_deref())).await? {
         let page = reader.readback.page(&response)?;
         let groups: Vec<(String, Document)> = page.groups.into_iter().map(|group| mapped(traits, group)).collect();
         read += groups.len() as u64;

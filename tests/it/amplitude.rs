@@ -38,7 +38,7 @@ impl Scene {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base_url = Some(format!("http://{}", listener.local_addr().unwrap()));
         tokio::spawn(vendor.clone().serve(listener));
-        let settings = amplitude::Settings { base_url, ..amplitude::Settings::new(Secret::new(KEY)) };
+        let settings = amplitude::AmplitudeSettings { base_url, ..amplitude::AmplitudeSettings::new(Secret::new(KEY)) };
         Scene {
             vendor,
             destination: Amplitude::new(&settings, "org id").unwrap(),
@@ -371,7 +371,7 @@ async fn am_09_an_unclear_answer_is_not_asked_for_again_and_a_clear_refusal_is()
         let (outcome, outcomes) = scene.deliver(&[change("a", json!({"set": {"s": 1}, "add": {"n": 1}}))]).await;
         outcome.unwrap();
         let [DeliveryOutcome::Unconfirmed { reason }] = &outcomes[..] else { panic!("{outcomes:?}") };
-        assert!(reason.ends_with("; repeating it could apply it twice"), "{reason}");
+        assert!(reason.ends_with("; retrying it could apply it twice"), "{reason}");
         assert_eq!(scene.received().len(), 2, "nothing is repeated");
         let held = &scene.vendor.groups()[&("org id".to_owned(), "a".to_owned())];
         assert_eq!((&held["s"], held.get("n")), (&json!(1), applied.then_some(&json!(1))));

@@ -10,7 +10,7 @@ use std::time::Duration;
 use groupcast::delivery::{Delivery, DeliveryOutcome, DeliverySettings, Signal};
 use groupcast::destination::AddressedChange;
 use groupcast::destination::amplitude::http_v2::HttpV2;
-use groupcast::destination::amplitude::{self, Api};
+use groupcast::destination::amplitude::{self, AmplitudeApi};
 use groupcast::error::{Kind, Result};
 use groupcast::io::http::HttpClient;
 use groupcast::io::{Clock, Random};
@@ -48,8 +48,12 @@ impl Scene {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base_url = Some(format!("http://{}", listener.local_addr().unwrap()));
         tokio::spawn(vendor.clone().serve(listener));
-        let settings =
-            amplitude::Settings { api: Api::HttpV2, base_url, gzip, ..amplitude::Settings::new(Secret::new(KEY)) };
+        let settings = amplitude::AmplitudeSettings {
+            api: AmplitudeApi::HttpV2,
+            base_url,
+            gzip,
+            ..amplitude::AmplitudeSettings::new(Secret::new(KEY))
+        };
         Scene {
             vendor,
             destination: HttpV2::new(&settings, "org id").unwrap(),

@@ -71,7 +71,7 @@ fn a_lost_answer_holds_the_group_until_the_operator_decides() {
     place.warehouse("UPDATE accounts SET logins = 8 WHERE id = 'a'");
     let seen = receiver.requests();
     receiver.vendor.script([Fault::ApplyThenDrop]);
-    place.run(&["run"]).exits(1).says(&["repeating it could apply it twice"]);
+    place.run(&["run"]).exits(1).says(&["retrying it could apply it twice"]);
     assert_eq!(receiver.requests(), seen + 1, "not repeated within the run");
     assert_eq!(held(&receiver, "a")["logins"], json!(108));
     // WHEN it runs again, and once more, and the row even changes

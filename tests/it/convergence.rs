@@ -15,11 +15,11 @@ use crate::support::memory_ledger::MemoryLedger;
 use async_trait::async_trait;
 use groupcast::delivery::{self, Delivery, DeliverySettings, Signal};
 use groupcast::destination::amplitude::http_v2::HttpV2;
-use groupcast::destination::amplitude::{self, Amplitude, Api as AmplitudeApi};
+use groupcast::destination::amplitude::{self, Amplitude, AmplitudeApi};
 use groupcast::destination::posthog::{self, PostHog, WriteVia};
 use groupcast::destination::segment::{self, Segment};
-use groupcast::destination::thrivestack::{self, ThriveStack, Wire};
-use groupcast::destination::webhook::{self, Body, Webhook};
+use groupcast::destination::thrivestack::{self, ThriveStack, ThriveStackWire};
+use groupcast::destination::webhook::{self, Webhook, WebhookBody};
 use groupcast::destination::{Destination, Features, UserRule, journy, mixpanel};
 use groupcast::error::Result;
 use groupcast::io::http::CallLimits;
@@ -129,7 +129,11 @@ impl Amplitudes {
 impl Vendor for Amplitudes {
     fn destination(&self) -> Box<dyn Destination> {
         let base_url = Some(self.url.clone());
-        let settings = amplitude::Settings { api: self.api, base_url, ..amplitude::Settings::new(Secret::new(KEY)) };
+        let settings = amplitude::AmplitudeSettings {
+            api: self.api,
+            base_url,
+            ..amplitude::AmplitudeSettings::new(Secret::new(KEY))
+        };
         match self.api {
             AmplitudeApi::HttpV2 => Box::new(HttpV2::new(&settings, "company").unwrap()),
             AmplitudeApi::GroupIdentify => Box::new(Amplitude::new(&settings, "company").unwrap()),
@@ -158,7 +162,7 @@ impl Vendor for Amplitudes {
 
 struct PostHogs {
     vendor: posthogs::Vendor,
-    settings: posthog::Settings,
+    settings: posthog::PostHogSettings,
 }
 
 impl PostHogs {
@@ -169,7 +173,7 @@ impl PostHogs {
             vendor.create_types(&["company"]);
         }
         let url = vendor.start();
-        let settings = posthog::Settings {
+        let settings = posthog::PostHogSettings {
             api_key: Secret::new(posthogs::TOKEN),
             personal_api_key: personal.then(|| Secret::new(posthogs::PERSONAL)),
             project_id: personal.then(|| posthogs::PROJECT.to_owned()),
@@ -178,7 +182,7 @@ impl PostHogs {
             app_url: personal.then_some(url),
             write_via,
             gzip: None,
-            capture: if personal { posthog::Capture::V1 } else { posthog::Capture::V0 },
+            capture: if personal { posthog::CaptureProtocol::V1 } else { posthog::CaptureProtocol::V0 },
         };
         PostHogs { vendor, settings }
     }
@@ -268,16 +272,16 @@ fn segment(kind: Kind) -> Box<dyn Vendor> {
     };
     let make: Make = Box::new(move |url| {
         let settings = json!({"preset": preset, "write_key": KEY, "base_url": url});
-        let settings: segment::Settings = serde_json::from_value(settings).unwrap();
+        let settings: segment::SegmentSettings = serde_json::from_value(settings).unwrap();
         Box::new(Segment::new(&settings, "company").unwrap())
     });
     let server = Server::start(segments::Vendor::new(kind, &shown));
     Box::new(Served { server, make, held: |vendor| vendor.groups.clone() })
 }
 
-fn thrivestack(wire: Wire) -> Box<dyn Vendor> {
+fn thrivestack(wire: ThriveStackWire) -> Box<dyn Vendor> {
     let make: Make = Box::new(move |url| {
-        let settings = thrivestack::Settings {
+        let settings = thrivestack::ThriveStackSettings {
             api_key: Secret::new(KEY),
             base_url: Some(url.to_owned()),
             wire,
@@ -286,7 +290,7 @@ fn thrivestack(wire: Wire) -> Box<dyn Vendor> {
         };
         Box::new(ThriveStack::new(&settings, "company").unwrap())
     });
-    let server = Server::start(thrivestacks::Vendor::new(KEY, wire == Wire::Single));
+    let server = Server::start(thrivestacks::Vendor::new(KEY, wire == ThriveStackWire::Single));
     let held = |vendor: &thrivestacks::Vendor| {
         let mut groups = vendor.groups.clone();
         // Not a trait of the mapping's.
@@ -298,7 +302,7 @@ fn thrivestack(wire: Wire) -> Box<dyn Vendor> {
 
 fn mixpanel() -> Box<dyn Vendor> {
     let make: Make = Box::new(|url| {
-        let settings = mixpanel::Settings {
+        let settings = mixpanel::MixpanelSettings {
             token: Secret::new(KEY),
             region: None,
             base_url: Some(url.to_owned()),
@@ -311,20 +315,20 @@ fn mixpanel() -> Box<dyn Vendor> {
 
 fn journy() -> Box<dyn Vendor> {
     let make: Make = Box::new(|url| {
-        let settings = journy::Settings { api_key: Secret::new(KEY), base_url: Some(url.to_owned()) };
+        let settings = journy::JournySettings { api_key: Secret::new(KEY), base_url: Some(url.to_owned()) };
         Box::new(journy::Journy::new(&settings, "account").unwrap())
     });
     Box::new(Stood { vendor: StandIn::start(Journy::new(KEY)), make, held: |api: &Journy| api.accounts.clone() })
 }
 
 /// A receiver that knows a change again, or not.
-fn webhook(body: Body, remembers: bool) -> Box<dyn Vendor> {
+fn webhook(body: WebhookBody, remembers: bool) -> Box<dyn Vendor> {
     let make: Make = Box::new(move |url| {
-        let settings = webhook::Settings {
+        let settings = webhook::WebhookSettings {
             url: format!("{url}/in"),
             body,
             signing_secret: Some(Secret::new(KEY)),
-            ..webhook::Settings::default()
+            ..webhook::WebhookSettings::default()
         };
         Box::new(Webhook::new(&settings, "company").unwrap())
     });
@@ -769,7 +773,7 @@ fn converges(first_seed: u64, start: impl Fn() -> Box<dyn Vendor>) {
 #[test]
 fn a_lost_answer_taken_for_a_lost_request_is_caught() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let told = |seed| runtime.block_on(history(seed, webhook(Body::Single, false), false));
+    let told = |seed| runtime.block_on(history(seed, webhook(WebhookBody::Single, false), false));
     let caught = (0..200).find_map(|seed| told(seed).err());
     assert!(caught.is_some_and(|fault| fault.contains(", wanted ")), "a history that cannot fail proves nothing");
 }
@@ -831,8 +835,8 @@ fn jitsu_ends_as_the_warehouse() {
 
 #[test]
 fn thrivestack_ends_as_the_warehouse() {
-    converges(12_000, || thrivestack(Wire::Array));
-    converges(13_000, || thrivestack(Wire::Single));
+    converges(12_000, || thrivestack(ThriveStackWire::Array));
+    converges(13_000, || thrivestack(ThriveStackWire::Single));
 }
 
 #[test]
@@ -848,7 +852,7 @@ fn journy_ends_as_the_warehouse() {
 #[test]
 fn a_webhooks_receiver_ends_as_the_warehouse() {
     for remembers in [false, true] {
-        converges(16_000, || webhook(Body::Batch, remembers));
-        converges(17_000, || webhook(Body::Single, remembers));
+        converges(16_000, || webhook(WebhookBody::Batch, remembers));
+        converges(17_000, || webhook(WebhookBody::Single, remembers));
     }
 }

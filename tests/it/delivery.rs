@@ -273,11 +273,22 @@ async fn a_stop_verdict_ends_everything_at_once() {
 }
 
 #[tokio::test]
-async fn a_destination_that_is_down_is_not_asked_a_thousand_times() {
+async fn errors_name_the_destination_by_its_name_and_type() {
+    for (destination, label) in [("hook", "destination `hook` (toy)"), ("toy", "destination `toy`")] {
+        let settings = DeliverySettings { destination: destination.to_owned(), ..DeliverySettings::default() };
+        let down = deliver_with(Toy::default(), settings.clone(), &changes(10), |_| lost(Applied::No, false)).await;
+        assert_eq!(down.outcome.unwrap_err().what(), format!("{label} is unavailable: lost (tried 8 times)"));
+        let refused = deliver_with(Toy::default(), settings, &changes(10), |_| status(402)).await;
+        assert_eq!(refused.outcome.unwrap_err().what(), format!("authentication failed at {label}: HTTP 402"));
+    }
+}
+
+#[tokio::test]
+async fn a_destination_that_is_down_is_not_tried_a_thousand_times() {
     let done = deliver(&changes(2_000), |_| lost(Applied::No, false)).await;
     let error = done.outcome.unwrap_err();
     assert_eq!(error.kind(), Kind::Destination);
-    assert!(error.what().contains("does not take requests now"), "{error}");
+    assert_eq!(error.what(), "destination `toy` is unavailable: lost (tried 8 times)");
     assert!(done.outcomes.iter().all(|outcome| matches!(outcome, DeliveryOutcome::NotSent { .. })));
     assert!(done.requests <= 4 * 8 + 4 * 8, "{} requests", done.requests);
 }
@@ -339,7 +350,11 @@ async fn a_refusal_of_everything_is_nobodys_fault_whatever_its_words() {
             let done = deliver_with(toy, DeliverySettings::default(), &changes(count), move |_| status(refusal)).await;
             let error = done.outcome.unwrap_err();
             assert_eq!(error.kind(), Kind::Destination);
-            assert!(error.what().contains("refuses requests") && error.advice().is_some(), "{error}");
+            let expected = match refusal {
+                402 => "authentication failed at destination `toy`: HTTP 402",
+                _ => "destination `toy` rejects all requests: HTTP",
+            };
+            assert!(error.what().starts_with(expected) && error.advice().is_some(), "{error}");
             assert!(done.requests <= requests_max, "{refusal} {count}: {} requests", done.requests);
             let unknown =
                 done.outcomes.iter().filter(|outcome| matches!(outcome, DeliveryOutcome::Unconfirmed { .. })).count();

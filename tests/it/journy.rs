@@ -24,7 +24,7 @@ fn scene() -> Scene<Journy> {
 }
 
 fn destination(scene: &Scene<Journy>) -> journy::Journy {
-    let settings = journy::Settings { api_key: Secret::new(API_KEY), base_url: Some(scene.vendor.url.clone()) };
+    let settings = journy::JournySettings { api_key: Secret::new(API_KEY), base_url: Some(scene.vendor.url.clone()) };
     journy::Journy::new(&settings, "account").unwrap()
 }
 

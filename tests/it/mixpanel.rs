@@ -24,8 +24,12 @@ fn scene() -> Scene<Mixpanel> {
 
 fn destination(scene: &Scene<Mixpanel>, token: &str) -> mixpanel::Mixpanel {
     let base_url = Some(scene.vendor.url.clone());
-    let settings =
-        mixpanel::Settings { token: Secret::new(token), region: None, base_url, long_strings: LongStrings::Reject };
+    let settings = mixpanel::MixpanelSettings {
+        token: Secret::new(token),
+        region: None,
+        base_url,
+        long_strings: LongStrings::Reject,
+    };
     mixpanel::Mixpanel::new(&settings, "company_id").unwrap()
 }
 

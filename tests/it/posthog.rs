@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use groupcast::delivery::pace::Bucket;
 use groupcast::delivery::{self, Delivery, DeliveryOutcome, DeliverySettings, Signal};
-use groupcast::destination::posthog::{self, Capture, PostHog, WriteVia};
+use groupcast::destination::posthog::{self, CaptureProtocol, PostHog, WriteVia};
 use groupcast::destination::{AddressedChange, Destination};
 use groupcast::error::{Kind, Result};
 use groupcast::io::http::HttpClient;
@@ -34,8 +34,8 @@ struct Scene {
     settings: DeliverySettings,
 }
 
-fn settings(url: &str) -> posthog::Settings {
-    posthog::Settings {
+fn settings(url: &str) -> posthog::PostHogSettings {
+    posthog::PostHogSettings {
         api_key: Secret::new(TOKEN),
         personal_api_key: None,
         project_id: None,
@@ -43,7 +43,7 @@ fn settings(url: &str) -> posthog::Settings {
         base_url: Some(url.to_owned()),
         app_url: None,
         write_via: WriteVia::Capture,
-        capture: Capture::V0,
+        capture: CaptureProtocol::V0,
         gzip: Some(false),
     }
 }
@@ -64,7 +64,7 @@ impl Scene {
         scene
     }
 
-    fn with(rules: Rules, change: impl FnOnce(posthog::Settings) -> posthog::Settings) -> Scene {
+    fn with(rules: Rules, change: impl FnOnce(posthog::PostHogSettings) -> posthog::PostHogSettings) -> Scene {
         let vendor = Vendor::new(rules);
         let url = vendor.start();
         let destination = PostHog::new(&change(settings(&url)), "company").unwrap();
@@ -109,9 +109,9 @@ impl Scene {
     }
 }
 
-fn with_rest(settings: posthog::Settings, write_via: WriteVia) -> posthog::Settings {
+fn with_rest(settings: posthog::PostHogSettings, write_via: WriteVia) -> posthog::PostHogSettings {
     let (personal_api_key, project_id) = (Some(Secret::new(PERSONAL)), Some(PROJECT.to_owned()));
-    posthog::Settings { personal_api_key, project_id, app_url: settings.base_url.clone(), write_via, ..settings }
+    posthog::PostHogSettings { personal_api_key, project_id, app_url: settings.base_url.clone(), write_via, ..settings }
 }
 
 fn change(key: &str, change: Value) -> AddressedChange {
@@ -159,7 +159,7 @@ async fn ph_08_requests_hold_a_hundred_events() {
 
 #[tokio::test]
 async fn ph_09_a_compressed_body_is_the_same_text() {
-    let gzip = Scene::with(Rules::default(), |settings| posthog::Settings { gzip: None, ..settings });
+    let gzip = Scene::with(Rules::default(), |settings| posthog::PostHogSettings { gzip: None, ..settings });
     let plain = Scene::new(Rules::default());
     let changes = [change("acme", json!({"set": {"name": "é 中 😀", "n": 1.5}}))];
     for scene in [&gzip, &plain] {
@@ -261,7 +261,7 @@ async fn ph_13_one_bad_event_blocks_no_other_and_a_401_stops() {
     assert_eq!(outcomes.iter().filter(|outcome| **outcome == DeliveryOutcome::Delivered).count(), 198);
     assert_eq!(scene.vendor.groups("company").len(), 198);
 
-    let scene = Scene::with(Rules::default(), |settings| posthog::Settings {
+    let scene = Scene::with(Rules::default(), |settings| posthog::PostHogSettings {
         api_key: Secret::new("x".repeat(65)),
         ..settings
     });
@@ -752,8 +752,8 @@ fn events_still_in_the_queue_look_like_drift_and_heal_by_themselves() {
 }
 
 /// Events by capture v1.
-async fn v1(rules: Rules, capture: Capture) -> Scene {
-    let mut scene = Scene::with(rules, |settings| posthog::Settings { capture, ..settings });
+async fn v1(rules: Rules, capture: CaptureProtocol) -> Scene {
+    let mut scene = Scene::with(rules, |settings| posthog::PostHogSettings { capture, ..settings });
     scene.prepare().await.unwrap();
     scene
 }
@@ -774,22 +774,23 @@ fn of_each(told: &[(&str, &[(&'static str, &'static str)])]) -> Rules {
 #[tokio::test]
 async fn ph_24_capture_v1_is_used_where_it_is_asked_for_and_there() {
     for (capture, has_v1, uses) in [
-        (Capture::V0, true, "/batch/"),
-        (Capture::V1, true, "/i/v1/analytics/events"),
-        (Capture::Auto, true, "/i/v1/analytics/events"),
-        (Capture::Auto, false, "/batch/"),
+        (CaptureProtocol::V0, true, "/batch/"),
+        (CaptureProtocol::V1, true, "/i/v1/analytics/events"),
+        (CaptureProtocol::Auto, true, "/i/v1/analytics/events"),
+        (CaptureProtocol::Auto, false, "/batch/"),
     ] {
         let scene = v1(Rules { has_v1, ..Rules::default() }, capture).await;
         scene.all_delivered(&groups(3)).await;
         let received = scene.vendor.received();
         assert_eq!(received.last().unwrap().uri, uses, "{capture:?}");
-        assert_eq!(received.len(), 1 + usize::from(capture != Capture::V0), "{capture:?}: asked once");
+        assert_eq!(received.len(), 1 + usize::from(capture != CaptureProtocol::V0), "{capture:?}: asked once");
         assert!(received.iter().all(|received| received.method == "POST" || received.body.is_empty()));
         assert_eq!(scene.group("g1"), json!({"n": 1, "s": "x"}));
         assert_eq!(scene.vendor.dropped(), [""; 0]);
     }
     let rules = Rules { has_v1: false, ..Rules::default() };
-    let mut scene = Scene::with(rules, |settings| posthog::Settings { capture: Capture::V1, ..settings });
+    let mut scene =
+        Scene::with(rules, |settings| posthog::PostHogSettings { capture: CaptureProtocol::V1, ..settings });
     let error = scene.prepare().await.unwrap_err();
     assert_eq!(error.kind(), Kind::Config);
     assert!(error.to_string().contains("the server has no capture v1"), "{error}");
@@ -804,7 +805,7 @@ async fn ph_24_each_event_has_the_fate_that_its_answer_tells() {
         ("g4", &[("warning", "person_processing_disabled")]),
         ("g5", &[("retry", "not_persisted"), ("drop", "invalid_options")]),
     ]);
-    let scene = v1(rules, Capture::V1).await;
+    let scene = v1(rules, CaptureProtocol::V1).await;
     let changes = groups(8);
     let (outcome, outcomes) = scene.deliver(&changes).await;
     outcome.unwrap();
@@ -842,7 +843,7 @@ async fn ph_24_each_event_has_the_fate_that_its_answer_tells() {
 async fn ph_24_what_never_gets_through_is_not_delivered_and_blames_no_group() {
     // Two events are put off for ever: the others are delivered, and these are for the next run.
     let put_off: Vec<(&'static str, &'static str)> = vec![("retry", "not_persisted"); 50];
-    let mut scene = v1(of_each(&[("g1", &put_off), ("g3", &put_off)]), Capture::V1).await;
+    let mut scene = v1(of_each(&[("g1", &put_off), ("g3", &put_off)]), CaptureProtocol::V1).await;
     scene.settings.attempts_max = 3;
     let (_, outcomes) = scene.deliver(&groups(5)).await;
     let kept =
@@ -853,19 +854,19 @@ async fn ph_24_what_never_gets_through_is_not_delivered_and_blames_no_group() {
         [DeliveryOutcome::Delivered, DeliveryOutcome::Delivered, DeliveryOutcome::Delivered]
     );
     // Over the quota: the run stops, and nothing is rejected.
-    let scene = v1(Rules { over_quota: true, ..Rules::default() }, Capture::V1).await;
+    let scene = v1(Rules { over_quota: true, ..Rules::default() }, CaptureProtocol::V1).await;
     let (outcome, outcomes) = scene.deliver(&groups(5)).await;
     let error = outcome.unwrap_err();
     assert!(error.advice().unwrap().contains("billing limit"), "{error}");
     assert!(outcomes.iter().all(|outcome| matches!(outcome, DeliveryOutcome::NotSent { .. })), "{outcomes:?}");
     // A project whose settings drop everything rejects nobody either: the run stops.
     let keys: BTreeSet<String> = (0..80).map(|at| format!("g{at}")).collect();
-    let scene = v1(Rules { poison: keys, ..Rules::default() }, Capture::V1).await;
+    let scene = v1(Rules { poison: keys, ..Rules::default() }, CaptureProtocol::V1).await;
     let (outcome, outcomes) = scene.deliver(&groups(80)).await;
     assert!(outcome.unwrap_err().to_string().contains("consecutive rejections"));
     assert!(outcomes.iter().all(|outcome| matches!(outcome, DeliveryOutcome::NotSent { .. })), "{outcomes:?}");
     // `limited` says the same of single events.
-    let scene = v1(of_each(&[("g2", &[("limited", "")])]), Capture::V1).await;
+    let scene = v1(of_each(&[("g2", &[("limited", "")])]), CaptureProtocol::V1).await;
     let (outcome, outcomes) = scene.deliver(&groups(4)).await;
     assert!(outcome.is_err() && matches!(outcomes[2], DeliveryOutcome::NotSent { .. }), "{outcomes:?}");
     assert_eq!(
@@ -886,7 +887,7 @@ async fn ph_24_errors_of_whole_requests_by_capture_v1() {
     for (status, tag) in
         [(429, "rate_limited"), (503, "service_unavailable"), (500, "internal_error"), (408, "request_timeout")]
     {
-        let scene = v1(Rules::default(), Capture::V1).await;
+        let scene = v1(Rules::default(), CaptureProtocol::V1).await;
         scene.vendor.script([error(status, tag, Some("60"))]);
         scene.all_delivered(&groups(2)).await;
         let requests = scene.v1_requests();
@@ -895,7 +896,7 @@ async fn ph_24_errors_of_whole_requests_by_capture_v1() {
         assert_eq!(requests[0].events(), requests[1].events(), "{status}");
     }
     // Too large: halves.
-    let scene = v1(Rules::default(), Capture::V1).await;
+    let scene = v1(Rules::default(), CaptureProtocol::V1).await;
     scene.vendor.script([error(413, "payload_too_large", None)]);
     scene.all_delivered(&groups(4)).await;
     assert_eq!(scene.v1_requests().iter().map(|request| request.uuids().len()).collect::<Vec<_>>(), [4, 2, 2]);
@@ -907,7 +908,7 @@ async fn ph_24_errors_of_whole_requests_by_capture_v1() {
         (415, "unsupported_encoding", "gzip = false"),
         (400, "missing_required_headers", "proxy or gateway"),
     ] {
-        let scene = v1(Rules::default(), Capture::V1).await;
+        let scene = v1(Rules::default(), CaptureProtocol::V1).await;
         scene.vendor.script([error(status, tag, None)]);
         let (outcome, outcomes) = scene.deliver(&groups(4)).await;
         let told = outcome.unwrap_err();
@@ -919,7 +920,7 @@ async fn ph_24_errors_of_whole_requests_by_capture_v1() {
 
 #[tokio::test]
 async fn ph_24_keys_make_no_distinct_id_that_capture_v1_refuses() {
-    let scene = v1(Rules::default(), Capture::V1).await;
+    let scene = v1(Rules::default(), CaptureProtocol::V1).await;
     let keys = [
         "anonymous",
         "0",

@@ -62,7 +62,7 @@ impl Scene {
         for (name, value) in [("preset", preset), ("write_key", key), ("base_url", &server.url)] {
             table.insert(name.to_owned(), value.into());
         }
-        let settings: segment::Settings = toml::Value::Table(table).try_into().unwrap();
+        let settings: segment::SegmentSettings = toml::Value::Table(table).try_into().unwrap();
         Scene {
             server,
             destination: Segment::new(&settings, "company").unwrap(),
@@ -323,7 +323,7 @@ async fn sg_15_a_success_of_another_kind_is_no_success() {
         scene.server.script([Fault::Answer(answer(status, "<html>welcome</html>"))]);
         let (outcome, outcomes) = scene.deliver(&groups(1)).await;
         let advice = outcome.unwrap_err().advice().unwrap_or_default().to_owned();
-        assert!(advice.contains("does not seem to be what answers there"), "{advice}");
+        assert!(advice.contains("does not seem to be what responds there"), "{advice}");
         // Whoever answers may have passed it on.
         assert!(matches!(outcomes[0], DeliveryOutcome::Unconfirmed { .. }));
     }

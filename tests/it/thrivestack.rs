@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use groupcast::delivery::{Delivery, DeliveryOutcome, DeliverySettings, Signal};
-use groupcast::destination::thrivestack::{self, ThriveStack, Wire};
+use groupcast::destination::thrivestack::{self, ThriveStack, ThriveStackWire};
 use groupcast::destination::{AddressedChange, User};
 use groupcast::error::Result;
 use groupcast::io::Random;
@@ -41,13 +41,13 @@ struct Told {
 }
 
 impl Scene {
-    fn new(wire: Wire) -> Scene {
+    fn new(wire: ThriveStackWire) -> Scene {
         Scene::with(wire, KEY)
     }
 
-    fn with(wire: Wire, key: &str) -> Scene {
-        let server = Server::start(Vendor::new(KEY, wire == Wire::Single));
-        let settings = thrivestack::Settings {
+    fn with(wire: ThriveStackWire, key: &str) -> Scene {
+        let server = Server::start(Vendor::new(KEY, wire == ThriveStackWire::Single));
+        let settings = thrivestack::ThriveStackSettings {
             api_key: Secret::new(key),
             base_url: Some(server.url.clone()),
             wire,
@@ -111,7 +111,7 @@ fn held(mut traits: Value) -> Map<String, Value> {
 
 #[tokio::test]
 async fn ts_01_ts_02_ts_13_both_wires_leave_the_same_state() {
-    for (wire, requests) in [(Wire::Array, 2), (Wire::Single, 3)] {
+    for (wire, requests) in [(ThriveStackWire::Array, 2), (ThriveStackWire::Single, 3)] {
         let scene = Scene::new(wire);
         let address = json!({"city": "Köln", "postal_code": "50667"});
         scene.all_delivered(&[change("acme", json!({"plan": "pro", "address": address})), groups(1).remove(0)]).await;
@@ -123,18 +123,18 @@ async fn ts_01_ts_02_ts_13_both_wires_leave_the_same_state() {
         assert_eq!(scene.groups(), expected);
         assert_eq!(scene.server.rules().users["acme"], "account:acme");
         assert_eq!(scene.received().len(), requests, "{wire:?}");
-        assert!(scene.received().iter().all(|request| request.json().is_array() == (wire == Wire::Array)));
+        assert!(scene.received().iter().all(|request| request.json().is_array() == (wire == ThriveStackWire::Array)));
     }
 }
 
 #[tokio::test]
 async fn ts_07_no_request_passes_a_limit() {
     for (count, requests) in [(999, 1), (1_000, 1), (1_001, 2)] {
-        let scene = Scene::new(Wire::Array);
+        let scene = Scene::new(ThriveStackWire::Array);
         scene.all_delivered(&groups(count)).await;
         assert_eq!((scene.groups().len(), scene.received().len()), (count, requests));
     }
-    let scene = Scene::new(Wire::Array);
+    let scene = Scene::new(ThriveStackWire::Array);
     let large: Vec<AddressedChange> =
         (0..50).map(|at| change(&format!("g{at}"), json!({"t": "é".repeat(50_000)}))).collect();
     scene.all_delivered(&large).await;
@@ -144,7 +144,7 @@ async fn ts_07_no_request_passes_a_limit() {
 
 #[tokio::test]
 async fn ts_04_a_group_without_a_known_user_stays_here_and_the_others_arrive() {
-    let scene = Scene::new(Wire::Array);
+    let scene = Scene::new(ThriveStackWire::Array);
     let mut page = groups(10);
     page[3].user = None;
     page[4].user = Some(User::Anonymous("visitor".to_owned()));
@@ -158,12 +158,12 @@ async fn ts_04_a_group_without_a_known_user_stays_here_and_the_others_arrive() {
 
 #[tokio::test]
 async fn ts_11_warnings_are_told_and_success_false_is_not_delivered() {
-    let scene = Scene::new(Wire::Array);
+    let scene = Scene::new(ThriveStackWire::Array);
     scene.server.rules().warnings = vec![json!("trait `n` is not reserved"), json!("late")];
     let told = scene.all_delivered(&groups(1_500)).await;
-    let expected = BTreeMap::from([("trait `n` is not reserved (and 1 more in the same answer)".to_owned(), 2)]);
+    let expected = BTreeMap::from([("trait `n` is not reserved (and 1 more in the same response)".to_owned(), 2)]);
     assert_eq!(told.warnings, expected, "equal warnings are counted together");
-    let scene = Scene::new(Wire::Array);
+    let scene = Scene::new(ThriveStackWire::Array);
     scene.server.rules().sour = Some("g5".to_owned());
     let told = scene.deliver(&groups(40)).await;
     told.outcome.unwrap();
@@ -175,7 +175,7 @@ async fn ts_11_warnings_are_told_and_success_false_is_not_delivered() {
 
 #[tokio::test]
 async fn ts_12_one_bad_group_is_found_a_bad_key_stops_and_repetitions_are_counted() {
-    let scene = Scene::new(Wire::Array);
+    let scene = Scene::new(ThriveStackWire::Array);
     scene.server.rules().poison = Some("g17".to_owned());
     let told = scene.deliver(&groups(100)).await;
     told.outcome.unwrap();
@@ -184,7 +184,7 @@ async fn ts_12_one_bad_group_is_found_a_bad_key_stops_and_repetitions_are_counte
     );
     assert_eq!(scene.groups().len(), 99);
 
-    let scene = Scene::with(Wire::Array, "another-key");
+    let scene = Scene::with(ThriveStackWire::Array, "another-key");
     let told = scene.deliver(&groups(3)).await;
     let error = told.outcome.unwrap_err();
     assert!(error.to_string().contains("invalid api key"), "{error}");
@@ -192,7 +192,7 @@ async fn ts_12_one_bad_group_is_found_a_bad_key_stops_and_repetitions_are_counte
     assert!(told.outcomes.iter().all(|outcome| matches!(outcome, DeliveryOutcome::NotSent { .. })));
 
     // An answer that is lost after the work was done: the same values twice are the same values.
-    let scene = Scene::new(Wire::Array);
+    let scene = Scene::new(ThriveStackWire::Array);
     let throttled = Answer { headers: vec![("retry-after", "20".to_owned())], ..answer(429, "") };
     scene.server.script([Fault::AppliedThenLost, Fault::AppliedThen(answer(500, "")), Fault::Answer(throttled)]);
     let told = scene.all_delivered(&groups(2)).await;
@@ -213,7 +213,7 @@ proptest! {
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let scene = Scene::new(if single { Wire::Single } else { Wire::Array });
+            let scene = Scene::new(if single { ThriveStackWire::Single } else { ThriveStackWire::Array });
             scene.server.script(faults.into_iter().map(|fault| match fault {
                 0 => Fault::Lost,
                 1 => Fault::AppliedThenLost,

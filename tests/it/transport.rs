@@ -134,7 +134,7 @@ async fn each_caller_names_the_longest_response_it_accepts() {
 async fn changes_are_lines_in_a_file() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("out/changes.ndjson");
-    let destination = file::File::new(&file::Settings { path: Some(path.clone()) }, "company");
+    let destination = file::File::new(&file::FileSettings { path: Some(path.clone()) }, "company");
     let change = |at: usize| groupcast::destination::AddressedChange {
         key: format!("k{at}"),
         change: Change { set: [("n".to_owned(), json!(at))].into_iter().collect(), ..Change::default() }.into(),
@@ -162,7 +162,7 @@ async fn changes_are_lines_in_a_file() {
     keys.sort_unstable();
     assert_eq!(keys, (0..12_000).collect::<Vec<_>>());
     // Where a folder stands in the way nothing can be written, and the next step is named.
-    let blocked = file::File::new(&file::Settings { path: Some(folder.path().into()) }, "company");
+    let blocked = file::File::new(&file::FileSettings { path: Some(folder.path().into()) }, "company");
     let delivery = groupcast::delivery::Delivery::new(
         &blocked,
         &http_client,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use groupcast::delivery::DeliveryOutcome;
 use groupcast::destination::AddressedChange;
-use groupcast::destination::webhook::{Body, Settings, Webhook};
+use groupcast::destination::webhook::{Webhook, WebhookBody, WebhookSettings};
 use groupcast::error::Kind;
 use groupcast::io::{Clock, SystemClock};
 use groupcast::model::Change;
@@ -25,21 +25,21 @@ fn scene() -> Scene<Hook> {
     Scene::new(Hook::new("POST", "/in/groups"))
 }
 
-fn settings(scene: &Scene<Hook>) -> Settings {
-    Settings { url: format!("{}/in/groups", scene.vendor.url), ..Settings::default() }
+fn settings(scene: &Scene<Hook>) -> WebhookSettings {
+    WebhookSettings { url: format!("{}/in/groups", scene.vendor.url), ..WebhookSettings::default() }
 }
 
-fn webhook(settings: &Settings) -> Webhook {
+fn webhook(settings: &WebhookSettings) -> Webhook {
     Webhook::new(settings, "company").unwrap()
 }
 
 #[tokio::test]
 async fn batches_and_single_changes_arrive_signed() {
-    for body in [Body::Batch, Body::Single] {
+    for body in [WebhookBody::Batch, WebhookBody::Single] {
         let scene = scene();
         scene.vendor.api().secret = Some(SECRET.to_owned());
         scene.vendor.api().authorization = Some(format!("Bearer {TOKEN}"));
-        let webhook = webhook(&Settings {
+        let webhook = webhook(&WebhookSettings {
             body,
             batch_max: Some(30),
             headers: Some([("X-Team".to_owned(), "data".into())].into_iter().collect()),
@@ -51,7 +51,7 @@ async fn batches_and_single_changes_arrive_signed() {
         scene.vendor.script([Fault::Instead(Answer::new(500, ""))]);
         scene.arrives(&webhook, &groups(100, 2)).await;
         let requests = scene.vendor.received();
-        assert_eq!(requests.len(), if body == Body::Batch { 5 } else { 101 });
+        assert_eq!(requests.len(), if body == WebhookBody::Batch { 5 } else { 101 });
         assert!(requests.iter().all(|request| request.headers["x-team"] == "data"));
         assert_eq!(scene.vendor.api().groups.len(), 100);
     }
@@ -61,8 +61,8 @@ async fn batches_and_single_changes_arrive_signed() {
 async fn a_receiver_that_refuses_us_stops_everything() {
     let scene = scene();
     scene.vendor.api().secret = Some("another secret of some length".to_owned());
-    let signed = Settings { signing_secret: Some(Secret::new(SECRET)), ..settings(&scene) };
-    let elsewhere = Settings { url: format!("{}/elsewhere", scene.vendor.url), ..settings(&scene) };
+    let signed = WebhookSettings { signing_secret: Some(Secret::new(SECRET)), ..settings(&scene) };
+    let elsewhere = WebhookSettings { url: format!("{}/elsewhere", scene.vendor.url), ..settings(&scene) };
     for (settings, advice) in [(signed, "signing_secret"), (elsewhere, "`url`")] {
         let (outcome, outcomes) = scene.deliver(&webhook(&settings), &groups(1_000, 1)).await;
         let error = outcome.unwrap_err();
@@ -81,7 +81,7 @@ async fn a_refused_batch_is_halved_down_to_the_guilty_change() {
         let scene = scene();
         scene.vendor.api().poison = BTreeSet::from(["g17".to_owned()]);
         scene.vendor.api().fails_in_a_200 = fails_in_a_200;
-        let webhook = webhook(&Settings {
+        let webhook = webhook(&WebhookSettings {
             success_pointer: Some("/ok".to_owned()),
             success_equals: Some("true".to_owned()),
             ..settings(&scene)
@@ -113,7 +113,7 @@ async fn large_batches_are_halved_and_throttling_is_waited_for() {
     assert!(waited >= Duration::from_secs(42) && waited < Duration::from_secs(44), "{waited:?}");
     let huge = change("huge", json!({"set": {"text": "x".repeat(1_000)}}));
     let (outcome, outcomes) =
-        scene.deliver(&webhook(&Settings { bytes_max: Some(1_000), ..settings(&scene) }), &[huge]).await;
+        scene.deliver(&webhook(&WebhookSettings { bytes_max: Some(1_000), ..settings(&scene) }), &[huge]).await;
     outcome.unwrap();
     assert!(
         matches!(&outcomes[0], DeliveryOutcome::Rejected { reason, .. } if reason.contains("at most")),
@@ -138,7 +138,7 @@ async fn what_accumulates_is_repeated_only_for_a_receiver_that_remembers() {
     let scene = self::scene();
     scene.vendor.api().remembers = true;
     scene.vendor.script([Fault::ApplyThenDrop, Fault::ApplyThen(Answer::new(503, "")), Fault::Drop]);
-    let remembering = webhook(&Settings { dedup: true, ..settings(&scene) });
+    let remembering = webhook(&WebhookSettings { dedup: true, ..settings(&scene) });
     scene.arrives(&remembering, &more()).await;
     assert_eq!(json!(scene.vendor.api().groups["a"]), json!({"n": 5, "log": ["x"]}));
     assert_eq!(scene.vendor.api().repetitions, 2);
@@ -154,7 +154,7 @@ async fn a_value_that_returns_is_no_repetition() {
     let mut scene = scene();
     scene.settings.attempts_max = 1;
     scene.vendor.api().remembers = true;
-    let remembering = webhook(&Settings { dedup: true, ..settings(&scene) });
+    let remembering = webhook(&WebhookSettings { dedup: true, ..settings(&scene) });
     let run = |seconds, plan: &str| AddressedChange {
         at: chrono::DateTime::from_timestamp(seconds, 0).unwrap(),
         ..change("a", json!({"set": {"plan": plan}}))
@@ -182,7 +182,7 @@ proptest! {
             scene.vendor.script(faults);
             scene.vendor.api().remembers = remembers;
             scene.vendor.api().secret = Some(SECRET.to_owned());
-            let webhook = webhook(&Settings {
+            let webhook = webhook(&WebhookSettings {
                 dedup: remembers,
                 batch_max: Some(4),
                 signing_secret: Some(Secret::new(SECRET)),
@@ -305,7 +305,7 @@ fn secrets_in_the_open_and_impossible_settings_are_told_before_anything_is_sent(
     told("", &["has no `url`"]);
     told(
         "url = \"https://hooks.example.com/in?token=hunter2hunter2\"",
-        &["holds more than a host and a path", "secret_path"],
+        &["contains more than a host and a path", "secret_path"],
     );
     told(&format!("{url}auth_header = \"Authorization: Bearer hunter2\""), &["contains a plaintext secret"]);
     told(&format!("{url}headers = {{ X-Api-Key = \"hunter2hunter2\" }}"), &["`X-Api-Key`", "auth_header"]);

@@ -1,13 +1,13 @@
-//! How do Amplitude's events want a change, and what do their answers mean?
+//! Amplitude's HTTP V2 API: how a change becomes an event, and what its responses mean.
 //!
 //! `POST /2/httpapi` takes JSON: the key and an array of events. A change of a group is an event called
 //! `$groupidentify` without a user or a device, as Amplitude's own clients send it. Two things are better here than at the
 //! Group Identify API: Amplitude ignores an event whose `insert_id` it has seen within seven days, so that even `$add` may
 //! be repeated, and a 400 says which events it is about.
 //!
-//! The `insert_id` follows from the group, what is said, and the beginning of the run that says it. A repetition within
+//! The `insert_id` follows from the group, what is sent, and the beginning of the run that says it. A retry within
 //! the run carries the same one. Another run never does: a value that was set, replaced and set again within the seven
-//! days, with only lost answers in between, would otherwise be taken for a repetition and ignored.
+//! days, with only lost responses in between, would otherwise be taken for a retry and ignored.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -16,11 +16,12 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::properties::{self, OPERATORS_BYTES};
-use super::{BODY_BYTES_MAX, LongStrings, Settings, by_status, value};
-use crate::destination::evidence::{Body, Said};
-use crate::destination::response::words;
+use super::{AmplitudeSettings, BODY_BYTES_MAX, LongStrings, by_status, value};
+use crate::destination::shared::dedup_id;
+use crate::destination::shared::error_message::error_message;
+use crate::destination::shared::status::{Acknowledgement, ResponseBody};
 use crate::destination::{
-    AddressedChange, Attempt, Destination, Element, Features, Part, RequestLimits, Route, UserRule, Verdict, dedup,
+    AddressedChange, Attempt, Destination, Element, Features, Part, RequestLimits, Route, UserRule, Verdict,
 };
 use crate::error::Result;
 use crate::io::http::{Applied, Request, Response};
@@ -37,7 +38,7 @@ const END: &str = "]}";
 
 /// What an event must have in some projects and no group's event has.
 const IDENTITIES: [&str; 2] = ["user_id", "device_id"];
-const WANTS_IDENTITY: &str = "use `api = \"groupidentify\"`: this project takes no event without a user or a device";
+const WANTS_IDENTITY: &str = "use `api = \"groupidentify\"`: this project accepts no event without a user or a device";
 
 /// Amplitude's HTTP V2 API, for one group type.
 pub struct HttpV2 {
@@ -56,7 +57,7 @@ impl HttpV2 {
     ///
     /// Errors ([`Kind::Config`](crate::error::Kind)): an empty key or group type, a `base_url` that is no plain http(s)
     /// address.
-    pub fn new(settings: &Settings, group_type: &str) -> Result<HttpV2> {
+    pub fn new(settings: &AmplitudeSettings, group_type: &str) -> Result<HttpV2> {
         let base = settings.base(group_type)?;
         let mut head = br#"{"api_key":"#.to_vec();
         value::write_text(&mut head, settings.api_key.expose());
@@ -96,9 +97,9 @@ impl HttpV2 {
         let some: Vec<(usize, String)> =
             named.iter().filter(|(at, _)| **at < elements).map(|(at, fields)| (*at, told(fields))).collect();
         match some.first() {
-            None => by_status(response, reason, THROTTLED, &|_| Said::Foreign),
-            // A project that takes nothing at all must look like one, so a refusal of everything is not taken apart here.
-            Some((_, first)) if some.len() == elements => Verdict::refused(first.clone()),
+            None => by_status(response, reason, THROTTLED, &|_| Acknowledgement::Undocumented),
+            // A project that takes nothing at all must look like one, so a rejection of everything is not taken apart here.
+            Some((_, first)) if some.len() == elements => Verdict::rejected(first.clone()),
             Some(_) => Verdict::RejectedSome { elements: some },
         }
     }
@@ -149,7 +150,7 @@ impl Destination for HttpV2 {
 
     fn element(&self, addressed: &AddressedChange, part: &Part) -> Element {
         let time = addressed.at.timestamp_millis();
-        let insert_id = dedup::uuid(dedup::digest(&self.group_type, addressed, &part.change));
+        let insert_id = dedup_id::uuid(dedup_id::digest(&self.group_type, addressed, &part.change));
         let mut json = br#"{"event_type":"$groupidentify","groups":{"#.to_vec();
         value::write_text(&mut json, &self.group_type);
         json.push(b':');
@@ -172,12 +173,12 @@ impl Destination for HttpV2 {
     fn interpret(&self, _: Route, elements: usize, response: &Response) -> Verdict {
         let answer = Answer::read(&response.body);
         let reason = match answer.told() {
-            Some(told) => words(&Response { body: told.into_bytes(), ..response.clone() }, &[&self.api_key]),
-            None => words(response, &[&self.api_key]),
+            Some(told) => error_message(&Response { body: told.into_bytes(), ..response.clone() }, &[&self.api_key]),
+            None => error_message(response, &[&self.api_key]),
         };
         match response.status {
             400 => self.bad_request(elements, response, &answer, reason),
-            // Amplitude's own 503 says that nothing was taken. One of a proxy, which has another form, does not.
+            // Amplitude's own 503 says that nothing was accepted. One of a proxy, which has another form, does not.
             503 if answer.0["code"].as_u64() == Some(503) => {
                 Verdict::Retry { reason, after: response.retry_after(), applied: Applied::No }
             }
@@ -200,21 +201,21 @@ impl Destination for HttpV2 {
 }
 
 /// The acknowledgement: `{"code":200,"events_ingested":n,…}` with as many events as were sent. Fewer are no delivery:
-/// which of them are missing it does not tell, so the request is cut until each event is counted or alone.
-fn ingested(body: &Body, elements: usize) -> Said {
+/// it does not name the missing ones, so the request is cut until each event is counted or alone.
+fn ingested(body: &ResponseBody, elements: usize) -> Acknowledgement {
     let count = body.member("events_ingested").and_then(Value::as_u64);
-    if body.member("code").and_then(Value::as_u64) != Some(200) || body.speaks_of_an_error() && count != Some(0) {
-        return Said::Foreign;
+    if body.member("code").and_then(Value::as_u64) != Some(200) || body.mentions_error() && count != Some(0) {
+        return Acknowledgement::Undocumented;
     }
     match count {
-        None => Said::Foreign,
-        Some(0) => Said::Refused(Applied::No),
-        Some(count) if count < elements as u64 => Said::Refused(Applied::Maybe),
-        Some(_) => Said::Taken(None),
+        None => Acknowledgement::Undocumented,
+        Some(0) => Acknowledgement::Rejected(Applied::No),
+        Some(count) if count < elements as u64 => Acknowledgement::Rejected(Applied::Maybe),
+        Some(_) => Acknowledgement::Accepted(None),
     }
 }
 
-/// An answer's JSON; null when it has none.
+/// A response's JSON; null when it has none.
 struct Answer(Value);
 
 impl Answer {

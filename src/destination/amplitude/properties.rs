@@ -1,6 +1,6 @@
 //! How does a change become `group_properties`, and into which parts is one cut that no request holds whole?
 //!
-//! Every value stands under an operator, never plain beside one: the vendor does not say what a mixture means.
+//! Every value is under an operator, never plain beside one: the vendor does not document what a mixture means.
 
 use std::sync::Arc;
 
@@ -93,7 +93,7 @@ pub(super) fn check(addressed: &AddressedChange, long_strings: LongStrings) -> R
         let mut others = change.values().filter(|(op, _, _)| *op != Op::Set);
         others.find(|(op, name, _)| also(name, Some(*op))).map(|(_, name, _)| name)
     });
-    twice.map_or(Ok(()), |name| Err(format!("trait `{name}` is under two operators: give it one")))
+    twice.map_or(Ok(()), |name| Err(format!("trait `{name}` has two operators: use one")))
 }
 
 /// Cuts a checked change into shares of at most [`PROPERTIES_MAX`] traits and `room` bytes, as `encoded` counts those of a
@@ -113,7 +113,10 @@ pub(super) fn cut(
         return Ok(vec![change]);
     }
     if repeated.len() >= PROPERTIES_MAX {
-        return Err(format!("{} traits are marked `always`, and a request takes {PROPERTIES_MAX}", repeated.len()));
+        return Err(format!(
+            "{} traits are marked `always`, and a request holds at most {PROPERTIES_MAX}",
+            repeated.len()
+        ));
     }
     let along = Change { set: repeated.clone(), ..Change::default() };
     let along_bytes: usize = Slot::all(&along).map(|slot| slot.bytes(long_strings, encoded)).sum();
@@ -126,7 +129,7 @@ pub(super) fn cut(
         if bytes > room {
             let name = slot.name();
             return Err(format!(
-                "trait `{name}` takes {bytes} bytes in a request, which takes at most {room}: shorten it"
+                "trait `{name}` takes {bytes} bytes in a request, which holds at most {room}: shorten it"
             ));
         }
         let last = shares.last().map_or(0, Change::traits_count);

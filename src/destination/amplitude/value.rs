@@ -53,7 +53,7 @@ fn check_nested(value: &Value, long_strings: LongStrings, depth: usize) -> Resul
             LongStrings::Reject | LongStrings::Truncate => Ok(()),
         },
         Value::Array(_) | Value::Object(_) if depth == DEPTH_MAX => {
-            Err("objects nested deeper than 40 layers: send it `as = \"string\"`".to_owned())
+            Err("objects nested deeper than 40 levels: send it `as = \"string\"`".to_owned())
         }
         Value::Array(items) => items.iter().try_for_each(|item| match item {
             Value::Array(_) => {

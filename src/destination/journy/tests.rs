@@ -1,10 +1,19 @@
 use super::*;
+use crate::destination::{AddressedChange, Attempt, Destination, TraitShape, Verdict};
+use crate::error::Kind;
 use crate::io::http::Applied;
+use crate::io::http::{Request, Response};
+use crate::model::Op;
+use crate::secret::Secret;
+use chrono::DateTime;
+use serde_json::{Value, json};
+use std::sync::Arc;
+use std::time::Duration;
 
 const API_KEY: &str = "jk_5d3f0e7c1a";
 
 fn journy() -> Journy {
-    Journy::new(&Settings { api_key: Secret::new(API_KEY), base_url: None }, "account").unwrap()
+    Journy::new(&JournySettings { api_key: Secret::new(API_KEY), base_url: None }, "account").unwrap()
 }
 
 fn addressed(change: Value) -> AddressedChange {
@@ -76,8 +85,8 @@ fn jy_02_statuses_have_their_meaning() {
     let refused = r#"{"meta":{"requestId":"r","status":400},"message":"The parameters are not correct.",
         "errors":{"fields":{"properties.plan":"must be a string","identification":"jk_5d3f0e7c1a?"},"parameters":{}}}"#;
     let reason = "HTTP 400: The parameters are not correct.; identification: ***?; properties.plan: must be a string";
-    assert_eq!(verdict(UPSERT, 400, refused), Verdict::refused(reason.to_owned()));
-    assert_eq!(verdict(UPSERT, 400, "no"), Verdict::refused("HTTP 400: no".to_owned()));
+    assert_eq!(verdict(UPSERT, 400, refused), Verdict::rejected(reason.to_owned()));
+    assert_eq!(verdict(UPSERT, 400, "no"), Verdict::rejected("HTTP 400: no".to_owned()));
     let header = r#"{"errors":{"parameters":{"header":{"X-Api-Key":"is missing"}}}}"#;
     assert!(matches!(verdict(UPSERT, 400, header), Verdict::Stop { .. }));
     for status in [301, 401, 403, 405, 407] {
@@ -144,14 +153,9 @@ fn jy_03_an_account_is_deleted_and_may_be_gone_already() {
 }
 
 #[test]
-fn the_key_is_shown_nowhere() {
-    let shown = journy().masked(&request(json!({"set": {"a": 1}})));
-    assert!(shown.headers.contains(&("x-api-key", "***".to_owned())));
-    assert!(!format!("{:?}", shown.headers).contains(API_KEY));
-    let verdict = journy().interpret(UPSERT, 1, &response(500, &[], &format!("you sent {API_KEY}")));
-    assert!(!format!("{verdict:?}").contains(API_KEY), "{verdict:?}");
+fn keys_that_cannot_be_sent_are_config_errors() {
     for key in ["", "two words", "é"] {
-        let settings = Settings { api_key: Secret::new(key), base_url: None };
+        let settings = JournySettings { api_key: Secret::new(key), base_url: None };
         assert_eq!(Journy::new(&settings, "account").err().unwrap().kind(), Kind::Config);
     }
 }
@@ -162,7 +166,7 @@ fn names_that_differ_in_capitals_collide_and_other_groups_are_remarked() {
     let remarks = journy().findings(&["Plan", "seats", " plan"].map(shape));
     assert_eq!(remarks.len(), 1);
     assert!(remarks[0].error && remarks[0].about.as_deref() == Some(" plan") && remarks[0].what.contains("`Plan`"));
-    let settings = Settings { api_key: Secret::new(API_KEY), base_url: None };
+    let settings = JournySettings { api_key: Secret::new(API_KEY), base_url: None };
     let remarks = Journy::new(&settings, "workspace").unwrap().findings(&["plan"].map(shape));
     assert!(!remarks[0].error && remarks[0].what.contains("accounts"));
 }

@@ -2,11 +2,18 @@ use proptest::strategy::Strategy;
 use serde_json::json as value;
 
 use super::*;
+use crate::destination::{AddressedChange, Attempt, Destination, Part, TraitShape, Verdict};
+use crate::error::Kind;
+use crate::io::http::{Applied, Response};
+use crate::model::Op;
+use crate::secret::Secret;
+use serde_json::{Map, Value};
+use std::sync::Arc;
 
 const TOKEN: &str = "9f2c71b0e4d84a6f";
 
-fn settings() -> Settings {
-    Settings { token: Secret::new(TOKEN), region: None, base_url: None, long_strings: LongStrings::Reject }
+fn settings() -> MixpanelSettings {
+    MixpanelSettings { token: Secret::new(TOKEN), region: None, base_url: None, long_strings: LongStrings::Reject }
 }
 
 fn mixpanel() -> Mixpanel {
@@ -59,8 +66,9 @@ fn mp_01_a_request_is_an_array_of_updates() {
     assert_eq!(String::from_utf8(request.body.clone()).unwrap(), format!("[{one},{one}]"));
     let limits = mixpanel.limits(0);
     assert_eq!(request.body.len(), limits.envelope_bytes + 2 * element.bytes.len() + limits.separator_bytes);
-    for (region, host) in [(Region::Us, "api"), (Region::Eu, "api-eu"), (Region::In, "api-in")] {
-        let mixpanel = Mixpanel::new(&Settings { region: Some(region), ..settings() }, "c").unwrap();
+    for (region, host) in [(MixpanelRegion::Us, "api"), (MixpanelRegion::Eu, "api-eu"), (MixpanelRegion::In, "api-in")]
+    {
+        let mixpanel = Mixpanel::new(&MixpanelSettings { region: Some(region), ..settings() }, "c").unwrap();
         assert!(mixpanel.request(0, &[], attempt()).url.starts_with(&format!("https://{host}.mixpanel.com/groups?")));
     }
 }
@@ -118,7 +126,7 @@ fn mp_04_what_mixpanel_would_change_is_refused_with_a_remedy() {
         (value!({"set": {"s": "é".repeat(128)}}), "more than 255 bytes"),
         (value!({"set": {"l": [[1]]}}), "a list inside a list"),
         (value!({"set": {"l": vec![1; 256]}}), "more than 255 elements"),
-        (value!({"set": {"d": deep}}), "deeper than 3 layers"),
+        (value!({"set": {"d": deep}}), "deeper than 3 levels"),
         (value!({"set": {"x".repeat(256): 1}}), "name of more than 255 bytes"),
         (value!({"set": {"": 1}}), "empty name"),
         (value!({"append": {"l": ["a", "b", "a"]}}), "keeps each once"),
@@ -141,7 +149,7 @@ fn mp_04_what_mixpanel_would_change_is_refused_with_a_remedy() {
 
 #[test]
 fn mp_05_long_strings_are_cut_at_a_character() {
-    let mixpanel = Mixpanel::new(&Settings { long_strings: LongStrings::Truncate, ..settings() }, "c").unwrap();
+    let mixpanel = Mixpanel::new(&MixpanelSettings { long_strings: LongStrings::Truncate, ..settings() }, "c").unwrap();
     let said = addressed(value!({"set": {"s": format!("x{}", "é".repeat(300)), "l": ["y".repeat(256)]}}));
     let element = mixpanel.element(&said, &mixpanel.parts(&said).unwrap()[0]);
     let update: Value = serde_json::from_slice(&element.bytes).unwrap();
@@ -151,7 +159,7 @@ fn mp_05_long_strings_are_cut_at_a_character() {
 #[test]
 fn mp_06_a_200_is_read() {
     let mixpanel = mixpanel();
-    let refused = |body: &str| Verdict::refused(format!("HTTP 200: {body}"));
+    let refused = |body: &str| Verdict::rejected(format!("HTTP 200: {body}"));
     for (body, verdict) in [
         ("1", Verdict::ACCEPTED),
         (" 1\n", Verdict::ACCEPTED),
@@ -215,7 +223,7 @@ fn mp_08_statuses_have_their_meaning() {
     for status in [301, 401, 402, 403, 404, 405, 407] {
         assert!(matches!(verdict(status, "no"), Verdict::Stop { .. }), "{status}");
     }
-    assert_eq!(verdict(400, "no"), Verdict::refused("HTTP 400: no".to_owned()));
+    assert_eq!(verdict(400, "no"), Verdict::rejected("HTTP 400: no".to_owned()));
     assert_eq!(verdict(413, ""), Verdict::TooLarge { reason: "HTTP 413".to_owned() });
     assert!(matches!(verdict(429, ""), Verdict::Retry { applied: Applied::No, .. }));
     for status in [408, 500, 502, 503, 504] {
@@ -238,7 +246,7 @@ fn mp_09_the_token_is_never_shown() {
     assert!(serde_json::from_str::<Value>(&text).is_ok());
     let said = mixpanel.interpret(0, 1, &response(500, &format!("{TOKEN} and {}", json(TOKEN))));
     assert!(!format!("{said:?}").contains("71b0e4d84a6f"), "{said:?}");
-    let short = Mixpanel::new(&Settings { token: Secret::new("abc"), ..settings() }, "c").unwrap();
+    let short = Mixpanel::new(&MixpanelSettings { token: Secret::new("abc"), ..settings() }, "c").unwrap();
     let element = short.element(&addressed(value!({"set": {"n": 1}})), &Part { route: 0, change: Arc::default() });
     let shown = short.masked(&short.request(0, &[&element], attempt()));
     assert!(!String::from_utf8(shown.body).unwrap().contains("abc"));
@@ -255,11 +263,11 @@ fn mp_10_names_of_mixpanels_own_are_remarked() {
 #[test]
 fn mp_11_wrong_settings_are_told() {
     for (settings, group_type) in [
-        (Settings { token: Secret::new(""), ..settings() }, "company_id"),
-        (Settings { token: Secret::new("a token"), ..settings() }, "company_id"),
-        (Settings { token: Secret::new("a\"token"), ..settings() }, "company_id"),
+        (MixpanelSettings { token: Secret::new(""), ..settings() }, "company_id"),
+        (MixpanelSettings { token: Secret::new("a token"), ..settings() }, "company_id"),
+        (MixpanelSettings { token: Secret::new("a\"token"), ..settings() }, "company_id"),
         (settings(), ""),
-        (Settings { base_url: Some("nowhere".to_owned()), ..settings() }, "company_id"),
+        (MixpanelSettings { base_url: Some("nowhere".to_owned()), ..settings() }, "company_id"),
     ] {
         assert_eq!(Mixpanel::new(&settings, group_type).err().unwrap().kind(), Kind::Config);
     }

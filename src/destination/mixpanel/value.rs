@@ -38,11 +38,11 @@ pub(super) fn check(value: &Value, long_strings: LongStrings) -> Result<(), Stri
 /// Fails when these elements cannot be added to a list that holds each value once.
 pub(super) fn check_union(value: &Value, long_strings: LongStrings) -> Result<(), String> {
     let Value::Array(items) = value else {
-        return Err("what is appended is no list: send it `as = \"list\"`".to_owned());
+        return Err("the appended value is not a list: send it `as = \"list\"`".to_owned());
     };
     check(value, long_strings)?;
     if items.iter().any(|item| !matches!(item, Value::String(_) | Value::Number(_))) {
-        return Err("Mixpanel's `$union` takes texts and numbers only: use `op = \"set\"` for this list".to_owned());
+        return Err("Mixpanel's `$union` accepts only strings and numbers: use `op = \"set\"` for this list".to_owned());
     }
     let mut texts: Vec<String> = items.iter().map(json).collect();
     texts.sort_unstable();
@@ -71,7 +71,7 @@ fn check_nested(value: &Value, long_strings: LongStrings, depth: usize) -> Resul
             LongStrings::Reject | LongStrings::Truncate => Ok(()),
         },
         Value::Array(_) | Value::Object(_) if depth == DEPTH_MAX => {
-            Err("lists and objects nested deeper than 3 layers: send it `as = \"string\"`".to_owned())
+            Err("lists and objects nested deeper than 3 levels: send it `as = \"string\"`".to_owned())
         }
         Value::Array(items) if items.len() > ITEMS_MAX => {
             Err("a list of more than 255 elements: send fewer of them, or their number".to_owned())

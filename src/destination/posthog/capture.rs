@@ -1,4 +1,4 @@
-//! Events: how `$groupidentify` is written for `POST /batch/`, and what capture's answer means.
+//! Events: how `$groupidentify` is written for `POST /batch/`, and what capture's response means.
 
 use std::sync::Arc;
 
@@ -7,9 +7,9 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::{AddressedChange, CAPTURE, Element, Part, PostHog, RequestLimits, Verdict, usual_api};
-use crate::destination::dedup;
-use crate::destination::evidence::{self, Body, Said};
-use crate::destination::plain_json;
+use crate::destination::shared::dedup_id;
+use crate::destination::shared::plain_json;
+use crate::destination::shared::status::{self, Acknowledgement, ResponseBody};
 use crate::io::http::Response;
 use crate::model::{Change, Traits};
 
@@ -21,10 +21,10 @@ const BODY_BYTES_MAX: usize = 5 * 1024 * 1024;
 const EVENT_BYTES_MAX: usize = 1_000_000;
 /// Capture wraps an event: token, address, times, and its ids once more.
 const WRAPPING_BYTES: usize = 2_048;
-/// What a distinct id may have: capture cuts off what is beyond 200 characters, capture v1 refuses more than 200 bytes.
+/// What a distinct id may have: capture cuts off what is beyond 200 characters, capture v1 rejects more than 200 bytes.
 const DISTINCT_ID_MAX: usize = 200;
 
-/// What stands before the events of a body.
+/// What comes before the events of a body.
 pub(super) fn head(api_key: &str) -> String {
     format!(r#"{{"api_key":{},"batch":["#, Value::from(api_key))
 }
@@ -101,7 +101,7 @@ pub(super) fn split(set: &Traits, repeated: &Traits, room: usize) -> Result<Opti
         let bytes = member_bytes(name, value);
         if bytes > room {
             return Err(format!(
-                "trait `{name}` takes {bytes} bytes; PostHog takes events of at most 1,000,000: shorten it with `sql`"
+                "trait `{name}` takes {bytes} bytes; PostHog accepts events of at most 1,000,000: shorten it with `sql`"
             ));
         }
         if filled + bytes > room {
@@ -127,7 +127,7 @@ fn bytes_at_most(value: &Value) -> usize {
     }
 }
 
-/// The bytes of JSON text once it stands in a JSON string: capture puts an event into its queue like this.
+/// The bytes of JSON text once it is in a JSON string: capture puts an event into its queue like this.
 fn quoted_bytes(json: &[u8]) -> usize {
     json.len() + json.iter().filter(|byte| matches!(byte, b'"' | b'\\')).count()
 }
@@ -139,8 +139,7 @@ fn distinct_id(group_type: &str, key: &str, by_bytes: bool) -> String {
     if id.len() <= DISTINCT_ID_MAX || !by_bytes && id.chars().count() <= DISTINCT_ID_MAX {
         return id;
     }
-    let digest = Sha256::digest(id.as_bytes());
-    digest.iter().fold("$groupcast_".to_owned(), |text, byte| format!("{text}{byte:02x}"))
+    format!("$groupcast_{}", hex::encode(Sha256::digest(id.as_bytes())))
 }
 
 /// One `$groupidentify`.
@@ -149,7 +148,7 @@ pub(super) fn event(posthog: &PostHog, addressed: &AddressedChange, change: &Cha
     let group_type = &posthog.group_type;
     let mut out = br#"{"event":"$groupidentify","distinct_id":"#.to_vec();
     write_text(&mut out, &distinct_id(group_type, key, posthog.is_v1()));
-    let uuid = dedup::uuid(dedup::digest(group_type, addressed, change));
+    let uuid = dedup_id::uuid(dedup_id::digest(group_type, addressed, change));
     out.extend_from_slice(
         format!(r#","uuid":"{uuid}","timestamp":"{}","properties":{{"$group_type":"#, time(*at)).as_bytes(),
     );
@@ -185,7 +184,7 @@ pub(super) fn check_whole(document: &Traits) -> Result<(), String> {
     ))
 }
 
-/// A text as PostHog holds it: its database knows no NUL.
+/// A text as PostHog stores it: its database knows no NUL.
 pub(super) fn without_nul(text: &str) -> std::borrow::Cow<'_, str> {
     if text.contains('\0') { text.replace('\0', "").into() } else { text.into() }
 }
@@ -239,17 +238,17 @@ pub(super) fn interpret(response: &Response, reason: String) -> Verdict {
              delivered",
         );
     }
-    let taken = |body: &Body| {
+    let taken = |body: &ResponseBody| {
         let status = body.member("status");
         let word = status.and_then(Value::as_str).is_some_and(|status| status.eq_ignore_ascii_case("ok"));
         let one = status.and_then(Value::as_u64) == Some(1);
-        Said::taken_if((word || one) && !body.speaks_of_an_error())
+        Acknowledgement::accepted_if((word || one) && !body.mentions_error())
     };
     let credentials = "check `api_key`: it is the project API key (`phc_…`), not a personal one";
-    evidence::judge(response, reason, &usual_api(response, &taken, "`base_url`", credentials))
+    status::classify(response, reason, &usual_api(response, &taken, "`base_url`", credentials))
 }
 
-/// Which quota an accepting answer says was exceeded, if any: the events were then dropped.
+/// Which quota an accepting response says was exceeded, if any: the events were then dropped.
 fn limited(body: &[u8]) -> Option<String> {
     let answer: Value = serde_json::from_slice(body).ok()?;
     let names: Vec<String> = match answer.get("quota_limited")? {

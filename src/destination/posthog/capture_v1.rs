@@ -1,4 +1,4 @@
-//! Events by capture v1 (`POST /i/v1/analytics/events`), which answers for each event.
+//! Events by capture v1 (`POST /i/v1/analytics/events`), which has a result for each event.
 //!
 //! The events are those of `/batch/`. What differs is around them: the key travels in a header, with an id of the request
 //! and the number of the attempt, and the response names each event by its `uuid`.
@@ -9,12 +9,12 @@ use serde_json::Value;
 use super::capture::time;
 use super::{Element, Verdict, usual_api};
 use crate::destination::Attempt;
-use crate::destination::dedup;
-use crate::destination::evidence::{self, Body, OfOne, Said};
+use crate::destination::shared::dedup_id;
+use crate::destination::shared::status::{self, Acknowledgement, ElementStatus, ResponseBody};
 use crate::io::http::Response;
 use crate::secret::Secret;
 
-/// Below the host. A GET of it is answered with 405 by servers that have it.
+/// Below the host. Servers that have it respond 405 to a GET of it.
 pub(super) const PATH: &str = "i/v1/analytics/events";
 
 const HEAD: &str = r#"{"created_at":""#;
@@ -41,12 +41,12 @@ pub(super) fn headers(api_key: &str, attempt: Attempt) -> Vec<(&'static str, Str
         ("authorization", format!("Bearer {api_key}")),
         ("posthog-sdk-info", concat!("groupcast/", env!("CARGO_PKG_VERSION")).to_owned()),
         ("posthog-attempt", attempt.number.to_string()),
-        ("posthog-request-id", dedup::uuid(digest)),
+        ("posthog-request-id", dedup_id::uuid(digest)),
         ("posthog-request-timestamp", time(attempt.at)),
     ]
 }
 
-/// Whether a server that answers a GET of [`PATH`] with this status has it.
+/// Whether a server whose response to a GET of [`PATH`] has this status has it.
 pub(super) fn is_there(status: u16) -> bool {
     matches!(status, 400 | 401 | 405 | 411 | 415)
 }
@@ -56,7 +56,7 @@ pub(super) fn is_there(status: u16) -> bool {
 pub(super) fn interpret(elements: &[&Element], response: &Response, reason: String, key: &Secret) -> Verdict {
     let answer: Value = serde_json::from_slice(&response.body).unwrap_or_default();
     let error = answer.get("error").and_then(Value::as_str).unwrap_or_default();
-    let foreign = |_: &Body| Said::Foreign;
+    let foreign = |_: &ResponseBody| Acknowledgement::Undocumented;
     let api = usual_api(
         response,
         &foreign,
@@ -69,12 +69,17 @@ pub(super) fn interpret(elements: &[&Element], response: &Response, reason: Stri
         (200, "") => {
             let results = answer.get("results").and_then(Value::as_object);
             let Some(results) = results.filter(|_| !elements.is_empty()) else {
-                return evidence::judge(response, reason, &api);
+                return status::classify(response, reason, &api);
             };
             let of_each = elements
                 .iter()
-                .map(|element| results.get(&element.id).map_or(OfOne::Foreign, |said| of_one(said, key)));
-            evidence::judge_each(response, reason, of_each.collect(), &evidence::Api { plan: over_quota, ..api })
+                .map(|element| results.get(&element.id).map_or(ElementStatus::Undocumented, |said| of_one(said, key)));
+            status::classify_per_element(
+                response,
+                reason,
+                of_each.collect(),
+                &status::DocumentedApi { plan: over_quota, ..api },
+            )
         }
         (402 | 429, "billing_limit_exceeded") => Verdict::stop(reason, over_quota),
         // About how it was sent, so that it is the same for every event.
@@ -83,30 +88,32 @@ pub(super) fn interpret(elements: &[&Element], response: &Response, reason: Stri
                 "look at the proxy or gateway before PostHog: it removes or changes headers or bodies on their way";
             Verdict::stop(reason, advice)
         }
-        (415, _) => Verdict::stop(reason, "set `gzip = false` at the destination: the server does not unpack bodies"),
-        _ => evidence::judge(response, reason, &api),
+        (415, _) => {
+            Verdict::stop(reason, "set `gzip = false` at the destination: the server does not decompress bodies")
+        }
+        _ => status::classify(response, reason, &api),
     }
 }
 
-/// What is said of one event.
-fn of_one(said: &Value, key: &Secret) -> OfOne {
+/// The result of one event.
+fn of_one(said: &Value, key: &Secret) -> ElementStatus {
     let word = said.get("result").and_then(Value::as_str).unwrap_or_default();
     let details = said.get("details").and_then(Value::as_str).unwrap_or_default();
     let shown: String = key.mask(details).chars().filter(|char| !char.is_control()).take(200).collect();
     let words = if shown.is_empty() { word.to_owned() } else { format!("{word}: {shown}") };
     match word {
-        "ok" => OfOne::Taken(None),
+        "ok" => ElementStatus::Accepted(None),
         // Events without person processing do not change groups.
         "warning" if details == "person_processing_disabled" => {
-            OfOne::Unclear(format!("PostHog accepted the event and may ignore it ({words})"))
+            ElementStatus::Unclear(format!("PostHog accepted the event and may ignore it ({words})"))
         }
-        "warning" => OfOne::Taken(Some(format!("PostHog remarked about events that it took: {words}"))),
-        "limited" => OfOne::Barred(format!("PostHog took no event: over the quota ({words})")),
+        "warning" => ElementStatus::Accepted(Some(format!("PostHog's warning about accepted events: {words}"))),
+        "limited" => ElementStatus::Blocked(format!("PostHog accepted no event: over the quota ({words})")),
         "drop" if ["billing", "quota", "limit"].iter().any(|word| details.contains(word)) => {
-            OfOne::Barred(format!("PostHog dropped the event: over the quota ({words})"))
+            ElementStatus::Blocked(format!("PostHog dropped the event: over the quota ({words})"))
         }
-        "drop" => OfOne::Refused(format!("PostHog dropped the event ({words})")),
-        "retry" => OfOne::Later(format!("PostHog did not keep the event ({words})")),
-        _ => OfOne::Foreign,
+        "drop" => ElementStatus::Rejected(format!("PostHog dropped the event ({words})")),
+        "retry" => ElementStatus::RetryLater(format!("PostHog did not keep the event ({words})")),
+        _ => ElementStatus::Undocumented,
     }
 }

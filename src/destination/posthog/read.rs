@@ -3,13 +3,13 @@
 use serde_json::Value;
 
 use super::Pace;
-use super::rest::{PACE, Rest, held};
+use super::rest::{PACE, Rest, group_of, held};
 use crate::destination::readback::{Activity, Page, ReadBack, ReadBackQuery, Related, RemoteGroup};
 use crate::error::{Error, Kind, Result};
 use crate::io::http::{Request, Response};
 
 fn unreadable(what: &str) -> Error {
-    Error::new(Kind::Destination, format!("PostHog's answer is not {what}"))
+    Error::new(Kind::Destination, format!("PostHog's response is not {what}"))
         .advise("check `app_url`; if PostHog changed its API, update Groupcast")
 }
 
@@ -21,19 +21,8 @@ fn text(value: &Value, field: &str) -> Option<String> {
     }
 }
 
-pub(super) fn group(value: &Value) -> Option<RemoteGroup> {
-    let traits = match value.get("group_properties") {
-        Some(Value::Object(traits)) => traits.clone(),
-        None | Some(Value::Null) => Default::default(),
-        // Some servers hand on the text their database holds.
-        Some(Value::String(text)) => serde_json::from_str(text).ok()?,
-        Some(_) => return None,
-    };
-    Some(RemoteGroup { key: value.get("group_key")?.as_str()?.to_owned(), traits })
-}
-
 /// The cursor in the address of the next page. Only it is taken: behind a proxy the address itself may name a host that is
-/// not ours to speak to.
+/// not ours to call.
 fn cursor(next: &str) -> Option<String> {
     let url = url::Url::parse(next).ok()?;
     url.query_pairs().find(|(name, _)| name == "cursor").map(|(_, cursor)| cursor.into_owned())
@@ -49,7 +38,7 @@ impl ReadBack for Rest {
         let below = match question {
             ReadBackQuery::Page(None) => format!("groups/{}", self.query(&[])),
             ReadBackQuery::Page(Some(cursor)) => format!("groups/{}", self.query(&[("cursor", cursor)])),
-            // Without the last parameter some projects make a notebook for every group that is looked at.
+            // Without the last parameter some projects make a notebook for every group that is read.
             ReadBackQuery::Find(key) => {
                 format!("groups/find/{}", self.query(&[("group_key", key), ("skip_create_notebook", "true")]))
             }
@@ -68,7 +57,7 @@ impl ReadBack for Rest {
         let answer = self.answered("its groups", response)?;
         let broken = || unreadable("a page of groups");
         let results = answer.get("results").and_then(Value::as_array).ok_or_else(broken)?;
-        let groups = results.iter().map(group).collect::<Option<Vec<_>>>().ok_or_else(broken)?;
+        let groups = results.iter().map(group_of).collect::<Option<Vec<_>>>().ok_or_else(broken)?;
         let next = match answer.get("next") {
             None | Some(Value::Null) => None,
             Some(next) => Some(next.as_str().and_then(cursor).ok_or_else(broken)?),
@@ -81,7 +70,7 @@ impl ReadBack for Rest {
             return Ok(None);
         }
         let answer = self.answered("this group", response)?;
-        group(&answer).map(Some).ok_or_else(|| unreadable("a group"))
+        group_of(&answer).map(Some).ok_or_else(|| unreadable("a group"))
     }
 
     fn related(&self, response: &Response) -> Result<Vec<Related>> {
@@ -125,7 +114,7 @@ impl ReadBack for Rest {
         }
     }
 
-    /// `{"results": [{"name", "count"}]}`; older servers answer with the list alone.
+    /// `{"results": [{"name", "count"}]}`; older servers respond with the list alone.
     fn values(&self, response: &Response) -> Option<Vec<Value>> {
         let answer: Value = (response.status == 200).then(|| serde_json::from_slice(&response.body).ok())??;
         let results = answer.get("results").unwrap_or(&answer).as_array()?;

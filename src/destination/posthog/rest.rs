@@ -1,6 +1,6 @@
 //! REST: what a personal API key can do that events cannot, and `write_via = "rest"`.
 //!
-//! Every call speaks of one group, which its address names. The rate is PostHog's: 480 calls a minute and 4,800 an hour.
+//! Every call mentions one group, which its address names. The rate is PostHog's: 480 calls a minute and 4,800 an hour.
 
 use std::sync::Arc;
 
@@ -9,9 +9,11 @@ use serde_json::{Value, json};
 use super::capture::{split, without_nul};
 use super::{
     AddressedChange, CREATE, DELETE_PROPERTY, Element, GROUP_TYPES_MAX, Pace, Part, RequestLimits, Route,
-    UPDATE_PROPERTY, UPSERT_PROPERTIES, Verdict, WriteVia, usual_api, words,
+    UPDATE_PROPERTY, UPSERT_PROPERTIES, Verdict, WriteVia, usual_api,
 };
-use crate::destination::evidence::{self, Body, Said};
+use crate::destination::readback::RemoteGroup;
+use crate::destination::shared::error_message::error_message;
+use crate::destination::shared::status::{self, Acknowledgement, ResponseBody};
 use crate::error::{Error, Kind, Result};
 use crate::io::http::{Applied, Request, Response};
 use crate::model::Change;
@@ -37,7 +39,7 @@ pub(super) const LIMITS: RequestLimits = RequestLimits {
 /// Where a property is removed, below `groups/`.
 const REMOVAL: &str = "delete_property/";
 
-/// What is asked next.
+/// The next setup request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Asking {
     Types,
@@ -52,7 +54,7 @@ pub(super) struct Rest {
     key: Secret,
     write_via: WriteVia,
     asking: Asking,
-    /// The group type's number, once asked and if it exists.
+    /// The group type's number, once read and if it exists.
     pub(super) index: Option<u64>,
     /// The project's group types, by number.
     pub(super) types: Vec<(u64, String)>,
@@ -96,7 +98,7 @@ impl Rest {
         vec![("authorization", format!("Bearer {}", self.key.expose()))]
     }
 
-    /// A question to an address below the project's.
+    /// A query to a URL below the project's.
     pub(super) fn get(&self, below: &str) -> Request {
         let url = format!("{}{below}", self.project);
         Request { method: "GET", url, headers: self.headers(), body: Vec::new(), gzip: false }
@@ -105,7 +107,7 @@ impl Rest {
     pub(super) fn setup_request(&self) -> Option<Request> {
         match self.asking {
             Asking::Types => Some(self.get("groups_types/")),
-            // An existing endpoint answers that it takes no GET; a missing one that it is not there. Nothing can change.
+            // An existing endpoint responds that it accepts no GET; a missing one that it does not exist. Nothing can change.
             Asking::Upsert => Some(self.get("groups/upsert_properties/")),
             Asking::Nothing => None,
         }
@@ -115,7 +117,7 @@ impl Rest {
         match self.asking {
             Asking::Types => {
                 self.types = types(&self.answered("its group types", response)?).ok_or_else(|| {
-                    Error::new(Kind::Destination, "PostHog's answer is no list of group types")
+                    Error::new(Kind::Destination, "PostHog's response is not a list of group types")
                         .advise("check `app_url`: it is the address that you open PostHog at")
                 })?;
                 self.index = self.types.iter().find(|(_, name)| name == group_type).map(|(index, _)| *index);
@@ -150,20 +152,21 @@ impl Rest {
         Ok(())
     }
 
-    /// The body of a successful answer.
+    /// The body of a successful response.
     ///
-    /// Errors ([`Kind::Destination`]): any other answer, with what to do about it.
+    /// Errors ([`Kind::Destination`]): any other response, with what to do about it.
     pub(super) fn answered(&self, what: &str, response: &Response) -> Result<Value> {
         let failed = |reason: String, advice: &str| {
             Err(Error::new(Kind::Destination, format!("PostHog does not tell {what}: {reason}")).advise(advice))
         };
-        let reason = words(response, &[&self.key]);
+        let reason = error_message(response, &[&self.key]);
         match response.status {
             200..=299 => match serde_json::from_slice(&response.body) {
                 Ok(value) => Ok(value),
-                Err(_) => {
-                    failed("the answer is no JSON".to_owned(), "check `app_url`: it is where you open PostHog at")
-                }
+                Err(_) => failed(
+                    "the response is not JSON".to_owned(),
+                    "check `app_url`: it is the URL at which you open PostHog",
+                ),
             },
             401 => failed(reason, "check `personal_api_key` and the region"),
             403 => failed(
@@ -224,10 +227,10 @@ impl Rest {
         Element { bytes: body.to_string().into_bytes(), address: format!("{address}{query}"), ..Element::default() }
     }
 
-    /// Older servers answer 500 to the removal of a property that the group does not have. Whether it has is asked then.
+    /// Older servers respond 500 to the removal of a property that the group does not have. The group is read then.
     pub(super) fn confirmation_request(&self, route: Route, element: &Element, response: &Response) -> Option<Request> {
         let query = element.address.strip_prefix(REMOVAL)?;
-        // Without the last parameter some projects make a notebook for every group that is looked at.
+        // Without the last parameter some projects make a notebook for every group that is read.
         (route == DELETE_PROPERTY && response.status == 500)
             .then(|| self.get(&format!("groups/find/{query}&skip_create_notebook=true")))
     }
@@ -240,7 +243,7 @@ impl Rest {
     }
 }
 
-/// A value as PostHog holds it.
+/// A value as PostHog stores it.
 pub(super) fn held(value: &Value) -> Value {
     match value {
         Value::String(text) => without_nul(text).into(),
@@ -252,13 +255,13 @@ pub(super) fn held(value: &Value) -> Value {
     }
 }
 
-/// Whether a group that was looked at does not have the property that a removal names, or is not there.
+/// Whether a group that was read does not have the property that a removal names, or is not there.
 pub(super) fn is_removed(removal: &Element, answer: &Response) -> bool {
     let removal: Value = serde_json::from_slice(&removal.bytes).unwrap_or_default();
     let Some(name) = removal.get("$unset").and_then(Value::as_str) else { return false };
     let body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
     match answer.status {
-        200 => super::read::group(&body).is_some_and(|group| !group.traits.contains_key(&*without_nul(name))),
+        200 => group_of(&body).is_some_and(|group| !group.traits.contains_key(&*without_nul(name))),
         // PostHog's own, by its form.
         404 => body.get("detail").is_some(),
         _ => false,
@@ -279,7 +282,7 @@ fn types(answer: &Value) -> Option<Vec<(u64, String)>> {
     answer.as_array()?.iter().map(one).collect()
 }
 
-/// Means something by its words: `{"type","code","detail","attr"}`.
+/// Means something by its text: `{"type","code","detail","attr"}`.
 struct Problem(Value);
 
 impl Problem {
@@ -301,7 +304,7 @@ impl Problem {
 /// `delete_property`, so an empty one counts there too.
 pub(super) fn interpret(route: Route, response: &Response, reason: String) -> Verdict {
     let problem = Problem::of(response);
-    // The group was written, and PostHog failed to tell its own event queue, under whatever status that answered with.
+    // The group was written, and PostHog failed to tell its own event queue, under whatever status.
     if problem.text("type").starts_with("capture_") {
         return Verdict::Retry { reason, after: response.retry_after(), applied: Applied::Maybe };
     }
@@ -326,13 +329,13 @@ pub(super) fn interpret(route: Route, response: &Response, reason: String) -> Ve
             let advice = "run again: the server has lost `upsert_properties` since the run began";
             return Verdict::stop(reason, advice);
         }
-        (404, _) if problem.is_posthogs() => return Verdict::refused(reason),
+        (404, _) if problem.is_posthogs() => return Verdict::rejected(reason),
         _ => {}
     }
-    let taken = |body: &Body| {
+    let taken = |body: &ResponseBody| {
         let group = body.member("group_key").is_some() || body.member("group_properties").is_some();
         let silent = body.text.is_empty() && matches!(route, UPDATE_PROPERTY | DELETE_PROPERTY);
-        Said::taken_if(silent || group && !body.speaks_of_an_error())
+        Acknowledgement::accepted_if(silent || group && !body.mentions_error())
     };
     let credentials = "check `personal_api_key` and the region";
     let statuses: &[u16] = match route {
@@ -340,9 +343,21 @@ pub(super) fn interpret(route: Route, response: &Response, reason: String) -> Ve
         UPSERT_PROPERTIES => &[200, 201],
         _ => &[200],
     };
-    evidence::judge(
+    status::classify(
         response,
         reason,
-        &evidence::Api { statuses, ..usual_api(response, &taken, "`app_url`", credentials) },
+        &status::DocumentedApi { statuses, ..usual_api(response, &taken, "`app_url`", credentials) },
     )
+}
+
+/// The group that an object of the API describes.
+pub(super) fn group_of(value: &Value) -> Option<RemoteGroup> {
+    let traits = match value.get("group_properties") {
+        Some(Value::Object(traits)) => traits.clone(),
+        None | Some(Value::Null) => Default::default(),
+        // Some servers hand on the text their database holds.
+        Some(Value::String(text)) => serde_json::from_str(text).ok()?,
+        Some(_) => return None,
+    };
+    Some(RemoteGroup { key: value.get("group_key")?.as_str()?.to_owned(), traits })
 }

@@ -11,14 +11,19 @@ use serde_json::{Map, Number, Value, json};
 use super::*;
 use crate::destination::Blame;
 use crate::destination::readback::ReadBackQuery;
+use crate::destination::{AddressedChange, Attempt, Destination, Element, Part, Route, TraitShape, Verdict};
+use crate::error::Kind;
 use crate::io::http::Applied;
+use crate::io::http::{Request, Response};
 use crate::model::Change;
+use crate::model::{OnNull, Op};
+use crate::secret::Secret;
 
 const KEY: &str = "phc_k\"e+y";
 const PERSONAL: &str = "phx_personal+key";
 
-fn settings() -> Settings {
-    Settings {
+fn settings() -> PostHogSettings {
+    PostHogSettings {
         api_key: Secret::new(KEY),
         personal_api_key: None,
         project_id: None,
@@ -26,21 +31,21 @@ fn settings() -> Settings {
         base_url: None,
         app_url: None,
         write_via: WriteVia::Capture,
-        capture: Capture::V0,
+        capture: CaptureProtocol::V0,
         gzip: None,
     }
 }
 
-fn with_rest(write_via: WriteVia) -> Settings {
+fn with_rest(write_via: WriteVia) -> PostHogSettings {
     let personal_api_key = Some(Secret::new(PERSONAL));
-    Settings { personal_api_key, project_id: Some("77".to_owned()), write_via, ..settings() }
+    PostHogSettings { personal_api_key, project_id: Some("77".to_owned()), write_via, ..settings() }
 }
 
 fn posthog() -> PostHog {
     PostHog::new(&settings(), "company").unwrap()
 }
 
-/// With the answers to its questions: these group types, and whether there is `upsert_properties`.
+/// With the responses to its questions: these group types, and whether there is `upsert_properties`.
 fn prepared(write_via: WriteVia, types: &[&str], upsert: bool) -> PostHog {
     let mut posthog = PostHog::new(&with_rest(write_via), "company").unwrap();
     posthog.set_up(&types_reply(types)).unwrap();
@@ -97,10 +102,10 @@ fn refusal(change: &AddressedChange) -> String {
 fn ph_01_one_post_of_json_with_the_key_in_the_body_alone() {
     for (region, base_url, url) in [
         (None, None, "https://us.i.posthog.com/batch/"),
-        (Some(Region::Eu), None, "https://eu.i.posthog.com/batch/"),
-        (Some(Region::Eu), Some("http://127.0.0.1:8000/ingest/"), "http://127.0.0.1:8000/ingest/batch/"),
+        (Some(PostHogRegion::Eu), None, "https://eu.i.posthog.com/batch/"),
+        (Some(PostHogRegion::Eu), Some("http://127.0.0.1:8000/ingest/"), "http://127.0.0.1:8000/ingest/batch/"),
     ] {
-        let settings = Settings { region, base_url: base_url.map(str::to_owned), ..settings() };
+        let settings = PostHogSettings { region, base_url: base_url.map(str::to_owned), ..settings() };
         let request = &requests(&PostHog::new(&settings, "company").unwrap(), &setting(json!(1)))[0];
         assert_eq!((request.method, request.url.as_str()), ("POST", url));
         assert_eq!(request.headers, [("content-type", "application/json".to_owned())], "no authorization");
@@ -190,7 +195,7 @@ fn ph_07_a_uuid_belongs_to_a_group_and_what_is_said_about_it() {
     let later = AddressedChange { at: DateTime::UNIX_EPOCH + TimeDelta::days(3), ..first.clone() };
     assert_eq!(uuid(&first), uuid(&first), "a repetition within the run");
     let others = [
-        // A rerun is another event: between the two, a third may have said something else and lost its answer.
+        // A rerun is another event: between the two, a third may have said something else and lost its response.
         later,
         AddressedChange { settled_seq: 8, ..first.clone() },
         addressed("acme2", json!({"set": {"plan": "pro"}})),
@@ -236,7 +241,8 @@ fn ph_08_no_event_and_no_request_passes_a_limit() {
 fn ph_09_gzip_is_the_transports_and_the_body_the_same() {
     let change = setting(json!("é"));
     let body_of = |gzip| {
-        let request = requests(&PostHog::new(&Settings { gzip, ..settings() }, "company").unwrap(), &change).remove(0);
+        let request =
+            requests(&PostHog::new(&PostHogSettings { gzip, ..settings() }, "company").unwrap(), &change).remove(0);
         (request.gzip, request.body)
     };
     let (on, packed) = body_of(None);
@@ -363,7 +369,7 @@ fn ph_15_a_null_stays_and_a_removal_is_a_call_of_its_own() {
 
 #[test]
 fn ph_15_what_nulls_and_removals_need_is_told_before_a_run() {
-    let on_null = |settings: &Settings| PostHog::new(settings, "company").unwrap().features().on_null;
+    let on_null = |settings: &PostHogSettings| PostHog::new(settings, "company").unwrap().features().on_null;
     assert_eq!(on_null(&settings()), [OnNull::Null, OnNull::Skip]);
     assert_eq!(on_null(&with_rest(WriteVia::Capture)), [OnNull::Unset, OnNull::Null, OnNull::Skip]);
     assert_eq!(on_null(&with_rest(WriteVia::Rest)), [OnNull::Unset, OnNull::Skip], "`update_property` takes no null");
@@ -565,14 +571,20 @@ fn settings_that_cannot_work_are_told_apart() {
     let key = |key: &str| Some(Secret::new(key));
     let project = || Some("77".to_owned());
     let wrong = [
-        (Settings { api_key: Secret::new(" "), ..settings() }, "`api_key` is empty"),
-        (Settings { api_key: Secret::new("phx_abc"), ..settings() }, "personal API key"),
-        (Settings { personal_api_key: key("phx_abc"), ..settings() }, "only one"),
-        (Settings { project_id: project(), ..settings() }, "only one"),
-        (Settings { write_via: WriteVia::Rest, ..settings() }, "`write_via"),
-        (Settings { personal_api_key: key("phc_abc"), project_id: project(), ..settings() }, "no personal API key"),
-        (Settings { project_id: Some("../7".to_owned()), ..with_rest(WriteVia::Capture) }, "`project_id`"),
-        (Settings { base_url: Some("https://e.example.com".to_owned()), ..with_rest(WriteVia::Capture) }, "`app_url`"),
+        (PostHogSettings { api_key: Secret::new(" "), ..settings() }, "`api_key` is empty"),
+        (PostHogSettings { api_key: Secret::new("phx_abc"), ..settings() }, "personal API key"),
+        (PostHogSettings { personal_api_key: key("phx_abc"), ..settings() }, "only one"),
+        (PostHogSettings { project_id: project(), ..settings() }, "only one"),
+        (PostHogSettings { write_via: WriteVia::Rest, ..settings() }, "`write_via"),
+        (
+            PostHogSettings { personal_api_key: key("phc_abc"), project_id: project(), ..settings() },
+            "no personal API key",
+        ),
+        (PostHogSettings { project_id: Some("../7".to_owned()), ..with_rest(WriteVia::Capture) }, "`project_id`"),
+        (
+            PostHogSettings { base_url: Some("https://e.example.com".to_owned()), ..with_rest(WriteVia::Capture) },
+            "`app_url`",
+        ),
     ];
     for (settings, words) in wrong {
         let error = PostHog::new(&settings, "company").err().unwrap();
@@ -581,27 +593,11 @@ fn settings_that_cannot_work_are_told_apart() {
         assert!(!error.to_string().contains("_abc"), "{error}");
     }
     let own = "https://ph.example.com".to_owned();
-    let own = Settings { base_url: Some(own.clone()), app_url: Some(own), ..with_rest(WriteVia::Capture) };
+    let own = PostHogSettings { base_url: Some(own.clone()), app_url: Some(own), ..with_rest(WriteVia::Capture) };
     let question = PostHog::new(&own, "company").unwrap().setup_request().unwrap();
     assert_eq!(question.url, "https://ph.example.com/api/projects/77/groups_types/");
-    let eu = Settings { region: Some(Region::Eu), ..with_rest(WriteVia::Capture) };
+    let eu = PostHogSettings { region: Some(PostHogRegion::Eu), ..with_rest(WriteVia::Capture) };
     assert!(PostHog::new(&eu, "company").unwrap().setup_request().unwrap().url.starts_with("https://eu.posthog.com/"));
-}
-
-#[test]
-fn no_key_is_shown() {
-    let posthog = prepared(WriteVia::Capture, &["company"], false);
-    for request in requests(&posthog, &addressed("acme", json!({"set": {"a": 1}, "unset": ["b"]}))) {
-        let masked = posthog.masked(&request);
-        let shown = format!("{:?} {:?} {}", masked, masked.headers, String::from_utf8_lossy(&masked.body));
-        assert!(!shown.contains(PERSONAL) && !shown.contains("phc_") && shown.contains("***"), "{shown}");
-        assert_eq!(masked.url, request.url);
-    }
-    let echo = response(400, &format!("no: {KEY} {PERSONAL}"));
-    for route in [CAPTURE, UPDATE_PROPERTY] {
-        let Verdict::Rejected { reason, .. } = posthog.interpret(route, 1, &echo) else { panic!() };
-        assert_eq!(reason, "HTTP 400: no: *** ***");
-    }
 }
 
 #[test]
@@ -671,7 +667,7 @@ fn a_group_that_posthog_would_not_keep_is_refused_to_the_byte() {
 
 #[test]
 fn ph_24_capture_v1_has_its_headers_and_nothing_secret_in_its_body() {
-    let v1 = PostHog::new(&Settings { capture: Capture::V1, ..settings() }, "company").unwrap();
+    let v1 = PostHog::new(&PostHogSettings { capture: CaptureProtocol::V1, ..settings() }, "company").unwrap();
     let change = setting(json!({"plan": "pro"}));
     let part = &v1.parts(&change).unwrap()[0];
     let element = v1.element(&change, part);

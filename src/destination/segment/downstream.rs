@@ -4,7 +4,6 @@
 //! company is found must be in every one. Traits marked `always` are. What each tool needs is read from the integrations
 //! as their owners publish them (`segmentio/action-destinations`, `rudderlabs/rudder-transformer`).
 
-use super::preset::Preset;
 use crate::destination::{MappingFinding, TraitShape};
 
 /// A tool behind a vendor.
@@ -15,7 +14,7 @@ pub(super) struct Tool {
     /// As messages name it.
     label: &'static str,
     /// Traits that each call must have: one of the names of each.
-    needs: &'static [&'static [&'static str]],
+    pub(super) needs: &'static [&'static [&'static str]],
     /// Traits that are named in the tool's settings at the vendor, so that no name is known here.
     needs_named: Option<&'static str>,
     /// What becomes of a call without them.
@@ -31,7 +30,7 @@ const TOOL: Tool = Tool {
     label: "",
     needs: &[],
     needs_named: None,
-    otherwise: "refuses the call",
+    otherwise: "rejects the call",
     reserved: &[],
     id_chars_max: None,
 };
@@ -92,18 +91,8 @@ pub(super) fn tools(list: &str) -> Result<Vec<&'static Tool>, &str> {
     names.map(|name| TOOLS.iter().find(|tool| tool.name == name).ok_or(name)).collect()
 }
 
-/// Traits that each call to `preset` must have, by the first of their names.
-pub(super) fn needed(preset: &Preset, tools: Option<&[&'static Tool]>) -> Vec<&'static str> {
-    let Some(all) = tools.or(preset.tool.is_some().then_some(&[])) else {
-        // Nobody said which tools there are, and most of those that need anything need these.
-        return if preset.passes_on { vec!["name", "website"] } else { Vec::new() };
-    };
-    let needs = all.iter().copied().chain(preset.tool).flat_map(|tool| tool.needs);
-    needs.filter_map(|names| names.first().copied()).collect()
-}
-
 impl Tool {
-    /// What it has to say about a mapping's traits; `direct`: it is what answers, so that it is certain what happens.
+    /// Findings about a mapping's traits; `direct`: the tool itself responds, so that it is certain what happens.
     pub(super) fn findings(&self, direct: bool, traits: &[TraitShape<'_>]) -> Vec<MappingFinding> {
         let Tool { label, otherwise, .. } = self;
         let mut found = Vec::new();
@@ -162,7 +151,7 @@ impl Tool {
         let Tool { label, .. } = self;
         if let Some(max) = self.id_chars_max.filter(|max| key.len() > *max && key.chars().count() > *max) {
             return Err(format!(
-                "the group's key has more than {max} characters, which {label} does not take: use a shorter column"
+                "the group's key has more than {max} characters, which {label} does not accept: use a shorter column"
             ));
         }
         match traits.find(|name| self.reserved.contains(&name.as_str())) {
@@ -172,7 +161,7 @@ impl Tool {
     }
 }
 
-/// Said where nothing travels with every change and nobody said which tools there are.
+/// The finding where nothing travels with every change and the tools behind are not configured.
 pub(super) fn nothing_always(vendor: &str) -> MappingFinding {
     MappingFinding {
         about: None,

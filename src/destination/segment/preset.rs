@@ -1,8 +1,8 @@
-//! How do the vendors that speak Segment's protocol differ? One row each.
+//! The presets: how the vendors that speak Segment's protocol differ, one row each.
 
 use super::super::UserRule;
-use super::super::evidence::{Body, Said, any_body, undocumented_body};
 use super::downstream::{self, Tool};
+use crate::destination::shared::status::{Acknowledgement, ResponseBody, any_body, undocumented_body};
 use crate::io::http::Applied;
 
 /// How the key is shown to the server.
@@ -31,27 +31,31 @@ pub(super) enum Acknowledges {
     OkTrue,
     /// Nothing: a 204.
     Nothing,
-    /// The vendor documents no body: an empty one, a word or an object that speaks of no error.
+    /// The vendor documents no body: an empty one, a word or an object that mentions no error.
     Undocumented,
-    /// A server of the operator's own: anything but a page of HTML and what speaks of an error.
+    /// A server of the operator's own: anything but a page of HTML and what mentions an error.
     Anything,
 }
 
 impl Acknowledges {
-    pub(super) fn says(self, body: &Body) -> Said {
-        if body.says_no() {
-            // Where the vendor's own responses have such a member; elsewhere something else answers.
+    pub(super) fn acknowledgement(self, body: &ResponseBody) -> Acknowledgement {
+        if body.reports_failure() {
+            // Where the vendor's own responses have such a member; elsewhere something else responds.
             return match self {
-                Acknowledges::Success | Acknowledges::OkTrue | Acknowledges::Anything => Said::Refused(Applied::No),
-                Acknowledges::Ok | Acknowledges::Nothing | Acknowledges::Undocumented => Said::Foreign,
+                Acknowledges::Success | Acknowledges::OkTrue | Acknowledges::Anything => {
+                    Acknowledgement::Rejected(Applied::No)
+                }
+                Acknowledges::Ok | Acknowledges::Nothing | Acknowledges::Undocumented => Acknowledgement::Undocumented,
             };
         }
         let is_true = |name: &str| body.member(name).is_some_and(|value| value.as_bool() == Some(true));
         match self {
-            Acknowledges::Success => Said::taken_if(is_true("success") && !body.speaks_of_an_error()),
-            Acknowledges::OkTrue => Said::taken_if(is_true("ok") && !body.speaks_of_an_error()),
-            Acknowledges::Ok => Said::taken_if(body.json.as_str().unwrap_or(&body.text).eq_ignore_ascii_case("ok")),
-            Acknowledges::Nothing => Said::taken_if(body.text.is_empty()),
+            Acknowledges::Success => Acknowledgement::accepted_if(is_true("success") && !body.mentions_error()),
+            Acknowledges::OkTrue => Acknowledgement::accepted_if(is_true("ok") && !body.mentions_error()),
+            Acknowledges::Ok => {
+                Acknowledgement::accepted_if(body.json.as_str().unwrap_or(&body.text).eq_ignore_ascii_case("ok"))
+            }
+            Acknowledges::Nothing => Acknowledgement::accepted_if(body.text.is_empty()),
             Acknowledges::Undocumented => undocumented_body(body),
             Acknowledges::Anything => any_body(body),
         }
@@ -74,7 +78,7 @@ pub(super) struct Preset {
     /// Whether one message is sent per request.
     pub(super) single: bool,
     pub(super) auth: Auth,
-    /// Whether the key stands in the body as well (`writeKey`).
+    /// Whether the key is in the body as well (`writeKey`).
     pub(super) key_in_body: bool,
     /// Bytes of one message.
     pub(super) event_bytes_max: usize,
@@ -93,12 +97,12 @@ pub(super) struct Preset {
     pub(super) user: UserRule,
     /// Headers of its own.
     pub(super) headers: &'static [(&'static str, &'static str)],
-    /// Whether one bad message makes the server refuse all of its batch. Otherwise a 400 is about the request itself: its
+    /// Whether one bad message makes the server reject all of its batch. Otherwise a 400 is about the request itself: its
     /// size, its JSON.
     pub(super) whole_batch_fails: bool,
-    /// Whether `context` and `integrations` must stand at the batch, because those of its messages are not read.
+    /// Whether `context` and `integrations` must be at the batch, because those of its messages are not read.
     pub(super) batch_context: bool,
-    /// Whether `status` is reserved, with the words of the journy.io spec.
+    /// Whether `status` is reserved, with the values of the journy.io spec.
     pub(super) status_words: bool,
     /// Whether it passes calls on to other tools.
     pub(super) passes_on: bool,
@@ -121,11 +125,11 @@ const SEGMENT: Preset = Preset {
     // "32 KB" is 32,768 in the official clients. "500 KB" is read in the narrower way: they stop at 475,000 and 480,000.
     event_bytes_max: 32_768,
     batch_bytes_max: 500_000,
-    // More are answered with 200 and dropped.
+    // More are dropped, with a 200.
     batch_count_max: 2_500,
     success: &[200],
     acknowledges: Acknowledges::Success,
-    // The official Python client can compress; the HTTP API's page does not speak of it.
+    // The official Python client can compress; the HTTP API's page does not mention it.
     gzip: false,
     message_id: true,
     user: UserRule::Required,
@@ -146,12 +150,23 @@ const CUSTOMERIO: Preset = Preset {
     tool: Some(&downstream::CUSTOMERIO),
     base_url: Some("https://cdp.customer.io"),
     user: UserRule::Optional,
-    // Without it a message that fails validation, or a wrong key, is answered with 200 and logged on their side.
+    // Without it a message that fails validation, or a wrong key, gets a 200 and is logged on their side.
     headers: &[("x-strict-mode", "1")],
     whole_batch_fails: true,
     batch_context: true,
     key_is: "the API key of an HTTP source (Data & Integrations → Integrations → Connections → the source → Settings)",
     ..SEGMENT
+};
+
+/// The presets' names.
+pub(super) const NAMES: [&str; PRESETS.len()] = {
+    let mut names = [""; PRESETS.len()];
+    let mut at = 0;
+    while at < names.len() {
+        names[at] = PRESETS[at].name;
+        at += 1;
+    }
+    names
 };
 
 /// Every preset, `custom` last.
@@ -255,19 +270,4 @@ pub(super) const PRESETS: [Preset; 11] = [
 /// The preset of this name.
 pub(super) fn preset(name: &str) -> Option<&'static Preset> {
     PRESETS.iter().find(|preset| preset.name == name)
-}
-
-/// Standard base64 with padding (RFC 4648), which Basic authentication wants.
-pub(super) fn base64(bytes: &[u8]) -> String {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for chunk in bytes.chunks(3) {
-        let three = [0, 1, 2].map(|at| u32::from(chunk.get(at).copied().unwrap_or(0)));
-        let bits = three[0] << 16 | three[1] << 8 | three[2];
-        for at in 0..4 {
-            let sextet = bits >> (18 - 6 * at) & 0x3f;
-            out.push(if at <= chunk.len() { char::from(ALPHABET[sextet as usize]) } else { '=' });
-        }
-    }
-    out
 }

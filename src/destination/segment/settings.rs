@@ -1,5 +1,6 @@
-//! What can the `[destinations.<name>]` table of `type = "segment"` say, and what does it come to?
+//! The settings of a destination of type `segment`, and the headers, key placement and context that follow from them.
 
+use crate::model::setting::{Setting, SettingType};
 use std::collections::BTreeSet;
 
 use parking_lot::Mutex;
@@ -10,10 +11,36 @@ use super::preset::Auth;
 use crate::error::{Error, Kind, Result};
 use crate::secret::Secret;
 
+/// Its settings in `groupcast.toml`, besides `type` and those of delivery.
+pub(super) const SETTINGS: &[Setting] = &[
+    Setting::optional("preset", SettingType::OneOf(&super::preset::NAMES)),
+    Setting::required("write_key", SettingType::Secret),
+    Setting::optional("base_url", SettingType::Url),
+    Setting::optional("wire", SettingType::OneOf(&["batch", "single"])),
+    Setting::optional("batch_path", SettingType::Text),
+    Setting::optional("group_path", SettingType::Text),
+    Setting::optional("auth", SettingType::OneOf(&["basic", "basic_raw", "bearer", "header", "none"])),
+    Setting::optional("auth_header", SettingType::Text),
+    Setting::optional("key_in_body", SettingType::Boolean),
+    // Below a kilobyte not even a message without traits is sure to fit.
+    Setting::optional("event_bytes_max", SettingType::Integer(1_024, 100_000_000)),
+    Setting::optional("batch_bytes_max", SettingType::Integer(1_024, 100_000_000)),
+    Setting::optional("batch_count_max", SettingType::Integer(1, 100_000)),
+    Setting::optional("success_status", SettingType::Integer(200, 299)),
+    Setting::optional("gzip", SettingType::Boolean),
+    Setting::optional("message_id", SettingType::Boolean),
+    Setting::optional("user", SettingType::OneOf(&["required", "optional"])),
+    Setting::optional("whole_batch_fails", SettingType::Boolean),
+    Setting::optional("headers", SettingType::Table),
+    Setting::optional("context", SettingType::Table),
+    Setting::optional("integrations", SettingType::Table),
+    Setting::optional("downstream", SettingType::Text),
+];
+
 /// Whether messages travel together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Wire {
+pub enum SegmentWire {
     /// An array of messages per request.
     Batch,
     /// One message per request.
@@ -23,7 +50,7 @@ pub enum Wire {
 /// How the key is shown to the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum ShownBy {
+pub enum KeyPlacement {
     /// `Authorization: Basic` with the base64 of the key and a colon.
     Basic,
     /// `Authorization: Basic` with the key as it is.
@@ -39,7 +66,7 @@ pub enum ShownBy {
 /// Whether messages must name a user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Wants {
+pub enum UserSetting {
     /// A mapping must have a `[user]`.
     Required,
     /// It may.
@@ -49,7 +76,7 @@ pub enum Wants {
 /// The `[destinations.<name>]` table of `type = "segment"`. What is absent is the preset's.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Settings {
+pub struct SegmentSettings {
     /// Which vendor; Segment (US) when absent.
     #[serde(default)]
     pub preset: Option<String>,
@@ -60,7 +87,7 @@ pub struct Settings {
     pub base_url: Option<String>,
     /// Whether messages travel together.
     #[serde(default)]
-    pub wire: Option<Wire>,
+    pub wire: Option<SegmentWire>,
     /// The path of the endpoint that takes batches.
     #[serde(default)]
     pub batch_path: Option<String>,
@@ -69,11 +96,11 @@ pub struct Settings {
     pub group_path: Option<String>,
     /// How the key is shown.
     #[serde(default)]
-    pub auth: Option<ShownBy>,
+    pub auth: Option<KeyPlacement>,
     /// The header of `auth = "header"`.
     #[serde(default)]
     pub auth_header: Option<String>,
-    /// Whether the key stands in the body as `writeKey`.
+    /// Whether the key is in the body as `writeKey`.
     #[serde(default)]
     pub key_in_body: Option<bool>,
     /// Bytes of one message.
@@ -96,7 +123,7 @@ pub struct Settings {
     pub message_id: Option<bool>,
     /// Whether messages must name a user.
     #[serde(default)]
-    pub user: Option<Wants>,
+    pub user: Option<UserSetting>,
     /// Whether one bad message fails its batch.
     #[serde(default)]
     pub whole_batch_fails: Option<bool>,
@@ -116,24 +143,24 @@ pub struct Settings {
 }
 
 /// How the key is shown, by the settings or else by the preset.
-pub(super) fn auth(settings: &Settings, preset: Auth) -> Result<Auth> {
+pub(super) fn auth(settings: &SegmentSettings, preset: Auth) -> Result<Auth> {
     let header = settings.auth_header.as_deref().map(header_name).transpose()?;
     Ok(match (settings.auth, header) {
         (None, None) => preset,
-        (Some(ShownBy::Basic), None) => Auth::Basic,
-        (Some(ShownBy::BasicRaw), None) => Auth::BasicRaw,
-        (Some(ShownBy::Bearer), None) => Auth::Bearer,
-        (Some(ShownBy::None), None) => Auth::None,
-        (None | Some(ShownBy::Header), Some(name)) => Auth::Header(name),
-        (Some(ShownBy::Header), None) => match preset {
+        (Some(KeyPlacement::Basic), None) => Auth::Basic,
+        (Some(KeyPlacement::BasicRaw), None) => Auth::BasicRaw,
+        (Some(KeyPlacement::Bearer), None) => Auth::Bearer,
+        (Some(KeyPlacement::None), None) => Auth::None,
+        (None | Some(KeyPlacement::Header), Some(name)) => Auth::Header(name),
+        (Some(KeyPlacement::Header), None) => match preset {
             Auth::Header(name) => Auth::Header(name),
             _ => {
-                return Err(Error::new(Kind::Config, "`auth = \"header\"` does not say which")
+                return Err(Error::new(Kind::Config, "`auth = \"header\"` needs `auth_header`")
                     .advise("name it: `auth_header = \"X-Write-Key\"`"));
             }
         },
         (Some(_), Some(_)) => {
-            return Err(Error::new(Kind::Config, "`auth_header` says nothing beside this `auth`")
+            return Err(Error::new(Kind::Config, "`auth_header` has no effect with this `auth`")
                 .advise("set `auth = \"header\"`, or remove `auth_header`"));
         }
     })
@@ -144,11 +171,11 @@ fn header_name(name: &str) -> Result<&'static str> {
     static NAMES: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
     let sound = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     if name.is_empty() || name.len() > 256 || !name.bytes().all(sound) {
-        return Err(Error::new(Kind::Config, "a header's name is none").advise("write it like `X-Strict-Mode`"));
+        return Err(Error::new(Kind::Config, "a header's name is not valid").advise("write it like `X-Strict-Mode`"));
     }
     let lower = name.to_ascii_lowercase();
     if ["content-type", "content-length", "content-encoding", "transfer-encoding", "host"].contains(&lower.as_str()) {
-        return Err(Error::new(Kind::Config, format!("the header `{lower}` is not yours to set")).advise("remove it"));
+        return Err(Error::new(Kind::Config, format!("the header `{lower}` cannot be set")).advise("remove it"));
     }
     let mut names = NAMES.lock();
     if let Some(known) = names.get(lower.as_str()) {
@@ -160,7 +187,7 @@ fn header_name(name: &str) -> Result<&'static str> {
     Ok(lasting)
 }
 
-/// Whether a text can stand in a header.
+/// Whether a text can is in a header.
 pub(super) fn is_header_value(text: &str) -> bool {
     text.bytes().all(|byte| byte == b'\t' || (b' '..=b'~').contains(&byte))
 }
@@ -185,7 +212,7 @@ pub(super) fn json(table: &toml::Table, key: &str) -> Result<Value> {
     })
 }
 
-/// Every message's context: who speaks, and what the configuration adds or replaces.
+/// Every message's context: the library, and what the configuration adds or replaces.
 pub(super) fn context(configured: Option<&toml::Table>) -> Result<Value> {
     let mut context = Map::new();
     let library = serde_json::json!({"name": "groupcast", "version": env!("CARGO_PKG_VERSION")});

@@ -6,16 +6,25 @@ use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
 use super::preset::PRESETS;
+use super::settings::{KeyPlacement, SegmentSettings, SegmentWire, UserSetting};
 use super::*;
+use crate::destination::{
+    AddressedChange, Attempt, Destination, Element, MappingFinding, Part, TraitShape, User, UserRule, Verdict,
+};
+use crate::error::Kind;
+use crate::io::http::{Applied, Request, Response};
 use crate::model::Change;
 use crate::model::cell::As;
 use crate::model::document::number_value;
+use crate::model::{OnNull, Op};
+use crate::secret::Secret;
+use std::sync::Arc;
 
 const KEY: &str = "abc123";
 
-fn settings(preset: &str) -> Settings {
+fn settings(preset: &str) -> SegmentSettings {
     let table = toml::Table::from_iter([("preset".to_owned(), preset.into()), ("write_key".to_owned(), KEY.into())]);
-    let mut settings: Settings = toml::Value::Table(table).try_into().unwrap();
+    let mut settings: SegmentSettings = toml::Value::Table(table).try_into().unwrap();
     settings.downstream = Some("none".to_owned());
     if ["rudderstack", "dittofeed", "custom"].contains(&preset) {
         settings.base_url = Some("https://own.example.com".to_owned());
@@ -27,13 +36,13 @@ fn vendor(preset: &str) -> Segment {
     Segment::new(&settings(preset), "company").unwrap()
 }
 
-fn with(change: impl FnOnce(&mut Settings)) -> Segment {
+fn with(change: impl FnOnce(&mut SegmentSettings)) -> Segment {
     let mut settings = settings("custom");
     change(&mut settings);
     Segment::new(&settings, "company").unwrap()
 }
 
-fn refused(change: impl FnOnce(&mut Settings)) -> String {
+fn refused(change: impl FnOnce(&mut SegmentSettings)) -> String {
     let mut settings = settings("custom");
     change(&mut settings);
     let error = Segment::new(&settings, "company").err().expect("refused");
@@ -117,19 +126,6 @@ fn sg_01_a_post_of_json_with_the_key_and_a_colon_in_basic_authentication() {
     assert_eq!(header(&request, "content-type"), Some("application/json"));
     assert_eq!(header(&request, "authorization"), Some("Basic YWJjMTIzOg=="), "Segment's own test vector");
     assert!(!request.gzip && !String::from_utf8_lossy(&request.body).contains(KEY));
-    // RFC 4648, section 10.
-    for (text, encoded) in [
-        ("", ""),
-        ("f", "Zg=="),
-        ("fo", "Zm8="),
-        ("foo", "Zm9v"),
-        ("foob", "Zm9vYg=="),
-        ("fooba", "Zm9vYmE="),
-        ("foobar", "Zm9vYmFy"),
-        ("\u{fb}\u{ff}", "w7vDvw=="),
-    ] {
-        assert_eq!(base64(text.as_bytes()), encoded);
-    }
 }
 
 #[test]
@@ -171,7 +167,7 @@ fn sg_03_a_message_without_a_user_is_never_sent_where_one_is_needed() {
         let reason = segment.parts(&empty).unwrap_err();
         assert_eq!(reason, "the user's id is empty: give the row one, or leave it out with `where`");
     }
-    assert_eq!(with(|settings| settings.user = Some(Wants::Optional)).features().user, UserRule::Optional);
+    assert_eq!(with(|settings| settings.user = Some(UserSetting::Optional)).features().user, UserRule::Optional);
     let keyless = AddressedChange { key: String::new(), ..addressed("a", json!({"n": 1})) };
     assert_eq!(
         vendor("segment").parts(&keyless).unwrap_err(),
@@ -249,7 +245,7 @@ fn sg_07_a_message_id_is_short_stable_and_another_for_another_change() {
     assert!(id(&first).len() < 100);
     assert_eq!(id(&first), id(&first), "a repetition within the run");
     let others = [
-        // A rerun is another message: between the two, a third may have said something else and lost its answer.
+        // A rerun is another message: between the two, a third may have said something else and lost its response.
         AddressedChange { at: at() + chrono::Duration::hours(1), ..first.clone() },
         addressed("a", json!({"plan": "free"})),
         addressed("b", json!({"plan": "pro"})),
@@ -313,7 +309,7 @@ fn sg_11_names_that_differ_in_capitals_or_underscores_collide() {
 
 /// What `check` says with these tools behind a preset.
 fn remarked_behind(preset: &str, downstream: Option<&str>, traits: &[TraitShape<'_>]) -> Vec<(bool, String)> {
-    let settings = Settings { downstream: downstream.map(str::to_owned), ..settings(preset) };
+    let settings = SegmentSettings { downstream: downstream.map(str::to_owned), ..settings(preset) };
     let remarks = Segment::new(&settings, "company").unwrap().findings(traits);
     remarks.into_iter().map(|remark| (remark.error, format!("{} | {}", remark.what, remark.help))).collect()
 }
@@ -374,7 +370,7 @@ fn customer_ios_objects_have_a_type_in_each_call_and_short_ids() {
             assert!(matches!(&told[..], [(true, words)] if words.contains("rename the trait")), "{told:?}");
         }
     }
-    let through = Settings { downstream: Some("customerio".to_owned()), ..settings("segment") };
+    let through = SegmentSettings { downstream: Some("customerio".to_owned()), ..settings("segment") };
     for segment in [vendor("customerio"), Segment::new(&through, "company").unwrap()] {
         let call = |key: &str| segment.parts(&addressed(key, json!({"plan": "pro"})));
         assert!(call(&"é".repeat(150)).is_ok());
@@ -502,8 +498,8 @@ fn sg_14_what_answers_mean() {
     }
     let refused = interpret("rudderstack", 400, "request neither has anonymousId nor userId");
     let reason = "HTTP 400: request neither has anonymousId nor userId".to_owned();
-    assert_eq!(refused, Verdict::refused(reason));
-    // A size that a 400 speaks of is the request's, unless the server judges single messages.
+    assert_eq!(refused, Verdict::rejected(reason));
+    // A size that a 400 mentions is the request's, unless the server judges single messages.
     assert_eq!(is(&interpret("segment", 400, "Exceeds max message size: too large")), "too large");
     assert_eq!(is(&interpret("rudderstack", 400, "message too large")), "refused");
     let Verdict::Stop { advice, .. } = interpret("rudderstack", 401, "failed to read writekey from header") else {
@@ -592,30 +588,32 @@ fn sg_16_every_way_to_show_the_key() {
     ] {
         assert_eq!(shown(&vendor(preset)), expected, "{preset}");
     }
-    assert_eq!(shown(&with(|settings| settings.auth = Some(ShownBy::Bearer))), "authorization: Bearer abc123");
+    assert_eq!(shown(&with(|settings| settings.auth = Some(KeyPlacement::Bearer))), "authorization: Bearer abc123");
     assert_eq!(shown(&with(|settings| settings.auth_header = Some("X-Token".to_owned()))), "x-token: abc123");
-    let body_only = with(|settings| (settings.auth, settings.key_in_body) = (Some(ShownBy::None), Some(true)));
+    let body_only = with(|settings| (settings.auth, settings.key_in_body) = (Some(KeyPlacement::None), Some(true)));
     assert_eq!(shown(&body_only), "");
     for (told, expected) in [
-        (refused(|settings| settings.auth = Some(ShownBy::None)), "sent nowhere"),
-        (refused(|settings| settings.auth = Some(ShownBy::Header)), "does not say which"),
+        (refused(|settings| settings.auth = Some(KeyPlacement::None)), "sent nowhere"),
+        (refused(|settings| settings.auth = Some(KeyPlacement::Header)), "does not say which"),
         (
-            refused(|settings| (settings.auth, settings.auth_header) = (Some(ShownBy::Basic), Some("x".to_owned()))),
+            refused(|settings| {
+                (settings.auth, settings.auth_header) = (Some(KeyPlacement::Basic), Some("x".to_owned()))
+            }),
             "says nothing beside",
         ),
-        (refused(|settings| settings.auth_header = Some("x y".to_owned())), "a header's name is none"),
+        (refused(|settings| settings.auth_header = Some("x y".to_owned())), "a header's name is not valid"),
         (refused(|settings| settings.write_key = Secret::new(" ")), "`write_key` is empty"),
         (
             refused(|settings| {
-                (settings.auth, settings.write_key) = (Some(ShownBy::Bearer), Secret::new("a\nb"));
+                (settings.auth, settings.write_key) = (Some(KeyPlacement::Bearer), Secret::new("a\nb"));
             }),
-            "cannot stand in a header",
+            "cannot be sent in a header",
         ),
         (refused(|settings| settings.headers = Some(table(json!({"Host": "x"})))), "not yours to set"),
         (refused(|settings| settings.headers = Some(table(json!({"X": "a\r\nb"})))), "no text as its value"),
         (refused(|settings| settings.preset = Some("segmnt".to_owned())), "no preset `segmnt`"),
         (refused(|settings| settings.base_url = None), "preset `custom` needs a `base_url`"),
-        (refused(|settings| settings.batch_path = Some("/v1?x=1".to_owned())), "is no path"),
+        (refused(|settings| settings.batch_path = Some("/v1?x=1".to_owned())), "is not a path"),
     ] {
         assert!(told.contains(expected) && !told.contains("a\nb"), "{told}");
     }
@@ -640,7 +638,7 @@ fn sg_17_jy_01_the_path_of_the_base_is_kept() {
     assert_eq!(vendor("jitsu").url, "https://use.jitsu.com/api/s/s2s/group");
     assert_eq!(vendor("accoil").url, "https://in.accoil.com/v2/group");
     let mut journy = settings("journy");
-    journy.wire = Some(Wire::Single);
+    journy.wire = Some(SegmentWire::Single);
     assert!(Segment::new(&journy, "company").is_err(), "no such path is documented");
     let probe = vendor("journy").probe().unwrap();
     assert_eq!((probe.url.as_str(), probe.headers.len()), ("https://analyze.journy.io/", 0));
@@ -746,11 +744,11 @@ fn no_secret_is_shown() {
     settings.write_key = Secret::new(key);
     settings.key_in_body = Some(true);
     settings.headers = Some(table(json!({"X-Proxy-Token": "pr0xy-never-shown"})));
-    for wire in [Wire::Batch, Wire::Single] {
+    for wire in [SegmentWire::Batch, SegmentWire::Single] {
         settings.wire = Some(wire);
         let segment = Segment::new(&settings, "company").unwrap();
         let sent = request(&segment, &[addressed("a", json!({"n": 1}))], 1);
-        let encoded = base64(format!("{key}:").as_bytes());
+        let encoded = BASE64_STANDARD.encode(format!("{key}:"));
         assert!(sent.headers.iter().any(|(_, value)| value.contains(&encoded)));
         let shown = segment.masked(&sent);
         let all = format!("{} {:?} {}", shown.url, shown.headers, String::from_utf8_lossy(&shown.body));
@@ -779,18 +777,6 @@ fn the_table_of_presets_is_sound() {
 }
 
 proptest! {
-    #[test]
-    fn any_answer_has_a_verdict_and_only_a_2xx_is_delivered(
-        at in 0..PRESETS.len(), status in any::<u16>(), body in prop::collection::vec(any::<u8>(), 0..60),
-        reset in "[0-9]{0,22}|.{0,8}",
-    ) {
-        let segment = vendor(PRESETS[at].name);
-        let headers = vec![("x-ratelimit-reset".to_owned(), reset)];
-        let verdict = segment.interpret(0, 2, &Response { status, headers, body, ..Response::default() });
-        let delivered = matches!(verdict, Verdict::Accepted { .. });
-        prop_assert!(!delivered || (200..300).contains(&status));
-    }
-
     #[test]
     fn any_traits_that_are_taken_arrive_as_they_are(
         names in prop::collection::btree_set("[^\0]{1,6}", 1..6), text in "[^\0]{0,30}", number in any::<i32>(),

@@ -5,15 +5,30 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
-use crate::destination::pack::{Size, pack};
+use crate::destination::batch::{Size, pack};
+use crate::destination::{
+    AddressedChange, Attempt, Destination, Element, MappingFinding, Part, TraitShape, User, UserRule, Verdict,
+};
+use crate::error::Kind;
+use crate::io::http::{Applied, Request, Response};
 use crate::model::Change;
 use crate::model::cell::As;
 use crate::model::document::number_value;
+use crate::model::{OnNull, Op};
+use crate::secret::Secret;
+use serde_json::Value;
+use std::sync::Arc;
 
 const KEY: &str = "ts-k3y-7f1d2c9a";
 
-fn settings() -> Settings {
-    Settings { api_key: Secret::new(KEY), base_url: None, wire: Wire::Array, legacy_fields: true, context: None }
+fn settings() -> ThriveStackSettings {
+    ThriveStackSettings {
+        api_key: Secret::new(KEY),
+        base_url: None,
+        wire: ThriveStackWire::Array,
+        legacy_fields: true,
+        context: None,
+    }
 }
 
 fn thrivestack() -> ThriveStack {
@@ -21,7 +36,7 @@ fn thrivestack() -> ThriveStack {
 }
 
 fn single() -> ThriveStack {
-    ThriveStack::new(&Settings { wire: Wire::Single, ..settings() }, "company").unwrap()
+    ThriveStack::new(&ThriveStackSettings { wire: ThriveStackWire::Single, ..settings() }, "company").unwrap()
 }
 
 fn addressed(key: &str, set: Value) -> AddressedChange {
@@ -71,11 +86,12 @@ fn ts_01_one_post_with_the_key_in_its_header() {
     let request = request(&thrivestack(), &[addressed("acme", json!({"plan": "pro"}))]);
     assert_eq!((request.method, request.url.as_str()), ("POST", "https://api.app.thrivestack.ai/api/group"));
     assert_eq!(request.headers, [("content-type", "application/json".to_owned()), ("x-api-key", KEY.to_owned())]);
-    let own = Settings { base_url: Some("http://127.0.0.1:9/proxy/".to_owned()), ..settings() };
+    let own = ThriveStackSettings { base_url: Some("http://127.0.0.1:9/proxy/".to_owned()), ..settings() };
     let own = ThriveStack::new(&own, "company").unwrap();
     assert_eq!(self::request(&own, &[]).url, "http://127.0.0.1:9/proxy/api/group");
     for (key, base_url) in [("", None), ("a\nb", None), ("k", Some("ftp://x"))] {
-        let settings = Settings { api_key: Secret::new(key), base_url: base_url.map(str::to_owned), ..settings() };
+        let settings =
+            ThriveStackSettings { api_key: Secret::new(key), base_url: base_url.map(str::to_owned), ..settings() };
         assert_eq!(ThriveStack::new(&settings, "company").err().unwrap().kind(), Kind::Config);
     }
 }
@@ -99,15 +115,15 @@ fn ts_03_ts_05_ts_06_a_group_has_these_keys() {
     assert_eq!(body(&request(&thrivestack(), std::slice::from_ref(&change))), json!([group]));
     assert_eq!(body(&request(&single(), std::slice::from_ref(&change))), group);
     let context = toml::Table::from_iter([("source".to_owned(), "warehouse".into())]);
-    let bare = Settings { legacy_fields: false, context: Some(context.clone()), ..settings() };
+    let bare = ThriveStackSettings { legacy_fields: false, context: Some(context.clone()), ..settings() };
     let bare = body(&request(&ThriveStack::new(&bare, "company").unwrap(), std::slice::from_ref(&change)));
     assert_eq!(bare[0]["context"], json!({"source": "warehouse"}));
     assert_eq!(bare[0]["traits"], json!({"plan": "pro", "address": {"postal_code": "53111"}}));
-    let both = Settings { context: Some(context), ..settings() };
+    let both = ThriveStackSettings { context: Some(context), ..settings() };
     let both = body(&request(&ThriveStack::new(&both, "company").unwrap(), &[change]));
     assert_eq!(both[0]["context"], json!({"source": "warehouse", "group_id": "acme"}));
     let own = toml::Table::from_iter([("group_id".to_owned(), "x".into())]);
-    assert!(ThriveStack::new(&Settings { context: Some(own), ..settings() }, "company").is_err());
+    assert!(ThriveStack::new(&ThriveStackSettings { context: Some(own), ..settings() }, "company").is_err());
     // The traits are there even when there is none.
     let element = thrivestack().element(&addressed("a", json!({})), &Part { route: 0, change: Arc::default() });
     let empty: Value = serde_json::from_slice(&element.bytes).unwrap();
@@ -197,7 +213,7 @@ fn ts_10_names_that_differ_in_capitals_collide() {
     let found = remarked(&thrivestack(), &[shape("Group_Type")]);
     assert!(found[0].0 && found[0].1.contains("legacy_fields = false"), "{found:?}");
     assert!(thrivestack().parts(&addressed("a", json!({"group_type": "x"}))).is_err());
-    let own = ThriveStack::new(&Settings { legacy_fields: false, ..settings() }, "company").unwrap();
+    let own = ThriveStack::new(&ThriveStackSettings { legacy_fields: false, ..settings() }, "company").unwrap();
     assert_eq!(remarked(&own, &[shape("group_type")]), []);
     assert!(own.parts(&addressed("a", json!({"group_type": "x"}))).is_ok());
 }
@@ -216,10 +232,10 @@ fn ts_11_success_false_is_no_success_and_warnings_are_told() {
         assert!(matches!(verdict, Verdict::Stop { applied: Applied::Maybe, .. }), "{status} {body}: {verdict:?}");
     }
     let refused = r#"{"success":false,"response_id":"r7","message":"no"}"#;
-    assert_eq!(interpret(200, refused), Verdict::refused(format!("HTTP 200: {refused}")), "its id is kept");
+    assert_eq!(interpret(200, refused), Verdict::rejected(format!("HTTP 200: {refused}")), "its id is kept");
     for (warnings, told) in [
         (json!(["unknown trait `x`"]), "unknown trait `x`".to_owned()),
-        (json!(["a", "b", "c"]), "a (and 2 more in the same answer)".to_owned()),
+        (json!(["a", "b", "c"]), "a (and 2 more in the same response)".to_owned()),
         (json!([{"message": "late", "id": 7}]), "late".to_owned()),
         (json!([{"code": 7}]), r#"{"code":7}"#.to_owned()),
         (json!([format!("key {KEY}\nis old")]), "key *** is old".to_owned()),

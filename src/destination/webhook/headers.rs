@@ -1,4 +1,4 @@
-//! Which headers does an operator ask for? Checked, with names that live as long as the program.
+//! The headers that an operator configures: checked, with names that live as long as the program.
 
 use std::collections::BTreeSet;
 
@@ -13,7 +13,7 @@ pub(super) struct Header {
     pub(super) secret: bool,
 }
 
-/// Headers that belong to the connection, or tell the body's length or form: wrong ones would garble the request.
+/// Headers that belong to the connection, or describe the body's length or form: wrong ones would garble the request.
 const OURS: [&str; 9] = [
     "connection",
     "content-encoding",
@@ -26,7 +26,7 @@ const OURS: [&str; 9] = [
     "upgrade",
 ];
 
-/// Words in a header's name that say that its value is secret.
+/// Words in a header's name by which its value is a secret.
 const SECRET_WORDS: [&str; 8] = ["auth", "cookie", "key", "password", "secret", "session", "signature", "token"];
 
 /// A header's name in lower case; nothing when it cannot be one.
@@ -66,14 +66,14 @@ pub(super) fn secret(text: &str) -> Result<Vec<Header>> {
     lines.map(read).collect()
 }
 
-/// The headers of the table `headers`, which must not look like secrets: they could stand in the file as they are.
+/// The headers of the table `headers`, which must not look like secrets: they could is in the file as they are.
 pub(super) fn plain(table: &toml::Table) -> Result<Vec<Header>> {
     let read = |(written, value): (&String, &toml::Value)| {
         let wrong = |what: &str| {
             Error::new(Kind::Config, format!("`{}` in `headers` {what}", written.escape_debug()))
                 .advise("write it like `headers = { X-Team = \"data\" }`")
         };
-        let toml::Value::String(value) = value else { return Err(wrong("is no string")) };
+        let toml::Value::String(value) = value else { return Err(wrong("is not a string")) };
         let header = header(written, value, false).map_err(wrong)?;
         if SECRET_WORDS.iter().any(|word| header.name.contains(word)) {
             let help = format!("move it to `auth_header = \"{}: ${{…}}\"`, which is never shown", header.name);
@@ -85,7 +85,7 @@ pub(super) fn plain(table: &toml::Table) -> Result<Vec<Header>> {
 }
 
 fn header(written: &str, value: &str, secret: bool) -> Result<Header, &'static str> {
-    let Some(name) = name(written) else { return Err("names no header that can be set") };
+    let Some(name) = name(written) else { return Err("is not the name of a header that can be set") };
     let value = value.trim();
     if value.is_empty() || !value.bytes().all(|byte| byte == b'\t' || (b' '..=b'~').contains(&byte)) {
         return Err("has no value, or one with characters that no header can have");
@@ -116,12 +116,12 @@ mod tests {
     fn wrong_headers_are_told_without_their_value() {
         for (error, words) in [
             (secret("Bearer hunter2"), "line 1 of `auth_header` has no colon"),
-            (secret("a: b\nhost: hunter2"), "line 2 of `auth_header` names no header"),
-            (plain(&table("\"two words\" = 'hunter2'")), "`two words` in `headers` names no header"),
+            (secret("a: b\nhost: hunter2"), "line 2 of `auth_header` is not the name of a header"),
+            (plain(&table("\"two words\" = 'hunter2'")), "`two words` in `headers` is not the name of a header"),
             (plain(&table("x-team = ''")), "has no value"),
             (plain(&table("x-team = 'hunter2 \u{1f980}'")), "no header can have"),
             (plain(&table("x-team = \"hunter2\\r\\nx: y\"")), "no header can have"),
-            (plain(&table("x-team = 1")), "is no string"),
+            (plain(&table("x-team = 1")), "is not a string"),
             (plain(&table("X-Api-Key = 'hunter2'")), "`X-Api-Key` in `headers` looks like a secret"),
         ] {
             let error = error.err().unwrap();

@@ -1,4 +1,4 @@
-//! How does a receiver know that a request is ours and fresh? By an HMAC-SHA256 over the time and the body:
+//! The signature, by which a receiver knows that a request is ours and fresh: an HMAC-SHA256 over the time and the body.
 //!
 //! `v1=` + hex(HMAC-SHA256(key = the secret's bytes, message = timestamp + `.` + the body's bytes as sent)), where the
 //! timestamp is the text of its header, seconds since 1970. The time is signed too, so an old request cannot be passed
@@ -16,8 +16,7 @@ pub(super) fn signature(secret: &Secret, timestamp: &str, body: &[u8]) -> String
     mac.update(timestamp.as_bytes());
     mac.update(b".");
     mac.update(body);
-    let hex: String = mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("v1={hex}")
+    format!("v1={}", hex::encode(mac.finalize().into_bytes()))
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
-//! Does an answer mean that the changes were taken? Its status, and if the operator says so a value in its body.
+//! The rule for success: the status of a response, and a value in its body where the operator configures one.
 
 use serde_json::Value;
 
-use super::Settings;
+use super::WebhookSettings;
 use crate::error::{Error, Kind, Result};
 use crate::io::http::Response;
 
@@ -12,13 +12,13 @@ pub(super) struct Success {
     named: bool,
     /// The statuses that count; every 2xx when there are none.
     statuses: Vec<u16>,
-    /// A place in the body, and what must stand there.
+    /// A place in the body, and what must be there.
     value: Option<(String, Value)>,
 }
 
 impl Success {
     /// Reads the rule. Errors ([`Kind::Config`]): it can never be met, or half of it is missing.
-    pub(super) fn new(settings: &Settings) -> Result<Success> {
+    pub(super) fn new(settings: &WebhookSettings) -> Result<Success> {
         let text = settings.success.as_deref().unwrap_or("2xx").trim().to_lowercase();
         let statuses = if text == "2xx" {
             Vec::new()
@@ -38,7 +38,7 @@ impl Success {
                 Some((pointer.clone(), expected))
             }
             (Some(_), Some(_)) => {
-                return Err(Error::new(Kind::Config, "`success_pointer` is no JSON pointer")
+                return Err(Error::new(Kind::Config, "`success_pointer` is not a JSON pointer")
                     .advise("write it like `/status` or `/result/ok`"));
             }
             (Some(_), None) | (None, Some(_)) => {
@@ -55,7 +55,7 @@ impl Success {
         self.named
     }
 
-    /// Why an answer with a 2xx is not a success; nothing when it is.
+    /// Why a response with a 2xx is not a success; nothing when it is.
     pub(super) fn failure(&self, response: &Response) -> Option<Failure> {
         if !self.statuses.is_empty() && !self.statuses.contains(&response.status) {
             return Some(Failure { rule: format!("{} is not in `success`", response.status), said: false });
@@ -63,18 +63,18 @@ impl Success {
         let (pointer, expected) = self.value.as_ref()?;
         let body: Value = serde_json::from_slice(&response.body).unwrap_or_default();
         let found = body.pointer(pointer);
-        let rule = || format!("`{pointer}` in the answer is not {expected}");
+        let rule = || format!("`{pointer}` in the response is not {expected}");
         (found != Some(expected)).then(|| Failure { rule: rule(), said: found.is_some() })
     }
 }
 
-/// Why an answer is no success.
+/// Why a response is no success.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Failure {
     /// The part of the rule that it does not meet.
     pub(super) rule: String,
-    /// Whether the receiver said so itself, by another value at the rule's place: then it did not take the changes.
-    /// Otherwise nobody knows.
+    /// Whether the body has another value at the rule's place: then the receiver did not accept the changes. Otherwise the
+    /// outcome is unclear.
     pub(super) said: bool,
 }
 
@@ -84,11 +84,11 @@ mod tests {
 
     fn rule(success: Option<&str>, pointer: Option<&str>, equals: Option<&str>) -> Result<Success> {
         let text = |text: Option<&str>| text.map(str::to_owned);
-        let settings = Settings {
+        let settings = WebhookSettings {
             success: text(success),
             success_pointer: text(pointer),
             success_equals: text(equals),
-            ..Settings::default()
+            ..WebhookSettings::default()
         };
         Success::new(&settings)
     }

@@ -1,16 +1,21 @@
 use serde_json::{Value, json};
 
 use super::*;
+use crate::destination::{AddressedChange, Attempt, Destination, Element, User, Verdict};
+use crate::error::{Error, Kind};
+use crate::io::http::{Applied, Response};
+use crate::secret::Secret;
+use std::sync::Arc;
 
-fn settings() -> Settings {
-    Settings { url: "https://hooks.example.com/in/groups".to_owned(), ..Settings::default() }
+fn settings() -> WebhookSettings {
+    WebhookSettings { url: "https://hooks.example.com/in/groups".to_owned(), ..WebhookSettings::default() }
 }
 
 fn headers(headers: &[(&str, &str)]) -> Option<toml::Table> {
     Some(headers.iter().map(|(name, value)| ((*name).to_owned(), toml::Value::from(*value))).collect())
 }
 
-fn webhook(settings: &Settings) -> Webhook {
+fn webhook(settings: &WebhookSettings) -> Webhook {
     Webhook::new(settings, "company").unwrap()
 }
 
@@ -33,7 +38,7 @@ fn response(status: u16, headers: &[(&str, &str)], body: &str) -> Response {
     Response { status, headers, body: body.as_bytes().to_vec(), ..Response::default() }
 }
 
-fn problem(settings: Settings) -> Error {
+fn problem(settings: WebhookSettings) -> Error {
     let error = Webhook::new(&settings, "company").err().unwrap();
     assert_eq!(error.kind(), Kind::Config);
     assert!(!format!("{error:?} {error} {:?}", error.advice()).contains("hunter2"), "{error:?}");
@@ -76,7 +81,7 @@ fn wh_01_a_change_says_only_what_it_says_and_digits_stay() {
 #[test]
 fn wh_02_bodies_hold_one_change_or_several_within_the_limits() {
     let (a, b) = (addressed("a", json!({"set": {"n": 1}})), addressed("b", json!({"unset": ["n"]})));
-    let batch = webhook(&Settings { batch_max: Some(7), bytes_max: Some(5_000), ..settings() });
+    let batch = webhook(&WebhookSettings { batch_max: Some(7), bytes_max: Some(5_000), ..settings() });
     let elements = [element(&batch, &a), element(&batch, &b)];
     let body = batch.request(0, &elements.each_ref(), attempt(0)).body;
     let limits = batch.limits(0);
@@ -85,12 +90,13 @@ fn wh_02_bodies_hold_one_change_or_several_within_the_limits() {
     assert_eq!(body.len(), limits.envelope_bytes + inner + limits.separator_bytes);
     let body: Value = serde_json::from_slice(&body).unwrap();
     assert_eq!((body["changes"][0]["key"].as_str(), body["changes"][1]["key"].as_str()), (Some("a"), Some("b")));
-    let single = webhook(&Settings { body: Body::Single, batch_max: Some(7), ..settings() });
+    let single = webhook(&WebhookSettings { body: WebhookBody::Single, batch_max: Some(7), ..settings() });
     assert_eq!((single.limits(0).elements_max, single.limits(0).envelope_bytes), (1, 0));
     let body = single.request(0, &[&elements[0]], attempt(0)).body;
     assert_eq!(body, elements[0].bytes);
-    for (method, name) in [(Method::Post, "POST"), (Method::Put, "PUT"), (Method::Patch, "PATCH")] {
-        assert_eq!(webhook(&Settings { method, ..settings() }).request(0, &[], attempt(0)).method, name);
+    for (method, name) in [(WebhookMethod::Post, "POST"), (WebhookMethod::Put, "PUT"), (WebhookMethod::Patch, "PATCH")]
+    {
+        assert_eq!(webhook(&WebhookSettings { method, ..settings() }).request(0, &[], attempt(0)).method, name);
     }
 }
 
@@ -117,13 +123,13 @@ fn wh_04_only_a_receiver_that_remembers_is_told_an_accumulating_change_twice() {
     let route = |change: &Value| plain.parts(&addressed("a", change.clone())).unwrap()[0].route;
     assert_ne!(route(&set), route(&add));
     assert!(plain.repeatable(route(&set)) && !plain.repeatable(route(&add)));
-    let remembering = webhook(&Settings { dedup: true, ..settings() });
+    let remembering = webhook(&WebhookSettings { dedup: true, ..settings() });
     assert!(remembering.repeatable(route(&set)) && remembering.repeatable(route(&add)));
 }
 
 #[test]
 fn wh_05_headers_are_sent_and_their_values_never_shown() {
-    let webhook = webhook(&Settings {
+    let webhook = webhook(&WebhookSettings {
         headers: headers(&[("X-Team", "data"), ("X-Env", "prod")]),
         auth_header: Some(Secret::new("Authorization: Bearer hunter2hunter2\nX-Api-Key: letmein99")),
         secret_path: Some(Secret::new("/catch/s3cr3t?x=1")),
@@ -154,14 +160,14 @@ fn wh_05_headers_are_sent_and_their_values_never_shown() {
     assert!(!format!("{verdict:?}").contains("letmein99") && !format!("{verdict:?}").contains("whsec"), "{verdict:?}");
     let probe = webhook.probe().unwrap();
     assert_eq!((probe.method, probe.url.as_str(), probe.headers.len()), ("GET", "https://hooks.example.com/", 0));
-    let own_type = Settings { headers: headers(&[("Content-Type", "application/vnd.acme+json")]), ..settings() };
+    let own_type = WebhookSettings { headers: headers(&[("Content-Type", "application/vnd.acme+json")]), ..settings() };
     let headers = self::webhook(&own_type).request(0, &[], attempt(0)).headers;
     assert_eq!(headers, [("content-type", "application/vnd.acme+json".to_owned())]);
 }
 
 #[test]
 fn wh_06_a_repeated_request_is_signed_anew_over_the_same_body() {
-    let settings = Settings {
+    let settings = WebhookSettings {
         signing_secret: Some(Secret::new("whsec-test-0123456789")),
         signature_header: Some("X-Hub-Signature".to_owned()),
         timestamp_header: Some("X-Hub-Time".to_owned()),
@@ -185,7 +191,7 @@ fn wh_07_statuses_have_their_meaning() {
         assert!(matches!(verdict(status), Verdict::Stop { .. }), "{status}");
     }
     for status in [400, 409, 422, 499] {
-        assert_eq!(verdict(status), Verdict::refused(format!("HTTP {status}: words")));
+        assert_eq!(verdict(status), Verdict::rejected(format!("HTTP {status}: words")));
     }
     let after = Some(std::time::Duration::from_secs(30));
     for (status, applied) in
@@ -201,7 +207,7 @@ fn wh_07_statuses_have_their_meaning() {
 
 #[test]
 fn wh_08_the_operators_rule_decides_what_a_success_is() {
-    let webhook = webhook(&Settings {
+    let webhook = webhook(&WebhookSettings {
         success: Some("200".to_owned()),
         success_pointer: Some("/ok".to_owned()),
         success_equals: Some("true".to_owned()),
@@ -209,8 +215,8 @@ fn wh_08_the_operators_rule_decides_what_a_success_is() {
     });
     let verdict = |status, body| webhook.interpret(0, 2, &response(status, &[], body));
     assert_eq!(verdict(200, r#"{"ok":true}"#), Verdict::ACCEPTED);
-    let reason = r#"HTTP 200: {"ok":false} (`/ok` in the answer is not true)"#.to_owned();
-    assert_eq!(verdict(200, r#"{"ok":false}"#), Verdict::refused(reason));
+    let reason = r#"HTTP 200: {"ok":false} (`/ok` in the response is not true)"#.to_owned();
+    assert_eq!(verdict(200, r#"{"ok":false}"#), Verdict::rejected(reason));
     let unlisted =
         Verdict::Rejected { reason: "HTTP 207 (207 is not in `success`)".to_owned(), applied: Applied::Maybe };
     assert_eq!(verdict(207, ""), unlisted, "what the receiver did is not known");
@@ -218,12 +224,15 @@ fn wh_08_the_operators_rule_decides_what_a_success_is() {
 
 #[test]
 fn wh_08_a_page_is_no_success_unless_the_operator_says_so() {
-    let page = |settings: &Settings, kind, body: &str| {
+    let page = |settings: &WebhookSettings, kind, body: &str| {
         webhook(settings).interpret(0, 2, &response(200, &[("content-type", kind)], body))
     };
-    let by_status = Settings { success: Some("200".to_owned()), ..settings() };
-    let by_value =
-        Settings { success_pointer: Some("/ok".to_owned()), success_equals: Some("true".to_owned()), ..settings() };
+    let by_status = WebhookSettings { success: Some("200".to_owned()), ..settings() };
+    let by_value = WebhookSettings {
+        success_pointer: Some("/ok".to_owned()),
+        success_equals: Some("true".to_owned()),
+        ..settings()
+    };
     for (kind, body) in [("text/html; charset=utf-8", "ok"), ("text/plain", "<!DOCTYPE html><html></html>")] {
         for settings in [settings(), by_value.clone()] {
             let verdict = page(&settings, kind, body);
@@ -241,33 +250,41 @@ fn wh_08_a_page_is_no_success_unless_the_operator_says_so() {
 
 #[test]
 fn wh_09_wrong_settings_are_told_without_their_secrets() {
-    let with_url = |url: &str| Settings { url: url.to_owned(), ..settings() };
+    let with_url = |url: &str| WebhookSettings { url: url.to_owned(), ..settings() };
     for url in
         ["", "hooks.example.com", "ftp://h/x", "https://u:hunter2@h/", "https://h/?token=hunter2", "https://h/#a"]
     {
         assert!(problem(with_url(url)).advice().unwrap().contains("secret_path"), "{url}");
     }
     for path in ["@evil.example/hunter2 x", "/a#hunter2", "/a b hunter2"] {
-        problem(Settings { secret_path: Some(Secret::new(path)), ..settings() });
+        problem(WebhookSettings { secret_path: Some(Secret::new(path)), ..settings() });
     }
-    problem(Settings { auth_header: Some(Secret::new("hunter2")), ..settings() });
-    problem(Settings { headers: headers(&[("Authorization", "hunter2")]), ..settings() });
-    problem(Settings {
+    problem(WebhookSettings { auth_header: Some(Secret::new("hunter2")), ..settings() });
+    problem(WebhookSettings { headers: headers(&[("Authorization", "hunter2")]), ..settings() });
+    problem(WebhookSettings {
         headers: headers(&[("X-A", "1")]),
         auth_header: Some(Secret::new("x-a: hunter2")),
         ..settings()
     });
-    problem(Settings { signing_secret: Some(Secret::new("hunter2")), ..settings() });
+    problem(WebhookSettings { signing_secret: Some(Secret::new("hunter2")), ..settings() });
     let key = Some(Secret::new("hunter2hunter2hunter2"));
-    problem(Settings { signing_secret: key.clone(), signature_header: Some("a b".to_owned()), ..settings() });
-    problem(Settings { signing_secret: key, signature_header: Some("x-groupcast-timestamp".to_owned()), ..settings() });
-    problem(Settings { success: Some("500".to_owned()), ..settings() });
+    problem(WebhookSettings { signing_secret: key.clone(), signature_header: Some("a b".to_owned()), ..settings() });
+    problem(WebhookSettings {
+        signing_secret: key,
+        signature_header: Some("x-groupcast-timestamp".to_owned()),
+        ..settings()
+    });
+    problem(WebhookSettings { success: Some("500".to_owned()), ..settings() });
 }
 
 #[test]
 fn wh_10_the_secret_rest_of_an_address_stays_at_its_host() {
     let url = |shown: &str, rest: &str| {
-        let settings = Settings { url: shown.to_owned(), secret_path: Some(Secret::new(rest)), ..Settings::default() };
+        let settings = WebhookSettings {
+            url: shown.to_owned(),
+            secret_path: Some(Secret::new(rest)),
+            ..WebhookSettings::default()
+        };
         webhook(&settings).request(0, &[], attempt(0)).url
     };
     assert_eq!(url("https://h.example", "/catch/1"), "https://h.example/catch/1");

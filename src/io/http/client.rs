@@ -94,7 +94,7 @@ impl HttpClient {
         let method = reqwest::Method::from_bytes(request.method.as_bytes())
             .map_err(|_| not_sent("the request's method is not valid".to_owned()))?;
         let mut builder = self.client_for(request).request(method, &request.url).timeout(timeout);
-        // Some servers compress whether one asks for it or not; this says what can be read.
+        // Some servers compress in any case; this tells them what can be read.
         builder = builder.header("accept-encoding", "gzip");
         for (name, value) in &request.headers {
             builder = builder.header(*name, value);
@@ -119,7 +119,7 @@ impl Transport for HttpClient {
         let prepared = self.prepare(request, timeout)?;
         let mut response = match self.client_for(request).execute(prepared).await {
             Ok(response) => response,
-            // The proxy's answer to the request for a tunnel, of which the library keeps the status alone.
+            // The proxy's response to the request for a tunnel, of which the library keeps only the status.
             Err(error) if error.is_connect() && wants_credentials(&error) => {
                 let body = b"the proxy asks for authentication".to_vec();
                 return Ok(Response { status: 407, body, ..Response::default() });
@@ -148,7 +148,7 @@ impl Transport for HttpClient {
                     truncated = chunk.len() > room;
                 }
                 Ok(None) => break,
-                // An acceptance that breaks off may have been about to name refused elements; of a refusal, the status is enough.
+                // An acceptance that breaks off may have been about to name rejected elements; of a rejection, the status is enough.
                 Err(error) if status.is_success() => {
                     return Err(NoResponse { applied: Applied::Maybe, what: described(error, timeout) });
                 }
@@ -197,7 +197,7 @@ fn decompressed(response: &Response, bytes_max: usize) -> Option<Result<(Vec<u8>
     }
 }
 
-/// Whether a proxy asked for a name and a password when it was to make a connection.
+/// Whether a proxy required a user name and a password for a connection.
 fn wants_credentials(error: &reqwest::Error) -> bool {
     let mut cause: Option<&dyn std::error::Error> = std::error::Error::source(error);
     while let Some(error) = cause {

@@ -1,5 +1,5 @@
-//! Which proxy do requests go through? Whether what the environment names is one: the HTTP library ignores what it cannot
-//! read, and the request would go out directly, past a proxy that somebody wants it to go through.
+//! Proxies: checks those that the environment names. The HTTP library ignores what it cannot read, and requests would go out
+//! directly, past a proxy that is meant to see them.
 
 use std::ffi::OsString;
 use std::net::IpAddr;
@@ -57,7 +57,7 @@ fn is_proxy(value: &str) -> Result<(), &'static str> {
 }
 
 /// The hosts that `NO_PROXY` excepts, in all the ways it is written: the HTTP library knows commas, names and networks, and
-/// sends through the proxy what stands there as `*.example.com`, `example.com:443`, or behind a blank.
+/// sends through the proxy what is there as `*.example.com`, `example.com:443`, or behind a blank.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Exceptions(Vec<Exception>);
 
@@ -148,7 +148,7 @@ impl Host {
     }
 }
 
-/// Whether a text fits a pattern in which `*` stands for any letters.
+/// Whether a text fits a pattern in which `*` matches any letters.
 fn fits(pattern: &str, text: &str) -> bool {
     match pattern.split_once('*') {
         None => pattern == text,

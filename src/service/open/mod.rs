@@ -11,7 +11,7 @@ use std::sync::Arc;
 use crate::config::files::Files;
 use crate::config::{self, DestinationSettings, Diagnostics, Project, SourceSettings};
 use crate::delivery;
-use crate::destination::{Destination, amplitude, file, journy, mixpanel, posthog, segment, thrivestack, webhook};
+use crate::destination::{self, Destination, DestinationType};
 use crate::error::{Error, Kind, Result, Within};
 use crate::ledger::{self, Ledger, Retention};
 use crate::mapping::check::{self, Described};
@@ -156,24 +156,15 @@ pub async fn source(settings: &SourceSettings, project: &config::Settings) -> Re
 
 /// The destination that `[destinations.NAME]` describes, for groups of one type, as every command builds it.
 ///
-/// Errors: [`Kind::Config`], its settings or the group type cannot be used; [`Kind::Bug`], `config::known` lists a type
-/// that is not built here, or other keys than the type's own.
+/// Errors: [`Kind::Config`], its settings or the group type cannot be used.
 pub fn destination(settings: &DestinationSettings, group_type: &str) -> Result<Box<dyn Destination>> {
-    Ok(match settings.kind.as_str() {
-        "amplitude" => amplitude::open(&settings.parse()?, group_type)?,
-        "file" => {
-            let mut parsed: file::Settings = settings.parse()?;
-            parsed.path = parsed.path.filter(|path| path != Path::new("-"));
-            Box::new(file::File::new(&parsed, group_type))
-        }
-        "journy" => Box::new(journy::Journy::new(&settings.parse()?, group_type)?),
-        "mixpanel" => Box::new(mixpanel::Mixpanel::new(&settings.parse()?, group_type)?),
-        "webhook" => Box::new(webhook::Webhook::new(&settings.parse()?, group_type)?),
-        "segment" => Box::new(segment::Segment::new(&settings.parse()?, group_type)?),
-        "thrivestack" => Box::new(thrivestack::ThriveStack::new(&settings.parse()?, group_type)?),
-        "posthog" => Box::new(posthog::PostHog::new(&settings.parse()?, group_type)?),
-        other => return Err(Error::new(Kind::Bug, format!("no destination of type `{other}` is built in"))),
-    })
+    destination_type(settings)?.open(&settings.values, group_type)
+}
+
+/// The type of a destination.
+pub fn destination_type(settings: &DestinationSettings) -> Result<&'static dyn DestinationType> {
+    let unknown = || Error::new(Kind::Bug, format!("no destination of type `{}` is built in", settings.kind));
+    destination::registry::find(&settings.kind).ok_or_else(unknown)
 }
 
 /// How a destination is spoken to.
@@ -181,7 +172,16 @@ pub fn delivery_settings(settings: &DestinationSettings) -> delivery::DeliverySe
     let config::Delivery { concurrency, requests_per_second, timeout, retry_for, attempts_max } =
         settings.delivery.clone();
     let standard = delivery::DeliverySettings::default();
-    delivery::DeliverySettings { concurrency, requests_per_second, timeout, retry_for, attempts_max, ..standard }
+    let destination = settings.name.clone();
+    delivery::DeliverySettings {
+        destination,
+        concurrency,
+        requests_per_second,
+        timeout,
+        retry_for,
+        attempts_max,
+        ..standard
+    }
 }
 
 /// The source a mapping names.

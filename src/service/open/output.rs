@@ -1,24 +1,21 @@
-//! Which files must a `file` destination never write to? Its own configuration, the ledger, the warehouse and what the
+//! The files that a destination must never write to: Its own configuration, the ledger, the warehouse and what the
 //! models read: lines of changes in any of them would damage it, or be read as rows.
 
 use std::path::{Path, PathBuf};
 
 use crate::config::Project;
-use crate::destination::file;
 use crate::error::{Error, Kind, Result};
 use crate::io::files;
 use crate::mapping::From;
 use crate::source::Inspection;
 
-/// Checks every `file` destination of a project. Nothing is written, and no file need exist.
+/// Checks every destination of a project that writes to a file. Nothing is written, and no file need exist.
 ///
 /// Errors ([`Kind::Config`]): one would write to a file that is something else, or to a pipe, a folder or the kernel.
 pub(super) fn check(project: &Project, sources: &[(String, Inspection)]) -> Result<()> {
     let mut taken: Option<Vec<(Identity, String)>> = None;
-    for settings in project.settings.destinations.values().filter(|settings| settings.kind == "file") {
-        let Some(path) = settings.parse::<file::Settings>()?.path.filter(|path| path != Path::new("-")) else {
-            continue;
-        };
+    for settings in project.settings.destinations.values() {
+        let Some(path) = super::destination_type(settings)?.output_file(&settings.values)? else { continue };
         let wrong = |what: String| {
             Err(Error::new(Kind::Config, format!("`path` is {what}"))
                 .advise("write the changes to a file of their own, like `path = \"out/changes.ndjson\"`")

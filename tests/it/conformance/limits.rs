@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use chrono::DateTime;
-use groupcast::destination::pack::{Size, pack};
+use groupcast::destination::batch::{Size, pack};
 use groupcast::destination::{AddressedChange, Attempt, Destination, Element, RequestLimits, Route};
 use groupcast::model::{Change, Op};
 

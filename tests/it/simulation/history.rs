@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 use groupcast::delivery::{Delivery, DeliverySettings, Signal};
-use groupcast::destination::file::{File, Settings as FileSettings};
+use groupcast::destination::file::{File, FileSettings};
 use groupcast::duckdb::DuckDbConnection;
 use groupcast::error::Result;
 use groupcast::io::{Clock, Random};

@@ -6,15 +6,15 @@ use proptest::prelude::*;
 use serde_json::{Map, json};
 
 use super::*;
-use crate::destination::amplitude::Region;
+use crate::destination::amplitude::AmplitudeRegion;
 use crate::model::Change;
 use crate::model::document::number_value;
 
 const KEY: &str = r#"k+y &"=%é"#;
 const ATTEMPT: Attempt = Attempt { at: DateTime::UNIX_EPOCH, number: 1, request: 0 };
 
-fn settings() -> Settings {
-    Settings::new(Secret::new(KEY))
+fn settings() -> AmplitudeSettings {
+    AmplitudeSettings::new(Secret::new(KEY))
 }
 
 fn http_v2() -> HttpV2 {
@@ -54,11 +54,11 @@ fn interpret(status: u16, body: Value) -> Verdict {
 fn am_20_one_json_post_of_group_events_that_name_no_user() {
     for (region, base_url, url) in [
         (None, None, "https://api2.amplitude.com/2/httpapi"),
-        (Some(Region::Us), None, "https://api2.amplitude.com/2/httpapi"),
-        (Some(Region::Eu), None, "https://api.eu.amplitude.com/2/httpapi"),
-        (Some(Region::Eu), Some("http://127.0.0.1:8321/x/"), "http://127.0.0.1:8321/x/2/httpapi"),
+        (Some(AmplitudeRegion::Us), None, "https://api2.amplitude.com/2/httpapi"),
+        (Some(AmplitudeRegion::Eu), None, "https://api.eu.amplitude.com/2/httpapi"),
+        (Some(AmplitudeRegion::Eu), Some("http://127.0.0.1:8321/x/"), "http://127.0.0.1:8321/x/2/httpapi"),
     ] {
-        let settings = Settings { region, base_url: base_url.map(str::to_owned), ..settings() };
+        let settings = AmplitudeSettings { region, base_url: base_url.map(str::to_owned), ..settings() };
         let changes = [
             addressed("Acme Corp", json!({"set": {"plan": "pro"}, "unset": ["old"]})),
             addressed("b", json!({"add": {"n": 1}})),
@@ -79,9 +79,9 @@ fn am_20_one_json_post_of_group_events_that_name_no_user() {
         assert_eq!(events[0]["groups"], json!({"org id": "Acme Corp"}));
         assert_eq!(events[0]["group_properties"], json!({"$set": {"plan": "pro"}, "$unset": {"old": "-"}}));
     }
-    let small = HttpV2::new(&Settings { batch_max: Some(10), ..settings() }, "org id").unwrap();
+    let small = HttpV2::new(&AmplitudeSettings { batch_max: Some(10), ..settings() }, "org id").unwrap();
     assert_eq!(small.limits(0).elements_max, 10, "what the Starter plan recommends");
-    let compressing = HttpV2::new(&Settings { gzip: true, ..settings() }, "org id").unwrap();
+    let compressing = HttpV2::new(&AmplitudeSettings { gzip: true, ..settings() }, "org id").unwrap();
     assert!(request(&compressing, &[addressed("a", json!({"set": {"x": 1}}))]).gzip);
 }
 
@@ -162,7 +162,7 @@ fn am_22_the_insert_id_follows_from_the_change_and_the_time_is_the_runs() {
         addressed("acme", json!({"set_once": {"plan": "pro"}})),
         addressed("acm", json!({"set": {"plan": "pro"}})),
         AddressedChange { settled_seq: 1, ..change.clone() },
-        // The same words in another run are no repetition.
+        // The same words in another run are no retry.
         AddressedChange { at: change.at + Duration::from_millis(1), ..change.clone() },
     ];
     for other in others {
@@ -184,7 +184,7 @@ fn am_23_a_400_names_events_or_us() {
     assert_eq!(interpret(400, missing), Verdict::RejectedSome { elements: refused });
     let silenced = interpret(400, json!({"error": "bad", "silenced_events": [3]}));
     assert_eq!(silenced, Verdict::RejectedSome { elements: vec![(3, "HTTP 400: bad".to_owned())] });
-    // Everything is refused, or nothing that was there: bisected, and at first taken for a refusal of us.
+    // Everything is rejected, or nothing that was there: bisected, and at first taken for a rejection of us.
     for indexes in [json!([0, 1, 2, 3]), json!([4, 99]), json!([-1, "0", null, 1.5])] {
         let verdict = interpret(400, json!({"error": "bad", "events_with_invalid_fields": {"groups": indexes}}));
         assert!(matches!(verdict, Verdict::Rejected { .. }), "{verdict:?}");
@@ -271,7 +271,7 @@ fn am_26_the_official_client_says_the_same() {
             "set_once": {"first_plan": "free"}, "add": {"logins": 3}, "append": {"regions": ["eu", "us"]},
             "prepend": {"notes": ["n1"]}, "unset": ["old"]}),
     );
-    let ours = HttpV2::new(&Settings::new(Secret::new("KEY")), "org id").unwrap();
+    let ours = HttpV2::new(&AmplitudeSettings::new(Secret::new("KEY")), "org id").unwrap();
     let (mut ours, mut theirs) = (body(&request(&ours, &[change])), serde_json::from_str::<Value>(PYTHON).unwrap());
     for said in [&mut ours, &mut theirs] {
         assert!(said["events"][0]["time"].is_u64() && said["events"][0]["insert_id"].is_string());

@@ -1,12 +1,12 @@
-//! Which values can travel as plain JSON to a server that keeps traits as it finds them, and how large do they get?
+//! Plain JSON: checks of names and values for servers that store traits as they come, and the bytes that they take.
 //!
 //! For vendors that pass traits on to many stores (Segment and its kin, ThriveStack): what one of those stores would
-//! round, cut or refuse is refused here, with the trait's name and a remedy, rather than changed behind the ledger's back.
+//! round, cut or reject is rejected here, with the trait's name and a remedy, rather than changed behind the ledger's back.
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::Value;
 
-use super::{AddressedChange, User};
+use crate::destination::{AddressedChange, User};
 use crate::model::document::Traits;
 use crate::model::number;
 
@@ -15,7 +15,7 @@ const DEPTH_MAX: usize = 190;
 
 /// Fails with the reason and the remedy when a change says more than "replace these values": these vendors have no call
 /// that removes anything, and none for operators.
-pub(super) fn check_only_sets(vendor: &str, addressed: &AddressedChange) -> Result<(), String> {
+pub(in crate::destination) fn check_only_sets(vendor: &str, addressed: &AddressedChange) -> Result<(), String> {
     let change = &addressed.change;
     if change.delete {
         return Err(format!("{vendor} has no call that deletes a group: set `on_missing` to `keep`"));
@@ -33,27 +33,27 @@ pub(super) fn check_only_sets(vendor: &str, addressed: &AddressedChange) -> Resu
 }
 
 /// Fails when a group's id or a user's cannot be sent.
-pub(super) fn check_id(what: &str, id: &str) -> Result<(), String> {
+pub(in crate::destination) fn check_id(what: &str, id: &str) -> Result<(), String> {
     if id.trim().is_empty() {
         return Err(format!("{what} is empty: give the row one, or leave it out with `where`"));
     }
     if id.contains('\0') {
         return Err(format!(
-            "{what} holds a NUL character, which databases behind the destination cannot hold: remove it with `sql`"
+            "{what} contains a NUL character, which databases behind the destination cannot hold: remove it with `sql`"
         ));
     }
     Ok(())
 }
 
 /// The user's id, whatever its kind.
-pub(super) fn user_id(user: &User) -> &str {
+pub(in crate::destination) fn user_id(user: &User) -> &str {
     match user {
         User::Id(id) | User::Anonymous(id) => id,
     }
 }
 
 /// Fails with the reason and the remedy when a trait cannot have its name or value.
-pub(super) fn check_traits(traits: &Traits) -> Result<(), String> {
+pub(in crate::destination) fn check_traits(traits: &Traits) -> Result<(), String> {
     for (name, value) in traits {
         check_name(name)?;
         check(value, 0).map_err(|reason| format!("trait `{name}`: {reason}"))?;
@@ -66,7 +66,7 @@ fn check_name(name: &str) -> Result<(), String> {
         return Err("a trait or object member has an empty name: rename or remove it".to_owned());
     }
     if name.contains('\0') {
-        return Err("the name of a trait or object member holds a NUL character: rename it".to_owned());
+        return Err("the name of a trait or object member contains a NUL character: rename it".to_owned());
     }
     Ok(())
 }
@@ -80,12 +80,12 @@ fn check(value: &Value, depth: usize) -> Result<(), String> {
                 .to_owned())
         }
         Value::String(text) if text.contains('\0') => {
-            Err("a NUL character, which databases behind the destination drop or refuse: remove it with `sql`"
+            Err("a NUL character, which databases behind the destination drop or reject: remove it with `sql`"
                 .to_owned())
         }
         Value::String(_) => Ok(()),
         Value::Array(_) | Value::Object(_) if depth == DEPTH_MAX => {
-            Err(format!("nested deeper than {DEPTH_MAX} layers: send it `as = \"string\"`"))
+            Err(format!("nested deeper than {DEPTH_MAX} levels: send it `as = \"string\"`"))
         }
         Value::Array(items) => items.iter().try_for_each(|item| check(item, depth + 1)),
         Value::Object(members) => members.iter().try_for_each(|(name, member)| {
@@ -97,7 +97,7 @@ fn check(value: &Value, depth: usize) -> Result<(), String> {
 
 /// An upper bound of the bytes of these traits as JSON, without writing them: a control character becomes `\u0000`, six
 /// bytes for one.
-pub(super) fn bytes_at_most(traits: &Traits) -> usize {
+pub(in crate::destination) fn bytes_at_most(traits: &Traits) -> usize {
     fn value_bytes(value: &Value) -> usize {
         match value {
             Value::Null | Value::Bool(_) => 5,
@@ -111,13 +111,13 @@ pub(super) fn bytes_at_most(traits: &Traits) -> usize {
 }
 
 /// The trait that takes most bytes, for the person who must shorten one.
-pub(super) fn largest(traits: &Traits) -> Option<(&str, usize)> {
+pub(in crate::destination) fn largest(traits: &Traits) -> Option<(&str, usize)> {
     let bytes = |value: &Value| serde_json::to_string(value).map_or(0, |text| text.len());
     traits.iter().map(|(name, value)| (name.as_str(), bytes(value))).max_by_key(|(_, bytes)| *bytes)
 }
 
-/// A moment in ISO 8601, UTC, with milliseconds and `Z`: 24 bytes.
-pub(super) fn moment(at: DateTime<Utc>) -> String {
+/// A timestamp in ISO 8601, UTC, with milliseconds and `Z`: 24 bytes.
+pub(in crate::destination) fn timestamp(at: DateTime<Utc>) -> String {
     at.to_rfc3339_opts(SecondsFormat::Millis, true)
 }
 
@@ -154,9 +154,9 @@ mod tests {
             (number_value("9007199254740993").unwrap(), "trait `t`: a number that is rounded on its way"),
             (json!({"a": [number_value("0.12345678901234567890").unwrap()]}), "declare `as = \"string\"`"),
             (json!("a\0b"), "trait `t`: a NUL character"),
-            (json!({"a\0": 1}), "holds a NUL character"),
+            (json!({"a\0": 1}), "contains a NUL character"),
             (json!({"": 1}), "an empty name"),
-            (deep, "nested deeper than 190 layers"),
+            (deep, "nested deeper than 190 levels"),
         ] {
             let told = check_traits(&traits(value)).unwrap_err();
             assert!(told.contains(reason), "{told}");
@@ -170,9 +170,9 @@ mod tests {
 
     #[test]
     fn moments_are_24_bytes() {
-        assert_eq!(moment(DateTime::UNIX_EPOCH), "1970-01-01T00:00:00.000Z");
+        assert_eq!(timestamp(DateTime::UNIX_EPOCH), "1970-01-01T00:00:00.000Z");
         let at = DateTime::from_timestamp_nanos(1_732_298_400_123_999_999);
-        assert_eq!(moment(at), "2024-11-22T18:00:00.123Z");
+        assert_eq!(timestamp(at), "2024-11-22T18:00:00.123Z");
     }
 
     proptest! {

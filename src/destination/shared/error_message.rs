@@ -1,24 +1,24 @@
 //! The error message of a response: what a vendor says in it, safe to show.
 
-use super::evidence;
+use crate::destination::shared::status;
 use crate::io::http::Response;
 use crate::secret::{self, Secret};
 
-/// Longest excerpt of an answer that is kept: enough for any vendor's message, too little for an HTML page to flood a log.
+/// Longest excerpt of a response that is kept: enough for any vendor's message, too little for an HTML page to flood a log.
 const WORDS_BYTES_MAX: usize = 2_048;
 
-/// Most of an answer that is looked at for its words.
+/// Most of a response that is read for its error message.
 const READ_BYTES_MAX: usize = 16 * 1_024;
 /// Characters of a page of HTML that are kept.
 const PAGE_CHARS_MAX: usize = 300;
 
-/// The status and the vendor's words, safe to show: secrets masked (in whatever form they came back, see
+/// The status and the vendor's error message, safe to show: secrets masked (in whatever form they came back, see
 /// [`secret::mask`]), a page of HTML as its text, control characters turned into spaces, cut at 2 KB.
-pub(super) fn words(response: &Response, secrets: &[&Secret]) -> String {
+pub(in crate::destination) fn error_message(response: &Response, secrets: &[&Secret]) -> String {
     let text = String::from_utf8_lossy(&response.body[..response.body.len().min(READ_BYTES_MAX)]).into_owned();
     // Masked before it is cut: half a key is still half a key.
     let mut text = secret::mask_credentials(&secret::mask(&text, secrets));
-    if evidence::is_page(response) {
+    if status::is_page(response) {
         text = page_text(&text);
     }
     let text = text.replace(char::is_control, " ");
@@ -77,18 +77,18 @@ mod tests {
     #[test]
     fn words_hide_secrets_and_end() {
         let secret = Secret::new("s3cr+t key");
-        let said = words(&response(&[], b"bad \x1b[31m s3cr+t key, s3cr%2Bt+key\n"), &[&secret]);
+        let said = error_message(&response(&[], b"bad \x1b[31m s3cr+t key, s3cr%2Bt+key\n"), &[&secret]);
         assert_eq!(said, "HTTP 400: bad  [31m ***, ***");
         let long = "é".repeat(5_000);
-        let said = words(&response(&[], long.as_bytes()), &[&secret]);
+        let said = error_message(&response(&[], long.as_bytes()), &[&secret]);
         assert!(said.len() < 2_100 && said.ends_with("é…"), "cut at a character");
-        assert_eq!(words(&response(&[], b" \n"), &[&secret]), "HTTP 400");
+        assert_eq!(error_message(&response(&[], b" \n"), &[&secret]), "HTTP 400");
         let html = b"<!DOCTYPE html><html><head><title>403 Forbidden</title><style>b{}</style></head>\
             <body><script>if (1<2) {}</script><h1>Request\nblocked.</h1> s3cr+t key</body></html>";
-        assert_eq!(words(&response(&[], html), &[&secret]), "HTTP 400: 403 Forbidden Request blocked. ***");
-        assert!(words(&response(&[], format!("<html>{}", "word ".repeat(500)).as_bytes()), &[]).len() < 400);
+        assert_eq!(error_message(&response(&[], html), &[&secret]), "HTTP 400: 403 Forbidden Request blocked. ***");
+        assert!(error_message(&response(&[], format!("<html>{}", "word ".repeat(500)).as_bytes()), &[]).len() < 400);
         let proxy = b"<html>Proxy-Authorization: Basic dXNlcjpwYXNz</html>";
-        assert_eq!(words(&response(&[], proxy), &[]), "HTTP 400: Proxy-Authorization: Basic ***");
-        assert!(words(&response(&[], b"\xff\xfe"), &[]).starts_with("HTTP 400: "));
+        assert_eq!(error_message(&response(&[], proxy), &[]), "HTTP 400: Proxy-Authorization: Basic ***");
+        assert!(error_message(&response(&[], b"\xff\xfe"), &[]).starts_with("HTTP 400: "));
     }
 }

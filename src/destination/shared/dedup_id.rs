@@ -1,26 +1,26 @@
-//! Which id makes a vendor recognise a change that it was already told?
+//! The id by which a vendor recognises a change that it received before.
 //!
-//! The id follows from what is said, to whom, where the group stood before, and the run that says it: every repetition
-//! within a run carries it, and no other change does.
+//! It follows from the change, its group, where the group was before, and the run that sends it: every retry within a run
+//! carries it, and no other change does.
 //!
 //! It deliberately does not outlive the run, although a rerun after a crash could then be recognised too. Two runs may lose
-//! their answers one after the other, the first having said A and the second B; a third that says A again must not be
-//! taken for the first, or the vendor keeps B and the ledger believes A. What a rerun says twice sets the same values
-//! twice; what accumulates is held instead of being said again.
+//! their responses one after the other, the first having sent A and the second B; a third that sends A again must not be
+//! taken for the first, or the vendor keeps B and the ledger believes A. What a rerun sends twice sets the same values
+//! twice; what accumulates is rejected instead of being sent again.
 
 use sha2::{Digest, Sha256};
 
-use super::AddressedChange;
+use crate::destination::AddressedChange;
 use crate::model::Change;
 
 /// A digest of one part of a change, `change`, that is addressed to a group of `group_type`.
-pub(super) fn digest(group_type: &str, addressed: &AddressedChange, change: &Change) -> [u8; 32] {
-    let said = serde_json::to_vec(change).expect("writing JSON values to memory cannot fail");
+pub(in crate::destination) fn digest(group_type: &str, addressed: &AddressedChange, change: &Change) -> [u8; 32] {
+    let content = serde_json::to_vec(change).expect("writing JSON values to memory cannot fail");
     let mut hash = Sha256::new();
     // Each text with its length before it, so that no two lists of texts are the same bytes.
     let key = addressed.key.as_bytes();
     let (seq, run) = (addressed.settled_seq.to_be_bytes(), addressed.at.timestamp_micros().to_be_bytes());
-    for text in [b"groupcast 1".as_slice(), group_type.as_bytes(), key, &seq, &run, &said] {
+    for text in [b"groupcast 1".as_slice(), group_type.as_bytes(), key, &seq, &run, &content] {
         hash.update((text.len() as u64).to_be_bytes());
         hash.update(text);
     }
@@ -28,18 +28,9 @@ pub(super) fn digest(group_type: &str, addressed: &AddressedChange, change: &Cha
 }
 
 /// The digest's first half as a UUID (version 5: derived from a name).
-pub(super) fn uuid(digest: [u8; 32]) -> String {
-    let mut bytes: [u8; 16] = std::array::from_fn(|at| digest[at]);
-    bytes[6] = bytes[6] & 0x0f | 0x50;
-    bytes[8] = bytes[8] & 0x3f | 0x80;
-    let mut out = String::with_capacity(36);
-    for (at, byte) in bytes.iter().enumerate() {
-        if matches!(at, 4 | 6 | 8 | 10) {
-            out.push('-');
-        }
-        out.push_str(&format!("{byte:02x}"));
-    }
-    out
+pub(in crate::destination) fn uuid(digest: [u8; 32]) -> String {
+    let half = std::array::from_fn(|at| digest[at]);
+    uuid::Builder::from_sha1_bytes(half).into_uuid().to_string()
 }
 
 #[cfg(test)]

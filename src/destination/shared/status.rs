@@ -1,105 +1,105 @@
 //! What does a response prove about its request: applied, certainly not applied, or unknown? One classification for all
 //! vendors, from status, content type and body.
 //!
-//! A vendor supplies an [`Api`]: the statuses and the body that its documentation promises for a request that was taken,
-//! and the words that tell an operator what to check. Everything else is decided here, so that a page of HTML, a
+//! A vendor supplies an [`DocumentedApi`]: the statuses and the body that its documentation promises for a request that was accepted,
+//! and what an operator should check. Everything else is decided here, so that a page of HTML, a
 //! redirect, an empty body or a proxy's error is never a delivery at any of them. What a vendor documents beyond that
-//! (a 400 that names the key, a quota that is used up) it decides before it asks here.
+//! (a 400 that names the key, a quota that is used up) it decides before.
 //!
 //! | response | proves | verdict |
 //! |---|---|---|
 //! | a documented status with the documented body | applied | delivered |
-//! | the documented refusal in a 2xx (`"success": false`) | not applied | refused: split, then rejected |
-//! | any other 2xx | nothing: whoever answered may have passed the request on | stop, outcome unknown, unless others are taken |
+//! | the documented rejection in a 2xx (`"success": false`) | not applied | rejected: split, then rejected |
+//! | any other 2xx | nothing: what responded may have passed the request on | stop, outcome unknown, unless others are accepted |
 //! | 3xx | nothing: some servers work first and redirect then | as above |
-//! | 401 | not applied | stop unless others are taken |
-//! | 403, 404, 405, 410, 451, 501, 505 | not applied | stop unless others are taken: a firewall answers so to a single text |
+//! | 401 | not applied | stop unless others are accepted |
+//! | 403, 404, 405, 410, 451, 501, 505 | not applied | stop unless others are accepted: a firewall responds so to a single text |
 //! | 406, 415, 421, 426, 431 | not applied | the same: they are about how it was sent |
 //! | 402, 407, 511 | not applied | stop |
 //! | 413 | not applied | split |
 //! | 425, 429 | not applied | repeat later |
-//! | other 4xx | not applied | refused: split, then rejected |
+//! | other 4xx | not applied | rejected: split, then rejected |
 //! | 408, other 5xx, anything else | nothing | repeat, then split |
 
 use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{Blame, ElementVerdict, Verdict};
+use crate::destination::{Blame, ElementVerdict, Verdict};
 use crate::io::http::{Applied, Response};
 
 /// How many bytes of a body are searched for HTML.
 const PAGE_SEARCHED_BYTES: usize = 1_024;
 
 /// What a vendor's documentation says, as far as this classification needs it.
-pub(super) struct Api<'a> {
+pub(in crate::destination) struct DocumentedApi<'a> {
     /// The vendor as messages name it.
-    pub(super) vendor: &'a str,
+    pub(in crate::destination) vendor: &'a str,
     /// The statuses of its acknowledgement.
-    pub(super) statuses: &'a [u16],
+    pub(in crate::destination) statuses: &'a [u16],
     /// What the body of such a response says.
-    pub(super) body: &'a dyn Fn(&Body) -> Said,
+    pub(in crate::destination) body: &'a dyn Fn(&ResponseBody) -> Acknowledgement,
     /// The settings that hold its address, in backquotes.
-    pub(super) address: &'a str,
+    pub(in crate::destination) address: &'a str,
     /// What to do about a 401.
-    pub(super) credentials: &'a str,
+    pub(in crate::destination) credentials: &'a str,
     /// What to do about a 402.
-    pub(super) plan: &'a str,
+    pub(in crate::destination) plan: &'a str,
     /// How long to wait before the request is repeated, where the response asks for it.
-    pub(super) after: Option<Duration>,
+    pub(in crate::destination) after: Option<Duration>,
 }
 
 /// What the body of a success says.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Said {
+pub(in crate::destination) enum Acknowledgement {
     /// The documented acknowledgement, and what the vendor remarked with it.
-    Taken(Option<String>),
-    /// The documented refusal, and whether some of the request may have been applied all the same.
-    Refused(Applied),
-    /// Elements that the vendor names as refused.
-    RefusedSome(Vec<(usize, String)>),
+    Accepted(Option<String>),
+    /// The documented rejection, and whether some of the request may have been applied all the same.
+    Rejected(Applied),
+    /// Elements that the vendor names as rejected.
+    RejectedSome(Vec<(usize, String)>),
     /// Nothing that the vendor documents.
-    Foreign,
+    Undocumented,
 }
 
-impl Said {
+impl Acknowledgement {
     /// The acknowledgement without a remark where `taken`, and nothing documented otherwise.
-    pub(super) fn taken_if(taken: bool) -> Said {
-        if taken { Said::Taken(None) } else { Said::Foreign }
+    pub(in crate::destination) fn accepted_if(accepted: bool) -> Acknowledgement {
+        if accepted { Acknowledgement::Accepted(None) } else { Acknowledgement::Undocumented }
     }
 }
 
 /// A response's body, read once.
-pub(super) struct Body {
+pub(in crate::destination) struct ResponseBody {
     /// The text without blanks around it.
-    pub(super) text: String,
-    /// Its JSON; null when it is none.
-    pub(super) json: Value,
+    pub(in crate::destination) text: String,
+    /// Its JSON; null when it is not JSON.
+    pub(in crate::destination) json: Value,
     /// Whether it is a page of HTML, by its beginning or by its content type.
-    pub(super) page: bool,
+    pub(in crate::destination) page: bool,
 }
 
-impl Body {
+impl ResponseBody {
     /// Reads a response's body.
-    pub(super) fn of(response: &Response) -> Body {
+    pub(in crate::destination) fn of(response: &Response) -> ResponseBody {
         let text = String::from_utf8_lossy(&response.body).trim_start_matches('\u{feff}').trim().to_owned();
         let json = serde_json::from_str(&text).unwrap_or_default();
-        Body { text, json, page: is_page(response) }
+        ResponseBody { text, json, page: is_page(response) }
     }
 
     /// The member of this name, where the body is an object.
-    pub(super) fn member(&self, name: &str) -> Option<&Value> {
+    pub(in crate::destination) fn member(&self, name: &str) -> Option<&Value> {
         self.json.as_object()?.get(name)
     }
 
     /// Whether it says that something went wrong: `"success": false`, `"ok": false`.
-    pub(super) fn says_no(&self) -> bool {
+    pub(in crate::destination) fn reports_failure(&self) -> bool {
         ["success", "ok"].iter().any(|name| self.member(name) == Some(&Value::Bool(false)))
     }
 
-    /// Whether it speaks of an error: a member of that name that is not empty, a status or a code of that kind, or a plain
+    /// Whether it mentions an error: a member of that name that is not empty, a status or a code of that kind, or a plain
     /// text that begins with the word.
-    pub(super) fn speaks_of_an_error(&self) -> bool {
+    pub(in crate::destination) fn mentions_error(&self) -> bool {
         let filled = |value: &Value| match value {
             Value::Null | Value::Bool(false) => false,
             Value::String(text) => !text.is_empty(),
@@ -134,7 +134,7 @@ impl Body {
 
 /// Whether a response is a page of HTML, by its content type or by how its body begins. XML that is no page
 /// (`<response>`) does not begin so.
-pub(super) fn is_page(response: &Response) -> bool {
+pub(in crate::destination) fn is_page(response: &Response) -> bool {
     let start =
         String::from_utf8_lossy(&response.body[..response.body.len().min(PAGE_SEARCHED_BYTES)]).to_ascii_lowercase();
     let start = start.trim_start_matches('\u{feff}').trim_start();
@@ -155,19 +155,19 @@ pub(super) fn is_page(response: &Response) -> bool {
 }
 
 /// The verdict that a response has at a vendor. `reason` is what it says, safe to show. Total: any status and body has one.
-pub(super) fn judge(response: &Response, reason: String, api: &Api<'_>) -> Verdict {
-    let Api { vendor, address, after, .. } = *api;
+pub(in crate::destination) fn classify(response: &Response, reason: String, api: &DocumentedApi<'_>) -> Verdict {
+    let DocumentedApi { vendor, address, after, .. } = *api;
     let stop = |reason: String, blame, applied, advice: String| Verdict::Stop { reason, advice, blame, applied };
-    let elsewhere = || format!("check {address}: {vendor} does not seem to be what answers there");
+    let elsewhere = || format!("check {address}: {vendor} does not seem to be what responds there");
     match response.status {
         200..=299 => {
-            let body = Body::of(response);
+            let body = ResponseBody::of(response);
             let documented = api.statuses.contains(&response.status);
-            match if documented { (api.body)(&body) } else { Said::Foreign } {
-                Said::Taken(warning) => Verdict::Accepted { warning },
-                Said::Refused(applied) => Verdict::Rejected { reason, applied },
-                Said::RefusedSome(elements) => Verdict::RejectedSome { elements },
-                Said::Foreign => {
+            match if documented { (api.body)(&body) } else { Acknowledgement::Undocumented } {
+                Acknowledgement::Accepted(warning) => Verdict::Accepted { warning },
+                Acknowledgement::Rejected(applied) => Verdict::Rejected { reason, applied },
+                Acknowledgement::RejectedSome(elements) => Verdict::RejectedSome { elements },
+                Acknowledgement::Undocumented => {
                     let what = match () {
                         () if body.page => "a web page",
                         () if body.text.is_empty() && documented => "an empty body",
@@ -185,8 +185,8 @@ pub(super) fn judge(response: &Response, reason: String, api: &Api<'_>) -> Verdi
             Blame::Unclear,
             Applied::Maybe,
             format!(
-                "check {address}: the address answers with a redirect, which is not followed because it could carry the \
-                 credentials elsewhere; write the address that it leads to"
+                "check {address}: it responds with a redirect, which is not followed because it could carry the credentials \
+                 elsewhere; use the URL that it redirects to"
             ),
         ),
         401 => stop(reason, Blame::Credentials, Applied::No, api.credentials.to_owned()),
@@ -195,25 +195,25 @@ pub(super) fn judge(response: &Response, reason: String, api: &Api<'_>) -> Verdi
             reason,
             Blame::Unclear,
             Applied::No,
-            format!("{}, and whether a firewall or proxy between here and {vendor} refuses requests", api.credentials),
+            format!("{}, and whether a firewall or proxy between here and {vendor} blocks requests", api.credentials),
         ),
         404 | 405 | 410 => stop(
             reason,
             Blame::Unclear,
             Applied::No,
-            format!("check {address}: {vendor} takes no such request at this address"),
+            format!("check {address}: {vendor} accepts no such request at this URL"),
         ),
         406 | 415 | 421 | 426 | 431 => stop(
             reason,
             Blame::Unclear,
             Applied::No,
-            format!("check {address}, `gzip`, and what stands before {vendor}: it is refused how the request was sent"),
+            format!("check {address}, `gzip`, and any proxy before {vendor}: the way the request was sent is rejected"),
         ),
         451 => stop(
             reason,
             Blame::Unclear,
             Applied::No,
-            format!("ask {vendor}, or whoever runs the network: access is denied for legal reasons"),
+            format!("ask {vendor} or the network's operator: access is denied for legal reasons"),
         ),
         407 => stop(
             reason,
@@ -229,57 +229,64 @@ pub(super) fn judge(response: &Response, reason: String, api: &Api<'_>) -> Verdi
             reason,
             Blame::Unclear,
             Applied::No,
-            format!("check {address}: what answers there does not speak {vendor}'s protocol"),
+            format!("check {address}: what responds there does not support {vendor}'s protocol"),
         ),
         511 => stop(
             reason,
             Blame::Us,
             Applied::No,
-            "log in to this machine's network: it answers instead of the destination".to_owned(),
+            "log in to this machine's network: it responds instead of the destination".to_owned(),
         ),
         // The other 5xx, and statuses that mean nothing to HTTP.
         _ => Verdict::Retry { reason, after, applied: Applied::Maybe },
     }
 }
 
-/// What a vendor says of one element, where it answers for each.
+/// What a vendor says of one element, where it has a result for each.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum OfOne {
-    /// It was taken; what the vendor remarked.
-    Taken(Option<String>),
-    /// It is refused for good.
-    Refused(String),
+pub(in crate::destination) enum ElementStatus {
+    /// It was accepted; what the vendor remarked.
+    Accepted(Option<String>),
+    /// It is rejected for good.
+    Rejected(String),
     /// It was not taken for now.
-    Later(String),
+    RetryLater(String),
     /// It was not taken, nor will anything be: a quota.
-    Barred(String),
+    Blocked(String),
     /// It was accepted in a way that need not have an effect.
     Unclear(String),
     /// Nothing that the vendor documents.
-    Foreign,
+    Undocumented,
 }
 
-/// The verdict on a response that answers for each element, given what it says of them in their order.
-pub(super) fn judge_each(response: &Response, reason: String, of_each: Vec<OfOne>, api: &Api<'_>) -> Verdict {
+/// The verdict on a response with a result for each element, given what it says of them in their order.
+pub(in crate::destination) fn classify_per_element(
+    response: &Response,
+    reason: String,
+    of_each: Vec<ElementStatus>,
+    api: &DocumentedApi<'_>,
+) -> Verdict {
     let (mut verdicts, mut warning, mut foreign) = (Vec::new(), None, Vec::new());
     let (mut later, mut barred): (Option<String>, Option<String>) = (None, None);
     for (at, said) in of_each.into_iter().enumerate() {
         match said {
-            OfOne::Taken(remark) => {
+            ElementStatus::Accepted(remark) => {
                 warning = warning.or(remark);
                 verdicts.push((at, ElementVerdict::Accepted));
             }
-            OfOne::Refused(reason) => verdicts.push((at, ElementVerdict::Rejected { reason })),
-            OfOne::Unclear(reason) => verdicts.push((at, ElementVerdict::Unclear { reason })),
-            OfOne::Later(reason) => drop(later.get_or_insert(reason)),
-            OfOne::Barred(reason) => drop(barred.get_or_insert(reason)),
-            OfOne::Foreign => foreign.push(at),
+            ElementStatus::Rejected(reason) => verdicts.push((at, ElementVerdict::Rejected { reason })),
+            ElementStatus::Unclear(reason) => verdicts.push((at, ElementVerdict::Unclear { reason })),
+            ElementStatus::RetryLater(reason) => drop(later.get_or_insert(reason)),
+            ElementStatus::Blocked(reason) => drop(barred.get_or_insert(reason)),
+            ElementStatus::Undocumented => foreign.push(at),
         }
     }
     let rest = match (barred, later) {
         (None, None) if foreign.is_empty() => Verdict::ACCEPTED,
-        // Nothing is known of these: as of a response that tells nothing.
-        (None, None) => judge(response, reason.clone(), &Api { body: &|_| Said::Foreign, ..*api }),
+        // Nothing is known of these: as of an undocumented response.
+        (None, None) => {
+            classify(response, reason.clone(), &DocumentedApi { body: &|_| Acknowledgement::Undocumented, ..*api })
+        }
         (Some(reason), _) => Verdict::stop(reason, api.plan),
         (None, Some(reason)) => Verdict::Retry { reason, after: api.after, applied: Applied::No },
     };
@@ -292,11 +299,11 @@ pub(super) fn judge_each(response: &Response, reason: String, of_each: Vec<OfOne
     match verdicts.first() {
         None => rest,
         Some(_) if whole && all(&|one| *one == ElementVerdict::Accepted) => Verdict::Accepted { warning },
-        // Something that takes nothing at all must look like it, so a refusal of everything is not taken apart here.
+        // Something that takes nothing at all must look like it, so a rejection of everything is not taken apart here.
         Some((_, ElementVerdict::Rejected { reason }))
             if whole && all(&|one| matches!(one, ElementVerdict::Rejected { .. })) =>
         {
-            Verdict::refused(reason.clone())
+            Verdict::rejected(reason.clone())
         }
         Some(_) => Verdict::PerElement { verdicts, warning, rest: Box::new(rest) },
     }
@@ -304,18 +311,18 @@ pub(super) fn judge_each(response: &Response, reason: String, of_each: Vec<OfOne
 
 /// What a vendor that documents no body says with a success: nothing, a JSON object without an error, or a word of
 /// consent. A page, a sentence, JSON that breaks off are something else's.
-pub(super) fn undocumented_body(body: &Body) -> Said {
+pub(in crate::destination) fn undocumented_body(body: &ResponseBody) -> Acknowledgement {
     const WORDS: [&str; 6] = ["ok", "success", "accepted", "true", "1", "created"];
     let word = body.json.as_str().unwrap_or(&body.text).to_ascii_lowercase();
     let plain = body.text.is_empty() || body.json.is_object() || WORDS.contains(&word.as_str());
-    Said::taken_if(plain && !body.page && !body.speaks_of_an_error())
+    Acknowledgement::accepted_if(plain && !body.page && !body.mentions_error())
 }
 
-/// What a server of the operator's own says with a success: anything but a page, JSON that breaks off, and what speaks of
+/// What a server of the operator's own says with a success: anything but a page, JSON that breaks off, and what mentions
 /// an error.
-pub(super) fn any_body(body: &Body) -> Said {
+pub(in crate::destination) fn any_body(body: &ResponseBody) -> Acknowledgement {
     let torn = body.text.starts_with(['{', '[']) && body.json.is_null();
-    Said::taken_if(!torn && !body.page && !body.speaks_of_an_error())
+    Acknowledgement::accepted_if(!torn && !body.page && !body.mentions_error())
 }
 
 #[cfg(test)]
@@ -328,8 +335,8 @@ mod tests {
     }
 
     fn verdict(status: u16, kind: &str, body: &str) -> Verdict {
-        let word = |body: &Body| Said::taken_if(body.text == "success");
-        let api = Api {
+        let word = |body: &ResponseBody| Acknowledgement::accepted_if(body.text == "success");
+        let api = DocumentedApi {
             vendor: "Acme",
             statuses: &[200],
             body: &word,
@@ -338,7 +345,7 @@ mod tests {
             plan: "check the plan",
             after: None,
         };
-        judge(&response(status, kind, body), format!("HTTP {status}"), &api)
+        classify(&response(status, kind, body), format!("HTTP {status}"), &api)
     }
 
     #[test]
@@ -356,27 +363,28 @@ mod tests {
 
     #[test]
     fn each_element_has_what_was_said_of_it() {
-        let api = Api {
+        let api = DocumentedApi {
             vendor: "Acme",
             statuses: &[200],
-            body: &|_| Said::Foreign,
+            body: &|_| Acknowledgement::Undocumented,
             address: "`base_url`",
             credentials: "check `api_key`",
             plan: "check the plan",
             after: Some(Duration::from_secs(1)),
         };
-        let judge =
-            |of_each| judge_each(&response(200, "application/json", "{}"), "HTTP 200".to_owned(), of_each, &api);
+        let classify = |of_each| {
+            classify_per_element(&response(200, "application/json", "{}"), "HTTP 200".to_owned(), of_each, &api)
+        };
         let words = |text: &str| text.to_owned();
-        let (taken, later) = (OfOne::Taken(None), OfOne::Later(words("busy")));
+        let (taken, later) = (ElementStatus::Accepted(None), ElementStatus::RetryLater(words("busy")));
         assert_eq!(
-            judge(vec![taken.clone(), OfOne::Taken(Some(words("hm")))]),
+            classify(vec![taken.clone(), ElementStatus::Accepted(Some(words("hm")))]),
             Verdict::Accepted { warning: Some(words("hm")) }
         );
         let retry = Verdict::Retry { reason: words("busy"), after: api.after, applied: Applied::No };
-        assert_eq!(judge(vec![later.clone(), later.clone()]), retry);
+        assert_eq!(classify(vec![later.clone(), later.clone()]), retry);
         let Verdict::PerElement { verdicts, warning: None, rest } =
-            judge(vec![taken.clone(), OfOne::Refused(words("no")), later, OfOne::Foreign])
+            classify(vec![taken.clone(), ElementStatus::Rejected(words("no")), later, ElementStatus::Undocumented])
         else {
             panic!()
         };
@@ -386,11 +394,12 @@ mod tests {
             [(0, ElementVerdict::Accepted), (1, ElementVerdict::Rejected { reason: words("no") }), (3, unclear)]
         );
         assert_eq!(*rest, retry);
-        let all = judge(vec![OfOne::Refused(words("no")), OfOne::Refused(words("neither"))]);
-        assert_eq!(all, Verdict::refused(words("no")), "halves will tell whether it is about them");
-        let barred = judge(vec![OfOne::Barred(words("quota")), OfOne::Barred(words("quota"))]);
+        let all = classify(vec![ElementStatus::Rejected(words("no")), ElementStatus::Rejected(words("neither"))]);
+        assert_eq!(all, Verdict::rejected(words("no")), "halves will tell whether it is about them");
+        let barred = classify(vec![ElementStatus::Blocked(words("quota")), ElementStatus::Blocked(words("quota"))]);
         assert!(matches!(barred, Verdict::Stop { blame: Blame::Us, applied: Applied::No, .. }), "{barred:?}");
-        for foreign in [judge(vec![OfOne::Foreign]), judge(vec![taken, OfOne::Foreign])] {
+        for foreign in [classify(vec![ElementStatus::Undocumented]), classify(vec![taken, ElementStatus::Undocumented])]
+        {
             let rest = if let Verdict::PerElement { rest, .. } = foreign { *rest } else { foreign };
             assert!(matches!(rest, Verdict::Stop { blame: Blame::Unclear, applied: Applied::Maybe, .. }), "{rest:?}");
         }
@@ -421,7 +430,7 @@ mod tests {
 
     #[test]
     fn pages_are_told_from_texts() {
-        let page = |kind: &str, body: &str| Body::of(&response(200, kind, body)).page;
+        let page = |kind: &str, body: &str| ResponseBody::of(&response(200, kind, body)).page;
         for body in ["<!DOCTYPE HTML><title>x</title>", "\u{feff} <html>", "<!-- x --><HTML lang='en'>", "<h1>Hi</h1>"]
         {
             assert!(page("application/json", body), "{body}");
@@ -435,7 +444,7 @@ mod tests {
 
     #[test]
     fn errors_are_heard() {
-        let speaks = |body: &str| Body::of(&response(200, "", body)).speaks_of_an_error();
+        let speaks = |body: &str| ResponseBody::of(&response(200, "", body)).mentions_error();
         for body in [
             r#"{"error":"no"}"#,
             r#"{"errors":[1]}"#,

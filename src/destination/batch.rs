@@ -1,4 +1,4 @@
-//! Which elements share a request? Packs by all limits at once; says where to cut a batch that was too large.
+//! Batches: packs elements into requests within all limits, and finds where to cut a batch that was too large.
 
 use super::RequestLimits;
 
@@ -7,7 +7,7 @@ use super::RequestLimits;
 pub struct Size {
     /// Its bytes in the body.
     pub bytes: usize,
-    /// The traits it speaks about.
+    /// Its traits.
     pub traits: usize,
 }
 
@@ -79,13 +79,13 @@ fn oversized(size: Size, limits: &RequestLimits) -> Option<String> {
     let room = limits.element_bytes_max.min(limits.body_bytes_max.saturating_sub(limits.envelope_bytes));
     if size.bytes > room {
         return Some(format!(
-            "the group's traits take {} bytes in a request; the destination takes at most {room}: shorten or remove some",
+            "the group's traits take {} bytes in a request; the destination accepts at most {room}: shorten or remove some",
             size.bytes
         ));
     }
     (size.traits > limits.traits_max).then(|| {
         format!(
-            "{} traits in one request; the destination takes at most {}: remove some",
+            "{} traits in one request; the destination accepts at most {}: remove some",
             size.traits, limits.traits_max
         )
     })
@@ -190,7 +190,7 @@ mod tests {
                 prop_assert!(batch.is_sorted());
             }
             let best = lower_bound(&sizes, &AMPLITUDE);
-            // Five in a hundred; below twenty requests that is the one begun last.
+            // Five in a hundred; below twenty requests that is the last one.
             prop_assert!(packed.batches.len() <= best + (best / 20).max(1), "{} for {best}", packed.batches.len());
             let lower = RequestLimits { body_bytes_max: goal, ..AMPLITUDE };
             for batch in pack(&sizes, &AMPLITUDE, goal).batches {

@@ -1,72 +1,75 @@
-//! Do a mapping's traits keep to the names that a vendor gives a meaning, and to each other?
+//! Reserved traits: findings about names that a vendor gives a meaning, and names that collide.
 //!
-//! All of it is said before anything is read: from declared types and constants. A type that nobody declared is not
-//! guessed at.
+//! All of it is found before anything is read, from declared types and constants. An undeclared type is not guessed.
 
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, NaiveDate};
 use serde_json::Value;
 
-use super::{MappingFinding, TraitShape};
+use crate::destination::{MappingFinding, TraitShape};
 use crate::model::cell::As;
 
 /// What a reserved trait should be.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Wanted {
+pub(in crate::destination) enum ExpectedType {
     /// Text.
     Text,
     /// A number.
     Number,
     /// A date or a timestamp.
-    Moment,
+    Timestamp,
     /// An object with these members.
     Members(&'static [&'static str]),
     /// One of these words.
-    Word(&'static [&'static str]),
+    OneOf(&'static [&'static str]),
 }
 
 /// A trait with a meaning of its own.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Reserved {
-    pub(super) name: &'static str,
-    pub(super) wanted: Wanted,
+pub(in crate::destination) struct ReservedTrait {
+    pub(in crate::destination) name: &'static str,
+    pub(in crate::destination) wanted: ExpectedType,
     /// What to know where the vendor's own pages disagree; empty otherwise.
-    pub(super) note: &'static str,
+    pub(in crate::destination) note: &'static str,
 }
 
-pub(super) const fn reserved(name: &'static str, wanted: Wanted) -> Reserved {
-    Reserved { name, wanted, note: "" }
+pub(in crate::destination) const fn reserved_trait(name: &'static str, wanted: ExpectedType) -> ReservedTrait {
+    ReservedTrait { name, wanted, note: "" }
 }
 
 /// How a vendor compares names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Folding {
+pub(in crate::destination) enum NameFolding {
     /// Without regard to capitals.
     Capitals,
     /// Without regard to capitals and underscores: `createdAt` is `created_at`.
     CapitalsAndUnderscores,
 }
 
-impl Folding {
-    pub(super) fn fold(self, name: &str) -> String {
+impl NameFolding {
+    pub(in crate::destination) fn fold(self, name: &str) -> String {
         let lower = name.to_lowercase();
         match self {
-            Folding::Capitals => lower,
-            Folding::CapitalsAndUnderscores => lower.replace('_', ""),
+            NameFolding::Capitals => lower,
+            NameFolding::CapitalsAndUnderscores => lower.replace('_', ""),
         }
     }
 
     fn regardless_of(self) -> &'static str {
         match self {
-            Folding::Capitals => "capitals",
-            Folding::CapitalsAndUnderscores => "capitals and underscores",
+            NameFolding::Capitals => "capitals",
+            NameFolding::CapitalsAndUnderscores => "capitals and underscores",
         }
     }
 }
 
 /// Two traits, or two members of one object, that are one to the vendor: which value wins would be chance.
-pub(super) fn collisions(vendor: &str, folding: Folding, traits: &[TraitShape<'_>]) -> Vec<MappingFinding> {
+pub(in crate::destination) fn collisions(
+    vendor: &str,
+    folding: NameFolding,
+    traits: &[TraitShape<'_>],
+) -> Vec<MappingFinding> {
     let mut found = Vec::new();
     let mut clash = |about: &str, names: &mut dyn Iterator<Item = &str>, what: &str| {
         let mut met: BTreeMap<String, String> = BTreeMap::new();
@@ -92,11 +95,11 @@ pub(super) fn collisions(vendor: &str, folding: Folding, traits: &[TraitShape<'_
     found
 }
 
-/// Reserved traits that are declared, or set, as something else.
-pub(super) fn mistyped(
+/// ReservedTrait traits that are declared, or set, as something else.
+pub(in crate::destination) fn mistyped(
     spec: &str,
-    table: &[Reserved],
-    folding: Folding,
+    table: &[ReservedTrait],
+    folding: NameFolding,
     traits: &[TraitShape<'_>],
 ) -> Vec<MappingFinding> {
     let one = |shape: &TraitShape<'_>| {
@@ -109,13 +112,13 @@ pub(super) fn mistyped(
     traits.iter().filter_map(one).collect()
 }
 
-/// What can be told of a trait's values before any is read.
+/// What is known of a trait's values before any is read.
 #[derive(PartialEq)]
 enum Seen<'a> {
     Text(Option<&'a str>),
     Number,
     Flag,
-    Moment,
+    Timestamp,
     List,
     Object,
     Unknown,
@@ -133,31 +136,31 @@ fn seen<'a>(shape: &TraitShape<'a>) -> Seen<'a> {
         (None, Some(As::String)) => Seen::Text(None),
         (None, Some(As::Number | As::Integer)) => Seen::Number,
         (None, Some(As::Boolean)) => Seen::Flag,
-        (None, Some(As::Date | As::Timestamp)) => Seen::Moment,
+        (None, Some(As::Date | As::Timestamp)) => Seen::Timestamp,
         (None, Some(As::List)) => Seen::List,
         (None, Some(As::Json) | None) => Seen::Unknown,
     }
 }
 
-fn mismatch(reserved: &Reserved, shape: &TraitShape<'_>) -> Option<(String, String)> {
+fn mismatch(reserved: &ReservedTrait, shape: &TraitShape<'_>) -> Option<(String, String)> {
     let seen = seen(shape);
     let declare = |kind: &str| format!("declare `as = \"{kind}\"`, or use another name");
     match reserved.wanted {
         _ if seen == Seen::Unknown => None,
-        Wanted::Text => {
-            (!matches!(seen, Seen::Text(_) | Seen::Moment)).then(|| ("is text".to_owned(), declare("string")))
+        ExpectedType::Text => {
+            (!matches!(seen, Seen::Text(_) | Seen::Timestamp)).then(|| ("is text".to_owned(), declare("string")))
         }
-        Wanted::Number => (seen != Seen::Number).then(|| ("is a number".to_owned(), declare("number"))),
-        Wanted::Moment => {
-            let fits = seen == Seen::Moment || matches!(seen, Seen::Text(Some(text)) if is_moment(text));
+        ExpectedType::Number => (seen != Seen::Number).then(|| ("is a number".to_owned(), declare("number"))),
+        ExpectedType::Timestamp => {
+            let fits = seen == Seen::Timestamp || matches!(seen, Seen::Text(Some(text)) if is_moment(text));
             (!fits).then(|| ("is an ISO 8601 date".to_owned(), declare("timestamp")))
         }
-        Wanted::Word(words) => match seen {
+        ExpectedType::OneOf(words) => match seen {
             Seen::Text(None) => None,
             Seen::Text(Some(text)) if words.contains(&text) => None,
             _ => Some((format!("is {}", listed(words)), "write one of these words".to_owned())),
         },
-        Wanted::Members(names) => {
+        ExpectedType::Members(names) => {
             if seen != Seen::Object {
                 let help = format!("map it as an object: `{{ {} = … }}`", names.first().unwrap_or(&"…"));
                 return Some(("is an object".to_owned(), help));
