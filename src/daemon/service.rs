@@ -21,7 +21,7 @@ use crate::service::api::{About, EnqueuedRun, PlanStream, ResultStream, Service,
 use crate::service::commands;
 use crate::service::job::{Context, Job};
 use crate::service::open;
-use crate::service::queries::{Queries, unknown_run};
+use crate::service::queries::{Queries, sync_errors, unknown_run};
 use crate::service::tracker::Tracker;
 use crate::service::views::{
     ActivityState, ChangeView, ExportedGroup, GroupView, QueuedRunView, RejectedView, RunDetail, RunView, SyncActivity,
@@ -86,6 +86,7 @@ impl Supervisor {
             config_read_at: config.read_at,
             config_problems: config.problems.clone(),
             ledger_problem: self.ledger_problem(),
+            sync_errors: sync_errors(&config.project),
             stopping,
             running,
             parallel_runs: daemon.parallel_runs,
