@@ -1,5 +1,5 @@
-//! How many plans are made at a time? As many as runs go on at a time, beside these; a few more wait their turn, and whoever
-//! comes after that is told to come again. Who goes away while waiting leaves the queue.
+//! The places in which plans are made: as many as runs go on at a time, beside the runs. A few more plans wait their turn, and
+//! further ones are refused. A client that disconnects while waiting leaves the queue.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
