@@ -120,7 +120,7 @@ pub struct Candidate {
     pub synced: Document,
     /// Whether the synced document was confirmed when the run began.
     pub confirmed: bool,
-    /// The journal sequence at which the group was last settled; 0 for never.
+    /// The journal sequence of the last delivery to the group; 0 without one.
     pub settled_seq: u64,
     /// The document that was rejected and why, when it was rejected last.
     pub rejected: Option<(Document, String)>,

@@ -59,15 +59,15 @@ impl ChangeOutcome {
 pub struct JournalEntry {
     /// The group's id.
     pub key: String,
-    /// What was said, or would have been; shared with what was delivered.
+    /// What was sent, or would have been; shared with delivery.
     pub change: Arc<Change>,
-    /// What the destination holds once this is delivered; `None` when the group is then forgotten. For a rejection: the
-    /// document that was refused.
+    /// What the destination has once this is delivered; `None` when the group is then forgotten. For a rejection: the
+    /// document that was rejected.
     pub document: Option<After>,
     /// The row's fingerprint; `None` for a missing group.
     pub fingerprint: Option<u64>,
     /// What became of it.
     pub outcome: ChangeOutcome,
-    /// The destination's words, or ours.
+    /// The error message.
     pub reason: Option<String>,
 }

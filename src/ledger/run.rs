@@ -9,16 +9,16 @@ pub struct RunStart {
     pub sync: String,
     /// The run's id; ids of later runs sort after it.
     pub run: String,
-    /// What the run is about, as one text: the mapping's fingerprint and whatever else must be the same for a cursor to
+    /// What the run is about, as one text: the mapping's fingerprint and all else that must be the same for a cursor to
     /// go on. The ledger only compares it.
     pub mapping: String,
-    /// The mapping's traits: what the run may speak about.
+    /// The mapping's traits: what the run may send.
     pub traits: Vec<String>,
     /// When it began.
     pub started_at: DateTime<Utc>,
-    /// Who or what started it: a word for people.
+    /// Who or what started it, for people.
     pub started_by: String,
-    /// Whether it looks at a part only (one group, the first so many changes): none of a schedule's runs.
+    /// Whether it covers a part only (one group, the first so many changes): such a run serves no scheduled time.
     pub partial: bool,
 }
 
@@ -83,7 +83,7 @@ impl RunStatus {
 pub enum Cursor {
     /// The greatest value of the cursor column so far, as text.
     At(String),
-    /// The start: the whole model, because groups before the cursor are left to send.
+    /// The start: the whole model, because groups before the cursor are pending.
     ReadAll,
 }
 
@@ -108,14 +108,14 @@ pub struct RunCheckpoint {
     pub error_kind: Option<String>,
     /// The guard that stopped it, by name.
     pub guard: Option<String>,
-    /// What the record tells beyond its counts, as JSON. The ledger only keeps it.
+    /// The detail beyond the counts, as JSON. The ledger only stores it.
     pub detail: String,
 }
 
 /// What earlier runs left for the next one.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PreviousRun {
-    /// Runs that had died and were folded.
+    /// Crashed runs, which were folded.
     pub recovered: Vec<String>,
     /// The cursor of the last run that moved it, with the same mapping.
     pub cursor: Option<Cursor>,

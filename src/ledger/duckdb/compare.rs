@@ -17,7 +17,7 @@ use crate::source::staged::{self, BUCKETS, Bucket, Wanted};
 /// The synced state, by bucket.
 struct SyncedSums {
     buckets: Vec<Bucket>,
-    /// Groups that are candidates whatever their row is.
+    /// Groups that are candidates whether or not their row differs.
     always: Vec<u64>,
     /// Rejected groups.
     rejected: Vec<u64>,
@@ -68,7 +68,7 @@ async fn compare_all(
         ..Comparison::default()
     };
     let valid = found.rows - found.null_keys - found.empty_keys;
-    // Where only a part of the model was read, nothing says that the rest of a bucket is equal.
+    // Where only a part of the model was read, the rest of a bucket may differ.
     let differs = |bucket: usize| !whole || rows.buckets[bucket] != synced.buckets[bucket] || synced.always[bucket] > 0;
     let differing: Vec<u16> = (0..BUCKETS).filter(|bucket| differs(*bucket)).map(|bucket| bucket as u16).collect();
     // A rejected row that did not change has its group's fingerprint: it is excluded, and equal.

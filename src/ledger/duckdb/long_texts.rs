@@ -1,9 +1,9 @@
-//! Long texts: documents and changes that are too long to stand in a row of their table.
+//! Long texts: documents and changes that are too long for a row of their table.
 //!
 //! DuckDB logs, compresses and often reads 2,048 values of a column at a time, all of them in memory at once, and
 //! committing a single row rereads the up to 2,047 before it. Values of 200 KB then need 400 MB however little of the
 //! table is touched, and a ledger that cannot commit cannot be used again either. So no value is longer than
-//! [`INLINE_BYTES_MAX`]: a longer text stands in the table `texts`, in pieces, and the row has a [`Reference`] to it.
+//! [`INLINE_BYTES_MAX`]: a longer text is stored in the table `texts`, in pieces, and the row has a [`Reference`] to it.
 //!
 //! A text is written once, with the outcome it belongs to. Folding moves references, not texts, and what no row refers to
 //! any more is removed afterwards ([`remove_unused`]).
@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 
 use duckdb::{Appender, Connection, params};
 
-/// Bytes of a text that stands in its row. Two columns of 2,048 such values have 16 MB; DuckDB, too, stores longer ones
+/// Bytes of a text that is stored in its row. Two columns of 2,048 such values have 16 MB; DuckDB, too, stores longer ones
 /// elsewhere.
 pub(super) const INLINE_BYTES_MAX: usize = 4_000;
 /// Bytes of a piece: 2,048 of them have 4 MB.
@@ -25,7 +25,7 @@ pub(super) const TABLE: &str = "
 CREATE TABLE texts (id UBIGINT NOT NULL, part UINTEGER NOT NULL, text VARCHAR NOT NULL);
 ";
 
-/// What stands in a column in place of a long text: `@ID:BYTES`, or `@ID:BYTES=` for what the change of that id sets.
+/// What a column has in place of a long text: `@ID:BYTES`, or `@ID:BYTES=` for what the change of that id sets.
 /// Documents and changes themselves begin with a brace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Reference {
@@ -42,7 +42,7 @@ impl Reference {
     }
 }
 
-/// Bytes of the text that a stored value stands for.
+/// Bytes of the text that a stored value represents.
 pub(super) fn len(stored: &str) -> usize {
     Reference::parse(stored).map_or(stored.len(), |reference| reference.bytes)
 }
@@ -67,7 +67,7 @@ fn referred(column: &str, table: &str) -> String {
     )
 }
 
-/// Removes the texts that no row refers to. Nobody writes meanwhile.
+/// Removes the texts that no row refers to. The caller excludes other writers.
 pub(super) fn remove_unused(connection: &Connection) -> duckdb::Result<()> {
     if !connection.query_row("SELECT EXISTS (SELECT 1 FROM texts)", [], |row| row.get::<_, bool>(0))? {
         return Ok(());
@@ -157,7 +157,7 @@ impl Texts {
         Ok(texts)
     }
 
-    /// The text that a stored value stands for.
+    /// The text that a stored value represents.
     ///
     /// Errors: what is wrong with it, for people.
     pub(super) fn text<'a>(&'a self, stored: &'a str) -> Result<&'a str, String> {

@@ -17,9 +17,9 @@ use crate::ledger::{
     RunCheckpoint, RunRecord, RunStart, SourceRows, Storage,
 };
 
-/// A run that ends folds the log into the file when it is larger than this. What stands in the log stands in memory, too,
-/// and is read again after a kill: a daemon whose runs say little would let it grow for months. A long run is over before
-/// its log is looked at, so what it wrote is compressed once.
+/// A run that ends folds the log into the file when it is larger than this. What is in the log is in memory, too,
+/// and is read again after a kill: a daemon whose runs send little would let it grow for months. A long run is over before
+/// its log is checked, so what it wrote is compressed once.
 const LOG_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// How often, and how soon after each other, a run tries to fold the log into the file.
 const FOLD_TRIES: u32 = 100;
@@ -170,12 +170,12 @@ impl Ledger for DuckDbLedger {
                 .map_err(ledger_error("drop the candidates"))?;
             if left_behind {
                 let _turn = writing.lock();
-                // Like the tidying below: the next run tries again.
+                // Like the tidying below: the next run retries.
                 drop(long_texts::remove_unused(connection));
             }
             if log.and_then(|log| log.bytes()).is_some_and(|bytes| bytes > LOG_BYTES_MAX) {
-                // DuckDB refuses while somebody writes, or still reads what was removed just now, which takes moments.
-                // The run is recorded: a failure to tidy up is none of its own, and the next run tries again.
+                // DuckDB fails while another connection writes, or still reads what was removed just now, which is over soon.
+                // The run is recorded: a failure to tidy up does not fail it, and the next run retries.
                 for _ in 0..FOLD_TRIES {
                     let turn = writing.lock();
                     if connection.execute_batch("CHECKPOINT").is_ok() {

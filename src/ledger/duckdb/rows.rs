@@ -59,7 +59,7 @@ pub(super) fn begin(
     let cursor = latest("cursor_value", &format!("{same_mapping} AND (cursor_value IS NOT NULL OR read_all)"));
     let full_read_at = latest("ended_at", &format!("{same_mapping} AND full_read"));
     let rows = latest("source_rows", "source_rows IS NOT NULL");
-    let begun = PreviousRun {
+    let previous = PreviousRun {
         recovered: crashed,
         cursor: (connection.query_row(&cursor, [], |row| row.get::<_, Option<String>>(0)).optional()?)
             .filter(|_| !outdated)
@@ -90,7 +90,7 @@ pub(super) fn begin(
             ],
         )?;
     }
-    Ok(begun)
+    Ok(previous)
 }
 
 /// A line of the journal, spelled out.
@@ -153,7 +153,7 @@ pub(super) fn append(
     appender.flush()
 }
 
-/// Reads at one moment, so that what rows refer to is still there.
+/// Reads in one transaction, so that what rows refer to is still there.
 pub(super) fn at_once<T>(
     connection: &Connection,
     read: impl FnOnce(&Connection) -> duckdb::Result<T>,

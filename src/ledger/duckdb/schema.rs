@@ -1,7 +1,7 @@
 //! The ledger's tables and how an older file becomes a current one.
 //!
 //! No primary keys: uniqueness of `synced` is proved by the key check of every comparison, and an append to an unkeyed
-//! table costs a twentieth of an upsert into a keyed one. No foreign keys either: the journal outlives what it tells of.
+//! table costs a twentieth of an upsert into a keyed one. No foreign keys either: the journal outlives the groups it is about.
 
 use std::path::Path;
 
@@ -71,7 +71,7 @@ INSERT INTO identity VALUES (uuid()::VARCHAR, 0, NULL);
 ";
 
 /// Brings the file to [`VERSION`], in one transaction, with a copy of what it was beside `file` when it has an older one.
-/// Refuses a newer one.
+/// Rejects a newer one.
 pub(super) fn migrate(connection: &mut Connection, file: Option<&Path>, read_only: bool) -> Result<()> {
     let exists: bool = connection
         .query_row(

@@ -2,15 +2,15 @@
 //! only run it.
 //!
 //! `mismatches` joins only keys and fingerprints of buckets that differ: every row or group that is not plainly unchanged.
-//! Those of them that must be looked at are the candidates, and only their documents are read.
+//! Those of them that must be decided are the candidates, and only their documents are read.
 
 use super::long_texts;
 use crate::duckdb::{quote_identifier, quote_literal};
 use crate::ledger::{CompareOptions, MissingScope};
 use crate::source::staged::{bucket, row_hash};
 
-/// Counts and sums of the synced state, by bucket: number, groups, sum, exclusive or, groups that are candidates whatever
-/// their row is, rejected groups.
+/// Counts and sums of the synced state, by bucket: number, groups, sum, exclusive or, groups that are candidates whether or
+/// not their row differs, rejected groups.
 pub(super) fn synced_sums(sync: &str, options: &CompareOptions) -> String {
     let always = if options.retry_rejected {
         "unconfirmed_in IS NOT NULL OR rejected_reason IS NOT NULL"
@@ -241,7 +241,7 @@ pub(super) fn nothing_to_fold(sync: &str, run: &str) -> String {
 
 /// What becomes of every group that a run sent: its row as it will be, or `gone`.
 ///
-/// `document_from_change` in the journal stands for "exactly what the change sets", which spares first deliveries a copy.
+/// `document_from_change` in the journal means "exactly what the change sets", which spares first deliveries a copy.
 /// Long texts are not read: references to them move.
 pub(super) fn fold(sync: &str, run: &str) -> [String; 5] {
     let (sync, run) = (quote_literal(sync), quote_literal(run));
@@ -307,7 +307,7 @@ SELECT max(run) FROM aged WHERE age > {kept}"
     )
 }
 
-/// Whether anything may be older than a moment, by the clock alone: most runs find nothing to forget.
+/// Whether anything may be older than a time, by the clock alone: most runs find nothing to forget.
 pub(super) const MAYBE_OLD: &str = "SELECT EXISTS (SELECT 1 FROM runs WHERE ended_at < ?) \
     OR EXISTS (SELECT 1 FROM journal WHERE recorded_at < ?)";
 
