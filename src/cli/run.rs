@@ -70,7 +70,7 @@ impl FinishedRuns<'_> {
             }
             Err(Failure::Error(error)) if self.cli.json => {
                 let status = match error.kind() {
-                    Kind::Guard => RunStatus::Guarded,
+                    Kind::Guard => RunStatus::StoppedByGuard,
                     Kind::Interrupted => RunStatus::Incomplete,
                     _ => RunStatus::Failed,
                 };
@@ -143,11 +143,11 @@ fn show(report: &Report) -> Result<(), Failure> {
             parts.push(paint(style, format!("{} {state}", thousands(count))));
         }
     };
-    part(counts.said.delivered, "delivered", ADD);
+    part(counts.changes.delivered, "delivered", ADD);
     part(counts.removed.delivered, "removed", CHANGE);
-    part(counts.said.rejected + counts.removed.rejected, "rejected", REMOVE);
-    part(counts.said.not_sent + counts.removed.not_sent, "pending", CHANGE);
-    part(counts.said.unknown + counts.removed.unknown, "unconfirmed", CHANGE);
+    part(counts.changes.rejected + counts.removed.rejected, "rejected", REMOVE);
+    part(counts.changes.pending + counts.removed.pending, "pending", CHANGE);
+    part(counts.changes.unconfirmed + counts.removed.unconfirmed, "unconfirmed", CHANGE);
     let traits = match (counts.traits_set, counts.traits_unset) {
         (0, 0) => String::new(),
         (set, 0) => format!("; {} set", plural(set, "trait")),
@@ -166,14 +166,14 @@ fn show(report: &Report) -> Result<(), Failure> {
         parts.join(", "),
         paint(DIM, format!("({:.1} s, {})", report.seconds, report.run)),
     )?;
-    if counts.held > 0 {
+    if counts.rejected_unchanged > 0 {
         writeln!(
             out,
             "  {} rejected earlier and unchanged: see `groupcast rejected {}`; `--retry-rejected` sends them again",
-            thousands(counts.held),
+            thousands(counts.rejected_unchanged),
             report.sync
         )?;
-    } else if counts.said.rejected + counts.removed.rejected > counts.invalid_keys {
+    } else if counts.changes.rejected + counts.removed.rejected > counts.invalid_keys {
         writeln!(out, "  `groupcast rejected {}` shows the error messages", report.sync)?;
     }
     if report.beyond_limit > 0 {

@@ -44,9 +44,9 @@ pub(super) async fn runs(cli: &Cli, sync: Option<&str>, number: u64) -> Result<u
             run.started_by.clone(),
             status_text(run.status),
             thousands(counts.rows),
-            thousands(counts.said.delivered + counts.removed.delivered),
-            thousands(counts.said.rejected + counts.removed.rejected),
-            thousands(counts.open()),
+            thousands(counts.changes.delivered + counts.removed.delivered),
+            thousands(counts.changes.rejected + counts.removed.rejected),
+            thousands(counts.unfinished()),
             run.seconds().map_or_else(String::new, |took| format!("{took:.1} s")),
             run.error.clone().unwrap_or_default(),
         ]);
@@ -91,7 +91,7 @@ pub(super) async fn show_run(cli: &Cli, run: &str) -> Result<u8, Failure> {
         )?;
     }
     if let Some(counts) = &run.counts {
-        let said = &counts.said;
+        let said = &counts.changes;
         writeln!(
             out,
             "\n{} = {} unchanged + {} delivered + {} rejected + {} pending + {} unconfirmed",
@@ -99,8 +99,8 @@ pub(super) async fn show_run(cli: &Cli, run: &str) -> Result<u8, Failure> {
             thousands(counts.unchanged),
             thousands(said.delivered),
             thousands(said.rejected),
-            thousands(said.not_sent),
-            thousands(said.unknown),
+            thousands(said.pending),
+            thousands(said.unconfirmed),
         )?;
         if counts.removed.total() > 0 {
             let removed = &counts.removed;
@@ -110,8 +110,8 @@ pub(super) async fn show_run(cli: &Cli, run: &str) -> Result<u8, Failure> {
                 plural(removed.total(), "group"),
                 thousands(removed.delivered),
                 thousands(removed.rejected),
-                thousands(removed.not_sent),
-                thousands(removed.unknown),
+                thousands(removed.pending),
+                thousands(removed.unconfirmed),
             )?;
         }
         writeln!(

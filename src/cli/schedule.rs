@@ -74,7 +74,10 @@ fn row(mapping: &Mapping, view: &SyncView, zone: Zone) -> [String; 6] {
                 let failed = |run: &RunView| {
                     !matches!(
                         run.status,
-                        RunStatus::Delivered | RunStatus::SomeRejected | RunStatus::Running | RunStatus::Died
+                        RunStatus::Succeeded
+                            | RunStatus::SucceededWithRejections
+                            | RunStatus::Running
+                            | RunStatus::Crashed
                     )
                 };
                 local.push(match &view.last_run {

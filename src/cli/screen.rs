@@ -196,7 +196,7 @@ impl RunMonitor for Progress {
             state.done
         };
         if at.done > done {
-            self.note(Event::Saying { settled: at.done - done, total });
+            self.note(Event::Sending { settled: at.done - done, total });
         }
     }
 }
@@ -246,7 +246,7 @@ impl Monitor for Progress {
                 }
                 line
             }
-            Event::Saying { settled, total } => {
+            Event::Sending { settled, total } => {
                 state.done += settled;
                 if let Some(bar) = &state.bar {
                     bar.set_position(state.done);

@@ -51,9 +51,9 @@ struct StoredRun {
 fn past_run(run: &RunRecord) -> PastRun {
     let kind = run.error_kind.as_deref().and_then(Kind::from_name);
     let result = match (run.status, kind) {
-        (RunStatus::Delivered | RunStatus::SomeRejected, _) => PastResult::Succeeded,
-        (RunStatus::Died, None | Some(Kind::Interrupted)) => PastResult::ProcessCrashed,
-        (RunStatus::Died, _) => PastResult::RunCrashed,
+        (RunStatus::Succeeded | RunStatus::SucceededWithRejections, _) => PastResult::Succeeded,
+        (RunStatus::Crashed, None | Some(Kind::Interrupted)) => PastResult::ProcessCrashed,
+        (RunStatus::Crashed, _) => PastResult::RunCrashed,
         (_, Some(Kind::Interrupted)) => PastResult::Interrupted,
         (_, kind) => PastResult::Failed(kind),
     };

@@ -148,7 +148,7 @@ impl Supervisor {
 /// The result of a run that gave a report.
 fn result_of(report: &Report) -> RunResult {
     match (report.status, &report.stopped) {
-        (RunStatus::Delivered | RunStatus::SomeRejected, _) => RunResult::Succeeded,
+        (RunStatus::Succeeded | RunStatus::SucceededWithRejections, _) => RunResult::Succeeded,
         (_, Some(stopped)) if stopped.kind() == Kind::Interrupted => RunResult::Cancelled,
         (_, stopped) => RunResult::Failed(stopped.as_ref().map_or(Kind::Destination, Error::kind)),
     }

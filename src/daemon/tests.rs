@@ -99,7 +99,7 @@ async fn a_panic_ends_its_run_and_nothing_else() {
     }
     statuses.sort_by_key(|(panicked, ..)| *panicked);
     let bug = Some(Kind::Bug.name().to_owned());
-    assert_eq!(statuses, [(false, RunStatus::Delivered, None), (true, RunStatus::Died, bug)]);
+    assert_eq!(statuses, [(false, RunStatus::Succeeded, None), (true, RunStatus::Crashed, bug)]);
 }
 
 #[tokio::test]
@@ -169,7 +169,7 @@ async fn a_database_that_gave_up_ends_the_loop() {
     let project = supervisor.project();
     drop((supervisor, database));
     let runs = open::ledger(&project).await.unwrap().history().runs(None, None, 9).await.unwrap();
-    assert_eq!(runs.iter().map(|run| run.status).collect::<Vec<_>>(), [RunStatus::Delivered]);
+    assert_eq!(runs.iter().map(|run| run.status).collect::<Vec<_>>(), [RunStatus::Succeeded]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -54,7 +54,8 @@ pub struct Comparison {
     /// Some of the keys that several rows share.
     pub duplicate_examples: Vec<String>,
     /// Groups that the destination holds, or may hold, before this run: all but those that were only ever rejected.
-    pub known: u64,
+    #[serde(alias = "known")]
+    pub synced: u64,
     /// Candidates without a group in the ledger.
     pub new: u64,
     /// Candidates with a row and a group in the ledger.
@@ -73,7 +74,8 @@ pub struct Comparison {
     #[serde(default)]
     pub removable: u64,
     /// Rows rejected earlier that did not change.
-    pub held: u64,
+    #[serde(alias = "held")]
+    pub rejected_unchanged: u64,
     /// Rows that equal the synced state.
     pub unchanged: u64,
 }
@@ -115,10 +117,10 @@ pub struct Candidate {
     /// The row's fingerprint; `None` for a missing group.
     pub fingerprint: Option<u64>,
     /// The synced document; empty for a new group. Attempted traits it lacks are there as `model::document::unsure`.
-    pub known: Document,
+    pub synced: Document,
     /// Whether the synced document was confirmed when the run began.
-    pub certain: bool,
-    /// The journal sequence at which the group was last settled; 0 for never.
+    pub confirmed: bool,
+    /// The journal sequence of the last delivery to the group; 0 without one.
     pub settled_seq: u64,
     /// The document that was rejected and why, when it was rejected last.
     pub rejected: Option<(Document, String)>,

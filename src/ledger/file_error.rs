@@ -4,9 +4,9 @@ use std::io::ErrorKind;
 
 use crate::error::{Error, Kind};
 
-/// A file or folder of the ledger's that cannot be looked at.
+/// A file or folder of the ledger that cannot be read.
 pub fn read_error(error: &std::io::Error) -> Error {
-    let failed = Error::new(Kind::Ledger, "the ledger's file cannot be looked at");
+    let failed = Error::new(Kind::Ledger, "the ledger's file cannot be read");
     let failed = if error.kind() == ErrorKind::PermissionDenied {
         failed.advise("run this as the user that owns the ledger, or give this user access to its folder and file")
     } else {
@@ -36,7 +36,7 @@ mod tests {
 
     #[test]
     fn a_failure_to_write_is_told_by_its_cause() {
-        for (kind, words) in [
+        for (kind, expected) in [
             (ErrorKind::StorageFull, "free space"),
             (ErrorKind::QuotaExceeded, "free space"),
             (ErrorKind::PermissionDenied, "write access"),
@@ -44,7 +44,7 @@ mod tests {
             (ErrorKind::Other, "state.path"),
         ] {
             let error = write_error("failed to write", std::io::Error::from(kind));
-            assert!(error.advice().unwrap().contains(words), "{kind:?}: {error}");
+            assert!(error.advice().unwrap().contains(expected), "{kind:?}: {error}");
         }
     }
 }

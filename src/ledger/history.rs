@@ -73,7 +73,7 @@ pub trait History: Send + Sync {
     ) -> Result<Vec<ChangeRecord>>;
 }
 
-/// A run on record.
+/// A recorded run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RunRecord {
     /// The sync's name.
@@ -98,6 +98,8 @@ pub struct RunRecord {
     pub partial: bool,
     /// The failure's kind, by name.
     pub error_kind: Option<String>,
+    /// The guard that stopped it, by name.
+    pub guard: Option<String>,
 }
 
 /// The last successful run that was not partial, and the attempts since.
@@ -105,7 +107,7 @@ pub struct RunRecord {
 pub struct SinceSuccess {
     /// That run, if there is one.
     pub success: Option<RunRecord>,
-    /// When the first attempt after it began; without one, the first on record.
+    /// When the first attempt after it began; without one, the first recorded one.
     pub attempted_at: Option<DateTime<Utc>>,
     /// When the latest attempt after it ended.
     pub failed_at: Option<DateTime<Utc>>,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::model::{After, Change};
 
-/// What became of one suspect.
+/// What became of one candidate.
 #[derive(
     Debug,
     Clone,
@@ -12,28 +12,34 @@ use crate::model::{After, Change};
     PartialEq,
     Eq,
     serde::Serialize,
+    serde::Deserialize,
     strum::EnumString,
     strum::IntoStaticStr,
-    serde::Deserialize,
     schemars::JsonSchema,
 )]
 #[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]
 pub enum ChangeOutcome {
-    /// Nothing had to be said.
-    Same,
-    /// Taken as held by the destination without saying it.
+    /// The synced document is right: nothing to send.
+    #[serde(alias = "same")]
+    #[strum(to_string = "unchanged", serialize = "same")]
+    Unchanged,
+    /// Marked as synced without sending.
     Adopted,
     /// Acknowledged.
     Delivered,
-    /// Refused, by the destination or before sending; nothing of it was applied.
+    /// Rejected, by the destination or before sending; nothing of it was applied.
     Rejected,
-    /// Refused after a part of it had been applied.
+    /// Rejected after a part of it had been applied.
     PartlyRejected,
-    /// Certainly not applied.
-    NotSent,
-    /// Perhaps applied.
-    Unknown,
+    /// Not sent yet: certainly not applied.
+    #[serde(alias = "not_sent")]
+    #[strum(to_string = "pending", serialize = "not_sent")]
+    Pending,
+    /// Sent without a response: perhaps applied.
+    #[serde(alias = "unknown")]
+    #[strum(to_string = "unconfirmed", serialize = "unknown")]
+    Unconfirmed,
 }
 
 impl ChangeOutcome {
@@ -53,15 +59,15 @@ impl ChangeOutcome {
 pub struct JournalEntry {
     /// The group's id.
     pub key: String,
-    /// What was said, or would have been; shared with what was delivered.
+    /// What was sent, or would have been; shared with delivery.
     pub change: Arc<Change>,
-    /// What the destination holds once this is delivered; `None` when the group is then forgotten. For a rejection: the
-    /// document that was refused.
+    /// What the destination has once this is delivered; `None` when the group is then forgotten. For a rejection: the
+    /// document that was rejected.
     pub document: Option<After>,
     /// The row's fingerprint; `None` for a missing group.
     pub fingerprint: Option<u64>,
     /// What became of it.
     pub outcome: ChangeOutcome,
-    /// The destination's words, or ours.
+    /// The error message.
     pub reason: Option<String>,
 }

@@ -3,7 +3,7 @@
 //!
 //! # The protocol
 //!
-//! 1. [`Ledger::begin`] folds whatever an earlier, crashed run of the same sync left behind, then records a new run.
+//! 1. [`Ledger::begin`] folds what an earlier, crashed run of the same sync left behind, then records a new run.
 //! 2. [`Ledger::compare`] takes the source's rows, read in one snapshot, and finds the *candidates*: rows whose
 //!    fingerprint differs from the synced one, rows never seen, unconfirmed groups, and synced groups that left the model.
 //!    SQL may find too many candidates, never too few; `model::delta` decides.
@@ -13,7 +13,7 @@
 //!
 //! # Marks
 //!
-//! A *mark* says: this run is about to send this group, and does not know the outcome yet. Marks are appended, never
+//! A *mark* means that this run is about to send this group, and does not know the outcome yet. Marks are appended, never
 //! updated in place, and folded into `unconfirmed_in`, where an older mark is kept. A marked group without a recorded
 //! outcome, or with the outcome *unknown*, is unconfirmed: its destination may hold the synced document or what was
 //! attempted, so the next run resends it in full. *Not sent* is certain too — no byte left — and leaves the group as
@@ -69,7 +69,7 @@ pub use history::{ChangeRecord, GroupCounts, History, HistoryEntry, RunRecord, S
 pub use journal::{ChangeOutcome, JournalEntry};
 pub use kv::KeyValue;
 pub use open::{Retention, backup, open, open_read_only};
-pub use run::{PreviousRun, RunCheckpoint, RunStart, RunStatus};
+pub use run::{Cursor, PreviousRun, RunCheckpoint, RunStart, RunStatus};
 pub use storage::{BackupSummary, OUTDATED_ADVICE, Storage};
 
 /// What a connection may do.
@@ -128,6 +128,6 @@ pub trait Ledger: Send + Sync {
 
     /// Another connection to the same ledger, for work beside this connection's: the candidates of a run belong to its
     /// connection, everything that lasts is shared. A plan over a read-only connection takes an unfinished run of its sync
-    /// for one that crashed; the caller sees to it that there is none.
+    /// for one that crashed; the caller excludes that.
     fn connect(&self, access: Access) -> Result<Arc<dyn Ledger>>;
 }

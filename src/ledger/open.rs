@@ -38,7 +38,7 @@ pub async fn open_read_only(path: &Path, limits: &Limits) -> Result<Arc<dyn Ledg
     Ok(Arc::new(match std::fs::metadata(path) {
         Ok(_) => DuckDbLedger::open_read_only(path, limits).await?,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => DuckDbLedger::in_place_of(path, limits).await?,
-        // Whether there is one cannot be told, so it must not be taken for an empty one.
+        // There may be one, so it must not be taken for an empty one.
         Err(error) => return Err(file_error::read_error(&error).at(format!("ledger {}", path.display()))),
     }))
 }

@@ -77,7 +77,7 @@ fn report(detail: RunDetail) -> Result<Report> {
         let kind = run.error_kind.as_deref().and_then(Kind::from_name).unwrap_or(Kind::Bug);
         Error::new(kind, error).maybe_advise(detail.advice.clone())
     });
-    let failed = matches!(run.status, RunStatus::Guarded | RunStatus::Failed) || detail.found.is_none();
+    let failed = matches!(run.status, RunStatus::StoppedByGuard | RunStatus::Failed) || detail.found.is_none();
     let stopped = match stopped {
         Some(error) if failed => return Err(error),
         stopped => stopped,

@@ -121,7 +121,7 @@ impl LocalService {
     fn corrected(&self, mut run: RunView) -> RunView {
         let runs_here = || self.shared.running.lock().values().any(|tracker| tracker.run() == run.run);
         if run.status == RunStatus::Running && !runs_here() {
-            run.status = RunStatus::Died;
+            run.status = RunStatus::Crashed;
             run.error.get_or_insert_with(|| CRASHED.to_owned());
         }
         run

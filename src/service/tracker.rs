@@ -100,7 +100,7 @@ impl Tracker {
                 seen.rows = found.rows;
                 seen.candidates = Some(found.candidates());
             }
-            Event::Saying { settled, .. } => seen.done += settled,
+            Event::Sending { settled, .. } => seen.done += settled,
             Event::Unreadable { key, what } if seen.notes.len() < NOTES_MAX => {
                 let key = crate::format::one_line(key);
                 seen.notes.push(format!("group `{key}`: {what}; the group is resent in full"));
@@ -121,6 +121,7 @@ impl Tracker {
             counts: None,
             error: None,
             error_kind: None,
+            guard: None,
         }
     }
 

@@ -1,4 +1,4 @@
-//! What is said about one candidate: the row's document, the policy, and `delta`. Pure.
+//! The decision about one candidate: the row's document, the policy, and `delta`. Pure.
 
 use std::sync::Arc;
 
@@ -11,15 +11,15 @@ use crate::mapping::compile::Assembly;
 use crate::model::{After, Cell, Change, Delta, Document, Known, Rules, delta, delta::unset_all, document};
 use crate::source::staged::ROW_BYTES_MAX;
 
-/// How candidates of one sync are decided.
-pub struct Judge {
+/// Decides the candidates of one sync.
+pub struct Decider {
     /// How a row becomes a document.
     pub assembly: Assembly,
     /// How traits behave.
     pub rules: Rules,
     /// What happens to a group that left the model.
     pub on_missing: OnMissing,
-    /// Whether a document that was refused before is tried again.
+    /// Whether a document that was rejected before is sent again.
     pub retry_rejected: bool,
     /// When the run began.
     pub at: DateTime<Utc>,
@@ -30,43 +30,43 @@ pub struct Judge {
 pub struct Decision {
     /// The group's id.
     pub key: String,
-    /// Why it was looked at.
+    /// Why it is a candidate.
     pub kind: CandidateKind,
-    /// What was known of it, for showing the difference.
+    /// The synced document, for showing the difference.
     pub before: Document,
-    /// Whether that was certain.
-    pub certain: bool,
+    /// Whether that was confirmed.
+    pub confirmed: bool,
     /// The row's fingerprint.
     pub fingerprint: Option<u64>,
-    /// The journal sequence at which it was last settled.
+    /// The journal sequence of its last delivery.
     pub settled_seq: u64,
-    /// The user it is said with.
+    /// The user it is sent with.
     pub user: Option<User>,
-    /// When the run that says it began.
+    /// When the run that sends it began.
     pub at: DateTime<Utc>,
-    /// The row, for the document to remember when it is refused; empty for a missing group.
+    /// The row, for the document to store when it is rejected; empty for a missing group.
     pub cells: Vec<Cell>,
-    /// What follows.
-    pub verdict: Judgement,
+    /// What is done.
+    pub action: Action,
 }
 
-/// What follows from a candidate.
+/// What is done about a candidate.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Judgement {
-    /// Nothing is said; this is what the destination holds (`None`: forget the group).
-    Same {
-        /// What to remember.
+pub enum Action {
+    /// Nothing is sent; this is what the destination has (`None`: forget the group).
+    Unchanged {
+        /// The synced document from now on.
         after: Option<After>,
     },
-    /// Something is said.
-    Say {
-        /// What.
+    /// A change is sent.
+    Send {
+        /// The change.
         change: Arc<Change>,
-        /// What to remember once it is acknowledged (`None`: forget the group).
+        /// The synced document once it is acknowledged (`None`: forget the group).
         after: Option<After>,
     },
-    /// The row cannot be said, or was refused before and did not change.
-    Refused {
+    /// The row cannot be sent, or was rejected before and did not change.
+    Reject {
         /// Whether the row's own values are why, rather than what was sent of it before.
         unsendable: bool,
         /// Why.
@@ -74,16 +74,26 @@ pub enum Judgement {
     },
 }
 
-impl Judge {
+impl Decider {
     /// Decides one candidate.
-    pub fn judge(&self, candidate: Candidate) -> Decision {
-        let Candidate { key, kind, cells, oversize, fingerprint, known, certain, settled_seq, rejected, unreadable: _ } =
-            candidate;
+    pub fn decide(&self, candidate: Candidate) -> Decision {
+        let Candidate {
+            key,
+            kind,
+            cells,
+            oversize,
+            fingerprint,
+            synced,
+            confirmed,
+            settled_seq,
+            rejected,
+            unreadable: _,
+        } = candidate;
         let user = self.assembly.user(&key, if kind == CandidateKind::Missing { &[] } else { &cells });
-        let state = if certain { Known::Certain(&known) } else { Known::Unconfirmed(&known) };
+        let state = if confirmed { Known::Certain(&synced) } else { Known::Unconfirmed(&synced) };
         let too_large = oversize.filter(|_| kind != CandidateKind::Missing);
-        let verdict = match kind {
-            _ if too_large.is_some() => Judgement::Refused {
+        let action = match kind {
+            _ if too_large.is_some() => Action::Reject {
                 unsendable: true,
                 reason: format!(
                     "the values of this row have {:.1} MB; a group can have at most {} MB",
@@ -97,26 +107,26 @@ impl Judge {
                     OnMissing::Unset | OnMissing::Keep => unset_all(state, &self.rules),
                 };
                 if change.is_empty() {
-                    Judgement::Same { after: None }
+                    Action::Unchanged { after: None }
                 } else {
-                    Judgement::Say { change: Arc::new(change), after: None }
+                    Action::Send { change: Arc::new(change), after: None }
                 }
             }
             CandidateKind::New | CandidateKind::Changed => match (self.assembly.document(&cells), &user) {
-                (Err(reason), _) => Judgement::Refused { unsendable: true, reason },
-                (Ok(_), Err(reason)) => Judgement::Refused { unsendable: true, reason: reason.clone() },
+                (Err(reason), _) => Action::Reject { unsendable: true, reason },
+                (Ok(_), Err(reason)) => Action::Reject { unsendable: true, reason: reason.clone() },
                 (Ok(document), Ok(_)) => match rejected {
-                    Some((refused, reason)) if refused == document && !self.retry_rejected => {
-                        Judgement::Refused { unsendable: false, reason }
+                    Some((rejected, reason)) if rejected == document && !self.retry_rejected => {
+                        Action::Reject { unsendable: false, reason }
                     }
                     _ => {
                         let Delta { change, after, held } = delta(document, state, &self.rules);
                         if let Some(reason) = held {
-                            Judgement::Refused { unsendable: false, reason }
+                            Action::Reject { unsendable: false, reason }
                         } else if change.is_empty() {
-                            Judgement::Same { after: Some(after) }
+                            Action::Unchanged { after: Some(after) }
                         } else {
-                            Judgement::Say { change: Arc::new(change), after: Some(after) }
+                            Action::Send { change: Arc::new(change), after: Some(after) }
                         }
                     }
                 },
@@ -124,11 +134,11 @@ impl Judge {
         };
         let cells = if kind == CandidateKind::Missing { Vec::new() } else { cells };
         let user = user.unwrap_or_default();
-        Decision { key, kind, before: known, certain, fingerprint, settled_seq, user, at: self.at, cells, verdict }
+        Decision { key, kind, before: synced, confirmed, fingerprint, settled_seq, user, at: self.at, cells, action }
     }
 
-    /// The row's document, as far as there is one. Made again rather than kept: only refusals need it. A row without its
-    /// user has none, or it would still be held when it gets one, since the user is no part of the document.
+    /// The row's document, as far as there is one. Made again rather than kept: only rejections need it. A row without its
+    /// user has none, or it would stay rejected when it gets one, since the user is no part of the document.
     fn document(&self, decision: &Decision) -> Document {
         match decision.kind {
             CandidateKind::Missing => Document::default(),
@@ -140,22 +150,22 @@ impl Judge {
     /// The journal's line once the outcome is known. `outcome` is ignored where the decision alone settles it.
     pub fn entry(&self, decision: Decision, outcome: ChangeOutcome, reason: Option<String>) -> JournalEntry {
         let outcome = decision.outcome(outcome);
-        let refused = matches!(outcome, ChangeOutcome::Rejected | ChangeOutcome::PartlyRejected)
+        let rejected = matches!(outcome, ChangeOutcome::Rejected | ChangeOutcome::PartlyRejected)
             .then(|| After::Document(self.document(&decision)));
-        let Decision { key, fingerprint, verdict, .. } = decision;
-        let (change, after, reason) = match verdict {
-            Judgement::Same { after } => (Arc::default(), after, None),
-            Judgement::Refused { reason, .. } => (Arc::default(), None, Some(reason)),
-            Judgement::Say { change, after } => (change, after, reason),
+        let Decision { key, fingerprint, action, .. } = decision;
+        let (change, after, reason) = match action {
+            Action::Unchanged { after } => (Arc::default(), after, None),
+            Action::Reject { reason, .. } => (Arc::default(), None, Some(reason)),
+            Action::Send { change, after } => (change, after, reason),
         };
-        JournalEntry { key, change, document: refused.or(after), fingerprint, outcome, reason }
+        JournalEntry { key, change, document: rejected.or(after), fingerprint, outcome, reason }
     }
 }
 
 impl Decision {
-    /// What the destination is told, if anything.
+    /// The change as a destination encodes it, if one is sent.
     pub fn addressed(&self) -> Option<AddressedChange> {
-        let Judgement::Say { change, after } = &self.verdict else { return None };
+        let Action::Send { change, after } = &self.action else { return None };
         let sent = if change.repeated.is_empty() { Arc::clone(change) } else { Arc::new(change.as_sent()) };
         let document = match after {
             Some(After::Document(document)) => Some(&document.0),
@@ -174,32 +184,32 @@ impl Decision {
         })
     }
 
-    /// Turns a change that the destination cannot carry into a refusal.
-    pub(super) fn refuse(&mut self, reason: String) {
-        if matches!(self.verdict, Judgement::Say { .. }) {
-            self.verdict = Judgement::Refused { unsendable: true, reason };
+    /// Turns a change that the destination cannot carry into a rejection.
+    pub(super) fn reject(&mut self, reason: String) {
+        if matches!(self.action, Action::Send { .. }) {
+            self.action = Action::Reject { unsendable: true, reason };
         }
     }
 
-    /// The change, if something is said.
+    /// The change, if one is sent.
     pub fn change(&self) -> Option<&Change> {
-        match &self.verdict {
-            Judgement::Say { change, .. } => Some(change),
+        match &self.action {
+            Action::Send { change, .. } => Some(change),
             _ => None,
         }
     }
 
-    /// What is recorded when delivery reports `outcome`: where nothing is said, the decision itself settles it.
+    /// What is recorded when delivery reports `outcome`: where nothing is sent, the decision itself is the outcome.
     pub fn outcome(&self, outcome: ChangeOutcome) -> ChangeOutcome {
-        let outcome = match self.verdict {
-            Judgement::Same { .. } => ChangeOutcome::Same,
-            Judgement::Refused { .. } => ChangeOutcome::Rejected,
-            Judgement::Say { .. } => outcome,
+        let outcome = match self.action {
+            Action::Unchanged { .. } => ChangeOutcome::Unchanged,
+            Action::Reject { .. } => ChangeOutcome::Rejected,
+            Action::Send { .. } => outcome,
         };
         match outcome {
-            // Something of a group that the ledger does not know may be there already (an older ledger). A rejection does
-            // not change that, and there is no row yet that would go on saying so.
-            ChangeOutcome::Rejected if self.kind == CandidateKind::New && !self.certain => {
+            // A group that an outdated ledger does not have may be at the destination already. A rejection does
+            // not change that, and there is no row yet to keep it unconfirmed.
+            ChangeOutcome::Rejected if self.kind == CandidateKind::New && !self.confirmed => {
                 ChangeOutcome::PartlyRejected
             }
             outcome => outcome,

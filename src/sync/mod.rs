@@ -1,8 +1,8 @@
-//! One run of one sync, top to bottom: read once, compare, guard, then page by page mark → say → record, and fold.
+//! One run of one sync, top to bottom: read once, compare, guard, then page by page mark → send → record, and fold.
 //!
-//! [`run`], [`plan`] and [`adopt`] share one path up to the sending (`Session::survey`), so a plan shows what
+//! [`run`], [`plan`] and [`adopt`] share one path up to the sending (`Session::phase`), so a plan shows what
 //! a run will do because it is the same code. This module decides the order of things; it knows no SQL, no HTTP and no
-//! terminal: it tells a [`Monitor`].
+//! terminal: it notifies a [`Monitor`].
 
 pub mod decide;
 pub mod guard;
@@ -27,29 +27,29 @@ use crate::destination::AddressedChange;
 use crate::error::{Error, Kind, Result};
 use crate::io::{Clock, Random};
 use crate::ledger::{
-    CandidateKind, ChangeOutcome, Comparison, Ledger, PreviousRun, RunCheckpoint, RunStart, RunStatus,
+    CandidateKind, ChangeOutcome, Comparison, Cursor, Ledger, PreviousRun, RunCheckpoint, RunStart, RunStatus,
 };
 use crate::mapping::Mapping;
 use crate::model::Change;
 
-use decide::{Decision, Judge, Judgement};
-use guard::{Impact, Watch};
-use read::{READ_ALL, Survey};
+use decide::{Action, Decider, Decision};
+use guard::{GuardSet, Impact};
+use read::ComparisonPhase;
 use report::{Counts, Detail, Report};
-use send::Executed;
+use send::SendResult;
 
 pub use options::{RunOptions, RunOrigin};
 pub use read::{Reader, Rows, Warehouse};
 pub use start::run_id;
 
 /// Candidates per page: what a crash leaves unconfirmed, and what is in memory at a time. Twice this many documents of a few
-/// kilobytes (one page is said while the next is prepared) are some tens of megabytes.
-const PAGE_SUSPECTS: u64 = 5_000;
+/// kilobytes (one page is sent while the next is prepared) are some tens of megabytes.
+const PAGE_CANDIDATES: u64 = 5_000;
 
-/// Who started a run that a person asked for with a command, on record and in metrics.
+/// Who started a run that a person requested with a command, in records and metrics.
 pub const BY_COMMAND_LINE: &str = "command line";
 
-/// What happens during a run, for whoever watches.
+/// An event of a run, for its monitor.
 #[derive(Debug)]
 pub enum Event<'a> {
     /// The run is recorded as running.
@@ -59,7 +59,7 @@ pub enum Event<'a> {
         /// What delivery counts while it goes on.
         counters: Option<Arc<DeliveryCounters>>,
     },
-    /// Runs that had died were folded.
+    /// Crashed runs were folded.
     Recovered(&'a [String]),
     /// What the ledger holds of this group cannot be read: everything is sent again about it.
     Unreadable {
@@ -72,8 +72,8 @@ pub enum Event<'a> {
     Reading(u64),
     /// The comparison is done.
     Compared(&'a Comparison),
-    /// More of the candidates are settled.
-    Saying {
+    /// More of the candidates have an outcome.
+    Sending {
         /// How many more.
         settled: u64,
         /// All candidates of the run.
@@ -117,15 +117,15 @@ pub struct Plan {
     pub sync: String,
     /// What the comparison found.
     pub found: Comparison,
-    /// What would be said, counted: as if every change were delivered.
+    /// What would be sent, counted as if every change were delivered.
     pub counts: Counts,
     /// The guard that would stop the run.
-    pub guarded: Option<Error>,
+    pub guarded: Option<guard::Reading>,
     /// Whether the whole model was read.
     pub full: bool,
 }
 
-/// Runs a sync. An error means the run did not take place or had to be given up; whatever was acknowledged before is
+/// Runs a sync. An error means the run did not take place or was stopped; what was acknowledged before is
 /// recorded all the same.
 pub async fn run(session: &Session<'_>, reader: &mut dyn Reader) -> Result<Report> {
     if let Err(error) = session.check_target().await {
@@ -134,14 +134,14 @@ pub async fn run(session: &Session<'_>, reader: &mut dyn Reader) -> Result<Repor
         }
         return Err(error);
     }
-    let (start, begun) = session.begin().await?;
+    let (start, previous) = session.begin().await?;
     session.monitor.note(Event::Began { run: &start.run, counters: session.delivery.map(Delivery::counters) });
-    if !begun.recovered.is_empty() {
-        session.monitor.note(Event::Recovered(&begun.recovered));
+    if !previous.recovered.is_empty() {
+        session.monitor.note(Event::Recovered(&previous.recovered));
     }
     let began = session.clock.elapsed();
     let (mut counts, mut detail) = (Counts::default(), Detail::default());
-    let executed = match session.execute(start.clone(), begun, reader, &mut counts, &mut detail).await {
+    let executed = match session.execute(start.clone(), previous, reader, &mut counts, &mut detail).await {
         Ok(executed) => Ok(executed),
         Err(error) => Err(session.missing_for_now(error).await),
     };
@@ -164,6 +164,7 @@ pub async fn run(session: &Session<'_>, reader: &mut dyn Reader) -> Result<Repor
         full: false,
         error: None,
         error_kind: None,
+        guard: detail.stopped_by.take(),
         detail: serde_json::to_string(&detail).unwrap_or_default(),
     };
     match &executed {
@@ -175,33 +176,36 @@ pub async fn run(session: &Session<'_>, reader: &mut dyn Reader) -> Result<Repor
                 checkpoint.error = Some(error.to_string());
                 checkpoint.error_kind = Some(error.kind().name().to_owned());
             }
-            let settled = matches!(counts.status(), RunStatus::Delivered | RunStatus::SomeRejected);
+            let settled = matches!(counts.status(), RunStatus::Succeeded | RunStatus::SucceededWithRejections);
             checkpoint.rows = (done.full && whole).then_some(counts.rows);
             checkpoint.full = done.full && whole && settled;
             checkpoint.cursor = match (whole && settled, done.full || !whole) {
                 (true, _) => done.cursor.clone(),
-                // What is left may stand behind the cursor, where an incremental run does not look.
-                (false, true) if !settled => Some(READ_ALL.to_owned()),
+                // What is pending may be before the cursor, where an incremental run does not read.
+                (false, true) if !settled => Some(Cursor::ReadAll),
                 (false, _) => None,
             };
             if let (None, Some(stopped)) = (&checkpoint.error, &done.stopped) {
+                if stopped.kind() == Kind::Interrupted && checkpoint.status == RunStatus::Incomplete {
+                    checkpoint.status = RunStatus::Cancelled;
+                }
                 checkpoint.error = Some(stopped.to_string());
                 checkpoint.error_kind = Some(stopped.kind().name().to_owned());
             }
         }
         Err(error) => {
             checkpoint.status = match error.kind() {
-                Kind::Guard => RunStatus::Guarded,
-                Kind::Interrupted => RunStatus::Incomplete,
+                Kind::Guard => RunStatus::StoppedByGuard,
+                Kind::Interrupted => RunStatus::Cancelled,
                 _ => RunStatus::Failed,
             };
             checkpoint.error = Some(error.to_string());
             checkpoint.error_kind = Some(error.kind().name().to_owned());
-            // What it left unconfirmed may stand behind the cursor, where an incremental run does not look. A guard stops
+            // What it left unconfirmed may be before the cursor, where an incremental run does not read. A guard stops
             // before anything is sent.
             let beyond_cursor = detail.full || session.options.group.is_some();
             let sent_some = detail.found.is_some() && error.kind() != Kind::Guard;
-            checkpoint.cursor = (beyond_cursor && sent_some).then(|| READ_ALL.to_owned());
+            checkpoint.cursor = (beyond_cursor && sent_some).then(|| Cursor::ReadAll);
         }
     }
     let status = checkpoint.status;
@@ -231,13 +235,13 @@ pub async fn run(session: &Session<'_>, reader: &mut dyn Reader) -> Result<Repor
 /// record it changes nothing about the failure.
 pub async fn note_failure(session: &Session<'_>, error: &Error) -> Result<()> {
     let mut start = session.start().await?;
-    // Whom the last run was about stays on record; see `check_target`.
+    // The target of the last run stays recorded; see `check_target`.
     if let Some(last) = session.ledger.history().runs(Some(&start.sync), None, 1).await?.pop() {
         start.mapping = last.mapping;
     }
     session.ledger.begin(&start).await?;
     let checkpoint = RunCheckpoint {
-        status: if error.kind() == Kind::Interrupted { RunStatus::Incomplete } else { RunStatus::Failed },
+        status: if error.kind() == Kind::Interrupted { RunStatus::Cancelled } else { RunStatus::Failed },
         ended_at: session.clock.now(),
         counts: serde_json::to_string(&Counts::default()).unwrap_or_default(),
         rows: None,
@@ -245,18 +249,19 @@ pub async fn note_failure(session: &Session<'_>, error: &Error) -> Result<()> {
         full: false,
         error: Some(error.to_string()),
         error_kind: Some(error.kind().name().to_owned()),
+        guard: None,
         detail: detail_of(error),
     };
     session.ledger.finish(&start.sync, &start.run, checkpoint).await
 }
 
-/// What the record of a run tells that ended with this error and nothing else.
+/// The detail of a run that ended with this error and nothing else.
 fn detail_of(error: &Error) -> String {
     let detail = Detail { advice: error.advice().map(str::to_owned), ..Detail::default() };
     serde_json::to_string(&detail).unwrap_or_default()
 }
 
-/// Shows what a run would do, page by page as the run would say it, and writes nothing. `refuse` is what the destination
+/// Shows what a run would do, page by page as the run would send it, and writes nothing. `refuse` is what the destination
 /// has against a change before anything is sent.
 pub async fn plan(
     session: &Session<'_>,
@@ -265,11 +270,11 @@ pub async fn plan(
     show: &mut (dyn FnMut(&[Decision]) -> Result<()> + Send),
 ) -> Result<Plan> {
     session.check_target().await?;
-    let (start, begun) = session.begin().await?;
-    let survey = session.survey(start, begun, reader).await?;
-    let (mut counts, mut impact) = (Counts::of(&survey.found), Impact::default());
+    let (start, previous) = session.begin().await?;
+    let phase = session.phase(start, previous, reader).await?;
+    let (mut counts, mut impact) = (Counts::of(&phase.found), Impact::default());
     let (mut position, mut first) = (0, None);
-    while let Some(mut page) = session.judged(&survey.judge, position).await? {
+    while let Some(mut page) = session.decided(&phase.decider, position).await? {
         if session.stopping() {
             return Err(Error::new(Kind::Interrupted, "stopped before the plan was made"));
         }
@@ -277,30 +282,27 @@ pub async fn plan(
         for decision in &mut page {
             impact.add(decision);
             if let Some(reason) = decision.addressed().as_ref().and_then(refuse) {
-                decision.refuse(reason);
+                decision.reject(reason);
             }
             count(&mut counts, decision, ChangeOutcome::Delivered);
         }
         first.get_or_insert_with(|| impact.clone());
         show(&page)?;
     }
-    let watch = session.watch(survey.full);
-    let guarded = session
-        .check_comparison(&watch, &survey)
-        .and_then(|()| watch.impact(&impact, survey.found.known))
-        .and_then(|()| first.map_or(Ok(()), |first| watch.sendable(&first)))
-        .err();
-    Ok(Plan { sync: session.mapping.name.clone(), found: survey.found, counts, guarded, full: survey.full })
+    let guards = session.guard_set(phase.full);
+    let readings = guards.readings(&phase.found, session.rows_before(&phase), Some(&impact), first.as_ref());
+    let guarded = guards.stopping(&readings).cloned();
+    Ok(Plan { sync: session.mapping.name.clone(), found: phase.found, counts, guarded, full: phase.full })
 }
 
-/// Takes the source's rows as already held by the destination, without saying anything. Returns how many groups.
+/// Marks the source's rows as already synced, without sending anything. Returns how many groups.
 pub async fn adopt(session: &Session<'_>, reader: &mut dyn Reader) -> Result<u64> {
-    let (start, begun) = session.begin().await?;
+    let (start, previous) = session.begin().await?;
     let sync = start.sync.clone();
     let run = start.run.clone();
-    let adopted = session.adopt_rows(start, begun, reader).await;
+    let adopted = session.adopt_rows(start, previous, reader).await;
     let (status, error) = match &adopted {
-        Ok(_) => (RunStatus::Delivered, None),
+        Ok(_) => (RunStatus::Succeeded, None),
         Err(error) => (RunStatus::Failed, Some(error.to_string())),
     };
     let counts = Counts {
@@ -315,6 +317,7 @@ pub async fn adopt(session: &Session<'_>, reader: &mut dyn Reader) -> Result<u64
         rows: None,
         cursor: None,
         full: false,
+        guard: None,
         error_kind: adopted.as_ref().err().map(|error| error.kind().name().to_owned()),
         detail: adopted.as_ref().err().map(detail_of).unwrap_or_default(),
         error,
@@ -323,7 +326,7 @@ pub async fn adopt(session: &Session<'_>, reader: &mut dyn Reader) -> Result<u64
     adopted
 }
 
-/// Adds a decision to the counts, with what became of it if it was said.
+/// Adds a decision to the counts, with the outcome of its change if one was sent.
 fn count(counts: &mut Counts, decision: &Decision, outcome: ChangeOutcome) {
     let outcome = decision.outcome(outcome);
     let missing = decision.kind == CandidateKind::Missing;
@@ -332,8 +335,8 @@ fn count(counts: &mut Counts, decision: &Decision, outcome: ChangeOutcome) {
 }
 
 impl Session<'_> {
-    fn watch(&self, full: bool) -> Watch<'_> {
-        Watch {
+    fn guard_set(&self, full: bool) -> GuardSet<'_> {
+        GuardSet {
             guards: &self.mapping.guards,
             on_duplicate: self.mapping.policy.on_duplicate,
             accepted: &self.options.accept,
@@ -341,9 +344,9 @@ impl Session<'_> {
         }
     }
 
-    /// Rows whose cursor lies in the future, as people are told.
-    fn remark_about_cursor(&self, survey: &Survey) -> Option<String> {
-        let (ahead, incremental) = (survey.ahead?, self.mapping.incremental.as_ref()?);
+    /// The remark about rows whose cursor lies in the future.
+    fn remark_about_cursor(&self, phase: &ComparisonPhase) -> Option<String> {
+        let (ahead, incremental) = (phase.ahead?, self.mapping.incremental.as_ref()?);
         let (rows, have, they) = if ahead.rows == 1 { ("row", "has", "it is") } else { ("rows", "have", "they are") };
         Some(format!(
             "{} {rows} {have} a `{}` in the future by {}: the checkpoint stays before the start of this run, and {they} read \
@@ -352,14 +355,17 @@ impl Session<'_> {
         ))
     }
 
-    /// The guards that need only counts. A run of one group looks at its key alone.
-    fn check_comparison(&self, watch: &Watch<'_>, survey: &Survey) -> Result<()> {
-        watch.comparison(&survey.found, self.rows_before(survey))
+    /// Stops the run if a guard does, and notes which.
+    fn check(&self, guards: &GuardSet<'_>, detail: &mut Detail) -> Result<()> {
+        let Some(reading) = guards.stopping(&detail.guards) else { return Ok(()) };
+        let error = reading.error();
+        detail.stopped_by = Some(reading.guard.clone());
+        Err(error)
     }
 
     /// What a drop of rows is measured against.
-    fn rows_before(&self, survey: &Survey) -> Option<u64> {
-        survey.begun.rows.filter(|_| self.options.group.is_none())
+    fn rows_before(&self, phase: &ComparisonPhase) -> Option<u64> {
+        phase.previous.rows.filter(|_| self.options.group.is_none())
     }
 
     fn stopping(&self) -> bool {
@@ -369,30 +375,30 @@ impl Session<'_> {
     /// Resolves when the run should stop.
     async fn stopped(&self) {
         let mut signal = self.signal.clone();
-        // A closed channel means nobody can ask any more: then this never resolves.
+        // A closed channel means that no request can come any more: then this never resolves.
         if signal.wait_for(|signal| *signal >= Signal::Stop).await.is_err() {
             std::future::pending::<()>().await;
         }
     }
 
     /// Reads a page of candidates and decides them, off the async threads. `None` after the last page.
-    async fn judged(&self, judge: &Arc<Judge>, position: u64) -> Result<Option<Vec<Decision>>> {
-        self.judged_page(judge, position, true).await
+    async fn decided(&self, decider: &Arc<Decider>, position: u64) -> Result<Option<Vec<Decision>>> {
+        self.decided_page(decider, position, true).await
     }
 
-    /// `tell`: whoever watches hears of groups that cannot be read; pages may be read twice.
-    async fn judged_page(&self, judge: &Arc<Judge>, position: u64, tell: bool) -> Result<Option<Vec<Decision>>> {
-        let candidates = self.ledger.page(position, PAGE_SUSPECTS).await?;
+    /// `notify`: the monitor is notified of groups that cannot be read; pages may be read twice.
+    async fn decided_page(&self, decider: &Arc<Decider>, position: u64, notify: bool) -> Result<Option<Vec<Decision>>> {
+        let candidates = self.ledger.page(position, PAGE_CANDIDATES).await?;
         if candidates.is_empty() {
             return Ok(None);
         }
-        for candidate in candidates.iter().filter(|_| tell) {
+        for candidate in candidates.iter().filter(|_| notify) {
             if let Some(what) = &candidate.unreadable {
                 self.monitor.note(Event::Unreadable { key: &candidate.key, what });
             }
         }
-        let judge = Arc::clone(judge);
-        let decide = move || candidates.into_iter().map(|candidate| judge.judge(candidate)).collect();
+        let decider = Arc::clone(decider);
+        let decide = move || candidates.into_iter().map(|candidate| decider.decide(candidate)).collect();
         let decided = tokio::task::spawn_blocking(decide).await;
         decided.map(Some).map_err(|panic| Error::new(Kind::Bug, "failed to decide a page").because(panic))
     }
@@ -400,57 +406,54 @@ impl Session<'_> {
     async fn execute(
         &self,
         start: RunStart,
-        begun: PreviousRun,
+        previous: PreviousRun,
         reader: &mut dyn Reader,
         counts: &mut Counts,
         detail: &mut Detail,
-    ) -> Result<Executed> {
-        let survey = self.survey(start, begun, reader).await?;
-        let watch = self.watch(survey.full);
-        detail.full = survey.full;
-        detail.remarks.extend(self.remark_about_cursor(&survey));
-        detail.found = Some(survey.found.clone());
-        detail.guards = watch.readings(&survey.found, self.rows_before(&survey), None);
-        self.check_comparison(&watch, &survey)?;
-        if watch.needs_impact(&survey.found) {
-            let (mut impact, mut position) = (Impact::default(), 0);
-            while let Some(page) = self.judged_page(&survey.judge, position, false).await? {
+    ) -> Result<SendResult> {
+        let phase = self.phase(start, previous, reader).await?;
+        let guards = self.guard_set(phase.full);
+        let before = self.rows_before(&phase);
+        detail.full = phase.full;
+        detail.remarks.extend(self.remark_about_cursor(&phase));
+        detail.found = Some(phase.found.clone());
+        detail.guards = guards.readings(&phase.found, before, None, None);
+        self.check(&guards, detail)?;
+        let mut impact = None;
+        if guards.needs_impact(&phase.found) {
+            let (of_all, mut position) = (impact.insert(Impact::default()), 0);
+            while let Some(page) = self.decided_page(&phase.decider, position, false).await? {
                 position += page.len() as u64;
-                page.iter().for_each(|decision| impact.add(decision));
+                page.iter().for_each(|decision| of_all.add(decision));
             }
-            detail.guards = watch.readings(&survey.found, self.rows_before(&survey), Some(&impact));
-            watch.impact(&impact, survey.found.known)?;
         }
-        // The first page stands for all: a mapping that cannot fit does so everywhere.
+        // The first page represents all: a mapping that does not fit does so everywhere.
         let mut first = Impact::default();
-        self.judged(&survey.judge, 0).await?.iter().flatten().for_each(|decision| first.add(decision));
-        let whole = Impact { rows: first.rows, unsendable: first.unsendable, ..Impact::default() };
-        detail.guards.retain(|reading| reading.guard != "unsendable");
-        detail.guards.extend(
-            watch
-                .readings(&survey.found, None, Some(&whole))
-                .into_iter()
-                .filter(|reading| reading.guard == "unsendable"),
-        );
-        watch.sendable(&first)?;
-        *counts = Counts::of(&survey.found);
-        self.say_all(&survey, counts, &mut detail.timeline).await
+        self.decided(&phase.decider, 0).await?.iter().flatten().for_each(|decision| first.add(decision));
+        detail.guards = guards.readings(&phase.found, before, impact.as_ref(), Some(&first));
+        self.check(&guards, detail)?;
+        *counts = Counts::of(&phase.found);
+        self.send_all(&phase, counts, &mut detail.timeline).await
     }
 
-    async fn adopt_rows(&self, start: RunStart, begun: PreviousRun, reader: &mut dyn Reader) -> Result<u64> {
-        let survey = self.survey(start, begun, reader).await?;
-        let keys_only = Watch { full: false, ..self.watch(false) };
-        keys_only.comparison(&Comparison { missing_candidates: 0, removable: 0, ..survey.found.clone() }, None)?;
-        let (mut position, mut adopted) = (0, survey.found.unchanged);
-        while let Some(page) = self.judged(&survey.judge, position).await? {
+    async fn adopt_rows(&self, start: RunStart, previous: PreviousRun, reader: &mut dyn Reader) -> Result<u64> {
+        let phase = self.phase(start, previous, reader).await?;
+        let guards = GuardSet { full: false, ..self.guard_set(false) };
+        let readings = guards.readings(&phase.found, None, None, None);
+        let keys: Vec<guard::Reading> = readings.into_iter().filter(|reading| reading.guard == "keys").collect();
+        if let Some(reading) = guards.stopping(&keys) {
+            return Err(reading.error());
+        }
+        let (mut position, mut adopted) = (0, phase.found.unchanged);
+        while let Some(page) = self.decided(&phase.decider, position).await? {
             position += page.len() as u64;
             let rows = page.into_iter().filter(|decision| decision.kind != CandidateKind::Missing);
             let entries: Vec<_> = rows
-                .filter(|decision| !matches!(decision.verdict, Judgement::Refused { .. }))
-                .map(|decision| survey.judge.entry(decision, ChangeOutcome::Adopted, None))
+                .filter(|decision| !matches!(decision.action, Action::Reject { .. }))
+                .map(|decision| phase.decider.entry(decision, ChangeOutcome::Adopted, None))
                 .collect();
             adopted += entries.len() as u64;
-            self.ledger.record(&self.mapping.name, &survey.run, survey.started_at, entries).await?;
+            self.ledger.record(&self.mapping.name, &phase.run, phase.started_at, entries).await?;
         }
         Ok(adopted)
     }

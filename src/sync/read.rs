@@ -1,5 +1,4 @@
-//! What does the source say now, and who must be looked at? Reads the model once, whole or from a cursor on, and compares
-//! it with what is known.
+//! The comparison phase of a run: reads the model once, whole or from a cursor on, and compares it with the synced state.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,18 +6,15 @@ use std::time::Duration;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 
-use super::decide::Judge;
+use super::decide::Decider;
 use super::{Event, Session};
 use crate::error::{Error, Kind, Result};
-use crate::ledger::{CompareOptions, Comparison, MissingScope, PreviousRun, RunStart, SourceRows};
+use crate::ledger::{CompareOptions, Comparison, Cursor, MissingScope, PreviousRun, RunStart, SourceRows};
 use crate::mapping::OnMissing;
 use crate::mapping::compile::{self, Projection, Restriction};
 use crate::model::{Cell, ColumnType, Rules};
 use crate::source::instance::Instance;
 use crate::source::{Ahead, Source, Staged};
-
-/// Stands for a cursor where the next run must read everything.
-pub(super) const READ_ALL: &str = "";
 
 /// The rows of a run.
 pub enum Rows {
@@ -38,7 +34,7 @@ pub enum Rows {
 pub trait Reader: Send {
     /// Reads the projection once, in one snapshot.
     async fn read(&mut self, projection: &Projection, rows: &(dyn Fn(u64) + Send + Sync)) -> Result<Rows>;
-    /// Gives up every lock and snapshot.
+    /// Releases every lock and snapshot.
     async fn release(&mut self) -> Result<()>;
     /// Makes a read or comparison that is under way fail soon.
     fn interrupt(&self);
@@ -67,23 +63,28 @@ impl Reader for Warehouse {
     }
 }
 
-/// What a survey found, ready to be said.
-pub(super) struct Survey {
+/// The result of the comparison phase: the candidates, ready to be decided and sent.
+pub(super) struct ComparisonPhase {
     pub(super) run: String,
     pub(super) started_at: DateTime<Utc>,
-    pub(super) begun: PreviousRun,
+    pub(super) previous: PreviousRun,
     pub(super) full: bool,
     pub(super) found: Comparison,
-    pub(super) judge: Arc<Judge>,
-    pub(super) cursor: Option<String>,
+    pub(super) decider: Arc<Decider>,
+    pub(super) cursor: Option<Cursor>,
     pub(super) ahead: Option<Ahead>,
 }
 
 impl Session<'_> {
     /// Reads the source once and compares. Afterwards the source is released.
-    pub(super) async fn survey(&self, start: RunStart, begun: PreviousRun, reader: &mut dyn Reader) -> Result<Survey> {
+    pub(super) async fn phase(
+        &self,
+        start: RunStart,
+        previous: PreviousRun,
+        reader: &mut dyn Reader,
+    ) -> Result<ComparisonPhase> {
         let interrupted = {
-            let work = self.read_and_compare(&start, &begun, reader);
+            let work = self.read_and_compare(&start, &previous, reader);
             tokio::pin!(work);
             tokio::select! {
                 done = &mut work => Some(done),
@@ -95,21 +96,30 @@ impl Session<'_> {
             Err(Error::new(Kind::Interrupted, "stopped before anything was sent"))
         });
         let released = reader.release().await;
-        let (found, judge, (cursor, ahead), full) = done?;
+        let (found, decider, (cursor, ahead), full) = done?;
         released?;
         self.monitor.note(Event::Compared(&found));
-        let judge = Arc::new(judge);
-        Ok(Survey { run: start.run, started_at: start.started_at, begun, full, found, judge, cursor, ahead })
+        let decider = Arc::new(decider);
+        Ok(ComparisonPhase {
+            run: start.run,
+            started_at: start.started_at,
+            previous,
+            full,
+            found,
+            decider,
+            cursor,
+            ahead,
+        })
     }
 
     async fn read_and_compare(
         &self,
         start: &RunStart,
-        begun: &PreviousRun,
+        previous: &PreviousRun,
         reader: &mut dyn Reader,
-    ) -> Result<(Comparison, Judge, (Option<String>, Option<Ahead>), bool)> {
+    ) -> Result<(Comparison, Decider, (Option<Cursor>, Option<Ahead>), bool)> {
         let mapping = self.mapping;
-        let (restriction, full) = self.restriction(begun, start.started_at)?;
+        let (restriction, full) = self.restriction(previous, start.started_at)?;
         let projection = compile::projection(mapping, restriction);
         let rows = reader.read(&projection, &|rows| self.monitor.note(Event::Reading(rows))).await?;
         let scope = CompareOptions {
@@ -129,7 +139,7 @@ impl Session<'_> {
             Rows::Memory { rows, kinds } => (SourceRows::Rows(rows), kinds.clone(), (None, None)),
         };
         let found = self.ledger.compare(&mapping.name, incoming, &scope).await?;
-        let judge = Judge {
+        let decider = Decider {
             assembly: compile::assembly(mapping, &projection.columns, kinds),
             rules: Rules { overwrite_unknown: self.options.retry_rejected, ..compile::rules(mapping) },
             on_missing: mapping.policy.on_missing,
@@ -137,24 +147,24 @@ impl Session<'_> {
             at: start.started_at,
         };
         // Without new rows the cursor stays where it was.
-        let cursor = cursor.or_else(|| begun.cursor.clone());
-        Ok((found, judge, (cursor, ahead), full && self.options.group.is_none()))
+        let cursor = cursor.map(Cursor::At).or_else(|| previous.cursor.clone());
+        Ok((found, decider, (cursor, ahead), full && self.options.group.is_none()))
     }
 
     /// Which part of the model's rows is read, and whether that is all of them.
-    fn restriction(&self, begun: &PreviousRun, now: DateTime<Utc>) -> Result<(Option<Restriction>, bool)> {
+    fn restriction(&self, previous: &PreviousRun, now: DateTime<Utc>) -> Result<(Option<Restriction>, bool)> {
         if let Some(group) = &self.options.group {
             return Ok((Some(Restriction::Group(group.clone())), false));
         }
         let Some(incremental) = &self.mapping.incremental else { return Ok((None, true)) };
-        // A time that is still to come was written by a clock that was ahead: nobody knows how long ago that is.
-        let due = begun.full_read_at.is_none_or(|read_at| {
+        // A time in the future was written by a clock that was ahead: how long ago that is cannot be told.
+        let due = previous.full_read_at.is_none_or(|read_at| {
             now.signed_duration_since(read_at).to_std().map_or(true, |age| age >= incremental.full_every)
         });
-        // Rejected groups, and those of a run that died, may stand behind the cursor.
-        let asked = self.options.full || self.options.retry_rejected || !begun.recovered.is_empty();
-        match &begun.cursor {
-            Some(cursor) if !due && !asked && cursor != READ_ALL && !is_far_ahead(cursor, now) => {
+        // Rejected groups, and those of a crashed run, may be before the cursor.
+        let forced = self.options.full || self.options.retry_rejected || !previous.recovered.is_empty();
+        match &previous.cursor {
+            Some(Cursor::At(cursor)) if !due && !forced && !is_far_ahead(cursor, now) => {
                 let from = cursor_minus(cursor, incremental.lookback)?;
                 Ok((Some(Restriction::CursorFrom(from)), false))
             }

@@ -1,5 +1,5 @@
-//! Says one page: what needs no word is recorded at once, the rest is marked, handed to delivery, and recorded batch by
-//! batch as the answers arrive.
+//! The recorder sends one page: what needs no request is recorded immediately, the rest is marked, handed to delivery, and
+//! recorded batch by batch as the responses arrive.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -7,10 +7,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use parking_lot::Mutex;
 
-use super::decide::{Decision, Judge, Judgement};
+use super::decide::{Action, Decider, Decision};
 use super::report::Counts;
 use super::timeline::Timeline;
-use super::{Event, Session, Survey, count};
+use super::{ComparisonPhase, Event, Session, count};
 use crate::delivery::{Delivery, DeliveryOutcome, Settle};
 use crate::destination::AddressedChange;
 use crate::error::Result;
@@ -19,10 +19,10 @@ use crate::ledger::{ChangeOutcome, JournalEntry};
 /// One page on its way.
 pub(super) struct Recorder<'a> {
     session: &'a Session<'a>,
-    judge: &'a Judge,
+    decider: &'a Decider,
     run: &'a str,
     /// What was handed to delivery, in that order; each is taken when its outcome is known.
-    said: Mutex<Vec<Option<Decision>>>,
+    sent: Mutex<Vec<Option<Decision>>>,
     total: u64,
     counts: Mutex<&'a mut Counts>,
     timeline: Mutex<&'a mut Timeline>,
@@ -35,17 +35,17 @@ pub(super) struct Recorder<'a> {
 impl<'a> Recorder<'a> {
     pub(super) fn new(
         session: &'a Session<'a>,
-        survey: &'a Survey,
+        phase: &'a ComparisonPhase,
         counts: &'a mut Counts,
         timeline: &'a mut Timeline,
         began: Duration,
     ) -> Recorder<'a> {
         Recorder {
             session,
-            judge: &survey.judge,
-            run: &survey.run,
-            said: Mutex::default(),
-            total: survey.found.candidates(),
+            decider: &phase.decider,
+            run: &phase.run,
+            sent: Mutex::default(),
+            total: phase.found.candidates(),
             counts: Mutex::new(counts),
             timeline: Mutex::new(timeline),
             began,
@@ -53,18 +53,20 @@ impl<'a> Recorder<'a> {
         }
     }
 
-    /// Says the page. Every decision has been recorded when this returns, unless it fails.
-    pub(super) async fn say(&self, page: Vec<Decision>, delivery: &Delivery<'_>) -> Result<()> {
-        let (said, silent): (Vec<Decision>, Vec<Decision>) =
-            page.into_iter().partition(|decision| matches!(decision.verdict, Judgement::Say { .. }));
-        self.record(silent.into_iter().map(|decision| self.entry(decision, ChangeOutcome::Same, None)).collect())
-            .await?;
-        if said.is_empty() {
+    /// Sends the page. Every decision has been recorded when this returns, unless it fails.
+    pub(super) async fn send(&self, page: Vec<Decision>, delivery: &Delivery<'_>) -> Result<()> {
+        let (sent, unchanged): (Vec<Decision>, Vec<Decision>) =
+            page.into_iter().partition(|decision| matches!(decision.action, Action::Send { .. }));
+        self.record(
+            unchanged.into_iter().map(|decision| self.entry(decision, ChangeOutcome::Unchanged, None)).collect(),
+        )
+        .await?;
+        if sent.is_empty() {
             return Ok(());
         }
-        let changes: Vec<AddressedChange> = said.iter().filter_map(Decision::addressed).collect();
+        let changes: Vec<AddressedChange> = sent.iter().filter_map(Decision::addressed).collect();
         let keys = changes.iter().map(|change| change.key.clone()).collect();
-        *self.said.lock() = said.into_iter().map(Some).collect();
+        *self.sent.lock() = sent.into_iter().map(Some).collect();
         self.session.ledger.mark(&self.session.mapping.name, self.run, keys).await?;
         delivery.deliver(&changes, self).await
     }
@@ -76,7 +78,7 @@ impl<'a> Recorder<'a> {
 
     fn entry(&self, decision: Decision, outcome: ChangeOutcome, reason: Option<String>) -> JournalEntry {
         count(&mut self.counts.lock(), &decision, outcome);
-        self.judge.entry(decision, outcome, reason)
+        self.decider.entry(decision, outcome, reason)
     }
 
     async fn record(&self, entries: Vec<JournalEntry>) -> Result<()> {
@@ -92,7 +94,7 @@ impl<'a> Recorder<'a> {
             self.timeline.lock().note(session.clock.elapsed().saturating_sub(self.began), requests, retries);
         }
         session.ledger.record(&session.mapping.name, self.run, session.clock.now(), entries).await?;
-        session.monitor.note(Event::Saying { settled, total: self.total });
+        session.monitor.note(Event::Sending { settled, total: self.total });
         Ok(())
     }
 }
@@ -107,12 +109,12 @@ impl Settle for Recorder<'_> {
                 DeliveryOutcome::Rejected { reason, partly_applied: true } => {
                     (ChangeOutcome::PartlyRejected, Some(reason))
                 }
-                DeliveryOutcome::NotSent { reason } => (ChangeOutcome::NotSent, Some(reason)),
-                DeliveryOutcome::Unconfirmed { reason } => (ChangeOutcome::Unknown, Some(reason)),
+                DeliveryOutcome::NotSent { reason } => (ChangeOutcome::Pending, Some(reason)),
+                DeliveryOutcome::Unconfirmed { reason } => (ChangeOutcome::Unconfirmed, Some(reason)),
             };
             // Delivery gives one outcome to each change; a second one would find nothing to record.
-            let decision = self.said.lock().get_mut(index)?.take()?;
-            if matches!(outcome, ChangeOutcome::NotSent | ChangeOutcome::Unknown) {
+            let decision = self.sent.lock().get_mut(index)?.take()?;
+            if matches!(outcome, ChangeOutcome::Pending | ChangeOutcome::Unconfirmed) {
                 let why = || format!("`{}`: {}", decision.key.escape_debug(), reason.as_deref().unwrap_or_default());
                 self.left.lock().get_or_insert_with(why);
             }

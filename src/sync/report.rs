@@ -13,24 +13,26 @@ use crate::error::Error;
 use crate::ledger::{ChangeOutcome, Comparison, RunStatus};
 use crate::model::Change;
 
-/// What became of rows (or of groups that left the model).
+/// Rows, or groups that left the model, by outcome.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default)]
-pub struct Tally {
+pub struct OutcomeCounts {
     /// Acknowledged by the destination.
     pub delivered: u64,
-    /// Refused, by the destination or before sending.
+    /// Rejected, by the destination or before sending.
     pub rejected: u64,
-    /// Certainly not applied; the next run says it.
-    pub not_sent: u64,
-    /// Perhaps applied; the next run says it again in full.
-    pub unknown: u64,
+    /// Not sent yet; the next run sends them.
+    #[serde(alias = "pending")]
+    pub pending: u64,
+    /// Sent without a response; the next run resends them in full.
+    #[serde(alias = "unconfirmed")]
+    pub unconfirmed: u64,
 }
 
-impl Tally {
+impl OutcomeCounts {
     /// All of them.
     pub fn total(&self) -> u64 {
-        self.delivered + self.rejected + self.not_sent + self.unknown
+        self.delivered + self.rejected + self.pending + self.unconfirmed
     }
 }
 
@@ -40,41 +42,41 @@ impl Tally {
 pub struct Counts {
     /// Rows the source yielded.
     pub rows: u64,
-    /// Rows whose group already holds its document.
+    /// Rows that equal the synced state.
     pub unchanged: u64,
-    /// What became of the other rows. `rejected` includes those held back and those with an invalid key.
+    /// The other rows. `rejected` includes those that did not change and those with an invalid key.
     #[serde(flatten)]
-    pub said: Tally,
+    pub changes: OutcomeCounts,
     /// Rows that were rejected earlier, did not change, and were therefore not sent again.
-    pub held: u64,
+    pub rejected_unchanged: u64,
     /// Rows without a usable key: null, empty, or shared with another row.
     pub invalid_keys: u64,
-    /// Rows of groups never known before, among those that had something to say.
+    /// Rows of new groups, among the delivered.
     pub new: u64,
-    /// Known groups that are not in the model.
+    /// Groups of the ledger that are not in the model.
     pub missing: u64,
-    /// What became of those, when the policy is to unset or delete.
-    pub removed: Tally,
+    /// Those of them that the policy unsets or deletes.
+    pub removed: OutcomeCounts,
     /// Traits set, in acknowledged changes.
     pub traits_set: u64,
     /// Traits unset, in acknowledged changes.
     pub traits_unset: u64,
-    /// Requests sent, repeats included.
+    /// Requests sent, retries included.
     pub requests: u64,
-    /// Repeats among them.
+    /// Retries among them.
     pub retries: u64,
 }
 
-/// By hand, because a flattened field and numbers of any size do not go together in serde.
+/// Written out, because a flattened field and numbers of any size do not go together in serde.
 impl From<Value> for Counts {
     fn from(value: Value) -> Counts {
         let count = |name: &str| value[name].as_u64().unwrap_or(0);
-        let tally = |value: &Value| serde_json::from_value::<Tally>(value.clone()).unwrap_or_default();
+        let tally = |value: &Value| serde_json::from_value::<OutcomeCounts>(value.clone()).unwrap_or_default();
         Counts {
             rows: count("rows"),
             unchanged: count("unchanged"),
-            said: tally(&value),
-            held: count("held"),
+            changes: tally(&value),
+            rejected_unchanged: count("rejected_unchanged").max(count("held")),
             invalid_keys: count("invalid_keys"),
             new: count("new"),
             missing: count("missing"),
@@ -88,14 +90,14 @@ impl From<Value> for Counts {
 }
 
 impl Counts {
-    /// What is left to say: not sent, or nobody knows.
-    pub fn open(&self) -> u64 {
-        self.said.not_sent + self.said.unknown + self.removed.not_sent + self.removed.unknown
+    /// Changes that the next run sends or resends: pending or unconfirmed.
+    pub fn unfinished(&self) -> u64 {
+        self.changes.pending + self.changes.unconfirmed + self.removed.pending + self.removed.unconfirmed
     }
 
-    /// Groups that were refused, by the destination or before sending, now or earlier.
+    /// Rejected groups, by the destination or before sending, now or earlier.
     pub fn rejected(&self) -> u64 {
-        self.said.rejected + self.removed.rejected
+        self.changes.rejected + self.removed.rejected
     }
 
     /// Counts with what the comparison alone decides.
@@ -103,8 +105,11 @@ impl Counts {
         Counts {
             rows: found.rows,
             unchanged: found.unchanged,
-            said: Tally { rejected: found.held + found.invalid_keys(), ..Tally::default() },
-            held: found.held,
+            changes: OutcomeCounts {
+                rejected: found.rejected_unchanged + found.invalid_keys(),
+                ..OutcomeCounts::default()
+            },
+            rejected_unchanged: found.rejected_unchanged,
             invalid_keys: found.invalid_keys(),
             missing: found.missing,
             ..Counts::default()
@@ -113,59 +118,59 @@ impl Counts {
 
     /// Adds one candidate's outcome.
     pub(super) fn add(&mut self, outcome: ChangeOutcome, change: &Change, missing: bool, new: bool) {
-        if matches!(outcome, ChangeOutcome::Same | ChangeOutcome::Adopted) {
+        if matches!(outcome, ChangeOutcome::Unchanged | ChangeOutcome::Adopted) {
             self.unchanged += u64::from(!missing);
             return;
         }
-        let tally = if missing { &mut self.removed } else { &mut self.said };
+        let tally = if missing { &mut self.removed } else { &mut self.changes };
         match outcome {
-            ChangeOutcome::Same | ChangeOutcome::Adopted => {}
+            ChangeOutcome::Unchanged | ChangeOutcome::Adopted => {}
             ChangeOutcome::Delivered => {
                 tally.delivered += 1;
                 self.traits_set += (change.traits_count() - change.unset.len()) as u64;
                 self.traits_unset += change.unset.len() as u64;
             }
             ChangeOutcome::Rejected | ChangeOutcome::PartlyRejected => tally.rejected += 1,
-            ChangeOutcome::NotSent => tally.not_sent += 1,
-            ChangeOutcome::Unknown => tally.unknown += 1,
+            ChangeOutcome::Pending => tally.pending += 1,
+            ChangeOutcome::Unconfirmed => tally.unconfirmed += 1,
         }
         self.new += u64::from(new);
     }
 
     /// Whether every row is accounted for (invariant 8 of the design).
     pub fn add_up(&self) -> bool {
-        self.rows == self.unchanged + self.said.total()
+        self.rows == self.unchanged + self.changes.total()
     }
 
     /// How a run with these counts ended, if nothing else went wrong.
     pub fn status(&self) -> RunStatus {
-        if self.open() > 0 {
+        if self.unfinished() > 0 {
             RunStatus::Incomplete
-        } else if self.said.rejected + self.removed.rejected > 0 {
-            RunStatus::SomeRejected
+        } else if self.changes.rejected + self.removed.rejected > 0 {
+            RunStatus::SucceededWithRejections
         } else {
-            RunStatus::Delivered
+            RunStatus::Succeeded
         }
     }
 }
 
-/// What a run's record tells beyond its counts.
+/// The detail of a run's record, beyond its counts.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default)]
 pub struct Detail {
     /// Whether the whole model was read.
     pub full: bool,
-    /// Candidates left for a later run because of `--limit`.
+    /// Changes left pending because of `--limit`.
     pub beyond_limit: u64,
-    /// What the comparison found, if it came so far.
+    /// What the comparison found, if there was one.
     pub found: Option<Comparison>,
-    /// What each guard saw.
+    /// What each guard measured.
     pub guards: Vec<Reading>,
-    /// Attempts by HTTP status; 0 stands for no answer.
+    /// Attempts by HTTP status; 0 without a response.
     pub by_status: BTreeMap<u16, u64>,
     /// Milliseconds spent waiting for the rate limit, summed over concurrent requests.
     pub rate_wait_ms: u64,
-    /// Milliseconds spent waiting before repetitions, summed likewise.
+    /// Milliseconds spent waiting before retries, summed likewise.
     pub retry_wait_ms: u64,
     /// Body bytes of all attempts, before compression.
     pub bytes: u64,
@@ -173,10 +178,13 @@ pub struct Detail {
     pub traits_sent: u64,
     /// Requests over time.
     pub timeline: Timeline,
-    /// What the destination remarked about requests it took, and how often.
+    /// Warnings of the destination about requests it accepted, and how often.
     pub warnings: BTreeMap<String, u64>,
     /// What is odd about the source's rows, for people.
     pub remarks: Vec<String>,
+    /// The guard that stopped the run, until it is recorded.
+    #[serde(skip)]
+    pub stopped_by: Option<String>,
     /// What to do about the error that the run ended with.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub advice: Option<String>,
@@ -209,15 +217,15 @@ pub struct Report {
     pub full: bool,
     /// How long it took.
     pub seconds: f64,
-    /// Candidates left for a later run because of `--limit`.
+    /// Changes left pending because of `--limit`.
     pub beyond_limit: u64,
-    /// What the destination remarked about requests it took, and how often.
+    /// Warnings of the destination about requests it accepted, and how often.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub warnings: BTreeMap<String, u64>,
-    /// What the run's record tells beyond its counts.
+    /// The detail of the run's record.
     #[serde(skip)]
     pub detail: Detail,
-    /// Why it did not finish, for a run that was stopped or gave up.
+    /// Why it did not finish, for a run that was stopped or cancelled.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "error_object")]
     pub stopped: Option<Error>,
 }
@@ -232,19 +240,19 @@ fn error_object<S: serde::Serializer>(error: &Option<Error>, out: S) -> std::res
 }
 
 impl Report {
-    /// The process exit code: 0 all delivered, 1 something is left to say, 3 some rejected, 130 interrupted. What
-    /// `--limit` left is no failure: the operator asked for it.
+    /// The process exit code: 0 succeeded, 1 changes are left, 3 some rejected, 130 cancelled. What `--limit`
+    /// left is no failure: it was requested.
     pub fn exit_code(&self) -> u8 {
         if let Some(error) = &self.stopped {
             return error.kind().exit_code();
         }
-        let open = self.counts.open();
+        let unfinished = self.counts.unfinished();
         match self.status {
-            RunStatus::Incomplete if self.beyond_limit > 0 && open == self.beyond_limit => {
-                if self.counts.said.rejected + self.counts.removed.rejected > 0 { 3 } else { 0 }
+            RunStatus::Incomplete if self.beyond_limit > 0 && unfinished == self.beyond_limit => {
+                if self.counts.changes.rejected + self.counts.removed.rejected > 0 { 3 } else { 0 }
             }
-            RunStatus::Delivered => 0,
-            RunStatus::SomeRejected => 3,
+            RunStatus::Succeeded => 0,
+            RunStatus::SucceededWithRejections => 3,
             _ => 1,
         }
     }
@@ -256,12 +264,13 @@ mod tests {
 
     #[test]
     fn counts_survive_being_kept_as_text() {
-        let tally = |from: u64| Tally { delivered: from, rejected: from + 1, not_sent: from + 2, unknown: from + 3 };
+        let tally =
+            |from: u64| OutcomeCounts { delivered: from, rejected: from + 1, pending: from + 2, unconfirmed: from + 3 };
         let counts = Counts {
             rows: 1,
             unchanged: 2,
-            said: tally(10),
-            held: 3,
+            changes: tally(10),
+            rejected_unchanged: 3,
             invalid_keys: 4,
             new: 5,
             missing: 6,

@@ -656,7 +656,7 @@ impl World {
         self.told.mishaps += road.mishaps;
         self.told.deaths += u64::from(done.is_none());
         let delivered =
-            |done: &Result<(Report, u64)>| done.as_ref().is_ok_and(|(report, _)| report.status == RunStatus::Delivered);
+            |done: &Result<(Report, u64)>| done.as_ref().is_ok_and(|(report, _)| report.status == RunStatus::Succeeded);
         self.told.failures += u64::from(done.as_ref().is_some_and(|done| !delivered(done)));
         done
     }
@@ -664,7 +664,7 @@ impl World {
     async fn quiet_run(&mut self) -> std::result::Result<u64, String> {
         let done = self.run(&RunOptions::default(), true).await.expect("nobody dies in a quiet run");
         match done {
-            Ok((report, requests)) if report.status == RunStatus::Delivered => Ok(requests),
+            Ok((report, requests)) if report.status == RunStatus::Succeeded => Ok(requests),
             other => Err(format!("a quiet run ended {other:?}", other = other.map(|(report, _)| report.counts))),
         }
     }

@@ -34,7 +34,7 @@ fn trips(receiver: &Receiver, place: &Place, guard: &str, figures: &[&str], acce
     }
     assert_eq!(receiver.requests(), seen, "nothing was sent");
     assert_eq!(place.run(&["ledger", "export", "accounts"]).exits(0).stdout, ledger, "nothing was learned");
-    place.run(&["runs", "-n", "1"]).exits(0).says(&["guarded", &flag[9..]]);
+    place.run(&["runs", "-n", "1"]).exits(0).says(&["stopped by guard", &flag[9..]]);
     // Another guard's flag does not help.
     let other = if guard == "nulled" { "keys" } else { "nulled" };
     place.run(&["run", "--accept", other]).exits(4);
@@ -143,7 +143,7 @@ fn many_groups_that_left() {
     let place = hundred(&receiver, "[policy]\non_missing = \"unset\"");
     place.warehouse("DELETE FROM accounts WHERE n < 25");
     let seen = receiver.requests();
-    trips(&receiver, &place, "removed", &["25 of 100 known groups left the model", "25.0 %, at most 10.0 %"], &[], 0);
+    trips(&receiver, &place, "removed", &["25 of 100 synced groups left the model", "25.0 %, at most 10.0 %"], &[], 0);
     assert_eq!(told(&receiver.since(seen)).len(), 25);
     quiet(&receiver, &place, 0);
 }
@@ -187,7 +187,7 @@ fn a_trait_that_turns_null() {
         &receiver,
         &place,
         "nulled",
-        &["trait `plan` turns null for 25 of 100 known groups", "25.0 %, at most 20.0 %"],
+        &["trait `plan` turns null for 25 of 100 synced groups", "25.0 %, at most 20.0 %"],
         &[],
         0,
     );
@@ -212,7 +212,7 @@ fn thresholds_are_the_mappings_own_or_the_folders() {
     place.warehouse("UPDATE accounts SET n = -1 WHERE id IN ('k90', 'k91', 'k92', 'k93')");
     place.run(&["run"]).exits(0).says(&["4 delivered"]);
     place.warehouse("UPDATE accounts SET n = -2 WHERE id IN ('k90', 'k91', 'k92', 'k93', 'k94')");
-    place.run(&["run"]).exits(4).says(&["5 of 100 known groups"]);
+    place.run(&["run"]).exits(4).says(&["5 of 100 synced groups"]);
 }
 
 #[test]

@@ -121,7 +121,7 @@ fn from_init_to_a_changed_row() {
     let runs = look(&place, &["runs"]).exits(0);
     assert_eq!(runs.stdout.lines().filter(|line| line.contains("accounts")).count(), 3, "{}", runs.stdout);
     look(&place, &["runs", "accounts", "-n", "1"]).exits(0).says(&["delivered"]);
-    look(&place, &["status"]).exits(0).says(&["accounts", "changes", "300", "delivered"]);
+    look(&place, &["status"]).exits(0).says(&["accounts", "changes", "300", "succeeded"]);
     look(&place, &["rejected"]).exits(0).says(&["no rejected groups"]);
     look(&place, &["group", "accounts", "nobody"]).exits(2).says(&["group `nobody` has no sync history", "help:"]);
     look(&place, &["group", "acounts", "acct_0001"]).exits(2).says(&["did you mean `accounts`?"]);
@@ -249,10 +249,10 @@ fn json_is_json_for_every_command() {
     let ran = place.run(&["run", "--json"]).exits(3);
     assert_eq!(ran.stderr, "");
     let ran = ran.json();
-    assert_eq!((&ran["exit_code"], &ran["runs"][0]["status"]), (&json!(3), &json!("some_rejected")));
+    assert_eq!((&ran["exit_code"], &ran["runs"][0]["status"]), (&json!(3), &json!("succeeded_with_rejections")));
     assert_eq!(ran["runs"][0]["counts"]["delivered"], json!(18));
     let again = place.run(&["run", "--json"]).exits(3).json();
-    assert_eq!(again["runs"][0]["counts"]["held"], json!(2));
+    assert_eq!(again["runs"][0]["counts"]["rejected_unchanged"], json!(2));
     assert_eq!(again["runs"][0]["counts"]["requests"], json!(0));
     let status = place.run(&["status", "--json"]).exits(0).json();
     assert_eq!(status["syncs"][0]["groups"]["rejected"], json!(2));

@@ -128,7 +128,7 @@ fn a_history_of_kills_loses_nothing_and_repeats_little() {
     }
     println!("{} of {} requests were said again in part", again.len(), received.len());
     let died = place.run(&["runs", "--json", "-n", "1000"]).json();
-    let died = died["runs"].as_array().unwrap().iter().filter(|run| run["status"] == "died").count();
+    let died = died["runs"].as_array().unwrap().iter().filter(|run| run["status"] == "crashed").count();
     assert!((amid..=kills).contains(&died), "{died}");
 }
 
@@ -171,7 +171,7 @@ fn asked_to_stop_it_settles_what_is_answered() {
         assert_eq!(before.len(), 2 + CONCURRENCY);
         let later = place.run(&["runs", "later", "--json"]).exits(0).json();
         assert_eq!(later["runs"], json!([]), "the second sync never began");
-        assert_eq!(place.run(&["runs", "accounts", "--json"]).json()["runs"][0]["status"], json!("incomplete"));
+        assert_eq!(place.run(&["runs", "accounts", "--json"]).json()["runs"][0]["status"], json!("cancelled"));
         // AND the next run sends only the rest
         place.run(&["run", "accounts"]).exits(0).says(&["50 unchanged, 50 delivered"]);
         let rest = keys(&receiver.since(before.len()));

@@ -41,7 +41,7 @@ fn start(sync: &str, number: u64) -> RunStart {
 
 fn checkpoint(number: u64) -> RunCheckpoint {
     RunCheckpoint {
-        status: RunStatus::Delivered,
+        status: RunStatus::Succeeded,
         ended_at: at(number * 100 + 50),
         counts: "{}".to_owned(),
         rows: Some(number),
@@ -49,6 +49,7 @@ fn checkpoint(number: u64) -> RunCheckpoint {
         full: true,
         error: None,
         error_kind: None,
+        guard: None,
         detail: "{}".to_owned(),
     }
 }
@@ -220,17 +221,17 @@ async fn both_ledgers_answer_alike_over_random_histories() {
                 let mut entries = Vec::new();
                 for candidate in &candidates {
                     let outcome = [
-                        ChangeOutcome::Same,
+                        ChangeOutcome::Unchanged,
                         ChangeOutcome::Adopted,
                         ChangeOutcome::Delivered,
                         ChangeOutcome::Delivered,
                         ChangeOutcome::Delivered,
                         ChangeOutcome::Rejected,
                         ChangeOutcome::PartlyRejected,
-                        ChangeOutcome::NotSent,
-                        ChangeOutcome::Unknown,
+                        ChangeOutcome::Pending,
+                        ChangeOutcome::Unconfirmed,
                     ][outcomes.usize(0..9)];
-                    if !matches!(outcome, ChangeOutcome::Same | ChangeOutcome::Adopted) {
+                    if !matches!(outcome, ChangeOutcome::Unchanged | ChangeOutcome::Adopted) {
                         let keys = vec![candidate.key.clone()];
                         subject.ledger().mark("accounts", &begin.run, keys).await.unwrap();
                     }
@@ -245,7 +246,7 @@ async fn both_ledgers_answer_alike_over_random_histories() {
                         key: candidate.key.clone(),
                         change: if matches!(
                             outcome,
-                            ChangeOutcome::Same | ChangeOutcome::NotSent | ChangeOutcome::Adopted
+                            ChangeOutcome::Unchanged | ChangeOutcome::Pending | ChangeOutcome::Adopted
                         ) {
                             Change::default().into()
                         } else {
@@ -331,18 +332,18 @@ async fn looked_at_again(subject: &Subject, number: u64) -> Vec<Candidate> {
 async fn outcomes_leave_what_the_contract_says() {
     for (outcome, again, certain) in [
         (ChangeOutcome::Delivered, false, true),
-        (ChangeOutcome::Same, false, true),
+        (ChangeOutcome::Unchanged, false, true),
         (ChangeOutcome::Rejected, false, true),
         (ChangeOutcome::PartlyRejected, false, false),
-        (ChangeOutcome::NotSent, true, true),
-        (ChangeOutcome::Unknown, true, false),
+        (ChangeOutcome::Pending, true, true),
+        (ChangeOutcome::Unconfirmed, true, false),
     ] {
         let folder = tempfile::tempdir().unwrap();
         for subject in subjects(folder.path()).await {
             first_run(&subject, 1, outcome).await;
             let candidates = looked_at_again(&subject, 2).await;
             assert_eq!(!candidates.is_empty(), again, "{outcome:?}");
-            assert!(candidates.iter().all(|candidate| candidate.certain == certain), "{outcome:?}");
+            assert!(candidates.iter().all(|candidate| candidate.confirmed == certain), "{outcome:?}");
             let unconfirmed = subject.ledger().history().group_counts("accounts").await.unwrap().unconfirmed;
             assert_eq!(unconfirmed, u64::from(!certain), "{outcome:?}");
         }
@@ -371,7 +372,7 @@ async fn what_was_never_delivered_is_not_known() {
             ("delivered", ChangeOutcome::Delivered),
             ("partly", ChangeOutcome::PartlyRejected),
             ("refused", ChangeOutcome::Rejected),
-            ("unknown", ChangeOutcome::Unknown),
+            ("unknown", ChangeOutcome::Unconfirmed),
         ];
         let rows: Vec<Row> = outcomes.iter().map(|(key, _)| row(key, 1)).collect();
         ledger.begin(&start("accounts", 1)).await.unwrap();
@@ -394,7 +395,7 @@ async fn what_was_never_delivered_is_not_known() {
         // AND all but the refused one may be held: only they are taken away
         ledger.begin(&start("accounts", 2)).await.unwrap();
         let found = subject.compare("accounts", &[], &CompareOptions { retry_rejected: true, ..scope("m") }).await;
-        assert_eq!((found.known, found.missing, found.missing_candidates, found.removable), (3, 4, 4, 3));
+        assert_eq!((found.synced, found.missing, found.missing_candidates, found.removable), (3, 4, 4, 3));
         ledger.finish("accounts", "run-0002", checkpoint(2)).await.unwrap();
         // AND one that was delivered before it was refused stays known
         ledger.begin(&start("accounts", 3)).await.unwrap();
@@ -427,9 +428,9 @@ async fn a_read_only_ledger_shows_a_dead_run_folded_and_leaves_the_file_alone() 
         let subject = Subject::Local(ledger);
         let rows = [(Some("acme".to_owned()), vec![Cell::Int(1), Cell::Null])];
         let found = subject.compare("accounts", &rows, &scope("m")).await;
-        assert_eq!((found.known, found.changed), (1, 1));
+        assert_eq!((found.synced, found.changed), (1, 1));
         let candidates = subject.candidates().await;
-        assert!(!candidates[0].certain);
+        assert!(!candidates[0].confirmed);
     }
     assert_eq!(std::fs::read(&path).unwrap(), before);
 }

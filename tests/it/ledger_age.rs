@@ -1,7 +1,6 @@
 //! Does an older ledger know that it is one, and a damaged one what it has lost? Files that were removed, restored, moved,
 //! written by an earlier version, or changed on the disk.
 
-use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -97,7 +96,7 @@ fn a_restored_ledger_makes_everything_unconfirmed_and_a_current_one_nothing() {
         }
         assert_eq!(place.ledger_bytes(), before);
         // AND the next runs leave the destination right, although additions can only be set now
-        place.run(&["run"]).exits(3).says(&["warning:", "sends everything again"]);
+        place.run(&["run"]).exits(3).says(&["warning:", "resends everything"]);
         settle(&place);
         assert_right(&receiver, &place);
         // AND after that it is a ledger like any other
@@ -146,13 +145,13 @@ fn a_daemon_whose_log_was_lost_tells_and_sends_everything_again() {
     let daemon = Daemon::start(&place);
     let runs = ["accounts", "teams"].map(|sync| daemon.trigger(sync, &json!({})));
     for run in &runs {
-        assert_eq!(daemon.ended(run)["run"]["status"], json!("delivered"));
+        assert_eq!(daemon.ended(run)["run"]["status"], json!("succeeded"));
     }
     daemon.kill();
     // WHEN the log is lost, the source is back, and a document is damaged besides
     std::fs::remove_file(state(&place, "ledger.duckdb.wal")).unwrap();
     place.warehouse("UPDATE accounts SET rev = 1");
-    edit(&place, "UPDATE known SET document = '{' WHERE key = 'k2'");
+    edit(&place, "UPDATE synced SET document = '{' WHERE key = 'k2'");
     let daemon = Daemon::start(&place);
     // THEN whoever asks is told
     let standing = daemon.get("/api/v1/syncs/teams").is(200)["sync"]["groups"].clone();
@@ -165,7 +164,7 @@ fn a_daemon_whose_log_was_lost_tells_and_sends_everything_again() {
     // AND everything is sent again
     let counts = daemon.run("teams", &json!({}))["run"]["counts"].clone();
     assert_eq!((&counts["delivered"], &counts["unchanged"]), (&json!(5), &json!(0)), "{counts}");
-    assert_eq!(daemon.run("accounts", &json!({"retry_rejected": true}))["run"]["status"], json!("delivered"));
+    assert_eq!(daemon.run("accounts", &json!({"retry_rejected": true}))["run"]["status"], json!("succeeded"));
     assert_right(&receiver, &place);
     assert_eq!(receiver.group("team", "k2").unwrap()["rev"], json!(1));
     let output = daemon.stop().exits(0);
@@ -195,7 +194,7 @@ fn a_backup_holds_what_is_only_in_the_log_and_a_busy_ledger_says_so() {
     place.run(&["ledger", "backup", "copy.duckdb", "--json"]).exits(0);
     assert_eq!(place.ledger_bytes(), before);
     let copied = duckdb::Connection::open(place.path("copy.duckdb")).unwrap();
-    let marked: u64 = copied.query_row("SELECT count(*) FROM pending", [], |row| row.get(0)).unwrap();
+    let marked: u64 = copied.query_row("SELECT count(*) FROM marks", [], |row| row.get(0)).unwrap();
     assert_eq!(marked, 5);
     assert_eq!(mode(&place.path("copy.duckdb")), 0o600);
     assert!(!place.path("copy.duckdb.part").exists());
@@ -221,7 +220,7 @@ fn a_document_that_cannot_be_read_is_its_own_groups_matter_alone() {
         edit(
             &place,
             &format!(
-                "UPDATE known SET document = '{{\"rev\":' WHERE key = 'k2'; UPDATE known SET document = '{deep}' WHERE key = 'k3';
+                "UPDATE synced SET document = '{{\"rev\":' WHERE key = 'k2'; UPDATE synced SET document = '{deep}' WHERE key = 'k3';
                  UPDATE journal SET change = 'nonsense', document = NULL WHERE key = 'k2'"
             ),
         );
@@ -251,7 +250,7 @@ fn a_document_that_cannot_be_read_is_its_own_groups_matter_alone() {
             }
             "adopt" => {
                 place.warehouse("UPDATE accounts SET rev = 1");
-                edit(&place, "UPDATE known SET fingerprint = 0");
+                edit(&place, "UPDATE synced SET fingerprint = 0");
                 place.run(&["ledger", "adopt", "accounts"]).exits(0);
             }
             _ => place.warehouse("UPDATE accounts SET rev = 2"),
@@ -358,7 +357,7 @@ async fn quiet_run(ledger: &DuckDbLedger, number: u32, days: i64) {
     };
     ledger.begin(&start).await.unwrap();
     let checkpoint = RunCheckpoint {
-        status: RunStatus::Delivered,
+        status: RunStatus::Succeeded,
         ended_at: day(days) + TimeDelta::seconds(1),
         counts: "{}".to_owned(),
         rows: None,
@@ -366,6 +365,7 @@ async fn quiet_run(ledger: &DuckDbLedger, number: u32, days: i64) {
         full: false,
         error: None,
         error_kind: None,
+        guard: None,
         detail: String::new(),
     };
     ledger.finish("accounts", &start.run, checkpoint).await.unwrap();
@@ -398,94 +398,6 @@ async fn history_is_forgotten_by_its_age_and_not_by_a_clock_that_jumped() {
     // AND the last success is the last run's, not the latest time
     let last = ledger.history().last_success("accounts").await.unwrap().unwrap();
     assert!(last < DateTime::<Utc>::from_timestamp(1_800_000_000, 0).unwrap() + TimeDelta::days(400), "{last}");
-}
-
-fn unpacked(packed: &[u8], to: &Path) {
-    let mut bytes = Vec::new();
-    flate2::read::GzDecoder::new(packed).read_to_end(&mut bytes).unwrap();
-    std::fs::write(to, bytes).unwrap();
-}
-
-/// A ledger of version 2 as DuckDB 1.5.6 wrote it, with the log of a run that was killed: the tables of commit 28a228e,
-/// three groups of `accounts` (one rejected), one finished run and one that marked two groups and settled one.
-const V2: &[u8] = include_bytes!("../fixtures/ledger-v2-duckdb-1.5.6.gz");
-const V2_LOG: &[u8] = include_bytes!("../fixtures/ledger-v2-duckdb-1.5.6.wal.gz");
-
-#[tokio::test]
-async fn a_ledger_of_duckdb_1_5_is_brought_to_this_version_with_a_copy_beside_it() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("ledger.duckdb");
-    unpacked(V2, &path);
-    unpacked(V2_LOG, &folder.path().join("ledger.duckdb.wal"));
-    let before = std::fs::read(&path).unwrap();
-    // Looked at before the first run of the new version: as it is, with the killed run folded.
-    {
-        let ledger = DuckDbLedger::open_read_only(&path, &Limits::standard()).await.unwrap();
-        assert_eq!(ledger.storage().outdated(), None);
-        assert_eq!(ledger.history().group_counts("accounts").await.unwrap().synced, 3);
-        assert_eq!(
-            ledger.history().group("accounts", "initech").await.unwrap().unwrap().rejected.unwrap().1,
-            "no such plan"
-        );
-    }
-    assert_eq!(std::fs::read(&path).unwrap(), before);
-    let retention = Retention { journal: Duration::MAX, runs: Duration::MAX };
-    let ledger = DuckDbLedger::open(&path, &Limits::standard(), retention).await.unwrap();
-    assert_eq!(ledger.storage().outdated(), None);
-    assert_eq!(ledger.kv().all().await.unwrap().len(), 1);
-    let start = RunStart {
-        sync: "accounts".to_owned(),
-        run: "20261103T080000.000Z-0003".to_owned(),
-        mapping: "m".to_owned(),
-        traits: vec!["plan".to_owned(), "seats".to_owned()],
-        started_at: DateTime::from_timestamp(1_794_000_000, 0).unwrap(),
-        started_by: "test".to_owned(),
-        partial: false,
-    };
-    assert_eq!(ledger.begin(&start).await.unwrap().recovered, ["20261102T080000.000Z-0002"]);
-    let group = async |key: &str| ledger.history().group("accounts", key).await.unwrap().unwrap();
-    assert_eq!(group("acme").await.document.to_text(), r#"{"plan":"pro","seats":13}"#);
-    assert_eq!(group("globex").await.unconfirmed_in.as_deref(), Some("20261102T080000.000Z-0002"));
-    drop(ledger);
-    // The copy is what it was, its log included, in a format that the old program reads.
-    let copy = folder.path().join("ledger.duckdb.v2-backup");
-    assert_eq!(mode(&copy), 0o600);
-    assert_eq!(std::fs::read(&copy).unwrap()[12..20], 64_u64.to_le_bytes(), "the format of DuckDB 1.0 to 1.5");
-    let old = duckdb::Connection::open(&copy).unwrap();
-    let count = |sql: &str| old.query_row(sql, [], |row| row.get::<_, u64>(0)).unwrap();
-    assert_eq!(count("SELECT version FROM meta"), 2);
-    assert_eq!((count("SELECT count(*) FROM pending"), count("SELECT count(*) FROM journal")), (2, 4));
-    // AND nothing is copied again
-    std::fs::remove_file(&copy).unwrap();
-    drop(DuckDbLedger::open(&path, &Limits::standard(), retention).await.unwrap());
-    assert!(!copy.exists());
-}
-
-/// A ledger of version 3 as DuckDB 2.0.1 wrote it: the tables of commit f6e5874, one finished run of three groups, of which
-/// `globex` has a document of 6,011 bytes in its row.
-const V3: &[u8] = include_bytes!("../fixtures/ledger-v3-duckdb-2.0.1.gz");
-
-#[tokio::test]
-async fn a_ledger_with_long_documents_in_their_rows_is_read_and_brought_to_this_version() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("ledger.duckdb");
-    unpacked(V3, &path);
-    let recorded = "{\"ledger\":\"dbdbb7e7-b6a5-4b19-b148-7573f14543ca\",\"generation\":2}\n";
-    std::fs::write(folder.path().join("ledger.duckdb.generation"), recorded).unwrap();
-    let before = std::fs::read(&path).unwrap();
-    let long = async |ledger: &DuckDbLedger| {
-        assert_eq!(ledger.storage().outdated(), None);
-        let group = ledger.history().group("accounts", "globex").await.unwrap().unwrap();
-        assert_eq!(group.document.to_text().len(), 6_011);
-        assert_eq!(ledger.history().group_history("accounts", "globex", None, 9).await.unwrap()[0].change.set.len(), 1);
-        assert_eq!(ledger.history().groups("accounts", None, 9).await.unwrap().len(), 3);
-    };
-    long(&DuckDbLedger::open_read_only(&path, &Limits::standard()).await.unwrap()).await;
-    assert_eq!(std::fs::read(&path).unwrap(), before, "looked at as it is");
-    let retention = Retention { journal: Duration::MAX, runs: Duration::MAX };
-    long(&DuckDbLedger::open(&path, &Limits::standard(), retention).await.unwrap()).await;
-    let old = duckdb::Connection::open(folder.path().join("ledger.duckdb.v3-backup")).unwrap();
-    assert_eq!(old.query_row("SELECT version FROM meta", [], |row| row.get::<_, u64>(0)).unwrap(), 3);
 }
 
 /// DuckDB's checksum of a header.

@@ -27,6 +27,7 @@ mod killed;
 mod layers;
 mod ledger;
 mod ledger_age;
+mod ledger_formats;
 mod ledger_storm;
 mod mapping_edits;
 mod mixpanel;

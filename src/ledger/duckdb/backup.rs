@@ -1,6 +1,6 @@
-//! How is a ledger copied whole? By DuckDB, with what is still in its log, into a file of its own.
+//! Backup: a ledger is copied whole by DuckDB, with what is still in its log, into a file of its own.
 //!
-//! Never by copying bytes: another handle on an open file, once closed, would let go of the lock that this process has on it.
+//! Never by copying bytes: another handle on an open file, once closed, would release the lock that this process has on it.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -23,7 +23,7 @@ pub async fn backup(path: &Path, to: &Path, limits: &Limits) -> Result<BackupSum
         return Err(Error::new(Kind::Config, "there is no ledger yet").advise("run a sync first").at(shown(path)));
     }
     check_target(path, to)?;
-    // Opened once as every reader opens it: a busy, damaged or foreign file is told as such.
+    // Opened once as every reader opens it: a busy, damaged or foreign file is reported as such.
     drop(DuckDbLedger::open_read_only(path, limits).await?);
     let duckdb = DuckDbConnection::open(None, limits)?;
     let (from, to) = (path.to_path_buf(), to.to_path_buf());
@@ -40,7 +40,7 @@ pub async fn backup(path: &Path, to: &Path, limits: &Limits) -> Result<BackupSum
 /// One backup of an open ledger at a time: two to the same file would write into each other's.
 static OPEN_LEDGER: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
-/// Ends the statement that makes a copy nobody waits for any more.
+/// Interrupts the statement that makes a copy, when the copy is not awaited any more.
 struct Unwanted(Option<DuckDbConnection>);
 
 impl Drop for Unwanted {
@@ -52,9 +52,9 @@ impl Drop for Unwanted {
 }
 
 impl DuckDbLedger {
-    /// Copies this open ledger to the new file `to`, as [`backup`] does. Runs go on meanwhile: the copy is as of the moment
-    /// at which it began, between two transactions, and says by its generation how new it is. If nobody waits for it any
-    /// more it ends, and leaves nothing.
+    /// Copies this open ledger to the new file `to`, as [`backup`] does. Runs go on meanwhile: the copy is as of its
+    /// start, between two transactions, and has the generation of that time. If it is not awaited any more it ends, and
+    /// leaves nothing.
     pub(super) async fn copy_to(&self, to: &Path) -> Result<BackupSummary> {
         let _one = OPEN_LEDGER.lock().await;
         if let Some(file) = &self.file {
@@ -78,7 +78,7 @@ impl DuckDbLedger {
     }
 }
 
-/// Refuses a target that exists, and one that has the name of a file of the ledger's.
+/// Rejects a target that exists, and one that has the name of a file of the ledger.
 fn check_target(ledger: &Path, to: &Path) -> Result<()> {
     if std::fs::symlink_metadata(to).is_ok() {
         return Err(Error::new(Kind::Config, "this file exists already")
@@ -103,7 +103,7 @@ pub(super) fn of_version(ledger: &Path, version: usize) -> PathBuf {
     beside(ledger, &format!("v{version}-backup"))
 }
 
-/// Copies an attached database to a file, in the format the database has, so that whoever can read the one can read the
+/// Copies an attached database to a file, in the format the database has, so that a program that reads the one can read the
 /// other. A file of this name is replaced once the copy is whole.
 pub(super) fn copy(connection: &Connection, database: &str, to: &Path) -> Result<BackupSummary> {
     let part = beside(to, "part");
@@ -130,8 +130,12 @@ pub(super) fn copy(connection: &Connection, database: &str, to: &Path) -> Result
         let written = || -> duckdb::Result<BackupSummary> {
             connection.execute_batch(&format!("COPY FROM DATABASE {} TO copied", quote_identifier(database)))?;
             connection.execute_batch("CHECKPOINT copied")?;
-            let count = "SELECT count(DISTINCT sync), count(*) FROM copied.main.known";
-            connection.query_row(count, [], |row| Ok(BackupSummary { syncs: row.get(0)?, groups: row.get(1)? }))
+            // An older ledger's table has another name.
+            let table = "SELECT table_name FROM duckdb_tables() WHERE database_name = 'copied' \
+                AND table_name IN ('synced', 'known')";
+            let table: String = connection.query_row(table, [], |row| row.get(0))?;
+            let count = format!("SELECT count(DISTINCT sync), count(*) FROM copied.main.{table}");
+            connection.query_row(&count, [], |row| Ok(BackupSummary { syncs: row.get(0)?, groups: row.get(1)? }))
         };
         let copied = written();
         let let_go = connection.execute_batch("DETACH copied");
@@ -148,7 +152,7 @@ pub(super) fn copy(connection: &Connection, database: &str, to: &Path) -> Result
     whole
 }
 
-/// A statement that failed because of the copy's file, not the ledger's, says so.
+/// The error of a statement that failed because of the copy's file, or of the ledger's.
 fn copy_error(part: &Path) -> impl Fn(duckdb::Error) -> Error {
     let part = shown(part);
     move |error| {

@@ -176,7 +176,7 @@ fn candidates_of(
     let (keys, documents, rejected, reasons, attempted) = (column(1)?, column(4)?, column(7)?, column(8)?, column(9)?);
     let kinds = batch.column(2).as_primitive_opt::<UInt8Type>().ok_or_else(broken)?;
     let fingerprints = batch.column(3).as_primitive_opt::<UInt64Type>().ok_or_else(broken)?;
-    let certain = batch.column(5).as_boolean_opt().ok_or_else(broken)?;
+    let confirmed = batch.column(5).as_boolean_opt().ok_or_else(broken)?;
     let seqs = batch.column(6).as_primitive_opt::<UInt64Type>().ok_or_else(broken)?;
     for row in 0..batch.num_rows() {
         let kind = match kinds.value(row) {
@@ -185,7 +185,7 @@ fn candidates_of(
             _ => CandidateKind::Missing,
         };
         let mut unreadable = None;
-        let mut known = match documents.is_valid(row) {
+        let mut synced = match documents.is_valid(row) {
             true => document(DOCUMENTS[0], documents.value(row), texts, &mut unreadable),
             false => Document::default(),
         };
@@ -194,20 +194,20 @@ fn candidates_of(
                 unreadable.get_or_insert_with(|| format!("its attempted traits cannot be read: {error}"));
                 Vec::new()
             });
-            known = with_attempted(known, &names);
+            synced = with_attempted(synced, &names);
         }
         let rejected = rejected.is_valid(row).then(|| {
             (document(DOCUMENTS[1], rejected.value(row), texts, &mut unreadable), reasons.value(row).to_owned())
         });
-        let certain = if kind == CandidateKind::New { new_are_confirmed } else { certain.value(row) };
+        let confirmed = if kind == CandidateKind::New { new_are_confirmed } else { confirmed.value(row) };
         let candidate = Candidate {
             key: keys.value(row).to_owned(),
             kind,
             cells: Vec::new(),
             oversize: None,
             fingerprint: fingerprints.is_valid(row).then(|| fingerprints.value(row)),
-            known,
-            certain: certain && unreadable.is_none(),
+            synced,
+            confirmed: confirmed && unreadable.is_none(),
             settled_seq: if seqs.is_valid(row) { seqs.value(row) } else { 0 },
             rejected,
             unreadable,

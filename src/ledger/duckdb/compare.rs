@@ -17,7 +17,7 @@ use crate::source::staged::{self, BUCKETS, Bucket, Wanted};
 /// The synced state, by bucket.
 struct SyncedSums {
     buckets: Vec<Bucket>,
-    /// Groups that are candidates whatever their row is.
+    /// Groups that are candidates whether or not their row differs.
     always: Vec<u64>,
     /// Rejected groups.
     rejected: Vec<u64>,
@@ -64,11 +64,11 @@ async fn compare_all(
         rows: rows.rows,
         null_keys: rows.null_keys,
         empty_keys: rows.empty_keys,
-        known: synced.buckets.iter().map(|bucket| bucket.rows).sum(),
+        synced: synced.buckets.iter().map(|bucket| bucket.rows).sum(),
         ..Comparison::default()
     };
     let valid = found.rows - found.null_keys - found.empty_keys;
-    // Where only a part of the model was read, nothing says that the rest of a bucket is equal.
+    // Where only a part of the model was read, the rest of a bucket may differ.
     let differs = |bucket: usize| !whole || rows.buckets[bucket] != synced.buckets[bucket] || synced.always[bucket] > 0;
     let differing: Vec<u16> = (0..BUCKETS).filter(|bucket| differs(*bucket)).map(|bucket| bucket as u16).collect();
     // A rejected row that did not change has its group's fingerprint: it is excluded, and equal.
@@ -76,15 +76,15 @@ async fn compare_all(
         (0..BUCKETS).filter(|bucket| !differs(*bucket)).map(|bucket| synced.rejected[bucket]).sum();
     if whole && differing.is_empty() {
         // The usual night: neither rows nor documents are read.
-        found.held = rejected_elsewhere;
-        found.unchanged = valid - found.held;
+        found.rejected_unchanged = rejected_elsewhere;
+        found.unchanged = valid - found.rejected_unchanged;
         return Ok((found, Candidates::default()));
     }
     let of = |buckets: &[Bucket]| differing.iter().map(|bucket| buckets[usize::from(*bucket)].rows).sum::<u64>();
     let (valid_here, known_here) = (of(&rows.buckets), of(&synced.buckets));
     // Most of them: then looking for the few that are equal costs more than it saves.
     let only = (whole && differing.len() <= BUCKETS / 2).then_some(differing);
-    let (valid_here, known_here) = if only.is_some() { (valid_here, known_here) } else { (valid, found.known) };
+    let (valid_here, known_here) = if only.is_some() { (valid_here, known_here) } else { (valid, found.synced) };
     let rejected_elsewhere = if only.is_some() { rejected_elsewhere } else { 0 };
 
     let setup = [Some(statements::SCAN.to_owned()), only.as_deref().map(staged::differing)];
@@ -94,8 +94,8 @@ async fn compare_all(
     let found = ledger
         .call("compare", move |connection| {
             join(connection, &text, &options_here, filtered, (valid_here, known_here), &mut found)?;
-            found.held += rejected_elsewhere;
-            found.unchanged = valid - found.duplicate_rows - found.new - found.changed - found.held;
+            found.rejected_unchanged += rejected_elsewhere;
+            found.unchanged = valid - found.duplicate_rows - found.new - found.changed - found.rejected_unchanged;
             Ok(found)
         })
         .await?;
@@ -179,7 +179,7 @@ fn join(
         }
     }
     let missing_candidates;
-    (found.new, found.changed, found.held, found.missing, missing_candidates) = connection
+    (found.new, found.changed, found.rejected_unchanged, found.missing, missing_candidates) = connection
         .query_row(&statements::mismatch_counts(options), [], |row| {
             Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?))
         })

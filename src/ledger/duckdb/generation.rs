@@ -9,7 +9,7 @@
 //!
 //! - The ledger is always the first: a crash between the two leaves a ledger ahead of the number, which is no alarm.
 //! - A run that sends nothing writes nothing here. Others write once for each page of changes and once at their end.
-//! - Without the file it cannot be told whether a ledger is the newest: then it is taken for an outdated one, unless nothing
+//! - Without the file a ledger may or may not be the newest: then it is taken for an outdated one, unless nothing
 //!   was ever sent from it. The same holds beside the file of another ledger.
 
 use std::fs::{self, File, OpenOptions};
@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 use crate::duckdb::ledger_error;
 use crate::error::{Error, Kind, Result};
 
-/// What is written beside a ledger, and what the ledger says of itself.
+/// The generation of a ledger, as recorded beside it and in it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Recorded {
     /// The ledger's id.
@@ -45,7 +45,7 @@ pub(super) fn beside(ledger: &Path, suffix: &str) -> PathBuf {
 pub(super) fn outdated(own: &Recorded, recorded: Option<&Recorded>, name: &str) -> Option<String> {
     match recorded {
         None if own.generation == 0 => None,
-        None => Some(format!("`{name}` is missing, so it cannot be told whether this is the newest ledger")),
+        None => Some(format!("`{name}` is missing, so this may not be the newest ledger")),
         Some(recorded) if recorded.ledger != own.ledger => (recorded.generation > 0).then(|| {
             format!("`{name}` belongs to another ledger, from which changes were sent that this one does not contain")
         }),

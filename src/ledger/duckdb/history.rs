@@ -17,7 +17,7 @@ use crate::ledger::{
 /// More unfinished runs than there can be: each is of another sync.
 const UNFINISHED_MAX: u64 = 1_000_000;
 /// A run of the whole model that succeeded, with or without rejections.
-const SUCCESSFUL: &str = "status IN ('delivered', 'some_rejected') AND partial IS NOT TRUE";
+const SUCCESSFUL: &str = "status IN ('succeeded', 'succeeded_with_rejections') AND partial IS NOT TRUE";
 
 /// The condition for groups of a sync after the group `after`, if given.
 fn following(sync: &str, after: Option<&str>) -> String {
@@ -53,7 +53,7 @@ impl History for DuckDbLedger {
         self.call("read a run", move |connection| {
             connection
                 .query_row(&format!("SELECT {RUN_COLUMNS}, detail FROM runs WHERE run = ?"), [run], |row| {
-                    Ok((run_record(row)?, row.get::<_, Option<String>>(11)?.unwrap_or_default()))
+                    Ok((run_record(row)?, row.get::<_, Option<String>>(12)?.unwrap_or_default()))
                 })
                 .optional()
                 .map_err(ledger_error("read a run"))
@@ -69,7 +69,7 @@ impl History for DuckDbLedger {
                     "SELECT {RUN_COLUMNS}, detail FROM runs WHERE sync = ? ORDER BY run DESC LIMIT {count}"
                 ))?;
                 let runs = runs.query_map([sync], |row| {
-                    Ok((run_record(row)?, row.get::<_, Option<String>>(11)?.unwrap_or_default()))
+                    Ok((run_record(row)?, row.get::<_, Option<String>>(12)?.unwrap_or_default()))
                 })?;
                 runs.collect()
             };
@@ -158,7 +158,7 @@ impl History for DuckDbLedger {
             connection
                 .query_row(
                     &format!(
-                        "SELECT ({}), count(unsettled_in), count(rejected_reason) FROM known WHERE sync = ?",
+                        "SELECT ({}), count(unconfirmed_in), count(rejected_reason) FROM synced WHERE sync = ?",
                         statements::delivered_count(&sync)
                     ),
                     [&sync],
@@ -173,7 +173,7 @@ impl History for DuckDbLedger {
         self.call("count groups", |connection| {
             let read = || -> duckdb::Result<BTreeMap<String, GroupCounts>> {
                 let mut counts = connection.prepare(
-                    "SELECT sync, count(*), count(unsettled_in), count(rejected_reason) FROM known GROUP BY sync",
+                    "SELECT sync, count(*), count(unconfirmed_in), count(rejected_reason) FROM synced GROUP BY sync",
                 )?;
                 let of = |row: &duckdb::Row<'_>| {
                     Ok((
@@ -215,7 +215,7 @@ impl History for DuckDbLedger {
     async fn all_rejected(&self, each: u64) -> Result<BTreeMap<String, Vec<SyncedGroup>>> {
         self.call("list rejected groups", move |connection| {
             let sql = format!(
-                "SELECT {GROUP_COLUMNS}, sync FROM known WHERE rejected_reason IS NOT NULL \
+                "SELECT {GROUP_COLUMNS}, sync FROM synced WHERE rejected_reason IS NOT NULL \
                  QUALIFY row_number() OVER (PARTITION BY sync ORDER BY key) <= {each} ORDER BY key"
             );
             let found = groups(connection, &sql, [], true, |row| row.get::<_, String>(6));

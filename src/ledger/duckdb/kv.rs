@@ -16,7 +16,7 @@ impl KeyValue for DuckDbLedger {
         let name = name.to_owned();
         self.call("read a note", move |connection| {
             connection
-                .query_row("SELECT text FROM notes WHERE name = ?", [name], |row| row.get(0))
+                .query_row("SELECT text FROM kv WHERE name = ?", [name], |row| row.get(0))
                 .optional()
                 .map_err(ledger_error("read a note"))
         })
@@ -26,7 +26,7 @@ impl KeyValue for DuckDbLedger {
     async fn all(&self) -> Result<BTreeMap<String, String>> {
         self.call("read the notes", |connection| {
             let read = || -> duckdb::Result<BTreeMap<String, String>> {
-                let mut notes = connection.prepare("SELECT name, text FROM notes")?;
+                let mut notes = connection.prepare("SELECT name, text FROM kv")?;
                 notes.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
             };
             read().map_err(ledger_error("read the notes"))
@@ -37,8 +37,8 @@ impl KeyValue for DuckDbLedger {
     async fn put(&self, name: &str, text: &str) -> Result<()> {
         let (name, text) = (name.to_owned(), text.to_owned());
         self.write_in_place("keep a note", move |connection| {
-            connection.execute("DELETE FROM notes WHERE name = ?", [&name])?;
-            connection.execute("INSERT INTO notes VALUES (?, ?)", [name, text]).map(drop)
+            connection.execute("DELETE FROM kv WHERE name = ?", [&name])?;
+            connection.execute("INSERT INTO kv VALUES (?, ?)", [name, text]).map(drop)
         })
         .await
     }
@@ -46,7 +46,7 @@ impl KeyValue for DuckDbLedger {
     async fn delete(&self, name: &str) -> Result<()> {
         let name = name.to_owned();
         self.write_in_place("drop a note", move |connection| {
-            connection.execute("DELETE FROM notes WHERE name = ?", [name]).map(drop)
+            connection.execute("DELETE FROM kv WHERE name = ?", [name]).map(drop)
         })
         .await
     }
@@ -54,7 +54,7 @@ impl KeyValue for DuckDbLedger {
     async fn delete_if(&self, name: &str, contains: &str) -> Result<()> {
         let (name, contains) = (name.to_owned(), contains.to_owned());
         self.write("drop a note", move |connection| {
-            connection.execute("DELETE FROM notes WHERE name = ? AND contains(text, ?)", [name, contains]).map(drop)
+            connection.execute("DELETE FROM kv WHERE name = ? AND contains(text, ?)", [name, contains]).map(drop)
         })
         .await
     }

@@ -1,9 +1,9 @@
-//! Long texts: documents and changes that are too long to stand in a row of their table.
+//! Long texts: documents and changes that are too long for a row of their table.
 //!
 //! DuckDB logs, compresses and often reads 2,048 values of a column at a time, all of them in memory at once, and
 //! committing a single row rereads the up to 2,047 before it. Values of 200 KB then need 400 MB however little of the
 //! table is touched, and a ledger that cannot commit cannot be used again either. So no value is longer than
-//! [`INLINE_BYTES_MAX`]: a longer text stands in the table `texts`, in pieces, and the row has a [`Reference`] to it.
+//! [`INLINE_BYTES_MAX`]: a longer text is stored in the table `texts`, in pieces, and the row has a [`Reference`] to it.
 //!
 //! A text is written once, with the outcome it belongs to. Folding moves references, not texts, and what no row refers to
 //! any more is removed afterwards ([`remove_unused`]).
@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 
 use duckdb::{Appender, Connection, params};
 
-/// Bytes of a text that stands in its row. Two columns of 2,048 such values have 16 MB; DuckDB, too, stores longer ones
+/// Bytes of a text that is stored in its row. Two columns of 2,048 such values have 16 MB; DuckDB, too, stores longer ones
 /// elsewhere.
 pub(super) const INLINE_BYTES_MAX: usize = 4_000;
 /// Bytes of a piece: 2,048 of them have 4 MB.
@@ -25,7 +25,7 @@ pub(super) const TABLE: &str = "
 CREATE TABLE texts (id UBIGINT NOT NULL, part UINTEGER NOT NULL, text VARCHAR NOT NULL);
 ";
 
-/// What stands in a column in place of a long text: `@ID:BYTES`, or `@ID:BYTES=` for what the change of that id sets.
+/// What a column has in place of a long text: `@ID:BYTES`, or `@ID:BYTES=` for what the change of that id sets.
 /// Documents and changes themselves begin with a brace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Reference {
@@ -42,13 +42,13 @@ impl Reference {
     }
 }
 
-/// Bytes of the text that a stored value stands for.
+/// Bytes of the text that a stored value represents.
 pub(super) fn len(stored: &str) -> usize {
     Reference::parse(stored).map_or(stored.len(), |reference| reference.bytes)
 }
 
-/// SQL for the document in a journal's line: itself, what its change sets (`=`), or a reference to either.
-pub(super) const LINE_DOCUMENT: &str = "CASE WHEN document IS DISTINCT FROM '=' THEN document WHEN starts_with(change, '@') \
+/// SQL for the document in a journal's line: itself, what its change sets, or a reference to either.
+pub(super) const LINE_DOCUMENT: &str = "CASE WHEN document_from_change IS NOT TRUE THEN document WHEN starts_with(change, '@') \
     THEN change || '=' ELSE substring(change, 8, length(change) - 8) END";
 
 /// SQL for [`len`].
@@ -67,12 +67,13 @@ fn referred(column: &str, table: &str) -> String {
     )
 }
 
-/// Removes the texts that no row refers to. Nobody writes meanwhile.
+/// Removes the texts that no row refers to. The caller excludes other writers.
 pub(super) fn remove_unused(connection: &Connection) -> duckdb::Result<()> {
     if !connection.query_row("SELECT EXISTS (SELECT 1 FROM texts)", [], |row| row.get::<_, bool>(0))? {
         return Ok(());
     }
-    let used = [("document", "known"), ("rejected_document", "known"), ("document", "journal"), ("change", "journal")];
+    let used =
+        [("document", "synced"), ("rejected_document", "synced"), ("document", "journal"), ("change", "journal")];
     let used = used.map(|(column, table)| referred(column, table)).join(" UNION ALL ");
     connection
         .execute_batch(&format!("DELETE FROM texts WHERE id NOT IN (SELECT id FROM ({used}) WHERE id IS NOT NULL)"))
@@ -156,7 +157,7 @@ impl Texts {
         Ok(texts)
     }
 
-    /// The text that a stored value stands for.
+    /// The text that a stored value represents.
     ///
     /// Errors: what is wrong with it, for people.
     pub(super) fn text<'a>(&'a self, stored: &'a str) -> Result<&'a str, String> {
@@ -175,7 +176,7 @@ mod tests {
     fn tables() -> Connection {
         let connection = Connection::open_in_memory().unwrap();
         connection.execute_batch(TABLE).unwrap();
-        let other = "CREATE TABLE known (document VARCHAR, rejected_document VARCHAR); \
+        let other = "CREATE TABLE synced (document VARCHAR, rejected_document VARCHAR); \
                      CREATE TABLE journal (document VARCHAR, change VARCHAR)";
         connection.execute_batch(other).unwrap();
         connection
@@ -222,11 +223,11 @@ mod tests {
         let mut writer = Writer::new(&connection, 10).unwrap();
         let stored: Vec<String> = (1..=6).map(|id| writer.store(id, "z".repeat(5_000)).unwrap()).collect();
         writer.finish().unwrap();
-        connection.execute("INSERT INTO known VALUES (?, ?), ('{}', NULL)", [&stored[0], &stored[1]]).unwrap();
+        connection.execute("INSERT INTO synced VALUES (?, ?), ('{}', NULL)", [&stored[0], &stored[1]]).unwrap();
         connection
-            .execute("INSERT INTO journal VALUES (?, ?), ('=', '{}'), (NULL, NULL)", [&stored[2], &stored[3]])
+            .execute("INSERT INTO journal VALUES (?, ?), (NULL, '{}'), (NULL, NULL)", [&stored[2], &stored[3]])
             .unwrap();
-        connection.execute("INSERT INTO known VALUES (?, NULL)", [format!("{}=", stored[5])]).unwrap();
+        connection.execute("INSERT INTO synced VALUES (?, NULL)", [format!("{}=", stored[5])]).unwrap();
         remove_unused(&connection).unwrap();
         let mut left = connection.prepare("SELECT DISTINCT id FROM texts ORDER BY id").unwrap();
         let left: Vec<u64> = left.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();

@@ -65,11 +65,11 @@ pub struct DuckDbLedger {
     next_seq: Arc<AtomicU64>,
     /// Up to so many candidates come in key order.
     ordered_max: u64,
-    /// Bytes of a document or change that stands in its row.
+    /// Bytes of a document or change that is stored in its row.
     inline_max: usize,
     /// What this connection's comparison found.
     candidates: Arc<Mutex<Candidates>>,
-    /// Writers of all connections take turns: DuckDB would refuse the second of two that touch the same rows.
+    /// Writers of all connections take turns: DuckDB would abort the second of two that touch the same rows.
     writing: Arc<Mutex<()>>,
     /// The generation it is at; none for a ledger that is not written, or not kept.
     generations: Option<Arc<Generations>>,
@@ -110,7 +110,7 @@ impl DuckDbLedger {
         Ok(DuckDbLedger { log: Some(Arc::new(LogPlace::of(&log))), file: Some(Arc::new(file)), ..ledger })
     }
 
-    /// Opens an existing ledger without the right to write: what `plan` and the questions use. A run that died is
+    /// Opens an existing ledger without the right to write: for queries and plans. A crashed run is
     /// folded in temporary copies, so that a plan sees what the next run will see and the file stays as it is.
     pub async fn open_read_only(path: &Path, limits: &Limits) -> Result<DuckDbLedger> {
         let duckdb = DuckDbConnection::open_read_only(path, limits).within(|| "ledger".to_owned())?;
@@ -177,8 +177,13 @@ impl DuckDbLedger {
     /// Another connection to the same ledger ([`Ledger::connect`](super::Ledger::connect)).
     pub fn another(&self, access: Access) -> Result<DuckDbLedger> {
         let read_only = self.read_only || access == Access::ReadOnly;
+        let duckdb = self.duckdb.sibling().within(|| self.path.clone())?;
+        if read_only {
+            // An older file is shown as a current one by another database than the file's own.
+            duckdb.try_call(|held| drop(held.connection.execute_batch(&format!("USE {}", schema::CURRENT))));
+        }
         Ok(DuckDbLedger {
-            duckdb: self.duckdb.sibling().within(|| self.path.clone())?,
+            duckdb,
             path: self.path.clone(),
             log: self.log.clone().filter(|_| !read_only),
             file: self.file.clone().filter(|_| !read_only),
@@ -191,7 +196,7 @@ impl DuckDbLedger {
             candidates: Arc::default(),
             writing: Arc::clone(&self.writing),
             generations: self.generations.clone().filter(|_| !read_only),
-            // What it was found to be is settled in the tables, unless they could not be written.
+            // Whether it is outdated is recorded in the tables, unless they could not be written.
             outdated: self.outdated.clone().filter(|_| self.generations.is_none()),
             unknown_groups: Arc::default(),
         })
@@ -203,13 +208,13 @@ impl DuckDbLedger {
         DuckDbLedger { ordered_max, ..self }
     }
 
-    /// The same ledger with another limit of bytes up to which documents and changes stand in their rows, so that what
-    /// happens to large ones can be tried with small ones. The empty document, which conditions ask for, always does.
+    /// The same ledger with another limit of bytes up to which documents and changes are stored in their rows, so that
+    /// tests of large ones can use small ones. The empty document, which conditions compare with, always is.
     pub fn inline_up_to(self, inline_max: usize) -> DuckDbLedger {
         DuckDbLedger { inline_max: inline_max.max("{}".len()), ..self }
     }
 
-    /// An error of the ledger with its place; what the source says has its own.
+    /// An error of the ledger with its place; one of the source has its own.
     fn own(&self, error: Error) -> Error {
         if error.kind() == Kind::Ledger { error.at(self.path.clone()) } else { error }
     }

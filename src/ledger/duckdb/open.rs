@@ -11,15 +11,15 @@ use super::write::transaction;
 use crate::duckdb::ledger_error;
 use crate::error::Result;
 
-/// What an open file says of itself.
+/// What is recorded in an open file.
 pub(super) struct Opened {
     pub(super) next_seq: u64,
     pub(super) recorded: Recorded,
     pub(super) outdated: Option<String>,
 }
 
-/// Looks at an open file of the current version: how new is it, by the number recorded beside it? One that is not the
-/// newest is settled as such at once, or, where it may only be looked at, shown as such.
+/// Looks at an open file of the current version: how new is it, by the number recorded beside it? An outdated
+/// one is marked as such immediately, or, where it is only read, shown as such.
 pub(super) fn opened(connection: &mut Connection, recorded_in: Option<&Path>, read_only: bool) -> Result<Opened> {
     let next_seq = connection
         .query_row("SELECT greatest(next_seq, (SELECT coalesce(max(seq), 0) FROM journal) + 1) FROM meta", [], |row| {
@@ -41,14 +41,14 @@ pub(super) fn opened(connection: &mut Connection, recorded_in: Option<&Path>, re
                 let database: String = connection.query_row("SELECT current_database()", [], |row| row.get(0))?;
                 connection.execute_batch(&statements::unconfirmed_view(&database))
             };
-            look(connection).map_err(ledger_error("look at an older ledger"))?;
+            look(connection).map_err(ledger_error("read an outdated ledger"))?;
         }
         return Ok(Opened { next_seq, recorded, outdated });
     }
     if outdated.is_some() {
-        // What runs under way had recorded may be older as well: it is brought in first, and then nothing is certain.
+        // What runs under way had recorded may be older as well: it is brought in first, and then nothing is confirmed.
         let beyond = beside.as_ref().map_or(0, |beside| beside.generation).max(recorded.generation) + 1;
-        transaction(connection, "settle an older ledger", |connection| {
+        transaction(connection, "mark an outdated ledger", |connection| {
             let mut crashed = connection.prepare("SELECT sync, run FROM runs WHERE status = 'running' ORDER BY run")?;
             let crashed = crashed.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
             let crashed: Vec<(String, String)> = crashed.collect::<duckdb::Result<_>>()?;
@@ -56,7 +56,7 @@ pub(super) fn opened(connection: &mut Connection, recorded_in: Option<&Path>, re
                 fold(connection, sync, run)?;
             }
             connection
-                .execute_batch("UPDATE runs SET status = 'died', ended_at = started_at WHERE status = 'running'")?;
+                .execute_batch("UPDATE runs SET status = 'crashed', ended_at = started_at WHERE status = 'running'")?;
             connection.execute_batch(&statements::rewind())?;
             connection.execute("UPDATE identity SET generation = ?", [beyond]).map(drop)
         })?;

@@ -1,7 +1,7 @@
 //! The place of the ledger's file: is it still the one that is open, and is there room to write beside it?
 //!
 //! A file that is moved, replaced or deleted while it is open goes on taking writes that the next start will not find:
-//! whatever was sent meanwhile would be sent again. So it is checked before a run begins and before groups are marked. The
+//! what was sent meanwhile would be resent. So it is checked before a run begins and before groups are marked. The
 //! same goes for the log beside it, whose content can still be saved ([`LogPlace`]).
 
 use parking_lot::Mutex;
@@ -76,7 +76,7 @@ impl FilePlace {
 pub(super) struct LogPlace {
     /// As the kernel names it: without links.
     path: PathBuf,
-    /// The log as it was last seen at its path. A number alone is given to another file at once.
+    /// The log as it was last seen at its path. A number alone is reused for another file immediately.
     seen: Mutex<Option<(FileId, SystemTime)>>,
 }
 
@@ -93,7 +93,7 @@ impl LogPlace {
     }
 
     /// Whether the log that this process has open is not at its path. Looks at the open files without opening any: closing
-    /// one would let go of this process's locks. Where the system does not list them, the answer is no.
+    /// one would release this process's locks. Where the system does not list them, the answer is no.
     pub(super) fn is_lost(&self) -> bool {
         let unlinked = {
             let mut name = self.path.clone().into_os_string();

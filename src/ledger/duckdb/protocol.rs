@@ -13,13 +13,13 @@ use super::{DuckDbLedger, candidates, compare, long_texts, statements};
 use crate::duckdb::{ledger_error, quote_literal};
 use crate::error::{Error, Kind, Result};
 use crate::ledger::{
-    Access, Candidate, CompareOptions, Comparison, History, JournalEntry, KeyValue, Ledger, PreviousRun, RunCheckpoint,
-    RunRecord, RunStart, SourceRows, Storage,
+    Access, Candidate, CompareOptions, Comparison, Cursor, History, JournalEntry, KeyValue, Ledger, PreviousRun,
+    RunCheckpoint, RunRecord, RunStart, SourceRows, Storage,
 };
 
-/// A run that ends folds the log into the file when it is larger than this. What stands in the log stands in memory, too,
-/// and is read again after a kill: a daemon whose runs say little would let it grow for months. A long run is over before
-/// its log is looked at, so what it wrote is compressed once.
+/// A run that ends folds the log into the file when it is larger than this. What is in the log is in memory, too,
+/// and is read again after a kill: a daemon whose runs send little would let it grow for months. A long run is over before
+/// its log is checked, so what it wrote is compressed once.
 const LOG_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// How often, and how soon after each other, a run tries to fold the log into the file.
 const FOLD_TRIES: u32 = 100;
@@ -71,7 +71,7 @@ impl Ledger for DuckDbLedger {
             let count =
                 |sql: &str| connection.query_row(sql, [], |row| row.get(0)).map_err(ledger_error("count groups"));
             // What guards measure against: of a group that was only rejected nothing can be changed or removed.
-            found.known = count(&statements::may_exist_count(&sync))?;
+            found.synced = count(&statements::may_exist_count(&sync))?;
             if found.missing_candidates > 0 {
                 found.removable = count(statements::REMOVABLE)?;
             }
@@ -91,7 +91,7 @@ impl Ledger for DuckDbLedger {
     async fn mark(&self, sync: &str, run: &str, keys: Vec<String>) -> Result<()> {
         let (sync, run) = (sync.to_owned(), run.to_owned());
         self.write_generation("mark groups", true, move |connection| {
-            let mut appender = connection.appender("pending")?;
+            let mut appender = connection.appender("marks")?;
             for key in &keys {
                 appender.append_row([&sync, &run, key])?;
             }
@@ -119,20 +119,27 @@ impl Ledger for DuckDbLedger {
         let (next_seq, threads) = (self.next_seq(), Arc::clone(&self.threads));
         let left_behind = self.write_generation("finish the run", false, move |connection| {
             threads.raise(connection)?;
+            let (cursor, read_all) = match checkpoint.cursor {
+                Some(Cursor::At(cursor)) => (Some(cursor), None),
+                Some(Cursor::ReadAll) => (None, Some(true)),
+                None => (None, None),
+            };
             let sent = fold(connection, &sync, &run)?;
             connection.execute("UPDATE meta SET next_seq = greatest(next_seq, ?)", [next_seq])?;
             connection.execute(
                 "UPDATE runs SET ended_at = ?, status = ?, counts = ?, source_rows = ?, cursor_value = ?, \
-                 full_read = ?, error = ?, error_kind = ?, detail = ? WHERE sync = ? AND run = ?",
+                 read_all = ?, full_read = ?, error = ?, error_kind = ?, guard = ?, detail = ? WHERE sync = ? AND run = ?",
                 params![
                     checkpoint.ended_at.naive_utc(),
                     checkpoint.status.name(),
                     checkpoint.counts,
                     checkpoint.rows,
-                    checkpoint.cursor,
+                    cursor,
+                    read_all,
                     checkpoint.full,
                     checkpoint.error,
                     checkpoint.error_kind,
+                    checkpoint.guard,
                     checkpoint.detail,
                     sync,
                     run,
@@ -163,12 +170,12 @@ impl Ledger for DuckDbLedger {
                 .map_err(ledger_error("drop the candidates"))?;
             if left_behind {
                 let _turn = writing.lock();
-                // Like the tidying below: the next run tries again.
+                // Like the tidying below: the next run retries.
                 drop(long_texts::remove_unused(connection));
             }
             if log.and_then(|log| log.bytes()).is_some_and(|bytes| bytes > LOG_BYTES_MAX) {
-                // DuckDB refuses while somebody writes, or still reads what was removed just now, which takes moments.
-                // The run is recorded: a failure to tidy up is none of its own, and the next run tries again.
+                // DuckDB fails while another connection writes, or still reads what was removed just now, which is over soon.
+                // The run is recorded: a failure to tidy up does not fail it, and the next run retries.
                 for _ in 0..FOLD_TRIES {
                     let turn = writing.lock();
                     if connection.execute_batch("CHECKPOINT").is_ok() {
@@ -196,13 +203,16 @@ impl Ledger for DuckDbLedger {
         };
         let (sync, mark) = (sync.to_owned(), mark.to_owned());
         self.write_generation("reset the sync", true, move |connection| {
-            connection.execute("UPDATE runs SET cursor_value = NULL, full_read = false WHERE sync = ?", [sync])?;
+            connection.execute(
+                "UPDATE runs SET cursor_value = NULL, read_all = NULL, full_read = false WHERE sync = ?",
+                [sync],
+            )?;
             let rows = if forget {
-                connection.execute(&format!("DELETE FROM known WHERE {condition}"), [])?
+                connection.execute(&format!("DELETE FROM synced WHERE {condition}"), [])?
             } else {
                 connection.execute(
                     &format!(
-                        "UPDATE known SET unsettled_in = coalesce(unsettled_in, ?), rejected_document = NULL, \
+                        "UPDATE synced SET unconfirmed_in = coalesce(unconfirmed_in, ?), rejected_document = NULL, \
                          rejected_reason = NULL WHERE {condition}"
                     ),
                     [mark],
@@ -225,7 +235,7 @@ impl Ledger for DuckDbLedger {
             if running {
                 fold(connection, &sync, &run)?;
                 connection.execute(
-                    "UPDATE runs SET status = 'died', ended_at = ?, error = ?, error_kind = ? WHERE sync = ? AND run = ?",
+                    "UPDATE runs SET status = 'crashed', ended_at = ?, error = ?, error_kind = ? WHERE sync = ? AND run = ?",
                     params![at.naive_utc(), error, kind, sync, run],
                 )?;
                 connection.execute_batch("DROP TABLE IF EXISTS temp.folded")?;

@@ -8,7 +8,7 @@ use super::statements;
 use crate::duckdb::{ledger_error, quote_literal};
 use crate::error::Result;
 use crate::ledger::{
-    ChangeOutcome, HistoryEntry, JournalEntry, PreviousRun, RunRecord, RunStart, RunStatus, SyncedGroup,
+    ChangeOutcome, Cursor, HistoryEntry, JournalEntry, PreviousRun, RunRecord, RunStart, RunStatus, SyncedGroup,
 };
 use crate::model::{After, Change, Document};
 
@@ -56,12 +56,14 @@ pub(super) fn begin(
         )
     };
     let same_mapping = format!("mapping = {}", quote_literal(&start.mapping));
-    let cursor = latest("cursor_value", &format!("{same_mapping} AND cursor_value IS NOT NULL"));
+    let cursor = latest("cursor_value", &format!("{same_mapping} AND (cursor_value IS NOT NULL OR read_all)"));
     let full_read_at = latest("ended_at", &format!("{same_mapping} AND full_read"));
     let rows = latest("source_rows", "source_rows IS NOT NULL");
-    let begun = PreviousRun {
+    let previous = PreviousRun {
         recovered: crashed,
-        cursor: connection.query_row(&cursor, [], |row| row.get(0)).optional()?.filter(|_| !outdated),
+        cursor: (connection.query_row(&cursor, [], |row| row.get::<_, Option<String>>(0)).optional()?)
+            .filter(|_| !outdated)
+            .map(|cursor| cursor.map_or(Cursor::ReadAll, Cursor::At)),
         full_read_at: (connection.query_row(&full_read_at, [], |row| row.get::<_, NaiveDateTime>(0)).optional()?)
             .filter(|_| !outdated)
             .map(|at| at.and_utc()),
@@ -71,7 +73,7 @@ pub(super) fn begin(
         let traits = serde_json::Value::from(start.traits.clone()).to_string();
         connection.execute("UPDATE meta SET next_seq = greatest(next_seq, ?)", [next_seq])?;
         connection.execute(
-            "UPDATE runs SET status = 'died', ended_at = ? WHERE sync = ? AND status = 'running'",
+            "UPDATE runs SET status = 'crashed', ended_at = ? WHERE sync = ? AND status = 'running'",
             params![start.started_at.naive_utc(), sync],
         )?;
         connection.execute(
@@ -88,7 +90,7 @@ pub(super) fn begin(
             ],
         )?;
     }
-    Ok(begun)
+    Ok(previous)
 }
 
 /// A line of the journal, spelled out.
@@ -96,6 +98,8 @@ pub(super) struct Line {
     key: String,
     change: Option<String>,
     document: Option<String>,
+    /// Whether the document is exactly what the change sets, and not written once more.
+    document_from_change: bool,
     fingerprint: Option<u64>,
     outcome: ChangeOutcome,
     reason: Option<String>,
@@ -104,15 +108,15 @@ pub(super) struct Line {
 impl Line {
     pub(super) fn of(entry: JournalEntry) -> Line {
         let JournalEntry { key, change, document, fingerprint, outcome, reason } = entry;
-        let sent = !matches!(outcome, ChangeOutcome::Same | ChangeOutcome::NotSent | ChangeOutcome::Adopted);
+        let sent = !matches!(outcome, ChangeOutcome::Unchanged | ChangeOutcome::Pending | ChangeOutcome::Adopted);
         let only_sets = !change.set.is_empty() && change.only_sets();
+        let document_from_change = sent && only_sets && matches!(document, Some(After::WhatIsSet));
         let document = match document {
-            _ if outcome == ChangeOutcome::NotSent => None,
-            Some(After::WhatIsSet) if sent && only_sets => Some("=".to_owned()),
+            _ if document_from_change || outcome == ChangeOutcome::Pending => None,
             after => after.map(|after| after.document(&change).to_text()),
         };
         let change = sent.then(|| serde_json::to_string(change.as_ref()).unwrap_or_default());
-        Line { key, change, document, fingerprint, outcome, reason }
+        Line { key, change, document, document_from_change, fingerprint, outcome, reason }
     }
 }
 
@@ -142,13 +146,14 @@ pub(super) fn append(
             line.outcome.name(),
             line.reason,
             at.naive_utc(),
+            line.document_from_change,
         ])?;
     }
     texts.finish()?;
     appender.flush()
 }
 
-/// Reads at one moment, so that what rows refer to is still there.
+/// Reads in one transaction, so that what rows refer to is still there.
 pub(super) fn at_once<T>(
     connection: &Connection,
     read: impl FnOnce(&Connection) -> duckdb::Result<T>,
@@ -275,7 +280,7 @@ pub(super) fn lines<T>(
 }
 
 pub(super) const RUN_COLUMNS: &str =
-    "sync, run, started_at, ended_at, status, counts, error, mapping, started_by, error_kind, partial";
+    "sync, run, started_at, ended_at, status, counts, error, mapping, started_by, error_kind, partial, guard";
 
 pub(super) fn run_record(row: &duckdb::Row<'_>) -> duckdb::Result<RunRecord> {
     let status: String = row.get(4)?;
@@ -291,11 +296,12 @@ pub(super) fn run_record(row: &duckdb::Row<'_>) -> duckdb::Result<RunRecord> {
         started_by: row.get::<_, Option<String>>(8)?.unwrap_or_default(),
         error_kind: row.get(9)?,
         partial: row.get::<_, Option<bool>>(10)?.unwrap_or(false),
+        guard: row.get(11)?,
     })
 }
 
 /// The columns of a group that [`groups`] reads.
-pub(super) const GROUP_COLUMNS: &str = "key, document, unsettled_in, rejected_document, rejected_reason, recorded_at";
+pub(super) const GROUP_COLUMNS: &str = "key, document, unconfirmed_in, rejected_document, rejected_reason, recorded_at";
 
 /// Bytes of documents that are read at a time, where the caller reads on.
 const GROUPS_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -329,7 +335,7 @@ pub(super) fn groups<T>(
 
 /// The groups that a condition names, in key order, at most `count`; fewer where they are large, unless `whole`.
 pub(super) fn list(connection: &Connection, condition: &str, count: u64, whole: bool) -> Result<Vec<SyncedGroup>> {
-    let sql = format!("SELECT {GROUP_COLUMNS} FROM known WHERE {condition} ORDER BY key LIMIT {count}");
+    let sql = format!("SELECT {GROUP_COLUMNS} FROM synced WHERE {condition} ORDER BY key LIMIT {count}");
     let found = groups(connection, &sql, [], whole, |_| Ok(())).map_err(ledger_error("list groups"))?;
     Ok(found.into_iter().map(|((), group)| group).collect())
 }

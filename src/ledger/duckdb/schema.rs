@@ -1,21 +1,21 @@
 //! The ledger's tables and how an older file becomes a current one.
 //!
-//! No primary keys: uniqueness of `known` is proved by the key check of every comparison, and an append to an unkeyed
-//! table costs a twentieth of an upsert into a keyed one. No foreign keys either: the journal outlives what it tells of.
+//! No primary keys: uniqueness of `synced` is proved by the key check of every comparison, and an append to an unkeyed
+//! table costs a twentieth of an upsert into a keyed one. No foreign keys either: the journal outlives the groups it is about.
 
 use std::path::Path;
 
 use duckdb::Connection;
 
 use super::{backup, long_texts};
-use crate::duckdb::ledger_error;
+use crate::duckdb::{ledger_error, quote_identifier};
 use crate::error::{Error, Kind, Result};
 
 /// The version this program writes. Each step of [`STEPS`] brings a file one version further.
 pub(super) const VERSION: usize = STEPS.len();
 
 /// `STEPS[n]` turns version n into n + 1; version 0 is an empty file. Never edit a released step: add one.
-const STEPS: [&str; 4] = [
+const STEPS: [&str; 5] = [
     "
 CREATE TABLE meta (version UINTEGER NOT NULL, next_seq UBIGINT NOT NULL);
 INSERT INTO meta VALUES (0, 1);
@@ -43,6 +43,25 @@ CREATE TABLE notes (name VARCHAR NOT NULL, text VARCHAR NOT NULL);
 ",
     IDENTITY,
     long_texts::TABLE,
+    // `=` stays in the lines of finished runs: nothing reads it there, and rewriting the column could take gigabytes.
+    "
+ALTER TABLE known RENAME TO synced;
+ALTER TABLE synced RENAME COLUMN unsettled_in TO unconfirmed_in;
+ALTER TABLE pending RENAME TO marks;
+ALTER TABLE notes RENAME TO kv;
+ALTER TABLE runs ADD COLUMN read_all BOOLEAN;
+ALTER TABLE runs ADD COLUMN guard VARCHAR;
+UPDATE runs SET guard = nullif(regexp_extract(error, 'guard `([a-z-]+)`', 1), '') WHERE status = 'guarded';
+UPDATE runs SET cursor_value = NULL, read_all = true WHERE cursor_value = '';
+UPDATE runs SET status = CASE status WHEN 'delivered' THEN 'succeeded' WHEN 'some_rejected' THEN 'succeeded_with_rejections'
+    WHEN 'guarded' THEN 'stopped_by_guard' ELSE 'crashed' END
+WHERE status IN ('delivered', 'some_rejected', 'guarded', 'died');
+ALTER TABLE journal ADD COLUMN document_from_change BOOLEAN;
+UPDATE journal SET document = NULL, document_from_change = true
+WHERE document = '=' AND run IN (SELECT run FROM runs WHERE status = 'running');
+UPDATE journal SET outcome = CASE outcome WHEN 'same' THEN 'unchanged' WHEN 'not_sent' THEN 'pending' ELSE 'unconfirmed' END
+WHERE outcome IN ('same', 'not_sent', 'unknown');
+",
 ];
 
 /// Which ledger this is and how new it is (see `generation`), and after which run it was found to be an older one.
@@ -52,7 +71,7 @@ INSERT INTO identity VALUES (uuid()::VARCHAR, 0, NULL);
 ";
 
 /// Brings the file to [`VERSION`], in one transaction, with a copy of what it was beside `file` when it has an older one.
-/// Refuses a newer one.
+/// Rejects a newer one.
 pub(super) fn migrate(connection: &mut Connection, file: Option<&Path>, read_only: bool) -> Result<()> {
     let exists: bool = connection
         .query_row(
@@ -109,13 +128,46 @@ pub(super) fn migrate(connection: &mut Connection, file: Option<&Path>, read_onl
     )
 }
 
-/// Lets an older file be read as a current one, where temporary tables make up for what it lacks: a plan can be looked at
-/// before the first run of a new version.
+/// The name of the database that shows an older file as a current one.
+pub(super) const CURRENT: &str = "current_ledger";
+
+/// Lets an older file be read as a current one, through views in a database of its own: a plan can be made before the first
+/// run of a new version.
 fn as_current(connection: &Connection, version: usize) -> Result<()> {
     if version < 2 {
         return Err(Error::new(Kind::Ledger, format!("this ledger has the older version {version}"))
             .advise("run `groupcast run` once to bring it to the current one; a copy of it is kept beside it"));
     }
-    let steps = STEPS[version..].concat().replace("CREATE TABLE", "CREATE OR REPLACE TEMP TABLE");
-    connection.execute_batch(&steps).map_err(ledger_error("read a ledger of an older version"))
+    let show = || -> duckdb::Result<()> {
+        let file: String = connection.query_row("SELECT current_database()", [], |row| row.get(0))?;
+        let views = VIEWS.replace("{file}", &quote_identifier(&file));
+        let tables = STEPS[version..4].concat();
+        let texts = if version < 4 { "" } else { "CREATE VIEW texts AS SELECT * FROM {file}.main.texts;" };
+        let identity = if version < 3 { "" } else { "CREATE VIEW identity AS SELECT * FROM {file}.main.identity;" };
+        let newer = [identity, texts].concat().replace("{file}", &quote_identifier(&file));
+        connection.execute_batch(&format!(
+            "ATTACH ':memory:' AS {CURRENT} (READ_WRITE); USE {CURRENT}; {tables} {views} {newer}"
+        ))
+    };
+    show().map_err(ledger_error("read a ledger of an older version"))
 }
+
+/// What the last step changes, as views of an older file.
+const VIEWS: &str = "
+CREATE VIEW meta AS SELECT * FROM {file}.main.meta;
+CREATE VIEW synced AS SELECT * RENAME (unsettled_in AS unconfirmed_in) FROM {file}.main.known;
+CREATE VIEW marks AS SELECT * FROM {file}.main.pending;
+CREATE VIEW kv AS SELECT * FROM {file}.main.notes;
+CREATE VIEW runs AS SELECT * REPLACE (
+    nullif(cursor_value, '') AS cursor_value,
+    CASE status WHEN 'delivered' THEN 'succeeded' WHEN 'some_rejected' THEN 'succeeded_with_rejections'
+        WHEN 'guarded' THEN 'stopped_by_guard' WHEN 'died' THEN 'crashed' ELSE status END AS status
+), cursor_value = '' AS read_all,
+    nullif(regexp_extract(CASE WHEN status = 'guarded' THEN error END, 'guard `([a-z-]+)`', 1), '') AS guard
+FROM {file}.main.runs;
+CREATE VIEW journal AS SELECT * REPLACE (
+    nullif(document, '=') AS document,
+    CASE outcome WHEN 'same' THEN 'unchanged' WHEN 'not_sent' THEN 'pending' WHEN 'unknown' THEN 'unconfirmed'
+        ELSE outcome END AS outcome
+), document = '=' AS document_from_change FROM {file}.main.journal;
+";

@@ -2,24 +2,24 @@
 //! only run it.
 //!
 //! `mismatches` joins only keys and fingerprints of buckets that differ: every row or group that is not plainly unchanged.
-//! Those of them that must be looked at are the candidates, and only their documents are read.
+//! Those of them that must be decided are the candidates, and only their documents are read.
 
 use super::long_texts;
 use crate::duckdb::{quote_identifier, quote_literal};
 use crate::ledger::{CompareOptions, MissingScope};
 use crate::source::staged::{bucket, row_hash};
 
-/// Counts and sums of the synced state, by bucket: number, groups, sum, exclusive or, groups that are candidates whatever
-/// their row is, rejected groups.
+/// Counts and sums of the synced state, by bucket: number, groups, sum, exclusive or, groups that are candidates whether or
+/// not their row differs, rejected groups.
 pub(super) fn synced_sums(sync: &str, options: &CompareOptions) -> String {
     let always = if options.retry_rejected {
-        "unsettled_in IS NOT NULL OR rejected_reason IS NOT NULL"
+        "unconfirmed_in IS NOT NULL OR rejected_reason IS NOT NULL"
     } else {
-        "unsettled_in IS NOT NULL"
+        "unconfirmed_in IS NOT NULL"
     };
     format!(
         "SELECT {bucket}, count(*), sum(row_hash)::HUGEINT, bit_xor(row_hash), count(*) FILTER ({always}), count(rejected_reason) \
-         FROM (SELECT key, {row_hash} AS row_hash, unsettled_in, rejected_reason FROM known WHERE sync = {sync}) GROUP BY 1",
+         FROM (SELECT key, {row_hash} AS row_hash, unconfirmed_in, rejected_reason FROM synced WHERE sync = {sync}) GROUP BY 1",
         bucket = bucket("key"),
         row_hash = row_hash("key", "fingerprint"),
         sync = quote_literal(sync),
@@ -49,8 +49,8 @@ SELECT coalesce(s.key, k.key) AS key, s.fingerprint,
     coalesce(k.rejected AND s.fingerprint IS NOT DISTINCT FROM k.fingerprint, false) AS rejected_unchanged
 FROM scan s
 {join} (
-    SELECT key, fingerprint, unsettled_in IS NOT NULL AS unconfirmed, rejected_reason IS NOT NULL AS rejected
-    FROM known WHERE sync = {sync}{only}
+    SELECT key, fingerprint, unconfirmed_in IS NOT NULL AS unconfirmed, rejected_reason IS NOT NULL AS rejected
+    FROM synced WHERE sync = {sync}{only}
 ) k ON k.key = s.key
 WHERE k.key IS NULL OR s.key IS NULL OR s.fingerprint IS DISTINCT FROM k.fingerprint OR k.unconfirmed OR k.rejected",
         sync = quote_literal(sync),
@@ -58,26 +58,26 @@ WHERE k.key IS NULL OR s.key IS NULL OR s.fingerprint IS DISTINCT FROM k.fingerp
 }
 
 /// Of a group that was only ever rejected: the destination has nothing of it.
-const ONLY_REJECTED: &str = "seq = 0 AND document = '{}' AND unsettled_in IS NULL AND rejected_reason IS NOT NULL";
+const ONLY_REJECTED: &str = "seq = 0 AND document = '{}' AND unconfirmed_in IS NULL AND rejected_reason IS NOT NULL";
 /// Of a group that was sent and never got a response: the destination may have it.
-const NEVER_CONFIRMED: &str = "seq = 0 AND document = '{}' AND unsettled_in IS NOT NULL";
+const NEVER_CONFIRMED: &str = "seq = 0 AND document = '{}' AND unconfirmed_in IS NOT NULL";
 
 /// Groups of the sync that the destination has, or may have. Like the others below, it counts what is left out, in
 /// conditions that DuckDB checks against the ranges of each part of the table: few documents are read.
 pub(super) fn may_exist_count(sync: &str) -> String {
-    let known = format!("SELECT count(*) FROM known WHERE sync = {}", quote_literal(sync));
+    let known = format!("SELECT count(*) FROM synced WHERE sync = {}", quote_literal(sync));
     format!("SELECT ({known}) - ({known} AND {ONLY_REJECTED})")
 }
 
 /// Groups of the sync that were delivered.
 pub(super) fn delivered_count(sync: &str) -> String {
-    let known = format!("SELECT count(*) FROM known WHERE sync = {}", quote_literal(sync));
+    let known = format!("SELECT count(*) FROM synced WHERE sync = {}", quote_literal(sync));
     format!("SELECT ({known}) - ({known} AND {ONLY_REJECTED}) - ({known} AND {NEVER_CONFIRMED})")
 }
 
 /// Groups of every sync that were never delivered, by sync.
 pub(super) fn never_delivered_counts() -> String {
-    let of = |condition: &str| format!("SELECT sync FROM known WHERE {condition}");
+    let of = |condition: &str| format!("SELECT sync FROM synced WHERE {condition}");
     let (rejected, unconfirmed) = (of(ONLY_REJECTED), of(NEVER_CONFIRMED));
     format!("SELECT sync, count(*) FROM ({rejected} UNION ALL {unconfirmed}) GROUP BY sync")
 }
@@ -154,9 +154,9 @@ pub(super) fn candidates(sync: &str, ordered: bool) -> String {
 SELECT n, key, kind, fingerprint, document, confirmed, seq, rejected_document, rejected_reason, attempted,
     ({bytes} + {rejected_bytes})::UBIGINT AS bytes
 FROM (
-    SELECT c.n, c.key, c.kind, c.fingerprint, k.document, k.unsettled_in IS NULL AS confirmed, k.seq::UBIGINT AS seq,
+    SELECT c.n, c.key, c.kind, c.fingerprint, k.document, k.unconfirmed_in IS NULL AS confirmed, k.seq::UBIGINT AS seq,
         k.rejected_document, k.rejected_reason, to_json(k.attempted)::VARCHAR AS attempted
-    FROM known k JOIN chosen c ON c.key = k.key WHERE k.sync = {sync} AND c.kind > 0
+    FROM synced k JOIN chosen c ON c.key = k.key WHERE k.sync = {sync} AND c.kind > 0
     UNION ALL
     SELECT c.n, c.key, c.kind, c.fingerprint, NULL, true, coalesce(j.seq, 0)::UBIGINT, NULL, NULL, NULL
     FROM (SELECT * FROM chosen WHERE kind = 0) c LEFT JOIN (
@@ -185,7 +185,7 @@ pub(super) const PAGE: &str = "SELECT n, key, kind, fingerprint, document, confi
 
 /// Temporary copies of one sync's tables, which hide the real ones: folding then leaves the file as it is.
 pub(super) fn overlay(sync: &str) -> String {
-    let tables = ["known", "pending", "journal"].map(|table| {
+    let tables = ["synced", "marks", "journal"].map(|table| {
         format!(
             "CREATE OR REPLACE TEMP TABLE {table} AS SELECT * FROM main.{table} WHERE sync = {};",
             quote_literal(sync)
@@ -195,18 +195,18 @@ pub(super) fn overlay(sync: &str) -> String {
 }
 
 /// Every group of an outdated ledger: unconfirmed, and not excluded as rejected.
-const UNCONFIRMED: &str = "coalesce(unsettled_in, 'older-ledger')";
+const UNCONFIRMED: &str = "coalesce(unconfirmed_in, 'older-ledger')";
 
 /// Makes every group of the tables at hand unconfirmed.
 pub(super) fn nothing_is_confirmed() -> String {
-    format!("UPDATE known SET unsettled_in = {UNCONFIRMED}, rejected_document = NULL, rejected_reason = NULL")
+    format!("UPDATE synced SET unconfirmed_in = {UNCONFIRMED}, rejected_document = NULL, rejected_reason = NULL")
 }
 
 /// Makes nothing in the ledger confirmed any more, for good: cursors do not count, and groups that it does not have may
 /// be at the destination.
 pub(super) fn rewind() -> String {
     format!(
-        "{}; UPDATE runs SET cursor_value = NULL, full_read = false; \
+        "{}; UPDATE runs SET cursor_value = NULL, read_all = NULL, full_read = false; \
          UPDATE identity SET rewound_after = (SELECT coalesce(max(run), '') FROM runs)",
         nothing_is_confirmed()
     )
@@ -215,14 +215,14 @@ pub(super) fn rewind() -> String {
 /// A view that hides the real groups where an outdated ledger is only read.
 pub(super) fn unconfirmed_view(database: &str) -> String {
     format!(
-        "CREATE OR REPLACE TEMP VIEW known AS SELECT * REPLACE ({UNCONFIRMED} AS unsettled_in, NULL::VARCHAR AS \
-         rejected_document, NULL::VARCHAR AS rejected_reason) FROM {}.main.known",
+        "CREATE OR REPLACE TEMP VIEW synced AS SELECT * REPLACE ({UNCONFIRMED} AS unconfirmed_in, NULL::VARCHAR AS \
+         rejected_document, NULL::VARCHAR AS rejected_reason) FROM {}.main.synced",
         quote_identifier(database)
     )
 }
 
 /// The real groups again.
-pub(super) const NO_UNCONFIRMED_VIEW: &str = "DROP VIEW IF EXISTS temp.known";
+pub(super) const NO_UNCONFIRMED_VIEW: &str = "DROP VIEW IF EXISTS temp.synced";
 
 /// Whether there may be groups at a sync's destination that the ledger does not have: it was found to be outdated, and the
 /// sync's whole model was not sent since.
@@ -231,18 +231,18 @@ pub(super) const NEW_MAY_BE_THERE: &str = "SELECT count(*) > 0 FROM identity WHE
 
 /// The real tables again.
 pub(super) const NO_OVERLAY: &str =
-    "DROP TABLE IF EXISTS temp.known; DROP TABLE IF EXISTS temp.pending; DROP TABLE IF EXISTS temp.journal";
+    "DROP TABLE IF EXISTS temp.synced; DROP TABLE IF EXISTS temp.marks; DROP TABLE IF EXISTS temp.journal";
 
 /// Whether a run neither marked nor recorded anything, so that there is nothing to fold.
 pub(super) fn nothing_to_fold(sync: &str, run: &str) -> String {
     let one = format!("sync = {} AND run = {}", quote_literal(sync), quote_literal(run));
-    format!("SELECT NOT EXISTS (SELECT 1 FROM journal WHERE {one}) AND NOT EXISTS (SELECT 1 FROM pending WHERE {one})")
+    format!("SELECT NOT EXISTS (SELECT 1 FROM journal WHERE {one}) AND NOT EXISTS (SELECT 1 FROM marks WHERE {one})")
 }
 
 /// What becomes of every group that a run sent: its row as it will be, or `gone`.
 ///
-/// `document = '='` in the journal stands for "exactly what the change sets", which spares first deliveries a copy. Long
-/// texts are not read: references to them move.
+/// `document_from_change` in the journal means "exactly what the change sets", which spares first deliveries a copy.
+/// Long texts are not read: references to them move.
 pub(super) fn fold(sync: &str, run: &str) -> [String; 5] {
     let (sync, run) = (quote_literal(sync), quote_literal(run));
     [
@@ -253,19 +253,19 @@ WITH recorded AS (
         {document} AS document
     FROM journal WHERE sync = {sync} AND run = {run}
 ), touched AS (
-    SELECT * FROM recorded WHERE outcome <> 'not_sent'
+    SELECT * FROM recorded WHERE outcome <> 'pending'
     UNION ALL BY NAME
-    SELECT DISTINCT key, 'unknown' AS outcome FROM pending
+    SELECT DISTINCT key, 'unconfirmed' AS outcome FROM marks
     WHERE sync = {sync} AND run = {run} AND key NOT IN (SELECT key FROM recorded)
 )
 SELECT t.key,
-    t.outcome IN ('same', 'adopted', 'delivered') AND t.document IS NULL AS gone,
-    CASE WHEN t.outcome = 'unknown' THEN k.fingerprint ELSE t.fingerprint END AS fingerprint,
-    CASE WHEN t.outcome IN ('same', 'adopted', 'delivered') THEN t.document ELSE coalesce(k.document, '{{}}') END AS document,
-    CASE WHEN t.outcome IN ('same', 'adopted', 'delivered') THEN NULL
-         WHEN t.outcome = 'rejected' THEN k.unsettled_in
-         ELSE coalesce(k.unsettled_in, {run}) END AS unsettled_in,
-    CASE WHEN t.outcome IN ('same', 'adopted', 'delivered') THEN NULL
+    t.outcome IN ('unchanged', 'adopted', 'delivered') AND t.document IS NULL AS gone,
+    CASE WHEN t.outcome = 'unconfirmed' THEN k.fingerprint ELSE t.fingerprint END AS fingerprint,
+    CASE WHEN t.outcome IN ('unchanged', 'adopted', 'delivered') THEN t.document ELSE coalesce(k.document, '{{}}') END AS document,
+    CASE WHEN t.outcome IN ('unchanged', 'adopted', 'delivered') THEN NULL
+         WHEN t.outcome = 'rejected' THEN k.unconfirmed_in
+         ELSE coalesce(k.unconfirmed_in, {run}) END AS unconfirmed_in,
+    CASE WHEN t.outcome IN ('unchanged', 'adopted', 'delivered') THEN NULL
          WHEN t.outcome = 'rejected' THEN k.attempted
          ELSE list_sort(list_distinct(list_concat(coalesce(k.attempted, []),
             (SELECT traits FROM runs WHERE sync = {sync} AND run = {run})))) END AS attempted,
@@ -273,18 +273,18 @@ SELECT t.key,
     CASE WHEN t.outcome IN ('rejected', 'partly_rejected') THEN coalesce(t.reason, '') END AS rejected_reason,
     CASE WHEN t.outcome = 'delivered' THEN t.seq ELSE coalesce(k.seq, 0) END AS seq,
     coalesce(t.recorded_at, (SELECT max(started_at) FROM runs WHERE sync = {sync} AND run = {run})) AS recorded_at
-FROM touched t LEFT JOIN (SELECT * FROM known WHERE sync = {sync}) k ON k.key = t.key",
+FROM touched t LEFT JOIN (SELECT * FROM synced WHERE sync = {sync}) k ON k.key = t.key",
             document = long_texts::LINE_DOCUMENT,
         ),
-        format!("DELETE FROM known WHERE sync = {sync} AND key IN (SELECT key FROM folded)"),
+        format!("DELETE FROM synced WHERE sync = {sync} AND key IN (SELECT key FROM folded)"),
         format!(
-            "INSERT INTO known
-SELECT {sync}, key, fingerprint, document, unsettled_in, attempted, rejected_document, rejected_reason, seq, recorded_at
+            "INSERT INTO synced
+SELECT {sync}, key, fingerprint, document, unconfirmed_in, attempted, rejected_document, rejected_reason, seq, recorded_at
 FROM folded WHERE NOT gone"
         ),
-        format!("DELETE FROM pending WHERE sync = {sync} AND run = {run}"),
+        format!("DELETE FROM marks WHERE sync = {sync} AND run = {run}"),
         format!(
-            "DELETE FROM journal WHERE sync = {sync} AND run = {run} AND outcome IN ('same', 'not_sent')"
+            "DELETE FROM journal WHERE sync = {sync} AND run = {run} AND outcome IN ('unchanged', 'pending')"
         ),
     ]
 }
@@ -307,7 +307,7 @@ SELECT max(run) FROM aged WHERE age > {kept}"
     )
 }
 
-/// Whether anything may be older than a moment, by the clock alone: most runs find nothing to forget.
+/// Whether anything may be older than a time, by the clock alone: most runs find nothing to forget.
 pub(super) const MAYBE_OLD: &str = "SELECT EXISTS (SELECT 1 FROM runs WHERE ended_at < ?) \
     OR EXISTS (SELECT 1 FROM journal WHERE recorded_at < ?)";
 
@@ -320,9 +320,9 @@ pub(super) const FORGET_LINES: &str =
 pub(super) const FORGET_RUNS: &str = "DELETE FROM runs WHERE run <= ? AND ended_at IS NOT NULL AND run NOT IN (
     SELECT max(run) FROM runs GROUP BY sync
     UNION ALL SELECT max(run) FROM runs WHERE partial IS NOT TRUE GROUP BY sync
-    UNION ALL SELECT max(run) FROM runs WHERE status IN ('delivered', 'some_rejected') AND partial IS NOT TRUE GROUP BY sync
+    UNION ALL SELECT max(run) FROM runs WHERE status IN ('succeeded', 'succeeded_with_rejections') AND partial IS NOT TRUE GROUP BY sync
     UNION ALL SELECT max(run) FROM runs WHERE source_rows IS NOT NULL GROUP BY sync
-    UNION ALL SELECT max(run) FROM runs WHERE cursor_value IS NOT NULL GROUP BY sync, mapping
+    UNION ALL SELECT max(run) FROM runs WHERE cursor_value IS NOT NULL OR read_all GROUP BY sync, mapping
     UNION ALL SELECT max(run) FROM runs WHERE full_read GROUP BY sync, mapping)";
 
 #[cfg(test)]
@@ -333,12 +333,12 @@ mod tests {
     fn hostile_names_stay_inside_their_quotes() {
         let options = CompareOptions {
             salt: "a'b".to_owned(),
-            missing: MissingScope::Only("k'; DROP TABLE known; --".to_owned()),
+            missing: MissingScope::Only("k'; DROP TABLE synced; --".to_owned()),
             retry_rejected: false,
             act_on_missing: false,
         };
         let sql = mismatches("s'x", &options, false);
-        assert!(sql.contains("sync = 's''x' AND key = 'k''; DROP TABLE known; --'"), "{sql}");
+        assert!(sql.contains("sync = 's''x' AND key = 'k''; DROP TABLE synced; --'"), "{sql}");
     }
 
     #[test]
@@ -349,15 +349,15 @@ mod tests {
             retry_rejected: false,
             act_on_missing: false,
         };
-        insta::assert_snapshot!(synced_sums("accounts", &options), @"SELECT (hash(key) & 4095)::USMALLINT, count(*), sum(row_hash)::HUGEINT, bit_xor(row_hash), count(*) FILTER (unsettled_in IS NOT NULL), count(rejected_reason) FROM (SELECT key, hash(key, fingerprint) AS row_hash, unsettled_in, rejected_reason FROM known WHERE sync = 'accounts') GROUP BY 1");
+        insta::assert_snapshot!(synced_sums("accounts", &options), @"SELECT (hash(key) & 4095)::USMALLINT, count(*), sum(row_hash)::HUGEINT, bit_xor(row_hash), count(*) FILTER (unconfirmed_in IS NOT NULL), count(rejected_reason) FROM (SELECT key, hash(key, fingerprint) AS row_hash, unconfirmed_in, rejected_reason FROM synced WHERE sync = 'accounts') GROUP BY 1");
         insta::assert_snapshot!(candidates("accounts", true), @r"
         CREATE OR REPLACE TEMP TABLE candidate AS
         SELECT n, key, kind, fingerprint, document, confirmed, seq, rejected_document, rejected_reason, attempted,
             (coalesce(CASE WHEN starts_with(document, '@') THEN TRY_CAST(split_part(rtrim(document, '='), ':', 2) AS UBIGINT) ELSE strlen(document) END, 0) + coalesce(CASE WHEN starts_with(rejected_document, '@') THEN TRY_CAST(split_part(rtrim(rejected_document, '='), ':', 2) AS UBIGINT) ELSE strlen(rejected_document) END, 0))::UBIGINT AS bytes
         FROM (
-            SELECT c.n, c.key, c.kind, c.fingerprint, k.document, k.unsettled_in IS NULL AS confirmed, k.seq::UBIGINT AS seq,
+            SELECT c.n, c.key, c.kind, c.fingerprint, k.document, k.unconfirmed_in IS NULL AS confirmed, k.seq::UBIGINT AS seq,
                 k.rejected_document, k.rejected_reason, to_json(k.attempted)::VARCHAR AS attempted
-            FROM known k JOIN chosen c ON c.key = k.key WHERE k.sync = 'accounts' AND c.kind > 0
+            FROM synced k JOIN chosen c ON c.key = k.key WHERE k.sync = 'accounts' AND c.kind > 0
             UNION ALL
             SELECT c.n, c.key, c.kind, c.fingerprint, NULL, true, coalesce(j.seq, 0)::UBIGINT, NULL, NULL, NULL
             FROM (SELECT * FROM chosen WHERE kind = 0) c LEFT JOIN (

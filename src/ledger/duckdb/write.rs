@@ -63,8 +63,8 @@ impl DuckDbLedger {
         .await
     }
 
-    /// Like [`DuckDbLedger::write`], for work after which something may be sent, or which changes what is known, if it says
-    /// so: the generation it makes is recorded before this returns. With `in_place` like [`DuckDbLedger::write_in_place`].
+    /// Like [`DuckDbLedger::write`], for work after which something may be sent, or which changes the synced state, if it
+    /// returns so: the generation it makes is recorded before this returns. With `in_place` like [`DuckDbLedger::write_in_place`].
     pub(super) async fn write_generation<T: Send + 'static>(
         &self,
         what: &'static str,

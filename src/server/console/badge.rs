@@ -22,13 +22,15 @@ impl Badge {
 /// The status of a run.
 pub(super) fn run_status(status: RunStatus) -> Badge {
     let (tone, sign, word) = match status {
+        RunStatus::Queued => ("busy", "○", "queued"),
         RunStatus::Running => ("busy", "●", "running"),
-        RunStatus::Delivered => ("good", "✓", "succeeded"),
-        RunStatus::SomeRejected => ("warn", "!", "succeeded with rejections"),
+        RunStatus::Succeeded => ("good", "✓", "succeeded"),
+        RunStatus::SucceededWithRejections => ("warn", "!", "succeeded with rejections"),
         RunStatus::Incomplete => ("warn", "!", "incomplete"),
-        RunStatus::Guarded => ("bad", "■", "stopped by a guard"),
+        RunStatus::StoppedByGuard => ("bad", "■", "stopped by a guard"),
         RunStatus::Failed => ("bad", "✕", "failed"),
-        RunStatus::Died => ("bad", "✕", "crashed"),
+        RunStatus::Crashed => ("bad", "✕", "crashed"),
+        RunStatus::Cancelled => ("warn", "–", "cancelled"),
     };
     Badge { tone, sign, word }
 }
@@ -62,11 +64,11 @@ pub(super) fn outcome(name: &str) -> Markup {
     let (tone, sign, word) = match name {
         "delivered" => ("good", "✓", "delivered"),
         "adopted" => ("plain", "✓", "adopted"),
-        "same" => ("plain", "=", "same"),
+        "unchanged" => ("plain", "=", "unchanged"),
         "rejected" => ("bad", "✕", "rejected"),
         "partly_rejected" => ("bad", "✕", "partly rejected"),
-        "not_sent" => ("warn", "–", "not sent"),
-        "unknown" => ("warn", "?", "unconfirmed"),
+        "pending" => ("warn", "–", "pending"),
+        "unconfirmed" => ("warn", "?", "unconfirmed"),
         other => return html! { span class="badge plain" { (shown_line(other)) } },
     };
     Badge { tone, sign, word }.html()

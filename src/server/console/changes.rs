@@ -21,8 +21,8 @@ const OUTCOMES: [(&str, &str); 6] = [
     ("delivered", "delivered"),
     ("rejected", "rejected"),
     ("partly_rejected", "partly rejected"),
-    ("not_sent", "not sent"),
-    ("unknown", "unconfirmed"),
+    ("pending", "pending"),
+    ("unconfirmed", "unconfirmed"),
     ("adopted", "adopted"),
 ];
 
@@ -83,7 +83,7 @@ pub(super) async fn section(context: &PageContext, view: &RunView, params: &Para
                 p class="calm" {
                     @if anything { "No change matches." }
                     @else if view.status == RunStatus::Running { "No change is recorded yet." }
-                    @else if view.status == RunStatus::Died {
+                    @else if view.status == RunStatus::Crashed {
                         "No change is recorded. What was sent just before the crash is unconfirmed and will be resent."
                     }
                     @else { "No changes." }

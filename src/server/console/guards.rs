@@ -9,7 +9,8 @@ use super::format::{percent, thousands};
 use super::links::sync_path;
 use super::table::{Shape, number, table, text};
 use super::text::shown;
-use crate::sync::guard::{NAMES, Reading};
+use crate::service::views::RunView;
+use crate::sync::guard::Reading;
 
 /// The readings as a table.
 pub(super) fn readings(id: &str, readings: &[Reading]) -> Markup {
@@ -53,18 +54,10 @@ fn figure(reading: &Reading) -> String {
     }
 }
 
-/// The guard that an error names.
-fn named(error: &str) -> Option<&'static str> {
-    let (_, rest) = error.split_once("guard `")?;
-    let (name, _) = rest.split_once('`')?;
-    NAMES.into_iter().find(|known| *known == name)
-}
-
 /// The section of a run that a guard stopped: the figures, and the form to accept them.
 pub(super) fn stopped_by_guard(
     context: &PageContext,
-    sync: &str,
-    error: Option<&str>,
+    run: &RunView,
     readings: &[Reading],
     incremental: bool,
 ) -> Markup {
@@ -79,15 +72,15 @@ pub(super) fn stopped_by_guard(
     html! {
         section id="guard" class="notice bad" aria-labelledby="guard-h" {
             h2 id="guard-h" { span aria-hidden="true" { "■ " } "Stopped by a guard: nothing was sent" }
-            @if let Some(error) = error { p class="message" { (shown(error)) } }
+            @if let Some(error) = &run.error { p class="message" { (shown(error)) } }
             p {
                 "If these figures are wrong, correct the model and run again. If they are right, accept the guard for "
                 "one run. "
-                a href={ (sync_path(sync)) "/plan" } rel="nofollow" data-slow="Reading the source…" {
+                a href={ (sync_path(&run.sync)) "/plan" } rel="nofollow" data-slow="Reading the source…" {
                     "View the plan"
                 }
             }
-            (accept(context, &format!("{}/run", sync_path(sync)), error, readings, &more))
+            (accept(context, &format!("{}/run", sync_path(&run.sync)), run.guard.as_deref(), readings, &more))
         }
     }
 }
@@ -96,11 +89,10 @@ pub(super) fn stopped_by_guard(
 pub(super) fn accept(
     context: &PageContext,
     action: &str,
-    error: Option<&str>,
+    stopped_by: Option<&str>,
     readings: &[Reading],
     more: &Markup,
 ) -> Markup {
-    let stopped_by = error.and_then(named);
     let mut tripped: Vec<(&str, String)> = (readings.iter())
         .filter(|reading| reading.trips)
         .map(|reading| (reading.guard.as_str(), format!("{}: {}", reading.what, figure(reading))))
@@ -136,20 +128,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_guard_is_read_from_the_error_only_if_there_is_such_a_guard() {
-        assert_eq!(
-            named("sync a: stopped by the guard `rows-dropped` before anything was sent: 1"),
-            Some("rows-dropped")
-        );
-        assert_eq!(named("stopped by the guard `<script>` before"), None);
-        assert_eq!(named("no guard here"), None);
-    }
-
-    #[test]
     fn readings_say_of_how_many_and_how_much_passes() {
         let reading = |whole, share_max, exact| {
             let (guard, what) = ("removed".to_owned(), "synced groups".to_owned());
-            Reading { guard, what, part: 480, whole, share_max, exact, trips: true }
+            Reading { guard, what, part: 480, whole, share_max, exact, trips: true, message: None, advice: None }
         };
         assert_eq!(figure(&reading(1_200, Some(0.2), true)), "480 of 1,200 (40 %)");
         assert_eq!(figure(&reading(1_200, Some(0.2), false)), "at most 480 of 1,200 (40 %)");

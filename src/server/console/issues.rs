@@ -60,28 +60,34 @@ pub(super) fn last_run_issue(now: DateTime<Utc>, sync: &SyncView) -> Option<Issu
         None => String::new(),
     };
     let (what, next_step) = match run.status {
-        RunStatus::Guarded => (
+        RunStatus::StoppedByGuard => (
             format!("Stopped by a guard {at}; nothing was sent"),
             "Compare the figures; accept the guard once if they are right.".to_owned(),
         ),
         RunStatus::Failed => {
             (format!("Failed {at}{in_a_row}"), format!("{}{retry}", next_step(run.error_kind.as_deref())))
         }
-        RunStatus::Died => (
+        RunStatus::Crashed => (
             format!("Crashed {at}{in_a_row}"),
             format!("The next run recovers; find out why the process ended.{retry}"),
         ),
         RunStatus::Incomplete => {
-            let pending = run.counts.as_ref().map_or(0, Counts::open);
+            let pending = run.counts.as_ref().map_or(0, Counts::unfinished);
             (
                 format!("Finished incomplete {at}: {} pending", plural(pending, "group")),
                 format!("The next run sends them.{retry}"),
             )
         }
-        RunStatus::Running | RunStatus::Delivered | RunStatus::SomeRejected => return None,
+        RunStatus::Cancelled => {
+            let pending = run.counts.as_ref().map_or(0, Counts::unfinished);
+            (format!("Cancelled {at}: {} pending", plural(pending, "group")), format!("The next run continues.{retry}"))
+        }
+        RunStatus::Queued | RunStatus::Running | RunStatus::Succeeded | RunStatus::SucceededWithRejections => {
+            return None;
+        }
     };
     let link = match run.status {
-        RunStatus::Guarded => (format!("{}#guard", sync_path(&sync.sync)), "Review guard"),
+        RunStatus::StoppedByGuard => (format!("{}#guard", sync_path(&sync.sync)), "Review guard"),
         _ => (run_path(&run.run), "View run"),
     };
     Some(Issue { tone: badge.tone, sign: badge.sign, what, message: run.error.clone(), next_step, link })

@@ -126,7 +126,7 @@ fn would_stop(context: &PageContext, path: &str, options: &RunOptions, guard: &V
             @if let Some(advice) = guard["advice"].as_str() {
                 p { strong { "Next step: " } (prose(&sentence(advice))) }
             }
-            (accept(context, &run_path(path, options), message, &[], &hidden_fields(options)))
+            (accept(context, &run_path(path, options), guard["guard"].as_str(), &[], &hidden_fields(options)))
         }
     }
 }

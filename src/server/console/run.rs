@@ -185,14 +185,14 @@ async fn result(context: &PageContext, detail: &RunDetail) -> Markup {
     let again = format!("{}/run", sync_path(&run.sync));
     let tone = run_status(run.status).tone;
     html! {
-        @if run.status == RunStatus::Guarded && latest {
-            (stopped_by_guard(context, &run.sync, run.error.as_deref(), &detail.detail.guards, incremental))
-        } @else if run.error.is_some() || run.status == RunStatus::Died {
+        @if run.status == RunStatus::StoppedByGuard && latest {
+            (stopped_by_guard(context, run, &detail.detail.guards, incremental))
+        } @else if run.error.is_some() || run.status == RunStatus::Crashed {
             section class={ "notice " (tone) } aria-label="Error" {
                 @if let Some(error) = &run.error { p class="message" { (shown(error)) } }
                 p { strong { "Next step: " }
-                    @if run.status == RunStatus::Guarded { "None: a later run has taken place." }
-                    @else if run.status == RunStatus::Died {
+                    @if run.status == RunStatus::StoppedByGuard { "None: a later run has taken place." }
+                    @else if run.status == RunStatus::Crashed {
                         "Find out why the process ended during this run. The next run recovers: unconfirmed groups will "
                         "be resent in full."
                     }
@@ -201,10 +201,10 @@ async fn result(context: &PageContext, detail: &RunDetail) -> Markup {
                 }
             }
         }
-        @if latest && matches!(run.status, RunStatus::Failed | RunStatus::Died | RunStatus::Incomplete | RunStatus::SomeRejected) {
+        @if latest && matches!(run.status, RunStatus::Failed | RunStatus::Crashed | RunStatus::Incomplete | RunStatus::SucceededWithRejections) {
             div class="actions" role="group" aria-label="Actions" {
                 (context.post_form(&again, html! {}, html! { button class="primary" { "Run again" } }))
-                @if run.status == RunStatus::SomeRejected {
+                @if run.status == RunStatus::SucceededWithRejections {
                     (context.post_form(&again, html! { input type="hidden" name="retry_rejected" value="1"; },
                         html! { button { "Retry rejected" } }))
                 }

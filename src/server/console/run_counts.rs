@@ -6,29 +6,29 @@ use super::format::{plural, thousands};
 use super::links::with_query;
 use super::progress::retries;
 use crate::ledger::RunStatus;
-use crate::sync::report::{Counts, Tally};
+use crate::sync::report::{Counts, OutcomeCounts};
 
 /// The section with the counts.
 pub(super) fn section(sync: &str, counts: &Counts, status: RunStatus) -> Markup {
-    let finished = matches!(status, RunStatus::Delivered | RunStatus::SomeRejected);
-    let rejected_now = counts.said.rejected.saturating_sub(counts.held + counts.invalid_keys);
+    let finished = matches!(status, RunStatus::Succeeded | RunStatus::SucceededWithRejections);
+    let rejected_now = counts.changes.rejected.saturating_sub(counts.rejected_unchanged + counts.invalid_keys);
     html! {
         section aria-labelledby="counts-h" {
             h2 id="counts-h" { "Counts" }
             p class="sum" {
                 (term("whole", counts.rows, if counts.rows == 1 { "row" } else { "rows" })) (sign("="))
-                (term("", counts.unchanged, "unchanged")) (sign("+")) (tally(&counts.said))
+                (term("", counts.unchanged, "unchanged")) (sign("+")) (tally(&counts.changes))
             }
             @if !counts.add_up() {
                 p class="notice bad" {
                     strong { "These counts do not add up. " } "That is a bug: report it with this page."
                 }
             }
-            @if counts.said.rejected > 0 {
+            @if counts.changes.rejected > 0 {
                 p class="soft" {
-                    "Rejected: " (thousands(rejected_now)) " by this run, " (thousands(counts.held))
+                    "Rejected: " (thousands(rejected_now)) " by this run, " (thousands(counts.rejected_unchanged))
                     " by earlier runs and not retried, " (thousands(counts.invalid_keys)) " without a valid key. "
-                    @if counts.held > 0 { a href=(with_query("/rejected", &[("sync", sync)])) { "View rejected" } }
+                    @if counts.rejected_unchanged > 0 { a href=(with_query("/rejected", &[("sync", sync)])) { "View rejected" } }
                 }
             }
             @if counts.missing > 0 {
@@ -62,11 +62,11 @@ fn sign(sign: &str) -> Markup {
     html! { span class="sign" { (sign) } }
 }
 
-fn tally(tally: &Tally) -> Markup {
+fn tally(tally: &OutcomeCounts) -> Markup {
     html! {
         (term("good", tally.delivered, "delivered")) (sign("+"))
         (term("bad", tally.rejected, "rejected")) (sign("+"))
-        (term("warn", tally.not_sent, "not sent")) (sign("+"))
-        (term("warn", tally.unknown, "unconfirmed"))
+        (term("warn", tally.pending, "not sent")) (sign("+"))
+        (term("warn", tally.unconfirmed, "unconfirmed"))
     }
 }

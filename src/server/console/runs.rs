@@ -25,11 +25,11 @@ const PAGE_RUNS: u64 = 50;
 
 /// Groups a run changed: acknowledged changes, removals included.
 pub(super) fn changed(counts: &Counts) -> u64 {
-    counts.said.delivered + counts.removed.delivered
+    counts.changes.delivered + counts.removed.delivered
 }
 
 fn rejected(counts: &Counts) -> u64 {
-    counts.said.rejected + counts.removed.rejected
+    counts.changes.rejected + counts.removed.rejected
 }
 
 /// `GET /runs`, `?before=` a run for older ones, `?sync=` for those of one sync.
@@ -119,7 +119,7 @@ pub(super) fn runs_table(now: DateTime<Utc>, id: &str, caption: &str, runs: &[Ru
                 count(run, |counts| counts.rows),
                 count(run, changed),
                 count(run, rejected),
-                count(run, Counts::open),
+                count(run, Counts::unfinished),
                 html! { (run.seconds().map_or_else(|| "–".to_owned(), span)) },
                 html! { (shown_line(&run.started_by)) },
             ]);

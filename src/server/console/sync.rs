@@ -35,7 +35,7 @@ async fn build(context: &PageContext, name: &str) -> ServiceResult<PageContent> 
     let (sync, now) = (&detail.sync, context.now);
     let activity = sync.activity.as_ref();
     let last = sync.last_run.as_ref();
-    let guarded = last.filter(|run| run.status == RunStatus::Guarded);
+    let guarded = last.filter(|run| run.status == RunStatus::StoppedByGuard);
     let guards = detail.last.as_ref().map(|last| last.guards.as_slice()).unwrap_or_default();
     let busy = activity.is_some_and(|activity| activity.running.is_some() || activity.queued.is_some());
     let body = html! {
@@ -50,7 +50,7 @@ async fn build(context: &PageContext, name: &str) -> ServiceResult<PageContent> 
         (actions(context, sync, detail.mapping.cursor.is_some()))
         (issue(context, sync))
         @if let Some(run) = guarded {
-            (stopped_by_guard(context, &sync.sync, run.error.as_deref(), guards, detail.mapping.cursor.is_some()))
+            (stopped_by_guard(context, run, guards, detail.mapping.cursor.is_some()))
         }
         div id="now" data-live { (current_runs(context, sync)) }
         section id="status" aria-labelledby="status-h" data-live {
@@ -82,7 +82,7 @@ async fn build(context: &PageContext, name: &str) -> ServiceResult<PageContent> 
 
 /// The issue of the last run; a run stopped by a guard has a section of its own.
 fn issue(context: &PageContext, sync: &SyncView) -> Markup {
-    let guarded = sync.last_run.as_ref().is_some_and(|run| run.status == RunStatus::Guarded);
+    let guarded = sync.last_run.as_ref().is_some_and(|run| run.status == RunStatus::StoppedByGuard);
     html! {
         @if let Some(issue) = last_run_issue(context.now, sync).filter(|_| !guarded) {
             section id="issue" class={ "notice " (issue.tone) } aria-label="Last run" { (issue.html(sync, false)) }

@@ -17,7 +17,8 @@ use crate::model::Op;
 use crate::model::document::Document;
 use crate::scheduler::timetable::Timetable;
 use crate::sync::Plan;
-use crate::sync::decide::{Decision, Judgement};
+use crate::sync::decide::{Action, Decision};
+use crate::sync::guard::Reading;
 use crate::sync::report::{Counts, error_json};
 
 /// What the ledger has recorded of a sync.
@@ -122,6 +123,7 @@ pub fn run(record: RunRecord) -> RunView {
         counts: stored("counts", &record.counts, &mut error),
         error,
         error_kind: record.error_kind,
+        guard: record.guard,
     }
 }
 
@@ -216,15 +218,15 @@ pub fn planned(decision: &Decision) -> Option<PlannedChange> {
     let view = |change, before, rejection| PlannedChange {
         key: decision.key.clone(),
         kind: kind.to_owned(),
-        certain: decision.certain,
+        certain: decision.confirmed,
         before,
         change,
         rejection,
     };
-    match &decision.verdict {
-        Judgement::Same { .. } => None,
-        Judgement::Refused { reason, .. } => Some(view(Default::default(), Default::default(), Some(reason.clone()))),
-        Judgement::Say { change, .. } => {
+    match &decision.action {
+        Action::Unchanged { .. } => None,
+        Action::Reject { reason, .. } => Some(view(Default::default(), Default::default(), Some(reason.clone()))),
+        Action::Send { change, .. } => {
             let held = |name: &String| Some((name.clone(), decision.before.0.get(name)?.clone()));
             Some(view(change.as_ref().clone(), change.names().filter_map(held).collect(), None))
         }
@@ -240,22 +242,30 @@ pub fn exported(sync: &str, group: SyncedGroup) -> ExportedGroup {
     ExportedGroup { at, document: shown(document), key, rejected, sync: sync.to_owned(), unreadable, unconfirmed_in }
 }
 
+/// The guard that would stop a run.
+fn guard_json(reading: &Reading) -> Value {
+    let mut guard = error_json(&reading.error());
+    guard["guard"] = Value::from(reading.guard.as_str());
+    guard
+}
+
 /// A plan, with the changes that are to be shown.
 pub fn plan(planned: Plan, changes: Vec<PlannedChange>, hidden: u64) -> PlanView {
-    let Counts { new, said, removed, unchanged, held, traits_set, traits_unset, .. } = planned.counts;
+    let Counts { new, changes: sent, removed, unchanged, rejected_unchanged, traits_set, traits_unset, .. } =
+        planned.counts;
     PlanView {
         sync: planned.sync,
         full: planned.full,
         comparison: planned.found,
         add: new,
-        change: said.delivered.saturating_sub(new),
+        change: sent.delivered.saturating_sub(new),
         remove: removed.delivered,
         unchanged,
-        rejected: said.rejected,
-        rejected_earlier: held,
+        rejected: sent.rejected,
+        rejected_earlier: rejected_unchanged,
         traits_set,
         traits_unset,
-        guard: planned.guarded.as_ref().map(error_json),
+        guard: planned.guarded.as_ref().map(guard_json),
         changes,
         hidden,
     }

@@ -163,6 +163,9 @@ pub struct RunView {
     /// The failure's kind.
     #[serde(default)]
     pub error_kind: Option<String>,
+    /// The guard that stopped it, by the name that `accept` takes.
+    #[serde(default)]
+    pub guard: Option<String>,
 }
 
 impl RunView {
@@ -276,7 +279,7 @@ pub struct PlanView {
     pub traits_set: u64,
     /// Traits to unset.
     pub traits_unset: u64,
-    /// The guard that would stop the run, as [`error`](crate::sync::report::error_json) objects are.
+    /// The guard that would stop the run, as [`error`](crate::sync::report::error_json) objects are, with its name as `guard`.
     pub guard: Option<Value>,
     /// The first changes.
     pub changes: Vec<PlannedChange>,

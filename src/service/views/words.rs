@@ -5,7 +5,6 @@ use std::time::Duration;
 use super::RunView;
 pub use crate::format::{for_terminal, is_unsafe, json_line, one_line, thousands};
 use crate::ledger::RunStatus;
-use crate::sync::guard;
 use crate::sync::report::Counts;
 
 /// "1 group", "2 groups".
@@ -32,11 +31,11 @@ pub fn lasting(took: Duration) -> String {
 pub fn counts(counts: &Counts) -> String {
     let mut words = format!("{}, {} unchanged", plural(counts.rows, "row"), thousands(counts.unchanged));
     for (count, what) in [
-        (counts.said.delivered, "delivered"),
+        (counts.changes.delivered, "delivered"),
         (counts.removed.delivered, "removed"),
         (counts.rejected(), "rejected"),
-        (counts.said.not_sent + counts.removed.not_sent, "not sent"),
-        (counts.said.unknown + counts.removed.unknown, "unknown"),
+        (counts.changes.pending + counts.removed.pending, "pending"),
+        (counts.changes.unconfirmed + counts.removed.unconfirmed, "unconfirmed"),
     ] {
         if count > 0 {
             words.push_str(&format!(", {} {what}", thousands(count)));
@@ -45,22 +44,13 @@ pub fn counts(counts: &Counts) -> String {
     words
 }
 
-/// The guard that stopped a run, by the name that `--accept` takes.
-pub fn guard_of(run: &RunView) -> Option<&'static str> {
-    if run.status != RunStatus::Guarded {
-        return None;
-    }
-    let error = run.error.as_deref().unwrap_or_default();
-    guard::NAMES.into_iter().find(|name| error.contains(&format!("guard `{name}`")))
-}
-
 /// What a person does next about a run that did not end well, where only its line in the list of runs is at hand, or its
 /// record is of a version that did not keep the error's own advice: the advice of the kind.
 pub fn advice(run: &RunView) -> Option<String> {
     let sync = &run.sync;
     let words = match (run.status, run.error_kind.as_deref()?) {
-        (RunStatus::Guarded, _) => {
-            let name = guard_of(run)?;
+        (RunStatus::StoppedByGuard, _) => {
+            let name = run.guard.as_deref()?;
             return Some(format!(
                 "look at `groupcast plan {sync}`; if this is right, accept it once with `groupcast run {sync} --accept {name}`"
             ));
@@ -84,7 +74,7 @@ pub fn advice(run: &RunView) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sync::report::Tally;
+    use crate::sync::report::OutcomeCounts;
     use chrono::DateTime;
 
     #[test]
@@ -109,12 +99,12 @@ mod tests {
     fn counts_name_what_happened() {
         let quiet = Counts { rows: 10_000, unchanged: 10_000, ..Counts::default() };
         assert_eq!(counts(&quiet), "10,000 rows, 10,000 unchanged");
-        let said = Tally { delivered: 1, rejected: 2, not_sent: 3, unknown: 4 };
-        let removed = Tally { delivered: 10, rejected: 20, not_sent: 30, unknown: 40 };
-        let busy = Counts { rows: 10, said, removed, ..Counts::default() };
+        let said = OutcomeCounts { delivered: 1, rejected: 2, pending: 3, unconfirmed: 4 };
+        let removed = OutcomeCounts { delivered: 10, rejected: 20, pending: 30, unconfirmed: 40 };
+        let busy = Counts { rows: 10, changes: said, removed, ..Counts::default() };
         assert_eq!(
             counts(&busy),
-            "10 rows, 0 unchanged, 1 delivered, 10 removed, 22 rejected, 33 not sent, 44 unknown"
+            "10 rows, 0 unchanged, 1 delivered, 10 removed, 22 rejected, 33 pending, 44 unconfirmed"
         );
     }
 
@@ -130,36 +120,14 @@ mod tests {
             counts: None,
             error: Some(error.to_owned()),
             error_kind: Some(kind.to_owned()),
+            guard: (kind == "guard").then(|| "rows-dropped".to_owned()),
         };
         for kind in ["config", "source", "source_busy", "destination", "ledger", "ledger_busy", "bug"] {
             assert!(advice(&run(RunStatus::Failed, kind, "")).is_some(), "{kind}");
         }
         assert_eq!(advice(&run(RunStatus::Incomplete, "interrupted", "")), None);
         let guarded =
-            run(RunStatus::Guarded, "guard", "stopped by the guard `rows-dropped` before anything was sent: …");
-        assert_eq!(guard_of(&guarded), Some("rows-dropped"));
+            run(RunStatus::StoppedByGuard, "guard", "stopped by the guard `rows-dropped` before anything was sent: …");
         assert!(advice(&guarded).unwrap().ends_with("`groupcast run accounts --accept rows-dropped`"));
-        assert_eq!(guard_of(&run(RunStatus::Failed, "source", "guard `keys`")), None);
-    }
-
-    #[test]
-    fn guards_are_named_as_the_guards_name_themselves() {
-        let found = crate::ledger::Comparison { rows: 3, null_keys: 1, ..Default::default() };
-        let (guards, accepted) = (crate::mapping::Guards::default(), std::collections::BTreeSet::new());
-        let on_duplicate = crate::mapping::OnDuplicate::Fail;
-        let watch = guard::Watch { guards: &guards, on_duplicate, accepted: &accepted, full: true };
-        let error = watch.comparison(&found, None).unwrap_err();
-        let run = RunView {
-            sync: "accounts".to_owned(),
-            run: "r".to_owned(),
-            status: RunStatus::Guarded,
-            started_at: DateTime::UNIX_EPOCH,
-            ended_at: None,
-            started_by: String::new(),
-            counts: None,
-            error: Some(error.at("sync accounts").to_string()),
-            error_kind: Some("guard".to_owned()),
-        };
-        assert_eq!(guard_of(&run), Some("keys"));
     }
 }

@@ -54,7 +54,7 @@ fn long_lists_are_told_alike_with_and_without_a_daemon() {
     let ledger = duckdb::Connection::open(place.path("state/ledger.duckdb")).unwrap();
     ledger
         .execute_batch(
-            "INSERT INTO known (sync, key, document, rejected_document, rejected_reason, seq, recorded_at)
+            "INSERT INTO synced (sync, key, document, rejected_document, rejected_reason, seq, recorded_at)
                  SELECT 'accounts', 'r' || lpad(i::VARCHAR, 5, '0'), '{}', '{\"name\":\"x\"}', repeat('no ', 50), 0,
                      TIMESTAMP '2026-01-01' FROM range(2500) r(i);
              INSERT INTO journal (sync, run, seq, key, change, outcome, recorded_at)

@@ -219,7 +219,7 @@ fn a_backup_is_the_same_with_and_without_a_daemon() {
     let groups = |file: &str| {
         let copied = duckdb::Connection::open(place.path(file)).unwrap();
         let count = |sql: &str| copied.query_row(sql, [], |row| row.get::<_, u64>(0)).unwrap();
-        (count("SELECT count(*) FROM known"), count("SELECT generation FROM identity"))
+        (count("SELECT count(*) FROM synced"), count("SELECT generation FROM identity"))
     };
     let backup = |file: &str| place.run(&["ledger", "backup", file]);
     let alone = backup("alone.duckdb").exits(0).stdout.clone();

@@ -18,7 +18,7 @@ fn edits_are_reloaded_and_bad_ones_are_not() {
     // a new mapping
     place.mapping("teams", &scheduled("").replace("\"company\"", "\"team\""));
     until("the new sync is there", || (daemon.get("/api/v1/syncs/teams").status == 200).then_some(()));
-    assert_eq!(daemon.run("teams", &json!({}))["run"]["status"], "delivered");
+    assert_eq!(daemon.run("teams", &json!({}))["run"]["status"], "succeeded");
     // a mistake
     let good = place.read("mappings/accounts.toml");
     place.mapping("accounts", &good.replace("source = ", "sorce = "));
@@ -28,7 +28,7 @@ fn edits_are_reloaded_and_bad_ones_are_not() {
     });
     let problems = about["config_problems"].as_str().unwrap();
     assert!(problems.contains("sorce") && problems.contains("mappings/accounts.toml:"), "{problems}");
-    assert_eq!(daemon.run("accounts", &json!({}))["run"]["status"], "delivered", "the last good config is in use");
+    assert_eq!(daemon.run("accounts", &json!({}))["run"]["status"], "succeeded", "the last good config is in use");
     // and put right
     place.mapping("accounts", &good);
     until("nothing is wrong any more", || {
@@ -95,7 +95,7 @@ fn a_mapping_with_mistakes_affects_no_other_sync() {
     place.run(&["run"]).exits(2).says(&["accounts: 3 rows", "3 delivered", "sorce"]);
     place.run(&["run", "accounts"]).exits(0).says(&["3 unchanged", "mappings/teams.toml has mistakes"]);
     let run = place.run(&["run", "--json"]).exits(2).json();
-    assert_eq!((&run["runs"][0]["status"], &run["runs"][1]["sync"]), (&json!("delivered"), &json!("teams")), "{run}");
+    assert_eq!((&run["runs"][0]["status"], &run["runs"][1]["sync"]), (&json!("succeeded"), &json!("teams")), "{run}");
     assert!(run["runs"][1]["error"]["message"].as_str().unwrap().contains("sorce"), "{run}");
     place.run(&["run", "teams"]).exits(2).says(&["sorce"]);
     place.run(&["plan"]).exits(2).says(&["3 unchanged", "sorce"]);
@@ -127,7 +127,7 @@ fn a_mapping_with_mistakes_affects_no_other_sync() {
     let metrics = daemon.get("/metrics").text;
     assert!(metrics.contains("groupcast_config_problems 1"), "{metrics}");
     assert!(metrics.contains("groupcast_mapping_problem{sync=\"teams\"} 1"), "{metrics}");
-    assert_eq!(daemon.run("accounts", &json!({}))["run"]["status"], "delivered");
+    assert_eq!(daemon.run("accounts", &json!({}))["run"]["status"], "succeeded");
     place.run(&["run"]).exits(2).says(&["accounts: 3 rows", "sorce"]);
     assert!(daemon.get("/api/v1/syncs/teams").is(409)["error"]["message"].as_str().unwrap().contains("sorce"));
     for command in [
@@ -144,13 +144,13 @@ fn a_mapping_with_mistakes_affects_no_other_sync() {
     place.run(&["group", "teams", "k1"]).exits(2).says(&["group `k1` has no sync history"]);
     place.mapping("teams", &broken.replace("sorce", "source"));
     until("the other sync is there", || (daemon.get("/api/v1/syncs/teams").status == 200).then_some(()));
-    assert_eq!(daemon.run("teams", &json!({}))["run"]["status"], "delivered");
+    assert_eq!(daemon.run("teams", &json!({}))["run"]["status"], "succeeded");
     // AND while one is broken, edits of others are reloaded
     place.mapping("teams", &broken);
     until("the mistake is shown", || daemon.get("/api/v1/about").is(200)["config_problems"].is_string().then_some(()));
     place.mapping("more", &good.replace("\"company\"", "\"crew\""));
     until("the third sync is there", || (daemon.get("/api/v1/syncs/more").status == 200).then_some(()));
-    assert_eq!(daemon.run("teams", &json!({}))["run"]["status"], "delivered", "its last good mapping is in use");
+    assert_eq!(daemon.run("teams", &json!({}))["run"]["status"], "succeeded", "its last good mapping is in use");
     daemon.stop().exits(0).says(&["sorce", "last good mapping stays in use"]);
 }
 

@@ -77,9 +77,9 @@ fn a_daemon_killed_in_the_middle_of_a_run_goes_on_where_it_was() {
     let daemon = Daemon::start(&place);
     let second = until("it goes on by itself", || {
         let runs = daily(&daemon)["runs"].as_array().unwrap().clone();
-        (runs[0]["run"] != json!(first) && runs[0]["status"] == "delivered").then(|| runs.clone())
+        (runs[0]["run"] != json!(first) && runs[0]["status"] == "succeeded").then(|| runs.clone())
     });
-    assert_eq!((&second[0]["started_by"], &second[1]["status"]), (&json!("retry"), &json!("died")), "{second:?}");
+    assert_eq!((&second[0]["started_by"], &second[1]["status"]), (&json!("retry"), &json!("crashed")), "{second:?}");
     assert_eq!(second.len(), 2);
     // THEN everything arrived, and only what was in flight was sent again
     assert_eq!(holding(&receiver, "t99", 0), GROUPS);
@@ -133,7 +133,7 @@ fn a_drain_has_an_end() {
     daemon.stop().exits(0);
     assert!(clock.elapsed() < Duration::from_secs(15), "{:?}", clock.elapsed());
     let status = place.run(&["status", "--json"]).exits(0).json();
-    assert_eq!(status["syncs"][0]["last_run"]["counts"]["unknown"], json!(2 * PER_REQUEST), "{status}");
+    assert_eq!(status["syncs"][0]["last_run"]["counts"]["unconfirmed"], json!(2 * PER_REQUEST), "{status}");
 }
 
 #[test]
@@ -149,7 +149,7 @@ fn a_drain_waits_for_slow_responses() {
     let status = place.run(&["status", "--json"]).exits(0).json();
     let counts = &status["syncs"][0]["last_run"]["counts"];
     let delivered = json!(IN_FLIGHT * PER_REQUEST);
-    assert_eq!((&counts["delivered"], &counts["unknown"]), (&delivered, &json!(0)), "{status}");
+    assert_eq!((&counts["delivered"], &counts["unconfirmed"]), (&delivered, &json!(0)), "{status}");
 }
 
 #[test]
@@ -169,7 +169,7 @@ fn a_second_signal_abandons_what_is_in_flight_at_once() {
     assert!(clock.elapsed() < Duration::from_secs(15), "{:?}", clock.elapsed());
     // THEN what was not acknowledged is unconfirmed, and the next start resends it
     let status = place.run(&["status", "--json"]).exits(0).json();
-    assert_eq!(status["syncs"][0]["last_run"]["counts"]["unknown"], json!(IN_FLIGHT * PER_REQUEST), "{status}");
+    assert_eq!(status["syncs"][0]["last_run"]["counts"]["unconfirmed"], json!(IN_FLIGHT * PER_REQUEST), "{status}");
     slow(&receiver, 0);
     let daemon = Daemon::start(&place);
     until("it goes on", || (holding(&receiver, "t99", 0) == GROUPS).then_some(()));

@@ -31,15 +31,15 @@ fn two_hundred_syncs_with_twenty_thousand_runs_are_shown_fast() {
              TIMESTAMP '2026-02-01' + to_hours(i::INTEGER) AS started_at, \
              TIMESTAMP '2026-02-01 00:00:09' + to_hours(i::INTEGER) AS ended_at) \
          FROM runs, syncs s, range({RUNS}) t(i); \
-         INSERT INTO known SELECT known.* REPLACE (s.sync AS sync, 'k' || i AS key) FROM known, syncs s, range(1, {KNOWN}) t(i);"
+         INSERT INTO synced SELECT synced.* REPLACE (s.sync AS sync, 'k' || i AS key) FROM synced, syncs s, range(1, {KNOWN}) t(i);"
     );
     // No two alike where it matters: one never ran, one fails lately, some groups are unconfirmed or rejected.
     sql.push_str(
-        "DELETE FROM runs WHERE sync = 'sync-005'; DELETE FROM known WHERE sync = 'sync-005'; \
+        "DELETE FROM runs WHERE sync = 'sync-005'; DELETE FROM synced WHERE sync = 'sync-005'; \
          UPDATE runs SET status = 'failed', counts = NULL WHERE sync = 'sync-006' AND started_at > '2026-02-03'; \
          UPDATE runs SET partial = true WHERE sync = 'sync-007' AND started_at > '2026-02-04'; \
-         UPDATE known SET unconfirmed_in = 'r' WHERE sync = 'sync-008' AND key < 'k3'; \
-         UPDATE known SET rejected_document = '{}', rejected_reason = 'no' WHERE sync = 'sync-009' AND key < 'k2';",
+         UPDATE synced SET unconfirmed_in = 'r' WHERE sync = 'sync-008' AND key < 'k3'; \
+         UPDATE synced SET rejected_document = '{}', rejected_reason = 'no' WHERE sync = 'sync-009' AND key < 'k2';",
     );
     ledger.execute_batch(&sql).unwrap();
     ledger.close().map_err(|(_, error)| error).unwrap();

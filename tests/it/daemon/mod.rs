@@ -56,7 +56,7 @@ fn adds_up(run: &Value) {
     let count = |name: &str| counts[name].as_u64().unwrap_or_else(|| panic!("no {name}: {run}"));
     assert_eq!(
         count("rows"),
-        count("unchanged") + count("delivered") + count("rejected") + count("not_sent") + count("unknown"),
+        count("unchanged") + count("delivered") + count("rejected") + count("pending") + count("unconfirmed"),
         "{run}"
     );
 }

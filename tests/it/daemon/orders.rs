@@ -22,7 +22,7 @@ fn a_run_is_requested_and_shown() {
     // a run is found under the id that was given out
     let detail = daemon.run("accounts", &json!({}));
     let run = &detail["run"];
-    assert_eq!((&run["status"], &run["started_by"]), (&json!("delivered"), &json!("api")), "{detail}");
+    assert_eq!((&run["status"], &run["started_by"]), (&json!("succeeded"), &json!("api")), "{detail}");
     assert_eq!(run["counts"]["delivered"], 5);
     adds_up(run);
     assert_eq!(detail["detail"]["by_status"]["200"], 1);
@@ -85,7 +85,7 @@ fn many_triggers_of_one_sync_lose_none_and_repeat_none() {
     runs.dedup();
     assert_eq!(runs.len(), 1, "{accepted:?}");
     for run in &runs {
-        assert_eq!(daemon.ended(run)["run"]["status"], "delivered");
+        assert_eq!(daemon.ended(run)["run"]["status"], "succeeded");
     }
     assert_eq!(holding(&receiver, "rev", 1), 5);
     let records = daemon.get("/api/v1/runs").is(200);
@@ -114,7 +114,7 @@ fn a_run_is_cancelled_and_the_next_one_says_the_rest() {
     });
     slow(&receiver, 0);
     let rest = daemon.run("accounts", &json!({}));
-    assert_eq!(rest["run"]["status"], "delivered");
+    assert_eq!(rest["run"]["status"], "succeeded");
     assert_eq!(holding(&receiver, "t99", 0), 400);
     daemon.stop().exits(0);
 }
@@ -146,8 +146,8 @@ fn pauses_and_queued_runs_survive_a_restart() {
     daemon.kill();
     slow(&receiver, 0);
     let daemon = Daemon::start(&place);
-    assert_eq!(daemon.ended(&waiting)["run"]["status"], "delivered", "what was accepted is done");
-    assert_eq!(daemon.get(&format!("/api/v1/runs/{first}")).is(200)["run"]["status"], "died");
+    assert_eq!(daemon.ended(&waiting)["run"]["status"], "succeeded", "what was accepted is done");
+    assert_eq!(daemon.get(&format!("/api/v1/runs/{first}")).is(200)["run"]["status"], "crashed");
     let often = daemon.get("/api/v1/syncs/often").is(200);
     assert_eq!(often["sync"]["activity"]["state"], "paused", "{often}");
     assert_eq!(daemon.get("/api/v1/syncs/often/runs").is(200).as_array().unwrap().len(), before);
@@ -168,14 +168,17 @@ fn a_guard_stops_a_run_until_somebody_accepts_it() {
     daemon.run("accounts", &json!({}));
     edit(&place, "DELETE FROM accounts WHERE hash(id) % 2 = 0");
     let stopped = daemon.run("accounts", &json!({}));
-    assert_eq!((&stopped["run"]["status"], &stopped["run"]["error_kind"]), (&json!("guarded"), &json!("guard")));
+    assert_eq!(
+        (&stopped["run"]["status"], &stopped["run"]["error_kind"]),
+        (&json!("stopped_by_guard"), &json!("guard"))
+    );
     let trips: Vec<_> =
         stopped["detail"]["guards"].as_array().unwrap().iter().filter(|guard| guard["trips"] == true).collect();
     assert_eq!(trips.len(), 1, "{stopped}");
     assert_eq!(trips[0]["guard"], "rows-dropped");
     let accepted = daemon.run("accounts", &json!({"accept": ["rows-dropped"]}));
-    assert_eq!(accepted["run"]["status"], "delivered", "{accepted}");
+    assert_eq!(accepted["run"]["status"], "succeeded", "{accepted}");
     let again = daemon.run("accounts", &json!({}));
-    assert_eq!(again["run"]["status"], "delivered", "accepted once is enough: {again}");
+    assert_eq!(again["run"]["status"], "succeeded", "accepted once is enough: {again}");
     daemon.stop().exits(0);
 }

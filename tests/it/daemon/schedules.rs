@@ -38,7 +38,7 @@ fn syncs_of_one_warehouse_run_side_by_side_and_followers_follow() {
     let daemon = Daemon::start(&place);
     until("each has run three times", || {
         let runs = runs(&daemon);
-        let ended = |runs: &Vec<Value>| runs.iter().filter(|run| run["status"] == "delivered").count() >= 3;
+        let ended = |runs: &Vec<Value>| runs.iter().filter(|run| run["status"] == "succeeded").count() >= 3;
         (runs.len() == 6 && runs.values().all(ended)).then_some(())
     });
     // WHEN the warehouse changes under way, every sync sees it
@@ -54,7 +54,7 @@ fn syncs_of_one_warehouse_run_side_by_side_and_followers_follow() {
         for pair in runs.windows(2) {
             assert!(time(&pair[0]["ended_at"]) <= time(&pair[1]["started_at"]), "{sync} overlaps: {pair:?}");
         }
-        for run in runs.iter().filter(|run| run["status"] == "delivered") {
+        for run in runs.iter().filter(|run| run["status"] == "succeeded") {
             adds_up(run);
             spans.push((time(&run["started_at"]), time(&run["ended_at"])));
         }
@@ -111,6 +111,6 @@ fn a_disabled_sync_runs_by_hand_only() {
     });
     assert!(!runs(&daemon).contains_key("off"));
     assert_eq!(daemon.get("/api/v1/syncs/off").is(200)["sync"]["activity"]["state"], "disabled");
-    assert_eq!(daemon.run("off", &json!({}))["run"]["status"], "delivered");
+    assert_eq!(daemon.run("off", &json!({}))["run"]["status"], "succeeded");
     daemon.stop().exits(0);
 }

@@ -241,7 +241,7 @@ fn converge(world: &World, daemon: &Daemon) {
     let everything = json!({"full": true, "retry_rejected": true, "accept": GUARDS});
     for sync in SOUND {
         let run = daemon.run(sync, &everything);
-        assert_eq!(run["run"]["status"], "delivered", "{run}");
+        assert_eq!(run["run"]["status"], "succeeded", "{run}");
         let (wanted, held) = (world.wanted(sync), world.held(sync));
         let differs: BTreeMap<_, _> = (wanted.keys().chain(held.keys()))
             .filter(|key| wanted.get(*key) != held.get(*key))
@@ -250,7 +250,7 @@ fn converge(world: &World, daemon: &Daemon) {
         assert!(differs.is_empty(), "{sync}: wanted and held differ: {differs:?}");
         let again = daemon.run(sync, &json!({}));
         let counts = &again["run"]["counts"];
-        assert_eq!((&again["run"]["status"], &counts["requests"]), (&json!("delivered"), &json!(0)), "{again}");
+        assert_eq!((&again["run"]["status"], &counts["requests"]), (&json!("succeeded"), &json!(0)), "{again}");
     }
 }
 
@@ -292,12 +292,12 @@ fn agree(world: &World, daemon: &Daemon, caller: &Caller, watch: &Watch) {
 fn audit(world: &World, size: &Size) {
     let ledger = duckdb::Connection::open(world.place.path("state/ledger.duckdb")).unwrap();
     let number = |sql: &str| -> u64 { ledger.query_row(sql, [], |row| row.get(0)).unwrap() };
-    assert_eq!(number("SELECT count(*) FROM pending"), 0, "marks are folded");
+    assert_eq!(number("SELECT count(*) FROM marks"), 0, "marks are folded");
     assert_eq!(number("SELECT count(*) FROM runs WHERE status = 'running'"), 0);
     let newest = "(SELECT max(ended_at) FROM runs)";
     let old = format!("recorded_at < {newest} - INTERVAL {} SECOND", size.kept.as_secs() + 1);
     assert_eq!(number(&format!("SELECT count(*) FROM journal WHERE {old}")), 0, "the journal is pruned");
-    let texts = "(SELECT sum(length(key) + length(document)) FROM known) +
+    let texts = "(SELECT sum(length(key) + length(document)) FROM synced) +
         (SELECT coalesce(sum(length(key) + length(change)), 0) FROM journal) +
         (SELECT sum(length(mapping) + length(counts) + length(detail)) FROM runs)";
     let (content, bytes) = (number(&format!("SELECT ({texts})::UBIGINT")), file_bytes(&world.place));

@@ -60,7 +60,7 @@ fn a_source_that_never_answers_holds_nobody_up() {
     // others go on
     until("the good one has run three times", || {
         let runs = daemon.get("/api/v1/syncs/good/runs?count=9").is(200);
-        (runs.as_array().unwrap().iter().filter(|run| run["status"] == "delivered").count() >= 3).then_some(())
+        (runs.as_array().unwrap().iter().filter(|run| run["status"] == "succeeded").count() >= 3).then_some(())
     });
     // it can be cancelled
     let clock = SystemClock::start();
@@ -123,7 +123,7 @@ fn a_limit_of_plans_at_a_time_a_few_wait_and_the_rest_is_refused() {
     });
     assert_eq!(asked_of.load(Ordering::SeqCst), 2);
     // runs have places of their own
-    assert_eq!(daemon.run("good", &json!({}))["run"]["status"], "delivered");
+    assert_eq!(daemon.run("good", &json!({}))["run"]["status"], "succeeded");
     // who goes away makes room for the next, and so on
     let waiting = asking.iter_mut().filter(|place| place.is_some()).take(6);
     waiting.for_each(|place| *place = None);
@@ -201,9 +201,9 @@ fn a_queued_run_survives_a_kill_also_behind_another_one() {
     // THEN the queued run runs under its id
     let daemon = Daemon::start(&place);
     let ended = daemon.ended(&last);
-    assert_eq!(ended["run"]["status"], "delivered", "{ended}");
+    assert_eq!(ended["run"]["status"], "succeeded", "{ended}");
     assert_eq!(holding(&receiver, "rev", 7), 5);
-    assert_eq!(daemon.ended(&between)["run"]["status"], "died");
+    assert_eq!(daemon.ended(&between)["run"]["status"], "crashed");
     daemon.stop().exits(0);
 }
 
@@ -295,7 +295,7 @@ fn a_query_that_never_ends_ends_its_own_run_and_the_others_of_its_file_go_on() {
     assert!(failed["error"].as_str().unwrap().contains("no progress for 3s"), "{failed}");
     for run in others {
         let ended = daemon.ended(&run)["run"].clone();
-        assert_eq!(ended["status"], "delivered", "{ended}");
+        assert_eq!(ended["status"], "succeeded", "{ended}");
     }
     daemon.stop().exits(0);
 }

@@ -62,7 +62,7 @@ async fn survives(file: &Path, copy: &Path) {
     for died in ledger.history().unfinished_runs().await.unwrap() {
         ledger.mark_crashed(&died, died.started_at, "killed", "interrupted").await.unwrap();
         let (record, _) = ledger.history().run(&died.run).await.unwrap().unwrap();
-        assert_eq!(record.status, RunStatus::Died);
+        assert_eq!(record.status, RunStatus::Crashed);
     }
     assert!(ledger.history().unfinished_runs().await.unwrap().is_empty());
     ask(&ledger).await;

@@ -177,10 +177,10 @@ impl Mortal<'_> {
     /// What the mutant makes of a candidate.
     fn misread(&self, mut candidate: Candidate) -> Candidate {
         match self.mutant {
-            Mutant::Overwrite => candidate.certain = true,
-            Mutant::ForgetsAttempted => candidate.known.0.retain(|_, value| *value != document::unsure()),
+            Mutant::Overwrite => candidate.confirmed = true,
+            Mutant::ForgetsAttempted => candidate.synced.0.retain(|_, value| *value != document::unsure()),
             Mutant::UnsureIsHeld => {
-                for value in candidate.known.0.values_mut().filter(|value| **value == document::unsure()) {
+                for value in candidate.synced.0.values_mut().filter(|value| **value == document::unsure()) {
                     *value = Value::from("something");
                 }
             }
@@ -193,8 +193,8 @@ impl Mortal<'_> {
     fn miswrite(&self, mut entry: JournalEntry) -> JournalEntry {
         let (key, change) = (entry.key.clone(), entry.change.clone());
         entry.outcome = match (self.mutant, entry.outcome) {
-            (Mutant::UnknownIsNotSent, ChangeOutcome::Unknown) => ChangeOutcome::NotSent,
-            (Mutant::UnknownIsDelivered, ChangeOutcome::Unknown) => ChangeOutcome::Delivered,
+            (Mutant::UnknownIsNotSent, ChangeOutcome::Unconfirmed) => ChangeOutcome::Pending,
+            (Mutant::UnknownIsDelivered, ChangeOutcome::Unconfirmed) => ChangeOutcome::Delivered,
             (Mutant::PartIsNothing, ChangeOutcome::PartlyRejected) => ChangeOutcome::Rejected,
             (_, outcome) => outcome,
         };
@@ -242,7 +242,7 @@ impl Ledger for Mortal<'_> {
     async fn page(&self, from: u64, count: u64) -> Result<Vec<Candidate>> {
         let page = self.ledger.page(from, count.min(self.page)).await?;
         let page: Vec<Candidate> = page.into_iter().map(|candidate| self.misread(candidate)).collect();
-        let seen = page.iter().map(|candidate| (candidate.key.clone(), candidate.known.clone()));
+        let seen = page.iter().map(|candidate| (candidate.key.clone(), candidate.synced.clone()));
         self.seen.lock().unwrap().extend(seen);
         Ok(page)
     }
@@ -264,7 +264,7 @@ impl Ledger for Mortal<'_> {
         {
             let mut world = self.world.lock().unwrap();
             for (key, outcome) in outcomes {
-                if matches!(outcome, ChangeOutcome::Same | ChangeOutcome::Delivered) {
+                if matches!(outcome, ChangeOutcome::Unchanged | ChangeOutcome::Delivered) {
                     let settled = world.truth.of(&key);
                     world.settled.insert(key, settled);
                 } else {

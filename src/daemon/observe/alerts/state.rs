@@ -77,12 +77,12 @@ impl Ended<'_> {
             return None;
         }
         match run.status {
-            RunStatus::Running => None,
-            RunStatus::Delivered | RunStatus::SomeRejected => {
+            RunStatus::Queued | RunStatus::Running | RunStatus::Cancelled => None,
+            RunStatus::Succeeded | RunStatus::SucceededWithRejections => {
                 Some((self.rejected() > rejected_above).then_some(ProblemKind::Rejecting))
             }
-            RunStatus::Guarded => {
-                let guard = words::guard_of(run).unwrap_or("unknown").to_owned();
+            RunStatus::StoppedByGuard => {
+                let guard = run.guard.clone().unwrap_or_default();
                 Some(Some(ProblemKind::Guarded { guard }))
             }
             // Without an error it was limited.
@@ -90,7 +90,7 @@ impl Ended<'_> {
             RunStatus::Incomplete | RunStatus::Failed => {
                 Some(Some(ProblemKind::Failing { kind: kind.unwrap_or("unknown").to_owned() }))
             }
-            RunStatus::Died => Some(Some(ProblemKind::Failing { kind: "crashed".to_owned() })),
+            RunStatus::Crashed => Some(Some(ProblemKind::Failing { kind: "crashed".to_owned() })),
         }
     }
 }
@@ -223,7 +223,7 @@ impl Ended<'_> {
             status: Some(run.status),
             error: run.error.clone().filter(|_| !healthy),
             error_kind: run.error_kind.clone().filter(|_| !healthy),
-            guard: words::guard_of(run).map(str::to_owned),
+            guard: run.guard.clone(),
             advice,
             counts: run.counts.clone(),
             rejected: run.counts.is_some().then(|| self.rejected()),

@@ -9,7 +9,7 @@ use super::*;
 use crate::ledger::{GroupCounts, RunStatus};
 use crate::secret::Secret;
 use crate::service::views::{ActivityState as Doing, RunDetail, RunView, ScheduleView, SyncActivity};
-use crate::sync::report::{Counts, Detail, Tally};
+use crate::sync::report::{Counts, Detail, OutcomeCounts};
 
 fn at(minute: i64) -> DateTime<Utc> {
     let midnight = DateTime::parse_from_rfc3339("2026-11-22T00:00:00Z").unwrap().to_utc();
@@ -18,7 +18,7 @@ fn at(minute: i64) -> DateTime<Utc> {
 
 /// A run of `accounts` that begins at a minute and takes one.
 fn run(minute: i64, status: RunStatus, kind: Option<&str>) -> RunDetail {
-    let rejected = if status == RunStatus::SomeRejected { 5 } else { 0 };
+    let rejected = if status == RunStatus::SucceededWithRejections { 5 } else { 0 };
     RunDetail {
         run: RunView {
             sync: "accounts".to_owned(),
@@ -30,7 +30,7 @@ fn run(minute: i64, status: RunStatus, kind: Option<&str>) -> RunDetail {
             counts: Some(Counts {
                 rows: 100,
                 unchanged: 100 - rejected,
-                said: Tally { rejected, ..Tally::default() },
+                changes: OutcomeCounts { rejected, ..OutcomeCounts::default() },
                 ..Counts::default()
             }),
             error: kind.map(|kind| match kind {
@@ -38,6 +38,7 @@ fn run(minute: i64, status: RunStatus, kind: Option<&str>) -> RunDetail {
                 kind => format!("it broke: {kind}"),
             }),
             error_kind: kind.map(str::to_owned),
+            guard: (status == RunStatus::StoppedByGuard).then(|| "removed".to_owned()),
         },
         detail: Detail::default(),
         progress: None,
@@ -46,7 +47,7 @@ fn run(minute: i64, status: RunStatus, kind: Option<&str>) -> RunDetail {
 }
 
 fn good(minute: i64) -> RunDetail {
-    run(minute, RunStatus::Delivered, None)
+    run(minute, RunStatus::Succeeded, None)
 }
 
 fn failed(minute: i64, kind: &str) -> RunDetail {

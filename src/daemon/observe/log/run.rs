@@ -38,18 +38,18 @@ pub fn run_ended(ended: &RunDetail, advice: Option<&str>) {
                 seconds,
                 rows = counts.rows,
                 unchanged = counts.unchanged,
-                delivered = counts.said.delivered,
-                rejected = counts.said.rejected,
-                pending = counts.said.not_sent,
-                unconfirmed = counts.said.unknown,
-                still_rejected = counts.held,
+                delivered = counts.changes.delivered,
+                rejected = counts.changes.rejected,
+                pending = counts.changes.pending,
+                unconfirmed = counts.changes.unconfirmed,
+                rejected_unchanged = counts.rejected_unchanged,
                 invalid_keys = counts.invalid_keys,
                 new = counts.new,
                 missing = counts.missing,
                 removed_delivered = counts.removed.delivered,
                 removed_rejected = counts.removed.rejected,
-                removed_pending = counts.removed.not_sent,
-                removed_unconfirmed = counts.removed.unknown,
+                removed_pending = counts.removed.pending,
+                removed_unconfirmed = counts.removed.unconfirmed,
                 traits_set = counts.traits_set,
                 traits_unset = counts.traits_unset,
                 requests = counts.requests,
@@ -59,7 +59,7 @@ pub fn run_ended(ended: &RunDetail, advice: Option<&str>) {
                 retry_wait_ms = detail.retry_wait_ms,
                 error = run.error.as_deref(),
                 error_kind = run.error_kind.as_deref(),
-                guard = words::guard_of(run),
+                guard = run.guard.as_deref(),
                 advice = advice.as_deref(),
                 "{message}"
             )
@@ -76,12 +76,12 @@ pub fn run_ended(ended: &RunDetail, advice: Option<&str>) {
 fn run_level(ended: &RunDetail) -> Level {
     let kind = ended.run.error_kind.as_deref();
     match ended.run.status {
-        RunStatus::Running | RunStatus::Delivered => Level::INFO,
+        RunStatus::Queued | RunStatus::Running | RunStatus::Succeeded | RunStatus::Cancelled => Level::INFO,
         // It was cancelled or limited.
         RunStatus::Incomplete if matches!(kind, None | Some("interrupted")) => Level::INFO,
         RunStatus::Failed if matches!(kind, Some("source_busy" | "ledger_busy")) => Level::WARN,
-        RunStatus::SomeRejected | RunStatus::Incomplete | RunStatus::Died => Level::WARN,
-        RunStatus::Guarded | RunStatus::Failed => Level::ERROR,
+        RunStatus::SucceededWithRejections | RunStatus::Incomplete | RunStatus::Crashed => Level::WARN,
+        RunStatus::StoppedByGuard | RunStatus::Failed => Level::ERROR,
     }
 }
 
@@ -94,18 +94,17 @@ fn run_message(ended: &RunDetail, advice: Option<&str>) -> String {
     let error = run.error.as_deref().map_or_else(String::new, |error| format!(": {error}"));
     let advice = advice.map_or_else(String::new, |advice| format!("; {advice}"));
     match run.status {
+        RunStatus::Queued => "queued".to_owned(),
         RunStatus::Running => "running".to_owned(),
-        RunStatus::Delivered => format!("succeeded: {counts}{took}"),
-        RunStatus::SomeRejected => {
+        RunStatus::Succeeded => format!("succeeded: {counts}{took}"),
+        RunStatus::SucceededWithRejections => {
             format!("succeeded with rejections: {counts}{took}; `groupcast rejected {sync}` shows why")
         }
-        RunStatus::Incomplete if run.error_kind.as_deref() == Some("interrupted") => {
-            format!("cancelled: {counts}{took}; the next run continues")
-        }
+        RunStatus::Cancelled => format!("cancelled: {counts}{took}; the next run continues"),
         RunStatus::Incomplete => format!("finished incomplete: {counts}{took}{error}{advice}"),
-        RunStatus::Guarded => format!("stopped by a guard{took}{error}{advice}"),
+        RunStatus::StoppedByGuard => format!("stopped by a guard{took}{error}{advice}"),
         RunStatus::Failed => format!("failed{took}{error}{advice}"),
-        RunStatus::Died => format!("crashed{took}{error}; the next run recovers it"),
+        RunStatus::Crashed => format!("crashed{took}{error}; the next run recovers it"),
     }
 }
 
@@ -115,13 +114,13 @@ mod tests {
     use super::super::lines::recorded::Recorded;
     use super::*;
     use crate::service::views::RunView;
-    use crate::sync::report::{Counts, Detail, Tally};
+    use crate::sync::report::{Counts, Detail, OutcomeCounts};
     use chrono::DateTime;
     use serde_json::{Value, json};
 
     fn ended(status: RunStatus, kind: Option<&str>, error: Option<&str>) -> RunDetail {
         let started_at = DateTime::parse_from_rfc3339("2026-11-22T02:00:00Z").unwrap().to_utc();
-        let said = Tally { delivered: 10, ..Tally::default() };
+        let said = OutcomeCounts { delivered: 10, ..OutcomeCounts::default() };
         RunDetail {
             run: RunView {
                 sync: "accounts".to_owned(),
@@ -130,9 +129,16 @@ mod tests {
                 started_at,
                 ended_at: Some(started_at + std::time::Duration::from_millis(1_200)),
                 started_by: "schedule".to_owned(),
-                counts: Some(Counts { rows: 10_000, unchanged: 9_990, said, requests: 3, ..Counts::default() }),
+                counts: Some(Counts {
+                    rows: 10_000,
+                    unchanged: 9_990,
+                    changes: said,
+                    requests: 3,
+                    ..Counts::default()
+                }),
                 error: error.map(str::to_owned),
                 error_kind: kind.map(str::to_owned),
+                guard: (kind == Some("guard")).then(|| "keys".to_owned()),
             },
             detail: Detail { bytes: 4_096, ..Detail::default() },
             progress: None,
@@ -143,7 +149,7 @@ mod tests {
     #[test]
     fn a_good_run_is_one_line() {
         let lines = Recorded::during(Format::Human, "info", || {
-            run_ended(&ended(RunStatus::Delivered, None, None), None);
+            run_ended(&ended(RunStatus::Succeeded, None, None), None);
         });
         assert_eq!(
             lines,
@@ -155,7 +161,7 @@ mod tests {
     #[test]
     fn machines_read_every_count_as_a_number() {
         let lines = Recorded::during(Format::Json, "info", || {
-            let guarded = ended(RunStatus::Guarded, Some("guard"), Some("stopped by the guard `keys` before"));
+            let guarded = ended(RunStatus::StoppedByGuard, Some("guard"), Some("stopped by the guard `keys` before"));
             run_ended(&guarded, Some("the error's own advice"));
         });
         let line: Value = serde_json::from_str(&lines[0]).unwrap();
@@ -164,7 +170,7 @@ mod tests {
             ("level", json!("error")),
             ("sync", json!("accounts")),
             ("run", json!("20261122T020000.000Z-1a2b")),
-            ("status", json!("guarded")),
+            ("status", json!("stopped_by_guard")),
             ("rows", json!(10_000)),
             ("delivered", json!(10)),
             ("requests", json!(3)),
@@ -182,14 +188,14 @@ mod tests {
     #[test]
     fn every_result_has_its_level_and_its_text() {
         for (status, kind, level, words) in [
-            (RunStatus::SomeRejected, None, "WARN ", "`groupcast rejected accounts` shows why"),
-            (RunStatus::Incomplete, Some("interrupted"), "INFO ", "cancelled: 10,000 rows"),
+            (RunStatus::SucceededWithRejections, None, "WARN ", "`groupcast rejected accounts` shows why"),
+            (RunStatus::Cancelled, Some("interrupted"), "INFO ", "cancelled: 10,000 rows"),
             (RunStatus::Incomplete, None, "INFO ", "finished incomplete"),
             (RunStatus::Incomplete, Some("destination"), "WARN ", ": it broke; check the destination"),
             (RunStatus::Failed, Some("source_busy"), "WARN ", "failed (1.2 s): it broke; nothing if it passes"),
             (RunStatus::Failed, Some("source"), "ERROR", "failed (1.2 s): it broke; check the source's credentials"),
-            (RunStatus::Guarded, Some("guard"), "ERROR", "stopped by a guard (1.2 s): it broke"),
-            (RunStatus::Died, None, "WARN ", "crashed (1.2 s); the next run recovers it"),
+            (RunStatus::StoppedByGuard, Some("guard"), "ERROR", "stopped by a guard (1.2 s): it broke"),
+            (RunStatus::Crashed, None, "WARN ", "crashed (1.2 s); the next run recovers it"),
         ] {
             let lines = Recorded::during(Format::Human, "info", || {
                 run_ended(&ended(status, kind, kind.map(|_| "it broke")), None);

@@ -6,7 +6,6 @@ use chrono::{DateTime, Utc};
 use super::metric::{Counted, Metric, Source, SyncEvent, Unit, Values};
 use super::sample::Sample;
 use crate::ledger::RunStatus;
-use crate::service::views::words::guard_of;
 use crate::service::views::{ActivityState, RunDetail, SyncView};
 use crate::sync::guard;
 
@@ -15,8 +14,10 @@ const DURATIONS: &[f64] = &[0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 
 
 /// The statuses of runs that ended.
 fn statuses() -> Vec<&'static str> {
-    use RunStatus::{Delivered, Died, Failed, Guarded, Incomplete, SomeRejected};
-    [Delivered, SomeRejected, Incomplete, Guarded, Failed, Died].map(|status| status.name()).into()
+    use RunStatus::{Cancelled, Crashed, Failed, Incomplete, StoppedByGuard, Succeeded, SucceededWithRejections};
+    [Succeeded, SucceededWithRejections, Incomplete, StoppedByGuard, Failed, Crashed, Cancelled]
+        .map(|status| status.name())
+        .into()
 }
 
 fn starters() -> Vec<&'static str> {
@@ -84,14 +85,14 @@ fn starter(started_by: &str) -> String {
 fn changes(ended: &RunDetail) -> Counted {
     let counts = ended.run.counts.clone().unwrap_or_default();
     // Groups that were rejected earlier, or have no key, were not rejected in this run.
-    let rejected = counts.rejected().saturating_sub(counts.held + counts.invalid_keys);
+    let rejected = counts.rejected().saturating_sub(counts.rejected_unchanged + counts.invalid_keys);
     by(
         outcomes,
         [
-            counts.said.delivered + counts.removed.delivered,
+            counts.changes.delivered + counts.removed.delivered,
             rejected,
-            counts.said.not_sent + counts.removed.not_sent,
-            counts.said.unknown + counts.removed.unknown,
+            counts.changes.pending + counts.removed.pending,
+            counts.changes.unconfirmed + counts.removed.unconfirmed,
         ],
     )
 }
@@ -250,7 +251,9 @@ pub(super) const METRICS: &[Metric] = &[
         help: "Runs that a guard stopped.",
         source: Source::Runs {
             count: |ended| match ended.run.status {
-                RunStatus::Guarded => vec![(vec![guard_of(&ended.run).unwrap_or("unknown").to_owned()], 1)],
+                RunStatus::StoppedByGuard => {
+                    vec![(vec![ended.run.guard.clone().unwrap_or_else(|| "unknown".to_owned())], 1)]
+                }
                 _ => Vec::new(),
             },
             initial: || each(guards),

@@ -4,7 +4,7 @@ use super::*;
 use crate::ledger::{Comparison, GroupCounts, RunStatus};
 use crate::service::api::About;
 use crate::service::views::{ActivityState, RunView, ScheduleView, ScheduledTime, SyncActivity};
-use crate::sync::report::{Counts, Detail, Tally};
+use crate::sync::report::{Counts, Detail, OutcomeCounts};
 
 fn at(text: &str) -> DateTime<Utc> {
     DateTime::parse_from_rfc3339(text).unwrap().to_utc()
@@ -75,18 +75,20 @@ fn ended(sync: &str, status: RunStatus, by: &str) -> RunDetail {
             counts: Some(Counts {
                 rows: 10,
                 unchanged: 3,
-                said: Tally { delivered: 1, rejected: 4, not_sent: 1, unknown: 1 },
-                held: 2,
+                changes: OutcomeCounts { delivered: 1, rejected: 4, pending: 1, unconfirmed: 1 },
+                rejected_unchanged: 2,
                 invalid_keys: 1,
-                removed: Tally { delivered: 5, rejected: 6, not_sent: 7, unknown: 8 },
+                removed: OutcomeCounts { delivered: 5, rejected: 6, pending: 7, unconfirmed: 8 },
                 traits_set: 11,
                 traits_unset: 12,
                 requests: 6,
                 retries: 2,
                 ..Counts::default()
             }),
-            error: (status == RunStatus::Guarded).then(|| "stopped by the guard `removed` before anything".to_owned()),
+            error: (status == RunStatus::StoppedByGuard)
+                .then(|| "stopped by the guard `removed` before anything".to_owned()),
             error_kind: None,
+            guard: (status == RunStatus::StoppedByGuard).then(|| "removed".to_owned()),
         },
         detail: Detail {
             found: Some(Comparison { rows: 10, new: 2, changed: 3, missing_candidates: 4, ..Comparison::default() }),
@@ -173,8 +175,8 @@ fn le(end: &str) -> String {
 #[test]
 fn what_runs_did_adds_up() {
     let metrics = Metrics::new();
-    metrics.run_ended(&ended("accounts", RunStatus::SomeRejected, "schedule"), "crm");
-    metrics.run_ended(&ended("accounts", RunStatus::Guarded, "a caller with a free text"), "crm");
+    metrics.run_ended(&ended("accounts", RunStatus::SucceededWithRejections, "schedule"), "crm");
+    metrics.run_ended(&ended("accounts", RunStatus::StoppedByGuard, "a caller with a free text"), "crm");
     metrics.skipped("accounts", 3);
     metrics.panicked("accounts");
     metrics.reloaded(true);
@@ -278,15 +280,15 @@ fn gauges_are_read_at_each_scrape() {
 #[test]
 fn a_removed_sync_takes_its_series_along() {
     let metrics = Metrics::new();
-    metrics.run_ended(&ended("accounts", RunStatus::Delivered, "api"), "crm");
-    metrics.run_ended(&ended("gone", RunStatus::Delivered, "api"), "crm");
+    metrics.run_ended(&ended("accounts", RunStatus::Succeeded, "api"), "crm");
+    metrics.run_ended(&ended("gone", RunStatus::Succeeded, "api"), "crm");
     let text = metrics.render(scrape(&[view("accounts")], &about()));
     assert!(text.contains(r#"sync="accounts""#) && !text.contains(r#"sync="gone""#));
     let again = read(&metrics.render(scrape(&[view("accounts"), view("gone")], &about())));
     assert_eq!(again[r#"groupcast_rows_read_total{sync="gone",destination="crm"}"#], 0.0, "forgotten, not hidden");
     assert_eq!(again[&format!("groupcast_rows_read_total{OF}")], 10.0);
     // Another destination starts anew: its series are others.
-    metrics.run_ended(&ended("accounts", RunStatus::Delivered, "api"), "other");
+    metrics.run_ended(&ended("accounts", RunStatus::Succeeded, "api"), "other");
     let moved = SyncView { destination: "other".to_owned(), ..view("accounts") };
     let samples = read(&metrics.render(scrape(&[moved], &about())));
     assert_eq!(samples[r#"groupcast_rows_read_total{sync="accounts",destination="other"}"#], 10.0);
@@ -297,7 +299,7 @@ fn labels_are_escaped_and_bounded() {
     let metrics = Metrics::new();
     let evil = "a\"b\\c\nd";
     for status in 0..2_000 {
-        let mut run = ended(evil, RunStatus::Delivered, &format!("caller {status}"));
+        let mut run = ended(evil, RunStatus::Succeeded, &format!("caller {status}"));
         run.detail.by_status = [(status, 1)].into();
         metrics.run_ended(&run, "crm");
     }
@@ -322,7 +324,7 @@ fn a_page_without_syncs_is_valid() {
 #[test]
 fn the_page_can_be_written_for_other_readers() {
     let metrics = Metrics::new();
-    metrics.run_ended(&ended("accounts", RunStatus::Guarded, "schedule"), "crm");
+    metrics.run_ended(&ended("accounts", RunStatus::StoppedByGuard, "schedule"), "crm");
     let text = metrics.render(scrape(&[view("accounts")], &about()));
     if let Some(path) = std::env::var_os("GROUPCAST_METRICS_TO") {
         std::fs::write(path, &text).unwrap();

@@ -13,7 +13,7 @@ use crate::service::views::{
 };
 use crate::sync::RunOptions;
 use crate::sync::guard::Reading;
-use crate::sync::report::{Counts, Detail, Tally};
+use crate::sync::report::{Counts, Detail, OutcomeCounts};
 use crate::sync::timeline::Timeline;
 
 /// Keys that try to be something else.
@@ -44,8 +44,8 @@ pub(super) fn counts(rows: u64, delivered: u64, rejected: u64) -> Counts {
     Counts {
         rows,
         unchanged: rows - delivered - rejected,
-        said: Tally { delivered, rejected, ..Tally::default() },
-        held: rejected / 2,
+        changes: OutcomeCounts { delivered, rejected, ..OutcomeCounts::default() },
+        rejected_unchanged: rejected / 2,
         new: delivered / 10,
         traits_set: delivered * 2,
         traits_unset: delivered / 7,
@@ -62,12 +62,13 @@ pub(super) fn run(sync: &str, number: usize, minutes_ago: i64, status: RunStatus
         run: format!("{}-{number:04x}", started_at.format("%Y%m%dT%H%M%S%.3fZ")),
         status,
         started_at,
-        ended_at: (status != RunStatus::Running && status != RunStatus::Died)
+        ended_at: (status != RunStatus::Running && status != RunStatus::Crashed)
             .then(|| started_at + TimeDelta::milliseconds(21_000 + 1_700 * (number as i64 % 7))),
         started_by: "schedule".to_owned(),
         counts,
         error: None,
         error_kind: None,
+        guard: (status == RunStatus::StoppedByGuard).then(|| "removed".to_owned()),
     }
 }
 
@@ -86,6 +87,8 @@ pub(super) fn readings(trips: bool) -> Vec<Reading> {
         share_max,
         exact: true,
         trips,
+        message: None,
+        advice: None,
     };
     let removed = if trips { 480 } else { 12 };
     vec![
@@ -121,6 +124,7 @@ pub(super) fn detail(trips: bool) -> Detail {
         remarks: vec!["2 rows have a `touched` in the future by the server's clock".to_owned()],
         warnings: [(HOSTILE_WORDS.to_owned(), 3)].into(),
         advice: None,
+        stopped_by: None,
     }
 }
 
@@ -143,7 +147,7 @@ pub(super) fn schedule(written: &str, in_minutes: &[i64]) -> ScheduleView {
 }
 
 pub(super) fn sync(name: &str, state: ActivityState, schedule: Option<ScheduleView>, runs: Vec<RunView>) -> SyncDetail {
-    let well = |run: &&RunView| matches!(run.status, RunStatus::Delivered | RunStatus::SomeRejected);
+    let well = |run: &&RunView| matches!(run.status, RunStatus::Succeeded | RunStatus::SucceededWithRejections);
     let mapped = |name: &str, from: &str, kind: Option<&str>, op: &str| TraitView {
         name: name.to_owned(),
         from: from.to_owned(),
@@ -222,11 +226,12 @@ pub(super) fn syncs() -> Vec<SyncDetail> {
                         "source_busy",
                         "source warehouse: connection refused",
                     ),
-                    11 => run(name, index, ago, RunStatus::Died, None),
+                    11 => run(name, index, ago, RunStatus::Crashed, None),
                     _ => {
                         let rows = 1_200_000 + 900 * (24 - index as u64);
                         let rejected = if index % 6 == 0 { 14 } else { 0 };
-                        let status = if rejected > 0 { RunStatus::SomeRejected } else { RunStatus::Delivered };
+                        let status =
+                            if rejected > 0 { RunStatus::SucceededWithRejections } else { RunStatus::Succeeded };
                         run(name, index, ago, status, Some(counts(rows, 800 + 613 * (index as u64 * 7 % 11), rejected)))
                     }
                 }
@@ -263,7 +268,7 @@ pub(super) fn syncs() -> Vec<SyncDetail> {
                 "billing",
                 98,
                 72,
-                RunStatus::Guarded,
+                RunStatus::StoppedByGuard,
                 Some(Counts { rows: 720, unchanged: 720, missing: 480, ..Counts::default() }),
             ),
             "guard",
@@ -276,10 +281,10 @@ pub(super) fn syncs() -> Vec<SyncDetail> {
 
     let mut crm = history("crm", 60, 71);
     let mut odd = counts(5_230, 812, 14);
-    odd.said.not_sent = 3;
+    odd.changes.pending = 3;
     odd.unchanged -= 3;
     odd.missing = 21;
-    odd.removed = Tally { delivered: 20, rejected: 1, ..Tally::default() };
+    odd.removed = OutcomeCounts { delivered: 20, rejected: 1, ..OutcomeCounts::default() };
     crm[0].counts = Some(odd);
     all.push(sync("crm", ActivityState::Queued, Some(schedule("after accounts", &[])), crm));
     all[2].sync.groups = GroupCounts { synced: 5_230, unconfirmed: 3, rejected: 7 };
@@ -300,7 +305,7 @@ pub(super) fn syncs() -> Vec<SyncDetail> {
         "legacy",
         ActivityState::Disabled,
         None,
-        vec![run("legacy", 1, 60_000, RunStatus::Delivered, Some(counts(12, 12, 0)))],
+        vec![run("legacy", 1, 60_000, RunStatus::Succeeded, Some(counts(12, 12, 0)))],
     ));
     all.push(sync(
         "paused",
@@ -316,8 +321,8 @@ pub(super) fn syncs() -> Vec<SyncDetail> {
             "destination",
             &format!("destination amplitude eu: {HOSTILE_WORDS}"),
         ),
-        run(HOSTILE_SYNC, 1, 90, RunStatus::Died, None),
-        run(HOSTILE_SYNC, 0, 150, RunStatus::Delivered, Some(counts(77, 0, 0))),
+        run(HOSTILE_SYNC, 1, 90, RunStatus::Crashed, None),
+        run(HOSTILE_SYNC, 0, 150, RunStatus::Succeeded, Some(counts(77, 0, 0))),
     ];
     usage[0].started_by = "retry".to_owned();
     all.push(sync(HOSTILE_SYNC, ActivityState::BackingOff, Some(schedule("*/30 * * * *", &[18, 48])), usage));

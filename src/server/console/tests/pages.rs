@@ -135,7 +135,7 @@ async fn a_sync_shows_its_mapping_guards_history_and_actions() {
 #[tokio::test]
 async fn a_guard_is_accepted_by_ticking_its_figures() {
     let site = Site::open(FakeService::rich()).await;
-    let run = run_of(&site, "billing", RunStatus::Guarded).await;
+    let run = run_of(&site, "billing", RunStatus::StoppedByGuard).await;
     for path in ["/syncs/billing".to_owned(), format!("/runs/{}", segment(&run))] {
         let html = site.get(&path).await.body;
         says(&html, &["Stopped by a guard: nothing was sent", "480 of 1,200 (40 %)", "Accept once and run"]);
@@ -153,7 +153,7 @@ async fn a_guard_is_accepted_by_ticking_its_figures() {
 #[tokio::test]
 async fn a_run_shows_counts_that_add_up_and_how_the_sending_went() {
     let site = Site::open(FakeService::rich()).await;
-    let run = run_of(&site, "crm", RunStatus::SomeRejected).await;
+    let run = run_of(&site, "crm", RunStatus::SucceededWithRejections).await;
     let html = site.get(&format!("/runs/{run}")).await.body;
     says(
         &html,
@@ -181,7 +181,7 @@ async fn a_run_shows_counts_that_add_up_and_how_the_sending_went() {
         &site.get(&format!("/runs/{failed}")).await.body,
         &["Next step: Check the destination's settings", "Run again"],
     );
-    let died = run_of(&site, HOSTILE_SYNC, RunStatus::Died).await;
+    let died = run_of(&site, HOSTILE_SYNC, RunStatus::Crashed).await;
     says(&site.get(&format!("/runs/{died}")).await.body, &["Find out why the process ended during this run"]);
 }
 

@@ -65,13 +65,13 @@ impl FakeService {
             for view in &sync.runs {
                 let mut record =
                     RunDetail { run: view.clone(), detail: Detail::default(), progress: None, rejected: Vec::new() };
-                if view.status != RunStatus::Running && view.status != RunStatus::Died {
-                    record.detail = detail(view.status == RunStatus::Guarded);
+                if view.status != RunStatus::Running && view.status != RunStatus::Crashed {
+                    record.detail = detail(view.status == RunStatus::StoppedByGuard);
                 }
                 if view.status == RunStatus::Running {
                     record.progress = sync.sync.activity.as_ref().and_then(|activity| activity.running.clone());
                 }
-                if view.status == RunStatus::SomeRejected {
+                if view.status == RunStatus::SucceededWithRejections {
                     record.rejected = HOSTILE_KEYS.iter().map(|key| said(key, "rejected")).collect();
                     record.rejected.push(said(&"k".repeat(300), "partly_rejected"));
                 }
@@ -220,7 +220,7 @@ impl Service for FakeService {
         changes.retain(|planned| options.group.as_ref().is_none_or(|group| planned.key == *group));
         let hidden = if show < 200 && options.group.is_none() { 1_733 } else { 0 };
         let guard = (sync == "billing").then(|| {
-            json!({"kind": "guard",
+            json!({"kind": "guard", "guard": "removed",
             "message": "stopped by the guard `removed` before anything was sent: 480 of 1200 <b>",
             "advice": "look at the model's filter; if this is right, accept it once with `--accept removed`"})
         });
@@ -307,7 +307,7 @@ impl Service for FakeService {
             }
             if *looks == 4 {
                 record.progress = None;
-                (record.run.status, record.run.ended_at) = (RunStatus::Delivered, Some(at(0)));
+                (record.run.status, record.run.ended_at) = (RunStatus::Succeeded, Some(at(0)));
                 record.run.counts = Some(counts(1_200, 40, 0));
                 record.detail = detail(false);
                 for sync in world.syncs.iter_mut().filter(|sync| sync.sync.sync == record.run.sync) {
@@ -331,9 +331,9 @@ impl Service for FakeService {
     ) -> ServiceResult<Vec<ChangeView>> {
         let record = self.world.lock().runs.iter().find(|record| record.run.run == run).cloned();
         let counts = record.and_then(|record| record.run.counts).unwrap_or_default();
-        let all = (0..counts.said.delivered.min(120)).map(|index| said(&format!("acct-{index:06}"), "delivered"));
+        let all = (0..counts.changes.delivered.min(120)).map(|index| said(&format!("acct-{index:06}"), "delivered"));
         let all =
-            all.chain((0..counts.said.rejected.min(6)).map(|index| said(HOSTILE_KEYS[index as usize], "rejected")));
+            all.chain((0..counts.changes.rejected.min(6)).map(|index| said(HOSTILE_KEYS[index as usize], "rejected")));
         let all = all.filter(|said| outcome.is_none_or(|outcome| said.outcome == outcome));
         Ok(all.skip(from as usize).take(count as usize).collect())
     }
@@ -393,7 +393,7 @@ impl Service for FakeService {
             ]
             .map(|(name, held)| (name.to_owned(), held))
             .into(),
-            history: vec![history(9, "rejected"), history(5, "unknown"), history(2, "delivered")],
+            history: vec![history(9, "rejected"), history(5, "unconfirmed"), history(2, "delivered")],
         })
     }
 

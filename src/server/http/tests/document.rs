@@ -238,22 +238,22 @@ async fn the_values_of_enums_are_all_there() {
     assert_eq!(values("State"), json!(states));
     let statuses = [
         RunStatus::Running,
-        RunStatus::Delivered,
-        RunStatus::SomeRejected,
+        RunStatus::Succeeded,
+        RunStatus::SucceededWithRejections,
         RunStatus::Incomplete,
-        RunStatus::Guarded,
+        RunStatus::StoppedByGuard,
         RunStatus::Failed,
-        RunStatus::Died,
+        RunStatus::Crashed,
     ];
     assert_eq!(values("RunStatus"), json!(statuses));
     let outcomes = [
-        ChangeOutcome::Same,
+        ChangeOutcome::Unchanged,
         ChangeOutcome::Adopted,
         ChangeOutcome::Delivered,
         ChangeOutcome::Rejected,
         ChangeOutcome::PartlyRejected,
-        ChangeOutcome::NotSent,
-        ChangeOutcome::Unknown,
+        ChangeOutcome::Pending,
+        ChangeOutcome::Unconfirmed,
     ];
     let kind = &document["components"]["schemas"]["ErrorObject"]["properties"]["kind"]["enum"];
     assert_eq!(*kind, json!(Kind::ALL.iter().map(|kind| kind.name()).collect::<Vec<_>>()));

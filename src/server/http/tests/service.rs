@@ -20,7 +20,7 @@ use crate::service::views::{
     SyncActivity, SyncDetail, SyncView, SyncedTrait, TraitView,
 };
 use crate::sync::RunOptions;
-use crate::sync::report::{Counts, Detail, Tally, error_json};
+use crate::sync::report::{Counts, Detail, OutcomeCounts, error_json};
 use crate::sync::verify::{Drifted, Verified};
 
 /// What was asked of it, one line each; and whether it is ready.
@@ -88,17 +88,18 @@ fn change() -> Change {
 }
 
 fn run_view() -> RunView {
-    let tally = Tally { delivered: 3, rejected: 1, not_sent: 0, unknown: 0 };
+    let tally = OutcomeCounts { delivered: 3, rejected: 1, pending: 0, unconfirmed: 0 };
     RunView {
         sync: "accounts".to_owned(),
         run: "r1".to_owned(),
-        status: RunStatus::SomeRejected,
+        status: RunStatus::SucceededWithRejections,
         started_at: at(),
         ended_at: Some(at()),
         started_by: "api".to_owned(),
-        counts: Some(Counts { rows: 10, unchanged: 6, said: tally, ..Counts::default() }),
+        counts: Some(Counts { rows: 10, unchanged: 6, changes: tally, ..Counts::default() }),
         error: Some("1 group was rejected".to_owned()),
         error_kind: Some("destination".to_owned()),
+        guard: None,
     }
 }
 
@@ -153,8 +154,8 @@ fn sync_view() -> SyncView {
 fn detail() -> Detail {
     // Read back from JSON, as from the ledger; a key that is no part of it would be missing in what is told.
     serde_json::from_value(json!({
-        "found": {"rows": 10, "null_keys": 0, "empty_keys": 0, "duplicate_rows": 2, "duplicate_examples": ["a"], "known": 9,
-            "new": 1, "changed": 3, "missing": 0, "missing_candidates": 0, "removable": 0, "missing_examples": ["00123"], "new_examples": ["123"], "held": 0, "unchanged": 6},
+        "found": {"rows": 10, "null_keys": 0, "empty_keys": 0, "duplicate_rows": 2, "duplicate_examples": ["a"], "synced": 9,
+            "new": 1, "changed": 3, "missing": 0, "missing_candidates": 0, "removable": 0, "missing_examples": ["00123"], "new_examples": ["123"], "rejected_unchanged": 0, "unchanged": 6},
         "guards": [
             {"guard": "changed_max", "what": "changed groups", "part": 3, "whole": 9, "share_max": 0.5, "exact": true,
                 "trips": false},

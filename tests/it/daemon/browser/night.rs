@@ -226,7 +226,9 @@ impl Night {
             well(&daemon.run(sync, &json!({})), "guarded");
         }
         daemon.post("/api/v1/syncs/paused/pause", &json!({})).is(200);
-        for (sync, status) in [("names-nothing", "failed"), ("unreachable", "failed"), ("contacts", "some_rejected")] {
+        for (sync, status) in
+            [("names-nothing", "failed"), ("unreachable", "failed"), ("contacts", "succeeded_with_rejections")]
+        {
             until(&format!("{sync} is {status}"), || {
                 let detail = daemon.get(&format!("/api/v1/syncs/{sync}")).is(200);
                 (detail["sync"]["last_run"]["status"] == json!(status)).then_some(())

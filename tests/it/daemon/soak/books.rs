@@ -97,11 +97,12 @@ impl Books {
             let status = if status == "0" { "none" } else { status };
             add("requests_total", of(&format!(" {status}")), count.as_u64().unwrap());
         }
-        let rejected = said("rejected").saturating_sub(count(counts, "held") + count(counts, "invalid_keys"));
+        let rejected =
+            said("rejected").saturating_sub(count(counts, "rejected_unchanged") + count(counts, "invalid_keys"));
         add("changes_total", of(" delivered"), said("delivered"));
         add("changes_total", of(" rejected"), rejected);
-        add("changes_total", of(" pending"), said("not_sent"));
-        add("changes_total", of(" unconfirmed"), said("unknown"));
+        add("changes_total", of(" pending"), said("pending"));
+        add("changes_total", of(" unconfirmed"), said("unconfirmed"));
         add("traits_total", of(" set"), count(counts, "traits_set"));
         add("traits_total", of(" unset"), count(counts, "traits_unset"));
         add("request_retries_total", of(""), count(counts, "retries"));

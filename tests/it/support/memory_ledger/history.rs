@@ -26,6 +26,7 @@ fn run_record(Record { start, checkpoint }: &Record) -> RunRecord {
         started_by: start.started_by.clone(),
         partial: start.partial,
         error_kind: checkpoint.as_ref().and_then(|checkpoint| checkpoint.error_kind.clone()),
+        guard: checkpoint.as_ref().and_then(|checkpoint| checkpoint.guard.clone()),
     }
 }
 
@@ -36,7 +37,8 @@ fn with_detail(record: &Record) -> (RunRecord, String) {
 
 fn history_entry(line: &Line) -> HistoryEntry {
     // A change that was not sent is not kept.
-    let sent = !matches!(line.entry.outcome, ChangeOutcome::Same | ChangeOutcome::NotSent | ChangeOutcome::Adopted);
+    let sent =
+        !matches!(line.entry.outcome, ChangeOutcome::Unchanged | ChangeOutcome::Pending | ChangeOutcome::Adopted);
     HistoryEntry {
         seq: line.seq,
         run: line.run.clone(),
@@ -74,7 +76,7 @@ impl State {
 
     fn last_successful(&self, sync: &str) -> Option<RunRecord> {
         let successful = |record: &RunRecord| {
-            matches!(record.status, RunStatus::Delivered | RunStatus::SomeRejected) && !record.partial
+            matches!(record.status, RunStatus::Succeeded | RunStatus::SucceededWithRejections) && !record.partial
         };
         self.newest(Some(sync)).map(run_record).find(successful)
     }

@@ -110,8 +110,8 @@ impl State {
                 ..row
             };
             let after = match entry.outcome {
-                ChangeOutcome::NotSent => before,
-                ChangeOutcome::Same | ChangeOutcome::Adopted | ChangeOutcome::Delivered => {
+                ChangeOutcome::Pending => before,
+                ChangeOutcome::Unchanged | ChangeOutcome::Adopted | ChangeOutcome::Delivered => {
                     let seq = if entry.outcome == ChangeOutcome::Delivered { *seq } else { known.seq };
                     entry.document.clone().map(|after| Row {
                         fingerprint: entry.fingerprint,
@@ -132,7 +132,7 @@ impl State {
                     };
                     Some(if entry.outcome == ChangeOutcome::PartlyRejected { unconfirmed(row) } else { row })
                 }
-                ChangeOutcome::Unknown => Some(unconfirmed(Row { rejected: None, at: *at, ..known })),
+                ChangeOutcome::Unconfirmed => Some(unconfirmed(Row { rejected: None, at: *at, ..known })),
             };
             match after {
                 Some(row) => self.groups.insert(id, row),
@@ -149,7 +149,7 @@ impl State {
         self.journal.retain(|line| {
             line.sync != sync
                 || line.run != run
-                || !matches!(line.entry.outcome, ChangeOutcome::Same | ChangeOutcome::NotSent)
+                || !matches!(line.entry.outcome, ChangeOutcome::Unchanged | ChangeOutcome::Pending)
         });
     }
 
@@ -169,7 +169,7 @@ impl State {
 /// The end of a run that crashed.
 fn crashed(at: DateTime<Utc>) -> RunCheckpoint {
     RunCheckpoint {
-        status: RunStatus::Died,
+        status: RunStatus::Crashed,
         ended_at: at,
         counts: String::new(),
         rows: None,
@@ -177,6 +177,7 @@ fn crashed(at: DateTime<Utc>) -> RunCheckpoint {
         full: false,
         error: None,
         error_kind: None,
+        guard: None,
         detail: String::new(),
     }
 }
@@ -252,7 +253,7 @@ impl Ledger for MemoryLedger {
                     match (row.rejected.is_some(), row.unconfirmed_in.is_some()) {
                         (true, _) if options.retry_rejected => CandidateKind::Changed,
                         (true, _) => {
-                            found.held += 1;
+                            found.rejected_unchanged += 1;
                             continue;
                         }
                         (false, true) => CandidateKind::Changed,
@@ -278,15 +279,15 @@ impl Ledger for MemoryLedger {
                 cells: cells.to_vec(),
                 oversize: None,
                 fingerprint: Some(fingerprint),
-                known: with_attempted(row.document, &row.attempted),
-                certain: row.unconfirmed_in.is_none(),
+                synced: with_attempted(row.document, &row.attempted),
+                confirmed: row.unconfirmed_in.is_none(),
                 settled_seq: row.seq,
                 rejected: row.rejected,
                 unreadable: None,
             });
         }
         for (key, row) in state.of_sync(sync) {
-            found.known += u64::from(row.may_exist());
+            found.synced += u64::from(row.may_exist());
             let in_scope = match &options.missing {
                 MissingScope::All => true,
                 MissingScope::Only(only) => only == key,
@@ -307,8 +308,8 @@ impl Ledger for MemoryLedger {
                     cells: Vec::new(),
                     oversize: None,
                     fingerprint: None,
-                    known: with_attempted(row.document.clone(), &row.attempted),
-                    certain: row.unconfirmed_in.is_none(),
+                    synced: with_attempted(row.document.clone(), &row.attempted),
+                    confirmed: row.unconfirmed_in.is_none(),
                     settled_seq: row.seq,
                     rejected: row.rejected.clone(),
                     unreadable: None,

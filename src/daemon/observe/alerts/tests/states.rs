@@ -35,7 +35,7 @@ fn a_failure_is_reported_once_and_its_end_with_how_long_it_was() {
 
 #[test]
 fn another_kind_of_failure_is_reported_and_goes_on_from_the_first() {
-    let guarded = run(20, RunStatus::Guarded, Some("guard"));
+    let guarded = run(20, RunStatus::StoppedByGuard, Some("guard"));
     let incomplete = run(30, RunStatus::Incomplete, Some("destination"));
     assert_reported(
         &reported(&[failed(0, "source_busy"), failed(10, "source"), guarded.clone(), guarded, incomplete, good(59)]),
@@ -52,7 +52,7 @@ fn another_kind_of_failure_is_reported_and_goes_on_from_the_first() {
 #[test]
 fn a_crashed_run_and_an_unclassified_one_are_failures() {
     assert_reported(
-        &reported(&[run(0, RunStatus::Died, None), run(1, RunStatus::Failed, None)]),
+        &reported(&[run(0, RunStatus::Crashed, None), run(1, RunStatus::Failed, None)]),
         &[(Event::Failed, "runs fail (crashed)"), (Event::Failed, "runs fail (unknown)")],
     );
 }
@@ -83,8 +83,8 @@ fn rejections_are_reported_above_the_threshold_and_when_they_fall_back() {
         let mut run = good(0);
         run.run.counts = Some(Counts {
             rows: 100,
-            said: Tally { rejected: rejected / 2, ..Tally::default() },
-            removed: Tally { rejected: rejected - rejected / 2, ..Tally::default() },
+            changes: OutcomeCounts { rejected: rejected / 2, ..OutcomeCounts::default() },
+            removed: OutcomeCounts { rejected: rejected - rejected / 2, ..OutcomeCounts::default() },
             ..Counts::default()
         });
         let message = state.run_ended(&Ended { full, rejected_groups: known, ..ended(&run) }, 10)?;
@@ -104,7 +104,7 @@ fn rejections_are_reported_above_the_threshold_and_when_they_fall_back() {
 
 #[test]
 fn rejections_and_failures_take_turns() {
-    let rejected = |minute| run(minute, RunStatus::SomeRejected, None);
+    let rejected = |minute| run(minute, RunStatus::SucceededWithRejections, None);
     assert_reported(
         &reported(&[rejected(0), failed(10, "source"), rejected(20), rejected(30), good(40)]),
         &[
@@ -119,7 +119,7 @@ fn rejections_and_failures_take_turns() {
 #[test]
 fn messages_carry_what_a_person_and_a_machine_need() {
     let mut state = AlertState::default();
-    let guarded = run(0, RunStatus::Guarded, Some("guard"));
+    let guarded = run(0, RunStatus::StoppedByGuard, Some("guard"));
     let message = state.run_ended(&ended(&guarded), 0).unwrap();
     assert_eq!(message.guard.as_deref(), Some("removed"));
     assert_eq!((message.at, message.bad_since, message.failed_runs), (at(1), at(0), 1));
@@ -136,7 +136,7 @@ fn messages_carry_what_a_person_and_a_machine_need() {
     assert_eq!(state.run_ended(&own, 0).unwrap().advice.as_deref(), Some("grant SELECT"));
     let message = state.run_ended(&ended(&good(20)), 0).unwrap();
     assert_eq!((message.error, message.error_kind, message.advice), (None, None, None));
-    assert_eq!((message.run.as_deref(), message.status), (Some("run-20"), Some(RunStatus::Delivered)));
+    assert_eq!((message.run.as_deref(), message.status), (Some("run-20"), Some(RunStatus::Succeeded)));
 }
 
 #[test]
@@ -193,7 +193,7 @@ fn a_late_run_that_fails_is_reported_as_a_failure_since_it_was_late() {
     assert_eq!((message.event, message.bad_since, message.failed_runs), (Event::Failed, at(0), 1));
     assert_eq!(state.check(at(900), &[overdue(Some(100))], HOUR), [], "failing explains why it is late");
     // Rejections do not explain it.
-    let rejecting = run(901, RunStatus::SomeRejected, None);
+    let rejecting = run(901, RunStatus::SucceededWithRejections, None);
     assert!(state.run_ended(&ended(&rejecting), 0).is_some());
     assert_eq!(state.check(at(990), &[overdue(Some(920))], HOUR).len(), 1);
 }
@@ -353,9 +353,9 @@ proptest! {
             state = serde_json::from_str(&text).unwrap();
             let run = match step {
                 Step::Good => good(minute),
-                Step::Rejected => run(minute, RunStatus::SomeRejected, None),
+                Step::Rejected => run(minute, RunStatus::SucceededWithRejections, None),
                 Step::Failed(kind) => failed(minute, kind),
-                Step::Guarded => run(minute, RunStatus::Guarded, Some("guard")),
+                Step::Guarded => run(minute, RunStatus::StoppedByGuard, Some("guard")),
                 Step::Stopped => run(minute, RunStatus::Incomplete, Some("interrupted")),
                 Step::Late | Step::OnTime => good(minute),
             };
