@@ -53,9 +53,9 @@ fn text(drifted: &Drifted) -> std::io::Result<()> {
     for drift in &drifted.traits {
         let value = |value: &Option<Value>| value.as_ref().map_or_else(|| "nothing".to_owned(), shown_value);
         let (sign, style, text) = match drift.difference {
-            Difference::Missing => ("-", REMOVE, format!("{} is missing", value(&drift.known))),
-            Difference::Different => ("~", CHANGE, format!("{}, not {}", value(&drift.held), value(&drift.known))),
-            Difference::Unexpected => ("+", ADD, format!("{} although it was removed", value(&drift.held))),
+            Difference::Missing => ("-", REMOVE, format!("{} is missing", value(&drift.synced))),
+            Difference::Different => ("~", CHANGE, format!("{}, not {}", value(&drift.actual), value(&drift.synced))),
+            Difference::Unexpected => ("+", ADD, format!("{} although it was removed", value(&drift.actual))),
         };
         writeln!(out, "    {} {}  {text}", paint(style, sign), drift.name)?;
     }

@@ -38,7 +38,7 @@ pub struct Decision {
     pub confirmed: bool,
     /// The row's fingerprint.
     pub fingerprint: Option<u64>,
-    /// The journal sequence at which it was last settled.
+    /// The journal sequence of its last delivery.
     pub settled_seq: u64,
     /// The user it is sent with.
     pub user: Option<User>,

@@ -1,8 +1,8 @@
 //! What was not found at the source: a mistake in the mapping, or something that is being made anew just now?
 //!
-//! dbt and its kin drop a view and make it again, and for minutes a table or column is not there. A run of that moment is
-//! tried again by the daemon, like one of a source that is busy, if an earlier run of the same mapping has read it. Nobody
-//! tries again what a person has started, who learns what is missing at its place.
+//! dbt and similar tools drop a view and create it again, and for minutes a table or column is missing. A run at that time is
+//! retried by the daemon, like one of a busy source, if an earlier run of the same mapping has read it. A run that a person
+//! started is not retried: the error shows what is missing, and where.
 
 use chrono::{DateTime, Utc};
 
@@ -26,11 +26,11 @@ impl Session<'_> {
                 let what = format!("{error}; the run of {} still read it", read_at.format("%Y-%m-%d %H:%M UTC"));
                 let mistake = error.advice().map(|advice| format!(": {advice}")).unwrap_or_default();
                 Error::new(Kind::SourceBusy, what).advise(format!(
-                    "wait until it is there again (dbt makes views anew, say), nothing was sent; if it is gone for good, \
+                    "wait until it exists again (dbt recreates views, for example); nothing was sent. If it is gone for good, \
                      edit the mapping{mistake}"
                 ))
             }
-            // That the ledger cannot tell is said when it is used.
+            // An error of the ledger shows when the ledger is used.
             Ok(None) | Err(_) => error,
         }
     }

@@ -1,8 +1,8 @@
-//! One run of one sync, top to bottom: read once, compare, guard, then page by page mark → say → record, and fold.
+//! One run of one sync, top to bottom: read once, compare, guard, then page by page mark → send → record, and fold.
 //!
 //! [`run`], [`plan`] and [`adopt`] share one path up to the sending (`Session::phase`), so a plan shows what
 //! a run will do because it is the same code. This module decides the order of things; it knows no SQL, no HTTP and no
-//! terminal: it tells a [`Monitor`].
+//! terminal: it notifies a [`Monitor`].
 
 pub mod decide;
 pub mod guard;
@@ -46,10 +46,10 @@ pub use start::run_id;
 /// kilobytes (one page is said while the next is prepared) are some tens of megabytes.
 const PAGE_CANDIDATES: u64 = 5_000;
 
-/// Who started a run that a person asked for with a command, on record and in metrics.
+/// Who started a run that a person requested with a command, in records and metrics.
 pub const BY_COMMAND_LINE: &str = "command line";
 
-/// What happens during a run, for whoever watches.
+/// An event of a run, for its monitor.
 #[derive(Debug)]
 pub enum Event<'a> {
     /// The run is recorded as running.
@@ -59,7 +59,7 @@ pub enum Event<'a> {
         /// What delivery counts while it goes on.
         counters: Option<Arc<DeliveryCounters>>,
     },
-    /// Runs that had died were folded.
+    /// Crashed runs were folded.
     Recovered(&'a [String]),
     /// What the ledger holds of this group cannot be read: everything is sent again about it.
     Unreadable {
@@ -117,7 +117,7 @@ pub struct Plan {
     pub sync: String,
     /// What the comparison found.
     pub found: Comparison,
-    /// What would be said, counted: as if every change were delivered.
+    /// What would be sent, counted as if every change were delivered.
     pub counts: Counts,
     /// The guard that would stop the run.
     pub guarded: Option<guard::Reading>,
@@ -125,7 +125,7 @@ pub struct Plan {
     pub full: bool,
 }
 
-/// Runs a sync. An error means the run did not take place or had to be given up; whatever was acknowledged before is
+/// Runs a sync. An error means the run did not take place or was stopped; what was acknowledged before is
 /// recorded all the same.
 pub async fn run(session: &Session<'_>, reader: &mut dyn Reader) -> Result<Report> {
     if let Err(error) = session.check_target().await {
@@ -134,14 +134,14 @@ pub async fn run(session: &Session<'_>, reader: &mut dyn Reader) -> Result<Repor
         }
         return Err(error);
     }
-    let (start, begun) = session.begin().await?;
+    let (start, previous) = session.begin().await?;
     session.monitor.note(Event::Began { run: &start.run, counters: session.delivery.map(Delivery::counters) });
-    if !begun.recovered.is_empty() {
-        session.monitor.note(Event::Recovered(&begun.recovered));
+    if !previous.recovered.is_empty() {
+        session.monitor.note(Event::Recovered(&previous.recovered));
     }
     let began = session.clock.elapsed();
     let (mut counts, mut detail) = (Counts::default(), Detail::default());
-    let executed = match session.execute(start.clone(), begun, reader, &mut counts, &mut detail).await {
+    let executed = match session.execute(start.clone(), previous, reader, &mut counts, &mut detail).await {
         Ok(executed) => Ok(executed),
         Err(error) => Err(session.missing_for_now(error).await),
     };
@@ -201,7 +201,7 @@ pub async fn run(session: &Session<'_>, reader: &mut dyn Reader) -> Result<Repor
             };
             checkpoint.error = Some(error.to_string());
             checkpoint.error_kind = Some(error.kind().name().to_owned());
-            // What it left unconfirmed may stand behind the cursor, where an incremental run does not look. A guard stops
+            // What it left unconfirmed may be before the cursor, where an incremental run does not read. A guard stops
             // before anything is sent.
             let beyond_cursor = detail.full || session.options.group.is_some();
             let sent_some = detail.found.is_some() && error.kind() != Kind::Guard;
@@ -235,7 +235,7 @@ pub async fn run(session: &Session<'_>, reader: &mut dyn Reader) -> Result<Repor
 /// record it changes nothing about the failure.
 pub async fn note_failure(session: &Session<'_>, error: &Error) -> Result<()> {
     let mut start = session.start().await?;
-    // Whom the last run was about stays on record; see `check_target`.
+    // The target of the last run stays recorded; see `check_target`.
     if let Some(last) = session.ledger.history().runs(Some(&start.sync), None, 1).await?.pop() {
         start.mapping = last.mapping;
     }
@@ -255,13 +255,13 @@ pub async fn note_failure(session: &Session<'_>, error: &Error) -> Result<()> {
     session.ledger.finish(&start.sync, &start.run, checkpoint).await
 }
 
-/// What the record of a run tells that ended with this error and nothing else.
+/// The detail of a run that ended with this error and nothing else.
 fn detail_of(error: &Error) -> String {
     let detail = Detail { advice: error.advice().map(str::to_owned), ..Detail::default() };
     serde_json::to_string(&detail).unwrap_or_default()
 }
 
-/// Shows what a run would do, page by page as the run would say it, and writes nothing. `refuse` is what the destination
+/// Shows what a run would do, page by page as the run would send it, and writes nothing. `refuse` is what the destination
 /// has against a change before anything is sent.
 pub async fn plan(
     session: &Session<'_>,
@@ -295,12 +295,12 @@ pub async fn plan(
     Ok(Plan { sync: session.mapping.name.clone(), found: phase.found, counts, guarded, full: phase.full })
 }
 
-/// Takes the source's rows as already held by the destination, without saying anything. Returns how many groups.
+/// Marks the source's rows as already synced, without sending anything. Returns how many groups.
 pub async fn adopt(session: &Session<'_>, reader: &mut dyn Reader) -> Result<u64> {
-    let (start, begun) = session.begin().await?;
+    let (start, previous) = session.begin().await?;
     let sync = start.sync.clone();
     let run = start.run.clone();
-    let adopted = session.adopt_rows(start, begun, reader).await;
+    let adopted = session.adopt_rows(start, previous, reader).await;
     let (status, error) = match &adopted {
         Ok(_) => (RunStatus::Succeeded, None),
         Err(error) => (RunStatus::Failed, Some(error.to_string())),
@@ -326,7 +326,7 @@ pub async fn adopt(session: &Session<'_>, reader: &mut dyn Reader) -> Result<u64
     adopted
 }
 
-/// Adds a decision to the counts, with what became of it if it was said.
+/// Adds a decision to the counts, with the outcome of its change if one was sent.
 fn count(counts: &mut Counts, decision: &Decision, outcome: ChangeOutcome) {
     let outcome = decision.outcome(outcome);
     let missing = decision.kind == CandidateKind::Missing;
@@ -375,7 +375,7 @@ impl Session<'_> {
     /// Resolves when the run should stop.
     async fn stopped(&self) {
         let mut signal = self.signal.clone();
-        // A closed channel means nobody can ask any more: then this never resolves.
+        // A closed channel means that no request can come any more: then this never resolves.
         if signal.wait_for(|signal| *signal >= Signal::Stop).await.is_err() {
             std::future::pending::<()>().await;
         }
@@ -392,7 +392,7 @@ impl Session<'_> {
         if candidates.is_empty() {
             return Ok(None);
         }
-        for candidate in candidates.iter().filter(|_| tell) {
+        for candidate in candidates.iter().filter(|_| notify) {
             if let Some(what) = &candidate.unreadable {
                 self.monitor.note(Event::Unreadable { key: &candidate.key, what });
             }
@@ -406,7 +406,7 @@ impl Session<'_> {
     async fn execute(
         &self,
         start: RunStart,
-        begun: PreviousRun,
+        previous: PreviousRun,
         reader: &mut dyn Reader,
         counts: &mut Counts,
         detail: &mut Detail,
@@ -427,7 +427,7 @@ impl Session<'_> {
                 page.iter().for_each(|decision| of_all.add(decision));
             }
         }
-        // The first page stands for all: a mapping that cannot fit does so everywhere.
+        // The first page represents all: a mapping that does not fit does so everywhere.
         let mut first = Impact::default();
         self.decided(&phase.decider, 0).await?.iter().flatten().for_each(|decision| first.add(decision));
         detail.guards = guards.readings(&phase.found, before, impact.as_ref(), Some(&first));

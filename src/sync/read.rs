@@ -1,5 +1,4 @@
-//! What does the source say now, and who must be looked at? Reads the model once, whole or from a cursor on, and compares
-//! it with what is known.
+//! The comparison phase of a run: reads the model once, whole or from a cursor on, and compares it with the synced state.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,7 +34,7 @@ pub enum Rows {
 pub trait Reader: Send {
     /// Reads the projection once, in one snapshot.
     async fn read(&mut self, projection: &Projection, rows: &(dyn Fn(u64) + Send + Sync)) -> Result<Rows>;
-    /// Gives up every lock and snapshot.
+    /// Releases every lock and snapshot.
     async fn release(&mut self) -> Result<()>;
     /// Makes a read or comparison that is under way fail soon.
     fn interrupt(&self);
@@ -68,7 +67,7 @@ impl Reader for Warehouse {
 pub(super) struct ComparisonPhase {
     pub(super) run: String,
     pub(super) started_at: DateTime<Utc>,
-    pub(super) begun: PreviousRun,
+    pub(super) previous: PreviousRun,
     pub(super) full: bool,
     pub(super) found: Comparison,
     pub(super) decider: Arc<Decider>,
@@ -85,7 +84,7 @@ impl Session<'_> {
         reader: &mut dyn Reader,
     ) -> Result<ComparisonPhase> {
         let interrupted = {
-            let work = self.read_and_compare(&start, &begun, reader);
+            let work = self.read_and_compare(&start, &previous, reader);
             tokio::pin!(work);
             tokio::select! {
                 done = &mut work => Some(done),
@@ -107,11 +106,11 @@ impl Session<'_> {
     async fn read_and_compare(
         &self,
         start: &RunStart,
-        begun: &PreviousRun,
+        previous: &PreviousRun,
         reader: &mut dyn Reader,
     ) -> Result<(Comparison, Decider, (Option<Cursor>, Option<Ahead>), bool)> {
         let mapping = self.mapping;
-        let (restriction, full) = self.restriction(begun, start.started_at)?;
+        let (restriction, full) = self.restriction(previous, start.started_at)?;
         let projection = compile::projection(mapping, restriction);
         let rows = reader.read(&projection, &|rows| self.monitor.note(Event::Reading(rows))).await?;
         let scope = CompareOptions {
@@ -144,13 +143,13 @@ impl Session<'_> {
     }
 
     /// Which part of the model's rows is read, and whether that is all of them.
-    fn restriction(&self, begun: &PreviousRun, now: DateTime<Utc>) -> Result<(Option<Restriction>, bool)> {
+    fn restriction(&self, previous: &PreviousRun, now: DateTime<Utc>) -> Result<(Option<Restriction>, bool)> {
         if let Some(group) = &self.options.group {
             return Ok((Some(Restriction::Group(group.clone())), false));
         }
         let Some(incremental) = &self.mapping.incremental else { return Ok((None, true)) };
-        // A time that is still to come was written by a clock that was ahead: nobody knows how long ago that is.
-        let due = begun.full_read_at.is_none_or(|read_at| {
+        // A time in the future was written by a clock that was ahead: how long ago that is cannot be told.
+        let due = previous.full_read_at.is_none_or(|read_at| {
             now.signed_duration_since(read_at).to_std().map_or(true, |age| age >= incremental.full_every)
         });
         // Rejected groups, and those of a run that died, may stand behind the cursor.

@@ -1,5 +1,5 @@
-//! Says one page: what needs no word is recorded at once, the rest is marked, handed to delivery, and recorded batch by
-//! batch as the answers arrive.
+//! The recorder sends one page: what needs no request is recorded immediately, the rest is marked, handed to delivery, and
+//! recorded batch by batch as the responses arrive.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -22,7 +22,7 @@ pub(super) struct Recorder<'a> {
     decider: &'a Decider,
     run: &'a str,
     /// What was handed to delivery, in that order; each is taken when its outcome is known.
-    said: Mutex<Vec<Option<Decision>>>,
+    sent: Mutex<Vec<Option<Decision>>>,
     total: u64,
     counts: Mutex<&'a mut Counts>,
     timeline: Mutex<&'a mut Timeline>,
@@ -62,9 +62,9 @@ impl<'a> Recorder<'a> {
         if said.is_empty() {
             return Ok(());
         }
-        let changes: Vec<AddressedChange> = said.iter().filter_map(Decision::addressed).collect();
+        let changes: Vec<AddressedChange> = sent.iter().filter_map(Decision::addressed).collect();
         let keys = changes.iter().map(|change| change.key.clone()).collect();
-        *self.said.lock() = said.into_iter().map(Some).collect();
+        *self.sent.lock() = sent.into_iter().map(Some).collect();
         self.session.ledger.mark(&self.session.mapping.name, self.run, keys).await?;
         delivery.deliver(&changes, self).await
     }

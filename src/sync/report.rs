@@ -154,7 +154,7 @@ impl Counts {
     }
 }
 
-/// What a run's record tells beyond its counts.
+/// The detail of a run's record, beyond its counts.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default)]
 pub struct Detail {
@@ -222,10 +222,10 @@ pub struct Report {
     /// Warnings of the destination about requests it accepted, and how often.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub warnings: BTreeMap<String, u64>,
-    /// What the run's record tells beyond its counts.
+    /// The detail of the run's record.
     #[serde(skip)]
     pub detail: Detail,
-    /// Why it did not finish, for a run that was stopped or gave up.
+    /// Why it did not finish, for a run that was stopped or cancelled.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "error_object")]
     pub stopped: Option<Error>,
 }

@@ -1,4 +1,4 @@
-//! How is what was decided said? Page by page: mark, say, record; the next page is decided meanwhile.
+//! Sending the decisions of a run, page by page: mark, send, record; the next page is decided meanwhile.
 
 use std::sync::atomic::Ordering;
 
@@ -17,7 +17,7 @@ pub(super) struct SendResult {
     pub(super) full: bool,
     pub(super) cursor: Option<Cursor>,
     pub(super) beyond_limit: u64,
-    /// Why it ended early, after everything learned was recorded.
+    /// Why it ended early, after every outcome was recorded.
     pub(super) stopped: Option<Error>,
 }
 
@@ -51,7 +51,7 @@ impl Session<'_> {
             let following = async { if cut { Ok(None) } else { self.decided(&phase.decider, page_end).await } };
             let (said, following) = tokio::join!(recorder.send(page, delivery), following);
             left = left.or_else(|| recorder.left());
-            match said {
+            match sent {
                 Ok(()) => next = following?,
                 Err(error) if matches!(error.kind(), Kind::Destination | Kind::Interrupted) => {
                     stopped = Some(error);
@@ -75,7 +75,9 @@ impl Session<'_> {
         if let (None, Some(reason)) = (&stopped, left) {
             let error = Error::new(Kind::Destination, format!("some groups were not delivered: {reason}"));
             stopped =
-                Some(error.advise("check the destination and the way to it, then run again: it says what is left"));
+                Some(error.advise(
+                    "check the destination and the network, then run again: the next run sends what is pending",
+                ));
         }
         let counters = delivery.counters();
         counts.requests = counters.requests.load(Ordering::Relaxed);
@@ -84,16 +86,16 @@ impl Session<'_> {
     }
 }
 
-/// Cuts a page so that at most `room` changes are said, and takes them from it.
+/// Cuts a page so that at most `room` changes are sent, and subtracts them from it.
 fn cut_to_limit(page: &mut Vec<Decision>, room: &mut u64) {
-    let mut said = 0;
+    let mut sent = 0;
     let keep = page
         .iter()
         .position(|decision| {
-            said += u64::from(decision.change().is_some());
-            said > *room
+            sent += u64::from(decision.change().is_some());
+            sent > *room
         })
         .unwrap_or(page.len());
     page.truncate(keep);
-    *room -= said.min(*room);
+    *room -= sent.min(*room);
 }

@@ -1,4 +1,4 @@
-//! How does a run begin? Which id it has, what it is about, and whether the destination is still the one it was.
+//! The start of a run: its id, its target, and whether that is still the one it was.
 
 use chrono::{DateTime, Datelike, NaiveDateTime, TimeDelta, Utc};
 
@@ -8,21 +8,21 @@ use crate::io::Random;
 use crate::ledger::{PreviousRun, RunStart};
 use crate::mapping::Mapping;
 
-/// A new run's id: the moment, and a suffix by which people tell runs apart. Ids sort after `latest`, the greatest so far,
-/// also when the clock was set back or several runs begin at one moment: whatever asks for the last run goes by them.
+/// A new run's id: its time, and a suffix to distinguish runs. Ids sort after `latest`, the greatest so far,
+/// also when the clock was set back or several runs begin at once: the last run is found by them.
 pub fn run_id(now: DateTime<Utc>, latest: Option<&str>, random: &Random) -> String {
-    let moment = |id: &str| {
-        let moment = NaiveDateTime::parse_from_str(id.split('-').next()?, RUN_MOMENT).ok()?;
-        moment.and_utc().checked_add_signed(TimeDelta::milliseconds(1))
+    let time = |id: &str| {
+        let time = NaiveDateTime::parse_from_str(id.split('-').next()?, RUN_TIME).ok()?;
+        time.and_utc().checked_add_signed(TimeDelta::milliseconds(1))
     };
     // Years of other than four digits would sort wrongly; no clock that shows one is right.
     let now = if (1970..10_000).contains(&now.year()) { now } else { DateTime::UNIX_EPOCH };
-    let at = latest.and_then(moment).map_or(now, |after| after.max(now));
-    format!("{}-{:04x}", at.format(RUN_MOMENT), random.up_to(0xffff))
+    let at = latest.and_then(time).map_or(now, |after| after.max(now));
+    format!("{}-{:04x}", at.format(RUN_TIME), random.up_to(0xffff))
 }
 
-/// The moment in a run's id.
-const RUN_MOMENT: &str = "%Y%m%dT%H%M%S%.3fZ";
+/// The format of the time in a run's id.
+const RUN_TIME: &str = "%Y%m%dT%H%M%S%.3fZ";
 
 impl Session<'_> {
     /// What the run is about: a cursor of an earlier run goes on only if all of this is the same.
@@ -61,8 +61,8 @@ impl Session<'_> {
 
     pub(super) async fn begin(&self) -> Result<(RunStart, PreviousRun)> {
         let start = self.start().await?;
-        let begun = self.ledger.begin(&start).await?;
-        Ok((start, begun))
+        let previous = self.ledger.begin(&start).await?;
+        Ok((start, previous))
     }
 
     pub(super) async fn start(&self) -> Result<RunStart> {
@@ -96,7 +96,7 @@ mod tests {
         let now = DateTime::from_timestamp(1_800_000_000, 123_000_000).unwrap();
         let mut latest = run_id(now, None, &random);
         assert!(latest.starts_with("20270115T080000.123Z-"), "{latest}");
-        // At one moment, and with the clock set back by a year.
+        // At one time, and with the clock set back by a year.
         for now in [now, now, now - TimeDelta::days(365), now] {
             let next = run_id(now, Some(&latest), &random);
             assert!(next > latest, "{next} after {latest}");

@@ -31,7 +31,7 @@ pub enum Difference {
     Missing,
     /// The destination holds another value.
     Different,
-    /// The destination holds it although it was removed.
+    /// The destination has it although it was removed.
     Unexpected,
 }
 
@@ -43,12 +43,12 @@ pub struct Drift {
     pub name: String,
     /// How it differs.
     pub difference: Difference,
-    /// What the destination is known to hold.
+    /// The synced value.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub known: Option<Value>,
-    /// What it holds.
+    pub synced: Option<Value>,
+    /// The destination's value.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub held: Option<Value>,
+    pub actual: Option<Value>,
 }
 
 /// A group that differs.
@@ -81,7 +81,7 @@ pub struct Verified {
     pub different: u64,
     /// Traits that are there although they were removed.
     pub unexpected: u64,
-    /// Groups that the next run says again.
+    /// Groups that the next run resends.
     pub repaired: u64,
 }
 
@@ -122,8 +122,8 @@ fn drift(traits: &[Compared<'_>], known: &Traits, remote: &Traits, held: &dyn Fn
             (None, _) => None,
         };
         if let Some(difference) = difference {
-            let (known, held) = (expected.cloned(), value.cloned());
-            found.push(Drift { name: (*name).to_owned(), difference, known, held });
+            let (synced, actual) = (expected.cloned(), value.cloned());
+            found.push(Drift { name: (*name).to_owned(), difference, synced, actual });
         }
     }
     found
@@ -139,27 +139,26 @@ pub struct Verification<'a> {
     pub ledger: &'a dyn Ledger,
     /// Where what is read back is kept meanwhile.
     pub remote: &'a RemoteGroups,
-    /// How the destination is asked.
+    /// Reads groups back from the destination.
     pub reader: &'a ReadBackClient<'a>,
-    /// The mark to leave on groups that differ, so that the next run says them again in full; none leaves all as it is.
+    /// The mark to leave on groups that differ, so that the next run resends them in full; none changes nothing.
     pub repair: Option<&'a str>,
-    /// Told how many groups were read.
+    /// Notified of how many groups were read.
     pub monitor: &'a dyn Monitor,
 }
 
 /// Takes the groups that differ.
 pub type Sink<'a> = dyn FnMut(Drifted) -> Result<()> + Send + 'a;
 
-/// Compares all groups of a sync with what the destination holds, and tells `sink` every one that differs.
+/// Compares all groups of a sync with what the destination holds, and hands `sink` every one that differs.
 ///
-/// Errors: [`Kind::Destination`] when it does not answer or answers what cannot be read; [`Kind::Ledger`]; whatever `sink`
-/// fails with.
+/// Errors: [`Kind::Destination`] when there is no response or one that cannot be read; [`Kind::Ledger`]; those of `sink`.
 pub async fn verify(verification: &Verification<'_>, sink: &mut Sink<'_>) -> Result<Verified> {
     let Verification { mapping, features, ledger, remote, reader, repair, monitor } = *verification;
     let sync = &mapping.name;
     if ledger.history().runs(Some(sync), None, 1).await?.first().is_some_and(|run| run.status == RunStatus::Running) {
-        return Err(Error::new(Kind::Ledger, "the last run died before it settled what it had said")
-            .advise(format!("run `groupcast run {sync}` first: it settles that")));
+        return Err(Error::new(Kind::Ledger, "the last run crashed, and what it sent is unconfirmed")
+            .advise(format!("run `groupcast run {sync}` first: it recovers the crashed run")));
     }
     let traits = compared(mapping, features);
     let read = fetch(&traits, remote, reader, monitor).await?;
@@ -182,10 +181,10 @@ pub async fn verify(verification: &Verification<'_>, sink: &mut Sink<'_>) -> Res
                 continue;
             }
             let drifted = match remote {
-                // Nothing was ever said about it.
+                // Nothing was ever sent of it.
                 None if document.0.is_empty() => Drifted { key, missing: false, traits: Vec::new() },
                 None => Drifted { key, missing: true, traits: Vec::new() },
-                // A refused group is not ours yet, if nothing of it was ever taken.
+                // A rejected group is not ours yet, if nothing of it was ever accepted.
                 Some(_) if document.0.is_empty() && rejected.is_some() => continue,
                 Some(remote) => Drifted { key, missing: false, traits: drift(&traits, &document.0, &remote, &held) },
             };

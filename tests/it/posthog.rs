@@ -545,7 +545,7 @@ fn the_program_runs_verifies_repairs_and_heals() {
     let lines = place.run(&["verify", "accounts", "--json"]).exits(3).json_lines();
     let keys: Vec<&str> = lines[..4].iter().map(|line| line["key"].as_str().unwrap()).collect();
     assert_eq!(keys, ["acct_01", "acct_02", "acct_03", "acct_24"]);
-    let hacked = json!([{"trait": "plan", "difference": "different", "known": "pro", "held": "hacked"}]);
+    let hacked = json!([{"trait": "plan", "difference": "different", "synced": "pro", "actual": "hacked"}]);
     assert_eq!((&lines[0]["traits"], &lines[3]["missing"]), (&hacked, &json!(true)));
     let counts = ["compared", "drifted", "missing_groups", "missing", "different", "unexpected", "foreign", "repaired"]
         .map(|name| lines[4][name].as_u64().unwrap());
@@ -553,7 +553,13 @@ fn the_program_runs_verifies_repairs_and_heals() {
     place.run(&["verify", "accounts", "--show", "1"]).exits(3).says(&["and 3 more groups"]);
 
     // WHEN it repairs, and the next run says those groups again
+    let generation = || {
+        let number = std::fs::read_to_string(place.path("state").join("ledger.duckdb.generation")).unwrap();
+        serde_json::from_str::<serde_json::Value>(&number).unwrap()["generation"].as_u64().unwrap()
+    };
+    let before = generation();
     place.run(&["verify", "accounts", "--repair"]).exits(3).says(&["4 groups said again in full"]);
+    assert_eq!(generation(), before + 1, "one transaction marks all of them");
     place.run(&["status"]).exits(0).says(&["4"]);
     place.run(&["verify", "accounts"]).exits(0).says(&["4 unconfirmed groups not compared"]);
     place.run(&["run"]).exits(0).says(&["4 delivered"]);

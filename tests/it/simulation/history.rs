@@ -265,7 +265,7 @@ async fn plan_once(world: &Mutex<World>, ledger: &DuckDbLedger, options: &RunOpt
 
 /// Everything that is known for certain is held, and everything that is held is seen: what the next change relies on.
 async fn check_known(sync: &str, world: &Mutex<World>, store: &Store) -> Result<(), String> {
-    let known = store.ledger().history().groups(sync, None, 100).await.map_err(|error| error.to_string())?;
+    let known = store.ledger().history().groups(sync, None, 1_000).await.map_err(|error| error.to_string())?;
     let held = world.lock().unwrap().held.clone();
     let seen: BTreeSet<&String> = known.iter().map(|group| &group.key).collect();
     if let Some(key) = held.keys().find(|key| !seen.contains(key)) {
@@ -424,7 +424,8 @@ pub(super) async fn history(seed: u64, genre: &Genre, store: &mut Store) -> Resu
     if let (true, Some(complaint)) = (strict, world.complaints.first()) {
         return Err(complaint.clone());
     }
-    let mut known = store.ledger().history().groups(genre.sync, None, 100).await.map_err(|error| error.to_string())?;
+    let mut known =
+        store.ledger().history().groups(genre.sync, None, 1_000).await.map_err(|error| error.to_string())?;
     // Times and run ids depend on how often the clock was looked at.
     for group in &mut known {
         (group.at, group.unconfirmed_in) =
