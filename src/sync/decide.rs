@@ -208,7 +208,7 @@ impl Decision {
         };
         match outcome {
             // A group that an outdated ledger does not have may be at the destination already. A rejection does
-            // not change that, and there is no row yet that would go on saying so.
+            // not change that, and there is no row yet to keep it unconfirmed.
             ChangeOutcome::Rejected if self.kind == CandidateKind::New && !self.confirmed => {
                 ChangeOutcome::PartlyRejected
             }

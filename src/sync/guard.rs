@@ -154,7 +154,7 @@ impl GuardSet<'_> {
         Reading { share_max: Some(share_max), exact, ..Reading::count(guard, what, (part, whole), trips) }
     }
 
-    /// What the comparison alone can tell: keys, an empty source, a drop of rows, groups that left.
+    /// What the comparison alone shows: keys, an empty source, a drop of rows, groups that left.
     fn of_comparison(&self, found: &Comparison, rows_before: Option<u64>) -> Vec<Reading> {
         let limits = self.guards;
         let shared = if self.on_duplicate == OnDuplicate::Fail { found.duplicate_rows } else { 0 };
@@ -221,7 +221,7 @@ impl GuardSet<'_> {
         ]
     }
 
-    /// What only the decisions can tell: synced values replaced, traits turning null.
+    /// What only the decisions show: synced values replaced, traits turning null.
     fn of_impact(&self, found: &Comparison, impact: Option<&Impact>) -> [Reading; 2] {
         let known = found.synced;
         let changed = impact.map_or(found.changed, |impact| impact.changed);

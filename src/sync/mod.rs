@@ -43,7 +43,7 @@ pub use read::{Reader, Rows, Warehouse};
 pub use start::run_id;
 
 /// Candidates per page: what a crash leaves unconfirmed, and what is in memory at a time. Twice this many documents of a few
-/// kilobytes (one page is said while the next is prepared) are some tens of megabytes.
+/// kilobytes (one page is sent while the next is prepared) are some tens of megabytes.
 const PAGE_CANDIDATES: u64 = 5_000;
 
 /// Who started a run that a person requested with a command, in records and metrics.
@@ -72,7 +72,7 @@ pub enum Event<'a> {
     Reading(u64),
     /// The comparison is done.
     Compared(&'a Comparison),
-    /// More of the candidates are settled.
+    /// More of the candidates have an outcome.
     Sending {
         /// How many more.
         settled: u64,
@@ -181,7 +181,7 @@ pub async fn run(session: &Session<'_>, reader: &mut dyn Reader) -> Result<Repor
             checkpoint.full = done.full && whole && settled;
             checkpoint.cursor = match (whole && settled, done.full || !whole) {
                 (true, _) => done.cursor.clone(),
-                // What is left may stand behind the cursor, where an incremental run does not look.
+                // What is pending may be before the cursor, where an incremental run does not read.
                 (false, true) if !settled => Some(Cursor::ReadAll),
                 (false, _) => None,
             };
@@ -270,8 +270,8 @@ pub async fn plan(
     show: &mut (dyn FnMut(&[Decision]) -> Result<()> + Send),
 ) -> Result<Plan> {
     session.check_target().await?;
-    let (start, begun) = session.begin().await?;
-    let phase = session.phase(start, begun, reader).await?;
+    let (start, previous) = session.begin().await?;
+    let phase = session.phase(start, previous, reader).await?;
     let (mut counts, mut impact) = (Counts::of(&phase.found), Impact::default());
     let (mut position, mut first) = (0, None);
     while let Some(mut page) = session.decided(&phase.decider, position).await? {
@@ -344,7 +344,7 @@ impl Session<'_> {
         }
     }
 
-    /// Rows whose cursor lies in the future, as people are told.
+    /// The remark about rows whose cursor lies in the future.
     fn remark_about_cursor(&self, phase: &ComparisonPhase) -> Option<String> {
         let (ahead, incremental) = (phase.ahead?, self.mapping.incremental.as_ref()?);
         let (rows, have, they) = if ahead.rows == 1 { ("row", "has", "it is") } else { ("rows", "have", "they are") };
@@ -365,7 +365,7 @@ impl Session<'_> {
 
     /// What a drop of rows is measured against.
     fn rows_before(&self, phase: &ComparisonPhase) -> Option<u64> {
-        phase.begun.rows.filter(|_| self.options.group.is_none())
+        phase.previous.rows.filter(|_| self.options.group.is_none())
     }
 
     fn stopping(&self) -> bool {
@@ -386,8 +386,8 @@ impl Session<'_> {
         self.decided_page(decider, position, true).await
     }
 
-    /// `tell`: whoever watches hears of groups that cannot be read; pages may be read twice.
-    async fn decided_page(&self, decider: &Arc<Decider>, position: u64, tell: bool) -> Result<Option<Vec<Decision>>> {
+    /// `notify`: the monitor is notified of groups that cannot be read; pages may be read twice.
+    async fn decided_page(&self, decider: &Arc<Decider>, position: u64, notify: bool) -> Result<Option<Vec<Decision>>> {
         let candidates = self.ledger.page(position, PAGE_CANDIDATES).await?;
         if candidates.is_empty() {
             return Ok(None);
@@ -411,7 +411,7 @@ impl Session<'_> {
         counts: &mut Counts,
         detail: &mut Detail,
     ) -> Result<SendResult> {
-        let phase = self.phase(start, begun, reader).await?;
+        let phase = self.phase(start, previous, reader).await?;
         let guards = self.guard_set(phase.full);
         let before = self.rows_before(&phase);
         detail.full = phase.full;
@@ -436,8 +436,8 @@ impl Session<'_> {
         self.send_all(&phase, counts, &mut detail.timeline).await
     }
 
-    async fn adopt_rows(&self, start: RunStart, begun: PreviousRun, reader: &mut dyn Reader) -> Result<u64> {
-        let phase = self.phase(start, begun, reader).await?;
+    async fn adopt_rows(&self, start: RunStart, previous: PreviousRun, reader: &mut dyn Reader) -> Result<u64> {
+        let phase = self.phase(start, previous, reader).await?;
         let guards = GuardSet { full: false, ..self.guard_set(false) };
         let readings = guards.readings(&phase.found, None, None, None);
         let keys: Vec<guard::Reading> = readings.into_iter().filter(|reading| reading.guard == "keys").collect();

@@ -63,7 +63,7 @@ impl Reader for Warehouse {
     }
 }
 
-/// What a phase found, ready to be said.
+/// The result of the comparison phase: the candidates, ready to be decided and sent.
 pub(super) struct ComparisonPhase {
     pub(super) run: String,
     pub(super) started_at: DateTime<Utc>,
@@ -80,7 +80,7 @@ impl Session<'_> {
     pub(super) async fn phase(
         &self,
         start: RunStart,
-        begun: PreviousRun,
+        previous: PreviousRun,
         reader: &mut dyn Reader,
     ) -> Result<ComparisonPhase> {
         let interrupted = {
@@ -100,7 +100,16 @@ impl Session<'_> {
         released?;
         self.monitor.note(Event::Compared(&found));
         let decider = Arc::new(decider);
-        Ok(ComparisonPhase { run: start.run, started_at: start.started_at, begun, full, found, decider, cursor, ahead })
+        Ok(ComparisonPhase {
+            run: start.run,
+            started_at: start.started_at,
+            previous,
+            full,
+            found,
+            decider,
+            cursor,
+            ahead,
+        })
     }
 
     async fn read_and_compare(
@@ -138,7 +147,7 @@ impl Session<'_> {
             at: start.started_at,
         };
         // Without new rows the cursor stays where it was.
-        let cursor = cursor.map(Cursor::At).or_else(|| begun.cursor.clone());
+        let cursor = cursor.map(Cursor::At).or_else(|| previous.cursor.clone());
         Ok((found, decider, (cursor, ahead), full && self.options.group.is_none()))
     }
 
@@ -152,10 +161,10 @@ impl Session<'_> {
         let due = previous.full_read_at.is_none_or(|read_at| {
             now.signed_duration_since(read_at).to_std().map_or(true, |age| age >= incremental.full_every)
         });
-        // Rejected groups, and those of a run that died, may stand behind the cursor.
-        let asked = self.options.full || self.options.retry_rejected || !begun.recovered.is_empty();
-        match &begun.cursor {
-            Some(Cursor::At(cursor)) if !due && !asked && !is_far_ahead(cursor, now) => {
+        // Rejected groups, and those of a crashed run, may be before the cursor.
+        let forced = self.options.full || self.options.retry_rejected || !previous.recovered.is_empty();
+        match &previous.cursor {
+            Some(Cursor::At(cursor)) if !due && !forced && !is_far_ahead(cursor, now) => {
                 let from = cursor_minus(cursor, incremental.lookback)?;
                 Ok((Some(Restriction::CursorFrom(from)), false))
             }

@@ -44,7 +44,7 @@ impl<'a> Recorder<'a> {
             session,
             decider: &phase.decider,
             run: &phase.run,
-            said: Mutex::default(),
+            sent: Mutex::default(),
             total: phase.found.candidates(),
             counts: Mutex::new(counts),
             timeline: Mutex::new(timeline),
@@ -53,13 +53,15 @@ impl<'a> Recorder<'a> {
         }
     }
 
-    /// Says the page. Every decision has been recorded when this returns, unless it fails.
+    /// Sends the page. Every decision has been recorded when this returns, unless it fails.
     pub(super) async fn send(&self, page: Vec<Decision>, delivery: &Delivery<'_>) -> Result<()> {
-        let (said, silent): (Vec<Decision>, Vec<Decision>) =
+        let (sent, unchanged): (Vec<Decision>, Vec<Decision>) =
             page.into_iter().partition(|decision| matches!(decision.action, Action::Send { .. }));
-        self.record(silent.into_iter().map(|decision| self.entry(decision, ChangeOutcome::Unchanged, None)).collect())
-            .await?;
-        if said.is_empty() {
+        self.record(
+            unchanged.into_iter().map(|decision| self.entry(decision, ChangeOutcome::Unchanged, None)).collect(),
+        )
+        .await?;
+        if sent.is_empty() {
             return Ok(());
         }
         let changes: Vec<AddressedChange> = sent.iter().filter_map(Decision::addressed).collect();
@@ -111,7 +113,7 @@ impl Settle for Recorder<'_> {
                 DeliveryOutcome::Unconfirmed { reason } => (ChangeOutcome::Unconfirmed, Some(reason)),
             };
             // Delivery gives one outcome to each change; a second one would find nothing to record.
-            let decision = self.said.lock().get_mut(index)?.take()?;
+            let decision = self.sent.lock().get_mut(index)?.take()?;
             if matches!(outcome, ChangeOutcome::Pending | ChangeOutcome::Unconfirmed) {
                 let why = || format!("`{}`: {}", decision.key.escape_debug(), reason.as_deref().unwrap_or_default());
                 self.left.lock().get_or_insert_with(why);

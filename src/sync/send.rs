@@ -22,7 +22,7 @@ pub(super) struct SendResult {
 }
 
 impl Session<'_> {
-    /// Page by page: mark, say, record. The next page is read and decided while the current one is said.
+    /// Sends all pages. The next page is read and decided while the current one is sent.
     pub(super) async fn send_all(
         &self,
         phase: &ComparisonPhase,
@@ -49,7 +49,7 @@ impl Session<'_> {
             missing_seen += page.iter().filter(|decision| decision.kind == CandidateKind::Missing).count() as u64;
             let recorder = Recorder::new(self, phase, counts, timeline, began);
             let following = async { if cut { Ok(None) } else { self.decided(&phase.decider, page_end).await } };
-            let (said, following) = tokio::join!(recorder.send(page, delivery), following);
+            let (sent, following) = tokio::join!(recorder.send(page, delivery), following);
             left = left.or_else(|| recorder.left());
             match sent {
                 Ok(()) => next = following?,
@@ -63,7 +63,7 @@ impl Session<'_> {
                 beyond_limit = total - position;
             }
         }
-        // Candidates nobody looked at were certainly not sent.
+        // Candidates of pages that were not reached are pending.
         let missing_left = phase.found.missing_candidates - missing_seen;
         counts.removed.pending += missing_left;
         counts.changes.pending += total - position - missing_left;
