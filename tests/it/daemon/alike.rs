@@ -99,7 +99,7 @@ fn tell(place: &Place) -> Vec<String> {
             None
         }
         Step::Mistake(arguments, what) => {
-            let output = place.run(arguments).says(&[what, "mappings/accounts.toml:5"]);
+            let output = place.run(arguments).says(&[what, "mappings/accounts.toml:"]);
             let out = normalized(&output.stdout);
             Some(format!("$ groupcast {}\n{out}\n--- exit {:?}\n", arguments.join(" "), output.code))
         }
