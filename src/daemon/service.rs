@@ -17,7 +17,9 @@ use crate::delivery::Signal;
 use crate::error::{Error, Kind};
 use crate::ledger::{Access, BackupSummary, Ledger, RunStatus};
 use crate::scheduler::queue::{EnqueueError, SyncState};
-use crate::service::api::{About, EnqueuedRun, PlanStream, ResultStream, Service, ServiceError, ServiceResult};
+use crate::service::api::{
+    About, EnqueuedRun, PlanStream, ResultStream, Service, ServiceError, ServiceResult, SyncError,
+};
 use crate::service::commands;
 use crate::service::job::{Context, Job};
 use crate::service::open;
@@ -86,6 +88,7 @@ impl Supervisor {
             config_read_at: config.read_at,
             config_problems: config.problems.clone(),
             ledger_problem: self.ledger_problem(),
+            sync_errors: sync_errors(&config.project),
             stopping,
             running,
             parallel_runs: daemon.parallel_runs,
@@ -204,6 +207,20 @@ async fn to_the_end<T: Send + 'static>(
 ) -> crate::error::Result<T> {
     let done = tokio::spawn(command).await;
     done.unwrap_or_else(|panic| Err(Error::new(Kind::Bug, "failed to carry out the command").because(panic)))
+}
+
+/// The syncs whose mappings have errors.
+fn sync_errors(project: &Project) -> Vec<SyncError> {
+    let runs = |sync: &str| project.mappings.iter().any(|file| file.mapping.name == sync);
+    let broken = project.broken.iter().filter_map(|broken| Some((broken, project.mistakes(&broken.name)?)));
+    broken
+        .map(|(broken, mistakes)| {
+            let error = Failure::from(mistakes).as_error();
+            let (advice, runs) = (error.advice().map(str::to_owned), runs(&broken.name));
+            let (sync, file) = (broken.name.clone(), broken.file.clone());
+            SyncError { sync, file, error: error.to_string(), advice, runs }
+        })
+        .collect()
 }
 
 #[async_trait]

@@ -100,6 +100,21 @@ pub struct EnqueuedRun {
     pub joined: bool,
 }
 
+/// A sync in error: its mapping file cannot be used as it is now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct SyncError {
+    /// The sync's name.
+    pub sync: String,
+    /// The mapping's file.
+    pub file: String,
+    /// The first error, and where it is.
+    pub error: String,
+    /// What to do next.
+    pub advice: Option<String>,
+    /// Whether the sync runs with the last good version of its mapping; otherwise it does not run until the file is corrected.
+    pub runs: bool,
+}
+
 /// The daemon itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct About {
@@ -114,6 +129,9 @@ pub struct About {
     /// Why no run starts, when the ledger's file was moved or cannot be written.
     #[serde(default)]
     pub ledger_problem: Option<String>,
+    /// The syncs whose mapping files have errors now, by name.
+    #[serde(default)]
+    pub sync_errors: Vec<SyncError>,
     /// Whether it is stopping.
     pub stopping: bool,
     /// Runs under way.

@@ -106,8 +106,12 @@ fn notices(context: &PageContext) -> Markup {
             section class="notice bad" aria-label="Configuration errors" {
                 p {
                     strong { "The configuration on disk has errors. " }
-                    "The daemon continues with the one loaded " (time(context.now, about.config_read_at))
-                    ". Correct the files; they are reloaded automatically."
+                    @if about.sync_errors.is_empty() {
+                        "The daemon continues with the one loaded " (time(context.now, about.config_read_at)) ". "
+                    } @else {
+                        (plural(about.sync_errors.len() as u64, "sync")) " in error; the others run. "
+                    }
+                    "Correct the files; they are reloaded automatically."
                 }
                 pre tabindex="0" aria-label="Errors" { (shown(problems)) }
             }

@@ -3,7 +3,7 @@
 use axum::response::Response;
 use maud::{Markup, html};
 
-use super::badge::{run_status, state_badge};
+use super::badge::{in_error, run_status, state_badge};
 use super::chart::sparkline;
 use super::context::PageContext;
 use super::format::{distance, relative, thousands, time_relative};
@@ -15,9 +15,9 @@ use super::respond;
 use super::runs::changed;
 use super::schedule::{next_run, scheduled_time};
 use super::table::{Shape, number, table, text};
-use super::text::shown_line;
+use super::text::{prose, sentence, shown, shown_line};
 use crate::ledger::RunStatus;
-use crate::service::api::{SCHEDULED_TIMES, ServiceResult};
+use crate::service::api::{SCHEDULED_TIMES, ServiceResult, SyncError};
 use crate::service::views::{ActivityState, ScheduledTime, SyncView};
 
 /// Runs in a sparkline.
@@ -34,7 +34,7 @@ pub(super) async fn page(context: PageContext) -> Response {
 
 async fn build(context: &PageContext) -> ServiceResult<PageContent> {
     let syncs = context.service.syncs(SCHEDULED_TIMES).await?;
-    if syncs.is_empty() {
+    if syncs.is_empty() && context.about.sync_errors.is_empty() {
         return Ok(PageContent::new("Overview", NavItem::Overview, no_syncs()));
     }
     let mut latest = context.service.latest_runs(SPARK_RUNS).await?;
@@ -47,6 +47,12 @@ async fn build(context: &PageContext) -> ServiceResult<PageContent> {
         let figures: Vec<Option<u64>> = runs.iter().map(|run| run.counts.as_ref().map(changed)).collect();
         rows.push(row(context, sync, &sparkline(&format!("spark-{index}"), "Changed groups", &figures)));
     }
+    // A sync without a good mapping is known by its file alone.
+    for error in context.about.sync_errors.iter().filter(|error| !error.runs) {
+        let none = || html! { span class="soft" { "–" } };
+        let name = html! { bdi { (shown_line(&error.sync)) } div class="soft" { (shown_line(&error.file)) } };
+        rows.push(vec![name, in_error().html(), none(), none(), none(), none(), none()]);
+    }
     let mut found: Vec<(&SyncView, Issue)> =
         syncs.iter().flat_map(|sync| issues(context.now, sync).into_iter().map(move |issue| (sync, issue))).collect();
     // Failures before warnings; within those by name.
@@ -54,7 +60,7 @@ async fn build(context: &PageContext) -> ServiceResult<PageContent> {
     let busy = syncs.iter().any(|sync| matches!(state(sync), Some(ActivityState::Running | ActivityState::Queued)));
     let body = html! {
         h1 { "Overview" }
-        (attention(&found))
+        (attention(&context.about.sync_errors, &found))
         div class="two" {
             (running(context, &syncs))
             (next(context, &syncs))
@@ -90,19 +96,37 @@ fn state(sync: &SyncView) -> Option<ActivityState> {
     sync.activity.as_ref().map(|activity| activity.state)
 }
 
-fn attention(found: &[(&SyncView, Issue)]) -> Markup {
+fn attention(errors: &[SyncError], found: &[(&SyncView, Issue)]) -> Markup {
     html! {
         section id="attention" aria-labelledby="attention-h" data-live {
             h2 id="attention-h" { "Needs attention" }
-            @if found.is_empty() {
+            @if errors.is_empty() && found.is_empty() {
                 p class="calm" { span aria-hidden="true" { "✓ " } "Nothing needs attention." }
             } @else {
                 ul class="issues" {
+                    @for error in errors { li class="notice bad" { (sync_error(error)) } }
                     @for (sync, issue) in found {
                         li class={ "notice " (issue.tone) } { (issue.html(sync, true)) }
                     }
                 }
             }
+        }
+    }
+}
+
+/// A sync whose mapping has errors.
+fn sync_error(error: &SyncError) -> Markup {
+    html! {
+        p {
+            span class="sign" aria-hidden="true" { "✕" } " "
+            strong { bdi { (shown_line(&error.sync)) } } ": "
+            @if error.runs { "The mapping has errors; the sync runs with its last good version." }
+            @else { "The mapping has errors; the sync does not run." }
+        }
+        p class="message" { (shown(&error.error)) }
+        p class="do" {
+            @if let Some(advice) = &error.advice { (prose(&sentence(advice))) " " }
+            "Correct " code { (shown_line(&error.file)) } "; it is reloaded automatically."
         }
     }
 }

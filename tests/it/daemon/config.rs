@@ -130,6 +130,11 @@ fn a_mapping_with_mistakes_affects_no_other_sync() {
     assert_eq!(daemon.run("accounts", &json!({}))["run"]["status"], "succeeded");
     place.run(&["run"]).exits(2).says(&["accounts: 3 rows", "sorce"]);
     assert!(daemon.get("/api/v1/syncs/teams").is(409)["error"]["message"].as_str().unwrap().contains("sorce"));
+    let error = &about["sync_errors"][0];
+    assert_eq!((&error["sync"], &error["runs"]), (&json!("teams"), &json!(false)), "{about}");
+    assert!(error["error"].as_str().unwrap().contains("sorce"), "{about}");
+    let overview = daemon.get("/").text;
+    assert!(overview.contains("The mapping has errors; the sync does not run."), "{overview}");
     for command in [
         &["status"][..],
         &["runs", "teams"],
@@ -149,6 +154,7 @@ fn a_mapping_with_mistakes_affects_no_other_sync() {
     place.mapping("teams", &broken);
     until("the mistake is shown", || daemon.get("/api/v1/about").is(200)["config_problems"].is_string().then_some(()));
     place.mapping("more", &good.replace("\"company\"", "\"crew\""));
+    assert_eq!(daemon.get("/api/v1/about").is(200)["sync_errors"][0]["runs"], true);
     until("the third sync is there", || (daemon.get("/api/v1/syncs/more").status == 200).then_some(()));
     assert_eq!(daemon.run("teams", &json!({}))["run"]["status"], "succeeded", "its last good mapping is in use");
     daemon.stop().exits(0).says(&["sorce", "last good mapping stays in use"]);

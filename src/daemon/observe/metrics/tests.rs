@@ -21,6 +21,7 @@ fn about() -> About {
         config_read_at: at("2026-11-22T00:00:01.5Z"),
         config_problems: None,
         ledger_problem: None,
+        sync_errors: Vec::new(),
         stopping: false,
         running: 1,
         parallel_runs: 4,
@@ -237,6 +238,7 @@ fn gauges_are_read_at_each_scrape() {
     let problems = About {
         config_problems: Some("error: …".to_owned()),
         ledger_problem: Some("the disk is full".to_owned()),
+        sync_errors: Vec::new(),
         ..about()
     };
     let text = metrics.render(scrape(&[view("accounts"), paused], &problems));

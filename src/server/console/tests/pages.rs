@@ -90,6 +90,16 @@ async fn notices_show_configuration_errors_and_the_shutdown_but_not_before_the_l
         }
     }
     says(&site.get("/syncs/crm").await.body, &["The daemon is shutting down: it starts after the restart."]);
+    says(
+        &site.get("/").await.body,
+        &[
+            "2 syncs in error; the others run.",
+            "crm: The mapping has errors; the sync runs with its last good version.",
+            "teams&lt;b&gt;: The mapping has errors; the sync does not run.",
+            "Did you mean source?",
+            "✕ error",
+        ],
+    );
     let login = site.get("/login?failed=1&next=%2Fruns%3Fbefore%3Dx").await.body;
     assert!(
         !login.contains("arr_cents")

@@ -13,7 +13,9 @@ use super::fixture::{HOSTILE_KEYS, HOSTILE_WORDS, activity, at, counts, detail, 
 use crate::error::{Error, Kind};
 use crate::ledger::{BackupSummary, Comparison, RunStatus};
 use crate::model::{Change, document};
-use crate::service::api::{About, EnqueuedRun, PlanStream, ResultStream, Service, ServiceError, ServiceResult};
+use crate::service::api::{
+    About, EnqueuedRun, PlanStream, ResultStream, Service, ServiceError, ServiceResult, SyncError,
+};
 use crate::service::views::{
     ActivityState, ChangeView, ExportedGroup, GroupView, HistoryView, PlanPart, PlanView, PlannedChange,
     RejectedDocument, RejectedView, RunDetail, RunProgress, RunView, SyncActivity, SyncDetail, SyncView, SyncedTrait,
@@ -45,6 +47,7 @@ impl FakeService {
             config_read_at: at(190),
             config_problems: None,
             ledger_problem: None,
+            sync_errors: Vec::new(),
             stopping: false,
             running: 0,
             parallel_runs: 2,
@@ -87,6 +90,15 @@ impl FakeService {
             "error: column `arr_cents` is DECIMAL(38,2): add `as = \"number\"` or `as = \"string\"`\n  --> mappings/<script>.toml:14:12  traits.arr\n   = help: add `as = \"number\"`"
                 .to_owned(),
         );
+        self.about.sync_errors = ["crm", "teams<b>"]
+            .map(|sync| SyncError {
+                sync: sync.to_owned(),
+                file: format!("mappings/{sync}.toml"),
+                error: "unknown key `sorce`".to_owned(),
+                advice: Some("did you mean `source`?".to_owned()),
+                runs: sync == "crm",
+            })
+            .into();
         self.about.ledger_problem = Some("ledger <x>/ledger.duckdb: it was moved or deleted".to_owned());
         self.about.stopping = true;
         self

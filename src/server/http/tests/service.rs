@@ -13,7 +13,9 @@ use tokio::sync::mpsc;
 use crate::error::{Error, Kind};
 use crate::ledger::{BackupSummary, Comparison, GroupCounts, RunStatus};
 use crate::model::{Change, Traits};
-use crate::service::api::{About, EnqueuedRun, PlanStream, ResultStream, Service, ServiceError, ServiceResult};
+use crate::service::api::{
+    About, EnqueuedRun, PlanStream, ResultStream, Service, ServiceError, ServiceResult, SyncError,
+};
 use crate::service::views::{
     ActivityState, ChangeView, ExportedGroup, GroupView, HistoryView, MappingView, PlanPart, PlanView, PlannedChange,
     QueuedRunView, RejectedDocument, RejectedView, RunDetail, RunProgress, RunView, ScheduleView, ScheduledTime,
@@ -181,6 +183,13 @@ impl Service for Fake {
             config_read_at: at(),
             config_problems: Some("groupcast.toml: line 3".to_owned()),
             ledger_problem: None,
+            sync_errors: vec![SyncError {
+                sync: "teams".to_owned(),
+                file: "mappings/teams.toml".to_owned(),
+                error: "mappings/teams.toml:3:1: unknown key `sorce`".to_owned(),
+                advice: Some("did you mean `source`?".to_owned()),
+                runs: false,
+            }],
             stopping: false,
             running: 1,
             parallel_runs: 4,
