@@ -44,7 +44,7 @@ async fn run(cli: &Cli, listen: Option<&str>) -> Result<u8, Failure> {
         let settings = http::ServerSettings::new(token).with_pages(pages).with_error_page(console::error_page);
         let commands = async {
             let Some(Local { _bound, listener, hello }) = local else { return };
-            let (service, clock, limits) = (Arc::clone(&service), Arc::clone(&clock), http::RequestLimits::default());
+            let (service, clock, limits) = (Arc::clone(&service), Arc::clone(&clock), http::HttpLimits::default());
             if let Err(error) = http::serve_local(listener, service, hello, limits, clock, closing.clone()).await {
                 tracing::error!("commands cannot reach this daemon any more: {error}");
             }

@@ -301,7 +301,7 @@ impl Service for RemoteService {
     }
 
     async fn syncs(&self, times: usize) -> ServiceResult<Vec<SyncView>> {
-        self.get("syncs", &[("fires", times.to_string())]).await
+        self.get("syncs", &[("next", times.to_string())]).await
     }
 
     async fn sync(&self, sync: &str) -> ServiceResult<SyncDetail> {

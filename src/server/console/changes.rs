@@ -8,7 +8,7 @@ use super::diff;
 use super::format::{plural, thousands, time_relative};
 use super::links::{group_link, run_path, with_query};
 use super::params::Params;
-use super::table::{Shape, table, text};
+use super::table::{NarrowLayout, table, text};
 use super::text::long;
 use crate::ledger::RunStatus;
 use crate::service::api::ServiceResult;
@@ -90,7 +90,7 @@ pub(super) async fn section(context: &PageContext, view: &RunView, params: &Para
                 }
             } @else {
                 @let last = from + rows.len() as u64;
-                (table("changes-table", &format!("Changes {} to {}", thousands(from + 1), thousands(last)), Shape::Cards,
+                (table("changes-table", &format!("Changes {} to {}", thousands(from + 1), thousands(last)), NarrowLayout::Cards,
                     &columns, &rows))
             }
             nav class="pages" aria-label="Pages of changes" {

@@ -30,7 +30,7 @@ pub(super) struct Bar {
 
 /// What the vertical axis counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Unit {
+pub(super) enum AxisUnit {
     /// Things.
     Count,
     /// Seconds.
@@ -50,7 +50,7 @@ pub(super) struct Chart<'a> {
     /// The meaning of a cross.
     pub(super) cross: &'a str,
     /// What is counted.
-    pub(super) unit: Unit,
+    pub(super) unit: AxisUnit,
     /// The bars, the oldest first.
     pub(super) bars: &'a [Bar],
     /// Labels below: left, in the middle, right.
@@ -60,16 +60,16 @@ pub(super) struct Chart<'a> {
 }
 
 /// A top for the axis that is a round number, and into how many equal steps it is cut.
-pub(super) fn nice_top(max: f64, unit: Unit) -> (f64, u32) {
+pub(super) fn nice_top(max: f64, unit: AxisUnit) -> (f64, u32) {
     const CLOCK: [f64; 14] =
         [10.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 900.0, 1_800.0, 3_600.0, 7_200.0, 10_800.0, 21_600.0, 43_200.0];
     let least = match unit {
-        Unit::Count => 1.0,
-        Unit::Seconds => 0.1,
+        AxisUnit::Count => 1.0,
+        AxisUnit::Seconds => 0.1,
     };
     let fits = |step: &f64| max / step <= STEPS_MAX;
     let mut step = None;
-    if unit == Unit::Seconds && max > 4.0 * 5.0 {
+    if unit == AxisUnit::Seconds && max > 4.0 * 5.0 {
         step = CLOCK.into_iter().find(fits);
     }
     let mut decade = least;
@@ -113,8 +113,8 @@ pub(super) fn bars(chart: &Chart) -> Markup {
     let max = if max.is_finite() { max } else { 0.0 };
     let (top, steps) = nice_top(max, *unit);
     let label = |value: f64| match unit {
-        Unit::Count => compact(value),
-        Unit::Seconds => span(value),
+        AxisUnit::Count => compact(value),
+        AxisUnit::Seconds => span(value),
     };
     let crossed = bars.iter().any(|bar| bar.value.is_none());
     html! {
@@ -233,20 +233,20 @@ mod tests {
     #[test]
     fn axes_end_at_round_numbers() {
         for (max, unit, top, steps) in [
-            (0.0, Unit::Count, 1.0, 1),
-            (1.0, Unit::Count, 1.0, 1),
-            (3.0, Unit::Count, 3.0, 3),
-            (7.0, Unit::Count, 8.0, 4),
-            (12.0, Unit::Count, 15.0, 3),
-            (100.0, Unit::Count, 100.0, 2),
-            (1_204.0, Unit::Count, 1_500.0, 3),
-            (3_999_999.0, Unit::Count, 4_000_000.0, 4),
-            (0.0, Unit::Seconds, 0.1, 1),
-            (0.35, Unit::Seconds, 0.4, 4),
-            (45.0, Unit::Seconds, 45.0, 3),
-            (130.0, Unit::Seconds, 180.0, 3),
-            (4_000.0, Unit::Seconds, 5_400.0, 3),
-            (1e6, Unit::Seconds, 1e6, 2),
+            (0.0, AxisUnit::Count, 1.0, 1),
+            (1.0, AxisUnit::Count, 1.0, 1),
+            (3.0, AxisUnit::Count, 3.0, 3),
+            (7.0, AxisUnit::Count, 8.0, 4),
+            (12.0, AxisUnit::Count, 15.0, 3),
+            (100.0, AxisUnit::Count, 100.0, 2),
+            (1_204.0, AxisUnit::Count, 1_500.0, 3),
+            (3_999_999.0, AxisUnit::Count, 4_000_000.0, 4),
+            (0.0, AxisUnit::Seconds, 0.1, 1),
+            (0.35, AxisUnit::Seconds, 0.4, 4),
+            (45.0, AxisUnit::Seconds, 45.0, 3),
+            (130.0, AxisUnit::Seconds, 180.0, 3),
+            (4_000.0, AxisUnit::Seconds, 5_400.0, 3),
+            (1e6, AxisUnit::Seconds, 1e6, 2),
         ] {
             let (got, cut) = nice_top(max, unit);
             assert!((got - top).abs() < 1e-9 && cut == steps, "{max} {unit:?}: {got} in {cut}");
@@ -263,7 +263,7 @@ mod tests {
             summary,
             series,
             cross: "no result",
-            unit: Unit::Count,
+            unit: AxisUnit::Count,
             bars,
             labels,
             whole: false,

@@ -8,13 +8,13 @@ use axum::http::request::Parts;
 use chrono::{DateTime, Utc};
 use maud::{Markup, html};
 
-use crate::server::http::auth::Session;
+use crate::server::http::auth::PageSession;
 use crate::service::api::{About, Service};
 
 /// What every page is rendered with.
 pub(super) struct PageContext {
     pub(super) service: Arc<dyn Service>,
-    pub(super) session: Session,
+    pub(super) session: PageSession,
     pub(super) about: About,
     pub(super) now: DateTime<Utc>,
 }
@@ -23,7 +23,7 @@ impl FromRequestParts<Arc<dyn Service>> for PageContext {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, service: &Arc<dyn Service>) -> Result<PageContext, Infallible> {
-        let session = parts.extensions.get::<Session>().cloned().unwrap_or_default();
+        let session = parts.extensions.get::<PageSession>().cloned().unwrap_or_default();
         let (about, now) = (service.about().await.unwrap_or_default(), service.now());
         Ok(PageContext { service: Arc::clone(service), session, about, now })
     }

@@ -12,7 +12,7 @@ use super::layout::{NavItem, PageContent, breadcrumbs};
 use super::links::{group_search, run_link, sync_path, with_query};
 use super::params::Params;
 use super::respond;
-use super::table::{Shape, table, text};
+use super::table::{NarrowLayout, table, text};
 use super::text::{long, short, shown, shown_line};
 use crate::error::{Error, Kind};
 use crate::service::api::{ServiceError, ServiceResult};
@@ -148,7 +148,7 @@ fn traits(context: &PageContext, group: &GroupView) -> Markup {
         section aria-labelledby="traits-h" {
             h2 id="traits-h" { "Synced traits" }
             @if rows.is_empty() { p class="calm" { "No synced traits." } }
-            @else { (table("traits", &plural(rows.len() as u64, "trait"), Shape::Cards, &columns, &rows)) }
+            @else { (table("traits", &plural(rows.len() as u64, "trait"), NarrowLayout::Cards, &columns, &rows)) }
         }
     }
 }

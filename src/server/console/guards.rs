@@ -7,7 +7,7 @@ use super::badge::Badge;
 use super::context::PageContext;
 use super::format::{percent, thousands};
 use super::links::sync_path;
-use super::table::{Shape, number, table, text};
+use super::table::{NarrowLayout, number, table, text};
 use super::text::shown;
 use crate::service::views::RunView;
 use crate::sync::guard::Reading;
@@ -19,7 +19,7 @@ pub(super) fn readings(id: &str, readings: &[Reading]) -> Markup {
     }
     let rows: Vec<Vec<Markup>> = readings.iter().map(row).collect();
     let columns = [text("Guard"), text("Checks"), number("Reading"), number("Limit"), text("Result")];
-    table(id, "Guard readings of the last run", Shape::Cards, &columns, &rows)
+    table(id, "Guard readings of the last run", NarrowLayout::Cards, &columns, &rows)
 }
 
 fn row(reading: &Reading) -> Vec<Markup> {

@@ -3,7 +3,7 @@
 use maud::{Markup, html};
 
 use super::layout::definition_list;
-use super::table::{Shape, table, text};
+use super::table::{NarrowLayout, table, text};
 use super::text::{long, shown, shown_line};
 use crate::service::views::MappingView;
 
@@ -51,7 +51,7 @@ pub(super) fn section(mapping: &MappingView) -> Markup {
         section id="mapping" aria-labelledby="mapping-h" {
             h2 id="mapping-h" { "Mapping" }
             (definition_list(&pairs))
-            (table("traits", "The source of each trait", Shape::Cards, &columns, &rows))
+            (table("traits", "The source of each trait", NarrowLayout::Cards, &columns, &rows))
         }
     }
 }

@@ -3,7 +3,7 @@
 //! Pages are rendered here from the views of the [`Service`], and work without scripts; the script only refreshes a page
 //! while a run is in progress. No page carries inline style or script, so that a strict content security policy applies.
 //! Authentication and the check of form tokens are layers around this router; what they know of the visitor arrives as a
-//! [`Session`](super::http::auth::Session).
+//! [`PageSession`](super::http::auth::PageSession).
 
 mod actions;
 mod assets;

@@ -14,7 +14,7 @@ use super::progress::progress;
 use super::respond;
 use super::runs::changed;
 use super::schedule::{next_run, scheduled_time};
-use super::table::{Shape, number, table, text};
+use super::table::{NarrowLayout, number, table, text};
 use super::text::{prose, sentence, shown, shown_line};
 use crate::ledger::RunStatus;
 use crate::service::api::{SCHEDULED_TIMES, ServiceResult, SyncError};
@@ -67,7 +67,7 @@ async fn build(context: &PageContext) -> ServiceResult<PageContent> {
         }
         section id="all" aria-labelledby="all-h" data-live {
             h2 id="all-h" { "All syncs" }
-            (table("syncs", CAPTION, Shape::Cards,
+            (table("syncs", CAPTION, NarrowLayout::Cards,
                 &[text("Sync"), text("State"), text("Last run"), text("Next run"), number("Lag"),
                     text("Changed per run"), number("Synced groups")],
                 &rows))

@@ -11,7 +11,7 @@ use super::layout::{NavItem, PageContent, breadcrumbs};
 use super::links::{group_link, sync_path, with_query};
 use super::params::Params;
 use super::respond;
-use super::table::{Shape, table, text};
+use super::table::{NarrowLayout, table, text};
 use super::text::{long, shown_line};
 use crate::service::api::ServiceResult;
 use crate::service::views::RejectedView;
@@ -73,7 +73,7 @@ fn of_sync(context: &PageContext, index: usize, groups: &[RejectedView], most: u
                     html! { input type="hidden" name="retry_rejected" value="1"; },
                     html! { button { "Retry rejected of " (shown_line(sync)) } }))
             }
-            (table(&format!("rejected-{index}"), &caption, Shape::Cards, &columns, &rows))
+            (table(&format!("rejected-{index}"), &caption, NarrowLayout::Cards, &columns, &rows))
             @if more && most as u64 == SHOWN_OF_EACH {
                 p { a href=(with_query("/rejected", &[("sync", sync)])) { "More of " (shown_line(sync)) } }
             } @else if more {

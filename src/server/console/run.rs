@@ -14,7 +14,7 @@ use super::next_step::next_step;
 use super::params::Params;
 use super::progress::progress;
 use super::schedule::starts_at;
-use super::table::{Shape, table, text};
+use super::table::{NarrowLayout, table, text};
 use super::text::{long, prose, sentence, shown, shown_line};
 use super::{changes, diff, respond, run_counts, run_requests};
 use crate::ledger::RunStatus;
@@ -234,7 +234,7 @@ fn rejections(context: &PageContext, sync: &str, rejected: &[ChangeView]) -> Mar
     html! {
         section aria-labelledby="rejections-h" {
             h2 id="rejections-h" { "Rejected groups" }
-            (table("rejections", "Groups that this run could not sync", Shape::Cards, &columns, &rows))
+            (table("rejections", "Groups that this run could not sync", NarrowLayout::Cards, &columns, &rows))
         }
     }
 }

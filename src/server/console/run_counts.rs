@@ -66,7 +66,7 @@ fn tally(tally: &OutcomeCounts) -> Markup {
     html! {
         (term("good", tally.delivered, "delivered")) (sign("+"))
         (term("bad", tally.rejected, "rejected")) (sign("+"))
-        (term("warn", tally.pending, "not sent")) (sign("+"))
+        (term("warn", tally.pending, "pending")) (sign("+"))
         (term("warn", tally.unconfirmed, "unconfirmed"))
     }
 }

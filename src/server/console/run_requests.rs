@@ -2,11 +2,11 @@
 
 use maud::{Markup, html};
 
-use super::chart::{Bar, Chart, Unit, bars};
+use super::chart::{AxisUnit, Bar, Chart, bars};
 use super::format::{bytes, plural, span, thousands};
 use super::layout::definition_list;
 use super::progress::retries;
-use super::table::{Shape, number, table, text};
+use super::table::{NarrowLayout, number, table, text};
 use super::text::long;
 use crate::sync::report::{Counts, Detail};
 use crate::sync::timeline::Timeline;
@@ -28,7 +28,7 @@ pub(super) fn section(detail: &Detail, counts: Option<&Counts>) -> Markup {
             } @else {
                 (timeline(&detail.timeline))
                 div class="beside" {
-                    (table("by-status", "Responses by status", Shape::Scroll,
+                    (table("by-status", "Responses by status", NarrowLayout::Scroll,
                         &[text("HTTP status"), number("Responses")], &rows))
                     (definition_list(&[
                         ("Request bodies, before compression", html! { (bytes(detail.bytes)) }),
@@ -89,7 +89,7 @@ fn timeline(timeline: &Timeline) -> Markup {
             summary: format!("{} in {whole} including {}.", plural(total, "request"), retries(repeated)),
             series: ("first attempts", Some("retries")),
             cross: "",
-            unit: Unit::Count,
+            unit: AxisUnit::Count,
             bars: &shown,
             labels: vec!["0 s".to_owned(), span(timeline.requests.len() as f64 * slot / 2.0), whole.clone()],
             whole: true,
@@ -97,7 +97,7 @@ fn timeline(timeline: &Timeline) -> Markup {
         @if !rows.is_empty() {
             details class="figures" {
                 summary { "Show as table" }
-                (table("timeline-table", "Requests over time", Shape::Scroll,
+                (table("timeline-table", "Requests over time", NarrowLayout::Scroll,
                     &[text("From"), number("Requests"), number("Retries")], &rows))
             }
         }

@@ -6,14 +6,14 @@ use chrono::{DateTime, Utc};
 use maud::{Markup, html};
 
 use super::badge::run_status;
-use super::chart::{Bar, Chart, Unit, bars};
+use super::chart::{AxisUnit, Bar, Chart, bars};
 use super::context::PageContext;
 use super::format::{clock, minute, plural, relative, span, thousands};
 use super::layout::{NavItem, PageContent, breadcrumbs};
 use super::links::{run_path, sync_path, with_query};
 use super::params::Params;
 use super::respond;
-use super::table::{Shape, number, table, text};
+use super::table::{NarrowLayout, number, table, text};
 use super::text::{short, shown_line};
 use crate::ledger::RunStatus;
 use crate::service::api::ServiceResult;
@@ -126,7 +126,7 @@ pub(super) fn runs_table(now: DateTime<Utc>, id: &str, caption: &str, runs: &[Ru
             cells
         })
         .collect();
-    table(id, caption, Shape::Scroll, &columns, &rows)
+    table(id, caption, NarrowLayout::Scroll, &columns, &rows)
 }
 
 /// Rows, changes and durations of a sync's runs; `runs` come the newest first.
@@ -170,10 +170,10 @@ pub(super) fn charts(now: DateTime<Utc>, runs: &[RunView]) -> Markup {
     };
     html! {
         div class="charts" {
-            (chart("chart-rows", "Rows per run", "Rows", ("rows", None), Unit::Count, &rows))
+            (chart("chart-rows", "Rows per run", "Rows", ("rows", None), AxisUnit::Count, &rows))
             (chart("chart-changes", "Changed and rejected groups per run", "Changed and rejected groups",
-                ("changed", Some("rejected")), Unit::Count, &changes))
-            (chart("chart-durations", "Duration per run", "Durations", ("duration", None), Unit::Seconds, &durations))
+                ("changed", Some("rejected")), AxisUnit::Count, &changes))
+            (chart("chart-durations", "Duration per run", "Durations", ("duration", None), AxisUnit::Seconds, &durations))
         }
     }
 }

@@ -5,7 +5,7 @@ use maud::{Markup, html};
 
 /// What a table becomes on a narrow screen.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Shape {
+pub(super) enum NarrowLayout {
     /// One card per row, each cell with its column's name.
     Cards,
     /// A region that scrolls sideways by itself.
@@ -13,26 +13,32 @@ pub(super) enum Shape {
 }
 
 /// A column.
-pub(super) struct Column {
+pub(super) struct TableColumn {
     name: &'static str,
     number: bool,
 }
 
 /// A column of texts.
-pub(super) const fn text(name: &'static str) -> Column {
-    Column { name, number: false }
+pub(super) const fn text(name: &'static str) -> TableColumn {
+    TableColumn { name, number: false }
 }
 
 /// A column of numbers, aligned to the right.
-pub(super) const fn number(name: &'static str) -> Column {
-    Column { name, number: true }
+pub(super) const fn number(name: &'static str) -> TableColumn {
+    TableColumn { name, number: true }
 }
 
 /// A table; the first cell of a row names the row. `id` is unique on the page.
-pub(super) fn table(id: &str, caption: &str, shape: Shape, columns: &[Column], rows: &[Vec<Markup>]) -> Markup {
+pub(super) fn table(
+    id: &str,
+    caption: &str,
+    shape: NarrowLayout,
+    columns: &[TableColumn],
+    rows: &[Vec<Markup>],
+) -> Markup {
     let class = match shape {
-        Shape::Cards => "cards",
-        Shape::Scroll => "wide",
+        NarrowLayout::Cards => "cards",
+        NarrowLayout::Scroll => "wide",
     };
     let body = html! {
         table id=(id) class=(class) role="table" aria-labelledby={ (id) "-caption" } {
@@ -62,8 +68,8 @@ pub(super) fn table(id: &str, caption: &str, shape: Shape, columns: &[Column], r
         }
     };
     match shape {
-        Shape::Cards => body,
-        Shape::Scroll => html! {
+        NarrowLayout::Cards => body,
+        NarrowLayout::Scroll => html! {
             div class="scroll" role="region" tabindex="0" aria-labelledby={ (id) "-caption" } { (body) }
         },
     }

@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use super::error::{ApiError, ErrorMessage};
-use super::limits::RequestLimits;
+use super::limits::HttpLimits;
 use super::redirect::to_login;
 use super::session::SessionStore;
 use super::slots::SlotHandle;
@@ -33,7 +33,7 @@ const LOCAL: &str = "local";
 
 /// What pages know about their visitor: an extension of every request that reaches them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Session {
+pub struct PageSession {
     /// What every form must send back as its field `csrf`. Empty on the login page before the login.
     pub csrf: String,
     /// Whether there is a session to log out of.
@@ -62,7 +62,7 @@ pub(super) struct AuthState {
     pub(super) sessions: SessionStore,
     throttle: LoginThrottle,
     pub(super) clock: Arc<dyn Clock>,
-    pub(super) limits: RequestLimits,
+    pub(super) limits: HttpLimits,
     pub(super) has_pages: bool,
     pub(super) error_page: Option<fn(&ErrorMessage) -> String>,
 }
@@ -202,13 +202,13 @@ impl AuthState {
             .map(str::to_owned)
     }
 
-    fn session(&self, caller: &Caller) -> Session {
+    fn session(&self, caller: &Caller) -> PageSession {
         let csrf = match caller {
             Caller::Local | Caller::Bearer => self.sessions.csrf(LOCAL),
             Caller::Browser(id) => self.sessions.csrf(id),
             Caller::Anonymous => String::new(),
         };
-        Session { csrf, logged_in: matches!(caller, Caller::Browser(_)) }
+        PageSession { csrf, logged_in: matches!(caller, Caller::Browser(_)) }
     }
 
     fn csrf_matches(&self, caller: &Caller, csrf: &str) -> bool {

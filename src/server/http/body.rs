@@ -1,5 +1,5 @@
 //! Request bodies: read once, whole, within limits of size and time, before a handler sees them. Memory is bounded by
-//! [`RequestLimits::body_bytes`] per connection.
+//! [`HttpLimits::body_bytes`] per connection.
 
 use axum::Json;
 use axum::body::{Body, Bytes};
@@ -9,14 +9,14 @@ use futures_util::StreamExt;
 use serde::de::DeserializeOwned;
 
 use super::error::ApiError;
-use super::limits::RequestLimits;
+use super::limits::HttpLimits;
 
 /// How much of a body that is too large is still read and dropped: 1 MiB takes milliseconds. A client reads the response only
 /// after it has sent its body, and a connection closed before that looks like a network failure to it.
 const DROPPED_BYTES_MAX: usize = 1024 * 1024;
 
 /// Reads a body: 413 when it is too large, 408 when the client takes too long, 400 when it breaks off.
-pub(super) async fn read(body: Body, limits: &RequestLimits) -> Result<Bytes, ApiError> {
+pub(super) async fn read(body: Body, limits: &HttpLimits) -> Result<Bytes, ApiError> {
     let too_large = || {
         ApiError::new(
             StatusCode::PAYLOAD_TOO_LARGE,

@@ -5,7 +5,7 @@ use std::time::Duration;
 /// What clients may request. At the default limits all connections together hold at most 256 × (16 KiB of headers + 64 KiB
 /// of body) = 20 MiB of what clients sent.
 #[derive(Debug, Clone, Copy)]
-pub struct RequestLimits {
+pub struct HttpLimits {
     /// Connections at a time; for a further one, the connection that has been idle for the longest is closed. A console
     /// tab opens at most six, so 256 are forty people, and a quarter of the usual 1,024 open files of a process.
     pub connections: usize,
@@ -33,9 +33,9 @@ pub struct RequestLimits {
     pub grace: Duration,
 }
 
-impl Default for RequestLimits {
-    fn default() -> RequestLimits {
-        RequestLimits {
+impl Default for HttpLimits {
+    fn default() -> HttpLimits {
+        HttpLimits {
             connections: 256,
             idle_min: Duration::from_millis(100),
             head: Duration::from_secs(10),

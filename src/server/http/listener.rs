@@ -21,7 +21,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 
 use super::auth::PeerAddress;
-use super::limits::RequestLimits;
+use super::limits::HttpLimits;
 use super::slots::{ConnectionSlot, ConnectionSlots};
 use super::{ServerSettings, address, local_router, router};
 use crate::error::{Error, Kind, Result};
@@ -34,7 +34,7 @@ use crate::service::wire::Hello;
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
 /// Serves until `stop` turns true or its sender is gone; then accepts nothing more, lets requests in flight finish within
-/// [`RequestLimits::grace`], and returns. Fails only before the first connection: for an address that others can reach
+/// [`HttpLimits::grace`], and returns. Fails only before the first connection: for an address that others can reach
 /// without a token, or a weak token.
 pub async fn serve(
     listener: TcpListener,
@@ -58,7 +58,7 @@ pub async fn serve_local(
     listener: UnixListener,
     service: Arc<dyn Service>,
     hello: Hello,
-    limits: RequestLimits,
+    limits: HttpLimits,
     clock: Arc<dyn Clock>,
     stop: watch::Receiver<bool>,
 ) -> Result<()> {
@@ -109,7 +109,7 @@ impl ClientListener for UnixListener {
 async fn serve_all<L: ClientListener>(
     listener: L,
     router: Router,
-    limits: RequestLimits,
+    limits: HttpLimits,
     clock: Arc<dyn Clock>,
     mut stop: watch::Receiver<bool>,
 ) {
@@ -161,7 +161,7 @@ async fn connection<S: ClientStream>(
     stream: S,
     peer: Option<PeerAddress>,
     router: Router,
-    limits: RequestLimits,
+    limits: HttpLimits,
     mut stop: watch::Receiver<bool>,
     (slot, closed): (ConnectionSlot, oneshot::Receiver<()>),
 ) {

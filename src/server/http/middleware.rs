@@ -14,7 +14,7 @@ use futures_util::FutureExt;
 
 use super::auth::{AuthState, wants_page};
 use super::error::{ApiError, ErrorMessage};
-use super::limits::RequestLimits;
+use super::limits::HttpLimits;
 use crate::error::{Error, Kind};
 use crate::io;
 
@@ -56,7 +56,7 @@ pub(super) async fn finalize(State(state): State<Arc<AuthState>>, request: Reque
 }
 
 /// How long a request may take. Plans read the source; so does a dry run, which is a POST to a sync's runs.
-fn time_limit(method: &Method, path: &str, limits: &RequestLimits) -> Duration {
+fn time_limit(method: &Method, path: &str, limits: &HttpLimits) -> Duration {
     let plans = path.ends_with("/plan") || (*method == Method::POST && path.ends_with("/runs"));
     if plans { limits.plan } else { limits.response }
 }
@@ -129,7 +129,7 @@ mod tests {
 
     #[test]
     fn only_what_reads_the_source_may_take_minutes() {
-        let limits = RequestLimits::default();
+        let limits = HttpLimits::default();
         for (method, path, expected) in [
             (Method::GET, "/api/v1/syncs/accounts/plan", limits.plan),
             (Method::GET, "/syncs/accounts/plan", limits.plan),

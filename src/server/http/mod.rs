@@ -40,7 +40,7 @@ use crate::service::wire::Hello;
 
 pub use address::check_listen;
 pub use error::ErrorMessage;
-pub use limits::RequestLimits;
+pub use limits::HttpLimits;
 pub use listener::{serve, serve_local};
 
 /// What the server needs beside the service.
@@ -50,13 +50,13 @@ pub struct ServerSettings {
     pub token: Option<Secret>,
     /// The console's pages. They serve `GET /login` (the form posts `token`, and `next` from the query; `failed=true` means
     /// that the token was wrong) and may have a fallback of their own; `POST /login`, `POST /logout` and everything under
-    /// `/api` belong to this module. Every request that reaches them carries an [`auth::Session`], and every POST has passed
+    /// `/api` belong to this module. Every request that reaches them carries an [`auth::PageSession`], and every POST has passed
     /// the check of its form field `csrf`.
     pub pages: Option<Router>,
     /// Renders an error of this module for a browser; without it, errors are plain text there.
     pub error_page: Option<fn(&ErrorMessage) -> String>,
     /// What clients may request.
-    pub limits: RequestLimits,
+    pub limits: HttpLimits,
 }
 
 impl ServerSettings {
@@ -98,7 +98,7 @@ pub fn router(service: Arc<dyn Service>, settings: &ServerSettings, clock: Arc<d
 pub fn local_router(
     service: Arc<dyn Service>,
     hello: Hello,
-    limits: RequestLimits,
+    limits: HttpLimits,
     clock: Arc<dyn Clock>,
 ) -> Result<Router> {
     let state = Arc::new(auth::AuthState::new(&ServerSettings { limits, ..ServerSettings::default() }, clock)?);

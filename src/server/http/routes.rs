@@ -14,11 +14,11 @@ use serde::{Deserialize, Serialize};
 
 use super::body::JsonBody;
 use super::error::{ApiError, ApiResult};
-use super::limits::RequestLimits;
+use super::limits::HttpLimits;
 use super::middleware::timed_out;
 use super::openapi::{self, Operation};
 use super::query::{Bounded, NoQuery, Query};
-use super::run_request::{PlanQuery, RunRequest};
+use super::run_request::{PlanQuery, ShownChanges, StartRunRequest};
 use crate::ledger::ChangeOutcome;
 use crate::service::api::{About, EnqueuedRun, METRICS_CONTENT_TYPE, SCHEDULED_TIMES, Service};
 use crate::service::views::{
@@ -37,14 +37,14 @@ const STARTED_BY: &str = "api";
 /// What the handlers need.
 struct ApiState {
     service: Arc<dyn Service>,
-    limits: RequestLimits,
+    limits: HttpLimits,
     document: Bytes,
 }
 
-type Api = State<Arc<ApiState>>;
+type HttpApi = State<Arc<ApiState>>;
 
 /// One path and method.
-pub(super) struct Route {
+pub(super) struct ApiRoute {
     /// As in the document: `GET`.
     pub(super) method: &'static str,
     /// As the router writes it: `{*key}` matches slashes too.
@@ -54,9 +54,9 @@ pub(super) struct Route {
 }
 
 /// Every route of the API.
-pub(super) fn table() -> Vec<Route> {
-    let get = |path, handler, operation| Route { method: "GET", path, operation, handler };
-    let post = |path, handler, operation| Route { method: "POST", path, operation, handler };
+pub(super) fn table() -> Vec<ApiRoute> {
+    let get = |path, handler, operation| ApiRoute { method: "GET", path, operation, handler };
+    let post = |path, handler, operation| ApiRoute { method: "POST", path, operation, handler };
     let list_syncs = Operation::new("listSyncs", "List all syncs, by name")
         .query::<SyncsQuery>()
         .returns::<Vec<SyncView>>(200, "The syncs.");
@@ -74,7 +74,7 @@ pub(super) fn table() -> Vec<Route> {
              written, and `show` limits the changes in the response; without it `show` is an error.",
         )
         .query::<ShowQuery>()
-        .body::<RunRequest>()
+        .body::<StartRunRequest>()
         .returns::<PlanView>(200, "The plan, with `dry_run`.")
         .returns::<EnqueuedRun>(202, "The run was queued; the header `Location` has its path.")
         .errors(&[409, 502]);
@@ -204,7 +204,7 @@ pub(super) fn table() -> Vec<Route> {
 }
 
 /// The API, without authentication.
-pub(super) fn router(service: Arc<dyn Service>, limits: &RequestLimits) -> Router {
+pub(super) fn router(service: Arc<dyn Service>, limits: &HttpLimits) -> Router {
     // Everything else under /api is not found here, rather than by a page.
     let not_found = || async { StatusCode::NOT_FOUND };
     let start = Router::new().route("/api", routing::any(not_found)).route("/api/{*rest}", routing::any(not_found));
@@ -213,7 +213,7 @@ pub(super) fn router(service: Arc<dyn Service>, limits: &RequestLimits) -> Route
     let state = ApiState { service, limits: *limits, document: document.to_string().into() };
     table
         .into_iter()
-        .fold(start, |router, Route { path, handler, .. }| router.route(path, handler))
+        .fold(start, |router, ApiRoute { path, handler, .. }| router.route(path, handler))
         .with_state(Arc::new(state))
 }
 
@@ -251,14 +251,11 @@ struct SyncsQuery {
     next: Bounded<0, ITEMS_MAX, { SCHEDULED_TIMES as u64 }>,
 }
 
-/// How many changes of a plan are listed. With 0 there are only its counts.
-type Show = Bounded<0, ITEMS_MAX, 20>;
-
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 struct ShowQuery {
     /// How many changes to list, 20 by default; only with `dry_run`.
-    show: Option<Show>,
+    show: Option<ShownChanges>,
 }
 
 #[derive(Default, Deserialize, JsonSchema)]
@@ -323,32 +320,32 @@ async fn health(Query(NoQuery {}): Query<NoQuery>) -> &'static str {
     "ok\n"
 }
 
-async fn readiness(State(api): Api, Query(NoQuery {}): Query<NoQuery>) -> Result<&'static str, ApiError> {
+async fn readiness(State(api): HttpApi, Query(NoQuery {}): Query<NoQuery>) -> Result<&'static str, ApiError> {
     match api.service.ready().await {
         Ok(()) => Ok("ok\n"),
         Err(error) => Err(ApiError::failed(StatusCode::SERVICE_UNAVAILABLE, error.into_error())),
     }
 }
 
-async fn metrics(State(api): Api, Query(NoQuery {}): Query<NoQuery>) -> Result<Response, ApiError> {
+async fn metrics(State(api): HttpApi, Query(NoQuery {}): Query<NoQuery>) -> Result<Response, ApiError> {
     let text = api.service.metrics().await?;
     Ok(([(header::CONTENT_TYPE, METRICS_CONTENT_TYPE)], text).into_response())
 }
 
-async fn document(State(api): Api, Query(NoQuery {}): Query<NoQuery>) -> Response {
+async fn document(State(api): HttpApi, Query(NoQuery {}): Query<NoQuery>) -> Response {
     ([(header::CONTENT_TYPE, "application/json")], api.document.clone()).into_response()
 }
 
-async fn about(State(api): Api, Query(NoQuery {}): Query<NoQuery>) -> ApiResult<About> {
+async fn about(State(api): HttpApi, Query(NoQuery {}): Query<NoQuery>) -> ApiResult<About> {
     Ok(Json(api.service.about().await?))
 }
 
-async fn syncs(State(api): Api, Query(query): Query<SyncsQuery>) -> ApiResult<Vec<SyncView>> {
+async fn syncs(State(api): HttpApi, Query(query): Query<SyncsQuery>) -> ApiResult<Vec<SyncView>> {
     Ok(Json(api.service.syncs(query.next.0 as usize).await?))
 }
 
 async fn sync(
-    State(api): Api,
+    State(api): HttpApi,
     PathParams(sync): PathParams<String>,
     Query(NoQuery {}): Query<NoQuery>,
 ) -> ApiResult<SyncDetail> {
@@ -356,19 +353,19 @@ async fn sync(
 }
 
 async fn plan(
-    State(api): Api,
+    State(api): HttpApi,
     PathParams(sync): PathParams<String>,
     Query(query): Query<PlanQuery>,
 ) -> ApiResult<PlanView> {
-    let show: Show = query.extra.unwrap_or_default();
+    let show: ShownChanges = query.extra.unwrap_or_default();
     Ok(Json(api.service.plan(&sync, query.options, show.0 as usize).await?))
 }
 
 async fn start_run_of(
-    State(api): Api,
+    State(api): HttpApi,
     PathParams(sync): PathParams<String>,
     Query(query): Query<ShowQuery>,
-    JsonBody(request): JsonBody<RunRequest>,
+    JsonBody(request): JsonBody<StartRunRequest>,
 ) -> Result<Response, ApiError> {
     if request.extra.unwrap_or_default() {
         let show = query.show.unwrap_or_default().0 as usize;
@@ -390,7 +387,7 @@ async fn start_run_of(
 
 /// Pauses or resumes a sync.
 async fn pause<const PAUSED: bool>(
-    State(api): Api,
+    State(api): HttpApi,
     PathParams(sync): PathParams<String>,
     Query(NoQuery {}): Query<NoQuery>,
     JsonBody(EmptyBody {}): JsonBody<EmptyBody>,
@@ -399,31 +396,31 @@ async fn pause<const PAUSED: bool>(
 }
 
 async fn sync_runs(
-    State(api): Api,
+    State(api): HttpApi,
     PathParams(sync): PathParams<String>,
     Query(query): Query<RunsQuery>,
 ) -> ApiResult<Vec<RunView>> {
     Ok(Json(api.service.runs(Some(&sync), query.before.as_deref(), query.count.0).await?))
 }
 
-async fn runs(State(api): Api, Query(query): Query<RunsQuery>) -> ApiResult<Vec<RunView>> {
+async fn runs(State(api): HttpApi, Query(query): Query<RunsQuery>) -> ApiResult<Vec<RunView>> {
     Ok(Json(api.service.runs(None, query.before.as_deref(), query.count.0).await?))
 }
 
 async fn sync_rejected(
-    State(api): Api,
+    State(api): HttpApi,
     PathParams(sync): PathParams<String>,
     Query(query): Query<SyncRejectedQuery>,
 ) -> ApiResult<Vec<RejectedView>> {
     Ok(Json(api.service.rejected(Some(&sync), query.after.as_deref(), query.count.0).await?))
 }
 
-async fn rejected(State(api): Api, Query(query): Query<RejectedQuery>) -> ApiResult<Vec<RejectedView>> {
+async fn rejected(State(api): HttpApi, Query(query): Query<RejectedQuery>) -> ApiResult<Vec<RejectedView>> {
     Ok(Json(api.service.rejected(None, None, query.count.0).await?))
 }
 
 async fn group(
-    State(api): Api,
+    State(api): HttpApi,
     PathParams((sync, key)): PathParams<(String, String)>,
     Query(query): Query<GroupQuery>,
 ) -> ApiResult<GroupView> {
@@ -432,7 +429,7 @@ async fn group(
 }
 
 async fn group_by_query(
-    State(api): Api,
+    State(api): HttpApi,
     PathParams(sync): PathParams<String>,
     Query(query): Query<FindGroupQuery>,
 ) -> ApiResult<GroupView> {
@@ -444,7 +441,7 @@ async fn group_by_query(
 }
 
 async fn run(
-    State(api): Api,
+    State(api): HttpApi,
     PathParams(run): PathParams<String>,
     Query(NoQuery {}): Query<NoQuery>,
 ) -> ApiResult<RunDetail> {
@@ -452,7 +449,7 @@ async fn run(
 }
 
 async fn run_changes(
-    State(api): Api,
+    State(api): HttpApi,
     PathParams(run): PathParams<String>,
     Query(query): Query<ChangesQuery>,
 ) -> ApiResult<Vec<ChangeView>> {
@@ -461,7 +458,7 @@ async fn run_changes(
 }
 
 async fn cancel(
-    State(api): Api,
+    State(api): HttpApi,
     PathParams(run): PathParams<String>,
     Query(NoQuery {}): Query<NoQuery>,
     JsonBody(EmptyBody {}): JsonBody<EmptyBody>,

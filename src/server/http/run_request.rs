@@ -13,10 +13,13 @@ use super::query::Bounded;
 use crate::sync::RunOptions;
 
 /// The body of a request that starts a run.
-pub(super) type RunRequest = OptionsWith<DryRun>;
+pub(super) type StartRunRequest = OptionsWith<DryRunKey>;
 
 /// The query of a plan.
-pub(super) type PlanQuery = OptionsWith<Show>;
+pub(super) type PlanQuery = OptionsWith<ShowKey>;
+
+/// How many changes of a plan are listed. With 0 there are only its counts.
+pub(super) type ShownChanges = Bounded<0, 1_000, 20>;
 
 /// A key that accompanies the options.
 pub(super) trait ExtraKey {
@@ -28,9 +31,9 @@ pub(super) trait ExtraKey {
 }
 
 /// `dry_run`.
-pub(super) struct DryRun;
+pub(super) struct DryRunKey;
 
-impl ExtraKey for DryRun {
+impl ExtraKey for DryRunKey {
     const NAME: &'static str = "dry_run";
     const DESCRIPTION: &'static str = "Only show what the run would do; nothing is written.";
     const IN_QUERY: bool = false;
@@ -38,13 +41,13 @@ impl ExtraKey for DryRun {
 }
 
 /// `show`.
-pub(super) struct Show;
+pub(super) struct ShowKey;
 
-impl ExtraKey for Show {
+impl ExtraKey for ShowKey {
     const NAME: &'static str = "show";
     const DESCRIPTION: &'static str = "How many changes to list.";
     const IN_QUERY: bool = true;
-    type Value = Bounded<0, 1_000, 20>;
+    type Value = ShownChanges;
 }
 
 /// The options of a run, and the value of the key beside them, if it is given.
@@ -110,7 +113,7 @@ impl<'de, A: MapAccess<'de>, K: ExtraKey> MapAccess<'de> for ExtraTaken<'_, A, K
 
 impl<K: ExtraKey> JsonSchema for OptionsWith<K> {
     fn schema_name() -> std::borrow::Cow<'static, str> {
-        if K::IN_QUERY { "PlanQuery" } else { "RunRequest" }.into()
+        if K::IN_QUERY { "PlanQuery" } else { "StartRunRequest" }.into()
     }
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {

@@ -7,9 +7,9 @@ use super::service::FakeService;
 async fn a_run_starts_with_every_option_that_was_ticked() {
     let site = Site::open(FakeService::rich()).await;
     let fields = [("csrf", "x"), ("full", "1"), ("retry_rejected", "on"), ("accept", "removed"), ("accept", "keys")];
-    let answer = site.post("/syncs/billing/run", &fields).await;
-    assert_eq!(answer.status, 303);
-    assert!(answer.header("location").unwrap().starts_with("/runs/2026"));
+    let response = site.post("/syncs/billing/run", &fields).await;
+    assert_eq!(response.status, 303);
+    assert!(response.header("location").unwrap().starts_with("/runs/2026"));
     let wanted = r#"console: run billing {"full":true,"accept":["keys","removed"],"retry_rejected":true,"group":null,"limit":null}"#;
     assert_eq!(site.service.orders(), [wanted]);
     let joined = site.post("/syncs/crm/run", &[]).await;
@@ -25,8 +25,8 @@ async fn pausing_resuming_and_cancelling_lead_to_where_their_effect_shows() {
         ("/runs/20261122T031100.000Z-beef/cancel", vec![("sync", "crm")], "/syncs/crm"),
         ("/runs/20261122T031100.000Z-0063/cancel", vec![], "/runs/20261122T031100.000Z-0063"),
     ] {
-        let answer = site.post(path, &fields).await;
-        assert_eq!((answer.status, answer.header("location")), (303, Some(location)), "{path}: {}", answer.body);
+        let response = site.post(path, &fields).await;
+        assert_eq!((response.status, response.header("location")), (303, Some(location)), "{path}: {}", response.body);
     }
     let stopping = site.get("/runs/20261122T031100.000Z-0063").await.body;
     assert!(stopping.contains("Abort requests in flight"));

@@ -12,7 +12,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::super::router;
 use super::service::FakeService;
-use crate::server::http::auth::Session;
+use crate::server::http::auth::PageSession;
 
 /// The policy that the layers around the console send, so that a browser applies it.
 const POLICY: &str = "default-src 'none'; style-src 'self'; img-src 'self' data:; script-src 'self'; form-action 'self'; \
@@ -45,7 +45,7 @@ impl Site {
         let service = Arc::new(service);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let session = Session { csrf: CSRF.to_owned(), logged_in: true };
+        let session = PageSession { csrf: CSRF.to_owned(), logged_in: true };
         let with_policy = map_response(|mut response: Response| async {
             response.headers_mut().insert("content-security-policy", HeaderValue::from_static(POLICY));
             response

@@ -166,10 +166,10 @@ async fn every_button_does_something_and_leads_to_a_page() {
         // One daemon each, because orders change what the next one finds.
         let site = Site::open(FakeService::rich()).await;
         let fields: Vec<(&str, &str)> = fields.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-        let answer = site.post(action, &fields).await;
-        assert_eq!(answer.status, 303, "{action} {fields:?}: {}", answer.body);
+        let response = site.post(action, &fields).await;
+        assert_eq!(response.status, 303, "{action} {fields:?}: {}", response.body);
         assert_eq!(site.service.orders().len(), 1, "{action}");
-        let then = site.get(answer.header("location").unwrap()).await;
+        let then = site.get(response.header("location").unwrap()).await;
         assert_eq!(then.status, 200, "{action}: {}", then.body);
     }
 }

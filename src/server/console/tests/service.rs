@@ -27,14 +27,14 @@ use crate::sync::verify::{Drifted, Verified};
 
 pub(super) struct FakeService {
     about: About,
-    world: Mutex<World>,
+    world: Mutex<FakeState>,
 }
 
-struct World {
+struct FakeState {
     syncs: Vec<SyncDetail>,
     runs: Vec<RunDetail>,
-    /// Runs that were ordered, and how often they were looked at since.
-    looked: BTreeMap<String, u32>,
+    /// Runs that were started, and how often their page was loaded since.
+    loaded: BTreeMap<String, u32>,
     orders: Vec<String>,
 }
 
@@ -54,7 +54,7 @@ impl FakeService {
             timezone: "Europe/Berlin".to_owned(),
             tzdata: "2026f, built in".to_owned(),
         };
-        let world = World { syncs: Vec::new(), runs: Vec::new(), looked: BTreeMap::new(), orders: Vec::new() };
+        let world = FakeState { syncs: Vec::new(), runs: Vec::new(), loaded: BTreeMap::new(), orders: Vec::new() };
         FakeService { about, world: Mutex::new(world) }
     }
 
@@ -128,7 +128,7 @@ impl Service for FakeService {
         Ok(())
     }
 
-    async fn syncs(&self, _fires: usize) -> ServiceResult<Vec<SyncView>> {
+    async fn syncs(&self, _next: usize) -> ServiceResult<Vec<SyncView>> {
         Ok(self.world.lock().syncs.iter().map(|sync| sync.sync.clone()).collect())
     }
 
@@ -152,7 +152,7 @@ impl Service for FakeService {
         if let Some(waiting) = known.sync.activity.as_ref().and_then(|activity| activity.queued.clone()) {
             return Ok(EnqueuedRun { sync: sync.to_owned(), run: waiting.run, joined: true });
         }
-        let mut view = run(sync, 0x100 + world.looked.len(), 0, RunStatus::Running, None);
+        let mut view = run(sync, 0x100 + world.loaded.len(), 0, RunStatus::Running, None);
         view.started_by = by.to_owned();
         let progress = RunProgress {
             run: view.run.clone(),
@@ -169,7 +169,7 @@ impl Service for FakeService {
             Some(SyncActivity { running: Some(progress.clone()), ..activity(ActivityState::Running) });
         known.sync.last_run = Some(view.clone());
         known.runs.insert(0, view.clone());
-        world.looked.insert(view.run.clone(), 0);
+        world.loaded.insert(view.run.clone(), 0);
         let accepted = EnqueuedRun { sync: sync.to_owned(), run: view.run.clone(), joined: false };
         let record = RunDetail { run: view, detail: Detail::default(), progress: Some(progress), rejected: Vec::new() };
         world.runs.insert(0, record);
@@ -308,16 +308,16 @@ impl Service for FakeService {
         let Some(record) = world.runs.iter_mut().find(|record| record.run.run == run) else {
             return Err(missing("such run"));
         };
-        if let Some(looks) = world.looked.get_mut(run) {
-            *looks += 1;
+        if let Some(loads) = world.loaded.get_mut(run) {
+            *loads += 1;
             if let Some(progress) = &mut record.progress {
-                progress.rows_read = 400 * u64::from(*looks);
-                if *looks > 1 {
+                progress.rows_read = 400 * u64::from(*loads);
+                if *loads > 1 {
                     (progress.phase, progress.candidates, progress.done) =
-                        ("sending".to_owned(), Some(40), 13 * u64::from(*looks - 1));
+                        ("sending".to_owned(), Some(40), 13 * u64::from(*loads - 1));
                 }
             }
-            if *looks == 4 {
+            if *loads == 4 {
                 record.progress = None;
                 (record.run.status, record.run.ended_at) = (RunStatus::Succeeded, Some(at(0)));
                 record.run.counts = Some(counts(1_200, 40, 0));

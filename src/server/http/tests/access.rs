@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::{Answer, Served, ServerSettings, TOKEN, pages, request};
+use super::{Served, ServerSettings, TOKEN, TestResponse, pages, request};
 use crate::io::Clock;
 use crate::secret::Secret;
 use crate::server::http::auth::PeerAddress;
@@ -37,17 +37,17 @@ fn with_test_clock() -> (Arc<TestClock>, Served) {
     (Arc::clone(&clock), Served::with_clock(&settings, clock))
 }
 
-async fn send_token(served: &Served, token: &str) -> Answer {
+async fn send_token(served: &Served, token: &str) -> TestResponse {
     let bearer = format!("Bearer {token}");
     served.send(request("GET", "/api/v1/about", &[("authorization", &bearer)], "")).await
 }
 
 /// Logs in; the cookie as the browser sends it back.
 async fn log_in(served: &Served) -> String {
-    let answer =
+    let response =
         served.send(request("POST", "/login", &[FORM, HTML], &format!("token={TOKEN}&next=%2Fsyncs%2Fa"))).await;
-    assert_eq!((answer.status.as_u16(), answer.header("location")), (303, "/syncs/a"));
-    answer.header("set-cookie").split(';').next().unwrap().to_owned()
+    assert_eq!((response.status.as_u16(), response.header("location")), (303, "/syncs/a"));
+    response.header("set-cookie").split(';').next().unwrap().to_owned()
 }
 
 /// The token that the page of this session carries.
@@ -60,15 +60,15 @@ async fn csrf_of(served: &Served, cookie: &str) -> String {
 async fn with_a_token_nothing_is_served_without_it() {
     let served = Served::guarded();
     for path in ["/api/v1/about", "/api/v1/openapi.json", "/metrics", "/", "/api/v1/nothing", "/nothing"] {
-        let answer = served.get(path).await;
-        assert_eq!(answer.error_status(), 401, "{path}");
-        assert!(answer.header("www-authenticate").starts_with("Bearer"), "{path}");
+        let response = served.get(path).await;
+        assert_eq!(response.error_status(), 401, "{path}");
+        assert!(response.header("www-authenticate").starts_with("Bearer"), "{path}");
     }
     assert_eq!(served.post("/api/v1/syncs/accounts/runs", "").await.error_status(), 401);
     for header in ["", "Bearer", "Bearer ", "Basic dXNlcjpwYXNz", TOKEN, "bearer wrong", &format!("Bearer {TOKEN}x")] {
-        let answer = served.send(request("GET", "/api/v1/about", &[("authorization", header)], "")).await;
-        assert_eq!(answer.error_status(), 401, "{header}");
-        assert!(!answer.body.contains(TOKEN));
+        let response = served.send(request("GET", "/api/v1/about", &[("authorization", header)], "")).await;
+        assert_eq!(response.error_status(), 401, "{header}");
+        assert!(!response.body.contains(TOKEN));
     }
     assert_eq!(send_token(&served, TOKEN).await.status, 200);
     let lower = format!("bearer  {TOKEN}");
@@ -76,7 +76,7 @@ async fn with_a_token_nothing_is_served_without_it() {
     let (bearer, json) = (format!("Bearer {TOKEN}"), ("content-type", "application/json"));
     let run = request("POST", "/api/v1/syncs/accounts/runs", &[("authorization", &bearer), json], "{}");
     assert_eq!(served.send(run).await.status, 202);
-    assert_eq!(served.service.asked().len(), 1);
+    assert_eq!(served.service.requests().len(), 1);
     for path in ["/healthz", "/readyz", "/login", "/assets/style.css"] {
         assert_eq!(served.get(path).await.status, 200, "{path}");
     }
@@ -91,9 +91,9 @@ async fn with_a_token_nothing_is_served_without_it() {
 #[tokio::test]
 async fn a_browser_is_sent_to_the_login_and_back() {
     let served = Served::guarded();
-    let answer = served.send(request("GET", "/syncs/a%2Fb?x=1&y=2", &[HTML], "")).await;
-    assert_eq!(answer.status, 303);
-    assert_eq!(answer.header("location"), "/login?next=%2Fsyncs%2Fa%252Fb%3Fx%3D1%26y%3D2");
+    let response = served.send(request("GET", "/syncs/a%2Fb?x=1&y=2", &[HTML], "")).await;
+    assert_eq!(response.status, 303);
+    assert_eq!(response.header("location"), "/login?next=%2Fsyncs%2Fa%252Fb%3Fx%3D1%26y%3D2");
     let api = served.send(request("GET", "/api/v1/about", &[HTML], "")).await;
     assert_eq!(api.error_status(), 401, "the API has no login page");
     let page = served.get("/login").await;
@@ -107,9 +107,9 @@ async fn a_browser_is_sent_to_the_login_and_back() {
     assert_eq!(served.send(request("POST", "/login", &[], "token=x")).await.error_status(), 415);
 
     let right = format!("token={TOKEN}&next=https%3A%2F%2Fevil.example");
-    let answer = served.send(request("POST", "/login", &[FORM], &right)).await;
-    assert_eq!((answer.status.as_u16(), answer.header("location")), (303, "/"));
-    let cookie = answer.header("set-cookie");
+    let response = served.send(request("POST", "/login", &[FORM], &right)).await;
+    assert_eq!((response.status.as_u16(), response.header("location")), (303, "/"));
+    let cookie = response.header("set-cookie");
     assert!(
         cookie.starts_with("groupcast_session=")
             && cookie.ends_with("; HttpOnly; SameSite=Strict; Path=/; Max-Age=43200")
@@ -140,9 +140,9 @@ async fn a_session_ends_with_its_time_or_its_logout() {
     let (cookie, other) = (log_in(&served).await, log_in(&served).await);
     let csrf = format!("csrf={}", csrf_of(&served, &cookie).await);
     assert_eq!(served.send(request("POST", "/logout", &[FORM, ("cookie", &cookie)], "")).await.error_status(), 403);
-    let answer = served.send(request("POST", "/logout", &[FORM, ("cookie", &cookie)], &csrf)).await;
-    assert_eq!((answer.status.as_u16(), answer.header("location")), (303, "/login"));
-    assert!(answer.header("set-cookie").contains("Max-Age=0"));
+    let response = served.send(request("POST", "/logout", &[FORM, ("cookie", &cookie)], &csrf)).await;
+    assert_eq!((response.status.as_u16(), response.header("location")), (303, "/login"));
+    assert!(response.header("set-cookie").contains("Max-Age=0"));
     assert_eq!(
         served.send(request("GET", "/", &[("cookie", &cookie)], "")).await.error_status(),
         401,
@@ -191,11 +191,15 @@ async fn without_a_token_forms_are_bound_to_the_process() {
     let (served, other) = (Served::open(), Served::open());
     let (csrf, foreign) = (csrf_of(&served, "a=b").await, csrf_of(&other, "a=b").await);
     for (body, expected) in [(format!("csrf={csrf}"), 200), (format!("csrf={foreign}"), 403), (String::new(), 403)] {
-        let answer = served.send(request("POST", "/syncs/accounts/pause", &[FORM], &body)).await;
-        assert_eq!(answer.status.as_u16(), expected, "{body}");
+        let response = served.send(request("POST", "/syncs/accounts/pause", &[FORM], &body)).await;
+        assert_eq!(response.status.as_u16(), expected, "{body}");
     }
-    let answer = served.send(request("POST", "/login", &[FORM], "token=anything&next=%2Fruns")).await;
-    assert_eq!((answer.status.as_u16(), answer.header("location")), (303, "/runs"), "there is nothing to log in to");
+    let response = served.send(request("POST", "/login", &[FORM], "token=anything&next=%2Fruns")).await;
+    assert_eq!(
+        (response.status.as_u16(), response.header("location")),
+        (303, "/runs"),
+        "there is nothing to log in to"
+    );
     let logout = served.send(request("POST", "/logout", &[FORM], &format!("csrf={csrf}"))).await;
     assert_eq!((logout.status.as_u16(), logout.header("location")), (303, "/"));
 }
@@ -205,8 +209,8 @@ async fn without_a_token_only_this_machines_names_are_answered_to() {
     let served = Served::open();
     for host in ["evil.example", "evil.example:4780", "localhost.evil.example", "10.0.0.7:4780", ""] {
         for path in ["/", "/api/v1/syncs", "/healthz", "/login"] {
-            let answer = served.send(request("GET", path, &[("host", host)], "")).await;
-            assert_eq!(answer.error_status(), 421, "{host} {path}");
+            let response = served.send(request("GET", path, &[("host", host)], "")).await;
+            assert_eq!(response.error_status(), 421, "{host} {path}");
         }
         let run = request("POST", "/api/v1/syncs/accounts/runs", &[("host", host)], "");
         assert_eq!(served.send(run).await.error_status(), 421, "{host}");
@@ -217,8 +221,8 @@ async fn without_a_token_only_this_machines_names_are_answered_to() {
     let guarded = Served::guarded();
     let (host, bearer) = (("host", "groupcast.example.com"), format!("Bearer {TOKEN}"));
     let about = request("GET", "/api/v1/about", &[host, ("authorization", &bearer)], "");
-    assert_eq!(guarded.send(about).await.status, 200, "with a token the name says nothing");
-    assert!(served.service.asked().is_empty());
+    assert_eq!(guarded.send(about).await.status, 200, "with a token the name does not matter");
+    assert!(served.service.requests().is_empty());
 }
 
 #[tokio::test]
@@ -245,7 +249,7 @@ async fn another_site_cannot_use_the_api_through_a_browser() {
     }
     let own = [("origin", "http://localhost:4780"), ("sec-fetch-site", "same-origin"), json];
     assert_eq!(served.send(request("POST", "/api/v1/syncs/accounts/runs", &own, "{}")).await.status, 202);
-    assert_eq!(served.service.asked().len(), 1);
+    assert_eq!(served.service.requests().len(), 1);
 }
 
 /// Behind a reverse proxy all callers have one address: a client with an old token must not lock out the others.
@@ -255,9 +259,9 @@ async fn after_ten_wrong_tokens_further_wrong_ones_wait_and_the_right_one_passes
     for _ in 0..10 {
         assert_eq!(send_token(&served, "wrong-wrong-wrong").await.error_status(), 401);
     }
-    let answer = send_token(&served, "wrong-wrong-wrong").await;
-    assert_eq!((answer.error_status(), answer.header("retry-after")), (429, "61"));
-    assert_eq!(answer.message(), "too many failed logins: try again in 61 s");
+    let response = send_token(&served, "wrong-wrong-wrong").await;
+    assert_eq!((response.error_status(), response.header("retry-after")), (429, "61"));
+    assert_eq!(response.message(), "too many failed logins: try again in 61 s");
     let login = served.send(request("POST", "/login", &[FORM, HTML], "token=wrong-wrong-wrong")).await;
     assert_eq!(login.status, 429);
     assert!(login.body.contains("too many failed logins: try again in 61 s"), "{}", login.body);

@@ -15,7 +15,7 @@ async fn document() -> Value {
     Served::open().get("/api/v1/openapi.json").await.json()
 }
 
-/// What `{"$ref": "#/…"}` stands for.
+/// The target of `{"$ref": "#/…"}`.
 fn resolved<'a>(document: &'a Value, value: &'a Value) -> &'a Value {
     match value["$ref"].as_str() {
         Some(at) => document.pointer(at.strip_prefix('#').unwrap()).unwrap_or_else(|| panic!("{at} leads nowhere")),
@@ -41,7 +41,7 @@ const KEYWORDS: [&str; 14] = [
     "uniqueItems",
 ];
 
-/// Checks a value against a schema: everything it says, and nothing it does not say.
+/// Checks a value against a schema: everything in the schema, and nothing beyond it.
 fn check(document: &Value, schema: &Value, value: &Value, place: &str) -> Result<(), String> {
     let wrong = |what: String| Err(format!("{place}: {what}: {value}"));
     let keywords = schema.as_object().unwrap();
@@ -60,8 +60,8 @@ fn check(document: &Value, schema: &Value, value: &Value, place: &str) -> Result
             wrong(format!("{fitting} of its choices fit: {why:?}"))
         };
     }
-    if let Some(words) = schema["enum"].as_array()
-        && !words.contains(value)
+    if let Some(values) = schema["enum"].as_array()
+        && !values.contains(value)
     {
         return wrong("not one of its values".to_owned());
     }
@@ -116,13 +116,16 @@ fn check(document: &Value, schema: &Value, value: &Value, place: &str) -> Result
     Ok(())
 }
 
-/// Every operation: path, method, what the document says of it.
+/// Every operation: path, method, description.
 fn operations(document: &Value) -> Vec<(String, String, &Value)> {
     let paths = document["paths"].as_object().unwrap();
     paths
         .iter()
         .flat_map(|(path, item)| {
-            item.as_object().unwrap().iter().map(move |(method, told)| (path.clone(), method.to_uppercase(), told))
+            item.as_object()
+                .unwrap()
+                .iter()
+                .map(move |(method, described)| (path.clone(), method.to_uppercase(), described))
         })
         .collect()
 }
@@ -136,11 +139,11 @@ fn concrete(path: &str) -> String {
 #[tokio::test]
 async fn the_document_and_the_router_have_the_same_routes() {
     let document = document().await;
-    let told: BTreeSet<(String, String)> =
+    let described: BTreeSet<(String, String)> =
         operations(&document).into_iter().map(|(path, method, _)| (path, method)).collect();
     let served: BTreeSet<(String, String)> =
         routes::table().iter().map(|route| (route.path.replace("{*", "{"), route.method.to_owned())).collect();
-    assert_eq!(told, served);
+    assert_eq!(described, served);
     assert_eq!(document["info"]["version"], env!("CARGO_PKG_VERSION"));
     assert_eq!(document["openapi"], "3.1.0");
 }
@@ -150,15 +153,16 @@ async fn every_response_fits_its_schema() {
     let (document, served) = (document().await, Served::open());
     for (path, method, operation) in operations(&document) {
         let place = format!("{method} {path}");
-        let answer = served.send(request(&method, &concrete(&path), &[], "")).await;
-        let status = answer.status.as_u16();
-        assert!(answer.status.is_success(), "{place}: {status} {}", answer.body);
-        let told = resolved(&document, &operation["responses"][status.to_string()]);
-        let content = told["content"].as_object().unwrap_or_else(|| panic!("{place}: {status} is not in the document"));
+        let response = served.send(request(&method, &concrete(&path), &[], "")).await;
+        let status = response.status.as_u16();
+        assert!(response.status.is_success(), "{place}: {status} {}", response.body);
+        let described = resolved(&document, &operation["responses"][status.to_string()]);
+        let content =
+            described["content"].as_object().unwrap_or_else(|| panic!("{place}: {status} is not in the document"));
         let (media_type, content) = content.iter().next().unwrap();
-        let given = answer.header("content-type").split(';').next().unwrap().to_owned();
+        let given = response.header("content-type").split(';').next().unwrap().to_owned();
         assert_eq!(&given, media_type, "{place}");
-        let body = if given == "application/json" { answer.json() } else { Value::String(answer.body.clone()) };
+        let body = if given == "application/json" { response.json() } else { Value::String(response.body.clone()) };
         check(&document, &content["schema"], &body, &place).unwrap();
     }
     let dry = served.post("/api/v1/syncs/accounts/runs", r#"{"dry_run": true}"#).await;
@@ -190,7 +194,7 @@ async fn every_error_is_in_the_document_with_its_shape() {
     let (document, served) = (document().await, Served::open());
     let guarded = Served::guarded();
     let schema = json!({"$ref": "#/components/schemas/Error"});
-    let told = |path: &str, method: &str, status: u16| {
+    let described = |path: &str, method: &str, status: u16| {
         document["paths"][path][method]["responses"].get(status.to_string()).is_some()
     };
     let runs = "/api/v1/syncs/{sync}/runs";
@@ -198,14 +202,14 @@ async fn every_error_is_in_the_document_with_its_shape() {
     let mut syncs: Vec<String> = Kind::ALL.iter().map(|kind| format!("fails-{}", kind.name())).collect();
     syncs.extend(["busy", "invalid", "unknown", "panics"].map(str::to_owned));
     for sync in syncs {
-        let answer = served.post(&format!("/api/v1/syncs/{sync}/runs"), "").await;
-        check(&document, &schema, &answer.json(), &sync).unwrap();
-        assert!(told(runs, "post", answer.error_status()), "{sync}: {}", answer.error_status());
-        seen.insert(answer.error_status());
+        let response = served.post(&format!("/api/v1/syncs/{sync}/runs"), "").await;
+        check(&document, &schema, &response.json(), &sync).unwrap();
+        assert!(described(runs, "post", response.error_status()), "{sync}: {}", response.error_status());
+        seen.insert(response.error_status());
     }
     let path = "/api/v1/syncs/accounts/runs";
     let too_large = format!("\"{}\"", "x".repeat(70_000));
-    for answer in [
+    for response in [
         served.post(path, "{").await,
         served.post(path, &too_large).await,
         served.send(request("POST", path, &[("content-type", "text/plain")], "{}")).await,
@@ -213,9 +217,9 @@ async fn every_error_is_in_the_document_with_its_shape() {
         served.send(request("POST", path, &[("host", "evil.example")], "")).await,
         guarded.post(path, "").await,
     ] {
-        check(&document, &schema, &answer.json(), path).unwrap();
-        assert!(told(runs, "post", answer.error_status()), "{}", answer.error_status());
-        seen.insert(answer.error_status());
+        check(&document, &schema, &response.json(), path).unwrap();
+        assert!(described(runs, "post", response.error_status()), "{}", response.error_status());
+        seen.insert(response.error_status());
     }
     let expected = [400, 401, 403, 404, 409, 413, 415, 421, 500, 502, 503];
     assert_eq!(seen.into_iter().collect::<Vec<_>>(), expected);

@@ -18,7 +18,7 @@ use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
 use serde_json::Value;
 
-use super::auth::Session;
+use super::auth::PageSession;
 use super::{ServerSettings, router};
 use crate::io::{Clock, SystemClock};
 use crate::secret::Secret;
@@ -27,13 +27,13 @@ use service::Fake;
 const TOKEN: &str = "0123456789abcdef-secret";
 
 /// A response.
-struct Answer {
+struct TestResponse {
     status: StatusCode,
     headers: HeaderMap,
     body: String,
 }
 
-impl Answer {
+impl TestResponse {
     fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.body))
     }
@@ -85,17 +85,17 @@ impl Served {
         Served::new(&ServerSettings::new(Some(Secret::new(TOKEN))).with_pages(pages()))
     }
 
-    async fn send(&self, mut request: Request<Body>) -> Answer {
+    async fn send(&self, mut request: Request<Body>) -> TestResponse {
         let local = header::HeaderValue::from_static("localhost:4780");
         request.headers_mut().entry(header::HOST).or_insert(local);
-        answer(self.router.call(request).await.unwrap()).await
+        read(self.router.call(request).await.unwrap()).await
     }
 
-    async fn get(&self, path: &str) -> Answer {
+    async fn get(&self, path: &str) -> TestResponse {
         self.send(request("GET", path, &[], "")).await
     }
 
-    async fn post(&self, path: &str, body: &str) -> Answer {
+    async fn post(&self, path: &str, body: &str) -> TestResponse {
         let json = [("content-type", "application/json")];
         self.send(request("POST", path, if body.is_empty() { &[] } else { &json }, body)).await
     }
@@ -107,18 +107,18 @@ fn request(method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Re
     request.body(Body::from(body.to_owned())).unwrap()
 }
 
-async fn answer(response: Response<Body>) -> Answer {
+async fn read(response: Response<Body>) -> TestResponse {
     let (parts, body) = response.into_parts();
     let body = axum::body::to_bytes(body, usize::MAX).await.unwrap();
-    Answer { status: parts.status, headers: parts.headers, body: String::from_utf8(body.to_vec()).unwrap() }
+    TestResponse { status: parts.status, headers: parts.headers, body: String::from_utf8(body.to_vec()).unwrap() }
 }
 
 /// Pages as the console has them: they show the session that authentication attached.
 fn pages() -> Router {
-    async fn show(Extension(session): Extension<Session>) -> Html<String> {
+    async fn show(Extension(session): Extension<PageSession>) -> Html<String> {
         Html(format!("csrf={} logged_in={}", session.csrf, session.logged_in))
     }
-    async fn echo(Extension(_): Extension<Session>, form: String) -> Html<String> {
+    async fn echo(Extension(_): Extension<PageSession>, form: String) -> Html<String> {
         Html(format!("form: {form}"))
     }
     Router::new()

@@ -7,7 +7,7 @@ use axum::body::Body;
 use axum::http::header;
 
 use super::{Served, ServerSettings, TOKEN, pages, request};
-use crate::server::http::RequestLimits;
+use crate::server::http::HttpLimits;
 use crate::service::api::METRICS_CONTENT_TYPE;
 
 #[tokio::test]
@@ -43,36 +43,36 @@ async fn a_request_reaches_the_service_unchanged() {
         ("GET", "/api/v1/syncs/accounts/rejected?after=a%20b", "", r#"rejected Some("accounts") 100 after a b"#.to_owned()),
         ("GET", "/api/v1/syncs/accounts/groups/acme?before=7", "", "group accounts acme 20 before 7".to_owned()),
         ("GET", "/api/v1/syncs/accounts/groups?key=x&before=0", "", "group accounts x 20 before 0".to_owned()),
-        ("GET", "/api/v1/runs/r1/groups", "", "said r1 None 0 100".to_owned()),
-        ("GET", "/api/v1/runs/r1/groups?outcome=rejected&from=9223372036854775807&count=2", "", r#"said r1 Some("rejected") 9223372036854775807 2"#.to_owned()),
+        ("GET", "/api/v1/runs/r1/groups", "", "changes r1 None 0 100".to_owned()),
+        ("GET", "/api/v1/runs/r1/groups?outcome=rejected&from=9223372036854775807&count=2", "", r#"changes r1 Some("rejected") 9223372036854775807 2"#.to_owned()),
         ("GET", "/api/v1/syncs/accounts/groups/acme", "", "group accounts acme 20".to_owned()),
         ("GET", "/api/v1/syncs/accounts/groups/a/b//c%20d?count=5", "", "group accounts a/b//c d 5".to_owned()),
         ("GET", "/api/v1/syncs/accounts/groups/a%2Fb%3F%C3%A4", "", "group accounts a/b?ä 20".to_owned()),
         ("GET", "/api/v1/syncs/accounts/groups?key=..%2F.%20x", "", "group accounts ../. x 20".to_owned()),
     ] {
         let json = [("content-type", "application/json")];
-        let answer = served.send(request(method, path, if body.is_empty() { &[] } else { &json }, body)).await;
-        assert!(answer.status.is_success(), "{method} {path}: {} {}", answer.status, answer.body);
-        assert_eq!(served.service.asked().last().unwrap(), &expected, "{method} {path}");
+        let response = served.send(request(method, path, if body.is_empty() { &[] } else { &json }, body)).await;
+        assert!(response.status.is_success(), "{method} {path}: {} {}", response.status, response.body);
+        assert_eq!(served.service.requests().last().unwrap(), &expected, "{method} {path}");
     }
 }
 
 #[tokio::test]
 async fn an_enqueued_run_has_a_location() {
     let served = Served::open();
-    let answer = served.post("/api/v1/syncs/accounts/runs", "").await;
-    assert_eq!(answer.status, 202);
-    assert_eq!(answer.header("location"), "/api/v1/runs/r4");
-    assert_eq!(answer.json(), serde_json::json!({"sync": "accounts", "run": "r4", "joined": true}));
-    let answer = served.post("/api/v1/runs/r2/cancel", "").await;
-    assert_eq!((answer.status.as_u16(), answer.json()), (202, serde_json::json!({"run": "r2"})));
+    let response = served.post("/api/v1/syncs/accounts/runs", "").await;
+    assert_eq!(response.status, 202);
+    assert_eq!(response.header("location"), "/api/v1/runs/r4");
+    assert_eq!(response.json(), serde_json::json!({"sync": "accounts", "run": "r4", "joined": true}));
+    let response = served.post("/api/v1/runs/r2/cancel", "").await;
+    assert_eq!((response.status.as_u16(), response.json()), (202, serde_json::json!({"run": "r2"})));
 }
 
 #[tokio::test]
 async fn what_cannot_be_read_is_refused_before_it_reaches_the_service() {
     let served = Served::open();
     let runs = "/api/v1/syncs/accounts/runs";
-    for (path, body, words) in [
+    for (path, body, text) in [
         (runs, "{", "line 1 column 1"),
         (runs, "[true]", "not a JSON object"),
         (runs, "null", "not a JSON object"),
@@ -94,9 +94,9 @@ async fn what_cannot_be_read_is_refused_before_it_reaches_the_service() {
         ("/api/v1/syncs/accounts/pause?for=1h", "", "`for`"),
         ("/api/v1/runs/r2/cancel", "{\"now\": true}", "`now`"),
     ] {
-        let answer = served.post(path, body).await;
-        assert_eq!(answer.error_status(), 400, "{path} {body}");
-        assert!(answer.message().contains(words), "{path} {body}: {}", answer.message());
+        let response = served.post(path, body).await;
+        assert_eq!(response.error_status(), 400, "{path} {body}");
+        assert!(response.message().contains(text), "{path} {body}: {}", response.message());
     }
     for path in [
         "/api/v1/runs?count=0",
@@ -118,7 +118,7 @@ async fn what_cannot_be_read_is_refused_before_it_reaches_the_service() {
     ] {
         assert_eq!(served.get(path).await.error_status(), 400, "{path}");
     }
-    assert!(served.service.asked().is_empty(), "{:?}", served.service.asked());
+    assert!(served.service.requests().is_empty(), "{:?}", served.service.requests());
 }
 
 #[tokio::test]
@@ -139,11 +139,11 @@ async fn a_body_must_be_declared_to_be_json() {
             ("APPLICATION/JSON", "{}", 200),
             ("application/json", "", 200),
         ] {
-            let answer = served.send(request("POST", path, &[("content-type", media_type)], body)).await;
+            let response = served.send(request("POST", path, &[("content-type", media_type)], body)).await;
             if expected == 200 {
-                assert!(answer.status.is_success(), "{path} {media_type} {body}: {}", answer.status);
+                assert!(response.status.is_success(), "{path} {media_type} {body}: {}", response.status);
             } else {
-                assert_eq!(answer.error_status(), expected, "{path} {media_type} {body}");
+                assert_eq!(response.error_status(), expected, "{path} {media_type} {body}");
             }
         }
         assert_eq!(served.send(request("POST", path, &[], "{}")).await.error_status(), 415, "{path}");
@@ -167,9 +167,9 @@ async fn unknown_paths_and_methods_have_their_status() {
         "/nothing",
         "/API/v1/about",
     ] {
-        let answer = served.get(path).await;
-        assert_eq!(answer.error_status(), 404, "{path}");
-        assert!(answer.message().contains(path), "{}", answer.message());
+        let response = served.get(path).await;
+        assert_eq!(response.error_status(), 404, "{path}");
+        assert!(response.message().contains(path), "{}", response.message());
     }
     for (method, path, allow) in [
         ("DELETE", "/api/v1/runs/r1", "GET,HEAD"),
@@ -181,9 +181,9 @@ async fn unknown_paths_and_methods_have_their_status() {
         ("POST", "/metrics", "GET,HEAD"),
         ("TRACE", "/api/v1/about", "GET,HEAD"),
     ] {
-        let answer = served.send(request(method, path, &[], "")).await;
-        assert_eq!(answer.error_status(), 405, "{method} {path}");
-        let mut allowed: Vec<&str> = answer.header("allow").split(',').map(str::trim).collect();
+        let response = served.send(request(method, path, &[], "")).await;
+        assert_eq!(response.error_status(), 405, "{method} {path}");
+        let mut allowed: Vec<&str> = response.header("allow").split(',').map(str::trim).collect();
         allowed.sort_unstable();
         assert_eq!(allowed.join(","), allow, "{method} {path}");
     }
@@ -206,7 +206,7 @@ async fn each_service_error_has_its_status() {
         ("fails-interrupted", 503, "interrupted"),
         ("fails-bug", 500, "bug"),
     ] {
-        for answer in [
+        for response in [
             served.get(&format!("/api/v1/syncs/{sync}")).await,
             served.get(&format!("/api/v1/syncs/{sync}/plan")).await,
             served.get(&format!("/api/v1/syncs/{sync}/runs")).await,
@@ -216,10 +216,10 @@ async fn each_service_error_has_its_status() {
             served.post(&format!("/api/v1/syncs/{sync}/pause"), "").await,
             served.post(&format!("/api/v1/syncs/{sync}/resume"), "").await,
         ] {
-            assert_eq!(answer.error_status(), status, "{sync}");
-            assert_eq!(answer.json()["error"]["kind"], kind, "{sync}");
-            assert!(answer.message().starts_with("sync accounts: "), "{}", answer.message());
-            assert_eq!(answer.headers.contains_key("retry-after"), status == 503, "{sync}");
+            assert_eq!(response.error_status(), status, "{sync}");
+            assert_eq!(response.json()["error"]["kind"], kind, "{sync}");
+            assert!(response.message().starts_with("sync accounts: "), "{}", response.message());
+            assert_eq!(response.headers.contains_key("retry-after"), status == 503, "{sync}");
         }
     }
     assert_eq!(served.get("/api/v1/runs/unknown").await.error_status(), 404);
@@ -229,15 +229,12 @@ async fn each_service_error_has_its_status() {
 
 #[tokio::test]
 async fn a_handler_that_panics_or_takes_too_long_gets_a_response() {
-    let limits = RequestLimits {
-        response: Duration::from_millis(50),
-        plan: Duration::from_millis(800),
-        ..RequestLimits::default()
-    };
+    let limits =
+        HttpLimits { response: Duration::from_millis(50), plan: Duration::from_millis(800), ..HttpLimits::default() };
     let served = Served::new(&ServerSettings { limits, ..ServerSettings::default() });
-    let answer = served.get("/api/v1/syncs/panics").await;
-    assert_eq!((answer.error_status(), answer.json()["error"]["kind"].as_str()), (500, Some("bug")));
-    assert!(!answer.body.contains("on purpose"), "{}", answer.body);
+    let response = served.get("/api/v1/syncs/panics").await;
+    assert_eq!((response.error_status(), response.json()["error"]["kind"].as_str()), (500, Some("bug")));
+    assert!(!response.body.contains("on purpose"), "{}", response.body);
     assert_eq!(served.get("/api/v1/syncs/never").await.error_status(), 504);
     assert_eq!(served.get("/api/v1/syncs/slow").await.error_status(), 504);
     assert_eq!(served.post("/api/v1/syncs/slow/runs", "").await.error_status(), 504, "starting a run is not a plan");
@@ -249,20 +246,20 @@ async fn a_handler_that_panics_or_takes_too_long_gets_a_response() {
 #[tokio::test]
 async fn health_needs_no_token_and_readiness_gives_its_reason() {
     for served in [Served::open(), Served::guarded()] {
-        let answer = served.get("/healthz").await;
-        assert_eq!((answer.status.as_u16(), answer.body.as_str()), (200, "ok\n"));
+        let response = served.get("/healthz").await;
+        assert_eq!((response.status.as_u16(), response.body.as_str()), (200, "ok\n"));
         assert_eq!(served.get("/readyz").await.status, 200);
         served.service.unready.store(true, Ordering::Relaxed);
-        let answer = served.get("/readyz").await;
-        assert_eq!(answer.error_status(), 503);
-        assert!(answer.message().contains("not open yet"));
+        let response = served.get("/readyz").await;
+        assert_eq!(response.error_status(), 503);
+        assert!(response.message().contains("not open yet"));
         assert_eq!(served.get("/healthz").await.status, 200);
     }
     let served = Served::guarded();
     let bearer = format!("Bearer {TOKEN}");
-    let answer = served.send(request("GET", "/metrics", &[("authorization", &bearer)], "")).await;
-    assert_eq!(answer.header("content-type"), METRICS_CONTENT_TYPE);
-    assert!(answer.body.ends_with("# EOF\n"));
+    let response = served.send(request("GET", "/metrics", &[("authorization", &bearer)], "")).await;
+    assert_eq!(response.header("content-type"), METRICS_CONTENT_TYPE);
+    assert!(response.body.ends_with("# EOF\n"));
     assert_eq!(served.get("/metrics").await.error_status(), 401);
 }
 
@@ -279,15 +276,15 @@ async fn every_response_has_the_headers_that_restrict_browsers() {
         "/nothing",
         "/api/v1/syncs/panics",
     ] {
-        let answer = served.get(path).await;
-        assert_eq!(answer.header("x-content-type-options"), "nosniff", "{path}");
-        assert_eq!(answer.header("referrer-policy"), "no-referrer", "{path}");
-        assert_eq!(answer.header("cache-control"), "no-store", "{path}");
-        assert_eq!(answer.header("x-frame-options"), "DENY", "{path}");
+        let response = served.get(path).await;
+        assert_eq!(response.header("x-content-type-options"), "nosniff", "{path}");
+        assert_eq!(response.header("referrer-policy"), "no-referrer", "{path}");
+        assert_eq!(response.header("cache-control"), "no-store", "{path}");
+        assert_eq!(response.header("x-frame-options"), "DENY", "{path}");
         let page = ["/", "/login"].contains(&path);
-        let policy = answer.header("content-security-policy");
+        let policy = response.header("content-security-policy");
         assert_eq!(policy.starts_with("default-src 'none'; style-src 'self';"), page, "{path}");
-        assert!(answer.headers.keys().all(|name| !name.as_str().starts_with("access-control")), "{path}");
+        assert!(response.headers.keys().all(|name| !name.as_str().starts_with("access-control")), "{path}");
     }
     let origin = [("origin", "http://localhost:4780"), ("access-control-request-method", "POST")];
     let preflight = served.send(request("OPTIONS", "/api/v1/syncs/accounts/runs", &origin, "")).await;
@@ -298,20 +295,19 @@ async fn every_response_has_the_headers_that_restrict_browsers() {
 async fn a_browser_that_wants_a_page_gets_text_instead_of_json() {
     let served = Served::open();
     let html = [("accept", "text/html,application/xhtml+xml")];
-    let answer = served.send(request("GET", "/nothing", &html, "")).await;
-    assert_eq!(answer.status, 404);
-    assert_eq!(answer.header("content-type"), "text/plain; charset=utf-8");
-    assert!(answer.body.starts_with("404 Not Found\n\n/nothing not found\n"), "{}", answer.body);
-    let answer = served.send(request("GET", "/api/v1/nothing", &html, "")).await;
-    assert_eq!(answer.error_status(), 404, "the API speaks JSON to everyone");
+    let response = served.send(request("GET", "/nothing", &html, "")).await;
+    assert_eq!(response.status, 404);
+    assert_eq!(response.header("content-type"), "text/plain; charset=utf-8");
+    assert!(response.body.starts_with("404 Not Found\n\n/nothing not found\n"), "{}", response.body);
+    let response = served.send(request("GET", "/api/v1/nothing", &html, "")).await;
+    assert_eq!(response.error_status(), 404, "the API returns JSON to everyone");
     // The console writes them as pages.
-    let painted =
-        ServerSettings::new(None).with_pages(pages()).with_error_page(|words| format!("<p>{}", words.message));
+    let painted = ServerSettings::new(None).with_pages(pages()).with_error_page(|text| format!("<p>{}", text.message));
     let served = Served::new(&painted);
-    let answer = served.send(request("GET", "/nothing", &html, "")).await;
-    assert_eq!((answer.status.as_u16(), answer.body.as_str()), (404, "<p>/nothing not found"));
-    assert_eq!(answer.header("content-type"), "text/html; charset=utf-8");
-    assert!(answer.header("content-security-policy").contains("style-src 'self'"), "it is a page like any other");
+    let response = served.send(request("GET", "/nothing", &html, "")).await;
+    assert_eq!((response.status.as_u16(), response.body.as_str()), (404, "<p>/nothing not found"));
+    assert_eq!(response.header("content-type"), "text/html; charset=utf-8");
+    assert!(response.header("content-security-policy").contains("style-src 'self'"), "it is a page like any other");
 }
 
 #[tokio::test]
@@ -342,9 +338,9 @@ async fn bodies_are_bounded_wherever_they_go() {
     assert_eq!(served.post("/api/v1/syncs/accounts/runs", &fits).await.status, 202);
     for path in ["/api/v1/syncs/accounts/runs", "/api/v1/nothing", "/login", "/nothing"] {
         let form = [("content-type", "application/x-www-form-urlencoded")];
-        let answer = served.send(request("POST", path, &form, &format!("{fits} "))).await;
-        assert_eq!(answer.error_status(), 413, "{path}");
-        assert_eq!(answer.header("connection"), "close");
+        let response = served.send(request("POST", path, &form, &format!("{fits} "))).await;
+        assert_eq!(response.error_status(), 413, "{path}");
+        assert_eq!(response.header("connection"), "close");
     }
     // Chunks, without a length to look at first.
     let chunks = futures_util::stream::iter((0..100).map(|_| Ok::<_, std::io::Error>(vec![b' '; 1_000])));

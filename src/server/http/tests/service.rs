@@ -25,10 +25,10 @@ use crate::sync::RunOptions;
 use crate::sync::report::{Counts, Detail, OutcomeCounts, error_json};
 use crate::sync::verify::{Drifted, Verified};
 
-/// What was asked of it, one line each; and whether it is ready.
+/// Its requests, one line each, and whether it is ready.
 #[derive(Default)]
 pub(super) struct Fake {
-    pub(super) asked: Mutex<Vec<String>>,
+    pub(super) requests: Mutex<Vec<String>>,
     pub(super) unready: std::sync::atomic::AtomicBool,
 }
 
@@ -38,11 +38,11 @@ fn error(kind: Kind, what: &str) -> Error {
 
 impl Fake {
     fn note(&self, what: String) {
-        self.asked.lock().push(what);
+        self.requests.lock().push(what);
     }
 
-    pub(super) fn asked(&self) -> Vec<String> {
-        self.asked.lock().clone()
+    pub(super) fn requests(&self) -> Vec<String> {
+        self.requests.lock().clone()
     }
 
     /// What a sync of this name does.
@@ -154,7 +154,7 @@ fn sync_view() -> SyncView {
 }
 
 fn detail() -> Detail {
-    // Read back from JSON, as from the ledger; a key that is no part of it would be missing in what is told.
+    // Read back from JSON, as from the ledger; a key that is no part of it would be missing in what is described.
     serde_json::from_value(json!({
         "found": {"rows": 10, "null_keys": 0, "empty_keys": 0, "duplicate_rows": 2, "duplicate_examples": ["a"], "synced": 9,
             "new": 1, "changed": 3, "missing": 0, "missing_candidates": 0, "removable": 0, "missing_examples": ["00123"], "new_examples": ["123"], "rejected_unchanged": 0, "unchanged": 6},
@@ -209,7 +209,7 @@ impl Service for Fake {
         Ok(())
     }
 
-    async fn syncs(&self, _fires: usize) -> ServiceResult<Vec<SyncView>> {
+    async fn syncs(&self, _next: usize) -> ServiceResult<Vec<SyncView>> {
         Ok(vec![sync_view(), SyncView { schedule: None, last_run: None, activity: None, ..sync_view() }])
     }
 
@@ -321,7 +321,7 @@ impl Service for Fake {
         from: u64,
         count: u64,
     ) -> ServiceResult<Vec<ChangeView>> {
-        self.note(format!("said {run} {outcome:?} {from} {count}"));
+        self.note(format!("changes {run} {outcome:?} {from} {count}"));
         let empty = ChangeView { reason: None, change: Change::default(), ..said_view("delivered") };
         Ok(vec![said_view(outcome.unwrap_or("adopted")), empty])
     }

@@ -13,39 +13,41 @@ use super::{ServerSettings, TOKEN};
 use crate::error::Result;
 use crate::io::{Clock, SystemClock};
 use crate::secret::Secret;
-use crate::server::http::{RequestLimits, serve};
+use crate::server::http::{HttpLimits, serve};
 
 /// A server on a port of its own.
-struct Running {
+struct RunningServer {
     address: SocketAddr,
     stop: watch::Sender<bool>,
     service: Arc<Fake>,
-    ended: JoinHandle<Result<()>>,
+    finished: JoinHandle<Result<()>>,
 }
 
 /// Short enough for tests, long enough for two busy cores.
-fn short() -> RequestLimits {
-    RequestLimits {
+fn short() -> HttpLimits {
+    HttpLimits {
         idle_min: Duration::from_secs(5),
         head: Duration::from_millis(600),
         body: Duration::from_millis(600),
         write: Duration::from_millis(600),
         grace: Duration::from_millis(1_500),
-        ..RequestLimits::default()
+        ..HttpLimits::default()
     }
 }
 
-async fn start(settings: ServerSettings) -> Running {
+async fn start(settings: ServerSettings) -> RunningServer {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (address, service) = (listener.local_addr().unwrap(), Arc::new(Fake::default()));
     let (stop, stopped) = watch::channel(false);
-    let asked = Arc::clone(&service);
-    let ended =
-        tokio::spawn(async move { serve(listener, asked, &settings, Arc::new(SystemClock::start()), stopped).await });
-    Running { address, stop, service, ended }
+    let requests = Arc::clone(&service);
+    let finished =
+        tokio::spawn(
+            async move { serve(listener, requests, &settings, Arc::new(SystemClock::start()), stopped).await },
+        );
+    RunningServer { address, stop, service, finished }
 }
 
-async fn start_with(limits: RequestLimits) -> Running {
+async fn start_with(limits: HttpLimits) -> RunningServer {
     start(ServerSettings { limits, ..ServerSettings::default() }).await
 }
 
@@ -67,7 +69,7 @@ fn rest(stream: &mut TcpStream) -> String {
     String::from_utf8_lossy(&all).into_owned()
 }
 
-/// One answer of a connection that stays open: head and body.
+/// One response of a connection that stays open: head and body.
 fn one(stream: &mut TcpStream) -> String {
     let (mut all, mut byte) = (Vec::new(), [0]);
     while !all.ends_with(b"\r\n\r\n") {
@@ -81,12 +83,16 @@ fn one(stream: &mut TcpStream) -> String {
     head + &String::from_utf8(body).unwrap()
 }
 
-fn status(answer: &str) -> u16 {
-    answer.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or_else(|| panic!("no status: {answer:?}"))
+fn status(response: &str) -> u16 {
+    response
+        .split(' ')
+        .nth(1)
+        .and_then(|status| status.parse().ok())
+        .unwrap_or_else(|| panic!("no status: {response:?}"))
 }
 
 /// Sends a request on a connection of its own.
-fn ask(address: SocketAddr, text: &str) -> String {
+fn fetch(address: SocketAddr, text: &str) -> String {
     let mut stream = connect(address);
     stream.write_all(text.as_bytes()).unwrap();
     rest(&mut stream)
@@ -121,13 +127,13 @@ async fn a_connection_serves_several_requests() {
         let mut stream = connect(address);
         for _ in 0..3 {
             stream.write_all(b"GET /api/v1/about HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
-            let answer = one(&mut stream);
-            assert_eq!(status(&answer), 200);
-            assert!(answer.contains("\"version\""), "{answer}");
+            let response = one(&mut stream);
+            assert_eq!(status(&response), 200);
+            assert!(response.contains("\"version\""), "{response}");
         }
         stream.write_all(b"HEAD /api/v1/about HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
-        let answer = rest(&mut stream);
-        assert!(answer.ends_with("\r\n\r\n") && answer.to_lowercase().contains("content-length: "), "{answer}");
+        let response = rest(&mut stream);
+        assert!(response.ends_with("\r\n\r\n") && response.to_lowercase().contains("content-length: "), "{response}");
         // A panic closes nothing either.
         let mut stream = connect(address);
         for (path, expected) in [("/api/v1/syncs/panics", 500), ("/api/v1/about", 200)] {
@@ -150,15 +156,15 @@ async fn slow_heads_and_idle_connections_are_closed() {
             }
             wait(Duration::from_millis(30));
         }
-        let answer = rest(&mut dripping);
-        assert!(!answer.contains("200"), "{answer}");
+        let response = rest(&mut dripping);
+        assert!(!response.contains("200"), "{response}");
         let mut silent = connect(address);
         assert_eq!(rest(&mut silent), "");
         let mut idle = connect(address);
         idle.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
         assert_eq!(status(&one(&mut idle)), 200);
         assert_eq!(rest(&mut idle), "");
-        assert_eq!(status(&ask(address, &get("/healthz"))), 200);
+        assert_eq!(status(&fetch(address, &get("/healthz"))), 200);
     })
     .await;
 }
@@ -182,12 +188,12 @@ async fn slow_and_oversized_bodies_are_answered_and_closed() {
             }
             wait(Duration::from_millis(30));
         }
-        let answer = rest(&mut dripping);
-        assert_eq!(status(&answer), 408, "{answer}");
-        assert!(answer.contains("\"advice\""), "{answer}");
+        let response = rest(&mut dripping);
+        assert_eq!(status(&response), 408, "{response}");
+        assert!(response.contains("\"advice\""), "{response}");
 
-        assert_eq!(status(&ask(address, &post(path, &" ".repeat(65_537)))), 413);
-        assert_eq!(status(&ask(address, &post(path, &" ".repeat(1_000_000)))), 413);
+        assert_eq!(status(&fetch(address, &post(path, &" ".repeat(65_537)))), 413);
+        assert_eq!(status(&fetch(address, &post(path, &" ".repeat(1_000_000)))), 413);
         let mut huge = connect(address);
         huge.write_all(head(10_000_000_000).as_bytes()).unwrap();
         let chunk = vec![b' '; 64 * 1024];
@@ -197,10 +203,10 @@ async fn slow_and_oversized_bodies_are_answered_and_closed() {
         let mut broken = connect(address);
         broken.write_all(head(100).as_bytes()).unwrap();
         broken.shutdown(Shutdown::Write).unwrap();
-        let answer = rest(&mut broken);
-        assert!(answer.is_empty() || status(&answer) == 400, "{answer}");
-        assert!(service.asked().is_empty());
-        assert_eq!(status(&ask(address, &post(path, "{}"))), 202);
+        let response = rest(&mut broken);
+        assert!(response.is_empty() || status(&response) == 400, "{response}");
+        assert!(service.requests().is_empty());
+        assert_eq!(status(&fetch(address, &post(path, "{}"))), 202);
     })
     .await;
 }
@@ -226,34 +232,34 @@ async fn nonsense_is_answered_or_closed_and_harms_nobody() {
             let mut stream = connect(address);
             // The server may close while it is still being sent to.
             let _ = stream.write_all(text.as_bytes());
-            let answer = rest(&mut stream);
+            let response = rest(&mut stream);
             let shown: String = text.chars().take(80).collect();
             match expected {
-                Some(expected) if !answer.is_empty() => assert_eq!(status(&answer), expected, "{shown}: {answer}"),
-                _ => assert!(!answer.contains(" 200 "), "{shown}: {answer}"),
+                Some(expected) if !response.is_empty() => assert_eq!(status(&response), expected, "{shown}: {response}"),
+                _ => assert!(!response.contains(" 200 "), "{shown}: {response}"),
             }
         }
-        assert_eq!(status(&ask(address, &get("/healthz"))), 200);
+        assert_eq!(status(&fetch(address, &get("/healthz"))), 200);
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn many_at_once_are_all_served_by_few_connections() {
-    let running = start_with(RequestLimits { connections: 4, ..short() }).await;
+    let running = start_with(HttpLimits { connections: 4, ..short() }).await;
     let address = running.address;
-    let asking: Vec<_> = (0..64)
-        .map(|_| spawn_blocking(move || status(&ask(address, &post("/api/v1/syncs/accounts/runs", "{}")))))
+    let fetching: Vec<_> = (0..64)
+        .map(|_| spawn_blocking(move || status(&fetch(address, &post("/api/v1/syncs/accounts/runs", "{}")))))
         .collect();
-    for asked in asking {
-        assert_eq!(asked.await.unwrap(), 202);
+    for requests in fetching {
+        assert_eq!(requests.await.unwrap(), 202);
     }
-    assert_eq!(running.service.asked().len(), 64);
+    assert_eq!(running.service.requests().len(), 64);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn further_connections_wait_while_all_are_being_answered() {
-    let limits = RequestLimits { connections: 2, head: Duration::from_secs(60), ..short() };
+    let limits = HttpLimits { connections: 2, head: Duration::from_secs(60), ..short() };
     let running = start_with(limits).await;
     let (address, service) = (running.address, Arc::clone(&running.service));
     client(move || {
@@ -264,8 +270,8 @@ async fn further_connections_wait_while_all_are_being_answered() {
         };
         let (first, _second) = (open(address), open(address));
         let clock = SystemClock::start();
-        while service.asked().len() < 2 {
-            assert!(clock.elapsed() < Duration::from_secs(20), "both are being answered");
+        while service.requests().len() < 2 {
+            assert!(clock.elapsed() < Duration::from_secs(20), "both requests are in flight");
             wait(Duration::from_millis(5));
         }
         let mut third = connect(address);
@@ -291,10 +297,9 @@ const SLOW: [&str; 4] = [
 
 #[tokio::test(flavor = "multi_thread")]
 async fn slow_and_idle_clients_delay_nobody() {
-    // Anonymous is closed for being slow before the test has ended.
+    // No connection is closed for being slow before the test is over.
     let forever = Duration::from_secs(600);
-    let limits =
-        RequestLimits { connections: 32, head: forever, body: forever, write: forever, ..RequestLimits::default() };
+    let limits = HttpLimits { connections: 32, head: forever, body: forever, write: forever, ..HttpLimits::default() };
     let pages = axum::Router::new().route("/big", axum::routing::get(|| async { vec![b'x'; 16 * 1024 * 1024] }));
     let settings = ServerSettings { limits, pages: Some(pages), ..ServerSettings::default() };
     let running = start(settings).await;
@@ -303,15 +308,15 @@ async fn slow_and_idle_clients_delay_nobody() {
         let mut slow = Vec::new();
         for number in 0..400 {
             let mut stream = connect(address);
-            let says = SLOW.get(number % 5).copied();
-            // Answers that are not taken, too.
-            let says = says.unwrap_or("GET /big HTTP/1.1\r\nHost: localhost\r\n\r\n");
+            let text = SLOW.get(number % 5).copied();
+            // Also responses that are not read.
+            let text = text.unwrap_or("GET /big HTTP/1.1\r\nHost: localhost\r\n\r\n");
             // It may have been closed already.
-            let _ = stream.write_all(says.as_bytes());
+            let _ = stream.write_all(text.as_bytes());
             slow.push(stream);
             if number % 10 == 9 {
                 let clock = SystemClock::start();
-                assert_eq!(status(&ask(address, &get("/healthz"))), 200);
+                assert_eq!(status(&fetch(address, &get("/healthz"))), 200);
                 let took = clock.elapsed();
                 assert!(took < Duration::from_secs(1), "{took:?} beside {number} slow clients");
             }
@@ -322,7 +327,7 @@ async fn slow_and_idle_clients_delay_nobody() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_takes_nothing_loses_its_place() {
-    let limits = RequestLimits { connections: 8, head: Duration::from_secs(60), ..short() };
+    let limits = HttpLimits { connections: 8, head: Duration::from_secs(60), ..short() };
     let pages = axum::Router::new().route("/big", axum::routing::get(|| async { vec![b'x'; 64 * 1024 * 1024] }));
     let settings = ServerSettings { limits, pages: Some(pages), ..ServerSettings::default() };
     let running = start(settings).await;
@@ -330,7 +335,7 @@ async fn a_client_that_takes_nothing_loses_its_place() {
     client(move || {
         let mut stalled = connect(address);
         stalled.write_all(b"GET /big HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
-        // Anonymous needs its place: it is given up on all the same.
+        // No other client needs its slot: the connection is closed nevertheless.
         let clock = SystemClock::start();
         while stalled.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").is_ok() {
             assert!(clock.elapsed() < Duration::from_secs(20), "it still holds its place");
@@ -342,10 +347,10 @@ async fn a_client_that_takes_nothing_loses_its_place() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn stopping_lets_requests_in_flight_finish_and_cuts_off_the_rest() {
-    let running = start_with(RequestLimits { head: Duration::from_secs(60), ..short() }).await;
+    let running = start_with(HttpLimits { head: Duration::from_secs(60), ..short() }).await;
     let address = running.address;
-    let slow = spawn_blocking(move || ask(address, &get("/api/v1/syncs/slow")));
-    let never = spawn_blocking(move || ask(address, &get("/api/v1/syncs/never")));
+    let slow = spawn_blocking(move || fetch(address, &get("/api/v1/syncs/slow")));
+    let never = spawn_blocking(move || fetch(address, &get("/api/v1/syncs/never")));
     let idle = spawn_blocking(move || {
         let mut stream = connect(address);
         stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
@@ -356,21 +361,21 @@ async fn stopping_lets_requests_in_flight_finish_and_cuts_off_the_rest() {
     let clock = SystemClock::start();
     running.stop.send(true).unwrap();
     assert_eq!(status(&slow.await.unwrap()), 200, "it was under way");
-    assert_eq!(never.await.unwrap(), "", "it would never have ended");
+    assert_eq!(never.await.unwrap(), "", "it would never have finished");
     assert_eq!(idle.await.unwrap(), "");
-    running.ended.await.unwrap().unwrap();
+    running.finished.await.unwrap().unwrap();
     assert!(clock.elapsed() < Duration::from_secs(10), "{:?}", clock.elapsed());
-    assert!(TcpStream::connect(address).is_err(), "nobody listens any more");
+    assert!(TcpStream::connect(address).is_err(), "the port is closed");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_idle_server_stops_at_once_and_so_does_one_nobody_owns() {
-    let running = start_with(RequestLimits { grace: Duration::from_secs(60), ..short() }).await;
+    let running = start_with(HttpLimits { grace: Duration::from_secs(60), ..short() }).await;
     running.stop.send(true).unwrap();
-    tokio::time::timeout(Duration::from_secs(10), running.ended).await.unwrap().unwrap().unwrap();
+    tokio::time::timeout(Duration::from_secs(10), running.finished).await.unwrap().unwrap().unwrap();
     let running = start_with(short()).await;
     drop(running.stop);
-    tokio::time::timeout(Duration::from_secs(10), running.ended).await.unwrap().unwrap().unwrap();
+    tokio::time::timeout(Duration::from_secs(10), running.finished).await.unwrap().unwrap().unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -380,7 +385,7 @@ async fn wrong_tokens_are_counted_by_the_address_of_the_client() {
     client(move || {
         let about = |token: &str| {
             let head = "GET /api/v1/about HTTP/1.1\r\nHost: groupcast.example\r\nConnection: close";
-            status(&ask(address, &format!("{head}\r\nAuthorization: Bearer {token}\r\n\r\n")))
+            status(&fetch(address, &format!("{head}\r\nAuthorization: Bearer {token}\r\n\r\n")))
         };
         assert_eq!(about(TOKEN), 200);
         for _ in 0..10 {
@@ -388,7 +393,7 @@ async fn wrong_tokens_are_counted_by_the_address_of_the_client() {
         }
         assert_eq!(about("wrong-wrong-wrong"), 429);
         assert_eq!(about(TOKEN), 200);
-        assert_eq!(status(&ask(address, &get("/healthz"))), 200);
+        assert_eq!(status(&fetch(address, &get("/healthz"))), 200);
     })
     .await;
 }
