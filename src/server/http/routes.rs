@@ -248,6 +248,7 @@ struct CancelledRun {
 #[derive(Default)]
 struct SyncsQuery {
     /// How many scheduled times to list of each sync.
+    #[serde(alias = "fires")]
     next: Bounded<0, ITEMS_MAX, { SCHEDULED_TIMES as u64 }>,
 }
 
