@@ -104,7 +104,7 @@ fn serve(project: &Project, service: &LocalService, command: &str, ledger: FileI
     let clock = Arc::new(SystemClock::start());
     tokio::spawn(async move {
         // Only other commands' queries depend on it.
-        drop(http::serve_local(listener, service, hello, http::RequestLimits::default(), clock, stopped).await);
+        drop(http::serve_local(listener, service, hello, http::HttpLimits::default(), clock, stopped).await);
     });
     Ok(Serving { _bound: bound, _stop: stop })
 }

@@ -17,13 +17,11 @@ use crate::delivery::Signal;
 use crate::error::{Error, Kind};
 use crate::ledger::{Access, BackupSummary, Ledger, RunStatus};
 use crate::scheduler::queue::{EnqueueError, SyncState};
-use crate::service::api::{
-    About, EnqueuedRun, PlanStream, ResultStream, Service, ServiceError, ServiceResult, SyncError,
-};
+use crate::service::api::{About, EnqueuedRun, PlanStream, ResultStream, Service, ServiceError, ServiceResult};
 use crate::service::commands;
 use crate::service::job::{Context, Job};
 use crate::service::open;
-use crate::service::queries::{Queries, unknown_run};
+use crate::service::queries::{Queries, sync_errors, unknown_run};
 use crate::service::tracker::Tracker;
 use crate::service::views::{
     ActivityState, ChangeView, ExportedGroup, GroupView, QueuedRunView, RejectedView, RunDetail, RunView, SyncActivity,
@@ -207,20 +205,6 @@ async fn to_the_end<T: Send + 'static>(
 ) -> crate::error::Result<T> {
     let done = tokio::spawn(command).await;
     done.unwrap_or_else(|panic| Err(Error::new(Kind::Bug, "failed to carry out the command").because(panic)))
-}
-
-/// The syncs whose mappings have errors.
-fn sync_errors(project: &Project) -> Vec<SyncError> {
-    let runs = |sync: &str| project.mappings.iter().any(|file| file.mapping.name == sync);
-    let broken = project.broken.iter().filter_map(|broken| Some((broken, project.mistakes(&broken.name)?)));
-    broken
-        .map(|(broken, mistakes)| {
-            let error = Failure::from(mistakes).as_error();
-            let (advice, runs) = (error.advice().map(str::to_owned), runs(&broken.name));
-            let (sync, file) = (broken.name.clone(), broken.file.clone());
-            SyncError { sync, file, error: error.to_string(), advice, runs }
-        })
-        .collect()
 }
 
 #[async_trait]

@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use super::api::{About, EnqueuedRun, PlanStream, ResultStream, RunMonitor, Service, ServiceError, ServiceResult};
 use super::commands;
 use super::job::Context;
-use super::queries::{Queries, unknown_run};
+use super::queries::{Queries, sync_errors, unknown_run};
 use super::tracker::Tracker;
 use super::views::{
     ChangeView, ExportedGroup, GroupView, RejectedView, RunDetail, RunView, SyncActivity, SyncDetail, SyncView,
@@ -149,6 +149,7 @@ impl Service for LocalService {
             config_read_at: *started_at,
             config_problems: None,
             ledger_problem: None,
+            sync_errors: sync_errors(project),
             stopping: false,
             running: self.shared.running.lock().len(),
             parallel_runs: daemon.parallel_runs,

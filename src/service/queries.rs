@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 
-use super::api::{SCHEDULED_TIMES, ServiceError, ServiceResult};
+use super::api::{SCHEDULED_TIMES, ServiceError, ServiceResult, SyncError};
 use super::views::build::{self, SyncRecord};
 use super::views::{ChangeView, GroupView, RejectedView, RunDetail, RunView, SyncDetail, SyncView};
 use crate::config::Project;
@@ -14,7 +14,7 @@ use crate::ledger::{ChangeOutcome, History, RunRecord, SinceSuccess};
 use crate::mapping::{Mapping, MappingFile, When};
 use crate::scheduler::cron::SyncSchedule;
 use crate::scheduler::timetable::{RunHistory, RunSpan, Timetable};
-use crate::service::open;
+use crate::service::open::{self, Failure};
 
 /// Lines of a group's history that are searched for when each trait was last sent.
 const HISTORY_SEARCHED: u64 = 1_000;
@@ -213,4 +213,18 @@ pub fn no_history(sync: &str, key: &str) -> ServiceError {
     ServiceError::NotFound(
         error.advise(format!("`groupcast plan {sync} --group {key}` shows whether the source has it")),
     )
+}
+
+/// The syncs whose mappings have errors, by name.
+pub fn sync_errors(project: &Project) -> Vec<SyncError> {
+    let runs = |sync: &str| project.mappings.iter().any(|file| file.mapping.name == sync);
+    let broken = project.broken.iter().filter_map(|broken| Some((broken, project.mistakes(&broken.name)?)));
+    broken
+        .map(|(broken, mistakes)| {
+            let error = Failure::from(mistakes).as_error();
+            let (advice, runs) = (error.advice().map(str::to_owned), runs(&broken.name));
+            let (sync, file) = (broken.name.clone(), broken.file.clone());
+            SyncError { sync, file, error: error.to_string(), advice, runs }
+        })
+        .collect()
 }

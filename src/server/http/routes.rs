@@ -248,7 +248,6 @@ struct CancelledRun {
 #[derive(Default)]
 struct SyncsQuery {
     /// How many scheduled times to list of each sync.
-    #[serde(alias = "fires")]
     next: Bounded<0, ITEMS_MAX, { SCHEDULED_TIMES as u64 }>,
 }
 
