@@ -239,7 +239,7 @@ async fn the_values_of_enums_are_all_there() {
         ActivityState::Manual,
         ActivityState::Disabled,
     ];
-    assert_eq!(values("State"), json!(states));
+    assert_eq!(values("ActivityState"), json!(states));
     let statuses = [
         RunStatus::Running,
         RunStatus::Succeeded,
