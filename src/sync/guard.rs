@@ -85,6 +85,7 @@ pub struct Reading {
     /// Of how many; 0 when there was nothing to compare with.
     pub whole: u64,
     /// The greatest share that passes, from 0 to 1; none for guards that count.
+    #[schemars(range(min = 0, max = 1))]
     pub share_max: Option<f64>,
     /// Whether the figure is exact; else it is an upper bound.
     pub exact: bool,

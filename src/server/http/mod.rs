@@ -9,6 +9,7 @@ mod address;
 pub mod auth;
 mod body;
 mod error;
+mod handlers;
 mod limits;
 mod listener;
 pub mod local;

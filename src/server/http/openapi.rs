@@ -80,8 +80,11 @@ impl Operation {
     }
 }
 
-/// Every error that a path can return: status, name in the document, meaning, header.
-const ERRORS: [(u16, &str, &str, Option<(&str, &str)>); 14] = [
+/// An error: its status, its name in the document, its meaning, and a header with its meaning.
+type ErrorEntry = (u16, &'static str, &'static str, Option<(&'static str, &'static str)>);
+
+/// Every error that a path can return.
+const ERRORS: [ErrorEntry; 14] = [
     (400, "Invalid", "The request is not valid: an unknown key, a value out of bounds, a body of another shape.", None),
     (
         401,

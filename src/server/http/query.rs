@@ -1,13 +1,27 @@
-//! Typed query strings. Nothing is guessed: an unknown key, a repeated one, or a value out of bounds is an error that names
-//! the key.
+//! Typed parameters of paths and queries. Nothing is guessed: an unknown key of a query, a repeated one, or a value out of
+//! bounds is an error that names the key.
 
-use axum::extract::FromRequestParts;
+use axum::extract::{FromRequestParts, Path};
 use axum::http::request::Parts;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer};
 
 use super::error::ApiError;
+
+/// The parameters in a path, percent-decoded.
+pub(super) struct PathParams<T>(pub(super) T);
+
+impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for PathParams<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<PathParams<T>, ApiError> {
+        match Path::from_request_parts(parts, state).await {
+            Ok(Path(params)) => Ok(PathParams(params)),
+            Err(_) => Err(ApiError::bad("a name in the path is not UTF-8", "percent-encode the bytes of UTF-8 text")),
+        }
+    }
+}
 
 /// The query string, read by axum's extractor of the same name, with our error response.
 pub(super) struct Query<T>(pub(super) T);

@@ -13,7 +13,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::ledger::{Comparison, GroupCounts, RunStatus};
+use crate::ledger::{ChangeOutcome, Comparison, GroupCounts, RunStatus};
 use crate::model::{Change, Traits};
 use crate::sync::RunOptions;
 use crate::sync::report::{Counts, Detail};
@@ -116,6 +116,7 @@ pub struct RunProgress {
     /// Who or what started it.
     pub started_by: String,
     /// `queued`, `starting`, `reading`, `sending`, `stopping`.
+    #[schemars(extend("enum" = ["queued", "starting", "reading", "sending", "stopping"]))]
     pub phase: String,
     /// Rows read so far.
     pub rows_read: u64,
@@ -198,6 +199,7 @@ pub struct ChangeView {
     /// When the outcome was recorded.
     pub at: DateTime<Utc>,
     /// What became of it: `delivered`, `rejected`, `partly_rejected`, `not_sent`, `unknown`, `adopted`.
+    #[schemars(with = "ChangeOutcome")]
     pub outcome: String,
     /// The destination's words, or ours.
     pub reason: Option<String>,
@@ -247,6 +249,7 @@ pub struct TraitView {
     /// The type it is sent as, when the mapping says one.
     pub kind: Option<String>,
     /// `set`, `set_once`, `add`, `append`, `prepend`.
+    #[schemars(extend("enum" = ["set", "set_once", "add", "append", "prepend"]))]
     pub op: String,
     /// What happens to null: its own policy, or the mapping's.
     pub on_null: String,
@@ -334,6 +337,7 @@ pub struct PlannedChange {
     /// The group's id.
     pub key: String,
     /// `new`, `changed`, `missing`.
+    #[schemars(extend("enum" = ["new", "changed", "missing"]))]
     pub kind: String,
     /// Whether the known document is certain; else everything is said again.
     pub certain: bool,
@@ -397,6 +401,7 @@ pub struct HistoryView {
     /// When its outcome was recorded.
     pub at: DateTime<Utc>,
     /// What became of it.
+    #[schemars(with = "ChangeOutcome")]
     pub outcome: String,
     /// The destination's words.
     pub reason: Option<String>,

@@ -185,7 +185,7 @@ async fn a_run_shows_counts_that_add_up_and_how_the_sending_went() {
     assert!(!html.contains("do not add up"));
     let second = site.get(&format!("/runs/{run}?from=100&outcome=delivered")).await.body;
     contains(&second, &["Changes 101 to 120", "acct-000100"]);
-    contains(&site.get(&format!("/runs/{run}?outcome=unknown")).await.body, &["No change matches."]);
+    contains(&site.get(&format!("/runs/{run}?outcome=unconfirmed")).await.body, &["No change matches."]);
     let failed = run_of(&site, HOSTILE_SYNC, RunStatus::Failed).await;
     contains(
         &site.get(&format!("/runs/{failed}")).await.body,

@@ -239,8 +239,9 @@ async fn the_values_of_enums_are_all_there() {
         ActivityState::Manual,
         ActivityState::Disabled,
     ];
-    assert_eq!(values("State"), json!(states));
+    assert_eq!(values("ActivityState"), json!(states));
     let statuses = [
+        RunStatus::Queued,
         RunStatus::Running,
         RunStatus::Succeeded,
         RunStatus::SucceededWithRejections,
@@ -248,6 +249,7 @@ async fn the_values_of_enums_are_all_there() {
         RunStatus::StoppedByGuard,
         RunStatus::Failed,
         RunStatus::Crashed,
+        RunStatus::Cancelled,
     ];
     assert_eq!(values("RunStatus"), json!(statuses));
     let outcomes = [
