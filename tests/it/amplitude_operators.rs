@@ -156,8 +156,11 @@ fn check_says_what_a_destination_cannot_promise_or_do() {
     let quiet = place.run(&["check"]).exits(0);
     assert!(!quiet.all().contains("set `api = "), "{}", quiet.all());
     for (more, texts) in [
-        ("gzip = true\n", ["takes no compressed requests", "destination amplitude", "set `api = \"http_v2\"`"]),
-        ("api = \"groupidentify\"\ngzip = true\n", ["takes no compressed requests", "destination amplitude", "help:"]),
+        ("gzip = true\n", ["accepts no compressed requests", "destination amplitude", "set `api = \"http_v2\"`"]),
+        (
+            "api = \"groupidentify\"\ngzip = true\n",
+            ["accepts no compressed requests", "destination amplitude", "help:"],
+        ),
         ("api = \"batch\"\n", ["`groupidentify`", "`http_v2`", "groupcast.toml"]),
         ("api = \"http_v2\"\ngzip = \"yes\"\n", ["gzip", "true or false", "groupcast.toml"]),
     ] {

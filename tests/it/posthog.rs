@@ -506,7 +506,7 @@ fn the_program_runs_verifies_repairs_and_heals() {
     // GIVEN accounts at PostHog, whose list comes in pages of seven
     let vendor = Vendor::new(Rules { page: 7, ..Rules::default() });
     let place = place(&vendor);
-    place.run(&["check", "--connect"]).exits(0).says(&["the destinations answer"]);
+    place.run(&["check", "--connect"]).exits(0).says(&["destinations reachable"]);
     place.run(&["run"]).exits(0).says(&["25 delivered"]);
     assert_eq!(vendor.groups("company").len(), 25);
     assert_eq!(
@@ -606,7 +606,7 @@ fn a_group_is_shown_as_the_destination_holds_it() {
     assert_eq!(told["remote"]["activity"][0]["what"], json!("update_property"));
     // A group that only the destination knows, one that nobody knows, and a key that may not see the activity.
     vendor.tamper("company", "stranger", |held| drop(held.insert("theirs".to_owned(), json!(1))));
-    place.run(&["group", "accounts", "stranger", "--remote"]).exits(0).says(&["said nothing about it", "theirs"]);
+    place.run(&["group", "accounts", "stranger", "--remote"]).exits(0).says(&["sent nothing about it", "theirs"]);
     place.run(&["group", "accounts", "nobody", "--remote"]).exits(2).says(&["nothing is known"]);
     vendor.change(|rules| rules.scopes.retain(|scope| *scope != "activity_log:read"));
     place.run(&["group", "accounts", "acct_01", "--remote"]).exits(0).says(&["activity:", "HTTP 403", "Related"]);
@@ -720,8 +720,8 @@ fn without_a_personal_key_nulls_are_values_and_nothing_is_read_back() {
     place.mapping("accounts", &MAPPING.replace("\"unset\"", "\"null\""));
     place.run(&["run"]).exits(0).says(&["25 delivered"]);
     assert_eq!(vendor.group("company", "acct_00").unwrap()["plan"], Value::Null);
-    place.run(&["verify", "accounts"]).exits(2).says(&["cannot be asked", "`personal_api_key`"]);
-    place.run(&["group", "accounts", "acct_00", "--remote"]).exits(2).says(&["cannot be asked"]);
+    place.run(&["verify", "accounts"]).exits(2).says(&["cannot be read back", "`personal_api_key`"]);
+    place.run(&["group", "accounts", "acct_00", "--remote"]).exits(2).says(&["cannot be read back"]);
     place.run(&["group", "accounts", "acct_00"]).exits(0);
     assert!(vendor.received().iter().all(|request| request.uri == "/batch/"), "REST is never called");
 }

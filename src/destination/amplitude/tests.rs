@@ -293,7 +293,7 @@ fn am_09_what_accumulates_obeys_the_rules_of_values() {
         (json!({"prepend": {"t": [long]}}), "more than 1,024 characters"),
         (json!({"append": {"t": null}}), "on_null"),
         (json!({"prepend": {"t": [nested(39)]}}), "40 layers"),
-        (json!({"append": {"t": vec!["x".repeat(1_000); 1_000]}}), "which takes at most"),
+        (json!({"append": {"t": vec!["x".repeat(1_000); 1_000]}}), "which holds at most"),
     ] {
         let reason = amplitude().parts(&addressed("acme", change)).unwrap_err();
         assert!(reason.contains("trait `t`") && reason.contains(word), "{reason}");

@@ -594,12 +594,12 @@ fn sg_16_every_way_to_show_the_key() {
     assert_eq!(shown(&body_only), "");
     for (told, expected) in [
         (refused(|settings| settings.auth = Some(KeyPlacement::None)), "sent nowhere"),
-        (refused(|settings| settings.auth = Some(KeyPlacement::Header)), "does not say which"),
+        (refused(|settings| settings.auth = Some(KeyPlacement::Header)), "needs `auth_header`"),
         (
             refused(|settings| {
                 (settings.auth, settings.auth_header) = (Some(KeyPlacement::Basic), Some("x".to_owned()))
             }),
-            "says nothing beside",
+            "has no effect with",
         ),
         (refused(|settings| settings.auth_header = Some("x y".to_owned())), "a header's name is not valid"),
         (refused(|settings| settings.write_key = Secret::new(" ")), "`write_key` is empty"),
@@ -609,7 +609,7 @@ fn sg_16_every_way_to_show_the_key() {
             }),
             "cannot be sent in a header",
         ),
-        (refused(|settings| settings.headers = Some(table(json!({"Host": "x"})))), "not yours to set"),
+        (refused(|settings| settings.headers = Some(table(json!({"Host": "x"})))), "cannot be set"),
         (refused(|settings| settings.headers = Some(table(json!({"X": "a\r\nb"})))), "no text as its value"),
         (refused(|settings| settings.preset = Some("segmnt".to_owned())), "no preset `segmnt`"),
         (refused(|settings| settings.base_url = None), "preset `custom` needs a `base_url`"),

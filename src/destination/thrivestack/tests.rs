@@ -137,7 +137,7 @@ fn ts_04_a_group_without_ids_is_not_sent() {
     let change = addressed("a", json!({"n": 1}));
     for (user, reason) in [
         (None, "add `[user]` to the mapping, like `id = \"account:{key}\"`"),
-        (Some(User::Anonymous("x".to_owned())), "known users only"),
+        (Some(User::Anonymous("x".to_owned())), "only known users"),
         (Some(User::Id(String::new())), "the user's id is empty"),
     ] {
         let told = destination.parts(&AddressedChange { user, ..change.clone() }).unwrap_err();

@@ -136,8 +136,7 @@ fn the_same_story_is_told_with_and_without_a_daemon() {
         assert_eq!(&with, without, "with and without a daemon");
     }
     let all = without.concat();
-    for said in ["5 delivered", "guard `empty`", "--accept empty", "cannot be asked what it holds", "nothing was reset"]
-    {
+    for said in ["5 delivered", "guard `empty`", "--accept empty", "cannot be read back", "nothing was reset"] {
         assert!(all.contains(said), "{said}: the story says nothing of it\n{all}");
     }
     assert_eq!(alone.vendor.groups(), beside.vendor.groups());
