@@ -100,7 +100,7 @@ fn a_lost_answer_holds_the_group_until_the_operator_decides() {
     let set = json!({"$set": {"logins": 9, "plan": "pro", "tags": ["x"]}});
     assert_eq!(said, [("a".to_owned(), set)]);
     assert_eq!(held(&receiver, "a"), json!({"plan": "pro", "logins": 9, "tags": ["x"]}));
-    place.run(&["rejected"]).exits(0).says(&["no group is rejected"]);
+    place.run(&["rejected"]).exits(0).says(&["no rejected groups"]);
     // AND from here on differences are added again
     place.warehouse("UPDATE accounts SET logins = 11 WHERE id = 'a'");
     let seen = receiver.requests();
@@ -123,7 +123,7 @@ fn with_events_a_lost_answer_is_asked_for_again_and_nobody_has_to_decide() {
     assert_eq!(requests.iter().map(|request| request.status).collect::<Vec<_>>(), [0, 500, 200]);
     assert!(requests.windows(2).all(|pair| pair[0].body == pair[1].body));
     assert_eq!(held(&receiver, "a"), json!({"plan": "free", "logins": 108, "tags": ["theirs", "x", "w"]}));
-    place.run(&["rejected"]).exits(0).says(&["no group is rejected"]);
+    place.run(&["rejected"]).exits(0).says(&["no rejected groups"]);
     place.run(&["run"]).exits(0).says(&["nothing sent"]);
     // Its requests are shown without the key.
     place.warehouse("UPDATE accounts SET logins = 9 WHERE id = 'a'");

@@ -276,7 +276,7 @@ async fn a_stop_verdict_ends_everything_at_once() {
 async fn errors_name_the_destination_by_its_name_and_type() {
     for (destination, label) in [("hook", "destination `hook` (toy)"), ("toy", "destination `toy`")] {
         let settings = DeliverySettings { destination: destination.to_owned(), ..DeliverySettings::default() };
-        let down = deliver_with(Toy::default(), settings.clone(), &changes(10), |_| lost(Applied::No, false)).await;
+        let down = deliver_with(Toy::default(), settings.clone(), &changes(100), |_| lost(Applied::No, false)).await;
         assert_eq!(down.outcome.unwrap_err().what(), format!("{label} is unavailable: lost (tried 8 times)"));
         let refused = deliver_with(Toy::default(), settings, &changes(10), |_| status(402)).await;
         assert_eq!(refused.outcome.unwrap_err().what(), format!("authentication failed at {label}: HTTP 402"));

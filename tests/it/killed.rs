@@ -164,7 +164,7 @@ fn asked_to_stop_it_settles_what_is_answered() {
             "stopping: waiting for requests in flight",
             "50 delivered",
             "50 pending",
-            "the run was cancelled",
+            "run cancelled: 50 sent, 50 pending",
         ]);
         assert!(!output.all().contains("unconfirmed"), "{}", output.all());
         let before = receiver.vendor.received();

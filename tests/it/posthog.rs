@@ -537,7 +537,7 @@ fn the_program_runs_verifies_repairs_and_heals() {
         "\"Name 2\" is missing",
         "\"back again\" although it was removed",
         "the destination has no such group",
-        "1 group there that this sync knows nothing about",
+        "1 group at the destination that this sync never sent",
         "--repair",
     ]);
     assert!(!shown.all().contains("acct_04") && !shown.all().contains("theirs"), "{}", shown.all());
@@ -558,7 +558,7 @@ fn the_program_runs_verifies_repairs_and_heals() {
         serde_json::from_str::<serde_json::Value>(&number).unwrap()["generation"].as_u64().unwrap()
     };
     let before = generation();
-    place.run(&["verify", "accounts", "--repair"]).exits(3).says(&["4 groups said again in full"]);
+    place.run(&["verify", "accounts", "--repair"]).exits(3).says(&["4 groups marked for a full resend"]);
     assert_eq!(generation(), before + 1, "one transaction marks all of them");
     place.run(&["status"]).exits(0).says(&["4"]);
     place.run(&["verify", "accounts"]).exits(0).says(&["4 unconfirmed groups not compared"]);
@@ -607,7 +607,7 @@ fn a_group_is_shown_as_the_destination_holds_it() {
     // A group that only the destination knows, one that nobody knows, and a key that may not see the activity.
     vendor.tamper("company", "stranger", |held| drop(held.insert("theirs".to_owned(), json!(1))));
     place.run(&["group", "accounts", "stranger", "--remote"]).exits(0).says(&["sent nothing about it", "theirs"]);
-    place.run(&["group", "accounts", "nobody", "--remote"]).exits(2).says(&["nothing is known"]);
+    place.run(&["group", "accounts", "nobody", "--remote"]).exits(2).says(&["has no sync history"]);
     vendor.change(|rules| rules.scopes.retain(|scope| *scope != "activity_log:read"));
     place.run(&["group", "accounts", "acct_01", "--remote"]).exits(0).says(&["activity:", "HTTP 403", "Related"]);
     let looked: Vec<Received> = vendor.received().into_iter().filter(|one| one.uri.contains("/find/")).collect();

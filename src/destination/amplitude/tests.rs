@@ -232,7 +232,7 @@ fn am_08_removal_is_unset_with_a_dash_and_no_trait_is_under_two_operators() {
         json!({"add": {"a": 1}, "unset": ["a"]}),
         json!({"append": {"a": [1]}, "prepend": {"a": [1]}}),
     ] {
-        assert!(amplitude().parts(&addressed("acme", twice)).unwrap_err().contains("trait `a` is under two operators"));
+        assert!(amplitude().parts(&addressed("acme", twice)).unwrap_err().contains("trait `a` has two operators"));
     }
 }
 
@@ -292,7 +292,7 @@ fn am_09_what_accumulates_obeys_the_rules_of_values() {
         (json!({"prepend": {"t": [{"in": [[1]]}]}}), "array inside an array"),
         (json!({"prepend": {"t": [long]}}), "more than 1,024 characters"),
         (json!({"append": {"t": null}}), "on_null"),
-        (json!({"prepend": {"t": [nested(39)]}}), "40 layers"),
+        (json!({"prepend": {"t": [nested(39)]}}), "40 levels"),
         (json!({"append": {"t": vec!["x".repeat(1_000); 1_000]}}), "which holds at most"),
     ] {
         let reason = amplitude().parts(&addressed("acme", change)).unwrap_err();
@@ -406,7 +406,7 @@ fn am_13_nulls_leave_arrays_nested_arrays_are_refused_and_depth_ends() {
     }
     // `group_properties` and `$set` are layers too.
     assert!(amplitude().parts(&setting(nested(38))).is_ok());
-    assert!(amplitude().parts(&setting(nested(39))).unwrap_err().contains("40 layers"));
+    assert!(amplitude().parts(&setting(nested(39))).unwrap_err().contains("40 levels"));
     assert!(amplitude().parts(&setting(Value::Null)).unwrap_err().contains("on_null"));
 }
 

@@ -52,9 +52,9 @@ fn jy_02_one_account_per_request_and_null_means_delete() {
 fn jy_02_what_journy_does_not_take_is_refused_here() {
     for (change, words) in [
         (json!({"set": {"t": {"a": 1}}}), "an object"),
-        (json!({"set": {"t": [1.5]}}), "texts that are not empty"),
-        (json!({"set": {"t": ["a", ""]}}), "texts that are not empty"),
-        (json!({"set": {"t": ["a", null]}}), "texts that are not empty"),
+        (json!({"set": {"t": [1.5]}}), "non-empty strings"),
+        (json!({"set": {"t": ["a", ""]}}), "non-empty strings"),
+        (json!({"set": {"t": ["a", null]}}), "non-empty strings"),
         (json!({"set": {"t": null}}), "set `on_null` to `unset`"),
         (json!({"set": {" ": 1}}), "empty name"),
         (json!({"set_once": {"t": 1}}), "no `set_once`"),

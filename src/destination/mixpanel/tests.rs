@@ -130,9 +130,9 @@ fn mp_04_what_mixpanel_would_change_is_refused_with_a_remedy() {
         (value!({"set": {"x".repeat(256): 1}}), "name of more than 255 bytes"),
         (value!({"set": {"": 1}}), "empty name"),
         (value!({"append": {"l": ["a", "b", "a"]}}), "keeps each once"),
-        (value!({"append": {"l": [{"a": 1}]}}), "texts and numbers only"),
+        (value!({"append": {"l": [{"a": 1}]}}), "only strings and numbers"),
         (value!({"add": {"n": 1}}), "Mixpanel has no `add`"),
-        (value!({"set": {"n": 1}, "unset": ["n"]}), "under two operators"),
+        (value!({"set": {"n": 1}, "unset": ["n"]}), "has two operators"),
     ] {
         let reason = refusal(change);
         assert!(reason.contains(words), "{reason}");

@@ -375,7 +375,7 @@ fn customer_ios_objects_have_a_type_in_each_call_and_short_ids() {
         let call = |key: &str| segment.parts(&addressed(key, json!({"plan": "pro"})));
         assert!(call(&"é".repeat(150)).is_ok());
         let told = call(&"x".repeat(151)).unwrap_err();
-        assert!(told.contains("more than 150 characters, which Customer.io does not take"), "{told}");
+        assert!(told.contains("more than 150 characters, which Customer.io does not accept"), "{told}");
         let told = segment.parts(&addressed("a", json!({"_relationship": 1}))).unwrap_err();
         assert!(told.contains("`_relationship` has a name that Customer.io reserves"), "{told}");
     }
@@ -536,7 +536,7 @@ fn sg_15_each_preset_knows_the_status_that_means_taken() {
         assert_eq!(interpret(preset, taken, body), Verdict::ACCEPTED, "{preset}");
         for other in others {
             let Verdict::Stop { advice, .. } = interpret(preset, other, body) else { panic!("{preset} {other}") };
-            assert!(advice.contains(&format!("answers {taken} to what it takes")), "{advice}");
+            assert!(advice.contains(&format!("responds with {taken} to what it accepts")), "{advice}");
         }
         for body in ["<html><title>Sign in</title></html>", r#"{"error":"no"}"#, r#"{"success":tr"#, "Bad Gateway"] {
             let verdict = interpret(preset, taken, body);
