@@ -12,8 +12,8 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::files::Files;
+use super::implausible;
 use super::merge::{Layer, merge};
-use super::oddity;
 use super::schema::{self, DELIVERY, DESTINATIONS, SECTIONS, SettingsType};
 use super::secrets::{self, References, contains_password, refers};
 use super::settings::Settings;
@@ -303,7 +303,7 @@ impl Walk<'_> {
                 return;
             }
         };
-        if let Some(what) = oddity::of_another_kind(self.kind, key.name, &resolved) {
+        if let Some(what) = implausible::of_another_kind(self.kind, key.name, &resolved) {
             let problem = format!("is {what}, not what belongs here: set the right one");
             report.push(error(report, &problem));
             return;
@@ -448,8 +448,8 @@ impl Walk<'_> {
             return;
         };
         let odd = match key.of {
-            SettingType::Url => oddity::in_value(&variable.value),
-            of if of.is_secret() => oddity::in_value(&variable.value),
+            SettingType::Url => implausible::in_value(&variable.value),
+            of if of.is_secret() => implausible::in_value(&variable.value),
             _ => None,
         };
         let accepted = match odd {

@@ -50,11 +50,11 @@ impl Column {
     }
 }
 
-/// What a source remarks about a model that it can read.
+/// What a source findings about a model that it can read.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Remark {
+pub struct SourceFinding {
     /// What it is about.
-    pub about: Remarked,
+    pub subject: FindingSubject,
     /// Whether it only says what was decided.
     pub note: bool,
     /// The remark: one line, without values.
@@ -65,7 +65,7 @@ pub struct Remark {
 
 /// What a remark is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Remarked {
+pub enum FindingSubject {
     /// The model as a whole.
     Table,
     /// A column, wherever it is used.
@@ -91,7 +91,7 @@ pub trait Source: Send {
     async fn describe_projection(&mut self, projection: &Projection) -> Result<Vec<Column>>;
 
     /// What a person should know about how this projection is read; for `check`.
-    async fn remarks(&mut self, _projection: &Projection) -> Result<Vec<Remark>> {
+    async fn findings(&mut self, _projection: &Projection) -> Result<Vec<SourceFinding>> {
         Ok(Vec::new())
     }
 

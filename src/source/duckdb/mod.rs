@@ -17,7 +17,7 @@
 
 mod attached;
 mod dialect;
-mod fragment;
+mod lexer;
 mod order;
 mod physical;
 mod relation;
@@ -39,14 +39,14 @@ use tokio::sync::OwnedMutexGuard;
 use self::attached::Attached;
 use self::dialect::DIALECT;
 use self::relation::Resolved;
-pub use self::settings::Settings;
+pub use self::settings::DuckDbSettings;
 pub use self::textfile::Encoding;
 use self::textfile::{Options, TextTable, View};
 use self::type_text::DuckType;
 use super::instance::Instance;
 use super::statement_error::statement_error;
-use super::{Ahead, Column, Inspection, OpenContext, Remark, Remarked, Source, SourceType, Staged};
-use crate::duckdb::{DuckDbConnection, Held, Limits, Outlasting, quote_identifier, quote_literal};
+use super::{Ahead, Column, FindingSubject, Inspection, OpenContext, Source, SourceFinding, SourceType, Staged};
+use crate::duckdb::{ConnectionSlot, DuckDbConnection, FileHold, Limits, quote_identifier, quote_literal};
 use crate::error::{Error, Kind, Result, Within};
 use crate::mapping::compile::Projection;
 use crate::mapping::dialect::Dialect;
@@ -67,7 +67,7 @@ impl SourceType for DuckDbType {
     }
 
     fn inspect(&self, settings: &SettingValues) -> Result<Inspection> {
-        let Some(path) = settings.parse::<Settings>()?.path else { return Ok(Inspection::default()) };
+        let Some(path) = settings.parse::<DuckDbSettings>()?.path else { return Ok(Inspection::default()) };
         let mut wal = path.clone().into_os_string();
         wal.push(".wal");
         let files = vec![(PathBuf::from(wal), "the write-ahead log"), (path, "the file")];
@@ -115,13 +115,13 @@ impl Turn {
     }
 }
 
-impl Outlasting for Turn {
-    fn is_had(&self) -> bool {
+impl FileHold for Turn {
+    fn is_active(&self) -> bool {
         self.had().is_some()
     }
 
-    fn have_again(&mut self) {
-        if !self.is_had() {
+    fn reacquire(&mut self) {
+        if !self.is_active() {
             let again = Arc::clone(&self.file).blocking_lock_owned();
             *self.had() = Some(again);
         }
@@ -157,7 +157,7 @@ impl DuckDb {
     /// `limits` is what describing it may use.
     ///
     /// Errors: [`Kind::Config`] when a path cannot be handed to DuckDB.
-    pub fn open(settings: &Settings, name: &str, folder: &Path, limits: &Limits) -> Result<DuckDb> {
+    pub fn open(settings: &DuckDbSettings, name: &str, folder: &Path, limits: &Limits) -> Result<DuckDb> {
         let place = || format!("source {name}");
         if settings.path.as_ref().is_some_and(|path| path.as_os_str().is_empty()) {
             let error = Error::new(Kind::Config, "`path` is empty")
@@ -216,7 +216,7 @@ impl DuckDb {
     ) -> Result<T> {
         let place = format!("source {}", self.name);
         if self.staged {
-            let error = Error::new(Kind::Bug, "a staged source was asked to describe itself before it was released");
+            let error = Error::new(Kind::Bug, "a staged source was described before it was released");
             return Err(error.at(place));
         }
         let (file, folder, model) = (self.file.clone(), self.folder.clone(), model.cloned());
@@ -226,7 +226,7 @@ impl DuckDb {
             let kept = turn.clone();
             let looked = instance
                 .duckdb()
-                .call_held(what, Some(self.stall.min(DESCRIBE_MAX)), move |held| {
+                .call_with_slot(what, Some(self.stall.min(DESCRIBE_MAX)), move |held| {
                     held.until_closed = turn.map(|turn| Box::new(turn) as _);
                     let connection = &held.connection;
                     let attached = match &model {
@@ -242,7 +242,7 @@ impl DuckDb {
                     };
                     let outcome = work(connection, &attached);
                     if let Some(turn) = held.until_closed.as_mut() {
-                        turn.have_again();
+                        turn.reacquire();
                     }
                     let detached = attached::detach(connection, attached.alias());
                     if detached.is_ok() {
@@ -282,7 +282,7 @@ impl DuckDb {
             Ok(had) => Ok(Some(Turn { file: turns, had: Arc::new(Mutex::new(Some(had))) })),
             Err(_) => Err(Error::new(Kind::SourceBusy, "another run of this process is still reading this file")
                 .advise(
-                    "look at the run that reads it: it ends when its statement makes no progress for `stall_timeout_seconds`",
+                    "wait for the run that reads it: it ends when its statement makes no progress for `stall_timeout_seconds`",
                 )),
         }
     }
@@ -300,7 +300,7 @@ impl Source for DuckDb {
         let from = model.from.clone();
         self.look("describe the model", Some(&from), move |connection, attached| {
             let from = match &text {
-                Some(text) => Resolved::of_text(View::empty_of_all(text.survey()?)),
+                Some(text) => Resolved::of_text(View::empty_of_all(text.profile()?)),
                 None => Resolved::new(connection, attached, &model.from)?,
             };
             attached.inside(connection, |connection| {
@@ -330,7 +330,7 @@ impl Source for DuckDb {
         let from = projection.from.clone();
         self.look("describe the projection", Some(&from), move |connection, attached| {
             let from = match &text {
-                Some(text) => Resolved::of_text(View::empty(text.survey()?, &projection)?),
+                Some(text) => Resolved::of_text(View::empty(text.profile()?, &projection)?),
                 None => Resolved::new(connection, attached, &projection.from)?,
             };
             attached.inside(connection, |connection| {
@@ -357,24 +357,24 @@ impl Source for DuckDb {
         .await
     }
 
-    async fn remarks(&mut self, projection: &Projection) -> Result<Vec<Remark>> {
+    async fn findings(&mut self, projection: &Projection) -> Result<Vec<SourceFinding>> {
         let (projection, folder, options) = (projection.clone(), self.folder.clone(), self.text);
         let text = self.text_table(&projection.from)?;
         let has_file = self.file.is_some();
         let from = projection.from.clone();
-        self.look("look at the model's files", Some(&from), move |connection, attached| {
+        self.look("inspect the model's files", Some(&from), move |connection, attached| {
             if let Some(text) = text {
-                let survey = text.survey()?;
-                survey.whole()?;
-                return Ok(survey.remarks(&projection));
+                let profile = text.profile()?;
+                profile.whole()?;
+                return Ok(profile.findings(&projection));
             }
             let from = Resolved::new(connection, attached, &projection.from)?;
             let columns = attached.inside(connection, |connection| from.columns(connection))?;
-            let mut remarks = binary(&projection, &columns, has_file);
+            let mut findings = binary(&projection, &columns, has_file);
             if let mapping::From::Query(sql) = &projection.from {
-                remarks.extend(textfile::sniffed(sql, &folder, options, &projection, &columns));
+                findings.extend(textfile::sniffed(sql, &folder, options, &projection, &columns));
             }
-            Ok(remarks)
+            Ok(findings)
         })
         .await
     }
@@ -394,7 +394,7 @@ impl Source for DuckDb {
         let text = self.text_table(&projection.from)?;
         let instance = into.clone();
         let staged = into
-            .call_held("read the source", Some(self.stall), move |held| {
+            .call_with_slot("read the source", Some(self.stall), move |held| {
                 held.until_closed = turn.map(|turn| Box::new(turn) as _);
                 let staged = stage(held, file.as_deref(), &folder, text, &projection, instance);
                 if staged.is_err() {
@@ -414,7 +414,7 @@ impl Source for DuckDb {
             return Ok(());
         }
         let place = || format!("source {}", self.name);
-        match tokio::time::timeout(RELEASE_MAX, into.call_held("release the source", None, let_go)).await {
+        match tokio::time::timeout(RELEASE_MAX, into.call_with_slot("release the source", None, let_go)).await {
             Ok(released) => {
                 released.within(place)?;
                 (self.staged, self.turn) = (false, None);
@@ -435,8 +435,8 @@ impl Source for DuckDb {
 }
 
 /// Drops the temporary table, detaches the file and passes the turn on. What fails stays held, for the next attempt.
-fn let_go(held: &mut Held) -> Result<()> {
-    held.have_again();
+fn let_go(held: &mut ConnectionSlot) -> Result<()> {
+    held.reacquire();
     let connection = &held.connection;
     connection
         .execute_batch(&format!("DROP TABLE IF EXISTS {INCOMING}"))
@@ -453,7 +453,7 @@ fn let_go(held: &mut Held) -> Result<()> {
 }
 
 /// Remarks about columns of Parquet files that hold bytes, which often are text that its writer did not mark as such.
-fn binary(projection: &Projection, columns: &[(String, String)], has_file: bool) -> Vec<Remark> {
+fn binary(projection: &Projection, columns: &[(String, String)], has_file: bool) -> Vec<SourceFinding> {
     let help = match &projection.from {
         mapping::From::Table(parts) if !has_file && parts.join(".").to_lowercase().contains(".parquet") => {
             format!("`sql = \"FROM read_parquet('{}', binary_as_string = true)\"`", parts.join("."))
@@ -470,8 +470,8 @@ fn binary(projection: &Projection, columns: &[(String, String)], has_file: bool)
     let is_binary = |name: &&String| columns.iter().any(|(column, kind)| column == *name && kind == "BLOB");
     used.chain([&projection.key])
         .filter(is_binary)
-        .map(|name| Remark {
-            about: Remarked::Column(name.clone()),
+        .map(|name| SourceFinding {
+            subject: FindingSubject::Column(name.clone()),
             note: false,
             what: format!(
                 "column `{name}` is binary in the Parquet file, not marked as text: it is sent as hexadecimal digits"
@@ -490,7 +490,7 @@ fn drop_text(connection: &Connection) -> Result<()> {
 
 /// Attaches, reads, and says where the rows are; also how many.
 fn stage(
-    held: &mut Held,
+    held: &mut ConnectionSlot,
     file: Option<&Path>,
     folder: &Path,
     text: Option<TextTable>,
@@ -580,7 +580,7 @@ fn stage(
     drop_text(connection)?;
     // The rows are ours now: writers need not wait for the comparison.
     if let Some(turn) = held.until_closed.as_mut() {
-        turn.have_again();
+        turn.reacquire();
     }
     attached::detach(connection, attached.alias())?;
     held.until_closed = None;

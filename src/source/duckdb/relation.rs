@@ -4,7 +4,7 @@ use duckdb::Connection;
 
 use super::attached::{Attached, Relation};
 use super::dialect::DIALECT;
-use super::fragment;
+use super::lexer;
 use super::textfile::View;
 use super::type_text::DuckType;
 use crate::duckdb::{quote_identifier, quote_literal};
@@ -51,7 +51,7 @@ impl Resolved {
         let alias = attached.alias().to_owned();
         let mut is_view = false;
         let (sql, table) = match from {
-            From::Query(sql) => (format!("(\n{}\n) AS model", fragment::without_semicolon(sql)), None),
+            From::Query(sql) => (format!("(\n{}\n) AS model", lexer::without_semicolon(sql)), None),
             From::Table(parts) if !attached.has_file() => {
                 // `table = "accounts.parquet"` has two name parts as written.
                 let path = parts.join(".");
@@ -144,7 +144,7 @@ impl Resolved {
     fn named_twice(&self, connection: &Connection, projection: &Projection) -> Result<()> {
         let From::Query(query) = &projection.from else { return Ok(()) };
         // Where the query is wrong, whoever reads it says so.
-        let own = described(connection, fragment::without_semicolon(query)).unwrap_or_default();
+        let own = described(connection, lexer::without_semicolon(query)).unwrap_or_default();
         let twice = own
             .iter()
             .enumerate()
@@ -154,9 +154,9 @@ impl Resolved {
                 [&projection.key].into_iter().chain(&projection.cursor).any(|used| used.eq_ignore_ascii_case(name));
             let mut within = projection.columns.iter().map(|expr| match expr {
                 Expr::Column(used) => used.eq_ignore_ascii_case(name),
-                Expr::Sql(sql) => fragment::names(sql, name),
+                Expr::Sql(sql) => lexer::names(sql, name),
             });
-            if plain || within.any(|used| used) || projection.filters.iter().any(|sql| fragment::names(sql, name)) {
+            if plain || within.any(|used| used) || projection.filters.iter().any(|sql| lexer::names(sql, name)) {
                 return Err(Error::new(Kind::Source, format!("the model's SQL has two columns `{name}`")).advise(format!(
                     "select one of them, or give one another name (`AS other`): it is not certain which `{name}` is meant"
                 )));
@@ -259,7 +259,7 @@ impl Resolved {
         (self.table.is_some() || self.text.is_some())
             && projection.limit.is_none()
             && (written.is_empty()
-                || !written.iter().any(|sql| fragment::reaches_beyond_its_row(sql))
+                || !written.iter().any(|sql| lexer::reaches_beyond_its_row(sql))
                     && !attached.has_macros(connection)
                     // Types the file defines, say: the same statement must bind from outside.
                     && self.types(connection, projection).is_ok())

@@ -32,9 +32,9 @@ use self::dialect::DIALECT;
 use self::error::{Target, fragments, shortened};
 use self::link::{Link, State, probe_opening};
 use self::read::{Plan, Stop};
-pub use self::settings::{Read, Settings};
+pub use self::settings::{PostgresSettings, Read};
 pub use self::sslmode::SslMode;
-use super::{Column, Inspection, OpenContext, Remark, Remarked, Source, SourceType, Staged, staging};
+use super::{Column, FindingSubject, Inspection, OpenContext, Source, SourceFinding, SourceType, Staged, staging};
 use crate::duckdb::DuckDbConnection;
 use crate::error::{Error, Kind, Result, Within};
 use crate::mapping::compile::Projection;
@@ -64,7 +64,7 @@ impl SourceType for PostgresType {
     }
 
     fn inspect(&self, settings: &SettingValues) -> Result<Inspection> {
-        let settings = settings.parse::<Settings>()?;
+        let settings = settings.parse::<PostgresSettings>()?;
         let warnings = settings.check()?;
         let certificates = [settings.ca_file, settings.cert_file, settings.key_file].into_iter().flatten();
         Ok(Inspection { warnings, files: certificates.map(|path| (path, "the certificates")).collect() })
@@ -77,7 +77,7 @@ impl SourceType for PostgresType {
 
 /// A connection to a PostgreSQL server, made anew when it broke.
 pub struct Postgres {
-    settings: Settings,
+    settings: PostgresSettings,
     target: Target,
     link: Option<Link>,
     /// The statements that begin a read, once the server has taken them.
@@ -124,7 +124,7 @@ impl Postgres {
     ///
     /// Errors: [`Kind::Config`] for unreadable settings, [`Kind::SourceBusy`] when the server is down, full or does not
     /// answer, [`Kind::Source`] when it (or its certificate) refuses us.
-    pub async fn connect(settings: &Settings, name: &str) -> Result<Postgres> {
+    pub async fn connect(settings: &PostgresSettings, name: &str) -> Result<Postgres> {
         let address = settings.address().within(|| format!("source {name}"))?;
         let target = Target::new(name, &address, &settings.url);
         let link = Link::open(&address, &target).await?;
@@ -746,7 +746,7 @@ impl Source for Postgres {
         }
     }
 
-    async fn remarks(&mut self, projection: &Projection) -> Result<Vec<Remark>> {
+    async fn findings(&mut self, projection: &Projection) -> Result<Vec<SourceFinding>> {
         let limit = self.describe_limit();
         let hidden = match tokio::time::timeout(limit, self.hidden_rows(projection)).await {
             Ok(hidden) => hidden,
@@ -754,8 +754,8 @@ impl Source for Postgres {
         };
         let Some(table) = self.after(hidden).await? else { return Ok(Vec::new()) };
         let user = self.target.user();
-        Ok(vec![Remark {
-            about: Remarked::Table,
+        Ok(vec![SourceFinding {
+            subject: FindingSubject::Table,
             note: false,
             what: format!(
                 "a row-security policy of `{table}` decides which rows user `{user}` sees; those it hides count as gone"

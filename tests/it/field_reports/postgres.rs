@@ -137,8 +137,8 @@ async fn a_client_certificate_is_shown() {
         (json!({ "cert_file": certificate }), "without its key"),
         (json!({ "key_file": key }), "without the certificate"),
         (json!({ "cert_file": ca, "key_file": key }), "do not belong together"),
-        (json!({ "cert_file": key, "key_file": key }), "holds no certificate"),
-        (json!({ "cert_file": certificate, "key_file": ca }), "holds no private key"),
+        (json!({ "cert_file": key, "key_file": key }), "contains no certificate"),
+        (json!({ "cert_file": certificate, "key_file": ca }), "contains no private key"),
         (json!({ "cert_file": certificate, "key_file": encrypted }), "encrypted with a passphrase"),
         (json!({ "cert_file": certificate, "key_file": "/nowhere.key" }), "cannot be read"),
     ] {

@@ -13,14 +13,14 @@ fn forms() {
         sent("objects_without_line_ends", "a.json", "{\"id\":\"a\",\"n\":1}{\"id\":\"b\",\"n\":2}", "n", r#"{"a":{"n":1},"b":{"n":2}}"#),
         sent("an_empty_array", "a.json", "[{\"id\":\"a\"}]", "n = { const = 1 }", r#"{"a":{"n":1}}"#),
         sent("packed", "a.json.gz", gzip("[{\"id\":\"007\",\"n\":1.10}]"), "n", r#"{"007":{"n":1.1}}"#),
-        refused("no_rows", "a.json", "[]", "DIR/a.json: the file holds no rows and no columns", "written whole"),
+        refused("no_rows", "a.json", "[]", "DIR/a.json: the file has no rows and no columns", "complete"),
         refused("wrapped", "a.json", "{\"data\":[{\"id\":\"a\",\"name\":\"Acme\"}],\"paging\":null}", "the model has no column `id` (and 1 more)", "it has `data` and `paging`")
             .says("take them out: `sql = \"SELECT row->>'account_id' AS account_id, … FROM (SELECT unnest(from_json(json->'data', '[\\\"JSON\\\"]')) AS row FROM read_json_objects('wrapped/a.json'))\"`"),
         sent("unwrapped", "a.json", "{\"data\":[{\"id\":\"007\",\"name\":\"Acme\"}]}", "name", r#"{"007":{"name":"Acme"}}"#)
             .sql("SELECT row->>'id' AS id, row->>'name' AS name FROM (SELECT unnest(from_json(json->'data', '[\"JSON\"]')) AS row FROM read_json_objects('DIR/a.json'))"),
-        refused("an_array_of_numbers", "a.json", "[1,2]", "DIR/a.json, line 1, column 2: a value that is no object, and only objects can be rows", "one object per group"),
-        refused("arrays_on_lines", "a.ndjson", "{\"id\":\"a\",\"name\":1}\n[\"b\",2]\n", "DIR/a.ndjson, line 2, column 1: a value that is no object, and only objects can be rows", "one object per group"),
-        refused("html", "a.json", "<html>", "DIR/a.json, line 1, column 1: a value that is no object, and only objects can be rows", "one object per group"),
+        refused("an_array_of_numbers", "a.json", "[1,2]", "DIR/a.json, line 1, column 2: a value that is not an object, and only objects can be rows", "one object per group"),
+        refused("arrays_on_lines", "a.ndjson", "{\"id\":\"a\",\"name\":1}\n[\"b\",2]\n", "DIR/a.ndjson, line 2, column 1: a value that is not an object, and only objects can be rows", "one object per group"),
+        refused("html", "a.json", "<html>", "DIR/a.json, line 1, column 1: a value that is not an object, and only objects can be rows", "one object per group"),
         refused("cut_off", "a.ndjson", "{\"id\":\"a\",\"name\":1}\n{\"id\":\"b\",\"na", "DIR/a.ndjson, line 2: the file ends within an object that begins here", "write the file again"),
         refused("array_cut_off", "a.json", "[{\"id\":\"a\",\"name\":1},", "DIR/a.json, line 1, column 22: the file ends within an object that begins here", "write the file again"),
         refused("a_comma_too_many", "a.json", "[{\"id\":\"a\",\"name\":1},]", "DIR/a.json, line 1, column 22: this is not JSON: a comma behind the last object", "correct the line"),
@@ -93,7 +93,7 @@ fn values() {
             "v",
             r#"{"a":{"v":5},"b":{"v":"n/a"},"c":{"v":true}}"#,
         )
-        .says("`v` holds values of several types, and each is sent as its own"),
+        .says("`v` has values of several types, and each is sent as its own"),
         sent(
             "several_types_as_text",
             "a.ndjson",
