@@ -328,7 +328,7 @@ fn all_problems_of_all_files_come_at_once_in_order() {
       |
       = help: did you mean `warehouse`?
 
-    error: not UTF-8 text: line 2 holds other bytes
+    error: not UTF-8 text: line 2 has other bytes
     --> demo/mappings/binary.toml
      = help: save the file as UTF-8
 
@@ -407,7 +407,7 @@ fn a_folder_without_settings_or_mappings_says_what_to_do() {
     assert!(project.mappings.is_empty());
     assert!(project.problems.render(false).contains("warning: there are no mappings"));
     write(folder.path(), "groupcast.toml", [0xff]);
-    assert!(told(folder.path(), &[]).contains("not UTF-8 text: line 1 holds other bytes"));
+    assert!(told(folder.path(), &[]).contains("not UTF-8 text: line 1 has other bytes"));
 }
 
 proptest::proptest! {

@@ -1,4 +1,4 @@
-//! What do `groupcast.toml` and the environment say, and what is wrong with it?
+//! The layers of the settings: `groupcast.toml` and the environment, with everything that is wrong in them.
 //!
 //! The file is walked with spans and the variables by name, so that each mistake is reported where a person made it;
 //! only sound values are merged (`merge.rs`). A value that a variable replaces is not even looked
@@ -501,13 +501,13 @@ fn about_variable(name: &str, path: &str, message: String) -> Diagnostic {
 
 #[cfg(test)]
 mod tests {
-    use super::DESTINATIONS;
+    use crate::config::schema::{DELIVERY, DESTINATIONS};
 
     #[test]
     fn no_type_claims_a_generic_key() {
         for kind in DESTINATIONS {
             for key in kind.settings {
-                assert!(key.name != "type" && super::DELIVERY.iter().all(|generic| generic.name != key.name));
+                assert!(key.name != "type" && DELIVERY.iter().all(|generic| generic.name != key.name));
             }
         }
     }

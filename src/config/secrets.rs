@@ -1,4 +1,4 @@
-//! How do secrets get into the settings without standing in a file, and how are they kept off the screen?
+//! Secrets: references to them are resolved, and their values are blanked wherever a file's text is shown.
 //!
 //! A text in `groupcast.toml` may refer to an environment variable (`${NAME}`) or to a file's content
 //! (`${file:/run/secrets/key}`); `$${` stands for `${` itself.
@@ -351,7 +351,7 @@ mod tests {
             "`none`, which does not exist",
             "`blank`, which is empty",
             "`binary`, which is not text",
-            "no small file",
+            "not a small file",
             "names no variable",
             "without its `}`",
         ];

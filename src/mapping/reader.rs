@@ -1,4 +1,4 @@
-//! How is a TOML table that a person wrote read so that every mistake in it is reported, each at its place?
+//! A reader of TOML tables that reports every mistake, each at its place.
 //!
 //! Reading never stops at a mistake: it is noted in the [`Report`] and the value is absent. Where the TOML itself is
 //! broken, the parser's recovery may have lost keys, so what looks missing is not reported, nor is anything on a line

@@ -1,4 +1,4 @@
-//! What would a person's first mapping of this table look like? A pure generator for `groupcast init`: every choice it
+//! The template of a table's first mapping: a pure generator for `groupcast init`: every choice it
 //! makes stands in the file with its reason, so that editing is deleting and uncommenting.
 
 use crate::model::ColumnType;

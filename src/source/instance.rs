@@ -1,4 +1,4 @@
-//! In which DuckDB instance is input read? In one of its own, never in the ledger's.
+//! DuckDB instances for reading: input is read in one of its own, never in the ledger's.
 //!
 //! An instance that meets bytes it cannot take, runs out of memory or trips over an extension may be invalid afterwards
 //! as a whole: then one run fails, and neither the ledger nor any other run notices. What crosses to the ledger is small:
@@ -12,7 +12,7 @@ use parking_lot::{Mutex, MutexGuard};
 use crate::duckdb::{ConnectionSlot, DuckDbConnection, Limits, ledger_error, quote_identifier};
 use crate::error::{Error, Kind, Result};
 
-/// Instances in use, and those that nobody uses at the moment.
+/// Instances in use, and idle ones.
 static POOL: Mutex<Pool> = Mutex::new(Pool { idle: Vec::new(), used: 0 });
 /// More are not kept: as many models are seldom read at once.
 const IDLE_MAX: usize = 4;

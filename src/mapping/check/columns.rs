@@ -1,6 +1,6 @@
 //! Checks a mapping against the columns of its source. The caller describes the columns.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::mapping::conversion;
 use crate::mapping::diagnostic::{At, Diagnostic, did_you_mean, listed, listed_all};
@@ -58,10 +58,12 @@ pub fn check_columns(file: &MappingFile, columns: &[Described<'_>], dialect: &dy
     if let Some(User { from: UserFrom::Expr(Expr::Column(name)), .. }) = &mapping.user {
         found.extend(columns.resolve(&file.at("user"), name).err());
     }
+    let mut reported = BTreeSet::new();
     each_value(file, &mut |path, expr, declared| {
         let Expr::Column(name) = expr else { return };
         match columns.resolve(&column_place(file, path), name) {
-            Err(missing) => found.push(missing),
+            // One cause is reported once, where it is first met.
+            Err(missing) => found.extend(reported.insert(name.clone()).then_some(missing)),
             Ok(column) => {
                 let subject = format!("column `{}`", shown(name));
                 found.extend(check_type(file, path, &subject, column, declared, dialect));

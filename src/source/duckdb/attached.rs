@@ -1,4 +1,4 @@
-//! How does the warehouse file come within reach of a connection, under which name, and how are its tables found?
+//! An attached database: the warehouse file within reach of a connection, its name there, and its tables.
 
 use std::path::{Path, PathBuf};
 
@@ -214,7 +214,7 @@ impl Attached {
     }
 }
 
-/// Lets go of the file. Nothing happens when it is not attached.
+/// Releases the file. Nothing happens when it is not attached.
 pub(super) fn detach(connection: &Connection, alias: &str) -> Result<()> {
     let statement = format!("DETACH DATABASE IF EXISTS {}", quote_identifier(alias));
     connection.execute_batch(&statement).map_err(|error| statement_error("detach the source's file", &error))

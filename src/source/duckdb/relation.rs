@@ -1,4 +1,4 @@
-//! Which relation does a model mean, which columns has it, and where may its rows be read?
+//! The relation that a model means: its columns, their types, and where its rows can be read.
 
 use duckdb::Connection;
 
@@ -16,7 +16,7 @@ use crate::mapping::{Expr, From};
 use crate::model::ColumnType;
 use crate::source::statement_error::statement_error;
 
-/// A model's relation, found and ready to stand after FROM.
+/// A model's relation, found and ready to follow FROM.
 pub(super) struct Resolved {
     pub(super) sql: String,
     /// The base table behind it, if it is one.

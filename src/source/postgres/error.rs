@@ -1,4 +1,4 @@
-//! What did PostgreSQL refuse, and what does the operator do next? Every driver error is classified here.
+//! Errors of PostgreSQL and its driver: every one is classified here, with the operator's next step.
 //!
 //! The server's words are passed on where they speak about names, rights and syntax. Messages about data quote the
 //! data, so what stands in quotes is left out of those.

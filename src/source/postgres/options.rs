@@ -1,4 +1,4 @@
-//! Which options do connection strings carry, as vendors, drivers and poolers hand them out, and what becomes of each?
+//! Options of connection strings as vendors, drivers and poolers publish them, and what becomes of each.
 //!
 //! libpq's own that the driver knows go to the driver; those about TLS are read by us. What only steers another driver or
 //! its pool is left out with a warning. What would change who we are, whom we trust or what a name means, and cannot be

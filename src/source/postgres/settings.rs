@@ -1,4 +1,4 @@
-//! Which server does a `[sources.…]` table of type `postgres` mean, and how careful is the connection to it?
+//! The settings of a PostgreSQL source: its server, and how careful the connection is.
 //!
 //! Connection strings are libpq's, URLs and `key=value` alike, with what other tools add to them (`options`). The driver
 //! does not know every option, and refuses `sslmode=verify-full`, so those it does not know are taken out of the string.

@@ -1,4 +1,4 @@
-//! How is a connection to PostgreSQL encrypted, and whose certificate is believed? libpq's levels on rustls.
+//! TLS for PostgreSQL: encryption and trusted certificates, by libpq's levels on rustls.
 
 use std::path::Path;
 use std::sync::Arc;

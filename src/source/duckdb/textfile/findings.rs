@@ -1,4 +1,4 @@
-//! What should a person know about how a text file is read? What was decided, and which columns look like something that
+//! Findings about how a text file is read: what was inferred, and which columns look like something that
 //! they are not sent as. Values are never shown, only where they stand.
 
 use super::shape::{Decided, Look};

@@ -1,4 +1,4 @@
-//! Text files as tables: what does `table = "accounts.csv"` hold, and how do its rows get into DuckDB as they are written?
+//! Text files as tables: the rows of `table = "accounts.csv"`, as they are written.
 //!
 //! DuckDB's own readers decide types, delimiter and quotation marks by the first 20,480 rows, and read numbers as doubles:
 //! `00042` becomes 42, `12.75` among whole numbers 13, a long id another id. So files named as a table are read here. What
@@ -477,7 +477,7 @@ pub(super) fn sniffed(
 pub(super) struct View {
     profile: Arc<FileProfile>,
     needed: Vec<usize>,
-    /// What stands after FROM within the view.
+    /// What follows FROM within the view.
     from: String,
 }
 

@@ -1,4 +1,4 @@
-//! Which files does a table's name mean? A path, or a pattern with `*`, `?`, `[…]` and `**`, relative to the config folder.
+//! File names: the files that a table's name means. A path, or a pattern with `*`, `?`, `[…]` and `**`, relative to the config folder.
 
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
