@@ -401,7 +401,7 @@ async fn a_list_of_nothing_finite_is_refused_by_name_not_silently_changed() {
     let staged = stage(&mut source, &reading(table("t"), "id", &["l"]), &bench.into).await.unwrap();
     let rows = bench.cells(&staged).await;
     assert_eq!(rows[0].1[0], Cell::Text(r#"["NaN","Infinity","-Infinity"]"#.to_owned()));
-    assert!(cell::to_json(&rows[0].1[0], &staged.kinds[0], None).unwrap_err().contains("finite"));
+    assert!(cell::to_json(&rows[0].1[0], &staged.kinds[0], None).unwrap_err().contains("no such number"));
     source.release(&bench.into).await.unwrap();
 }
 
@@ -800,13 +800,13 @@ async fn everything_that_is_missing_or_wrong_is_named_with_a_next_step() {
     let with_condition =
         |sql: &str| Projection { filters: vec![sql.to_owned()], ..reading(table("accounts"), "account_id", &["n"]) };
     let wrong = [
-        (reading(table("acounts"), "account_id", &[]), "no table `acounts`", "did you mean `accounts`"),
+        (reading(table("acounts"), "account_id", &[]), "table `acounts` not found", "did you mean `accounts`"),
         (
             reading(table("dim_accounts"), "account_id", &[]),
-            "no table `dim_accounts`",
+            "table `dim_accounts` not found",
             "did you mean `analytics.dim_accounts`",
         ),
-        (reading(table("a.b.c"), "account_id", &[]), "no table `a.b.c`", "analytics.active"),
+        (reading(table("a.b.c"), "account_id", &[]), "table `a.b.c` not found", "analytics.active"),
         (reading(table("accounts"), "acount_id", &[]), "no column `acount_id`", "did you mean `account_id`"),
         (reading(table("accounts"), "account_id", &["accounts"]), "no column `accounts`", ""),
         (with_sql("nn / 100"), "failed to compile `nn / 100`", "column's name"),

@@ -15,7 +15,7 @@ fn forms() {
         sent("packed", "a.json.gz", gzip("[{\"id\":\"007\",\"n\":1.10}]"), "n", r#"{"007":{"n":1.1}}"#),
         refused("no_rows", "a.json", "[]", "DIR/a.json: the file has no rows and no columns", "complete"),
         refused("wrapped", "a.json", "{\"data\":[{\"id\":\"a\",\"name\":\"Acme\"}],\"paging\":null}", "the model has no column `id` (and 1 more)", "it has `data` and `paging`")
-            .says("take them out: `sql = \"SELECT row->>'account_id' AS account_id, … FROM (SELECT unnest(from_json(json->'data', '[\\\"JSON\\\"]')) AS row FROM read_json_objects('wrapped/a.json'))\"`"),
+            .says("extract them: `sql = \"SELECT row->>'account_id' AS account_id, … FROM (SELECT unnest(from_json(json->'data', '[\\\"JSON\\\"]')) AS row FROM read_json_objects('wrapped/a.json'))\"`"),
         sent("unwrapped", "a.json", "{\"data\":[{\"id\":\"007\",\"name\":\"Acme\"}]}", "name", r#"{"007":{"name":"Acme"}}"#)
             .sql("SELECT row->>'id' AS id, row->>'name' AS name FROM (SELECT unnest(from_json(json->'data', '[\"JSON\"]')) AS row FROM read_json_objects('DIR/a.json'))"),
         refused("an_array_of_numbers", "a.json", "[1,2]", "DIR/a.json, line 1, column 2: a value that is not an object, and only objects can be rows", "one object per group"),
@@ -30,7 +30,7 @@ fn forms() {
         refused("single_quotes", "a.ndjson", "{\"id\":\"a\",\"name\":1}\n{'id':'b'}\n", "DIR/a.ndjson, line 2, column 2: this is not JSON: key must be a string", "correct the line"),
         refused("a_line_break_in_a_text", "a.ndjson", "{\"id\":\"a\",\"name\":\"x\ny\"}\n", "DIR/a.ndjson, line 1, column 19: this is not JSON: control character (\\u0000-\\u001F) found while parsing a string", "correct the line"),
         refused("nan", "a.ndjson", "{\"id\":\"a\",\"name\":NaN}\n", "DIR/a.ndjson, line 1, column 18: this is not JSON: expected value", "correct the line"),
-        refused("twice_in_an_object", "a.ndjson", "{\"id\":\"a\",\"name\":1}\n{\"id\":\"b\",\"name\":1,\"name\":2}\n", "DIR/a.ndjson, line 2: the object that begins here has `name` twice", "cannot be told"),
+        refused("twice_in_an_object", "a.ndjson", "{\"id\":\"a\",\"name\":1}\n{\"id\":\"b\",\"name\":1,\"name\":2}\n", "DIR/a.ndjson, line 2: the object that begins here has `name` twice", "it is not clear which"),
     ]);
 }
 
