@@ -43,57 +43,57 @@ impl Limits {
 /// A connection that can be shared between tasks; clones speak to the same one.
 #[derive(Clone)]
 pub struct DuckDbConnection {
-    connection: Arc<tokio::sync::Mutex<Held>>,
+    connection: Arc<tokio::sync::Mutex<ConnectionSlot>>,
     /// Makes further connections and does nothing else, so that nobody waits for a statement who only wants one.
     seed: Arc<Mutex<Connection>>,
     /// Whether DuckDB gave the whole database up.
-    given_up: Arc<AtomicBool>,
+    is_invalidated: Arc<AtomicBool>,
     interrupt: Arc<duckdb::InterruptHandle>,
     progress: duckdb::ProgressHandle,
     deadline: Duration,
 }
 
 /// A connection with what must outlive it. Fields are dropped in this order: the connection first.
-pub(crate) struct Held {
+pub(crate) struct ConnectionSlot {
     pub(crate) connection: Connection,
-    /// Held until the connection is closed, or until whoever put it here takes it away: a turn at a file.
-    pub(crate) until_closed: Option<Box<dyn Outlasting>>,
+    /// ConnectionSlot until the connection is closed, or until whoever put it here takes it away: a turn at a file.
+    pub(crate) until_closed: Option<Box<dyn FileHold>>,
 }
 
 /// What is had for as long as a connection has a file open, and may be passed on while a statement does not end.
-pub(crate) trait Outlasting: Send {
+pub(crate) trait FileHold: Send {
     /// Whether it was not passed on.
-    fn is_had(&self) -> bool;
+    fn is_active(&self) -> bool;
 
     /// Waits until it is had again. Blocks its thread.
-    fn have_again(&mut self);
+    fn reacquire(&mut self);
 }
 
-impl Drop for Held {
+impl Drop for ConnectionSlot {
     fn drop(&mut self) {
-        if self.until_closed.as_ref().is_none_or(|had| had.is_had()) {
+        if self.until_closed.as_ref().is_none_or(|had| had.is_active()) {
             return;
         }
         // Somebody else's turn: closing the file now would let go of the lock that they read under.
         let (Some(mut passed_on), Ok(none)) = (self.until_closed.take(), Connection::open_in_memory()) else { return };
         let connection = std::mem::replace(&mut self.connection, none);
         std::thread::spawn(move || {
-            passed_on.have_again();
+            passed_on.reacquire();
             drop(connection);
         });
     }
 }
 
-impl Held {
+impl ConnectionSlot {
     /// To be called before a file is closed: waits for its turn where that was passed on.
-    pub(crate) fn have_again(&mut self) {
+    pub(crate) fn reacquire(&mut self) {
         if let Some(had) = self.until_closed.as_mut() {
-            had.have_again();
+            had.reacquire();
         }
     }
 
-    fn new(connection: Connection) -> Arc<tokio::sync::Mutex<Held>> {
-        Arc::new(tokio::sync::Mutex::new(Held { connection, until_closed: None }))
+    fn new(connection: Connection) -> Arc<tokio::sync::Mutex<ConnectionSlot>> {
+        Arc::new(tokio::sync::Mutex::new(ConnectionSlot { connection, until_closed: None }))
     }
 }
 
@@ -149,9 +149,9 @@ impl DuckDbConnection {
         Ok(DuckDbConnection {
             interrupt: connection.interrupt_handle(),
             progress: connection.progress_handle(),
-            connection: Held::new(connection),
+            connection: ConnectionSlot::new(connection),
             seed: Arc::new(Mutex::new(seed)),
-            given_up: Arc::default(),
+            is_invalidated: Arc::default(),
             deadline: DEADLINE,
         })
     }
@@ -165,9 +165,9 @@ impl DuckDbConnection {
         Ok(DuckDbConnection {
             interrupt: connection.interrupt_handle(),
             progress: connection.progress_handle(),
-            connection: Held::new(connection),
+            connection: ConnectionSlot::new(connection),
             seed: Arc::clone(&self.seed),
-            given_up: Arc::clone(&self.given_up),
+            is_invalidated: Arc::clone(&self.is_invalidated),
             deadline: self.deadline,
         })
     }
@@ -181,16 +181,16 @@ impl DuckDbConnection {
         what: &'static str,
         work: impl FnOnce(&mut Connection) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        self.call_held(what, None, move |held| work(&mut held.connection)).await
+        self.call_with_slot(what, None, move |held| work(&mut held.connection)).await
     }
 
     /// [`DuckDbConnection::call`] for work that leaves something to be held as long as the connection is open. If DuckDB reports no
     /// progress of a statement for as long as `stall`, it is interrupted, and the call fails.
-    pub(crate) async fn call_held<T: Send + 'static>(
+    pub(crate) async fn call_with_slot<T: Send + 'static>(
         &self,
         what: &'static str,
         stall: Option<Duration>,
-        work: impl FnOnce(&mut Held) -> Result<T> + Send + 'static,
+        work: impl FnOnce(&mut ConnectionSlot) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let mut held = Arc::clone(&self.connection).lock_owned().await;
         // A panic inside DuckDB's bindings leaves the connection usable: each statement is its own transaction or is
@@ -232,8 +232,8 @@ impl DuckDbConnection {
         };
         let done =
             joined.unwrap_or_else(|panic| Err(Error::new(Kind::Bug, format!("failed to {what}")).because(panic)));
-        if done.as_ref().is_err_and(|error| gives_up(&error.to_string())) {
-            self.given_up.store(true, Ordering::Relaxed);
+        if done.as_ref().is_err_and(|error| invalidates(&error.to_string())) {
+            self.is_invalidated.store(true, Ordering::Relaxed);
         }
         done
     }
@@ -251,7 +251,7 @@ impl DuckDbConnection {
     }
 
     /// Runs work that is over at once on this thread; `None` while a statement is running.
-    pub(crate) fn try_call<T>(&self, work: impl FnOnce(&mut Held) -> T) -> Option<T> {
+    pub(crate) fn try_call<T>(&self, work: impl FnOnce(&mut ConnectionSlot) -> T) -> Option<T> {
         let mut held = self.connection.try_lock().ok()?;
         Some(work(&mut held))
     }
@@ -264,8 +264,8 @@ impl DuckDbConnection {
     /// Whether DuckDB gave the whole database up, as it does when it fails half way through folding its log into the file.
     /// What was committed is safe, and nothing more can be read or written before the file is opened again, by a process
     /// that has closed every connection.
-    pub fn given_up(&self) -> bool {
-        self.given_up.load(Ordering::Relaxed)
+    pub fn is_invalidated(&self) -> bool {
+        self.is_invalidated.load(Ordering::Relaxed)
     }
 
     /// Makes the running statement fail soon.
@@ -308,7 +308,7 @@ fn spill_folder(above: &Path) -> PathBuf {
 fn no_progress(what: &str, limit: Duration) -> Error {
     let limit = crate::format::duration(limit);
     Error::new(Kind::SourceBusy, format!("failed to {what}: the statement made no progress for {limit}")).advise(
-        "look whether the model's SQL ever ends; for one that takes longer before DuckDB can tell its progress, raise \
+        "check whether the model's SQL ever ends; if it takes longer before DuckDB reports progress, raise \
          `stall_timeout_seconds`",
     )
 }
@@ -349,7 +349,7 @@ pub(crate) fn is_damaged(text: &str) -> bool {
 }
 
 /// Whether a failure ends the use of every connection.
-fn gives_up(text: &str) -> bool {
+fn invalidates(text: &str) -> bool {
     text.contains("FATAL Error") || text.contains("database has been invalidated")
 }
 

@@ -1,4 +1,4 @@
-//! How are the problems of a config folder shown: drawn with the lines they are about, or as JSON?
+//! Diagnostics of a config folder: drawn with the lines they are about, or as JSON.
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};

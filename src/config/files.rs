@@ -1,4 +1,4 @@
-//! Which files does a config hang on, and which state of them was read? The loader notes each file it looks for, wherever
+//! The files that a config depends on, and the state in which they were read. The loader notes each file it looks for, wherever
 //! it is and whether it exists, so that a daemon knows what to watch.
 
 use std::collections::BTreeMap;

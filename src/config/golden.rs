@@ -267,7 +267,7 @@ fn a_table_of_anything_is_resolved_and_its_mistakes_are_told() {
         assert!(told.contains(expected), "{written}\n{told}");
     }
     let told = told(segment("gzip = true").path(), &[("GROUPCAST__DESTINATIONS__AMPLITUDE__CONTEXT", "hunter2")]);
-    assert!(told.contains("its value must be a table, which only groupcast.toml can hold"), "{told}");
+    assert!(told.contains("its value must be a table, which only groupcast.toml can contain"), "{told}");
 }
 
 #[test]
@@ -328,7 +328,7 @@ fn all_problems_of_all_files_come_at_once_in_order() {
       |
       = help: did you mean `warehouse`?
 
-    error: not UTF-8 text: line 2 holds other bytes
+    error: not UTF-8 text: line 2 has other bytes
     --> demo/mappings/binary.toml
      = help: save the file as UTF-8
 
@@ -344,7 +344,7 @@ fn all_problems_of_all_files_come_at_once_in_order() {
     5 | [group]
       | ^^^^^^^
       |
-      = help: name the column that holds the group's id: `key = "account_id"`
+      = help: name the column that contains the group's id: `key = "account_id"`
 
     error: its value is not a size
     --> environment variable GROUPCAST__STATE__MEMORY  state.memory
@@ -379,7 +379,7 @@ fn what_is_not_a_mapping_is_left_alone_and_what_is_broken_is_named() {
     let told = told(folder.path(), &[]);
     for expected in [
         "a link to a file that does not exist",
-        "a sync is named after its file, and this is no name",
+        "a sync is named after its file, and this file's name cannot be a sync's",
         "trait `name` of `company` at `amplitude` is also written by demo/mappings/accounts.toml:9",
         "3 errors",
     ] {
@@ -393,7 +393,7 @@ fn a_folder_without_settings_or_mappings_says_what_to_do() {
     insta::assert_snapshot!(told(empty.path(), &[]), @r#"
     error: no such file
     --> demo/groupcast.toml
-     = help: run `groupcast init` to write one, or name the folder that holds it with `--folder`
+     = help: run `groupcast init` to write one, or name its folder with `--folder`
 
     warning: there are no mappings
     --> demo/mappings
@@ -407,7 +407,7 @@ fn a_folder_without_settings_or_mappings_says_what_to_do() {
     assert!(project.mappings.is_empty());
     assert!(project.problems.render(false).contains("warning: there are no mappings"));
     write(folder.path(), "groupcast.toml", [0xff]);
-    assert!(told(folder.path(), &[]).contains("not UTF-8 text: line 1 holds other bytes"));
+    assert!(told(folder.path(), &[]).contains("not UTF-8 text: line 1 has other bytes"));
 }
 
 proptest::proptest! {

@@ -1,4 +1,4 @@
-//! What do `groupcast.toml` and the environment say, and what is wrong with it?
+//! The layers of the settings: `groupcast.toml` and the environment, with everything that is wrong in them.
 //!
 //! The file is walked with spans and the variables by name, so that each mistake is reported where a person made it;
 //! only sound values are merged (`merge.rs`). A value that a variable replaces is not even looked
@@ -12,8 +12,8 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::files::Files;
+use super::implausible;
 use super::merge::{Layer, merge};
-use super::oddity;
 use super::schema::{self, DELIVERY, SECTIONS, SettingsType};
 use super::secrets::{self, References, contains_password, refers};
 use super::settings::Settings;
@@ -305,7 +305,7 @@ impl Walk<'_> {
                 return;
             }
         };
-        if let Some(what) = oddity::of_another_kind(self.kind, key.name, &resolved) {
+        if let Some(what) = implausible::of_another_kind(self.kind, key.name, &resolved) {
             let problem = format!("is {what}, not what belongs here: set the right one");
             report.push(error(report, &problem));
             return;
@@ -450,8 +450,8 @@ impl Walk<'_> {
             return;
         };
         let odd = match key.of {
-            SettingType::Url => oddity::in_value(&variable.value),
-            of if of.is_secret() => oddity::in_value(&variable.value),
+            SettingType::Url => implausible::in_value(&variable.value),
+            of if of.is_secret() => implausible::in_value(&variable.value),
             _ => None,
         };
         let accepted = match odd {
@@ -503,13 +503,13 @@ fn about_variable(name: &str, path: &str, message: String) -> Diagnostic {
 
 #[cfg(test)]
 mod tests {
-    use super::schema;
+    use crate::config::schema::{self, DELIVERY};
 
     #[test]
     fn no_type_claims_a_generic_key() {
         for kind in schema::destinations() {
             for key in kind.settings {
-                assert!(key.name != "type" && super::DELIVERY.iter().all(|generic| generic.name != key.name));
+                assert!(key.name != "type" && DELIVERY.iter().all(|generic| generic.name != key.name));
             }
         }
     }

@@ -57,8 +57,7 @@ pub fn load_noting(
         Err(problem) => {
             let mut error = Diagnostic::error(&settings_file, &At::default(), problem.what);
             if problem.missing {
-                error =
-                    error.help("run `groupcast init` to write one, or name the folder that holds it with `--folder`");
+                error = error.help("run `groupcast init` to write one, or name its folder with `--folder`");
             }
             layers::Read { settings: None, names: None, found: vec![error.maybe_help(problem.help)] }
         }
@@ -161,7 +160,11 @@ fn mapping(
     let file = shown_path(folder, &Path::new(MAPPINGS_FOLDER).join(path.file_name()?));
     let sound = stem.chars().all(|letter| letter.is_alphanumeric() || "-_.".contains(letter));
     if !sound {
-        let error = Diagnostic::error(&file, &At::default(), "a sync is named after its file, and this is no name");
+        let error = Diagnostic::error(
+            &file,
+            &At::default(),
+            "a sync is named after its file, and this file's name cannot be a sync's",
+        );
         all.push(error.help("rename the file: letters, digits, `-`, `_` and `.`"));
     }
     let text = match read_text(path, files) {
@@ -226,7 +229,7 @@ fn read_text(path: &Path, files: &Files) -> Result<String, Problem> {
         Err(error) => {
             let at = error.utf8_error().valid_up_to();
             let line = error.as_bytes()[..at].iter().filter(|byte| **byte == b'\n').count() + 1;
-            Err(problem(format!("not UTF-8 text: line {line} holds other bytes"), Some("save the file as UTF-8")))
+            Err(problem(format!("not UTF-8 text: line {line} has other bytes"), Some("save the file as UTF-8")))
         }
     }
 }

@@ -1,4 +1,4 @@
-//! How do the layers (defaults, `groupcast.toml`, the environment) become one [`Settings`]? By the `config` crate.
+//! Merging the layers (defaults, `groupcast.toml`, the environment) into one [`Settings`], by the `config` crate.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -9,10 +9,10 @@ pub mod diagnostic;
 pub mod files;
 #[cfg(test)]
 mod golden;
+mod implausible;
 mod layers;
 pub mod load;
 mod merge;
-mod oddity;
 mod project;
 mod schema;
 mod secrets;
@@ -139,8 +139,8 @@ mod tests {
             .map(|(name, value)| (name.into(), value.into()));
         let project = load(folder.path(), environment).unwrap();
         let settings = project.settings;
-        settings.sources["files"].values.parse::<duckdb::Settings>().unwrap();
-        settings.sources["warehouse"].values.parse::<postgres::Settings>().unwrap();
+        settings.sources["files"].values.parse::<duckdb::DuckDbSettings>().unwrap();
+        settings.sources["warehouse"].values.parse::<postgres::PostgresSettings>().unwrap();
         settings.destinations["amplitude"].parse::<amplitude::AmplitudeSettings>().unwrap();
         settings.destinations["changes"].parse::<file::FileSettings>().unwrap();
         settings.destinations["journy"].parse::<journy::JournySettings>().unwrap();

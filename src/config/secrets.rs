@@ -1,4 +1,4 @@
-//! How do secrets get into the settings without standing in a file, and how are they kept off the screen?
+//! Secrets: references to them are resolved, and their values are blanked wherever a file's text is shown.
 //!
 //! A text in `groupcast.toml` may refer to an environment variable (`${NAME}`) or to a file's content
 //! (`${file:/run/secrets/key}`); `$${` stands for `${` itself.
@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::files::Files;
-use super::oddity;
+use super::implausible;
 use crate::mapping::diagnostic::did_you_mean;
 use crate::mapping::reader::shown;
 
@@ -50,7 +50,8 @@ impl References<'_> {
             }
             out.push_str(&rest[..at]);
             let Some(end) = rest[at..].find('}') else {
-                problems.push("holds a `${` without its `}`: write `${NAME}`, or `$${` for the characters".to_owned());
+                problems
+                    .push("contains a `${` without its `}`: write `${NAME}`, or `$${` for the characters".to_owned());
                 rest = "";
                 break;
             };
@@ -59,7 +60,7 @@ impl References<'_> {
                 Some(path) => (self.file(path.trim()), format!("file `{}`", shown(path.trim()))),
                 None => (self.variable(name), format!("environment variable `{name}`")),
             };
-            let value = value.and_then(|value| match oddity::in_value(&value).filter(|_| careful) {
+            let value = value.and_then(|value| match implausible::in_value(&value).filter(|_| careful) {
                 Some(odd) => Err(format!("refers to the {what}, whose value {odd}")),
                 None => Ok(value),
             });
@@ -78,7 +79,7 @@ impl References<'_> {
             && name.starts_with(|letter: char| !letter.is_ascii_digit());
         if !sound {
             // Whatever stands here may be a secret in the wrong place: it is not repeated.
-            return Err("holds a `${…}` that names no variable: write `${NAME}` or `${file:path}`".to_owned());
+            return Err("contains a `${…}` that names no variable: write `${NAME}` or `${file:path}`".to_owned());
         }
         match self.variables.get(name) {
             Some(value) if value.is_empty() => {
@@ -117,7 +118,7 @@ impl References<'_> {
         let bytes = match crate::io::files::read(&full, FILE_BYTES_MAX) {
             Err(error) if odd.contains(&error.kind()) => {
                 return Err(format!(
-                    "refers to `{name}`, which is no small file: name the file that holds the secret alone"
+                    "refers to `{name}`, which is not a small file: name a file that contains only the secret"
                 ));
             }
             read => read.map_err(failed)?,
@@ -350,7 +351,7 @@ mod tests {
             "`none`, which does not exist",
             "`blank`, which is empty",
             "`binary`, which is not text",
-            "no small file",
+            "not a small file",
             "names no variable",
             "without its `}`",
         ];

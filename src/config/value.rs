@@ -125,7 +125,7 @@ pub(crate) fn convert(
         SettingType::Table => match raw {
             RawValue::Table(table) => table.into(),
             RawValue::Text(_) if lenient => {
-                return Err("must be a table, which only groupcast.toml can hold".to_owned());
+                return Err("must be a table, which only groupcast.toml can contain".to_owned());
             }
             other => return Err(format!("must be a table like {{ key = \"value\" }}, not {}", other.type_name())),
         },

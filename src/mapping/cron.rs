@@ -12,7 +12,7 @@ use crate::time_zone::{self, Zone};
 /// The shortest interval of `every`.
 pub const EVERY_MIN: Duration = Duration::from_secs(60);
 
-/// The IANA zone of this name. The error follows the setting's name: what is wrong, and the remedy after a colon.
+/// The IANA zone of this name. The error follows the setting's name: what is wrong, and the conversion after a colon.
 pub fn zone(text: &str) -> Result<Zone, String> {
     let text = text.trim();
     if let Some(zone) = Zone::named(text) {

@@ -141,12 +141,14 @@ pub fn listed_all<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
 
 fn joined<'a>(words: impl IntoIterator<Item = &'a str>, last_word: &str) -> String {
     const SHOWN_MAX: usize = 12;
-    let words: Vec<String> = words.into_iter().map(|word| format!("`{word}`")).collect();
-    match words.as_slice() {
-        [] => "nothing".to_owned(),
-        [one] => one.clone(),
-        [first @ .., last] if words.len() <= SHOWN_MAX => format!("{} {last_word} {last}", first.join(", ")),
-        _ => format!("{} and {} more", words[..SHOWN_MAX].join(", "), words.len() - SHOWN_MAX),
+    // Only those that are shown are formatted: a model may have thousands of columns, and as many mistakes.
+    let mut words = words.into_iter();
+    let shown: Vec<String> = words.by_ref().take(SHOWN_MAX).map(|word| format!("`{word}`")).collect();
+    match (shown.as_slice(), words.count()) {
+        ([], _) => "nothing".to_owned(),
+        ([one], _) => one.clone(),
+        ([first @ .., last], 0) => format!("{} {last_word} {last}", first.join(", ")),
+        (_, more) => format!("{} and {more} more", shown.join(", ")),
     }
 }
 

@@ -97,8 +97,9 @@ fn mapping(name: &str, root: &Section<'_>, context: &Context<'_>, report: &mut R
     let destination = reference(root, "destination", names.map(|names| names.destinations.as_slice()), report);
     let enabled = root.get("enabled").and_then(|entry| entry.flag(report)).unwrap_or(true);
     let schedule = root.get("schedule").and_then(|entry| schedule::read(&entry, report));
-    let model = required(root, "model", "say where the account rows come from: `[model]` with `table = \"…\"`", report)
-        .and_then(|section| model::read(&section, context.resolve, report));
+    let model =
+        required(root, "model", "define where the account rows come from: `[model]` with `table = \"…\"`", report)
+            .and_then(|section| model::read(&section, context.resolve, report));
     let group = required(root, "group", "add `[group]` with `type = \"company\"` and `key = \"account_id\"`", report)
         .map(|section| group::read(&section, report));
     // A user that was written and refused must not turn into "no user".

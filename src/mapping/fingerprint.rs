@@ -1,5 +1,5 @@
-//! Does this mapping still shape the same documents? A short hash that salts every row's fingerprint: when it changes,
-//! every row is looked at once more.
+//! The fingerprint of a mapping: a short hash that salts every row's fingerprint. When a mapping shapes other documents, it
+//! changes, and every row becomes a candidate once.
 
 use std::fmt::Write as _;
 

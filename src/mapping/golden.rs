@@ -254,12 +254,12 @@ fn each_mistake_is_told_at_its_place() {
         (table, "table = 'a b'", "(quote odd names"),
         (table, "table = '\"a'", "never closed"),
         (table, "table = 'a.b.c.d'", "more than three parts"),
-        (table, "sql = ' ; '", "`sql` holds an SQL text that is empty"),
-        (table, "sql = 'select 1; select 2'", "`sql` holds more than one SQL statement"),
+        (table, "sql = ' ; '", "`sql` contains an SQL text that is empty"),
+        (table, "sql = 'select 1; select 2'", "`sql` contains more than one SQL statement"),
         (table, "file = 'none.sql'", "7:8 model.file: no such file"),
-        (table, "file = 'models/two.sql'", "`models/two.sql` holds more than one SQL statement"),
+        (table, "file = 'models/two.sql'", "`models/two.sql` contains more than one SQL statement"),
         ("\"is_customer\"", "\"where a\"", "8:9 model.where: `where` repeats the word WHERE"),
-        ("\"is_customer\"", "\"a) or (b\"", "`where` holds a `)` without its `(`"),
+        ("\"is_customer\"", "\"a) or (b\"", "`where` contains a `)` without its `(`"),
         ("type = \"company\"\n", "", "10:1 group: `[group]` has no `type`"),
         ("key = \"account_id\"", "key = \"\"", "12:7 group.key: `key` is empty"),
         ("[group]", "[gruop]", "unknown key `gruop` (did you mean `group`?)"),
@@ -313,7 +313,7 @@ fn each_mistake_is_told_at_its_place() {
         ("\"40%\"", "\"140%\"", "`changed_max` is not a share"),
         ("groups_min = 5", "groups_min = -1", "`groups_min` must be at least 0"),
         ("cursor = \"updated_at\"", "", "`[incremental]` has no `cursor`"),
-        ("[policy]", "[user]\nid = \"{column}\"\n[policy]", "`id` is not a template (only `{key}` can stand in braces"),
+        ("[policy]", "[user]\nid = \"{column}\"\n[policy]", "`id` is not a template (only `{key}` can be in braces"),
         ("[policy]", "[user]\nid = \"a}b\"\n[policy]", "`id` is not a template (a `}` without its `{`;"),
         ("[policy]", "[user]\n[policy]", "`[user]` has no `id` (write `id = \"account:{key}\"`"),
         ("[policy]", "[user]\nid = 7\n[policy]", "`id` must be a string"),
@@ -522,7 +522,7 @@ fn destinations_say_what_they_cannot_do() {
     let text = golden(&changes);
     insta::assert_snapshot!(told(&text, &check_destination(&sound(&changes), &none, Vec::new(), "somewhere")), @r#"
     17:61 traits.renewal.on_null: somewhere does not support `on_null = "skip"` (use `null`)
-    18:11 traits.address: somewhere does not take objects as values of traits (map each member as a trait of its own)
+    18:11 traits.address: somewhere does not accept objects as values of traits (map each member as a trait of its own)
     20:38 traits.first_plan.op: somewhere does not support `op = "set_once"` (use `set`)
     23:11 policy.on_null: somewhere does not support `on_null = "unset"` (set `on_null` in `[policy]` to `null`)
     24:14 policy.on_missing: somewhere cannot delete groups (use `keep`)
@@ -550,9 +550,9 @@ fn destinations_say_whether_they_want_a_user() {
     let anonymous = "[user]\nanonymous_id = '{key}'\n\n[policy]";
     for (rule, none, with_known, with_anonymous) in [
         (UserRule::Required, Some("has no `[user]`"), None, None),
-        (UserRule::RequiredKnown, Some("has no `[user]`"), None, Some("knows no anonymous users")),
+        (UserRule::RequiredKnown, Some("has no `[user]`"), None, Some("has no anonymous users")),
         (UserRule::Optional, None, None, None),
-        (UserRule::Never, None, Some("takes no user with a group"), Some("takes no user with a group")),
+        (UserRule::Never, None, Some("does not accept a user with a group"), Some("does not accept a user with a group")),
     ] {
         for (section, expected) in [("[policy]", none), (known, with_known), (anonymous, with_anonymous)] {
             let found = check_destination(&sound(&[("[policy]", section)]), &features(rule), Vec::new(), "somewhere");
@@ -667,4 +667,23 @@ proptest! {
         spans_fit(before);
         spans_fit(&format!("{before}{put}{}", after.get(length..).unwrap_or("")));
     }
+}
+
+/// Each of five thousand traits names a column that the model lacks: to search a similar name for each would compare every
+/// one with every other.
+#[test]
+fn thousands_of_mistakes_are_reported_in_a_moment() {
+    const COUNT: usize = 5_000;
+    let traits: String = (0..COUNT).map(|at| format!("trait_{at:05} = \"wanted_column_{at:05}\"\n")).collect();
+    let (before, _) = GOLDEN.split_once("[traits]").unwrap();
+    let (mapping, found) = read(&format!("{before}[traits]\n{traits}"));
+    let file = mapping.unwrap_or_else(|| panic!("{found:?}"));
+    let names: Vec<String> = (0..COUNT).map(|at| format!("existing_name_{at:05}")).collect();
+    let columns: Vec<Described<'_>> = names.iter().map(|name| column(name, &TEXT, "text")).collect();
+    let began = std::time::Instant::now();
+    let found = check_columns(&file, &columns, &Standard);
+    let took = began.elapsed();
+    println!("{COUNT} mistakes among {COUNT} columns: {took:?}");
+    assert!(found.len() > COUNT, "{}", found.len());
+    assert!(took < std::time::Duration::from_secs(10), "{took:?}");
 }

@@ -2,6 +2,7 @@
 
 pub mod check;
 pub mod compile;
+pub mod conversion;
 pub mod cron;
 pub mod diagnostic;
 pub mod dialect;
@@ -10,7 +11,6 @@ mod fingerprint;
 #[cfg(test)]
 mod golden;
 pub(crate) mod reader;
-pub mod remedy;
 pub mod sections;
 mod spec;
 mod sql;

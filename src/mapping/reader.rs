@@ -1,4 +1,4 @@
-//! How is a TOML table that a person wrote read so that every mistake in it is reported, each at its place?
+//! A reader of TOML tables that reports every mistake, each at its place.
 //!
 //! Reading never stops at a mistake: it is noted in the [`Report`] and the value is absent. Where the TOML itself is
 //! broken, the parser's recovery may have lost keys, so what looks missing is not reported, nor is anything on a line
@@ -358,7 +358,7 @@ impl<'d> Entry<'d> {
         number
     }
 
-    /// A result whose error is about this value: what is wrong, and the remedy after a colon.
+    /// A result whose error is about this value: what is wrong, and the conversion after a colon.
     pub(crate) fn noted<T>(&self, result: Result<T, String>, report: &mut Report<'_>) -> Option<T> {
         match result {
             Ok(value) => Some(value),
@@ -386,7 +386,7 @@ pub(crate) fn name_problem(text: &str) -> Option<&'static str> {
     } else if text.trim() != text {
         Some("has space around it")
     } else if text.chars().any(char::is_control) {
-        Some("holds a control character")
+        Some("contains a control character")
     } else if text.chars().count() > LETTERS_MAX {
         Some("is longer than 255 characters")
     } else {
@@ -400,7 +400,7 @@ pub(crate) fn sql_text(entry: &Entry<'_>, report: &mut Report<'_>) -> Option<Str
     match sql::single(text) {
         Ok(sql) => Some(sql),
         Err(problem) => {
-            report.push(report.error(&entry.at, format!("`{}` holds {problem}", shown(entry.key))));
+            report.push(report.error(&entry.at, format!("`{}` contains {problem}", shown(entry.key))));
             None
         }
     }

@@ -1,4 +1,4 @@
-//! Is this text one piece of SQL? Mappings splice queries, conditions and expressions into a statement of ours, so each
+//! A check that a text is one piece of SQL. Mappings splice queries, conditions and expressions into a statement of ours, so each
 //! must be one whole: a quote or parenthesis left open would swallow what follows. Only tokens are read, not grammar.
 
 /// `text` without surrounding space and trailing semicolons. Fails when it is empty, holds several statements, or

@@ -1,4 +1,4 @@
-//! What would a person's first mapping of this table look like? A pure generator for `groupcast init`: every choice it
+//! The template of a table's first mapping: a pure generator for `groupcast init`: every choice it
 //! makes stands in the file with its reason, so that editing is deleting and uncommenting.
 
 use crate::model::ColumnType;
@@ -44,7 +44,7 @@ pub fn mapping(source: &str, destination: &str, table: &str, columns: &[ColumnSh
     line(&format!("type = {}   # {why}; it must be a group type the destination knows", string(kind)));
     match &chosen {
         Some((column, why)) => line(&format!("key = {}   # {why}", string(column.name))),
-        None => line("key = \"id\"   # the table has no columns; name the one that holds the group's id"),
+        None => line("key = \"id\"   # the table has no columns; name the one that contains the group's id"),
     }
     line("");
 
@@ -94,7 +94,7 @@ pub fn mapping(source: &str, destination: &str, table: &str, columns: &[ColumnSh
 /// Traits that destinations need and that no table has.
 const CONSTANTS: [(&str, &str, &str); 2] = [
     ("objectTypeId", "1", "the type of the object; without it the type is `1`"),
-    ("groupType", "company", "the group type; without it the call says nothing"),
+    ("groupType", "company", "the group type; without it the call has no effect"),
 ];
 
 /// What becomes of a column.
@@ -113,11 +113,13 @@ fn choice(column: &ColumnShape<'_>) -> Choice {
     let has = |wanted: &[&str]| words.iter().any(|word| wanted.contains(&word.as_str()));
     let (declared, why) = match column.kind {
         ColumnType::Decimal => match precision(column.declared) {
-            Some(digits) if digits <= 15 => (Some("number"), "at most 15 digits, which every vendor's number holds"),
+            Some(digits) if digits <= 15 => {
+                (Some("number"), "at most 15 digits, which every vendor's numbers can represent")
+            }
             Some(_) => (Some("string"), "may have more than 15 digits; `as = \"number\"` if the vendor may round them"),
             None => (Some("string"), "no limit of digits; `as = \"number\"` if the vendor may round them"),
         },
-        ColumnType::HugeInt => (Some("string"), "beyond 64 bits, which no vendor's number holds"),
+        ColumnType::HugeInt => (Some("string"), "more than 64 bits, which no vendor's numbers can represent"),
         ColumnType::Date => (Some("date"), "sent as YYYY-MM-DD"),
         ColumnType::Timestamp | ColumnType::TimestampNs => (Some("timestamp"), "sent as RFC 3339 in UTC"),
         ColumnType::Json => (Some("json"), "not every vendor takes nested values"),
@@ -356,10 +358,10 @@ key = "account_id"   # the group's id, by its name
 
 [traits]   # trait = column
 name = "name"   # VARCHAR
-arr = { column = "arr", as = "number" }   # DECIMAL(12,2); at most 15 digits, which every vendor's number holds
+arr = { column = "arr", as = "number" }   # DECIMAL(12,2); at most 15 digits, which every vendor's numbers can represent
 lifetime = { column = "lifetime", as = "string" }   # numeric; no limit of digits; `as = "number"` if the vendor may round them
 wide = { column = "wide", as = "string" }   # DECIMAL(38,10); may have more than 15 digits; `as = "number"` if the vendor may round them
-serial = { column = "serial", as = "string" }   # HUGEINT; beyond 64 bits, which no vendor's number holds
+serial = { column = "serial", as = "string" }   # HUGEINT; more than 64 bits, which no vendor's numbers can represent
 renewal = { column = "renewal", as = "date" }   # DATE; sent as YYYY-MM-DD
 created_at = { column = "created_at", as = "timestamp" }   # TIMESTAMP; sent as RFC 3339 in UTC
 settings = { column = "settings", as = "json" }   # JSON; not every vendor takes nested values

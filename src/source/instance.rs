@@ -1,4 +1,4 @@
-//! In which DuckDB instance is input read? In one of its own, never in the ledger's.
+//! DuckDB instances for reading: input is read in one of its own, never in the ledger's.
 //!
 //! An instance that meets bytes it cannot take, runs out of memory or trips over an extension may be invalid afterwards
 //! as a whole: then one run fails, and neither the ledger nor any other run notices. What crosses to the ledger is small:
@@ -9,10 +9,10 @@
 
 use parking_lot::{Mutex, MutexGuard};
 
-use crate::duckdb::{DuckDbConnection, Held, Limits, ledger_error, quote_identifier};
+use crate::duckdb::{ConnectionSlot, DuckDbConnection, Limits, ledger_error, quote_identifier};
 use crate::error::{Error, Kind, Result};
 
-/// Instances in use, and those that nobody uses at the moment.
+/// Instances in use, and idle ones.
 static POOL: Mutex<Pool> = Mutex::new(Pool { idle: Vec::new(), used: 0 });
 /// More are not kept: as many models are seldom read at once.
 const IDLE_MAX: usize = 4;
@@ -69,7 +69,7 @@ impl Drop for Instance {
         let Some(duckdb) = self.0.take() else { return };
         // Where a statement is still running nobody waits for it: the instance closes when the statement ends. Emptying is
         // done here and now, since a process that ends must not have a thread in DuckDB.
-        let emptied = !duckdb.given_up() && duckdb.try_call(|held| empty(held).is_ok()) == Some(true);
+        let emptied = !duckdb.is_invalidated() && duckdb.try_call(|held| empty(held).is_ok()) == Some(true);
         // Whoever takes one meanwhile does not wait for the emptying.
         let mut pool = pool();
         if emptied && pool.idle.len() < IDLE_MAX {
@@ -85,8 +85,8 @@ fn pool() -> MutexGuard<'static, Pool> {
 /// Removes everything that a reading left. One thread is kept, so that an idle instance costs none.
 ///
 /// Fails where the turn at a file was passed on: the instance is then closed when that is had again.
-fn empty(held: &mut Held) -> duckdb::Result<()> {
-    if held.until_closed.as_ref().is_some_and(|had| !had.is_had()) {
+fn empty(held: &mut ConnectionSlot) -> duckdb::Result<()> {
+    if held.until_closed.as_ref().is_some_and(|had| !had.is_active()) {
         return Err(duckdb::Error::InvalidQuery);
     }
     let connection = &held.connection;

@@ -50,12 +50,12 @@ impl Column {
     }
 }
 
-/// What a source remarks about a model that it can read.
+/// What a source findings about a model that it can read.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Remark {
+pub struct SourceFinding {
     /// What it is about.
-    pub about: Remarked,
-    /// Whether it only says what was decided.
+    pub subject: FindingSubject,
+    /// Whether it only reports what was inferred.
     pub note: bool,
     /// The remark: one line, without values.
     pub what: String,
@@ -65,7 +65,7 @@ pub struct Remark {
 
 /// What a remark is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Remarked {
+pub enum FindingSubject {
     /// The model as a whole.
     Table,
     /// A column, wherever it is used.
@@ -82,20 +82,20 @@ pub trait Source: Send {
 
     /// The columns the model yields, in its order, without reading rows. `filter` is checked with it.
     ///
-    /// Columns that this user may not read are among them, and say so. Errors name what is missing (table, permission,
+    /// Columns that this user may not read are among them, and marked. Errors name what is missing (table, permission,
     /// syntax) in the source's words.
     async fn describe(&mut self, model: &Model) -> Result<Vec<Column>>;
 
     /// The types of a projection's expressions, in its order: what [`Source::describe`] says of plain columns, and the
-    /// engine's own verdict on SQL expressions. Fails naming the expression that does not compile.
+    /// engine's own answer for SQL expressions. Fails naming the expression that does not compile.
     async fn describe_projection(&mut self, projection: &Projection) -> Result<Vec<Column>>;
 
     /// What a person should know about how this projection is read; for `check`.
-    async fn remarks(&mut self, _projection: &Projection) -> Result<Vec<Remark>> {
+    async fn findings(&mut self, _projection: &Projection) -> Result<Vec<SourceFinding>> {
         Ok(Vec::new())
     }
 
-    /// Puts the projection's rows within reach of `into`, an instance that nothing else uses, in one snapshot. `rows` is told the number of rows read so
+    /// Puts the projection's rows within reach of `into`, an instance that nothing else uses, in one snapshot. `rows` gets the number of rows read so
     /// far, now and then. Afterwards the source holds no lock that a call to [`Source::release`] does not drop.
     async fn stage(
         &mut self,
@@ -104,20 +104,20 @@ pub trait Source: Send {
         rows: &(dyn Fn(u64) + Send + Sync),
     ) -> Result<Staged>;
 
-    /// Gives up every lock and snapshot. Called after the cells of all candidates were kept and before anything is sent.
+    /// Releases every lock and snapshot. Called after the cells of all candidates were kept and before anything is sent.
     async fn release(&mut self, into: &DuckDbConnection) -> Result<()>;
 }
 
 /// A type of source: one row of [`registry::SOURCE_TYPES`].
 #[async_trait]
 pub trait SourceType: Sync {
-    /// What `type = "…"` says.
+    /// The value of `type`.
     fn name(&self) -> &'static str;
 
     /// Its settings, besides `type`.
     fn settings(&self) -> &'static [Setting];
 
-    /// What can be said about its settings without connecting.
+    /// What its settings tell without connecting.
     ///
     /// Errors: [`Kind::Config`](crate::error::Kind::Config), they cannot be used.
     fn inspect(&self, settings: &SettingValues) -> Result<Inspection>;
@@ -126,7 +126,7 @@ pub trait SourceType: Sync {
     async fn open(&self, settings: &SettingValues, context: &OpenContext<'_>) -> Result<Box<dyn Source>>;
 }
 
-/// What settings alone say about a source.
+/// What settings alone tell about a source.
 #[derive(Debug, Default)]
 pub struct Inspection {
     /// Settings without effect: what, and what to do about it.

@@ -1,4 +1,4 @@
-//! What may be asked of a run's rows? They stand in a DuckDB instance of their own ([`super::instance`]), and little of
+//! A run's staged rows. They are in a DuckDB instance of their own ([`super::instance`]), and little of
 //! them leaves it: first counts and sums per bucket of keys, then keys and fingerprints of the buckets that differ from
 //! what is known, then the cells of the candidates, page by page.
 //!
@@ -90,7 +90,7 @@ pub struct Ahead {
 pub struct Staged {
     /// The instance.
     pub duckdb: DuckDbConnection,
-    /// What stands after FROM, quoted. It has a text column `key` and columns `c0`, `c1`, … in the projection's order.
+    /// The relation that follows FROM, quoted. It has a text column `key` and columns `c0`, `c1`, … in the projection's order.
     pub relation: String,
     /// The column of `relation` that numbers its rows, where there is one.
     pub row: Option<&'static str>,
@@ -278,7 +278,7 @@ impl Staged {
         Ok(())
     }
 
-    /// Keeps the cells of the candidates in physical form, so that the source can be let go of. `wanted` says which.
+    /// Keeps the cells of the candidates in physical form, so that the source can be released. `wanted` says which.
     pub async fn keep_cells(&self, wanted: Wanted<'_>) -> Result<KeptCells> {
         let (position, join, filter) = match &wanted {
             Wanted::All => ("NULL::UBIGINT", "", "model.key IS NOT NULL AND model.key <> ''"),
@@ -434,7 +434,7 @@ async fn copy(from: &DuckDbConnection, sql: String, to: &DuckDbConnection, table
         let failed = |error: duckdb::Error| statement_error("read the model", &error);
         let mut statement = connection.prepare(&sql).map_err(failed)?;
         for batch in statement.stream_arrow([]).map_err(failed)? {
-            // Whoever takes them has failed and says why.
+            // The receiver has failed and reports why.
             if sender.send(batch.map_err(failed)?).is_err() {
                 break;
             }

@@ -52,12 +52,12 @@ pub(super) fn statement_error(what: impl Into<String>, error: &duckdb::Error) ->
     } else if line.contains("No space left") || line.contains("disk is full") {
         (Kind::Source, "free space where DuckDB spills (`state.temp_folder`) and run again; nothing was lost")
     } else if is_broken_parquet(&line) {
-        (
-            Kind::SourceBusy,
-            "if somebody was writing or replacing the file, run again; if it stays like this, the file is damaged",
-        )
+        (Kind::SourceBusy, "run again if the file was being written or replaced; otherwise it is damaged")
     } else if line.contains("CSV Error") || line.contains("JSON") {
-        (Kind::Source, "correct the file, or say in the mapping's SQL how to read it (`read_csv`, `read_json` options)")
+        (
+            Kind::Source,
+            "correct the file, or tell DuckDB how to read it with the options of `read_csv` or `read_json` in the mapping's SQL",
+        )
     } else if line.contains("extension") {
         (
             Kind::Source,

@@ -26,7 +26,7 @@ fn csv(text: &str) -> Option<Unreadable> {
         return Some(Unreadable {
             what: format!("{file}: the CSV dialect cannot be detected"),
             advice: format!(
-                "say how it is written: `sql = \"FROM read_csv('{file}', delim = ';', quote = '\\\"', header = true)\"`"
+                "describe its format: `sql = \"FROM read_csv('{file}', delim = ';', quote = '\\\"', header = true)\"`"
             ),
         });
     }
@@ -52,14 +52,14 @@ fn csv(text: &str) -> Option<Unreadable> {
         let (expected, found) = counts.split_once(" Found: ").unwrap_or((counts, "another number"));
         (
             format!("{found} columns instead of {expected}"),
-            "correct the row: a value with a delimiter or a line break in it stands in quotation marks".to_owned(),
+            "correct the row: a value that contains a delimiter or a line break needs quotation marks".to_owned(),
         )
     } else if text.contains("unterminated quote")
         || text.contains("quoted value")
         || text.contains("quote should be followed")
     {
         (
-            "a quotation mark is not closed, or stands inside a value without being doubled".to_owned(),
+            "a quotation mark is not closed, or is not doubled inside a value".to_owned(),
             "correct the row; inside quotation marks a quotation mark is written twice".to_owned(),
         )
     } else if text.contains("Maximum line size") {
@@ -70,7 +70,8 @@ fn csv(text: &str) -> Option<Unreadable> {
     } else {
         (
             "the row cannot be read".to_owned(),
-            "correct the row, or say in the mapping's SQL how to read the file (`read_csv` and its options)".to_owned(),
+            "correct the row, or describe the file's format with the options of `read_csv` in the mapping's SQL"
+                .to_owned(),
         )
     };
     Some(Unreadable { what: format!("{file}, line {line}: {reason}"), advice })
@@ -87,7 +88,7 @@ fn json(text: &str) -> Option<Unreadable> {
         (
             "a value has another type than the rows before",
             format!(
-                "say the columns' types: `sql = \"FROM read_json('{file}', columns = {{account_id: 'VARCHAR', …}})\"`"
+                "declare the columns' types: `sql = \"FROM read_json('{file}', columns = {{account_id: 'VARCHAR', …}})\"`"
             ),
         )
     } else {

@@ -151,7 +151,7 @@ fn with_events_an_addition_is_held_only_when_every_attempt_was_lost() {
 fn check_says_what_a_destination_cannot_promise_or_do() {
     let receiver = Receiver::start();
     let place = place(&receiver, "");
-    place.run(&["check"]).exits(0).says(&["cannot be repeated", "set `api = \"http_v2\"` at the destination"]);
+    place.run(&["check"]).exits(0).says(&["cannot be retried safely", "set `api = \"http_v2\"` at the destination"]);
     place.write("groupcast.toml", &settings(&receiver.url, "api = \"http_v2\"\ngzip = true\n"));
     let quiet = place.run(&["check"]).exits(0);
     assert!(!quiet.all().contains("set `api = "), "{}", quiet.all());

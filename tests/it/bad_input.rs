@@ -85,7 +85,7 @@ fn mistakes_in_files_are_shown_at_their_place() {
     let ledger = place.ledger_bytes();
     let seen = receiver.requests();
     // the mapping, what is said
-    let mappings: [(String, &[&str]); 24] = [
+    let mappings: [(String, &[&str]); 27] = [
         (with("[model]", "[model"), &["mappings/accounts.toml:4:"]),
         (with("source = ", "source = = "), &["mappings/accounts.toml:1:"]),
         (with("name = \"name\"", "name = \"name"), &["mappings/accounts.toml:12:"]),
@@ -108,11 +108,11 @@ fn mistakes_in_files_are_shown_at_their_place() {
         (with("table = \"accounts\"", "sql = \"\""), &["mappings/accounts.toml:5:7"]),
         (with("table = \"accounts\"", "sql = \"SELECT 1; DROP TABLE accounts\""), &["mappings/accounts.toml:5:7"]),
         (with("table = \"accounts\"", "file = \"none.sql\""), &["mappings/accounts.toml:5:8", "no such file"]),
-        (with("table = \"accounts\"", "table = \"acounts\""), &["mappings/accounts.toml:4:", "acounts", "accounts"]),
-        (with("table = \"accounts\"", "sql = \"SELEC 1\""), &["mappings/accounts.toml:4:", "Parser Error"]),
+        (with("table = \"accounts\"", "table = \"acounts\""), &["mappings/accounts.toml:5:9", "acounts", "accounts"]),
+        (with("table = \"accounts\"", "sql = \"SELEC 1\""), &["mappings/accounts.toml:5:7", "Parser Error"]),
         (
             with("table = \"accounts\"", "table = \"accounts\"\nwhere = \"nope > 1\""),
-            &["mappings/accounts.toml:4:", "nope"],
+            &["mappings/accounts.toml:6:9", "nope", "1 error"],
         ),
         (
             with("key = \"id\"", "key = \"idd\""),
@@ -134,7 +134,21 @@ fn mistakes_in_files_are_shown_at_their_place() {
             traits("active = { column = \"active\", as = \"date\" }"),
             &["mappings/accounts.toml:12:", "cannot become `date`", "`boolean`"],
         ),
-        (traits("x = { sql = \"nope + 1\" }"), &["mappings/accounts.toml:", "nope"]),
+        (traits("x = { sql = \"nope + 1\" }"), &["mappings/accounts.toml:12:13", "nope", "1 error"]),
+        (
+            traits("a = { sql = \"nope + 1\" }\nb = { sql = \"seats + 1\" }\nc = { sql = \"nil(seats)\" }"),
+            &["mappings/accounts.toml:12:13", "nope", "mappings/accounts.toml:14:13", "nil", "2 errors"],
+        ),
+        (traits("a = \"places\"\nb = \"places\""), &["mappings/accounts.toml:12:5", "`places`", "1 error"]),
+        (
+            traits("x = { col = \"seats\", type = \"number\" }"),
+            &[
+                "mappings/accounts.toml:12:7",
+                "did you mean `column`?",
+                "mappings/accounts.toml:12:22",
+                "did you mean `as`?",
+            ],
+        ),
         (traits("x = { column = \"name\", op = \"remove\" }"), &["mappings/accounts.toml:12:", "not supported"]),
         (traits("name = \"name\"\nname = \"seats\""), &["mappings/accounts.toml:13:"]),
     ];
@@ -142,6 +156,9 @@ fn mistakes_in_files_are_shown_at_their_place() {
         place.mapping("accounts", &text);
         fails(place.run(&["run"]), 2, says);
     }
+    let init = place.run(&["init", "--source", "warehouse", "--table", "acounts", "--name", "third"]);
+    let init = fails(init, 1, &["source warehouse: ", "acounts"]);
+    assert!(!init.all().contains("source warehouse: source warehouse"), "{}", init.all());
     place.mapping("accounts", &good);
     place.mapping("second", &good);
     fails(

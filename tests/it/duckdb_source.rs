@@ -16,7 +16,7 @@ use groupcast::mapping::compile::Projection;
 use groupcast::mapping::{Expr, From, Model};
 use groupcast::model::cell::{self, As};
 use groupcast::model::{Cell, ColumnType};
-use groupcast::source::duckdb::{DuckDb, Settings};
+use groupcast::source::duckdb::{DuckDb, DuckDbSettings};
 use groupcast::source::{Source, Staged};
 use serde_json::{Value, json};
 
@@ -44,7 +44,7 @@ impl Bench {
 
     fn source(&self) -> DuckDb {
         DuckDb::open(
-            &Settings { path: Some(self.file()), ..Settings::default() },
+            &DuckDbSettings { path: Some(self.file()), ..DuckDbSettings::default() },
             "warehouse",
             self.folder.path(),
             &Limits::standard(),
@@ -53,7 +53,7 @@ impl Bench {
     }
 
     fn fileless(&self) -> DuckDb {
-        DuckDb::open(&Settings::default(), "files", self.folder.path(), &Limits::standard()).unwrap()
+        DuckDb::open(&DuckDbSettings::default(), "files", self.folder.path(), &Limits::standard()).unwrap()
     }
 
     async fn run(&self, sql: &str) {
@@ -401,7 +401,7 @@ async fn a_list_of_nothing_finite_is_refused_by_name_not_silently_changed() {
     let staged = stage(&mut source, &reading(table("t"), "id", &["l"]), &bench.into).await.unwrap();
     let rows = bench.cells(&staged).await;
     assert_eq!(rows[0].1[0], Cell::Text(r#"["NaN","Infinity","-Infinity"]"#.to_owned()));
-    assert!(cell::to_json(&rows[0].1[0], &staged.kinds[0], None).unwrap_err().contains("finite"));
+    assert!(cell::to_json(&rows[0].1[0], &staged.kinds[0], None).unwrap_err().contains("no such number"));
     source.release(&bench.into).await.unwrap();
 }
 
@@ -653,9 +653,13 @@ async fn names_may_hold_anything() {
             ))
             .unwrap();
         drop(connection);
-        let mut source =
-            DuckDb::open(&Settings { path: Some(file), ..Settings::default() }, "odd", &odd, &Limits::standard())
-                .unwrap();
+        let mut source = DuckDb::open(
+            &DuckDbSettings { path: Some(file), ..DuckDbSettings::default() },
+            "odd",
+            &odd,
+            &Limits::standard(),
+        )
+        .unwrap();
         for from in [table("analytics.t"), query("select * from analytics.t")] {
             let staged = stage(&mut source, &reading(from, "id", &["n"]), &bench.into).await.unwrap();
             assert_eq!(bench.cells(&staged).await, [("k".to_owned(), vec![Cell::Int(1)])], "{stem}");
@@ -774,7 +778,7 @@ async fn everything_that_is_missing_or_wrong_is_named_with_a_next_step() {
     ];
     for (file, kind, words, advice) in files {
         let mut source = DuckDb::open(
-            &Settings { path: Some(file.clone()), ..Settings::default() },
+            &DuckDbSettings { path: Some(file.clone()), ..DuckDbSettings::default() },
             "warehouse",
             folder,
             &Limits::standard(),
@@ -796,13 +800,13 @@ async fn everything_that_is_missing_or_wrong_is_named_with_a_next_step() {
     let with_condition =
         |sql: &str| Projection { filters: vec![sql.to_owned()], ..reading(table("accounts"), "account_id", &["n"]) };
     let wrong = [
-        (reading(table("acounts"), "account_id", &[]), "no table `acounts`", "did you mean `accounts`"),
+        (reading(table("acounts"), "account_id", &[]), "table `acounts` not found", "did you mean `accounts`"),
         (
             reading(table("dim_accounts"), "account_id", &[]),
-            "no table `dim_accounts`",
+            "table `dim_accounts` not found",
             "did you mean `analytics.dim_accounts`",
         ),
-        (reading(table("a.b.c"), "account_id", &[]), "no table `a.b.c`", "analytics.active"),
+        (reading(table("a.b.c"), "account_id", &[]), "table `a.b.c` not found", "analytics.active"),
         (reading(table("accounts"), "acount_id", &[]), "no column `acount_id`", "did you mean `account_id`"),
         (reading(table("accounts"), "account_id", &["accounts"]), "no column `accounts`", ""),
         (with_sql("nn / 100"), "failed to compile `nn / 100`", "column's name"),
@@ -854,7 +858,8 @@ fn endless() -> Projection {
 #[tokio::test]
 async fn a_statement_without_progress_ends_and_lets_go_of_its_file() {
     let bench = Bench::with(ACCOUNTS).await;
-    let settings = Settings { path: Some(bench.file()), stall_timeout_seconds: Some(1), ..Settings::default() };
+    let settings =
+        DuckDbSettings { path: Some(bench.file()), stall_timeout_seconds: Some(1), ..DuckDbSettings::default() };
     let mut stuck = DuckDb::open(&settings, "warehouse", bench.folder.path(), &Limits::standard()).unwrap();
     let error = stage(&mut stuck, &endless(), &bench.into).await.unwrap_err();
     assert_eq!(error.kind(), Kind::SourceBusy, "{error}");
@@ -910,9 +915,13 @@ async fn files_of_one_name_are_not_mixed_up_by_runs_side_by_side() {
         folder: tempfile::tempdir().unwrap(),
         into: DuckDbConnection::open(None, &Limits::standard()).unwrap(),
     };
-    let mut theirs =
-        DuckDb::open(&Settings { path: Some(path), ..Settings::default() }, "other", &other, &Limits::standard())
-            .unwrap();
+    let mut theirs = DuckDb::open(
+        &DuckDbSettings { path: Some(path), ..DuckDbSettings::default() },
+        "other",
+        &other,
+        &Limits::standard(),
+    )
+    .unwrap();
     let projection = reading(query("SELECT * FROM warehouse.main.t"), "id", &["id"]);
     // THEN it reads its own file, without waiting for the first
     let staged = stage(&mut theirs, &projection, &beside.into).await.unwrap();

@@ -265,13 +265,13 @@ fn rows_that_mostly_cannot_become_what_is_declared() {
     place.mapping("accounts", &mapping("size = { column = \"size\", as = \"integer\" }", ""));
     // THEN the check looks at some rows
     place.run(&["check", "--connect"]).exits(0).says(&[
-        "warning: 60 of the first 100 rows cannot become what is declared: cannot convert text \"…\" to number",
+        "warning: 60 of the first 100 rows cannot become what is declared: cannot convert text \"…\" to integer",
         "traits.size",
     ]);
     // AND the guard stops a run
     for command in ["plan", "run"] {
         place.run(&[command]).exits(4).says(&[
-            "60 of the first 100 rows cannot be sent: trait `size`: cannot convert text \"…\" to number",
+            "60 of the first 100 rows cannot be sent: trait `size`: cannot convert text \"…\" to integer",
             "60.0 %, at most 50.0 %",
             "--accept unsendable",
         ]);

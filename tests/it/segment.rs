@@ -449,7 +449,7 @@ fn the_program_keeps_a_segment_source_equal_to_the_warehouse() {
                   address = { city = \"city\" }";
     // WHEN nothing says whose group it is
     place.mapping("accounts", &mapping(traits, ""));
-    place.run(&["check"]).exits(2).says(&["segment names a user in every group call", "account:{key}"]);
+    place.run(&["check"]).exits(2).says(&["segment needs a user in every group call", "account:{key}"]);
     // WHEN the mapping names the owner's column
     place.mapping("accounts", &mapping(traits, "[user]\nid = { column = \"owner\" }"));
     place.run(&["check"]).exits(0);

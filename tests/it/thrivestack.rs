@@ -271,8 +271,8 @@ fn the_program_keeps_thrivestack_equal_to_the_warehouse() {
     };
     let traits = "plan = \"plan\"\nemployees = { column = \"staff\", as = \"integer\" }";
     for (user, traits, told) in [
-        ("", traits, "thrivestack names a user in every group call"),
-        ("[user]\nanonymous_id = \"{key}\"", traits, "thrivestack knows no anonymous users"),
+        ("", traits, "thrivestack needs a user in every group call"),
+        ("[user]\nanonymous_id = \"{key}\"", traits, "thrivestack has no anonymous users"),
         (
             "[user]\nid = \"account:{key}\"",
             "plan = \"plan\"\nPlan = \"plan\"",

@@ -4,9 +4,9 @@
 use std::collections::BTreeSet;
 
 use groupcast::duckdb::{DuckDbConnection, Limits};
-use groupcast::mapping::{Expr, From, remedy};
+use groupcast::mapping::{Expr, From, conversion};
 use groupcast::model::cell::{self, As};
-use groupcast::source::duckdb::{DuckDb, Settings};
+use groupcast::source::duckdb::{DuckDb, DuckDbSettings};
 use groupcast::source::{Column, Source};
 use serde_json::json;
 
@@ -68,10 +68,10 @@ async fn cells(source: &mut dyn Source, duckdb: &DuckDbConnection, from: &From, 
             });
             continue;
         };
-        found.push(if remedy::fits(&column.kind, &column.declared, becomes) {
+        found.push(if conversion::fits(&column.kind, &column.declared, becomes) {
             sent(source, duckdb, from, declared, None, case).await
         } else {
-            match remedy::sql(&column.declared, "v", becomes) {
+            match conversion::sql(&column.declared, "v", becomes) {
                 None => "–".to_owned(),
                 Some(sql) => {
                     let value = sent(source, duckdb, from, declared, Some(&sql), case).await;
@@ -227,7 +227,7 @@ async fn each_row_about_duckdb_holds() {
         let table = format!("CREATE TABLE t (id INTEGER, v {}); INSERT INTO t VALUES (1, {})", row.of, row.value);
         connection.execute_batch(&table).unwrap_or_else(|error| panic!("{}: {error}", row.of));
         drop(connection);
-        let settings = Settings { path: Some(file), ..Settings::default() };
+        let settings = DuckDbSettings { path: Some(file), ..DuckDbSettings::default() };
         let mut source = DuckDb::open(&settings, "warehouse", folder.path(), &Limits::standard()).unwrap();
         let cells = cells(&mut source, &duckdb, &From::Table(vec!["t".to_owned()]), &row.of).await;
         found.push((row, cells));

@@ -51,7 +51,7 @@ impl Storage for DuckDbLedger {
     }
 
     fn is_invalidated(&self) -> bool {
-        self.duckdb.given_up()
+        self.duckdb.is_invalidated()
     }
 
     async fn backup(&self, to: &Path) -> Result<BackupSummary> {

@@ -1,12 +1,12 @@
 //! Checks a mapping against the columns of its source. The caller describes the columns.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use crate::mapping::conversion;
 use crate::mapping::diagnostic::{At, Diagnostic, did_you_mean, listed, listed_all};
 use crate::mapping::dialect::Dialect;
 use crate::mapping::file::MappingFile;
 use crate::mapping::reader::{join, shown};
-use crate::mapping::remedy;
 use crate::mapping::sections::traits::{Expr, Field, trait_path};
 use crate::mapping::sections::user::{User, UserFrom};
 use crate::model::ColumnType;
@@ -58,10 +58,12 @@ pub fn check_columns(file: &MappingFile, columns: &[Described<'_>], dialect: &dy
     if let Some(User { from: UserFrom::Expr(Expr::Column(name)), .. }) = &mapping.user {
         found.extend(columns.resolve(&file.at("user"), name).err());
     }
+    let mut reported = BTreeSet::new();
     each_value(file, &mut |path, expr, declared| {
         let Expr::Column(name) = expr else { return };
         match columns.resolve(&column_place(file, path), name) {
-            Err(missing) => found.push(missing),
+            // One cause is reported once, where it is first met.
+            Err(missing) => found.extend(reported.insert(name.clone()).then_some(missing)),
             Ok(column) => {
                 let subject = format!("column `{}`", shown(name));
                 found.extend(check_type(file, path, &subject, column, declared, dialect));
@@ -226,14 +228,14 @@ fn check_type(
 ) -> Option<Diagnostic> {
     let name = &file.mapping.file;
     match declared {
-        None if *column.kind == ColumnType::Other && !remedy::is_plain(column.declared) => {
+        None if *column.kind == ColumnType::Other && !conversion::is_plain(column.declared) => {
             let what = format!(
                 "{subject} is {}, which is sent as the server's own text of it (`$1,234.50`, `(a,b)`, `[1,5)`)",
                 column.declared
             );
             let found = Diagnostic::warning(name, &file.at(path), what);
             let better = [As::Number, As::Json].into_iter().find_map(|wanted| {
-                let sql = remedy::sql(column.declared, &as_sql(subject, column.name, dialect), wanted)?;
+                let sql = conversion::sql(column.declared, &as_sql(subject, column.name, dialect), wanted)?;
                 Some(format!("`{sql}` in SQL gives {}", if wanted == As::Number { "a number" } else { "JSON" }))
             });
             Some(found.maybe_help(better).help("write `as = \"string\"` where the text is meant"))
@@ -247,16 +249,16 @@ fn check_type(
             let written = format!("write `{{ column = {:?}, as = \"number\" }}`", column.name);
             Some(found.maybe_help((!described).then_some(written)))
         }
-        Some(wanted) if remedy::fits(column.kind, column.declared, wanted) => None,
+        Some(wanted) if conversion::fits(column.kind, column.declared, wanted) => None,
         Some(wanted) => {
             let what = format!("{subject} is {}, which cannot become `{}`", column.declared, wanted.name());
             let possible = As::ALL
                 .iter()
-                .filter(|other| remedy::fits(column.kind, column.declared, **other))
+                .filter(|other| conversion::fits(column.kind, column.declared, **other))
                 .map(|other| other.name());
             let at = At { path: path.to_owned(), ..file.at(&format!("{path}.as")) };
             let found = Diagnostic::error(name, &at, what).help(format!("it can become {}", listed(possible)));
-            let sql = remedy::sql(column.declared, &as_sql(subject, column.name, dialect), wanted);
+            let sql = conversion::sql(column.declared, &as_sql(subject, column.name, dialect), wanted);
             Some(found.maybe_help(sql.map(|sql| format!("or write `sql = …` with `{sql}`"))))
         }
     }

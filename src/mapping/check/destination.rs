@@ -29,10 +29,10 @@ pub fn check_destination(
         }
         if mapped.op.accumulates() && features.ops.contains(&mapped.op) {
             let what = format!(
-                "`op = \"{}\"` cannot be repeated: after a lost answer the group is held until you decide",
+                "`op = \"{}\"` cannot be retried safely: after a lost response the group is excluded until you decide",
                 mapped.op.name()
             );
-            let help = "prefer `set` where nobody else writes this trait; `groupcast rejected` shows held groups";
+            let help = "prefer `set` where nothing else writes this trait; `groupcast rejected` lists such groups";
             let at = file.at(&format!("{path}.op"));
             found.push(Diagnostic::warning(&mapping.file, &at, what).help(help));
         }
@@ -41,21 +41,21 @@ pub fn check_destination(
             found.push(error(&format!("{path}.on_null"), what).help(format!("use {policies}")));
         }
         if !features.objects && is_object(&mapped.value) {
-            let what = format!("{destination} does not take objects as values of traits");
+            let what = format!("{destination} does not accept objects as values of traits");
             found.push(error(&path, what).help("map each member as a trait of its own"));
         }
     }
     match (features.user, &mapping.user) {
         (UserRule::Required | UserRule::RequiredKnown, None) => found.push(
-            error("user", format!("{destination} names a user in every group call, and the mapping has no `[user]`"))
+            error("user", format!("{destination} needs a user in every group call, and the mapping has no `[user]`"))
                 .help("add `[user]` with `id = \"account:{key}\"`, or `id = { column = \"owner_id\" }` for a real one"),
         ),
         (UserRule::RequiredKnown, Some(user)) if user.anonymous => {
-            let what = format!("{destination} knows no anonymous users, and every group call names a user");
+            let what = format!("{destination} has no anonymous users, and needs a user in every group call");
             found.push(error("user", what).help("write `id = …` instead of `anonymous_id = …`"));
         }
         (UserRule::Never, Some(_)) => {
-            let what = format!("{destination} takes no user with a group: `[user]` says nothing here");
+            let what = format!("{destination} does not accept a user with a group: `[user]` has no effect");
             found.push(Diagnostic::warning(&mapping.file, &file.at("user"), what).help("remove it"));
         }
         _ => {}

@@ -17,6 +17,6 @@ pub(crate) fn read(section: &Section<'_>, report: &mut Report<'_>) -> (Option<St
         entry.and_then(|entry| entry.name(report))
     };
     let group_type = one("type", "name the group type at the destination: `type = \"company\"`");
-    let key = one("key", "name the column that holds the group's id: `key = \"account_id\"`");
+    let key = one("key", "name the column that contains the group's id: `key = \"account_id\"`");
     (group_type, key)
 }

@@ -91,7 +91,7 @@ fn from(entry: &Entry<'_>, resolve: &dyn Fn(&str) -> Result<String, String>, rep
             match sql::single(&text) {
                 Ok(sql) => Some(From::Query(sql)),
                 Err(problem) => {
-                    report.push(report.error(&entry.at, format!("`{}` holds {problem}", shown(path))));
+                    report.push(report.error(&entry.at, format!("`{}` contains {problem}", shown(path))));
                     None
                 }
             }
@@ -162,7 +162,7 @@ fn name_parts(text: &str) -> Result<Vec<String>, String> {
         }
     }
     if parts.len() > PARTS_MAX {
-        return Err("is not a table's name: it has more than three parts (quote a part that holds a dot)".to_owned());
+        return Err("is not a table's name: it has more than three parts (quote a part that contains a dot)".to_owned());
     }
     Ok(parts)
 }

@@ -81,7 +81,7 @@ fn user_template(text: &str) -> Result<Vec<String>, String> {
         } else if brace.starts_with('}') {
             return wrong("a `}` without its `{`");
         } else {
-            return wrong("only `{key}` can stand in braces, columns are named by `{ column = … }`");
+            return wrong("only `{key}` can be in braces, columns are named by `{ column = … }`");
         };
     }
     let current = texts.len() - 1;

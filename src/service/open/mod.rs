@@ -306,7 +306,7 @@ pub async fn connected_check(file: &MappingFile, source: &mut dyn Source) -> Res
     let projection = compile::projection(&file.mapping, None);
     if found.iter().any(|problem| problem.severity == Severity::Error) {
         // A file that could be read only in part lacks columns for that reason.
-        if let Err(error) = source.remarks(&projection).await
+        if let Err(error) = source.findings(&projection).await
             && error.kind() == Kind::Source
         {
             return Ok(vec![refused(file, &check::at_model(file, false), &error)]);

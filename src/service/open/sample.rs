@@ -9,23 +9,23 @@ use crate::mapping::diagnostic::Diagnostic;
 use crate::mapping::{Expr, MappingFile, check};
 use crate::model::Cell;
 use crate::model::cell::{self, As};
-use crate::source::{Remarked, Source, Staged};
+use crate::source::{FindingSubject, Source, Staged};
 
 /// What the source remarks about the model, at the lines of the mapping that it is about. Where the mapping does not fit the
 /// source a remark may say why; `fits` says whether it does.
 pub async fn of_source(file: &MappingFile, source: &mut dyn Source, fits: bool) -> Result<Vec<Diagnostic>> {
     let mapping = &file.mapping;
-    let remarks = match source.remarks(&compile::projection(mapping, None)).await {
+    let remarks = match source.findings(&compile::projection(mapping, None)).await {
         Err(_) if !fits => return Ok(Vec::new()),
         remarks => remarks?,
     };
     let mut found = Vec::new();
     for remark in remarks {
         // One cause is reported once, wherever else it shows.
-        let place = match &remark.about {
-            Remarked::Table => Some(file.at("model.table")),
-            Remarked::Column(name) => check::first_use(file, name, false),
-            Remarked::Untyped(name) => check::first_use(file, name, true),
+        let place = match &remark.subject {
+            FindingSubject::Table => Some(file.at("model.table")),
+            FindingSubject::Column(name) => check::first_use(file, name, false),
+            FindingSubject::Untyped(name) => check::first_use(file, name, true),
         };
         found.extend(place.map(|at| {
             let diagnostic = match remark.note {

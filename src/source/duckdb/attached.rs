@@ -1,4 +1,4 @@
-//! How does the warehouse file come within reach of a connection, under which name, and how are its tables found?
+//! An attached database: the warehouse file within reach of a connection, its name there, and its tables.
 
 use std::path::{Path, PathBuf};
 
@@ -48,7 +48,7 @@ impl Attached {
             return Ok(attached);
         }
         let bound = attached.inside(connection, |connection| {
-            let sql = format!("DESCRIBE SELECT * FROM (\n{}\n)", super::fragment::without_semicolon(sql));
+            let sql = format!("DESCRIBE SELECT * FROM (\n{}\n)", super::lexer::without_semicolon(sql));
             let refused = connection.prepare(&sql).and_then(|mut statement| statement.query([]).map(|_| ())).err();
             Ok(!refused.is_some_and(|error| error.to_string().contains("Ambiguous reference to catalog or schema")))
         })?;
@@ -72,7 +72,7 @@ impl Attached {
     }
 
     fn open_as(connection: &Connection, file: Option<&Path>, folder: &Path, by_stem: bool) -> Result<Attached> {
-        let failed = |error: duckdb::Error| statement_error("ask DuckDB what is attached", &error);
+        let failed = |error: duckdb::Error| statement_error("list the attached databases", &error);
         let (database, schema) = connection
             .query_row("SELECT current_database(), current_schema()", [], |row| {
                 Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?))
@@ -130,9 +130,8 @@ impl Attached {
         let folder = quote_literal(&self.folder.to_string_lossy());
         let enter = format!("USE {}.main; SET SESSION file_search_path = {folder}", quote_identifier(&self.alias));
         let leave = format!("USE {}; RESET SESSION file_search_path", self.home);
-        let entered = connection
-            .execute_batch(&enter)
-            .map_err(|error| statement_error("look into the attached database", &error));
+        let entered =
+            connection.execute_batch(&enter).map_err(|error| statement_error("enter the attached database", &error));
         let outcome = entered.and_then(|()| work(connection));
         let left = connection
             .execute_batch(&leave)
@@ -192,13 +191,13 @@ impl Attached {
                 elsewhere.or_else(|| did_you_mean(&written, names.iter().map(String::as_str)).map(str::to_owned));
             let advice = match near {
                 Some(near) => format!("did you mean `{near}`?"),
-                None if names.is_empty() => "the file holds no table at all; check `path`".to_owned(),
+                None if names.is_empty() => "the file has no tables; check `path`".to_owned(),
                 None => {
                     let some = names.iter().take(8).map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
                     format!("the file has {some}{}", if names.len() > 8 { " and more" } else { "" })
                 }
             };
-            Error::new(Kind::Source, format!("there is no table `{written}`")).advise(advice).missing()
+            Error::new(Kind::Source, format!("table `{written}` not found")).advise(advice).missing()
         })
     }
 
@@ -215,7 +214,7 @@ impl Attached {
     }
 }
 
-/// Lets go of the file. Nothing happens when it is not attached.
+/// Releases the file. Nothing happens when it is not attached.
 pub(super) fn detach(connection: &Connection, alias: &str) -> Result<()> {
     let statement = format!("DETACH DATABASE IF EXISTS {}", quote_identifier(alias));
     connection.execute_batch(&statement).map_err(|error| statement_error("detach the source's file", &error))

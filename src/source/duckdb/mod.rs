@@ -1,11 +1,11 @@
-//! How do account rows get from a DuckDB file, or from Parquet, CSV and JSON files, into the comparison?
+//! The DuckDB source: account rows from a DuckDB file, or from Parquet, CSV and JSON files.
 //!
 //! Text files that a model names as its table are read by [`textfile`], as they are written.
 //!
 //! The file is attached, read-only, to an instance that reads nothing else ([`super::instance`]). A base table is compared
 //! **in place**: no copy, DuckDB scans the mapped columns where they are (a million rows of 20 columns hash in about 0.1 s
 //! on two cores). Anything else — a view, a query, files — may be dear to evaluate or answer differently the second time,
-//! so it is read once into a temporary table (about 2 s for the same rows) and the file is let go at once.
+//! so it is read once into a temporary table (about 2 s for the same rows) and the file is released immediately.
 //!
 //! One snapshot without a transaction: DuckDB's read-only attachment holds a lock that no writer gets past, so the file
 //! cannot change between [`Source::stage`] and [`Source::release`]. Nothing else on the connection is bound up with it.
@@ -17,36 +17,33 @@
 
 mod attached;
 mod dialect;
-mod fragment;
+mod lexer;
 mod order;
 mod physical;
 mod relation;
 mod settings;
+mod stage;
 mod textfile;
+mod turn;
 mod type_text;
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use duckdb::Connection;
-use parking_lot::{Mutex, MutexGuard};
-use sha2::{Digest, Sha256};
-use tokio::sync::OwnedMutexGuard;
 
 use self::attached::Attached;
 use self::dialect::DIALECT;
 use self::relation::Resolved;
-pub use self::settings::Settings;
+pub use self::settings::DuckDbSettings;
 pub use self::textfile::Encoding;
 use self::textfile::{Options, TextTable, View};
+use self::turn::Turn;
 use self::type_text::DuckType;
 use super::instance::Instance;
-use super::statement_error::statement_error;
-use super::{Ahead, Column, Inspection, OpenContext, Remark, Remarked, Source, SourceType, Staged};
-use crate::duckdb::{DuckDbConnection, Held, Limits, Outlasting, quote_identifier, quote_literal};
+use super::{Column, FindingSubject, Inspection, OpenContext, Source, SourceFinding, SourceType, Staged};
+use crate::duckdb::{DuckDbConnection, Limits};
 use crate::error::{Error, Kind, Result, Within};
 use crate::mapping::compile::Projection;
 use crate::mapping::dialect::Dialect;
@@ -67,7 +64,7 @@ impl SourceType for DuckDbType {
     }
 
     fn inspect(&self, settings: &SettingValues) -> Result<Inspection> {
-        let Some(path) = settings.parse::<Settings>()?.path else { return Ok(Inspection::default()) };
+        let Some(path) = settings.parse::<DuckDbSettings>()?.path else { return Ok(Inspection::default()) };
         let mut wal = path.clone().into_os_string();
         wal.push(".wal");
         let files = vec![(PathBuf::from(wal), "the write-ahead log"), (path, "the file")];
@@ -95,39 +92,6 @@ pub struct DuckDb {
     turn: Option<Turn>,
 }
 
-/// The turn at a file. Clones are the same turn.
-#[derive(Clone)]
-struct Turn {
-    /// Whoever has it locked has the turn.
-    file: Arc<tokio::sync::Mutex<()>>,
-    /// None once it was passed on.
-    had: Arc<Mutex<Option<OwnedMutexGuard<()>>>>,
-}
-
-impl Turn {
-    fn had(&self) -> MutexGuard<'_, Option<OwnedMutexGuard<()>>> {
-        self.had.lock()
-    }
-
-    /// Lets others at the file although it is still open here. What is read from it here does not matter any more.
-    fn pass_on(&self) {
-        drop(self.had().take());
-    }
-}
-
-impl Outlasting for Turn {
-    fn is_had(&self) -> bool {
-        self.had().is_some()
-    }
-
-    fn have_again(&mut self) {
-        if !self.is_had() {
-            let again = Arc::clone(&self.file).blocking_lock_owned();
-            *self.had() = Some(again);
-        }
-    }
-}
-
 impl Drop for DuckDb {
     fn drop(&mut self) {
         // A run that was cancelled in the middle of a statement.
@@ -137,27 +101,19 @@ impl Drop for DuckDb {
     }
 }
 
-/// Longest that a statement may make no progress, where the settings do not say.
+/// Longest that a statement may make no progress, where the settings set none.
 const STALL_TIMEOUT: Duration = Duration::from_secs(1_800);
-/// Longest that describing may take without progress, whatever the settings say.
+/// Longest that describing may take without progress, whatever the settings are.
 const DESCRIBE_MAX: Duration = Duration::from_secs(300);
-/// Longest that a source waits for another one of this process to let go of the same file.
-const TURN_MAX: Duration = Duration::from_secs(600);
-/// Longest that a file is let go of: a statement that was interrupted and does not react is left behind.
+/// Longest that releasing a file may take: a statement that was interrupted and does not react is left behind.
 const RELEASE_MAX: Duration = Duration::from_secs(10);
-
-/// Whose turn it is with each file; see the module's docs.
-static FILES: Mutex<BTreeMap<PathBuf, Arc<tokio::sync::Mutex<()>>>> = Mutex::new(BTreeMap::new());
-
-/// The temporary table of rows that are not compared in place.
-const INCOMING: &str = "temp.main.\"incoming\"";
 
 impl DuckDb {
     /// The source `name`. Nothing is opened before the first call. `folder` is where relative paths inside SQL start,
     /// `limits` is what describing it may use.
     ///
     /// Errors: [`Kind::Config`] when a path cannot be handed to DuckDB.
-    pub fn open(settings: &Settings, name: &str, folder: &Path, limits: &Limits) -> Result<DuckDb> {
+    pub fn open(settings: &DuckDbSettings, name: &str, folder: &Path, limits: &Limits) -> Result<DuckDb> {
         let place = || format!("source {name}");
         if settings.path.as_ref().is_some_and(|path| path.as_os_str().is_empty()) {
             let error = Error::new(Kind::Config, "`path` is empty")
@@ -216,17 +172,17 @@ impl DuckDb {
     ) -> Result<T> {
         let place = format!("source {}", self.name);
         if self.staged {
-            let error = Error::new(Kind::Bug, "a staged source was asked to describe itself before it was released");
+            let error = Error::new(Kind::Bug, "a staged source was described before it was released");
             return Err(error.at(place));
         }
         let (file, folder, model) = (self.file.clone(), self.folder.clone(), model.cloned());
         let looked = async {
-            let turn = self.turn().await?;
+            let turn = self.wait_for_turn().await?;
             let instance = Instance::take(&self.limits).await?;
             let kept = turn.clone();
             let looked = instance
                 .duckdb()
-                .call_held(what, Some(self.stall.min(DESCRIBE_MAX)), move |held| {
+                .call_with_slot(what, Some(self.stall.min(DESCRIBE_MAX)), move |held| {
                     held.until_closed = turn.map(|turn| Box::new(turn) as _);
                     let connection = &held.connection;
                     let attached = match &model {
@@ -242,7 +198,7 @@ impl DuckDb {
                     };
                     let outcome = work(connection, &attached);
                     if let Some(turn) = held.until_closed.as_mut() {
-                        turn.have_again();
+                        turn.reacquire();
                     }
                     let detached = attached::detach(connection, attached.alias());
                     if detached.is_ok() {
@@ -262,28 +218,19 @@ impl DuckDb {
         looked.await.within(|| place)
     }
 
+    /// The turn at the file, if there is one.
+    async fn wait_for_turn(&self) -> Result<Option<Turn>> {
+        match &self.file {
+            Some(file) => Turn::wait(file).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
     /// The text file that a model of this source means by its table, if it does.
     fn text_table(&self, from: &mapping::From) -> Result<Option<TextTable>> {
         match self.file {
             Some(_) => Ok(None),
             None => TextTable::meant(from, &self.folder, self.text).within(|| format!("source {}", self.name)),
-        }
-    }
-
-    /// Waits until no other source of this process has the file open.
-    async fn turn(&self) -> Result<Option<Turn>> {
-        let Some(file) = &self.file else { return Ok(None) };
-        let path = std::fs::canonicalize(file).unwrap_or_else(|_| file.clone());
-        let turns = {
-            let mut files = FILES.lock();
-            Arc::clone(files.entry(path).or_default())
-        };
-        match tokio::time::timeout(TURN_MAX, Arc::clone(&turns).lock_owned()).await {
-            Ok(had) => Ok(Some(Turn { file: turns, had: Arc::new(Mutex::new(Some(had))) })),
-            Err(_) => Err(Error::new(Kind::SourceBusy, "another run of this process is still reading this file")
-                .advise(
-                    "look at the run that reads it: it ends when its statement makes no progress for `stall_timeout_seconds`",
-                )),
         }
     }
 }
@@ -300,7 +247,7 @@ impl Source for DuckDb {
         let from = model.from.clone();
         self.look("describe the model", Some(&from), move |connection, attached| {
             let from = match &text {
-                Some(text) => Resolved::of_text(View::empty_of_all(text.survey()?)),
+                Some(text) => Resolved::of_text(View::empty_of_all(text.profile()?)),
                 None => Resolved::new(connection, attached, &model.from)?,
             };
             attached.inside(connection, |connection| {
@@ -330,7 +277,7 @@ impl Source for DuckDb {
         let from = projection.from.clone();
         self.look("describe the projection", Some(&from), move |connection, attached| {
             let from = match &text {
-                Some(text) => Resolved::of_text(View::empty(text.survey()?, &projection)?),
+                Some(text) => Resolved::of_text(View::empty(text.profile()?, &projection)?),
                 None => Resolved::new(connection, attached, &projection.from)?,
             };
             attached.inside(connection, |connection| {
@@ -357,24 +304,24 @@ impl Source for DuckDb {
         .await
     }
 
-    async fn remarks(&mut self, projection: &Projection) -> Result<Vec<Remark>> {
+    async fn findings(&mut self, projection: &Projection) -> Result<Vec<SourceFinding>> {
         let (projection, folder, options) = (projection.clone(), self.folder.clone(), self.text);
         let text = self.text_table(&projection.from)?;
         let has_file = self.file.is_some();
         let from = projection.from.clone();
-        self.look("look at the model's files", Some(&from), move |connection, attached| {
+        self.look("inspect the model's files", Some(&from), move |connection, attached| {
             if let Some(text) = text {
-                let survey = text.survey()?;
-                survey.whole()?;
-                return Ok(survey.remarks(&projection));
+                let profile = text.profile()?;
+                profile.whole()?;
+                return Ok(profile.findings(&projection));
             }
             let from = Resolved::new(connection, attached, &projection.from)?;
             let columns = attached.inside(connection, |connection| from.columns(connection))?;
-            let mut remarks = binary(&projection, &columns, has_file);
+            let mut findings = binary(&projection, &columns, has_file);
             if let mapping::From::Query(sql) = &projection.from {
-                remarks.extend(textfile::sniffed(sql, &folder, options, &projection, &columns));
+                findings.extend(textfile::sniffed(sql, &folder, options, &projection, &columns));
             }
-            Ok(remarks)
+            Ok(findings)
         })
         .await
     }
@@ -388,18 +335,18 @@ impl Source for DuckDb {
         let place = format!("source {}", self.name);
         // What a cancelled run left behind goes first.
         self.release(into).await?;
-        let turn = self.turn().await.within(|| place.clone())?;
+        let turn = self.wait_for_turn().await.within(|| place.clone())?;
         (self.staged, self.turn) = (true, turn.clone());
         let (file, folder, projection) = (self.file.clone(), self.folder.clone(), projection.clone());
         let text = self.text_table(&projection.from)?;
         let instance = into.clone();
         let staged = into
-            .call_held("read the source", Some(self.stall), move |held| {
+            .call_with_slot("read the source", Some(self.stall), move |held| {
                 held.until_closed = turn.map(|turn| Box::new(turn) as _);
-                let staged = stage(held, file.as_deref(), &folder, text, &projection, instance);
+                let staged = stage::stage(held, file.as_deref(), &folder, text, &projection, instance);
                 if staged.is_err() {
-                    // The first error is the one worth telling; letting go must not hide it.
-                    let _ = let_go(held);
+                    // The first error is the one that counts; releasing must not hide it.
+                    let _ = stage::let_go(held);
                 }
                 staged
             })
@@ -414,7 +361,7 @@ impl Source for DuckDb {
             return Ok(());
         }
         let place = || format!("source {}", self.name);
-        match tokio::time::timeout(RELEASE_MAX, into.call_held("release the source", None, let_go)).await {
+        match tokio::time::timeout(RELEASE_MAX, into.call_with_slot("release the source", None, stage::let_go)).await {
             Ok(released) => {
                 released.within(place)?;
                 (self.staged, self.turn) = (false, None);
@@ -434,26 +381,8 @@ impl Source for DuckDb {
     }
 }
 
-/// Drops the temporary table, detaches the file and passes the turn on. What fails stays held, for the next attempt.
-fn let_go(held: &mut Held) -> Result<()> {
-    held.have_again();
-    let connection = &held.connection;
-    connection
-        .execute_batch(&format!("DROP TABLE IF EXISTS {INCOMING}"))
-        .map_err(|error| statement_error("drop the staged rows", &error))?;
-    drop_text(connection)?;
-    let attached =
-        "SELECT database_name FROM duckdb_databases() WHERE NOT internal AND database_name <> current_database()";
-    let attached = attached::texts(connection, attached);
-    for alias in attached.map_err(|error| statement_error("detach the source's file", &error))? {
-        attached::detach(connection, &alias)?;
-    }
-    held.until_closed = None;
-    Ok(())
-}
-
 /// Remarks about columns of Parquet files that hold bytes, which often are text that its writer did not mark as such.
-fn binary(projection: &Projection, columns: &[(String, String)], has_file: bool) -> Vec<Remark> {
+fn binary(projection: &Projection, columns: &[(String, String)], has_file: bool) -> Vec<SourceFinding> {
     let help = match &projection.from {
         mapping::From::Table(parts) if !has_file && parts.join(".").to_lowercase().contains(".parquet") => {
             format!("`sql = \"FROM read_parquet('{}', binary_as_string = true)\"`", parts.join("."))
@@ -470,8 +399,8 @@ fn binary(projection: &Projection, columns: &[(String, String)], has_file: bool)
     let is_binary = |name: &&String| columns.iter().any(|(column, kind)| column == *name && kind == "BLOB");
     used.chain([&projection.key])
         .filter(is_binary)
-        .map(|name| Remark {
-            about: Remarked::Column(name.clone()),
+        .map(|name| SourceFinding {
+            subject: FindingSubject::Column(name.clone()),
             note: false,
             what: format!(
                 "column `{name}` is binary in the Parquet file, not marked as text: it is sent as hexadecimal digits"
@@ -479,145 +408,4 @@ fn binary(projection: &Projection, columns: &[(String, String)], has_file: bool)
             help: vec![format!("where it is text read it as such: {help}")],
         })
         .collect()
-}
-
-/// Drops the rows of a text file, if there are any.
-fn drop_text(connection: &Connection) -> Result<()> {
-    connection
-        .execute_batch(&format!("DROP TABLE IF EXISTS {}", textfile::table()))
-        .map_err(|error| statement_error("drop the file's rows", &error))
-}
-
-/// Attaches, reads, and says where the rows are; also how many.
-fn stage(
-    held: &mut Held,
-    file: Option<&Path>,
-    folder: &Path,
-    text: Option<TextTable>,
-    projection: &Projection,
-    duckdb: DuckDbConnection,
-) -> Result<(Staged, u64)> {
-    let connection = &held.connection;
-    let attached = Attached::open_for(connection, file, folder, &projection.from)?;
-    let from = match text {
-        Some(text) => Resolved::of_text(text.load(connection, projection)?),
-        None => Resolved::new(connection, &attached, &projection.from)?,
-    };
-    let types = attached.inside(connection, |connection| from.types(connection, projection))?;
-    let parsed: Vec<DuckType> = types.columns.iter().map(|declared| DuckType::parse(declared)).collect();
-    let cursor = projection.cursor.as_ref().map(|cursor| (quote_identifier(cursor), types.cursor(cursor)));
-    let mut staged = Staged {
-        duckdb,
-        relation: String::new(),
-        row: None,
-        hashed: String::new(),
-        physical: Vec::new(),
-        kinds: projection
-            .columns
-            .iter()
-            .zip(&parsed)
-            .map(|(expr, parsed)| from.kind(expr).unwrap_or_else(|| parsed.meaning()))
-            .collect(),
-        cursor: None,
-        ahead: None,
-    };
-    // Equal bytes of another type are another value: 1.50 and 15.0 are both 150, an enum's first label is always 0.
-    let salt = quote_literal(&digest(&types.columns, &staged.kinds));
-    let condition = from.condition(projection);
-    // A key whose column ignores case must not do so in the comparison.
-    let key = format!("CAST({} AS VARCHAR) COLLATE posix AS \"key\"", from.key(projection));
-    let mut selected = vec![key];
-    selected.extend(projection.columns.iter().enumerate().map(|(n, expr)| format!("{} AS c{n}", from.select(expr))));
-
-    if from.can_be_read_in_place(connection, &attached, projection) {
-        if let Some(number) = from.row_number(&types) {
-            selected.push(format!("{number} AS {ROW}"));
-            staged.row = Some(ROW);
-        }
-        staged.relation = format!("(SELECT {} FROM {}{condition})", selected.join(", "), from.sql);
-        let hashed = parsed
-            .iter()
-            .enumerate()
-            .map(|(n, kind)| if kind.hashes_natively() { format!("c{n}") } else { kind.physical(&format!("c{n}")) });
-        staged.hashed = [salt, "\"key\"".to_owned()].into_iter().chain(hashed).collect::<Vec<_>>().join(", ");
-        staged.physical = parsed.iter().enumerate().map(|(n, kind)| kind.physical(&format!("c{n}"))).collect();
-        let largest = cursor.map_or(NO_CURSOR.to_owned(), |(column, kind)| reached(&kind, &column));
-        // Expressions that fail on some row must fail here, as the source's error, not within the comparison.
-        let expressions =
-            projection.columns.iter().filter(|expr| matches!(expr, Expr::Sql(_))).map(|expr| DIALECT.expression(expr));
-        let tried = ["NULL".to_owned()].into_iter().chain(expressions).collect::<Vec<_>>().join(", ");
-        let sql = format!("{largest}, max(hash({tried})) FROM {}{condition}", from.sql);
-        let count;
-        (count, staged.cursor, staged.ahead) = count_and_largest(connection, &sql)?;
-        return Ok((staged, count));
-    }
-
-    let mut physical = vec!["\"key\"".to_owned()];
-    physical.extend(parsed.iter().enumerate().map(|(n, kind)| format!("{} AS c{n}", kind.physical(&format!("c{n}")))));
-    if let Some((column, _)) = &cursor {
-        selected.push(format!("{column} AS \"cursor\""));
-        physical.push("\"cursor\"".to_owned());
-    }
-    let rows = format!("SELECT {} FROM {}{condition}", selected.join(", "), from.sql);
-    let rows = projection.limit.map_or(rows.clone(), |limit| DIALECT.first_rows(&rows, limit));
-    let select = format!("SELECT {} FROM ({rows})", physical.join(", "));
-    let statement = format!("CREATE OR REPLACE TEMP TABLE {INCOMING} AS {select}");
-    attached.inside(connection, |connection| {
-        let failed = |error: duckdb::Error| statement_error("read the model", &error);
-        let in_order = order::matters(connection, &select);
-        let threads: i64 =
-            connection.query_row("SELECT current_setting('threads')", [], |row| row.get(0)).map_err(failed)?;
-        if in_order {
-            connection.execute_batch("SET threads = 1; SET preserve_insertion_order = true").map_err(failed)?;
-        }
-        let read = connection.execute_batch(&statement).map_err(failed);
-        if in_order {
-            let reset = format!("SET threads = {threads}; SET preserve_insertion_order = false");
-            connection.execute_batch(&reset).map_err(failed)?;
-        }
-        read
-    })?;
-    drop_text(connection)?;
-    // The rows are ours now: writers need not wait for the comparison.
-    if let Some(turn) = held.until_closed.as_mut() {
-        turn.have_again();
-    }
-    attached::detach(connection, attached.alias())?;
-    held.until_closed = None;
-    let names: Vec<String> = (0..parsed.len()).map(|n| format!("c{n}")).collect();
-    staged.hashed =
-        [salt, "\"key\"".to_owned()].into_iter().chain(names.iter().cloned()).collect::<Vec<_>>().join(", ");
-    staged.physical = names;
-    let largest = cursor.map_or(NO_CURSOR.to_owned(), |(_, kind)| reached(&kind, "\"cursor\""));
-    let count;
-    (count, staged.cursor, staged.ahead) = count_and_largest(connection, &format!("{largest} FROM {INCOMING}"))?;
-    (staged.relation, staged.row) = (INCOMING.to_owned(), Some("rowid"));
-    Ok((staged, count))
-}
-
-/// The number of a row that is read in place.
-const ROW: &str = "\"row number\"";
-/// The largest cursor of a model without one. Typed, because a bare NULL arrives as Arrow's type of nulls alone.
-const NO_CURSOR: &str = "NULL::VARCHAR, 0::BIGINT";
-
-/// The largest cursor, and how many rows are ahead of the clock.
-fn reached(kind: &DuckType, value: &str) -> String {
-    format!("{}, {}", kind.largest(value), kind.ahead(value))
-}
-
-fn count_and_largest(connection: &Connection, largest_from: &str) -> Result<(u64, Option<String>, Option<Ahead>)> {
-    connection
-        .query_row(&format!("SELECT count(*), {largest_from}"), [], |row| {
-            let rows = row.get::<_, i64>(2)?.unsigned_abs();
-            let ahead =
-                (rows > 0).then_some(Ahead { rows, clock: "this machine's clock (a time without a zone is UTC)" });
-            Ok((row.get::<_, i64>(0)?.unsigned_abs(), row.get(1)?, ahead))
-        })
-        .map_err(|error| statement_error("read the model", &error))
-}
-
-/// Sixteen hexadecimal digits that differ when a column's type does.
-fn digest(declared: &[String], kinds: &[crate::model::ColumnType]) -> String {
-    let hash = Sha256::digest(format!("{declared:?}{kinds:?}"));
-    hash.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }

@@ -1,4 +1,4 @@
-//! Does a statement's result hang on the order in which its rows are read? Then it is read by one thread, in order.
+//! Statements whose result depends on the order in which rows are read: those are read by one thread, in order.
 //!
 //! Several threads add floating-point numbers in another order each time, and the last digits of their sum differ; lists
 //! and first values differ altogether. Every run would then find changes in rows that did not change. One thread over the

@@ -1,4 +1,4 @@
-//! Which SQL gives a DuckDB value in its physical form (`model::cell`'s table)?
+//! The SQL that gives a DuckDB value in its physical form (`model::cell`'s table).
 //!
 //! Nothing here needs ICU, which the bundled DuckDB lacks: times with a zone are read as microseconds since the epoch,
 //! never cast to text or to a time without a zone.

@@ -1,10 +1,10 @@
-//! Which relation does a model mean, which columns has it, and where may its rows be read?
+//! The relation that a model means: its columns, their types, and where its rows can be read.
 
 use duckdb::Connection;
 
 use super::attached::{Attached, Relation};
 use super::dialect::DIALECT;
-use super::fragment;
+use super::lexer;
 use super::textfile::View;
 use super::type_text::DuckType;
 use crate::duckdb::{quote_identifier, quote_literal};
@@ -16,7 +16,7 @@ use crate::mapping::{Expr, From};
 use crate::model::ColumnType;
 use crate::source::statement_error::statement_error;
 
-/// A model's relation, found and ready to stand after FROM.
+/// A model's relation, found and ready to follow FROM.
 pub(super) struct Resolved {
     pub(super) sql: String,
     /// The base table behind it, if it is one.
@@ -51,7 +51,7 @@ impl Resolved {
         let alias = attached.alias().to_owned();
         let mut is_view = false;
         let (sql, table) = match from {
-            From::Query(sql) => (format!("(\n{}\n) AS model", fragment::without_semicolon(sql)), None),
+            From::Query(sql) => (format!("(\n{}\n) AS model", lexer::without_semicolon(sql)), None),
             From::Table(parts) if !attached.has_file() => {
                 // `table = "accounts.parquet"` has two name parts as written.
                 let path = parts.join(".");
@@ -144,7 +144,7 @@ impl Resolved {
     fn named_twice(&self, connection: &Connection, projection: &Projection) -> Result<()> {
         let From::Query(query) = &projection.from else { return Ok(()) };
         // Where the query is wrong, whoever reads it says so.
-        let own = described(connection, fragment::without_semicolon(query)).unwrap_or_default();
+        let own = described(connection, lexer::without_semicolon(query)).unwrap_or_default();
         let twice = own
             .iter()
             .enumerate()
@@ -154,9 +154,9 @@ impl Resolved {
                 [&projection.key].into_iter().chain(&projection.cursor).any(|used| used.eq_ignore_ascii_case(name));
             let mut within = projection.columns.iter().map(|expr| match expr {
                 Expr::Column(used) => used.eq_ignore_ascii_case(name),
-                Expr::Sql(sql) => fragment::names(sql, name),
+                Expr::Sql(sql) => lexer::names(sql, name),
             });
-            if plain || within.any(|used| used) || projection.filters.iter().any(|sql| fragment::names(sql, name)) {
+            if plain || within.any(|used| used) || projection.filters.iter().any(|sql| lexer::names(sql, name)) {
                 return Err(Error::new(Kind::Source, format!("the model's SQL has two columns `{name}`")).advise(format!(
                     "select one of them, or give one another name (`AS other`): it is not certain which `{name}` is meant"
                 )));
@@ -259,7 +259,7 @@ impl Resolved {
         (self.table.is_some() || self.text.is_some())
             && projection.limit.is_none()
             && (written.is_empty()
-                || !written.iter().any(|sql| fragment::reaches_beyond_its_row(sql))
+                || !written.iter().any(|sql| lexer::reaches_beyond_its_row(sql))
                     && !attached.has_macros(connection)
                     // Types the file defines, say: the same statement must bind from outside.
                     && self.types(connection, projection).is_ok())

@@ -19,7 +19,7 @@ pub(super) const SETTINGS: &[Setting] = &[
 /// A DuckDB source, as written in `groupcast.toml`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Settings {
+pub struct DuckDbSettings {
     /// The DuckDB file, opened read-only. Without it the source has no tables of its own: its models are queries over
     /// Parquet, CSV or JSON files.
     #[serde(default)]
@@ -41,7 +41,7 @@ pub struct Settings {
     pub decimal: Option<String>,
 }
 
-impl Settings {
+impl DuckDbSettings {
     /// How text files are read.
     pub(super) fn text(&self) -> Result<Options> {
         let one = |name: &str, text: &str| match text {

@@ -1,4 +1,4 @@
-//! Which type does DuckDB's text for a type name? A small recursive parser of what `DESCRIBE` prints.
+//! DuckDB's type names: a small recursive parser of what `DESCRIBE` prints.
 //!
 //! It never fails: what it does not know is [`DuckType::Other`], which is read as DuckDB's own text.
 

@@ -1,4 +1,4 @@
-//! What did PostgreSQL refuse, and what does the operator do next? Every driver error is classified here.
+//! Errors of PostgreSQL and its driver: every one is classified here, with the operator's next step.
 //!
 //! The server's words are passed on where they speak about names, rights and syntax. Messages about data quote the
 //! data, so what stands in quotes is left out of those.
@@ -92,7 +92,7 @@ impl Target {
         let limit = format::duration(limit);
         Error::new(Kind::SourceBusy, format!("{what}: {} sent nothing for {limit}", self.server))
             .advise(
-                "look at what the server waits for: a lock, a stopped process, a network that drops packets; for a model \
+                "find out what the server waits for: a lock, a stopped process, a network that drops packets; for a model \
                  that takes longer before its first row, raise `stall_timeout_seconds`",
             )
             .at(self.place())
@@ -131,7 +131,7 @@ impl Target {
                 match cause.as_str() {
                     "server does not support TLS" => Error::new(Kind::Source, to("the server has no TLS"))
                         .advise("turn on `ssl` at the server, or set `sslmode = \"disable\"` on a network you trust"),
-                    "password missing" => Error::new(Kind::Source, to("the server asks for a password"))
+                    "password missing" => Error::new(Kind::Source, to("the server requires a password"))
                         .advise("set `password` for this source, by reference to an environment variable or a file"),
                     _ if words.starts_with("timeout") || words.starts_with("connection closed") => {
                         Error::new(Kind::SourceBusy, to(&words)).advise("check the server's log, then try again")
@@ -240,7 +240,7 @@ impl Target {
                     (Kind::SourceBusy, "run again later, and see the server's log; nothing was sent".to_owned())
                 }
                 "22" => (Kind::Source, "correct the data, or guard the expression that fails on it".to_owned()),
-                "42" => (Kind::Source, "correct the SQL; PostgreSQL's own words say what it refuses".to_owned()),
+                "42" => (Kind::Source, "correct the SQL as PostgreSQL's message tells".to_owned()),
                 _ => (Kind::Source, "see the server's log".to_owned()),
             },
         };
@@ -316,7 +316,10 @@ fn by_words(code: &str, words: &str) -> Option<(Kind, String)> {
             "database is resuming",
         ])
     {
-        return found(Kind::SourceBusy, "the database was asleep or moves: run again in a moment; nothing was sent");
+        return found(
+            Kind::SourceBusy,
+            "the database was asleep or is being moved: run again in a minute; nothing was sent",
+        );
     }
     if says(&["max client connections", "maxclients", "no more connections allowed", "too many"]) {
         return found(Kind::SourceBusy, "close other connections, or raise the pooler's limit; nothing was sent");
@@ -351,9 +354,10 @@ fn by_words(code: &str, words: &str) -> Option<(Kind, String)> {
         {
             found(Kind::SourceBusy, "run again later, and see the pooler's log; nothing was sent")
         }
-        "08P01" => {
-            found(Kind::Config, "correct `url`: the server or the pooler in between does not take what it asks for")
-        }
+        "08P01" => found(
+            Kind::Config,
+            "correct `url`: the server, or the pooler in between, does not accept one of its options",
+        ),
         _ => None,
     }
 }

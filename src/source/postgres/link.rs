@@ -1,4 +1,4 @@
-//! One connection to PostgreSQL: how is it made, what does its server take, and how does it end?
+//! One connection to PostgreSQL: making it, the transactions its server supports, and closing it.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Which options do connection strings carry, as vendors, drivers and poolers hand them out, and what becomes of each?
+//! Options of connection strings as vendors, drivers and poolers publish them, and what becomes of each.
 //!
 //! libpq's own that the driver knows go to the driver; those about TLS are read by us. What only steers another driver or
 //! its pool is left out with a warning. What would change who we are, whom we trust or what a name means, and cannot be
@@ -187,7 +187,7 @@ impl Options {
                     "standby" => Kept::Instead("read-only"),
                     "prefer-standby" => {
                         self.warn(
-                            "`url` asks for a standby if there is one (`target_session_attrs`), which is not supported: \
+                            "`url` prefers a standby (`target_session_attrs`), which is not supported: \
                              the first server that answers is used",
                             "name the standby first, or write `target_session_attrs=read-only` where there is always one",
                         );
@@ -233,7 +233,7 @@ impl Options {
                                  percent-encode them or keep it in `password`"
                             .to_owned(),
                     };
-                    return Err(config_error("`url` holds an option that is not known").advise(advice));
+                    return Err(config_error("`url` contains an unknown option").advise(advice));
                 }
             }
         }

@@ -83,7 +83,7 @@ impl Plan {
             if !is_compared_here(&of) && kind != ColumnType::Text {
                 return Err(Error::new(
                     Kind::Config,
-                    format!("the cursor `{name}` is {}, whose largest value says nothing about change", of.name()),
+                    format!("the cursor `{name}` is {}, whose largest value does not show what changed", of.name()),
                 )
                 .advise("use a timestamp, date or integer column, or cast it to one in the model's SQL"));
             }

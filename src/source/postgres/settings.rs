@@ -1,4 +1,4 @@
-//! Which server does a `[sources.…]` table of type `postgres` mean, and how careful is the connection to it?
+//! The settings of a PostgreSQL source: its server, and how careful the connection is.
 //!
 //! Connection strings are libpq's, URLs and `key=value` alike, with what other tools add to them (`options`). The driver
 //! does not know every option, and refuses `sslmode=verify-full`, so those it does not know are taken out of the string.
@@ -32,7 +32,7 @@ pub(super) const SETTINGS: &[Setting] = &[
 /// A PostgreSQL (or PostgreSQL-speaking) warehouse.
 #[derive(Debug, Clone, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Settings {
+pub struct PostgresSettings {
     /// `postgres://user:password@host:5432/database`, or libpq's `host=… user=… dbname=…`.
     pub url: Secret,
     /// The password, when it is not part of `url`; wins over it.
@@ -71,7 +71,7 @@ pub enum Read {
     Cursor,
 }
 
-/// Settings taken apart.
+/// PostgresSettings taken apart.
 pub(super) struct Address {
     /// What the driver takes, password included, without anything about TLS.
     pub(super) config: Config,
@@ -103,7 +103,7 @@ fn config_error(what: impl Into<String>) -> Error {
     Error::new(Kind::Config, what)
 }
 
-impl Settings {
+impl PostgresSettings {
     /// Longest that the server may send nothing.
     pub(super) fn stall_timeout(&self) -> Duration {
         self.stall_timeout_seconds.map_or(STALL_TIMEOUT, |seconds| Duration::from_secs(seconds.max(1)))
@@ -238,7 +238,7 @@ fn split(text: &str) -> Result<Split> {
         if address[after_credentials..].contains('@')
             || query.is_some_and(|query| text[query + 1..].split('&').any(no_pair))
         {
-            return Err(config_error("the user or password in `url` holds an `@` as it is")
+            return Err(config_error("the user or password in `url` contains an unescaped `@`")
                 .advise("write it as `%40` (and `%` as `%25`), or keep the password in `password`"));
         }
         let Some(query) = query else {
@@ -310,7 +310,7 @@ mod tests {
     use super::*;
 
     fn address(url: &str) -> Result<Address> {
-        let settings: Settings = serde_json::from_value(serde_json::json!({ "url": url })).unwrap();
+        let settings: PostgresSettings = serde_json::from_value(serde_json::json!({ "url": url })).unwrap();
         settings.address()
     }
 
@@ -404,7 +404,7 @@ mod tests {
 
     #[test]
     fn explicit_settings_win_over_the_url() {
-        let settings: Settings = serde_json::from_value(serde_json::json!({
+        let settings: PostgresSettings = serde_json::from_value(serde_json::json!({
             "url": "postgres://u:old@h:6543/db?sslmode=disable&connect_timeout=3", "password": "new-secret",
             "sslmode": "require", "ca_file": "/ca.pem", "read": "cursor", "connect_timeout_seconds": 4,
         }))

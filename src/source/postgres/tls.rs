@@ -1,4 +1,4 @@
-//! How is a connection to PostgreSQL encrypted, and whose certificate is believed? libpq's levels on rustls.
+//! TLS for PostgreSQL: encryption and trusted certificates, by libpq's levels on rustls.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -71,7 +71,7 @@ fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
         .collect::<Result<_, _>>()
         .map_err(|error| refused("is not a PEM file").because(error))?;
     if chain.is_empty() {
-        return Err(refused("holds no certificate"));
+        return Err(refused("contains no certificate"));
     }
     Ok(chain)
 }
@@ -93,7 +93,7 @@ fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>> {
     }
     PrivateKeyDer::from_pem_slice(&text).map_err(|_| {
         refused(
-            "holds no private key in PEM form",
+            "contains no private key in PEM form",
             "name the key's PEM file; one for Java (`.pk8`) is converted with `openssl pkey -inform DER -in client.pk8 -out \
              client.key`",
         )
@@ -113,10 +113,10 @@ fn roots(path: &Path) -> Result<RootCertStore> {
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(&text) {
         let certificate = certificate.map_err(|error| refused("is not a PEM file").because(error))?;
-        roots.add(certificate).map_err(|error| refused("holds no usable certificate").because(error))?;
+        roots.add(certificate).map_err(|error| refused("contains no usable certificate").because(error))?;
     }
     if roots.is_empty() {
-        return Err(refused("holds no certificate"));
+        return Err(refused("contains no certificate"));
     }
     Ok(roots)
 }
@@ -198,7 +198,7 @@ pub(super) fn explain(error: &rustls::Error) -> (String, &'static str) {
                 "give the server a certificate signed by that authority, or use `sslmode = \"require\"` without a \
                  `ca_file` on a network you trust",
             ),
-            other => (format!("the server's certificate is refused: {other}"), "renew the server's certificate"),
+            other => (format!("the server's certificate is not accepted: {other}"), "renew the server's certificate"),
         },
         other => (
             format!("TLS failed: {other}"),

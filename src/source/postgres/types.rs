@@ -1,4 +1,4 @@
-//! What types do the columns of a query have? Asked without a prepared statement.
+//! The types of a query's columns, found without a prepared statement.
 //!
 //! Behind a pooler, a session belongs to whoever has the transaction. A named statement may meet one of the same name that
 //! somebody else left on the server's connection, and what we leave may be met by others. The driver names one for every

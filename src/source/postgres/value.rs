@@ -1,4 +1,4 @@
-//! What does a PostgreSQL type mean, and how do its binary values become physical cells?
+//! Values of PostgreSQL: what a type means, and how its binary values become physical cells.
 //!
 //! Decoders exist only for types whose binary form is documented and stable. Every other type is cast to text by the
 //! server ([`Wire::Cast`]), so a value is either decoded exactly or is the server's own text, never a guess. `char(n)`

@@ -135,7 +135,7 @@ pub enum FillError<E> {
     Append(Error),
 }
 
-/// Fills the table: runs a reader and the appender side by side; both are done, or dropped, together. `progress` is told
+/// Fills the table: runs a reader and the appender side by side; both are done, or dropped, together. `progress` gets
 /// the rows so far.
 pub async fn fill<'a, E, R>(
     into: &DuckDbConnection,

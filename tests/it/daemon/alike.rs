@@ -34,8 +34,8 @@ const STORY: &[Step] = &[
     Step::Edit("INSERT INTO accounts SELECT * FROM kept"),
     // A source that fails, in the middle of others.
     Step::Edit("ALTER TABLE accounts RENAME TO elsewhere"),
-    Step::Mistake(&["plan"], "there is no table `accounts`"),
-    Step::Mistake(&["run"], "there is no table `accounts`"),
+    Step::Mistake(&["plan"], "table `accounts` not found"),
+    Step::Mistake(&["run"], "table `accounts` not found"),
     Step::Edit("ALTER TABLE elsewhere RENAME TO accounts"),
     // The ledger itself.
     Step::Run(&["ledger", "export", "accounts"]),

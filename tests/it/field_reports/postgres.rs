@@ -137,8 +137,8 @@ async fn a_client_certificate_is_shown() {
         (json!({ "cert_file": certificate }), "without its key"),
         (json!({ "key_file": key }), "without the certificate"),
         (json!({ "cert_file": ca, "key_file": key }), "do not belong together"),
-        (json!({ "cert_file": key, "key_file": key }), "holds no certificate"),
-        (json!({ "cert_file": certificate, "key_file": ca }), "holds no private key"),
+        (json!({ "cert_file": key, "key_file": key }), "contains no certificate"),
+        (json!({ "cert_file": certificate, "key_file": ca }), "contains no private key"),
         (json!({ "cert_file": certificate, "key_file": encrypted }), "encrypted with a passphrase"),
         (json!({ "cert_file": certificate, "key_file": "/nowhere.key" }), "cannot be read"),
     ] {
@@ -202,8 +202,8 @@ async fn what_passes_by_itself_is_told_from_what_does_not() {
     for (code, message, busy, advice) in [
         ("40001", "canceling statement due to conflict with recovery", true, "hot_standby_feedback"),
         ("40001", "could not serialize access", true, "run again later"),
-        ("XX000", "Control plane request failed: endpoint is in transition", true, "in a moment"),
-        ("XX000", "Couldn''t connect to compute node", true, "in a moment"),
+        ("XX000", "Control plane request failed: endpoint is in transition", true, "in a minute"),
+        ("XX000", "Couldn''t connect to compute node", true, "in a minute"),
         ("HV00N", "could not connect to server \"remote\"", true, "run again later"),
         ("25P03", "terminating connection due to idle-in-transaction timeout", true, "run again later"),
         ("XX000", "something else", false, "server's log"),

@@ -103,7 +103,7 @@ fn rows_of_another_length() {
             "a.csv",
             "id,name\na,Acme, Inc.\n",
             "DIR/a.csv, line 2: 3 values instead of 2, the number of columns in line 1 (delimiter `,`, quote `\"`)",
-            "stands in quotation marks",
+            "needs quotation marks",
         ),
         refused(
             "too_few",
@@ -153,7 +153,7 @@ fn rows_of_another_length() {
             "two_files_in_one",
             "a.csv",
             "id,name\na,Acme\nid,name\nb,Beta\n",
-            "DIR/a.csv, line 3: the header of line 1 stands here again",
+            "DIR/a.csv, line 3: the header of line 1 is repeated here",
             "remove this line",
         ),
     ]);
@@ -162,8 +162,8 @@ fn rows_of_another_length() {
 #[test]
 fn headers() {
     hold(&[
-        refused("nothing", "a.csv", "", "DIR/a.csv: the file is empty, it has not even a header", "written whole"),
-        refused("only_line_ends", "a.csv", "\n\n", "DIR/a.csv: the file holds no rows and no columns", "written whole"),
+        refused("nothing", "a.csv", "", "DIR/a.csv: the file is empty, it has not even a header", "complete"),
+        refused("only_line_ends", "a.csv", "\n\n", "DIR/a.csv: the file has no rows and no columns", "complete"),
         sent("only_a_header", "a.csv", "id,name\n", "name", r#"{}"#),
         sent("a_header_without_line_end", "a.csv", "id,name", "name", r#"{}"#),
         sent("one_column", "a.csv", "id\na\nb\n", "n = { const = 1 }", r#"{"a":{"n":1},"b":{"n":1}}"#),

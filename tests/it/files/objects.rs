@@ -13,14 +13,14 @@ fn forms() {
         sent("objects_without_line_ends", "a.json", "{\"id\":\"a\",\"n\":1}{\"id\":\"b\",\"n\":2}", "n", r#"{"a":{"n":1},"b":{"n":2}}"#),
         sent("an_empty_array", "a.json", "[{\"id\":\"a\"}]", "n = { const = 1 }", r#"{"a":{"n":1}}"#),
         sent("packed", "a.json.gz", gzip("[{\"id\":\"007\",\"n\":1.10}]"), "n", r#"{"007":{"n":1.1}}"#),
-        refused("no_rows", "a.json", "[]", "DIR/a.json: the file holds no rows and no columns", "written whole"),
+        refused("no_rows", "a.json", "[]", "DIR/a.json: the file has no rows and no columns", "complete"),
         refused("wrapped", "a.json", "{\"data\":[{\"id\":\"a\",\"name\":\"Acme\"}],\"paging\":null}", "the model has no column `id` (and 1 more)", "it has `data` and `paging`")
-            .says("take them out: `sql = \"SELECT row->>'account_id' AS account_id, … FROM (SELECT unnest(from_json(json->'data', '[\\\"JSON\\\"]')) AS row FROM read_json_objects('wrapped/a.json'))\"`"),
+            .says("extract them: `sql = \"SELECT row->>'account_id' AS account_id, … FROM (SELECT unnest(from_json(json->'data', '[\\\"JSON\\\"]')) AS row FROM read_json_objects('wrapped/a.json'))\"`"),
         sent("unwrapped", "a.json", "{\"data\":[{\"id\":\"007\",\"name\":\"Acme\"}]}", "name", r#"{"007":{"name":"Acme"}}"#)
             .sql("SELECT row->>'id' AS id, row->>'name' AS name FROM (SELECT unnest(from_json(json->'data', '[\"JSON\"]')) AS row FROM read_json_objects('DIR/a.json'))"),
-        refused("an_array_of_numbers", "a.json", "[1,2]", "DIR/a.json, line 1, column 2: a value that is no object, and only objects can be rows", "one object per group"),
-        refused("arrays_on_lines", "a.ndjson", "{\"id\":\"a\",\"name\":1}\n[\"b\",2]\n", "DIR/a.ndjson, line 2, column 1: a value that is no object, and only objects can be rows", "one object per group"),
-        refused("html", "a.json", "<html>", "DIR/a.json, line 1, column 1: a value that is no object, and only objects can be rows", "one object per group"),
+        refused("an_array_of_numbers", "a.json", "[1,2]", "DIR/a.json, line 1, column 2: a value that is not an object, and only objects can be rows", "one object per group"),
+        refused("arrays_on_lines", "a.ndjson", "{\"id\":\"a\",\"name\":1}\n[\"b\",2]\n", "DIR/a.ndjson, line 2, column 1: a value that is not an object, and only objects can be rows", "one object per group"),
+        refused("html", "a.json", "<html>", "DIR/a.json, line 1, column 1: a value that is not an object, and only objects can be rows", "one object per group"),
         refused("cut_off", "a.ndjson", "{\"id\":\"a\",\"name\":1}\n{\"id\":\"b\",\"na", "DIR/a.ndjson, line 2: the file ends within an object that begins here", "write the file again"),
         refused("array_cut_off", "a.json", "[{\"id\":\"a\",\"name\":1},", "DIR/a.json, line 1, column 22: the file ends within an object that begins here", "write the file again"),
         refused("a_comma_too_many", "a.json", "[{\"id\":\"a\",\"name\":1},]", "DIR/a.json, line 1, column 22: this is not JSON: a comma behind the last object", "correct the line"),
@@ -30,7 +30,7 @@ fn forms() {
         refused("single_quotes", "a.ndjson", "{\"id\":\"a\",\"name\":1}\n{'id':'b'}\n", "DIR/a.ndjson, line 2, column 2: this is not JSON: key must be a string", "correct the line"),
         refused("a_line_break_in_a_text", "a.ndjson", "{\"id\":\"a\",\"name\":\"x\ny\"}\n", "DIR/a.ndjson, line 1, column 19: this is not JSON: control character (\\u0000-\\u001F) found while parsing a string", "correct the line"),
         refused("nan", "a.ndjson", "{\"id\":\"a\",\"name\":NaN}\n", "DIR/a.ndjson, line 1, column 18: this is not JSON: expected value", "correct the line"),
-        refused("twice_in_an_object", "a.ndjson", "{\"id\":\"a\",\"name\":1}\n{\"id\":\"b\",\"name\":1,\"name\":2}\n", "DIR/a.ndjson, line 2: the object that begins here has `name` twice", "cannot be told"),
+        refused("twice_in_an_object", "a.ndjson", "{\"id\":\"a\",\"name\":1}\n{\"id\":\"b\",\"name\":1,\"name\":2}\n", "DIR/a.ndjson, line 2: the object that begins here has `name` twice", "it is not clear which"),
     ]);
 }
 
@@ -93,7 +93,7 @@ fn values() {
             "v",
             r#"{"a":{"v":5},"b":{"v":"n/a"},"c":{"v":true}}"#,
         )
-        .says("`v` holds values of several types, and each is sent as its own"),
+        .says("`v` has values of several types, and each is sent as its own"),
         sent(
             "several_types_as_text",
             "a.ndjson",

@@ -105,7 +105,7 @@ fn parquet_of_other_programs() {
             "a.parquet",
             &made("SELECT '007' AS id, 'x' AS name")[..100],
             "/DIR/a.parquet'",
-            "if somebody was writing or replacing the file, run again",
+            "run again if the file was being written or replaced",
         ),
     ]);
 }

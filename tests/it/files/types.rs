@@ -33,7 +33,7 @@ fn numbers_keep_their_digits() {
             .expecting(r#"{"a":{"arr":19.9,"as_text":"19.90"},"b":{"arr":5,"as_text":"5.00"},"c":{"arr":0,"as_text":"0.00"}}"#),
         sent("pythons_floats", "a.csv", "id,n\na,1.0\nb,2.25\nc,1e+16\nd,1.5e-07\n", "n", r#"{"a":{"n":1},"b":{"n":2.25},"c":{"n":10000000000000000},"d":{"n":0.00000015}}"#),
         sent("versions", "a.csv", "id,v\na,1.10\nb,1.9\n", "v", r#"{"a":{"v":"1.10"},"b":{"v":"1.9"}}"#)
-            .says("`v` holds numbers that are written in several ways"),
+            .says("`v` has numbers that are written in several ways"),
         sent("versions_declared", "a.csv", "id,v\na,1.10\nb,1.9\n", "v:number", r#"{"a":{"v":1.1},"b":{"v":1.9}}"#),
         sent("exponents", "a.csv", "id,n\na,1e400\nb,1e2\nc,5\n", "n", r#"{"a":{"n":"1e400"},"b":{"n":"1e2"},"c":{"n":"5"}}"#),
         sent("hexadecimal_ids", "a.csv", "id,n\na,12e3\nb,0x1f\n", "n", r#"{"a":{"n":"12e3"},"b":{"n":"0x1f"}}"#),
@@ -67,8 +67,8 @@ fn nothing_is_decided_by_the_first_rows() {
             "",
         )
         .only("00042", r#"{"seats":12.75,"renewal":"2026-03-04 17:30:00","n":"1_000.5"}"#)
-        .says("`n` holds numbers but for 1 value, the first at late_types/a.csv, line 21002: it is sent as text")
-        .says("`renewal` holds dates and times that are written in several ways"),
+        .says("`n` has only numbers except for 1 value, the first at late_types/a.csv, line 21002: it is sent as text")
+        .says("`renewal` has dates and times that are written in several ways"),
         sent(
             "late_quotes",
             "a.csv",

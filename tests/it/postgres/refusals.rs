@@ -55,7 +55,7 @@ async fn who_is_not_let_in_learns_why() {
     let wrong = refused(with("scram_user", &format!("{PASSWORD}1")), json!({})).await;
     check(&wrong, Kind::Source, &["source warehouse: ", "28P01", &format!("127.0.0.1:{port}"), name], "password");
     let missing = refused(format!("postgres://scram_user@127.0.0.1:{port}/{name}"), json!({})).await;
-    check(&missing, Kind::Source, &["asks for a password"], "password");
+    check(&missing, Kind::Source, &["requires a password"], "password");
     let stranger = refused(with("stranger", PASSWORD), json!({"sslmode": "disable"})).await;
     check(&stranger, Kind::Source, &["28000", "stranger"], "pg_hba");
     let nobody = refused(with("no_such_role", PASSWORD), json!({})).await;

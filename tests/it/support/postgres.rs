@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, mpsc};
 use std::time::Duration;
 
-use groupcast::source::postgres::{Postgres, Settings};
+use groupcast::source::postgres::{Postgres, PostgresSettings};
 use serde_json::{Value, json};
 
 const MISSING: &str = "these tests need PostgreSQL's server programs (initdb, postgres): install them \
@@ -322,8 +322,8 @@ impl Database {
         self.client.batch_execute(sql).await.unwrap_or_else(|error| panic!("{error:?}\n{sql}"));
     }
 
-    /// Settings of a source that reads it as this user, over TCP; `more` overrides.
-    pub(crate) fn settings_as(&self, user: &str, more: Value) -> Settings {
+    /// PostgresSettings of a source that reads it as this user, over TCP; `more` overrides.
+    pub(crate) fn settings_as(&self, user: &str, more: Value) -> PostgresSettings {
         let url = format!("postgres://{user}@127.0.0.1:{}/{}", self.cluster.port, self.name);
         let mut settings = json!({ "url": url });
         for (name, value) in more.as_object().expect("settings are an object") {
@@ -332,8 +332,8 @@ impl Database {
         serde_json::from_value(settings).unwrap()
     }
 
-    /// Settings of a source that reads it as superuser.
-    pub(crate) fn settings(&self, more: Value) -> Settings {
+    /// PostgresSettings of a source that reads it as superuser.
+    pub(crate) fn settings(&self, more: Value) -> PostgresSettings {
         self.settings_as("root_user", more)
     }
 

@@ -311,7 +311,7 @@ fn labels_are_escaped_and_bounded() {
         samples.keys().filter(|name| name.starts_with(&format!("groupcast_requests_total{of_sync}"))).count();
     assert!((50..100).contains(&statuses), "{statuses} statuses");
     let runs = samples.keys().filter(|name| name.starts_with(&format!("groupcast_runs_total{of_sync}"))).count();
-    assert_eq!(runs, 7, "six from schedules, one from all others");
+    assert_eq!(runs, 8, "each of seven statuses from schedules, one from all others");
 }
 
 #[test]

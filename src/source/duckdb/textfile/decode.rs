@@ -1,4 +1,4 @@
-//! Which text do a file's bytes hold? Gzip is unpacked, byte order marks are read and left out, other encodings become
+//! The decoder of a file's bytes. Gzip is unpacked, byte order marks are read and left out, other encodings become
 //! UTF-8, and what is no text of the encoding ends the reading where it stands. Nothing is replaced or guessed.
 
 use std::fs::File;

@@ -7,7 +7,7 @@ use duckdb::Connection;
 use duckdb::arrow::record_batch::RecordBatch;
 
 use super::rows::{Columns, Rows, Value};
-use super::{Options, Survey, changes, names, written};
+use super::{FileProfile, Options, changes, names, written};
 use crate::error::{Error, Kind, Result};
 use crate::source::staging::BATCHES_WAITING;
 use crate::source::staging::batch::{BatchBuilder, Physical};
@@ -18,7 +18,7 @@ pub(super) const TABLE: &str = "file rows";
 /// Fills the table with the rows of these columns; the first of `needed` columns is the key's.
 pub(super) fn load(
     connection: &Connection,
-    survey: &Survey,
+    profile: &FileProfile,
     options: &Options,
     key: usize,
     needed: &[usize],
@@ -31,7 +31,7 @@ pub(super) fn load(
         .map_err(failed)?;
     std::thread::scope(|scope| {
         let (sender, receiver) = sync_channel(BATCHES_WAITING);
-        let reader = scope.spawn(move || read(survey, options, key, needed, &sender));
+        let reader = scope.spawn(move || read(profile, options, key, needed, &sender));
         let append = || -> duckdb::Result<()> {
             let mut appender = connection.appender_to_catalog_and_db(TABLE, "temp", "main")?;
             for batch in receiver {
@@ -48,28 +48,28 @@ pub(super) fn load(
 }
 
 fn read(
-    survey: &Survey,
+    profile: &FileProfile,
     options: &Options,
     key: usize,
     needed: &[usize],
     sender: &SyncSender<RecordBatch>,
 ) -> Result<()> {
-    let names = std::iter::once(key).chain(needed.iter().copied()).map(|position| &survey.columns[position].name);
+    let names = std::iter::once(key).chain(needed.iter().copied()).map(|position| &profile.columns[position].name);
     let mut batch = BatchBuilder::new(names.map(|name| (format!("`{name}`"), Physical::Text)));
     let malformed = |what: String| Error::new(Kind::Source, format!("failed to read the file: {what}"));
     let pass_on =
         |batch: &mut BatchBuilder| -> Result<bool> { Ok(sender.send(batch.take().map_err(malformed)?).is_ok()) };
-    for found in &survey.files {
+    for found in &profile.files {
         let (mut file, state) = Rows::open(found, options)?;
         if state != found.state {
             return Err(changes(&found.shown));
         }
         let mut columns = Columns::default();
-        for column in &survey.columns {
+        for column in &profile.columns {
             columns.add(&column.name);
         }
         let partition = |position: usize| {
-            let name = &survey.columns[position].name;
+            let name = &profile.columns[position].name;
             found
                 .parts
                 .iter()
@@ -81,7 +81,7 @@ fn read(
         file.each(&mut columns, &mut |_, line, row| {
             let value = match row.value(key) {
                 Some(Value::Json(text)) => {
-                    Some(key_text(text, &found.shown, line, &survey.columns[key].name, &mut string)?)
+                    Some(key_text(text, &found.shown, line, &profile.columns[key].name, &mut string)?)
                 }
                 Some(Value::Text(text)) => Some(text),
                 None => partition(key),
@@ -90,9 +90,9 @@ fn read(
             for (at, position) in needed.iter().enumerate() {
                 let value = match row.value(*position) {
                     Some(Value::Text(text)) => Some(text),
-                    Some(Value::Json(text)) if text.starts_with('"') && !survey.columns[*position].is_json() => Some(
+                    Some(Value::Json(text)) if text.starts_with('"') && !profile.columns[*position].is_json() => Some(
                         unquoted(text, &mut string)
-                            .ok_or_else(|| no_text(&found.shown, line, &survey.columns[*position].name))?,
+                            .ok_or_else(|| no_text(&found.shown, line, &profile.columns[*position].name))?,
                     ),
                     Some(Value::Json(text)) => Some(text.as_bytes()),
                     None => partition(*position),
@@ -131,7 +131,7 @@ fn no_text(shown: &str, line: u64, column: &str) -> Error {
         Kind::Source,
         format!("{shown}, line {line}: `{column}` has half a character (`\\ud800` to `\\udfff` come in pairs)"),
     )
-    .advise("correct the file: whoever wrote it cut a text within a character")
+    .advise("correct the file: its writer cut a text within a character")
 }
 
 /// The key that a JSON value is: a string's text, or a number's digits.

@@ -1,8 +1,8 @@
-//! Text files as tables: what does `table = "accounts.csv"` hold, and how do its rows get into DuckDB as they are written?
+//! Text files as tables: the rows of `table = "accounts.csv"`, as they are written.
 //!
 //! DuckDB's own readers decide types, delimiter and quotation marks by the first 20,480 rows, and read numbers as doubles:
 //! `00042` becomes 42, `12.75` among whole numbers 13, a long id another id. So files named as a table are read here. What
-//! is decided is decided over the whole file ([`Survey`]), before any row is read for a run, and the value of a mapped
+//! is decided is decided over the whole file ([`FileProfile`]), before any row is read for a run, and the value of a mapped
 //! column is its text in the file, not what a type made of it: a column whose every value is a number is *sent* as numbers
 //! ([`ColumnType::Written`]), with the digits of the file, and `as` in the mapping decides it for good. Keys are text.
 //!
@@ -12,12 +12,12 @@
 //! the file's size, time or inode changes. A file that changes between the two is read again from its beginning.
 
 mod decode;
+mod findings;
 mod load;
 mod names;
 mod objects;
 mod options;
 mod records;
-mod remarks;
 mod rows;
 mod shape;
 
@@ -41,7 +41,7 @@ use crate::mapping::diagnostic::did_you_mean;
 use crate::mapping::{Expr, From};
 use crate::model::ColumnType;
 use crate::model::cell::As;
-use crate::source::{Remark, Remarked};
+use crate::source::{FindingSubject, SourceFinding};
 
 /// A table that is a text file, or several.
 #[derive(Debug, Clone)]
@@ -141,7 +141,7 @@ impl TextColumn {
 
 /// What was decided about a table, over all of its files.
 #[derive(Debug)]
-pub(super) struct Survey {
+pub(super) struct FileProfile {
     files: Vec<Found>,
     readings: Vec<Reading>,
     columns: Vec<TextColumn>,
@@ -154,7 +154,7 @@ pub(super) struct Survey {
 }
 
 /// Which tables were decided about, and in which state their files were.
-type Decisions = BTreeMap<(PathBuf, String, Options), Arc<Survey>>;
+type Decisions = BTreeMap<(PathBuf, String, Options), Arc<FileProfile>>;
 static DECISIONS: Mutex<Decisions> = Mutex::new(BTreeMap::new());
 /// Most decisions that are kept; beyond it all are made anew.
 const DECISIONS_MAX: usize = 64;
@@ -196,23 +196,23 @@ impl TextTable {
     }
 
     /// What was decided about the table, or is now.
-    pub(super) fn survey(&self) -> Result<Arc<Survey>> {
+    pub(super) fn profile(&self) -> Result<Arc<FileProfile>> {
         let key = (self.folder.clone(), self.name.clone(), self.options);
         let mut files = names::find(&self.name, &self.folder)?;
         for _ in 0..READINGS_MAX {
             if let Some(known) = decisions().get(&key).filter(|known| known.files == files) {
                 return Ok(Arc::clone(known));
             }
-            let survey = Survey::of(&files, &self.options)?;
+            let profile = FileProfile::of(&files, &self.options)?;
             let now = names::find(&self.name, &self.folder)?;
             if now == files {
-                let survey = Arc::new(survey);
+                let profile = Arc::new(profile);
                 let mut decisions = decisions();
                 if decisions.len() >= DECISIONS_MAX {
                     decisions.clear();
                 }
-                decisions.insert(key, Arc::clone(&survey));
-                return Ok(survey);
+                decisions.insert(key, Arc::clone(&profile));
+                return Ok(profile);
             }
             files = now;
         }
@@ -227,7 +227,7 @@ fn decisions() -> MutexGuard<'static, Decisions> {
 /// A file that somebody writes while it is read.
 fn changes(shown: &str) -> Error {
     Error::new(Kind::SourceBusy, format!("{shown}: the file changes while it is read"))
-        .advise("run again when it is whole; whoever writes it should write another one and rename it")
+        .advise("run again when it is complete; its writer should write to another file and rename it")
 }
 
 /// A place among several files, in one number: the line in the lower bits.
@@ -237,8 +237,8 @@ fn place(file: usize, line: u64) -> u64 {
     (file as u64) << LINE_BITS | line
 }
 
-impl Survey {
-    fn of(files: &[Found], options: &Options) -> Result<Survey> {
+impl FileProfile {
+    fn of(files: &[Found], options: &Options) -> Result<FileProfile> {
         let mut columns = Columns::default();
         let mut facts: Vec<(Shape, Option<Members>)> = Vec::new();
         let mut twice: BTreeMap<String, String> = BTreeMap::new();
@@ -252,7 +252,7 @@ impl Survey {
                     Kind::Source,
                     format!("{}: the file is empty, it has not even a header", found.shown),
                 )
-                .advise("see that it is written whole; whoever writes it should write another one and rename it")
+                .advise("make sure that it is complete; its writer should write to another file and rename it")
                 .missing());
             }
             let (mut file, state) = Rows::open(found, options)?;
@@ -307,8 +307,8 @@ impl Survey {
         let of_objects = headers.is_empty() && rows > 0;
         if columns.names.is_empty() {
             let shown = &files[0].shown;
-            return Err(Error::new(Kind::Source, format!("{shown}: the file holds no rows and no columns"))
-                .advise("see that it is written whole; whoever writes it should write another one and rename it")
+            return Err(Error::new(Kind::Source, format!("{shown}: the file has no rows and no columns"))
+                .advise("make sure that it is complete; its writer should write to another file and rename it")
                 .missing());
         }
         let wrapper = (of_objects && objects_in_first == 1)
@@ -326,7 +326,7 @@ impl Survey {
             let decimal_comma = options.decimal_comma;
             TextColumn { name: name.clone(), shape, members, decimal_comma, twice: twice.get(name).cloned(), missing }
         });
-        Ok(Survey {
+        Ok(FileProfile {
             columns: columns.collect(),
             files: files.to_vec(),
             readings,
@@ -445,22 +445,22 @@ pub(super) fn sniffed(
     options: Options,
     projection: &Projection,
     columns: &[(String, String)],
-) -> Vec<Remark> {
+) -> Vec<SourceFinding> {
     let settled = ["all_varchar", "types", "columns", "union_by_name"].iter().any(|word| sql.contains(word));
     let files: Vec<&str> = sql.split('\'').skip(1).step_by(2).filter(|text| names::format(text).is_some()).collect();
     let ([file], false) = (files.as_slice(), settled) else { return Vec::new() };
     let table = TextTable { name: (*file).to_owned(), folder: folder.to_path_buf(), options };
     // Where it cannot be read as it is written, DuckDB may still know how.
-    let Ok(survey) = table.survey() else { return Vec::new() };
+    let Ok(profile) = table.profile() else { return Vec::new() };
     let used = projection.columns.iter().filter_map(|expr| match expr {
         Expr::Column(name) => Some(name),
         Expr::Sql(_) => None,
     });
     used.chain([&projection.key])
         .filter_map(|name| columns.iter().find(|(column, _)| column == name))
-        .filter(|(name, declared)| survey.lossy(name, declared))
-        .map(|(name, declared)| Remark {
-            about: Remarked::Column(name.clone()),
+        .filter(|(name, declared)| profile.lossy(name, declared))
+        .map(|(name, declared)| SourceFinding {
+            subject: FindingSubject::Column(name.clone()),
             note: false,
             what: format!(
                 "DuckDB reads `{name}` of {file} as {declared}, and not every value of it is one: digits may be lost"
@@ -475,9 +475,9 @@ pub(super) fn sniffed(
 
 /// The relation that a table's rows make: for SQL by their types, and each column also as it is written.
 pub(super) struct View {
-    survey: Arc<Survey>,
+    profile: Arc<FileProfile>,
     needed: Vec<usize>,
-    /// What stands after FROM within the view.
+    /// What follows FROM within the view.
     from: String,
 }
 
@@ -493,14 +493,14 @@ impl TextTable {
     /// Loads the rows that a projection needs.
     pub(super) fn load(&self, connection: &Connection, projection: &Projection) -> Result<View> {
         for reading in 1.. {
-            let survey = self.survey()?;
-            survey.whole()?;
-            let needed = survey.needed(projection)?;
-            let key = survey.column(&projection.key)?.0;
-            match load::load(connection, &survey, &self.options, key, &needed) {
+            let profile = self.profile()?;
+            profile.whole()?;
+            let needed = profile.needed(projection)?;
+            let key = profile.column(&projection.key)?.0;
+            match load::load(connection, &profile, &self.options, key, &needed) {
                 Err(error) if error.kind() == Kind::SourceBusy && reading < READINGS_MAX => {}
                 Err(error) => return Err(error),
-                Ok(()) => return Ok(View { survey, needed, from: table() }),
+                Ok(()) => return Ok(View { profile, needed, from: table() }),
             }
         }
         unreachable!("the last reading returns")
@@ -509,31 +509,31 @@ impl TextTable {
 
 impl View {
     /// The columns that a projection needs, without rows, to ask for types.
-    pub(super) fn empty(survey: Arc<Survey>, projection: &Projection) -> Result<View> {
-        let needed = survey.needed(projection)?;
-        Ok(View::without_rows(survey, needed))
+    pub(super) fn empty(profile: Arc<FileProfile>, projection: &Projection) -> Result<View> {
+        let needed = profile.needed(projection)?;
+        Ok(View::without_rows(profile, needed))
     }
 
     /// All columns, without rows.
-    pub(super) fn empty_of_all(survey: Arc<Survey>) -> View {
-        let all = (0..survey.columns.len()).collect();
-        View::without_rows(survey, all)
+    pub(super) fn empty_of_all(profile: Arc<FileProfile>) -> View {
+        let all = (0..profile.columns.len()).collect();
+        View::without_rows(profile, all)
     }
 
-    fn without_rows(survey: Arc<Survey>, needed: Vec<usize>) -> View {
+    fn without_rows(profile: Arc<FileProfile>, needed: Vec<usize>) -> View {
         let columns: Vec<String> =
             needed.iter().map(|position| format!(", NULL::VARCHAR AS {}", written(*position))).collect();
         let from = format!("(SELECT NULL::VARCHAR AS k{}, 0::BIGINT AS rowid WHERE false)", columns.concat());
-        View { survey, needed, from }
+        View { profile, needed, from }
     }
 
     /// As it stands after FROM.
     pub(super) fn sql(&self) -> String {
         let mut selected = vec!["k".to_owned()];
         selected.extend(self.needed.iter().map(|position| written(*position)));
-        for (position, column) in self.survey.visible().filter(|(position, _)| self.needed.contains(position)) {
+        for (position, column) in self.profile.visible().filter(|(position, _)| self.needed.contains(position)) {
             let (raw, kind) = (written(position), column.sql_type());
-            let text = match self.survey.decimal_comma && column.members.is_none() && kind != "VARCHAR" {
+            let text = match self.profile.decimal_comma && column.members.is_none() && kind != "VARCHAR" {
                 true => format!("replace({raw}, ',', '.')"),
                 false => raw,
             };
@@ -544,17 +544,17 @@ impl View {
 
     /// Every column with the type that SQL sees.
     pub(super) fn columns(&self) -> Vec<(String, String)> {
-        self.survey.columns().map(|column| (column.name.clone(), column.sql_type())).collect()
+        self.profile.columns().map(|column| (column.name.clone(), column.sql_type())).collect()
     }
 
     /// What a column's values mean.
     pub(super) fn kind(&self, name: &str) -> Option<ColumnType> {
-        Some(self.survey.column(name).ok()?.1.kind())
+        Some(self.profile.column(name).ok()?.1.kind())
     }
 
     /// SQL for a column as it is written.
     pub(super) fn written(&self, name: &str) -> Option<String> {
-        Some(written(self.survey.column(name).ok()?.0))
+        Some(written(self.profile.column(name).ok()?.0))
     }
 }
 

@@ -1,4 +1,4 @@
-//! Which files does a table's name mean? A path, or a pattern with `*`, `?`, `[…]` and `**`, relative to the config folder.
+//! File names: the files that a table's name means. A path, or a pattern with `*`, `?`, `[…]` and `**`, relative to the config folder.
 
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -123,7 +123,7 @@ pub(super) fn unreadable(shown: &str, error: &std::io::Error) -> Error {
         std::io::ErrorKind::PermissionDenied => Error::new(Kind::Source, format!("{shown}: the file cannot be read"))
             .advise("give this user read access to the file and its folder"),
         _ => Error::new(Kind::Source, format!("{shown}: the file cannot be read"))
-            .advise("look at the disk it is on")
+            .advise("check the disk it is on")
             .because(error.kind().to_string()),
     }
 }

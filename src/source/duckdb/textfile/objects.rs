@@ -1,4 +1,4 @@
-//! Which objects does a JSON file hold? One behind the other, on lines of their own or not (NDJSON), or as the elements of
+//! The objects of a JSON file: one after the other, on lines of their own or not (NDJSON), or as the elements of
 //! one array. Members keep the text they are written with, so that no digit is lost.
 
 use std::borrow::Cow;

@@ -1,4 +1,4 @@
-//! Which records and values does delimited text hold? RFC 4180, and beyond it only what cannot be mistaken: line ends of
+//! The records and values of delimited text: RFC 4180, and beyond it only what cannot be mistaken: line ends of
 //! one kind, a quotation mark inside a value that does not begin with one. Everything else is a [`Fault`] with its place.
 
 use super::decode::{Decoder, Undecodable};

@@ -294,7 +294,7 @@ impl Delimited {
             if repeated {
                 return Err(Error::new(
                     Kind::Source,
-                    format!("{}, line {}: the header of line {} stands here again", self.shown, self.records.first_line(), self.header_line),
+                    format!("{}, line {}: the header of line {} is repeated here", self.shown, self.records.first_line(), self.header_line),
                 )
                 .advise("several files were put together: name them all in `table = \"….*.csv\"` instead, or remove this line"));
             }
@@ -316,7 +316,7 @@ impl Delimited {
             records::Wrong::Undecodable(wrong) => return undecodable(wrong, place, &self.shown),
             records::Wrong::Nul => (
                 "a NUL byte".to_owned(),
-                "remove it, or write the file again: it was cut off or damaged, or is no text".to_owned(),
+                "remove it, or write the file again: it was cut off or damaged, or is not text".to_owned(),
             ),
             records::Wrong::LineEnds => (
                 "a line that ends otherwise than the lines before (a carriage return alone, or a newline alone)"
@@ -362,7 +362,7 @@ impl Delimited {
             self.dialect.quote.map_or("none".to_owned(), |quote| format!("`{}`", char::from(quote)))
         );
         let help = if found > wanted {
-            "correct the row: a value with a delimiter in it stands in quotation marks; write `delimiter` and `quote` at the \
+            "correct the row: a value that contains a delimiter needs quotation marks; write `delimiter` and `quote` at the \
              source where they are others"
                 .to_owned()
         } else {
@@ -380,7 +380,7 @@ fn undecodable(wrong: Undecodable, place: String, shown: &str) -> Error {
     match wrong {
         Undecodable::Io(error) => unreadable(shown, &error),
         Undecodable::Gzip => Error::new(Kind::Source, format!("{place}the packed data is damaged or cut off"))
-            .advise("write the file again; whoever writes it should write another one and rename it"),
+            .advise("write the file again; its writer should write to another file and rename it"),
         Undecodable::Encoding(encoding) => Error::new(Kind::Source, format!("{place}this is not {}", encoding.name()))
             .advise(
                 "convert the file to UTF-8, or write its encoding at the source: `encoding = \"windows-1252\"` (also \
@@ -409,21 +409,21 @@ fn broken_json(fault: objects::Fault, shown: &str) -> Error {
                 .to_owned(),
         ),
         objects::Wrong::NoObject => (
-            "a value that is no object, and only objects can be rows".to_owned(),
+            "a value that is not an object, and only objects can be rows".to_owned(),
             format!(
                 "write one object per group, or take the values apart: `sql = \"SELECT … FROM read_json_objects('{shown}')\"`"
             ),
         ),
         objects::Wrong::Cut => (
             "the file ends within an object that begins here".to_owned(),
-            "write the file again; whoever writes it should write another one and rename it".to_owned(),
+            "write the file again; its writer should write to another file and rename it".to_owned(),
         ),
         objects::Wrong::TooLarge => {
             ("an object of more than 64 MB begins here".to_owned(), unwrap_advice(shown, "data"))
         }
         objects::Wrong::Twice(name) => (
             format!("the object that begins here has `{name}` twice"),
-            "which of them is meant cannot be told: correct the file".to_owned(),
+            "it is not clear which of them is meant: correct the file".to_owned(),
         ),
     };
     Error::new(Kind::Source, format!("{place}{what}")).advise(help)
@@ -432,7 +432,7 @@ fn broken_json(fault: objects::Fault, shown: &str) -> Error {
 /// How a query takes the rows out of an object around them.
 pub(super) fn unwrap_advice(shown: &str, member: &str) -> String {
     format!(
-        "if the rows stand in a member of one object, take them out: `sql = \"SELECT row->>'account_id' AS account_id, … \
+        "if the rows are in a member of one object, extract them: `sql = \"SELECT row->>'account_id' AS account_id, … \
          FROM (SELECT unnest(from_json(json->'{member}', '[\\\"JSON\\\"]')) AS row FROM read_json_objects('{shown}'))\"`"
     )
 }

@@ -1,4 +1,4 @@
-//! What have all values of a column in common? Decided over the whole file, never over a sample: a column is numbers,
+//! The shape of a column: what all of its values have in common. Decided over the whole file, never over a sample: a column is numbers,
 //! booleans, dates or times only where every value is written as such in one and the same canonical way. Anything else is
 //! text as it stands, and what it looks like is counted, so that `check` can say it.
 

@@ -18,7 +18,7 @@ pub(crate) fn in_value(value: &str) -> Option<&'static str> {
         .any(|(open, close)| trimmed.chars().count() > 1 && trimmed.starts_with(open) && trimmed.ends_with(close));
     if quoted {
         return Some(
-            "stands in quotation marks: set it without them (docker's `--env-file`, systemd and Kubernetes take quotation \
+            "is in quotation marks: set it without them (docker's `--env-file`, systemd and Kubernetes take quotation \
              marks for a part of the value)",
         );
     }
@@ -29,7 +29,7 @@ pub(crate) fn in_value(value: &str) -> Option<&'static str> {
         return Some("has several lines: set one");
     }
     if value.chars().any(char::is_control) {
-        return Some("holds a control character: set it again, without what was copied along");
+        return Some("contains a control character: set it again, without what was copied along");
     }
     is_placeholder(value).then_some("is still a placeholder: set the real one")
 }

@@ -1,35 +1,35 @@
-//! What should a person know about how a text file is read? What was decided, and which columns look like something that
+//! Findings about how a text file is read: what was inferred, and which columns look like something that
 //! they are not sent as. Values are never shown, only where they stand.
 
 use super::shape::{Decided, Look};
-use super::{LINE_BITS, Survey, TextColumn};
+use super::{FileProfile, LINE_BITS, TextColumn};
 use crate::format::thousands as count;
 use crate::mapping::Expr;
 use crate::mapping::compile::Projection;
 use crate::model::ColumnType;
 use crate::model::cell::As;
-use crate::source::{Remark, Remarked};
+use crate::source::{FindingSubject, SourceFinding};
 
 /// Columns named in the remark about the whole table.
 const COLUMNS_SHOWN: usize = 20;
 
-impl Survey {
+impl FileProfile {
     /// Remarks about the table and the columns of a projection.
-    pub(in crate::source::duckdb) fn remarks(&self, projection: &Projection) -> Vec<Remark> {
-        let mut remarks = vec![self.decided(projection)];
+    pub(in crate::source::duckdb) fn findings(&self, projection: &Projection) -> Vec<SourceFinding> {
+        let mut findings = vec![self.decided(projection)];
         if let (Err(_), Some(member)) = (self.column(&projection.key), &self.wrapper) {
-            remarks.push(Remark {
-                about: Remarked::Table,
+            findings.push(SourceFinding {
+                subject: FindingSubject::Table,
                 note: false,
-                what: format!("the file is one object, whose member `{member}` may hold the rows"),
+                what: format!("the file is one object, whose member `{member}` may contain the rows"),
                 help: vec![super::rows::unwrap_advice(&self.files[0].shown, member)],
             });
         }
         for expr in &projection.columns {
             let Expr::Column(name) = expr else { continue };
             let Ok((_, column)) = self.column(name) else { continue };
-            remarks.extend(self.about(column).map(|(what, help)| Remark {
-                about: Remarked::Untyped(name.clone()),
+            findings.extend(self.about(column).map(|(what, help)| SourceFinding {
+                subject: FindingSubject::Untyped(name.clone()),
                 note: false,
                 what,
                 help: vec![help],
@@ -43,8 +43,8 @@ impl Survey {
             let Ok((_, column)) = self.column(name) else { continue };
             let (lost, line) = column.shape.look_of(Look::Scientific);
             if lost > 0 && column.members.is_none() && column.shape.decided() == Decided::Text {
-                remarks.push(Remark {
-                    about: Remarked::Column(name.clone()),
+                findings.push(SourceFinding {
+                    subject: FindingSubject::Column(name.clone()),
                     note: false,
                     what: format!(
                         "`{name}` has {} in scientific notation, the first at {}: a spreadsheet writes long numbers so, and \
@@ -59,11 +59,11 @@ impl Survey {
                 });
             }
         }
-        remarks
+        findings
     }
 
     /// How the files were read, and what the columns of a projection are sent as.
-    fn decided(&self, projection: &Projection) -> Remark {
+    fn decided(&self, projection: &Projection) -> SourceFinding {
         let first = &self.files[0].shown;
         let what = match self.files.len() {
             1 => format!("{first} is read as {}", self.reading(0)),
@@ -87,8 +87,8 @@ impl Survey {
             (false, 0) => format!("; by its values {}", sent.join(", ")),
             (false, more) => format!("; by its values {} and {more} more", sent.join(", ")),
         };
-        Remark {
-            about: Remarked::Table,
+        SourceFinding {
+            subject: FindingSubject::Table,
             note: true,
             what: format!("{what}: {} {}{columns}", count(self.rows), if self.rows == 1 { "row" } else { "rows" }),
             help: vec![
@@ -116,7 +116,7 @@ impl Survey {
             let several = members.sorts() > 1;
             return several.then(|| {
                 (
-                    format!("`{name}` holds values of several types, and each is sent as its own"),
+                    format!("`{name}` has values of several types, and each is sent as its own"),
                     "write `as` to send all of them as one type".to_owned(),
                 )
             });
@@ -134,7 +134,7 @@ impl Survey {
         if numbers == all {
             return Some((
                 format!(
-                    "`{name}` holds numbers that are written in several ways (`1`, `1.10` and `1.9`): it is sent as text"
+                    "`{name}` has numbers that are written in several ways (`1`, `1.10` and `1.9`): it is sent as text"
                 ),
                 "write `as = \"number\"` where they are numbers, `as = \"string\"` where they are versions or ids"
                     .to_owned(),
@@ -168,7 +168,7 @@ impl Survey {
             return Some(if shape.order_is_open() {
                 (
                     so(Look::SlashDate, "that are dates in one of two orders (day or month first)"),
-                    format!("{help}, or '%d/%m/%Y' where the day stands first"),
+                    format!("{help}, or '%d/%m/%Y' where the day comes first"),
                 )
             } else {
                 (so(Look::SlashDate, "that are dates, but not year first"), help)
@@ -176,7 +176,7 @@ impl Survey {
         }
         if of(Look::Time).0 == all {
             return Some((
-                format!("`{name}` holds dates and times that are written in several ways: it is sent as text"),
+                format!("`{name}` has dates and times that are written in several ways: it is sent as text"),
                 "write `as = \"date\"` or `as = \"timestamp\"`".to_owned(),
             ));
         }
@@ -201,7 +201,7 @@ impl Survey {
                 .unwrap_or(0);
             (
                 format!(
-                    "`{name}` holds numbers but for {}, the first at {}: it is sent as text",
+                    "`{name}` has only numbers except for {}, the first at {}: it is sent as text",
                     values(all - numbers),
                     self.place(line)
                 ),
@@ -217,7 +217,7 @@ impl Survey {
         format!("{}, line {line}", file.shown)
     }
 
-    /// Columns of this survey that another reading gives a type in which values are not what the file says.
+    /// Columns of this profile that another reading gives a type in which values are not what the file says.
     pub(in crate::source::duckdb) fn lossy(&self, name: &str, declared: &str) -> bool {
         let Some(column) = self.columns.iter().find(|column| column.name == name) else { return false };
         if column.shape.values == 0 || matches!(declared, "VARCHAR" | "JSON") {

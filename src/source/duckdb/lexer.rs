@@ -1,4 +1,4 @@
-//! What does a piece of SQL that a person wrote mention? Just enough of DuckDB's lexical rules to end a query before
+//! A lexer for SQL that a person wrote: just enough of DuckDB's lexical rules to end a query before
 //! its semicolon and to see whether an expression reaches beyond its own row.
 
 /// What the scanner tells apart.

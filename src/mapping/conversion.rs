@@ -1,4 +1,4 @@
-//! Which SQL turns a column into what a trait declares, where no value of the column's type can become it? Pure; by the
+//! Conversions: the SQL that turns a column into what a trait declares, where no value of its type can become it. Pure; by the
 //! source's own name of the type, whose capitals tell DuckDB's from PostgreSQL's.
 
 use crate::model::ColumnType;
