@@ -1,4 +1,4 @@
-//! The service: every query and command of Groupcast, once. The command line, the HTTP API and the console speak to this trait
+//! The service: every query and command of Groupcast, once. The command line, the HTTP API and the console call this trait
 //! and to nothing else. It is implemented over a ledger ([`local`](super::local)), over the socket of the process that has the
 //! ledger open ([`remote`](super::remote)), and by the daemon.
 
@@ -25,7 +25,7 @@ use crate::sync::report::Report;
 use crate::sync::verify::{Drifted, Verified};
 use crate::sync::{Monitor, RunOptions};
 
-/// Why something asked of the daemon was not done.
+/// Why a query or command failed.
 #[derive(Debug)]
 pub enum ServiceError {
     /// There is no such sync, run or group.
@@ -34,7 +34,7 @@ pub enum ServiceError {
     Invalid(Error),
     /// It cannot be done now: the sync is busy, or the daemon is stopping. The same request may succeed later.
     Conflict(Error),
-    /// There is no room for it at the moment. The same request succeeds once others are done.
+    /// Too many others are in progress. The same request succeeds once they are done.
     Busy(Error),
     /// It was tried and failed.
     Failed(Error),
@@ -80,13 +80,13 @@ impl From<Error> for ServiceError {
     }
 }
 
-/// What was asked, or why not.
+/// The result of a query or command.
 pub type ServiceResult<T> = std::result::Result<T, ServiceError>;
 
 /// The content type of [`Service::metrics`].
 pub const METRICS_CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// Times of a schedule that are told when nobody asks for more.
+/// Times of a schedule that are returned unless more are requested.
 pub const SCHEDULED_TIMES: usize = 3;
 
 /// A run that was accepted.
@@ -175,7 +175,7 @@ pub trait Service: Send + Sync {
     /// One sync with its mapping, guards and latest runs.
     async fn sync(&self, sync: &str) -> ServiceResult<SyncDetail>;
 
-    /// Asks for a run. One that cannot begin yet waits: one per sync, and equal ones are one.
+    /// Requests a run. One that cannot begin yet is queued: one per sync, and equal requests join it.
     async fn trigger(&self, sync: &str, options: RunOptions, by: &str) -> ServiceResult<EnqueuedRun>;
 
     /// What a run would do now, with the first `show` changes. Writes nothing. Only so many plans are made at a time.
@@ -190,8 +190,8 @@ pub trait Service: Send + Sync {
         Ok(PlanView { changes, ..end.await? })
     }
 
-    /// The same of any size: the first `show` changes are told as they are found, with the requests if those are asked
-    /// for, and nobody keeps them.
+    /// A plan of any size: the first `show` changes arrive as they are found, with the requests if they are wanted. Nothing
+    /// is kept in memory.
     async fn plan_stream(
         &self,
         sync: &str,
@@ -211,8 +211,8 @@ pub trait Service: Send + Sync {
         follow::execute(self, sync, options, monitor, signal).await
     }
 
-    /// Stops a run under way (what was answered is recorded, the rest is said by the next run; a second time abandons what
-    /// is in flight), or takes back one that waits.
+    /// Cancels a run: one in progress stops (what was acknowledged is recorded, the next run sends the rest; a second request
+    /// aborts requests in flight), a queued one is removed.
     async fn cancel(&self, run: &str) -> ServiceResult<()>;
 
     /// Pauses a sync: neither schedule nor retries start it. Survives a restart. Resuming is `paused = false`.
@@ -228,7 +228,7 @@ pub trait Service: Send + Sync {
     /// One run.
     async fn run(&self, run: &str) -> ServiceResult<RunDetail>;
 
-    /// What a run said, in order, from position `from`, at most `count`; of one outcome (by name) or of all.
+    /// The changes that a run sent, in order, from position `from`, at most `count`; of one outcome (by name) or of all.
     async fn run_changes(
         &self,
         run: &str,
@@ -237,7 +237,7 @@ pub trait Service: Send + Sync {
         count: u64,
     ) -> ServiceResult<Vec<ChangeView>>;
 
-    /// Groups whose last word is a rejection, in key order, at most `count` per sync; of one sync those after the group
+    /// Rejected groups in key order, at most `count` per sync; of one sync those after the group
     /// `after`, if given.
     async fn rejected(&self, sync: Option<&str>, after: Option<&str>, count: u64) -> ServiceResult<Vec<RejectedView>>;
 
@@ -257,7 +257,7 @@ pub trait Service: Send + Sync {
     /// groups that were.
     async fn reset(&self, sync: &str, group: Option<&str>, forget: bool) -> ServiceResult<u64>;
 
-    /// Takes the source's rows as held by the destination, without sending anything. Returns how many groups those are.
+    /// Marks the source's current rows as synced, without sending anything. Returns how many groups those are.
     async fn adopt(&self, sync: &str) -> ServiceResult<ResultStream<(), u64>>;
 
     /// Compares what the destination holds with what it is known to hold; with `repair`, the next run sends in full what

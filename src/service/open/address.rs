@@ -1,7 +1,7 @@
-//! Where does the daemon that has a ledger open listen? A small file beside the ledger says so, for people.
+//! The address of the daemon that has a ledger open: a small file beside the ledger, for people.
 //!
 //! Nothing is ever sent to the address in it: commands use the [socket](super::socket). A daemon that was killed leaves the
-//! file behind, so it is told only while the process it names has the ledger's lock.
+//! file behind, so it counts only while the process it names has the ledger's lock.
 
 use std::path::{Path, PathBuf};
 
@@ -40,7 +40,7 @@ fn read(path: &Path) -> Option<Address> {
 /// has the ledger's lock, names the same process.
 pub fn of_holder(ledger: &Path, busy: &Error) -> Option<String> {
     let address = read(&path(ledger)).filter(|_| busy.kind() == Kind::LedgerBusy)?;
-    // As DuckDB tells it; elsewhere the process of a lock is not known.
+    // As DuckDB reports it; elsewhere the process of a lock is not known.
     busy.to_string().contains(&format!("(PID {})", address.pid)).then(|| whom(&address.url, address.pid))
 }
 

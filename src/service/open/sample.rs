@@ -1,4 +1,4 @@
-//! Do the values fit what the mapping declares, where their types leave it open? Some rows are looked at, for `check`.
+//! A sample of rows for `check`: do the values fit what the mapping declares, where their types leave it open?
 
 use duckdb::types::Value;
 
@@ -38,7 +38,7 @@ pub async fn of_source(file: &MappingFile, source: &mut dyn Source, fits: bool) 
     Ok(found)
 }
 
-/// Rows looked at.
+/// Rows in the sample.
 const ROWS: u64 = 500;
 
 /// Warnings about traits that some of the first rows cannot become: text declared as a number, say. Where no type leaves it

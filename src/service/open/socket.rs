@@ -2,10 +2,10 @@
 //!
 //! Who may connect is what the file system says: the socket has the mode 0600, so no token travels. A daemon binds it only
 //! while it holds the ledger's lock, and removes it when it ends; what a killed one leaves behind refuses connections and
-//! is replaced by the next. Nobody can be reached there who was not able to write into the ledger's folder.
+//! is replaced by the next. Only a process that can write into the ledger's folder can be behind it.
 //!
 //! A socket's path may have about 100 bytes. On Linux a longer one is reached through the open folder (`/proc/self/fd`);
-//! elsewhere the daemon says so, and commands beside it are told to use a shorter `state.path`.
+//! elsewhere the daemon logs it, and the errors of commands advise a shorter `state.path`.
 
 use std::fs::File;
 use std::io;
@@ -94,7 +94,7 @@ impl Bound {
 }
 
 /// Binds in a folder that nobody else can enter, so that the socket is never reachable with wider rights than its own, and
-/// then moves it into place, over whatever stands there.
+/// then moves it into place, over whatever is there.
 fn bind(path: &Path) -> io::Result<(Bound, UnixListener)> {
     if std::fs::symlink_metadata(path).is_ok_and(|about| !about.file_type().is_socket()) {
         return Err(io::Error::new(io::ErrorKind::AlreadyExists, "there is a file of this name that is no socket"));

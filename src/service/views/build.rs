@@ -32,14 +32,14 @@ pub struct SyncRecord {
     pub last_success_at: Option<DateTime<Utc>>,
 }
 
-/// How a sync stands, with the next `fires` times of its schedule by its timetable.
+/// A sync, with the next `times` of its schedule by its timetable.
 pub fn sync(
     project: &Project,
     mapping: &Mapping,
     record: SyncRecord,
     timetable: Option<Timetable>,
     now: DateTime<Utc>,
-    fires: usize,
+    times: usize,
 ) -> SyncView {
     SyncView {
         sync: mapping.name.clone(),
@@ -52,7 +52,7 @@ pub fn sync(
         enabled: mapping.enabled,
         groups: record.groups,
         schedule: match timetable {
-            Some(timetable) => schedule(project, mapping, timetable, now, fires),
+            Some(timetable) => schedule(project, mapping, timetable, now, times),
             None => schedule_written(project, mapping),
         },
         last_run: record.last.map(run),
@@ -61,18 +61,18 @@ pub fn sync(
     }
 }
 
-/// The schedule with its next `fires` times.
+/// The schedule with its next `times`.
 pub fn schedule(
     project: &Project,
     mapping: &Mapping,
     mut timetable: Timetable,
     now: DateTime<Utc>,
-    fires: usize,
+    times: usize,
 ) -> Option<ScheduleView> {
     let mut view = schedule_written(project, mapping)?;
     let zone = zone(project, mapping);
     let local = |at: DateTime<Utc>| at.with_timezone(&zone).to_rfc3339_opts(SecondsFormat::Secs, false);
-    let next = timetable.upcoming(now, fires);
+    let next = timetable.upcoming(now, times);
     view.next = next.into_iter().map(|utc| ScheduledTime { local: local(utc), utc }).collect();
     timetable.tick(now);
     view.overdue_since = timetable.overdue_since();
@@ -97,7 +97,7 @@ pub fn zone(project: &Project, mapping: &Mapping) -> crate::time_zone::Zone {
     own.unwrap_or_else(|| project.settings.daemon.zone())
 }
 
-/// Something that is stored as JSON; absent where nothing is, and with a word to the error where it cannot be read.
+/// A value that is stored as JSON; none where nothing is stored. Where it cannot be read, the error is extended.
 fn stored<T: serde::de::DeserializeOwned>(what: &str, text: &str, error: &mut Option<String>) -> Option<T> {
     if text.is_empty() {
         return None;
@@ -142,12 +142,12 @@ pub fn change(group: ChangeRecord) -> ChangeView {
 
 /// Notes of traits of which that is not known yet when they were last sent, by older lines of their group's history.
 pub fn sent_in(traits: &mut BTreeMap<String, SyncedTrait>, older: &[HistoryView]) {
-    for (name, held) in traits.iter_mut().filter(|(_, held)| held.sent_at.is_none()) {
-        let spoke = |entry: &&HistoryView| {
+    for (name, synced) in traits.iter_mut().filter(|(_, synced)| synced.sent_at.is_none()) {
+        let sends = |entry: &&HistoryView| {
             entry.outcome == ChangeOutcome::Delivered.name() && entry.change.names().any(|spoken| spoken == name)
         };
-        if let Some(said) = older.iter().find(spoke) {
-            (held.sent_at, held.run) = (Some(said.at), Some(said.run.clone()));
+        if let Some(said) = older.iter().find(sends) {
+            (synced.sent_at, synced.run) = (Some(said.at), Some(said.run.clone()));
         }
     }
 }
@@ -166,12 +166,12 @@ pub fn group(
         None => Default::default(),
     };
     let traits = document.0.into_iter().map(|(name, value)| {
-        let spoke = |entry: &&HistoryEntry| {
+        let sends = |entry: &&HistoryEntry| {
             entry.outcome == ChangeOutcome::Delivered.name() && entry.change.names().any(|spoken| *spoken == name)
         };
-        let said = history.iter().find(spoke);
-        let held = SyncedTrait { value, sent_at: said.map(|said| said.at), run: said.map(|said| said.run.clone()) };
-        (name, held)
+        let said = history.iter().find(sends);
+        let synced = SyncedTrait { value, sent_at: said.map(|said| said.at), run: said.map(|said| said.run.clone()) };
+        (name, synced)
     });
     let traits = traits.collect();
     history.truncate(usize::try_from(count).unwrap_or(usize::MAX));
@@ -208,7 +208,7 @@ pub fn rejected(sync: &str, groups: Vec<SyncedGroup>) -> Vec<RejectedView> {
     views.collect()
 }
 
-/// A decision of a plan; none where nothing needs to be said.
+/// A change of a plan; none where nothing is to be sent.
 pub fn planned(decision: &Decision) -> Option<PlannedChange> {
     let kind = match decision.kind {
         CandidateKind::New => "new",
@@ -227,8 +227,8 @@ pub fn planned(decision: &Decision) -> Option<PlannedChange> {
         Action::Unchanged { .. } => None,
         Action::Reject { reason, .. } => Some(view(Default::default(), Default::default(), Some(reason.clone()))),
         Action::Send { change, .. } => {
-            let held = |name: &String| Some((name.clone(), decision.before.0.get(name)?.clone()));
-            Some(view(change.as_ref().clone(), change.names().filter_map(held).collect(), None))
+            let synced = |name: &String| Some((name.clone(), decision.before.0.get(name)?.clone()));
+            Some(view(change.as_ref().clone(), change.names().filter_map(synced).collect(), None))
         }
     }
 }
@@ -271,7 +271,7 @@ pub fn plan(planned: Plan, changes: Vec<PlannedChange>, hidden: u64) -> PlanView
     }
 }
 
-/// What a mapping says.
+/// A mapping.
 pub fn mapping(mapping: &Mapping) -> MappingView {
     let policy = &mapping.policy;
     MappingView {
@@ -288,27 +288,27 @@ pub fn mapping(mapping: &Mapping) -> MappingView {
                 name: mapped.name.clone(),
                 from: field(&mapped.value),
                 kind: match &mapped.value {
-                    Field::Column { declared: Some(declared), .. } => Some(word(declared)),
+                    Field::Column { declared: Some(declared), .. } => Some(setting(declared)),
                     _ => None,
                 },
                 op: op(mapped.op).to_owned(),
-                on_null: word(mapped.on_null.unwrap_or(policy.on_null)),
+                on_null: setting(mapped.on_null.unwrap_or(policy.on_null)),
                 always: mapped.always,
             })
             .collect(),
         policy: BTreeMap::from([
-            ("on_null".to_owned(), word(policy.on_null)),
-            ("on_missing".to_owned(), word(policy.on_missing)),
-            ("on_removed_trait".to_owned(), word(policy.on_removed_trait)),
-            ("on_duplicate".to_owned(), word(policy.on_duplicate)),
+            ("on_null".to_owned(), setting(policy.on_null)),
+            ("on_missing".to_owned(), setting(policy.on_missing)),
+            ("on_removed_trait".to_owned(), setting(policy.on_removed_trait)),
+            ("on_duplicate".to_owned(), setting(policy.on_duplicate)),
         ]),
     }
 }
 
-/// A setting's word, as it is written in JSON.
-fn word(value: impl Serialize) -> String {
+/// A setting as it is written in JSON.
+fn setting(value: impl Serialize) -> String {
     match serde_json::to_value(value) {
-        Ok(Value::String(word)) => word,
+        Ok(Value::String(text)) => text,
         Ok(other) => other.to_string(),
         Err(_) => String::new(),
     }

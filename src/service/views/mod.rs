@@ -19,7 +19,7 @@ use crate::sync::RunOptions;
 use crate::sync::report::{Counts, Detail};
 pub use crate::sync::requests::RequestView;
 
-/// A sync as it stands.
+/// A sync with its groups by state, its schedule and its last run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct SyncView {
     /// Its name.
@@ -38,9 +38,9 @@ pub struct SyncView {
     pub groups: GroupCounts,
     /// When it runs.
     pub schedule: Option<ScheduleView>,
-    /// The last run, whoever started it.
+    /// The last run.
     pub last_run: Option<RunView>,
-    /// When a run last ended with everything delivered, or all but some rejected groups.
+    /// When the last successful run ended: everything was delivered, or all but some rejected groups.
     pub last_success_at: Option<DateTime<Utc>>,
     /// What the daemon does about it; absent where no daemon runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -72,11 +72,11 @@ pub struct ScheduledTime {
 /// What the daemon does about a sync.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct SyncActivity {
-    /// In a word.
+    /// The state.
     pub state: ActivityState,
     /// The run under way.
     pub running: Option<RunProgress>,
-    /// The run that was asked for and has not begun.
+    /// The queued run.
     pub queued: Option<QueuedRunView>,
     /// Since when it is paused.
     pub paused_since: Option<DateTime<Utc>>,
@@ -86,7 +86,7 @@ pub struct SyncActivity {
     pub next_attempt_at: Option<DateTime<Utc>>,
 }
 
-/// What the daemon does about a sync, in a word.
+/// The state of a sync in the daemon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ActivityState {
@@ -94,15 +94,15 @@ pub enum ActivityState {
     Running,
     /// A run begins as soon as there is room.
     Queued,
-    /// Runs start by hand only.
+    /// Only manual runs start.
     Paused,
     /// The last runs failed; the next try has a time.
     BackingOff,
     /// Waits for its schedule.
     Scheduled,
-    /// It has no schedule: runs start by hand only.
+    /// It has no schedule: only manual runs start.
     Manual,
-    /// Its mapping says `enabled = false`.
+    /// Its mapping has `enabled = false`.
     Disabled,
 }
 
@@ -130,7 +130,7 @@ pub struct RunProgress {
     pub retries: u64,
 }
 
-/// A run that was asked for and has not begun.
+/// A queued run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct QueuedRunView {
     /// The id it will have.
@@ -148,7 +148,7 @@ pub struct RunView {
     pub sync: String,
     /// The run's id.
     pub run: String,
-    /// How it ended; `running` until then.
+    /// Its status; `running` until it ends.
     pub status: RunStatus,
     /// When it began.
     pub started_at: DateTime<Utc>,
@@ -157,7 +157,7 @@ pub struct RunView {
     /// Who or what started it: `schedule`, `retry`, `api`, `console`, `command line`; empty where that is not known.
     #[serde(default)]
     pub started_by: String,
-    /// Every count; none for a run that is under way or died.
+    /// Every count; none for a run that is in progress or crashed.
     pub counts: Option<Counts>,
     /// Why it failed or stopped.
     pub error: Option<String>,
@@ -177,21 +177,21 @@ impl RunView {
     }
 }
 
-/// A run with everything its record tells.
+/// A run with its whole record.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct RunDetail {
     /// The run.
     pub run: RunView,
-    /// The rest of its record; empty for a run that is under way or died.
+    /// The rest of its record; empty for a run that is in progress or crashed.
     pub detail: Detail,
     /// How far it is, while it is under way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress: Option<RunProgress>,
-    /// Groups it could not deliver, the first few, with the destination's words.
+    /// Groups it could not deliver, the first few, with their error messages.
     pub rejected: Vec<ChangeView>,
 }
 
-/// What a run said about one group.
+/// What a run sent about one group.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ChangeView {
     /// The group's id.
@@ -201,16 +201,16 @@ pub struct ChangeView {
     /// What became of it: `delivered`, `rejected`, `partly_rejected`, `not_sent`, `unknown`, `adopted`.
     #[schemars(with = "ChangeOutcome")]
     pub outcome: String,
-    /// The destination's words, or ours.
+    /// The error message.
     pub reason: Option<String>,
-    /// What was said, or would have been.
+    /// What was sent, or would have been.
     pub change: Change,
 }
 
 /// A sync with its mapping and the readings of its guards.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct SyncDetail {
-    /// How it stands.
+    /// The sync.
     pub sync: SyncView,
     /// Its mapping.
     pub mapping: MappingView,
@@ -220,7 +220,7 @@ pub struct SyncDetail {
     pub runs: Vec<RunView>,
 }
 
-/// What a mapping says, for people.
+/// A mapping, for people.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct MappingView {
     /// The mapping's file.
@@ -246,7 +246,7 @@ pub struct TraitView {
     pub name: String,
     /// What yields it: a column, a SQL expression, a constant, nested columns.
     pub from: String,
-    /// The type it is sent as, when the mapping says one.
+    /// The type it is sent as, when the mapping declares one.
     pub kind: Option<String>,
     /// `set`, `set_once`, `add`, `append`, `prepend`.
     #[schemars(extend("enum" = ["set", "set_once", "add", "append", "prepend"]))]
@@ -272,7 +272,7 @@ pub struct PlanView {
     pub change: u64,
     /// Groups to remove.
     pub remove: u64,
-    /// Rows that need no word.
+    /// Rows without a difference.
     pub unchanged: u64,
     /// Rows that cannot be sent, or were rejected earlier.
     pub rejected: u64,
@@ -299,7 +299,7 @@ pub struct ExportedGroup {
     pub document: Option<Traits>,
     /// The group's id.
     pub key: String,
-    /// What was rejected, when that is the last word.
+    /// What was rejected, while the group is rejected.
     pub rejected: Option<ExportedRejection>,
     /// The sync.
     pub sync: String,
@@ -319,7 +319,7 @@ pub struct ExportedRejection {
     pub reason: String,
 }
 
-/// What is told of a plan while it is made.
+/// A part of a plan that is being made.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PlanPart {
@@ -339,11 +339,11 @@ pub struct PlannedChange {
     /// `new`, `changed`, `missing`.
     #[schemars(extend("enum" = ["new", "changed", "missing"]))]
     pub kind: String,
-    /// Whether the known document is certain; else everything is said again.
+    /// Whether the synced state is confirmed; else the group is resent in full.
     pub certain: bool,
-    /// The held values of the traits concerned.
+    /// The synced values of the traits concerned.
     pub before: Traits,
-    /// What would be said; nothing for a group that cannot be sent.
+    /// What would be sent; nothing for a group that cannot be sent.
     pub change: Change,
     /// Why it cannot be sent.
     pub rejection: Option<String>,
@@ -358,25 +358,25 @@ pub struct GroupView {
     pub key: String,
     /// Whether it is synced: the destination acknowledged it.
     pub synced: bool,
-    /// The run that last spoke about it without learning the outcome.
+    /// The run that last sent it without a response.
     pub unconfirmed_in: Option<String>,
-    /// The refusal, when that is the last word.
+    /// The rejected document, while the group is rejected.
     pub rejected: Option<RejectedDocument>,
     /// Every trait with its value, and when it was last sent.
     pub traits: BTreeMap<String, SyncedTrait>,
-    /// What was said about it, the latest first.
+    /// Its history, the latest first.
     pub history: Vec<HistoryView>,
     /// What of it the ledger cannot read, when it is damaged there; the traits are then not all of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unreadable: Option<String>,
 }
 
-/// A document that was refused.
+/// A rejected document.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct RejectedDocument {
     /// The document.
     pub document: Traits,
-    /// The destination's words, or ours.
+    /// The error message.
     pub reason: String,
 }
 
@@ -403,13 +403,13 @@ pub struct HistoryView {
     /// What became of it.
     #[schemars(with = "ChangeOutcome")]
     pub outcome: String,
-    /// The destination's words.
+    /// The error message.
     pub reason: Option<String>,
-    /// What was said.
+    /// What was sent.
     pub change: Change,
 }
 
-/// A group whose last word is a rejection.
+/// A rejected group.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct RejectedView {
     /// The sync's name.
@@ -418,8 +418,8 @@ pub struct RejectedView {
     pub key: String,
     /// When it was recorded.
     pub at: DateTime<Utc>,
-    /// The destination's words, or ours.
+    /// The error message.
     pub reason: String,
-    /// The document that was refused.
+    /// The rejected document.
     pub document: Traits,
 }

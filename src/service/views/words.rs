@@ -1,4 +1,4 @@
-//! How are counts, times and failures said in words? The same in logs, alerts and on the screen. Pure.
+//! Texts for counts, times and failures: the same in logs, alerts and on the screen. Pure.
 
 use std::time::Duration;
 
@@ -61,7 +61,7 @@ pub fn advice(run: &RunView) -> Option<String> {
         }
         (_, "source_busy") => "nothing if it passes, the next run tries again; else look at the source",
         (_, "destination") => {
-            "check the destination, its credentials and the way to it; the next run says what is left"
+            "check the destination, its credentials and the network; the next run sends what is pending"
         }
         (_, "ledger") => "check the disk and the permissions of the ledger's file",
         (_, "ledger_busy") => "stop the other process that has the ledger open",
