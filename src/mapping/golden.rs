@@ -552,7 +552,12 @@ fn destinations_say_whether_they_want_a_user() {
         (UserRule::Required, Some("has no `[user]`"), None, None),
         (UserRule::RequiredKnown, Some("has no `[user]`"), None, Some("has no anonymous users")),
         (UserRule::Optional, None, None, None),
-        (UserRule::Never, None, Some("does not accept a user with a group"), Some("does not accept a user with a group")),
+        (
+            UserRule::Never,
+            None,
+            Some("does not accept a user with a group"),
+            Some("does not accept a user with a group"),
+        ),
     ] {
         for (section, expected) in [("[policy]", none), (known, with_known), (anonymous, with_anonymous)] {
             let found = check_destination(&sound(&[("[policy]", section)]), &features(rule), Vec::new(), "somewhere");

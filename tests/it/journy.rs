@@ -171,7 +171,7 @@ fn the_program_keeps_journy_equal_to_the_warehouse() {
         )
     };
     place.mapping("accounts", &mapping("plan = \"plan\"\nPlan = \"plan\"\naddress = { city = \"plan\" }"));
-    place.run(&["check"]).exits(2).says(&["treats this name and", "does not take objects as values"]);
+    place.run(&["check"]).exits(2).says(&["treats this name and", "does not accept objects as values"]);
     place.mapping("accounts", &mapping("plan = \"plan\"\nseats = \"seats\""));
     place.warehouse(
         "CREATE TABLE accounts (id VARCHAR, plan VARCHAR, seats INTEGER);
