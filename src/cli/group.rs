@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use super::args::Cli;
 use super::ledger::all_readable;
-use super::plan::{shown_key, shown_value};
 use super::screen::{self, ADD, BOLD, CHANGE, DIM, REMOVE, paint, when};
 use super::service::{self, Access};
+use super::text::{shown_key, shown_value};
 use super::{print_json, remote};
 use crate::error::Within;
 use crate::model::Document;

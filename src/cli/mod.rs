@@ -6,6 +6,7 @@
 mod args;
 mod check;
 mod daemon;
+mod exit;
 mod group;
 mod init;
 mod ledger;
@@ -20,6 +21,7 @@ mod screen;
 mod service;
 mod status;
 mod suggest;
+mod text;
 mod verify;
 
 use std::io::Write;

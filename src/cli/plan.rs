@@ -6,15 +6,16 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::args::{Cli, Select};
+use super::exit::{with_sync, worse};
 use super::print_json;
-use super::run::worse;
 use super::screen::{self, ADD, BOLD, CHANGE, DIM, REMOVE, paint, plural, thousands};
 use super::service::{self, Access};
+use super::text::{shown_key, shown_value, written};
 use crate::error::{Error, Kind, Result};
 use crate::mapping::MappingFile;
-use crate::model::{Op, document};
+use crate::model::Op;
 use crate::service::open::{self, Failure};
-use crate::service::views::words::{json_line, one_line};
+use crate::service::views::words::one_line;
 use crate::service::views::{PlanPart, PlanView, PlannedChange, RequestView};
 use crate::sync::report::error_json;
 
@@ -53,14 +54,14 @@ pub(super) async fn plan(cli: &Cli, select: &Select, show: usize, requests: bool
             }
             // A sync that cannot be planned stops none of the others.
             Err(error) => {
-                let failure = placed(error.into(), sync);
+                let failure = with_sync(error.into(), sync);
                 code = worse(code, super::show_failure(cli, &failure));
             }
         }
     }
     for broken in project.broken.iter().filter(|_| select.syncs.is_empty()) {
         if let Some(mistakes) = project.mistakes(&broken.name) {
-            code = worse(code, super::show_failure(cli, &placed(mistakes.into(), &broken.name)));
+            code = worse(code, super::show_failure(cli, &with_sync(mistakes.into(), &broken.name)));
         }
     }
     Ok(code)
@@ -70,15 +71,6 @@ pub(super) async fn plan(cli: &Cli, select: &Select, show: usize, requests: bool
 fn guard_error(guard: &Value) -> Error {
     let message = guard["message"].as_str().unwrap_or_default();
     Error::new(Kind::Guard, message).advise(guard["advice"].as_str().unwrap_or_default())
-}
-
-/// A failure with the sync it is about, unless it names it already.
-pub(super) fn placed(failure: Failure, sync: &str) -> Failure {
-    let place = format!("sync {sync}");
-    match failure {
-        Failure::Error(error) if !error.to_string().starts_with(&place) => Failure::Error(error.at(place)),
-        failure => failure,
-    }
 }
 
 /// Shows the decisions of one sync.
@@ -243,37 +235,4 @@ fn text(planned: &PlannedChange) -> std::io::Result<()> {
         writeln!(out, "    {} {name:width$}  {old}", paint(REMOVE, "-"))?;
     }
     Ok(())
-}
-
-/// A failure to write what a command shows.
-pub(super) fn written(result: std::io::Result<()>) -> Result<()> {
-    result.map_err(|error| {
-        Error::new(Kind::Config, "failed to write the output")
-            .advise("look at where the output goes: a full disk, perhaps")
-            .because(error)
-    })
-}
-
-/// A value as JSON, shortened so that it stays on a line, and free of characters that would act on a terminal.
-pub(super) fn shown_value(value: &Value) -> String {
-    if document::is_unknown(value) {
-        return "(unconfirmed)".to_owned();
-    }
-    const CHARS_MAX: usize = 80;
-    let text = value.to_string();
-    let mut short = json_line(text.chars().take(CHARS_MAX).collect());
-    if text.chars().nth(CHARS_MAX).is_some() {
-        short.push('…');
-    }
-    short
-}
-
-/// A key as it may be printed, shortened so that it stays on a line or two.
-pub(super) fn shown_key(key: &str) -> String {
-    const CHARS_MAX: usize = 120;
-    let mut short = one_line(&key.chars().take(CHARS_MAX).collect::<String>()).into_owned();
-    if key.chars().nth(CHARS_MAX).is_some() {
-        short.push('…');
-    }
-    short
 }

@@ -4,8 +4,8 @@ use std::io::Write;
 
 use serde_json::{Value, json};
 
-use super::plan::{shown_key, shown_value};
 use super::screen::{self, BOLD, paint};
+use super::text::{shown_key, shown_value};
 use crate::config::Project;
 use crate::delivery::{self, ReadBackClient};
 use crate::destination::readback::{Activity, ReadBackQuery, Related, RemoteGroup};

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use super::args::{Cli, Select};
-use super::plan::placed;
+use super::exit::{with_sync, worse};
 use super::print_json;
 use super::screen::{self, ADD, CHANGE, DIM, Progress, REMOVE, paint, plural, thousands};
 use super::service::{self, Access};
@@ -35,7 +35,7 @@ pub(super) async fn run(cli: &Cli, select: &Select, limit: Option<u64>) -> Resul
         let progress = Progress::new(sync, cli.json).of(opened.source.as_deref());
         let run = opened.service.execute(sync, &options, &progress, signal.clone()).await;
         progress.finish();
-        finished.take(sync, run.map_err(|error| placed(error.into(), sync)))?;
+        finished.take(sync, run.map_err(|error| with_sync(error.into(), sync)))?;
     }
     finished.broken(&project, &select.syncs)?;
     Ok(finished.code())
@@ -99,12 +99,6 @@ impl FinishedRuns<'_> {
         }
         self.code
     }
-}
-
-/// The exit code that needs more attention: bad config, then failures, then an interruption, a guard, rejections.
-pub(super) fn worse(left: u8, right: u8) -> u8 {
-    let rank = |code: u8| [0, 3, 4, 130, 1, 2].iter().position(|known| *known == code).unwrap_or(4);
-    if rank(right) > rank(left) { right } else { left }
 }
 
 /// Turns SIGINT and SIGTERM into signals of delivery: the first stops, the second abandons what is in flight.

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::args::Cli;
-use super::plan::shown_key;
 use super::print_json;
 use super::screen::{self, BOLD, CHANGE, REMOVE, paint, plural, status_text, thousands, when};
 use super::service::{self, Access};
+use super::text::shown_key;
 use crate::service::open::{self, Failure};
 use crate::service::views::RunDetail;
 use crate::service::views::words::one_line;

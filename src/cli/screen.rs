@@ -216,7 +216,7 @@ impl Monitor for Progress {
                 line
             }
             Event::Unreadable { key, what } => {
-                let key = super::plan::shown_key(key);
+                let key = super::text::shown_key(key);
                 let line = format!("{}: group `{key}`: {what}; the group is resent in full", self.name);
                 match &state.bar {
                     Some(bar) => bar.println(line),

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::args::Cli;
-use super::plan::{shown_key, shown_value, written};
 use super::print_json;
 use super::screen::{self, ADD, BOLD, CHANGE, DIM, REMOVE, paint, plural, thousands};
 use super::service::{self, Access};
+use super::text::{shown_key, shown_value, written};
 use crate::service::open::{self, Failure};
 use crate::sync::verify::{Difference, Drifted, Verified};
 

@@ -209,6 +209,16 @@ async fn to_the_end<T: Send + 'static>(
 
 #[async_trait]
 impl Service for DaemonService {
+    async fn execute(
+        &self,
+        sync: &str,
+        options: &RunOptions,
+        monitor: &dyn crate::service::api::RunMonitor,
+        signal: watch::Receiver<Signal>,
+    ) -> ServiceResult<crate::sync::report::Report> {
+        crate::service::follow::execute(self, sync, options, monitor, signal).await
+    }
+
     async fn about(&self) -> ServiceResult<About> {
         Ok(self.0.about())
     }

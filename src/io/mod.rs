@@ -4,7 +4,6 @@
 //!
 //! `clippy.toml` bans `Utc::now`, `Instant::now` and `tokio::time::sleep` everywhere but here.
 
-mod append;
 mod clock;
 pub mod file_id;
 pub mod files;

@@ -10,12 +10,9 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
-use super::follow;
-use super::open::Failure;
+pub use super::error::{ServiceError, ServiceResult};
 pub use super::stream::ResultStream;
-use crate::config::Diagnostics;
 use crate::delivery::Signal;
-use crate::error::Error;
 use crate::ledger::BackupSummary;
 use crate::service::views::{
     ChangeView, ExportedGroup, GroupView, PlanPart, PlanView, RejectedView, RunDetail, RunProgress, RunView,
@@ -24,64 +21,6 @@ use crate::service::views::{
 use crate::sync::report::Report;
 use crate::sync::verify::{Drifted, Verified};
 use crate::sync::{Monitor, RunOptions};
-
-/// Why a query or command failed.
-#[derive(Debug)]
-pub enum ServiceError {
-    /// There is no such sync, run or group.
-    NotFound(Error),
-    /// The request is not sound: an unknown guard, an option that does not fit.
-    Invalid(Error),
-    /// It cannot be done now: the sync is busy, or the daemon is stopping. The same request may succeed later.
-    Conflict(Error),
-    /// Too many others are in progress. The same request succeeds once they are done.
-    Busy(Error),
-    /// It was tried and failed.
-    Failed(Error),
-    /// Files have problems, each at its place.
-    Problems(Diagnostics),
-}
-
-impl ServiceError {
-    /// The error itself.
-    pub fn into_error(self) -> Error {
-        match self {
-            ServiceError::NotFound(error)
-            | ServiceError::Invalid(error)
-            | ServiceError::Conflict(error)
-            | ServiceError::Busy(error)
-            | ServiceError::Failed(error) => error,
-            ServiceError::Problems(problems) => Failure::Problems(problems).as_error(),
-        }
-    }
-}
-
-impl From<ServiceError> for Failure {
-    fn from(error: ServiceError) -> Failure {
-        match error {
-            ServiceError::Problems(problems) => Failure::Problems(problems),
-            error => Failure::Error(error.into_error()),
-        }
-    }
-}
-
-impl From<Failure> for ServiceError {
-    fn from(failure: Failure) -> ServiceError {
-        match failure {
-            Failure::Error(error) => ServiceError::Failed(error),
-            Failure::Problems(problems) => ServiceError::Problems(problems),
-        }
-    }
-}
-
-impl From<Error> for ServiceError {
-    fn from(error: Error) -> ServiceError {
-        ServiceError::Failed(error)
-    }
-}
-
-/// The result of a query or command.
-pub type ServiceResult<T> = std::result::Result<T, ServiceError>;
 
 /// The content type of [`Service::metrics`].
 pub const METRICS_CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -207,9 +146,7 @@ pub trait Service: Send + Sync {
         options: &RunOptions,
         monitor: &dyn RunMonitor,
         signal: watch::Receiver<Signal>,
-    ) -> ServiceResult<Report> {
-        follow::execute(self, sync, options, monitor, signal).await
-    }
+    ) -> ServiceResult<Report>;
 
     /// Cancels a run: one in progress stops (what was acknowledged is recorded, the next run sends the rest; a second request
     /// aborts requests in flight), a queued one is removed.

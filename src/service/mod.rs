@@ -2,7 +2,8 @@
 //!
 //! | module | contents |
 //! |---|---|
-//! | [`api`] | the trait [`Service`](api::Service) with every query and command, and its errors |
+//! | [`api`] | the trait [`Service`](api::Service) with every query and command, |
+//! | [`error`] | why one of them failed |
 //! | [`views`] | the values it returns |
 //! | [`local`] | the service over a ledger, in this process |
 //! | [`remote`] | the service of another process, over the socket beside the ledger ([`wire`]) |
@@ -13,6 +14,7 @@
 
 pub mod api;
 pub mod commands;
+pub mod error;
 pub mod follow;
 pub mod job;
 pub mod local;

@@ -285,6 +285,16 @@ impl Peer {
 
 #[async_trait]
 impl Service for RemoteService {
+    async fn execute(
+        &self,
+        sync: &str,
+        options: &RunOptions,
+        monitor: &dyn crate::service::api::RunMonitor,
+        signal: tokio::sync::watch::Receiver<crate::delivery::Signal>,
+    ) -> ServiceResult<crate::sync::report::Report> {
+        crate::service::follow::execute(self, sync, options, monitor, signal).await
+    }
+
     async fn about(&self) -> ServiceResult<About> {
         self.get("about", &[]).await
     }

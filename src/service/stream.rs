@@ -4,7 +4,7 @@ use futures_util::future::BoxFuture;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 
-use super::api::ServiceResult;
+use super::error::ServiceResult;
 use crate::delivery::Signal;
 use crate::error::{Error, Kind, Result};
 

@@ -1,4 +1,4 @@
-//! The HTTP client of the machine's network: HTTP(S) through reqwest, files through [`crate::io::append`].
+//! The HTTP client of the machine's network: HTTP(S) through reqwest, files through [`append`].
 //!
 //! Nothing here logs, and no error text holds an address's secrets, a header or a body.
 
@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use super::append;
 use super::proxy::{self, Exceptions};
 use super::{Applied, CallLimits, NoResponse, Request, Response, Transport};
 use crate::error::{Error, Kind, Result};
-use crate::io::append;
 
 /// Longest a connection may take to be established, TLS included. Part of the request's own timeout.
 const CONNECT_MAX: Duration = Duration::from_secs(10);

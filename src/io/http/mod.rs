@@ -4,6 +4,7 @@
 //! Requests for a file or for standard output ([`FILE_URL`], [`STDOUT_URL`]) travel the same way, so that a destination of
 //! type `file` is delivered to like any other.
 
+mod append;
 mod client;
 mod proxy;
 

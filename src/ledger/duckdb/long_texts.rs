@@ -170,7 +170,6 @@ impl Texts {
 
 #[cfg(test)]
 mod tests {
-    use super::super::statements;
     use super::*;
 
     fn tables() -> Connection {
@@ -232,6 +231,5 @@ mod tests {
         let mut left = connection.prepare("SELECT DISTINCT id FROM texts ORDER BY id").unwrap();
         let left: Vec<u64> = left.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
         assert_eq!(left, [1, 2, 3, 4, 6]);
-        assert!(statements::fold("s", "r")[0].contains(LINE_DOCUMENT));
     }
 }

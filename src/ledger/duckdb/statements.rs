@@ -330,6 +330,11 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_fold_reads_documents_that_are_stored_in_pieces() {
+        assert!(fold("s", "r")[0].contains(long_texts::LINE_DOCUMENT));
+    }
+
+    #[test]
     fn hostile_names_stay_inside_their_quotes() {
         let options = CompareOptions {
             salt: "a'b".to_owned(),

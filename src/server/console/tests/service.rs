@@ -116,6 +116,16 @@ fn missing(what: &str) -> ServiceError {
 
 #[async_trait]
 impl Service for FakeService {
+    async fn execute(
+        &self,
+        sync: &str,
+        options: &RunOptions,
+        monitor: &dyn crate::service::api::RunMonitor,
+        signal: tokio::sync::watch::Receiver<crate::delivery::Signal>,
+    ) -> ServiceResult<crate::sync::report::Report> {
+        crate::service::follow::execute(self, sync, options, monitor, signal).await
+    }
+
     async fn about(&self) -> ServiceResult<About> {
         Ok(self.about.clone())
     }

@@ -176,6 +176,16 @@ fn said_view(outcome: &str) -> ChangeView {
 
 #[async_trait]
 impl Service for Fake {
+    async fn execute(
+        &self,
+        sync: &str,
+        options: &RunOptions,
+        monitor: &dyn crate::service::api::RunMonitor,
+        signal: tokio::sync::watch::Receiver<crate::delivery::Signal>,
+    ) -> ServiceResult<crate::sync::report::Report> {
+        crate::service::follow::execute(self, sync, options, monitor, signal).await
+    }
+
     async fn about(&self) -> ServiceResult<About> {
         Ok(About {
             version: "0.1.0".to_owned(),

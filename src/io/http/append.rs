@@ -6,8 +6,8 @@ use std::path::Path;
 
 use parking_lot::Mutex;
 
-use super::http::{Applied, FILE_URL, NoResponse, Request, Response, STDOUT_URL};
-use super::process;
+use super::{Applied, FILE_URL, NoResponse, Request, Response, STDOUT_URL};
+use crate::io::process;
 
 /// One writer at a time: lines of two requests never mix, and a failed write can be undone.
 static WRITING: Mutex<()> = Mutex::new(());

@@ -1,0 +1,40 @@
+//! Keys and values as text for a terminal.
+
+use serde_json::Value;
+
+use crate::error::{Error, Kind, Result};
+use crate::format::{json_line, one_line};
+use crate::model::document;
+
+/// A failure to write what a command shows.
+pub(super) fn written(result: std::io::Result<()>) -> Result<()> {
+    result.map_err(|error| {
+        Error::new(Kind::Config, "failed to write the output")
+            .advise("look at where the output goes: a full disk, perhaps")
+            .because(error)
+    })
+}
+
+/// A value as JSON, shortened so that it stays on a line, and free of characters that would act on a terminal.
+pub(super) fn shown_value(value: &Value) -> String {
+    if document::is_unknown(value) {
+        return "(unconfirmed)".to_owned();
+    }
+    const CHARS_MAX: usize = 80;
+    let text = value.to_string();
+    let mut short = json_line(text.chars().take(CHARS_MAX).collect());
+    if text.chars().nth(CHARS_MAX).is_some() {
+        short.push('…');
+    }
+    short
+}
+
+/// A key as it may be printed, shortened so that it stays on a line or two.
+pub(super) fn shown_key(key: &str) -> String {
+    const CHARS_MAX: usize = 120;
+    let mut short = one_line(&key.chars().take(CHARS_MAX).collect::<String>()).into_owned();
+    if key.chars().nth(CHARS_MAX).is_some() {
+        short.push('…');
+    }
+    short
+}
