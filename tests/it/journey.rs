@@ -40,7 +40,7 @@ fn the_folder_that_init_makes_runs_as_it_is() {
     assert_eq!(again.stdout, "");
     for (arguments, words) in [
         (&["-C", "my-sync", "check"][..], "1 mapping valid"),
-        (&["-C", "my-sync", "check", "--connect"], "and the sources agree"),
+        (&["-C", "my-sync", "check", "--connect"], "source schema matches"),
         (&["-C", "my-sync", "plan"], "300 to add"),
         (&["-C", "my-sync", "run"], "300 delivered"),
         (&["-C", "my-sync", "run"], "nothing sent"),
@@ -58,7 +58,7 @@ fn from_init_to_a_changed_row() {
     let receiver = Receiver::start();
     let place = made_by_init(&receiver);
     place.run(&["check"]).exits(0).says(&["1 mapping valid", "`--connect`"]);
-    place.run(&["check", "--connect"]).exits(0).says(&["and the sources agree"]);
+    place.run(&["check", "--connect"]).exits(0).says(&["source schema matches"]);
     // WHEN it is planned and run
     let plan = look(&place, &["plan"]).exits(0);
     assert!(!place.path("state").exists(), "a plan makes no ledger");
@@ -202,7 +202,7 @@ fn exit_codes_say_how_it_went() {
     place.mapping("accounts", &mapping("n = \"n\"\nnote = \"note\"", ""));
     // 3: finished, some rejected
     let run =
-        place.run(&["run"]).exits(3).says(&["26 delivered", "4 rejected", "`groupcast rejected accounts` shows why"]);
+        place.run(&["run"]).exits(3).says(&["26 delivered", "4 rejected", "`groupcast rejected accounts` shows the error messages"]);
     assert!(!run.all().contains("xxxx"), "no trait's value");
     look(&place, &["rejected"]).exits(0).says(&["k26", "k29", "trait `note`", "more than 1,024 characters"]);
     assert_eq!(look(&place, &["rejected", "--json"]).exits(0).json()["rejected"].as_array().unwrap().len(), 4);

@@ -679,7 +679,7 @@ fn a_run_that_died_must_be_settled_before_it_is_verified() {
     let ledger = duckdb::Connection::open(place.path("state/ledger.duckdb")).unwrap();
     ledger.execute_batch("UPDATE runs SET status = 'running'").unwrap();
     drop(ledger);
-    place.run(&["verify", "accounts"]).exits(1).says(&["the last run died", "groupcast run accounts"]);
+    place.run(&["verify", "accounts"]).exits(1).says(&["the last run crashed", "groupcast run accounts"]);
     place.run(&["run"]).exits(0);
     place.run(&["verify", "accounts"]).exits(0).says(&["25 groups compared"]);
     // Where the list cannot be read, nothing is said about anything.
