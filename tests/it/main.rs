@@ -42,4 +42,5 @@ mod support;
 mod thrivestack;
 mod transport;
 mod types;
+mod vocabulary;
 mod webhook;
