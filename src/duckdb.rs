@@ -44,7 +44,7 @@ impl Limits {
 #[derive(Clone)]
 pub struct DuckDbConnection {
     connection: Arc<tokio::sync::Mutex<ConnectionSlot>>,
-    /// Makes further connections and does nothing else, so that nobody waits for a statement who only wants one.
+    /// Makes further connections and does nothing else, so that making one never waits for a statement.
     seed: Arc<Mutex<Connection>>,
     /// Whether DuckDB gave the whole database up.
     is_invalidated: Arc<AtomicBool>,
@@ -56,7 +56,7 @@ pub struct DuckDbConnection {
 /// A connection with what must outlive it. Fields are dropped in this order: the connection first.
 pub(crate) struct ConnectionSlot {
     pub(crate) connection: Connection,
-    /// ConnectionSlot until the connection is closed, or until whoever put it here takes it away: a turn at a file.
+    /// Kept until the connection is closed, or until the code that put it here takes it away: a turn at a file.
     pub(crate) until_closed: Option<Box<dyn FileHold>>,
 }
 
@@ -175,7 +175,7 @@ impl DuckDbConnection {
     /// Runs `work` with the connection on a blocking thread. One call runs at a time; later ones queue.
     ///
     /// A call that exceeds the deadline is interrupted. If the future is dropped the work still runs to its end, so a
-    /// statement is never half done; whoever cancels a run calls [`DuckDbConnection::interrupt`] as well.
+    /// statement is never half done; code that cancels a run calls [`DuckDbConnection::interrupt`] as well.
     pub async fn call<T: Send + 'static>(
         &self,
         what: &'static str,

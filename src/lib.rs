@@ -1,6 +1,6 @@
 //! Groupcast keeps the account traits of product tools equal to a warehouse.
 //!
-//! It reads account rows from a source, compares them in the [`ledger`] with what each destination is known to hold,
+//! It reads account rows from a source, compares them in the [`ledger`] with what is synced to each destination,
 //! and sends only the changed traits. The modules are the stages of that pipeline, and imports point one way:
 //!
 //! `cli → {server, daemon} → service → {sync, scheduler} → {ledger, delivery, config} → {source, duckdb, mapping} → destination → model`

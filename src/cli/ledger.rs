@@ -99,7 +99,7 @@ pub(super) fn all_readable(sync: &str, unreadable: &[String]) -> Result<(), Fail
         .into())
 }
 
-/// Asks for confirmation on a terminal; elsewhere there is none.
+/// Asks for confirmation on a terminal; without a terminal, nothing is confirmed.
 fn confirmed(sync: &str, group: Option<&str>, known: u64, forget: bool) -> Result<bool, Failure> {
     if !std::io::stdin().is_terminal() {
         return Ok(false);

@@ -10,9 +10,9 @@ use crate::format::{one_line, thousands};
 use crate::mapping::MappingFile;
 use crate::mapping::diagnostic::{Diagnostic, Severity};
 
-/// Problems that are drawn; whoever has more mends some of these first.
+/// The most problems that are drawn. With more than that, the user corrects some of these first.
 const DRAWN_MAX: usize = 100;
-/// Longest line that is drawn. What is longer nobody wrote by hand, and a terminal shows a hundred characters of it.
+/// Longest line that is drawn. A longer one was generated, and a terminal shows only a hundred characters of it.
 const LINE_BYTES_MAX: usize = 10_000;
 
 /// Problems with the texts they point into. The texts of files that may hold secrets come in blanked.
@@ -72,7 +72,7 @@ impl Diagnostics {
         self.items.extend(diagnostics);
     }
 
-    /// Takes over the problems and texts of `other`.
+    /// Adds the problems and texts of `other`.
     pub fn append(&mut self, other: Diagnostics) {
         self.items.extend(other.items);
         self.texts.extend(other.texts);
@@ -129,8 +129,8 @@ impl Diagnostics {
         counts(&self.sorted())
     }
 
-    /// The problems with the lines they are about, a blank line between them, counts last. Empty when there is none. Of
-    /// very many the first errors are drawn, and how many more there are.
+    /// The problems with the lines they are about, a blank line between them, counts last. Empty without
+    /// problems. Of very many, the first errors are drawn, and how many more there are.
     pub fn render(&self, colour: bool) -> String {
         if self.items.is_empty() {
             return String::new();

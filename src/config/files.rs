@@ -30,7 +30,7 @@ impl Mark {
         }
     }
 
-    /// Of the file at `path`; none where there is none, or where it cannot be seen.
+    /// The mark of the file at `path`; `None` if the file does not exist or cannot be seen.
     pub fn at(path: &Path) -> Option<Mark> {
         std::fs::metadata(path).ok().map(|meta| Mark::of(&meta))
     }

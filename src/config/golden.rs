@@ -1,4 +1,4 @@
-//! Whole config folders: what is read, what is said, and that no secret is ever shown.
+//! Whole config folders: what is read, which problems are reported, and that no secret is ever shown.
 
 use std::path::Path;
 use std::time::Duration;
@@ -76,7 +76,7 @@ fn load_with(folder: &Path, more: &[(&str, &str)]) -> Result<Project, Diagnostic
     load(folder, all)
 }
 
-/// Everything that is said about a folder, with `demo` for its path.
+/// Every problem that is reported about a folder, with `demo` for its path.
 fn told(folder: &Path, more: &[(&str, &str)]) -> String {
     let problems = match load_with(folder, more) {
         Ok(project) => project.problems,
@@ -234,9 +234,9 @@ fn each_mistake_in_the_settings_is_told() {
         ("[destinations.amplitude]", "[destinations.amplitudo]", "did you mean `amplitudo`?"),
     ] {
         let folder = patched(&[(from, to)]);
-        let told = told(folder.path(), &[]);
-        if !told.contains(expected) || load_with(folder.path(), &[]).is_ok() {
-            wrong.push(format!("{to}\n  expected {expected}\n  told {told}"));
+        let shown = told(folder.path(), &[]);
+        if !shown.contains(expected) || load_with(folder.path(), &[]).is_ok() {
+            wrong.push(format!("{to}\n  expected {expected}\n  shown {shown}"));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
@@ -263,11 +263,11 @@ fn a_table_of_anything_is_resolved_and_its_mistakes_are_told() {
         ("preset = \"segmnt\"", "did you mean `segment`?"),
         ("event_bytes_max = 10", "`event_bytes_max` must be from 1024"),
     ] {
-        let told = told(segment(written).path(), &[]);
-        assert!(told.contains(expected), "{written}\n{told}");
+        let shown = told(segment(written).path(), &[]);
+        assert!(shown.contains(expected), "{written}\n{shown}");
     }
-    let told = told(segment("gzip = true").path(), &[("GROUPCAST__DESTINATIONS__AMPLITUDE__CONTEXT", "hunter2")]);
-    assert!(told.contains("its value must be a table, which only groupcast.toml can contain"), "{told}");
+    let shown = told(segment("gzip = true").path(), &[("GROUPCAST__DESTINATIONS__AMPLITUDE__CONTEXT", "hunter2")]);
+    assert!(shown.contains("its value must be a table, which only groupcast.toml can contain"), "{shown}");
 }
 
 #[test]
@@ -285,9 +285,9 @@ fn each_mistake_in_a_variable_is_told_by_its_name_and_without_its_value() {
         ("GROUPCAST__DESTINATIONS__AMPLITUDE__REGION", "hunter2", "its value must be `us` or `eu`"),
         ("GROUPCAST__DEFAULTS__GUARDS__EMPTY", "maybe", "its value must be true or false"),
     ] {
-        let told = told(folder().path(), &[(name, value)]);
-        if !told.contains(expected) || !told.contains(&format!("environment variable {name}")) {
-            wrong.push(format!("{name}\n  expected {expected}\n  told {told}"));
+        let shown = told(folder().path(), &[(name, value)]);
+        if !shown.contains(expected) || !shown.contains(&format!("environment variable {name}")) {
+            wrong.push(format!("{name}\n  expected {expected}\n  shown {shown}"));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
@@ -376,14 +376,14 @@ fn what_is_not_a_mapping_is_left_alone_and_what_is_broken_is_named() {
     std::os::unix::fs::symlink(mappings.join("nowhere"), mappings.join("dangling.toml")).unwrap();
     write(&mappings, "odd name.toml", MAPPING.replace("name = \"name\"", "y = \"y\""));
     write(&mappings, "twice.toml", MAPPING);
-    let told = told(folder.path(), &[]);
+    let shown = told(folder.path(), &[]);
     for expected in [
         "a link to a file that does not exist",
         "a sync is named after its file, and this file's name cannot be a sync's",
         "trait `name` of `company` at `amplitude` is also written by demo/mappings/accounts.toml:9",
         "3 errors",
     ] {
-        assert!(told.contains(expected), "{told}");
+        assert!(shown.contains(expected), "{shown}");
     }
 }
 

@@ -1,5 +1,5 @@
 //! Does a secret look as if it was set wrongly: in quotation marks, with blanks around it, still a placeholder, of another
-//! kind? Told by the name of the variable or file, never by the value.
+//! kind? The report names the variable or file and never shows the value.
 
 use crate::destination::registry::{self, DESTINATION_TYPES};
 

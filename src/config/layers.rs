@@ -86,7 +86,7 @@ pub(super) fn read(
 }
 
 /// The variables of ours, sorted by name, with their paths. Names are matched to the file's without regard to case, and
-/// `_` stands for `-` too, since variables cannot have dashes.
+/// `_` matches `-` too, since variables cannot have dashes.
 fn variables(environment: &BTreeMap<String, String>, root: &Section<'_>, found: &mut Vec<Diagnostic>) -> Vec<Variable> {
     let plain = |name: &str| name.to_lowercase().replace('-', "_");
     let mut out = Vec::new();
@@ -126,7 +126,7 @@ struct Walk<'a> {
     layer: Layer,
     overrides: Layer,
     found: Vec<Diagnostic>,
-    /// The type of the source or destination that is looked at.
+    /// The type of the source or destination that is being read.
     kind: &'static str,
 }
 
@@ -374,9 +374,9 @@ impl Walk<'_> {
         self.variables = variables;
     }
 
-    /// The keys of the source or destination a variable speaks of; `None` when that could not be told, which is then
-    /// reported here or with the file. A source that only variables describe is checked as a whole the first time it is
-    /// `met`.
+    /// The keys of the source or destination a variable speaks of; `None` when they could not be determined, which is
+    /// then reported here or with the file. A source that only variables describe is checked as a whole the first time
+    /// it is `met`.
     #[expect(clippy::too_many_arguments, reason = "the first three are one row of a two-row table")]
     fn keys_of<'v>(
         &mut self,
@@ -429,7 +429,7 @@ impl Walk<'_> {
         Some([types].into_iter().chain(kind?.settings.iter().chain(generic).copied()).collect())
     }
 
-    /// Takes over the value of a variable whose section has these keys; without keys, only a section that does not exist
+    /// Applies the value of a variable whose section has these keys; without keys, only a section that does not exist
     /// is left to report.
     fn apply(&mut self, variable: &Variable, keys: Option<&[Setting]>) {
         let dotted = variable.path.join(".");

@@ -1,7 +1,7 @@
 //! Secrets: references to them are resolved, and their values are blanked wherever a file's text is shown.
 //!
 //! A text in `groupcast.toml` may refer to an environment variable (`${NAME}`) or to a file's content
-//! (`${file:/run/secrets/key}`); `$${` stands for `${` itself.
+//! (`${file:/run/secrets/key}`); `$${` means `${` itself.
 
 use std::collections::BTreeMap;
 use std::path::Path;

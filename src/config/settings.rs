@@ -178,7 +178,7 @@ pub struct Daemon {
     pub alerts: Option<Alerts>,
 }
 
-/// `[daemon.alerts]`: who is told when a sync changes for the worse or the better.
+/// `[daemon.alerts]`: who is notified when a sync changes for the worse or the better.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Alerts {

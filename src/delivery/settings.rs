@@ -5,7 +5,7 @@ use std::time::Duration;
 /// How requests are sent to a destination.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DeliverySettings {
-    /// The destination's name in `groupcast.toml`, for messages; empty where there is none.
+    /// The destination's name in `groupcast.toml`, for messages; empty if it has no name.
     pub destination: String,
     /// Requests in flight at a time (at least one).
     pub concurrency: usize,

@@ -150,7 +150,7 @@ impl<'a> PageWork<'a> {
         }
     }
 
-    /// Readies a change's next part, or ends it as delivered when there is none.
+    /// Readies a change's next part, or ends it as delivered when no part is left.
     pub(super) fn advance(&mut self, change: usize) {
         let Some(part) = self.progress[change].parts.pop_front() else {
             return self.finish(change, DeliveryOutcome::Delivered);

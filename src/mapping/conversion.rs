@@ -17,7 +17,7 @@ pub fn fits(kind: &ColumnType, declared: &str, wanted: As) -> bool {
     kind.can_become(wanted) && !never
 }
 
-/// The expression over `column` (as it stands in SQL) that gives what is `wanted`, where there is a usual one.
+/// The expression over `column` (as written in SQL) that gives what is `wanted`, where there is a usual one.
 pub fn sql(declared: &str, column: &str, wanted: As) -> Option<String> {
     let template = template(declared, wanted)?;
     // The braces of PostgreSQL's path are no column.

@@ -36,11 +36,11 @@ pub struct Diagnostic {
     pub file: String,
     /// Bytes of the file's text; `0..0` speaks about the file as a whole.
     pub span: Range<usize>,
-    /// The key's dotted path (`traits.arr`); empty when there is none.
+    /// The key's dotted path (`traits.arr`); empty when the problem is not about a key.
     pub path: String,
     /// What to do about it, one line each.
     pub help: Vec<String>,
-    /// Whether something was not found at the source that somebody may be making anew just now.
+    /// Whether something was not found at the source that another process may be recreating just now.
     pub missing: bool,
 }
 

@@ -1,4 +1,4 @@
-//! One golden mapping and a small patch per mistake: what is said, and where.
+//! One golden mapping and a small patch per mistake: what is reported, and where.
 
 use proptest::prelude::*;
 
@@ -325,9 +325,9 @@ fn each_mistake_is_told_at_its_place() {
     ] {
         let text = golden(&[(from, to)]);
         let (file, found) = read(&text);
-        let told = told(&text, &found);
-        if !told.contains(expected) || file.is_some() {
-            wrong.push(format!("{to}\n  expected {expected}\n  told {told}"));
+        let shown = told(&text, &found);
+        if !shown.contains(expected) || file.is_some() {
+            wrong.push(format!("{to}\n  expected {expected}\n  shown {shown}"));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
@@ -474,9 +474,9 @@ fn columns_are_checked_where_they_are_named() {
         ("\"updated_at\"", "\"plan\"", "column `plan` is text, which cannot be a cursor"),
     ] {
         let text = golden(&[(from, to)]);
-        let told = told(&text, &check_columns(&sound(&[(from, to)]), &columns(), &Standard));
-        if !told.contains(expected) || told.lines().count() != 1 {
-            wrong.push(format!("{to}\n  expected {expected}\n  told {told}"));
+        let shown = told(&text, &check_columns(&sound(&[(from, to)]), &columns(), &Standard));
+        if !shown.contains(expected) || shown.lines().count() != 1 {
+            wrong.push(format!("{to}\n  expected {expected}\n  shown {shown}"));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
@@ -530,9 +530,9 @@ fn destinations_say_what_they_cannot_do() {
     "#);
     let changes = [("on_null = \"unset\"\non_missing = \"keep\"", "on_missing = \"unset\"")];
     let text = golden(&changes);
-    let told = told(&text, &check_destination(&sound(&changes), &none, Vec::new(), "somewhere"));
-    assert!(told.contains("the default, which `name` relies on"), "{told}");
-    assert!(told.contains("23:14 policy.on_missing: somewhere cannot unset traits (use `keep`)"), "{told}");
+    let shown = told(&text, &check_destination(&sound(&changes), &none, Vec::new(), "somewhere"));
+    assert!(shown.contains("the default, which `name` relies on"), "{shown}");
+    assert!(shown.contains("23:14 policy.on_missing: somewhere cannot unset traits (use `keep`)"), "{shown}");
 }
 
 #[test]
@@ -576,12 +576,12 @@ fn two_mappings_do_not_write_one_trait() {
     let mut second = sound(&[("name = \"account_name\"", "title = \"account_name\"")]);
     second.mapping.name = "Accounts".to_owned();
     second.mapping.file = "mappings/Accounts.toml".to_owned();
-    let told_all = told(&second.text, &check_together(&[first.clone(), second.clone()]));
-    assert!(told_all.contains("sync `Accounts` and `accounts` differ only in capitals"), "{told_all}");
+    let shown_all = told(&second.text, &check_together(&[first.clone(), second.clone()]));
+    assert!(shown_all.contains("sync `Accounts` and `accounts` differ only in capitals"), "{shown_all}");
     let expected =
         "16:7 traits.arr: trait `arr` of `company` at `amplitude` is also written by mappings/accounts.toml:16";
-    assert!(told_all.contains(expected), "{told_all}");
-    assert_eq!(told_all.lines().count(), 6, "{told_all}");
+    assert!(shown_all.contains(expected), "{shown_all}");
+    assert_eq!(shown_all.lines().count(), 6, "{shown_all}");
     second.mapping.name = "other".to_owned();
     for change in [
         |file: &mut MappingFile| file.mapping.enabled = false,

@@ -1,5 +1,5 @@
 //! The template of a table's first mapping: a pure generator for `groupcast init`: every choice it
-//! makes stands in the file with its reason, so that editing is deleting and uncommenting.
+//! makes is written in the file with its reason, so that editing is deleting and uncommenting.
 
 use crate::model::ColumnType;
 use crate::model::cell::As;

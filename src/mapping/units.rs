@@ -5,7 +5,8 @@ use std::time::Duration;
 /// Longest duration read; beyond a century it is a slip of the finger.
 const SECONDS_MAX: u64 = 100 * 366 * 86_400;
 
-/// A whole number and a unit: `30s`, `5m`, `1h`, `90d`, `2w`. The error follows the value's name and tells what is expected.
+/// A whole number and a unit: `30s`, `5m`, `1h`, `90d`, `2w`. The error follows the value's name and says what it
+/// expects.
 pub fn duration(text: &str) -> Result<Duration, String> {
     let expected = || "is not a duration: write a whole number and s, m, h, d or w, like `30m` or `24h`".to_owned();
     let digits = text.len() - text.trim_start_matches(|letter: char| letter.is_ascii_digit()).len();

@@ -1,12 +1,12 @@
-//! The product in one function: given what a row says now and what the destination is known to hold, what must be said.
+//! The product in one function: given what a row says now and what is synced to the destination, what must be sent.
 //!
 //! [`delta`] alone decides what is sent; SQL only proposes candidates. It is pure and total.
 //!
 //! Certainty: a known document is *certain* when every request ever made about the group was settled. Otherwise some
-//! request may or may not have been applied, and everything is said again, unsets included. In that state a trait we
+//! request may or may not have been applied, and everything is resent, unsets included. In that state a trait we
 //! may not speak about (a null under `skip`, a removed trait under `keep`) is recorded as [`document::unsure`]: still
 //! visible, equal to nothing. A trait that is set once in that state is recorded as [`document::taken`]: whichever
-//! value came first stays, and we are not told which.
+//! value came first stays, and no response says which.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -118,7 +118,7 @@ pub enum Known<'a> {
     Unconfirmed(&'a Document),
 }
 
-/// What is said about one group.
+/// What is sent about one group.
 #[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 pub struct Change {
     /// Traits to replace.
@@ -216,7 +216,7 @@ pub struct Delta {
     pub change: Change,
     /// What to remember once it is acknowledged (or at once, when there is nothing to say).
     pub after: After,
-    /// Why nothing may be said about the group, if so: a trait accumulates, and what became of its last change is not
+    /// Why nothing may be sent about the group, if so: a trait accumulates, and what became of its last change is not
     /// known, or its value is not of the kind that accumulates.
     pub held: Option<String>,
 }
@@ -240,7 +240,7 @@ impl After {
     }
 }
 
-/// What must be said so that the destination holds `new`.
+/// What must be sent so that the destination holds `new`.
 ///
 /// A trait marked `always` whose value changed is a change like any other. Where it did not, it is repeated beside the
 /// others' changes, with the row's value, which is certainly held; alone it is never sent. A null that is skipped, or
@@ -279,7 +279,7 @@ pub fn delta(new: Document, known: Known<'_>, rules: &Rules) -> Delta {
             (Op::SetOnce, _, _) => {
                 let value = std::mem::take(value);
                 match held {
-                    // Whatever the destination took first stays; a later value is not said.
+                    // Whatever the destination took first stays; a later value is not sent.
                     Some(held) if certain && *held != document::unsure() => {
                         after.insert(name.clone(), held.clone());
                     }
@@ -379,7 +379,7 @@ fn accumulated(op: Op, held: Option<&Value>, new: &Value) -> Result<Option<Value
     Ok((!fresh.is_empty()).then_some(Value::Array(fresh)))
 }
 
-/// What must be said about a group that left the model, when its traits are to be unset.
+/// What must be sent about a group that left the model, when its traits are to be unset.
 pub fn unset_all(known: Known<'_>, rules: &Rules) -> Change {
     let (before, certain) = match known {
         Known::Certain(document) => (&document.0, true),

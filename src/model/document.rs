@@ -77,20 +77,20 @@ pub fn number_value(text: &str) -> Result<Value, String> {
     Ok(Value::Number(Number::from_string_unchecked(canonical)))
 }
 
-/// Stands in a known document for a trait the destination holds with a value we are not sure of. It equals no value a
-/// source can yield, so the next value is always said again, while the trait stays visible and can be unset.
+/// Marks, in a known document, a trait the destination holds with an unconfirmed value. It equals no value a source can
+/// yield, so the next value is always resent, while the trait stays visible and can be unset.
 pub fn unsure() -> Value {
     Value::Object(Map::from_iter([("$groupcast".to_owned(), Value::String("unsure".to_owned()))]))
 }
 
-/// Stands in a known document for a trait the destination holds with one of several values, and which one is not known:
+/// Marks, in a known document, a trait the destination holds with one of several values, and which one is not known:
 /// it was set once while an earlier request was unconfirmed. Like [`unsure`] it equals no value a source can yield; unlike
 /// there it is certain that some value is held.
 pub fn taken() -> Value {
     Value::Object(Map::from_iter([("$groupcast".to_owned(), Value::String("taken".to_owned()))]))
 }
 
-/// Whether this stands for a value that is not known.
+/// Whether this represents a value that is not known.
 pub fn is_unknown(value: &Value) -> bool {
     *value == unsure() || *value == taken()
 }

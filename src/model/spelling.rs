@@ -225,7 +225,7 @@ fn elements(rest: &mut &str, depth: usize) -> Option<Vec<Value>> {
     }
 }
 
-/// One element that is no array: in quotation marks, or bare, where `NULL` is none.
+/// One element that is no array: in quotation marks, or bare, where `NULL` is a null.
 fn element(rest: &mut &str) -> Option<Value> {
     let quoted = rest.starts_with('"');
     let mut out = String::new();

@@ -63,7 +63,7 @@ pub struct About {
     pub started_at: DateTime<Utc>,
     /// When the config in use was read.
     pub config_read_at: DateTime<Utc>,
-    /// What is wrong with the files as they are now, when they could not be taken over: the config in use is older.
+    /// What is wrong with the files as they are now, when they could not be applied: the config in use is older.
     pub config_problems: Option<String>,
     /// Why no run starts, when the ledger's file was moved or cannot be written.
     #[serde(default)]
@@ -197,7 +197,7 @@ pub trait Service: Send + Sync {
     /// Marks the source's current rows as synced, without sending anything. Returns how many groups those are.
     async fn adopt(&self, sync: &str) -> ServiceResult<ResultStream<(), u64>>;
 
-    /// Compares what the destination holds with what it is known to hold; with `repair`, the next run sends in full what
+    /// Compares what the destination holds with what is synced; with `repair`, the next run sends in full what
     /// differs.
     async fn verify(&self, sync: &str, repair: bool) -> ServiceResult<ResultStream<Drifted, Verified>>;
 }

@@ -102,7 +102,7 @@ impl Job<'_> {
             .within(|| self.place())
     }
 
-    /// Both ends, ready to be used. Either may never answer, so whoever stops the run ends the waiting too.
+    /// Both ends, ready to be used. Either may never respond, so stopping the run ends the waiting too.
     async fn ends(&self) -> Result<(Box<dyn Destination>, Warehouse), Failure> {
         let ready = async {
             let mut destination = self.destination().await?;
@@ -176,7 +176,7 @@ impl Job<'_> {
         Ok(sync::adopt(&session, &mut warehouse).await.within(|| self.place())?)
     }
 
-    /// Compares what the destination holds with what it is known to hold. With `repair`, the next run sends in full what
+    /// Compares what the destination holds with what is synced. With `repair`, the next run sends in full what
     /// differs.
     pub async fn verify(&self, repair: bool, sink: &mut verify::Sink<'_>) -> Result<Verified> {
         let mut destination = self.destination().await?;

@@ -117,7 +117,7 @@ impl LocalService {
         Err(ServiceError::Conflict(error.advise("start one: `groupcast daemon`")))
     }
 
-    /// A run of an earlier process that is on record as running has crashed: nobody else can have the ledger open.
+    /// A run of an earlier process that is on record as running has crashed: no other process can have the ledger open.
     fn corrected(&self, mut run: RunView) -> RunView {
         let runs_here = || self.shared.running.lock().values().any(|tracker| tracker.run() == run.run);
         if run.status == RunStatus::Running && !runs_here() {
@@ -128,7 +128,7 @@ impl LocalService {
     }
 }
 
-/// Tells a tracker and a person.
+/// Reports to a tracker and to a person.
 struct Both<'a>(&'a Tracker, &'a dyn RunMonitor);
 
 impl Monitor for Both<'_> {

@@ -1,7 +1,8 @@
 //! The service of the process that has the ledger open, over the socket beside the ledger.
 //!
-//! Nothing is sent to an address that merely stands in a file. The socket is in the ledger's folder and belongs to the
-//! ledger's owner, and the first request asks for the process behind it: it must have this ledger open, for this config folder.
+//! Nothing is sent to an address that is merely written in a file. The socket is in the ledger's folder and belongs to
+//! the ledger's owner, and the first request asks for the process behind it: it must have this ledger open, for this
+//! config folder.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -318,7 +319,7 @@ impl Service for RemoteService {
         self.get(&format!("syncs/{}", segment(sync)), &[]).await
     }
 
-    /// Whoever sends it over the socket is on record as the command line.
+    /// A run triggered over the socket is on record as triggered by the command line.
     async fn trigger(&self, sync: &str, options: RunOptions, _by: &str) -> ServiceResult<EnqueuedRun> {
         self.post(&format!("/local/v1/syncs/{}/runs", segment(sync)), Some(&json_of(&options))).await
     }

@@ -19,7 +19,7 @@ pub struct ResultStream<Item, End> {
     pub end: BoxFuture<'static, ServiceResult<End>>,
 }
 
-/// Stops the producer of a stream nobody reads.
+/// Stops the producer of a stream that is no longer read.
 struct StopOnDrop(watch::Sender<Signal>);
 
 impl Drop for StopOnDrop {

@@ -125,7 +125,7 @@ impl Tracker {
         }
     }
 
-    /// What a person should know and has not been told yet.
+    /// What a person should know and has not been shown yet.
     pub fn take_notes(&self) -> Vec<String> {
         std::mem::take(&mut self.seen().notes)
     }

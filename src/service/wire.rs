@@ -64,7 +64,7 @@ pub enum Line<Item, End> {
     Item(Item),
     /// The result.
     End(End),
-    /// Why there is none, in the form of the API's errors.
+    /// Why the result is missing, in the form of the API's errors.
     Error(Value),
 }
 

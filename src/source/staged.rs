@@ -44,7 +44,7 @@ pub fn row_hash(key: &str, fingerprint: &str) -> String {
     format!("hash({key}, {fingerprint})")
 }
 
-/// What stands for all rows of a bucket.
+/// What represents all rows of a bucket.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Bucket {
     /// How many rows.

@@ -180,7 +180,7 @@ impl Rest {
     }
 
     /// What sets a change's values. `update_property` needs the group to be there, so it is created first, every time:
-    /// that it exists is then an error which says what we want to hear, and nobody else tells.
+    /// if it exists already, the error of that request confirms it, which no other response does.
     pub(super) fn settings(&self, addressed: &AddressedChange) -> Result<Vec<Part>, String> {
         let set = &addressed.change.set;
         if set.is_empty() {

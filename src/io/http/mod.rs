@@ -1,5 +1,5 @@
-//! HTTP: one request, and the response or why there is none. [`HttpClient`] sends over the machine's network; a test or a
-//! simulation implements [`Transport`] instead.
+//! HTTP: one request, and the response or why it is missing. [`HttpClient`] sends over the machine's network; a test or
+//! a simulation implements [`Transport`] instead.
 //!
 //! Requests for a file or for standard output ([`FILE_URL`], [`STDOUT_URL`]) travel the same way, so that a destination of
 //! type `file` is delivered to like any other.

@@ -19,7 +19,7 @@ pub struct Schedule {
     pub timezone: Option<Zone>,
     /// The most that a run may start after its moment.
     pub jitter: Duration,
-    /// What happens about moments that passed while nobody looked.
+    /// What happens about scheduled times that were missed.
     pub catch_up: CatchUp,
     /// What happens about a moment that comes while the sync still runs.
     pub overlap: Overlap,

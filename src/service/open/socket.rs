@@ -93,8 +93,8 @@ impl Bound {
     }
 }
 
-/// Binds in a folder that nobody else can enter, so that the socket is never reachable with wider rights than its own, and
-/// then moves it into place, over whatever is there.
+/// Binds in a folder that no other user can enter, so that the socket is never reachable with wider rights than its
+/// own, and then moves it into place, over whatever is there.
 fn bind(path: &Path) -> io::Result<(Bound, UnixListener)> {
     if std::fs::symlink_metadata(path).is_ok_and(|about| !about.file_type().is_socket()) {
         return Err(io::Error::new(io::ErrorKind::AlreadyExists, "there is a file of this name that is no socket"));

@@ -120,7 +120,7 @@ pub struct RunProgress {
     pub phase: String,
     /// Rows read so far.
     pub rows_read: u64,
-    /// Groups to look at, once the comparison is done.
+    /// Candidates, once the comparison is done.
     pub candidates: Option<u64>,
     /// Those whose outcome is recorded.
     pub done: u64,
@@ -295,7 +295,7 @@ pub struct PlanView {
 pub struct ExportedGroup {
     /// When this was recorded.
     pub at: DateTime<Utc>,
-    /// What the destination is known to hold; none where the ledger is damaged.
+    /// The synced document; `null` where the ledger is damaged.
     pub document: Option<Traits>,
     /// The group's id.
     pub key: String,
@@ -380,7 +380,7 @@ pub struct RejectedDocument {
     pub reason: String,
 }
 
-/// A trait as the destination is known to hold it.
+/// A trait as it is synced to the destination.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct SyncedTrait {
     /// Its value.

@@ -65,7 +65,7 @@ impl Attached {
         connection.query_row(sql, params![self.alias, self.alias], |row| row.get(0)).unwrap_or(false)
     }
 
-    /// Attaches the file read-only. While it is attached nobody can write to it, so everything read from it until
+    /// Attaches the file read-only. While it is attached, no process can write to it, so everything read from it until
     /// [`detach`] is one snapshot, without a transaction to hold open.
     pub(super) fn open(connection: &Connection, file: Option<&Path>, folder: &Path) -> Result<Attached> {
         Attached::open_as(connection, file, folder, true)

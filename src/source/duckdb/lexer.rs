@@ -1,7 +1,7 @@
 //! A lexer for SQL that a person wrote: just enough of DuckDB's lexical rules to end a query before
 //! its semicolon and to see whether an expression reaches beyond its own row.
 
-/// What the scanner tells apart.
+/// What the scanner distinguishes.
 #[derive(Debug, PartialEq)]
 enum Token<'a> {
     Word(&'a str),

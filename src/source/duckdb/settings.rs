@@ -30,7 +30,7 @@ pub struct DuckDbSettings {
     /// How text files without a byte order mark are written; UTF-8 without it.
     #[serde(default)]
     pub encoding: Option<Encoding>,
-    /// What stands between values, one character or `tab`; told from the file without it.
+    /// What separates values: one character or `tab`; without it, inferred from the file.
     #[serde(default)]
     pub delimiter: Option<String>,
     /// What stands around values that hold a delimiter; `"` without it, `none` for nothing.

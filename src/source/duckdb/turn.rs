@@ -17,7 +17,7 @@ const TURN_MAX: Duration = Duration::from_secs(600);
 /// The turn at a file. Clones are the same turn.
 #[derive(Clone)]
 pub(super) struct Turn {
-    /// Whoever has it locked has the turn.
+    /// The source that has locked it has the turn.
     file: Arc<tokio::sync::Mutex<()>>,
     /// None once it was passed on.
     had: Arc<Mutex<Option<OwnedMutexGuard<()>>>>,

@@ -38,7 +38,7 @@ pub(super) enum DuckType {
     Struct(Vec<(Option<String>, DuckType)>),
     Map(Box<DuckType>, Box<DuckType>),
     Union(Vec<(String, DuckType)>),
-    /// A value of any type, which tells its own.
+    /// A value of any type, which carries its own.
     Variant,
     Other,
     /// Nested deeper than we can write SQL for.

@@ -23,7 +23,7 @@ struct Refused {
 struct Described {
     name: String,
     of: Type,
-    /// The type's modifier, as in `numeric(14,2)`; -1 is none.
+    /// The type's modifier, as in `numeric(14,2)`; -1 means no modifier.
     modifier: i32,
     /// The table and the column's number in it, where it is a table's.
     origin: Option<(u32, i16)>,

@@ -1,7 +1,7 @@
 //! Errors of PostgreSQL and its driver: every one is classified here, with the operator's next step.
 //!
 //! The server's words are passed on where they speak about names, rights and syntax. Messages about data quote the
-//! data, so what stands in quotes is left out of those.
+//! data, so what is quoted is left out of those.
 
 use std::io::ErrorKind;
 use std::time::Duration;
@@ -240,7 +240,7 @@ impl Target {
                     (Kind::SourceBusy, "run again later, and see the server's log; nothing was sent".to_owned())
                 }
                 "22" => (Kind::Source, "correct the data, or guard the expression that fails on it".to_owned()),
-                "42" => (Kind::Source, "correct the SQL as PostgreSQL's message tells".to_owned()),
+                "42" => (Kind::Source, "correct the SQL as PostgreSQL's message says".to_owned()),
                 _ => (Kind::Source, "see the server's log".to_owned()),
             },
         };

@@ -34,7 +34,7 @@ pub(super) enum State {
 
 impl Drop for Link {
     /// An idle connection says goodbye by itself. One that is reading would first drain everything the server still
-    /// sends, so its socket is closed, and the server told to stop.
+    /// sends, so its socket is closed, and the server is asked to stop.
     fn drop(&mut self) {
         if self.state != State::Reading {
             return;
@@ -203,9 +203,9 @@ fn without_host(config: &Config) -> Config {
 }
 
 /// Transactions from the best on. Each statement has a snapshot of its own, on purpose: the statement that asks for the
-/// types waits for whoever is reloading the tables, and keeps them locked; only then does the one that reads the rows take
-/// its snapshot. With one snapshot for all, taken before that waiting, a table that was truncated and filled again in the
-/// meantime is seen empty (`TRUNCATE` does not keep old rows for old snapshots).
+/// types waits for a session that is reloading the tables, and keeps them locked; only then does the one that reads the
+/// rows take its snapshot. With one snapshot for all, taken before that waiting, a table that was truncated and filled
+/// again in the meantime is seen empty (`TRUNCATE` does not keep old rows for old snapshots).
 const OPENINGS: [&str; 3] = ["BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY", "BEGIN READ ONLY", "BEGIN"];
 
 /// The best transaction this server takes, with the settings it takes.

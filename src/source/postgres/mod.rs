@@ -4,7 +4,7 @@
 //! that (Redshift, CockroachDB and proxies differ) are probed once for the best they take. A stage reads all its rows with
 //! one statement, and so in one snapshot; `link` says why the transaction has none of its own. Session settings (time
 //! zone, date style, digits of floats, what a backslash means) are made with `SET LOCAL`, so a pooler in transaction mode
-//! neither loses them nor hands them to somebody else; what a server refuses of them is left out.
+//! neither loses them nor hands them to another client; what a server refuses of them is left out.
 //!
 //! Rows come by one unnamed statement, by a cursor, or by `COPY … (FORMAT BINARY)`; all feed the same decoder. Decoding
 //! and appending to DuckDB overlap through a channel of two batches. A read that fails or is dropped closes its connection
@@ -345,7 +345,7 @@ impl Postgres {
     }
 
     /// Ends the transaction of what was asked. Of two errors the first one counts: a server that broke the connection off
-    /// has said why before.
+    /// has reported why before.
     async fn after<T>(&mut self, outcome: Result<T>) -> Result<T> {
         let ended = self.rollback().await;
         match (outcome, ended) {

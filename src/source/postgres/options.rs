@@ -2,7 +2,7 @@
 //!
 //! libpq's own that the driver knows go to the driver; those about TLS are read by us. What only steers another driver or
 //! its pool is left out with a warning. What would change who we are, whom we trust or what a name means, and cannot be
-//! carried out, is refused with the way that can. An option that nobody knows is refused without repeating its name: where
+//! carried out, is refused with the way that can. An unknown option is refused without repeating its name: where
 //! a password holds a `?`, a piece of it stands there.
 
 use std::path::PathBuf;

@@ -1,17 +1,18 @@
 //! The types of a query's columns, found without a prepared statement.
 //!
-//! Behind a pooler, a session belongs to whoever has the transaction. A named statement may meet one of the same name that
-//! somebody else left on the server's connection, and what we leave may be met by others. The driver names one for every
-//! query it prepares, and for every type that is not built in. So everything here is an unnamed statement: the server says
-//! by `pg_typeof` what the columns of no rows are, and its catalogs say what a user's types are made of. A query of the rows
-//! themselves then selects built-in types alone (`value`), which the driver need not look up.
+//! Behind a pooler, a session belongs to the client that has the transaction. A named statement may meet one of the
+//! same name that another client left on the server's connection, and what we leave may be met by others. The driver
+//! names one for every query it prepares, and for every type that is not built in. So everything here is an unnamed
+//! statement: the server says by `pg_typeof` what the columns of no rows are, and its catalogs say what a user's types
+//! are made of. A query of the rows themselves then selects built-in types alone (`value`), which the driver need not
+//! look up.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use tokio_postgres::types::{Kind, Type};
 use tokio_postgres::{Client, Error, SimpleQueryMessage};
 
-/// `sql` over no rows beside one row of nothing, so that there is a row that tells about its `count` columns.
+/// `sql` over no rows beside one row of nothing, so that there is a row that describes its `count` columns.
 fn over_no_rows(selected: String, sql: &str, count: usize) -> String {
     let names: Vec<String> = (0..count).map(|at| format!("t{at}")).collect();
     let names = if names.is_empty() { String::new() } else { format!("({})", names.join(", ")) };

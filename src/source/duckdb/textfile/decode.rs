@@ -48,7 +48,7 @@ pub(super) enum Undecodable {
     Gzip,
     /// Bytes that the encoding gives no meaning.
     Encoding(Encoding),
-    /// UTF-16 by the look of it, with or without a byte order mark, where nobody said so.
+    /// UTF-16 by the look of it, with or without a byte order mark, where the settings do not say so.
     LooksUtf16(Encoding),
     /// Another format, whatever the name says: what it is, and what to write.
     Format(&'static str, &'static str),
@@ -121,7 +121,8 @@ impl Decoder {
         self.marked
     }
 
-    /// Appends more text; `false` at the end. What cannot be decoded is told after the text before it was handed out.
+    /// Appends more text; `false` at the end. What cannot be decoded is reported after the text before it was handed
+    /// out.
     pub(super) fn fill(&mut self, out: &mut Vec<u8>) -> Result<bool, Undecodable> {
         if let Some(failed) = self.failed.take() {
             return Err(failed);
@@ -254,7 +255,7 @@ const WINDOWS_1252: [char; 32] = [
 ];
 
 impl Decoder {
-    /// Tells once more, at the next call, what was wrong behind the text handed out last.
+    /// Reports once more, at the next call, what was wrong behind the text handed out last.
     pub(super) fn fail_again(&mut self, wrong: Undecodable) {
         self.failed = Some(wrong);
         self.ended = true;

@@ -149,7 +149,7 @@ pub(super) struct FileProfile {
     /// The member that holds the rows, where a file is one object around them.
     wrapper: Option<String>,
     decimal_comma: bool,
-    /// Why the rows end early. What a run does about it is said when the rows are wanted, so that the run is on record.
+    /// Why the rows end early. A run fails with it when the rows are wanted, so that the run is on record.
     fault: Option<Error>,
 }
 
@@ -224,7 +224,7 @@ fn decisions() -> MutexGuard<'static, Decisions> {
     DECISIONS.lock()
 }
 
-/// A file that somebody writes while it is read.
+/// A file that is written while it is read.
 fn changes(shown: &str) -> Error {
     Error::new(Kind::SourceBusy, format!("{shown}: the file changes while it is read"))
         .advise("run again when it is complete; its writer should write to another file and rename it")
@@ -356,7 +356,7 @@ impl FileProfile {
         })
     }
 
-    /// The column of this name, if its values can be told.
+    /// The column of this name, if its values can be determined.
     pub(super) fn column(&self, name: &str) -> Result<(usize, &TextColumn)> {
         let exact = self.columns.iter().position(|column| column.name == name);
         let like = || self.columns.iter().position(|column| column.name.eq_ignore_ascii_case(name));

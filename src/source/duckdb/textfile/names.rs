@@ -12,7 +12,7 @@ pub(super) enum Format {
     Objects,
 }
 
-/// A file, and how it was told from another of the same name.
+/// A file, and how it was distinguished from another of the same name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Found {
     pub(super) path: PathBuf,

@@ -24,7 +24,7 @@ pub(super) enum Wrong {
     Cut,
     /// Larger than an object may be.
     TooLarge,
-    /// A member that stands in its object twice.
+    /// A member that appears twice in its object.
     Twice(String),
 }
 

@@ -247,7 +247,7 @@ impl Records {
 
 /// The delimiters that are tried, in this order.
 const DELIMITERS: [u8; 4] = [b',', b';', b'\t', b'|'];
-/// Records that are looked at to tell the delimiter.
+/// Records that are read to infer the delimiter.
 const LOOKED_AT: usize = 1_000;
 
 /// The delimiter that parts the first records into values of equal number, the most of them. `start` is the file's

@@ -22,7 +22,7 @@ const NUMBER: Forms = INTEGER | SHORTEST | FIXED | FLOAT;
 const BOOLEAN: Forms = LOWER | UPPER | TITLE;
 const ALL: Forms = NUMBER | BOOLEAN | DATE | LOCAL_TIME | ZONED_TIME;
 
-/// What a value looks like that is none of these, or not in the way of its column.
+/// What a value looks like that has none of these forms, or not in the way of its column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Look {
     /// A number in canonical form.
@@ -103,7 +103,8 @@ impl Default for Shape {
 }
 
 impl Shape {
-    /// Takes a value into account that is not empty and stands in this line. `comma` says that it is the decimal mark.
+    /// Takes a value into account that is not empty and was read from this line. `comma` says that it is the decimal
+    /// mark.
     pub(super) fn see(&mut self, value: &[u8], line: u64, comma: bool) {
         self.values += 1;
         let swapped;
