@@ -10,12 +10,13 @@ use super::print_json;
 use super::screen::{self, when};
 use super::service::{self, Access};
 use super::text::shown_key;
+use crate::service::api::ServiceError;
 use crate::service::open::{self, Failure};
 use crate::service::views::words::one_line;
 
-pub(super) async fn rejected(cli: &Cli, sync: Option<&str>, number: u64) -> Result<u8, Failure> {
+pub(super) async fn rejected(cli: &Cli, selected: Option<&str>, number: u64) -> Result<u8, Failure> {
     let project = Arc::new(open::project(&cli.folder)?);
-    let syncs: Vec<&str> = match sync {
+    let syncs: Vec<&str> = match selected {
         Some(sync) => {
             open::exists(&project, sync)?;
             vec![sync]
@@ -29,7 +30,12 @@ pub(super) async fn rejected(cli: &Cli, sync: Option<&str>, number: u64) -> Resu
     let mut table = screen::table(&["sync", "group", "since", "reason"]);
     let mut all = Vec::new();
     for sync in syncs {
-        for group in opened.service.rejected(Some(sync), None, number).await? {
+        let groups = match opened.service.rejected(Some(sync), None, number).await {
+            // A daemon may not have reloaded a mapping that is new in the folder.
+            Err(ServiceError::NotFound(_)) if selected.is_none() => continue,
+            groups => groups?,
+        };
+        for group in groups {
             if !cli.json {
                 table.add_row([
                     group.sync.clone(),

@@ -120,7 +120,7 @@ fn from_init_to_a_changed_row() {
     assert_eq!(group.stdout.matches("delivered").count(), 2, "{}", group.stdout);
     let runs = look(&place, &["runs"]).exits(0);
     assert_eq!(runs.stdout.lines().filter(|line| line.contains("accounts")).count(), 3, "{}", runs.stdout);
-    look(&place, &["runs", "accounts", "-n", "1"]).exits(0).says(&["delivered"]);
+    look(&place, &["runs", "accounts", "-n", "1"]).exits(0).says(&["succeeded"]);
     look(&place, &["status"]).exits(0).says(&["accounts", "changes", "300", "succeeded"]);
     look(&place, &["rejected"]).exits(0).says(&["no rejected groups"]);
     look(&place, &["group", "accounts", "nobody"]).exits(2).says(&["group `nobody` has no sync history", "help:"]);

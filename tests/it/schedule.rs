@@ -95,7 +95,7 @@ fn runs_on_record_move_intervals_and_followers() {
     let apart = time(&often["next"][0]["utc"]) - started;
     assert!(apart <= TimeDelta::minutes(45) && apart > TimeDelta::minutes(44), "{apart}");
     assert_eq!(follower["overdue_since"].as_str().map(|text| text.len()), Some(20), "often ended after it: {follower}");
-    place.run(&["schedule", "often"]).exits(0).says(&["delivered"]);
+    place.run(&["schedule", "often"]).exits(0).says(&["succeeded"]);
     place.run(&["schedule", "follower"]).exits(0).says(&["immediately: overdue", "since 20"]);
 }
 

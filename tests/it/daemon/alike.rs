@@ -66,7 +66,8 @@ pub(super) fn normalized(text: &str) -> String {
             let mut said = String::new();
             let mut seconds = false;
             for word in words {
-                let (bare, end) = word.split_at(word.len().saturating_sub(1));
+                let bare = word.trim_end_matches([' ', '"', ',', '(', ')', '{', '}', ':']);
+                let end = &word[bare.len()..];
                 let is_id = bare.len() > 15 && bare.starts_with("20") && bare.contains('T');
                 let is_number = bare.parse::<f64>().is_ok();
                 // `2026-11-26T12:00:00.123456789+00:00` is cut at its colons.
@@ -86,10 +87,22 @@ pub(super) fn normalized(text: &str) -> String {
                 let digits = rest.chars().take_while(|letter| letter.is_ascii_digit() || *letter == ':').count();
                 said.replace_range(at + "…".len()..at + "…:".len() + digits, "");
             }
-            said
+            without_minutes(said)
         })
         .collect();
     lines.join("\n")
+}
+
+/// Text without the date and the minutes of a time whose seconds were cut: `2026-11-26 12:00:`.
+fn without_minutes(mut text: String) -> String {
+    const PATTERN: &[u8] = b"0000-00-00 00:00:";
+    let fits = |window: &[u8]| {
+        window.iter().zip(PATTERN).all(|(byte, wanted)| byte == wanted || (*wanted == b'0' && byte.is_ascii_digit()))
+    };
+    while let Some(at) = text.as_bytes().windows(PATTERN.len()).position(fits) {
+        text.replace_range(at..at + PATTERN.len(), "");
+    }
+    text
 }
 
 fn tell(place: &Place) -> Vec<String> {

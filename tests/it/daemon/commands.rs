@@ -85,7 +85,7 @@ fn run_is_done_by_the_daemon_and_followed() {
     running.wait().exits(130);
     slow(&receiver, 0);
     let last = &daemon.get("/api/v1/runs").is(200)[0];
-    assert_eq!((&last["status"], &last["error_kind"]), (&json!("incomplete"), &json!("interrupted")), "{last}");
+    assert_eq!((&last["status"], &last["error_kind"]), (&json!("cancelled"), &json!("interrupted")), "{last}");
     daemon.stop().exits(0);
 }
 

@@ -109,7 +109,7 @@ fn a_daemon_stops_in_time_and_continues_later() {
     let before = sent(&receiver);
     assert!(before.len() < GROUPS);
     let runs = place.run(&["runs", "--json"]).exits(0).json();
-    assert_eq!(runs["runs"][0]["status"], "incomplete");
+    assert_eq!(runs["runs"][0]["status"], "cancelled");
     slow(&receiver, 0);
     let daemon = Daemon::start(&place);
     until("it goes on", || (holding(&receiver, "t99", 0) == GROUPS).then_some(()));

@@ -106,7 +106,7 @@ fn a_run_is_cancelled_and_the_next_one_says_the_rest() {
     assert_eq!((&progress["run"]["status"], &progress["progress"]["candidates"]), (&json!("running"), &json!(400)));
     daemon.post(&format!("/api/v1/runs/{run}/cancel"), &json!({})).is(202);
     let ended = daemon.ended(&run);
-    assert_eq!((&ended["run"]["status"], &ended["run"]["error_kind"]), (&json!("incomplete"), &json!("interrupted")));
+    assert_eq!((&ended["run"]["status"], &ended["run"]["error_kind"]), (&json!("cancelled"), &json!("interrupted")));
     adds_up(&ended["run"]);
     // The record is there just before the daemon has taken note of the end.
     until("there is nothing left to cancel", || {

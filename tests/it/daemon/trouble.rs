@@ -67,7 +67,7 @@ fn a_source_that_never_answers_holds_nobody_up() {
     daemon.post(&format!("/api/v1/runs/{run}/cancel"), &json!({}));
     let ended = daemon.ended(&run);
     assert!(clock.elapsed() < Duration::from_secs(20), "{:?}", clock.elapsed());
-    assert_eq!((&ended["run"]["status"], &ended["run"]["error_kind"]), (&json!("incomplete"), &json!("interrupted")));
+    assert_eq!((&ended["run"]["status"], &ended["run"]["error_kind"]), (&json!("cancelled"), &json!("interrupted")));
     assert_eq!(activity(&daemon, "hung")["failures"], 0, "a cancelled run is no failure");
     // a plan without a client releases the sync
     {
