@@ -205,7 +205,7 @@ pub async fn run(session: &Session<'_>, reader: &mut dyn Reader) -> Result<Repor
             // before anything is sent.
             let beyond_cursor = detail.full || session.options.group.is_some();
             let sent_some = detail.found.is_some() && error.kind() != Kind::Guard;
-            checkpoint.cursor = (beyond_cursor && sent_some).then(|| Cursor::ReadAll);
+            checkpoint.cursor = (beyond_cursor && sent_some).then_some(Cursor::ReadAll);
         }
     }
     let status = checkpoint.status;

@@ -371,12 +371,9 @@ fn two_processes_on_one_ledger() {
     let (seen, first) = (arrived(), place.start(&["run"]));
     until("the first run sends", || (arrived() > seen).then_some(()));
     // WHEN others come THEN they say which file is in use, and what to do
-    for command in [
-        &["run"][..],
-        &["plan"],
-        &["ledger", "adopt", "accounts"],
-        &["ledger", "reset", "accounts", "--yes"],
-    ] {
+    for command in
+        [&["run"][..], &["plan"], &["ledger", "adopt", "accounts"], &["ledger", "reset", "accounts", "--yes"]]
+    {
         let refused = fails(
             place.run(command),
             1,

@@ -201,8 +201,11 @@ fn exit_codes_say_how_it_went() {
     );
     place.mapping("accounts", &mapping("n = \"n\"\nnote = \"note\"", ""));
     // 3: finished, some rejected
-    let run =
-        place.run(&["run"]).exits(3).says(&["26 delivered", "4 rejected", "`groupcast rejected accounts` shows the error messages"]);
+    let run = place.run(&["run"]).exits(3).says(&[
+        "26 delivered",
+        "4 rejected",
+        "`groupcast rejected accounts` shows the error messages",
+    ]);
     assert!(!run.all().contains("xxxx"), "no trait's value");
     look(&place, &["rejected"]).exits(0).says(&["k26", "k29", "trait `note`", "more than 1,024 characters"]);
     assert_eq!(look(&place, &["rejected", "--json"]).exits(0).json()["rejected"].as_array().unwrap().len(), 4);

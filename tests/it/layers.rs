@@ -29,18 +29,58 @@ const MAY: &[(&str, &[&str])] = &[
     ("sync", &["delivery", "destination", "duckdb", "io", "ledger", "mapping", "model", "source"]),
     (
         "service",
-        &["config", "delivery", "destination", "duckdb", "io", "ledger", "mapping", "model", "scheduler", "source", "sync", "time_zone"],
+        &[
+            "config",
+            "delivery",
+            "destination",
+            "duckdb",
+            "io",
+            "ledger",
+            "mapping",
+            "model",
+            "scheduler",
+            "source",
+            "sync",
+            "time_zone",
+        ],
     ),
     (
         "daemon",
-        &["config", "delivery", "destination", "duckdb", "io", "ledger", "mapping", "model", "scheduler", "service", "source", "sync", "time_zone"],
+        &[
+            "config",
+            "delivery",
+            "destination",
+            "duckdb",
+            "io",
+            "ledger",
+            "mapping",
+            "model",
+            "scheduler",
+            "service",
+            "source",
+            "sync",
+            "time_zone",
+        ],
     ),
     ("server", &["config", "io", "ledger", "mapping", "model", "service", "sync", "time_zone"]),
     (
         "cli",
         &[
-            "config", "daemon", "delivery", "destination", "duckdb", "io", "ledger", "mapping", "model", "scheduler", "server",
-            "service", "source", "sync", "time_zone",
+            "config",
+            "daemon",
+            "delivery",
+            "destination",
+            "duckdb",
+            "io",
+            "ledger",
+            "mapping",
+            "model",
+            "scheduler",
+            "server",
+            "service",
+            "source",
+            "sync",
+            "time_zone",
         ],
     ),
 ];
@@ -261,7 +301,9 @@ fn imports_point_one_way_and_no_files_form_a_circle() {
     }
     for (module, inside) in &arrows {
         if !module.is_empty() {
-            wrong.extend(circle(inside).into_iter().map(|example| format!("circle in {}: {example}", module.join("::"))));
+            wrong.extend(
+                circle(inside).into_iter().map(|example| format!("circle in {}: {example}", module.join("::"))),
+            );
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));

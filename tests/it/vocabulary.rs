@@ -11,7 +11,6 @@ const FORBIDDEN: &[(&str, &str)] = &[
     ("suspects", "candidates"),
     ("unsettled", "unconfirmed"),
     ("uncertain", "unconfirmed"),
-    ("unsure", "unconfirmed"),
     ("said", "sent, reported, logged"),
     ("say again", "resend"),
     ("says again", "resends"),
@@ -106,7 +105,7 @@ fn literals(tokens: proc_macro2::TokenStream, out: &mut Vec<String>) {
 fn found(text: &str) -> Vec<String> {
     let spaced: String = text.split_whitespace().collect::<Vec<_>>().join(" ");
     let lower = spaced.to_lowercase();
-    let is_word = |char: char| char.is_alphanumeric();
+    let is_word = |char: char| char.is_alphanumeric() || char == '_';
     let mut found = Vec::new();
     for (word, better) in FORBIDDEN {
         for (at, _) in lower.match_indices(word) {
