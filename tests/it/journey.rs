@@ -120,7 +120,7 @@ fn from_init_to_a_changed_row() {
     assert_eq!(group.stdout.matches("delivered").count(), 2, "{}", group.stdout);
     let runs = look(&place, &["runs"]).exits(0);
     assert_eq!(runs.stdout.lines().filter(|line| line.contains("accounts")).count(), 3, "{}", runs.stdout);
-    look(&place, &["runs", "accounts", "-n", "1"]).exits(0).says(&["delivered"]);
+    look(&place, &["runs", "accounts", "-n", "1"]).exits(0).says(&["succeeded"]);
     look(&place, &["status"]).exits(0).says(&["accounts", "changes", "300", "succeeded"]);
     look(&place, &["rejected"]).exits(0).says(&["no rejected groups"]);
     look(&place, &["group", "accounts", "nobody"]).exits(2).says(&["group `nobody` has no sync history", "help:"]);
@@ -201,8 +201,11 @@ fn exit_codes_say_how_it_went() {
     );
     place.mapping("accounts", &mapping("n = \"n\"\nnote = \"note\"", ""));
     // 3: finished, some rejected
-    let run =
-        place.run(&["run"]).exits(3).says(&["26 delivered", "4 rejected", "`groupcast rejected accounts` shows the error messages"]);
+    let run = place.run(&["run"]).exits(3).says(&[
+        "26 delivered",
+        "4 rejected",
+        "`groupcast rejected accounts` shows the error messages",
+    ]);
     assert!(!run.all().contains("xxxx"), "no trait's value");
     look(&place, &["rejected"]).exits(0).says(&["k26", "k29", "trait `note`", "more than 1,024 characters"]);
     assert_eq!(look(&place, &["rejected", "--json"]).exits(0).json()["rejected"].as_array().unwrap().len(), 4);
