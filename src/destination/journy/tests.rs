@@ -59,7 +59,7 @@ fn jy_02_what_journy_does_not_take_is_refused_here() {
         (json!({"set": {" ": 1}}), "empty name"),
         (json!({"set_once": {"t": 1}}), "no `set_once`"),
         (json!({"add": {"t": 1}}), "no `add`"),
-        (json!({"set": {"t": 1}, "unset": ["t"]}), "use one operator"),
+        (json!({"set": {"t": 1}, "unset": ["t"]}), "both set and unset"),
     ] {
         let reason = journy().parts(&addressed(change)).unwrap_err();
         assert!(reason.contains(words), "{reason}");
