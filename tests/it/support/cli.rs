@@ -190,12 +190,12 @@ impl Running {
             }
             if clock.elapsed() > COMMAND_MAX {
                 self.child.0.kill().unwrap();
-                let [stdout, stderr] = self.readers.map(Reader::to_end);
+                let [stdout, stderr] = self.readers.map(Reader::into_text);
                 panic!("still running after {COMMAND_MAX:?}\n--- stdout\n{stdout}\n--- stderr\n{stderr}");
             }
             std::thread::sleep(LOOK);
         };
-        let [stdout, stderr] = self.readers.map(Reader::to_end);
+        let [stdout, stderr] = self.readers.map(Reader::into_text);
         Output { code: status.code(), stdout, stderr }
     }
 }
@@ -227,7 +227,7 @@ impl Reader {
         String::from_utf8_lossy(&self.read.lock().unwrap()).into_owned()
     }
 
-    fn to_end(self) -> String {
+    fn into_text(self) -> String {
         self.thread.join().unwrap();
         String::from_utf8(std::mem::take(&mut *self.read.lock().unwrap())).expect("the program prints UTF-8")
     }
