@@ -3,28 +3,31 @@
 //! It reads account rows from a source, compares them in the [`ledger`] with what is synced to each destination,
 //! and sends only the changed traits. The modules are the stages of that pipeline, and imports point one way:
 //!
-//! `cli → {server, daemon} → service → {sync, scheduler} → {ledger, delivery, config} → {source, duckdb, mapping} → destination → model`
+//! `cli → {server, daemon} → service → {sync, scheduler} → {ledger, delivery, config} → {source, duckdb, mapping} → destination → {model, io}`
 //!
-//! | module | question it answers |
+//! | module | contents |
 //! |---|---|
-//! | [`model`] | what is a document, and what differs between two of them? (pure) |
-//! | [`mapping`] | what does a mapping file mean, and which SQL reads it? (pure) |
-//! | [`destination`] | how does one vendor's API want a change, and what does its answer mean? (pure) |
-//! | [`config`] | which sources, destinations and mappings does this folder describe? |
-//! | [`duckdb`](mod@duckdb) | how does async code talk to DuckDB safely? |
-//! | [`source`] | how do rows get from a warehouse into the comparison? |
-//! | [`ledger`] | what does each destination hold, and which rows differ? |
-//! | [`delivery`] | how do changes become acknowledged requests? |
-//! | [`sync`] | one run of one sync, top to bottom |
-//! | [`scheduler`] | when does a sync run? (pure) |
-//! | [`service`] | every query and command, once: from a config folder to one run of one sync, and the views of syncs, runs and groups |
-//! | [`daemon`] | the process that runs syncs on their schedules |
-//! | [`server`] | the HTTP API and the console |
-//! | [`cli`] | the commands |
-//! | [`time_zone`] | which rules does a time zone follow? |
-//! | [`io`] | the only door out: clock, random numbers, HTTP, small files, the process itself |
-//! | [`error`] | one error type with kinds, places and advice |
-//! | [`mod@format`] | how are numbers and foreign texts written so that they can be read, and do nothing else? (pure) |
+//! | [`model`] | cells, numbers, documents, and the delta between two documents (pure) |
+//! | [`mapping`] | mapping files: parsing, checking, compiling to SQL in a source's dialect (pure) |
+//! | [`destination`] | one folder per vendor: how a change becomes requests, and what a response means (pure) |
+//! | [`config`] | groupcast.toml, its layers, and secrets by reference |
+//! | [`duckdb`](mod@duckdb) | DuckDB for async code: connections, deadlines, interrupts, errors |
+//! | [`source`] | one folder per warehouse type: how rows get into the comparison |
+//! | [`ledger`] | the synced state: its protocol, its queries, and their implementation on DuckDB |
+//! | [`delivery`] | how changes become acknowledged requests: pace, retries, bisection |
+//! | [`sync`] | one run of one sync, top to bottom; plan, adopt, verify |
+//! | [`scheduler`] | cron, timetable, queue and back-off (pure) |
+//! | [`service`] | every query and command, once: over a ledger, or over the socket of the process that has it open |
+//! | [`daemon`] | the process that runs syncs on their schedules, its metrics, alerts and log |
+//! | [`server`] | the HTTP API and the console, faces of the service |
+//! | [`cli`] | the commands, faces of the service |
+//! | [`time_zone`] | the rules of time zones, and which version of them is in use |
+//! | [`io`] | the only door out: clock, random numbers, HTTP, files, the process itself |
+//! | [`error`] | the error type, with its kinds, places and advice |
+//! | [`secret`] | credentials, and their redaction from text |
+//! | [`mod@format`] | numbers, durations and foreign text, for terminals, logs and pages (pure) |
+//!
+//! `docs/architecture.md` has the life of a row, the invariants and the reasons.
 
 pub mod cli;
 pub mod config;

@@ -62,7 +62,7 @@ const MAY: &[(&str, &[&str])] = &[
             "time_zone",
         ],
     ),
-    ("server", &["config", "io", "ledger", "mapping", "model", "service", "sync", "time_zone"]),
+    ("server", &["config", "delivery", "io", "ledger", "mapping", "model", "service", "sync", "time_zone"]),
     (
         "cli",
         &[
