@@ -70,7 +70,7 @@ impl State {
     }
 }
 
-/// `[sources.NAME]`. The keys of its type are kept as they are, checked, until [`SourceSettings::parse`].
+/// `[sources.NAME]`. The keys of its type are kept as they are, checked, until it is opened.
 #[derive(Clone, PartialEq)]
 pub struct SourceSettings {
     /// Its name.

@@ -1,5 +1,5 @@
-//! The only door to the outside: [clock](Clock), [random numbers](Random), [HTTP](http), [small files](files), the
-//! [process](process) itself. Everything else takes them as arguments, so that tests and simulations can hold time still,
+//! The only door to the outside: [clock](Clock), [random numbers](Random), [HTTP](mod@http), [small files](files), the
+//! [process] itself. Everything else takes them as arguments, so that tests and simulations can hold time still,
 //! replay a seed and script a destination. Imports no other module.
 //!
 //! `clippy.toml` bans `Utc::now`, `Instant::now` and `tokio::time::sleep` everywhere but here.

@@ -41,7 +41,7 @@
 //! [`Ledger`] is the protocol; [`Ledger::history`] answers queries ([`History`]), [`Ledger::kv`] keeps small texts
 //! ([`KeyValue`]), and [`Ledger::storage`] looks after the place where all of it is kept ([`Storage`]).
 //!
-//! A new kind of ledger is a folder beside [`duckdb`], a branch in [`open`](mod@open), and a row in the conformance suite
+//! A new kind of ledger is a folder beside [`duckdb`], a branch in `open`, and a row in the conformance suite
 //! (`tests/it/ledger.rs`), whose executable specification is a ledger in memory.
 
 mod comparison;

@@ -28,7 +28,7 @@ pub struct Schedule {
 /// What a schedule waits for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum When {
-    /// A cron expression of 5 to 7 fields, or `@daily` and its kin; checked by [`schedule::cron`].
+    /// A cron expression of 5 to 7 fields, or `@daily` and its kin; checked by `schedule::cron`.
     Cron(String),
     /// So much time since the last run began.
     Every(Duration),

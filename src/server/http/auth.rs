@@ -1,8 +1,8 @@
 //! Authentication: who a caller is, and whether a request really comes from them. It runs before every route and page.
 //!
-//! With a token every caller sends it as `Authorization: Bearer TOKEN`, or has a [session](super::session) that began with
+//! With a token every caller sends it as `Authorization: Bearer TOKEN`, or has a session that began with
 //! it. Without a token every program of this machine may call, and browsers from pages that this daemon served, never from
-//! another site's. Either way a form must carry what only our pages know ([`Session::csrf`]).
+//! another site's. Either way a form must carry what only our pages know (`Session::csrf`).
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;

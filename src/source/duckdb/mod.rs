@@ -1,6 +1,6 @@
 //! The DuckDB source: account rows from a DuckDB file, or from Parquet, CSV and JSON files.
 //!
-//! Text files that a model names as its table are read by [`textfile`], as they are written.
+//! Text files that a model names as its table are read by `textfile`, as they are written.
 //!
 //! The file is attached, read-only, to an instance that reads nothing else ([`super::instance`]). A base table is compared
 //! **in place**: no copy, DuckDB scans the mapped columns where they are (a million rows of 20 columns hash in about 0.1 s
@@ -13,7 +13,7 @@
 //! The lock is a POSIX one: it belongs to the process, and closing *any* handle of the file drops it. So within this
 //! process a file is attached once at a time, and later comers wait, for a while. The turn at a file belongs to the
 //! connection that has it attached. Where a statement goes on although its run has ended, the turn is passed on: the file
-//! may well be open twice, since both only read it. Only to close it, later, the turn must be had again ([`Turn`]).
+//! may well be open twice, since both only read it. Only to close it, later, the turn must be had again (`Turn`).
 
 mod attached;
 mod dialect;

@@ -1,4 +1,4 @@
-//! The metrics, as Prometheus text. Each is an entry in [`definitions`], and nothing else needs to know it.
+//! The metrics, as Prometheus text. Each is an entry in `definitions`, and nothing else needs to know it.
 //!
 //! Counters live here and grow when a run ends; gauges are read at each scrape. Every label comes from a bounded set: syncs
 //! and destinations from the config, the rest from lists, and what the network or a caller makes up falls into a class of its
