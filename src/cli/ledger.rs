@@ -88,7 +88,7 @@ pub(super) fn all_readable(sync: &str, unreadable: &[String]) -> Result<(), Fail
     let Some(first) = unreadable.first() else { return Ok(()) };
     let more = match unreadable.len() - 1 {
         0 => String::new(),
-        more => format!(" and of {}", plural(more as u64, "other group")),
+        more => format!(" and {}", plural(more as u64, "other group")),
     };
     let what = format!("the ledger is damaged: group `{}`{more} cannot be read", shown_key(first));
     Err(Error::new(Kind::Ledger, what)

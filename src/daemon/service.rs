@@ -180,6 +180,14 @@ impl Supervisor {
         }))
     }
 
+    /// A run counts as running until its sync is free again: what follows it must not find the sync busy.
+    fn mark_running(&self, run: &mut RunView) {
+        let busy = self.queue().check_plan(&run.sync);
+        if matches!(busy, Err(EnqueueError::Busy(Some(busy))) if busy == run.run) {
+            (run.status, run.ended_at) = (RunStatus::Running, None);
+        }
+    }
+
     /// The runs in progress that have no record yet.
     fn unrecorded(&self, sync: Option<&str>, recorded: &[RunView]) -> Vec<RunView> {
         let running = self.running();
@@ -313,6 +321,7 @@ impl Service for DaemonService {
 
     async fn runs(&self, sync: Option<&str>, before: Option<&str>, count: u64) -> ServiceResult<Vec<RunView>> {
         let mut runs = self.service_queries(&self.project()).runs(sync, before, count).await?;
+        runs.iter_mut().for_each(|run| self.mark_running(run));
         if before.is_none() {
             runs.splice(0..0, self.unrecorded(sync, &runs));
             runs.truncate(usize::try_from(count).unwrap_or(usize::MAX));
@@ -322,6 +331,7 @@ impl Service for DaemonService {
 
     async fn latest_runs(&self, each: u64) -> ServiceResult<BTreeMap<String, Vec<RunView>>> {
         let mut latest = self.service_queries(&self.project()).latest_runs(each).await?;
+        latest.values_mut().filter_map(|runs| runs.first_mut()).for_each(|run| self.mark_running(run));
         let recorded: Vec<RunView> = latest.values().filter_map(|runs| runs.first().cloned()).collect();
         for run in self.unrecorded(None, &recorded) {
             let runs = latest.entry(run.sync.clone()).or_default();
@@ -341,11 +351,7 @@ impl Service for DaemonService {
             };
             if let Some(mut detail) = self.service_queries(&self.project()).find_run(run).await? {
                 detail.progress = in_progress.map(|(_, tracker)| tracker.progress());
-                // Until its sync is free again: what follows the run must not find it busy.
-                let busy = self.queue().check_plan(&detail.run.sync);
-                if matches!(busy, Err(EnqueueError::Busy(Some(busy))) if busy == run) {
-                    (detail.run.status, detail.run.ended_at) = (RunStatus::Running, None);
-                }
+                self.mark_running(&mut detail.run);
                 return Ok(detail);
             }
             if let Some((sync, tracker)) = in_progress {

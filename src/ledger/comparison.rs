@@ -69,6 +69,7 @@ pub struct Comparison {
     #[serde(default)]
     pub new_examples: Vec<String>,
     /// Candidates among the missing.
+    #[serde(alias = "missing_suspects")]
     pub missing_candidates: u64,
     /// Those of them that the destination holds, or may hold: what a removal takes away.
     #[serde(default)]
@@ -134,4 +135,18 @@ pub fn with_attempted<'a>(mut synced: Document, attempted: impl IntoIterator<Ite
         synced.0.entry(name.clone()).or_insert_with(document::unsure);
     }
     synced
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Runs on record keep the figures that earlier versions wrote in other words.
+    #[test]
+    fn comparisons_of_earlier_versions_are_read() {
+        let earlier = r#"{"rows":9,"null_keys":0,"empty_keys":0,"duplicate_rows":0,"duplicate_examples":[],"known":8,"new":2,
+            "changed":3,"missing":1,"missing_suspects":1,"removable":1,"held":4,"unchanged":0}"#;
+        let read: Comparison = serde_json::from_str(earlier).unwrap();
+        assert_eq!((read.synced, read.missing_candidates, read.rejected_unchanged), (8, 1, 4));
+    }
 }

@@ -22,10 +22,10 @@ pub struct OutcomeCounts {
     /// Rejected, by the destination or before sending.
     pub rejected: u64,
     /// Not sent yet; the next run sends them.
-    #[serde(alias = "pending")]
+    #[serde(alias = "not_sent")]
     pub pending: u64,
     /// Sent without a response; the next run resends them in full.
-    #[serde(alias = "unconfirmed")]
+    #[serde(alias = "unknown")]
     pub unconfirmed: u64,
 }
 

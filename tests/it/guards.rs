@@ -107,7 +107,7 @@ fn a_model_without_rows() {
     place.warehouse("ALTER TABLE accounts RENAME TO kept; CREATE TABLE accounts AS FROM kept WHERE false");
     let seen = receiver.requests();
     place.run(&["run", "--accept", "empty"]).exits(4).says(&["rows-dropped", "0 rows, 100 at the last run"]);
-    trips(&receiver, &place, "empty", &["the model yields no rows, 100 groups are known"], &["rows-dropped"], 0);
+    trips(&receiver, &place, "empty", &["the model yields no rows, 100 groups are synced"], &["rows-dropped"], 0);
     place.warehouse("DROP TABLE accounts; ALTER TABLE kept RENAME TO accounts");
     place.run(&["run"]).exits(0);
     assert_eq!(receiver.requests(), seen, "groups that left were kept");
@@ -129,7 +129,7 @@ fn far_fewer_rows_than_last_time() {
         &receiver,
         &place,
         "rows-dropped",
-        &["the model yields 40 rows, 70 at the last run", "42.9 %, at most 30.0 %"],
+        &["the model yields 40 rows, 70 at the last run", "42.9 %, limit 30.0 %"],
         &[],
         0,
     );
@@ -143,7 +143,7 @@ fn many_groups_that_left() {
     let place = hundred(&receiver, "[policy]\non_missing = \"unset\"");
     place.warehouse("DELETE FROM accounts WHERE n < 25");
     let seen = receiver.requests();
-    trips(&receiver, &place, "removed", &["25 of 100 synced groups left the model", "25.0 %, at most 10.0 %"], &[], 0);
+    trips(&receiver, &place, "removed", &["25 of 100 synced groups left the model", "25.0 %, limit 10.0 %"], &[], 0);
     assert_eq!(told(&receiver.since(seen)).len(), 25);
     quiet(&receiver, &place, 0);
 }
@@ -158,7 +158,7 @@ fn many_groups_that_change() {
         &receiver,
         &place,
         "changed",
-        &["60 of 100 known groups would have held values replaced", "60.0 %, at most 50.0 %"],
+        &["60 of 100 synced groups would have values replaced", "60.0 %, limit 50.0 %"],
         &[],
         0,
     );
@@ -187,7 +187,7 @@ fn a_trait_that_turns_null() {
         &receiver,
         &place,
         "nulled",
-        &["trait `plan` turns null for 25 of 100 synced groups", "25.0 %, at most 20.0 %"],
+        &["trait `plan` turns null for 25 of 100 synced groups", "25.0 %, limit 20.0 %"],
         &[],
         0,
     );
@@ -243,9 +243,9 @@ fn keys_that_are_written_in_another_way() {
         &place,
         "keys-changed",
         &[
-            "100 of 100 known groups are gone (such as `k0`, `k1`, `k10`)",
+            "100 of 100 synced groups are gone (such as `k0`, `k1`, `k10`)",
             "100 new ones came (such as `K0`, `K1`, `K10`)",
-            "100.0 %, at most 50.0 %",
+            "100.0 %, limit 50.0 %",
         ],
         &[],
         0,
@@ -272,7 +272,7 @@ fn rows_that_mostly_cannot_become_what_is_declared() {
     for command in ["plan", "run"] {
         place.run(&[command]).exits(4).says(&[
             "60 of the first 100 rows cannot be sent: trait `size`: cannot convert text \"…\" to integer",
-            "60.0 %, at most 50.0 %",
+            "60.0 %, limit 50.0 %",
             "--accept unsendable",
         ]);
     }

@@ -117,7 +117,7 @@ impl Daemon {
     pub(crate) fn ended(&self, run: &str) -> Value {
         until(&format!("{run} ends"), || {
             let detail = self.get(&format!("/api/v1/runs/{run}")).is(200);
-            (detail["run"]["status"] != "running").then_some(detail)
+            (detail["run"]["status"] != "running" && detail["run"]["status"] != "queued").then_some(detail)
         })
     }
 

@@ -38,6 +38,11 @@ fn time(text: &Value) -> DateTime<Utc> {
     text.as_str().unwrap_or_else(|| panic!("no time: {text}")).parse().unwrap()
 }
 
+/// Whether a run has not ended.
+fn in_progress(run: &Value) -> bool {
+    run["status"] == "running" || run["status"] == "queued"
+}
+
 impl Books {
     /// Reads the records of runs that ended since the last time.
     pub(super) fn collect(&mut self, caller: &Caller) {
@@ -46,7 +51,7 @@ impl Books {
         let mut new = 0;
         for run in listed {
             let id = run["run"].as_str().unwrap();
-            if run["status"] == "running" || self.runs.contains_key(id) {
+            if in_progress(run) || self.runs.contains_key(id) {
                 continue;
             }
             new += 1;
@@ -57,7 +62,7 @@ impl Books {
         // Runs are listed by when they were asked for: one that waited for long stands far below.
         for id in self.open() {
             let shown = caller.get(&format!("/api/v1/runs/{id}"));
-            if shown.status == 200 && shown.body["run"]["status"] != "running" {
+            if shown.status == 200 && !in_progress(&shown.body["run"]) {
                 self.enter(&id, &shown.body);
             }
         }
