@@ -42,7 +42,7 @@ const LAST_LINES_MAX: Duration = Duration::from_secs(1);
 /// How lines are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum LogFormat {
-    /// `2026-11-22T02:00:01Z INFO  accounts 20261122T020000.000Z-1a2b: succeeded: …`
+    /// `2026-11-22T02:00:01Z INFO  accounts 20261122T020000.000Z-1a2b: finished: …`
     #[default]
     Human,
     /// One JSON object per line.

@@ -96,9 +96,9 @@ fn run_message(ended: &RunDetail, advice: Option<&str>) -> String {
     match run.status {
         RunStatus::Queued => "queued".to_owned(),
         RunStatus::Running => "running".to_owned(),
-        RunStatus::Succeeded => format!("succeeded: {counts}{took}"),
+        RunStatus::Succeeded => format!("finished: {counts}{took}"),
         RunStatus::SucceededWithRejections => {
-            format!("succeeded with rejections: {counts}{took}; `groupcast rejected {sync}` shows why")
+            format!("finished with rejections: {counts}{took}; `groupcast rejected {sync}` shows why")
         }
         RunStatus::Cancelled => format!("cancelled: {counts}{took}; the next run continues"),
         RunStatus::Incomplete => format!("finished incomplete: {counts}{took}{error}{advice}"),
@@ -154,7 +154,7 @@ mod tests {
         assert_eq!(
             lines,
             ["2026-11-22T02:00:01Z INFO  accounts 20261122T020000.000Z-1a2b: \
-              succeeded: 10,000 rows, 9,990 unchanged, 10 delivered (1.2 s)"]
+              finished: 10,000 rows, 9,990 unchanged, 10 delivered (1.2 s)"]
         );
     }
 
