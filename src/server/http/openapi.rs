@@ -1,9 +1,9 @@
 //! The OpenAPI document, from the routes' own types: schemas, query parameters and bodies are derived (`schemars`), so that
 //! a new field of a view or option is documented by its doc comment.
 //!
-//! `schemars` alone instead of `utoipa` or `aide`: it knows which keys a *response* always has (`null` included) and which a
-//! *request* may omit, which `utoipa` does not; and `aide`, which builds on it, would replace axum's router and extractors by
-//! its own to save the hundred lines here. It costs about five seconds of CPU time in a cold build.
+//! `schemars` alone: it knows which keys a *response* always has (`null` included) and which a *request* may omit. `aide`, which
+//! builds on it, would replace axum's router and extractors by its own to save the hundred lines here. Building `schemars` and
+//! everything below it takes 8.7 s of CPU time.
 
 use std::collections::BTreeMap;
 
