@@ -59,6 +59,8 @@ impl ChangeOutcome {
 pub struct JournalEntry {
     /// The group's id.
     pub key: String,
+    /// Whether the comparison found that the ledger had nothing of this group.
+    pub is_new: bool,
     /// What was sent, or would have been; shared with delivery.
     pub change: Arc<Change>,
     /// What the destination has once this is delivered; `None` when the group is then forgotten. For a rejection: the

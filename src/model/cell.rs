@@ -402,9 +402,10 @@ fn float_text(double: f64, kind: &ColumnType) -> String {
         if double > 0.0 { "Infinity" } else { "-Infinity" }.to_owned()
     } else if *kind == ColumnType::Float32 {
         // The cell holds the float widened; narrowing it back gives the digits a person wrote.
-        format!("{:e}", double as f32)
+        let float = double as f32;
+        number::of_float(float).unwrap_or_else(|| format!("{float:e}"))
     } else {
-        format!("{double:e}")
+        number::of_double(double).unwrap_or_else(|| format!("{double:e}"))
     }
 }
 
@@ -435,7 +436,8 @@ fn date_text(days: i64) -> Result<String, String> {
         return Ok(infinity.to_owned());
     }
     let date = TimeDelta::try_days(days).and_then(|delta| NaiveDate::default().checked_add_signed(delta));
-    Ok(date.ok_or(OUT_OF_RANGE)?.format("%Y-%m-%d").to_string())
+    // What `Debug` writes is ISO 8601, without a pattern to be read for every value.
+    Ok(format!("{:?}", date.ok_or(OUT_OF_RANGE)?))
 }
 
 fn timestamp_text(ticks: i64, ticks_per_second: i64) -> Result<String, String> {

@@ -228,6 +228,8 @@ pub enum After {
     WhatIsSet,
     /// This one.
     Document(Document),
+    /// The one with this canonical text, for those of which many are held at a time.
+    Text(String),
 }
 
 impl After {
@@ -236,6 +238,15 @@ impl After {
         match self {
             After::WhatIsSet => Document(change.set.clone()),
             After::Document(document) => document,
+            After::Text(text) => Document::from_text(&text).unwrap_or_default(),
+        }
+    }
+
+    /// Its canonical text, given the change it belongs to.
+    pub fn text(self, change: &Change) -> String {
+        match self {
+            After::Text(text) => text,
+            other => other.document(change).to_text(),
         }
     }
 }

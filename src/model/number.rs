@@ -13,6 +13,9 @@ const EXPONENT_MAX: i64 = 1_000_000;
 /// The canonical JSON spelling of a decimal number (`1.50` → `1.5`, `-0` → `0`, `1e21` → `1000000000000000000000`), or
 /// `None` when `text` is not a finite decimal number. Two texts with the same value give the same spelling.
 pub fn canonical(text: &str) -> Option<String> {
+    if is_plainly_canonical(text) {
+        return Some(text.to_owned());
+    }
     let (negative, unsigned) = match text.as_bytes().first()? {
         b'-' => (true, &text[1..]),
         b'+' => (false, &text[1..]),
@@ -64,6 +67,47 @@ pub fn canonical(text: &str) -> Option<String> {
         out.push_str(&significant[point as usize..]);
     }
     Some(out)
+}
+
+/// Whether a text is a short plain number without a superfluous digit, as nearly all are: it is its own spelling.
+fn is_plainly_canonical(text: &str) -> bool {
+    const BYTES_MAX: usize = 19;
+    let unsigned = text.strip_prefix('-').unwrap_or(text).as_bytes();
+    let (whole, fraction) = match unsigned.iter().position(|byte| *byte == b'.') {
+        Some(at) => (&unsigned[..at], Some(&unsigned[at + 1..])),
+        None => (unsigned, None),
+    };
+    let is_digits = |part: &[u8]| !part.is_empty() && part.iter().all(u8::is_ascii_digit);
+    let no_leading_zero = whole.first() != Some(&b'0') || whole.len() == 1;
+    // `-0` is 0, and very small fractions have an exponent.
+    let is_large_enough =
+        whole != b"0" || text == "0" || fraction.is_some_and(|part| part.iter().take(4).any(|byte| *byte != b'0'));
+    text.len() <= BYTES_MAX
+        && is_digits(whole)
+        && no_leading_zero
+        && is_large_enough
+        && fraction.is_none_or(|part| is_digits(part) && part.last() != Some(&b'0'))
+}
+
+/// The canonical spelling of a finite double: its shortest digits that read back as the same double.
+pub fn of_double(double: f64) -> Option<String> {
+    const PLAIN: std::ops::Range<f64> = 1e-3..1e15;
+    match double {
+        0.0 => Some("0".to_owned()),
+        // In this range the standard library writes no exponent and no superfluous digit.
+        _ if PLAIN.contains(&double.abs()) => Some(double.to_string()),
+        _ => canonical(&format!("{double:e}")),
+    }
+}
+
+/// [`of_double`] for a float of 32 bits, with the digits that it has.
+pub fn of_float(float: f32) -> Option<String> {
+    const PLAIN: std::ops::Range<f32> = 1e-3..1e15;
+    match float {
+        0.0 => Some("0".to_owned()),
+        _ if PLAIN.contains(&float.abs()) => Some(float.to_string()),
+        _ => canonical(&format!("{float:e}")),
+    }
 }
 
 /// The exact difference `a - b` of two canonical numbers, canonical again; nothing when they are too far apart to be
@@ -187,6 +231,25 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn floats_are_spelled_as_their_exponents_would_be(double in prop_oneof![
+            proptest::num::f64::ANY, -1e6..1e6_f64, -1.0..1.0_f64, (-1_000_000_i64..1_000_000).prop_map(|n| n as f64 / 100.0)
+        ]) {
+            prop_assume!(double.is_finite());
+            prop_assert_eq!(of_double(double), canonical(&format!("{double:e}")));
+            let float = double as f32;
+            prop_assume!(float.is_finite());
+            prop_assert_eq!(of_float(float), canonical(&format!("{float:e}")));
+        }
+
+        #[test]
+        fn plain_numbers_are_recognised_by_what_they_become(text in "-?[0-9]{0,6}(\\.[0-9]{0,6})?") {
+            if is_plainly_canonical(&text) {
+                // With an exponent it is spelled anew, digit by digit.
+                prop_assert_eq!(canonical(&format!("{text}e0")), Some(text));
+            }
+        }
+
         #[test]
         fn canonical_is_idempotent_and_keeps_the_value(double in proptest::num::f64::NORMAL) {
             let spelled = canonical(&format!("{double:e}")).unwrap();

@@ -119,6 +119,13 @@ impl std::fmt::Debug for Staged {
 pub enum Wanted<'a> {
     /// Those of all rows with a key, in positions of their own.
     All,
+    /// The same with their fingerprints, where every row is a candidate and no two have the same key.
+    New {
+        /// The fingerprints' salt.
+        salt: &'a str,
+        /// Whether the positions follow the keys' order.
+        ordered: bool,
+    },
     /// Those of the keys that a statement over another instance yields, in positions of their own.
     Keys {
         /// The other instance.
@@ -278,15 +285,37 @@ impl Staged {
         Ok(())
     }
 
+    /// Whether no two of the rows with a key have the same one, as far as hashes show: where two keys have one hash, it
+    /// may be that they differ.
+    pub async fn keys_are_distinct(&self, rows: u64) -> Result<bool> {
+        let sql = format!("SELECT count(DISTINCT hash(key)) FROM {} AS model WHERE {KEYED}", self.relation);
+        self.duckdb
+            .call("read the model", move |connection| {
+                let distinct: u64 = connection
+                    .query_row(&sql, [], |row| row.get(0))
+                    .map_err(|error| statement_error("read the model", &error))?;
+                Ok(distinct == rows)
+            })
+            .await
+    }
+
     /// Keeps the cells of the candidates in physical form, so that the source can be released. `wanted` says which.
     pub async fn keep_cells(&self, wanted: Wanted<'_>) -> Result<KeptCells> {
+        const KEYED: &str = "model.key IS NOT NULL AND model.key <> ''";
+        const JOIN: &str = " JOIN temp.wanted ON wanted.key = model.key";
+        let numbered = "(row_number() OVER (ORDER BY model.key) - 1)::UBIGINT";
         let (position, join, filter) = match &wanted {
-            Wanted::All => ("NULL::UBIGINT", "", "model.key IS NOT NULL AND model.key <> ''"),
-            Wanted::Keys { .. } => ("NULL::UBIGINT", " JOIN temp.wanted ON wanted.key = model.key", "true"),
-            Wanted::Positions { .. } => ("wanted.n", " JOIN temp.wanted ON wanted.key = model.key", "true"),
+            Wanted::All | Wanted::New { ordered: false, .. } => ("NULL::UBIGINT", "", KEYED),
+            Wanted::New { ordered: true, .. } => (numbered, "", KEYED),
+            Wanted::Keys { .. } => ("NULL::UBIGINT", JOIN, "true"),
+            Wanted::Positions { .. } => ("wanted.n", JOIN, "true"),
+        };
+        let fingerprint = match &wanted {
+            Wanted::New { salt, .. } => self.fingerprint(salt),
+            _ => "NULL::UBIGINT".to_owned(),
         };
         match &wanted {
-            Wanted::All => {}
+            Wanted::All | Wanted::New { .. } => {}
             Wanted::Keys { from, sql } => {
                 self.statement("CREATE OR REPLACE TEMP TABLE wanted (key VARCHAR)".to_owned()).await?;
                 copy(from, sql.clone(), &self.duckdb, "wanted").await?;
@@ -308,8 +337,8 @@ impl Staged {
         // The cells are formed above the join, so that only those of candidates are.
         let select = |rows: &str| {
             format!(
-                "SELECT n, key, bytes{kept} FROM (SELECT *, ({bytes})::UBIGINT AS bytes \
-                 FROM (SELECT {position} AS n, model.key::VARCHAR AS key{cells} FROM {} AS model{join} WHERE {filter}{rows}))",
+                "SELECT n, key, bytes, fingerprint{kept} FROM (SELECT *, ({bytes})::UBIGINT AS bytes FROM (SELECT {position} AS n, \
+                 model.key::VARCHAR AS key, {fingerprint} AS fingerprint{cells} FROM {} AS model{join} WHERE {filter}{rows}))",
                 self.relation
             )
         };
@@ -318,6 +347,10 @@ impl Staged {
         while let Some(rows) = slices.next() {
             // A statement that failed has inserted nothing.
             if let Err(error) = self.statement(format!("INSERT INTO temp.cells {}", select(&rows))).await {
+                // Rows that are read in parts cannot be numbered over all of them.
+                if matches!(wanted, Wanted::New { ordered: true, .. }) {
+                    return Err(error);
+                }
                 slices.shrink(self, error).await?;
             }
         }
@@ -328,7 +361,8 @@ impl Staged {
                 connection.query_row(sql, [], |row| row.get(0)).map_err(ledger_error("keep cells"))
             })
             .await?;
-        let position = if matches!(wanted, Wanted::Positions { .. }) { "n" } else { "rowid" };
+        let has_number = matches!(wanted, Wanted::Positions { .. } | Wanted::New { ordered: true, .. });
+        let position = if has_number { "n" } else { "rowid" };
         Ok(KeptCells { duckdb: self.duckdb.clone(), position, row_bytes_max })
     }
 
@@ -380,8 +414,8 @@ impl KeptCells {
             .await
     }
 
-    /// The rows at the positions from `from` to below `to`, in no order: position, key, bytes, cells. Of a row with more
-    /// than [`ROW_BYTES_MAX`] the cells are null.
+    /// The rows at the positions from `from` to below `to`, in no order: position, key, bytes, fingerprint where all rows are
+    /// new, cells. Of a row with more than [`ROW_BYTES_MAX`] the cells are null.
     pub async fn rows(&self, from: u64, to: u64) -> Result<Vec<RecordBatch>> {
         let sql = format!(
             "SELECT {0}::UBIGINT AS n, * EXCLUDE (n) FROM temp.cells WHERE {0} >= ? AND {0} < ?",

@@ -152,13 +152,28 @@ impl Decider {
         let outcome = decision.outcome(outcome);
         let rejected = matches!(outcome, ChangeOutcome::Rejected | ChangeOutcome::PartlyRejected)
             .then(|| After::Document(self.document(&decision)));
-        let Decision { key, fingerprint, action, .. } = decision;
+        let Decision { key, kind, fingerprint, action, .. } = decision;
         let (change, after, reason) = match action {
             Action::Unchanged { after } => (Arc::default(), after, None),
             Action::Reject { reason, .. } => (Arc::default(), None, Some(reason)),
             Action::Send { change, after } => (change, after, reason),
         };
-        JournalEntry { key, change, document: rejected.or(after), fingerprint, outcome, reason }
+        let is_new = kind == CandidateKind::New;
+        JournalEntry { key, is_new, change, document: rejected.or(after), fingerprint, outcome, reason }
+    }
+}
+
+impl Decider {
+    /// The journal's line for a row that is taken for synced without being sent; none for a group that left the model or
+    /// whose row cannot be sent.
+    pub fn adopted(&self, decision: Decision) -> Option<JournalEntry> {
+        if decision.kind == CandidateKind::Missing || matches!(decision.action, Action::Reject { .. }) {
+            return None;
+        }
+        let mut entry = self.entry(decision, ChangeOutcome::Adopted, None);
+        let change = std::mem::take(&mut entry.change);
+        entry.document = entry.document.map(|after| After::Text(after.text(&change)));
+        Some(entry)
     }
 }
 
@@ -170,7 +185,7 @@ impl Decision {
         let document = match after {
             Some(After::Document(document)) => Some(&document.0),
             Some(After::WhatIsSet) => Some(&change.set),
-            None => None,
+            Some(After::Text(_)) | None => None,
         };
         let large = document.filter(|traits| document::bytes_at_least(traits) >= LARGE_DOCUMENT_BYTES);
         Some(AddressedChange {

@@ -27,12 +27,12 @@ use crate::destination::AddressedChange;
 use crate::error::{Error, Kind, Result};
 use crate::io::{Clock, Random};
 use crate::ledger::{
-    CandidateKind, ChangeOutcome, Comparison, Cursor, Ledger, PreviousRun, RunCheckpoint, RunStart, RunStatus,
+    CandidateKind, ChangeOutcome, Comparison, Cursor, JournalEntry, Ledger, PreviousRun, RunCheckpoint, RunStart, RunStatus,
 };
 use crate::mapping::Mapping;
-use crate::model::Change;
+use crate::model::{After, Change};
 
-use decide::{Action, Decider, Decision};
+use decide::{Decider, Decision};
 use guard::{GuardSet, Impact};
 use read::ComparisonPhase;
 use report::{Counts, Detail, Report};
@@ -45,6 +45,12 @@ pub use start::run_id;
 /// Candidates per page: what a crash leaves unconfirmed, and what is in memory at a time. Twice this many documents of a few
 /// kilobytes (one page is sent while the next is prepared) are some tens of megabytes.
 const PAGE_CANDIDATES: u64 = 5_000;
+
+/// Groups that are adopted in one transaction: so many that DuckDB writes most of them to the ledger's file at once, past
+/// its log.
+const ADOPTED_AT_ONCE: usize = 250_000;
+/// Bytes of their documents, after which there are fewer.
+const ADOPTED_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// Who started a run that a person requested with a command, in records and metrics.
 pub const BY_COMMAND_LINE: &str = "command line";
@@ -403,6 +409,32 @@ impl Session<'_> {
         decided.map(Some).map_err(|panic| Error::new(Kind::Bug, "failed to decide a page").because(panic))
     }
 
+    /// The lines of the next candidates to adopt, none if there are no more; `position` moves on.
+    async fn adoptable(&self, decider: &Arc<Decider>, position: &mut u64) -> Result<Vec<JournalEntry>> {
+        let (mut entries, mut bytes) = (Vec::new(), 0);
+        while entries.len() < ADOPTED_AT_ONCE && bytes < ADOPTED_BYTES_MAX {
+            let candidates = self.ledger.page(*position, PAGE_CANDIDATES).await?;
+            if candidates.is_empty() {
+                break;
+            }
+            *position += candidates.len() as u64;
+            let decider = Arc::clone(decider);
+            let adopt = move || {
+                let decided = candidates.into_iter().map(|candidate| decider.decide(candidate));
+                decided.filter_map(|decision| decider.adopted(decision)).collect::<Vec<_>>()
+            };
+            let page = tokio::task::spawn_blocking(adopt).await;
+            let page = page.map_err(|panic| Error::new(Kind::Bug, "failed to decide a page").because(panic))?;
+            let text_bytes = |entry: &JournalEntry| match &entry.document {
+                Some(After::Text(text)) => text.len(),
+                _ => 0,
+            };
+            bytes += page.iter().map(text_bytes).sum::<usize>();
+            entries.extend(page);
+        }
+        Ok(entries)
+    }
+
     async fn execute(
         &self,
         start: RunStart,
@@ -445,15 +477,13 @@ impl Session<'_> {
             return Err(reading.error());
         }
         let (mut position, mut adopted) = (0, phase.found.unchanged);
-        while let Some(page) = self.decided(&phase.decider, position).await? {
-            position += page.len() as u64;
-            let rows = page.into_iter().filter(|decision| decision.kind != CandidateKind::Missing);
-            let entries: Vec<_> = rows
-                .filter(|decision| !matches!(decision.action, Action::Reject { .. }))
-                .map(|decision| phase.decider.entry(decision, ChangeOutcome::Adopted, None))
-                .collect();
-            adopted += entries.len() as u64;
-            self.ledger.record(&self.mapping.name, &phase.run, phase.started_at, entries).await?;
+        let mut batch = self.adoptable(&phase.decider, &mut position).await?;
+        while !batch.is_empty() {
+            adopted += batch.len() as u64;
+            let recorded = self.ledger.record(&self.mapping.name, &phase.run, phase.started_at, batch);
+            let (recorded, following) = tokio::join!(recorded, self.adoptable(&phase.decider, &mut position));
+            recorded?;
+            batch = following?;
         }
         Ok(adopted)
     }

@@ -459,7 +459,7 @@ fn a_damaged_or_newer_ledger() {
     connection.close().map_err(|(_, error)| error).unwrap();
     let newer = place.ledger_bytes();
     for command in ["run", "plan", "status"] {
-        fails(place.run(&[command]), 1, &["ledger.duckdb", "version 6", "newer Groupcast", ".v5-backup"]);
+        fails(place.run(&[command]), 1, &["ledger.duckdb", "version 7", "newer Groupcast", ".v6-backup"]);
     }
     assert_eq!(place.ledger_bytes(), newer, "nothing was changed");
     let connection = duckdb::Connection::open(&path).unwrap();

@@ -244,6 +244,7 @@ async fn both_ledgers_answer_alike_over_random_histories() {
                     }
                     entries.push(JournalEntry {
                         key: candidate.key.clone(),
+                        is_new: candidate.kind == CandidateKind::New,
                         change: if matches!(
                             outcome,
                             ChangeOutcome::Unchanged | ChangeOutcome::Pending | ChangeOutcome::Adopted
@@ -311,6 +312,7 @@ async fn first_run(subject: &Subject, number: u64, outcome: ChangeOutcome) {
     subject.ledger().mark("accounts", &begin.run, vec!["acme".to_owned()]).await.unwrap();
     let entry = JournalEntry {
         key: "acme".to_owned(),
+        is_new: candidates[0].kind == CandidateKind::New,
         change: Change { set: after.0.clone(), ..Change::default() }.into(),
         document: Some(After::Document(after)),
         fingerprint: candidates[0].fingerprint,
@@ -361,6 +363,7 @@ async fn what_was_never_delivered_is_not_known() {
         let row = |key: &str, value| (Some(key.to_owned()), vec![Cell::Int(value), Cell::Null]);
         let entry = |candidate: &Candidate, outcome| JournalEntry {
             key: candidate.key.clone(),
+            is_new: candidate.kind == CandidateKind::New,
             change: Arc::new(Change { set: document(r#"{"a":1}"#).0, ..Change::default() }),
             document: Some(After::WhatIsSet),
             fingerprint: candidate.fingerprint,
@@ -492,6 +495,7 @@ async fn a_ledger_that_stays_open_keeps_its_files_in_bounds() {
             let document = Some(After::WhatIsSet);
             JournalEntry {
                 key,
+                is_new: number == 1,
                 change,
                 document,
                 fingerprint: Some(number),

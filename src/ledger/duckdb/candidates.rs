@@ -28,6 +28,8 @@ pub(super) struct Candidates {
     pub(super) total: u64,
     /// The cells of those that have a row.
     pub(super) cells: Option<KeptCells>,
+    /// Whether the ledger has nothing of any of them.
+    pub(super) all_new: bool,
     /// Bytes of the largest synced document.
     pub(super) document_bytes_max: u64,
 }
@@ -55,6 +57,17 @@ pub(super) async fn page(
     if (row_bytes_max + candidates.document_bytes_max).saturating_mul(to - from) > PAGE_BYTES_MAX {
         to = until_full(ledger, candidates, from, to).await?;
     }
+    let cells = async {
+        match &candidates.cells {
+            Some(cells) => cells.rows(from, to).await,
+            None => Ok(Vec::new()),
+        }
+    };
+    let expected = (to - from) as usize;
+    if candidates.all_new {
+        let cells = cells.await?;
+        return decoded(move || new_candidates(&cells, new_are_confirmed, expected)).await;
+    }
     let documents = ledger.call("read candidates", move |connection| {
         let read = |connection: &Connection| {
             let mut page = connection.prepare(statements::PAGE)?;
@@ -66,23 +79,25 @@ pub(super) async fn page(
         };
         at_once(connection, read).map_err(ledger_error("read candidates"))
     });
-    let cells = async {
-        match &candidates.cells {
-            Some(cells) => cells.rows(from, to).await,
-            None => Ok(Vec::new()),
-        }
-    };
     let ((documents, texts), cells) = tokio::try_join!(documents, cells)?;
-    let decode = move || matched(&documents, &texts, &cells, new_are_confirmed, (to - from) as usize);
-    let decoded = tokio::task::spawn_blocking(decode).await;
-    decoded.map_err(|panic| Error::new(Kind::Bug, "failed to read a page of candidates").because(panic))?
+    decoded(move || matched(&documents, &texts, &cells, new_are_confirmed, expected)).await
+}
+
+/// Decodes a page off the async threads.
+async fn decoded(decode: impl FnOnce() -> Result<Vec<Candidate>> + Send + 'static) -> Result<Vec<Candidate>> {
+    let page = tokio::task::spawn_blocking(decode).await;
+    page.map_err(|panic| Error::new(Kind::Bug, "failed to read a page of candidates").because(panic))?
 }
 
 /// Where a page from `from` must end so that its documents and cells have at most [`PAGE_BYTES_MAX`]; not before it has
 /// one group.
 async fn until_full(ledger: &DuckDbConnection, candidates: &Candidates, from: u64, to: u64) -> Result<u64> {
+    let stored = !candidates.all_new;
     let documents = ledger.call("read candidates", move |connection| {
         let read = || -> duckdb::Result<Vec<(u64, u64)>> {
+            if !stored {
+                return Ok(Vec::new());
+            }
             let mut statement = connection.prepare(statements::SIZES)?;
             statement.query_map(params![from, to], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
         };
@@ -109,11 +124,76 @@ async fn until_full(ledger: &DuckDbConnection, candidates: &Candidates, from: u6
     Ok(from + (fitting.count() as u64).max(1))
 }
 
-/// Columns of a page of cells before the cells: position, key and bytes.
-const CELL_COLUMNS: usize = 3;
+/// Columns of a page of cells before the cells: position, key, bytes and fingerprint.
+const CELL_COLUMNS: usize = 4;
 
 fn broken() -> Error {
     Error::new(Kind::Bug, "a page of candidates does not have the expected columns")
+}
+
+fn vanished() -> Error {
+    Error::new(Kind::Bug, "a page of candidates is not whole")
+}
+
+/// A row of a page of cells.
+struct CellRow<'a> {
+    position: u64,
+    key: &'a str,
+    bytes: u64,
+    fingerprint: Option<u64>,
+    cells: Vec<Cell>,
+}
+
+impl CellRow<'_> {
+    /// The size of a row that is not read any further.
+    fn oversize(&self) -> Option<u64> {
+        Some(self.bytes).filter(|bytes| *bytes > ROW_BYTES_MAX)
+    }
+}
+
+/// The rows of a page of cells, in order of position.
+fn cell_rows(batches: &[RecordBatch], expected: usize) -> Result<Vec<CellRow<'_>>> {
+    let mut rows = Vec::with_capacity(expected);
+    for batch in batches {
+        let positions = batch.column(0).as_primitive_opt::<UInt64Type>().ok_or_else(broken)?;
+        let keys = batch.column(1).as_string_opt::<i32>().ok_or_else(broken)?;
+        let bytes = batch.column(2).as_primitive_opt::<UInt64Type>().ok_or_else(broken)?;
+        let fingerprints = batch.column(3).as_primitive_opt::<UInt64Type>().ok_or_else(broken)?;
+        let columns = batch.columns()[CELL_COLUMNS..].iter().map(cells_of).collect::<Result<Vec<_>>>()?;
+        let mut columns: Vec<_> = columns.into_iter().map(Vec::into_iter).collect();
+        for row in 0..batch.num_rows() {
+            rows.push(CellRow {
+                position: positions.value(row),
+                key: keys.value(row),
+                bytes: bytes.value(row),
+                fingerprint: fingerprints.is_valid(row).then(|| fingerprints.value(row)),
+                cells: columns.iter_mut().map(|column| column.next().unwrap_or(Cell::Null)).collect(),
+            });
+        }
+    }
+    rows.sort_unstable_by_key(|row| row.position);
+    Ok(rows)
+}
+
+/// A page of candidates of which the ledger has nothing.
+fn new_candidates(batches: &[RecordBatch], new_are_confirmed: bool, expected: usize) -> Result<Vec<Candidate>> {
+    let rows = cell_rows(batches, expected)?;
+    if rows.len() != expected {
+        return Err(vanished());
+    }
+    let candidate = |row: CellRow<'_>| Candidate {
+        key: row.key.to_owned(),
+        kind: CandidateKind::New,
+        oversize: row.oversize(),
+        fingerprint: row.fingerprint,
+        cells: row.cells,
+        synced: Document::default(),
+        confirmed: new_are_confirmed,
+        settled_seq: 0,
+        rejected: None,
+        unreadable: None,
+    };
+    Ok(rows.into_iter().map(candidate).collect())
 }
 
 /// Decodes a page: the synced state of each candidate with the cells of its row, in order of position.
@@ -124,39 +204,26 @@ fn matched(
     new_are_confirmed: bool,
     expected: usize,
 ) -> Result<Vec<Candidate>> {
-    let mut rows: Vec<(u64, &str, u64, Vec<Cell>)> = Vec::with_capacity(expected);
-    for batch in cells {
-        let positions = batch.column(0).as_primitive_opt::<UInt64Type>().ok_or_else(broken)?;
-        let keys = batch.column(1).as_string_opt::<i32>().ok_or_else(broken)?;
-        let bytes = batch.column(2).as_primitive_opt::<UInt64Type>().ok_or_else(broken)?;
-        let columns = batch.columns()[CELL_COLUMNS..].iter().map(cells_of).collect::<Result<Vec<_>>>()?;
-        let mut columns: Vec<_> = columns.into_iter().map(Vec::into_iter).collect();
-        for row in 0..batch.num_rows() {
-            let cells = columns.iter_mut().map(|column| column.next().unwrap_or(Cell::Null)).collect();
-            rows.push((positions.value(row), keys.value(row), bytes.value(row), cells));
-        }
-    }
-    rows.sort_unstable_by_key(|(position, ..)| *position);
+    let rows = cell_rows(cells, expected)?;
     let mut candidates = Vec::with_capacity(expected);
     for batch in documents {
         candidates_of(batch, texts, new_are_confirmed, &mut candidates)?;
     }
     candidates.sort_unstable_by_key(|(position, _)| *position);
-    let vanished = || Error::new(Kind::Bug, "a page of candidates is not whole");
     if candidates.len() != expected {
         return Err(vanished());
     }
-    let mut rows = rows.into_iter().peekable();
+    let mut rows = rows.into_iter();
     candidates
         .into_iter()
         .map(|(position, mut candidate)| {
             if candidate.kind != CandidateKind::Missing {
-                let (at, key, bytes, cells) = rows.next().ok_or_else(vanished)?;
-                if at != position || key != candidate.key {
+                let row = rows.next().ok_or_else(vanished)?;
+                if row.position != position || row.key != candidate.key {
                     return Err(vanished());
                 }
-                candidate.cells = cells;
-                candidate.oversize = Some(bytes).filter(|bytes| *bytes > ROW_BYTES_MAX);
+                candidate.oversize = row.oversize();
+                candidate.cells = row.cells;
             }
             Ok(candidate)
         })

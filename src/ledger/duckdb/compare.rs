@@ -80,6 +80,12 @@ async fn compare_all(
         found.unchanged = valid - found.rejected_unchanged;
         return Ok((found, Candidates::default()));
     }
+    if whole && found.synced == 0 && nothing_was_delivered(ledger, sync).await? {
+        if let Some(candidates) = all_new(staged, options, valid, ordered_max).await? {
+            found.new = valid;
+            return Ok((found, candidates));
+        }
+    }
     let of = |buckets: &[Bucket]| differing.iter().map(|bucket| buckets[usize::from(*bucket)].rows).sum::<u64>();
     let (valid_here, known_here) = (of(&rows.buckets), of(&synced.buckets));
     // Most of them: then looking for the few that are equal costs more than it saves.
@@ -106,6 +112,41 @@ async fn compare_all(
     let candidates = choose(ledger, sync, staged, options, &found, (valid, ordered_max)).await?;
     run(ledger, vec![statements::CLEAN_UP.to_owned()]).await?;
     Ok((found, candidates))
+}
+
+/// Whether the journal has no delivery of this sync: a group that comes back takes up its sequence from there.
+async fn nothing_was_delivered(ledger: &DuckDbConnection, sync: &str) -> Result<bool> {
+    let sync = sync.to_owned();
+    ledger
+        .call("compare", move |connection| {
+            connection
+                .query_row(statements::NOTHING_WAS_DELIVERED, [sync], |row| row.get(0))
+                .map_err(|error| compare_error(&error))
+        })
+        .await
+}
+
+/// The candidates of a first run: every row is one, there is nothing to join it with, and its fingerprint stays beside its
+/// cells. `None` where keys repeat, or where memory does not suffice to tell.
+async fn all_new(
+    staged: &Staged,
+    options: &CompareOptions,
+    valid: u64,
+    ordered_max: u64,
+) -> Result<Option<Candidates>> {
+    let short_of_memory = |error: &Error| error.to_string().contains("Out of Memory");
+    match staged.keys_are_distinct(valid).await {
+        Ok(true) => {}
+        Ok(false) => return Ok(None),
+        Err(error) if short_of_memory(&error) => return Ok(None),
+        Err(error) => return Err(error),
+    }
+    let wanted = |ordered| Wanted::New { salt: &options.salt, ordered };
+    let cells = match staged.keep_cells(wanted(valid <= ordered_max)).await {
+        Err(error) if short_of_memory(&error) => staged.keep_cells(wanted(false)).await?,
+        kept => kept?,
+    };
+    Ok(Some(Candidates { total: valid, cells: Some(cells), all_new: true, document_bytes_max: 0 }))
 }
 
 async fn synced_sums(ledger: &DuckDbConnection, sync: &str, options: &CompareOptions) -> Result<SyncedSums> {
@@ -251,7 +292,7 @@ async fn choose(
             Ok(bytes)
         })
         .await?;
-    Ok(Candidates { total, cells, document_bytes_max })
+    Ok(Candidates { total, cells, all_new: false, document_bytes_max })
 }
 
 /// The first keys of mismatches of a kind.

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, NaiveDateTime, Utc};
 use duckdb::{Connection, OptionalExt, params};
 
-use super::rows::{GROUP_COLUMNS, HISTORY_COLUMNS, RUN_COLUMNS, groups, history, lines, list, run_record};
+use super::rows::{GROUP_COLUMNS, RUN_COLUMNS, groups, history, history_lines, lines, list, run_record};
 use super::{DuckDbLedger, statements};
 use crate::duckdb::{ledger_error, quote_literal};
 use crate::error::Result;
@@ -248,8 +248,7 @@ impl History for DuckDbLedger {
         let only =
             outcome.map_or_else(String::new, |outcome| format!(" AND outcome = {}", quote_literal(outcome.name())));
         self.call("read what a run sent", move |connection| {
-            let sql =
-                format!("SELECT {HISTORY_COLUMNS}, key FROM journal WHERE run = ?{only} ORDER BY seq LIMIT ? OFFSET ?");
+            let sql = history_lines(&format!("run = ?{only} ORDER BY seq LIMIT ? OFFSET ?"), false);
             let found = lines(connection, &sql, params![run, count, from], |row| row.get(6));
             let found = found.map_err(ledger_error("read what a run sent"))?;
             Ok(found.into_iter().map(|(key, entry)| ChangeRecord { key, entry }).collect())

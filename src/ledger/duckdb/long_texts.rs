@@ -47,6 +47,14 @@ pub(super) fn len(stored: &str) -> usize {
     Reference::parse(stored).map_or(stored.len(), |reference| reference.bytes)
 }
 
+/// What a stored change sets, as [`LINE_DOCUMENT`] has it.
+pub(super) fn what_is_set(change: &str) -> String {
+    match Reference::parse(change) {
+        Some(_) => format!("{change}="),
+        None => change.get(7..change.len().saturating_sub(1)).unwrap_or_default().to_owned(),
+    }
+}
+
 /// SQL for the document in a journal's line: itself, what its change sets, or a reference to either.
 pub(super) const LINE_DOCUMENT: &str = "CASE WHEN document_from_change IS NOT TRUE THEN document WHEN starts_with(change, '@') \
     THEN change || '=' ELSE substring(change, 8, length(change) - 8) END";
@@ -81,14 +89,16 @@ pub(super) fn remove_unused(connection: &Connection) -> duckdb::Result<()> {
 
 /// Writes long texts in the transaction under way.
 pub(super) struct Writer<'a> {
-    appender: Appender<'a>,
+    connection: &'a Connection,
+    /// Opened for the first text: most transactions have none.
+    appender: Option<Appender<'a>>,
     inline_max: usize,
     unflushed: usize,
 }
 
 impl<'a> Writer<'a> {
-    pub(super) fn new(connection: &'a Connection, inline_max: usize) -> duckdb::Result<Writer<'a>> {
-        Ok(Writer { appender: connection.appender("texts")?, inline_max, unflushed: 0 })
+    pub(super) fn new(connection: &'a Connection, inline_max: usize) -> Writer<'a> {
+        Writer { connection, appender: None, inline_max, unflushed: 0 }
     }
 
     /// What to store in a column: the text itself, or a reference to it, which `id` makes unique.
@@ -96,19 +106,23 @@ impl<'a> Writer<'a> {
         if text.len() <= self.inline_max {
             return Ok(text);
         }
+        let appender = match &mut self.appender {
+            Some(appender) => appender,
+            none => none.insert(self.connection.appender("texts")?),
+        };
         for (part, piece) in (0_u32..).zip(pieces(&text)) {
-            self.appender.append_row(params![id, part, piece])?;
+            appender.append_row(params![id, part, piece])?;
             self.unflushed += piece.len();
             if self.unflushed >= FLUSH_BYTES {
-                self.appender.flush()?;
+                appender.flush()?;
                 self.unflushed = 0;
             }
         }
         Ok(format!("@{id}:{}", text.len()))
     }
 
-    pub(super) fn finish(mut self) -> duckdb::Result<()> {
-        self.appender.flush()
+    pub(super) fn finish(self) -> duckdb::Result<()> {
+        self.appender.map_or(Ok(()), |mut appender| appender.flush())
     }
 }
 
@@ -186,7 +200,7 @@ mod tests {
         let connection = tables();
         // Characters of four bytes, so that no piece can end where it would like to.
         let long = format!("{{\"set\":{{\"a\":\"{}\"}}}}", "😀".repeat(1_700));
-        let mut writer = Writer::new(&connection, INLINE_BYTES_MAX).unwrap();
+        let mut writer = Writer::new(&connection, INLINE_BYTES_MAX);
         let stored = writer.store(14, long.clone()).unwrap();
         assert_eq!(writer.store(15, "{}".to_owned()).unwrap(), "{}");
         let other = writer.store(4_000, "x".repeat(INLINE_BYTES_MAX + 1)).unwrap();
@@ -208,7 +222,7 @@ mod tests {
     #[test]
     fn a_text_with_a_lost_part_is_not_taken_for_a_shorter_one() {
         let connection = tables();
-        let mut writer = Writer::new(&connection, 10).unwrap();
+        let mut writer = Writer::new(&connection, 10);
         let stored = writer.store(2, "y".repeat(9_000)).unwrap();
         writer.finish().unwrap();
         connection.execute_batch("DELETE FROM texts WHERE part = 1").unwrap();
@@ -219,7 +233,7 @@ mod tests {
     #[test]
     fn only_what_no_row_refers_to_is_removed() {
         let connection = tables();
-        let mut writer = Writer::new(&connection, 10).unwrap();
+        let mut writer = Writer::new(&connection, 10);
         let stored: Vec<String> = (1..=6).map(|id| writer.store(id, "z".repeat(5_000)).unwrap()).collect();
         writer.finish().unwrap();
         connection.execute("INSERT INTO synced VALUES (?, ?), ('{}', NULL)", [&stored[0], &stored[1]]).unwrap();

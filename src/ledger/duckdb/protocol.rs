@@ -105,8 +105,8 @@ impl Ledger for DuckDbLedger {
         let (sync, run) = (sync.to_owned(), run.to_owned());
         let first_seq = self.next_seq.fetch_add(entries.len() as u64, Ordering::SeqCst);
         // The connection is what a first run waits for: everything that can be done beside it is.
-        let lines: Vec<Line> = entries.into_iter().map(Line::of).collect();
         let inline_max = self.inline_max;
+        let lines: Vec<Line> = entries.into_iter().map(|entry| Line::of(entry, inline_max)).collect();
         self.write("record outcomes", move |connection| {
             append(connection, &sync, &run, at, lines, first_seq, inline_max)
         })
@@ -208,6 +208,8 @@ impl Ledger for DuckDbLedger {
                 [sync],
             )?;
             let rows = if forget {
+                let groups = format!("SELECT sync, key, seq, document FROM synced WHERE {condition}");
+                connection.execute_batch(&statements::keep_first_changes(&groups))?;
                 connection.execute(&format!("DELETE FROM synced WHERE {condition}"), [])?
             } else {
                 connection.execute(

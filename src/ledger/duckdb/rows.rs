@@ -1,6 +1,11 @@
 //! Rows of the ledger's tables: what a run changes in them, and how they are read.
 
+use std::sync::Arc;
+
 use chrono::{DateTime, NaiveDateTime, Utc};
+use duckdb::arrow::array::{
+    Array, ArrayRef, BooleanBuilder, RecordBatch, StringArray, StringBuilder, TimestampMicrosecondArray, UInt64Builder,
+};
 use duckdb::{Connection, OptionalExt, params};
 
 use super::long_texts::{self, Texts, Writer};
@@ -96,6 +101,8 @@ pub(super) fn begin(
 /// A line of the journal, spelled out.
 pub(super) struct Line {
     key: String,
+    /// Whether what becomes known is written into `synced` at once.
+    is_new: bool,
     change: Option<String>,
     document: Option<String>,
     /// Whether the document is exactly what the change sets, and not written once more.
@@ -106,21 +113,40 @@ pub(super) struct Line {
 }
 
 impl Line {
-    pub(super) fn of(entry: JournalEntry) -> Line {
-        let JournalEntry { key, change, document, fingerprint, outcome, reason } = entry;
+    pub(super) fn of(entry: JournalEntry, inline_max: usize) -> Line {
+        let JournalEntry { key, is_new, change, document, fingerprint, outcome, reason } = entry;
         let sent = !matches!(outcome, ChangeOutcome::Unchanged | ChangeOutcome::Pending | ChangeOutcome::Adopted);
         let only_sets = !change.set.is_empty() && change.only_sets();
         let document_from_change = sent && only_sets && matches!(document, Some(After::WhatIsSet));
+        let settles = matches!(outcome, ChangeOutcome::Delivered | ChangeOutcome::Adopted);
+        let is_new = is_new && settles && document.is_some();
+        let line = Line { key, is_new, change: None, document: None, document_from_change, fingerprint, outcome, reason };
+        if is_new && document_from_change {
+            let text = serde_json::to_string(&change.set).unwrap_or_default();
+            if text.len() + SET_BYTES <= inline_max {
+                // The one text of nearly every first delivery, written once.
+                return Line { document: Some(text), document_from_change: false, ..line };
+            }
+        }
         let document = match document {
             _ if document_from_change || outcome == ChangeOutcome::Pending => None,
-            after => after.map(|after| after.document(&change).to_text()),
+            after => after.map(|after| after.text(&change)),
         };
         let change = sent.then(|| serde_json::to_string(change.as_ref()).unwrap_or_default());
-        Line { key, change, document, document_from_change, fingerprint, outcome, reason }
+        Line { change, document, ..line }
     }
 }
 
+/// What a change has around the document that it sets: `{"set":` and `}`.
+const SET_BYTES: usize = 8;
+
+/// Columns of new rows of `synced`; the others are null.
+const NEW_GROUP_COLUMNS: [&str; 6] = ["sync", "key", "fingerprint", "document", "seq", "recorded_at"];
+
 /// Writes outcomes in one transaction. If it fails, the marks stay and the groups are unconfirmed, which is true.
+///
+/// What is known of a new group is written into `synced` at once: there is no row to be replaced when the run ends, and its
+/// document, which the journal's line does not repeat, is compressed once.
 pub(super) fn append(
     connection: &Connection,
     sync: &str,
@@ -130,27 +156,111 @@ pub(super) fn append(
     first_seq: u64,
     inline_max: usize,
 ) -> duckdb::Result<()> {
-    let mut appender = connection.appender("journal")?;
-    let mut texts = Writer::new(connection, inline_max)?;
-    for (seq, line) in (first_seq..).zip(lines) {
+    let (mut journal, mut groups) = (JournalRows::default(), GroupRows::default());
+    let mut texts = Writer::new(connection, inline_max);
+    for (seq, mut line) in (first_seq..).zip(lines) {
         let change = line.change.map(|text| texts.store(2 * seq, text)).transpose()?;
-        let document = line.document.map(|text| texts.store(2 * seq + 1, text)).transpose()?;
-        appender.append_row(params![
-            sync,
-            run,
-            seq,
-            line.key,
-            change,
-            document,
-            line.fingerprint,
-            line.outcome.name(),
-            line.reason,
-            at.naive_utc(),
-            line.document_from_change,
-        ])?;
+        let mut document = line.document.map(|text| texts.store(2 * seq + 1, text)).transpose()?;
+        if line.is_new {
+            groups.keys.append_value(&line.key);
+            groups.fingerprints.append_option(line.fingerprint.take());
+            let what_is_set = change.as_deref().filter(|_| line.document_from_change).map(long_texts::what_is_set);
+            groups.documents.append_value(document.take().or(what_is_set).unwrap_or_default());
+            groups.seqs.append_value(if line.outcome == ChangeOutcome::Delivered { seq } else { 0 });
+        }
+        journal.seqs.append_value(seq);
+        journal.keys.append_value(&line.key);
+        journal.changes.append_option(change);
+        journal.documents.append_option(document);
+        journal.fingerprints.append_option(line.fingerprint);
+        journal.outcomes.append_value(line.outcome.name());
+        journal.reasons.append_option(line.reason);
+        journal.from_change.append_value(line.document_from_change);
+        journal.in_synced.append_value(line.is_new);
     }
     texts.finish()?;
+    let at = at.timestamp_micros();
+    if let Some(batch) = groups.batch(sync, at)? {
+        let mut appender = connection.appender_with_columns("synced", &NEW_GROUP_COLUMNS)?;
+        appender.append_record_batch(batch)?;
+        appender.flush()?;
+    }
+    let mut appender = connection.appender("journal")?;
+    appender.append_record_batch(journal.batch(sync, run, at)?)?;
     appender.flush()
+}
+
+/// Rows of the journal, by column.
+#[derive(Default)]
+struct JournalRows {
+    seqs: UInt64Builder,
+    keys: StringBuilder,
+    changes: StringBuilder,
+    documents: StringBuilder,
+    fingerprints: UInt64Builder,
+    outcomes: StringBuilder,
+    reasons: StringBuilder,
+    from_change: BooleanBuilder,
+    in_synced: BooleanBuilder,
+}
+
+impl JournalRows {
+    fn batch(mut self, sync: &str, run: &str, at: i64) -> duckdb::Result<RecordBatch> {
+        let seqs = self.seqs.finish();
+        let count = seqs.len();
+        batch([
+            ("sync", repeated(sync, count)),
+            ("run", repeated(run, count)),
+            ("seq", Arc::new(seqs)),
+            ("key", Arc::new(self.keys.finish())),
+            ("change", Arc::new(self.changes.finish())),
+            ("document", Arc::new(self.documents.finish())),
+            ("fingerprint", Arc::new(self.fingerprints.finish())),
+            ("outcome", Arc::new(self.outcomes.finish())),
+            ("reason", Arc::new(self.reasons.finish())),
+            ("recorded_at", Arc::new(TimestampMicrosecondArray::from(vec![at; count]))),
+            ("document_from_change", Arc::new(self.from_change.finish())),
+            ("in_synced", Arc::new(self.in_synced.finish())),
+        ])
+    }
+}
+
+/// Rows of `synced` for groups that have none, by column.
+#[derive(Default)]
+struct GroupRows {
+    keys: StringBuilder,
+    fingerprints: UInt64Builder,
+    documents: StringBuilder,
+    seqs: UInt64Builder,
+}
+
+impl GroupRows {
+    fn batch(mut self, sync: &str, at: i64) -> duckdb::Result<Option<RecordBatch>> {
+        let keys = self.keys.finish();
+        let count = keys.len();
+        if count == 0 {
+            return Ok(None);
+        }
+        let columns: [ArrayRef; 6] = [
+            repeated(sync, count),
+            Arc::new(keys),
+            Arc::new(self.fingerprints.finish()),
+            Arc::new(self.documents.finish()),
+            Arc::new(self.seqs.finish()),
+            Arc::new(TimestampMicrosecondArray::from(vec![at; count])),
+        ];
+        let mut columns = columns.into_iter();
+        batch(NEW_GROUP_COLUMNS.map(|name| (name, columns.next().unwrap_or_else(|| repeated("", count))))).map(Some)
+    }
+}
+
+fn repeated(text: &str, count: usize) -> ArrayRef {
+    Arc::new(StringArray::from_iter_values(std::iter::repeat_n(text, count)))
+}
+
+fn batch<const N: usize>(columns: [(&str, ArrayRef); N]) -> duckdb::Result<RecordBatch> {
+    RecordBatch::try_from_iter_with_nullable(columns.map(|(name, column)| (name, column, true)))
+        .map_err(|error| duckdb::Error::ToSqlConversionFailure(Box::new(error)))
 }
 
 /// Reads in one transaction, so that what rows refer to is still there.
@@ -261,7 +371,19 @@ impl StoredLine {
 }
 
 /// The columns of a journal's line that [`lines`] reads.
-pub(super) const HISTORY_COLUMNS: &str = "seq, run, recorded_at, change, outcome, reason";
+const HISTORY_COLUMNS: &str = "j.seq, j.run, j.recorded_at, coalesce(j.change, '{\"set\":' || k.document || '}') AS change, \
+    j.outcome, j.reason";
+
+/// SQL for the lines of the journal that `which` selects (what follows WHERE), in order of their sequence, with their keys
+/// behind [`HISTORY_COLUMNS`]. A first delivery has its text in the group's document, until that is replaced.
+pub(super) fn history_lines(which: &str, descending: bool) -> String {
+    let order = if descending { " DESC" } else { "" };
+    format!(
+        "SELECT {HISTORY_COLUMNS}, j.key FROM (SELECT * FROM journal WHERE {which}) j LEFT JOIN synced k \
+         ON j.in_synced AND j.change IS NULL AND j.outcome = 'delivered' AND k.sync = j.sync AND k.key = j.key AND k.seq = j.seq \
+         ORDER BY j.seq{order}"
+    )
+}
 
 /// The journal's lines that a statement yields, each with what `beside` reads of its row.
 pub(super) fn lines<T>(
@@ -348,9 +470,7 @@ pub(super) fn history(
     before: u64,
     count: u64,
 ) -> duckdb::Result<Vec<HistoryEntry>> {
-    let sql = format!(
-        "SELECT {HISTORY_COLUMNS} FROM journal WHERE sync = ? AND key = ? AND seq < ? ORDER BY seq DESC LIMIT ?"
-    );
+    let sql = history_lines("sync = ? AND key = ? AND seq < ? ORDER BY seq DESC LIMIT ?", true);
     let found = lines(connection, &sql, params![sync, key, before, count], |_| Ok(()))?;
     Ok(found.into_iter().map(|((), entry)| entry).collect())
 }

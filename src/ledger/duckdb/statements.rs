@@ -26,6 +26,10 @@ pub(super) fn synced_sums(sync: &str, options: &CompareOptions) -> String {
     )
 }
 
+/// Whether the journal has no delivery of a sync.
+pub(super) const NOTHING_WAS_DELIVERED: &str =
+    "SELECT NOT EXISTS (SELECT 1 FROM journal WHERE sync = ? AND outcome = 'delivered')";
+
 /// The table of the keys and fingerprints that came over.
 pub(super) const SCAN: &str = "CREATE OR REPLACE TEMP TABLE scan (key VARCHAR, fingerprint UBIGINT)";
 
@@ -241,9 +245,10 @@ pub(super) fn nothing_to_fold(sync: &str, run: &str) -> String {
 
 /// What becomes of every group that a run sent: its row as it will be, or `gone`.
 ///
-/// `document_from_change` in the journal means "exactly what the change sets", which spares first deliveries a copy.
+/// `document_from_change` in the journal means "exactly what the change sets", which spares a copy. Lines that are
+/// `in_synced` are done with.
 /// Long texts are not read: references to them move.
-pub(super) fn fold(sync: &str, run: &str) -> [String; 5] {
+pub(super) fn fold(sync: &str, run: &str) -> [String; 6] {
     let (sync, run) = (quote_literal(sync), quote_literal(run));
     [
         format!(
@@ -251,12 +256,12 @@ pub(super) fn fold(sync: &str, run: &str) -> [String; 5] {
 WITH recorded AS (
     SELECT key, seq, outcome, reason, fingerprint, recorded_at,
         {document} AS document
-    FROM journal WHERE sync = {sync} AND run = {run}
+    FROM journal WHERE sync = {sync} AND run = {run} AND in_synced IS NOT TRUE
 ), touched AS (
     SELECT * FROM recorded WHERE outcome <> 'pending'
     UNION ALL BY NAME
     SELECT DISTINCT key, 'unconfirmed' AS outcome FROM marks
-    WHERE sync = {sync} AND run = {run} AND key NOT IN (SELECT key FROM recorded)
+    WHERE sync = {sync} AND run = {run} AND key NOT IN (SELECT key FROM journal WHERE sync = {sync} AND run = {run})
 )
 SELECT t.key,
     t.outcome IN ('unchanged', 'adopted', 'delivered') AND t.document IS NULL AS gone,
@@ -276,6 +281,10 @@ SELECT t.key,
 FROM touched t LEFT JOIN (SELECT * FROM synced WHERE sync = {sync}) k ON k.key = t.key",
             document = long_texts::LINE_DOCUMENT,
         ),
+        keep_first_changes(&format!(
+            "SELECT k.sync, k.key, k.seq, k.document FROM synced k JOIN folded f ON f.key = k.key \
+             WHERE k.sync = {sync} AND (f.gone OR f.seq <> k.seq OR f.document <> k.document)"
+        )),
         format!("DELETE FROM synced WHERE sync = {sync} AND key IN (SELECT key FROM folded)"),
         format!(
             "INSERT INTO synced
@@ -287,6 +296,16 @@ FROM folded WHERE NOT gone"
             "DELETE FROM journal WHERE sync = {sync} AND run = {run} AND outcome IN ('unchanged', 'pending')"
         ),
     ]
+}
+
+/// Writes what first deliveries set into their lines of the journal, which have had no text of their own so far: `groups`
+/// yields `sync`, `key`, `seq` and `document` of groups whose document is about to be replaced.
+pub(super) fn keep_first_changes(groups: &str) -> String {
+    format!(
+        "UPDATE journal SET change = '{{\"set\":' || g.document || '}}' FROM ({groups}) g \
+         WHERE journal.in_synced AND journal.change IS NULL AND journal.outcome = 'delivered' AND journal.sync = g.sync \
+         AND journal.key = g.key AND journal.seq = g.seq"
+    )
 }
 
 /// The last run that is older than `kept`, if one is; `kept` is in microseconds.

@@ -68,6 +68,8 @@ struct Line {
     run: String,
     at: DateTime<Utc>,
     entry: JournalEntry,
+    /// Whether its effect is in the synced state already.
+    in_synced: bool,
 }
 
 #[derive(Clone)]
@@ -99,8 +101,11 @@ impl State {
             .map_or((Vec::new(), DateTime::default()), |record| (record.start.traits.clone(), record.start.started_at));
         let mut marked = self.marks.remove(&(sync.to_owned(), run.to_owned())).unwrap_or_default();
         let lines: Vec<&Line> = self.journal.iter().filter(|line| line.sync == sync && line.run == run).collect();
-        for Line { seq, at, entry, .. } in lines {
+        for Line { seq, at, entry, in_synced, .. } in lines {
             marked.remove(&entry.key);
+            if *in_synced {
+                continue;
+            }
             let id = (sync.to_owned(), entry.key.clone());
             let before = self.groups.get(&id).cloned();
             let known = before.clone().unwrap_or_default();
@@ -339,7 +344,20 @@ impl Ledger for MemoryLedger {
         let mut state = self.state();
         for entry in entries {
             state.seq += 1;
-            let line = Line { seq: state.seq, sync: sync.to_owned(), run: run.to_owned(), at, entry };
+            // What is known of a new group is known at once.
+            let known = match entry.outcome {
+                ChangeOutcome::Delivered => Some(state.seq),
+                ChangeOutcome::Adopted => Some(0),
+                _ => None,
+            };
+            let known = known.zip(entry.document.clone()).filter(|_| entry.is_new);
+            let in_synced = known.is_some();
+            if let Some((seq, after)) = known {
+                let document = after.document(&entry.change);
+                let row = Row { fingerprint: entry.fingerprint, document, seq, at, ..Row::default() };
+                state.groups.insert((sync.to_owned(), entry.key.clone()), row);
+            }
+            let line = Line { seq: state.seq, sync: sync.to_owned(), run: run.to_owned(), at, entry, in_synced };
             state.journal.push(line);
         }
         Ok(())
