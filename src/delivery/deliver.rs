@@ -55,6 +55,11 @@ impl<'a> Delivery<'a> {
         Delivery { destination, transport, clock, random, settings, signal, bucket, lanes, learned, counters, accepted }
     }
 
+    /// Whom it delivers to.
+    pub fn destination(&self) -> &'a dyn Destination {
+        self.destination
+    }
+
     /// What has been sent so far.
     pub fn counters(&self) -> Arc<DeliveryCounters> {
         Arc::clone(&self.counters)

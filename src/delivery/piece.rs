@@ -25,6 +25,23 @@ pub(super) struct Piece {
     pub(super) failures_alone: u32,
 }
 
+impl Piece {
+    /// A piece that was not sent yet.
+    pub(super) fn new(change: usize, element: Element, traits: usize) -> Piece {
+        Piece {
+            change,
+            element,
+            traits,
+            maybe_applied: false,
+            failed_at: None,
+            has_evidence: false,
+            retried_alone: false,
+            alone_attempts: 0,
+            failures_alone: 0,
+        }
+    }
+}
+
 /// Pieces that share a request.
 #[derive(Debug)]
 pub(super) struct Batch {

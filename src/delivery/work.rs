@@ -7,7 +7,7 @@ use super::breaker::{FailureRecord, Undecided};
 use super::outcome::DeliveryOutcome;
 use super::piece::{Batch, Piece};
 use crate::destination::batch::{self, Size};
-use crate::destination::{AddressedChange, Destination, Part, Route};
+use crate::destination::{AddressedChange, Destination, Part, PlainSet, Route};
 
 /// The progress of one change.
 #[derive(Debug, Default)]
@@ -141,7 +141,13 @@ impl<'a> PageWork<'a> {
 
     /// Cuts a change into parts and readies the first.
     fn begin(&mut self, change: usize) {
-        match self.destination.parts(&self.changes[change]) {
+        let addressed = &self.changes[change];
+        if let Some(PlainSet { document, route }) = &addressed.plain {
+            let element = self.destination.plain_element(addressed, document);
+            self.loose.push((*route, Piece::new(change, element, document.traits)));
+            return;
+        }
+        match self.destination.parts(addressed) {
             Ok(parts) => {
                 self.progress[change].parts = parts.into();
                 self.advance(change);
@@ -157,18 +163,7 @@ impl<'a> PageWork<'a> {
         };
         let element = self.destination.element(&self.changes[change], &part);
         let traits = part.change.traits_count();
-        let piece = Piece {
-            change,
-            element,
-            traits,
-            maybe_applied: false,
-            failed_at: None,
-            has_evidence: false,
-            retried_alone: false,
-            alone_attempts: 0,
-            failures_alone: 0,
-        };
-        self.loose.push((part.route, piece));
+        self.loose.push((part.route, Piece::new(change, element, traits)));
     }
 
     /// Gives a change its outcome, and begins the one that waited for it.

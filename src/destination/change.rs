@@ -5,7 +5,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 
 use super::Route;
-use crate::model::{Change, Traits};
+use crate::model::{Change, PlainDocument, Traits};
 
 /// The user that a group call names, where the destination wants one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,9 +35,21 @@ pub struct AddressedChange {
     pub repeated: Traits,
     /// What the group will hold, where that is large: vendors limit the whole of it as well.
     pub large_document: Option<Arc<Traits>>,
+    /// Where the group was never sent and has plain values only: what is set, and the route that takes it. Then `change` is
+    /// empty.
+    pub plain: Option<PlainSet>,
     /// The journal sequence at which the group was last settled (0: never). With the change's content it makes dedup
     /// keys that are stable over retries and differ between two acknowledged changes.
     pub settled_seq: u64,
+}
+
+/// Plain values that are set for a group that was never sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlainSet {
+    /// The values.
+    pub document: PlainDocument,
+    /// The endpoint that takes them.
+    pub route: Route,
 }
 
 /// A share of a change that one request carries.

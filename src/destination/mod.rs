@@ -28,14 +28,14 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-pub use change::{AddressedChange, Attempt, Element, LARGE_DOCUMENT_BYTES, Part, User};
+pub use change::{AddressedChange, Attempt, Element, LARGE_DOCUMENT_BYTES, Part, PlainSet, User};
 pub use destination_type::{DestinationType, OwnKey};
 pub use verdict::{Blame, ElementVerdict, Verdict};
 
 use crate::error::Result as Outcome;
 use crate::io::http::{Request, Response};
 use crate::model::cell::As;
-use crate::model::{OnNull, Op};
+use crate::model::{OnNull, Op, PlainDocument};
 
 /// What a destination can carry out; checked when a mapping is checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -191,6 +191,24 @@ pub trait Destination: Send + Sync {
 
     /// Encodes one part of a change as an element of a request.
     fn element(&self, addressed: &AddressedChange, part: &Part) -> Element;
+
+    /// Whether plain values of traits with these names may be sent by [`Destination::plain_element`]: nothing about them, but
+    /// perhaps about a group's key, needs a check. Asked once per run.
+    fn takes_plain(&self, _names: &[&str]) -> bool {
+        false
+    }
+
+    /// The route that takes these plain values of a group that was never sent, as one element; `None` where
+    /// [`Destination::parts`] has to decide. `addressed` is without a change.
+    fn plain_route(&self, _addressed: &AddressedChange, _document: &PlainDocument) -> Option<Route> {
+        None
+    }
+
+    /// Encodes plain values for the route of [`Destination::plain_route`]: the same bytes as [`Destination::element`] gives
+    /// for a change that sets them.
+    fn plain_element(&self, _addressed: &AddressedChange, _document: &PlainDocument) -> Element {
+        Element::default()
+    }
 
     /// Builds the request that carries these elements. Its body is at most `envelope_bytes` + the elements +
     /// `separator_bytes` between each two. Called for every attempt: only what describes the attempt itself may differ.

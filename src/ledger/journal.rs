@@ -61,7 +61,7 @@ pub struct JournalEntry {
     pub key: String,
     /// Whether the comparison found that the ledger had nothing of this group.
     pub is_new: bool,
-    /// What was sent, or would have been; shared with delivery.
+    /// What was sent, or would have been; shared with delivery. Empty where `document` is the text of all that was set.
     pub change: Arc<Change>,
     /// What the destination has once this is delivered; `None` when the group is then forgotten. For a rejection: the
     /// document that was rejected.

@@ -10,6 +10,7 @@ pub mod file;
 mod fingerprint;
 #[cfg(test)]
 mod golden;
+pub mod plain;
 pub(crate) mod reader;
 pub mod sections;
 mod spec;

@@ -9,6 +9,7 @@
 //! value came first stays, and no response says which.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use serde_json::Value;
 
@@ -229,7 +230,7 @@ pub enum After {
     /// This one.
     Document(Document),
     /// The one with this canonical text, for those of which many are held at a time.
-    Text(String),
+    Text(Arc<str>),
 }
 
 impl After {
@@ -243,10 +244,10 @@ impl After {
     }
 
     /// Its canonical text, given the change it belongs to.
-    pub fn text(self, change: &Change) -> String {
+    pub fn text(self, change: &Change) -> Arc<str> {
         match self {
             After::Text(text) => text,
-            other => other.document(change).to_text(),
+            other => other.document(change).to_text().into(),
         }
     }
 }

@@ -4,17 +4,22 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 
-use crate::destination::{AddressedChange, LARGE_DOCUMENT_BYTES, User};
+use crate::destination::{AddressedChange, Destination, LARGE_DOCUMENT_BYTES, PlainSet, User};
 use crate::ledger::{Candidate, CandidateKind, ChangeOutcome, JournalEntry};
 use crate::mapping::OnMissing;
 use crate::mapping::compile::Assembly;
-use crate::model::{After, Cell, Change, Delta, Document, Known, Rules, delta, delta::unset_all, document};
+use crate::mapping::plain::PlainAssembly;
+use crate::model::{
+    After, Cell, Change, Delta, Document, Known, PlainDocument, Rules, delta, delta::unset_all, document,
+};
 use crate::source::staged::ROW_BYTES_MAX;
 
 /// Decides the candidates of one sync.
 pub struct Decider {
     /// How a row becomes a document.
     pub assembly: Assembly,
+    /// How a row with plain values becomes the text of its document, where the destination takes it as that.
+    pub plain: Option<PlainAssembly>,
     /// How traits behave.
     pub rules: Rules,
     /// What happens to a group that left the model.
@@ -65,6 +70,11 @@ pub enum Action {
         /// The synced document once it is acknowledged (`None`: forget the group).
         after: Option<After>,
     },
+    /// A group that was never sent is sent with the plain values that it has.
+    SendPlain {
+        /// They, and the synced document once they are acknowledged.
+        document: PlainDocument,
+    },
     /// The row cannot be sent, or was rejected before and did not change.
     Reject {
         /// Whether the row's own values are why, rather than what was sent of it before.
@@ -72,6 +82,11 @@ pub enum Action {
         /// Why.
         reason: String,
     },
+}
+
+/// The change that sets the values of a plain document.
+fn spelled_out(document: &PlainDocument) -> Change {
+    Change { set: Document::from_text(&document.text).unwrap_or_default().0, ..Change::default() }
 }
 
 impl Decider {
@@ -92,6 +107,9 @@ impl Decider {
         let user = self.assembly.user(&key, if kind == CandidateKind::Missing { &[] } else { &cells });
         let state = if confirmed { Known::Certain(&synced) } else { Known::Unconfirmed(&synced) };
         let too_large = oversize.filter(|_| kind != CandidateKind::Missing);
+        let is_plain =
+            kind == CandidateKind::New && confirmed && rejected.is_none() && user.is_ok() && too_large.is_none();
+        let plain = self.plain.as_ref().filter(|_| is_plain).and_then(|plain| plain.document(&cells));
         let action = match kind {
             _ if too_large.is_some() => Action::Reject {
                 unsendable: true,
@@ -112,6 +130,7 @@ impl Decider {
                     Action::Send { change: Arc::new(change), after: None }
                 }
             }
+            CandidateKind::New | CandidateKind::Changed if let Some(document) = plain => Action::SendPlain { document },
             CandidateKind::New | CandidateKind::Changed => match (self.assembly.document(&cells), &user) {
                 (Err(reason), _) => Action::Reject { unsendable: true, reason },
                 (Ok(_), Err(reason)) => Action::Reject { unsendable: true, reason: reason.clone() },
@@ -154,6 +173,10 @@ impl Decider {
             .then(|| After::Document(self.document(&decision)));
         let Decision { key, kind, fingerprint, action, .. } = decision;
         let (change, after, reason) = match action {
+            Action::SendPlain { document } if outcome == ChangeOutcome::Delivered => {
+                (Arc::default(), Some(After::Text(document.text)), reason)
+            }
+            Action::SendPlain { document } => (Arc::new(spelled_out(&document)), Some(After::WhatIsSet), reason),
             Action::Unchanged { after } => (Arc::default(), after, None),
             Action::Reject { reason, .. } => (Arc::default(), None, Some(reason)),
             Action::Send { change, after } => (change, after, reason),
@@ -180,7 +203,20 @@ impl Decider {
 impl Decision {
     /// The change as a destination encodes it, if one is sent.
     pub fn addressed(&self) -> Option<AddressedChange> {
-        let Action::Send { change, after } = &self.action else { return None };
+        let (change, after) = match &self.action {
+            Action::Send { change, after } => (change, after),
+            Action::SendPlain { document } => {
+                return Some(AddressedChange {
+                    key: self.key.clone(),
+                    user: self.user.clone(),
+                    at: self.at,
+                    plain: Some(PlainSet { document: document.clone(), route: 0 }),
+                    settled_seq: self.settled_seq,
+                    ..AddressedChange::default()
+                });
+            }
+            Action::Unchanged { .. } | Action::Reject { .. } => return None,
+        };
         let sent = if change.repeated.is_empty() { Arc::clone(change) } else { Arc::new(change.as_sent()) };
         let document = match after {
             Some(After::Document(document)) => Some(&document.0),
@@ -195,13 +231,40 @@ impl Decision {
             change: sent,
             repeated: change.repeated.clone(),
             large_document: large.map(|traits| Arc::new(traits.clone())),
+            plain: None,
             settled_seq: self.settled_seq,
         })
     }
 
+    /// The change as the destination takes it: plain values are spelled out where it does not take them as they are.
+    pub(super) fn addressed_to(&mut self, destination: &dyn Destination) -> Option<AddressedChange> {
+        let mut addressed = self.addressed()?;
+        let Some(plain) = addressed.plain.take() else { return Some(addressed) };
+        if let Some(route) = destination.plain_route(&addressed, &plain.document) {
+            return Some(AddressedChange { plain: Some(PlainSet { route, ..plain }), ..addressed });
+        }
+        let change = Arc::new(spelled_out(&plain.document));
+        self.action = Action::Send { change, after: Some(After::WhatIsSet) };
+        self.addressed()
+    }
+
+    /// Whether anything is sent.
+    pub(super) fn sends(&self) -> bool {
+        matches!(self.action, Action::Send { .. } | Action::SendPlain { .. })
+    }
+
+    /// How many traits are given a value, and how many are removed.
+    pub(super) fn traits(&self) -> (usize, usize) {
+        match &self.action {
+            Action::Send { change, .. } => (change.traits_count() - change.unset.len(), change.unset.len()),
+            Action::SendPlain { document } => (document.traits, 0),
+            Action::Unchanged { .. } | Action::Reject { .. } => (0, 0),
+        }
+    }
+
     /// Turns a change that the destination cannot carry into a rejection.
     pub(super) fn reject(&mut self, reason: String) {
-        if matches!(self.action, Action::Send { .. }) {
+        if self.sends() {
             self.action = Action::Reject { unsendable: true, reason };
         }
     }
@@ -219,7 +282,7 @@ impl Decision {
         let outcome = match self.action {
             Action::Unchanged { .. } => ChangeOutcome::Unchanged,
             Action::Reject { .. } => ChangeOutcome::Rejected,
-            Action::Send { .. } => outcome,
+            Action::Send { .. } | Action::SendPlain { .. } => outcome,
         };
         match outcome {
             // A group that an outdated ledger does not have may be at the destination already. A rejection does

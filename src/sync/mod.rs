@@ -27,10 +27,11 @@ use crate::destination::AddressedChange;
 use crate::error::{Error, Kind, Result};
 use crate::io::{Clock, Random};
 use crate::ledger::{
-    CandidateKind, ChangeOutcome, Comparison, Cursor, JournalEntry, Ledger, PreviousRun, RunCheckpoint, RunStart, RunStatus,
+    CandidateKind, ChangeOutcome, Comparison, Cursor, JournalEntry, Ledger, PreviousRun, RunCheckpoint, RunStart,
+    RunStatus,
 };
 use crate::mapping::Mapping;
-use crate::model::{After, Change};
+use crate::model::After;
 
 use decide::{Decider, Decision};
 use guard::{GuardSet, Impact};
@@ -337,7 +338,7 @@ fn count(counts: &mut Counts, decision: &Decision, outcome: ChangeOutcome) {
     let outcome = decision.outcome(outcome);
     let missing = decision.kind == CandidateKind::Missing;
     let new = decision.kind == CandidateKind::New && outcome == ChangeOutcome::Delivered;
-    counts.add(outcome, decision.change().unwrap_or(&Change::default()), missing, new);
+    counts.add(outcome, decision.traits(), missing, new);
 }
 
 impl Session<'_> {

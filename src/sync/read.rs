@@ -12,6 +12,7 @@ use crate::error::{Error, Kind, Result};
 use crate::ledger::{CompareOptions, Comparison, Cursor, MissingScope, PreviousRun, RunStart, SourceRows};
 use crate::mapping::OnMissing;
 use crate::mapping::compile::{self, Projection, Restriction};
+use crate::mapping::plain::{self, PlainAssembly};
 use crate::model::{Cell, ColumnType, Rules};
 use crate::source::instance::Instance;
 use crate::source::{Ahead, Source, Staged};
@@ -139,7 +140,13 @@ impl Session<'_> {
             Rows::Memory { rows, kinds } => (SourceRows::Rows(rows), kinds.clone(), (None, None)),
         };
         let found = self.ledger.compare(&mapping.name, incoming, &scope).await?;
+        // A plan shows values, and adopting sends nothing: only a run has a way to its destination.
+        let takes_plain = |plain: &PlainAssembly| {
+            let names: Vec<&str> = plain.names().collect();
+            self.delivery.is_some_and(|delivery| delivery.destination().takes_plain(&names))
+        };
         let decider = Decider {
+            plain: plain::assembly(mapping, &projection.columns, &kinds).filter(takes_plain),
             assembly: compile::assembly(mapping, &projection.columns, kinds),
             rules: Rules { overwrite_unknown: self.options.retry_rejected, ..compile::rules(mapping) },
             on_missing: mapping.policy.on_missing,

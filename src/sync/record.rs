@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use parking_lot::Mutex;
 
-use super::decide::{Action, Decider, Decision};
+use super::decide::{Decider, Decision};
 use super::report::Counts;
 use super::timeline::Timeline;
 use super::{ComparisonPhase, Event, Session, count};
@@ -55,8 +55,7 @@ impl<'a> Recorder<'a> {
 
     /// Sends the page. Every decision has been recorded when this returns, unless it fails.
     pub(super) async fn send(&self, page: Vec<Decision>, delivery: &Delivery<'_>) -> Result<()> {
-        let (sent, unchanged): (Vec<Decision>, Vec<Decision>) =
-            page.into_iter().partition(|decision| matches!(decision.action, Action::Send { .. }));
+        let (mut sent, unchanged): (Vec<Decision>, Vec<Decision>) = page.into_iter().partition(Decision::sends);
         self.record(
             unchanged.into_iter().map(|decision| self.entry(decision, ChangeOutcome::Unchanged, None)).collect(),
         )
@@ -64,7 +63,9 @@ impl<'a> Recorder<'a> {
         if sent.is_empty() {
             return Ok(());
         }
-        let changes: Vec<AddressedChange> = sent.iter().filter_map(Decision::addressed).collect();
+        let destination = delivery.destination();
+        let changes: Vec<AddressedChange> =
+            sent.iter_mut().filter_map(|decision| decision.addressed_to(destination)).collect();
         let keys = changes.iter().map(|change| change.key.clone()).collect();
         *self.sent.lock() = sent.into_iter().map(Some).collect();
         self.session.ledger.mark(&self.session.mapping.name, self.run, keys).await?;

@@ -11,7 +11,6 @@ use super::timeline::Timeline;
 use crate::delivery::DeliveryCounters;
 use crate::error::Error;
 use crate::ledger::{ChangeOutcome, Comparison, RunStatus};
-use crate::model::Change;
 
 /// Rows, or groups that left the model, by outcome.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -117,7 +116,7 @@ impl Counts {
     }
 
     /// Adds one candidate's outcome.
-    pub(super) fn add(&mut self, outcome: ChangeOutcome, change: &Change, missing: bool, new: bool) {
+    pub(super) fn add(&mut self, outcome: ChangeOutcome, (set, unset): (usize, usize), missing: bool, new: bool) {
         if matches!(outcome, ChangeOutcome::Unchanged | ChangeOutcome::Adopted) {
             self.unchanged += u64::from(!missing);
             return;
@@ -127,8 +126,8 @@ impl Counts {
             ChangeOutcome::Unchanged | ChangeOutcome::Adopted => {}
             ChangeOutcome::Delivered => {
                 tally.delivered += 1;
-                self.traits_set += (change.traits_count() - change.unset.len()) as u64;
-                self.traits_unset += change.unset.len() as u64;
+                self.traits_set += set as u64;
+                self.traits_unset += unset as u64;
             }
             ChangeOutcome::Rejected | ChangeOutcome::PartlyRejected => tally.rejected += 1,
             ChangeOutcome::Pending => tally.pending += 1,

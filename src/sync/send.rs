@@ -92,7 +92,7 @@ fn cut_to_limit(page: &mut Vec<Decision>, room: &mut u64) {
     let keep = page
         .iter()
         .position(|decision| {
-            sent += u64::from(decision.change().is_some());
+            sent += u64::from(decision.sends());
             sent > *room
         })
         .unwrap_or(page.len());

@@ -1,12 +1,15 @@
 //! The encoding for Amplitude's Group Identify API: a change as parts, elements and requests.
 
 use super::properties::OPERATORS_BYTES;
-use super::{Amplitude, COMMA, END, ONCE, REPEATABLE, properties, value};
+use super::{Amplitude, CHARS_MAX, COMMA, END, ONCE, REPEATABLE, properties, value};
 use crate::destination::{AddressedChange, Destination, Element, Part, Route};
 use crate::error::Result;
 use crate::io::http::Request;
-use crate::model::{Change, Op, Traits};
+use crate::model::{Change, Op, PlainDocument, Traits};
 use std::sync::Arc;
+
+/// How an identification begins.
+const PROPERTIES: &[u8] = br#"{"group_properties":"#;
 
 /// The bytes of a text in a form.
 pub(super) fn encoded_bytes(text: &[u8]) -> usize {
@@ -45,12 +48,32 @@ impl Amplitude {
     }
 
     pub(super) fn encode_element(&self, addressed: &AddressedChange, part: &Part) -> Element {
-        let mut json = br#"{"group_properties":"#.to_vec();
+        let mut json = PROPERTIES.to_vec();
         properties::write(&mut json, &part.change, self.long_strings);
+        self.identification(json, &addressed.key)
+    }
+
+    /// Whether plain values certainly fit into one identification: no byte of theirs becomes more than three.
+    pub(super) fn plainly_fits(&self, key: &str, document: &PlainDocument) -> bool {
+        let bytes = 3 * (document.text.len() + OPERATORS_BYTES) + 18 * (key.len() + self.group_type.len()) + 256;
+        (1..=CHARS_MAX).contains(&key.len()) && bytes <= self.limits(REPEATABLE).element_bytes_max
+    }
+
+    pub(super) fn encode_plain(&self, key: &str, document: &PlainDocument) -> Element {
+        let mut json = Vec::with_capacity(document.text.len() + key.len() + self.group_type.len() + 96);
+        json.extend_from_slice(PROPERTIES);
+        json.extend_from_slice(br#"{"$set":"#);
+        json.extend_from_slice(document.text.as_bytes());
+        json.push(b'}');
+        self.identification(json, key)
+    }
+
+    /// Ends an identification that has its properties.
+    fn identification(&self, mut json: Vec<u8>, key: &str) -> Element {
         json.extend_from_slice(br#","group_type":"#);
         value::write_text(&mut json, &self.group_type);
         json.extend_from_slice(br#","group_value":"#);
-        value::write_text(&mut json, &addressed.key);
+        value::write_text(&mut json, key);
         json.push(b'}');
         let mut encoded = Vec::with_capacity(json.len() * 2);
         for chunk in form_urlencoded::byte_serialize(&json) {

@@ -39,7 +39,7 @@ use super::{
 };
 use crate::error::{Error, Kind, Result};
 use crate::io::http::{Request, Response};
-use crate::model::{OnNull, Op};
+use crate::model::{OnNull, Op, PlainDocument};
 use crate::secret::Secret;
 use properties::PROPERTIES_MAX;
 
@@ -187,6 +187,18 @@ impl Destination for Amplitude {
 
     fn element(&self, addressed: &AddressedChange, part: &Part) -> Element {
         self.encode_element(addressed, part)
+    }
+
+    fn takes_plain(&self, names: &[&str]) -> bool {
+        names.len() <= PROPERTIES_MAX && names.iter().all(|name| value::check_name(name).is_ok())
+    }
+
+    fn plain_route(&self, addressed: &AddressedChange, document: &PlainDocument) -> Option<Route> {
+        self.plainly_fits(&addressed.key, document).then_some(REPEATABLE)
+    }
+
+    fn plain_element(&self, addressed: &AddressedChange, document: &PlainDocument) -> Element {
+        self.encode_plain(&addressed.key, document)
     }
 
     fn request(&self, _: Route, elements: &[&Element], _: Attempt) -> Request {

@@ -1,9 +1,10 @@
 //! The encoding for a file: lines of NDJSON: a change as parts, elements and requests.
 
 use super::File;
+use crate::destination::shared::plain_json;
 use crate::destination::{AddressedChange, Element, Part, Route};
 use crate::io::http::Request;
-use crate::model::Change;
+use crate::model::{Change, PlainDocument};
 use serde::Serialize;
 use std::sync::Arc;
 
@@ -27,6 +28,18 @@ impl File {
         serde_json::to_vec(&Line { group_type: &self.group_type, key: &addressed.key, change: &part.change })
             .expect("writing JSON values to memory cannot fail")
             .into()
+    }
+
+    pub(super) fn encode_plain(&self, key: &str, document: &PlainDocument) -> Element {
+        let mut line = Vec::with_capacity(document.text.len() + key.len() + self.group_type.len() + 64);
+        line.extend_from_slice(br#"{"group_type":"#);
+        plain_json::write_text(&mut line, &self.group_type);
+        line.extend_from_slice(br#","key":"#);
+        plain_json::write_text(&mut line, key);
+        line.extend_from_slice(br#","set":"#);
+        line.extend_from_slice(document.text.as_bytes());
+        line.push(b'}');
+        line.into()
     }
 
     pub(super) fn encode_request(&self, elements: &[&Element]) -> Request {

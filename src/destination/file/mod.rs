@@ -14,7 +14,7 @@ use crate::destination::DestinationType;
 use crate::error::Result;
 use crate::io::http::{FILE_URL, Request, Response, STDOUT_URL};
 use crate::model::setting::{Setting, SettingValues};
-use crate::model::{OnNull, Op};
+use crate::model::{OnNull, Op, PlainDocument};
 use std::path::{Path, PathBuf};
 
 /// Lines in one write. A write ends with an fsync (about 1 ms on an SSD, 10 ms on a disk), so a page of changes is one or two.
@@ -100,6 +100,18 @@ impl Destination for File {
 
     fn element(&self, addressed: &AddressedChange, part: &Part) -> Element {
         self.encode_element(addressed, part)
+    }
+
+    fn takes_plain(&self, _: &[&str]) -> bool {
+        true
+    }
+
+    fn plain_route(&self, _: &AddressedChange, _: &PlainDocument) -> Option<Route> {
+        Some(0)
+    }
+
+    fn plain_element(&self, addressed: &AddressedChange, document: &PlainDocument) -> Element {
+        self.encode_plain(&addressed.key, document)
     }
 
     fn request(&self, _: Route, elements: &[&Element], _: Attempt) -> Request {

@@ -11,7 +11,7 @@ use crate::destination::shared::dedup_id;
 use crate::destination::shared::plain_json;
 use crate::destination::shared::status::{self, Acknowledgement, ResponseBody};
 use crate::io::http::Response;
-use crate::model::{Change, Traits};
+use crate::model::{Change, PlainDocument, Traits};
 
 /// Events in a request, as PostHog's own Python library sends them. The server has no limit.
 const EVENTS_MAX: usize = 100;
@@ -144,11 +144,32 @@ fn distinct_id(group_type: &str, key: &str, by_bytes: bool) -> String {
 
 /// One `$groupidentify`.
 pub(super) fn event(posthog: &PostHog, addressed: &AddressedChange, change: &Change) -> Element {
+    let digest = dedup_id::digest(&posthog.group_type, addressed, change);
+    event_of(posthog, addressed, digest, |out| write_object(out, &change.set))
+}
+
+/// One `$groupidentify` that sets plain values.
+pub(super) fn plain_event(posthog: &PostHog, addressed: &AddressedChange, document: &PlainDocument) -> Element {
+    let digest = dedup_id::of_plain(&posthog.group_type, addressed, document);
+    event_of(posthog, addressed, digest, |out| out.extend_from_slice(document.text.as_bytes()))
+}
+
+/// Whether plain values certainly fit into one event, as text inside a JSON string.
+pub(super) fn plainly_fits(key: &str, document: &PlainDocument) -> bool {
+    7 * (document.text.len() + key.len()) + WRAPPING_BYTES <= EVENT_BYTES_MAX / 2
+}
+
+fn event_of(
+    posthog: &PostHog,
+    addressed: &AddressedChange,
+    digest: [u8; 32],
+    write_set: impl FnOnce(&mut Vec<u8>),
+) -> Element {
     let AddressedChange { key, at, .. } = addressed;
     let group_type = &posthog.group_type;
     let mut out = br#"{"event":"$groupidentify","distinct_id":"#.to_vec();
     write_text(&mut out, &distinct_id(group_type, key, posthog.is_v1()));
-    let uuid = dedup_id::uuid(dedup_id::digest(group_type, addressed, change));
+    let uuid = dedup_id::uuid(digest);
     out.extend_from_slice(
         format!(r#","uuid":"{uuid}","timestamp":"{}","properties":{{"$group_type":"#, time(*at)).as_bytes(),
     );
@@ -156,7 +177,7 @@ pub(super) fn event(posthog: &PostHog, addressed: &AddressedChange, change: &Cha
     out.extend_from_slice(br#","$group_key":"#);
     write_text(&mut out, key);
     out.extend_from_slice(br#","$group_set":"#);
-    write_object(&mut out, &change.set);
+    write_set(&mut out);
     out.extend_from_slice(
         concat!(
             r#","$lib":"groupcast","$lib_version":""#,

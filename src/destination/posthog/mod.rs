@@ -44,7 +44,7 @@ use super::{
 };
 use crate::error::{Error, Kind, Result};
 use crate::io::http::{Request, Response};
-use crate::model::{OnNull, Op};
+use crate::model::{OnNull, Op, PlainDocument};
 use crate::secret::Secret;
 
 /// Events to `/batch/`.
@@ -291,6 +291,20 @@ impl Destination for PostHog {
             Some(rest) => rest.set_up(response, &self.group_type),
             None => Ok(()),
         }
+    }
+
+    fn takes_plain(&self, names: &[&str]) -> bool {
+        let by_events = self.rest.is_none() || self.write_via == WriteVia::Capture;
+        by_events && names.iter().all(|name| check_name(name).is_ok())
+    }
+
+    fn plain_route(&self, addressed: &AddressedChange, document: &PlainDocument) -> Option<Route> {
+        let takes_key = self.refuse(addressed).is_ok() && capture::plainly_fits(&addressed.key, document);
+        takes_key.then_some(CAPTURE)
+    }
+
+    fn plain_element(&self, addressed: &AddressedChange, document: &PlainDocument) -> Element {
+        capture::plain_event(self, addressed, document)
     }
 
     fn parts(&self, addressed: &AddressedChange) -> Result<Vec<Part>, String> {

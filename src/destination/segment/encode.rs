@@ -6,9 +6,11 @@ use crate::destination::shared::plain_json::{self, timestamp};
 use crate::destination::{AddressedChange, Attempt, Destination, Element, Part, User, UserRule};
 use crate::error::Result;
 use crate::io::http::Request;
+use crate::model::PlainDocument;
 use crate::model::document::Traits;
 use serde::Serialize;
 use serde_json::Value;
+use serde_json::value::RawValue;
 use std::sync::Arc;
 
 #[derive(Serialize)]
@@ -23,10 +25,18 @@ pub(super) struct Message<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) message_id: Option<String>,
     pub(super) timestamp: String,
-    pub(super) traits: &'a Traits,
+    pub(super) traits: TraitsText<'a>,
     r#type: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) user_id: Option<&'a str>,
+}
+
+/// The traits of a message.
+#[derive(Serialize)]
+#[serde(untagged)]
+pub(super) enum TraitsText<'a> {
+    Values(&'a Traits),
+    Plain(&'a RawValue),
 }
 
 impl Segment {
@@ -73,8 +83,36 @@ impl Segment {
     }
 
     pub(super) fn encode_element(&self, addressed: &AddressedChange, part: &Part) -> Element {
+        let message_id = || dedup_id::digest(&self.group_type, addressed, &part.change);
+        self.message(addressed, TraitsText::Values(&part.change.set), message_id)
+    }
+
+    /// Whether plain values certainly can be sent for this group.
+    pub(super) fn plainly_fits(&self, addressed: &AddressedChange, document: &PlainDocument) -> bool {
+        let AddressedChange { key, user, .. } = addressed;
+        let users = match user {
+            Some(user) => plain_json::check_id("the user's id", plain_json::user_id(user)).is_ok(),
+            None => self.preset.user == UserRule::Optional,
+        };
+        let bare = self.element(addressed, &Part { route: 0, change: Arc::default() }).bytes.len();
+        users
+            && plain_json::check_id("the group's key", key).is_ok()
+            && bare + document.text.len() <= self.limits(0).element_bytes_max
+    }
+
+    pub(super) fn encode_plain(&self, addressed: &AddressedChange, document: &PlainDocument) -> Element {
+        let message_id = || dedup_id::of_plain(&self.group_type, addressed, document);
+        let traits = serde_json::from_str(&document.text).expect("a plain document is JSON");
+        self.message(addressed, TraitsText::Plain(traits), message_id)
+    }
+
+    fn message(
+        &self,
+        addressed: &AddressedChange,
+        traits: TraitsText<'_>,
+        message_id: impl FnOnce() -> [u8; 32],
+    ) -> Element {
         let AddressedChange { key, user, at, .. } = addressed;
-        let message_id = || dedup_id::uuid(dedup_id::digest(&self.group_type, addressed, &part.change));
         let message = Message {
             anonymous_id: match user {
                 Some(User::Anonymous(id)) => Some(id),
@@ -83,9 +121,9 @@ impl Segment {
             context: &self.context,
             group_id: key,
             integrations: self.integrations.as_ref(),
-            message_id: self.preset.message_id.then(message_id),
+            message_id: self.preset.message_id.then(|| dedup_id::uuid(message_id())),
             timestamp: timestamp(*at),
-            traits: &part.change.set,
+            traits,
             r#type: "group",
             user_id: match user {
                 Some(User::Id(id)) => Some(id),

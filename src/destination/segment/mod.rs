@@ -20,6 +20,7 @@
 
 mod encode;
 mod response;
+use crate::destination::shared::plain_json;
 use crate::destination::shared::settings::base_url;
 use crate::destination::{DestinationType, OwnKey};
 use crate::model::setting::{Setting, SettingValues};
@@ -43,7 +44,7 @@ use super::{
 use crate::destination::shared::reserved_traits::{self, ExpectedType, NameFolding, ReservedTrait, reserved_trait};
 use crate::error::{Error, Kind, Result};
 use crate::io::http::{Request, Response};
-use crate::model::{OnNull, Op};
+use crate::model::{OnNull, Op, PlainDocument};
 use crate::secret::Secret;
 
 /// What a batch's body starts with; the timestamp of 24 bytes and [`SENT_AT_END`] follow.
@@ -295,6 +296,20 @@ impl Destination for Segment {
             found.push(downstream::nothing_always(self.preset.vendor));
         }
         found
+    }
+
+    /// Tools behind it look at a group's traits and key.
+    fn takes_plain(&self, names: &[&str]) -> bool {
+        let has_tools = self.preset.tool.is_some() || self.downstream.as_ref().is_some_and(|tools| !tools.is_empty());
+        !has_tools && names.iter().all(|name| plain_json::check_name(name).is_ok())
+    }
+
+    fn plain_route(&self, addressed: &AddressedChange, document: &PlainDocument) -> Option<Route> {
+        self.plainly_fits(addressed, document).then_some(0)
+    }
+
+    fn plain_element(&self, addressed: &AddressedChange, document: &PlainDocument) -> Element {
+        self.encode_plain(addressed, document)
     }
 
     fn parts(&self, addressed: &AddressedChange) -> Result<Vec<Part>, String> {

@@ -11,16 +11,28 @@
 use sha2::{Digest, Sha256};
 
 use crate::destination::AddressedChange;
-use crate::model::Change;
+use crate::model::{Change, PlainDocument};
 
 /// A digest of one part of a change, `change`, that is addressed to a group of `group_type`.
 pub(in crate::destination) fn digest(group_type: &str, addressed: &AddressedChange, change: &Change) -> [u8; 32] {
-    let content = serde_json::to_vec(change).expect("writing JSON values to memory cannot fail");
+    of_content(group_type, addressed, &serde_json::to_vec(change).expect("writing JSON values to memory cannot fail"))
+}
+
+/// The digest of a change that only sets plain values.
+pub(in crate::destination) fn of_plain(
+    group_type: &str,
+    addressed: &AddressedChange,
+    document: &PlainDocument,
+) -> [u8; 32] {
+    of_content(group_type, addressed, format!("{{\"set\":{}}}", document.text).as_bytes())
+}
+
+fn of_content(group_type: &str, addressed: &AddressedChange, content: &[u8]) -> [u8; 32] {
     let mut hash = Sha256::new();
     // Each text with its length before it, so that no two lists of texts are the same bytes.
     let key = addressed.key.as_bytes();
     let (seq, run) = (addressed.settled_seq.to_be_bytes(), addressed.at.timestamp_micros().to_be_bytes());
-    for text in [b"groupcast 1".as_slice(), group_type.as_bytes(), key, &seq, &run, &content] {
+    for text in [b"groupcast 1".as_slice(), group_type.as_bytes(), key, &seq, &run, content] {
         hash.update((text.len() as u64).to_be_bytes());
         hash.update(text);
     }

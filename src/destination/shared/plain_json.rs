@@ -61,7 +61,8 @@ pub(in crate::destination) fn check_traits(traits: &Traits) -> Result<(), String
     Ok(())
 }
 
-fn check_name(name: &str) -> Result<(), String> {
+/// Fails when a trait, or a member of an object, cannot have this name.
+pub(in crate::destination) fn check_name(name: &str) -> Result<(), String> {
     if name.is_empty() {
         return Err("a trait or object member has an empty name: rename or remove it".to_owned());
     }
@@ -93,6 +94,11 @@ fn check(value: &Value, depth: usize) -> Result<(), String> {
             check(member, depth + 1)
         }),
     }
+}
+
+/// A text as JSON.
+pub(in crate::destination) fn write_text(out: &mut Vec<u8>, text: &str) {
+    serde_json::to_writer(out, text).expect("writing a string to memory cannot fail");
 }
 
 /// An upper bound of the bytes of these traits as JSON, without writing them: a control character becomes `\u0000`, six

@@ -5,7 +5,7 @@ use crate::destination::shared::dedup_id;
 use crate::destination::{AddressedChange, Attempt, Element, Part, User};
 use crate::error::Result;
 use crate::io::http::Request;
-use crate::model::Change;
+use crate::model::{Change, PlainDocument};
 use chrono::SecondsFormat;
 use serde::Serialize;
 use std::sync::Arc;
@@ -44,6 +44,30 @@ impl Webhook {
     pub(super) fn encode_element(&self, addressed: &AddressedChange, part: &Part) -> Element {
         serde_json::to_vec(&EncodedChange {
             id: dedup_id::uuid(dedup_id::digest(&self.group_type, addressed, &part.change)),
+            change: &part.change,
+            ..self.envelope(addressed)
+        })
+        .expect("writing JSON values to memory cannot fail")
+        .into()
+    }
+
+    pub(super) fn encode_plain(&self, addressed: &AddressedChange, document: &PlainDocument) -> Element {
+        let envelope = EncodedChange {
+            id: dedup_id::uuid(dedup_id::of_plain(&self.group_type, addressed, document)),
+            ..self.envelope(addressed)
+        };
+        let mut json = serde_json::to_vec(&envelope).expect("writing JSON values to memory cannot fail");
+        json.pop();
+        json.extend_from_slice(br#","set":"#);
+        json.extend_from_slice(document.text.as_bytes());
+        json.push(b'}');
+        json.into()
+    }
+
+    /// What every change has beside itself.
+    fn envelope<'a>(&'a self, addressed: &'a AddressedChange) -> EncodedChange<'a> {
+        EncodedChange {
+            id: String::new(),
             group_type: &self.group_type,
             key: &addressed.key,
             at: addressed.at.to_rfc3339_opts(SecondsFormat::Millis, true),
@@ -51,10 +75,8 @@ impl Webhook {
                 User::Id(id) => EncodedUser::Id(id),
                 User::Anonymous(id) => EncodedUser::AnonymousId(id),
             }),
-            change: &part.change,
-        })
-        .expect("writing JSON values to memory cannot fail")
-        .into()
+            change: &addressed.change,
+        }
     }
 
     pub(super) fn encode_request(&self, elements: &[&Element], attempt: Attempt) -> Request {

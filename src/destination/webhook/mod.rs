@@ -32,7 +32,7 @@ mod success;
 use super::{AddressedChange, Attempt, Destination, Element, Features, Part, RequestLimits, Route, UserRule, Verdict};
 use crate::error::{Error, Kind, Result};
 use crate::io::http::{Request, Response};
-use crate::model::{OnNull, Op};
+use crate::model::{OnNull, Op, PlainDocument};
 use crate::secret::Secret;
 use headers::Header;
 use success::Success;
@@ -204,6 +204,18 @@ impl Destination for Webhook {
 
     fn element(&self, addressed: &AddressedChange, part: &Part) -> Element {
         self.encode_element(addressed, part)
+    }
+
+    fn takes_plain(&self, _: &[&str]) -> bool {
+        true
+    }
+
+    fn plain_route(&self, _: &AddressedChange, _: &PlainDocument) -> Option<Route> {
+        Some(REPEATABLE)
+    }
+
+    fn plain_element(&self, addressed: &AddressedChange, document: &PlainDocument) -> Element {
+        self.encode_plain(addressed, document)
     }
 
     fn request(&self, _: Route, elements: &[&Element], attempt: Attempt) -> Request {

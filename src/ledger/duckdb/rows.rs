@@ -104,7 +104,7 @@ pub(super) struct Line {
     /// Whether what becomes known is written into `synced` at once.
     is_new: bool,
     change: Option<String>,
-    document: Option<String>,
+    document: Option<Arc<str>>,
     /// Whether the document is exactly what the change sets, and not written once more.
     document_from_change: bool,
     fingerprint: Option<u64>,
@@ -118,11 +118,19 @@ impl Line {
         let sent = !matches!(outcome, ChangeOutcome::Unchanged | ChangeOutcome::Pending | ChangeOutcome::Adopted);
         let only_sets = !change.set.is_empty() && change.only_sets();
         let document_from_change = sent && only_sets && matches!(document, Some(After::WhatIsSet));
+        // A new group's plain values: their text is the document, and the change around it is not spelled out.
+        let set_as_text = match &document {
+            Some(After::Text(text)) if sent && change.is_empty() => Some(Arc::clone(text)),
+            _ => None,
+        };
+        let document_from_change = document_from_change || set_as_text.is_some();
         let settles = matches!(outcome, ChangeOutcome::Delivered | ChangeOutcome::Adopted);
         let is_new = is_new && settles && document.is_some();
-        let line = Line { key, is_new, change: None, document: None, document_from_change, fingerprint, outcome, reason };
+        let line =
+            Line { key, is_new, change: None, document: None, document_from_change, fingerprint, outcome, reason };
         if is_new && document_from_change {
-            let text = serde_json::to_string(&change.set).unwrap_or_default();
+            let text =
+                set_as_text.clone().unwrap_or_else(|| serde_json::to_string(&change.set).unwrap_or_default().into());
             if text.len() + SET_BYTES <= inline_max {
                 // The one text of nearly every first delivery, written once.
                 return Line { document: Some(text), document_from_change: false, ..line };
@@ -132,7 +140,10 @@ impl Line {
             _ if document_from_change || outcome == ChangeOutcome::Pending => None,
             after => after.map(|after| after.text(&change)),
         };
-        let change = sent.then(|| serde_json::to_string(change.as_ref()).unwrap_or_default());
+        let change = sent.then(|| match &set_as_text {
+            Some(text) => format!("{{\"set\":{text}}}"),
+            None => serde_json::to_string(change.as_ref()).unwrap_or_default(),
+        });
         Line { change, document, ..line }
     }
 }
@@ -160,7 +171,7 @@ pub(super) fn append(
     let mut texts = Writer::new(connection, inline_max);
     for (seq, mut line) in (first_seq..).zip(lines) {
         let change = line.change.map(|text| texts.store(2 * seq, text)).transpose()?;
-        let mut document = line.document.map(|text| texts.store(2 * seq + 1, text)).transpose()?;
+        let mut document = line.document.map(|text| texts.store(2 * seq + 1, text.as_ref().to_owned())).transpose()?;
         if line.is_new {
             groups.keys.append_value(&line.key);
             groups.fingerprints.append_option(line.fingerprint.take());

@@ -13,8 +13,8 @@ use super::{
 use crate::config::Project;
 use crate::ledger::{CandidateKind, ChangeOutcome, ChangeRecord, GroupCounts, HistoryEntry, RunRecord, SyncedGroup};
 use crate::mapping::{Expr, Field, From, Mapping};
-use crate::model::Op;
 use crate::model::document::Document;
+use crate::model::{Op, delta};
 use crate::scheduler::timetable::Timetable;
 use crate::sync::Plan;
 use crate::sync::decide::{Action, Decision};
@@ -225,6 +225,10 @@ pub fn planned(decision: &Decision) -> Option<PlannedChange> {
     };
     match &decision.action {
         Action::Unchanged { .. } => None,
+        Action::SendPlain { document } => {
+            let set = Document::from_text(&document.text).unwrap_or_default().0;
+            Some(view(delta::Change { set, ..Default::default() }, Default::default(), None))
+        }
         Action::Reject { reason, .. } => Some(view(Default::default(), Default::default(), Some(reason.clone()))),
         Action::Send { change, .. } => {
             let synced = |name: &String| Some((name.clone(), decision.before.0.get(name)?.clone()));

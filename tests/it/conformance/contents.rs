@@ -1,12 +1,15 @@
 //! Does a request say what the change says: every text, every digit, nothing twice, and the same thing in the same bytes?
 
-use std::collections::BTreeSet;
+use std::cell::Cell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use chrono::TimeDelta;
 use groupcast::destination::{AddressedChange, Attempt, Destination, Route, User, UserRule};
 use groupcast::error::Kind;
 use groupcast::model::document::number_value;
-use groupcast::model::{Change, OnNull, Op, number};
+use groupcast::model::plain::{self, Written};
+use groupcast::model::{Change, Document, OnNull, Op, PlainDocument, Traits, number};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use serde_json::{Map, Value, json};
@@ -360,6 +363,56 @@ fn any_change_arrives_whole_or_is_refused_with_advice() {
         });
         outcome.unwrap_or_else(|failure| panic!("{}: {failure}", subject.row.name));
     }
+}
+
+/// A document of plain values; none if some are not plain, or if there are none.
+fn plain_document(set: &Traits) -> Option<PlainDocument> {
+    let plain = |value: &Value| plain::write_value(&mut Vec::new(), value) == Written::Value;
+    let text = (!set.is_empty() && set.values().all(plain)).then(|| Document(set.clone()).to_text())?;
+    Some(PlainDocument { text: text.into(), traits: set.len() })
+}
+
+#[test]
+fn plain_values_of_a_new_group_travel_as_any_change_that_sets_them() {
+    let leaf = prop_oneof![
+        any::<bool>().prop_map(Value::from),
+        any::<i32>().prop_map(Value::from),
+        (-1e9..1e9_f64).prop_map(|number| number_value(&format!("{number:e}")).unwrap()),
+        "\\PC{0,20}".prop_map(Value::from),
+        Just(Value::from("é\"\\\u{7f}\u{2028}".repeat(60))),
+        Just(Value::from("%".repeat(1_000))),
+    ];
+    let mut taken = BTreeMap::new();
+    for subject in Subject::all() {
+        let destination = subject.destination();
+        let times = Cell::new(0);
+        let keys = prop_oneof![4 => "[a-z0-9_/ ]{1,12}", 1 => any::<String>(), 1 => "[é%]{150,600}"];
+        let sets = prop::collection::btree_map(trait_names(), leaf.clone(), 0..12);
+        let mut runner = TestRunner::new(Config { cases: 200, failure_persistence: None, ..Config::default() });
+        let outcome = runner.run(&(keys, sets, any::<u32>()), |(key, set, settled_seq)| {
+            let set: Traits = set.into_iter().collect();
+            let names: Vec<&str> = set.keys().map(String::as_str).collect();
+            let Some(document) = plain_document(&set).filter(|_| destination.takes_plain(&names)) else {
+                return Ok(());
+            };
+            let mut addressed = addressed(&*destination, &key, Change { set, ..Change::default() });
+            addressed.settled_seq = settled_seq.into();
+            let without = AddressedChange { change: Arc::default(), ..addressed.clone() };
+            let Some(route) = destination.plain_route(&without, &document) else { return Ok(()) };
+            times.set(times.get() + 1);
+            let parts = destination.parts(&addressed).map_err(TestCaseError::fail)?;
+            let [part] = parts.as_slice() else { return Err(TestCaseError::fail("more parts than one")) };
+            prop_assert_eq!(part.route, route);
+            let (plain, general) =
+                (destination.plain_element(&without, &document), destination.element(&addressed, part));
+            prop_assert_eq!(String::from_utf8_lossy(&plain.bytes), String::from_utf8_lossy(&general.bytes));
+            prop_assert_eq!(plain, general);
+            Ok(())
+        });
+        outcome.unwrap_or_else(|failure| panic!("{}: {failure}", subject.row.name));
+        taken.extend((times.get() > 0).then_some((subject.row.name, times.get())));
+    }
+    assert!(taken.values().all(|times| *times > 50) && taken.len() >= 5, "of 200 each: {taken:?}");
 }
 
 #[test]
