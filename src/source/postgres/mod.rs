@@ -11,6 +11,7 @@
 //! and cancels the statement at the server; the next call connects anew.
 
 mod batch;
+mod conversion;
 mod describe;
 mod dialect;
 mod error;
