@@ -17,7 +17,9 @@ use super::schedule::starts_at;
 use super::table::{NarrowLayout, table, text};
 use super::text::{long, prose, sentence, shown, shown_line};
 use super::{changes, diff, respond, run_counts, run_requests};
+use crate::config::Diagnostics;
 use crate::ledger::RunStatus;
+use crate::mapping::diagnostic::Problem;
 use crate::service::api::{ServiceError, ServiceResult};
 use crate::service::views::{ActivityState, ChangeView, QueuedRunView, RunDetail, RunProgress, RunView};
 
@@ -175,6 +177,11 @@ fn cancel(context: &PageContext, run: &RunView, at: Option<&RunProgress>) -> Mar
     }
 }
 
+/// Mistakes in a mapping, with its lines.
+fn drawn(problems: &[Problem]) -> String {
+    Diagnostics::from(problems.to_vec()).render(false).trim_end().to_owned()
+}
+
 /// What went wrong with a run that has finished, and what to do next.
 async fn result(context: &PageContext, detail: &RunDetail) -> Markup {
     let run = &detail.run;
@@ -189,7 +196,9 @@ async fn result(context: &PageContext, detail: &RunDetail) -> Markup {
             (stopped_by_guard(context, run, &detail.detail.guards, incremental))
         } @else if run.error.is_some() || run.status == RunStatus::Crashed {
             section class={ "notice " (tone) } aria-label="Error" {
-                @if let Some(error) = &run.error { p class="message" { (shown(error)) } }
+                @if !detail.detail.problems.is_empty() {
+                    pre tabindex="0" aria-label="Errors" { (shown(&drawn(&detail.detail.problems))) }
+                } @else if let Some(error) = &run.error { p class="message" { (shown(error)) } }
                 p { strong { "Next step: " }
                     @if run.status == RunStatus::StoppedByGuard { "None: a later run has taken place." }
                     @else if run.status == RunStatus::Crashed {

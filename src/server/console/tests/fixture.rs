@@ -124,6 +124,7 @@ pub(super) fn detail(trips: bool) -> Detail {
         remarks: vec!["2 rows have a `touched` in the future by the server's clock".to_owned()],
         warnings: [(HOSTILE_WORDS.to_owned(), 3)].into(),
         advice: None,
+        problems: Vec::new(),
         stopped_by: None,
     }
 }
