@@ -1,7 +1,9 @@
 //! Does the same command do and show the same, with and without a daemon? One story, told twice.
 
-use super::{edit, place, scheduled};
-use crate::support::cli::{Place, Receiver};
+use std::process::Command;
+
+use super::{edit, place, scheduled, slow, wide, wide_mapping};
+use crate::support::cli::{Place, Receiver, start};
 use crate::support::daemon::Daemon;
 
 /// A step of the story: a change of the warehouse, or a command.
@@ -202,4 +204,41 @@ fn a_mistake_that_the_source_finds_is_drawn_at_its_line_with_and_without_a_daemo
             assert!(output.contains(lines), "{lines}\n{output}");
         }
     }
+}
+
+/// The positions of a progress bar, as they were shown: `12/300 groups`.
+fn positions(text: &str, total: &str) -> Vec<u64> {
+    let before = text.split(&format!("/{total} groups")).collect::<Vec<_>>();
+    let shown = before[..before.len() - 1].iter().map(|before| {
+        let digits = before.rfind(|letter: char| !letter.is_ascii_digit()).map_or(0, |at| at + 1);
+        before[digits..].parse().unwrap_or_else(|_| panic!("no position in {text:?}"))
+    });
+    let mut shown: Vec<u64> = shown.collect();
+    shown.dedup();
+    shown
+}
+
+#[test]
+fn a_progress_bar_grows_with_and_without_a_daemon() {
+    let receiver = Receiver::start();
+    let place = wide(&receiver, 300);
+    place.mapping("accounts", &wide_mapping(""));
+    // Thirty requests, two at a time.
+    slow(&receiver, 150);
+    let shown = || {
+        // On a terminal: util-linux's `script` provides one.
+        let mut command = Command::new("script");
+        place.prepare(&mut command);
+        let run = format!("'{}' run accounts", env!("CARGO_BIN_EXE_groupcast"));
+        command.args(["-qec", &run, "/dev/null"]);
+        let output = start(command).wait().exits(0).says(&["accounts", "300 delivered"]);
+        let positions = positions(&output.stdout, "300");
+        assert!(positions.len() > 3 && positions.is_sorted(), "{positions:?}\n{:?}", output.stdout);
+        output
+    };
+    shown();
+    let daemon = Daemon::start(&place);
+    edit(&place, "UPDATE accounts SET rev = 1");
+    shown().says(&["submitted to the daemon at"]);
+    daemon.stop().exits(0);
 }
