@@ -14,7 +14,7 @@ use groupcast::secret::Secret;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use crate::support::cli::Place;
+use crate::support::cli::{Place, mapping};
 use crate::support::stand_in::{Answer, Fault, Scene, StandIn, change, faults, groups, pages};
 use crate::support::webhook::Hook;
 
@@ -280,6 +280,31 @@ fn the_program_speaks_to_a_receiver_of_ones_own() {
     place.warehouse("UPDATE accounts SET plan = NULL, sent = 10 WHERE id = 'a'; DELETE FROM accounts WHERE id = 'b'");
     place.run(&["run"]).exits(0);
     assert_eq!(groups(), json!({"a": {"sent": 10, "first": "free"}}));
+}
+
+#[test]
+fn a_receiver_that_is_down_leads_to_its_url() {
+    // An address at which nothing listens.
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let place = Place::new();
+    place.write(
+        "groupcast.toml",
+        &format!(
+            "[sources.warehouse]\ntype = \"duckdb\"\npath = \"warehouse.duckdb\"\n\n\
+             [destinations.hook]\ntype = \"webhook\"\nurl = \"http://127.0.0.1:{port}/in\"\nretry_for = \"1s\"\n"
+        ),
+    );
+    place.mapping("accounts", &mapping("name = \"name\"", "").replace("\"amplitude\"", "\"hook\""));
+    place.warehouse("CREATE TABLE accounts AS SELECT 'k' || i AS id, 'n' || i AS name FROM range(5) r(i)");
+    let unavailable = "destination `hook` (webhook) is unavailable: ";
+    let checked = place.run(&["check", "--connect"]).exits(2);
+    let checked = checked.says(&[unavailable, "refused", "help: check `url` of the destination"]);
+    let ran = place.run(&["run"]).exits(1).says(&["5 pending", "failed to connect", "refused", "help: "]);
+    for output in [checked, ran] {
+        for setting in ["base_url", "region"] {
+            assert!(!output.all().contains(setting), "a webhook has no {setting}: {}", output.all());
+        }
+    }
 }
 
 #[test]
