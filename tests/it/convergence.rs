@@ -353,7 +353,7 @@ fn cell(column: usize, value: Option<usize>) -> Cell {
 }
 
 /// A cell as a trait's value.
-fn said(column: usize, value: usize) -> Value {
+fn source_value(column: usize, value: usize) -> Value {
     match cell(column, Some(value)) {
         Cell::Text(text) => text.into(),
         Cell::Int(int) => int.into(),
@@ -373,7 +373,7 @@ fn column(expr: &Expr) -> usize {
 /// What the source says for a trait.
 fn value_of(mapped: &Trait, row: &Row) -> Option<Value> {
     let Field::Column { expr, .. } = &mapped.value else { panic!("traits are columns here") };
-    row[column(expr)].map(|value| said(column(expr), value))
+    row[column(expr)].map(|value| source_value(column(expr), value))
 }
 
 struct Shelf<'a>(&'a Source);
@@ -587,12 +587,12 @@ struct World {
     /// Group, trait and value: all that was ever true.
     ever: BTreeSet<(String, String, String)>,
     honest: bool,
-    told: Told,
+    outcome: Outcome,
 }
 
 /// What happened, so that a history in which nothing does is noticed.
 #[derive(Debug, Default)]
-struct Told {
+struct Outcome {
     deaths: u64,
     mishaps: u64,
     failures: u64,
@@ -657,11 +657,11 @@ impl World {
         for arrived in road.in_flight {
             arrived.await.unwrap();
         }
-        self.told.mishaps += road.mishaps;
-        self.told.deaths += u64::from(done.is_none());
+        self.outcome.mishaps += road.mishaps;
+        self.outcome.deaths += u64::from(done.is_none());
         let delivered =
             |done: &Result<(Report, u64)>| done.as_ref().is_ok_and(|(report, _)| report.status == RunStatus::Succeeded);
-        self.told.failures += u64::from(done.as_ref().is_some_and(|done| !delivered(done)));
+        self.outcome.failures += u64::from(done.as_ref().is_some_and(|done| !delivered(done)));
         done
     }
 
@@ -680,7 +680,7 @@ fn held(vendor: &dyn Vendor) -> Groups {
 }
 
 /// One history; the error says what went wrong.
-async fn history(seed: u64, vendor: Box<dyn Vendor>, honest: bool) -> std::result::Result<Told, String> {
+async fn history(seed: u64, vendor: Box<dyn Vendor>, honest: bool) -> std::result::Result<Outcome, String> {
     let mut random = fastrand::Rng::with_seed(seed);
     let features = vendor.destination().features();
     let mut world = World {
@@ -693,7 +693,7 @@ async fn history(seed: u64, vendor: Box<dyn Vendor>, honest: bool) -> std::resul
         source: Source::new(),
         ever: BTreeSet::new(),
         honest,
-        told: Told::default(),
+        outcome: Outcome::default(),
     };
     let mut previous = Source::new();
     for run in 0..RUNS {
@@ -749,20 +749,20 @@ async fn history(seed: u64, vendor: Box<dyn Vendor>, honest: bool) -> std::resul
     }
     match world.vendor.complaint() {
         Some(complaint) => Err(complaint),
-        None => Ok(world.told),
+        None => Ok(world.outcome),
     }
 }
 
 /// Tells a vendor its histories, which are others than another's.
 fn converges(first_seed: u64, start: impl Fn() -> Box<dyn Vendor>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let mut all = Told::default();
+    let mut all = Outcome::default();
     for seed in first_seed..first_seed + SEEDS {
         match runtime.block_on(history(seed, start(), true)) {
-            Ok(told) => {
-                all.deaths += told.deaths;
-                all.mishaps += told.mishaps;
-                all.failures += told.failures;
+            Ok(outcome) => {
+                all.deaths += outcome.deaths;
+                all.mishaps += outcome.mishaps;
+                all.failures += outcome.failures;
             }
             Err(fault) => panic!("seed {seed}: {fault}"),
         }
@@ -773,8 +773,8 @@ fn converges(first_seed: u64, start: impl Fn() -> Box<dyn Vendor>) {
 #[test]
 fn a_lost_answer_taken_for_a_lost_request_is_caught() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let told = |seed| runtime.block_on(history(seed, webhook(WebhookBody::Single, false), false));
-    let caught = (0..200).find_map(|seed| told(seed).err());
+    let outcome = |seed| runtime.block_on(history(seed, webhook(WebhookBody::Single, false), false));
+    let caught = (0..200).find_map(|seed| outcome(seed).err());
     assert!(caught.is_some_and(|fault| fault.contains(", wanted ")), "a history that cannot fail proves nothing");
 }
 

@@ -310,7 +310,7 @@ fn a_receiver_that_is_down_leads_to_its_url() {
 #[test]
 fn secrets_in_the_open_and_impossible_settings_are_told_before_anything_is_sent() {
     let place = Place::new();
-    let told = |keys: &str, words: &[&str]| {
+    let refused = |keys: &str, words: &[&str]| {
         place.write(
             "groupcast.toml",
             &format!(
@@ -327,15 +327,15 @@ fn secrets_in_the_open_and_impossible_settings_are_told_before_anything_is_sent(
         assert!(!output.all().contains("hunter2"), "{}", output.all());
     };
     let url = "url = \"https://hooks.example.com/in\"\n";
-    told("", &["has no `url`"]);
-    told(
+    refused("", &["has no `url`"]);
+    refused(
         "url = \"https://hooks.example.com/in?token=hunter2hunter2\"",
         &["contains more than a host and a path", "secret_path"],
     );
-    told(&format!("{url}auth_header = \"Authorization: Bearer hunter2\""), &["contains a plaintext secret"]);
-    told(&format!("{url}headers = {{ X-Api-Key = \"hunter2hunter2\" }}"), &["`X-Api-Key`", "auth_header"]);
-    told(&format!("{url}method = \"GET\""), &["must be"]);
-    told(&format!("{url}success = \"302\""), &["`success`"]);
+    refused(&format!("{url}auth_header = \"Authorization: Bearer hunter2\""), &["contains a plaintext secret"]);
+    refused(&format!("{url}headers = {{ X-Api-Key = \"hunter2hunter2\" }}"), &["`X-Api-Key`", "auth_header"]);
+    refused(&format!("{url}method = \"GET\""), &["must be"]);
+    refused(&format!("{url}success = \"302\""), &["`success`"]);
 }
 
 #[test]
@@ -360,8 +360,8 @@ fn the_documented_receiver_accepts_what_the_program_sends() {
     place.warehouse("CREATE TABLE accounts (id VARCHAR, plan VARCHAR); INSERT INTO accounts VALUES ('a', 'é')");
     place.run(&["run"]).exits(0).says(&["1 delivered"]);
     let request = &vendor.received()[0];
-    let said: Value = request.json();
-    assert_eq!((said["key"].as_str(), said["set"]["plan"].as_str()), (Some("a"), Some("é")));
+    let body: Value = request.json();
+    assert_eq!((body["key"].as_str(), body["set"]["plan"].as_str()), (Some("a"), Some("é")));
     let signed = [request.headers["x-groupcast-timestamp"].as_bytes(), b".", &request.body].concat();
     std::fs::write(place.path("signed"), signed).unwrap();
     let checked = std::process::Command::new("openssl")

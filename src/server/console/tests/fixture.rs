@@ -203,7 +203,7 @@ pub(super) fn sync(name: &str, state: ActivityState, schedule: Option<ScheduleVi
     }
 }
 
-pub(super) fn said(key: &str, outcome: &str) -> ChangeView {
+pub(super) fn change_view(key: &str, outcome: &str) -> ChangeView {
     let mut change = Change { set: traits(json!({"plan": "pro", "arr": 120_000})), ..Change::default() };
     change.unset.insert("churned_at".to_owned());
     let refused = outcome.contains("reject");
