@@ -16,6 +16,7 @@ mod describe;
 mod dialect;
 mod error;
 mod link;
+mod literal;
 mod options;
 mod read;
 mod settings;
