@@ -296,12 +296,10 @@ pub fn mapping(mapping: &Mapping) -> MappingView {
                 always: mapped.always,
             })
             .collect(),
-        policy: BTreeMap::from([
-            ("on_null".to_owned(), setting(policy.on_null)),
-            ("on_missing".to_owned(), setting(policy.on_missing)),
-            ("on_removed_trait".to_owned(), setting(policy.on_removed_trait)),
-            ("on_duplicate".to_owned(), setting(policy.on_duplicate)),
-        ]),
+        policy: match serde_json::to_value(policy) {
+            Ok(Value::Object(settings)) => settings.into_iter().map(|(name, value)| (name, setting(value))).collect(),
+            _ => BTreeMap::new(),
+        },
     }
 }
 
