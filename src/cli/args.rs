@@ -73,7 +73,7 @@ Examples:
   groupcast check --connect    also connect: columns, types, permissions, reachable destinations
   groupcast check --json       one object with all problems, for editors and pull requests")]
     Check {
-        /// RunOptions the sources as well.
+        /// Query the sources as well.
         #[arg(long)]
         connect: bool,
     },
@@ -184,7 +184,7 @@ Examples:
         /// How many changes of the history to show.
         #[arg(short = 'n', long, default_value_t = 50, value_name = "N")]
         number: u64,
-        /// RunOptions the destination as well: what it holds, what is related to the group, what was done to it.
+        /// Query the destination as well: what it holds, what is related to the group, what was done to it.
         #[arg(long)]
         remote: bool,
     },
