@@ -39,7 +39,7 @@ use read::ComparisonPhase;
 use report::{Counts, Detail, Report};
 use send::SendResult;
 
-pub use options::{RunOptions, RunOrigin};
+pub use options::{Flag, RunOptions, RunOrigin};
 pub use read::{Reader, Rows, Warehouse};
 pub use start::run_id;
 

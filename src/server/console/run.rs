@@ -127,10 +127,9 @@ fn queued_page(
         h1 { "Run of " bdi { (shown_line(sync)) } " " (sync_state(ActivityState::Queued).html()) }
         (joined(params))
         p { "Queued since " (time(context.now, queued.since)) ". " (starts_at(context, behind)) }
-        @if options.full || options.retry_rejected || !options.accept.is_empty() || options.group.is_some() {
+        @if options.flags().next().is_some() || !options.accept.is_empty() || options.group.is_some() {
             ul {
-                @if options.full { li { "reads the whole model" } }
-                @if options.retry_rejected { li { "retries rejected groups" } }
+                @for flag in options.flags() { li { (flag.effect) } }
                 @for guard in &options.accept { li { "accepts the guard " code { (shown_line(guard)) } } }
                 @if let Some(group) = &options.group { li { "only the group " (group_link(sync, group)) } }
             }
