@@ -115,6 +115,24 @@ pub(crate) struct Counts {
     pub(crate) repeated: AtomicU64,
     /// Those among them that said something else: a mistake of whoever sent them.
     pub(crate) misnamed: AtomicU64,
+    /// Requests whose response is held back now, by `answer_after`.
+    pub(crate) in_flight: AtomicU64,
+}
+
+/// A request in flight, until it is answered or its connection is gone.
+struct InFlight(Arc<Counts>);
+
+impl InFlight {
+    fn begin(counts: &Arc<Counts>) -> InFlight {
+        counts.in_flight.fetch_add(1, Ordering::SeqCst);
+        InFlight(Arc::clone(counts))
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 /// Group type and value → its traits.
@@ -447,12 +465,15 @@ async fn take(
     }
     // Looked at again and again, so that whoever makes answers slow can let go of those under way.
     let clock = SystemClock::start();
-    loop {
-        let answer_after = locked(&vendor.rules).answer_after;
-        let left = answer_after.saturating_sub(clock.elapsed());
-        if left.is_zero() {
-            break;
-        }
+    let mut in_flight = Some(InFlight::begin(&vendor.counts));
+    while in_flight.is_some() {
+        let left = {
+            // Let go within the lock: what is in flight after a change of the rules is held by these.
+            let rules = locked(&vendor.rules);
+            let left = rules.answer_after.saturating_sub(clock.elapsed());
+            in_flight = in_flight.filter(|_| !left.is_zero());
+            left
+        };
         clock.sleep(left.min(Duration::from_millis(20))).await;
     }
     if status == 0 {
@@ -476,7 +497,7 @@ async fn show(State(vendor): State<Vendor>, Path(group): Path<(String, String)>)
 }
 
 async fn stats(State(vendor): State<Vendor>) -> Response {
-    let Counts { requests, accepted, groups, traits, bytes, repeated, misnamed } = &*vendor.counts;
+    let Counts { requests, accepted, groups, traits, bytes, repeated, misnamed, in_flight: _ } = &*vendor.counts;
     let [requests, accepted, groups, traits, bytes, repeated, misnamed] =
         [requests, accepted, groups, traits, bytes, repeated, misnamed].map(|count| count.load(Ordering::Relaxed));
     json_response(&json!({

@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Arg, ArgAction, ArgMatches, Args, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use crate::error::{Error, Kind, Result};
-use crate::sync::RunOptions;
+use crate::sync::{Flag, RunOptions};
 
 /// Keeps the account traits of product tools equal to a warehouse.
 #[derive(Debug, Parser)]
@@ -73,7 +73,7 @@ Examples:
   groupcast check --connect    also connect: columns, types, permissions, reachable destinations
   groupcast check --json       one object with all problems, for editors and pull requests")]
     Check {
-        /// RunOptions the sources as well.
+        /// Query the sources as well.
         #[arg(long)]
         connect: bool,
     },
@@ -184,7 +184,7 @@ Examples:
         /// How many changes of the history to show.
         #[arg(short = 'n', long, default_value_t = 50, value_name = "N")]
         number: u64,
-        /// RunOptions the destination as well: what it holds, what is related to the group, what was done to it.
+        /// Query the destination as well: what it holds, what is related to the group, what was done to it.
         #[arg(long)]
         remote: bool,
     },
@@ -261,12 +261,8 @@ pub(super) struct Select {
     /// Only this group (one SYNC must be named).
     #[arg(long, value_name = "KEY", allow_negative_numbers = true)]
     pub(super) group: Option<String>,
-    /// Read the whole model, although the mapping is incremental.
-    #[arg(long)]
-    pub(super) full: bool,
-    /// Send rejected groups again, although they did not change.
-    #[arg(long)]
-    pub(super) retry_rejected: bool,
+    #[command(flatten)]
+    flags: RunFlags,
     /// Accept a guard this once; may be repeated.
     #[arg(long, value_name = "GUARD", value_parser = clap::builder::PossibleValuesParser::new(crate::sync::guard::NAMES))]
     pub(super) accept: Vec<String>,
@@ -279,13 +275,36 @@ impl Select {
             return Err(Error::new(Kind::Config, "`--group` needs exactly one sync")
                 .advise("name it: `groupcast run SYNC --group KEY`"));
         }
-        Ok(RunOptions {
-            full: self.full,
-            group: self.group.clone(),
-            limit,
-            retry_rejected: self.retry_rejected,
-            accept: self.accept.iter().cloned().collect(),
-        })
+        let accept = self.accept.iter().cloned().collect();
+        let mut options = RunOptions { group: self.group.clone(), limit, accept, ..RunOptions::default() };
+        self.flags.0.iter().for_each(|flag| flag.turn_on(&mut options));
+        Ok(options)
+    }
+}
+
+/// The options of a run that are on or off, by their definitions.
+#[derive(Debug)]
+struct RunFlags(Vec<&'static Flag>);
+
+impl Args for RunFlags {
+    fn augment_args(command: clap::Command) -> clap::Command {
+        let argument = |flag: &Flag| Arg::new(flag.name).long(flag.long).help(flag.help).action(ArgAction::SetTrue);
+        command.args(RunOptions::FLAGS.iter().map(argument))
+    }
+
+    fn augment_args_for_update(command: clap::Command) -> clap::Command {
+        RunFlags::augment_args(command)
+    }
+}
+
+impl FromArgMatches for RunFlags {
+    fn from_arg_matches(matches: &ArgMatches) -> std::result::Result<RunFlags, clap::Error> {
+        Ok(RunFlags(RunOptions::FLAGS.iter().filter(|flag| matches.get_flag(flag.name)).collect()))
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> std::result::Result<(), clap::Error> {
+        *self = RunFlags::from_arg_matches(matches)?;
+        Ok(())
     }
 }
 

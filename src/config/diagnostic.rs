@@ -3,42 +3,24 @@
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
-use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
-use serde::Serialize;
-
 use crate::format::{one_line, thousands};
 use crate::mapping::MappingFile;
-use crate::mapping::diagnostic::{Diagnostic, Severity};
+use crate::mapping::diagnostic::{Diagnostic, Excerpt, Problem, Severity};
+use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
 
 /// The most problems that are drawn. With more than that, the user corrects some of these first.
 const DRAWN_MAX: usize = 100;
 /// Longest line that is drawn. A longer one was generated, and a terminal shows only a hundred characters of it.
 const LINE_BYTES_MAX: usize = 10_000;
+/// Longest file, in lines, of which problems from elsewhere are drawn with their lines: a text of that many empty lines takes
+/// a megabyte.
+const LINES_MAX: usize = 1_000_000;
 
 /// Problems with the texts they point into. The texts of files that may hold secrets come in blanked.
 #[derive(Debug, Clone, Default)]
 pub struct Diagnostics {
     items: Vec<Diagnostic>,
     texts: BTreeMap<String, String>,
-}
-
-/// A problem in `--json` output.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Shown {
-    /// `error` or `warning`.
-    pub severity: Severity,
-    /// What is wrong.
-    pub message: String,
-    /// The file, or the environment variable.
-    pub file: String,
-    /// Line from 1; absent when the file as a whole is meant.
-    pub line: Option<usize>,
-    /// Column in characters from 1.
-    pub column: Option<usize>,
-    /// The key's dotted path.
-    pub path: String,
-    /// What to do.
-    pub help: Vec<String>,
 }
 
 impl Diagnostics {
@@ -159,34 +141,94 @@ impl Diagnostics {
     }
 
     /// All problems for `--json`.
-    pub fn shown(&self) -> Vec<Shown> {
+    pub fn shown(&self) -> Vec<Problem> {
+        let problems = self.problems().into_iter();
+        problems.map(|problem| Problem { excerpt: None, ..problem }).collect()
+    }
+
+    /// All problems with the lines they are about, for who does not have the files: [`Diagnostics::from`] reads them back.
+    pub fn problems(&self) -> Vec<Problem> {
         let mut places = Places::default();
-        self.sorted()
-            .into_iter()
-            .map(|diagnostic| {
-                let place = places.of(diagnostic, &self.texts);
-                Shown {
-                    severity: diagnostic.severity,
-                    message: diagnostic.message.clone(),
-                    file: diagnostic.file.clone(),
-                    line: place.map(|place| place.line),
-                    column: place.map(|place| place.column),
-                    path: diagnostic.path.clone(),
-                    help: diagnostic.help.clone(),
-                }
-            })
-            .collect()
+        let problem = |diagnostic| {
+            let place = places.of(diagnostic, &self.texts);
+            Problem {
+                severity: diagnostic.severity,
+                message: diagnostic.message.clone(),
+                file: diagnostic.file.clone(),
+                line: place.map(|place| place.line),
+                column: place.map(|place| place.column),
+                path: diagnostic.path.clone(),
+                help: diagnostic.help.clone(),
+                excerpt: place.and_then(|place| place.excerpt(diagnostic)),
+            }
+        };
+        self.sorted().into_iter().map(problem).collect()
     }
 }
 
+impl From<Vec<Problem>> for Diagnostics {
+    /// The texts hold the problems' lines; all others are empty.
+    fn from(problems: Vec<Problem>) -> Diagnostics {
+        // A line that is too long to be drawn came without its text, and stays too long.
+        let text = |problem: &Problem| match &problem.excerpt {
+            Some(excerpt) => excerpt.text.clone(),
+            None => " ".repeat(LINE_BYTES_MAX + 1),
+        };
+        let mut lines: BTreeMap<&str, BTreeMap<usize, String>> = BTreeMap::new();
+        for problem in &problems {
+            if let Some(line) = problem.line.filter(|line| (1..=LINES_MAX).contains(line)) {
+                lines.entry(&problem.file).or_default().entry(line).or_insert_with(|| text(problem));
+            }
+        }
+        let mut all = Diagnostics::new();
+        let mut starts: BTreeMap<(&str, usize), usize> = BTreeMap::new();
+        for (file, lines) in lines {
+            let (mut text, mut next) = (String::new(), 1);
+            for (line, excerpt) in lines {
+                text.push_str(&"\n".repeat(line - next));
+                starts.insert((file, line), text.len());
+                text.push_str(&excerpt);
+                text.push('\n');
+                next = line + 1;
+            }
+            all.texts.insert(file.to_owned(), text);
+        }
+        all.items = problems.iter().map(|problem| diagnostic(problem, &starts)).collect();
+        all
+    }
+}
+
+/// A problem at its place in a text where lines start so.
+fn diagnostic(problem: &Problem, starts: &BTreeMap<(&str, usize), usize>) -> Diagnostic {
+    let start = problem.line.and_then(|line| starts.get(&(problem.file.as_str(), line)));
+    let span = start.map_or(0..0, |start| {
+        let (from, to) = match (&problem.excerpt, problem.column) {
+            (Some(excerpt), _) => (excerpt.start.min(excerpt.text.len()), excerpt.end.min(excerpt.text.len())),
+            (None, column) => (column.unwrap_or(1).clamp(1, LINE_BYTES_MAX) - 1, 0),
+        };
+        // The line's end is beyond its text. An empty span would be about the file as a whole.
+        start + from..start + to.max(from + 1)
+    });
+    Diagnostic {
+        severity: problem.severity,
+        message: problem.message.clone(),
+        file: problem.file.clone(),
+        span,
+        path: problem.path.clone(),
+        help: problem.help.clone(),
+        missing: false,
+    }
+}
+
+/// By file and place. The end comes last: of a problem that came from elsewhere it is known on its first line only.
 fn order(a: &Diagnostic, b: &Diagnostic) -> Ordering {
-    let place = |diagnostic: &Diagnostic| (diagnostic.span.start, diagnostic.span.end);
     a.file
         .cmp(&b.file)
-        .then_with(|| place(a).cmp(&place(b)))
+        .then_with(|| a.span.start.cmp(&b.span.start))
         .then_with(|| a.severity.cmp(&b.severity))
         .then_with(|| a.message.cmp(&b.message))
         .then_with(|| a.help.cmp(&b.help))
+        .then_with(|| a.span.end.cmp(&b.span.end))
 }
 
 /// Where in its file's text a problem is.
@@ -201,6 +243,17 @@ struct Place<'a> {
     line: usize,
     /// In characters, from 1.
     column: usize,
+}
+
+impl Place<'_> {
+    /// The line with the part of a problem's span that is on it; none when the line is too long to be drawn. The start of a
+    /// section or of a long SQL text is found.
+    fn excerpt(&self, diagnostic: &Diagnostic) -> Option<Excerpt> {
+        let line = self.text[self.line_start..].split(['\n', '\r']).next().unwrap_or_default();
+        let start = (self.offset - self.line_start).min(line.len());
+        let end = whole(self.text, diagnostic.span.end).saturating_sub(self.line_start).clamp(start, line.len());
+        (line.len() <= LINE_BYTES_MAX).then(|| Excerpt { text: line.to_owned(), start, end })
+    }
 }
 
 /// Finds the places of problems that come in order, looking at each file once.
@@ -253,20 +306,14 @@ fn render(diagnostic: &Diagnostic, place: Option<Place<'_>>, colour: bool) -> St
         Severity::Note => Level::NOTE,
     };
     let title = level.primary_title(message);
-    let mut group = match place {
-        Some(place) => {
-            let line = place.text[place.line_start..].split(['\n', '\r']).next().unwrap_or_default();
-            let start = (place.offset - place.line_start).min(line.len());
-            let end = whole(place.text, diagnostic.span.end).saturating_sub(place.line_start);
-            if line.len() > LINE_BYTES_MAX {
-                title.element(Origin::path(&*file).line(place.line).char_column(place.column))
-            } else {
-                // The part of the span on its first line; the start of a section or of a long SQL text is found.
-                let annotation = AnnotationKind::Primary.span(start..end.clamp(start, line.len()));
-                title.element(Snippet::source(line).line_start(place.line).path(&*file).annotation(annotation))
-            }
+    let excerpt = place.and_then(|place| place.excerpt(diagnostic));
+    let mut group = match (place, &excerpt) {
+        (Some(place), Some(Excerpt { text, start, end })) => {
+            let annotation = AnnotationKind::Primary.span(*start..*end);
+            title.element(Snippet::source(text).line_start(place.line).path(&*file).annotation(annotation))
         }
-        None => title.element(Origin::path(&*file)),
+        (Some(place), None) => title.element(Origin::path(&*file).line(place.line).char_column(place.column)),
+        (None, _) => title.element(Origin::path(&*file)),
     };
     for help in &diagnostic.help {
         group = group.element(Level::HELP.message(on_one_line(help)));
@@ -352,6 +399,42 @@ mod tests {
 
         2 errors, 1 warning
         "#);
+    }
+
+    #[test]
+    fn problems_that_travelled_as_json_are_drawn_as_at_home() {
+        let mut all = sample();
+        let long = format!("# {}\r\nx = 1\r\n", "ü".repeat(LINE_BYTES_MAX));
+        all.add_text("mappings/long.toml", &long);
+        for (span, message) in [(2..6, "too long"), (long.len() - 7..long.len() - 4, "returns"), (2..long.len(), "all")]
+        {
+            all.push(Diagnostic::error("mappings/long.toml", &At { span, path: "x".to_owned() }, message));
+        }
+        // At the end of a line, about which nothing is left to underline.
+        let end = TEXT.find('\n').unwrap();
+        let at = At { span: end..end + 1, path: String::new() };
+        all.push(Diagnostic::note("mappings/accounts.toml", &at, "ends here"));
+        let json = serde_json::to_string(&all.problems()).unwrap();
+        let travelled = Diagnostics::from(serde_json::from_str::<Vec<Problem>>(&json).unwrap());
+        assert_eq!(travelled.render(false), all.render(false));
+        assert_eq!(travelled.problems(), all.problems());
+        assert_eq!(travelled.counts(), all.counts());
+    }
+
+    #[test]
+    fn problems_from_elsewhere_may_be_anything() {
+        let mut problem = sample().problems().pop().unwrap();
+        for (line, column, start, end) in [(0, 0, 9, 3), (usize::MAX, usize::MAX, usize::MAX, 0), (3, 1, 1, usize::MAX)]
+        {
+            (problem.line, problem.column) = (Some(line), Some(column));
+            for text in ["", "ü = 1", "two\nlines\r"] {
+                problem.excerpt = Some(Excerpt { text: text.to_owned(), start, end });
+                let drawn = Diagnostics::from(vec![problem.clone()]).render(false);
+                assert!(drawn.starts_with("warning: two lines\n"), "{drawn}");
+            }
+            problem.excerpt = None;
+            Diagnostics::from(vec![problem.clone()]).render(false);
+        }
     }
 
     #[test]

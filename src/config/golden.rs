@@ -77,7 +77,7 @@ fn load_with(folder: &Path, more: &[(&str, &str)]) -> Result<Project, Diagnostic
 }
 
 /// Every problem that is reported about a folder, with `demo` for its path.
-fn told(folder: &Path, more: &[(&str, &str)]) -> String {
+fn rendered(folder: &Path, more: &[(&str, &str)]) -> String {
     let problems = match load_with(folder, more) {
         Ok(project) => project.problems,
         Err(problems) => problems,
@@ -234,7 +234,7 @@ fn each_mistake_in_the_settings_is_told() {
         ("[destinations.amplitude]", "[destinations.amplitudo]", "did you mean `amplitudo`?"),
     ] {
         let folder = patched(&[(from, to)]);
-        let shown = told(folder.path(), &[]);
+        let shown = rendered(folder.path(), &[]);
         if !shown.contains(expected) || load_with(folder.path(), &[]).is_ok() {
             wrong.push(format!("{to}\n  expected {expected}\n  shown {shown}"));
         }
@@ -263,10 +263,10 @@ fn a_table_of_anything_is_resolved_and_its_mistakes_are_told() {
         ("preset = \"segmnt\"", "did you mean `segment`?"),
         ("event_bytes_max = 10", "`event_bytes_max` must be from 1024"),
     ] {
-        let shown = told(segment(written).path(), &[]);
+        let shown = rendered(segment(written).path(), &[]);
         assert!(shown.contains(expected), "{written}\n{shown}");
     }
-    let shown = told(segment("gzip = true").path(), &[("GROUPCAST__DESTINATIONS__AMPLITUDE__CONTEXT", "hunter2")]);
+    let shown = rendered(segment("gzip = true").path(), &[("GROUPCAST__DESTINATIONS__AMPLITUDE__CONTEXT", "hunter2")]);
     assert!(shown.contains("its value must be a table, which only groupcast.toml can contain"), "{shown}");
 }
 
@@ -285,7 +285,7 @@ fn each_mistake_in_a_variable_is_told_by_its_name_and_without_its_value() {
         ("GROUPCAST__DESTINATIONS__AMPLITUDE__REGION", "hunter2", "its value must be `us` or `eu`"),
         ("GROUPCAST__DEFAULTS__GUARDS__EMPTY", "maybe", "its value must be true or false"),
     ] {
-        let shown = told(folder().path(), &[(name, value)]);
+        let shown = rendered(folder().path(), &[(name, value)]);
         if !shown.contains(expected) || !shown.contains(&format!("environment variable {name}")) {
             wrong.push(format!("{name}\n  expected {expected}\n  shown {shown}"));
         }
@@ -303,7 +303,7 @@ fn all_problems_of_all_files_come_at_once_in_order() {
         "mappings/teams.toml",
         MAPPING.replace("key = \"id\"", "").replace("accounts.sql", "team.sql"),
     );
-    insta::assert_snapshot!(told(folder.path(), &[("GROUPCAST__STATE__MEMORY", "lots")]), @r#"
+    insta::assert_snapshot!(rendered(folder.path(), &[("GROUPCAST__STATE__MEMORY", "lots")]), @r#"
     error: unknown key `treads`
      --> demo/groupcast.toml:3:1  state.treads
       |
@@ -376,7 +376,7 @@ fn what_is_not_a_mapping_is_left_alone_and_what_is_broken_is_named() {
     std::os::unix::fs::symlink(mappings.join("nowhere"), mappings.join("dangling.toml")).unwrap();
     write(&mappings, "odd name.toml", MAPPING.replace("name = \"name\"", "y = \"y\""));
     write(&mappings, "twice.toml", MAPPING);
-    let shown = told(folder.path(), &[]);
+    let shown = rendered(folder.path(), &[]);
     for expected in [
         "a link to a file that does not exist",
         "a sync is named after its file, and this file's name cannot be a sync's",
@@ -390,7 +390,7 @@ fn what_is_not_a_mapping_is_left_alone_and_what_is_broken_is_named() {
 #[test]
 fn a_folder_without_settings_or_mappings_says_what_to_do() {
     let empty = tempfile::tempdir().unwrap();
-    insta::assert_snapshot!(told(empty.path(), &[]), @r#"
+    insta::assert_snapshot!(rendered(empty.path(), &[]), @r#"
     error: no such file
     --> demo/groupcast.toml
      = help: run `groupcast init` to write one, or name its folder with `--folder`
@@ -407,7 +407,7 @@ fn a_folder_without_settings_or_mappings_says_what_to_do() {
     assert!(project.mappings.is_empty());
     assert!(project.problems.render(false).contains("warning: there are no mappings"));
     write(folder.path(), "groupcast.toml", [0xff]);
-    assert!(told(folder.path(), &[]).contains("not UTF-8 text: line 1 has other bytes"));
+    assert!(rendered(folder.path(), &[]).contains("not UTF-8 text: line 1 has other bytes"));
 }
 
 proptest::proptest! {
@@ -428,7 +428,7 @@ proptest::proptest! {
         }
         let folder = folder();
         write(folder.path(), "groupcast.toml", format!("{}{put}{}", &text[..at], text.get(at + length..).unwrap_or("")));
-        told(folder.path(), &[]);
+        rendered(folder.path(), &[]);
     }
 }
 

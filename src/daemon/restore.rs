@@ -30,8 +30,7 @@ impl QueueRequest for RunOptions {
     }
 
     fn merge(&mut self, other: RunOptions) {
-        self.full |= other.full;
-        self.retry_rejected |= other.retry_rejected;
+        other.flags().for_each(|flag| flag.turn_on(self));
         self.accept.extend(other.accept);
     }
 }

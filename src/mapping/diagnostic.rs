@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// A place in the mapping file: line and column from 1, and the key's dotted path.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -14,7 +14,7 @@ pub struct At {
 }
 
 /// Whether a problem stops the command.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Severity {
     /// The file cannot be used.
@@ -87,6 +87,39 @@ impl Diagnostic {
             None => self,
         }
     }
+}
+
+/// A problem for readers who do not have the file: in `--json` output, in the API and in a run's record.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Problem {
+    /// `error`, `warning` or `note`.
+    pub severity: Severity,
+    /// What is wrong.
+    pub message: String,
+    /// The file, or the environment variable.
+    pub file: String,
+    /// Line from 1; absent when the file as a whole is meant.
+    pub line: Option<usize>,
+    /// Column in characters from 1.
+    pub column: Option<usize>,
+    /// The key's dotted path.
+    pub path: String,
+    /// What to do.
+    pub help: Vec<String>,
+    /// The line as it was, so that it can be drawn.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub excerpt: Option<Excerpt>,
+}
+
+/// The line that a problem is about.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Excerpt {
+    /// The line's text.
+    pub text: String,
+    /// The byte of it at which the problem begins.
+    pub start: usize,
+    /// The byte after it.
+    pub end: usize,
 }
 
 /// Where the lines of a text begin, so that the line of a place is found without reading the text again.

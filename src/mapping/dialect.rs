@@ -3,6 +3,8 @@
 
 use super::sections::model::From;
 use super::sections::traits::Expr;
+use crate::model::ColumnType;
+use crate::model::cell::As;
 
 /// How a source's SQL is written.
 pub trait Dialect: Send + Sync {
@@ -43,6 +45,28 @@ pub trait Dialect: Send + Sync {
             From::Table(parts) => self.table(parts),
             From::Query(sql) => format!("(\n{sql}\n) AS model"),
         }
+    }
+
+    /// The expression over `column` (as written in SQL) that gives what is `wanted` of a column whose type (by the source's own
+    /// name of it) cannot become that, where there is a usual one.
+    fn conversion(&self, _declared: &str, _column: &str, _wanted: As) -> Option<String> {
+        None
+    }
+
+    /// Whether no value of this type can become what is `wanted`, although the meaning of its values leaves it open.
+    fn never_becomes(&self, _declared: &str, _wanted: As) -> bool {
+        false
+    }
+
+    /// Whether some value of a column can become what is `wanted`.
+    fn can_become(&self, kind: &ColumnType, declared: &str, wanted: As) -> bool {
+        kind.can_become(wanted) && !self.never_becomes(declared, wanted)
+    }
+
+    /// Whether the server's own text of a value of this type is what people expect to see: an address, a document, a bit
+    /// string.
+    fn text_is_plain(&self, _declared: &str) -> bool {
+        true
     }
 
     /// A column's name, or an expression in parentheses.

@@ -89,7 +89,7 @@ fn sound(changes: &[(&str, &str)]) -> MappingFile {
 }
 
 /// `line:column path: message (help; help)`, one per problem.
-fn told(text: &str, found: &[Diagnostic]) -> String {
+fn rendered(text: &str, found: &[Diagnostic]) -> String {
     let line = |found: &Diagnostic| {
         let (line, column) = position(text, found.span.start);
         let warning = if found.severity == Severity::Warning { "warning " } else { "" };
@@ -325,14 +325,14 @@ fn each_mistake_is_told_at_its_place() {
     ] {
         let text = golden(&[(from, to)]);
         let (file, found) = read(&text);
-        let shown = told(&text, &found);
+        let shown = rendered(&text, &found);
         if !shown.contains(expected) || file.is_some() {
             wrong.push(format!("{to}\n  expected {expected}\n  shown {shown}"));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     let (_, found) = read("[traits]\nsource = \"warehouse\"\n");
-    assert!(told("", &found).contains("there is one in `[traits]`: move it above the first `[section]`"));
+    assert!(rendered("", &found).contains("there is one in `[traits]`: move it above the first `[section]`"));
 }
 
 #[test]
@@ -344,7 +344,7 @@ fn all_mistakes_are_told_at_once() {
         ("\"skip\"", "\"skp\""),
         ("\"2d\"", "2"),
     ]);
-    insta::assert_snapshot!(told(&text, &read(&text).1), @r#"
+    insta::assert_snapshot!(rendered(&text, &read(&text).1), @r#"
     3:1 enabeld: unknown key `enabeld` (did you mean `enabled`?)
     1:10 source: source `warehose` not found (did you mean `warehouse`?)
     16:61 traits.arr.as: `as` must be `string`, `number`, `integer`, `boolean`, `date`, `timestamp`, `json` or `list`, not `money` ()
@@ -360,7 +360,7 @@ fn broken_toml_hides_neither_other_broken_lines_nor_real_mistakes() {
         ("on_missing = \"keep\"", "on_missing = \"drop\""),
         ("empty = false", "empty = = false"),
     ]);
-    insta::assert_snapshot!(told(&text, &read(&text).1), @r#"
+    insta::assert_snapshot!(rendered(&text, &read(&text).1), @r#"
     2:15 : not valid TOML: string values must be quoted, expected literal string ()
     29:9 : not valid TOML: extra `=` ()
     24:14 policy.on_missing: `on_missing` must be `keep`, `unset` or `delete`, not `drop` ()
@@ -474,7 +474,7 @@ fn columns_are_checked_where_they_are_named() {
         ("\"updated_at\"", "\"plan\"", "column `plan` is text, which cannot be a cursor"),
     ] {
         let text = golden(&[(from, to)]);
-        let shown = told(&text, &check_columns(&sound(&[(from, to)]), &columns(), &Standard));
+        let shown = rendered(&text, &check_columns(&sound(&[(from, to)]), &columns(), &Standard));
         if !shown.contains(expected) || shown.lines().count() != 1 {
             wrong.push(format!("{to}\n  expected {expected}\n  shown {shown}"));
         }
@@ -494,13 +494,13 @@ fn expressions_are_checked_with_the_types_the_engine_gives_them() {
     let expressions = compile::projection(&file.mapping, None).columns;
     let described: Vec<Described<'_>> = expressions.iter().map(|_| column("x", &DECIMAL, "numeric")).collect();
     assert_eq!(
-        told(&text, &check_expressions(&file, &expressions, &described, &Standard)),
+        rendered(&text, &check_expressions(&file, &expressions, &described, &Standard)),
         "16:7 traits.arr: this expression is numeric: add `as = \"number\"` or `as = \"string\"` ()"
     );
     let (file, bytes) = (sound(&[]), ColumnType::Bytes);
     let described: Vec<Described<'_>> = expressions.iter().map(|_| column("x", &bytes, "bytea")).collect();
     assert!(
-        told(GOLDEN, &check_expressions(&file, &expressions, &described, &Standard))
+        rendered(GOLDEN, &check_expressions(&file, &expressions, &described, &Standard))
             .starts_with("16:61 traits.arr: this expression is bytea, which cannot become `number`")
     );
 }
@@ -520,7 +520,7 @@ fn destinations_say_what_they_cannot_do() {
     let none = Features { ops: &[Op::Set], on_null: &[OnNull::Null], objects: false, ..all };
     let changes = [("on_missing = \"keep\"", "on_missing = \"delete\"")];
     let text = golden(&changes);
-    insta::assert_snapshot!(told(&text, &check_destination(&sound(&changes), &none, Vec::new(), "somewhere")), @r#"
+    insta::assert_snapshot!(rendered(&text, &check_destination(&sound(&changes), &none, Vec::new(), "somewhere")), @r#"
     17:61 traits.renewal.on_null: somewhere does not support `on_null = "skip"` (use `null`)
     18:11 traits.address: somewhere does not accept objects as values of traits (map each member as a trait of its own)
     20:38 traits.first_plan.op: somewhere does not support `op = "set_once"` (use `set`)
@@ -530,7 +530,7 @@ fn destinations_say_what_they_cannot_do() {
     "#);
     let changes = [("on_null = \"unset\"\non_missing = \"keep\"", "on_missing = \"unset\"")];
     let text = golden(&changes);
-    let shown = told(&text, &check_destination(&sound(&changes), &none, Vec::new(), "somewhere"));
+    let shown = rendered(&text, &check_destination(&sound(&changes), &none, Vec::new(), "somewhere"));
     assert!(shown.contains("the default, which `name` relies on"), "{shown}");
     assert!(shown.contains("23:14 policy.on_missing: somewhere cannot unset traits (use `keep`)"), "{shown}");
 }
@@ -576,7 +576,7 @@ fn two_mappings_do_not_write_one_trait() {
     let mut second = sound(&[("name = \"account_name\"", "title = \"account_name\"")]);
     second.mapping.name = "Accounts".to_owned();
     second.mapping.file = "mappings/Accounts.toml".to_owned();
-    let shown_all = told(&second.text, &check_together(&[first.clone(), second.clone()]));
+    let shown_all = rendered(&second.text, &check_together(&[first.clone(), second.clone()]));
     assert!(shown_all.contains("sync `Accounts` and `accounts` differ only in capitals"), "{shown_all}");
     let expected =
         "16:7 traits.arr: trait `arr` of `company` at `amplitude` is also written by mappings/accounts.toml:16";
@@ -618,13 +618,13 @@ fn schedules_follow_known_syncs_and_never_each_other() {
     ] {
         let found = check_after(&files, &none);
         assert!(found.iter().all(|found| found.severity == Severity::Error), "{found:?}");
-        assert!(told(text, &found).contains(expected), "{}", told(text, &found));
-        assert_eq!(found.len(), 1, "{}", told(text, &found));
+        assert!(rendered(text, &found).contains(expected), "{}", rendered(text, &found));
+        assert_eq!(found.len(), 1, "{}", rendered(text, &found));
     }
     let mut off = plain;
     off.mapping.enabled = false;
     let found = check_after(&[off.clone(), named("b", "accounts")], &none);
-    assert!(told(text, &found).starts_with("warning 4:22"), "{found:?}");
+    assert!(rendered(text, &found).starts_with("warning 4:22"), "{found:?}");
     let mut both_off = named("b", "accounts");
     both_off.mapping.enabled = false;
     assert_eq!(check_after(&[off, both_off], &none), []);

@@ -2,7 +2,6 @@
 
 pub mod check;
 pub mod compile;
-pub mod conversion;
 pub mod cron;
 pub mod diagnostic;
 pub mod dialect;

@@ -1,8 +1,21 @@
 //! Why the service did not do what it was called for: the one error type of queries and commands.
 
+use serde_json::{Value, json};
+
 use super::open::Failure;
 use crate::config::Diagnostics;
 use crate::error::Error;
+use crate::mapping::diagnostic::Problem;
+use crate::sync::report::error_json;
+
+/// An error as machines read it, with the problems in files where it is about these.
+pub fn error_object(error: &Error, problems: &[Problem]) -> Value {
+    let mut object = error_json(error);
+    if !problems.is_empty() {
+        object["problems"] = json!(problems);
+    }
+    object
+}
 
 /// Why a query or command failed.
 #[derive(Debug)]
@@ -22,6 +35,20 @@ pub enum ServiceError {
 }
 
 impl ServiceError {
+    /// The problems in files, with the lines they are about.
+    pub fn problems(&self) -> Vec<Problem> {
+        match self {
+            ServiceError::Problems(problems) => problems.problems(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// As machines read it.
+    pub fn into_json(self) -> Value {
+        let problems = self.problems();
+        error_object(&self.into_error(), &problems)
+    }
+
     /// The error itself.
     pub fn into_error(self) -> Error {
         match self {

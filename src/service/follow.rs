@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use super::api::{RunMonitor, Service, ServiceError, ServiceResult};
 use super::views::RunDetail;
 use crate::delivery::Signal;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind};
 use crate::io::{Clock, SystemClock};
 use crate::ledger::RunStatus;
 use crate::sync::report::Report;
@@ -66,12 +66,15 @@ pub async fn execute<S: Service + ?Sized>(
     if let Some(found) = &detail.detail.found {
         monitor.note(Event::Compared(found));
     }
-    Ok(report(detail)?)
+    report(detail)
 }
 
 /// The report of a run from its record, or its failure.
-fn report(detail: RunDetail) -> Result<Report> {
-    let RunDetail { run, detail, .. } = detail;
+fn report(detail: RunDetail) -> ServiceResult<Report> {
+    let RunDetail { run, mut detail, .. } = detail;
+    if !detail.problems.is_empty() {
+        return Err(ServiceError::Problems(std::mem::take(&mut detail.problems).into()));
+    }
     let seconds = run.seconds().unwrap_or_default();
     let stopped = run.error.map(|error| {
         let kind = run.error_kind.as_deref().and_then(Kind::from_name).unwrap_or(Kind::Bug);
@@ -79,7 +82,7 @@ fn report(detail: RunDetail) -> Result<Report> {
     });
     let failed = matches!(run.status, RunStatus::StoppedByGuard | RunStatus::Failed) || detail.found.is_none();
     let stopped = match stopped {
-        Some(error) if failed => return Err(error),
+        Some(error) if failed => return Err(error.into()),
         stopped => stopped,
     };
     Ok(Report {

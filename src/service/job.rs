@@ -143,7 +143,8 @@ impl Job<'_> {
                 let failure = self.missing_for_now(failure, &fingerprint).await;
                 if self.origin.run.is_some() {
                     // The failure itself is what must be told.
-                    drop(sync::note_failure(&self.session(&fingerprint, None), &failure.as_error()).await);
+                    let session = self.session(&fingerprint, None);
+                    drop(sync::note_failure(&session, &failure.as_error(), failure.problems()).await);
                 }
                 return Err(failure);
             }

@@ -16,8 +16,8 @@ use chrono::{DateTime, Utc};
 use futures_util::StreamExt;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::net::UnixStream;
 use tokio::runtime::Handle;
@@ -34,6 +34,7 @@ use crate::error::{Error, Kind, Result};
 use crate::io::file_id::FileId;
 use crate::io::{Clock, SystemClock};
 use crate::ledger::BackupSummary;
+use crate::mapping::diagnostic::Problem;
 use crate::sync::RunOptions;
 use crate::sync::verify::{Drifted, Verified};
 
@@ -244,13 +245,12 @@ impl Peer {
     /// The error of a response.
     fn error(&self, response: &Response) -> ServiceError {
         let value: Value = serde_json::from_slice(&response.body).unwrap_or_default();
-        let error = error_of(&value["error"]);
-        match response.status {
-            404 => ServiceError::NotFound(error),
-            400 => ServiceError::Invalid(error),
-            409 => ServiceError::Conflict(error),
-            503 => ServiceError::Busy(error),
-            _ => ServiceError::Failed(error),
+        match (error_of(&value["error"]), response.status) {
+            (ServiceError::Failed(error), 404) => ServiceError::NotFound(error),
+            (ServiceError::Failed(error), 400) => ServiceError::Invalid(error),
+            (ServiceError::Failed(error), 409) => ServiceError::Conflict(error),
+            (ServiceError::Failed(error), 503) => ServiceError::Busy(error),
+            (error, _) => error,
         }
     }
 
@@ -275,7 +275,7 @@ impl Peer {
                     // A reader that is gone has dropped the stream and with it this error.
                     Line::Item(item) => drop(items.send(item).await),
                     Line::End(end) => return Ok(end),
-                    Line::Error(error) => return Err(error_of(&error).into()),
+                    Line::Error(error) => return Err(error_of(&error)),
                 }
                 start = end + 1;
             }
@@ -454,11 +454,16 @@ impl Service for RemoteService {
     }
 }
 
-/// The error in a response.
-fn error_of(error: &Value) -> Error {
+/// The error in a response, as [`ServiceError::into_json`] writes it.
+fn error_of(error: &Value) -> ServiceError {
+    if let Ok(problems) = Vec::<Problem>::deserialize(&error["problems"])
+        && !problems.is_empty()
+    {
+        return ServiceError::Problems(problems.into());
+    }
     let kind = error["kind"].as_str().and_then(Kind::from_name).unwrap_or(Kind::Bug);
-    Error::new(kind, error["message"].as_str().unwrap_or("the response names no reason"))
-        .maybe_advise(error["advice"].as_str().map(str::to_owned))
+    let text = Error::new(kind, error["message"].as_str().unwrap_or("the response names no reason"));
+    ServiceError::Failed(text.maybe_advise(error["advice"].as_str().map(str::to_owned)))
 }
 
 fn json_of(value: &impl Serialize) -> Value {

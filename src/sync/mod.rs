@@ -31,6 +31,7 @@ use crate::ledger::{
     RunStatus,
 };
 use crate::mapping::Mapping;
+use crate::mapping::diagnostic::Problem;
 use crate::model::After;
 
 use decide::{Decider, Decision};
@@ -39,7 +40,7 @@ use read::ComparisonPhase;
 use report::{Counts, Detail, Report};
 use send::SendResult;
 
-pub use options::{RunOptions, RunOrigin};
+pub use options::{Flag, RunOptions, RunOrigin};
 pub use read::{Reader, Rows, Warehouse};
 pub use start::run_id;
 
@@ -52,6 +53,10 @@ const PAGE_CANDIDATES: u64 = 5_000;
 const ADOPTED_AT_ONCE: usize = 250_000;
 /// Bytes of their documents, after which there are fewer.
 const ADOPTED_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Mistakes of a mapping in a run's record: a person corrects some of the first hundred before the next run. With their lines
+/// that is some hundred kilobytes.
+const PROBLEMS_MAX: usize = 1_000;
 
 /// Who started a run that a person requested with a command, in records and metrics.
 pub const BY_COMMAND_LINE: &str = "command line";
@@ -137,7 +142,7 @@ pub struct Plan {
 pub async fn run(session: &Session<'_>, reader: &mut dyn Reader) -> Result<Report> {
     if let Err(error) = session.check_target().await {
         if session.origin.run.is_some() {
-            note_failure(session, &error).await?;
+            note_failure(session, &error, Vec::new()).await?;
         }
         return Err(error);
     }
@@ -238,9 +243,10 @@ pub async fn run(session: &Session<'_>, reader: &mut dyn Reader) -> Result<Repor
     })
 }
 
-/// Records a run that failed before it could begin: its source or destination could not be used at all. Failing to
-/// record it changes nothing about the failure.
-pub async fn note_failure(session: &Session<'_>, error: &Error) -> Result<()> {
+/// Records a run that failed before it could begin: its source or destination could not be used at all, or the mapping does
+/// not fit the source, which are `problems`. Failing to record it changes nothing about the failure.
+pub async fn note_failure(session: &Session<'_>, error: &Error, mut problems: Vec<Problem>) -> Result<()> {
+    problems.truncate(PROBLEMS_MAX);
     let mut start = session.start().await?;
     // The target of the last run stays recorded; see `check_target`.
     if let Some(last) = session.ledger.history().runs(Some(&start.sync), None, 1).await?.pop() {
@@ -257,14 +263,14 @@ pub async fn note_failure(session: &Session<'_>, error: &Error) -> Result<()> {
         error: Some(error.to_string()),
         error_kind: Some(error.kind().name().to_owned()),
         guard: None,
-        detail: detail_of(error),
+        detail: detail_of(error, problems),
     };
     session.ledger.finish(&start.sync, &start.run, checkpoint).await
 }
 
 /// The detail of a run that ended with this error and nothing else.
-fn detail_of(error: &Error) -> String {
-    let detail = Detail { advice: error.advice().map(str::to_owned), ..Detail::default() };
+fn detail_of(error: &Error, problems: Vec<Problem>) -> String {
+    let detail = Detail { advice: error.advice().map(str::to_owned), problems, ..Detail::default() };
     serde_json::to_string(&detail).unwrap_or_default()
 }
 
@@ -326,7 +332,7 @@ pub async fn adopt(session: &Session<'_>, reader: &mut dyn Reader) -> Result<u64
         full: false,
         guard: None,
         error_kind: adopted.as_ref().err().map(|error| error.kind().name().to_owned()),
-        detail: adopted.as_ref().err().map(detail_of).unwrap_or_default(),
+        detail: adopted.as_ref().err().map(|error| detail_of(error, Vec::new())).unwrap_or_default(),
         error,
     };
     session.ledger.finish(&sync, &run, checkpoint).await?;

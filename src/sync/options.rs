@@ -26,7 +26,64 @@ pub struct RunOptions {
     pub limit: Option<u64>,
 }
 
+/// An option that is on or off, with its words for people: the command line, the console and the queue go through
+/// [`RunOptions::FLAGS`].
+#[derive(Debug)]
+pub struct Flag {
+    /// Its key.
+    pub name: &'static str,
+    /// The command line's option, without its dashes.
+    pub long: &'static str,
+    /// The command line's help.
+    pub help: &'static str,
+    /// The label of its box in the console.
+    pub label: &'static str,
+    /// What a run with it does, after "the run".
+    pub effect: &'static str,
+    get: fn(&RunOptions) -> bool,
+    set: fn(&mut RunOptions),
+}
+
+impl Flag {
+    /// Whether it is on.
+    pub fn is_on(&self, options: &RunOptions) -> bool {
+        (self.get)(options)
+    }
+
+    /// Turns it on.
+    pub fn turn_on(&self, options: &mut RunOptions) {
+        (self.set)(options);
+    }
+}
+
 impl RunOptions {
+    /// Its flags.
+    pub const FLAGS: &'static [Flag] = &[
+        Flag {
+            name: "full",
+            long: "full",
+            help: "Read the whole model, although the mapping is incremental",
+            label: "whole model",
+            effect: "reads the whole model",
+            get: |options| options.full,
+            set: |options| options.full = true,
+        },
+        Flag {
+            name: "retry_rejected",
+            long: "retry-rejected",
+            help: "Send rejected groups again, although they did not change",
+            label: "retry rejected",
+            effect: "retries rejected groups",
+            get: |options| options.retry_rejected,
+            set: |options| options.retry_rejected = true,
+        },
+    ];
+
+    /// The flags that are on.
+    pub fn flags(&self) -> impl Iterator<Item = &'static Flag> {
+        RunOptions::FLAGS.iter().filter(|flag| flag.is_on(self))
+    }
+
     /// Whether the run covers a part only: one group, or the first so many changes. Such a run serves no scheduled time.
     pub fn is_partial(&self) -> bool {
         self.group.is_some() || self.limit.is_some()
@@ -59,5 +116,26 @@ impl RunOrigin {
     /// A run that gets its id when it begins.
     pub fn of(started_by: &str) -> RunOrigin {
         RunOrigin { started_by: started_by.to_owned(), ..RunOrigin::default() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_flag_is_defined_once() {
+        let keys = serde_json::to_value(RunOptions::default()).unwrap();
+        let flags = keys.as_object().unwrap().iter().filter(|(_, value)| value.is_boolean());
+        let mut defined: Vec<&str> = RunOptions::FLAGS.iter().map(|flag| flag.name).collect();
+        defined.sort_unstable();
+        assert_eq!(flags.map(|(name, _)| name.as_str()).collect::<Vec<_>>(), defined);
+        for flag in RunOptions::FLAGS {
+            let mut options = RunOptions::default();
+            flag.turn_on(&mut options);
+            assert_eq!(options.flags().map(|flag| flag.name).collect::<Vec<_>>(), [flag.name]);
+            assert_eq!(serde_json::to_value(&options).unwrap()[flag.name], true);
+            assert_eq!(flag.long, flag.name.replace('_', "-"));
+        }
     }
 }

@@ -11,6 +11,7 @@ use super::timeline::Timeline;
 use crate::delivery::DeliveryCounters;
 use crate::error::Error;
 use crate::ledger::{ChangeOutcome, Comparison, RunStatus};
+use crate::mapping::diagnostic::Problem;
 
 /// Rows, or groups that left the model, by outcome.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -187,6 +188,9 @@ pub struct Detail {
     /// What to do about the error that the run ended with.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub advice: Option<String>,
+    /// The mistakes in the mapping that the source found before anything was read, each at its place.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub problems: Vec<Problem>,
 }
 
 impl Detail {

@@ -83,7 +83,7 @@ fn groups(count: usize, traits: usize) -> Vec<AddressedChange> {
 }
 
 /// The identifications of a request.
-fn said(received: &Received) -> Vec<Value> {
+fn identified(received: &Received) -> Vec<Value> {
     let fields: Vec<_> = form_urlencoded::parse(&received.body).into_owned().collect();
     serde_json::from_str(&fields[1].1).unwrap()
 }
@@ -161,7 +161,7 @@ async fn am_06_the_parts_of_a_large_group_follow_each_other() {
     tokio::join!(scene.all_delivered(&large), release);
     let requests = scene.received();
     let counts = requests.iter().map(|request| {
-        let properties = said(request)[0]["group_properties"].as_object().unwrap().clone();
+        let properties = identified(request)[0]["group_properties"].as_object().unwrap().clone();
         properties.values().map(|traits| traits.as_object().unwrap().len()).sum::<usize>()
     });
     assert_eq!(counts.collect::<Vec<_>>(), [1_024, 1_024, 453]);
@@ -175,7 +175,7 @@ async fn am_14_a_group_is_never_twice_in_a_request_and_the_last_word_wins() {
         (0..6).map(|at| change(if at % 2 == 0 { "a" } else { "b" }, json!({"set": {"n": at}}))).collect();
     scene.all_delivered(&page).await;
     for request in scene.received() {
-        let values: Vec<Value> = said(&request).iter().map(|one| one["group_value"].clone()).collect();
+        let values: Vec<Value> = identified(&request).iter().map(|one| one["group_value"].clone()).collect();
         assert!(values.len() < 2 || values[0] != values[1], "{values:?}");
     }
     let held: Vec<Value> = scene.vendor.groups().values().map(|traits| traits["n"].clone()).collect();
@@ -348,7 +348,7 @@ async fn am_09_what_accumulates_follows_what_is_set_and_is_said_once() {
     let requests = scene.received();
     let operators: Vec<Vec<String>> = requests
         .iter()
-        .map(|request| said(request)[0]["group_properties"].as_object().unwrap().keys().cloned().collect())
+        .map(|request| identified(request)[0]["group_properties"].as_object().unwrap().keys().cloned().collect())
         .collect();
     assert_eq!(operators, [vec!["$set"], vec!["$add", "$append", "$prepend"]]);
     let held = json!({"plan": "pro", "logins": 12.5, "seats": 3, "tags": ["a", "b"], "regions": ["eu"],
@@ -497,8 +497,8 @@ proptest! {
                 match outcome {
                     DeliveryOutcome::Delivered => assert_eq!((added, listed), one),
                     DeliveryOutcome::Unconfirmed { .. } | DeliveryOutcome::Rejected { partly_applied: true, .. } => {
-                        let told = (added, listed);
-                        assert!(told == one || told == none, "{told:?}");
+                        let held = (added, listed);
+                        assert!(held == one || held == none, "{held:?}");
                     }
                     DeliveryOutcome::NotSent { .. } | DeliveryOutcome::Rejected { .. } => assert_eq!((added, listed), none),
                 }

@@ -183,15 +183,15 @@ async fn am_21_the_megabyte_is_counted_before_compression() {
 async fn am_22_a_lost_answer_is_asked_for_again_and_added_once() {
     let scene = Scene::new(Rules::default()).await;
     scene.vendor.script([Fault::ApplyThenDrop, answer(500, json!({}), true), Fault::Drop]);
-    let said = json!({"set": {"plan": "pro"}, "add": {"n": 2}, "append": {"tags": ["a"]}, "prepend": {"log": ["x"]}});
-    scene.all_delivered(&[change("acme", 0, said.clone())]).await;
+    let sent = json!({"set": {"plan": "pro"}, "add": {"n": 2}, "append": {"tags": ["a"]}, "prepend": {"log": ["x"]}});
+    scene.all_delivered(&[change("acme", 0, sent.clone())]).await;
     let requests = scene.received();
     assert_eq!(scene.statuses(), [0, 500, 0, 200]);
     assert!(requests.windows(2).all(|pair| pair[0].body == pair[1].body), "byte for byte");
     assert_eq!(scene.held("acme"), json!({"plan": "pro", "n": 2, "tags": ["a"], "log": ["x"]}));
     assert_eq!(scene.count(|vendor| &vendor.counts.repeated), 2);
     // The same words after they were settled are something new.
-    scene.all_delivered(&[change("acme", 1, said)]).await;
+    scene.all_delivered(&[change("acme", 1, sent)]).await;
     assert_eq!(scene.held("acme")["n"], json!(4));
     let ids: BTreeSet<String> = scene.received().iter().map(|one| events(one)[0]["insert_id"].to_string()).collect();
     assert_eq!(ids.len(), 2);
@@ -221,13 +221,13 @@ async fn am_22_a_value_that_comes_back_is_no_repetition() {
 #[tokio::test]
 async fn am_22_an_id_is_remembered_for_seven_days() {
     let scene = Scene::new(Rules::default()).await;
-    let said = [change("acme", 0, json!({"add": {"n": 1}}))];
-    scene.all_delivered(&said).await;
+    let sent = [change("acme", 0, json!({"add": {"n": 1}}))];
+    scene.all_delivered(&sent).await;
     scene.clock.sleep(7 * DAY - Duration::from_secs(60)).await;
-    scene.all_delivered(&said).await;
+    scene.all_delivered(&sent).await;
     assert_eq!(scene.held("acme"), json!({"n": 1}), "recognised");
     scene.clock.sleep(Duration::from_secs(60)).await;
-    scene.all_delivered(&said).await;
+    scene.all_delivered(&sent).await;
     assert_eq!(scene.held("acme"), json!({"n": 2}), "forgotten: the stand-in's window ends");
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use crate::support::amplitude::Fault;
-use crate::support::cli::{Place, Receiver, mapping, settings, told};
+use crate::support::cli::{Place, Receiver, changes_sent, mapping, settings};
 
 const TRAITS: &str = "plan = \"plan\"\n\
      logins = { column = \"logins\", op = \"add\" }\n\
@@ -87,7 +87,7 @@ fn a_lost_answer_holds_the_group_until_the_operator_decides() {
     );
     place.run(&["run"]).exits(3).says(&["1 delivered"]);
     // THEN nothing was said about the group, while the other one moves on
-    let keys: BTreeSet<String> = told(&receiver.since(seen + 1)).into_iter().map(|(key, _)| key).collect();
+    let keys: BTreeSet<String> = changes_sent(&receiver.since(seen + 1)).into_iter().map(|(key, _)| key).collect();
     assert_eq!(keys, BTreeSet::from(["b".to_owned()]));
     assert_eq!(held(&receiver, "a")["logins"], json!(108));
     assert_eq!(held(&receiver, "b")["logins"], json!(8));
@@ -96,16 +96,16 @@ fn a_lost_answer_holds_the_group_until_the_operator_decides() {
     place.run(&["plan", "--retry-rejected"]).exits(0).says(&["~ a", "9"]);
     place.run(&["run", "--retry-rejected"]).exits(0);
     // THEN the value is set
-    let said = told(&receiver.since(seen));
+    let sent = changes_sent(&receiver.since(seen));
     let set = json!({"$set": {"logins": 9, "plan": "pro", "tags": ["x"]}});
-    assert_eq!(said, [("a".to_owned(), set)]);
+    assert_eq!(sent, [("a".to_owned(), set)]);
     assert_eq!(held(&receiver, "a"), json!({"plan": "pro", "logins": 9, "tags": ["x"]}));
     place.run(&["rejected"]).exits(0).says(&["no rejected groups"]);
     // AND from here on differences are added again
     place.warehouse("UPDATE accounts SET logins = 11 WHERE id = 'a'");
     let seen = receiver.requests();
     place.run(&["run"]).exits(0);
-    assert_eq!(told(&receiver.since(seen)), [("a".to_owned(), json!({"$add": {"logins": 2}}))]);
+    assert_eq!(changes_sent(&receiver.since(seen)), [("a".to_owned(), json!({"$add": {"logins": 2}}))]);
     assert_eq!(held(&receiver, "a")["logins"], json!(11));
 }
 

@@ -9,7 +9,7 @@ use serde_json::json;
 use tokio::sync::Notify;
 
 use crate::support::amplitude::Fault;
-use crate::support::cli::{KEY, Output, Place, Receiver, files, mapping, settings, start, told, until};
+use crate::support::cli::{KEY, Output, Place, Receiver, changes_sent, files, mapping, settings, start, until};
 use crate::support::postgres::{SCRAM_PASSWORD, SCRAM_USER, shared};
 
 const PASSWORD: &str = SCRAM_PASSWORD;
@@ -67,8 +67,8 @@ fn works_again(receiver: &Receiver, place: &Place) {
     let seen = receiver.requests();
     place.warehouse("UPDATE accounts SET seats = seats + 1000 WHERE id = 'k3'");
     place.run(&["run"]).exits(0).says(&["4 unchanged, 1 delivered"]);
-    let said = told(&receiver.since(seen));
-    assert_eq!(said.len(), 1, "{said:?}");
+    let sent = changes_sent(&receiver.since(seen));
+    assert_eq!(sent.len(), 1, "{sent:?}");
     ledger_without_secrets(place);
 }
 
@@ -357,7 +357,7 @@ fn a_destination_that_is_down_or_refuses_us() {
     let seen = receiver.requests();
     place.run(&["run"]).exits(0).says(&["5 delivered"]);
     assert_eq!(
-        told(&receiver.since(seen))[0].1,
+        changes_sent(&receiver.since(seen))[0].1,
         json!({"$set": {"seats": 10}}),
         "only what changed: nothing was unconfirmed"
     );

@@ -49,10 +49,10 @@ fn check(environment: &BTreeMap<String, String>) -> Output {
 #[track_caller]
 fn is_fine(environment: &BTreeMap<String, String>) {
     let output = check(environment);
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{:?}: {said}", environment.keys());
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{:?}: {stderr}", environment.keys());
     // What the next version will refuse is a warning today, and no example for anyone.
-    assert!(!said.contains("warning"), "{said}");
+    assert!(!stderr.contains("warning"), "{stderr}");
 }
 
 /// The variables of ours that a file sets: `NAME=value`, `NAME: value`, or `name: NAME` with `value:` on the next line.
@@ -83,9 +83,9 @@ fn the_config_needs_the_listed_secrets_and_nothing_else() {
         let mut fewer = all.clone();
         fewer.remove(name);
         let output = check(&fewer);
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert_eq!(output.status.code(), Some(2), "{said}");
-        assert!(said.contains(name.as_str()), "{said}");
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{stderr}");
+        assert!(stderr.contains(name.as_str()), "{stderr}");
     }
     // The workflow brings each of them along.
     let workflow = text("github/groupcast.yml");

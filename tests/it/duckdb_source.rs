@@ -427,9 +427,9 @@ async fn tables_are_found_by_one_two_or_three_names() {
         ("analytics.active", 2, false),
     ] {
         let seen = AtomicU64::new(0);
-        let told = |count| seen.store(count, Ordering::Relaxed);
+        let note = |count| seen.store(count, Ordering::Relaxed);
         let projection = reading(table(name), "account_id", &["n"]);
-        let staged = source.stage(&projection, &bench.into, &told).await.unwrap();
+        let staged = source.stage(&projection, &bench.into, &note).await.unwrap();
         assert_eq!(bench.cells(&staged).await.len(), rows, "{name}");
         assert_eq!(seen.load(Ordering::Relaxed), rows as u64, "{name}");
         assert_eq!(is_in_place(&staged), in_place, "{name}");

@@ -47,7 +47,7 @@ fn shipped(path: &str) -> PathBuf {
 }
 
 /// What a change says, by the name of its operation.
-fn said(change: &Value) -> usize {
+fn traits_sent(change: &Value) -> usize {
     let change = change.as_object().unwrap();
     // What is only sent along is no change.
     let changed = change.iter().filter(|(name, _)| *name != "repeated");
@@ -73,7 +73,7 @@ impl Contact<'_> {
         assert_eq!((count("add") + count("change") + count("remove")) as usize, keys.len(), "{summary}");
         let totals = format!("Plan: {} to add, {} to change", count("add"), count("change"));
         assert!(text.contains(&totals), "{totals} is missing in {text}");
-        let spoken: usize = lines.iter().map(|line| said(&line["change"])).sum();
+        let spoken: usize = lines.iter().map(|line| traits_sent(&line["change"])).sum();
         assert_eq!((count("traits_set") + count("traits_unset")) as usize, spoken, "{summary}");
         lines.iter().map(|line| (line["key"].as_str().unwrap().to_owned(), line["change"].clone())).collect()
     }
@@ -90,7 +90,7 @@ impl Contact<'_> {
         assert!(planned.len() <= read && read <= self.groups, "{report}");
         assert_eq!((count("rows"), count("delivered")), (read, planned.len()), "{report}");
         assert_eq!(count("unchanged"), read - planned.len(), "{report}");
-        let spoken: usize = planned.values().map(said).sum();
+        let spoken: usize = planned.values().map(traits_sent).sum();
         assert_eq!(count("traits_set") + count("traits_unset"), spoken, "{report}");
         for (key, change) in planned.iter().take(3) {
             let group = self.place.run(&["group", self.sync, key, "--json"]).exits(0).json();
@@ -113,7 +113,7 @@ impl Contact<'_> {
         assert_eq!(self.plan(), BTreeMap::new());
         (self.edit)();
         let second = self.plan();
-        assert_eq!(second.values().map(said).collect::<Vec<_>>(), [1], "one trait of one group: {second:?}");
+        assert_eq!(second.values().map(traits_sent).collect::<Vec<_>>(), [1], "one trait of one group: {second:?}");
         self.run(&second);
         assert_eq!(self.plan(), BTreeMap::new());
         if let Some(daemon) = daemon {

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::support::cli::{Place, Receiver, mapping, told};
+use crate::support::cli::{Place, Receiver, changes_sent, mapping};
 
 /// A hundred accounts, delivered.
 fn hundred(receiver: &Receiver, more: &str) -> Place {
@@ -68,7 +68,7 @@ fn keys_that_are_null_empty_or_shared() {
     ];
     trips(&receiver, &place, "keys", &figures, &[], 3);
     // What has a key of its own was sent, and nothing else.
-    assert_eq!(told(&receiver.since(seen)), [("new".to_owned(), json!({"$set": {"n": 7, "plan": "w"}}))]);
+    assert_eq!(changes_sent(&receiver.since(seen)), [("new".to_owned(), json!({"$set": {"n": 7, "plan": "w"}}))]);
     place.run(&["run"]).exits(4);
     place.warehouse("DELETE FROM accounts WHERE n = 500 OR id IS NULL OR id = ''");
     quiet(&receiver, &place, 0);
@@ -144,7 +144,7 @@ fn many_groups_that_left() {
     place.warehouse("DELETE FROM accounts WHERE n < 25");
     let seen = receiver.requests();
     trips(&receiver, &place, "removed", &["25 of 100 synced groups left the model", "25.0 %, limit 10.0 %"], &[], 0);
-    assert_eq!(told(&receiver.since(seen)).len(), 25);
+    assert_eq!(changes_sent(&receiver.since(seen)).len(), 25);
     quiet(&receiver, &place, 0);
 }
 
@@ -162,7 +162,7 @@ fn many_groups_that_change() {
         &[],
         0,
     );
-    assert_eq!(told(&receiver.since(seen)).len(), 60);
+    assert_eq!(changes_sent(&receiver.since(seen)).len(), 60);
     quiet(&receiver, &place, 0);
     // A new trait replaces nothing that is held.
     place.mapping("accounts", &mapping("n = \"n\"\nplan = \"plan\"\nby = { const = \"us\" }", ""));
@@ -191,7 +191,7 @@ fn a_trait_that_turns_null() {
         &[],
         0,
     );
-    assert_eq!(told(&receiver.since(seen)).len(), 25);
+    assert_eq!(changes_sent(&receiver.since(seen)).len(), 25);
     quiet(&receiver, &place, 0);
 }
 
@@ -250,7 +250,7 @@ fn keys_that_are_written_in_another_way() {
         &[],
         0,
     );
-    assert_eq!(told(&receiver.since(seen)).len(), 100);
+    assert_eq!(changes_sent(&receiver.since(seen)).len(), 100);
     quiet(&receiver, &place, 0);
 }
 

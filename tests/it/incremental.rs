@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::mapping_edits::said;
+use super::mapping_edits::sent_by;
 use crate::support::cli::{KEY, Place, Receiver, mapping, until};
 use crate::support::postgres::shared;
 
@@ -89,7 +89,10 @@ fn what_must_be_said_again_is_read_again() {
     receiver.vendor.change(|rules| rules.poison.clear());
     place.run(&["run"]).exits(0);
     // WHEN rejected groups are to be tried again THEN they are
-    assert_eq!(said(&receiver, &place, &["run", "--retry-rejected"], 0), [("a".to_owned(), json!({"$set": {"n": 1}}))]);
+    assert_eq!(
+        sent_by(&receiver, &place, &["run", "--retry-rejected"], 0),
+        [("a".to_owned(), json!({"$set": {"n": 1}}))]
+    );
     // WHEN the sync, or one group, is reset THEN the next run says it again, as the command promised
     for (arguments, count) in [
         (&["ledger", "reset", "accounts", "--yes"][..], 3),
@@ -97,7 +100,7 @@ fn what_must_be_said_again_is_read_again() {
         (&["ledger", "reset", "accounts", "--forget", "--yes"], 3),
     ] {
         place.run(arguments).exits(0);
-        assert_eq!(said(&receiver, &place, &["run"], 0).len(), count, "{arguments:?}");
+        assert_eq!(sent_by(&receiver, &place, &["run"], 0).len(), count, "{arguments:?}");
         assert_eq!(report(&place, &[], 0)["full"], json!(false), "{arguments:?}");
     }
 }

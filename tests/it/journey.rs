@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use crate::support::cli::{KEY, Output, Place, Receiver, identifications, mapping, told};
+use crate::support::cli::{KEY, Output, Place, Receiver, changes_sent, identifications, mapping};
 use crate::support::postgres::shared;
 
 /// The folder that `init` makes, with the receiver in place of the file.
@@ -111,7 +111,7 @@ fn from_init_to_a_changed_row() {
     assert_eq!(in_json[0]["body"], json!(format!("api_key=***&{rest}")));
     assert_eq!(in_json[0]["url"], json!(format!("{}/groupidentify", receiver.url)));
     // AND only that trait travels
-    assert_eq!(told(&sent), [("acct_0001".to_owned(), json!({"$set": {"plan": "galactic"}}))]);
+    assert_eq!(changes_sent(&sent), [("acct_0001".to_owned(), json!({"$set": {"plan": "galactic"}}))]);
     assert_eq!(receiver.group("company", "acct_0001").unwrap()["plan"], json!("galactic"));
 
     // WHEN one asks
@@ -147,7 +147,7 @@ fn a_null_unsets_and_a_missing_group_is_kept() {
         expected["$unset"] = json!({"renewal": "-"});
     }
     assert_eq!(
-        told(&receiver.since(seen)),
+        changes_sent(&receiver.since(seen)),
         [("acct_0002".to_owned(), expected), ("acct_0003".to_owned(), json!({"$set": {"renewal": "2031-05-06"}}))]
     );
     assert!(!receiver.group("company", "acct_0002").unwrap().contains_key("renewal"));
@@ -166,7 +166,7 @@ fn the_ledger_is_exported_adopted_and_reset() {
     place.run(&["run"]).exits(0).says(&["30 unchanged; nothing sent"]);
     place.warehouse("UPDATE accounts SET n = 100 WHERE id = 'k7'");
     place.run(&["run"]).exits(0);
-    assert_eq!(told(&receiver.since(0)), [("k7".to_owned(), json!({"$set": {"n": 100}}))]);
+    assert_eq!(changes_sent(&receiver.since(0)), [("k7".to_owned(), json!({"$set": {"n": 100}}))]);
     // AND the export holds every group
     let export = look(&place, &["ledger", "export", "accounts"]).exits(0).json_lines();
     assert_eq!(export.len(), 30);
@@ -180,7 +180,7 @@ fn the_ledger_is_exported_adopted_and_reset() {
     place.run(&["ledger", "reset", "accounts", "--group", "k8", "--yes"]).exits(0).says(&["1 group will be resent"]);
     look(&place, &["plan"]).exits(0).says(&["~ k8", "unconfirmed: resent in full", "1 to change"]);
     place.run(&["run"]).exits(0);
-    assert_eq!(told(&receiver.since(seen)), [("k8".to_owned(), json!({"$set": {"n": 8, "name": "x"}}))]);
+    assert_eq!(changes_sent(&receiver.since(seen)), [("k8".to_owned(), json!({"$set": {"n": 8, "name": "x"}}))]);
     // AND without an answer nothing is reset
     place.run(&["ledger", "reset", "accounts"]).exits(2).says(&["nothing was reset", "--yes"]);
     let seen = receiver.requests();

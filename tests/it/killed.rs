@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tokio::sync::Notify;
 
 use crate::support::amplitude::{Fault, Received};
-use crate::support::cli::{Place, Receiver, Running, identifications, mapping, settings, told, until};
+use crate::support::cli::{Place, Receiver, Running, changes_sent, identifications, mapping, settings, until};
 
 /// Traits of each group. A request carries 1,024, so ten groups.
 const TRAITS: usize = 100;
@@ -144,7 +144,7 @@ fn held_in_flight(receiver: &Receiver, place: &Place, free: usize) -> (Running, 
 }
 
 fn keys(requests: &[Received]) -> Vec<String> {
-    told(requests).into_iter().map(|(key, _)| key).collect()
+    changes_sent(requests).into_iter().map(|(key, _)| key).collect()
 }
 
 #[test]

@@ -274,8 +274,8 @@ async fn both_ledgers_answer_alike_over_random_histories() {
                 if !dies {
                     subject.ledger().finish("accounts", &begin.run, checkpoint(number)).await.unwrap();
                 }
-                let said = answers(subject.ledger(), "accounts").await;
-                seen.push((begun, found, comparable(&candidates), said));
+                let answered = answers(subject.ledger(), "accounts").await;
+                seen.push((begun, found, comparable(&candidates), answered));
             }
             assert_eq!(seen[0], seen[1], "seed {seed} run {number}");
             if random.u8(0..3) == 0 {

@@ -15,6 +15,7 @@ mod delivery;
 mod delivery_storm;
 mod deploy;
 mod duckdb_source;
+mod failed_full_read;
 mod field_reports;
 mod files;
 mod first_contact;

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::cli::{Place, Receiver, mapping, settings, told};
+use crate::support::cli::{Place, Receiver, changes_sent, mapping, settings};
 use crate::support::postgres::shared;
 
 const SIX: &str = "CREATE TABLE accounts AS SELECT 'k' || i AS id, 'Name ' || i AS name, i AS seats, 'p' || i % 2 AS plan FROM range(6) r(i)";
@@ -19,15 +19,15 @@ fn delivered(receiver: &Receiver, traits: &str, more: &str) -> Place {
 
 /// Runs and gives what every group was told.
 #[track_caller]
-pub(super) fn said(receiver: &Receiver, place: &Place, arguments: &[&str], code: i32) -> Vec<(String, Value)> {
+pub(super) fn sent_by(receiver: &Receiver, place: &Place, arguments: &[&str], code: i32) -> Vec<(String, Value)> {
     let seen = receiver.requests();
     place.run(arguments).exits(code);
-    told(&receiver.since(seen))
+    changes_sent(&receiver.since(seen))
 }
 
 #[track_caller]
 fn silent(receiver: &Receiver, place: &Place) {
-    assert_eq!(said(receiver, place, &["run"], 0), []);
+    assert_eq!(sent_by(receiver, place, &["run"], 0), []);
 }
 
 #[test]
@@ -36,7 +36,7 @@ fn a_new_trait_is_said_to_every_group_once() {
     let place = delivered(&receiver, "name = \"name\"", "");
     place.mapping("accounts", &mapping("name = \"name\"\ntier = \"plan\"\nby = { const = 1 }", ""));
     let expected = |i: usize| (format!("k{i}"), json!({"$set": {"by": 1, "tier": format!("p{}", i % 2)}}));
-    assert_eq!(said(&receiver, &place, &["run"], 0), (0..6).map(expected).collect::<Vec<_>>());
+    assert_eq!(sent_by(&receiver, &place, &["run"], 0), (0..6).map(expected).collect::<Vec<_>>());
     silent(&receiver, &place);
     // The order of traits, comments and what is the default anyway are no change.
     let again = mapping("by = { const = 1 }  # us\ntier = { column = \"plan\", as = \"string\" }\nname = \"name\"", "");
@@ -55,18 +55,18 @@ fn a_removed_trait_is_kept_or_unset() {
     place.warehouse("UPDATE accounts SET plan = 'other' WHERE id = 'k2'");
     silent(&receiver, &place);
     place.mapping("accounts", &mapping("name = \"name\"\nplan = \"plan\"", ""));
-    assert_eq!(said(&receiver, &place, &["run"], 0), [("k2".to_owned(), json!({"$set": {"plan": "other"}}))]);
+    assert_eq!(sent_by(&receiver, &place, &["run"], 0), [("k2".to_owned(), json!({"$set": {"plan": "other"}}))]);
     // unset: it is unset, also when it was removed while the policy was to keep
     place.mapping("accounts", &mapping("name = \"name\"", ""));
     silent(&receiver, &place);
     place.mapping("accounts", &mapping("name = \"name\"", "[policy]\non_removed_trait = \"unset\""));
     let expected = |i: usize| (format!("k{i}"), json!({"$unset": {"plan": "-"}}));
-    assert_eq!(said(&receiver, &place, &["run"], 0), (0..6).map(expected).collect::<Vec<_>>());
+    assert_eq!(sent_by(&receiver, &place, &["run"], 0), (0..6).map(expected).collect::<Vec<_>>());
     silent(&receiver, &place);
     assert!(!receiver.group("company", "k1").unwrap().contains_key("plan"));
     // and a renamed trait is both
     place.mapping("accounts", &mapping("title = \"name\"", "[policy]\non_removed_trait = \"unset\""));
-    let first = said(&receiver, &place, &["run"], 0)[0].clone();
+    let first = sent_by(&receiver, &place, &["run"], 0)[0].clone();
     assert_eq!(first, ("k0".to_owned(), json!({"$set": {"title": "Name 0"}, "$unset": {"name": "-"}})));
 }
 
@@ -142,7 +142,8 @@ async fn a_wider_column_type_of_equal_value_says_nothing() {
         place.warehouse(&widen(step).replace("since TYPE TIMESTAMPTZ", "since TYPE TIMESTAMP"));
         database.execute(&format!("SET timezone = 'UTC'; {}", widen(step))).await;
         let run = place.run(&["run"]).exits(0);
-        let changed: Vec<Value> = receiver.since(2).iter().map(|one| json!(told(std::slice::from_ref(one)))).collect();
+        let changed: Vec<Value> =
+            receiver.since(2).iter().map(|one| json!(changes_sent(std::slice::from_ref(one)))).collect();
         assert_eq!(changed, [] as [Value; 0], "step {step}\n{}", run.all());
     }
 }
@@ -153,15 +154,15 @@ fn a_null_unsets_is_sent_or_skipped() {
     let traits = "name = \"name\"\nplan = { column = \"plan\", on_null = \"skip\" }\nseats = \"seats\"";
     let place = delivered(&receiver, traits, "");
     place.warehouse("UPDATE accounts SET plan = NULL, seats = NULL WHERE id = 'k1'");
-    assert_eq!(said(&receiver, &place, &["run"], 0), [("k1".to_owned(), json!({"$unset": {"seats": "-"}}))]);
+    assert_eq!(sent_by(&receiver, &place, &["run"], 0), [("k1".to_owned(), json!({"$unset": {"seats": "-"}}))]);
     assert_eq!(receiver.group("company", "k1").unwrap()["plan"], json!("p1"));
     silent(&receiver, &place);
     // What was skipped and comes back as it was is no news; another value is.
     place.warehouse("UPDATE accounts SET plan = 'p1', seats = 1 WHERE id = 'k1'");
-    assert_eq!(said(&receiver, &place, &["run"], 0), [("k1".to_owned(), json!({"$set": {"seats": 1}}))]);
+    assert_eq!(sent_by(&receiver, &place, &["run"], 0), [("k1".to_owned(), json!({"$set": {"seats": 1}}))]);
     // A new group's nulls are not said at all.
     place.warehouse("INSERT INTO accounts VALUES ('new', 'New', NULL, NULL), ('void', NULL, NULL, NULL)");
-    assert_eq!(said(&receiver, &place, &["run"], 0), [("new".to_owned(), json!({"$set": {"name": "New"}}))]);
+    assert_eq!(sent_by(&receiver, &place, &["run"], 0), [("new".to_owned(), json!({"$set": {"name": "New"}}))]);
     silent(&receiver, &place);
     // Amplitude does not document what a null does.
     place.mapping("accounts", &mapping("name = \"name\"", "[policy]\non_null = \"null\""));
@@ -222,20 +223,20 @@ fn a_group_that_leaves_is_kept_or_unset() {
     place.warehouse(away);
     place.run(&["plan"]).exits(0).says(&["- k3", "left the model", "1 to remove"]);
     let unset = json!({"$unset": {"name": "-", "plan": "-"}});
-    assert_eq!(said(&receiver, &place, &["run"], 0), [("k3".to_owned(), unset)]);
+    assert_eq!(sent_by(&receiver, &place, &["run"], 0), [("k3".to_owned(), unset)]);
     silent(&receiver, &place);
     place.run(&["group", "accounts", "k3"]).exits(0).says(&["removed", "- plan"]);
     assert_eq!(receiver.group("company", "k3").unwrap().len(), 0);
     place.warehouse(back);
     let set = json!({"$set": {"name": "Name 3", "plan": "p1"}});
-    assert_eq!(said(&receiver, &place, &["run"], 0), [("k3".to_owned(), set)]);
+    assert_eq!(sent_by(&receiver, &place, &["run"], 0), [("k3".to_owned(), set)]);
     silent(&receiver, &place);
     // A policy that turns to unset later finds those who left before.
     place.mapping("accounts", &mapping("name = \"name\"\nplan = \"plan\"", ""));
     place.warehouse(away);
     silent(&receiver, &place);
     place.mapping("accounts", &mapping("name = \"name\"\nplan = \"plan\"", "[policy]\non_missing = \"unset\""));
-    assert_eq!(said(&receiver, &place, &["run"], 0).len(), 1);
+    assert_eq!(sent_by(&receiver, &place, &["run"], 0).len(), 1);
     silent(&receiver, &place);
 }
 
@@ -248,12 +249,12 @@ fn the_first_value_stays() {
     );
     place.mapping("accounts", &mapping("plan = \"plan\"\nfirst_plan = { column = \"plan\", op = \"set_once\" }", ""));
     let first = |key: &str| (key.to_owned(), json!({"$set": {"plan": "free"}, "$setOnce": {"first_plan": "free"}}));
-    assert_eq!(said(&receiver, &place, &["run"], 0), [first("k1"), first("k2")]);
+    assert_eq!(sent_by(&receiver, &place, &["run"], 0), [first("k1"), first("k2")]);
     place.warehouse(
         "UPDATE accounts SET plan = 'pro' WHERE id <> 'k2'; UPDATE accounts SET plan = NULL WHERE id = 'k2'",
     );
     assert_eq!(
-        said(&receiver, &place, &["run"], 0),
+        sent_by(&receiver, &place, &["run"], 0),
         [
             ("k0".to_owned(), json!({"$set": {"plan": "pro"}, "$setOnce": {"first_plan": "pro"}})),
             ("k1".to_owned(), json!({"$set": {"plan": "pro"}})),
@@ -279,16 +280,16 @@ fn a_rejected_group_is_held_until_it_changes() {
     assert_eq!(receiver.group("company", "k1").unwrap()["seats"], json!(101));
     place.run(&["rejected"]).exits(0).says(&["k2", "HTTP 400", "invalid_group_properties"]);
     // THEN it is held
-    assert_eq!(said(&receiver, &place, &["run"], 3), []);
+    assert_eq!(sent_by(&receiver, &place, &["run"], 3), []);
     // AND tried again when its document changes, its traits only partly
     place.warehouse("UPDATE accounts SET plan = 'new' WHERE id = 'k2'");
     let both = json!({"$set": {"seats": 102, "plan": "new"}});
-    assert_eq!(said(&receiver, &place, &["run"], 3), [("k2".to_owned(), both.clone())]);
-    assert_eq!(said(&receiver, &place, &["run"], 3), []);
+    assert_eq!(sent_by(&receiver, &place, &["run"], 3), [("k2".to_owned(), both.clone())]);
+    assert_eq!(sent_by(&receiver, &place, &["run"], 3), []);
     // AND when it is asked for
     receiver.vendor.change(|rules| rules.poison.clear());
-    assert_eq!(said(&receiver, &place, &["run"], 3), []);
-    assert_eq!(said(&receiver, &place, &["run", "--retry-rejected"], 0), [("k2".to_owned(), both)]);
+    assert_eq!(sent_by(&receiver, &place, &["run"], 3), []);
+    assert_eq!(sent_by(&receiver, &place, &["run", "--retry-rejected"], 0), [("k2".to_owned(), both)]);
     silent(&receiver, &place);
     place.run(&["rejected"]).exits(0).says(&["no rejected groups"]);
 
@@ -307,24 +308,24 @@ fn one_group_some_groups_and_then_the_rest() {
     let place = Place::with(&receiver);
     place.warehouse("CREATE TABLE accounts AS SELECT i AS id, i * 2 AS n FROM range(8) r(i)");
     place.mapping("accounts", &mapping("n = \"n\"", "[policy]\non_missing = \"unset\""));
-    let keys = |said: Vec<(String, Value)>| said.into_iter().map(|(key, _)| key).collect::<Vec<_>>();
+    let keys = |sent_by: Vec<(String, Value)>| sent_by.into_iter().map(|(key, _)| key).collect::<Vec<_>>();
     // one
-    assert_eq!(keys(said(&receiver, &place, &["run", "accounts", "--group", "5"], 0)), ["5"]);
-    assert_eq!(said(&receiver, &place, &["run", "accounts", "--group", "5"], 0), []);
-    assert_eq!(said(&receiver, &place, &["run", "accounts", "--group", "nobody"], 0), []);
+    assert_eq!(keys(sent_by(&receiver, &place, &["run", "accounts", "--group", "5"], 0)), ["5"]);
+    assert_eq!(sent_by(&receiver, &place, &["run", "accounts", "--group", "5"], 0), []);
+    assert_eq!(sent_by(&receiver, &place, &["run", "accounts", "--group", "nobody"], 0), []);
     place.run(&["plan", "accounts", "--group", "6"]).exits(0).says(&["1 to add"]);
     // three
     let limited = place.run(&["run", "accounts", "--limit", "3"]).exits(0);
     limited.says(&["3 delivered", "4 pending", "limit reached: 4 changes pending"]);
     assert_eq!(receiver.vendor.groups().len(), 4);
-    assert_eq!(said(&receiver, &place, &["run", "--limit", "0"], 0), []);
+    assert_eq!(sent_by(&receiver, &place, &["run", "--limit", "0"], 0), []);
     // the rest
-    assert_eq!(said(&receiver, &place, &["run"], 0).len(), 4);
+    assert_eq!(sent_by(&receiver, &place, &["run"], 0).len(), 4);
     silent(&receiver, &place);
     // One group that left is unset, no other.
     place.warehouse("DELETE FROM accounts WHERE id IN (1, 2)");
-    assert_eq!(keys(said(&receiver, &place, &["run", "accounts", "--group", "1"], 0)), ["1"]);
-    assert_eq!(keys(said(&receiver, &place, &["run"], 0)), ["2"]);
+    assert_eq!(keys(sent_by(&receiver, &place, &["run", "accounts", "--group", "1"], 0)), ["1"]);
+    assert_eq!(keys(sent_by(&receiver, &place, &["run"], 0)), ["2"]);
 }
 
 #[test]

@@ -211,12 +211,12 @@ async fn copy_and_cursor_stage_the_same_rows_in_many_batches() {
     let wanted = projection(table("big"), "id", &["t", "d", "i", "l"]);
     let (mut by_copy, mut by_cursor) =
         (database.source(json!({"read": "copy"})).await, database.source(json!({"read": "cursor"})).await);
-    let told = std::sync::Mutex::new(Vec::new());
+    let reported = std::sync::Mutex::new(Vec::new());
     let duckdb = duckdb();
-    let staged = by_copy.stage(&wanted, &duckdb, &|rows| told.lock().unwrap().push(rows)).await.unwrap();
+    let staged = by_copy.stage(&wanted, &duckdb, &|rows| reported.lock().unwrap().push(rows)).await.unwrap();
     let copied = read(&duckdb, &staged).await;
-    let told = told.into_inner().unwrap();
-    assert!(told.len() > 2 && told.is_sorted() && told.last() == Some(&50_003), "{told:?}");
+    let reported = reported.into_inner().unwrap();
+    assert!(reported.len() > 2 && reported.is_sorted() && reported.last() == Some(&50_003), "{reported:?}");
     let (also, fetched) = stage(&mut by_cursor, &wanted).await.unwrap();
     assert_eq!(copied.len(), 50_003);
     assert!(copied == fetched, "the two ways differ");

@@ -422,16 +422,16 @@ async fn whatever_fails_on_the_way_the_groups_end_as_they_should() {
             for at in 0..20 {
                 let key = format!("g{at}");
                 let held = expected.entry(key.clone()).or_default();
-                let mut said = Change::default();
+                let mut change = Change::default();
                 for name in ["a", "b", "c"] {
                     match random.up_to(3) {
                         0 if held.contains_key(name) => {
-                            said.unset.insert(name.to_owned());
+                            change.unset.insert(name.to_owned());
                             held.remove(name);
                         }
                         1 => {
                             let value = json!({"round": round, "n": random.up_to(9)});
-                            said.set.insert(name.to_owned(), value.clone());
+                            change.set.insert(name.to_owned(), value.clone());
                             held.insert(name.to_owned(), value);
                         }
                         _ => {}
@@ -440,7 +440,7 @@ async fn whatever_fails_on_the_way_the_groups_end_as_they_should() {
                 page.push(AddressedChange {
                     settled_seq: round * 100 + at + 1,
                     key,
-                    change: said.into(),
+                    change: change.into(),
                     ..AddressedChange::default()
                 });
             }
@@ -600,10 +600,10 @@ fn a_group_is_shown_as_the_destination_holds_it() {
         "update_property  plan  ops@example.com",
     ]);
     assert!(!shown.all().contains(TOKEN) && !shown.all().contains(PERSONAL));
-    let told = place.run(&["group", "accounts", "acct_01", "--remote", "--json"]).exits(0).json();
-    assert_eq!(told["remote"]["traits"], json!({"name": "Renamed", "seats": 1.5, "theirs": "x"}));
-    assert_eq!(told["remote"]["related"][0]["kind"], json!("person"));
-    assert_eq!(told["remote"]["activity"][0]["what"], json!("update_property"));
+    let shown = place.run(&["group", "accounts", "acct_01", "--remote", "--json"]).exits(0).json();
+    assert_eq!(shown["remote"]["traits"], json!({"name": "Renamed", "seats": 1.5, "theirs": "x"}));
+    assert_eq!(shown["remote"]["related"][0]["kind"], json!("person"));
+    assert_eq!(shown["remote"]["activity"][0]["what"], json!("update_property"));
     // A group that only the destination knows, one that nobody knows, and a key that may not see the activity.
     vendor.tamper("company", "stranger", |held| drop(held.insert("theirs".to_owned(), json!(1))));
     place.run(&["group", "accounts", "stranger", "--remote"]).exits(0).says(&["sent nothing about it", "theirs"]);
@@ -635,8 +635,8 @@ fn check_connect_asks_posthog_what_only_it_knows() {
     std::fs::remove_file(place.path("mappings/more.toml")).unwrap();
     let wrong = "phx_an0ther-key-that-is-wrong";
     place.set("POSTHOG_PERSONAL_API_KEY", wrong);
-    let told = place.run(&["check", "--connect"]).exits(2).says(&["HTTP 401", "`personal_api_key`"]);
-    assert!(!told.all().contains(wrong) && !told.all().contains(TOKEN));
+    let shown = place.run(&["check", "--connect"]).exits(2).says(&["HTTP 401", "`personal_api_key`"]);
+    assert!(!shown.all().contains(wrong) && !shown.all().contains(TOKEN));
 }
 
 #[test]
@@ -772,8 +772,8 @@ impl Scene {
     }
 }
 
-fn of_each(told: &[(&str, &[(&'static str, &'static str)])]) -> Rules {
-    let of_each = told.iter().map(|(key, answers)| ((*key).to_owned(), answers.iter().copied().collect())).collect();
+fn of_each(shown: &[(&str, &[(&'static str, &'static str)])]) -> Rules {
+    let of_each = shown.iter().map(|(key, answers)| ((*key).to_owned(), answers.iter().copied().collect())).collect();
     Rules { of_each, ..Rules::default() }
 }
 
@@ -917,8 +917,8 @@ async fn ph_24_errors_of_whole_requests_by_capture_v1() {
         let scene = v1(Rules::default(), CaptureProtocol::V1).await;
         scene.vendor.script([error(status, tag, None)]);
         let (outcome, outcomes) = scene.deliver(&groups(4)).await;
-        let told = outcome.unwrap_err();
-        assert!(told.advice().unwrap().contains(advice), "{status} {tag}: {told} {:?}", told.advice());
+        let shown = outcome.unwrap_err();
+        assert!(shown.advice().unwrap().contains(advice), "{status} {tag}: {shown} {:?}", shown.advice());
         assert_eq!(scene.v1_requests().len(), 1, "{status} {tag}");
         assert!(outcomes.iter().all(|outcome| matches!(outcome, DeliveryOutcome::NotSent { .. })), "{outcomes:?}");
     }
@@ -971,8 +971,9 @@ fn a_group_that_would_outgrow_posthog_is_rejected_by_name() {
         place.run(&["run"]).exits(0).says(&["2 delivered"]);
         place.warehouse("UPDATE accounts SET history = repeat('h', 500000)");
         let run = place.run(&["run"]).exits(3).says(&["1 delivered", "1 rejected"]);
-        let told = place.run(&["rejected"]).exits(0).says(&["PostHog keeps at most", "shorten `notes` (600002 bytes)"]);
-        assert!(told.stdout.contains('a'), "{}{}", run.stdout, told.stdout);
+        let shown =
+            place.run(&["rejected"]).exits(0).says(&["PostHog keeps at most", "shorten `notes` (600002 bytes)"]);
+        assert!(shown.stdout.contains('a'), "{}{}", run.stdout, shown.stdout);
         assert_eq!(vendor.dropped(), [""; 0], "{capture}: nothing was sent that is dropped behind a 200");
         // Below the limit again, it is delivered.
         place.warehouse("UPDATE accounts SET history = repeat('h', 300000) WHERE id = 'a'");

@@ -510,8 +510,8 @@ fn the_program_says_what_the_protocol_cannot_do() {
     place.mapping("accounts", &mapping("n = \"n\"", USER));
     let mut wrong = place;
     wrong.set("WRITE_KEY", "not-the-key-at-all");
-    let told = wrong.run(&["run"]).exits(1).says(&["invalid write key", "check `write_key`"]).all();
-    assert!(!told.contains("not-the-key-at-all"), "{told}");
+    let output = wrong.run(&["run"]).exits(1).says(&["invalid write key", "check `write_key`"]).all();
+    assert!(!output.contains("not-the-key-at-all"), "{output}");
     wrong.set("WRITE_KEY", KEY);
     // One group that the vendor refuses does not cost the other.
     server.rules().poison = BTreeSet::from(["b".to_owned()]);

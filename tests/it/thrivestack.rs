@@ -75,10 +75,10 @@ impl Scene {
     }
 
     async fn all_delivered(&self, changes: &[AddressedChange]) -> Told {
-        let told = self.deliver(changes).await;
-        assert!(told.outcome.is_ok(), "{:?}", told.outcome);
-        assert_eq!(told.outcomes.iter().find(|outcome| **outcome != DeliveryOutcome::Delivered), None);
-        told
+        let delivered = self.deliver(changes).await;
+        assert!(delivered.outcome.is_ok(), "{:?}", delivered.outcome);
+        assert_eq!(delivered.outcomes.iter().find(|outcome| **outcome != DeliveryOutcome::Delivered), None);
+        delivered
     }
 
     fn groups(&self) -> Groups {
@@ -148,9 +148,9 @@ async fn ts_04_a_group_without_a_known_user_stays_here_and_the_others_arrive() {
     let mut page = groups(10);
     page[3].user = None;
     page[4].user = Some(User::Anonymous("visitor".to_owned()));
-    let told = scene.deliver(&page).await;
-    told.outcome.unwrap();
-    for (at, outcome) in told.outcomes.iter().enumerate() {
+    let delivered = scene.deliver(&page).await;
+    delivered.outcome.unwrap();
+    for (at, outcome) in delivered.outcomes.iter().enumerate() {
         assert_eq!(matches!(outcome, DeliveryOutcome::Rejected { .. }), at == 3 || at == 4, "{at} {outcome:?}");
     }
     assert_eq!((scene.groups().len(), scene.received().len()), (8, 1));
@@ -160,16 +160,18 @@ async fn ts_04_a_group_without_a_known_user_stays_here_and_the_others_arrive() {
 async fn ts_11_warnings_are_told_and_success_false_is_not_delivered() {
     let scene = Scene::new(ThriveStackWire::Array);
     scene.server.rules().warnings = vec![json!("trait `n` is not reserved"), json!("late")];
-    let told = scene.all_delivered(&groups(1_500)).await;
+    let delivered = scene.all_delivered(&groups(1_500)).await;
     let expected = BTreeMap::from([("trait `n` is not reserved (and 1 more in the same response)".to_owned(), 2)]);
-    assert_eq!(told.warnings, expected, "equal warnings are counted together");
+    assert_eq!(delivered.warnings, expected, "equal warnings are counted together");
     let scene = Scene::new(ThriveStackWire::Array);
     scene.server.rules().sour = Some("g5".to_owned());
-    let told = scene.deliver(&groups(40)).await;
-    told.outcome.unwrap();
-    let DeliveryOutcome::Rejected { reason, .. } = &told.outcomes[5] else { panic!("{:?}", told.outcomes[5]) };
+    let delivered = scene.deliver(&groups(40)).await;
+    delivered.outcome.unwrap();
+    let DeliveryOutcome::Rejected { reason, .. } = &delivered.outcomes[5] else {
+        panic!("{:?}", delivered.outcomes[5])
+    };
     assert!(reason.contains("could not be processed") && reason.contains("resp-sour"), "{reason}");
-    assert_eq!(told.outcomes.iter().filter(|outcome| **outcome == DeliveryOutcome::Delivered).count(), 39);
+    assert_eq!(delivered.outcomes.iter().filter(|outcome| **outcome == DeliveryOutcome::Delivered).count(), 39);
     assert_eq!(scene.groups().len(), 39);
 }
 
@@ -177,26 +179,26 @@ async fn ts_11_warnings_are_told_and_success_false_is_not_delivered() {
 async fn ts_12_one_bad_group_is_found_a_bad_key_stops_and_repetitions_are_counted() {
     let scene = Scene::new(ThriveStackWire::Array);
     scene.server.rules().poison = Some("g17".to_owned());
-    let told = scene.deliver(&groups(100)).await;
-    told.outcome.unwrap();
+    let delivered = scene.deliver(&groups(100)).await;
+    delivered.outcome.unwrap();
     assert!(
-        matches!(&told.outcomes[17], DeliveryOutcome::Rejected { reason, .. } if reason.contains("invalid traits"))
+        matches!(&delivered.outcomes[17], DeliveryOutcome::Rejected { reason, .. } if reason.contains("invalid traits"))
     );
     assert_eq!(scene.groups().len(), 99);
 
     let scene = Scene::with(ThriveStackWire::Array, "another-key");
-    let told = scene.deliver(&groups(3)).await;
-    let error = told.outcome.unwrap_err();
+    let delivered = scene.deliver(&groups(3)).await;
+    let error = delivered.outcome.unwrap_err();
     assert!(error.to_string().contains("invalid api key"), "{error}");
     assert!(error.advice().unwrap_or_default().contains("check `api_key`"));
-    assert!(told.outcomes.iter().all(|outcome| matches!(outcome, DeliveryOutcome::NotSent { .. })));
+    assert!(delivered.outcomes.iter().all(|outcome| matches!(outcome, DeliveryOutcome::NotSent { .. })));
 
     // An answer that is lost after the work was done: the same values twice are the same values.
     let scene = Scene::new(ThriveStackWire::Array);
     let throttled = Answer { headers: vec![("retry-after", "20".to_owned())], ..answer(429, "") };
     scene.server.script([Fault::AppliedThenLost, Fault::AppliedThen(answer(500, "")), Fault::Answer(throttled)]);
-    let told = scene.all_delivered(&groups(2)).await;
-    assert_eq!((told.retries, scene.received().len()), (3, 4));
+    let delivered = scene.all_delivered(&groups(2)).await;
+    assert_eq!((delivered.retries, scene.received().len()), (3, 4));
     let bodies: Vec<Vec<u8>> = scene.received().into_iter().map(|request| request.body).collect();
     assert!(bodies.windows(2).all(|pair| pair[0] == pair[1]), "the same bytes");
     assert_eq!(scene.groups().len(), 2);
@@ -270,7 +272,7 @@ fn the_program_keeps_thrivestack_equal_to_the_warehouse() {
         )
     };
     let traits = "plan = \"plan\"\nemployees = { column = \"staff\", as = \"integer\" }";
-    for (user, traits, told) in [
+    for (user, traits, message) in [
         ("", traits, "thrivestack needs a user in every group call"),
         ("[user]\nanonymous_id = \"{key}\"", traits, "thrivestack has no anonymous users"),
         (
@@ -280,7 +282,7 @@ fn the_program_keeps_thrivestack_equal_to_the_warehouse() {
         ),
     ] {
         place.mapping("accounts", &mapping(user, traits));
-        place.run(&["check"]).exits(2).says(&[told]);
+        place.run(&["check"]).exits(2).says(&[message]);
     }
     place.mapping("accounts", &mapping("[user]\nid = \"account:{key}\"", traits));
     server.rules().warnings = vec![json!("`employees` will be renamed")];

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use groupcast::duckdb::{DuckDbConnection, Limits};
-use groupcast::mapping::{Expr, From, conversion};
+use groupcast::mapping::{Expr, From};
 use groupcast::model::cell::{self, As};
 use groupcast::source::duckdb::{DuckDb, DuckDbSettings};
 use groupcast::source::{Column, Source};
@@ -68,10 +68,10 @@ async fn cells(source: &mut dyn Source, duckdb: &DuckDbConnection, from: &From, 
             });
             continue;
         };
-        found.push(if conversion::fits(&column.kind, &column.declared, becomes) {
+        found.push(if source.dialect().can_become(&column.kind, &column.declared, becomes) {
             sent(source, duckdb, from, declared, None, case).await
         } else {
-            match conversion::sql(&column.declared, "v", becomes) {
+            match source.dialect().conversion(&column.declared, "v", becomes) {
                 None => "–".to_owned(),
                 Some(sql) => {
                     let value = sent(source, duckdb, from, declared, Some(&sql), case).await;

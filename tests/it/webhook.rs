@@ -14,7 +14,7 @@ use groupcast::secret::Secret;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use crate::support::cli::Place;
+use crate::support::cli::{Place, mapping};
 use crate::support::stand_in::{Answer, Fault, Scene, StandIn, change, faults, groups, pages};
 use crate::support::webhook::Hook;
 
@@ -283,9 +283,34 @@ fn the_program_speaks_to_a_receiver_of_ones_own() {
 }
 
 #[test]
+fn a_receiver_that_is_down_leads_to_its_url() {
+    // An address at which nothing listens.
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let place = Place::new();
+    place.write(
+        "groupcast.toml",
+        &format!(
+            "[sources.warehouse]\ntype = \"duckdb\"\npath = \"warehouse.duckdb\"\n\n\
+             [destinations.hook]\ntype = \"webhook\"\nurl = \"http://127.0.0.1:{port}/in\"\nretry_for = \"1s\"\n"
+        ),
+    );
+    place.mapping("accounts", &mapping("name = \"name\"", "").replace("\"amplitude\"", "\"hook\""));
+    place.warehouse("CREATE TABLE accounts AS SELECT 'k' || i AS id, 'n' || i AS name FROM range(5) r(i)");
+    let unavailable = "destination `hook` (webhook) is unavailable: ";
+    let checked = place.run(&["check", "--connect"]).exits(2);
+    let checked = checked.says(&[unavailable, "refused", "help: check `url` of the destination"]);
+    let ran = place.run(&["run"]).exits(1).says(&["5 pending", "failed to connect", "refused", "help: "]);
+    for output in [checked, ran] {
+        for setting in ["base_url", "region"] {
+            assert!(!output.all().contains(setting), "a webhook has no {setting}: {}", output.all());
+        }
+    }
+}
+
+#[test]
 fn secrets_in_the_open_and_impossible_settings_are_told_before_anything_is_sent() {
     let place = Place::new();
-    let told = |keys: &str, words: &[&str]| {
+    let refused = |keys: &str, words: &[&str]| {
         place.write(
             "groupcast.toml",
             &format!(
@@ -302,15 +327,15 @@ fn secrets_in_the_open_and_impossible_settings_are_told_before_anything_is_sent(
         assert!(!output.all().contains("hunter2"), "{}", output.all());
     };
     let url = "url = \"https://hooks.example.com/in\"\n";
-    told("", &["has no `url`"]);
-    told(
+    refused("", &["has no `url`"]);
+    refused(
         "url = \"https://hooks.example.com/in?token=hunter2hunter2\"",
         &["contains more than a host and a path", "secret_path"],
     );
-    told(&format!("{url}auth_header = \"Authorization: Bearer hunter2\""), &["contains a plaintext secret"]);
-    told(&format!("{url}headers = {{ X-Api-Key = \"hunter2hunter2\" }}"), &["`X-Api-Key`", "auth_header"]);
-    told(&format!("{url}method = \"GET\""), &["must be"]);
-    told(&format!("{url}success = \"302\""), &["`success`"]);
+    refused(&format!("{url}auth_header = \"Authorization: Bearer hunter2\""), &["contains a plaintext secret"]);
+    refused(&format!("{url}headers = {{ X-Api-Key = \"hunter2hunter2\" }}"), &["`X-Api-Key`", "auth_header"]);
+    refused(&format!("{url}method = \"GET\""), &["must be"]);
+    refused(&format!("{url}success = \"302\""), &["`success`"]);
 }
 
 #[test]
@@ -335,8 +360,8 @@ fn the_documented_receiver_accepts_what_the_program_sends() {
     place.warehouse("CREATE TABLE accounts (id VARCHAR, plan VARCHAR); INSERT INTO accounts VALUES ('a', 'é')");
     place.run(&["run"]).exits(0).says(&["1 delivered"]);
     let request = &vendor.received()[0];
-    let said: Value = request.json();
-    assert_eq!((said["key"].as_str(), said["set"]["plan"].as_str()), (Some("a"), Some("é")));
+    let body: Value = request.json();
+    assert_eq!((body["key"].as_str(), body["set"]["plan"].as_str()), (Some("a"), Some("é")));
     let signed = [request.headers["x-groupcast-timestamp"].as_bytes(), b".", &request.body].concat();
     std::fs::write(place.path("signed"), signed).unwrap();
     let checked = std::process::Command::new("openssl")

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::mapping::conversion;
 use crate::mapping::diagnostic::{At, Diagnostic, did_you_mean, listed, listed_all};
 use crate::mapping::dialect::Dialect;
 use crate::mapping::file::MappingFile;
@@ -227,15 +226,16 @@ fn check_type(
     dialect: &dyn Dialect,
 ) -> Option<Diagnostic> {
     let name = &file.mapping.file;
+    let fits = |wanted| dialect.can_become(column.kind, column.declared, wanted);
     match declared {
-        None if *column.kind == ColumnType::Other && !conversion::is_plain(column.declared) => {
+        None if *column.kind == ColumnType::Other && !dialect.text_is_plain(column.declared) => {
             let what = format!(
                 "{subject} is {}, which is sent as the server's own text of it (`$1,234.50`, `(a,b)`, `[1,5)`)",
                 column.declared
             );
             let found = Diagnostic::warning(name, &file.at(path), what);
             let better = [As::Number, As::Json].into_iter().find_map(|wanted| {
-                let sql = conversion::sql(column.declared, &as_sql(subject, column.name, dialect), wanted)?;
+                let sql = dialect.conversion(column.declared, &as_sql(subject, column.name, dialect), wanted)?;
                 Some(format!("`{sql}` in SQL gives {}", if wanted == As::Number { "a number" } else { "JSON" }))
             });
             Some(found.maybe_help(better).help("write `as = \"string\"` where the text is meant"))
@@ -249,16 +249,13 @@ fn check_type(
             let written = format!("write `{{ column = {:?}, as = \"number\" }}`", column.name);
             Some(found.maybe_help((!described).then_some(written)))
         }
-        Some(wanted) if conversion::fits(column.kind, column.declared, wanted) => None,
+        Some(wanted) if fits(wanted) => None,
         Some(wanted) => {
             let what = format!("{subject} is {}, which cannot become `{}`", column.declared, wanted.name());
-            let possible = As::ALL
-                .iter()
-                .filter(|other| conversion::fits(column.kind, column.declared, **other))
-                .map(|other| other.name());
+            let possible = As::ALL.iter().filter(|other| fits(**other)).map(|other| other.name());
             let at = At { path: path.to_owned(), ..file.at(&format!("{path}.as")) };
             let found = Diagnostic::error(name, &at, what).help(format!("it can become {}", listed(possible)));
-            let sql = conversion::sql(column.declared, &as_sql(subject, column.name, dialect), wanted);
+            let sql = dialect.conversion(column.declared, &as_sql(subject, column.name, dialect), wanted);
             Some(found.maybe_help(sql.map(|sql| format!("or write `sql = …` with `{sql}`"))))
         }
     }

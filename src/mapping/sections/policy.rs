@@ -15,7 +15,7 @@ pub const SETTINGS: &[Setting] = &[
 ];
 
 /// What happens in the cases that need a decision.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Policy {
     /// A null in a trait's column.

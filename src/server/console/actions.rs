@@ -15,13 +15,14 @@ const STARTED_BY: &str = "console";
 
 /// The options of a run. A group comes with the path, which can carry every character.
 pub(super) fn options(form: &Params, query: &Params) -> RunOptions {
-    RunOptions {
-        full: form.flag("full"),
+    let mut options = RunOptions {
         accept: form.all("accept").map(str::to_owned).collect(),
-        retry_rejected: form.flag("retry_rejected"),
         group: query.one("group").map(str::to_owned),
-        limit: None,
-    }
+        ..RunOptions::default()
+    };
+    let ticked = RunOptions::FLAGS.iter().filter(|flag| form.flag(flag.name));
+    ticked.for_each(|flag| flag.turn_on(&mut options));
+    options
 }
 
 /// `POST /syncs/{sync}/run`.

@@ -83,8 +83,7 @@ async fn build(context: &PageContext, sync: &str, params: &Params) -> ServiceRes
 /// The query of the same plan with `show` changes.
 fn pairs<'a>(options: &'a RunOptions, show: &'a str) -> Vec<(&'a str, &'a str)> {
     let mut pairs = vec![("show", show)];
-    pairs.extend(options.full.then_some(("full", "1")));
-    pairs.extend(options.retry_rejected.then_some(("retry_rejected", "1")));
+    pairs.extend(options.flags().map(|flag| (flag.name, "1")));
     pairs.extend(options.group.as_deref().map(|group| ("group", group)));
     pairs
 }
@@ -140,8 +139,7 @@ fn run_path(path: &str, options: &RunOptions) -> String {
 /// The plan's options, for the run's form.
 fn hidden_fields(options: &RunOptions) -> Markup {
     html! {
-        @if options.full { input type="hidden" name="full" value="1"; }
-        @if options.retry_rejected { input type="hidden" name="retry_rejected" value="1"; }
+        @for flag in options.flags() { input type="hidden" name=(flag.name) value="1"; }
     }
 }
 
@@ -158,12 +156,11 @@ fn run_form(context: &PageContext, path: &str, options: &RunOptions, passes: boo
                 a class="button" href=(again) rel="nofollow" data-slow="Reading the source…" { "Plan again" }
             } @else {
                 form method="get" action={ (path) "/plan" } {
-                    label class="box" {
-                        input type="checkbox" name="full" value="1" checked[options.full]; span { "whole model" }
-                    }
-                    label class="box" {
-                        input type="checkbox" name="retry_rejected" value="1" checked[options.retry_rejected];
-                        span { "retry rejected" }
+                    @for flag in RunOptions::FLAGS {
+                        label class="box" {
+                            input type="checkbox" name=(flag.name) value="1" checked[flag.is_on(options)];
+                            span { (flag.label) }
+                        }
                     }
                     button { "Plan again" }
                 }

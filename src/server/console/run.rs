@@ -17,7 +17,9 @@ use super::schedule::starts_at;
 use super::table::{NarrowLayout, table, text};
 use super::text::{long, prose, sentence, shown, shown_line};
 use super::{changes, diff, respond, run_counts, run_requests};
+use crate::config::Diagnostics;
 use crate::ledger::RunStatus;
+use crate::mapping::diagnostic::Problem;
 use crate::service::api::{ServiceError, ServiceResult};
 use crate::service::views::{ActivityState, ChangeView, QueuedRunView, RunDetail, RunProgress, RunView};
 
@@ -125,10 +127,9 @@ fn queued_page(
         h1 { "Run of " bdi { (shown_line(sync)) } " " (sync_state(ActivityState::Queued).html()) }
         (joined(params))
         p { "Queued since " (time(context.now, queued.since)) ". " (starts_at(context, behind)) }
-        @if options.full || options.retry_rejected || !options.accept.is_empty() || options.group.is_some() {
+        @if options.flags().next().is_some() || !options.accept.is_empty() || options.group.is_some() {
             ul {
-                @if options.full { li { "reads the whole model" } }
-                @if options.retry_rejected { li { "retries rejected groups" } }
+                @for flag in options.flags() { li { (flag.effect) } }
                 @for guard in &options.accept { li { "accepts the guard " code { (shown_line(guard)) } } }
                 @if let Some(group) = &options.group { li { "only the group " (group_link(sync, group)) } }
             }
@@ -175,6 +176,11 @@ fn cancel(context: &PageContext, run: &RunView, at: Option<&RunProgress>) -> Mar
     }
 }
 
+/// Mistakes in a mapping, with its lines.
+fn drawn(problems: &[Problem]) -> String {
+    Diagnostics::from(problems.to_vec()).render(false).trim_end().to_owned()
+}
+
 /// What went wrong with a run that has finished, and what to do next.
 async fn result(context: &PageContext, detail: &RunDetail) -> Markup {
     let run = &detail.run;
@@ -189,7 +195,9 @@ async fn result(context: &PageContext, detail: &RunDetail) -> Markup {
             (stopped_by_guard(context, run, &detail.detail.guards, incremental))
         } @else if run.error.is_some() || run.status == RunStatus::Crashed {
             section class={ "notice " (tone) } aria-label="Error" {
-                @if let Some(error) = &run.error { p class="message" { (shown(error)) } }
+                @if !detail.detail.problems.is_empty() {
+                    pre tabindex="0" aria-label="Errors" { (shown(&drawn(&detail.detail.problems))) }
+                } @else if let Some(error) = &run.error { p class="message" { (shown(error)) } }
                 p { strong { "Next step: " }
                     @if run.status == RunStatus::StoppedByGuard { "None: a later run has taken place." }
                     @else if run.status == RunStatus::Crashed {

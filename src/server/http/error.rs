@@ -1,4 +1,5 @@
 //! The error response: always `{"error": {"kind", "message", "advice"}}`, as the command line's `--json` prints errors too.
+//! With `problems` where mapping files do not fit their source.
 //! A browser that wants a page gets the same message as a page of the console (see [`super::middleware`]).
 
 use axum::Json;
@@ -7,8 +8,9 @@ use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
 use crate::error::{Error, Kind};
+use crate::mapping::diagnostic::Problem;
 use crate::service::api::ServiceError;
-use crate::sync::report::error_json;
+use crate::service::error::error_object;
 
 /// Seconds after which a busy service may be tried again: about as long as a warehouse takes to restart or a ledger to be
 /// compacted.
@@ -24,6 +26,8 @@ pub(super) struct ApiError {
     error: Error,
     /// Boxed: it is rare, and every handler's result has room for one of these.
     header: Option<Box<(HeaderName, HeaderValue)>>,
+    /// The problems in files.
+    problems: Box<[Problem]>,
 }
 
 /// The text of an error response, kept beside it for clients that want no JSON.
@@ -53,12 +57,17 @@ impl ErrorMessage {
 impl ApiError {
     /// The caller's mistake: they must change something, which is what [`Kind::Config`] means.
     pub(super) fn new(status: StatusCode, what: impl Into<String>, advice: impl Into<String>) -> ApiError {
-        ApiError { status, error: Error::new(Kind::Config, what).advise(advice), header: None }
+        ApiError {
+            status,
+            error: Error::new(Kind::Config, what).advise(advice),
+            header: None,
+            problems: Box::default(),
+        }
     }
 
     /// A failure of ours, of the source or of the destination.
     pub(super) fn failed(status: StatusCode, error: Error) -> ApiError {
-        ApiError { status, error, header: None }
+        ApiError { status, error, header: None, problems: Box::default() }
     }
 
     /// 400.
@@ -83,7 +92,8 @@ impl From<ServiceError> for ApiError {
             ServiceError::Failed(error) => failed_status(error.kind()),
             ServiceError::Problems(_) => StatusCode::CONFLICT,
         };
-        let error = ApiError::failed(status, error.into_error());
+        let problems = error.problems().into();
+        let error = ApiError { problems, ..ApiError::failed(status, error.into_error()) };
         match status {
             StatusCode::SERVICE_UNAVAILABLE => error.with(header::RETRY_AFTER, RETRY_AFTER_SECONDS),
             _ => error,
@@ -106,7 +116,8 @@ impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let (status, advice) = (self.status, self.error.advice().map(str::to_owned));
         let message = ErrorMessage { status, message: self.error.to_string(), advice };
-        let mut response = (self.status, Json(json!({"error": error_json(&self.error)}))).into_response();
+        let mut response =
+            (self.status, Json(json!({"error": error_object(&self.error, &self.problems)}))).into_response();
         if let Some((name, value)) = self.header.map(|header| *header) {
             response.headers_mut().insert(name, value);
         }

@@ -22,7 +22,6 @@ use crate::io::file_id::FileId;
 use crate::ledger::BackupSummary;
 use crate::service::api::{EnqueuedRun, ResultStream, Service};
 use crate::service::wire::{BACKUP, BackupRequest, HELLO, Hello, Line, ResetRequest};
-use crate::sync::report::error_json;
 use crate::sync::{BY_COMMAND_LINE, RunOptions};
 
 /// Items that are written in one piece.
@@ -166,7 +165,7 @@ async fn next_lines<Item: Serialize, End: Serialize>(
     if found.is_empty() {
         let last: Line<Item, End> = match end.await {
             Ok(end) => Line::End(end),
-            Err(refused) => Line::Error(error_json(&refused.into_error())),
+            Err(refused) => Line::Error(refused.into_json()),
         };
         return Some((Ok(lines([last])), None));
     }

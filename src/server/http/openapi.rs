@@ -12,6 +12,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
 use crate::error::Kind;
+use crate::mapping::diagnostic::Problem;
 
 /// The entry of a path and method in the document.
 pub(super) struct Operation {
@@ -127,6 +128,8 @@ struct ErrorObject {
     message: String,
     /// What to do next.
     advice: Option<String>,
+    /// The mistakes in mapping files, each at its place; absent where it is about something else.
+    problems: Option<Vec<Problem>>,
 }
 
 /// The body of every error.

@@ -16,7 +16,7 @@ use crate::error::{Error, Kind, Result, Within};
 use crate::ledger::{self, Ledger, Retention};
 use crate::mapping::check::{self, Described};
 use crate::mapping::compile::{self, Projection};
-use crate::mapping::diagnostic::{Diagnostic, Severity, did_you_mean, listed_all};
+use crate::mapping::diagnostic::{Diagnostic, Problem, Severity, did_you_mean, listed_all};
 use crate::mapping::{At, Expr, MappingFile, Model};
 use crate::source::{Column, Inspection, OpenContext, Source, SourceType, registry};
 
@@ -48,6 +48,14 @@ impl Failure {
             .advise(format!("{help}`groupcast check --connect` shows every problem at its place"))
             .at(format!("{}{line}", first.file));
         if self.is_missing() { error.missing() } else { error }
+    }
+
+    /// The problems in files, for who does not have these.
+    pub fn problems(&self) -> Vec<Problem> {
+        match self {
+            Failure::Error(_) => Vec::new(),
+            Failure::Problems(problems) => problems.problems(),
+        }
     }
 
     /// Whether all that is wrong is that something was not found at the source.

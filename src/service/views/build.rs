@@ -146,8 +146,8 @@ pub fn sent_in(traits: &mut BTreeMap<String, SyncedTrait>, older: &[HistoryView]
         let sends = |entry: &&HistoryView| {
             entry.outcome == ChangeOutcome::Delivered.name() && entry.change.names().any(|spoken| spoken == name)
         };
-        if let Some(said) = older.iter().find(sends) {
-            (synced.sent_at, synced.run) = (Some(said.at), Some(said.run.clone()));
+        if let Some(sent) = older.iter().find(sends) {
+            (synced.sent_at, synced.run) = (Some(sent.at), Some(sent.run.clone()));
         }
     }
 }
@@ -169,8 +169,8 @@ pub fn group(
         let sends = |entry: &&HistoryEntry| {
             entry.outcome == ChangeOutcome::Delivered.name() && entry.change.names().any(|spoken| *spoken == name)
         };
-        let said = history.iter().find(sends);
-        let synced = SyncedTrait { value, sent_at: said.map(|said| said.at), run: said.map(|said| said.run.clone()) };
+        let sent = history.iter().find(sends);
+        let synced = SyncedTrait { value, sent_at: sent.map(|sent| sent.at), run: sent.map(|sent| sent.run.clone()) };
         (name, synced)
     });
     let traits = traits.collect();
@@ -300,12 +300,10 @@ pub fn mapping(mapping: &Mapping) -> MappingView {
                 always: mapped.always,
             })
             .collect(),
-        policy: BTreeMap::from([
-            ("on_null".to_owned(), setting(policy.on_null)),
-            ("on_missing".to_owned(), setting(policy.on_missing)),
-            ("on_removed_trait".to_owned(), setting(policy.on_removed_trait)),
-            ("on_duplicate".to_owned(), setting(policy.on_duplicate)),
-        ]),
+        policy: match serde_json::to_value(policy) {
+            Ok(Value::Object(settings)) => settings.into_iter().map(|(name, value)| (name, setting(value))).collect(),
+            _ => BTreeMap::new(),
+        },
     }
 }
 

@@ -99,9 +99,9 @@ mod tests {
     fn counts_name_what_happened() {
         let quiet = Counts { rows: 10_000, unchanged: 10_000, ..Counts::default() };
         assert_eq!(counts(&quiet), "10,000 rows, 10,000 unchanged");
-        let said = OutcomeCounts { delivered: 1, rejected: 2, pending: 3, unconfirmed: 4 };
+        let changes = OutcomeCounts { delivered: 1, rejected: 2, pending: 3, unconfirmed: 4 };
         let removed = OutcomeCounts { delivered: 10, rejected: 20, pending: 30, unconfirmed: 40 };
-        let busy = Counts { rows: 10, changes: said, removed, ..Counts::default() };
+        let busy = Counts { rows: 10, changes, removed, ..Counts::default() };
         assert_eq!(
             counts(&busy),
             "10 rows, 0 unchanged, 1 delivered, 10 removed, 22 rejected, 33 pending, 44 unconfirmed"

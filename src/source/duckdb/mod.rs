@@ -16,6 +16,7 @@
 //! may well be open twice, since both only read it. Only to close it, later, the turn must be had again (`Turn`).
 
 mod attached;
+mod conversion;
 mod dialect;
 mod lexer;
 mod order;

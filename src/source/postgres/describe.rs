@@ -225,10 +225,10 @@ impl Postgres {
     async fn diagnose(&mut self, projection: &Projection, refused: Refused) -> Result<Error> {
         let target = self.target.clone();
         let fragments = fragments(projection);
-        let told =
+        let failure =
             |what: &str, refused: &Refused| target.query_error(what, &refused.error, &refused.statement, &fragments);
         if refused.error.as_db_error().is_none() {
-            return Ok(told("failed to read the model", &refused));
+            return Ok(failure("failed to read the model", &refused));
         }
         let from = projection.relation(DIALECT);
         let known: Vec<String> = match self.names(&format!("SELECT * FROM {from}")).await? {
@@ -237,14 +237,16 @@ impl Postgres {
                 Some(columns) => {
                     columns.into_iter().filter(|column| column.denied.is_none()).map(|column| column.name).collect()
                 }
-                None => return Ok(told("failed to read the model", &closed)),
+                None => return Ok(failure("failed to read the model", &closed)),
             },
-            Err(refused) => return Ok(told("failed to read the model", &refused)),
+            Err(refused) => return Ok(failure("failed to read the model", &refused)),
         };
         for condition in conditions(projection) {
             let sql = format!("SELECT 1 FROM {from} WHERE ({condition}\n)");
             if let Err(refused) = self.probe(&sql, 1).await? {
-                return Ok(told("failed to filter the model", &refused).maybe_advise(self.readable(&refused, &known)));
+                return Ok(
+                    failure("failed to filter the model", &refused).maybe_advise(self.readable(&refused, &known))
+                );
             }
         }
         let (key, cursor) = (Expr::Column(projection.key.clone()), projection.cursor.clone().map(Expr::Column));
@@ -260,12 +262,12 @@ impl Postgres {
                 Expr::Column(name) if is_denied(&refused.error) => {
                     target.denied(name, &from, matches!(projection.from, From::Table(_)))
                 }
-                Expr::Column(name) => told(&format!("failed to read column `{name}`"), &refused),
-                Expr::Sql(sql) => told(&format!("failed to read `{}`", shortened(sql)), &refused)
+                Expr::Column(name) => failure(&format!("failed to read column `{name}`"), &refused),
+                Expr::Sql(sql) => failure(&format!("failed to read `{}`", shortened(sql)), &refused)
                     .maybe_advise(self.readable(&refused, &known)),
             });
         }
-        Ok(told("failed to read the model", &refused))
+        Ok(failure("failed to read the model", &refused))
     }
 
     /// What to do about a part that reads a column without the right to.

@@ -1,6 +1,9 @@
 //! PostgreSQL's dialect, as all servers of its protocol understand it.
 
+use super::conversion;
 use crate::mapping::dialect::{self, Dialect};
+use crate::model::cell::As;
+use crate::source::conversion::fill;
 
 /// The one instance.
 pub(super) const DIALECT: &PostgresDialect = &PostgresDialect;
@@ -11,5 +14,13 @@ impl Dialect for PostgresDialect {
     /// No backslash is between quotes: it would escape where `standard_conforming_strings` is off, and at Redshift.
     fn literal(&self, text: &str) -> String {
         dialect::literal_without(text, &['\\', '\0'])
+    }
+
+    fn conversion(&self, declared: &str, column: &str, wanted: As) -> Option<String> {
+        conversion::template(declared, wanted).map(|template| fill(template, column))
+    }
+
+    fn text_is_plain(&self, declared: &str) -> bool {
+        conversion::text_is_plain(declared)
     }
 }

@@ -97,7 +97,7 @@ async fn connect(config: &Config, address: &Address, tls: &MakeRustlsConnect, ta
                 Ok(Ok(connected)) => return Ok(connected),
                 // What a server itself said tells more than that another one was not there.
                 Ok(Err(error))
-                    if refused.as_ref().is_none_or(|said: &tokio_postgres::Error| said.as_db_error().is_none()) =>
+                    if refused.as_ref().is_none_or(|error: &tokio_postgres::Error| error.as_db_error().is_none()) =>
                 {
                     refused = Some(error);
                 }

@@ -11,10 +11,12 @@
 //! and cancels the statement at the server; the next call connects anew.
 
 mod batch;
+mod conversion;
 mod describe;
 mod dialect;
 mod error;
 mod link;
+mod literal;
 mod options;
 mod read;
 mod settings;

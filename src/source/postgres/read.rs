@@ -10,6 +10,7 @@ use tokio_postgres::types::{FromSql, Type};
 use super::batch::{self, CopyDecoder};
 use super::dialect::DIALECT;
 use super::error::{Fragment, fragments};
+use super::literal::literal;
 use super::value::{self, Wire};
 use crate::duckdb::DuckDbConnection;
 use crate::error::{Error, Kind, Result};
@@ -157,7 +158,7 @@ pub(super) async fn maximum(
         _ => "the server's clock in UTC (a time without a zone is UTC)",
     };
     let ahead = (rows > 0).then_some(Ahead { rows, clock });
-    Ok((largest.map(|largest| value::literal(&of, largest)), ahead))
+    Ok((largest.map(|largest| literal(&of, largest)), ahead))
 }
 
 /// What the server sends next, unless it is nothing for so long. What has come already costs no timer.

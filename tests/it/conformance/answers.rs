@@ -236,11 +236,11 @@ fn secrets_stay_where_they_belong() {
             let mut echoes: Vec<Vec<u8>> = vec![request.body.clone(), whole(request).into_bytes()];
             echoes.extend(BODIES.iter().map(|body| format!("{} {body}", secrets.join(" ")).into_bytes()));
             for secret in &secrets {
-                let said = [
+                let sent = [
                     json!({"error": secret, "code": 400}),
                     json!({"success": false, "message": secret, "warnings": [secret]}),
                 ];
-                echoes.extend(said.map(|said| said.to_string().into_bytes()));
+                echoes.extend(sent.map(|sent| sent.to_string().into_bytes()));
             }
             for route in subject.routes().into_keys() {
                 for status in [200, 201, 207, 302, 400, 401, 403, 404, 413, 422, 429, 500] {

@@ -432,8 +432,8 @@ fn the_same_part_gives_the_same_bytes_and_every_attempt_carries_them() {
                     assert_eq!((request.method, &request.url), (sent.request.method, &sent.request.url));
                     let bytes = &sent.element.bytes;
                     // Within its braces: a message that travels alone may tell of the attempt beside it.
-                    let told = bytes.get(1..bytes.len().saturating_sub(1)).unwrap_or_default();
-                    let whole = told.is_empty() || request.body.windows(told.len()).any(|window| window == told);
+                    let inner = bytes.get(1..bytes.len().saturating_sub(1)).unwrap_or_default();
+                    let whole = inner.is_empty() || request.body.windows(inner.len()).any(|window| window == inner);
                     assert!(whole, "{}: an attempt carries other bytes than the element's", subject.row.name);
                 }
             }

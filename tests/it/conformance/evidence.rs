@@ -282,8 +282,8 @@ fn what_responses_prove_is_as_reviewed() {
                     assert!((200..300).contains(status) || gone, "{who}");
                     let own_rule = name.starts_with("webhook");
                     let no = ["<html", "<!doctype", "Error:", "\"error\":\"", "\"ok\":false", "\"events_ingested\":0"];
-                    let said = !no.iter().any(|word| body.contains(word)) && *body != "{\"succ";
-                    assert!(said || own_rule && !body.starts_with('<'), "{who}");
+                    let accepting = !no.iter().any(|word| body.contains(word)) && *body != "{\"succ";
+                    assert!(accepting || own_rule && !body.starts_with('<'), "{who}");
                 }
                 if let Verdict::Stop { advice, .. } = &verdict
                     && (200..400).contains(status)

@@ -1,15 +1,15 @@
 //! Does the same command do and show the same, with and without a daemon? One story, told twice.
 
-use super::{edit, place, scheduled};
-use crate::support::cli::{Place, Receiver};
+use std::process::Command;
+
+use super::{edit, place, scheduled, slow, wide, wide_mapping};
+use crate::support::cli::{Place, Receiver, start};
 use crate::support::daemon::Daemon;
 
 /// A step of the story: a change of the warehouse, or a command.
 enum Step {
     Edit(&'static str),
     Run(&'static [&'static str]),
-    /// A command that meets a mistake at a line of a mapping: without a daemon the line is shown, with one it is named.
-    Mistake(&'static [&'static str], &'static str),
 }
 
 const STORY: &[Step] = &[
@@ -34,8 +34,10 @@ const STORY: &[Step] = &[
     Step::Edit("INSERT INTO accounts SELECT * FROM kept"),
     // A source that fails, in the middle of others.
     Step::Edit("ALTER TABLE accounts RENAME TO elsewhere"),
-    Step::Mistake(&["plan"], "table `accounts` not found"),
-    Step::Mistake(&["run"], "table `accounts` not found"),
+    Step::Run(&["plan"]),
+    Step::Run(&["run"]),
+    Step::Run(&["run", "--json"]),
+    Step::Run(&["ledger", "adopt", "accounts"]),
     Step::Edit("ALTER TABLE elsewhere RENAME TO accounts"),
     // The ledger itself.
     Step::Run(&["ledger", "export", "accounts"]),
@@ -63,7 +65,7 @@ pub(super) fn normalized(text: &str) -> String {
         .filter(|line| !line.contains(": submitted to the daemon at ") && !line.ends_with(": queued behind other runs"))
         .map(|line| {
             let words = line.split_inclusive([' ', '"', ',', '(', ')', '{', '}', ':']);
-            let mut said = String::new();
+            let mut shown = String::new();
             let mut seconds = false;
             for word in words {
                 let bare = word.trim_end_matches([' ', '"', ',', '(', ')', '{', '}', ':']);
@@ -74,20 +76,20 @@ pub(super) fn normalized(text: &str) -> String {
                 let is_time = bare.len() >= 13 && bare.starts_with("20") && bare.contains('-');
                 let is_rest = bare.contains("+00") || bare.ends_with('Z');
                 if is_id || is_time || is_rest || (is_number && (seconds || bare.contains('.'))) {
-                    said.push('…');
-                    said.push_str(end);
+                    shown.push('…');
+                    shown.push_str(end);
                 } else {
-                    said.push_str(word);
+                    shown.push_str(word);
                 }
                 seconds = (seconds && bare.is_empty()) || bare.ends_with("seconds");
             }
             // Minutes of a time that was cut.
-            while let Some(at) = said.find("…:") {
-                let rest = &said[at + "…:".len()..];
+            while let Some(at) = shown.find("…:") {
+                let rest = &shown[at + "…:".len()..];
                 let digits = rest.chars().take_while(|letter| letter.is_ascii_digit() || *letter == ':').count();
-                said.replace_range(at + "…".len()..at + "…:".len() + digits, "");
+                shown.replace_range(at + "…".len()..at + "…:".len() + digits, "");
             }
-            without_minutes(said)
+            without_minutes(shown)
         })
         .collect();
     lines.join("\n")
@@ -105,16 +107,11 @@ fn without_minutes(mut text: String) -> String {
     text
 }
 
-fn tell(place: &Place) -> Vec<String> {
+fn tell(place: &Place, steps: &[Step]) -> Vec<String> {
     let step = |step: &Step| match step {
         Step::Edit(sql) => {
             edit(place, sql);
             None
-        }
-        Step::Mistake(arguments, what) => {
-            let output = place.run(arguments).says(&[what, "mappings/accounts.toml:"]);
-            let out = normalized(&output.stdout);
-            Some(format!("$ groupcast {}\n{out}\n--- exit {:?}\n", arguments.join(" "), output.code))
         }
         Step::Run(arguments) => {
             let output = place.run(arguments);
@@ -123,7 +120,7 @@ fn tell(place: &Place) -> Vec<String> {
             Some(format!("$ groupcast {}\n{out}\n--- stderr\n{err}\n--- exit {code}\n", arguments.join(" ")))
         }
     };
-    STORY.iter().filter_map(step).collect()
+    steps.iter().filter_map(step).collect()
 }
 
 fn project(receiver: &Receiver) -> Place {
@@ -135,22 +132,113 @@ fn project(receiver: &Receiver) -> Place {
     place
 }
 
-#[test]
-fn the_same_story_is_told_with_and_without_a_daemon() {
+/// The outputs of a story that is the same with and without a daemon, over projects that are made equal.
+#[track_caller]
+fn told_alike(project: fn(&Receiver) -> Place, steps: &[Step]) -> Vec<String> {
     let (alone, beside) = (Receiver::start(), Receiver::start());
-    let place = project(&alone);
-    let without = tell(&place);
+    let without = tell(&project(&alone), steps);
     let place = project(&beside);
     let daemon = Daemon::start(&place);
-    let with = tell(&place);
+    let with = tell(&place, steps);
     daemon.stop().exits(0);
     for (without, with) in without.iter().zip(&with) {
         let with = with.replace(&beside.url, &alone.url);
         assert_eq!(&with, without, "with and without a daemon");
     }
-    let all = without.concat();
-    for said in ["5 delivered", "guard `empty`", "--accept empty", "cannot be read back", "nothing was reset"] {
-        assert!(all.contains(said), "{said}: the story says nothing of it\n{all}");
-    }
     assert_eq!(alone.vendor.groups(), beside.vendor.groups());
+    without
+}
+
+#[test]
+fn the_same_story_is_told_with_and_without_a_daemon() {
+    let all = told_alike(project, STORY).concat();
+    for text in [
+        "5 delivered",
+        "guard `empty`",
+        "--accept empty",
+        "cannot be read back",
+        "nothing was reset",
+        "error: table `accounts` not found",
+        "| table = \"accounts\"",
+    ] {
+        assert!(all.contains(text), "{text}: the story does not show it\n{all}");
+    }
+}
+
+/// A mapping for every kind of mistake that only the source can find.
+fn mistaken_project(receiver: &Receiver) -> Place {
+    let place = place(receiver, 5);
+    let write = |name: &str, traits: &str, model: &str| {
+        let text = crate::support::cli::mapping(traits, "").replace("table = \"accounts\"", model);
+        place.mapping(name, &text.replace("\"company\"", &format!("\"{name}\"")));
+    };
+    let table = "table = \"accounts\"";
+    write("column", "name = \"nmae\"\nrev = \"reev\"", table);
+    write("condition", "name = \"name\"", &format!("{table}\nwhere = \"revision > 1\""));
+    write("expression", "name = { sql = \"upper(nmae)\" }", table);
+    write("query", "name = \"name\"", "sql = '''\nSELECT id, nmae\nFROM accounts\n'''");
+    write("table", "name = \"name\"", "table = \"acounts\"");
+    place
+}
+
+#[test]
+fn a_mistake_that_the_source_finds_is_drawn_at_its_line_with_and_without_a_daemon() {
+    let steps = [
+        Step::Run(&["plan"]),
+        Step::Run(&["plan", "column", "--json"]),
+        Step::Run(&["run"]),
+        Step::Run(&["run", "--json"]),
+        Step::Run(&["ledger", "adopt", "condition"]),
+        Step::Run(&["run", "column", "expression", "table"]),
+    ];
+    let outputs = told_alike(mistaken_project, &steps);
+    for lines in [
+        "| name = \"nmae\"\n   |        ^^^^^^",
+        "| rev = \"reev\"\n",
+        "| where = \"revision > 1\"\n  |         ^^^^^^^^^^^^^^",
+        "| name = { sql = \"upper(nmae)\" }\n",
+        "| sql = '''\n",
+        "| table = \"acounts\"\n  |         ^^^^^^^^^",
+    ] {
+        for output in [&outputs[0], &outputs[2]] {
+            assert!(output.contains(lines), "{lines}\n{output}");
+        }
+    }
+}
+
+/// The positions of a progress bar, as they were shown: `12/300 groups`.
+fn positions(text: &str, total: &str) -> Vec<u64> {
+    let before = text.split(&format!("/{total} groups")).collect::<Vec<_>>();
+    let shown = before[..before.len() - 1].iter().map(|before| {
+        let digits = before.rfind(|letter: char| !letter.is_ascii_digit()).map_or(0, |at| at + 1);
+        before[digits..].parse().unwrap_or_else(|_| panic!("no position in {text:?}"))
+    });
+    let mut shown: Vec<u64> = shown.collect();
+    shown.dedup();
+    shown
+}
+
+#[test]
+fn a_progress_bar_grows_with_and_without_a_daemon() {
+    let receiver = Receiver::start();
+    let place = wide(&receiver, 300);
+    place.mapping("accounts", &wide_mapping(""));
+    // Thirty requests, two at a time.
+    slow(&receiver, 150);
+    let shown = || {
+        // On a terminal: util-linux's `script` provides one.
+        let mut command = Command::new("script");
+        place.prepare(&mut command);
+        let run = format!("'{}' run accounts", env!("CARGO_BIN_EXE_groupcast"));
+        command.args(["-qec", &run, "/dev/null"]);
+        let output = start(command).wait().exits(0).says(&["accounts", "300 delivered"]);
+        let positions = positions(&output.stdout, "300");
+        assert!(positions.len() > 3 && positions.is_sorted(), "{positions:?}\n{:?}", output.stdout);
+        output
+    };
+    shown();
+    let daemon = Daemon::start(&place);
+    edit(&place, "UPDATE accounts SET rev = 1");
+    shown().says(&["submitted to the daemon at"]);
+    daemon.stop().exits(0);
 }

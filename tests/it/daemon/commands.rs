@@ -7,7 +7,7 @@ use crate::support::cli::{Receiver, until};
 use crate::support::daemon::Daemon;
 
 /// What a command says with JSON, without what differs by the moment.
-fn told(value: &Value) -> Value {
+fn comparable(value: &Value) -> Value {
     let mut value = value.clone();
     for sync in value["syncs"].as_array_mut().into_iter().flatten() {
         let sync = sync.as_object_mut().unwrap();
@@ -47,7 +47,7 @@ fn questions_are_answered_alike_with_and_without_a_daemon() {
     let daemon = Daemon::start(&place);
     for (question, before) in questions.iter().zip(&before) {
         let now = place.run(question).exits(0).json();
-        assert_eq!(told(&now), told(before), "{question:?}");
+        assert_eq!(comparable(&now), comparable(before), "{question:?}");
     }
     assert_eq!(place.run(&["plan", "--json"]).exits(0).stdout, plan);
     let schedule = place.run(&["schedule", "--next", "12", "--json"]).exits(0).json();

@@ -98,9 +98,9 @@ fn nothing_of_the_daemon_shows_a_secret() {
     let pages =
         ["/", "/syncs/accounts", "/runs", "/metrics", "/api/v1/about", "/api/v1/syncs", "/api/v1/syncs/accounts"];
     for page in pages {
-        let told = daemon.get(page);
-        assert_eq!(told.status, 200, "{page}: {}", told.text);
-        assert!(!told.text.contains(KEY), "{page}");
+        let response = daemon.get(page);
+        assert_eq!(response.status, 200, "{page}: {}", response.text);
+        assert!(!response.text.contains(KEY), "{page}");
     }
     let output = daemon.stop();
     assert!(!output.all().contains(KEY), "{}", output.all());

@@ -22,7 +22,7 @@ impl Api for Webhook {
 const SECRET: &str = "/services/T0p/s3cret-path";
 
 /// The messages that were taken, as `event sync`.
-fn told(hook: &StandIn<Webhook>) -> Vec<String> {
+fn messages(hook: &StandIn<Webhook>) -> Vec<String> {
     let taken = hook.received().into_iter().filter(|request| request.status == 200);
     taken
         .map(|request| request.json())
@@ -45,10 +45,10 @@ fn each_change_of_state_is_told_once_also_over_a_restart() {
     // a guard stops it, twice
     edit(&place, "CREATE TABLE all_accounts AS FROM accounts; DELETE FROM accounts WHERE id > 'k3'");
     daemon.run("accounts", &json!({}));
-    // The webhook fails once: the message is said again.
+    // The webhook fails once: the message is sent again.
     hook.script([Fault::Instead(Answer::new(503, "later"))]);
     daemon.run("accounts", &json!({}));
-    until("the guard is told", || (told(&hook) == ["guard_stopped accounts"]).then_some(()));
+    until("the guard is sent", || (messages(&hook) == ["guard_stopped accounts"]).then_some(()));
     daemon.stop().exits(0);
     let daemon = Daemon::start(&place);
     daemon.run("accounts", &json!({}));
@@ -56,13 +56,13 @@ fn each_change_of_state_is_told_once_also_over_a_restart() {
     edit(&place, "DROP TABLE accounts; ALTER TABLE all_accounts RENAME TO accounts");
     daemon.run("accounts", &json!({}));
     let expected = ["guard_stopped accounts", "recovered accounts"];
-    until("the recovery is told", || (told(&hook) == expected).then_some(()));
+    until("the recovery is sent", || (messages(&hook) == expected).then_some(()));
     // more groups are rejected than may be
     receiver.vendor.change(|rules| rules.poison = (0..5).map(|n| format!("k{n}")).collect());
     edit(&place, "UPDATE accounts SET rev = 1");
     daemon.run("accounts", &json!({}));
     let expected = ["guard_stopped accounts", "recovered accounts", "rejected accounts"];
-    until("the rejections are told", || (told(&hook) == expected).then_some(()));
+    until("the rejections are sent", || (messages(&hook) == expected).then_some(()));
     // the source is gone, and comes back
     receiver.vendor.change(|rules| rules.poison.clear());
     std::fs::rename(place.path("warehouse.duckdb"), place.path("away.duckdb")).unwrap();
@@ -71,15 +71,61 @@ fn each_change_of_state_is_told_once_also_over_a_restart() {
     std::fs::rename(place.path("away.duckdb"), place.path("warehouse.duckdb")).unwrap();
     daemon.run("accounts", &json!({"retry_rejected": true}));
     let expected = [&expected[..], &["failed accounts", "recovered accounts"]].concat();
-    until("everything is told", || (told(&hook) == expected).then_some(()));
-    let messages: Vec<Value> = hook.received().iter().map(Received::json).collect();
-    let guard = messages.iter().find(|message| message["event"] == "guard_stopped").unwrap();
+    until("everything is sent", || (messages(&hook) == expected).then_some(()));
+    let received: Vec<Value> = hook.received().iter().map(Received::json).collect();
+    let guard = received.iter().find(|message| message["event"] == "guard_stopped").unwrap();
     assert_eq!(guard["guard"], "rows-dropped");
     assert!(guard["text"].as_str().unwrap().contains("--accept rows-dropped"), "{guard}");
     let metrics = daemon.get("/metrics").text;
     assert!(metrics.contains("groupcast_alerts_total{result=\"sent\"} 4"), "{metrics}");
     let output = daemon.stop().exits(0);
     assert!(!output.all().contains("s3cret") && !metrics.contains("s3cret"), "{}", output.all());
+}
+
+#[test]
+fn a_mapping_with_mistakes_and_its_correction_are_told() {
+    let receiver = Receiver::start();
+    let hook = StandIn::start(Webhook);
+    let mut place = place(&receiver, 3);
+    let good = scheduled("");
+    place.mapping("accounts", &good);
+    let other = good.replace("\"company\"", "\"team\"");
+    place.mapping("teams", &other.replace("source = ", "sorce = "));
+    let settings = place.read("groupcast.toml");
+    let alerts = "\n[daemon.alerts]\nurl = \"${ALERTS}\"\nformat = \"json\"\n";
+    place.write("groupcast.toml", &format!("{settings}{alerts}"));
+    place.set("ALERTS", &format!("{}{SECRET}", hook.url));
+    // A daemon that starts with a mistake tells it, and one that is made later too.
+    let daemon = Daemon::start(&place);
+    until("the first mistake is sent", || (messages(&hook) == ["mapping_invalid teams"]).then_some(()));
+    assert_eq!(daemon.run("accounts", &json!({}))["run"]["status"], "succeeded");
+    place.mapping("accounts", &good.replace("[group]", "[grup]"));
+    let expected = ["mapping_invalid teams", "mapping_invalid accounts"];
+    until("the second mistake is sent", || (messages(&hook) == expected).then_some(()));
+    // Corrected, or gone.
+    place.mapping("accounts", &good);
+    let expected = [&expected[..], &["recovered accounts"]].concat();
+    until("the correction is sent", || (messages(&hook) == expected).then_some(()));
+    std::fs::remove_file(place.path("mappings/teams.toml")).unwrap();
+    let expected = [&expected[..], &["recovered teams"]].concat();
+    until("the removal is sent", || (messages(&hook) == expected).then_some(()));
+    daemon.stop().exits(0);
+    let received: Vec<Value> = hook.received().iter().map(Received::json).collect();
+    let contains = |at: usize, name: &str, part: &str| {
+        let text = received[at][name].as_str().unwrap_or_default();
+        assert!(text.contains(part), "{name} of message {at} lacks {part}: {:#}", received[at]);
+    };
+    contains(0, "text", "teams: the mapping has mistakes; the sync does not run");
+    contains(0, "error", "mappings/teams.toml:");
+    contains(0, "error", "sorce");
+    contains(1, "text", "accounts: the mapping has mistakes; its last valid version stays in use");
+    contains(1, "error", "mappings/accounts.toml:");
+    for message in &received[..2] {
+        assert_eq!((&message["error_kind"], &message["run"]), (&json!("config"), &Value::Null), "{message:#}");
+        assert!(message["advice"].as_str().is_some_and(|advice| !advice.is_empty()), "{message:#}");
+    }
+    contains(2, "text", "accounts: the mapping was corrected or removed after");
+    assert!(received[2]["advice"].is_null(), "{:#}", received[2]);
 }
 
 #[test]

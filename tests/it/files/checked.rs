@@ -39,10 +39,10 @@ fn a_row_that_cannot_be_read_is_found_by_check_and_recorded_by_a_run() {
     (0..3_000).for_each(|n| text.push_str(&format!("a{n},x\n")));
     text.push_str("b,secret value,3\n");
     let place = place(&text, "name = \"name\"");
-    let told = "accounts.csv, line 3002: 3 values instead of 2";
-    let check = place.run(&["check", "--connect"]).exits(2).says(&[told]);
+    let message = "accounts.csv, line 3002: 3 values instead of 2";
+    let check = place.run(&["check", "--connect"]).exits(2).says(&[message]);
     assert!(!check.all().contains("secret"), "{}", check.all());
-    let run = place.run(&["run"]).says(&[told]);
+    let run = place.run(&["run"]).says(&[message]);
     assert!(run.code != Some(0) && !run.all().contains("secret"), "{}", run.all());
     place.run(&["runs", "--json"]).says(&["failed", "line 3002"]);
     assert!(!place.path("out.ndjson").exists());

@@ -339,11 +339,11 @@ async fn hold_in(folder: &Path, cases: &[Case]) -> Vec<String> {
             }
             (Expected::Refused(message, advice), Err(failure)) => {
                 let error = failure.as_error();
-                let told = error.to_string();
+                let shown = error.to_string();
                 let message = message.replace("DIR/", &format!("{}/", case.name));
-                if !told.ends_with(&message) || !error.advice().is_some_and(|text| text.contains(advice)) {
+                if !shown.ends_with(&message) || !error.advice().is_some_and(|text| text.contains(advice)) {
                     failures.push(format!(
-                        "{}: refused with `{told}`\n  and `{}`\n  wanted `{message}` and `{advice}`",
+                        "{}: refused with `{shown}`\n  and `{}`\n  wanted `{message}` and `{advice}`",
                         case.name,
                         error.advice().unwrap_or_default()
                     ));

@@ -80,7 +80,7 @@ pub(super) struct Genre {
 
 /// How it ended.
 #[derive(Debug, PartialEq)]
-pub(super) struct Told {
+pub(super) struct Outcome {
     held: BTreeMap<String, Group>,
     known: Vec<SyncedGroup>,
     requests: u64,
@@ -297,7 +297,7 @@ fn edit_source(random: &mut fastrand::Rng, source: &mut Source, groups: u8) {
 }
 
 /// One history; the error says what went wrong.
-pub(super) async fn history(seed: u64, genre: &Genre, store: &mut Store) -> Result<Told, String> {
+pub(super) async fn history(seed: u64, genre: &Genre, store: &mut Store) -> Result<Outcome, String> {
     let mut random = fastrand::Rng::with_seed(seed);
     let missing = if random.bool() { OnMissing::Unset } else { OnMissing::Delete };
     let trait_by_trait = random.bool();
@@ -401,11 +401,11 @@ pub(super) async fn history(seed: u64, genre: &Genre, store: &mut Store) -> Resu
         let wanted = wanted(before.get(key).unwrap_or(&nothing), row, &truth.mapping);
         let held = held.get(key).unwrap_or(&nothing);
         if *held != wanted {
-            let said: Vec<_> =
+            let traits: Vec<_> =
                 truth.mapping.traits.iter().map(|mapped| (&mapped.name, mapped.op, mapped.on_null)).collect();
             let values: Option<Vec<_>> =
                 row.map(|row| truth.mapping.traits.iter().map(|mapped| value_of(mapped, row)).collect());
-            return Err(format!("{key} holds {held:?}, wanted {wanted:?}, traits {said:?}, source {values:?}"));
+            return Err(format!("{key} holds {held:?}, wanted {wanted:?}, traits {traits:?}, source {values:?}"));
         }
     }
     if strict {
@@ -431,5 +431,5 @@ pub(super) async fn history(seed: u64, genre: &Genre, store: &mut Store) -> Resu
         (group.at, group.unconfirmed_in) =
             (DateTime::default(), group.unconfirmed_in.take().map(|_| "a run".to_owned()));
     }
-    Ok(Told { held, known, requests, deaths })
+    Ok(Outcome { held, known, requests, deaths })
 }

@@ -46,8 +46,8 @@ fn failures(
                 let seeds = seeds.clone().filter(move |seed| seed % workers == worker);
                 scope.spawn(move || {
                     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-                    let told = seeds.filter_map(|seed| Some((seed, runtime.block_on(tell(seed, &genre))?)));
-                    told.collect::<Vec<_>>()
+                    let failed = seeds.filter_map(|seed| Some((seed, runtime.block_on(tell(seed, &genre))?)));
+                    failed.collect::<Vec<_>>()
                 })
             })
             .collect();
@@ -113,6 +113,6 @@ fn mutants_of_the_protocol_are_caught() {
 
 #[test]
 fn the_same_seed_tells_the_same_history() {
-    let told = || failures(500..800, Genre { mutant: Mutant::NoMark, ..genre(STORM, Palette::Equal) }, failure);
-    assert_eq!(told(), told());
+    let failed = || failures(500..800, Genre { mutant: Mutant::NoMark, ..genre(STORM, Palette::Equal) }, failure);
+    assert_eq!(failed(), failed());
 }

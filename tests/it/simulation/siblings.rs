@@ -84,7 +84,7 @@ fn side_by_side(seed: u64, genre: Genre) {
             }
             asked
         });
-        let told: Vec<_> = (SYNCS.iter().enumerate())
+        let ended: Vec<_> = (SYNCS.iter().enumerate())
             .map(|(n, sync)| {
                 let (of, genre) = (&of, Genre { sync, ..genre });
                 scope.spawn(move || {
@@ -95,12 +95,12 @@ fn side_by_side(seed: u64, genre: Genre) {
                 })
             })
             .collect();
-        let told: Vec<_> = told.into_iter().map(std::thread::ScopedJoinHandle::join).collect();
+        let ended: Vec<_> = ended.into_iter().map(std::thread::ScopedJoinHandle::join).collect();
         done.store(true, Ordering::SeqCst);
         let asked = questions.join().unwrap();
         assert!(asked > 0);
-        for told in told {
-            let (seed, shared, alone) = told.expect("a history panicked");
+        for ended in ended {
+            let (seed, shared, alone) = ended.expect("a history panicked");
             assert!(shared.is_ok(), "seed {seed}: {shared:?}");
             assert_eq!(shared, alone, "seed {seed}");
         }

@@ -85,7 +85,7 @@ pub(crate) fn identifications(body: &[u8]) -> Vec<Value> {
 }
 
 /// What each group was told by these requests, in their order: key and operators.
-pub(crate) fn told(requests: &[Received]) -> Vec<(String, Value)> {
+pub(crate) fn changes_sent(requests: &[Received]) -> Vec<(String, Value)> {
     let all = requests.iter().flat_map(|request| identifications(&request.body));
     all.map(|one| (one["group_value"].as_str().unwrap().to_owned(), one["group_properties"].clone())).collect()
 }

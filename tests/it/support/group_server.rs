@@ -136,24 +136,24 @@ async fn take<R: Rules>(
     let request = Received { method: method.to_string(), path: uri.to_string(), headers, body: plain };
     server.received.lock().push(request.clone());
     let fault = server.script.lock().pop_front().unwrap_or(Fault::None);
-    let said = match fault {
+    let answer = match fault {
         Fault::None => server.rules().take(&request),
         Fault::Lost => return broken(),
         Fault::AppliedThenLost => {
             server.rules().take(&request);
             return broken();
         }
-        Fault::Answer(said) => said,
-        Fault::AppliedThen(said) => {
+        Fault::Answer(answer) => answer,
+        Fault::AppliedThen(answer) => {
             server.rules().take(&request);
-            said
+            answer
         }
     };
-    let mut response = Response::builder().status(said.status);
-    for (name, value) in said.headers {
+    let mut response = Response::builder().status(answer.status);
+    for (name, value) in answer.headers {
         response = response.header(name, value);
     }
-    response.body(Body::from(said.body)).unwrap()
+    response.body(Body::from(answer.body)).unwrap()
 }
 
 /// A success that breaks off: the connection is reset before the body it announces.

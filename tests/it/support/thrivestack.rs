@@ -37,11 +37,11 @@ impl Vendor {
     fn says(&mut self, status: u16, message: &str) -> Answer {
         self.answers += 1;
         let id = format!("resp-{}", self.answers);
-        let mut said = json!({"success": status == 200, "response_id": id, "message": message});
+        let mut body = json!({"success": status == 200, "response_id": id, "message": message});
         if status == 200 && !self.warnings.is_empty() {
-            said["warnings"] = Value::Array(self.warnings.clone());
+            body["warnings"] = Value::Array(self.warnings.clone());
         }
-        answer(status, said.to_string())
+        answer(status, body.to_string())
     }
 }
 

@@ -50,8 +50,8 @@ impl Hook {
         header("x-groupcast-timestamp").parse::<i64>().is_ok() && mac.verify_slice(&bytes.unwrap_or_default()).is_ok()
     }
 
-    fn carry_out(&mut self, mut said: Value) {
-        let fields = said.as_object_mut().unwrap();
+    fn carry_out(&mut self, mut line: Value) {
+        let fields = line.as_object_mut().unwrap();
         let mut text = |name: &str| fields.remove(name).unwrap().as_str().unwrap().to_owned();
         let (id, key, group_type, at) = (text("id"), text("key"), text("group_type"), text("at"));
         assert!(group_type == "company" && at.ends_with('Z') && id.len() == 36, "{group_type} {at} {id}");
@@ -60,7 +60,7 @@ impl Hook {
             self.repetitions += 1;
             return;
         }
-        let change: Change = serde_json::from_value(said).unwrap();
+        let change: Change = serde_json::from_value(line).unwrap();
         carry_out(&mut self.groups, &AddressedChange { key, change: change.into(), ..AddressedChange::default() });
     }
 }

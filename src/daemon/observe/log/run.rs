@@ -120,7 +120,7 @@ mod tests {
 
     fn ended(status: RunStatus, kind: Option<&str>, error: Option<&str>) -> RunDetail {
         let started_at = DateTime::parse_from_rfc3339("2026-11-22T02:00:00Z").unwrap().to_utc();
-        let said = OutcomeCounts { delivered: 10, ..OutcomeCounts::default() };
+        let changes = OutcomeCounts { delivered: 10, ..OutcomeCounts::default() };
         RunDetail {
             run: RunView {
                 sync: "accounts".to_owned(),
@@ -129,13 +129,7 @@ mod tests {
                 started_at,
                 ended_at: Some(started_at + std::time::Duration::from_millis(1_200)),
                 started_by: "schedule".to_owned(),
-                counts: Some(Counts {
-                    rows: 10_000,
-                    unchanged: 9_990,
-                    changes: said,
-                    requests: 3,
-                    ..Counts::default()
-                }),
+                counts: Some(Counts { rows: 10_000, unchanged: 9_990, changes, requests: 3, ..Counts::default() }),
                 error: error.map(str::to_owned),
                 error_kind: kind.map(str::to_owned),
                 guard: (kind == Some("guard")).then(|| "keys".to_owned()),

@@ -124,6 +124,7 @@ pub(super) fn detail(trips: bool) -> Detail {
         remarks: vec!["2 rows have a `touched` in the future by the server's clock".to_owned()],
         warnings: [(HOSTILE_WORDS.to_owned(), 3)].into(),
         advice: None,
+        problems: Vec::new(),
         stopped_by: None,
     }
 }
@@ -202,7 +203,7 @@ pub(super) fn sync(name: &str, state: ActivityState, schedule: Option<ScheduleVi
     }
 }
 
-pub(super) fn said(key: &str, outcome: &str) -> ChangeView {
+pub(super) fn change_view(key: &str, outcome: &str) -> ChangeView {
     let mut change = Change { set: traits(json!({"plan": "pro", "arr": 120_000})), ..Change::default() };
     change.unset.insert("churned_at".to_owned());
     let refused = outcome.contains("reject");

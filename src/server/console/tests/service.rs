@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
-use super::fixture::{HOSTILE_KEYS, HOSTILE_WORDS, activity, at, counts, detail, run, said, syncs, traits};
+use super::fixture::{HOSTILE_KEYS, HOSTILE_WORDS, activity, at, change_view, counts, detail, run, syncs, traits};
 use crate::error::{Error, Kind};
 use crate::ledger::{BackupSummary, Comparison, RunStatus};
 use crate::model::{Change, document};
@@ -75,8 +75,8 @@ impl FakeService {
                     record.progress = sync.sync.activity.as_ref().and_then(|activity| activity.running.clone());
                 }
                 if view.status == RunStatus::SucceededWithRejections {
-                    record.rejected = HOSTILE_KEYS.iter().map(|key| said(key, "rejected")).collect();
-                    record.rejected.push(said(&"k".repeat(300), "partly_rejected"));
+                    record.rejected = HOSTILE_KEYS.iter().map(|key| change_view(key, "rejected")).collect();
+                    record.rejected.push(change_view(&"k".repeat(300), "partly_rejected"));
                 }
                 world.runs.push(record);
             }
@@ -353,10 +353,12 @@ impl Service for FakeService {
     ) -> ServiceResult<Vec<ChangeView>> {
         let record = self.world.lock().runs.iter().find(|record| record.run.run == run).cloned();
         let counts = record.and_then(|record| record.run.counts).unwrap_or_default();
-        let all = (0..counts.changes.delivered.min(120)).map(|index| said(&format!("acct-{index:06}"), "delivered"));
         let all =
-            all.chain((0..counts.changes.rejected.min(6)).map(|index| said(HOSTILE_KEYS[index as usize], "rejected")));
-        let all = all.filter(|said| outcome.is_none_or(|outcome| said.outcome == outcome));
+            (0..counts.changes.delivered.min(120)).map(|index| change_view(&format!("acct-{index:06}"), "delivered"));
+        let all = all.chain(
+            (0..counts.changes.rejected.min(6)).map(|index| change_view(HOSTILE_KEYS[index as usize], "rejected")),
+        );
+        let all = all.filter(|change_view| outcome.is_none_or(|outcome| change_view.outcome == outcome));
         Ok(all.skip(from as usize).take(count as usize).collect())
     }
 
@@ -394,7 +396,7 @@ impl Service for FakeService {
             at: at(2_000 - seq as i64 * 60),
             outcome: outcome.to_owned(),
             reason: (outcome == "rejected").then(|| HOSTILE_WORDS.to_owned()),
-            change: said(key, outcome).change,
+            change: change_view(key, outcome).change,
         };
         Ok(GroupView {
             sync: sync.to_owned(),

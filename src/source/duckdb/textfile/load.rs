@@ -7,7 +7,8 @@ use duckdb::Connection;
 use duckdb::arrow::record_batch::RecordBatch;
 
 use super::rows::{Columns, Rows, Value};
-use super::{FileProfile, Options, changes, names, written};
+use super::view::written;
+use super::{FileProfile, Options, changes, names};
 use crate::error::{Error, Kind, Result};
 use crate::source::staging::BATCHES_WAITING;
 use crate::source::staging::batch::{BatchBuilder, Physical};

@@ -11,6 +11,7 @@
 //! A file is read twice at its first use in a process, once to decide and once for its rows; what was decided is kept until
 //! the file's size, time or inode changes. A file that changes between the two is read again from its beginning.
 
+mod column;
 mod decode;
 mod findings;
 mod load;
@@ -20,6 +21,7 @@ mod options;
 mod records;
 mod rows;
 mod shape;
+mod view;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -28,19 +30,16 @@ use std::sync::Arc;
 pub use decode::Encoding;
 pub(super) use options::Options;
 use parking_lot::{Mutex, MutexGuard};
+pub(super) use view::{ROW, View, table};
 
+use self::column::{Members, TextColumn};
 use self::names::Found;
 use self::rows::{Columns, Reading, Rows, Value};
-use self::shape::{Decided, Shape};
-use duckdb::Connection;
-
-use crate::duckdb::quote_identifier;
+use self::shape::Shape;
 use crate::error::{Error, Kind, Result};
 use crate::mapping::compile::Projection;
 use crate::mapping::diagnostic::did_you_mean;
 use crate::mapping::{Expr, From};
-use crate::model::ColumnType;
-use crate::model::cell::As;
 use crate::source::{FindingSubject, SourceFinding};
 
 /// A table that is a text file, or several.
@@ -49,94 +48,6 @@ pub(super) struct TextTable {
     name: String,
     folder: PathBuf,
     options: Options,
-}
-
-/// What the values of a column are in a file of objects.
-#[derive(Debug, Clone, Copy, Default)]
-struct Members {
-    strings: u64,
-    numbers: u64,
-    booleans: u64,
-    nested: u64,
-}
-
-impl Members {
-    fn see(&mut self, value: &str) {
-        match value.as_bytes().first() {
-            Some(b'"') => self.strings += 1,
-            Some(b't' | b'f') => self.booleans += 1,
-            Some(b'{' | b'[') => self.nested += 1,
-            _ => self.numbers += 1,
-        }
-    }
-
-    /// How many sorts of values there are.
-    fn sorts(&self) -> usize {
-        [self.strings, self.numbers, self.booleans, self.nested].iter().filter(|count| **count > 0).count()
-    }
-}
-
-/// A column of the whole table.
-#[derive(Debug, Clone)]
-pub(super) struct TextColumn {
-    pub(super) name: String,
-    shape: Shape,
-    members: Option<Members>,
-    /// The file, and the two columns of it that have this name.
-    twice: Option<String>,
-    decimal_comma: bool,
-    /// A file with the column, and one without.
-    missing: Option<(String, String)>,
-}
-
-impl TextColumn {
-    /// What its values mean.
-    pub(super) fn kind(&self) -> ColumnType {
-        let natural = match self.members {
-            Some(members) if members.nested > 0 => return ColumnType::Json,
-            Some(members) if members.sorts() > 1 => As::Json,
-            Some(members) if members.numbers > 0 => As::Number,
-            Some(members) if members.booleans > 0 => As::Boolean,
-            // What is a string in JSON stays one; its time only orders it.
-            Some(_) if self.is_time() => As::String,
-            Some(_) => return ColumnType::Text,
-            None => match self.shape.decided() {
-                Decided::Text if self.decimal_comma => return ColumnType::CommaText,
-                Decided::Text => return ColumnType::Text,
-                Decided::Integer => As::Integer,
-                Decided::Number => As::Number,
-                Decided::Boolean => As::Boolean,
-                Decided::Date => As::Date,
-                Decided::LocalTime | Decided::ZonedTime => As::Timestamp,
-            },
-        };
-        ColumnType::Written(natural)
-    }
-
-    fn is_time(&self) -> bool {
-        matches!(self.shape.decided(), Decided::Date | Decided::LocalTime | Decided::ZonedTime)
-    }
-
-    /// Whether its values are kept as JSON, because some of them are nothing else.
-    fn is_json(&self) -> bool {
-        self.members.is_some_and(|members| members.nested > 0 || members.sorts() > 1)
-    }
-
-    /// The type that SQL sees.
-    pub(super) fn sql_type(&self) -> String {
-        match self.members {
-            None => self.shape.sql_type(),
-            Some(_) if self.is_json() => "JSON".to_owned(),
-            Some(members) if members.numbers > 0 => match self.shape.sql_type() {
-                // Numbers all the same, in another notation; those beyond 64 bits are no doubles.
-                text if text == "VARCHAR" && self.shape.look_of(shape::Look::Long).0 == 0 => "DOUBLE".to_owned(),
-                other => other,
-            },
-            Some(members) if members.booleans > 0 => "BOOLEAN".to_owned(),
-            Some(_) if self.is_time() => self.shape.sql_type(),
-            Some(_) => "VARCHAR".to_owned(),
-        }
-    }
 }
 
 /// What was decided about a table, over all of its files.
@@ -471,94 +382,4 @@ pub(super) fn sniffed(
             )],
         })
         .collect()
-}
-
-/// The relation that a table's rows make: for SQL by their types, and each column also as it is written.
-pub(super) struct View {
-    profile: Arc<FileProfile>,
-    needed: Vec<usize>,
-    /// What follows FROM within the view.
-    from: String,
-}
-
-/// The number of a row, within a view.
-pub(super) const ROW: &str = "\"\u{1}row\"";
-
-/// The temporary table of loaded rows, quoted.
-pub(super) fn table() -> String {
-    format!("temp.main.{}", quote_identifier(load::TABLE))
-}
-
-impl TextTable {
-    /// Loads the rows that a projection needs.
-    pub(super) fn load(&self, connection: &Connection, projection: &Projection) -> Result<View> {
-        for reading in 1.. {
-            let profile = self.profile()?;
-            profile.whole()?;
-            let needed = profile.needed(projection)?;
-            let key = profile.column(&projection.key)?.0;
-            match load::load(connection, &profile, &self.options, key, &needed) {
-                Err(error) if error.kind() == Kind::SourceBusy && reading < READINGS_MAX => {}
-                Err(error) => return Err(error),
-                Ok(()) => return Ok(View { profile, needed, from: table() }),
-            }
-        }
-        unreachable!("the last reading returns")
-    }
-}
-
-impl View {
-    /// The columns that a projection needs, without rows, to ask for types.
-    pub(super) fn empty(profile: Arc<FileProfile>, projection: &Projection) -> Result<View> {
-        let needed = profile.needed(projection)?;
-        Ok(View::without_rows(profile, needed))
-    }
-
-    /// All columns, without rows.
-    pub(super) fn empty_of_all(profile: Arc<FileProfile>) -> View {
-        let all = (0..profile.columns.len()).collect();
-        View::without_rows(profile, all)
-    }
-
-    fn without_rows(profile: Arc<FileProfile>, needed: Vec<usize>) -> View {
-        let columns: Vec<String> =
-            needed.iter().map(|position| format!(", NULL::VARCHAR AS {}", written(*position))).collect();
-        let from = format!("(SELECT NULL::VARCHAR AS k{}, 0::BIGINT AS rowid WHERE false)", columns.concat());
-        View { profile, needed, from }
-    }
-
-    /// As it stands after FROM.
-    pub(super) fn sql(&self) -> String {
-        let mut selected = vec!["k".to_owned()];
-        selected.extend(self.needed.iter().map(|position| written(*position)));
-        for (position, column) in self.profile.visible().filter(|(position, _)| self.needed.contains(position)) {
-            let (raw, kind) = (written(position), column.sql_type());
-            let text = match self.profile.decimal_comma && column.members.is_none() && kind != "VARCHAR" {
-                true => format!("replace({raw}, ',', '.')"),
-                false => raw,
-            };
-            selected.push(format!("CAST({text} AS {kind}) AS {}", quote_identifier(&column.name)));
-        }
-        format!("(SELECT {}, rowid AS {ROW} FROM {}) AS model", selected.join(", "), self.from)
-    }
-
-    /// Every column with the type that SQL sees.
-    pub(super) fn columns(&self) -> Vec<(String, String)> {
-        self.profile.columns().map(|column| (column.name.clone(), column.sql_type())).collect()
-    }
-
-    /// What a column's values mean.
-    pub(super) fn kind(&self, name: &str) -> Option<ColumnType> {
-        Some(self.profile.column(name).ok()?.1.kind())
-    }
-
-    /// SQL for a column as it is written.
-    pub(super) fn written(&self, name: &str) -> Option<String> {
-        Some(written(self.profile.column(name).ok()?.0))
-    }
-}
-
-/// The name of a column as it is written, within a view and the table.
-fn written(position: usize) -> String {
-    format!("\"\u{1}{position}\"")
 }

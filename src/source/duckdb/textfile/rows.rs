@@ -222,13 +222,13 @@ impl Delimited {
             }
         }
         let mut line = 1;
-        let mut said = options.delimiter;
+        let mut given = options.delimiter;
         // Excel's own first line says which delimiter it means.
         if let Some(rest) = start.strip_prefix(b"sep=").or_else(|| start.strip_prefix(b"SEP="))
             && let Some((mark, rest)) = rest.split_first()
             && let Some(newline) = rest.iter().position(|byte| *byte == b'\n').filter(|at| *at <= 1)
         {
-            said = said.or(Some(*mark));
+            given = given.or(Some(*mark));
             let skipped = start.len() - rest.len() + newline + 1;
             start.drain(..skipped);
             line = 2;
@@ -237,7 +237,7 @@ impl Delimited {
         let named = shown.to_ascii_lowercase();
         let by_name = [".tsv", ".tab"].iter().any(|end| named.trim_end_matches(".gz").ends_with(end)).then_some(b'\t');
         let delimiter =
-            said.or(by_name).unwrap_or_else(|| records::delimiter(&start, whole && failed.is_none(), quote));
+            given.or(by_name).unwrap_or_else(|| records::delimiter(&start, whole && failed.is_none(), quote));
         let dialect = DelimitedFormat { delimiter, quote };
         if let Some(wrong) = failed {
             decoder.fail_again(wrong);

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
+use std::sync::atomic::Ordering;
 
 use serde_json::{Value, json};
 
@@ -108,8 +109,9 @@ impl Night {
     #[track_caller]
     pub(super) fn hold_responses(&self) {
         slow(&self.slow, 3_600_000);
-        let before = self.slow.requests();
-        until("a request is held", || (self.slow.requests() > before).then_some(()));
+        // One that was in flight already is held too, and no other comes beside it.
+        let in_flight = &self.slow.vendor.counts.in_flight;
+        until("a request is held", || (in_flight.load(Ordering::SeqCst) > 0).then_some(()));
     }
 
     fn mappings(&self) {

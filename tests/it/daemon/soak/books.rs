@@ -87,7 +87,7 @@ impl Books {
         };
         let counts = &run["counts"];
         let count = |at: &Value, name: &str| at[name].as_u64().unwrap_or_else(|| panic!("no {name}: {shown}"));
-        let said = |name: &str| count(counts, name) + count(&counts["removed"], name);
+        let of_both = |name: &str| count(counts, name) + count(&counts["removed"], name);
         let by_status = detail["by_status"].as_object().unwrap();
         let requests: u64 = by_status.values().map(|count| count.as_u64().unwrap()).sum();
         assert_eq!(requests, count(counts, "requests"), "requests by status: {shown}");
@@ -103,11 +103,11 @@ impl Books {
             add("requests_total", of(&format!(" {status}")), count.as_u64().unwrap());
         }
         let rejected =
-            said("rejected").saturating_sub(count(counts, "rejected_unchanged") + count(counts, "invalid_keys"));
-        add("changes_total", of(" delivered"), said("delivered"));
+            of_both("rejected").saturating_sub(count(counts, "rejected_unchanged") + count(counts, "invalid_keys"));
+        add("changes_total", of(" delivered"), of_both("delivered"));
         add("changes_total", of(" rejected"), rejected);
-        add("changes_total", of(" pending"), said("pending"));
-        add("changes_total", of(" unconfirmed"), said("unconfirmed"));
+        add("changes_total", of(" pending"), of_both("pending"));
+        add("changes_total", of(" unconfirmed"), of_both("unconfirmed"));
         add("traits_total", of(" set"), count(counts, "traits_set"));
         add("traits_total", of(" unset"), count(counts, "traits_unset"));
         add("request_retries_total", of(""), count(counts, "retries"));
