@@ -1,7 +1,7 @@
 # Two commands matter: `make quickstart` shows the program at work, `make test` passes every test.
 # Both build with one profile and one set of features, into the user's cache folder.
 
-.PHONY: quickstart test test-sdk test-deploy test-browser soak storm lint bench build doc
+.PHONY: quickstart test test-sdk test-deploy test-browser soak storm lint bench bench-peers bench-scale build doc
 SHELL := /bin/sh
 
 quickstart:
@@ -48,7 +48,31 @@ lint:
 	@. .ci/env; cargo fmt --check && cargo clippy $$features --all-targets -- -D warnings && \
 	RUSTDOCFLAGS="-D warnings" cargo doc $$features --no-deps
 
+# How the release build compares with the floor under it: the table of docs/performance.md, and the same as JSON. ROWS scales it
+# (1,000,000 accounts take about ten minutes), ONLY=name picks rows (`list` shows them), RUNS says how often each is run.
+# `make bench DOCS=1` also writes the table into the page.
+ROWS = 1000000
+RUNS = 3
 bench:
 	@.ci/postgres
 	@. .ci/env; cargo build $$features --release --bins --examples && \
-	cargo run $$features --release --example bench -- "$$CARGO_TARGET_DIR/release"
+	if [ "$(ONLY)" = list ]; then exec "$$CARGO_TARGET_DIR/release/examples/bench" list; fi && \
+	PATH="$$PATH:$$(ls -d /usr/lib/postgresql/*/bin 2>/dev/null | tail -1)" "$$CARGO_TARGET_DIR/release/examples/bench" \
+		run "$$CARGO_TARGET_DIR/release" --rows $(ROWS) --runs $(RUNS) $(addprefix --only ,$(ONLY)) --json "$$CARGO_TARGET_DIR/bench.json" && \
+	{ [ -z "$(DOCS)" ] || "$$CARGO_TARGET_DIR/release/examples/bench" docs "$$CARGO_TARGET_DIR/bench.json" docs/performance.md; } && \
+	echo "the figures as JSON: $$CARGO_TARGET_DIR/bench.json"
+
+# The same accounts with other tools, at one receiver: a hand-written script, drt-core and dlt, from the Python registry.
+PEER_ROWS = 100000
+bench-peers:
+	@. .ci/env; cargo build $$features --release --bins --examples && \
+	tests/bench-peers/run.sh "$$CARGO_TARGET_DIR/release" --rows $(PEER_ROWS) --runs $(RUNS) $(addprefix --only ,$(ONLY)) \
+		--json "$$CARGO_TARGET_DIR/bench-peers.json"
+
+# Cost against size, measured and drawn: docs/performance.json and docs/performance.svg. The largest size takes 10 GB of disk.
+SIZES = 10000,100000,1000000,10000000
+bench-scale:
+	@. .ci/env; cargo build $$features --release --bins --examples && \
+	"$$CARGO_TARGET_DIR/release/examples/bench" scale "$$CARGO_TARGET_DIR/release" --sizes $(SIZES) --runs $(RUNS) \
+		--json docs/performance.json && \
+	"$$CARGO_TARGET_DIR/release/examples/bench" plot docs/performance.json docs/performance.svg

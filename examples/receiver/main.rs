@@ -2,21 +2,29 @@
 //!
 //! It takes what either of Amplitude's APIs takes (`/groupidentify`, `/2/httpapi`), listens on this machine only, prints
 //! one line per request, answers `GET /groups/<type>/<value>` with what it holds for a group and `GET /stats` with counts.
-//! Nothing is written to disk.
+//! Nothing is written to disk. With `--count-only` it takes requests of every destination and only counts ([`counting`]).
+
+#![expect(clippy::disallowed_methods, reason = "a slow receiver really sleeps")]
 
 #[expect(dead_code, reason = "the tests also script faults and read what was received")]
 mod amplitude;
+mod counting;
 
 use std::io::Write;
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use amplitude::{Rules, Told, Vendor};
+use counting::Counting;
 
-const USAGE: &str = "usage: receiver [--port 8321] [--quiet | --count-only]
+const USAGE: &str = "usage: receiver [--port 8321] [--quiet | --count-only [--record FILE] [--answer-after MS]]
 
-  --port N       listen on 127.0.0.1:N (0 picks a free port)
-  --quiet        print nothing per request
-  --count-only   neither check nor keep anything, only count (for benchmarks)";
+  --port N            listen on 127.0.0.1:N (0 picks a free port)
+  --quiet             print nothing per request
+  --count-only        neither check nor keep anything, only count; takes requests of every destination (for benchmarks)
+  --record FILE       also write every request to a file
+  --answer-after MS   acknowledge a request only after so many milliseconds";
 
 /// Groups shown per request, and traits per group; the rest is counted.
 const SHOWN: usize = 4;
@@ -42,28 +50,65 @@ fn tell(told: &Told<'_>) {
     let _ = writeln!(std::io::stdout(), "{}", line.replace(char::is_control, " "));
 }
 
-fn arguments() -> Result<Option<(u16, Rules)>, String> {
-    let mut port = 8321;
-    let mut rules = Rules { tell: Some(tell), ..Rules::default() };
+/// What the command line asks for.
+struct Arguments {
+    port: u16,
+    quiet: bool,
+    count_only: bool,
+    recording: Option<PathBuf>,
+    answer_after: Duration,
+}
+
+fn arguments() -> Result<Option<Arguments>, String> {
+    let mut parsed =
+        Arguments { port: 8321, quiet: false, count_only: false, recording: None, answer_after: Duration::ZERO };
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
+        let mut value = || arguments.next().ok_or(format!("`{argument}` needs a value"));
         match argument.as_str() {
             "--port" => {
-                let value = arguments.next().ok_or("`--port` needs a number")?;
-                port = value.parse().map_err(|_| format!("`{value}` is no port"))?;
+                let value = value()?;
+                parsed.port = value.parse().map_err(|_| format!("`{value}` is no port"))?;
             }
-            "--quiet" => rules.tell = None,
-            "--count-only" => rules = Rules { count_only: true, tell: None, ..rules },
+            "--quiet" => parsed.quiet = true,
+            "--count-only" => parsed.count_only = true,
+            "--record" => parsed.recording = Some(value()?.into()),
+            "--answer-after" => {
+                let value = value()?;
+                let millis = value.parse().map_err(|_| format!("`{value}` is no number of milliseconds"))?;
+                parsed.answer_after = Duration::from_millis(millis);
+            }
             "--help" | "-h" => return Ok(None),
             other => return Err(format!("unknown argument `{other}`")),
         }
     }
-    Ok(Some((port, rules)))
+    let only_counting = parsed.recording.is_some() || !parsed.answer_after.is_zero();
+    if only_counting && !parsed.count_only {
+        return Err("`--record` and `--answer-after` need `--count-only`".to_owned());
+    }
+    Ok(Some(parsed))
+}
+
+async fn serve(arguments: &Arguments) -> std::io::Result<()> {
+    let listener = tokio::net::TcpListener::bind(("127.0.0.1", arguments.port)).await?;
+    let address = listener.local_addr()?;
+    let counting = match arguments.count_only {
+        true => Some(Counting::new(arguments.recording.as_deref(), arguments.answer_after)?),
+        false => None,
+    };
+    println!("receiver: listening on http://{address} (stop with Ctrl-C)");
+    match counting {
+        Some(counting) => counting.serve(listener).await,
+        None => {
+            let tell = if arguments.quiet { None } else { Some(tell as fn(&Told<'_>)) };
+            Vendor::new(Rules { tell, ..Rules::default() }).serve(listener).await
+        }
+    }
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let (port, rules) = match arguments() {
+    let arguments = match arguments() {
         Ok(Some(arguments)) => arguments,
         Ok(None) => {
             println!("{USAGE}");
@@ -74,19 +119,14 @@ async fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let served = async {
-        let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await?;
-        println!("receiver: listening on http://{} (stop with Ctrl-C)", listener.local_addr()?);
-        Vendor::new(rules).serve(listener).await
-    };
     let outcome = tokio::select! {
-        outcome = served => outcome,
+        outcome = serve(&arguments) => outcome,
         _ = tokio::signal::ctrl_c() => Ok(()),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("receiver: failed to listen on 127.0.0.1:{port}: {error}");
+            eprintln!("receiver: failed on 127.0.0.1:{}: {error}", arguments.port);
             ExitCode::FAILURE
         }
     }

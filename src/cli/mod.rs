@@ -4,13 +4,16 @@
 //! result. Results go to standard output, progress and errors to standard error.
 
 mod args;
+mod bar;
 mod check;
 mod daemon;
 mod exit;
 mod group;
 mod init;
 mod ledger;
+mod pace;
 mod plan;
+mod progress;
 mod rejected;
 mod remote;
 mod run;

@@ -1,6 +1,6 @@
 //! `groupcast run`: sync after sync, with a line for each and the worst exit code.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::sync::Arc;
 
 use serde_json::{Value, json};
@@ -9,10 +9,12 @@ use tokio::sync::watch;
 use super::args::{Cli, Select};
 use super::exit::{with_sync, worse};
 use super::print_json;
-use super::screen::{self, ADD, CHANGE, DIM, Progress, REMOVE, paint, plural, thousands};
+use super::progress::{Display, Progress};
+use super::screen::{self, ADD, CHANGE, DIM, REMOVE, paint, plural, thousands};
 use super::service::{self, Access};
 use crate::config::Project;
 use crate::delivery::Signal;
+use crate::destination::registry;
 use crate::error::{Error, Kind};
 use crate::ledger::RunStatus;
 use crate::service::open::{self, Failure};
@@ -32,7 +34,12 @@ pub(super) async fn run(cli: &Cli, select: &Select, limit: Option<u64>) -> Resul
             break;
         }
         let sync = &file.mapping.name;
-        let progress = Progress::new(sync, cli.json).of(opened.source.as_deref());
+        let display = match cli.json {
+            true => Display::Quiet,
+            false if prints_changes(&project, &file.mapping.destination) => Display::Lines,
+            false => Display::Bar,
+        };
+        let progress = Progress::new(sync, display).of(opened.source.as_deref());
         let run = opened.service.execute(sync, &options, &progress, signal.clone()).await;
         progress.finish();
         finished.take(sync, run.map_err(|error| with_sync(error.into(), sync)))?;
@@ -101,6 +108,14 @@ impl FinishedRuns<'_> {
     }
 }
 
+/// Whether a destination writes its lines to the terminal, where a bar between them would be in the way.
+fn prints_changes(project: &Project, destination: &str) -> bool {
+    let Some(settings) = project.settings.destinations.get(destination) else { return false };
+    let file = registry::find(&settings.kind).filter(|of| of.name() == "file");
+    let to_stdout = file.is_some_and(|of| of.output_file(&settings.values).is_ok_and(|path| path.is_none()));
+    to_stdout && std::io::stdout().is_terminal()
+}
+
 /// Turns SIGINT and SIGTERM into signals of delivery: the first stops, the second abandons what is in flight.
 fn listen() -> Result<watch::Receiver<Signal>, Error> {
     use tokio::signal::unix::{SignalKind, signal};
@@ -118,7 +133,7 @@ fn listen() -> Result<watch::Receiver<Signal>, Error> {
                 _ = terminate.recv() => {}
             }
             // A closed standard error cannot be reported anywhere.
-            drop(writeln!(std::io::stderr(), "{text}"));
+            drop(writeln!(screen::stderr(), "{text}"));
             sender.send_replace(level);
         }
         // The channel stays open until the process ends.
