@@ -173,7 +173,7 @@ impl Decider {
             .then(|| After::Document(self.document(&decision)));
         let Decision { key, kind, fingerprint, action, .. } = decision;
         let (change, after, reason) = match action {
-            Action::SendPlain { document } if outcome == ChangeOutcome::Delivered => {
+            Action::SendPlain { document } if matches!(outcome, ChangeOutcome::Delivered | ChangeOutcome::Adopted) => {
                 (Arc::default(), Some(After::Text(document.text)), reason)
             }
             Action::SendPlain { document } => (Arc::new(spelled_out(&document)), Some(After::WhatIsSet), reason),

@@ -284,7 +284,7 @@ pub async fn plan(
 ) -> Result<Plan> {
     session.check_target().await?;
     let (start, previous) = session.begin().await?;
-    let phase = session.phase(start, previous, reader).await?;
+    let phase = session.phase(start, previous, reader, |_| false).await?;
     let (mut counts, mut impact) = (Counts::of(&phase.found), Impact::default());
     let (mut position, mut first) = (0, None);
     while let Some(mut page) = session.decided(&phase.decider, position).await? {
@@ -450,7 +450,9 @@ impl Session<'_> {
         counts: &mut Counts,
         detail: &mut Detail,
     ) -> Result<SendResult> {
-        let phase = self.phase(start, previous, reader).await?;
+        let takes_plain =
+            |names: &[&str]| self.delivery.is_some_and(|delivery| delivery.destination().takes_plain(names));
+        let phase = self.phase(start, previous, reader, takes_plain).await?;
         let guards = self.guard_set(phase.full);
         let before = self.rows_before(&phase);
         detail.full = phase.full;
@@ -476,7 +478,7 @@ impl Session<'_> {
     }
 
     async fn adopt_rows(&self, start: RunStart, previous: PreviousRun, reader: &mut dyn Reader) -> Result<u64> {
-        let phase = self.phase(start, previous, reader).await?;
+        let phase = self.phase(start, previous, reader, |_| true).await?;
         let guards = GuardSet { full: false, ..self.guard_set(false) };
         let readings = guards.readings(&phase.found, None, None, None);
         let keys: Vec<guard::Reading> = readings.into_iter().filter(|reading| reading.guard == "keys").collect();

@@ -77,15 +77,17 @@ pub(super) struct ComparisonPhase {
 }
 
 impl Session<'_> {
-    /// Reads the source once and compares. Afterwards the source is released.
+    /// Reads the source once and compares. Afterwards the source is released. `takes_plain`: whether plain values of traits
+    /// with these names are needed as text only.
     pub(super) async fn phase(
         &self,
         start: RunStart,
         previous: PreviousRun,
         reader: &mut dyn Reader,
+        takes_plain: impl Fn(&[&str]) -> bool + Send,
     ) -> Result<ComparisonPhase> {
         let interrupted = {
-            let work = self.read_and_compare(&start, &previous, reader);
+            let work = self.read_and_compare(&start, &previous, reader, takes_plain);
             tokio::pin!(work);
             tokio::select! {
                 done = &mut work => Some(done),
@@ -118,6 +120,7 @@ impl Session<'_> {
         start: &RunStart,
         previous: &PreviousRun,
         reader: &mut dyn Reader,
+        takes_plain: impl Fn(&[&str]) -> bool + Send,
     ) -> Result<(Comparison, Decider, (Option<Cursor>, Option<Ahead>), bool)> {
         let mapping = self.mapping;
         let (restriction, full) = self.restriction(previous, start.started_at)?;
@@ -140,11 +143,7 @@ impl Session<'_> {
             Rows::Memory { rows, kinds } => (SourceRows::Rows(rows), kinds.clone(), (None, None)),
         };
         let found = self.ledger.compare(&mapping.name, incoming, &scope).await?;
-        // A plan shows values, and adopting sends nothing: only a run has a way to its destination.
-        let takes_plain = |plain: &PlainAssembly| {
-            let names: Vec<&str> = plain.names().collect();
-            self.delivery.is_some_and(|delivery| delivery.destination().takes_plain(&names))
-        };
+        let takes_plain = |plain: &PlainAssembly| takes_plain(&plain.names().collect::<Vec<_>>());
         let decider = Decider {
             plain: plain::assembly(mapping, &projection.columns, &kinds).filter(takes_plain),
             assembly: compile::assembly(mapping, &projection.columns, kinds),

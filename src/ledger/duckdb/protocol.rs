@@ -164,7 +164,6 @@ impl Ledger for DuckDbLedger {
         let (log, writing) = (self.log.clone(), Arc::clone(&self.writing));
         let threads = Arc::clone(&self.threads);
         self.call("drop the candidates", move |connection| {
-            threads.lower(connection).map_err(ledger_error("drop the candidates"))?;
             connection
                 .execute_batch("DROP TABLE IF EXISTS temp.candidate; DROP TABLE IF EXISTS temp.folded")
                 .map_err(ledger_error("drop the candidates"))?;
@@ -185,7 +184,8 @@ impl Ledger for DuckDbLedger {
                     std::thread::sleep(FOLD_AGAIN);
                 }
             }
-            Ok(())
+            // Compressing what a first run wrote is the last of its large work.
+            threads.lower(connection).map_err(ledger_error("drop the candidates"))
         })
         .await
     }
