@@ -249,10 +249,17 @@ impl Place<'_> {
     /// The line with the part of a problem's span that is on it; none when the line is too long to be drawn. The start of a
     /// section or of a long SQL text is found.
     fn excerpt(&self, diagnostic: &Diagnostic) -> Option<Excerpt> {
-        let line = self.text[self.line_start..].split(['\n', '\r']).next().unwrap_or_default();
+        let rest = &self.text[self.line_start..];
+        // No further than what is drawn: a hundred thousand problems may be on one line.
+        let length = match rest.bytes().take(LINE_BYTES_MAX + 1).position(|byte| matches!(byte, b'\n' | b'\r')) {
+            Some(length) => length,
+            None if rest.len() <= LINE_BYTES_MAX => rest.len(),
+            None => return None,
+        };
+        let line = &rest[..length];
         let start = (self.offset - self.line_start).min(line.len());
         let end = whole(self.text, diagnostic.span.end).saturating_sub(self.line_start).clamp(start, line.len());
-        (line.len() <= LINE_BYTES_MAX).then(|| Excerpt { text: line.to_owned(), start, end })
+        Some(Excerpt { text: line.to_owned(), start, end })
     }
 }
 

@@ -1,5 +1,5 @@
-//! The observer task: every run that ended goes to the log, the metrics and the alerts; once a minute the alerts check which
-//! syncs are late, and the service manager gets the status.
+//! The observer task: every run that ended goes to the log, the metrics and the alerts; so do mistakes in mappings when the
+//! config was read. Once a minute the alerts check which syncs are late, and the service manager gets the status.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,6 +38,7 @@ pub(super) async fn observe(
             supervisor.notifier.alerts.send(&supervisor.http_client, supervisor.clock.as_ref(), &random).await;
         })
     };
+    supervisor.config_read.notify_one();
     // One pause from check to check, however many runs end meanwhile.
     let mut pause = supervisor.clock.sleep(CHECK_EVERY);
     loop {
@@ -51,6 +52,10 @@ pub(super) async fn observe(
                     run_ended(&supervisor, &run).await;
                 }
                 break;
+            }
+            () = supervisor.config_read.notified() => {
+                supervisor.notifier.alerts.check_mappings(supervisor.clock.now(), &mistaken(&supervisor));
+                store_alerts(&supervisor).await;
             }
             () = &mut pause, if *stop.borrow() == Signal::Go => {
                 check(&supervisor, &service).await;

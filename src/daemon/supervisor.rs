@@ -67,6 +67,8 @@ pub(super) struct Supervisor {
     running: Mutex<BTreeMap<String, ActiveRun>>,
     /// Something happened that may let a run start, or that ended the last one.
     pub(super) woken: Notify,
+    /// The config was read: at the start, or anew.
+    pub(super) config_read: Notify,
     /// The greatest id of a run so far.
     latest_run: Mutex<String>,
     /// Requests that are stored over a restart are carried out one after the other, so that what is stored is the latest.
@@ -109,6 +111,7 @@ impl Supervisor {
             queue: Mutex::new(RunQueue::new(parallel)),
             running: Mutex::default(),
             woken: Notify::new(),
+            config_read: Notify::new(),
             orders: tokio::sync::Mutex::default(),
             last_tick: AtomicU64::new(0),
             latest_run: Mutex::new(latest.map(|run| run.run).unwrap_or_default()),

@@ -188,6 +188,7 @@ impl Supervisor {
             self.forget_queued(&sync, &run).await;
         }
         tracing::info!(syncs = count, "configuration reloaded");
+        self.config_read.notify_one();
         self.wake();
         Ok(())
     }

@@ -80,11 +80,13 @@ async fn compare_all(
         found.unchanged = valid - found.rejected_unchanged;
         return Ok((found, Candidates::default()));
     }
-    if whole && found.synced == 0 && nothing_was_delivered(ledger, sync).await? {
-        if let Some(candidates) = all_new(staged, options, valid, ordered_max).await? {
-            found.new = valid;
-            return Ok((found, candidates));
-        }
+    if whole
+        && found.synced == 0
+        && nothing_was_delivered(ledger, sync).await?
+        && let Some(candidates) = all_new(staged, options, valid, ordered_max).await?
+    {
+        found.new = valid;
+        return Ok((found, candidates));
     }
     let of = |buckets: &[Bucket]| differing.iter().map(|bucket| buckets[usize::from(*bucket)].rows).sum::<u64>();
     let (valid_here, known_here) = (of(&rows.buckets), of(&synced.buckets));

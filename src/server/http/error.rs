@@ -25,9 +25,16 @@ pub(super) struct ApiError {
     status: StatusCode,
     error: Error,
     /// Boxed: it is rare, and every handler's result has room for one of these.
-    header: Option<Box<(HeaderName, HeaderValue)>>,
+    more: Option<Box<More>>,
+}
+
+/// What few errors have.
+#[derive(Debug, Default)]
+struct More {
+    /// A header that belongs to the status.
+    header: Option<(HeaderName, HeaderValue)>,
     /// The problems in files.
-    problems: Box<[Problem]>,
+    problems: Vec<Problem>,
 }
 
 /// The text of an error response, kept beside it for clients that want no JSON.
@@ -57,17 +64,12 @@ impl ErrorMessage {
 impl ApiError {
     /// The caller's mistake: they must change something, which is what [`Kind::Config`] means.
     pub(super) fn new(status: StatusCode, what: impl Into<String>, advice: impl Into<String>) -> ApiError {
-        ApiError {
-            status,
-            error: Error::new(Kind::Config, what).advise(advice),
-            header: None,
-            problems: Box::default(),
-        }
+        ApiError { status, error: Error::new(Kind::Config, what).advise(advice), more: None }
     }
 
     /// A failure of ours, of the source or of the destination.
     pub(super) fn failed(status: StatusCode, error: Error) -> ApiError {
-        ApiError { status, error, header: None, problems: Box::default() }
+        ApiError { status, error, more: None }
     }
 
     /// 400.
@@ -77,7 +79,7 @@ impl ApiError {
 
     /// Adds a header that belongs to the status.
     pub(super) fn with(mut self, name: HeaderName, value: impl Into<HeaderValue>) -> ApiError {
-        self.header = Some(Box::new((name, value.into())));
+        self.more.get_or_insert_default().header = Some((name, value.into()));
         self
     }
 }
@@ -92,8 +94,11 @@ impl From<ServiceError> for ApiError {
             ServiceError::Failed(error) => failed_status(error.kind()),
             ServiceError::Problems(_) => StatusCode::CONFLICT,
         };
-        let problems = error.problems().into();
-        let error = ApiError { problems, ..ApiError::failed(status, error.into_error()) };
+        let problems = error.problems();
+        let mut error = ApiError::failed(status, error.into_error());
+        if !problems.is_empty() {
+            error.more.get_or_insert_default().problems = problems;
+        }
         match status {
             StatusCode::SERVICE_UNAVAILABLE => error.with(header::RETRY_AFTER, RETRY_AFTER_SECONDS),
             _ => error,
@@ -116,9 +121,9 @@ impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let (status, advice) = (self.status, self.error.advice().map(str::to_owned));
         let message = ErrorMessage { status, message: self.error.to_string(), advice };
-        let mut response =
-            (self.status, Json(json!({"error": error_object(&self.error, &self.problems)}))).into_response();
-        if let Some((name, value)) = self.header.map(|header| *header) {
+        let More { header, problems } = self.more.map(|more| *more).unwrap_or_default();
+        let mut response = (self.status, Json(json!({"error": error_object(&self.error, &problems)}))).into_response();
+        if let Some((name, value)) = header {
             response.headers_mut().insert(name, value);
         }
         response.extensions_mut().insert(message);

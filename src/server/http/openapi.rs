@@ -129,6 +129,7 @@ struct ErrorObject {
     /// What to do next.
     advice: Option<String>,
     /// The mistakes in mapping files, each at its place; absent where it is about something else.
+    #[schemars(skip_serializing_if = "Option::is_none")]
     problems: Option<Vec<Problem>>,
 }
 

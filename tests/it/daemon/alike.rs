@@ -158,7 +158,7 @@ fn the_same_story_is_told_with_and_without_a_daemon() {
         "--accept empty",
         "cannot be read back",
         "nothing was reset",
-        "error: table `accounts` not found",
+        "error: source warehouse: table `accounts` not found",
         "| table = \"accounts\"",
     ] {
         assert!(all.contains(text), "{text}: the story does not show it\n{all}");

@@ -118,6 +118,14 @@ impl Alerting {
         self.sender.queue(messages);
     }
 
+    /// Takes note of mappings with mistakes, when the config was read.
+    pub fn check_mappings(&self, now: DateTime<Utc>, mistaken: &[Mistaken]) {
+        let mut state = self.state();
+        let AlertingState { settings: Some(_), alerts, .. } = &mut *state else { return };
+        let messages = alerts.check_mappings(now, mistaken);
+        self.sender.queue(messages);
+    }
+
     /// Reports that the ledger lets no run start, and why, or that it does again.
     pub fn ledger(&self, problem: Option<&Error>, since: DateTime<Utc>, now: DateTime<Utc>) {
         if self.state().settings.is_some() {

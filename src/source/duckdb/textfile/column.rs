@@ -4,6 +4,11 @@ use super::shape::{self, Decided, Shape};
 use crate::model::ColumnType;
 use crate::model::cell::As;
 
+/// The name of a column as it is written, within a view and the table.
+pub(super) fn written(position: usize) -> String {
+    format!("\"\u{1}{position}\"")
+}
+
 /// What the values of a column are in a file of objects.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Members {

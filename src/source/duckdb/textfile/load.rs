@@ -6,8 +6,8 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use duckdb::Connection;
 use duckdb::arrow::record_batch::RecordBatch;
 
+use super::column::written;
 use super::rows::{Columns, Rows, Value};
-use super::view::written;
 use super::{FileProfile, Options, changes, names};
 use crate::error::{Error, Kind, Result};
 use crate::source::staging::BATCHES_WAITING;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use duckdb::Connection;
 
+use super::column::written;
 use super::{FileProfile, READINGS_MAX, TextTable, load};
 use crate::duckdb::quote_identifier;
 use crate::error::{Kind, Result};
@@ -93,9 +94,4 @@ impl View {
     pub(in crate::source::duckdb) fn written(&self, name: &str) -> Option<String> {
         Some(written(self.profile.column(name).ok()?.0))
     }
-}
-
-/// The name of a column as it is written, within a view and the table.
-pub(super) fn written(position: usize) -> String {
-    format!("\"\u{1}{position}\"")
 }
