@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
@@ -22,6 +23,10 @@ use crate::destination::{AddressedChange, Destination, Element};
 use crate::error::{Error, Kind, Result};
 use crate::io::http::Transport;
 use crate::io::{Clock, Random};
+
+/// How long responses wait for others that arrive soon after them, unless a request takes less: they share one commit, which
+/// costs more than many a request.
+const GATHERED_FOR: Duration = Duration::from_millis(2);
 
 /// The delivery to one destination: rate limit, counters and what was learned last as long as this does, so one serves a
 /// whole run.
@@ -84,6 +89,8 @@ impl<'a> Delivery<'a> {
         // it is settled, so no more than `concurrency` of them can ever be lost to the ledger by a crash.
         let mut settling: Option<BoxFuture<'_, Result<()>>> = None;
         let (mut unconfirmed, mut being_settled) = (0, 0);
+        let mut gathering: Option<BoxFuture<'_, ()>> = None;
+        let (mut gathered, mut latency) = (false, Duration::ZERO);
         let outcome = loop {
             if failure.is_none() && *self.signal.borrow() >= Signal::Stop {
                 failure = Some(interrupted());
@@ -105,7 +112,12 @@ impl<'a> Delivery<'a> {
                     },
                 }
             }
-            if settling.is_none() {
+            let wait = GATHERED_FOR.min(latency);
+            let more_may_come = !gathered && !wait.is_zero() && !in_flight.is_empty() && failure.is_none();
+            if settling.is_none() && unconfirmed > 0 && more_may_come {
+                gathering.get_or_insert_with(|| self.clock.sleep(wait));
+            } else if settling.is_none() {
+                (gathering, gathered) = (None, false);
                 let outcomes = work.take_fates();
                 being_settled = unconfirmed;
                 if !outcomes.is_empty() {
@@ -125,6 +137,12 @@ impl<'a> Delivery<'a> {
                     None => std::future::pending().await,
                 }
             };
+            let waited = async {
+                match &mut gathering {
+                    Some(gathering) => gathering.await,
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
                 biased;
                 settled = settled => {
@@ -137,7 +155,8 @@ impl<'a> Delivery<'a> {
                 Some(mut ended) = in_flight.next() => {
                     // Whatever else has ended meanwhile is settled with it: one commit instead of several.
                     loop {
-                        let (batch, end) = ended;
+                        let (batch, end, took) = ended;
+                        latency = took;
                         unconfirmed += 1;
                         if let Err(error) = work.absorb(batch, end) {
                             // Those in flight finish their attempt, but repeat none.
@@ -150,6 +169,7 @@ impl<'a> Delivery<'a> {
                         }
                     }
                 }
+                () = waited => (gathering, gathered) = (None, true),
             }
         };
         drop(settling);
@@ -157,7 +177,9 @@ impl<'a> Delivery<'a> {
         outcome
     }
 
-    async fn send(&self, batch: Batch, stops: Stops) -> (Batch, RequestOutcome) {
+    /// Sends a request; also how long it took.
+    async fn send(&self, batch: Batch, stops: Stops) -> (Batch, RequestOutcome, Duration) {
+        let started = self.clock.elapsed();
         let sender = RequestSender {
             destination: self.destination,
             transport: self.transport,
@@ -175,7 +197,8 @@ impl<'a> Delivery<'a> {
         if let RequestEnd::Accepted { warning: Some(warning) } = &ended.end {
             self.counters.warn(warning);
         }
-        (batch, ended)
+        let took = self.clock.elapsed().saturating_sub(started);
+        (batch, ended, took)
     }
 }
 

@@ -277,13 +277,14 @@ SELECT t.key,
     CASE WHEN t.outcome IN ('rejected', 'partly_rejected') THEN coalesce(t.document, '{{}}') END AS rejected_document,
     CASE WHEN t.outcome IN ('rejected', 'partly_rejected') THEN coalesce(t.reason, '') END AS rejected_reason,
     CASE WHEN t.outcome = 'delivered' THEN t.seq ELSE coalesce(k.seq, 0) END AS seq,
-    coalesce(t.recorded_at, (SELECT max(started_at) FROM runs WHERE sync = {sync} AND run = {run})) AS recorded_at
+    coalesce(t.recorded_at, (SELECT max(started_at) FROM runs WHERE sync = {sync} AND run = {run})) AS recorded_at,
+    k.seq AS seq_before, k.document AS document_before
 FROM touched t LEFT JOIN (SELECT * FROM synced WHERE sync = {sync}) k ON k.key = t.key",
             document = long_texts::LINE_DOCUMENT,
         ),
         keep_first_changes(&format!(
-            "SELECT k.sync, k.key, k.seq, k.document FROM synced k JOIN folded f ON f.key = k.key \
-             WHERE k.sync = {sync} AND (f.gone OR f.seq <> k.seq OR f.document <> k.document)"
+            "SELECT {sync} AS sync, key, seq_before AS seq, document_before AS document FROM folded \
+             WHERE gone OR seq <> seq_before OR document <> document_before"
         )),
         format!("DELETE FROM synced WHERE sync = {sync} AND key IN (SELECT key FROM folded)"),
         format!(
