@@ -3,7 +3,7 @@
 //!
 //! Most groups of a first run have nothing else. Their document is their change, and its text is written straight from the
 //! row's cells ([`PlainDocument`]), without a map or a value in between. What is not plain takes the general way:
-//! [`super::cell::to_json`] and [`super::delta`].
+//! [`super::cell::to_json`] and [`super::delta::delta`].
 
 use std::sync::Arc;
 
