@@ -54,8 +54,9 @@ pub(super) async fn observe(
                 break;
             }
             () = supervisor.config_read.notified() => {
-                supervisor.notifier.alerts.check_mappings(supervisor.clock.now(), &mistaken(&supervisor));
-                store_alerts(&supervisor).await;
+                if supervisor.notifier.alerts.check_mappings(supervisor.clock.now(), &mistaken(&supervisor)) {
+                    store_alerts(&supervisor).await;
+                }
             }
             () = &mut pause, if *stop.borrow() == Signal::Go => {
                 check(&supervisor, &service).await;

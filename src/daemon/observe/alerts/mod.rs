@@ -118,12 +118,14 @@ impl Alerting {
         self.sender.queue(messages);
     }
 
-    /// Takes note of mappings with mistakes, when the config was read.
-    pub fn check_mappings(&self, now: DateTime<Utc>, mistaken: &[Mistaken]) {
+    /// Takes note of mappings with mistakes, when the config was read. Returns whether there is anything to send.
+    pub fn check_mappings(&self, now: DateTime<Utc>, mistaken: &[Mistaken]) -> bool {
         let mut state = self.state();
-        let AlertingState { settings: Some(_), alerts, .. } = &mut *state else { return };
+        let AlertingState { settings: Some(_), alerts, .. } = &mut *state else { return false };
         let messages = alerts.check_mappings(now, mistaken);
+        let any = !messages.is_empty();
         self.sender.queue(messages);
+        any
     }
 
     /// Reports that the ledger lets no run start, and why, or that it does again.
