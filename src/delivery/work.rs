@@ -185,6 +185,10 @@ impl<'a> PageWork<'a> {
             let waiting = progress.next;
             self.outcomes.push((change, outcome));
             let Some(waiting) = waiting else { continue };
+            if self.changes[waiting].plain.is_some() {
+                self.begin(waiting);
+                continue;
+            }
             match self.destination.parts(&self.changes[waiting]) {
                 Ok(parts) if parts.is_empty() => next = Some((waiting, DeliveryOutcome::Delivered)),
                 Ok(parts) => {

@@ -110,7 +110,7 @@ impl Walk<'_> {
                 let help = format!("there is {}", listed_all(kinds.iter().map(|kind| kind.name)));
                 self.found.push(error(format!("{what} type not found")).help(help));
             }
-            // With a type, the type is wrong and said to be so; with a file, so is its lack of one.
+            // With a type, the type is the mistake and is named; with a file, its missing type is.
             None if first && word.is_none() => {
                 let known = self.names(root, section);
                 let help = match did_you_mean(name, known.iter().map(String::as_str)) {

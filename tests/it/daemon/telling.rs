@@ -95,7 +95,7 @@ fn a_mapping_with_mistakes_and_its_correction_are_told() {
     let alerts = "\n[daemon.alerts]\nurl = \"${ALERTS}\"\nformat = \"json\"\n";
     place.write("groupcast.toml", &format!("{settings}{alerts}"));
     place.set("ALERTS", &format!("{}{SECRET}", hook.url));
-    // A daemon that starts with a mistake tells it, and one that is made later too.
+    // A mistake is reported at the start, and so is one that is made later.
     let daemon = Daemon::start(&place);
     until("the first mistake is sent", || (messages(&hook) == ["mapping_invalid teams"]).then_some(()));
     assert_eq!(daemon.run("accounts", &json!({}))["run"]["status"], "succeeded");
