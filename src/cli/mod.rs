@@ -40,10 +40,15 @@ use crate::io::{Clock, SystemClock};
 use crate::ledger::Ledger;
 use crate::service::open::Failure;
 use crate::service::views::words::json_line;
+use crate::source::adbc;
 use crate::sync::report::error_json;
 
 /// Parses the command line, runs the command, and returns the exit code.
 pub fn main() -> u8 {
+    // Not a command: how this program starts itself to load a driver.
+    if std::env::args_os().nth(1).is_some_and(|argument| argument == adbc::READER_ARGUMENT) {
+        return adbc::run_reader();
+    }
     let cli = Cli::try_parse().unwrap_or_else(|error| suggest::improve(error).exit());
     match cli.color {
         Color::Auto => {}

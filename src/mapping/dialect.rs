@@ -87,6 +87,11 @@ fn quoted(text: &str) -> String {
 /// where a backslash escapes, so that a quoted text could end early and what follows be executed, and for NUL, which few
 /// protocols carry.
 pub fn literal_without(text: &str, special: &[char]) -> String {
+    joined_literal(text, special, "chr", " || ")
+}
+
+/// The same with the function that gives a character and the operator that joins texts.
+pub fn joined_literal(text: &str, special: &[char], function: &str, operator: &str) -> String {
     let mut parts: Vec<String> = Vec::new();
     for piece in text.split_inclusive(special) {
         let (plain, last) = match piece.strip_suffix(special) {
@@ -96,12 +101,12 @@ pub fn literal_without(text: &str, special: &[char]) -> String {
         if !plain.is_empty() {
             parts.push(quoted(plain));
         }
-        parts.extend(last.map(|special| format!("chr({})", u32::from(special))));
+        parts.extend(last.map(|special| format!("{function}({})", u32::from(special))));
     }
     match parts.as_slice() {
         [] => quoted(""),
         [only] => only.clone(),
-        _ => format!("({})", parts.join(" || ")),
+        _ => format!("({})", parts.join(operator)),
     }
 }
 

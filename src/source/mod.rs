@@ -4,6 +4,7 @@
 //! ([`Source::stage`], [`instance`]), in one snapshot, read once. It is deliberately not a general query interface: it
 //! sees a compiled projection, and never the ledger. What the ledger may then ask of the rows is in [`staged`].
 
+pub mod adbc;
 mod conversion;
 pub mod duckdb;
 pub mod instance;

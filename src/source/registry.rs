@@ -1,11 +1,12 @@
 //! The registry of source types.
 
 use super::SourceType;
+use super::adbc::AdbcType;
 use super::duckdb::DuckDbType;
 use super::postgres::PostgresType;
 
 /// Every source type, one per line.
-pub const SOURCE_TYPES: &[&dyn SourceType] = &[&DuckDbType, &PostgresType];
+pub const SOURCE_TYPES: &[&dyn SourceType] = &[&DuckDbType, &PostgresType, &AdbcType];
 
 /// The type of this name.
 pub fn find(name: &str) -> Option<&'static dyn SourceType> {

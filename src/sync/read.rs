@@ -185,9 +185,17 @@ fn cursor_minus(cursor: &str, lookback: Duration) -> Result<String> {
         return Ok(int.saturating_sub(lookback.as_secs() as i64).to_string());
     }
     let lookback = chrono::TimeDelta::from_std(lookback).unwrap_or(chrono::TimeDelta::MAX);
+    let is_date = chrono::NaiveDate::parse_from_str(cursor, "%Y-%m-%d").is_ok();
     let earlier = time_of(cursor).and_then(|(at, zoned)| {
+        let from = at.checked_sub_signed(lookback)?;
+        if is_date {
+            // The first day that begins at or after it: not every warehouse compares a date with a time.
+            let is_midnight = from.time() == chrono::NaiveTime::MIN;
+            let day = if is_midnight { Some(from.date_naive()) } else { from.date_naive().succ_opt() };
+            return Some(day?.format("%Y-%m-%d").to_string());
+        }
         let zone = if zoned { "+00" } else { "" };
-        Some(format!("{}{zone}", at.checked_sub_signed(lookback)?.format("%Y-%m-%d %H:%M:%S%.6f")))
+        Some(format!("{}{zone}", from.format("%Y-%m-%d %H:%M:%S%.6f")))
     });
     earlier.ok_or_else(|| {
         Error::new(Kind::Config, "the cursor column holds something that is no timestamp, date or integer")
@@ -238,7 +246,8 @@ mod tests {
         assert_eq!(cursor_minus("7200", hour).unwrap(), "3600");
         assert_eq!(cursor_minus("2024-05-06 01:00:00.25", hour).unwrap(), "2024-05-06 00:00:00.250000");
         assert_eq!(cursor_minus("2024-05-06 01:00:00+00", hour).unwrap(), "2024-05-06 00:00:00.000000+00");
-        assert_eq!(cursor_minus("2024-05-06", hour).unwrap(), "2024-05-05 23:00:00.000000");
+        assert_eq!(cursor_minus("2024-05-06", hour).unwrap(), "2024-05-06");
+        assert_eq!(cursor_minus("2024-05-06", 24 * hour).unwrap(), "2024-05-05");
         assert!(cursor_minus("yesterday", hour).is_err());
     }
 }

@@ -8,13 +8,14 @@ use duckdb::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use duckdb::arrow::record_batch::RecordBatch;
 
 /// Rows in a batch: ten of DuckDB's vectors of 2,048 rows.
-const ROWS_MAX: usize = 20_480;
+pub const ROWS_MAX: usize = 20_480;
 /// Bytes of text in a batch. With one batch being filled, two waiting and one being appended, text needs at most four
 /// times this and the longest rows.
-const BYTES_MAX: usize = 8 * 1024 * 1024;
+pub const BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// What holds a column's values in DuckDB: one of the physical forms of `model::cell`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Physical {
     /// BOOLEAN
     Bool,
@@ -37,7 +38,8 @@ impl Physical {
         }
     }
 
-    fn arrow(self) -> DataType {
+    /// Arrow's type of it.
+    pub fn arrow(self) -> DataType {
         match self {
             Physical::Bool => DataType::Boolean,
             Physical::Int => DataType::Int64,
@@ -45,6 +47,12 @@ impl Physical {
             Physical::Text => DataType::Utf8,
         }
     }
+}
+
+/// The schema of batches whose columns have these forms.
+pub fn schema_of(forms: &[Physical]) -> SchemaRef {
+    let field = |(at, form): (usize, &Physical)| Field::new(at.to_string(), form.arrow(), true);
+    Arc::new(Schema::new(forms.iter().enumerate().map(field).collect::<Vec<_>>()))
 }
 
 /// The values of a column so far.
@@ -124,9 +132,8 @@ impl BatchBuilder {
     /// An empty batch of these columns: name for messages, form.
     pub fn new(columns: impl IntoIterator<Item = (String, Physical)>) -> BatchBuilder {
         let columns: Vec<Column> = columns.into_iter().map(|(name, physical)| Column::new(name, physical)).collect();
-        let field = |(at, column): (usize, &Column)| Field::new(at.to_string(), column.physical.arrow(), true);
-        let fields: Vec<Field> = columns.iter().enumerate().map(field).collect();
-        BatchBuilder { columns, schema: Arc::new(Schema::new(fields)), rows: 0, bytes: 0 }
+        let schema = schema_of(&columns.iter().map(|column| column.physical).collect::<Vec<_>>());
+        BatchBuilder { columns, schema, rows: 0, bytes: 0 }
     }
 
     /// How many columns a row has.

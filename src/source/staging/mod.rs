@@ -85,13 +85,33 @@ pub async fn discard(from: &DuckDbConnection) -> Result<()> {
     .await
 }
 
+/// Takes the batches that a source reads and passes them on.
+pub struct BatchSink<'a> {
+    batches: mpsc::Sender<RecordBatch>,
+    progress: &'a (dyn Fn(u64) + Send + Sync),
+    count: u64,
+}
+
+/// The table takes no more rows; [`fill_batches`] says why.
+pub struct Closed;
+
+impl BatchSink<'_> {
+    /// Passes a batch on: its columns are those of the table, in its forms.
+    pub async fn send(&mut self, batch: RecordBatch) -> Result<(), Closed> {
+        self.count += batch.num_rows() as u64;
+        self.batches.send(batch).await.map_err(|_| Closed)?;
+        (self.progress)(self.count);
+        // The appender runs in this same task: a reader that never waits would not let it take the batch.
+        tokio::task::yield_now().await;
+        Ok(())
+    }
+}
+
 /// Takes the rows that a source reads and passes them on in batches.
 pub struct RowSink<'a> {
     /// The batch that is being built.
     pub batch: BatchBuilder,
-    batches: mpsc::Sender<RecordBatch>,
-    progress: &'a (dyn Fn(u64) + Send + Sync),
-    count: u64,
+    batches: BatchSink<'a>,
 }
 
 /// Why rows could not be passed on.
@@ -113,17 +133,12 @@ impl RowSink<'_> {
         if self.batch.rows() > 0 {
             self.send().await?;
         }
-        Ok(self.count)
+        Ok(self.batches.count)
     }
 
     async fn send(&mut self) -> Result<(), SinkError> {
-        self.count += self.batch.rows() as u64;
         let batch = self.batch.take().map_err(SinkError::Malformed)?;
-        self.batches.send(batch).await.map_err(|_| SinkError::Closed)?;
-        (self.progress)(self.count);
-        // The appender runs in this same task: a reader that never waits would not let it take the batch.
-        tokio::task::yield_now().await;
-        Ok(())
+        self.batches.send(batch).await.map_err(|Closed| SinkError::Closed)
     }
 }
 
@@ -135,8 +150,24 @@ pub enum FillError<E> {
     Append(Error),
 }
 
-/// Fills the table: runs a reader and the appender side by side; both are done, or dropped, together. `progress` gets
-/// the rows so far.
+/// Fills the table with batches: runs a reader and the appender side by side; both are done, or dropped, together.
+/// `progress` gets the rows so far.
+pub async fn fill_batches<'a, E, R>(
+    into: &DuckDbConnection,
+    progress: &'a (dyn Fn(u64) + Send + Sync),
+    read: impl FnOnce(BatchSink<'a>) -> R,
+) -> Result<u64, FillError<E>>
+where
+    R: Future<Output = Result<u64, E>>,
+{
+    let (batches, receiver) = mpsc::channel(BATCHES_WAITING);
+    match tokio::join!(read(BatchSink { batches, progress, count: 0 }), append_all(into, receiver)) {
+        (_, Err(error)) => Err(FillError::Append(error)),
+        (read, Ok(())) => read.map_err(FillError::Read),
+    }
+}
+
+/// The same with a reader that passes values on, row by row.
 pub async fn fill<'a, E, R>(
     into: &DuckDbConnection,
     columns: impl IntoIterator<Item = (String, Physical)>,
@@ -146,12 +177,8 @@ pub async fn fill<'a, E, R>(
 where
     R: Future<Output = Result<u64, E>>,
 {
-    let (batches, receiver) = mpsc::channel(BATCHES_WAITING);
-    let sink = RowSink { batch: BatchBuilder::new(columns), batches, progress, count: 0 };
-    match tokio::join!(read(sink), append_all(into, receiver)) {
-        (_, Err(error)) => Err(FillError::Append(error)),
-        (read, Ok(())) => read.map_err(FillError::Read),
-    }
+    let batch = BatchBuilder::new(columns);
+    fill_batches(into, progress, |batches| read(RowSink { batch, batches })).await
 }
 
 /// Appends batches as they come. A failure closes the channel, which stops the reader.
