@@ -10,6 +10,7 @@ quickstart:
 
 test:
 	@.ci/postgres
+	@.ci/drivers
 	@. .ci/env; cargo fmt --check && cargo test $$features --no-fail-fast
 
 # What we send, compared with what the vendors' official SDKs send. Needs Python 3.11, Node and both package registries.

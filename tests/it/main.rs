@@ -3,6 +3,7 @@
 #![allow(unreachable_pub, reason = "a test binary exports nothing; `pub` says what its modules share")]
 #![expect(clippy::unwrap_used, reason = "clippy's own exception covers test functions, not their helpers")]
 
+mod adbc;
 mod always;
 mod amplitude;
 mod amplitude_http_v2;
