@@ -17,6 +17,7 @@ use groupcast::destination::batch::{self, Size};
 use groupcast::destination::{AddressedChange, Attempt, Destination, Element, registry};
 use groupcast::mapping::compile::{self, Assembly};
 use groupcast::mapping::file::{self, Context};
+use groupcast::mapping::sections::model::Lookup;
 use groupcast::mapping::{Guards, Policy};
 use groupcast::model::setting::SettingValues;
 use groupcast::model::{Cell, ColumnType, Document, Known, OnNull, Op, Rules, TraitRule, delta};
@@ -95,8 +96,8 @@ fn assembly() -> (Assembly, Vec<Cell>) {
          [traits]\n{traits}"
     );
     let (policy, guards) = (Policy::default(), Guards::default());
-    let resolve = |_: &str| Err("no file".to_owned());
-    let context = Context { names: None, policy: &policy, guards: &guards, resolve: &resolve };
+    let lookup = Lookup { sql_file: &|_| Err("no file".to_owned()), dbt: &|_| Err("no model".to_owned()) };
+    let context = Context { names: None, policy: &policy, guards: &guards, lookup: &lookup };
     let (file, problems) = file::parse("accounts", "mappings/accounts.toml", &text, &context);
     let mapping = file.unwrap_or_else(|| panic!("{problems:?}")).mapping;
     let projection = compile::projection(&mapping, None);

@@ -224,11 +224,34 @@ meanwhile.")]
     #[command(subcommand)]
     Ledger(LedgerCommand),
 
+    /// Work with dbt's artifacts.
+    #[command(subcommand)]
+    Dbt(DbtCommand),
+
     /// Print a completion script.
     #[command(after_help = "Example:\n  groupcast completions bash > /etc/bash_completion.d/groupcast")]
     Completions {
         /// The shell.
         shell: clap_complete::Shell,
+    },
+}
+
+/// `groupcast dbt`.
+#[derive(Debug, Subcommand)]
+pub(super) enum DbtCommand {
+    /// Print exposures for dbt's docs: which model feeds which destination.
+    #[command(after_help = "\
+Example:
+  groupcast dbt exposures > ../analytics/models/groupcast_exposures.yml
+
+Mappings with `dbt = \"…\"` under [model] are listed; dbt's docs and lineage show them after the next `dbt docs generate`.")]
+    Exposures {
+        /// Who answers for them.
+        #[arg(long, value_name = "NAME", default_value = "Groupcast")]
+        owner: String,
+        /// Their address.
+        #[arg(long, value_name = "ADDRESS")]
+        email: Option<String>,
     },
 }
 

@@ -7,6 +7,7 @@ mod args;
 mod bar;
 mod check;
 mod daemon;
+mod dbt;
 mod exit;
 mod group;
 mod init;
@@ -99,6 +100,7 @@ async fn command(cli: &Cli) -> Result<u8, Failure> {
         Command::Verify { sync, repair, show } => verify::verify(cli, sync, *repair, show.0).await,
         Command::Rejected { sync, number } => rejected::rejected(cli, sync.as_deref(), *number).await,
         Command::Ledger(command) => ledger::ledger(cli, command).await,
+        Command::Dbt(command) => dbt::dbt(cli, command),
         Command::Completions { shell } => {
             // In memory first: the generator panics when the pipe it writes to is closed early.
             let mut script = Vec::new();

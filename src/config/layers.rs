@@ -25,7 +25,7 @@ use crate::mapping::diagnostic::{Diagnostic, did_you_mean, listed};
 use crate::mapping::reader::{self, Entry, Report, Section, integer, kind_of, name_problem, shown};
 use crate::model::setting::{Setting, SettingType};
 
-const TOP: [&str; 5] = ["state", "sources", "destinations", "defaults", "daemon"];
+const TOP: [&str; 6] = ["state", "sources", "destinations", "defaults", "daemon", "dbt"];
 
 /// What was found in `groupcast.toml` and the environment.
 pub(super) struct Read {

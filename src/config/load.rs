@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+use super::dbt::Target;
 use super::diagnostic::Diagnostics;
 use super::files::Files;
 use super::project::{BrokenMapping, Project};
@@ -12,12 +13,15 @@ use super::{layers, secrets};
 use crate::io::files;
 use crate::mapping::diagnostic::{Diagnostic, Severity};
 use crate::mapping::file::{Context, Names, parse};
+use crate::mapping::sections::model::Lookup;
 use crate::mapping::{At, MappingFile, check};
 
 /// The settings' file.
 pub const SETTINGS_FILE: &str = "groupcast.toml";
 /// The mappings' folder.
 pub const MAPPINGS_FOLDER: &str = "mappings";
+/// Where dbt leaves its artifacts, where `[dbt]` does not say.
+pub(super) const DBT_TARGET: &str = "target";
 /// Largest file read. A mapping of ten thousand traits is a megabyte; more is not one a person wrote.
 const FILE_BYTES_MAX: u64 = 8 * 1024 * 1024;
 
@@ -65,7 +69,10 @@ pub fn load_noting(
     all.extend(read.found);
     let names = read.names.map(|(sources, destinations)| Names { sources, destinations });
     let defaults = read.settings.as_ref().map_or_else(Defaults::default, |settings| settings.defaults.clone());
-    let (mappings, broken) = mappings(folder, names.as_ref(), &defaults, files, &mut all);
+    let target = read.settings.as_ref().map_or_else(|| folder.join(DBT_TARGET), |settings| settings.dbt_target.clone());
+    let reading =
+        Reading { folder, names: names.as_ref(), defaults: &defaults, files, dbt: Target::new(target, files) };
+    let (mappings, broken) = mappings(&reading, &mut all);
     let alone = {
         let errors = all.files_with_errors();
         errors.iter().all(|file| broken.iter().any(|broken| broken.file == *file))
@@ -92,13 +99,17 @@ pub fn load_noting(
     Ok(project)
 }
 
-fn mappings(
-    folder: &Path,
-    names: Option<&Names>,
-    defaults: &Defaults,
-    files: &Files,
-    all: &mut Diagnostics,
-) -> (Vec<MappingFile>, Vec<BrokenMapping>) {
+/// What mappings are read with.
+struct Reading<'a> {
+    folder: &'a Path,
+    names: Option<&'a Names>,
+    defaults: &'a Defaults,
+    files: &'a Files,
+    dbt: Target<'a>,
+}
+
+fn mappings(reading: &Reading<'_>, all: &mut Diagnostics) -> (Vec<MappingFile>, Vec<BrokenMapping>) {
+    let folder = reading.folder;
     let shown = shown_path(folder, Path::new(MAPPINGS_FOLDER));
     let mut paths: Vec<PathBuf> = Vec::new();
     match std::fs::read_dir(folder.join(MAPPINGS_FOLDER)) {
@@ -129,7 +140,7 @@ fn mappings(
     }
     let (mut sound, mut broken) = (Vec::new(), Vec::new());
     for path in paths {
-        match mapping(folder, &path, names, defaults, files, all) {
+        match mapping(reading, &path, all) {
             Some(file) => sound.push(file),
             None => {
                 let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
@@ -148,14 +159,8 @@ fn is_mapping(path: &Path) -> bool {
     !hidden && toml && !path.is_dir()
 }
 
-fn mapping(
-    folder: &Path,
-    path: &Path,
-    names: Option<&Names>,
-    defaults: &Defaults,
-    files: &Files,
-    all: &mut Diagnostics,
-) -> Option<MappingFile> {
+fn mapping(reading: &Reading<'_>, path: &Path, all: &mut Diagnostics) -> Option<MappingFile> {
+    let Reading { folder, names, defaults, files, dbt } = reading;
     let stem = path.file_stem()?.to_string_lossy().into_owned();
     let file = shown_path(folder, &Path::new(MAPPINGS_FOLDER).join(path.file_name()?));
     let sound = stem.chars().all(|letter| letter.is_alphanumeric() || "-_.".contains(letter));
@@ -175,8 +180,9 @@ fn mapping(
         }
     };
     all.add_text(&file, &text);
-    let resolve = |written: &str| sql_file(folder, path, written, files);
-    let context = Context { names, policy: &defaults.policy, guards: &defaults.guards, resolve: &resolve };
+    let lookup =
+        Lookup { sql_file: &|written| sql_file(folder, path, written, files), dbt: &|written| dbt.resolve(written) };
+    let context = Context { names: *names, policy: &defaults.policy, guards: &defaults.guards, lookup: &lookup };
     let (mapping, found) = parse(&stem, &file, &text, &context);
     debug_assert_eq!(mapping.is_none(), found.iter().any(|diagnostic| diagnostic.severity == Severity::Error));
     all.extend(found);

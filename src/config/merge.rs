@@ -68,6 +68,14 @@ struct Written {
     defaults: Defaults,
     #[serde(default)]
     daemon: Daemon,
+    #[serde(default)]
+    dbt: WrittenDbt,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenDbt {
+    target_folder: Option<std::path::PathBuf>,
 }
 
 #[derive(Deserialize)]
@@ -144,6 +152,7 @@ fn settings(written: Written, folder: &Path) -> Option<Settings> {
         destinations,
         defaults: written.defaults,
         daemon: written.daemon,
+        dbt_target: written.dbt.target_folder.unwrap_or_else(|| folder.join(super::load::DBT_TARGET)),
     })
 }
 

@@ -68,6 +68,7 @@ pub(crate) const SECTIONS: &[(&str, &[Setting])] = &[
             Setting::optional("late_after", SettingType::Duration(60)),
         ],
     ),
+    ("dbt", &[Setting::optional("target_folder", SettingType::Path)]),
     ("defaults.policy", policy::SETTINGS),
     ("defaults.guards", guards::SETTINGS),
 ];

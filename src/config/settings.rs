@@ -29,6 +29,8 @@ pub struct Settings {
     pub defaults: Defaults,
     /// The daemon's own settings.
     pub daemon: Daemon,
+    /// Where dbt leaves its artifacts.
+    pub dbt_target: PathBuf,
 }
 
 /// `[state]`.

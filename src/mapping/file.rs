@@ -9,6 +9,7 @@ use toml::de::DeValue;
 use super::diagnostic::{At, Diagnostic, Severity, did_you_mean, listed_all};
 use super::reader::{self, Report, Section, shown};
 use super::sections::guards::Guards;
+use super::sections::model::Lookup;
 use super::sections::policy::Policy;
 use super::sections::{group, guards, incremental, model, policy, schedule, traits, user};
 use super::spec::Mapping;
@@ -57,8 +58,8 @@ pub struct Context<'a> {
     pub policy: &'a Policy,
     /// The guards it starts from.
     pub guards: &'a Guards,
-    /// Reads the SQL file a model names; the error is a fragment.
-    pub resolve: &'a dyn Fn(&str) -> Result<String, String>,
+    /// Where models are looked up that are not in the file.
+    pub lookup: &'a Lookup<'a>,
 }
 
 const TOP: [&str; 11] = [
@@ -99,7 +100,7 @@ fn mapping(name: &str, root: &Section<'_>, context: &Context<'_>, report: &mut R
     let schedule = root.get("schedule").and_then(|entry| schedule::read(&entry, report));
     let model =
         required(root, "model", "define where the account rows come from: `[model]` with `table = \"…\"`", report)
-            .and_then(|section| model::read(&section, context.resolve, report));
+            .and_then(|section| model::read(&section, context.lookup, report));
     let group = required(root, "group", "add `[group]` with `type = \"company\"` and `key = \"account_id\"`", report)
         .map(|section| group::read(&section, report));
     // A user that was written and refused must not turn into "no user".
@@ -116,6 +117,7 @@ fn mapping(name: &str, root: &Section<'_>, context: &Context<'_>, report: &mut R
         .map_or_else(|| context.guards.clone(), |section| guards::read(&section, context.guards, report));
     let incremental = optional(root, "incremental", report).and_then(|section| incremental::read(&section, report));
     let (group_type, key) = group?;
+    let (model, dbt) = model?;
     Some(Mapping {
         name: name.to_owned(),
         file: report.file.to_owned(),
@@ -123,7 +125,8 @@ fn mapping(name: &str, root: &Section<'_>, context: &Context<'_>, report: &mut R
         destination: destination?,
         enabled,
         schedule,
-        model: model?,
+        model,
+        dbt,
         group_type: group_type?,
         key: key?,
         user: user?,

@@ -6,6 +6,7 @@ use super::check::{Described, check_after, check_columns, check_destination, che
 use super::diagnostic::{Diagnostic, Severity, position};
 use super::dialect::Dialect;
 use super::file::{Context, MappingFile, Names, parse};
+use super::sections::model::Lookup;
 use super::{
     Expr, Field, From, Guards, OnDuplicate, OnMissing, OnRemovedTrait, Policy, Schedule, User, UserFrom, When, compile,
     fingerprint,
@@ -70,7 +71,8 @@ fn read(text: &str) -> (Option<MappingFile>, Vec<Diagnostic>) {
     let names =
         Names { sources: vec!["warehouse".to_owned(), "lake".to_owned()], destinations: vec!["amplitude".to_owned()] };
     let (policy, guards) = (Policy::default(), Guards::default());
-    let context = Context { names: Some(&names), policy: &policy, guards: &guards, resolve: &resolve };
+    let lookup = Lookup { sql_file: &resolve, dbt: &|_| Err("is no dbt model".to_owned()) };
+    let context = Context { names: Some(&names), policy: &policy, guards: &guards, lookup: &lookup };
     parse("accounts", "mappings/accounts.toml", text, &context)
 }
 
@@ -244,7 +246,7 @@ fn each_mistake_is_told_at_its_place() {
         ("\"Europe/Berlin\"", "\"Berlin\"", "`timezone` is not a time zone (did you mean `Europe/Berlin`?)"),
         (schedule, "schedule = 5", "must be a cron expression or a table"),
         ("\"Europe/Berlin\"", "\"\"", "schedule.timezone: `timezone` is empty"),
-        (table, "", "6:1 model: the model has no `table`, `sql` or `file`"),
+        (table, "", "6:1 model: the model has no `table`, `sql`, `file` or `dbt`"),
         (
             table,
             "table = 'a'\nsql = 'select 1'",

@@ -2,7 +2,7 @@
 
 use super::sections::guards::Guards;
 use super::sections::incremental::Incremental;
-use super::sections::model::Model;
+use super::sections::model::{DbtModel, Model};
 use super::sections::policy::Policy;
 use super::sections::schedule::Schedule;
 use super::sections::traits::Trait;
@@ -25,6 +25,8 @@ pub struct Mapping {
     pub schedule: Option<Schedule>,
     /// What yields the account rows.
     pub model: Model,
+    /// What dbt knows of it, where the mapping names one of dbt's.
+    pub dbt: Option<DbtModel>,
     /// The group type's name at the destination.
     pub group_type: String,
     /// The column that holds the group's id.

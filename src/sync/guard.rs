@@ -5,10 +5,14 @@
 //! trait added to a mapping does not trip them, and neither does a first run.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
+use crate::config::dbt::DbtState;
 use crate::error::{Error, Kind};
+use crate::format;
 use crate::ledger::{CandidateKind, Comparison};
 use crate::mapping::{Guards, OnDuplicate};
 use crate::model::document;
@@ -16,8 +20,8 @@ use crate::model::document;
 use super::decide::{Action, Decision};
 
 /// The guards, by the name that `--accept` takes.
-pub const NAMES: [&str; 8] =
-    ["keys", "empty", "rows-dropped", "keys-changed", "removed", "changed", "nulled", "unsendable"];
+pub const NAMES: [&str; 9] =
+    ["dbt", "keys", "empty", "rows-dropped", "keys-changed", "removed", "changed", "nulled", "unsendable"];
 
 /// What the decisions of all candidates would do to the synced state.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -71,6 +75,10 @@ pub struct GuardSet<'a> {
     pub accepted: &'a BTreeSet<String>,
     /// Whether the rows are the whole model.
     pub full: bool,
+    /// How dbt's last build of the model went, or why that cannot be told; none where no guard asks.
+    pub dbt: Option<Result<DbtState, String>>,
+    /// When the run began.
+    pub now: DateTime<Utc>,
 }
 
 /// What a guard measured in a run, beside its limit.
@@ -138,7 +146,8 @@ impl GuardSet<'_> {
         impact: Option<&Impact>,
         first: Option<&Impact>,
     ) -> Vec<Reading> {
-        let mut readings = self.of_comparison(found, rows_before);
+        let mut readings = vec![self.of_dbt()];
+        readings.extend(self.of_comparison(found, rows_before));
         readings.extend(self.of_impact(found, impact));
         readings.push(self.of_first_page(first));
         readings
@@ -153,6 +162,27 @@ impl GuardSet<'_> {
     fn share(&self, guard: &str, what: &str, (part, whole): (u64, u64), share_max: f64, exact: bool) -> Reading {
         let trips = exact && part >= self.guards.groups_min && exceeds(part, whole, share_max);
         Reading { share_max: Some(share_max), exact, ..Reading::count(guard, what, (part, whole), trips) }
+    }
+
+    /// What dbt said of the model's last build.
+    fn of_dbt(&self) -> Reading {
+        let limits = self.guards;
+        let problem = match &self.dbt {
+            None => None,
+            Some(Err(why)) => Some(why.clone()),
+            Some(Ok(state)) => {
+                let age = self.now.signed_duration_since(state.at).to_std().unwrap_or_default();
+                let old = limits.dbt_age_max.filter(|max| age > *max);
+                let old = old.map(|max| {
+                    let (age, max) = (format::duration(whole_minutes(age)), format::duration(max));
+                    format!("dbt last ran {age} ago, longer than {max}")
+                });
+                state.problem.clone().filter(|_| limits.dbt).or(old)
+            }
+        };
+        let figure = (u64::from(problem.is_some()), u64::from(self.dbt.is_some()));
+        Reading::count("dbt", "builds of the model by dbt that failed or are too old", figure, problem.is_some())
+            .explained(|| problem.unwrap_or_default(), "look at dbt's log and run it again")
     }
 
     /// What the comparison alone shows: keys, an empty source, a drop of rows, groups that left.
@@ -291,6 +321,10 @@ impl GuardSet<'_> {
     }
 }
 
+fn whole_minutes(of: Duration) -> Duration {
+    Duration::from_secs(of.as_secs() / 60 * 60)
+}
+
 fn unusable_keys(found: &Comparison, unusable: u64, shared: u64) -> String {
     let mut parts = Vec::new();
     for (count, what) in [(found.null_keys, "without a key"), (found.empty_keys, "with an empty key")] {
@@ -320,7 +354,8 @@ mod tests {
     use super::*;
 
     fn set<'a>(guards: &'a Guards, accepted: &'a BTreeSet<String>) -> GuardSet<'a> {
-        GuardSet { guards, on_duplicate: OnDuplicate::Fail, accepted, full: true }
+        let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
+        GuardSet { guards, on_duplicate: OnDuplicate::Fail, accepted, full: true, dbt: None, now }
     }
 
     impl GuardSet<'_> {
@@ -372,6 +407,29 @@ mod tests {
         let accepted = BTreeSet::from(["changed".to_owned()]);
         assert!(set(&guards, &accepted).impact(&impact, 100).unwrap_err().to_string().contains("`arr` turns null"));
         assert!(NAMES.contains(&"nulled"));
+    }
+
+    #[test]
+    fn a_model_that_dbt_did_not_build_stops_a_run() {
+        let accepted = BTreeSet::new();
+        let asked = Guards { dbt: true, dbt_age_max: Some(Duration::from_secs(86_400)), ..Guards::default() };
+        let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
+        let state = |hours: i64, problem: Option<&str>| {
+            let at = now - chrono::TimeDelta::hours(hours);
+            Ok(DbtState { at, problem: problem.map(str::to_owned), is_told: true })
+        };
+        let sound = Comparison { rows: 1, synced: 1, ..Comparison::default() };
+        let of = |dbt| GuardSet { dbt: Some(dbt), ..set(&asked, &accepted) }.comparison(&sound, None);
+        assert!(of(state(1, None)).is_ok());
+        for (dbt, words) in [
+            (state(1, Some("the model `a` ended with `error`")), "ended with `error`"),
+            (state(25, None), "dbt last ran 25h ago, longer than 1d"),
+            (Err("dbt has left no target/run_results.json".to_owned()), "has left no"),
+        ] {
+            let error = of(dbt).unwrap_err();
+            assert!(error.to_string().contains(words), "{error}");
+            assert!(error.advice().unwrap().contains("--accept dbt"), "{error}");
+        }
     }
 
     #[test]

@@ -20,8 +20,10 @@ pub mod verify;
 
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
 use tokio::sync::watch;
 
+use crate::config::dbt;
 use crate::delivery::{Delivery, DeliveryCounters, Signal};
 use crate::destination::AddressedChange;
 use crate::error::{Error, Kind, Result};
@@ -302,7 +304,7 @@ pub async fn plan(
         first.get_or_insert_with(|| impact.clone());
         show(&page)?;
     }
-    let guards = session.guard_set(phase.full);
+    let guards = session.guard_set(phase.full, phase.started_at);
     let readings = guards.readings(&phase.found, session.rows_before(&phase), Some(&impact), first.as_ref());
     let guarded = guards.stopping(&readings).cloned();
     Ok(Plan { sync: session.mapping.name.clone(), found: phase.found, counts, guarded, full: phase.full })
@@ -348,12 +350,15 @@ fn count(counts: &mut Counts, decision: &Decision, outcome: ChangeOutcome) {
 }
 
 impl Session<'_> {
-    fn guard_set(&self, full: bool) -> GuardSet<'_> {
+    fn guard_set(&self, full: bool, now: DateTime<Utc>) -> GuardSet<'_> {
+        let asks = self.mapping.guards.dbt || self.mapping.guards.dbt_age_max.is_some();
         GuardSet {
             guards: &self.mapping.guards,
             on_duplicate: self.mapping.policy.on_duplicate,
             accepted: &self.options.accept,
             full,
+            dbt: self.mapping.dbt.as_ref().filter(|_| asks).map(dbt::state),
+            now,
         }
     }
 
@@ -453,7 +458,7 @@ impl Session<'_> {
         let takes_plain =
             |names: &[&str]| self.delivery.is_some_and(|delivery| delivery.destination().takes_plain(names));
         let phase = self.phase(start, previous, reader, takes_plain).await?;
-        let guards = self.guard_set(phase.full);
+        let guards = self.guard_set(phase.full, phase.started_at);
         let before = self.rows_before(&phase);
         detail.full = phase.full;
         detail.remarks.extend(self.remark_about_cursor(&phase));
@@ -479,7 +484,7 @@ impl Session<'_> {
 
     async fn adopt_rows(&self, start: RunStart, previous: PreviousRun, reader: &mut dyn Reader) -> Result<u64> {
         let phase = self.phase(start, previous, reader, |_| true).await?;
-        let guards = GuardSet { full: false, ..self.guard_set(false) };
+        let guards = GuardSet { full: false, ..self.guard_set(false, phase.started_at) };
         let readings = guards.readings(&phase.found, None, None, None);
         let keys: Vec<guard::Reading> = readings.into_iter().filter(|reading| reading.guard == "keys").collect();
         if let Some(reading) = guards.stopping(&keys) {

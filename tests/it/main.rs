@@ -12,6 +12,7 @@ mod bad_input;
 mod conformance;
 mod convergence;
 mod daemon;
+mod dbt;
 mod delivery;
 mod delivery_storm;
 mod deploy;

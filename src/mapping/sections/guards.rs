@@ -1,6 +1,11 @@
 //! `[guards]`: when a run stops itself before sending. The same section is in `[defaults]` of `groupcast.toml`.
 
+use std::time::Duration;
+
+use serde::Deserialize as _;
+
 use crate::mapping::reader::{Report, Section};
+use crate::mapping::units;
 use crate::model::setting::{Setting, SettingType};
 
 /// The settings of the section, and of `[defaults.guards]`.
@@ -13,6 +18,8 @@ pub const SETTINGS: &[Setting] = &[
     Setting::optional("nulled_max", SettingType::Share),
     Setting::optional("unsendable_max", SettingType::Share),
     Setting::optional("groups_min", SettingType::Integer(0, i64::MAX)),
+    Setting::optional("dbt", SettingType::Boolean),
+    Setting::optional("dbt_age_max", SettingType::Duration(60)),
 ];
 
 /// Thresholds that stop a run before the first byte. A share is of the groups known or read, from 0 to 1.
@@ -33,6 +40,11 @@ pub struct Guards {
     pub nulled_max: f64,
     /// Largest share of rows whose values cannot become what the mapping declares.
     pub unsendable_max: f64,
+    /// Stop when dbt's last command did not build the model, or a test of it failed.
+    pub dbt: bool,
+    /// Stop when that was longer ago.
+    #[serde(deserialize_with = "duration")]
+    pub dbt_age_max: Option<Duration>,
     /// The share guards stay quiet while fewer groups than this are concerned: small numbers swing.
     pub groups_min: u64,
 }
@@ -47,15 +59,24 @@ impl Default for Guards {
             removed_max: 0.1,
             nulled_max: 0.2,
             unsendable_max: 0.5,
+            dbt: false,
+            dbt_age_max: None,
             groups_min: 20,
         }
     }
+}
+
+fn duration<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error> {
+    let text = String::deserialize(from)?;
+    units::duration(&text).map(Some).map_err(serde::de::Error::custom)
 }
 
 /// Reads the section; what it doesn't set stays as in `base`.
 pub(crate) fn read(section: &Section<'_>, base: &Guards, report: &mut Report<'_>) -> Guards {
     section.expect_settings(SETTINGS, report);
     let empty = section.get("empty").and_then(|entry| entry.flag(report)).unwrap_or(base.empty);
+    let dbt = section.get("dbt").and_then(|entry| entry.flag(report)).unwrap_or(base.dbt);
+    let dbt_age_max = section.get("dbt_age_max").and_then(|entry| entry.duration(report)).or(base.dbt_age_max);
     let mut share = |key: &str, base: f64| section.get(key).and_then(|entry| entry.share(report)).unwrap_or(base);
     let rows_dropped_max = share("rows_dropped_max", base.rows_dropped_max);
     let keys_changed_max = share("keys_changed_max", base.keys_changed_max);
@@ -75,6 +96,8 @@ pub(crate) fn read(section: &Section<'_>, base: &Guards, report: &mut Report<'_>
         removed_max,
         nulled_max,
         unsendable_max,
+        dbt,
+        dbt_age_max,
         groups_min,
     }
 }

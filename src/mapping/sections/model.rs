@@ -1,10 +1,12 @@
 //! `[model]`: where the account rows come from, and which of them.
 
+use std::path::PathBuf;
+
 use crate::mapping::reader::{Entry, Report, Section, join, shown, sql_text};
 use crate::mapping::sql;
 
 /// The keys of the section.
-pub(crate) const KEYS: [&str; 4] = ["table", "sql", "file", "where"];
+pub(crate) const KEYS: [&str; 5] = ["table", "sql", "file", "dbt", "where"];
 
 /// The rows of the model.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,6 +15,31 @@ pub struct Model {
     pub from: From,
     /// A SQL condition in the source's dialect that rows must satisfy.
     pub filter: Option<String>,
+}
+
+/// A model of dbt's: its table, and how to find out how its last build went.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DbtModel {
+    /// dbt's `unique_id`.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// As dbt's files refer to it: `ref('dim_accounts')`.
+    pub reference: String,
+    /// Its table's name in parts.
+    pub table: Vec<String>,
+    /// The `unique_id`s of its tests.
+    pub tests: Vec<String>,
+    /// The file with the results of dbt's last command.
+    pub results: PathBuf,
+}
+
+/// What a model's section is looked up in. The errors are fragments.
+pub struct Lookup<'a> {
+    /// The text of an SQL file.
+    pub sql_file: &'a dyn Fn(&str) -> Result<String, String>,
+    /// A model of dbt's.
+    pub dbt: &'a dyn Fn(&str) -> Result<DbtModel, String>,
 }
 
 /// A table or a query.
@@ -24,12 +51,12 @@ pub enum From {
     Query(String),
 }
 
-/// Reads the section; `resolve` reads the SQL file that it names, with a fragment as the error.
+/// Reads the section: the model, and what dbt knows of it where it is one of dbt's.
 pub(crate) fn read(
     section: &Section<'_>,
-    resolve: &dyn Fn(&str) -> Result<String, String>,
+    lookup: &Lookup<'_>,
     report: &mut Report<'_>,
-) -> Option<Model> {
+) -> Option<(Model, Option<DbtModel>)> {
     section.expect_keys(&KEYS, report);
     let filter = section.get("where").map(|entry| {
         let condition = sql_text(&entry, report)?;
@@ -41,20 +68,22 @@ pub(crate) fn read(
         Some(condition)
     });
     let ways: Vec<Entry<'_>> =
-        section.entries().into_iter().filter(|entry| ["table", "sql", "file"].contains(&entry.key)).collect();
+        section.entries().into_iter().filter(|entry| ["table", "sql", "file", "dbt"].contains(&entry.key)).collect();
     let from = match ways.as_slice() {
         [] => {
-            let missing = report.error(&section.at, "the model has no `table`, `sql` or `file`");
-            let path =
-                ["table", "sql", "file"].map(|key| join("model", key)).into_iter().find(|path| report.was_meant(path));
+            let missing = report.error(&section.at, "the model has no `table`, `sql`, `file` or `dbt`");
+            let path = ["table", "sql", "file", "dbt"]
+                .map(|key| join("model", key))
+                .into_iter()
+                .find(|path| report.was_meant(path));
             let path = path.unwrap_or_default();
             report.push_missing(
                 &path,
-                missing.help("write `table = \"schema.table\"`, or `sql` with a query, or `file` with a path"),
+                missing.help("write `table = \"schema.table\"`, or `sql` with a query, or `file` with a path, or `dbt` with a model's name"),
             );
             None
         }
-        [one] => from(one, resolve, report),
+        [one] => from(one, lookup, report),
         [first, rest @ ..] => {
             for second in rest {
                 let message = format!("the model has both `{}` and `{}`", first.key, second.key);
@@ -68,19 +97,25 @@ pub(crate) fn read(
         None => None,
         Some(condition) => Some(condition?),
     };
-    Some(Model { from: from?, filter })
+    let (from, dbt) = from?;
+    Some((Model { from, filter }, dbt))
 }
 
-fn from(entry: &Entry<'_>, resolve: &dyn Fn(&str) -> Result<String, String>, report: &mut Report<'_>) -> Option<From> {
-    match entry.key {
+fn from(entry: &Entry<'_>, lookup: &Lookup<'_>, report: &mut Report<'_>) -> Option<(From, Option<DbtModel>)> {
+    let from = match entry.key {
         "table" => {
             let text = entry.text(report)?;
             entry.noted(table_name(text), report).map(From::Table)
         }
         "sql" => sql_text(entry, report).map(From::Query),
+        "dbt" => {
+            let text = entry.text(report)?;
+            let model = entry.noted((lookup.dbt)(text), report)?;
+            return Some((From::Table(model.table.clone()), Some(model)));
+        }
         _ => {
             let path = entry.text(report)?;
-            let text = match resolve(path) {
+            let text = match (lookup.sql_file)(path) {
                 Ok(text) => text,
                 Err(problem) => {
                     report.push(report.error(&entry.at, problem));
@@ -96,7 +131,8 @@ fn from(entry: &Entry<'_>, resolve: &dyn Fn(&str) -> Result<String, String>, rep
                 }
             }
         }
-    }
+    };
+    from.map(|from| (from, None))
 }
 
 /// A table's name in its parts: split on dots, except within double quotes.

@@ -208,6 +208,7 @@ fn draw(random: &mut fastrand::Rng, features: &Features) -> Mapping {
         enabled: true,
         schedule: None,
         model: Model { from: From::Table(vec!["accounts".to_owned()]), filter: None },
+        dbt: None,
         group_type: "company".to_owned(),
         key: "id".to_owned(),
         user: named.then(|| User { anonymous: false, from: template() }),

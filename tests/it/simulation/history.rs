@@ -144,6 +144,7 @@ fn mapping(traits: Vec<Trait>, removed: OnRemovedTrait, missing: OnMissing) -> M
         enabled: true,
         schedule: None,
         model: Model { from: From::Table(vec!["accounts".to_owned()]), filter: None },
+        dbt: None,
         group_type: "company".to_owned(),
         key: "id".to_owned(),
         user: None,
