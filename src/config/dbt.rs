@@ -1,7 +1,7 @@
 //! dbt's artifacts: where a model's table is, from `manifest.json`, and how its last build went, from `run_results.json`.
 //!
 //! dbt writes both into its target folder. Only the fields that are needed are read, so that any version of dbt that has
-//! them will do (tried: the manifests of dbt 1.5 to 1.11, which are versions 9 to 12).
+//! them will do (tried: dbt 1.10 with dbt-duckdb, whose manifest has version 12).
 
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
@@ -231,11 +231,12 @@ impl Reference {
     fn means(&self, node: &Node) -> bool {
         match self {
             Reference::Model { package, name, version } => {
-                let of_version = |wanted: &String| match &node.version {
-                    Some(Value::String(text)) => text == wanted,
-                    Some(number) => number.to_string() == *wanted,
-                    None => false,
+                // A version is a number or a text.
+                let version_of = |node: &Node| match &node.version {
+                    Some(Value::String(text)) => Some(text.clone()),
+                    version => version.as_ref().map(Value::to_string),
                 };
+                let of_version = |wanted: &String| version_of(node).as_ref() == Some(wanted);
                 node.is_relation()
                     && node.name == *name
                     && package.as_ref().is_none_or(|package| node.package_name == *package)

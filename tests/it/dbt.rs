@@ -1,5 +1,6 @@
 //! Models that dbt builds: found through its manifest, guarded by its results, and shown in its docs.
 
+use groupcast::io::{Clock as _, SystemClock};
 use serde_json::json;
 
 use crate::support::cli::{Place, Receiver};
@@ -63,7 +64,7 @@ fn a_name_that_dbt_does_not_have_is_an_error_at_its_line() {
 fn a_build_that_failed_or_is_too_old_stops_the_run_before_anything_is_sent() {
     let receiver = Receiver::start();
     let place = place(&receiver, "[guards]\ndbt = true\ndbt_age_max = \"26h\"\n");
-    let now = chrono::Utc::now();
+    let now = SystemClock::start().now();
     let at = |hours: i64| (now - chrono::TimeDelta::hours(hours)).to_rfc3339();
     // GIVEN no results, a failed model, a failed test, or results of the day before yesterday
     place.run(&["run"]).exits(4).says(&["stopped by the guard `dbt`", "has left no", "--accept dbt"]);
