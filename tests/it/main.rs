@@ -43,5 +43,6 @@ mod support;
 mod thrivestack;
 mod transport;
 mod types;
+mod unchanged;
 mod vocabulary;
 mod webhook;

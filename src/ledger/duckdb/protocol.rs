@@ -42,6 +42,8 @@ fn last_forgotten(connection: &Connection, now: DateTime<Utc>, kept: Duration) -
 #[async_trait]
 impl Ledger for DuckDbLedger {
     async fn begin(&self, start: &RunStart) -> Result<PreviousRun> {
+        // A plan leaves its candidates behind.
+        *self.candidates() = candidates::Candidates::default();
         let (start, read_only, next_seq) = (start.clone(), self.read_only, self.next_seq());
         let (threads, unknown_groups) = (Arc::clone(&self.threads), Arc::clone(&self.unknown_groups));
         let outdated = self.generations.is_none() && self.outdated.is_some();
@@ -77,6 +79,20 @@ impl Ledger for DuckDbLedger {
             }
             threads.lower(connection).map_err(ledger_error("compare"))?;
             Ok(found)
+        })
+        .await
+    }
+
+    async fn synced_summary(&self, sync: &str) -> Result<Option<String>> {
+        let (what, sync) = ("sum up the synced state", sync.to_owned());
+        self.call(what, move |connection| {
+            let may_exist = statements::may_exist_count(&sync);
+            let may_exist: u64 = connection.query_row(&may_exist, [], |row| row.get(0)).map_err(ledger_error(what))?;
+            let read = |row: &duckdb::Row<'_>| {
+                let (groups, sum, xor): (u64, i128, u64) = (row.get(0)?, row.get(1)?, row.get(2)?);
+                Ok(format!("{groups} {sum} {xor} {may_exist}"))
+            };
+            connection.query_row(statements::SYNCED_SUMMARY, [sync], read).map(Some).map_err(ledger_error(what))
         })
         .await
     }

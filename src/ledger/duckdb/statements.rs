@@ -26,6 +26,12 @@ pub(super) fn synced_sums(sync: &str, options: &CompareOptions) -> String {
     )
 }
 
+/// Count, sum and exclusive or of what finds candidates among a sync's groups.
+pub(super) const SYNCED_SUMMARY: &str =
+    "SELECT count(*), coalesce(sum(row_hash), 0)::HUGEINT, coalesce(bit_xor(row_hash), 0)::UBIGINT FROM (
+    SELECT hash(key, fingerprint, unconfirmed_in IS NOT NULL, rejected_reason IS NOT NULL) AS row_hash
+    FROM synced WHERE sync = ?)";
+
 /// Whether the journal has no delivery of a sync.
 pub(super) const NOTHING_WAS_DELIVERED: &str =
     "SELECT NOT EXISTS (SELECT 1 FROM journal WHERE sync = ? AND outcome = 'delivered')";
