@@ -4,7 +4,9 @@ use std::path::Path;
 
 use duckdb::Connection;
 
+use super::bundles;
 use super::generation::{self, Generations, Recorded};
+use super::long_texts::INLINE_BYTES_MAX;
 use super::rows::fold;
 use super::statements;
 use super::write::transaction;
@@ -21,6 +23,11 @@ pub(super) struct Opened {
 /// Looks at an open file of the current version: how new is it, by the number recorded beside it? An outdated
 /// one is marked as such immediately, or, where it is only read, shown as such.
 pub(super) fn opened(connection: &mut Connection, recorded_in: Option<&Path>, read_only: bool) -> Result<Opened> {
+    if !read_only && bundles::any(connection).map_err(ledger_error("read the journal"))? {
+        transaction(connection, "record outcomes", |connection| {
+            bundles::unpack(connection, None, &mut Vec::new(), INLINE_BYTES_MAX)
+        })?;
+    }
     let next_seq = connection
         .query_row("SELECT greatest(next_seq, (SELECT coalesce(max(seq), 0) FROM journal) + 1) FROM meta", [], |row| {
             row.get(0)

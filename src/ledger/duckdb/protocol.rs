@@ -8,8 +8,9 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use duckdb::{Connection, params};
 
-use super::rows::{Line, append, begin, fold};
-use super::{DuckDbLedger, candidates, compare, long_texts, statements};
+use super::begin::begin;
+use super::rows::{Line, Outcomes, append, fold};
+use super::{DuckDbLedger, bundles, candidates, compare, long_texts, statements};
 use crate::duckdb::{ledger_error, quote_literal};
 use crate::error::{Error, Kind, Result};
 use crate::ledger::{
@@ -44,7 +45,9 @@ impl Ledger for DuckDbLedger {
     async fn begin(&self, start: &RunStart) -> Result<PreviousRun> {
         // A plan leaves its candidates behind.
         *self.candidates() = candidates::Candidates::default();
-        let (start, read_only, next_seq) = (start.clone(), self.read_only, self.next_seq());
+        let (start, read_only) = (start.clone(), self.read_only);
+        let (next_seq, inline_max) = (self.next_seq(), self.inline_max);
+        let (has_bundles, waiting) = (self.has_bundled.load(Ordering::SeqCst) && !read_only, Arc::clone(&self.waiting));
         let (threads, unknown_groups) = (Arc::clone(&self.threads), Arc::clone(&self.unknown_groups));
         let outdated = self.generations.is_none() && self.outdated.is_some();
         self.write_in_place("begin a run", move |connection| {
@@ -55,6 +58,9 @@ impl Ledger for DuckDbLedger {
             let may_be_there: bool =
                 connection.query_row(statements::NEW_MAY_BE_THERE, [&start.sync], |row| row.get(0))?;
             unknown_groups.may_be_there.store(outdated || may_be_there, Ordering::SeqCst);
+            if has_bundles {
+                bundles::unpack(connection, Some(&start.sync), &mut waiting.lock(), inline_max)?;
+            }
             begin(connection, &start, read_only, outdated, next_seq)
         })
         .await
@@ -105,8 +111,12 @@ impl Ledger for DuckDbLedger {
     }
 
     async fn mark(&self, sync: &str, run: &str, keys: Vec<String>) -> Result<()> {
-        let (sync, run) = (sync.to_owned(), run.to_owned());
+        let (sync, run, inline_max) = (sync.to_owned(), run.to_owned(), self.inline_max);
+        let (has_bundles, waiting) = (self.has_bundled.load(Ordering::SeqCst), Arc::clone(&self.waiting));
         self.write_generation("mark groups", true, move |connection| {
+            if has_bundles {
+                bundles::unpack(connection, Some(&sync), &mut waiting.lock(), inline_max)?;
+            }
             let mut appender = connection.appender("marks")?;
             for key in &keys {
                 appender.append_row([&sync, &run, key])?;
@@ -114,25 +124,46 @@ impl Ledger for DuckDbLedger {
             appender.flush()?;
             Ok(((), true))
         })
-        .await
+        .await?;
+        self.bundled.store(0, Ordering::SeqCst);
+        Ok(())
     }
 
     async fn record(&self, sync: &str, run: &str, at: DateTime<Utc>, entries: Vec<JournalEntry>) -> Result<()> {
-        let (sync, run) = (sync.to_owned(), run.to_owned());
         let first_seq = self.next_seq.fetch_add(entries.len() as u64, Ordering::SeqCst);
         // The connection is what a first run waits for: everything that can be done beside it is.
         let inline_max = self.inline_max;
         let lines: Vec<Line> = entries.into_iter().map(|entry| Line::of(entry, inline_max)).collect();
+        let waiting = Arc::clone(&self.waiting);
+        let outcomes = Outcomes { sync: sync.to_owned(), run: run.to_owned(), at, first_seq, lines };
+        if let Some(text) = bundles::text(&outcomes, self.bundled.load(Ordering::SeqCst)) {
+            let (what, writing) = ("record outcomes", Arc::clone(&self.writing));
+            self.bundled.fetch_add(text.len(), Ordering::SeqCst);
+            self.has_bundled.store(true, Ordering::SeqCst);
+            return self
+                .call(what, move |connection| {
+                    let _turn = writing.lock();
+                    bundles::store(connection, first_seq, text).map_err(ledger_error(what))?;
+                    waiting.lock().push(outcomes);
+                    Ok(())
+                })
+                .await;
+        }
         self.write("record outcomes", move |connection| {
-            append(connection, &sync, &run, at, lines, first_seq, inline_max)
+            bundles::unpack(connection, Some(&outcomes.sync), &mut waiting.lock(), inline_max)?;
+            append(connection, vec![outcomes], None, inline_max)
         })
-        .await
+        .await?;
+        self.bundled.store(0, Ordering::SeqCst);
+        Ok(())
     }
 
     async fn finish(&self, sync: &str, run: &str, checkpoint: RunCheckpoint) -> Result<()> {
         let (sync, run) = (sync.to_owned(), run.to_owned());
         let retention = self.retention;
         let (next_seq, threads) = (self.next_seq(), Arc::clone(&self.threads));
+        let (inline_max, has_bundles) = (self.inline_max, self.has_bundled.load(Ordering::SeqCst));
+        let waiting = Arc::clone(&self.waiting);
         let left_behind = self.write_generation("finish the run", false, move |connection| {
             threads.raise(connection)?;
             let (cursor, read_all) = match checkpoint.cursor {
@@ -140,6 +171,9 @@ impl Ledger for DuckDbLedger {
                 Some(Cursor::ReadAll) => (None, Some(true)),
                 None => (None, None),
             };
+            if has_bundles {
+                bundles::unpack(connection, Some(&sync), &mut waiting.lock(), inline_max)?;
+            }
             let sent = fold(connection, &sync, &run)?;
             connection.execute("UPDATE meta SET next_seq = greatest(next_seq, ?)", [next_seq])?;
             connection.execute(
@@ -172,6 +206,7 @@ impl Ledger for DuckDbLedger {
             Ok((sent || forgotten > 0, sent))
         });
         let left_behind = left_behind.await?;
+        self.bundled.store(0, Ordering::SeqCst);
         let cells = std::mem::take(&mut *self.candidates()).into_cells();
         if let Some(cells) = cells {
             // The run is recorded; an instance that cannot be tidied up is not used again.
@@ -217,8 +252,9 @@ impl Ledger for DuckDbLedger {
             }
             None => format!("sync = {}", quote_literal(sync)),
         };
-        let (sync, mark) = (sync.to_owned(), mark.to_owned());
+        let (sync, mark, inline_max) = (sync.to_owned(), mark.to_owned(), self.inline_max);
         self.write_generation("reset the sync", true, move |connection| {
+            bundles::unpack(connection, Some(&sync), &mut Vec::new(), inline_max)?;
             connection.execute(
                 "UPDATE runs SET cursor_value = NULL, read_all = NULL, full_read = false WHERE sync = ?",
                 [sync],
@@ -243,7 +279,7 @@ impl Ledger for DuckDbLedger {
 
     async fn mark_crashed(&self, record: &RunRecord, at: DateTime<Utc>, error: &str, kind: &str) -> Result<()> {
         let (sync, run) = (record.sync.clone(), record.run.clone());
-        let (error, kind) = (error.to_owned(), kind.to_owned());
+        let (error, kind, inline_max) = (error.to_owned(), kind.to_owned(), self.inline_max);
         self.write("record a crashed run", move |connection| {
             let running: bool = connection.query_row(
                 "SELECT count(*) > 0 FROM runs WHERE sync = ? AND run = ? AND status = 'running'",
@@ -251,6 +287,7 @@ impl Ledger for DuckDbLedger {
                 |row| row.get(0),
             )?;
             if running {
+                bundles::unpack(connection, Some(&sync), &mut Vec::new(), inline_max)?;
                 fold(connection, &sync, &run)?;
                 connection.execute(
                     "UPDATE runs SET status = 'crashed', ended_at = ?, error = ?, error_kind = ? WHERE sync = ? AND run = ?",
