@@ -46,6 +46,11 @@ pub(super) struct Line {
 }
 
 impl Line {
+    /// Bytes of its texts.
+    pub(super) fn bytes(&self) -> usize {
+        self.change.as_ref().map_or(0, String::len) + self.document.as_ref().map_or(0, |text| text.len())
+    }
+
     pub(super) fn of(entry: JournalEntry, inline_max: usize) -> Line {
         let JournalEntry { key, is_new, change, document, fingerprint, outcome, reason } = entry;
         let sent = !matches!(outcome, ChangeOutcome::Unchanged | ChangeOutcome::Pending | ChangeOutcome::Adopted);
