@@ -1,7 +1,7 @@
 //! The beginning of a run: what crashed runs left is folded, and the new run recorded.
 
 use chrono::NaiveDateTime;
-use duckdb::{Connection, OptionalExt, params};
+use duckdb::{Connection, params};
 
 use super::rows::{append, fold};
 use super::{bundles, statements};
@@ -39,31 +39,41 @@ pub(super) fn begin(
     }
     let latest = |column: &str, condition: &str| {
         format!(
-            "SELECT {column} FROM runs WHERE sync = {sync} AND {condition} ORDER BY run DESC LIMIT 1",
+            "(SELECT {column} FROM runs WHERE sync = {sync} AND {condition} ORDER BY run DESC LIMIT 1)",
             sync = quote_literal(sync)
         )
     };
     let same_mapping = format!("mapping = {}", quote_literal(&start.mapping));
-    let cursor = latest("cursor_value", &format!("{same_mapping} AND (cursor_value IS NOT NULL OR read_all)"));
-    let full_read_at = latest("ended_at", &format!("{same_mapping} AND full_read"));
-    let rows = latest("source_rows", "source_rows IS NOT NULL");
-    let previous = PreviousRun {
-        recovered: crashed,
-        cursor: (connection.query_row(&cursor, [], |row| row.get::<_, Option<String>>(0)).optional()?)
-            .filter(|_| !outdated)
-            .map(|cursor| cursor.map_or(Cursor::ReadAll, Cursor::At)),
-        full_read_at: (connection.query_row(&full_read_at, [], |row| row.get::<_, NaiveDateTime>(0)).optional()?)
-            .filter(|_| !outdated)
-            .map(|at| at.and_utc()),
-        rows: connection.query_row(&rows, [], |row| row.get(0)).optional()?,
-    };
+    let cursor = format!("{same_mapping} AND (cursor_value IS NOT NULL OR read_all)");
+    let sql = format!(
+        "SELECT {}, {}, {}, {}",
+        latest("true", &cursor),
+        latest("cursor_value", &cursor),
+        latest("ended_at", &format!("{same_mapping} AND full_read")),
+        latest("source_rows", "source_rows IS NOT NULL"),
+    );
+    let previous = connection.query_row(&sql, [], |row| {
+        let (has_cursor, cursor): (Option<bool>, Option<String>) = (row.get(0)?, row.get(1)?);
+        let cursor = has_cursor.map(|_| cursor.map_or(Cursor::ReadAll, Cursor::At));
+        let full_read_at = row.get::<_, Option<NaiveDateTime>>(2)?.map(|at| at.and_utc());
+        Ok(PreviousRun {
+            recovered: Vec::new(),
+            cursor: cursor.filter(|_| !outdated),
+            full_read_at: full_read_at.filter(|_| !outdated),
+            rows: row.get(3)?,
+        })
+    })?;
+    let has_crashed = !crashed.is_empty();
+    let previous = PreviousRun { recovered: crashed, ..previous };
     if !read_only {
         let traits = serde_json::Value::from(start.traits.clone()).to_string();
         connection.execute("UPDATE meta SET next_seq = greatest(next_seq, ?)", [next_seq])?;
-        connection.execute(
-            "UPDATE runs SET status = 'crashed', ended_at = ? WHERE sync = ? AND status = 'running'",
-            params![start.started_at.naive_utc(), sync],
-        )?;
+        if has_crashed {
+            connection.execute(
+                "UPDATE runs SET status = 'crashed', ended_at = ? WHERE sync = ? AND status = 'running'",
+                params![start.started_at.naive_utc(), sync],
+            )?;
+        }
         connection.execute(
             "INSERT INTO runs (sync, run, mapping, traits, started_at, started_by, partial, status) \
              VALUES (?, ?, ?, ?::JSON::VARCHAR[], ?, ?, ?, 'running')",

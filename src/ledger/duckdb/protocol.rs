@@ -5,17 +5,17 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, NaiveDateTime, Utc};
 use duckdb::{Connection, params};
 
 use super::begin::begin;
-use super::rows::{Line, Outcomes, append, fold};
+use super::rows::{Line, Outcomes, append, fold, fold_lines, has_lines};
 use super::{DuckDbLedger, bundles, candidates, compare, long_texts, statements};
 use crate::duckdb::{ledger_error, quote_literal};
 use crate::error::{Error, Kind, Result};
 use crate::ledger::{
     Access, Candidate, CompareOptions, Comparison, Cursor, History, JournalEntry, KeyValue, Ledger, PreviousRun,
-    RunCheckpoint, RunRecord, RunStart, SourceRows, Storage,
+    Retention, RunCheckpoint, RunRecord, RunStart, SourceRows, Storage,
 };
 
 /// A run that ends folds the log into the file when it is larger than this. What is in the log is in memory, too,
@@ -26,18 +26,29 @@ const LOG_BYTES_MAX: u64 = 16 * 1024 * 1024;
 const FOLD_TRIES: u32 = 100;
 const FOLD_AGAIN: Duration = Duration::from_millis(50);
 
-/// The last run that is older than `kept` when one ends at `now`; see `statements`.
-fn last_forgotten(connection: &Connection, now: DateTime<Utc>, kept: Duration) -> duckdb::Result<Option<String>> {
-    let Some(oldest) = chrono::TimeDelta::from_std(kept).ok().and_then(|kept| now.checked_sub_signed(kept)) else {
-        return Ok(None);
-    };
-    let Ok(kept) = i64::try_from(kept.as_micros()) else { return Ok(None) };
-    let oldest = oldest.naive_utc();
+/// When what is older than `kept` ended, at the latest; none where nothing ever is.
+fn oldest(now: DateTime<Utc>, kept: Duration) -> Option<NaiveDateTime> {
+    let kept = chrono::TimeDelta::from_std(kept).ok()?;
+    now.checked_sub_signed(kept).map(|oldest| oldest.naive_utc())
+}
+
+/// Removes what has been kept for long enough when a run ends at `now`; returns how many rows that were.
+fn forget(connection: &Connection, now: DateTime<Utc>, retention: Retention) -> duckdb::Result<usize> {
+    let Some(oldest) = oldest(now, retention.journal.min(retention.runs)) else { return Ok(0) };
+    // Most runs find nothing to forget.
     let maybe: bool = connection.query_row(statements::MAYBE_OLD, params![oldest, oldest], |row| row.get(0))?;
     if !maybe {
-        return Ok(None);
+        return Ok(0);
     }
-    connection.query_row(&statements::last_forgotten(kept), [], |row| row.get(0))
+    let mut forgotten = 0;
+    for (kept, forget) in [(retention.journal, statements::FORGET_LINES), (retention.runs, statements::FORGET_RUNS)] {
+        let Ok(kept) = i64::try_from(kept.as_micros()) else { continue };
+        let last: Option<String> = connection.query_row(&statements::last_forgotten(kept), [], |row| row.get(0))?;
+        if let Some(run) = last {
+            forgotten += connection.execute(forget, [run])?;
+        }
+    }
+    Ok(forgotten)
 }
 
 #[async_trait]
@@ -165,7 +176,6 @@ impl Ledger for DuckDbLedger {
         let (inline_max, has_bundles) = (self.inline_max, self.has_bundled.load(Ordering::SeqCst));
         let waiting = Arc::clone(&self.waiting);
         let left_behind = self.write_generation("finish the run", false, move |connection| {
-            threads.raise(connection)?;
             let (cursor, read_all) = match checkpoint.cursor {
                 Some(Cursor::At(cursor)) => (Some(cursor), None),
                 Some(Cursor::ReadAll) => (None, Some(true)),
@@ -174,8 +184,12 @@ impl Ledger for DuckDbLedger {
             if has_bundles {
                 bundles::unpack(connection, Some(&sync), &mut waiting.lock(), inline_max)?;
             }
-            let sent = fold(connection, &sync, &run)?;
-            connection.execute("UPDATE meta SET next_seq = greatest(next_seq, ?)", [next_seq])?;
+            let sent = has_lines(connection, &sync, &run)?;
+            if sent {
+                threads.raise(connection)?;
+                fold_lines(connection, &sync, &run)?;
+                connection.execute("UPDATE meta SET next_seq = greatest(next_seq, ?)", [next_seq])?;
+            }
             connection.execute(
                 "UPDATE runs SET ended_at = ?, status = ?, counts = ?, source_rows = ?, cursor_value = ?, \
                  read_all = ?, full_read = ?, error = ?, error_kind = ?, guard = ?, detail = ? WHERE sync = ? AND run = ?",
@@ -195,14 +209,7 @@ impl Ledger for DuckDbLedger {
                     run,
                 ],
             )?;
-            let mut forgotten = 0;
-            for (kept, forget) in
-                [(retention.journal, statements::FORGET_LINES), (retention.runs, statements::FORGET_RUNS)]
-            {
-                if let Some(run) = last_forgotten(connection, checkpoint.ended_at, kept)? {
-                    forgotten += connection.execute(forget, [run])?;
-                }
-            }
+            let forgotten = forget(connection, checkpoint.ended_at, retention)?;
             Ok((sent || forgotten > 0, sent))
         });
         let left_behind = left_behind.await?;

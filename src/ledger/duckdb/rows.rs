@@ -17,16 +17,19 @@ use crate::error::Result;
 use crate::ledger::{ChangeOutcome, HistoryEntry, JournalEntry, RunRecord, RunStatus, SyncedGroup};
 use crate::model::{After, Change, Document};
 
-/// Folds what a run left into the synced state. Returns whether it had sent anything.
-pub(super) fn fold(connection: &Connection, sync: &str, run: &str) -> duckdb::Result<bool> {
-    let nothing: bool = connection.query_row(&statements::nothing_to_fold(sync, run), [], |row| row.get(0))?;
-    if nothing {
-        return Ok(false);
-    }
-    for statement in statements::fold(sync, run) {
-        connection.execute_batch(&statement)?;
-    }
-    Ok(true)
+/// Folds what a run left into the synced state, if anything.
+pub(super) fn fold(connection: &Connection, sync: &str, run: &str) -> duckdb::Result<()> {
+    if has_lines(connection, sync, run)? { fold_lines(connection, sync, run) } else { Ok(()) }
+}
+
+/// Whether a run left anything to be folded.
+pub(super) fn has_lines(connection: &Connection, sync: &str, run: &str) -> duckdb::Result<bool> {
+    connection.query_row(&statements::has_lines(sync, run), [], |row| row.get(0))
+}
+
+/// Folds what a run left.
+pub(super) fn fold_lines(connection: &Connection, sync: &str, run: &str) -> duckdb::Result<()> {
+    statements::fold(sync, run).iter().try_for_each(|statement| connection.execute_batch(statement))
 }
 
 /// A line of the journal, spelled out.
