@@ -95,6 +95,12 @@ pub trait Ledger: Send + Sync {
     /// null, empty or duplicate key are counted and left out. After it returns the source is no longer needed.
     async fn compare(&self, sync: &str, rows: SourceRows<'_>, options: &CompareOptions) -> Result<Comparison>;
 
+    /// The synced state of a sync in one short text, as far as a comparison depends on it: while it is equal, the same rows
+    /// give the same result. `None` where it cannot say.
+    async fn synced_summary(&self, _sync: &str) -> Result<Option<String>> {
+        Ok(None)
+    }
+
     /// The candidates from position `from` (0 for the first), at most `count`. Each appears once over all pages.
     async fn page(&self, from: u64, count: u64) -> Result<Vec<Candidate>>;
 

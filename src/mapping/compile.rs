@@ -33,6 +33,8 @@ pub struct Projection {
     pub cursor: Option<String>,
     /// Most rows that are read, whichever they are.
     pub limit: Option<u64>,
+    /// Whether the source sums the rows up while it reads them, if it can.
+    pub summed: bool,
 }
 
 /// A part of a model's rows.
@@ -122,6 +124,7 @@ pub fn projection(mapping: &Mapping, restriction: Option<Restriction>) -> Projec
         columns,
         cursor: mapping.incremental.as_ref().map(|incremental| incremental.cursor.clone()),
         limit: None,
+        summed: false,
     }
 }
 

@@ -90,17 +90,16 @@ fn empty(held: &mut ConnectionSlot) -> duckdb::Result<()> {
         return Err(duckdb::Error::InvalidQuery);
     }
     let connection = &held.connection;
-    let names = |sql: &str| -> duckdb::Result<Vec<String>> {
-        connection.prepare(sql)?.query_map([], |row| row.get(0))?.collect()
-    };
     connection.execute_batch("USE memory.main; RESET SESSION file_search_path; SET threads = 1")?;
-    for table in names("SELECT table_name FROM duckdb_tables() WHERE database_name = 'temp'")? {
-        connection.execute_batch(&format!("DROP TABLE temp.main.{}", quote_identifier(&table)))?;
-    }
-    for database in
-        names("SELECT database_name FROM duckdb_databases() WHERE NOT internal AND database_name <> 'memory'")?
-    {
-        connection.execute_batch(&format!("DETACH DATABASE {}", quote_identifier(&database)))?;
+    let left: Vec<(String, String)> = connection
+        .prepare(
+            "SELECT 'DROP TABLE temp.main.', table_name FROM duckdb_tables() WHERE database_name = 'temp' UNION ALL \
+             SELECT 'DETACH DATABASE ', database_name FROM duckdb_databases() WHERE NOT internal AND database_name <> 'memory'",
+        )?
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect::<duckdb::Result<_>>()?;
+    for (remove, name) in left {
+        connection.execute_batch(&format!("{remove}{}", quote_identifier(&name)))?;
     }
     held.until_closed = None;
     Ok(())

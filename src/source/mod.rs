@@ -28,7 +28,7 @@ use crate::mapping::template::ColumnShape;
 use crate::model::ColumnType;
 use crate::model::setting::{Setting, SettingValues};
 
-pub use staged::{Ahead, Staged};
+pub use staged::{Ahead, RowsSummary, Staged};
 
 /// A column as the source declares it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -105,6 +105,17 @@ pub trait Source: Send {
         into: &DuckDbConnection,
         rows: &(dyn Fn(u64) + Send + Sync),
     ) -> Result<Staged>;
+
+    /// Whether [`Source::stage`] sums rows up where the projection says so, and [`Source::summary`] may know their sums.
+    fn sums_rows(&self) -> bool {
+        false
+    }
+
+    /// What [`Source::stage`] would say of all rows in [`Staged::summary`] and [`Staged::kinds`], without handing any over.
+    /// `None` where the source cannot say.
+    async fn summary(&mut self, _projection: &Projection) -> Result<Option<(RowsSummary, Vec<ColumnType>)>> {
+        Ok(None)
+    }
 
     /// Releases every lock and snapshot. Called after the cells of all candidates were kept and before anything is sent.
     async fn release(&mut self, into: &DuckDbConnection) -> Result<()>;

@@ -76,6 +76,9 @@ pub struct Sums {
     pub buckets: Vec<Bucket>,
 }
 
+/// What a source says of all rows of a projection in one short text. Two equal ones were made of equal rows.
+pub type RowsSummary = String;
+
 /// Rows whose cursor lies in the future.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ahead {
@@ -106,12 +109,14 @@ pub struct Staged {
     /// Rows whose cursor lies in the future. They do not count for `cursor`: rows that change until then would lie behind
     /// it.
     pub ahead: Option<Ahead>,
+    /// What the source says of all rows, if it was asked to sum them up and can.
+    pub summary: Option<RowsSummary>,
 }
 
 impl std::fmt::Debug for Staged {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Staged { duckdb: _, row: _, relation, hashed, physical, kinds, cursor, ahead } = self;
-        write!(out, "Staged({relation:?}, {hashed:?}, {physical:?}, {kinds:?}, {cursor:?}, {ahead:?})")
+        let Staged { duckdb: _, row: _, relation, hashed, physical, kinds, cursor, ahead, summary } = self;
+        write!(out, "Staged({relation:?}, {hashed:?}, {physical:?}, {kinds:?}, {cursor:?}, {ahead:?}, {summary:?})")
     }
 }
 

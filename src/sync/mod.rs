@@ -16,6 +16,7 @@ pub mod requests;
 mod send;
 mod start;
 pub mod timeline;
+mod unchanged;
 pub mod verify;
 
 use std::sync::Arc;

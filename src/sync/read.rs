@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 
 use super::decide::Decider;
+use super::unchanged::Memory;
 use super::{Event, Session};
 use crate::error::{Error, Kind, Result};
 use crate::ledger::{CompareOptions, Comparison, Cursor, MissingScope, PreviousRun, RunStart, SourceRows};
@@ -15,7 +16,7 @@ use crate::mapping::compile::{self, Projection, Restriction};
 use crate::mapping::plain::{self, PlainAssembly};
 use crate::model::{Cell, ColumnType, Rules};
 use crate::source::instance::Instance;
-use crate::source::{Ahead, Source, Staged};
+use crate::source::{Ahead, RowsSummary, Source, Staged};
 
 /// The rows of a run.
 pub enum Rows {
@@ -35,6 +36,14 @@ pub enum Rows {
 pub trait Reader: Send {
     /// Reads the projection once, in one snapshot.
     async fn read(&mut self, projection: &Projection, rows: &(dyn Fn(u64) + Send + Sync)) -> Result<Rows>;
+    /// Whether it can sum rows up; see [`Source::sums_rows`].
+    fn sums_rows(&self) -> bool {
+        false
+    }
+    /// What the rows are, without reading them, and what their columns mean; see [`Source::summary`].
+    async fn summary(&mut self, _projection: &Projection) -> Result<Option<(RowsSummary, Vec<ColumnType>)>> {
+        Ok(None)
+    }
     /// Releases every lock and snapshot.
     async fn release(&mut self) -> Result<()>;
     /// Makes a read or comparison that is under way fail soon.
@@ -53,6 +62,14 @@ pub struct Warehouse {
 impl Reader for Warehouse {
     async fn read(&mut self, projection: &Projection, rows: &(dyn Fn(u64) + Send + Sync)) -> Result<Rows> {
         self.source.stage(projection, self.instance.duckdb(), rows).await.map(Rows::Staged)
+    }
+
+    fn sums_rows(&self) -> bool {
+        self.source.sums_rows()
+    }
+
+    async fn summary(&mut self, projection: &Projection) -> Result<Option<(RowsSummary, Vec<ColumnType>)>> {
+        self.source.summary(projection).await
     }
 
     async fn release(&mut self) -> Result<()> {
@@ -124,8 +141,7 @@ impl Session<'_> {
     ) -> Result<(Comparison, Decider, (Option<Cursor>, Option<Ahead>), bool)> {
         let mapping = self.mapping;
         let (restriction, full) = self.restriction(previous, start.started_at)?;
-        let projection = compile::projection(mapping, restriction);
-        let rows = reader.read(&projection, &|rows| self.monitor.note(Event::Reading(rows))).await?;
+        let mut projection = compile::projection(mapping, restriction);
         let scope = CompareOptions {
             salt: self.fingerprint.to_owned(),
             missing: match (&self.options.group, full) {
@@ -136,13 +152,37 @@ impl Session<'_> {
             retry_rejected: self.options.retry_rejected,
             act_on_missing: mapping.policy.on_missing != OnMissing::Keep,
         };
-        let (incoming, kinds, (cursor, ahead)) = match &rows {
-            Rows::Staged(staged) => {
-                (SourceRows::Staged(staged), staged.kinds.clone(), (staged.cursor.clone(), staged.ahead))
-            }
-            Rows::Memory { rows, kinds } => (SourceRows::Rows(rows), kinds.clone(), (None, None)),
+        let is_whole = full && projection.restriction.is_none() && projection.cursor.is_none();
+        // Who requests the whole model has a reason to.
+        let memory = if is_whole && !self.options.full && reader.sums_rows() {
+            Some(self.remembered(&scope).await?)
+        } else {
+            None
         };
-        let found = self.ledger.compare(&mapping.name, incoming, &scope).await?;
+        let unchanged = match &memory {
+            Some(memory) => self.still_unchanged(memory, reader.summary(&projection)).await?,
+            None => None,
+        };
+        let (found, kinds, (cursor, ahead)) = if let Some((found, kinds)) = unchanged {
+            (found, kinds, (None, None))
+        } else {
+            projection.summed = memory.as_ref().is_some_and(Memory::wants_sums);
+            let synced = if projection.summed { self.ledger.synced_summary(&mapping.name).await? } else { None };
+            let rows = reader.read(&projection, &|rows| self.monitor.note(Event::Reading(rows))).await?;
+            let (incoming, kinds, cursor, summary) = match &rows {
+                Rows::Staged(staged) => {
+                    let cursor = (staged.cursor.clone(), staged.ahead);
+                    (SourceRows::Staged(staged), staged.kinds.clone(), cursor, staged.summary.clone())
+                }
+                Rows::Memory { rows, kinds } => (SourceRows::Rows(rows), kinds.clone(), (None, None), None),
+            };
+            let found = self.ledger.compare(&mapping.name, incoming, &scope).await?;
+            // A plan writes nothing.
+            if let Some(memory) = memory.filter(|_| self.delivery.is_some()) {
+                self.remember(memory, &found, summary.zip(synced)).await?;
+            }
+            (found, kinds, cursor)
+        };
         let takes_plain = |plain: &PlainAssembly| takes_plain(&plain.names().collect::<Vec<_>>());
         let decider = Decider {
             plain: plain::assembly(mapping, &projection.columns, &kinds).filter(takes_plain),

@@ -137,6 +137,7 @@ fn reading(from: From, key: &str, columns: &[&str]) -> Projection {
         columns: columns.iter().map(|name| Expr::Column((*name).to_owned())).collect(),
         cursor: None,
         limit: None,
+        summed: false,
     }
 }
 

@@ -439,6 +439,67 @@ async fn a_read_only_ledger_shows_a_dead_run_folded_and_leaves_the_file_alone() 
 }
 
 #[tokio::test]
+async fn outcomes_of_few_groups_outlive_a_kill_for_who_reads_and_for_who_writes() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("ledger.duckdb");
+    let ledger = DuckDbLedger::open(&path, &Limits::standard(), RETENTION).await.unwrap();
+    let entry = |key: &str, outcome| JournalEntry {
+        key: key.to_owned(),
+        is_new: true,
+        change: Arc::default(),
+        document: Some(After::Text("{\"plan\":\"\\u0000'pro'\"}".into())),
+        fingerprint: Some(7),
+        outcome,
+        reason: (outcome == ChangeOutcome::Rejected).then(|| "no".to_owned()),
+    };
+    // GIVEN two runs at a time, killed when each had some outcomes and one that is missing
+    let beside = ledger.another(Access::ReadWrite).unwrap();
+    for (ledger, sync) in [(&ledger, "accounts"), (&beside, "it's \"users\"")] {
+        ledger.begin(&start(sync, 1)).await.unwrap();
+        ledger.mark(sync, "run-0001", ["a", "b", "c"].map(str::to_owned).into()).await.unwrap();
+    }
+    for sync in ["accounts", "it's \"users\""] {
+        let ledger = if sync == "accounts" { &ledger } else { &beside };
+        ledger.record(sync, "run-0001", at(101), vec![entry("a", ChangeOutcome::Delivered)]).await.unwrap();
+        ledger.record(sync, "run-0001", at(102), vec![entry("b", ChangeOutcome::Rejected)]).await.unwrap();
+    }
+    let left = folder.path().join("left.duckdb");
+    std::fs::copy(&path, &left).unwrap();
+    for beside in ["wal", "generation"] {
+        std::fs::copy(path.with_extension(format!("duckdb.{beside}")), left.with_extension(format!("duckdb.{beside}")))
+            .unwrap();
+    }
+    let rows: Vec<Row> =
+        ["a", "b", "c"].map(|key| (Some(key.to_owned()), vec![Cell::Int(1), Cell::Null])).into_iter().collect();
+    let look = async |ledger: DuckDbLedger| {
+        let mut seen = Vec::new();
+        for sync in ["accounts", "it's \"users\""] {
+            assert_eq!(ledger.begin(&start(sync, 2)).await.unwrap().recovered, ["run-0001"], "{sync}");
+            let staged = stage(ledger.duckdb(), &rows, &KINDS).await.unwrap();
+            ledger.compare(sync, SourceRows::Staged(&staged), &scope("m")).await.unwrap();
+            let mut page = ledger.page(0, 10).await.unwrap();
+            page.sort_by(|one, other| one.key.cmp(&other.key));
+            seen.push(comparable(&page));
+        }
+        seen
+    };
+    // THEN a plan and the next run find the same
+    let plan = look(DuckDbLedger::open_read_only(&left, &Limits::standard()).await.unwrap()).await;
+    let next = DuckDbLedger::open(&left, &Limits::standard(), RETENTION).await.unwrap();
+    for sync in ["accounts", "it's \"users\""] {
+        let lines = next.history().group_history(sync, "a", None, 9).await.unwrap();
+        assert_eq!(lines.iter().map(|line| line.outcome.as_str()).collect::<Vec<_>>(), ["delivered"], "{sync}");
+    }
+    let run = look(next).await;
+    assert_eq!(plan, run);
+    for candidates in run {
+        let of = |key: &str| candidates.iter().find(|candidate| candidate.key == key).unwrap();
+        assert_eq!((of("a").confirmed, of("a").synced.to_text()), (true, "{\"plan\":\"\\u0000'pro'\"}".to_owned()));
+        assert!(of("a").settled_seq > 0 && of("b").rejected.is_some() && !of("c").confirmed, "{candidates:?}");
+    }
+}
+
+#[tokio::test]
 async fn files_that_cannot_be_a_ledger_are_refused_with_a_next_step() {
     let folder = tempfile::tempdir().unwrap();
     let open = |name: &str| {

@@ -45,5 +45,6 @@ mod support;
 mod thrivestack;
 mod transport;
 mod types;
+mod unchanged;
 mod vocabulary;
 mod webhook;

@@ -7,6 +7,7 @@ mod injection;
 mod pooler;
 mod refusals;
 mod reload;
+mod summary;
 mod tls;
 mod values;
 
@@ -43,6 +44,7 @@ pub(crate) fn projection(from: From, key: &str, columns: &[&str]) -> Projection 
         columns: columns.iter().map(|name| Expr::Column((*name).to_owned())).collect(),
         cursor: None,
         limit: None,
+        summed: false,
     }
 }
 

@@ -1,13 +1,14 @@
 //! Queries about runs, groups, and what was sent to them.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
 use chrono::{DateTime, NaiveDateTime, Utc};
 use duckdb::{Connection, OptionalExt, params};
 
 use super::rows::{GROUP_COLUMNS, RUN_COLUMNS, groups, history, history_lines, lines, list, run_record};
-use super::{DuckDbLedger, statements};
+use super::{DuckDbLedger, bundles, statements};
 use crate::duckdb::{ledger_error, quote_literal};
 use crate::error::Result;
 use crate::ledger::{
@@ -36,6 +37,25 @@ impl DuckDbLedger {
             read(connection).map_err(ledger_error("list runs"))
         })
         .await
+    }
+
+    /// [`DuckDbLedger::call`] for a query about groups or lines of the journal: outcomes that are not in their tables yet are
+    /// brought there first.
+    async fn query<T: Send + 'static>(
+        &self,
+        what: &'static str,
+        query: impl FnOnce(&mut Connection) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        if self.has_bundled.load(Ordering::SeqCst) {
+            let waiting =
+                self.call(what, move |connection| bundles::any(connection).map_err(ledger_error(what))).await?;
+            let inline_max = self.inline_max;
+            if waiting {
+                self.write(what, move |connection| bundles::unpack(connection, None, &mut Vec::new(), inline_max))
+                    .await?;
+            }
+        }
+        self.call(what, query).await
     }
 }
 
@@ -154,7 +174,7 @@ impl History for DuckDbLedger {
 
     async fn group_counts(&self, sync: &str) -> Result<GroupCounts> {
         let sync = sync.to_owned();
-        self.call("count groups", move |connection| {
+        self.query("count groups", move |connection| {
             connection
                 .query_row(
                     &format!(
@@ -170,7 +190,7 @@ impl History for DuckDbLedger {
     }
 
     async fn all_group_counts(&self) -> Result<BTreeMap<String, GroupCounts>> {
-        self.call("count groups", |connection| {
+        self.query("count groups", |connection| {
             let read = || -> duckdb::Result<BTreeMap<String, GroupCounts>> {
                 let mut counts = connection.prepare(
                     "SELECT sync, count(*), count(unconfirmed_in), count(rejected_reason) FROM synced GROUP BY sync",
@@ -199,21 +219,21 @@ impl History for DuckDbLedger {
 
     async fn group(&self, sync: &str, key: &str) -> Result<Option<SyncedGroup>> {
         let condition = format!("sync = {} AND key = {}", quote_literal(sync), quote_literal(key));
-        self.call("read a group", move |connection| Ok(list(connection, &condition, 1, true)?.pop())).await
+        self.query("read a group", move |connection| Ok(list(connection, &condition, 1, true)?.pop())).await
     }
 
     async fn groups(&self, sync: &str, after: Option<&str>, count: u64) -> Result<Vec<SyncedGroup>> {
         let condition = following(sync, after);
-        self.call("list groups", move |connection| list(connection, &condition, count, false)).await
+        self.query("list groups", move |connection| list(connection, &condition, count, false)).await
     }
 
     async fn rejected(&self, sync: &str, after: Option<&str>, count: u64) -> Result<Vec<SyncedGroup>> {
         let condition = format!("{} AND rejected_reason IS NOT NULL", following(sync, after));
-        self.call("list rejected groups", move |connection| list(connection, &condition, count, true)).await
+        self.query("list rejected groups", move |connection| list(connection, &condition, count, true)).await
     }
 
     async fn all_rejected(&self, each: u64) -> Result<BTreeMap<String, Vec<SyncedGroup>>> {
-        self.call("list rejected groups", move |connection| {
+        self.query("list rejected groups", move |connection| {
             let sql = format!(
                 "SELECT {GROUP_COLUMNS}, sync FROM synced WHERE rejected_reason IS NOT NULL \
                  QUALIFY row_number() OVER (PARTITION BY sync ORDER BY key) <= {each} ORDER BY key"
@@ -230,7 +250,7 @@ impl History for DuckDbLedger {
 
     async fn group_history(&self, sync: &str, key: &str, before: Option<u64>, count: u64) -> Result<Vec<HistoryEntry>> {
         let (sync, key) = (sync.to_owned(), key.to_owned());
-        self.call("read a group's history", move |connection| {
+        self.query("read a group's history", move |connection| {
             let before = before.unwrap_or(i64::MAX as u64);
             history(connection, &sync, &key, before, count).map_err(ledger_error("read a group's history"))
         })
@@ -247,7 +267,7 @@ impl History for DuckDbLedger {
         let run = run.to_owned();
         let only =
             outcome.map_or_else(String::new, |outcome| format!(" AND outcome = {}", quote_literal(outcome.name())));
-        self.call("read what a run sent", move |connection| {
+        self.query("read what a run sent", move |connection| {
             let sql = history_lines(&format!("run = ?{only} ORDER BY seq LIMIT ? OFFSET ?"), false);
             let found = lines(connection, &sql, params![run, count, from], |row| row.get(6));
             let found = found.map_err(ledger_error("read what a run sent"))?;

@@ -20,6 +20,9 @@ const PIECE_BYTES: usize = 2_000;
 /// Bytes of pieces that are handed over at a time. DuckDB's appender counts rows, of which it would gather 200,000.
 const FLUSH_BYTES: usize = 4 * 1024 * 1024;
 
+/// Ids of bundles of outcomes are sequences from here on; those of texts are below.
+pub(super) const BUNDLES_FROM: u64 = 1 << 62;
+
 /// The table of texts. Ids are those of the journal's lines, times two, so none is used twice.
 pub(super) const TABLE: &str = "
 CREATE TABLE texts (id UBIGINT NOT NULL, part UINTEGER NOT NULL, text VARCHAR NOT NULL);
@@ -75,7 +78,7 @@ fn referred(column: &str, table: &str) -> String {
     )
 }
 
-/// Removes the texts that no row refers to. The caller excludes other writers.
+/// Removes the texts that no row refers to; bundles are none. The caller excludes other writers.
 pub(super) fn remove_unused(connection: &Connection) -> duckdb::Result<()> {
     if !connection.query_row("SELECT EXISTS (SELECT 1 FROM texts)", [], |row| row.get::<_, bool>(0))? {
         return Ok(());
@@ -83,8 +86,9 @@ pub(super) fn remove_unused(connection: &Connection) -> duckdb::Result<()> {
     let used =
         [("document", "synced"), ("rejected_document", "synced"), ("document", "journal"), ("change", "journal")];
     let used = used.map(|(column, table)| referred(column, table)).join(" UNION ALL ");
-    connection
-        .execute_batch(&format!("DELETE FROM texts WHERE id NOT IN (SELECT id FROM ({used}) WHERE id IS NOT NULL)"))
+    connection.execute_batch(&format!(
+        "DELETE FROM texts WHERE id < {BUNDLES_FROM} AND id NOT IN (SELECT id FROM ({used}) WHERE id IS NOT NULL)"
+    ))
 }
 
 /// Writes long texts in the transaction under way.

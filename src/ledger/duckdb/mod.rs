@@ -3,16 +3,19 @@
 //! | module | what it holds |
 //! |---|---|
 //! | `open` | opening a file: its version, its generation, whether it is the newest |
-//! | `protocol` | the protocol of a run, over the SQL of `statements` |
+//! | `protocol`, `begin` | the protocol of a run, over the SQL of `statements` |
 //! | `compare`, `candidates` | the comparison, and pages of candidates read as Arrow |
 //! | `write` | transactions: one writer at a time, and the generation each one leaves |
 //! | `history`, `kv`, `storage` | queries, key-value notes, the files |
 //! | `rows`, `long_texts` | rows of the tables as ours |
+//! | `bundles` | outcomes of a few groups on their way into the tables |
 //! | `schema` | the tables, and how an older file becomes a current one |
 //! | `generation`, `place` | the files beside the ledger |
 //! | `threads` | how many threads DuckDB uses |
 
 mod backup;
+mod begin;
+mod bundles;
 mod candidates;
 mod compare;
 mod generation;
@@ -34,8 +37,9 @@ use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
+use bundles::Waiting;
 use candidates::Candidates;
 use generation::{Generations, Recorded, beside};
 use open::Opened;
@@ -67,6 +71,11 @@ pub struct DuckDbLedger {
     ordered_max: u64,
     /// Bytes of a document or change that is stored in its row.
     inline_max: usize,
+    /// Outcomes that this connection stored as bundles, and the bytes of these since it last unpacked some.
+    waiting: Arc<Mutex<Waiting>>,
+    bundled: Arc<AtomicUsize>,
+    /// Whether any connection has stored a bundle.
+    has_bundled: Arc<AtomicBool>,
     /// What this connection's comparison found.
     candidates: Arc<Mutex<Candidates>>,
     /// Writers of all connections take turns: DuckDB would abort the second of two that touch the same rows.
@@ -169,6 +178,9 @@ impl DuckDbLedger {
             next_seq: Arc::new(AtomicU64::new(next_seq)),
             ordered_max: ORDERED_MAX,
             inline_max: long_texts::INLINE_BYTES_MAX,
+            waiting: Arc::default(),
+            bundled: Arc::default(),
+            has_bundled: Arc::default(),
             candidates: Arc::default(),
             writing: Arc::default(),
         })
@@ -193,6 +205,9 @@ impl DuckDbLedger {
             next_seq: Arc::clone(&self.next_seq),
             ordered_max: self.ordered_max,
             inline_max: self.inline_max,
+            waiting: Arc::default(),
+            bundled: Arc::default(),
+            has_bundled: Arc::clone(&self.has_bundled),
             candidates: Arc::default(),
             writing: Arc::clone(&self.writing),
             generations: self.generations.clone().filter(|_| !read_only),

@@ -4,7 +4,9 @@ use std::path::Path;
 
 use duckdb::Connection;
 
+use super::bundles;
 use super::generation::{self, Generations, Recorded};
+use super::long_texts::INLINE_BYTES_MAX;
 use super::rows::fold;
 use super::statements;
 use super::write::transaction;
@@ -21,16 +23,23 @@ pub(super) struct Opened {
 /// Looks at an open file of the current version: how new is it, by the number recorded beside it? An outdated
 /// one is marked as such immediately, or, where it is only read, shown as such.
 pub(super) fn opened(connection: &mut Connection, recorded_in: Option<&Path>, read_only: bool) -> Result<Opened> {
-    let next_seq = connection
-        .query_row("SELECT greatest(next_seq, (SELECT coalesce(max(seq), 0) FROM journal) + 1) FROM meta", [], |row| {
-            row.get(0)
-        })
-        .map_err(ledger_error("read the journal"))?;
-    let mut recorded = connection
-        .query_row("SELECT id, generation FROM identity", [], |row| {
-            Ok(Recorded { ledger: row.get(0)?, generation: row.get(1)? })
-        })
-        .map_err(ledger_error("read the ledger's identity"))?;
+    let look = format!(
+        "SELECT greatest(next_seq, (SELECT coalesce(max(seq), 0) FROM journal) + 1), id, generation, ({}) FROM meta, identity",
+        bundles::any_statement()
+    );
+    let look = |connection: &Connection| {
+        let read = |row: &duckdb::Row<'_>| {
+            Ok((row.get(0)?, Recorded { ledger: row.get(1)?, generation: row.get(2)? }, row.get(3)?))
+        };
+        connection.query_row(&look, [], read).map_err(ledger_error("read the ledger's identity"))
+    };
+    let (mut next_seq, mut recorded, has_bundles): (u64, Recorded, bool) = look(connection)?;
+    if has_bundles && !read_only {
+        transaction(connection, "record outcomes", |connection| {
+            bundles::unpack(connection, None, &mut Vec::new(), INLINE_BYTES_MAX)
+        })?;
+        (next_seq, recorded, _) = look(connection)?;
+    }
     let Some(path) = recorded_in else { return Ok(Opened { next_seq, recorded, outdated: None }) };
     let beside = generation::read(path)?;
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();

@@ -5,16 +5,17 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, NaiveDateTime, Utc};
 use duckdb::{Connection, params};
 
-use super::rows::{Line, append, begin, fold};
-use super::{DuckDbLedger, candidates, compare, long_texts, statements};
+use super::begin::begin;
+use super::rows::{Line, Outcomes, append, fold, fold_lines, has_lines};
+use super::{DuckDbLedger, bundles, candidates, compare, long_texts, statements};
 use crate::duckdb::{ledger_error, quote_literal};
 use crate::error::{Error, Kind, Result};
 use crate::ledger::{
     Access, Candidate, CompareOptions, Comparison, Cursor, History, JournalEntry, KeyValue, Ledger, PreviousRun,
-    RunCheckpoint, RunRecord, RunStart, SourceRows, Storage,
+    Retention, RunCheckpoint, RunRecord, RunStart, SourceRows, Storage,
 };
 
 /// A run that ends folds the log into the file when it is larger than this. What is in the log is in memory, too,
@@ -25,24 +26,39 @@ const LOG_BYTES_MAX: u64 = 16 * 1024 * 1024;
 const FOLD_TRIES: u32 = 100;
 const FOLD_AGAIN: Duration = Duration::from_millis(50);
 
-/// The last run that is older than `kept` when one ends at `now`; see `statements`.
-fn last_forgotten(connection: &Connection, now: DateTime<Utc>, kept: Duration) -> duckdb::Result<Option<String>> {
-    let Some(oldest) = chrono::TimeDelta::from_std(kept).ok().and_then(|kept| now.checked_sub_signed(kept)) else {
-        return Ok(None);
-    };
-    let Ok(kept) = i64::try_from(kept.as_micros()) else { return Ok(None) };
-    let oldest = oldest.naive_utc();
+/// When what is older than `kept` ended, at the latest; none where nothing ever is.
+fn oldest(now: DateTime<Utc>, kept: Duration) -> Option<NaiveDateTime> {
+    let kept = chrono::TimeDelta::from_std(kept).ok()?;
+    now.checked_sub_signed(kept).map(|oldest| oldest.naive_utc())
+}
+
+/// Removes what has been kept for long enough when a run ends at `now`; returns how many rows that were.
+fn forget(connection: &Connection, now: DateTime<Utc>, retention: Retention) -> duckdb::Result<usize> {
+    let Some(oldest) = oldest(now, retention.journal.min(retention.runs)) else { return Ok(0) };
+    // Most runs find nothing to forget.
     let maybe: bool = connection.query_row(statements::MAYBE_OLD, params![oldest, oldest], |row| row.get(0))?;
     if !maybe {
-        return Ok(None);
+        return Ok(0);
     }
-    connection.query_row(&statements::last_forgotten(kept), [], |row| row.get(0))
+    let mut forgotten = 0;
+    for (kept, forget) in [(retention.journal, statements::FORGET_LINES), (retention.runs, statements::FORGET_RUNS)] {
+        let Ok(kept) = i64::try_from(kept.as_micros()) else { continue };
+        let last: Option<String> = connection.query_row(&statements::last_forgotten(kept), [], |row| row.get(0))?;
+        if let Some(run) = last {
+            forgotten += connection.execute(forget, [run])?;
+        }
+    }
+    Ok(forgotten)
 }
 
 #[async_trait]
 impl Ledger for DuckDbLedger {
     async fn begin(&self, start: &RunStart) -> Result<PreviousRun> {
-        let (start, read_only, next_seq) = (start.clone(), self.read_only, self.next_seq());
+        // A plan leaves its candidates behind.
+        *self.candidates() = candidates::Candidates::default();
+        let (start, read_only) = (start.clone(), self.read_only);
+        let (next_seq, inline_max) = (self.next_seq(), self.inline_max);
+        let (has_bundles, waiting) = (self.has_bundled.load(Ordering::SeqCst) && !read_only, Arc::clone(&self.waiting));
         let (threads, unknown_groups) = (Arc::clone(&self.threads), Arc::clone(&self.unknown_groups));
         let outdated = self.generations.is_none() && self.outdated.is_some();
         self.write_in_place("begin a run", move |connection| {
@@ -53,6 +69,9 @@ impl Ledger for DuckDbLedger {
             let may_be_there: bool =
                 connection.query_row(statements::NEW_MAY_BE_THERE, [&start.sync], |row| row.get(0))?;
             unknown_groups.may_be_there.store(outdated || may_be_there, Ordering::SeqCst);
+            if has_bundles {
+                bundles::unpack(connection, Some(&start.sync), &mut waiting.lock(), inline_max)?;
+            }
             begin(connection, &start, read_only, outdated, next_seq)
         })
         .await
@@ -81,6 +100,20 @@ impl Ledger for DuckDbLedger {
         .await
     }
 
+    async fn synced_summary(&self, sync: &str) -> Result<Option<String>> {
+        let (what, sync) = ("sum up the synced state", sync.to_owned());
+        self.call(what, move |connection| {
+            let may_exist = statements::may_exist_count(&sync);
+            let may_exist: u64 = connection.query_row(&may_exist, [], |row| row.get(0)).map_err(ledger_error(what))?;
+            let read = |row: &duckdb::Row<'_>| {
+                let (groups, sum, xor): (u64, i128, u64) = (row.get(0)?, row.get(1)?, row.get(2)?);
+                Ok(format!("{groups} {sum} {xor} {may_exist}"))
+            };
+            connection.query_row(statements::SYNCED_SUMMARY, [sync], read).map(Some).map_err(ledger_error(what))
+        })
+        .await
+    }
+
     async fn page(&self, from: u64, count: u64) -> Result<Vec<Candidate>> {
         let candidates = self.candidates().clone();
         let new_are_confirmed = !self.unknown_groups.may_be_there.load(Ordering::SeqCst);
@@ -89,8 +122,12 @@ impl Ledger for DuckDbLedger {
     }
 
     async fn mark(&self, sync: &str, run: &str, keys: Vec<String>) -> Result<()> {
-        let (sync, run) = (sync.to_owned(), run.to_owned());
+        let (sync, run, inline_max) = (sync.to_owned(), run.to_owned(), self.inline_max);
+        let (has_bundles, waiting) = (self.has_bundled.load(Ordering::SeqCst), Arc::clone(&self.waiting));
         self.write_generation("mark groups", true, move |connection| {
+            if has_bundles {
+                bundles::unpack(connection, Some(&sync), &mut waiting.lock(), inline_max)?;
+            }
             let mut appender = connection.appender("marks")?;
             for key in &keys {
                 appender.append_row([&sync, &run, key])?;
@@ -98,34 +135,61 @@ impl Ledger for DuckDbLedger {
             appender.flush()?;
             Ok(((), true))
         })
-        .await
+        .await?;
+        self.bundled.store(0, Ordering::SeqCst);
+        Ok(())
     }
 
     async fn record(&self, sync: &str, run: &str, at: DateTime<Utc>, entries: Vec<JournalEntry>) -> Result<()> {
-        let (sync, run) = (sync.to_owned(), run.to_owned());
         let first_seq = self.next_seq.fetch_add(entries.len() as u64, Ordering::SeqCst);
         // The connection is what a first run waits for: everything that can be done beside it is.
         let inline_max = self.inline_max;
         let lines: Vec<Line> = entries.into_iter().map(|entry| Line::of(entry, inline_max)).collect();
+        let waiting = Arc::clone(&self.waiting);
+        let outcomes = Outcomes { sync: sync.to_owned(), run: run.to_owned(), at, first_seq, lines };
+        if let Some(text) = bundles::text(&outcomes, self.bundled.load(Ordering::SeqCst)) {
+            let (what, writing) = ("record outcomes", Arc::clone(&self.writing));
+            self.bundled.fetch_add(text.len(), Ordering::SeqCst);
+            self.has_bundled.store(true, Ordering::SeqCst);
+            return self
+                .call(what, move |connection| {
+                    let _turn = writing.lock();
+                    bundles::store(connection, first_seq, text).map_err(ledger_error(what))?;
+                    waiting.lock().push(outcomes);
+                    Ok(())
+                })
+                .await;
+        }
         self.write("record outcomes", move |connection| {
-            append(connection, &sync, &run, at, lines, first_seq, inline_max)
+            bundles::unpack(connection, Some(&outcomes.sync), &mut waiting.lock(), inline_max)?;
+            append(connection, vec![outcomes], None, inline_max)
         })
-        .await
+        .await?;
+        self.bundled.store(0, Ordering::SeqCst);
+        Ok(())
     }
 
     async fn finish(&self, sync: &str, run: &str, checkpoint: RunCheckpoint) -> Result<()> {
         let (sync, run) = (sync.to_owned(), run.to_owned());
         let retention = self.retention;
         let (next_seq, threads) = (self.next_seq(), Arc::clone(&self.threads));
+        let (inline_max, has_bundles) = (self.inline_max, self.has_bundled.load(Ordering::SeqCst));
+        let waiting = Arc::clone(&self.waiting);
         let left_behind = self.write_generation("finish the run", false, move |connection| {
-            threads.raise(connection)?;
             let (cursor, read_all) = match checkpoint.cursor {
                 Some(Cursor::At(cursor)) => (Some(cursor), None),
                 Some(Cursor::ReadAll) => (None, Some(true)),
                 None => (None, None),
             };
-            let sent = fold(connection, &sync, &run)?;
-            connection.execute("UPDATE meta SET next_seq = greatest(next_seq, ?)", [next_seq])?;
+            if has_bundles {
+                bundles::unpack(connection, Some(&sync), &mut waiting.lock(), inline_max)?;
+            }
+            let sent = has_lines(connection, &sync, &run)?;
+            if sent {
+                threads.raise(connection)?;
+                fold_lines(connection, &sync, &run)?;
+                connection.execute("UPDATE meta SET next_seq = greatest(next_seq, ?)", [next_seq])?;
+            }
             connection.execute(
                 "UPDATE runs SET ended_at = ?, status = ?, counts = ?, source_rows = ?, cursor_value = ?, \
                  read_all = ?, full_read = ?, error = ?, error_kind = ?, guard = ?, detail = ? WHERE sync = ? AND run = ?",
@@ -145,17 +209,11 @@ impl Ledger for DuckDbLedger {
                     run,
                 ],
             )?;
-            let mut forgotten = 0;
-            for (kept, forget) in
-                [(retention.journal, statements::FORGET_LINES), (retention.runs, statements::FORGET_RUNS)]
-            {
-                if let Some(run) = last_forgotten(connection, checkpoint.ended_at, kept)? {
-                    forgotten += connection.execute(forget, [run])?;
-                }
-            }
+            let forgotten = forget(connection, checkpoint.ended_at, retention)?;
             Ok((sent || forgotten > 0, sent))
         });
         let left_behind = left_behind.await?;
+        self.bundled.store(0, Ordering::SeqCst);
         let cells = std::mem::take(&mut *self.candidates()).into_cells();
         if let Some(cells) = cells {
             // The run is recorded; an instance that cannot be tidied up is not used again.
@@ -201,8 +259,9 @@ impl Ledger for DuckDbLedger {
             }
             None => format!("sync = {}", quote_literal(sync)),
         };
-        let (sync, mark) = (sync.to_owned(), mark.to_owned());
+        let (sync, mark, inline_max) = (sync.to_owned(), mark.to_owned(), self.inline_max);
         self.write_generation("reset the sync", true, move |connection| {
+            bundles::unpack(connection, Some(&sync), &mut Vec::new(), inline_max)?;
             connection.execute(
                 "UPDATE runs SET cursor_value = NULL, read_all = NULL, full_read = false WHERE sync = ?",
                 [sync],
@@ -227,7 +286,7 @@ impl Ledger for DuckDbLedger {
 
     async fn mark_crashed(&self, record: &RunRecord, at: DateTime<Utc>, error: &str, kind: &str) -> Result<()> {
         let (sync, run) = (record.sync.clone(), record.run.clone());
-        let (error, kind) = (error.to_owned(), kind.to_owned());
+        let (error, kind, inline_max) = (error.to_owned(), kind.to_owned(), self.inline_max);
         self.write("record a crashed run", move |connection| {
             let running: bool = connection.query_row(
                 "SELECT count(*) > 0 FROM runs WHERE sync = ? AND run = ? AND status = 'running'",
@@ -235,6 +294,7 @@ impl Ledger for DuckDbLedger {
                 |row| row.get(0),
             )?;
             if running {
+                bundles::unpack(connection, Some(&sync), &mut Vec::new(), inline_max)?;
                 fold(connection, &sync, &run)?;
                 connection.execute(
                     "UPDATE runs SET status = 'crashed', ended_at = ?, error = ?, error_kind = ? WHERE sync = ? AND run = ?",

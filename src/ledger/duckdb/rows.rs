@@ -1,109 +1,45 @@
-//! Rows of the ledger's tables: what a run changes in them, and how they are read.
+//! Rows of the ledger's tables: what outcomes change in them, and how they are read.
 
 use std::sync::Arc;
 
 use chrono::{DateTime, NaiveDateTime, Utc};
 use duckdb::arrow::array::{
-    Array, ArrayRef, BooleanBuilder, RecordBatch, StringArray, StringBuilder, TimestampMicrosecondArray, UInt64Builder,
+    Array, ArrayRef, BooleanBuilder, RecordBatch, StringBuilder, TimestampMicrosecondBuilder, UInt64Builder,
 };
-use duckdb::{Connection, OptionalExt, params};
+use duckdb::{Connection, params};
+
+use serde::{Deserialize, Serialize};
 
 use super::long_texts::{self, Texts, Writer};
 use super::statements;
-use crate::duckdb::{ledger_error, quote_literal};
+use crate::duckdb::ledger_error;
 use crate::error::Result;
-use crate::ledger::{
-    ChangeOutcome, Cursor, HistoryEntry, JournalEntry, PreviousRun, RunRecord, RunStart, RunStatus, SyncedGroup,
-};
+use crate::ledger::{ChangeOutcome, HistoryEntry, JournalEntry, RunRecord, RunStatus, SyncedGroup};
 use crate::model::{After, Change, Document};
 
-/// Folds what a run left into the synced state. Returns whether it had sent anything.
-pub(super) fn fold(connection: &Connection, sync: &str, run: &str) -> duckdb::Result<bool> {
-    let nothing: bool = connection.query_row(&statements::nothing_to_fold(sync, run), [], |row| row.get(0))?;
-    if nothing {
-        return Ok(false);
-    }
-    for statement in statements::fold(sync, run) {
-        connection.execute_batch(&statement)?;
-    }
-    Ok(true)
+/// Folds what a run left into the synced state, if anything.
+pub(super) fn fold(connection: &Connection, sync: &str, run: &str) -> duckdb::Result<()> {
+    if has_lines(connection, sync, run)? { fold_lines(connection, sync, run) } else { Ok(()) }
 }
 
-/// Folds crashed runs and records the new one; see [`crate::ledger::Ledger::begin`]. A read-only ledger folds temporary
-/// copies and records nothing; `outdated`: it is not the newest there was, so that nothing in it is confirmed.
-pub(super) fn begin(
-    connection: &Connection,
-    start: &RunStart,
-    read_only: bool,
-    outdated: bool,
-    next_seq: u64,
-) -> duckdb::Result<PreviousRun> {
-    let sync = &start.sync;
-    let mut crashed = connection.prepare("SELECT run FROM runs WHERE sync = ? AND status = 'running' ORDER BY run")?;
-    let crashed: Vec<String> = crashed.query_map([sync], |row| row.get(0))?.collect::<Result<_, _>>()?;
-    if read_only {
-        // Copies that an earlier sync of this command needed hold nothing about this one.
-        connection.execute_batch(statements::NO_OVERLAY)?;
-        if !crashed.is_empty() || outdated {
-            connection.execute_batch(&statements::overlay(sync))?;
-        }
-    }
-    for run in &crashed {
-        fold(connection, sync, run)?;
-    }
-    if outdated {
-        connection.execute_batch(&statements::nothing_is_confirmed())?;
-    }
-    let latest = |column: &str, condition: &str| {
-        format!(
-            "SELECT {column} FROM runs WHERE sync = {sync} AND {condition} ORDER BY run DESC LIMIT 1",
-            sync = quote_literal(sync)
-        )
-    };
-    let same_mapping = format!("mapping = {}", quote_literal(&start.mapping));
-    let cursor = latest("cursor_value", &format!("{same_mapping} AND (cursor_value IS NOT NULL OR read_all)"));
-    let full_read_at = latest("ended_at", &format!("{same_mapping} AND full_read"));
-    let rows = latest("source_rows", "source_rows IS NOT NULL");
-    let previous = PreviousRun {
-        recovered: crashed,
-        cursor: (connection.query_row(&cursor, [], |row| row.get::<_, Option<String>>(0)).optional()?)
-            .filter(|_| !outdated)
-            .map(|cursor| cursor.map_or(Cursor::ReadAll, Cursor::At)),
-        full_read_at: (connection.query_row(&full_read_at, [], |row| row.get::<_, NaiveDateTime>(0)).optional()?)
-            .filter(|_| !outdated)
-            .map(|at| at.and_utc()),
-        rows: connection.query_row(&rows, [], |row| row.get(0)).optional()?,
-    };
-    if !read_only {
-        let traits = serde_json::Value::from(start.traits.clone()).to_string();
-        connection.execute("UPDATE meta SET next_seq = greatest(next_seq, ?)", [next_seq])?;
-        connection.execute(
-            "UPDATE runs SET status = 'crashed', ended_at = ? WHERE sync = ? AND status = 'running'",
-            params![start.started_at.naive_utc(), sync],
-        )?;
-        connection.execute(
-            "INSERT INTO runs (sync, run, mapping, traits, started_at, started_by, partial, status) \
-             VALUES (?, ?, ?, ?::JSON::VARCHAR[], ?, ?, ?, 'running')",
-            params![
-                sync,
-                start.run,
-                start.mapping,
-                traits,
-                start.started_at.naive_utc(),
-                start.started_by,
-                start.partial
-            ],
-        )?;
-    }
-    Ok(previous)
+/// Whether a run left anything to be folded.
+pub(super) fn has_lines(connection: &Connection, sync: &str, run: &str) -> duckdb::Result<bool> {
+    connection.query_row(&statements::has_lines(sync, run), [], |row| row.get(0))
+}
+
+/// Folds what a run left.
+pub(super) fn fold_lines(connection: &Connection, sync: &str, run: &str) -> duckdb::Result<()> {
+    statements::fold(sync, run).iter().try_for_each(|statement| connection.execute_batch(statement))
 }
 
 /// A line of the journal, spelled out.
+#[derive(Serialize, Deserialize)]
 pub(super) struct Line {
     key: String,
     /// Whether what becomes known is written into `synced` at once.
     is_new: bool,
     change: Option<String>,
+    #[serde(with = "shared_text")]
     document: Option<Arc<str>>,
     /// Whether the document is exactly what the change sets, and not written once more.
     document_from_change: bool,
@@ -113,6 +49,11 @@ pub(super) struct Line {
 }
 
 impl Line {
+    /// Bytes of its texts.
+    pub(super) fn bytes(&self) -> usize {
+        self.change.as_ref().map_or(0, String::len) + self.document.as_ref().map_or(0, |text| text.len())
+    }
+
     pub(super) fn of(entry: JournalEntry, inline_max: usize) -> Line {
         let JournalEntry { key, is_new, change, document, fingerprint, outcome, reason } = entry;
         let sent = !matches!(outcome, ChangeOutcome::Unchanged | ChangeOutcome::Pending | ChangeOutcome::Adopted);
@@ -148,37 +89,72 @@ impl Line {
     }
 }
 
+/// Outcomes of one run that were recorded together. The sync stands first, so that the beginning of the stored text names it.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Outcomes {
+    pub(super) sync: String,
+    pub(super) run: String,
+    pub(super) at: DateTime<Utc>,
+    /// The sequence of the first line; the others follow.
+    pub(super) first_seq: u64,
+    pub(super) lines: Vec<Line>,
+}
+
+/// A text that is shared in memory, and stored like any.
+mod shared_text {
+    use std::sync::Arc;
+
+    use serde::{Deserialize as _, Deserializer, Serialize as _, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(text: &Option<Arc<str>>, serializer: S) -> Result<S::Ok, S::Error> {
+        text.as_deref().serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Arc<str>>, D::Error> {
+        Ok(Option::<String>::deserialize(deserializer)?.map(Arc::from))
+    }
+}
+
 /// What a change has around the document that it sets: `{"set":` and `}`.
 const SET_BYTES: usize = 8;
 
 /// Columns of new rows of `synced`; the others are null.
 const NEW_GROUP_COLUMNS: [&str; 6] = ["sync", "key", "fingerprint", "document", "seq", "recorded_at"];
 
-/// Writes outcomes in one transaction. If it fails, the marks stay and the groups are unconfirmed, which is true.
+/// Writes outcomes of one sync, in the transaction under way, into tables of this database if it is given. If that fails,
+/// the marks stay and the groups are unconfirmed, which is true.
 ///
 /// What is known of a new group is written into `synced` at once: there is no row to be replaced when the run ends, and its
 /// document, which the journal's line does not repeat, is compressed once.
 pub(super) fn append(
     connection: &Connection,
-    sync: &str,
-    run: &str,
-    at: DateTime<Utc>,
-    lines: Vec<Line>,
-    first_seq: u64,
+    recorded: Vec<Outcomes>,
+    database: Option<&str>,
     inline_max: usize,
 ) -> duckdb::Result<()> {
     let (mut journal, mut groups) = (JournalRows::default(), GroupRows::default());
     let mut texts = Writer::new(connection, inline_max);
-    for (seq, mut line) in (first_seq..).zip(lines) {
+    let outcomes = recorded.into_iter().flat_map(|outcomes| {
+        let Outcomes { sync, run, at, first_seq, lines } = outcomes;
+        let of: Arc<(String, String, i64)> = Arc::new((sync, run, at.timestamp_micros()));
+        (first_seq..).zip(lines).map(move |(seq, line)| (Arc::clone(&of), seq, line))
+    });
+    for (of, seq, mut line) in outcomes {
+        let (sync, run, at) = &*of;
         let change = line.change.map(|text| texts.store(2 * seq, text)).transpose()?;
         let mut document = line.document.map(|text| texts.store(2 * seq + 1, text.as_ref().to_owned())).transpose()?;
         if line.is_new {
+            groups.syncs.append_value(sync);
             groups.keys.append_value(&line.key);
             groups.fingerprints.append_option(line.fingerprint.take());
             let what_is_set = change.as_deref().filter(|_| line.document_from_change).map(long_texts::what_is_set);
             groups.documents.append_value(document.take().or(what_is_set).unwrap_or_default());
             groups.seqs.append_value(if line.outcome == ChangeOutcome::Delivered { seq } else { 0 });
+            groups.recorded_at.append_value(*at);
         }
+        journal.syncs.append_value(sync);
+        journal.runs.append_value(run);
+        journal.recorded_at.append_value(*at);
         journal.seqs.append_value(seq);
         journal.keys.append_value(&line.key);
         journal.changes.append_option(change);
@@ -190,20 +166,30 @@ pub(super) fn append(
         journal.in_synced.append_value(line.is_new);
     }
     texts.finish()?;
-    let at = at.timestamp_micros();
-    if let Some(batch) = groups.batch(sync, at)? {
-        let mut appender = connection.appender_with_columns("synced", &NEW_GROUP_COLUMNS)?;
+    if let Some(batch) = groups.batch()? {
+        let mut appender = match database {
+            Some(database) => {
+                connection.appender_with_columns_to_catalog_and_db("synced", database, "main", &NEW_GROUP_COLUMNS)?
+            }
+            None => connection.appender_with_columns("synced", &NEW_GROUP_COLUMNS)?,
+        };
         appender.append_record_batch(batch)?;
         appender.flush()?;
     }
-    let mut appender = connection.appender("journal")?;
-    appender.append_record_batch(journal.batch(sync, run, at)?)?;
+    let mut appender = match database {
+        Some(database) => connection.appender_to_catalog_and_db("journal", database, "main")?,
+        None => connection.appender("journal")?,
+    };
+    appender.append_record_batch(journal.batch()?)?;
     appender.flush()
 }
 
 /// Rows of the journal, by column.
 #[derive(Default)]
 struct JournalRows {
+    syncs: StringBuilder,
+    runs: StringBuilder,
+    recorded_at: TimestampMicrosecondBuilder,
     seqs: UInt64Builder,
     keys: StringBuilder,
     changes: StringBuilder,
@@ -216,20 +202,18 @@ struct JournalRows {
 }
 
 impl JournalRows {
-    fn batch(mut self, sync: &str, run: &str, at: i64) -> duckdb::Result<RecordBatch> {
-        let seqs = self.seqs.finish();
-        let count = seqs.len();
+    fn batch(mut self) -> duckdb::Result<RecordBatch> {
         batch([
-            ("sync", repeated(sync, count)),
-            ("run", repeated(run, count)),
-            ("seq", Arc::new(seqs)),
+            ("sync", Arc::new(self.syncs.finish()) as ArrayRef),
+            ("run", Arc::new(self.runs.finish())),
+            ("seq", Arc::new(self.seqs.finish())),
             ("key", Arc::new(self.keys.finish())),
             ("change", Arc::new(self.changes.finish())),
             ("document", Arc::new(self.documents.finish())),
             ("fingerprint", Arc::new(self.fingerprints.finish())),
             ("outcome", Arc::new(self.outcomes.finish())),
             ("reason", Arc::new(self.reasons.finish())),
-            ("recorded_at", Arc::new(TimestampMicrosecondArray::from(vec![at; count]))),
+            ("recorded_at", Arc::new(self.recorded_at.finish())),
             ("document_from_change", Arc::new(self.from_change.finish())),
             ("in_synced", Arc::new(self.in_synced.finish())),
         ])
@@ -239,6 +223,8 @@ impl JournalRows {
 /// Rows of `synced` for groups that have none, by column.
 #[derive(Default)]
 struct GroupRows {
+    syncs: StringBuilder,
+    recorded_at: TimestampMicrosecondBuilder,
     keys: StringBuilder,
     fingerprints: UInt64Builder,
     documents: StringBuilder,
@@ -246,27 +232,22 @@ struct GroupRows {
 }
 
 impl GroupRows {
-    fn batch(mut self, sync: &str, at: i64) -> duckdb::Result<Option<RecordBatch>> {
-        let keys = self.keys.finish();
-        let count = keys.len();
-        if count == 0 {
+    fn batch(mut self) -> duckdb::Result<Option<RecordBatch>> {
+        let syncs = self.syncs.finish();
+        if syncs.is_empty() {
             return Ok(None);
         }
-        let columns: [ArrayRef; 6] = [
-            repeated(sync, count),
-            Arc::new(keys),
-            Arc::new(self.fingerprints.finish()),
-            Arc::new(self.documents.finish()),
-            Arc::new(self.seqs.finish()),
-            Arc::new(TimestampMicrosecondArray::from(vec![at; count])),
-        ];
-        let mut columns = columns.into_iter();
-        batch(NEW_GROUP_COLUMNS.map(|name| (name, columns.next().unwrap_or_else(|| repeated("", count))))).map(Some)
+        let [sync, key, fingerprint, document, seq, recorded_at] = NEW_GROUP_COLUMNS;
+        batch([
+            (sync, Arc::new(syncs) as ArrayRef),
+            (key, Arc::new(self.keys.finish())),
+            (fingerprint, Arc::new(self.fingerprints.finish())),
+            (document, Arc::new(self.documents.finish())),
+            (seq, Arc::new(self.seqs.finish())),
+            (recorded_at, Arc::new(self.recorded_at.finish())),
+        ])
+        .map(Some)
     }
-}
-
-fn repeated(text: &str, count: usize) -> ArrayRef {
-    Arc::new(StringArray::from_iter_values(std::iter::repeat_n(text, count)))
 }
 
 fn batch<const N: usize>(columns: [(&str, ArrayRef); N]) -> duckdb::Result<RecordBatch> {

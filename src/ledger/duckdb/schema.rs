@@ -95,17 +95,21 @@ INSERT INTO identity VALUES (uuid()::VARCHAR, 0, NULL);
 /// Brings the file to [`VERSION`], in one transaction, with a copy of what it was beside `file` when it has an older one.
 /// Rejects a newer one.
 pub(super) fn migrate(connection: &mut Connection, file: Option<&Path>, read_only: bool) -> Result<()> {
-    let exists: bool = connection
-        .query_row(
-            "SELECT count(*) > 0 FROM duckdb_tables() WHERE database_name = current_database() AND table_name = 'meta'",
-            [],
-            |row| row.get(0),
-        )
-        .map_err(ledger_error("read the ledger's version"))?;
+    let failed = ledger_error("read the ledger's version");
+    let read =
+        |connection: &Connection| connection.query_row("SELECT version FROM meta", [], |row| row.get::<_, u32>(0));
+    let known = read(connection).ok();
+    // Looking through the catalog takes longer than everything else here, and is seldom needed.
+    let exists: bool = known.is_some()
+        || connection
+            .query_row(
+                "SELECT count(*) > 0 FROM duckdb_tables() WHERE database_name = current_database() AND table_name = 'meta'",
+                [],
+                |row| row.get(0),
+            )
+            .map_err(&failed)?;
     let version = if exists {
-        connection
-            .query_row("SELECT version FROM meta", [], |row| row.get::<_, u32>(0))
-            .map_err(ledger_error("read the ledger's version"))? as usize
+        known.map_or_else(|| read(connection), Ok).map_err(&failed)? as usize
     } else {
         let tables: u64 = connection
             .query_row("SELECT count(*) FROM duckdb_tables() WHERE database_name = current_database()", [], |row| {

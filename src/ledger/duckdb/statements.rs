@@ -26,6 +26,12 @@ pub(super) fn synced_sums(sync: &str, options: &CompareOptions) -> String {
     )
 }
 
+/// Count, sum and exclusive or of what finds candidates among a sync's groups.
+pub(super) const SYNCED_SUMMARY: &str =
+    "SELECT count(*), coalesce(sum(row_hash), 0)::HUGEINT, coalesce(bit_xor(row_hash), 0)::UBIGINT FROM (
+    SELECT hash(key, fingerprint, unconfirmed_in IS NOT NULL, rejected_reason IS NOT NULL) AS row_hash
+    FROM synced WHERE sync = ?)";
+
 /// Whether the journal has no delivery of a sync.
 pub(super) const NOTHING_WAS_DELIVERED: &str =
     "SELECT NOT EXISTS (SELECT 1 FROM journal WHERE sync = ? AND outcome = 'delivered')";
@@ -237,10 +243,10 @@ pub(super) const NEW_MAY_BE_THERE: &str = "SELECT count(*) > 0 FROM identity WHE
 pub(super) const NO_OVERLAY: &str =
     "DROP TABLE IF EXISTS temp.synced; DROP TABLE IF EXISTS temp.marks; DROP TABLE IF EXISTS temp.journal";
 
-/// Whether a run neither marked nor recorded anything, so that there is nothing to fold.
-pub(super) fn nothing_to_fold(sync: &str, run: &str) -> String {
+/// Whether a run marked or recorded anything, so that there is something to fold.
+pub(super) fn has_lines(sync: &str, run: &str) -> String {
     let one = format!("sync = {} AND run = {}", quote_literal(sync), quote_literal(run));
-    format!("SELECT NOT EXISTS (SELECT 1 FROM journal WHERE {one}) AND NOT EXISTS (SELECT 1 FROM marks WHERE {one})")
+    format!("SELECT EXISTS (SELECT 1 FROM journal WHERE {one}) OR EXISTS (SELECT 1 FROM marks WHERE {one})")
 }
 
 /// What becomes of every group that a run sent: its row as it will be, or `gone`.

@@ -46,9 +46,10 @@ impl ThreadBudget {
     /// Before small statements: one thread, once no connection needs more.
     pub(super) fn lower(&self, connection: &Connection) -> duckdb::Result<()> {
         let mut large = self.shared.large();
-        if self.large.swap(false, Ordering::SeqCst) {
-            *large -= 1;
+        if !self.large.swap(false, Ordering::SeqCst) {
+            return Ok(());
         }
+        *large -= 1;
         if *large == 0 { connection.execute_batch("SET threads = 1") } else { Ok(()) }
     }
 }

@@ -73,13 +73,17 @@ impl Attached {
 
     fn open_as(connection: &Connection, file: Option<&Path>, folder: &Path, by_stem: bool) -> Result<Attached> {
         let failed = |error: duckdb::Error| statement_error("list the attached databases", &error);
-        let (database, schema) = connection
-            .query_row("SELECT current_database(), current_schema()", [], |row| {
-                Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?))
-            })
-            .map_err(failed)?;
-        let home = format!("{}.{}", quote_identifier(&database), quote_identifier(&schema));
-        let taken = texts(connection, "SELECT database_name FROM duckdb_databases()").map_err(failed)?;
+        let databases = || -> duckdb::Result<Vec<(String, String)>> {
+            let sql = "SELECT database_name, current_database(), current_schema() FROM duckdb_databases()";
+            let mut statement = connection.prepare(sql)?;
+            let home = |database: String, schema: String| {
+                format!("{}.{}", quote_identifier(&database), quote_identifier(&schema))
+            };
+            statement.query_map([], |row| Ok((row.get(0)?, home(row.get(1)?, row.get(2)?))))?.collect()
+        };
+        let databases = databases().map_err(failed)?;
+        let home = databases.first().map(|(_, home)| home.clone()).unwrap_or_default();
+        let taken: Vec<String> = databases.into_iter().map(|(name, _)| name).collect();
         // The file's stem first, because that is the name people and views write in SQL (`warehouse.analytics.accounts`);
         // DuckDB's own names cannot be used.
         let stem = file.and_then(Path::file_stem).map(|stem| stem.to_string_lossy().into_owned()).filter(|_| by_stem);

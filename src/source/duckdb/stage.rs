@@ -79,6 +79,7 @@ pub(super) fn stage(
             .collect(),
         cursor: None,
         ahead: None,
+        summary: None,
     };
     // Equal bytes of another type are another value: 1.50 and 15.0 are both 150, an enum's first label is always 0.
     let salt = quote_literal(&digest(&types.columns, &staged.kinds));

@@ -21,6 +21,7 @@ mod options;
 mod read;
 mod settings;
 mod sslmode;
+mod summary;
 mod tls;
 mod types;
 mod value;
@@ -36,12 +37,16 @@ use self::link::{Link, State, probe_opening};
 use self::read::{Plan, Stop};
 pub use self::settings::{PostgresSettings, Read};
 pub use self::sslmode::SslMode;
-use super::{Column, FindingSubject, Inspection, OpenContext, Source, SourceFinding, SourceType, Staged, staging};
+use self::summary::RowHashes;
+use super::{
+    Column, FindingSubject, Inspection, OpenContext, RowsSummary, Source, SourceFinding, SourceType, Staged, staging,
+};
 use crate::duckdb::DuckDbConnection;
 use crate::error::{Error, Kind, Result, Within};
 use crate::mapping::Model;
 use crate::mapping::compile::Projection;
 use crate::mapping::dialect::Dialect;
+use crate::model::ColumnType;
 use crate::model::setting::{Setting, SettingValues};
 
 /// Longest that a server may take to end a transaction that has only read.
@@ -85,6 +90,8 @@ pub struct Postgres {
     opening: Option<String>,
     /// Whether the server has refused to tell types by `pg_typeof` before.
     typeof_refused: bool,
+    /// Whether the server can hash rows, once it is known.
+    can_hash: Option<bool>,
 }
 
 impl std::fmt::Debug for Postgres {
@@ -102,7 +109,14 @@ impl Postgres {
         let address = settings.address().within(|| format!("source {name}"))?;
         let target = Target::new(name, &address, &settings.url);
         let link = Link::open(&address, &target).await?;
-        Ok(Postgres { settings: settings.clone(), target, link: Some(link), opening: None, typeof_refused: false })
+        Ok(Postgres {
+            settings: settings.clone(),
+            target,
+            link: Some(link),
+            opening: None,
+            typeof_refused: false,
+            can_hash: None,
+        })
     }
 
     /// The connection, made anew if it broke.
@@ -187,12 +201,8 @@ impl Postgres {
         into: &DuckDbConnection,
         rows: &(dyn Fn(u64) + Send + Sync),
     ) -> Result<Staged> {
-        let limit = self.describe_limit();
-        let types = match tokio::time::timeout(limit, self.shape(projection)).await {
-            Ok(shape) => shape?.1,
-            Err(_) => return Err(self.give_up("failed to read the model", limit)),
-        };
-        let plan = Plan::new(projection, types).within(|| self.target.place())?;
+        let is_summed = projection.summed && self.sums_rows() && self.can_hash().await?;
+        let plan = self.reading_plan(projection, is_summed).await?;
         let now = if plan.follows_time() { self.server_time().await? } else { None };
         let cursor_before = match plan.cursor_maximum() {
             Some(sql) => self.text_maximum(&sql).await?,
@@ -200,8 +210,8 @@ impl Postgres {
         };
         plan.table().create(into).await?;
         let read = self.read_rows(&plan, into, rows).await;
-        let count = match read {
-            Ok(count) => count,
+        let (count, hashes) = match read {
+            Ok(read) => read,
             Err(error) => {
                 // Half a table must not be mistaken for a whole one. If dropping it fails too, the first error counts.
                 let _ = staging::discard(into).await;
@@ -210,7 +220,53 @@ impl Postgres {
         };
         let (largest, ahead) = read::maximum(into, &plan, now).await?;
         let cursor = if count == 0 { None } else { cursor_before.or(largest) };
-        Ok(plan.table().staged(into.clone(), plan.kinds().to_vec(), cursor, ahead))
+        let staged = plan.table().staged(into.clone(), plan.kinds().to_vec(), cursor, ahead);
+        Ok(Staged { summary: is_summed.then(|| plan.summary(&hashes)), ..staged })
+    }
+
+    /// How the rows are read, by their types. A transaction is open afterwards, and holds the tables as they are.
+    async fn reading_plan(&mut self, projection: &Projection, is_summed: bool) -> Result<Plan> {
+        let limit = self.describe_limit();
+        let types = match tokio::time::timeout(limit, self.shape(projection)).await {
+            Ok(shape) => shape?.1,
+            Err(_) => return Err(self.give_up("failed to read the model", limit)),
+        };
+        Plan::new(projection, types, is_summed).within(|| self.target.place())
+    }
+
+    /// Whether the server can hash rows.
+    async fn can_hash(&mut self) -> Result<bool> {
+        if let Some(known) = self.can_hash {
+            return Ok(known);
+        }
+        self.begin().await?;
+        let target = self.target.clone();
+        let can_hash = match self.link().await?.client.simple_query(summary::PROBE).await {
+            Ok(_) => true,
+            Err(error) if error.as_db_error().is_some() => false,
+            Err(error) => return Err(target.query_error("failed to read the model", &error, summary::PROBE, &[])),
+        };
+        self.rollback().await?;
+        self.can_hash = Some(can_hash);
+        Ok(can_hash)
+    }
+
+    /// The sums of all rows, with what they mean. `None` where the server cannot sum them up, or not in time: reading them
+    /// shows what is wrong.
+    async fn sum_rows(&mut self, projection: &Projection) -> Result<Option<(RowsSummary, Vec<ColumnType>)>> {
+        if !self.can_hash().await? {
+            return Ok(None);
+        }
+        let plan = self.reading_plan(projection, false).await?;
+        let (limit, statement) = (self.settings.stall_timeout(), plan.summary_statement());
+        let mut link = self.lend().await?;
+        // Given up, the link is dropped, and its statement stopped.
+        let summed = tokio::time::timeout(limit, link.client.simple_query(&statement)).await;
+        let Ok(Ok(summed)) = summed else { return Ok(None) };
+        link.state = State::InTransaction;
+        self.link = Some(link);
+        let hashes = self::rows(&summed, |row| RowHashes::read(|at| row.get(at))).into_iter().next().flatten();
+        Ok(hashes.map(|hashes| (plan.summary(&hashes), plan.kinds().to_vec())))
     }
 
     /// The server's time at the start of the transaction, in microseconds since 1970; none where it cannot tell.
@@ -246,7 +302,7 @@ impl Postgres {
         plan: &Plan,
         into: &DuckDbConnection,
         rows: &(dyn Fn(u64) + Send + Sync),
-    ) -> Result<u64> {
+    ) -> Result<(u64, RowHashes)> {
         let (target, limit) = (self.target.clone(), self.settings.stall_timeout());
         self.pump(plan, into, rows).await?.map_err(|stop| match stop {
             Stop::Server(error) => {
@@ -266,13 +322,14 @@ impl Postgres {
         plan: &Plan,
         into: &DuckDbConnection,
         rows: &(dyn Fn(u64) + Send + Sync),
-    ) -> Result<Result<u64, Stop>> {
+    ) -> Result<Result<(u64, RowHashes), Stop>> {
         let limit = self.settings.stall_timeout();
         let mut link = self.lend().await?;
+        let mut hashes = RowHashes::default();
         let outcome = match self.settings.read {
-            Read::Auto => read::by_query(&link.client, plan, limit, into, rows).await,
+            Read::Auto => read::by_query(&link.client, plan, limit, into, rows, &mut hashes).await,
             Read::Copy => read::by_copy(&link.client, plan, limit, into, rows).await,
-            Read::Cursor => read::by_cursor(&link.client, plan, limit, into, rows).await,
+            Read::Cursor => read::by_cursor(&link.client, plan, limit, into, rows, &mut hashes).await,
         };
         // After an error of its own the server waits for the next statement; after any other it may still be sending.
         let is_usable = match &outcome {
@@ -284,7 +341,7 @@ impl Postgres {
             link.state = State::InTransaction;
             self.link = Some(link);
         }
-        Ok(outcome)
+        Ok(outcome.map(|count| (count, hashes)))
     }
 }
 
@@ -336,6 +393,7 @@ impl Postgres {
             columns: Vec::new(),
             cursor: None,
             limit: None,
+            summed: false,
         };
         let described = self.describe_model(&projection).await;
         self.after(described).await
@@ -418,6 +476,25 @@ impl Source for Postgres {
             }
             Err(error) => {
                 // Closes the connection, and with it the transaction.
+                self.link = None;
+                Err(error)
+            }
+        }
+    }
+
+    fn sums_rows(&self) -> bool {
+        // A binary COPY is taken apart by the columns that were asked for.
+        self.settings.read != Read::Copy
+    }
+
+    async fn summary(&mut self, projection: &Projection) -> Result<Option<(RowsSummary, Vec<ColumnType>)>> {
+        let summed = self.sum_rows(projection).await;
+        match summed {
+            Ok(summed) => {
+                self.let_go().await?;
+                Ok(summed)
+            }
+            Err(error) => {
                 self.link = None;
                 Err(error)
             }

@@ -11,6 +11,7 @@ use super::batch::{self, CopyDecoder};
 use super::dialect::DIALECT;
 use super::error::{Fragment, fragments};
 use super::literal::literal;
+use super::summary::{self, RowHashes};
 use super::value::{self, Wire};
 use crate::duckdb::DuckDbConnection;
 use crate::error::{Error, Kind, Result};
@@ -56,27 +57,35 @@ pub(super) struct Plan {
     /// Their forms on the wire, in the same order.
     wires: Vec<Wire>,
     cursor: Option<Type>,
+    /// SQL for a row's hash.
+    hash: String,
+    /// Whether the hash is selected, behind everything else.
+    is_summed: bool,
 }
 
 impl Plan {
-    /// `types` are those of the key, the columns and the cursor, uncast.
-    pub(super) fn new(projection: &Projection, types: Vec<Type>) -> Result<Plan> {
+    /// `types` are those of the key, the columns and the cursor, uncast. `is_summed`: every row comes with its hash.
+    pub(super) fn new(projection: &Projection, types: Vec<Type>, is_summed: bool) -> Result<Plan> {
         let mut types = types.into_iter();
         let mut next = || types.next().expect("the whole projection has types");
         let (key, key_wire) = value::meaning(&next()).1.select_key(&DIALECT.identifier(&projection.key));
-        let mut selected = vec![format!("{key} AS key")];
+        let mut values = vec![key];
         let mut names = vec![format!("the key `{}`", projection.key)];
         let mut wires = vec![key_wire];
         let mut kinds = Vec::new();
-        for (index, expr) in projection.columns.iter().enumerate() {
+        for expr in &projection.columns {
             let (kind, wire) = value::meaning(&next());
             let (sql, wire) = wire.select(&DIALECT.expression(expr));
-            selected.push(format!("{sql} AS c{index}"));
+            values.push(sql);
             kinds.push(kind);
             let (Expr::Column(name) | Expr::Sql(name)) = expr;
             names.push(format!("`{name}`"));
             wires.push(wire);
         }
+        let hash = summary::row_hash(values.iter().map(String::as_str).zip(&wires));
+        let names_of = |at: usize| if at == 0 { "key".to_owned() } else { format!("c{}", at - 1) };
+        let mut selected: Vec<String> =
+            values.iter().enumerate().map(|(at, sql)| format!("{sql} AS {}", names_of(at))).collect();
         let mut cursor = None;
         if let Some(name) = &projection.cursor {
             let of = next();
@@ -94,8 +103,21 @@ impl Plan {
             wires.push(wire);
             cursor = Some(of);
         }
+        if is_summed {
+            selected.push(format!("{hash} AS hash"));
+        }
         let sql = projection.select(DIALECT, &selected);
-        Ok(Plan { projection: projection.clone(), sql, kinds, names, wires, cursor })
+        Ok(Plan { projection: projection.clone(), sql, kinds, names, wires, cursor, hash, is_summed })
+    }
+
+    /// The statement that sums the rows up.
+    pub(super) fn summary_statement(&self) -> String {
+        RowHashes::statement(&self.projection.select(DIALECT, &[format!("{} AS hash", self.hash)]))
+    }
+
+    /// The sums as a text that no other rows have.
+    pub(super) fn summary(&self, hashes: &RowHashes) -> String {
+        hashes.text(&format!("{}\n{:?}\n{:?}", self.summary_statement(), self.kinds, self.wires))
     }
 
     /// The statement that yields the rows.
@@ -210,34 +232,37 @@ pub(super) async fn by_copy(
     .await
 }
 
-/// Reads all rows of one unnamed statement as they come. Stops when the server sends nothing for `limit`.
+/// Reads all rows of one unnamed statement as they come, and adds their hashes to `hashes` if they have any. Stops when the
+/// server sends nothing for `limit`.
 pub(super) async fn by_query(
     client: &Client,
     plan: &Plan,
     limit: Duration,
     into: &DuckDbConnection,
     rows: &(dyn Fn(u64) + Send + Sync),
+    hashes: &mut RowHashes,
 ) -> Result<u64, Stop> {
     fill(plan, into, rows, |mut sink| async move {
-        take_all(&mut sink, client, plan, &plan.sql, limit).await?;
+        take_all(&mut sink, client, plan, (&plan.sql, limit), hashes).await?;
         Ok(sink.finish().await?)
     })
     .await
 }
 
-/// Reads all rows through a cursor. Stops when the server sends nothing for `limit`.
+/// The same through a cursor.
 pub(super) async fn by_cursor(
     client: &Client,
     plan: &Plan,
     limit: Duration,
     into: &DuckDbConnection,
     rows: &(dyn Fn(u64) + Send + Sync),
+    hashes: &mut RowHashes,
 ) -> Result<u64, Stop> {
     fill(plan, into, rows, |mut sink| async move {
         let declare = format!("DECLARE groupcast_rows CURSOR FOR {}", plan.sql);
         sent(limit, client.batch_execute(&declare)).await?.map_err(Stop::Server)?;
         let fetch = format!("FETCH FORWARD {FETCH_ROWS} FROM groupcast_rows");
-        while take_all(&mut sink, client, plan, &fetch, limit).await? {}
+        while take_all(&mut sink, client, plan, (&fetch, limit), hashes).await? {}
         Ok(sink.finish().await?)
     })
     .await
@@ -248,8 +273,8 @@ async fn take_all(
     sink: &mut RowSink<'_>,
     client: &Client,
     plan: &Plan,
-    sql: &str,
-    limit: Duration,
+    (sql, limit): (&str, Duration),
+    hashes: &mut RowHashes,
 ) -> Result<bool, Stop> {
     let none: [(i32, Type); 0] = [];
     let mut rows = pin!(sent(limit, client.query_typed_raw(sql, none)).await?.map_err(Stop::Server)?);
@@ -257,12 +282,17 @@ async fn take_all(
     while let Some(row) = sent(limit, rows.next()).await? {
         let row = row.map_err(Stop::Server)?;
         any = true;
-        if row.len() != plan.wires.len() {
+        let width = plan.wires.len() + usize::from(plan.is_summed);
+        if row.len() != width {
             return Err(Stop::Malformed(format!("a row of {} columns", row.len())));
         }
         for (column, wire) in plan.wires.iter().enumerate() {
             let raw: Option<Raw<'_>> = row.try_get(column).map_err(Stop::Server)?;
             batch::append(&mut sink.batch, column, wire, raw.map(|raw| raw.0)).map_err(Stop::Malformed)?;
+        }
+        if plan.is_summed {
+            let raw: Option<Raw<'_>> = row.try_get(width - 1).map_err(Stop::Server)?;
+            hashes.add(raw.map(|raw| raw.0)).ok_or_else(|| Stop::Malformed("a row without its hash".to_owned()))?;
         }
         sink.batch.end_row();
         sink.pass_on().await?;

@@ -71,7 +71,7 @@ impl StagingTable {
         let physical: Vec<String> = (0..self.columns.len()).map(|at| format!("c{at}")).collect();
         let hashed = std::iter::once("key").chain(physical.iter().map(String::as_str)).collect::<Vec<_>>().join(", ");
         let relation = quote_identifier(TABLE);
-        Staged { duckdb, relation, row: Some("rowid"), hashed, physical, kinds, cursor, ahead }
+        Staged { duckdb, relation, row: Some("rowid"), hashed, physical, kinds, cursor, ahead, summary: None }
     }
 }
 

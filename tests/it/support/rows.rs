@@ -52,5 +52,6 @@ pub async fn stage(duckdb: &DuckDbConnection, rows: &[Row], kinds: &[ColumnType]
         kinds: kinds.to_vec(),
         cursor: None,
         ahead: None,
+        summary: None,
     })
 }
