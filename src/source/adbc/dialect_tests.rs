@@ -70,6 +70,7 @@ fn projection(from: From, restriction: Option<Restriction>, cursor: Option<&str>
         columns: FORMS.iter().enumerate().map(|(at, _)| Expr::Column(format!("column {at}"))).collect(),
         cursor: cursor.map(str::to_owned),
         limit: Some(10),
+        summed: false,
     }
 }
 
