@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
+use serde_json::json;
+
 use crate::support::cli::{Output, Place, until};
 use crate::support::postgres::shared;
 use adbc_core::options::{AdbcVersion, OptionDatabase, OptionValue};
@@ -350,6 +352,41 @@ fn no_reader_outlives_a_run_that_is_cancelled_or_killed() {
         });
         assert_eq!(sent(&place), 0);
     }
+}
+
+#[test]
+fn a_reader_may_be_killed_at_any_moment() {
+    let kills: u32 = std::env::var("GROUPCAST_READER_KILLS").map_or(12, |count| count.parse().unwrap());
+    // GIVEN a source whose rows come slowly, and a synced state that is whole
+    let place = misbehaving("rows=4000;batch=20;slow");
+    place.run(&["run"]).exits(0);
+    assert_eq!(sent(&place), 4000);
+    let mut failed = 0;
+    for kill in 0..kills {
+        // WHEN its reader is killed somewhere in the middle
+        let run = place.start(&["run", "--full"]);
+        let reader = until("a reader runs", || readers_of(run.pid()).first().copied());
+        std::thread::sleep(std::time::Duration::from_millis(u64::from(kill * 37 % 400)));
+        let _ = Command::new("kill").args(["-KILL", &reader.to_string()]).output().unwrap();
+        let output = run.wait();
+        // THEN the run has failed or had read everything, and never takes half a table for a whole one
+        match output.code {
+            Some(0) => {}
+            Some(1) => {
+                failed += 1;
+                assert!(
+                    output.all().contains("the driver ended its process (signal: 9 (SIGKILL))"),
+                    "{}",
+                    output.all()
+                );
+            }
+            _ => panic!("{}", output.all()),
+        }
+        assert_eq!(sent(&place), 4000);
+    }
+    assert!(failed > 0);
+    let status = place.run(&["status", "--json"]).exits(0).json();
+    assert_eq!(status["syncs"][0]["groups"], json!({"rejected": 0, "synced": 4000, "unconfirmed": 0}));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 /* An ADBC driver that yields as many rows as asked for, and misbehaves as asked for. Its database's option `uri` says how:
  * words separated by semicolons. `rows=N`, `batch=N`, `exit=N` (ends the process before row N), `fail=N` (an error before
  * row N), `hang=N` (never yields row N), `abort=N`, `print` (writes to standard output), `flood` (fills standard error),
- * `refuse` (does not connect), `null` (null keys), `narrow` (a column too few).
+ * `slow` (a millisecond per batch), `refuse` (does not connect), `null` (null keys), `narrow` (a column too few).
  * Only what a reader of rows calls is there. The layouts are those of ADBC 1.0 and of Arrow's C data interface. */
 
 #include <stdint.h>
@@ -120,6 +120,7 @@ static int get_next(struct Stream *stream, struct Array *array) {
     if (row == number("fail", -1)) return 5;
     if (row == number("hang", -1)) for (;;) pause();
   }
+  if (is("slow")) usleep(1000);
   buffers(array, count, 1);
   array->n_children = columns();
   array->children = calloc(2, sizeof *array->children);
