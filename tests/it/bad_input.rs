@@ -109,7 +109,7 @@ fn mistakes_in_files_are_shown_at_their_place() {
             with("\"amplitude\"", "\"mixpanel\""),
             &["mappings/accounts.toml:2:15", "destination `mixpanel` not found", "`amplitude`"],
         ),
-        (with("table = \"accounts\"", ""), &["mappings/accounts.toml:4:", "no `table`, `sql` or `file`"]),
+        (with("table = \"accounts\"", ""), &["mappings/accounts.toml:4:", "no `table`, `sql`, `file` or `dbt`"]),
         (with("table = \"accounts\"", "sql = \"\""), &["mappings/accounts.toml:5:7"]),
         (with("table = \"accounts\"", "sql = \"SELECT 1; DROP TABLE accounts\""), &["mappings/accounts.toml:5:7"]),
         (with("table = \"accounts\"", "file = \"none.sql\""), &["mappings/accounts.toml:5:8", "no such file"]),
