@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use super::dbt::Target;
 use super::diagnostic::Diagnostics;
 use super::files::Files;
 use super::project::{BrokenMapping, Project};
@@ -15,13 +14,12 @@ use crate::mapping::diagnostic::{Diagnostic, Severity};
 use crate::mapping::file::{Context, Names, parse};
 use crate::mapping::sections::model::Lookup;
 use crate::mapping::{At, MappingFile, check};
+use crate::source::dbt;
 
 /// The settings' file.
 pub const SETTINGS_FILE: &str = "groupcast.toml";
 /// The mappings' folder.
 pub const MAPPINGS_FOLDER: &str = "mappings";
-/// Where dbt leaves its artifacts, where `[dbt]` does not say.
-pub(super) const DBT_TARGET: &str = "target";
 /// Largest file read. A mapping of ten thousand traits is a megabyte; more is not one a person wrote.
 const FILE_BYTES_MAX: u64 = 8 * 1024 * 1024;
 
@@ -69,9 +67,11 @@ pub fn load_noting(
     all.extend(read.found);
     let names = read.names.map(|(sources, destinations)| Names { sources, destinations });
     let defaults = read.settings.as_ref().map_or_else(Defaults::default, |settings| settings.defaults.clone());
-    let target = read.settings.as_ref().map_or_else(|| folder.join(DBT_TARGET), |settings| settings.dbt_target.clone());
+    let target =
+        read.settings.as_ref().map_or_else(|| folder.join(dbt::TARGET_FOLDER), |settings| settings.dbt_target.clone());
+    let note = |path: &Path| files.note(path);
     let reading =
-        Reading { folder, names: names.as_ref(), defaults: &defaults, files, dbt: Target::new(target, files) };
+        Reading { folder, names: names.as_ref(), defaults: &defaults, files, dbt: dbt::Target::new(target, &note) };
     let (mappings, broken) = mappings(&reading, &mut all);
     let alone = {
         let errors = all.files_with_errors();
@@ -105,7 +105,7 @@ struct Reading<'a> {
     names: Option<&'a Names>,
     defaults: &'a Defaults,
     files: &'a Files,
-    dbt: Target<'a>,
+    dbt: dbt::Target<'a>,
 }
 
 fn mappings(reading: &Reading<'_>, all: &mut Diagnostics) -> (Vec<MappingFile>, Vec<BrokenMapping>) {

@@ -152,7 +152,7 @@ fn settings(written: Written, folder: &Path) -> Option<Settings> {
         destinations,
         defaults: written.defaults,
         daemon: written.daemon,
-        dbt_target: written.dbt.target_folder.unwrap_or_else(|| folder.join(super::load::DBT_TARGET)),
+        dbt_target: written.dbt.target_folder.unwrap_or_else(|| folder.join(crate::source::dbt::TARGET_FOLDER)),
     })
 }
 

@@ -5,7 +5,6 @@
 //! layers and deserialises them. Reading the file and the variables is ours, because the crate drops where a value was
 //! written, so that a problem could not be reported with its line.
 
-pub mod dbt;
 pub mod diagnostic;
 pub mod files;
 #[cfg(test)]

@@ -6,6 +6,7 @@
 
 pub mod adbc;
 mod conversion;
+pub mod dbt;
 pub mod duckdb;
 pub mod instance;
 pub mod postgres;

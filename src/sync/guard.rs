@@ -10,12 +10,12 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::config::dbt::DbtState;
 use crate::error::{Error, Kind};
 use crate::format;
 use crate::ledger::{CandidateKind, Comparison};
 use crate::mapping::{Guards, OnDuplicate};
 use crate::model::document;
+use crate::source::dbt::DbtState;
 
 use super::decide::{Action, Decision};
 
@@ -75,7 +75,7 @@ pub struct GuardSet<'a> {
     pub accepted: &'a BTreeSet<String>,
     /// Whether the rows are the whole model.
     pub full: bool,
-    /// How dbt's last build of the model went, or why that cannot be told; none where no guard asks.
+    /// How dbt's last build of the model went, or why that is not known; none where no guard asks.
     pub dbt: Option<Result<DbtState, String>>,
     /// When the run began.
     pub now: DateTime<Utc>,
@@ -164,7 +164,7 @@ impl GuardSet<'_> {
         Reading { share_max: Some(share_max), exact, ..Reading::count(guard, what, (part, whole), trips) }
     }
 
-    /// What dbt said of the model's last build.
+    /// How the model's last build went.
     fn of_dbt(&self) -> Reading {
         let limits = self.guards;
         let problem = match &self.dbt {
@@ -416,7 +416,7 @@ mod tests {
         let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
         let state = |hours: i64, problem: Option<&str>| {
             let at = now - chrono::TimeDelta::hours(hours);
-            Ok(DbtState { at, problem: problem.map(str::to_owned), is_told: true })
+            Ok(DbtState { at, problem: problem.map(str::to_owned), is_known: true })
         };
         let sound = Comparison { rows: 1, synced: 1, ..Comparison::default() };
         let of = |dbt| GuardSet { dbt: Some(dbt), ..set(&asked, &accepted) }.comparison(&sound, None);

@@ -24,7 +24,6 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use tokio::sync::watch;
 
-use crate::config::dbt;
 use crate::delivery::{Delivery, DeliveryCounters, Signal};
 use crate::destination::AddressedChange;
 use crate::error::{Error, Kind, Result};
@@ -36,6 +35,7 @@ use crate::ledger::{
 use crate::mapping::Mapping;
 use crate::mapping::diagnostic::Problem;
 use crate::model::After;
+use crate::source::dbt;
 
 use decide::{Decider, Decision};
 use guard::{GuardSet, Impact};

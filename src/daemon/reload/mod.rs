@@ -159,6 +159,14 @@ impl Supervisor {
             }
         }
         self.notifier.alerts.configure(new.daemon.alerts.as_ref())?;
+        // No request comes between what is stored and what is in use. A queued run is forgotten before its sync is gone for
+        // all to see: a daemon that is killed after that must not start it again.
+        let _turn = self.orders.lock().await;
+        let remains = |name: &str| project.mappings.iter().any(|file| file.mapping.name == name);
+        let waiting = self.queue().queued();
+        for (sync, queued) in waiting.iter().filter(|(sync, _)| !remains(sync)) {
+            self.forget_queued(sync, &queued.run).await;
+        }
         // From here on nothing fails, and nothing starts before all of it is in use: a run must find its mapping.
         let count = project.mappings.len();
         let mut cancelled = Vec::new();
@@ -172,7 +180,7 @@ impl Supervisor {
                 }
             }
             for name in queue.names() {
-                if !project.mappings.iter().any(|file| file.mapping.name == name) {
+                if !remains(&name) {
                     cancelled.extend(queue.queued().remove(&name).map(|queued| (name.clone(), queued.run)));
                     queue.remove(&name);
                 }
@@ -185,7 +193,6 @@ impl Supervisor {
         }
         for (sync, run) in cancelled {
             tracing::warn!(sync, run, "queued run cancelled: its mapping was removed");
-            self.forget_queued(&sync, &run).await;
         }
         tracing::info!(syncs = count, "configuration reloaded");
         self.config_read.notify_one();

@@ -34,12 +34,12 @@ impl Target {
             Stop::Failed(failed) => self.failed(&what, &failed),
             Stop::Ended { how, words } => {
                 let words = self.shown(&words);
-                let said = if words.is_empty() { String::new() } else { format!("; it printed: {words}") };
-                Error::new(Kind::Source, format!("{what}: the driver ended its process ({how}){said}")).advise(
+                let printed = if words.is_empty() { String::new() } else { format!("; it printed: {words}") };
+                Error::new(Kind::SourceBusy, format!("{what}: the driver ended its process ({how}){printed}")).advise(
                     "run again; if it happens again, report it to the driver's makers, and try another version of it",
                 )
             }
-            Stop::Malformed(how) => Error::new(Kind::Source, format!("{what}: {how}"))
+            Stop::Malformed(how) => Error::new(Kind::SourceBusy, format!("{what}: {how}"))
                 .advise("run again; if it happens again, try another version of the driver"),
             Stop::Stalled(limit) => {
                 let limit = format::duration(limit);
@@ -190,7 +190,7 @@ mod tests {
             (failed(Step::Read, "io", "unexpected EOF", None), Kind::SourceBusy, false),
             (
                 Stop::Ended { how: "signal: 6".to_owned(), words: "panic: hunter2-hunter2".to_owned() },
-                Kind::Source,
+                Kind::SourceBusy,
                 false,
             ),
             (Stop::Stalled(std::time::Duration::from_secs(60)), Kind::SourceBusy, false),

@@ -77,7 +77,9 @@ impl SourceType for AdbcType {
             is_path: settings.is_path(),
             secrets: settings.secrets(),
         };
-        Ok(Box::new(Adbc { driver, settings, dialect, target, reader: None }))
+        let mut source = Adbc { driver, settings, dialect, target, reader: None };
+        source.reader = Some(source.reader().await?);
+        Ok(Box::new(source))
     }
 }
 
@@ -147,7 +149,7 @@ impl Adbc {
         }))
     }
 
-    /// The meanings of a projection's expressions. Where the statement as a whole fails, names the expression that does.
+    /// The meanings of a projection's expressions.
     async fn meanings(&mut self, projection: &Projection, expressions: &[String]) -> Result<Vec<(Meaning, bool)>> {
         let projection = &Projection { limit: None, ..projection.clone() };
         let whole = self.columns(&plan::select(projection, self.dialect, expressions)).await?;
@@ -158,16 +160,6 @@ impl Adbc {
             Ok(columns) => {
                 let what = format!("describe the model: {} columns instead of {}", columns.len(), expressions.len());
                 Err(self.target.error(&what, Stop::Malformed("the driver described another statement".to_owned())))
-            }
-            Err(stop @ Stop::Failed(_)) => {
-                for expr in projection.columns.iter().filter(|_| expressions.len() > 1) {
-                    let alone = plan::select(projection, self.dialect, &[self.dialect.expression(expr)]);
-                    if let Err(stop @ Stop::Failed(_)) = self.columns(&alone).await? {
-                        let (Expr::Column(text) | Expr::Sql(text)) = expr;
-                        return Err(self.target.error(&format!("read `{}`", text.trim()), stop));
-                    }
-                }
-                Err(self.target.error("describe the model", stop))
             }
             Err(stop) => Err(self.target.error("describe the model", stop)),
         }

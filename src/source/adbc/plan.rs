@@ -84,7 +84,7 @@ impl Plan {
         StagingTable::new(columns[..self.kinds.len()].to_vec(), columns.get(self.kinds.len()).copied())
     }
 
-    /// The largest value of the cursor that is not in the future, where that can be told of its physical form: in days
+    /// The largest value of the cursor that is not in the future, where its physical form shows that: in days
     /// or microseconds since 1970.
     pub(super) fn until(&self, now: DateTime<chrono::Utc>) -> Option<i64> {
         match self.cursor.as_ref()?.form {

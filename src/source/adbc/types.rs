@@ -13,7 +13,7 @@ use crate::source::staging::batch::Physical;
 pub(super) struct Meaning {
     pub(super) kind: ColumnType,
     pub(super) form: Form,
-    /// The warehouse's name of the type where the driver tells it, otherwise a plain one.
+    /// The warehouse's name of the type where the driver has it, otherwise a plain one.
     pub(super) declared: String,
 }
 

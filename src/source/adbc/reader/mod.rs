@@ -2,7 +2,7 @@
 //!
 //! A driver is loaded in a process of its own: one written in Go brings a runtime and signal handlers that end the
 //! process they are in, one written in C may corrupt it, and neither can be cancelled for certain. The program starts
-//! itself for it. What a driver needs to know goes over standard input, so that no credential stands in a command line or
+//! itself for it. What a driver needs to know goes over standard input, so that no credential is in a command line or
 //! an environment; the environment has only what drivers look up themselves. Rows come over standard output ([`protocol`]).
 //! To cancel is to kill. Standard input ends with this process, and the reader with it.
 
@@ -78,7 +78,7 @@ pub(super) enum Stop {
     Malformed(String),
     /// Nothing came for so long.
     Stalled(Duration),
-    /// Whoever takes the rows takes no more.
+    /// The staging table takes no more rows.
     Refused,
 }
 
@@ -129,7 +129,7 @@ impl Reader {
         answer.decoder.schema().ok_or_else(|| Stop::Malformed("the reader process described nothing".to_owned()))
     }
 
-    /// Asks, and hands out the answer as it comes.
+    /// Asks, and hands out the answer batch by batch.
     pub(super) async fn answer(&mut self, request: &Request, limit: Duration) -> Result<Answer<'_>, Stop> {
         self.send(request, limit).await?;
         let rows = Buffer::from_vec(Vec::<u8>::new());
@@ -264,7 +264,7 @@ async fn frame(from: &mut BufReader<ChildStdout>) -> std::io::Result<(u8, Vec<u8
     if read < length { Err(std::io::ErrorKind::UnexpectedEof.into()) } else { Ok((kind, content)) }
 }
 
-/// Keeps the end of what is printed, and reads on: a pipe that nobody empties would stop the driver.
+/// Keeps the end of what is printed, and reads on: a full pipe would stop the driver.
 async fn listen(mut from: ChildStderr, words: Arc<Mutex<Vec<u8>>>) {
     let mut bytes = [0; 4096];
     while let Ok(read @ 1..) = from.read(&mut bytes).await {

@@ -11,11 +11,12 @@ use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::files::Files;
 use crate::io::files;
 use crate::mapping::DbtModel;
 use crate::mapping::diagnostic::{did_you_mean, listed_all};
 
+/// The target folder's usual name.
+pub const TARGET_FOLDER: &str = "target";
 /// The manifest's name in the target folder.
 const MANIFEST: &str = "manifest.json";
 /// The results' name.
@@ -24,9 +25,9 @@ const RESULTS: &str = "run_results.json";
 const BYTES_MAX: u64 = 1 << 30;
 
 /// dbt's target folder, read when a mapping first asks for a model.
-pub(super) struct Target<'a> {
+pub struct Target<'a> {
     folder: PathBuf,
-    files: &'a Files,
+    note: &'a dyn Fn(&Path),
     manifest: OnceCell<Result<Manifest, String>>,
 }
 
@@ -78,14 +79,14 @@ struct DependsOn {
 }
 
 impl<'a> Target<'a> {
-    /// The target folder at this path. Nothing is read before the first question.
-    pub(super) fn new(folder: PathBuf, files: &'a Files) -> Target<'a> {
-        Target { folder, files, manifest: OnceCell::new() }
+    /// The target folder at this path. Nothing is read before the first question; `note` gets what is read then.
+    pub fn new(folder: PathBuf, note: &'a dyn Fn(&Path)) -> Target<'a> {
+        Target { folder, note, manifest: OnceCell::new() }
     }
 
     /// The model that `written` means: a name (`dim_accounts`, `package.dim_accounts`), or what dbt's SQL says
     /// (`ref('dim_accounts', v=2)`, `source('raw', 'accounts')`). The error is a fragment, `message: help`.
-    pub(super) fn resolve(&self, written: &str) -> Result<DbtModel, String> {
+    pub fn resolve(&self, written: &str) -> Result<DbtModel, String> {
         let reference = Reference::parse(written)?;
         let manifest = self.manifest.get_or_init(|| self.read()).as_ref().map_err(Clone::clone)?;
         let (id, node) = manifest.find(&reference)?;
@@ -112,7 +113,7 @@ impl<'a> Target<'a> {
 
     fn read(&self) -> Result<Manifest, String> {
         let path = self.folder.join(MANIFEST);
-        self.files.note(&path);
+        (self.note)(&path);
         let bytes = files::read(&path, BYTES_MAX).map_err(|error| match error.kind() {
             std::io::ErrorKind::NotFound => format!(
                 "needs dbt's manifest, and there is no {}: run `dbt parse`, or set `target_folder` under [dbt] in groupcast.toml",
@@ -121,7 +122,7 @@ impl<'a> Target<'a> {
             _ => format!("needs dbt's manifest, and {} cannot be read: {error}", path.display()),
         })?;
         serde_json::from_slice(&bytes)
-            .map_err(|error| format!("needs dbt's manifest, and {} is none: {error}", path.display()))
+            .map_err(|error| format!("needs dbt's manifest, and {} cannot be read as one: {error}", path.display()))
     }
 }
 
@@ -265,7 +266,7 @@ pub struct DbtState {
     /// What went wrong, if anything did: `model`, `test`, and dbt's word for it.
     pub problem: Option<String>,
     /// Whether the model, or a test of it, is among the results at all.
-    pub is_told: bool,
+    pub is_known: bool,
 }
 
 #[derive(Deserialize)]
@@ -286,7 +287,7 @@ struct ResultOfNode {
     status: String,
 }
 
-/// How the last command of dbt went for this model. The error says why that cannot be told.
+/// How the last command of dbt went for this model. The error says why that is not known.
 pub fn state(model: &DbtModel) -> Result<DbtState, String> {
     let shown = |path: &Path| path.display().to_string();
     let bytes = files::read(&model.results, BYTES_MAX).map_err(|error| match error.kind() {
@@ -297,7 +298,7 @@ pub fn state(model: &DbtModel) -> Result<DbtState, String> {
         .map_err(|error| format!("{} is no result of dbt's: {error}", shown(&model.results)))?;
     let of_model = |result: &&ResultOfNode| result.unique_id == model.id || model.tests.contains(&result.unique_id);
     let mut about = results.results.iter().filter(of_model).peekable();
-    let is_told = about.peek().is_some();
+    let is_known = about.peek().is_some();
     let bad =
         about.find(|result| !["success", "pass", "warn", "partial success", "no-op"].contains(&result.status.as_str()));
     let problem = bad.map(|result| match result.unique_id == model.id {
@@ -307,7 +308,7 @@ pub fn state(model: &DbtModel) -> Result<DbtState, String> {
             format!("its test `{test}` ended with `{}`", result.status)
         }
     });
-    Ok(DbtState { at: results.metadata.generated_at, problem, is_told })
+    Ok(DbtState { at: results.metadata.generated_at, problem, is_known })
 }
 
 #[cfg(test)]
@@ -351,8 +352,8 @@ mod tests {
 
     #[test]
     fn a_reference_means_the_table_that_dbt_builds() {
-        let (folder, files) = (folder(None), Files::default());
-        let target = Target::new(folder.path().to_path_buf(), &files);
+        let folder = folder(None);
+        let target = Target::new(folder.path().to_path_buf(), &|_| {});
         for (written, table) in [
             ("dim_accounts", "prod.analytics.accounts_v1"),
             ("{{ ref('dim_accounts') }}", "prod.analytics.accounts_v1"),
@@ -380,29 +381,29 @@ mod tests {
 
     #[test]
     fn a_folder_without_a_manifest_says_what_to_run() {
-        let (folder, files) = (tempfile::tempdir().unwrap(), Files::default());
-        let error = Target::new(folder.path().to_path_buf(), &files).resolve("dim_accounts").unwrap_err();
+        let folder = tempfile::tempdir().unwrap();
+        let error = Target::new(folder.path().to_path_buf(), &|_| {}).resolve("dim_accounts").unwrap_err();
         assert!(error.contains("run `dbt parse`"), "{error}");
     }
 
     #[test]
     fn the_last_command_of_dbt_says_whether_the_model_was_built() {
         let of = |results: &str| {
-            let (folder, files) = (folder(Some(results)), Files::default());
-            let model = Target::new(folder.path().to_path_buf(), &files).resolve("dim_accounts").unwrap();
+            let folder = folder(Some(results));
+            let model = Target::new(folder.path().to_path_buf(), &|_| {}).resolve("dim_accounts").unwrap();
             state(&model).unwrap()
         };
         let result = |id: &str, status: &str| format!("{{\"unique_id\": \"{id}\", \"status\": \"{status}\"}}");
         let good = of(&result("model.shop.dim_accounts", "success"));
-        assert_eq!((good.problem, good.is_told), (None, true));
+        assert_eq!((good.problem, good.is_known), (None, true));
         let skipped = of(&result("model.shop.dim_accounts", "skipped"));
         assert_eq!(skipped.problem.as_deref(), Some("the model `dim_accounts` ended with `skipped`"));
         let failed = of(&result("test.shop.not_null_dim_accounts_id.1", "fail"));
         assert_eq!(failed.problem.as_deref(), Some("its test `not_null_dim_accounts_id` ended with `fail`"));
         let other = of(&result("model.shop.plans.v2", "error"));
-        assert_eq!((other.problem, other.is_told), (None, false));
-        let (folder, files) = (folder(None), Files::default());
-        let model = Target::new(folder.path().to_path_buf(), &files).resolve("dim_accounts").unwrap();
+        assert_eq!((other.problem, other.is_known), (None, false));
+        let folder = folder(None);
+        let model = Target::new(folder.path().to_path_buf(), &|_| {}).resolve("dim_accounts").unwrap();
         assert!(state(&model).unwrap_err().contains("dbt has left no"));
     }
 }
