@@ -35,6 +35,8 @@ const READS: &[Row] = &[
     (&["ledger", "export", "acounts"], 2, 2),
     (&["check"], 0, 2),
     (&["check", "--json"], 0, 2),
+    (&["dbt", "exposures"], 0, 0),
+    (&["dbt", "exposures", "--json"], 0, 0),
 ];
 
 /// What plans or writes.
