@@ -11,6 +11,8 @@ const LEFT: f64 = 70.0;
 const RIGHT: f64 = 150.0;
 const TOP: f64 = 40.0;
 const BOTTOM: f64 = 50.0;
+/// Least distance between two names.
+const LABEL: f64 = 14.0;
 
 /// A line of the plot: its name, its colour, and what it shows of a point.
 type Series = (&'static str, &'static str, fn(&Point) -> &Spread);
@@ -65,6 +67,7 @@ pub(crate) fn svg(points: &[Point]) -> String {
         let label = amount(10f64.powi(power));
         line(format_args!("<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{label} s</text>", LEFT - 8.0, at + 4.0));
     }
+    let mut labelled: Vec<f64> = Vec::new();
     for (name, colour, of) in SERIES {
         let at = |point: &Point| (x(point.rows as f64), y(of(point).median.seconds));
         let path: Vec<String> = points.iter().map(at).map(|(x, y)| format!("{x:.1},{y:.1}")).collect();
@@ -79,7 +82,12 @@ pub(crate) fn svg(points: &[Point]) -> String {
                 "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"3.5\" fill=\"{colour}\"><title>{name}, {rows}: {took:.2} s</title></circle>"
             ));
         }
-        if let Some((x, y)) = points.last().map(at) {
+        if let Some((x, mut y)) = points.last().map(at) {
+            // Names of lines that end side by side stand below one another.
+            while labelled.iter().any(|other| (other - y).abs() < LABEL) {
+                y += LABEL / 2.0;
+            }
+            labelled.push(y);
             line(format_args!("<text x=\"{:.1}\" y=\"{:.1}\" fill=\"{colour}\">{name}</text>", x + 10.0, y + 4.0));
         }
     }
