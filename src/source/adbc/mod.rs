@@ -1,7 +1,7 @@
 //! The ADBC source: any warehouse that has an ADBC driver.
 //!
-//! A driver is loaded in a process of its own ([`reader`]). A model is described by a statement for no rows; its rows are
-//! read by one statement, in which the warehouse casts every column to one of four forms ([`dialects`]), and go into the
+//! A driver is loaded in a process of its own (`reader`). A model is described by a statement for no rows; its rows are
+//! read by one statement, in which the warehouse casts every column to one of four forms (`dialects`), and go into the
 //! staging table as the Arrow batches they come in. One statement is one snapshot in all of these warehouses. The reader
 //! ends with the reading, and with it the session at the warehouse.
 

@@ -3,7 +3,7 @@
 //! A driver is loaded in a process of its own: one written in Go brings a runtime and signal handlers that end the
 //! process they are in, one written in C may corrupt it, and neither can be cancelled for certain. The program starts
 //! itself for it. What a driver needs to know goes over standard input, so that no credential is in a command line or
-//! an environment; the environment has only what drivers look up themselves. Rows come over standard output ([`protocol`]).
+//! an environment; the environment has only what drivers look up themselves. Rows come over standard output (`protocol`).
 //! To cancel is to kill. Standard input ends with this process, and the reader with it.
 
 mod child;
