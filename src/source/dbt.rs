@@ -265,8 +265,6 @@ pub struct DbtState {
     pub at: DateTime<Utc>,
     /// What went wrong, if anything did: `model`, `test`, and dbt's word for it.
     pub problem: Option<String>,
-    /// Whether the model, or a test of it, is among the results at all.
-    pub is_known: bool,
 }
 
 #[derive(Deserialize)]
@@ -297,10 +295,11 @@ pub fn state(model: &DbtModel) -> Result<DbtState, String> {
     let results: Results = serde_json::from_slice(&bytes)
         .map_err(|error| format!("{} is no result of dbt's: {error}", shown(&model.results)))?;
     let of_model = |result: &&ResultOfNode| result.unique_id == model.id || model.tests.contains(&result.unique_id);
-    let mut about = results.results.iter().filter(of_model).peekable();
-    let is_known = about.peek().is_some();
-    let bad =
-        about.find(|result| !["success", "pass", "warn", "partial success", "no-op"].contains(&result.status.as_str()));
+    let bad = results
+        .results
+        .iter()
+        .filter(of_model)
+        .find(|result| !["success", "pass", "warn", "partial success", "no-op"].contains(&result.status.as_str()));
     let problem = bad.map(|result| match result.unique_id == model.id {
         true => format!("the model `{}` ended with `{}`", model.name, result.status),
         false => {
@@ -308,7 +307,7 @@ pub fn state(model: &DbtModel) -> Result<DbtState, String> {
             format!("its test `{test}` ended with `{}`", result.status)
         }
     });
-    Ok(DbtState { at: results.metadata.generated_at, problem, is_known })
+    Ok(DbtState { at: results.metadata.generated_at, problem })
 }
 
 #[cfg(test)]
@@ -395,13 +394,13 @@ mod tests {
         };
         let result = |id: &str, status: &str| format!("{{\"unique_id\": \"{id}\", \"status\": \"{status}\"}}");
         let good = of(&result("model.shop.dim_accounts", "success"));
-        assert_eq!((good.problem, good.is_known), (None, true));
+        assert_eq!(good.problem, None);
         let skipped = of(&result("model.shop.dim_accounts", "skipped"));
         assert_eq!(skipped.problem.as_deref(), Some("the model `dim_accounts` ended with `skipped`"));
         let failed = of(&result("test.shop.not_null_dim_accounts_id.1", "fail"));
         assert_eq!(failed.problem.as_deref(), Some("its test `not_null_dim_accounts_id` ended with `fail`"));
         let other = of(&result("model.shop.plans.v2", "error"));
-        assert_eq!((other.problem, other.is_known), (None, false));
+        assert_eq!(other.problem, None);
         let folder = folder(None);
         let model = Target::new(folder.path().to_path_buf(), &|_| {}).resolve("dim_accounts").unwrap();
         assert!(state(&model).unwrap_err().contains("dbt has left no"));

@@ -416,7 +416,7 @@ mod tests {
         let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
         let state = |hours: i64, problem: Option<&str>| {
             let at = now - chrono::TimeDelta::hours(hours);
-            Ok(DbtState { at, problem: problem.map(str::to_owned), is_known: true })
+            Ok(DbtState { at, problem: problem.map(str::to_owned) })
         };
         let sound = Comparison { rows: 1, synced: 1, ..Comparison::default() };
         let of = |dbt| GuardSet { dbt: Some(dbt), ..set(&asked, &accepted) }.comparison(&sound, None);

@@ -104,20 +104,20 @@ impl Target {
                     ]
                     .iter()
                     .any(|words| lower.contains(words));
+                let is_denied = ["unauthenticated", "unauthorized"].contains(&failed.status.as_str())
+                    || class == Some("28")
+                    || ["permission denied", "access denied", "insufficient privileges"]
+                        .iter()
+                        .any(|words| lower.contains(words));
+                let because = match is_denied || is_missing || !is_about_data(failed) {
+                    true => because,
+                    false => format!("{}{code}", self.shown(before_values(&failed.message))),
+                };
                 let (kind, advice) = match (failed.status.as_str(), class) {
-                    ("unauthenticated" | "unauthorized", _) | (_, Some("28")) => (
+                    _ if is_denied => (
                         Kind::Source,
-                        "grant the user of this source what the model reads; the page of the warehouse has the SQL",
+                        "grant the user of this source what the model reads; docs/warehouses.md has the SQL",
                     ),
-                    _ if lower.contains("permission denied")
-                        || lower.contains("access denied")
-                        || lower.contains("insufficient privileges") =>
-                    {
-                        (
-                            Kind::Source,
-                            "grant the user of this source what the model reads; the page of the warehouse has the SQL",
-                        )
-                    }
                     _ if is_missing => (
                         Kind::Source,
                         "correct the table or column in the mapping; the warehouse may also hide what this user may not read",
@@ -147,6 +147,28 @@ impl Target {
     }
 }
 
+/// Whether a statement failed on a value of a row, which its message may quote.
+fn is_about_data(failed: &Failed) -> bool {
+    let lower = failed.message.to_ascii_lowercase();
+    match failed.sqlstate.as_deref().map(|code| &code[..2]) {
+        Some("22" | "23") => true,
+        Some("42") => false,
+        _ => {
+            ["invaliddata", "integrity"].contains(&failed.status.as_str())
+                || ["value", "parse", "cast", "convert", "conversion", "invalid input", "out of range"]
+                    .iter()
+                    .any(|word| lower.contains(word))
+        }
+    }
+}
+
+/// A message up to the first value that it may show.
+fn before_values(message: &str) -> &str {
+    let quoted = message.find(['"', '\'', '`']);
+    let shown = message.to_ascii_lowercase().find("value: ").map(|at| at + "value:".len());
+    &message[..quoted.into_iter().chain(shown).min().unwrap_or(message.len())]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -174,6 +196,21 @@ mod tests {
         let error = target().error("connect", failed(Step::Load, "notfound", "Driver not found", None));
         assert_eq!(error.kind(), Kind::Config);
         assert!(error.advice().unwrap().contains("dbc install snowflake"));
+    }
+
+    #[test]
+    fn values_of_rows_are_left_out_and_names_are_kept() {
+        for (message, sqlstate, kept, left_out) in [
+            ("Numeric value 'acme-ltd' is not recognized", Some("22018"), "Numeric value", "acme"),
+            ("Bad int64 value: acme-ltd", None, "Bad int64 value:", "acme"),
+            ("Cannot parse string 'acme-ltd' as Int32", None, "Cannot parse string", "acme"),
+            ("syntax error at or near \"FORM\"", Some("42601"), "FORM", "acme"),
+            ("table 'accounts' does not exist", None, "accounts", "acme"),
+            ("permission denied for table \"accounts\"", Some("42501"), "accounts", "acme"),
+        ] {
+            let error = target().error("read rows", failed(Step::Execute, "unknown", message, sqlstate)).to_string();
+            assert!(error.contains(kept) && !error.contains(left_out), "{error}");
+        }
     }
 
     #[test]
