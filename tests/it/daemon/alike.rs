@@ -64,6 +64,10 @@ pub(super) fn normalized(text: &str) -> String {
         .lines()
         .filter(|line| !line.contains(": submitted to the daemon at ") && !line.ends_with(": queued behind other runs"))
         .map(|line| {
+            // In which part of a second each request was.
+            if line.starts_with("requests  ") {
+                return "requests  …".to_owned();
+            }
             let words = line.split_inclusive([' ', '"', ',', '(', ')', '{', '}', ':']);
             let mut shown = String::new();
             let mut seconds = false;
