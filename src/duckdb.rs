@@ -97,6 +97,8 @@ impl ConnectionSlot {
     }
 }
 
+/// DuckDB's setting for the threads that read ahead.
+const READ_AHEAD: &str = "async_threads";
 /// Longest a single statement may take. A full comparison of ten million rows takes seconds; an hour is a hang.
 const DEADLINE: Duration = Duration::from_secs(3600);
 /// How long an interrupted statement may take to end. DuckDB looks at its interrupts every few thousand rows; what does
@@ -108,40 +110,59 @@ impl DuckDbConnection {
     ///
     /// Errors: [`Kind::LedgerBusy`] when another process holds the file, [`Kind::Ledger`] otherwise.
     pub fn open(path: Option<&Path>, limits: &Limits) -> Result<DuckDbConnection> {
-        DuckDbConnection::open_with(path, limits, AccessMode::Automatic)
+        DuckDbConnection::open_set(path, limits, false, false)
     }
 
     /// Opens the existing database file at `path` without the right to write; temporary tables can still be made.
     pub fn open_read_only(path: &Path, limits: &Limits) -> Result<DuckDbConnection> {
-        DuckDbConnection::open_with(Some(path), limits, AccessMode::ReadOnly)
+        DuckDbConnection::open_set(Some(path), limits, true, false)
     }
 
-    fn open_with(path: Option<&Path>, limits: &Limits, mode: AccessMode) -> Result<DuckDbConnection> {
+    /// An in-memory database that may load extensions, also such that DuckDB has not signed if `unsigned`.
+    pub fn open_for_extensions(limits: &Limits, unsigned: bool) -> Result<DuckDbConnection> {
+        DuckDbConnection::open_set(None, limits, false, unsigned)
+    }
+
+    fn open_set(path: Option<&Path>, limits: &Limits, read_only: bool, unsigned: bool) -> Result<DuckDbConnection> {
         let settings = |error: duckdb::Error| Error::new(Kind::Bug, "failed to configure DuckDB").because(error);
         // DuckDB makes the folder itself when it first spills, but not those above it. Where they cannot be made, only what
         // must spill fails, and says so.
         let _ = std::fs::create_dir_all(&limits.temp_folder);
         let temp_folder = spill_folder(&limits.temp_folder);
-        let mut config = Config::default()
-            .access_mode(mode)
-            .and_then(|config| config.with("memory_limit", format!("{}B", limits.memory_bytes)))
-            .and_then(|config| config.threads(limits.threads as i64))
-            // Eight threads for reading ahead per database by default, of which there are several.
-            .and_then(|config| config.with("async_threads", limits.threads.to_string()))
-            .and_then(|config| config.with("temp_directory", temp_folder.display().to_string()))
-            .and_then(|config| config.with("autoinstall_known_extensions", "false"))
-            .and_then(|config| config.with("preserve_insertion_order", "false"))
-            // A model's files are read once in a run; what is kept of them would crowd out the comparison.
-            .and_then(|config| config.with("enable_external_file_cache", "false"))
-            .map_err(settings)?;
-        // The log is folded into the file when it has this size, and when the file is closed. DuckDB's own 16 MB would
-        // compress a long run's journal dozens of times; replaying a quarter gigabyte after a crash takes seconds.
-        config = config.with("checkpoint_threshold", "256MB").map_err(settings)?;
-        config = config.with("custom_user_agent", "groupcast").map_err(settings)?;
-        let opened = match path {
-            Some(path) => Connection::open_with_flags(path, config),
-            None => Connection::open_in_memory_with_flags(config),
+        let open = |reads_ahead: bool| -> Result<duckdb::Result<Connection>> {
+            let mut config = Config::default()
+                .access_mode(if read_only { AccessMode::ReadOnly } else { AccessMode::Automatic })
+                .and_then(|config| config.with("memory_limit", format!("{}B", limits.memory_bytes)))
+                .and_then(|config| config.threads(limits.threads as i64))
+                .and_then(|config| config.with("temp_directory", temp_folder.display().to_string()))
+                .and_then(|config| config.with("autoinstall_known_extensions", "false"))
+                // Nor is one loaded that nobody named, because it happens to be on this machine.
+                .and_then(|config| config.with("autoload_known_extensions", "false"))
+                .and_then(|config| config.with("allow_community_extensions", "false"))
+                .and_then(|config| config.with("allow_unsigned_extensions", unsigned.to_string()))
+                .and_then(|config| config.with("preserve_insertion_order", "false"))
+                // A model's files are read once in a run; what is kept of them would crowd out the comparison.
+                .and_then(|config| config.with("enable_external_file_cache", "false"))
+                // The log is folded into the file when it has this size, and when the file is closed. DuckDB's own 16 MB
+                // would compress a long run's journal dozens of times; replaying a quarter gigabyte after a crash takes
+                // seconds.
+                .and_then(|config| config.with("checkpoint_threshold", "256MB"))
+                .and_then(|config| config.with("custom_user_agent", "groupcast"))
+                .map_err(settings)?;
+            if reads_ahead {
+                // Eight threads for reading ahead per database by default, of which there are several.
+                config = config.with(READ_AHEAD, limits.threads.to_string()).map_err(settings)?;
+            }
+            Ok(match path {
+                Some(path) => Connection::open_with_flags(path, config),
+                None => Connection::open_in_memory_with_flags(config),
+            })
         };
+        let mut opened = open(true)?;
+        // DuckDB 1.5, for which there are other extensions, has no such threads.
+        if opened.as_ref().is_err_and(|error| error.to_string().contains(READ_AHEAD)) {
+            opened = open(false)?;
+        }
         let connection = opened.map_err(|error| open_error(&error.to_string(), path))?;
         // Builds with the ICU extension take the machine's zone; those without know only UTC and refuse the setting.
         drop(connection.execute_batch("SET TimeZone = 'UTC'"));

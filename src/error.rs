@@ -128,6 +128,25 @@ impl Error {
         }
     }
 
+    /// The same error with all of its texts put through `reword`.
+    pub fn reworded(self, reword: impl Fn(&str) -> String) -> Error {
+        let Error { kind, what, places, advice, cause, missing } = self;
+        let mut causes = String::new();
+        let mut next: Option<&dyn std::error::Error> = cause.as_deref().map(|cause| cause as _);
+        while let Some(error) = next {
+            causes = if causes.is_empty() { error.to_string() } else { format!("{causes}: {error}") };
+            next = error.source();
+        }
+        Error {
+            kind,
+            what: reword(&what),
+            places: places.iter().map(|place| reword(place)).collect(),
+            advice: advice.as_deref().map(&reword),
+            cause: (!causes.is_empty()).then(|| reword(&causes).into()),
+            missing,
+        }
+    }
+
     /// Its class.
     pub fn kind(&self) -> Kind {
         self.kind

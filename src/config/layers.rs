@@ -21,11 +21,12 @@ use super::schema::{self, DELIVERY, SECTIONS, SettingsType};
 use super::secrets::{self, References, contains_password, refers};
 use super::settings::Settings;
 use super::value::{RawValue, convert};
+use crate::mapping::At;
 use crate::mapping::diagnostic::{Diagnostic, did_you_mean, listed};
 use crate::mapping::reader::{self, Entry, Report, Section, integer, kind_of, name_problem, shown};
 use crate::model::setting::{Setting, SettingType};
 
-const TOP: [&str; 6] = ["state", "sources", "destinations", "defaults", "daemon", "dbt"];
+const TOP: [&str; 7] = ["state", "sources", "destinations", "defaults", "daemon", "dbt", "duckdb"];
 
 /// What was found in `groupcast.toml` and the environment.
 pub(super) struct Read {
@@ -75,6 +76,11 @@ pub(super) fn read(
     found.append(&mut walk.found);
     let names = (!broken).then(|| (walk.names(&root, "sources"), walk.names(&root, "destinations")));
     let settings = if found.is_empty() { merge(walk.layer, walk.overrides, folder, file, &mut found) } else { None };
+    found.extend(settings.iter().flat_map(|settings| settings.duckdb.mistakes()).map(|(key, what, help)| {
+        let at = At { path: format!("duckdb.{key}"), ..At::default() };
+        Diagnostic::error(file, &at, format!("`duckdb.{key}` {what}")).help(help)
+    }));
+    let settings = settings.filter(|_| found.is_empty());
     Read { settings, names, found }
 }
 
@@ -209,8 +215,15 @@ impl Walk<'_> {
                     }
                     DeValue::Float(number) => RawValue::Float(number.as_str().to_owned()),
                     DeValue::Boolean(flag) => RawValue::Boolean(*flag),
-                    DeValue::Table(table) if matches!(key.of, SettingType::Table) => match self.tree(table) {
+                    DeValue::Table(table) if matches!(key.of, SettingType::Table) => match self.tree(table, key.name) {
                         Ok(table) => RawValue::Table(table),
+                        Err(problems) => {
+                            problems.iter().for_each(|problem| report.push(error(report, problem)));
+                            return;
+                        }
+                    },
+                    DeValue::Array(items) if matches!(key.of, SettingType::Names) => match self.names_in(items) {
+                        Ok(names) => RawValue::List(names),
                         Err(problems) => {
                             problems.iter().for_each(|problem| report.push(error(report, problem)));
                             return;
@@ -286,15 +299,35 @@ impl Walk<'_> {
         }
     }
 
+    /// The texts of a list, with their references resolved.
+    fn names_in(&self, items: &[Spanned<DeValue<'_>>]) -> Result<Vec<String>, Vec<String>> {
+        let one = |item: &Spanned<DeValue<'_>>| match item.get_ref() {
+            DeValue::String(text) => self.references.resolve(text),
+            other => Err(vec![format!("has {}, where each name is text", kind_of(other))]),
+        };
+        items.iter().map(one).collect()
+    }
+
     /// A table of anything, with its references resolved; dates are their text.
-    fn tree(&self, table: &DeTable<'_>) -> Result<config::Map<String, config::Value>, Vec<String>> {
+    fn tree(&self, table: &DeTable<'_>, of: &str) -> Result<config::Map<String, config::Value>, Vec<String>> {
+        // An attachment's `secret` is the name of one.
+        let is_credential = |name: &str| secrets::is_credential(name) && !(of == "attach_options" && name == "secret");
         let one = |(name, value): (&Spanned<Cow<'_, str>>, &Spanned<DeValue<'_>>)| {
-            Ok((name.get_ref().to_string(), self.node(value.get_ref())?))
+            let name = name.get_ref().to_string();
+            match value.get_ref() {
+                DeValue::String(text) if is_credential(&name) && !refers(text) && !text.trim().is_empty() => {
+                    Err(vec![format!(
+                        "contains a plaintext secret, `{}`: use `${{NAME}}` or `${{file:…}}`",
+                        shown(&name)
+                    )])
+                }
+                value => Ok((name, self.node(value, of)?)),
+            }
         };
         table.iter().map(one).collect()
     }
 
-    fn node(&self, value: &DeValue<'_>) -> Result<config::Value, Vec<String>> {
+    fn node(&self, value: &DeValue<'_>, of: &str) -> Result<config::Value, Vec<String>> {
         let kind: config::ValueKind = match value {
             DeValue::String(text) if contains_password(text) => {
                 return Err(vec!["contains a plaintext secret: use `${NAME}` or `${file:…}`".to_owned()]);
@@ -310,10 +343,11 @@ impl Walk<'_> {
             DeValue::Boolean(flag) => (*flag).into(),
             DeValue::Datetime(moment) => moment.to_string().into(),
             DeValue::Array(items) => {
-                let items: Result<Vec<config::Value>, _> = items.iter().map(|item| self.node(item.get_ref())).collect();
+                let items: Result<Vec<config::Value>, _> =
+                    items.iter().map(|item| self.node(item.get_ref(), of)).collect();
                 items?.into()
             }
-            DeValue::Table(table) => self.tree(table)?.into(),
+            DeValue::Table(table) => self.tree(table, of)?.into(),
         };
         Ok(config::Value::new(None, kind))
     }

@@ -13,6 +13,7 @@ use super::settings::{Daemon, Defaults, Delivery, DestinationSettings, Settings,
 use crate::mapping::diagnostic::Diagnostic;
 use crate::mapping::{At, units};
 use crate::model::setting::SettingValues;
+use crate::source::extensions::Extensions;
 
 /// One layer for the `config` crate. Holds secrets.
 #[derive(Clone)]
@@ -70,6 +71,8 @@ struct Written {
     daemon: Daemon,
     #[serde(default)]
     dbt: WrittenDbt,
+    #[serde(default)]
+    duckdb: Extensions,
 }
 
 #[derive(Default, Deserialize)]
@@ -152,8 +155,15 @@ fn settings(written: Written, folder: &Path) -> Option<Settings> {
         destinations,
         defaults: written.defaults,
         daemon: written.daemon,
+        duckdb: Extensions { extensions: extension_paths(written.duckdb.extensions, folder), ..written.duckdb },
         dbt_target: written.dbt.target_folder.unwrap_or_else(|| folder.join(crate::source::dbt::TARGET_FOLDER)),
     })
+}
+
+/// Names as they are, and paths from the config folder.
+fn extension_paths(extensions: Vec<String>, folder: &Path) -> Vec<String> {
+    let full = |name: String| if name.contains('/') { folder.join(name).to_string_lossy().into_owned() } else { name };
+    extensions.into_iter().map(full).collect()
 }
 
 fn take_type(table: &mut toml::Table) -> Option<String> {

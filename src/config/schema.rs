@@ -69,6 +69,7 @@ pub(crate) const SECTIONS: &[(&str, &[Setting])] = &[
         ],
     ),
     ("dbt", &[Setting::optional("target_folder", SettingType::Path)]),
+    ("duckdb", crate::source::extensions::SETTINGS),
     ("defaults.policy", policy::SETTINGS),
     ("defaults.guards", guards::SETTINGS),
 ];

@@ -173,6 +173,26 @@ pub(crate) fn contains_password(text: &str) -> bool {
         })
 }
 
+/// Whether a parameter of this name, the last part of a dotted one, holds nothing but a credential.
+pub(crate) fn is_credential(name: &str) -> bool {
+    const NAMES: [&str; 12] = [
+        "password",
+        "passwd",
+        "secret",
+        "token",
+        "session_token",
+        "access_token",
+        "refresh_token",
+        "bearer_token",
+        "client_secret",
+        "account_key",
+        "secret_key",
+        "connection_string",
+    ];
+    let last = name.rsplit('.').next().unwrap_or(name).to_ascii_lowercase();
+    NAMES.contains(&last.as_str())
+}
+
 /// Where the password of an address stands, unless it is nothing but a reference.
 fn password_range(text: &str) -> Option<std::ops::Range<usize>> {
     let start = text.find("://")? + 3;

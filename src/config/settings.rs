@@ -12,6 +12,7 @@ use crate::duckdb;
 use crate::error::Result;
 use crate::mapping::{Guards, Policy};
 use crate::model::setting::SettingValues;
+use crate::source::extensions::Extensions;
 use crate::time_zone::Zone;
 
 /// What `groupcast.toml` and the environment say. Paths are resolved against `folder`.
@@ -29,6 +30,8 @@ pub struct Settings {
     pub defaults: Defaults,
     /// The daemon's own settings.
     pub daemon: Daemon,
+    /// What DuckDB loads to read with.
+    pub duckdb: Extensions,
     /// Where dbt leaves its artifacts.
     pub dbt_target: PathBuf,
 }

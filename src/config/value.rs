@@ -17,6 +17,8 @@ pub(crate) enum RawValue {
     Float(String),
     /// True or false.
     Boolean(bool),
+    /// A list of texts.
+    List(Vec<String>),
     /// A table whose texts are resolved.
     Table(config::Map<String, config::Value>),
     /// Anything else, by what to call it.
@@ -122,6 +124,17 @@ pub(crate) fn convert(
             let name = text(raw, "a time zone")?;
             cron::zone(&name)?.name().into()
         }
+        SettingType::Names => {
+            let names = match raw {
+                RawValue::List(names) => names,
+                RawValue::Text(text) if lenient => text.split(',').map(|name| name.trim().to_owned()).collect(),
+                other => return Err(format!("must be a list like [\"name\"], not {}", other.type_name())),
+            };
+            if names.iter().any(|name| name.trim().is_empty()) {
+                return Err("has an empty name".to_owned());
+            }
+            names.into()
+        }
         SettingType::Table => match raw {
             RawValue::Table(table) => table.into(),
             RawValue::Text(_) if lenient => {
@@ -152,6 +165,7 @@ impl RawValue {
             RawValue::Integer(_) => "an integer",
             RawValue::Float(_) => "a float",
             RawValue::Boolean(_) => "true or false",
+            RawValue::List(_) => "a list",
             RawValue::Table(_) => "a table",
             RawValue::Other(name) => name,
         }

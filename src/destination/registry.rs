@@ -39,6 +39,7 @@ mod tests {
             SettingType::Boolean => vec![true.into(), false.into()],
             SettingType::Integer(least, most) => vec![least.into(), most.into()],
             SettingType::OneOf(words) => words.iter().map(|word| (*word).into()).collect(),
+            SettingType::Names => vec![Vec::<String>::new().into()],
             SettingType::Table => vec![toml::Table::new().into()],
             SettingType::Url | SettingType::SecretUrl => vec!["https://example.com".into()],
             SettingType::PathOrDash => vec!["out/changes.ndjson".into(), "-".into()],

@@ -38,6 +38,8 @@ pub enum SettingType {
     OneOf(&'static [&'static str]),
     /// An IANA time zone.
     TimeZone,
+    /// A list of names; in a variable, with commas between them.
+    Names,
     /// A table of anything, for what a vendor passes on; only in the file.
     Table,
 }

@@ -12,7 +12,6 @@ use crate::io::http::HttpClient;
 use crate::io::{Clock, Random};
 use crate::ledger::Ledger;
 use crate::mapping::{MappingFile, fingerprint};
-use crate::source::instance::Instance;
 use crate::sync::decide::Decision;
 use crate::sync::remote_groups::RemoteGroups;
 use crate::sync::report::Report;
@@ -85,8 +84,8 @@ impl Job<'_> {
 
     /// The source, once it was asked whether the mapping fits it.
     async fn warehouse(&self) -> Result<Warehouse, Failure> {
-        let source = open::fitting_source(self.context.project, self.file).await?;
-        let instance = Instance::take(&self.context.project.settings.state.input_limits()).await?;
+        let mut source = open::fitting_source(self.context.project, self.file).await?;
+        let instance = source.instance(&self.context.project.settings.state.input_limits()).await?;
         Ok(Warehouse { source, instance })
     }
 

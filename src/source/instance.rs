@@ -11,6 +11,7 @@ use parking_lot::{Mutex, MutexGuard};
 
 use crate::duckdb::{ConnectionSlot, DuckDbConnection, Limits, ledger_error, quote_identifier};
 use crate::error::{Error, Kind, Result};
+use crate::source::extensions::{Extensions, Problem};
 
 /// Instances in use, and idle ones.
 static POOL: Mutex<Pool> = Mutex::new(Pool { idle: Vec::new(), used: 0 });
@@ -24,15 +25,19 @@ struct Pool {
     used: u64,
 }
 
-/// An instance for one reading at a time; it returns to the pool when it is dropped, unless something is wrong with it.
-pub struct Instance(Option<DuckDbConnection>);
+/// An instance for one reading at a time; it returns to the pool when it is dropped, unless something is wrong with it or
+/// it has what others must not get.
+pub struct Instance {
+    duckdb: Option<DuckDbConnection>,
+    is_plain: bool,
+}
 
 impl Instance {
     /// An empty instance. Of `limits.memory_bytes`, which all instances share, it gets what is left when each takes an
     /// equal part at its start: all of it for the first, half for the second beside it, a third for the next.
     pub async fn take(limits: &Limits) -> Result<Instance> {
         // Counted as used from here on, whatever comes: the drop counts back.
-        let mut instance = Instance(None);
+        let mut instance = Instance { duckdb: None, is_plain: true };
         let (waiting, used) = {
             let mut pool = pool();
             pool.used += 1;
@@ -48,7 +53,7 @@ impl Instance {
             }
         };
         instance
-            .0
+            .duckdb
             .insert(duckdb)
             .call("set up an instance of DuckDB", move |connection| {
                 connection.execute_batch(&settings).map_err(ledger_error("set up an instance of DuckDB"))
@@ -57,16 +62,41 @@ impl Instance {
         Ok(instance)
     }
 
+    /// A new instance with extensions and secrets, and what of them it is without. It never returns to the pool.
+    pub async fn with_extensions(limits: &Limits, extensions: &Extensions) -> Result<(Instance, Vec<Problem>)> {
+        if extensions.is_empty() {
+            return Ok((Instance::take(limits).await?, Vec::new()));
+        }
+        let mut instance = Instance { duckdb: None, is_plain: false };
+        let used = {
+            let mut pool = pool();
+            pool.used += 1;
+            pool.used
+        };
+        let limits = Limits { memory_bytes: (limits.memory_bytes / used).max(MEMORY_MIN_BYTES), ..limits.clone() };
+        let unsigned = extensions.allow_unsigned_extensions;
+        let open = tokio::task::spawn_blocking(move || DuckDbConnection::open_for_extensions(&limits, unsigned)).await;
+        let duckdb =
+            open.map_err(|panic| Error::new(Kind::Bug, "failed to open an instance of DuckDB").because(panic))??;
+        let extensions = extensions.clone();
+        let problems = instance
+            .duckdb
+            .insert(duckdb)
+            .call("load extensions", move |connection| Ok(extensions.set_up(connection)))
+            .await?;
+        Ok((instance, problems))
+    }
+
     /// The instance's connection.
     pub fn duckdb(&self) -> &DuckDbConnection {
-        self.0.as_ref().expect("an instance is there until it is dropped")
+        self.duckdb.as_ref().expect("an instance is there until it is dropped")
     }
 }
 
 impl Drop for Instance {
     fn drop(&mut self) {
         pool().used -= 1;
-        let Some(duckdb) = self.0.take() else { return };
+        let Some(duckdb) = self.duckdb.take().filter(|_| self.is_plain) else { return };
         // Where a statement is still running nobody waits for it: the instance closes when the statement ends. Emptying is
         // done here and now, since a process that ends must not have a thread in DuckDB.
         let emptied = !duckdb.is_invalidated() && duckdb.try_call(|held| empty(held).is_ok()) == Some(true);

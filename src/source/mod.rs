@@ -8,6 +8,7 @@ pub mod adbc;
 mod conversion;
 pub mod dbt;
 pub mod duckdb;
+pub mod extensions;
 pub mod instance;
 pub mod postgres;
 pub mod registry;
@@ -20,6 +21,8 @@ use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 
+use self::extensions::Extensions;
+use self::instance::Instance;
 use crate::duckdb::{DuckDbConnection, Limits};
 use crate::error::Result;
 use crate::mapping::Model;
@@ -98,6 +101,11 @@ pub trait Source: Send {
         Ok(Vec::new())
     }
 
+    /// An instance that [`Source::stage`] can put rows into.
+    async fn instance(&mut self, limits: &Limits) -> Result<Instance> {
+        Instance::take(limits).await
+    }
+
     /// Puts the projection's rows within reach of `into`, an instance that nothing else uses, in one snapshot. `rows` gets the number of rows read so
     /// far, now and then. Afterwards the source holds no lock that a call to [`Source::release`] does not drop.
     async fn stage(
@@ -112,9 +120,9 @@ pub trait Source: Send {
         false
     }
 
-    /// What [`Source::stage`] would say of all rows in [`Staged::summary`] and [`Staged::kinds`], without handing any over.
+    /// What [`Source::stage`] would say of all rows in [`Staged::summary`], without handing any over.
     /// `None` where the source cannot say.
-    async fn summary(&mut self, _projection: &Projection) -> Result<Option<(RowsSummary, Vec<ColumnType>)>> {
+    async fn summary(&mut self, _projection: &Projection) -> Result<Option<RowsSummary>> {
         Ok(None)
     }
 
@@ -158,4 +166,6 @@ pub struct OpenContext<'a> {
     pub folder: &'a Path,
     /// What a DuckDB instance that describes it may use.
     pub limits: &'a Limits,
+    /// What DuckDB loads to read with.
+    pub extensions: &'a Extensions,
 }

@@ -1,6 +1,6 @@
 //! Errors of statements over a source's rows: what DuckDB's message means, and what the operator does next.
 
-use super::unreadable_file;
+use super::{extensions, unreadable_file};
 use crate::duckdb::first_line;
 use crate::error::{Error, Kind};
 
@@ -28,6 +28,19 @@ pub(super) fn statement_error(what: impl Into<String>, error: &duckdb::Error) ->
                  file `{database}.duckdb` again, or make the view anew without the database's name"
             ))
             .because(masked(&line));
+    }
+    if let Some(extension) = extensions::needed(&text) {
+        let advice = match extension {
+            "icu" => {
+                "`CURRENT_DATE`, `AT TIME ZONE` and their kin need the ICU extension, which a build that compiles DuckDB from \
+                 source lacks: `make build` links one that has it"
+                    .to_owned()
+            }
+            other => extensions::with_extension(other),
+        };
+        return Error::new(Kind::Source, what)
+            .advise(advice)
+            .because(format!("DuckDB needs its extension {extension}, which is not loaded"));
     }
     let (kind, advice) = if line.contains("Parser Error") || line.contains("syntax error") {
         (Kind::Source, "correct the SQL of the mapping; it is DuckDB's dialect")
@@ -57,13 +70,6 @@ pub(super) fn statement_error(what: impl Into<String>, error: &duckdb::Error) ->
         (
             Kind::Source,
             "correct the file, or tell DuckDB how to read it with the options of `read_csv` or `read_json` in the mapping's SQL",
-        )
-    } else if line.contains("extension") {
-        (
-            Kind::Source,
-            "extensions are never downloaded: use what DuckDB has built in (Parquet, CSV, JSON). `CURRENT_DATE`, `AT TIME \
-             ZONE` and their kin need the ICU extension, which a build that compiles DuckDB from source lacks: `make build` \
-             links one that has it",
         )
     } else {
         (Kind::Source, "run the model's SQL in the DuckDB shell to see the rows it fails on")

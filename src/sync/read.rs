@@ -40,8 +40,8 @@ pub trait Reader: Send {
     fn sums_rows(&self) -> bool {
         false
     }
-    /// What the rows are, without reading them, and what their columns mean; see [`Source::summary`].
-    async fn summary(&mut self, _projection: &Projection) -> Result<Option<(RowsSummary, Vec<ColumnType>)>> {
+    /// What the rows are, without reading them; see [`Source::summary`].
+    async fn summary(&mut self, _projection: &Projection) -> Result<Option<RowsSummary>> {
         Ok(None)
     }
     /// Releases every lock and snapshot.
@@ -68,7 +68,7 @@ impl Reader for Warehouse {
         self.source.sums_rows()
     }
 
-    async fn summary(&mut self, projection: &Projection) -> Result<Option<(RowsSummary, Vec<ColumnType>)>> {
+    async fn summary(&mut self, projection: &Projection) -> Result<Option<RowsSummary>> {
         self.source.summary(projection).await
     }
 
@@ -163,8 +163,9 @@ impl Session<'_> {
             Some(memory) => self.still_unchanged(memory, reader.summary(&projection)).await?,
             None => None,
         };
-        let (found, kinds, (cursor, ahead)) = if let Some((found, kinds)) = unchanged {
-            (found, kinds, (None, None))
+        let (found, kinds, (cursor, ahead)) = if let Some(found) = unchanged {
+            // No group is decided about, so what columns mean is nobody's question.
+            (found, vec![ColumnType::Text; projection.columns.len()], (None, None))
         } else {
             projection.summed = memory.as_ref().is_some_and(Memory::wants_sums);
             let synced = if projection.summed { self.ledger.synced_summary(&mapping.name).await? } else { None };

@@ -1,6 +1,7 @@
 //! Runs without changes, remembered: the same rows, compared with the same synced state, give the same result.
 //!
-//! Where a source can sum its rows up itself, a run need not read them to find that they are those of an earlier one. A
+//! Where a source can sum its rows up itself, or knows by its files that they are the same, a run need not read them to find
+//! that they are those of an earlier one. A
 //! run that found no candidates is remembered beside the ledger's other notes with the sums of its rows, the state of the
 //! ledger that they were compared with, and what it found. The next run asks both for their sums; unless both are equal, it
 //! reads and compares as if nothing had been remembered. So this decides nothing: it spares repeating a comparison.
@@ -13,7 +14,6 @@ use serde::{Deserialize, Serialize};
 use super::Session;
 use crate::error::Result;
 use crate::ledger::{CompareOptions, Comparison};
-use crate::model::ColumnType;
 use crate::source::RowsSummary;
 
 /// What is remembered of a sync's last run without changes.
@@ -62,17 +62,17 @@ impl Session<'_> {
         Ok(Memory { compared, known })
     }
 
-    /// The result of the comparison and what the columns mean, if neither the rows nor the synced state differ from what is
+    /// The result of the comparison, if neither the rows nor the synced state differ from what is
     /// remembered. `rows` is awaited only where something is.
     pub(super) async fn still_unchanged(
         &self,
         memory: &Memory,
-        rows: impl Future<Output = Result<Option<(RowsSummary, Vec<ColumnType>)>>>,
-    ) -> Result<Option<(Comparison, Vec<ColumnType>)>> {
+        rows: impl Future<Output = Result<Option<RowsSummary>>>,
+    ) -> Result<Option<Comparison>> {
         let Some(found) = memory.known.as_ref().and_then(|known| known.found.as_ref()) else { return Ok(None) };
         let (rows, synced) = tokio::try_join!(rows, self.ledger.synced_summary(&self.mapping.name))?;
-        let Some((_, kinds)) = rows.filter(|(rows, _)| *rows == found.rows) else { return Ok(None) };
-        Ok((synced.as_ref() == Some(&found.synced)).then(|| (found.comparison.clone(), kinds)))
+        let is_equal = rows.as_ref() == Some(&found.rows) && synced.as_ref() == Some(&found.synced);
+        Ok(is_equal.then(|| found.comparison.clone()))
     }
 
     /// Remembers a comparison that found nothing to do, and forgets what it contradicts. `summaries` are those of the rows

@@ -21,6 +21,7 @@ mod failed_full_read;
 mod field_reports;
 mod files;
 mod first_contact;
+mod gateway;
 mod guards;
 mod incremental;
 mod isolation;

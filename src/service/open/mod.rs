@@ -158,7 +158,8 @@ fn source_type(settings: &SourceSettings) -> Result<&'static dyn SourceType> {
 /// Connects to a source.
 pub async fn source(settings: &SourceSettings, project: &config::Settings) -> Result<Box<dyn Source>> {
     let limits = project.state.input_limits();
-    let context = OpenContext { name: &settings.name, folder: &project.folder, limits: &limits };
+    let context =
+        OpenContext { name: &settings.name, folder: &project.folder, limits: &limits, extensions: &project.duckdb };
     source_type(settings)?.open(&settings.values, &context).await
 }
 

@@ -4,21 +4,50 @@ use std::path::{Path, PathBuf};
 
 use duckdb::{Connection, params};
 
+use super::attachment::Attachment;
 use crate::duckdb::{first_line, quote_identifier, quote_literal};
 use crate::error::{Error, Kind, Result};
 use crate::mapping::From;
 use crate::mapping::diagnostic::did_you_mean;
 use crate::source::statement_error::statement_error;
 
+/// The database behind a source.
+#[derive(Clone)]
+pub(super) enum Database {
+    /// None of its own: models are files, and queries over files.
+    Empty,
+    /// A DuckDB file.
+    File(PathBuf),
+    /// What an extension attaches.
+    Attachment(Attachment),
+}
+
+impl Database {
+    /// The file behind it, which one reading at a time has open.
+    pub(super) fn opened_file(&self) -> Option<&Path> {
+        match self {
+            Database::File(path) => Some(path),
+            Database::Attachment(attachment) => attachment.file.as_deref(),
+            Database::Empty => None,
+        }
+    }
+
+    /// The DuckDB file, if it is one.
+    pub(super) fn file(&self) -> Option<&Path> {
+        match self {
+            Database::File(path) => Some(path),
+            Database::Empty | Database::Attachment(_) => None,
+        }
+    }
+}
+
 /// An attached database: the warehouse file, or an empty one in memory for queries over files.
-#[derive(Debug, Clone)]
 pub(super) struct Attached {
     /// The name it is attached under.
     alias: String,
     /// What the connection used before, quoted for `USE`.
     home: String,
-    /// The warehouse file; none for a source without one.
-    file: Option<PathBuf>,
+    database: Database,
     /// Where relative paths inside SQL start.
     folder: PathBuf,
 }
@@ -38,13 +67,13 @@ impl Attached {
     /// well as a schema of it, and would be refused, the file has another name.
     pub(super) fn open_for(
         connection: &Connection,
-        file: Option<&Path>,
+        database: &Database,
         folder: &Path,
         from: &From,
     ) -> Result<Attached> {
-        let attached = Attached::open(connection, file, folder)?;
+        let attached = Attached::open(connection, database, folder)?;
         let From::Query(sql) = from else { return Ok(attached) };
-        if !attached.has_schema_of_its_name(connection) {
+        if attached.database.file().is_none() || !attached.has_schema_of_its_name(connection) {
             return Ok(attached);
         }
         let bound = attached.inside(connection, |connection| {
@@ -56,7 +85,7 @@ impl Attached {
             return Ok(attached);
         }
         detach(connection, &attached.alias)?;
-        Attached::open_as(connection, file, folder, false)
+        Attached::open_as(connection, database, folder, false)
     }
 
     /// Whether a schema is called like the file, so that two-part names have two meanings.
@@ -67,11 +96,11 @@ impl Attached {
 
     /// Attaches the file read-only. While it is attached, no process can write to it, so everything read from it until
     /// [`detach`] is one snapshot, without a transaction to hold open.
-    pub(super) fn open(connection: &Connection, file: Option<&Path>, folder: &Path) -> Result<Attached> {
-        Attached::open_as(connection, file, folder, true)
+    pub(super) fn open(connection: &Connection, database: &Database, folder: &Path) -> Result<Attached> {
+        Attached::open_as(connection, database, folder, true)
     }
 
-    fn open_as(connection: &Connection, file: Option<&Path>, folder: &Path, by_stem: bool) -> Result<Attached> {
+    fn open_as(connection: &Connection, database: &Database, folder: &Path, by_stem: bool) -> Result<Attached> {
         let failed = |error: duckdb::Error| statement_error("list the attached databases", &error);
         let databases = || -> duckdb::Result<Vec<(String, String)>> {
             let sql = "SELECT database_name, current_database(), current_schema() FROM duckdb_databases()";
@@ -83,6 +112,12 @@ impl Attached {
         };
         let databases = databases().map_err(failed)?;
         let home = databases.first().map(|(_, home)| home.clone()).unwrap_or_default();
+        let folder = folder.to_path_buf();
+        if let Database::Attachment(attachment) = database {
+            attachment.attach(connection)?;
+            return Ok(Attached { alias: attachment.alias.clone(), home, database: database.clone(), folder });
+        }
+        let file = database.file();
         let taken: Vec<String> = databases.into_iter().map(|(name, _)| name).collect();
         // The file's stem first, because that is the name people and views write in SQL (`warehouse.analytics.accounts`);
         // DuckDB's own names cannot be used.
@@ -112,8 +147,7 @@ impl Attached {
                 }
                 return Err(attach_error(&error, file.unwrap_or(Path::new(":memory:"))));
             }
-            let file = file.map(Path::to_path_buf);
-            return Ok(Attached { alias, home, file, folder: folder.to_path_buf() });
+            return Ok(Attached { alias, home, database: database.clone(), folder });
         }
         unreachable!("the numbered names never end")
     }
@@ -123,16 +157,23 @@ impl Attached {
         &self.alias
     }
 
-    /// Whether a warehouse file is behind it.
-    pub(super) fn has_file(&self) -> bool {
-        self.file.is_some()
+    /// Whether it has tables of its own.
+    pub(super) fn has_tables(&self) -> bool {
+        !matches!(self.database, Database::Empty)
+    }
+
+    /// Whether an extension attached it.
+    pub(super) fn is_attachment(&self) -> bool {
+        matches!(self.database, Database::Attachment(_))
     }
 
     /// Runs `work` as if connected to this database alone: unqualified names mean its tables, relative paths start at
     /// the config folder. Afterwards the connection is as it was, whatever `work` returned.
     pub(super) fn inside<T>(&self, connection: &Connection, work: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
         let folder = quote_literal(&self.folder.to_string_lossy());
-        let enter = format!("USE {}.main; SET SESSION file_search_path = {folder}", quote_identifier(&self.alias));
+        // Where an extension attached it, the schema that names mean by default is the extension's to say.
+        let schema = if self.is_attachment() { "" } else { ".main" };
+        let enter = format!("USE {}{schema}; SET SESSION file_search_path = {folder}", quote_identifier(&self.alias));
         let leave = format!("USE {}; RESET SESSION file_search_path", self.home);
         let entered =
             connection.execute_batch(&enter).map_err(|error| statement_error("enter the attached database", &error));
@@ -166,7 +207,7 @@ impl Attached {
         let written = parts.join(".");
         let relations = self.relations(connection)?;
         let is_catalog = |part: &str| {
-            let stem = self.file.as_deref().and_then(Path::file_stem).map(|stem| stem.to_string_lossy().into_owned());
+            let stem = self.database.file().and_then(Path::file_stem).map(|stem| stem.to_string_lossy().into_owned());
             stem.is_some_and(|stem| stem.eq_ignore_ascii_case(part))
         };
         let named = |schema: &str, name: &str| {

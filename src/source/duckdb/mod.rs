@@ -16,8 +16,11 @@
 //! may well be open twice, since both only read it. Only to close it, later, the turn must be had again (`Turn`).
 
 mod attached;
+mod attachment;
 mod conversion;
 mod dialect;
+mod files;
+mod identity;
 mod lexer;
 mod order;
 mod physical;
@@ -33,19 +36,24 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use duckdb::Connection;
+use sha2::{Digest, Sha256};
 
-use self::attached::Attached;
+use self::attached::{Attached, Database};
+use self::attachment::Attachment;
 use self::dialect::DIALECT;
+pub use self::files::{FilesSettings, FilesType};
 use self::relation::Resolved;
 pub use self::settings::DuckDbSettings;
 pub use self::textfile::Encoding;
 use self::textfile::{Options, TextTable, View};
 use self::turn::Turn;
 use self::type_text::DuckType;
+use super::extensions::{self, Extensions, Problem};
 use super::instance::Instance;
-use super::{Column, FindingSubject, Inspection, OpenContext, Source, SourceFinding, SourceType, Staged};
+use super::{Column, FindingSubject, Inspection, OpenContext, RowsSummary, Source, SourceFinding, SourceType, Staged};
 use crate::duckdb::{DuckDbConnection, Limits};
 use crate::error::{Error, Kind, Result, Within};
+use crate::io::{Clock, SystemClock};
 use crate::mapping::compile::Projection;
 use crate::mapping::dialect::Dialect;
 use crate::mapping::{self, Expr, Model};
@@ -65,7 +73,9 @@ impl SourceType for DuckDbType {
     }
 
     fn inspect(&self, settings: &SettingValues) -> Result<Inspection> {
-        let Some(path) = settings.parse::<DuckDbSettings>()?.path else { return Ok(Inspection::default()) };
+        let settings = settings.parse::<DuckDbSettings>()?;
+        let attached = settings.attach.as_ref().and_then(|address| attachment::file(address.expose()));
+        let Some(path) = settings.path.or(attached) else { return Ok(Inspection::default()) };
         let mut wal = path.clone().into_os_string();
         wal.push(".wal");
         let files = vec![(PathBuf::from(wal), "the write-ahead log"), (path, "the file")];
@@ -74,16 +84,19 @@ impl SourceType for DuckDbType {
 
     async fn open(&self, settings: &SettingValues, context: &OpenContext<'_>) -> Result<Box<dyn Source>> {
         let settings = settings.parse()?;
-        Ok(Box::new(DuckDb::open(&settings, context.name, context.folder, context.limits)?))
+        let opened = DuckDb::open(&settings, context.name, context.folder, context.limits)?;
+        Ok(Box::new(opened.with_extensions(context.extensions)))
     }
 }
 
 /// A DuckDB file, or no file and queries over Parquet, CSV and JSON files.
 pub struct DuckDb {
     name: String,
-    file: Option<PathBuf>,
+    database: Database,
     folder: PathBuf,
     text: Options,
+    /// Whether a pattern means only the newest of its files.
+    latest: bool,
     limits: Limits,
     /// Longest that a statement may make no progress.
     stall: Duration,
@@ -91,6 +104,10 @@ pub struct DuckDb {
     staged: bool,
     /// The turn at the file, while something is staged.
     turn: Option<Turn>,
+    extensions: Extensions,
+    clock: Box<dyn Clock>,
+    /// What of them the instance taken last is without.
+    problems: Vec<Problem>,
 }
 
 impl Drop for DuckDb {
@@ -125,29 +142,88 @@ impl DuckDb {
             let error = Error::new(Kind::Config, "a path is not valid UTF-8").advise("rename the file or folder");
             return Err(error).within(place);
         }
+        if settings.path.is_some() && settings.attach.is_some() {
+            let error = Error::new(Kind::Config, "the source has both `path` and `attach`")
+                .advise("keep `path` for a DuckDB file, `attach` for what an extension reaches");
+            return Err(error).within(place);
+        }
+        if settings.attach.is_none() && settings.attach_options.is_some() {
+            let error = Error::new(Kind::Config, "`attach_options` belong to `attach`, which is missing")
+                .advise("add `attach`, or remove them");
+            return Err(error).within(place);
+        }
         // DuckDB splits its search path at commas and knows no escape.
-        if settings.path.is_none() && folder.to_string_lossy().contains(',') {
+        if settings.path.is_none() && settings.attach.is_none() && folder.to_string_lossy().contains(',') {
             let error = Error::new(Kind::Config, "the config folder's path has a comma, which DuckDB cannot search in")
                 .advise("rename the folder");
             return Err(error).within(place);
         }
         let text = settings.text().within(place)?;
-        if settings.path.is_some() && (text != Options::default() || settings.decimal.is_some()) {
+        let has_database = settings.path.is_some() || settings.attach.is_some();
+        if has_database && (text != Options::default() || settings.decimal.is_some()) {
             let what =
-                "`encoding`, `delimiter`, `quote` and `decimal` are about text files, and this source is a DuckDB file";
-            let error = Error::new(Kind::Config, what).advise("give text files a source of their own, without `path`");
+                "`encoding`, `delimiter`, `quote` and `decimal` are about text files, and this source is a database";
+            let error = Error::new(Kind::Config, what)
+                .advise("give text files a source of their own, without `path` and `attach`");
             return Err(error).within(place);
         }
+        let no_options = toml::Table::new();
+        let database = match (&settings.path, &settings.attach) {
+            (Some(path), _) => Database::File(path.clone()),
+            (None, Some(address)) => {
+                let options = settings.attach_options.as_ref().unwrap_or(&no_options);
+                Database::Attachment(Attachment::new(address, options, name, folder).within(place)?)
+            }
+            (None, None) => Database::Empty,
+        };
         Ok(DuckDb {
             name: name.to_owned(),
-            file: settings.path.clone(),
+            database,
             folder: folder.to_path_buf(),
             text,
+            latest: false,
             limits: limits.clone(),
             stall: settings.stall_timeout_seconds.map_or(STALL_TIMEOUT, |seconds| Duration::from_secs(seconds.max(1))),
             staged: false,
             turn: None,
+            extensions: Extensions::default(),
+            clock: Box::new(SystemClock::start()),
+            problems: Vec::new(),
         })
+    }
+
+    /// A source of files below `folder`.
+    ///
+    /// Errors: [`Kind::Config`].
+    pub fn of_files(settings: &FilesSettings, name: &str, folder: &Path, limits: &Limits) -> Result<DuckDb> {
+        let stall_timeout_seconds = settings.stall_timeout_seconds;
+        let empty = DuckDbSettings { stall_timeout_seconds, ..DuckDbSettings::default() };
+        let mut source = DuckDb::open(&empty, name, folder, limits)?;
+        source.text = settings.options().within(|| format!("source {name}"))?;
+        source.latest = settings.latest;
+        Ok(source)
+    }
+
+    /// The source, reading with these extensions and secrets.
+    pub fn with_extensions(mut self, extensions: &Extensions) -> DuckDb {
+        self.extensions = extensions.clone();
+        self
+    }
+
+    /// The source with another clock, by which files are old enough to be known again.
+    pub fn with_clock(mut self, clock: Box<dyn Clock>) -> DuckDb {
+        self.clock = clock;
+        self
+    }
+
+    /// An error of this source, with what explains it and without what must not be shown.
+    fn explained(&self, error: Error) -> Error {
+        let error = extensions::explain(error, &self.problems);
+        match &self.database {
+            _ if self.extensions.is_empty() && !matches!(self.database, Database::Attachment(_)) => error,
+            Database::Attachment(attachment) => error.reworded(|text| attachment.masked(&self.extensions.masked(text))),
+            Database::Empty | Database::File(_) => error.reworded(|text| self.extensions.masked(text)),
+        }
     }
 
     /// The names of all tables and views, `main` first and without its name.
@@ -176,10 +252,11 @@ impl DuckDb {
             let error = Error::new(Kind::Bug, "a staged source was described before it was released");
             return Err(error.at(place));
         }
-        let (file, folder, model) = (self.file.clone(), self.folder.clone(), model.cloned());
+        let (database, folder, model) = (self.database.clone(), self.folder.clone(), model.cloned());
+        let limits = self.limits.clone();
         let looked = async {
             let turn = self.wait_for_turn().await?;
-            let instance = Instance::take(&self.limits).await?;
+            let instance = self.instance(&limits).await?;
             let kept = turn.clone();
             let looked = instance
                 .duckdb()
@@ -187,8 +264,8 @@ impl DuckDb {
                     held.until_closed = turn.map(|turn| Box::new(turn) as _);
                     let connection = &held.connection;
                     let attached = match &model {
-                        Some(model) => Attached::open_for(connection, file.as_deref(), &folder, model),
-                        None => Attached::open(connection, file.as_deref(), &folder),
+                        Some(model) => Attached::open_for(connection, &database, &folder, model),
+                        None => Attached::open(connection, &database, &folder),
                     };
                     let attached = match attached {
                         Ok(attached) => attached,
@@ -216,22 +293,58 @@ impl DuckDb {
             }
             looked
         };
-        looked.await.within(|| place)
+        let looked = looked.await;
+        looked.map_err(|error| self.explained(error)).within(|| place)
     }
 
     /// The turn at the file, if there is one.
     async fn wait_for_turn(&self) -> Result<Option<Turn>> {
-        match &self.file {
+        match self.database.opened_file() {
             Some(file) => Turn::wait(file).await.map(Some),
             None => Ok(None),
         }
     }
 
+    /// What a model means: of files that match a pattern only the newest, where the settings say so.
+    fn chosen(&self, from: &mapping::From) -> Result<mapping::From> {
+        let newest = match (from, self.latest) {
+            (mapping::From::Table(parts), true) => textfile::newest(&parts.join("."), &self.folder),
+            _ => Ok(None),
+        };
+        let newest = newest.within(|| format!("source {}", self.name))?;
+        Ok(newest.map_or_else(|| from.clone(), |newest| mapping::From::Table(vec![newest.shown])))
+    }
+
+    /// The files behind a table, where nothing else decides what its rows are.
+    fn files_of(&self, from: &mapping::From) -> Option<Vec<PathBuf>> {
+        match (&self.database, from) {
+            (Database::File(file), mapping::From::Table(_)) => {
+                let mut wal = file.clone().into_os_string();
+                wal.push(".wal");
+                (!Path::new(&wal).exists()).then(|| vec![file.clone()])
+            }
+            (Database::Empty, mapping::From::Table(parts)) => textfile::files(&parts.join("."), &self.folder),
+            _ => None,
+        }
+    }
+
+    /// What identifies the rows of a projection that are in files, and everything else that they depend on.
+    fn identity(&self, projection: &Projection) -> Option<RowsSummary> {
+        let from = self.chosen(&projection.from).ok()?;
+        let files = identity::of(&self.files_of(&from)?, self.clock.now().into())?;
+        let projection = Projection { summed: false, ..projection.clone() };
+        let read = Sha256::digest(format!("{projection:?} {:?}", self.text));
+        let read: String = read.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+        Some(format!("files {files} {read}"))
+    }
+
     /// The text file that a model of this source means by its table, if it does.
     fn text_table(&self, from: &mapping::From) -> Result<Option<TextTable>> {
-        match self.file {
-            Some(_) => Ok(None),
-            None => TextTable::meant(from, &self.folder, self.text).within(|| format!("source {}", self.name)),
+        match self.database {
+            Database::File(_) | Database::Attachment(_) => Ok(None),
+            Database::Empty => {
+                TextTable::meant(from, &self.folder, self.text.clone()).within(|| format!("source {}", self.name))
+            }
         }
     }
 }
@@ -243,7 +356,7 @@ impl Source for DuckDb {
     }
 
     async fn describe(&mut self, model: &Model) -> Result<Vec<Column>> {
-        let model = model.clone();
+        let model = Model { from: self.chosen(&model.from)?, ..model.clone() };
         let text = self.text_table(&model.from)?;
         let from = model.from.clone();
         self.look("describe the model", Some(&from), move |connection, attached| {
@@ -273,7 +386,7 @@ impl Source for DuckDb {
     }
 
     async fn describe_projection(&mut self, projection: &Projection) -> Result<Vec<Column>> {
-        let projection = projection.clone();
+        let projection = Projection { from: self.chosen(&projection.from)?, ..projection.clone() };
         let text = self.text_table(&projection.from)?;
         let from = projection.from.clone();
         self.look("describe the projection", Some(&from), move |connection, attached| {
@@ -306,25 +419,39 @@ impl Source for DuckDb {
     }
 
     async fn findings(&mut self, projection: &Projection) -> Result<Vec<SourceFinding>> {
-        let (projection, folder, options) = (projection.clone(), self.folder.clone(), self.text);
+        let newest = match (&projection.from, self.latest) {
+            (mapping::From::Table(parts), true) => textfile::newest(&parts.join("."), &self.folder)?,
+            _ => None,
+        };
+        let projection = Projection { from: self.chosen(&projection.from)?, ..projection.clone() };
+        let (folder, options) = (self.folder.clone(), self.text.clone());
         let text = self.text_table(&projection.from)?;
-        let has_file = self.file.is_some();
+        let has_tables = !matches!(self.database, Database::Empty);
         let from = projection.from.clone();
         self.look("inspect the model's files", Some(&from), move |connection, attached| {
+            let mut findings: Vec<SourceFinding> = newest.iter().map(chosen_newest).collect();
             if let Some(text) = text {
                 let profile = text.profile()?;
                 profile.whole()?;
-                return Ok(profile.findings(&projection));
+                findings.extend(profile.findings(&projection));
+                return Ok(findings);
             }
+            findings.extend(loaded(connection));
             let from = Resolved::new(connection, attached, &projection.from)?;
             let columns = attached.inside(connection, |connection| from.columns(connection))?;
-            let mut findings = binary(&projection, &columns, has_file);
+            findings.extend(binary(&projection, &columns, has_tables));
             if let mapping::From::Query(sql) = &projection.from {
                 findings.extend(textfile::sniffed(sql, &folder, options, &projection, &columns));
             }
             Ok(findings)
         })
         .await
+    }
+
+    async fn instance(&mut self, limits: &Limits) -> Result<Instance> {
+        let (instance, problems) = Instance::with_extensions(limits, &self.extensions).await?;
+        self.problems = problems;
+        Ok(instance)
     }
 
     async fn stage(
@@ -338,13 +465,16 @@ impl Source for DuckDb {
         self.release(into).await?;
         let turn = self.wait_for_turn().await.within(|| place.clone())?;
         (self.staged, self.turn) = (true, turn.clone());
-        let (file, folder, projection) = (self.file.clone(), self.folder.clone(), projection.clone());
+        let identity = if projection.summed { self.identity(projection) } else { None };
+        let asked = projection.clone();
+        let projection = Projection { from: self.chosen(&projection.from)?, ..projection.clone() };
+        let (database, folder) = (self.database.clone(), self.folder.clone());
         let text = self.text_table(&projection.from)?;
         let instance = into.clone();
         let staged = into
             .call_with_slot("read the source", Some(self.stall), move |held| {
                 held.until_closed = turn.map(|turn| Box::new(turn) as _);
-                let staged = stage::stage(held, file.as_deref(), &folder, text, &projection, instance);
+                let staged = stage::stage(held, &database, &folder, text, &projection, instance);
                 if staged.is_err() {
                     // The first error is the one that counts; releasing must not hide it.
                     let _ = stage::let_go(held);
@@ -352,9 +482,21 @@ impl Source for DuckDb {
                 staged
             })
             .await;
-        let (staged, count) = staged.within(|| place)?;
+        let (mut staged, count, of_files) = staged.map_err(|error| self.explained(error)).within(|| place)?;
         rows(count);
+        // Also after they were read, so that none changed meanwhile.
+        if of_files && identity.is_some() && identity == self.identity(&asked) {
+            staged.summary = identity;
+        }
         Ok(staged)
+    }
+
+    fn sums_rows(&self) -> bool {
+        !matches!(self.database, Database::Attachment(_))
+    }
+
+    async fn summary(&mut self, projection: &Projection) -> Result<Option<RowsSummary>> {
+        Ok(self.identity(projection))
     }
 
     async fn release(&mut self, into: &DuckDbConnection) -> Result<()> {
@@ -382,10 +524,40 @@ impl Source for DuckDb {
     }
 }
 
+/// Which file is meant by a pattern.
+fn chosen_newest(newest: &textfile::Newest) -> SourceFinding {
+    let textfile::Newest { shown, modified, of } = newest;
+    SourceFinding {
+        subject: FindingSubject::Table,
+        note: true,
+        what: format!(
+            "{shown} is read, the newest of {} that match, last changed {}",
+            if *of == 1 { "1 file".to_owned() } else { format!("{of} files") },
+            chrono::DateTime::<chrono::Utc>::from(*modified).format("%Y-%m-%d %H:%M:%S UTC")
+        ),
+        help: Vec::new(),
+    }
+}
+
+/// What the instance has loaded to read with.
+fn loaded(connection: &Connection) -> Vec<SourceFinding> {
+    let loaded = Extensions::loaded(connection);
+    if loaded.is_empty() {
+        return Vec::new();
+    }
+    let (version, platform) = extensions::engine(connection);
+    vec![SourceFinding {
+        subject: FindingSubject::Table,
+        note: true,
+        what: format!("DuckDB {version} ({platform}) reads it with {}", loaded.join(", ")),
+        help: Vec::new(),
+    }]
+}
+
 /// Remarks about columns of Parquet files that hold bytes, which often are text that its writer did not mark as such.
-fn binary(projection: &Projection, columns: &[(String, String)], has_file: bool) -> Vec<SourceFinding> {
+fn binary(projection: &Projection, columns: &[(String, String)], has_tables: bool) -> Vec<SourceFinding> {
     let help = match &projection.from {
-        mapping::From::Table(parts) if !has_file && parts.join(".").to_lowercase().contains(".parquet") => {
+        mapping::From::Table(parts) if !has_tables && parts.join(".").to_lowercase().contains(".parquet") => {
             format!("`sql = \"FROM read_parquet('{}', binary_as_string = true)\"`", parts.join("."))
         }
         mapping::From::Query(sql) if sql.to_lowercase().contains("parquet") && !sql.contains("binary_as_string") => {

@@ -52,7 +52,11 @@ impl Resolved {
         let mut is_view = false;
         let (sql, table) = match from {
             From::Query(sql) => (format!("(\n{}\n) AS model", lexer::without_semicolon(sql)), None),
-            From::Table(parts) if !attached.has_file() => {
+            From::Table(parts) if attached.is_attachment() => {
+                let quoted: Vec<String> = parts.iter().map(|part| quote_identifier(part)).collect();
+                (format!("{} AS model", quoted.join(".")), None)
+            }
+            From::Table(parts) if !attached.has_tables() => {
                 // `table = "accounts.parquet"` has two name parts as written.
                 let path = parts.join(".");
                 if !path.contains('.') {
@@ -239,6 +243,22 @@ impl Resolved {
         read().unwrap_or_default()
     }
 
+    /// Whether equal files yield equal rows whenever they are read: a table or a file as it is, and no expression that
+    /// answers otherwise another time.
+    pub(super) fn depends_on_files_alone(
+        &self,
+        connection: &Connection,
+        attached: &Attached,
+        projection: &Projection,
+    ) -> bool {
+        let is_file = matches!(projection.from, From::Table(_)) && !attached.has_tables();
+        let written = written(projection);
+        (self.table.is_some() || is_file)
+            && projection.limit.is_none()
+            && (written.is_empty()
+                || !written.iter().any(|sql| lexer::reaches_beyond_its_row(sql)) && !attached.has_macros(connection))
+    }
+
     /// Whether the comparison may scan the table itself: a base table, and expressions that mean the same outside the
     /// attached database and every time they are evaluated.
     pub(super) fn can_be_read_in_place(
@@ -247,15 +267,7 @@ impl Resolved {
         attached: &Attached,
         projection: &Projection,
     ) -> bool {
-        let written: Vec<&String> = projection
-            .columns
-            .iter()
-            .filter_map(|expr| match expr {
-                Expr::Sql(sql) => Some(sql),
-                Expr::Column(_) => None,
-            })
-            .chain(&projection.filters)
-            .collect();
+        let written = written(projection);
         (self.table.is_some() || self.text.is_some())
             && projection.limit.is_none()
             && (written.is_empty()
@@ -264,6 +276,15 @@ impl Resolved {
                     // Types the file defines, say: the same statement must bind from outside.
                     && self.types(connection, projection).is_ok())
     }
+}
+
+/// The SQL that the mapping writes: expressions and conditions.
+fn written(projection: &Projection) -> Vec<&String> {
+    let expressions = projection.columns.iter().filter_map(|expr| match expr {
+        Expr::Sql(sql) => Some(sql),
+        Expr::Column(_) => None,
+    });
+    expressions.chain(&projection.filters).collect()
 }
 
 /// The columns of a statement and their types, without running it.

@@ -3,12 +3,15 @@
 use std::path::PathBuf;
 
 use super::textfile::{Encoding, Options};
-use crate::error::{Error, Kind, Result};
+use crate::error::Result;
 use crate::model::setting::{Setting, SettingType};
+use crate::secret::Secret;
 
 /// What `[sources.NAME]` may hold.
 pub(super) const SETTINGS: &[Setting] = &[
     Setting::optional("path", SettingType::Path),
+    Setting::optional("attach", SettingType::ConnectionString),
+    Setting::optional("attach_options", SettingType::Table),
     Setting::optional("encoding", SettingType::OneOf(&["utf-8", "windows-1252", "latin-1", "utf-16le", "utf-16be"])),
     Setting::optional("delimiter", SettingType::Text),
     Setting::optional("quote", SettingType::Text),
@@ -17,13 +20,19 @@ pub(super) const SETTINGS: &[Setting] = &[
 ];
 
 /// A DuckDB source, as written in `groupcast.toml`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DuckDbSettings {
     /// The DuckDB file, opened read-only. Without it the source has no tables of its own: its models are queries over
     /// Parquet, CSV or JSON files.
     #[serde(default)]
     pub path: Option<PathBuf>,
+    /// What an extension attaches, in DuckDB's notation: `postgres:…`, `sqlite:…`, `ducklake:…`. Instead of `path`.
+    #[serde(default)]
+    pub attach: Option<Secret>,
+    /// Further options of `ATTACH`, passed on as they are.
+    #[serde(default)]
+    pub attach_options: Option<toml::Table>,
     /// Longest that a statement may make no progress, in seconds.
     #[serde(default)]
     pub stall_timeout_seconds: Option<u64>,
@@ -44,23 +53,7 @@ pub struct DuckDbSettings {
 impl DuckDbSettings {
     /// How text files are read.
     pub(super) fn text(&self) -> Result<Options> {
-        let one = |name: &str, text: &str| match text {
-            "tab" | "\\t" => Ok(b'\t'),
-            _ => match text.as_bytes() {
-                [byte @ (b'\t' | b' '..=b'~')] if !byte.is_ascii_alphanumeric() => Ok(*byte),
-                _ => Err(Error::new(Kind::Config, format!("`{name}` is not one character of punctuation"))
-                    .advise(format!("write `{name} = \";\"`, or \"tab\""))),
-            },
-        };
-        let delimiter = self.delimiter.as_deref().map(|text| one("delimiter", text)).transpose()?;
-        let quote = match self.quote.as_deref() {
-            None => Some(b'"'),
-            Some("none") => None,
-            Some(text) => Some(one("quote", text)?),
-        };
-        if delimiter.is_some() && delimiter == quote {
-            return Err(Error::new(Kind::Config, "`delimiter` and `quote` are the same").advise("correct one of them"));
-        }
-        Ok(Options { encoding: self.encoding, delimiter, quote, decimal_comma: self.decimal.as_deref() == Some(",") })
+        let (delimiter, quote, decimal) = (self.delimiter.as_deref(), self.quote.as_deref(), self.decimal.as_deref());
+        Options::of_settings(self.encoding, delimiter, quote, decimal)
     }
 }

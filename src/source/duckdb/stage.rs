@@ -5,7 +5,7 @@ use std::path::Path;
 use duckdb::Connection;
 use sha2::{Digest, Sha256};
 
-use super::attached::{self, Attached};
+use super::attached::{self, Attached, Database};
 use super::dialect::DIALECT;
 use super::order;
 use super::relation::Resolved;
@@ -47,21 +47,22 @@ fn drop_text(connection: &Connection) -> Result<()> {
         .map_err(|error| statement_error("drop the file's rows", &error))
 }
 
-/// Attaches, reads, and says where the rows are; also how many.
+/// Attaches, reads, and says where the rows are; also how many, and whether they depend on the files behind them alone.
 pub(super) fn stage(
     held: &mut ConnectionSlot,
-    file: Option<&Path>,
+    database: &Database,
     folder: &Path,
     text: Option<TextTable>,
     projection: &Projection,
     duckdb: DuckDbConnection,
-) -> Result<(Staged, u64)> {
+) -> Result<(Staged, u64, bool)> {
     let connection = &held.connection;
-    let attached = Attached::open_for(connection, file, folder, &projection.from)?;
+    let attached = Attached::open_for(connection, database, folder, &projection.from)?;
     let from = match text {
         Some(text) => Resolved::of_text(text.load(connection, projection)?),
         None => Resolved::new(connection, &attached, &projection.from)?,
     };
+    let of_files = from.depends_on_files_alone(connection, &attached, projection);
     let types = attached.inside(connection, |connection| from.types(connection, projection))?;
     let parsed: Vec<DuckType> = types.columns.iter().map(|declared| DuckType::parse(declared)).collect();
     let cursor = projection.cursor.as_ref().map(|cursor| (quote_identifier(cursor), types.cursor(cursor)));
@@ -109,7 +110,7 @@ pub(super) fn stage(
         let sql = format!("{largest}, max(hash({tried})) FROM {}{condition}", from.sql);
         let count;
         (count, staged.cursor, staged.ahead) = count_and_largest(connection, &sql)?;
-        return Ok((staged, count));
+        return Ok((staged, count, of_files));
     }
 
     let mut physical = vec!["\"key\"".to_owned()];
@@ -152,7 +153,7 @@ pub(super) fn stage(
     let count;
     (count, staged.cursor, staged.ahead) = count_and_largest(connection, &format!("{largest} FROM {INCOMING}"))?;
     (staged.relation, staged.row) = (INCOMING.to_owned(), Some("rowid"));
-    Ok((staged, count))
+    Ok((staged, count, of_files))
 }
 
 /// The number of a row that is read in place.

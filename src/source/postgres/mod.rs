@@ -46,7 +46,6 @@ use crate::error::{Error, Kind, Result, Within};
 use crate::mapping::Model;
 use crate::mapping::compile::Projection;
 use crate::mapping::dialect::Dialect;
-use crate::model::ColumnType;
 use crate::model::setting::{Setting, SettingValues};
 
 /// Longest that a server may take to end a transaction that has only read.
@@ -253,7 +252,7 @@ impl Postgres {
 
     /// The sums of all rows, with what they mean. `None` where the server cannot sum them up, or not in time: reading them
     /// shows what is wrong.
-    async fn sum_rows(&mut self, projection: &Projection) -> Result<Option<(RowsSummary, Vec<ColumnType>)>> {
+    async fn sum_rows(&mut self, projection: &Projection) -> Result<Option<RowsSummary>> {
         if !self.can_hash().await? {
             return Ok(None);
         }
@@ -266,7 +265,7 @@ impl Postgres {
         link.state = State::InTransaction;
         self.link = Some(link);
         let hashes = self::rows(&summed, |row| RowHashes::read(|at| row.get(at))).into_iter().next().flatten();
-        Ok(hashes.map(|hashes| (plan.summary(&hashes), plan.kinds().to_vec())))
+        Ok(hashes.map(|hashes| plan.summary(&hashes)))
     }
 
     /// The server's time at the start of the transaction, in microseconds since 1970; none where it cannot tell.
@@ -487,7 +486,7 @@ impl Source for Postgres {
         self.settings.read != Read::Copy
     }
 
-    async fn summary(&mut self, projection: &Projection) -> Result<Option<(RowsSummary, Vec<ColumnType>)>> {
+    async fn summary(&mut self, projection: &Projection) -> Result<Option<RowsSummary>> {
         let summed = self.sum_rows(projection).await;
         match summed {
             Ok(summed) => {

@@ -60,7 +60,7 @@ fn delimiters() {
             "a_source_that_is_a_file",
             "a.csv",
             "id;name\n",
-            "`encoding`, `delimiter`, `quote` and `decimal` are about text files, and this source is a DuckDB file",
+            "`encoding`, `delimiter`, `quote` and `decimal` are about text files, and this source is a database",
             "without `path`",
         )
         .source("path = \"w.duckdb\"\ndelimiter = \";\""),

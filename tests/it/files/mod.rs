@@ -10,8 +10,11 @@ mod globs;
 mod objects;
 mod parity;
 mod parquet;
+mod same;
 mod types;
 mod views;
+mod workbooks;
+mod written;
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -45,6 +48,8 @@ pub(super) struct Case {
     table: String,
     sql: Option<&'static str>,
     source: &'static str,
+    /// The source's type.
+    of: &'static str,
     key: &'static str,
     traits: &'static str,
     more: &'static str,
@@ -67,6 +72,7 @@ fn case(
         table: file.to_owned(),
         sql: None,
         source: "",
+        of: "duckdb",
         key: "id",
         traits,
         more: "",
@@ -101,6 +107,11 @@ pub(super) fn refused(
 impl Case {
     pub(super) fn source(self, source: &'static str) -> Case {
         Case { source, ..self }
+    }
+
+    /// Read by a source of the type `files` with these settings, whose folder is the case's.
+    pub(super) fn files(self, source: &'static str) -> Case {
+        Case { source, of: "files", ..self }
     }
 
     pub(super) fn key(self, key: &'static str) -> Case {
@@ -178,10 +189,14 @@ fn project(cases: &[Case]) -> Place {
     let mut settings = String::new();
     for case in cases {
         let name = case.name;
-        settings.push_str(&format!("[sources.{name}]\ntype = \"duckdb\"\n{}\n", case.source));
+        settings.push_str(&format!("[sources.{name}]\ntype = \"{}\"\n{}\n", case.of, case.source));
+        if case.of == "files" {
+            settings.push_str(&format!("path = \"{name}\"\n"));
+        }
         settings.push_str(&format!("[destinations.{name}]\ntype = \"file\"\npath = \"out/{name}.ndjson\"\n"));
         let from = match case.sql {
             Some(sql) => format!("sql = '''{}'''", sql.replace("DIR/", &format!("{name}/"))),
+            None if case.of == "files" => format!("table = '\"{}\"'", case.table),
             None => format!("table = '\"{name}/{}\"'", case.table),
         };
         place.write(

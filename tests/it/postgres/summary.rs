@@ -56,7 +56,7 @@ const VALUES: &[(&str, &str, &str)] = &[
 ];
 
 async fn summary(source: &mut Postgres, wanted: &Projection) -> String {
-    source.summary(wanted).await.unwrap().expect("this server sums rows up").0
+    source.summary(wanted).await.unwrap().expect("this server sums rows up")
 }
 
 async fn database() -> Database {
@@ -87,7 +87,6 @@ async fn every_value_that_changes_changes_it_and_it_is_what_reading_sums_up() {
         assert_eq!(summary(&mut source, &wanted).await, first, "{of}");
         let (staged, _) = stage(&mut source, &wanted).await.unwrap();
         assert_eq!(staged.summary.as_ref(), Some(&first), "{of}");
-        assert_eq!(source.summary(&wanted).await.unwrap().unwrap().1, staged.kinds, "{of}");
         database.execute(&format!("UPDATE {name} SET v = {after} WHERE id = 'b'")).await;
         assert_ne!(summary(&mut source, &wanted).await, first, "{of}: {before} became {after}");
         let (staged, _) = stage(&mut source, &wanted).await.unwrap();

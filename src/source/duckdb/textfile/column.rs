@@ -1,5 +1,7 @@
 //! A column of a text file: what its values are, over all of the table's files.
 
+use super::options::Options;
+use super::row::Value;
 use super::shape::{self, Decided, Shape};
 use crate::model::ColumnType;
 use crate::model::cell::As;
@@ -34,12 +36,108 @@ impl Members {
     }
 }
 
+/// What was seen of a column while its files were read.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Facts {
+    pub(super) shape: Shape,
+    pub(super) members: Option<Members>,
+    /// Values that are dates in the source's own format, and dates with a time. Not counted any more once one was not.
+    dates: u64,
+    times: u64,
+    /// Values that are dates with the time zero, as sheets have dates.
+    midnights: u64,
+}
+
+impl Facts {
+    /// Takes a value into account; `place` is where it stands.
+    pub(super) fn see(&mut self, value: Option<Value<'_>>, place: u64, options: &Options) {
+        match value {
+            None => {}
+            Some(Value::Text(text)) => {
+                let before = self.shape.values;
+                self.shape.see(text, place, options.decimal_comma);
+                self.midnights += u64::from(self.midnights == before && text.ends_with(MIDNIGHT));
+                if options.has_formats() {
+                    self.dates += u64::from(self.dates == before && options.date(text).is_some());
+                    self.times += u64::from(self.times == before && options.time(text).is_some());
+                }
+            }
+            Some(Value::Json(text)) => {
+                self.members.get_or_insert_default().see(text);
+                match text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
+                    Some(string) if !string.contains('\\') && !string.is_empty() => {
+                        self.shape.see(string.as_bytes(), place, false)
+                    }
+                    // No number, date or time has an escape.
+                    _ => self.shape.see(text.as_bytes(), place, false),
+                }
+            }
+        }
+    }
+
+    /// The way of writing that all values of a column share, where it is not their own.
+    pub(super) fn notation(&self, options: &Options, is_sheet: bool) -> Notation {
+        let all = self.shape.values;
+        if self.members.is_some() || all == 0 {
+            Notation::Own
+        } else if options.all_text {
+            Notation::Text
+        } else if self.dates == all {
+            Notation::Date
+        } else if self.times == all {
+            Notation::Time
+        } else if is_sheet && self.midnights == all {
+            Notation::Midnight
+        } else {
+            Notation::Own
+        }
+    }
+}
+
+/// The time of a sheet's cell that has a date alone.
+const MIDNIGHT: &[u8] = b" 00:00:00";
+
+/// How the values of a column are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Notation {
+    /// As they are read.
+    Own,
+    /// Text, whatever they look like.
+    Text,
+    /// Dates in the source's format.
+    Date,
+    /// Dates with a time in the source's format.
+    Time,
+    /// Dates with the time zero.
+    Midnight,
+}
+
+impl Notation {
+    /// A value as it is read on.
+    pub(super) fn read<'a>(self, value: &'a [u8], options: &Options, kept: &'a mut String) -> &'a [u8] {
+        let read = match self {
+            Notation::Own | Notation::Text => None,
+            Notation::Date => options.date(value),
+            Notation::Time => options.time(value),
+            Notation::Midnight => return value.strip_suffix(MIDNIGHT).unwrap_or(value),
+        };
+        match read {
+            Some(read) => {
+                *kept = read;
+                kept.as_bytes()
+            }
+            None => value,
+        }
+    }
+}
+
 /// A column of the whole table.
 #[derive(Debug, Clone)]
 pub(in crate::source::duckdb) struct TextColumn {
     pub(in crate::source::duckdb) name: String,
     pub(super) shape: Shape,
     pub(super) members: Option<Members>,
+    pub(super) notation: Notation,
     /// The file, and the two columns of it that have this name.
     pub(super) twice: Option<String>,
     pub(super) decimal_comma: bool,
@@ -50,6 +148,12 @@ pub(in crate::source::duckdb) struct TextColumn {
 impl TextColumn {
     /// What its values mean.
     pub(in crate::source::duckdb) fn kind(&self) -> ColumnType {
+        match self.notation {
+            Notation::Own => {}
+            Notation::Text => return ColumnType::Text,
+            Notation::Date | Notation::Midnight => return ColumnType::Written(As::Date),
+            Notation::Time => return ColumnType::Written(As::Timestamp),
+        }
         let natural = match self.members {
             Some(members) if members.nested > 0 => return ColumnType::Json,
             Some(members) if members.sorts() > 1 => As::Json,
@@ -81,7 +185,13 @@ impl TextColumn {
     }
 
     /// The type that SQL sees.
-    pub(in crate::source::duckdb) fn sql_type(&self) -> String {
+    pub(in crate::source::duckdb) fn sql_type(&self, options: &Options) -> String {
+        match self.notation {
+            Notation::Own => {}
+            Notation::Text => return "VARCHAR".to_owned(),
+            Notation::Date | Notation::Midnight => return "DATE".to_owned(),
+            Notation::Time => return options.time_type().to_owned(),
+        }
         match self.members {
             None => self.shape.sql_type(),
             Some(_) if self.is_json() => "JSON".to_owned(),

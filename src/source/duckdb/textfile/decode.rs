@@ -1,10 +1,11 @@
-//! The decoder of a file's bytes. Gzip is unpacked, byte order marks are read and left out, other encodings become
+//! The decoder of a file's bytes. Gzip and zstd are unpacked, byte order marks are read and left out, other encodings become
 //! UTF-8, and what is no text of the encoding ends the reading where it stands. Nothing is replaced or guessed.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{BufRead, Read};
 
 use flate2::read::MultiGzDecoder;
+use ruzstd::decoding::{FrameDecoder, StreamingDecoder};
 
 /// How a file's characters are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Deserialize)]
@@ -28,6 +29,15 @@ pub enum Encoding {
 }
 
 impl Encoding {
+    /// What settings call them.
+    pub(super) const NAMES: [&str; 5] = ["utf-8", "windows-1252", "latin-1", "utf-16le", "utf-16be"];
+
+    /// The encoding that a setting means.
+    pub(super) fn named(name: &str) -> Option<Encoding> {
+        let all = [Encoding::Utf8, Encoding::Windows1252, Encoding::Latin1, Encoding::Utf16Le, Encoding::Utf16Be];
+        Encoding::NAMES.iter().position(|known| *known == name).map(|at| all[at])
+    }
+
     pub(super) fn name(self) -> &'static str {
         match self {
             Encoding::Utf8 => "UTF-8",
@@ -45,7 +55,7 @@ pub(super) enum Undecodable {
     /// The file could not be read.
     Io(std::io::Error),
     /// Packed data that is damaged or cut off.
-    Gzip,
+    Packed,
     /// Bytes that the encoding gives no meaning.
     Encoding(Encoding),
     /// UTF-16 by the look of it, with or without a byte order mark, where the settings do not say so.
@@ -58,22 +68,78 @@ pub(super) enum Undecodable {
 const CHUNK_BYTES: usize = 1024 * 1024;
 
 /// What the first bytes of formats are that are no text.
-const FORMATS: [(&[u8], &str, &str); 6] = [
+const FORMATS: [(&[u8], &str, &str); 5] = [
     (b"PAR1", "a Parquet file", "name it with the extension `.parquet`"),
     (
         b"PK\x03\x04",
         "a ZIP archive or an Excel workbook",
-        "save the sheet as \"CSV UTF-8\", or unpack the archive, and name that file",
+        "give a workbook its extension (`.xlsx`), or unpack the archive and name the file in it",
     ),
-    (b"\xd0\xcf\x11\xe0", "an old Excel workbook", "save the sheet as \"CSV UTF-8\" and name that file"),
-    (
-        b"\x28\xb5\x2f\xfd",
-        "packed with zstd",
-        "unpack it, pack it with gzip, or read it with DuckDB: `sql = \"FROM read_csv('…', all_varchar = true)\"`",
-    ),
-    (b"BZh", "packed with bzip2", "unpack it, or pack it with gzip"),
-    (b"\xfd7zXZ", "packed with xz", "unpack it, or pack it with gzip"),
+    (b"\xd0\xcf\x11\xe0", "an old Excel workbook", "give it its extension, `.xls`"),
+    (b"BZh", "packed with bzip2", "unpack it, or pack it with gzip or zstd"),
+    (b"\xfd7zXZ", "packed with xz", "unpack it, or pack it with gzip or zstd"),
 ];
+
+/// What a frame of zstd begins with.
+const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+/// Frames that hold no data, which packers of several threads write.
+const SKIPPED: std::ops::RangeInclusive<u32> = 0x184d_2a50..=0x184d_2a5f;
+
+type Packed = Box<dyn BufRead + Send>;
+
+/// The frames of a file packed with zstd, one after the other: packers of several threads write many.
+enum Frames {
+    Between(Packed),
+    Within(Box<StreamingDecoder<Packed, FrameDecoder>>),
+    Ended,
+}
+
+impl Frames {
+    fn new(input: Packed) -> Frames {
+        Frames::Between(input)
+    }
+}
+
+impl Read for Frames {
+    fn read(&mut self, out: &mut [u8]) -> std::io::Result<usize> {
+        loop {
+            match std::mem::replace(self, Frames::Ended) {
+                Frames::Ended => return Ok(0),
+                Frames::Between(mut input) => {
+                    if input.fill_buf()?.is_empty() {
+                        return Ok(0);
+                    }
+                    let mut magic = [0; 4];
+                    input.read_exact(&mut magic)?;
+                    if SKIPPED.contains(&u32::from_le_bytes(magic)) {
+                        let mut length = [0; 4];
+                        input.read_exact(&mut length)?;
+                        let length = u64::from(u32::from_le_bytes(length));
+                        let skipped = std::io::copy(&mut input.by_ref().take(length), &mut std::io::sink())?;
+                        if skipped < length {
+                            return Err(std::io::ErrorKind::UnexpectedEof.into());
+                        }
+                        *self = Frames::Between(input);
+                        continue;
+                    }
+                    let whole: Packed = Box::new(std::io::Cursor::new(magic).chain(input));
+                    let decoder = StreamingDecoder::new(whole).map_err(std::io::Error::other)?;
+                    *self = Frames::Within(Box::new(decoder));
+                }
+                Frames::Within(mut decoder) => {
+                    let read = decoder.read(out)?;
+                    *self = match read {
+                        0 if !out.is_empty() => Frames::Between(decoder.into_inner()),
+                        _ => Frames::Within(decoder),
+                    };
+                    if read > 0 || out.is_empty() {
+                        return Ok(read);
+                    }
+                }
+            }
+        }
+    }
+}
 
 /// The text of a file, piece by piece.
 pub(super) struct Decoder {
@@ -96,15 +162,21 @@ impl Decoder {
         if let Some((_, what, help)) = FORMATS.iter().find(|(magic, ..)| start.starts_with(magic)) {
             return Err(Undecodable::Format(what, help));
         }
-        let packed = start.starts_with(b"\x1f\x8b");
+        let (gzip, zstd) = (start.starts_with(b"\x1f\x8b"), start.starts_with(&ZSTD));
         let whole = std::io::Cursor::new(start).chain(file);
-        let input: Box<dyn Read + Send> = if packed { Box::new(MultiGzDecoder::new(whole)) } else { Box::new(whole) };
+        let input: Box<dyn Read + Send> = if gzip {
+            Box::new(MultiGzDecoder::new(whole))
+        } else if zstd {
+            Box::new(Frames::new(Box::new(std::io::BufReader::new(whole))))
+        } else {
+            Box::new(whole)
+        };
         Ok(Decoder {
             input,
             declared,
             encoding: None,
             marked: false,
-            packed,
+            packed: gzip || zstd,
             raw: Vec::new(),
             ended: false,
             failed: None,
@@ -143,7 +215,7 @@ impl Decoder {
     fn read_chunk(&mut self) -> Result<(), Undecodable> {
         let before = self.raw.len();
         let read = self.input.by_ref().take(CHUNK_BYTES as u64).read_to_end(&mut self.raw);
-        read.map_err(|error| if self.packed { Undecodable::Gzip } else { Undecodable::Io(error) })?;
+        read.map_err(|error| if self.packed { Undecodable::Packed } else { Undecodable::Io(error) })?;
         self.ended = self.raw.len() - before < CHUNK_BYTES;
         if self.encoding.is_none() {
             let (encoding, mark) = match self.raw.as_slice() {

@@ -1,6 +1,7 @@
 //! Findings about how a text file is read: what was inferred, and which columns look like something that
 //! they are not sent as. Values are never shown, only where they stand.
 
+use super::column::Notation;
 use super::shape::{Decided, Look};
 use super::{FileProfile, LINE_BITS, TextColumn};
 use crate::format::thousands as count;
@@ -95,7 +96,7 @@ impl FileProfile {
                 "a column has a type while every value of it is written so: `as` in the mapping decides it for good"
                     .to_owned(),
                 format!(
-                    "to read the file otherwise write `encoding`, `delimiter`, `quote` or `decimal` at the source, or have \
+                    "to read the file otherwise say at the source how it is written (`csv`, `excel` of the type `files`), or have \
                      DuckDB read it: `sql = \"FROM {}('{first}', …)\"`",
                     if self.columns.iter().any(|column| column.members.is_some()) { "read_json" } else { "read_csv" }
                 ),
@@ -104,9 +105,7 @@ impl FileProfile {
     }
 
     fn reading(&self, file: usize) -> String {
-        let reading = &self.readings[file];
-        let mark = if reading.marked { " with a byte order mark" } else { "" };
-        format!("{}{mark}, {}", reading.encoding.name(), reading.form)
+        self.readings[file].clone()
     }
 
     /// What a column without `as` looks like, where it is sent as something else.
@@ -121,7 +120,7 @@ impl FileProfile {
                 )
             });
         }
-        if shape.decided() != Decided::Text || all == 0 {
+        if shape.decided() != Decided::Text || all == 0 || column.notation != Notation::Own {
             return None;
         }
         let of = |look| shape.look_of(look);
@@ -150,7 +149,7 @@ impl FileProfile {
         if of(Look::DecimalComma).0 > 0 {
             return Some((
                 so(Look::DecimalComma, "with a decimal comma"),
-                "write `decimal = \",\"` at the source".to_owned(),
+                "write `decimal = \",\"` at the source (in `csv = { … }` where its type is `files`)".to_owned(),
             ));
         }
         if of(Look::Thousands).0 > 0 {
@@ -164,7 +163,10 @@ impl FileProfile {
         }
         if of(Look::SlashDate).0 > 0 {
             let order = if shape.day_is_first() { "%d/%m/%Y" } else { "%m/%d/%Y" };
-            let help = format!("write `{{ sql = \"CAST(strptime({name}, '{order}') AS DATE)\" }}`");
+            let help = format!(
+                "write `csv = {{ dateformat = \"{order}\" }}` at the source (of type `files`), or `{{ sql = \
+                 \"CAST(strptime({name}, '{order}') AS DATE)\" }}`"
+            );
             return Some(if shape.order_is_open() {
                 (
                     so(Look::SlashDate, "that are dates in one of two orders (day or month first)"),
@@ -223,7 +225,7 @@ impl FileProfile {
         if column.shape.values == 0 || matches!(declared, "VARCHAR" | "JSON") {
             return false;
         }
-        let ours = column.sql_type();
+        let ours = column.sql_type(&self.options);
         match declared {
             "DOUBLE" => ours == "VARCHAR" || ours.starts_with("DECIMAL"),
             "BIGINT" => ours == "VARCHAR",

@@ -7,7 +7,8 @@ use duckdb::Connection;
 use duckdb::arrow::record_batch::RecordBatch;
 
 use super::column::written;
-use super::rows::{Columns, Rows, Value};
+use super::row::{Columns, Value};
+use super::rows::Rows;
 use super::{FileProfile, Options, changes, names};
 use crate::error::{Error, Kind, Result};
 use crate::source::staging::BATCHES_WAITING;
@@ -84,13 +85,15 @@ fn read(
                 Some(Value::Json(text)) => {
                     Some(key_text(text, &found.shown, line, &profile.columns[key].name, &mut string)?)
                 }
-                Some(Value::Text(text)) => Some(text),
+                Some(Value::Text(text)) => Some(profile.columns[key].notation.read(text, options, &mut string)),
                 None => partition(key),
             };
             batch.append_text(0, value).map_err(malformed)?;
             for (at, position) in needed.iter().enumerate() {
                 let value = match row.value(*position) {
-                    Some(Value::Text(text)) => Some(text),
+                    Some(Value::Text(text)) => {
+                        Some(profile.columns[*position].notation.read(text, options, &mut string))
+                    }
                     Some(Value::Json(text)) if text.starts_with('"') && !profile.columns[*position].is_json() => Some(
                         unquoted(text, &mut string)
                             .ok_or_else(|| no_text(&found.shown, line, &profile.columns[*position].name))?,

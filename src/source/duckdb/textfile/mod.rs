@@ -19,23 +19,26 @@ mod names;
 mod objects;
 mod options;
 mod records;
+mod row;
 mod rows;
 mod shape;
+mod sheet;
 mod view;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 pub use decode::Encoding;
 pub(super) use options::Options;
 use parking_lot::{Mutex, MutexGuard};
 pub(super) use view::{ROW, View, table};
 
-use self::column::{Members, TextColumn};
+use self::column::{Facts, TextColumn};
 use self::names::Found;
-use self::rows::{Columns, Reading, Rows, Value};
-use self::shape::Shape;
+use self::row::Columns;
+use self::rows::Rows;
 use crate::error::{Error, Kind, Result};
 use crate::mapping::compile::Projection;
 use crate::mapping::diagnostic::did_you_mean;
@@ -54,12 +57,12 @@ pub(super) struct TextTable {
 #[derive(Debug)]
 pub(super) struct FileProfile {
     files: Vec<Found>,
-    readings: Vec<Reading>,
+    readings: Vec<String>,
     columns: Vec<TextColumn>,
     rows: u64,
     /// The member that holds the rows, where a file is one object around them.
     wrapper: Option<String>,
-    decimal_comma: bool,
+    options: Options,
     /// Why the rows end early. A run fails with it when the rows are wanted, so that the run is on record.
     fault: Option<Error>,
 }
@@ -76,12 +79,12 @@ const READINGS_MAX: usize = 3;
 fn refused(name: &str) -> Option<Error> {
     let lower = name.to_ascii_lowercase();
     let (what, help) = match lower.rsplit_once('.')?.1 {
-        "xlsx" | "xlsm" | "xls" | "xlsb" | "ods" | "numbers" => {
-            ("a spreadsheet, which is not read", "save the sheet as \"CSV UTF-8\" and name that file".to_owned())
+        "numbers" | "gsheet" => {
+            ("a spreadsheet of a kind that is not read", "export it as `.xlsx` or CSV and name that file".to_owned())
         }
         "zip" | "bz2" | "xz" | "7z" | "rar" | "tar" | "tgz" => (
             "an archive, which is not read",
-            "unpack it, or pack single files with gzip (`accounts.csv.gz`)".to_owned(),
+            "unpack it, or pack single files with gzip or zstd (`accounts.csv.gz`)".to_owned(),
         ),
         "xml" | "html" | "htm" | "pdf" | "yaml" | "yml" | "dta" | "sav" | "pkl" | "feather" | "orc" => {
             ("not a format that is read", "write CSV, NDJSON or Parquet".to_owned())
@@ -99,8 +102,7 @@ impl TextTable {
         if let Some(refused) = refused(&name) {
             return Err(refused);
         }
-        let remote = name.contains("://") && !name.starts_with("file://");
-        if remote || names::format(&name).is_none() {
+        if !is_local(&name) || names::format(&name).is_none() {
             return Ok(None);
         }
         Ok(Some(TextTable { name, folder: folder.to_path_buf(), options }))
@@ -108,7 +110,7 @@ impl TextTable {
 
     /// What was decided about the table, or is now.
     pub(super) fn profile(&self) -> Result<Arc<FileProfile>> {
-        let key = (self.folder.clone(), self.name.clone(), self.options);
+        let key = (self.folder.clone(), self.name.clone(), self.options.clone());
         let mut files = names::find(&self.name, &self.folder)?;
         for _ in 0..READINGS_MAX {
             if let Some(known) = decisions().get(&key).filter(|known| known.files == files) {
@@ -131,6 +133,41 @@ impl TextTable {
     }
 }
 
+/// The newest of the files that a pattern means.
+pub(super) struct Newest {
+    /// As it is shown, and as a model names it.
+    pub(super) shown: String,
+    /// When it changed last.
+    pub(super) modified: SystemTime,
+    /// How many files there are.
+    pub(super) of: usize,
+}
+
+/// The file of a pattern that changed last, of several at one time the last by name; `None` where the name is no pattern of
+/// files on this machine.
+pub(super) fn newest(name: &str, folder: &Path) -> Result<Option<Newest>> {
+    if !is_local(name) || !names::is_pattern(name) {
+        return Ok(None);
+    }
+    let found = names::find(name, folder)?;
+    let of = found.len();
+    let modified = |found: &Found| found.state.modified().unwrap_or(SystemTime::UNIX_EPOCH);
+    let newest = found.into_iter().max_by_key(|found| (modified(found), found.shown.clone()));
+    Ok(newest.map(|found| Newest { modified: modified(&found), shown: found.shown, of }))
+}
+
+/// The files on this machine that a table's name means.
+pub(super) fn files(name: &str, folder: &Path) -> Option<Vec<PathBuf>> {
+    if !is_local(name) {
+        return None;
+    }
+    Some(names::find(name, folder).ok()?.into_iter().map(|found| found.path).collect())
+}
+
+fn is_local(name: &str) -> bool {
+    !name.contains("://") || name.starts_with("file://")
+}
+
 fn decisions() -> MutexGuard<'static, Decisions> {
     DECISIONS.lock()
 }
@@ -151,7 +188,8 @@ fn place(file: usize, line: u64) -> u64 {
 impl FileProfile {
     fn of(files: &[Found], options: &Options) -> Result<FileProfile> {
         let mut columns = Columns::default();
-        let mut facts: Vec<(Shape, Option<Members>)> = Vec::new();
+        let mut facts: Vec<Facts> = Vec::new();
+        let mut is_sheet = false;
         let mut twice: BTreeMap<String, String> = BTreeMap::new();
         // Of delimited files: which columns each has.
         let mut headers: Vec<(usize, Vec<String>)> = Vec::new();
@@ -170,6 +208,7 @@ impl FileProfile {
             if state != found.state {
                 return Err(changes(&found.shown));
             }
+            is_sheet |= matches!(file, Rows::Sheet(_));
             if let Some(header) = file.header().filter(|header| !header.is_empty()) {
                 for (at, name) in header.iter().enumerate() {
                     if let Some(first) = header[..at].iter().position(|other| other == name) {
@@ -180,11 +219,10 @@ impl FileProfile {
                 let of_parts = found.parts.iter().map(|(name, _)| name.clone());
                 headers.push((number, header.iter().cloned().chain(of_parts).collect()));
             }
-            let comma = options.decimal_comma;
             let read = file.each(&mut columns, &mut |columns, line, row| {
                 facts.resize_with(columns.names.len(), Default::default);
-                for (position, (shape, members)) in facts.iter_mut().enumerate() {
-                    see(row.value(position), shape, members, place(number, line), comma);
+                for (position, facts) in facts.iter_mut().enumerate() {
+                    facts.see(row.value(position), place(number, line), options);
                 }
                 Ok(())
             });
@@ -200,7 +238,7 @@ impl FileProfile {
                 let position = columns.add(name);
                 facts.resize_with(columns.names.len(), Default::default);
                 if !value.is_empty() {
-                    facts[position].0.see(value.as_bytes(), place(number, 0), false);
+                    facts[position].shape.see(value.as_bytes(), place(number, 0), false);
                 }
             }
             if number == 0 {
@@ -224,18 +262,25 @@ impl FileProfile {
         }
         let wrapper = (of_objects && objects_in_first == 1)
             .then(|| {
-                let nested = facts.iter().position(|(_, members)| members.is_some_and(|members| members.nested > 0));
+                let nested = facts.iter().position(|facts| facts.members.is_some_and(|members| members.nested > 0));
                 nested.map(|position| columns.names[position].clone())
             })
             .flatten();
-        let columns = columns.names.iter().zip(facts).map(|(name, (shape, members))| {
+        let columns = columns.names.iter().zip(facts).map(|(name, facts)| {
             let with = headers.iter().find(|(_, names)| names.contains(name));
             let without = headers.iter().find(|(_, names)| !names.contains(name));
             let missing = with
                 .zip(without)
                 .map(|((with, _), (without, _))| (files[*with].shown.clone(), files[*without].shown.clone()));
-            let decimal_comma = options.decimal_comma;
-            TextColumn { name: name.clone(), shape, members, decimal_comma, twice: twice.get(name).cloned(), missing }
+            TextColumn {
+                name: name.clone(),
+                notation: facts.notation(options, is_sheet),
+                shape: facts.shape,
+                members: facts.members,
+                decimal_comma: options.decimal_comma,
+                twice: twice.get(name).cloned(),
+                missing,
+            }
         });
         Ok(FileProfile {
             columns: columns.collect(),
@@ -243,7 +288,7 @@ impl FileProfile {
             readings,
             rows,
             wrapper,
-            decimal_comma: options.decimal_comma,
+            options: options.clone(),
             fault,
         })
     }
@@ -330,23 +375,6 @@ fn mentions(sql: &str, name: &str) -> bool {
     let part = |letter: Option<char>| letter.is_some_and(|letter| letter.is_alphanumeric() || letter == '_');
     sql.match_indices(&name)
         .any(|(at, _)| !part(sql[..at].chars().next_back()) && !part(sql[at + name.len()..].chars().next()))
-}
-
-fn see(value: Option<Value<'_>>, shape: &mut Shape, members: &mut Option<Members>, place: u64, comma: bool) {
-    match value {
-        None => {}
-        Some(Value::Text(text)) => shape.see(text, place, comma),
-        Some(Value::Json(text)) => {
-            members.get_or_insert_default().see(text);
-            match text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
-                Some(string) if !string.contains('\\') && !string.is_empty() => {
-                    shape.see(string.as_bytes(), place, false)
-                }
-                // No number, date or time has an escape.
-                _ => shape.see(text.as_bytes(), place, false),
-            }
-        }
-    }
 }
 
 /// Remarks about columns that DuckDB's own readers, in a query over text files, give types that lose something.

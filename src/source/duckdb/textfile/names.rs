@@ -10,6 +10,7 @@ use crate::error::{Error, Kind, Result};
 pub(super) enum Format {
     Delimited,
     Objects,
+    Sheet,
 }
 
 /// A file, and how it was distinguished from another of the same name.
@@ -45,6 +46,10 @@ impl State {
     pub(super) fn is_empty(&self) -> bool {
         self.bytes == 0
     }
+
+    pub(super) fn modified(&self) -> Option<SystemTime> {
+        self.modified
+    }
 }
 
 /// The format that a name's extension says, with or without the one of a packed file; `None` for what is not read here.
@@ -58,6 +63,7 @@ pub(super) fn format(name: &str) -> Option<Format> {
     match name.rsplit_once('.')?.1 {
         "csv" | "tsv" | "tab" | "txt" | "psv" => Some(Format::Delimited),
         "json" | "ndjson" | "jsonl" => Some(Format::Objects),
+        "xlsx" | "xlsm" | "xlsb" | "xls" | "ods" => Some(Format::Sheet),
         _ => None,
     }
 }

@@ -8,6 +8,8 @@ use super::decode::{Decoder, Undecodable};
 pub(super) struct DelimitedFormat {
     pub(super) delimiter: u8,
     pub(super) quote: Option<u8>,
+    /// What makes the character after it, within quotation marks, part of the value.
+    pub(super) escape: Option<u8>,
 }
 
 /// Why a file cannot be read any further.
@@ -191,7 +193,9 @@ impl Records {
         let opened = self.line;
         loop {
             let rest = &self.buffer[self.at..];
-            let length = rest.iter().position(|byte| *byte == quote || *byte == 0).unwrap_or(rest.len());
+            let escape = self.dialect.escape;
+            let ends = |byte: &u8| *byte == quote || *byte == 0 || Some(*byte) == escape;
+            let length = rest.iter().position(ends).unwrap_or(rest.len());
             let piece = &rest[..length];
             self.line += match self.endings {
                 Endings::Return => piece.iter().filter(|byte| **byte == b'\r').count() as u64,
@@ -202,6 +206,18 @@ impl Records {
             match self.peek()? {
                 None => return Err(Fault { line: opened, field: self.ends.len(), wrong: Wrong::Unclosed }),
                 Some(0) => return Err(self.fault(Wrong::Nul)),
+                Some(byte) if Some(byte) == escape && byte != quote => {
+                    self.at += 1;
+                    // What it stands before is read as it is, a line's end among it.
+                    match self.peek()? {
+                        Some(next) if next != 0 => {
+                            self.at += 1;
+                            self.line += u64::from(next == b'\n');
+                            self.text.push(next);
+                        }
+                        _ => {}
+                    }
+                }
                 Some(byte) if byte == quote => {
                     self.at += 1;
                     if self.peek()? != Some(quote) {
@@ -252,7 +268,7 @@ const LOOKED_AT: usize = 1_000;
 
 /// The delimiter that parts the first records into values of equal number, the most of them. `start` is the file's
 /// beginning, `whole` says whether it is all of it.
-pub(super) fn delimiter(start: &[u8], whole: bool, quote: Option<u8>) -> u8 {
+pub(super) fn delimiter(start: &[u8], whole: bool, quote: Option<u8>, escape: Option<u8>) -> u8 {
     struct Seen {
         delimiter: u8,
         header: usize,
@@ -260,7 +276,7 @@ pub(super) fn delimiter(start: &[u8], whole: bool, quote: Option<u8>) -> u8 {
         all: bool,
     }
     let seen = DELIMITERS.map(|delimiter| {
-        let mut records = Records::new(start.to_vec(), None, DelimitedFormat { delimiter, quote }, 1);
+        let mut records = Records::new(start.to_vec(), None, DelimitedFormat { delimiter, quote, escape }, 1);
         let (mut header, mut equal, mut all) = (0, 0, true);
         for _ in 0..LOOKED_AT {
             match records.next() {
@@ -299,8 +315,12 @@ mod tests {
     use super::*;
 
     fn read(text: &str, delimiter: u8) -> Vec<Vec<String>> {
-        let mut records =
-            Records::new(text.as_bytes().to_vec(), None, DelimitedFormat { delimiter, quote: Some(b'"') }, 1);
+        let mut records = Records::new(
+            text.as_bytes().to_vec(),
+            None,
+            DelimitedFormat { delimiter, quote: Some(b'"'), escape: None },
+            1,
+        );
         let mut all = Vec::new();
         while records.next().unwrap() {
             let values = (0..records.width()).map(|field| String::from_utf8(records.value(field).to_vec()).unwrap());
@@ -331,7 +351,7 @@ mod tests {
             ("id,name\n1,Acme, Inc.\n", b','),
             ("id,betrag,eur;name\n", b','),
         ] {
-            assert_eq!(char::from(delimiter(text.as_bytes(), true, Some(b'"'))), char::from(expected), "{text}");
+            assert_eq!(char::from(delimiter(text.as_bytes(), true, Some(b'"'), None)), char::from(expected), "{text}");
         }
     }
 }

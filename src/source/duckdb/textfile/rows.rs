@@ -1,7 +1,6 @@
 //! The rows of one file, delimited text or objects alike: its columns by name, its values one after the other, and what is
 //! wrong with it in words, with file, line and column.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 
 use super::decode::{Decoder, Encoding, Undecodable};
@@ -9,46 +8,9 @@ use super::names::{Format, Found, State, format, unreadable};
 use super::objects::{self, Objects};
 use super::options::Options;
 use super::records::{self, DelimitedFormat, Records};
+use super::row::{Columns, Row};
+use super::sheet::Sheet;
 use crate::error::{Error, Kind, Result};
-
-/// A value as it is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Value<'a> {
-    /// Text between delimiters, never empty.
-    Text(&'a [u8]),
-    /// A value of JSON that is not null: its text.
-    Json(&'a str),
-}
-
-/// A row: its values by the position of their column.
-pub(super) enum Row<'a> {
-    Delimited { records: &'a Records, fields: &'a [Option<usize>] },
-    Objects { text: &'a str, spans: &'a [Option<(usize, usize)>] },
-}
-
-impl Row<'_> {
-    /// The value that is there, if there is one.
-    pub(super) fn value(&self, position: usize) -> Option<Value<'_>> {
-        match self {
-            Row::Delimited { records, fields } => {
-                let value = records.value((*fields.get(position)?)?);
-                (!value.is_empty()).then_some(Value::Text(value))
-            }
-            Row::Objects { text, spans } => {
-                let (start, end) = (*spans.get(position)?)?;
-                Some(Value::Json(&text[start..end]))
-            }
-        }
-    }
-}
-
-/// How a file was read.
-#[derive(Debug, Clone)]
-pub(super) struct Reading {
-    pub(super) encoding: Encoding,
-    pub(super) marked: bool,
-    pub(super) form: String,
-}
 
 /// Bytes at a file's beginning that tell its delimiter.
 const START_BYTES: usize = 256 * 1024;
@@ -57,6 +19,7 @@ const START_BYTES: usize = 256 * 1024;
 pub(super) enum Rows {
     Delimited(Delimited),
     Objects { objects: Objects, shown: String },
+    Sheet(Box<Sheet>),
 }
 
 impl Rows {
@@ -64,20 +27,28 @@ impl Rows {
     pub(super) fn open(found: &Found, options: &Options) -> Result<(Rows, State)> {
         let file = File::open(&found.path).map_err(|error| unreadable(&found.shown, &error))?;
         let state = State::of(&file.metadata().map_err(|error| unreadable(&found.shown, &error))?);
+        let format = format(&found.shown);
+        if format == Some(Format::Sheet) {
+            return Ok((Rows::Sheet(Box::new(Sheet::open(found, options)?)), state));
+        }
         let decoder = Decoder::new(file, options.encoding)
             .map_err(|wrong| undecodable(wrong, format!("{}: ", found.shown), &found.shown))?;
-        let rows = match format(&found.shown) {
+        let rows = match format {
             Some(Format::Objects) => Rows::Objects { objects: Objects::new(decoder), shown: found.shown.clone() },
             _ => Rows::Delimited(Delimited::new(decoder, &found.shown, options)?),
         };
         Ok((rows, state))
     }
 
-    /// How the file was read, once it was.
-    pub(super) fn reading(&self) -> Reading {
+    /// How the file was read, once it was, for people.
+    pub(super) fn reading(&self) -> String {
+        let decoded = |decoder: Option<&Decoder>, form: &str| {
+            let encoding = decoder.map_or(Encoding::Utf8, Decoder::encoding);
+            let mark = if decoder.is_some_and(Decoder::marked) { " with a byte order mark" } else { "" };
+            format!("{}{mark}, {form}", encoding.name())
+        };
         match self {
             Rows::Delimited(file) => {
-                let decoder = file.records.decoder();
                 let mark = |byte: u8| match byte {
                     b'\t' => "tab".to_owned(),
                     other => format!("`{}`", char::from(other)),
@@ -86,21 +57,18 @@ impl Rows {
                     .dialect
                     .quote
                     .map_or("no quotation marks".to_owned(), |quote| format!("quote {}", mark(quote)));
-                Reading {
-                    encoding: decoder.map_or(Encoding::Utf8, Decoder::encoding),
-                    marked: decoder.is_some_and(Decoder::marked),
-                    form: format!(
-                        "delimiter {}, {quote}, lines end with {}",
-                        mark(file.dialect.delimiter),
-                        file.records.line_ends()
-                    ),
-                }
+                let form = format!(
+                    "delimiter {}, {quote}, lines end with {}",
+                    mark(file.dialect.delimiter),
+                    file.records.line_ends()
+                );
+                decoded(file.records.decoder(), &form)
             }
-            Rows::Objects { objects, .. } => Reading {
-                encoding: objects.decoder().encoding(),
-                marked: objects.decoder().marked(),
-                form: if objects.in_array() { "an array of objects" } else { "one object after the other" }.to_owned(),
-            },
+            Rows::Objects { objects, .. } => {
+                let form = if objects.in_array() { "an array of objects" } else { "one object after the other" };
+                decoded(Some(objects.decoder()), form)
+            }
+            Rows::Sheet(sheet) => sheet.reading(),
         }
     }
 
@@ -124,7 +92,7 @@ impl Rows {
                     visit(
                         columns,
                         file.records.first_line(),
-                        &Row::Delimited { records: &file.records, fields: &fields },
+                        &Row::Delimited { records: &file.records, fields: &fields, nulls: &file.nulls },
                     )?;
                     count += 1;
                 }
@@ -162,6 +130,7 @@ impl Rows {
                     count += 1;
                 }
             }
+            Rows::Sheet(sheet) => count = sheet.each(columns, visit)?,
         }
         Ok(count)
     }
@@ -171,25 +140,8 @@ impl Rows {
         match self {
             Rows::Delimited(file) => Some(&file.header),
             Rows::Objects { .. } => None,
+            Rows::Sheet(sheet) => Some(sheet.header()),
         }
-    }
-}
-
-/// Columns by name, in the order they were met.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Columns {
-    pub(super) names: Vec<String>,
-    positions: BTreeMap<String, usize>,
-}
-
-impl Columns {
-    pub(super) fn add(&mut self, name: &str) -> usize {
-        if let Some(position) = self.positions.get(name) {
-            return *position;
-        }
-        self.names.push(name.to_owned());
-        self.positions.insert(name.to_owned(), self.names.len() - 1);
-        self.names.len() - 1
     }
 }
 
@@ -199,6 +151,7 @@ pub(super) struct Delimited {
     header: Vec<String>,
     header_line: u64,
     dialect: DelimitedFormat,
+    nulls: Vec<String>,
     shown: String,
 }
 
@@ -223,6 +176,11 @@ impl Delimited {
         }
         let mut line = 1;
         let mut given = options.delimiter;
+        for _ in 0..options.skip_lines {
+            let Some(end) = start.iter().position(|byte| *byte == b'\n') else { break };
+            start.drain(..=end);
+            line += 1;
+        }
         // Excel's own first line says which delimiter it means.
         if let Some(rest) = start.strip_prefix(b"sep=").or_else(|| start.strip_prefix(b"SEP="))
             && let Some((mark, rest)) = rest.split_first()
@@ -231,14 +189,18 @@ impl Delimited {
             given = given.or(Some(*mark));
             let skipped = start.len() - rest.len() + newline + 1;
             start.drain(..skipped);
-            line = 2;
+            line += 1;
         }
         let quote = options.quote;
         let named = shown.to_ascii_lowercase();
-        let by_name = [".tsv", ".tab"].iter().any(|end| named.trim_end_matches(".gz").ends_with(end)).then_some(b'\t');
-        let delimiter =
-            given.or(by_name).unwrap_or_else(|| records::delimiter(&start, whole && failed.is_none(), quote));
-        let dialect = DelimitedFormat { delimiter, quote };
+        let by_name = [".tsv", ".tab"]
+            .iter()
+            .any(|end| named.trim_end_matches(".gz").trim_end_matches(".zst").ends_with(end))
+            .then_some(b'\t');
+        let delimiter = given
+            .or(by_name)
+            .unwrap_or_else(|| records::delimiter(&start, whole && failed.is_none(), quote, options.escape));
+        let dialect = DelimitedFormat { delimiter, quote, escape: options.escape };
         if let Some(wrong) = failed {
             decoder.fail_again(wrong);
         }
@@ -247,6 +209,7 @@ impl Delimited {
             header: Vec::new(),
             header_line: line,
             dialect,
+            nulls: options.nulls.clone(),
             shown: shown.to_owned(),
         };
         loop {
@@ -340,9 +303,8 @@ impl Delimited {
     fn about_quotes(&self, quote: char) -> String {
         format!(
             "correct the line: inside quotation marks `{quote}` is written twice. For a file without quotation marks write \
-             `quote = \"none\"` at the source; for one with backslashes before them \
-             `sql = \"FROM read_csv('{}', escape = '\\\\', all_varchar = true)\"`",
-            self.shown
+             `csv = {{ quote = \"none\" }}` at the source (of type `files`), for one with backslashes before them \
+             `csv = {{ escape = '\\' }}`"
         )
     }
 
@@ -367,8 +329,9 @@ impl Delimited {
                 .to_owned()
         } else {
             format!(
-                "correct the row, and see that the file is whole; where lines before the header or below the table do not \
-                 belong to it, read it with `sql = \"FROM read_csv('{}', all_varchar = true, skip = …, null_padding = true)\"`",
+                "correct the row, and see that the file is whole; where lines before the header do not belong to it, write \
+                 `csv = {{ skip = … }}` at the source (of type `files`), where lines below the table do not, read it with \
+                 `sql = \"FROM read_csv('{}', all_varchar = true, null_padding = true)\"`",
                 self.shown
             )
         };
@@ -379,7 +342,7 @@ impl Delimited {
 fn undecodable(wrong: Undecodable, place: String, shown: &str) -> Error {
     match wrong {
         Undecodable::Io(error) => unreadable(shown, &error),
-        Undecodable::Gzip => Error::new(Kind::Source, format!("{place}the packed data is damaged or cut off"))
+        Undecodable::Packed => Error::new(Kind::Source, format!("{place}the packed data is damaged or cut off"))
             .advise("write the file again; its writer should write to another file and rename it"),
         Undecodable::Encoding(encoding) => Error::new(Kind::Source, format!("{place}this is not {}", encoding.name()))
             .advise(

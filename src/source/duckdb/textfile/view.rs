@@ -70,8 +70,8 @@ impl View {
         let mut selected = vec!["k".to_owned()];
         selected.extend(self.needed.iter().map(|position| written(*position)));
         for (position, column) in self.profile.visible().filter(|(position, _)| self.needed.contains(position)) {
-            let (raw, kind) = (written(position), column.sql_type());
-            let text = match self.profile.decimal_comma && column.members.is_none() && kind != "VARCHAR" {
+            let (raw, kind) = (written(position), column.sql_type(&self.profile.options));
+            let text = match self.profile.options.decimal_comma && column.members.is_none() && kind != "VARCHAR" {
                 true => format!("replace({raw}, ',', '.')"),
                 false => raw,
             };
@@ -82,7 +82,7 @@ impl View {
 
     /// Every column with the type that SQL sees.
     pub(in crate::source::duckdb) fn columns(&self) -> Vec<(String, String)> {
-        self.profile.columns().map(|column| (column.name.clone(), column.sql_type())).collect()
+        self.profile.columns().map(|column| (column.name.clone(), column.sql_type(&self.profile.options))).collect()
     }
 
     /// What a column's values mean.
