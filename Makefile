@@ -17,11 +17,11 @@ test:
 test-sdk:
 	@. .ci/env; cargo build $$features --bins --example sql && tests/sdk/run.sh "$$CARGO_TARGET_DIR/debug"
 
-# Sources at engines that CI cannot start in its time: Spark's dialect at Sail, Snowflake's driver at fakesnow, and through
+# Sources at engines that CI cannot start in its time: Spark's dialect at Sail, Snowflake's driver at fakesnow, chDB, and through
 # DuckDB's extensions S3, DuckLake, Delta, MariaDB and SQLite. Needs Python 3.11 and its package registry, MariaDB and a C
 # compiler; about three minutes, once the packages are there.
 test-warehouses:
-	@. .ci/env; cargo build $$features --bins && tests/warehouses/run.sh "$$CARGO_TARGET_DIR/debug" && \
+	@. .ci/env; cargo build $$features --bins --example reader && tests/warehouses/run.sh "$$CARGO_TARGET_DIR/debug" && \
 	tests/warehouses/gateway.sh "$$CARGO_TARGET_DIR/debug"
 
 # What examples/deploy ships, with the tools that would read it. Needs Python 3.11, jq, curl, systemd-analyze and root.

@@ -13,6 +13,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     Setting::required("driver", SettingType::Text),
     Setting::optional("sha256", SettingType::Text),
     Setting::optional("entrypoint", SettingType::Text),
+    Setting::optional("reader", SettingType::Path),
     Setting::optional("dialect", SettingType::OneOf(dialects::NAMES)),
     Setting::optional("uri", SettingType::ConnectionString),
     Setting::optional("username", SettingType::Text),
@@ -36,6 +37,9 @@ pub struct AdbcSettings {
     /// The library's function that begins it, where it has an unusual name.
     #[serde(default)]
     pub entrypoint: Option<String>,
+    /// The program in which the driver is loaded, where it does not bear this one.
+    #[serde(default)]
+    pub reader: Option<PathBuf>,
     /// The warehouse's SQL, where the driver's name does not tell.
     #[serde(default)]
     pub dialect: Option<String>,

@@ -531,8 +531,8 @@ fn chosen_newest(newest: &textfile::Newest) -> SourceFinding {
         subject: FindingSubject::Table,
         note: true,
         what: format!(
-            "{shown} is read, the newest of {} that match, last changed {}",
-            if *of == 1 { "1 file".to_owned() } else { format!("{of} files") },
+            "{shown} is read, {}, last changed {}",
+            if *of == 1 { "the only file that matches".to_owned() } else { format!("the newest of {of} files that match") },
             chrono::DateTime::<chrono::Utc>::from(*modified).format("%Y-%m-%d %H:%M:%S UTC")
         ),
         help: Vec::new(),

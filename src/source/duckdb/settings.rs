@@ -12,7 +12,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     Setting::optional("path", SettingType::Path),
     Setting::optional("attach", SettingType::ConnectionString),
     Setting::optional("attach_options", SettingType::Table),
-    Setting::optional("encoding", SettingType::OneOf(&["utf-8", "windows-1252", "latin-1", "utf-16le", "utf-16be"])),
+    Setting::optional("encoding", SettingType::OneOf(Encoding::NAMES)),
     Setting::optional("delimiter", SettingType::Text),
     Setting::optional("quote", SettingType::Text),
     Setting::optional("decimal", SettingType::OneOf(&[".", ","])),

@@ -25,7 +25,7 @@ fn check_says_how_a_file_is_read_and_ends_well() {
     place.run(&["check", "--connect"]).exits(0).says(&[
         "note: accounts.csv is read as UTF-8, delimiter `;`, quote `\"`, lines end with newlines: 1 row; by its values `zip` text, `n` number",
         "`as` in the mapping decides it for good",
-        "`csv`, `excel` of the type `files`",
+        "`csv` of the type `files`",
         "ok: 1 mapping valid",
     ]);
     let json = place.run(&["check", "--connect", "--json"]).exits(0).json();

@@ -90,6 +90,67 @@ fn csv_options_say_how_text_is_written() {
 }
 
 #[test]
+fn encodings_of_other_countries_are_read_exactly() {
+    let case = |name, bytes: &[u8], settings, groups| sent(name, "a.csv", bytes, "name", groups).files(settings);
+    hold(&[
+        case(
+            "polish",
+            b"id,name\na,\xa3\xf3d\x9f\n",
+            "csv = { encoding = 'windows-1250' }",
+            r#"{"a":{"name":"Łódź"}}"#,
+        ),
+        case(
+            "russian",
+            b"id,name\na,\xcc\xee\xf1\xea\xe2\xe0\n",
+            "csv = { encoding = 'windows-1251' }",
+            r#"{"a":{"name":"Москва"}}"#,
+        ),
+        case(
+            "euro",
+            b"id,name\na,5 \xa4\n",
+            "csv = { encoding = 'iso-8859-15' }",
+            r#"{"a":{"name":"5 €"}}"#,
+        ),
+        case(
+            "excel_for_mac",
+            b"id,name\ra,Z\x9frich\r",
+            "csv = { encoding = 'macintosh' }",
+            r#"{"a":{"name":"Zürich"}}"#,
+        ),
+        // The second byte of this letter is a backslash, that of the next one a vertical bar.
+        case(
+            "japanese",
+            b"id|name\na|\x83\x5c\x83\x7c\n",
+            "csv = { encoding = 'shift_jis', delimiter = '|' }",
+            r#"{"a":{"name":"ソポ"}}"#,
+        )
+        .says("is read as shift_jis"),
+        case(
+            "chinese",
+            b"id,name\na,\xb1\xb1\xbe\xa9\n",
+            "csv = { encoding = 'gb18030' }",
+            r#"{"a":{"name":"北京"}}"#,
+        ),
+        refused(
+            "not_japanese",
+            "a.csv",
+            b"id,name\na,b\nb,\x83\x20\n",
+            "a.csv, line 3, column 2 (`name`): this is not shift_jis",
+            "`encoding = \"windows-1252\"`",
+        )
+        .files("csv = { encoding = 'shift_jis' }"),
+        refused(
+            "half_a_character",
+            "a.csv",
+            b"id,name\na,\x83",
+            "a.csv, line 2, column 2 (`name`): this is not shift_jis",
+            "encoding",
+        )
+        .files("csv = { encoding = 'shift_jis' }"),
+    ]);
+}
+
+#[test]
 fn only_the_newest_file_of_a_pattern_is_read() {
     let newest = sent("newest", "accounts_2025-12-31.csv", "id,name\nc,older\n", "name", r#"{"a":{"name":"new"}}"#)
         .with("accounts_2026-01-01.csv", "id,name\na,old\nb,old\n")

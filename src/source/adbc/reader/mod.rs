@@ -10,7 +10,8 @@ mod child;
 mod protocol;
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +21,7 @@ use duckdb::arrow::array::RecordBatch;
 use duckdb::arrow::buffer::Buffer;
 use duckdb::arrow::datatypes::Schema;
 use parking_lot::Mutex;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 
 use self::protocol::{DONE, Done, FAILED, FRAME_BYTES_MAX, ROWS};
@@ -91,9 +92,10 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    /// Starts a reader process.
-    pub(super) fn start() -> Result<Reader, Stop> {
-        let mut command = Command::new(program().map_err(Stop::Start)?);
+    /// Starts a reader process: this program again, or another that does the same.
+    pub(super) fn start(other: Option<&Path>) -> Result<Reader, Stop> {
+        let program = other.map_or_else(program, |other| Ok(other.to_path_buf()));
+        let mut command = Command::new(program.map_err(Stop::Start)?);
         let variables = std::env::vars_os().filter(|(name, _)| is_passed_on(name));
         command
             .arg0("groupcast")
@@ -119,29 +121,20 @@ impl Reader {
     pub(super) async fn ask(&mut self, request: &Request, limit: Duration) -> Result<Option<String>, Stop> {
         let mut answer = self.answer(request, limit).await?;
         while answer.next().await?.is_some() {}
-        Ok(answer.value)
+        Ok(answer.incoming.value)
     }
 
     /// The schema of a statement.
     pub(super) async fn describe(&mut self, sql: String, limit: Duration) -> Result<Arc<Schema>, Stop> {
         let mut answer = self.answer(&Request::Describe { sql }, limit).await?;
         while answer.next().await?.is_some() {}
-        answer.decoder.schema().ok_or_else(|| Stop::Malformed("the reader process described nothing".to_owned()))
+        answer.incoming.decoder.schema().ok_or_else(|| Stop::Malformed("the reader process described nothing".to_owned()))
     }
 
     /// Asks, and hands out the answer batch by batch.
     pub(super) async fn answer(&mut self, request: &Request, limit: Duration) -> Result<Answer<'_>, Stop> {
         self.send(request, limit).await?;
-        let rows = Buffer::from_vec(Vec::<u8>::new());
-        Ok(Answer {
-            reader: self,
-            limit,
-            decoder: StreamDecoder::new(),
-            pending: rows,
-            arrived: false,
-            rows: 0,
-            value: None,
-        })
+        Ok(Answer { reader: self, limit, incoming: Incoming::new() })
     }
 
     /// Lets the driver disconnect, for a while; then the process ends in any case.
@@ -188,6 +181,27 @@ impl Reader {
 pub(super) struct Answer<'a> {
     reader: &'a mut Reader,
     limit: Duration,
+    incoming: Incoming,
+}
+
+impl Answer<'_> {
+    /// How many rows were handed out so far; all of them, once there are no more.
+    pub(super) fn rows(&self) -> u64 {
+        self.incoming.rows
+    }
+
+    /// The next rows, or none when the answer has ended well: as many as the reader process says it sent.
+    pub(super) async fn next(&mut self) -> Result<Option<RecordBatch>, Stop> {
+        match self.incoming.next(&mut self.reader.stdout, self.limit).await {
+            Ok(batch) => Ok(batch),
+            Err(Some(stop)) => Err(stop),
+            Err(None) => Err(self.reader.ended().await),
+        }
+    }
+}
+
+/// The frames of an answer, put together.
+struct Incoming {
     decoder: StreamDecoder,
     /// Bytes that were not decoded yet.
     pending: Buffer,
@@ -197,28 +211,34 @@ pub(super) struct Answer<'a> {
     value: Option<String>,
 }
 
-impl Answer<'_> {
-    /// How many rows were handed out so far; all of them, once there are no more.
-    pub(super) fn rows(&self) -> u64 {
-        self.rows
+impl Incoming {
+    fn new() -> Incoming {
+        let pending = Buffer::from_vec(Vec::<u8>::new());
+        Incoming { decoder: StreamDecoder::new(), pending, arrived: false, rows: 0, value: None }
     }
 
-    /// The next rows, or none when the answer has ended well: as many as the reader process says it sent.
-    pub(super) async fn next(&mut self) -> Result<Option<RecordBatch>, Stop> {
+    /// The next rows, or none when the answer has ended well. Fails without a reason where the input ends before it.
+    async fn next(
+        &mut self,
+        from: &mut (impl AsyncRead + Unpin),
+        limit: Duration,
+    ) -> Result<Option<RecordBatch>, Option<Stop>> {
         let unreadable = |what: &dyn std::fmt::Display| Stop::Malformed(format!("the rows cannot be read: {what}"));
         loop {
             if !self.pending.is_empty() {
-                match self.decoder.decode(&mut self.pending).map_err(|error| unreadable(&error))? {
+                // Lengths that contradict each other end in a panic of the decoder, not in an error.
+                let decode = AssertUnwindSafe(|| self.decoder.decode(&mut self.pending));
+                let decoded = catch_unwind(decode).map_err(|_| unreadable(&"what arrived contradicts itself"))?;
+                match decoded.map_err(|error| unreadable(&error))? {
                     Some(batch) => {
                         self.rows += batch.num_rows() as u64;
                         return Ok(Some(batch));
                     }
                     None if self.pending.is_empty() => {}
-                    None => return Err(unreadable(&"something follows their end")),
+                    None => return Err(Some(unreadable(&"something follows their end"))),
                 }
             }
-            let frame = tokio::time::timeout(self.limit, frame(&mut self.reader.stdout)).await;
-            match frame.map_err(|_| Stop::Stalled(self.limit))? {
+            match tokio::time::timeout(limit, frame(from)).await.map_err(|_| Stop::Stalled(limit))? {
                 Ok((ROWS, content)) => {
                     self.arrived = true;
                     self.pending = Buffer::from_vec(content);
@@ -230,27 +250,28 @@ impl Answer<'_> {
                         self.decoder.finish().map_err(|error| unreadable(&error))?;
                     }
                     if done.rows != self.rows {
-                        return Err(Stop::Malformed(format!("{} of {} rows arrived", self.rows, done.rows)));
+                        let arrived = format!("{} of {} rows arrived", self.rows, done.rows);
+                        return Err(Some(Stop::Malformed(arrived)));
                     }
                     self.value = done.value;
                     return Ok(None);
                 }
                 Ok((FAILED, content)) => {
                     let failed = serde_json::from_slice(&content);
-                    return Err(failed.map_or_else(|error| Stop::Malformed(error.to_string()), Stop::Failed));
+                    return Err(Some(failed.map_or_else(|error| Stop::Malformed(error.to_string()), Stop::Failed)));
                 }
-                Ok((kind, _)) => return Err(Stop::Malformed(format!("a frame of the unknown kind {kind}"))),
+                Ok((kind, _)) => return Err(Some(Stop::Malformed(format!("a frame of the unknown kind {kind}")))),
                 Err(error) if error.kind() == std::io::ErrorKind::InvalidData => {
-                    return Err(Stop::Malformed(error.to_string()));
+                    return Err(Some(Stop::Malformed(error.to_string())));
                 }
-                Err(_) => return Err(self.reader.ended().await),
+                Err(_) => return Err(None),
             }
         }
     }
 }
 
 /// The next frame: its kind and its content. A length that no reader writes is an error of kind `InvalidData`.
-async fn frame(from: &mut BufReader<ChildStdout>) -> std::io::Result<(u8, Vec<u8>)> {
+async fn frame(from: &mut (impl AsyncRead + Unpin)) -> std::io::Result<(u8, Vec<u8>)> {
     let mut head = [0; 5];
     from.read_exact(&mut head).await?;
     let [kind, length @ ..] = head;
@@ -283,4 +304,73 @@ fn is_passed_on(name: &OsString) -> bool {
 fn program() -> std::io::Result<PathBuf> {
     let link = PathBuf::from("/proc/self/exe");
     if link.exists() { Ok(link) } else { std::env::current_exe() }
+}
+
+#[cfg(test)]
+mod tests {
+    use duckdb::arrow::array::{Int64Array, StringArray};
+    use duckdb::arrow::datatypes::{DataType, Field};
+
+    use super::protocol::{RowFrames, write_frame};
+    use super::*;
+
+    const ROWS_SENT: i64 = 2_500;
+
+    /// What a reader process writes for an answer of so many rows.
+    fn answer() -> Vec<u8> {
+        let fields = vec![Field::new("id", DataType::Utf8, true), Field::new("seats", DataType::Int64, true)];
+        let schema = Arc::new(Schema::new(fields));
+        let mut bytes = Vec::new();
+        let mut rows = arrow_ipc::writer::StreamWriter::try_new(RowFrames(&mut bytes), &schema).unwrap();
+        for start in (0..ROWS_SENT).step_by(500) {
+            let ids: StringArray = (start..start + 500).map(|n| Some(format!("acct_{n}"))).collect();
+            let seats: Int64Array = (start..start + 500).map(|n| (n % 7 > 0).then_some(n)).collect();
+            rows.write(&RecordBatch::try_new(Arc::clone(&schema), vec![Arc::new(ids), Arc::new(seats)]).unwrap()).unwrap();
+        }
+        rows.finish().unwrap();
+        drop(rows);
+        let done = serde_json::to_vec(&Done { rows: ROWS_SENT as u64, value: None }).unwrap();
+        write_frame(&mut bytes, DONE, &done).unwrap();
+        bytes
+    }
+
+    /// Takes an answer as it comes; whether it ended well, and its rows.
+    async fn taken(mut bytes: &[u8]) -> (bool, u64) {
+        let mut incoming = Incoming::new();
+        loop {
+            match incoming.next(&mut bytes, Duration::from_secs(60)).await {
+                Ok(Some(_)) => {}
+                Ok(None) => return (true, incoming.rows),
+                Err(_) => return (false, incoming.rows),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_is_cut_off_anywhere_is_none() {
+        let whole = answer();
+        assert_eq!(taken(&whole).await, (true, ROWS_SENT as u64));
+        // Every cut within the first and last frames, and a thousand in between.
+        let edges = (0..300).chain(whole.len() - 300..whole.len());
+        let between = (0..1000).map(|n| n * whole.len() / 1000);
+        for cut in edges.chain(between) {
+            assert!(!taken(&whole[..cut]).await.0, "cut at {cut} of {}", whole.len());
+        }
+    }
+
+    #[tokio::test]
+    async fn bytes_that_are_lost_added_or_changed_never_make_another_number_of_rows_a_table() {
+        let whole = answer();
+        for n in 0..1000_usize {
+            let at = n * 7919 % whole.len();
+            let mut bytes = whole.clone();
+            match n % 3 {
+                0 => bytes[at] ^= 1 << (n % 8),
+                1 => drop(bytes.remove(at)),
+                _ => bytes.insert(at, n as u8),
+            }
+            let (well, rows) = taken(&bytes).await;
+            assert!(!well || rows == ROWS_SENT as u64, "{n}: {rows} rows");
+        }
+    }
 }

@@ -8,34 +8,62 @@ use flate2::read::MultiGzDecoder;
 use ruzstd::decoding::{FrameDecoder, StreamingDecoder};
 
 /// How a file's characters are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Encoding {
     /// UTF-8.
-    #[serde(rename = "utf-8")]
     Utf8,
     /// What Windows programs of western countries write.
-    #[serde(rename = "windows-1252")]
     Windows1252,
     /// ISO 8859-1.
-    #[serde(rename = "latin-1")]
     Latin1,
     /// UTF-16, the low byte first.
-    #[serde(rename = "utf-16le")]
     Utf16Le,
     /// UTF-16, the high byte first.
-    #[serde(rename = "utf-16be")]
     Utf16Be,
+    /// One of [`LEGACY`], by its position there.
+    Legacy(usize),
 }
+
+/// Encodings of other countries and older programs, by the name that settings give them: the Encoding Standard's.
+const LEGACY: [(&str, &encoding_rs::Encoding); 10] = [
+    ("windows-1250", encoding_rs::WINDOWS_1250),
+    ("windows-1251", encoding_rs::WINDOWS_1251),
+    ("iso-8859-2", encoding_rs::ISO_8859_2),
+    ("iso-8859-15", encoding_rs::ISO_8859_15),
+    ("macintosh", encoding_rs::MACINTOSH),
+    ("shift_jis", encoding_rs::SHIFT_JIS),
+    ("euc-jp", encoding_rs::EUC_JP),
+    ("gb18030", encoding_rs::GB18030),
+    ("big5", encoding_rs::BIG5),
+    ("euc-kr", encoding_rs::EUC_KR),
+];
 
 impl Encoding {
     /// What settings call them.
-    pub(super) const NAMES: [&str; 5] = ["utf-8", "windows-1252", "latin-1", "utf-16le", "utf-16be"];
+    pub(in crate::source::duckdb) const NAMES: &[&str] = &[
+        "utf-8",
+        "windows-1252",
+        "latin-1",
+        "utf-16le",
+        "utf-16be",
+        LEGACY[0].0,
+        LEGACY[1].0,
+        LEGACY[2].0,
+        LEGACY[3].0,
+        LEGACY[4].0,
+        LEGACY[5].0,
+        LEGACY[6].0,
+        LEGACY[7].0,
+        LEGACY[8].0,
+        LEGACY[9].0,
+    ];
 
     /// The encoding that a setting means.
     pub(super) fn named(name: &str) -> Option<Encoding> {
-        let all = [Encoding::Utf8, Encoding::Windows1252, Encoding::Latin1, Encoding::Utf16Le, Encoding::Utf16Be];
-        Encoding::NAMES.iter().position(|known| *known == name).map(|at| all[at])
+        const OURS: [Encoding; 5] =
+            [Encoding::Utf8, Encoding::Windows1252, Encoding::Latin1, Encoding::Utf16Le, Encoding::Utf16Be];
+        let at = Encoding::NAMES.iter().position(|known| *known == name)?;
+        Some(OURS.get(at).copied().unwrap_or(Encoding::Legacy(at.saturating_sub(OURS.len()))))
     }
 
     pub(super) fn name(self) -> &'static str {
@@ -45,7 +73,15 @@ impl Encoding {
             Encoding::Latin1 => "latin-1",
             Encoding::Utf16Le => "UTF-16LE",
             Encoding::Utf16Be => "UTF-16BE",
+            Encoding::Legacy(at) => LEGACY[at].0,
         }
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for Encoding {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Encoding, D::Error> {
+        let name = String::deserialize(from)?;
+        Encoding::named(&name).ok_or_else(|| serde::de::Error::custom("an unknown encoding"))
     }
 }
 
@@ -148,6 +184,8 @@ pub(super) struct Decoder {
     encoding: Option<Encoding>,
     marked: bool,
     packed: bool,
+    /// What is left of a character that the bytes decoded last cut through, in an encoding of [`LEGACY`].
+    legacy: Option<encoding_rs::Decoder>,
     /// Bytes that are read and not decoded yet.
     raw: Vec<u8>,
     ended: bool,
@@ -177,6 +215,7 @@ impl Decoder {
             encoding: None,
             marked: false,
             packed: gzip || zstd,
+            legacy: None,
             raw: Vec::new(),
             ended: false,
             failed: None,
@@ -268,6 +307,19 @@ impl Decoder {
                     }
                     text.push(character);
                 }
+                out.extend_from_slice(text.as_bytes());
+            }
+            Encoding::Legacy(at) => {
+                let new = || LEGACY[at].1.new_decoder_without_bom_handling();
+                let decoder = self.legacy.get_or_insert_with(new);
+                let room = decoder.max_utf8_buffer_length_without_replacement(self.raw.len());
+                let mut text = String::with_capacity(room.unwrap_or(self.raw.len() * 3));
+                let (end, _) = decoder.decode_to_string_without_replacement(&self.raw, &mut text, self.ended);
+                if matches!(end, encoding_rs::DecoderResult::Malformed(..)) {
+                    self.failed = Some(Undecodable::Encoding(encoding));
+                    self.ended = true;
+                }
+                self.raw.clear();
                 out.extend_from_slice(text.as_bytes());
             }
             Encoding::Utf16Le | Encoding::Utf16Be => {

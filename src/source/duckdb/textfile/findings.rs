@@ -2,6 +2,7 @@
 //! they are not sent as. Values are never shown, only where they stand.
 
 use super::column::Notation;
+use super::names::{self, Format};
 use super::shape::{Decided, Look};
 use super::{FileProfile, LINE_BITS, TextColumn};
 use crate::format::thousands as count;
@@ -95,11 +96,17 @@ impl FileProfile {
             help: vec![
                 "a column has a type while every value of it is written so: `as` in the mapping decides it for good"
                     .to_owned(),
-                format!(
-                    "to read the file otherwise say at the source how it is written (`csv`, `excel` of the type `files`), or have \
-                     DuckDB read it: `sql = \"FROM {}('{first}', …)\"`",
-                    if self.columns.iter().any(|column| column.members.is_some()) { "read_json" } else { "read_csv" }
-                ),
+                match self.files.first().and_then(|file| names::format(&file.shown)) {
+                    Some(Format::Sheet) => {
+                        "another sheet, or a header further down, is meant by `excel = { sheet = …, skip = … }` at the source"
+                            .to_owned()
+                    }
+                    format => format!(
+                        "to read the file otherwise say at the source how it is written (`csv` of the type `files`), or have \
+                         DuckDB read it: `sql = \"FROM {}('{first}', …)\"`",
+                        if format == Some(Format::Objects) { "read_json" } else { "read_csv" }
+                    ),
+                },
             ],
         }
     }

@@ -83,7 +83,7 @@ impl Options {
                 "escape" => options.escape = unless_none(&name, text(&name, value)?)?,
                 "encoding" => {
                     let known = Encoding::named(text(&name, value)?);
-                    options.encoding = Some(known.ok_or_else(|| one_of(&name, &Encoding::NAMES))?);
+                    options.encoding = Some(known.ok_or_else(|| one_of(&name, Encoding::NAMES))?);
                 }
                 "decimal" => {
                     options.decimal_comma = match text(&name, value)? {

@@ -346,8 +346,8 @@ fn undecodable(wrong: Undecodable, place: String, shown: &str) -> Error {
             .advise("write the file again; its writer should write to another file and rename it"),
         Undecodable::Encoding(encoding) => Error::new(Kind::Source, format!("{place}this is not {}", encoding.name()))
             .advise(
-                "convert the file to UTF-8, or write its encoding at the source: `encoding = \"windows-1252\"` (also \
-                 \"latin-1\", \"utf-16le\", \"utf-16be\")",
+                "convert the file to UTF-8, or write its encoding at the source: `encoding = \"windows-1252\"` (docs/files.md lists \
+                 the others)",
             ),
         Undecodable::LooksUtf16(encoding) => {
             Error::new(Kind::Source, format!("{shown}: this is {}, not UTF-8", encoding.name())).advise(format!(
