@@ -28,6 +28,10 @@ until [ -f "$work/port" ]; do
     sleep 1
 done
 
+python_library=$("$venv/bin/python" -c 'import sysconfig as s; print(s.get_config_var("LIBDIR"), s.get_config_var("LDLIBRARY"), sep="/")')
+printf '#!/bin/sh\nLD_PRELOAD="%s" exec "%s" "$@"\n' "$python_library" "$1/examples/reader" >"$work/reader"
+chmod +x "$work/reader"
+
 export SNOWFLAKE_PASSWORD=not-a-secret
 mkdir -p "$work/mappings"
 cat >"$work/groupcast.toml" <<EOF
@@ -56,8 +60,8 @@ type = "adbc"
 driver = "$packages/chdb/_chdb.abi3.so"
 entrypoint = "AdbcDriverInit"
 dialect = "clickhouse"
-# chDB brings an allocator of its own.
-reader = "$1/examples/reader"
+# chDB brings an allocator of its own, and is half a Python module.
+reader = "reader"
 EOF
 # ClickHouse's dates and times end at 1900 and 2299.
 in_range='SELECT * REPLACE (CASE WHEN year(day) <= 2299 THEN day END AS day,
