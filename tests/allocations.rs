@@ -142,12 +142,12 @@ fn comparing_documents() {
     guard.check("document: equal to another", || assert!(one == other));
     let rules = rules(&one);
     let new = document();
-    guard.check("delta: a new group", || drop(delta(new, Known::Certain(&Document::default()), &rules)));
+    guard.check("delta: a new group", || drop(delta(new, Known::Confirmed(&Document::default()), &rules)));
     let same = document();
-    guard.check("delta: nothing changed", || drop(delta(same, Known::Certain(&other), &rules)));
+    guard.check("delta: nothing changed", || drop(delta(same, Known::Confirmed(&other), &rules)));
     let mut changed = document();
     changed.0.insert("trait_01".to_owned(), 7.into());
-    guard.check("delta: one trait changed", || drop(delta(changed, Known::Certain(&other), &rules)));
+    guard.check("delta: one trait changed", || drop(delta(changed, Known::Confirmed(&other), &rules)));
 }
 
 fn open(name: &str, settings: &str) -> Box<dyn Destination> {
@@ -160,7 +160,7 @@ fn encoding_an_element() {
     let mut guard = Guard::default();
     let document = document();
     let rules = rules(&document);
-    let change = delta(document, Known::Certain(&Document::default()), &rules).change;
+    let change = delta(document, Known::Confirmed(&Document::default()), &rules).change;
     let addressed =
         AddressedChange { key: "acct_1234567".to_owned(), change: Arc::new(change), ..AddressedChange::default() };
     for (name, settings) in [

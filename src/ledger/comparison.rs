@@ -117,7 +117,7 @@ pub struct Candidate {
     pub oversize: Option<u64>,
     /// The row's fingerprint; `None` for a missing group.
     pub fingerprint: Option<u64>,
-    /// The synced document; empty for a new group. Attempted traits it lacks are there as `model::document::unsure`.
+    /// The synced document; empty for a new group. Attempted traits it lacks are there as `model::document::unconfirmed`.
     pub synced: Document,
     /// Whether the synced document was confirmed when the run began.
     pub confirmed: bool,
@@ -132,7 +132,7 @@ pub struct Candidate {
 /// A synced document with the attempted traits that it lacks: the destination may or may not hold them.
 pub fn with_attempted<'a>(mut synced: Document, attempted: impl IntoIterator<Item = &'a String>) -> Document {
     for name in attempted {
-        synced.0.entry(name.clone()).or_insert_with(document::unsure);
+        synced.0.entry(name.clone()).or_insert_with(document::unconfirmed);
     }
     synced
 }

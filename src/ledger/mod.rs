@@ -22,7 +22,7 @@
 //!
 //! An unconfirmed group also remembers which traits were *attempted*: all that the marking runs' mappings name. The
 //! mapping may have been edited since, and a trait that only the lost request contained must still be seen, so that it
-//! can be unset. [`Candidate::synced`] shows such traits as `model::document::unsure`.
+//! can be unset. [`Candidate::synced`] shows such traits as `model::document::unconfirmed`.
 //!
 //! # The synced state
 //!

@@ -2,9 +2,9 @@
 //!
 //! [`delta`] alone decides what is sent; SQL only proposes candidates. It is pure and total.
 //!
-//! Certainty: a known document is *certain* when every request ever made about the group was settled. Otherwise some
+//! Confirmation: a known document is *confirmed* when every request ever made about the group was settled. Otherwise some
 //! request may or may not have been applied, and everything is resent, unsets included. In that state a trait we
-//! may not speak about (a null under `skip`, a removed trait under `keep`) is recorded as [`document::unsure`]: still
+//! may not speak about (a null under `skip`, a removed trait under `keep`) is recorded as [`document::unconfirmed`]: still
 //! visible, equal to nothing. A trait that is set once in that state is recorded as [`document::taken`]: whichever
 //! value came first stays, and no response says which.
 
@@ -114,7 +114,7 @@ pub struct Rules {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Known<'a> {
     /// Exactly this document; an empty one for a group that was never spoken about.
-    Certain(&'a Document),
+    Confirmed(&'a Document),
     /// This document, or something that an unconfirmed request made of it.
     Unconfirmed(&'a Document),
 }
@@ -259,18 +259,18 @@ impl After {
 /// that has removed the trait, is not repeated.
 ///
 /// `new` has a value for every mapped trait, an explicit null where the source has one. The change is minimal when
-/// `known` is certain and complete when it is not; it is empty exactly when `known` is certain and nothing differs, or
+/// `known` is confirmed and complete when it is not; it is empty exactly when `known` is confirmed and nothing differs, or
 /// when the rules leave nothing to say.
 pub fn delta(new: Document, known: Known<'_>, rules: &Rules) -> Delta {
-    let (before, certain) = match known {
-        Known::Certain(document) => (&document.0, true),
+    let (before, confirmed) = match known {
+        Known::Confirmed(document) => (&document.0, true),
         Known::Unconfirmed(document) => (&document.0, false),
     };
     debug_assert!(rules.traits.keys().all(|name| new.0.contains_key(name)), "a mapped trait has no value");
     let (mut set, mut change, mut after) = (new.0, Change::default(), Traits::new());
     let mut hold = None;
     let mut unchanged = Traits::new();
-    let sure = |held: Option<&Value>| certain && !held.is_some_and(document::is_unknown);
+    let sure = |held: Option<&Value>| confirmed && !held.is_some_and(document::is_unknown);
     // What stays in `set` is moved, not copied: for a new group that is all of it.
     set.retain(|name, value| {
         let Some(rule) = rules.traits.get(name) else { return false };
@@ -278,12 +278,12 @@ pub fn delta(new: Document, known: Known<'_>, rules: &Rules) -> Delta {
         match (rule.op, &*value, rule.on_null) {
             (Op::SetOnce, Value::Null, _) | (_, Value::Null, OnNull::Skip) => {
                 if let Some(held) = held {
-                    after.insert(name.clone(), if certain { held.clone() } else { document::unsure() });
+                    after.insert(name.clone(), if confirmed { held.clone() } else { document::unconfirmed() });
                 }
                 false
             }
             (_, Value::Null, OnNull::Unset) => {
-                if held.is_some() || !certain {
+                if held.is_some() || !confirmed {
                     change.unset.insert(name.clone());
                 }
                 false
@@ -292,11 +292,11 @@ pub fn delta(new: Document, known: Known<'_>, rules: &Rules) -> Delta {
                 let value = std::mem::take(value);
                 match held {
                     // Whatever the destination took first stays; a later value is not sent.
-                    Some(held) if certain && *held != document::unsure() => {
+                    Some(held) if confirmed && *held != document::unconfirmed() => {
                         after.insert(name.clone(), held.clone());
                     }
                     _ => {
-                        let first = certain && held.is_none();
+                        let first = confirmed && held.is_none();
                         after.insert(name.clone(), if first { value.clone() } else { document::taken() });
                         change.set_once.insert(name.clone(), value);
                     }
@@ -316,7 +316,7 @@ pub fn delta(new: Document, known: Known<'_>, rules: &Rules) -> Delta {
                 false
             }
             _ => {
-                let says = !certain || held != Some(value);
+                let says = !confirmed || held != Some(value);
                 if rule.always && !says {
                     unchanged.insert(name.clone(), value.clone());
                 }
@@ -334,7 +334,7 @@ pub fn delta(new: Document, known: Known<'_>, rules: &Rules) -> Delta {
         if rules.unset_removed {
             change.unset.insert(name.clone());
         } else {
-            after.insert(name.clone(), if certain { held.clone() } else { document::unsure() });
+            after.insert(name.clone(), if confirmed { held.clone() } else { document::unconfirmed() });
         }
     }
     let mut change = Change { set, ..change };
@@ -393,12 +393,12 @@ fn accumulated(op: Op, held: Option<&Value>, new: &Value) -> Result<Option<Value
 
 /// What must be sent about a group that left the model, when its traits are to be unset.
 pub fn unset_all(known: Known<'_>, rules: &Rules) -> Change {
-    let (before, certain) = match known {
-        Known::Certain(document) => (&document.0, true),
+    let (before, confirmed) = match known {
+        Known::Confirmed(document) => (&document.0, true),
         Known::Unconfirmed(document) => (&document.0, false),
     };
     let mut unset: BTreeSet<String> = before.keys().cloned().collect();
-    if !certain {
+    if !confirmed {
         unset.extend(rules.traits.keys().cloned());
     }
     Change { unset, ..Change::default() }
@@ -438,10 +438,10 @@ mod tests {
         );
         let known = document(json!({"arr": 1, "name": "Acme", "plan": "free"}));
         let new = document(json!({"arr": 2, "name": "Acme", "plan": null}));
-        let (change, after) = delta(&new, Known::Certain(&known), &rules);
+        let (change, after) = delta(&new, Known::Confirmed(&known), &rules);
         assert_eq!(serde_json::to_value(&change).unwrap(), json!({"set": {"arr": 2}, "unset": ["plan"]}));
         assert_eq!(after, document(json!({"arr": 2, "name": "Acme"})));
-        assert!(delta(&new, Known::Certain(&after), &rules).0.is_empty());
+        assert!(delta(&new, Known::Confirmed(&after), &rules).0.is_empty());
         let again = delta(&new, Known::Unconfirmed(&after), &rules).0;
         assert_eq!(
             serde_json::to_value(&again).unwrap(),
@@ -458,37 +458,37 @@ mod tests {
             (serde_json::to_value(&change).unwrap(), change.traits_count(), after)
         };
         let known = document(json!({"arr": 1, "name": "Acme"}));
-        let first = said(json!({"arr": 1, "name": "Acme"}), Known::Certain(&Document::default()));
+        let first = said(json!({"arr": 1, "name": "Acme"}), Known::Confirmed(&Document::default()));
         assert_eq!(
             (first.0, first.1),
             (json!({"set": {"arr": 1, "name": "Acme"}}), 2),
             "all of a new group is a change"
         );
-        let second = said(json!({"arr": 2, "name": "Acme"}), Known::Certain(&known));
+        let second = said(json!({"arr": 2, "name": "Acme"}), Known::Confirmed(&known));
         assert_eq!((second.0, second.1), (json!({"set": {"arr": 2}, "repeated": {"name": "Acme"}}), 1));
         assert_eq!(second.2, document(json!({"arr": 2, "name": "Acme"})));
-        let nothing = said(json!({"arr": 1, "name": "Acme"}), Known::Certain(&known));
+        let nothing = said(json!({"arr": 1, "name": "Acme"}), Known::Confirmed(&known));
         assert_eq!((nothing.0, nothing.2), (json!({}), known.clone()), "it is no reason to send");
-        let renamed = said(json!({"arr": 1, "name": "Acme Inc"}), Known::Certain(&known));
+        let renamed = said(json!({"arr": 1, "name": "Acme Inc"}), Known::Confirmed(&known));
         assert_eq!((renamed.0, renamed.1), (json!({"set": {"name": "Acme Inc"}}), 1), "its own change is a change");
-        let unset = said(json!({"arr": null, "name": "Acme"}), Known::Certain(&known));
+        let unset = said(json!({"arr": null, "name": "Acme"}), Known::Confirmed(&known));
         assert_eq!(unset.0, json!({"unset": ["arr"], "repeated": {"name": "Acme"}}));
-        let gone = said(json!({"arr": 2, "name": null}), Known::Certain(&known));
+        let gone = said(json!({"arr": 2, "name": null}), Known::Confirmed(&known));
         assert_eq!(gone.0, json!({"set": {"arr": 2}, "unset": ["name"]}), "there is nothing to repeat");
-        let unsure = said(json!({"arr": 2, "name": "Acme"}), Known::Unconfirmed(&known));
-        assert_eq!(unsure.0, json!({"set": {"arr": 2, "name": "Acme"}}), "everything is sent anyway");
+        let unconfirmed = said(json!({"arr": 2, "name": "Acme"}), Known::Unconfirmed(&known));
+        assert_eq!(unconfirmed.0, json!({"set": {"arr": 2, "name": "Acme"}}), "everything is sent anyway");
     }
 
     #[test]
     fn set_once_speaks_only_where_nothing_is_held() {
         let rules = rules(&[("first_plan", Op::SetOnce, OnNull::Unset)], false);
         let new = document(json!({"first_plan": "pro"}));
-        let first = delta(&new, Known::Certain(&Document::default()), &rules);
+        let first = delta(&new, Known::Confirmed(&Document::default()), &rules);
         assert_eq!(serde_json::to_value(&first.0).unwrap(), json!({"set_once": {"first_plan": "pro"}}));
         let later = document(json!({"first_plan": "enterprise"}));
-        assert!(delta(&later, Known::Certain(&first.1), &rules).0.is_empty());
+        assert!(delta(&later, Known::Confirmed(&first.1), &rules).0.is_empty());
         let gone = document(json!({"first_plan": null}));
-        assert_eq!(delta(&gone, Known::Certain(&first.1), &rules).1, first.1);
+        assert_eq!(delta(&gone, Known::Confirmed(&first.1), &rules).1, first.1);
     }
 
     #[test]
@@ -497,19 +497,19 @@ mod tests {
             [("n", Op::Add, OnNull::Unset), ("tags", Op::Append, OnNull::Unset), ("log", Op::Prepend, OnNull::Skip)];
         let rules = rules(&all, false);
         let first = document(json!({"n": 1.5, "tags": ["a", "a"], "log": "x"}));
-        let (change, after) = delta(&first, Known::Certain(&Document::default()), &rules);
+        let (change, after) = delta(&first, Known::Confirmed(&Document::default()), &rules);
         let said = json!({"add": {"n": 1.5}, "append": {"tags": ["a", "a"]}, "prepend": {"log": ["x"]}});
         assert_eq!(serde_json::to_value(&change).unwrap(), said);
         assert_eq!(after, first);
         let second = document(json!({"n": 1, "tags": ["a", "b", "a", "a"], "log": null}));
-        let (change, after) = delta(&second, Known::Certain(&after), &rules);
+        let (change, after) = delta(&second, Known::Confirmed(&after), &rules);
         assert_eq!(
             serde_json::to_value(&change).unwrap(),
             json!({"add": {"n": -0.5}, "append": {"tags": ["b", "a"]}}),
             "only what is new, twice where it is there twice more"
         );
         assert_eq!(after, document(json!({"n": 1, "tags": ["a", "b", "a", "a"], "log": "x"})));
-        assert!(delta(&second, Known::Certain(&after), &rules).0.is_empty());
+        assert!(delta(&second, Known::Confirmed(&after), &rules).0.is_empty());
 
         let unknown = super::delta(second.clone(), Known::Unconfirmed(&after), &rules);
         assert!(unknown.held.unwrap().starts_with("outcome unknown: an earlier `add` to trait `n`"));
@@ -521,7 +521,7 @@ mod tests {
             "the operator asked to overwrite"
         );
         let text =
-            super::delta(document(json!({"n": "7", "tags": [], "log": null})), Known::Certain(&after), &overwrite);
+            super::delta(document(json!({"n": "7", "tags": [], "log": null})), Known::Confirmed(&after), &overwrite);
         assert!(text.held.unwrap().contains("trait `n`: `op = \"add\"` needs a number"));
     }
 
@@ -530,46 +530,46 @@ mod tests {
         let known = document(json!({"name": "Acme", "old": 7}));
         let new = document(json!({"name": "Acme"}));
         let keep = rules(&[("name", Op::Set, OnNull::Unset)], false);
-        let kept = delta(&new, Known::Certain(&known), &keep);
+        let kept = delta(&new, Known::Confirmed(&known), &keep);
         assert!(kept.0.is_empty());
         assert_eq!(kept.1, known);
         let unset = Rules { unset_removed: true, ..keep };
-        let dropped = delta(&new, Known::Certain(&kept.1), &unset);
+        let dropped = delta(&new, Known::Confirmed(&kept.1), &unset);
         assert_eq!(serde_json::to_value(&dropped.0).unwrap(), json!({"unset": ["old"]}));
         assert_eq!(dropped.1, new);
     }
 
     #[test]
-    fn a_skipped_null_in_an_uncertain_state_leaves_nothing_we_would_trust_later() {
+    fn a_skipped_null_in_an_unconfirmed_state_leaves_nothing_we_would_trust_later() {
         let rules = rules(&[("plan", Op::Set, OnNull::Skip)], false);
         let known = document(json!({"plan": "free"}));
         let null = document(json!({"plan": null}));
         let after = delta(&null, Known::Unconfirmed(&known), &rules).1;
-        let back = delta(&known, Known::Certain(&after), &rules);
+        let back = delta(&known, Known::Confirmed(&after), &rules);
         assert_eq!(serde_json::to_value(&back.0).unwrap(), json!({"set": {"plan": "free"}}));
     }
 
     #[test]
-    fn a_first_value_said_in_an_uncertain_state_is_held_but_not_known() {
+    fn a_first_value_said_in_an_unconfirmed_state_is_held_but_not_known() {
         let once = rules(&[("plan", Op::SetOnce, OnNull::Unset)], false);
         let (free, pro) = (document(json!({"plan": "free"})), document(json!({"plan": "pro"})));
         // `free` may have arrived; then `pro` does not replace it.
-        let maybe = document(json!({"plan": document::unsure()}));
+        let maybe = document(json!({"plan": document::unconfirmed()}));
         let second = delta(&pro, Known::Unconfirmed(&maybe), &once);
         assert_eq!(serde_json::to_value(&second.0).unwrap(), json!({"set_once": {"plan": "pro"}}));
-        assert!(delta(&free, Known::Certain(&second.1), &once).0.is_empty());
+        assert!(delta(&free, Known::Confirmed(&second.1), &once).0.is_empty());
         let replace = rules(&[("plan", Op::Set, OnNull::Unset)], false);
-        let edited = delta(&pro, Known::Certain(&second.1), &replace);
+        let edited = delta(&pro, Known::Confirmed(&second.1), &replace);
         assert_eq!(serde_json::to_value(&edited.0).unwrap(), json!({"set": {"plan": "pro"}}));
     }
 
     #[test]
     fn a_first_value_that_may_not_have_arrived_is_said_again_after_a_null() {
         let once = rules(&[("plan", Op::SetOnce, OnNull::Unset)], false);
-        let maybe = document(json!({"plan": document::unsure()}));
+        let maybe = document(json!({"plan": document::unconfirmed()}));
         let settled = delta(&document(json!({"plan": null})), Known::Unconfirmed(&maybe), &once);
         assert!(settled.0.is_empty());
-        let back = delta(&document(json!({"plan": "pro"})), Known::Certain(&settled.1), &once);
+        let back = delta(&document(json!({"plan": "pro"})), Known::Confirmed(&settled.1), &once);
         assert_eq!(serde_json::to_value(&back.0).unwrap(), json!({"set_once": {"plan": "pro"}}));
     }
 
@@ -660,13 +660,13 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(4096))]
 
         #[test]
-        fn applying_a_certain_delta_gives_the_wanted_document((rules, new, known, _) in scenario()) {
-            let (change, after) = delta(&new, Known::Certain(&known), &rules);
+        fn applying_a_confirmed_delta_gives_the_wanted_document((rules, new, known, _) in scenario()) {
+            let (change, after) = delta(&new, Known::Confirmed(&known), &rules);
             let want = wanted(&new, &known, &rules);
             prop_assert_eq!(&apply(&known, &change), &want);
             prop_assert_eq!(&after, &want);
             prop_assert_eq!(change.is_empty(), want == known, "silence means nothing differs, and only then");
-            prop_assert!(delta(&new, Known::Certain(&after), &rules).0.is_empty());
+            prop_assert!(delta(&new, Known::Confirmed(&after), &rules).0.is_empty());
             // What is repeated changes nothing, is complete, and is there only beside a change.
             prop_assert_eq!(&apply(&known, &change.as_sent()), &want);
             let sent = change.as_sent().set;
@@ -683,7 +683,7 @@ mod tests {
         /// Whatever an unconfirmed request made of the known document, the trait names it could touch being known or
         /// mapped, the delta brings every trait we may speak about to its value, and `after` claims nothing false.
         #[test]
-        fn an_uncertain_delta_heals_any_drift((rules, new, known, drifted) in scenario()) {
+        fn an_unconfirmed_delta_heals_any_drift((rules, new, known, drifted) in scenario()) {
             let drifted = Document(drifted.0.into_iter()
                 .filter(|(name, _)| known.0.contains_key(name) || rules.traits.contains_key(name)).collect());
             let (change, after) = delta(&new, Known::Unconfirmed(&known), &rules);
@@ -692,7 +692,7 @@ mod tests {
             for (name, value) in &after.0 {
                 if *value == document::taken() {
                     prop_assert!(held.0.contains_key(name), "{}", name);
-                } else if *value != document::unsure() {
+                } else if *value != document::unconfirmed() {
                     prop_assert_eq!(held.0.get(name), Some(value), "{}", name);
                 }
             }
@@ -705,24 +705,24 @@ mod tests {
         /// What is remembered after an unconfirmed state serves the next change, with whatever rules the mapping has by
         /// then: values come and go, operators and policies are edited.
         #[test]
-        fn what_an_uncertain_delta_remembers_serves_the_next(
+        fn what_an_unconfirmed_delta_remembers_serves_the_next(
             (rules, new, known, drifted) in scenario(), (next_rules, next, _, _) in scenario()
         ) {
             // The ledger shows every trait that was attempted.
             let mut seen = known;
             for name in drifted.0.keys() {
-                seen.0.entry(name.clone()).or_insert_with(document::unsure);
+                seen.0.entry(name.clone()).or_insert_with(document::unconfirmed);
             }
             let first = delta(&new, Known::Unconfirmed(&seen), &rules);
             let held = apply(&drifted, &first.0);
-            let second = delta(&next, Known::Certain(&first.1), &next_rules);
+            let second = delta(&next, Known::Confirmed(&first.1), &next_rules);
             let ends = apply(&held, &second.0);
             prop_assert_eq!(&ends, &wanted(&next, &held, &next_rules));
         }
 
         #[test]
         fn unsetting_all_leaves_nothing((rules, _, known, drifted) in scenario()) {
-            prop_assert_eq!(apply(&known, &unset_all(Known::Certain(&known), &rules)), Document::default());
+            prop_assert_eq!(apply(&known, &unset_all(Known::Confirmed(&known), &rules)), Document::default());
             let drifted = Document(drifted.0.into_iter()
                 .filter(|(name, _)| known.0.contains_key(name) || rules.traits.contains_key(name)).collect());
             prop_assert_eq!(apply(&drifted, &unset_all(Known::Unconfirmed(&known), &rules)), Document::default());

@@ -79,12 +79,12 @@ pub fn number_value(text: &str) -> Result<Value, String> {
 
 /// Marks, in a known document, a trait the destination holds with an unconfirmed value. It equals no value a source can
 /// yield, so the next value is always resent, while the trait stays visible and can be unset.
-pub fn unsure() -> Value {
+pub fn unconfirmed() -> Value {
     Value::Object(Map::from_iter([("$groupcast".to_owned(), Value::String("unsure".to_owned()))]))
 }
 
 /// Marks, in a known document, a trait the destination holds with one of several values, and which one is not known:
-/// it was set once while an earlier request was unconfirmed. Like [`unsure`] it equals no value a source can yield; unlike
+/// it was set once while an earlier request was unconfirmed. Like [`unconfirmed`] it equals no value a source can yield; unlike
 /// there it is certain that some value is held.
 pub fn taken() -> Value {
     Value::Object(Map::from_iter([("$groupcast".to_owned(), Value::String("taken".to_owned()))]))
@@ -92,7 +92,7 @@ pub fn taken() -> Value {
 
 /// Whether this represents a value that is not known.
 pub fn is_unknown(value: &Value) -> bool {
-    *value == unsure() || *value == taken()
+    *value == unconfirmed() || *value == taken()
 }
 
 #[cfg(test)]

@@ -105,7 +105,7 @@ impl Decider {
             unreadable: _,
         } = candidate;
         let user = self.assembly.user(&key, if kind == CandidateKind::Missing { &[] } else { &cells });
-        let state = if confirmed { Known::Certain(&synced) } else { Known::Unconfirmed(&synced) };
+        let state = if confirmed { Known::Confirmed(&synced) } else { Known::Unconfirmed(&synced) };
         let too_large = oversize.filter(|_| kind != CandidateKind::Missing);
         let is_plain =
             kind == CandidateKind::New && confirmed && rejected.is_none() && user.is_ok() && too_large.is_none();

@@ -110,7 +110,7 @@ fn drift(traits: &[Compared<'_>], known: &Traits, remote: &Traits, held: &dyn Fn
     for Compared { name, op, unset } in traits {
         let (expected, value) = (known.get(*name), remote.get(*name));
         let difference = match (expected, value) {
-            (Some(expected), _) if *expected == document::unsure() => None,
+            (Some(expected), _) if *expected == document::unconfirmed() => None,
             (Some(_), None) => Some(Difference::Missing),
             // Others may have come first, or have added to it.
             (Some(_), Some(_)) if *op != Op::Set => None,
@@ -277,7 +277,8 @@ mod tests {
             compared("maybe", Op::Set, true),
             compared("none", Op::Set, true),
         ];
-        let known = traits(json!({"same": 12, "changed": "a", "lost": null, "first": 1, "maybe": document::unsure()}));
+        let known =
+            traits(json!({"same": 12, "changed": "a", "lost": null, "first": 1, "maybe": document::unconfirmed()}));
         let remote: Traits = serde_json::from_str(
             r#"{"same": 12.0, "changed": "b", "back": true, "theirs": 5, "first": 2, "none": null, "unmapped": 1}"#,
         )

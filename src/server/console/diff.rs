@@ -109,7 +109,9 @@ mod tests {
 
     #[test]
     fn a_change_shows_old_and_new_and_what_is_unconfirmed() {
-        let Value::Object(before) = json!({"plan": "free", "gone": 1, "arr": document::unsure()}) else { panic!() };
+        let Value::Object(before) = json!({"plan": "free", "gone": 1, "arr": document::unconfirmed()}) else {
+            panic!()
+        };
         let Value::Object(set) = json!({"plan": "<b>pro", "arr": 5, "fresh": true}) else { panic!() };
         let Value::Object(append) = json!({"tags": ["x"]}) else { panic!() };
         let sent = Change { set, append, unset: ["gone".to_owned()].into(), ..Change::default() };

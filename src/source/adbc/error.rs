@@ -29,7 +29,9 @@ impl Target {
         let what = format!("failed to {what}");
         let error = match stop {
             Stop::Start(error) => Error::new(Kind::SourceBusy, format!("{what}: the reader process did not start"))
-                .advise("look at the limits of processes and memory of this user, and at the path `reader` where it is set")
+                .advise(
+                    "look at the limits of processes and memory of this user, and at the path `reader` where it is set",
+                )
                 .because(error),
             Stop::Failed(failed) => self.failed(&what, &failed),
             Stop::Ended { how, words } => {

@@ -122,7 +122,8 @@ impl Adbc {
             entrypoint: self.settings.entrypoint.clone(),
             options,
         };
-        let mut reader = Reader::start(self.settings.reader.as_deref()).map_err(|stop| self.target.error("connect", stop))?;
+        let mut reader =
+            Reader::start(self.settings.reader.as_deref()).map_err(|stop| self.target.error("connect", stop))?;
         reader.ask(&connect, self.describe_limit()).await.map_err(|stop| self.target.error("connect", stop))?;
         Ok(reader)
     }

@@ -20,6 +20,7 @@ mod attachment;
 mod conversion;
 mod dialect;
 mod files;
+mod findings;
 mod identity;
 mod lexer;
 mod order;
@@ -50,7 +51,7 @@ use self::turn::Turn;
 use self::type_text::DuckType;
 use super::extensions::{self, Extensions, Problem};
 use super::instance::Instance;
-use super::{Column, FindingSubject, Inspection, OpenContext, RowsSummary, Source, SourceFinding, SourceType, Staged};
+use super::{Column, Inspection, OpenContext, RowsSummary, Source, SourceFinding, SourceType, Staged};
 use crate::duckdb::{DuckDbConnection, Limits};
 use crate::error::{Error, Kind, Result, Within};
 use crate::io::{Clock, SystemClock};
@@ -429,21 +430,21 @@ impl Source for DuckDb {
         let has_tables = !matches!(self.database, Database::Empty);
         let from = projection.from.clone();
         self.look("inspect the model's files", Some(&from), move |connection, attached| {
-            let mut findings: Vec<SourceFinding> = newest.iter().map(chosen_newest).collect();
+            let mut found: Vec<SourceFinding> = newest.iter().map(findings::chosen_newest).collect();
             if let Some(text) = text {
                 let profile = text.profile()?;
                 profile.whole()?;
-                findings.extend(profile.findings(&projection));
-                return Ok(findings);
+                found.extend(profile.findings(&projection));
+                return Ok(found);
             }
-            findings.extend(loaded(connection));
+            found.extend(findings::loaded(connection));
             let from = Resolved::new(connection, attached, &projection.from)?;
             let columns = attached.inside(connection, |connection| from.columns(connection))?;
-            findings.extend(binary(&projection, &columns, has_tables));
+            found.extend(findings::binary(&projection, &columns, has_tables));
             if let mapping::From::Query(sql) = &projection.from {
-                findings.extend(textfile::sniffed(sql, &folder, options, &projection, &columns));
+                found.extend(textfile::sniffed(sql, &folder, options, &projection, &columns));
             }
-            Ok(findings)
+            Ok(found)
         })
         .await
     }
@@ -522,63 +523,4 @@ impl Source for DuckDb {
             }
         }
     }
-}
-
-/// Which file is meant by a pattern.
-fn chosen_newest(newest: &textfile::Newest) -> SourceFinding {
-    let textfile::Newest { shown, modified, of } = newest;
-    SourceFinding {
-        subject: FindingSubject::Table,
-        note: true,
-        what: format!(
-            "{shown} is read, {}, last changed {}",
-            if *of == 1 { "the only file that matches".to_owned() } else { format!("the newest of {of} files that match") },
-            chrono::DateTime::<chrono::Utc>::from(*modified).format("%Y-%m-%d %H:%M:%S UTC")
-        ),
-        help: Vec::new(),
-    }
-}
-
-/// What the instance has loaded to read with.
-fn loaded(connection: &Connection) -> Vec<SourceFinding> {
-    let loaded = Extensions::loaded(connection);
-    if loaded.is_empty() {
-        return Vec::new();
-    }
-    let (version, platform) = extensions::engine(connection);
-    vec![SourceFinding {
-        subject: FindingSubject::Table,
-        note: true,
-        what: format!("DuckDB {version} ({platform}) reads it with {}", loaded.join(", ")),
-        help: Vec::new(),
-    }]
-}
-
-/// Remarks about columns of Parquet files that hold bytes, which often are text that its writer did not mark as such.
-fn binary(projection: &Projection, columns: &[(String, String)], has_tables: bool) -> Vec<SourceFinding> {
-    let help = match &projection.from {
-        mapping::From::Table(parts) if !has_tables && parts.join(".").to_lowercase().contains(".parquet") => {
-            format!("`sql = \"FROM read_parquet('{}', binary_as_string = true)\"`", parts.join("."))
-        }
-        mapping::From::Query(sql) if sql.to_lowercase().contains("parquet") && !sql.contains("binary_as_string") => {
-            "`read_parquet('…', binary_as_string = true)` in its SQL".to_owned()
-        }
-        _ => return Vec::new(),
-    };
-    let used = projection.columns.iter().filter_map(|expr| match expr {
-        Expr::Column(name) => Some(name),
-        Expr::Sql(_) => None,
-    });
-    let is_binary = |name: &&String| columns.iter().any(|(column, kind)| column == *name && kind == "BLOB");
-    used.chain([&projection.key])
-        .filter(is_binary)
-        .map(|name| SourceFinding {
-            subject: FindingSubject::Column(name.clone()),
-            note: false,
-            what: format!(
-                "column `{name}` is binary in the Parquet file, not marked as text: it is sent as hexadecimal digits"
-            ),
-            help: vec![format!("where it is text read it as such: {help}")],
-        })
-        .collect()
 }

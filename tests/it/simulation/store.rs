@@ -178,9 +178,9 @@ impl Mortal<'_> {
     fn misread(&self, mut candidate: Candidate) -> Candidate {
         match self.mutant {
             Mutant::Overwrite => candidate.confirmed = true,
-            Mutant::ForgetsAttempted => candidate.synced.0.retain(|_, value| *value != document::unsure()),
+            Mutant::ForgetsAttempted => candidate.synced.0.retain(|_, value| *value != document::unconfirmed()),
             Mutant::UnsureIsHeld => {
-                for value in candidate.synced.0.values_mut().filter(|value| **value == document::unsure()) {
+                for value in candidate.synced.0.values_mut().filter(|value| **value == document::unconfirmed()) {
                     *value = Value::from("something");
                 }
             }
@@ -200,7 +200,7 @@ impl Mortal<'_> {
         };
         if let (Mutant::TrustsTheUnsaid, Some(document)) = (self.mutant, spelled(&mut entry)) {
             let seen = self.seen.lock().unwrap();
-            for (name, value) in document.0.iter_mut().filter(|(_, value)| **value == document::unsure()) {
+            for (name, value) in document.0.iter_mut().filter(|(_, value)| **value == document::unconfirmed()) {
                 if let Some(before) = seen.get(&key).and_then(|known| known.0.get(name)) {
                     value.clone_from(before);
                 }

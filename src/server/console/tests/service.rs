@@ -214,7 +214,7 @@ impl Service for FakeService {
             planned(
                 "acme",
                 "changed",
-                json!({"plan": "free", "arr": 12.5, "gone": true, "owner": document::unsure()}),
+                json!({"plan": "free", "arr": 12.5, "gone": true, "owner": document::unconfirmed()}),
                 Change {
                     unset: BTreeSet::from(["gone".to_owned()]),
                     append: traits(json!({"tags": ["vip"]})),

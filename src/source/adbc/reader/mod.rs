@@ -128,7 +128,11 @@ impl Reader {
     pub(super) async fn describe(&mut self, sql: String, limit: Duration) -> Result<Arc<Schema>, Stop> {
         let mut answer = self.answer(&Request::Describe { sql }, limit).await?;
         while answer.next().await?.is_some() {}
-        answer.incoming.decoder.schema().ok_or_else(|| Stop::Malformed("the reader process described nothing".to_owned()))
+        answer
+            .incoming
+            .decoder
+            .schema()
+            .ok_or_else(|| Stop::Malformed("the reader process described nothing".to_owned()))
     }
 
     /// Asks, and hands out the answer batch by batch.
@@ -325,7 +329,8 @@ mod tests {
         for start in (0..ROWS_SENT).step_by(500) {
             let ids: StringArray = (start..start + 500).map(|n| Some(format!("acct_{n}"))).collect();
             let seats: Int64Array = (start..start + 500).map(|n| (n % 7 > 0).then_some(n)).collect();
-            rows.write(&RecordBatch::try_new(Arc::clone(&schema), vec![Arc::new(ids), Arc::new(seats)]).unwrap()).unwrap();
+            rows.write(&RecordBatch::try_new(Arc::clone(&schema), vec![Arc::new(ids), Arc::new(seats)]).unwrap())
+                .unwrap();
         }
         rows.finish().unwrap();
         drop(rows);
