@@ -58,6 +58,11 @@ pub(crate) const ALL: &[Scenario] = &[
     Scenario { name: "start-up", about: "`status`, and a run of one account", run: start_up::start_up },
     Scenario { name: "adopt", about: "`ledger adopt`, and the ledger's size after it", run: ledger::adopt },
     Scenario { name: "no-change", about: "no change, DuckDB, against hashing", run: no_change::duckdb },
+    Scenario {
+        name: "no-change-same-file",
+        about: "no change, and the file is the one of the last runs",
+        run: no_change::same_file,
+    },
     Scenario { name: "changed", about: "one account in a hundred changed in one trait", run: no_change::one_percent },
     Scenario {
         name: "no-change-postgres",
@@ -196,7 +201,12 @@ impl Bench {
             // The first run after adopting may fold the ledger's log; every night after it does not.
             None => {
                 self.groupcast(&project, &["run"])?;
-                self.many(|bench| bench.groupcast(&project, &["run"]))?
+                let warehouse = self.accounts(self.rows)?;
+                // A file that was written since the last run, as every night: it is read.
+                self.many(|bench| {
+                    touch(&warehouse)?;
+                    bench.groupcast(&project, &["run"])
+                })?
             }
         };
         self.quiet = Some(spread.clone());
@@ -234,6 +244,12 @@ pub(crate) fn point(bench: &mut Bench) -> Result<Point> {
         ledger_bytes,
         source_bytes: measure::bytes_of(&warehouse)?,
     })
+}
+
+/// Makes a file look as if it had just been written.
+fn touch(file: &Path) -> Result<()> {
+    let file = std::fs::File::options().append(true).open(file)?;
+    Ok(file.set_times(std::fs::FileTimes::new().set_modified(file.metadata()?.modified()?))?)
 }
 
 /// The size of a file or folder as a multiple of another's.

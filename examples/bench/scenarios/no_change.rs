@@ -1,6 +1,7 @@
 //! The usual night: nothing changed, or little.
 
 use std::process::Command;
+use std::time::Duration;
 
 use super::{Bench, Measurement, Result};
 use crate::data::{self, Dialect, Project, Shape, Source};
@@ -27,6 +28,25 @@ pub(super) fn duckdb(bench: &mut Bench) -> Result<Vec<Measurement>> {
         rows if rows <= 1_000_000 => row.at_most("time", Some(seconds), 0.25 * rows as f64 / 1e6, "s"),
         _ => row.at_most("peak", peak, 400.0, "MB"),
     };
+    Ok(vec![row])
+}
+
+/// How long a file must not have changed to be known again, and a second.
+const SETTLED: Duration = Duration::from_secs(61);
+
+/// No change, from a file that is the one of the runs before.
+pub(super) fn same_file(bench: &mut Bench) -> Result<Vec<Measurement>> {
+    let rows = bench.rows;
+    let (project, _) = bench.quiet()?;
+    let start_up = bench.start_up()?.median;
+    std::thread::sleep(SETTLED);
+    for _ in 0..3 {
+        bench.groupcast(&project, &["run"])?;
+    }
+    let spread = bench.many(|bench| bench.groupcast(&project, &["run"]))?;
+    let row = Measurement::new("no-change-same-file", "no change, DuckDB, the file of the last runs", rows)
+        .took(spread)
+        .floor("a run of one account", start_up);
     Ok(vec![row])
 }
 
