@@ -4,7 +4,7 @@
 //! interrupt costs the thread it runs on and nothing else.
 //!
 //! Settings that decide correctness or memory are explicit: `memory_limit`, `threads`, `temp_directory`, the session's
-//! time zone, and no extension is ever downloaded. This module knows DuckDB's errors (locked, full, corrupt, newer
+//! time zone, and no extension is loaded or downloaded by itself. This module knows DuckDB's errors (locked, full, corrupt, newer
 //! version) and gives each its kind and advice; it knows nothing of ledgers and sources.
 
 use std::path::{Path, PathBuf};
