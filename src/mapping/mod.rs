@@ -28,3 +28,4 @@ pub use sections::schedule::{CatchUp, Overlap, Schedule, When};
 pub use sections::traits::{Expr, Field, Trait};
 pub use sections::user::{User, UserFrom};
 pub use spec::Mapping;
+pub use sql::Quoting;

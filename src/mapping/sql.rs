@@ -1,11 +1,27 @@
 //! A check that a text is one piece of SQL. Mappings splice queries, conditions and expressions into a statement of ours, so each
 //! must be one whole: a quote or parenthesis left open would swallow what follows. Only tokens are read, not grammar.
 
+/// What ends a text or a name in quotation marks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Quoting {
+    /// A mark that is not doubled, as in PostgreSQL and DuckDB.
+    #[default]
+    Standard,
+    /// The same unless a backslash is before it; names stand in backticks. As in BigQuery, ClickHouse, MySQL, Snowflake
+    /// and Spark.
+    Backslashes,
+}
+
 /// `text` without surrounding space and trailing semicolons. Fails when it is empty, holds several statements, or
-/// leaves a quote, comment or parenthesis open.
+/// leaves a quote, comment or parenthesis open, by the rules of every source.
 pub(super) fn single(text: &str) -> Result<String, String> {
+    single_by(text, Quoting::Standard).or_else(|problem| single_by(text, Quoting::Backslashes).map_err(|_| problem))
+}
+
+/// The same by these rules alone.
+pub(super) fn single_by(text: &str, quoting: Quoting) -> Result<String, String> {
     let text = text.replace("\r\n", "\n");
-    let mut scan = Scan { rest: &text, offset: 0 };
+    let mut scan = Scan { rest: &text, offset: 0, backslash: quoting == Quoting::Backslashes };
     let mut depth = 0_i64;
     let mut content = false;
     let mut end: Option<usize> = None;
@@ -52,6 +68,7 @@ enum Token {
 struct Scan<'a> {
     rest: &'a str,
     offset: usize,
+    backslash: bool,
 }
 
 impl Scan<'_> {
@@ -63,8 +80,8 @@ impl Scan<'_> {
             ';' => (Token::Semicolon, 1),
             '(' => (Token::Open, 1),
             ')' => (Token::Close, 1),
-            '\'' => (Token::Other, quoted(self.rest, '\'', false)?),
-            '"' => (Token::Other, quoted(self.rest, '"', false)?),
+            '\'' | '"' => (Token::Other, quoted(self.rest, first, self.backslash)?),
+            '`' if self.backslash => (Token::Other, quoted(self.rest, first, true)?),
             '-' if self.rest.starts_with("--") => (Token::Blank, self.rest.find('\n').unwrap_or(self.rest.len())),
             '/' if self.rest.starts_with("/*") => (Token::Blank, comment(self.rest)?),
             '$' => (Token::Other, dollar_quoted(self.rest)?),
@@ -161,6 +178,22 @@ mod tests {
             ("select 1 -- (", "select 1 -- ("),
         ] {
             assert_eq!(single(text).as_deref(), Ok(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_ends_a_text_is_the_sources_to_say() {
+        for (text, standard, backslashes) in [
+            ("name = 'it\\'s'", false, true),
+            ("name = 'C:\\'", true, false),
+            ("name = 'C:\\\\'", true, true),
+            ("name = \"a\\\"b\"", false, true),
+            ("`it's` = 1", false, true),
+            ("name = 'it''s'", true, true),
+        ] {
+            assert_eq!(single_by(text, Quoting::Standard).is_ok(), standard, "{text}");
+            assert_eq!(single_by(text, Quoting::Backslashes).is_ok(), backslashes, "{text}");
+            assert!(single(text).is_ok(), "{text}");
         }
     }
 

@@ -25,10 +25,10 @@ use self::extensions::Extensions;
 use self::instance::Instance;
 use crate::duckdb::{DuckDbConnection, Limits};
 use crate::error::Result;
-use crate::mapping::Model;
 use crate::mapping::compile::Projection;
 use crate::mapping::dialect::Dialect;
 use crate::mapping::template::ColumnShape;
+use crate::mapping::{Model, Quoting};
 use crate::model::ColumnType;
 use crate::model::setting::{Setting, SettingValues};
 
@@ -155,6 +155,8 @@ pub struct Inspection {
     pub warnings: Vec<(String, String)>,
     /// The files of this machine that it reads, and what each is to the source.
     pub files: Vec<(PathBuf, &'static str)>,
+    /// How a mapping's SQL is written for it.
+    pub quoting: Quoting,
 }
 
 /// What a source is opened with, besides its settings.

@@ -403,3 +403,24 @@ fn a_mapping_is_written_from_a_drivers_table() {
     assert!(written.contains("key = \"id\"") && written.contains("seats"), "{written}");
     place.run(&["plan"]).exits(0).says(&["acct_0"]);
 }
+
+#[test]
+fn a_backslash_before_a_mark_means_what_the_warehouse_says() {
+    for (dialect, text, sound) in [
+        ("bigquery", r"name = 'it\'s'", true),
+        ("databricks", r"name = 'it\'s'", true),
+        ("mysql", r"`it's` = 1", true),
+        ("postgres", r"name = 'it\'s'", false),
+        ("bigquery", r"name = 'C:\'", false),
+        ("postgres", r"name = 'C:\'", true),
+    ] {
+        let place = misbehaving("rows=10");
+        let settings =
+            place.read("groupcast.toml").replace("dialect = \"postgres\"", &format!("dialect = \"{dialect}\""));
+        place.write("groupcast.toml", &settings);
+        let model = format!("where = \"\"\"\n{}\"\"\"\n\n[group]", text.replace('\\', "\\\\"));
+        place.mapping("accounts", &mapping("bad", "accounts", "seats = \"seats\"", "").replace("[group]", &model));
+        let output = place.run(&["check"]).exits(if sound { 0 } else { 2 });
+        assert_eq!(output.all().contains("is never closed in the SQL"), !sound, "{dialect}: {}", output.all());
+    }
+}

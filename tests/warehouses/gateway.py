@@ -14,16 +14,16 @@ from moto.server import ThreadedMotoServer
 work = pathlib.Path(sys.argv[1])
 COLUMNS = (
     "id varchar, seats int, big bigint, mrr decimal(12,2), ratio double, active boolean, day date, "
-    "moment timestamp, zoned timestamptz, word varchar"
+    "moment timestamp, zoned timestamptz, word varchar, \"q\"\"x%\" varchar"
 )
 ROWS = [
     "'a', 3, 9007199254740993, 12.50, 0.1, true, '2024-02-29', '2024-01-02 03:04:05.678901', "
-    "'2024-01-02 03:04:05.678901+00:00', 'Grüße 🎉'",
+    "'2024-01-02 03:04:05.678901+00:00', 'Grüße 🎉', 'odd'",
     "'b', -2147483648, -9223372036854775807, -0.01, 1e21, false, '1969-12-31', '1677-01-01 00:00:00', "
-    "'1969-12-31 23:59:59.5+00:00', 'a \"quoted\" word'",
+    "'1969-12-31 23:59:59.5+00:00', 'a \"quoted\" word', null",
     "'c', 2147483647, 9223372036854775807, 9999999999.99, 1e-7, null, '9999-12-31', '2300-01-01 00:00:00.000001', "
-    "'2024-07-01 00:00:00+00:00', ''",
-    "'d', null, null, null, null, null, null, null, null, null",
+    "'2024-07-01 00:00:00+00:00', '', ''",
+    "'d', null, null, null, null, null, null, null, null, null, null",
 ]
 
 server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
@@ -57,14 +57,16 @@ native.close()
 
 # SQLite has neither decimals nor dates: they are text.
 connection = sqlite3.connect(work / "accounts.db")
-connection.execute("create table accounts (id text, seats integer, big integer, ratio real, word text)")
+connection.execute(
+    """create table accounts (id text, seats integer, big integer, ratio real, word text, "q""x%" text)"""
+)
 connection.executemany(
-    "insert into accounts values (?, ?, ?, ?, ?)",
+    "insert into accounts values (?, ?, ?, ?, ?, ?)",
     [
-        ("a", 3, 9007199254740993, 0.1, "Grüße 🎉"),
-        ("b", -2147483648, -9223372036854775807, 1e21, 'a "quoted" word'),
-        ("c", 2147483647, 9223372036854775807, 1e-7, ""),
-        ("d", None, None, None, None),
+        ("a", 3, 9007199254740993, 0.1, "Grüße 🎉", "odd"),
+        ("b", -2147483648, -9223372036854775807, 1e21, 'a "quoted" word', None),
+        ("c", 2147483647, 9223372036854775807, 1e-7, "", ""),
+        ("d", None, None, None, None, None),
     ],
 )
 connection.commit()

@@ -1,10 +1,10 @@
 
 SELECT * FROM VALUES
   ('a', CAST(3 AS INT), CAST(9007199254740993 AS BIGINT), CAST(12.50 AS DECIMAL(12,2)), CAST(0.1 AS DOUBLE), true,
-   DATE '2024-02-29', TIMESTAMP_NTZ '2024-01-02 03:04:05.678901', TIMESTAMP '2024-01-02 03:04:05.678901 UTC', 'Grüße 🎉'),
+   DATE '2024-02-29', TIMESTAMP_NTZ '2024-01-02 03:04:05.678901', TIMESTAMP '2024-01-02 03:04:05.678901 UTC', 'Grüße 🎉', 'odd'),
   ('b', -2147483648, -9223372036854775807, CAST(-0.01 AS DECIMAL(12,2)), CAST(1e21 AS DOUBLE), false,
-   DATE '1969-12-31', TIMESTAMP_NTZ '1677-01-01 00:00:00', TIMESTAMP '1969-12-31 23:59:59.5 UTC', 'a "quoted" word'),
+   DATE '1969-12-31', TIMESTAMP_NTZ '1677-01-01 00:00:00', TIMESTAMP '1969-12-31 23:59:59.5 UTC', 'a "quoted" word', null),
   ('c', 2147483647, 9223372036854775807, CAST(9999999999.99 AS DECIMAL(12,2)), CAST(1e-7 AS DOUBLE), null,
-   DATE '9999-12-31', TIMESTAMP_NTZ '2300-01-01 00:00:00.000001', TIMESTAMP '2024-07-01 00:00:00 UTC', ''),
-  ('d', null, null, null, null, null, null, null, null, null)
-  AS t(id, seats, big, mrr, ratio, active, day, moment, zoned, word)
+   DATE '9999-12-31', TIMESTAMP_NTZ '2300-01-01 00:00:00.000001', TIMESTAMP '2024-07-01 00:00:00 UTC', '', ''),
+  ('d', null, null, null, null, null, null, null, null, null, null)
+  AS t(id, seats, big, mrr, ratio, active, day, moment, zoned, word, `q"x%`)

@@ -6,8 +6,10 @@ use crate::mapping::diagnostic::{At, Diagnostic, did_you_mean, listed, listed_al
 use crate::mapping::dialect::Dialect;
 use crate::mapping::file::MappingFile;
 use crate::mapping::reader::{join, shown};
+use crate::mapping::sections::model::From;
 use crate::mapping::sections::traits::{Expr, Field, trait_path};
 use crate::mapping::sections::user::{User, UserFrom};
+use crate::mapping::sql::{self, Quoting};
 use crate::model::ColumnType;
 use crate::model::cell::As;
 
@@ -134,6 +136,30 @@ pub fn first_use_of_sql(file: &MappingFile, expr: &Expr) -> At {
         }
     });
     found.unwrap_or_else(|| file.at("user"))
+}
+
+/// Checks that each SQL text of a mapping is one piece by the rules of its source.
+pub fn check_sql(file: &MappingFile, quoting: Quoting) -> Vec<Diagnostic> {
+    let mut found = Vec::new();
+    let mut check = |at: At, text: &str| {
+        if let Err(problem) = sql::single_by(text, quoting) {
+            let help = "close it; the source's own rules decide whether a backslash stands before a mark or is itself";
+            found.push(Diagnostic::error(&file.mapping.file, &at, format!("here is {problem}")).help(help));
+        }
+    };
+    let model = &file.mapping.model;
+    if let From::Query(query) = &model.from {
+        check(at_model(file, false), query);
+    }
+    if let Some(filter) = &model.filter {
+        check(at_model(file, true), filter);
+    }
+    each_value(file, &mut |path, expr, _| {
+        if let Expr::Sql(text) = expr {
+            check(At { path: path.to_owned(), ..file.at(&format!("{path}.sql")) }, text);
+        }
+    });
+    found
 }
 
 /// Where a model's rows come from, or its condition, is written.

@@ -5,6 +5,8 @@ mod columns;
 mod destination;
 mod together;
 
-pub use columns::{Described, at_model, check_columns, check_expressions, doubtful, first_use, first_use_of_sql};
+pub use columns::{
+    Described, at_model, check_columns, check_expressions, check_sql, doubtful, first_use, first_use_of_sql,
+};
 pub use destination::{check_destination, remarked, shapes};
 pub use together::{check_after, check_group_types, check_together};

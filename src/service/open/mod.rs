@@ -102,6 +102,8 @@ pub fn project_noting(folder: &Path, files: &Files) -> Result<Project, Failure> 
     output::check(&project, &inspected)?;
     let mut found = source_warnings(&project, &inspected);
     for file in &project.mappings {
+        let source = inspected.iter().find(|(name, _)| *name == file.mapping.source);
+        found.extend(source.iter().flat_map(|(_, inspection)| check::check_sql(file, inspection.quoting)));
         let Some(settings) = project.settings.destinations.get(&file.mapping.destination) else { continue };
         let destination = destination(settings, &file.mapping.group_type)
             .map_err(|error| error.at(format!("destination {}", settings.name)))?;

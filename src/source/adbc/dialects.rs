@@ -6,6 +6,7 @@
 //! Templates have `{}` for the expression, which is in parentheses or a quoted name. Every statement made of them is
 //! parsed by a SQL parser of the same dialect in the tests.
 
+use crate::mapping::Quoting;
 use crate::mapping::dialect::{self, Dialect};
 
 /// What a column's values are to a dialect: which template gives their physical form.
@@ -111,6 +112,8 @@ pub(super) struct Warehouse {
     drivers: &'static [&'static str],
     quote: Quote,
     literal: Literal,
+    /// What ends a text in SQL that a person writes.
+    pub(super) quoting: Quoting,
     cut: Cut,
     forms: Forms,
     checkpoints: Checkpoints,
@@ -131,6 +134,7 @@ pub(super) const DIALECTS: &[Warehouse] = &[
         drivers: &["redshift"],
         quote: Quote::Double,
         literal: Literal::coded(&['\\', '\0'], "chr"),
+        quoting: Quoting::Standard,
         described_by: 0,
         cut: Cut::Limit,
         forms: Forms {
@@ -159,6 +163,7 @@ pub(super) const DIALECTS: &[Warehouse] = &[
         drivers: &["postgres", "cockroach", "alloydb", "greenplum"],
         quote: Quote::Double,
         literal: Literal::coded(&['\\', '\0'], "chr"),
+        quoting: Quoting::Standard,
         described_by: 0,
         cut: Cut::Limit,
         forms: Forms {
@@ -195,6 +200,7 @@ pub(super) const DIALECTS: &[Warehouse] = &[
         drivers: &["snowflake"],
         quote: Quote::DoubleFolded,
         literal: Literal::coded(&['\\', '\0'], "chr"),
+        quoting: Quoting::Backslashes,
         described_by: 0,
         cut: Cut::Limit,
         forms: Forms {
@@ -223,6 +229,7 @@ pub(super) const DIALECTS: &[Warehouse] = &[
         drivers: &["bigquery"],
         quote: Quote::BacktickEscaped,
         literal: Literal::coded(&['\\', '\'', '\n', '\r', '\0'], "chr"),
+        quoting: Quoting::Backslashes,
         described_by: 0,
         cut: Cut::Limit,
         forms: Forms {
@@ -246,6 +253,7 @@ pub(super) const DIALECTS: &[Warehouse] = &[
         drivers: &["databricks", "spark", "sail"],
         quote: Quote::Backtick,
         literal: Literal::coded(&['\\', '\'', '\0'], "chr"),
+        quoting: Quoting::Backslashes,
         described_by: 0,
         cut: Cut::Limit,
         forms: Forms {
@@ -272,6 +280,7 @@ pub(super) const DIALECTS: &[Warehouse] = &[
         drivers: &["clickhouse", "chdb"],
         quote: Quote::BacktickEscaped,
         literal: Literal::coded(&['\\', '\0'], "char"),
+        quoting: Quoting::Backslashes,
         described_by: 0,
         cut: Cut::Limit,
         forms: Forms {
@@ -300,6 +309,7 @@ pub(super) const DIALECTS: &[Warehouse] = &[
         drivers: &["mysql", "mariadb", "singlestore"],
         quote: Quote::Backtick,
         literal: Literal::Hex(&['\\', '\0']),
+        quoting: Quoting::Backslashes,
         described_by: 0,
         cut: Cut::Limit,
         forms: Forms {
@@ -329,6 +339,7 @@ pub(super) const DIALECTS: &[Warehouse] = &[
         drivers: &["sqlserver", "mssql", "fabric", "synapse"],
         quote: Quote::Bracket,
         literal: Literal::Coded { special: &['\0'], function: "nchar", operator: " + " },
+        quoting: Quoting::Standard,
         described_by: 0,
         cut: Cut::Top,
         forms: Forms {
@@ -357,6 +368,7 @@ pub(super) const DIALECTS: &[Warehouse] = &[
         drivers: &["trino", "presto", "starburst", "athena"],
         quote: Quote::Double,
         literal: Literal::coded(&['\0'], "chr"),
+        quoting: Quoting::Standard,
         described_by: 0,
         cut: Cut::Limit,
         forms: Forms {
@@ -383,6 +395,7 @@ pub(super) const DIALECTS: &[Warehouse] = &[
         drivers: &["duckdb", "motherduck"],
         quote: Quote::Double,
         literal: Literal::coded(&['\0'], "chr"),
+        quoting: Quoting::Standard,
         described_by: 0,
         cut: Cut::Limit,
         forms: Forms {
@@ -407,6 +420,7 @@ pub(super) const DIALECTS: &[Warehouse] = &[
         drivers: &["sqlite", "turso", "libsql"],
         quote: Quote::Double,
         literal: Literal::coded(&['\0'], "char"),
+        quoting: Quoting::Standard,
         // As many as the driver looks at itself, before it decides on a type.
         described_by: 1024,
         cut: Cut::Limit,

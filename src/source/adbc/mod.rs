@@ -55,12 +55,12 @@ impl SourceType for AdbcType {
 
     fn inspect(&self, settings: &SettingValues) -> Result<Inspection> {
         let settings = settings.parse::<AdbcSettings>()?;
-        settings.check()?;
+        let quoting = settings.check()?.quoting;
         let files = match settings.is_path() {
             true => vec![(PathBuf::from(&settings.driver), "the driver")],
             false => Vec::new(),
         };
-        Ok(Inspection { files, ..Inspection::default() })
+        Ok(Inspection { files, quoting, ..Inspection::default() })
     }
 
     async fn open(&self, settings: &SettingValues, context: &OpenContext<'_>) -> Result<Box<dyn Source>> {

@@ -72,7 +72,8 @@ impl SourceType for PostgresType {
         let settings = settings.parse::<PostgresSettings>()?;
         let warnings = settings.check()?;
         let certificates = [settings.ca_file, settings.cert_file, settings.key_file].into_iter().flatten();
-        Ok(Inspection { warnings, files: certificates.map(|path| (path, "the certificates")).collect() })
+        let files = certificates.map(|path| (path, "the certificates")).collect();
+        Ok(Inspection { warnings, files, ..Inspection::default() })
     }
 
     async fn open(&self, settings: &SettingValues, context: &OpenContext<'_>) -> Result<Box<dyn Source>> {
