@@ -27,12 +27,18 @@ pub(super) struct Sheet {
     shown: String,
 }
 
+const MB: u64 = 1_000_000;
+/// Most bytes of a workbook's parts that are in memory while it is read: the texts of all cells, and of formats that are not
+/// read cell by cell everything.
+const IN_MEMORY_MAX: u64 = 512 * MB;
+
 /// Most columns of a sheet, as Excel has them.
 const COLUMNS_MAX: u32 = 16_384;
 
 impl Sheet {
     pub(super) fn open(found: &Found, options: &Options) -> Result<Sheet> {
         let shown = &found.shown;
+        fits_memory(found)?;
         let workbook = calamine::open_workbook_auto(&found.path).map_err(|error| unreadable(shown, &error))?;
         let names = workbook.sheet_names();
         let listed = || names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
@@ -167,6 +173,29 @@ impl Sheet {
     }
 }
 
+/// Fails for a workbook whose parts that are held in memory are too large, by what its archive says of them.
+fn fits_memory(found: &Found) -> Result<()> {
+    let shown = &found.shown;
+    let file = File::open(&found.path).map_err(|error| super::names::unreadable(shown, &error))?;
+    // What is no archive is judged by who reads it.
+    let Ok(mut archive) = zip::ZipArchive::new(BufReader::new(file)) else { return Ok(()) };
+    let lower = shown.to_ascii_lowercase();
+    let is_streamed = lower.ends_with(".xlsx") || lower.ends_with(".xlsm");
+    let mut bytes = 0_u64;
+    for at in 0..archive.len() {
+        let Ok(part) = archive.by_index_raw(at) else { continue };
+        let is_sheet = part.name().is_ok_and(|name| name.contains("worksheets/"));
+        if !(is_streamed && is_sheet) {
+            bytes = bytes.saturating_add(part.size());
+        }
+    }
+    if bytes <= IN_MEMORY_MAX {
+        return Ok(());
+    }
+    let what = format!("{shown}: the workbook's texts unpack to {} MB, more than {}", bytes / MB, IN_MEMORY_MAX / MB);
+    Err(Error::new(Kind::Source, what).advise("export the sheet as CSV"))
+}
+
 /// The cells of one sheet, read one after the other: a workbook of a million rows is not in memory as a whole.
 fn each_cell(
     workbook: &mut Xlsx<BufReader<File>>,
@@ -299,6 +328,26 @@ mod tests {
             assert_eq!(written(&value).as_deref(), Some(expected), "{value:?}");
         }
         assert_eq!(written(&Data::Empty), None);
+    }
+
+    #[test]
+    fn a_workbook_that_would_fill_memory_is_refused_by_what_its_archive_says() {
+        use std::io::Write as _;
+
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("bomb.xlsx");
+        let mut archive = zip::ZipWriter::new(File::create(&path).unwrap());
+        let packed = zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Deflated);
+        archive.start_file("xl/sharedStrings.xml", packed).unwrap();
+        let zeros = vec![b' '; 8 * 1024 * 1024];
+        for _ in 0..=IN_MEMORY_MAX / zeros.len() as u64 {
+            archive.write_all(&zeros).unwrap();
+        }
+        archive.finish().unwrap();
+        let state = super::super::names::State::of(&std::fs::metadata(&path).unwrap());
+        let found = Found { path, shown: "bomb.xlsx".to_owned(), parts: Vec::new(), state };
+        let error = Sheet::open(&found, &Options::default()).err().map(|error| error.to_string()).unwrap_or_default();
+        assert!(error.contains("bomb.xlsx: the workbook's texts unpack to 5"), "{error}");
     }
 
     #[test]
