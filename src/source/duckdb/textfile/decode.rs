@@ -20,7 +20,7 @@ pub enum Encoding {
     Utf16Le,
     /// UTF-16, the high byte first.
     Utf16Be,
-    /// One of [`LEGACY`], by its position there.
+    /// Of another country or an older program, by its position among those.
     Legacy(usize),
 }
 
