@@ -242,7 +242,7 @@ impl Night {
         let run = daemon.trigger("slowly", &json!({}));
         self.until_sent("slowly");
         daemon.post(&format!("/api/v1/runs/{run}/cancel"), &json!({})).is(202);
-        well(&daemon.ended(&run), "incomplete");
+        well(&daemon.ended(&run), "cancelled");
         self.slow.vendor.edit(|groups| groups.retain(|(kind, _), _| kind != "slowly"));
     }
 }
