@@ -227,7 +227,7 @@ export const STEPS = {
     }
     await button(page, "Cancel this run").click();
     const now = await finished(page);
-    if (now !== "incomplete") fail(`the run: ${now}`);
+    if (now !== "cancelled") fail(`the run: ${now}`);
   },
   "a form from another page is rejected with a message": async (page, pages, shots) => {
     const path = await freeSync(page, pages);
