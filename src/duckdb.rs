@@ -136,7 +136,7 @@ impl DuckDbConnection {
                 .and_then(|config| config.threads(limits.threads as i64))
                 .and_then(|config| config.with("temp_directory", temp_folder.display().to_string()))
                 .and_then(|config| config.with("autoinstall_known_extensions", "false"))
-                // Nor is one loaded that nobody named, because it happens to be on this machine.
+                // Nor is one loaded without being named, only because it is on this machine.
                 .and_then(|config| config.with("autoload_known_extensions", "false"))
                 .and_then(|config| config.with("allow_community_extensions", "false"))
                 .and_then(|config| config.with("allow_unsigned_extensions", unsigned.to_string()))

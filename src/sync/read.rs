@@ -164,7 +164,7 @@ impl Session<'_> {
             None => None,
         };
         let (found, kinds, (cursor, ahead)) = if let Some(found) = unchanged {
-            // No group is decided about, so what columns mean is nobody's question.
+            // No group is decided about, so what columns mean does not matter.
             (found, vec![ColumnType::Text; projection.columns.len()], (None, None))
         } else {
             projection.summed = memory.as_ref().is_some_and(Memory::wants_sums);

@@ -89,10 +89,9 @@ impl Attachment {
             let line = self.masked(&first_line(&text));
             let scheme = scheme(self.address.expose()).map_or("", |(scheme, _)| scheme);
             if let Some(needed) = extensions::needed(&text) {
-                let name = if needed == "motherduck" { "motherduck" } else { needed };
                 return Error::new(Kind::Source, format!("failed to attach `{scheme}:…`"))
-                    .advise(extensions::with_extension(name))
-                    .because(format!("DuckDB needs its extension {name}, which is not loaded: {line}"));
+                    .advise(extensions::with_extension(needed))
+                    .because(format!("DuckDB needs its extension {needed}, which is not loaded: {line}"));
             }
             let busy = ["onnect", "timed out", "timeout", "refused", "resolve"];
             let (kind, advice) = match busy.iter().any(|word| text.contains(word)) {

@@ -83,7 +83,7 @@ impl Bench {
         source.with_clock(Box::new(Ahead(SystemClock::start(), LATER)))
     }
 
-    /// What reading said of the rows, and what is said of them without reading.
+    /// The summary that reading gives, and the one without reading.
     async fn summaries(&self, source: &mut DuckDb, wanted: &Projection) -> (Option<String>, Option<String>) {
         let staged = source.stage(wanted, &self.into, &|_| {}).await.unwrap();
         source.release(&self.into).await.unwrap();
@@ -136,7 +136,7 @@ async fn what_may_change_without_its_files_is_read() {
     ] {
         assert_eq!(bench.summaries(&mut source, &wanted).await.0, None, "{of}");
     }
-    // Nothing is said of a file that is younger than a second change of it may be hidden.
+    // A file that is so young that a second change of it may be hidden is not known again.
     let wanted = projection(table("accounts"));
     assert_eq!(bench.summaries(&mut bench.warehouse(Duration::ZERO), &wanted).await, (None, None));
     // Nor beside a log that another process has not folded in yet.
