@@ -24,6 +24,8 @@ pub enum Kind {
     LedgerBusy,
     /// A guard stopped the run before the first byte was sent.
     Guard,
+    /// A plan does not fit any more: what it was made from has changed. A new one has to be made and reviewed.
+    PlanOutdated,
     /// The run was cancelled (Ctrl-C, SIGTERM).
     Interrupted,
     /// An invariant of ours does not hold: not the operator's fault.
@@ -40,7 +42,13 @@ impl Kind {
             Kind::Config => 2,
             Kind::Guard => 4,
             Kind::Interrupted => 130,
-            Kind::Source | Kind::SourceBusy | Kind::Destination | Kind::Ledger | Kind::LedgerBusy | Kind::Bug => 1,
+            Kind::Source
+            | Kind::SourceBusy
+            | Kind::Destination
+            | Kind::Ledger
+            | Kind::LedgerBusy
+            | Kind::PlanOutdated
+            | Kind::Bug => 1,
         }
     }
 

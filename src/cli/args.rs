@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::{Arg, ArgAction, ArgMatches, Args, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use crate::error::{Error, Kind, Result};
+use crate::service::open::selection::Selection;
+use crate::sync::planned::CHANGE_KINDS;
 use crate::sync::{Flag, RunOptions};
 
 /// Keeps the account traits of product tools equal to a warehouse.
@@ -39,7 +41,7 @@ Examples:
 
 Exit codes:
   0 succeeded   1 failed or incomplete   2 bad config or usage   3 some groups rejected (verify: some differ)
-  4 stopped by a guard   130 cancelled (Ctrl-C)
+  4 stopped by a guard   5 there are changes (plan --detailed-exitcode)   130 cancelled (Ctrl-C)
 
 With `--json` every command but `daemon` and `completions` prints JSON on standard output, one object or one per line;
 problems come as {\"error\": …} or {\"problems\": […]}. `ledger export` always prints JSON.";
@@ -78,32 +80,33 @@ Examples:
         connect: bool,
     },
 
-    /// Show what a run would send, and write nothing.
+    /// Show what a run would send; nothing is sent, and the ledger stays as it is.
     #[command(after_help = "\
 Examples:
-  groupcast plan                             every sync
+  groupcast plan                             every sync: by trait, then group by group
   groupcast plan accounts --show all         every group, not only the first 20
+  groupcast plan accounts --trait arr --kind changed
+                                             only groups of which that trait changes
   groupcast plan accounts --requests         the exact HTTP requests, keys masked
-  groupcast plan --json | jq .               one object per change, a summary last")]
-    Plan {
-        /// Which syncs, and how.
-        #[command(flatten)]
-        select: Select,
-        /// How many groups to show per sync, or `all`.
-        #[arg(long, default_value = "20", value_name = "N")]
-        show: Show,
-        /// Print the requests that would be sent, keys masked.
-        #[arg(long)]
-        requests: bool,
-    },
+  groupcast plan --out nightly.plan          and later `groupcast run --plan nightly.plan`: sends exactly this
+  groupcast plan --output markdown           for the comment of a pull request
+  groupcast plan --json | jq .               one object per change, a summary last
+
+A plan file has the keys and values of every change; only its owner can read it.")]
+    Plan(Plan),
 
     /// Send what changed.
     #[command(after_help = "\
 Examples:
   groupcast run                                    every enabled sync
   groupcast run accounts --group acct_42           one group
+  groupcast run --select tag:nightly --exclude crm every enabled sync with this tag, but for one
   groupcast run accounts --limit 100               at most 100 changes, to review them first
-  groupcast run accounts --accept rows-dropped     accept a guard once")]
+  groupcast run accounts --accept rows-dropped     accept a guard once
+  groupcast run --plan nightly.plan                what `groupcast plan --out` wrote, and nothing else
+
+With --plan, a group is sent only if its change is still the planned one. Groups whose row, synced state or mapping changed
+since are not sent; the run then ends with exit code 1.")]
     Run {
         /// What to run.
         #[command(flatten)]
@@ -111,6 +114,9 @@ Examples:
         /// Send at most N changes.
         #[arg(long, value_name = "N")]
         limit: Option<u64>,
+        /// Send only what this plan has.
+        #[arg(long, value_name = "FILE", conflicts_with_all = ["group", "full", "retry_rejected"])]
+        plan: Option<PathBuf>,
     },
 
     /// Run every sync on its schedule, with an HTTP API and a console.
@@ -131,9 +137,9 @@ code. GROUPCAST_LOG=debug|info|warn|error sets the log level.")]
 
     /// Show the status of each sync: its groups by state and its last run.
     Status {
-        /// Only these syncs.
-        #[arg(value_name = "SYNC")]
-        syncs: Vec<String>,
+        /// Which syncs.
+        #[command(flatten)]
+        which: SyncSelection,
     },
 
     /// List runs, the newest first; `runs show ID` shows one with all details.
@@ -166,9 +172,9 @@ Examples:
 
 `groupcast daemon` runs them. An overdue sync starts as soon as the daemon does.")]
     Schedule {
-        /// Only these syncs.
-        #[arg(value_name = "SYNC")]
-        syncs: Vec<String>,
+        /// Which syncs.
+        #[command(flatten)]
+        which: SyncSelection,
         /// How many times per sync.
         #[arg(long, default_value_t = 3, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1_000))]
         next: u16,
@@ -275,12 +281,51 @@ pub(super) struct Init {
     pub(super) name: Option<String>,
 }
 
+/// `groupcast plan`.
+#[derive(Debug, Args)]
+pub(super) struct Plan {
+    /// Which syncs, and how.
+    #[command(flatten)]
+    pub(super) select: Select,
+    /// How many groups to show per sync, or `all`.
+    #[arg(long, default_value = "20", value_name = "N")]
+    pub(super) show: Show,
+    /// Only changes of this trait; may be repeated.
+    #[arg(long = "trait", value_name = "TRAIT")]
+    pub(super) traits: Vec<String>,
+    /// Only changes of this kind; may be repeated.
+    #[arg(long = "kind", value_name = "KIND", value_parser = clap::builder::PossibleValuesParser::new(CHANGE_KINDS))]
+    pub(super) kinds: Vec<String>,
+    /// Print the requests that would be sent, keys masked.
+    #[arg(long)]
+    pub(super) requests: bool,
+    /// Write the plan to a file, for `groupcast run --plan FILE`.
+    #[arg(long, value_name = "FILE")]
+    pub(super) out: Option<PathBuf>,
+    /// How the plan is printed.
+    #[arg(long, default_value = "text", value_name = "FORMAT")]
+    pub(super) output: PlanFormat,
+    /// Exit with 5 instead of 0 if there are changes.
+    #[arg(long)]
+    pub(super) detailed_exitcode: bool,
+}
+
+/// How a plan is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum PlanFormat {
+    /// For a terminal.
+    Text,
+    /// For a pull request.
+    Markdown,
+    /// The same as `--json`.
+    Json,
+}
+
 /// Which syncs, and how.
 #[derive(Debug, Args)]
 pub(super) struct Select {
-    /// Only these syncs; all enabled ones when absent.
-    #[arg(value_name = "SYNC")]
-    pub(super) syncs: Vec<String>,
+    #[command(flatten)]
+    pub(super) which: SyncSelection,
     /// Only this group (one SYNC must be named).
     #[arg(long, value_name = "KEY", allow_negative_numbers = true)]
     pub(super) group: Option<String>,
@@ -293,8 +338,8 @@ pub(super) struct Select {
 
 impl Select {
     /// The options of the runs or plans.
-    pub(super) fn options(&self, limit: Option<u64>) -> Result<RunOptions> {
-        if self.group.is_some() && self.syncs.len() != 1 {
+    pub(super) fn options(&self, syncs: usize, limit: Option<u64>) -> Result<RunOptions> {
+        if self.group.is_some() && syncs != 1 {
             return Err(Error::new(Kind::Config, "`--group` needs exactly one sync")
                 .advise("name it: `groupcast run SYNC --group KEY`"));
         }
@@ -302,6 +347,27 @@ impl Select {
         let mut options = RunOptions { group: self.group.clone(), limit, accept, ..RunOptions::default() };
         self.flags.0.iter().for_each(|flag| flag.turn_on(&mut options));
         Ok(options)
+    }
+}
+
+/// Which syncs a command is about.
+#[derive(Debug, Args)]
+pub(super) struct SyncSelection {
+    /// Only these syncs; all enabled ones when absent.
+    #[arg(value_name = "SYNC")]
+    syncs: Vec<String>,
+    /// Only these: names, `tag:NAME`, `source:NAME`, `destination:NAME`, separated by commas (any of them); may be repeated.
+    #[arg(long, value_name = "WHICH")]
+    select: Vec<String>,
+    /// Not these, written like `--select`.
+    #[arg(long, value_name = "WHICH")]
+    exclude: Vec<String>,
+}
+
+impl SyncSelection {
+    /// What is selected.
+    pub(super) fn read(&self) -> Result<Selection> {
+        Selection::new(&[&self.syncs[..], &self.select[..]].concat(), &self.exclude)
     }
 }
 

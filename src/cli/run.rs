@@ -1,6 +1,7 @@
 //! `groupcast run`: sync after sync, with a line for each and the worst exit code.
 
 use std::io::{IsTerminal, Write};
+use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
@@ -17,18 +18,29 @@ use crate::delivery::Signal;
 use crate::destination::registry;
 use crate::error::{Error, Kind};
 use crate::ledger::RunStatus;
+use crate::mapping::MappingFile;
+use crate::mapping::diagnostic::listed;
+use crate::service::open::selection::Selection;
 use crate::service::open::{self, Failure};
 use crate::sync::report::{Report, error_json};
+use crate::sync::{RunOptions, plan_file};
 
-pub(super) async fn run(cli: &Cli, select: &Select, limit: Option<u64>) -> Result<u8, Failure> {
+pub(super) async fn run(cli: &Cli, select: &Select, limit: Option<u64>, plan: Option<&Path>) -> Result<u8, Failure> {
     let project = Arc::new(open::project(&cli.folder)?);
     super::show_warnings(cli, &project);
-    let files = open::chosen(&project, &select.syncs)?;
-    let options = select.options(limit)?;
+    let selection = select.which.read()?;
+    let runs = match plan {
+        Some(plan) => planned_runs(&project, &selection, &select.options(1, limit)?, plan)?,
+        None => {
+            let files = selection.chosen(&project)?;
+            let options = select.options(files.len(), limit)?;
+            files.into_iter().map(|file| (file, options.clone())).collect()
+        }
+    };
     let opened = service::open(&project, Access::Write("groupcast run")).await?;
     let signal = listen()?;
     let mut finished = FinishedRuns::new(cli);
-    for file in files {
+    for (file, options) in runs {
         if *signal.borrow() >= Signal::Stop {
             finished.interrupted();
             break;
@@ -44,8 +56,45 @@ pub(super) async fn run(cli: &Cli, select: &Select, limit: Option<u64>) -> Resul
         progress.finish();
         finished.take(sync, run.map_err(|error| with_sync(error.into(), sync)))?;
     }
-    finished.broken(&project, &select.syncs)?;
+    if plan.is_none() {
+        finished.broken(&project, &selection)?;
+    }
     Ok(finished.code())
+}
+
+/// The runs of a plan: of all its syncs, or of the selected ones, each with the options it was planned with.
+fn planned_runs<'a>(
+    project: &'a Project,
+    selection: &Selection,
+    options: &RunOptions,
+    plan: &Path,
+) -> Result<Vec<(&'a MappingFile, RunOptions)>, Failure> {
+    let (file, planned) = plan_file::contents(plan)?;
+    selection.chosen(project)?;
+    let chosen = selection.files(project)?;
+    let is_planned = |name: &str| planned.iter().any(|of| of.sync == name);
+    let absent = chosen.iter().find(|chosen| selection.names(&chosen.mapping) && !is_planned(&chosen.mapping.name));
+    if let Some(absent) = absent {
+        let has = listed(planned.iter().map(|planned| planned.sync.as_str()));
+        let error = Error::new(Kind::Config, format!("the plan has no sync `{}`", absent.mapping.name));
+        return Err(error.advise(format!("it has {has}")).at(plan.display().to_string()).into());
+    }
+    // A sync that is gone or broken since is an error, not left out.
+    let is_chosen = |name: &str| {
+        let is_sound = project.mappings.iter().any(|file| file.mapping.name == name);
+        !is_sound || chosen.iter().any(|file| file.mapping.name == name)
+    };
+    let with_options = planned.iter().filter(|of| is_chosen(&of.sync)).map(|of| {
+        let mapping = open::named(project, &of.sync)?;
+        let accept = of.options.accept.union(&options.accept).cloned().collect();
+        Ok((mapping, RunOptions { accept, limit: options.limit, plan: Some(file.clone()), ..of.options.clone() }))
+    });
+    let runs: Vec<(&MappingFile, RunOptions)> = with_options.collect::<Result<_, Failure>>()?;
+    if runs.is_empty() {
+        let error = Error::new(Kind::Config, "the selected syncs are not in the plan").at(plan.display().to_string());
+        return Err(error.advise("leave out `--select` and `--exclude` to run all of it").into());
+    }
+    Ok(runs)
 }
 
 /// The runs of a command as they end: shown one by one, or as one JSON value at the end.
@@ -93,8 +142,8 @@ impl FinishedRuns<'_> {
     }
 
     /// The selected syncs that cannot run, because their mappings have mistakes.
-    fn broken(&mut self, project: &Project, selected: &[String]) -> Result<(), Failure> {
-        let all = project.broken.iter().filter(|_| selected.is_empty());
+    fn broken(&mut self, project: &Project, selection: &Selection) -> Result<(), Failure> {
+        let all = selection.broken(project).into_iter();
         all.filter_map(|broken| Some((&broken.name, project.mistakes(&broken.name)?)))
             .try_for_each(|(name, mistakes)| self.take(name, Err(mistakes.into())))
     }

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::{Value, json};
 
-use super::args::Cli;
+use super::args::{Cli, SyncSelection};
 use super::screen::{status_text, when};
 use super::service::{self, Access};
-use super::status::{selected, selected_views};
+use super::status::selected_views;
 use super::{print_json, screen};
 use crate::io::{Clock, SystemClock};
 use crate::ledger::RunStatus;
@@ -18,10 +18,10 @@ use crate::service::open::{self, Failure};
 use crate::service::views::{RunView, SyncView, build};
 use crate::time_zone::{self, Zone};
 
-pub(super) async fn schedule(cli: &Cli, syncs: &[String], count: usize) -> Result<u8, Failure> {
+pub(super) async fn schedule(cli: &Cli, which: &SyncSelection, count: usize) -> Result<u8, Failure> {
     let project = Arc::new(open::project(&cli.folder)?);
     super::show_broken(cli, &project);
-    let files = selected(&project, syncs)?;
+    let files = which.read()?.files(&project)?;
     let now = SystemClock::start().now();
     let opened = service::open(&project, Access::Read).await?;
     let views = selected_views(&opened, &files, count).await?;

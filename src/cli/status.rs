@@ -5,20 +5,18 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use super::args::Cli;
+use super::args::{Cli, SyncSelection};
 use super::print_json;
 use super::screen::{self, DIM, paint, plural, status_text, thousands, when};
 use super::service::{self, Access, Opened};
-use crate::config::Project;
-use crate::error::Result;
 use crate::mapping::MappingFile;
 use crate::service::open::{self, Failure};
 use crate::service::views::{ActivityState, SyncView};
 
-pub(super) async fn status(cli: &Cli, syncs: &[String]) -> Result<u8, Failure> {
+pub(super) async fn status(cli: &Cli, which: &SyncSelection) -> Result<u8, Failure> {
     let project = Arc::new(open::project(&cli.folder)?);
     super::show_broken(cli, &project);
-    let files = selected(&project, syncs)?;
+    let files = which.read()?.files(&project)?;
     let opened = service::open(&project, Access::Read).await?;
     let views = selected_views(&opened, &files, 1).await?;
     if cli.json {
@@ -54,13 +52,6 @@ pub(super) async fn status(cli: &Cli, syncs: &[String]) -> Result<u8, Failure> {
         writeln!(out, "\n{}", paint(DIM, format!("source: {source}")))?;
     }
     Ok(0)
-}
-
-/// The mappings of the selected syncs: all, or those of these names. A sync whose mapping has mistakes has none.
-pub(super) fn selected<'a>(project: &'a Project, syncs: &[String]) -> Result<Vec<&'a MappingFile>> {
-    syncs.iter().try_for_each(|sync| open::exists(project, sync))?;
-    let is_selected = |file: &&MappingFile| syncs.is_empty() || syncs.contains(&file.mapping.name);
-    Ok(project.mappings.iter().filter(is_selected).collect())
 }
 
 /// The views of these syncs, each with the next `times` of its schedule.

@@ -13,7 +13,7 @@ use crate::io::files;
 use crate::mapping::diagnostic::{Diagnostic, Severity};
 use crate::mapping::file::{Context, Names, parse};
 use crate::mapping::sections::model::Lookup;
-use crate::mapping::{At, MappingFile, check};
+use crate::mapping::{At, MappingFile, ReadableParts, check};
 use crate::source::dbt;
 
 /// The settings' file.
@@ -145,7 +145,8 @@ fn mappings(reading: &Reading<'_>, all: &mut Diagnostics) -> (Vec<MappingFile>, 
             None => {
                 let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
                 let below = Path::new(MAPPINGS_FOLDER).join(path.file_name().unwrap_or_default());
-                broken.push(BrokenMapping { name, file: shown_path(folder, &below) });
+                let readable = read_text(&path, reading.files).map(|text| ReadableParts::of(&text)).unwrap_or_default();
+                broken.push(BrokenMapping { name, file: shown_path(folder, &below), readable });
             }
         }
     }

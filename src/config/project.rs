@@ -2,7 +2,7 @@
 
 use super::diagnostic::Diagnostics;
 use super::settings::Settings;
-use crate::mapping::MappingFile;
+use crate::mapping::{MappingFile, ReadableParts};
 
 /// A config folder: settings and mappings.
 #[derive(Debug, Clone)]
@@ -24,6 +24,8 @@ pub struct BrokenMapping {
     pub name: String,
     /// Its file, as it is called in messages.
     pub file: String,
+    /// Its source, destination and tags, as far as they can be read.
+    pub readable: ReadableParts,
 }
 
 impl Project {
@@ -34,7 +36,10 @@ impl Project {
             .into_iter()
             .partition(|file: &MappingFile| files.contains(file.mapping.file.as_str()));
         self.mappings = sound;
-        let name = |file: MappingFile| BrokenMapping { name: file.mapping.name, file: file.mapping.file };
+        let name = |file: MappingFile| {
+            let readable = ReadableParts::of(&file.text);
+            BrokenMapping { name: file.mapping.name, file: file.mapping.file, readable }
+        };
         self.broken.extend(Vec::into_iter(broken).map(name));
         self.broken.sort_by(|left, right| left.name.cmp(&right.name));
         self.problems.append(found);

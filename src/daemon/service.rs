@@ -24,8 +24,8 @@ use crate::service::open;
 use crate::service::queries::{Queries, sync_errors, unknown_run};
 use crate::service::tracker::Tracker;
 use crate::service::views::{
-    ActivityState, ChangeView, ExportedGroup, GroupView, QueuedRunView, RejectedView, RunDetail, RunView, SyncActivity,
-    SyncDetail, SyncView, build,
+    ActivityState, ChangeView, ExportedGroup, GroupView, PlanRequest, QueuedRunView, RejectedView, RunDetail, RunView,
+    SyncActivity, SyncDetail, SyncView, build,
 };
 use crate::sync::verify::{Drifted, Verified};
 use crate::sync::{RunOptions, RunOrigin};
@@ -278,21 +278,18 @@ impl Service for DaemonService {
         }
     }
 
-    async fn plan_stream(
-        &self,
-        sync: &str,
-        options: RunOptions,
-        show: usize,
-        requests: bool,
-    ) -> ServiceResult<PlanStream> {
-        options.check().map_err(ServiceError::Invalid)?;
+    async fn plan_stream(&self, sync: &str, request: PlanRequest) -> ServiceResult<PlanStream> {
+        request.options.check().map_err(ServiceError::Invalid)?;
         let planning = move |reserved: Reserved, parts, signal| async move {
             let ledger = reserved.0.ledger.connect(Access::ReadOnly)?;
             let origin = RunOrigin::of("plan");
             reserved
-                .with_job(ledger.as_ref(), (&options, &origin), signal, async |job: &Job<'_>, tracker: &Tracker| {
-                    commands::plan(job, (show, requests), tracker, &parts).await
-                })
+                .with_job(
+                    ledger.as_ref(),
+                    (&request.options, &origin),
+                    signal,
+                    async |job: &Job<'_>, tracker: &Tracker| commands::plan(job, &request, tracker, &parts).await,
+                )
                 .await
         };
         self.0.reserve(sync, "make the plan", planning).await

@@ -7,7 +7,7 @@ use std::ops::Range;
 use toml::de::DeValue;
 
 use super::diagnostic::{At, Diagnostic, Severity, did_you_mean, listed_all};
-use super::reader::{self, Report, Section, shown};
+use super::reader::{self, Entry, Report, Section, shown};
 use super::sections::guards::Guards;
 use super::sections::model::Lookup;
 use super::sections::policy::Policy;
@@ -62,10 +62,11 @@ pub struct Context<'a> {
     pub lookup: &'a Lookup<'a>,
 }
 
-const TOP: [&str; 11] = [
+const TOP: [&str; 12] = [
     "source",
     "destination",
     "enabled",
+    "tags",
     "schedule",
     "model",
     "group",
@@ -97,6 +98,7 @@ fn mapping(name: &str, root: &Section<'_>, context: &Context<'_>, report: &mut R
     let source = reference(root, "source", names.map(|names| names.sources.as_slice()), report);
     let destination = reference(root, "destination", names.map(|names| names.destinations.as_slice()), report);
     let enabled = root.get("enabled").and_then(|entry| entry.flag(report)).unwrap_or(true);
+    let tags = root.get("tags").map_or_else(|| Some(Vec::new()), |entry| tags(&entry, report));
     let schedule = root.get("schedule").and_then(|entry| schedule::read(&entry, report));
     let model =
         required(root, "model", "define where the account rows come from: `[model]` with `table = \"…\"`", report)
@@ -124,6 +126,7 @@ fn mapping(name: &str, root: &Section<'_>, context: &Context<'_>, report: &mut R
         source: source?,
         destination: destination?,
         enabled,
+        tags: tags?,
         schedule,
         model,
         dbt,
@@ -135,6 +138,56 @@ fn mapping(name: &str, root: &Section<'_>, context: &Context<'_>, report: &mut R
         guards,
         incremental,
     })
+}
+
+/// The tags by which a sync can be selected.
+fn tags(entry: &Entry<'_>, report: &mut Report<'_>) -> Option<Vec<String>> {
+    let DeValue::Array(items) = entry.value else {
+        entry.mistyped("a list of strings, such as `[\"nightly\"]`", report);
+        return None;
+    };
+    let mut tags = Vec::new();
+    for item in items {
+        let is_tag =
+            |tag: &str| !tag.is_empty() && tag.chars().all(|char| char.is_alphanumeric() || "-_.".contains(char));
+        match item.get_ref() {
+            DeValue::String(tag) if is_tag(tag) => tags.push(tag.clone().into_owned()),
+            _ => {
+                let message = "a tag is a string of letters, digits, `-`, `_` and `.`";
+                report.push(report.error(&entry.at, message).help("write it like `tags = [\"nightly\", \"crm\"]`"));
+                return None;
+            }
+        }
+    }
+    tags.sort_unstable();
+    tags.dedup();
+    Some(tags)
+}
+
+/// What a mapping that has mistakes can be selected by, as far as its text can be read.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ReadableParts {
+    /// Its source.
+    pub source: Option<String>,
+    /// Its destination.
+    pub destination: Option<String>,
+    /// Its tags.
+    pub tags: Option<Vec<String>>,
+}
+
+impl ReadableParts {
+    /// Reads them from the text of a mapping.
+    pub fn of(text: &str) -> ReadableParts {
+        let Ok(table) = text.parse::<toml::Table>() else { return ReadableParts::default() };
+        let name = |key: &str| Some(table.get(key)?.as_str()?.to_owned());
+        let tags = match table.get("tags") {
+            None => Some(Vec::new()),
+            Some(tags) => {
+                tags.as_array().and_then(|tags| tags.iter().map(|tag| Some(tag.as_str()?.to_owned())).collect())
+            }
+        };
+        ReadableParts { source: name("source"), destination: name("destination"), tags }
+    }
 }
 
 /// Where a key belongs that is right elsewhere in a mapping file.

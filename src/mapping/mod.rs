@@ -18,7 +18,7 @@ pub mod template;
 pub mod units;
 
 pub use diagnostic::At;
-pub use file::MappingFile;
+pub use file::{MappingFile, ReadableParts};
 pub use fingerprint::fingerprint;
 pub use sections::guards::Guards;
 pub use sections::incremental::Incremental;

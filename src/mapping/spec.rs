@@ -21,6 +21,8 @@ pub struct Mapping {
     pub destination: String,
     /// Whether schedules run it.
     pub enabled: bool,
+    /// By which it can be selected, in order.
+    pub tags: Vec<String>,
     /// When it runs, as written; the scheduler gives it meaning.
     pub schedule: Option<Schedule>,
     /// What yields the account rows.

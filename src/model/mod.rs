@@ -3,6 +3,7 @@
 pub mod cell;
 pub mod delta;
 pub mod document;
+pub mod members;
 pub mod number;
 pub mod plain;
 pub mod setting;

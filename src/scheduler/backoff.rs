@@ -20,7 +20,7 @@ pub fn delay_after(failures: u32) -> TimeDelta {
 pub fn is_transient(kind: Kind) -> bool {
     match kind {
         Kind::SourceBusy | Kind::Destination | Kind::Ledger | Kind::LedgerBusy | Kind::Bug => true,
-        Kind::Config | Kind::Source | Kind::Guard | Kind::Interrupted => false,
+        Kind::Config | Kind::Source | Kind::Guard | Kind::PlanOutdated | Kind::Interrupted => false,
     }
 }
 

@@ -15,8 +15,8 @@ pub use super::stream::ResultStream;
 use crate::delivery::Signal;
 use crate::ledger::BackupSummary;
 use crate::service::views::{
-    ChangeView, ExportedGroup, GroupView, PlanPart, PlanView, RejectedView, RunDetail, RunProgress, RunView,
-    SyncActivity, SyncDetail, SyncView,
+    ChangeView, ExportedGroup, GroupView, PlanPart, PlanRequest, PlanView, RejectedView, RunDetail, RunProgress,
+    RunView, SyncActivity, SyncDetail, SyncView,
 };
 use crate::sync::report::Report;
 use crate::sync::verify::{Drifted, Verified};
@@ -117,9 +117,9 @@ pub trait Service: Send + Sync {
     /// Requests a run. One that cannot begin yet is queued: one per sync, and equal requests join it.
     async fn trigger(&self, sync: &str, options: RunOptions, by: &str) -> ServiceResult<EnqueuedRun>;
 
-    /// What a run would do now, with the first `show` changes. Writes nothing. Only so many plans are made at a time.
-    async fn plan(&self, sync: &str, options: RunOptions, show: usize) -> ServiceResult<PlanView> {
-        let PlanStream { mut items, end } = self.plan_stream(sync, options, show, false).await?;
+    /// What a run would do now, with the changes that are to be shown. Writes nothing. Only so many plans are made at a time.
+    async fn plan(&self, sync: &str, request: PlanRequest) -> ServiceResult<PlanView> {
+        let PlanStream { mut items, end } = self.plan_stream(sync, request).await?;
         let mut changes = Vec::new();
         while let Some(part) = items.recv().await {
             if let PlanPart::Change(change) = part {
@@ -129,15 +129,8 @@ pub trait Service: Send + Sync {
         Ok(PlanView { changes, ..end.await? })
     }
 
-    /// A plan of any size: the first `show` changes arrive as they are found, with the requests if they are wanted. Nothing
-    /// is kept in memory.
-    async fn plan_stream(
-        &self,
-        sync: &str,
-        options: RunOptions,
-        show: usize,
-        requests: bool,
-    ) -> ServiceResult<PlanStream>;
+    /// A plan of any size: changes arrive as they are found, with the requests if they are wanted. Nothing is kept in memory.
+    async fn plan_stream(&self, sync: &str, request: PlanRequest) -> ServiceResult<PlanStream>;
 
     /// Runs a sync to its end, in this process or in the one that has the ledger open. `signal` stops it, like Ctrl-C.
     async fn execute(

@@ -6,40 +6,45 @@ use super::api::ServiceResult;
 use super::job::Job;
 use super::stream::send;
 use super::tracker::Tracker;
-use super::views::{ExportedGroup, PlanPart, PlanView, build};
+use super::views::{ExportedGroup, PlanPart, PlanRequest, PlanView, PlannedChange, build};
 use crate::io::Clock;
 use crate::ledger::{History, Ledger};
+use crate::sync::planned::TraitTotals;
 use crate::sync::requests;
 use crate::sync::verify::{Drifted, Verified};
 
 /// Groups that an export reads at a time.
 const EXPORT_PAGE: u64 = 10_000;
 
-/// Makes a plan. The first `show` changes, and the requests if they are wanted, go to `parts`; the plan itself has none.
+/// Makes a plan. The first changes, and the requests if they are wanted, go to `parts`; the plan itself has none.
 pub async fn plan(
     job: &Job<'_>,
-    (show, with_requests): (usize, bool),
+    request: &PlanRequest,
     tracker: &Tracker,
     parts: &mpsc::Sender<PlanPart>,
 ) -> ServiceResult<PlanView> {
     let now = job.context.clock.now();
-    let (mut shown, mut hidden) = (0, 0);
+    let filter = &request.filter;
+    let (mut room, mut hidden) = (request.show.unwrap_or(usize::MAX), 0);
+    let mut traits = TraitTotals::default();
     let planned = job
         .plan(&mut |destination, page| {
-            let mut found: Vec<PlanPart> =
-                page.iter().filter_map(build::planned).map(|change| PlanPart::Change(Box::new(change))).collect();
-            let shown_now = found.len().min(show - shown);
-            hidden += (found.len() - shown_now) as u64;
-            shown += shown_now;
-            found.truncate(shown_now);
-            if with_requests {
+            let mut found: Vec<PlannedChange> =
+                page.iter().filter_map(PlannedChange::of).filter(|change| filter.admits(change)).collect();
+            found.iter().for_each(|change| traits.add(change, filter));
+            let shown = found.len().min(room);
+            hidden += (found.len() - shown) as u64;
+            room -= shown;
+            found.truncate(shown);
+            let mut found: Vec<PlanPart> = found.into_iter().map(|change| PlanPart::Change(Box::new(change))).collect();
+            if request.requests {
                 found.extend(requests::of_page(destination, page, now).into_iter().map(PlanPart::Request));
             }
             found.extend(tracker.take_notes().into_iter().map(PlanPart::Warning));
             send(parts, found)
         })
         .await?;
-    Ok(build::plan(planned, Vec::new(), hidden))
+    Ok(build::plan(planned, hidden, traits.finish()))
 }
 
 /// Every group of a sync in the ledger, in key order.

@@ -19,7 +19,8 @@ use super::job::Context;
 use super::queries::{Queries, sync_errors, unknown_run};
 use super::tracker::Tracker;
 use super::views::{
-    ChangeView, ExportedGroup, GroupView, RejectedView, RunDetail, RunView, SyncActivity, SyncDetail, SyncView,
+    ChangeView, ExportedGroup, GroupView, PlanRequest, RejectedView, RunDetail, RunView, SyncActivity, SyncDetail,
+    SyncView,
 };
 use crate::config::Project;
 use crate::delivery::Signal;
@@ -212,15 +213,9 @@ impl Service for LocalService {
         Ok(done?)
     }
 
-    async fn plan_stream(
-        &self,
-        sync: &str,
-        options: RunOptions,
-        show: usize,
-        requests: bool,
-    ) -> ServiceResult<PlanStream> {
+    async fn plan_stream(&self, sync: &str, request: PlanRequest) -> ServiceResult<PlanStream> {
         self.queries().file(sync)?;
-        options.check().map_err(ServiceError::Invalid)?;
+        request.options.check().map_err(ServiceError::Invalid)?;
         if let Some(tracker) = self.shared.running.lock().get(sync) {
             let error = Error::new(Kind::LedgerBusy, format!("run {} of {sync} is in progress", tracker.run()));
             return Err(ServiceError::Conflict(error.advise("try again when it has ended")));
@@ -230,8 +225,8 @@ impl Service for LocalService {
             let ledger = shared.ledger.connect(Access::ReadOnly)?;
             let origin = RunOrigin::of("plan");
             let tracker = Tracker::new("", shared.clock.now(), "plan");
-            let job = shared.context(ledger.as_ref())?.job(&sync, (&options, &origin), &tracker, signal)?;
-            commands::plan(&job, (show, requests), &tracker, &parts).await
+            let job = shared.context(ledger.as_ref())?.job(&sync, (&request.options, &origin), &tracker, signal)?;
+            commands::plan(&job, &request, &tracker, &parts).await
         }))
     }
 

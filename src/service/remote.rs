@@ -26,7 +26,8 @@ use tokio::sync::mpsc;
 use super::api::{About, EnqueuedRun, PlanStream, ResultStream, SCHEDULED_TIMES, Service, ServiceError, ServiceResult};
 use super::open::socket;
 use super::views::{
-    ChangeView, ExportedGroup, GroupView, RejectedView, RunDetail, RunView, SyncActivity, SyncDetail, SyncView, build,
+    ChangeView, ExportedGroup, GroupView, PlanRequest, RejectedView, RunDetail, RunView, SyncActivity, SyncDetail,
+    SyncView, build,
 };
 use super::wire::{BACKUP, BackupRequest, HELLO, Hello, Line, ResetRequest};
 use crate::config::Project;
@@ -324,15 +325,8 @@ impl Service for RemoteService {
         self.post(&format!("/local/v1/syncs/{}/runs", segment(sync)), Some(&json_of(&options))).await
     }
 
-    async fn plan_stream(
-        &self,
-        sync: &str,
-        options: RunOptions,
-        show: usize,
-        requests: bool,
-    ) -> ServiceResult<PlanStream> {
-        let path = format!("plan?show={show}&requests={}", u8::from(requests));
-        self.stream(sync, &path, Some(&json_of(&options))).await
+    async fn plan_stream(&self, sync: &str, request: PlanRequest) -> ServiceResult<PlanStream> {
+        self.stream(sync, "plan", Some(&json_of(&request))).await
     }
 
     async fn cancel(&self, run: &str) -> ServiceResult<()> {

@@ -8,6 +8,8 @@ pub mod decide;
 pub mod guard;
 mod missing;
 pub mod options;
+pub mod plan_file;
+pub mod planned;
 mod read;
 mod record;
 pub mod remote_groups;
@@ -39,6 +41,7 @@ use crate::source::dbt;
 
 use decide::{Decider, Decision};
 use guard::{GuardSet, Impact};
+use plan_file::ApprovedChanges;
 use read::ComparisonPhase;
 use report::{Counts, Detail, Report};
 use send::SendResult;
@@ -138,17 +141,22 @@ pub struct Plan {
     pub guarded: Option<guard::Reading>,
     /// Whether the whole model was read.
     pub full: bool,
+    /// The mapping's fingerprint.
+    pub mapping: String,
 }
 
 /// Runs a sync. An error means the run did not take place or was stopped; what was acknowledged before is
 /// recorded all the same.
 pub async fn run(session: &Session<'_>, reader: &mut dyn Reader) -> Result<Report> {
-    if let Err(error) = session.check_target().await {
-        if session.origin.run.is_some() {
-            note_failure(session, &error, Vec::new()).await?;
+    let approved = match session.permitted().await {
+        Ok(approved) => approved,
+        Err(error) => {
+            if session.origin.run.is_some() {
+                note_failure(session, &error, Vec::new()).await?;
+            }
+            return Err(error);
         }
-        return Err(error);
-    }
+    };
     let (start, previous) = session.begin().await?;
     session.monitor.note(Event::Began { run: &start.run, counters: session.delivery.map(Delivery::counters) });
     if !previous.recovered.is_empty() {
@@ -156,7 +164,7 @@ pub async fn run(session: &Session<'_>, reader: &mut dyn Reader) -> Result<Repor
     }
     let began = session.clock.elapsed();
     let (mut counts, mut detail) = (Counts::default(), Detail::default());
-    let executed = match session.execute(start.clone(), previous, reader, &mut counts, &mut detail).await {
+    let executed = match session.execute(start.clone(), previous, reader, approved, &mut counts, &mut detail).await {
         Ok(executed) => Ok(executed),
         Err(error) => Err(session.missing_for_now(error).await),
     };
@@ -308,7 +316,8 @@ pub async fn plan(
     let guards = session.guard_set(phase.full, phase.started_at);
     let readings = guards.readings(&phase.found, session.rows_before(&phase), Some(&impact), first.as_ref());
     let guarded = guards.stopping(&readings).cloned();
-    Ok(Plan { sync: session.mapping.name.clone(), found: phase.found, counts, guarded, full: phase.full })
+    let (sync, mapping) = (session.mapping.name.clone(), session.fingerprint.to_owned());
+    Ok(Plan { sync, found: phase.found, counts, guarded, full: phase.full, mapping })
 }
 
 /// Marks the source's rows as already synced, without sending anything. Returns how many groups.
@@ -351,6 +360,15 @@ fn count(counts: &mut Counts, decision: &Decision, outcome: ChangeOutcome) {
 }
 
 impl Session<'_> {
+    /// The changes that the run may send, where it has a plan, once its target is known to be the same.
+    async fn permitted(&self) -> Result<Option<ApprovedChanges>> {
+        self.check_target().await?;
+        let Some(plan) = &self.options.plan else { return Ok(None) };
+        let (plan, mapping) = (plan.clone(), self.mapping.clone());
+        let read = tokio::task::spawn_blocking(move || ApprovedChanges::read(&plan, &mapping)).await;
+        read.map_err(|panic| Error::new(Kind::Bug, "failed to read the plan").because(panic))?.map(Some)
+    }
+
     fn guard_set(&self, full: bool, now: DateTime<Utc>) -> GuardSet<'_> {
         let asks = self.mapping.guards.dbt || self.mapping.guards.dbt_age_max.is_some();
         GuardSet {
@@ -453,11 +471,14 @@ impl Session<'_> {
         start: RunStart,
         previous: PreviousRun,
         reader: &mut dyn Reader,
+        approved: Option<ApprovedChanges>,
         counts: &mut Counts,
         detail: &mut Detail,
     ) -> Result<SendResult> {
-        let takes_plain =
-            |names: &[&str]| self.delivery.is_some_and(|delivery| delivery.destination().takes_plain(names));
+        // A plan has changes rather than plain values: with it, a run decides as the plan did.
+        let takes_plain = |names: &[&str]| {
+            approved.is_none() && self.delivery.is_some_and(|delivery| delivery.destination().takes_plain(names))
+        };
         let phase = self.phase(start, previous, reader, takes_plain).await?;
         let guards = self.guard_set(phase.full, phase.started_at);
         let before = self.rows_before(&phase);
@@ -480,7 +501,7 @@ impl Session<'_> {
         detail.guards = guards.readings(&phase.found, before, impact.as_ref(), Some(&first));
         self.check(&guards, detail)?;
         *counts = Counts::of(&phase.found);
-        self.send_all(&phase, counts, &mut detail.timeline).await
+        self.send_all(&phase, approved.as_ref(), counts, &mut detail.timeline).await
     }
 
     async fn adopt_rows(&self, start: RunStart, previous: PreviousRun, reader: &mut dyn Reader) -> Result<u64> {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::guard;
+use super::plan_file::PlanFile;
 use crate::error::{Error, Kind, Result};
 use crate::mapping::diagnostic::listed;
 
@@ -24,6 +25,9 @@ pub struct RunOptions {
     pub group: Option<String>,
     /// Send at most this many changes.
     pub limit: Option<u64>,
+    /// Send only what this plan has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub plan: Option<PlanFile>,
 }
 
 /// An option that is on or off, with its words for people: the command line, the console and the queue go through
@@ -84,9 +88,10 @@ impl RunOptions {
         RunOptions::FLAGS.iter().filter(|flag| flag.is_on(self))
     }
 
-    /// Whether the run covers a part only: one group, or the first so many changes. Such a run serves no scheduled time.
+    /// Whether the run covers a part only: one group, the first so many changes, or those of a plan. Such a run serves no
+    /// scheduled time.
     pub fn is_partial(&self) -> bool {
-        self.group.is_some() || self.limit.is_some()
+        self.group.is_some() || self.limit.is_some() || self.plan.is_some()
     }
 
     /// Checks what the types leave open.

@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 
 use super::Session;
 use super::decide::Decision;
+use super::plan_file::{ApprovedChanges, WithheldChanges};
 use super::read::ComparisonPhase;
 use super::record::Recorder;
 use super::report::Counts;
@@ -26,6 +27,7 @@ impl Session<'_> {
     pub(super) async fn send_all(
         &self,
         phase: &ComparisonPhase,
+        approved: Option<&ApprovedChanges>,
         counts: &mut Counts,
         timeline: &mut Timeline,
     ) -> Result<SendResult> {
@@ -34,7 +36,7 @@ impl Session<'_> {
         let (mut position, mut missing_seen) = (0, 0);
         let mut room = self.options.limit.unwrap_or(u64::MAX);
         let (mut stopped, mut left) = (None, None);
-        let mut beyond_limit = 0;
+        let (mut beyond_limit, mut outdated) = (0, 0);
         let began = self.clock.elapsed();
         let mut next = self.decided(&phase.decider, position).await?;
         while let Some(mut page) = next.take() {
@@ -43,6 +45,14 @@ impl Session<'_> {
                 break;
             }
             let page_end = position + page.len() as u64;
+            if let Some(approved) = approved {
+                let WithheldChanges { rows, missing } = approved.withhold(&mut page, delivery.destination());
+                counts.changes.pending += rows;
+                counts.removed.pending += missing;
+                outdated += rows + missing;
+                position += rows + missing;
+                missing_seen += missing;
+            }
             cut_to_limit(&mut page, &mut room);
             let cut = position + (page.len() as u64) < page_end;
             position += page.len() as u64;
@@ -78,6 +88,13 @@ impl Session<'_> {
                 Some(error.advise(
                     "check the destination and the network, then run again: the next run sends what is pending",
                 ));
+        }
+        if outdated > 0 && stopped.is_none() {
+            let (groups, differ) = if outdated == 1 { ("group", "differs") } else { ("groups", "differ") };
+            let what = format!("{} {groups} {differ} from the plan and were not sent", thousands(outdated));
+            stopped = Some(Error::new(Kind::PlanOutdated, what).advise(
+                "rows or the synced state changed after the plan was made: make a new one, `groupcast plan --out FILE`",
+            ));
         }
         let counters = delivery.counters();
         counts.requests = counters.requests.load(Ordering::Relaxed);

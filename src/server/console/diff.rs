@@ -4,6 +4,7 @@ use maud::{Markup, html};
 use serde_json::Value;
 
 use super::text::{long, short, shown_line};
+use crate::model::members::changed_members;
 use crate::model::{Change, Op, Traits, document};
 
 /// A value as JSON.
@@ -65,6 +66,23 @@ fn line(sign: &str, meaning: &str, name: &str, old: Option<&Value>, new: Option<
     }
 }
 
+/// A trait whose value changes; of a large value, the members that do.
+fn changed(name: &str, old: &Value, new: &Value) -> Markup {
+    let Some(members) = changed_members(old, new) else {
+        return line("~", "changed", name, Some(old), Some(new), "");
+    };
+    html! {
+        @for member in members {
+            @let (sign, meaning) = match (member.before, member.after) {
+                (Some(_), Some(_)) => ("~", "changed"),
+                (None, _) => ("+", "added"),
+                (_, None) => ("-", "removed"),
+            };
+            (line(sign, meaning, &format!("{name}{}", member.path), member.before, member.after, ""))
+        }
+    }
+}
+
 /// The change of a group. With `before`, the synced values beside the new ones.
 pub(super) fn change(change: &Change, before: Option<&Traits>) -> Markup {
     let old = |name: &str| before.and_then(|before| before.get(name));
@@ -75,7 +93,7 @@ pub(super) fn change(change: &Change, before: Option<&Traits>) -> Markup {
             }
             @for (op, name, new) in change.values() {
                 @match (op, old(name)) {
-                    (Op::Set, Some(old)) => { (line("~", "changed", name, Some(old), Some(new), "")) }
+                    (Op::Set, Some(old)) => { (changed(name, old, new)) }
                     (Op::Set, None) if before.is_none() => { (line("~", "set", name, None, Some(new), "")) }
                     (op, _) => { (line("+", "added", name, None, Some(new), remark(op))) }
                 }
@@ -121,6 +139,10 @@ mod tests {
         assert!(html.contains("(unconfirmed)") && html.contains("(appended to the current value)"), "{html}");
         assert_eq!((html.matches("class=\"swap\"").count(), html.matches("class=\"add\"").count()), (2, 2), "{html}");
         assert_eq!(html.matches("class=\"cut\"").count(), 1);
+        let Value::Object(before) = json!({"address": {"city": "Bonn", "zip": "1"}}) else { panic!() };
+        let Value::Object(set) = json!({"address": {"city": "Köln", "zip": "1"}}) else { panic!() };
+        let html = change(&Change { set, ..Change::default() }, Some(&before)).into_string();
+        assert!(html.contains("address.city") && !html.contains("zip"), "{html}");
         let deleted = Change { delete: true, ..Change::default() };
         assert!(change(&deleted, None).into_string().contains("the group is deleted"));
     }

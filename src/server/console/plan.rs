@@ -12,10 +12,11 @@ use super::guards::accept;
 use super::layout::{NavItem, PageContent, breadcrumbs};
 use super::links::{group_link, sync_path, with_query};
 use super::params::Params;
+use super::table::{NarrowLayout, number, table, text};
 use super::text::{prose, sentence, short, shown, shown_line};
 use super::{actions, respond};
 use crate::service::api::ServiceResult;
-use crate::service::views::{PlanView, PlannedChange};
+use crate::service::views::{PlanRequest, PlanView, PlannedChange, TraitExample, TraitSummary};
 use crate::sync::RunOptions;
 
 /// Changes shown by default, and at most: a page of a thousand groups is a few megabytes.
@@ -35,7 +36,8 @@ pub(super) async fn page(context: PageContext, Path(sync): Path<String>, query: 
 async fn build(context: &PageContext, sync: &str, params: &Params) -> ServiceResult<PageContent> {
     let options = actions::options(params, params);
     let show = params.number("show", SHOW).clamp(1, SHOW_MAX);
-    let plan = context.service.plan(sync, options.clone(), usize::try_from(show).unwrap_or(usize::MAX)).await?;
+    let request = PlanRequest::showing(options.clone(), usize::try_from(show).unwrap_or(usize::MAX));
+    let plan = context.service.plan(sync, request).await?;
     let path = sync_path(sync);
     let body = html! {
         (breadcrumbs(&[("/", "Overview"), (&path, sync)], "Plan"))
@@ -48,6 +50,7 @@ async fn build(context: &PageContext, sync: &str, params: &Params) -> ServiceRes
             ". Nothing is sent or written."
         }
         (summary(&plan))
+        (traits(&plan.traits))
         @if let Some(guard) = &plan.guard { (would_stop(context, &path, &options, guard)) }
         (run_form(context, &path, &options, plan.guard.is_none()))
         section aria-labelledby="changes-h" {
@@ -114,6 +117,38 @@ fn summary(plan: &PlanView) -> Markup {
             }
         }
     }
+}
+
+/// What becomes of each trait over all groups, with a few of them.
+fn traits(traits: &[TraitSummary]) -> Markup {
+    let count = |count: u64| html! { @if count > 0 { (thousands(count)) } @else { span class="soft" { "–" } } };
+    let example = |example: &TraitExample| {
+        html! {
+            span class="example" title=(shown_line(&example.key)) {
+                @if let Some(before) = &example.before { del { bdi { (shown(before)) } } }
+                @if example.before.is_some() && example.after.is_some() {
+                    span class="arrow" aria-label="becomes" role="img" { "→" }
+                }
+                @if let Some(after) = &example.after { ins { bdi { (shown(after)) } } }
+            }
+        }
+    };
+    let rows: Vec<Vec<Markup>> = (traits.iter())
+        .map(|of| {
+            vec![
+                html! { bdi title=(shown_line(&of.name)) { (short(&of.name)) } },
+                count(of.added),
+                count(of.changed),
+                count(of.unset),
+                html! { span class="examples" { @for one in &of.examples { (example(one)) } } },
+            ]
+        })
+        .collect();
+    if rows.is_empty() {
+        return html! {};
+    }
+    let columns = [text("Trait"), number("Added"), number("Changed"), number("Unset"), text("Examples")];
+    table("traits", "By trait", NarrowLayout::Cards, &columns, &rows)
 }
 
 fn would_stop(context: &PageContext, path: &str, options: &RunOptions, guard: &Value) -> Markup {

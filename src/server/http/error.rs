@@ -110,7 +110,7 @@ impl From<ServiceError> for ApiError {
 /// is 502, and a config that turned out wrong is the server's mistake, not the caller's.
 fn failed_status(kind: Kind) -> StatusCode {
     match kind {
-        Kind::Guard => StatusCode::CONFLICT,
+        Kind::Guard | Kind::PlanOutdated => StatusCode::CONFLICT,
         Kind::Source | Kind::Destination => StatusCode::BAD_GATEWAY,
         Kind::SourceBusy | Kind::LedgerBusy | Kind::Interrupted => StatusCode::SERVICE_UNAVAILABLE,
         Kind::Config | Kind::Ledger | Kind::Bug => StatusCode::INTERNAL_SERVER_ERROR,

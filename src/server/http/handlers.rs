@@ -19,7 +19,7 @@ use super::run_request::{PlanQuery, ShownChanges, StartRunRequest};
 use crate::ledger::ChangeOutcome;
 use crate::service::api::{About, METRICS_CONTENT_TYPE, SCHEDULED_TIMES, Service};
 use crate::service::views::{
-    ChangeView, GroupView, PlanView, RejectedView, RunDetail, RunView, SyncActivity, SyncDetail, SyncView,
+    ChangeView, GroupView, PlanRequest, PlanView, RejectedView, RunDetail, RunView, SyncActivity, SyncDetail, SyncView,
 };
 
 /// Most items in one response. A run is about a kilobyte of JSON, so a response stays near a megabyte.
@@ -170,7 +170,7 @@ pub(super) async fn plan(
     Query(query): Query<PlanQuery>,
 ) -> ApiResult<PlanView> {
     let show: ShownChanges = query.extra.unwrap_or_default();
-    Ok(Json(api.service.plan(&sync, query.options, show.0 as usize).await?))
+    Ok(Json(api.service.plan(&sync, PlanRequest::showing(query.options, show.0 as usize)).await?))
 }
 
 pub(super) async fn start_run_of(
@@ -181,7 +181,7 @@ pub(super) async fn start_run_of(
 ) -> Result<Response, ApiError> {
     if request.extra.unwrap_or_default() {
         let show = query.show.unwrap_or_default().0 as usize;
-        return Ok(Json(api.service.plan(&sync, request.options, show).await?).into_response());
+        return Ok(Json(api.service.plan(&sync, PlanRequest::showing(request.options, show)).await?).into_response());
     }
     if query.show.is_some() {
         return Err(ApiError::bad("`show` applies to a dry run only", "add `\"dry_run\": true` or omit `show`"));

@@ -21,19 +21,12 @@ use crate::error::Error;
 use crate::io::file_id::FileId;
 use crate::ledger::BackupSummary;
 use crate::service::api::{EnqueuedRun, ResultStream, Service};
+use crate::service::views::PlanRequest;
 use crate::service::wire::{BACKUP, BackupRequest, HELLO, Hello, Line, ResetRequest};
 use crate::sync::{BY_COMMAND_LINE, RunOptions};
 
 /// Items that are written in one piece.
 const LINES_AT_ONCE: usize = 64;
-
-#[derive(Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct PlanLinesQuery {
-    /// How many changes to write; all without it.
-    show: Option<u64>,
-    requests: Bounded<0, 1, 0>,
-}
 
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -101,13 +94,11 @@ async fn backup(
 
 async fn plan(
     State(local): State<Arc<Local>>,
-    Query(query): Query<PlanLinesQuery>,
+    Query(NoQuery {}): Query<NoQuery>,
     PathParams(sync): PathParams<String>,
-    JsonBody(options): JsonBody<RunOptions>,
+    JsonBody(request): JsonBody<PlanRequest>,
 ) -> Result<Response, ApiError> {
-    let requests = query.requests.0 == 1;
-    let show = query.show.and_then(|show| usize::try_from(show).ok()).unwrap_or(usize::MAX);
-    Ok(line_by_line(local.service.plan_stream(&sync, options, show, requests).await?))
+    Ok(line_by_line(local.service.plan_stream(&sync, request).await?))
 }
 
 async fn export(

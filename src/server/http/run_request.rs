@@ -122,7 +122,10 @@ impl<K: ExtraKey> JsonSchema for OptionsWith<K> {
         extra.insert("description".to_owned(), K::DESCRIPTION.into());
         if let Some(properties) = schema.get_mut("properties").and_then(serde_json::Value::as_object_mut) {
             if K::IN_QUERY {
-                properties.retain(|_, property| property["type"] != "array");
+                // A query has neither lists nor objects.
+                let is_plain =
+                    |property: &serde_json::Value| property["type"] != "array" && property["anyOf"].is_null();
+                properties.retain(|_, property| is_plain(property));
             }
             properties.insert(K::NAME.to_owned(), extra.into());
         }

@@ -3,6 +3,7 @@
 pub mod address;
 mod output;
 pub mod sample;
+pub mod selection;
 pub mod socket;
 
 use std::path::Path;
@@ -248,14 +249,6 @@ fn who_has_it(error: Error, path: &Path) -> Error {
 pub async fn ledger_to_read(project: &Project) -> Result<Arc<dyn Ledger>> {
     let state = &project.settings.state;
     ledger::open_read_only(&state.path, &state.limits()).await.map_err(|error| who_has_it(error, &state.path))
-}
-
-/// The mappings of these names, or all enabled ones.
-pub fn chosen<'a>(project: &'a Project, names: &[String]) -> Result<Vec<&'a MappingFile>, Failure> {
-    if names.is_empty() {
-        return Ok(project.mappings.iter().filter(|file| file.mapping.enabled).collect());
-    }
-    names.iter().map(|name| named(project, name)).collect()
 }
 
 /// The mapping of this name.

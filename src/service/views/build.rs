@@ -7,17 +7,16 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{
-    ChangeView, ExportedGroup, ExportedRejection, GroupView, HistoryView, MappingView, PlanView, PlannedChange,
-    RejectedDocument, RejectedView, RunDetail, RunView, ScheduleView, ScheduledTime, SyncView, SyncedTrait, TraitView,
+    ChangeView, ExportedGroup, ExportedRejection, GroupView, HistoryView, MappingView, PlanView, RejectedDocument,
+    RejectedView, RunDetail, RunView, ScheduleView, ScheduledTime, SyncView, SyncedTrait, TraitSummary, TraitView,
 };
 use crate::config::Project;
-use crate::ledger::{CandidateKind, ChangeOutcome, ChangeRecord, GroupCounts, HistoryEntry, RunRecord, SyncedGroup};
+use crate::ledger::{ChangeOutcome, ChangeRecord, GroupCounts, HistoryEntry, RunRecord, SyncedGroup};
 use crate::mapping::{Expr, Field, From, Mapping};
+use crate::model::Op;
 use crate::model::document::Document;
-use crate::model::{Op, delta};
 use crate::scheduler::timetable::Timetable;
 use crate::sync::Plan;
-use crate::sync::decide::{Action, Decision};
 use crate::sync::guard::Reading;
 use crate::sync::report::{Counts, error_json};
 
@@ -208,35 +207,6 @@ pub fn rejected(sync: &str, groups: Vec<SyncedGroup>) -> Vec<RejectedView> {
     views.collect()
 }
 
-/// A change of a plan; none where nothing is to be sent.
-pub fn planned(decision: &Decision) -> Option<PlannedChange> {
-    let kind = match decision.kind {
-        CandidateKind::New => "new",
-        CandidateKind::Changed => "changed",
-        CandidateKind::Missing => "missing",
-    };
-    let view = |change, before, rejection| PlannedChange {
-        key: decision.key.clone(),
-        kind: kind.to_owned(),
-        certain: decision.confirmed,
-        before,
-        change,
-        rejection,
-    };
-    match &decision.action {
-        Action::Unchanged { .. } => None,
-        Action::SendPlain { document } => {
-            let set = Document::from_text(&document.text).unwrap_or_default().0;
-            Some(view(delta::Change { set, ..Default::default() }, Default::default(), None))
-        }
-        Action::Reject { reason, .. } => Some(view(Default::default(), Default::default(), Some(reason.clone()))),
-        Action::Send { change, .. } => {
-            let synced = |name: &String| Some((name.clone(), decision.before.0.get(name)?.clone()));
-            Some(view(change.as_ref().clone(), change.names().filter_map(synced).collect(), None))
-        }
-    }
-}
-
 /// A group as it is exported.
 pub fn exported(sync: &str, group: SyncedGroup) -> ExportedGroup {
     let SyncedGroup { key, document, unconfirmed_in, rejected, at, unreadable } = group;
@@ -253,8 +223,8 @@ fn guard_json(reading: &Reading) -> Value {
     guard
 }
 
-/// A plan, with the changes that are to be shown.
-pub fn plan(planned: Plan, changes: Vec<PlannedChange>, hidden: u64) -> PlanView {
+/// A plan, of whose changes none are shown but `hidden` are counted.
+pub fn plan(planned: Plan, hidden: u64, traits: Vec<TraitSummary>) -> PlanView {
     let Counts { new, changes: sent, removed, unchanged, rejected_unchanged, traits_set, traits_unset, .. } =
         planned.counts;
     PlanView {
@@ -270,8 +240,10 @@ pub fn plan(planned: Plan, changes: Vec<PlannedChange>, hidden: u64) -> PlanView
         traits_set,
         traits_unset,
         guard: planned.guarded.as_ref().map(guard_json),
-        changes,
+        changes: Vec::new(),
         hidden,
+        traits,
+        mapping: planned.mapping,
     }
 }
 

@@ -16,6 +16,8 @@ use serde_json::Value;
 use crate::ledger::{ChangeOutcome, Comparison, GroupCounts, RunStatus};
 use crate::model::{Change, Traits};
 use crate::sync::RunOptions;
+use crate::sync::planned::ChangeFilter;
+pub use crate::sync::planned::{PlannedChange, TraitExample, TraitSummary};
 use crate::sync::report::{Counts, Detail};
 pub use crate::sync::requests::RequestView;
 
@@ -288,6 +290,12 @@ pub struct PlanView {
     pub changes: Vec<PlannedChange>,
     /// Changes beyond those.
     pub hidden: u64,
+    /// What becomes of each trait, over all changes.
+    #[serde(default)]
+    pub traits: Vec<TraitSummary>,
+    /// The fingerprint of the mapping that the plan was made with.
+    #[serde(default)]
+    pub mapping: String,
 }
 
 /// A group as the ledger knows it: a line of `groupcast ledger export`.
@@ -319,6 +327,27 @@ pub struct ExportedRejection {
     pub reason: String,
 }
 
+/// What is requested of a plan. As JSON, every key may be left out.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PlanRequest {
+    /// The options of the run that is planned.
+    pub options: RunOptions,
+    /// How many changes to show; all without it.
+    pub show: Option<usize>,
+    /// Whether to show the requests that a run would send.
+    pub requests: bool,
+    /// Which changes are shown and summed up; the counts are those of all.
+    pub filter: ChangeFilter,
+}
+
+impl PlanRequest {
+    /// A plan of which the first changes are shown.
+    pub fn showing(options: RunOptions, changes: usize) -> PlanRequest {
+        PlanRequest { options, show: Some(changes), ..PlanRequest::default() }
+    }
+}
+
 /// A part of a plan that is being made.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -329,24 +358,6 @@ pub enum PlanPart {
     Request(RequestView),
     /// Something a person should know about the ledger.
     Warning(String),
-}
-
-/// One group of a plan.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
-pub struct PlannedChange {
-    /// The group's id.
-    pub key: String,
-    /// `new`, `changed`, `missing`.
-    #[schemars(extend("enum" = ["new", "changed", "missing"]))]
-    pub kind: String,
-    /// Whether the synced state is confirmed; else the group is resent in full.
-    pub certain: bool,
-    /// The synced values of the traits concerned.
-    pub before: Traits,
-    /// What would be sent; nothing for a group that cannot be sent.
-    pub change: Change,
-    /// Why it cannot be sent.
-    pub rejection: Option<String>,
 }
 
 /// What is known of one group.

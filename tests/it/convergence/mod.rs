@@ -206,6 +206,7 @@ fn draw(random: &mut fastrand::Rng, features: &Features) -> Mapping {
         source: "warehouse".to_owned(),
         destination: "vendor".to_owned(),
         enabled: true,
+        tags: Vec::new(),
         schedule: None,
         model: Model { from: From::Table(vec!["accounts".to_owned()]), filter: None },
         dbt: None,

@@ -142,6 +142,7 @@ fn mapping(traits: Vec<Trait>, removed: OnRemovedTrait, missing: OnMissing) -> M
         source: "warehouse".to_owned(),
         destination: "sky".to_owned(),
         enabled: true,
+        tags: Vec::new(),
         schedule: None,
         model: Model { from: From::Table(vec!["accounts".to_owned()]), filter: None },
         dbt: None,

@@ -17,11 +17,12 @@ use crate::service::api::{
     About, EnqueuedRun, PlanStream, ResultStream, Service, ServiceError, ServiceResult, SyncError,
 };
 use crate::service::views::{
-    ActivityState, ChangeView, ExportedGroup, GroupView, HistoryView, PlanPart, PlanView, PlannedChange,
+    ActivityState, ChangeView, ExportedGroup, GroupView, HistoryView, PlanPart, PlanRequest, PlanView, PlannedChange,
     RejectedDocument, RejectedView, RunDetail, RunProgress, RunView, SyncActivity, SyncDetail, SyncView, SyncedTrait,
 };
 use crate::sync::RunOptions;
 use crate::sync::guard::NAMES;
+use crate::sync::planned::{ChangeFilter, TraitTotals};
 use crate::sync::report::Detail;
 use crate::sync::verify::{Drifted, Verified};
 
@@ -186,14 +187,16 @@ impl Service for FakeService {
         Ok(accepted)
     }
 
-    async fn plan_stream(&self, sync: &str, options: RunOptions, show: usize, _: bool) -> ServiceResult<PlanStream> {
-        let mut plan = self.plan(sync, options, show).await?;
+    async fn plan_stream(&self, sync: &str, request: PlanRequest) -> ServiceResult<PlanStream> {
+        let mut plan = self.plan(sync, request).await?;
         let changes = std::mem::take(&mut plan.changes);
         let parts = changes.into_iter().map(|change| PlanPart::Change(Box::new(change))).collect();
         Ok(PlanStream::complete(parts, plan))
     }
 
-    async fn plan(&self, sync: &str, options: RunOptions, show: usize) -> ServiceResult<PlanView> {
+    async fn plan(&self, sync: &str, request: PlanRequest) -> ServiceResult<PlanView> {
+        let PlanRequest { options, show, .. } = request;
+        let show = show.unwrap_or(usize::MAX);
         self.sync(sync).await?;
         if sync == "fresh" {
             return Err(ServiceError::Failed(
@@ -240,6 +243,8 @@ impl Service for FakeService {
             },
         ];
         changes.retain(|planned| options.group.as_ref().is_none_or(|group| planned.key == *group));
+        let mut totals = TraitTotals::default();
+        changes.iter().for_each(|change| totals.add(change, &ChangeFilter::default()));
         let hidden = if show < 200 && options.group.is_none() { 1_733 } else { 0 };
         let guard = (sync == "billing").then(|| {
             json!({"kind": "guard", "guard": "removed",
@@ -261,6 +266,8 @@ impl Service for FakeService {
             guard,
             changes,
             hidden,
+            traits: totals.finish(),
+            mapping: String::new(),
         })
     }
 

@@ -17,9 +17,9 @@ use crate::service::api::{
     About, EnqueuedRun, PlanStream, ResultStream, Service, ServiceError, ServiceResult, SyncError,
 };
 use crate::service::views::{
-    ActivityState, ChangeView, ExportedGroup, GroupView, HistoryView, MappingView, PlanPart, PlanView, PlannedChange,
-    QueuedRunView, RejectedDocument, RejectedView, RunDetail, RunProgress, RunView, ScheduleView, ScheduledTime,
-    SyncActivity, SyncDetail, SyncView, SyncedTrait, TraitView,
+    ActivityState, ChangeView, ExportedGroup, GroupView, HistoryView, MappingView, PlanPart, PlanRequest, PlanView,
+    PlannedChange, QueuedRunView, RejectedDocument, RejectedView, RunDetail, RunProgress, RunView, ScheduleView,
+    ScheduledTime, SyncActivity, SyncDetail, SyncView, SyncedTrait, TraitView,
 };
 use crate::sync::RunOptions;
 use crate::sync::report::{Counts, Detail, OutcomeCounts, error_json};
@@ -250,14 +250,16 @@ impl Service for Fake {
         Ok(EnqueuedRun { sync: sync.to_owned(), run: "r4".to_owned(), joined: true })
     }
 
-    async fn plan_stream(&self, sync: &str, options: RunOptions, show: usize, _: bool) -> ServiceResult<PlanStream> {
-        let mut plan = self.plan(sync, options, show).await?;
+    async fn plan_stream(&self, sync: &str, request: PlanRequest) -> ServiceResult<PlanStream> {
+        let mut plan = self.plan(sync, request).await?;
         let changes = std::mem::take(&mut plan.changes);
         let parts = changes.into_iter().map(|change| PlanPart::Change(Box::new(change))).collect();
         Ok(PlanStream::complete(parts, plan))
     }
 
-    async fn plan(&self, sync: &str, options: RunOptions, show: usize) -> ServiceResult<PlanView> {
+    async fn plan(&self, sync: &str, request: PlanRequest) -> ServiceResult<PlanView> {
+        let PlanRequest { options, show, .. } = request;
+        let show = show.unwrap_or(usize::MAX);
         self.behave(sync).await?;
         self.note(format!("plan {sync} {} show {show}", serde_json::to_string(&options).unwrap()));
         Ok(PlanView {
@@ -282,6 +284,8 @@ impl Service for Fake {
                 rejection: Some("a trait is too long".to_owned()),
             }],
             hidden: 8,
+            traits: Vec::new(),
+            mapping: String::new(),
         })
     }
 

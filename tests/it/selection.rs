@@ -1,0 +1,96 @@
+//! Can syncs be selected by name, tag, source and destination, and is a mistyped selection an error rather than an empty one?
+
+use crate::support::cli::{Place, Receiver, mapping};
+
+/// Four syncs: one not enabled, one whose file has a mistake but can be read for its tags.
+fn place(receiver: &Receiver) -> Place {
+    let place = Place::with(receiver);
+    place.warehouse("CREATE TABLE accounts (id text, plan text); INSERT INTO accounts VALUES ('a', 'free')");
+    for (sync, head) in [
+        ("accounts", "tags = [\"nightly\", \"crm\"]"),
+        ("billing", "tags = [\"nightly\"]"),
+        ("usage", "tags = [\"hourly\"]"),
+        ("old", "tags = [\"nightly\"]\nenabled = false"),
+    ] {
+        place.mapping(sync, &tagged(head, sync));
+    }
+    place
+}
+
+/// A mapping of one trait, called like its sync.
+fn tagged(head: &str, sync: &str) -> String {
+    format!("{head}\n{}", mapping(&format!("{sync} = \"plan\"\n"), ""))
+}
+
+/// The syncs that `status --json` lists.
+#[track_caller]
+fn shown(place: &Place, arguments: &[&str]) -> Vec<String> {
+    let json = place.run(&[&["status", "--json"], arguments].concat()).exits(0).json();
+    json["syncs"].as_array().unwrap().iter().map(|sync| sync["sync"].as_str().unwrap().to_owned()).collect()
+}
+
+/// The syncs that a plan covers.
+#[track_caller]
+fn planned(place: &Place, arguments: &[&str]) -> Vec<String> {
+    let lines = place.run(&[&["plan", "--json"], arguments].concat()).exits(0).json_lines();
+    let plans = lines.iter().filter(|line| line["type"] == "plan");
+    plans.map(|plan| plan["sync"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn syncs_are_selected_by_name_tag_source_and_destination() {
+    let receiver = Receiver::start();
+    let place = place(&receiver);
+    assert_eq!(planned(&place, &[]), ["accounts", "billing", "usage"], "all enabled ones");
+    assert_eq!(planned(&place, &["--select", "tag:nightly"]), ["accounts", "billing"]);
+    assert_eq!(planned(&place, &["--select", "tag:crm,usage"]), ["accounts", "usage"]);
+    assert_eq!(planned(&place, &["--select", "tag:nightly", "--exclude", "tag:crm"]), ["billing"]);
+    assert_eq!(planned(&place, &["--exclude", "accounts, usage"]), ["billing"]);
+    assert_eq!(planned(&place, &["usage", "--select", "old"]), ["old", "usage"], "what is named need not be enabled");
+    assert_eq!(planned(&place, &["--select", "source:warehouse", "--exclude", "tag:hourly"]), ["accounts", "billing"]);
+    assert_eq!(planned(&place, &["--select", "destination:amplitude", "--exclude", "tag:nightly"]), ["usage"]);
+    assert_eq!(shown(&place, &["--select", "tag:nightly"]), ["accounts", "billing", "old"], "status shows all");
+    place.run(&["run", "--select", "tag:hourly"]).exits(0).says(&["usage: 1 row"]);
+    place.run(&["schedule", "--select", "tag:hourly"]).exits(0);
+    // One group of whatever is selected, as long as that is one sync.
+    place.run(&["run", "--select", "tag:hourly", "--group", "a"]).exits(0);
+    place.run(&["run", "--select", "tag:nightly", "--group", "a"]).exits(2).says(&["`--group` needs exactly one sync"]);
+}
+
+#[test]
+fn a_mistyped_selection_is_an_error() {
+    let receiver = Receiver::start();
+    let place = place(&receiver);
+    for (arguments, texts) in [
+        (&["--select", "tag:nigthly"][..], &["no mapping has the tag `nigthly`", "did you mean `nightly`?"][..]),
+        (&["--exclude", "tag:weekly"], &["no mapping has the tag `weekly`", "`crm`"]),
+        (&["--exclude", "acounts"], &["sync `acounts` not found; did you mean `accounts`?"]),
+        (&["--select", "source:warehous"], &["there is no source `warehous`", "did you mean `warehouse`?"]),
+        (&["--select", "destination:x"], &["there is no destination `x`", "`amplitude`"]),
+        (&["--select", "path:models"], &["cannot select by `path:`"]),
+        (&["--select", "tag:"], &["`tag:` selects nothing"]),
+        (&["--select", "accounts,,usage"], &["selects nothing"]),
+    ] {
+        place.run(&[&["run"], arguments].concat()).exits(2).says(texts);
+        place.run(&[&["plan"], arguments].concat()).exits(2).says(texts);
+    }
+    assert_eq!(receiver.requests(), 0);
+    place.mapping("usage", &tagged("tags = [\"a b\"]", "usage"));
+    place.run(&["check"]).exits(2).says(&["a tag is a string of letters", "usage.toml:1"]);
+    place.mapping("usage", &tagged("tags = \"nightly\"", "usage"));
+    place.run(&["check"]).exits(2).says(&["`tags` must be a list of strings"]);
+}
+
+#[test]
+fn a_broken_mapping_concerns_only_selections_that_it_belongs_to() {
+    let receiver = Receiver::start();
+    let place = place(&receiver);
+    place.mapping("billing", &format!("{}[nosuch]\n", tagged("tags = [\"nightly\"]", "billing")));
+    place.run(&["run", "--select", "tag:hourly"]).exits(0);
+    place.run(&["run", "--select", "tag:nightly"]).exits(2).says(&["accounts: 1 row", "billing.toml"]);
+    place.run(&["run", "--select", "tag:nightly", "--exclude", "billing"]).exits(0);
+    // What cannot be read at all could belong to any.
+    place.mapping("billing", "this is no TOML");
+    place.run(&["run", "--select", "tag:hourly"]).exits(2).says(&["billing.toml"]);
+    place.run(&["run", "usage"]).exits(0);
+}
