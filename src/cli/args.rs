@@ -1,10 +1,12 @@
 //! The arguments of the command line, and the texts of `--help`.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Arg, ArgAction, ArgMatches, Args, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use crate::error::{Error, Kind, Result};
+use crate::mapping::units;
 use crate::service::open::selection::Selection;
 use crate::sync::planned::CHANGE_KINDS;
 use crate::sync::{Flag, RunOptions};
@@ -24,6 +26,10 @@ pub(super) struct Cli {
     /// Print JSON instead of text.
     #[arg(long, global = true)]
     pub(super) json: bool,
+
+    /// How long to wait for another command that is using the ledger, such as `10m`.
+    #[arg(long, global = true, default_value = "0s", value_name = "DURATION", value_parser = units::duration)]
+    pub(super) lock_timeout: Duration,
 
     /// When to use colour.
     #[arg(long, global = true, default_value = "auto", value_name = "WHEN")]
@@ -105,19 +111,13 @@ Examples:
   groupcast run accounts --accept rows-dropped     accept a guard once
   groupcast run --plan nightly.plan                what `groupcast plan --out` wrote, and nothing else
 
+  groupcast run accounts --url https://groupcast.example.com
+                                                   at a daemon elsewhere, with the token in GROUPCAST_TOKEN; no config folder
+                                                   is needed. It waits, and exits like a run here
+
 With --plan, a group is sent only if its change is still the planned one. Groups whose row, synced state or mapping changed
 since are not sent; the run then ends with exit code 1.")]
-    Run {
-        /// What to run.
-        #[command(flatten)]
-        select: Select,
-        /// Send at most N changes.
-        #[arg(long, value_name = "N")]
-        limit: Option<u64>,
-        /// Send only what this plan has.
-        #[arg(long, value_name = "FILE", conflicts_with_all = ["group", "full", "retry_rejected"])]
-        plan: Option<PathBuf>,
-    },
+    Run(RunArgs),
 
     /// Run every sync on its schedule, with an HTTP API and a console.
     #[command(after_help = "\
@@ -279,6 +279,32 @@ pub(super) struct Init {
     /// The mapping's name; the table's when absent.
     #[arg(long, requires = "table", value_name = "SYNC")]
     pub(super) name: Option<String>,
+}
+
+/// `groupcast run`.
+#[derive(Debug, Args)]
+pub(super) struct RunArgs {
+    /// What to run.
+    #[command(flatten)]
+    pub(super) select: Select,
+    /// Send at most N changes.
+    #[arg(long, value_name = "N")]
+    pub(super) limit: Option<u64>,
+    /// Send only what this plan has.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["group", "full", "retry_rejected"])]
+    pub(super) plan: Option<PathBuf>,
+    /// Have the daemon run it, and do not wait for its end.
+    #[arg(long)]
+    pub(super) detach: bool,
+    /// Wait for the end, as without `--detach`.
+    #[arg(long, conflicts_with = "detach")]
+    wait: bool,
+    /// Run it at the daemon with this address.
+    #[arg(long, value_name = "URL", env = "GROUPCAST_URL")]
+    pub(super) url: Option<String>,
+    /// The file with the daemon's token; `GROUPCAST_TOKEN` when absent.
+    #[arg(long, value_name = "FILE", requires = "url")]
+    pub(super) token_file: Option<PathBuf>,
 }
 
 /// `groupcast plan`.
@@ -446,6 +472,28 @@ file that remains there, and keep the `.generation` file: if anything was sent s
         /// The file to create.
         #[arg(value_name = "FILE")]
         file: PathBuf,
+    },
+    /// Give the synced state of a renamed mapping to its new name.
+    #[command(after_help = "\
+Example:
+  git mv mappings/accounts.toml mappings/crm_accounts.toml
+  groupcast ledger rename accounts crm_accounts
+
+Without it the new name would start from nothing and send every group again. `plan`, `run`, `check` and `status` show where it is
+needed.")]
+    Rename {
+        /// The old name, which has no mapping any more.
+        from: String,
+        /// The new name, which has nothing synced yet.
+        to: String,
+    },
+    /// Drop everything recorded of a sync whose mapping is gone. Nothing is sent.
+    Drop {
+        /// The sync's name.
+        sync: String,
+        /// Do not ask for confirmation.
+        #[arg(long)]
+        yes: bool,
     },
     /// Force a full resend on the next run.
     #[command(after_help = "\

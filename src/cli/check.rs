@@ -1,11 +1,14 @@
 //! `groupcast check`: every problem of the config, and with `--connect` what sources and destinations report.
 
 use std::io::Write;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::args::Cli;
+use super::orphans::renamed_to;
+use super::service::{self, Access};
 use super::{print_json, screen, show_problems};
 use crate::config::{Diagnostics, Project};
 use crate::delivery::{self, ReadBackClient};
@@ -15,7 +18,7 @@ use crate::error::{Error, Result};
 use crate::io::http::{CallLimits, HttpClient, Transport};
 use crate::io::{Random, SystemClock};
 use crate::mapping::diagnostic::{Diagnostic, Severity};
-use crate::mapping::{MappingFile, check};
+use crate::mapping::{At, MappingFile, check};
 use crate::model::cell::As;
 use crate::service::open::{self, Failure};
 
@@ -23,10 +26,10 @@ use crate::service::open::{self, Failure};
 const PROBE_LIMITS: CallLimits = CallLimits { timeout: Duration::from_secs(15), body_bytes_max: 0 };
 
 pub(super) async fn check(cli: &Cli, connect: bool) -> Result<u8, Failure> {
-    let project = open::project(&cli.folder)?;
+    let project = Arc::new(open::project(&cli.folder)?);
     let mut problems = project.problems.clone();
     if connect {
-        let mut found = Vec::new();
+        let mut found = renamed(cli, &project).await?;
         let http_client = HttpClient::new()?;
         for file in &project.mappings {
             match unavailable(&project, file, &http_client).await? {
@@ -76,6 +79,20 @@ pub(super) async fn check(cli: &Cli, connect: bool) -> Result<u8, Failure> {
         )?;
     }
     Ok(code)
+}
+
+/// Mappings that may have been renamed, as far as the ledger shows it. Without a ledger there is nothing to lose.
+async fn renamed(cli: &Cli, project: &Arc<Project>) -> Result<Vec<Diagnostic>, Failure> {
+    if !project.settings.state.path.exists() {
+        return Ok(Vec::new());
+    }
+    let opened = service::open(cli, project, Access::Read).await?;
+    let orphaned = opened.service.orphaned_syncs().await?;
+    let found = project.mappings.iter().filter_map(|file| {
+        let (what, advice) = orphaned.iter().find_map(|orphan| renamed_to(orphan, &file.mapping.name))?;
+        Some(Diagnostic::warning(&file.mapping.file, &At::default(), what).help(&advice))
+    });
+    Ok(found.collect())
 }
 
 /// A destination that does not respond, as a problem at the line that names it.

@@ -20,7 +20,7 @@ use crate::service::views::words::one_line;
 pub(super) async fn group(cli: &Cli, sync: &str, key: &str, number: u64, remote: bool) -> Result<u8, Failure> {
     let project = Arc::new(open::project(&cli.folder)?);
     open::exists(&project, sync)?;
-    let opened = service::open(&project, Access::Read).await?;
+    let opened = service::open(cli, &project, Access::Read).await?;
     let found = match opened.service.group(sync, key, None, number).await {
         Err(missing @ ServiceError::NotFound(_)) => Err(missing),
         found => Ok(found?),

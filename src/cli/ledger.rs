@@ -1,4 +1,4 @@
-//! `groupcast ledger`: export, backup, reset, adopt.
+//! `groupcast ledger`: export, backup, reset, adopt, rename, drop.
 
 use std::io::{IsTerminal, Write};
 use std::sync::Arc;
@@ -23,7 +23,7 @@ pub(super) async fn ledger(cli: &Cli, command: &LedgerCommand) -> Result<u8, Fai
         LedgerCommand::Adopt { sync } => adopt(cli, &project, sync).await,
         LedgerCommand::Export { sync } => {
             open::exists(&project, sync)?;
-            let opened = service::open(&project, Access::Read).await?;
+            let opened = service::open(cli, &project, Access::Read).await?;
             let mut unreadable = Vec::new();
             let mut out = std::io::BufWriter::new(std::io::stdout());
             let mut write = |group: ExportedGroup| -> std::io::Result<()> {
@@ -55,9 +55,35 @@ pub(super) async fn ledger(cli: &Cli, command: &LedgerCommand) -> Result<u8, Fai
             }
             Ok(0)
         }
+        LedgerCommand::Rename { from, to } => {
+            let opened = service::open(cli, &project, Access::Write("groupcast ledger rename")).await?;
+            let groups = opened.service.rename(from, to).await?;
+            if cli.json {
+                print_json(&json!({"from": from, "to": to, "groups": groups}));
+            } else {
+                writeln!(screen::stdout(), "{from}: {} now of {to}", plural(groups, "group"))?;
+            }
+            Ok(0)
+        }
+        LedgerCommand::Drop { sync, yes } => {
+            let opened = service::open(cli, &project, Access::Write("groupcast ledger drop")).await?;
+            let orphaned = opened.service.orphaned_syncs().await?;
+            let synced = orphaned.iter().find(|orphaned| orphaned.sync == *sync).map_or(0, |found| found.groups.synced);
+            if !*yes && !confirmed(sync, "drop what is recorded of", None, synced)? {
+                let error = Error::new(Kind::Config, "nothing was dropped");
+                return Err(error.advise("confirm with `yes`, or add `--yes`").into());
+            }
+            let groups = opened.service.drop_sync(sync).await?;
+            if cli.json {
+                print_json(&json!({"sync": sync, "groups": groups}));
+            } else {
+                writeln!(screen::stdout(), "{sync}: {} dropped from the ledger", plural(groups, "group"))?;
+            }
+            Ok(0)
+        }
         LedgerCommand::Reset { sync, group, forget, yes } => {
             open::exists(&project, sync)?;
-            let opened = service::open(&project, Access::Write("groupcast ledger reset")).await?;
+            let opened = service::open(cli, &project, Access::Write("groupcast ledger reset")).await?;
             if !*yes {
                 let synced = opened
                     .service
@@ -66,7 +92,8 @@ pub(super) async fn ledger(cli: &Cli, command: &LedgerCommand) -> Result<u8, Fai
                     .iter()
                     .find(|view| view.sync == *sync)
                     .map_or(0, |view| view.groups.synced);
-                if !confirmed(sync, group.as_deref(), synced, *forget)? {
+                let what = if *forget { "forget" } else { "resend in full" };
+                if !confirmed(sync, what, group.as_deref(), synced)? {
                     let error = Error::new(Kind::Config, "nothing was reset");
                     return Err(error.advise("confirm with `yes`, or add `--yes`").into());
                 }
@@ -100,12 +127,11 @@ pub(super) fn all_readable(sync: &str, unreadable: &[String]) -> Result<(), Fail
 }
 
 /// Asks for confirmation on a terminal; without a terminal, nothing is confirmed.
-fn confirmed(sync: &str, group: Option<&str>, known: u64, forget: bool) -> Result<bool, Failure> {
+fn confirmed(sync: &str, what: &str, group: Option<&str>, known: u64) -> Result<bool, Failure> {
     if !std::io::stdin().is_terminal() {
         return Ok(false);
     }
     let whom = group.map_or_else(|| plural(known, "group"), |group| format!("group {}", shown_key(group)));
-    let what = if forget { "forget" } else { "resend in full" };
     write!(screen::stderr(), "{what} {whom} of {sync}? Type `yes`: ")?;
     let mut typed = String::new();
     std::io::stdin().read_line(&mut typed)?;
@@ -114,7 +140,7 @@ fn confirmed(sync: &str, group: Option<&str>, known: u64, forget: bool) -> Resul
 
 async fn adopt(cli: &Cli, project: &Arc<Project>, sync: &str) -> Result<u8, Failure> {
     let file = open::named(project, sync)?;
-    let opened = service::open(project, Access::Write("groupcast ledger adopt")).await?;
+    let opened = service::open(cli, project, Access::Write("groupcast ledger adopt")).await?;
     let adopted = opened.service.adopt(sync).await?.for_each(|()| Ok(())).await?;
     if cli.json {
         print_json(&json!({"sync": sync, "adopted": adopted}));

@@ -8,16 +8,19 @@ mod bar;
 mod check;
 mod daemon;
 mod dbt;
+mod detach;
 mod exit;
 mod group;
 mod init;
 mod ledger;
+mod orphans;
 mod pace;
 mod plan;
 mod progress;
 mod rejected;
 mod remote;
 mod run;
+mod run_at;
 mod runs;
 mod sample;
 mod schedule;
@@ -90,7 +93,10 @@ async fn command(cli: &Cli) -> Result<u8, Failure> {
         Command::Init(options) => init::init(cli, options).await,
         Command::Check { connect } => check::check(cli, *connect).await,
         Command::Plan(options) => plan::plan(cli, options).await,
-        Command::Run { select, limit, plan } => run::run(cli, select, *limit, plan.as_deref()).await,
+        Command::Run(options) => match &options.url {
+            Some(url) => run_at::run_at(cli, options, url).await,
+            None => run::run(cli, options).await,
+        },
         Command::Status { which } => status::status(cli, which).await,
         Command::Runs { command: Some(RunsCommand::Show { run }), .. } => runs::show_run(cli, run).await,
         Command::Runs { sync, number, command: None } => runs::runs(cli, sync.as_deref(), *number).await,

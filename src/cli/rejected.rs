@@ -26,7 +26,7 @@ pub(super) async fn rejected(cli: &Cli, selected: Option<&str>, number: u64) -> 
             sound.chain(project.broken.iter().map(|broken| broken.name.as_str())).collect()
         }
     };
-    let opened = service::open(&project, Access::Read).await?;
+    let opened = service::open(cli, &project, Access::Read).await?;
     let mut table = screen::table(&["sync", "group", "since", "reason"]);
     let mut all = Vec::new();
     for sync in syncs {

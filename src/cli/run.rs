@@ -7,8 +7,10 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use super::args::{Cli, Select};
+use super::args::{Cli, RunArgs};
+use super::detach::detach;
 use super::exit::{with_sync, worse};
+use super::orphans::warn_of_renamed;
 use super::print_json;
 use super::progress::{Display, Progress};
 use super::screen::{self, ADD, CHANGE, DIM, REMOVE, paint, plural, thousands};
@@ -25,7 +27,9 @@ use crate::service::open::{self, Failure};
 use crate::sync::report::{Report, error_json};
 use crate::sync::{RunOptions, plan_file};
 
-pub(super) async fn run(cli: &Cli, select: &Select, limit: Option<u64>, plan: Option<&Path>) -> Result<u8, Failure> {
+pub(super) async fn run(cli: &Cli, args: &RunArgs) -> Result<u8, Failure> {
+    let RunArgs { select, limit, plan, .. } = args;
+    let (limit, plan) = (*limit, plan.as_deref());
     let project = Arc::new(open::project(&cli.folder)?);
     super::show_warnings(cli, &project);
     let selection = select.which.read()?;
@@ -37,7 +41,14 @@ pub(super) async fn run(cli: &Cli, select: &Select, limit: Option<u64>, plan: Op
             files.into_iter().map(|file| (file, options.clone())).collect()
         }
     };
-    let opened = service::open(&project, Access::Write("groupcast run")).await?;
+    let access = if args.detach { Access::Read } else { Access::Write("groupcast run") };
+    let opened = service::open(cli, &project, access).await?;
+    let names: Vec<&str> = runs.iter().map(|(file, _)| file.mapping.name.as_str()).collect();
+    warn_of_renamed(opened.service.as_ref(), &names, cli.json).await?;
+    if args.detach {
+        let runs = runs.into_iter().map(|(file, options)| (file.mapping.name.clone(), options)).collect();
+        return detach(cli, opened.service.as_ref(), runs, |_| None).await;
+    }
     let signal = listen()?;
     let mut finished = FinishedRuns::new(cli);
     for (file, options) in runs {
@@ -98,23 +109,23 @@ fn planned_runs<'a>(
 }
 
 /// The runs of a command as they end: shown one by one, or as one JSON value at the end.
-struct FinishedRuns<'a> {
+pub(super) struct FinishedRuns<'a> {
     cli: &'a Cli,
     code: u8,
     json: Vec<Value>,
 }
 
 impl FinishedRuns<'_> {
-    fn new(cli: &Cli) -> FinishedRuns<'_> {
+    pub(super) fn new(cli: &Cli) -> FinishedRuns<'_> {
         FinishedRuns { cli, code: 0, json: Vec::new() }
     }
 
-    fn interrupted(&mut self) {
+    pub(super) fn interrupted(&mut self) {
         self.code = worse(self.code, Kind::Interrupted.exit_code());
     }
 
     /// The end of one run. A failure stops none of the others.
-    fn take(&mut self, sync: &str, run: Result<Report, Failure>) -> Result<(), Failure> {
+    pub(super) fn take(&mut self, sync: &str, run: Result<Report, Failure>) -> Result<(), Failure> {
         match run {
             Ok(report) => {
                 self.code = worse(self.code, report.exit_code());
@@ -149,7 +160,7 @@ impl FinishedRuns<'_> {
     }
 
     /// The command's exit code, after the last line.
-    fn code(self) -> u8 {
+    pub(super) fn code(self) -> u8 {
         if self.cli.json {
             print_json(&json!({"runs": self.json, "exit_code": self.code}));
         }
@@ -166,7 +177,7 @@ fn prints_changes(project: &Project, destination: &str) -> bool {
 }
 
 /// Turns SIGINT and SIGTERM into signals of delivery: the first stops, the second abandons what is in flight.
-fn listen() -> Result<watch::Receiver<Signal>, Error> {
+pub(super) fn listen() -> Result<watch::Receiver<Signal>, Error> {
     use tokio::signal::unix::{SignalKind, signal};
     let failed = |error| Error::new(Kind::Bug, "failed to listen for signals").because(error);
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;

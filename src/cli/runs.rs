@@ -19,7 +19,7 @@ pub(super) async fn runs(cli: &Cli, sync: Option<&str>, number: u64) -> Result<u
     if let Some(sync) = sync {
         open::exists(&project, sync)?;
     }
-    let runs = service::open(&project, Access::Read).await?.service.runs(sync, None, number).await?;
+    let runs = service::open(cli, &project, Access::Read).await?.service.runs(sync, None, number).await?;
     if cli.json {
         print_json(&json!({ "runs": runs }));
         return Ok(0);
@@ -63,7 +63,7 @@ pub(super) async fn runs(cli: &Cli, sync: Option<&str>, number: u64) -> Result<u
 /// `groupcast runs show ID`.
 pub(super) async fn show_run(cli: &Cli, run: &str) -> Result<u8, Failure> {
     let project = Arc::new(open::project(&cli.folder)?);
-    let found = service::open(&project, Access::Read).await?.service.run(run).await?;
+    let found = service::open(cli, &project, Access::Read).await?.service.run(run).await?;
     if cli.json {
         print_json(&serde_json::to_value(&found).unwrap_or_default());
         return Ok(0);

@@ -23,7 +23,7 @@ pub(super) async fn schedule(cli: &Cli, which: &SyncSelection, count: usize) -> 
     super::show_broken(cli, &project);
     let files = which.read()?.files(&project)?;
     let now = SystemClock::start().now();
-    let opened = service::open(&project, Access::Read).await?;
+    let opened = service::open(cli, &project, Access::Read).await?;
     let views = selected_views(&opened, &files, count).await?;
     if cli.json {
         let all: Vec<Value> = views.iter().map(as_json).collect();

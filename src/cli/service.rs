@@ -1,12 +1,15 @@
 //! Opens the service that a command uses: over the ledger, or, while another process has the ledger open, the service of that
 //! process. Commands do not care which.
 
+use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::UnixListener;
 use tokio::sync::watch;
 
+use super::args::Cli;
+use super::screen;
 use crate::config::Project;
 use crate::error::{Error, Kind, Result};
 use crate::io::file_id::FileId;
@@ -49,8 +52,9 @@ struct Serving {
 }
 
 /// Opens the service of a project.
-pub(super) async fn open(project: &Arc<Project>, access: Access) -> Result<Opened> {
+pub(super) async fn open(cli: &Cli, project: &Arc<Project>, access: Access) -> Result<Opened> {
     let clock = SystemClock::start();
+    let mut announced = false;
     loop {
         let ledger = match access {
             Access::Read => open::ledger_to_read(project).await,
@@ -62,12 +66,22 @@ pub(super) async fn open(project: &Arc<Project>, access: Access) -> Result<Opene
             Err(error) => return Err(error),
         };
         match RemoteService::find(project, busy).await {
+            // The command that holds it serves queries; what writes has to wait for its end.
+            Ok(remote) if access != Access::Read && remote.is_command() && clock.elapsed() < cli.lock_timeout => {
+                if !announced && !cli.json {
+                    drop(writeln!(screen::stderr(), "waiting for {}, which is using the ledger", remote.whom()));
+                    announced = true;
+                }
+                clock.sleep(PAUSE).await;
+            }
             Ok(remote) => {
                 let source = Some(remote.whom());
                 return Ok(Opened { service: Arc::new(remote), source, _serving: None });
             }
             // It cannot be reached, or it has ended meanwhile.
-            Err(error) if error.kind() == Kind::LedgerBusy && clock.elapsed() < WAIT_MAX => clock.sleep(PAUSE).await,
+            Err(error) if error.kind() == Kind::LedgerBusy && clock.elapsed() < WAIT_MAX.max(cli.lock_timeout) => {
+                clock.sleep(PAUSE).await
+            }
             Err(error) => return Err(error),
         }
     }

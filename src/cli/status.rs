@@ -6,21 +6,24 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::args::{Cli, SyncSelection};
+use super::orphans::warn_of_renamed;
 use super::print_json;
 use super::screen::{self, DIM, paint, plural, status_text, thousands, when};
 use super::service::{self, Access, Opened};
 use crate::mapping::MappingFile;
 use crate::service::open::{self, Failure};
-use crate::service::views::{ActivityState, SyncView};
+use crate::service::views::{ActivityState, OrphanedSync, SyncView};
 
 pub(super) async fn status(cli: &Cli, which: &SyncSelection) -> Result<u8, Failure> {
     let project = Arc::new(open::project(&cli.folder)?);
     super::show_broken(cli, &project);
     let files = which.read()?.files(&project)?;
-    let opened = service::open(&project, Access::Read).await?;
+    let opened = service::open(cli, &project, Access::Read).await?;
     let views = selected_views(&opened, &files, 1).await?;
+    let names: Vec<&str> = files.iter().map(|file| file.mapping.name.as_str()).collect();
+    let orphaned = warn_of_renamed(opened.service.as_ref(), &names, cli.json).await?;
     if cli.json {
-        print_json(&json!({"syncs": views, "broken": super::broken_json(&project)}));
+        print_json(&json!({"syncs": views, "broken": super::broken_json(&project), "orphaned": orphaned}));
         return Ok(0);
     }
     let by_daemon = views.iter().any(|view| view.activity.is_some());
@@ -48,6 +51,10 @@ pub(super) async fn status(cli: &Cli, which: &SyncSelection) -> Result<u8, Failu
     }
     let mut out = screen::stdout();
     writeln!(out, "{table}")?;
+    for OrphanedSync { sync, groups, .. } in &orphaned {
+        let what = format!("{sync}: {} without a mapping", plural(groups.synced, "synced group"));
+        writeln!(out, "\n{what}; `groupcast ledger rename {sync} NAME` or `groupcast ledger drop {sync}`")?;
+    }
     if let Some(source) = &opened.source {
         writeln!(out, "\n{}", paint(DIM, format!("source: {source}")))?;
     }

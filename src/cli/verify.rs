@@ -21,7 +21,7 @@ pub(super) async fn verify(cli: &Cli, sync: &str, repair: bool, show: usize) -> 
     let file = open::named(&project, sync)?;
     let mapping = &file.mapping;
     let access = if repair { Access::Write("groupcast verify --repair") } else { Access::Read };
-    let opened = service::open(&project, access).await?;
+    let opened = service::open(cli, &project, access).await?;
     let mut shown = 0;
     let mut sink = |drifted: Drifted| {
         shown += 1;

@@ -24,8 +24,8 @@ use crate::service::open;
 use crate::service::queries::{Queries, sync_errors, unknown_run};
 use crate::service::tracker::Tracker;
 use crate::service::views::{
-    ActivityState, ChangeView, ExportedGroup, GroupView, PlanRequest, QueuedRunView, RejectedView, RunDetail, RunView,
-    SyncActivity, SyncDetail, SyncView, build,
+    ActivityState, ChangeView, ExportedGroup, GroupView, OrphanedSync, PlanRequest, QueuedRunView, RejectedView,
+    RunDetail, RunView, SyncActivity, SyncDetail, SyncView, build,
 };
 use crate::sync::verify::{Drifted, Verified};
 use crate::sync::{RunOptions, RunOrigin};
@@ -406,6 +406,31 @@ impl Service for DaemonService {
             commands::reset(ledger.as_ref(), supervisor.clock.as_ref(), sync, group.as_deref(), forget).await
         };
         self.0.reserve(sync, "reset the ledger", resetting).await?.end.await
+    }
+
+    async fn orphaned_syncs(&self) -> ServiceResult<Vec<OrphanedSync>> {
+        self.service_queries(&self.project()).orphaned_syncs().await
+    }
+
+    async fn rename(&self, from: &str, to: &str) -> ServiceResult<u64> {
+        self.service_queries(&self.project()).can_rename(from, to).await?;
+        let from = from.to_owned();
+        let renaming = |reserved: Reserved, _: mpsc::Sender<()>, _| async move {
+            let Reserved(supervisor, to) = &reserved;
+            let ledger = supervisor.ledger.connect(Access::ReadWrite)?;
+            Ok(commands::rename(ledger.as_ref(), &from, to).await?)
+        };
+        self.0.reserve(to, "rename the sync", renaming).await?.end.await
+    }
+
+    async fn drop_sync(&self, sync: &str) -> ServiceResult<u64> {
+        self.service_queries(&self.project()).is_orphaned(sync).await?;
+        let (supervisor, sync) = (Arc::clone(&self.0), sync.to_owned());
+        let dropping = async move {
+            let ledger = supervisor.ledger.connect(Access::ReadWrite)?;
+            commands::drop_sync(ledger.as_ref(), &sync).await
+        };
+        Ok(to_the_end(dropping).await?)
     }
 
     async fn adopt(&self, sync: &str) -> ServiceResult<ResultStream<(), u64>> {

@@ -123,6 +123,13 @@ pub trait Ledger: Send + Sync {
     /// groups concerned.
     async fn reset(&self, sync: &str, keys: Option<&[String]>, mark: &str, forget: bool) -> Result<u64>;
 
+    /// Gives everything recorded of the sync `from` to `to`, which has no groups: its mapping file has another name now. The
+    /// next run of `to` compares with what `from` has sent. Returns the number of groups.
+    async fn rename(&self, from: &str, to: &str) -> Result<u64>;
+
+    /// Drops everything recorded of a sync: its groups, their history, its runs. Returns the number of groups.
+    async fn drop_sync(&self, sync: &str) -> Result<u64>;
+
     /// Queries about runs, groups and the journal.
     fn history(&self) -> &dyn History;
 

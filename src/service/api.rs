@@ -15,8 +15,8 @@ pub use super::stream::ResultStream;
 use crate::delivery::Signal;
 use crate::ledger::BackupSummary;
 use crate::service::views::{
-    ChangeView, ExportedGroup, GroupView, PlanPart, PlanRequest, PlanView, RejectedView, RunDetail, RunProgress,
-    RunView, SyncActivity, SyncDetail, SyncView,
+    ChangeView, ExportedGroup, GroupView, OrphanedSync, PlanPart, PlanRequest, PlanView, RejectedView, RunDetail,
+    RunProgress, RunView, SyncActivity, SyncDetail, SyncView,
 };
 use crate::sync::report::Report;
 use crate::sync::verify::{Drifted, Verified};
@@ -186,6 +186,16 @@ pub trait Service: Send + Sync {
     /// Has everything about a group, or about all of a sync, sent again, or forgets what is known of them. Returns how many
     /// groups that were.
     async fn reset(&self, sync: &str, group: Option<&str>, forget: bool) -> ServiceResult<u64>;
+
+    /// The syncs that the ledger has groups of, and the config folder has no mapping for.
+    async fn orphaned_syncs(&self) -> ServiceResult<Vec<OrphanedSync>>;
+
+    /// Gives what the ledger has of the sync `from`, which has no mapping any more, to `to`, which has one and no groups yet.
+    /// Returns how many groups.
+    async fn rename(&self, from: &str, to: &str) -> ServiceResult<u64>;
+
+    /// Drops everything that the ledger has of a sync without a mapping. Returns how many groups.
+    async fn drop_sync(&self, sync: &str) -> ServiceResult<u64>;
 
     /// Marks the source's current rows as synced, without sending anything. Returns how many groups those are.
     async fn adopt(&self, sync: &str) -> ServiceResult<ResultStream<(), u64>>;

@@ -7,6 +7,7 @@ use super::job::Job;
 use super::stream::send;
 use super::tracker::Tracker;
 use super::views::{ExportedGroup, PlanPart, PlanRequest, PlanView, PlannedChange, build};
+use crate::error::Result;
 use crate::io::Clock;
 use crate::ledger::{History, Ledger};
 use crate::sync::planned::TraitTotals;
@@ -61,6 +62,30 @@ pub async fn export(history: &dyn History, sync: &str, items: &mpsc::Sender<Expo
 /// Compares the destination's groups with the synced state.
 pub async fn verify(job: &Job<'_>, repair: bool, items: &mpsc::Sender<Drifted>) -> ServiceResult<Verified> {
     Ok(job.verify(repair, &mut |drifted| send(items, [drifted])).await?)
+}
+
+/// Gives what the ledger has of the sync `from` to `to`. Returns how many groups.
+pub async fn rename(ledger: &dyn Ledger, from: &str, to: &str) -> Result<u64> {
+    let groups = ledger.rename(from, to).await?;
+    // What is remembered beside the groups is of runs under the old name; the next run makes it again.
+    forget_notes(ledger, from).await?;
+    Ok(groups)
+}
+
+/// Drops everything that the ledger has of a sync. Returns how many groups.
+pub async fn drop_sync(ledger: &dyn Ledger, sync: &str) -> Result<u64> {
+    let groups = ledger.drop_sync(sync).await?;
+    forget_notes(ledger, sync).await?;
+    Ok(groups)
+}
+
+/// Deletes the notes about a sync: their names end with its own.
+async fn forget_notes(ledger: &dyn Ledger, sync: &str) -> Result<()> {
+    let notes = ledger.kv().all().await?;
+    for name in notes.keys().filter(|name| name.split_once('/').is_some_and(|(_, of)| of == sync)) {
+        ledger.kv().delete(name).await?;
+    }
+    Ok(())
 }
 
 /// Has a group, or all of a sync, sent in full by the next run, or forgets their synced state. Returns how many groups.

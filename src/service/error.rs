@@ -1,10 +1,11 @@
 //! Why the service did not do what it was called for: the one error type of queries and commands.
 
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::open::Failure;
 use crate::config::Diagnostics;
-use crate::error::Error;
+use crate::error::{Error, Kind};
 use crate::mapping::diagnostic::Problem;
 use crate::sync::report::error_json;
 
@@ -47,6 +48,31 @@ impl ServiceError {
     pub fn into_json(self) -> Value {
         let problems = self.problems();
         error_object(&self.into_error(), &problems)
+    }
+
+    /// From what [`ServiceError::into_json`] wrote.
+    pub fn from_json(error: &Value) -> ServiceError {
+        if let Ok(problems) = Vec::<Problem>::deserialize(&error["problems"])
+            && !problems.is_empty()
+        {
+            return ServiceError::Problems(problems.into());
+        }
+        let kind = error["kind"].as_str().and_then(Kind::from_name).unwrap_or(Kind::Bug);
+        let text = Error::new(kind, error["message"].as_str().unwrap_or("the response names no reason"));
+        ServiceError::Failed(text.maybe_advise(error["advice"].as_str().map(str::to_owned)))
+    }
+
+    /// The error of a response of the API; none where something else responded.
+    pub fn from_response(status: u16, body: &[u8]) -> Option<ServiceError> {
+        let value: Value = serde_json::from_slice(body).ok()?;
+        let error = value.get("error").filter(|error| error.is_object())?;
+        Some(match (ServiceError::from_json(error), status) {
+            (ServiceError::Failed(error), 404) => ServiceError::NotFound(error),
+            (ServiceError::Failed(error), 400) => ServiceError::Invalid(error),
+            (ServiceError::Failed(error), 409) => ServiceError::Conflict(error),
+            (ServiceError::Failed(error), 503) => ServiceError::Busy(error),
+            (error, _) => error,
+        })
     }
 
     /// The error itself.

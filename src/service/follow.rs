@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use async_trait::async_trait;
 use tokio::sync::watch;
 
-use super::api::{RunMonitor, Service, ServiceError, ServiceResult};
+use super::api::{EnqueuedRun, RunMonitor, Service, ServiceError, ServiceResult};
 use super::views::RunDetail;
 use crate::delivery::Signal;
 use crate::error::{Error, Kind};
@@ -19,21 +20,47 @@ const PAUSE_MAX: Duration = Duration::from_millis(300);
 /// How long a run is queued before a person hears of it: most begin immediately.
 const QUEUED_SILENTLY: Duration = Duration::from_secs(1);
 
-/// Runs a sync by `service`, to its end.
-pub async fn execute<S: Service + ?Sized>(
-    service: &S,
+/// What carries runs out.
+#[async_trait]
+pub trait RunHost: Send + Sync {
+    /// Requests a run.
+    async fn trigger(&self, sync: &str, options: RunOptions, by: &str) -> ServiceResult<EnqueuedRun>;
+    /// A run as it is now.
+    async fn run(&self, run: &str) -> ServiceResult<RunDetail>;
+    /// Cancels a run.
+    async fn cancel(&self, run: &str) -> ServiceResult<()>;
+}
+
+#[async_trait]
+impl<S: Service + ?Sized> RunHost for S {
+    async fn trigger(&self, sync: &str, options: RunOptions, by: &str) -> ServiceResult<EnqueuedRun> {
+        Service::trigger(self, sync, options, by).await
+    }
+
+    async fn run(&self, run: &str) -> ServiceResult<RunDetail> {
+        Service::run(self, run).await
+    }
+
+    async fn cancel(&self, run: &str) -> ServiceResult<()> {
+        Service::cancel(self, run).await
+    }
+}
+
+/// Runs a sync at `host`, to its end.
+pub async fn execute<Host: RunHost + ?Sized>(
+    host: &Host,
     sync: &str,
     options: &RunOptions,
     monitor: &dyn RunMonitor,
     signal: watch::Receiver<Signal>,
 ) -> ServiceResult<Report> {
-    let submitted = service.trigger(sync, options.clone(), BY_COMMAND_LINE).await?;
+    let submitted = host.trigger(sync, options.clone(), BY_COMMAND_LINE).await?;
     monitor.submitted(&submitted);
     let run = &submitted.run;
     let clock = SystemClock::start();
     let (mut passed_on, mut pause, mut queued) = (Signal::Go, FIRST_PAUSE, false);
     let detail = loop {
-        let detail = match service.run(run).await {
+        let detail = match host.run(run).await {
             // Only a run that never began leaves no record.
             Err(ServiceError::NotFound(_)) => {
                 let what = format!("run {run} was cancelled before it began");
@@ -54,7 +81,7 @@ pub async fn execute<S: Service + ?Sized>(
         let now = *signal.borrow();
         if now > passed_on {
             passed_on = now;
-            match service.cancel(run).await {
+            match host.cancel(run).await {
                 // It ended meanwhile.
                 Ok(()) | Err(ServiceError::NotFound(_) | ServiceError::Conflict(_)) => {}
                 Err(error) => return Err(error),

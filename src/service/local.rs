@@ -19,8 +19,8 @@ use super::job::Context;
 use super::queries::{Queries, sync_errors, unknown_run};
 use super::tracker::Tracker;
 use super::views::{
-    ChangeView, ExportedGroup, GroupView, PlanRequest, RejectedView, RunDetail, RunView, SyncActivity, SyncDetail,
-    SyncView,
+    ChangeView, ExportedGroup, GroupView, OrphanedSync, PlanRequest, RejectedView, RunDetail, RunView, SyncActivity,
+    SyncDetail, SyncView,
 };
 use crate::config::Project;
 use crate::delivery::Signal;
@@ -301,6 +301,22 @@ impl Service for LocalService {
         self.queries().exists(sync)?;
         self.writable()?;
         commands::reset(self.shared.ledger.as_ref(), &self.shared.clock, sync, group, forget).await
+    }
+
+    async fn orphaned_syncs(&self) -> ServiceResult<Vec<OrphanedSync>> {
+        self.queries().orphaned_syncs().await
+    }
+
+    async fn rename(&self, from: &str, to: &str) -> ServiceResult<u64> {
+        self.queries().can_rename(from, to).await?;
+        self.writable()?;
+        Ok(commands::rename(self.shared.ledger.as_ref(), from, to).await?)
+    }
+
+    async fn drop_sync(&self, sync: &str) -> ServiceResult<u64> {
+        self.queries().is_orphaned(sync).await?;
+        self.writable()?;
+        Ok(commands::drop_sync(self.shared.ledger.as_ref(), sync).await?)
     }
 
     async fn adopt(&self, sync: &str) -> ServiceResult<ResultStream<(), u64>> {

@@ -9,6 +9,7 @@
 //! | [`remote`] | the service of another process, over the socket beside the ledger ([`wire`]) |
 //! | [`queries`], [`commands`], [`job`] | what every service does in its own process; the daemon builds on them too |
 //! | [`follow`] | a run that another process carries out, from its start to its end |
+//! | [`url`] | runs at a daemon on another machine, over its HTTP API |
 //! | [`stream`], [`tracker`] | results item by item, and how far a run is |
 //! | [`open`] | from a config folder to its sources, destinations and ledger |
 
@@ -23,5 +24,6 @@ pub mod queries;
 pub mod remote;
 pub mod stream;
 pub mod tracker;
+pub mod url;
 pub mod views;
 pub mod wire;

@@ -7,14 +7,15 @@ use chrono::{DateTime, Utc};
 
 use super::api::{SCHEDULED_TIMES, ServiceError, ServiceResult, SyncError};
 use super::views::build::{self, SyncRecord};
-use super::views::{ChangeView, GroupView, RejectedView, RunDetail, RunView, SyncDetail, SyncView};
+use super::views::{ChangeView, GroupView, OrphanedSync, RejectedView, RunDetail, RunView, SyncDetail, SyncView};
 use crate::config::Project;
 use crate::error::{Error, Kind, Result};
-use crate::ledger::{ChangeOutcome, History, RunRecord, SinceSuccess};
+use crate::ledger::{ChangeOutcome, GroupCounts, History, RunRecord, SinceSuccess};
 use crate::mapping::{Mapping, MappingFile, When};
 use crate::scheduler::cron::SyncSchedule;
 use crate::scheduler::timetable::{RunHistory, RunSpan, Timetable};
 use crate::service::open::{self, Failure};
+use crate::sync;
 
 /// Lines of a group's history that are searched for when each trait was last sent.
 const HISTORY_SEARCHED: u64 = 1_000;
@@ -96,6 +97,71 @@ impl Queries<'_> {
     pub fn file(&self, sync: &str) -> ServiceResult<&MappingFile> {
         self.exists(sync)?;
         Ok(open::named(self.project, sync)?)
+    }
+
+    /// The syncs that the ledger has groups of, and this project has no mapping for.
+    pub async fn orphaned_syncs(&self) -> ServiceResult<Vec<OrphanedSync>> {
+        let groups = self.history.all_group_counts().await?;
+        let mut orphaned = Vec::new();
+        let mut fresh = None;
+        for (sync, groups) in groups {
+            if groups.is_empty() || open::exists(self.project, &sync).is_ok() {
+                continue;
+            }
+            let last = self.history.runs(Some(&sync), None, 1).await?.pop();
+            let target = last.as_ref().and_then(|run| sync::target_of(&run.mapping));
+            let (destination, group_type) = target.unzip();
+            let fresh = match &mut fresh {
+                Some(fresh) => fresh,
+                None => fresh.insert(self.fresh_syncs().await?),
+            };
+            let would_send_there = |file: &&&MappingFile| {
+                let Mapping { destination: to, group_type: kind, .. } = &file.mapping;
+                (Some(to), Some(kind)) == (destination.as_ref(), group_type.as_ref())
+            };
+            let renamed_to = fresh.iter().filter(would_send_there).map(|file| file.mapping.name.clone()).collect();
+            let last_run_at = last.map(|run| run.started_at);
+            orphaned.push(OrphanedSync { sync, groups, destination, group_type, last_run_at, renamed_to });
+        }
+        Ok(orphaned)
+    }
+
+    /// The mappings of which the ledger has no groups.
+    async fn fresh_syncs(&self) -> ServiceResult<Vec<&MappingFile>> {
+        let groups = self.history.all_group_counts().await?;
+        let is_fresh = |file: &&MappingFile| groups.get(&file.mapping.name).is_none_or(GroupCounts::is_empty);
+        Ok(self.project.mappings.iter().filter(is_fresh).collect())
+    }
+
+    /// Fails unless what the ledger has of `from` can become that of `to`.
+    pub async fn can_rename(&self, from: &str, to: &str) -> ServiceResult<()> {
+        self.exists(to)?;
+        self.is_orphaned(from).await?;
+        let groups = self.history.group_counts(to).await?;
+        if groups.is_empty() {
+            return Ok(());
+        }
+        let count = groups.synced.max(groups.unconfirmed).max(groups.rejected);
+        let error = Error::new(Kind::Config, format!("sync `{to}` has {count} groups of its own in the ledger"));
+        let advice = format!(
+            "drop one of the two: `groupcast ledger drop {from}`, or `groupcast ledger reset {to} --forget` and rename again"
+        );
+        Err(ServiceError::Conflict(error.advise(advice)))
+    }
+
+    /// Fails unless the ledger has something of a sync that has no mapping.
+    pub async fn is_orphaned(&self, sync: &str) -> ServiceResult<()> {
+        if open::exists(self.project, sync).is_ok() {
+            let error = Error::new(Kind::Config, format!("sync `{sync}` has a mapping: it is in use"));
+            let advice = format!("rename or remove its file first; `groupcast ledger reset {sync}` resets it");
+            return Err(ServiceError::Conflict(error.advise(advice)));
+        }
+        if self.history.group_counts(sync).await?.is_empty() && self.history.runs(Some(sync), None, 1).await?.is_empty()
+        {
+            let error = Error::new(Kind::Config, format!("the ledger has nothing of a sync `{sync}`"));
+            return Err(ServiceError::NotFound(error.advise("`groupcast status` lists the syncs without a mapping")));
+        }
+        Ok(())
     }
 
     /// Runs, the newest first: those before the run `before` if given, at most `count`.

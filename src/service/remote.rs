@@ -16,8 +16,8 @@ use chrono::{DateTime, Utc};
 use futures_util::StreamExt;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::net::UnixStream;
 use tokio::runtime::Handle;
@@ -26,16 +26,18 @@ use tokio::sync::mpsc;
 use super::api::{About, EnqueuedRun, PlanStream, ResultStream, SCHEDULED_TIMES, Service, ServiceError, ServiceResult};
 use super::open::socket;
 use super::views::{
-    ChangeView, ExportedGroup, GroupView, PlanRequest, RejectedView, RunDetail, RunView, SyncActivity, SyncDetail,
-    SyncView, build,
+    ChangeView, ExportedGroup, GroupView, OrphanedSync, PlanRequest, RejectedView, RunDetail, RunView, SyncActivity,
+    SyncDetail, SyncView, build,
 };
-use super::wire::{BACKUP, BackupRequest, HELLO, Hello, Line, ResetRequest};
+use super::wire::{
+    BACKUP, BackupRequest, DROP, DropRequest, HELLO, Hello, Line, ORPHANED, RENAME, RenameRequest, ResetRequest,
+    segment,
+};
 use crate::config::Project;
 use crate::error::{Error, Kind, Result};
 use crate::io::file_id::FileId;
 use crate::io::{Clock, SystemClock};
 use crate::ledger::BackupSummary;
-use crate::mapping::diagnostic::Problem;
 use crate::sync::RunOptions;
 use crate::sync::verify::{Drifted, Verified};
 
@@ -64,11 +66,6 @@ struct Response {
 
 /// A name and a value of a query.
 type Pair = (&'static str, String);
-
-/// A path segment.
-fn segment(text: &str) -> String {
-    form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>().replace('+', "%20")
-}
 
 /// A path of the API with its query.
 fn api(path: &str, query: &[(&str, String)]) -> String {
@@ -106,6 +103,11 @@ impl RemoteService {
     /// The process, for people.
     pub fn whom(&self) -> String {
         self.0.hello.whom()
+    }
+
+    /// Whether it is a command, which ends by itself, rather than a daemon.
+    pub fn is_command(&self) -> bool {
+        self.0.hello.command.is_some()
     }
 
     async fn get<T: DeserializeOwned>(&self, path: &str, query: &[(&str, String)]) -> ServiceResult<T> {
@@ -245,14 +247,10 @@ impl Peer {
 
     /// The error of a response.
     fn error(&self, response: &Response) -> ServiceError {
-        let value: Value = serde_json::from_slice(&response.body).unwrap_or_default();
-        match (error_of(&value["error"]), response.status) {
-            (ServiceError::Failed(error), 404) => ServiceError::NotFound(error),
-            (ServiceError::Failed(error), 400) => ServiceError::Invalid(error),
-            (ServiceError::Failed(error), 409) => ServiceError::Conflict(error),
-            (ServiceError::Failed(error), 503) => ServiceError::Busy(error),
-            (error, _) => error,
-        }
+        ServiceError::from_response(response.status, &response.body).unwrap_or_else(|| {
+            let what = format!("{} answered HTTP {} without a reason", self.whom(), response.status);
+            Error::new(Kind::Bug, what).into()
+        })
     }
 
     /// The items of a streamed response, and its end.
@@ -276,7 +274,7 @@ impl Peer {
                     // A reader that is gone has dropped the stream and with it this error.
                     Line::Item(item) => drop(items.send(item).await),
                     Line::End(end) => return Ok(end),
-                    Line::Error(error) => return Err(error_of(&error)),
+                    Line::Error(error) => return Err(ServiceError::from_json(&error)),
                 }
                 start = end + 1;
             }
@@ -429,6 +427,19 @@ impl Service for RemoteService {
         self.post(&format!("/local/v1/syncs/{}/reset", segment(sync)), Some(&json_of(&request))).await
     }
 
+    async fn orphaned_syncs(&self) -> ServiceResult<Vec<OrphanedSync>> {
+        self.0.request("GET", ORPHANED, None).await
+    }
+
+    async fn rename(&self, from: &str, to: &str) -> ServiceResult<u64> {
+        let request = RenameRequest { from: from.to_owned(), to: to.to_owned() };
+        self.0.request_patiently("POST", RENAME, Some(&json_of(&request))).await
+    }
+
+    async fn drop_sync(&self, sync: &str) -> ServiceResult<u64> {
+        self.0.request_patiently("POST", DROP, Some(&json_of(&DropRequest { sync: sync.to_owned() }))).await
+    }
+
     async fn adopt(&self, sync: &str) -> ServiceResult<ResultStream<(), u64>> {
         self.stream(sync, "adopt", None).await
     }
@@ -446,18 +457,6 @@ impl Service for RemoteService {
         }
         Ok(String::from_utf8_lossy(&body).into_owned())
     }
-}
-
-/// The error in a response, as [`ServiceError::into_json`] writes it.
-fn error_of(error: &Value) -> ServiceError {
-    if let Ok(problems) = Vec::<Problem>::deserialize(&error["problems"])
-        && !problems.is_empty()
-    {
-        return ServiceError::Problems(problems.into());
-    }
-    let kind = error["kind"].as_str().and_then(Kind::from_name).unwrap_or(Kind::Bug);
-    let text = Error::new(kind, error["message"].as_str().unwrap_or("the response names no reason"));
-    ServiceError::Failed(text.maybe_advise(error["advice"].as_str().map(str::to_owned)))
 }
 
 fn json_of(value: &impl Serialize) -> Value {

@@ -12,6 +12,17 @@ use crate::io::file_id::FileId;
 pub const HELLO: &str = "/local/v1/hello";
 /// The path that copies the ledger.
 pub const BACKUP: &str = "/local/v1/ledger/backup";
+/// The path of the syncs without a mapping.
+pub const ORPHANED: &str = "/local/v1/ledger/orphaned";
+/// The path that renames one.
+pub const RENAME: &str = "/local/v1/ledger/rename";
+/// The path that drops one.
+pub const DROP: &str = "/local/v1/ledger/drop";
+
+/// A path segment.
+pub fn segment(text: &str) -> String {
+    form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>().replace('+', "%20")
+}
 
 /// The process that listens on the socket. A command reads it first, to see that this is the process that has its own ledger
 /// open, for its own config folder.
@@ -76,6 +87,24 @@ pub struct ResetRequest {
     pub group: Option<String>,
     /// Whether the ledger forgets the synced state, instead of marking it for a full resend.
     pub forget: bool,
+}
+
+/// Which sync to rename.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RenameRequest {
+    /// The name in the ledger.
+    pub from: String,
+    /// The name of its mapping.
+    pub to: String,
+}
+
+/// Which sync to drop from the ledger.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DropRequest {
+    /// Its name.
+    pub sync: String,
 }
 
 /// Where to copy the ledger.

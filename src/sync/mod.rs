@@ -48,7 +48,7 @@ use send::SendResult;
 
 pub use options::{Flag, RunOptions, RunOrigin};
 pub use read::{Reader, Rows, Warehouse};
-pub use start::run_id;
+pub use start::{run_id, target_of};
 
 /// Candidates per page: what a crash leaves unconfirmed, and what is in memory at a time. Twice this many documents of a few
 /// kilobytes (one page is sent while the next is prepared) are some tens of megabytes.

@@ -24,6 +24,12 @@ pub fn run_id(now: DateTime<Utc>, latest: Option<&str>, random: &Random) -> Stri
 /// The format of the time in a run's id.
 const RUN_TIME: &str = "%Y%m%dT%H%M%S%.3fZ";
 
+/// Where a run sent its groups, and as which type, from [`RunStart::mapping`]; none where an older version recorded it.
+pub fn target_of(mapping: &str) -> Option<(String, String)> {
+    let about: serde_json::Value = serde_json::from_str(mapping).ok()?;
+    Some((about[3][0].as_str()?.to_owned(), about[3][1].as_str()?.to_owned()))
+}
+
 impl Session<'_> {
     /// What the run is about: a cursor of an earlier run goes on only if all of this is the same.
     fn about(&self) -> String {
@@ -42,10 +48,8 @@ impl Session<'_> {
     pub(super) async fn check_target(&self) -> Result<()> {
         let sync = &self.mapping.name;
         let Some(last) = self.ledger.history().runs(Some(sync), None, 1).await?.pop() else { return Ok(()) };
-        let about: serde_json::Value = serde_json::from_str(&last.mapping).unwrap_or_default();
-        let (Some(destination), Some(group_type)) = (about[3][0].as_str(), about[3][1].as_str()) else {
-            return Ok(());
-        };
+        let Some((destination, group_type)) = target_of(&last.mapping) else { return Ok(()) };
+        let (destination, group_type) = (destination.as_str(), group_type.as_str());
         if self.target() == [destination, group_type] || self.ledger.history().group_counts(sync).await?.is_empty() {
             return Ok(());
         }

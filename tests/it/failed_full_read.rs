@@ -50,6 +50,12 @@ impl Ledger for FullDisk {
     async fn reset(&self, sync: &str, keys: Option<&[String]>, mark: &str, forget: bool) -> Result<u64> {
         self.0.reset(sync, keys, mark, forget).await
     }
+    async fn rename(&self, from: &str, to: &str) -> Result<u64> {
+        self.0.rename(from, to).await
+    }
+    async fn drop_sync(&self, sync: &str) -> Result<u64> {
+        self.0.drop_sync(sync).await
+    }
     fn history(&self) -> &dyn History {
         self.0.history()
     }

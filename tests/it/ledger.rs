@@ -298,7 +298,28 @@ async fn both_ledgers_answer_alike_over_random_histories() {
                 }
                 assert_eq!(concerned[0], concerned[1]);
             }
+            if random.u8(0..9) == 0 {
+                // Renamed and renamed back, whatever was left behind.
+                let mut seen = Vec::new();
+                for subject in &subjects {
+                    let ledger = subject.ledger();
+                    let moved = ledger.rename("accounts", "renamed").await.unwrap();
+                    let there = answers(ledger, "renamed").await;
+                    assert!(ledger.history().group_counts("accounts").await.unwrap().is_empty());
+                    assert_eq!(ledger.history().runs(Some("accounts"), None, 9).await.unwrap(), []);
+                    assert_eq!(ledger.rename("renamed", "accounts").await.unwrap(), moved);
+                    seen.push((moved, there));
+                }
+                assert_eq!(seen[0], seen[1]);
+            }
         }
+        let mut dropped = Vec::new();
+        for subject in &subjects {
+            let groups = subject.ledger().drop_sync("accounts").await.unwrap();
+            dropped.push((groups, answers(subject.ledger(), "accounts").await));
+        }
+        assert_eq!(dropped[0], dropped[1], "seed {seed}");
+        assert_eq!(subjects[0].ledger().history().runs(None, None, 9).await.unwrap(), []);
     }
 }
 

@@ -14,6 +14,7 @@ use self::markdown::MarkdownPlan;
 use self::text::TextPlan;
 use super::args::{Cli, Plan, PlanFormat};
 use super::exit::{with_sync, worse};
+use super::orphans::warn_of_renamed;
 use super::screen;
 use super::service::{self, Access};
 use crate::error::{Error, Kind, Result};
@@ -52,7 +53,9 @@ pub(super) async fn plan(cli: &Cli, args: &Plan) -> Result<u8, Failure> {
         ChangeFilter { traits: args.traits.iter().cloned().collect(), kinds: args.kinds.iter().cloned().collect() };
     warn_of_unknown_traits(&filter, &files);
     let mut writer = args.out.as_deref().map(PlanWriter::create).transpose()?;
-    let opened = service::open(&project, Access::Read).await?;
+    let opened = service::open(cli, &project, Access::Read).await?;
+    let names: Vec<&str> = files.iter().map(|file| file.mapping.name.as_str()).collect();
+    warn_of_renamed(opened.service.as_ref(), &names, cli.json).await?;
     let format = if cli.json { PlanFormat::Json } else { args.output };
     // What is not shown need not travel, unless it is written to a file.
     let shown = if format == PlanFormat::Json { usize::MAX } else { args.show.0 };

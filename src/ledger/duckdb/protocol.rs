@@ -51,6 +51,9 @@ fn forget(connection: &Connection, now: DateTime<Utc>, retention: Retention) -> 
     Ok(forgotten)
 }
 
+/// The tables whose rows belong to a sync. Long texts belong to rows of these.
+const TABLES_OF_SYNCS: [&str; 4] = ["synced", "marks", "journal", "runs"];
+
 #[async_trait]
 impl Ledger for DuckDbLedger {
     async fn begin(&self, start: &RunStart) -> Result<PreviousRun> {
@@ -280,6 +283,34 @@ impl Ledger for DuckDbLedger {
                 )?
             };
             Ok((rows as u64, true))
+        })
+        .await
+    }
+
+    async fn rename(&self, from: &str, to: &str) -> Result<u64> {
+        let (from, to, inline_max) = (from.to_owned(), to.to_owned(), self.inline_max);
+        self.write_generation("rename the sync", true, move |connection| {
+            bundles::unpack(connection, Some(&from), &mut Vec::new(), inline_max)?;
+            let groups: u64 =
+                connection.query_row("SELECT count(*) FROM synced WHERE sync = ?", [&from], |row| row.get(0))?;
+            for table in TABLES_OF_SYNCS {
+                connection.execute(&format!("UPDATE {table} SET sync = ? WHERE sync = ?"), [&to, &from])?;
+            }
+            Ok((groups, true))
+        })
+        .await
+    }
+
+    async fn drop_sync(&self, sync: &str) -> Result<u64> {
+        let (sync, inline_max) = (sync.to_owned(), self.inline_max);
+        self.write_generation("drop the sync", true, move |connection| {
+            bundles::unpack(connection, Some(&sync), &mut Vec::new(), inline_max)?;
+            let groups: u64 =
+                connection.query_row("SELECT count(*) FROM synced WHERE sync = ?", [&sync], |row| row.get(0))?;
+            for table in TABLES_OF_SYNCS {
+                connection.execute(&format!("DELETE FROM {table} WHERE sync = ?"), [&sync])?;
+            }
+            Ok((groups, true))
         })
         .await
     }

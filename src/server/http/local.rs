@@ -21,8 +21,10 @@ use crate::error::Error;
 use crate::io::file_id::FileId;
 use crate::ledger::BackupSummary;
 use crate::service::api::{EnqueuedRun, ResultStream, Service};
-use crate::service::views::PlanRequest;
-use crate::service::wire::{BACKUP, BackupRequest, HELLO, Hello, Line, ResetRequest};
+use crate::service::views::{OrphanedSync, PlanRequest};
+use crate::service::wire::{
+    BACKUP, BackupRequest, DROP, DropRequest, HELLO, Hello, Line, ORPHANED, RENAME, RenameRequest, ResetRequest,
+};
 use crate::sync::{BY_COMMAND_LINE, RunOptions};
 
 /// Items that are written in one piece.
@@ -44,6 +46,9 @@ pub(super) fn routes(service: Arc<dyn Service>, hello: Hello) -> Router {
     Router::new()
         .route(HELLO, routing::get(say_hello))
         .route(BACKUP, routing::post(backup))
+        .route(ORPHANED, routing::get(orphaned))
+        .route(RENAME, routing::post(rename))
+        .route(DROP, routing::post(drop_sync))
         .route("/local/v1/syncs/{sync}/runs", routing::post(trigger))
         .route("/local/v1/syncs/{sync}/plan", routing::post(plan))
         .route("/local/v1/syncs/{sync}/export", routing::post(export))
@@ -90,6 +95,29 @@ async fn backup(
         return Err(ApiError::bad("`file` is not an absolute path", "begin it with `/`"));
     }
     Ok(Json(local.service.backup(&request.file).await?))
+}
+
+async fn orphaned(
+    State(local): State<Arc<Local>>,
+    Query(NoQuery {}): Query<NoQuery>,
+) -> Result<Json<Vec<OrphanedSync>>, ApiError> {
+    Ok(Json(local.service.orphaned_syncs().await?))
+}
+
+async fn rename(
+    State(local): State<Arc<Local>>,
+    Query(NoQuery {}): Query<NoQuery>,
+    JsonBody(request): JsonBody<RenameRequest>,
+) -> Result<Json<u64>, ApiError> {
+    Ok(Json(local.service.rename(&request.from, &request.to).await?))
+}
+
+async fn drop_sync(
+    State(local): State<Arc<Local>>,
+    Query(NoQuery {}): Query<NoQuery>,
+    JsonBody(request): JsonBody<DropRequest>,
+) -> Result<Json<u64>, ApiError> {
+    Ok(Json(local.service.drop_sync(&request.sync).await?))
 }
 
 async fn plan(

@@ -5,6 +5,7 @@ use crate::config::{BrokenMapping, Project};
 use crate::error::{Error, Kind, Result};
 use crate::mapping::diagnostic::{did_you_mean, listed_all};
 use crate::mapping::{Mapping, MappingFile};
+use crate::service::views::SyncView;
 
 /// What is selected, as it is written: names, `tag:NAME`, `source:NAME`, `destination:NAME`, each text one or several of them
 /// separated by commas. Without any, all enabled syncs.
@@ -42,16 +43,30 @@ impl Selector {
         }
     }
 
+    /// As it is written.
+    fn written(&self) -> String {
+        match self {
+            Selector::Name(name) => name.clone(),
+            Selector::Tag(name) => format!("tag:{name}"),
+            Selector::Source(name) => format!("source:{name}"),
+            Selector::Destination(name) => format!("destination:{name}"),
+        }
+    }
+
     fn parse_all(texts: &[String]) -> Result<Vec<Selector>> {
         texts.iter().flat_map(|text| text.split(',')).map(Selector::parse).collect()
     }
 
     fn admits(&self, mapping: &Mapping) -> bool {
+        self.admits_sync(&mapping.name, &mapping.tags, &mapping.source, &mapping.destination)
+    }
+
+    fn admits_sync(&self, name: &str, tags: &[String], source: &str, destination: &str) -> bool {
         match self {
-            Selector::Name(name) => mapping.name == *name,
-            Selector::Tag(tag) => mapping.tags.contains(tag),
-            Selector::Source(source) => mapping.source == *source,
-            Selector::Destination(destination) => mapping.destination == *destination,
+            Selector::Name(wanted) => name == wanted,
+            Selector::Tag(wanted) => tags.contains(wanted),
+            Selector::Source(wanted) => source == wanted,
+            Selector::Destination(wanted) => destination == wanted,
         }
     }
 
@@ -148,6 +163,28 @@ impl Selection {
     /// Whether a mapping is selected by its name.
     pub fn names(&self, mapping: &Mapping) -> bool {
         self.select.contains(&Selector::Name(mapping.name.clone()))
+    }
+
+    /// The syncs to run of a daemon that is elsewhere, by name. Those that are not enabled must be named.
+    ///
+    /// Errors: a condition that fits none of them.
+    pub fn of_views(&self, views: &[SyncView]) -> Result<Vec<String>> {
+        let admits = |selector: &Selector, view: &SyncView| {
+            selector.admits_sync(&view.sync, &view.tags, &view.source, &view.destination)
+        };
+        let unknown = self.select.iter().chain(&self.exclude).find(|one| !views.iter().any(|view| admits(one, view)));
+        if let Some(unknown) = unknown {
+            let error = Error::new(Kind::Config, format!("the daemon has no sync for `{}`", unknown.written()));
+            return Err(
+                error.advise(format!("its syncs are {}", listed_all(views.iter().map(|view| view.sync.as_str()))))
+            );
+        }
+        let is_selected = |view: &&SyncView| {
+            let is_named = self.select.contains(&Selector::Name(view.sync.clone()));
+            let fits = if self.select.is_empty() { true } else { self.select.iter().any(|one| admits(one, view)) };
+            (view.enabled || is_named) && fits && !self.exclude.iter().any(|one| admits(one, view))
+        };
+        Ok(views.iter().filter(is_selected).map(|view| view.sync.clone()).collect())
     }
 
     fn check(&self, project: &Project) -> Result<()> {

@@ -49,6 +49,7 @@ pub fn sync(
             .unwrap_or_default(),
         group_type: mapping.group_type.clone(),
         enabled: mapping.enabled,
+        tags: mapping.tags.clone(),
         groups: record.groups,
         schedule: match timetable {
             Some(timetable) => schedule(project, mapping, timetable, now, times),

@@ -36,6 +36,9 @@ pub struct SyncView {
     pub group_type: String,
     /// Whether schedules run it.
     pub enabled: bool,
+    /// Its tags.
+    #[serde(default)]
+    pub tags: Vec<String>,
     /// Known, unconfirmed and rejected groups.
     pub groups: GroupCounts,
     /// When it runs.
@@ -296,6 +299,23 @@ pub struct PlanView {
     /// The fingerprint of the mapping that the plan was made with.
     #[serde(default)]
     pub mapping: String,
+}
+
+/// A sync that the ledger has groups of, and the config folder has no mapping for.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct OrphanedSync {
+    /// Its name.
+    pub sync: String,
+    /// Its groups by state.
+    pub groups: GroupCounts,
+    /// Where they were sent, as far as that is recorded.
+    pub destination: Option<String>,
+    /// As groups of which type.
+    pub group_type: Option<String>,
+    /// When its last run began.
+    pub last_run_at: Option<DateTime<Utc>>,
+    /// Syncs without a run so far that would send to the same groups: its mapping file may have got one of these names.
+    pub renamed_to: Vec<String>,
 }
 
 /// A group as the ledger knows it: a line of `groupcast ledger export`.

@@ -68,6 +68,11 @@ pub(super) fn normalized(text: &str) -> String {
             if line.starts_with("requests  ") {
                 return "requests  …".to_owned();
             }
+            // The same in JSON.
+            let line = match (line.find("\"timeline\":{"), line.find("\"slot_ms\":")) {
+                (Some(start), Some(end)) if start < end => format!("{}…{}", &line[..start], &line[end..]),
+                _ => line.to_owned(),
+            };
             let words = line.split_inclusive([' ', '"', ',', '(', ')', '{', '}', ':']);
             let mut shown = String::new();
             let mut seconds = false;

@@ -15,6 +15,7 @@ mod soak;
 mod table;
 mod telling;
 mod trouble;
+mod url;
 
 use std::fmt::Write;
 use std::time::Duration;

@@ -285,6 +285,12 @@ impl Ledger for Mortal<'_> {
     async fn reset(&self, sync: &str, keys: Option<&[String]>, mark: &str, forget: bool) -> Result<u64> {
         self.ledger.reset(sync, keys, mark, forget).await
     }
+    async fn rename(&self, from: &str, to: &str) -> Result<u64> {
+        self.ledger.rename(from, to).await
+    }
+    async fn drop_sync(&self, sync: &str) -> Result<u64> {
+        self.ledger.drop_sync(sync).await
+    }
     fn history(&self) -> &dyn History {
         self.ledger.history()
     }

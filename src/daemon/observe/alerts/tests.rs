@@ -67,6 +67,7 @@ fn overdue(since: Option<i64>) -> SyncView {
         destination_type: "webhook".to_owned(),
         group_type: "company".to_owned(),
         enabled: true,
+        tags: Vec::new(),
         groups: GroupCounts::default(),
         schedule: Some(ScheduleView {
             expression: "0 2 * * *".to_owned(),

@@ -43,6 +43,7 @@ fn view(sync: &str) -> SyncView {
         destination_type: "webhook".to_owned(),
         group_type: "company".to_owned(),
         enabled: true,
+        tags: Vec::new(),
         groups: GroupCounts { synced: 100, unconfirmed: 2, rejected: 3 },
         schedule: Some(ScheduleView {
             expression: "0 2 * * *".to_owned(),

@@ -17,8 +17,9 @@ use crate::service::api::{
     About, EnqueuedRun, PlanStream, ResultStream, Service, ServiceError, ServiceResult, SyncError,
 };
 use crate::service::views::{
-    ActivityState, ChangeView, ExportedGroup, GroupView, HistoryView, PlanPart, PlanRequest, PlanView, PlannedChange,
-    RejectedDocument, RejectedView, RunDetail, RunProgress, RunView, SyncActivity, SyncDetail, SyncView, SyncedTrait,
+    ActivityState, ChangeView, ExportedGroup, GroupView, HistoryView, OrphanedSync, PlanPart, PlanRequest, PlanView,
+    PlannedChange, RejectedDocument, RejectedView, RunDetail, RunProgress, RunView, SyncActivity, SyncDetail, SyncView,
+    SyncedTrait,
 };
 use crate::sync::RunOptions;
 use crate::sync::guard::NAMES;
@@ -434,6 +435,18 @@ impl Service for FakeService {
 
     async fn reset(&self, _sync: &str, _group: Option<&str>, _forget: bool) -> ServiceResult<u64> {
         unreachable!("no page resets")
+    }
+
+    async fn orphaned_syncs(&self) -> ServiceResult<Vec<OrphanedSync>> {
+        Ok(Vec::new())
+    }
+
+    async fn rename(&self, from: &str, _: &str) -> ServiceResult<u64> {
+        self.drop_sync(from).await
+    }
+
+    async fn drop_sync(&self, sync: &str) -> ServiceResult<u64> {
+        self.sync(sync).await.map(|_| 0)
     }
 
     async fn adopt(&self, _sync: &str) -> ServiceResult<ResultStream<(), u64>> {

@@ -61,8 +61,8 @@ async fn it_says_whose_it_is_and_has_the_api_without_a_token() {
 async fn a_plan_comes_line_by_line_and_ends_with_the_whole() {
     let folder = tempfile::tempdir().unwrap();
     let served = served(folder.path());
-    let path = "/local/v1/syncs/accounts/plan?show=18446744073709551615";
-    let response = send(&served, "POST", path, r#"{"full": true}"#).await;
+    let path = "/local/v1/syncs/accounts/plan";
+    let response = send(&served, "POST", path, r#"{"options": {"full": true}}"#).await;
     assert_eq!((response.status, response.header("content-type")), (StatusCode::OK, "application/x-ndjson"));
     let lines: Vec<Value> = response.body.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let (last, changes) = lines.split_last().unwrap();

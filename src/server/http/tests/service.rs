@@ -17,9 +17,9 @@ use crate::service::api::{
     About, EnqueuedRun, PlanStream, ResultStream, Service, ServiceError, ServiceResult, SyncError,
 };
 use crate::service::views::{
-    ActivityState, ChangeView, ExportedGroup, GroupView, HistoryView, MappingView, PlanPart, PlanRequest, PlanView,
-    PlannedChange, QueuedRunView, RejectedDocument, RejectedView, RunDetail, RunProgress, RunView, ScheduleView,
-    ScheduledTime, SyncActivity, SyncDetail, SyncView, SyncedTrait, TraitView,
+    ActivityState, ChangeView, ExportedGroup, GroupView, HistoryView, MappingView, OrphanedSync, PlanPart, PlanRequest,
+    PlanView, PlannedChange, QueuedRunView, RejectedDocument, RejectedView, RunDetail, RunProgress, RunView,
+    ScheduleView, ScheduledTime, SyncActivity, SyncDetail, SyncView, SyncedTrait, TraitView,
 };
 use crate::sync::RunOptions;
 use crate::sync::report::{Counts, Detail, OutcomeCounts, error_json};
@@ -140,6 +140,7 @@ fn sync_view() -> SyncView {
         destination_type: "amplitude".to_owned(),
         group_type: "account".to_owned(),
         enabled: true,
+        tags: Vec::new(),
         groups: GroupCounts { synced: 9, unconfirmed: 1, rejected: 1 },
         schedule: Some(ScheduleView {
             expression: "0 2 * * *".to_owned(),
@@ -395,6 +396,18 @@ impl Service for Fake {
         self.behave(sync).await?;
         self.note(format!("reset {sync} {group:?} {forget}"));
         Ok(1)
+    }
+
+    async fn orphaned_syncs(&self) -> ServiceResult<Vec<OrphanedSync>> {
+        Ok(Vec::new())
+    }
+
+    async fn rename(&self, from: &str, _: &str) -> ServiceResult<u64> {
+        self.drop_sync(from).await
+    }
+
+    async fn drop_sync(&self, sync: &str) -> ServiceResult<u64> {
+        self.sync(sync).await.map(|_| 0)
     }
 
     async fn adopt(&self, sync: &str) -> ServiceResult<ResultStream<(), u64>> {

@@ -419,6 +419,29 @@ impl Ledger for MemoryLedger {
         Ok(concerned.len() as u64)
     }
 
+    async fn rename(&self, from: &str, to: &str) -> Result<u64> {
+        let mut state = self.state();
+        let moved = |of: &str| if of == from { to.to_owned() } else { of.to_owned() };
+        let groups = state.groups.keys().filter(|(of, _)| of == from).count() as u64;
+        state.groups =
+            std::mem::take(&mut state.groups).into_iter().map(|((of, key), row)| ((moved(&of), key), row)).collect();
+        state.marks =
+            std::mem::take(&mut state.marks).into_iter().map(|((of, run), keys)| ((moved(&of), run), keys)).collect();
+        state.journal.iter_mut().for_each(|line| line.sync = moved(&line.sync));
+        state.runs.iter_mut().for_each(|record| record.start.sync = moved(&record.start.sync));
+        Ok(groups)
+    }
+
+    async fn drop_sync(&self, sync: &str) -> Result<u64> {
+        let mut state = self.state();
+        let before = state.groups.len();
+        state.groups.retain(|(of, _), _| of != sync);
+        state.marks.retain(|(of, _), _| of != sync);
+        state.journal.retain(|line| line.sync != sync);
+        state.runs.retain(|record| record.start.sync != sync);
+        Ok((before - state.groups.len()) as u64)
+    }
+
     fn history(&self) -> &dyn History {
         self
     }

@@ -1,0 +1,92 @@
+//! `groupcast run --url`: runs at a daemon on another machine, for schedulers: it waits, fails when the run fails, and prints
+//! where the run is shown. No config folder is needed.
+
+use std::io::Write;
+use std::path::Path;
+
+use tokio::sync::watch;
+
+use super::args::{Cli, RunArgs};
+use super::detach::detach;
+use super::exit::with_sync;
+use super::progress::{Display, Progress};
+use super::run::{FinishedRuns, listen};
+use super::screen::{self, DIM, paint};
+use super::text;
+use crate::delivery::Signal;
+use crate::error::{Error, Kind, Result};
+use crate::io::files;
+use crate::service::follow;
+use crate::service::open::Failure;
+use crate::service::url::DaemonUrl;
+use crate::sync::RunOptions;
+
+/// Where the token is, unless `--token-file` names a file.
+const TOKEN_VARIABLE: &str = "GROUPCAST_TOKEN";
+/// Bytes of a token's file.
+const TOKEN_BYTES_MAX: u64 = 64 * 1024;
+
+pub(super) async fn run_at(cli: &Cli, args: &RunArgs, url: &str) -> Result<u8, Failure> {
+    if args.plan.is_some() {
+        let error = Error::new(Kind::Config, "`--plan` cannot be used with `--url`: the daemon cannot read the file");
+        return Err(error.advise("run the plan on the daemon's machine").into());
+    }
+    let daemon = DaemonUrl::new(url, token(args.token_file.as_deref())?)?;
+    if daemon.exposes_token() {
+        screen::print_warning("the token travels unencrypted", "use `https://`, or a network that only you can read");
+    }
+    let syncs = args.select.which.read()?.of_views(&daemon.syncs().await?)?;
+    let options = args.select.options(syncs.len(), args.limit)?;
+    if args.detach {
+        let runs = syncs.into_iter().map(|sync| (sync, options.clone())).collect();
+        return detach(cli, &daemon, runs, |run| Some(daemon.run_page(run))).await;
+    }
+    let signal = listen()?;
+    let mut finished = FinishedRuns::new(cli);
+    for sync in &syncs {
+        if *signal.borrow() >= Signal::Stop {
+            finished.interrupted();
+            break;
+        }
+        finished.take(sync, followed(cli, &daemon, (sync, &options), url, signal.clone()).await)?;
+    }
+    Ok(finished.code())
+}
+
+/// Runs a sync to its end, and shows where the run is.
+async fn followed(
+    cli: &Cli,
+    daemon: &DaemonUrl,
+    (sync, options): (&str, &RunOptions),
+    url: &str,
+    signal: watch::Receiver<Signal>,
+) -> Result<crate::sync::report::Report, Failure> {
+    let display = if cli.json { Display::Quiet } else { Display::Bar };
+    let progress = Progress::new(sync, display).of(Some(url));
+    let run = follow::execute(daemon, sync, options, &progress, signal).await;
+    progress.finish();
+    if let (Ok(report), false) = (&run, cli.json) {
+        text::written(writeln!(screen::stdout(), "{}", paint(DIM, daemon.run_page(&report.run))))?;
+    }
+    run.map_err(|error| with_sync(error.into(), sync))
+}
+
+/// The token of the API: from a file, or from the environment.
+fn token(file: Option<&Path>) -> Result<Option<String>> {
+    let token = match file {
+        Some(path) => {
+            let failed = |error: std::io::Error| {
+                Error::new(Kind::Config, "failed to read the token").because(error).at(path.display().to_string())
+            };
+            let bytes = files::read(path, TOKEN_BYTES_MAX).map_err(failed)?;
+            String::from_utf8_lossy(&bytes).into_owned()
+        }
+        None => std::env::var(TOKEN_VARIABLE).unwrap_or_default(),
+    };
+    let token = token.trim();
+    if token.chars().any(|char| !char.is_ascii_graphic()) {
+        return Err(Error::new(Kind::Config, "the token has characters that no token has")
+            .advise(format!("look at `{TOKEN_VARIABLE}` or the file: it must have the token alone, on one line")));
+    }
+    Ok(Some(token.to_owned()).filter(|token| !token.is_empty()))
+}

@@ -1,0 +1,150 @@
+//! Can a scheduler on another machine start a run, wait for it, and fail with it: `run --url`?
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::{place, scheduled, slow};
+use crate::support::cli::{Output, Place, Receiver, until};
+use crate::support::daemon::Daemon;
+
+const TOKEN: &str = "a-token-of-the-daemon-0123456789";
+
+/// A daemon with a token and the sync `accounts`, and a place elsewhere: an empty folder with that token.
+fn two_places(receiver: &Receiver, mapping: &str) -> (Place, Daemon, Place) {
+    let mut home = place(receiver, 3);
+    home.set("GROUPCAST__DAEMON__TOKEN", TOKEN);
+    home.mapping("accounts", mapping);
+    let daemon = Daemon::start_with(&home, Some(TOKEN));
+    let mut elsewhere = Place::new();
+    elsewhere.set("GROUPCAST_TOKEN", TOKEN);
+    (home, daemon, elsewhere)
+}
+
+fn run(elsewhere: &Place, url: &str, arguments: &[&str]) -> Output {
+    elsewhere.run(&[&["run", "--url", url], arguments].concat())
+}
+
+/// A proxy before the daemon: the first so many connections get an HTML page, the next ones reach the daemon.
+fn proxy(daemon: &str, pages: usize) -> (String, Arc<AtomicUsize>) {
+    let target = daemon.trim_start_matches("http://").to_owned();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let connections = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&connections);
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            if counter.fetch_add(1, Ordering::SeqCst) < pages {
+                let _ = stream.read(&mut [0; 4096]);
+                let page = "<html><body>Bad Gateway</body></html>";
+                let head = format!(
+                    "HTTP/1.1 502 Bad Gateway\r\ncontent-type: text/html\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+                    page.len()
+                );
+                let _ = stream.write_all(format!("{head}{page}").as_bytes());
+                continue;
+            }
+            let Ok(upstream) = TcpStream::connect(&target) else { continue };
+            let pairs = [(stream.try_clone().unwrap(), upstream.try_clone().unwrap()), (upstream, stream)];
+            for (mut from, mut to) in pairs {
+                std::thread::spawn(move || {
+                    let _ = std::io::copy(&mut from, &mut to);
+                    let _ = to.shutdown(std::net::Shutdown::Write);
+                });
+            }
+        }
+    });
+    (url, connections)
+}
+
+#[test]
+fn a_run_elsewhere_is_waited_for() {
+    let receiver = Receiver::start();
+    let (_home, daemon, elsewhere) = two_places(&receiver, &scheduled("tags = [\"nightly\"]"));
+    let done = run(&elsewhere, &daemon.url, &["accounts"]).exits(0);
+    let id =
+        done.stdout.split_whitespace().find(|word| word.starts_with("20")).unwrap().trim_end_matches(')').to_owned();
+    assert!(done.stdout.contains("3 delivered"), "{}", done.all());
+    assert!(done.stdout.contains(&format!("{}/runs/{id}", daemon.url)), "the page of the run: {}", done.stdout);
+    assert!(!done.all().contains(TOKEN));
+    // By tag, through a proxy that answers with pages of its own at first.
+    let (proxied, connections) = proxy(&daemon.url, 2);
+    let json = run(&elsewhere, &proxied, &["--select", "tag:nightly", "--json"]).exits(0).json();
+    assert_eq!((&json["runs"][0]["sync"], &json["exit_code"]), (&"accounts".into(), &0.into()), "{json}");
+    assert!(connections.load(Ordering::SeqCst) > 2);
+    run(&elsewhere, &daemon.url, &["--select", "tag:weekly"])
+        .exits(2)
+        .says(&["no sync for `tag:weekly`", "`accounts`"]);
+    run(&elsewhere, &daemon.url, &["acounts"]).exits(2).says(&["no sync for `acounts`"]);
+    run(&elsewhere, &daemon.url, &["accounts", "--plan", "p.plan"]).exits(2).says(&["cannot be used with `--url`"]);
+    daemon.stop().exits(0);
+}
+
+#[test]
+fn a_detached_run_is_submitted_only() {
+    let receiver = Receiver::start();
+    let (home, daemon, elsewhere) = two_places(&receiver, &scheduled(""));
+    let submitted = run(&elsewhere, &daemon.url, &["accounts", "--detach", "--json"]).exits(0).json();
+    let id = submitted["runs"][0]["run"].as_str().unwrap().to_owned();
+    assert_eq!(submitted["runs"][0]["url"], format!("{}/runs/{id}", daemon.url));
+    until("the run ends", || {
+        let run = daemon.get(&format!("/api/v1/runs/{id}")).is(200);
+        (run["run"]["status"] == "succeeded").then_some(())
+    });
+    // The same beside the daemon, whose page is not needed there.
+    home.run(&["run", "accounts", "--detach"]).exits(0).says(&["accounts: submitted (run 20"]);
+    daemon.stop().exits(0);
+    home.run(&["run", "accounts", "--detach"]).exits(2).says(&["no daemon is running with this ledger"]);
+}
+
+#[test]
+fn a_run_that_fails_elsewhere_fails_here() {
+    let receiver = Receiver::start();
+    let (home, daemon, elsewhere) = two_places(&receiver, &scheduled(""));
+    run(&elsewhere, &daemon.url, &["accounts"]).exits(0);
+    super::edit(&home, "DELETE FROM accounts");
+    run(&elsewhere, &daemon.url, &["accounts"]).exits(4).says(&["stopped by the guard `empty`", "--accept empty"]);
+    super::edit(&home, "DROP TABLE accounts");
+    let failed = run(&elsewhere, &daemon.url, &["accounts", "--json"]).exits(1).json();
+    assert_eq!(failed["exit_code"], 1, "{failed}");
+    daemon.stop().exits(0);
+}
+
+#[test]
+fn what_is_not_a_daemon_is_named() {
+    let receiver = Receiver::start();
+    let (_home, daemon, mut elsewhere) = two_places(&receiver, &scheduled(""));
+    elsewhere.set("GROUPCAST_TOKEN", "another-token-0123456789abcdef");
+    run(&elsewhere, &daemon.url, &["accounts"]).exits(2).says(&["authentication failed at http://", "GROUPCAST_TOKEN"]);
+    elsewhere.write("token", &format!("{TOKEN}\n"));
+    run(&elsewhere, &daemon.url, &["accounts", "--token-file", "token"]).exits(0);
+    run(&elsewhere, &daemon.url, &["accounts", "--token-file", "nosuch"]).exits(2).says(&["failed to read the token"]);
+    for (url, text) in [
+        ("ftp://example.com", "must begin with `https://`"),
+        ("groupcast.example.com", "is not a valid URL"),
+        ("https://user:secret-pass@example.com", "contains credentials"),
+    ] {
+        let refused = run(&elsewhere, url, &["accounts"]).exits(2).says(&[text]);
+        assert!(!refused.all().contains("secret-pass"), "{}", refused.all());
+    }
+    daemon.stop().exits(0);
+}
+
+#[test]
+fn another_command_that_uses_the_ledger_is_waited_for() {
+    let receiver = Receiver::start();
+    let place = place(&receiver, 3);
+    place.mapping("accounts", &scheduled(""));
+    slow(&receiver, 10_000);
+    let first = place.start(&["run"]);
+    until("the first run has the ledger", || place.path("state/ledger.duckdb.sock").exists().then_some(()));
+    place.run(&["run"]).exits(1).says(&["is using the ledger"]);
+    let second = place.start(&["run", "--lock-timeout", "10m"]);
+    until("the second one waits", || second.stderr().contains("waiting for `groupcast run`").then_some(()));
+    slow(&receiver, 0);
+    first.wait().exits(0).says(&["3 delivered"]);
+    second.wait().exits(0).says(&["3 unchanged"]);
+    place.run(&["run", "--lock-timeout", "soon"]).exits(2).says(&["is not a duration"]);
+}

@@ -1,0 +1,90 @@
+//! Is what was synced kept when a mapping file is renamed, and is what is left of a removed one shown and dropped on request?
+
+use crate::support::cli::{Place, Receiver, changes_sent, mapping};
+use crate::support::daemon::Daemon;
+
+fn traits() -> String {
+    mapping("plan = \"plan\"\n", "[guards]\nchanged_max = 1.0\n")
+}
+
+/// Three accounts, synced by `accounts`, whose file is called `crm` since.
+fn renamed(receiver: &Receiver) -> Place {
+    let place = Place::with(receiver);
+    place.mapping("accounts", &traits());
+    place.warehouse(
+        "CREATE TABLE accounts (id text, plan text); INSERT INTO accounts SELECT 'a' || i, 'free' FROM range(3) r(i)",
+    );
+    place.run(&["run"]).exits(0);
+    place.run(&["run"]).exits(0);
+    std::fs::rename(place.path("mappings/accounts.toml"), place.path("mappings/crm.toml")).unwrap();
+    place
+}
+
+const OFFER: &str = "`groupcast ledger rename accounts crm` keeps what is synced";
+
+#[test]
+fn a_renamed_mapping_keeps_what_is_synced() {
+    let receiver = Receiver::start();
+    for beside in [false, true] {
+        let place = renamed(&receiver);
+        let daemon = beside.then(|| Daemon::start(&place));
+        let shown = place.run(&["plan"]).exits(0).says(&["3 synced groups of `accounts`", OFFER]);
+        assert!(shown.stdout.contains("3 to add"), "{}", shown.all());
+        place.run(&["check", "--connect"]).exits(0).says(&["mappings/crm.toml", OFFER]);
+        let status = place.run(&["status"]).exits(0).says(&["accounts: 3 synced groups without a mapping", OFFER]);
+        assert!(!status.stdout.contains("warning"), "{}", status.stdout);
+        let json = place.run(&["status", "--json"]).exits(0).json();
+        assert_eq!(json["orphaned"][0]["renamed_to"], serde_json::json!(["crm"]), "{json}");
+        place.run(&["ledger", "rename", "accounts", "crm"]).exits(0).says(&["accounts: 3 groups now of crm"]);
+        let seen = receiver.requests();
+        place.run(&["run"]).exits(0).says(&["3 unchanged", "nothing sent"]);
+        place.run(&["run"]).exits(0).says(&["3 unchanged"]);
+        assert_eq!(receiver.requests(), seen);
+        // The next change is an ordinary one, and the history goes back to the old name.
+        super::support::cli::until("the warehouse can be written", || {
+            let connection = duckdb::Connection::open(place.path("warehouse.duckdb")).ok()?;
+            connection.execute_batch("UPDATE accounts SET plan = 'pro' WHERE id = 'a1'").unwrap();
+            Some(())
+        });
+        place.run(&["run"]).exits(0).says(&["1 delivered"]);
+        assert_eq!(changes_sent(&receiver.since(seen)).len(), 1);
+        let group = place.run(&["group", "crm", "a1", "--json"]).exits(0).json();
+        assert_eq!(group["history"].as_array().unwrap().len(), 2, "{group}");
+        let after = place.run(&["status"]).exits(0);
+        assert!(!after.all().contains("without a mapping"), "{}", after.all());
+        if let Some(daemon) = daemon {
+            daemon.stop().exits(0);
+        }
+    }
+}
+
+#[test]
+fn what_cannot_be_renamed_stays_as_it_is() {
+    let receiver = Receiver::start();
+    let place = renamed(&receiver);
+    let refused =
+        |arguments: &[&str], texts: &[&str]| drop(place.run(&[&["ledger"], arguments].concat()).exits(2).says(texts));
+    refused(&["rename", "accounts", "crmm"], &["sync `crmm` not found; did you mean `crm`?"]);
+    refused(&["rename", "nosuch", "crm"], &["the ledger has nothing of a sync `nosuch`"]);
+    refused(&["rename", "crm", "crm"], &["sync `crm` has a mapping"]);
+    refused(&["drop", "crm", "--yes"], &["sync `crm` has a mapping"]);
+    refused(&["drop", "accounts"], &["nothing was dropped", "--yes"]);
+    // Once the new name has groups of its own, it is too late.
+    place.run(&["run"]).exits(0).says(&["3 delivered"]);
+    refused(&["rename", "accounts", "crm"], &["sync `crm` has 3 groups of its own", "groupcast ledger drop accounts"]);
+    place.run(&["ledger", "drop", "accounts", "--yes"]).exits(0).says(&["accounts: 3 groups dropped from the ledger"]);
+    refused(&["drop", "accounts", "--yes"], &["the ledger has nothing of a sync `accounts`"]);
+    place.run(&["run"]).exits(0).says(&["3 unchanged"]);
+    let runs = place.run(&["runs"]).exits(0).stdout;
+    assert!(runs.contains("crm") && !runs.contains("accounts"), "{runs}");
+}
+
+#[test]
+fn another_destination_is_no_renaming() {
+    let receiver = Receiver::start();
+    let place = renamed(&receiver);
+    place.mapping("crm", &traits().replace("company", "team"));
+    let plan = place.run(&["plan"]).exits(0);
+    assert!(!plan.all().contains("renamed"), "{}", plan.all());
+    place.run(&["status"]).exits(0).says(&["accounts: 3 synced groups without a mapping"]);
+}
