@@ -3,6 +3,7 @@
 
 use std::io::Write;
 use std::path::Path;
+use std::sync::OnceLock;
 
 use tokio::sync::watch;
 
@@ -16,10 +17,12 @@ use super::text;
 use crate::delivery::Signal;
 use crate::error::{Error, Kind, Result};
 use crate::io::files;
+use crate::service::api::{EnqueuedRun, RunMonitor};
 use crate::service::follow;
 use crate::service::open::Failure;
 use crate::service::url::DaemonUrl;
-use crate::sync::RunOptions;
+use crate::service::views::RunProgress;
+use crate::sync::{Event, Monitor, RunOptions};
 
 /// Where the token is, unless `--token-file` names a file.
 const TOKEN_VARIABLE: &str = "GROUPCAST_TOKEN";
@@ -63,12 +66,40 @@ async fn followed(
 ) -> Result<crate::sync::report::Report, Failure> {
     let display = if cli.json { Display::Quiet } else { Display::Bar };
     let progress = Progress::new(sync, display).of(Some(url));
-    let run = follow::execute(daemon, sync, options, &progress, signal).await;
+    let monitor = NotedRun { progress: &progress, run: OnceLock::new() };
+    let run = follow::execute(daemon, sync, options, &monitor, signal).await;
     progress.finish();
-    if let (Ok(report), false) = (&run, cli.json) {
-        text::written(writeln!(screen::stdout(), "{}", paint(DIM, daemon.run_page(&report.run))))?;
+    if let (Some(run), false) = (monitor.run.get(), cli.json) {
+        text::written(writeln!(screen::stdout(), "{}", paint(DIM, daemon.run_page(run))))?;
     }
     run.map_err(|error| with_sync(error.into(), sync))
+}
+
+/// Notes the run's id: it is shown also where the run fails.
+struct NotedRun<'a> {
+    progress: &'a Progress,
+    run: OnceLock<String>,
+}
+
+impl Monitor for NotedRun<'_> {
+    fn note(&self, event: Event<'_>) {
+        self.progress.note(event);
+    }
+}
+
+impl RunMonitor for NotedRun<'_> {
+    fn submitted(&self, run: &EnqueuedRun) {
+        self.run.get_or_init(|| run.run.clone());
+        self.progress.submitted(run);
+    }
+
+    fn queued(&self) {
+        self.progress.queued();
+    }
+
+    fn progress(&self, at: &RunProgress) {
+        RunMonitor::progress(self.progress, at);
+    }
 }
 
 /// The token of the API: from a file, or from the environment.

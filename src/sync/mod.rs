@@ -179,7 +179,7 @@ pub async fn run(session: &Session<'_>, reader: &mut dyn Reader) -> Result<Repor
     }
     .map(str::to_owned);
     let mut checkpoint = RunCheckpoint {
-        status: counts.status(),
+        status: counts.status(detail.beyond_limit),
         ended_at,
         counts: serde_json::to_string(&counts).unwrap_or_default(),
         rows: None,
@@ -199,7 +199,7 @@ pub async fn run(session: &Session<'_>, reader: &mut dyn Reader) -> Result<Repor
                 checkpoint.error = Some(error.to_string());
                 checkpoint.error_kind = Some(error.kind().name().to_owned());
             }
-            let settled = matches!(counts.status(), RunStatus::Succeeded | RunStatus::SucceededWithRejections);
+            let settled = counts.unfinished() == 0;
             checkpoint.rows = (done.full && whole).then_some(counts.rows);
             checkpoint.full = done.full && whole && settled;
             checkpoint.cursor = match (whole && settled, done.full || !whole) {

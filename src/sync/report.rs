@@ -142,9 +142,9 @@ impl Counts {
         self.rows == self.unchanged + self.changes.total()
     }
 
-    /// How a run with these counts ended, if nothing else went wrong.
-    pub fn status(&self) -> RunStatus {
-        if self.unfinished() > 0 {
+    /// How a run with these counts ended, if nothing else went wrong. What was left out because of a limit was not to be sent.
+    pub fn status(&self, beyond_limit: u64) -> RunStatus {
+        if self.unfinished() > beyond_limit {
             RunStatus::Incomplete
         } else if self.changes.rejected + self.removed.rejected > 0 {
             RunStatus::SucceededWithRejections
@@ -249,11 +249,7 @@ impl Report {
         if let Some(error) = &self.stopped {
             return error.kind().exit_code();
         }
-        let unfinished = self.counts.unfinished();
         match self.status {
-            RunStatus::Incomplete if self.beyond_limit > 0 && unfinished == self.beyond_limit => {
-                if self.counts.changes.rejected + self.counts.removed.rejected > 0 { 3 } else { 0 }
-            }
             RunStatus::Succeeded => 0,
             RunStatus::SucceededWithRejections => 3,
             _ => 1,

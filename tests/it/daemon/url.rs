@@ -105,7 +105,11 @@ fn a_run_that_fails_elsewhere_fails_here() {
     let (home, daemon, elsewhere) = two_places(&receiver, &scheduled(""));
     run(&elsewhere, &daemon.url, &["accounts"]).exits(0);
     super::edit(&home, "DELETE FROM accounts");
-    run(&elsewhere, &daemon.url, &["accounts"]).exits(4).says(&["stopped by the guard `empty`", "--accept empty"]);
+    run(&elsewhere, &daemon.url, &["accounts"]).exits(4).says(&[
+        "stopped by the guard `empty`",
+        "--accept empty",
+        "/runs/20",
+    ]);
     super::edit(&home, "DROP TABLE accounts");
     let failed = run(&elsewhere, &daemon.url, &["accounts", "--json"]).exits(1).json();
     assert_eq!(failed["exit_code"], 1, "{failed}");
