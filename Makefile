@@ -1,7 +1,7 @@
 # Two commands matter: `make quickstart` shows the program at work, `make test` passes every test.
 # Both build with one profile and one set of features, into the user's cache folder.
 
-.PHONY: quickstart test test-warehouses test-sdk test-deploy test-browser soak storm lint bench bench-peers bench-scale build doc
+.PHONY: quickstart test test-warehouses test-sdk test-deploy test-browser soak storm lint bench bench-peers bench-scale bench-warehouses build doc
 SHELL := /bin/sh
 
 quickstart:
@@ -17,12 +17,19 @@ test:
 test-sdk:
 	@. .ci/env; cargo build $$features --bins --example sql && tests/sdk/run.sh "$$CARGO_TARGET_DIR/debug"
 
-# Sources at engines that CI cannot start in its time: Spark's dialect at Sail, Snowflake's driver at fakesnow, chDB, and through
-# DuckDB's extensions S3, DuckLake, Delta, MariaDB and SQLite. Needs Python 3.11 and its package registry, MariaDB and a C
-# compiler; about three minutes, once the packages are there.
+# The conformance of sources (tests/it/sources) at engines that CI cannot start in its time: Spark's dialect at Sail, Snowflake's
+# driver at fakesnow, chDB, and through DuckDB's extensions S3, DuckLake, Delta, MariaDB, PostgreSQL and SQLite. Needs Python
+# 3.11 and its package registry, MariaDB and a C compiler; about three minutes, once the packages are there.
 test-warehouses:
-	@. .ci/env; cargo build $$features --bins --example reader && tests/warehouses/run.sh "$$CARGO_TARGET_DIR/debug" && \
-	tests/warehouses/gateway.sh "$$CARGO_TARGET_DIR/debug"
+	@.ci/postgres
+	@. .ci/env; cargo build $$features --bins --example reader && tests/warehouses/run.sh "$$CARGO_TARGET_DIR/debug" \
+		cargo test $$features --test it sources::external -- --ignored --test-threads 2
+
+# How fast these engines are read, against the driver or DuckDB alone: the table of docs/warehouses.md. WAREHOUSE_ROWS scales it.
+WAREHOUSE_ROWS = 1000000
+bench-warehouses:
+	@. .ci/env; cargo build $$features --release --bins --example reader && tests/warehouses/run.sh "$$CARGO_TARGET_DIR/release" \
+		tests/warehouses/throughput.sh "$$CARGO_TARGET_DIR/release/groupcast" $(WAREHOUSE_ROWS)
 
 # What examples/deploy ships, with the tools that would read it. Needs Python 3.11, jq, curl, systemd-analyze and root.
 test-deploy:

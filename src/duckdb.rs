@@ -247,7 +247,9 @@ impl DuckDbConnection {
                         return Err(no_progress(what, limit));
                     }
                     (Ok(joined), _) => joined,
-                    (Err(_), _) => return Err(unresponsive(what)),
+                    // A read from a server that says nothing more notices its interrupt only when something comes.
+                    (Err(_), Some(limit)) => return Err(no_progress(what, limit)),
+                    (Err(_), None) => return Err(unresponsive(what)),
                 }
             }
         };
@@ -329,8 +331,8 @@ fn spill_folder(above: &Path) -> PathBuf {
 fn no_progress(what: &str, limit: Duration) -> Error {
     let limit = crate::format::duration(limit);
     Error::new(Kind::SourceBusy, format!("failed to {what}: the statement made no progress for {limit}")).advise(
-        "check whether the model's SQL ever ends; if it takes longer before DuckDB reports progress, raise \
-         `stall_timeout_seconds`",
+        "check whether the model's SQL ever ends, and whether the server that it reads from answers; if it takes longer \
+         before DuckDB reports progress, raise `stall_timeout_seconds`",
     )
 }
 

@@ -28,6 +28,10 @@ pub const SETTINGS: &[Setting] = &[
     Setting::optional("secrets", SettingType::Table),
 ];
 
+/// A folder that cannot exist, in place of the one where other programs keep secrets. To forbid such secrets altogether would
+/// take away the storage in which the extensions for PostgreSQL and MySQL look for one, and they could attach nothing.
+const NO_FOLDER: &str = "/dev/null/secrets";
+
 /// `[duckdb]`: extensions to load, and secrets to make.
 #[derive(Clone, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -142,7 +146,7 @@ impl Extensions {
         let folder = self.extension_folder.iter();
         folder
             .map(|folder| format!("SET extension_directory = {}", quote_literal(&folder.to_string_lossy())))
-            .chain(["SET allow_persistent_secrets = false".to_owned()])
+            .chain([format!("SET secret_directory = {}", quote_literal(NO_FOLDER))])
             .collect()
     }
 
@@ -153,8 +157,12 @@ impl Extensions {
             Some(folder) => format!("SET extension_directory = '{}'; ", folder.display()),
             None => String::new(),
         };
-        let advice = if is_path(name) {
+        let advice = if line.contains("during initialization") {
+            "the file was found and its code gave up: correct what it complains of, or take another version of it".to_owned()
+        } else if is_path(name) {
             format!("check the path, and that the file was built for DuckDB {version} ({platform})")
+        } else if line.contains("The file was built") {
+            format!("run `{folder}FORCE INSTALL {name}` in the shell of DuckDB {version}, as this user")
         } else if self.install {
             format!(
                 "let this machine reach DuckDB's repository, or install it where DuckDB {version} does: `{folder}INSTALL {name}` \
@@ -247,6 +255,11 @@ pub fn with_extension(name: &str) -> String {
     format!("name it in groupcast.toml: `[duckdb]` with `extensions = [\"{name}\"]`")
 }
 
+/// The extension's name, where its path may be given.
+fn named(of: &str) -> &str {
+    of.strip_suffix(".duckdb_extension").map_or(of, |path| path.rsplit('/').next().unwrap_or(path))
+}
+
 /// The name that DuckDB's documentation gives an extension.
 fn plain(name: &str) -> &str {
     name.strip_suffix("_scanner").unwrap_or(name)
@@ -295,8 +308,10 @@ pub fn literal(value: &toml::Value) -> Option<String> {
 pub fn explain(error: Error, problems: &[Problem]) -> Error {
     let text = error.to_string();
     let about = problems.iter().find(|problem| {
-        needed(&text).is_some_and(|name| name == problem.of)
-            || text.contains(&format!("{}.duckdb_extension", problem.of))
+        let name = named(&problem.of);
+        needed(&text).is_some_and(|needed| needed == plain(name))
+            || text.contains(&format!("{name}.duckdb_extension"))
+            || ["load", "extension"].iter().any(|before| text.contains(&format!("{before} '{name}'")))
     });
     if let Some(problem) = about {
         return problem.error.again();

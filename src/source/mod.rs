@@ -12,6 +12,7 @@ pub mod extensions;
 pub mod instance;
 pub mod postgres;
 pub mod registry;
+mod remote_error;
 pub mod staged;
 pub mod staging;
 mod statement_error;

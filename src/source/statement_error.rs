@@ -1,6 +1,6 @@
 //! Errors of statements over a source's rows: what DuckDB's message means, and what the operator does next.
 
-use super::{extensions, unreadable_file};
+use super::{extensions, remote_error, unreadable_file};
 use crate::duckdb::first_line;
 use crate::error::{Error, Kind};
 
@@ -58,6 +58,8 @@ pub(super) fn statement_error(what: impl Into<String>, error: &duckdb::Error) ->
         (Kind::Source, "correct the SQL of the mapping; run it in the DuckDB shell to see the place")
     } else if line.contains("No files found") || line.contains("Cannot open file") || line.contains("No such file") {
         (Kind::Source, "check the path in the mapping; a relative path starts at the folder of groupcast.toml")
+    } else if let Some(advice) = remote_error::advice(&text) {
+        (Kind::SourceBusy, advice)
     } else if line.contains("Conversion Error") {
         (Kind::Source, "use TRY_CAST, which gives null for what cannot be converted, or filter those rows with `where`")
     } else if line.contains("Out of Memory") || line.contains("failed to allocate") {

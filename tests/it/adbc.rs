@@ -1,6 +1,4 @@
-//! Sources behind ADBC drivers: the real drivers of DuckDB, SQLite and PostgreSQL, and one that misbehaves.
-//!
-//! DuckDB's driver is the library that the program links itself. The others come from the folder that `.ci/drivers` fills.
+//! Sources behind ADBC drivers: one that misbehaves, and what the conformance of `sources` has not of the real ones.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -8,28 +6,9 @@ use std::sync::OnceLock;
 
 use serde_json::json;
 
+use crate::sources::drivers::{driver, execute};
+use crate::sources::{has_ended, readers_of};
 use crate::support::cli::{Output, Place, until};
-use crate::support::postgres::shared;
-use adbc_core::options::{AdbcVersion, OptionDatabase, OptionValue};
-use adbc_core::{Connection as _, Database as _, Driver as _, Statement as _};
-
-/// The folder of drivers.
-fn drivers() -> PathBuf {
-    match std::env::var_os("GROUPCAST_TEST_DRIVERS") {
-        Some(folder) => PathBuf::from(folder),
-        None => {
-            let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-            let cache = cache.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache"))).unwrap();
-            cache.join("groupcast/drivers")
-        }
-    }
-}
-
-fn driver(name: &str) -> PathBuf {
-    let path = drivers().join(format!("libadbc_driver_{name}.so"));
-    assert!(path.is_file(), "{} is missing: run `.ci/drivers`", path.display());
-    path
-}
 
 /// The driver that misbehaves, compiled once.
 fn bad_driver() -> &'static Path {
@@ -62,146 +41,6 @@ fn mapping(source: &str, table: &str, traits: &str, more: &str) -> String {
         "source = \"{source}\"\ndestination = \"{source}\"\n\n[model]\ntable = \"{table}\"\n\n\
          [group]\ntype = \"company\"\nkey = \"id\"\n\n[traits]\n{traits}\n{more}"
     )
-}
-
-/// Runs statements through a driver.
-fn execute(path: &Path, uri: &str, statements: &str) {
-    let mut driver =
-        adbc_driver_manager::ManagedDriver::load_dynamic_from_filename(path, None, AdbcVersion::V110).unwrap();
-    let options = [(OptionDatabase::Uri, OptionValue::from(uri))];
-    let database = driver.new_database_with_opts(options).unwrap();
-    let mut connection = database.new_connection().unwrap();
-    for sql in statements.split(";\n").map(str::trim).filter(|sql| !sql.is_empty()) {
-        let mut statement = connection.new_statement().unwrap();
-        statement.set_sql_query(sql).unwrap();
-        statement.execute_update().unwrap_or_else(|error| panic!("{error}\n{sql}"));
-    }
-}
-
-/// Columns with the values that every engine here can hold: name, its type in PostgreSQL and DuckDB, in SQLite, how the
-/// trait is declared, and the values.
-const COLUMNS: &[(&str, &str, &str, &str, &[&str])] = &[
-    ("flag", "BOOLEAN", "INTEGER", "boolean", &["true", "false", "NULL"]),
-    ("small", "SMALLINT", "INTEGER", "integer", &["-32768", "32767"]),
-    (
-        "big",
-        "BIGINT",
-        "INTEGER",
-        "integer",
-        &["9007199254740993", "-9223372036854775807 - 1", "9223372036854775807", "0"],
-    ),
-    ("money", "NUMERIC(12,2)", "TEXT", "number", &["12.50", "-0.01", "9999999999.99", "0.00"]),
-    ("exact", "NUMERIC(38,10)", "TEXT", "string", &["'1234567890123456789012345678.0123456789'", "'-0.0000000001'"]),
-    (
-        "ratio",
-        "DOUBLE PRECISION",
-        "REAL",
-        "number",
-        &["0.1", "1e21", "1e-7", "5e-324", "1.7976931348623157e308", "123456789.125"],
-    ),
-    (
-        "word",
-        "TEXT",
-        "TEXT",
-        "string",
-        &["''", "'Grüße 🎉 𝄞'", "'it''s \"quoted\" \\ `x`'", "' spaced '", "'null'", "'a\nb\tc'"],
-    ),
-    ("day", "DATE", "TEXT", "date", &["'2024-02-29'", "'1969-12-31'", "'1800-01-01'", "'9999-12-31'"]),
-    (
-        "moment",
-        "TIMESTAMP",
-        "TEXT",
-        "timestamp",
-        &[
-            "'2024-01-02 03:04:05.678901'",
-            "'1969-12-31 23:59:59.999999'",
-            "'1677-01-01 00:00:00'",
-            "'2300-01-01 00:00:00.000001'",
-        ],
-    ),
-    (
-        "zoned",
-        "TIMESTAMP WITH TIME ZONE",
-        "TEXT",
-        "timestamp",
-        &["'2024-01-02 03:04:05.678901+05:30'", "'1969-12-31 23:59:59.5+00'"],
-    ),
-    ("Hostile \"Name\" `x` [y]", "TEXT", "TEXT", "string", &["'hostile'"]),
-];
-
-fn quoted(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
-}
-
-fn rows(sqlite: bool) -> String {
-    let mut sql = format!("CREATE TABLE {} (id TEXT", quoted("My Accounts"));
-    for (name, usual, in_sqlite, _, _) in COLUMNS {
-        sql.push_str(&format!(", {} {}", quoted(name), if sqlite { in_sqlite } else { usual }));
-    }
-    sql.push_str(");\n");
-    for (at, (name, _, _, _, values)) in COLUMNS.iter().enumerate() {
-        for (number, value) in values.iter().enumerate() {
-            sql.push_str(&format!(
-                "INSERT INTO {} (id, {}) VALUES ('{at}/{number}', {value});\n",
-                quoted("My Accounts"),
-                quoted(name)
-            ));
-        }
-    }
-    sql
-}
-
-fn traits() -> String {
-    let one = |(at, (name, _, _, declared, _)): (usize, &(&str, &str, &str, &str, &[&str]))| {
-        let column = name.replace('\\', "\\\\").replace('"', "\\\"");
-        format!("t{at} = {{ column = \"{column}\", as = \"{declared}\" }}\n")
-    };
-    COLUMNS.iter().enumerate().map(one).collect()
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn equal_rows_give_equal_bytes_whatever_the_driver() {
-    // GIVEN the same rows in DuckDB, SQLite and PostgreSQL
-    let place = Place::new();
-    place.warehouse(&rows(false));
-    std::fs::copy(place.path("warehouse.duckdb"), place.path("other.duckdb")).unwrap();
-    execute(&driver("sqlite"), &place.path("warehouse.sqlite").display().to_string(), &rows(true));
-    let database = Box::leak(Box::new(shared().create_database().await));
-    database.execute(&rows(false)).await;
-    let url = format!("postgres://root_user@127.0.0.1:{}/{}", shared().port(), database.name());
-    let mut all = "[sources.native]\ntype = \"duckdb\"\npath = \"warehouse.duckdb\"\n".to_owned();
-    let mut sources = vec!["native", "sqlite", "postgres"];
-    // Where DuckDB is compiled into the program there is no library of it.
-    if let Some(folder) = std::env::var_os("DUCKDB_LIB_DIR") {
-        let library = PathBuf::from(folder).join("libduckdb.so");
-        all +=
-            &settings("duckdb", &library, "entrypoint = \"duckdb_adbc_init\"\noptions = { path = \"other.duckdb\" }");
-        sources.push("duckdb");
-    }
-    all += &settings("sqlite", &driver("sqlite"), "uri = \"warehouse.sqlite\"");
-    all += &settings("postgres", &driver("postgresql"), &format!("uri = \"{url}\""));
-    for source in sources.iter().copied() {
-        all += &file(source);
-        place.mapping(source, &mapping(source, "\\\"My Accounts\\\"", &traits(), ""));
-    }
-    place.write("groupcast.toml", &all);
-    // WHEN all of them run
-    place.run(&["check", "--connect"]).exits(0);
-    place.run(&["run"]).exits(0);
-    // THEN they have written the same
-    let native = place.read("native.ndjson");
-    let values = COLUMNS.iter().flat_map(|column| column.4);
-    assert_eq!(native.lines().count(), values.filter(|value| **value != "NULL").count());
-    for source in &sources[1..] {
-        for (left, right) in native.lines().zip(place.read(&format!("{source}.ndjson")).lines()) {
-            assert_eq!(left, right, "DuckDB left, {source} right");
-        }
-        assert_eq!(native.len(), place.read(&format!("{source}.ndjson")).len(), "{source}");
-    }
-    // AND nothing is sent again
-    place.run(&["run"]).exits(0);
-    assert_eq!(place.read("native.ndjson"), native);
-    assert_eq!(place.read("postgres.ndjson"), native);
 }
 
 #[test]
@@ -313,20 +152,6 @@ fn another_library_than_the_pinned_one_is_not_loaded() {
     place.run(&["run"]).exits(2).says(&["is not the one that `sha256` names"]);
 }
 
-/// The reader processes of a process, by number.
-fn readers_of(parent: u32) -> Vec<u32> {
-    let entries = std::fs::read_dir("/proc").unwrap().flatten();
-    let numbers = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    numbers
-        .filter(|number| {
-            let line = std::fs::read_to_string(format!("/proc/{number}/stat")).unwrap_or_default();
-            let after = line.rsplit_once(')').map_or("", |(_, after)| after);
-            let mut fields = after.split_whitespace();
-            fields.next().is_some_and(|state| state != "Z") && fields.next() == Some(&parent.to_string())
-        })
-        .collect()
-}
-
 #[test]
 fn no_reader_outlives_a_run_that_is_cancelled_or_killed() {
     for signal in ["INT", "KILL"] {
@@ -350,11 +175,7 @@ fn no_reader_outlives_a_run_that_is_cancelled_or_killed() {
         run.signal(signal);
         let output = run.wait();
         assert_ne!(output.code, Some(0));
-        until("the reader is gone", || {
-            (!Path::new(&format!("/proc/{reader}/cmdline")).exists()
-                || std::fs::read(format!("/proc/{reader}/cmdline")).unwrap_or_default().is_empty())
-            .then_some(())
-        });
+        until("the reader is gone", || has_ended(reader).then_some(()));
         assert_eq!(sent(&place), 0);
     }
 }

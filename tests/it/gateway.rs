@@ -9,8 +9,18 @@ use std::process::Command;
 use crate::support::cli::Place;
 use crate::support::daemon::Daemon;
 
+/// What an extension was built for: the interface, its version, and the platform.
+type BuiltFor<'a> = [&'a str; 3];
+
+fn platform() -> &'static str {
+    match std::env::consts::ARCH {
+        "aarch64" => "linux_arm64",
+        _ => "linux_amd64",
+    }
+}
+
 /// Builds an extension of this name.
-fn extension(folder: &Path, name: &str, abi: &str, fails: bool) -> String {
+fn extension(folder: &Path, name: &str, [interface, version, platform]: BuiltFor<'_>, fails: bool) -> String {
     let (library, path) = (folder.join(format!("{name}.so")), folder.join(format!("{name}.duckdb_extension")));
     let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/files/duckdb_extension.c");
     let mut command = Command::new("cc");
@@ -20,13 +30,9 @@ fn extension(folder: &Path, name: &str, abi: &str, fails: bool) -> String {
     }
     let compiled = command.output().unwrap();
     assert!(compiled.status.success(), "{}", String::from_utf8_lossy(&compiled.stderr));
-    let platform = match std::env::consts::ARCH {
-        "aarch64" => "linux_arm64",
-        _ => "linux_amd64",
-    };
     // What DuckDB reads at the end: eight fields from the last to the first, and a signature.
     let mut bytes = std::fs::read(&library).unwrap();
-    for field in ["", "", "", "C_STRUCT", "1.0", abi, platform, "4"] {
+    for field in ["", "", "", interface, "1.0", version, platform, "4"] {
         let mut field = field.as_bytes().to_vec();
         field.resize(32, 0);
         bytes.extend(field);
@@ -107,11 +113,9 @@ fn an_attached_database_can_be_described_for_init_and_read_by_a_query_and_a_curs
 #[test]
 fn what_is_loaded_is_shown_and_what_cannot_be_hurts_only_who_needs_it() {
     let folder = tempfile::tempdir().unwrap();
-    let sound = extension(folder.path(), "groupcast_toy", "v1.2.0", false);
-    let broken = extension(folder.path(), "groupcast_broken", "v1.2.0", true);
-    let future = extension(folder.path(), "groupcast_future", "v99.0.0", false);
+    let sound = extension(folder.path(), "groupcast_toy", ["C_STRUCT", "v1.2.0", platform()], false);
     let settings = format!(
-        "[duckdb]\nextensions = ['{sound}', '{broken}', '{future}', 'httpfs', 'sqlite']\nextension_folder = 'extensions'\n\
+        "[duckdb]\nextensions = ['{sound}', 'httpfs', 'sqlite']\nextension_folder = 'extensions'\n\
          allow_unsigned_extensions = true\n[duckdb.secrets.lake]\ntype = 's3'\nkey_id = 'AKIA'\nsecret = '${{LAKE}}'\n"
     );
     let mut place = place(
@@ -144,6 +148,73 @@ fn what_is_loaded_is_shown_and_what_cannot_be_hurts_only_who_needs_it() {
     daemon.get("/healthz").is(200);
     let output = daemon.stop().exits(0);
     assert!(!output.stderr.contains("wJalrXUtnFEMI"), "{}", output.stderr);
+}
+
+#[test]
+fn an_extension_that_does_not_fit_or_does_not_begin_says_so() {
+    // DuckDB knows a loaded extension again by its name, in the whole process: each has its own.
+    for (name, built_for, fails, why, advice) in [
+        (
+            "groupcast_broken",
+            ["C_STRUCT", "v1.2.0", platform()],
+            true,
+            "this extension is out of order",
+            "its code gave up",
+        ),
+        (
+            "groupcast_future",
+            ["C_STRUCT", "v99.0.0", platform()],
+            false,
+            "built for DuckDB C API version 'v99.0.0'",
+            "check the path, and that the file was built for DuckDB v",
+        ),
+        (
+            "groupcast_older",
+            ["CPP", "v1.5.5", platform()],
+            false,
+            "built specifically for DuckDB version 'v1.5.5'",
+            "check the path, and that the file was built for DuckDB v",
+        ),
+        (
+            "groupcast_elsewhere",
+            ["C_STRUCT", "v1.2.0", "osx_arm64"],
+            false,
+            "built for the platform 'osx_arm64'",
+            "check the path, and that the file was built for DuckDB v",
+        ),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = extension(folder.path(), name, built_for, fails);
+        let settings = |named: &str| {
+            format!("[duckdb]\nextensions = ['{named}']\nextension_folder = 'extensions'\nallow_unsigned_extensions = true\n")
+        };
+        let attach = format!("type = \"duckdb\"\nattach = \"{name}:crm\"");
+        let place = place(
+            &settings(&path),
+            &[("local", "type = \"duckdb\"\npath = \"warehouse.duckdb\"", "accounts"), ("other", &attach, "accounts")],
+        );
+        let shown = format!("source other: the DuckDB extension `{path}` cannot be loaded into DuckDB v");
+        for command in [&["check", "--connect"][..], &["run"]] {
+            let output = place.run(command).exits(2);
+            let text = output.all();
+            assert!(text.contains(&shown) && text.contains(why) && text.contains(advice), "{text}");
+            assert!(!text.contains("name it in groupcast.toml"), "{text}");
+        }
+        assert_eq!((groups(&place, "local"), groups(&place, "other")), (3, 0));
+        // WHEN it stands in the folder instead THEN the same is said of its name
+        let text = place.read("groupcast.toml").replace(&settings(&path), &settings(name));
+        place.write("groupcast.toml", &text);
+        let version = duckdb::Connection::open_in_memory()
+            .unwrap()
+            .query_row("SELECT library_version FROM pragma_version()", [], |row| row.get::<_, String>(0))
+            .unwrap();
+        let installed = place.path(&format!("extensions/{version}/{}", platform()));
+        std::fs::create_dir_all(&installed).unwrap();
+        std::fs::copy(&path, installed.join(format!("{name}.duckdb_extension"))).unwrap();
+        let output = place.run(&["check", "--connect"]).exits(2);
+        let advice = if fails { advice.to_owned() } else { format!("FORCE INSTALL {name}") };
+        output.says(&[&format!("the DuckDB extension `{name}` cannot be loaded"), why, &advice]);
+    }
 }
 
 #[test]

@@ -45,6 +45,7 @@ mod schedule;
 mod segment;
 mod selection;
 mod simulation;
+mod sources;
 mod support;
 mod thrivestack;
 mod transport;

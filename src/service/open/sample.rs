@@ -67,10 +67,12 @@ async fn judge(
     doubtful: &[(String, Expr, As)],
     some: &Projection,
 ) -> Result<Vec<Diagnostic>> {
-    let duckdb = DuckDbConnection::open(None, &Limits::standard())?;
-    let staged = source.stage(some, &duckdb, &|_| ()).await?;
-    let rows = cells(&duckdb, &staged).await;
-    source.release(&duckdb).await?;
+    // One that has the extensions that the source reads through.
+    let instance = source.instance(&Limits::standard()).await?;
+    let duckdb = instance.duckdb();
+    let staged = source.stage(some, duckdb, &|_| ()).await?;
+    let rows = cells(duckdb, &staged).await;
+    source.release(duckdb).await?;
     let rows = rows?;
     let mut found = Vec::new();
     for (at, (path, _, declared)) in doubtful.iter().enumerate() {

@@ -13,6 +13,7 @@ use crate::duckdb::{first_line, quote_identifier, quote_literal};
 use crate::error::{Error, Kind, Result};
 use crate::secret::Secret;
 use crate::source::extensions::{self, literal};
+use crate::source::remote_error;
 
 /// What is attached, and how.
 #[derive(Clone)]
@@ -93,12 +94,12 @@ impl Attachment {
                     .advise(extensions::with_extension(needed))
                     .because(format!("DuckDB needs its extension {needed}, which is not loaded: {line}"));
             }
-            let busy = ["onnect", "timed out", "timeout", "refused", "resolve"];
-            let (kind, advice) = match busy.iter().any(|word| text.contains(word)) {
-                true => (Kind::SourceBusy, "check the host, the network, the credentials and whether the server is up"),
-                false => {
-                    (Kind::Source, "check `attach` and `attach_options`; the extension's documentation has their form")
-                }
+            let (kind, advice) = match remote_error::advice(&text) {
+                Some(_) => (Kind::SourceBusy, "check the host, the network and whether the server is up"),
+                None => (
+                    Kind::Source,
+                    "check `attach`, `attach_options` and the credentials; the extension's documentation has their form",
+                ),
             };
             Error::new(kind, format!("failed to attach `{scheme}:…`")).advise(advice).because(line)
         })

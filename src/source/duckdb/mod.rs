@@ -126,6 +126,8 @@ const STALL_TIMEOUT: Duration = Duration::from_secs(1_800);
 const DESCRIBE_MAX: Duration = Duration::from_secs(300);
 /// Longest that releasing a file may take: a statement that was interrupted and does not react is left behind.
 const RELEASE_MAX: Duration = Duration::from_secs(10);
+/// The same where no file is held that a writer may wait for, as with what an extension reads from a server.
+const RELEASE_MAX_WITHOUT_FILE: Duration = Duration::from_secs(1);
 
 impl DuckDb {
     /// The source `name`. Nothing is opened before the first call. `folder` is where relative paths inside SQL start,
@@ -505,20 +507,23 @@ impl Source for DuckDb {
             return Ok(());
         }
         let place = || format!("source {}", self.name);
-        match tokio::time::timeout(RELEASE_MAX, into.call_with_slot("release the source", None, stage::let_go)).await {
+        let limit = if self.turn.is_some() { RELEASE_MAX } else { RELEASE_MAX_WITHOUT_FILE };
+        match tokio::time::timeout(limit, into.call_with_slot("release the source", None, stage::let_go)).await {
             Ok(released) => {
                 released.within(place)?;
                 (self.staged, self.turn) = (false, None);
                 Ok(())
             }
             Err(_) => {
-                if let Some(turn) = &self.turn {
-                    turn.pass_on();
-                }
-                Err(Error::new(Kind::Source, "the statement that reads the model does not react to being interrupted")
-                    .advise(
-                        "simplify the model's SQL; writers cannot open the file until the statement ends or the process does",
-                    ))
+                let advice = match &self.turn {
+                    Some(turn) => {
+                        turn.pass_on();
+                        "simplify the model's SQL; writers cannot open the file until the statement ends or the process does"
+                    }
+                    None => "its thread is lost until the statement ends or the process does",
+                };
+                let what = "the statement that reads the model does not react to being interrupted";
+                Err(Error::new(Kind::Source, what).advise(advice))
                 .within(place)
             }
         }

@@ -1,0 +1,120 @@
+//! What lies between the program and an engine: passes bytes on, and can hold an answer in its middle.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
+
+use crate::support::cli::until;
+
+/// Bytes of an answer's beginning that are passed on while it is held: more than connecting and describing take, less than
+/// the rows of a large model.
+const HELD_AFTER: usize = 1024 * 1024;
+
+#[derive(Default)]
+struct State {
+    /// Where connections lead to.
+    port: u16,
+    /// Whether answers are held.
+    holds: bool,
+    /// Whether one is.
+    held: bool,
+    /// Connections that the program has not closed.
+    open: usize,
+}
+
+/// A port that leads to an engine's.
+#[derive(Clone)]
+pub(super) struct Proxy {
+    port: u16,
+    state: Arc<(Mutex<State>, Condvar)>,
+}
+
+impl Proxy {
+    pub(super) fn start() -> Proxy {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let proxy = Proxy { port: listener.local_addr().unwrap().port(), state: Arc::default() };
+        let accepting = proxy.clone();
+        std::thread::spawn(move || {
+            for client in listener.incoming().map_while(Result::ok) {
+                let port = accepting.state.0.lock().unwrap().port;
+                let Ok(engine) = TcpStream::connect(("127.0.0.1", port)) else { continue };
+                accepting.pass(client, engine);
+            }
+        });
+        proxy
+    }
+
+    /// The port that the program connects to.
+    pub(super) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Leads to this port of the engine from now on.
+    pub(super) fn lead_to(&self, port: u16) {
+        self.state.0.lock().unwrap().port = port;
+    }
+
+    /// Holds the next answers in their middle.
+    pub(super) fn hold(&self) {
+        let mut state = self.state.0.lock().unwrap();
+        (state.holds, state.held) = (true, false);
+    }
+
+    /// Lets go of what is held.
+    pub(super) fn release(&self) {
+        (self.state.0.lock().unwrap().holds, _) = (false, self.state.1.notify_all());
+    }
+
+    pub(super) fn is_holding(&self) -> bool {
+        self.state.0.lock().unwrap().held
+    }
+
+    /// Waits until the program has closed its connections.
+    #[track_caller]
+    pub(super) fn closes(&self) {
+        until("the program closes its connections", || (self.state.0.lock().unwrap().open == 0).then_some(()));
+    }
+
+    fn pass(&self, client: TcpStream, engine: TcpStream) {
+        self.state.0.lock().unwrap().open += 1;
+        for stream in [&client, &engine] {
+            stream.set_nodelay(true).unwrap();
+        }
+        let (mut asks, mut answers) = (client.try_clone().unwrap(), engine.try_clone().unwrap());
+        let proxy = self.clone();
+        let (mut to_engine, mut to_client) = (engine, client);
+        std::thread::spawn(move || {
+            let mut piece = [0; 16 * 1024];
+            while let Ok(count @ 1..) = asks.read(&mut piece) {
+                if to_engine.write_all(&piece[..count]).is_err() {
+                    break;
+                }
+            }
+            let _ = to_engine.shutdown(Shutdown::Both);
+            proxy.state.0.lock().unwrap().open -= 1;
+        });
+        let proxy = self.clone();
+        std::thread::spawn(move || {
+            let (mut piece, mut passed) = ([0; 16 * 1024], 0);
+            while let Ok(count @ 1..) = answers.read(&mut piece) {
+                passed += count;
+                if passed > HELD_AFTER {
+                    proxy.wait();
+                }
+                if to_client.write_all(&piece[..count]).is_err() {
+                    break;
+                }
+            }
+            let _ = to_client.shutdown(Shutdown::Both);
+        });
+    }
+
+    /// Waits while answers are held, though not for ever: a test that failed leaves its threads.
+    fn wait(&self) {
+        let (state, released) = &*self.state;
+        let mut state = state.lock().unwrap();
+        state.held |= state.holds;
+        drop(released.wait_timeout_while(state, Duration::from_secs(120), |state| state.holds).unwrap());
+    }
+}
