@@ -158,7 +158,8 @@ impl Extensions {
             None => String::new(),
         };
         let advice = if line.contains("during initialization") {
-            "the file was found and its code gave up: correct what it complains of, or take another version of it".to_owned()
+            "the file was found and its code gave up: correct what it complains of, or take another version of it"
+                .to_owned()
         } else if is_path(name) {
             format!("check the path, and that the file was built for DuckDB {version} ({platform})")
         } else if line.contains("The file was built") {

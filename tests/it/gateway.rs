@@ -186,7 +186,9 @@ fn an_extension_that_does_not_fit_or_does_not_begin_says_so() {
         let folder = tempfile::tempdir().unwrap();
         let path = extension(folder.path(), name, built_for, fails);
         let settings = |named: &str| {
-            format!("[duckdb]\nextensions = ['{named}']\nextension_folder = 'extensions'\nallow_unsigned_extensions = true\n")
+            format!(
+                "[duckdb]\nextensions = ['{named}']\nextension_folder = 'extensions'\nallow_unsigned_extensions = true\n"
+            )
         };
         let attach = format!("type = \"duckdb\"\nattach = \"{name}:crm\"");
         let place = place(

@@ -59,6 +59,7 @@ def duckdb(folder, extension, before, relation):
 import time, duckdb
 connection = duckdb.connect(config={{"extension_directory": "{folder}/extensions"}})
 begin = time.monotonic()
+connection.execute("SET enable_progress_bar = false")
 connection.execute("LOAD {extension}")
 connection.execute({before!r})
 connection.execute("CREATE TEMP TABLE copied AS FROM {relation}")

@@ -4,6 +4,7 @@ use super::reader::{Failed, Step, Stop};
 use crate::error::{Error, Kind};
 use crate::format;
 use crate::secret::{self, Secret};
+use crate::source::remote_error;
 
 /// Most of a driver's words that are passed on.
 const WORDS_MAX: usize = 600;
@@ -79,10 +80,10 @@ impl Target {
             }
             Step::Connect => {
                 let (kind, advice) = match failed.status.as_str() {
-                    "io" | "timeout" | "cancelled" => {
+                    "unauthenticated" | "unauthorized" => (Kind::Source, "correct the user, the password or the key"),
+                    _ if is_lost(failed) => {
                         (Kind::SourceBusy, "check the host, the network and whether the warehouse is up")
                     }
-                    "unauthenticated" | "unauthorized" => (Kind::Source, "correct the user, the password or the key"),
                     _ => (Kind::Source, "correct `uri` and `options`; the driver's documentation lists them"),
                 };
                 Error::new(kind, format!("{what}: the driver {} could not connect", self.driver))
@@ -124,9 +125,8 @@ impl Target {
                         Kind::Source,
                         "correct the table or column in the mapping; the warehouse may also hide what this user may not read",
                     ),
-                    ("io" | "timeout" | "cancelled", _) | (_, Some("08" | "53" | "57")) => {
-                        (Kind::SourceBusy, "run again; nothing was sent")
-                    }
+                    (_, Some("08" | "53" | "57")) => (Kind::SourceBusy, "run again; nothing was sent"),
+                    _ if is_lost(failed) => (Kind::SourceBusy, "run again; nothing was sent"),
                     _ => (Kind::Source, "run the model's SQL in the warehouse itself, and correct it in the mapping"),
                 };
                 let error = Error::new(kind, what.to_owned()).advise(advice).because(because);
@@ -147,6 +147,11 @@ impl Target {
             None => line,
         }
     }
+}
+
+/// Whether the warehouse was not reached, or went away. Drivers that have no status for it still say so.
+fn is_lost(failed: &Failed) -> bool {
+    ["io", "timeout", "cancelled"].contains(&failed.status.as_str()) || remote_error::advice(&failed.message).is_some()
 }
 
 /// Whether a statement failed on a value of a row, which its message may quote.
@@ -227,6 +232,13 @@ mod tests {
             ),
             (failed(Step::Execute, "invalidarguments", "syntax error", Some("42601")), Kind::Source, false),
             (failed(Step::Read, "io", "unexpected EOF", None), Kind::SourceBusy, false),
+            (failed(Step::Execute, "unknown", "unexpected EOF", None), Kind::SourceBusy, false),
+            (
+                failed(Step::Connect, "internal", "dial tcp 127.0.0.1:1: connect: connection refused", None),
+                Kind::SourceBusy,
+                false,
+            ),
+            (failed(Step::Connect, "internal", "failed to connect: authentication failed", None), Kind::Source, false),
             (
                 Stop::Ended { how: "signal: 6".to_owned(), words: "panic: hunter2-hunter2".to_owned() },
                 Kind::SourceBusy,

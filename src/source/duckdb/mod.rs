@@ -523,8 +523,7 @@ impl Source for DuckDb {
                     None => "its thread is lost until the statement ends or the process does",
                 };
                 let what = "the statement that reads the model does not react to being interrupted";
-                Err(Error::new(Kind::Source, what).advise(advice))
-                .within(place)
+                Err(Error::new(Kind::Source, what).advise(advice)).within(place)
             }
         }
     }

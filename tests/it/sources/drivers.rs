@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use adbc_core::options::{AdbcVersion, OptionDatabase, OptionValue};
 use adbc_core::{Connection as _, Database as _, Driver as _, Statement as _};
+use rustix::process::Signal;
 
 use crate::support::cli::{Place, Running};
 
@@ -60,7 +61,7 @@ pub(crate) fn execute(path: &Path, uri: &str, statements: &str) {
 
 fn kill_reader(run: &Running) {
     for reader in readers_of(run.pid()) {
-        signal(reader, "KILL");
+        signal(reader, Signal::KILL);
     }
 }
 
@@ -83,8 +84,12 @@ impl Engine for Sqlite {
         // Writers do not wait for readers, nor readers for writers.
         Sqlite::execute(place, "PRAGMA journal_mode = WAL");
         Sqlite::execute(place, &values::table("My Accounts", types));
-        let numbers = "(WITH RECURSIVE r(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM r WHERE n < ROWS) SELECT n FROM r)";
-        Sqlite::execute(place, &large(numbers).replace("repeat('x', ", "printf('%.*c', ").replace(") AS word", ", 'x') AS word"));
+        let numbers =
+            "(WITH RECURSIVE r(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM r WHERE n < ROWS) SELECT n FROM r)";
+        Sqlite::execute(
+            place,
+            &large(numbers).replace("repeat('x', ", "printf('%.*c', ").replace(") AS word", ", 'x') AS word"),
+        );
         let source = format!("type = \"adbc\"\ndriver = \"{}\"\nuri = \"accounts.sqlite\"", driver("sqlite").display());
         (format!("[sources.engine]\n{source}\n"), tables())
     }

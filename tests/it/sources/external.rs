@@ -4,6 +4,7 @@
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::support::cli::{Place, Running};
@@ -161,7 +162,7 @@ impl Engine for External {
 
     fn kill(&mut self, run: &Running, _place: &Place) {
         match self.middle() {
-            Middle::Reader => readers_of(run.pid()).into_iter().for_each(|reader| signal(reader, "KILL")),
+            Middle::Reader => readers_of(run.pid()).into_iter().for_each(|reader| signal(reader, Signal::KILL)),
             _ => self.ask("kill"),
         }
     }

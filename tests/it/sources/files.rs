@@ -52,7 +52,9 @@ impl Sheet {
         let word = "x".repeat(WIDTH);
         Sheet {
             columns: columns.map(|(name, kind)| (name.to_owned(), kind.to_owned())).into(),
-            rows: (0..ROWS).map(|n| vec![Some(format!("k{n}")), Some(version.to_string()), Some(word.clone())]).collect(),
+            rows: (0..ROWS)
+                .map(|n| vec![Some(format!("k{n}")), Some(version.to_string()), Some(word.clone())])
+                .collect(),
         }
     }
 }
@@ -132,7 +134,11 @@ fn to_ndjson(sheet: &Sheet) -> Vec<u8> {
 /// What does not fit a number of a workbook is text there. Not packed, so that reading takes its time.
 fn to_workbook(sheet: &Sheet) -> Vec<u8> {
     let escaped = |text: &str| {
-        text.replace('&', "&amp;").replace('<', "&lt;").replace('"', "&quot;").replace('\n', "&#10;").replace('\t', "&#9;")
+        text.replace('&', "&amp;")
+            .replace('<', "&lt;")
+            .replace('"', "&quot;")
+            .replace('\n', "&#10;")
+            .replace('\t', "&#9;")
     };
     let text = |text: &str| format!("<c t=\"inlineStr\"><is><t xml:space=\"preserve\">{}</t></is></c>", escaped(text));
     let mut rows = String::from("<row>");
@@ -212,7 +218,9 @@ impl Engine for Parquet {
     fn cannot(&self, case: Case) -> Option<&'static str> {
         match case {
             Case::Death => Some("the engine is a part of the program, whose death is in `killed`"),
-            Case::Snapshot => Some("nothing shows where DuckDB reads; files that do not fit together are in `duckdb_source`"),
+            Case::Snapshot => {
+                Some("nothing shows where DuckDB reads; files that do not fit together are in `duckdb_source`")
+            }
             Case::Values | Case::Cancel => None,
         }
     }

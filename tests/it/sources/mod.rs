@@ -12,8 +12,8 @@ mod proxy;
 mod values;
 
 use std::path::Path;
-use std::process::Command;
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
 use self::proxy::Proxy;
@@ -116,7 +116,8 @@ fn conforms(engine: &mut dyn Engine) {
         }
     }
 }
-const LARGE: &str = "version = { column = \"version\", as = \"integer\" }\nword = { column = \"word\", as = \"string\" }\n";
+const LARGE: &str =
+    "version = { column = \"version\", as = \"integer\" }\nword = { column = \"word\", as = \"string\" }\n";
 
 fn mapping(name: &str, model: &str, traits: &str) -> String {
     format!(
@@ -157,16 +158,15 @@ impl<'a> Trial<'a> {
                 (run, Hold::Wire(proxy))
             }
             Middle::Reader => {
-                arrives(&mut run, "rows come out of the reader", &|run| {
-                    readers_of(run).iter().any(|reader| written(*reader) > 1_000_000)
-                });
-                run.signal("STOP");
+                let reader = until("a reader runs", || readers_of(run.pid()).first().copied());
+                arrives(&mut run, "rows come out of the reader", &|_| written(reader) > 500_000);
+                signal(run.pid(), Signal::STOP);
                 (run, Hold::Stopped)
             }
             Middle::File(name) => {
                 let path = self.place.path(name);
                 arrives(&mut run, "the file is being read", &|run| position(run, &path) > 1_000_000);
-                run.signal("STOP");
+                signal(run.pid(), Signal::STOP);
                 (run, Hold::Stopped)
             }
             Middle::Program => {
@@ -217,7 +217,7 @@ impl Hold {
     fn release(&self, run: &Running) {
         match self {
             Hold::Wire(proxy) => proxy.release(),
-            Hold::Stopped => run.signal("CONT"),
+            Hold::Stopped => signal(run.pid(), Signal::CONT),
             Hold::None => {}
         }
     }
@@ -309,9 +309,10 @@ pub(crate) fn has_ended(process: u32) -> bool {
     std::fs::read(format!("/proc/{process}/cmdline")).unwrap_or_default().is_empty()
 }
 
-fn signal(process: u32, name: &str) {
-    let sent = Command::new("kill").args([format!("-{name}"), process.to_string()]).output().unwrap();
-    assert!(sent.status.success(), "{}", String::from_utf8_lossy(&sent.stderr));
+/// Sends a signal at once: to start a program for it takes longer than some reads.
+fn signal(process: u32, signal: Signal) {
+    let process = Pid::from_raw(process.try_into().unwrap()).unwrap();
+    kill_process(process, signal).unwrap();
 }
 
 /// Bytes that a process has written.

@@ -41,7 +41,9 @@ impl PostgreSql {
 
 impl Engine for PostgreSql {
     fn set_up(&mut self, _place: &mut Place) -> (String, Models) {
-        self.execute(&values::table("My Accounts", |kind| if kind == "double" { "double precision" } else { kind }.to_owned()));
+        self.execute(&values::table("My Accounts", |kind| {
+            if kind == "double" { "double precision" } else { kind }.to_owned()
+        }));
         self.execute(&large("generate_series(1, ROWS) t(n)"));
         let url = format!("postgres://root_user@127.0.0.1:{}/{}", self.proxy.port(), self.database.name());
         (format!("[sources.engine]\n{}\n", self.source.replace("URL", &url)), tables())
@@ -68,7 +70,10 @@ impl Engine for DuckDbFile {
     fn set_up(&mut self, place: &mut Place) -> (String, Models) {
         place.warehouse(&values::table("My Accounts", duckdb_type));
         place.warehouse(&large("range(1, ROWS + 1) t(n)"));
-        ("[sources.engine]\ntype = \"duckdb\"\npath = \"warehouse.duckdb\"\n".to_owned(), Models { endless: Some(ENDLESS.to_owned()), ..tables() })
+        (
+            "[sources.engine]\ntype = \"duckdb\"\npath = \"warehouse.duckdb\"\n".to_owned(),
+            Models { endless: Some(ENDLESS.to_owned()), ..tables() },
+        )
     }
 
     fn middle(&self) -> Middle {
@@ -90,19 +95,13 @@ pub(super) const ENDLESS: &str =
 
 /// The models of engines with two tables.
 pub(super) fn tables() -> Models {
-    Models {
-        small: "table = \"\\\"My Accounts\\\"\"".to_owned(),
-        large: "table = \"large\"".to_owned(),
-        endless: None,
-    }
+    Models { small: "table = \"\\\"My Accounts\\\"\"".to_owned(), large: "table = \"large\"".to_owned(), endless: None }
 }
 
 /// The statement that makes the large table; `rows` yields the numbers.
 pub(super) fn large(rows: &str) -> String {
     let rows = rows.replace("ROWS", &ROWS.to_string());
-    format!(
-        "CREATE TABLE large AS SELECT 'k' || n AS id, 1 AS version, repeat('x', {WIDTH}) AS word FROM {rows};\n"
-    )
+    format!("CREATE TABLE large AS SELECT 'k' || n AS id, 1 AS version, repeat('x', {WIDTH}) AS word FROM {rows};\n")
 }
 
 /// DuckDB has the types under the names of standard SQL.

@@ -61,8 +61,7 @@ pub(super) fn documents(without: &[String]) -> Vec<String> {
         let expected = expected.map_or_else(|| quoted(&value), |(_, expected)| expected.clone());
         format!("{{\"group_type\":\"company\",\"key\":{},\"set\":{{\"t{column}\":{expected}}}}}", quoted(&key))
     };
-    let is_there =
-        |(key, column, _): &Row| !without.contains(key) && !without.contains(&columns[*column].name);
+    let is_there = |(key, column, _): &Row| !without.contains(key) && !without.contains(&columns[*column].name);
     let mut all: Vec<String> = rows().into_iter().filter(is_there).map(document).collect();
     all.sort();
     all
