@@ -332,7 +332,7 @@ class MariaDb(Gateway):
                 "CREATE DATABASE crm CHARACTER SET utf8mb4", "USE crm", *self.table("`My Accounts`"),
                 "CREATE TABLE large (id varchar(100) PRIMARY KEY, version int, word longtext)",
                 # The client packs what it can: these it cannot.
-                "INSERT INTO large SELECT concat('k', seq), 1, concat(to_base64(random_bytes(1000)), to_base64(random_bytes(1000))) "
+                f"INSERT INTO large SELECT concat('k', seq), 1, concat({', '.join(['to_base64(random_bytes(900))'] * 3)}) "
                 f"FROM seq_1_to_{self.rows}",
                 f"CREATE USER groupcast@localhost IDENTIFIED BY '{SECRET}'", "GRANT SELECT ON crm.* TO groupcast@localhost",
             )

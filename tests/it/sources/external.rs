@@ -128,16 +128,16 @@ impl Engine for External {
             "folder": place.path(""), "proxy": self.proxy.port(), "values": values::FILE, "keys": values::KEYS,
             "rows": ROWS, "width": WIDTH, "reader": std::env::var("GROUPCAST_READER").ok(),
         });
-        let told = helper.ask(&settings.to_string());
+        let answer = helper.ask(&settings.to_string());
         self.helper = Some(helper);
-        if let Some(port) = told["port"].as_u64() {
+        if let Some(port) = answer["port"].as_u64() {
             self.proxy.lead_to(port.try_into().unwrap());
         }
-        let text = |name: &str| told[name].as_str().unwrap().to_owned();
-        for (name, value) in told["environment"].as_object().into_iter().flatten() {
+        let text = |name: &str| answer[name].as_str().unwrap().to_owned();
+        for (name, value) in answer["environment"].as_object().into_iter().flatten() {
             place.set(name, value.as_str().unwrap());
         }
-        let without = told["without"].as_array().into_iter().flatten();
+        let without = answer["without"].as_array().into_iter().flatten();
         self.without = without.map(|key| key.as_str().unwrap().to_owned()).collect();
         self.middle = text("middle");
         let endless = (self.middle == "program").then(|| ENDLESS.to_owned());

@@ -19,8 +19,10 @@ use serde_json::json;
 use self::proxy::Proxy;
 use crate::support::cli::{Place, Running, until};
 
+type Check = fn(&mut Trial<'_>);
+
 /// What every source is tried with, in this order: those behind the first go on where the one before ended.
-const CASES: [(Case, fn(&mut Trial<'_>)); 4] = [
+const CASES: [(Case, Check); 4] = [
     (Case::Values, values_arrive_alike),
     (Case::Cancel, a_cancelled_read_leaves_nothing),
     (Case::Death, an_engine_that_dies_fails_the_run),
@@ -40,9 +42,9 @@ enum Case {
 }
 
 /// Rows of the large model. With [`WIDTH`] more than sockets and pipes hold.
-const ROWS: usize = 6_000;
+const ROWS: usize = 3_000;
 /// Characters of its column `word`.
-const WIDTH: usize = 2_000;
+const WIDTH: usize = 3_600;
 
 /// Where an engine can be held in the middle of a read, and how it is found out that it is there.
 enum Middle {

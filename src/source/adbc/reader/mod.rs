@@ -34,6 +34,9 @@ const WORDS_BYTES_MAX: usize = 2_000;
 /// Longest that a driver may take to disconnect.
 const CLOSE_MAX: Duration = Duration::from_secs(5);
 
+/// Longest that a reader that was killed is waited for.
+const GONE_MAX: Duration = Duration::from_secs(1);
+
 /// Variables that a driver may look up: where programs, libraries, certificates, proxies and its own files are.
 const VARIABLES: [&str; 22] = [
     "PATH",
@@ -178,6 +181,19 @@ impl Reader {
         tokio::task::yield_now().await;
         let words = String::from_utf8_lossy(&self.words.lock()).trim().to_owned();
         Stop::Ended { how, words }
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        // A killed process lets go of files that it has locked when it is gone, a moment later: the next one wants them.
+        let _ = self.child.start_kill();
+        for _ in 0..GONE_MAX.as_millis() {
+            if !matches!(self.child.try_wait(), Ok(None)) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 }
 
