@@ -63,7 +63,8 @@ impl Proxy {
 
     /// Lets go of what is held.
     pub(super) fn release(&self) {
-        (self.state.0.lock().unwrap().holds, _) = (false, self.state.1.notify_all());
+        self.state.0.lock().unwrap().holds = false;
+        self.state.1.notify_all();
     }
 
     pub(super) fn is_holding(&self) -> bool {
