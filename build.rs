@@ -1,4 +1,5 @@
-//! Lets the binary find a prebuilt `libduckdb` without `LD_LIBRARY_PATH`: the folder it was linked from becomes an rpath.
+//! Lets the binary find a prebuilt `libduckdb` without `LD_LIBRARY_PATH`: beside it, where packages put it
+//! (`.ci/release`), then in the folder it was linked from.
 
 fn main() {
     println!("cargo:rerun-if-env-changed=DUCKDB_LIB_DIR");
@@ -7,11 +8,14 @@ fn main() {
     }
     if let Some(folder) = std::env::var_os("DUCKDB_LIB_DIR") {
         let folder = std::path::Path::new(&folder);
-        println!("cargo:rustc-link-arg=-Wl,-rpath,{}", folder.display());
+        // As one text: packaging cuts it off after the first folder.
+        println!("cargo:rustc-link-arg=-Wl,-rpath,$ORIGIN/../lib/groupcast:{}", folder.display());
         // The library of the Python package refers to symbols of the interpreter; see `.ci/env`.
         let stub = folder.join("libpystub.so");
         if stub.exists() {
-            println!("cargo:rustc-link-arg=-Wl,--no-as-needed,{},--as-needed", stub.display());
+            println!("cargo:rustc-link-arg=-Wl,--no-as-needed");
+            println!("cargo:rustc-link-arg={}", stub.display());
+            println!("cargo:rustc-link-arg=-Wl,--as-needed");
         }
     }
 }

@@ -240,6 +240,14 @@ meanwhile.")]
         /// The shell.
         shell: clap_complete::Shell,
     },
+
+    /// Write the man pages into a folder, for packages.
+    #[command(hide = true, after_help = "Example:\n  groupcast man /usr/local/share/man/man1")]
+    Man {
+        /// The folder, created when it does not exist.
+        #[arg(value_name = "DIR")]
+        folder: PathBuf,
+    },
 }
 
 /// `groupcast dbt`.

@@ -13,6 +13,7 @@ mod exit;
 mod group;
 mod init;
 mod ledger;
+mod man;
 mod orphans;
 mod pace;
 mod plan;
@@ -114,6 +115,7 @@ async fn command(cli: &Cli) -> Result<u8, Failure> {
             drop(std::io::stdout().lock().write_all(&script));
             Ok(0)
         }
+        Command::Man { folder } => man::man(cli, folder),
     }
 }
 
