@@ -1,7 +1,7 @@
 # Two commands matter: `make quickstart` shows the program at work, `make test` passes every test.
 # Both build with one profile and one set of features, into the user's cache folder.
 
-.PHONY: quickstart test test-warehouses test-sdk test-deploy test-browser soak storm lint bench bench-peers bench-scale bench-warehouses build doc
+.PHONY: quickstart test test-warehouses test-sdk test-deploy test-release test-browser soak storm lint bench bench-peers bench-scale bench-warehouses build release doc
 SHELL := /bin/sh
 
 quickstart:
@@ -35,6 +35,16 @@ bench-warehouses:
 test-deploy:
 	@. .ci/env; cargo build $$features --bins && tests/deploy/run.sh "$$CARGO_TARGET_DIR/debug" $$features
 
+# What a release is made of, installed and used in places of its own: the tarball, the Debian package in a fresh Debian, the wheel
+# by pip, uv and pipx, the image as its user. From the build that tests use; PACKED=1 tries what `make release` made, on three
+# releases of Debian. Needs root, Debian's mirror and Python 3.11; about two minutes.
+test-release:
+	@. .ci/env; if [ -n "$(PACKED)" ]; then \
+		tests/release/run.sh "$$(.ci/release/build)" "$$CARGO_TARGET_DIR/dist"; \
+	else \
+		cargo build $$features --bins && tests/release/run.sh "$$CARGO_TARGET_DIR/debug/groupcast"; \
+	fi
+
 # The console in a real browser, first over a desk that tells of everything, then over real daemons after a bad night:
 # every page in light, dark and on a phone, held to axe-core's rules, and used; with a token, logged in and out. Needs
 # Chromium, Node and the npm registry. Screenshots go to the folder SCREENSHOTS names.
@@ -58,6 +68,12 @@ storm:
 # A release binary; `make build` uses the prebuilt libduckdb, `cargo build --release` compiles DuckDB in.
 build:
 	@. .ci/env; cargo build $$features --release && echo "$$CARGO_TARGET_DIR/release/groupcast"
+
+# Every package of a release for this processor, with their checksums: into the folder `dist` of the build. The first one compiles
+# the program for glibc 2.28, which takes about ten minutes on two cores.
+release:
+	@. .ci/env; program=$$(.ci/release/build) && rm -rf "$$CARGO_TARGET_DIR/dist" && \
+	.ci/release/pack.py "$$program" "$$CARGO_TARGET_DIR/dist"
 
 lint:
 	@. .ci/env; cargo fmt --check && cargo clippy $$features --all-targets -- -D warnings && \

@@ -20,7 +20,7 @@ Version: {version}
 Architecture: {architecture}
 Maintainer: {maintainer}
 Installed-Size: {size}
-Depends: adduser, ca-certificates, init-system-helpers, libc6 (>= {glibc}), libgcc-s1 | libgcc1, libstdc++6 (>= 8)
+Depends: adduser, ca-certificates, libc6 (>= {glibc}), libgcc-s1 | libgcc1, libstdc++6 (>= 8)
 Section: database
 Priority: optional
 Description: keeps account traits of product tools equal to a warehouse

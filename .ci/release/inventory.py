@@ -3,7 +3,6 @@
 import json
 import pathlib
 import re
-import tomllib
 import uuid
 
 from archive import sha256
@@ -34,8 +33,8 @@ class Crates:
             waiting += normal
         others = (packages[one] for one in self.needs if one != self.root["id"])
         self.all = sorted(others, key=lambda package: (package["name"], package["version"]))
-        locked = tomllib.loads((REPOSITORY / "Cargo.lock").read_text())["package"]
-        self.checksums = {(package["name"], package["version"]): package.get("checksum") for package in locked}
+        locked = re.findall(r'name = "(.+)"\nversion = "(.+)"\nsource = ".+"\nchecksum = "(.+)"', (REPOSITORY / "Cargo.lock").read_text())
+        self.checksums = {(name, version): checksum for name, version, checksum in locked}
 
 
 def expression(package):

@@ -19,9 +19,7 @@ pub(super) fn man(cli: &Cli, folder: &Path) -> Result<u8, Failure> {
             .because(error)
     };
     fs::create_dir_all(folder).map_err(failed)?;
-    let mut command = Cli::command();
-    command.build();
-    let pages = pages(command).map_err(failed)?;
+    let pages = pages(root()).map_err(failed)?;
     for (name, page) in &pages {
         fs::write(folder.join(name), page).map_err(failed)?;
     }
@@ -32,10 +30,17 @@ pub(super) fn man(cli: &Cli, folder: &Path) -> Result<u8, Failure> {
     Ok(0)
 }
 
+/// The whole command line. The command `help` is no page: every page is help.
+fn root() -> clap::Command {
+    let mut root = Cli::command().disable_help_subcommand(true);
+    root.build();
+    root
+}
+
 /// The pages of a command and of all below it, each with the name of its file.
 fn pages(command: clap::Command) -> IoResult<Vec<(String, Vec<u8>)>> {
     let below: Vec<clap::Command> =
-        command.get_subcommands().filter(|one| !one.is_hide_set() && one.get_name() != "help").cloned().collect();
+        command.get_subcommands().filter(|one| !one.is_hide_set()).cloned().collect();
     let mut all = vec![page(command)?];
     for command in below {
         all.extend(pages(command)?);
@@ -46,7 +51,8 @@ fn pages(command: clap::Command) -> IoResult<Vec<(String, Vec<u8>)>> {
 fn page(command: clap::Command) -> IoResult<(String, Vec<u8>)> {
     let notes = command.get_after_help().map(ToString::to_string);
     let has_commands = command.has_subcommands();
-    let man = Man::new(command).manual("Groupcast");
+    let source = concat!("groupcast ", env!("CARGO_PKG_VERSION"));
+    let man = Man::new(command).source(source).manual("Groupcast");
     let mut page = Vec::new();
     man.render_title(&mut page)?;
     man.render_name_section(&mut page)?;
@@ -57,15 +63,32 @@ fn page(command: clap::Command) -> IoResult<(String, Vec<u8>)> {
         man.render_subcommands_section(&mut page)?;
     }
     if let Some(notes) = notes {
-        // Examples and tables are laid out by line: they must not be filled.
-        let mut section = roff::Roff::new();
-        section.control("SH", ["NOTES"]).control("nf", []);
-        for line in notes.lines() {
-            section.text([roff::roman(line)]);
-        }
-        section.control("fi", []).to_writer(&mut page)?;
+        notes_section(&notes).to_writer(&mut page)?;
     }
     Ok((man.get_filename(), page))
+}
+
+/// What `--help` shows after the options: indented lines stay as they are, the others are filled as paragraphs.
+fn notes_section(notes: &str) -> roff::Roff {
+    let mut section = roff::Roff::new();
+    section.control("SH", ["NOTES"]);
+    let mut filled = true;
+    for line in notes.lines() {
+        let fills = !line.starts_with(' ');
+        if fills != filled {
+            section.control(if fills { "fi" } else { "nf" }, []);
+            filled = fills;
+        }
+        if line.is_empty() {
+            section.control("PP", []);
+        } else {
+            section.text([roff::roman(line)]);
+        }
+    }
+    if !filled {
+        section.control("fi", []);
+    }
+    section
 }
 
 #[cfg(test)]
@@ -74,9 +97,7 @@ mod tests {
 
     #[test]
     fn every_command_has_a_page_with_its_options_and_examples() {
-        let mut command = Cli::command();
-        command.build();
-        let pages = pages(command).unwrap();
+        let pages = pages(root()).unwrap();
         let named = |wanted: &str| {
             let page = pages.iter().find(|(name, _)| name == wanted);
             String::from_utf8(page.unwrap_or_else(|| panic!("{wanted} is missing")).1.clone()).unwrap()

@@ -40,6 +40,7 @@ mod plan_file;
 mod postgres;
 mod posthog;
 mod ready_mappings;
+mod release;
 mod renamed;
 mod schedule;
 mod segment;

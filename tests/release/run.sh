@@ -13,13 +13,13 @@ cache=${XDG_CACHE_HOME:-$HOME/.cache}/groupcast/release-test
 [ "$(id -u)" = 0 ] || { echo "make test-release needs root: it installs packages in folders of their own" >&2; exit 1; }
 
 missing=""
-for tool in mmdebstrap skopeo umoci lintian man; do
-    command -v "$tool" >/dev/null 2>&1 || missing="$missing $tool"
+for tool in mmdebstrap skopeo umoci lintian man-db:man; do
+    command -v "${tool#*:}" >/dev/null 2>&1 || missing="$missing ${tool%:*}"
 done
 if [ -n "$missing" ]; then
     apt-get update -qq
-    # `man` is of man-db; the others are called like their packages.
-    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $(echo "$missing" | sed 's/\bman$/man-db/') >/dev/null
+    # shellcheck disable=SC2086 # one word for each
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $missing >/dev/null
 fi
 
 # A stamp holds the versions that are installed, so that a change of the file installs anew.
