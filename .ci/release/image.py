@@ -10,6 +10,7 @@ import json
 import re
 import shutil
 import subprocess
+import tarfile
 
 import archive
 from inventory import REPOSITORY
@@ -60,16 +61,22 @@ def config(stage):
 
 def base(release, work):
     """The root folder of the first layer."""
-    fetched, root = work / "fetched", work / "base"
+    fetched, root, status = work / "fetched.tar", work / "base", work / "base/var/lib/dpkg/status.d"
     options = ["--quiet", "--variant=extract", "--skip=cleanup", f"--architectures={release.debian_machine}"]
+    # A tar, because a folder would take root.
     subprocess.run(["mmdebstrap", *options, f"--include={','.join(PACKAGES)}", SUITE, fetched], check=True)
-    root.mkdir()
-    status = root / "var/lib/dpkg/status.d"
-    for package in PACKAGES:
-        [deb] = (fetched / "var/cache/apt/archives").glob(f"{package}_*.deb")
-        subprocess.run(["dpkg-deb", "--extract", deb, root], check=True)
-        status.mkdir(parents=True, exist_ok=True)
-        (status / package).write_text(run("dpkg-deb", "--field", deb))
+    status.mkdir(parents=True)
+    with tarfile.open(fetched) as archives:
+        for about in archives:
+            package = re.fullmatch(r"\./var/cache/apt/archives/([^_/]+)_[^/]+\.deb", about.name)
+            if package and package[1] in PACKAGES:
+                deb = work / "package.deb"
+                deb.write_bytes(archives.extractfile(about).read())
+                subprocess.run(["dpkg-deb", "--extract", deb, root], check=True)
+                (status / package[1]).write_text(run("dpkg-deb", "--field", deb))
+    missing = set(PACKAGES) - {path.name for path in status.iterdir()}
+    if missing:
+        raise SystemExit(f"mmdebstrap did not fetch {', '.join(sorted(missing))}")
     for folder in (found for pattern in SPARED for found in root.glob(pattern)):
         _without(folder)
     _authorities(root)

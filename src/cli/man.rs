@@ -39,8 +39,7 @@ fn root() -> clap::Command {
 
 /// The pages of a command and of all below it, each with the name of its file.
 fn pages(command: clap::Command) -> IoResult<Vec<(String, Vec<u8>)>> {
-    let below: Vec<clap::Command> =
-        command.get_subcommands().filter(|one| !one.is_hide_set()).cloned().collect();
+    let below: Vec<clap::Command> = command.get_subcommands().filter(|one| !one.is_hide_set()).cloned().collect();
     let mut all = vec![page(command)?];
     for command in below {
         all.extend(pages(command)?);

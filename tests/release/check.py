@@ -21,9 +21,9 @@ REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 RELEASE = REPOSITORY / ".ci/release"
 CACHE = pathlib.Path(sys.argv[1])
 PROGRAM = pathlib.Path(sys.argv[2]).resolve()
-# Packages of a release run with an old glibc; those of a build for development with this machine's.
+# Packages of a release run with an old glibc; those of a build for development with that of the machine it was built on.
 DIST = pathlib.Path(sys.argv[3]).resolve() if sys.argv[3:] else None
-SUITES = ["bullseye", "bookworm", "trixie"] if DIST else ["bookworm"]
+SUITES = {"bullseye": (2, 31), "bookworm": (2, 36), "trixie": (2, 41)}
 # What the distributions in use have: RHEL 8 and its C++ library (GCC 8).
 GLIBC_MAX, GLIBCXX_MAX = (2, 28), (3, 4, 25)
 OLDER = "0.0.9"
@@ -224,7 +224,7 @@ class Machine:
         variables += [f"{name}={value}" for name, value in given.items()]
         as_user = ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups"] if user else []
         jail = ["chroot", self.root, *as_user]
-        return run("unshare", "--mount", "--pid", "--fork", "sh", "-c", inside, "inside", self.root, *variables, *jail, *command, code=code)
+        return run("unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-c", inside, "inside", self.root, *variables, *jail, *command, code=code)
 
     def put(self, path):
         shutil.copy(path, self.root / "tmp" / path.name)
@@ -234,7 +234,9 @@ class Machine:
 def deb(dist, work):
     older = one(pack(work / "older", "--fast", "--only", "deb", "--version", OLDER), "*.deb")
     took = {}
-    for suite in SUITES:
+    glibc = program.newest(PROGRAM, "GLIBC")
+    fitting = [suite for suite, its in SUITES.items() if DIST or glibc <= its]
+    for suite in fitting if DIST else fitting[:1]:
         took[suite] = deb_on(suite, Machine(machine(suite, work)), older, one(dist, "*.deb"))
     return ", ".join(f"{name}: {seconds}" for name, seconds in took.items())
 
@@ -341,7 +343,7 @@ def image(dist, work):
     def words(*arguments, **given):
         variables = [*config["Env"], *(f"{name}={value}" for name, value in given.items())]
         jail = ["setpriv", "--no-new-privs", "chroot", "--userspec=65532:65532", "--groups=65532", root, *config["Entrypoint"]]
-        outside = ["unshare", "--mount", "--pid", "--fork", "sh", "-c", inside, "inside", root, state]
+        outside = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-c", inside, "inside", root, state]
         return [str(word) for word in [*outside, *variables, *jail, *arguments]]
 
     changes = {"GROUPCAST__DESTINATIONS__CHANGES__PATH": "/var/lib/groupcast/changes.ndjson"}
