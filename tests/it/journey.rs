@@ -296,6 +296,19 @@ fn json_is_json_for_every_command() {
 }
 
 #[test]
+fn man_pages_are_written_where_they_can_be() {
+    let place = Place::new();
+    place.run(&["man", "share/man1"]).exits(0);
+    let page = place.read("share/man1/groupcast-run.1");
+    assert!(page.contains(".TH groupcast-run 1") && page.contains(r"\-\-accept rows\-dropped"), "{page}");
+    // Again over what is there, as a new version would.
+    let written = place.run(&["man", "share/man1", "--json"]).exits(0).json();
+    assert!(written["written"].as_array().unwrap().contains(&"groupcast.1".into()), "{written}");
+    place.write("taken", "");
+    place.run(&["man", "taken"]).exits(2).says(&["failed to write man pages to taken", "check the folder's permissions"]);
+}
+
+#[test]
 fn completions_and_help_print() {
     let place = Place::new();
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
