@@ -15,13 +15,13 @@ def entries(folder):
 
 
 def mode(path):
-    """Files are 0644, or 0755 where their owner may execute them; private ones stay private."""
+    """0644, or 0755 for folders and for what its owner may execute: whatever umask it was made with."""
     bits = path.lstat().st_mode
     if path.is_symlink():
         return 0o777
     if path.is_dir() or bits & 0o100:
         return 0o755
-    return 0o644 if bits & 0o044 else 0o600
+    return 0o644
 
 
 def tar(folder, epoch, prefix="", owners=None):

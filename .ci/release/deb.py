@@ -53,9 +53,11 @@ def build(release, out):
     _documents(release, root, version)
     _service(root)
     _config(root)
-    for path in archive.entries(root):
+    for path in [root, *archive.entries(root)]:
         if not path.is_symlink():
             path.chmod(archive.mode(path))
+    # systemd reads it before it becomes the service's user.
+    (root / "etc/groupcast/secrets.env").chmod(0o600)
 
     files = [path for path in archive.entries(root) if path.is_file() and control not in path.parents]
     size = sum(-(-path.stat().st_size // 1024) for path in files)
@@ -123,8 +125,6 @@ def _config(root):
     (folder / "mappings").mkdir(parents=True)
     for name in ["groupcast.toml", "secrets.env"]:
         shutil.copyfile(HERE / name, folder / name)
-    # systemd reads it before it becomes the service's user.
-    (folder / "secrets.env").chmod(0o600)
 
 
 def _zipped(content, path):

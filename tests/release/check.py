@@ -118,6 +118,7 @@ def libraries(dist, work):
 def reproducible(dist, work):
     kinds = "tarball,deb,wheel,components"
     first = pack(work / "first", "--fast", "--only", kinds)
+    # Also by someone who keeps files private.
     os.umask(0o077)
     second = pack(work / "second", "--fast", "--only", kinds)
     os.umask(0o022)
