@@ -56,6 +56,8 @@ def build(release, out):
     for path in [root, *archive.entries(root)]:
         if not path.is_symlink():
             path.chmod(archive.mode(path))
+            # dpkg-deb only makes times older: those of the checkout would stay.
+            os.utime(path, (release.epoch, release.epoch))
     # systemd reads it before it becomes the service's user.
     (root / "etc/groupcast/secrets.env").chmod(0o600)
 

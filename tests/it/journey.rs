@@ -305,7 +305,10 @@ fn man_pages_are_written_where_they_can_be() {
     let written = place.run(&["man", "share/man1", "--json"]).exits(0).json();
     assert!(written["written"].as_array().unwrap().contains(&"groupcast.1".into()), "{written}");
     place.write("taken", "");
-    place.run(&["man", "taken"]).exits(2).says(&["failed to write man pages to taken", "check the folder's permissions"]);
+    place
+        .run(&["man", "taken"])
+        .exits(2)
+        .says(&["failed to write man pages to taken", "check the folder's permissions"]);
 }
 
 #[test]
