@@ -37,10 +37,10 @@ test-deploy:
 
 # What a release is made of, installed and used in places of its own: the tarball, the Debian package in a fresh Debian, the wheel
 # by pip, uv and pipx, the image as its user. From the build that tests use; PACKED=1 tries what `make release` made, on three
-# releases of Debian. Needs root, Debian's mirror and Python 3.11; about two minutes.
+# releases of Debian. Needs root, Debian's mirror and Python 3.11; two to five minutes.
 test-release:
 	@. .ci/env; if [ -n "$(PACKED)" ]; then \
-		tests/release/run.sh "$$(.ci/release/build)" "$$CARGO_TARGET_DIR/dist"; \
+		program=$$(.ci/release/build) && tests/release/run.sh "$$program" "$$CARGO_TARGET_DIR/dist"; \
 	else \
 		cargo build $$features --bins && tests/release/run.sh "$$CARGO_TARGET_DIR/debug/groupcast"; \
 	fi
