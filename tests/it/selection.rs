@@ -49,6 +49,7 @@ fn syncs_are_selected_by_name_tag_source_and_destination() {
     assert_eq!(planned(&place, &["usage", "--select", "old"]), ["old", "usage"], "what is named need not be enabled");
     assert_eq!(planned(&place, &["--select", "source:warehouse", "--exclude", "tag:hourly"]), ["accounts", "billing"]);
     assert_eq!(planned(&place, &["--select", "destination:amplitude", "--exclude", "tag:nightly"]), ["usage"]);
+    assert_eq!(planned(&place, &["*s*", "--exclude", "u*"]), ["accounts"]);
     assert_eq!(shown(&place, &["--select", "tag:nightly"]), ["accounts", "billing", "old"], "status shows all");
     place.run(&["run", "--select", "tag:hourly"]).exits(0).says(&["usage: 1 row"]);
     place.run(&["schedule", "--select", "tag:hourly"]).exits(0);
@@ -70,6 +71,7 @@ fn a_mistyped_selection_is_an_error() {
         (&["--select", "path:models"], &["cannot select by `path:`"]),
         (&["--select", "tag:"], &["`tag:` selects nothing"]),
         (&["--select", "accounts,,usage"], &["selects nothing"]),
+        (&["--select", "crm_*"], &["no sync has a name like `crm_*`"]),
     ] {
         place.run(&[&["run"], arguments].concat()).exits(2).says(texts);
         place.run(&[&["plan"], arguments].concat()).exits(2).says(texts);

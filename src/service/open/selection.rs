@@ -7,7 +7,7 @@ use crate::mapping::diagnostic::{did_you_mean, listed_all};
 use crate::mapping::{Mapping, MappingFile};
 use crate::service::views::SyncView;
 
-/// What is selected, as it is written: names, `tag:NAME`, `source:NAME`, `destination:NAME`, each text one or several of them
+/// What is selected, as it is written: names (with `*` for any letters), `tag:NAME`, `source:NAME`, `destination:NAME`, each text one or several of them
 /// separated by commas. Without any, all enabled syncs.
 #[derive(Debug, Clone, Default)]
 pub struct Selection {
@@ -63,7 +63,7 @@ impl Selector {
 
     fn admits_sync(&self, name: &str, tags: &[String], source: &str, destination: &str) -> bool {
         match self {
-            Selector::Name(wanted) => name == wanted,
+            Selector::Name(wanted) => is_named(wanted, name),
             Selector::Tag(wanted) => tags.contains(wanted),
             Selector::Source(wanted) => source == wanted,
             Selector::Destination(wanted) => destination == wanted,
@@ -73,7 +73,7 @@ impl Selector {
     /// Whether a mapping that cannot be read may be meant: what cannot be read of it could be.
     fn may_admit(&self, broken: &BrokenMapping) -> bool {
         match self {
-            Selector::Name(name) => broken.name == *name,
+            Selector::Name(name) => is_named(name, &broken.name),
             Selector::Tag(tag) => broken.readable.tags.as_ref().is_none_or(|tags| tags.contains(tag)),
             Selector::Source(source) => broken.readable.source.as_ref().is_none_or(|of| of == source),
             Selector::Destination(destination) => {
@@ -86,6 +86,15 @@ impl Selector {
     fn check(&self, project: &Project) -> Result<()> {
         let settings = &project.settings;
         let (what, name, known): (_, _, Vec<&str>) = match self {
+            Selector::Name(pattern) if pattern.contains('*') => {
+                let sound = project.mappings.iter().map(|file| &file.mapping.name);
+                let mut names = sound.chain(project.broken.iter().map(|broken| &broken.name));
+                if names.any(|name| is_named(pattern, name)) {
+                    return Ok(());
+                }
+                return Err(Error::new(Kind::Config, format!("no sync has a name like `{pattern}`"))
+                    .advise("`groupcast status` lists the syncs"));
+            }
             Selector::Name(name) => return exists(project, name),
             Selector::Tag(tag) => ("no mapping has the tag", tag, all_tags(project)),
             Selector::Source(name) => {
@@ -105,6 +114,20 @@ impl Selector {
             None => error.advise(format!("there are {}", listed_all(known))),
         })
     }
+}
+
+/// Whether a name is the wanted one, in which `*` means any letters.
+fn is_named(wanted: &str, name: &str) -> bool {
+    let mut parts = wanted.split('*');
+    let first = parts.next().unwrap_or_default();
+    let Some(mut rest) = name.strip_prefix(first) else { return false };
+    let mut parts: Vec<&str> = parts.collect();
+    let Some(last) = parts.pop() else { return rest.is_empty() };
+    for part in parts {
+        let Some(at) = rest.find(part) else { return false };
+        rest = &rest[at + part.len()..];
+    }
+    rest.ends_with(last)
 }
 
 fn all_tags(project: &Project) -> Vec<&str> {
@@ -130,7 +153,9 @@ impl Selection {
     pub fn chosen<'a>(&self, project: &'a Project) -> Result<Vec<&'a MappingFile>, Failure> {
         self.check(project)?;
         for selector in &self.select {
-            if let Selector::Name(name) = selector {
+            if let Selector::Name(name) = selector
+                && !name.contains('*')
+            {
                 named(project, name)?;
             }
         }
@@ -153,7 +178,8 @@ impl Selection {
     /// The mappings with mistakes that belong to what is selected, where it is not selected by name.
     pub fn broken<'a>(&self, project: &'a Project) -> Vec<&'a BrokenMapping> {
         let is_selected = |broken: &&BrokenMapping| {
-            let is_excluded = self.exclude.contains(&Selector::Name(broken.name.clone()));
+            let is_excluded =
+                self.exclude.iter().any(|one| matches!(one, Selector::Name(name) if is_named(name, &broken.name)));
             let may = |selector: &Selector| selector.may_admit(broken);
             (self.select.is_empty() || self.select.iter().any(may)) && !is_excluded
         };
@@ -189,5 +215,28 @@ impl Selection {
 
     fn check(&self, project: &Project) -> Result<()> {
         self.select.iter().chain(&self.exclude).try_for_each(|selector| selector.check(project))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_asterisk_is_any_letters() {
+        for (wanted, name, fits) in [
+            ("accounts", "accounts", true),
+            ("accounts", "accounts_eu", false),
+            ("crm_*", "crm_accounts", true),
+            ("crm_*", "crm_", true),
+            ("crm_*", "acrm_x", false),
+            ("*_eu", "accounts_eu", true),
+            ("a*b*c", "a1b2c", true),
+            ("a*b*c", "a1c2b", false),
+            ("*", "anything", true),
+            ("a*a", "a", false),
+        ] {
+            assert_eq!(is_named(wanted, name), fits, "{wanted} {name}");
+        }
     }
 }
