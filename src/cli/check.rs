@@ -25,6 +25,7 @@ const PROBE_LIMITS: CallLimits = CallLimits { timeout: Duration::from_secs(15), 
 pub(super) async fn check(cli: &Cli, connect: bool) -> Result<u8, Failure> {
     let project = open::project(&cli.folder)?;
     let mut problems = project.problems.clone();
+    problems.append(super::test::test_files_of(&project).1);
     if connect {
         let mut found = Vec::new();
         let http_client = HttpClient::new()?;

@@ -9,8 +9,10 @@ mod check;
 mod daemon;
 mod dbt;
 mod exit;
+mod fmt;
 mod group;
 mod init;
+mod junit;
 mod ledger;
 mod pace;
 mod plan;
@@ -21,10 +23,12 @@ mod run;
 mod runs;
 mod sample;
 mod schedule;
+mod schema;
 mod screen;
 mod service;
 mod status;
 mod suggest;
+mod test;
 mod text;
 mod verify;
 
@@ -89,6 +93,9 @@ async fn command(cli: &Cli) -> Result<u8, Failure> {
     match &cli.command {
         Command::Init(options) => init::init(cli, options).await,
         Command::Check { connect } => check::check(cli, *connect).await,
+        Command::Test(options) => test::test(cli, options).await,
+        Command::Fmt(options) => fmt::fmt(cli, options),
+        Command::Schema(options) => schema::schema(cli, options),
         Command::Plan { select, show, requests } => plan::plan(cli, select, show.0, *requests).await,
         Command::Run { select, limit } => run::run(cli, select, *limit).await,
         Command::Status { syncs } => status::status(cli, syncs).await,

@@ -18,6 +18,7 @@ pub mod error;
 pub mod follow;
 pub mod job;
 pub mod local;
+pub mod mapping_test;
 pub mod open;
 pub mod queries;
 pub mod remote;
