@@ -15,7 +15,7 @@ pub(super) fn schema(cli: &Cli, options: &Schema) -> Result<u8, Failure> {
             SchemaOf::Mapping => json_schema::mapping(),
             SchemaOf::Test => json_schema::test(),
         };
-        writeln!(std::io::stdout().lock(), "{schema:#}")?;
+        screen::unless_closed(writeln!(std::io::stdout().lock(), "{schema:#}"))?;
         return Ok(0);
     }
     let written = write(&cli.folder)?;

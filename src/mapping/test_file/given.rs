@@ -67,11 +67,7 @@ pub(super) fn row(n: usize, item: &Spanned<DeValue<'_>>, above: &str, report: &m
     for entry in (Section { table, at }).entries() {
         let value = match entry.value {
             DeValue::Boolean(flag) => Given::Boolean(*flag),
-            DeValue::Integer(number) if number.radix() != 10 => {
-                let number = written::value(entry.value, &entry.at, "", &mut BTreeMap::new(), report)?;
-                Given::Integer(number.to_string())
-            }
-            DeValue::Integer(number) => Given::Integer(number.as_str().to_owned()),
+            DeValue::Integer(_) => Given::Integer(written::whole(entry.value, &entry.at, report)?.to_string()),
             DeValue::Float(number) => Given::Float(number.as_str().to_owned()),
             DeValue::String(text) => Given::Text(text.to_string()),
             DeValue::Datetime(moment) => {
@@ -83,11 +79,9 @@ pub(super) fn row(n: usize, item: &Spanned<DeValue<'_>>, above: &str, report: &m
                     (None, _, _) => Given::Time(text),
                 }
             }
-            DeValue::Array(_) => Given::List(written::value(entry.value, &entry.at, "", &mut BTreeMap::new(), report)?),
-            DeValue::Table(_) => match written::value(entry.value, &entry.at, "", &mut BTreeMap::new(), report)? {
-                Value::Null => Given::Null,
-                value => Given::Json(value),
-            },
+            DeValue::Array(_) | DeValue::Table(_) => {
+                Given::from(written::value(entry.value, &entry.at, "", &mut BTreeMap::new(), report)?)
+            }
         };
         cells.push(GivenCell { column: entry.key.to_owned(), value, at: entry.key_at.clone() });
     }

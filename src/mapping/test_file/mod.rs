@@ -346,7 +346,7 @@ mod tests {
             traits.address.city = "upper(city)"
             [[tests]]
             name = "an edit"
-            rows = [{ id = 1, name = "Acme", since = 2026-01-02, tags = ["a"], meta = { json = '{"a": null}' } }]
+            rows = [{ id = { json = "9223372036854775808" }, name = "Acme", since = 2026-01-02, tags = ["a"], meta = { json = '{"a": null}' } }]
             before.1 = { name = "Acme Ltd" }
             expect.documents.1 = { name = "Acme", big = { json = "123456789012345678901234567890" } }
             [[tests.expect.requests]]
@@ -362,7 +362,7 @@ mod tests {
         let Rows::Given(rows) = &file.tests[0].rows else { panic!() };
         let given: Vec<&Given> = rows[0].cells.iter().map(|cell| &cell.value).collect();
         let expected = [
-            Given::Integer("1".into()),
+            Given::Integer("9223372036854775808".into()),
             Given::Text("Acme".into()),
             Given::Date("2026-01-02".into()),
             Given::List(json!(["a"])),
@@ -389,6 +389,7 @@ mod tests {
             ("now = 2026-01-01\n[[tests]]\nname = \"a\"", "`now` must be a time", "now ="),
             ("[[tests]]\nname = \"a\"\nrows = [{ a = { json = \"{\" } }]", "not valid JSON", ""),
             ("[[tests]]\nname = \"a\"\nrows = [1]", "a row must be a table", ""),
+            ("[[tests]]\nname = \"a\"\nrows = [{ a = 9223372036854775808 }]", "more than 64 bits", "json = "),
             ("[[tests]]\nname = \"a\"\nexpect.documents.a = 1", "`a` must be a table", ""),
             ("[[tests]]\nname = \"a\"\nexpect.guard = 1", "`guard` must be", ""),
             ("name = \"a\"\n[[tests]]\nname = \"b\"", "unknown key `name`", "[[tests]]"),

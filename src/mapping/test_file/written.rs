@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use toml::de::DeValue;
 
 use crate::mapping::diagnostic::At;
-use crate::mapping::reader::{Entry, Report, shown};
+use crate::mapping::reader::{Entry, Report, integer, shown};
 use crate::model::document;
 
 /// The one key of a table that writes JSON where TOML cannot: a null, a number of more than 64 bits.
@@ -61,14 +61,7 @@ pub(super) fn value(
         DeValue::String(text) => Value::String(text.to_string()),
         DeValue::Boolean(flag) => Value::Bool(*flag),
         DeValue::Datetime(moment) => Value::String(moment.to_string()),
-        DeValue::Integer(number) if number.radix() != 10 => {
-            let number = i64::from_str_radix(number.as_str(), number.radix()).ok();
-            if number.is_none() {
-                report.push(report.error(at, "a whole number of more than 64 bits"));
-            }
-            Value::Number(number?.into())
-        }
-        DeValue::Integer(number) => decimal(number.as_str(), at, report)?,
+        DeValue::Integer(_) => Value::Number(whole(value, at, report)?.into()),
         DeValue::Float(number) => decimal(number.as_str(), at, report)?,
         DeValue::Array(items) => {
             let item = |(n, item): (usize, &toml::Spanned<DeValue<'_>>)| {
@@ -90,6 +83,16 @@ pub(super) fn value(
             }
         },
     })
+}
+
+/// A whole number. TOML and what rewrites it know 64 bits; more are written as JSON.
+pub(super) fn whole(value: &DeValue<'_>, at: &At, report: &mut Report<'_>) -> Option<i64> {
+    let number = integer(value);
+    if let (None, DeValue::Integer(digits)) = (number, value) {
+        let error = report.error(at, "a whole number of more than 64 bits, which TOML does not have");
+        report.push(error.help(format!("write it as JSON: `{{ json = \"{}\" }}`", shown(digits.as_str()))));
+    }
+    number
 }
 
 fn decimal(text: &str, at: &At, report: &mut Report<'_>) -> Option<Value> {

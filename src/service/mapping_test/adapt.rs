@@ -6,7 +6,7 @@ use super::table::{self, Table};
 use crate::duckdb::DuckDbConnection;
 use crate::error::Result;
 use crate::mapping::diagnostic::{Diagnostic, did_you_mean, listed_all};
-use crate::mapping::test_file::{GivenRow, TestFile};
+use crate::mapping::test_file::{GivenRow, Rows, TestFile};
 use crate::mapping::{Expr, Field, From, Mapping, MappingFile, Model, UserFrom};
 use crate::model::cell::As;
 
@@ -42,6 +42,15 @@ pub(super) async fn over_rows(
             return Ok(Err(problems));
         }
     };
+    // What another test of the file gives is a column of the model, null in these rows.
+    for other in &tests.tests {
+        let Rows::Given(rows) = &other.rows else { continue };
+        for column in Table::of(rows, &[]).map_or(Vec::new(), |other| other.columns) {
+            if !table.has(&column.name) {
+                table.add_nulls(&column.name, &column.declared);
+            }
+        }
+    }
     let wanted = columns(&adapted.mapping);
     let absent: Vec<&(String, &str)> = wanted.iter().filter(|(name, _)| !table.has(name)).collect();
     problems.extend(misspelled(tests, rows, &adapted.mapping, &absent));

@@ -29,16 +29,16 @@ use tokio::sync::watch;
 
 use self::compare::{Mismatch, compare};
 use self::observe::Observed;
-use super::open::{self, Failure};
+use super::open;
 use crate::config::Project;
 use crate::delivery::Signal;
 use crate::destination::AddressedChange;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Kind, Result};
 use crate::io::{Clock, Random};
 use crate::ledger;
 use crate::mapping::diagnostic::{Diagnostic, Severity};
 use crate::mapping::test_file::{MappingTest, Rows, TestFile};
-use crate::mapping::{At, MappingFile, fingerprint};
+use crate::mapping::{MappingFile, fingerprint};
 use crate::model::Document;
 use crate::source::Source;
 use crate::source::duckdb::{DuckDb, DuckDbSettings};
@@ -103,7 +103,7 @@ pub async fn run(project: &Project, file: &MappingFile, tests: &TestFile, test: 
             found.into_iter().filter(|problem| problem.severity == Severity::Error).collect();
         return not_run(match in_another_dialect(project, file, &errors) {
             Some(reason) => Outcome::Skipped(reason),
-            None => Outcome::Broken(errors.into_iter().map(with_advice).collect()),
+            None => Outcome::Broken(errors.into_iter().map(|error| with_advice(error, &tests.file)).collect()),
         });
     }
     let settings = open::destination_of(project, file)?;
@@ -177,16 +177,13 @@ fn in_another_dialect(project: &Project, file: &MappingFile, errors: &[Diagnosti
 }
 
 /// A problem of a mapping over the rows of a test, with what to do about it there.
-fn with_advice(problem: Diagnostic) -> Diagnostic {
+fn with_advice(problem: Diagnostic, file: &str) -> Diagnostic {
     let message = problem.message.replace(&format!("source {SOURCE}: "), "");
-    Diagnostic { message, ..problem }
-        .help("the columns are those of the test's rows; `[columns]` in the test file declares more, and their types")
-}
-
-/// A problem of a failure that is no diagnostic itself.
-pub fn problem_of(failure: &Failure, file: &str) -> Diagnostic {
-    let error: Error = failure.as_error();
-    Diagnostic::error(file, &At::default(), error.to_string()).maybe_help(error.advice().map(str::to_owned))
+    let mut problem = Diagnostic { message, ..problem };
+    if problem.message.contains("Referenced column") {
+        problem.help = vec![format!("give it in a row, or declare it with its type under `[columns]` in {file}")];
+    }
+    problem
 }
 
 /// It is always the same time.
