@@ -11,7 +11,7 @@ use super::text::{shown_value, written};
 use super::{junit, print_json, show_failure, show_problems};
 use crate::config::diagnostic::Diagnostics;
 use crate::config::test_files::{self, TestsOfMapping};
-use crate::config::Project;
+use crate::config::{Project, layout};
 use crate::error::{Error, Kind};
 use crate::io::{Clock, SystemClock};
 use crate::mapping::diagnostic::{Diagnostic, Lines};
@@ -192,7 +192,13 @@ impl Report {
             self.results.push(result);
         }
         if let Some(update) = update.filter(|_| has_changed) {
-            std::fs::write(&file.path, update.into_text()).map_err(|error| {
+            let text = update.into_text();
+            // What is inserted has no blank lines around it.
+            let text = match layout::formatted(&tests.text).is_some_and(|canonical| canonical == tests.text) {
+                true => layout::formatted(&text).unwrap_or(text),
+                false => text,
+            };
+            std::fs::write(&file.path, text).map_err(|error| {
                 Error::new(Kind::Config, format!("failed to write {}", file.file))
                     .advise("look at the file's permissions and at the free space")
                     .because(error)

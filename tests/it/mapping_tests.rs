@@ -207,13 +207,12 @@ plan = "pro"
         &[
             "mappings/accounts.test.toml:15:8  documents.a.name\n      - \"B\"\n      + \"A\"",
             "mappings/accounts.test.toml:17:8  documents.a.plan\n      - \"pro\"\n      + null",
-            "11:20  changes.z.delete" ,
+            "  changes.z\n",
             "expected, and did not come out",
             "rejected.c",
             "came out, and is not expected",
             "1 test: 0 passed, 1 failed",
-        ]
-        .map(|part| if part.starts_with("11:") { "changes.z" } else { part }),
+        ],
     );
     let lines = folder.run(&["test", "--json"], 1);
     let first: Value = serde_json::from_str(lines.lines().next().unwrap()).unwrap();
@@ -330,15 +329,9 @@ fn the_tests_that_we_ship_pass() {
         }
     }
     assert_eq!(tested, 11, "each of them has tests");
-    let mut examples = 0;
-    for example in ["duckdb-to-file", "postgres-to-amplitude", "quickstart", "deploy/config"] {
-        let example = root.join("examples").join(example);
-        if example.join("groupcast.toml").exists() {
-            run_in(&example, &["test"], 0);
-            examples += 1;
-        }
+    for example in ["duckdb-to-file", "postgres-to-amplitude", "quickstart"] {
+        run_in(&root.join("examples").join(example), &["test"], 0);
     }
-    assert_eq!(examples, 3);
 }
 
 #[test]

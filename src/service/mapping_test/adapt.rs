@@ -42,6 +42,12 @@ pub(super) async fn over_rows(
             return Ok(Err(problems));
         }
     };
+    let wanted = columns(&adapted.mapping);
+    let absent: Vec<&(String, &str)> = wanted.iter().filter(|(name, _)| !table.has(name)).collect();
+    problems.extend(misspelled(tests, rows, &adapted.mapping, &absent));
+    if !problems.is_empty() {
+        return Ok(Err(problems));
+    }
     // What another test of the file gives is a column of the model, null in these rows.
     for other in &tests.tests {
         let Rows::Given(rows) = &other.rows else { continue };
@@ -51,14 +57,10 @@ pub(super) async fn over_rows(
             }
         }
     }
-    let wanted = columns(&adapted.mapping);
-    let absent: Vec<&(String, &str)> = wanted.iter().filter(|(name, _)| !table.has(name)).collect();
-    problems.extend(misspelled(tests, rows, &adapted.mapping, &absent));
-    if !problems.is_empty() {
-        return Ok(Err(problems));
-    }
-    for (name, declared) in absent.into_iter().cloned().collect::<Vec<_>>() {
-        table.add_nulls(&name, declared);
+    for (name, declared) in &wanted {
+        if !table.has(name) {
+            table.add_nulls(name, declared);
+        }
     }
     let filter = tests.filter.clone().or(adapted.mapping.model.filter.take());
     adapted.mapping.model = Model { from: From::Query(table.query()), filter };

@@ -19,6 +19,7 @@ mod observe;
 mod table;
 pub mod update;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
@@ -117,6 +118,11 @@ pub async fn run(project: &Project, file: &MappingFile, tests: &TestFile, test: 
     let ledger = ledger::in_memory(&limits).await?;
     let mapping = &adapted.mapping;
     let (_keep, signal) = watch::channel(Signal::default());
+    // How a group leaves the model is also tested where no other is left in it.
+    let accept = match test.expect.value.get("guard").and_then(Value::as_str) {
+        Some("empty") => BTreeSet::new(),
+        _ => BTreeSet::from(["empty".to_owned()]),
+    };
     let session = Session {
         mapping,
         fingerprint: &fingerprint(mapping),
@@ -125,7 +131,7 @@ pub async fn run(project: &Project, file: &MappingFile, tests: &TestFile, test: 
         clock: &StoppedClock(tests.now),
         random: &Random::seeded(0),
         monitor: &Silent,
-        options: &RunOptions::default(),
+        options: &RunOptions { accept, ..RunOptions::default() },
         origin: &RunOrigin::of("test"),
         signal,
     };

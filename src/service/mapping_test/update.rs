@@ -34,8 +34,10 @@ impl Update {
             test.insert("expect", Item::Table(expect));
         }
         let Some(expect) = test.get_mut("expect") else { return };
-        // From the last to the first, so that the places of a list's elements stay what they are.
-        for mismatch in mismatches.iter().rev() {
+        // What is removed comes last, and from the last to the first: the places of a list's elements stay what they are.
+        let (kept, removed): (Vec<&Mismatch>, Vec<&Mismatch>) =
+            mismatches.iter().partition(|mismatch| mismatch.actual.is_some());
+        for mismatch in kept.into_iter().chain(removed.into_iter().rev()) {
             let name = |name: &str| name.replace("~1", "/").replace("~0", "~");
             let path: Vec<String> = mismatch.pointer.split('/').skip(1).map(name).collect();
             set(expect, &path, "", actual);
