@@ -59,7 +59,8 @@ pub(super) fn fmt(cli: &Cli, options: &Fmt) -> Result<u8, Failure> {
         show_problems(cli, &problems);
     }
     if cli.json && problems.is_empty() {
-        let files: Vec<Value> = results.iter().map(|(file, changed)| json!({"file": file, "changed": changed})).collect();
+        let files: Vec<Value> =
+            results.iter().map(|(file, changed)| json!({"file": file, "changed": changed})).collect();
         print_json(&json!({ "files": files }));
     } else if !cli.json {
         foot(options, changed, results.len() as u64)?;
@@ -110,7 +111,9 @@ fn all(folder: &Path) -> Result<Vec<PathBuf>> {
         .map(|entry| entry.path())
         .filter(|path| {
             let hidden = path.file_name().is_none_or(|name| name.to_string_lossy().starts_with('.'));
-            !hidden && path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("toml")) && path.is_file()
+            !hidden
+                && path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("toml"))
+                && path.is_file()
         })
         .collect();
     files.sort();

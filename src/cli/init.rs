@@ -32,7 +32,10 @@ async fn folder(cli: &Cli, folder: &Path) -> Result<u8, Failure> {
     }
     let mut written = Vec::new();
     for (path, text) in [
-        (PathBuf::from(config::load::SETTINGS_FILE), format!("{}{}", schema_line("", json_schema::project().0), sample::SETTINGS)),
+        (
+            PathBuf::from(config::load::SETTINGS_FILE),
+            format!("{}{}", schema_line("", json_schema::project().0), sample::SETTINGS),
+        ),
         (
             PathBuf::from("mappings/accounts.toml"),
             format!("{}{}", schema_line("../", json_schema::mapping().0), sample::mapping()),

@@ -219,9 +219,10 @@ impl Report {
         let mut parts = vec![format!("{passed} passed")];
         let others = [(failed, "failed", REMOVE), (updated, "updated", CHANGE), (skipped, "skipped", CHANGE)];
         parts.extend(
-            others.iter().filter(|(count, ..)| *count > 0).map(|(count, word, style)| {
-                paint(*style, format!("{count} {word}"))
-            }),
+            others
+                .iter()
+                .filter(|(count, ..)| *count > 0)
+                .map(|(count, word, style)| paint(*style, format!("{count} {word}"))),
         );
         let all = paint(BOLD, format!("{}:", plural(self.results.len() as u64, "test")));
         writeln!(screen::stdout(), "\n{all} {}", parts.join(", "))
@@ -291,7 +292,8 @@ fn as_json(result: &TestResult, tests: &TestFile) -> Value {
             (mismatches.iter().map(one).collect(), Vec::new(), None)
         }
         Outcome::Broken(problems) => {
-            let one = |problem: &Diagnostic| json!({"file": problem.file, "message": problem.message, "help": problem.help});
+            let one =
+                |problem: &Diagnostic| json!({"file": problem.file, "message": problem.message, "help": problem.help});
             (Vec::new(), problems.iter().map(one).collect(), None)
         }
         Outcome::Skipped(reason) => (Vec::new(), Vec::new(), Some(reason)),

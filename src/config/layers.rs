@@ -38,12 +38,7 @@ pub(super) struct Read {
 }
 
 /// Reads the settings of `folder` from the text of its `groupcast.toml`, called `file` in messages.
-pub(super) fn read(
-    folder: &Path,
-    file: &str,
-    text: &str,
-    references: References<'_>,
-) -> Read {
+pub(super) fn read(folder: &Path, file: &str, text: &str, references: References<'_>) -> Read {
     let (table, mut report) = reader::parse(file, text);
     let root = Section::root(table.get_ref());
     let broken = report.is_broken();

@@ -75,6 +75,8 @@ struct Writer {
     depth: usize,
     /// Whether a space belongs before what comes next on this line.
     space: bool,
+    /// Whether this line's first comma went to a line above.
+    comma_moved: bool,
     last: Option<EventKind>,
 }
 
@@ -109,6 +111,11 @@ impl Writer {
                 self.open_space();
                 self.put(&scalar(raw, event.encoding()));
             }
+            EventKind::ValueSep if self.line.text.is_empty() => {
+                // At the start of a line: it belongs to the value above.
+                self.end_last_value();
+                self.comma_moved = true;
+            }
             EventKind::ValueSep => {
                 self.put(",");
                 self.space = true;
@@ -133,10 +140,7 @@ impl Writer {
         if self.line.text.is_empty() {
             // On a line of its own: the last element ends with a comma, as the others do.
             if !is_empty && self.last != Some(EventKind::ValueSep) && kind == EventKind::ArrayClose {
-                let last = self.lines.iter_mut().rev().find(|line| !line.text.is_empty());
-                if let Some(last) = last {
-                    last.text.push(',');
-                }
+                self.end_last_value();
             }
         } else {
             if self.last == Some(EventKind::ValueSep) && self.line.text.ends_with(',') {
@@ -147,6 +151,13 @@ impl Writer {
             }
         }
         self.put(raw);
+    }
+
+    /// Puts a comma after the value that a line above ends with.
+    fn end_last_value(&mut self) {
+        if let Some(last) = self.lines.iter_mut().rev().find(|line| !line.text.is_empty()) {
+            last.text.push(',');
+        }
     }
 
     fn put(&mut self, text: &str) {
@@ -170,7 +181,10 @@ impl Writer {
             (line.indent, line.is_inside) = (self.depth * INDENT, self.depth > 0);
         }
         line.text.truncate(line.text.trim_end_matches(' ').len());
-        self.lines.push(line);
+        // Of a line with nothing but a comma nothing is left.
+        if !(std::mem::take(&mut self.comma_moved) && line.is_blank()) {
+            self.lines.push(line);
+        }
         self.column = 0;
     }
 }
@@ -178,9 +192,8 @@ impl Writer {
 /// A key: without quotation marks where it needs none.
 fn key(raw: &str, encoding: Option<Encoding>) -> String {
     let inner = || raw.get(1..raw.len().checked_sub(1)?);
-    let is_bare = |text: &str| {
-        !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte))
-    };
+    let is_bare =
+        |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte));
     match (encoding, inner()) {
         (Some(Encoding::BasicString | Encoding::LiteralString), Some(inner)) if is_bare(inner) => inner.to_owned(),
         (Some(Encoding::LiteralString), _) => scalar(raw, encoding),
@@ -267,8 +280,12 @@ mod tests {
             ("a=1\n[ b ]\nc=2\n\n\n\n[[ d.e ]]\n", "a = 1\n\n[b]\nc = 2\n\n[[d.e]]\n"),
             ("a = 1\n# about b\n# more\n[b]\n", "a = 1\n\n# about b\n# more\n[b]\n"),
             ("# top\n\n# about b\n[b]\n", "# top\n\n# about b\n[b]\n"),
-            ("rows=[\n{a=1},\n      {a=2} # two\n# last\n]", "rows = [\n  { a = 1 },\n  { a = 2 },  # two\n  # last\n]\n"),
-            ("a = [ # first\n1, 2,\n]", "a = [  # first\n  1, 2,\n]\n"),
+            (
+                "rows=[\n{a=1},\n      {a=2} # two\n# last\n]",
+                "rows = [\n  { a = 1 },\n  { a = 2 },  # two\n  # last\n]\n",
+            ),
+            ("a = [1\n,2\n,\n3 # x\n,]", "a = [1,\n  2,\n  3,  # x\n]\n"),
+            ("a = [ # first\n1, 2,\n]", "a = [ # first\n  1, 2,\n]\n"),
             ("a = 1 # x\nlonger = 2# y\n\nb = 3     # z", "a = 1       # x\nlonger = 2  # y\n\nb = 3     # z\n"),
             ("a = 1      # x\nlonger = 2 # y", "a = 1      # x\nlonger = 2 # y\n"),
             ("a = '''\n x  \n\n\n y'''   # end", "a = '''\n x  \n\n\n y'''  # end\n"),

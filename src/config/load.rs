@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 
 use super::diagnostic::Diagnostics;
 use super::files::Files;
-use super::project::{BrokenMapping, Project};
-use super::settings::Defaults;
-use super::secrets::{self, References};
 use super::layers;
+use super::project::{BrokenMapping, Project};
+use super::secrets::{self, References};
+use super::settings::Defaults;
 use crate::io::files;
 use crate::mapping::diagnostic::{Diagnostic, Severity};
 use crate::mapping::file::{Context, Names, parse};

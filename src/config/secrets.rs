@@ -363,7 +363,8 @@ mod tests {
         std::fs::write(folder.path().join("binary"), [0xff, 0xfe]).unwrap();
         let variables = [("TOKEN", "t0k"), ("NOTHING", ""), ("ODD", "${TOKEN}")];
         let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
-        References { variables: &variables, folder: folder.path(), files: &Files::default(), stand_ins: false }.resolve(text)
+        References { variables: &variables, folder: folder.path(), files: &Files::default(), stand_ins: false }
+            .resolve(text)
     }
 
     #[test]
@@ -410,7 +411,8 @@ mod tests {
         std::fs::write(folder.path().join("key"), "'hunter2'\n").unwrap();
         let variables = [("TOKEN", "\"hunter2\""), ("SPACED", " hunter2")];
         let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
-        let references = References { variables: &variables, folder: folder.path(), files: &Files::default(), stand_ins: false };
+        let references =
+            References { variables: &variables, folder: folder.path(), files: &Files::default(), stand_ins: false };
         for (text, name, word) in [
             ("Bearer ${TOKEN}", "environment variable `TOKEN`", "quotation marks"),
             ("${SPACED}", "environment variable `SPACED`", "blank"),

@@ -230,13 +230,29 @@ fn mistakes_name_their_place_and_the_next_step() {
     let head = "[columns]\ndeleted_at = \"TIMESTAMPTZ\"\ncity = \"VARCHAR\"\n";
     for (test, code, parts) in [
         ("[[tests]]\nnmae = \"a\"", 2, vec!["unknown key `nmae`", "did you mean `name`?", "accounts.test.toml:5:1"]),
-        ("[[tests]]\nname = \"a\"\nrows = [{ id = 1, nmae = \"x\" }]", 1, vec!["no column `nmae`", "did you mean `name`?"]),
+        (
+            "[[tests]]\nname = \"a\"\nrows = [{ id = 1, nmae = \"x\" }]",
+            1,
+            vec!["no column `nmae`", "did you mean `name`?"],
+        ),
         ("[[tests]]\nname = \"a\"\nrows = [{ name = \"x\" }]", 1, vec!["no row has a `id`, the group's key"]),
-        ("[[tests]]\nname = \"a\"\nrows = [{ id = 1 }, { id = \"x\" }]", 1, vec!["VARCHAR here and BIGINT", "[columns]"]),
+        (
+            "[[tests]]\nname = \"a\"\nrows = [{ id = 1 }, { id = \"x\" }]",
+            1,
+            vec!["VARCHAR here and BIGINT", "[columns]"],
+        ),
         ("[[tests]]\nname = \"a\"\nrows = \"none.csv\"", 1, vec!["none.csv", "no such file"]),
         ("[[tests]]\nname = \"a\"\nrows = [{ id = 1 }]", 1, vec!["expects nothing", "--update"]),
-        ("[duckdb.traits]\nplce.city = \"1\"\n[[tests]]\nname = \"a\"", 1, vec!["no value `plce.city`", "`place.city`"]),
-        ("[[tests]]\nname = \"a\"\nrows = [{ id = 1, since = \"yesterday\" }]\nexpect.rejected.1 = \"since\"", 0, vec![]),
+        (
+            "[duckdb.traits]\nplce.city = \"1\"\n[[tests]]\nname = \"a\"",
+            1,
+            vec!["no value `plce.city`", "`place.city`"],
+        ),
+        (
+            "[[tests]]\nname = \"a\"\nrows = [{ id = 1, since = \"yesterday\" }]\nexpect.rejected.1 = \"since\"",
+            0,
+            vec![],
+        ),
     ] {
         let text = Folder::new(&format!("{head}{test}\n")).run(&["test"], code);
         has(&text, &parts);
@@ -257,13 +273,18 @@ fn mistakes_name_their_place_and_the_next_step() {
 #[test]
 fn sql_of_another_warehouse_is_skipped_or_given_in_duckdbs() {
     let tests = |more: &str| {
-        format!("{more}\n[[tests]]\nname = \"a\"\nrows = [{{ id = \"a\", city = \"rom\" }}]\nexpect.traits.a.place.city = \"ROM\"\n")
+        format!(
+            "{more}\n[[tests]]\nname = \"a\"\nrows = [{{ id = \"a\", city = \"rom\" }}]\nexpect.traits.a.place.city = \"ROM\"\n"
+        )
     };
     let folder = Folder::new(&tests("[columns]\ndeleted_at = \"DATE\"\n"));
     let mapping = MAPPING.replace("upper(city)", "initcap_of(city)::citext");
     folder.write("mappings/accounts.toml", &mapping);
     let text = folder.run(&["test"], 0);
-    has(&text, &["– accounts: a", "trait `place.city`", "written for postgres", "`duckdb.traits.place.city`", "1 skipped"]);
+    has(
+        &text,
+        &["– accounts: a", "trait `place.city`", "written for postgres", "`duckdb.traits.place.city`", "1 skipped"],
+    );
     folder.write(
         "mappings/accounts.test.toml",
         &tests("[columns]\ndeleted_at = \"DATE\"\n[duckdb]\ntraits.place.city = \"upper(city)\"\n"),

@@ -60,7 +60,10 @@ fn in_rows<'t>(lines: impl Iterator<Item = &'t str>, key: &str) -> Option<String
     let mut rows = lines.filter_map(|line| line.strip_prefix("| ").or(line.strip_prefix('|')));
     rows.find_map(|row| {
         let (keys, rest) = row.split_once(" |")?;
-        keys_of(keys).iter().any(|other| other == key).then(|| plain(rest.trim_end_matches(['|', ' ']).rsplit(" | ").next()?))?
+        keys_of(keys)
+            .iter()
+            .any(|other| other == key)
+            .then(|| plain(rest.trim_end_matches(['|', ' ']).rsplit(" | ").next()?))?
     })
     .filter(|text| !text.is_empty())
 }

@@ -40,10 +40,12 @@ fn top(key: &str) -> Value {
         }
         "group" => section(&group::KEYS, &|_| text(), &group::KEYS),
         "user" => {
-            let from = || json!({ "anyOf": [text(), {
+            let from = || {
+                json!({ "anyOf": [text(), {
                 "type": "object", "properties": { "column": text(), "sql": text() }, "additionalProperties": false,
                 "minProperties": 1, "maxProperties": 1
-            }] });
+            }] })
+            };
             let mut schema = section(&user::KEYS, &|_| from(), &[]);
             (schema["minProperties"], schema["maxProperties"]) = (json!(1), json!(1));
             schema

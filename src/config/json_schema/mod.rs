@@ -9,6 +9,8 @@ mod settings;
 mod test_file;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod validator;
 
 use serde_json::{Map, Value, json};
 

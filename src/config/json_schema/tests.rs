@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use boon::{Compiler, SchemaIndex, Schemas};
 use serde_json::{Map, Value};
 
+use super::validator::problem;
 use super::*;
 use crate::config::files::Files;
 use crate::config::layers;
@@ -47,14 +47,10 @@ impl Kind {
         (self.found)(text).iter().all(|found| found.severity != Severity::Error)
     }
 
-    /// What a real validator has against the text; none when it is valid.
+    /// What is wrong with the text by the schema; none when it is valid.
     fn invalid(&self, text: &str) -> Option<String> {
-        let mut compiler = Compiler::new();
-        compiler.add_resource("schema.json", self.schema.clone()).unwrap();
-        let mut schemas = Schemas::new();
-        let index: SchemaIndex = compiler.compile("schema.json", &mut schemas).unwrap();
         let table: toml::Table = toml::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"));
-        schemas.validate(&json(toml::Value::Table(table)), index).err().map(|error| format!("{error:#}"))
+        problem(&self.schema, &self.schema, &json(toml::Value::Table(table)), "")
     }
 }
 
@@ -110,9 +106,7 @@ fn every_key_of_a_schema_is_known_to_the_parser_and_no_other_is() {
         assert!(all.len() > 15, "{all:?}");
         for path in all {
             let has_type = path.starts_with("sources.any.") || path.starts_with("destinations.any.");
-            let unknown = |text: &str| {
-                (kind.found)(text).iter().any(|found| found.message.contains("unknown key"))
-            };
+            let unknown = |text: &str| (kind.found)(text).iter().any(|found| found.message.contains("unknown key"));
             if has_type {
                 continue;
             }
@@ -157,7 +151,8 @@ fn keys_are_described_as_in_the_docs() {
         assert!(described(schema), "{key} has no row in docs/testing.md");
     }
     let of_test = &test["properties"]["tests"]["items"]["properties"];
-    for (key, schema) in of_test.as_object().unwrap().iter().chain(of_test["expect"]["properties"].as_object().unwrap()) {
+    for (key, schema) in of_test.as_object().unwrap().iter().chain(of_test["expect"]["properties"].as_object().unwrap())
+    {
         assert!(described(schema), "{key} has no row in docs/testing.md");
     }
 }
@@ -205,7 +200,8 @@ fn all_that_we_ship_is_valid_and_in_canonical_layout() {
 
 #[test]
 fn a_parser_and_its_schema_agree_on_what_is_valid() {
-    const MAPPING: &str = "source = \"w\"\ndestination = \"d\"\n[model]\ntable = \"t\"\n[group]\ntype = \"g\"\nkey = \"k\"\n[traits]\n";
+    const MAPPING: &str =
+        "source = \"w\"\ndestination = \"d\"\n[model]\ntable = \"t\"\n[group]\ntype = \"g\"\nkey = \"k\"\n[traits]\n";
     let mapped = |text: &str| format!("{MAPPING}{text}");
     let before = |text: &str| MAPPING.replace("[model]", &format!("{text}\n[model]")) + "a = \"a\"\n";
     let (valid, invalid): (Vec<(usize, String)>, Vec<(usize, String)>) = (

@@ -155,7 +155,8 @@ fn test_file(file: &str, text: &str, root: &Section<'_>, report: &mut Report<'_>
     let tests = match root.get("tests") {
         None => {
             let missing = report.error(&At::default(), "the file has no tests");
-            report.push_missing("tests", missing.help("add one: `[[tests]]`, then `name = \"…\"` and `rows = [{ … }]`"));
+            report
+                .push_missing("tests", missing.help("add one: `[[tests]]`, then `name = \"…\"` and `rows = [{ … }]`"));
             Vec::new()
         }
         Some(entry) => tests(&entry, report),
@@ -241,13 +242,13 @@ fn test(n: usize, item: &Spanned<DeValue<'_>>, report: &mut Report<'_>) -> Optio
         };
         section.entries().iter().filter_map(group).collect()
     });
-    let expect = section.get("expect");
-    let (name, name_at) = name?;
-    let expect_at = expect.as_ref().map_or_else(|| name_at.span.clone(), |entry| entry.key_at.span.clone());
-    let expect = match expect {
-        None => Written::default(),
-        Some(entry) => expectations(&entry, report)?,
+    let expect_at = section.get("expect").map(|entry| entry.key_at.span.clone());
+    let expect = match section.get("expect") {
+        None => Some(Written::default()),
+        Some(entry) => expectations(&entry, report),
     };
+    let ((name, name_at), expect) = (name?, expect?);
+    let expect_at = expect_at.unwrap_or_else(|| name_at.span.clone());
     Some(MappingTest { name, at: name_at, rows: rows?, before, expect, expect_at })
 }
 

@@ -89,12 +89,7 @@ async fn types(tests: &TestFile, duckdb: &DuckDbConnection) -> Result<Vec<Diagno
 }
 
 /// Columns of rows that the mapping does not read, where one that it reads and that no row has is spelled alike.
-fn misspelled(
-    tests: &TestFile,
-    rows: &[GivenRow],
-    mapping: &Mapping,
-    absent: &[&(String, &str)],
-) -> Vec<Diagnostic> {
+fn misspelled(tests: &TestFile, rows: &[GivenRow], mapping: &Mapping, absent: &[&(String, &str)]) -> Vec<Diagnostic> {
     let mut problems = Vec::new();
     let mut seen = BTreeSet::new();
     let sql = sql_texts(mapping);

@@ -20,8 +20,9 @@ const BYTES_MAX: u64 = 4 * 1024 * 1024;
 pub(super) async fn read(path: &Path, duckdb: &DuckDbConnection) -> Result<Vec<GivenRow>> {
     let failed = |what: String| Error::new(Kind::Config, what);
     let bytes = files::read(path, BYTES_MAX).map_err(|error| match error.kind() {
-        std::io::ErrorKind::NotFound => failed("no such file".to_owned())
-            .advise("the path starts at the folder of the test file"),
+        std::io::ErrorKind::NotFound => {
+            failed("no such file".to_owned()).advise("the path starts at the folder of the test file")
+        }
         std::io::ErrorKind::FileTooLarge => failed("larger than 4 MB".to_owned()).advise("keep what the test needs"),
         _ => failed(format!("the file cannot be read: {error}")),
     })?;
@@ -115,7 +116,9 @@ fn kind<'a>(texts: impl Iterator<Item = &'a str>) -> fn(String) -> Given {
 
 fn is_integer(text: &str) -> bool {
     let digits = text.strip_prefix('-').unwrap_or(text);
-    digits.bytes().all(|byte| byte.is_ascii_digit()) && !digits.is_empty() && (digits == "0" || !digits.starts_with('0'))
+    digits.bytes().all(|byte| byte.is_ascii_digit())
+        && !digits.is_empty()
+        && (digits == "0" || !digits.starts_with('0'))
 }
 
 fn is_fraction(text: &str) -> bool {
@@ -151,7 +154,8 @@ mod tests {
             std::fs::write(&path, text).unwrap();
             path
         };
-        let csv = write("rows.csv", "id,zip,n,x,day,at\na,01234,1,1.5,2026-01-02,2026-01-02 03:04:05\n\"b,c\",5,,2,,\n");
+        let csv =
+            write("rows.csv", "id,zip,n,x,day,at\na,01234,1,1.5,2026-01-02,2026-01-02 03:04:05\n\"b,c\",5,,2,,\n");
         let rows = read(&csv, &duckdb).await.unwrap();
         let values: Vec<&Given> = rows[0].cells.iter().map(|cell| &cell.value).collect();
         let expected = [

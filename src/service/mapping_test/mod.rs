@@ -100,8 +100,7 @@ pub async fn run(project: &Project, file: &MappingFile, tests: &TestFile, test: 
     };
     let found = open::connected_check(&adapted, &mut source).await?;
     if found.iter().any(|problem| problem.severity == Severity::Error) {
-        let errors: Vec<Diagnostic> =
-            found.into_iter().filter(|problem| problem.severity == Severity::Error).collect();
+        let errors: Vec<Diagnostic> = found.into_iter().filter(|problem| problem.severity == Severity::Error).collect();
         return not_run(match in_another_dialect(project, file, &errors) {
             Some(reason) => Outcome::Skipped(reason),
             None => Outcome::Broken(errors.into_iter().map(|error| with_advice(error, &tests.file)).collect()),

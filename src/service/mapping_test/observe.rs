@@ -23,13 +23,7 @@ pub(super) struct Observed {
 impl Observed {
     pub(super) fn starting_from(before: &[(String, Document)]) -> Observed {
         let documents = before.iter().map(|(key, document)| (key.clone(), Value::Object(document.0.clone()))).collect();
-        Observed {
-            documents,
-            changes: Map::new(),
-            rejected: Map::new(),
-            requests: Vec::new(),
-            guard: None,
-        }
+        Observed { documents, changes: Map::new(), rejected: Map::new(), requests: Vec::new(), guard: None }
     }
 
     /// Takes a page of decisions in.
@@ -92,7 +86,8 @@ fn request(view: &RequestView) -> Value {
 
 /// A body as JSON: of a form the values by name, of JSON lines a list, and anything else as text.
 pub(super) fn body(text: &str) -> Value {
-    let json = |text: &str| serde_json::from_str::<Value>(text).ok().and_then(|value| document::canonicalize(value).ok());
+    let json =
+        |text: &str| serde_json::from_str::<Value>(text).ok().and_then(|value| document::canonicalize(value).ok());
     if let Some(value) = json(text) {
         return value;
     }
@@ -100,12 +95,15 @@ pub(super) fn body(text: &str) -> Value {
     if let Some(lines) = lines().filter(|lines| !lines.is_empty()) {
         return Value::Array(lines);
     }
-    let is_form = !text.is_empty() && text.split('&').all(|pair| pair.contains('=') && !pair.contains([' ', '\n', '{']));
+    let is_form =
+        !text.is_empty() && text.split('&').all(|pair| pair.contains('=') && !pair.contains([' ', '\n', '{']));
     if is_form {
         let value = |text: &str| json(text).filter(|value| value.is_array() || value.is_object());
         let pairs = form_urlencoded::parse(text.as_bytes());
         return Value::Object(
-            pairs.map(|(name, text)| (name.into_owned(), value(&text).unwrap_or_else(|| text.as_ref().into()))).collect(),
+            pairs
+                .map(|(name, text)| (name.into_owned(), value(&text).unwrap_or_else(|| text.as_ref().into())))
+                .collect(),
         );
     }
     Value::from(text)
