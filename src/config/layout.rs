@@ -129,7 +129,10 @@ impl Writer {
             EventKind::ArrayClose | EventKind::InlineTableClose => self.close(kind, raw),
             EventKind::Error => {}
         }
-        self.column += raw.chars().count();
+        self.column = match raw.rsplit_once('\n') {
+            Some((_, last)) => last.chars().count(),
+            None => self.column + raw.chars().count(),
+        };
         self.last = Some(kind);
     }
 

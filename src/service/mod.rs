@@ -10,6 +10,7 @@
 //! | [`queries`], [`commands`], [`job`] | what every service does in its own process; the daemon builds on them too |
 //! | [`follow`] | a run that another process carries out, from its start to its end |
 //! | [`stream`], [`tracker`] | results item by item, and how far a run is |
+//! | [`mapping_test`] | the tests of mappings: a plan over given rows, compared with what is expected |
 //! | [`open`] | from a config folder to its sources, destinations and ledger |
 
 pub mod api;

@@ -298,7 +298,9 @@ mod tests {
         let query = Table::of(&given, &[]).unwrap().query();
         let duckdb = duckdb::Connection::open_in_memory().unwrap();
         let texts: Vec<String> = duckdb
-            .prepare(&format!("SELECT concat_ws('|', id, n, len(tags), meta->>'a', epoch(at), day) FROM ({query})"))
+            .prepare(&format!(
+                "SELECT concat_ws('|', id, n, len(tags), meta->>'a', epoch(\"at\"), \"day\") FROM ({query})"
+            ))
             .unwrap()
             .query_map([], |row| row.get(0))
             .unwrap()

@@ -97,8 +97,10 @@ fn set(item: &mut Item, path: &[String], here: &str, actual: &Value) {
 
 /// The same for the member `name` of a table, which is at `below`. `on_a_line`: new tables within it are written on its line.
 fn set_in(table: &mut dyn TableLike, (name, rest): (&str, &[String]), below: &str, actual: &Value, on_a_line: bool) {
-    match (table.get_mut(name), actual.pointer(below)) {
-        (Some(_), None | Some(Value::Null)) if rest.is_empty() => drop(table.remove(name)),
+    // Where no guard stops the run, that is null; anywhere else a null is a value.
+    let now = actual.pointer(below).filter(|now| below != "/guard" || !now.is_null());
+    match (table.get_mut(name), now) {
+        (Some(_), None) if rest.is_empty() => drop(table.remove(name)),
         (Some(member), _) => set(member, rest, below, actual),
         (None, Some(now)) if on_a_line => drop(table.insert(name, Item::Value(inline(now)))),
         (None, Some(now)) => drop(table.insert(name, item(below, now))),
@@ -211,7 +213,7 @@ mod tests {
         let head = "# about\n[[tests]] # one\nname = \"a\"   # the name\n";
         for expect in [
             "",
-            "[tests.expect.documents.a]\n# why\nname = \"A\" # this\nother = 1\n",
+            "[tests.expect.documents.a]\n# why\nname = \"A\" # this\nother = 1\ngone = true\n",
             "expect.documents.a = { name = \"A\" } # here\n",
             "expect.documents = { a = { name = \"A\", tags = [\"x\", \"z\"] } }\n",
             "[tests.expect.changes]\na.set.name = \"B\"\nc.delete = true\n",
