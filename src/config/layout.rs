@@ -291,7 +291,7 @@ mod tests {
             ("a = [ # first\n1, 2,\n]", "a = [ # first\n  1, 2,\n]\n"),
             ("a = 1 # x\nlonger = 2# y\n\nb = 3     # z", "a = 1       # x\nlonger = 2  # y\n\nb = 3     # z\n"),
             ("a = 1      # x\nlonger = 2 # y", "a = 1      # x\nlonger = 2 # y\n"),
-            ("a = '''\n x  \n\n\n y'''   # end", "a = '''\n x  \n\n\n y'''  # end\n"),
+            ("a = '''\n x  \n\n\n y'''   # end", "a = '''\n x  \n\n\n y'''   # end\n"),
             ("\u{feff}#:schema ./x.json  \na = 1", "#:schema ./x.json\na = 1\n"),
         ] {
             assert_eq!(formatted(text).as_deref(), Some(expected), "{text:?}");

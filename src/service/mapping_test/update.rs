@@ -13,7 +13,7 @@ pub struct Update(DocumentMut);
 impl Update {
     /// Of this text.
     ///
-    /// Errors: [`Kind::Bug`], what was read as TOML is none.
+    /// Errors: [`Kind::Bug`], what was read as TOML cannot be read as TOML.
     pub fn of(text: &str) -> Result<Update> {
         text.parse().map(Update).map_err(|error: toml_edit::TomlError| {
             Error::new(Kind::Bug, "a test file cannot be rewritten").because(error.message().to_owned())
