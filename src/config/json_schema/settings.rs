@@ -13,7 +13,7 @@ pub(super) fn schema() -> Value {
 
 fn top(key: &str) -> Value {
     match key {
-        "sources" => named("a warehouse, by name", &schema::sources(), |kind, setting| docs::source(kind, setting)),
+        "sources" => named("a warehouse, by name", &schema::sources(), docs::source),
         "destinations" => named("a destination, by name", &schema::destinations(), |kind, setting| {
             docs::destination(kind, setting).or_else(|| docs::configuration("### Destinations", setting))
         }),

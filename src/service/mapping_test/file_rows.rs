@@ -93,10 +93,13 @@ async fn csv(path: &Path, duckdb: &DuckDbConnection) -> Result<Vec<GivenRow>> {
     Ok(rows.iter().cloned().map(row).collect())
 }
 
+/// Whether a text is of a kind.
+type IsKind = fn(&str) -> bool;
+
 /// What all of these texts are.
 fn kind<'a>(texts: impl Iterator<Item = &'a str>) -> fn(String) -> Given {
     /// What a text may be, the narrowest first.
-    const KINDS: [(fn(&str) -> bool, fn(String) -> Given); 6] = [
+    const KINDS: [(IsKind, fn(String) -> Given); 6] = [
         (|text| matches!(text, "true" | "false"), |text| Given::Boolean(text == "true")),
         // A leading zero is part of an id.
         (is_integer, Given::Integer),
