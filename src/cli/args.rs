@@ -40,6 +40,7 @@ const EXAMPLES: &str = "\
 Examples:
   groupcast init my-sync && cd my-sync     create a folder with a sample that runs
   groupcast check --connect                find every problem of the config, source columns included
+  groupcast test                           run the tests beside the mappings
   groupcast plan                           show what a run would send, old → new; nothing is written
   groupcast run                            send what changed
   groupcast group accounts acct_42         show one group: its synced state and its history
@@ -85,6 +86,44 @@ Examples:
         #[arg(long)]
         connect: bool,
     },
+
+    /// Run the tests of mappings: rows in, expected documents and requests out.
+    #[command(after_help = "\
+Examples:
+  groupcast test                             the tests of every mapping
+  groupcast test accounts --name null        those of one mapping with `null` in their name
+  groupcast test --update                    rewrite what the tests expect to what comes out; review the diff
+  groupcast test --junit results.xml         also as JUnit XML, for CI
+
+Tests are in mappings/NAME.test.toml, beside the mapping:
+
+  [[tests]]
+  name = \"a price in euros\"
+  rows = [{ account_id = \"acct_1\", arr_cents = 129900 }]
+  expect.traits.acct_1 = { arr = 1299 }
+
+They need no warehouse, no ledger, no network and no secrets. Exit codes: 0 passed, 1 a test failed, 2 a file has mistakes.")]
+    Test(Test),
+
+    /// Write groupcast.toml, mappings and their tests in canonical layout.
+    #[command(after_help = "\
+Examples:
+  groupcast fmt                     groupcast.toml and everything in mappings/
+  groupcast fmt --check             only show what would change; exits with 1 if something would
+  groupcast fmt - < a.toml          standard input to standard output, for editors
+
+Spaces, blank lines, quotation marks and the alignment of comments change; values, comments and the order of keys never do.")]
+    Fmt(Fmt),
+
+    /// Print a JSON Schema of our TOML files, for completion and errors in editors.
+    #[command(after_help = "\
+Examples:
+  groupcast schema mapping > mapping.schema.json
+  groupcast schema --write          .groupcast/*.schema.json, which the line `#:schema` of files names
+
+Editors with taplo (Even Better TOML) read the schema that a file's first line names:
+  #:schema ../.groupcast/mapping.schema.json")]
+    Schema(Schema),
 
     /// Show what a run would send; nothing is sent, and the ledger stays as it is.
     #[command(after_help = "\
@@ -248,6 +287,56 @@ meanwhile.")]
         #[arg(value_name = "DIR")]
         folder: PathBuf,
     },
+}
+
+/// `groupcast test`.
+#[derive(Debug, Args)]
+pub(super) struct Test {
+    /// Only the tests of these syncs.
+    #[arg(value_name = "SYNC")]
+    pub(super) syncs: Vec<String>,
+    /// Only tests with this text in their name.
+    #[arg(long, value_name = "TEXT")]
+    pub(super) name: Option<String>,
+    /// Rewrite what the tests expect to what comes out.
+    #[arg(long)]
+    pub(super) update: bool,
+    /// Write the results to this file as JUnit XML.
+    #[arg(long, value_name = "FILE")]
+    pub(super) junit: Option<PathBuf>,
+}
+
+/// `groupcast fmt`.
+#[derive(Debug, Args)]
+pub(super) struct Fmt {
+    /// Only these files; `-` is standard input.
+    #[arg(value_name = "FILE")]
+    pub(super) files: Vec<PathBuf>,
+    /// Change nothing; show what would change.
+    #[arg(long)]
+    pub(super) check: bool,
+}
+
+/// `groupcast schema`.
+#[derive(Debug, Args)]
+pub(super) struct Schema {
+    /// Of which files.
+    #[arg(default_value = "mapping")]
+    pub(super) of: SchemaOf,
+    /// Write all of them below .groupcast/ in the config folder.
+    #[arg(long, conflicts_with = "of")]
+    pub(super) write: bool,
+}
+
+/// The files that have a schema.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(super) enum SchemaOf {
+    /// groupcast.toml.
+    Project,
+    /// mappings/NAME.toml.
+    Mapping,
+    /// mappings/NAME.test.toml.
+    Test,
 }
 
 /// `groupcast dbt`.

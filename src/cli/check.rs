@@ -28,6 +28,7 @@ const PROBE_LIMITS: CallLimits = CallLimits { timeout: Duration::from_secs(15), 
 pub(super) async fn check(cli: &Cli, connect: bool) -> Result<u8, Failure> {
     let project = Arc::new(open::project(&cli.folder)?);
     let mut problems = project.problems.clone();
+    problems.append(super::test::test_files_of(&project).1);
     if connect {
         let mut found = renamed(cli, &project).await?;
         let http_client = HttpClient::new()?;

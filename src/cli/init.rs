@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use super::args::{Cli, Init};
 use super::screen::{self, ADD, BOLD, paint};
-use super::{print_json, sample};
+use super::{print_json, sample, schema};
+use crate::config::json_schema::{self, FOLDER};
 use crate::config::{self, BrokenMapping};
 use crate::duckdb::{DuckDbConnection, Limits, first_line};
 use crate::error::{Error, Kind, Result, Within};
@@ -31,8 +32,18 @@ async fn folder(cli: &Cli, folder: &Path) -> Result<u8, Failure> {
     }
     let mut written = Vec::new();
     for (path, text) in [
-        (PathBuf::from(config::load::SETTINGS_FILE), sample::SETTINGS.to_owned()),
-        (PathBuf::from("mappings/accounts.toml"), sample::mapping()),
+        (
+            PathBuf::from(config::load::SETTINGS_FILE),
+            format!("{}{}", schema_line("", json_schema::project().0), sample::SETTINGS),
+        ),
+        (
+            PathBuf::from("mappings/accounts.toml"),
+            format!("{}{}", schema_line("../", json_schema::mapping().0), sample::mapping()),
+        ),
+        (
+            PathBuf::from("mappings/accounts.test.toml"),
+            format!("{}{}", schema_line("../", json_schema::test().0), sample::TESTS),
+        ),
         (PathBuf::from(".gitignore"), sample::GITIGNORE.to_owned()),
     ] {
         let path = folder.join(path);
@@ -42,6 +53,7 @@ async fn folder(cli: &Cli, folder: &Path) -> Result<u8, Failure> {
         create(&path, &text)?;
         written.push(path);
     }
+    written.extend(schema::write(folder)?.into_iter().map(PathBuf::from));
     let warehouse = folder.join("warehouse.duckdb");
     if !warehouse.exists() {
         let duckdb = DuckDbConnection::open(Some(&warehouse), &Limits::standard())?;
@@ -66,8 +78,14 @@ async fn folder(cli: &Cli, folder: &Path) -> Result<u8, Failure> {
     }
     let there = if folder == Path::new(".") { String::new() } else { format!("cd {} && ", folder.display()) };
     writeln!(out, "\nNext: {}", paint(BOLD, format!("{there}groupcast plan")))?;
-    writeln!(out, "then `groupcast run`, and `groupcast group accounts acct_0001`")?;
+    writeln!(out, "then `groupcast run`, `groupcast group accounts acct_0001`, and `groupcast test`")?;
     Ok(0)
+}
+
+/// The line by which editors find the schema of a file; `up` leads from its folder to the config folder.
+fn schema_line(up: &str, name: &str) -> String {
+    let up = if up.is_empty() { "./" } else { up };
+    format!("#:schema {up}{FOLDER}/{name}\n")
 }
 
 async fn mapping(cli: &Cli, options: &Init, source_name: &str, table: &str) -> Result<u8, Failure> {

@@ -10,8 +10,10 @@ mod daemon;
 mod dbt;
 mod detach;
 mod exit;
+mod fmt;
 mod group;
 mod init;
+mod junit;
 mod ledger;
 mod man;
 mod orphans;
@@ -25,10 +27,12 @@ mod run_at;
 mod runs;
 mod sample;
 mod schedule;
+mod schema;
 mod screen;
 mod service;
 mod status;
 mod suggest;
+mod test;
 mod text;
 mod verify;
 
@@ -93,6 +97,9 @@ async fn command(cli: &Cli) -> Result<u8, Failure> {
     match &cli.command {
         Command::Init(options) => init::init(cli, options).await,
         Command::Check { connect } => check::check(cli, *connect).await,
+        Command::Test(options) => test::test(cli, options).await,
+        Command::Fmt(options) => fmt::fmt(cli, options),
+        Command::Schema(options) => schema::schema(cli, options),
         Command::Plan(options) => plan::plan(cli, options).await,
         Command::Run(options) => match &options.url {
             Some(url) => run_at::run_at(cli, options, url).await,

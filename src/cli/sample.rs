@@ -38,5 +38,8 @@ pub(super) fn mapping() -> String {
         .replace("as Amplitude groups of type", "as groups of type")
 }
 
+/// `mappings/accounts.test.toml`.
+pub(super) const TESTS: &str = include_str!("../../examples/quickstart/mappings/accounts.test.toml");
+
 /// `.gitignore`: what is made, and must not be in git.
 pub(super) const GITIGNORE: &str = "state/\nchanges.ndjson\n";

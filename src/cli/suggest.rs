@@ -9,7 +9,7 @@ const COMMANDS: [(&str, &str); 12] = [
     ("push", "run"),
     ("validate", "check"),
     ("lint", "check"),
-    ("test", "check"),
+    ("format", "fmt"),
     ("diff", "plan"),
     ("preview", "plan"),
     ("list", "status"),

@@ -7,18 +7,17 @@
 mod variables;
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use self::variables::{Variable, variables};
-use super::files::Files;
 use super::implausible;
 use super::merge::{Layer, merge};
 use super::schema::{self, DELIVERY, SECTIONS, SettingsType};
-use super::secrets::{self, References, contains_password, refers};
+use super::secrets::{self, References, contains_password, is_stand_in, refers};
 use super::settings::Settings;
 use super::value::{RawValue, convert};
 use crate::mapping::At;
@@ -26,7 +25,7 @@ use crate::mapping::diagnostic::{Diagnostic, did_you_mean, listed};
 use crate::mapping::reader::{self, Entry, Report, Section, integer, kind_of, name_problem, shown};
 use crate::model::setting::{Setting, SettingType};
 
-const TOP: [&str; 7] = ["state", "sources", "destinations", "defaults", "daemon", "dbt", "duckdb"];
+pub(super) const TOP: [&str; 7] = ["state", "sources", "destinations", "defaults", "daemon", "dbt", "duckdb"];
 
 /// What was found in `groupcast.toml` and the environment.
 pub(super) struct Read {
@@ -39,17 +38,11 @@ pub(super) struct Read {
 }
 
 /// Reads the settings of `folder` from the text of its `groupcast.toml`, called `file` in messages.
-pub(super) fn read(
-    folder: &Path,
-    file: &str,
-    text: &str,
-    environment: &BTreeMap<String, String>,
-    files: &Files,
-) -> Read {
+pub(super) fn read(folder: &Path, file: &str, text: &str, references: References<'_>) -> Read {
     let (table, mut report) = reader::parse(file, text);
     let root = Section::root(table.get_ref());
     let broken = report.is_broken();
-    let references = References { variables: environment, folder, files };
+    let environment = references.variables;
     let mut walk = Walk {
         folder,
         references,
@@ -281,6 +274,14 @@ impl Walk<'_> {
                 }
                 return;
             }
+        };
+        let resolved = match key.of {
+            _ if !is_stand_in(&resolved) => resolved,
+            SettingType::Url | SettingType::SecretUrl => format!("https://{resolved}.example"),
+            SettingType::ConnectionString => format!("postgres://{resolved}@localhost/test"),
+            SettingType::Text | SettingType::Secret | SettingType::Path | SettingType::PathOrDash => resolved,
+            // No text will do, so it is as if it was not set.
+            _ => return,
         };
         if let Some(what) = implausible::of_another_kind(self.kind, key.name, &resolved) {
             let problem = format!("is {what}, not what belongs here: set the right one");

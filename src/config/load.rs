@@ -6,14 +6,15 @@ use std::path::{Path, PathBuf};
 
 use super::diagnostic::Diagnostics;
 use super::files::Files;
+use super::layers;
 use super::project::{BrokenMapping, Project};
+use super::secrets::{self, References};
 use super::settings::Defaults;
-use super::{layers, secrets};
 use crate::io::files;
 use crate::mapping::diagnostic::{Diagnostic, Severity};
 use crate::mapping::file::{Context, Names, parse};
 use crate::mapping::sections::model::Lookup;
-use crate::mapping::{At, MappingFile, ReadableParts, check};
+use crate::mapping::{At, MappingFile, ReadableParts, check, test_file};
 use crate::source::dbt;
 
 /// The settings' file.
@@ -30,12 +31,21 @@ pub fn environment() -> Vec<(String, String)> {
         .collect()
 }
 
+/// What a reference to a variable or file that is not there means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unset {
+    /// An error.
+    Error,
+    /// A stand-in: nothing is read or sent with it.
+    StandIn,
+}
+
 /// Reads `groupcast.toml` and every `mappings/*.toml` of `folder`, with `environment` ([`environment`]) on top.
 ///
 /// Errors: every problem of every file. Without errors, warnings are in the project. A folder without mappings is a
 /// warning; the command decides whether it can do without.
 pub fn load(folder: &Path, environment: impl IntoIterator<Item = (String, String)>) -> Result<Project, Diagnostics> {
-    let project = load_noting(folder, environment, &Files::default())?;
+    let project = load_noting(folder, environment, &Files::default(), Unset::Error)?;
     if project.broken.is_empty() { Ok(project) } else { Err(project.problems) }
 }
 
@@ -46,6 +56,7 @@ pub fn load_noting(
     folder: &Path,
     environment: impl IntoIterator<Item = (String, String)>,
     files: &Files,
+    unset: Unset,
 ) -> Result<Project, Diagnostics> {
     let environment: BTreeMap<String, String> = environment.into_iter().collect();
     let mut all = Diagnostics::new();
@@ -54,7 +65,9 @@ pub fn load_noting(
     let read = match read_text(&settings_path, files) {
         Ok(text) => {
             all.add_text(&settings_file, &secrets::blank(&text));
-            layers::read(folder, &settings_file, &text, &environment, files)
+            let stand_ins = unset == Unset::StandIn;
+            let references = References { variables: &environment, folder, files, stand_ins };
+            layers::read(folder, &settings_file, &text, references)
         }
         Err(problem) => {
             let mut error = Diagnostic::error(&settings_file, &At::default(), problem.what);
@@ -153,11 +166,11 @@ fn mappings(reading: &Reading<'_>, all: &mut Diagnostics) -> (Vec<MappingFile>, 
     (sound, broken)
 }
 
-/// Files that end in `.toml`; hidden ones (an editor's locks) and folders are not ours.
+/// Files that end in `.toml`; hidden ones (an editor's locks), folders and tests of mappings are not ours.
 fn is_mapping(path: &Path) -> bool {
-    let hidden = path.file_name().is_none_or(|name| name.to_string_lossy().starts_with('.'));
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
     let toml = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("toml"));
-    !hidden && toml && !path.is_dir()
+    toml && !name.starts_with('.') && !name.ends_with(test_file::SUFFIX) && !path.is_dir()
 }
 
 fn mapping(reading: &Reading<'_>, path: &Path, all: &mut Diagnostics) -> Option<MappingFile> {
@@ -207,14 +220,14 @@ fn sql_file(folder: &Path, mapping: &Path, written: &str, files: &Files) -> Resu
     })
 }
 
-struct Problem {
-    what: String,
+pub(super) struct Problem {
+    pub(super) what: String,
     missing: bool,
-    help: Option<String>,
+    pub(super) help: Option<String>,
 }
 
 /// A file's text without a byte order mark.
-fn read_text(path: &Path, files: &Files) -> Result<String, Problem> {
+pub(super) fn read_text(path: &Path, files: &Files) -> Result<String, Problem> {
     files.note(path);
     let problem = |what: String, help: Option<&str>| Problem { what, missing: false, help: help.map(str::to_owned) };
     let failed = |error: std::io::Error| match error.kind() {
@@ -247,7 +260,7 @@ pub fn settings_file(folder: &Path) -> String {
 }
 
 /// A path below the folder as a person would type it.
-fn shown_path(folder: &Path, below: &Path) -> String {
+pub(super) fn shown_path(folder: &Path, below: &Path) -> String {
     let plain = folder.as_os_str().is_empty() || folder == Path::new(".");
     if plain { below.display().to_string() } else { folder.join(below).display().to_string() }
 }

@@ -10,19 +10,32 @@ pub mod files;
 #[cfg(test)]
 mod golden;
 mod implausible;
+pub mod json_schema;
 mod layers;
+pub mod layout;
 pub mod load;
 mod merge;
 mod project;
 mod schema;
 mod secrets;
 mod settings;
+pub mod test_files;
 mod value;
 
 pub use diagnostic::Diagnostics;
-pub use load::load;
+pub use load::{Unset, load};
 pub use project::{BrokenMapping, Project};
 pub use settings::{Alerts, Daemon, Defaults, Delivery, DestinationSettings, Settings, SourceSettings, State};
+
+/// What makes a text no TOML, where [`layout::formatted`] cannot read it.
+pub fn layout_problems(file: &str, text: &str) -> Diagnostics {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let (_, report) = crate::mapping::reader::parse(file, text);
+    let mut problems = Diagnostics::new();
+    problems.add_text(file, &secrets::blank(text));
+    problems.extend(report.into_found().0);
+    problems
+}
 
 #[cfg(test)]
 mod tests {

@@ -68,7 +68,7 @@ pub use comparison::{
 pub use history::{ChangeRecord, GroupCounts, History, HistoryEntry, RunRecord, SinceSuccess, SyncedGroup};
 pub use journal::{ChangeOutcome, JournalEntry};
 pub use kv::KeyValue;
-pub use open::{Retention, backup, open, open_read_only};
+pub use open::{Retention, backup, in_memory, open, open_read_only};
 pub use run::{Cursor, PreviousRun, RunCheckpoint, RunStart, RunStatus};
 pub use storage::{BackupSummary, OUTDATED_ADVICE, Storage};
 

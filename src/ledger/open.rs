@@ -43,6 +43,11 @@ pub async fn open_read_only(path: &Path, limits: &Limits) -> Result<Arc<dyn Ledg
     }))
 }
 
+/// A ledger in memory, with a local ledger's every property but durability.
+pub async fn in_memory(limits: &Limits) -> Result<Arc<dyn Ledger>> {
+    Ok(Arc::new(DuckDbLedger::in_memory(limits).await?))
+}
+
 /// Copies the ledger at `path` to the new file `to`, while no process has it open.
 ///
 /// Errors: [`Kind::LedgerBusy`](crate::error::Kind::LedgerBusy) while a process has it open;

@@ -62,7 +62,8 @@ pub struct Context<'a> {
     pub lookup: &'a Lookup<'a>,
 }
 
-const TOP: [&str; 12] = [
+/// The keys at the top of a mapping file.
+pub(crate) const TOP: [&str; 12] = [
     "source",
     "destination",
     "enabled",

@@ -1,4 +1,4 @@
-//! Mapping files: reading, checking and compiling them to SQL. Pure: no files, no connections.
+//! Mapping files: reading, checking and compiling them to SQL; and the files of their tests. Pure: no files, no connections.
 
 pub mod check;
 pub mod compile;
@@ -15,6 +15,7 @@ pub mod sections;
 mod spec;
 mod sql;
 pub mod template;
+pub mod test_file;
 pub mod units;
 
 pub use diagnostic::At;

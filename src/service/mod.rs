@@ -11,6 +11,7 @@
 //! | [`follow`] | a run that another process carries out, from its start to its end |
 //! | [`url`] | runs at a daemon on another machine, over its HTTP API |
 //! | [`stream`], [`tracker`] | results item by item, and how far a run is |
+//! | [`mapping_test`] | the tests of mappings: a plan over given rows, compared with what is expected |
 //! | [`open`] | from a config folder to its sources, destinations and ledger |
 
 pub mod api;
@@ -19,6 +20,7 @@ pub mod error;
 pub mod follow;
 pub mod job;
 pub mod local;
+pub mod mapping_test;
 pub mod open;
 pub mod queries;
 pub mod remote;

@@ -17,6 +17,7 @@ pub mod report;
 pub mod requests;
 mod send;
 mod start;
+pub mod synced;
 pub mod timeline;
 mod unchanged;
 pub mod verify;

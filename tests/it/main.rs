@@ -34,6 +34,7 @@ mod ledger_age;
 mod ledger_formats;
 mod ledger_storm;
 mod mapping_edits;
+mod mapping_tests;
 mod mixpanel;
 mod parity;
 mod plan_file;

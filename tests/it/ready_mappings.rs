@@ -51,6 +51,9 @@ fn every_ready_mapping_fits_the_tables_its_comment_describes() {
     let mut count = 0;
     for entry in std::fs::read_dir(shipped("mappings")).unwrap() {
         let path = entry.unwrap().path();
+        if path.to_str().unwrap().ends_with(".test.toml") {
+            continue;
+        }
         let text = std::fs::read_to_string(&path).unwrap();
         let tables = expected_tables(&text);
         assert!(tables.contains("CREATE TABLE"), "{} tells its tables", path.display());

@@ -8,7 +8,8 @@ use crate::mapping::cron;
 use crate::mapping::reader::{Entry, Report, Section, join};
 use crate::time_zone::Zone;
 
-const SCHEDULE: [&str; 7] = ["cron", "every", "after", "timezone", "jitter", "catch_up", "overlap"];
+/// The keys of a schedule.
+pub(crate) const SCHEDULE: [&str; 7] = ["cron", "every", "after", "timezone", "jitter", "catch_up", "overlap"];
 const WHEN: [&str; 3] = ["cron", "every", "after"];
 /// When a sync runs, as written. [`crate::scheduler`] gives it meaning.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -11,9 +11,9 @@ use crate::mapping::reader::{Entry, Report, Section, integer, join, kind_of, nam
 use crate::model::cell::As;
 use crate::model::{OnNull, Op, document};
 
-const RESERVED: [&str; 7] = ["column", "sql", "const", "as", "op", "on_null", "always"];
+pub(crate) const RESERVED: [&str; 7] = ["column", "sql", "const", "as", "op", "on_null", "always"];
 /// What a member of an object may say; operator, null policy and repetition belong to the trait as a whole.
-const MEMBER: [&str; 4] = ["column", "sql", "const", "as"];
+pub(crate) const MEMBER: [&str; 4] = ["column", "sql", "const", "as"];
 
 /// Operators that vendors have and that a comparison with the warehouse's present state cannot express.
 const OPS_ELSEWHERE: [&str; 2] = ["unset", "remove"];

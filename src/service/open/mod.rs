@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::config::files::Files;
-use crate::config::{self, DestinationSettings, Diagnostics, Project, SourceSettings};
+use crate::config::{self, DestinationSettings, Diagnostics, Project, SourceSettings, Unset};
 use crate::delivery;
 use crate::destination::{self, Destination, DestinationType};
 use crate::error::{Error, Kind, Result, Within};
@@ -98,7 +98,16 @@ pub fn project(folder: &Path) -> Result<Project, Failure> {
 
 /// The same, noting every file that the config hangs on, also where it fails.
 pub fn project_noting(folder: &Path, files: &Files) -> Result<Project, Failure> {
-    let mut project = config::load::load_noting(folder, config::load::environment(), files)?;
+    project_with(folder, files, Unset::Error)
+}
+
+/// The same where nothing is read from sources or sent to destinations: secrets that are not there are no problem.
+pub fn project_without_secrets(folder: &Path) -> Result<Project, Failure> {
+    project_with(folder, &Files::default(), Unset::StandIn)
+}
+
+fn project_with(folder: &Path, files: &Files, unset: Unset) -> Result<Project, Failure> {
+    let mut project = config::load::load_noting(folder, config::load::environment(), files, unset)?;
     let inspected = inspect_sources(&project)?;
     output::check(&project, &inspected)?;
     let mut found = source_warnings(&project, &inspected);

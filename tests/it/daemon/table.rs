@@ -35,6 +35,10 @@ const READS: &[Row] = &[
     (&["ledger", "export", "acounts"], 2, 2),
     (&["check"], 0, 2),
     (&["check", "--json"], 0, 2),
+    (&["test"], 2, 2),
+    (&["test", "accounts", "--json"], 2, 2),
+    (&["schema", "test"], 0, 0),
+    (&["fmt", "--check", "--json"], 1, 2),
     (&["dbt", "exposures"], 0, 0),
     (&["dbt", "exposures", "--json"], 0, 0),
 ];
