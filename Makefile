@@ -1,7 +1,7 @@
 # Two commands matter: `make quickstart` shows the program at work, `make test` passes every test.
 # Both build with one profile and one set of features, into the user's cache folder.
 
-.PHONY: quickstart test test-warehouses test-sdk test-deploy test-release test-browser soak storm lint bench bench-peers bench-scale bench-warehouses build release doc
+.PHONY: quickstart test test-warehouses test-sdk test-deploy test-release test-browser soak storm lint bench bench-peers bench-scale bench-warehouses build release doc site
 SHELL := /bin/sh
 
 quickstart:
@@ -74,6 +74,14 @@ build:
 release:
 	@. .ci/env; program=$$(.ci/release/build) && rm -rf "$$CARGO_TARGET_DIR/dist" && \
 	.ci/release/pack.py "$$program" "$$CARGO_TARGET_DIR/dist"
+
+# The documentation as a site, in $(SITE). Fails where a link leads nowhere. Needs Python and its package registry.
+SITE = site
+site:
+	@. .ci/env; cargo build $$features --bins && python3 -m venv "$$cache/site" && \
+	"$$cache/site/bin/pip" install --quiet --disable-pip-version-check mkdocs==1.6.1 && \
+	GROUPCAST_PROGRAM="$$CARGO_TARGET_DIR/debug/groupcast" "$$cache/site/bin/mkdocs" build --strict \
+		-f .ci/site/mkdocs.yml -d "$(abspath $(SITE))"
 
 lint:
 	@. .ci/env; cargo fmt --check && cargo clippy $$features --all-targets -- -D warnings && \
