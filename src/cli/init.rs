@@ -9,7 +9,7 @@ use super::screen::{self, ADD, BOLD, paint};
 use super::{print_json, sample, schema};
 use crate::config::json_schema::{self, FOLDER};
 use crate::config::{self, BrokenMapping};
-use crate::duckdb::{DuckDbConnection, Limits, first_line};
+use crate::duckdb::{DuckDbConnection, Limits, first_line, quote_literal};
 use crate::error::{Error, Kind, Result, Within};
 use crate::mapping::diagnostic::listed;
 use crate::mapping::{From, Model, template};
@@ -56,10 +56,16 @@ async fn folder(cli: &Cli, folder: &Path) -> Result<u8, Failure> {
     written.extend(schema::write(folder)?.into_iter().map(PathBuf::from));
     let warehouse = folder.join("warehouse.duckdb");
     if !warehouse.exists() {
-        let duckdb = DuckDbConnection::open(Some(&warehouse), &Limits::standard())?;
+        let duckdb = DuckDbConnection::open(None, &Limits::standard())?;
+        // In the format that every DuckDB since 1.0 reads: people look into the sample with the one they have.
+        let file = quote_literal(&warehouse.display().to_string());
+        let sql = format!(
+            "ATTACH {file} AS sample (STORAGE_VERSION 'v1.0.0'); USE sample; {}; USE memory; DETACH sample",
+            sample::WAREHOUSE_SQL
+        );
         duckdb
-            .call("write the sample warehouse", |connection| {
-                connection.execute_batch(sample::WAREHOUSE_SQL).map_err(|error| {
+            .call("write the sample warehouse", move |connection| {
+                connection.execute_batch(&sql).map_err(|error| {
                     Error::new(Kind::Bug, "failed to write the sample warehouse")
                         .because(first_line(&error.to_string()))
                 })
