@@ -204,7 +204,8 @@ fn a_parser_and_its_schema_agree_on_what_is_valid() {
         "source = \"w\"\ndestination = \"d\"\n[model]\ntable = \"t\"\n[group]\ntype = \"g\"\nkey = \"k\"\n[traits]\n";
     let mapped = |text: &str| format!("{MAPPING}{text}");
     let before = |text: &str| MAPPING.replace("[model]", &format!("{text}\n[model]")) + "a = \"a\"\n";
-    let (valid, invalid): (Vec<(usize, String)>, Vec<(usize, String)>) = (
+    type Texts = Vec<(usize, String)>;
+    let (valid, invalid): (Texts, Texts) = (
         vec![
             (0, String::new()),
             (0, "[state]\nmemory = \"1 GB\"\nthreads = \"${THREADS}\"\n[defaults.guards]\nchanged_max = \"40%\"\nempty = false".into()),

@@ -95,11 +95,13 @@ async fn csv(path: &Path, duckdb: &DuckDbConnection) -> Result<Vec<GivenRow>> {
 
 /// Whether a text is of a kind.
 type IsKind = fn(&str) -> bool;
+/// A text as a value of its kind.
+type OfKind = fn(String) -> Given;
 
 /// What all of these texts are.
-fn kind<'a>(texts: impl Iterator<Item = &'a str>) -> fn(String) -> Given {
+fn kind<'a>(texts: impl Iterator<Item = &'a str>) -> OfKind {
     /// What a text may be, the narrowest first.
-    const KINDS: [(IsKind, fn(String) -> Given); 6] = [
+    const KINDS: [(IsKind, OfKind); 6] = [
         (|text| matches!(text, "true" | "false"), |text| Given::Boolean(text == "true")),
         // A leading zero is part of an id.
         (is_integer, Given::Integer),
