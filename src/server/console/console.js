@@ -1,4 +1,4 @@
-// What a script adds: a page is refreshed while a run is in progress, and a button cannot be pressed twice.
+// What a script adds: pages refresh themselves, ages count on, and a button cannot be pressed twice.
 // Everything works without this file.
 "use strict";
 
@@ -36,53 +36,135 @@
     }
   });
 
-  // Refresh: fetch this page and replace the live parts.
-  const every = Number(document.body.dataset.refresh);
-  if (!every) return;
+  // Ages count on by themselves, by the daemon's clock.
+  const main = document.getElementById("main");
+  if (!main) return;
+  const ahead = Date.parse(main.dataset.now) - Date.now();
 
-  // A part in use (focused, or with something opened) is not replaced.
-  const inUse = (part) =>
-    (part.contains(document.activeElement) && document.activeElement !== part) || part.querySelector("details[open]");
-  const live = (page) => [...page.querySelectorAll("[data-live][id]")];
-  const ids = (page) => live(page).map((part) => part.id).join(" ");
+  // The same words as `format::relative` of the server.
+  const relative = (apart) => {
+    const seconds = Math.abs(apart);
+    if (seconds < 5) return "just now";
+    const [hours, minutes] = [Math.floor(seconds / 3600), Math.floor(seconds / 60)];
+    let text = `${Math.floor(hours / 24)} d`;
+    if (seconds < 60) text = `${Math.floor(seconds)} s`;
+    else if (seconds < 3600) text = `${minutes} min`;
+    else if (seconds < 36000 && minutes % 60) text = `${hours} h ${minutes % 60} min`;
+    else if (seconds < 172800) text = `${hours} h`;
+    return apart > 0 ? `${text} ago` : `in ${text}`;
+  };
+  const tick = () => {
+    if (document.hidden) return;
+    const now = Date.now() + ahead;
+    for (const age of document.querySelectorAll("[data-age]")) {
+      const text = relative((now - Date.parse(age.dataset.age)) / 1000);
+      if (age.textContent !== text) age.textContent = text;
+    }
+  };
+  setInterval(tick, 1000);
+
+  // Refresh: fetch this page and replace the parts that differ.
+  if (!main.dataset.refresh) return;
+
+  // A part is not replaced while it is in use: focused, selected, opened or filled in.
+  const edited = (field) => {
+    if (field.type === "checkbox") return field.checked !== field.defaultChecked;
+    if (field.tagName !== "SELECT") return field.value !== field.defaultValue;
+    return field.selectedIndex !== Math.max([...field.options].findIndex((option) => option.defaultSelected), 0);
+  };
+  const inUse = (part) => {
+    const selection = getSelection();
+    return (part.contains(document.activeElement) && document.activeElement !== part)
+      || (!selection.isCollapsed && selection.containsNode(part, true))
+      || part.querySelector("details[open]")
+      || [...part.querySelectorAll("input:not([type=hidden]), select")].some(edited);
+  };
+  const put = (part, next) => {
+    if (part.isEqualNode(next) || inUse(part)) return;
+    const scrolled = [...part.querySelectorAll(".scroll")].map((region) => region.scrollLeft);
+    part.replaceWith(next);
+    next.querySelectorAll(".scroll").forEach((region, index) => (region.scrollLeft = scrolled[index] ?? 0));
+  };
+  const kind = (part) => `${part.tagName} ${part.id} ${part.className}`;
 
   const refresh = async () => {
-    if (document.hidden) return true;
     const response = await fetch(location.href, { headers: { accept: "text/html" }, redirect: "manual" });
-    // The session has ended: the login page leads back here.
-    if (response.type === "opaqueredirect") {
+    const fresh = response.ok && new DOMParser().parseFromString(await response.text(), "text/html");
+    const next = fresh && fresh.getElementById("main");
+    const script = (page) => page.querySelector("script[src]")?.getAttribute("src");
+    // The session has ended (the login page leads back here), or the daemon is another version.
+    if (response.type === "opaqueredirect" || (fresh && script(fresh) !== script(document))) {
       location.reload();
-      return false;
+      return;
     }
-    if (!response.ok) throw new Error(String(response.status));
-    const fresh = new DOMParser().parseFromString(await response.text(), "text/html");
-    const finished = !fresh.body.dataset.refresh;
-    // When a run starts or finishes, more than the live parts changes.
-    if ((finished || ids(fresh) !== ids(document)) && !inUse(document.getElementById("main"))) {
-      location.reload();
-      return false;
-    }
-    for (const part of live(document)) {
-      const next = fresh.getElementById(part.id);
-      if (!next || inUse(part) || part.isEqualNode(next)) continue;
-      const scrolled = [...part.querySelectorAll(".scroll")].map((region) => region.scrollLeft);
-      part.replaceChildren(...next.childNodes);
-      part.querySelectorAll(".scroll").forEach((region, index) => (region.scrollLeft = scrolled[index] ?? 0));
-    }
-    return !finished;
+    if (!next) throw new Error(String(response.status));
+    const [parts, others] = [[...main.children], [...next.children]];
+    if (parts.map(kind).join() === others.map(kind).join()) parts.forEach((part, index) => put(part, others[index]));
+    else if (!inUse(main)) main.replaceChildren(...others);
+    else for (const part of parts) if (part.id && fresh.getElementById(part.id)) put(part, fresh.getElementById(part.id));
+    document.title = fresh.title;
+    Object.assign(main.dataset, { refresh: next.dataset.refresh, version: next.dataset.version ?? "" });
+    tick();
   };
 
-  let failures = 0;
+  // Every two seconds while something is in progress; else when the daemon reports a change, and once a minute for what
+  // changes with time alone. Without reports every 15 seconds; while the daemon does not respond, less and less often.
+  let [failures, timer, running, events] = [0, 0, false, null];
+  const connected = () => events?.readyState === EventSource.OPEN;
+  const pause = () => {
+    const usual = main.dataset.refresh === "often" ? 2000 : connected() ? 60000 : 15000;
+    return Math.min(usual * 2 ** failures, 60000);
+  };
   const turn = async () => {
-    let again = true;
+    clearTimeout(timer);
+    if (running || document.hidden) return;
+    running = true;
     try {
-      again = await refresh();
+      await refresh();
       failures = 0;
     } catch {
       failures += 1;
     }
-    // While the daemon does not respond, refresh less and less often, at least once a minute.
-    if (again) setTimeout(turn, Math.min(every * 2 ** failures, 60000));
+    running = false;
+    clearTimeout(timer);
+    timer = setTimeout(turn, pause());
   };
-  setTimeout(turn, every);
+
+  // A hidden page holds no connection: a browser has six for all tabs.
+  const listen = () => {
+    if (events || document.hidden || !window.EventSource) return;
+    events = new EventSource("/events");
+    events.addEventListener("change", (event) => {
+      if (event.data !== main.dataset.version) turn();
+    });
+    events.addEventListener("open", () => {
+      clearTimeout(timer);
+      timer = setTimeout(turn, pause());
+    });
+    // When the daemon is back it may be another one, which counts from the beginning.
+    events.addEventListener("error", () => {
+      main.dataset.version = "";
+      clearTimeout(timer);
+      timer = setTimeout(turn, pause());
+    });
+  };
+  const stop = () => {
+    events?.close();
+    events = null;
+    clearTimeout(timer);
+  };
+  document.addEventListener("visibilitychange", () => {
+    stop();
+    if (document.hidden) return;
+    listen();
+    turn();
+  });
+  window.addEventListener("pagehide", stop);
+  window.addEventListener("pageshow", (event) => {
+    if (!event.persisted) return;
+    listen();
+    turn();
+  });
+  listen();
+  timer = setTimeout(turn, pause());
 })();

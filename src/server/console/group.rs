@@ -100,7 +100,7 @@ async fn build(context: &PageContext, sync: &str, params: &Params) -> ServiceRes
         (history(context, &group.history))
         (group_search(sync, None))
     };
-    Ok(PageContent::new(short(key), NavItem::Elsewhere, body))
+    Ok(PageContent::new(short(key), NavItem::Elsewhere, body).live(false))
 }
 
 fn badge(group: &GroupView) -> Badge {

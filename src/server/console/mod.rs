@@ -1,7 +1,7 @@
 //! The console: pages for a browser that show what a running daemon does, and forms that command it.
 //!
-//! Pages are rendered here from the views of the [`Service`], and work without scripts; the script only refreshes a page
-//! while a run is in progress. No page carries inline style or script, so that a strict content security policy applies.
+//! Pages are rendered here from the views of the [`Service`], and work without scripts; the script only refreshes them
+//! when something has changed. No page carries inline style or script, so that a strict content security policy applies.
 //! Authentication and the check of form tokens are layers around this router; what they know of the visitor arrives as a
 //! [`PageSession`](super::http::auth::PageSession).
 
@@ -13,6 +13,7 @@ mod chart;
 mod context;
 mod diff;
 mod error_page;
+mod events;
 mod format;
 mod group;
 mod guards;
@@ -66,6 +67,7 @@ pub fn router(service: Arc<dyn Service>) -> Router {
         .route("/syncs/{sync}/run", post(actions::run))
         .route("/syncs/{sync}/pause", post(actions::pause))
         .route("/syncs/{sync}/resume", post(actions::resume))
+        .route("/events", get(events::stream))
         .route("/login", get(login::page))
         .route("/assets/console.css", get(assets::style))
         .route("/assets/console.js", get(assets::script))

@@ -6,7 +6,7 @@ use maud::{Markup, html};
 use super::badge::{in_error, run_status, state_badge};
 use super::chart::sparkline;
 use super::context::PageContext;
-use super::format::{distance, relative, thousands, time_relative};
+use super::format::{age, distance, thousands, time_relative};
 use super::issues::{Issue, issues};
 use super::layout::{NavItem, PageContent};
 use super::links::{run_path, sync_path};
@@ -35,7 +35,7 @@ pub(super) async fn page(context: PageContext) -> Response {
 async fn build(context: &PageContext) -> ServiceResult<PageContent> {
     let syncs = context.service.syncs(SCHEDULED_TIMES).await?;
     if syncs.is_empty() && context.about.sync_errors.is_empty() {
-        return Ok(PageContent::new("Overview", NavItem::Overview, no_syncs()));
+        return Ok(PageContent::new("Overview", NavItem::Overview, no_syncs()).live(false));
     }
     let mut latest = context.service.latest_runs(SPARK_RUNS).await?;
     let mut rows = Vec::with_capacity(syncs.len());
@@ -65,7 +65,7 @@ async fn build(context: &PageContext) -> ServiceResult<PageContent> {
             (running(context, &syncs))
             (next(context, &syncs))
         }
-        section id="all" aria-labelledby="all-h" data-live {
+        section id="all" aria-labelledby="all-h" {
             h2 id="all-h" { "All syncs" }
             (table("syncs", CAPTION, NarrowLayout::Cards,
                 &[text("Sync"), text("State"), text("Last run"), text("Next run"), number("Lag"),
@@ -98,7 +98,7 @@ fn state(sync: &SyncView) -> Option<ActivityState> {
 
 fn attention(errors: &[SyncError], found: &[(&SyncView, Issue)]) -> Markup {
     html! {
-        section id="attention" aria-labelledby="attention-h" data-live {
+        section id="attention" aria-labelledby="attention-h" {
             h2 id="attention-h" { "Needs attention" }
             @if errors.is_empty() && found.is_empty() {
                 p class="calm" { span aria-hidden="true" { "✓ " } "Nothing needs attention." }
@@ -136,7 +136,7 @@ fn running(context: &PageContext, syncs: &[SyncView]) -> Markup {
     let running: Vec<_> = active().filter_map(|(sync, activity)| Some((sync, activity.running.as_ref()?))).collect();
     let queued: Vec<_> = active().filter_map(|(sync, activity)| Some((sync, activity.queued.as_ref()?))).collect();
     html! {
-        section id="running" aria-labelledby="running-h" data-live {
+        section id="running" aria-labelledby="running-h" {
             h2 id="running-h" { "Running now" }
             @if running.is_empty() && queued.is_empty() {
                 p class="calm" { "No run is in progress." }
@@ -145,7 +145,7 @@ fn running(context: &PageContext, syncs: &[SyncView]) -> Markup {
                 article class="card" {
                     h3 {
                         a href=(run_path(&run.run)) { bdi { (shown_line(&sync.sync)) } }
-                        " " span class="soft" { "started " (relative(context.now, run.started_at)) " by "
+                        " " span class="soft" { "started " (age(context.now, run.started_at)) " by "
                             (shown_line(&run.started_by)) }
                     }
                     (progress(&format!("progress-{index}"), run))
@@ -174,7 +174,7 @@ fn next(context: &PageContext, syncs: &[SyncView]) -> Markup {
     times.sort_by_key(|(_, at, _)| at.utc);
     times.truncate(NEXT_SHOWN);
     html! {
-        section id="next" aria-labelledby="next-h" data-live {
+        section id="next" aria-labelledby="next-h" {
             h2 id="next-h" { "Next" }
             @if times.is_empty() {
                 p class="calm" { "No run is scheduled: syncs are manual, follow another one, or are paused." }

@@ -46,7 +46,7 @@ async fn build(context: &PageContext, sync: Option<&str>) -> ServiceResult<PageC
             }
         }
     };
-    Ok(PageContent::new("Rejected groups", NavItem::Rejected, body))
+    Ok(PageContent::new("Rejected groups", NavItem::Rejected, body).live(false))
 }
 
 fn of_sync(context: &PageContext, index: usize, groups: &[RejectedView], most: usize) -> Markup {

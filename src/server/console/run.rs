@@ -46,7 +46,7 @@ async fn build(context: &PageContext, id: &str, params: &Params) -> ServiceResul
     let changes = changes::section(context, run, params).await?;
     let body = html! {
         (breadcrumbs(&[("/", "Overview"), (&sync, &run.sync)], "Run"))
-        div id="head" data-live {
+        div id="head" {
             h1 { "Run of " bdi { (shown_line(&run.sync)) } " " (run_status(run.status).html()) }
             (head(context, run))
         }
@@ -74,7 +74,7 @@ fn joined(params: &Params) -> Markup {
 
 fn progress_section(at: &RunProgress) -> Markup {
     html! {
-        section id="progress-section" class="card" aria-labelledby="progress-h" data-live {
+        section id="progress-section" class="card" aria-labelledby="progress-h" {
             h2 id="progress-h" { "Progress" }
             (progress("progress", at))
         }

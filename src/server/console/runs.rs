@@ -8,7 +8,7 @@ use maud::{Markup, html};
 use super::badge::run_status;
 use super::chart::{AxisUnit, Bar, Chart, bars};
 use super::context::PageContext;
-use super::format::{clock, minute, plural, relative, span, thousands};
+use super::format::{clock, minute, plural, age, span, thousands};
 use super::layout::{NavItem, PageContent, breadcrumbs};
 use super::links::{run_path, sync_path, with_query};
 use super::params::Params;
@@ -70,7 +70,7 @@ async fn build(context: &PageContext, params: &Params) -> ServiceResult<PageCont
                 }
             }
         } @else {
-            section id="list" aria-label="Runs" data-live {
+            section id="list" aria-label="Runs" {
                 (runs_table(context.now, "runs", "Runs, newest first", &runs, sync.is_none()))
             }
             nav class="pages" aria-label="Pages" {
@@ -102,7 +102,7 @@ pub(super) fn runs_table(now: DateTime<Utc>, id: &str, caption: &str, runs: &[Ru
         .map(|run| {
             let mut cells = vec![
                 html! {
-                    a href=(run_path(&run.run)) { (relative(now, run.started_at)) }
+                    a href=(run_path(&run.run)) { (age(now, run.started_at)) }
                     " " time class="soft" datetime=(run.started_at.to_rfc3339()) { (minute(now, run.started_at)) }
                 },
                 html! {

@@ -7,7 +7,7 @@ use maud::{Markup, html};
 
 use super::badge::{run_status, state_badge};
 use super::context::PageContext;
-use super::format::{distance, plural, relative, thousands, time};
+use super::format::{distance, plural, age, thousands, time};
 use super::guards::{readings, stopped_by_guard};
 use super::issues::last_run_issue;
 use super::layout::{NavItem, PageContent, breadcrumbs, definition_list};
@@ -40,7 +40,7 @@ async fn build(context: &PageContext, name: &str) -> ServiceResult<PageContent> 
     let busy = activity.is_some_and(|activity| activity.running.is_some() || activity.queued.is_some());
     let body = html! {
         (breadcrumbs(&[("/", "Overview")], &sync.sync))
-        div id="head" data-live {
+        div id="head" {
             h1 { bdi { (shown_line(&sync.sync)) } " " (badges(sync)) }
             p class="soft" {
                 bdi { (shown_line(&sync.source)) } " → " bdi { (shown_line(&sync.destination)) } " ("
@@ -52,13 +52,13 @@ async fn build(context: &PageContext, name: &str) -> ServiceResult<PageContent> 
         @if let Some(run) = guarded {
             (stopped_by_guard(context, run, guards, detail.mapping.cursor.is_some()))
         }
-        div id="now" data-live { (current_runs(context, sync)) }
-        section id="status" aria-labelledby="status-h" data-live {
+        div id="now" { (current_runs(context, sync)) }
+        section id="status" aria-labelledby="status-h" {
             h2 id="status-h" { "Status" }
             (status(now, sync))
         }
         (group_search(&sync.sync, None))
-        section id="history" aria-labelledby="history-h" data-live {
+        section id="history" aria-labelledby="history-h" {
             h2 id="history-h" { "Runs" }
             @if detail.runs.is_empty() {
                 p class="empty" { "No runs yet. Review the plan, then press “Run now”." }
@@ -131,7 +131,7 @@ fn current_runs(context: &PageContext, sync: &SyncView) -> Markup {
         @if let Some(running) = running {
             section class="card" aria-labelledby="running-h" {
                 h2 id="running-h" { a href=(run_path(&running.run)) { "Current run" } " "
-                    span class="soft" { "started " (relative(context.now, running.started_at)) " by "
+                    span class="soft" { "started " (age(context.now, running.started_at)) " by "
                         (shown_line(&running.started_by)) } }
                 (progress("progress", running))
             }

@@ -2,6 +2,7 @@
 
 mod actions;
 mod browser;
+mod events;
 mod fixture;
 mod html;
 mod http;

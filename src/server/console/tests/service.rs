@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
+use tokio::sync::watch;
 
 use super::fixture::{HOSTILE_KEYS, HOSTILE_WORDS, activity, at, change_view, counts, detail, run, syncs, traits};
 use crate::error::{Error, Kind};
@@ -30,6 +31,7 @@ use crate::sync::verify::{Drifted, Verified};
 pub(super) struct FakeService {
     about: About,
     world: Mutex<FakeState>,
+    changes: watch::Sender<u64>,
 }
 
 struct FakeState {
@@ -57,7 +59,7 @@ impl FakeService {
             tzdata: "2026f, built in".to_owned(),
         };
         let world = FakeState { syncs: Vec::new(), runs: Vec::new(), loaded: BTreeMap::new(), orders: Vec::new() };
-        FakeService { about, world: Mutex::new(world) }
+        FakeService { about, world: Mutex::new(world), changes: watch::Sender::new(0) }
     }
 
     /// A daemon with a bad night.
@@ -134,6 +136,10 @@ impl Service for FakeService {
 
     fn now(&self) -> DateTime<Utc> {
         at(0)
+    }
+
+    fn changes(&self) -> Option<watch::Receiver<u64>> {
+        Some(self.changes.subscribe())
     }
 
     async fn ready(&self) -> ServiceResult<()> {
@@ -297,6 +303,7 @@ impl Service for FakeService {
         let Some(known) = world.syncs.iter_mut().find(|known| known.sync.sync == sync) else {
             return Err(missing(&format!("sync `{sync}`")));
         };
+        self.changes.send_modify(|version| *version += 1);
         world.orders.push(format!("{} {sync}", if paused { "pause" } else { "resume" }));
         let activity = known.sync.activity.as_mut().unwrap();
         activity.state = if paused { ActivityState::Paused } else { ActivityState::Scheduled };
