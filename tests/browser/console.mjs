@@ -38,6 +38,7 @@ const KINDS = {
   plan: /^\/syncs\/[^/]+\/plan$/,
   older: /^\/runs\?before=/,
   rejected: /^\/rejected$/,
+  destination: /^\/destinations\//,
   runs: /^\/runs$/,
 };
 

@@ -1,8 +1,32 @@
-// What a script adds: pages refresh themselves, ages count on, and a button cannot be pressed twice.
-// Everything works without this file.
+// What a script adds: pages refresh themselves, ages count on, times are in a time zone of choice, a theme, shortcuts, and
+// a button cannot be pressed twice. Everything works without this file.
 "use strict";
 
-(() => {
+// Preferences stay in this browser. Where storing is not allowed they last for the page.
+const preferences = (() => {
+  const names = { theme: "auto", zone: "viewer", keys: "on" };
+  const kept = {};
+  const get = (name) => {
+    try {
+      return kept[name] ?? localStorage.getItem(`groupcast.${name}`) ?? names[name];
+    } catch {
+      return kept[name] ?? names[name];
+    }
+  };
+  const set = (name, value) => {
+    kept[name] = value;
+    try {
+      localStorage.setItem(`groupcast.${name}`, value);
+    } catch {
+      // It is kept for this page.
+    }
+  };
+  return { get, set };
+})();
+// Before anything is painted.
+document.documentElement.dataset.theme = preferences.get("theme");
+
+document.addEventListener("DOMContentLoaded", () => {
   // Forms are sent once. Their buttons stay disabled until the page is shown again from the browser's history.
   document.addEventListener("submit", (event) => {
     const form = event.target;
@@ -36,10 +60,111 @@
     }
   });
 
+  // Buttons that copy, where the browser lets a page copy.
+  document.addEventListener("click", async (event) => {
+    const button = event.target.closest("button[data-copy]");
+    if (!button) return;
+    await navigator.clipboard.writeText(decodeURIComponent(button.dataset.copy));
+    const label = button.firstChild;
+    label.data = "Copied";
+    setTimeout(() => (label.data = "Copy"), 2000);
+  });
+
+  // Keyboard shortcuts, unless they are switched off or meant for a field.
+  const shortcuts = [["/", "Search this page"], ["g o", "Go to the overview"], ["g r", "Go to the runs"],
+    ["g x", "Go to the rejected groups"], ["?", "Show this list"]];
+  const places = { o: "/", r: "/runs", x: "/rejected" };
+  const element = (name, text = "") => Object.assign(document.createElement(name), { textContent: text });
+  const help = () => {
+    if (document.querySelector("dialog")) return;
+    const [dialog, list, form, close] = [element("dialog"), element("dl"), element("form"), element("button", "Close")];
+    const heading = Object.assign(element("h2", "Keyboard shortcuts"), { id: "shortcuts-h" });
+    dialog.setAttribute("aria-labelledby", heading.id);
+    form.method = "dialog";
+    for (const [keys, what] of shortcuts) {
+      const term = element("dt");
+      for (const key of keys.split(" ")) term.append(element("kbd", key), " ");
+      list.append(term, element("dd", what));
+    }
+    form.append(close);
+    dialog.append(heading, list, form);
+    dialog.addEventListener("close", () => dialog.remove());
+    document.body.append(dialog);
+    dialog.showModal();
+  };
+  let [before, pressed] = ["", 0];
+  document.addEventListener("keydown", (event) => {
+    const typing = event.target.closest?.("input, select, textarea, dialog");
+    if (typing || event.ctrlKey || event.metaKey || event.altKey || preferences.get("keys") === "off") return;
+    const after = before === "g" && event.timeStamp - pressed < 1500;
+    [before, pressed] = [event.key, event.timeStamp];
+    if (after && places[event.key]) {
+      location.assign(places[event.key]);
+    } else if (event.key === "/") {
+      const field = document.querySelector("main [role=search] input:not([type=hidden])");
+      if (!field) return;
+      event.preventDefault();
+      field.focus();
+      field.select();
+    } else if (event.key === "?") {
+      help();
+    }
+  });
+
   // Ages count on by themselves, by the daemon's clock.
   const main = document.getElementById("main");
   if (!main) return;
   const ahead = Date.parse(main.dataset.now) - Date.now();
+
+  // Times in the viewer's zone, in UTC, or as the schedules have them.
+  const forms = {
+    second: { second: "2-digit" },
+    minute: {},
+    weekday: { weekday: "short" },
+  };
+  const clock = (at, form, timeZone) => {
+    const format = { timeZone, day: "numeric", month: "short", year: "numeric", hour: "2-digit", minute: "2-digit", hourCycle: "h23", timeZoneName: "short" };
+    const parts = new Intl.DateTimeFormat("en-GB", { ...format, ...forms[form] }).formatToParts(at);
+    const part = Object.fromEntries(parts.map(({ type, value }) => [type, value]));
+    const year = at.getFullYear() === new Date().getFullYear() ? [] : [part.year];
+    const time = [part.hour, part.minute, ...(part.second ? [part.second] : [])].join(":");
+    return [...(part.weekday ? [part.weekday] : []), part.day, part.month, ...year, time, part.timeZoneName].join(" ");
+  };
+  // What the server wrote.
+  const written = new WeakMap();
+  const inZone = () => {
+    const choice = preferences.get("zone");
+    for (const time of document.querySelectorAll("time[data-form]")) {
+      if (!written.has(time)) written.set(time, time.textContent);
+      const { form } = time.dataset;
+      let text = written.get(time);
+      const zone = { viewer: undefined, utc: "UTC", schedule: main.dataset.zone }[choice];
+      // Scheduled times are written in the zone of their schedules.
+      if (choice !== "schedule" || form !== "weekday") {
+        try {
+          text = clock(new Date(time.getAttribute("datetime")), form, zone);
+        } catch {
+          // The browser does not know the zone.
+        }
+      }
+      if (time.textContent !== text) time.textContent = text;
+    }
+  };
+  const complete = () => {
+    inZone();
+    if (navigator.clipboard) for (const button of document.querySelectorAll("button[data-copy]")) button.hidden = false;
+  };
+  for (const field of document.querySelectorAll("[data-preference]")) {
+    field.value = preferences.get(field.dataset.preference);
+    field.addEventListener("change", () => {
+      preferences.set(field.dataset.preference, field.value);
+      document.documentElement.dataset.theme = preferences.get("theme");
+      inZone();
+    });
+  }
+  const shown = document.querySelector(".prefs");
+  if (shown) shown.hidden = false;
+  complete();
 
   // The same words as `format::relative` of the server.
   const relative = (apart) => {
@@ -104,6 +229,7 @@
     else for (const part of parts) if (part.id && fresh.getElementById(part.id)) put(part, fresh.getElementById(part.id));
     document.title = fresh.title;
     Object.assign(main.dataset, { refresh: next.dataset.refresh, version: next.dataset.version ?? "" });
+    complete();
     tick();
   };
 
@@ -167,4 +293,4 @@
   });
   listen();
   timer = setTimeout(turn, pause());
-})();
+});

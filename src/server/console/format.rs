@@ -99,7 +99,7 @@ pub(super) fn clock(now: DateTime<Utc>, at: DateTime<Utc>) -> String {
 pub(super) fn time(now: DateTime<Utc>, at: DateTime<Utc>) -> Markup {
     let exact = at.to_rfc3339_opts(SecondsFormat::Millis, true);
     html! {
-        time datetime=(exact) title=(exact) { (clock(now, at)) " UTC" }
+        time datetime=(exact) title=(exact) data-form="second" { (clock(now, at)) " UTC" }
         " " span class="soft" { (age(now, at)) }
     }
 }
@@ -109,7 +109,7 @@ pub(super) fn time_relative(now: DateTime<Utc>, at: DateTime<Utc>) -> Markup {
     let exact = at.to_rfc3339_opts(SecondsFormat::Millis, true);
     html! {
         span class="when" { (age(now, at)) }
-        " " time class="soft" datetime=(exact) title=(exact) { (minute(now, at)) " UTC" }
+        " " time class="soft" datetime=(exact) title=(exact) data-form="minute" { (minute(now, at)) " UTC" }
     }
 }
 

@@ -78,7 +78,7 @@ pub(super) fn layout(context: &PageContext, page: &PageContent) -> Markup {
                 Refresh::OnChange => "change",
                 Refresh::Often => "often",
             })]
-            data-version=[context.version] {
+            data-version=[context.version] data-zone=(shown_line(&about.timezone)) {
             (notices(context))
             (page.body)
         }
@@ -89,9 +89,28 @@ pub(super) fn layout(context: &PageContext, page: &PageContent) -> Markup {
             }
             p { (about.running) " of " (about.parallel_runs) " parallel runs in use · default time zone: "
                 (shown_line(&about.timezone)) " · time zone data: " (shown_line(&about.tzdata)) }
+            (preferences())
         }
     };
     html_document(&format!("{} · Groupcast", shown_line(&page.title)), &content)
+}
+
+/// What the script keeps in the browser; without a script there is nothing to choose.
+fn preferences() -> Markup {
+    let choice = |name: &str, label: &str, values: &[(&str, &str)]| {
+        html! {
+            label class="field" { span { (label) }
+                select data-preference=(name) { @for (value, text) in values { option value=(value) { (text) } } }
+            }
+        }
+    };
+    html! {
+        div class="prefs" hidden {
+            (choice("theme", "Theme", &[("auto", "as the system"), ("light", "light"), ("dark", "dark")]))
+            (choice("zone", "Times", &[("viewer", "in my time zone"), ("utc", "in UTC"), ("schedule", "of the schedules")]))
+            (choice("keys", "Keyboard shortcuts", &[("on", "on (? lists them)"), ("off", "off")]))
+        }
+    }
 }
 
 /// What concerns every sync, above every page.
@@ -148,7 +167,8 @@ pub(super) fn html_document(title: &str, body: &Markup) -> Markup {
                 title { (title) }
                 link rel="icon" href=(assets::ICON);
                 link rel="stylesheet" href=(assets::style_path());
-                script src=(assets::script_path()) defer {}
+                // Not deferred: it sets the theme before anything is painted.
+                script src=(assets::script_path()) {}
             }
             body {
                 a class="skip" href="#main" { "Skip to content" }

@@ -7,11 +7,11 @@ use maud::{Markup, html};
 
 use super::badge::{run_status, state_badge};
 use super::context::PageContext;
-use super::format::{distance, plural, age, thousands, time};
+use super::format::{age, distance, plural, thousands, time};
 use super::guards::{readings, stopped_by_guard};
 use super::issues::last_run_issue;
 use super::layout::{NavItem, PageContent, breadcrumbs, definition_list};
-use super::links::{group_search, run_path, sync_path, with_query};
+use super::links::{destination_path, group_search, run_path, sync_path, with_query};
 use super::progress::progress;
 use super::runs::{charts, runs_table};
 use super::schedule::{scheduled_time, starts_at};
@@ -43,7 +43,8 @@ async fn build(context: &PageContext, name: &str) -> ServiceResult<PageContent> 
         div id="head" {
             h1 { bdi { (shown_line(&sync.sync)) } " " (badges(sync)) }
             p class="soft" {
-                bdi { (shown_line(&sync.source)) } " → " bdi { (shown_line(&sync.destination)) } " ("
+                bdi { (shown_line(&sync.source)) } " → "
+                a href=(destination_path(&sync.destination)) { bdi { (shown_line(&sync.destination)) } } " ("
                 (shown_line(&sync.destination_type)) "), group type " bdi { (shown_line(&sync.group_type)) }
             }
         }

@@ -37,7 +37,9 @@ fn next(stream: &mut BufReader<TcpStream>) -> u64 {
 fn open_pages_learn_of_every_change_and_do_not_hold_up_the_shutdown() {
     let receiver = Receiver::start();
     let place = place(&receiver, 20);
-    place.write("groupcast.toml", &format!("[daemon]\ntoken = \"{TOKEN}\"\n\n{}", place.read("groupcast.toml")));
+    place.write("token", TOKEN);
+    let config = place.read("groupcast.toml");
+    place.write("groupcast.toml", &format!("[daemon]\ntoken = \"${{file:token}}\"\n\n{config}"));
     place.mapping("accounts", &scheduled(""));
     let daemon = Daemon::start_with(&place, Some(TOKEN));
     // GIVEN nobody without the token follows

@@ -165,7 +165,7 @@ pub(super) fn sync(name: &str, state: ActivityState, schedule: Option<ScheduleVi
             destination_type: "amplitude".to_owned(),
             group_type: "company".to_owned(),
             enabled: state != ActivityState::Disabled,
-            tags: Vec::new(),
+            tags: if name == "billing" { vec!["nightly".to_owned(), "finance".to_owned()] } else { Vec::new() },
             groups: GroupCounts { synced: 1_204_331, unconfirmed: 0, rejected: 0 },
             schedule,
             last_run: runs.first().cloned(),

@@ -6,6 +6,8 @@ mod events;
 mod fixture;
 mod html;
 mod http;
+mod overview;
 mod pages;
+mod rejected;
 mod safety;
 mod service;

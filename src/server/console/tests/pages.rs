@@ -180,6 +180,7 @@ async fn a_run_shows_counts_that_add_up_and_how_the_sending_went() {
             "isn't &quot;valid&quot;",
             "partly rejected",
             "Changes 1 to 25",
+            "Compared with the previous run",
         ],
     );
     assert!(!html.contains("do not add up"));

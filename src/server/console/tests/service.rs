@@ -377,18 +377,20 @@ impl Service for FakeService {
         Ok(all.skip(from as usize).take(count as usize).collect())
     }
 
-    async fn rejected(&self, sync: Option<&str>, _after: Option<&str>, count: u64) -> ServiceResult<Vec<RejectedView>> {
+    async fn rejected(&self, sync: Option<&str>, after: Option<&str>, count: u64) -> ServiceResult<Vec<RejectedView>> {
         if self.world.lock().syncs.is_empty() || sync.is_some_and(|sync| sync != "crm") {
             return Ok(Vec::new());
         }
         let long = "The property `industry` must be one of the configured values, got something else. ".repeat(5);
         let keys = HOSTILE_KEYS.iter().copied().chain(["acme"]);
-        let views = keys.enumerate().map(|(index, key)| RejectedView {
-            sync: "crm".to_owned(),
-            key: key.to_owned(),
-            at: at(70),
-            reason: if index % 2 == 0 { HOSTILE_WORDS.to_owned() } else { long.clone() },
-            document: traits(json!({"plan": "pro", "x\" onclick=\"": "<script>alert(1)</script>"})),
+        let views = keys.enumerate().filter(|(_, key)| after.is_none_or(|after| *key > after)).map(|(index, key)| {
+            RejectedView {
+                sync: "crm".to_owned(),
+                key: key.to_owned(),
+                at: at(70),
+                reason: if index % 2 == 0 { HOSTILE_WORDS.to_owned() } else { long.clone() },
+                document: traits(json!({"plan": "pro", "x\" onclick=\"": "<script>alert(1)</script>"})),
+            }
         });
         Ok(views.take(count as usize).collect())
     }
