@@ -14,7 +14,6 @@ mod group;
 mod init;
 mod ledger;
 mod orphans;
-mod pace;
 mod plan;
 mod progress;
 mod rejected;

@@ -118,12 +118,12 @@ export const STEPS = {
     if (all < 2) return "there is one sync";
     const first = (await rows.first().locator("th a").first().innerText()).trim();
     await page.getByLabel("Search").fill(first);
-    await button(page, "Show").click();
+    await button(page, /^Show$/).click();
     await page.waitForURL(/q=/);
     if ((await rows.count()) >= all || !(await rows.first().innerText()).includes(first)) fail(`${await rows.count()} rows for ${first}`);
     await page.getByRole("link", { name: "Show all" }).click();
     await page.getByLabel("Sort by").selectOption("health");
-    await button(page, "Show").click();
+    await button(page, /^Show$/).click();
     await page.waitForURL(/sort=health/);
     await page.reload();
     if ((await page.getByLabel("Sort by").inputValue()) !== "health") fail("the order is lost");

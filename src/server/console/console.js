@@ -235,8 +235,8 @@ document.addEventListener("DOMContentLoaded", () => {
 
   // Every two seconds while something is in progress; else when the daemon reports a change, and once a minute for what
   // changes with time alone. Without reports every 15 seconds; while the daemon does not respond, less and less often.
-  let [failures, timer, running, events] = [0, 0, false, null];
-  const connected = () => events?.readyState === EventSource.OPEN;
+  let [failures, timer, running, events, reported] = [0, 0, false, null, 0];
+  const connected = () => events?.readyState === 1;
   const pause = () => {
     const usual = main.dataset.refresh === "often" ? 2000 : connected() ? 60000 : 15000;
     return Math.min(usual * 2 ** failures, 60000);
@@ -253,7 +253,8 @@ document.addEventListener("DOMContentLoaded", () => {
     }
     running = false;
     clearTimeout(timer);
-    timer = setTimeout(turn, pause());
+    // A change that was reported meanwhile may be missing in what was fetched.
+    timer = setTimeout(turn, !failures && reported > Number(main.dataset.version) ? 300 : pause());
   };
 
   // A hidden page holds no connection: a browser has six for all tabs.
@@ -261,6 +262,7 @@ document.addEventListener("DOMContentLoaded", () => {
     if (events || document.hidden || !window.EventSource) return;
     events = new EventSource("/events");
     events.addEventListener("change", (event) => {
+      reported = Number(event.data);
       if (event.data !== main.dataset.version) turn();
     });
     events.addEventListener("open", () => {
@@ -269,7 +271,7 @@ document.addEventListener("DOMContentLoaded", () => {
     });
     // When the daemon is back it may be another one, which counts from the beginning.
     events.addEventListener("error", () => {
-      main.dataset.version = "";
+      [main.dataset.version, reported] = ["", 0];
       clearTimeout(timer);
       timer = setTimeout(turn, pause());
     });

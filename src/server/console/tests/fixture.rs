@@ -253,6 +253,7 @@ pub(super) fn syncs() -> Vec<SyncDetail> {
         done: 1_733,
         requests: 18,
         retries: 2,
+        per_second: Some(48.4),
     };
     accounts.insert(0, now);
     let mut all = vec![sync("accounts", ActivityState::Running, Some(schedule("every 45m", &[4, 49, 94])), accounts)];

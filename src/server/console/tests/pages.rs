@@ -50,6 +50,7 @@ async fn the_overview_shows_what_needs_attention_runs_and_is_next() {
             "7 groups rejected",
             "Sending",
             "1,733 of 5,120 groups done",
+            "48 groups per second, about 1 min 10 s left",
             "queued for 1 min",
             "in 4 min Sun 22 Nov 04:16 Europe/Berlin · 03:16\u{a0}UTC",
             "1,204,331",

@@ -182,6 +182,7 @@ impl Service for FakeService {
             done: 0,
             requests: 0,
             retries: 0,
+            per_second: None,
         };
         known.sync.activity =
             Some(SyncActivity { running: Some(progress.clone()), ..activity(ActivityState::Running) });
