@@ -17,7 +17,6 @@ mod junit;
 mod ledger;
 mod man;
 mod orphans;
-mod pace;
 mod plan;
 mod progress;
 mod rejected;

@@ -8,9 +8,9 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use parking_lot::Mutex;
 
 use super::bar;
-use super::pace::Pace;
 use super::screen::{plural, stderr, thousands};
 use crate::service::api::{EnqueuedRun, RunMonitor};
+use crate::service::pace::Pace;
 use crate::service::views;
 use crate::sync::{Event, Monitor};
 

@@ -45,6 +45,7 @@ impl Supervisor {
         match taken_back {
             Some(sync) => {
                 self.forget_queued(&sync, run).await;
+                self.changed();
                 true
             }
             // It may have begun meanwhile.
@@ -57,6 +58,7 @@ impl Supervisor {
         let Some(found) = running.values_mut().find(|running| running.run == run) else { return false };
         found.cancelled = true;
         found.tracker.stopping();
+        self.changed();
         found.signal.send_modify(|signal| {
             *signal = if *signal == Signal::Go { Signal::Stop } else { Signal::Abandon };
         });

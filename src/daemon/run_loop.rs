@@ -65,6 +65,7 @@ impl Supervisor {
             let task = self.task_of(start.clone(), now);
             queue.started(&start, &task.run, now);
             self.spawn(task, ended.clone());
+            self.changed();
         }
         let until = tick.next.map(|next| next.signed_duration_since(now).to_std().unwrap_or_default());
         until.unwrap_or(TICK_MAX).min(TICK_MAX)
@@ -87,6 +88,7 @@ impl Supervisor {
                 }
             }
             self.notifier.service_manager.status(&self.status_line());
+            self.changed();
         }
         found.is_ok()
     }
@@ -118,6 +120,7 @@ impl Supervisor {
         self.notifier.service_manager.stopping("stopping: waiting for requests in flight", deadline + ABANDONED_MAX);
         let began = self.clock.elapsed();
         self.signal_all(Signal::Stop);
+        self.changed();
         let mut abandoned = None;
         loop {
             self.tick();

@@ -59,7 +59,7 @@ impl Supervisor {
     pub(super) fn spawn(self: &Arc<Self>, task: RunTask, ended: mpsc::UnboundedSender<EndedRun>) {
         let RunTask { sync, run, options, started_by, started_at, was_queued } = task;
         let (sender, signal) = watch::channel(Signal::Go);
-        let tracker = Arc::new(Tracker::new(&run, started_at, &started_by));
+        let tracker = Arc::new(Tracker::new(&run, started_at, &started_by).timed(Arc::clone(&self.clock)));
         let running = ActiveRun { run: run.clone(), signal: sender, tracker: Arc::clone(&tracker), cancelled: false };
         self.running().insert(sync.clone(), running);
         let span = log::run_span(&sync, &run);

@@ -235,6 +235,10 @@ impl Service for DaemonService {
         self.clock.now()
     }
 
+    fn changes(&self) -> Option<watch::Receiver<u64>> {
+        Some(self.changes.subscribe())
+    }
+
     async fn ready(&self) -> ServiceResult<()> {
         if self.queue().is_stopped() {
             return Err(self.declined(EnqueueError::ShuttingDown, ""));

@@ -67,6 +67,8 @@ pub(super) struct Supervisor {
     running: Mutex<BTreeMap<String, ActiveRun>>,
     /// Something happened that may let a run start, or that ended the last one.
     pub(super) woken: Notify,
+    /// How often what the service shows has changed so far.
+    pub(super) changes: watch::Sender<u64>,
     /// The config was read: at the start, or anew.
     pub(super) config_read: Notify,
     /// The greatest id of a run so far.
@@ -111,6 +113,7 @@ impl Supervisor {
             queue: Mutex::new(RunQueue::new(parallel)),
             running: Mutex::default(),
             woken: Notify::new(),
+            changes: watch::Sender::new(0),
             config_read: Notify::new(),
             orders: tokio::sync::Mutex::default(),
             last_tick: AtomicU64::new(0),
@@ -130,9 +133,15 @@ impl Supervisor {
         self.running.lock()
     }
 
-    /// Lets the run loop tick.
+    /// Lets the run loop tick, after something has changed.
     pub(super) fn wake(&self) {
+        self.changed();
         self.woken.notify_one();
+    }
+
+    /// What the service shows has changed.
+    pub(super) fn changed(&self) {
+        self.changes.send_modify(|version| *version += 1);
     }
 
     /// An id greater than all before.

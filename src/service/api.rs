@@ -105,6 +105,12 @@ pub trait Service: Send + Sync {
     /// Now, on the daemon's clock.
     fn now(&self) -> DateTime<Utc>;
 
+    /// A version that moves when what the queries return has changed: a run was queued, started or ended, a sync was paused,
+    /// the configuration was reloaded. None where it is not followed.
+    fn changes(&self) -> Option<watch::Receiver<u64>> {
+        None
+    }
+
     /// Whether it can do its work: config read, ledger open, not stopping. Cheap.
     async fn ready(&self) -> ServiceResult<()>;
 

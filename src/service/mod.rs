@@ -10,7 +10,7 @@
 //! | [`queries`], [`commands`], [`job`] | what every service does in its own process; the daemon builds on them too |
 //! | [`follow`] | a run that another process carries out, from its start to its end |
 //! | [`url`] | runs at a daemon on another machine, over its HTTP API |
-//! | [`stream`], [`tracker`] | results item by item, and how far a run is |
+//! | [`stream`], [`tracker`], [`pace`] | results item by item, how far a run is, and how fast |
 //! | [`mapping_test`] | the tests of mappings: a plan over given rows, compared with what is expected |
 //! | [`open`] | from a config folder to its sources, destinations and ledger |
 
@@ -22,6 +22,7 @@ pub mod job;
 pub mod local;
 pub mod mapping_test;
 pub mod open;
+pub mod pace;
 pub mod queries;
 pub mod remote;
 pub mod stream;

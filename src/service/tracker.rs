@@ -6,7 +6,9 @@ use std::sync::atomic::Ordering;
 use chrono::{DateTime, Utc};
 use parking_lot::{Mutex, MutexGuard};
 
+use super::pace::Pace;
 use crate::delivery::DeliveryCounters;
+use crate::io::Clock;
 use crate::ledger::RunStatus;
 use crate::service::views::{RunProgress, RunView};
 use crate::sync::{Event, Monitor};
@@ -19,6 +21,8 @@ pub struct Tracker {
     run: String,
     started_at: DateTime<Utc>,
     started_by: String,
+    /// For the pace; without it none is known.
+    clock: Option<Arc<dyn Clock>>,
     seen: Mutex<Seen>,
 }
 
@@ -32,12 +36,19 @@ struct Seen {
     stopping: bool,
     counters: Option<Arc<DeliveryCounters>>,
     notes: Vec<String>,
+    pace: Pace,
 }
 
 impl Tracker {
     /// Of a run that starts.
     pub fn new(run: &str, started_at: DateTime<Utc>, started_by: &str) -> Tracker {
-        Tracker { run: run.to_owned(), started_at, started_by: started_by.to_owned(), seen: Mutex::default() }
+        let (run, started_by) = (run.to_owned(), started_by.to_owned());
+        Tracker { run, started_at, started_by, clock: None, seen: Mutex::default() }
+    }
+
+    /// With the pace of the sending, by this clock.
+    pub fn timed(self, clock: Arc<dyn Clock>) -> Tracker {
+        Tracker { clock: Some(clock), ..self }
     }
 
     /// Of a run that is queued.
@@ -58,7 +69,9 @@ impl Tracker {
 
     /// How far the run is.
     pub fn progress(&self) -> RunProgress {
-        let seen = self.seen();
+        let mut seen = self.seen();
+        self.record_pace(&mut seen);
+        let seen = seen;
         let phase = match (seen.stopping, seen.candidates, seen.reading) {
             _ if seen.queued => "queued",
             (true, _, _) => "stopping",
@@ -77,6 +90,7 @@ impl Tracker {
             done: seen.done,
             requests: counted(|counters| counters.requests.load(Ordering::Relaxed)),
             retries: counted(|counters| counters.retries.load(Ordering::Relaxed)),
+            per_second: seen.pace.per_second(),
         }
     }
 }
@@ -85,6 +99,14 @@ impl Tracker {
     /// The run's id.
     pub fn run(&self) -> &str {
         &self.run
+    }
+
+    /// Takes note of how much is done now, while the run sends.
+    fn record_pace(&self, seen: &mut Seen) {
+        if let Some(clock) = self.clock.as_ref().filter(|_| seen.candidates.is_some()) {
+            let done = seen.done;
+            seen.pace.record(clock.elapsed(), done);
+        }
     }
 
     /// Takes note of an event, without a word in the log.
@@ -107,6 +129,7 @@ impl Tracker {
             }
             Event::Recovered(_) | Event::Unreadable { .. } => {}
         }
+        self.record_pace(&mut seen);
     }
 
     /// The run as it is shown until it is recorded.
@@ -143,5 +166,55 @@ impl Monitor for Tracker {
             _ => {}
         }
         self.observe(&event);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicU64;
+    use std::time::Duration;
+
+    use async_trait::async_trait;
+
+    use super::*;
+    use crate::ledger::Comparison;
+
+    /// Shows so many seconds.
+    #[derive(Default)]
+    struct Seconds(AtomicU64);
+
+    #[async_trait]
+    impl Clock for Seconds {
+        fn now(&self) -> DateTime<Utc> {
+            DateTime::UNIX_EPOCH
+        }
+
+        fn elapsed(&self) -> Duration {
+            Duration::from_secs(self.0.load(Ordering::Relaxed))
+        }
+
+        async fn sleep(&self, _: Duration) {}
+    }
+
+    #[test]
+    fn the_pace_is_that_of_the_sending() {
+        let clock = Arc::new(Seconds::default());
+        let tracker = Tracker::new("r", DateTime::UNIX_EPOCH, "api").timed(Arc::<Seconds>::clone(&clock));
+        // Reading takes a minute, which does not count.
+        tracker.observe(&Event::Reading(100));
+        clock.0.store(60, Ordering::Relaxed);
+        tracker.observe(&Event::Compared(&Comparison::default()));
+        assert_eq!(tracker.progress().per_second, None);
+        for second in 61..=64 {
+            clock.0.store(second, Ordering::Relaxed);
+            tracker.observe(&Event::Sending { settled: 50, total: 1_000 });
+        }
+        let at = tracker.progress();
+        assert_eq!((at.done, at.per_second), (200, Some(50.0)));
+        // Without a clock there is none.
+        let tracker = Tracker::new("r", DateTime::UNIX_EPOCH, "api");
+        tracker.observe(&Event::Compared(&Comparison::default()));
+        tracker.observe(&Event::Sending { settled: 50, total: 1_000 });
+        assert_eq!(tracker.progress().per_second, None);
     }
 }

@@ -38,6 +38,7 @@ const KINDS = {
   plan: /^\/syncs\/[^/]+\/plan$/,
   older: /^\/runs\?before=/,
   rejected: /^\/rejected$/,
+  destination: /^\/destinations\//,
   runs: /^\/runs$/,
 };
 
@@ -50,7 +51,7 @@ const report = (where, what) => {
 const browser = await chromium.launch({ executablePath, args: ["--no-sandbox"] });
 
 async function visitor(look, { anonymous, ...more } = {}) {
-  const context = await browser.newContext({ ...LOOKS[look], reducedMotion: "reduce", baseURL: address, ...more });
+  const context = await browser.newContext({ ...LOOKS[look], reducedMotion: "reduce", timezoneId: "UTC", baseURL: address, ...more });
   const page = await context.newPage();
   page.expected = 200;
   page.on("console", (message) => {

@@ -87,6 +87,112 @@ export const STEPS = {
     await page.goForward();
     await page.getByRole("heading", { name: "Counts", exact: true }).waitFor();
   },
+  "an open page shows a pause by itself, and ages count on": async (page, pages) => {
+    const path = await freeSync(page, pages);
+    if (!path) return "no sync is free";
+    if (!page.javaScript) return null;
+    const other = await page.context().newPage();
+    await other.goto("/");
+    const row = other.locator(`#syncs tr:has(a[href="${path}"])`);
+    const age = other.locator("footer [data-age]").first();
+    const before = await age.innerText();
+    await page.goto(path);
+    await button(page, "Pause").click();
+    await button(page, "Resume").waitFor();
+    // Sooner than the page would refresh without being notified.
+    await row.getByText("paused").first().waitFor({ timeout: 8_000 });
+    await button(page, "Resume").click();
+    await button(page, "Pause").waitFor();
+    await row.getByText("paused").first().waitFor({ state: "detached", timeout: 8_000 });
+    // The words change within a minute, those of the first minute every second.
+    for (let turn = 0; /^\d+ s|just/.test(before) && (await age.innerText()) === before; turn += 1) {
+      if (turn > 40) fail(`the age stays at ${before}`);
+      await other.waitForTimeout(250);
+    }
+    await other.close();
+  },
+  "syncs are searched, filtered and sorted, and the address keeps it": async (page) => {
+    await page.goto("/");
+    const rows = page.locator("#syncs tbody tr");
+    const all = await rows.count();
+    if (all < 2) return "there is one sync";
+    const first = (await rows.first().locator("th a").first().innerText()).trim();
+    await page.getByLabel("Search").fill(first);
+    await button(page, /^Show$/).click();
+    await page.waitForURL(/q=/);
+    if ((await rows.count()) >= all || !(await rows.first().innerText()).includes(first)) fail(`${await rows.count()} rows for ${first}`);
+    await page.getByRole("link", { name: "Show all" }).click();
+    await page.getByLabel("Sort by").selectOption("health");
+    await button(page, /^Show$/).click();
+    await page.waitForURL(/sort=health/);
+    await page.reload();
+    if ((await page.getByLabel("Sort by").inputValue()) !== "health") fail("the order is lost");
+    if (!/error|failing|blocked|late|degraded/.test(await rows.first().innerText())) fail(`first comes ${await rows.first().innerText()}`);
+  },
+  "rejected groups are searched, and downloaded": async (page) => {
+    await page.goto("/rejected");
+    if (!(await page.locator("article.card").count())) return "nothing is rejected";
+    const key = (await page.locator("article.card tbody th").first().innerText()).trim();
+    await page.getByLabel("Search in keys").fill(key);
+    await button(page, "Search").click();
+    await page.waitForURL(/q=/);
+    if (!(await page.locator("article.card tbody th").first().innerText()).includes(key)) fail(`${key} is not found`);
+    for (const [kind, beginning] of [["CSV", "sync,key,at,"], ["JSON", "["]]) {
+      const path = await page.getByRole("link", { name: new RegExp(`^Download ${kind}`) }).first().getAttribute("href");
+      const response = await page.request.get(path);
+      const text = await response.text();
+      if (response.status() !== 200 || !text.startsWith(beginning) || !text.includes(key)) fail(`${path}: ${text.slice(0, 200)}`);
+    }
+  },
+  "the keyboard finds the search, the pages and the list of shortcuts": async (page) => {
+    if (!page.javaScript) return null;
+    await page.goto("/");
+    await page.keyboard.press("/");
+    if (!(await page.getByLabel("Search").evaluate((node) => node === document.activeElement))) fail("/ does not focus the search");
+    await page.keyboard.type("g r?");
+    if ((await page.getByLabel("Search").inputValue()) !== "g r?") fail("shortcuts work while typing");
+    await page.locator("main").focus();
+    await page.keyboard.press("?");
+    await page.getByRole("dialog", { name: "Keyboard shortcuts" }).waitFor();
+    await page.keyboard.press("Escape");
+    await page.getByRole("dialog").waitFor({ state: "detached" });
+    await page.keyboard.press("g");
+    await page.keyboard.press("r");
+    await page.waitForURL(/\/runs$/);
+    await page.keyboard.press("g");
+    await page.keyboard.press("o");
+    await page.getByRole("heading", { name: "Overview" }).waitFor();
+    await page.getByLabel("Keyboard shortcuts").selectOption("off");
+    await page.locator("main").focus();
+    await page.keyboard.press("?");
+    if (await page.getByRole("dialog").count()) fail("they cannot be switched off");
+    await page.getByLabel("Keyboard shortcuts").selectOption("on");
+  },
+  "theme and time zone are chosen and kept": async (page, pages) => {
+    if (!page.javaScript) return null;
+    await page.goto("/runs");
+    const ground = () => page.evaluate(() => getComputedStyle(document.body).backgroundColor);
+    const time = page.locator("#runs time").first();
+    const light = await ground();
+    await page.getByLabel("Theme").selectOption("dark");
+    const dark = await ground();
+    if (light === dark) fail("the theme changes nothing");
+    await page.reload();
+    if ((await ground()) !== dark) fail("the theme is lost");
+    await page.getByLabel("Theme").selectOption("auto");
+    if ((await ground()) !== light) fail("the system's theme does not return");
+    await page.getByLabel("Times").selectOption("utc");
+    if (!(await time.innerText()).endsWith("UTC")) fail(await time.innerText());
+    const path = [...pages].find(([kind]) => /^run-succeeded/.test(kind))?.[1];
+    if (!path) return "no run succeeded";
+    await page.goto(path);
+    await page.context().grantPermissions(["clipboard-read", "clipboard-write"]);
+    await button(page, "Copy the run ID").click();
+    await page.getByText("Copied").waitFor();
+    const copied = await page.evaluate(() => navigator.clipboard.readText());
+    if (!path.endsWith(copied)) fail(`${copied} was copied`);
+    await page.getByLabel("Times").selectOption("viewer");
+  },
   "a group is opened by its key": async (page, pages) => {
     const path = pages.get("group");
     if (!path) return "no group is linked";

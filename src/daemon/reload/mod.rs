@@ -127,6 +127,7 @@ impl Supervisor {
         let complete = problems.is_none();
         self.notifier.metrics.reloaded(complete);
         self.config.write().problems = problems;
+        self.changed();
         (complete, noted)
     }
 

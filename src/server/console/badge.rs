@@ -59,11 +59,6 @@ pub(super) fn sync_state(state: ActivityState) -> Badge {
     Badge { tone, sign, word }
 }
 
-/// A sync whose mapping has errors.
-pub(super) fn in_error() -> Badge {
-    Badge { tone: "bad", sign: "✕", word: "error" }
-}
-
 /// The outcome of a change.
 pub(super) fn outcome(name: &str) -> Markup {
     let (tone, sign, word) = match name {

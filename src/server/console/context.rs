@@ -17,6 +17,8 @@ pub(super) struct PageContext {
     pub(super) session: PageSession,
     pub(super) about: About,
     pub(super) now: DateTime<Utc>,
+    /// The version of what the page shows, if changes are followed.
+    pub(super) version: Option<u64>,
 }
 
 impl FromRequestParts<Arc<dyn Service>> for PageContext {
@@ -24,8 +26,10 @@ impl FromRequestParts<Arc<dyn Service>> for PageContext {
 
     async fn from_request_parts(parts: &mut Parts, service: &Arc<dyn Service>) -> Result<PageContext, Infallible> {
         let session = parts.extensions.get::<PageSession>().cloned().unwrap_or_default();
+        // Before anything is read: a page is never older than the version it has.
+        let version = service.changes().map(|changes| *changes.borrow());
         let (about, now) = (service.about().await.unwrap_or_default(), service.now());
-        Ok(PageContext { service: Arc::clone(service), session, about, now })
+        Ok(PageContext { service: Arc::clone(service), session, about, now, version })
     }
 }
 

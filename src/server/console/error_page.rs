@@ -42,7 +42,7 @@ pub fn error_page(error: &ErrorMessage) -> String {
             }
         }
     };
-    html_document(&format!("{heading} · Groupcast"), false, &body).into_string()
+    html_document(&format!("{heading} · Groupcast"), &body).into_string()
 }
 
 #[cfg(test)]

@@ -84,6 +84,11 @@ pub(super) fn relative(now: DateTime<Utc>, at: DateTime<Utc>) -> String {
     }
 }
 
+/// [`relative`], which the script keeps up to date.
+pub(super) fn age(now: DateTime<Utc>, at: DateTime<Utc>) -> Markup {
+    html! { span data-age=(at.to_rfc3339_opts(SecondsFormat::Millis, true)) { (relative(now, at)) } }
+}
+
 /// `22 Nov 02:00:05`, with the year where it is not this one.
 pub(super) fn clock(now: DateTime<Utc>, at: DateTime<Utc>) -> String {
     let format = if at.year() == now.year() { "%-d %b %H:%M:%S" } else { "%-d %b %Y %H:%M:%S" };
@@ -94,8 +99,8 @@ pub(super) fn clock(now: DateTime<Utc>, at: DateTime<Utc>) -> String {
 pub(super) fn time(now: DateTime<Utc>, at: DateTime<Utc>) -> Markup {
     let exact = at.to_rfc3339_opts(SecondsFormat::Millis, true);
     html! {
-        time datetime=(exact) title=(exact) { (clock(now, at)) " UTC" }
-        " " span class="soft" { (relative(now, at)) }
+        time datetime=(exact) title=(exact) data-form="second" { (clock(now, at)) " UTC" }
+        " " span class="soft" { (age(now, at)) }
     }
 }
 
@@ -103,8 +108,8 @@ pub(super) fn time(now: DateTime<Utc>, at: DateTime<Utc>) -> Markup {
 pub(super) fn time_relative(now: DateTime<Utc>, at: DateTime<Utc>) -> Markup {
     let exact = at.to_rfc3339_opts(SecondsFormat::Millis, true);
     html! {
-        span class="when" { (relative(now, at)) }
-        " " time class="soft" datetime=(exact) title=(exact) { (minute(now, at)) " UTC" }
+        span class="when" { (age(now, at)) }
+        " " time class="soft" datetime=(exact) title=(exact) data-form="minute" { (minute(now, at)) " UTC" }
     }
 }
 

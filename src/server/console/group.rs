@@ -9,7 +9,7 @@ use super::context::PageContext;
 use super::diff::{self, value};
 use super::format::{plural, time_relative};
 use super::layout::{NavItem, PageContent, breadcrumbs};
-use super::links::{group_search, run_link, sync_path, with_query};
+use super::links::{copy_button, group_search, run_link, run_of_group, sync_path, with_query};
 use super::params::Params;
 use super::respond;
 use super::table::{NarrowLayout, table, text};
@@ -66,7 +66,7 @@ async fn build(context: &PageContext, sync: &str, params: &Params) -> ServiceRes
     let path = sync_path(sync);
     let body = html! {
         (breadcrumbs(&[("/", "Overview"), (&path, sync)], &short(key)))
-        h1 { bdi { (shown_line(key)) } " " (badge(&group).html()) }
+        h1 { bdi { (shown_line(key)) } " " (badge(&group).html()) " " (copy_button(key, "the key")) }
         p class="soft" { "A group of " a href=(path) { bdi { (shown_line(sync)) } } "." }
         @if let Some(what) = &group.unreadable {
             section class="notice bad" aria-label="Unreadable" {
@@ -95,12 +95,12 @@ async fn build(context: &PageContext, sync: &str, params: &Params) -> ServiceRes
                 }
             }
         }
-        (actions(context, &path, key, group.rejected.is_some()))
+        (actions(context, sync, key, group.rejected.is_some()))
         (traits(context, &group))
         (history(context, &group.history))
         (group_search(sync, None))
     };
-    Ok(PageContent::new(short(key), NavItem::Elsewhere, body))
+    Ok(PageContent::new(short(key), NavItem::Elsewhere, body).live(false))
 }
 
 fn badge(group: &GroupView) -> Badge {
@@ -112,9 +112,9 @@ fn badge(group: &GroupView) -> Badge {
     }
 }
 
-fn actions(context: &PageContext, path: &str, key: &str, rejected: bool) -> Markup {
-    let plan = with_query(&format!("{path}/plan"), &[("group", key)]);
-    let run = with_query(&format!("{path}/run"), &[("group", key)]);
+fn actions(context: &PageContext, sync: &str, key: &str, rejected: bool) -> Markup {
+    let plan = with_query(&format!("{}/plan", sync_path(sync)), &[("group", key)]);
+    let run = run_of_group(sync, key);
     html! {
         div class="actions" role="group" aria-label="Actions" {
             a class="button" href=(plan) rel="nofollow" data-slow="Reading the source…" { "Plan for this group" }

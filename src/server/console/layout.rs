@@ -1,5 +1,6 @@
 //! The layout around every page: head, navigation, notices, footer.
 
+use chrono::SecondsFormat;
 use maud::{DOCTYPE, Markup, html};
 
 use super::assets;
@@ -20,23 +21,32 @@ pub(super) enum NavItem {
     Elsewhere,
 }
 
+/// How a page is refreshed.
+#[derive(Clone, Copy)]
+enum Refresh {
+    /// When something has changed.
+    OnChange,
+    /// Every two seconds too, for progress.
+    Often,
+}
+
 /// A page's own part.
 pub(super) struct PageContent {
     title: String,
     item: NavItem,
-    /// Whether its elements marked `data-live` are refreshed by the script.
-    live: bool,
+    /// Whether and how the script refreshes it.
+    refresh: Option<Refresh>,
     body: Markup,
 }
 
 impl PageContent {
     pub(super) fn new(title: impl Into<String>, item: NavItem, body: Markup) -> PageContent {
-        PageContent { title: title.into(), item, live: false, body }
+        PageContent { title: title.into(), item, refresh: None, body }
     }
 
-    /// Refreshes the page's elements with an id and `data-live` while a run is in progress.
-    pub(super) fn live(mut self, live: bool) -> PageContent {
-        self.live = live;
+    /// Refreshes the page when something has changed, and often while it is `busy`: what it shows is in progress.
+    pub(super) fn live(mut self, busy: bool) -> PageContent {
+        self.refresh = Some(if busy { Refresh::Often } else { Refresh::OnChange });
         self
     }
 }
@@ -63,7 +73,12 @@ pub(super) fn layout(context: &PageContext, page: &PageContent) -> Markup {
                 }
             }
         }
-        main id="main" tabindex="-1" {
+        main id="main" tabindex="-1" data-now=(context.now.to_rfc3339_opts(SecondsFormat::Millis, true))
+            data-refresh=[page.refresh.map(|refresh| match refresh {
+                Refresh::OnChange => "change",
+                Refresh::Often => "often",
+            })]
+            data-version=[context.version] data-zone=(shown_line(&about.timezone)) {
             (notices(context))
             (page.body)
         }
@@ -74,9 +89,28 @@ pub(super) fn layout(context: &PageContext, page: &PageContent) -> Markup {
             }
             p { (about.running) " of " (about.parallel_runs) " parallel runs in use · default time zone: "
                 (shown_line(&about.timezone)) " · time zone data: " (shown_line(&about.tzdata)) }
+            (preferences())
         }
     };
-    html_document(&format!("{} · Groupcast", shown_line(&page.title)), page.live, &content)
+    html_document(&format!("{} · Groupcast", shown_line(&page.title)), &content)
+}
+
+/// What the script keeps in the browser; without a script there is nothing to choose.
+fn preferences() -> Markup {
+    let choice = |name: &str, label: &str, values: &[(&str, &str)]| {
+        html! {
+            label class="field" { span { (label) }
+                select data-preference=(name) { @for (value, text) in values { option value=(value) { (text) } } }
+            }
+        }
+    };
+    html! {
+        div class="prefs" hidden {
+            (choice("theme", "Theme", &[("auto", "as the system"), ("light", "light"), ("dark", "dark")]))
+            (choice("zone", "Times", &[("viewer", "in my time zone"), ("utc", "in UTC"), ("schedule", "of the schedules")]))
+            (choice("keys", "Keyboard shortcuts", &[("on", "on (? lists them)"), ("off", "off")]))
+        }
+    }
 }
 
 /// What concerns every sync, above every page.
@@ -120,7 +154,7 @@ fn notices(context: &PageContext) -> Markup {
 }
 
 /// A whole HTML document around its body.
-pub(super) fn html_document(title: &str, live: bool, body: &Markup) -> Markup {
+pub(super) fn html_document(title: &str, body: &Markup) -> Markup {
     html! {
         (DOCTYPE)
         html lang="en" {
@@ -133,9 +167,10 @@ pub(super) fn html_document(title: &str, live: bool, body: &Markup) -> Markup {
                 title { (title) }
                 link rel="icon" href=(assets::ICON);
                 link rel="stylesheet" href=(assets::style_path());
-                script src=(assets::script_path()) defer {}
+                // Not deferred: it sets the theme before anything is painted.
+                script src=(assets::script_path()) {}
             }
-            body data-refresh=[live.then_some("2000")] {
+            body {
                 a class="skip" href="#main" { "Skip to content" }
                 (body)
             }

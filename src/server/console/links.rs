@@ -31,6 +31,11 @@ pub(super) fn sync_path(sync: &str) -> String {
     format!("/syncs/{}", segment(sync))
 }
 
+/// The path of a destination's page.
+pub(super) fn destination_path(destination: &str) -> String {
+    format!("/destinations/{}", segment(destination))
+}
+
 /// The path of a run's page.
 pub(super) fn run_path(run: &str) -> String {
     format!("/runs/{}", segment(run))
@@ -41,9 +46,19 @@ pub(super) fn group_path(sync: &str, key: &str) -> String {
     with_query(&format!("{}/groups", sync_path(sync)), &[("key", key)])
 }
 
+/// The path that starts a run of a group.
+pub(super) fn run_of_group(sync: &str, key: &str) -> String {
+    with_query(&format!("{}/run", sync_path(sync)), &[("group", key)])
+}
+
 /// A link to a group, its key shortened.
 pub(super) fn group_link(sync: &str, key: &str) -> Markup {
     html! { a href=(group_path(sync, key)) title=(shown_line(key)) { bdi { (short(key)) } } }
+}
+
+/// A button that copies a text, which the script shows. The text is percent-encoded: it may have any character.
+pub(super) fn copy_button(text: &str, what: &str) -> Markup {
+    html! { button type="button" class="quiet copy" data-copy=(segment(text)) hidden { "Copy" span class="hidden" { " " (what) } } }
 }
 
 /// A link to a run, by its id.

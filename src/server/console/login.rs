@@ -35,7 +35,7 @@ pub(super) async fn page(context: PageContext, query: RawQuery) -> Response {
                 html! { button class="primary" { "Log in" } }))
         }
     };
-    html_response(StatusCode::OK, html_document("Log in · Groupcast", false, &body))
+    html_response(StatusCode::OK, html_document("Log in · Groupcast", &body))
 }
 
 /// Whether the page after the login is on this site.

@@ -1,7 +1,7 @@
 //! The console: pages for a browser that show what a running daemon does, and forms that command it.
 //!
-//! Pages are rendered here from the views of the [`Service`], and work without scripts; the script only refreshes a page
-//! while a run is in progress. No page carries inline style or script, so that a strict content security policy applies.
+//! Pages are rendered here from the views of the [`Service`], and work without scripts; the script only refreshes them
+//! when something has changed. No page carries inline style or script, so that a strict content security policy applies.
 //! Authentication and the check of form tokens are layers around this router; what they know of the visitor arrives as a
 //! [`PageSession`](super::http::auth::PageSession).
 
@@ -11,11 +11,16 @@ mod badge;
 mod changes;
 mod chart;
 mod context;
+mod day;
+mod destination;
 mod diff;
+mod error_messages;
 mod error_page;
+mod events;
 mod format;
 mod group;
 mod guards;
+mod health;
 mod issues;
 mod layout;
 mod links;
@@ -27,13 +32,17 @@ mod params;
 mod plan;
 mod progress;
 mod rejected;
+mod rejected_download;
 mod respond;
 mod run;
+mod run_comparison;
 mod run_counts;
 mod run_requests;
 mod runs;
 mod schedule;
 mod sync;
+mod sync_filter;
+mod sync_list;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -60,12 +69,16 @@ pub fn router(service: Arc<dyn Service>) -> Router {
         .route("/runs/{run}", get(run::page))
         .route("/runs/{run}/cancel", post(actions::cancel))
         .route("/rejected", get(rejected::page))
+        .route("/rejected.csv", get(rejected_download::csv))
+        .route("/rejected.json", get(rejected_download::json))
         .route("/syncs/{sync}", get(sync::page))
         .route("/syncs/{sync}/plan", get(plan::page))
         .route("/syncs/{sync}/groups", get(group::page))
         .route("/syncs/{sync}/run", post(actions::run))
         .route("/syncs/{sync}/pause", post(actions::pause))
         .route("/syncs/{sync}/resume", post(actions::resume))
+        .route("/destinations/{destination}", get(destination::page))
+        .route("/events", get(events::stream))
         .route("/login", get(login::page))
         .route("/assets/console.css", get(assets::style))
         .route("/assets/console.js", get(assets::script))

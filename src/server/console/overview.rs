@@ -1,62 +1,44 @@
 //! The overview: what needs attention, what is running, what runs next, and all syncs. The page for three in the morning.
 
+use axum::extract::RawQuery;
 use axum::response::Response;
 use maud::{Markup, html};
 
-use super::badge::{in_error, run_status, state_badge};
-use super::chart::sparkline;
 use super::context::PageContext;
-use super::format::{distance, relative, thousands, time_relative};
+use super::format::{age, distance};
 use super::issues::{Issue, issues};
 use super::layout::{NavItem, PageContent};
 use super::links::{run_path, sync_path};
+use super::params::Params;
 use super::progress::progress;
-use super::respond;
-use super::runs::changed;
-use super::schedule::{next_run, scheduled_time};
-use super::table::{NarrowLayout, number, table, text};
+use super::schedule::scheduled_time;
 use super::text::{prose, sentence, shown, shown_line};
-use crate::ledger::RunStatus;
-use crate::service::api::{SCHEDULED_TIMES, ServiceResult, SyncError};
+use super::{day, respond, sync_list};
+use crate::service::api::{ServiceResult, SyncError};
 use crate::service::views::{ActivityState, ScheduledTime, SyncView};
 
 /// Runs in a sparkline.
 const SPARK_RUNS: u64 = 16;
 /// Times shown under "Next".
 const NEXT_SHOWN: usize = 5;
-/// The caption of the table.
-const CAPTION: &str = "Lag is the time since the last run that succeeded, with or without rejections.";
 
-/// `GET /`.
-pub(super) async fn page(context: PageContext) -> Response {
-    respond::page(&context, build(&context).await)
+/// `GET /`, with the fields of [`SyncFilter`](super::sync_filter::SyncFilter).
+pub(super) async fn page(context: PageContext, query: RawQuery) -> Response {
+    let page = build(&context, &Params::of_query(&query)).await;
+    respond::page(&context, page)
 }
 
-async fn build(context: &PageContext) -> ServiceResult<PageContent> {
-    let syncs = context.service.syncs(SCHEDULED_TIMES).await?;
+async fn build(context: &PageContext, params: &Params) -> ServiceResult<PageContent> {
+    let syncs = context.service.syncs(day::TIMES).await?;
     if syncs.is_empty() && context.about.sync_errors.is_empty() {
-        return Ok(PageContent::new("Overview", NavItem::Overview, no_syncs()));
+        return Ok(PageContent::new("Overview", NavItem::Overview, no_syncs()).live(false));
     }
-    let mut latest = context.service.latest_runs(SPARK_RUNS).await?;
-    let mut rows = Vec::with_capacity(syncs.len());
-    for (index, sync) in syncs.iter().enumerate() {
-        // The newest come first; a chart goes the other way.
-        let mut runs = latest.remove(&sync.sync).unwrap_or_default();
-        runs.retain(|run| run.status != RunStatus::Running);
-        runs.reverse();
-        let figures: Vec<Option<u64>> = runs.iter().map(|run| run.counts.as_ref().map(changed)).collect();
-        rows.push(row(context, sync, &sparkline(&format!("spark-{index}"), "Changed groups", &figures)));
-    }
-    // A sync without a good mapping is known by its file alone.
-    for error in context.about.sync_errors.iter().filter(|error| !error.runs) {
-        let none = || html! { span class="soft" { "–" } };
-        let name = html! { bdi { (shown_line(&error.sync)) } div class="soft" { (shown_line(&error.file)) } };
-        rows.push(vec![name, in_error().html(), none(), none(), none(), none(), none()]);
-    }
+    let latest = context.service.latest_runs(SPARK_RUNS).await?;
     let mut found: Vec<(&SyncView, Issue)> =
         syncs.iter().flat_map(|sync| issues(context.now, sync).into_iter().map(move |issue| (sync, issue))).collect();
     // Failures before warnings; within those by name.
     found.sort_by_key(|(_, issue)| issue.tone != "bad");
+    let day = day::section(context, &syncs).await?;
     let busy = syncs.iter().any(|sync| matches!(state(sync), Some(ActivityState::Running | ActivityState::Queued)));
     let body = html! {
         h1 { "Overview" }
@@ -65,13 +47,8 @@ async fn build(context: &PageContext) -> ServiceResult<PageContent> {
             (running(context, &syncs))
             (next(context, &syncs))
         }
-        section id="all" aria-labelledby="all-h" data-live {
-            h2 id="all-h" { "All syncs" }
-            (table("syncs", CAPTION, NarrowLayout::Cards,
-                &[text("Sync"), text("State"), text("Last run"), text("Next run"), number("Lag"),
-                    text("Changed per run"), number("Synced groups")],
-                &rows))
-        }
+        (day)
+        (sync_list::section(context, params, &syncs, &latest))
     };
     Ok(PageContent::new("Overview", NavItem::Overview, body).live(busy))
 }
@@ -98,7 +75,7 @@ fn state(sync: &SyncView) -> Option<ActivityState> {
 
 fn attention(errors: &[SyncError], found: &[(&SyncView, Issue)]) -> Markup {
     html! {
-        section id="attention" aria-labelledby="attention-h" data-live {
+        section id="attention" aria-labelledby="attention-h" {
             h2 id="attention-h" { "Needs attention" }
             @if errors.is_empty() && found.is_empty() {
                 p class="calm" { span aria-hidden="true" { "✓ " } "Nothing needs attention." }
@@ -136,7 +113,7 @@ fn running(context: &PageContext, syncs: &[SyncView]) -> Markup {
     let running: Vec<_> = active().filter_map(|(sync, activity)| Some((sync, activity.running.as_ref()?))).collect();
     let queued: Vec<_> = active().filter_map(|(sync, activity)| Some((sync, activity.queued.as_ref()?))).collect();
     html! {
-        section id="running" aria-labelledby="running-h" data-live {
+        section id="running" aria-labelledby="running-h" {
             h2 id="running-h" { "Running now" }
             @if running.is_empty() && queued.is_empty() {
                 p class="calm" { "No run is in progress." }
@@ -145,7 +122,7 @@ fn running(context: &PageContext, syncs: &[SyncView]) -> Markup {
                 article class="card" {
                     h3 {
                         a href=(run_path(&run.run)) { bdi { (shown_line(&sync.sync)) } }
-                        " " span class="soft" { "started " (relative(context.now, run.started_at)) " by "
+                        " " span class="soft" { "started " (age(context.now, run.started_at)) " by "
                             (shown_line(&run.started_by)) }
                     }
                     (progress(&format!("progress-{index}"), run))
@@ -174,7 +151,7 @@ fn next(context: &PageContext, syncs: &[SyncView]) -> Markup {
     times.sort_by_key(|(_, at, _)| at.utc);
     times.truncate(NEXT_SHOWN);
     html! {
-        section id="next" aria-labelledby="next-h" data-live {
+        section id="next" aria-labelledby="next-h" {
             h2 id="next-h" { "Next" }
             @if times.is_empty() {
                 p class="calm" { "No run is scheduled: syncs are manual, follow another one, or are paused." }
@@ -190,34 +167,4 @@ fn next(context: &PageContext, syncs: &[SyncView]) -> Markup {
             }
         }
     }
-}
-
-fn row(context: &PageContext, sync: &SyncView, spark: &Markup) -> Vec<Markup> {
-    let now = context.now;
-    let groups = &sync.groups;
-    vec![
-        html! {
-            a href=(sync_path(&sync.sync)) { bdi { (shown_line(&sync.sync)) } }
-            div class="soft" { bdi { (shown_line(&sync.source)) } " → " bdi { (shown_line(&sync.destination)) } }
-        },
-        state_badge(sync).html(),
-        match &sync.last_run {
-            None => html! { span class="soft" { "never" } },
-            Some(run) => html! {
-                a class="quiet" href=(run_path(&run.run)) { (run_status(run.status).html()) }
-                div { (time_relative(now, run.ended_at.unwrap_or(run.started_at))) }
-            },
-        },
-        next_run(now, sync),
-        match sync.last_success_at {
-            Some(at) => html! { span title={ "since " (at.to_rfc3339()) } { (distance(now - at)) } },
-            None => html! { span class="soft" { "never" } },
-        },
-        spark.clone(),
-        html! {
-            (thousands(groups.synced))
-            @if groups.rejected > 0 { div class="soft" { (thousands(groups.rejected)) " rejected" } }
-            @if groups.unconfirmed > 0 { div class="soft" { (thousands(groups.unconfirmed)) " unconfirmed" } }
-        },
-    ]
 }

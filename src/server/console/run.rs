@@ -9,14 +9,14 @@ use super::context::PageContext;
 use super::format::{plural, span, time, time_relative};
 use super::guards::stopped_by_guard;
 use super::layout::{NavItem, PageContent, breadcrumbs, definition_list};
-use super::links::{group_link, run_path, sync_path};
+use super::links::{copy_button, group_link, run_path, sync_path};
 use super::next_step::next_step;
 use super::params::Params;
 use super::progress::progress;
 use super::schedule::starts_at;
 use super::table::{NarrowLayout, table, text};
 use super::text::{long, prose, sentence, shown, shown_line};
-use super::{changes, diff, respond, run_counts, run_requests};
+use super::{changes, diff, respond, run_comparison, run_counts, run_requests};
 use crate::config::Diagnostics;
 use crate::ledger::RunStatus;
 use crate::mapping::diagnostic::Problem;
@@ -44,9 +44,10 @@ async fn build(context: &PageContext, id: &str, params: &Params) -> ServiceResul
     }
     let sync = sync_path(&run.sync);
     let changes = changes::section(context, run, params).await?;
+    let comparison = run_comparison::section(context, run).await?;
     let body = html! {
         (breadcrumbs(&[("/", "Overview"), (&sync, &run.sync)], "Run"))
-        div id="head" data-live {
+        div id="head" {
             h1 { "Run of " bdi { (shown_line(&run.sync)) } " " (run_status(run.status).html()) }
             (head(context, run))
         }
@@ -55,6 +56,7 @@ async fn build(context: &PageContext, id: &str, params: &Params) -> ServiceResul
         @if running { (cancel(context, run, detail.progress.as_ref())) } @else { (result(context, &detail).await) }
         @if let Some(counts) = &run.counts { (run_counts::section(&run.sync, counts, run.status)) }
         @if !running { (run_requests::section(&detail.detail, run.counts.as_ref())) }
+        (comparison)
         @if !detail.rejected.is_empty() { (rejections(context, &run.sync, &detail.rejected)) }
         (changes)
     };
@@ -74,7 +76,7 @@ fn joined(params: &Params) -> Markup {
 
 fn progress_section(at: &RunProgress) -> Markup {
     html! {
-        section id="progress-section" class="card" aria-labelledby="progress-h" data-live {
+        section id="progress-section" class="card" aria-labelledby="progress-h" {
             h2 id="progress-h" { "Progress" }
             (progress("progress", at))
         }
@@ -154,7 +156,7 @@ fn head(context: &PageContext, run: &RunView) -> Markup {
     if !run.started_by.is_empty() {
         pairs.push(("Started by", html! { (shown_line(&run.started_by)) }));
     }
-    pairs.push(("Run ID", html! { code { (shown_line(&run.run)) } }));
+    pairs.push(("Run ID", html! { code { (shown_line(&run.run)) } " " (copy_button(&run.run, "the run ID")) }));
     definition_list(&pairs)
 }
 

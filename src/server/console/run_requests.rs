@@ -1,5 +1,7 @@
 //! The requests of a run: over time, by status, and what the destination warned about.
 
+use std::collections::BTreeMap;
+
 use maud::{Markup, html};
 
 use super::chart::{AxisUnit, Bar, Chart, bars};
@@ -13,23 +15,16 @@ use crate::sync::timeline::Timeline;
 
 /// The section with the requests.
 pub(super) fn section(detail: &Detail, counts: Option<&Counts>) -> Markup {
-    let rows: Vec<Vec<Markup>> = (detail.by_status.iter())
-        .map(|(status, attempts)| {
-            let name = if *status == 0 { "no response".to_owned() } else { status.to_string() };
-            vec![html! { (name) }, html! { (thousands(*attempts)) }]
-        })
-        .collect();
     let waited = |ms: u64| html! { (span(ms as f64 / 1_000.0)) };
     html! {
         section aria-labelledby="requests-h" {
             h2 id="requests-h" { "Requests" }
-            @if rows.is_empty() {
+            @if detail.by_status.is_empty() {
                 p class="calm" { @if counts.is_some() { "No request was sent." } @else { "No requests are recorded." } }
             } @else {
                 (timeline(&detail.timeline))
                 div class="beside" {
-                    (table("by-status", "Responses by status", NarrowLayout::Scroll,
-                        &[text("HTTP status"), number("Responses")], &rows))
+                    (by_status(&detail.by_status, "Responses by status"))
                     (definition_list(&[
                         ("Request bodies, before compression", html! { (bytes(detail.bytes)) }),
                         ("Traits in acknowledged requests", html! { (thousands(detail.traits_sent)) }),
@@ -52,6 +47,17 @@ pub(super) fn section(detail: &Detail, counts: Option<&Counts>) -> Markup {
             }
         }
     }
+}
+
+/// Responses by status, as a table.
+pub(super) fn by_status(responses: &BTreeMap<u16, u64>, caption: &str) -> Markup {
+    let rows: Vec<Vec<Markup>> = (responses.iter())
+        .map(|(status, attempts)| {
+            let name = if *status == 0 { "no response".to_owned() } else { status.to_string() };
+            vec![html! { (name) }, html! { (thousands(*attempts)) }]
+        })
+        .collect();
+    table("by-status", caption, NarrowLayout::Scroll, &[text("HTTP status"), number("Responses")], &rows)
 }
 
 fn timeline(timeline: &Timeline) -> Markup {

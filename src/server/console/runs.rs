@@ -8,13 +8,13 @@ use maud::{Markup, html};
 use super::badge::run_status;
 use super::chart::{AxisUnit, Bar, Chart, bars};
 use super::context::PageContext;
-use super::format::{clock, minute, plural, relative, span, thousands};
+use super::format::{age, clock, minute, plural, span, thousands};
 use super::layout::{NavItem, PageContent, breadcrumbs};
 use super::links::{run_path, sync_path, with_query};
 use super::params::Params;
 use super::respond;
 use super::table::{NarrowLayout, number, table, text};
-use super::text::{short, shown_line};
+use super::text::{name, short, shown_line};
 use crate::ledger::RunStatus;
 use crate::service::api::ServiceResult;
 use crate::service::views::RunView;
@@ -28,7 +28,8 @@ pub(super) fn changed(counts: &Counts) -> u64 {
     counts.changes.delivered + counts.removed.delivered
 }
 
-fn rejected(counts: &Counts) -> u64 {
+/// Groups whose changes were rejected.
+pub(super) fn rejected(counts: &Counts) -> u64 {
     counts.changes.rejected + counts.removed.rejected
 }
 
@@ -70,7 +71,7 @@ async fn build(context: &PageContext, params: &Params) -> ServiceResult<PageCont
                 }
             }
         } @else {
-            section id="list" aria-label="Runs" data-live {
+            section id="list" aria-label="Runs" {
                 (runs_table(context.now, "runs", "Runs, newest first", &runs, sync.is_none()))
             }
             nav class="pages" aria-label="Pages" {
@@ -88,8 +89,11 @@ pub(super) fn runs_table(now: DateTime<Utc>, id: &str, caption: &str, runs: &[Ru
         Some(counts) => html! { (thousands(of(counts))) },
         None => html! { span class="soft" { "–" } },
     };
-    let mut columns = vec![text("Started, UTC"), text("Status")];
-    columns.extend(with_sync.then(|| text("Sync")));
+    // On a phone the first column stays in sight.
+    let mut columns = match with_sync {
+        true => vec![text("Sync"), text("Status"), text("Started")],
+        false => vec![text("Started"), text("Status")],
+    };
     columns.extend([
         number("Rows"),
         number("Changed"),
@@ -100,21 +104,24 @@ pub(super) fn runs_table(now: DateTime<Utc>, id: &str, caption: &str, runs: &[Ru
     ]);
     let rows: Vec<Vec<Markup>> = (runs.iter())
         .map(|run| {
-            let mut cells = vec![
-                html! {
-                    a href=(run_path(&run.run)) { (relative(now, run.started_at)) }
-                    " " time class="soft" datetime=(run.started_at.to_rfc3339()) { (minute(now, run.started_at)) }
-                },
-                html! {
-                    (run_status(run.status).html())
-                    @if let Some(error) = &run.error {
-                        // The sync has a column or a page of its own.
-                        @let error = error.strip_prefix(&format!("sync {}: ", run.sync)).unwrap_or(error);
-                        div class="soft clip" title=(shown_line(error)) { (short(error)) }
-                    }
-                },
-            ];
-            cells.extend(with_sync.then(|| html! { a href=(sync_path(&run.sync)) { bdi { (short(&run.sync)) } } }));
+            let started = html! {
+                a href=(run_path(&run.run)) { (age(now, run.started_at)) }
+                " " time class="soft" datetime=(run.started_at.to_rfc3339()) data-form="minute" {
+                    (minute(now, run.started_at)) " UTC"
+                }
+            };
+            let status = html! {
+                (run_status(run.status).html())
+                @if let Some(error) = &run.error {
+                    // The sync has a column or a page of its own.
+                    @let error = error.strip_prefix(&format!("sync {}: ", run.sync)).unwrap_or(error);
+                    div class="soft clip" title=(shown_line(error)) { (short(error)) }
+                }
+            };
+            let mut cells = match with_sync {
+                true => vec![html! { a href=(sync_path(&run.sync)) { (name(&run.sync)) } }, status, started],
+                false => vec![started, status],
+            };
             cells.extend([
                 count(run, |counts| counts.rows),
                 count(run, changed),

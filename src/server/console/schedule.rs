@@ -4,20 +4,27 @@ use chrono::{DateTime, Utc};
 use maud::{Markup, html};
 
 use super::context::PageContext;
-use super::format::relative;
+use super::format::age;
 use super::text::shown_line;
 use crate::service::views::{ActivityState, ScheduledTime, SyncView};
 
 /// A scheduled time: how far away, in the schedule's time zone, and in UTC.
 pub(super) fn scheduled_time(now: DateTime<Utc>, at: &ScheduledTime, time_zone: &str) -> Markup {
-    let local = DateTime::parse_from_rfc3339(&at.local).map(|local| local.format("%a %-d %b %H:%M").to_string());
     html! {
-        span class="when" { (relative(now, at.utc)) } " "
+        span class="when" { (age(now, at.utc)) } " "
         span class="soft" {
-            time datetime=(at.local) { (local.unwrap_or_else(|_| shown_line(&at.local))) } " " (shown_line(time_zone))
-            @if time_zone != "UTC" { " · " (at.utc.format("%H:%M")) "\u{a0}UTC" }
+            time datetime=(at.local) data-form="weekday" {
+                (local_minute(at)) " " (shown_line(time_zone))
+                @if time_zone != "UTC" { " · " (at.utc.format("%H:%M")) "\u{a0}UTC" }
+            }
         }
     }
+}
+
+/// `Sun 22 Nov 04:16`, in the schedule's time zone.
+fn local_minute(at: &ScheduledTime) -> String {
+    let local = DateTime::parse_from_rfc3339(&at.local).map(|local| local.format("%a %-d %b %H:%M").to_string());
+    local.unwrap_or_else(|_| shown_line(&at.local))
 }
 
 /// When a sync runs next, in a cell.
@@ -28,11 +35,14 @@ pub(super) fn next_run(now: DateTime<Utc>, sync: &SyncView) -> Markup {
         (Some(ActivityState::Disabled), _) => html! { span class="soft" { "disabled" } },
         (Some(ActivityState::BackingOff), _) if activity.is_some_and(|activity| activity.next_attempt_at.is_some()) => {
             let at = activity.and_then(|activity| activity.next_attempt_at).unwrap_or(now);
-            html! { span class="when" { (relative(now, at)) } div class="soft" { "retry" } }
+            html! { span class="when" { (age(now, at)) } div class="soft" { "retry" } }
         }
         (_, None) => html! { span class="soft" { "manual" } },
         (_, Some(schedule)) => match schedule.next.first() {
-            Some(at) => scheduled_time(now, at, &schedule.timezone),
+            Some(at) => html! {
+                span class="when" { (age(now, at.utc)) }
+                div class="soft" { time datetime=(at.local) data-form="weekday" { (local_minute(at)) " " (shown_line(&schedule.timezone)) } }
+            },
             None => html! { span class="soft" { (shown_line(&schedule.expression)) } },
         },
     }

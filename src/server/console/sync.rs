@@ -7,11 +7,11 @@ use maud::{Markup, html};
 
 use super::badge::{run_status, state_badge};
 use super::context::PageContext;
-use super::format::{distance, plural, relative, thousands, time};
+use super::format::{age, distance, plural, thousands, time};
 use super::guards::{readings, stopped_by_guard};
 use super::issues::last_run_issue;
 use super::layout::{NavItem, PageContent, breadcrumbs, definition_list};
-use super::links::{group_search, run_path, sync_path, with_query};
+use super::links::{destination_path, group_search, run_path, sync_path, with_query};
 use super::progress::progress;
 use super::runs::{charts, runs_table};
 use super::schedule::{scheduled_time, starts_at};
@@ -40,10 +40,11 @@ async fn build(context: &PageContext, name: &str) -> ServiceResult<PageContent> 
     let busy = activity.is_some_and(|activity| activity.running.is_some() || activity.queued.is_some());
     let body = html! {
         (breadcrumbs(&[("/", "Overview")], &sync.sync))
-        div id="head" data-live {
+        div id="head" {
             h1 { bdi { (shown_line(&sync.sync)) } " " (badges(sync)) }
             p class="soft" {
-                bdi { (shown_line(&sync.source)) } " → " bdi { (shown_line(&sync.destination)) } " ("
+                bdi { (shown_line(&sync.source)) } " → "
+                a href=(destination_path(&sync.destination)) { bdi { (shown_line(&sync.destination)) } } " ("
                 (shown_line(&sync.destination_type)) "), group type " bdi { (shown_line(&sync.group_type)) }
             }
         }
@@ -52,13 +53,13 @@ async fn build(context: &PageContext, name: &str) -> ServiceResult<PageContent> 
         @if let Some(run) = guarded {
             (stopped_by_guard(context, run, guards, detail.mapping.cursor.is_some()))
         }
-        div id="now" data-live { (current_runs(context, sync)) }
-        section id="status" aria-labelledby="status-h" data-live {
+        div id="now" { (current_runs(context, sync)) }
+        section id="status" aria-labelledby="status-h" {
             h2 id="status-h" { "Status" }
             (status(now, sync))
         }
         (group_search(&sync.sync, None))
-        section id="history" aria-labelledby="history-h" data-live {
+        section id="history" aria-labelledby="history-h" {
             h2 id="history-h" { "Runs" }
             @if detail.runs.is_empty() {
                 p class="empty" { "No runs yet. Review the plan, then press “Run now”." }
@@ -131,7 +132,7 @@ fn current_runs(context: &PageContext, sync: &SyncView) -> Markup {
         @if let Some(running) = running {
             section class="card" aria-labelledby="running-h" {
                 h2 id="running-h" { a href=(run_path(&running.run)) { "Current run" } " "
-                    span class="soft" { "started " (relative(context.now, running.started_at)) " by "
+                    span class="soft" { "started " (age(context.now, running.started_at)) " by "
                         (shown_line(&running.started_by)) } }
                 (progress("progress", running))
             }

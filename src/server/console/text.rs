@@ -28,6 +28,21 @@ pub(super) fn shown_line(text: &str) -> String {
     text.char_indices().map(one).collect()
 }
 
+/// Characters without a separator that a table has room for.
+const WORD_CHARS_MAX: usize = 24;
+
+/// A name of ours, in a table: it breaks at its separators, and inside a word only where a word is longer than a column.
+pub(super) fn name(text: &str) -> Markup {
+    let text = shown_line(text);
+    let separator = |char: char| matches!(char, '_' | '.' | '/' | '-' | ' ' | ':');
+    let long = text.split(separator).any(|word| word.chars().count() > WORD_CHARS_MAX);
+    html! {
+        bdi class=[(!long).then_some("words")] {
+            @for part in text.split_inclusive(|char| matches!(char, '_' | '.' | '/')) { (part) wbr; }
+        }
+    }
+}
+
 /// An advice, which errors keep as a fragment, as a sentence.
 pub(super) fn sentence(text: &str) -> String {
     let text = shown(text);
@@ -84,5 +99,10 @@ mod tests {
         let huge = "x".repeat(FULL_CHARS_MAX + 7);
         assert!(long(&huge).into_string().contains("… and 7 more characters"));
         assert!(!long("short").into_string().contains("details"));
+        assert_eq!(
+            name("crm.big_accounts").into_string(),
+            "<bdi class=\"words\">crm.<wbr>big_<wbr>accounts<wbr></bdi>"
+        );
+        assert!(!name(&"x".repeat(25)).into_string().contains("words"));
     }
 }

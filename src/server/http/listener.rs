@@ -21,6 +21,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 
 use super::auth::PeerAddress;
+use super::closing::ServerClosing;
 use super::limits::HttpLimits;
 use super::slots::{ConnectionSlot, ConnectionSlots};
 use super::{ServerSettings, address, local_router, router};
@@ -168,9 +169,11 @@ async fn connection<S: ClientStream>(
     stream.prepare();
     let router = TowerToHyperService::new(router);
     let handle = slot.handle();
+    let closing = ServerClosing::new(stop.clone());
     let service = hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
         peer.map(|peer| request.extensions_mut().insert(peer));
         request.extensions_mut().insert(handle.clone());
+        request.extensions_mut().insert(closing.clone());
         let (handle, response) = (handle.clone(), router.call(request));
         async move {
             handle.busy();

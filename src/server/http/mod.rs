@@ -8,6 +8,7 @@
 mod address;
 pub mod auth;
 mod body;
+mod closing;
 mod error;
 mod handlers;
 mod limits;
@@ -40,6 +41,7 @@ use crate::service::api::Service;
 use crate::service::wire::Hello;
 
 pub use address::check_listen;
+pub use closing::ServerClosing;
 pub use error::ErrorMessage;
 pub use limits::HttpLimits;
 pub use listener::{serve, serve_local};

@@ -133,6 +133,9 @@ pub struct RunProgress {
     pub requests: u64,
     /// Repeats among them.
     pub retries: u64,
+    /// Groups done per second of late, while it sends; none before that is known.
+    #[serde(default)]
+    pub per_second: Option<f64>,
 }
 
 /// A queued run.

@@ -7,6 +7,7 @@ mod browser;
 mod commands;
 mod config;
 mod ends;
+mod events;
 mod many;
 mod moved;
 mod orders;

@@ -165,7 +165,7 @@ pub(super) fn sync(name: &str, state: ActivityState, schedule: Option<ScheduleVi
             destination_type: "amplitude".to_owned(),
             group_type: "company".to_owned(),
             enabled: state != ActivityState::Disabled,
-            tags: Vec::new(),
+            tags: if name == "billing" { vec!["nightly".to_owned(), "finance".to_owned()] } else { Vec::new() },
             groups: GroupCounts { synced: 1_204_331, unconfirmed: 0, rejected: 0 },
             schedule,
             last_run: runs.first().cloned(),
@@ -253,6 +253,7 @@ pub(super) fn syncs() -> Vec<SyncDetail> {
         done: 1_733,
         requests: 18,
         retries: 2,
+        per_second: Some(48.4),
     };
     accounts.insert(0, now);
     let mut all = vec![sync("accounts", ActivityState::Running, Some(schedule("every 45m", &[4, 49, 94])), accounts)];

@@ -38,6 +38,17 @@ impl Fetched {
         let lines = self.head.lines().filter_map(|line| line.split_once(": "));
         lines.filter(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value).next()
     }
+
+    /// The body of a response that is sent in pieces.
+    pub(super) fn text(&self) -> String {
+        let (mut rest, mut text) = (self.body.as_str(), String::new());
+        while let Some((length, after)) = rest.split_once("\r\n") {
+            let length = usize::from_str_radix(length, 16).unwrap();
+            text.push_str(&after[..length]);
+            rest = &after[length + 2..];
+        }
+        text
+    }
 }
 
 impl Site {

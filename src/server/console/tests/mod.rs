@@ -2,9 +2,12 @@
 
 mod actions;
 mod browser;
+mod events;
 mod fixture;
 mod html;
 mod http;
+mod overview;
 mod pages;
+mod rejected;
 mod safety;
 mod service;

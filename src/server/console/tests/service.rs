@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
+use tokio::sync::watch;
 
 use super::fixture::{HOSTILE_KEYS, HOSTILE_WORDS, activity, at, change_view, counts, detail, run, syncs, traits};
 use crate::error::{Error, Kind};
@@ -30,6 +31,7 @@ use crate::sync::verify::{Drifted, Verified};
 pub(super) struct FakeService {
     about: About,
     world: Mutex<FakeState>,
+    changes: watch::Sender<u64>,
 }
 
 struct FakeState {
@@ -57,7 +59,7 @@ impl FakeService {
             tzdata: "2026f, built in".to_owned(),
         };
         let world = FakeState { syncs: Vec::new(), runs: Vec::new(), loaded: BTreeMap::new(), orders: Vec::new() };
-        FakeService { about, world: Mutex::new(world) }
+        FakeService { about, world: Mutex::new(world), changes: watch::Sender::new(0) }
     }
 
     /// A daemon with a bad night.
@@ -136,6 +138,10 @@ impl Service for FakeService {
         at(0)
     }
 
+    fn changes(&self) -> Option<watch::Receiver<u64>> {
+        Some(self.changes.subscribe())
+    }
+
     async fn ready(&self) -> ServiceResult<()> {
         Ok(())
     }
@@ -176,6 +182,7 @@ impl Service for FakeService {
             done: 0,
             requests: 0,
             retries: 0,
+            per_second: None,
         };
         known.sync.activity =
             Some(SyncActivity { running: Some(progress.clone()), ..activity(ActivityState::Running) });
@@ -297,6 +304,7 @@ impl Service for FakeService {
         let Some(known) = world.syncs.iter_mut().find(|known| known.sync.sync == sync) else {
             return Err(missing(&format!("sync `{sync}`")));
         };
+        self.changes.send_modify(|version| *version += 1);
         world.orders.push(format!("{} {sync}", if paused { "pause" } else { "resume" }));
         let activity = known.sync.activity.as_mut().unwrap();
         activity.state = if paused { ActivityState::Paused } else { ActivityState::Scheduled };
@@ -370,18 +378,20 @@ impl Service for FakeService {
         Ok(all.skip(from as usize).take(count as usize).collect())
     }
 
-    async fn rejected(&self, sync: Option<&str>, _after: Option<&str>, count: u64) -> ServiceResult<Vec<RejectedView>> {
+    async fn rejected(&self, sync: Option<&str>, after: Option<&str>, count: u64) -> ServiceResult<Vec<RejectedView>> {
         if self.world.lock().syncs.is_empty() || sync.is_some_and(|sync| sync != "crm") {
             return Ok(Vec::new());
         }
         let long = "The property `industry` must be one of the configured values, got something else. ".repeat(5);
         let keys = HOSTILE_KEYS.iter().copied().chain(["acme"]);
-        let views = keys.enumerate().map(|(index, key)| RejectedView {
-            sync: "crm".to_owned(),
-            key: key.to_owned(),
-            at: at(70),
-            reason: if index % 2 == 0 { HOSTILE_WORDS.to_owned() } else { long.clone() },
-            document: traits(json!({"plan": "pro", "x\" onclick=\"": "<script>alert(1)</script>"})),
+        let views = keys.enumerate().filter(|(_, key)| after.is_none_or(|after| *key > after)).map(|(index, key)| {
+            RejectedView {
+                sync: "crm".to_owned(),
+                key: key.to_owned(),
+                at: at(70),
+                reason: if index % 2 == 0 { HOSTILE_WORDS.to_owned() } else { long.clone() },
+                document: traits(json!({"plan": "pro", "x\" onclick=\"": "<script>alert(1)</script>"})),
+            }
         });
         Ok(views.take(count as usize).collect())
     }

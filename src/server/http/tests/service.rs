@@ -116,6 +116,7 @@ fn progress() -> RunProgress {
         done: 2,
         requests: 3,
         retries: 1,
+        per_second: None,
     }
 }
 

@@ -14,7 +14,7 @@ const MEASURED_MIN: Duration = Duration::from_secs(1);
 
 /// A moving average of how much is done per second.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Pace {
+pub struct Pace {
     /// When how much was done, whenever that changed; the oldest is where the average begins.
     steps: VecDeque<(Duration, u64)>,
     now: Duration,
@@ -22,7 +22,7 @@ pub(super) struct Pace {
 
 impl Pace {
     /// Takes in that so much is done at `at`, a time that only grows.
-    pub(super) fn record(&mut self, at: Duration, done: u64) {
+    pub fn record(&mut self, at: Duration, done: u64) {
         self.now = at;
         if self.steps.back().is_none_or(|(_, before)| *before != done) {
             self.steps.push_back((at, done));
@@ -35,7 +35,7 @@ impl Pace {
     }
 
     /// How much is done per second; unknown at first.
-    pub(super) fn per_second(&self) -> Option<f64> {
+    pub fn per_second(&self) -> Option<f64> {
         let ((began, before), (_, done)) = self.steps.front().zip(self.steps.back())?;
         let took = self.now.saturating_sub(*began);
         (took >= MEASURED_MIN && done > before).then(|| (done - before) as f64 / took.as_secs_f64())
