@@ -34,6 +34,7 @@ async fn folder(cli: &Cli, folder: &Path) -> Result<u8, Failure> {
         (PathBuf::from(config::load::SETTINGS_FILE), sample::SETTINGS.to_owned()),
         (PathBuf::from("mappings/accounts.toml"), sample::mapping()),
         (PathBuf::from(".gitignore"), sample::GITIGNORE.to_owned()),
+        (PathBuf::from(".env.example"), sample::ENVIRONMENT.to_owned()),
     ] {
         let path = folder.join(path);
         if path.exists() {

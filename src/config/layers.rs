@@ -7,13 +7,14 @@
 mod variables;
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use self::variables::{Variable, variables};
+use super::environment::Environment;
 use super::files::Files;
 use super::implausible;
 use super::merge::{Layer, merge};
@@ -43,15 +44,16 @@ pub(super) fn read(
     folder: &Path,
     file: &str,
     text: &str,
-    environment: &BTreeMap<String, String>,
+    environment: &Environment,
     files: &Files,
 ) -> Read {
     let (table, mut report) = reader::parse(file, text);
     let root = Section::root(table.get_ref());
     let broken = report.is_broken();
-    let references = References { variables: environment, folder, files };
+    let references = References { variables: &environment.values, folder, files };
     let mut walk = Walk {
         folder,
+        environment,
         references,
         variables: Vec::new(),
         layer: Layer::new(),
@@ -91,6 +93,7 @@ fn inner_sections(path: &str) -> impl Iterator<Item = &'static str> {
 
 struct Walk<'a> {
     folder: &'a Path,
+    environment: &'a Environment,
     references: References<'a>,
     variables: Vec<Variable>,
     layer: Layer,

@@ -1,10 +1,13 @@
 //! The one place of `config` that reads files: a folder becomes a [`Project`], or all of its problems.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::io::ErrorKind;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use super::diagnostic::Diagnostics;
+use super::dotenv::{Dotenv, DotenvMistake};
+use super::environment::Environment;
 use super::files::Files;
 use super::project::{BrokenMapping, Project};
 use super::settings::Defaults;
@@ -18,6 +21,8 @@ use crate::source::dbt;
 
 /// The settings' file.
 pub const SETTINGS_FILE: &str = "groupcast.toml";
+/// The file whose variables count where the process does not have them.
+pub const ENVIRONMENT_FILE: &str = ".env";
 /// The mappings' folder.
 pub const MAPPINGS_FOLDER: &str = "mappings";
 /// Largest file read. A mapping of ten thousand traits is a megabyte; more is not one a person wrote.
@@ -30,7 +35,8 @@ pub fn environment() -> Vec<(String, String)> {
         .collect()
 }
 
-/// Reads `groupcast.toml` and every `mappings/*.toml` of `folder`, with `environment` ([`environment`]) on top.
+/// Reads `groupcast.toml` and every `mappings/*.toml` of `folder`, with `environment` ([`environment`]) on top, and what that
+/// does not have from `.env`.
 ///
 /// Errors: every problem of every file. Without errors, warnings are in the project. A folder without mappings is a
 /// warning; the command decides whether it can do without.
@@ -47,8 +53,9 @@ pub fn load_noting(
     environment: impl IntoIterator<Item = (String, String)>,
     files: &Files,
 ) -> Result<Project, Diagnostics> {
-    let environment: BTreeMap<String, String> = environment.into_iter().collect();
     let mut all = Diagnostics::new();
+    let mut environment = Environment::of_process(environment.into_iter().collect());
+    add_dotenv(folder, ENVIRONMENT_FILE, &mut environment, files, &mut all);
     let settings_path = folder.join(SETTINGS_FILE);
     let settings_file = settings_file(folder);
     let read = match read_text(&settings_path, files) {
@@ -97,6 +104,32 @@ pub fn load_noting(
     after.extend(check::check_after(&project.mappings, &others));
     project.take_in(after);
     Ok(project)
+}
+
+/// Adds the variables of a `.env` file of the folder, if there is one. A folder of that name is somebody else's: Python's
+/// virtual environments are called so.
+fn add_dotenv(folder: &Path, name: &str, environment: &mut Environment, files: &Files, all: &mut Diagnostics) {
+    let path = folder.join(name);
+    let shown = shown_path(folder, Path::new(name));
+    let text = match read_text(&path, files) {
+        Ok(text) => text,
+        Err(problem) if problem.missing || path.is_dir() => return,
+        Err(problem) => {
+            all.push(Diagnostic::error(&shown, &At::default(), problem.what).maybe_help(problem.help));
+            return;
+        }
+    };
+    let mut read = Dotenv::parse(&text);
+    all.add_text(&shown, &read.blank(&text));
+    all.extend(read.mistakes.drain(..).map(|DotenvMistake { span, message, help }| {
+        Diagnostic::error(&shown, &At { span, path: String::new() }, message).help(help)
+    }));
+    let mode = std::fs::metadata(&path).map_or(0, |meta| meta.permissions().mode() & 0o777);
+    if mode & 0o044 != 0 && !read.entries.is_empty() {
+        let what = format!("other users of this machine can read this file (mode {mode:04o})");
+        all.push(Diagnostic::warning(&shown, &At::default(), what).help(format!("`chmod 600 {shown}`")));
+    }
+    environment.add(&shown, read);
 }
 
 /// What mappings are read with.

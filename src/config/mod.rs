@@ -1,11 +1,13 @@
 //! The config folder: `groupcast.toml` and one file per mapping in `mappings/`.
 //!
 //! [`load::load`] reads all of it and reports all problems at once. Settings come in layers: defaults, then
-//! `groupcast.toml`, then environment variables (`GROUPCAST__SOURCES__WAREHOUSE__URL`). The `config` crate merges the
+//! `groupcast.toml`, then environment variables (`GROUPCAST__SOURCES__WAREHOUSE__URL`), of the process or of `.env`. The `config` crate merges the
 //! layers and deserialises them. Reading the file and the variables is ours, because the crate drops where a value was
 //! written, so that a problem could not be reported with its line.
 
 pub mod diagnostic;
+mod dotenv;
+mod environment;
 pub mod files;
 #[cfg(test)]
 mod golden;

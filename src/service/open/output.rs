@@ -133,6 +133,7 @@ fn others(project: &Project, sources: &[(String, Inspection)]) -> Vec<(Identity,
     let mut add = |path: &Path, what: String| all.push((Identity::of(path), what));
     let settings = folder.join(crate::config::load::SETTINGS_FILE);
     add(&settings, "the file of the settings".to_owned());
+    add(&folder.join(crate::config::load::ENVIRONMENT_FILE), "a file that holds secrets".to_owned());
     let mut texts = vec![files::read(&settings, 8 * 1024 * 1024).unwrap_or_default()];
     for file in &project.mappings {
         let path = folder.join(crate::config::load::MAPPINGS_FOLDER).join(format!("{}.toml", file.mapping.name));
