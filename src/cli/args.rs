@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Arg, ArgAction, ArgMatches, Args, FromArgMatches, Parser, Subcommand, ValueEnum};
 
+use crate::config::{Location, TargetName};
 use crate::error::{Error, Kind, Result};
 use crate::mapping::units;
 use crate::service::open::selection::Selection;
@@ -23,6 +24,10 @@ pub(super) struct Cli {
     #[arg(short = 'C', long, global = true, default_value = ".", env = "GROUPCAST_FOLDER", value_name = "DIR")]
     pub(super) folder: PathBuf,
 
+    /// The target: reads groupcast.NAME.toml instead of groupcast.toml, with a ledger of its own.
+    #[arg(long, global = true, env = "GROUPCAST_TARGET", value_name = "NAME")]
+    pub(super) target: Option<TargetName>,
+
     /// Print JSON instead of text.
     #[arg(long, global = true)]
     pub(super) json: bool,
@@ -34,6 +39,13 @@ pub(super) struct Cli {
     /// When to use colour.
     #[arg(long, global = true, default_value = "auto", value_name = "WHEN")]
     pub(super) color: Color,
+}
+
+impl Cli {
+    /// Where the config is.
+    pub(super) fn location(&self) -> Location {
+        Location { folder: self.folder.clone(), target: self.target.clone() }
+    }
 }
 
 const EXAMPLES: &str = "\

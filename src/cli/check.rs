@@ -26,7 +26,7 @@ use crate::service::open::{self, Failure};
 const PROBE_LIMITS: CallLimits = CallLimits { timeout: Duration::from_secs(15), body_bytes_max: 0 };
 
 pub(super) async fn check(cli: &Cli, connect: bool) -> Result<u8, Failure> {
-    let project = Arc::new(open::project(&cli.folder)?);
+    let project = Arc::new(super::read_project(cli)?);
     let mut problems = project.problems.clone();
     if connect {
         let mut found = renamed(cli, &project).await?;

@@ -18,7 +18,7 @@ use crate::service::views::GroupView;
 use crate::service::views::words::one_line;
 
 pub(super) async fn group(cli: &Cli, sync: &str, key: &str, number: u64, remote: bool) -> Result<u8, Failure> {
-    let project = Arc::new(open::project(&cli.folder)?);
+    let project = Arc::new(super::read_project(cli)?);
     open::exists(&project, sync)?;
     let opened = service::open(cli, &project, Access::Read).await?;
     let found = match opened.service.group(sync, key, None, number).await {

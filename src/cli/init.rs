@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::args::{Cli, Init};
 use super::screen::{self, ADD, BOLD, paint};
 use super::{print_json, sample};
-use crate::config::{self, BrokenMapping};
+use crate::config::{self, BrokenMapping, Location};
 use crate::duckdb::{DuckDbConnection, Limits, first_line};
 use crate::error::{Error, Kind, Result, Within};
 use crate::mapping::diagnostic::listed;
@@ -23,7 +23,7 @@ pub(super) async fn init(cli: &Cli, options: &Init) -> Result<u8, Failure> {
 }
 
 async fn folder(cli: &Cli, folder: &Path) -> Result<u8, Failure> {
-    let settings = folder.join(config::load::SETTINGS_FILE);
+    let settings = Location::from(folder).settings_path();
     if settings.exists() {
         return Err(Error::new(Kind::Config, format!("{} already exists", settings.display()))
             .advise("choose another folder, or write a mapping: `groupcast init --source NAME --table TABLE`")
@@ -31,7 +31,7 @@ async fn folder(cli: &Cli, folder: &Path) -> Result<u8, Failure> {
     }
     let mut written = Vec::new();
     for (path, text) in [
-        (PathBuf::from(config::load::SETTINGS_FILE), sample::SETTINGS.to_owned()),
+        (PathBuf::from("groupcast.toml"), sample::SETTINGS.to_owned()),
         (PathBuf::from("mappings/accounts.toml"), sample::mapping()),
         (PathBuf::from(".gitignore"), sample::GITIGNORE.to_owned()),
         (PathBuf::from(".env.example"), sample::ENVIRONMENT.to_owned()),
@@ -74,7 +74,7 @@ async fn folder(cli: &Cli, folder: &Path) -> Result<u8, Failure> {
 async fn mapping(cli: &Cli, options: &Init, source_name: &str, table: &str) -> Result<u8, Failure> {
     // Existing mappings may be unfinished; only groupcast.toml must be readable. Problems of mappings are reported as
     // well, because the folder as a whole must load.
-    let project = open::project(&cli.folder)?;
+    let project = super::read_project(cli)?;
     let settings = &project.settings;
     let Some(source_settings) = settings.sources.get(source_name) else {
         return Err(Error::new(Kind::Config, format!("groupcast.toml has no source `{source_name}`"))
@@ -119,7 +119,7 @@ async fn mapping(cli: &Cli, options: &Init, source_name: &str, table: &str) -> R
     let chosen = &settings.destinations[&destination];
     let always = open::destination_type(chosen)?.always_traits(&chosen.values);
     create(&path, &template::mapping(source_name, &destination, table, &shapes, &always))?;
-    let after = open::project(&cli.folder)?;
+    let after = open::project(cli.location())?;
     let hurt = |broken: &&BrokenMapping| broken.name != name && !project.broken.contains(broken);
     if let Some(mistakes) = after.broken.iter().find(hurt).and_then(|broken| after.mistakes(&broken.name)) {
         std::fs::remove_file(&path)?;

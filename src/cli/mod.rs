@@ -42,7 +42,7 @@ use crate::error::{Error, Kind};
 use crate::io::process;
 use crate::io::{Clock, SystemClock};
 use crate::ledger::Ledger;
-use crate::service::open::Failure;
+use crate::service::open::{self, Failure};
 use crate::service::views::words::json_line;
 use crate::source::adbc;
 use crate::sync::report::error_json;
@@ -115,6 +115,15 @@ async fn command(cli: &Cli) -> Result<u8, Failure> {
             Ok(0)
         }
     }
+}
+
+/// Reads the project of the config folder; the target is named on standard error.
+fn read_project(cli: &Cli) -> Result<Project, Failure> {
+    if let Some(target) = cli.target.as_ref().filter(|_| !cli.json) {
+        let what = format!("target: {target} ({})", cli.location().settings_file());
+        drop(writeln!(screen::stderr(), "{}", screen::paint(screen::DIM, what)));
+    }
+    open::project(cli.location())
 }
 
 fn show_failure(cli: &Cli, failure: &Failure) -> u8 {

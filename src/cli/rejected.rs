@@ -15,7 +15,7 @@ use crate::service::open::{self, Failure};
 use crate::service::views::words::one_line;
 
 pub(super) async fn rejected(cli: &Cli, selected: Option<&str>, number: u64) -> Result<u8, Failure> {
-    let project = Arc::new(open::project(&cli.folder)?);
+    let project = Arc::new(super::read_project(cli)?);
     let syncs: Vec<&str> = match selected {
         Some(sync) => {
             open::exists(&project, sync)?;

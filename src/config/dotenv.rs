@@ -57,11 +57,13 @@ impl Dotenv {
             Some(_) => skip_blanks(text, begin + "export".len()),
             None => begin,
         };
-        let length = text[name_at..end].bytes().take_while(|byte| byte.is_ascii_alphanumeric() || *byte == b'_').count();
+        let length =
+            text[name_at..end].bytes().take_while(|byte| byte.is_ascii_alphanumeric() || *byte == b'_').count();
         let span = name_at..name_at + length;
         let name = &text[span.clone()];
         let equals = skip_blanks(text, span.end);
-        if name.is_empty() || name.starts_with(|first: char| first.is_ascii_digit()) || !text[equals..].starts_with('=') {
+        if name.is_empty() || name.starts_with(|first: char| first.is_ascii_digit()) || !text[equals..].starts_with('=')
+        {
             self.mistake(whole, "this line is not `NAME=value`", "write a name of letters, digits and `_`, then `=`");
             return next;
         }
@@ -120,9 +122,8 @@ fn skip_blanks(text: &str, from: usize) -> usize {
 
 /// A value without quotation marks: to a comment or the end of its line.
 fn plain(line: &str) -> &str {
-    let comment = line.char_indices().find(|(at, letter)| {
-        *letter == '#' && (*at == 0 || line[..*at].ends_with([' ', '\t']))
-    });
+    let comment =
+        line.char_indices().find(|(at, letter)| *letter == '#' && (*at == 0 || line[..*at].ends_with([' ', '\t'])));
     line[..comment.map_or(line.len(), |(at, _)| at)].trim_end()
 }
 

@@ -177,7 +177,7 @@ fn what_the_process_lacks_comes_from_the_env_file() {
     assert_eq!(settings.daemon.token.as_ref().unwrap().expose(), "hunter2-token", "the process wins");
     assert_eq!((settings.state.threads, settings.state.memory_bytes), (Some(5), Some(2_000_000_000)));
     let noted = super::files::Files::default();
-    super::load::load_noting(folder.path(), Vec::new(), &noted).unwrap_err();
+    super::load::load_noting(&folder.path().into(), Vec::new(), &noted).unwrap_err();
     assert!(noted.noted()[&folder.path().join(".env")].is_some(), "a daemon watches it");
 }
 
@@ -208,7 +208,10 @@ fn an_env_file_that_others_can_read_is_warned_of_and_a_folder_of_that_name_ignor
     write_dotenv(folder.path(), "UNUSED=hunter2\n");
     std::fs::set_permissions(folder.path().join(".env"), std::fs::Permissions::from_mode(0o640)).unwrap();
     let found = rendered(folder.path(), &[]);
-    assert!(found.contains("warning") && found.contains("mode 0640") && found.contains("chmod 600 demo/.env"), "{found}");
+    assert!(
+        found.contains("warning") && found.contains("mode 0640") && found.contains("chmod 600 demo/.env"),
+        "{found}"
+    );
     std::fs::remove_file(folder.path().join(".env")).unwrap();
     std::fs::create_dir(folder.path().join(".env")).unwrap();
     assert!(load_with(folder.path(), &[]).unwrap().problems.is_empty());

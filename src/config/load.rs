@@ -9,20 +9,17 @@ use super::diagnostic::Diagnostics;
 use super::dotenv::{Dotenv, DotenvMistake};
 use super::environment::Environment;
 use super::files::Files;
+use super::location::{Location, TargetName};
 use super::project::{BrokenMapping, Project};
 use super::settings::Defaults;
 use super::{layers, secrets};
 use crate::io::files;
-use crate::mapping::diagnostic::{Diagnostic, Severity};
+use crate::mapping::diagnostic::{Diagnostic, Severity, did_you_mean, listed, listed_all};
 use crate::mapping::file::{Context, Names, parse};
 use crate::mapping::sections::model::Lookup;
 use crate::mapping::{At, MappingFile, ReadableParts, check};
 use crate::source::dbt;
 
-/// The settings' file.
-pub const SETTINGS_FILE: &str = "groupcast.toml";
-/// The file whose variables count where the process does not have them.
-pub const ENVIRONMENT_FILE: &str = ".env";
 /// The mappings' folder.
 pub const MAPPINGS_FOLDER: &str = "mappings";
 /// Largest file read. A mapping of ten thousand traits is a megabyte; more is not one a person wrote.
@@ -35,13 +32,16 @@ pub fn environment() -> Vec<(String, String)> {
         .collect()
 }
 
-/// Reads `groupcast.toml` and every `mappings/*.toml` of `folder`, with `environment` ([`environment`]) on top, and what that
+/// Reads the settings of `location` and every `mappings/*.toml` of its folder, with `environment` ([`environment`]) on top, and what that
 /// does not have from `.env`.
 ///
 /// Errors: every problem of every file. Without errors, warnings are in the project. A folder without mappings is a
 /// warning; the command decides whether it can do without.
-pub fn load(folder: &Path, environment: impl IntoIterator<Item = (String, String)>) -> Result<Project, Diagnostics> {
-    let project = load_noting(folder, environment, &Files::default())?;
+pub fn load(
+    location: impl Into<Location>,
+    environment: impl IntoIterator<Item = (String, String)>,
+) -> Result<Project, Diagnostics> {
+    let project = load_noting(&location.into(), environment, &Files::default())?;
     if project.broken.is_empty() { Ok(project) } else { Err(project.problems) }
 }
 
@@ -49,24 +49,26 @@ pub fn load(folder: &Path, environment: impl IntoIterator<Item = (String, String
 ///
 /// Errors: every problem of every file, where one of them is not about a mapping alone.
 pub fn load_noting(
-    folder: &Path,
+    location: &Location,
     environment: impl IntoIterator<Item = (String, String)>,
     files: &Files,
 ) -> Result<Project, Diagnostics> {
     let mut all = Diagnostics::new();
     let mut environment = Environment::of_process(environment.into_iter().collect());
-    add_dotenv(folder, ENVIRONMENT_FILE, &mut environment, files, &mut all);
-    let settings_path = folder.join(SETTINGS_FILE);
-    let settings_file = settings_file(folder);
+    for name in location.environment_files() {
+        add_dotenv(location, &name, &mut environment, files, &mut all);
+    }
+    let folder = location.folder.as_path();
+    let (settings_path, settings_file) = (location.settings_path(), location.settings_file());
     let read = match read_text(&settings_path, files) {
         Ok(text) => {
             all.add_text(&settings_file, &secrets::blank(&text));
-            layers::read(folder, &settings_file, &text, &environment, files)
+            layers::read(location, &text, &environment, files)
         }
         Err(problem) => {
             let mut error = Diagnostic::error(&settings_file, &At::default(), problem.what);
             if problem.missing {
-                error = error.help("run `groupcast init` to write one, or name its folder with `--folder`");
+                error = error.help(without_settings(location));
             }
             layers::Read { settings: None, names: None, found: vec![error.maybe_help(problem.help)] }
         }
@@ -78,7 +80,7 @@ pub fn load_noting(
         read.settings.as_ref().map_or_else(|| folder.join(dbt::TARGET_FOLDER), |settings| settings.dbt_target.clone());
     let note = |path: &Path| files.note(path);
     let reading =
-        Reading { folder, names: names.as_ref(), defaults: &defaults, files, dbt: dbt::Target::new(target, &note) };
+        Reading { location, names: names.as_ref(), defaults: &defaults, files, dbt: dbt::Target::new(target, &note) };
     let (mappings, broken) = mappings(&reading, &mut all);
     let alone = {
         let errors = all.files_with_errors();
@@ -108,9 +110,8 @@ pub fn load_noting(
 
 /// Adds the variables of a `.env` file of the folder, if there is one. A folder of that name is somebody else's: Python's
 /// virtual environments are called so.
-fn add_dotenv(folder: &Path, name: &str, environment: &mut Environment, files: &Files, all: &mut Diagnostics) {
-    let path = folder.join(name);
-    let shown = shown_path(folder, Path::new(name));
+fn add_dotenv(location: &Location, name: &str, environment: &mut Environment, files: &Files, all: &mut Diagnostics) {
+    let (path, shown) = (location.folder.join(name), location.shown(name));
     let text = match read_text(&path, files) {
         Ok(text) => text,
         Err(problem) if problem.missing || path.is_dir() => return,
@@ -132,9 +133,29 @@ fn add_dotenv(folder: &Path, name: &str, environment: &mut Environment, files: &
     environment.add(&shown, read);
 }
 
+/// What to do where the settings' file does not exist.
+fn without_settings(location: &Location) -> String {
+    let others = location.others();
+    let names = || others.iter().filter_map(|other| other.target.as_ref()).map(TargetName::as_str);
+    let Some(target) = &location.target else {
+        return match names().next() {
+            None => "run `groupcast init` to write one, or name its folder with `--folder`".to_owned(),
+            Some(_) => format!("choose a target with `--target`: {}", listed(names())),
+        };
+    };
+    match did_you_mean(target.as_str(), names()) {
+        Some(meant) => format!("did you mean `--target {meant}`?"),
+        None if names().next().is_none() => {
+            "a target is a settings file of its own: copy groupcast.toml to this name, and change what differs"
+                .to_owned()
+        }
+        None => format!("the targets of this folder are {}", listed_all(names())),
+    }
+}
+
 /// What mappings are read with.
 struct Reading<'a> {
-    folder: &'a Path,
+    location: &'a Location,
     names: Option<&'a Names>,
     defaults: &'a Defaults,
     files: &'a Files,
@@ -142,8 +163,8 @@ struct Reading<'a> {
 }
 
 fn mappings(reading: &Reading<'_>, all: &mut Diagnostics) -> (Vec<MappingFile>, Vec<BrokenMapping>) {
-    let folder = reading.folder;
-    let shown = shown_path(folder, Path::new(MAPPINGS_FOLDER));
+    let folder = reading.location.folder.as_path();
+    let shown = reading.location.shown(MAPPINGS_FOLDER);
     let mut paths: Vec<PathBuf> = Vec::new();
     match std::fs::read_dir(folder.join(MAPPINGS_FOLDER)) {
         Ok(entries) => {
@@ -179,7 +200,7 @@ fn mappings(reading: &Reading<'_>, all: &mut Diagnostics) -> (Vec<MappingFile>, 
                 let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
                 let below = Path::new(MAPPINGS_FOLDER).join(path.file_name().unwrap_or_default());
                 let readable = read_text(&path, reading.files).map(|text| ReadableParts::of(&text)).unwrap_or_default();
-                broken.push(BrokenMapping { name, file: shown_path(folder, &below), readable });
+                broken.push(BrokenMapping { name, file: reading.location.shown(below), readable });
             }
         }
     }
@@ -194,9 +215,10 @@ fn is_mapping(path: &Path) -> bool {
 }
 
 fn mapping(reading: &Reading<'_>, path: &Path, all: &mut Diagnostics) -> Option<MappingFile> {
-    let Reading { folder, names, defaults, files, dbt } = reading;
+    let Reading { location, names, defaults, files, dbt } = reading;
+    let folder = location.folder.as_path();
     let stem = path.file_stem()?.to_string_lossy().into_owned();
-    let file = shown_path(folder, &Path::new(MAPPINGS_FOLDER).join(path.file_name()?));
+    let file = location.shown(Path::new(MAPPINGS_FOLDER).join(path.file_name()?));
     let sound = stem.chars().all(|letter| letter.is_alphanumeric() || "-_.".contains(letter));
     if !sound {
         let error = Diagnostic::error(
@@ -272,15 +294,4 @@ fn read_text(path: &Path, files: &Files) -> Result<String, Problem> {
             Err(problem(format!("not UTF-8 text: line {line} has other bytes"), Some("save the file as UTF-8")))
         }
     }
-}
-
-/// The settings' file of a folder, as it is called in messages.
-pub fn settings_file(folder: &Path) -> String {
-    shown_path(folder, Path::new(SETTINGS_FILE))
-}
-
-/// A path below the folder as a person would type it.
-fn shown_path(folder: &Path, below: &Path) -> String {
-    let plain = folder.as_os_str().is_empty() || folder == Path::new(".");
-    if plain { below.display().to_string() } else { folder.join(below).display().to_string() }
 }

@@ -14,6 +14,7 @@ mod golden;
 mod implausible;
 mod layers;
 pub mod load;
+pub mod location;
 mod merge;
 mod project;
 mod schema;
@@ -23,6 +24,7 @@ mod value;
 
 pub use diagnostic::Diagnostics;
 pub use load::load;
+pub use location::{Location, TargetName};
 pub use project::{BrokenMapping, Project};
 pub use settings::{Alerts, Daemon, Defaults, Delivery, DestinationSettings, Settings, SourceSettings, State};
 

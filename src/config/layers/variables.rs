@@ -26,11 +26,7 @@ pub(super) struct Variable {
 
 /// The variables of ours, sorted by name, with their paths. Names are matched to the file's without regard to case, and
 /// `_` matches `-` too, since variables cannot have dashes.
-pub(super) fn variables(
-    environment: &Environment,
-    root: &Section<'_>,
-    found: &mut Vec<Diagnostic>,
-) -> Vec<Variable> {
+pub(super) fn variables(environment: &Environment, root: &Section<'_>, found: &mut Vec<Diagnostic>) -> Vec<Variable> {
     let plain = |name: &str| name.to_lowercase().replace('-', "_");
     let mut out = Vec::new();
     for (name, value) in &environment.values {

@@ -45,6 +45,7 @@ impl FakeService {
     pub(super) fn empty() -> FakeService {
         let about = About {
             version: "0.1.0".to_owned(),
+            target: None,
             started_at: at(3_000),
             config_read_at: at(190),
             config_problems: None,

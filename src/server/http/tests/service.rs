@@ -190,6 +190,7 @@ impl Service for Fake {
     async fn about(&self) -> ServiceResult<About> {
         Ok(About {
             version: "0.1.0".to_owned(),
+            target: None,
             started_at: at(),
             config_read_at: at(),
             config_problems: Some("groupcast.toml: line 3".to_owned()),
