@@ -9,7 +9,7 @@ use super::args::Cli;
 use super::print_json;
 use super::screen::{self, when};
 use super::service::{self, Access};
-use super::text::shown_key;
+use super::text::{after_key, shown_key};
 use crate::service::api::ServiceError;
 use crate::service::open::{self, Failure};
 use crate::service::views::words::one_line;
@@ -39,7 +39,7 @@ pub(super) async fn rejected(cli: &Cli, selected: Option<&str>, number: u64) -> 
             if !cli.json {
                 table.add_row([
                     group.sync.clone(),
-                    shown_key(&group.key),
+                    format!("{}{}", shown_key(&group.key), after_key(group.label.as_deref())),
                     when(group.at),
                     one_line(&group.reason).into_owned(),
                 ]);

@@ -46,6 +46,11 @@ pub(super) fn group_link(sync: &str, key: &str) -> Markup {
     html! { a href=(group_path(sync, key)) title=(shown_line(key)) { bdi { (short(key)) } } }
 }
 
+/// What a group is called, as it follows its key.
+pub(super) fn label_after(label: Option<&str>) -> Markup {
+    html! { @if let Some(label) = label { " " bdi title=(shown_line(label)) { (short(label)) } } }
+}
+
 /// A link to a run, by its id.
 pub(super) fn run_link(run: &str) -> Markup {
     html! { a href=(run_path(run)) { (shown_line(run)) } }

@@ -8,7 +8,7 @@ use super::context::PageContext;
 use super::diff;
 use super::format::{plural, time_relative};
 use super::layout::{NavItem, PageContent, breadcrumbs};
-use super::links::{group_link, sync_path, with_query};
+use super::links::{group_link, label_after, sync_path, with_query};
 use super::params::Params;
 use super::respond;
 use super::table::{NarrowLayout, table, text};
@@ -56,7 +56,7 @@ fn of_sync(context: &PageContext, index: usize, groups: &[RejectedView], most: u
     let rows: Vec<Vec<Markup>> = (groups.iter())
         .map(|group| {
             vec![
-                group_link(&group.sync, &group.key),
+                html! { (group_link(&group.sync, &group.key)) (label_after(group.label.as_deref())) },
                 html! { span class="message" { (long(&group.reason)) } },
                 time_relative(context.now, group.at),
                 diff::document(&plural(group.document.len() as u64, "trait"), &group.document),

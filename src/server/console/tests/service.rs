@@ -208,6 +208,7 @@ impl Service for FakeService {
         }
         let planned = |key: &str, kind: &str, before: Value, change: Change| PlannedChange {
             key: key.to_owned(),
+            label: (key == "acme").then(|| "Acme <b>Inc</b>".to_owned()),
             kind: kind.to_owned(),
             certain: true,
             before: traits(before),
@@ -380,6 +381,7 @@ impl Service for FakeService {
         let views = keys.enumerate().map(|(index, key)| RejectedView {
             sync: "crm".to_owned(),
             key: key.to_owned(),
+            label: (key == "acme").then(|| "Acme <b>Inc</b>".to_owned()),
             at: at(70),
             reason: if index % 2 == 0 { HOSTILE_WORDS.to_owned() } else { long.clone() },
             document: traits(json!({"plan": "pro", "x\" onclick=\"": "<script>alert(1)</script>"})),
@@ -410,6 +412,7 @@ impl Service for FakeService {
         Ok(GroupView {
             sync: sync.to_owned(),
             key: key.to_owned(),
+            label: (key == "acme").then(|| "Acme <b>Inc</b>".to_owned()),
             unreadable: None,
             synced: true,
             unconfirmed_in: (key == "acme").then(|| run.clone()),
