@@ -98,6 +98,15 @@ Examples:
         connect: bool,
     },
 
+    /// Look at everything that a run depends on: program, machine, config, secrets, ledger, daemon, sources, destinations.
+    #[command(after_help = "\
+Examples:
+  groupcast doctor             one line each: ok, warning or error, with the next step
+  groupcast doctor --json      for a support request; no value of a secret is in it
+
+Exits with 1 if there is an error. Nothing is sent, and the ledger stays as it is.")]
+    Doctor,
+
     /// Show what a run would send; nothing is sent, and the ledger stays as it is.
     #[command(after_help = "\
 Examples:

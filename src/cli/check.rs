@@ -23,7 +23,7 @@ use crate::model::cell::As;
 use crate::service::open::{self, Failure};
 
 /// Longest a destination may take to respond to a check. Any response will do.
-const PROBE_LIMITS: CallLimits = CallLimits { timeout: Duration::from_secs(15), body_bytes_max: 0 };
+pub(super) const PROBE_LIMITS: CallLimits = CallLimits { timeout: Duration::from_secs(15), body_bytes_max: 0 };
 
 pub(super) async fn check(cli: &Cli, connect: bool) -> Result<u8, Failure> {
     let project = Arc::new(super::read_project(cli)?);

@@ -9,6 +9,7 @@ mod check;
 mod daemon;
 mod dbt;
 mod detach;
+mod doctor;
 mod exit;
 mod group;
 mod init;
@@ -92,6 +93,7 @@ async fn command(cli: &Cli) -> Result<u8, Failure> {
     match &cli.command {
         Command::Init(options) => init::init(cli, options).await,
         Command::Check { connect } => check::check(cli, *connect).await,
+        Command::Doctor => doctor::doctor(cli).await,
         Command::Plan(options) => plan::plan(cli, options).await,
         Command::Run(options) => match &options.url {
             Some(url) => run_at::run_at(cli, options, url).await,

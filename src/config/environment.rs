@@ -30,6 +30,11 @@ impl Environment {
         }
     }
 
+    /// Where a variable is: `environment`, or its file.
+    pub(super) fn place(&self, name: &str) -> String {
+        self.written.get(name).map_or_else(|| "environment".to_owned(), |(file, _)| file.clone())
+    }
+
     /// A problem with the variable that sets `path`, where the variable is written.
     pub(super) fn problem(&self, name: &str, path: &str, message: String) -> Diagnostic {
         let (file, span) = match self.written.get(name) {

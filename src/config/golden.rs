@@ -177,7 +177,7 @@ fn what_the_process_lacks_comes_from_the_env_file() {
     assert_eq!(settings.daemon.token.as_ref().unwrap().expose(), "hunter2-token", "the process wins");
     assert_eq!((settings.state.threads, settings.state.memory_bytes), (Some(5), Some(2_000_000_000)));
     let noted = super::files::Files::default();
-    super::load::load_noting(&folder.path().into(), Vec::new(), &noted).unwrap_err();
+    super::load::load_noting(&folder.path().into(), Vec::new(), &noted).unwrap();
     assert!(noted.noted()[&folder.path().join(".env")].is_some(), "a daemon watches it");
 }
 

@@ -11,8 +11,8 @@ use super::environment::Environment;
 use super::files::Files;
 use super::location::{Location, TargetName};
 use super::project::{BrokenMapping, Project};
-use super::settings::Defaults;
-use super::{layers, secrets};
+use super::settings::{Defaults, Settings};
+use super::{ReferenceStatus, layers, references, secrets};
 use crate::io::files;
 use crate::mapping::diagnostic::{Diagnostic, Severity, did_you_mean, listed, listed_all};
 use crate::mapping::file::{Context, Names, parse};
@@ -54,10 +54,7 @@ pub fn load_noting(
     files: &Files,
 ) -> Result<Project, Diagnostics> {
     let mut all = Diagnostics::new();
-    let mut environment = Environment::of_process(environment.into_iter().collect());
-    for name in location.environment_files() {
-        add_dotenv(location, &name, &mut environment, files, &mut all);
-    }
+    let environment = environment_at(location, environment, files, &mut all);
     let folder = location.folder.as_path();
     let (settings_path, settings_file) = (location.settings_path(), location.settings_file());
     let read = match read_text(&settings_path, files) {
@@ -108,8 +105,22 @@ pub fn load_noting(
     Ok(project)
 }
 
-/// Adds the variables of a `.env` file of the folder, if there is one. A folder of that name is somebody else's: Python's
-/// virtual environments are called so.
+/// The variables of the process, and below them those of the folder's files.
+fn environment_at(
+    location: &Location,
+    process: impl IntoIterator<Item = (String, String)>,
+    files: &Files,
+    all: &mut Diagnostics,
+) -> Environment {
+    let mut environment = Environment::of_process(process.into_iter().collect());
+    for name in location.environment_files() {
+        add_dotenv(location, &name, &mut environment, files, all);
+    }
+    environment
+}
+
+/// Adds the variables of a `.env` file of the folder, if there is one. A folder of that name belongs to
+/// another tool: Python's virtual environments are called so.
 fn add_dotenv(location: &Location, name: &str, environment: &mut Environment, files: &Files, all: &mut Diagnostics) {
     let (path, shown) = (location.folder.join(name), location.shown(name));
     let text = match read_text(&path, files) {
@@ -131,6 +142,46 @@ fn add_dotenv(location: &Location, name: &str, environment: &mut Environment, fi
         all.push(Diagnostic::warning(&shown, &At::default(), what).help(format!("`chmod 600 {shown}`")));
     }
     environment.add(&shown, read);
+}
+
+/// The settings that a text would give at `location`, before it is written there; `variables` are those that would be added to
+/// its `.env`.
+pub fn draft(
+    location: &Location,
+    text: &str,
+    variables: impl IntoIterator<Item = (String, String)>,
+    environment: impl IntoIterator<Item = (String, String)>,
+) -> Result<Settings, Diagnostics> {
+    let (files, mut all) = (Files::default(), Diagnostics::new());
+    let mut environment = environment_at(location, environment, &files, &mut all);
+    for (name, value) in variables {
+        environment.values.entry(name).or_insert(value);
+    }
+    all.add_text(&location.settings_file(), &secrets::blank(text));
+    let read = layers::read(location, text, &environment, &files);
+    all.extend(read.found);
+    read.settings.filter(|_| !all.has_errors()).ok_or(all)
+}
+
+/// The variables that the folder's settings can use, by name.
+pub fn variable_names(
+    location: &Location,
+    environment: impl IntoIterator<Item = (String, String)>,
+) -> BTreeSet<String> {
+    let (files, mut all) = (Files::default(), Diagnostics::new());
+    let values = environment_at(location, environment, &files, &mut all).values;
+    values.into_iter().filter(|(_, value)| !value.is_empty()).map(|(name, _)| name).collect()
+}
+
+/// The secrets that the settings refer to, by name; none where the settings cannot be read.
+pub fn references(
+    location: &Location,
+    environment: impl IntoIterator<Item = (String, String)>,
+) -> Vec<ReferenceStatus> {
+    let (files, mut all) = (Files::default(), Diagnostics::new());
+    let environment = environment_at(location, environment, &files, &mut all);
+    let text = read_text(&location.settings_path(), &files).unwrap_or_default();
+    references::of_text(&text, location, &environment)
 }
 
 /// What to do where the settings' file does not exist.

@@ -1,7 +1,7 @@
 //! Where a config is: its folder, and which of the folder's targets is meant.
 //!
 //! A target is a settings file of its own, `groupcast.prod.toml` for `prod`, rather than changes laid over
-//! `groupcast.toml`: whoever reads it sees all that counts, and a problem is at one line of one file. Mappings are shared.
+//! `groupcast.toml`: a reader sees all that counts, and a problem is at one line of one file. Mappings are shared.
 //! Its ledger is its own, because what is synced to one destination says nothing about another.
 
 use std::fmt;

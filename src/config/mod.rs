@@ -17,6 +17,7 @@ pub mod load;
 pub mod location;
 mod merge;
 mod project;
+mod references;
 mod schema;
 mod secrets;
 mod settings;
@@ -26,6 +27,7 @@ pub use diagnostic::Diagnostics;
 pub use load::load;
 pub use location::{Location, TargetName};
 pub use project::{BrokenMapping, Project};
+pub use references::ReferenceStatus;
 pub use settings::{Alerts, Daemon, Defaults, Delivery, DestinationSettings, Settings, SourceSettings, State};
 
 #[cfg(test)]

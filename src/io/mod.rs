@@ -5,6 +5,7 @@
 //! `clippy.toml` bans `Utc::now`, `Instant::now` and `tokio::time::sleep` everywhere but here.
 
 mod clock;
+pub mod disk;
 pub mod file_id;
 pub mod files;
 pub mod http;
