@@ -26,7 +26,11 @@ use crate::service::open::{self, Failure};
 pub(super) const PROBE_LIMITS: CallLimits = CallLimits { timeout: Duration::from_secs(15), body_bytes_max: 0 };
 
 pub(super) async fn check(cli: &Cli, connect: bool) -> Result<u8, Failure> {
-    let project = Arc::new(super::read_project(cli)?);
+    check_project(cli, Arc::new(super::read_project(cli)?), connect).await
+}
+
+/// The check of a project that was read.
+pub(super) async fn check_project(cli: &Cli, project: Arc<Project>, connect: bool) -> Result<u8, Failure> {
     let mut problems = project.problems.clone();
     if connect {
         let mut found = renamed(cli, &project).await?;

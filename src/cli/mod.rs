@@ -14,10 +14,12 @@ mod exit;
 mod group;
 mod init;
 mod ledger;
+mod new_files;
 mod orphans;
 mod pace;
 mod plan;
 mod progress;
+mod prompt;
 mod rejected;
 mod remote;
 mod run;
@@ -31,6 +33,7 @@ mod status;
 mod suggest;
 mod text;
 mod verify;
+mod wizard;
 
 use std::io::Write;
 

@@ -11,6 +11,7 @@ pub mod files;
 pub mod http;
 pub mod process;
 mod random;
+pub mod terminal;
 
 pub use clock::{Clock, SystemClock};
 pub use random::{Random, secret_bytes};
