@@ -18,6 +18,16 @@ pub fn thousands(count: u64) -> String {
     out
 }
 
+/// `4.2 MB`.
+pub fn bytes(count: u64) -> String {
+    match count {
+        0..1_000 => format!("{count} B"),
+        1_000..1_000_000 => format!("{:.1} kB", count as f64 / 1e3),
+        1_000_000..1_000_000_000 => format!("{:.1} MB", count as f64 / 1e6),
+        _ => format!("{:.1} GB", count as f64 / 1e9),
+    }
+}
+
 /// The duration in whole seconds, in the largest unit that divides it: `45m`, `1d`.
 pub fn duration(duration: Duration) -> String {
     let seconds = duration.as_secs();

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Arg, ArgAction, ArgMatches, Args, FromArgMatches, Parser, Subcommand, ValueEnum};
 
+use crate::config::{Location, TargetName};
 use crate::error::{Error, Kind, Result};
 use crate::mapping::units;
 use crate::service::open::selection::Selection;
@@ -23,6 +24,10 @@ pub(super) struct Cli {
     #[arg(short = 'C', long, global = true, default_value = ".", env = "GROUPCAST_FOLDER", value_name = "DIR")]
     pub(super) folder: PathBuf,
 
+    /// The target: reads groupcast.NAME.toml instead of groupcast.toml, with a ledger of its own.
+    #[arg(long, global = true, env = "GROUPCAST_TARGET", value_name = "NAME")]
+    pub(super) target: Option<TargetName>,
+
     /// Print JSON instead of text.
     #[arg(long, global = true)]
     pub(super) json: bool,
@@ -34,6 +39,13 @@ pub(super) struct Cli {
     /// When to use colour.
     #[arg(long, global = true, default_value = "auto", value_name = "WHEN")]
     pub(super) color: Color,
+}
+
+impl Cli {
+    /// Where the config is.
+    pub(super) fn location(&self) -> Location {
+        Location { folder: self.folder.clone(), target: self.target.clone() }
+    }
 }
 
 const EXAMPLES: &str = "\
@@ -67,10 +79,14 @@ pub(super) enum Color {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Create a folder with a sample that runs, or a mapping from a table's columns.
+    /// Create a folder for your own warehouse or with a sample that runs, or a mapping from a table's columns.
     #[command(after_help = "\
 Examples:
-  groupcast init my-sync                                    a sample warehouse, a mapping, a file as destination
+  groupcast init my-sync             on a terminal: asks for warehouse, table and destination, and checks them; else the sample
+  groupcast init my-sync --sample    a sample warehouse, a mapping, a file as destination; asks nothing
+  WAREHOUSE_URL=postgres://… AMPLITUDE_API_KEY=… groupcast init my-sync --source-type postgres \
+    --table analytics.dim_accounts --destination-type amplitude
+                                                            the same answers without a terminal
   groupcast init --source warehouse --table analytics.dim_accounts --destination amplitude
                                                             mappings/dim_accounts.toml from the table's real columns")]
     Init(Init),
@@ -124,6 +140,15 @@ Examples:
 Editors with taplo (Even Better TOML) read the schema that a file's first line names:
   #:schema ../.groupcast/mapping.schema.json")]
     Schema(Schema),
+
+    /// Look at everything that a run depends on: program, machine, config, secrets, ledger, daemon, sources, destinations.
+    #[command(after_help = "\
+Examples:
+  groupcast doctor             one line each: ok, warning or error, with the next step
+  groupcast doctor --json      for a support request; no value of a secret is in it
+
+Exits with 1 if there is an error. Nothing is sent, and the ledger stays as it is.")]
+    Doctor,
 
     /// Show what a run would send; nothing is sent, and the ledger stays as it is.
     #[command(after_help = "\
@@ -362,20 +387,44 @@ Mappings with `dbt = \"…\"` under [model] are listed; dbt's docs and lineage s
 #[derive(Debug, Args)]
 pub(super) struct Init {
     /// The folder to create; the current one when absent.
-    #[arg(conflicts_with_all = ["source", "table"])]
+    #[arg(conflicts_with = "source")]
     pub(super) path: Option<PathBuf>,
     /// Write a mapping for a table of this source of groupcast.toml.
-    #[arg(long, requires = "table", value_name = "NAME")]
+    #[arg(long, requires = "table", group = "origin", value_name = "NAME")]
     pub(super) source: Option<String>,
     /// The table or view, such as `analytics.dim_accounts`.
-    #[arg(long, requires = "source", value_name = "TABLE")]
+    #[arg(long, requires = "origin", value_name = "TABLE")]
     pub(super) table: Option<String>,
     /// The destination the mapping names; the only one of groupcast.toml when absent.
-    #[arg(long, requires = "table", value_name = "NAME")]
+    #[arg(long, requires = "source", value_name = "NAME")]
     pub(super) destination: Option<String>,
     /// The mapping's name; the table's when absent.
-    #[arg(long, requires = "table", value_name = "SYNC")]
+    #[arg(long, requires = "source", value_name = "SYNC")]
     pub(super) name: Option<String>,
+    /// Create the sample without a question.
+    #[arg(long, group = "origin", conflicts_with = "table")]
+    pub(super) sample: bool,
+    /// Create a folder with a source of this type. Its secrets come from variables, such as `WAREHOUSE_URL`.
+    #[arg(long, group = "origin", value_name = "TYPE")]
+    pub(super) source_type: Option<String>,
+    /// A setting of that source; may be repeated.
+    #[arg(long, requires = "source_type", value_name = "KEY=VALUE")]
+    pub(super) source_set: Vec<String>,
+    /// The column with the group's id.
+    #[arg(long, requires = "source_type", value_name = "COLUMN")]
+    pub(super) key: Option<String>,
+    /// The column with the group's name.
+    #[arg(long, requires = "source_type", value_name = "COLUMN")]
+    pub(super) label: Option<String>,
+    /// The group type at the destination.
+    #[arg(long, requires = "source_type", value_name = "NAME")]
+    pub(super) group_type: Option<String>,
+    /// The type of the destination. Its secrets come from variables, such as `AMPLITUDE_API_KEY`.
+    #[arg(long, requires = "source_type", value_name = "TYPE")]
+    pub(super) destination_type: Option<String>,
+    /// A setting of that destination; may be repeated.
+    #[arg(long, requires = "source_type", value_name = "KEY=VALUE")]
+    pub(super) destination_set: Vec<String>,
 }
 
 /// `groupcast run`.

@@ -23,10 +23,14 @@ use crate::model::cell::As;
 use crate::service::open::{self, Failure};
 
 /// Longest a destination may take to respond to a check. Any response will do.
-const PROBE_LIMITS: CallLimits = CallLimits { timeout: Duration::from_secs(15), body_bytes_max: 0 };
+pub(super) const PROBE_LIMITS: CallLimits = CallLimits { timeout: Duration::from_secs(15), body_bytes_max: 0 };
 
 pub(super) async fn check(cli: &Cli, connect: bool) -> Result<u8, Failure> {
-    let project = Arc::new(open::project(&cli.folder)?);
+    check_project(cli, Arc::new(super::read_project(cli)?), connect).await
+}
+
+/// The check of a project that was read.
+pub(super) async fn check_project(cli: &Cli, project: Arc<Project>, connect: bool) -> Result<u8, Failure> {
     let mut problems = project.problems.clone();
     problems.append(super::test::test_files_of(&project).1);
     if connect {

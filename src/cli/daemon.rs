@@ -1,12 +1,12 @@
 //! `groupcast daemon`: runs the syncs on their schedules, and serves the API, the console and the commands beside the ledger.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::Path;
 use std::sync::Arc;
 
 use tokio::net::{TcpListener, UnixListener};
 
 use super::args::Cli;
+use crate::config::Location;
 use crate::daemon::observe::log;
 use crate::daemon::{OpenedDaemon, PreparedDaemon, Serving};
 use crate::error::{Error, Kind, Result};
@@ -27,7 +27,10 @@ pub(super) async fn daemon(cli: &Cli, listen: Option<&str>) -> Result<u8, Failur
 }
 
 async fn run(cli: &Cli, listen: Option<&str>) -> Result<u8, Failure> {
-    let prepared = PreparedDaemon::read(&cli.folder, listen)?;
+    let prepared = PreparedDaemon::read(cli.location(), listen)?;
+    if let Some(target) = &cli.target {
+        tracing::info!("target: {target} ({})", cli.location().settings_file());
+    }
     // Before anything is opened: an address that may not be served is a mistake in the config.
     let address = http::check_listen(prepared.settings())?;
     // Before the port: the error of a second daemon names the first one, not its port.
@@ -35,7 +38,7 @@ async fn run(cli: &Cli, listen: Option<&str>) -> Result<u8, Failure> {
     let listener = bind(address).await?;
     let address = Address { url: reached_at(&listener)?, pid: std::process::id() };
     let url = address.url.clone();
-    let local = Local::bind(&opened, &address, &cli.folder);
+    let local = Local::bind(&opened, &address, &cli.location());
     let _written = Written::write(address::path(opened.ledger_path()), address)
         .inspect_err(|error| tracing::warn!("{error}; the daemon does not need it"));
     let token = opened.settings().token.clone();
@@ -64,13 +67,14 @@ struct Local {
 
 impl Local {
     /// Listens beside the ledger for commands. Where that is impossible, the daemon runs without them.
-    fn bind(opened: &OpenedDaemon, address: &Address, folder: &Path) -> Option<Local> {
+    fn bind(opened: &OpenedDaemon, address: &Address, location: &Location) -> Option<Local> {
         let hello = Hello {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: address.pid,
             url: address.url.clone(),
             ledger: opened.ledger_file(),
-            folder: std::path::absolute(folder).unwrap_or_else(|_| folder.to_path_buf()),
+            folder: std::path::absolute(&location.folder).unwrap_or_else(|_| location.folder.clone()),
+            target: location.target.as_ref().map(ToString::to_string),
             folder_id: None,
             command: None,
         };

@@ -7,11 +7,11 @@ use serde_json::{Value, json};
 use super::args::{Cli, DbtCommand};
 use super::{print_json, screen, show_warnings};
 use crate::config::Project;
-use crate::service::open::{self, Failure};
+use crate::service::open::Failure;
 
 pub(super) fn dbt(cli: &Cli, command: &DbtCommand) -> Result<u8, Failure> {
     let DbtCommand::Exposures { owner, email } = command;
-    let project = open::project(&cli.folder)?;
+    let project = super::read_project(cli)?;
     show_warnings(cli, &project);
     let exposures = exposures(&project, owner, email.as_deref());
     if exposures.is_empty() && !cli.json {

@@ -10,7 +10,7 @@ use super::args::{Cli, Fmt};
 use super::screen::{self, ADD, BOLD, CHANGE, DIM, REMOVE, paint};
 use super::{print_json, show_problems};
 use crate::config::layout::formatted;
-use crate::config::load::{MAPPINGS_FOLDER, SETTINGS_FILE};
+use crate::config::load::MAPPINGS_FOLDER;
 use crate::config::{Diagnostics, layout_problems};
 use crate::error::{Error, Kind, Result};
 use crate::io::files;
@@ -100,31 +100,30 @@ fn stdin(cli: &Cli) -> Result<u8, Failure> {
     }
 }
 
-/// groupcast.toml and everything in mappings/.
+/// The settings of every target, and everything in mappings/.
 fn all(folder: &Path) -> Result<Vec<PathBuf>> {
-    let settings = if folder == Path::new(".") { PathBuf::from(SETTINGS_FILE) } else { folder.join(SETTINGS_FILE) };
-    let below = settings.with_file_name(MAPPINGS_FOLDER);
-    let mut files: Vec<PathBuf> = std::fs::read_dir(&below)
-        .into_iter()
-        .flatten()
-        .flatten()
-        .map(|entry| entry.path())
-        .filter(|path| {
-            let hidden = path.file_name().is_none_or(|name| name.to_string_lossy().starts_with('.'));
-            !hidden
-                && path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("toml"))
-                && path.is_file()
-        })
-        .collect();
-    files.sort();
-    if settings.exists() {
-        files.insert(0, settings);
-    }
+    let shown = if folder == Path::new(".") { PathBuf::new() } else { folder.to_path_buf() };
+    let is_settings =
+        |name: &str| name == "groupcast.toml" || name.starts_with("groupcast.") && name.ends_with(".toml");
+    let mut files = toml_files(folder, &shown, is_settings);
+    files.extend(toml_files(&folder.join(MAPPINGS_FOLDER), &shown.join(MAPPINGS_FOLDER), |_| true));
     if files.is_empty() {
-        return Err(Error::new(Kind::Config, format!("{} has no {SETTINGS_FILE} and no mappings", folder.display()))
+        return Err(Error::new(Kind::Config, format!("{} has no groupcast.toml and no mappings", folder.display()))
             .advise("name the files, or the folder with `--folder`"));
     }
     Ok(files)
+}
+
+/// The TOML files of a folder whose names are wanted, in order, as they are shown.
+fn toml_files(folder: &Path, shown: &Path, is_wanted: impl Fn(&str) -> bool) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut names: Vec<String> = entries
+        .filter(|entry| entry.path().is_file())
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .filter(|name| !name.starts_with('.') && name.to_ascii_lowercase().ends_with(".toml") && is_wanted(name))
+        .collect();
+    names.sort();
+    names.into_iter().map(|name| shown.join(name)).collect()
 }
 
 fn read(path: &Path) -> Result<String> {

@@ -8,7 +8,7 @@ use super::args::Cli;
 use super::ledger::all_readable;
 use super::screen::{self, ADD, BOLD, CHANGE, DIM, REMOVE, paint, when};
 use super::service::{self, Access};
-use super::text::{shown_key, shown_value};
+use super::text::{after_key, shown_key, shown_value};
 use super::{print_json, remote};
 use crate::error::Within;
 use crate::model::Document;
@@ -18,7 +18,7 @@ use crate::service::views::GroupView;
 use crate::service::views::words::one_line;
 
 pub(super) async fn group(cli: &Cli, sync: &str, key: &str, number: u64, remote: bool) -> Result<u8, Failure> {
-    let project = Arc::new(open::project(&cli.folder)?);
+    let project = Arc::new(super::read_project(cli)?);
     open::exists(&project, sync)?;
     let opened = service::open(cli, &project, Access::Read).await?;
     let found = match opened.service.group(sync, key, None, number).await {
@@ -38,6 +38,7 @@ pub(super) async fn group(cli: &Cli, sync: &str, key: &str, number: u64, remote:
         Err(_) => GroupView {
             sync: sync.to_owned(),
             key: key.to_owned(),
+            label: None,
             synced: false,
             unconfirmed_in: None,
             rejected: None,
@@ -56,7 +57,7 @@ pub(super) async fn group(cli: &Cli, sync: &str, key: &str, number: u64, remote:
         return damaged.map(|()| 0);
     }
     let mut out = screen::stdout();
-    writeln!(out, "{} in {sync}", paint(BOLD, shown_key(key)))?;
+    writeln!(out, "{}{} in {sync}", paint(BOLD, shown_key(key)), after_key(group.label.as_deref()))?;
     if let Some(what) = &group.unreadable {
         writeln!(out, "{} {what}", paint(REMOVE, "unreadable:"))?;
     }

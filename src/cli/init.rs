@@ -1,41 +1,54 @@
 //! `groupcast init`: a folder with a sample that runs, or a mapping from a table's real columns.
 
-use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use super::args::{Cli, Init};
+use super::new_files::{USUAL, create};
 use super::screen::{self, ADD, BOLD, paint};
+use super::wizard::{self, Beginning, file_stem};
 use super::{print_json, sample, schema};
 use crate::config::json_schema::{self, FOLDER};
-use crate::config::{self, BrokenMapping};
+use crate::config::{self, BrokenMapping, Location};
 use crate::duckdb::{DuckDbConnection, Limits, first_line, quote_literal};
 use crate::error::{Error, Kind, Result, Within};
 use crate::mapping::diagnostic::listed;
-use crate::mapping::{From, Model, template};
+use crate::mapping::template::{self, MappingChoices};
+use crate::mapping::{From, Model};
 use crate::service::open::{self, Failure};
 use crate::source::Column;
 
 pub(super) async fn init(cli: &Cli, options: &Init) -> Result<u8, Failure> {
     match (&options.source, &options.table) {
         (Some(source), Some(table)) => mapping(cli, options, source, table).await,
-        _ => folder(cli, options.path.as_deref().unwrap_or(&cli.folder)).await,
+        _ => {
+            let folder = options.path.as_deref().unwrap_or(&cli.folder);
+            refuse_existing(folder)?;
+            if options.source_type.is_some() || (!options.sample && wizard::is_interactive(cli)) {
+                match wizard::begin(cli, folder, options).await? {
+                    Beginning::Own(code) => return Ok(code),
+                    Beginning::Sample => {}
+                }
+            }
+            sample_in(cli, folder).await
+        }
     }
 }
 
-async fn folder(cli: &Cli, folder: &Path) -> Result<u8, Failure> {
-    let settings = folder.join(config::load::SETTINGS_FILE);
+/// A folder that has settings is left alone.
+fn refuse_existing(folder: &Path) -> Result<()> {
+    let settings = Location::from(folder).settings_path();
     if settings.exists() {
         return Err(Error::new(Kind::Config, format!("{} already exists", settings.display()))
-            .advise("choose another folder, or write a mapping: `groupcast init --source NAME --table TABLE`")
-            .into());
+            .advise("choose another folder, or write a mapping: `groupcast init --source NAME --table TABLE`"));
     }
+    Ok(())
+}
+
+async fn sample_in(cli: &Cli, folder: &Path) -> Result<u8, Failure> {
     let mut written = Vec::new();
     for (path, text) in [
-        (
-            PathBuf::from(config::load::SETTINGS_FILE),
-            format!("{}{}", schema_line("", json_schema::project().0), sample::SETTINGS),
-        ),
+        (PathBuf::from("groupcast.toml"), format!("{}{}", schema_line("", json_schema::project().0), sample::SETTINGS)),
         (
             PathBuf::from("mappings/accounts.toml"),
             format!("{}{}", schema_line("../", json_schema::mapping().0), sample::mapping()),
@@ -45,12 +58,13 @@ async fn folder(cli: &Cli, folder: &Path) -> Result<u8, Failure> {
             format!("{}{}", schema_line("../", json_schema::test().0), sample::TESTS),
         ),
         (PathBuf::from(".gitignore"), sample::GITIGNORE.to_owned()),
+        (PathBuf::from(".env.example"), sample::ENVIRONMENT.to_owned()),
     ] {
         let path = folder.join(path);
         if path.exists() {
             continue;
         }
-        create(&path, &text)?;
+        create(&path, &text, USUAL)?;
         written.push(path);
     }
     written.extend(schema::write(folder)?.into_iter().map(PathBuf::from));
@@ -97,7 +111,7 @@ fn schema_line(up: &str, name: &str) -> String {
 async fn mapping(cli: &Cli, options: &Init, source_name: &str, table: &str) -> Result<u8, Failure> {
     // Existing mappings may be unfinished; only groupcast.toml must be readable. Problems of mappings are reported as
     // well, because the folder as a whole must load.
-    let project = open::project(&cli.folder)?;
+    let project = super::read_project(cli)?;
     let settings = &project.settings;
     let Some(source_settings) = settings.sources.get(source_name) else {
         return Err(Error::new(Kind::Config, format!("groupcast.toml has no source `{source_name}`"))
@@ -141,8 +155,12 @@ async fn mapping(cli: &Cli, options: &Init, source_name: &str, table: &str) -> R
     let shapes: Vec<template::ColumnShape<'_>> = readable.map(Column::shape).collect();
     let chosen = &settings.destinations[&destination];
     let always = open::destination_type(chosen)?.always_traits(&chosen.values);
-    create(&path, &template::mapping(source_name, &destination, table, &shapes, &always))?;
-    let after = open::project(&cli.folder)?;
+    create(
+        &path,
+        &template::mapping(source_name, &destination, table, &shapes, &always, MappingChoices::default()),
+        USUAL,
+    )?;
+    let after = open::project(cli.location())?;
     let hurt = |broken: &&BrokenMapping| broken.name != name && !project.broken.contains(broken);
     if let Some(mistakes) = after.broken.iter().find(hurt).and_then(|broken| after.mistakes(&broken.name)) {
         std::fs::remove_file(&path)?;
@@ -167,25 +185,4 @@ async fn mapping(cli: &Cli, options: &Init, source_name: &str, table: &str) -> R
         paint(BOLD, format!("groupcast check --connect && groupcast plan {name}"))
     )?;
     Ok(0)
-}
-
-/// A sync's name from a table's: what a file can be called everywhere.
-fn file_stem(table: &str) -> String {
-    let safe = |char: char| if char.is_alphanumeric() || "_-".contains(char) { char } else { '_' };
-    let stem: String = table.chars().map(safe).collect();
-    if stem.is_empty() { "accounts".to_owned() } else { stem }
-}
-
-/// Writes a new file and its folder; never over an existing one.
-fn create(path: &Path, text: &str) -> Result<()> {
-    let failed = |error: std::io::Error| {
-        Error::new(Kind::Config, format!("failed to write {}", path.display()))
-            .advise("look at the folder's permissions and at the free space")
-            .because(error)
-    };
-    if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder).map_err(failed)?;
-    }
-    let mut file = OpenOptions::new().write(true).create_new(true).open(path).map_err(failed)?;
-    file.write_all(text.as_bytes()).map_err(failed)
 }

@@ -18,7 +18,7 @@ use crate::service::remote::RemoteService;
 use crate::service::views::ExportedGroup;
 
 pub(super) async fn ledger(cli: &Cli, command: &LedgerCommand) -> Result<u8, Failure> {
-    let project = Arc::new(open::project(&cli.folder)?);
+    let project = Arc::new(super::read_project(cli)?);
     match command {
         LedgerCommand::Adopt { sync } => adopt(cli, &project, sync).await,
         LedgerCommand::Export { sync } => {

@@ -9,6 +9,7 @@ mod check;
 mod daemon;
 mod dbt;
 mod detach;
+mod doctor;
 mod exit;
 mod fmt;
 mod group;
@@ -16,9 +17,11 @@ mod init;
 mod junit;
 mod ledger;
 mod man;
+mod new_files;
 mod orphans;
 mod plan;
 mod progress;
+mod prompt;
 mod rejected;
 mod remote;
 mod run;
@@ -34,6 +37,7 @@ mod suggest;
 mod test;
 mod text;
 mod verify;
+mod wizard;
 
 use std::io::Write;
 
@@ -46,7 +50,7 @@ use crate::error::{Error, Kind};
 use crate::io::process;
 use crate::io::{Clock, SystemClock};
 use crate::ledger::Ledger;
-use crate::service::open::Failure;
+use crate::service::open::{self, Failure};
 use crate::service::views::words::json_line;
 use crate::source::adbc;
 use crate::sync::report::error_json;
@@ -99,6 +103,7 @@ async fn command(cli: &Cli) -> Result<u8, Failure> {
         Command::Test(options) => test::test(cli, options).await,
         Command::Fmt(options) => fmt::fmt(cli, options),
         Command::Schema(options) => schema::schema(cli, options),
+        Command::Doctor => doctor::doctor(cli).await,
         Command::Plan(options) => plan::plan(cli, options).await,
         Command::Run(options) => match &options.url {
             Some(url) => run_at::run_at(cli, options, url).await,
@@ -123,6 +128,15 @@ async fn command(cli: &Cli) -> Result<u8, Failure> {
         }
         Command::Man { folder } => man::man(cli, folder),
     }
+}
+
+/// Reads the project of the config folder; the target is named on standard error.
+fn read_project(cli: &Cli) -> Result<Project, Failure> {
+    if let Some(target) = cli.target.as_ref().filter(|_| !cli.json) {
+        let what = format!("target: {target} ({})", cli.location().settings_file());
+        drop(writeln!(screen::stderr(), "{}", screen::paint(screen::DIM, what)));
+    }
+    open::project(cli.location())
 }
 
 fn show_failure(cli: &Cli, failure: &Failure) -> u8 {

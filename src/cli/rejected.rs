@@ -9,13 +9,13 @@ use super::args::Cli;
 use super::print_json;
 use super::screen::{self, when};
 use super::service::{self, Access};
-use super::text::shown_key;
+use super::text::{after_key, shown_key};
 use crate::service::api::ServiceError;
 use crate::service::open::{self, Failure};
 use crate::service::views::words::one_line;
 
 pub(super) async fn rejected(cli: &Cli, selected: Option<&str>, number: u64) -> Result<u8, Failure> {
-    let project = Arc::new(open::project(&cli.folder)?);
+    let project = Arc::new(super::read_project(cli)?);
     let syncs: Vec<&str> = match selected {
         Some(sync) => {
             open::exists(&project, sync)?;
@@ -39,7 +39,7 @@ pub(super) async fn rejected(cli: &Cli, selected: Option<&str>, number: u64) -> 
             if !cli.json {
                 table.add_row([
                     group.sync.clone(),
-                    shown_key(&group.key),
+                    format!("{}{}", shown_key(&group.key), after_key(group.label.as_deref())),
                     when(group.at),
                     one_line(&group.reason).into_owned(),
                 ]);

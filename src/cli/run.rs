@@ -30,7 +30,7 @@ use crate::sync::{RunOptions, plan_file};
 pub(super) async fn run(cli: &Cli, args: &RunArgs) -> Result<u8, Failure> {
     let RunArgs { select, limit, plan, .. } = args;
     let (limit, plan) = (*limit, plan.as_deref());
-    let project = Arc::new(open::project(&cli.folder)?);
+    let project = Arc::new(super::read_project(cli)?);
     super::show_warnings(cli, &project);
     let selection = select.which.read()?;
     let runs = match plan {

@@ -15,7 +15,7 @@ use crate::service::views::RunDetail;
 use crate::service::views::words::one_line;
 
 pub(super) async fn runs(cli: &Cli, sync: Option<&str>, number: u64) -> Result<u8, Failure> {
-    let project = Arc::new(open::project(&cli.folder)?);
+    let project = Arc::new(super::read_project(cli)?);
     if let Some(sync) = sync {
         open::exists(&project, sync)?;
     }
@@ -62,7 +62,7 @@ pub(super) async fn runs(cli: &Cli, sync: Option<&str>, number: u64) -> Result<u
 
 /// `groupcast runs show ID`.
 pub(super) async fn show_run(cli: &Cli, run: &str) -> Result<u8, Failure> {
-    let project = Arc::new(open::project(&cli.folder)?);
+    let project = Arc::new(super::read_project(cli)?);
     let found = service::open(cli, &project, Access::Read).await?.service.run(run).await?;
     if cli.json {
         print_json(&serde_json::to_value(&found).unwrap_or_default());

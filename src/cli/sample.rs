@@ -18,8 +18,8 @@ path = "warehouse.duckdb"                 # a sample; point it at your own file,
 
 # [sources.warehouse]
 # type = "postgres"
-# url = "${WAREHOUSE_URL}"                # postgres://user@host/database; secrets only by reference
-# password = "${file:/run/secrets/warehouse}"
+# url = "${WAREHOUSE_URL}"                # postgres://user@host/database; secrets only by reference: to a variable of the
+# password = "${file:/run/secrets/warehouse}"   # process or of a file `.env` beside this one, or to a file
 
 [destinations.changes]
 type = "file"
@@ -42,4 +42,13 @@ pub(super) fn mapping() -> String {
 pub(super) const TESTS: &str = include_str!("../../examples/quickstart/mappings/accounts.test.toml");
 
 /// `.gitignore`: what is made, and must not be in git.
-pub(super) const GITIGNORE: &str = "state/\nchanges.ndjson\n";
+pub(super) const GITIGNORE: &str = "state/\nchanges.ndjson\n.env\n.env.*\n!.env.example\n";
+
+/// `.env.example`: what `.env` looks like.
+pub(super) const ENVIRONMENT: &str = "\
+# Copy this file to `.env`, which git ignores, and `chmod 600 .env`. Its variables are used where the process does not have
+# them: for ${NAME} in groupcast.toml, and to override a setting, as GROUPCAST__STATE__MEMORY=1GB does.
+
+# WAREHOUSE_URL='postgres://user:password@host/database'
+# AMPLITUDE_API_KEY=
+";

@@ -14,12 +14,12 @@ use super::{print_json, screen};
 use crate::io::{Clock, SystemClock};
 use crate::ledger::RunStatus;
 use crate::mapping::{Mapping, When};
-use crate::service::open::{self, Failure};
+use crate::service::open::Failure;
 use crate::service::views::{RunView, SyncView, build};
 use crate::time_zone::{self, Zone};
 
 pub(super) async fn schedule(cli: &Cli, which: &SyncSelection, count: usize) -> Result<u8, Failure> {
-    let project = Arc::new(open::project(&cli.folder)?);
+    let project = Arc::new(super::read_project(cli)?);
     super::show_broken(cli, &project);
     let files = which.read()?.files(&project)?;
     let now = SystemClock::start().now();

@@ -108,6 +108,7 @@ fn serve(project: &Project, service: &LocalService, command: &str, ledger: FileI
         url: String::new(),
         ledger,
         folder: std::path::absolute(folder).unwrap_or_else(|_| folder.clone()),
+        target: project.settings.target.as_ref().map(ToString::to_string),
         folder_id: None,
         command: Some(HolderCommand { name: command.to_owned(), since: SystemClock::start().now() }),
     };

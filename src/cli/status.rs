@@ -10,12 +10,13 @@ use super::orphans::warn_of_renamed;
 use super::print_json;
 use super::screen::{self, DIM, paint, plural, status_text, thousands, when};
 use super::service::{self, Access, Opened};
+use crate::config::TargetName;
 use crate::mapping::MappingFile;
-use crate::service::open::{self, Failure};
+use crate::service::open::Failure;
 use crate::service::views::{ActivityState, OrphanedSync, SyncView};
 
 pub(super) async fn status(cli: &Cli, which: &SyncSelection) -> Result<u8, Failure> {
-    let project = Arc::new(open::project(&cli.folder)?);
+    let project = Arc::new(super::read_project(cli)?);
     super::show_broken(cli, &project);
     let files = which.read()?.files(&project)?;
     let opened = service::open(cli, &project, Access::Read).await?;
@@ -23,7 +24,10 @@ pub(super) async fn status(cli: &Cli, which: &SyncSelection) -> Result<u8, Failu
     let names: Vec<&str> = files.iter().map(|file| file.mapping.name.as_str()).collect();
     let orphaned = warn_of_renamed(opened.service.as_ref(), &names, cli.json).await?;
     if cli.json {
-        print_json(&json!({"syncs": views, "broken": super::broken_json(&project), "orphaned": orphaned}));
+        let target = project.settings.target.as_ref().map(TargetName::as_str);
+        print_json(
+            &json!({"target": target, "syncs": views, "broken": super::broken_json(&project), "orphaned": orphaned}),
+        );
         return Ok(0);
     }
     let by_daemon = views.iter().any(|view| view.activity.is_some());

@@ -22,7 +22,7 @@ use crate::service::mapping_test::{self, Outcome, Tested};
 use crate::service::open::{self, Failure};
 
 pub(super) async fn test(cli: &Cli, options: &Test) -> Result<u8, Failure> {
-    let project = open::project_without_secrets(&cli.folder)?;
+    let project = open::project_without_secrets(cli.location())?;
     let (files, problems) = test_files_of(&project);
     for sync in &options.syncs {
         open::exists(&project, sync)?;

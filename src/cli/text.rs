@@ -29,6 +29,11 @@ pub(super) fn shown_value(value: &Value) -> String {
     short
 }
 
+/// What a group is called, as it follows its key.
+pub(super) fn after_key(label: Option<&str>) -> String {
+    label.map_or_else(String::new, |label| format!("  {}", shown_key(label)))
+}
+
 /// A key as it may be printed, shortened so that it stays on a line or two.
 pub(super) fn shown_key(key: &str) -> String {
     const CHARS_MAX: usize = 120;

@@ -17,7 +17,7 @@ use crate::sync::verify::{Difference, Drifted, Verified};
 const DRIFT: u8 = 3;
 
 pub(super) async fn verify(cli: &Cli, sync: &str, repair: bool, show: usize) -> Result<u8, Failure> {
-    let project = Arc::new(open::project(&cli.folder)?);
+    let project = Arc::new(super::read_project(cli)?);
     let file = open::named(&project, sync)?;
     let mapping = &file.mapping;
     let access = if repair { Access::Write("groupcast verify --repair") } else { Access::Read };

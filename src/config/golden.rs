@@ -153,6 +153,70 @@ fn a_folder_becomes_a_project() {
     assert!(!format!("{mismatch} {mismatch:?}").contains("hunter2"));
 }
 
+/// Writes `.env` so that only its owner can read it.
+fn write_dotenv(folder: &Path, text: &str) {
+    use std::os::unix::fs::PermissionsExt;
+    write(folder, ".env", text);
+    std::fs::set_permissions(folder.join(".env"), std::fs::Permissions::from_mode(0o600)).unwrap();
+}
+
+#[test]
+fn what_the_process_lacks_comes_from_the_env_file() {
+    let folder = folder();
+    write_dotenv(
+        folder.path(),
+        "PGPASSWORD=hunter2-file\nTOKEN='hunter2 ignored'\nGROUPCAST__STATE__THREADS=5\nGROUPCAST__STATE__MEMORY=3GB\n",
+    );
+    let environment = [("TOKEN", "hunter2-token"), ("GROUPCAST__STATE__MEMORY", "2GB")];
+    let environment = environment.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let project = load(folder.path(), environment).unwrap();
+    assert!(project.problems.is_empty(), "{}", project.problems.render(false));
+    let settings = project.settings;
+    let postgres: Postgres = settings.sources["warehouse"].values.parse().unwrap();
+    assert_eq!(postgres.url.expose(), "postgres://sync:hunter2-file@db.internal/dwh");
+    assert_eq!(settings.daemon.token.as_ref().unwrap().expose(), "hunter2-token", "the process wins");
+    assert_eq!((settings.state.threads, settings.state.memory_bytes), (Some(5), Some(2_000_000_000)));
+    let noted = super::files::Files::default();
+    super::load::load_noting(&folder.path().into(), Vec::new(), &noted, super::Unset::Error).unwrap();
+    assert!(noted.noted()[&folder.path().join(".env")].is_some(), "a daemon watches it");
+}
+
+#[test]
+fn mistakes_in_the_env_file_are_at_their_lines_without_a_value() {
+    let folder = folder();
+    write_dotenv(
+        folder.path(),
+        "# hunter2 was the old one\nKEY='hunter2'\nhunter2\nGROUPCAST__STATE__THREADS=hunter2\nGROUPCAST__STATES__X=hunter2\n",
+    );
+    let found = rendered(folder.path(), &[]);
+    for expected in [
+        "this line is not `NAME=value`",
+        "demo/.env:3:1",
+        "its value must be a whole number",
+        "demo/.env:4:1",
+        "demo/.env:5:1",
+        "4 | GROUPCAST__STATE__THREADS********",
+    ] {
+        assert!(found.contains(expected), "{expected} is missing in {found}");
+    }
+}
+
+#[test]
+fn an_env_file_that_others_can_read_is_warned_of_and_a_folder_of_that_name_ignored() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = folder();
+    write_dotenv(folder.path(), "UNUSED=hunter2\n");
+    std::fs::set_permissions(folder.path().join(".env"), std::fs::Permissions::from_mode(0o640)).unwrap();
+    let found = rendered(folder.path(), &[]);
+    assert!(
+        found.contains("warning") && found.contains("mode 0640") && found.contains("chmod 600 demo/.env"),
+        "{found}"
+    );
+    std::fs::remove_file(folder.path().join(".env")).unwrap();
+    std::fs::create_dir(folder.path().join(".env")).unwrap();
+    assert!(load_with(folder.path(), &[]).unwrap().problems.is_empty());
+}
+
 #[test]
 fn variables_go_over_the_file() {
     let folder = folder();

@@ -14,7 +14,9 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use self::variables::{Variable, variables};
+use super::environment::Environment;
 use super::implausible;
+use super::location::Location;
 use super::merge::{Layer, merge};
 use super::schema::{self, DELIVERY, SECTIONS, SettingsType};
 use super::secrets::{self, References, contains_password, is_stand_in, refers};
@@ -37,14 +39,15 @@ pub(super) struct Read {
     pub(super) found: Vec<Diagnostic>,
 }
 
-/// Reads the settings of `folder` from the text of its `groupcast.toml`, called `file` in messages.
-pub(super) fn read(folder: &Path, file: &str, text: &str, references: References<'_>) -> Read {
-    let (table, mut report) = reader::parse(file, text);
+/// Reads the settings of `location` from the text of its file.
+pub(super) fn read(location: &Location, text: &str, environment: &Environment, references: References<'_>) -> Read {
+    let (folder, file) = (location.folder.as_path(), location.settings_file());
+    let (table, mut report) = reader::parse(&file, text);
     let root = Section::root(table.get_ref());
     let broken = report.is_broken();
-    let environment = references.variables;
     let mut walk = Walk {
         folder,
+        environment,
         references,
         variables: Vec::new(),
         layer: Layer::new(),
@@ -68,13 +71,30 @@ pub(super) fn read(folder: &Path, file: &str, text: &str, references: References
     let (mut found, _) = report.into_found();
     found.append(&mut walk.found);
     let names = (!broken).then(|| (walk.names(&root, "sources"), walk.names(&root, "destinations")));
-    let settings = if found.is_empty() { merge(walk.layer, walk.overrides, folder, file, &mut found) } else { None };
+    let settings = if found.is_empty() { merge(walk.layer, walk.overrides, location, &mut found) } else { None };
     found.extend(settings.iter().flat_map(|settings| settings.duckdb.mistakes()).map(|(key, what, help)| {
         let at = At { path: format!("duckdb.{key}"), ..At::default() };
-        Diagnostic::error(file, &at, format!("`duckdb.{key}` {what}")).help(help)
+        Diagnostic::error(&file, &at, format!("`duckdb.{key}` {what}")).help(help)
     }));
+    found.extend(settings.iter().filter_map(|settings| another_targets_ledger(settings, location)));
     let settings = settings.filter(|_| found.is_empty());
     Read { settings, names, found }
+}
+
+/// A ledger that is the one of another target, as a copied settings file has it: what is synced there says nothing about the
+/// destinations here.
+fn another_targets_ledger(settings: &Settings, location: &Location) -> Option<Diagnostic> {
+    let whole = |path: &Path| path.canonicalize().or_else(|_| std::path::absolute(path)).unwrap_or_default();
+    let ledger = whole(&settings.state.path);
+    let other = location.others().into_iter().find(|other| whole(&other.ledger_path()) == ledger)?;
+    let at = At { path: "state.path".to_owned(), ..At::default() };
+    let what = format!("`state.path` is the ledger of {}", other.settings_file());
+    let own = location.ledger_path();
+    let help = format!(
+        "remove `state.path`: without it the ledger is {}",
+        location.shown(own.strip_prefix(&location.folder).unwrap_or(&own))
+    );
+    Some(Diagnostic::error(&location.settings_file(), &at, what).help(help))
 }
 
 /// The sections that stand inside one of fixed name: `policy` and `guards` in `defaults`.
@@ -84,6 +104,7 @@ fn inner_sections(path: &str) -> impl Iterator<Item = &'static str> {
 
 struct Walk<'a> {
     folder: &'a Path,
+    environment: &'a Environment,
     references: References<'a>,
     variables: Vec<Variable>,
     layer: Layer,

@@ -1,24 +1,26 @@
 //! The one place of `config` that reads files: a folder becomes a [`Project`], or all of its problems.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::io::ErrorKind;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use super::diagnostic::Diagnostics;
+use super::dotenv::{Dotenv, DotenvMistake};
+use super::environment::Environment;
 use super::files::Files;
-use super::layers;
+use super::location::{Location, TargetName};
 use super::project::{BrokenMapping, Project};
-use super::secrets::{self, References};
-use super::settings::Defaults;
+use super::secrets::References;
+use super::settings::{Defaults, Settings};
+use super::{ReferenceStatus, layers, references, secrets};
 use crate::io::files;
-use crate::mapping::diagnostic::{Diagnostic, Severity};
+use crate::mapping::diagnostic::{Diagnostic, Severity, did_you_mean, listed, listed_all};
 use crate::mapping::file::{Context, Names, parse};
 use crate::mapping::sections::model::Lookup;
 use crate::mapping::{At, MappingFile, ReadableParts, check, test_file};
 use crate::source::dbt;
 
-/// The settings' file.
-pub const SETTINGS_FILE: &str = "groupcast.toml";
 /// The mappings' folder.
 pub const MAPPINGS_FOLDER: &str = "mappings";
 /// Largest file read. A mapping of ten thousand traits is a megabyte; more is not one a person wrote.
@@ -40,12 +42,16 @@ pub enum Unset {
     StandIn,
 }
 
-/// Reads `groupcast.toml` and every `mappings/*.toml` of `folder`, with `environment` ([`environment`]) on top.
+/// Reads the settings of `location` and every `mappings/*.toml` of its folder, with `environment` ([`environment`]) on top, and what that
+/// does not have from `.env`.
 ///
 /// Errors: every problem of every file. Without errors, warnings are in the project. A folder without mappings is a
 /// warning; the command decides whether it can do without.
-pub fn load(folder: &Path, environment: impl IntoIterator<Item = (String, String)>) -> Result<Project, Diagnostics> {
-    let project = load_noting(folder, environment, &Files::default(), Unset::Error)?;
+pub fn load(
+    location: impl Into<Location>,
+    environment: impl IntoIterator<Item = (String, String)>,
+) -> Result<Project, Diagnostics> {
+    let project = load_noting(&location.into(), environment, &Files::default(), Unset::Error)?;
     if project.broken.is_empty() { Ok(project) } else { Err(project.problems) }
 }
 
@@ -53,26 +59,26 @@ pub fn load(folder: &Path, environment: impl IntoIterator<Item = (String, String
 ///
 /// Errors: every problem of every file, where one of them is not about a mapping alone.
 pub fn load_noting(
-    folder: &Path,
+    location: &Location,
     environment: impl IntoIterator<Item = (String, String)>,
     files: &Files,
     unset: Unset,
 ) -> Result<Project, Diagnostics> {
-    let environment: BTreeMap<String, String> = environment.into_iter().collect();
     let mut all = Diagnostics::new();
-    let settings_path = folder.join(SETTINGS_FILE);
-    let settings_file = settings_file(folder);
+    let environment = environment_at(location, environment, files, &mut all);
+    let folder = location.folder.as_path();
+    let (settings_path, settings_file) = (location.settings_path(), location.settings_file());
     let read = match read_text(&settings_path, files) {
         Ok(text) => {
             all.add_text(&settings_file, &secrets::blank(&text));
             let stand_ins = unset == Unset::StandIn;
-            let references = References { variables: &environment, folder, files, stand_ins };
-            layers::read(folder, &settings_file, &text, references)
+            let references = References { variables: &environment.values, folder, files, stand_ins };
+            layers::read(location, &text, &environment, references)
         }
         Err(problem) => {
             let mut error = Diagnostic::error(&settings_file, &At::default(), problem.what);
             if problem.missing {
-                error = error.help("run `groupcast init` to write one, or name its folder with `--folder`");
+                error = error.help(without_settings(location));
             }
             layers::Read { settings: None, names: None, found: vec![error.maybe_help(problem.help)] }
         }
@@ -84,7 +90,7 @@ pub fn load_noting(
         read.settings.as_ref().map_or_else(|| folder.join(dbt::TARGET_FOLDER), |settings| settings.dbt_target.clone());
     let note = |path: &Path| files.note(path);
     let reading =
-        Reading { folder, names: names.as_ref(), defaults: &defaults, files, dbt: dbt::Target::new(target, &note) };
+        Reading { location, names: names.as_ref(), defaults: &defaults, files, dbt: dbt::Target::new(target, &note) };
     let (mappings, broken) = mappings(&reading, &mut all);
     let alone = {
         let errors = all.files_with_errors();
@@ -112,9 +118,110 @@ pub fn load_noting(
     Ok(project)
 }
 
+/// The variables of the process, and below them those of the folder's files.
+fn environment_at(
+    location: &Location,
+    process: impl IntoIterator<Item = (String, String)>,
+    files: &Files,
+    all: &mut Diagnostics,
+) -> Environment {
+    let mut environment = Environment::of_process(process.into_iter().collect());
+    for name in location.environment_files() {
+        add_dotenv(location, &name, &mut environment, files, all);
+    }
+    environment
+}
+
+/// Adds the variables of a `.env` file of the folder, if there is one. A folder of that name belongs to
+/// another tool: Python's virtual environments are called so.
+fn add_dotenv(location: &Location, name: &str, environment: &mut Environment, files: &Files, all: &mut Diagnostics) {
+    let (path, shown) = (location.folder.join(name), location.shown(name));
+    let text = match read_text(&path, files) {
+        Ok(text) => text,
+        Err(problem) if problem.missing || path.is_dir() => return,
+        Err(problem) => {
+            all.push(Diagnostic::error(&shown, &At::default(), problem.what).maybe_help(problem.help));
+            return;
+        }
+    };
+    let mut read = Dotenv::parse(&text);
+    all.add_text(&shown, &read.blank(&text));
+    all.extend(read.mistakes.drain(..).map(|DotenvMistake { span, message, help }| {
+        Diagnostic::error(&shown, &At { span, path: String::new() }, message).help(help)
+    }));
+    let mode = std::fs::metadata(&path).map_or(0, |meta| meta.permissions().mode() & 0o777);
+    if mode & 0o044 != 0 && !read.entries.is_empty() {
+        let what = format!("other users of this machine can read this file (mode {mode:04o})");
+        all.push(Diagnostic::warning(&shown, &At::default(), what).help(format!("`chmod 600 {shown}`")));
+    }
+    environment.add(&shown, read);
+}
+
+/// The settings that a text would give at `location`, before it is written there; `variables` are those that would be added to
+/// its `.env`.
+pub fn draft(
+    location: &Location,
+    text: &str,
+    variables: impl IntoIterator<Item = (String, String)>,
+    environment: impl IntoIterator<Item = (String, String)>,
+) -> Result<Settings, Diagnostics> {
+    let (files, mut all) = (Files::default(), Diagnostics::new());
+    let mut environment = environment_at(location, environment, &files, &mut all);
+    for (name, value) in variables {
+        environment.values.entry(name).or_insert(value);
+    }
+    all.add_text(&location.settings_file(), &secrets::blank(text));
+    let folder = location.folder.as_path();
+    let references = References { variables: &environment.values, folder, files: &files, stand_ins: false };
+    let read = layers::read(location, text, &environment, references);
+    all.extend(read.found);
+    read.settings.filter(|_| !all.has_errors()).ok_or(all)
+}
+
+/// The variables that the folder's settings can use, by name.
+pub fn variable_names(
+    location: &Location,
+    environment: impl IntoIterator<Item = (String, String)>,
+) -> BTreeSet<String> {
+    let (files, mut all) = (Files::default(), Diagnostics::new());
+    let values = environment_at(location, environment, &files, &mut all).values;
+    values.into_iter().filter(|(_, value)| !value.is_empty()).map(|(name, _)| name).collect()
+}
+
+/// The secrets that the settings refer to, by name; none where the settings cannot be read.
+pub fn references(
+    location: &Location,
+    environment: impl IntoIterator<Item = (String, String)>,
+) -> Vec<ReferenceStatus> {
+    let (files, mut all) = (Files::default(), Diagnostics::new());
+    let environment = environment_at(location, environment, &files, &mut all);
+    let text = read_text(&location.settings_path(), &files).unwrap_or_default();
+    references::of_text(&text, location, &environment)
+}
+
+/// What to do where the settings' file does not exist.
+fn without_settings(location: &Location) -> String {
+    let others = location.others();
+    let names = || others.iter().filter_map(|other| other.target.as_ref()).map(TargetName::as_str);
+    let Some(target) = &location.target else {
+        return match names().next() {
+            None => "run `groupcast init` to write one, or name its folder with `--folder`".to_owned(),
+            Some(_) => format!("choose a target with `--target`: {}", listed(names())),
+        };
+    };
+    match did_you_mean(target.as_str(), names()) {
+        Some(meant) => format!("did you mean `--target {meant}`?"),
+        None if names().next().is_none() => {
+            "a target is a settings file of its own: copy groupcast.toml to this name, and change what differs"
+                .to_owned()
+        }
+        None => format!("the targets of this folder are {}", listed_all(names())),
+    }
+}
+
 /// What mappings are read with.
 struct Reading<'a> {
-    folder: &'a Path,
+    location: &'a Location,
     names: Option<&'a Names>,
     defaults: &'a Defaults,
     files: &'a Files,
@@ -122,8 +229,8 @@ struct Reading<'a> {
 }
 
 fn mappings(reading: &Reading<'_>, all: &mut Diagnostics) -> (Vec<MappingFile>, Vec<BrokenMapping>) {
-    let folder = reading.folder;
-    let shown = shown_path(folder, Path::new(MAPPINGS_FOLDER));
+    let folder = reading.location.folder.as_path();
+    let shown = reading.location.shown(MAPPINGS_FOLDER);
     let mut paths: Vec<PathBuf> = Vec::new();
     match std::fs::read_dir(folder.join(MAPPINGS_FOLDER)) {
         Ok(entries) => {
@@ -159,7 +266,7 @@ fn mappings(reading: &Reading<'_>, all: &mut Diagnostics) -> (Vec<MappingFile>, 
                 let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
                 let below = Path::new(MAPPINGS_FOLDER).join(path.file_name().unwrap_or_default());
                 let readable = read_text(&path, reading.files).map(|text| ReadableParts::of(&text)).unwrap_or_default();
-                broken.push(BrokenMapping { name, file: shown_path(folder, &below), readable });
+                broken.push(BrokenMapping { name, file: reading.location.shown(below), readable });
             }
         }
     }
@@ -174,9 +281,10 @@ fn is_mapping(path: &Path) -> bool {
 }
 
 fn mapping(reading: &Reading<'_>, path: &Path, all: &mut Diagnostics) -> Option<MappingFile> {
-    let Reading { folder, names, defaults, files, dbt } = reading;
+    let Reading { location, names, defaults, files, dbt } = reading;
+    let folder = location.folder.as_path();
     let stem = path.file_stem()?.to_string_lossy().into_owned();
-    let file = shown_path(folder, &Path::new(MAPPINGS_FOLDER).join(path.file_name()?));
+    let file = location.shown(Path::new(MAPPINGS_FOLDER).join(path.file_name()?));
     let sound = stem.chars().all(|letter| letter.is_alphanumeric() || "-_.".contains(letter));
     if !sound {
         let error = Diagnostic::error(
@@ -252,15 +360,4 @@ pub(super) fn read_text(path: &Path, files: &Files) -> Result<String, Problem> {
             Err(problem(format!("not UTF-8 text: line {line} has other bytes"), Some("save the file as UTF-8")))
         }
     }
-}
-
-/// The settings' file of a folder, as it is called in messages.
-pub fn settings_file(folder: &Path) -> String {
-    shown_path(folder, Path::new(SETTINGS_FILE))
-}
-
-/// A path below the folder as a person would type it.
-pub(super) fn shown_path(folder: &Path, below: &Path) -> String {
-    let plain = folder.as_os_str().is_empty() || folder == Path::new(".");
-    if plain { below.display().to_string() } else { folder.join(below).display().to_string() }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use config::{Config, Map, Source, Value, ValueKind};
 use serde::Deserialize;
 
+use super::location::Location;
 use super::schema::DELIVERY;
 use super::settings::{Daemon, Defaults, Delivery, DestinationSettings, Settings, SourceSettings, State};
 use crate::mapping::diagnostic::Diagnostic;
@@ -98,27 +99,30 @@ struct WrittenState {
 pub(super) fn merge(
     file_layer: Layer,
     overrides: Layer,
-    folder: &Path,
-    file: &str,
+    location: &Location,
     found: &mut Vec<Diagnostic>,
 ) -> Option<Settings> {
-    let ledger = folder.join("state").join("ledger.duckdb").to_string_lossy().into_owned();
+    let ledger = location.ledger_path().to_string_lossy().into_owned();
     let merged = Config::builder()
         .set_default("state.path", ledger)
         .and_then(|builder| builder.set_default("state.journal_retention", "90d"))
         .and_then(|builder| builder.set_default("state.runs_retention", "180d"))
         .and_then(|builder| builder.add_source(file_layer).add_source(overrides).build())
         .and_then(Config::try_deserialize::<Written>);
-    let settings = merged.map_err(|_| ()).and_then(|written| settings(written, folder).ok_or(()));
+    let settings = merged.map_err(|_| ()).and_then(|written| settings(written, location).ok_or(()));
     if settings.is_err() {
         // Every value was checked on its way in, so this is ours; the error's text could quote a secret.
         let at = At::default();
-        found.push(Diagnostic::error(file, &at, "the settings cannot be put together").help("report this as a bug"));
+        found.push(
+            Diagnostic::error(&location.settings_file(), &at, "the settings cannot be put together")
+                .help("report this as a bug"),
+        );
     }
     settings.ok()
 }
 
-fn settings(written: Written, folder: &Path) -> Option<Settings> {
+fn settings(written: Written, location: &Location) -> Option<Settings> {
+    let folder = location.folder.as_path();
     let state = State {
         path: written.state.path,
         memory_bytes: match written.state.memory {
@@ -150,6 +154,7 @@ fn settings(written: Written, folder: &Path) -> Option<Settings> {
     }
     Some(Settings {
         folder: folder.to_owned(),
+        target: location.target.clone(),
         state,
         sources,
         destinations,

@@ -1,11 +1,13 @@
 //! The config folder: `groupcast.toml` and one file per mapping in `mappings/`.
 //!
 //! [`load::load`] reads all of it and reports all problems at once. Settings come in layers: defaults, then
-//! `groupcast.toml`, then environment variables (`GROUPCAST__SOURCES__WAREHOUSE__URL`). The `config` crate merges the
+//! `groupcast.toml`, then environment variables (`GROUPCAST__SOURCES__WAREHOUSE__URL`), of the process or of `.env`. The `config` crate merges the
 //! layers and deserialises them. Reading the file and the variables is ours, because the crate drops where a value was
 //! written, so that a problem could not be reported with its line.
 
 pub mod diagnostic;
+mod dotenv;
+mod environment;
 pub mod files;
 #[cfg(test)]
 mod golden;
@@ -14,8 +16,10 @@ pub mod json_schema;
 mod layers;
 pub mod layout;
 pub mod load;
+pub mod location;
 mod merge;
 mod project;
+mod references;
 mod schema;
 mod secrets;
 mod settings;
@@ -24,7 +28,9 @@ mod value;
 
 pub use diagnostic::Diagnostics;
 pub use load::{Unset, load};
+pub use location::{Location, TargetName};
 pub use project::{BrokenMapping, Project};
+pub use references::ReferenceStatus;
 pub use settings::{Alerts, Daemon, Defaults, Delivery, DestinationSettings, Settings, SourceSettings, State};
 
 /// What makes a text no TOML, where [`layout::formatted`] cannot read it.

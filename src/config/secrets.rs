@@ -111,7 +111,7 @@ impl References<'_> {
                 let meant = did_you_mean(name, self.variables.keys().map(String::as_str));
                 let help = match meant {
                     Some(meant) => format!("set it, or did you mean `{meant}`?"),
-                    None => "set it where Groupcast runs".to_owned(),
+                    None => "set it where Groupcast runs, or in a file `.env` beside groupcast.toml".to_owned(),
                 };
                 Err(format!("refers to the environment variable `{name}`, which is not set: {help}"))
             }
@@ -279,7 +279,7 @@ fn is_word(byte: u8) -> bool {
 }
 
 /// A star of the same length in bytes, so that spans still fit.
-fn star(letter: char) -> char {
+pub(super) fn star(letter: char) -> char {
     match letter.len_utf8() {
         1 => '*',
         2 => '×',

@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+use super::location::{Location, TargetName};
 use crate::duckdb;
 use crate::error::Result;
 use crate::mapping::{Guards, Policy};
@@ -20,6 +21,8 @@ use crate::time_zone::Zone;
 pub struct Settings {
     /// The config folder.
     pub folder: PathBuf,
+    /// The target, unless the file is `groupcast.toml`.
+    pub target: Option<TargetName>,
     /// Where the ledger lives and what it may use.
     pub state: State,
     /// Warehouses by name.
@@ -34,6 +37,13 @@ pub struct Settings {
     pub duckdb: Extensions,
     /// Where dbt leaves its artifacts.
     pub dbt_target: PathBuf,
+}
+
+impl Settings {
+    /// Where they were read.
+    pub fn location(&self) -> Location {
+        Location { folder: self.folder.clone(), target: self.target.clone() }
+    }
 }
 
 /// `[state]`.

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use super::diagnostic::Diagnostics;
 use super::files::Files;
-use super::load::{MAPPINGS_FOLDER, read_text, shown_path};
+use super::load::{MAPPINGS_FOLDER, read_text};
+use super::location::Location;
 use crate::mapping::At;
 use crate::mapping::diagnostic::{Diagnostic, did_you_mean};
 use crate::mapping::test_file::{self, TestFile};
@@ -36,7 +37,7 @@ pub fn read_all(folder: &Path, syncs: &[&str]) -> (Vec<TestsOfMapping>, Diagnost
             continue;
         };
         let below = Path::new(MAPPINGS_FOLDER).join(&name);
-        let (path, file) = (folder.join(&below), shown_path(folder, &below));
+        let (path, file) = (folder.join(&below), Location::from(folder).shown(&below));
         let mut tests = None;
         match read_text(&path, &Files::default()) {
             Ok(text) => {

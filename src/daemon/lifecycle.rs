@@ -3,7 +3,7 @@
 //! beside the ledger) is the caller's, who serves the [`Serving`] that it is given.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use super::service::DaemonService;
 use super::supervisor::Supervisor;
 use super::{observer, project, signals};
 use crate::config::files::Files;
-use crate::config::{Daemon, Project};
+use crate::config::{Daemon, Location, Project};
 use crate::delivery::Signal;
 use crate::error::{Error, Kind, Result};
 use crate::io::file_id::FileId;
@@ -32,7 +32,7 @@ const LAST_RECORDS_MAX: Duration = Duration::from_secs(8);
 
 /// A daemon whose config was read.
 pub struct PreparedDaemon {
-    folder: PathBuf,
+    location: Location,
     listen: Option<String>,
     project: Project,
     files: FileSnapshot,
@@ -56,15 +56,15 @@ pub struct Serving {
 }
 
 impl PreparedDaemon {
-    /// Reads the config folder and starts the log. `listen` takes precedence over the config's.
-    pub fn read(folder: &Path, listen: Option<&str>) -> Result<PreparedDaemon, Failure> {
+    /// Reads the config and starts the log. `listen` takes precedence over the config's.
+    pub fn read(location: Location, listen: Option<&str>) -> Result<PreparedDaemon, Failure> {
         // Before the files are read: whatever changes from now on is a change.
-        let mut files = reload::snapshot(folder, &BTreeSet::new());
+        let mut files = reload::snapshot(&location.folder, &BTreeSet::new());
         let noted = Files::default();
-        let project = project::read(folder, listen, &noted)?;
+        let project = project::read(&location, listen, &noted)?;
         files.add(noted.noted());
         log::init(log::LogFormat::from_name(&project.settings.daemon.log).unwrap_or_default(), log::filter()?)?;
-        Ok(PreparedDaemon { folder: folder.to_path_buf(), listen: listen.map(str::to_owned), project, files })
+        Ok(PreparedDaemon { location, listen: listen.map(str::to_owned), project, files })
     }
 
     /// The settings of the daemon.
@@ -120,12 +120,12 @@ impl OpenedDaemon {
     where
         Served: Future<Output = Result<()>> + Send + 'static,
     {
-        let OpenedDaemon { prepared: PreparedDaemon { folder, listen, project, files }, ledger, .. } = self;
+        let OpenedDaemon { prepared: PreparedDaemon { location, listen, project, files }, ledger, .. } = self;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
         let (stopper, stop) = watch::channel(Signal::Go);
         let hup = signals::listen(stopper.clone())?;
         let work = Workers::start()?;
-        let mut supervisor = Supervisor::new(folder, project, ledger, Arc::clone(&clock)).await?;
+        let mut supervisor = Supervisor::new(location, project, ledger, Arc::clone(&clock)).await?;
         (supervisor.listen, supervisor.work) = (listen, work.handle());
         supervisor.restore().await?;
         let supervisor = Arc::new(supervisor);

@@ -1,15 +1,13 @@
 //! The project that the daemon uses: read from the config folder, with the last good version of a mapping that has mistakes
 //! now.
 
-use std::path::Path;
-
-use crate::config::Project;
 use crate::config::files::Files;
+use crate::config::{Location, Project};
 use crate::service::open::{self, Failure};
 
 /// Reads the project of the config folder. `listen` is the command line's, which takes precedence over the file's.
-pub(super) fn read(folder: &Path, listen: Option<&str>, files: &Files) -> Result<Project, Failure> {
-    let mut project = open::project_noting(folder, files)?;
+pub(super) fn read(location: &Location, listen: Option<&str>, files: &Files) -> Result<Project, Failure> {
+    let mut project = open::project_noting(location, files)?;
     if let Some(listen) = listen {
         listen.clone_into(&mut project.settings.daemon.listen);
     }
@@ -59,7 +57,7 @@ mod tests {
     fn the_command_line_takes_precedence_over_the_file() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("groupcast.toml"), "[daemon]\nlisten = \"127.0.0.1:4781\"\n").unwrap();
-        let listen = |given| read(folder.path(), given, &Files::default()).unwrap().settings.daemon.listen;
+        let listen = |given| read(&folder.path().into(), given, &Files::default()).unwrap().settings.daemon.listen;
         assert_eq!(listen(None), "127.0.0.1:4781");
         assert_eq!(listen(Some("127.0.0.1:0")), "127.0.0.1:0");
     }

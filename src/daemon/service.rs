@@ -82,6 +82,7 @@ impl Supervisor {
         let daemon = &config.project.settings.daemon;
         About {
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            target: config.project.settings.target.as_ref().map(ToString::to_string),
             started_at: self.started_at,
             config_read_at: config.read_at,
             config_problems: config.problems.clone(),

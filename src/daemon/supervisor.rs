@@ -2,7 +2,6 @@
 //! `impl Supervisor`.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
@@ -14,7 +13,7 @@ use super::ledger_watch::LedgerWatch;
 use super::observe::{Notifier, alerts};
 use super::plans::Plans;
 use super::project;
-use crate::config::Project;
+use crate::config::{Location, Project};
 use crate::delivery::Signal;
 use crate::error::Result;
 use crate::io::http::HttpClient;
@@ -44,7 +43,7 @@ pub(super) struct ConfigInUse {
 
 /// The daemon's working parts.
 pub(super) struct Supervisor {
-    pub(super) folder: PathBuf,
+    pub(super) location: Location,
     /// The command line's address, which takes precedence over the config's.
     pub(super) listen: Option<String>,
     /// The threads of runs and plans: apart from the daemon's own, so that whatever blocks them, the daemon responds, keeps
@@ -82,7 +81,7 @@ pub(super) struct Supervisor {
 impl Supervisor {
     /// The parts of a daemon with this project; its syncs are added by [`Supervisor::restore`].
     pub(super) async fn new(
-        folder: PathBuf,
+        location: Location,
         project: Project,
         ledger: Arc<dyn Ledger>,
         clock: Arc<dyn Clock>,
@@ -93,7 +92,7 @@ impl Supervisor {
         let stored = alerts::stored(ledger.as_ref()).await?;
         let notifier = Notifier::new(project.settings.daemon.alerts.as_ref(), stored.as_deref())?;
         Ok(Supervisor {
-            folder,
+            location,
             listen: None,
             work: tokio::runtime::Handle::current(),
             config: RwLock::new(ConfigInUse {

@@ -69,7 +69,7 @@ async fn prepared(folder: &std::path::Path, syncs: &[&str], armed: bool) -> (Sup
     let ledger = DuckDbLedger::open(&project.settings.state.path, &limits, Retention::FOREVER).await.unwrap();
     let database = ledger.duckdb().clone();
     let clock = Arc::new(Breaking { clock: SystemClock::start(), armed: AtomicBool::new(armed) });
-    let supervisor = Supervisor::new(folder.to_path_buf(), project, Arc::new(ledger), clock).await.unwrap();
+    let supervisor = Supervisor::new(folder.into(), project, Arc::new(ledger), clock).await.unwrap();
     supervisor.restore().await.unwrap();
     (supervisor, database)
 }

@@ -5,11 +5,13 @@
 //! `clippy.toml` bans `Utc::now`, `Instant::now` and `tokio::time::sleep` everywhere but here.
 
 mod clock;
+pub mod disk;
 pub mod file_id;
 pub mod files;
 pub mod http;
 pub mod process;
 mod random;
+pub mod terminal;
 
 pub use clock::{Clock, SystemClock};
 pub use random::{Random, secret_bytes};

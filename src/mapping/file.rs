@@ -119,7 +119,9 @@ fn mapping(name: &str, root: &Section<'_>, context: &Context<'_>, report: &mut R
     let guards = optional(root, "guards", report)
         .map_or_else(|| context.guards.clone(), |section| guards::read(&section, context.guards, report));
     let incremental = optional(root, "incremental", report).and_then(|section| incremental::read(&section, report));
-    let (group_type, key) = group?;
+    let group = group?;
+    let traits = traits?;
+    let label = group.label(&traits, report);
     let (model, dbt) = model?;
     Some(Mapping {
         name: name.to_owned(),
@@ -131,10 +133,11 @@ fn mapping(name: &str, root: &Section<'_>, context: &Context<'_>, report: &mut R
         schedule,
         model,
         dbt,
-        group_type: group_type?,
-        key: key?,
+        group_type: group.group_type?,
+        key: group.key?,
+        label,
         user: user?,
-        traits: traits?,
+        traits,
         policy,
         guards,
         incremental,

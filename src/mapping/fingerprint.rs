@@ -12,7 +12,7 @@ use super::spec::Mapping;
 
 /// 32 hex digits over everything that shapes documents and their changes: model, filter, key, group type, traits with
 /// their expressions, declared types, operators and null policies, and the policy for removed traits. Names of source
-/// and destination, schedule, guards, `enabled`, `always` (no reason to send) and the order of traits are left out.
+/// and destination, schedule, guards, `enabled`, `label`, `always` (no reason to send) and the order of traits are left out.
 pub fn fingerprint(mapping: &Mapping) -> String {
     let mut traits: Vec<Value> = mapping
         .traits

@@ -264,6 +264,12 @@ fn each_mistake_is_told_at_its_place() {
         ("\"is_customer\"", "\"a) or (b\"", "`where` contains a `)` without its `(`"),
         ("type = \"company\"\n", "", "10:1 group: `[group]` has no `type`"),
         ("key = \"account_id\"", "key = \"\"", "12:7 group.key: `key` is empty"),
+        (
+            "key = \"account_id\"",
+            "key = \"id\"\nlabel = 'nme'",
+            "13:9 group.label: trait `nme` not found (did you mean `name`?)",
+        ),
+        ("key = \"account_id\"", "key = \"id\"\nlabel = 'x'", "trait `x` not found (`label` names one of the traits: "),
         ("[group]", "[gruop]", "unknown key `gruop` (did you mean `group`?)"),
         (
             name,

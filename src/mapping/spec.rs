@@ -33,6 +33,8 @@ pub struct Mapping {
     pub group_type: String,
     /// The column that holds the group's id.
     pub key: String,
+    /// The trait whose value is shown beside the key.
+    pub label: Option<String>,
     /// The user a group call names, for destinations that want one.
     pub user: Option<User>,
     /// The mapped traits, in the file's order.

@@ -17,9 +17,38 @@ pub struct ColumnShape<'a> {
     pub not_null: bool,
 }
 
+/// What a person chose, where nothing is to be guessed.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct MappingChoices<'a> {
+    /// The group type at the destination.
+    pub group_type: Option<&'a str>,
+    /// The column with the group's id.
+    pub key: Option<&'a str>,
+    /// The column that people call the group by; empty for none.
+    pub label: Option<&'a str>,
+}
+
+/// The guesses about a table, as a person is asked about them.
+pub fn guess<'a>(table: &str, columns: &'a [ColumnShape<'a>]) -> MappingChoices<'a> {
+    let key = key(columns, table).map(|(column, _)| column.name);
+    let sent = columns.iter().filter(|column| key != Some(column.name) && choice(column).sent);
+    MappingChoices {
+        group_type: Some(group_type(&words(table)).0),
+        key,
+        label: label(sent, table).map(|column| column.name),
+    }
+}
+
 /// The text of a mapping file for `table`, valid TOML whatever the names hold. `table` is written as in SQL. The destination
 /// needs the traits `always` in every call.
-pub fn mapping(source: &str, destination: &str, table: &str, columns: &[ColumnShape<'_>], always: &[&str]) -> String {
+pub fn mapping(
+    source: &str,
+    destination: &str,
+    table: &str,
+    columns: &[ColumnShape<'_>],
+    always: &[&str],
+    choices: MappingChoices<'_>,
+) -> String {
     let mut out = String::new();
     let mut line = |text: &str| {
         out.push_str(text);
@@ -38,22 +67,35 @@ pub fn mapping(source: &str, destination: &str, table: &str, columns: &[ColumnSh
     line("");
 
     let words = words(table);
-    let chosen = key(columns, table);
-    let (kind, why) = group_type(&words);
+    let chosen = match choices.key {
+        Some(key) => {
+            columns.iter().find(|column| column.name == key).map(|column| (column, "the group's id".to_owned()))
+        }
+        None => key(columns, table),
+    };
+    let (kind, why) = choices.group_type.map_or_else(|| group_type(&words), |kind| (kind, "your choice"));
     line("[group]");
     line(&format!("type = {}   # {why}; it must be a group type the destination knows", string(kind)));
     match &chosen {
         Some((column, why)) => line(&format!("key = {}   # {why}", string(column.name))),
         None => line("key = \"id\"   # the table has no columns; name the one that contains the group's id"),
     }
-    line("");
-
-    line("[traits]   # trait = column");
     let mapped: Vec<(&ColumnShape<'_>, Choice)> = columns
         .iter()
         .filter(|column| chosen.as_ref().is_none_or(|(key, _)| key.name != column.name))
         .map(|column| (column, choice(column)))
         .collect();
+    let mut sent = mapped.iter().filter(|(_, choice)| choice.sent).map(|(column, _)| *column);
+    let label = match choices.label {
+        Some(name) => sent.find(|column| column.name == name),
+        None => label(sent, table),
+    };
+    if let Some(label) = label {
+        line(&format!("label = {}   # the trait that plans and the console show beside the id", string(label.name)));
+    }
+    line("");
+
+    line("[traits]   # trait = column");
     let plain = |name: &str| name.to_lowercase().replace('_', "");
     let is_needed = |name: &str| always.iter().any(|needed| plain(needed) == plain(name));
     for (column, choice) in &mapped {
@@ -197,6 +239,20 @@ fn key<'a>(columns: &'a [ColumnShape<'a>], table: &str) -> Option<(&'a ColumnSha
     Some((first, "a guess: no column looks like an id; name the one that is unique and never null".to_owned()))
 }
 
+/// The column that people call the group by.
+fn label<'a>(columns: impl Iterator<Item = &'a ColumnShape<'a>> + Clone, table: &str) -> Option<&'a ColumnShape<'a>> {
+    let subject = singular(words(table).last().map_or("", String::as_str));
+    let names = ["name".to_owned(), format!("{subject}_name")].into_iter();
+    let mut names = names.chain(["account_name", "company_name", "display_name", "title", "domain"].map(str::to_owned));
+    names.find_map(|name| {
+        let is_it = |column: &&ColumnShape<'_>| {
+            let is_text = matches!(column.kind, ColumnType::Text | ColumnType::CommaText);
+            is_text && words(column.name).join("_") == name
+        };
+        columns.clone().find(is_it)
+    })
+}
+
 fn group_type(words: &[String]) -> (&'static str, &'static str) {
     for word in words {
         match singular(word).as_str() {
@@ -310,6 +366,26 @@ mod tests {
         ColumnShape { name, kind, declared, not_null: false }
     }
 
+    fn mapping(source: &str, destination: &str, table: &str, columns: &[ColumnShape<'_>], always: &[&str]) -> String {
+        super::mapping(source, destination, table, columns, always, MappingChoices::default())
+    }
+
+    #[test]
+    fn what_a_person_chose_is_not_guessed() {
+        let columns = texts(&["id", "code", "name", "title"]);
+        let guessed = guess("crm.teams", &columns);
+        assert_eq!((guessed.group_type, guessed.key, guessed.label), (Some("team"), Some("id"), Some("name")));
+        let choices = MappingChoices { group_type: Some("club"), key: Some("code"), label: Some("title") };
+        let text = super::mapping("w", "a", "crm.teams", &columns, &[], choices);
+        let group = parsed(&text)["group"].clone();
+        assert_eq!(
+            group.as_table().unwrap().values().filter_map(toml::Value::as_str).collect::<Vec<_>>(),
+            ["club", "code", "title"]
+        );
+        let none = MappingChoices { label: Some(""), ..choices };
+        assert!(!super::mapping("w", "a", "crm.teams", &columns, &[], none).contains("label"));
+    }
+
     fn parsed(text: &str) -> toml::Table {
         toml::from_str(text).unwrap_or_else(|error| panic!("{error}\n{text}"))
     }
@@ -355,6 +431,7 @@ table = "analytics.dim_accounts"
 [group]
 type = "account"   # a guess; it must be a group type the destination knows
 key = "account_id"   # the group's id, by its name
+label = "name"   # the trait that plans and the console show beside the id
 
 [traits]   # trait = column
 name = "name"   # VARCHAR

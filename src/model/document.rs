@@ -90,6 +90,16 @@ pub fn taken() -> Value {
     Value::Object(Map::from_iter([("$groupcast".to_owned(), Value::String("taken".to_owned()))]))
 }
 
+/// The value of the trait `label` as a name for people: text, a number, true or false.
+pub fn label<'a>(label: &str, values: impl IntoIterator<Item = (&'a String, &'a Value)>) -> Option<String> {
+    let (_, value) = values.into_iter().find(|(name, _)| *name == label)?;
+    match value {
+        Value::String(text) => Some(text.trim().to_owned()).filter(|text| !text.is_empty()),
+        Value::Number(_) | Value::Bool(_) => Some(value.to_string()),
+        _ => None,
+    }
+}
+
 /// Whether this represents a value that is not known.
 pub fn is_unknown(value: &Value) -> bool {
     *value == unconfirmed() || *value == taken()
@@ -98,6 +108,15 @@ pub fn is_unknown(value: &Value) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_label_is_a_plain_value() {
+        let traits =
+            serde_json::json!({"name": " Acme ", "seats": 5, "empty": "  ", "tags": ["x"], "lost": unconfirmed()});
+        let of = |name: &str| label(name, traits.as_object().unwrap());
+        assert_eq!((of("name").as_deref(), of("seats").as_deref()), (Some("Acme"), Some("5")));
+        assert_eq!([of("empty"), of("tags"), of("lost"), of("none")], [None, None, None, None]);
+    }
 
     #[test]
     fn what_is_not_too_deep_can_be_read_back_in_every_wrapping() {

@@ -59,6 +59,9 @@ pub struct SyncError {
 pub struct About {
     /// The program's version.
     pub version: String,
+    /// The target of its config folder; none for `groupcast.toml`.
+    #[serde(default)]
+    pub target: Option<String>,
     /// When it started.
     pub started_at: DateTime<Utc>,
     /// When the config in use was read.

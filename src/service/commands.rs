@@ -26,12 +26,13 @@ pub async fn plan(
 ) -> ServiceResult<PlanView> {
     let now = job.context.clock.now();
     let filter = &request.filter;
+    let label = job.mapping().label.as_deref();
     let (mut room, mut hidden) = (request.show.unwrap_or(usize::MAX), 0);
     let mut traits = TraitTotals::default();
     let planned = job
         .plan(&mut |destination, page| {
-            let mut found: Vec<PlannedChange> =
-                page.iter().filter_map(PlannedChange::of).filter(|change| filter.admits(change)).collect();
+            let planned = page.iter().filter_map(|decision| PlannedChange::of(decision, label));
+            let mut found: Vec<PlannedChange> = planned.filter(|change| filter.admits(change)).collect();
             found.iter().for_each(|change| traits.add(change, filter));
             let shown = found.len().min(room);
             hidden += (found.len() - shown) as u64;

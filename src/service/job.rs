@@ -11,7 +11,7 @@ use crate::error::{Error, Kind, Result, Within};
 use crate::io::http::HttpClient;
 use crate::io::{Clock, Random};
 use crate::ledger::Ledger;
-use crate::mapping::{MappingFile, fingerprint};
+use crate::mapping::{Mapping, MappingFile, fingerprint};
 use crate::sync::decide::Decision;
 use crate::sync::remote_groups::RemoteGroups;
 use crate::sync::report::Report;
@@ -63,6 +63,11 @@ pub struct Job<'a> {
 pub type ShowPage<'a> = dyn FnMut(&dyn Destination, &[Decision]) -> Result<()> + Send + 'a;
 
 impl Job<'_> {
+    /// The mapping.
+    pub fn mapping(&self) -> &Mapping {
+        &self.file.mapping
+    }
+
     fn place(&self) -> String {
         format!("sync {}", self.file.mapping.name)
     }

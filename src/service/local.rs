@@ -146,6 +146,7 @@ impl Service for LocalService {
         let daemon = &project.settings.daemon;
         Ok(About {
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            target: project.settings.target.as_ref().map(ToString::to_string),
             started_at: *started_at,
             config_read_at: *started_at,
             config_problems: None,

@@ -216,11 +216,17 @@ impl Queries<'_> {
     ) -> ServiceResult<Vec<RejectedView>> {
         if let Some(sync) = sync {
             self.exists(sync)?;
-            return Ok(build::rejected(sync, self.history.rejected(sync, after, count).await?));
+            return Ok(build::rejected(sync, self.history.rejected(sync, after, count).await?, self.label(sync)));
         }
         let mut all = self.history.all_rejected(count).await?;
         all.retain(|sync, _| self.exists(sync).is_ok());
-        Ok(all.into_iter().flat_map(|(sync, groups)| build::rejected(&sync, groups)).collect())
+        Ok(all.into_iter().flat_map(|(sync, groups)| build::rejected(&sync, groups, self.label(&sync))).collect())
+    }
+
+    /// The trait that names a sync's groups for people.
+    fn label(&self, sync: &str) -> Option<&str> {
+        let file = self.project.mappings.iter().find(|file| file.mapping.name == sync)?;
+        file.mapping.label.as_deref()
     }
 
     /// One group with the latest `count` lines of its history (before the line `before`, if given).
@@ -232,7 +238,7 @@ impl Queries<'_> {
         if synced.is_none() && history.is_empty() {
             return Err(no_history(sync, key));
         }
-        Ok(build::group(sync, key, synced, history, count))
+        Ok(build::group(sync, key, self.label(sync), synced, history, count))
     }
 }
 

@@ -33,7 +33,7 @@ use super::wire::{
     BACKUP, BackupRequest, DROP, DropRequest, HELLO, Hello, Line, ORPHANED, RENAME, RenameRequest, ResetRequest,
     segment,
 };
-use crate::config::Project;
+use crate::config::{Project, TargetName};
 use crate::error::{Error, Kind, Result};
 use crate::io::file_id::FileId;
 use crate::io::{Clock, SystemClock};
@@ -91,6 +91,12 @@ impl RemoteService {
         let folder = &project.settings.folder;
         // One that runs in another container may see the folder under the same path on a file system of its own.
         let same_path = std::path::absolute(folder).is_ok_and(|folder| folder == hello.folder);
+        let own_target = project.settings.target.as_ref().map(TargetName::as_str);
+        if own_target != hello.target.as_deref() {
+            let what = format!("{} runs another target with this ledger", hello.whom());
+            return Err(Error::new(Kind::LedgerBusy, what)
+                .advise("give each target a ledger of its own: remove `state.path` from its settings"));
+        }
         if !same_path && FileId::of(folder).ok() != hello.folder_id {
             let what = format!("{} runs another project with this ledger", hello.whom());
             return Err(Error::new(Kind::LedgerBusy, what)

@@ -38,6 +38,9 @@ pub struct Hello {
     pub ledger: FileId,
     /// The config folder.
     pub folder: PathBuf,
+    /// Its target; none for `groupcast.toml`.
+    #[serde(default)]
+    pub target: Option<String>,
     /// What is at that path now; none when there is nothing.
     #[serde(default)]
     pub folder_id: Option<FileId>,

@@ -10,6 +10,7 @@ pub mod dbt;
 pub mod duckdb;
 pub mod extensions;
 pub mod instance;
+mod listing;
 pub mod postgres;
 pub mod registry;
 mod remote_error;
@@ -33,6 +34,7 @@ use crate::mapping::{Model, Quoting};
 use crate::model::ColumnType;
 use crate::model::setting::{Setting, SettingValues};
 
+pub use listing::TableListing;
 pub use staged::{Ahead, RowsSummary, Staged};
 
 /// A column as the source declares it.
@@ -96,6 +98,11 @@ pub trait Source: Send {
     /// The types of a projection's expressions, in its order: what [`Source::describe`] says of plain columns, and the
     /// engine's own answer for SQL expressions. Fails naming the expression that does not compile.
     async fn describe_projection(&mut self, projection: &Projection) -> Result<Vec<Column>>;
+
+    /// The tables and views that this user can read, for a person who chooses one; `None` where the source cannot list them.
+    async fn tables(&mut self) -> Result<Option<Vec<TableListing>>> {
+        Ok(None)
+    }
 
     /// What a person should know about how this projection is read; for `check`.
     async fn findings(&mut self, _projection: &Projection) -> Result<Vec<SourceFinding>> {

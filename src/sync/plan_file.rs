@@ -112,10 +112,10 @@ impl PlanWriter {
         written.and_then(|()| self.out.write_all(b"\n")).map_err(|error| failed("write", &self.path, error))
     }
 
-    /// Adds a change of the sync that is being planned.
+    /// Adds a change of the sync that is being planned. What the group is called is no part of what is approved.
     pub fn change(&mut self, change: &PlannedChange) -> Result<()> {
         self.changes += 1;
-        self.line(&Line::Change(change))
+        self.line(&Line::Change(PlannedChange { label: None, ..change.clone() }))
     }
 
     /// Ends a sync. `mapping` is the fingerprint of the mapping that the plan was made with.
@@ -249,7 +249,7 @@ impl ApprovedChanges {
         let mut withheld = WithheldChanges::default();
         page.retain(|decision| {
             let Some(addressed) = decision.addressed() else { return true };
-            let planned = PlannedChange::of(decision).and_then(|planned| serde_json::to_string(&planned).ok());
+            let planned = PlannedChange::of(decision, None).and_then(|planned| serde_json::to_string(&planned).ok());
             let is_approved = planned.is_some_and(|planned| self.0.contains(&seal(&planned)));
             if is_approved || destination.parts(&addressed).is_err() {
                 return true;

@@ -23,6 +23,9 @@ const EXAMPLE_CHARS_MAX: usize = 60;
 pub struct PlannedChange {
     /// The group's id.
     pub key: String,
+    /// What it is called: the value of the mapping's `label`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
     /// `new`, `changed`, `missing`.
     #[schemars(extend("enum" = ["new", "changed", "missing"]))]
     pub kind: String,
@@ -37,8 +40,8 @@ pub struct PlannedChange {
 }
 
 impl PlannedChange {
-    /// A decision as a plan shows it; none where nothing is to be sent.
-    pub fn of(decision: &Decision) -> Option<PlannedChange> {
+    /// A decision as a plan shows it, called by the value of the trait `label`; none where nothing is to be sent.
+    pub fn of(decision: &Decision, label: Option<&str>) -> Option<PlannedChange> {
         let (before, change, rejection) = match &decision.action {
             Action::Unchanged { .. } => return None,
             Action::SendPlain { document } => {
@@ -57,7 +60,12 @@ impl PlannedChange {
             CandidateKind::Missing => "missing",
         };
         let certain = decision.confirmed;
-        Some(PlannedChange { key: decision.key.clone(), kind: kind.to_owned(), certain, before, change, rejection })
+        let label = label.and_then(|label| {
+            let sent = change.values().map(|(_, name, value)| (name, value)).chain(&change.repeated);
+            document::label(label, sent.chain(&decision.before.0))
+        });
+        let (key, kind) = (decision.key.clone(), kind.to_owned());
+        Some(PlannedChange { key, label, kind, certain, before, change, rejection })
     }
 }
 
@@ -176,7 +184,8 @@ mod tests {
         let (Value::Object(before), Value::Object(set)) = (before, set) else { panic!() };
         let unset = unset.iter().map(|name| (*name).to_owned()).collect();
         let change = Change { set, unset, ..Change::default() };
-        PlannedChange { key: key.to_owned(), kind: kind.to_owned(), certain: true, before, change, rejection: None }
+        let (key, kind) = (key.to_owned(), kind.to_owned());
+        PlannedChange { key, label: None, kind, certain: true, before, change, rejection: None }
     }
 
     #[test]
@@ -207,6 +216,34 @@ mod tests {
         assert_eq!(text.chars().count(), EXAMPLE_CHARS_MAX + 1);
         assert!(text.ends_with('…'));
         assert_eq!(shortened(&document::unconfirmed()), "(unconfirmed)");
+    }
+
+    #[test]
+    fn a_group_is_called_by_what_is_sent_or_else_by_what_is_synced() {
+        let action = |change: Value| Action::Send {
+            change: std::sync::Arc::new(Change { set: change.as_object().unwrap().clone(), ..Change::default() }),
+            after: None,
+        };
+        let decision = |before: Value, action: Action| Decision {
+            key: "k".to_owned(),
+            kind: CandidateKind::Changed,
+            before: Document(before.as_object().unwrap().clone()),
+            confirmed: true,
+            fingerprint: None,
+            settled_seq: 0,
+            user: None,
+            at: chrono::DateTime::UNIX_EPOCH,
+            cells: Vec::new(),
+            action,
+        };
+        let label = |decision: Decision| PlannedChange::of(&decision, Some("name")).unwrap().label;
+        let old = json!({"name": "Acme", "plan": "free"});
+        assert_eq!(label(decision(old.clone(), action(json!({"plan": "pro"})))).as_deref(), Some("Acme"));
+        assert_eq!(label(decision(old.clone(), action(json!({"name": "Acme 2"})))).as_deref(), Some("Acme 2"));
+        assert_eq!(label(decision(json!({}), action(json!({"plan": "pro"})))), None);
+        let rejected = Action::Reject { unsendable: true, reason: "no".to_owned() };
+        assert_eq!(label(decision(old.clone(), rejected)).as_deref(), Some("Acme"));
+        assert_eq!(PlannedChange::of(&decision(old, action(json!({"plan": "pro"}))), None).unwrap().label, None);
     }
 
     #[test]

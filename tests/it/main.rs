@@ -22,6 +22,7 @@ mod field_reports;
 mod files;
 mod first_contact;
 mod gateway;
+mod getting_started;
 mod guards;
 mod incremental;
 mod isolation;

@@ -25,9 +25,9 @@ impl PlanFormatter for JsonPlan {
     }
 
     fn change(&mut self, planned: PlannedChange) -> std::io::Result<()> {
-        let PlannedChange { key, kind, certain, before, change, rejection } = planned;
+        let PlannedChange { key, label, kind, certain, before, change, rejection } = planned;
         let sync = &self.sync;
-        print_json(&match rejection {
+        let mut line = match rejection {
             Some(reason) => json!({"type": "rejected", "sync": sync, "key": key, "reason": reason}),
             None => {
                 let before = |name: &String| before.get(name).cloned().unwrap_or(Value::Null);
@@ -36,7 +36,11 @@ impl PlanFormatter for JsonPlan {
                 json!({"type": "change", "sync": sync, "key": key, "kind": kind, "certain": certain,
                     "before": before, "change": change})
             }
-        });
+        };
+        if let Some(label) = label {
+            line["label"] = Value::from(label);
+        }
+        print_json(&line);
         Ok(())
     }
 

@@ -6,7 +6,7 @@ use std::io::Write;
 
 use super::PlanFormatter;
 use crate::cli::screen::{self, plural, thousands};
-use crate::cli::text::{shown_key, shown_value};
+use crate::cli::text::{after_key, shown_key, shown_value};
 use crate::error::Error;
 use crate::format::one_line;
 use crate::mapping::Mapping;
@@ -137,7 +137,7 @@ fn group(out: &mut String, planned: &PlannedChange) -> std::fmt::Result {
         "changed" if !planned.certain => "unconfirmed: resent in full",
         kind => kind,
     };
-    writeln!(out, "@@ {} ({remark}) @@", shown_key(&planned.key))?;
+    writeln!(out, "@@ {}{} ({remark}) @@", shown_key(&planned.key), after_key(planned.label.as_deref()))?;
     if let Some(reason) = &planned.rejection {
         return writeln!(out, "! cannot be sent: {}", one_line(reason));
     }

@@ -20,7 +20,7 @@ use super::service::{self, Access};
 use crate::error::{Error, Kind, Result};
 use crate::mapping::diagnostic::did_you_mean;
 use crate::mapping::{Mapping, MappingFile};
-use crate::service::open::{self, Failure};
+use crate::service::open::Failure;
 use crate::service::views::{PlanPart, PlanRequest, PlanView, PlannedChange, RequestView};
 use crate::sync::plan_file::PlanWriter;
 use crate::sync::planned::ChangeFilter;
@@ -44,7 +44,7 @@ trait PlanFormatter {
 }
 
 pub(super) async fn plan(cli: &Cli, args: &Plan) -> Result<u8, Failure> {
-    let project = Arc::new(open::project(&cli.folder)?);
+    let project = Arc::new(super::read_project(cli)?);
     super::show_warnings(cli, &project);
     let selection = args.select.which.read()?;
     let files = selection.chosen(&project)?;

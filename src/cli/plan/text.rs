@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::PlanFormatter;
 use crate::cli::screen::{self, ADD, BOLD, CHANGE, DIM, REMOVE, paint, plural, thousands};
-use crate::cli::text::{shown_key, shown_value};
+use crate::cli::text::{after_key, shown_key, shown_value};
 use crate::error::Error;
 use crate::format::one_line;
 use crate::mapping::Mapping;
@@ -150,7 +150,9 @@ fn group(planned: &PlannedChange) -> std::io::Result<()> {
         _ if !planned.certain => ("~", CHANGE, "  unconfirmed: resent in full"),
         _ => ("~", CHANGE, ""),
     };
-    writeln!(out, "\n{} {}{}", paint(style.bold(), sign), paint(BOLD, shown_key(&planned.key)), paint(DIM, remark))?;
+    let label = after_key(planned.label.as_deref());
+    let key = paint(BOLD, shown_key(&planned.key));
+    writeln!(out, "\n{} {key}{label}{}", paint(style.bold(), sign), paint(DIM, remark))?;
     if let Some(reason) = &planned.rejection {
         return writeln!(out, "    {}", one_line(reason));
     }

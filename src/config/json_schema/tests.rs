@@ -6,8 +6,10 @@ use serde_json::{Map, Value};
 
 use super::validator::problem;
 use super::*;
+use crate::config::environment::Environment;
 use crate::config::files::Files;
 use crate::config::layers;
+use crate::config::location::Location;
 use crate::config::secrets::References;
 use crate::mapping::diagnostic::{Diagnostic, Severity};
 use crate::mapping::file::{Context, parse};
@@ -29,10 +31,11 @@ fn kinds() -> [Kind; 3] {
 }
 
 fn in_settings(text: &str) -> Vec<Diagnostic> {
-    let variables = std::collections::BTreeMap::new();
-    let (folder, files) = (Path::new("."), Files::default());
-    let references = References { variables: &variables, folder, files: &files, stand_ins: true };
-    layers::read(folder, "groupcast.toml", text, references).found
+    let environment = Environment::of_process(std::collections::BTreeMap::new());
+    let (location, files) = (Location::from(Path::new(".")), Files::default());
+    let folder = location.folder.as_path();
+    let references = References { variables: &environment.values, folder, files: &files, stand_ins: true };
+    layers::read(&location, text, &environment, references).found
 }
 
 fn in_mapping(text: &str) -> Vec<Diagnostic> {

@@ -1,14 +1,15 @@
 //! The environment variables among the layers: `GROUPCAST__SECTION__KEY`, each a value of the last layer or an error that names it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use toml::de::DeValue;
 
 use super::{TOP, Walk, how_to_give, inner_sections};
+use crate::config::environment::Environment;
 use crate::config::implausible;
 use crate::config::schema::{self, DELIVERY, SECTIONS, SettingsType};
 use crate::config::value::{RawValue, convert};
-use crate::mapping::diagnostic::{At, Diagnostic, did_you_mean, listed_all};
+use crate::mapping::diagnostic::{Diagnostic, did_you_mean, listed_all};
 use crate::mapping::reader::{Section, shown};
 use crate::model::setting::{Setting, SettingType};
 
@@ -25,14 +26,10 @@ pub(super) struct Variable {
 
 /// The variables of ours, sorted by name, with their paths. Names are matched to the file's without regard to case, and
 /// `_` matches `-` too, since variables cannot have dashes.
-pub(super) fn variables(
-    environment: &BTreeMap<String, String>,
-    root: &Section<'_>,
-    found: &mut Vec<Diagnostic>,
-) -> Vec<Variable> {
+pub(super) fn variables(environment: &Environment, root: &Section<'_>, found: &mut Vec<Diagnostic>) -> Vec<Variable> {
     let plain = |name: &str| name.to_lowercase().replace('-', "_");
     let mut out = Vec::new();
-    for (name, value) in environment {
+    for (name, value) in &environment.values {
         let Some(rest) = name.strip_prefix(PREFIX) else { continue };
         let mut path: Vec<String> = rest.split("__").map(str::to_lowercase).collect();
         let named = ["sources", "destinations"].contains(&path[0].as_str());
@@ -42,7 +39,7 @@ pub(super) fn variables(
             let help = "write `GROUPCAST__SECTION__KEY` or `GROUPCAST__SOURCES__NAME__KEY`, with two underscores each";
             let sections = listed_all(TOP);
             let message = format!("setting not found; the sections are {sections}");
-            found.push(about_variable(name, "", message).help(help));
+            found.push(environment.problem(name, "", message).help(help));
             continue;
         }
         if named
@@ -104,7 +101,8 @@ impl Walk<'_> {
         };
         let kind = kinds.iter().find(|kind| Some(kind.name) == word).copied();
         let first = written.is_none() && met.insert((section, name));
-        let error = |message: String| about_variable(&variable.name, &variable.path.join("."), message);
+        let environment = self.environment;
+        let error = |message: String| environment.problem(&variable.name, &variable.path.join("."), message);
         match kind {
             None if last == "type" => {
                 let help = format!("there is {}", listed_all(kinds.iter().map(|kind| kind.name)));
@@ -149,7 +147,7 @@ impl Walk<'_> {
                 None => format!("known here: {}", listed_all(names())),
             };
             let message = format!("setting `{}` not found", shown(&dotted));
-            self.found.push(about_variable(&variable.name, &dotted, message).help(help));
+            self.found.push(self.environment.problem(&variable.name, &dotted, message).help(help));
             return;
         };
         let odd = match key.of {
@@ -169,14 +167,8 @@ impl Walk<'_> {
                     None => (problem.as_str(), None),
                 };
                 let message = format!("its value {message}");
-                self.found.push(about_variable(&variable.name, &dotted, message).maybe_help(help));
+                self.found.push(self.environment.problem(&variable.name, &dotted, message).maybe_help(help));
             }
         }
     }
-}
-
-/// A problem with an environment variable rather than a file.
-fn about_variable(name: &str, path: &str, message: String) -> Diagnostic {
-    let at = At { span: 0..0, path: path.to_owned() };
-    Diagnostic::error(&format!("environment variable {name}"), &at, message)
 }

@@ -141,7 +141,7 @@ mod tests {
         let load = || {
             let mut seen = snapshot(folder.path(), &BTreeSet::new());
             let files = Files::default();
-            let sound = read(folder.path(), None, &files).is_ok_and(|project| project.broken.is_empty());
+            let sound = read(&folder.path().into(), None, &files).is_ok_and(|project| project.broken.is_empty());
             seen.add(files.noted());
             assert_eq!(snapshot(folder.path(), &seen.named), seen, "nothing has changed since");
             (seen, sound)
@@ -156,7 +156,11 @@ mod tests {
         write(model.clone(), "SELECT 1 AS id, 2 AS n");
         assert_ne!(snapshot(folder.path(), &second.named), second, "the model came");
         let (third, sound) = load();
-        assert!(sound, "{:?}", read(folder.path(), None, &Files::default()).map_err(|failure| failure.as_error()));
+        assert!(
+            sound,
+            "{:?}",
+            read(&folder.path().into(), None, &Files::default()).map_err(|failure| failure.as_error())
+        );
         // and their changes
         write(model, "SELECT 1 AS id, 22 AS n");
         assert_ne!(snapshot(folder.path(), &third.named), third, "the model changed");

@@ -54,7 +54,7 @@ impl Supervisor {
                 () = self.clock.sleep(CHECK_EVERY) => false,
                 _ = stop.changed() => continue,
             };
-            let (folder, named) = (self.folder.clone(), loaded.named.clone());
+            let (folder, named) = (self.location.folder.clone(), loaded.named.clone());
             let Ok(now) = tokio::task::spawn_blocking(move || snapshot(&folder, &named)).await else { continue };
             let unchanged_since = now == before;
             before.clone_from(&now);
@@ -80,10 +80,10 @@ impl Supervisor {
     /// Reloads the config. Returns whether it has no mistakes, and the files it consists of. `retry`: nothing is logged if it
     /// fails as it failed before.
     pub(super) async fn reload(&self, retry: bool) -> (bool, BTreeMap<PathBuf, Option<Mark>>) {
-        let (folder, listen) = (self.folder.clone(), self.listen.clone());
+        let (location, listen) = (self.location.clone(), self.listen.clone());
         let reading = tokio::task::spawn_blocking(move || {
             let files = Files::default();
-            let read = project::read(&folder, listen.as_deref(), &files);
+            let read = project::read(&location, listen.as_deref(), &files);
             (read, files.noted())
         });
         let (read, noted) = reading.await.unwrap_or_else(|panic| {

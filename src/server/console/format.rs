@@ -3,7 +3,7 @@
 use chrono::{DateTime, Datelike, SecondsFormat, TimeDelta, Utc};
 use maud::{Markup, html};
 
-pub(super) use crate::format::thousands;
+pub(super) use crate::format::{bytes, thousands};
 
 /// "1 group", "2 groups".
 pub(super) fn plural(count: u64, noun: &str) -> String {
@@ -28,16 +28,6 @@ pub(super) fn compact(value: f64) -> String {
 pub(super) fn percent(share: f64) -> String {
     let text = format!("{:.1}", share * 100.0);
     format!("{} %", text.strip_suffix(".0").unwrap_or(&text))
-}
-
-/// `4.2 MB`.
-pub(super) fn bytes(count: u64) -> String {
-    match count {
-        0..1_000 => format!("{count} B"),
-        1_000..1_000_000 => format!("{:.1} kB", count as f64 / 1e3),
-        1_000_000..1_000_000_000 => format!("{:.1} MB", count as f64 / 1e6),
-        _ => format!("{:.1} GB", count as f64 / 1e9),
-    }
 }
 
 /// A span of seconds in at most two units: `250 ms`, `1.5 s`, `12 s`, `3 min 20 s`, `2 h`, `4 d 3 h`.

@@ -9,7 +9,7 @@ use super::context::PageContext;
 use super::diff::{self, value};
 use super::format::{plural, time_relative};
 use super::layout::{NavItem, PageContent, breadcrumbs};
-use super::links::{copy_button, group_search, run_link, run_of_group, sync_path, with_query};
+use super::links::{copy_button, group_search, label_after, run_link, run_of_group, sync_path, with_query};
 use super::params::Params;
 use super::respond;
 use super::table::{NarrowLayout, table, text};
@@ -66,7 +66,10 @@ async fn build(context: &PageContext, sync: &str, params: &Params) -> ServiceRes
     let path = sync_path(sync);
     let body = html! {
         (breadcrumbs(&[("/", "Overview"), (&path, sync)], &short(key)))
-        h1 { bdi { (shown_line(key)) } " " (badge(&group).html()) " " (copy_button(key, "the key")) }
+        h1 {
+            bdi { (shown_line(key)) } (label_after(group.label.as_deref())) " " (badge(&group).html()) " "
+            (copy_button(key, "the key"))
+        }
         p class="soft" { "A group of " a href=(path) { bdi { (shown_line(sync)) } } "." }
         @if let Some(what) = &group.unreadable {
             section class="notice bad" aria-label="Unreadable" {

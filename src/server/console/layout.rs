@@ -84,7 +84,9 @@ pub(super) fn layout(context: &PageContext, page: &PageContent) -> Markup {
         }
         footer {
             p {
-                "Groupcast " (shown_line(&about.version)) " · started " (time(context.now, about.started_at))
+                "Groupcast " (shown_line(&about.version))
+                @if let Some(target) = &about.target { " · target " (shown_line(target)) }
+                " · started " (time(context.now, about.started_at))
                 " · configuration loaded " (time(context.now, about.config_read_at))
             }
             p { (about.running) " of " (about.parallel_runs) " parallel runs in use · default time zone: "

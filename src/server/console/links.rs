@@ -61,6 +61,11 @@ pub(super) fn copy_button(text: &str, what: &str) -> Markup {
     html! { button type="button" class="quiet copy" data-copy=(segment(text)) hidden { "Copy" span class="hidden" { " " (what) } } }
 }
 
+/// What a group is called, as it follows its key.
+pub(super) fn label_after(label: Option<&str>) -> Markup {
+    html! { @if let Some(label) = label { " " bdi title=(shown_line(label)) { (short(label)) } } }
+}
+
 /// A link to a run, by its id.
 pub(super) fn run_link(run: &str) -> Markup {
     html! { a href=(run_path(run)) { (shown_line(run)) } }

@@ -10,7 +10,7 @@ use super::diff::change;
 use super::format::{plural, thousands};
 use super::guards::accept;
 use super::layout::{NavItem, PageContent, breadcrumbs};
-use super::links::{group_link, sync_path, with_query};
+use super::links::{group_link, label_after, sync_path, with_query};
 use super::params::Params;
 use super::table::{NarrowLayout, number, table, text};
 use super::text::{prose, sentence, short, shown, shown_line};
@@ -217,6 +217,7 @@ fn one(sync: &str, planned: &PlannedChange) -> Markup {
                 span class="sign" aria-hidden="true" { (sign) } " "
                 @if planned.kind == "new" { bdi title=(shown_line(&planned.key)) { (short(&planned.key)) } }
                 @else { (group_link(sync, &planned.key)) }
+                (label_after(planned.label.as_deref()))
                 " " span class="soft" {
                     (meaning)
                     @if !planned.certain && planned.rejection.is_none() { "; unconfirmed: resent in full" }

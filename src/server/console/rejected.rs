@@ -9,7 +9,7 @@ use super::diff;
 use super::error_messages::{MessageGroups, RejectedFilter, by_message};
 use super::format::{plural, time_relative};
 use super::layout::{NavItem, PageContent, breadcrumbs};
-use super::links::{group_link, run_of_group, sync_path, with_query};
+use super::links::{group_link, label_after, run_of_group, sync_path, with_query};
 use super::params::Params;
 use super::respond;
 use super::table::{NarrowLayout, table, text};
@@ -135,7 +135,7 @@ fn of_message(context: &PageContext, id: &str, sync: &str, message: &MessageGrou
     let rows: Vec<Vec<Markup>> = (shown.iter())
         .map(|group| {
             vec![
-                group_link(sync, &group.key),
+                html! { (group_link(sync, &group.key)) (label_after(group.label.as_deref())) },
                 time_relative(context.now, group.at),
                 diff::document(&plural(group.document.len() as u64, "trait"), &group.document),
                 context.post_form(

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::config::files::Files;
-use crate::config::{self, DestinationSettings, Diagnostics, Project, SourceSettings, Unset};
+use crate::config::{self, DestinationSettings, Diagnostics, Location, Project, SourceSettings, Unset};
 use crate::delivery;
 use crate::destination::{self, Destination, DestinationType};
 use crate::error::{Error, Kind, Result, Within};
@@ -92,22 +92,22 @@ impl From<std::io::Error> for Failure {
 
 /// The project of the config folder. What its destinations cannot carry out counts among its problems. A mapping with
 /// mistakes is a sync that cannot run, and hurts no other.
-pub fn project(folder: &Path) -> Result<Project, Failure> {
-    project_noting(folder, &Files::default())
+pub fn project(location: impl Into<Location>) -> Result<Project, Failure> {
+    project_noting(&location.into(), &Files::default())
 }
 
 /// The same, noting every file that the config hangs on, also where it fails.
-pub fn project_noting(folder: &Path, files: &Files) -> Result<Project, Failure> {
-    project_with(folder, files, Unset::Error)
+pub fn project_noting(location: &Location, files: &Files) -> Result<Project, Failure> {
+    project_with(location, files, Unset::Error)
 }
 
 /// The same where nothing is read from sources or sent to destinations: secrets that are not there are no problem.
-pub fn project_without_secrets(folder: &Path) -> Result<Project, Failure> {
-    project_with(folder, &Files::default(), Unset::StandIn)
+pub fn project_without_secrets(location: impl Into<Location>) -> Result<Project, Failure> {
+    project_with(&location.into(), &Files::default(), Unset::StandIn)
 }
 
-fn project_with(folder: &Path, files: &Files, unset: Unset) -> Result<Project, Failure> {
-    let mut project = config::load::load_noting(folder, config::load::environment(), files, unset)?;
+fn project_with(location: &Location, files: &Files, unset: Unset) -> Result<Project, Failure> {
+    let mut project = config::load::load_noting(location, config::load::environment(), files, unset)?;
     let inspected = inspect_sources(&project)?;
     output::check(&project, &inspected)?;
     let mut found = source_warnings(&project, &inspected);
@@ -153,7 +153,7 @@ fn inspect_sources(project: &Project) -> Result<Vec<(String, Inspection)>> {
 
 /// The warnings about settings of sources that have no effect.
 fn source_warnings(project: &Project, inspected: &[(String, Inspection)]) -> Vec<Diagnostic> {
-    let file = config::load::settings_file(&project.settings.folder);
+    let file = project.settings.location().settings_file();
     let of_source = |(name, inspection): &(String, Inspection)| {
         let at = At { path: format!("sources.{name}.url"), ..At::default() };
         let warning = |(what, help): &(String, String)| Diagnostic::warning(&file, &at, what).help(help);

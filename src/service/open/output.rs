@@ -131,8 +131,9 @@ fn others(project: &Project, sources: &[(String, Inspection)]) -> Vec<(Identity,
     let folder = &project.settings.folder;
     let mut all = Vec::new();
     let mut add = |path: &Path, what: String| all.push((Identity::of(path), what));
-    let settings = folder.join(crate::config::load::SETTINGS_FILE);
+    let settings = project.settings.location().settings_path();
     add(&settings, "the file of the settings".to_owned());
+    add(&folder.join(crate::config::location::ENVIRONMENT_FILE), "a file that holds secrets".to_owned());
     let mut texts = vec![files::read(&settings, 8 * 1024 * 1024).unwrap_or_default()];
     for file in &project.mappings {
         let path = folder.join(crate::config::load::MAPPINGS_FOLDER).join(format!("{}.toml", file.mapping.name));

@@ -14,7 +14,7 @@ use crate::config::Project;
 use crate::ledger::{ChangeOutcome, ChangeRecord, GroupCounts, HistoryEntry, RunRecord, SyncedGroup};
 use crate::mapping::{Expr, Field, From, Mapping};
 use crate::model::Op;
-use crate::model::document::Document;
+use crate::model::document::{self, Document};
 use crate::scheduler::timetable::Timetable;
 use crate::sync::Plan;
 use crate::sync::guard::Reading;
@@ -152,10 +152,11 @@ pub fn sent_in(traits: &mut BTreeMap<String, SyncedTrait>, older: &[HistoryView]
     }
 }
 
-/// A group: its synced state, and the latest `count` lines of its history.
+/// A group, called by the value of the trait `label`: its synced state, and the latest `count` lines of its history.
 pub fn group(
     sync: &str,
     key: &str,
+    label: Option<&str>,
     known: Option<SyncedGroup>,
     mut history: Vec<HistoryEntry>,
     count: u64,
@@ -165,6 +166,10 @@ pub fn group(
         Some(known) => (known.document, known.unconfirmed_in, known.rejected, known.unreadable),
         None => Default::default(),
     };
+    let label = label.and_then(|label| {
+        let rejected = rejected.iter().flat_map(|(document, _)| &document.0);
+        document::label(label, document.0.iter().chain(rejected))
+    });
     let traits = document.0.into_iter().map(|(name, value)| {
         let sends = |entry: &&HistoryEntry| {
             entry.outcome == ChangeOutcome::Delivered.name() && entry.change.names().any(|spoken| *spoken == name)
@@ -178,6 +183,7 @@ pub fn group(
     GroupView {
         sync: sync.to_owned(),
         key: key.to_owned(),
+        label,
         synced: is_known,
         unconfirmed_in,
         rejected: rejected.map(|(document, reason)| RejectedDocument { document: document.0, reason }),
@@ -196,14 +202,16 @@ pub fn group(
     }
 }
 
-/// Rejected groups of a sync.
-pub fn rejected(sync: &str, groups: Vec<SyncedGroup>) -> Vec<RejectedView> {
+/// Rejected groups of a sync, called by the values of the trait `label`.
+pub fn rejected(sync: &str, groups: Vec<SyncedGroup>, label: Option<&str>) -> Vec<RejectedView> {
     let views = groups.into_iter().filter_map(|group| {
         let (document, mut reason) = group.rejected?;
         if let Some(what) = group.unreadable {
             reason = format!("{reason} (the ledger is damaged here: {what})");
         }
-        Some(RejectedView { sync: sync.to_owned(), key: group.key, at: group.at, reason, document: document.0 })
+        let label = label.and_then(|label| document::label(label, document.0.iter().chain(&group.document.0)));
+        let (sync, document) = (sync.to_owned(), document.0);
+        Some(RejectedView { sync, key: group.key, label, at: group.at, reason, document })
     });
     views.collect()
 }

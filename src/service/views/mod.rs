@@ -390,6 +390,9 @@ pub struct GroupView {
     pub sync: String,
     /// The group's id.
     pub key: String,
+    /// What it is called: the value of the mapping's `label`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
     /// Whether it is synced: the destination acknowledged it.
     pub synced: bool,
     /// The run that last sent it without a response.
@@ -450,6 +453,9 @@ pub struct RejectedView {
     pub sync: String,
     /// The group's id.
     pub key: String,
+    /// What it is called: the value of the mapping's `label`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
     /// When it was recorded.
     pub at: DateTime<Utc>,
     /// The error message.

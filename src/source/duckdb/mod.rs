@@ -28,6 +28,7 @@ mod physical;
 mod relation;
 mod settings;
 mod stage;
+mod tables;
 mod textfile;
 mod turn;
 mod type_text;
@@ -51,7 +52,7 @@ use self::turn::Turn;
 use self::type_text::DuckType;
 use super::extensions::{self, Extensions, Problem};
 use super::instance::Instance;
-use super::{Column, Inspection, OpenContext, RowsSummary, Source, SourceFinding, SourceType, Staged};
+use super::{Column, Inspection, OpenContext, RowsSummary, Source, SourceFinding, SourceType, Staged, TableListing};
 use crate::duckdb::{DuckDbConnection, Limits};
 use crate::error::{Error, Kind, Result, Within};
 use crate::io::{Clock, SystemClock};
@@ -386,6 +387,10 @@ impl Source for DuckDb {
             })
         })
         .await
+    }
+
+    async fn tables(&mut self) -> Result<Option<Vec<TableListing>>> {
+        self.list_tables().await.map(Some)
     }
 
     async fn describe_projection(&mut self, projection: &Projection) -> Result<Vec<Column>> {

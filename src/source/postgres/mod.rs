@@ -22,6 +22,7 @@ mod read;
 mod settings;
 mod sslmode;
 mod summary;
+mod tables;
 mod tls;
 mod types;
 mod value;
@@ -39,7 +40,8 @@ pub use self::settings::{PostgresSettings, Read};
 pub use self::sslmode::SslMode;
 use self::summary::RowHashes;
 use super::{
-    Column, FindingSubject, Inspection, OpenContext, RowsSummary, Source, SourceFinding, SourceType, Staged, staging,
+    Column, FindingSubject, Inspection, OpenContext, RowsSummary, Source, SourceFinding, SourceType, Staged,
+    TableListing, staging,
 };
 use crate::duckdb::DuckDbConnection;
 use crate::error::{Error, Kind, Result, Within};
@@ -438,6 +440,14 @@ impl Source for Postgres {
         match tokio::time::timeout(limit, self.columns_of_projection(projection)).await {
             Ok(columns) => columns,
             Err(_) => Err(self.give_up("failed to describe the model", limit)),
+        }
+    }
+
+    async fn tables(&mut self) -> Result<Option<Vec<TableListing>>> {
+        let limit = self.describe_limit();
+        match tokio::time::timeout(limit, self.list_tables()).await {
+            Ok(listed) => listed.map(Some),
+            Err(_) => Err(self.give_up("failed to list the tables", limit)),
         }
     }
 

@@ -212,6 +212,7 @@ fn draw(random: &mut fastrand::Rng, features: &Features) -> Mapping {
         dbt: None,
         group_type: "company".to_owned(),
         key: "id".to_owned(),
+        label: None,
         user: named.then(|| User { anonymous: false, from: template() }),
         traits,
         policy: Policy {

@@ -148,6 +148,7 @@ fn mapping(traits: Vec<Trait>, removed: OnRemovedTrait, missing: OnMissing) -> M
         dbt: None,
         group_type: "company".to_owned(),
         key: "id".to_owned(),
+        label: None,
         user: None,
         traits,
         policy: Policy {

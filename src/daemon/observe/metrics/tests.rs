@@ -17,6 +17,7 @@ fn now() -> DateTime<Utc> {
 fn about() -> About {
     About {
         version: "0.1.0".to_owned(),
+        target: None,
         started_at: at("2026-11-22T00:00:00Z"),
         config_read_at: at("2026-11-22T00:00:01.5Z"),
         config_problems: None,

@@ -47,6 +47,7 @@ impl FakeService {
     pub(super) fn empty() -> FakeService {
         let about = About {
             version: "0.1.0".to_owned(),
+            target: None,
             started_at: at(3_000),
             config_read_at: at(190),
             config_problems: None,
@@ -214,6 +215,7 @@ impl Service for FakeService {
         }
         let planned = |key: &str, kind: &str, before: Value, change: Change| PlannedChange {
             key: key.to_owned(),
+            label: (key == "acme").then(|| "Acme <b>Inc</b>".to_owned()),
             kind: kind.to_owned(),
             certain: true,
             before: traits(before),
@@ -388,6 +390,7 @@ impl Service for FakeService {
             RejectedView {
                 sync: "crm".to_owned(),
                 key: key.to_owned(),
+                label: (key == "acme").then(|| "Acme <b>Inc</b>".to_owned()),
                 at: at(70),
                 reason: if index % 2 == 0 { HOSTILE_WORDS.to_owned() } else { long.clone() },
                 document: traits(json!({"plan": "pro", "x\" onclick=\"": "<script>alert(1)</script>"})),
@@ -419,6 +422,7 @@ impl Service for FakeService {
         Ok(GroupView {
             sync: sync.to_owned(),
             key: key.to_owned(),
+            label: (key == "acme").then(|| "Acme <b>Inc</b>".to_owned()),
             unreadable: None,
             synced: true,
             unconfirmed_in: (key == "acme").then(|| run.clone()),

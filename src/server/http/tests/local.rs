@@ -23,6 +23,7 @@ fn hello(folder: &std::path::Path) -> Hello {
         url: "http://127.0.0.1:4780".to_owned(),
         ledger: FileId::of(folder).unwrap(),
         folder: folder.to_path_buf(),
+        target: None,
         folder_id: None,
         command: None,
     }

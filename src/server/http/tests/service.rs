@@ -191,6 +191,7 @@ impl Service for Fake {
     async fn about(&self) -> ServiceResult<About> {
         Ok(About {
             version: "0.1.0".to_owned(),
+            target: None,
             started_at: at(),
             config_read_at: at(),
             config_problems: Some("groupcast.toml: line 3".to_owned()),
@@ -279,6 +280,7 @@ impl Service for Fake {
             guard: Some(error_json(&error(Kind::Guard, "too many groups change"))),
             changes: vec![PlannedChange {
                 key: "a".to_owned(),
+                label: None,
                 kind: "changed".to_owned(),
                 certain: false,
                 before: traits(),
@@ -347,7 +349,7 @@ impl Service for Fake {
         let after = after.map_or_else(String::new, |after| format!(" after {after}"));
         self.note(format!("rejected {sync:?} {count}{after}"));
         let (sync, key, reason) = ("accounts".to_owned(), "a".to_owned(), "no".to_owned());
-        Ok(vec![RejectedView { sync, key, at: at(), reason, document: traits() }])
+        Ok(vec![RejectedView { sync, key, label: None, at: at(), reason, document: traits() }])
     }
 
     async fn group(&self, sync: &str, key: &str, before: Option<u64>, count: u64) -> ServiceResult<GroupView> {
@@ -360,6 +362,7 @@ impl Service for Fake {
         Ok(GroupView {
             sync: sync.to_owned(),
             key: key.to_owned(),
+            label: None,
             synced: true,
             unconfirmed_in: Some("r1".to_owned()),
             rejected: Some(RejectedDocument { document: self::traits(), reason: "no".to_owned() }),

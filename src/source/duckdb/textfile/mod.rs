@@ -133,6 +133,11 @@ impl TextTable {
     }
 }
 
+/// Whether a file of this name is read as a table.
+pub(super) fn is_read(name: &str) -> bool {
+    names::format(name).is_some()
+}
+
 /// The newest of the files that a pattern means.
 pub(super) struct Newest {
     /// As it is shown, and as a model names it.
