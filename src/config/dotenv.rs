@@ -5,6 +5,7 @@
 //! tools would expand is an error.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::ops::Range;
 
 use super::secrets::star;
@@ -90,10 +91,16 @@ impl Dotenv {
         } else if refers(&text[from..after]) {
             let message = format!("the value of `{name}` refers to another variable");
             self.mistake(span, message, "write the value itself, or '…' around it if these are its characters");
-        } else if self.entries.contains_key(&name) {
-            self.mistake(span, format!("`{name}` is set twice"), "remove one of the lines");
         } else {
-            self.entries.insert(name, DotenvEntry { value, span });
+            match self.entries.entry(name) {
+                Entry::Vacant(entry) => {
+                    entry.insert(DotenvEntry { value, span });
+                }
+                Entry::Occupied(entry) => {
+                    let message = format!("`{}` is set twice", entry.key());
+                    self.mistake(span, message, "remove one of the lines");
+                }
+            }
         }
         (end + 1).min(text.len())
     }

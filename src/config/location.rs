@@ -75,7 +75,7 @@ impl Location {
 
     /// The settings' file as it is called in messages.
     pub fn settings_file(&self) -> String {
-        self.shown(&self.settings_name())
+        self.shown(self.settings_name())
     }
 
     fn settings_name(&self) -> String {

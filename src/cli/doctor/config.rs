@@ -6,7 +6,7 @@ use super::{Examined, Health};
 use crate::cli::args::Cli;
 use crate::cli::screen::plural;
 use crate::config::files::Files;
-use crate::config::{self, Diagnostics, Project, load};
+use crate::config::{self, Project, load};
 use crate::mapping::diagnostic::Severity;
 use crate::service::open::{self, Failure};
 
@@ -77,7 +77,7 @@ fn mappings(project: &Project) -> Vec<Examined> {
         _ => Examined::ok("mappings", format!("{sound} valid")),
     }];
     for broken in &project.broken {
-        let mistakes = project.mistakes(&broken.name).unwrap_or_else(Diagnostics::new);
+        let mistakes = project.mistakes(&broken.name).unwrap_or_default();
         found.push(Examined::error(&format!("sync {}", broken.name), &Failure::from(mistakes).as_error()));
     }
     found

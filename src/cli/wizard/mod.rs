@@ -122,24 +122,32 @@ fn write(
     variables: &[(String, String)],
 ) -> Result<Vec<PathBuf>> {
     let dotenv = folder.join(".env");
-    let before = std::fs::read_to_string(&dotenv).unwrap_or_default();
     let mut files = vec![
         (folder.join("groupcast.toml"), settings, USUAL),
         (folder.join(load::MAPPINGS_FOLDER).join(format!("{stem}.toml")), mapping, USUAL),
         (folder.join(".gitignore"), sample::GITIGNORE.to_owned(), USUAL),
     ];
-    // A person's own stays; that it leaves out `.env` is theirs to see to.
-    files.retain(|(path, _, _)| !(path.ends_with(".gitignore") && path.exists()));
+    let ignored = folder.join(".gitignore");
+    let own = std::fs::read_to_string(&ignored).ok();
+    files.retain(|(path, _, _)| own.is_none() || *path != ignored);
     if !variables.is_empty() && !dotenv.exists() {
         files.push((dotenv, draft::dotenv("", variables), PRIVATE));
         create_all(&files)?;
     } else {
         create_all(&files)?;
         if !variables.is_empty() {
-            let failed = |error| Error::new(Kind::Config, "failed to add to .env").because(error);
+            let failed = |error: std::io::Error| Error::new(Kind::Config, "failed to add to .env").because(error);
+            let before = std::fs::read_to_string(&dotenv).map_err(failed)?;
             std::fs::write(&dotenv, draft::dotenv(&before, variables)).map_err(failed)?;
             files.push((dotenv, String::new(), PRIVATE));
         }
+    }
+    // In a `.gitignore` that was there, `.env` is added.
+    if let Some(own) = own.filter(|own| !own.lines().any(|line| line.trim() == ".env")) {
+        let failed = |error: std::io::Error| Error::new(Kind::Config, "failed to add to .gitignore").because(error);
+        let gap = if own.is_empty() || own.ends_with('\n') { "" } else { "\n" };
+        std::fs::write(&ignored, format!("{own}{gap}.env\n.env.*\n!.env.example\n")).map_err(failed)?;
+        files.push((ignored, String::new(), USUAL));
     }
     Ok(files.into_iter().map(|(path, _, _)| path).collect())
 }
@@ -284,7 +292,7 @@ impl Questions<'_> {
                 }
                 (Some(terminal), _) => {
                     if let Some(value) = answer(terminal, section, setting)? {
-                        section.set(setting, &self.from_here(setting, value));
+                        section.set(setting, &self.meant_path(setting, value));
                     }
                 }
             }
@@ -293,7 +301,7 @@ impl Questions<'_> {
     }
 
     /// A path as it is meant: typed in this folder, and read from the project's.
-    fn from_here(&self, setting: &Setting, value: String) -> String {
+    fn meant_path(&self, setting: &Setting, value: String) -> String {
         let is_path = matches!(setting.of, SettingType::Path);
         let there = std::path::absolute(&self.location.folder).ok();
         let here = std::path::absolute(".").ok();
