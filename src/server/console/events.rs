@@ -33,7 +33,7 @@ pub(super) async fn stream(
     changes.mark_changed();
     let versions = stream::unfold(changes, |mut changes| async move {
         changes.changed().await.ok()?;
-        tokio::time::sleep(EVENT_EVERY).await;
+        after(EVENT_EVERY).await;
         let version = *changes.borrow_and_update();
         Some((Ok::<_, Infallible>(Event::default().event("change").data(version.to_string())), changes))
     });
@@ -41,8 +41,13 @@ pub(super) async fn stream(
         Some(Extension(closing)) => Either::Left(closing.closed()),
         None => Either::Right(std::future::pending()),
     };
-    let events = versions.take_until(tokio::time::sleep(STREAM_MAX)).take_until(closed);
+    let events = versions.take_until(after(STREAM_MAX)).take_until(closed);
     // Some proxies collect a response before they pass it on.
     let headers = [("x-accel-buffering", "no")];
     (headers, Sse::new(events).keep_alive(KeepAlive::new().interval(HEARTBEAT_EVERY))).into_response()
+}
+
+/// Resolves after this time: the limit of a connection, as those of the listener.
+async fn after(time: Duration) {
+    let _ = tokio::time::timeout(time, std::future::pending::<()>()).await;
 }

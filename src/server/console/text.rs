@@ -38,7 +38,7 @@ pub(super) fn name(text: &str) -> Markup {
     let long = text.split(separator).any(|word| word.chars().count() > WORD_CHARS_MAX);
     html! {
         bdi class=[(!long).then_some("words")] {
-            @for part in text.split_inclusive(|char| matches!(char, '_' | '.' | '/')) { (part) wbr; }
+            @for part in text.split_inclusive(['_', '.', '/']) { (part) wbr; }
         }
     }
 }
