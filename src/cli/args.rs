@@ -511,7 +511,7 @@ pub(super) struct Select {
 impl Select {
     /// The options of the runs or plans.
     pub(super) fn options(&self, syncs: usize, limit: Option<u64>) -> Result<RunOptions> {
-        if self.group.is_some() && syncs != 1 {
+        if self.group.is_some() && (syncs != 1 || self.which.is_empty()) {
             return Err(Error::new(Kind::Config, "`--group` needs exactly one sync")
                 .advise("name it: `groupcast run SYNC --group KEY`"));
         }
@@ -537,6 +537,11 @@ pub(super) struct SyncSelection {
 }
 
 impl SyncSelection {
+    /// Whether nothing is selected, which means all.
+    fn is_empty(&self) -> bool {
+        self.syncs.is_empty() && self.select.is_empty()
+    }
+
     /// What is selected.
     pub(super) fn read(&self) -> Result<Selection> {
         Selection::new(&[&self.syncs[..], &self.select[..]].concat(), &self.exclude)

@@ -379,8 +379,8 @@ mod tests {
         let text = super::mapping("w", "a", "crm.teams", &columns, &[], choices);
         let group = parsed(&text)["group"].clone();
         assert_eq!(
-            group.as_table().unwrap().values().filter_map(toml::Value::as_str).collect::<Vec<_>>(),
-            ["club", "code", "title"]
+            ["type", "key", "label"].map(|key| group[key].as_str()),
+            [Some("club"), Some("code"), Some("title")]
         );
         let none = MappingChoices { label: Some(""), ..choices };
         assert!(!super::mapping("w", "a", "crm.teams", &columns, &[], none).contains("label"));

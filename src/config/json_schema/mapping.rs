@@ -38,7 +38,7 @@ fn top(key: &str) -> Value {
             schema["oneOf"] = ["table", "sql", "file", "dbt"].iter().map(|key| json!({ "required": [key] })).collect();
             schema
         }
-        "group" => section(&group::KEYS, &|_| text(), &group::KEYS),
+        "group" => section(&group::KEYS, &|_| text(), &["type", "key"]),
         "user" => {
             let from = || {
                 json!({ "anyOf": [text(), {
