@@ -380,7 +380,7 @@ mod tests {
         let group = parsed(&text)["group"].clone();
         assert_eq!(
             group.as_table().unwrap().values().filter_map(toml::Value::as_str).collect::<Vec<_>>(),
-            ["club", "code", "title"]
+            ["code", "title", "club"]
         );
         let none = MappingChoices { label: Some(""), ..choices };
         assert!(!super::mapping("w", "a", "crm.teams", &columns, &[], none).contains("label"));
