@@ -72,7 +72,12 @@ enum Line<Change> {
 }
 
 fn failed(what: &str, path: &Path, error: std::io::Error) -> Error {
-    Error::new(Kind::Config, format!("failed to {what} the plan")).because(error).at(path.display().to_string())
+    let advice = match what {
+        "write" => "name a file in a folder that this user can write, on a disk with room",
+        _ => "name a file that `groupcast plan --out FILE` wrote, and that this user can read",
+    };
+    let failed = Error::new(Kind::Config, format!("failed to {what} the plan"));
+    failed.advise(advice).because(error).at(path.display().to_string())
 }
 
 fn version() -> String {

@@ -238,7 +238,7 @@ fn json_is_json_for_every_command() {
     let receiver = Receiver::start();
     let place = Place::with(&receiver);
     let made = place.run(&["init", "sample", "--json"]).exits(0);
-    assert_eq!(made.json()["written"].as_array().unwrap().len(), 5);
+    assert_eq!(made.json()["written"].as_array().unwrap().len(), 9);
     place.warehouse(
         "CREATE TABLE accounts AS SELECT 'k' || i AS id, i AS n, repeat('x', i * 60) AS note FROM range(20) r(i)",
     );
