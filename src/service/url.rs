@@ -1,6 +1,6 @@
 //! Runs at a daemon that is reached by its URL, over the HTTP API: for a scheduler that waits for a run on another machine.
 //!
-//! A run takes minutes or hours, and networks fail meanwhile: queries are repeated for [`PATIENCE`] before the waiting fails.
+//! A run takes minutes or hours, and networks fail meanwhile: queries are repeated for five minutes before the waiting fails.
 //! The run itself is not concerned by that. A request that starts a run is repeated only where it certainly was not carried
 //! out.
 

@@ -85,7 +85,7 @@ pub struct MappingTest {
     pub rows: Rows,
     /// The synced documents before the run, by group.
     pub before: Vec<(String, serde_json::Map<String, Value>)>,
-    /// What must come out, by kind ([`EXPECT`]); without a kind, it is not compared.
+    /// What must come out, by kind; without a kind, it is not compared.
     pub expect: Written,
     /// Where it is written: the test's name where it is missing.
     pub expect_at: Range<usize>,

@@ -9,7 +9,7 @@
 //! | `table`, `file_rows` | the rows as a relation of DuckDB |
 //! | `adapt` | the mapping over these rows instead of its own model |
 //! | `observe` | what came out, as JSON |
-//! | [`compare`] | where that differs from what is expected |
+//! | [`mod@compare`] | where that differs from what is expected |
 //! | [`update`] | the file with expectations that match |
 
 mod adapt;
