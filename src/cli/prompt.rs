@@ -64,12 +64,15 @@ impl<Input: BufRead, Output: Write> Prompter<Input, Output> {
     /// A text that is not shown while it is typed.
     pub(super) fn secret(&mut self, question: &str) -> Result<String> {
         for _ in 0..ATTEMPTS_MAX {
-            self.ask(&format!("{question} (not shown):"))?;
+            let question = format!("{question} (not shown):");
             let line = if self.is_terminal {
-                let typed = terminal::read_hidden(&mut self.input);
+                let Prompter { input, output, .. } = self;
+                let ask = || write!(output, "{question} ").and_then(|()| output.flush());
+                let typed = terminal::read_hidden(input, ask);
                 self.show("")?;
                 typed.map_err(|_| cancelled())?.trim().to_owned()
             } else {
+                self.ask(&question)?;
                 self.line()?
             };
             if !line.is_empty() {

@@ -22,10 +22,11 @@ impl Drop for Restored {
     }
 }
 
-/// Reads a line from standard input, locked by the caller, that is not shown. Keys are read one by one, signals included, so that the terminal is never left mute.
+/// Reads a line from standard input, locked by the caller, that is not shown. `ask` shows the question, once nothing that is
+/// typed is shown any more. Keys are read one by one, signals included, so that the terminal is never left mute.
 ///
 /// Errors: [`io::ErrorKind::Interrupted`], by Ctrl-C or Ctrl-D.
-pub fn read_hidden(keys: impl Read) -> io::Result<String> {
+pub fn read_hidden(keys: impl Read, ask: impl FnOnce() -> io::Result<()>) -> io::Result<String> {
     let before = tcgetattr(io::stdin())?;
     let _restored = Restored(before.clone());
     let mut mute = before;
@@ -33,6 +34,7 @@ pub fn read_hidden(keys: impl Read) -> io::Result<String> {
     mute.special_codes[SpecialCodeIndex::VMIN] = 1;
     mute.special_codes[SpecialCodeIndex::VTIME] = 0;
     tcsetattr(io::stdin(), OptionalActions::Now, &mute)?;
+    ask()?;
     typed(keys)
 }
 

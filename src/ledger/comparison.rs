@@ -82,6 +82,11 @@ pub struct Comparison {
 }
 
 impl Comparison {
+    /// Whether neither the model nor the ledger had anything of what was compared.
+    pub fn is_of_nothing(&self) -> bool {
+        self.rows + self.missing == 0
+    }
+
     /// Rows that cannot be synced because of their key.
     pub fn invalid_keys(&self) -> u64 {
         self.null_keys + self.empty_keys + self.duplicate_rows

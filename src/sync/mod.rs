@@ -485,6 +485,13 @@ impl Session<'_> {
         let before = self.rows_before(&phase);
         detail.full = phase.full;
         detail.remarks.extend(self.remark_about_cursor(&phase));
+        detail.remarks.extend(
+            self.options
+                .group
+                .as_ref()
+                .filter(|_| phase.found.is_of_nothing())
+                .map(|group| format!("group `{}` is neither in the model nor in the ledger", group.escape_debug())),
+        );
         detail.found = Some(phase.found.clone());
         detail.guards = guards.readings(&phase.found, before, None, None);
         self.check(&guards, detail)?;

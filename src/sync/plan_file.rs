@@ -133,14 +133,14 @@ impl PlanWriter {
     }
 
     /// Ends the file, and puts it in its place.
-    pub fn finish(mut self) -> Result<PathBuf> {
+    pub fn finish(mut self) -> Result<()> {
         self.line(&Line::<()>::End { syncs: self.syncs })?;
         let PlanWriter { path, out, .. } = self;
         let written = |error| failed("write", &path, error);
         let file = out.into_inner().map_err(|error| written(error.into_error()))?;
         file.as_file().sync_all().map_err(written)?;
         file.persist(&path).map_err(|error| written(error.error))?;
-        Ok(path)
+        Ok(())
     }
 }
 

@@ -119,13 +119,6 @@ impl Session<'_> {
         let (found, decider, (cursor, ahead), full) = done?;
         released?;
         self.monitor.note(Event::Compared(&found));
-        if let Some(group) = self.options.group.as_ref().filter(|_| found.rows + found.missing == 0) {
-            let what = format!("group `{}` is neither in the model nor in the ledger", group.escape_debug());
-            let key = &self.mapping.key;
-            return Err(Error::new(Kind::Config, what).advise(format!(
-                "look at its spelling: `--group` takes a value of the column `{key}`, as it is written there"
-            )));
-        }
         let decider = Arc::new(decider);
         Ok(ComparisonPhase {
             run: start.run,

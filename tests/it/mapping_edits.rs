@@ -312,7 +312,9 @@ fn one_group_some_groups_and_then_the_rest() {
     // one
     assert_eq!(keys(sent_by(&receiver, &place, &["run", "accounts", "--group", "5"], 0)), ["5"]);
     assert_eq!(sent_by(&receiver, &place, &["run", "accounts", "--group", "5"], 0), []);
-    assert_eq!(sent_by(&receiver, &place, &["run", "accounts", "--group", "nobody"], 0), []);
+    let nothing = place.run(&["run", "accounts", "--group", "nobody"]).exits(0);
+    nothing.says(&["nothing sent", "group `nobody` is neither in the model nor in the ledger"]);
+    place.run(&["plan", "accounts", "--group", "nobody"]).exits(0).says(&["neither in the model nor in the ledger"]);
     place.run(&["plan", "accounts", "--group", "6"]).exits(0).says(&["1 to add"]);
     // three
     let limited = place.run(&["run", "accounts", "--limit", "3"]).exits(0);

@@ -110,6 +110,11 @@ pub(super) async fn plan(cli: &Cli, args: &Plan) -> Result<u8, Failure> {
                 changes += planned.add + planned.change + planned.remove;
                 let guard = planned.guard.as_ref().map(guard_error);
                 super::text::written(formatter.foot(&planned, guard.as_ref()))?;
+                if let Some(group) = options.group.as_ref().filter(|_| planned.comparison.is_of_nothing() && !cli.json)
+                {
+                    let what = format!("group `{}` is neither in the model nor in the ledger", group.escape_debug());
+                    screen::print_warning(&what, "look at its spelling: `--group` takes a value of the key's column");
+                }
                 if let Some(guard) = &guard {
                     if format != PlanFormat::Json {
                         screen::print_error(guard);
@@ -148,9 +153,9 @@ fn finish(writer: Option<PlanWriter>, out: &std::path::Path, format: PlanFormat)
         screen::print_warning(&what, "correct the errors above, or name the syncs to plan");
         return Ok(());
     };
-    let path = writer.finish()?;
+    writer.finish()?;
     if format == PlanFormat::Text {
-        let text = format!("\nPlan written to {0}; `groupcast run --plan {0}` sends exactly this\n", path.display());
+        let text = format!("\nPlan written to {0}; `groupcast run --plan {0}` sends exactly this\n", out.display());
         drop(std::io::Write::write_all(&mut screen::stdout(), text.as_bytes()));
     }
     Ok(())
