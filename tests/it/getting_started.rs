@@ -252,9 +252,10 @@ struct Typist {
 impl Typist {
     fn start(place: &Place, arguments: &str) -> Typist {
         let program = env!("CARGO_BIN_EXE_groupcast");
-        let mut command = std::process::Command::new("script");
+        // Tests that run in the background are started with SIGINT ignored, and so would be what they start.
+        let mut command = std::process::Command::new("env");
         place.prepare(&mut command);
-        command.args(["-qec", &format!("{program} {arguments}"), "/dev/null"]);
+        command.args(["--default-signal=INT", "script", "-qec", &format!("{program} {arguments}"), "/dev/null"]);
         command.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
         let mut child = command.spawn().expect("`script` of util-linux");
         let (keys, mut out) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
