@@ -15,7 +15,7 @@ use super::print_json;
 use super::progress::{Display, Progress};
 use super::screen::{self, ADD, CHANGE, DIM, REMOVE, paint, plural, thousands};
 use super::service::{self, Access};
-use crate::config::Project;
+use crate::config::{Project, TargetName};
 use crate::delivery::Signal;
 use crate::destination::registry;
 use crate::error::{Error, Kind};
@@ -80,7 +80,7 @@ fn planned_runs<'a>(
     options: &RunOptions,
     plan: &Path,
 ) -> Result<Vec<(&'a MappingFile, RunOptions)>, Failure> {
-    let (file, planned) = plan_file::contents(plan)?;
+    let (file, planned) = plan_file::contents(plan, project.settings.target.as_ref().map(TargetName::as_str))?;
     selection.chosen(project)?;
     let chosen = selection.files(project)?;
     let is_planned = |name: &str| planned.iter().any(|of| of.sync == name);

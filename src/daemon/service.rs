@@ -100,6 +100,17 @@ impl Supervisor {
         Queries { project, history: self.queries.history(), now: self.clock.now() }
     }
 
+    /// Fails while a run of a sync without a mapping is in progress: it began before the mapping was removed.
+    fn has_ended(&self, sync: &str) -> ServiceResult<()> {
+        match self.running().get(sync) {
+            None => Ok(()),
+            Some(running) => {
+                let error = Error::new(Kind::LedgerBusy, format!("run {} of {sync} is in progress", running.run));
+                Err(ServiceError::Conflict(error.advise("try again when it has ended")))
+            }
+        }
+    }
+
     fn activity(&self, sync: &str) -> Option<SyncActivity> {
         let status = self.queue().status(sync, self.clock.now())?;
         let queued =
@@ -419,9 +430,12 @@ impl Service for DaemonService {
 
     async fn rename(&self, from: &str, to: &str) -> ServiceResult<u64> {
         self.service_queries(&self.project()).can_rename(from, to).await?;
-        let from = from.to_owned();
+        let (service, from) = (DaemonService(Arc::clone(&self.0)), from.to_owned());
         let renaming = |reserved: Reserved, _: mpsc::Sender<()>, _| async move {
             let Reserved(supervisor, to) = &reserved;
+            // Once more: a run may have begun or ended until the sync was reserved.
+            service.service_queries(&service.project()).can_rename(&from, to).await?;
+            service.has_ended(&from)?;
             let ledger = supervisor.ledger.connect(Access::ReadWrite)?;
             Ok(commands::rename(ledger.as_ref(), &from, to).await?)
         };
@@ -430,6 +444,7 @@ impl Service for DaemonService {
 
     async fn drop_sync(&self, sync: &str) -> ServiceResult<u64> {
         self.service_queries(&self.project()).is_orphaned(sync).await?;
+        self.has_ended(sync)?;
         let (supervisor, sync) = (Arc::clone(&self.0), sync.to_owned());
         let dropping = async move {
             let ledger = supervisor.ledger.connect(Access::ReadWrite)?;

@@ -3,7 +3,7 @@
 //! A file has a line for each change, as a plan shows it, and says at its end that it is whole:
 //!
 //! ```text
-//! {"groupcast_plan":{"format":1,"version":"0.1.0"}}
+//! {"groupcast_plan":{"format":1,"version":"0.1.0","target":null}}
 //! {"change":{"key":"acct_1","kind":"changed",…}}
 //! {"sync":{"sync":"accounts","mapping":"<fingerprint>","source":…,"destination":…,"options":{…},"changes":1}}
 //! {"end":{"syncs":1}}
@@ -65,7 +65,7 @@ pub struct PlannedSync {
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 enum Line<Change> {
-    GroupcastPlan { format: u32, version: String },
+    GroupcastPlan { format: u32, version: String, target: Option<String> },
     Change(Change),
     Sync(PlannedSync),
     End { syncs: u64 },
@@ -94,10 +94,10 @@ pub struct PlanWriter {
 }
 
 impl PlanWriter {
-    /// Begins a file, readable for its owner only.
+    /// Begins a file, readable for its owner only. `target` is the settings that the plan is made with.
     ///
     /// Errors ([`Kind::Config`]): the folder cannot be written, or something else than a plan is at the path.
-    pub fn create(path: &Path) -> Result<PlanWriter> {
+    pub fn create(path: &Path, target: Option<&str>) -> Result<PlanWriter> {
         let written = |error| failed("write", path, error);
         let path = std::path::absolute(path).map_err(written)?;
         if path.exists() && !is_plan(&path) {
@@ -108,7 +108,11 @@ impl PlanWriter {
         let folder = path.parent().unwrap_or(Path::new("/"));
         let out = BufWriter::new(NamedTempFile::new_in(folder).map_err(written)?);
         let mut writer = PlanWriter { path, out, changes: 0, syncs: 0 };
-        writer.line(&Line::<()>::GroupcastPlan { format: FORMAT, version: version() })?;
+        writer.line(&Line::<()>::GroupcastPlan {
+            format: FORMAT,
+            version: version(),
+            target: target.map(str::to_owned),
+        })?;
         Ok(writer)
     }
 
@@ -159,13 +163,14 @@ fn seal(change: &str) -> u128 {
 }
 
 /// Reads a whole plan. `each` gets every change, and every sync at its end.
-fn read(path: &Path, mut each: impl FnMut(Result<&str, PlannedSync>)) -> Result<PlanFile> {
+fn read(path: &Path, mut each: impl FnMut(Result<&str, PlannedSync>)) -> Result<(PlanFile, Option<String>)> {
     let at = |error: Error| error.at(path.display().to_string());
     let unusable = |what: &str, advice: &str| at(Error::new(Kind::PlanOutdated, what).advise(advice));
     let again = "make a new plan: `groupcast plan --out FILE`";
     let mut lines = BufReader::new(File::open(path).map_err(|error| failed("read", path, error))?);
     let (mut text, mut digest) = (Vec::new(), Sha256::new());
     let (mut number, mut syncs, mut ended) = (0_u64, 0, false);
+    let mut target = None;
     loop {
         text.clear();
         if lines.read_until(b'\n', &mut text).map_err(|error| failed("read", path, error))? == 0 {
@@ -174,7 +179,8 @@ fn read(path: &Path, mut each: impl FnMut(Result<&str, PlannedSync>)) -> Result<
         number += 1;
         digest.update(&text);
         match serde_json::from_slice(&text) {
-            Ok(Line::GroupcastPlan { format, version: by }) if number == 1 => {
+            Ok(Line::GroupcastPlan { format, version: by, target: of }) if number == 1 => {
+                target = of;
                 if format != FORMAT || by != version() {
                     let what = format!("the plan was made by version {by}, and this is {}", version());
                     return Err(unusable(&what, again));
@@ -197,15 +203,26 @@ fn read(path: &Path, mut each: impl FnMut(Result<&str, PlannedSync>)) -> Result<
         return Err(unusable("the plan is cut off", again));
     }
     let path = std::path::absolute(path).map_err(|error| failed("read", path, error))?;
-    Ok(PlanFile { path, sha256: hex::encode(digest.finalize()) })
+    Ok((PlanFile { path, sha256: hex::encode(digest.finalize()) }, target))
 }
 
-/// The syncs of a plan, and what names its content.
+/// The syncs of a plan that was made with the settings of `target`, and what names its content.
 ///
-/// Errors: it cannot be read ([`Kind::Config`]), or is damaged or of another version ([`Kind::PlanOutdated`]).
-pub fn contents(path: &Path) -> Result<(PlanFile, Vec<PlannedSync>)> {
+/// Errors: it cannot be read, or was made with other settings ([`Kind::Config`]), or is damaged or of another version
+/// ([`Kind::PlanOutdated`]).
+pub fn contents(path: &Path, target: Option<&str>) -> Result<(PlanFile, Vec<PlannedSync>)> {
     let mut syncs = Vec::new();
-    let file = read(path, |line| syncs.extend(line.err()))?;
+    let (file, made_with) = read(path, |line| syncs.extend(line.err()))?;
+    if made_with.as_deref() != target {
+        let (what, advice) = match &made_with {
+            Some(made_with) => (
+                format!("the plan was made with the target `{made_with}`"),
+                format!("run it with `--target {made_with}`"),
+            ),
+            None => ("the plan was made without a target".to_owned(), "run it without `--target`".to_owned()),
+        };
+        return Err(Error::new(Kind::Config, what).advise(advice).at(path.display().to_string()));
+    }
     Ok((file, syncs))
 }
 
@@ -220,7 +237,7 @@ impl ApprovedChanges {
     pub(super) fn read(file: &PlanFile, mapping: &Mapping) -> Result<ApprovedChanges> {
         let path = file.path.display().to_string();
         let (mut changes, mut found) = (HashSet::new(), None);
-        let is = read(&file.path, |line| match line {
+        let (is, _) = read(&file.path, |line| match line {
             Ok(change) if found.is_none() => drop(changes.insert(seal(change))),
             Ok(_) => {}
             Err(sync) if found.is_none() && sync.sync == mapping.name => found = Some(sync),

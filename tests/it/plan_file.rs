@@ -136,6 +136,25 @@ fn a_plan_of_another_mapping_or_destination_sends_nothing() {
 }
 
 #[test]
+fn a_plan_of_one_target_is_not_run_with_another() {
+    let receiver = Receiver::start();
+    let place = synced(&receiver);
+    edit(&place);
+    place.write("groupcast.prod.toml", &place.read("groupcast.toml"));
+    place.run(&["plan", "--target", "prod", "--out", "prod.plan"]).exits(0);
+    place.run(&["plan", "--out", "own.plan"]).exits(0);
+    let seen = receiver.requests();
+    place
+        .run(&["run", "--plan", "prod.plan"])
+        .exits(2)
+        .says(&["made with the target `prod`", "run it with `--target prod`"]);
+    let refused = place.run(&["run", "--target", "prod", "--plan", "own.plan"]).exits(2);
+    refused.says(&["made without a target", "run it without `--target`"]);
+    assert_eq!(receiver.requests(), seen);
+    place.run(&["run", "--plan", "own.plan"]).exits(0);
+}
+
+#[test]
 fn a_damaged_plan_sends_nothing() {
     let receiver = Receiver::start();
     let place = synced(&receiver);

@@ -88,3 +88,31 @@ fn another_destination_is_no_renaming() {
     assert!(!plan.all().contains("renamed"), "{}", plan.all());
     place.run(&["status"]).exits(0).says(&["accounts: 3 synced groups without a mapping"]);
 }
+
+#[test]
+fn a_sync_whose_last_run_goes_on_is_neither_renamed_nor_dropped() {
+    let receiver = Receiver::start();
+    let place = Place::with(&receiver);
+    place.mapping("accounts", &traits());
+    place.warehouse(
+        "CREATE TABLE accounts (id text, plan text); INSERT INTO accounts VALUES ('a', 'free'), ('b', 'free')",
+    );
+    place.run(&["run", "accounts", "--group", "a"]).exits(0);
+    let daemon = Daemon::start(&place);
+    receiver.vendor.change(|rules| rules.answer_after = std::time::Duration::from_secs(20));
+    let running = place.start(&["run"]);
+    let is_running = || place.run(&["status", "--json"]).exits(0).json()["syncs"][0]["activity"]["state"] == "running";
+    super::support::cli::until("the run is in progress", || is_running().then_some(()));
+    std::fs::rename(place.path("mappings/accounts.toml"), place.path("mappings/crm.toml")).unwrap();
+    super::support::cli::until("the daemon knows the new name", || {
+        place.run(&["ledger", "rename", "accounts", "crm"]).all().contains("of accounts is in progress").then_some(())
+    });
+    place.run(&["ledger", "drop", "accounts", "--yes"]).exits(1).says(&["of accounts is in progress", "try again"]);
+    receiver.vendor.change(|rules| rules.answer_after = std::time::Duration::ZERO);
+    running.wait();
+    super::support::cli::until("it can be renamed", || {
+        (place.run(&["ledger", "rename", "accounts", "crm"]).code == Some(0)).then_some(())
+    });
+    place.run(&["run"]).exits(0).says(&["2 unchanged", "nothing sent"]);
+    daemon.stop().exits(0);
+}

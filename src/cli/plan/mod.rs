@@ -17,6 +17,7 @@ use super::exit::{with_sync, worse};
 use super::orphans::warn_of_renamed;
 use super::screen;
 use super::service::{self, Access};
+use crate::config::TargetName;
 use crate::error::{Error, Kind, Result};
 use crate::mapping::diagnostic::did_you_mean;
 use crate::mapping::{Mapping, MappingFile};
@@ -52,7 +53,8 @@ pub(super) async fn plan(cli: &Cli, args: &Plan) -> Result<u8, Failure> {
     let filter =
         ChangeFilter { traits: args.traits.iter().cloned().collect(), kinds: args.kinds.iter().cloned().collect() };
     warn_of_unknown_traits(&filter, &files);
-    let mut writer = args.out.as_deref().map(PlanWriter::create).transpose()?;
+    let target = project.settings.target.as_ref().map(TargetName::as_str);
+    let mut writer = args.out.as_deref().map(|out| PlanWriter::create(out, target)).transpose()?;
     let opened = service::open(cli, &project, Access::Read).await?;
     let names: Vec<&str> = files.iter().map(|file| file.mapping.name.as_str()).collect();
     warn_of_renamed(opened.service.as_ref(), &names, cli.json).await?;
@@ -107,6 +109,7 @@ pub(super) async fn plan(cli: &Cli, args: &Plan) -> Result<u8, Failure> {
         match planned {
             Ok(mut planned) => {
                 planned.hidden += unshown;
+                planned.traits.retain(|of| filter.traits.is_empty() || filter.traits.contains(&of.name));
                 changes += planned.add + planned.change + planned.remove;
                 let guard = planned.guard.as_ref().map(guard_error);
                 super::text::written(formatter.foot(&planned, guard.as_ref()))?;

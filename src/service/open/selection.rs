@@ -7,8 +7,8 @@ use crate::mapping::diagnostic::{did_you_mean, listed_all};
 use crate::mapping::{Mapping, MappingFile};
 use crate::service::views::SyncView;
 
-/// What is selected, as it is written: names (with `*` for any letters), `tag:NAME`, `source:NAME`, `destination:NAME`, each text one or several of them
-/// separated by commas. Without any, all enabled syncs.
+/// What is selected, as it is written: names (with `*` for any letters), `tag:NAME`, `source:NAME`, `destination:NAME`. Each
+/// text is one or several of them, separated by commas. Without any, all enabled syncs.
 #[derive(Debug, Clone, Default)]
 pub struct Selection {
     select: Vec<Selector>,
@@ -207,7 +207,7 @@ impl Selection {
         }
         let is_selected = |view: &&SyncView| {
             let is_named = self.select.contains(&Selector::Name(view.sync.clone()));
-            let fits = if self.select.is_empty() { true } else { self.select.iter().any(|one| admits(one, view)) };
+            let fits = self.select.is_empty() || self.select.iter().any(|one| admits(one, view));
             (view.enabled || is_named) && fits && !self.exclude.iter().any(|one| admits(one, view))
         };
         Ok(views.iter().filter(is_selected).map(|view| view.sync.clone()).collect())
