@@ -6,8 +6,9 @@
 
 use chrono::{DateTime, Utc};
 
+use super::BY_COMMAND_LINE;
 use super::report::Counts;
-use super::{BY_COMMAND_LINE, Session};
+use super::session::Session;
 use crate::error::{Error, Kind, Result};
 use crate::ledger::{RunRecord, RunStatus};
 

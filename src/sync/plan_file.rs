@@ -23,8 +23,8 @@ use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 use tempfile::NamedTempFile;
 
-use super::RunOptions;
 use super::decide::Decision;
+use super::options::RunOptions;
 use super::planned::PlannedChange;
 use crate::destination::Destination;
 use crate::error::{Error, Kind, Result};

@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 
 use super::decide::Decider;
+use super::session::{Event, Session};
 use super::unchanged::Memory;
-use super::{Event, Session};
 use crate::error::{Error, Kind, Result};
 use crate::ledger::{CompareOptions, Comparison, Cursor, MissingScope, PreviousRun, RunStart, SourceRows};
 use crate::mapping::OnMissing;
@@ -196,6 +196,11 @@ impl Session<'_> {
         // Without new rows the cursor stays where it was.
         let cursor = cursor.map(Cursor::At).or_else(|| previous.cursor.clone());
         Ok((found, decider, (cursor, ahead), full && self.options.group.is_none()))
+    }
+
+    /// What a drop of rows is measured against.
+    pub(super) fn rows_before(&self, phase: &ComparisonPhase) -> Option<u64> {
+        phase.previous.rows.filter(|_| self.options.group.is_none())
     }
 
     /// Which part of the model's rows is read, and whether that is all of them.

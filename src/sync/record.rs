@@ -8,13 +8,22 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 
 use super::decide::{Decider, Decision};
+use super::read::ComparisonPhase;
 use super::report::Counts;
+use super::session::{Event, Session};
 use super::timeline::Timeline;
-use super::{ComparisonPhase, Event, Session, count};
 use crate::delivery::{Delivery, DeliveryOutcome, Settle};
 use crate::destination::AddressedChange;
 use crate::error::Result;
-use crate::ledger::{ChangeOutcome, JournalEntry};
+use crate::ledger::{CandidateKind, ChangeOutcome, JournalEntry};
+
+/// Adds a decision to the counts, with the outcome of its change if one was sent.
+pub(super) fn count(counts: &mut Counts, decision: &Decision, outcome: ChangeOutcome) {
+    let outcome = decision.outcome(outcome);
+    let missing = decision.kind == CandidateKind::Missing;
+    let new = decision.kind == CandidateKind::New && outcome == ChangeOutcome::Delivered;
+    counts.add(outcome, decision.traits(), missing, new);
+}
 
 /// One page on its way.
 pub(super) struct Recorder<'a> {

@@ -2,12 +2,12 @@
 
 use std::sync::atomic::Ordering;
 
-use super::Session;
 use super::decide::Decision;
 use super::plan_file::{ApprovedChanges, WithheldChanges};
 use super::read::ComparisonPhase;
 use super::record::Recorder;
 use super::report::Counts;
+use super::session::Session;
 use super::timeline::Timeline;
 use crate::error::{Error, Kind, Result};
 use crate::format::thousands;

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Datelike, NaiveDateTime, TimeDelta, Utc};
 
-use super::Session;
+use super::session::Session;
 use crate::error::{Error, Kind, Result};
 use crate::io::Random;
 use crate::ledger::{PreviousRun, RunStart};

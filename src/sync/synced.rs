@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::Session;
+use super::session::Session;
 use crate::error::Result;
 use crate::ledger::{ChangeOutcome, JournalEntry, RunCheckpoint, RunStatus};
 use crate::model::{After, Document};

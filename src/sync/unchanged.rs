@@ -11,7 +11,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Session;
+use super::session::Session;
 use crate::error::Result;
 use crate::ledger::{CompareOptions, Comparison};
 use crate::source::RowsSummary;

@@ -18,7 +18,7 @@ use crate::model::document::{self, Document, canonicalize};
 use crate::model::{OnNull, Op, Traits};
 
 use super::remote_groups::RemoteGroups;
-use super::{Event, Monitor};
+use super::session::{Event, Monitor};
 
 /// Known groups that are compared at a time.
 const PAGE: u64 = 1_000;

@@ -1,20 +1,21 @@
-//! One DuckDB connection for async callers: every call runs on a blocking thread, one at a time, with a deadline.
+//! A connection to a DuckDB database: every call runs on a blocking thread, one at a time, with a deadline.
 //!
 //! Waiting for a connection is async, so nothing that waits holds a thread: a statement that does not react to its
 //! interrupt costs the thread it runs on and nothing else.
 //!
 //! Settings that decide correctness or memory are explicit: `memory_limit`, `threads`, `temp_directory`, the session's
-//! time zone, and no extension is loaded or downloaded by itself. This module knows DuckDB's errors (locked, full, corrupt, newer
-//! version) and gives each its kind and advice; it knows nothing of ledgers and sources.
+//! time zone, and no extension is loaded or downloaded by itself.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Once};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use duckdb::{AccessMode, Config, Connection};
 use parking_lot::Mutex;
 
+use super::error::{invalidates, ledger_error, open_error};
+use super::spill::spill_folder;
 use crate::error::{Error, Kind, Result};
 
 /// How much of the machine DuckDB may use.
@@ -297,36 +298,6 @@ impl DuckDbConnection {
     }
 }
 
-/// What the names of folders begin with that DuckDB spills to.
-const SPILL: &str = "groupcast-spill-";
-
-/// A folder that no other instance spills to: their files have the same names. DuckDB makes it when it first spills, and
-/// removes it. What processes left that were killed is removed once.
-fn spill_folder(above: &Path) -> PathBuf {
-    static NEXT: AtomicU64 = AtomicU64::new(1);
-    static TIDIED: Once = Once::new();
-    let own = std::process::id();
-    TIDIED.call_once(|| {
-        if !Path::new("/proc/self").exists() {
-            return;
-        }
-        for left in std::fs::read_dir(above).into_iter().flatten().flatten() {
-            let name = left.file_name();
-            let process =
-                name.to_str().and_then(|name| name.strip_prefix(SPILL)?.split('-').next()?.parse::<u32>().ok());
-            if process.is_some_and(|process| process != own && !Path::new(&format!("/proc/{process}")).exists()) {
-                drop(std::fs::remove_dir_all(left.path()));
-            }
-        }
-    });
-    loop {
-        let folder = above.join(format!("{SPILL}{own}-{}", NEXT.fetch_add(1, Ordering::Relaxed)));
-        if !folder.exists() {
-            return folder;
-        }
-    }
-}
-
 /// A statement that did not get on.
 fn no_progress(what: &str, limit: Duration) -> Error {
     let limit = crate::format::duration(limit);
@@ -340,114 +311,6 @@ fn no_progress(what: &str, limit: Duration) -> Error {
 fn unresponsive(what: &str) -> Error {
     Error::new(Kind::Source, format!("failed to {what}: the statement does not react to being interrupted"))
         .advise("simplify the model's SQL; the thread that runs the statement is lost until the process ends")
-}
-
-/// What to do about a ledger that cannot be read. Not `adopt`: it would take for sent what never was, and removals would be
-/// lost. Beside the file that says how new it was, a restored ledger and a new one know that they do not know everything.
-const DAMAGED: &str = "restore the ledger from a backup (`groupcast ledger backup` makes one) and remove its `.wal`; without \
-    one, move the file and its `.wal` aside. Leave the `.generation` file in its place either way: the next run then sends \
-    everything again. Groups that have left the source meanwhile are only removed if the backup knows them";
-
-/// What a file says of the DuckDB that made it. To be asked of a file only that this process has not open: closing it once
-/// more would let go of the lock.
-pub(crate) fn made_by(path: &Path) -> Option<String> {
-    use std::io::Read;
-    let mut header = [0; 84];
-    std::fs::File::open(path).ok()?.read_exact(&mut header).ok()?;
-    let version = header[52..].split(|byte| *byte == 0).next().and_then(|text| std::str::from_utf8(text).ok())?;
-    let plausible = version.starts_with('v') && version.chars().all(|c| c.is_ascii_alphanumeric() || ".-".contains(c));
-    plausible.then(|| format!("DuckDB {version}"))
-}
-
-/// Whether a file is of a format that this DuckDB does not read yet, or (`Some(false)`) does not read any more.
-pub(crate) fn format_is_newer(text: &str) -> Option<bool> {
-    let lower = text.to_lowercase();
-    let is_about = ["storage version", "version number", "newer version"].iter().any(|words| lower.contains(words));
-    is_about.then(|| !text.contains("older development version"))
-}
-
-/// Whether DuckDB found that a file's bytes are not what it wrote.
-pub(crate) fn is_damaged(text: &str) -> bool {
-    ["Corrupt", "checksum", "Could not read enough bytes"].iter().any(|words| text.contains(words))
-}
-
-/// Whether a failure ends the use of every connection.
-fn invalidates(text: &str) -> bool {
-    text.contains("FATAL Error") || text.contains("database has been invalidated")
-}
-
-/// Whether there is no room to write: the disk, a quota, or a limit on a file's size.
-pub(crate) fn is_full(text: &str) -> bool {
-    ["No space left", "disk is full", "File too large", "quota exceeded"].iter().any(|words| text.contains(words))
-}
-
-/// Classifies a failure to open a database file.
-fn open_error(text: &str, path: Option<&Path>) -> Error {
-    let maker = || path.and_then(made_by).map_or_else(String::new, |maker| format!(" ({maker})"));
-    let error = if text.contains("Conflicting lock") || text.contains("Could not set lock") {
-        Error::new(Kind::LedgerBusy, "another process has this file open")
-            .advise("wait for it to finish, or stop it; `groupcast` runs one process per ledger")
-    } else if text.contains("not a valid DuckDB database file") || is_damaged(text) {
-        Error::new(Kind::Ledger, "this file is not a readable DuckDB database").advise(DAMAGED)
-    } else if let Some(newer) = format_is_newer(text) {
-        match newer {
-            true => Error::new(Kind::Ledger, format!("this file was written by a newer DuckDB{}", maker()))
-                .advise("update Groupcast: use the version that wrote this file, or a newer one; nothing was changed"),
-            false => Error::new(Kind::Ledger, format!("this file was written by a very old DuckDB{}", maker()))
-                .advise("set `state.path` in groupcast.toml to a file of its own"),
-        }
-    } else if text.contains("ermission denied") || text.contains("Read-only") || text.contains("read-only") {
-        Error::new(Kind::Ledger, "this file cannot be written")
-            .advise("give this user write access to the file and its folder")
-    } else if is_full(text) {
-        Error::new(Kind::Ledger, "the disk is full").advise("free space on this disk and run again; nothing was lost")
-    } else {
-        Error::new(Kind::Ledger, "failed to open the database file")
-            .advise("set `state.path` in groupcast.toml to a file of its own, in a folder this user may write to")
-    };
-    let path = path.map_or_else(|| "in-memory database".to_owned(), |path| path.display().to_string());
-    error.because(first_line(text)).at(path)
-}
-
-/// A failed statement on the ledger's own tables.
-pub fn ledger_error(what: &'static str) -> impl Fn(duckdb::Error) -> Error {
-    move |error| {
-        let text = error.to_string();
-        let failed = Error::new(Kind::Ledger, format!("failed to {what}"));
-        let failed = if is_full(&text) {
-            failed.advise(
-                "free space on the ledger's disk, or raise this user's limit on it, and run again; nothing was lost",
-            )
-        } else if is_damaged(&text) {
-            failed.advise(DAMAGED)
-        } else if text.contains("INTERRUPT") {
-            Error::new(Kind::Interrupted, format!("interrupted while trying to {what}"))
-        } else if text.contains("Out of Memory") || text.contains("failed to allocate") {
-            failed.advise(
-                "raise `state.memory` in groupcast.toml, or free space where DuckDB spills (`state.temp_folder`)",
-            )
-        } else if text.contains("read-only") {
-            failed.advise("give this user write access to the ledger's file and folder")
-        } else {
-            failed
-        };
-        failed.because(first_line(&text))
-    }
-}
-
-/// DuckDB repeats the statement below its message; the first lines are what a person needs.
-pub fn first_line(text: &str) -> String {
-    text.lines().find(|line| !line.trim().is_empty()).unwrap_or("no details").trim().to_owned()
-}
-
-/// A name as SQL, safe whatever it contains.
-pub fn quote_identifier(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
-}
-
-/// A text as a literal, for the many statements that cannot bind values. It must not contain a NUL.
-pub fn quote_literal(text: &str) -> String {
-    format!("'{}'", text.replace('\'', "''"))
 }
 
 #[cfg(test)]
