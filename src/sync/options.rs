@@ -2,12 +2,12 @@
 //! API, the console and the run queue all use these and no others.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::guard;
-use super::plan_file::PlanFile;
 use crate::error::{Error, Kind, Result};
 use crate::mapping::diagnostic::listed;
 
@@ -28,6 +28,16 @@ pub struct RunOptions {
     /// Send only what this plan has.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub plan: Option<PlanFile>,
+}
+
+/// A plan file, and the content that it had when the run was requested.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PlanFile {
+    /// Its absolute path, on the machine that runs the sync.
+    pub path: PathBuf,
+    /// The SHA-256 of its content, in hexadecimal.
+    pub sha256: String,
 }
 
 /// An option that is on or off, with its words for people: the command line, the console and the queue go through

@@ -9,9 +9,10 @@
 //! {"end":{"syncs":1}}
 //! ```
 //!
-//! A change follows from the source's row, the synced state and the mapping: if one of them is another now, so is the change. So a run with a plan decides as ever, and sends a group only where the decision is, byte for byte,
-//! one of the plan's. Groups that differ are left as they are, and count as pending. The file holds keys and values: only
-//! its owner can read it.
+//! A change follows from the source's row, the synced state and the mapping: if one of them is another now, so is the change,
+//! or the user that it names. So a run with a plan decides as ever, and sends a group only where the decision is, byte for
+//! byte, one of the plan's. Groups that differ are left as they are, and count as pending. The file holds keys and values:
+//! only its owner can read it.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -24,7 +25,7 @@ use sha2::{Digest, Sha256};
 use tempfile::NamedTempFile;
 
 use super::decide::Decision;
-use super::options::RunOptions;
+use super::options::{PlanFile, RunOptions};
 use super::planned::PlannedChange;
 use crate::destination::Destination;
 use crate::error::{Error, Kind, Result};
@@ -33,16 +34,6 @@ use crate::mapping::{Mapping, fingerprint};
 
 /// The form of the file; another one is of another version of this program.
 const FORMAT: u32 = 1;
-
-/// A plan file, and the content that it had when the run was requested.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct PlanFile {
-    /// Its absolute path, on the machine that runs the sync.
-    pub path: PathBuf,
-    /// The SHA-256 of its content, in hexadecimal.
-    pub sha256: String,
-}
 
 /// A sync of a plan file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::decide::{Action, Decision};
+use crate::destination::User;
 use crate::ledger::CandidateKind;
 use crate::model::document::{self, Document};
 use crate::model::{Change, Traits};
@@ -35,8 +36,30 @@ pub struct PlannedChange {
     pub before: Traits,
     /// What would be sent; nothing for a group that cannot be sent.
     pub change: Change,
+    /// The user that the call names, where the mapping has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<PlannedUser>,
     /// Why it cannot be sent.
     pub rejection: Option<String>,
+}
+
+/// The user that a call names.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum PlannedUser {
+    /// A known user's id.
+    Id(String),
+    /// An anonymous id.
+    AnonymousId(String),
+}
+
+impl PlannedUser {
+    fn of(user: &User) -> PlannedUser {
+        match user {
+            User::Id(id) => PlannedUser::Id(id.clone()),
+            User::Anonymous(id) => PlannedUser::AnonymousId(id.clone()),
+        }
+    }
 }
 
 impl PlannedChange {
@@ -64,8 +87,9 @@ impl PlannedChange {
             let sent = change.values().map(|(_, name, value)| (name, value)).chain(&change.repeated);
             document::label(label, sent.chain(&decision.before.0))
         });
+        let user = decision.user.as_ref().filter(|_| rejection.is_none()).map(PlannedUser::of);
         let (key, kind) = (decision.key.clone(), kind.to_owned());
-        Some(PlannedChange { key, label, kind, certain, before, change, rejection })
+        Some(PlannedChange { key, label, kind, certain, before, change, user, rejection })
     }
 }
 
@@ -185,7 +209,7 @@ mod tests {
         let unset = unset.iter().map(|name| (*name).to_owned()).collect();
         let change = Change { set, unset, ..Change::default() };
         let (key, kind) = (key.to_owned(), kind.to_owned());
-        PlannedChange { key, label: None, kind, certain: true, before, change, rejection: None }
+        PlannedChange { key, label: None, kind, certain: true, before, change, user: None, rejection: None }
     }
 
     #[test]

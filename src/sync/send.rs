@@ -90,8 +90,10 @@ impl Session<'_> {
                 ));
         }
         if outdated > 0 && stopped.is_none() {
-            let (groups, differ) = if outdated == 1 { ("group", "differs") } else { ("groups", "differ") };
-            let what = format!("{} {groups} {differ} from the plan and were not sent", thousands(outdated));
+            let what = match outdated {
+                1 => "1 group differs from the plan and was not sent".to_owned(),
+                groups => format!("{} groups differ from the plan and were not sent", thousands(groups)),
+            };
             stopped = Some(Error::new(Kind::PlanOutdated, what).advise(
                 "rows or the synced state changed after the plan was made: make a new one, `groupcast plan --out FILE`",
             ));

@@ -114,6 +114,27 @@ fn a_group_that_left_since_the_plan_is_not_removed_by_it() {
 }
 
 #[test]
+fn a_group_whose_user_changed_since_the_plan_is_not_sent() {
+    let place = Place::new();
+    place.write(
+        "groupcast.toml",
+        "[sources.warehouse]\ntype = \"duckdb\"\npath = \"warehouse.duckdb\"\n[destinations.amplitude]\n\
+         type = \"file\"\npath = \"changes.ndjson\"\n",
+    );
+    place.mapping("accounts", &mapping("plan = \"plan\"\n", "[user]\nid = { column = \"owner\" }\n"));
+    place.warehouse(
+        "CREATE TABLE accounts (id text, plan text, owner text); \
+         INSERT INTO accounts VALUES ('a', 'free', 'ada'), ('b', 'free', 'bea')",
+    );
+    let planned = place.run(&["plan", "--out", "p.plan", "--json"]).exits(0).json_lines();
+    assert_eq!(planned[0]["user"]["id"], "ada", "{planned:?}");
+    place.warehouse("UPDATE accounts SET owner = 'eve' WHERE id = 'a'");
+    place.run(&["run", "--plan", "p.plan"]).exits(1).says(&["1 group differs from the plan and was not sent"]);
+    let sent = place.read("changes.ndjson");
+    assert_eq!(sent, "{\"group_type\":\"company\",\"key\":\"b\",\"set\":{\"plan\":\"free\"}}\n");
+}
+
+#[test]
 fn a_plan_of_another_mapping_or_destination_sends_nothing() {
     let receiver = Receiver::start();
     let place = synced(&receiver);

@@ -25,7 +25,7 @@ impl PlanFormatter for JsonPlan {
     }
 
     fn change(&mut self, planned: PlannedChange) -> std::io::Result<()> {
-        let PlannedChange { key, label, kind, certain, before, change, rejection } = planned;
+        let PlannedChange { key, label, kind, certain, before, change, user, rejection } = planned;
         let sync = &self.sync;
         let mut line = match rejection {
             Some(reason) => json!({"type": "rejected", "sync": sync, "key": key, "reason": reason}),
@@ -37,6 +37,9 @@ impl PlanFormatter for JsonPlan {
                     "before": before, "change": change})
             }
         };
+        if let Some(user) = user {
+            line["user"] = json!(user);
+        }
         if let Some(label) = label {
             line["label"] = Value::from(label);
         }

@@ -220,6 +220,7 @@ impl Service for FakeService {
             certain: true,
             before: traits(before),
             change,
+            user: None,
             rejection: None,
         };
         let set = |value: Value| Change { set: traits(value), ..Change::default() };
@@ -248,6 +249,7 @@ impl Service for FakeService {
                 ..planned(HOSTILE_KEYS[2], "changed", json!({}), set(json!({"plan": "pro"})))
             },
             PlannedChange {
+                user: None,
                 rejection: Some(HOSTILE_WORDS.to_owned()),
                 ..planned(HOSTILE_KEYS[3], "changed", json!({}), Change::default())
             },

@@ -285,6 +285,7 @@ impl Service for Fake {
                 certain: false,
                 before: traits(),
                 change: change(),
+                user: None,
                 rejection: Some("a trait is too long".to_owned()),
             }],
             hidden: 8,
