@@ -145,9 +145,9 @@ impl DuckDbConnection {
                 // A model's files are read once in a run; what is kept of them would crowd out the comparison.
                 .and_then(|config| config.with("enable_external_file_cache", "false"))
                 // The log is folded into the file when it has this size, and when the file is closed. DuckDB's own 16 MB
-                // would compress a long run's journal dozens of times; replaying a quarter gigabyte after a crash takes
-                // seconds.
-                .and_then(|config| config.with("checkpoint_threshold", "256MB"))
+                // would compress a long run's journal dozens of times; what is in the log is in memory, too (measured in
+                // `docs/performance.md`).
+                .and_then(|config| config.with("checkpoint_threshold", "128MB"))
                 .and_then(|config| config.with("custom_user_agent", "groupcast"))
                 .map_err(settings)?;
             if reads_ahead {
