@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::docs::KeyDoc;
 use super::{described, docs, document, properties, table, text};
 use crate::config::layers::TOP;
 use crate::config::schema::{self, DELIVERY, SECTIONS, SettingsType};
@@ -43,7 +44,7 @@ fn fixed(path: &str) -> Value {
 }
 
 /// A section of sections that a person names, each of one of these types.
-fn named(what: &str, types: &[SettingsType], describe: impl Fn(&str, &str) -> Option<String>) -> Value {
+fn named(what: &str, types: &[SettingsType], describe: impl Fn(&str, &str) -> Option<KeyDoc>) -> Value {
     let is_destination = what.contains("destination");
     let one = |of: &SettingsType| {
         let delivery = if is_destination { DELIVERY } else { &[] };
@@ -59,7 +60,10 @@ fn named(what: &str, types: &[SettingsType], describe: impl Fn(&str, &str) -> Op
         schema
     };
     let types: Vec<Value> = types.iter().map(one).collect();
-    json!({ "type": "object", "additionalProperties": { "description": what, "oneOf": types } })
+    json!({
+        "type": "object", "description": format!("{what}: its type and settings"),
+        "additionalProperties": { "description": what, "oneOf": types }
+    })
 }
 
 /// What a setting may be. `refers`: whether text may refer to the environment, as in groupcast.toml.
