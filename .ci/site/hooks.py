@@ -36,6 +36,8 @@ def on_files(files, config):
     program = config["extra"].get("program")
     content = "# Commands\n\n" + "\n".join(help_of(program, [])) if program else "# Commands\n\n`groupcast --help` lists them.\n"
     files.append(File.generated(config, "commands.md", content=content))
+    # Tables of many columns scroll by themselves.
+    files.append(File.generated(config, "site.css", content="div[role=main] table { display: block; overflow-x: auto; }\n"))
     if program:
         for page, content in reference.pages(lambda command: subprocess.check_output([program, *command], text=True)):
             files.append(File.generated(config, page, content=content))

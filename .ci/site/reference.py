@@ -37,8 +37,10 @@ def kind(schema):
         return code(schema["const"])
     if "$ref" in schema:
         return {"trait": "[a trait](#a-trait)", "member": "[a member](#a-trait)"}.get(schema["$ref"].rsplit("/", 1)[-1], "")
+    if "cron" in schema.get("properties", {}):
+        return "[a table](#a-schedule)"
     for word in ("anyOf", "oneOf"):
-        if word in schema:
+        if word in schema and "properties" not in schema:
             # A reference to a variable may stand for any value; that is said once, at the top of the page.
             parts = [kind(one) for one in schema[word] if one.get("pattern") != r"\$\{"]
             return " or ".join(dict.fromkeys(part for part in parts if part))
@@ -90,7 +92,8 @@ def sections(schema, path=""):
     leaves = {key: of for key, of in schema["properties"].items() if not is_section(of)}
     if leaves:
         heading = f"[{path}]" if path else "At the top"
-        yield f"## {heading}\n\n" + table(leaves, schema.get("required", []), path or "top")
+        about = "A guard stops the run before anything is sent, when what its row says is the case.\n\n" if path.endswith("guards") else ""
+        yield f"## {heading}\n\n{about}" + table(leaves, schema.get("required", []), path or "top")
     for key, of in schema["properties"].items():
         below = f"{path}.{key}" if path else key
         if "properties" in of:

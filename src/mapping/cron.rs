@@ -105,7 +105,7 @@ fn out_of_range(fields: &[String]) -> Option<String> {
     })
 }
 
-/// The first word of the months or weekdays that is none of their names. The crate knows names in full, too.
+/// The first word that names no month or weekday. The crate knows names in full, too.
 fn unknown_name(fields: &[String]) -> Option<String> {
     const MONTHS: [&str; 12] = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
     const DAYS: [&str; 7] = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"];
