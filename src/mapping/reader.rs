@@ -72,6 +72,9 @@ fn slip(text: &str, span: &Range<usize>, message: &str) -> Option<&'static str> 
     if !before.contains('=') && line[before.len()..].trim_start().starts_with(':') {
         return Some("TOML writes `key = value`, with `=` in place of the colon");
     }
+    if message.contains("boolean") {
+        return Some("write `true` or `false`, in small letters");
+    }
     if message.contains("must be quoted") {
         return Some(match value.to_lowercase().as_str() {
             "true" | "false" | "yes" | "no" | "on" | "off" => "write `true` or `false`, in small letters",

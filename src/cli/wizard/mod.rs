@@ -33,7 +33,7 @@ const ASKED_SOURCES: [(&str, &str); 5] = [
     ("duckdb", "a DuckDB file"),
     ("files", "CSV, JSON, Excel and Parquet files of a folder"),
     (SQLITE, "a SQLite file, through its ADBC driver (`dbc install sqlite`)"),
-    ("adbc", "Snowflake, BigQuery, Databricks and others, through an ADBC driver that you installed"),
+    ("adbc", "Snowflake, BigQuery, Databricks and others: their ADBC driver"),
 ];
 /// The choice that is a type of source with its driver.
 const SQLITE: &str = "sqlite";
