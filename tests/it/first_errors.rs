@@ -84,6 +84,12 @@ fn a_mapping_in_the_wrong_place_is_found() {
 }
 
 #[test]
+fn json_of_the_daemon_is_its_log() {
+    let place = sample();
+    place.run(&["daemon", "--json"]).exits(2).says(&["`groupcast daemon` takes no `--json`", "GROUPCAST__DAEMON__LOG=json"]);
+}
+
+#[test]
 fn another_kind_of_file_than_the_source_reads_is_named() {
     let place = sample();
     let sqlite: Vec<u8> = b"SQLite format 3\0".iter().copied().chain([0; 4080]).collect();
