@@ -97,6 +97,7 @@ macro_rules! shapes {
         $(
             #[derive(JsonSchema)]
             #[expect(dead_code, reason = "only its schema is used")]
+            #[allow(clippy::large_enum_variant, reason = "no value of it exists")]
             $(#[$attribute])*
             $kind $name $body
         )*

@@ -69,7 +69,7 @@ fn slip(text: &str, span: &Range<usize>, message: &str) -> Option<&'static str> 
     if line.contains(['“', '”', '„', '‘', '’', '«']) {
         return Some("these are quotation marks of a text program: write straight ones, `\"`");
     }
-    if !before.contains('=') && line[before.len()..].trim_start().starts_with(':') {
+    if !before.contains('=') && line.get(before.len()..).unwrap_or_default().trim_start().starts_with(':') {
         return Some("TOML writes `key = value`, with `=` in place of the colon");
     }
     if message.contains("boolean") {

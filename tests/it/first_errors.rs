@@ -86,7 +86,10 @@ fn a_mapping_in_the_wrong_place_is_found() {
 #[test]
 fn json_of_the_daemon_is_its_log() {
     let place = sample();
-    place.run(&["daemon", "--json"]).exits(2).says(&["`groupcast daemon` takes no `--json`", "GROUPCAST__DAEMON__LOG=json"]);
+    place
+        .run(&["daemon", "--json"])
+        .exits(2)
+        .says(&["`groupcast daemon` takes no `--json`", "GROUPCAST__DAEMON__LOG=json"]);
 }
 
 #[test]
