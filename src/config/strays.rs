@@ -49,6 +49,9 @@ pub(super) fn warnings(location: &Location) -> Vec<Diagnostic> {
 
 /// The config folder that was probably meant: one above this one, or below it; as a next step.
 pub(super) fn elsewhere(location: &Location) -> Option<String> {
+    if !location.folder.is_dir() {
+        return None;
+    }
     let folder = std::path::absolute(&location.folder).ok()?;
     let has_settings = |folder: &Path| folder.join("groupcast.toml").is_file();
     if let Some(steps) = folder.ancestors().skip(1).position(has_settings) {
@@ -139,6 +142,7 @@ mod tests {
         assert!(of("sync/mappings").unwrap().ends_with("sync/mappings/..`, or go there"));
         assert!(of("sync/mappings/deep").unwrap().contains("deep/../.."));
         assert!(of("").unwrap().contains("sync`, or go there"));
+        assert_eq!(of("nosuch"), None);
         file(folder.path(), "two/groupcast.toml", "");
         assert!(of("").unwrap().starts_with("choose a config folder with `-C`: "));
         std::fs::remove_dir_all(folder.path().join("two")).unwrap();
