@@ -81,7 +81,7 @@ def table(properties, required, place):
         description = schema.get("description", "")
         if not description and "properties" not in schema and key != "type":
             log.warning("the reference has no description of `%s.%s`: write one in the docs, beside the key", place, key)
-        default = code(schema["default"]) if "default" in schema else "required" if key in required else "–"
+        default = code(schema["default"]) if "default" in schema else "required" if key in required or schema.get("x-required") else "–"
         example = f" Example: {code(schema['examples'][0])}" if schema.get("examples") else ""
         rows.append(f"| `{key}` | {cell(kind(schema))} | {cell(default)} | {cell(description + '.' * bool(example) + example)} |")
     return "\n".join(rows) + "\n"
@@ -174,7 +174,8 @@ def shape_table(schema, place):
         if not of.get("description") and "$ref" not in of:
             log.warning("the reference has no description of `%s` of %s: write a doc comment", key, place)
         may_be_absent = "" if key in schema.get("required", []) else " *"
-        rows.append(f"| `{key}`{may_be_absent} | {cell(shape_kind(of))} | {cell(of.get('description', ''))} |")
+        words = shape_kind(of).removesuffix(" or null") if may_be_absent else shape_kind(of)
+        rows.append(f"| `{key}`{may_be_absent} | {cell(words)} | {cell(of.get('description', ''))} |")
     return "\n".join(rows) + "\n"
 
 

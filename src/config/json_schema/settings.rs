@@ -49,7 +49,12 @@ fn named(what: &str, types: &[SettingsType], describe: impl Fn(&str, &str) -> Op
     let one = |of: &SettingsType| {
         let delivery = if is_destination { DELIVERY } else { &[] };
         let property = |setting: &Setting| {
-            (setting.name.to_owned(), described(value(setting.of, true), describe(of.name, setting.name)))
+            let mut schema = described(value(setting.of, true), describe(of.name, setting.name));
+            if setting.required {
+                // For the reference: an editor must not miss what is in the environment.
+                schema["x-required"] = json!(true);
+            }
+            (setting.name.to_owned(), schema)
         };
         let mut properties: Map<String, Value> = of.settings.iter().chain(delivery).map(property).collect();
         properties.insert("type".to_owned(), json!({ "const": of.name }));
