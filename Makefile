@@ -75,7 +75,7 @@ release:
 	@. .ci/env; program=$$(.ci/release/build) && rm -rf "$$CARGO_TARGET_DIR/dist" && \
 	.ci/release/pack.py "$$program" "$$CARGO_TARGET_DIR/dist"
 
-# The documentation as a site, in $(SITE). Fails where a link leads nowhere. Needs Python and its package registry.
+# The documentation as a site, in $(SITE). Fails where a link leads nowhere or a key has no description. Needs Python and its package registry.
 SITE = site
 site:
 	@. .ci/env; cargo build $$features --bins && python3 -m venv "$$cache/site" && \

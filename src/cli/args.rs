@@ -46,6 +46,11 @@ impl Cli {
     pub(super) fn location(&self) -> Location {
         Location { folder: self.folder.clone(), target: self.target.clone() }
     }
+
+    /// The option by which a next command has the same target; nothing without one.
+    pub(super) fn target_option(&self) -> String {
+        self.target.as_ref().map(|target| format!(" --target {target}")).unwrap_or_default()
+    }
 }
 
 const EXAMPLES: &str = "\
@@ -131,10 +136,11 @@ Examples:
 Spaces, blank lines, quotation marks and the alignment of comments change; values, comments and the order of keys never do.")]
     Fmt(Fmt),
 
-    /// Print a JSON Schema of our TOML files, for completion and errors in editors.
+    /// Print a JSON Schema of our TOML files, for completion and errors in editors, or of what `--json` prints.
     #[command(after_help = "\
 Examples:
   groupcast schema mapping > mapping.schema.json
+  groupcast schema output           of the JSON that commands print
   groupcast schema --write          .groupcast/*.schema.json, which the line `#:schema` of files names
 
 Editors with taplo (Even Better TOML) read the schema that a file's first line names:
@@ -345,7 +351,7 @@ pub(super) struct Fmt {
 /// `groupcast schema`.
 #[derive(Debug, Args)]
 pub(super) struct Schema {
-    /// Of which files.
+    /// Of which files, or of what commands print.
     #[arg(default_value = "mapping")]
     pub(super) of: SchemaOf,
     /// Write all of them below .groupcast/ in the config folder.
@@ -362,6 +368,8 @@ pub(super) enum SchemaOf {
     Mapping,
     /// mappings/NAME.test.toml.
     Test,
+    /// What every command prints with `--json`.
+    Output,
 }
 
 /// `groupcast dbt`.

@@ -27,6 +27,10 @@ pub(super) async fn daemon(cli: &Cli, listen: Option<&str>) -> Result<u8, Failur
 }
 
 async fn run(cli: &Cli, listen: Option<&str>) -> Result<u8, Failure> {
+    if cli.json {
+        let advice = "for log lines as JSON set `log = \"json\"` under [daemon], or GROUPCAST__DAEMON__LOG=json";
+        return Err(Error::new(Kind::Config, "`groupcast daemon` takes no `--json`").advise(advice).into());
+    }
     let prepared = PreparedDaemon::read(cli.location(), listen)?;
     if let Some(target) = &cli.target {
         tracing::info!("target: {target} ({})", cli.location().settings_file());

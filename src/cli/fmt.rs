@@ -10,7 +10,7 @@ use super::args::{Cli, Fmt};
 use super::screen::{self, ADD, BOLD, CHANGE, DIM, REMOVE, paint};
 use super::{print_json, show_problems};
 use crate::config::layout::formatted;
-use crate::config::load::MAPPINGS_FOLDER;
+use crate::config::location::MAPPINGS_FOLDER;
 use crate::config::{Diagnostics, layout_problems};
 use crate::error::{Error, Kind, Result};
 use crate::io::files;

@@ -22,45 +22,101 @@ pub(super) async fn init(cli: &Cli, options: &Init) -> Result<u8, Failure> {
     match (&options.source, &options.table) {
         (Some(source), Some(table)) => mapping(cli, options, source, table).await,
         _ => {
-            let folder = options.path.as_deref().unwrap_or(&cli.folder);
-            refuse_existing(folder)?;
+            let folder = options.path.clone().unwrap_or_else(|| cli.folder.clone());
+            let location = Location { folder, target: cli.target.clone() };
+            refuse_existing(&location)?;
+            if options.source_type.is_none()
+                && !options.sample
+                && let Some(other) = settings_to_copy(&location)
+            {
+                return copy_settings(cli, &other, &location);
+            }
             if options.source_type.is_some() || (!options.sample && wizard::is_interactive(cli)) {
-                match wizard::begin(cli, folder, options).await? {
+                match wizard::begin(cli, &location, options).await? {
                     Beginning::Own(code) => return Ok(code),
                     Beginning::Sample => {}
                 }
             }
-            sample_in(cli, folder).await
+            sample_in(cli, &location).await
         }
     }
 }
 
 /// A folder that has settings is left alone.
-fn refuse_existing(folder: &Path) -> Result<()> {
-    let settings = Location::from(folder).settings_path();
+fn refuse_existing(location: &Location) -> Result<()> {
+    let settings = location.settings_path();
     if settings.exists() {
-        return Err(Error::new(Kind::Config, format!("{} already exists", settings.display()))
-            .advise("choose another folder, or write a mapping: `groupcast init --source NAME --table TABLE`"));
+        return Err(Error::new(Kind::Config, format!("{} already exists", settings.display())).advise(
+            "choose another folder, write a mapping (`groupcast init --source NAME --table TABLE`), or settings for a target \
+             (`groupcast init --target prod`)",
+        ));
     }
     Ok(())
 }
 
-async fn sample_in(cli: &Cli, folder: &Path) -> Result<u8, Failure> {
+/// The settings that a new target starts from: those of the folder without a target.
+fn settings_to_copy(location: &Location) -> Option<Location> {
+    let plain = Location { target: None, ..location.clone() };
+    (location.target.is_some() && plain.settings_path().exists()).then_some(plain)
+}
+
+/// Settings for a target of a folder that has some: the same names, for the same mappings, with other values.
+fn copy_settings(cli: &Cli, from: &Location, to: &Location) -> Result<u8, Failure> {
+    let name = from.settings_file();
+    let failed = |error| Error::new(Kind::Config, format!("failed to read {name}")).because(error);
+    let text = std::fs::read_to_string(from.settings_path()).map_err(failed)?;
+    let path = to.settings_path();
+    create(&path, &without_ledger(&text), USUAL)?;
+    if cli.json {
+        print_json(&serde_json::json!({ "written": [path.display().to_string()] }));
+        return Ok(0);
+    }
+    let mut out = screen::stdout();
+    writeln!(out, "{} {}  (a copy of {name})", paint(ADD, "+"), path.display())?;
+    let variables = to.environment_files();
+    let target = cli.target_option();
+    writeln!(
+        out,
+        "\nChange what differs there. Its secrets: the environment, {}",
+        listed(variables.iter().map(String::as_str))
+    )?;
+    writeln!(out, "Then: {}", paint(BOLD, format!("groupcast check --connect{target}")))?;
+    Ok(0)
+}
+
+/// Settings that name no ledger: each target has its own.
+fn without_ledger(text: &str) -> String {
+    let mut section = "";
+    let mut out = String::new();
+    for line in text.split_inclusive('\n') {
+        let trimmed = line.trim_start();
+        if trimmed.starts_with('[') {
+            section = trimmed.split(']').next().unwrap_or_default();
+        }
+        let names_ledger = section == "[state" && trimmed.split('=').next().is_some_and(|key| key.trim() == "path");
+        out.push_str(if names_ledger { "# " } else { "" });
+        out.push_str(line);
+    }
+    out
+}
+
+async fn sample_in(cli: &Cli, location: &Location) -> Result<u8, Failure> {
+    let folder = location.folder.as_path();
+    let settings = location.settings_path();
     let mut written = Vec::new();
     for (path, text) in [
-        (PathBuf::from("groupcast.toml"), format!("{}{}", schema_line("", json_schema::project().0), sample::SETTINGS)),
+        (settings, format!("{}{}", schema_line("", json_schema::project().0), sample::SETTINGS)),
         (
-            PathBuf::from("mappings/accounts.toml"),
+            folder.join("mappings/accounts.toml"),
             format!("{}{}", schema_line("../", json_schema::mapping().0), sample::mapping()),
         ),
         (
-            PathBuf::from("mappings/accounts.test.toml"),
+            folder.join("mappings/accounts.test.toml"),
             format!("{}{}", schema_line("../", json_schema::test().0), sample::TESTS),
         ),
-        (PathBuf::from(".gitignore"), sample::GITIGNORE.to_owned()),
-        (PathBuf::from(".env.example"), sample::ENVIRONMENT.to_owned()),
+        (folder.join(".gitignore"), sample::GITIGNORE.to_owned()),
+        (folder.join(".env.example"), sample::ENVIRONMENT.to_owned()),
     ] {
-        let path = folder.join(path);
         if path.exists() {
             continue;
         }
@@ -97,8 +153,12 @@ async fn sample_in(cli: &Cli, folder: &Path) -> Result<u8, Failure> {
         writeln!(out, "{} {}", paint(ADD, "+"), path.display())?;
     }
     let there = if folder == Path::new(".") { String::new() } else { format!("cd {} && ", folder.display()) };
-    writeln!(out, "\nNext: {}", paint(BOLD, format!("{there}groupcast plan")))?;
-    writeln!(out, "then `groupcast run`, `groupcast group accounts acct_0001`, and `groupcast test`")?;
+    let target = cli.target_option();
+    writeln!(out, "\nNext: {}", paint(BOLD, format!("{there}groupcast plan{target}")))?;
+    writeln!(
+        out,
+        "then `groupcast run{target}`, `groupcast group accounts acct_0001{target}`, and `groupcast test{target}`"
+    )?;
     Ok(0)
 }
 
@@ -141,7 +201,7 @@ async fn mapping(cli: &Cli, options: &Init, source_name: &str, table: &str) -> R
         Error::new(Kind::Config, format!("`--table` {reason}")).advise("write it like `analytics.dim_accounts`")
     })?;
     let name = options.name.clone().unwrap_or_else(|| file_stem(parts.last().map_or("accounts", String::as_str)));
-    let path = settings.folder.join(config::load::MAPPINGS_FOLDER).join(format!("{name}.toml"));
+    let path = settings.folder.join(config::location::MAPPINGS_FOLDER).join(format!("{name}.toml"));
     if path.exists() {
         return Err(Error::new(Kind::Config, format!("{} already exists", path.display()))
             .advise("choose another name with `--name`, or remove the file")

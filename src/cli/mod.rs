@@ -19,6 +19,7 @@ mod ledger;
 mod man;
 mod new_files;
 mod orphans;
+mod output_schema;
 mod plan;
 mod progress;
 mod prompt;
@@ -50,6 +51,8 @@ use crate::error::{Error, Kind};
 use crate::io::process;
 use crate::io::{Clock, SystemClock};
 use crate::ledger::Ledger;
+use crate::mapping::MappingFile;
+use crate::service::open::selection::Selection;
 use crate::service::open::{self, Failure};
 use crate::service::views::words::json_line;
 use crate::source::adbc;
@@ -180,6 +183,16 @@ fn show_broken(cli: &Cli, project: &Project) {
     for broken in project.broken.iter().filter(|_| !cli.json) {
         let what = format!("{} has mistakes: sync `{}` cannot run", broken.file, broken.name);
         screen::print_warning(&what, "`groupcast check` shows them; other syncs are not affected");
+    }
+}
+
+/// Prints a warning to standard error where nothing is selected; mappings with mistakes are reported as such.
+fn warn_of_none(chosen: &[&MappingFile], project: &Project, selection: &Selection) {
+    if chosen.is_empty()
+        && selection.broken(project).is_empty()
+        && let Some((what, advice)) = selection.why_none(project)
+    {
+        screen::print_warning(what, advice);
     }
 }
 

@@ -37,6 +37,7 @@ pub(super) async fn run(cli: &Cli, args: &RunArgs) -> Result<u8, Failure> {
         Some(plan) => planned_runs(&project, &selection, &select.options(1, limit)?, plan)?,
         None => {
             let files = selection.chosen(&project)?;
+            super::warn_of_none(&files, &project, &selection);
             let options = select.options(files.len(), limit)?;
             files.into_iter().map(|file| (file, options.clone())).collect()
         }

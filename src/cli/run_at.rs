@@ -39,6 +39,10 @@ pub(super) async fn run_at(cli: &Cli, args: &RunArgs, url: &str) -> Result<u8, F
         screen::print_warning("the token travels unencrypted", "use `https://`, or a network that only you can read");
     }
     let syncs = args.select.which.read()?.of_views(&daemon.syncs().await?)?;
+    if syncs.is_empty() {
+        let advice = "`--select` and `--exclude` leave none; one that is not enabled runs only by its name";
+        screen::print_warning("the daemon has no such enabled sync: nothing to do", advice);
+    }
     let options = args.select.options(syncs.len(), args.limit)?;
     if args.detach {
         let runs = syncs.into_iter().map(|sync| (sync, options.clone())).collect();

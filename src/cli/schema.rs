@@ -3,6 +3,7 @@
 use std::io::Write;
 
 use super::args::{Cli, Schema, SchemaOf};
+use super::output_schema;
 use super::screen::{self, ADD, paint};
 use crate::config::json_schema::{self, FOLDER};
 use crate::error::{Error, Kind};
@@ -14,6 +15,7 @@ pub(super) fn schema(cli: &Cli, options: &Schema) -> Result<u8, Failure> {
             SchemaOf::Project => json_schema::project(),
             SchemaOf::Mapping => json_schema::mapping(),
             SchemaOf::Test => json_schema::test(),
+            SchemaOf::Output => ("output.schema.json", output_schema::schema()),
         };
         screen::unless_closed(writeln!(std::io::stdout().lock(), "{schema:#}"))?;
         return Ok(0);

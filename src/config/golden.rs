@@ -459,11 +459,7 @@ fn a_folder_without_settings_or_mappings_says_what_to_do() {
     --> demo/groupcast.toml
      = help: run `groupcast init` to write one, or name its folder with `--folder`
 
-    warning: there are no mappings
-    --> demo/mappings
-     = help: write one file per sync, like mappings/accounts.toml, or run `groupcast init` for an example
-
-    1 error, 1 warning
+    1 error
     "#);
     let folder = folder();
     std::fs::remove_file(folder.path().join("mappings/accounts.toml")).unwrap();

@@ -9,11 +9,11 @@ use super::diagnostic::Diagnostics;
 use super::dotenv::{Dotenv, DotenvMistake};
 use super::environment::Environment;
 use super::files::Files;
-use super::location::{Location, TargetName};
+use super::location::{Location, MAPPINGS_FOLDER, TargetName};
 use super::project::{BrokenMapping, Project};
 use super::secrets::References;
 use super::settings::{Defaults, Settings};
-use super::{ReferenceStatus, layers, references, secrets};
+use super::{ReferenceStatus, layers, references, secrets, strays};
 use crate::io::files;
 use crate::mapping::diagnostic::{Diagnostic, Severity, did_you_mean, listed, listed_all};
 use crate::mapping::file::{Context, Names, parse};
@@ -21,8 +21,6 @@ use crate::mapping::sections::model::Lookup;
 use crate::mapping::{At, MappingFile, ReadableParts, check, test_file};
 use crate::source::dbt;
 
-/// The mappings' folder.
-pub const MAPPINGS_FOLDER: &str = "mappings";
 /// Largest file read. A mapping of ten thousand traits is a megabyte; more is not one a person wrote.
 const FILE_BYTES_MAX: u64 = 8 * 1024 * 1024;
 
@@ -205,7 +203,8 @@ fn without_settings(location: &Location) -> String {
     let names = || others.iter().filter_map(|other| other.target.as_ref()).map(TargetName::as_str);
     let Some(target) = &location.target else {
         return match names().next() {
-            None => "run `groupcast init` to write one, or name its folder with `--folder`".to_owned(),
+            None => strays::elsewhere(location)
+                .unwrap_or_else(|| "run `groupcast init` to write one, or name its folder with `--folder`".to_owned()),
             Some(_) => format!("choose a target with `--target`: {}", listed(names())),
         };
     };
@@ -252,7 +251,12 @@ fn mappings(reading: &Reading<'_>, all: &mut Diagnostics) -> (Vec<MappingFile>, 
         }
     }
     paths.sort();
-    if paths.is_empty() {
+    // Without settings, this is hardly the folder that was meant.
+    let is_meant = reading.location.settings_path().exists();
+    if is_meant {
+        all.extend(strays::warnings(reading.location));
+    }
+    if paths.is_empty() && is_meant {
         all.push(
             Diagnostic::warning(&shown, &At::default(), "there are no mappings")
                 .help("write one file per sync, like mappings/accounts.toml, or run `groupcast init` for an example"),

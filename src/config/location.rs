@@ -83,7 +83,7 @@ impl Location {
     }
 
     /// The names of the files with variables, the one that wins first.
-    pub(super) fn environment_files(&self) -> Vec<String> {
+    pub fn environment_files(&self) -> Vec<String> {
         let own = self.target.as_ref().map(|target| format!("{ENVIRONMENT_FILE}.{target}"));
         own.into_iter().chain([ENVIRONMENT_FILE.to_owned()]).collect()
     }
@@ -120,6 +120,9 @@ impl Location {
         path.display().to_string()
     }
 }
+
+/// The folder of the mappings.
+pub const MAPPINGS_FOLDER: &str = "mappings";
 
 /// The file whose variables count where the process does not have them.
 pub const ENVIRONMENT_FILE: &str = ".env";

@@ -23,6 +23,7 @@ mod references;
 mod schema;
 mod secrets;
 mod settings;
+mod strays;
 pub mod test_files;
 mod value;
 

@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 
 use super::diagnostic::Diagnostics;
 use super::files::Files;
-use super::load::{MAPPINGS_FOLDER, read_text};
+use super::load::read_text;
 use super::location::Location;
+use super::location::MAPPINGS_FOLDER;
 use crate::mapping::At;
 use crate::mapping::diagnostic::{Diagnostic, did_you_mean};
 use crate::mapping::test_file::{self, TestFile};

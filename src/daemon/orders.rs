@@ -65,6 +65,18 @@ impl Supervisor {
         true
     }
 
+    /// Pauses a sync that the ledger has as paused: it was renamed.
+    pub(super) async fn pause_as_stored(&self, sync: &str) -> Result<()> {
+        let _turn = self.orders.lock().await;
+        let now = self.clock.now();
+        if let Some(since) = self.stored_pause(sync, now).await?
+            && self.queue().pause(sync, Some(since), now).is_ok()
+        {
+            self.wake();
+        }
+        Ok(())
+    }
+
     /// Pauses or resumes a sync, and remembers it.
     pub(super) async fn pause(&self, sync: &str, paused: bool) -> Result<Result<(), EnqueueError>> {
         let _turn = self.orders.lock().await;

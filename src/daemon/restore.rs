@@ -8,6 +8,7 @@ use super::project;
 use super::supervisor::Supervisor;
 use crate::config::Project;
 use crate::error::{Kind, Result};
+use crate::ledger::kv::{PAUSED, note_of};
 use crate::ledger::{RunRecord, RunStatus};
 use crate::mapping::Mapping;
 use crate::mapping::diagnostic::listed_all;
@@ -18,11 +19,6 @@ use crate::sync::RunOptions;
 
 /// Recorded runs of a sync that its backoff is computed from: after seven failures the delay does not grow any more.
 const PAST_RUNS: u64 = 20;
-
-/// The key of what is stored about a sync, by its kind.
-fn key(kind: &str, sync: &str) -> String {
-    format!("{kind}/{sync}")
-}
 
 impl QueueRequest for RunOptions {
     fn is_partial(&self) -> bool {
@@ -93,9 +89,8 @@ impl Supervisor {
         let name = &mapping.name;
         let now = self.clock.now();
         let stored = self.ledger.kv().all().await?;
-        // A pause stays one even if its time cannot be read.
-        let paused_since = stored.get(&key("paused", name)).map(|text| text.parse().unwrap_or(now));
-        let mut queued = stored.get(&key("waiting", name)).and_then(|text| {
+        let paused_since = self.stored_pause(name, now).await?;
+        let mut queued = stored.get(&note_of("waiting", name)).and_then(|text| {
             let read = serde_json::from_str(text).inspect_err(|error| {
                 tracing::error!(sync = name, "failed to read a queued run: {error}; request it again");
             });
@@ -110,7 +105,7 @@ impl Supervisor {
             queued = None;
         }
         let timetable = queries::timetable(project, mapping, self.ledger.history(), now).await?;
-        let shut_down = stored.contains_key(&key("stopped", name));
+        let shut_down = stored.contains_key(&note_of("stopped", name));
         let runs = self.ledger.history().whole_runs(name, PAST_RUNS).await?;
         let past: Vec<PastRun> = runs.iter().map(past_run).collect();
         let backoff = Backoff::after(&past, shut_down, now, timetable.is_some());
@@ -121,31 +116,37 @@ impl Supervisor {
     pub(super) async fn store_queued(&self, sync: &str, queued: QueuedRun<RunOptions>) -> Result<()> {
         let QueuedRun { run, request: options, requested_by: by, since } = queued;
         let text = serde_json::to_string(&StoredRun { run, options, by, since }).unwrap_or_default();
-        self.ledger.kv().put(&key("waiting", sync), &text).await
+        self.ledger.kv().put(&note_of("waiting", sync), &text).await
     }
 
     /// Forgets this queued run, and not another one that is queued now.
     pub(super) async fn forget_queued(&self, sync: &str, run: &str) {
-        if let Err(error) = self.ledger.kv().delete_if(&key("waiting", sync), run).await {
+        if let Err(error) = self.ledger.kv().delete_if(&note_of("waiting", sync), run).await {
             tracing::error!(sync, run, "failed to forget a queued run: {error}");
         }
+    }
+
+    /// Since when a sync is paused. A pause stays one even if its time cannot be read.
+    pub(super) async fn stored_pause(&self, sync: &str, now: DateTime<Utc>) -> Result<Option<DateTime<Utc>>> {
+        let stored = self.ledger.kv().get(&note_of(PAUSED, sync)).await?;
+        Ok(stored.map(|text| text.parse().unwrap_or(now)))
     }
 
     /// Stores since when a sync is paused, or that it is not.
     pub(super) async fn store_pause(&self, sync: &str, since: Option<DateTime<Utc>>) -> Result<()> {
         match since {
-            Some(since) => self.ledger.kv().put(&key("paused", sync), &since.to_rfc3339()).await,
-            None => self.ledger.kv().delete(&key("paused", sync)).await,
+            Some(since) => self.ledger.kv().put(&note_of(PAUSED, sync), &since.to_rfc3339()).await,
+            None => self.ledger.kv().delete(&note_of(PAUSED, sync)).await,
         }
     }
 
     /// Stores that the shutdown interrupted a run, which the next start continues without waiting for its schedule; or that
     /// a run started since.
     pub(super) async fn store_interrupted(&self, sync: &str, run: Option<&str>) {
-        let (kv, key) = (self.ledger.kv(), key("stopped", sync));
+        let (kv, name) = (self.ledger.kv(), note_of("stopped", sync));
         let stored = match run {
-            Some(run) => kv.put(&key, run).await,
-            None => kv.delete(&key).await,
+            Some(run) => kv.put(&name, run).await,
+            None => kv.delete(&name).await,
         };
         if let Err(error) = stored {
             tracing::error!(sync, "failed to store whether the run is to be continued at the next start: {error}");

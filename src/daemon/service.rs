@@ -437,7 +437,9 @@ impl Service for DaemonService {
             service.service_queries(&service.project()).can_rename(&from, to).await?;
             service.has_ended(&from)?;
             let ledger = supervisor.ledger.connect(Access::ReadWrite)?;
-            Ok(commands::rename(ledger.as_ref(), &from, to).await?)
+            let groups = commands::rename(ledger.as_ref(), &from, to).await?;
+            supervisor.pause_as_stored(to).await?;
+            Ok(groups)
         };
         self.0.reserve(to, "rename the sync", renaming).await?.end.await
     }

@@ -6,6 +6,14 @@ use async_trait::async_trait;
 
 use crate::error::Result;
 
+/// The kind of note that says since when a sync is paused.
+pub const PAUSED: &str = "paused";
+
+/// The name of a note of this kind about a sync.
+pub fn note_of(kind: &str, sync: &str) -> String {
+    format!("{kind}/{sync}")
+}
+
 /// The key-value notes of a ledger.
 #[async_trait]
 pub trait KeyValue: Send + Sync {

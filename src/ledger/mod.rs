@@ -49,7 +49,7 @@ pub mod duckdb;
 pub mod file_error;
 mod history;
 mod journal;
-mod kv;
+pub mod kv;
 mod open;
 mod run;
 mod storage;

@@ -12,6 +12,9 @@ use crate::time_zone::{self, Zone};
 /// The shortest interval of `every`.
 pub const EVERY_MIN: Duration = Duration::from_secs(60);
 
+/// The names for expressions, without their sign.
+const NAMED: [&str; 5] = ["hourly", "daily", "weekly", "monthly", "yearly"];
+
 /// The IANA zone of this name. The error follows the setting's name: what is wrong, and the conversion after a colon.
 pub fn zone(text: &str) -> Result<Zone, String> {
     let text = text.trim();
@@ -59,7 +62,13 @@ fn expand(text: &str) -> Result<String, String> {
             true => "is not a cron expression".to_owned(),
             false => format!("has {} field{}, 5 expected", fields.len(), if fields.len() == 1 { "" } else { "s" }),
         };
-        return Err(format!("{what}: write minute, hour, day, month and weekday like `0 2 * * *`, or `@daily`"));
+        let lower = text.to_lowercase();
+        let advice = match did_you_mean(lower.trim_start_matches('@'), NAMED) {
+            _ if lower.starts_with("every") => "for an interval write `{ every = \"5m\" }`".to_owned(),
+            Some(meant) if what.starts_with("is not") => format!("did you mean `@{meant}`?"),
+            _ => "write minute, hour, day, month and weekday like `0 2 * * *`, or `@daily`".to_owned(),
+        };
+        return Err(format!("{what}: {advice}"));
     }
     // A step of nothing would never advance.
     if fields.iter().any(|field| steps_by_zero(field)) {
@@ -77,6 +86,9 @@ fn expand(text: &str) -> Result<String, String> {
         }
         fields[5] = weekdays(&fields[5])?;
     }
+    if let Some(wrong) = unknown_name(&fields) {
+        return Err(wrong);
+    }
     out_of_range(&fields).map_or_else(|| Ok(fields.join(" ")), Err)
 }
 
@@ -91,6 +103,18 @@ fn out_of_range(fields: &[String]) -> Option<String> {
         let wrong = numbers.find(|number| !(least..=most).contains(number))?;
         Some(format!("{name} {wrong} is out of range {least}–{most}"))
     })
+}
+
+/// The first word that names no month or weekday. The crate knows names in full, too.
+fn unknown_name(fields: &[String]) -> Option<String> {
+    const MONTHS: [&str; 12] = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
+    const DAYS: [&str; 7] = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"];
+    let wrong = |field: &String, what: &str, known: &[&str], range: &str| {
+        let mut words = field.split(|letter: char| !letter.is_alphabetic()).filter(|word| word.chars().count() > 1);
+        let word = words.find(|word| !known.iter().any(|known| word.to_lowercase().starts_with(known)))?;
+        Some(format!("has a {what} `{word}` that is not {range}"))
+    };
+    wrong(&fields[4], "month", &MONTHS, "JAN–DEC").or_else(|| wrong(&fields[5], "weekday", &DAYS, "SUN–SAT"))
 }
 
 fn steps_by_zero(field: &str) -> bool {
@@ -169,6 +193,11 @@ mod tests {
             ("0 0 2 * * * * *", "has 8 fields, 5 expected"),
             ("nightly", "is not a cron expression"),
             ("@reboot", "is not a cron expression"),
+            ("@dayly", "did you mean `@daily`?"),
+            ("Daily", "did you mean `@daily`?"),
+            ("every 5 minutes", "`{ every = \"5m\" }`"),
+            ("0 2 * * MON-FRO", "has a weekday `FRO` that is not SUN–SAT"),
+            ("0 2 * FEBB,JN *", "has a month `JN` that is not JAN–DEC"),
             ("61 2 * * *", "minute 61 is out of range 0–59"),
             ("0 25 * * *", "hour 25 is out of range 0–23"),
             ("0 9-17,24 * * *", "hour 24 is out of range 0–23"),

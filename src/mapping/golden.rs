@@ -369,7 +369,7 @@ fn broken_toml_hides_neither_other_broken_lines_nor_real_mistakes() {
         ("empty = false", "empty = = false"),
     ]);
     insta::assert_snapshot!(rendered(&text, &read(&text).1), @r#"
-    2:15 : not valid TOML: string values must be quoted, expected literal string ()
+    2:15 : not valid TOML: string values must be quoted, expected literal string (put the value in quotation marks: `key = "value"`)
     29:9 : not valid TOML: extra `=` ()
     24:14 policy.on_missing: `on_missing` must be `keep`, `unset` or `delete`, not `drop` ()
     "#);

@@ -50,15 +50,52 @@ pub(crate) fn parse<'t>(file: &'t str, text: &'t str) -> (Spanned<DeTable<'t>>, 
         let line = report.lines.line(span.start);
         // One slip often has several consequences on its line; the first says most.
         if report.broken_lines.insert(line) {
+            let help = slip(text, &span, error.message());
             let at = At { span: visible(text, span), path: String::new() };
-            report.found.push(Diagnostic::error(
-                file,
-                &at,
-                format!("not valid TOML: {}", error.message().trim_end_matches(", expected nothing")),
-            ));
+            let what = format!("not valid TOML: {}", error.message().trim_end_matches(", expected nothing"));
+            report.found.push(Diagnostic::error(file, &at, what).maybe_help(help.map(str::to_owned)));
         }
     }
     (table, report)
+}
+
+/// The next step for the slips that people make in TOML. It quotes nothing: a value may be a secret.
+fn slip(text: &str, span: &Range<usize>, message: &str) -> Option<&'static str> {
+    let at = span.start.min(text.len());
+    let start = text.get(..at)?.rfind('\n').map_or(0, |end| end + 1);
+    let line = text.get(start..)?.lines().next()?;
+    let before = text.get(start..at)?;
+    let value = text.get(span.clone()).unwrap_or_default();
+    if line.contains(['“', '”', '„', '‘', '’', '«']) {
+        return Some("these are quotation marks of a text program: write straight ones, `\"`");
+    }
+    if !before.contains('=') && line.get(before.len()..).unwrap_or_default().trim_start().starts_with(':') {
+        return Some("TOML writes `key = value`, with `=` in place of the colon");
+    }
+    if message.contains("boolean") {
+        return Some("write `true` or `false`, in small letters");
+    }
+    if message.contains("must be quoted") {
+        return Some(match value.to_lowercase().as_str() {
+            "true" | "false" | "yes" | "no" | "on" | "off" => "write `true` or `false`, in small letters",
+            _ => "put the value in quotation marks: `key = \"value\"`",
+        });
+    }
+    if message.contains("basic string") {
+        return Some("end the text with a quotation mark, on the same line");
+    }
+    if message.contains("escape") {
+        return Some(
+            "a backslash has a meaning in `\"…\"`: write the text in single ones, `'C:\\data'`, or each backslash twice",
+        );
+    }
+    if message.contains("duplicate key") {
+        return Some(match line.trim_start().starts_with('[') {
+            true => "this section is in the file already: put its keys there",
+            false => "this key is in its section already: keep one of them",
+        });
+    }
+    None
 }
 
 /// A span that shows something: an empty one (the end of a line or of the file) takes the character before it.

@@ -9,6 +9,7 @@ use super::tracker::Tracker;
 use super::views::{ExportedGroup, PlanPart, PlanRequest, PlanView, PlannedChange, build};
 use crate::error::Result;
 use crate::io::Clock;
+use crate::ledger::kv::{PAUSED, note_of};
 use crate::ledger::{History, Ledger};
 use crate::sync::planned::TraitTotals;
 use crate::sync::requests;
@@ -65,10 +66,19 @@ pub async fn verify(job: &Job<'_>, repair: bool, items: &mpsc::Sender<Drifted>) 
     Ok(job.verify(repair, &mut |drifted| send(items, [drifted])).await?)
 }
 
-/// Gives what the ledger has of the sync `from` to `to`. Returns how many groups.
+/// Gives what the ledger has of the sync `from` to `to`, its pause included. Returns how many groups.
 pub async fn rename(ledger: &dyn Ledger, from: &str, to: &str) -> Result<u64> {
-    let groups = ledger.rename(from, to).await?;
-    // What is remembered beside the groups is of runs under the old name; the next run makes it again.
+    // A pause is kept. It is noted first: a crash in between leaves the new name paused, rather than running unwatched.
+    let paused_since = ledger.kv().get(&note_of(PAUSED, from)).await?;
+    if let Some(since) = &paused_since {
+        ledger.kv().put(&note_of(PAUSED, to), since).await?;
+    }
+    let renamed = ledger.rename(from, to).await;
+    if renamed.is_err() && paused_since.is_some() {
+        ledger.kv().delete(&note_of(PAUSED, to)).await?;
+    }
+    let groups = renamed?;
+    // What else is remembered beside the groups is of runs under the old name; the next run makes it again.
     forget_notes(ledger, from).await?;
     Ok(groups)
 }

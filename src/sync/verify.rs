@@ -24,7 +24,7 @@ use super::session::{Event, Monitor};
 const PAGE: u64 = 1_000;
 
 /// How one trait differs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Difference {
     /// The destination lacks it.
@@ -36,7 +36,7 @@ pub enum Difference {
 }
 
 /// A trait that differs.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Drift {
     /// Its name.
     #[serde(rename = "trait")]
@@ -52,7 +52,7 @@ pub struct Drift {
 }
 
 /// A group that differs.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Drifted {
     /// Its id.
     pub key: String,
@@ -63,7 +63,7 @@ pub struct Drifted {
 }
 
 /// What a verification found.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Verified {
     /// Groups that were compared.
     pub compared: u64,

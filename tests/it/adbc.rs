@@ -44,6 +44,40 @@ fn mapping(source: &str, table: &str, traits: &str, more: &str) -> String {
 }
 
 #[test]
+fn init_reads_a_sqlite_file_by_its_path() {
+    let place = Place::new();
+    let sqlite = driver("sqlite");
+    let uri = place.path("app.sqlite").display().to_string();
+    execute(&sqlite, &uri, "CREATE TABLE accounts (id TEXT, name TEXT);\nINSERT INTO accounts VALUES ('a', 'Acme');\n");
+    let library = format!("driver={}", sqlite.display());
+    let init = |path: &str| {
+        let path = format!("path={path}");
+        place.run(&[
+            "init",
+            "new",
+            "--source-type",
+            "sqlite",
+            "--source-set",
+            &library,
+            "--source-set",
+            &path,
+            "--table",
+            "accounts",
+            "--key",
+            "id",
+            "--destination-type",
+            "file",
+        ])
+    };
+    init("nosuch.sqlite").exits(2).says(&["failed to read nosuch.sqlite", "--source-set path=FILE"]);
+    assert!(!place.path("nosuch.sqlite").exists(), "SQLite would have made it");
+    init("app.sqlite").exits(0).says(&["1 mapping valid"]);
+    let settings = place.read("new/groupcast.toml");
+    assert!(settings.contains("type = \"adbc\"") && settings.contains("app.sqlite\""), "{settings}");
+    place.run(&["-C", "new", "run"]).exits(0).says(&["1 delivered"]);
+}
+
+#[test]
 fn only_rows_at_and_after_the_cursor_are_read_again() {
     let place = Place::new();
     let sqlite = driver("sqlite");

@@ -384,6 +384,47 @@ fn who_cancels_leaves_nothing() {
 }
 
 #[test]
+fn a_target_gets_settings_of_its_own() {
+    let place = Place::new();
+    // The sample, for a target alone.
+    place
+        .run(&["init", "sample", "--target", "prod"])
+        .exits(0)
+        .says(&["groupcast.prod.toml", "groupcast plan --target prod"]);
+    assert!(!place.path("sample/groupcast.toml").exists());
+    place.run(&["-C", "sample", "--target", "prod", "run"]).exits(0).says(&["300 delivered"]);
+    // Beside settings that are there: the same names, with other values.
+    place.run(&["init", "own", "--sample"]).exits(0);
+    let copied = place.run(&["init", "own", "--target", "prod"]).exits(0);
+    let copied =
+        copied.says(&["groupcast.prod.toml  (a copy of own/groupcast.toml)", "`.env.prod`", "--connect --target prod"]);
+    assert!(!copied.all().contains("mappings/"), "{}", copied.all());
+    // But for the ledger, which each target has of its own.
+    assert_eq!(
+        place.read("own/groupcast.toml").replace("\npath = \"state", "\n# path = \"state"),
+        place.read("own/groupcast.prod.toml")
+    );
+    place.run(&["-C", "own", "--target", "prod", "run"]).exits(0).says(&["300 delivered"]);
+    place.run(&["init", "own", "--target", "prod"]).exits(2).says(&["groupcast.prod.toml already exists"]);
+    // The answers of a person, whose secrets are the target's.
+    place.warehouse(TEAMS);
+    let mut typist = Typist::start(&place, "init asked --target eu");
+    typist.types("Start with [1]:", "duckdb\n");
+    typist.types("Path of the file:", "warehouse.duckdb\n");
+    typist.types("Table or view [1]:", "dim_teams\n");
+    typist.types("unique and never null [team_code]:", "\n");
+    typist.types("for none [name]:", "\n");
+    typist.types("Group type at the destination [team]:", "\n");
+    typist.types("Destination [2]:", "journy\n");
+    typist.types("api_key (not shown):", &format!("{KEY}\n"));
+    let (_, shown) = typist.ends();
+    assert!(shown.contains("asked/groupcast.eu.toml") && shown.contains("plan dim_teams --target eu"), "{shown}");
+    assert_eq!(place.read("asked/.env.eu"), format!("JOURNY_API_KEY='{KEY}'\n"));
+    assert!(!place.path("asked/.env").exists() && !place.path("asked/groupcast.toml").exists());
+    place.run(&["-C", "asked", "--target", "eu", "plan"]).exits(0).says(&["1,200 to add"]);
+}
+
+#[test]
 fn the_same_answers_are_options() {
     let receiver = Receiver::start();
     let mut place = Place::new();

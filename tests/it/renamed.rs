@@ -59,6 +59,37 @@ fn a_renamed_mapping_keeps_what_is_synced() {
 }
 
 #[test]
+fn a_renamed_sync_stays_paused() {
+    let receiver = Receiver::start();
+    let place = Place::with(&receiver);
+    place.mapping("accounts", &traits());
+    place.warehouse("CREATE TABLE accounts (id text, plan text); INSERT INTO accounts VALUES ('a', 'free')");
+    let paused_since = |sync: &str| {
+        let json = place.run(&["status", sync, "--json"]).exits(0).json();
+        json["syncs"][0]["activity"]["paused_since"].as_str().map(str::to_owned)
+    };
+    let daemon = Daemon::start(&place);
+    place.run(&["run"]).exits(0).says(&["1 delivered"]);
+    daemon.post("/api/v1/syncs/accounts/pause", &serde_json::json!({})).is(200);
+    let since = paused_since("accounts").unwrap();
+    // Beside the daemon, then without one; and a pause is no pause of the name's next owner.
+    std::fs::rename(place.path("mappings/accounts.toml"), place.path("mappings/crm.toml")).unwrap();
+    crate::support::cli::until("the daemon knows the new name", || {
+        (place.run(&["ledger", "rename", "accounts", "crm"]).code == Some(0)).then_some(())
+    });
+    assert_eq!(paused_since("crm").as_ref(), Some(&since));
+    daemon.stop().exits(0);
+    std::fs::rename(place.path("mappings/crm.toml"), place.path("mappings/sales.toml")).unwrap();
+    place.run(&["ledger", "rename", "crm", "sales"]).exits(0);
+    std::fs::copy(place.path("mappings/sales.toml"), place.path("mappings/crm.toml")).unwrap();
+    place.mapping("crm", &traits().replace("company", "team"));
+    let daemon = Daemon::start(&place);
+    assert_eq!(paused_since("sales").as_ref(), Some(&since));
+    assert_eq!(paused_since("crm"), None);
+    daemon.stop().exits(0);
+}
+
+#[test]
 fn what_cannot_be_renamed_stays_as_it_is() {
     let receiver = Receiver::start();
     let place = renamed(&receiver);

@@ -59,6 +59,28 @@ fn syncs_are_selected_by_name_tag_source_and_destination() {
 }
 
 #[test]
+fn a_selection_that_leaves_nothing_is_a_warning() {
+    let receiver = Receiver::start();
+    let place = place(&receiver);
+    for arguments in [&["--select", "tag:nightly", "--exclude", "tag:nightly"][..], &["--exclude", "*"]] {
+        let texts = ["warning: the selection leaves no enabled sync: nothing to do", "groupcast status"];
+        place.run(&[&["run"], arguments].concat()).exits(0).says(&texts);
+        place.run(&[&["plan"], arguments].concat()).exits(0).says(&texts);
+        let json = place.run(&[&["run", "--json"], arguments].concat()).exits(0);
+        assert_eq!(json.json()["runs"], serde_json::json!([]), "{}", json.all());
+    }
+    for sync in ["accounts", "billing", "usage"] {
+        place.mapping(sync, &tagged("enabled = false", sync));
+    }
+    place.run(&["run"]).exits(0).says(&["no mapping is enabled: nothing to do"]);
+    // A sync that cannot run is reported as that.
+    place.mapping("usage", &tagged("tags = [\"a b\"]", "usage"));
+    let shown = place.run(&["run"]).exits(2);
+    assert!(!shown.all().contains("nothing to do"), "{}", shown.all());
+    assert_eq!(receiver.requests(), 0);
+}
+
+#[test]
 fn a_mistyped_selection_is_an_error() {
     let receiver = Receiver::start();
     let place = place(&receiver);

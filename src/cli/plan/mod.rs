@@ -49,6 +49,7 @@ pub(super) async fn plan(cli: &Cli, args: &Plan) -> Result<u8, Failure> {
     super::show_warnings(cli, &project);
     let selection = args.select.which.read()?;
     let files = selection.chosen(&project)?;
+    super::warn_of_none(&files, &project, &selection);
     let options = args.select.options(files.len(), None)?;
     let filter =
         ChangeFilter { traits: args.traits.iter().cloned().collect(), kinds: args.kinds.iter().cloned().collect() };

@@ -87,7 +87,7 @@ fn toml_key(name: &str) -> String {
 
 /// The settings of a type that a newcomer is asked for: those it cannot do without, and those that say where it is.
 pub(super) fn asked(settings: &'static [Setting]) -> impl Iterator<Item = &'static Setting> {
-    const ALSO: [&str; 3] = ["path", "region", "preset"];
+    const ALSO: [&str; 4] = ["path", "region", "preset", "uri"];
     settings.iter().filter(|setting| setting.required || ALSO.contains(&setting.name))
 }
 

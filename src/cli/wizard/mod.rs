@@ -13,7 +13,7 @@ use super::new_files::{PRIVATE, USUAL, create_all};
 use super::prompt::Prompter;
 use super::screen::{self, ADD, BOLD, paint, thousands};
 use super::{check, print_json, sample};
-use crate::config::{Location, Settings, load};
+use crate::config::{Location, Settings, load, location};
 use crate::destination::registry::DESTINATION_TYPES;
 use crate::error::{Error, Kind, Result, Within};
 use crate::io::terminal;
@@ -27,12 +27,16 @@ use crate::source::{Column, Source, TableListing};
 
 /// Tables that are listed to choose from.
 const TABLES_SHOWN: usize = 25;
-/// Sources that a person is asked about, with what each is; others need more than a few answers.
-const ASKED_SOURCES: [(&str, &str); 3] = [
+/// Sources that a person is asked about, with what each is.
+const ASKED_SOURCES: [(&str, &str); 5] = [
     ("postgres", "PostgreSQL, Redshift, CockroachDB and others that speak its protocol"),
     ("duckdb", "a DuckDB file"),
     ("files", "CSV, JSON, Excel and Parquet files of a folder"),
+    (SQLITE, "a SQLite file, through its ADBC driver (`dbc install sqlite`)"),
+    ("adbc", "Snowflake, BigQuery, Databricks and others: their ADBC driver"),
 ];
+/// The choice that is a type of source with its driver.
+const SQLITE: &str = "sqlite";
 
 /// What a person wants to start with.
 pub(super) enum Beginning {
@@ -50,12 +54,12 @@ pub(super) fn is_interactive(cli: &Cli) -> bool {
     !cli.json && terminal::is_interactive()
 }
 
-/// Makes a project in `folder`.
-pub(super) async fn begin(cli: &Cli, folder: &Path, given: &Init) -> Result<Beginning, Failure> {
+/// Makes a project in a folder, for a target where one is named.
+pub(super) async fn begin(cli: &Cli, location: &Location, given: &Init) -> Result<Beginning, Failure> {
     let mut terminal: Terminal = is_interactive(cli)
         .then(|| Prompter::new(std::io::stdin().lock(), Box::new(screen::stdout()) as Box<dyn Write>, true));
-    let location = Location::from(folder);
     let kind = match (&given.source_type, &mut terminal) {
+        (Some(kind), _) if kind == SQLITE => SQLITE,
         (Some(kind), _) => SOURCE_TYPES
             .iter()
             .find(|of| of.name() == kind)
@@ -74,8 +78,8 @@ pub(super) async fn begin(cli: &Cli, folder: &Path, given: &Init) -> Result<Begi
         (None, None) => return Ok(Beginning::Sample),
     };
     let mut variables = Vec::new();
-    let known = load::variable_names(&location, load::environment());
-    let mut questions = Questions { terminal: &mut terminal, location: &location, known, variables: &mut variables };
+    let known = load::variable_names(location, load::environment());
+    let mut questions = Questions { terminal: &mut terminal, location, known, variables: &mut variables };
     let (source, mut connection, listed) = questions.source(kind, given).await?;
     let table = questions.table(given, listed)?;
     let parts = crate::mapping::sections::model::table_name(&table).map_err(|reason| {
@@ -95,15 +99,15 @@ pub(super) async fn begin(cli: &Cli, folder: &Path, given: &Init) -> Result<Begi
     }
     let destination = questions.destination(given)?;
     let text = draft::settings(&[&source, &destination]);
-    let settings = load::draft(&location, &text, variables.clone(), load::environment())?;
+    let settings = load::draft(location, &text, variables.clone(), load::environment())?;
     let chosen = &settings.destinations[&destination.name];
     let always = open::destination_type(chosen)?.always_traits(&chosen.values);
     let choices =
         MappingChoices { group_type: Some(&group_type), key: Some(&key), label: Some(label.as_deref().unwrap_or("")) };
     let mapping = template::mapping(&source.name, &destination.name, &table, &readable, &always, choices);
     drop(terminal);
-    let written = write(folder, &stem, text, mapping, &variables)?;
-    finish(cli, &location, &stem, &written).await.map(Beginning::Own)
+    let written = write(location, &stem, text, mapping, &variables)?;
+    finish(cli, location, &stem, &written).await.map(Beginning::Own)
 }
 
 /// A sync's name from a table's: what a file can be called everywhere.
@@ -115,16 +119,19 @@ pub(super) fn file_stem(table: &str) -> String {
 
 /// The files, all or none.
 fn write(
-    folder: &Path,
+    location: &Location,
     stem: &str,
     settings: String,
     mapping: String,
     variables: &[(String, String)],
 ) -> Result<Vec<PathBuf>> {
-    let dotenv = folder.join(".env");
+    let folder = location.folder.as_path();
+    let names = location.environment_files();
+    let name = names.first().map_or(".env", String::as_str);
+    let dotenv = folder.join(name);
     let mut files = vec![
-        (folder.join("groupcast.toml"), settings, USUAL),
-        (folder.join(load::MAPPINGS_FOLDER).join(format!("{stem}.toml")), mapping, USUAL),
+        (location.settings_path(), settings, USUAL),
+        (folder.join(location::MAPPINGS_FOLDER).join(format!("{stem}.toml")), mapping, USUAL),
         (folder.join(".gitignore"), sample::GITIGNORE.to_owned(), USUAL),
     ];
     let ignored = folder.join(".gitignore");
@@ -136,7 +143,8 @@ fn write(
     } else {
         create_all(&files)?;
         if !variables.is_empty() {
-            let failed = |error: std::io::Error| Error::new(Kind::Config, "failed to add to .env").because(error);
+            let failed =
+                |error: std::io::Error| Error::new(Kind::Config, format!("failed to add to {name}")).because(error);
             let before = std::fs::read_to_string(&dotenv).map_err(failed)?;
             std::fs::write(&dotenv, draft::dotenv(&before, variables)).map_err(failed)?;
             files.push((dotenv, String::new(), PRIVATE));
@@ -162,13 +170,13 @@ async fn finish(cli: &Cli, location: &Location, stem: &str, written: &[PathBuf])
     for path in written {
         writeln!(screen::stdout(), "{} {}", paint(ADD, "+"), path.display())?;
     }
-    writeln!(screen::stdout(), "\n{}", paint(BOLD, "groupcast check --connect"))?;
+    writeln!(screen::stdout(), "\n{}", paint(BOLD, format!("groupcast check --connect{}", cli.target_option())))?;
     let project = open::project(location)?;
     let code = check::check_project(cli, std::sync::Arc::new(project), true).await?;
-    let folder = &location.folder;
+    let (folder, target) = (&location.folder, cli.target_option());
     let there = if folder == Path::new(".") { String::new() } else { format!("cd {} && ", folder.display()) };
-    writeln!(screen::stdout(), "\nNext: {}", paint(BOLD, format!("{there}groupcast plan {stem}")))?;
-    writeln!(screen::stdout(), "then `groupcast run {stem} --limit 1`, and look at the destination")?;
+    writeln!(screen::stdout(), "\nNext: {}", paint(BOLD, format!("{there}groupcast plan {stem}{target}")))?;
+    writeln!(screen::stdout(), "then `groupcast run {stem} --limit 1{target}`, and look at the destination")?;
     Ok(code)
 }
 
@@ -203,12 +211,15 @@ impl Questions<'_> {
         kind: &'static str,
         given: &Init,
     ) -> Result<(SectionDraft, Box<dyn Source>, Option<Vec<TableListing>>), Failure> {
+        let is_sqlite = kind == SQLITE;
+        let kind = if is_sqlite { "adbc" } else { kind };
         let settings = SOURCE_TYPES.iter().find(|of| of.name() == kind).map_or(&[][..], |of| of.settings());
         loop {
             let typed_before = self.variables.len();
             let mut section =
                 SectionDraft { section: "sources", name: "warehouse".to_owned(), kind, settings: Vec::new() };
-            self.settings(&mut section, settings, "--source-set", &given.source_set)?;
+            let set = if is_sqlite { self.sqlite(&given.source_set)? } else { given.source_set.clone() };
+            self.settings(&mut section, settings, "--source-set", &set)?;
             let connected = self.connect(&section).await;
             match (connected, self.terminal.as_mut()) {
                 (Ok((source, listed)), terminal) => {
@@ -236,6 +247,36 @@ impl Questions<'_> {
                 (Err(failure), None) => return Err(failure),
             }
         }
+    }
+
+    /// The settings of a SQLite file: its driver, and its path as the driver takes it.
+    fn sqlite(&mut self, given: &[String]) -> Result<Vec<String>> {
+        let mut set: Vec<String> = given.iter().filter(|pair| !pair.starts_with("path=")).cloned().collect();
+        let of = |name: &str| given.iter().find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
+        if of("driver").is_none() {
+            set.push("driver=sqlite".to_owned());
+        }
+        if of("uri").is_some() {
+            return Ok(set);
+        }
+        let path = loop {
+            let path = match (of("path"), self.terminal.as_mut()) {
+                (Some(path), _) => path.to_owned(),
+                (None, Some(terminal)) => terminal.text("Path of the SQLite file", None)?,
+                (None, None) => return Err(missing("--source-set", "give `--source-set path=FILE`")),
+            };
+            // SQLite would make a file that is missing.
+            match (std::fs::canonicalize(&path), of("path"), self.terminal.as_mut()) {
+                (Ok(path), _, _) => break path,
+                (Err(error), None, Some(terminal)) => terminal.show(&format!("cannot read {path}: {error}"))?,
+                (Err(error), _, _) => {
+                    let error = Error::new(Kind::Config, format!("failed to read {path}")).because(error);
+                    return Err(error.advise("give the path of the SQLite file: `--source-set path=FILE`"));
+                }
+            }
+        };
+        set.push(format!("uri={}", path.display()));
+        Ok(set)
     }
 
     async fn connect(&self, section: &SectionDraft) -> Result<(Box<dyn Source>, Option<Vec<TableListing>>), Failure> {
@@ -403,6 +444,8 @@ fn question(kind: &str, setting: &Setting) -> String {
         ("postgres", "url") => "URL, such as postgres://user:password@host/database",
         ("duckdb", "path") => "Path of the file",
         ("files", "path") => "Path of the folder",
+        ("adbc", "driver") => "ADBC driver: its name (`dbc install NAME`), or the path of its library",
+        ("adbc", "uri") => "URI, as the driver's documentation has it; passwords included",
         ("file", "path") => "Path of the file that gets the changes",
         (_, name) => return format!("{kind}: {name}"),
     };

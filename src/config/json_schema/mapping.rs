@@ -32,6 +32,7 @@ fn top(key: &str) -> Value {
     };
     match key {
         "enabled" => documented(json!({ "type": "boolean" })),
+        "tags" => documented(json!({ "type": "array", "items": text() })),
         "schedule" => documented(json!({ "anyOf": [text(), schedule_table()] })),
         "model" => {
             let mut schema = section(&model::KEYS, &|_| text(), &[]);
@@ -42,7 +43,15 @@ fn top(key: &str) -> Value {
         "user" => {
             let from = || {
                 json!({ "anyOf": [text(), {
-                "type": "object", "properties": { "column": text(), "sql": text() }, "additionalProperties": false,
+                "type": "object", "properties": {
+                    "column": {
+                        "type": "string", "minLength": 1, "description": "the column that has it", "examples": ["owner_id"]
+                    },
+                    "sql": {
+                        "type": "string", "minLength": 1, "description": "an SQL expression in the source's dialect",
+                        "examples": ["lower(owner_email)"]
+                    }
+                }, "additionalProperties": false,
                 "minProperties": 1, "maxProperties": 1
             }] })
             };
@@ -90,21 +99,28 @@ fn schedule_table() -> Value {
 /// A trait or a member of an object: a column's name, a table that describes a value, or an object.
 fn trait_value(known: &[&str], is_trait: bool) -> Value {
     let of = |key: &str| match key {
-        "column" => described(text(), Some("the column its value is in".to_owned())),
-        "sql" => described(text(), Some("an SQL expression in the source's dialect".to_owned())),
-        "const" => json!({ "description": "the same value for every group" }),
+        "column" => json!({
+            "type": "string", "minLength": 1, "description": "the column its value is in", "examples": ["account_name"]
+        }),
+        "sql" => json!({
+            "type": "string", "minLength": 1, "description": "an SQL expression in the source's dialect",
+            "examples": ["arr_cents / 100"]
+        }),
+        "const" => json!({ "description": "the same value for every group", "examples": ["groupcast"] }),
         "as" => {
             let types: Vec<&str> = As::ALL.iter().map(|of| of.name()).collect();
-            json!({ "enum": types, "description": "the JSON type that is sent" })
+            json!({ "enum": types, "description": "the JSON type that is sent", "examples": ["number"] })
         }
         "op" => {
             let ops: Vec<&str> = Op::ALL.iter().map(|op| op.name()).collect();
-            json!({ "enum": ops, "description": "what a new value does at the destination" })
+            json!({ "enum": ops, "default": "set", "description": "what a new value does at the destination" })
         }
         "on_null" => {
-            json!({ "enum": OnNull::VARIANTS, "description": "what a null in the source means for this trait" })
+            json!({
+                "enum": OnNull::VARIANTS, "description": "what a null in the source means for this trait", "examples": ["skip"]
+            })
         }
-        _ => json!({ "type": "boolean", "description": "sent along with every change of its group" }),
+        _ => json!({ "type": "boolean", "default": false, "description": "sent along with every change of its group" }),
     };
     let mut value = table(properties(known.iter().copied(), of));
     let beside_const: Vec<Value> =

@@ -4,6 +4,7 @@
 //! it knows no other file, no SQL and no environment. It is draft 7, the newest that taplo and the editors on it read whole.
 
 mod docs;
+mod examples;
 mod mapping;
 mod settings;
 mod test_file;
@@ -14,22 +15,25 @@ mod validator;
 
 use serde_json::{Map, Value, json};
 
+use self::docs::KeyDoc;
+use self::examples::ExampleOf;
+
 /// Where `groupcast init` and `groupcast schema --write` put the schemas, below the config folder.
 pub const FOLDER: &str = ".groupcast";
 
 /// The name and the schema of groupcast.toml.
 pub fn project() -> (&'static str, Value) {
-    ("groupcast.schema.json", settings::schema())
+    ("groupcast.schema.json", with_examples(settings::schema(), ExampleOf::Project))
 }
 
 /// The name and the schema of mappings.
 pub fn mapping() -> (&'static str, Value) {
-    ("mapping.schema.json", mapping::schema())
+    ("mapping.schema.json", with_examples(mapping::schema(), ExampleOf::Mapping))
 }
 
 /// The name and the schema of the tests of mappings.
 pub fn test() -> (&'static str, Value) {
-    ("test.schema.json", test_file::schema())
+    ("test.schema.json", with_examples(test_file::schema(), ExampleOf::Test))
 }
 
 /// A whole schema.
@@ -53,11 +57,18 @@ fn text() -> Value {
     json!({ "type": "string", "minLength": 1 })
 }
 
-/// A schema with a description, where the docs have one.
-fn described(mut schema: Value, description: Option<String>) -> Value {
-    if let (Some(description), Some(members)) = (description, schema.as_object_mut()) {
-        members.insert("description".to_owned(), Value::from(description));
+/// A schema with what the docs have of its key.
+fn described(mut schema: Value, doc: Option<KeyDoc>) -> Value {
+    if let (Some(doc), Some(members)) = (doc, schema.as_object_mut()) {
+        members.insert("description".to_owned(), Value::from(doc.description));
+        members.extend(doc.default.map(|default| ("default".to_owned(), default)));
     }
+    schema
+}
+
+/// A schema with the examples that the docs have of its keys.
+fn with_examples(mut schema: Value, of: ExampleOf) -> Value {
+    examples::add(&mut schema, of);
     schema
 }
 

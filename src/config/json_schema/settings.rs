@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::docs::KeyDoc;
 use super::{described, docs, document, properties, table, text};
 use crate::config::layers::TOP;
 use crate::config::schema::{self, DELIVERY, SECTIONS, SettingsType};
@@ -43,12 +44,17 @@ fn fixed(path: &str) -> Value {
 }
 
 /// A section of sections that a person names, each of one of these types.
-fn named(what: &str, types: &[SettingsType], describe: impl Fn(&str, &str) -> Option<String>) -> Value {
+fn named(what: &str, types: &[SettingsType], describe: impl Fn(&str, &str) -> Option<KeyDoc>) -> Value {
     let is_destination = what.contains("destination");
     let one = |of: &SettingsType| {
         let delivery = if is_destination { DELIVERY } else { &[] };
         let property = |setting: &Setting| {
-            (setting.name.to_owned(), described(value(setting.of, true), describe(of.name, setting.name)))
+            let mut schema = described(value(setting.of, true), describe(of.name, setting.name));
+            if setting.required {
+                // For the reference: an editor must not miss what is in the environment.
+                schema["x-required"] = json!(true);
+            }
+            (setting.name.to_owned(), schema)
         };
         let mut properties: Map<String, Value> = of.settings.iter().chain(delivery).map(property).collect();
         properties.insert("type".to_owned(), json!({ "const": of.name }));
@@ -59,7 +65,10 @@ fn named(what: &str, types: &[SettingsType], describe: impl Fn(&str, &str) -> Op
         schema
     };
     let types: Vec<Value> = types.iter().map(one).collect();
-    json!({ "type": "object", "additionalProperties": { "description": what, "oneOf": types } })
+    json!({
+        "type": "object", "description": format!("{what}: its type and settings"),
+        "additionalProperties": { "description": what, "oneOf": types }
+    })
 }
 
 /// What a setting may be. `refers`: whether text may refer to the environment, as in groupcast.toml.

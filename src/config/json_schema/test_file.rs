@@ -18,9 +18,9 @@ fn top(key: &str) -> Value {
         // Editors show TOML's times as text.
         "now" => json!({ "type": "string" }),
         "columns" => json!({ "type": "object", "additionalProperties": text() }),
-        "duckdb" => table(properties(DUCKDB, |key| match key {
-            "traits" => json!({ "type": "object" }),
-            _ => text(),
+        "duckdb" => table(properties(DUCKDB, |inner| {
+            let schema = if inner == "traits" { json!({ "type": "object" }) } else { text() };
+            described(schema, docs::testing("## The file", &format!("duckdb.{inner}")))
         })),
         _ => {
             let mut test = table(properties(TEST, |key| of("## A test", key, test_key)));
@@ -41,15 +41,18 @@ fn test_key(key: &str) -> Value {
 
 fn expectation(key: &str) -> Value {
     match key {
-        "changes" => groups(table(properties(CHANGE, |key| match key {
-            "unset" => json!({ "type": "array", "items": { "type": "string" } }),
-            "delete" => json!({ "type": "boolean" }),
-            _ => json!({ "type": "object" }),
+        "changes" => groups(table(properties(CHANGE, |inner| {
+            let schema = match inner {
+                "unset" => json!({ "type": "array", "items": { "type": "string" }, "examples": [["seats"]] }),
+                "delete" => json!({ "type": "boolean", "examples": [true] }),
+                _ => json!({ "type": "object" }),
+            };
+            described(schema, docs::testing("## Expectations", &format!("changes.{inner}")))
         }))),
         "requests" => {
-            let request = table(properties(REQUEST, |key| match key {
-                "body" => json!({}),
-                _ => json!({ "type": "string" }),
+            let request = table(properties(REQUEST, |inner| {
+                let schema = if inner == "body" { json!({}) } else { json!({ "type": "string" }) };
+                described(schema, docs::testing("## Expectations", &format!("requests.{inner}")))
             }));
             json!({ "type": "array", "items": request })
         }

@@ -4,7 +4,8 @@
 use serde_json::Value;
 
 /// Keywords that say nothing about a value, or that another one covers.
-const SILENT: [&str; 5] = ["$schema", "title", "description", "definitions", "additionalProperties"];
+const SILENT: [&str; 8] =
+    ["$schema", "title", "description", "default", "examples", "x-required", "definitions", "additionalProperties"];
 
 /// What is wrong with the value at `at`; none when it is valid. `root` has the definitions.
 pub(super) fn problem(root: &Value, schema: &Value, value: &Value, at: &str) -> Option<String> {

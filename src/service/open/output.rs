@@ -113,7 +113,7 @@ fn whole(path: &Path) -> PathBuf {
 /// Whole folders and families of files that are not for output.
 fn reserved(project: &Project, output: &Identity) -> Option<String> {
     let folder = whole(&project.settings.folder);
-    if output.path.starts_with(folder.join(crate::config::load::MAPPINGS_FOLDER)) {
+    if output.path.starts_with(folder.join(crate::config::location::MAPPINGS_FOLDER)) {
         return Some("in the mappings' folder".to_owned());
     }
     let ledger = whole(&project.settings.state.path);
@@ -136,7 +136,7 @@ fn others(project: &Project, sources: &[(String, Inspection)]) -> Vec<(Identity,
     add(&folder.join(crate::config::location::ENVIRONMENT_FILE), "a file that holds secrets".to_owned());
     let mut texts = vec![files::read(&settings, 8 * 1024 * 1024).unwrap_or_default()];
     for file in &project.mappings {
-        let path = folder.join(crate::config::load::MAPPINGS_FOLDER).join(format!("{}.toml", file.mapping.name));
+        let path = folder.join(crate::config::location::MAPPINGS_FOLDER).join(format!("{}.toml", file.mapping.name));
         add(&path, format!("the file of the mapping `{}`", file.mapping.name));
         texts.push(files::read(&path, 8 * 1024 * 1024).unwrap_or_default());
     }
@@ -147,7 +147,7 @@ fn others(project: &Project, sources: &[(String, Inspection)]) -> Vec<(Identity,
         }
         // A model's SQL file, wherever it stands: any text that names one.
         for written in text.split(['"', '\'']).filter(|written| written.to_ascii_lowercase().ends_with(".sql")) {
-            for place in [folder.clone(), folder.join(crate::config::load::MAPPINGS_FOLDER)] {
+            for place in [folder.clone(), folder.join(crate::config::location::MAPPINGS_FOLDER)] {
                 add(&place.join(written), "a model's SQL file".to_owned());
             }
         }

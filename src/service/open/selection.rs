@@ -186,6 +186,20 @@ impl Selection {
         project.broken.iter().filter(is_selected).collect()
     }
 
+    /// Why nothing is chosen, and the next step; none where there is no mapping at all, which is reported as such.
+    pub fn why_none(&self, project: &Project) -> Option<(&'static str, &'static str)> {
+        if project.mappings.is_empty() {
+            return None;
+        }
+        Some(match self.select.is_empty() && self.exclude.is_empty() {
+            true => ("no mapping is enabled: nothing to do", "name one to include it all the same"),
+            false => (
+                "the selection leaves no enabled sync: nothing to do",
+                "`groupcast status` takes the same selection and shows those that are not enabled, too",
+            ),
+        })
+    }
+
     /// Whether a mapping is selected by its name.
     pub fn names(&self, mapping: &Mapping) -> bool {
         self.select.contains(&Selector::Name(mapping.name.clone()))

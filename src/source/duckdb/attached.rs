@@ -1,5 +1,6 @@
 //! An attached database: the warehouse file within reach of a connection, its name there, and its tables.
 
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use duckdb::{Connection, params};
@@ -271,6 +272,13 @@ pub(super) fn texts(connection: &Connection, sql: &str) -> duckdb::Result<Vec<St
     rows.collect()
 }
 
+/// Whether a file is a SQLite database, by its first bytes.
+fn is_sqlite(path: &Path) -> bool {
+    const MAGIC: &[u8; 16] = b"SQLite format 3\0";
+    let mut first = [0; MAGIC.len()];
+    std::fs::File::open(path).and_then(|mut file| file.read_exact(&mut first)).is_ok() && first == *MAGIC
+}
+
 /// A file that could not be attached.
 fn attach_error(error: &duckdb::Error, path: &Path) -> Error {
     let text = error.to_string();
@@ -300,9 +308,14 @@ fn attach_error(error: &duckdb::Error, path: &Path) -> Error {
     } else if text.contains("ncrypt") {
         Error::new(Kind::Source, "the file is encrypted, which is not supported")
             .advise("point `path` at an unencrypted copy")
+    } else if is_sqlite(path) {
+        Error::new(Kind::Source, "this is a SQLite database").advise(
+            "read it with `type = \"adbc\"`, `driver = \"sqlite\"` and its path as `uri`, or through DuckDB's extension \
+             (docs/warehouses.md)",
+        )
     } else if text.contains("not a valid DuckDB") || text.contains("orrupt") || text.contains("checksum") {
         Error::new(Kind::Source, "the file is not a readable DuckDB database")
-            .advise("check `path`; for Parquet, CSV or JSON leave `path` out and name the file in the mapping's `sql`")
+            .advise("check `path`; CSV, JSON, Excel and Parquet files have a source of `type = \"files\"`, with their folder as `path`")
     } else if text.contains("ermission denied") {
         Error::new(Kind::Source, "the file cannot be read").advise("give this user read access to the file")
     } else if text.contains("directory") {

@@ -214,7 +214,8 @@ impl Postgres {
         );
         selected
             .extend(projection.cursor.iter().map(|cursor| format!("{} AS cursor_value", DIALECT.identifier(cursor))));
-        let sql = projection.select(DIALECT, &selected);
+        // A limit of its own would clash with that of the probe, and has no part in the types.
+        let sql = Projection { limit: None, ..projection.clone() }.select(DIALECT, &selected);
         match self.probe(&sql, selected.len()).await? {
             Ok(types) => Ok((sql, types)),
             Err(refused) => Err(self.diagnose(projection, refused).await?),

@@ -282,6 +282,9 @@ pub(super) fn libpq(text: &str) -> Result<String> {
         if text.contains(';') && text.to_ascii_lowercase().contains("host=") {
             return refused("`url` is a connection string of .NET, with semicolons", as_url);
         }
+        if !text.is_empty() && !text.contains('=') {
+            return refused("`url` is not a valid URL: missing `postgres://`", as_url);
+        }
         return Ok(text.to_owned());
     };
     // A password may hold `://` in a string of keys and values.
@@ -374,6 +377,7 @@ mod tests {
         for (text, words) in [
             ("psql 'postgresql://u:hunter2@h/db'", "shell command"),
             ("mysql://u:hunter2@h/db", "not PostgreSQL's"),
+            ("u:hunter2@h:5432/db", "missing `postgres://`"),
             ("https://app.example.com/hunter2", "web page"),
             ("Host=h;Username=u;Password=hunter2;Database=d", ".NET"),
         ] {

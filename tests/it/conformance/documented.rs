@@ -1,7 +1,8 @@
-//! The tables of docs/destinations.md: made here from each destination's features, limits and requests; `UPDATE_DOCS=1 cargo test documented` writes them anew.
+//! The tables of docs/destinations.md and of the page of each destination: made here from each destination's features, limits and requests; `UPDATE_DOCS=1 cargo test documented` writes them anew.
 
 use std::fmt::Write as _;
 
+use groupcast::destination::registry::DESTINATION_TYPES;
 use groupcast::destination::{Destination, Route, UserRule};
 use groupcast::model::{OnNull, Op};
 
@@ -138,25 +139,53 @@ fn key(destination: &dyn Destination, says: Says, route: Route) -> String {
     if places.is_empty() { "–".to_owned() } else { places.join("; ") }
 }
 
-#[test]
-fn documented_tables_are_those_of_the_code() {
-    let subjects: Vec<Subject> = Subject::all().collect();
-    let made = format!(
-        "{BEGIN}\nWhat a mapping may use. `check` reports anything else before a row is read.\n\n{}\n\
-         Each kind of request, and the most that goes into one. \"As the body\": one group alone may fill a request. By its \
-         dedup id\nthe vendor recognises a request that comes twice. After a lost response a request is retried, or its \
-         groups are rejected\nand listed by `groupcast rejected`.\n\n{}\n{END}",
-        abilities(&subjects),
-        routes(&subjects)
+/// The tables of a page, between the marks.
+fn tables(subjects: &[Subject], with_routes: bool) -> String {
+    let mut made = format!(
+        "{BEGIN}\nWhat a mapping may use. `check` reports anything else before a row is read.\n\n{}\n",
+        abilities(subjects)
     );
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/destinations.md");
-    let text = std::fs::read_to_string(path).unwrap();
-    let (before, rest) = text.split_once(BEGIN).expect("the mark where the tables begin");
-    let (_, after) = rest.split_once(END).expect("the mark where the tables end");
+    if with_routes {
+        write!(
+            made,
+            "Each kind of request, and the most that goes into one. \"As the body\": one group alone may fill a request. By its dedup \
+             id\nthe vendor recognises a request that comes twice. After a lost response a request is retried, or its groups are \
+             rejected\nand listed by `groupcast rejected`.\n\n{}\n",
+            routes(subjects)
+        )
+        .unwrap();
+    }
+    made + END
+}
+
+/// Writes the tables of a page, or returns whether they are others than those of the page.
+fn is_stale(page: &str, made: &str) -> bool {
+    let path = format!("{}/docs/{page}", env!("CARGO_MANIFEST_DIR"));
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+    let (before, rest) = text.split_once(BEGIN).unwrap_or_else(|| panic!("{page} has no mark where the tables begin"));
+    let (_, after) = rest.split_once(END).unwrap_or_else(|| panic!("{page} has no mark where the tables end"));
     if std::env::var_os("UPDATE_DOCS").is_some_and(|value| value == "1") {
         std::fs::write(path, format!("{before}{made}{after}")).unwrap();
-        return;
+        return false;
     }
-    let stale = !text.contains(&made);
-    assert!(!stale, "docs/destinations.md is stale: run `UPDATE_DOCS=1 cargo test --test it documented`\n{made}");
+    !text.contains(made)
+}
+
+#[test]
+fn documented_tables_are_those_of_the_code() {
+    let mut stale = Vec::new();
+    if is_stale("destinations.md", &tables(&Subject::all().collect::<Vec<_>>(), false)) {
+        stale.push("destinations.md".to_owned());
+    }
+    for of in DESTINATION_TYPES {
+        let name = of.name();
+        let is_of = |subject: &Subject| subject.row.name.trim_start_matches('`').split('`').next() == Some(name);
+        let subjects: Vec<Subject> = Subject::all().filter(is_of).collect();
+        assert!(!subjects.is_empty(), "{name} has no row in the suite");
+        let page = format!("destinations/{name}.md");
+        if is_stale(&page, &tables(&subjects, true)) {
+            stale.push(page);
+        }
+    }
+    assert!(stale.is_empty(), "docs/ is stale: run `UPDATE_DOCS=1 cargo test --test it documented`: {stale:?}");
 }

@@ -39,6 +39,7 @@ const READS: &[Row] = &[
     (&["test"], 2, 2),
     (&["test", "accounts", "--json"], 2, 2),
     (&["schema", "test"], 0, 0),
+    (&["schema", "output"], 0, 0),
     (&["fmt", "--check", "--json"], 1, 2),
     (&["dbt", "exposures"], 0, 0),
     (&["dbt", "exposures", "--json"], 0, 0),

@@ -325,7 +325,7 @@ impl Delimited {
         );
         let help = if found > wanted {
             "correct the row: a value that contains a delimiter needs quotation marks; write `delimiter` and `quote` at the \
-             source where they are others"
+             source (in `csv = { … }` where its type is `files`) where they are others"
                 .to_owned()
         } else {
             format!(
@@ -346,12 +346,12 @@ fn undecodable(wrong: Undecodable, place: String, shown: &str) -> Error {
             .advise("write the file again; its writer should write to another file and rename it"),
         Undecodable::Encoding(encoding) => Error::new(Kind::Source, format!("{place}this is not {}", encoding.name()))
             .advise(
-                "convert the file to UTF-8, or write its encoding at the source: `encoding = \"windows-1252\"` (docs/files.md lists \
-                 the others)",
+                "convert the file to UTF-8, or write its encoding at the source: `encoding = \"windows-1252\"`, in `csv = { … }` where \
+                 its type is `files` (docs/files.md lists the others)",
             ),
         Undecodable::LooksUtf16(encoding) => {
             Error::new(Kind::Source, format!("{shown}: this is {}, not UTF-8", encoding.name())).advise(format!(
-                "write at the source `encoding = \"{}\"`, or convert the file to UTF-8",
+                "write `encoding = \"{}\"` at the source (in `csv = {{ … }}` where its type is `files`), or convert the file to UTF-8",
                 encoding.name().to_lowercase()
             ))
         }
