@@ -5,12 +5,13 @@ use tokio::sync::watch;
 
 use super::open::{self, Failure};
 use crate::config::Project;
-use crate::delivery::{self, Delivery, ReadBackClient, Signal};
+use crate::delivery::{self, Delivery, KeepRequests, ReadBackClient, Signal};
 use crate::destination::{AddressedChange, Destination};
 use crate::error::{Error, Kind, Result, Within};
 use crate::io::http::HttpClient;
 use crate::io::{Clock, Random};
 use crate::ledger::Ledger;
+use crate::ledger::kept_requests::KeptRequests;
 use crate::mapping::{Mapping, MappingFile, fingerprint};
 use crate::sync::decide::Decision;
 use crate::sync::remote_groups::RemoteGroups;
@@ -155,6 +156,12 @@ impl Job<'_> {
         };
         let mut settings = open::delivery_settings(open::destination_of(self.context.project, self.file)?);
         settings.grace = self.origin.grace.unwrap_or(settings.grace);
+        let keeps = self.context.ledger.history().kept_requests().is_some_and(KeptRequests::keeps);
+        settings.keep = match self.options.group {
+            _ if !keeps => KeepRequests::Never,
+            None => KeepRequests::Undelivered,
+            Some(_) => KeepRequests::Always,
+        };
         let (http_client, signal) = (self.context.http_client, self.signal.clone());
         let delivery =
             Delivery::new(destination.as_ref(), http_client, self.context.clock, self.context.random, settings, signal);

@@ -14,6 +14,7 @@ mod read;
 mod record;
 pub mod remote_groups;
 pub mod report;
+mod request_log;
 pub mod requests;
 mod send;
 mod start;
@@ -45,6 +46,7 @@ use guard::{GuardSet, Impact};
 use plan_file::ApprovedChanges;
 use read::ComparisonPhase;
 use report::{Counts, Detail, Report};
+use request_log::RequestLog;
 use send::SendResult;
 
 pub use options::{Flag, RunOptions, RunOrigin};
@@ -509,7 +511,10 @@ impl Session<'_> {
         detail.guards = guards.readings(&phase.found, before, impact.as_ref(), Some(&first));
         self.check(&guards, detail)?;
         *counts = Counts::of(&phase.found);
-        self.send_all(&phase, approved.as_ref(), counts, &mut detail.timeline).await
+        let log = RequestLog::new(self, &phase.run);
+        let sent = self.send_all(&phase, approved.as_ref(), counts, &mut detail.timeline, &log).await;
+        detail.remarks.extend(log.finish(self.clock.now()).await);
+        sent
     }
 
     async fn adopt_rows(&self, start: RunStart, previous: PreviousRun, reader: &mut dyn Reader) -> Result<u64> {

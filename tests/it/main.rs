@@ -28,6 +28,7 @@ mod incremental;
 mod isolation;
 mod journey;
 mod journy;
+mod kept_requests;
 mod killed;
 mod layers;
 mod ledger;
