@@ -33,6 +33,8 @@ mod schedule;
 mod schema;
 mod screen;
 mod service;
+#[cfg(feature = "otlp")]
+mod spans;
 mod status;
 mod suggest;
 mod test;
@@ -92,6 +94,8 @@ pub fn main() -> u8 {
         let _within = runtime.enter();
         process::survive_file_size_limit();
     }
+    #[cfg(feature = "otlp")]
+    let _exported = spans::start(&cli.command);
     let code = runtime.block_on(command(&cli)).unwrap_or_else(|failure| show_failure(&cli, &failure));
     runtime.shutdown_timeout(process::STATEMENTS_MAX);
     code

@@ -38,6 +38,8 @@ mod ledger_storm;
 mod mapping_edits;
 mod mapping_tests;
 mod mixpanel;
+#[cfg(feature = "otlp")]
+mod otlp;
 mod parity;
 mod plan_file;
 mod postgres;

@@ -265,6 +265,9 @@ pub(super) async fn group_requests(
     PathParams(sync): PathParams<String>,
     Query(query): Query<GroupRequestsQuery>,
 ) -> ApiResult<Vec<GroupRequestView>> {
+    if query.key.is_empty() {
+        return Err(ApiError::bad("`key` is empty", "name the group: `?key=KEY`"));
+    }
     Ok(Json(api.service.requests(&sync, &query.key).await?))
 }
 

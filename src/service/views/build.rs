@@ -12,6 +12,7 @@ use super::{
     TraitSummary, TraitView,
 };
 use crate::config::Project;
+use crate::ledger::kept_requests::KeptRequest;
 use crate::ledger::{ChangeOutcome, ChangeRecord, GroupCounts, HistoryEntry, RunRecord, SyncedGroup};
 use crate::mapping::{Expr, Field, From, Mapping};
 use crate::model::Op;
