@@ -6,7 +6,8 @@
 //! its run), or a group with the numbers of its requests, so that a request that carried many groups is there once. Lines
 //! are appended; what is superseded, too old or too much goes when a run that wrote some ends.
 //!
-//! Limits: a request takes 64 KB of its body, 16 KB of its response's and 100 KB of headers, a group 16 KB; of a sync the
+//! Limits: a request takes 64 KB of its body, 16 KB of its response's and 100 KB of headers, a group 16 KB of its part, all groups
+//! of a request 256 KB; of a sync the
 //! latest [`REQUESTS_MAX`] requests are kept and [`BYTES_MAX`] bytes, while a run goes on twice as much; none longer than
 //! [`Retention::requests`](super::Retention::requests).
 
@@ -230,7 +231,7 @@ impl KeptRequests {
         if kept.len() == whole.len() {
             return Ok(());
         }
-        // In the folder above, where it is nobody's file of requests.
+        // In the folder above, where it is no sync's file.
         let part = self.folder.with_extension("requests.part");
         let written =
             OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&part).and_then(|mut file| {

@@ -116,7 +116,7 @@ mod tests {
 
     #[test]
     fn the_standard_variables_are_obeyed() {
-        assert!(of(&[]).unwrap().is_none(), "nothing is sent to where nobody said");
+        assert!(of(&[]).unwrap().is_none(), "nothing is sent without an endpoint");
         let all = of(&[
             ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318/"),
             ("OTEL_EXPORTER_OTLP_HEADERS", "Authorization=Basic%20a%2Bb==, x-team = data&co+"),

@@ -60,7 +60,7 @@ pub struct Job<'a> {
     signal: watch::Receiver<Signal>,
 }
 
-/// What a run meets the outside with. Whoever watches a job puts something of theirs around these.
+/// What a run meets the outside with. What watches a job puts something of its own around these.
 pub(super) struct JobEnds<'a> {
     pub(super) monitor: &'a dyn Monitor,
     pub(super) transport: &'a dyn Transport,

@@ -9,7 +9,7 @@
 //! | `POST` and other methods | client | `run` | the transport |
 //!
 //! Attributes hold names of the config folder, ids of runs, counts and kinds of errors: never a secret, an address's path, a
-//! statement's text, a group's key, a trait's value, or a message of somebody else, which may quote any of these.
+//! statement's text, a group's key, a trait's value, or an error message, which may quote any of these.
 
 use std::time::Duration;
 

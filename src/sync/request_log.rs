@@ -1,7 +1,7 @@
 //! The request log of a run: it keeps the last requests of groups that were not delivered, for people. Whatever goes wrong with it
 //! is a remark of the run and no failure.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 use parking_lot::Mutex;
@@ -29,10 +29,14 @@ pub(super) struct RequestLog {
     written: Mutex<Written>,
 }
 
+/// Bytes of the parts that are kept of one request, so that a request with many large groups leaves room for others.
+const PARTS_BYTES_MAX: usize = 256 * 1024;
+
 /// What the log has written.
 #[derive(Default)]
 struct Written {
-    requests: HashSet<u64>,
+    /// The requests by number, with the bytes of the parts that were kept of them.
+    requests: HashMap<u64, usize>,
     bytes: usize,
     /// Why it could not go on.
     failure: Option<String>,
@@ -63,9 +67,13 @@ impl RequestLog {
         let appended = tokio::task::spawn_blocking(move || {
             let mut lines = String::new();
             for group in groups {
+                let before = lines.len();
                 write_lines(&mut lines, &mut written.requests, (&run, at), group);
+                written.bytes += lines.len() - before;
+                if written.bytes > BYTES_MAX {
+                    break;
+                }
             }
-            written.bytes += lines.len();
             if let Err(error) = kept.append(&sync, &lines) {
                 written.failure = Some(error.to_string());
             }
@@ -94,23 +102,25 @@ impl RequestLog {
 /// Writes a group, after those of its requests that were not written before.
 fn write_lines(
     lines: &mut String,
-    written: &mut HashSet<u64>,
+    written: &mut HashMap<u64, usize>,
     (run, at): (&str, DateTime<Utc>),
     LoggedGroup { key, outcome, requests }: LoggedGroup,
 ) {
     let mut of_group = Vec::with_capacity(requests.len());
     for ChangeRequest { request, part } in requests {
         let number = request.number;
-        if !written.contains(&number) {
+        if !written.contains_key(&number) {
             if written.len() == REQUESTS_MAX {
                 continue;
             }
-            written.insert(number);
             let exchange = request.exchange.masked();
             let line = RequestLine { run: run.to_owned(), number, groups: request.changes, exchange };
             lines.push_str(&KeptLine::Request(Box::new(line)).text());
         }
-        of_group.push(RequestOfGroup { number, part: part.map(|part| request.exchange.masked_part(&part)) });
+        let parts_bytes = written.entry(number).or_default();
+        let part = part.filter(|_| *parts_bytes < PARTS_BYTES_MAX).map(|part| request.exchange.masked_part(&part));
+        *parts_bytes += part.as_ref().map_or(0, |part| part.text.len());
+        of_group.push(RequestOfGroup { number, part });
     }
     if !of_group.is_empty() {
         let line = GroupLine { run: run.to_owned(), key, at, outcome, requests: of_group };

@@ -90,7 +90,10 @@ fn a_run_is_a_trace_of_its_phases_statements_and_requests() {
         let within = |of: &Value| (nanoseconds(of, "startTimeUnixNano"), nanoseconds(of, "endTimeUnixNano"));
         let ((began, ended), (run_began, run_ended)) = (within(span), within(run));
         // Two clocks measure: a millisecond either way is theirs.
-        assert!(began <= ended && run_began <= began + 1_000_000 && ended <= run_ended + 1_000_000, "{name}: {spans:?}");
+        assert!(
+            began <= ended && run_began <= began + 1_000_000 && ended <= run_ended + 1_000_000,
+            "{name}: {spans:?}"
+        );
     }
     assert_eq!(spans.len(), 6);
     let post = attributes(named(&spans, "POST"));

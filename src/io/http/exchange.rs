@@ -79,7 +79,7 @@ pub struct ReceivedResponse {
     pub body: Excerpt,
 }
 
-/// A request, and the response or why there is none.
+/// A request, and the response or why it is missing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Exchange {
     /// When the last attempt was made.

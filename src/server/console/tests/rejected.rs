@@ -32,10 +32,16 @@ async fn each_group_leads_to_its_last_request() {
     let site = Site::open(FakeService::rich()).await;
     assert!(site.get("/rejected").await.body.contains("/syncs/crm/groups?key=acme#requests"));
     let html = site.get(&group_path("crm", HOSTILE_KEYS[0])).await.body;
-    for text in ["Last requests", "3 attempts, the last took 1.2 s", "carried 1,000 groups", "HTTP 400", "authorization: ***"] {
+    for text in
+        ["Last requests", "3 attempts, the last took 1.2 s", "carried 1,000 groups", "HTTP 400", "authorization: ***"]
+    {
         assert!(html.contains(text), "{text} is not in {html}");
     }
-    assert!(html.contains("12,345 more bytes") && html.contains("more characters") && html.contains("Part about this group"));
+    assert!(
+        html.contains("12,345 more bytes")
+            && html.contains("more characters")
+            && html.contains("Part about this group")
+    );
     assert!(html.contains("No response: no response within 30 s") && !html.contains("<script>alert"), "{html}");
     assert!(!site.get(&group_path("crm", "acme")).await.body.contains("Last request"));
 }
