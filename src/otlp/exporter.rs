@@ -125,7 +125,10 @@ impl Exporter {
 
 /// The headers of an export. Their names live as long as the program, which reads them once.
 fn headers(settings: &OtlpSettings) -> Vec<(&'static str, String)> {
-    let own = settings.headers.iter().map(|(name, value)| (&*name.to_ascii_lowercase().leak(), value.clone()));
+    let own = settings.headers.iter().map(|(name, value)| {
+        let lasting: &'static str = name.to_ascii_lowercase().leak();
+        (lasting, value.clone())
+    });
     own.chain([("content-type", "application/json".to_owned())]).collect()
 }
 

@@ -4,6 +4,8 @@
 use tokio::sync::watch;
 
 use super::open::{self, Failure};
+#[cfg(feature = "otlp")]
+use super::trace::RunTrace;
 use crate::config::Project;
 use crate::delivery::{self, Delivery, KeepRequests, ReadBackClient, Signal};
 use crate::destination::{AddressedChange, Destination};
@@ -56,15 +58,15 @@ pub struct Job<'a> {
     file: &'a MappingFile,
     options: &'a RunOptions,
     origin: &'a RunOrigin,
-    pub(super) monitor: &'a dyn Monitor,
+    monitor: &'a dyn Monitor,
     signal: watch::Receiver<Signal>,
 }
 
 /// What a run meets the outside with. What watches a job puts something of its own around these.
-pub(super) struct JobEnds<'a> {
-    pub(super) monitor: &'a dyn Monitor,
-    pub(super) transport: &'a dyn Transport,
-    pub(super) read_by: &'a (dyn Fn(Warehouse) -> Box<dyn Reader + 'a> + Send + Sync),
+struct JobEnds<'a> {
+    monitor: &'a dyn Monitor,
+    transport: &'a dyn Transport,
+    read_by: &'a (dyn Fn(Warehouse) -> Box<dyn Reader + 'a> + Send + Sync),
 }
 
 /// Takes the pages of a plan, with the destination they would go to.
@@ -151,8 +153,13 @@ impl Job<'_> {
             let settings = &self.context.project.settings;
             let source = settings.sources.get(&self.file.mapping.source).map_or("", |source| &source.kind);
             let destination = open::destination_of(self.context.project, self.file).map_or("", |to| &to.kind);
-            if let Some(trace) = super::trace::RunTrace::begin(self, source, destination) {
-                return trace.run(self, source).await;
+            if let Some(trace) = RunTrace::begin(self.mapping(), (source, destination), self.context.clock) {
+                let (monitor, transport) = (trace.monitor(self.monitor), trace.transport(self.context.http_client));
+                let read_by = |warehouse| trace.reader(warehouse);
+                let ends = JobEnds { monitor: &monitor, transport: &transport, read_by: &read_by };
+                let result = self.run_with(&ends).await;
+                trace.end(&result);
+                return result;
             }
         }
         let (monitor, transport) = (self.monitor, self.context.http_client);
@@ -160,7 +167,7 @@ impl Job<'_> {
     }
 
     /// Runs the sync with these ends.
-    pub(super) async fn run_with(&self, ends: &JobEnds<'_>) -> Result<Report, Failure> {
+    async fn run_with(&self, ends: &JobEnds<'_>) -> Result<Report, Failure> {
         let fingerprint = fingerprint(&self.file.mapping);
         let (destination, warehouse) = match self.ends(ends.transport).await {
             Ok(ends) => ends,

@@ -17,11 +17,11 @@ use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 use parking_lot::Mutex;
 
-use super::job::{Job, JobEnds};
 use super::open::Failure;
 use crate::error::{Error, Result};
 use crate::io::Clock;
 use crate::io::http::{CallLimits, NoResponse, Request, Response, Transport};
+use crate::mapping::Mapping;
 use crate::mapping::compile::Projection;
 use crate::otlp::{Exporter, Span, SpanContext, SpanKind, exporter};
 use crate::source::RowsSummary;
@@ -30,7 +30,7 @@ use crate::sync::{Event, Monitor, Reader, Rows, Warehouse};
 
 /// A point in time by both clocks.
 #[derive(Clone, Copy)]
-struct Instant {
+struct SpanStart {
     at: DateTime<Utc>,
     elapsed: Duration,
 }
@@ -40,7 +40,9 @@ pub(super) struct RunTrace<'a> {
     exporter: &'static Exporter,
     clock: &'a dyn Clock,
     context: SpanContext,
-    began: Instant,
+    /// How OpenTelemetry calls the source's database.
+    system: &'static str,
+    began: SpanStart,
     seen: Mutex<Seen>,
 }
 
@@ -49,15 +51,19 @@ struct Seen {
     /// The run's span, until it is sent.
     run: Span,
     /// The phase it is in, and since when.
-    phase: Option<(&'static str, Instant)>,
+    phase: Option<(&'static str, SpanStart)>,
 }
 
 impl<'a> RunTrace<'a> {
-    /// The trace of a run that begins, if it is exported. `source_type` and `destination_type` are those of the config.
-    pub(super) fn begin(job: &Job<'a>, source_type: &str, destination_type: &str) -> Option<RunTrace<'a>> {
-        let (exporter, clock) = (exporter()?, job.context.clock);
+    /// The trace of a run that begins, if it is exported. The types are those of the config.
+    pub(super) fn begin(
+        mapping: &Mapping,
+        (source_type, destination_type): (&str, &str),
+        clock: &'a dyn Clock,
+    ) -> Option<RunTrace<'a>> {
+        let exporter = exporter()?;
         let (context, parent) = exporter.root()?;
-        let began = Instant { at: clock.now(), elapsed: clock.elapsed() };
+        let began = SpanStart { at: clock.now(), elapsed: clock.elapsed() };
         let mut run = Span {
             context,
             parent,
@@ -68,7 +74,6 @@ impl<'a> RunTrace<'a> {
             attributes: Vec::new(),
             failed: false,
         };
-        let mapping = job.mapping();
         for (name, value) in [
             ("groupcast.sync", &*mapping.name),
             ("groupcast.source", &*mapping.source),
@@ -80,29 +85,30 @@ impl<'a> RunTrace<'a> {
             run.set(name, value);
         }
         let seen = Mutex::new(Seen { run, phase: Some(("prepare", began)) });
-        Some(RunTrace { exporter, clock, context, began, seen })
+        Some(RunTrace { exporter, clock, context, system: system_name(source_type), began, seen })
     }
 
-    /// Runs the job, at a source of this type.
-    pub(super) async fn run(self, job: &Job<'_>, source_type: &str) -> Result<Report, Failure> {
-        let (monitor, transport) = (
-            TracedMonitor { trace: &self, inner: job.monitor },
-            TracedTransport { trace: &self, inner: job.context.http_client },
-        );
-        let read_by = |warehouse: Warehouse| -> Box<dyn Reader + '_> {
-            Box::new(TracedReader { trace: &self, system: system_name(source_type), inner: warehouse })
-        };
-        let result = job.run_with(&JobEnds { monitor: &monitor, transport: &transport, read_by: &read_by }).await;
-        self.end(&result);
-        result
+    /// Watches the run's events on their way to its own monitor.
+    pub(super) fn monitor<'t>(&'t self, inner: &'t dyn Monitor) -> impl Monitor + 't {
+        TracedMonitor { trace: self, inner }
     }
 
-    fn now(&self) -> Instant {
-        Instant { at: self.clock.now(), elapsed: self.clock.elapsed() }
+    /// Watches its requests.
+    pub(super) fn transport<'t>(&'t self, inner: &'t dyn Transport) -> impl Transport + 't {
+        TracedTransport { trace: self, inner }
+    }
+
+    /// Watches its statements.
+    pub(super) fn reader<'t>(&'t self, warehouse: Warehouse) -> Box<dyn Reader + 't> {
+        Box::new(TracedReader { trace: self, inner: warehouse })
+    }
+
+    fn now(&self) -> SpanStart {
+        SpanStart { at: self.clock.now(), elapsed: self.clock.elapsed() }
     }
 
     /// A span of this run from `began` to now. Its length is measured by the clock that no one sets.
-    fn span(&self, name: &str, kind: SpanKind, began: Instant) -> Span {
+    fn span(&self, name: &str, kind: SpanKind, began: SpanStart) -> Span {
         let took = TimeDelta::from_std(self.clock.elapsed().saturating_sub(began.elapsed)).unwrap_or_default();
         Span {
             context: self.exporter.child(self.context),
@@ -125,11 +131,11 @@ impl<'a> RunTrace<'a> {
         }
     }
 
-    fn end(self, result: &Result<Report, Failure>) {
+    /// The run has ended.
+    pub(super) fn end(&self, result: &Result<Report, Failure>) {
         self.next_phase(None);
-        let ended_at = self.span("", SpanKind::Internal, self.began).ended_at;
-        let mut run = self.seen.into_inner().run;
-        run.ended_at = ended_at;
+        let mut run = self.seen.lock().run.clone();
+        run.ended_at = self.span("", SpanKind::Internal, self.began).ended_at;
         let error = match result {
             Err(failure) => Some(failure.as_error()),
             Ok(report) => {
@@ -229,14 +235,13 @@ fn system_name(source_type: &str) -> &'static str {
 /// A span for each statement at the source.
 struct TracedReader<'a, 't> {
     trace: &'a RunTrace<'t>,
-    system: &'static str,
     inner: Warehouse,
 }
 
 impl TracedReader<'_, '_> {
-    fn statement(&self, purpose: &str, began: Instant, error: Option<&Error>, rows: Option<u64>) {
+    fn statement(&self, purpose: &str, began: SpanStart, error: Option<&Error>, rows: Option<u64>) {
         let mut span = self.trace.span("SELECT", SpanKind::Client, began);
-        span.set("db.system.name", self.system);
+        span.set("db.system.name", self.trace.system);
         span.set("db.operation.name", "SELECT");
         span.set("groupcast.statement", purpose);
         if let Some(rows) = rows {
