@@ -159,7 +159,9 @@ impl KeptRequests {
         let _turn = self.writing.lock();
         self.create_folder()?;
         let mut file = OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
-        file.write_all(lines.as_bytes())
+        // A process that ended while it wrote may have left a line without its end.
+        let before = if file.metadata()?.len() > 0 { "\n" } else { "" };
+        file.write_all(format!("{before}{lines}").as_bytes())
     }
 
     /// Brings a sync's file back within its limits, after a run that appended to it.

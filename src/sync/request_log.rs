@@ -22,7 +22,7 @@ pub(super) struct LoggedGroup {
 
 /// The request log of a run.
 pub(super) struct RequestLog {
-    /// None where nothing is kept.
+    /// None where there is no place for them.
     kept: Option<KeptRequests>,
     sync: String,
     run: String,
@@ -45,9 +45,8 @@ struct Written {
 impl RequestLog {
     /// The log of the session's run `run`.
     pub(super) fn new(session: &Session<'_>, run: &str) -> RequestLog {
-        let kept = session.ledger.history().kept_requests().cloned();
         RequestLog {
-            kept: kept.filter(KeptRequests::keeps),
+            kept: session.ledger.history().kept_requests().cloned(),
             sync: session.mapping.name.clone(),
             run: run.to_owned(),
             written: Mutex::default(),
@@ -56,7 +55,7 @@ impl RequestLog {
 
     /// Keeps the requests of groups whose outcomes were recorded at `at`, as long as there is room: the first of a run are kept.
     pub(super) async fn add(&self, at: DateTime<Utc>, groups: Vec<LoggedGroup>) {
-        let Some(kept) = self.kept.clone().filter(|_| !groups.is_empty()) else { return };
+        let Some(kept) = self.kept.clone().filter(|kept| kept.keeps() && !groups.is_empty()) else { return };
         let mut written = std::mem::take(&mut *self.written.lock());
         if written.failure.is_some() || written.bytes > BYTES_MAX {
             *self.written.lock() = written;
