@@ -16,8 +16,9 @@ fn write(out: &mut impl Write, requests: &[GroupRequestView], changed_by: Option
         writeln!(out, "\n{}", paint(BOLD, "No request is kept of this group"))?;
         return writeln!(
             out,
-            "Requests are kept of groups that were sent and not delivered, and of a group that a\nrun is for alone: \
-             `groupcast run SYNC --group KEY`. `state.requests_retention` says how long."
+            "They are kept of groups that were sent and not delivered, and of a group that a\n\
+             run is for alone (`groupcast run SYNC --group KEY`), for as long as\n\
+             `state.requests_retention` says."
         );
     };
     for (at, kept) in requests.iter().enumerate() {
@@ -40,12 +41,12 @@ fn write_exchange(
     GroupRequestView { groups, part, exchange, .. }: &GroupRequestView,
 ) -> std::io::Result<()> {
     let Exchange { took_ms, attempts, request, response, no_response, .. } = exchange;
-    let mut facts = vec![format!("{} ms", thousands(*took_ms))];
-    if *attempts > 1 {
-        facts.insert(0, format!("sent {attempts} times; the last took"));
-    }
+    let took = match attempts {
+        1 => format!("took {} ms", thousands(*took_ms)),
+        _ => format!("sent {attempts} times; the last took {} ms", thousands(*took_ms)),
+    };
     let carried = if *groups > 1 { format!("; it carried {}", plural(*groups, "group")) } else { String::new() };
-    writeln!(out, "{}", paint(DIM, format!("{}{carried}", facts.join(" "))))?;
+    writeln!(out, "{}", paint(DIM, format!("{took}{carried}")))?;
     writeln!(out, "\n{} {}", paint(BOLD, &request.method), request.url)?;
     write_message(out, &request.headers, &request.body)?;
     if let Some(part) = part {

@@ -4,7 +4,6 @@
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::time::Duration;
 
 use chrono::DateTime;
 use groupcast::duckdb::Limits;
