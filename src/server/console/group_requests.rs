@@ -34,7 +34,8 @@ fn one(context: &PageContext, kept: &GroupRequestView) -> Markup {
             h3 { (shown_line(&request.method)) " " bdi { (shown_line(&request.url)) } }
             p {
                 (outcome(kept.outcome.name())) " " (time_relative(context.now, kept.at)) " · run " (run_link(&kept.run)) " · "
-                (plural(u64::from(*attempts), "attempt")) ", the last took " (span(*took_ms as f64 / 1_000.0))
+                @if *attempts > 1 { (attempts) " attempts, the last took " } @else { "took " }
+                (span(*took_ms as f64 / 1_000.0))
                 @if kept.groups > 1 { " · carried " (plural(kept.groups, "group")) }
             }
             (message("Request headers", &request.headers))
@@ -42,7 +43,7 @@ fn one(context: &PageContext, kept: &GroupRequestView) -> Markup {
             @if let Some(part) = &kept.part { (body("Part about this group", part)) }
             @match response {
                 Some(response) => {
-                    h4 { "HTTP " (response.status) }
+                    p { strong { "HTTP " (response.status) } }
                     (message("Response headers", &response.headers))
                     (body("Response body", &response.body))
                 }
