@@ -22,6 +22,7 @@
 //! | [`server`] | the HTTP API and the console, faces of the service |
 //! | [`cli`] | the commands, faces of the service |
 //! | [`time_zone`] | the rules of time zones, and which version of them is in use |
+//! | `otlp` | spans for OpenTelemetry, exported over HTTP (the feature `otlp`) |
 //! | [`io`] | the only door out: clock, random numbers, HTTP, files, the process itself |
 //! | [`error`] | the error type, with its kinds, places and advice |
 //! | [`secret`] | credentials, and their redaction from text |
@@ -41,6 +42,8 @@ pub mod io;
 pub mod ledger;
 pub mod mapping;
 pub mod model;
+#[cfg(feature = "otlp")]
+pub mod otlp;
 pub mod scheduler;
 pub mod secret;
 pub mod server;

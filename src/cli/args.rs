@@ -251,6 +251,14 @@ Examples:
     },
 
     /// Show one group: its synced traits, when and by which run each was sent, and its history.
+    #[command(after_help = "\
+Examples:
+  groupcast group accounts acct-42
+  groupcast group accounts acct-42 --requests        the last request about it and the response, secrets masked
+  groupcast group accounts acct-42 --remote          what the destination holds
+
+Requests are kept of groups that were rejected or not delivered, for `state.requests_retention` (30 days), and of a group that a
+run was for alone: `groupcast run accounts --group acct-42`.")]
     Group {
         /// The sync's name.
         sync: String,
@@ -263,6 +271,9 @@ Examples:
         /// Query the destination as well: what it holds, what is related to the group, what was done to it.
         #[arg(long)]
         remote: bool,
+        /// Show the last requests about it and their responses, secrets masked, where they are kept.
+        #[arg(long)]
+        requests: bool,
     },
 
     /// Read the groups back from the destination and compare them with the synced state.

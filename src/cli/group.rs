@@ -1,4 +1,4 @@
-//! `groupcast group`: one group with its synced state and its history.
+//! `groupcast group`: one group with its synced state, its history, and the requests that are kept of it.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -9,7 +9,7 @@ use super::ledger::all_readable;
 use super::screen::{self, ADD, BOLD, CHANGE, DIM, REMOVE, paint, when};
 use super::service::{self, Access};
 use super::text::{after_key, shown_key, shown_value};
-use super::{print_json, remote};
+use super::{group_requests, print_json, remote};
 use crate::error::Within;
 use crate::model::Document;
 use crate::service::api::ServiceError;
@@ -17,7 +17,16 @@ use crate::service::open::{self, Failure};
 use crate::service::views::GroupView;
 use crate::service::views::words::one_line;
 
-pub(super) async fn group(cli: &Cli, sync: &str, key: &str, number: u64, remote: bool) -> Result<u8, Failure> {
+/// What is shown beside what the ledger has.
+#[derive(Clone, Copy)]
+pub(super) struct Beside {
+    /// What the destination holds.
+    pub(super) remote: bool,
+    /// The requests that the group was in last.
+    pub(super) requests: bool,
+}
+
+pub(super) async fn group(cli: &Cli, sync: &str, key: &str, number: u64, beside: Beside) -> Result<u8, Failure> {
     let project = Arc::new(super::read_project(cli)?);
     open::exists(&project, sync)?;
     let opened = service::open(cli, &project, Access::Read).await?;
@@ -25,7 +34,11 @@ pub(super) async fn group(cli: &Cli, sync: &str, key: &str, number: u64, remote:
         Err(missing @ ServiceError::NotFound(_)) => Err(missing),
         found => Ok(found?),
     };
-    let remote = match remote {
+    let requests = match beside.requests {
+        true => Some(opened.service.requests(sync, key).await?),
+        false => None,
+    };
+    let remote = match beside.remote {
         true => {
             let file = open::named(&project, sync)?;
             Some(remote::look(&project, file, key).await.within(|| format!("sync {sync}"))?)
@@ -34,7 +47,11 @@ pub(super) async fn group(cli: &Cli, sync: &str, key: &str, number: u64, remote:
     };
     let group = match found {
         Ok(group) => group,
-        Err(missing) if !remote.as_ref().is_some_and(remote::Remote::exists) => return Err(missing.into()),
+        Err(missing)
+            if !remote.as_ref().is_some_and(remote::Remote::exists) && requests.as_ref().is_none_or(Vec::is_empty) =>
+        {
+            return Err(missing.into());
+        }
         Err(_) => GroupView {
             sync: sync.to_owned(),
             key: key.to_owned(),
@@ -52,6 +69,9 @@ pub(super) async fn group(cli: &Cli, sync: &str, key: &str, number: u64, remote:
         let mut group = serde_json::to_value(&group).unwrap_or_default();
         if let Some(remote) = &remote {
             group["remote"] = remote.json();
+        }
+        if let Some(requests) = &requests {
+            group["requests"] = serde_json::to_value(requests).unwrap_or_default();
         }
         print_json(&group);
         return damaged.map(|()| 0);
@@ -108,6 +128,9 @@ pub(super) async fn group(cli: &Cli, sync: &str, key: &str, number: u64, remote:
         }
     }
     drop(out);
+    if let Some(requests) = &requests {
+        group_requests::show(requests, group.history.first().map(|entry| entry.run.as_str()))?;
+    }
     if let Some(remote) = &remote {
         let known = group.traits.iter().map(|(name, synced)| (name.clone(), synced.value.clone()));
         remote.show(&Document(known.collect()))?;

@@ -13,6 +13,7 @@ mod doctor;
 mod exit;
 mod fmt;
 mod group;
+mod group_requests;
 mod init;
 mod junit;
 mod ledger;
@@ -33,6 +34,8 @@ mod schedule;
 mod schema;
 mod screen;
 mod service;
+#[cfg(feature = "otlp")]
+mod spans;
 mod status;
 mod suggest;
 mod test;
@@ -94,6 +97,8 @@ pub fn main() -> u8 {
         let _within = runtime.enter();
         process::survive_file_size_limit();
     }
+    #[cfg(feature = "otlp")]
+    let _exported = spans::start(&cli.command);
     let code = runtime.block_on(command(&cli)).unwrap_or_else(|failure| show_failure(&cli, &failure));
     runtime.shutdown_timeout(process::STATEMENTS_MAX);
     code
@@ -117,7 +122,9 @@ async fn command(cli: &Cli) -> Result<u8, Failure> {
         Command::Runs { sync, number, command: None } => runs::runs(cli, sync.as_deref(), *number).await,
         Command::Daemon { listen } => daemon::daemon(cli, listen.as_deref()).await,
         Command::Schedule { which, next } => schedule::schedule(cli, which, usize::from(*next)).await,
-        Command::Group { sync, key, number, remote } => group::group(cli, sync, key, *number, *remote).await,
+        Command::Group { sync, key, number, remote, requests } => {
+            group::group(cli, sync, key, *number, group::Beside { remote: *remote, requests: *requests }).await
+        }
         Command::Verify { sync, repair, show } => verify::verify(cli, sync, *repair, show.0).await,
         Command::Rejected { sync, number } => rejected::rejected(cli, sync.as_deref(), *number).await,
         Command::Ledger(command) => ledger::ledger(cli, command).await,

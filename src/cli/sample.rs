@@ -11,6 +11,7 @@ path = "state/ledger.duckdb"              # what is known of each destination; k
 # memory = "512MB"
 # journal_retention = "90d"               # how long the history of what was sent is kept
 # runs_retention = "180d"                 # how long the records of runs are kept
+# requests_retention = "30d"              # how long the last requests of rejected groups are kept; "0s" keeps none
 
 [sources.warehouse]
 type = "duckdb"

@@ -128,6 +128,7 @@ fn a_folder_becomes_a_project() {
     assert_eq!(settings.state.input_limits().memory_bytes, 500_000_000);
     assert_eq!(settings.state.journal_retention, Duration::from_secs(90 * 86_400));
     assert_eq!(settings.state.runs_retention, Duration::from_secs(180 * 86_400));
+    assert_eq!(settings.state.requests_retention, Duration::from_secs(30 * 86_400));
     let warehouse = &settings.sources["warehouse"];
     assert_eq!((warehouse.name.as_str(), warehouse.kind.as_str()), ("warehouse", "postgres"));
     let postgres: Postgres = warehouse.values.parse().unwrap();

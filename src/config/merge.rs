@@ -93,6 +93,8 @@ struct WrittenState {
     journal_retention: Duration,
     #[serde(deserialize_with = "super::settings::duration")]
     runs_retention: Duration,
+    #[serde(deserialize_with = "super::settings::duration")]
+    requests_retention: Duration,
 }
 
 /// Defaults, then the file, then the environment.
@@ -107,6 +109,7 @@ pub(super) fn merge(
         .set_default("state.path", ledger)
         .and_then(|builder| builder.set_default("state.journal_retention", "90d"))
         .and_then(|builder| builder.set_default("state.runs_retention", "180d"))
+        .and_then(|builder| builder.set_default("state.requests_retention", "30d"))
         .and_then(|builder| builder.add_source(file_layer).add_source(overrides).build())
         .and_then(Config::try_deserialize::<Written>);
     let settings = merged.map_err(|_| ()).and_then(|written| settings(written, location).ok_or(()));
@@ -133,6 +136,7 @@ fn settings(written: Written, location: &Location) -> Option<Settings> {
         temp_folder: written.state.temp_folder,
         journal_retention: written.state.journal_retention,
         runs_retention: written.state.runs_retention,
+        requests_retention: written.state.requests_retention,
     };
     let mut sources = BTreeMap::new();
     for (name, mut table) in written.sources {

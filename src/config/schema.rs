@@ -45,6 +45,7 @@ pub(crate) const SECTIONS: &[(&str, &[Setting])] = &[
             Setting::optional("temp_folder", SettingType::Path),
             Setting::optional("journal_retention", SettingType::Duration(0)),
             Setting::optional("runs_retention", SettingType::Duration(0)),
+            Setting::optional("requests_retention", SettingType::Duration(0)),
         ],
     ),
     (

@@ -61,6 +61,8 @@ pub struct State {
     pub journal_retention: Duration,
     /// How long the records of runs are kept.
     pub runs_retention: Duration,
+    /// How long the last requests of groups that were not delivered are kept.
+    pub requests_retention: Duration,
 }
 
 impl State {

@@ -24,8 +24,8 @@ use crate::service::open;
 use crate::service::queries::{Queries, sync_errors, unknown_run};
 use crate::service::tracker::Tracker;
 use crate::service::views::{
-    ActivityState, ChangeView, ExportedGroup, GroupView, OrphanedSync, PlanRequest, QueuedRunView, RejectedView,
-    RunDetail, RunView, SyncActivity, SyncDetail, SyncView, build,
+    ActivityState, ChangeView, ExportedGroup, GroupRequestView, GroupView, OrphanedSync, PlanRequest, QueuedRunView,
+    RejectedView, RunDetail, RunView, SyncActivity, SyncDetail, SyncView, build,
 };
 use crate::sync::verify::{Drifted, Verified};
 use crate::sync::{RunOptions, RunOrigin};
@@ -399,6 +399,10 @@ impl Service for DaemonService {
 
     async fn group(&self, sync: &str, key: &str, before: Option<u64>, count: u64) -> ServiceResult<GroupView> {
         self.service_queries(&self.project()).group(sync, key, before, count).await
+    }
+
+    async fn requests(&self, sync: &str, key: &str) -> ServiceResult<Vec<GroupRequestView>> {
+        self.service_queries(&self.project()).requests(sync, key).await
     }
 
     async fn backup(&self, file: &Path) -> ServiceResult<BackupSummary> {

@@ -42,6 +42,7 @@ pub struct Delivery<'a> {
     learned: Mutex<Learned>,
     counters: Arc<DeliveryCounters>,
     accepted: AtomicU64,
+    next_kept: AtomicU64,
 }
 
 impl<'a> Delivery<'a> {
@@ -56,8 +57,21 @@ impl<'a> Delivery<'a> {
     ) -> Delivery<'a> {
         let bucket = Mutex::new(Bucket::new(settings.requests_per_second));
         let (lanes, learned, counters) = (Mutex::default(), Mutex::default(), Arc::default());
-        let accepted = AtomicU64::default();
-        Delivery { destination, transport, clock, random, settings, signal, bucket, lanes, learned, counters, accepted }
+        let (accepted, next_kept) = Default::default();
+        Delivery {
+            destination,
+            transport,
+            clock,
+            random,
+            settings,
+            signal,
+            bucket,
+            lanes,
+            learned,
+            counters,
+            accepted,
+            next_kept,
+        }
     }
 
     /// Whom it delivers to.
@@ -81,8 +95,7 @@ impl<'a> Delivery<'a> {
         let (halt, halted) = watch::channel(false);
         let stops = Stops { signal: self.signal.clone(), halted };
         let learned = std::mem::take(&mut *self.learned.lock());
-        let mut work =
-            PageWork::new(self.destination, &self.settings.destination, changes, self.settings.attempts_max, learned);
+        let mut work = PageWork::new(self.destination, &self.settings, changes, learned);
         let mut failure: Option<Error> = None;
         let mut in_flight = FuturesUnordered::new();
         // Responses are settled while other requests are on their way, one call at a time. A request keeps its place until
@@ -118,10 +131,10 @@ impl<'a> Delivery<'a> {
                 gathering.get_or_insert_with(|| self.clock.sleep(wait));
             } else if settling.is_none() {
                 (gathering, gathered) = (None, false);
-                let outcomes = work.take_fates();
+                let settled = work.take_settled();
                 being_settled = unconfirmed;
-                if !outcomes.is_empty() {
-                    settling = Some(settle.settle(outcomes));
+                if !settled.is_empty() {
+                    settling = Some(settle.settle(settled));
                 } else if unconfirmed > 0 {
                     // What ended gave no change its outcome: parts of changes, or halves to be sent again.
                     unconfirmed = 0;
@@ -190,6 +203,7 @@ impl<'a> Delivery<'a> {
             lanes: &self.lanes,
             counters: &self.counters,
             accepted: &self.accepted,
+            next_kept: &self.next_kept,
         };
         let elements: Vec<&Element> = batch.pieces.iter().map(|piece| &piece.element).collect();
         let ended = sender.send(batch.route, &elements, batch.attempts_max, stops).await;

@@ -25,7 +25,7 @@ mod work;
 
 pub use counters::DeliveryCounters;
 pub use deliver::Delivery;
-pub use outcome::{DeliveryOutcome, Settle};
+pub use outcome::{ChangeRequest, DeliveryOutcome, LastRequest, Settle, SettledChange};
 pub use query::{ReadBackClient, prepare, query};
-pub use settings::DeliverySettings;
+pub use settings::{DeliverySettings, KeepRequests};
 pub use stop::Signal;

@@ -1,9 +1,12 @@
 //! Outcomes: of a request, once its attempts are over, and of a change, once its requests are.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 
 use crate::destination::{Blame, ElementVerdict};
 use crate::error::Result;
+use crate::io::http::exchange::RawExchange;
 
 /// The outcome of one change.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,13 +33,44 @@ pub enum DeliveryOutcome {
     },
 }
 
+/// A request as it was sent last, and what came back.
+#[derive(Debug, PartialEq, Eq)]
+pub struct LastRequest {
+    /// No other request of this delivery has it.
+    pub number: u64,
+    /// How many changes it carried.
+    pub changes: usize,
+    /// The request and its response.
+    pub exchange: RawExchange,
+}
+
+/// A request that carried a change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChangeRequest {
+    /// The request, shared with other changes that it carried.
+    pub request: Arc<LastRequest>,
+    /// What it carried of this change, where it carried others as well.
+    pub part: Option<Vec<u8>>,
+}
+
+/// The end of one change.
+#[derive(Debug)]
+pub struct SettledChange {
+    /// Its index in the page.
+    pub index: usize,
+    /// Its outcome.
+    pub outcome: DeliveryOutcome,
+    /// The requests it was in last, in their order, where they are [kept](super::DeliverySettings::keep).
+    pub requests: Vec<ChangeRequest>,
+}
+
 /// Records the outcomes of changes as they arrive.
 #[async_trait]
 pub trait Settle: Send + Sync {
-    /// Records these outcomes, durably. The first of a pair is the change's index in the page. Called once for
-    /// requests that finish together, never twice for one change, and never concurrently with itself by one
-    /// [`Delivery::deliver`](super::Delivery::deliver). After an error nothing more is sent.
-    async fn settle(&self, outcomes: Vec<(usize, DeliveryOutcome)>) -> Result<()>;
+    /// Records these outcomes, durably. Called once for requests that finish together, never twice for one change, and
+    /// never concurrently with itself by one [`Delivery::deliver`](super::Delivery::deliver). After an error nothing more is
+    /// sent.
+    async fn settle(&self, settled: Vec<SettledChange>) -> Result<()>;
 }
 
 /// How a request ended.
@@ -86,6 +120,8 @@ pub(super) struct RequestOutcome {
     pub(super) maybe_applied: bool,
     /// The outcomes of single elements, where the response names them.
     pub(super) settled: Vec<ElementOutcome>,
+    /// The last attempt, where it is kept.
+    pub(super) last: Option<Arc<LastRequest>>,
 }
 
 /// The outcome of one element, by its index in the request.
@@ -95,4 +131,6 @@ pub(super) struct ElementOutcome {
     pub(super) verdict: ElementVerdict,
     /// Whether an attempt before the one that settled it may have been applied.
     pub(super) maybe_applied: bool,
+    /// The attempt that settled it, where it is kept.
+    pub(super) last: Option<Arc<LastRequest>>,
 }

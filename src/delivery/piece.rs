@@ -1,8 +1,9 @@
 //! A piece is one part of one change, encoded; a batch is the pieces that share a request.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
-use super::outcome::{RequestEnd, RequestOutcome};
+use super::outcome::{ChangeRequest, LastRequest, RequestEnd, RequestOutcome};
 use crate::destination::{Element, ElementVerdict, RequestLimits, Route};
 
 /// One part of one change, encoded.
@@ -23,6 +24,8 @@ pub(super) struct Piece {
     pub(super) alone_attempts: u32,
     /// How many of these the destination failed at.
     pub(super) failures_alone: u32,
+    /// The request it was in last, where that is kept.
+    pub(super) last: Option<Arc<LastRequest>>,
 }
 
 impl Piece {
@@ -38,7 +41,15 @@ impl Piece {
             retried_alone: false,
             alone_attempts: 0,
             failures_alone: 0,
+            last: None,
         }
+    }
+
+    /// The request it was in last, where that is kept.
+    pub(super) fn take_last(&mut self) -> Option<ChangeRequest> {
+        let request = self.last.take()?;
+        let part = (request.changes > 1).then(|| std::mem::take(&mut self.element.bytes));
+        Some(ChangeRequest { request, part })
     }
 }
 

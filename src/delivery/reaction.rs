@@ -61,9 +61,10 @@ impl PageWork<'_> {
             self.accepted(pieces.len(), outcome.attempts);
         }
         let mut rejected = None;
-        for ElementOutcome { index, verdict, maybe_applied } in settled {
+        for ElementOutcome { index, verdict, maybe_applied, last } in settled {
             let Some(mut piece) = pieces.get_mut(index).and_then(Option::take) else { continue };
             piece.maybe_applied |= maybe_applied;
+            piece.last = last.or(piece.last);
             match verdict {
                 ElementVerdict::Accepted => self.accept_piece(piece),
                 ElementVerdict::Rejected { reason } => {
@@ -87,6 +88,9 @@ impl PageWork<'_> {
     fn absorb_whole(&mut self, mut batch: Batch, outcome: RequestOutcome) -> Result<(), Error> {
         for piece in &mut batch.pieces {
             piece.maybe_applied |= outcome.maybe_applied;
+            if outcome.last.is_some() {
+                piece.last.clone_from(&outcome.last);
+            }
         }
         if let [piece] = batch.pieces.as_mut_slice() {
             piece.alone_attempts += outcome.attempts;
@@ -138,7 +142,10 @@ impl PageWork<'_> {
         }
     }
 
-    fn accept_piece(&mut self, piece: Piece) {
+    fn accept_piece(&mut self, mut piece: Piece) {
+        if self.keeps_delivered {
+            self.keep_request(&mut piece);
+        }
         self.progress[piece.change].begun = true;
         self.advance(piece.change);
     }

@@ -2,6 +2,7 @@
 //! it, its attempts or its time are used up, or the run stops.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -10,12 +11,13 @@ use parking_lot::{Mutex, MutexGuard};
 use sha2::{Digest, Sha256};
 
 use super::counters::DeliveryCounters;
-use super::outcome::{ElementOutcome, RequestEnd, RequestOutcome};
+use super::outcome::{ElementOutcome, LastRequest, RequestEnd, RequestOutcome};
 use super::pace::{self, Bucket};
 use super::query;
-use super::settings::DeliverySettings;
+use super::settings::{DeliverySettings, KeepRequests};
 use super::stop::{Signal, Stops, reached};
 use crate::destination::{Attempt, Destination, Element, ElementVerdict, Route, Verdict};
+use crate::io::http::exchange::RawExchange;
 use crate::io::http::{Applied, CallLimits, NoResponse, Request, Response, Transport};
 use crate::io::{Clock, Random};
 
@@ -29,6 +31,8 @@ struct InFlight<'a> {
     accepted_before: Option<u64>,
     maybe_applied: bool,
     settled: Vec<ElementOutcome>,
+    /// The last attempt, where it is kept.
+    last: Option<Arc<LastRequest>>,
 }
 
 impl<'a> InFlight<'a> {
@@ -43,7 +47,8 @@ impl<'a> InFlight<'a> {
         for (at, (index, element)) in open.into_iter().enumerate() {
             match verdicts.remove(&at) {
                 Some(verdict) => {
-                    self.settled.push(ElementOutcome { index, verdict, maybe_applied: self.maybe_applied });
+                    let last = self.last.clone();
+                    self.settled.push(ElementOutcome { index, verdict, maybe_applied: self.maybe_applied, last });
                 }
                 None => self.open.push((index, element)),
             }
@@ -51,8 +56,8 @@ impl<'a> InFlight<'a> {
     }
 
     fn end(self, end: RequestEnd) -> RequestOutcome {
-        let InFlight { attempts, failures, maybe_applied, settled, .. } = self;
-        RequestOutcome { end, attempts, failures, accepted_since: 0, maybe_applied, settled }
+        let InFlight { attempts, failures, maybe_applied, settled, last, .. } = self;
+        RequestOutcome { end, attempts, failures, accepted_since: 0, maybe_applied, settled, last }
     }
 }
 
@@ -65,6 +70,17 @@ fn request_id(elements: &[&Element], at: DateTime<Utc>) -> u128 {
     hash.update(at.timestamp_micros().to_be_bytes());
     let digest = hash.finalize();
     digest.iter().take(16).fold(0, |id, byte| id << 8 | u128::from(*byte))
+}
+
+/// Whether a verdict on a request with so many elements leaves none of them undelivered.
+fn delivers_all(verdict: &Verdict, elements: usize) -> bool {
+    match verdict {
+        Verdict::Accepted { .. } => true,
+        Verdict::PerElement { verdicts, .. } => {
+            verdicts.len() == elements && verdicts.iter().all(|(_, verdict)| *verdict == ElementVerdict::Accepted)
+        }
+        _ => false,
+    }
 }
 
 /// Sends requests: everything that one needs from its surroundings.
@@ -81,6 +97,8 @@ pub(super) struct RequestSender<'a> {
     pub(super) counters: &'a DeliveryCounters,
     /// How many requests were accepted.
     pub(super) accepted: &'a AtomicU64,
+    /// The number of the next request that is kept.
+    pub(super) next_kept: &'a AtomicU64,
 }
 
 /// Longest response to a change that is read: vendors' are a few hundred bytes, errors for each element a few thousand.
@@ -106,6 +124,7 @@ impl RequestSender<'_> {
             accepted_before: None,
             maybe_applied: false,
             settled: Vec::new(),
+            last: None,
         };
         let accepted = || self.accepted.load(Ordering::Relaxed);
         let mut first = None;
@@ -120,23 +139,29 @@ impl RequestSender<'_> {
             let attempt = Attempt { at, number: sent.attempts, request: id };
             let request = self.destination.request(route, &carried, attempt);
             self.count(&request, sent.attempts);
-            let verdict = match self.exchange(&request, RESPONSE_BYTES_MAX, &mut stops).await {
-                None => {
-                    sent.maybe_applied = true;
-                    return sent.end(RequestEnd::Halted { reason: STOPPED_WAITING });
-                }
-                Some(Err(NoResponse { applied, what })) => {
+            let began = self.clock.elapsed();
+            let result = self.exchange(&request, RESPONSE_BYTES_MAX, &mut stops).await;
+            let timing = (at, self.clock.elapsed().saturating_sub(began), sent.attempts);
+            let Some(result) = result else {
+                let what = STOPPED_WAITING.to_owned();
+                let result = Err(NoResponse { applied: Applied::Maybe, what });
+                sent.last = self.kept(false, &carried, request, timing, result);
+                sent.maybe_applied = true;
+                return sent.end(RequestEnd::Halted { reason: STOPPED_WAITING });
+            };
+            let verdict = match &result {
+                Err(NoResponse { applied, what }) => {
                     self.counters.count_status(0);
-                    Verdict::Retry { reason: what, after: None, applied }
+                    Verdict::Retry { reason: what.clone(), after: None, applied: *applied }
                 }
-                Some(Ok(response)) => {
+                Ok(response) => {
                     self.counters.count_status(response.status);
-                    if let Some(pause) = self.destination.pause(&response) {
+                    if let Some(pause) = self.destination.pause(response) {
                         self.bucket().hold_until(self.clock.elapsed() + pause);
                     }
-                    match self.destination.interpret_each(route, &carried, &response) {
+                    match self.destination.interpret_each(route, &carried, response) {
                         Verdict::Retry { .. }
-                            if self.had_nothing_to_do(route, &carried, &response, &mut stops).await =>
+                            if self.had_nothing_to_do(route, &carried, response, &mut stops).await =>
                         {
                             Verdict::ACCEPTED
                         }
@@ -144,6 +169,8 @@ impl RequestSender<'_> {
                     }
                 }
             };
+            let delivered = delivers_all(&verdict, carried.len());
+            sent.last = self.kept(delivered, &carried, request, timing, result);
             let verdict = match verdict {
                 Verdict::PerElement { verdicts, warning, rest } => {
                     if let Some(warning) = warning {
@@ -210,6 +237,26 @@ impl RequestSender<'_> {
                 return sent.end(RequestEnd::Halted { reason: STOPPED_BEFORE });
             }
         }
+    }
+
+    /// An attempt to be kept, if attempts like it are.
+    fn kept(
+        &self,
+        delivered: bool,
+        carried: &[&Element],
+        request: Request,
+        timing: (DateTime<Utc>, Duration, u32),
+        result: Result<Response, NoResponse>,
+    ) -> Option<Arc<LastRequest>> {
+        match self.settings.keep {
+            KeepRequests::Never => return None,
+            KeepRequests::Undelivered if delivered => return None,
+            KeepRequests::Undelivered | KeepRequests::Always => {}
+        }
+        let masked = self.destination.masked(&request);
+        let exchange = RawExchange::new((&request, masked), self.destination.secrets(), timing, result);
+        let number = self.next_kept.fetch_add(1, Ordering::Relaxed);
+        Some(Arc::new(LastRequest { number, changes: carried.len(), exchange }))
     }
 
     /// Whether a request that failed had nothing to do, where the destination has a query that shows it.

@@ -19,6 +19,20 @@ pub struct DeliverySettings {
     pub attempts_max: u32,
     /// How long requests in flight may go on after a stop signal.
     pub grace: Duration,
+    /// Of which changes the last requests are handed to [`Settle`](super::Settle).
+    pub keep: KeepRequests,
+}
+
+/// Of which changes the last requests are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum KeepRequests {
+    /// Of none.
+    #[default]
+    Never,
+    /// Of those that were not delivered.
+    Undelivered,
+    /// Of all.
+    Always,
 }
 
 impl Default for DeliverySettings {
@@ -31,6 +45,7 @@ impl Default for DeliverySettings {
             retry_for: Duration::from_secs(600),
             attempts_max: 8,
             grace: Duration::from_secs(10),
+            keep: KeepRequests::default(),
         }
     }
 }

@@ -4,8 +4,9 @@
 use std::collections::{HashMap, VecDeque};
 
 use super::breaker::{FailureRecord, Undecided};
-use super::outcome::DeliveryOutcome;
+use super::outcome::{ChangeRequest, DeliveryOutcome, SettledChange};
 use super::piece::{Batch, Piece};
+use super::settings::{DeliverySettings, KeepRequests};
 use crate::destination::batch::{self, Size};
 use crate::destination::{AddressedChange, Destination, Part, PlainSet, Route};
 
@@ -20,7 +21,12 @@ pub(super) struct ChangeProgress {
     done: bool,
     /// The page's next change with the same key, which waits for this one.
     next: Option<usize>,
+    /// The requests it was in last, where they are kept.
+    requests: Vec<ChangeRequest>,
 }
+
+/// Requests that are kept of one change: of a longer sequence the last ones.
+const REQUESTS_KEPT_MAX: usize = 10;
 
 /// What delivery has learned about a destination, kept from page to page.
 #[derive(Debug, Default)]
@@ -39,35 +45,37 @@ pub(super) struct PageWork<'a> {
     changes: &'a [AddressedChange],
     /// How often one request may be sent.
     pub(super) attempts_max: u32,
+    /// Whether the requests of delivered parts are kept.
+    pub(super) keeps_delivered: bool,
     pub(super) progress: Vec<ChangeProgress>,
     /// Pieces that no request holds yet.
     pub(super) loose: Vec<(Route, Piece)>,
     pub(super) queue: VecDeque<Batch>,
     /// Groups that failed alone, whose outcomes wait for those of others.
     pub(super) undecided: Vec<Undecided>,
-    outcomes: Vec<(usize, DeliveryOutcome)>,
+    settled: Vec<SettledChange>,
     pub(super) learned: Learned,
 }
 
 impl<'a> PageWork<'a> {
     pub(super) fn new(
         destination: &'a dyn Destination,
-        name: &'a str,
+        settings: &'a DeliverySettings,
         changes: &'a [AddressedChange],
-        attempts_max: u32,
         learned: Learned,
     ) -> PageWork<'a> {
         let progress = changes.iter().map(|_| ChangeProgress::default()).collect();
         let mut work = PageWork {
             destination,
-            name,
+            name: &settings.destination,
             changes,
-            attempts_max: attempts_max.max(1),
+            attempts_max: settings.attempts_max.max(1),
+            keeps_delivered: settings.keep == KeepRequests::Always,
             progress,
             loose: Vec::new(),
             queue: VecDeque::new(),
             undecided: Vec::new(),
-            outcomes: Vec::new(),
+            settled: Vec::new(),
             learned,
         };
         let mut latest: HashMap<&str, usize> = HashMap::with_capacity(changes.len());
@@ -89,9 +97,9 @@ impl<'a> PageWork<'a> {
         self.learned
     }
 
-    /// RecordedOutcomes that are known and not yet taken.
-    pub(super) fn take_fates(&mut self) -> Vec<(usize, DeliveryOutcome)> {
-        std::mem::take(&mut self.outcomes)
+    /// Changes that have their outcome and were not yet taken.
+    pub(super) fn take_settled(&mut self) -> Vec<SettledChange> {
+        std::mem::take(&mut self.settled)
     }
 
     /// The next request to send, if any can be formed. `draw` gives a number from zero to its argument.
@@ -183,7 +191,8 @@ impl<'a> PageWork<'a> {
                 outcome => outcome,
             };
             let waiting = progress.next;
-            self.outcomes.push((change, outcome));
+            let requests = std::mem::take(&mut progress.requests);
+            self.settled.push(SettledChange { index: change, outcome, requests });
             let Some(waiting) = waiting else { continue };
             if self.changes[waiting].plain.is_some() {
                 self.begin(waiting);
@@ -226,7 +235,18 @@ impl<'a> PageWork<'a> {
         }
     }
 
-    pub(super) fn reject(&mut self, piece: Piece, reason: String) {
+    /// Keeps the request that a piece was in last, if it is to be kept.
+    pub(super) fn keep_request(&mut self, piece: &mut Piece) {
+        let Some(request) = piece.take_last() else { return };
+        let kept = &mut self.progress[piece.change].requests;
+        if kept.len() == REQUESTS_KEPT_MAX {
+            kept.remove(0);
+        }
+        kept.push(request);
+    }
+
+    pub(super) fn reject(&mut self, mut piece: Piece, reason: String) {
+        self.keep_request(&mut piece);
         self.finish(piece.change, DeliveryOutcome::Rejected { reason, partly_applied: piece.maybe_applied });
     }
 
@@ -236,7 +256,8 @@ impl<'a> PageWork<'a> {
         }
     }
 
-    pub(super) fn leave_piece_unsent(&mut self, piece: Piece, reason: &str) {
+    pub(super) fn leave_piece_unsent(&mut self, mut piece: Piece, reason: &str) {
+        self.keep_request(&mut piece);
         let reason = reason.to_owned();
         let outcome = if piece.maybe_applied {
             DeliveryOutcome::Unconfirmed { reason }

@@ -36,6 +36,7 @@ use crate::error::Result as Outcome;
 use crate::io::http::{Request, Response};
 use crate::model::cell::As;
 use crate::model::{OnNull, Op, PlainDocument};
+use crate::secret::Secret;
 
 /// What a destination can carry out; checked when a mapping is checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -246,4 +247,7 @@ pub trait Destination: Send + Sync {
 
     /// The request as it may be shown to a person: same shape, secrets masked.
     fn masked(&self, request: &Request) -> Request;
+
+    /// Its secrets, which are masked in everything that the vendor returns.
+    fn secrets(&self) -> Vec<Secret>;
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 
+use super::kept_requests::KeptRequests;
 use super::{ChangeOutcome, RunStatus};
 use crate::error::Result;
 use crate::model::{Change, Document};
@@ -71,6 +72,11 @@ pub trait History: Send + Sync {
         from: u64,
         count: u64,
     ) -> Result<Vec<ChangeRecord>>;
+
+    /// The last requests of groups that were not delivered; none where no place for them is.
+    fn kept_requests(&self) -> Option<&KeptRequests> {
+        None
+    }
 }
 
 /// A recorded run.

@@ -39,7 +39,8 @@
 //! # The three faces
 //!
 //! [`Ledger`] is the protocol; [`Ledger::history`] answers queries ([`History`]), [`Ledger::kv`] keeps small texts
-//! ([`KeyValue`]), and [`Ledger::storage`] looks after the place where all of it is kept ([`Storage`]).
+//! ([`KeyValue`]), and [`Ledger::storage`] looks after the place where all of it is kept ([`Storage`]). Beside it, and none
+//! of its state, are the [kept requests](kept_requests).
 //!
 //! A new kind of ledger is a folder beside [`duckdb`], a branch in `open`, and a row in the conformance suite
 //! (`tests/it/ledger.rs`), whose executable specification is a ledger in memory.
@@ -49,6 +50,7 @@ pub mod duckdb;
 pub mod file_error;
 mod history;
 mod journal;
+pub mod kept_requests;
 pub mod kv;
 mod open;
 mod run;

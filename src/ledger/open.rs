@@ -16,11 +16,13 @@ pub struct Retention {
     pub journal: Duration,
     /// The records of runs. What the next run needs of earlier ones is kept however old it is.
     pub runs: Duration,
+    /// The last requests of groups that were not delivered, by the clock; zero for never keeping one.
+    pub requests: Duration,
 }
 
 impl Retention {
     /// For a ledger that is only read.
-    pub const FOREVER: Retention = Retention { journal: Duration::MAX, runs: Duration::MAX };
+    pub const FOREVER: Retention = Retention { journal: Duration::MAX, runs: Duration::MAX, requests: Duration::MAX };
 }
 
 /// Opens the ledger at `path` to write, creating it when absent.

@@ -15,8 +15,8 @@ pub use super::stream::ResultStream;
 use crate::delivery::Signal;
 use crate::ledger::BackupSummary;
 use crate::service::views::{
-    ChangeView, ExportedGroup, GroupView, OrphanedSync, PlanPart, PlanRequest, PlanView, RejectedView, RunDetail,
-    RunProgress, RunView, SyncActivity, SyncDetail, SyncView,
+    ChangeView, ExportedGroup, GroupRequestView, GroupView, OrphanedSync, PlanPart, PlanRequest, PlanView,
+    RejectedView, RunDetail, RunProgress, RunView, SyncActivity, SyncDetail, SyncView,
 };
 use crate::sync::report::Report;
 use crate::sync::verify::{Drifted, Verified};
@@ -182,6 +182,9 @@ pub trait Service: Send + Sync {
 
     /// What is known of a group, with the latest `count` lines of its history before the line `before`, if given.
     async fn group(&self, sync: &str, key: &str, before: Option<u64>, count: u64) -> ServiceResult<GroupView>;
+
+    /// The requests that a group was in last, in their order, with their responses; none where none is kept.
+    async fn requests(&self, sync: &str, key: &str) -> ServiceResult<Vec<GroupRequestView>>;
 
     /// Copies the ledger to a new file, given by its whole path. Runs go on meanwhile.
     async fn backup(&self, file: &Path) -> ServiceResult<BackupSummary>;

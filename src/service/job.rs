@@ -4,19 +4,22 @@
 use tokio::sync::watch;
 
 use super::open::{self, Failure};
+#[cfg(feature = "otlp")]
+use super::trace::RunTrace;
 use crate::config::Project;
-use crate::delivery::{self, Delivery, ReadBackClient, Signal};
+use crate::delivery::{self, Delivery, KeepRequests, ReadBackClient, Signal};
 use crate::destination::{AddressedChange, Destination};
 use crate::error::{Error, Kind, Result, Within};
-use crate::io::http::HttpClient;
+use crate::io::http::{HttpClient, Transport};
 use crate::io::{Clock, Random};
 use crate::ledger::Ledger;
+use crate::ledger::kept_requests::KeptRequests;
 use crate::mapping::{Mapping, MappingFile, fingerprint};
 use crate::sync::decide::Decision;
 use crate::sync::remote_groups::RemoteGroups;
 use crate::sync::report::Report;
 use crate::sync::verify::{self, Verification, Verified};
-use crate::sync::{self, Monitor, Plan, RunOptions, RunOrigin, Session, Warehouse};
+use crate::sync::{self, Monitor, Plan, Reader, RunOptions, RunOrigin, Session, Warehouse};
 
 /// What the jobs of a process share.
 #[derive(Clone, Copy)]
@@ -57,6 +60,13 @@ pub struct Job<'a> {
     origin: &'a RunOrigin,
     monitor: &'a dyn Monitor,
     signal: watch::Receiver<Signal>,
+}
+
+/// What a run meets the outside with. What watches a job puts something of its own around these.
+struct JobEnds<'a> {
+    monitor: &'a dyn Monitor,
+    transport: &'a dyn Transport,
+    read_by: &'a (dyn Fn(Warehouse) -> Box<dyn Reader + 'a> + Send + Sync),
 }
 
 /// Takes the pages of a plan, with the destination they would go to.
@@ -100,18 +110,16 @@ impl Job<'_> {
         open::destination(settings, group_type).within(|| self.place())
     }
 
-    async fn prepare(&self, destination: &mut dyn Destination) -> Result<()> {
-        delivery::prepare(destination, self.context.http_client, self.context.clock, self.context.random)
-            .await
-            .within(|| self.place())
+    async fn prepare(&self, destination: &mut dyn Destination, transport: &dyn Transport) -> Result<()> {
+        delivery::prepare(destination, transport, self.context.clock, self.context.random).await.within(|| self.place())
     }
 
     /// Both ends, ready to be used. Either may never respond, so stopping the run ends the waiting too.
-    async fn ends(&self) -> Result<(Box<dyn Destination>, Warehouse), Failure> {
+    async fn ends(&self, transport: &dyn Transport) -> Result<(Box<dyn Destination>, Warehouse), Failure> {
         let ready = async {
             let mut destination = self.destination().await?;
             let warehouse = self.warehouse().await?;
-            self.prepare(destination.as_mut()).await?;
+            self.prepare(destination.as_mut(), transport).await?;
             Ok((destination, warehouse))
         };
         let stopped = async {
@@ -140,8 +148,28 @@ impl Job<'_> {
 
     /// Runs the sync. When its id was given out beforehand, a failure is recorded under it however early it comes.
     pub async fn run(&self) -> Result<Report, Failure> {
+        #[cfg(feature = "otlp")]
+        {
+            let settings = &self.context.project.settings;
+            let source = settings.sources.get(&self.file.mapping.source).map_or("", |source| &source.kind);
+            let destination = open::destination_of(self.context.project, self.file).map_or("", |to| &to.kind);
+            if let Some(trace) = RunTrace::begin(self.mapping(), (source, destination), self.context.clock) {
+                let (monitor, transport) = (trace.monitor(self.monitor), trace.transport(self.context.http_client));
+                let read_by = |warehouse| trace.reader(warehouse);
+                let ends = JobEnds { monitor: &monitor, transport: &transport, read_by: &read_by };
+                let result = self.run_with(&ends).await;
+                trace.end(&result);
+                return result;
+            }
+        }
+        let (monitor, transport) = (self.monitor, self.context.http_client);
+        self.run_with(&JobEnds { monitor, transport, read_by: &|warehouse| Box::new(warehouse) }).await
+    }
+
+    /// Runs the sync with these ends.
+    async fn run_with(&self, ends: &JobEnds<'_>) -> Result<Report, Failure> {
         let fingerprint = fingerprint(&self.file.mapping);
-        let (destination, mut warehouse) = match self.ends().await {
+        let (destination, warehouse) = match self.ends(ends.transport).await {
             Ok(ends) => ends,
             Err(failure) => {
                 let failure = self.missing_for_now(failure, &fingerprint).await;
@@ -155,16 +183,23 @@ impl Job<'_> {
         };
         let mut settings = open::delivery_settings(open::destination_of(self.context.project, self.file)?);
         settings.grace = self.origin.grace.unwrap_or(settings.grace);
-        let (http_client, signal) = (self.context.http_client, self.signal.clone());
+        let keeps = self.context.ledger.history().kept_requests().is_some_and(KeptRequests::keeps);
+        settings.keep = match self.options.group {
+            _ if !keeps => KeepRequests::Never,
+            None => KeepRequests::Undelivered,
+            Some(_) => KeepRequests::Always,
+        };
+        let (transport, signal) = (ends.transport, self.signal.clone());
         let delivery =
-            Delivery::new(destination.as_ref(), http_client, self.context.clock, self.context.random, settings, signal);
-        let session = self.session(&fingerprint, Some(&delivery));
-        Ok(sync::run(&session, &mut warehouse).await.within(|| self.place())?)
+            Delivery::new(destination.as_ref(), transport, self.context.clock, self.context.random, settings, signal);
+        let session = Session { monitor: ends.monitor, ..self.session(&fingerprint, Some(&delivery)) };
+        let mut reader = (ends.read_by)(warehouse);
+        Ok(sync::run(&session, reader.as_mut()).await.within(|| self.place())?)
     }
 
     /// Shows what a run would do, page by page, and writes nothing that lasts. The ledger is a read-only one.
     pub async fn plan(&self, show: &mut ShowPage<'_>) -> Result<Plan, Failure> {
-        let (destination, mut warehouse) = self.ends().await?;
+        let (destination, mut warehouse) = self.ends(self.context.http_client).await?;
         let destination = destination.as_ref();
         let fingerprint = fingerprint(&self.file.mapping);
         let session = self.session(&fingerprint, None);
@@ -188,7 +223,7 @@ impl Job<'_> {
         // Asked before anything travels: most destinations cannot be.
         ReadBackClient::new(destination.as_ref(), self.context.http_client, self.context.clock, self.context.random)
             .within(|| self.place())?;
-        self.prepare(destination.as_mut()).await?;
+        self.prepare(destination.as_mut(), self.context.http_client).await?;
         let reader = ReadBackClient::new(
             destination.as_ref(),
             self.context.http_client,

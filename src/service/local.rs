@@ -19,8 +19,8 @@ use super::job::Context;
 use super::queries::{Queries, sync_errors, unknown_run};
 use super::tracker::Tracker;
 use super::views::{
-    ChangeView, ExportedGroup, GroupView, OrphanedSync, PlanRequest, RejectedView, RunDetail, RunView, SyncActivity,
-    SyncDetail, SyncView,
+    ChangeView, ExportedGroup, GroupRequestView, GroupView, OrphanedSync, PlanRequest, RejectedView, RunDetail,
+    RunView, SyncActivity, SyncDetail, SyncView,
 };
 use crate::config::Project;
 use crate::delivery::Signal;
@@ -284,6 +284,10 @@ impl Service for LocalService {
 
     async fn group(&self, sync: &str, key: &str, before: Option<u64>, count: u64) -> ServiceResult<GroupView> {
         self.queries().group(sync, key, before, count).await
+    }
+
+    async fn requests(&self, sync: &str, key: &str) -> ServiceResult<Vec<GroupRequestView>> {
+        self.queries().requests(sync, key).await
     }
 
     async fn backup(&self, file: &Path) -> ServiceResult<BackupSummary> {

@@ -11,6 +11,7 @@
 //! | [`follow`] | a run that another process carries out, from its start to its end |
 //! | [`url`] | runs at a daemon on another machine, over its HTTP API |
 //! | [`stream`], [`tracker`], [`pace`] | results item by item, how far a run is, and how fast |
+//! | `trace` | spans of runs for OpenTelemetry (the feature `otlp`) |
 //! | [`mapping_test`] | the tests of mappings: a plan over given rows, compared with what is expected |
 //! | [`open`] | from a config folder to its sources, destinations and ledger |
 
@@ -26,6 +27,8 @@ pub mod pace;
 pub mod queries;
 pub mod remote;
 pub mod stream;
+#[cfg(feature = "otlp")]
+mod trace;
 pub mod tracker;
 pub mod url;
 pub mod views;

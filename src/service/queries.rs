@@ -7,7 +7,9 @@ use chrono::{DateTime, Utc};
 
 use super::api::{SCHEDULED_TIMES, ServiceError, ServiceResult, SyncError};
 use super::views::build::{self, SyncRecord};
-use super::views::{ChangeView, GroupView, OrphanedSync, RejectedView, RunDetail, RunView, SyncDetail, SyncView};
+use super::views::{
+    ChangeView, GroupRequestView, GroupView, OrphanedSync, RejectedView, RunDetail, RunView, SyncDetail, SyncView,
+};
 use crate::config::Project;
 use crate::error::{Error, Kind, Result};
 use crate::ledger::{ChangeOutcome, GroupCounts, History, RunRecord, SinceSuccess};
@@ -239,6 +241,21 @@ impl Queries<'_> {
             return Err(no_history(sync, key));
         }
         Ok(build::group(sync, key, self.label(sync), synced, history, count))
+    }
+}
+
+impl Queries<'_> {
+    /// The requests that a group was in last, unless they are older than they are kept.
+    pub async fn requests(&self, sync: &str, key: &str) -> ServiceResult<Vec<GroupRequestView>> {
+        self.exists(sync)?;
+        let Some(kept) = self.history.kept_requests().cloned() else { return Ok(Vec::new()) };
+        let kept_for = chrono::TimeDelta::from_std(self.project.settings.state.requests_retention).ok();
+        let oldest = kept_for.and_then(|kept_for| self.now.checked_sub_signed(kept_for));
+        let (sync, key) = (sync.to_owned(), key.to_owned());
+        // The file may have some megabytes.
+        let found = tokio::task::spawn_blocking(move || kept.of_group(&sync, &key, oldest)).await;
+        let found = found.map_err(|panic| Error::new(Kind::Bug, "failed to read the kept requests").because(panic))?;
+        Ok(found.into_iter().map(build::group_request).collect())
     }
 }
 

@@ -26,8 +26,8 @@ use tokio::sync::mpsc;
 use super::api::{About, EnqueuedRun, PlanStream, ResultStream, SCHEDULED_TIMES, Service, ServiceError, ServiceResult};
 use super::open::socket;
 use super::views::{
-    ChangeView, ExportedGroup, GroupView, OrphanedSync, PlanRequest, RejectedView, RunDetail, RunView, SyncActivity,
-    SyncDetail, SyncView, build,
+    ChangeView, ExportedGroup, GroupRequestView, GroupView, OrphanedSync, PlanRequest, RejectedView, RunDetail,
+    RunView, SyncActivity, SyncDetail, SyncView, build,
 };
 use super::wire::{
     BACKUP, BackupRequest, DROP, DropRequest, HELLO, Hello, Line, ORPHANED, RENAME, RenameRequest, ResetRequest,
@@ -407,6 +407,10 @@ impl Service for RemoteService {
                 return Ok(group.clone());
             }
         }
+    }
+
+    async fn requests(&self, sync: &str, key: &str) -> ServiceResult<Vec<GroupRequestView>> {
+        self.get(&format!("syncs/{}/requests", segment(sync)), &[("key", key.to_owned())]).await
     }
 
     async fn backup(&self, file: &Path) -> ServiceResult<BackupSummary> {

@@ -27,6 +27,7 @@ mod read;
 mod record;
 pub mod remote_groups;
 pub mod report;
+mod request_log;
 pub mod requests;
 mod run;
 mod send;

@@ -10,9 +10,10 @@ use parking_lot::Mutex;
 use super::decide::{Decider, Decision};
 use super::read::ComparisonPhase;
 use super::report::Counts;
+use super::request_log::{LoggedGroup, RequestLog};
 use super::session::{Event, Session};
 use super::timeline::Timeline;
-use crate::delivery::{Delivery, DeliveryOutcome, Settle};
+use crate::delivery::{Delivery, DeliveryOutcome, Settle, SettledChange};
 use crate::destination::AddressedChange;
 use crate::error::Result;
 use crate::ledger::{CandidateKind, ChangeOutcome, JournalEntry};
@@ -39,15 +40,16 @@ pub(super) struct Recorder<'a> {
     began: Duration,
     /// The first of the changes that were left open, and why it was.
     left: Mutex<Option<String>>,
+    log: &'a RequestLog,
 }
 
 impl<'a> Recorder<'a> {
     pub(super) fn new(
         session: &'a Session<'a>,
         phase: &'a ComparisonPhase,
-        counts: &'a mut Counts,
-        timeline: &'a mut Timeline,
+        (counts, timeline): (&'a mut Counts, &'a mut Timeline),
         began: Duration,
+        log: &'a RequestLog,
     ) -> Recorder<'a> {
         Recorder {
             session,
@@ -59,6 +61,7 @@ impl<'a> Recorder<'a> {
             timeline: Mutex::new(timeline),
             began,
             left: Mutex::default(),
+            log,
         }
     }
 
@@ -111,9 +114,10 @@ impl<'a> Recorder<'a> {
 
 #[async_trait]
 impl Settle for Recorder<'_> {
-    async fn settle(&self, results: Vec<(usize, DeliveryOutcome)>) -> Result<()> {
-        let entries = results.into_iter().filter_map(|(index, delivered)| {
-            let (outcome, reason) = match delivered {
+    async fn settle(&self, settled: Vec<SettledChange>) -> Result<()> {
+        let mut logged = Vec::new();
+        let entries = settled.into_iter().filter_map(|SettledChange { index, outcome, requests }| {
+            let (outcome, reason) = match outcome {
                 DeliveryOutcome::Delivered => (ChangeOutcome::Delivered, None),
                 DeliveryOutcome::Rejected { reason, partly_applied: false } => (ChangeOutcome::Rejected, Some(reason)),
                 DeliveryOutcome::Rejected { reason, partly_applied: true } => {
@@ -128,8 +132,13 @@ impl Settle for Recorder<'_> {
                 let why = || format!("`{}`: {}", decision.key.escape_debug(), reason.as_deref().unwrap_or_default());
                 self.left.lock().get_or_insert_with(why);
             }
+            if !requests.is_empty() {
+                logged.push(LoggedGroup { key: decision.key.clone(), outcome, requests });
+            }
             Some(self.entry(decision, outcome, reason))
         });
-        self.record(entries.collect()).await
+        self.record(entries.collect()).await?;
+        self.log.add(self.session.clock.now(), logged).await;
+        Ok(())
     }
 }

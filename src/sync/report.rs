@@ -180,7 +180,7 @@ pub struct Detail {
     pub timeline: Timeline,
     /// Warnings of the destination about requests it accepted, and how often.
     pub warnings: BTreeMap<String, u64>,
-    /// What is odd about the source's rows, for people.
+    /// What is odd about the source's rows or went wrong beside the run, for people.
     pub remarks: Vec<String>,
     /// The guard that stopped the run, until it is recorded.
     #[serde(skip)]

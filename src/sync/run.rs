@@ -4,6 +4,7 @@ use super::guard::{GuardSet, Impact};
 use super::plan_file::ApprovedChanges;
 use super::read::{ComparisonPhase, Reader};
 use super::report::{Counts, Detail, Report};
+use super::request_log::RequestLog;
 use super::send::SendResult;
 use super::session::{Event, Session};
 use crate::delivery::Delivery;
@@ -226,6 +227,9 @@ impl Session<'_> {
         detail.guards = guards.readings(&phase.found, before, impact.as_ref(), Some(&first));
         self.check(&guards, detail)?;
         *counts = Counts::of(&phase.found);
-        self.send_all(&phase, approved.as_ref(), counts, &mut detail.timeline).await
+        let log = RequestLog::new(self, &phase.run);
+        let sent = self.send_all(&phase, approved.as_ref(), counts, &mut detail.timeline, &log).await;
+        detail.remarks.extend(log.finish(self.clock.now()).await);
+        sent
     }
 }

@@ -7,6 +7,7 @@ use super::plan_file::{ApprovedChanges, WithheldChanges};
 use super::read::ComparisonPhase;
 use super::record::Recorder;
 use super::report::Counts;
+use super::request_log::RequestLog;
 use super::session::Session;
 use super::timeline::Timeline;
 use crate::error::{Error, Kind, Result};
@@ -30,6 +31,7 @@ impl Session<'_> {
         approved: Option<&ApprovedChanges>,
         counts: &mut Counts,
         timeline: &mut Timeline,
+        log: &RequestLog,
     ) -> Result<SendResult> {
         let delivery = self.delivery.ok_or_else(|| Error::new(Kind::Bug, "a run without a way to its destination"))?;
         let total = phase.found.candidates();
@@ -57,7 +59,7 @@ impl Session<'_> {
             let cut = position + (page.len() as u64) < page_end;
             position += page.len() as u64;
             missing_seen += page.iter().filter(|decision| decision.kind == CandidateKind::Missing).count() as u64;
-            let recorder = Recorder::new(self, phase, counts, timeline, began);
+            let recorder = Recorder::new(self, phase, (counts, timeline), began, log);
             let following = async { if cut { Ok(None) } else { self.decided(&phase.decider, page_end).await } };
             let (sent, following) = tokio::join!(recorder.send(page, delivery), following);
             left = left.or_else(|| recorder.left());

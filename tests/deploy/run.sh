@@ -1,7 +1,7 @@
 #!/bin/sh
 # Checks examples/deploy with the tools that would read it: `make test-deploy`, or
 #
-#   tests/deploy/run.sh TARGET_FOLDER [CARGO_FEATURE_FLAG]
+#   tests/deploy/run.sh TARGET_FOLDER [CARGO_FEATURE_FLAG …]
 #
 # with a built `groupcast` in the target folder. Needs Python 3.11, jq and curl; the checkers are installed at pinned
 # versions into the user's cache folder, once, with pip, and systemd's with apt where it is missing. The image's runtime
@@ -34,4 +34,5 @@ if [ "$(cat "$cache/stamp" 2>/dev/null)" != "$wanted" ]; then
 fi
 
 export PATH="$cache/venv/bin:$PATH" PYTHONDONTWRITEBYTECODE=1
-exec python "$here/check.py" "$target/groupcast" "${2:-}"
+shift
+exec python "$here/check.py" "$target/groupcast" "$@"

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use groupcast::delivery::{Delivery, DeliveryOutcome, DeliverySettings, Signal};
+use groupcast::delivery::{ChangeRequest, Delivery, DeliveryOutcome, DeliverySettings, KeepRequests, Signal};
 use groupcast::destination::AddressedChange;
 use groupcast::error::{Kind, Result};
 use groupcast::io::http::Applied;
@@ -626,4 +626,54 @@ fn delivery_can_run_on_any_thread() {
         is_send(delivery.deliver(&[], outcomes));
     }
     let _ = check;
+}
+
+/// The requests that are kept of each change: how many changes each carried, and whether it has a response.
+async fn kept(
+    keep: KeepRequests,
+    changes: &[AddressedChange],
+    behave: fn(&Attempt) -> Answer,
+) -> Vec<Vec<(usize, bool)>> {
+    let clock = Arc::new(SimulatedClock::default());
+    let world = World::new(clock.clone(), behave);
+    let (random, outcomes) = (Random::seeded(7), RecordedOutcomes::default());
+    let (_signal, signalled) = watch::channel(Signal::Go);
+    let (toy, settings) = (Toy::default(), DeliverySettings { keep, attempts_max: 2, ..DeliverySettings::default() });
+    drop(Delivery::new(&toy, &world, &*clock, &random, settings, signalled).deliver(changes, &outcomes).await);
+    let mut kept = vec![Vec::new(); changes.len()];
+    for (index, requests) in outcomes.requests.lock().drain(..) {
+        let of = |of: ChangeRequest| {
+            let exchange = of.request.exchange.masked();
+            assert_eq!(of.part.is_some(), of.request.changes > 1);
+            (of.request.changes, exchange.response.is_some())
+        };
+        kept[index] = requests.into_iter().map(of).collect();
+    }
+    kept
+}
+
+#[tokio::test]
+async fn the_last_requests_of_what_was_not_delivered_are_kept() {
+    let poison = |attempt: &Attempt| {
+        let guilty = attempt.elements.iter().any(|(key, _)| key == "g3");
+        if guilty { status(400) } else { status(200) }
+    };
+    let of_g3 = |kept: Vec<Vec<(usize, bool)>>, others: usize| {
+        assert_eq!(kept[3], [(1, true)], "the request in which it was alone");
+        assert_eq!(kept.iter().enumerate().filter(|(at, of)| *at != 3 && !of.is_empty()).count(), others);
+    };
+    of_g3(kept(KeepRequests::Undelivered, &changes(20), poison).await, 0);
+    of_g3(kept(KeepRequests::Always, &changes(20), poison).await, 19);
+    assert!(kept(KeepRequests::Never, &changes(20), poison).await.iter().all(Vec::is_empty));
+    // Nothing responds: each group has the request it was in, though nothing more was sent about it.
+    let silent = kept(KeepRequests::Undelivered, &changes(5), |_| lost(Applied::No, false)).await;
+    assert!(silent.iter().all(|of| *of == [(5, false)]), "{silent:?}");
+    // What is rejected without a request has none; of a change in parts, the part that was rejected is of interest.
+    let without_y = |attempt: &Attempt| {
+        let has_y = attempt.elements.iter().any(|(_, names)| names.iter().any(|name| name == "y"));
+        if has_y { status(400) } else { status(200) }
+    };
+    let parts = [change("local", &["x"], &[]), change("g", &["x"], &["y"])];
+    assert_eq!(kept(KeepRequests::Undelivered, &parts, without_y).await, [vec![], vec![(1, true)]]);
+    assert_eq!(kept(KeepRequests::Always, &parts, without_y).await, [vec![], vec![(1, true), (1, true)]]);
 }

@@ -20,8 +20,11 @@ use serde_json::json;
 use crate::support::rows::{Row, stage};
 
 const KINDS: [ColumnType; 2] = [ColumnType::Int, ColumnType::Text];
-const RETENTION: Retention =
-    Retention { journal: Duration::from_secs(90 * 86_400), runs: Duration::from_secs(180 * 86_400) };
+const RETENTION: Retention = Retention {
+    journal: Duration::from_secs(90 * 86_400),
+    runs: Duration::from_secs(180 * 86_400),
+    requests: Duration::ZERO,
+};
 
 fn at(second: u64) -> DateTime<Utc> {
     DateTime::from_timestamp(1_700_000_000 + second as i64, 0).unwrap()
@@ -557,7 +560,7 @@ async fn a_ledger_that_stays_open_keeps_its_files_in_bounds() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("ledger.duckdb");
     let bytes = |name: &str| std::fs::metadata(folder.path().join(name)).map_or(0, |meta| meta.len());
-    let forgetful = Retention { journal: Duration::ZERO, runs: Duration::ZERO };
+    let forgetful = Retention { journal: Duration::ZERO, runs: Duration::ZERO, requests: Duration::ZERO };
     let ledger = DuckDbLedger::open(&path, &Limits::standard(), forgetful).await.unwrap();
     let asking = ledger.another(Access::ReadWrite).unwrap();
     let mut random = fastrand::Rng::with_seed(3);

@@ -379,7 +379,7 @@ async fn quiet_run(ledger: &DuckDbLedger, number: u32, days: i64) {
 async fn history_is_forgotten_by_its_age_and_not_by_a_clock_that_jumped() {
     let folder = tempfile::tempdir().unwrap();
     let days = |days: u64| Duration::from_secs(days * 86_400);
-    let retention = Retention { journal: days(90), runs: days(90) };
+    let retention = Retention { journal: days(90), runs: days(90), requests: days(90) };
     let ledger =
         DuckDbLedger::open(&folder.path().join("ledger.duckdb"), &Limits::standard(), retention).await.unwrap();
     let count = async || ledger.history().runs(None, None, 1_000).await.unwrap().len();

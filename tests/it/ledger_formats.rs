@@ -4,7 +4,6 @@
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::time::Duration;
 
 use chrono::DateTime;
 use groupcast::duckdb::Limits;
@@ -41,7 +40,7 @@ async fn a_ledger_of_duckdb_1_5_is_brought_to_this_version_with_a_copy_beside_it
         );
     }
     assert_eq!(std::fs::read(&path).unwrap(), before);
-    let retention = Retention { journal: Duration::MAX, runs: Duration::MAX };
+    let retention = Retention::FOREVER;
     let ledger = DuckDbLedger::open(&path, &Limits::standard(), retention).await.unwrap();
     assert_eq!(ledger.storage().outdated(), None);
     assert_eq!(ledger.kv().all().await.unwrap().len(), 1);
@@ -95,7 +94,7 @@ async fn a_ledger_with_long_documents_in_their_rows_is_read_and_brought_to_this_
     };
     long(&DuckDbLedger::open_read_only(&path, &Limits::standard()).await.unwrap()).await;
     assert_eq!(std::fs::read(&path).unwrap(), before, "looked at as it is");
-    let retention = Retention { journal: Duration::MAX, runs: Duration::MAX };
+    let retention = Retention::FOREVER;
     long(&DuckDbLedger::open(&path, &Limits::standard(), retention).await.unwrap()).await;
     let old = duckdb::Connection::open(folder.path().join("ledger.duckdb.v3-backup")).unwrap();
     assert_eq!(old.query_row("SELECT version FROM meta", [], |row| row.get::<_, u64>(0)).unwrap(), 3);

@@ -30,6 +30,7 @@ mod isolation;
 mod journey;
 mod journy;
 mod json_output;
+mod kept_requests;
 mod killed;
 mod layers;
 mod ledger;
@@ -39,6 +40,8 @@ mod ledger_storm;
 mod mapping_edits;
 mod mapping_tests;
 mod mixpanel;
+#[cfg(feature = "otlp")]
+mod otlp;
 mod parity;
 mod plan_file;
 mod postgres;

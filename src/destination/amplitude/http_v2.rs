@@ -198,6 +198,10 @@ impl Destination for HttpV2 {
         }
         masked
     }
+
+    fn secrets(&self) -> Vec<Secret> {
+        vec![self.api_key.clone()]
+    }
 }
 
 /// The acknowledgement: `{"code":200,"events_ingested":n,…}` with as many events as were sent. Fewer are no delivery:

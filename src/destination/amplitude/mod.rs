@@ -221,6 +221,10 @@ impl Destination for Amplitude {
         }
         masked
     }
+
+    fn secrets(&self) -> Vec<Secret> {
+        vec![self.api_key.clone()]
+    }
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ use crate::error::Result;
 use crate::io::http::{FILE_URL, Request, Response, STDOUT_URL};
 use crate::model::setting::{Setting, SettingValues};
 use crate::model::{OnNull, Op, PlainDocument};
+use crate::secret::Secret;
 use std::path::{Path, PathBuf};
 
 /// Lines in one write. A write ends with an fsync (about 1 ms on an SSD, 10 ms on a disk), so a page of changes is one or two.
@@ -124,6 +125,10 @@ impl Destination for File {
 
     fn masked(&self, request: &Request) -> Request {
         request.clone()
+    }
+
+    fn secrets(&self) -> Vec<Secret> {
+        Vec::new()
     }
 }
 

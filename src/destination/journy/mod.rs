@@ -175,6 +175,10 @@ impl Destination for Journy {
         };
         Request { headers: request.headers.iter().map(mask).collect(), ..request.clone() }
     }
+
+    fn secrets(&self) -> Vec<Secret> {
+        vec![self.api_key.clone()]
+    }
 }
 
 #[cfg(test)]

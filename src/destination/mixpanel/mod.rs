@@ -188,6 +188,10 @@ impl Destination for Mixpanel {
         let text = String::from_utf8_lossy(&request.body).replace(&self.token_member, r#""$token":"***""#);
         Request { body: self.token.mask(&text).into_bytes(), ..request.clone() }
     }
+
+    fn secrets(&self) -> Vec<Secret> {
+        vec![self.token.clone()]
+    }
 }
 
 /// Traits under one operator.

@@ -350,6 +350,10 @@ impl Destination for PostHog {
         }
         masked
     }
+
+    fn secrets(&self) -> Vec<Secret> {
+        std::iter::once(&self.api_key).chain(self.rest.as_ref().map(Rest::key)).cloned().collect()
+    }
 }
 
 #[cfg(test)]

@@ -1,12 +1,10 @@
 //! The verdict on a response of PostHog.
 
-use super::rest::Rest;
 use super::{CAPTURE, PostHog, capture, capture_v1, rest};
 use crate::destination::shared::error_message::error_message;
 use crate::destination::shared::status::{self, Acknowledgement, ResponseBody};
 use crate::destination::{Destination, Element, Route, Verdict};
 use crate::io::http::Response;
-use crate::secret::Secret;
 
 /// What is the same in every way in, given what the body of an acknowledgement (200) says.
 pub(super) fn usual_api<'a>(
@@ -29,8 +27,7 @@ pub(super) fn usual_api<'a>(
 
 impl PostHog {
     pub(super) fn error_message(&self, response: &Response) -> String {
-        let secrets: Vec<&Secret> = std::iter::once(&self.api_key).chain(self.rest.as_ref().map(Rest::key)).collect();
-        error_message(response, &secrets)
+        error_message(response, &self.secrets().iter().collect::<Vec<_>>())
     }
 
     pub(super) fn verdict(&self, route: Route, response: &Response) -> Verdict {

@@ -349,6 +349,11 @@ impl Destination for Segment {
         }
         masked
     }
+
+    fn secrets(&self) -> Vec<Secret> {
+        let configured = self.secret_headers.iter().map(|(_, value)| Secret::new(value.clone()));
+        [self.key.clone(), self.shown_key.clone()].into_iter().chain(configured).collect()
+    }
 }
 
 #[cfg(test)]

@@ -1,11 +1,10 @@
 //! The verdict on a response of a server that speaks Segment's protocol.
 
 use super::Segment;
-use crate::destination::Verdict;
 use crate::destination::shared::error_message::error_message;
 use crate::destination::shared::status;
+use crate::destination::{Destination, Verdict};
 use crate::io::http::{Applied, Response};
-use crate::secret::Secret;
 use chrono::DateTime;
 use std::time::Duration;
 
@@ -34,10 +33,7 @@ pub(super) fn asked(response: &Response) -> Option<Duration> {
 
 impl Segment {
     pub(super) fn error_message(&self, response: &Response) -> String {
-        let mut secrets = vec![&self.key, &self.shown_key];
-        let configured: Vec<Secret> = self.secret_headers.iter().map(|(_, value)| Secret::new(value.clone())).collect();
-        secrets.extend(&configured);
-        error_message(response, &secrets)
+        error_message(response, &self.secrets().iter().collect::<Vec<_>>())
     }
 
     pub(super) fn verdict(&self, response: &Response) -> Verdict {

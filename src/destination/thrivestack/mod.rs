@@ -205,6 +205,10 @@ impl Destination for ThriveStack {
         }
         masked
     }
+
+    fn secrets(&self) -> Vec<Secret> {
+        vec![self.api_key.clone()]
+    }
 }
 
 #[cfg(test)]

@@ -250,6 +250,10 @@ impl Destination for Webhook {
         };
         Request { url, headers: request.headers.iter().map(mask).collect(), ..request.clone() }
     }
+
+    fn secrets(&self) -> Vec<Secret> {
+        self.secrets.clone()
+    }
 }
 
 #[cfg(test)]

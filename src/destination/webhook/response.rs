@@ -4,7 +4,7 @@ use super::Webhook;
 use super::success::Failure;
 use crate::destination::shared::error_message::error_message;
 use crate::destination::shared::status;
-use crate::destination::{Blame, Verdict};
+use crate::destination::{Blame, Destination, Verdict};
 use crate::io::http::{Applied, Response};
 use std::fmt::Write;
 
@@ -18,7 +18,7 @@ pub(super) fn page(reason: String) -> Verdict {
 
 impl Webhook {
     pub(super) fn error_message(&self, response: &Response) -> String {
-        error_message(response, &self.secrets.iter().collect::<Vec<_>>())
+        error_message(response, &self.secrets().iter().collect::<Vec<_>>())
     }
 
     pub(super) fn verdict(&self, response: &Response) -> Verdict {

@@ -6,6 +6,7 @@
 
 mod append;
 mod client;
+pub mod exchange;
 mod proxy;
 
 use std::time::Duration;

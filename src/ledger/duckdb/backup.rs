@@ -88,7 +88,8 @@ fn check_target(ledger: &Path, to: &Path) -> Result<()> {
     let folder = |path: &Path| {
         fs::canonicalize(path.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new(".")))
     };
-    let own = ["wal", "generation", "generation.part", "sock", "daemon", "probe"].map(|suffix| beside(ledger, suffix));
+    let own = ["wal", "generation", "generation.part", "sock", "daemon", "probe", "requests", "requests.part"]
+        .map(|suffix| beside(ledger, suffix));
     let is_own = own.iter().any(|own| own.file_name() == to.file_name());
     if is_own && folder(ledger).is_ok_and(|here| folder(to).is_ok_and(|there| here == there)) {
         return Err(Error::new(Kind::Config, "the ledger keeps something of its own under this name")

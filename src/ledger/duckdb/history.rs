@@ -11,6 +11,7 @@ use super::rows::{GROUP_COLUMNS, RUN_COLUMNS, groups, history, history_lines, li
 use super::{DuckDbLedger, bundles, statements};
 use crate::duckdb::{ledger_error, quote_literal};
 use crate::error::Result;
+use crate::ledger::kept_requests::KeptRequests;
 use crate::ledger::{
     ChangeOutcome, ChangeRecord, GroupCounts, History, HistoryEntry, RunRecord, SinceSuccess, SyncedGroup,
 };
@@ -61,6 +62,10 @@ impl DuckDbLedger {
 
 #[async_trait]
 impl History for DuckDbLedger {
+    fn kept_requests(&self) -> Option<&KeptRequests> {
+        self.kept_requests.as_ref()
+    }
+
     async fn runs(&self, sync: Option<&str>, before: Option<&str>, count: u64) -> Result<Vec<RunRecord>> {
         let mut conditions = vec!["true".to_owned()];
         conditions.extend(sync.map(|sync| format!("sync = {}", quote_literal(sync))));

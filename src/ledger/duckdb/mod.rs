@@ -47,6 +47,7 @@ use place::{FilePlace, LogPlace};
 use threads::ThreadBudget;
 use write::Files;
 
+use super::kept_requests::KeptRequests;
 use super::{Access, Retention, file_error};
 use crate::duckdb::{DuckDbConnection, Limits};
 use crate::error::{Error, Kind, Result, Within};
@@ -84,6 +85,8 @@ pub struct DuckDbLedger {
     generations: Option<Arc<Generations>>,
     /// Why it was not the newest ledger when it was opened.
     outdated: Option<Arc<str>>,
+    /// The requests that are kept beside the file; none for a ledger in memory.
+    kept_requests: Option<KeptRequests>,
     /// What groups that it does not have are to this connection's run.
     unknown_groups: Arc<UnknownGroups>,
 }
@@ -162,6 +165,7 @@ impl DuckDbLedger {
             .within(|| path.clone())?;
         let recorded_in = file.filter(|_| !read_only).map(|file| beside(file, "generation"));
         Ok(DuckDbLedger {
+            kept_requests: file.map(|file| KeptRequests::new(beside(file, "requests"), retention.requests)),
             generations: recorded_in.map(|path| Arc::new(Generations::of(path, recorded))),
             unknown_groups: Arc::new(UnknownGroups {
                 behind_view: AtomicBool::new(read_only && outdated.is_some()),
@@ -213,6 +217,7 @@ impl DuckDbLedger {
             generations: self.generations.clone().filter(|_| !read_only),
             // Whether it is outdated is recorded in the tables, unless they could not be written.
             outdated: self.outdated.clone().filter(|_| self.generations.is_none()),
+            kept_requests: self.kept_requests.clone(),
             unknown_groups: Arc::default(),
         })
     }

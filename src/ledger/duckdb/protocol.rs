@@ -51,6 +51,13 @@ fn forget(connection: &Connection, now: DateTime<Utc>, retention: Retention) -> 
     Ok(forgotten)
 }
 
+/// What goes wrong with kept requests changes nothing about the ledger.
+fn note_failure(done: Option<std::io::Result<()>>, what: &str) {
+    if let Some(Err(error)) = done {
+        tracing::warn!("failed to {what} the kept requests of a sync: {error}");
+    }
+}
+
 /// The tables whose rows belong to a sync. Long texts belong to rows of these.
 const TABLES_OF_SYNCS: [&str; 4] = ["synced", "marks", "journal", "runs"];
 
@@ -289,6 +296,7 @@ impl Ledger for DuckDbLedger {
 
     async fn rename(&self, from: &str, to: &str) -> Result<u64> {
         let (from, to, inline_max) = (from.to_owned(), to.to_owned(), self.inline_max);
+        let kept = self.kept_requests.clone();
         self.write_generation("rename the sync", true, move |connection| {
             bundles::unpack(connection, Some(&from), &mut Vec::new(), inline_max)?;
             let groups: u64 =
@@ -296,6 +304,7 @@ impl Ledger for DuckDbLedger {
             for table in TABLES_OF_SYNCS {
                 connection.execute(&format!("UPDATE {table} SET sync = ? WHERE sync = ?"), [&to, &from])?;
             }
+            note_failure(kept.map(|kept| kept.rename(&from, &to)), "rename");
             Ok((groups, true))
         })
         .await
@@ -303,6 +312,7 @@ impl Ledger for DuckDbLedger {
 
     async fn drop_sync(&self, sync: &str) -> Result<u64> {
         let (sync, inline_max) = (sync.to_owned(), self.inline_max);
+        let kept = self.kept_requests.clone();
         self.write_generation("drop the sync", true, move |connection| {
             bundles::unpack(connection, Some(&sync), &mut Vec::new(), inline_max)?;
             let groups: u64 =
@@ -310,6 +320,7 @@ impl Ledger for DuckDbLedger {
             for table in TABLES_OF_SYNCS {
                 connection.execute(&format!("DELETE FROM {table} WHERE sync = ?"), [&sync])?;
             }
+            note_failure(kept.map(|kept| kept.drop_sync(&sync)), "remove");
             Ok((groups, true))
         })
         .await

@@ -8,6 +8,7 @@ use super::badge::{Badge, outcome};
 use super::context::PageContext;
 use super::diff::{self, value};
 use super::format::{plural, time_relative};
+use super::group_requests;
 use super::layout::{NavItem, PageContent, breadcrumbs};
 use super::links::{copy_button, group_search, label_after, run_link, run_of_group, sync_path, with_query};
 use super::params::Params;
@@ -26,7 +27,10 @@ pub(super) async fn page(context: PageContext, Path(sync): Path<String>, query: 
     let params = Params::of_query(&query);
     match (build(&context, &sync, &params).await, params.one("key")) {
         (Err(error @ ServiceError::NotFound(_)), Some(key)) if context.service.sync(&sync).await.is_ok() => {
-            respond::error_with(&context, error, &not_synced(&sync, key))
+            // One that is pending and new has no history yet.
+            let requests = context.service.requests(&sync, key).await.unwrap_or_default();
+            let links = not_synced(&sync, key);
+            respond::error_with(&context, error, &html! { (links) (group_requests::section(&context, &requests)) })
         }
         (page, _) => respond::page(&context, page),
     }
@@ -63,6 +67,7 @@ async fn build(context: &PageContext, sync: &str, params: &Params) -> ServiceRes
         }
         Err(error) => return Err(error),
     };
+    let requests = context.service.requests(sync, key).await?;
     let path = sync_path(sync);
     let body = html! {
         (breadcrumbs(&[("/", "Overview"), (&path, sync)], &short(key)))
@@ -99,6 +104,7 @@ async fn build(context: &PageContext, sync: &str, params: &Params) -> ServiceRes
             }
         }
         (actions(context, sync, key, group.rejected.is_some()))
+        (group_requests::section(context, &requests))
         (traits(context, &group))
         (history(context, &group.history))
         (group_search(sync, None))

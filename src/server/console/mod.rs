@@ -19,6 +19,7 @@ mod error_page;
 mod events;
 mod format;
 mod group;
+mod group_requests;
 mod guards;
 mod health;
 mod issues;

@@ -8,8 +8,9 @@ use super::context::PageContext;
 use super::diff;
 use super::error_messages::{MessageGroups, RejectedFilter, by_message};
 use super::format::{plural, time_relative};
+use super::group_requests;
 use super::layout::{NavItem, PageContent, breadcrumbs};
-use super::links::{group_link, label_after, run_of_group, sync_path, with_query};
+use super::links::{group_link, group_path, label_after, run_of_group, sync_path, with_query};
 use super::params::Params;
 use super::respond;
 use super::table::{NarrowLayout, table, text};
@@ -137,7 +138,12 @@ fn of_message(context: &PageContext, id: &str, sync: &str, message: &MessageGrou
             vec![
                 html! { (group_link(sync, &group.key)) (label_after(group.label.as_deref())) },
                 time_relative(context.now, group.at),
-                diff::document(&plural(group.document.len() as u64, "trait"), &group.document),
+                html! {
+                    (diff::document(&plural(group.document.len() as u64, "trait"), &group.document))
+                    a href=(format!("{}#{}", group_path(sync, &group.key), group_requests::FRAGMENT)) {
+                        "Request" span class="hidden" { " of " (shown_line(&group.key)) }
+                    }
+                },
                 context.post_form(
                     &run_of_group(sync, &group.key),
                     html! { input type="hidden" name="retry_rejected" value="1"; },

@@ -33,7 +33,7 @@ pub(super) fn section(detail: &Detail, counts: Option<&Counts>) -> Markup {
                     ]))
                 }
                 @if !detail.remarks.is_empty() {
-                    h3 { "Warnings about the source" }
+                    h3 { "Warnings" }
                     ul { @for remark in &detail.remarks { li { (long(remark)) } } }
                 }
                 @if !detail.warnings.is_empty() {

@@ -19,7 +19,8 @@ use super::run_request::{PlanQuery, ShownChanges, StartRunRequest};
 use crate::ledger::ChangeOutcome;
 use crate::service::api::{About, METRICS_CONTENT_TYPE, SCHEDULED_TIMES, Service};
 use crate::service::views::{
-    ChangeView, GroupView, PlanRequest, PlanView, RejectedView, RunDetail, RunView, SyncActivity, SyncDetail, SyncView,
+    ChangeView, GroupRequestView, GroupView, PlanRequest, PlanView, RejectedView, RunDetail, RunView, SyncActivity,
+    SyncDetail, SyncView,
 };
 
 /// Most items in one response. A run is about a kilobyte of JSON, so a response stays near a megabyte.
@@ -112,6 +113,13 @@ pub(super) struct FindGroupQuery {
     /// How many changes of the group's history to list at most.
     #[serde(default)]
     count: Bounded<1, ITEMS_MAX, 20>,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct GroupRequestsQuery {
+    /// The group's key.
+    key: String,
 }
 
 #[derive(Default, Deserialize, JsonSchema)]
@@ -250,6 +258,17 @@ pub(super) async fn group_by_query(
     }
     let before = query.before.map(|before| before.0);
     Ok(Json(api.service.group(&sync, &query.key, before, query.count.0).await?))
+}
+
+pub(super) async fn group_requests(
+    State(api): HttpApi,
+    PathParams(sync): PathParams<String>,
+    Query(query): Query<GroupRequestsQuery>,
+) -> ApiResult<Vec<GroupRequestView>> {
+    if query.key.is_empty() {
+        return Err(ApiError::bad("`key` is empty", "name the group: `?key=KEY`"));
+    }
+    Ok(Json(api.service.requests(&sync, &query.key).await?))
 }
 
 pub(super) async fn run(

@@ -7,15 +7,16 @@ use axum::http::StatusCode;
 use axum::routing::{self, MethodRouter};
 
 use super::handlers::{
-    self, ApiState, CancelledRun, ChangesQuery, EmptyBody, FindGroupQuery, GroupQuery, RejectedQuery, RunsQuery,
-    ShowQuery, SyncRejectedQuery, SyncsQuery,
+    self, ApiState, CancelledRun, ChangesQuery, EmptyBody, FindGroupQuery, GroupQuery, GroupRequestsQuery,
+    RejectedQuery, RunsQuery, ShowQuery, SyncRejectedQuery, SyncsQuery,
 };
 use super::limits::HttpLimits;
 use super::openapi::{self, Operation};
 use super::run_request::{PlanQuery, StartRunRequest};
 use crate::service::api::{About, EnqueuedRun, Service};
 use crate::service::views::{
-    ChangeView, GroupView, PlanView, RejectedView, RunDetail, RunView, SyncActivity, SyncDetail, SyncView,
+    ChangeView, GroupRequestView, GroupView, PlanView, RejectedView, RunDetail, RunView, SyncActivity, SyncDetail,
+    SyncView,
 };
 
 /// One path and method.
@@ -135,6 +136,17 @@ pub(super) fn table() -> Vec<ApiRoute> {
             Operation::new("getGroup", "One group: its traits and its history")
                 .query::<GroupQuery>()
                 .returns::<GroupView>(200, "The group."),
+        ),
+        get(
+            "/api/v1/syncs/{sync}/requests",
+            routing::get(handlers::group_requests),
+            Operation::new("listGroupRequests", "List the last requests of a group, in the order they were sent")
+                .describe(
+                    "With their responses, secrets masked. Kept of groups that were not delivered, and of those that a run \
+                     was for alone; empty where none is kept.",
+                )
+                .query::<GroupRequestsQuery>()
+                .returns::<Vec<GroupRequestView>>(200, "The requests."),
         ),
         get(
             "/api/v1/runs",

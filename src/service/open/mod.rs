@@ -233,7 +233,8 @@ pub fn destination_of<'a>(project: &'a Project, file: &MappingFile) -> Result<&'
 /// The ledger, for a command that writes.
 pub async fn ledger(project: &Project) -> Result<Arc<dyn Ledger>> {
     let state = &project.settings.state;
-    let retention = Retention { journal: state.journal_retention, runs: state.runs_retention };
+    let retention =
+        Retention { journal: state.journal_retention, runs: state.runs_retention, requests: state.requests_retention };
     ledger::open(&state.path, &state.limits(), retention).await.map_err(|error| who_has_it(error, &state.path))
 }
 

@@ -7,10 +7,12 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{
-    ChangeView, ExportedGroup, ExportedRejection, GroupView, HistoryView, MappingView, PlanView, RejectedDocument,
-    RejectedView, RunDetail, RunView, ScheduleView, ScheduledTime, SyncView, SyncedTrait, TraitSummary, TraitView,
+    ChangeView, ExportedGroup, ExportedRejection, GroupRequestView, GroupView, HistoryView, MappingView, PlanView,
+    RejectedDocument, RejectedView, RunDetail, RunView, ScheduleView, ScheduledTime, SyncView, SyncedTrait,
+    TraitSummary, TraitView,
 };
 use crate::config::Project;
+use crate::ledger::kept_requests::KeptRequest;
 use crate::ledger::{ChangeOutcome, ChangeRecord, GroupCounts, HistoryEntry, RunRecord, SyncedGroup};
 use crate::mapping::{Expr, Field, From, Mapping};
 use crate::model::Op;
@@ -149,6 +151,19 @@ pub fn sent_in(traits: &mut BTreeMap<String, SyncedTrait>, older: &[HistoryView]
         if let Some(sent) = older.iter().find(sends) {
             (synced.sent_at, synced.run) = (Some(sent.at), Some(sent.run.clone()));
         }
+    }
+}
+
+/// A request that is kept of a group.
+pub fn group_request(kept: KeptRequest) -> GroupRequestView {
+    let KeptRequest { group, part, request } = kept;
+    GroupRequestView {
+        run: group.run,
+        outcome: group.outcome,
+        at: group.at,
+        groups: request.groups as u64,
+        part,
+        exchange: request.exchange,
     }
 }
 

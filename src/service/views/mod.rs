@@ -13,6 +13,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub use crate::io::http::exchange::{Excerpt, Exchange};
 use crate::ledger::{ChangeOutcome, Comparison, GroupCounts, RunStatus};
 use crate::model::{Change, Traits};
 use crate::sync::RunOptions;
@@ -444,6 +445,25 @@ pub struct HistoryView {
     pub reason: Option<String>,
     /// What was sent.
     pub change: Change,
+}
+
+/// A request that a group was in last, and its response: kept of groups that were not delivered, and of those that a run was
+/// for alone.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct GroupRequestView {
+    /// The run that sent it.
+    pub run: String,
+    /// What became of the group in that run.
+    pub outcome: ChangeOutcome,
+    /// When that was recorded.
+    pub at: DateTime<Utc>,
+    /// How many groups the request carried.
+    pub groups: u64,
+    /// What it carried of this group, where it carried others as well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub part: Option<Excerpt>,
+    /// The request and its response, secrets masked.
+    pub exchange: Exchange,
 }
 
 /// A rejected group.

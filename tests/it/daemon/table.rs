@@ -28,6 +28,8 @@ const READS: &[Row] = &[
     (&["schedule", "--json"], 0, 0),
     (&["group", "accounts", "k1"], 0, 0),
     (&["group", "accounts", "k1", "--json"], 0, 0),
+    (&["group", "accounts", "k1", "--requests"], 0, 0),
+    (&["group", "accounts", "k1", "--requests", "--json"], 0, 0),
     (&["group", "accounts", "nobody"], 2, 2),
     (&["group", "acounts", "k1", "--json"], 2, 2),
     (&["rejected"], 0, 0),

@@ -21,7 +21,8 @@ use crate::support::rows::stage;
 
 const SYNCS: [&str; 4] = ["accounts", "teams", "it's", "Ünits"];
 /// Shorter than any run, so that every end of a run forgets what can be forgotten, while others are under way.
-const RETENTION: Retention = Retention { journal: Duration::from_millis(3), runs: Duration::from_millis(3) };
+const RETENTION: Retention =
+    Retention { journal: Duration::from_millis(3), runs: Duration::from_millis(3), requests: Duration::ZERO };
 
 /// Threads as a daemon has them: comparing with all of them and going on with one is part of what is shared.
 fn limits() -> Limits {

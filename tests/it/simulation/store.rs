@@ -19,8 +19,11 @@ use groupcast::model::{After, Document, document};
 use serde_json::Value;
 
 /// Longer than any history.
-const RETENTION: Retention =
-    Retention { journal: Duration::from_secs(90 * 86_400), runs: Duration::from_secs(180 * 86_400) };
+const RETENTION: Retention = Retention {
+    journal: Duration::from_secs(90 * 86_400),
+    runs: Duration::from_secs(180 * 86_400),
+    requests: Duration::ZERO,
+};
 
 use super::world::World;
 

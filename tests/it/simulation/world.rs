@@ -15,6 +15,7 @@ use groupcast::io::http::Transport;
 use groupcast::io::http::{Applied, NoResponse, Request, Response};
 use groupcast::mapping::{Expr, Field, Mapping, OnMissing, OnRemovedTrait, Trait};
 use groupcast::model::{Change, OnNull, Op};
+use groupcast::secret::Secret;
 use serde_json::Value;
 
 /// A row: the columns `a` to `d`.
@@ -257,6 +258,10 @@ impl Destination for Picky {
 
     fn masked(&self, request: &Request) -> Request {
         request.clone()
+    }
+
+    fn secrets(&self) -> Vec<Secret> {
+        Vec::new()
     }
 }
 

@@ -7,6 +7,7 @@ pub(crate) mod cli;
 pub(crate) mod clock;
 pub(crate) mod daemon;
 pub(crate) mod group_server;
+pub(crate) mod http_stub;
 pub(crate) mod journy;
 pub(crate) mod memory_ledger;
 pub(crate) mod mixpanel;

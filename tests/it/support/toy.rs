@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use groupcast::delivery::{DeliveryOutcome, Settle};
+use groupcast::delivery::{ChangeRequest, DeliveryOutcome, Settle, SettledChange};
 use groupcast::destination::{
     self, AddressedChange, Blame, Destination, Element, Features, Part, RequestLimits, Route, UserRule, Verdict,
 };
@@ -15,6 +15,7 @@ use groupcast::io::http::CallLimits;
 use groupcast::io::http::Transport;
 use groupcast::io::http::{Applied, NoResponse, Request, Response};
 use groupcast::model::{Change, OnNull, Op};
+use groupcast::secret::Secret;
 use parking_lot::{Mutex, MutexGuard};
 
 use super::clock::SimulatedClock;
@@ -129,6 +130,10 @@ impl Destination for Toy {
 
     fn masked(&self, request: &Request) -> Request {
         request.clone()
+    }
+
+    fn secrets(&self) -> Vec<Secret> {
+        Vec::new()
     }
 }
 
@@ -279,6 +284,8 @@ pub(crate) struct RecordedOutcomes {
     pub(crate) calls: Mutex<Vec<Vec<(usize, DeliveryOutcome)>>>,
     /// The call (from 0) that fails.
     pub(crate) fails_at: Option<usize>,
+    /// The requests that were kept of each change.
+    pub(crate) requests: Mutex<Vec<(usize, Vec<ChangeRequest>)>>,
 }
 
 impl RecordedOutcomes {
@@ -297,13 +304,15 @@ impl RecordedOutcomes {
 
 #[async_trait]
 impl Settle for RecordedOutcomes {
-    async fn settle(&self, outcomes: Vec<(usize, DeliveryOutcome)>) -> Result<()> {
-        assert!(!outcomes.is_empty(), "nothing to settle");
+    async fn settle(&self, settled: Vec<SettledChange>) -> Result<()> {
+        assert!(!settled.is_empty(), "nothing to settle");
         let mut calls = self.calls.lock();
         if self.fails_at == Some(calls.len()) {
             return Err(Error::new(Kind::Ledger, "disk full"));
         }
-        calls.push(outcomes);
+        calls.push(settled.iter().map(|change| (change.index, change.outcome.clone())).collect());
+        drop(calls);
+        self.requests.lock().extend(settled.into_iter().map(|change| (change.index, change.requests)));
         Ok(())
     }
 }

@@ -9,13 +9,8 @@
 //! - No message and no field holds a secret or a trait's value. Errors do not, by the rule of [`crate::error`]. Events of
 //!   dependencies are not shown at any level: HTTP and database libraries do not keep that rule.
 //!
-//! # Why no OpenTelemetry
-//!
-//! `tracing-opentelemetry` with an OTLP exporter over HTTP adds 19 crates, another thing to configure, and another queue that
-//! can be full when the process stops. What it would show is small: a run is one process between one source and one
-//! destination, so there is no trace to put together across services. What a run did is in its record (counts, waits,
-//! requests over time), in one line of the log with the same id, and in the metrics. A log collector that wants spans can make
-//! them from the lines `run started` and `run ended`, which carry the id and the seconds.
+//! Spans for OpenTelemetry are not made from these: `service::trace` watches runs instead, so that what leaves the process is
+//! decided in one place.
 
 mod filter;
 mod lines;

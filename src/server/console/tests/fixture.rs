@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use serde_json::{Value, json};
 
-use crate::ledger::{GroupCounts, RunStatus};
+use crate::io::http::exchange::{Excerpt, Exchange, ReceivedResponse, SentRequest};
+use crate::ledger::{ChangeOutcome, GroupCounts, RunStatus};
 use crate::model::{Change, Traits};
 use crate::service::views::{
-    ActivityState, ChangeView, MappingView, QueuedRunView, RunProgress, RunView, ScheduleView, ScheduledTime,
-    SyncActivity, SyncDetail, SyncView, TraitView,
+    ActivityState, ChangeView, GroupRequestView, MappingView, QueuedRunView, RunProgress, RunView, ScheduleView,
+    ScheduledTime, SyncActivity, SyncDetail, SyncView, TraitView,
 };
 use crate::sync::RunOptions;
 use crate::sync::guard::Reading;
@@ -215,6 +216,35 @@ pub(super) fn change_view(key: &str, outcome: &str) -> ChangeView {
         reason: refused.then(|| HOSTILE_WORDS.to_owned()),
         change,
     }
+}
+
+/// A request that was rejected with many groups, and one without a response.
+pub(super) fn kept_requests(run: &str) -> Vec<GroupRequestView> {
+    let body = format!(
+        "{{\"api_key\":\"***\",\"events\":[\"</pre><script>alert(1)</script>\u{202e}\",{}]}}",
+        "1,".repeat(20_000)
+    );
+    let header = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    let request = SentRequest {
+        method: "POST".to_owned(),
+        url: "https://api.eu.amplitude.com/2/httpapi?<b>".to_owned(),
+        headers: vec![header("content-type", "application/json"), header("authorization", "***")],
+        body: Excerpt { text: body, bytes_left_out: 12_345 },
+    };
+    let response = ReceivedResponse {
+        status: 400,
+        headers: vec![header("content-type", "text/html")],
+        body: Excerpt { text: HOSTILE_WORDS.to_owned(), bytes_left_out: 0 },
+    };
+    let exchange =
+        Exchange { sent_at: at(70), took_ms: 1_234, attempts: 3, request, response: Some(response), no_response: None };
+    let silent =
+        Exchange { response: None, no_response: Some("no response within 30 s".to_owned()), ..exchange.clone() };
+    let (run, outcome) = (run.to_owned(), ChangeOutcome::Rejected);
+    let part = Some(Excerpt { text: "{\"group_properties\":{\"note\":\"<img>\"}}".to_owned(), bytes_left_out: 0 });
+    let first = GroupRequestView { run, outcome, at: at(70), groups: 1_000, part, exchange };
+    let second = GroupRequestView { groups: 1, part: None, exchange: silent, ..first.clone() };
+    vec![first, second]
 }
 
 pub(super) fn syncs() -> Vec<SyncDetail> {

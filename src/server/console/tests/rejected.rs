@@ -6,6 +6,7 @@ use super::fixture::HOSTILE_KEYS;
 use super::html::forms;
 use super::http::Site;
 use super::service::FakeService;
+use crate::server::console::links::group_path;
 
 #[tokio::test]
 async fn groups_are_shown_by_error_message_and_searched() {
@@ -24,6 +25,25 @@ async fn groups_are_shown_by_error_message_and_searched() {
     assert_eq!(site.post(&retry.action, &fields).await.status, 303);
     let order = site.service.orders().pop().unwrap();
     assert!(order.contains("\"retry_rejected\":true") && order.contains("\"group\":"), "{order}");
+}
+
+#[tokio::test]
+async fn each_group_leads_to_its_last_request() {
+    let site = Site::open(FakeService::rich()).await;
+    assert!(site.get("/rejected").await.body.contains("/syncs/crm/groups?key=acme#requests"));
+    let html = site.get(&group_path("crm", HOSTILE_KEYS[0])).await.body;
+    for text in
+        ["Last requests", "3 attempts, the last took 1.2 s", "carried 1,000 groups", "HTTP 400", "authorization: ***"]
+    {
+        assert!(html.contains(text), "{text} is not in {html}");
+    }
+    assert!(
+        html.contains("12,345 more bytes")
+            && html.contains("more characters")
+            && html.contains("Part about this group")
+    );
+    assert!(html.contains("No response: no response within 30 s") && !html.contains("<script>alert"), "{html}");
+    assert!(!site.get(&group_path("crm", "acme")).await.body.contains("Last request"));
 }
 
 #[tokio::test]

@@ -18,9 +18,9 @@ use crate::service::api::{
     About, EnqueuedRun, PlanStream, ResultStream, Service, ServiceError, ServiceResult, SyncError,
 };
 use crate::service::views::{
-    ActivityState, ChangeView, ExportedGroup, GroupView, HistoryView, OrphanedSync, PlanPart, PlanRequest, PlanView,
-    PlannedChange, RejectedDocument, RejectedView, RunDetail, RunProgress, RunView, SyncActivity, SyncDetail, SyncView,
-    SyncedTrait,
+    ActivityState, ChangeView, ExportedGroup, GroupRequestView, GroupView, HistoryView, OrphanedSync, PlanPart,
+    PlanRequest, PlanView, PlannedChange, RejectedDocument, RejectedView, RunDetail, RunProgress, RunView,
+    SyncActivity, SyncDetail, SyncView, SyncedTrait,
 };
 use crate::sync::RunOptions;
 use crate::sync::guard::NAMES;
@@ -399,6 +399,13 @@ impl Service for FakeService {
             }
         });
         Ok(views.take(count as usize).collect())
+    }
+
+    async fn requests(&self, sync: &str, key: &str) -> ServiceResult<Vec<GroupRequestView>> {
+        self.sync(sync).await?;
+        let hostile = HOSTILE_KEYS.contains(&key);
+        let run = self.world.lock().runs.last().map(|record| record.run.run.clone()).unwrap();
+        Ok(if hostile { super::fixture::kept_requests(&run) } else { Vec::new() })
     }
 
     async fn group(&self, sync: &str, key: &str, _before: Option<u64>, _count: u64) -> ServiceResult<GroupView> {

@@ -11,15 +11,16 @@ use serde_json::{Map, Value, json};
 use tokio::sync::mpsc;
 
 use crate::error::{Error, Kind};
-use crate::ledger::{BackupSummary, Comparison, GroupCounts, RunStatus};
+use crate::io::http::exchange::{Excerpt, Exchange, ReceivedResponse, SentRequest};
+use crate::ledger::{BackupSummary, ChangeOutcome, Comparison, GroupCounts, RunStatus};
 use crate::model::{Change, Traits};
 use crate::service::api::{
     About, EnqueuedRun, PlanStream, ResultStream, Service, ServiceError, ServiceResult, SyncError,
 };
 use crate::service::views::{
-    ActivityState, ChangeView, ExportedGroup, GroupView, HistoryView, MappingView, OrphanedSync, PlanPart, PlanRequest,
-    PlanView, PlannedChange, QueuedRunView, RejectedDocument, RejectedView, RunDetail, RunProgress, RunView,
-    ScheduleView, ScheduledTime, SyncActivity, SyncDetail, SyncView, SyncedTrait, TraitView,
+    ActivityState, ChangeView, ExportedGroup, GroupRequestView, GroupView, HistoryView, MappingView, OrphanedSync,
+    PlanPart, PlanRequest, PlanView, PlannedChange, QueuedRunView, RejectedDocument, RejectedView, RunDetail,
+    RunProgress, RunView, ScheduleView, ScheduledTime, SyncActivity, SyncDetail, SyncView, SyncedTrait, TraitView,
 };
 use crate::sync::RunOptions;
 use crate::sync::report::{Counts, Detail, OutcomeCounts, error_json};
@@ -351,6 +352,26 @@ impl Service for Fake {
         self.note(format!("rejected {sync:?} {count}{after}"));
         let (sync, key, reason) = ("accounts".to_owned(), "a".to_owned(), "no".to_owned());
         Ok(vec![RejectedView { sync, key, label: None, at: at(), reason, document: traits() }])
+    }
+
+    async fn requests(&self, sync: &str, key: &str) -> ServiceResult<Vec<GroupRequestView>> {
+        self.behave(sync).await?;
+        self.note(format!("requests {sync} {key}"));
+        let excerpt = |text: &str, bytes_left_out| Excerpt { text: text.to_owned(), bytes_left_out };
+        let request = SentRequest {
+            method: "POST".to_owned(),
+            url: "https://hook.example/groups".to_owned(),
+            headers: vec![("x-key".to_owned(), "***".to_owned())],
+            body: excerpt("{", 7),
+        };
+        let response = ReceivedResponse { status: 400, headers: Vec::new(), body: excerpt("no", 0) };
+        let exchange =
+            Exchange { sent_at: at(), took_ms: 35, attempts: 2, request, response: Some(response), no_response: None };
+        let silent = Exchange { response: None, no_response: Some("refused".to_owned()), ..exchange.clone() };
+        let (run, outcome) = ("r1".to_owned(), ChangeOutcome::Rejected);
+        let view = GroupRequestView { run, outcome, at: at(), groups: 2, part: Some(excerpt("{}", 0)), exchange };
+        let alone = GroupRequestView { groups: 1, part: None, exchange: silent, ..view.clone() };
+        Ok(vec![view, alone])
     }
 
     async fn group(&self, sync: &str, key: &str, before: Option<u64>, count: u64) -> ServiceResult<GroupView> {
