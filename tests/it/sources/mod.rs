@@ -45,6 +45,8 @@ enum Case {
 const ROWS: usize = 3_000;
 /// Characters of its column `word`.
 const WIDTH: usize = 3_600;
+/// How often a run is started to be stopped in its middle.
+const TRIES: usize = 50;
 
 /// Where an engine can be held in the middle of a read, and how it is found out that it is there.
 enum Middle {
@@ -143,39 +145,57 @@ impl<'a> Trial<'a> {
 
     /// A run of the large model that is in the middle of its read, and what lets it go on.
     fn in_the_middle(&self, arguments: &[&str]) -> (Running, Hold) {
-        let middle = self.engine.middle();
-        if let Middle::Wire(proxy) = &middle {
-            proxy.hold();
-        }
-        let mut run = self.place.start(arguments);
-        let arrives = |run: &mut Running, what: &str, is_there: &dyn Fn(u32) -> bool| {
-            until(what, || {
-                assert!(!run.ended(), "the run ended before its middle: {}", run.stderr());
-                is_there(run.pid()).then_some(())
-            });
-        };
-        match middle {
+        match self.engine.middle() {
             Middle::Wire(proxy) => {
-                arrives(&mut run, "an answer is held", &|_| proxy.is_holding());
+                proxy.hold();
+                let mut run = self.place.start(arguments);
+                until("an answer is held", || {
+                    assert!(!run.ended(), "the run ended before its middle: {}", run.stderr());
+                    proxy.is_holding().then_some(())
+                });
                 (run, Hold::Wire(proxy))
             }
-            Middle::Reader => {
-                let reader = until("a reader runs", || readers_of(run.pid()).first().copied());
-                arrives(&mut run, "rows come out of the reader", &|_| written(reader) > 500_000);
-                signal(run.pid(), Signal::STOP);
-                (run, Hold::Stopped)
-            }
+            // What the reader has written waits in a pipe of 64 KB at most: while it has more to write, the run has more to read.
+            Middle::Reader => self.stopped_in_the_middle(arguments, |run| {
+                let written = readers_of(run).first().map_or(0, |reader| written(*reader));
+                (written > 500_000).then_some(written < (ROWS * WIDTH) as u64 / 2)
+            }),
             Middle::File(name) => {
                 let path = self.place.path(name);
-                arrives(&mut run, "the file is being read", &|run| position(run, &path) > 1_000_000);
-                signal(run.pid(), Signal::STOP);
-                (run, Hold::Stopped)
+                self.stopped_in_the_middle(arguments, |run| (position(run, &path) > 1_000_000).then_some(true))
             }
             Middle::Program => {
-                arrives(&mut run, "it works on the model", &|run| catches_interrupts(run) && processor_time(run) > 100);
+                let mut run = self.place.start(arguments);
+                until("it works on the model", || {
+                    assert!(!run.ended(), "the run ended before its middle: {}", run.stderr());
+                    (catches_interrupts(run.pid()) && processor_time(run.pid()) > 100).then_some(())
+                });
                 (run, Hold::None)
             }
         }
+    }
+
+    /// A run that was stopped while it read. `at` says whether a run has come to the middle of its read, and whether it still
+    /// is there: where the machine is busy it may have read everything before the signal comes. Then another run is stopped.
+    fn stopped_in_the_middle(&self, arguments: &[&str], at: impl Fn(u32) -> Option<bool>) -> (Running, Hold) {
+        let was_sent = self.place.path("large.sent").exists();
+        for _ in 0..TRIES {
+            let mut run = self.place.start(arguments);
+            until("it is in the middle of its read", || (run.ended() || at(run.pid()).is_some()).then_some(()));
+            if !run.ended() {
+                signal(run.pid(), Signal::STOP);
+                if at(run.pid()) == Some(true) {
+                    return (run, Hold::Stopped);
+                }
+                signal(run.pid(), Signal::CONT);
+            }
+            run.wait().exits(0);
+            if !was_sent {
+                self.place.run(&["ledger", "reset", "large", "--forget"]).exits(0);
+                std::fs::remove_file(self.place.path("large.sent")).unwrap();
+            }
+        }
+        panic!("no run was in the middle of its read in {TRIES} tries");
     }
 
     fn sent(&self, name: &str) -> Vec<String> {
