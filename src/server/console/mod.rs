@@ -58,11 +58,13 @@ use crate::error::{Error, Kind};
 use crate::service::api::{Service, ServiceError};
 use context::PageContext;
 pub use error_page::error_page;
+use crate::io::Clock;
 
 /// Every page, form and asset of the console.
 ///
 /// `/assets/…` and `/login` show nothing about any sync, so they need no authentication.
-pub fn router(service: Arc<dyn Service>) -> Router {
+pub fn router(service: Arc<dyn Service>, clock: Arc<dyn Clock>) -> Router {
+    let events = move |service, closing| events::stream(Arc::clone(&clock), service, closing);
     Router::new()
         .route("/", get(overview::page))
         .route("/runs", get(runs::page))
@@ -78,7 +80,7 @@ pub fn router(service: Arc<dyn Service>) -> Router {
         .route("/syncs/{sync}/pause", post(actions::pause))
         .route("/syncs/{sync}/resume", post(actions::resume))
         .route("/destinations/{destination}", get(destination::page))
-        .route("/events", get(events::stream))
+        .route("/events", get(events))
         .route("/login", get(login::page))
         .route("/assets/console.css", get(assets::style))
         .route("/assets/console.js", get(assets::script))
