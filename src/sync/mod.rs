@@ -5,6 +5,7 @@
 //! terminal: it notifies a [`Monitor`].
 
 pub mod decide;
+pub mod group_keys;
 pub mod guard;
 mod missing;
 pub mod options;
@@ -19,6 +20,7 @@ mod send;
 mod start;
 pub mod synced;
 pub mod timeline;
+pub mod trait_counts;
 mod unchanged;
 pub mod verify;
 
@@ -27,9 +29,10 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use tokio::sync::watch;
 
-use crate::delivery::{Delivery, DeliveryCounters, Signal};
+use crate::delivery::{Delivery, DeliveryCounters, LogLevel, Signal};
 use crate::destination::AddressedChange;
 use crate::error::{Error, Kind, Result};
+use crate::format::thousands;
 use crate::io::{Clock, Random};
 use crate::ledger::{
     CandidateKind, ChangeOutcome, Comparison, Cursor, JournalEntry, Ledger, PreviousRun, RunCheckpoint, RunStart,
@@ -47,6 +50,7 @@ use read::ComparisonPhase;
 use report::{Counts, Detail, Report};
 use send::SendResult;
 
+pub use group_keys::GroupKeys;
 pub use options::{Flag, RunOptions, RunOrigin};
 pub use read::{Reader, Rows, Warehouse};
 pub use start::{run_id, target_of};
@@ -162,6 +166,8 @@ pub async fn run(session: &Session<'_>, reader: &mut dyn Reader) -> Result<Repor
     session.monitor.note(Event::Began { run: &start.run, counters: session.delivery.map(Delivery::counters) });
     if !previous.recovered.is_empty() {
         session.monitor.note(Event::Recovered(&previous.recovered));
+        let runs = previous.recovered.join(", ");
+        session.log(LogLevel::Warning, &format!("recovered crashed run {runs}; unconfirmed groups are resent in full"));
     }
     let began = session.clock.elapsed();
     let (mut counts, mut detail) = (Counts::default(), Detail::default());
@@ -171,6 +177,9 @@ pub async fn run(session: &Session<'_>, reader: &mut dyn Reader) -> Result<Repor
     };
     let ended_at = session.clock.now();
     detail.beyond_limit = executed.as_ref().map_or(0, |done| done.beyond_limit);
+    if let Some(error) = executed.as_ref().map_or_else(Some, |done| done.stopped.as_ref()) {
+        session.log(LogLevel::Error, &error.to_string());
+    }
     if let Some(delivery) = session.delivery {
         detail.take(&delivery.counters());
     }
@@ -393,6 +402,13 @@ impl Session<'_> {
         ))
     }
 
+    /// Adds a line to the run's log.
+    fn log(&self, level: LogLevel, text: &str) {
+        if let Some(delivery) = self.delivery {
+            delivery.counters().log.add(self.clock.now(), level, text);
+        }
+    }
+
     /// Stops the run if a guard does, and notes which.
     fn check(&self, guards: &GuardSet<'_>, detail: &mut Detail) -> Result<()> {
         let Some(reading) = guards.stopping(&detail.guards) else { return Ok(()) };
@@ -433,6 +449,8 @@ impl Session<'_> {
         for candidate in candidates.iter().filter(|_| notify) {
             if let Some(what) = &candidate.unreadable {
                 self.monitor.note(Event::Unreadable { key: &candidate.key, what });
+                let text = format!("group `{}`: {what}; it is resent in full", candidate.key.escape_debug());
+                self.log(LogLevel::Warning, &text);
             }
         }
         let decider = Arc::clone(decider);
@@ -485,13 +503,10 @@ impl Session<'_> {
         let before = self.rows_before(&phase);
         detail.full = phase.full;
         detail.remarks.extend(self.remark_about_cursor(&phase));
-        detail.remarks.extend(
-            self.options
-                .group
-                .as_ref()
-                .filter(|_| phase.found.is_of_nothing())
-                .map(|group| format!("group `{}` is neither in the model nor in the ledger", group.escape_debug())),
-        );
+        detail.remarks.extend(self.options.group.as_ref().and_then(|groups| groups.unknown(&phase.found)));
+        let found = &phase.found;
+        let [rows, candidates, unchanged] = [found.rows, found.candidates(), found.unchanged].map(thousands);
+        self.log(LogLevel::Info, &format!("read {rows} rows: {candidates} to compare, {unchanged} unchanged"));
         detail.found = Some(phase.found.clone());
         detail.guards = guards.readings(&phase.found, before, None, None);
         self.check(&guards, detail)?;
@@ -508,8 +523,12 @@ impl Session<'_> {
         self.decided(&phase.decider, 0).await?.iter().flatten().for_each(|decision| first.add(decision));
         detail.guards = guards.readings(&phase.found, before, impact.as_ref(), Some(&first));
         self.check(&guards, detail)?;
+        for accepted in detail.guards.iter().filter(|reading| reading.trips) {
+            let found = accepted.message.as_deref().unwrap_or_default();
+            self.log(LogLevel::Warning, &format!("the guard `{}` is accepted for this run: {found}", accepted.guard));
+        }
         *counts = Counts::of(&phase.found);
-        self.send_all(&phase, approved.as_ref(), counts, &mut detail.timeline).await
+        self.send_all(&phase, approved.as_ref(), counts, detail).await
     }
 
     async fn adopt_rows(&self, start: RunStart, previous: PreviousRun, reader: &mut dyn Reader) -> Result<u64> {

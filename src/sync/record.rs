@@ -10,44 +10,49 @@ use parking_lot::Mutex;
 use super::decide::{Decider, Decision};
 use super::report::Counts;
 use super::timeline::Timeline;
+use super::trait_counts::TraitTally;
 use super::{ComparisonPhase, Event, Session, count};
 use crate::delivery::{Delivery, DeliveryOutcome, Settle};
 use crate::destination::AddressedChange;
 use crate::error::Result;
 use crate::ledger::{ChangeOutcome, JournalEntry};
 
+/// What is counted and measured of a run while it sends.
+pub(super) struct RunSums<'a> {
+    pub(super) counts: &'a mut Counts,
+    pub(super) timeline: &'a mut Timeline,
+    pub(super) traits: TraitTally,
+}
+
 /// One page on its way.
-pub(super) struct Recorder<'a> {
+pub(super) struct Recorder<'a, 'r> {
     session: &'a Session<'a>,
     decider: &'a Decider,
     run: &'a str,
     /// What was handed to delivery, in that order; each is taken when its outcome is known.
     sent: Mutex<Vec<Option<Decision>>>,
     total: u64,
-    counts: Mutex<&'a mut Counts>,
-    timeline: Mutex<&'a mut Timeline>,
+    sums: Mutex<&'a mut RunSums<'r>>,
     /// When the sending began, on the session's clock.
     began: Duration,
     /// The first of the changes that were left open, and why it was.
     left: Mutex<Option<String>>,
 }
 
-impl<'a> Recorder<'a> {
+impl<'a, 'r> Recorder<'a, 'r> {
     pub(super) fn new(
         session: &'a Session<'a>,
         phase: &'a ComparisonPhase,
-        counts: &'a mut Counts,
-        timeline: &'a mut Timeline,
+        sums: &'a mut RunSums<'r>,
         began: Duration,
-    ) -> Recorder<'a> {
+    ) -> Recorder<'a, 'r> {
         Recorder {
             session,
             decider: &phase.decider,
             run: &phase.run,
             sent: Mutex::default(),
             total: phase.found.candidates(),
-            counts: Mutex::new(counts),
-            timeline: Mutex::new(timeline),
+            sums: Mutex::new(sums),
             began,
             left: Mutex::default(),
         }
@@ -78,7 +83,13 @@ impl<'a> Recorder<'a> {
     }
 
     fn entry(&self, decision: Decision, outcome: ChangeOutcome, reason: Option<String>) -> JournalEntry {
-        count(&mut self.counts.lock(), &decision, outcome);
+        {
+            let sums = &mut *self.sums.lock();
+            count(sums.counts, &decision, outcome);
+            if outcome == ChangeOutcome::Delivered {
+                sums.traits.add(&decision);
+            }
+        }
         self.decider.entry(decision, outcome, reason)
     }
 
@@ -92,7 +103,7 @@ impl<'a> Recorder<'a> {
             let counters = delivery.counters();
             let (requests, retries) =
                 (counters.requests.load(Ordering::Relaxed), counters.retries.load(Ordering::Relaxed));
-            self.timeline.lock().note(session.clock.elapsed().saturating_sub(self.began), requests, retries);
+            self.sums.lock().timeline.note(session.clock.elapsed().saturating_sub(self.began), requests, retries);
         }
         session.ledger.record(&session.mapping.name, self.run, session.clock.now(), entries).await?;
         session.monitor.note(Event::Sending { settled, total: self.total });
@@ -101,7 +112,7 @@ impl<'a> Recorder<'a> {
 }
 
 #[async_trait]
-impl Settle for Recorder<'_> {
+impl Settle for Recorder<'_, '_> {
     async fn settle(&self, results: Vec<(usize, DeliveryOutcome)>) -> Result<()> {
         let entries = results.into_iter().filter_map(|(index, delivered)| {
             let (outcome, reason) = match delivered {

@@ -34,10 +34,13 @@ mod progress;
 mod rejected;
 mod rejected_download;
 mod respond;
+mod retry;
 mod run;
 mod run_comparison;
 mod run_counts;
+mod run_log;
 mod run_requests;
+mod run_traits;
 mod runs;
 mod schedule;
 mod sync;
@@ -55,10 +58,10 @@ use axum::response::Response;
 use axum::routing::{get, post};
 
 use crate::error::{Error, Kind};
+use crate::io::Clock;
 use crate::service::api::{Service, ServiceError};
 use context::PageContext;
 pub use error_page::error_page;
-use crate::io::Clock;
 
 /// Every page, form and asset of the console.
 ///
@@ -77,6 +80,7 @@ pub fn router(service: Arc<dyn Service>, clock: Arc<dyn Clock>) -> Router {
         .route("/syncs/{sync}/plan", get(plan::page))
         .route("/syncs/{sync}/groups", get(group::page))
         .route("/syncs/{sync}/run", post(actions::run))
+        .route("/syncs/{sync}/retry", post(retry::page))
         .route("/syncs/{sync}/pause", post(actions::pause))
         .route("/syncs/{sync}/resume", post(actions::resume))
         .route("/destinations/{destination}", get(destination::page))

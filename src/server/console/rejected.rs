@@ -11,9 +11,9 @@ use super::format::{plural, time_relative};
 use super::layout::{NavItem, PageContent, breadcrumbs};
 use super::links::{group_link, label_after, run_of_group, sync_path, with_query};
 use super::params::Params;
-use super::respond;
 use super::table::{NarrowLayout, table, text};
 use super::text::{long, name, shown_line};
+use super::{respond, retry};
 use crate::service::api::ServiceResult;
 use crate::service::views::RejectedView;
 
@@ -104,9 +104,12 @@ fn of_sync(
                     }
                 }
                 div class="actions" role="group" aria-label={ "Actions for " (shown_line(sync)) } {
-                    (context.post_form(&format!("{}/run", sync_path(sync)),
-                        html! { input type="hidden" name="retry_rejected" value="1"; },
-                        html! { button { "Retry rejected of " (shown_line(sync)) } }))
+                    @if filter.is_narrow() {
+                        (retry::of_matching(context, sync, &filter.pairs(Some(sync)),
+                            html! { "Retry matching…" span class="hidden" { " of " (shown_line(sync)) } }))
+                    } @else {
+                        (retry::of_all(context, sync, html! { "Retry rejected of " (shown_line(sync)) "…" }))
+                    }
                     a class="button" href=(download("csv")) download { "Download CSV" span class="hidden" { " of " (shown_line(sync)) } }
                     a class="button" href=(download("json")) download { "Download JSON" span class="hidden" { " of " (shown_line(sync)) } }
                 }
@@ -132,10 +135,11 @@ fn of_sync(
 
 fn of_message(context: &PageContext, id: &str, sync: &str, message: &MessageGroups<'_>, only: bool) -> Markup {
     let shown = &message.groups[..message.groups.len().min(if only { SHOWN } else { SHOWN_OF_EACH })];
+    let form = format!("{id}-retry");
     let rows: Vec<Vec<Markup>> = (shown.iter())
         .map(|group| {
             vec![
-                html! { (group_link(sync, &group.key)) (label_after(group.label.as_deref())) },
+                html! { (retry::select_box(&form, &group.key)) (group_link(sync, &group.key)) (label_after(group.label.as_deref())) },
                 time_relative(context.now, group.at),
                 diff::document(&plural(group.document.len() as u64, "trait"), &group.document),
                 context.post_form(
@@ -155,6 +159,13 @@ fn of_message(context: &PageContext, id: &str, sync: &str, message: &MessageGrou
         article class="card" aria-labelledby={ (id) "-h" } {
             h3 id={ (id) "-h" } class="message" { (long(message.text)) }
             (table(id, &caption, NarrowLayout::Cards, &[text("Group"), text("When"), text("Payload"), text("Retry")], &rows))
+            div class="actions" role="group" aria-label="Retry groups with this error message" {
+                (retry::of_selected(context, &form, sync))
+                @if message.groups.len() > 1 && !only {
+                    (retry::of_matching(context, sync, &[("message", &message.id())],
+                        html! { "Retry all with this message…" }))
+                }
+            }
             @if shown.len() < message.groups.len() && !only {
                 p { a href=(with_query("/rejected", &[("sync", sync), ("message", &message.id())])) {
                     "Groups with this error message" } }

@@ -141,7 +141,7 @@ struct Shelf<'a>(&'a Source);
 impl Reader for Shelf<'_> {
     async fn read(&mut self, projection: &Projection, _: &(dyn Fn(u64) + Send + Sync)) -> Result<Rows> {
         let asked = |key: &str| match &projection.restriction {
-            Some(Restriction::Group(group)) => group == key,
+            Some(Restriction::Groups(groups)) => groups.iter().any(|group| group == key),
             _ => true,
         };
         let columns: Vec<usize> = projection.columns.iter().map(column).collect();

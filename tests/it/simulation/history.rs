@@ -101,7 +101,7 @@ impl Reader for Shelf<'_> {
             Expr::Sql(sql) => panic!("no SQL is mapped here: {sql}"),
         };
         let asked = |key: &str| match &projection.restriction {
-            Some(Restriction::Group(group)) => group == key,
+            Some(Restriction::Groups(groups)) => groups.iter().any(|group| group == key),
             _ => true,
         };
         let rows = self.source.iter().filter(|(key, _)| asked(key)).map(|(key, row)| {

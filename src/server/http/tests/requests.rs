@@ -333,8 +333,8 @@ async fn head_is_get_without_a_body() {
 #[tokio::test]
 async fn bodies_are_bounded_wherever_they_go() {
     let served = Served::open();
-    let fits = format!(r#"{{"group": "{}"}}"#, "x".repeat(65_536 - 13));
-    assert_eq!(fits.len(), 65_536);
+    let fits = format!(r#"{{"group": "{}"}}"#, "x".repeat(131_072 - 13));
+    assert_eq!(fits.len(), 131_072);
     assert_eq!(served.post("/api/v1/syncs/accounts/runs", &fits).await.status, 202);
     for path in ["/api/v1/syncs/accounts/runs", "/api/v1/nothing", "/login", "/nothing"] {
         let form = [("content-type", "application/x-www-form-urlencoded")];
