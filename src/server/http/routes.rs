@@ -15,7 +15,8 @@ use super::openapi::{self, Operation};
 use super::run_request::{PlanQuery, StartRunRequest};
 use crate::service::api::{About, EnqueuedRun, Service};
 use crate::service::views::{
-    ChangeView, GroupView, PlanView, RejectedView, RunDetail, RunView, SyncActivity, SyncDetail, SyncView,
+    ChangeView, DestinationView, GroupView, PlanView, RejectedView, RunDetail, RunView, SyncActivity, SyncDetail,
+    SyncView,
 };
 
 /// One path and method.
@@ -135,6 +136,12 @@ pub(super) fn table() -> Vec<ApiRoute> {
             Operation::new("getGroup", "One group: its traits and its history")
                 .query::<GroupQuery>()
                 .returns::<GroupView>(200, "The group."),
+        ),
+        get(
+            "/api/v1/destinations/{destination}",
+            routing::get(handlers::destination),
+            Operation::new("getDestination", "One destination: its limits, and how it responded to the latest runs")
+                .returns::<DestinationView>(200, "The destination."),
         ),
         get(
             "/api/v1/runs",
