@@ -4,7 +4,7 @@ use maud::{Markup, html};
 
 use super::badge::Badge;
 use super::context::PageContext;
-use super::format::{plural, time_relative};
+use super::format::{plural, time};
 use super::table::{NarrowLayout, table, text};
 use super::text::long;
 use crate::delivery::{LogLevel, LogLines};
@@ -17,7 +17,7 @@ pub(super) fn section(context: &PageContext, log: &LogLines) -> Markup {
     let rows: Vec<Vec<Markup>> = (log.lines.iter())
         .map(|line| {
             vec![
-                time_relative(context.now, line.at),
+                time(context.now, line.at),
                 level(line.level).html(),
                 html! {
                     span class="message" { (long(&line.text)) }

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::{adds_up, edit, place, scheduled};
 use crate::support::amplitude::Fault;
-use crate::support::cli::{KEY, Place, Receiver};
+use crate::support::cli::{KEY, Place, Receiver, settings};
 use crate::support::daemon::Daemon;
 
 /// A daemon after a run that had these groups rejected, which the destination would take now.
@@ -54,7 +54,7 @@ fn some_groups_are_retried_by_the_api_and_the_command_line() {
     assert!(none["error"]["message"].as_str().unwrap().contains("`group` is an empty list"), "{none}");
     let plan = daemon
         .post("/api/v1/syncs/accounts/runs", &json!({"group": ["k3", "k4"], "retry_rejected": true, "dry_run": true}));
-    assert_eq!(plan.is(200)["add"], 2);
+    assert_eq!(plan.is(200)["change"], 2);
     // AND the command line does the same beside the daemon, and without it
     let arguments = ["run", "accounts", "--retry-rejected", "--json", "--group"];
     let one = place.run(&[&arguments[..], &["k3"]].concat()).exits(0).json();
@@ -112,10 +112,12 @@ fn a_record_has_the_log_the_traits_and_the_latency_of_its_run() {
     let receiver = Receiver::start();
     let place = place(&receiver, 8);
     place.mapping("accounts", &scheduled(""));
+    // Amplitude documents a pause of 15 seconds.
+    place.write("groupcast.toml", &settings(&receiver.url, "retry_for = \"5m\"\n"));
     let daemon = Daemon::start(&place);
     // GIVEN a destination that fails, and then throttles
-    let answer = |status, headers| Fault::Answer { status, headers, body: format!("later, {KEY}"), apply: false };
-    receiver.vendor.script([answer(503, Vec::new()), answer(429, vec![("Retry-After", "1".to_owned())])]);
+    let answer = |status| Fault::Answer { status, headers: Vec::new(), body: format!("later, {KEY}"), apply: false };
+    receiver.vendor.script([answer(503), answer(429)]);
     let first = daemon.run("accounts", &json!({}));
     let detail = &first["detail"];
     // THEN the log has what the run got over, without the key that was echoed
@@ -127,7 +129,7 @@ fn a_record_has_the_log_the_traits_and_the_latency_of_its_run() {
         lines.iter().any(|(level, text)| *level == "warning" && text.contains("503") && text.contains("retrying")),
         "{lines:?}"
     );
-    assert!(lines.iter().any(|(_, text)| text.contains("429") && text.contains("requests pause for 1s")), "{lines:?}");
+    assert!(lines.iter().any(|(_, text)| text.contains("429") && text.contains("requests pause for 15s")), "{lines:?}");
     assert!(!first.to_string().contains(KEY));
     assert_eq!(
         detail["traits"],
@@ -169,7 +171,7 @@ fn a_record_has_the_log_the_traits_and_the_latency_of_its_run() {
     assert!(page.contains("Median latency") && page.contains("Throttled (429)"), "{page}");
     let id = first["run"]["run"].as_str().unwrap();
     let page = daemon.get(&format!("/runs/{id}")).text;
-    assert!(page.contains("requests pause for 1s") && !page.contains(KEY), "{page}");
+    assert!(page.contains("requests pause for 15s") && !page.contains(KEY), "{page}");
     daemon.stop().exits(0);
 }
 

@@ -343,7 +343,7 @@ async fn bodies_are_bounded_wherever_they_go() {
         assert_eq!(response.header("connection"), "close");
     }
     // Chunks, without a length to look at first.
-    let chunks = futures_util::stream::iter((0..100).map(|_| Ok::<_, std::io::Error>(vec![b' '; 1_000])));
+    let chunks = futures_util::stream::iter((0..200).map(|_| Ok::<_, std::io::Error>(vec![b' '; 1_000])));
     let mut chunked = request("POST", "/api/v1/syncs/accounts/runs", &[("content-type", "application/json")], "");
     *chunked.body_mut() = Body::from_stream(chunks);
     assert_eq!(served.send(chunked).await.error_status(), 413);
