@@ -10,7 +10,7 @@ use crate::error::{Error, Kind, Result};
 use crate::mapping::units;
 use crate::service::open::selection::Selection;
 use crate::sync::planned::CHANGE_KINDS;
-use crate::sync::{Flag, RunOptions};
+use crate::sync::{Flag, GroupKeys, RunOptions};
 
 /// Keeps the account traits of product tools equal to a warehouse.
 #[derive(Debug, Parser)]
@@ -176,6 +176,8 @@ A plan file has the keys and values of every change; only its owner can read it.
 Examples:
   groupcast run                                    every enabled sync
   groupcast run accounts --group acct_42           one group
+  groupcast run accounts --group acct_42 --group acct_43 --retry-rejected
+                                                   two groups, also if they are rejected and did not change
   groupcast run --select tag:nightly --exclude crm every enabled sync with this tag, but for one
   groupcast run accounts --limit 100               at most 100 changes, to review them first
   groupcast run accounts --accept rows-dropped     accept a guard once
@@ -517,9 +519,9 @@ pub(super) enum PlanFormat {
 pub(super) struct Select {
     #[command(flatten)]
     pub(super) which: SyncSelection,
-    /// Only this group (one SYNC must be named).
+    /// Only this group (one SYNC must be named); may be repeated.
     #[arg(long, value_name = "KEY", allow_negative_numbers = true)]
-    pub(super) group: Option<String>,
+    pub(super) group: Vec<String>,
     #[command(flatten)]
     flags: RunFlags,
     /// Accept a guard this once; may be repeated.
@@ -530,12 +532,13 @@ pub(super) struct Select {
 impl Select {
     /// The options of the runs or plans.
     pub(super) fn options(&self, syncs: usize, limit: Option<u64>) -> Result<RunOptions> {
-        if self.group.is_some() && (syncs != 1 || self.which.is_empty()) {
+        if !self.group.is_empty() && (syncs != 1 || self.which.is_empty()) {
             return Err(Error::new(Kind::Config, "`--group` needs exactly one sync")
                 .advise("name it: `groupcast run SYNC --group KEY`"));
         }
         let accept = self.accept.iter().cloned().collect();
-        let mut options = RunOptions { group: self.group.clone(), limit, accept, ..RunOptions::default() };
+        let group = GroupKeys::new(self.group.iter().cloned())?;
+        let mut options = RunOptions { group, limit, accept, ..RunOptions::default() };
         self.flags.0.iter().for_each(|flag| flag.turn_on(&mut options));
         Ok(options)
     }

@@ -47,7 +47,7 @@ async fn run(cli: &Cli, listen: Option<&str>) -> Result<u8, Failure> {
         .inspect_err(|error| tracing::warn!("{error}; the daemon does not need it"));
     let token = opened.settings().token.clone();
     let serve = |Serving { service, clock, closing }| async move {
-        let pages = console::router(Arc::clone(&service));
+        let pages = console::router(Arc::clone(&service), Arc::clone(&clock));
         let settings = http::ServerSettings::new(token).with_pages(pages).with_error_page(console::error_page);
         let commands = async {
             let Some(Local { _bound, listener, hello }) = local else { return };

@@ -10,6 +10,7 @@ use super::print_json;
 use super::screen::{self, BOLD, CHANGE, REMOVE, paint, plural, status_text, thousands, when};
 use super::service::{self, Access};
 use super::text::shown_key;
+use crate::delivery::{LogLevel, LogLines};
 use crate::service::open::{self, Failure};
 use crate::service::views::RunDetail;
 use crate::service::views::words::one_line;
@@ -152,6 +153,19 @@ pub(super) async fn show_run(cli: &Cli, run: &str) -> Result<u8, Failure> {
         });
         writeln!(out, "responses {}", statuses.collect::<Vec<_>>().join(", "))?;
     }
+    let latency = &detail.latency;
+    if let (Some(median), Some(p95), Some(max)) = (latency.median_ms(), latency.p95_ms(), latency.max_ms()) {
+        let [median, p95, max] = [median, p95, max].map(thousands);
+        writeln!(out, "latency   median {median} ms, 95 % within {p95} ms, slowest {max} ms")?;
+    }
+    if !detail.traits.is_empty() {
+        let mut table = screen::table(&["trait", "added", "changed", "unset"]);
+        for (name, of) in &detail.traits {
+            table.add_row([shown_key(name), thousands(of.added), thousands(of.changed), thousands(of.unset)]);
+        }
+        writeln!(out, "\n{table}")?;
+    }
+    write_log(&mut out, &detail.log)?;
     for remark in &detail.remarks {
         writeln!(out, "{} {remark}", paint(CHANGE, "warning:"))?;
     }
@@ -166,6 +180,26 @@ pub(super) async fn show_run(cli: &Cli, run: &str) -> Result<u8, Failure> {
         writeln!(out, "\n{table}")?;
     }
     Ok(0)
+}
+
+/// The lines of the run's log.
+fn write_log(out: &mut impl Write, log: &LogLines) -> std::io::Result<()> {
+    if !log.is_empty() {
+        writeln!(out, "\nlog")?;
+    }
+    for (at, line) in log.lines.iter().enumerate() {
+        if log.dropped > 0 && at as u64 == log.before_dropped {
+            writeln!(out, "  … {} not kept …", plural(log.dropped, "line"))?;
+        }
+        let level = match line.level {
+            LogLevel::Info => "",
+            LogLevel::Warning => "warning: ",
+            LogLevel::Error => "error: ",
+        };
+        let times = line.times.map_or_else(String::new, |times| format!(" ({} times in a row)", thousands(times)));
+        writeln!(out, "  {} {level}{}{times}", line.at.format("%H:%M:%S"), one_line(&line.text))?;
+    }
+    Ok(())
 }
 
 /// Requests over time, one line of bars.

@@ -157,6 +157,7 @@ impl Supervisor {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sync::GroupKeys;
 
     #[test]
     fn a_run_queued_by_an_earlier_version_is_read() {
@@ -174,6 +175,6 @@ mod tests {
         assert!(queued.full && queued.retry_rejected && queued.accept.contains("empty"));
         assert!(!queued.is_partial());
         assert!(RunOptions { limit: Some(1), ..RunOptions::default() }.is_partial());
-        assert!(RunOptions { group: Some("k".to_owned()), ..RunOptions::default() }.is_partial());
+        assert!(RunOptions { group: Some(GroupKeys::one("k")), ..RunOptions::default() }.is_partial());
     }
 }

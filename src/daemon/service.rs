@@ -24,8 +24,8 @@ use crate::service::open;
 use crate::service::queries::{Queries, sync_errors, unknown_run};
 use crate::service::tracker::Tracker;
 use crate::service::views::{
-    ActivityState, ChangeView, ExportedGroup, GroupRequestView, GroupView, OrphanedSync, PlanRequest, QueuedRunView,
-    RejectedView, RunDetail, RunView, SyncActivity, SyncDetail, SyncView, build,
+    ActivityState, ChangeView, DestinationView, ExportedGroup, GroupRequestView, GroupView, OrphanedSync, PlanRequest,
+    QueuedRunView, RejectedView, RunDetail, RunView, SyncActivity, SyncDetail, SyncView, build,
 };
 use crate::sync::verify::{Drifted, Verified};
 use crate::sync::{RunOptions, RunOrigin};
@@ -284,6 +284,10 @@ impl Service for DaemonService {
         Ok(detail)
     }
 
+    async fn destination(&self, destination: &str) -> ServiceResult<DestinationView> {
+        self.service_queries(&self.project()).destination(destination).await
+    }
+
     async fn trigger(&self, sync: &str, options: RunOptions, by: &str) -> ServiceResult<EnqueuedRun> {
         options.check().map_err(ServiceError::Invalid)?;
         // As a task of its own: its caller may go away before it is written down and begun.
@@ -363,7 +367,10 @@ impl Service for DaemonService {
                 found.map(|(sync, running)| (sync.clone(), Arc::clone(&running.tracker)))
             };
             if let Some(mut detail) = self.service_queries(&self.project()).find_run(run).await? {
-                detail.progress = in_progress.map(|(_, tracker)| tracker.progress());
+                if let Some((_, tracker)) = in_progress {
+                    detail.progress = Some(tracker.progress());
+                    tracker.log_into(&mut detail);
+                }
                 self.mark_running(&mut detail.run);
                 return Ok(detail);
             }

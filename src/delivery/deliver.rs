@@ -16,11 +16,13 @@ use super::outcome::{RequestEnd, RequestOutcome, Settle};
 use super::pace::Bucket;
 use super::piece::Batch;
 use super::request::RequestSender;
+use super::run_log::LogLevel;
 use super::settings::DeliverySettings;
 use super::stop::{Signal, Stops};
 use super::work::{Learned, PageWork};
 use crate::destination::{AddressedChange, Destination, Element};
 use crate::error::{Error, Kind, Result};
+use crate::format::thousands;
 use crate::io::http::Transport;
 use crate::io::{Clock, Random};
 
@@ -209,10 +211,36 @@ impl<'a> Delivery<'a> {
         let ended = sender.send(batch.route, &elements, batch.attempts_max, stops).await;
         DeliveryCounters::add(&self.counters.traits_sent, batch.traits_accepted(&ended) as u64);
         if let RequestEnd::Accepted { warning: Some(warning) } = &ended.end {
-            self.counters.warn(warning);
+            self.counters.warn(warning, self.clock.now());
         }
+        self.log_end(elements.len() as u64, &ended.end);
         let took = self.clock.elapsed().saturating_sub(started);
         (batch, ended, took)
+    }
+
+    /// Logs the end of a request with so many groups, where it is out of the ordinary. What a single group is rejected for
+    /// is recorded with it.
+    fn log_end(&self, groups: u64, end: &RequestEnd) {
+        let counted = if groups == 1 { "1 group".to_owned() } else { format!("{} groups", thousands(groups)) };
+        let (level, text) = match end {
+            RequestEnd::Rejected { reason } if groups > 1 => {
+                (LogLevel::Warning, format!("a request with {counted} was rejected and is sent in halves: {reason}"))
+            }
+            RequestEnd::TooLarge { reason } => {
+                (LogLevel::Warning, format!("a request with {counted} was too large: {reason}"))
+            }
+            RequestEnd::GaveUp { reason, .. } => {
+                (LogLevel::Warning, format!("gave up a request with {counted}: {reason}"))
+            }
+            RequestEnd::Stop { reason, .. } => {
+                (LogLevel::Warning, format!("a request with {counted} was refused: {reason}"))
+            }
+            RequestEnd::Accepted { .. }
+            | RequestEnd::Rejected { .. }
+            | RequestEnd::RejectedSome { .. }
+            | RequestEnd::Halted { .. } => return,
+        };
+        self.counters.log.add(self.clock.now(), level, &text);
     }
 }
 

@@ -13,19 +13,23 @@
 mod breaker;
 mod counters;
 mod deliver;
+mod latency;
 mod outcome;
 pub mod pace;
 mod piece;
 mod query;
 mod reaction;
 mod request;
+mod run_log;
 mod settings;
 mod stop;
 mod work;
 
 pub use counters::DeliveryCounters;
 pub use deliver::Delivery;
+pub use latency::Latency;
 pub use outcome::{ChangeRequest, DeliveryOutcome, LastRequest, Settle, SettledChange};
 pub use query::{ReadBackClient, prepare, query};
+pub use run_log::{LogLevel, LogLine, LogLines, RunLog};
 pub use settings::{DeliverySettings, KeepRequests};
 pub use stop::Signal;

@@ -14,9 +14,11 @@ use super::counters::DeliveryCounters;
 use super::outcome::{ElementOutcome, LastRequest, RequestEnd, RequestOutcome};
 use super::pace::{self, Bucket};
 use super::query;
+use super::run_log::LogLevel;
 use super::settings::{DeliverySettings, KeepRequests};
 use super::stop::{Signal, Stops, reached};
 use crate::destination::{Attempt, Destination, Element, ElementVerdict, Route, Verdict};
+use crate::format;
 use crate::io::http::exchange::RawExchange;
 use crate::io::http::{Applied, CallLimits, NoResponse, Request, Response, Transport};
 use crate::io::{Clock, Random};
@@ -158,6 +160,7 @@ impl RequestSender<'_> {
                     self.counters.count_status(response.status);
                     if let Some(pause) = self.destination.pause(response) {
                         self.bucket().hold_until(self.clock.elapsed() + pause);
+                        self.log_pause("the rate limit is used up", pause);
                     }
                     match self.destination.interpret_each(route, &carried, response) {
                         Verdict::Retry { .. }
@@ -174,7 +177,7 @@ impl RequestSender<'_> {
             let verdict = match verdict {
                 Verdict::PerElement { verdicts, warning, rest } => {
                     if let Some(warning) = warning {
-                        self.counters.warn(&warning);
+                        self.counters.warn(&warning, self.clock.now());
                     }
                     if verdicts.iter().any(|(_, verdict)| *verdict == ElementVerdict::Accepted) {
                         self.accepted.fetch_add(1, Ordering::Relaxed);
@@ -224,6 +227,7 @@ impl RequestSender<'_> {
             if after.is_some() {
                 // The vendor means all of us, not this one request.
                 self.bucket().hold_until(self.clock.elapsed() + wait);
+                self.log_pause(&reason, wait);
             }
             let spent = self.clock.elapsed().saturating_sub(started);
             if sent.attempts >= attempts_max || spent + wait > self.settings.retry_for {
@@ -233,6 +237,9 @@ impl RequestSender<'_> {
                 return RequestOutcome { accepted_since, ..sent.end(RequestEnd::GaveUp { reason, failing }) };
             }
             DeliveryCounters::add_wait(&self.counters.retry_wait_ms, wait);
+            if after.is_none() {
+                self.counters.log.add(self.clock.now(), LogLevel::Warning, &format!("{reason}; retrying the request"));
+            }
             if !self.wait(wait, &mut stops).await {
                 return sent.end(RequestEnd::Halted { reason: STOPPED_BEFORE });
             }
@@ -278,6 +285,14 @@ impl RequestSender<'_> {
         };
         self.counters.count_status(confirmation.status);
         self.destination.confirms(route, element, &confirmation)
+    }
+
+    /// Logs that no request starts for so long.
+    fn log_pause(&self, why: &str, pause: Duration) {
+        // The odd half second is ours; without it, the same pause is one line.
+        let seconds = pause.as_secs().max(1);
+        let text = format!("{why}; requests pause for {}", format::duration(Duration::from_secs(seconds)));
+        self.counters.log.add(self.clock.now(), LogLevel::Warning, &text);
     }
 
     fn bucket(&self) -> MutexGuard<'_, Bucket> {
@@ -340,11 +355,16 @@ impl RequestSender<'_> {
                 () = self.clock.sleep(self.settings.grace) => {}
             }
         };
-        tokio::select! {
+        let started = self.clock.elapsed();
+        let response = tokio::select! {
             // A response that is there counts, whatever else has happened.
             biased;
-            response = self.transport.send(request, limits) => Some(response),
-            () = abandoned => None,
+            response = self.transport.send(request, limits) => response,
+            () = abandoned => return None,
+        };
+        if response.is_ok() {
+            self.counters.count_response(self.clock.elapsed().saturating_sub(started));
         }
+        Some(response)
     }
 }

@@ -34,8 +34,8 @@ pub struct CompareOptions {
 pub enum MissingScope {
     /// All of them: the rows are the whole model.
     All,
-    /// Only this one: the rows are this group.
-    Only(String),
+    /// Only these: the rows are those of these groups.
+    Only(Vec<String>),
     /// None: the rows are what changed lately.
     None,
 }
@@ -82,11 +82,6 @@ pub struct Comparison {
 }
 
 impl Comparison {
-    /// Whether neither the model nor the ledger had anything of what was compared.
-    pub fn is_of_nothing(&self) -> bool {
-        self.rows + self.missing == 0
-    }
-
     /// Rows that cannot be synced because of their key.
     pub fn invalid_keys(&self) -> u64 {
         self.null_keys + self.empty_keys + self.duplicate_rows

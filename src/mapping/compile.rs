@@ -40,8 +40,8 @@ pub struct Projection {
 /// A part of a model's rows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Restriction {
-    /// The rows of one key.
-    Group(String),
+    /// The rows of these keys.
+    Groups(Vec<String>),
     /// The rows whose cursor is at or after this one, and those without a cursor: when they changed is not known.
     CursorFrom(String),
 }
@@ -55,7 +55,13 @@ impl Projection {
     /// Every condition on its own: the mapping's, then the restriction. `key` is how the key is written.
     pub fn conditions(&self, dialect: &dyn Dialect, key: &str) -> Vec<String> {
         let restriction = self.restriction.as_ref().and_then(|restriction| match restriction {
-            Restriction::Group(group) => Some(format!("{} = {}", dialect.as_text(key), dialect.literal(group))),
+            Restriction::Groups(groups) => {
+                let literals: Vec<String> = groups.iter().map(|group| dialect.literal(group)).collect();
+                Some(match literals.as_slice() {
+                    [one] => format!("{} = {one}", dialect.as_text(key)),
+                    several => format!("{} IN ({})", dialect.as_text(key), several.join(", ")),
+                })
+            }
             Restriction::CursorFrom(cursor) => {
                 let column = dialect.identifier(self.cursor.as_ref()?);
                 Some(format!("{column} >= {} OR {column} IS NULL", dialect.cursor_literal(cursor)))

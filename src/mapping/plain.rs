@@ -55,7 +55,7 @@ pub fn assembly(mapping: &Mapping, columns: &[Expr], kinds: &[ColumnType]) -> Op
 }
 
 impl PlainAssembly {
-    /// The names of all traits.
+    /// The names of all traits, sorted.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.traits.iter().map(|one| one.name.as_str())
     }
@@ -63,8 +63,8 @@ impl PlainAssembly {
     /// The document of a group that was never sent; nothing if a value is not plain, or if every value is null.
     pub fn document(&self, cells: &[Cell]) -> Option<PlainDocument> {
         let mut text = Vec::with_capacity(24 * self.traits.len());
-        let mut traits = 0;
-        for one in &self.traits {
+        let (mut traits, mut omitted) = (0, Vec::new());
+        for (position, one) in self.traits.iter().enumerate() {
             let before = text.len();
             text.push(if traits == 0 { b'{' } else { b',' });
             text.extend_from_slice(&one.head);
@@ -79,12 +79,15 @@ impl PlainAssembly {
             };
             match written {
                 Written::Value => traits += 1,
-                Written::Null if !one.sends_null => text.truncate(before),
+                Written::Null if !one.sends_null => {
+                    text.truncate(before);
+                    omitted.push(u16::try_from(position).ok()?);
+                }
                 Written::Null | Written::NotPlain => return None,
             }
         }
         text.push(b'}');
         let text = String::from_utf8(text).ok().filter(|_| traits > 0)?;
-        Some(PlainDocument { text: text.into(), traits })
+        Some(PlainDocument { text: text.into(), traits, omitted: omitted.into() })
     }
 }

@@ -22,6 +22,8 @@ pub struct PlainDocument {
     pub text: Arc<str>,
     /// How many traits it has.
     pub traits: usize,
+    /// Positions of the mapping's traits, sorted by name, that it has no value of.
+    pub omitted: Box<[u16]>,
 }
 
 /// What became of a cell.

@@ -15,8 +15,8 @@ pub use super::stream::ResultStream;
 use crate::delivery::Signal;
 use crate::ledger::BackupSummary;
 use crate::service::views::{
-    ChangeView, ExportedGroup, GroupRequestView, GroupView, OrphanedSync, PlanPart, PlanRequest, PlanView,
-    RejectedView, RunDetail, RunProgress, RunView, SyncActivity, SyncDetail, SyncView,
+    ChangeView, DestinationView, ExportedGroup, GroupRequestView, GroupView, OrphanedSync, PlanPart, PlanRequest,
+    PlanView, RejectedView, RunDetail, RunProgress, RunView, SyncActivity, SyncDetail, SyncView,
 };
 use crate::sync::report::Report;
 use crate::sync::verify::{Drifted, Verified};
@@ -122,6 +122,9 @@ pub trait Service: Send + Sync {
 
     /// One sync with its mapping, guards and latest runs.
     async fn sync(&self, sync: &str) -> ServiceResult<SyncDetail>;
+
+    /// One destination: how it is sent to, and how it responded to the latest runs.
+    async fn destination(&self, destination: &str) -> ServiceResult<DestinationView>;
 
     /// Requests a run. One that cannot begin yet is queued: one per sync, and equal requests join it.
     async fn trigger(&self, sync: &str, options: RunOptions, by: &str) -> ServiceResult<EnqueuedRun>;

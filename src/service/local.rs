@@ -19,8 +19,8 @@ use super::job::Context;
 use super::queries::{Queries, sync_errors, unknown_run};
 use super::tracker::Tracker;
 use super::views::{
-    ChangeView, ExportedGroup, GroupRequestView, GroupView, OrphanedSync, PlanRequest, RejectedView, RunDetail,
-    RunView, SyncActivity, SyncDetail, SyncView,
+    ChangeView, DestinationView, ExportedGroup, GroupRequestView, GroupView, OrphanedSync, PlanRequest, RejectedView,
+    RunDetail, RunView, SyncActivity, SyncDetail, SyncView,
 };
 use crate::config::Project;
 use crate::delivery::Signal;
@@ -183,6 +183,10 @@ impl Service for LocalService {
         Ok(detail)
     }
 
+    async fn destination(&self, destination: &str) -> ServiceResult<DestinationView> {
+        self.queries().destination(destination).await
+    }
+
     async fn trigger(&self, sync: &str, _options: RunOptions, _by: &str) -> ServiceResult<EnqueuedRun> {
         self.queries().exists(sync)?;
         self.needs_daemon()
@@ -257,7 +261,10 @@ impl Service for LocalService {
     async fn run(&self, run: &str) -> ServiceResult<RunDetail> {
         let mut detail = self.queries().run(run).await?;
         let running = self.shared.running.lock();
-        detail.progress = running.values().find(|tracker| tracker.run() == run).map(|tracker| tracker.progress());
+        if let Some(tracker) = running.values().find(|tracker| tracker.run() == run) {
+            detail.progress = Some(tracker.progress());
+            tracker.log_into(&mut detail);
+        }
         drop(running);
         detail.run = self.corrected(detail.run);
         Ok(detail)

@@ -8,7 +8,8 @@ use chrono::{DateTime, Utc};
 use super::api::{SCHEDULED_TIMES, ServiceError, ServiceResult, SyncError};
 use super::views::build::{self, SyncRecord};
 use super::views::{
-    ChangeView, GroupRequestView, GroupView, OrphanedSync, RejectedView, RunDetail, RunView, SyncDetail, SyncView,
+    ChangeView, DestinationView, GroupRequestView, GroupView, OrphanedSync, RejectedView, RunDetail, RunView,
+    SyncDetail, SyncView, destination,
 };
 use crate::config::Project;
 use crate::error::{Error, Kind, Result};
@@ -25,6 +26,11 @@ const HISTORY_SEARCHED: u64 = 1_000;
 const REJECTED_SHOWN: u64 = 100;
 /// Runs in a sync's detail: as many as its charts have room for.
 const DETAIL_RUNS: u64 = 50;
+
+/// Syncs of a destination whose runs are read, one statement each …
+const DESTINATION_SYNCS: usize = 50;
+/// … and runs of each.
+const DESTINATION_RUNS: u64 = 20;
 
 /// Answers queries from a ledger.
 #[derive(Clone, Copy)]
@@ -99,6 +105,25 @@ impl Queries<'_> {
     pub fn file(&self, sync: &str) -> ServiceResult<&MappingFile> {
         self.exists(sync)?;
         Ok(open::named(self.project, sync)?)
+    }
+
+    /// A destination: how it is sent to, and how it responded to the latest runs of its syncs.
+    pub async fn destination(&self, name: &str) -> ServiceResult<DestinationView> {
+        let Some(settings) = self.project.settings.destinations.get(name) else {
+            let error = Error::new(Kind::Config, format!("destination `{name}` not found"));
+            return Err(ServiceError::NotFound(error.advise("see [destinations] in groupcast.toml")));
+        };
+        let mappings = self.project.mappings.iter().map(|file| &file.mapping);
+        let syncs: Vec<String> =
+            mappings.filter(|mapping| mapping.destination == name).map(|mapping| mapping.name.clone()).collect();
+        let mut runs = Vec::new();
+        for sync in syncs.iter().take(DESTINATION_SYNCS) {
+            for (record, detail) in self.history.runs_with_details(sync, DESTINATION_RUNS).await? {
+                let RunDetail { run, detail, .. } = build::run_detail(record, &detail, Vec::new());
+                runs.push((run, detail));
+            }
+        }
+        Ok(destination::view(settings, syncs, runs))
     }
 
     /// The syncs that the ledger has groups of, and this project has no mapping for.

@@ -26,8 +26,8 @@ use tokio::sync::mpsc;
 use super::api::{About, EnqueuedRun, PlanStream, ResultStream, SCHEDULED_TIMES, Service, ServiceError, ServiceResult};
 use super::open::socket;
 use super::views::{
-    ChangeView, ExportedGroup, GroupRequestView, GroupView, OrphanedSync, PlanRequest, RejectedView, RunDetail,
-    RunView, SyncActivity, SyncDetail, SyncView, build,
+    ChangeView, DestinationView, ExportedGroup, GroupRequestView, GroupView, OrphanedSync, PlanRequest, RejectedView,
+    RunDetail, RunView, SyncActivity, SyncDetail, SyncView, build,
 };
 use super::wire::{
     BACKUP, BackupRequest, DROP, DropRequest, HELLO, Hello, Line, ORPHANED, RENAME, RenameRequest, ResetRequest,
@@ -322,6 +322,10 @@ impl Service for RemoteService {
 
     async fn sync(&self, sync: &str) -> ServiceResult<SyncDetail> {
         self.get(&format!("syncs/{}", segment(sync)), &[]).await
+    }
+
+    async fn destination(&self, destination: &str) -> ServiceResult<DestinationView> {
+        self.get(&format!("destinations/{}", segment(destination)), &[]).await
     }
 
     /// A run triggered over the socket is on record as triggered by the command line.

@@ -10,7 +10,7 @@ use super::pace::Pace;
 use crate::delivery::DeliveryCounters;
 use crate::io::Clock;
 use crate::ledger::RunStatus;
-use crate::service::views::{RunProgress, RunView};
+use crate::service::views::{RunDetail, RunProgress, RunView};
 use crate::sync::{Event, Monitor};
 
 /// Notes that wait to be read: a ledger that is damaged in more places is damaged as a whole.
@@ -96,6 +96,13 @@ impl Tracker {
 }
 
 impl Tracker {
+    /// Adds the run's log so far, unless it is on record already.
+    pub fn log_into(&self, of: &mut RunDetail) {
+        if let Some(counters) = self.seen().counters.as_deref().filter(|_| of.detail.log.is_empty()) {
+            of.detail.log = counters.log.lines();
+        }
+    }
+
     /// The run's id.
     pub fn run(&self) -> &str {
         &self.run

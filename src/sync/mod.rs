@@ -13,10 +13,11 @@
 //! | `guard` | what stops a run before anything is sent |
 //! | `decide`, `send`, `record` | pages of decisions, on their way and after it |
 //! | `planned`, `plan_file` | changes as a plan shows and keeps them |
-//! | `report`, `timeline`, `requests` | what is known afterwards |
+//! | `report`, `timeline`, `trait_counts`, `requests`, `request_log` | what is known afterwards |
 
 mod adopt;
 pub mod decide;
+pub mod group_keys;
 pub mod guard;
 mod missing;
 pub mod options;
@@ -35,10 +36,12 @@ mod session;
 mod start;
 pub mod synced;
 pub mod timeline;
+pub mod trait_counts;
 mod unchanged;
 pub mod verify;
 
 pub use adopt::adopt;
+pub use group_keys::GroupKeys;
 pub use options::{Flag, RunOptions, RunOrigin};
 pub use plan::{Plan, plan};
 pub use read::{Reader, Rows, Warehouse};

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::group_keys::GroupKeys;
 use super::guard;
 use crate::error::{Error, Kind, Result};
 use crate::mapping::diagnostic::listed;
@@ -21,8 +22,8 @@ pub struct RunOptions {
     pub accept: BTreeSet<String>,
     /// Send rejected groups again although they did not change.
     pub retry_rejected: bool,
-    /// Only this group.
-    pub group: Option<String>,
+    /// Only these groups: a key, or a list of keys.
+    pub group: Option<GroupKeys>,
     /// Send at most this many changes.
     pub limit: Option<u64>,
     /// Send only what this plan has.
@@ -98,7 +99,7 @@ impl RunOptions {
         RunOptions::FLAGS.iter().filter(|flag| flag.is_on(self))
     }
 
-    /// Whether the run covers a part only: one group, the first so many changes, or those of a plan. Such a run serves no
+    /// Whether the run covers a part only: some groups, the first so many changes, or those of a plan. Such a run serves no
     /// scheduled time.
     pub fn is_partial(&self) -> bool {
         self.group.is_some() || self.limit.is_some() || self.plan.is_some()

@@ -145,7 +145,7 @@ impl Session<'_> {
         let scope = CompareOptions {
             salt: self.fingerprint.to_owned(),
             missing: match (&self.options.group, full) {
-                (Some(key), _) => MissingScope::Only(key.clone()),
+                (Some(groups), _) => MissingScope::Only(groups.to_vec()),
                 (None, true) => MissingScope::All,
                 (None, false) => MissingScope::None,
             },
@@ -205,8 +205,8 @@ impl Session<'_> {
 
     /// Which part of the model's rows is read, and whether that is all of them.
     fn restriction(&self, previous: &PreviousRun, now: DateTime<Utc>) -> Result<(Option<Restriction>, bool)> {
-        if let Some(group) = &self.options.group {
-            return Ok((Some(Restriction::Group(group.clone())), false));
+        if let Some(groups) = &self.options.group {
+            return Ok((Some(Restriction::Groups(groups.to_vec())), false));
         }
         let Some(incremental) = &self.mapping.incremental else { return Ok((None, true)) };
         // A time in the future was written by a clock that was ahead: how long ago that is cannot be told.

@@ -13,6 +13,7 @@ use super::report::Counts;
 use super::request_log::{LoggedGroup, RequestLog};
 use super::session::{Event, Session};
 use super::timeline::Timeline;
+use super::trait_counts::TraitTally;
 use crate::delivery::{Delivery, DeliveryOutcome, Settle, SettledChange};
 use crate::destination::AddressedChange;
 use crate::error::Result;
@@ -26,16 +27,22 @@ pub(super) fn count(counts: &mut Counts, decision: &Decision, outcome: ChangeOut
     counts.add(outcome, decision.traits(), missing, new);
 }
 
+/// What is counted and measured of a run while it sends.
+pub(super) struct RunSums<'a> {
+    pub(super) counts: &'a mut Counts,
+    pub(super) timeline: &'a mut Timeline,
+    pub(super) traits: TraitTally,
+}
+
 /// One page on its way.
-pub(super) struct Recorder<'a> {
+pub(super) struct Recorder<'a, 'r> {
     session: &'a Session<'a>,
     decider: &'a Decider,
     run: &'a str,
     /// What was handed to delivery, in that order; each is taken when its outcome is known.
     sent: Mutex<Vec<Option<Decision>>>,
     total: u64,
-    counts: Mutex<&'a mut Counts>,
-    timeline: Mutex<&'a mut Timeline>,
+    sums: Mutex<&'a mut RunSums<'r>>,
     /// When the sending began, on the session's clock.
     began: Duration,
     /// The first of the changes that were left open, and why it was.
@@ -43,22 +50,21 @@ pub(super) struct Recorder<'a> {
     log: &'a RequestLog,
 }
 
-impl<'a> Recorder<'a> {
+impl<'a, 'r> Recorder<'a, 'r> {
     pub(super) fn new(
         session: &'a Session<'a>,
         phase: &'a ComparisonPhase,
-        (counts, timeline): (&'a mut Counts, &'a mut Timeline),
+        sums: &'a mut RunSums<'r>,
         began: Duration,
         log: &'a RequestLog,
-    ) -> Recorder<'a> {
+    ) -> Recorder<'a, 'r> {
         Recorder {
             session,
             decider: &phase.decider,
             run: &phase.run,
             sent: Mutex::default(),
             total: phase.found.candidates(),
-            counts: Mutex::new(counts),
-            timeline: Mutex::new(timeline),
+            sums: Mutex::new(sums),
             began,
             left: Mutex::default(),
             log,
@@ -90,7 +96,13 @@ impl<'a> Recorder<'a> {
     }
 
     fn entry(&self, decision: Decision, outcome: ChangeOutcome, reason: Option<String>) -> JournalEntry {
-        count(&mut self.counts.lock(), &decision, outcome);
+        {
+            let sums = &mut *self.sums.lock();
+            count(sums.counts, &decision, outcome);
+            if outcome == ChangeOutcome::Delivered {
+                sums.traits.add(&decision);
+            }
+        }
         self.decider.entry(decision, outcome, reason)
     }
 
@@ -104,7 +116,7 @@ impl<'a> Recorder<'a> {
             let counters = delivery.counters();
             let (requests, retries) =
                 (counters.requests.load(Ordering::Relaxed), counters.retries.load(Ordering::Relaxed));
-            self.timeline.lock().note(session.clock.elapsed().saturating_sub(self.began), requests, retries);
+            self.sums.lock().timeline.note(session.clock.elapsed().saturating_sub(self.began), requests, retries);
         }
         session.ledger.record(&session.mapping.name, self.run, session.clock.now(), entries).await?;
         session.monitor.note(Event::Sending { settled, total: self.total });
@@ -113,7 +125,7 @@ impl<'a> Recorder<'a> {
 }
 
 #[async_trait]
-impl Settle for Recorder<'_> {
+impl Settle for Recorder<'_, '_> {
     async fn settle(&self, settled: Vec<SettledChange>) -> Result<()> {
         let mut logged = Vec::new();
         let entries = settled.into_iter().filter_map(|SettledChange { index, outcome, requests }| {

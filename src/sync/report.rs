@@ -8,7 +8,8 @@ use serde_json::Value;
 
 use super::guard::Reading;
 use super::timeline::Timeline;
-use crate::delivery::DeliveryCounters;
+use super::trait_counts::TraitCounts;
+use crate::delivery::{DeliveryCounters, Latency, LogLines};
 use crate::error::Error;
 use crate::ledger::{ChangeOutcome, Comparison, RunStatus};
 use crate::mapping::diagnostic::Problem;
@@ -176,8 +177,14 @@ pub struct Detail {
     pub bytes: u64,
     /// Traits in acknowledged requests.
     pub traits_sent: u64,
+    /// How long responses took.
+    pub latency: Latency,
     /// Requests over time.
     pub timeline: Timeline,
+    /// By trait, in how many acknowledged groups it was added, changed and unset.
+    pub traits: BTreeMap<String, TraitCounts>,
+    /// What happened and when, as far as it is out of the ordinary.
+    pub log: LogLines,
     /// Warnings of the destination about requests it accepted, and how often.
     pub warnings: BTreeMap<String, u64>,
     /// What is odd about the source's rows or went wrong beside the run, for people.
@@ -202,6 +209,8 @@ impl Detail {
         self.bytes = counters.bytes.load(Ordering::Relaxed);
         self.traits_sent = counters.traits_sent.load(Ordering::Relaxed);
         self.warnings = counters.warnings();
+        self.latency = counters.latency();
+        self.log = counters.log.lines();
     }
 }
 

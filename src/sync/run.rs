@@ -7,8 +7,9 @@ use super::report::{Counts, Detail, Report};
 use super::request_log::RequestLog;
 use super::send::SendResult;
 use super::session::{Event, Session};
-use crate::delivery::Delivery;
+use crate::delivery::{Delivery, LogLevel};
 use crate::error::{Error, Kind, Result};
+use crate::format::thousands;
 use crate::ledger::{Cursor, PreviousRun, RunCheckpoint, RunStart, RunStatus};
 use crate::mapping::diagnostic::Problem;
 
@@ -32,6 +33,8 @@ pub async fn run(session: &Session<'_>, reader: &mut dyn Reader) -> Result<Repor
     session.monitor.note(Event::Began { run: &start.run, counters: session.delivery.map(Delivery::counters) });
     if !previous.recovered.is_empty() {
         session.monitor.note(Event::Recovered(&previous.recovered));
+        let runs = previous.recovered.join(", ");
+        session.log(LogLevel::Warning, &format!("recovered crashed run {runs}; unconfirmed groups are resent in full"));
     }
     let began = session.clock.elapsed();
     let (mut counts, mut detail) = (Counts::default(), Detail::default());
@@ -41,6 +44,9 @@ pub async fn run(session: &Session<'_>, reader: &mut dyn Reader) -> Result<Repor
     };
     let ended_at = session.clock.now();
     detail.beyond_limit = executed.as_ref().map_or(0, |done| done.beyond_limit);
+    if let Some(error) = executed.as_ref().map_or_else(Some, |done| done.stopped.as_ref()) {
+        session.log(LogLevel::Error, &error.to_string());
+    }
     if let Some(delivery) = session.delivery {
         detail.take(&delivery.counters());
     }
@@ -203,13 +209,10 @@ impl Session<'_> {
         let before = self.rows_before(&phase);
         detail.full = phase.full;
         detail.remarks.extend(self.remark_about_cursor(&phase));
-        detail.remarks.extend(
-            self.options
-                .group
-                .as_ref()
-                .filter(|_| phase.found.is_of_nothing())
-                .map(|group| format!("group `{}` is neither in the model nor in the ledger", group.escape_debug())),
-        );
+        detail.remarks.extend(self.options.group.as_ref().and_then(|groups| groups.unknown(&phase.found)));
+        let found = &phase.found;
+        let [rows, candidates, unchanged] = [found.rows, found.candidates(), found.unchanged].map(thousands);
+        self.log(LogLevel::Info, &format!("read {rows} rows: {candidates} to compare, {unchanged} unchanged"));
         detail.found = Some(phase.found.clone());
         detail.guards = guards.readings(&phase.found, before, None, None);
         self.check(&guards, detail)?;
@@ -226,9 +229,13 @@ impl Session<'_> {
         self.decided(&phase.decider, 0).await?.iter().flatten().for_each(|decision| first.add(decision));
         detail.guards = guards.readings(&phase.found, before, impact.as_ref(), Some(&first));
         self.check(&guards, detail)?;
+        for accepted in detail.guards.iter().filter(|reading| reading.trips) {
+            let found = accepted.message.as_deref().unwrap_or_default();
+            self.log(LogLevel::Warning, &format!("the guard `{}` is accepted for this run: {found}", accepted.guard));
+        }
         *counts = Counts::of(&phase.found);
         let log = RequestLog::new(self, &phase.run);
-        let sent = self.send_all(&phase, approved.as_ref(), counts, &mut detail.timeline, &log).await;
+        let sent = self.send_all(&phase, approved.as_ref(), counts, detail, &log).await;
         detail.remarks.extend(log.finish(self.clock.now()).await);
         sent
     }

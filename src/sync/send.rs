@@ -5,14 +5,15 @@ use std::sync::atomic::Ordering;
 use super::decide::Decision;
 use super::plan_file::{ApprovedChanges, WithheldChanges};
 use super::read::ComparisonPhase;
-use super::record::Recorder;
-use super::report::Counts;
+use super::record::{Recorder, RunSums};
+use super::report::{Counts, Detail};
 use super::request_log::RequestLog;
 use super::session::Session;
-use super::timeline::Timeline;
+use super::trait_counts::TraitTally;
 use crate::error::{Error, Kind, Result};
 use crate::format::thousands;
 use crate::ledger::{CandidateKind, Cursor};
+use crate::mapping::plain::PlainAssembly;
 
 /// How the sending ended.
 pub(super) struct SendResult {
@@ -30,7 +31,20 @@ impl Session<'_> {
         phase: &ComparisonPhase,
         approved: Option<&ApprovedChanges>,
         counts: &mut Counts,
-        timeline: &mut Timeline,
+        detail: &mut Detail,
+        log: &RequestLog,
+    ) -> Result<SendResult> {
+        let mut sums = RunSums { counts, timeline: &mut detail.timeline, traits: TraitTally::default() };
+        let sent = self.send_pages(phase, approved, &mut sums, log).await;
+        detail.traits = sums.traits.finish(phase.decider.plain.iter().flat_map(PlainAssembly::names));
+        sent
+    }
+
+    async fn send_pages(
+        &self,
+        phase: &ComparisonPhase,
+        approved: Option<&ApprovedChanges>,
+        sums: &mut RunSums<'_>,
         log: &RequestLog,
     ) -> Result<SendResult> {
         let delivery = self.delivery.ok_or_else(|| Error::new(Kind::Bug, "a run without a way to its destination"))?;
@@ -49,8 +63,8 @@ impl Session<'_> {
             let page_end = position + page.len() as u64;
             if let Some(approved) = approved {
                 let WithheldChanges { rows, missing } = approved.withhold(&mut page, delivery.destination());
-                counts.changes.pending += rows;
-                counts.removed.pending += missing;
+                sums.counts.changes.pending += rows;
+                sums.counts.removed.pending += missing;
                 outdated += rows + missing;
                 position += rows + missing;
                 missing_seen += missing;
@@ -59,7 +73,7 @@ impl Session<'_> {
             let cut = position + (page.len() as u64) < page_end;
             position += page.len() as u64;
             missing_seen += page.iter().filter(|decision| decision.kind == CandidateKind::Missing).count() as u64;
-            let recorder = Recorder::new(self, phase, (counts, timeline), began, log);
+            let recorder = Recorder::new(self, phase, sums, began, log);
             let following = async { if cut { Ok(None) } else { self.decided(&phase.decider, page_end).await } };
             let (sent, following) = tokio::join!(recorder.send(page, delivery), following);
             left = left.or_else(|| recorder.left());
@@ -75,6 +89,7 @@ impl Session<'_> {
                 beyond_limit = total - position;
             }
         }
+        let counts = &mut *sums.counts;
         // Candidates of pages that were not reached are pending.
         let missing_left = phase.found.missing_candidates - missing_seen;
         counts.removed.pending += missing_left;

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use super::decide::{Decider, Decision};
 use super::guard::GuardSet;
 use super::options::{RunOptions, RunOrigin};
-use crate::delivery::{Delivery, DeliveryCounters, Signal};
+use crate::delivery::{Delivery, DeliveryCounters, LogLevel, Signal};
 use crate::error::{Error, Kind, Result};
 use crate::io::{Clock, Random};
 use crate::ledger::{Comparison, Ledger};
@@ -82,6 +82,13 @@ pub struct Session<'a> {
 }
 
 impl Session<'_> {
+    /// Adds a line to the run's log.
+    pub(super) fn log(&self, level: LogLevel, text: &str) {
+        if let Some(delivery) = self.delivery {
+            delivery.counters().log.add(self.clock.now(), level, text);
+        }
+    }
+
     pub(super) fn guard_set(&self, full: bool, now: DateTime<Utc>) -> GuardSet<'_> {
         let asks = self.mapping.guards.dbt || self.mapping.guards.dbt_age_max.is_some();
         GuardSet {
@@ -126,6 +133,8 @@ impl Session<'_> {
         for candidate in candidates.iter().filter(|_| notify) {
             if let Some(what) = &candidate.unreadable {
                 self.monitor.note(Event::Unreadable { key: &candidate.key, what });
+                let text = format!("group `{}`: {what}; it is resent in full", candidate.key.escape_debug());
+                self.log(LogLevel::Warning, &text);
             }
         }
         let decider = Arc::clone(decider);

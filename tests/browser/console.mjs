@@ -161,6 +161,16 @@ async function look(pages) {
         await page.screenshot({ path: join(shots, `${kind}.${name}.opened.png`), fullPage: true });
       }
     }
+    // The page that confirms a retry has no address of its own.
+    await page.goto("/rejected");
+    const box = page.locator("article.card input[type=checkbox]").first();
+    if (pages.has("rejected") && (await box.count())) {
+      await box.check();
+      await page.getByRole("button", { name: "Retry selected…" }).first().click();
+      await page.getByRole("heading", { name: /^Retry / }).waitFor();
+      await inspect(page, `${name} retry`);
+      await page.screenshot({ path: join(shots, `retry.${name}.png`), fullPage: true });
+    }
     await context.close();
   }
 }

@@ -279,11 +279,64 @@ export const STEPS = {
     const now = await finished(page);
     if (now !== "succeeded") fail(`the run: ${now}`);
   },
+  "rejected groups are ticked, and retried by a run of them alone once that is confirmed": async (page) => {
+    await page.goto("/rejected");
+    const card = page.locator("article.card:has(input[type=checkbox])").first();
+    if (!(await card.count())) return "nothing is rejected";
+    page.expected = 400;
+    await card.getByRole("button", { name: "Retry selected…" }).click();
+    await page.getByText("no group is selected").waitFor();
+    page.expected = 200;
+    await page.goBack();
+    const boxes = card.getByRole("checkbox");
+    if (page.javaScript) {
+      await button(page, "Select all shown").first().click();
+      for (const box of await boxes.all()) if (!(await box.isChecked())) fail("a box is not ticked");
+      await button(page, "Select all shown").first().click();
+      if (await boxes.first().isChecked()) fail("the boxes stay ticked");
+    }
+    await boxes.first().check();
+    const key = (await card.locator("tbody th a").first().getAttribute("title")).trim();
+    await card.getByRole("button", { name: "Retry selected…" }).click();
+    await page.getByRole("heading", { name: /^Retry 1 group of/ }).waitFor();
+    if (!(await page.locator("ul.keys").innerText()).includes(key)) fail(`${key} is not named`);
+    await button(page, "Retry 1 group").click();
+    await page.waitForURL(/\/runs\//);
+    await finished(page);
+    const rows = page.locator("#changes-table tbody tr");
+    if ((await rows.count()) !== 1 || !(await rows.innerText()).includes(key)) fail(`${await rows.count()} groups, of ${key}`);
+  },
+  "a run shows its log, its traits, and its guards beside the previous ones": async (page, pages) => {
+    for (const path of [...pages].filter(([kind]) => /^run-(succeeded|incomplete|cancelled)/.test(kind)).map(([, path]) => path)) {
+      await page.goto(path);
+      if (!(await page.locator("#traits-table tbody tr").count())) continue;
+      if (!/read [\d,]+ rows/.test(await page.locator("#log-table").innerText())) fail("the log has no line about the source");
+      const guard = await page.locator("#readings tbody tr", { hasText: "rows-dropped" }).innerText();
+      if (!guard) fail("no guard is shown");
+      const latency = await page.locator("dl:has-text('Median latency')").first().innerText();
+      if (!/\d+ m?s/.test(latency)) fail(`the latency: ${latency}`);
+      return null;
+    }
+    return "no run sent anything";
+  },
+  "a destination shows its limits, and how it responded run by run": async (page, pages) => {
+    const path = pages.get("destination");
+    if (!path) return "no destination is linked";
+    await page.goto(path);
+    const limits = await page.locator("#limits").innerText();
+    if (!/Rate limit/.test(limits) || !/up to \d+/.test(limits)) fail(limits);
+    const run = page.locator("#destination-runs tbody tr").first();
+    if (!(await run.count())) return "it was sent nothing";
+    await run.locator("a").first().click();
+    await page.getByRole("heading", { name: /^Run of/ }).waitFor();
+  },
   "rejected groups are retried, and error messages are shown": async (page) => {
     await page.goto("/rejected");
     const retry = button(page, /^Retry rejected of/).first();
     if (!(await retry.count())) return "nothing is rejected";
     await retry.click();
+    await page.getByRole("heading", { name: /^Retry \d+ rejected groups? of/ }).waitFor();
+    await button(page, /^Retry \d+ rejected/).click();
     await page.waitForURL(/\/runs\//);
     const now = await finished(page);
     if (!now.startsWith("succeeded")) fail(`the run: ${now}`);

@@ -199,11 +199,12 @@ async fn both_ledgers_answer_alike_over_random_histories() {
             random.shuffle(&mut incoming);
             let missing = match random.u8(0..6) {
                 0 => MissingScope::None,
-                1 => MissingScope::Only("k2".to_owned()),
+                1 => MissingScope::Only(vec!["k2".to_owned()]),
+                2 => MissingScope::Only(["k1", "k2", "k9"].map(str::to_owned).to_vec()),
                 _ => MissingScope::All,
             };
             if let MissingScope::Only(only) = &missing {
-                incoming.retain(|(key, _)| key.as_ref() == Some(only));
+                incoming.retain(|(key, _)| key.as_ref().is_some_and(|key| only.contains(key)));
             }
             let scope = CompareOptions {
                 salt: if random.u8(0..6) == 0 { "edited" } else { "m" }.to_owned(),

@@ -114,9 +114,8 @@ pub(super) async fn plan(cli: &Cli, args: &Plan) -> Result<u8, Failure> {
                 changes += planned.add + planned.change + planned.remove;
                 let guard = planned.guard.as_ref().map(guard_error);
                 super::text::written(formatter.foot(&planned, guard.as_ref()))?;
-                if let Some(group) = options.group.as_ref().filter(|_| planned.comparison.is_of_nothing() && !cli.json)
-                {
-                    let what = format!("group `{}` is neither in the model nor in the ledger", group.escape_debug());
+                let unknown = options.group.as_ref().and_then(|groups| groups.unknown(&planned.comparison));
+                if let Some(what) = unknown.filter(|_| !cli.json) {
                     screen::print_warning(&what, "look at its spelling: `--group` takes a value of the key's column");
                 }
                 if let Some(guard) = &guard {

@@ -46,7 +46,10 @@ pub(super) const SCAN: &str = "CREATE OR REPLACE TEMP TABLE scan (key VARCHAR, f
 pub(super) fn mismatches(sync: &str, options: &CompareOptions, filtered: bool) -> String {
     let (join, mut only) = match &options.missing {
         MissingScope::All => ("FULL JOIN", String::new()),
-        MissingScope::Only(key) => ("FULL JOIN", format!(" AND key = {}", quote_literal(key))),
+        MissingScope::Only(keys) => {
+            let keys: Vec<String> = keys.iter().map(|key| quote_literal(key)).collect();
+            ("FULL JOIN", format!(" AND key IN ({})", keys.join(", ")))
+        }
         MissingScope::None => ("LEFT JOIN", String::new()),
     };
     if filtered {
@@ -364,12 +367,12 @@ mod tests {
     fn hostile_names_stay_inside_their_quotes() {
         let options = CompareOptions {
             salt: "a'b".to_owned(),
-            missing: MissingScope::Only("k'; DROP TABLE synced; --".to_owned()),
+            missing: MissingScope::Only(["k'; DROP TABLE synced; --", "b"].map(str::to_owned).to_vec()),
             retry_rejected: false,
             act_on_missing: false,
         };
         let sql = mismatches("s'x", &options, false);
-        assert!(sql.contains("sync = 's''x' AND key = 'k''; DROP TABLE synced; --'"), "{sql}");
+        assert!(sql.contains("sync = 's''x' AND key IN ('k''; DROP TABLE synced; --', 'b')"), "{sql}");
     }
 
     #[test]

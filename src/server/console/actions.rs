@@ -7,28 +7,33 @@ use axum::response::Response;
 use super::context::PageContext;
 use super::links::{run_path, sync_path, with_query};
 use super::params::Params;
-use super::respond;
-use crate::sync::RunOptions;
+use super::{respond, retry};
+use crate::service::api::{ServiceError, ServiceResult};
+use crate::sync::{GroupKeys, RunOptions};
 
 /// What a run started by the console is recorded to be started by.
 const STARTED_BY: &str = "console";
 
-/// The options of a run. A group comes with the path, which can carry every character.
-pub(super) fn options(form: &Params, query: &Params) -> RunOptions {
+/// The options of a run. Groups come with the path, which can carry every character, or encoded in the form.
+pub(super) fn options(form: &Params, query: &Params) -> ServiceResult<RunOptions> {
+    let groups = query.all("group").map(str::to_owned).chain(retry::keys(form));
     let mut options = RunOptions {
         accept: form.all("accept").map(str::to_owned).collect(),
-        group: query.one("group").map(str::to_owned),
+        group: GroupKeys::new(groups).map_err(ServiceError::Invalid)?,
         ..RunOptions::default()
     };
     let ticked = RunOptions::FLAGS.iter().filter(|flag| form.flag(flag.name));
     ticked.for_each(|flag| flag.turn_on(&mut options));
-    options
+    Ok(options)
 }
 
 /// `POST /syncs/{sync}/run`.
 pub(super) async fn run(context: PageContext, Path(sync): Path<String>, query: RawQuery, form: Bytes) -> Response {
-    let options = options(&Params::read(&form), &Params::of_query(&query));
-    match context.service.trigger(&sync, options, STARTED_BY).await {
+    let started = match options(&Params::read(&form), &Params::of_query(&query)) {
+        Ok(options) => context.service.trigger(&sync, options, STARTED_BY).await,
+        Err(error) => Err(error),
+    };
+    match started {
         Ok(run) if run.joined => respond::see_other(&with_query(&run_path(&run.run), &[("joined", "1")])),
         Ok(run) => respond::see_other(&run_path(&run.run)),
         Err(error) => respond::error(&context, error),

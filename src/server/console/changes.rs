@@ -4,15 +4,15 @@ use maud::{Markup, html};
 
 use super::badge::outcome;
 use super::context::PageContext;
-use super::diff;
 use super::format::{plural, thousands, time_relative};
 use super::links::{group_link, run_path, with_query};
 use super::params::Params;
 use super::table::{NarrowLayout, table, text};
 use super::text::long;
+use super::{diff, retry};
 use crate::ledger::RunStatus;
 use crate::service::api::ServiceResult;
-use crate::service::views::RunView;
+use crate::service::views::{ChangeView, RunView};
 
 /// Changes on a page.
 const PAGE_CHANGES: u64 = 25;
@@ -25,6 +25,10 @@ const OUTCOMES: [(&str, &str); 6] = [
     ("unconfirmed", "unconfirmed"),
     ("adopted", "adopted"),
 ];
+/// The outcomes of groups that can be sent again.
+const RETRIED: [&str; 4] = ["rejected", "partly_rejected", "pending", "unconfirmed"];
+/// The id of the form for that.
+const FORM: &str = "changes-retry";
 
 /// The section with the changes, from `?from=`, with `?outcome=`.
 pub(super) async fn section(context: &PageContext, view: &RunView, params: &Params) -> ServiceResult<Markup> {
@@ -41,10 +45,14 @@ pub(super) async fn section(context: &PageContext, view: &RunView, params: &Para
         pairs.push(("from", &from));
         format!("{}#changes", with_query(&run_path(run), &pairs))
     };
+    let retried = |change: &&ChangeView| RETRIED.contains(&change.outcome.as_str());
     let rows: Vec<Vec<Markup>> = (changes.iter())
         .map(|change| {
             vec![
-                group_link(sync, &change.key),
+                html! {
+                    @if retried(&change) { (retry::select_box(FORM, &change.key)) }
+                    (group_link(sync, &change.key))
+                },
                 html! {
                     (outcome(&change.outcome))
                     @if let Some(reason) = &change.reason { div class="soft" { (long(reason)) } }
@@ -92,6 +100,9 @@ pub(super) async fn section(context: &PageContext, view: &RunView, params: &Para
                 @let last = from + rows.len() as u64;
                 (table("changes-table", &format!("Changes {} to {}", thousands(from + 1), thousands(last)), NarrowLayout::Cards,
                     &columns, &rows))
+                @if view.status != RunStatus::Running && changes.iter().any(|change| retried(&change)) {
+                    div class="actions" role="group" aria-label="Retry changes" { (retry::of_selected(context, FORM, sync)) }
+                }
             }
             nav class="pages" aria-label="Pages of changes" {
                 @if from > 0 { a href=(to(from.saturating_sub(PAGE_CHANGES))) rel="prev" { "Previous" } }

@@ -70,6 +70,15 @@ document.addEventListener("DOMContentLoaded", () => {
     setTimeout(() => (label.data = "Copy"), 2000);
   });
 
+  // Buttons that tick every box of a form, or none when all are.
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest("button[data-select]");
+    if (!button) return;
+    const boxes = [...document.querySelectorAll(`input[type=checkbox][form="${button.dataset.select}"]`)];
+    const all = boxes.every((box) => box.checked);
+    for (const box of boxes) box.checked = !all;
+  });
+
   // Keyboard shortcuts, unless they are switched off or meant for a field.
   const shortcuts = [["/", "Search this page"], ["g o", "Go to the overview"], ["g r", "Go to the runs"],
     ["g x", "Go to the rejected groups"], ["?", "Show this list"]];
@@ -152,6 +161,7 @@ document.addEventListener("DOMContentLoaded", () => {
   };
   const complete = () => {
     inZone();
+    for (const button of document.querySelectorAll("button[data-select]")) button.hidden = false;
     if (navigator.clipboard) for (const button of document.querySelectorAll("button[data-copy]")) button.hidden = false;
   };
   for (const field of document.querySelectorAll("[data-preference]")) {

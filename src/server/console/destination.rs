@@ -1,6 +1,5 @@
-//! The page of a destination: its health, how it responded, its last error, and the syncs that use it.
-
-use std::collections::BTreeMap;
+//! The page of a destination: its health, its limits, how fast and with what it responded, its last error, and the syncs that
+//! use it.
 
 use axum::extract::Path;
 use axum::response::Response;
@@ -9,19 +8,17 @@ use maud::{Markup, html};
 
 use super::badge::run_status;
 use super::context::PageContext;
-use super::format::{age, plural, thousands, time, time_relative};
+use super::format::{age, plural, span, thousands, time, time_relative};
 use super::health::Health;
 use super::layout::{NavItem, PageContent, breadcrumbs, definition_list};
 use super::links::{run_path, sync_path, with_query};
-use super::run_requests::by_status;
+use super::run_requests::{by_status, milliseconds};
 use super::text::{name, shown, shown_line};
 use super::{respond, table};
 use crate::error::{Error, Kind};
 use crate::service::api::{ServiceError, ServiceResult};
-use crate::service::views::{RunView, SyncDetail, SyncView};
+use crate::service::views::{DeliveryLimits, DestinationRun, DestinationView, RunView, SyncView};
 
-/// Syncs whose last run is read for its responses.
-const READ: usize = 50;
 /// Runs of each sync among which the last error is looked for.
 const RUNS: u64 = 16;
 
@@ -40,12 +37,8 @@ async fn build(context: &PageContext, destination: &str) -> ServiceResult<PageCo
     };
     let mut latest = context.service.latest_runs(RUNS).await?;
     latest.retain(|name, _| syncs.iter().any(|sync| sync.sync == *name));
-    let mut details = Vec::new();
-    for sync in syncs.iter().take(READ) {
-        details.push(context.service.sync(&sync.sync).await?);
-    }
+    let view = context.service.destination(destination).await?;
     let worst = syncs.iter().map(Health::of).min().unwrap_or(Health::New);
-    let responses = responses(&details);
     let body = html! {
         (breadcrumbs(&[("/", "Overview")], destination))
         div id="head" {
@@ -55,11 +48,11 @@ async fn build(context: &PageContext, destination: &str) -> ServiceResult<PageCo
             (facts(context.now, &syncs))
         }
         (last_error(context.now, latest.values().flatten()))
-        section aria-labelledby="responses-h" {
-            h2 id="responses-h" { "Responses" }
-            @if responses.is_empty() { p class="calm" { "The last runs sent no requests." } }
-            @else { (by_status(&responses, "Responses to the last run of each sync, by status")) }
+        section id="limits" aria-labelledby="limits-h" {
+            h2 id="limits-h" { "Limits" }
+            (limits(&view.limits))
         }
+        (traffic(context.now, &view))
         section aria-labelledby="syncs-h" {
             h2 id="syncs-h" { "Syncs" }
             (table_of(context.now, &syncs))
@@ -86,13 +79,98 @@ fn facts(now: DateTime<Utc>, syncs: &[SyncView]) -> Markup {
     ])
 }
 
-/// Responses to the last runs, by status.
-fn responses(syncs: &[SyncDetail]) -> BTreeMap<u16, u64> {
-    let mut all = BTreeMap::new();
-    for (status, count) in syncs.iter().filter_map(|sync| sync.last.as_ref()).flat_map(|last| &last.by_status) {
-        *all.entry(*status).or_default() += count;
+fn limits(limits: &DeliveryLimits) -> Markup {
+    definition_list(&[
+        (
+            "Rate limit",
+            match limits.requests_per_second {
+                Some(rate) => html! { (per_second(rate)) " for each run" },
+                None => html! { "none configured; the vendor's own limits apply" },
+            },
+        ),
+        ("Requests in flight", html! { "up to " (thousands(limits.concurrency)) }),
+        ("Timeout", html! { (span(limits.timeout_seconds as f64)) }),
+        (
+            "Attempts",
+            html! { "up to " (thousands(u64::from(limits.attempts_max))) " in " (span(limits.retry_for_seconds as f64)) },
+        ),
+    ])
+}
+
+/// `95.5 requests per second`.
+fn per_second(rate: f64) -> String {
+    let rate = if rate < 100.0 { format!("{rate:.1}") } else { thousands(rate.round() as u64) };
+    format!("{} requests per second", rate.strip_suffix(".0").unwrap_or(&rate))
+}
+
+/// What was measured in the latest runs.
+fn traffic(now: DateTime<Utc>, view: &DestinationView) -> Markup {
+    let all = &view.traffic;
+    let waited = |ms: u64| html! { (span(ms as f64 / 1_000.0)) };
+    html! {
+        section id="traffic" aria-labelledby="traffic-h" {
+            h2 id="traffic-h" { "Requests and latency" }
+            @if view.runs.is_empty() {
+                p class="calm" { "The latest runs sent no requests." }
+            } @else {
+                p class="soft" {
+                    "Measured in the latest " (plural(view.runs.len() as u64, "run")) " that sent requests. Latencies are rounded "
+                    "up by an eighth at most."
+                }
+                div class="beside" {
+                    (by_status(&all.by_status, "Responses by status"))
+                    (definition_list(&[
+                        ("Median latency", milliseconds(all.latency.median_ms())),
+                        ("95th percentile", milliseconds(all.latency.p95_ms())),
+                        ("Slowest response", milliseconds(all.latency.max_ms())),
+                        ("Busiest second", html! {
+                            @match all.per_second_max {
+                                Some(rate) => (per_second(rate)),
+                                None => span class="soft" { "–" },
+                            }
+                        }),
+                        ("Throttled (429)", html! { (thousands(all.throttled)) }),
+                        ("Server errors (5xx)", html! { (thousands(all.server_errors)) }),
+                        ("Waited for the rate limit", waited(all.rate_wait_ms)),
+                        ("Waited before retries", waited(all.retry_wait_ms)),
+                    ]))
+                }
+                (runs(now, &view.runs))
+            }
+        }
     }
-    all
+}
+
+fn runs(now: DateTime<Utc>, runs: &[DestinationRun]) -> Markup {
+    let rows: Vec<Vec<Markup>> = (runs.iter())
+        .map(|run| {
+            let traffic = &run.traffic;
+            vec![
+                html! {
+                    a href=(run_path(&run.run)) { (name(&run.sync)) }
+                    div class="soft" { (age(now, run.started_at)) }
+                },
+                run_status(run.status).html(),
+                html! { (thousands(traffic.requests)) },
+                html! { (thousands(traffic.retries)) },
+                html! { (thousands(traffic.throttled)) },
+                html! { (thousands(traffic.server_errors + traffic.no_response)) },
+                milliseconds(traffic.latency.median_ms()),
+                milliseconds(traffic.latency.p95_ms()),
+            ]
+        })
+        .collect();
+    let columns = [
+        table::text("Run"),
+        table::text("Status"),
+        table::number("Requests"),
+        table::number("Retries"),
+        table::number("Throttled"),
+        table::number("Failed"),
+        table::number("Median"),
+        table::number("95th percentile"),
+    ];
+    table::table("destination-runs", "Requests by run, newest first", table::NarrowLayout::Cards, &columns, &rows)
 }
 
 fn last_error<'a>(now: DateTime<Utc>, runs: impl Iterator<Item = &'a RunView>) -> Markup {

@@ -13,6 +13,7 @@ use axum::response::{IntoResponse, Response};
 use futures_util::future::Either;
 use futures_util::{StreamExt, stream};
 
+use crate::io::Clock;
 use crate::server::http::ServerClosing;
 use crate::service::api::Service;
 
@@ -25,29 +26,27 @@ const STREAM_MAX: Duration = Duration::from_secs(300);
 
 /// The version of what pages show, at first and whenever it moves.
 pub(super) async fn stream(
+    clock: Arc<dyn Clock>,
     State(service): State<Arc<dyn Service>>,
     closing: Option<Extension<ServerClosing>>,
 ) -> Response {
     // For this status a browser does not try again; the page polls.
     let Some(mut changes) = service.changes() else { return StatusCode::NO_CONTENT.into_response() };
     changes.mark_changed();
-    let versions = stream::unfold(changes, |mut changes| async move {
+    let started = Arc::clone(&clock);
+    let versions = stream::unfold((changes, clock), |(mut changes, clock)| async move {
         changes.changed().await.ok()?;
-        after(EVENT_EVERY).await;
+        clock.sleep(EVENT_EVERY).await;
         let version = *changes.borrow_and_update();
-        Some((Ok::<_, Infallible>(Event::default().event("change").data(version.to_string())), changes))
+        Some((Ok::<_, Infallible>(Event::default().event("change").data(version.to_string())), (changes, clock)))
     });
+    let ended = async move { started.sleep(STREAM_MAX).await };
     let closed = match closing {
         Some(Extension(closing)) => Either::Left(closing.closed()),
         None => Either::Right(std::future::pending()),
     };
-    let events = versions.take_until(after(STREAM_MAX)).take_until(closed);
+    let events = versions.take_until(ended).take_until(closed);
     // Some proxies collect a response before they pass it on.
     let headers = [("x-accel-buffering", "no")];
     (headers, Sse::new(events).keep_alive(KeepAlive::new().interval(HEARTBEAT_EVERY))).into_response()
-}
-
-/// Resolves after this time: the limit of a connection, as those of the listener.
-async fn after(time: Duration) {
-    let _ = tokio::time::timeout(time, std::future::pending::<()>()).await;
 }

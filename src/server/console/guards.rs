@@ -12,14 +12,46 @@ use super::text::shown;
 use crate::service::views::RunView;
 use crate::sync::guard::Reading;
 
-/// The readings as a table.
-pub(super) fn readings(id: &str, readings: &[Reading]) -> Markup {
+/// The readings of a sync's last run as a table.
+pub(super) fn readings(readings: &[Reading]) -> Markup {
     if readings.is_empty() {
         return html! { p class="soft" { "The last run ended before the guards were evaluated." } };
     }
     let rows: Vec<Vec<Markup>> = readings.iter().map(row).collect();
     let columns = [text("Guard"), text("Checks"), number("Reading"), number("Limit"), text("Result")];
-    table(id, "Guard readings of the last run", NarrowLayout::Cards, &columns, &rows)
+    table("readings", "Guard readings of the last run", NarrowLayout::Cards, &columns, &rows)
+}
+
+/// The section of a run with its readings, beside those of the run before it.
+pub(super) fn section(readings: &[Reading], before: Option<&[Reading]>) -> Markup {
+    if readings.is_empty() {
+        return html! {};
+    }
+    let before = before.unwrap_or_default();
+    let rows = readings.iter().map(|reading| {
+        let mut row = row(reading);
+        let earlier = before.iter().find(|earlier| earlier.guard == reading.guard);
+        // Before the result, which is of this run.
+        row.insert(
+            3,
+            html! {
+                @match earlier {
+                    Some(earlier) => (figure(earlier)),
+                    None => span class="soft" { "–" },
+                }
+            },
+        );
+        row
+    });
+    let rows: Vec<Vec<Markup>> = rows.collect();
+    let columns =
+        [text("Guard"), text("Checks"), number("This run"), number("Previous run"), number("Limit"), text("Result")];
+    html! {
+        section id="readings-section" aria-labelledby="readings-h" {
+            h2 id="readings-h" { "Guards" }
+            (table("readings", "Guard readings of this run and of the one before it", NarrowLayout::Cards, &columns, &rows))
+        }
+    }
 }
 
 fn row(reading: &Reading) -> Vec<Markup> {

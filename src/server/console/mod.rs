@@ -35,10 +35,13 @@ mod progress;
 mod rejected;
 mod rejected_download;
 mod respond;
+mod retry;
 mod run;
 mod run_comparison;
 mod run_counts;
+mod run_log;
 mod run_requests;
+mod run_traits;
 mod runs;
 mod schedule;
 mod sync;
@@ -56,6 +59,7 @@ use axum::response::Response;
 use axum::routing::{get, post};
 
 use crate::error::{Error, Kind};
+use crate::io::Clock;
 use crate::service::api::{Service, ServiceError};
 use context::PageContext;
 pub use error_page::error_page;
@@ -63,7 +67,8 @@ pub use error_page::error_page;
 /// Every page, form and asset of the console.
 ///
 /// `/assets/…` and `/login` show nothing about any sync, so they need no authentication.
-pub fn router(service: Arc<dyn Service>) -> Router {
+pub fn router(service: Arc<dyn Service>, clock: Arc<dyn Clock>) -> Router {
+    let events = move |service, closing| events::stream(Arc::clone(&clock), service, closing);
     Router::new()
         .route("/", get(overview::page))
         .route("/runs", get(runs::page))
@@ -76,10 +81,11 @@ pub fn router(service: Arc<dyn Service>) -> Router {
         .route("/syncs/{sync}/plan", get(plan::page))
         .route("/syncs/{sync}/groups", get(group::page))
         .route("/syncs/{sync}/run", post(actions::run))
+        .route("/syncs/{sync}/retry", post(retry::page))
         .route("/syncs/{sync}/pause", post(actions::pause))
         .route("/syncs/{sync}/resume", post(actions::resume))
         .route("/destinations/{destination}", get(destination::page))
-        .route("/events", get(events::stream))
+        .route("/events", get(events))
         .route("/login", get(login::page))
         .route("/assets/console.css", get(assets::style))
         .route("/assets/console.js", get(assets::script))

@@ -1,7 +1,9 @@
 //! The fields of a query or a form.
 
-/// Fields are read up to this many, which bounds memory.
-const PARAMS_MAX: usize = 100;
+use crate::sync::GroupKeys;
+
+/// Fields are read up to this many, which bounds memory: the groups that a run can be limited to, and its options.
+const PARAMS_MAX: usize = GroupKeys::MAX + 100;
 
 /// The fields of a query or a form, repeated ones included. An empty text counts as omitted.
 pub(super) struct Params(Vec<(String, String)>);

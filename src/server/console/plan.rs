@@ -17,7 +17,7 @@ use super::text::{prose, sentence, short, shown, shown_line};
 use super::{actions, respond};
 use crate::service::api::ServiceResult;
 use crate::service::views::{PlanRequest, PlanView, PlannedChange, TraitExample, TraitSummary};
-use crate::sync::RunOptions;
+use crate::sync::{GroupKeys, RunOptions};
 
 /// Changes shown by default, and at most: a page of a thousand groups is a few megabytes.
 const SHOW: u64 = 50;
@@ -34,7 +34,7 @@ pub(super) async fn page(context: PageContext, Path(sync): Path<String>, query: 
 }
 
 async fn build(context: &PageContext, sync: &str, params: &Params) -> ServiceResult<PageContent> {
-    let options = actions::options(params, params);
+    let options = actions::options(params, params)?;
     let show = params.number("show", SHOW).clamp(1, SHOW_MAX);
     let request = PlanRequest::showing(options.clone(), usize::try_from(show).unwrap_or(usize::MAX));
     let plan = context.service.plan(sync, request).await?;
@@ -44,7 +44,12 @@ async fn build(context: &PageContext, sync: &str, params: &Params) -> ServiceRes
         h1 { "Plan of " bdi { (shown_line(sync)) } }
         p class="soft" {
             "What a run would do now"
-            @if let Some(group) = &options.group { " for the group " bdi { (short(group)) } }
+            @if let Some(groups) = &options.group {
+                @match groups.iter().next().filter(|_| groups.iter().len() == 1) {
+                    Some(group) => { " for the group " bdi { (short(group)) } },
+                    None => { " for " (plural(groups.iter().len() as u64, "group")) },
+                }
+            }
             @if plan.full { ", from the whole model" }
             @else if options.group.is_none() { ", from the rows changed since the last run" }
             ". Nothing is sent or written."
@@ -87,8 +92,12 @@ async fn build(context: &PageContext, sync: &str, params: &Params) -> ServiceRes
 fn pairs<'a>(options: &'a RunOptions, show: &'a str) -> Vec<(&'a str, &'a str)> {
     let mut pairs = vec![("show", show)];
     pairs.extend(options.flags().map(|flag| (flag.name, "1")));
-    pairs.extend(options.group.as_deref().map(|group| ("group", group)));
+    pairs.extend(groups(options));
     pairs
+}
+
+fn groups(options: &RunOptions) -> Vec<(&str, &str)> {
+    options.group.iter().flat_map(GroupKeys::iter).map(|group| ("group", group)).collect()
 }
 
 fn summary(plan: &PlanView) -> Markup {
@@ -167,8 +176,7 @@ fn would_stop(context: &PageContext, path: &str, options: &RunOptions, guard: &V
 
 /// The path that starts the planned run.
 fn run_path(path: &str, options: &RunOptions) -> String {
-    let group: Vec<(&str, &str)> = options.group.as_deref().map(|group| ("group", group)).into_iter().collect();
-    with_query(&format!("{path}/run"), &group)
+    with_query(&format!("{path}/run"), &groups(options))
 }
 
 /// The plan's options, for the run's form.

@@ -12,9 +12,9 @@ use super::group_requests;
 use super::layout::{NavItem, PageContent, breadcrumbs};
 use super::links::{group_link, group_path, label_after, run_of_group, sync_path, with_query};
 use super::params::Params;
-use super::respond;
 use super::table::{NarrowLayout, table, text};
 use super::text::{long, name, shown_line};
+use super::{respond, retry};
 use crate::service::api::ServiceResult;
 use crate::service::views::RejectedView;
 
@@ -105,9 +105,12 @@ fn of_sync(
                     }
                 }
                 div class="actions" role="group" aria-label={ "Actions for " (shown_line(sync)) } {
-                    (context.post_form(&format!("{}/run", sync_path(sync)),
-                        html! { input type="hidden" name="retry_rejected" value="1"; },
-                        html! { button { "Retry rejected of " (shown_line(sync)) } }))
+                    @if filter.is_narrow() {
+                        (retry::of_matching(context, sync, &filter.pairs(Some(sync)),
+                            html! { "Retry matching…" span class="hidden" { " of " (shown_line(sync)) } }))
+                    } @else {
+                        (retry::of_all(context, sync, html! { "Retry rejected of " (shown_line(sync)) "…" }))
+                    }
                     a class="button" href=(download("csv")) download { "Download CSV" span class="hidden" { " of " (shown_line(sync)) } }
                     a class="button" href=(download("json")) download { "Download JSON" span class="hidden" { " of " (shown_line(sync)) } }
                 }
@@ -133,10 +136,11 @@ fn of_sync(
 
 fn of_message(context: &PageContext, id: &str, sync: &str, message: &MessageGroups<'_>, only: bool) -> Markup {
     let shown = &message.groups[..message.groups.len().min(if only { SHOWN } else { SHOWN_OF_EACH })];
+    let form = format!("{id}-retry");
     let rows: Vec<Vec<Markup>> = (shown.iter())
         .map(|group| {
             vec![
-                html! { (group_link(sync, &group.key)) (label_after(group.label.as_deref())) },
+                html! { (retry::select_box(&form, &group.key)) (group_link(sync, &group.key)) (label_after(group.label.as_deref())) },
                 time_relative(context.now, group.at),
                 html! {
                     (diff::document(&plural(group.document.len() as u64, "trait"), &group.document))
@@ -161,6 +165,13 @@ fn of_message(context: &PageContext, id: &str, sync: &str, message: &MessageGrou
         article class="card" aria-labelledby={ (id) "-h" } {
             h3 id={ (id) "-h" } class="message" { (long(message.text)) }
             (table(id, &caption, NarrowLayout::Cards, &[text("Group"), text("When"), text("Payload"), text("Retry")], &rows))
+            div class="actions" role="group" aria-label="Retry groups with this error message" {
+                (retry::of_selected(context, &form, sync))
+                @if message.groups.len() > 1 && !only {
+                    (retry::of_matching(context, sync, &[("message", &message.id())],
+                        html! { "Retry all with this message…" }))
+                }
+            }
             @if shown.len() < message.groups.len() && !only {
                 p { a href=(with_query("/rejected", &[("sync", sync), ("message", &message.id())])) {
                     "Groups with this error message" } }

@@ -7,7 +7,7 @@ use maud::{Markup, html};
 use super::badge::{outcome, run_status, sync_state};
 use super::context::PageContext;
 use super::format::{plural, span, time, time_relative};
-use super::guards::stopped_by_guard;
+use super::guards::{self, stopped_by_guard};
 use super::layout::{NavItem, PageContent, breadcrumbs, definition_list};
 use super::links::{copy_button, group_link, run_path, sync_path};
 use super::next_step::next_step;
@@ -16,7 +16,7 @@ use super::progress::progress;
 use super::schedule::starts_at;
 use super::table::{NarrowLayout, table, text};
 use super::text::{long, prose, sentence, shown, shown_line};
-use super::{changes, diff, respond, run_comparison, run_counts, run_requests};
+use super::{changes, diff, respond, retry, run_comparison, run_counts, run_log, run_requests, run_traits};
 use crate::config::Diagnostics;
 use crate::ledger::RunStatus;
 use crate::mapping::diagnostic::Problem;
@@ -44,7 +44,9 @@ async fn build(context: &PageContext, id: &str, params: &Params) -> ServiceResul
     }
     let sync = sync_path(&run.sync);
     let changes = changes::section(context, run, params).await?;
-    let comparison = run_comparison::section(context, run).await?;
+    let previous = run_comparison::previous(context, run).await?;
+    let comparison = run_comparison::section(context, run, previous.as_ref().map(|previous| &previous.run));
+    let before = previous.as_ref().map(|previous| previous.detail.guards.as_slice());
     let body = html! {
         (breadcrumbs(&[("/", "Overview"), (&sync, &run.sync)], "Run"))
         div id="head" {
@@ -55,7 +57,10 @@ async fn build(context: &PageContext, id: &str, params: &Params) -> ServiceResul
         @if let Some(progress) = &detail.progress { (progress_section(progress)) }
         @if running { (cancel(context, run, detail.progress.as_ref())) } @else { (result(context, &detail).await) }
         @if let Some(counts) = &run.counts { (run_counts::section(&run.sync, counts, run.status)) }
+        (run_traits::section(&detail.detail.traits))
         @if !running { (run_requests::section(&detail.detail, run.counts.as_ref())) }
+        (run_log::section(context, &detail.detail.log))
+        (guards::section(&detail.detail.guards, before))
         (comparison)
         @if !detail.rejected.is_empty() { (rejections(context, &run.sync, &detail.rejected)) }
         (changes)
@@ -133,7 +138,12 @@ fn queued_page(
             ul {
                 @for flag in options.flags() { li { (flag.effect) } }
                 @for guard in &options.accept { li { "accepts the guard " code { (shown_line(guard)) } } }
-                @if let Some(group) = &options.group { li { "only the group " (group_link(sync, group)) } }
+                @if let Some(groups) = &options.group {
+                    @match groups.iter().next().filter(|_| groups.iter().len() == 1) {
+                        Some(group) => li { "only the group " (group_link(sync, group)) },
+                        None => li { "only " (plural(groups.iter().len() as u64, "group")) },
+                    }
+                }
             }
         }
         div class="actions" role="group" aria-label="Actions" {
@@ -215,8 +225,7 @@ async fn result(context: &PageContext, detail: &RunDetail) -> Markup {
             div class="actions" role="group" aria-label="Actions" {
                 (context.post_form(&again, html! {}, html! { button class="primary" { "Run again" } }))
                 @if run.status == RunStatus::SucceededWithRejections {
-                    (context.post_form(&again, html! { input type="hidden" name="retry_rejected" value="1"; },
-                        html! { button { "Retry rejected" } }))
+                    (retry::of_all(context, &run.sync, html! { "Retry rejected…" }))
                 }
             }
         }

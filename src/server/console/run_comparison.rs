@@ -8,18 +8,25 @@ use super::links::run_path;
 use super::runs::{changed, rejected};
 use super::table::{NarrowLayout, number, table, text};
 use crate::service::api::ServiceResult;
-use crate::service::views::RunView;
+use crate::service::views::{RunDetail, RunView};
 use crate::sync::report::Counts;
 
 /// How far back a run with counts is looked for.
 const RUNS: u64 = 10;
 
-/// The section for a run that has counts, where an earlier one has too.
-pub(super) async fn section(context: &PageContext, run: &RunView) -> ServiceResult<Markup> {
-    let Some(counts) = &run.counts else { return Ok(html! {}) };
+/// The last run before a run that has counts, too.
+pub(super) async fn previous(context: &PageContext, run: &RunView) -> ServiceResult<Option<RunDetail>> {
     let earlier = context.service.runs(Some(&run.sync), Some(&run.run), RUNS).await?;
-    let found = earlier.iter().find_map(|earlier| Some((earlier, earlier.counts.as_ref()?)));
-    let Some((previous, before)) = found else { return Ok(html! {}) };
+    match earlier.iter().find(|earlier| earlier.counts.is_some()) {
+        Some(previous) => context.service.run(&previous.run).await.map(Some),
+        None => Ok(None),
+    }
+}
+
+/// The section for a run that has counts, beside an earlier one.
+pub(super) fn section(context: &PageContext, run: &RunView, previous: Option<&RunView>) -> Markup {
+    let found = previous.and_then(|previous| Some((previous, run.counts.as_ref()?, previous.counts.as_ref()?)));
+    let Some((previous, counts, before)) = found else { return html! {} };
     let row = |name: &str, of: fn(&Counts) -> u64| {
         let (now, then) = (of(counts), of(before));
         vec![
@@ -52,14 +59,14 @@ pub(super) async fn section(context: &PageContext, run: &RunView) -> ServiceResu
         ]);
     }
     let columns = [text("Figure"), number("This run"), number("Previous run"), number("Difference")];
-    Ok(html! {
+    html! {
         section aria-labelledby="comparison-h" {
             h2 id="comparison-h" { "Compared with the previous run" }
             p class="soft" { a href=(run_path(&previous.run)) { "The previous run" } " started "
                 (time_relative(context.now, previous.started_at)) }
             (table("comparison", "This run and the one before it", NarrowLayout::Scroll, &columns, &rows))
         }
-    })
+    }
 }
 
 fn difference(now: u64, then: u64) -> String {

@@ -26,22 +26,25 @@ pub(super) fn section(detail: &Detail, counts: Option<&Counts>) -> Markup {
                 div class="beside" {
                     (by_status(&detail.by_status, "Responses by status"))
                     (definition_list(&[
+                        ("Median latency", milliseconds(detail.latency.median_ms())),
+                        ("95th percentile", milliseconds(detail.latency.p95_ms())),
+                        ("Slowest response", milliseconds(detail.latency.max_ms())),
                         ("Request bodies, before compression", html! { (bytes(detail.bytes)) }),
                         ("Traits in acknowledged requests", html! { (thousands(detail.traits_sent)) }),
                         ("Waited for the rate limit", waited(detail.rate_wait_ms)),
                         ("Waited before retries", waited(detail.retry_wait_ms)),
                     ]))
                 }
-                @if !detail.remarks.is_empty() {
-                    h3 { "Warnings" }
-                    ul { @for remark in &detail.remarks { li { (long(remark)) } } }
-                }
-                @if !detail.warnings.is_empty() {
-                    h3 { "Warnings from the destination" }
-                    ul {
-                        @for (warning, times) in &detail.warnings {
-                            li { (long(warning)) " " span class="soft" { (plural(*times, "time")) } }
-                        }
+            }
+            @if !detail.remarks.is_empty() {
+                h3 { "Warnings" }
+                ul { @for remark in &detail.remarks { li { (long(remark)) } } }
+            }
+            @if !detail.warnings.is_empty() {
+                h3 { "Warnings from the destination" }
+                ul {
+                    @for (warning, times) in &detail.warnings {
+                        li { (long(warning)) " " span class="soft" { (plural(*times, "time")) } }
                     }
                 }
             }
@@ -58,6 +61,14 @@ pub(super) fn by_status(responses: &BTreeMap<u16, u64>, caption: &str) -> Markup
         })
         .collect();
     table("by-status", caption, NarrowLayout::Scroll, &[text("HTTP status"), number("Responses")], &rows)
+}
+
+/// A latency; none where nothing was measured.
+pub(super) fn milliseconds(latency: Option<u64>) -> Markup {
+    html! { @match latency {
+        Some(ms) => (span(ms as f64 / 1_000.0)),
+        None => span class="soft" { "–" },
+    } }
 }
 
 fn timeline(timeline: &Timeline) -> Markup {

@@ -16,7 +16,7 @@ use super::progress::progress;
 use super::runs::{charts, runs_table};
 use super::schedule::{scheduled_time, starts_at};
 use super::text::shown_line;
-use super::{mapping, respond};
+use super::{mapping, respond, retry};
 use crate::ledger::RunStatus;
 use crate::service::api::ServiceResult;
 use crate::service::views::{ActivityState, SyncView};
@@ -72,7 +72,7 @@ async fn build(context: &PageContext, name: &str) -> ServiceResult<PageContent> 
         }
         section id="guards" aria-labelledby="guards-h" {
             h2 id="guards-h" { "Guards" }
-            @if detail.last.is_some() { (readings("readings", guards)) }
+            @if detail.last.is_some() { (readings(guards)) }
             @else if detail.runs.is_empty() { p class="soft" { "Guards are evaluated by the first run." } }
             @else { p class="soft" { "No run has evaluated the guards yet." } }
         }
@@ -113,8 +113,7 @@ fn actions(context: &PageContext, sync: &SyncView, incremental: bool) -> Markup 
                     html! { button { "Full run" } }))
             }
             @if sync.groups.rejected > 0 {
-                (context.post_form(&run, html! { input type="hidden" name="retry_rejected" value="1"; },
-                    html! { button { "Retry " (thousands(sync.groups.rejected)) " rejected" } }))
+                (retry::of_all(context, &sync.sync, html! { "Retry " (thousands(sync.groups.rejected)) " rejected…" }))
             }
             @if paused {
                 (context.post_form(&format!("{path}/resume"), html! {}, html! { button { "Resume" } }))

@@ -19,8 +19,8 @@ use super::run_request::{PlanQuery, ShownChanges, StartRunRequest};
 use crate::ledger::ChangeOutcome;
 use crate::service::api::{About, METRICS_CONTENT_TYPE, SCHEDULED_TIMES, Service};
 use crate::service::views::{
-    ChangeView, GroupRequestView, GroupView, PlanRequest, PlanView, RejectedView, RunDetail, RunView, SyncActivity,
-    SyncDetail, SyncView,
+    ChangeView, DestinationView, GroupRequestView, GroupView, PlanRequest, PlanView, RejectedView, RunDetail, RunView,
+    SyncActivity, SyncDetail, SyncView,
 };
 
 /// Most items in one response. A run is about a kilobyte of JSON, so a response stays near a megabyte.
@@ -170,6 +170,14 @@ pub(super) async fn sync(
     Query(NoQuery {}): Query<NoQuery>,
 ) -> ApiResult<SyncDetail> {
     Ok(Json(api.service.sync(&sync).await?))
+}
+
+pub(super) async fn destination(
+    State(api): HttpApi,
+    PathParams(destination): PathParams<String>,
+    Query(NoQuery {}): Query<NoQuery>,
+) -> ApiResult<DestinationView> {
+    Ok(Json(api.service.destination(&destination).await?))
 }
 
 pub(super) async fn plan(

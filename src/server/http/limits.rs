@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-/// What clients may request. At the default limits all connections together hold at most 256 × (16 KiB of headers + 64 KiB
-/// of body) = 20 MiB of what clients sent.
+/// What clients may request. At the default limits all connections together hold at most 256 × (16 KiB of headers + 128
+/// KiB of body) = 36 MiB of what clients sent.
 #[derive(Debug, Clone, Copy)]
 pub struct HttpLimits {
     /// Connections at a time; for a further one, the connection that has been idle for the longest is closed. A console
@@ -21,7 +21,7 @@ pub struct HttpLimits {
     pub head_fields: usize,
     /// How long a body may take to arrive.
     pub body: Duration,
-    /// Bytes of a body. The largest valid one is a run request with a group's key: a few hundred.
+    /// Bytes of a body. The largest valid one is a run request with the keys of a thousand groups, of a hundred bytes each.
     pub body_bytes: usize,
     /// How long a client may read nothing of its response. Responses wait in memory until they are read.
     pub write: Duration,
@@ -42,7 +42,7 @@ impl Default for HttpLimits {
             head_bytes: 16 * 1024,
             head_fields: 64,
             body: Duration::from_secs(10),
-            body_bytes: 64 * 1024,
+            body_bytes: 128 * 1024,
             write: Duration::from_secs(30),
             response: Duration::from_secs(60),
             plan: Duration::from_secs(600),

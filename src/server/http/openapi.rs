@@ -94,7 +94,7 @@ const ERRORS: [ErrorEntry; 14] = [
         Some(("WWW-Authenticate", "Always `Bearer realm=\"groupcast\"`.")),
     ),
     (403, "Forbidden", "A browser sends this request from another site's page.", None),
-    (404, "NotFound", "There is no such sync, run or group.", None),
+    (404, "NotFound", "There is no such sync, destination, run or group.", None),
     (408, "BodyTimeout", "The body did not arrive within ten seconds.", None),
     (409, "Conflict", "Not possible now: the sync is busy, the daemon is shutting down, or a guard stopped it.", None),
     (413, "TooLarge", "The body is larger than 64 KiB.", None),
@@ -219,6 +219,7 @@ fn described(
         .map(|name| match name {
             "sync" => path_parameter("sync", "The sync's name."),
             "run" => path_parameter("run", "The run's id."),
+            "destination" => path_parameter("destination", "The destination's name."),
             _ => path_parameter("key", "The group's key, percent-encoded; slashes may stay."),
         })
         .collect();

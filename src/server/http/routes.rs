@@ -15,8 +15,8 @@ use super::openapi::{self, Operation};
 use super::run_request::{PlanQuery, StartRunRequest};
 use crate::service::api::{About, EnqueuedRun, Service};
 use crate::service::views::{
-    ChangeView, GroupRequestView, GroupView, PlanView, RejectedView, RunDetail, RunView, SyncActivity, SyncDetail,
-    SyncView,
+    ChangeView, DestinationView, GroupRequestView, GroupView, PlanView, RejectedView, RunDetail, RunView, SyncActivity,
+    SyncDetail, SyncView,
 };
 
 /// One path and method.
@@ -147,6 +147,12 @@ pub(super) fn table() -> Vec<ApiRoute> {
                 )
                 .query::<GroupRequestsQuery>()
                 .returns::<Vec<GroupRequestView>>(200, "The requests."),
+        ),
+        get(
+            "/api/v1/destinations/{destination}",
+            routing::get(handlers::destination),
+            Operation::new("getDestination", "One destination: its limits, and how it responded to the latest runs")
+                .returns::<DestinationView>(200, "The destination."),
         ),
         get(
             "/api/v1/runs",

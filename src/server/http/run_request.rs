@@ -111,6 +111,17 @@ impl<'de, A: MapAccess<'de>, K: ExtraKey> MapAccess<'de> for ExtraTaken<'_, A, K
     }
 }
 
+/// Takes the list out of what may also be written as one value.
+fn without_list(property: &mut serde_json::Value) {
+    let Some(keys) = property.as_object_mut() else { return };
+    if let Some(types) = keys.get_mut("type").and_then(serde_json::Value::as_array_mut) {
+        types.retain(|of| of != "array");
+    }
+    for key in ["items", "minItems", "maxItems"] {
+        keys.remove(key);
+    }
+}
+
 impl<K: ExtraKey> JsonSchema for OptionsWith<K> {
     fn schema_name() -> std::borrow::Cow<'static, str> {
         if K::IN_QUERY { "PlanQuery" } else { "StartRunRequest" }.into()
@@ -126,6 +137,9 @@ impl<K: ExtraKey> JsonSchema for OptionsWith<K> {
                 let is_plain =
                     |property: &serde_json::Value| property["type"] != "array" && property["anyOf"].is_null();
                 properties.retain(|_, property| is_plain(property));
+                for property in properties.values_mut() {
+                    without_list(property);
+                }
             }
             properties.insert(K::NAME.to_owned(), extra.into());
         }

@@ -5,6 +5,7 @@
 //! UTC; shares go from 0 to 1. Nothing here holds a setting of a source or destination, so no secret can come along.
 
 pub mod build;
+pub mod destination;
 pub mod words;
 
 use std::collections::BTreeMap;
@@ -13,6 +14,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub use self::destination::{DeliveryLimits, DestinationRun, DestinationView, Traffic};
 pub use crate::io::http::exchange::{Excerpt, Exchange};
 use crate::ledger::{ChangeOutcome, Comparison, GroupCounts, RunStatus};
 use crate::model::{Change, Traits};
@@ -191,7 +193,7 @@ impl RunView {
 pub struct RunDetail {
     /// The run.
     pub run: RunView,
-    /// The rest of its record; empty for a run that is in progress or crashed.
+    /// The rest of its record; for a run that is in progress only its log, for one that crashed nothing.
     pub detail: Detail,
     /// How far it is, while it is under way.
     #[serde(default, skip_serializing_if = "Option::is_none")]

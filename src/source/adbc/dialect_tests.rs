@@ -101,7 +101,11 @@ fn every_statement_parses_in_its_dialect() {
                     parses(dialect, sql);
                 }
             }
-            let group = projection(from, Some(Restriction::Group("it's \\' OR 1=1 --".to_owned())), None);
+            let group = projection(
+                from,
+                Some(Restriction::Groups(vec!["it's \\' OR 1=1 --".to_owned(), "b".to_owned()])),
+                None,
+            );
             parses(dialect, &plan::select(&group, dialect, &plan::expressions(&group, dialect)));
         }
     }

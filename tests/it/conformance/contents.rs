@@ -369,7 +369,7 @@ fn any_change_arrives_whole_or_is_refused_with_advice() {
 fn plain_document(set: &Traits) -> Option<PlainDocument> {
     let plain = |value: &Value| plain::write_value(&mut Vec::new(), value) == Written::Value;
     let text = (!set.is_empty() && set.values().all(plain)).then(|| Document(set.clone()).to_text())?;
-    Some(PlainDocument { text: text.into(), traits: set.len() })
+    Some(PlainDocument { text: text.into(), traits: set.len(), omitted: Box::default() })
 }
 
 #[test]

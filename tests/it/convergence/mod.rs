@@ -35,7 +35,7 @@ use groupcast::mapping::{
 };
 use groupcast::model::{Cell, ColumnType, OnNull, Op};
 use groupcast::sync::report::Report;
-use groupcast::sync::{self, Event, Monitor, Reader, Rows, RunOptions, RunOrigin, Session};
+use groupcast::sync::{self, Event, GroupKeys, Monitor, Reader, Rows, RunOptions, RunOrigin, Session};
 use serde_json::{Map, Value, json};
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -141,7 +141,7 @@ struct Shelf<'a>(&'a Source);
 impl Reader for Shelf<'_> {
     async fn read(&mut self, projection: &Projection, _: &(dyn Fn(u64) + Send + Sync)) -> Result<Rows> {
         let asked = |key: &str| match &projection.restriction {
-            Some(Restriction::Group(group)) => group == key,
+            Some(Restriction::Groups(groups)) => groups.iter().any(|group| group == key),
             _ => true,
         };
         let columns: Vec<usize> = projection.columns.iter().map(column).collect();
@@ -470,10 +470,11 @@ async fn history(seed: u64, vendor: Box<dyn Vendor>, honest: bool) -> std::resul
         if run > 0 && random.u8(0..4) == 0 {
             world.mapping = draw(&mut random, &features);
         }
-        let group = format!("g{} & sons", random.u8(0..GROUPS));
+        let groups = (0..random.u8(1..4)).map(|_| format!("g{} & sons", random.u8(0..GROUPS)));
+        let groups = GroupKeys::new(groups.collect::<Vec<_>>()).unwrap();
         let options = RunOptions {
             limit: (random.u8(0..8) == 0).then(|| random.u64(0..3)),
-            group: (random.u8(0..10) == 0).then_some(group),
+            group: groups.filter(|_| random.u8(0..10) == 0),
             ..RunOptions::default()
         };
         // A run that dies or gives up is what this is about.

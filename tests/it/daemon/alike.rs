@@ -68,10 +68,22 @@ pub(super) fn normalized(text: &str) -> String {
             if line.starts_with("requests  ") {
                 return "requests  …".to_owned();
             }
+            // How long responses took, and when a line was logged.
+            if line.starts_with("latency   ") {
+                return "latency   …".to_owned();
+            }
+            let logged = |at: &str| at.chars().all(|char| char.is_ascii_digit() || char == ':');
+            if let Some(rest) = line.strip_prefix("  ").filter(|rest| rest.get(..8).is_some_and(logged)) {
+                return format!("  …{}", &rest[8..]);
+            }
             // The same in JSON.
             let line = match (line.find("\"timeline\":{"), line.find("\"slot_ms\":")) {
                 (Some(start), Some(end)) if start < end => format!("{}…{}", &line[..start], &line[end..]),
                 _ => line.to_owned(),
+            };
+            let line = match (line.find("\"latency\":{"), line.find("\"responses\":")) {
+                (Some(start), Some(end)) if start < end => format!("{}…{}", &line[..start], &line[end..]),
+                _ => line,
             };
             let words = line.split_inclusive([' ', '"', ',', '(', ')', '{', '}', ':']);
             let mut shown = String::new();

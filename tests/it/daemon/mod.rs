@@ -11,6 +11,7 @@ mod events;
 mod many;
 mod moved;
 mod orders;
+mod retry;
 mod schedules;
 mod soak;
 mod table;

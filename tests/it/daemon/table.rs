@@ -64,6 +64,7 @@ const WORKS: &[Row] = &[
     (&["run", "accounts", "--json"], 0, 0),
     (&["run", "--json"], 0, 2),
     (&["run", "accounts", "--limit", "1", "--retry-rejected"], 0, 0),
+    (&["run", "accounts", "--group", "k1", "--group", "k2", "--retry-rejected"], 0, 0),
     (&["run", "acounts", "--json"], 2, 2),
     (&["verify", "accounts"], 2, 2),
     (&["verify", "accounts", "--json"], 2, 2),

@@ -25,7 +25,7 @@ async fn a_database_in_latin_1_is_read_as_what_it_says() {
     let (_, rows) = stage(&mut source, &projection(table("t"), "id", &["name"])).await.unwrap();
     assert_eq!(rows, [(key("é"), vec![text("Zoë")])]);
     let mut one = projection(table("t"), "id", &["name"]);
-    one.restriction = Some(Restriction::Group("é".to_owned()));
+    one.restriction = Some(Restriction::Groups(vec!["é".to_owned()]));
     assert_eq!(stage(&mut source, &one).await.unwrap().1.len(), 1);
 }
 

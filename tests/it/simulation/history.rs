@@ -18,7 +18,7 @@ use groupcast::mapping::{
     At, Expr, Field, From, Guards, Mapping, Model, OnDuplicate, OnMissing, OnRemovedTrait, Policy, Trait, fingerprint,
 };
 use groupcast::model::{Cell, ColumnType, OnNull, Op};
-use groupcast::sync::{self, Event, Monitor, Reader, Rows, RunOptions, RunOrigin, Session};
+use groupcast::sync::{self, Event, GroupKeys, Monitor, Reader, Rows, RunOptions, RunOrigin, Session};
 use serde_json::Value;
 use tokio::sync::watch;
 
@@ -101,7 +101,7 @@ impl Reader for Shelf<'_> {
             Expr::Sql(sql) => panic!("no SQL is mapped here: {sql}"),
         };
         let asked = |key: &str| match &projection.restriction {
-            Some(Restriction::Group(group)) => group == key,
+            Some(Restriction::Groups(groups)) => groups.iter().any(|group| group == key),
             _ => true,
         };
         let rows = self.source.iter().filter(|(key, _)| asked(key)).map(|(key, row)| {
@@ -326,11 +326,12 @@ pub(super) async fn history(seed: u64, genre: &Genre, store: &mut Store) -> Resu
     for _ in 0..genre.runs {
         let edited = random.u8(0..if genre.palette == Palette::Any { 5 } else { 10 }) == 0;
         let edited = edited.then(|| draw(&mut random));
-        let group = format!("g{}", random.u8(0..genre.groups));
+        let groups = (0..random.u8(1..4)).map(|_| format!("g{}", random.u8(0..genre.groups)));
+        let groups = GroupKeys::new(groups.collect::<Vec<_>>()).unwrap();
         let options = RunOptions {
             retry_rejected: random.u8(0..6) == 0,
             limit: (random.u8(0..8) == 0).then(|| random.u64(0..3)),
-            group: (random.u8(0..8) == 0).then_some(group),
+            group: groups.filter(|_| random.u8(0..8) == 0),
             ..RunOptions::default()
         };
         {

@@ -27,6 +27,8 @@ pub(crate) struct Told {
     pub(crate) status: u16,
     pub(crate) body: Value,
     pub(crate) text: String,
+    /// Where a form leads.
+    pub(crate) location: Option<String>,
 }
 
 impl Told {
@@ -79,20 +81,31 @@ impl Daemon {
     /// Sends one request.
     #[track_caller]
     pub(crate) fn send(&self, method: &'static str, path: &str, body: Option<&Value>) -> Told {
+        let content_type = body.is_some().then_some("application/json");
+        self.exchange(method, path, content_type, body.map(ToString::to_string).unwrap_or_default().into_bytes())
+    }
+
+    /// Sends a form of the console.
+    #[track_caller]
+    pub(crate) fn submit(&self, path: &str, fields: &[(&str, &str)]) -> Told {
+        let body = form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
+        self.exchange("POST", path, Some("application/x-www-form-urlencoded"), body.into_bytes())
+    }
+
+    #[track_caller]
+    fn exchange(&self, method: &'static str, path: &str, content_type: Option<&str>, body: Vec<u8>) -> Told {
         let mut headers = Vec::new();
         if let Some(token) = &self.token {
             headers.push(("authorization", format!("Bearer {token}")));
         }
-        if body.is_some() {
-            headers.push(("content-type", "application/json".to_owned()));
-        }
-        let body = body.map(ToString::to_string).unwrap_or_default().into_bytes();
+        headers.extend(content_type.map(|kind| ("content-type", kind.to_owned())));
         let request = Request { method, url: format!("{}{path}", self.url), headers, body, gzip: false };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let response = runtime.block_on(async { HttpClient::direct().unwrap().send(&request, LIMITS).await });
         let response = response.unwrap_or_else(|error| panic!("{method} {path}: {error:?}"));
+        let location = response.header("location").map(str::to_owned);
         let text = String::from_utf8(response.body).unwrap();
-        Told { status: response.status, body: serde_json::from_str(&text).unwrap_or_default(), text }
+        Told { status: response.status, body: serde_json::from_str(&text).unwrap_or_default(), text, location }
     }
 
     #[track_caller]

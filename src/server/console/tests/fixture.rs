@@ -1,21 +1,26 @@
 //! A bad night: seven syncs in every state, with hostile texts in every place.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use serde_json::{Value, json};
 
+use crate::config::{Delivery, DestinationSettings};
+use crate::delivery::{Latency, LogLevel, LogLine, LogLines};
 use crate::io::http::exchange::{Excerpt, Exchange, ReceivedResponse, SentRequest};
 use crate::ledger::{ChangeOutcome, GroupCounts, RunStatus};
+use crate::model::setting::SettingValues;
 use crate::model::{Change, Traits};
 use crate::service::views::{
-    ActivityState, ChangeView, GroupRequestView, MappingView, QueuedRunView, RunProgress, RunView, ScheduleView,
-    ScheduledTime, SyncActivity, SyncDetail, SyncView, TraitView,
+    ActivityState, ChangeView, DestinationView, GroupRequestView, MappingView, QueuedRunView, RunProgress, RunView,
+    ScheduleView, ScheduledTime, SyncActivity, SyncDetail, SyncView, TraitView, destination,
 };
-use crate::sync::RunOptions;
 use crate::sync::guard::Reading;
 use crate::sync::report::{Counts, Detail, OutcomeCounts};
 use crate::sync::timeline::Timeline;
+use crate::sync::trait_counts::TraitCounts;
+use crate::sync::{GroupKeys, RunOptions};
 
 /// Keys that try to be something else.
 pub(super) const HOSTILE_KEYS: [&str; 6] = [
@@ -105,6 +110,13 @@ pub(super) fn readings(trips: bool) -> Vec<Reading> {
     ]
 }
 
+fn latency() -> Latency {
+    let mut latency = Latency::default();
+    (0..392_u64)
+        .for_each(|at| latency.record(Duration::from_millis(38 + at * at % 91 + if at % 40 == 0 { 2_000 } else { 0 })));
+    latency
+}
+
 pub(super) fn detail(trips: bool) -> Detail {
     let mut timeline = Timeline { slot_ms: 500, ..Timeline::default() };
     for slot in 0..44_u64 {
@@ -124,9 +136,57 @@ pub(super) fn detail(trips: bool) -> Detail {
         timeline: if trips { Timeline::default() } else { timeline },
         remarks: vec!["2 rows have a `touched` in the future by the server's clock".to_owned()],
         warnings: [(HOSTILE_WORDS.to_owned(), 3)].into(),
+        latency: if trips { Latency::default() } else { latency() },
+        traits: if trips {
+            BTreeMap::new()
+        } else {
+            [("plan", 12, 700, 0), ("churned_at", 0, 3, 116), ("x\" onclick=\"alert(1)", 1, 0, 0)]
+                .map(|(name, added, changed, unset)| (name.to_owned(), TraitCounts { added, changed, unset }))
+                .into()
+        },
+        log: if trips { LogLines::default() } else { log() },
         advice: None,
         problems: Vec::new(),
         stopped_by: None,
+    }
+}
+
+/// How a destination responded: the runs of `syncs` that have counts.
+pub(super) fn destination_view(name: &str, names: Vec<String>, syncs: &[SyncDetail]) -> DestinationView {
+    let delivery = Delivery { requests_per_second: Some(95.5), ..Delivery::default() };
+    let settings = DestinationSettings {
+        name: name.to_owned(),
+        kind: "amplitude".to_owned(),
+        delivery,
+        values: SettingValues::new(toml::Table::new()),
+    };
+    let runs = syncs.iter().flat_map(|sync| &sync.runs).filter(|run| run.counts.is_some());
+    let runs = runs.take(30).map(|run| (run.clone(), detail(run.status == RunStatus::StoppedByGuard))).collect();
+    destination::view(&settings, names, runs)
+}
+
+/// A log with something of every kind.
+fn log() -> LogLines {
+    let line = |seconds: i64, level, text: &str, times| LogLine {
+        at: at(70) + TimeDelta::seconds(seconds),
+        level,
+        text: text.to_owned(),
+        times,
+    };
+    LogLines {
+        lines: vec![
+            line(2, LogLevel::Info, "read 1,221,000 rows: 5,120 to compare, 1,215,880 unchanged", None),
+            line(3, LogLevel::Warning, "HTTP 429: slow down; requests pause for 15s", Some(9)),
+            line(9, LogLevel::Warning, HOSTILE_WORDS, None),
+            line(
+                21,
+                LogLevel::Error,
+                &format!("destination amplitude eu: {HOSTILE_WORDS} {}", "long ".repeat(60)),
+                None,
+            ),
+        ],
+        dropped: 1_234,
+        before_dropped: 2,
     }
 }
 
@@ -327,7 +387,7 @@ pub(super) fn syncs() -> Vec<SyncDetail> {
         options: RunOptions {
             full: true,
             accept: ["keys".to_owned()].into(),
-            group: Some(HOSTILE_KEYS[0].to_owned()),
+            group: Some(GroupKeys::one(HOSTILE_KEYS[0])),
             ..RunOptions::default()
         },
     });

@@ -12,6 +12,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::super::router;
 use super::service::FakeService;
+use crate::io::SystemClock;
 use crate::server::http::auth::PageSession;
 
 /// The policy that the layers around the console send, so that a browser applies it.
@@ -61,7 +62,7 @@ impl Site {
             response.headers_mut().insert("content-security-policy", HeaderValue::from_static(POLICY));
             response
         });
-        let app = router(service.clone()).layer(Extension(session)).layer(with_policy);
+        let app = router(service.clone(), Arc::new(SystemClock::start())).layer(Extension(session)).layer(with_policy);
         tokio::spawn(async move { axum::serve(listener, app).await });
         Site { address, service }
     }

@@ -182,6 +182,14 @@ async fn a_run_shows_counts_that_add_up_and_how_the_sending_went() {
             "partly rejected",
             "Changes 1 to 25",
             "Compared with the previous run",
+            "Median latency",
+            "Slowest response",
+            "Acknowledged groups by trait",
+            "churned_at03116",
+            "read 1,221,000 rows: 5,120 to compare",
+            "requests pause for 15s 9 times in a row",
+            "… 1,234 lines not kept …",
+            "Guard readings of this run and of the one before it",
         ],
     );
     assert!(!html.contains("do not add up"));
@@ -195,6 +203,40 @@ async fn a_run_shows_counts_that_add_up_and_how_the_sending_went() {
     );
     let crashed = run_of(&site, HOSTILE_SYNC, RunStatus::Crashed).await;
     contains(&site.get(&format!("/runs/{crashed}")).await.body, &["Find out why the process ended during this run"]);
+}
+
+#[tokio::test]
+async fn a_guard_has_its_reading_beside_the_previous_one() {
+    let site = Site::open(FakeService::rich()).await;
+    let run = run_of(&site, "billing", RunStatus::StoppedByGuard).await;
+    let html = site.get(&format!("/runs/{run}")).await.body;
+    let row = html.split("<code>removed</code>").last().unwrap().split("</tr>").next().unwrap();
+    let at = |wanted: &str| row.find(wanted).unwrap_or_else(|| panic!("no `{wanted}`: {row}"));
+    let order = ["480 of 1,200 (40 %)", "12 of 1,200 (1 %)", "up to 20 %", "stops the run"].map(at);
+    assert!(order.is_sorted(), "{row}");
+    // The first run has none before it.
+    let first = run_of(&site, "legacy", RunStatus::Succeeded).await;
+    contains(&site.get(&format!("/runs/{first}")).await.body, &["Previous run", "12 of 1,200 (1 %)–"]);
+}
+
+#[tokio::test]
+async fn a_destination_shows_its_limits_and_what_was_measured() {
+    let site = Site::open(FakeService::rich()).await;
+    let html = site.get("/destinations/amplitude%20eu").await.body;
+    contains(
+        &html,
+        &[
+            "95.5 requests per second for each run",
+            "up to 8 in 10 min",
+            "Measured in the latest 20 runs",
+            "Throttled (429)",
+            "Server errors (5xx)",
+            "95th percentile",
+            "Requests by run, newest first",
+            "Last error",
+        ],
+    );
+    assert_eq!(site.get("/destinations/none").await.status, 404);
 }
 
 #[tokio::test]

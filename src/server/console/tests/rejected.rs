@@ -1,12 +1,15 @@
 //! Rejected groups by error message, searched, retried one by one, and as files.
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 
 use super::fixture::HOSTILE_KEYS;
-use super::html::forms;
+use super::html::{forms, tags};
 use super::http::Site;
 use super::service::FakeService;
 use crate::server::console::links::group_path;
+use crate::sync::{GroupKeys, RunOptions};
 
 #[tokio::test]
 async fn groups_are_shown_by_error_message_and_searched() {
@@ -25,6 +28,68 @@ async fn groups_are_shown_by_error_message_and_searched() {
     assert_eq!(site.post(&retry.action, &fields).await.status, 303);
     let order = site.service.orders().pop().unwrap();
     assert!(order.contains("\"retry_rejected\":true") && order.contains("\"group\":"), "{order}");
+}
+
+/// The hidden fields of the form of a page that posts to this path, with these among them.
+fn fields_of(html: &str, action: &str, wanted: (&str, &str)) -> Vec<(String, String)> {
+    let has =
+        |fields: &[(String, String)]| fields.iter().any(|(name, value)| (name.as_str(), value.as_str()) == wanted);
+    let form = forms(html).into_iter().find(|form| form.post && form.action == action && has(&form.fields));
+    form.unwrap_or_else(|| panic!("no form for {action} with {wanted:?}")).fields
+}
+
+fn pairs(fields: &[(String, String)]) -> Vec<(&str, &str)> {
+    fields.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect()
+}
+
+#[tokio::test]
+async fn a_selection_is_confirmed_and_its_run_has_exactly_these_groups_whatever_characters_they_have() {
+    let site = Site::open(FakeService::rich()).await;
+    let html = site.get("/rejected?sync=crm").await.body;
+    let boxes: Vec<String> = tags(&html)
+        .into_iter()
+        .filter(|tag| tag.get("type") == Some("checkbox"))
+        .map(|tag| tag.get("value").unwrap().to_owned())
+        .collect();
+    assert_eq!(boxes.len(), HOSTILE_KEYS.len() + 1);
+    // What the boxes belong to asks nothing yet.
+    let retry = "/syncs/crm/retry";
+    let mut fields = fields_of(&html, retry, ("of", "selected"));
+    assert_eq!(site.post(retry, &pairs(&fields)).await.status, 400, "nothing is selected");
+    fields.extend(boxes.iter().map(|value| ("key".to_owned(), value.clone())));
+    let confirm = site.post(retry, &pairs(&fields)).await;
+    assert_eq!(confirm.status, 200);
+    assert!(confirm.body.contains("Retry 7 groups") && site.service.orders().is_empty(), "{}", confirm.body);
+    let run = fields_of(&confirm.body, "/syncs/crm/run", ("retry_rejected", "1"));
+    assert_eq!(site.post("/syncs/crm/run", &pairs(&run)).await.status, 303);
+    let orders = site.service.orders();
+    let options = orders[0].strip_prefix("console: run crm ").unwrap();
+    let options: RunOptions = serde_json::from_str(options).unwrap();
+    let keys: BTreeSet<&str> = HOSTILE_KEYS.iter().copied().chain(["acme"]).collect();
+    assert_eq!(options.group.unwrap().iter().collect::<BTreeSet<&str>>(), keys);
+    assert!(options.retry_rejected);
+}
+
+#[tokio::test]
+async fn all_with_a_message_and_all_of_a_sync_are_confirmed_with_their_number() {
+    let site = Site::open(FakeService::rich()).await;
+    let html = site.get("/rejected").await.body;
+    let retry = "/syncs/crm/retry";
+    let confirm = site.post(retry, &pairs(&fields_of(&html, retry, ("of", "matching")))).await.body;
+    assert!(confirm.contains("Retry 4 groups of"), "{confirm}");
+    assert_eq!(fields_of(&confirm, "/syncs/crm/run", ("retry_rejected", "1")).len(), 2 + 4, "csrf, option, keys");
+    let confirm = site.post(retry, &pairs(&fields_of(&html, retry, ("of", "all")))).await.body;
+    assert!(confirm.contains("Retry 7 rejected groups of") && confirm.contains("reads the whole model"), "{confirm}");
+    let searched = site.get("/rejected?sync=crm&q=ACME").await.body;
+    let confirm = site.post(retry, &pairs(&fields_of(&searched, retry, ("q", "ACME")))).await.body;
+    assert!(confirm.contains("Retry 1 group of"), "{confirm}");
+    assert_eq!(site.post("/syncs/none/retry", &[("of", "all")]).await.status, 404);
+    let none = site.post("/syncs/crm/retry", &[("of", "matching"), ("q", "<nothing")]).await;
+    assert!(none.status == 400 && none.body.contains("no group is selected"), "{}", none.body);
+    let many: Vec<String> = (0..=GroupKeys::MAX).map(|at| at.to_string()).collect();
+    let many: Vec<(&str, &str)> = many.iter().map(|key| ("key", key.as_str())).chain([("of", "selected")]).collect();
+    let many = site.post("/syncs/crm/retry", &many).await;
+    assert!(many.status == 400 && many.body.contains("1,001 groups are more than"), "{}", many.body);
 }
 
 #[tokio::test]

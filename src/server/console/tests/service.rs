@@ -18,8 +18,8 @@ use crate::service::api::{
     About, EnqueuedRun, PlanStream, ResultStream, Service, ServiceError, ServiceResult, SyncError,
 };
 use crate::service::views::{
-    ActivityState, ChangeView, ExportedGroup, GroupRequestView, GroupView, HistoryView, OrphanedSync, PlanPart,
-    PlanRequest, PlanView, PlannedChange, RejectedDocument, RejectedView, RunDetail, RunProgress, RunView,
+    ActivityState, ChangeView, DestinationView, ExportedGroup, GroupRequestView, GroupView, HistoryView, OrphanedSync,
+    PlanPart, PlanRequest, PlanView, PlannedChange, RejectedDocument, RejectedView, RunDetail, RunProgress, RunView,
     SyncActivity, SyncDetail, SyncView, SyncedTrait,
 };
 use crate::sync::RunOptions;
@@ -157,6 +157,16 @@ impl Service for FakeService {
         found.ok_or_else(|| missing(&format!("sync `{sync}`")))
     }
 
+    async fn destination(&self, destination: &str) -> ServiceResult<DestinationView> {
+        let syncs: Vec<SyncDetail> = self.world.lock().syncs.clone();
+        let of = syncs.iter().filter(|sync| sync.sync.destination == destination);
+        let names: Vec<String> = of.map(|sync| sync.sync.sync.clone()).collect();
+        if names.is_empty() {
+            return Err(missing(&format!("destination `{destination}`")));
+        }
+        Ok(super::fixture::destination_view(destination, names, &syncs))
+    }
+
     async fn trigger(&self, sync: &str, options: RunOptions, by: &str) -> ServiceResult<EnqueuedRun> {
         let world = &mut *self.world.lock();
         if let Some(guard) = options.accept.iter().find(|guard| !NAMES.contains(&guard.as_str())) {
@@ -254,7 +264,7 @@ impl Service for FakeService {
                 ..planned(HOSTILE_KEYS[3], "changed", json!({}), Change::default())
             },
         ];
-        changes.retain(|planned| options.group.as_ref().is_none_or(|group| planned.key == *group));
+        changes.retain(|planned| options.group.as_ref().is_none_or(|groups| groups.contains(&planned.key)));
         let mut totals = TraitTotals::default();
         changes.iter().for_each(|change| totals.add(change, &ChangeFilter::default()));
         let hidden = if show < 200 && options.group.is_none() { 1_733 } else { 0 };

@@ -336,8 +336,8 @@ async fn head_is_get_without_a_body() {
 #[tokio::test]
 async fn bodies_are_bounded_wherever_they_go() {
     let served = Served::open();
-    let fits = format!(r#"{{"group": "{}"}}"#, "x".repeat(65_536 - 13));
-    assert_eq!(fits.len(), 65_536);
+    let fits = format!(r#"{{"group": "{}"}}"#, "x".repeat(131_072 - 13));
+    assert_eq!(fits.len(), 131_072);
     assert_eq!(served.post("/api/v1/syncs/accounts/runs", &fits).await.status, 202);
     for path in ["/api/v1/syncs/accounts/runs", "/api/v1/nothing", "/login", "/nothing"] {
         let form = [("content-type", "application/x-www-form-urlencoded")];
@@ -346,7 +346,7 @@ async fn bodies_are_bounded_wherever_they_go() {
         assert_eq!(response.header("connection"), "close");
     }
     // Chunks, without a length to look at first.
-    let chunks = futures_util::stream::iter((0..100).map(|_| Ok::<_, std::io::Error>(vec![b' '; 1_000])));
+    let chunks = futures_util::stream::iter((0..200).map(|_| Ok::<_, std::io::Error>(vec![b' '; 1_000])));
     let mut chunked = request("POST", "/api/v1/syncs/accounts/runs", &[("content-type", "application/json")], "");
     *chunked.body_mut() = Body::from_stream(chunks);
     assert_eq!(served.send(chunked).await.error_status(), 413);

@@ -18,13 +18,14 @@ use crate::service::api::{
     About, EnqueuedRun, PlanStream, ResultStream, Service, ServiceError, ServiceResult, SyncError,
 };
 use crate::service::views::{
-    ActivityState, ChangeView, ExportedGroup, GroupRequestView, GroupView, HistoryView, MappingView, OrphanedSync,
-    PlanPart, PlanRequest, PlanView, PlannedChange, QueuedRunView, RejectedDocument, RejectedView, RunDetail,
-    RunProgress, RunView, ScheduleView, ScheduledTime, SyncActivity, SyncDetail, SyncView, SyncedTrait, TraitView,
+    ActivityState, ChangeView, DeliveryLimits, DestinationRun, DestinationView, ExportedGroup, GroupRequestView,
+    GroupView, HistoryView, MappingView, OrphanedSync, PlanPart, PlanRequest, PlanView, PlannedChange, QueuedRunView,
+    RejectedDocument, RejectedView, RunDetail, RunProgress, RunView, ScheduleView, ScheduledTime, SyncActivity,
+    SyncDetail, SyncView, SyncedTrait, Traffic, TraitView,
 };
-use crate::sync::RunOptions;
 use crate::sync::report::{Counts, Detail, OutcomeCounts, error_json};
 use crate::sync::verify::{Drifted, Verified};
+use crate::sync::{GroupKeys, RunOptions};
 
 /// Its requests, one line each, and whether it is ready.
 #[derive(Default)]
@@ -122,8 +123,11 @@ fn progress() -> RunProgress {
 }
 
 fn activity() -> SyncActivity {
-    let options =
-        RunOptions { accept: ["changed_max".to_owned()].into(), group: Some("a".to_owned()), ..RunOptions::default() };
+    let options = RunOptions {
+        accept: ["changed_max".to_owned()].into(),
+        group: Some(GroupKeys::one("a")),
+        ..RunOptions::default()
+    };
     SyncActivity {
         state: ActivityState::Running,
         running: Some(progress()),
@@ -168,6 +172,10 @@ fn detail() -> Detail {
         "by_status": {"200": 3, "0": 1}, "rate_wait_ms": 5, "retry_wait_ms": 6, "bytes": 700, "traits_sent": 8,
         "timeline": {"slot_ms": 250, "requests": [1, 2], "retries": [0, 1]}, "warnings": {"too many traits": 2},
         "remarks": ["2 rows have a cursor in the future"],
+        "latency": {"responses": 3, "median_ms": 12, "p95_ms": 320, "max_ms": 320, "by_ms": {"12": 2, "320": 1}},
+        "traits": {"plan": {"added": 1, "changed": 2, "unset": 0}},
+        "log": {"lines": [{"at": "2027-01-15T08:00:01Z", "level": "warning", "text": "HTTP 503; retrying the request",
+            "times": 2}], "dropped": 7, "before_dropped": 1},
         "advice": "look at the job that fills the model"}))
     .unwrap()
 }
@@ -246,6 +254,38 @@ impl Service for Fake {
             policy: BTreeMap::from([("on_missing".to_owned(), "keep".to_owned())]),
         };
         Ok(SyncDetail { sync: sync_view(), mapping, last: Some(detail()), runs: vec![run_view()] })
+    }
+
+    async fn destination(&self, destination: &str) -> ServiceResult<DestinationView> {
+        self.note(format!("destination {destination}"));
+        let traffic = Traffic {
+            requests: 4,
+            retries: 1,
+            by_status: [(200, 3), (0, 1)].into(),
+            per_second_max: Some(12.5),
+            latency: detail().latency,
+            ..Traffic::default()
+        };
+        Ok(DestinationView {
+            destination: destination.to_owned(),
+            destination_type: "amplitude".to_owned(),
+            syncs: vec!["accounts".to_owned()],
+            limits: DeliveryLimits {
+                requests_per_second: Some(100.0),
+                concurrency: 4,
+                timeout_seconds: 30,
+                retry_for_seconds: 600,
+                attempts_max: 8,
+            },
+            traffic: traffic.clone(),
+            runs: vec![DestinationRun {
+                sync: "accounts".to_owned(),
+                run: "r1".to_owned(),
+                started_at: at(),
+                status: RunStatus::Succeeded,
+                traffic,
+            }],
+        })
     }
 
     async fn trigger(&self, sync: &str, options: RunOptions, by: &str) -> ServiceResult<EnqueuedRun> {

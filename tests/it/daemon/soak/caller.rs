@@ -50,6 +50,6 @@ impl Caller {
         let (head, text) = response.split_once("\r\n\r\n").unwrap_or_else(|| panic!("{method} {path}: {response}"));
         let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
         let status = status.unwrap_or_else(|| panic!("{method} {path}: {head}"));
-        Told { status, body: serde_json::from_str(text).unwrap_or_default(), text: text.to_owned() }
+        Told { status, body: serde_json::from_str(text).unwrap_or_default(), text: text.to_owned(), location: None }
     }
 }

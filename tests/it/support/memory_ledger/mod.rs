@@ -295,7 +295,7 @@ impl Ledger for MemoryLedger {
             found.synced += u64::from(row.may_exist());
             let in_scope = match &options.missing {
                 MissingScope::All => true,
-                MissingScope::Only(only) => only == key,
+                MissingScope::Only(only) => only.iter().any(|only| only == key),
                 MissingScope::None => false,
             };
             if !in_scope || by_key.contains_key(key) {
