@@ -132,11 +132,11 @@ export const STEPS = {
   "rejected groups are searched, and downloaded": async (page) => {
     await page.goto("/rejected");
     if (!(await page.locator("article.card").count())) return "nothing is rejected";
-    const key = (await page.locator("article.card tbody th").first().innerText()).trim();
+    const key = (await page.locator("article.card tbody th a").first().innerText()).trim();
     await page.getByLabel("Search in keys").fill(key);
     await button(page, "Search").click();
     await page.waitForURL(/q=/);
-    if (!(await page.locator("article.card tbody th").first().innerText()).includes(key)) fail(`${key} is not found`);
+    if (!(await page.locator("article.card tbody th a").first().innerText()).includes(key)) fail(`${key} is not found`);
     for (const [kind, beginning] of [["CSV", "sync,key,at,"], ["JSON", "["]]) {
       const path = await page.getByRole("link", { name: new RegExp(`^Download ${kind}`) }).first().getAttribute("href");
       const response = await page.request.get(path);

@@ -114,7 +114,9 @@ fn traffic(now: DateTime<Utc>, view: &DestinationView) -> Markup {
                 p class="calm" { "The latest runs sent no requests." }
             } @else {
                 p class="soft" {
-                    "Measured in the latest " (plural(view.runs.len() as u64, "run")) " that sent requests. Latencies are rounded "
+                    "Measured in the latest "
+                    @if view.runs.len() == 1 { "run" } @else { (view.runs.len()) " runs" }
+                    " that sent requests. Latencies are rounded "
                     "up by an eighth at most."
                 }
                 div class="beside" {
