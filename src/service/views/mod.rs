@@ -13,7 +13,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-pub use crate::io::http::exchange::{Excerpt, Exchange};
+pub use crate::io::http::exchange::{Excerpt, Exchange, HttpHeader};
 use crate::ledger::{ChangeOutcome, Comparison, GroupCounts, RunStatus};
 use crate::model::{Change, Traits};
 use crate::sync::RunOptions;
