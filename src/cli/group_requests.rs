@@ -4,7 +4,7 @@ use std::io::Write;
 
 use super::screen::{self, BOLD, DIM, REMOVE, paint, plural, thousands, when};
 use crate::error::Result;
-use crate::service::views::{Excerpt, Exchange, GroupRequestView};
+use crate::service::views::{Excerpt, Exchange, GroupRequestView, HttpHeader};
 
 /// Shows the requests, in the order they were sent. `changed_by` is the run of the group's latest change.
 pub(super) fn show(requests: &[GroupRequestView], changed_by: Option<&str>) -> Result<()> {
@@ -65,8 +65,8 @@ fn write_exchange(
     }
 }
 
-fn write_message(out: &mut impl Write, headers: &[(String, String)], body: &Excerpt) -> std::io::Result<()> {
-    for (name, value) in headers {
+fn write_message(out: &mut impl Write, headers: &[HttpHeader], body: &Excerpt) -> std::io::Result<()> {
+    for HttpHeader { name, value } in headers {
         writeln!(out, "{}", paint(DIM, format!("{name}: {value}")))?;
     }
     if body.text.is_empty() && body.bytes_left_out == 0 {

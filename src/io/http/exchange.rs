@@ -55,6 +55,15 @@ fn cut_at(body: &[u8], bytes_max: usize) -> usize {
     (bytes_max.saturating_sub(3)..=bytes_max).rev().find(|at| !continues(at)).unwrap_or(bytes_max)
 }
 
+/// A header of a request or a response.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct HttpHeader {
+    /// Its name, in lower case.
+    pub name: String,
+    /// Its value.
+    pub value: String,
+}
+
 /// A request as it was sent, masked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct SentRequest {
@@ -62,8 +71,8 @@ pub struct SentRequest {
     pub method: String,
     /// The whole address.
     pub url: String,
-    /// Names and values.
-    pub headers: Vec<(String, String)>,
+    /// The headers.
+    pub headers: Vec<HttpHeader>,
     /// The body before compression.
     pub body: Excerpt,
 }
@@ -73,8 +82,8 @@ pub struct SentRequest {
 pub struct ReceivedResponse {
     /// The HTTP status.
     pub status: u16,
-    /// Names in lower case, and values.
-    pub headers: Vec<(String, String)>,
+    /// The headers.
+    pub headers: Vec<HttpHeader>,
     /// The body, decompressed.
     pub body: Excerpt,
 }
@@ -176,7 +185,7 @@ fn masked(text: &str, secrets: &[&Secret]) -> String {
     secret::mask_credentials(&secret::mask(text, secrets))
 }
 
-fn headers<'a>(all: impl Iterator<Item = (&'a str, &'a str)>, secrets: &[&Secret]) -> Vec<(String, String)> {
+fn headers<'a>(all: impl Iterator<Item = (&'a str, &'a str)>, secrets: &[&Secret]) -> Vec<HttpHeader> {
     all.take(HEADERS_MAX)
         .map(|(name, value)| {
             let opens_session = SESSION_HEADERS.iter().any(|header| name.eq_ignore_ascii_case(header));
@@ -189,7 +198,7 @@ fn headers<'a>(all: impl Iterator<Item = (&'a str, &'a str)>, secrets: &[&Secret
                     masked(&format!("{}{cut}", value.get(..end).unwrap_or_default()), secrets)
                 }
             };
-            (name.to_owned(), value)
+            HttpHeader { name: name.to_owned(), value }
         })
         .collect()
 }
@@ -224,11 +233,11 @@ mod tests {
         let headers = vec![header("set-cookie", "sid=1"), header("x-echo", key), header("x-plain", "fine")];
         let response = Response { status: 401, headers, body: body.into_bytes(), truncated: false };
         let exchange = exchange(request, masked, &[key], Ok(response));
-        let headers: Vec<&str> = exchange.request.headers.iter().map(|(_, value)| value.as_str()).collect();
+        let headers: Vec<&str> = exchange.request.headers.iter().map(|header| header.value.as_str()).collect();
         assert_eq!(headers, ["***", "***"]);
         let response = exchange.response.unwrap();
         assert_eq!(response.body.text, "\"***\" *** *** *** *** Authorization: Token ***");
-        let values: Vec<&str> = response.headers.iter().map(|(_, value)| value.as_str()).collect();
+        let values: Vec<&str> = response.headers.iter().map(|header| header.value.as_str()).collect();
         assert_eq!(values, ["***", "***", "fine"]);
         assert_eq!((exchange.attempts, exchange.took_ms), (2, 35));
     }

@@ -7,7 +7,7 @@ use super::context::PageContext;
 use super::format::{plural, span, time_relative};
 use super::links::run_link;
 use super::text::{shown, shown_line};
-use crate::service::views::{Excerpt, Exchange, GroupRequestView};
+use crate::service::views::{Excerpt, Exchange, GroupRequestView, HttpHeader};
 
 /// The fragment of the section's address.
 pub(super) const FRAGMENT: &str = "requests";
@@ -53,13 +53,13 @@ fn one(context: &PageContext, kept: &GroupRequestView) -> Markup {
     }
 }
 
-fn message(title: &str, headers: &[(String, String)]) -> Markup {
+fn message(title: &str, headers: &[HttpHeader]) -> Markup {
     html! {
         @if !headers.is_empty() {
             details class="long" {
                 summary { (title) }
                 pre tabindex="0" {
-                    @for (name, value) in headers { (shown_line(name)) ": " (shown_line(value)) "\n" }
+                    @for HttpHeader { name, value } in headers { (shown_line(name)) ": " (shown_line(value)) "\n" }
                 }
             }
         }

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub use self::destination::{DeliveryLimits, DestinationRun, DestinationView, Traffic};
-pub use crate::io::http::exchange::{Excerpt, Exchange};
+pub use crate::io::http::exchange::{Excerpt, Exchange, HttpHeader};
 use crate::ledger::{ChangeOutcome, Comparison, GroupCounts, RunStatus};
 use crate::model::{Change, Traits};
 use crate::sync::RunOptions;

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::config::{Delivery, DestinationSettings};
 use crate::delivery::{Latency, LogLevel, LogLine, LogLines};
-use crate::io::http::exchange::{Excerpt, Exchange, ReceivedResponse, SentRequest};
+use crate::io::http::exchange::{Excerpt, Exchange, HttpHeader, ReceivedResponse, SentRequest};
 use crate::ledger::{ChangeOutcome, GroupCounts, RunStatus};
 use crate::model::setting::SettingValues;
 use crate::model::{Change, Traits};
@@ -284,7 +284,7 @@ pub(super) fn kept_requests(run: &str) -> Vec<GroupRequestView> {
         "{{\"api_key\":\"***\",\"events\":[\"</pre><script>alert(1)</script>\u{202e}\",{}]}}",
         "1,".repeat(20_000)
     );
-    let header = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    let header = |name: &str, value: &str| HttpHeader { name: name.to_owned(), value: value.to_owned() };
     let request = SentRequest {
         method: "POST".to_owned(),
         url: "https://api.eu.amplitude.com/2/httpapi?<b>".to_owned(),

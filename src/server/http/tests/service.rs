@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use tokio::sync::mpsc;
 
 use crate::error::{Error, Kind};
-use crate::io::http::exchange::{Excerpt, Exchange, ReceivedResponse, SentRequest};
+use crate::io::http::exchange::{Excerpt, Exchange, HttpHeader, ReceivedResponse, SentRequest};
 use crate::ledger::{BackupSummary, ChangeOutcome, Comparison, GroupCounts, RunStatus};
 use crate::model::{Change, Traits};
 use crate::service::api::{
@@ -401,10 +401,10 @@ impl Service for Fake {
         let request = SentRequest {
             method: "POST".to_owned(),
             url: "https://hook.example/groups".to_owned(),
-            headers: vec![("x-key".to_owned(), "***".to_owned())],
+            headers: vec![HttpHeader { name: "x-key".to_owned(), value: "***".to_owned() }],
             body: excerpt("{", 7),
         };
-        let response = ReceivedResponse { status: 400, headers: Vec::new(), body: excerpt("no", 0) };
+        let response = ReceivedResponse { status: 400, headers: request.headers.clone(), body: excerpt("no", 0) };
         let exchange =
             Exchange { sent_at: at(), took_ms: 35, attempts: 2, request, response: Some(response), no_response: None };
         let silent = Exchange { response: None, no_response: Some("refused".to_owned()), ..exchange.clone() };
