@@ -16,6 +16,7 @@ mod group;
 mod init;
 mod junit;
 mod ledger;
+mod ledger_import;
 mod man;
 mod new_files;
 mod orphans;

@@ -14,7 +14,7 @@ use super::{DuckDbLedger, bundles, candidates, compare, long_texts, statements};
 use crate::duckdb::{ledger_error, quote_literal};
 use crate::error::{Error, Kind, Result};
 use crate::ledger::{
-    Access, Candidate, CompareOptions, Comparison, Cursor, History, JournalEntry, KeyValue, Ledger, PreviousRun,
+    Access, Candidate, CompareOptions, Comparison, Cursor, History, ImportedGroups, JournalEntry, KeyValue, Ledger, PreviousRun,
     Retention, RunCheckpoint, RunRecord, RunStart, SourceRows, Storage,
 };
 
@@ -299,6 +299,10 @@ impl Ledger for DuckDbLedger {
             Ok((groups, true))
         })
         .await
+    }
+
+    async fn import(&self, sync: &str, groups: ImportedGroups, replace: bool) -> Result<u64> {
+        self.take_over(sync, groups, replace).await
     }
 
     async fn drop_sync(&self, sync: &str) -> Result<u64> {

@@ -10,6 +10,7 @@ pub(crate) mod group_server;
 pub(crate) mod journy;
 pub(crate) mod memory_ledger;
 pub(crate) mod mixpanel;
+pub(crate) mod pooler;
 pub(crate) mod postgres;
 pub(crate) mod posthog;
 pub(crate) mod rows;
