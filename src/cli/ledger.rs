@@ -6,10 +6,10 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::args::{Cli, LedgerCommand};
-use super::{ledger_import, print_json};
 use super::screen::{self, plural};
 use super::service::{self, Access};
 use super::text::{shown_key, written};
+use super::{ledger_import, print_json};
 use crate::config::Project;
 use crate::error::{Error, Kind};
 use crate::service::api::Service;

@@ -111,7 +111,8 @@ impl Lines {
             let mut line = String::new();
             self.number += 1;
             let read = self.input.read_line(&mut line).map_err(|error| {
-                let advice = "write it with `groupcast ledger export SYNC`: it is UTF-8 text, one JSON object in a line";
+                let advice =
+                    "write it with `groupcast ledger export SYNC`: it is UTF-8 text, one JSON object in a line";
                 Error::new(Kind::Config, "the line cannot be read").advise(advice).because(error).at(self.place())
             })?;
             if read == 0 {
@@ -151,9 +152,12 @@ impl Lines {
             bytes += self.next_bytes;
             let group = group(next).map_err(|error| error.at(self.place()))?;
             if last.as_ref().is_some_and(|last| *last >= group.key) {
-                let what = format!("group `{}` does not come in the order of the keys, or twice", shown_key(&group.key));
+                let what =
+                    format!("group `{}` does not come in the order of the keys, or twice", shown_key(&group.key));
                 let error = Error::new(Kind::Config, what);
-                return Err(error.advise("leave the lines in the order in which `ledger export` printed them").at(self.place()));
+                return Err(error
+                    .advise("leave the lines in the order in which `ledger export` printed them")
+                    .at(self.place()));
             }
             *last = Some(group.key.clone());
             page.push(group);
@@ -165,7 +169,8 @@ impl Lines {
 
 /// The group of a line.
 fn group(line: ExportedGroup) -> Result<SyncedGroup> {
-    let ExportedGroup { at, attempted, document, fingerprint, key, rejected, seq, sync, unreadable, unconfirmed_in } = line;
+    let ExportedGroup { at, attempted, document, fingerprint, key, rejected, seq, sync, unreadable, unconfirmed_in } =
+        line;
     let named = format!("group `{}`", shown_key(&key));
     let damaged = |what: &str| {
         Error::new(Kind::Config, format!("{named} was damaged in the ledger that was exported: {what}")).advise(format!(
@@ -183,9 +188,10 @@ fn group(line: ExportedGroup) -> Result<SyncedGroup> {
             Some((document.map(Document).ok_or_else(|| damaged("it has no rejected document"))?, reason))
         }
     };
-    let fingerprint = fingerprint.map(|digits| digits.parse::<u64>()).transpose().map_err(|error| {
-        Error::new(Kind::Config, format!("the fingerprint of {named} is no number")).because(error)
-    })?;
+    let fingerprint = fingerprint
+        .map(|digits| digits.parse::<u64>())
+        .transpose()
+        .map_err(|error| Error::new(Kind::Config, format!("the fingerprint of {named} is no number")).because(error))?;
     let settled_seq = seq.ok_or_else(|| {
         Error::new(Kind::Config, format!("the line of {named} has no `seq`: an earlier version exported it"))
             .advise("export it again with this version")

@@ -10,7 +10,9 @@ use serde::Deserialize;
 
 use super::location::{Location, TargetName};
 use super::schema::DELIVERY;
-use super::settings::{Daemon, Defaults, Delivery, DestinationSettings, Settings, SourceSettings, State, StateDatabase};
+use super::settings::{
+    Daemon, Defaults, Delivery, DestinationSettings, Settings, SourceSettings, State, StateDatabase,
+};
 use crate::mapping::diagnostic::Diagnostic;
 use crate::mapping::{At, units};
 use crate::model::setting::SettingValues;

@@ -21,7 +21,7 @@ fn line(path: &str) -> String {
     std::fs::read_to_string(path).map(|text| text.trim().to_owned()).unwrap_or_default()
 }
 
-/// When a process started, in ticks since the machine did; empty where there is none. What precedes the field may hold
+/// When a process started, in ticks since the machine did; empty without such a process. What precedes the field may hold
 /// spaces, so fields are counted behind the name's last parenthesis.
 fn started(pid: u32) -> String {
     let stat = line(&format!("/proc/{pid}/stat"));

@@ -67,12 +67,13 @@ pub use comparison::{
     Candidate, CandidateKind, CompareOptions, Comparison, DUPLICATE_EXAMPLES_MAX, KEY_EXAMPLES_MAX, MissingScope,
     SourceRows, with_attempted,
 };
-pub use import::ImportedGroups;
 pub use history::{ChangeRecord, GroupCounts, History, HistoryEntry, RunRecord, SinceSuccess, SyncedGroup};
+pub use import::ImportedGroups;
 pub use journal::{ChangeOutcome, JournalEntry};
 pub use kv::KeyValue;
 pub use open::{
-    Retention, backup, in_memory, open, open_in_postgres, open_in_postgres_read_only, open_read_only, postgres_backup_error,
+    Retention, backup, in_memory, open, open_in_postgres, open_in_postgres_read_only, open_read_only,
+    postgres_backup_error,
 };
 pub use run::{Cursor, PreviousRun, RunCheckpoint, RunStart, RunStatus};
 pub use storage::{BackupSummary, OUTDATED_ADVICE, Storage};

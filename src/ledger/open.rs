@@ -62,7 +62,7 @@ pub async fn open_in_postgres(
     Ok(Arc::new(ledger))
 }
 
-/// Opens the ledger in a schema of a PostgreSQL database for queries and plans. None where there is none yet.
+/// Opens the ledger in a schema of a PostgreSQL database for queries and plans. Nothing where it was not made yet.
 ///
 /// Errors: as [`open_in_postgres`], but for [`Kind::LedgerBusy`](crate::error::Kind::LedgerBusy): it is read beside others.
 pub async fn open_in_postgres_read_only(

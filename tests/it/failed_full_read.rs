@@ -10,8 +10,8 @@ use groupcast::error::{Error, Kind, Result};
 use groupcast::io::http::HttpClient;
 use groupcast::io::{Random, SystemClock};
 use groupcast::ledger::{
-    Access, Candidate, CompareOptions, Comparison, History, ImportedGroups, JournalEntry, KeyValue, Ledger, PreviousRun, RunCheckpoint,
-    RunRecord, RunStart, SourceRows, Storage,
+    Access, Candidate, CompareOptions, Comparison, History, ImportedGroups, JournalEntry, KeyValue, Ledger,
+    PreviousRun, RunCheckpoint, RunRecord, RunStart, SourceRows, Storage,
 };
 use groupcast::service::job::Context;
 use groupcast::service::open;

@@ -220,7 +220,7 @@ async fn ledgers_answer_alike_behind_a_pooler() {
     let database = shared().create_database().await;
     let pooler = Pooler::start("transaction", "default_pool_size = 3\nserver_round_robin = 1");
     let settings = json!({ "url": pooler.url(&database), "sslmode": "disable" });
-    random_histories(&serde_json::from_value(settings).unwrap(), 100..105).await;
+    random_histories(&serde_json::from_value(settings).unwrap(), 100..103).await;
 }
 
 async fn random_histories(server: &PostgresSettings, seeds: std::ops::Range<u64>) {

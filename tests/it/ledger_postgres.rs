@@ -167,10 +167,9 @@ async fn lost_connections_lose_nothing_and_repeat_nothing() {
     end_sessions(&database).await;
     ledger.mark("accounts", "run-0001", keys.map(str::to_owned).into()).await.unwrap();
     end_sessions(&database).await;
-    let entries = candidates.iter().map(|candidate| JournalEntry {
-        fingerprint: candidate.fingerprint,
-        ..delivered(&candidate.key)
-    });
+    let entries = candidates
+        .iter()
+        .map(|candidate| JournalEntry { fingerprint: candidate.fingerprint, ..delivered(&candidate.key) });
     ledger.record("accounts", "run-0001", at(1), entries.collect()).await.unwrap();
     end_sessions(&database).await;
     ledger.finish("accounts", "run-0001", checkpoint(1)).await.unwrap();
@@ -227,11 +226,10 @@ async fn rows_that_were_hashed_otherwise_are_hashed_again() {
     database
         .execute("UPDATE groupcast.version SET hashing = 'an older DuckDB'; UPDATE groupcast.synced SET bucket = 7, row_hash = 7")
         .await;
-    let summary = "SELECT sum(groups)::text || ' ' || (SELECT sum(row_hash::numeric + CASE WHEN row_hash < 0 THEN 2^64 ELSE 0 END) \
+    let summary = "SELECT sum(groups)::text || ' ' || (SELECT sum(row_hash::numeric + CASE WHEN row_hash < 0 THEN 18446744073709551616 ELSE 0 END) \
         = (SELECT sum(sum) FROM groupcast.sums) FROM groupcast.synced) FROM groupcast.sums";
     for opens_to_read in [true, false] {
-        let ledger =
-            if opens_to_read { open_to_read(&database).await } else { open(&database).await.unwrap() };
+        let ledger = if opens_to_read { open_to_read(&database).await } else { open(&database).await.unwrap() };
         ledger.begin(&start(2)).await.unwrap();
         assert_eq!(compare(&ledger, &[row("acme"), row("other")]).await, [], "read only: {opens_to_read}");
         let sums: String = database.client().query_one(summary, &[]).await.unwrap().get(0);
@@ -270,7 +268,8 @@ async fn refusals_have_a_next_step_and_show_no_password() {
     expect(error, Kind::Ledger, "permission denied", "CREATE SCHEMA");
 
     let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let nobody = database.settings(json!({ "url": format!("postgres://root_user:wrong-password@127.0.0.1:{closed}/x") }));
+    let nobody =
+        database.settings(json!({ "url": format!("postgres://root_user:wrong-password@127.0.0.1:{closed}/x") }));
     let error = open_as(&nobody, "groupcast").await.err().unwrap();
     expect(error, Kind::Ledger, "nothing listens", "start the server");
     let missing = format!("postgres://root_user@127.0.0.1:{}/no_such_database", shared().port());

@@ -26,7 +26,9 @@ fn place(receiver: &Receiver, url: Option<&str>, groups: usize) -> Place {
     if let Some(url) = url {
         place.set("GROUPCAST__STATE__URL", url);
     }
-    place.warehouse(&format!("CREATE TABLE accounts AS SELECT 'k' || i AS id, 'free' AS plan FROM range({groups}) r(i)"));
+    place.warehouse(&format!(
+        "CREATE TABLE accounts AS SELECT 'k' || i AS id, 'free' AS plan FROM range({groups}) r(i)"
+    ));
     place.mapping("accounts", &mapping("plan = \"plan\"\n", "[guards]\nchanged_max = 1\n"));
     place
 }
@@ -211,7 +213,10 @@ fn a_file_that_is_no_export_changes_nothing_and_the_line_is_named() {
         place.write("in.jsonl", &text);
         place.run(&["ledger", "import", "in.jsonl", "--replace"]).exits(2).says(&[says]);
         // A sync before the broken one was imported whole; the same groups are there either way.
-        assert_eq!(place.run(&["ledger", "export", "accounts"]).exits(0).stdout.lines().count(), if says.contains("did you") { 2 } else { 3 });
+        assert_eq!(
+            place.run(&["ledger", "export", "accounts"]).exits(0).stdout.lines().count(),
+            if says.contains("did you") { 2 } else { 3 }
+        );
         place.write("whole.jsonl", &exported);
         place.run(&["ledger", "import", "whole.jsonl", "--replace"]).exits(0);
     }

@@ -84,7 +84,9 @@ pub(super) async fn page(
 }
 
 /// Decodes a page off the async threads.
-pub(in crate::ledger) async fn decoded(decode: impl FnOnce() -> Result<Vec<Candidate>> + Send + 'static) -> Result<Vec<Candidate>> {
+pub(in crate::ledger) async fn decoded(
+    decode: impl FnOnce() -> Result<Vec<Candidate>> + Send + 'static,
+) -> Result<Vec<Candidate>> {
     let page = tokio::task::spawn_blocking(decode).await;
     page.map_err(|panic| Error::new(Kind::Bug, "failed to read a page of candidates").because(panic))?
 }
@@ -176,7 +178,11 @@ pub(in crate::ledger) fn cell_rows(batches: &[RecordBatch], expected: usize) -> 
 }
 
 /// A page of candidates of which the ledger has nothing.
-pub(in crate::ledger) fn new_candidates(batches: &[RecordBatch], new_are_confirmed: bool, expected: usize) -> Result<Vec<Candidate>> {
+pub(in crate::ledger) fn new_candidates(
+    batches: &[RecordBatch],
+    new_are_confirmed: bool,
+    expected: usize,
+) -> Result<Vec<Candidate>> {
     let rows = cell_rows(batches, expected)?;
     if rows.len() != expected {
         return Err(vanished());

@@ -30,11 +30,7 @@ pub(in crate::ledger) struct SyncedSums {
 impl SyncedSums {
     /// Those of no group.
     pub(in crate::ledger) fn empty() -> SyncedSums {
-        SyncedSums {
-            buckets: vec![Bucket::default(); BUCKETS],
-            always: vec![0; BUCKETS],
-            rejected: vec![0; BUCKETS],
-        }
+        SyncedSums { buckets: vec![Bucket::default(); BUCKETS], always: vec![0; BUCKETS], rejected: vec![0; BUCKETS] }
     }
 }
 

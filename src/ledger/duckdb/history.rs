@@ -7,7 +7,9 @@ use async_trait::async_trait;
 use chrono::{DateTime, NaiveDateTime, Utc};
 use duckdb::{Connection, OptionalExt, params};
 
-use super::rows::{GROUP_COLUMNS, GROUP_COLUMNS_COUNT, RUN_COLUMNS, groups, history, history_lines, lines, list, run_record};
+use super::rows::{
+    GROUP_COLUMNS, GROUP_COLUMNS_COUNT, RUN_COLUMNS, groups, history, history_lines, lines, list, run_record,
+};
 use super::{DuckDbLedger, bundles, statements};
 use crate::duckdb::{ledger_error, quote_literal};
 use crate::error::Result;

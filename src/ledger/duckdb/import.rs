@@ -3,23 +3,24 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use duckdb::arrow::array::{
-    ArrayRef, RecordBatch, StringBuilder, TimestampMicrosecondBuilder, UInt64Builder,
-};
+use duckdb::arrow::array::{ArrayRef, RecordBatch, StringBuilder, TimestampMicrosecondBuilder, UInt64Builder};
 use duckdb::{Connection, params};
 use parking_lot::Mutex;
 
-use super::long_texts::Writer;
+use super::long_texts::{BUNDLES_FROM, Writer};
 use super::{DuckDbLedger, bundles, statements};
 use crate::duckdb::quote_literal;
 use crate::error::{Error, Result};
-use crate::ledger::import::{ImportedGroups, refused};
 use crate::ledger::SyncedGroup;
+use crate::ledger::import::{ImportedGroups, refused};
 
 /// The groups as they come: what traits were attempted as JSON.
 const TABLE: &str = "CREATE OR REPLACE TEMP TABLE imported (key VARCHAR, fingerprint UBIGINT, document VARCHAR, \
     unconfirmed_in VARCHAR, attempted VARCHAR, rejected_document VARCHAR, rejected_reason VARCHAR, seq UBIGINT, \
     recorded_at TIMESTAMP)";
+
+/// From here on ids are those of imported long texts: others are made of sequences, which come nowhere near.
+const TEXTS_FROM: u64 = BUNDLES_FROM / 2;
 
 /// Why an import ends without having changed anything.
 enum Ended {
@@ -91,15 +92,19 @@ fn import(
     inline_max: usize,
 ) -> Result<u64, Ended> {
     let (mut count, mut last_seq) = (0, 0);
+    let last_id = format!(
+        "SELECT coalesce(max(id) + 1, {TEXTS_FROM})::UBIGINT FROM texts WHERE id >= {TEXTS_FROM} AND id < {BUNDLES_FROM}"
+    );
+    let mut ids: u64 = connection.query_row(&last_id, [], |row| row.get(0))?;
     while let Some(page) = groups.blocking_recv() {
         let page = page.map_err(Ended::Other)?;
         count += page.len() as u64;
         last_seq = page.iter().map(|group| group.settled_seq).fold(last_seq, u64::max);
-        // For the names of long texts, of which nothing else may have the same.
-        let ids = next_seq.fetch_add(page.len() as u64, Ordering::SeqCst);
         connection.execute_batch(TABLE)?;
         let mut texts = Writer::new(connection, inline_max);
-        let batch = batch(page, ids, &mut texts)?;
+        let page_ids = ids..ids + 2 * page.len() as u64;
+        ids = page_ids.end;
+        let batch = batch(page, page_ids.start, &mut texts)?;
         texts.finish()?;
         let mut appender = connection.appender_to_catalog_and_db("imported", "temp", "main")?;
         appender.append_record_batch(batch)?;
@@ -124,15 +129,15 @@ fn batch(page: Vec<SyncedGroup>, ids: u64, texts: &mut Writer<'_>) -> duckdb::Re
         std::array::from_fn(|_| StringBuilder::new());
     let (mut fingerprints, mut seqs, mut times) =
         (UInt64Builder::new(), UInt64Builder::new(), TimestampMicrosecondBuilder::new());
-    for (id, group) in (ids..).zip(page) {
+    for (id, group) in (ids..).step_by(2).zip(page) {
         keys.append_value(group.key);
         fingerprints.append_option(group.fingerprint);
-        documents.append_value(texts.store(2 * id, group.document.to_text())?);
+        documents.append_value(texts.store(id, group.document.to_text())?);
         unconfirmed.append_option(group.unconfirmed_in);
         let names = (!group.attempted.is_empty()).then(|| serde_json::Value::from(group.attempted).to_string());
         attempted.append_option(names);
         let (document, reason) = group.rejected.unzip();
-        rejected.append_option(document.map(|document| texts.store(2 * id + 1, document.to_text())).transpose()?);
+        rejected.append_option(document.map(|document| texts.store(id + 1, document.to_text())).transpose()?);
         reasons.append_option(reason);
         seqs.append_value(group.settled_seq);
         times.append_value(group.at.timestamp_micros());

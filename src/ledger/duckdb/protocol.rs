@@ -14,8 +14,8 @@ use super::{DuckDbLedger, bundles, candidates, compare, long_texts, statements};
 use crate::duckdb::{ledger_error, quote_literal};
 use crate::error::{Error, Kind, Result};
 use crate::ledger::{
-    Access, Candidate, CompareOptions, Comparison, Cursor, History, ImportedGroups, JournalEntry, KeyValue, Ledger, PreviousRun,
-    Retention, RunCheckpoint, RunRecord, RunStart, SourceRows, Storage,
+    Access, Candidate, CompareOptions, Comparison, Cursor, History, ImportedGroups, JournalEntry, KeyValue, Ledger,
+    PreviousRun, Retention, RunCheckpoint, RunRecord, RunStart, SourceRows, Storage,
 };
 
 /// A run that ends folds the log into the file when it is larger than this. What is in the log is in memory, too,

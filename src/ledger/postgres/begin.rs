@@ -6,7 +6,7 @@ use tokio_postgres::types::{ToSql, Type};
 
 use super::error::Failure;
 use super::fold::fold;
-use super::session::Server;
+use super::server::Server;
 use super::{key_text, stored};
 use crate::ledger::{Cursor, PreviousRun, RunStart};
 
@@ -15,7 +15,8 @@ pub(super) async fn number(server: &Server, client: &Client, sync: &str) -> Resu
     if let Some(number) = find_number(server, client, sync).await? {
         return Ok(number);
     }
-    let insert = "INSERT INTO @.syncs (name) VALUES ($1) ON CONFLICT (name) DO UPDATE SET name = EXCLUDED.name RETURNING id";
+    let insert =
+        "INSERT INTO @.syncs (name) VALUES ($1) ON CONFLICT (name) DO UPDATE SET name = EXCLUDED.name RETURNING id";
     Ok(client.query_typed_one(&server.sql(insert), &[(&sync, Type::TEXT)]).await?.try_get(0)?)
 }
 
@@ -73,7 +74,8 @@ pub(super) async fn begin(server: &Server, client: &Client, start: &RunStart) ->
     }
     let previous = previous(server, client, sync, start).await?;
     if !crashed.is_empty() {
-        let end = "UPDATE @.runs SET status = 'crashed', ended_at = $2 WHERE sync = $1 AND status = 'running' AND run <> $3";
+        let end =
+            "UPDATE @.runs SET status = 'crashed', ended_at = $2 WHERE sync = $1 AND status = 'running' AND run <> $3";
         let given: [(&(dyn ToSql + Sync), Type); 3] =
             [(&sync, Type::INT4), (&start.started_at, Type::TIMESTAMPTZ), (&start.run, Type::TEXT)];
         client.execute_typed(&server.sql(end), &given).await?;

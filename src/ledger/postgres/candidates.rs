@@ -6,9 +6,9 @@ use duckdb::params;
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
-use super::{Found, PostgresLedger};
 use super::error::Failure;
 use super::session::reading;
+use super::{Found, PostgresLedger};
 use crate::duckdb::ledger_error;
 use crate::error::Result;
 use crate::ledger::duckdb::candidates::{PAGE_BYTES_MAX, cell_rows, decoded, new_candidates, vanished};
@@ -81,10 +81,10 @@ impl PostgresLedger {
             let mut page = Vec::with_capacity(rows.len());
             for (position, (chosen, row)) in (from..).zip(chosen.into_iter().zip(&rows)) {
                 let read = candidate(chosen, row);
-                let mut candidate =
-                    read.map_err(|error| Failure::Database(error).error(&server, "read candidates"))?;
+                let mut candidate = read.map_err(|error| Failure::Database(error).error(&server, "read candidates"))?;
                 if candidate.kind != CandidateKind::Missing {
-                    let row = by_position.remove(&position).filter(|row| row.key == candidate.key).ok_or_else(vanished)?;
+                    let row =
+                        by_position.remove(&position).filter(|row| row.key == candidate.key).ok_or_else(vanished)?;
                     candidate.oversize = row.oversize();
                     candidate.cells = row.cells;
                 }

@@ -53,7 +53,8 @@ impl SyncedGroups for RemoteGroups<'_> {
         let sql = self.ledger.sql(&format!(
             "SELECT bucket, groups, sum::text, xor, {always}, rejected FROM @.sums WHERE sync = $1 AND groups > 0"
         ));
-        let rows = reading!(self.ledger, "compare", |client| client.query_typed(&sql, &[(&self.sync, Type::INT4)]).await?)?;
+        let rows =
+            reading!(self.ledger, "compare", |client| client.query_typed(&sql, &[(&self.sync, Type::INT4)]).await?)?;
         let mut sums = SyncedSums::empty();
         let read = |row: &Row, sums: &mut SyncedSums| -> Result<(), tokio_postgres::Error> {
             let bucket = row.try_get::<_, i16>(0)? as usize % BUCKETS;
@@ -114,14 +115,16 @@ impl SyncedGroups for RemoteGroups<'_> {
 
     async fn gather(&self, total: u64, ordered: bool) -> Result<u64> {
         let order = if ordered { "" } else { " ORDER BY n" };
-        let gather = format!("CREATE OR REPLACE TEMP TABLE candidate AS SELECT n, key, kind, fingerprint FROM chosen{order}");
+        let gather =
+            format!("CREATE OR REPLACE TEMP TABLE candidate AS SELECT n, key, kind, fingerprint FROM chosen{order}");
         let count = format!(
             "SELECT (SELECT count(*) FROM candidate), (SELECT count(*) FROM candidate c JOIN synced k ON k.key = c.key \
              WHERE c.kind = 2 AND k.state <> {ONLY_REJECTED})::UBIGINT"
         );
-        let call = self.ledger.duckdb.call("compare", move |connection| {
-            gather_into(connection, &gather, &count, total, ordered)
-        });
+        let call = self
+            .ledger
+            .duckdb
+            .call("compare", move |connection| gather_into(connection, &gather, &count, total, ordered));
         *self.removable.lock() = call.await?;
         // Pages are cut by the server.
         Ok(0)
@@ -130,13 +133,21 @@ impl SyncedGroups for RemoteGroups<'_> {
 
 impl RemoteGroups<'_> {
     fn unreadable(&self, error: &tokio_postgres::Error) -> Error {
-        Error::new(Kind::Ledger, "the server's answer cannot be read")
-            .because(error.to_string())
-            .at(self.ledger.session.server.place())
+        Error::new(Kind::Ledger, "the server's answer cannot be read").because(error.to_string()).at(self
+            .ledger
+            .session
+            .server
+            .place())
     }
 
-    async fn duckdb(&self, work: impl FnOnce(&duckdb::Connection) -> duckdb::Result<()> + Send + 'static) -> Result<()> {
-        self.ledger.duckdb.call("compare", move |connection| work(connection).map_err(|error| compare_error(&error))).await
+    async fn duckdb(
+        &self,
+        work: impl FnOnce(&duckdb::Connection) -> duckdb::Result<()> + Send + 'static,
+    ) -> Result<()> {
+        self.ledger
+            .duckdb
+            .call("compare", move |connection| work(connection).map_err(|error| compare_error(&error)))
+            .await
     }
 
     /// The keys of the rows, unless they are very many.

@@ -2,7 +2,7 @@
 
 use tokio_postgres::error::DbError;
 
-use super::session::Server;
+use super::server::Server;
 use crate::error::{Error, Kind};
 
 /// Why a piece of work was not done.
@@ -101,9 +101,11 @@ fn of_server(db: &DbError, server: &Server, what: &str) -> Error {
     let user = server.user();
     let advice = match code {
         "42501" => format!("have the database's owner run {}", grants(server)),
-        "25006" => "name the primary in `state.url` (`target_session_attrs=read-write` with several hosts): this server, or \
+        "25006" => {
+            "name the primary in `state.url` (`target_session_attrs=read-write` with several hosts): this server, or \
                     this session, only reads"
-            .to_owned(),
+                .to_owned()
+        }
         "42P01" | "3F000" | "42703" => format!(
             "the tables in schema {} are not as this program made them: restore them from a backup, or set `state.schema` to \
              another name, with which everything is sent again once",
@@ -114,11 +116,16 @@ fn of_server(db: &DbError, server: &Server, what: &str) -> Error {
         }
         "53100" | "53200" | "54000" => "free space or memory on the server; nothing was lost".to_owned(),
         "53300" => "close other connections, or raise the limit of this server, database or user".to_owned(),
-        "57014" => "raise the server's `statement_timeout` for this user: folding a large run may take minutes".to_owned(),
-        "25P03" => "this process was stopped, or the machine slept, in the middle of a transaction: run again".to_owned(),
+        "57014" => {
+            "raise the server's `statement_timeout` for this user: folding a large run may take minutes".to_owned()
+        }
+        "25P03" => {
+            "this process was stopped, or the machine slept, in the middle of a transaction: run again".to_owned()
+        }
         "26000" | "42P05" => "let the pooler work in transaction or session mode".to_owned(),
         _ if code.starts_with("57P") || code.starts_with("08") => {
-            "wait until the server is up, then run again; the next run resends what may not have been recorded".to_owned()
+            "wait until the server is up, then run again; the next run resends what may not have been recorded"
+                .to_owned()
         }
         "40001" | "40P01" | "55P03" => "run again".to_owned(),
         _ => format!("see the server's log, and what user `{user}` may do in schema {}", server.schema),

@@ -4,7 +4,7 @@ use tokio_postgres::Client;
 use tokio_postgres::types::Type;
 
 use super::error::Failure;
-use super::session::Server;
+use super::server::Server;
 
 /// What becomes of every group that a run ($2) of a sync ($1) sent: its row as it will be, or `gone`; and the same carried
 /// out. Lines that are `in_synced` are done with. `document_from_change` means "exactly what the change sets": the text
@@ -61,8 +61,7 @@ ON CONFLICT (sync, key) DO UPDATE SET bucket = EXCLUDED.bucket, row_hash = EXCLU
 
 /// What is left of a run's marks and lines once it is folded: lines about what was sent, and how it ended.
 const DROP_MARKS: &str = "DELETE FROM @.marks WHERE sync = $1 AND run = $2";
-const DROP_LINES: &str =
-    "DELETE FROM @.journal WHERE sync = $1 AND run = $2 AND outcome IN ('unchanged', 'pending')";
+const DROP_LINES: &str = "DELETE FROM @.journal WHERE sync = $1 AND run = $2 AND outcome IN ('unchanged', 'pending')";
 
 /// Writes what first deliveries set into their lines, which have had no text of their own so far, for groups of a sync ($1)
 /// that are about to be forgotten: all, or those with these keys ($2).
@@ -92,8 +91,6 @@ pub(super) async fn keep_first_changes(
     sync: i32,
     keys: Option<&Vec<&[u8]>>,
 ) -> Result<(), Failure> {
-    client
-        .execute_typed(&server.sql(KEEP_FIRST_CHANGES), &[(&sync, Type::INT4), (&keys, Type::BYTEA_ARRAY)])
-        .await?;
+    client.execute_typed(&server.sql(KEEP_FIRST_CHANGES), &[(&sync, Type::INT4), (&keys, Type::BYTEA_ARRAY)]).await?;
     Ok(())
 }

@@ -62,11 +62,8 @@ fn hashed(
     appender.append_record_batch(batch)?;
     appender.flush()?;
     drop(appender);
-    let sql = format!(
-        "SELECT n, {}::UBIGINT, {}::UBIGINT FROM temp.hashing",
-        bucket("key"),
-        row_hash("key", "fingerprint")
-    );
+    let sql =
+        format!("SELECT n, {}::UBIGINT, {}::UBIGINT FROM temp.hashing", bucket("key"), row_hash("key", "fingerprint"));
     let mut hashes = vec![None; count];
     let mut statement = connection.prepare(&sql)?;
     for batch in statement.query_arrow([])? {

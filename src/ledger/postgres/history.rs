@@ -26,8 +26,7 @@ const UNFINISHED_MAX: i64 = 1_000_000;
 const SUCCESSFUL: &str = "r.status IN ('succeeded', 'succeeded_with_rejections') AND NOT r.partial";
 const RUN_COLUMNS: &str = "s.name, r.run, r.started_at, r.ended_at, r.status, r.counts, r.error, r.mapping, r.started_by, \
     r.error_kind, r.partial, r.guard, r.detail";
-const GROUP_COLUMNS: &str =
-    "k.key, k.document, k.unconfirmed_in, k.rejected_document, k.rejected_reason, k.recorded_at, k.fingerprint, \
+const GROUP_COLUMNS: &str = "k.key, k.document, k.unconfirmed_in, k.rejected_document, k.rejected_reason, k.recorded_at, k.fingerprint, \
     k.attempted, k.seq, s.name";
 const COUNTS: &str = "coalesce(sum(c.groups - c.undelivered), 0)::bigint, coalesce(sum(c.unconfirmed), 0)::bigint, \
     coalesce(sum(c.rejected), 0)::bigint";
@@ -139,7 +138,13 @@ impl PostgresLedger {
 
     /// The groups that a condition names, in key order, at most `count`; fewer where they are large, unless `whole`, but not
     /// none.
-    async fn list_groups(&self, condition: &str, given: &Given<'_>, count: u64, whole: bool) -> Result<Vec<SyncedGroup>> {
+    async fn list_groups(
+        &self,
+        condition: &str,
+        given: &Given<'_>,
+        count: u64,
+        whole: bool,
+    ) -> Result<Vec<SyncedGroup>> {
         let bytes = "octet_length(k.document) + coalesce(octet_length(k.rejected_document), 0)";
         let (sizes, cut) = match whole {
             true => (String::new(), String::new()),

@@ -20,7 +20,9 @@ impl PostgresLedger {
             if again {
                 // Some of the groups were taken already.
                 let lost = Error::new(Kind::Ledger, "the connection was lost during the import");
-                return Err(Failure::Final(lost.advise("import the file again: nothing of it was kept, unless all of it was")));
+                return Err(Failure::Final(
+                    lost.advise("import the file again: nothing of it was kept, unless all of it was"),
+                ));
             }
             let number = begin::number(server, client, sync).await?;
             self.make_room(client, sync, number, replace).await?;
@@ -34,7 +36,8 @@ impl PostgresLedger {
                 self.insert(client, number, &page, &hashes).await?;
             }
             // Later changes must not repeat a sequence: dedup keys are made of them.
-            let raise = "SELECT setval($1::text::regclass, greatest($2, (SELECT last_value FROM @.journal_seq))) WHERE $2 > 0";
+            let raise =
+                "SELECT setval($1::text::regclass, greatest($2, (SELECT last_value FROM @.journal_seq))) WHERE $2 > 0";
             let sequence = self.sql("@.journal_seq");
             client.query_typed(&self.sql(raise), &[(&sequence, Type::TEXT), (&(last_seq as i64), Type::INT8)]).await?;
             count

@@ -24,7 +24,9 @@ impl KeyValue for PostgresLedger {
         let sql = self.sql("SELECT name, text FROM @.kv");
         reading!(self, "read the notes", |client| {
             let rows = client.query_typed(&sql, &[]).await?;
-            rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect::<Result<_, tokio_postgres::Error>>()?
+            rows.iter()
+                .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
+                .collect::<Result<_, tokio_postgres::Error>>()?
         })
     }
 

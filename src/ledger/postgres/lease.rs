@@ -18,7 +18,7 @@ use tokio_postgres::Client;
 use tokio_postgres::types::Type;
 
 use super::error::Failure;
-use super::session::Server;
+use super::server::Server;
 use crate::error::{Error, Kind, Result};
 use crate::io::process_id::ProcessId;
 use crate::source::postgres::Link;
@@ -61,7 +61,8 @@ impl Lease {
     pub(super) async fn acquire(server: &Arc<Server>, client: &Client) -> Result<Lease, Failure> {
         let own = ProcessId::own();
         let holder = serde_json::to_string(&own).unwrap_or_default();
-        let insert = "INSERT INTO @.leases (name, holder, fence, until) VALUES ($1, '', 0, '-infinity') ON CONFLICT DO NOTHING";
+        let insert =
+            "INSERT INTO @.leases (name, holder, fence, until) VALUES ($1, '', 0, '-infinity') ON CONFLICT DO NOTHING";
         client.execute_typed(&server.sql(insert), &[(&LEDGER, Type::TEXT)]).await?;
         let held = find(server, client).await?;
         let is_free = held.expires_in <= 0.0 || held.holder.as_ref().is_some_and(ProcessId::is_gone);
@@ -104,9 +105,8 @@ impl Lease {
     /// `sends`: something will be sent after this, so it must not have expired either.
     pub(super) async fn check(&self, server: &Server, client: &Client, sends: bool) -> Result<(), Failure> {
         let check = "SELECT until > clock_timestamp() FROM @.leases WHERE name = $1 AND fence = $2 FOR KEY SHARE";
-        let found = client
-            .query_typed_opt(&server.sql(check), &[(&LEDGER, Type::TEXT), (&self.fence, Type::INT8)])
-            .await?;
+        let found =
+            client.query_typed_opt(&server.sql(check), &[(&LEDGER, Type::TEXT), (&self.fence, Type::INT8)]).await?;
         match found.map(|row| row.try_get::<_, bool>(0)).transpose()? {
             None => {
                 self.lost.store(true, Ordering::SeqCst);
@@ -123,8 +123,13 @@ impl Lease {
 
 /// Another process has the ledger now.
 pub(super) fn lost() -> Error {
-    Error::new(Kind::LedgerBusy, "another process has taken the ledger over from this one, which did not extend its lease in time")
-        .advise("let one process at a time use the ledger; what this one sent without recording it is unconfirmed, and resent")
+    Error::new(
+        Kind::LedgerBusy,
+        "another process has taken the ledger over from this one, which did not extend its lease in time",
+    )
+    .advise(
+        "let one process at a time use the ledger; what this one sent without recording it is unconfirmed, and resent",
+    )
 }
 
 fn busy(held: &Held) -> Error {
@@ -198,16 +203,13 @@ fn lost_text() -> String {
     format!("{error}: {}", error.advice().unwrap_or_default())
 }
 
-async fn extend(
-    server: &Server,
-    fence: i64,
-    link: &mut Option<Link>,
-) -> Result<bool, Failure> {
+async fn extend(server: &Server, fence: i64, link: &mut Option<Link>) -> Result<bool, Failure> {
     let link = match link {
         Some(link) => link,
         None => link.insert(server.connect().await?),
     };
-    let extend = "UPDATE @.leases SET until = clock_timestamp() + $3 * interval '1 second' WHERE name = $1 AND fence = $2";
+    let extend =
+        "UPDATE @.leases SET until = clock_timestamp() + $3 * interval '1 second' WHERE name = $1 AND fence = $2";
     let extended = link
         .client
         .execute_typed(

@@ -3,7 +3,7 @@
 //! | module | what it holds |
 //! |---|---|
 //! | `open` | opening: the server's version, the schema's, the lease |
-//! | `session`, `error` | connections, transactions, attempts; what failures mean |
+//! | `server`, `session`, `error` | the server; connections, transactions, attempts; what failures mean |
 //! | `lease` | which process may write |
 //! | `schema` | the tables, and how an older schema becomes a current one |
 //! | `hashes` | DuckDB's hashes of groups, which the server cannot compute |
@@ -29,6 +29,7 @@ mod open;
 mod protocol;
 mod record;
 mod schema;
+mod server;
 mod session;
 mod storage;
 

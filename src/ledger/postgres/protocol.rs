@@ -23,8 +23,8 @@ use crate::error::{Error, Kind, Result};
 use crate::ledger::duckdb::compare::compare_with;
 use crate::ledger::duckdb::rows::Line;
 use crate::ledger::{
-    Access, Candidate, CompareOptions, Comparison, Cursor, History, ImportedGroups, JournalEntry, KeyValue, Ledger, PreviousRun,
-    Retention, RunCheckpoint, RunRecord, RunStart, SourceRows, Storage,
+    Access, Candidate, CompareOptions, Comparison, Cursor, History, ImportedGroups, JournalEntry, KeyValue, Ledger,
+    PreviousRun, Retention, RunCheckpoint, RunRecord, RunStart, SourceRows, Storage,
 };
 
 /// The tables whose rows belong to a sync.

@@ -6,7 +6,8 @@ use tokio_postgres::types::Type;
 
 use super::error::Failure;
 use super::hashes::{Hashes, hashes};
-use super::session::{Server, writing};
+use super::server::Server;
+use super::session::writing;
 use super::{PostgresLedger, key_text, stored};
 use crate::error::Result;
 use crate::ledger::ChangeOutcome;
@@ -194,7 +195,9 @@ impl PostgresLedger {
                 keys.push(row.try_get::<_, Vec<u8>>(1)?);
                 fingerprints.push(row.try_get::<_, Option<i64>>(2)?.map(|hash| hash as u64));
             }
-            let (Some(last_sync), Some(last_key)) = (syncs.last().copied(), keys.last().cloned()) else { return Ok(()) };
+            let (Some(last_sync), Some(last_key)) = (syncs.last().copied(), keys.last().cloned()) else {
+                return Ok(());
+            };
             let texts = keys.iter().cloned().map(key_text).collect();
             let hashed = hashes(self.duckdb(), texts, fingerprints).await?;
             client

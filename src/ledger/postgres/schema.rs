@@ -17,7 +17,7 @@ use tokio_postgres::Client;
 use tokio_postgres::types::Type;
 
 use super::error::{Failure, grants};
-use super::session::Server;
+use super::server::Server;
 use crate::error::{Error, Kind};
 
 /// The version this program writes. Each step of [`STEPS`] brings a schema one version further.
@@ -128,8 +128,6 @@ const SERVER_VERSION_MIN: i32 = 140_000;
 pub(super) struct Found {
     /// The schema's version; none where it has no ledger.
     pub(super) version: Option<usize>,
-    /// Whether the schema exists.
-    pub(super) has_schema: bool,
     /// Whether the server only reads.
     pub(super) is_standby: bool,
 }
@@ -141,7 +139,6 @@ pub(super) async fn find(server: &Server, client: &Client) -> Result<Found, Fail
     let about = client
         .query_typed_one(
             "SELECT current_setting('server_version_num')::int, current_setting('server_encoding'), pg_is_in_recovery(), \
-             EXISTS (SELECT 1 FROM pg_namespace WHERE nspname = $1), \
              EXISTS (SELECT 1 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
                 WHERE n.nspname = $1 AND c.relname = 'version')",
             &[(&server.schema_name, Type::TEXT)],
@@ -157,9 +154,9 @@ pub(super) async fn find(server: &Server, client: &Client) -> Result<Found, Fail
         let advice = "make a database for the ledger: `CREATE DATABASE groupcast ENCODING 'UTF8' TEMPLATE template0`";
         return Err(Error::new(Kind::Ledger, what).advise(advice).into());
     }
-    let (is_standby, has_schema, has_version): (bool, bool, bool) = (about.try_get(2)?, about.try_get(3)?, about.try_get(4)?);
+    let (is_standby, has_version): (bool, bool) = (about.try_get(2)?, about.try_get(3)?);
     let version = if has_version { Some(version(server, client).await?) } else { None };
-    Ok(Found { version, has_schema, is_standby })
+    Ok(Found { version, is_standby })
 }
 
 async fn version(server: &Server, client: &Client) -> Result<usize, Failure> {

@@ -9,72 +9,13 @@ use std::time::Duration;
 use tokio_postgres::Client;
 
 use super::error::{self, Failure};
-use crate::duckdb::quote_identifier;
+use super::server::Server;
 use crate::error::{Error, Kind, Result};
-use crate::source::postgres::{Address, Link, PostgresSettings, State, Target};
+use crate::source::postgres::{Link, State};
 
 /// How long is waited before what a lost connection interrupted is tried again. A server that restarts is back within
 /// seconds; one that takes longer fails the run, and the next one recovers it.
 const PAUSES: [Duration; 3] = [Duration::from_millis(200), Duration::from_secs(1), Duration::from_secs(3)];
-
-/// PostgreSQL cuts longer names off.
-const SCHEMA_BYTES_MAX: usize = 63;
-
-/// The server, and the schema in it.
-pub(super) struct Server {
-    address: Address,
-    target: Target,
-    /// The schema, quoted.
-    pub(super) schema: String,
-    /// Its name.
-    pub(super) schema_name: String,
-}
-
-impl Server {
-    pub(super) fn of(settings: &PostgresSettings, schema: &str) -> Result<Server> {
-        if schema.is_empty() || schema.len() > SCHEMA_BYTES_MAX || schema.contains('\0') {
-            return Err(Error::new(Kind::Config, format!("`schema` is not a name of 1 to {SCHEMA_BYTES_MAX} bytes"))
-                .advise("name the schema in which the ledger's tables are to be: `schema = \"groupcast\"`")
-                .at("state"));
-        }
-        let address = settings.address().map_err(|error| error.at("state"))?;
-        let place = format!("ledger in PostgreSQL at {}", address.shown);
-        let target = Target::new(place, &address, &settings.url);
-        Ok(Server { address, target, schema: quote_identifier(schema), schema_name: schema.to_owned() })
-    }
-
-    /// Where it is, for messages.
-    pub(super) fn place(&self) -> String {
-        self.target.place()
-    }
-
-    /// The user we sign in as.
-    pub(super) fn user(&self) -> &str {
-        self.target.user()
-    }
-
-    /// The database.
-    pub(super) fn database(&self) -> &str {
-        self.address.config.get_dbname().unwrap_or(self.target.user())
-    }
-
-    /// A text of the server without secrets.
-    pub(super) fn masked(&self, text: &str) -> String {
-        self.target.masked(text)
-    }
-
-    /// SQL with the schema for every `@.`.
-    pub(super) fn sql(&self, text: &str) -> String {
-        text.replace("@.", &format!("{}.", self.schema))
-    }
-
-    pub(super) async fn connect(&self) -> Result<Link> {
-        Link::open(&self.address, &self.target).await.map_err(|error| {
-            let kind = if error.kind() == Kind::Config { Kind::Config } else { Kind::Ledger };
-            error.of_kind(kind).reworded(|text| text.replace("for this source", "in `[state]`"))
-        })
-    }
-}
 
 /// One connection, made when it is needed, and again when it broke.
 pub(super) struct Session {
@@ -193,7 +134,11 @@ macro_rules! reading {
                 $ledger.check_plan(lent.is_new)?;
                 let $client = lent.client()?;
                 let value = $work;
-                if $ledger.has_open_plan() { lent.in_transaction() } else { lent.done() }
+                if $ledger.has_open_plan() {
+                    lent.in_transaction()
+                } else {
+                    lent.done()
+                }
                 Ok::<_, crate::ledger::postgres::error::Failure>(value)
             };
             match done.await {

@@ -10,9 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::config::files::Files;
-use crate::config::{
-    self, DestinationSettings, Diagnostics, Location, Project, SourceSettings, StateDatabase, Unset,
-};
+use crate::config::{self, DestinationSettings, Diagnostics, Location, Project, SourceSettings, StateDatabase, Unset};
 use crate::delivery;
 use crate::destination::{self, Destination, DestinationType};
 use crate::error::{Error, Kind, Result, Within};

@@ -57,8 +57,12 @@ async fn no_named_statement_is_left_or_met() {
                 drop(source);
             }
             // THEN none of ours is there
-            let left = somebody(&pooler, &database, "SELECT name FROM pg_prepared_statements WHERE statement NOT LIKE 'PREPARE s%'")
-                .await;
+            let left = somebody(
+                &pooler,
+                &database,
+                "SELECT name FROM pg_prepared_statements WHERE statement NOT LIKE 'PREPARE s%'",
+            )
+            .await;
             assert_eq!(left, Vec::<String>::new(), "{mode}");
         }
     }

@@ -103,7 +103,7 @@ fn two_thousand_histories_over_duckdb_files_end_as_those_in_memory() {
 /// Histories of two hundred groups on ledgers in PostgreSQL.
 #[test]
 fn histories_over_postgresql_end_as_those_in_memory() {
-    on_server(4);
+    on_server(2);
 }
 
 #[test]

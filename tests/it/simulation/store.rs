@@ -13,8 +13,8 @@ use groupcast::error::{Error, Kind, Result};
 use groupcast::ledger::duckdb::DuckDbLedger;
 use groupcast::ledger::postgres::PostgresLedger;
 use groupcast::ledger::{
-    Access, Candidate, ChangeOutcome, CompareOptions, Comparison, History, ImportedGroups, JournalEntry, KeyValue, Ledger, PreviousRun,
-    Retention, RunCheckpoint, RunRecord, RunStart, SourceRows, Storage,
+    Access, Candidate, ChangeOutcome, CompareOptions, Comparison, History, ImportedGroups, JournalEntry, KeyValue,
+    Ledger, PreviousRun, Retention, RunCheckpoint, RunRecord, RunStart, SourceRows, Storage,
 };
 use groupcast::model::{After, Document, document};
 use serde_json::Value;

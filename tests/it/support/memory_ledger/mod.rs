@@ -14,8 +14,8 @@ use chrono::{DateTime, Utc};
 use groupcast::error::{Error, Kind, Result};
 use groupcast::ledger::{
     Access, Candidate, CandidateKind, ChangeOutcome, CompareOptions, Comparison, DUPLICATE_EXAMPLES_MAX, History,
-    ImportedGroups, JournalEntry, KEY_EXAMPLES_MAX, KeyValue, Ledger, MissingScope, PreviousRun, RunCheckpoint, RunRecord, RunStart,
-    RunStatus, SourceRows, Storage, with_attempted,
+    ImportedGroups, JournalEntry, KEY_EXAMPLES_MAX, KeyValue, Ledger, MissingScope, PreviousRun, RunCheckpoint,
+    RunRecord, RunStart, RunStatus, SourceRows, Storage, with_attempted,
 };
 use groupcast::model::{After, Cell, Change, Document};
 use parking_lot::{Mutex, MutexGuard};
