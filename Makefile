@@ -63,7 +63,7 @@ soak:
 # traits that accumulate: no group may be wrong at the end, and no run content with a wrong one. GROUPCAST_STORM_KILLS says how
 # many kills (240).
 storm:
-	@. .ci/env; cargo test $$features --test it -- --ignored --exact --nocapture ledger_storm::a_long_storm_over_the_ledgers_files_leaves_no_group_wrong
+	@. .ci/env; cargo test $$features --test it -- --ignored --exact --nocapture ledger_storm::a_long_storm_over_the_ledgers_files_leaves_no_group_wrong simulation::many_histories_over_postgresql_end_as_those_in_memory
 
 # A release binary; `make build` uses the prebuilt libduckdb, `cargo build --release` compiles DuckDB in.
 build:

@@ -155,6 +155,11 @@ impl Error {
         }
     }
 
+    /// The same error of another kind: what a source's connection meets is the ledger's where that connection is its own.
+    pub fn of_kind(self, kind: Kind) -> Error {
+        Error { kind, ..self }
+    }
+
     /// Its class.
     pub fn kind(&self) -> Kind {
         self.kind

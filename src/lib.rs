@@ -13,7 +13,7 @@
 //! | [`config`] | groupcast.toml, its layers, and secrets by reference |
 //! | [`duckdb`](mod@duckdb) | DuckDB for async code: connections, deadlines, interrupts, errors |
 //! | [`source`] | one folder per warehouse type: how rows get into the comparison |
-//! | [`ledger`] | the synced state: its protocol, its queries, and their implementation on DuckDB |
+//! | [`ledger`] | the synced state: its protocol, its queries, and their implementations on DuckDB and PostgreSQL |
 //! | [`delivery`] | how changes become acknowledged requests: pace, retries, bisection |
 //! | [`sync`] | one run of one sync, top to bottom; plan, adopt, verify |
 //! | [`scheduler`] | cron, timetable, queue and back-off (pure) |

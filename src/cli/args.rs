@@ -634,6 +634,23 @@ pub(super) enum LedgerCommand {
         /// The sync's name.
         sync: String,
     },
+    /// Take over the synced state of syncs from another ledger, as `export` prints it.
+    #[command(after_help = "\
+Example: from a ledger in a file to one in PostgreSQL
+  groupcast ledger export accounts > accounts.jsonl
+  # set `url` below `[state]` in groupcast.toml, then:
+  groupcast ledger import accounts.jsonl
+
+The next run sends what it would have sent with the other ledger. Histories of what was sent and the records of runs are not
+moved. No other process may use the ledger meanwhile; an import that fails changes nothing of its sync.")]
+    Import {
+        /// The file to read, of one sync or of several after each other; `-` for standard input.
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// Drop what the ledger has of these syncs.
+        #[arg(long)]
+        replace: bool,
+    },
     /// Copy the whole ledger to a new file, its write-ahead log included.
     #[command(after_help = "\
 Example:

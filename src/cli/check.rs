@@ -88,7 +88,8 @@ pub(super) async fn check_project(cli: &Cli, project: Arc<Project>, connect: boo
 
 /// Mappings that may have been renamed, as far as the ledger shows it. Without a ledger there is nothing to lose.
 async fn renamed(cli: &Cli, project: &Arc<Project>) -> Result<Vec<Diagnostic>, Failure> {
-    if !project.settings.state.path.exists() {
+    let state = &project.settings.state;
+    if state.database.is_none() && !state.path.exists() {
         return Ok(Vec::new());
     }
     let opened = service::open(cli, project, Access::Read).await?;

@@ -1,4 +1,4 @@
-//! `groupcast ledger`: export, backup, reset, adopt, rename, drop.
+//! `groupcast ledger`: export, import, backup, reset, adopt, rename, drop.
 
 use std::io::{IsTerminal, Write};
 use std::sync::Arc;
@@ -6,10 +6,10 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::args::{Cli, LedgerCommand};
-use super::print_json;
 use super::screen::{self, plural};
 use super::service::{self, Access};
 use super::text::{shown_key, written};
+use super::{ledger_import, print_json};
 use crate::config::Project;
 use crate::error::{Error, Kind};
 use crate::service::api::Service;
@@ -40,6 +40,7 @@ pub(super) async fn ledger(cli: &Cli, command: &LedgerCommand) -> Result<u8, Fai
             drop(out);
             all_readable(sync, &unreadable).map(|()| 0)
         }
+        LedgerCommand::Import { file, replace } => ledger_import::import(cli, &project, file, *replace).await,
         LedgerCommand::Backup { file } => {
             let copied = match open::backup(&project, file).await {
                 Err(busy) if busy.kind() == Kind::LedgerBusy => {

@@ -17,6 +17,7 @@ mod group_requests;
 mod init;
 mod junit;
 mod ledger;
+mod ledger_import;
 mod man;
 mod new_files;
 mod orphans;

@@ -55,6 +55,12 @@ struct Serving {
 pub(super) async fn open(cli: &Cli, project: &Arc<Project>, access: Access) -> Result<Opened> {
     let clock = SystemClock::start();
     let mut announced = false;
+    if access == Access::Read
+        && let Some(remote) = beside(project).await
+    {
+        let source = Some(remote.whom());
+        return Ok(Opened { service: Arc::new(remote), source, _serving: None });
+    }
     loop {
         let ledger = match access {
             Access::Read => open::ledger_to_read(project).await,
@@ -85,6 +91,14 @@ pub(super) async fn open(cli: &Cli, project: &Arc<Project>, access: Access) -> R
             Err(error) => return Err(error),
         }
     }
+}
+
+/// The process on this machine that has a ledger in a database open, which can be read beside it, but knows less than the
+/// process does.
+async fn beside(project: &Project) -> Option<RemoteService> {
+    project.settings.state.database.as_ref()?;
+    let busy = Error::new(Kind::LedgerBusy, "another process is using the ledger");
+    RemoteService::find(project, busy).await.ok()
 }
 
 fn local(project: &Arc<Project>, ledger: Arc<dyn Ledger>, access: Access) -> Opened {

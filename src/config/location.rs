@@ -89,7 +89,7 @@ impl Location {
     }
 
     /// The path of the ledger, unless the settings name another.
-    pub(super) fn ledger_path(&self) -> PathBuf {
+    pub fn ledger_path(&self) -> PathBuf {
         self.folder.join("state").join(with_target("ledger", self.target.as_ref(), ".duckdb"))
     }
 

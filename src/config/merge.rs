@@ -8,13 +8,17 @@ use std::time::Duration;
 use config::{Config, Map, Source, Value, ValueKind};
 use serde::Deserialize;
 
-use super::location::Location;
+use super::location::{Location, TargetName};
 use super::schema::DELIVERY;
-use super::settings::{Daemon, Defaults, Delivery, DestinationSettings, Settings, SourceSettings, State};
+use super::settings::{
+    Daemon, Defaults, Delivery, DestinationSettings, Settings, SourceSettings, State, StateDatabase,
+};
 use crate::mapping::diagnostic::Diagnostic;
 use crate::mapping::{At, units};
 use crate::model::setting::SettingValues;
+use crate::secret::Secret;
 use crate::source::extensions::Extensions;
+use crate::source::postgres::{PostgresSettings, Read, SslMode};
 
 /// One layer for the `config` crate. Holds secrets.
 #[derive(Clone)]
@@ -95,6 +99,35 @@ struct WrittenState {
     runs_retention: Duration,
     #[serde(deserialize_with = "super::settings::duration")]
     requests_retention: Duration,
+    url: Option<Secret>,
+    password: Option<Secret>,
+    sslmode: Option<SslMode>,
+    ca_file: Option<std::path::PathBuf>,
+    cert_file: Option<std::path::PathBuf>,
+    key_file: Option<std::path::PathBuf>,
+    connect_timeout_seconds: Option<u64>,
+    schema: Option<String>,
+}
+
+impl WrittenState {
+    /// The database that the ledger is in, if it is in one.
+    fn database(&self, target: Option<&TargetName>) -> Option<StateDatabase> {
+        let server = PostgresSettings {
+            url: self.url.clone()?,
+            password: self.password.clone(),
+            sslmode: self.sslmode,
+            ca_file: self.ca_file.clone(),
+            cert_file: self.cert_file.clone(),
+            key_file: self.key_file.clone(),
+            read: Read::default(),
+            statement_timeout_seconds: None,
+            connect_timeout_seconds: self.connect_timeout_seconds,
+            stall_timeout_seconds: None,
+        };
+        // What is synced to one target's destinations says nothing about another's.
+        let of_target = || target.map_or_else(|| "groupcast".to_owned(), |target| format!("groupcast_{target}"));
+        Some(StateDatabase { server, schema: self.schema.clone().unwrap_or_else(of_target) })
+    }
 }
 
 /// Defaults, then the file, then the environment.
@@ -126,8 +159,15 @@ pub(super) fn merge(
 
 fn settings(written: Written, location: &Location) -> Option<Settings> {
     let folder = location.folder.as_path();
+    let database = written.state.database(location.target.as_ref());
+    let path = match &database {
+        // The file that represents the database must not be taken for a ledger.
+        Some(_) if written.state.path == location.ledger_path() => written.state.path.with_extension("postgres"),
+        _ => written.state.path,
+    };
     let state = State {
-        path: written.state.path,
+        path,
+        database,
         memory_bytes: match written.state.memory {
             Some(size) => Some(units::bytes(&size).ok()?),
             None => None,

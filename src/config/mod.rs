@@ -32,7 +32,9 @@ pub use load::{Unset, load};
 pub use location::{Location, TargetName};
 pub use project::{BrokenMapping, Project};
 pub use references::ReferenceStatus;
-pub use settings::{Alerts, Daemon, Defaults, Delivery, DestinationSettings, Settings, SourceSettings, State};
+pub use settings::{
+    Alerts, Daemon, Defaults, Delivery, DestinationSettings, Settings, SourceSettings, State, StateDatabase,
+};
 
 /// What makes a text no TOML, where [`layout::formatted`] cannot read it.
 pub fn layout_problems(file: &str, text: &str) -> Diagnostics {

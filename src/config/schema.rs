@@ -4,6 +4,7 @@
 use crate::destination::registry::DESTINATION_TYPES;
 use crate::mapping::sections::{guards, policy};
 use crate::model::setting::{Setting, SettingType};
+use crate::source::postgres::SSL_MODES;
 use crate::source::registry::SOURCE_TYPES;
 
 /// A type of source or destination with the settings that are its own.
@@ -46,6 +47,14 @@ pub(crate) const SECTIONS: &[(&str, &[Setting])] = &[
             Setting::optional("journal_retention", SettingType::Duration(0)),
             Setting::optional("runs_retention", SettingType::Duration(0)),
             Setting::optional("requests_retention", SettingType::Duration(0)),
+            Setting::optional("url", SettingType::ConnectionString),
+            Setting::optional("password", SettingType::Secret),
+            Setting::optional("sslmode", SettingType::OneOf(SSL_MODES)),
+            Setting::optional("ca_file", SettingType::Path),
+            Setting::optional("cert_file", SettingType::Path),
+            Setting::optional("key_file", SettingType::Path),
+            Setting::optional("connect_timeout_seconds", SettingType::Integer(1, 3_600)),
+            Setting::optional("schema", SettingType::Text),
         ],
     ),
     (

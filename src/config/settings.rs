@@ -14,6 +14,7 @@ use crate::error::Result;
 use crate::mapping::{Guards, Policy};
 use crate::model::setting::SettingValues;
 use crate::source::extensions::Extensions;
+use crate::source::postgres::PostgresSettings;
 use crate::time_zone::Zone;
 
 /// What `groupcast.toml` and the environment say. Paths are resolved against `folder`.
@@ -46,11 +47,22 @@ impl Settings {
     }
 }
 
+/// Where in PostgreSQL the ledger is, if `[state]` has a `url`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StateDatabase {
+    /// The server.
+    pub server: PostgresSettings,
+    /// The schema.
+    pub schema: String,
+}
+
 /// `[state]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct State {
-    /// The ledger's file.
+    /// The ledger's file. With a database: the file that represents it on this machine, beside which the socket is.
     pub path: PathBuf,
+    /// The ledger's database, if it is in one.
+    pub database: Option<StateDatabase>,
     /// Memory DuckDB may use, in bytes: half for the ledger, half for reading.
     pub memory_bytes: Option<u64>,
     /// Threads DuckDB may use.
@@ -66,6 +78,14 @@ pub struct State {
 }
 
 impl State {
+    /// Where the ledger is, for people.
+    pub fn place(&self) -> String {
+        match &self.database {
+            Some(database) => format!("PostgreSQL at {}, schema {}", database.server.shown(), database.schema),
+            None => self.path.display().to_string(),
+        }
+    }
+
     /// The limits of the ledger's DuckDB: half of the memory, since reading gets the other half.
     pub fn limits(&self) -> duckdb::Limits {
         let both = self.shared_limits();

@@ -34,8 +34,9 @@ impl Supervisor {
         while *stop.borrow_and_update() == Signal::Go {
             if self.ledger_gave_up().await {
                 tracing::error!(
-                    "the ledger's database is unusable: DuckDB gave it up after a failed write or an internal error; \
-                     what was recorded is safe, and the daemon stops, so that a restart opens it again"
+                    "this process cannot use the ledger any more: another process has it now, or DuckDB gave it up after a \
+                     failed write or an internal error; what was recorded is safe, and the daemon stops, so that a restart \
+                     opens it again"
                 );
                 break;
             }

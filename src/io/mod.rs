@@ -10,6 +10,7 @@ pub mod file_id;
 pub mod files;
 pub mod http;
 pub mod process;
+pub mod process_id;
 mod random;
 pub mod terminal;
 

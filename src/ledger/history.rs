@@ -158,6 +158,12 @@ pub struct SyncedGroup {
     pub rejected: Option<(Document, String)>,
     /// When this was recorded.
     pub at: DateTime<Utc>,
+    /// The fingerprint of the row that was compared last.
+    pub fingerprint: Option<u64>,
+    /// Traits that were sent while it is unconfirmed, in order of their names.
+    pub attempted: Vec<String>,
+    /// The journal sequence of the last delivery; 0 without one.
+    pub settled_seq: u64,
     /// What of it cannot be read, when the ledger is damaged there: a document that cannot be read is empty here.
     pub unreadable: Option<String>,
 }

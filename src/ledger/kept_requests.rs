@@ -304,6 +304,13 @@ fn trimmed(whole: &[u8], oldest: Option<DateTime<Utc>>, requests_max: usize, byt
     kept.flat_map(|((text, _), _)| text.iter().copied()).collect()
 }
 
+/// What goes wrong with kept requests changes nothing about the ledger.
+pub(super) fn note_failure(done: Option<io::Result<()>>, what: &str) {
+    if let Some(Err(error)) = done {
+        tracing::warn!("failed to {what} the kept requests of a sync: {error}");
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -42,17 +42,19 @@
 //! ([`KeyValue`]), and [`Ledger::storage`] looks after the place where all of it is kept ([`Storage`]). Beside it, and none
 //! of its state, are the [kept requests](kept_requests).
 //!
-//! A new kind of ledger is a folder beside [`duckdb`], a branch in `open`, and a row in the conformance suite
+//! A new kind of ledger is a folder beside [`duckdb`] and [`postgres`], a constructor in `open`, and a row in the conformance suite
 //! (`tests/it/ledger.rs`), whose executable specification is a ledger in memory.
 
 mod comparison;
 pub mod duckdb;
 pub mod file_error;
 mod history;
+mod import;
 mod journal;
 pub mod kept_requests;
 pub mod kv;
 mod open;
+pub mod postgres;
 mod run;
 mod storage;
 
@@ -68,9 +70,13 @@ pub use comparison::{
     SourceRows, with_attempted,
 };
 pub use history::{ChangeRecord, GroupCounts, History, HistoryEntry, RunRecord, SinceSuccess, SyncedGroup};
+pub use import::ImportedGroups;
 pub use journal::{ChangeOutcome, JournalEntry};
 pub use kv::KeyValue;
-pub use open::{Retention, backup, in_memory, open, open_read_only};
+pub use open::{
+    Retention, backup, in_memory, open, open_in_postgres, open_in_postgres_read_only, open_read_only,
+    postgres_backup_error,
+};
 pub use run::{Cursor, PreviousRun, RunCheckpoint, RunStart, RunStatus};
 pub use storage::{BackupSummary, OUTDATED_ADVICE, Storage};
 
@@ -128,6 +134,11 @@ pub trait Ledger: Send + Sync {
     /// Gives everything recorded of the sync `from` to `to`, which has no groups: its mapping file has another name now. The
     /// next run of `to` compares with what `from` has sent. Returns the number of groups.
     async fn rename(&self, from: &str, to: &str) -> Result<u64>;
+
+    /// Imports the groups of a sync from another ledger, in one transaction: a run that comes next sends what it would
+    /// have sent there. A sync that has groups, or a run that has not ended, is refused, unless it is to `replace` those.
+    /// Cursors of earlier runs no longer count. Returns the number of groups.
+    async fn import(&self, sync: &str, groups: ImportedGroups, replace: bool) -> Result<u64>;
 
     /// Drops everything recorded of a sync: its groups, their history, its runs. Returns the number of groups.
     async fn drop_sync(&self, sync: &str) -> Result<u64>;

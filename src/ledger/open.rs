@@ -5,9 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::duckdb::DuckDbLedger;
+use super::kept_requests::KeptRequests;
+use super::postgres::{self, PostgresLedger};
 use super::{BackupSummary, Ledger, duckdb, file_error};
 use crate::duckdb::Limits;
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::source::postgres::PostgresSettings;
 
 /// How long history is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +46,49 @@ pub async fn open_read_only(path: &Path, limits: &Limits) -> Result<Arc<dyn Ledg
         // There may be one, so it must not be taken for an empty one.
         Err(error) => return Err(file_error::read_error(&error).at(format!("ledger {}", path.display()))),
     }))
+}
+
+/// Opens the ledger in a schema of a PostgreSQL database to write, creating it when absent. The file at `stand_in` represents
+/// it on this machine: beside it is what is beside a ledger's file.
+///
+/// Errors: as [`open`], also where the server cannot be reached; [`Kind::Config`](crate::error::Kind::Config), the settings
+/// cannot be used.
+pub async fn open_in_postgres(
+    server: &PostgresSettings,
+    schema: &str,
+    stand_in: &Path,
+    limits: &Limits,
+    retention: Retention,
+) -> Result<Arc<dyn Ledger>> {
+    let ledger = PostgresLedger::open(server, schema, limits, retention).await?;
+    postgres::stand_in(stand_in, server, schema)?;
+    Ok(Arc::new(ledger.keeping(kept_beside(stand_in, retention))))
+}
+
+/// Opens the ledger in a schema of a PostgreSQL database for queries and plans. Nothing where it was not made yet.
+///
+/// Errors: as [`open_in_postgres`], but for [`Kind::LedgerBusy`](crate::error::Kind::LedgerBusy): it is read beside others.
+pub async fn open_in_postgres_read_only(
+    server: &PostgresSettings,
+    schema: &str,
+    stand_in: &Path,
+    limits: &Limits,
+) -> Result<Option<Arc<dyn Ledger>>> {
+    let ledger = PostgresLedger::open_read_only(server, schema, limits).await?;
+    let kept = kept_beside(stand_in, Retention::FOREVER);
+    Ok(ledger.map(|ledger| Arc::new(ledger.keeping(kept)) as Arc<dyn Ledger>))
+}
+
+/// The requests that are kept beside the file that represents a ledger.
+fn kept_beside(stand_in: &Path, retention: Retention) -> KeptRequests {
+    let mut name = stand_in.file_name().unwrap_or_default().to_os_string();
+    name.push(".requests");
+    KeptRequests::new(stand_in.with_file_name(name), retention.requests)
+}
+
+/// The error of a backup of a ledger in PostgreSQL, which is backed up with its database.
+pub fn postgres_backup_error(schema: &str) -> Error {
+    postgres::backup_error(schema)
 }
 
 /// A ledger in memory, with a local ledger's every property but durability.

@@ -41,8 +41,8 @@ pub trait Storage: Send + Sync {
         Ok(())
     }
 
-    /// Whether an error reported that the database was invalidated and must be opened again by a new process. Errors quote
-    /// what they are about, so a query that still works proves otherwise.
+    /// Whether an error reported that the database was invalidated, or that another process has the ledger now: it must be
+    /// opened again by a new process. Errors quote what they are about, so a query that still works proves otherwise.
     fn is_invalidated(&self) -> bool {
         false
     }

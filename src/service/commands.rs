@@ -10,7 +10,7 @@ use super::views::{ExportedGroup, PlanPart, PlanRequest, PlanView, PlannedChange
 use crate::error::Result;
 use crate::io::Clock;
 use crate::ledger::kv::{PAUSED, note_of};
-use crate::ledger::{History, Ledger};
+use crate::ledger::{History, ImportedGroups, Ledger};
 use crate::sync::planned::TraitTotals;
 use crate::sync::requests;
 use crate::sync::verify::{Drifted, Verified};
@@ -81,6 +81,14 @@ pub async fn rename(ledger: &dyn Ledger, from: &str, to: &str) -> Result<u64> {
     // What else is remembered beside the groups is of runs under the old name; the next run makes it again.
     forget_notes(ledger, from).await?;
     Ok(groups)
+}
+
+/// Takes the groups of a sync over from another ledger. Returns how many.
+pub async fn import(ledger: &dyn Ledger, sync: &str, groups: ImportedGroups, replace: bool) -> Result<u64> {
+    let count = ledger.import(sync, groups, replace).await?;
+    // What is remembered beside the groups is about others.
+    forget_notes(ledger, sync).await?;
+    Ok(count)
 }
 
 /// Drops everything that the ledger has of a sync. Returns how many groups.

@@ -10,8 +10,8 @@ use groupcast::error::{Error, Kind, Result};
 use groupcast::io::http::HttpClient;
 use groupcast::io::{Random, SystemClock};
 use groupcast::ledger::{
-    Access, Candidate, CompareOptions, Comparison, History, JournalEntry, KeyValue, Ledger, PreviousRun, RunCheckpoint,
-    RunRecord, RunStart, SourceRows, Storage,
+    Access, Candidate, CompareOptions, Comparison, History, ImportedGroups, JournalEntry, KeyValue, Ledger,
+    PreviousRun, RunCheckpoint, RunRecord, RunStart, SourceRows, Storage,
 };
 use groupcast::service::job::Context;
 use groupcast::service::open;
@@ -52,6 +52,9 @@ impl Ledger for FullDisk {
     }
     async fn rename(&self, from: &str, to: &str) -> Result<u64> {
         self.0.rename(from, to).await
+    }
+    async fn import(&self, sync: &str, groups: ImportedGroups, replace: bool) -> Result<u64> {
+        self.0.import(sync, groups, replace).await
     }
     async fn drop_sync(&self, sync: &str) -> Result<u64> {
         self.0.drop_sync(sync).await

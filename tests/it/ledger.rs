@@ -1,4 +1,4 @@
-//! Do both ledgers keep the contract? The memory ledger is the specification: random histories drive both, and after
+//! Do all ledgers keep the contract? The memory ledger is the specification: random histories drive all, and after
 //! every step they must answer alike.
 
 use std::collections::BTreeMap;
@@ -10,13 +10,17 @@ use chrono::{DateTime, Utc};
 use groupcast::duckdb::Limits;
 use groupcast::error::Kind;
 use groupcast::ledger::duckdb::DuckDbLedger;
+use groupcast::ledger::postgres::PostgresLedger;
 use groupcast::ledger::{
     Access, Candidate, CandidateKind, ChangeOutcome, CompareOptions, Comparison, JournalEntry, Ledger, MissingScope,
-    Retention, RunCheckpoint, RunStart, RunStatus, SourceRows,
+    Retention, RunCheckpoint, RunStart, RunStatus, SourceRows, SyncedGroup,
 };
 use groupcast::model::{After, Cell, Change, ColumnType, Document};
+use groupcast::source::postgres::PostgresSettings;
 use serde_json::json;
 
+use crate::support::pooler::Pooler;
+use crate::support::postgres::shared;
 use crate::support::rows::{Row, stage};
 
 const KINDS: [ColumnType; 2] = [ColumnType::Int, ColumnType::Text];
@@ -65,11 +69,12 @@ fn document(text: &str) -> Document {
     Document::from_text(text).unwrap()
 }
 
-/// Either ledger, fed with rows in memory.
-#[expect(clippy::large_enum_variant, reason = "a test has two of them")]
+/// A ledger, fed with rows in memory.
+#[expect(clippy::large_enum_variant, reason = "a test has three of them")]
 enum Subject {
     Memory(MemoryLedger),
     Local(DuckDbLedger),
+    Server(PostgresLedger),
 }
 
 impl Subject {
@@ -77,6 +82,7 @@ impl Subject {
         match self {
             Subject::Memory(ledger) => ledger,
             Subject::Local(ledger) => ledger,
+            Subject::Server(ledger) => ledger,
         }
     }
 
@@ -84,6 +90,10 @@ impl Subject {
         match self {
             Subject::Memory(ledger) => ledger.compare(sync, SourceRows::Rows(rows), scope).await.unwrap(),
             Subject::Local(ledger) => {
+                let staged = stage(ledger.duckdb(), rows, &KINDS).await.unwrap();
+                ledger.compare(sync, SourceRows::Staged(&staged), scope).await.unwrap()
+            }
+            Subject::Server(ledger) => {
                 let staged = stage(ledger.duckdb(), rows, &KINDS).await.unwrap();
                 ledger.compare(sync, SourceRows::Staged(&staged), scope).await.unwrap()
             }
@@ -110,9 +120,48 @@ fn comparable(candidates: &[Candidate]) -> Vec<Candidate> {
     candidates.iter().map(bare).collect()
 }
 
-async fn subjects(folder: &std::path::Path) -> [Subject; 2] {
-    let local = DuckDbLedger::open(&folder.join("ledger.duckdb"), &Limits::standard(), RETENTION).await.unwrap();
-    [Subject::Memory(MemoryLedger::default()), Subject::Local(local)]
+/// Where the ledgers of a test are.
+struct Places {
+    folder: tempfile::TempDir,
+    server: PostgresSettings,
+}
+
+impl Places {
+    /// New ones. `server` reaches a database that is not used for anything else.
+    fn new(server: PostgresSettings) -> Places {
+        Places { folder: tempfile::tempdir().unwrap(), server }
+    }
+
+    async fn local(&self) -> DuckDbLedger {
+        let path = self.folder.path().join("ledger.duckdb");
+        DuckDbLedger::open(&path, &Limits::standard(), RETENTION).await.unwrap()
+    }
+
+    async fn server(&self, schema: &str) -> PostgresLedger {
+        PostgresLedger::open(&self.server, schema, &Limits::standard(), RETENTION).await.unwrap()
+    }
+
+    /// All kinds of ledgers, empty; the specification first.
+    async fn subjects(&self, schema: &str) -> [Subject; 3] {
+        let (local, server) = (self.local().await, self.server(schema).await);
+        [Subject::Memory(MemoryLedger::default()), Subject::Local(local), Subject::Server(server)]
+    }
+}
+
+/// A group without its fingerprint's value.
+fn bare(group: &SyncedGroup) -> SyncedGroup {
+    SyncedGroup { fingerprint: group.fingerprint.map(|_| 0), ..group.clone() }
+}
+
+/// Has a ledger take over its own groups, as if they came from another one.
+async fn import_again(ledger: &dyn Ledger, sync: &str) -> u64 {
+    let groups = ledger.history().groups(sync, None, 1000).await.unwrap();
+    let (sender, receiver) = tokio::sync::mpsc::channel(1000);
+    for page in groups.chunks(2) {
+        sender.send(Ok(page.to_vec())).await.unwrap();
+    }
+    drop(sender);
+    ledger.import(sync, receiver, true).await.unwrap()
 }
 
 /// Everything a ledger answers about a sync.
@@ -123,7 +172,7 @@ async fn answers(ledger: &dyn Ledger, sync: &str) -> String {
     assert_eq!(history.all_group_counts().await.unwrap().get(sync).cloned().unwrap_or_default(), counts);
     let groups = history.groups(sync, None, 1000).await.unwrap();
     for group in &groups {
-        out.push_str(&format!("{group:?}\n"));
+        out.push_str(&format!("{:?}\n", bare(group)));
         assert_eq!(history.group(sync, &group.key).await.unwrap().as_ref(), Some(group));
         let entries = history.group_history(sync, &group.key, None, 100).await.unwrap();
         out.push_str(&format!("{entries:?}\n"));
@@ -139,7 +188,7 @@ async fn answers(ledger: &dyn Ledger, sync: &str) -> String {
     if let Some(first) = rejected.first() {
         assert_eq!(history.rejected(sync, Some(&first.key), 1000).await.unwrap(), rejected[1..]);
     }
-    out.push_str(&format!("{rejected:?}\n"));
+    out.push_str(&format!("{:?}\n", rejected.iter().map(bare).collect::<Vec<_>>()));
     let runs = history.runs(Some(sync), None, 1000).await.unwrap();
     out.push_str(&format!("{runs:?}\n"));
     if let Some(newest) = runs.first() {
@@ -164,19 +213,34 @@ async fn answers(ledger: &dyn Ledger, sync: &str) -> String {
 }
 
 #[tokio::test]
-async fn both_ledgers_answer_alike_over_random_histories() {
-    let histories = 25;
-    for seed in 0..histories {
-        let folder = tempfile::tempdir().unwrap();
+async fn ledgers_answer_alike_over_random_histories() {
+    let database = shared().create_database().await;
+    random_histories(&database.settings(json!({})), 0..25).await;
+}
+
+/// The same with a pooler that gives every transaction another connection to the server, of few.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ledgers_answer_alike_behind_a_pooler() {
+    let database = shared().create_database().await;
+    let pooler = Pooler::start("transaction", "default_pool_size = 3\nserver_round_robin = 1");
+    let settings = json!({ "url": pooler.url(&database), "sslmode": "disable" });
+    random_histories(&serde_json::from_value(settings).unwrap(), 100..103).await;
+}
+
+async fn random_histories(server: &PostgresSettings, seeds: std::ops::Range<u64>) {
+    for seed in seeds {
+        let places = Places::new(server.clone());
+        let schema = format!("history {seed}");
         // Every other time as if all candidates were very many: not in key order.
         let ordered_max = if seed % 2 == 0 { u64::MAX } else { 0 };
         // Every third time as if documents were large, and every other of those not all of them.
         let inline_max = [usize::MAX, 0, usize::MAX, usize::MAX, 12, usize::MAX][seed as usize % 6];
-        let as_if = |ledger: DuckDbLedger| ledger.ordered_up_to(ordered_max).inline_up_to(inline_max);
-        let mut subjects = subjects(folder.path()).await.map(|subject| match subject {
-            Subject::Local(ledger) => Subject::Local(as_if(ledger)),
+        let as_if = |subject: Subject| match subject {
+            Subject::Local(ledger) => Subject::Local(ledger.ordered_up_to(ordered_max).inline_up_to(inline_max)),
+            Subject::Server(ledger) => Subject::Server(ledger.ordered_up_to(ordered_max)),
             memory => memory,
-        });
+        };
+        let mut subjects = places.subjects(&schema).await.map(as_if);
         let mut random = fastrand::Rng::with_seed(seed);
         let mut rows: BTreeMap<String, i64> = BTreeMap::new();
         for number in 0..8 {
@@ -282,14 +346,15 @@ async fn both_ledgers_answer_alike_over_random_histories() {
                 let answered = answers(subject.ledger(), "accounts").await;
                 seen.push((begun, found, comparable(&candidates), answered));
             }
-            assert_eq!(seen[0], seen[1], "seed {seed} run {number}");
+            for other in &seen[1..] {
+                assert_eq!(seen[0], *other, "seed {seed} run {number}");
+            }
             if random.u8(0..3) == 0 {
-                // The file's own process dies as well.
-                let [memory, local] = subjects;
-                drop(local);
-                let path = folder.path().join("ledger.duckdb");
-                let local = DuckDbLedger::open(&path, &Limits::standard(), RETENTION).await.unwrap();
-                subjects = [memory, Subject::Local(as_if(local))];
+                // The ledger's own process dies as well.
+                let [memory, local, server] = subjects;
+                drop((local, server));
+                let (local, server) = (places.local().await, places.server(&schema).await);
+                subjects = [memory, Subject::Local(local), Subject::Server(server)].map(as_if);
             }
             if random.u8(0..9) == 0 {
                 let (keys, forget) =
@@ -301,7 +366,16 @@ async fn both_ledgers_answer_alike_over_random_histories() {
                 for subject in &subjects {
                     concerned.push(subject.ledger().reset("accounts", keys.as_deref(), "reset", forget).await.unwrap());
                 }
-                assert_eq!(concerned[0], concerned[1]);
+                assert!(concerned.iter().all(|count| *count == concerned[0]), "{concerned:?}");
+            }
+            if random.u8(0..9) == 0 {
+                let mut seen = Vec::new();
+                for subject in &subjects {
+                    let count = import_again(subject.ledger(), "accounts").await;
+                    seen.push((count, answers(subject.ledger(), "accounts").await));
+                }
+                assert_eq!(seen[0], seen[1]);
+                assert_eq!(seen[0], seen[2]);
             }
             if random.u8(0..9) == 0 {
                 // Renamed and renamed back, whatever was left behind.
@@ -316,6 +390,7 @@ async fn both_ledgers_answer_alike_over_random_histories() {
                     seen.push((moved, there));
                 }
                 assert_eq!(seen[0], seen[1]);
+                assert_eq!(seen[0], seen[2]);
             }
         }
         let mut dropped = Vec::new();
@@ -324,6 +399,7 @@ async fn both_ledgers_answer_alike_over_random_histories() {
             dropped.push((groups, answers(subject.ledger(), "accounts").await));
         }
         assert_eq!(dropped[0], dropped[1], "seed {seed}");
+        assert_eq!(dropped[0], dropped[2], "seed {seed}");
         assert_eq!(subjects[0].ledger().history().runs(None, None, 9).await.unwrap(), []);
     }
 }
@@ -358,6 +434,7 @@ async fn looked_at_again(subject: &Subject, number: u64) -> Vec<Candidate> {
 
 #[tokio::test]
 async fn outcomes_leave_what_the_contract_says() {
+    let database = shared().create_database().await;
     for (outcome, again, certain) in [
         (ChangeOutcome::Delivered, false, true),
         (ChangeOutcome::Unchanged, false, true),
@@ -366,8 +443,8 @@ async fn outcomes_leave_what_the_contract_says() {
         (ChangeOutcome::Pending, true, true),
         (ChangeOutcome::Unconfirmed, true, false),
     ] {
-        let folder = tempfile::tempdir().unwrap();
-        for subject in subjects(folder.path()).await {
+        let places = Places::new(database.settings(json!({})));
+        for subject in places.subjects(&format!("{outcome:?}")).await {
             first_run(&subject, 1, outcome).await;
             let candidates = looked_at_again(&subject, 2).await;
             assert_eq!(!candidates.is_empty(), again, "{outcome:?}");
@@ -381,10 +458,9 @@ async fn outcomes_leave_what_the_contract_says() {
 /// A group counts as known once the destination has taken it, and guards measure against what it may hold.
 #[tokio::test]
 async fn what_was_never_delivered_is_not_known() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("ledger.duckdb");
-    let local = DuckDbLedger::open(&path, &Limits::standard(), RETENTION).await.unwrap();
-    for subject in [Subject::Memory(MemoryLedger::default()), Subject::Local(local)] {
+    let database = shared().create_database().await;
+    let places = Places::new(database.settings(json!({})));
+    for subject in places.subjects("groupcast").await {
         let ledger = subject.ledger();
         let row = |key: &str, value| (Some(key.to_owned()), vec![Cell::Int(value), Cell::Null]);
         let entry = |candidate: &Candidate, outcome| JournalEntry {
@@ -418,9 +494,7 @@ async fn what_was_never_delivered_is_not_known() {
         // THEN one is known
         let standing = ledger.history().group_counts("accounts").await.unwrap();
         assert_eq!((standing.synced, standing.unconfirmed, standing.rejected), (1, 2, 2));
-        if let Subject::Local(ledger) = &subject {
-            assert_eq!(ledger.history().all_group_counts().await.unwrap()["accounts"], standing);
-        }
+        assert_eq!(ledger.history().all_group_counts().await.unwrap()["accounts"], standing);
         // AND all but the refused one may be held: only they are taken away
         ledger.begin(&start("accounts", 2)).await.unwrap();
         let found = subject.compare("accounts", &[], &CompareOptions { retry_rejected: true, ..scope("m") }).await;

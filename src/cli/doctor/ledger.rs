@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::{Examined, Health};
 use crate::cli::screen::plural;
-use crate::config::Project;
+use crate::config::{Project, State};
 use crate::error::{Error, Kind, Result};
 use crate::format::bytes;
 use crate::io::disk;
@@ -22,23 +22,33 @@ const AHEAD_MAX: chrono::TimeDelta = chrono::TimeDelta::minutes(5);
 pub(super) async fn examine(project: &Project) -> Vec<Examined> {
     let path = &project.settings.state.path;
     let mut found = Vec::new();
+    if project.settings.state.database.is_some() {
+        let busy = Error::new(Kind::LedgerBusy, "another process is using the ledger");
+        if RemoteService::find(project, busy.again()).await.is_ok() {
+            return in_use(project, busy).await;
+        }
+    }
     match open::ledger_to_read(project).await {
         Ok(ledger) => {
             found.push(
-                ledger_itself(path, ledger.as_ref()).await.unwrap_or_else(|error| Examined::error("ledger", &error)),
+                ledger_itself(project, ledger.as_ref()).await.unwrap_or_else(|error| Examined::error("ledger", &error)),
             );
             found.push(without_daemon(project));
         }
         Err(busy) if busy.kind() == Kind::LedgerBusy => found.extend(in_use(project, busy).await),
         Err(error) => found.push(Examined::error("ledger", &error)),
     }
-    found.push(place(path));
+    if project.settings.state.database.is_none() {
+        found.push(place(path));
+    }
     found
 }
 
-async fn ledger_itself(path: &Path, ledger: &dyn Ledger) -> Result<Examined> {
-    if !path.exists() {
-        return Ok(Examined::ok("ledger", format!("{} is not there yet; the first run creates it", path.display())));
+async fn ledger_itself(project: &Project, ledger: &dyn Ledger) -> Result<Examined> {
+    let State { path, database, .. } = &project.settings.state;
+    let shown = project.settings.state.place();
+    if database.is_none() && !path.exists() {
+        return Ok(Examined::ok("ledger", format!("{shown} is not there yet; the first run creates it")));
     }
     if let Some(why) = ledger.storage().outdated() {
         return Ok(Examined::warning("ledger", why, OUTDATED_ADVICE));
@@ -50,7 +60,8 @@ async fn ledger_itself(path: &Path, ledger: &dyn Ledger) -> Result<Examined> {
         let what = format!("the last run started at {}, which is in the future", last.started_at);
         return Ok(Examined::warning("ledger", what, "compare the clocks of the machines that use this ledger"));
     }
-    Ok(Examined::ok("ledger", format!("{}: {}, {}", path.display(), size(path), plural(groups, "synced group"))))
+    let size = database.is_none().then(|| format!("{}, ", size(path))).unwrap_or_default();
+    Ok(Examined::ok("ledger", format!("{shown}: {size}{}", plural(groups, "synced group"))))
 }
 
 /// The sizes of the file and of its log.
@@ -83,7 +94,8 @@ async fn in_use(project: &Project, busy: Error) -> Vec<Examined> {
         Ok(remote) => remote,
         Err(error) => return vec![Examined::error("ledger", &error)],
     };
-    let ledger = Examined::ok("ledger", format!("{}: {}, in use", path.display(), size(path)));
+    let size = project.settings.state.database.is_none().then(|| format!("{}, ", size(path))).unwrap_or_default();
+    let ledger = Examined::ok("ledger", format!("{}: {size}in use", project.settings.state.place()));
     let subject = if remote.is_command() { "command" } else { "daemon" };
     let whom = remote.whom();
     let process = match remote.about().await {

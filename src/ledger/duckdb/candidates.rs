@@ -19,24 +19,24 @@ use crate::source::staged::{KeptCells, ROW_BYTES_MAX};
 
 /// Bytes of documents and cells in one page, at most, unless a single group has more: two pages are in memory at a time,
 /// as text, as values and as requests.
-const PAGE_BYTES_MAX: u64 = 16 * 1024 * 1024;
+pub(in crate::ledger) const PAGE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
 /// The candidates of a comparison, ready to be read.
 #[derive(Clone, Default)]
-pub(super) struct Candidates {
+pub(in crate::ledger) struct Candidates {
     /// How many there are; their positions start at 0.
-    pub(super) total: u64,
+    pub(in crate::ledger) total: u64,
     /// The cells of those that have a row.
-    pub(super) cells: Option<KeptCells>,
+    pub(in crate::ledger) cells: Option<KeptCells>,
     /// Whether the ledger has nothing of any of them.
-    pub(super) all_new: bool,
+    pub(in crate::ledger) all_new: bool,
     /// Bytes of the largest synced document.
-    pub(super) document_bytes_max: u64,
+    pub(in crate::ledger) document_bytes_max: u64,
 }
 
 impl Candidates {
     /// The cells, to be dropped.
-    pub(super) fn into_cells(self) -> Option<KeptCells> {
+    pub(in crate::ledger) fn into_cells(self) -> Option<KeptCells> {
         self.cells
     }
 }
@@ -84,7 +84,9 @@ pub(super) async fn page(
 }
 
 /// Decodes a page off the async threads.
-async fn decoded(decode: impl FnOnce() -> Result<Vec<Candidate>> + Send + 'static) -> Result<Vec<Candidate>> {
+pub(in crate::ledger) async fn decoded(
+    decode: impl FnOnce() -> Result<Vec<Candidate>> + Send + 'static,
+) -> Result<Vec<Candidate>> {
     let page = tokio::task::spawn_blocking(decode).await;
     page.map_err(|panic| Error::new(Kind::Bug, "failed to read a page of candidates").because(panic))?
 }
@@ -131,28 +133,28 @@ fn broken() -> Error {
     Error::new(Kind::Bug, "a page of candidates does not have the expected columns")
 }
 
-fn vanished() -> Error {
+pub(in crate::ledger) fn vanished() -> Error {
     Error::new(Kind::Bug, "a page of candidates is not whole")
 }
 
 /// A row of a page of cells.
-struct CellRow<'a> {
-    position: u64,
-    key: &'a str,
+pub(in crate::ledger) struct CellRow<'a> {
+    pub(in crate::ledger) position: u64,
+    pub(in crate::ledger) key: &'a str,
     bytes: u64,
     fingerprint: Option<u64>,
-    cells: Vec<Cell>,
+    pub(in crate::ledger) cells: Vec<Cell>,
 }
 
 impl CellRow<'_> {
     /// The size of a row that is not read any further.
-    fn oversize(&self) -> Option<u64> {
+    pub(in crate::ledger) fn oversize(&self) -> Option<u64> {
         Some(self.bytes).filter(|bytes| *bytes > ROW_BYTES_MAX)
     }
 }
 
 /// The rows of a page of cells, in order of position.
-fn cell_rows(batches: &[RecordBatch], expected: usize) -> Result<Vec<CellRow<'_>>> {
+pub(in crate::ledger) fn cell_rows(batches: &[RecordBatch], expected: usize) -> Result<Vec<CellRow<'_>>> {
     let mut rows = Vec::with_capacity(expected);
     for batch in batches {
         let positions = batch.column(0).as_primitive_opt::<UInt64Type>().ok_or_else(broken)?;
@@ -176,7 +178,11 @@ fn cell_rows(batches: &[RecordBatch], expected: usize) -> Result<Vec<CellRow<'_>
 }
 
 /// A page of candidates of which the ledger has nothing.
-fn new_candidates(batches: &[RecordBatch], new_are_confirmed: bool, expected: usize) -> Result<Vec<Candidate>> {
+pub(in crate::ledger) fn new_candidates(
+    batches: &[RecordBatch],
+    new_are_confirmed: bool,
+    expected: usize,
+) -> Result<Vec<Candidate>> {
     let rows = cell_rows(batches, expected)?;
     if rows.len() != expected {
         return Err(vanished());

@@ -3,7 +3,11 @@
 //! The rows are in another DuckDB instance than the ledger ([`crate::source::staged`]). Buckets of keys whose counts and
 //! sums are equal on both sides are done with; of the others keys and fingerprints come over and are joined; cells only
 //! of the candidates are kept, on their side.
+//!
+//! Where the synced groups are kept is [`SyncedGroups`]' matter: in the instance that joins, or in another database, which
+//! then brings the few that are needed.
 
+use async_trait::async_trait;
 use duckdb::Connection;
 
 use super::candidates::Candidates;
@@ -15,12 +19,121 @@ use crate::source::Staged;
 use crate::source::staged::{self, BUCKETS, Bucket, Wanted};
 
 /// The synced state, by bucket.
-struct SyncedSums {
-    buckets: Vec<Bucket>,
+pub(in crate::ledger) struct SyncedSums {
+    pub(in crate::ledger) buckets: Vec<Bucket>,
     /// Groups that are candidates whether or not their row differs.
-    always: Vec<u64>,
+    pub(in crate::ledger) always: Vec<u64>,
     /// Rejected groups.
-    rejected: Vec<u64>,
+    pub(in crate::ledger) rejected: Vec<u64>,
+}
+
+impl SyncedSums {
+    /// Those of no group.
+    pub(in crate::ledger) fn empty() -> SyncedSums {
+        SyncedSums { buckets: vec![Bucket::default(); BUCKETS], always: vec![0; BUCKETS], rejected: vec![0; BUCKETS] }
+    }
+}
+
+/// The groups of one sync, as one comparison needs them.
+#[async_trait]
+pub(in crate::ledger) trait SyncedGroups: Send + Sync {
+    /// Their counts and sums.
+    async fn sums(&self) -> Result<SyncedSums>;
+
+    /// Whether the journal has no delivery of the sync: a group that comes back takes up its sequence from there.
+    async fn nothing_was_delivered(&self) -> Result<bool>;
+
+    /// Makes sure that the joining instance has them in its table `synced`: those of these buckets, or all that may be
+    /// joined. The rows' keys are in its table `scan`.
+    async fn bring(&self, buckets: Option<&[u16]>) -> Result<()>;
+
+    /// Gathers what is needed of the candidates, which are in the table `chosen`, as many as `total`. Returns the bytes of
+    /// the largest document.
+    async fn gather(&self, total: u64, ordered: bool) -> Result<u64>;
+}
+
+/// The groups of a sync in the instance that joins.
+struct LocalGroups<'a> {
+    ledger: &'a DuckDbConnection,
+    sync: &'a str,
+    options: &'a CompareOptions,
+}
+
+#[async_trait]
+impl SyncedGroups for LocalGroups<'_> {
+    async fn sums(&self) -> Result<SyncedSums> {
+        let sql = statements::synced_sums(self.sync, self.options);
+        self.ledger
+            .call("compare", move |connection| {
+                let mut sums = SyncedSums::empty();
+                let mut read = || -> duckdb::Result<()> {
+                    let mut statement = connection.prepare(&sql)?;
+                    let mut rows = statement.query([])?;
+                    while let Some(row) = rows.next()? {
+                        let bucket: usize = row.get(0)?;
+                        sums.buckets[bucket] = Bucket { rows: row.get(1)?, sum: row.get(2)?, xor: row.get(3)? };
+                        (sums.always[bucket], sums.rejected[bucket]) = (row.get(4)?, row.get(5)?);
+                    }
+                    Ok(())
+                };
+                read().map_err(|error| compare_error(&error))?;
+                Ok(sums)
+            })
+            .await
+    }
+
+    async fn nothing_was_delivered(&self) -> Result<bool> {
+        let sync = self.sync.to_owned();
+        self.ledger
+            .call("compare", move |connection| {
+                connection
+                    .query_row(statements::NOTHING_WAS_DELIVERED, [sync], |row| row.get(0))
+                    .map_err(|error| compare_error(&error))
+            })
+            .await
+    }
+
+    /// They are there.
+    async fn bring(&self, _buckets: Option<&[u16]>) -> Result<()> {
+        Ok(())
+    }
+
+    async fn gather(&self, total: u64, ordered: bool) -> Result<u64> {
+        let gather = statements::candidates(self.sync, ordered);
+        self.ledger
+            .call("compare", move |connection| {
+                let count = "SELECT count(*), coalesce(max(bytes), 0)::UBIGINT FROM candidate";
+                gather_into(connection, &gather, count, total, ordered)
+            })
+            .await
+    }
+}
+
+/// Makes the table of the candidates, in order of their positions where they are many, and reads from it how many there are,
+/// which must be `total`, and another figure.
+pub(in crate::ledger) fn gather_into(
+    connection: &Connection,
+    gather: &str,
+    count: &str,
+    total: u64,
+    ordered: bool,
+) -> Result<u64> {
+    let run = |sql: &str| connection.execute_batch(sql).map_err(|error| compare_error(&error));
+    if !ordered {
+        run("SET preserve_insertion_order = true")?;
+    }
+    let stored = run(gather);
+    if !ordered {
+        run("SET preserve_insertion_order = false")?;
+    }
+    stored?;
+    let (stored, figure): (u64, u64) =
+        connection.query_row(count, [], |row| Ok((row.get(0)?, row.get(1)?))).map_err(ledger_error("compare"))?;
+    if stored != total {
+        let what = format!("{total} groups were to be compared, and {stored} were found");
+        return Err(Error::new(Kind::Bug, what));
+    }
+    Ok(figure)
 }
 
 /// Interrupts what runs in two instances, unless it is disarmed: a comparison that is not awaited any more must not go on.
@@ -35,7 +148,7 @@ impl Drop for Interrupter {
     }
 }
 
-/// Finds the candidates; see [`crate::ledger::Ledger::compare`].
+/// Finds the candidates among the rows, with the synced groups in this instance; see [`crate::ledger::Ledger::compare`].
 ///
 /// Up to `ordered_max` candidates come in key order.
 pub(super) async fn compare(
@@ -45,13 +158,26 @@ pub(super) async fn compare(
     options: &CompareOptions,
     ordered_max: u64,
 ) -> Result<(Comparison, Candidates)> {
+    compare_with(&LocalGroups { ledger, sync, options }, ledger, sync, staged, options, ordered_max).await
+}
+
+/// The same with the synced groups wherever they are. `ledger` is the instance that joins.
+pub(in crate::ledger) async fn compare_with(
+    groups: &dyn SyncedGroups,
+    ledger: &DuckDbConnection,
+    sync: &str,
+    staged: &Staged,
+    options: &CompareOptions,
+    ordered_max: u64,
+) -> Result<(Comparison, Candidates)> {
     let mut interrupter = Interrupter(Some((ledger.clone(), staged.duckdb.clone())));
-    let compared = compare_all(ledger, sync, staged, options, ordered_max).await;
+    let compared = compare_all(groups, ledger, sync, staged, options, ordered_max).await;
     interrupter.0 = None;
     compared
 }
 
 async fn compare_all(
+    groups: &dyn SyncedGroups,
     ledger: &DuckDbConnection,
     sync: &str,
     staged: &Staged,
@@ -59,7 +185,7 @@ async fn compare_all(
     ordered_max: u64,
 ) -> Result<(Comparison, Candidates)> {
     let whole = options.missing == MissingScope::All;
-    let (rows, synced) = tokio::try_join!(staged.sums(&options.salt), synced_sums(ledger, sync, options))?;
+    let (rows, synced) = tokio::try_join!(staged.sums(&options.salt), groups.sums())?;
     let mut found = Comparison {
         rows: rows.rows,
         null_keys: rows.null_keys,
@@ -82,7 +208,7 @@ async fn compare_all(
     }
     if whole
         && found.synced == 0
-        && nothing_was_delivered(ledger, sync).await?
+        && groups.nothing_was_delivered().await?
         && let Some(candidates) = all_new(staged, options, valid, ordered_max).await?
     {
         found.new = valid;
@@ -98,6 +224,7 @@ async fn compare_all(
     let setup = [Some(statements::SCAN.to_owned()), only.as_deref().map(staged::differing)];
     run(ledger, setup.into_iter().flatten().collect()).await?;
     staged.copy_fingerprints(&options.salt, only.as_deref(), ledger, "scan").await?;
+    groups.bring(only.as_deref()).await?;
     let (text, options_here, filtered) = (sync.to_owned(), options.clone(), only.is_some());
     let found = ledger
         .call("compare", move |connection| {
@@ -111,21 +238,9 @@ async fn compare_all(
         run(ledger, vec![statements::CLEAN_UP.to_owned()]).await?;
         return Ok((found, Candidates::default()));
     }
-    let candidates = choose(ledger, sync, staged, options, &found, (valid, ordered_max)).await?;
+    let candidates = choose(groups, ledger, staged, options, &found, (valid, ordered_max)).await?;
     run(ledger, vec![statements::CLEAN_UP.to_owned()]).await?;
     Ok((found, candidates))
-}
-
-/// Whether the journal has no delivery of this sync: a group that comes back takes up its sequence from there.
-async fn nothing_was_delivered(ledger: &DuckDbConnection, sync: &str) -> Result<bool> {
-    let sync = sync.to_owned();
-    ledger
-        .call("compare", move |connection| {
-            connection
-                .query_row(statements::NOTHING_WAS_DELIVERED, [sync], |row| row.get(0))
-                .map_err(|error| compare_error(&error))
-        })
-        .await
 }
 
 /// The candidates of a first run: every row is one, there is nothing to join it with, and its fingerprint stays beside its
@@ -149,31 +264,6 @@ async fn all_new(
         kept => kept?,
     };
     Ok(Some(Candidates { total: valid, cells: Some(cells), all_new: true, document_bytes_max: 0 }))
-}
-
-async fn synced_sums(ledger: &DuckDbConnection, sync: &str, options: &CompareOptions) -> Result<SyncedSums> {
-    let sql = statements::synced_sums(sync, options);
-    ledger
-        .call("compare", move |connection| {
-            let mut sums = SyncedSums {
-                buckets: vec![Bucket::default(); BUCKETS],
-                always: vec![0; BUCKETS],
-                rejected: vec![0; BUCKETS],
-            };
-            let mut read = || -> duckdb::Result<()> {
-                let mut statement = connection.prepare(&sql)?;
-                let mut rows = statement.query([])?;
-                while let Some(row) = rows.next()? {
-                    let bucket: usize = row.get(0)?;
-                    sums.buckets[bucket] = Bucket { rows: row.get(1)?, sum: row.get(2)?, xor: row.get(3)? };
-                    (sums.always[bucket], sums.rejected[bucket]) = (row.get(4)?, row.get(5)?);
-                }
-                Ok(())
-            };
-            read().map_err(|error| compare_error(&error))?;
-            Ok(sums)
-        })
-        .await
 }
 
 async fn run(duckdb: &DuckDbConnection, statements: Vec<String>) -> Result<()> {
@@ -241,8 +331,8 @@ fn join(
 /// Few candidates come in key order: only keys are sorted, never documents or cells. Of many, the cells are kept in the
 /// order in which they are read, and the synced documents are sorted to fit.
 async fn choose(
+    groups: &dyn SyncedGroups,
     ledger: &DuckDbConnection,
-    sync: &str,
     staged: &Staged,
     options: &CompareOptions,
     found: &Comparison,
@@ -270,30 +360,7 @@ async fn choose(
         }
         run(ledger, vec![statements::POSITION_CHOSEN.to_owned()]).await?;
     }
-    let gather = statements::candidates(sync, ordered);
-    let document_bytes_max = ledger
-        .call("compare", move |connection| {
-            let run = |sql: &str| connection.execute_batch(sql).map_err(|error| compare_error(&error));
-            if !ordered {
-                run("SET preserve_insertion_order = true")?;
-            }
-            let stored = run(&gather);
-            if !ordered {
-                run("SET preserve_insertion_order = false")?;
-            }
-            stored?;
-            let (stored, bytes): (u64, u64) = connection
-                .query_row("SELECT count(*), coalesce(max(bytes), 0)::UBIGINT FROM candidate", [], |row| {
-                    Ok((row.get(0)?, row.get(1)?))
-                })
-                .map_err(ledger_error("compare"))?;
-            if stored != total {
-                let what = format!("{total} groups were to be compared, and {stored} were found");
-                return Err(Error::new(Kind::Bug, what));
-            }
-            Ok(bytes)
-        })
-        .await?;
+    let document_bytes_max = groups.gather(total, ordered).await?;
     Ok(Candidates { total, cells, all_new: false, document_bytes_max })
 }
 
@@ -308,7 +375,7 @@ fn key_examples(connection: &Connection, kind: u8) -> Result<Vec<String>> {
 }
 
 /// A failure while comparing is the source's when its values cannot be read, the ledger's otherwise.
-fn compare_error(error: &duckdb::Error) -> Error {
+pub(in crate::ledger) fn compare_error(error: &duckdb::Error) -> Error {
     let text = error.to_string();
     let failed = Error::new(Kind::Ledger, "failed to compare the source with the synced state");
     let failed = if crate::duckdb::is_damaged(&text) {

@@ -7,7 +7,9 @@ use async_trait::async_trait;
 use chrono::{DateTime, NaiveDateTime, Utc};
 use duckdb::{Connection, OptionalExt, params};
 
-use super::rows::{GROUP_COLUMNS, RUN_COLUMNS, groups, history, history_lines, lines, list, run_record};
+use super::rows::{
+    GROUP_COLUMNS, GROUP_COLUMNS_COUNT, RUN_COLUMNS, groups, history, history_lines, lines, list, run_record,
+};
 use super::{DuckDbLedger, bundles, statements};
 use crate::duckdb::{ledger_error, quote_literal};
 use crate::error::Result;
@@ -243,7 +245,7 @@ impl History for DuckDbLedger {
                 "SELECT {GROUP_COLUMNS}, sync FROM synced WHERE rejected_reason IS NOT NULL \
                  QUALIFY row_number() OVER (PARTITION BY sync ORDER BY key) <= {each} ORDER BY key"
             );
-            let found = groups(connection, &sql, [], true, |row| row.get::<_, String>(6));
+            let found = groups(connection, &sql, [], true, |row| row.get::<_, String>(GROUP_COLUMNS_COUNT));
             let mut rejected: BTreeMap<String, Vec<SyncedGroup>> = BTreeMap::new();
             for (sync, group) in found.map_err(ledger_error("list rejected groups"))? {
                 rejected.entry(sync).or_default().push(group);

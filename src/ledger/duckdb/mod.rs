@@ -7,6 +7,7 @@
 //! | `compare`, `candidates` | the comparison, and pages of candidates read as Arrow |
 //! | `write` | transactions: one writer at a time, and the generation each one leaves |
 //! | `history`, `kv`, `storage` | queries, key-value notes, the files |
+//! | `import` | groups that come from another ledger |
 //! | `rows`, `long_texts` | rows of the tables as ours |
 //! | `bundles` | outcomes of a few groups on their way into the tables |
 //! | `schema` | the tables, and how an older file becomes a current one |
@@ -16,16 +17,17 @@
 mod backup;
 mod begin;
 mod bundles;
-mod candidates;
-mod compare;
+pub(in crate::ledger) mod candidates;
+pub(in crate::ledger) mod compare;
 mod generation;
 mod history;
+mod import;
 mod kv;
 mod long_texts;
 mod open;
 mod place;
 mod protocol;
-mod rows;
+pub(in crate::ledger) mod rows;
 mod schema;
 mod statements;
 mod storage;

@@ -13,9 +13,10 @@ use super::rows::{Line, Outcomes, append, fold, fold_lines, has_lines};
 use super::{DuckDbLedger, bundles, candidates, compare, long_texts, statements};
 use crate::duckdb::{ledger_error, quote_literal};
 use crate::error::{Error, Kind, Result};
+use crate::ledger::kept_requests::note_failure;
 use crate::ledger::{
-    Access, Candidate, CompareOptions, Comparison, Cursor, History, JournalEntry, KeyValue, Ledger, PreviousRun,
-    Retention, RunCheckpoint, RunRecord, RunStart, SourceRows, Storage,
+    Access, Candidate, CompareOptions, Comparison, Cursor, History, ImportedGroups, JournalEntry, KeyValue, Ledger,
+    PreviousRun, Retention, RunCheckpoint, RunRecord, RunStart, SourceRows, Storage,
 };
 
 /// A run that ends folds the log into the file when it is larger than this. What is in the log is in memory, too,
@@ -49,13 +50,6 @@ fn forget(connection: &Connection, now: DateTime<Utc>, retention: Retention) -> 
         }
     }
     Ok(forgotten)
-}
-
-/// What goes wrong with kept requests changes nothing about the ledger.
-fn note_failure(done: Option<std::io::Result<()>>, what: &str) {
-    if let Some(Err(error)) = done {
-        tracing::warn!("failed to {what} the kept requests of a sync: {error}");
-    }
 }
 
 /// The tables whose rows belong to a sync. Long texts belong to rows of these.
@@ -308,6 +302,10 @@ impl Ledger for DuckDbLedger {
             Ok((groups, true))
         })
         .await
+    }
+
+    async fn import(&self, sync: &str, groups: ImportedGroups, replace: bool) -> Result<u64> {
+        self.take_over(sync, groups, replace).await
     }
 
     async fn drop_sync(&self, sync: &str) -> Result<u64> {

@@ -34,27 +34,27 @@ pub(super) fn fold_lines(connection: &Connection, sync: &str, run: &str) -> duck
 
 /// A line of the journal, spelled out.
 #[derive(Serialize, Deserialize)]
-pub(super) struct Line {
-    key: String,
+pub(in crate::ledger) struct Line {
+    pub(in crate::ledger) key: String,
     /// Whether what becomes known is written into `synced` at once.
-    is_new: bool,
-    change: Option<String>,
+    pub(in crate::ledger) is_new: bool,
+    pub(in crate::ledger) change: Option<String>,
     #[serde(with = "shared_text")]
-    document: Option<Arc<str>>,
+    pub(in crate::ledger) document: Option<Arc<str>>,
     /// Whether the document is exactly what the change sets, and not written once more.
-    document_from_change: bool,
-    fingerprint: Option<u64>,
-    outcome: ChangeOutcome,
-    reason: Option<String>,
+    pub(in crate::ledger) document_from_change: bool,
+    pub(in crate::ledger) fingerprint: Option<u64>,
+    pub(in crate::ledger) outcome: ChangeOutcome,
+    pub(in crate::ledger) reason: Option<String>,
 }
 
 impl Line {
     /// Bytes of its texts.
-    pub(super) fn bytes(&self) -> usize {
+    pub(in crate::ledger) fn bytes(&self) -> usize {
         self.change.as_ref().map_or(0, String::len) + self.document.as_ref().map_or(0, |text| text.len())
     }
 
-    pub(super) fn of(entry: JournalEntry, inline_max: usize) -> Line {
+    pub(in crate::ledger) fn of(entry: JournalEntry, inline_max: usize) -> Line {
         let JournalEntry { key, is_new, change, document, fingerprint, outcome, reason } = entry;
         let sent = !matches!(outcome, ChangeOutcome::Unchanged | ChangeOutcome::Pending | ChangeOutcome::Adopted);
         let only_sets = !change.set.is_empty() && change.only_sets();
@@ -281,7 +281,7 @@ pub(super) fn document(what: &str, stored: &str, texts: &Texts, unreadable: &mut
 }
 
 /// The names of a group's documents, for people.
-pub(super) const DOCUMENTS: [&str; 2] = ["synced", "rejected"];
+pub(in crate::ledger) const DOCUMENTS: [&str; 2] = ["synced", "rejected"];
 
 /// A group as it is stored; its columns are [`GROUP_COLUMNS`].
 struct StoredGroup {
@@ -291,6 +291,9 @@ struct StoredGroup {
     rejected: Option<String>,
     reason: Option<String>,
     at: DateTime<Utc>,
+    fingerprint: Option<u64>,
+    attempted: Option<String>,
+    seq: u64,
 }
 
 impl StoredGroup {
@@ -302,6 +305,9 @@ impl StoredGroup {
             rejected: row.get(3)?,
             reason: row.get(4)?,
             at: row.get::<_, NaiveDateTime>(5)?.and_utc(),
+            fingerprint: row.get(6)?,
+            attempted: row.get(7)?,
+            seq: row.get(8)?,
         })
     }
 
@@ -319,6 +325,10 @@ impl StoredGroup {
             key: self.key,
             unconfirmed_in: self.unconfirmed_in,
             at: self.at,
+            fingerprint: self.fingerprint,
+            // A list that cannot be read is reported by the next run, whose candidate the group is.
+            attempted: (self.attempted).and_then(|names| serde_json::from_str(&names).ok()).unwrap_or_default(),
+            settled_seq: self.seq,
             unreadable,
         }
     }
@@ -415,10 +425,13 @@ pub(super) fn run_record(row: &duckdb::Row<'_>) -> duckdb::Result<RunRecord> {
 }
 
 /// The columns of a group that [`groups`] reads.
-pub(super) const GROUP_COLUMNS: &str = "key, document, unconfirmed_in, rejected_document, rejected_reason, recorded_at";
+pub(super) const GROUP_COLUMNS: &str = "key, document, unconfirmed_in, rejected_document, rejected_reason, recorded_at, \
+    fingerprint, to_json(attempted)::VARCHAR AS attempted, seq";
+/// How many they are.
+pub(super) const GROUP_COLUMNS_COUNT: usize = 9;
 
 /// Bytes of documents that are read at a time, where the caller reads on.
-const GROUPS_BYTES_MAX: usize = 16 * 1024 * 1024;
+pub(in crate::ledger) const GROUPS_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// The groups that a statement yields, each with what `beside` reads of its row. `whole`: all of them; otherwise it
 /// may be fewer, where their documents are large, but not none.

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::config::files::Files;
-use crate::config::{self, DestinationSettings, Diagnostics, Location, Project, SourceSettings, Unset};
+use crate::config::{self, DestinationSettings, Diagnostics, Location, Project, SourceSettings, StateDatabase, Unset};
 use crate::delivery;
 use crate::destination::{self, Destination, DestinationType};
 use crate::error::{Error, Kind, Result, Within};
@@ -135,6 +135,9 @@ fn project_with(location: &Location, files: &Files, unset: Unset) -> Result<Proj
 fn inspect_sources(project: &Project) -> Result<Vec<(String, Inspection)>> {
     let whole = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
     let state = whole(&project.settings.state.path);
+    if let Some(database) = &project.settings.state.database {
+        database.server.check().within(|| "state".to_owned())?;
+    }
     let mut all = Vec::new();
     for settings in project.settings.sources.values() {
         let found = source_type(settings)?.inspect(&settings.values).within(|| format!("source {}", settings.name))?;
@@ -232,15 +235,59 @@ pub fn destination_of<'a>(project: &'a Project, file: &MappingFile) -> Result<&'
 
 /// The ledger, for a command that writes.
 pub async fn ledger(project: &Project) -> Result<Arc<dyn Ledger>> {
+    if let Some(database) = &project.settings.state.database {
+        refuse_to_begin_anew(project, database).await?;
+    }
+    ledger_to_fill(project).await
+}
+
+/// The same where it may be empty although there is another one: it is about to be filled from that.
+pub async fn ledger_to_fill(project: &Project) -> Result<Arc<dyn Ledger>> {
     let state = &project.settings.state;
+    let limits = state.limits();
     let retention =
         Retention { journal: state.journal_retention, runs: state.runs_retention, requests: state.requests_retention };
-    ledger::open(&state.path, &state.limits(), retention).await.map_err(|error| who_has_it(error, &state.path))
+    match &state.database {
+        Some(StateDatabase { server, schema }) => {
+            ledger::open_in_postgres(server, schema, &state.path, &limits, retention).await
+        }
+        None => ledger::open(&state.path, &limits, retention).await.map_err(|error| who_has_it(error, &state.path)),
+    }
+}
+
+/// Fails where the ledger was moved to a database by its address only: the next run would send everything again.
+async fn refuse_to_begin_anew(project: &Project, database: &StateDatabase) -> Result<()> {
+    let file = project.settings.location().ledger_path();
+    if !file.exists() {
+        return Ok(());
+    }
+    let StateDatabase { server, schema } = database;
+    if ledger::open_in_postgres_read_only(
+        server,
+        schema,
+        &project.settings.state.path,
+        &project.settings.state.limits(),
+    )
+    .await?
+    .is_some()
+    {
+        return Ok(());
+    }
+    let what = "there is no ledger in PostgreSQL yet, but one in a file: a run would send everything again";
+    Err(Error::new(Kind::Config, what)
+        .advise(
+            "move it: without `state.url`, `groupcast ledger export SYNC > SYNC.jsonl`; with it, `groupcast ledger import \
+             SYNC.jsonl`. To begin with nothing, remove or rename the file",
+        )
+        .at(file.display().to_string()))
 }
 
 /// Copies the whole ledger to a new file, unless another process has it open.
 pub async fn backup(project: &Project, to: &Path) -> Result<ledger::BackupSummary> {
     let state = &project.settings.state;
+    if let Some(database) = &state.database {
+        return Err(ledger::postgres_backup_error(&database.schema));
+    }
     ledger::backup(&state.path, to, &state.limits()).await
 }
 
@@ -258,6 +305,12 @@ fn who_has_it(error: Error, path: &Path) -> Error {
 /// The ledger, for a command that only looks; an empty one where none exists yet.
 pub async fn ledger_to_read(project: &Project) -> Result<Arc<dyn Ledger>> {
     let state = &project.settings.state;
+    if let Some(StateDatabase { server, schema }) = &state.database {
+        return match ledger::open_in_postgres_read_only(server, schema, &state.path, &state.limits()).await? {
+            Some(ledger) => Ok(ledger),
+            None => ledger::in_memory(&state.limits()).await,
+        };
+    }
     ledger::open_read_only(&state.path, &state.limits()).await.map_err(|error| who_has_it(error, &state.path))
 }
 

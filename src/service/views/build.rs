@@ -233,11 +233,23 @@ pub fn rejected(sync: &str, groups: Vec<SyncedGroup>, label: Option<&str>) -> Ve
 
 /// A group as it is exported.
 pub fn exported(sync: &str, group: SyncedGroup) -> ExportedGroup {
-    let SyncedGroup { key, document, unconfirmed_in, rejected, at, unreadable } = group;
+    let SyncedGroup { key, document, unconfirmed_in, rejected, at, fingerprint, attempted, settled_seq, unreadable } =
+        group;
     // What cannot be read is not an empty document.
     let shown = |document: Document| unreadable.is_none().then_some(document.0);
     let rejected = rejected.map(|(document, reason)| ExportedRejection { document: shown(document), reason });
-    ExportedGroup { at, document: shown(document), key, rejected, sync: sync.to_owned(), unreadable, unconfirmed_in }
+    ExportedGroup {
+        at,
+        attempted,
+        document: shown(document),
+        fingerprint: fingerprint.map(|hash| hash.to_string()),
+        key,
+        rejected,
+        seq: Some(settled_seq),
+        sync: sync.to_owned(),
+        unreadable,
+        unconfirmed_in,
+    }
 }
 
 /// The guard that would stop a run.

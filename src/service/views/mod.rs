@@ -329,12 +329,22 @@ pub struct OrphanedSync {
 pub struct ExportedGroup {
     /// When this was recorded.
     pub at: DateTime<Utc>,
+    /// Traits that were sent while it is unconfirmed: the destination may have them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub attempted: Vec<String>,
     /// The synced document; `null` where the ledger is damaged.
     pub document: Option<Traits>,
+    /// The fingerprint of the row that was compared last, in decimal digits.
+    #[serde(default)]
+    pub fingerprint: Option<String>,
     /// The group's id.
     pub key: String,
     /// What was rejected, while the group is rejected.
     pub rejected: Option<ExportedRejection>,
+    /// The journal sequence of the last delivery, of which dedup keys are made; 0 without one. Versions before 0.2 did not
+    /// export it.
+    #[serde(default)]
+    pub seq: Option<u64>,
     /// The sync.
     pub sync: String,
     /// What of it cannot be read.

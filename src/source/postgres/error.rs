@@ -20,8 +20,8 @@ use crate::secret::Secret;
 
 /// Whom we talk to, for messages.
 #[derive(Clone)]
-pub(super) struct Target {
-    name: String,
+pub(crate) struct Target {
+    place: String,
     server: String,
     database: String,
     user: String,
@@ -34,10 +34,11 @@ pub(super) struct Target {
 pub(super) type Fragment<'a> = (String, &'a str);
 
 impl Target {
-    pub(super) fn new(name: &str, address: &Address, url: &Secret) -> Target {
+    /// `place` is where errors happened: `source warehouse`.
+    pub(crate) fn new(place: String, address: &Address, url: &Secret) -> Target {
         let user = address.config.get_user().unwrap_or("(this system's user)").to_owned();
         Target {
-            name: name.to_owned(),
+            place,
             server: address.shown.clone(),
             database: address.config.get_dbname().unwrap_or(&user).to_owned(),
             user,
@@ -49,12 +50,12 @@ impl Target {
     }
 
     /// `source warehouse`, the place of every error.
-    pub(super) fn place(&self) -> String {
-        format!("source {}", self.name)
+    pub(crate) fn place(&self) -> String {
+        self.place.clone()
     }
 
     /// The user we sign in as.
-    pub(super) fn user(&self) -> &str {
+    pub(crate) fn user(&self) -> &str {
         &self.user
     }
 
@@ -76,7 +77,7 @@ impl Target {
             .at(self.place())
     }
 
-    fn masked(&self, text: &str) -> String {
+    pub(crate) fn masked(&self, text: &str) -> String {
         self.secrets.iter().fold(text.to_owned(), |text, secret| secret.mask(&text))
     }
 

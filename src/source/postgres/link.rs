@@ -15,15 +15,15 @@ use super::tls;
 use crate::error::{Result, Within};
 
 /// One connection and the task that drives it.
-pub(super) struct Link {
-    pub(super) client: Client,
+pub(crate) struct Link {
+    pub(crate) client: Client,
     driver: JoinHandle<()>,
     tls: MakeRustlsConnect,
-    pub(super) state: State,
+    pub(crate) state: State,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum State {
+pub(crate) enum State {
     /// No transaction is open.
     Idle,
     /// A transaction is open, or may be.
@@ -52,7 +52,7 @@ impl Drop for Link {
 
 impl Link {
     /// Connects within the address's time limit, encrypted and checked as it says.
-    pub(super) async fn open(address: &Address, target: &Target) -> Result<Link> {
+    pub(crate) async fn open(address: &Address, target: &Target) -> Result<Link> {
         let direct = address.config.get_ssl_negotiation() == SslNegotiation::Direct;
         let tls = tls::connector(address, direct).within(|| target.place())?;
         let mut config = address.config.clone();

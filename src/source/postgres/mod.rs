@@ -33,10 +33,12 @@ use async_trait::async_trait;
 use tokio_postgres::SimpleQueryMessage;
 
 use self::dialect::DIALECT;
-use self::error::Target;
-use self::link::{Link, State, probe_opening};
+pub(crate) use self::error::Target;
+use self::link::probe_opening;
+pub(crate) use self::link::{Link, State};
 use self::read::{Plan, Stop};
-pub use self::settings::{PostgresSettings, Read};
+pub(crate) use self::settings::Address;
+pub use self::settings::{PostgresSettings, Read, SSL_MODES};
 pub use self::sslmode::SslMode;
 use self::summary::RowHashes;
 use super::{
@@ -109,7 +111,7 @@ impl Postgres {
     /// answer, [`Kind::Source`] when it (or its certificate) refuses us.
     pub async fn connect(settings: &PostgresSettings, name: &str) -> Result<Postgres> {
         let address = settings.address().within(|| format!("source {name}"))?;
-        let target = Target::new(name, &address, &settings.url);
+        let target = Target::new(format!("source {name}"), &address, &settings.url);
         let link = Link::open(&address, &target).await?;
         Ok(Postgres {
             settings: settings.clone(),

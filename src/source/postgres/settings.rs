@@ -15,11 +15,14 @@ use crate::error::{Error, Kind, Result};
 use crate::model::setting::{Setting, SettingType};
 use crate::secret::Secret;
 
+/// What `sslmode` may be.
+pub const SSL_MODES: &[&str] = &["disable", "prefer", "require", "verify-ca", "verify-full"];
+
 /// What `[sources.NAME]` may hold.
 pub(super) const SETTINGS: &[Setting] = &[
     Setting::required("url", SettingType::ConnectionString),
     Setting::optional("password", SettingType::Secret),
-    Setting::optional("sslmode", SettingType::OneOf(&["disable", "prefer", "require", "verify-ca", "verify-full"])),
+    Setting::optional("sslmode", SettingType::OneOf(SSL_MODES)),
     Setting::optional("ca_file", SettingType::Path),
     Setting::optional("cert_file", SettingType::Path),
     Setting::optional("key_file", SettingType::Path),
@@ -30,7 +33,7 @@ pub(super) const SETTINGS: &[Setting] = &[
 ];
 
 /// A PostgreSQL (or PostgreSQL-speaking) warehouse.
-#[derive(Debug, Clone, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PostgresSettings {
     /// `postgres://user:password@host:5432/database`, or libpq's `host=… user=… dbname=…`.
@@ -72,9 +75,9 @@ pub enum Read {
 }
 
 /// PostgresSettings taken apart.
-pub(super) struct Address {
+pub(crate) struct Address {
     /// What the driver takes, password included, without anything about TLS.
-    pub(super) config: Config,
+    pub(crate) config: Config,
     /// How careful to be.
     pub(super) sslmode: SslMode,
     /// Whose signature counts.
@@ -82,7 +85,7 @@ pub(super) struct Address {
     /// The files with the certificate that we show and its key.
     pub(super) identity: Option<(PathBuf, PathBuf)>,
     /// `host:port`, for messages.
-    pub(super) shown: String,
+    pub(crate) shown: String,
     /// What must be masked in the server's words.
     pub(super) password: Option<Secret>,
     /// Longest that connecting may take.
@@ -109,6 +112,11 @@ impl PostgresSettings {
         self.stall_timeout_seconds.map_or(STALL_TIMEOUT, |seconds| Duration::from_secs(seconds.max(1)))
     }
 
+    /// Where the server is, for people: `host:port`.
+    pub fn shown(&self) -> String {
+        self.address().map(|address| address.shown).unwrap_or_else(|_| "an unknown host".to_owned())
+    }
+
     /// Whether the connection string can be used, without using it. Yields what of it is ignored: message and help.
     ///
     /// Errors: [`Kind::Config`], without any part of the string but option names.
@@ -117,7 +125,7 @@ impl PostgresSettings {
     }
 
     /// Reads the connection string. Errors are [`Kind::Config`] and hold no part of it but option names.
-    pub(super) fn address(&self) -> Result<Address> {
+    pub(crate) fn address(&self) -> Result<Address> {
         let mut split = split(&options::libpq(self.url.expose())?)?;
         let mut config: Config = split.rest.parse().map_err(|_| {
             // The driver's own words may quote a piece of the string, and so of the password.

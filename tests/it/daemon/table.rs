@@ -73,6 +73,7 @@ const WORKS: &[Row] = &[
     (&["ledger", "rename", "nobody", "accounts"], 2, 2),
     (&["ledger", "rename", "accounts", "others", "--json"], 2, 2),
     (&["ledger", "drop", "accounts", "--yes"], 2, 2),
+    (&["ledger", "import", "no.jsonl"], 2, 2),
     (&["ledger", "adopt", "accounts"], 0, 0),
     (&["ledger", "adopt", "accounts", "--json"], 0, 0),
     (&["doctor"], 0, 1),

@@ -1,85 +1,29 @@
 //! Does a source work behind a pooler, in each of its modes, without a named statement left or met?
 
-use std::net::TcpStream;
-use std::process::{Child, Command, Stdio};
-
 use groupcast::error::Kind;
 use groupcast::source::Source as _;
 use groupcast::source::postgres::Postgres;
 use serde_json::{Value, json};
 
 use super::{model, projection, stage, table};
-use crate::support::cli::until;
+use crate::support::pooler::Pooler;
 use crate::support::postgres::{Database, shared};
 
-/// PgBouncer before the shared server, on a port of its own, gone with its owner.
-struct Pooler {
-    process: Child,
-    port: u16,
-    _folder: tempfile::TempDir,
+async fn source(pooler: &Pooler, database: &Database, read: &str) -> Postgres {
+    let settings = json!({ "url": pooler.url(database), "sslmode": "disable", "read": read });
+    Postgres::connect(&serde_json::from_value(settings).unwrap(), "warehouse").await.unwrap()
 }
 
-impl Pooler {
-    fn start(mode: &str, more: &str) -> Pooler {
-        let folder = tempfile::Builder::new().prefix("groupcast-pooler-").tempdir().unwrap();
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let settings = format!(
-            "[databases]\n* = host=127.0.0.1 port={}\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\n\
-             unix_socket_dir =\npool_mode = {mode}\ndefault_pool_size = 1\nauth_type = any\n{more}\n",
-            shared().port()
-        );
-        let file = folder.path().join("pgbouncer.ini");
-        std::fs::write(&file, settings.replace("auth_type = any", "auth_type = trust\nauth_file = users.txt")).unwrap();
-        std::fs::write(folder.path().join("users.txt"), "\"root_user\" \"\"\n").unwrap();
-        let program = ["/usr/sbin/pgbouncer", "/usr/local/bin/pgbouncer", "/opt/homebrew/bin/pgbouncer"]
-            .into_iter()
-            .find(|path| std::path::Path::new(path).exists())
-            .unwrap_or("pgbouncer");
-        let mut command = Command::new(program);
-        // It refuses to run as root.
-        shared().as_server(folder.path(), &mut command);
-        let process = command
-            .arg("-q")
-            .arg(&file)
-            .current_dir(folder.path())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect(
-                "these tests need pgbouncer (Debian: `apt-get install pgbouncer`; macOS: `brew install pgbouncer`)",
-            );
-        let pooler = Pooler { process, port, _folder: folder };
-        until("the pooler listens", || TcpStream::connect(("127.0.0.1", port)).ok());
-        pooler
-    }
-
-    fn url(&self, database: &Database) -> String {
-        format!("postgres://root_user@127.0.0.1:{}/{}", self.port, database.name())
-    }
-
-    async fn source(&self, database: &Database, read: &str) -> Postgres {
-        let settings = json!({ "url": self.url(database), "sslmode": "disable", "read": read });
-        Postgres::connect(&serde_json::from_value(settings).unwrap(), "warehouse").await.unwrap()
-    }
-
-    /// Statements as somebody else at the pooler, by the simple protocol.
-    async fn somebody(&self, database: &Database, sql: &str) -> Vec<String> {
-        let (client, connection) = tokio_postgres::connect(&self.url(database), tokio_postgres::NoTls).await.unwrap();
-        tokio::spawn(connection);
-        let messages = client.simple_query(sql).await.unwrap();
-        let first = |message| match message {
-            tokio_postgres::SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
-            _ => None,
-        };
-        messages.into_iter().filter_map(first).collect()
-    }
-}
-
-impl Drop for Pooler {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
+/// Statements as somebody else at the pooler, by the simple protocol.
+async fn somebody(pooler: &Pooler, database: &Database, sql: &str) -> Vec<String> {
+    let (client, connection) = tokio_postgres::connect(&pooler.url(database), tokio_postgres::NoTls).await.unwrap();
+    tokio::spawn(connection);
+    let messages = client.simple_query(sql).await.unwrap();
+    let first = |message| match message {
+        tokio_postgres::SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
+        _ => None,
+    };
+    messages.into_iter().filter_map(first).collect()
 }
 
 const TABLE: &str = "CREATE TYPE mood AS ENUM ('sad', 'glad'); CREATE DOMAIN positive AS int;
@@ -98,10 +42,10 @@ async fn no_named_statement_is_left_or_met() {
             // GIVEN statements of the driver's names on the only connection to the server
             if mode == "transaction" {
                 let planted: String = (0..2_000).map(|number| format!("PREPARE s{number} AS SELECT 1; ")).collect();
-                pooler.somebody(&database, &planted).await;
+                somebody(&pooler, &database, &planted).await;
             }
             for read in ["auto", "cursor"] {
-                let mut source = pooler.source(&database, read).await;
+                let mut source = source(&pooler, &database, read).await;
                 for _ in 0..2 {
                     assert_eq!(source.describe(&model(table("t"))).await.unwrap().len(), 5, "{mode}");
                     assert_eq!(source.describe_projection(&wanted).await.unwrap().len(), 4, "{mode}");
@@ -113,9 +57,12 @@ async fn no_named_statement_is_left_or_met() {
                 drop(source);
             }
             // THEN none of ours is there
-            let left = pooler
-                .somebody(&database, "SELECT name FROM pg_prepared_statements WHERE statement NOT LIKE 'PREPARE s%'")
-                .await;
+            let left = somebody(
+                &pooler,
+                &database,
+                "SELECT name FROM pg_prepared_statements WHERE statement NOT LIKE 'PREPARE s%'",
+            )
+            .await;
             assert_eq!(left, Vec::<String>::new(), "{mode}");
         }
     }
@@ -126,7 +73,7 @@ async fn what_a_pooler_does_not_bear_is_a_mistake_in_the_settings() {
     let database = shared().create_database().await;
     database.execute("CREATE TABLE t AS SELECT 1 AS id").await;
     let pooler = Pooler::start("statement", "");
-    let mut source = pooler.source(&database, "auto").await;
+    let mut source = source(&pooler, &database, "auto").await;
     let error = source.describe(&model(table("t"))).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Config, "{error}");
     assert!(error.advice().unwrap().contains("transaction or session mode"), "{error}");

@@ -430,8 +430,9 @@ pub(super) async fn history(seed: u64, genre: &Genre, store: &mut Store) -> Resu
     }
     let mut known =
         store.ledger().history().groups(genre.sync, None, 1_000).await.map_err(|error| error.to_string())?;
-    // Times and run ids depend on how often the clock was looked at.
+    // Times and run ids depend on how often the clock was looked at, fingerprints are each ledger's own.
     for group in &mut known {
+        group.fingerprint = group.fingerprint.map(|_| 0);
         (group.at, group.unconfirmed_in) =
             (DateTime::default(), group.unconfirmed_in.take().map(|_| "a run".to_owned()));
     }

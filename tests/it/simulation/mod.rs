@@ -33,6 +33,16 @@ async fn difference(seed: u64, genre: &Genre) -> Option<String> {
     }
 }
 
+/// The same of the ledger on a server.
+async fn difference_on_server(seed: u64, genre: &Genre) -> Option<String> {
+    let memory = history(seed, genre, &mut Store::memory()).await;
+    let server = history(seed, genre, &mut Store::server(seed).await).await;
+    match (memory, server) {
+        (Ok(memory), Ok(server)) if memory == server => None,
+        (memory, server) => Some(format!("memory {memory:?}\nserver {server:?}")),
+    }
+}
+
 /// Tells each seed over all cores. The seeds that fail, with their words, in their order.
 fn failures(
     seeds: Range<u64>,
@@ -45,7 +55,7 @@ fn failures(
             .map(|worker| {
                 let seeds = seeds.clone().filter(move |seed| seed % workers == worker);
                 scope.spawn(move || {
-                    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+                    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
                     let failed = seeds.filter_map(|seed| Some((seed, runtime.block_on(tell(seed, &genre))?)));
                     failed.collect::<Vec<_>>()
                 })
@@ -87,6 +97,25 @@ fn two_thousand_histories_over_duckdb_files_end_as_those_in_memory() {
     for (seeds, palette) in [(4_000_000..4_000_020, Palette::Equal), (5_000_000..5_000_030, Palette::Any)] {
         let genre = Genre { groups: 200, runs: 8, concurrency: 1, ..genre(STORM, palette) };
         assert_all_well(seeds, genre, difference);
+    }
+}
+
+/// Histories of two hundred groups on ledgers in PostgreSQL.
+#[test]
+fn histories_over_postgresql_end_as_those_in_memory() {
+    on_server(2);
+}
+
+#[test]
+#[ignore = "takes minutes: `make storm`"]
+fn many_histories_over_postgresql_end_as_those_in_memory() {
+    on_server(60);
+}
+
+fn on_server(each: u64) {
+    for (from, palette) in [(6_000_000, Palette::Equal), (7_000_000, Palette::Any)] {
+        let genre = Genre { groups: 200, runs: 8, concurrency: 1, ..genre(STORM, palette) };
+        assert_all_well(from + each * 1_000..from + each * 1_000 + each, genre, difference_on_server);
     }
 }
 

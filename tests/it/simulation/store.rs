@@ -11,9 +11,10 @@ use chrono::{DateTime, Utc};
 use groupcast::duckdb::{DuckDbConnection, Limits};
 use groupcast::error::{Error, Kind, Result};
 use groupcast::ledger::duckdb::DuckDbLedger;
+use groupcast::ledger::postgres::PostgresLedger;
 use groupcast::ledger::{
-    Access, Candidate, ChangeOutcome, CompareOptions, Comparison, History, JournalEntry, KeyValue, Ledger, PreviousRun,
-    Retention, RunCheckpoint, RunRecord, RunStart, SourceRows, Storage,
+    Access, Candidate, ChangeOutcome, CompareOptions, Comparison, History, ImportedGroups, JournalEntry, KeyValue,
+    Ledger, PreviousRun, Retention, RunCheckpoint, RunRecord, RunStart, SourceRows, Storage,
 };
 use groupcast::model::{After, Document, document};
 use serde_json::Value;
@@ -26,6 +27,7 @@ const RETENTION: Retention = Retention {
 };
 
 use super::world::World;
+use crate::support::postgres::shared;
 
 /// The ledger of one history.
 pub(super) enum Store {
@@ -34,6 +36,11 @@ pub(super) enum Store {
         ledger: Option<DuckDbLedger>,
         folder: tempfile::TempDir,
         lives: u32,
+    },
+    /// In a schema of the shared server.
+    Server {
+        ledger: Option<PostgresLedger>,
+        schema: String,
     },
     /// One connection of several to the same file, as a daemon's runs have them.
     Sibling {
@@ -47,6 +54,13 @@ async fn open(path: &Path) -> DuckDbLedger {
     // One thread: these histories have a few dozen groups.
     let limits = Limits { threads: 1, ..Limits::standard() };
     DuckDbLedger::open(path, &limits, RETENTION).await.unwrap()
+}
+
+async fn open_on_server(schema: &str) -> PostgresLedger {
+    let limits = Limits { threads: 1, ..Limits::standard() };
+    let url = format!("postgres://root_user@127.0.0.1:{}/postgres", shared().port());
+    let settings = serde_json::from_value(serde_json::json!({ "url": url })).unwrap();
+    PostgresLedger::open(&settings, schema, &limits, RETENTION).await.unwrap()
 }
 
 fn file(folder: &tempfile::TempDir, lives: u32) -> PathBuf {
@@ -63,6 +77,11 @@ impl Store {
         Store::Local { ledger: Some(open(&file(&folder, 0)).await), folder, lives: 0 }
     }
 
+    pub(super) async fn server(seed: u64) -> Store {
+        let schema = format!("simulation_{seed}");
+        Store::Server { ledger: Some(open_on_server(&schema).await), schema }
+    }
+
     pub(super) fn sibling(of: &Arc<DuckDbLedger>) -> Store {
         Store::Sibling { of: Arc::clone(of), ledger: of.another(Access::ReadWrite).unwrap(), deaths: 0 }
     }
@@ -71,6 +90,7 @@ impl Store {
         match self {
             Store::Memory(ledger) => ledger,
             Store::Local { ledger, .. } => ledger.as_ref().expect("it is open"),
+            Store::Server { ledger, .. } => ledger.as_ref().expect("it is open"),
             Store::Sibling { ledger, .. } => ledger,
         }
     }
@@ -79,7 +99,7 @@ impl Store {
     pub(super) fn beside(&self) -> Option<DuckDbLedger> {
         match self {
             Store::Sibling { of, .. } => Some(of.another(Access::ReadOnly).unwrap()),
-            Store::Memory(_) | Store::Local { .. } => None,
+            Store::Memory(_) | Store::Local { .. } | Store::Server { .. } => None,
         }
     }
 
@@ -88,6 +108,7 @@ impl Store {
         match self {
             Store::Memory(_) => None,
             Store::Local { ledger, .. } => ledger.as_ref().map(DuckDbLedger::duckdb),
+            Store::Server { ledger, .. } => ledger.as_ref().map(PostgresLedger::duckdb),
             Store::Sibling { ledger, .. } => Some(ledger.duckdb()),
         }
     }
@@ -104,6 +125,11 @@ impl Store {
                 }
             }
             *ledger = of.another(Access::ReadWrite).unwrap();
+        }
+        if let Store::Server { ledger, schema } = self {
+            // What a transaction had not committed is gone with its connection.
+            drop(ledger.take());
+            *ledger = Some(open_on_server(schema).await);
         }
         let Store::Local { ledger, folder, lives } = self else { return };
         let (left, next) = (file(folder, *lives), file(folder, *lives + 1));
@@ -124,6 +150,10 @@ impl Store {
     pub(super) async fn reopen(&mut self) {
         if let Store::Sibling { of, ledger, .. } = self {
             *ledger = of.another(Access::ReadWrite).unwrap();
+        }
+        if let Store::Server { ledger, schema } = self {
+            drop(ledger.take());
+            *ledger = Some(open_on_server(schema).await);
         }
         let Store::Local { ledger, folder, lives } = self else { return };
         drop(ledger.take());
@@ -290,6 +320,9 @@ impl Ledger for Mortal<'_> {
     }
     async fn rename(&self, from: &str, to: &str) -> Result<u64> {
         self.ledger.rename(from, to).await
+    }
+    async fn import(&self, sync: &str, groups: ImportedGroups, replace: bool) -> Result<u64> {
+        self.ledger.import(sync, groups, replace).await
     }
     async fn drop_sync(&self, sync: &str) -> Result<u64> {
         self.ledger.drop_sync(sync).await

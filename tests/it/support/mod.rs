@@ -11,6 +11,7 @@ pub(crate) mod http_stub;
 pub(crate) mod journy;
 pub(crate) mod memory_ledger;
 pub(crate) mod mixpanel;
+pub(crate) mod pooler;
 pub(crate) mod postgres;
 pub(crate) mod posthog;
 pub(crate) mod rows;

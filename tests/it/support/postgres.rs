@@ -122,32 +122,8 @@ impl Cluster {
         std::fs::write(data.join("pg_hba.conf"), rules).unwrap();
         make_certificates(&folder, user);
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let setting = |name: &str, value: &str| [OsString::from("-c"), format!("{name}={value}").into()];
-        let mut server = command(programs.join("postgres"), user)
-            .arg("-D")
-            .arg(&data)
-            .args(setting("listen_addresses", "127.0.0.1"))
-            .args(setting("port", &port.to_string()))
-            .args(setting("unix_socket_directories", &folder.display().to_string()))
-            .args(setting("fsync", "off"))
-            .args(setting("full_page_writes", "off"))
-            .args(setting("synchronous_commit", "off"))
-            .args(setting("max_connections", "60"))
-            .args(setting("ssl", "on"))
-            .args(setting("ssl_cert_file", &folder.join("server.crt").display().to_string()))
-            .args(setting("ssl_ca_file", &folder.join("ca.crt").display().to_string()))
-            .args(setting("ssl_key_file", &folder.join("server.key").display().to_string()))
-            // Tests prove that a session's settings do not matter.
-            .args(setting("timezone", "America/New_York"))
-            .args(setting("datestyle", "German"))
-            .current_dir(&folder)
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .process_group(0)
-            .spawn()
-            .unwrap();
         let watchdog = Command::new("sh")
-            .args(["-c", WATCHDOG, "watchdog", &server.id().to_string()])
+            .args(["-c", WATCHDOG, "watchdog"])
             .arg(&folder)
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
@@ -156,22 +132,7 @@ impl Cluster {
             .spawn()
             .unwrap();
         let log = Arc::new(Mutex::new(String::new()));
-        let (ready, is_ready) = mpsc::channel();
-        let (lines, kept) = (BufReader::new(server.stderr.take().unwrap()).lines(), Arc::clone(&log));
-        std::thread::spawn(move || {
-            for line in lines.map_while(Result::ok) {
-                if line.contains("database system is ready to accept connections") {
-                    let _ = ready.send(());
-                }
-                let mut kept = kept.lock().unwrap();
-                kept.push_str(&line);
-                kept.push('\n');
-            }
-        });
-        if is_ready.recv_timeout(Duration::from_secs(60)).is_err() {
-            let _ = server.kill();
-            panic!("PostgreSQL did not start: {}", log.lock().unwrap());
-        }
+        let server = launch(&folder, port, &log);
         let (server, watchdog) = (Mutex::new(server), Mutex::new(watchdog));
         Cluster { folder, port, server, watchdog, log, databases: AtomicU32::new(0) }
     }
@@ -222,6 +183,15 @@ impl Cluster {
         let _ = self.watchdog.lock().unwrap().wait();
     }
 
+    /// Has the server crash and start again.
+    pub(crate) fn restart(&self) {
+        let mut server = self.server.lock().unwrap();
+        let stopped = Command::new("kill").args(["-QUIT", &server.id().to_string()]).status().unwrap();
+        assert!(stopped.success());
+        server.wait().unwrap();
+        *server = launch(&self.folder, self.port, &self.log);
+    }
+
     /// A fresh, empty database.
     pub(crate) async fn create_database(&'static self) -> Database {
         let name = format!("test_{}", self.databases.fetch_add(1, Ordering::Relaxed));
@@ -251,19 +221,66 @@ impl Drop for Cluster {
     }
 }
 
-/// Waits for the end of its input, stops the server ($1) at once and removes its folder ($2). Its only limit is for a
+/// Starts the server of a folder, and waits until it is ready.
+fn launch(folder: &Path, port: u16, log: &Arc<Mutex<String>>) -> Child {
+    let (programs, user, data) = (programs(), unprivileged(), folder.join("data"));
+    let setting = |name: &str, value: &str| [OsString::from("-c"), format!("{name}={value}").into()];
+    let mut server = command(programs.join("postgres"), user)
+        .arg("-D")
+        .arg(&data)
+        .args(setting("listen_addresses", "127.0.0.1"))
+        .args(setting("port", &port.to_string()))
+        .args(setting("unix_socket_directories", &folder.display().to_string()))
+        .args(setting("fsync", "off"))
+        .args(setting("full_page_writes", "off"))
+        .args(setting("synchronous_commit", "off"))
+        .args(setting("max_connections", "60"))
+        .args(setting("ssl", "on"))
+        .args(setting("ssl_cert_file", &folder.join("server.crt").display().to_string()))
+        .args(setting("ssl_ca_file", &folder.join("ca.crt").display().to_string()))
+        .args(setting("ssl_key_file", &folder.join("server.key").display().to_string()))
+        // Tests prove that a session's settings do not matter.
+        .args(setting("timezone", "America/New_York"))
+        .args(setting("datestyle", "German"))
+        .current_dir(folder)
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .process_group(0)
+        .spawn()
+        .unwrap();
+    let (ready, is_ready) = mpsc::channel();
+    let (lines, kept) = (BufReader::new(server.stderr.take().unwrap()).lines(), Arc::clone(log));
+    std::thread::spawn(move || {
+        for line in lines.map_while(Result::ok) {
+            if line.contains("database system is ready to accept connections") {
+                let _ = ready.send(());
+            }
+            let mut kept = kept.lock().unwrap();
+            kept.push_str(&line);
+            kept.push('\n');
+        }
+    });
+    if is_ready.recv_timeout(Duration::from_secs(60)).is_err() {
+        let _ = server.kill();
+        panic!("PostgreSQL did not start: {}", log.lock().unwrap());
+    }
+    server
+}
+
+/// Waits for the end of its input, stops the server of its folder ($1) at once and removes the folder. Its only limit is for a
 /// system whose first process leaves dead processes lying about.
 const WATCHDOG: &str = r#"
 trap '' INT TERM HUP
 cat >/dev/null
-kill -QUIT "$1" 2>/dev/null
+server=$(head -n 1 "$1/data/postmaster.pid")
+kill -QUIT "$server" 2>/dev/null
 tries=0
-while [ -e "$2/data/postmaster.pid" ] && kill -0 "$1" 2>/dev/null && [ "$tries" -lt 100 ]; do
+while [ -e "$1/data/postmaster.pid" ] && kill -0 "$server" 2>/dev/null && [ "$tries" -lt 100 ]; do
     sleep 0.05
     tries=$((tries + 1))
 done
-kill -KILL "$1" 2>/dev/null
-rm -rf "$2"
+kill -KILL "$server" 2>/dev/null
+rm -rf "$1"
 "#;
 
 /// An authority, a certificate for `localhost` that it signed, and another authority.

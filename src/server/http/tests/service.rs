@@ -453,6 +453,9 @@ impl Service for Fake {
             sync: sync.to_owned(),
             unreadable: None,
             unconfirmed_in: None,
+            attempted: Vec::new(),
+            fingerprint: None,
+            seq: Some(1),
         };
         sender.try_send(group).unwrap();
         Ok(ResultStream { items, end: Box::pin(std::future::ready(Ok(()))) })

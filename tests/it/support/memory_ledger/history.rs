@@ -56,6 +56,9 @@ fn group((key, row): (&str, &Row)) -> SyncedGroup {
         unconfirmed_in: row.unconfirmed_in.clone(),
         rejected: row.rejected.clone(),
         at: row.at,
+        fingerprint: row.fingerprint,
+        attempted: row.attempted.iter().cloned().collect(),
+        settled_seq: row.seq,
         unreadable: None,
     }
 }

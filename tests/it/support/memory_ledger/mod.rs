@@ -14,8 +14,8 @@ use chrono::{DateTime, Utc};
 use groupcast::error::{Error, Kind, Result};
 use groupcast::ledger::{
     Access, Candidate, CandidateKind, ChangeOutcome, CompareOptions, Comparison, DUPLICATE_EXAMPLES_MAX, History,
-    JournalEntry, KEY_EXAMPLES_MAX, KeyValue, Ledger, MissingScope, PreviousRun, RunCheckpoint, RunRecord, RunStart,
-    RunStatus, SourceRows, Storage, with_attempted,
+    ImportedGroups, JournalEntry, KEY_EXAMPLES_MAX, KeyValue, Ledger, MissingScope, PreviousRun, RunCheckpoint,
+    RunRecord, RunStart, RunStatus, SourceRows, Storage, with_attempted,
 };
 use groupcast::model::{After, Cell, Change, Document};
 use parking_lot::{Mutex, MutexGuard};
@@ -430,6 +430,42 @@ impl Ledger for MemoryLedger {
         state.journal.iter_mut().for_each(|line| line.sync = moved(&line.sync));
         state.runs.iter_mut().for_each(|record| record.start.sync = moved(&record.start.sync));
         Ok(groups)
+    }
+
+    async fn import(&self, sync: &str, mut groups: ImportedGroups, replace: bool) -> Result<u64> {
+        let mut taken = BTreeMap::new();
+        let mut last_seq = 0;
+        while let Some(page) = groups.recv().await {
+            for group in page? {
+                last_seq = last_seq.max(group.settled_seq);
+                let row = Row {
+                    fingerprint: group.fingerprint,
+                    document: group.document,
+                    unconfirmed_in: group.unconfirmed_in,
+                    attempted: group.attempted.into_iter().collect(),
+                    rejected: group.rejected,
+                    seq: group.settled_seq,
+                    at: group.at,
+                };
+                taken.insert((sync.to_owned(), group.key), row);
+            }
+        }
+        let mut state = self.state();
+        let running = |record: &Record| record.start.sync == sync && record.checkpoint.is_none();
+        let has_some = state.of_sync(sync).next().is_some() || state.runs.iter().any(running);
+        if has_some && !replace {
+            return Err(Error::new(Kind::Config, "the sync has groups"));
+        }
+        state.groups.retain(|(of, _), _| of != sync);
+        state.marks.retain(|(of, _), _| of != sync);
+        for record in state.runs.iter_mut().filter(|record| record.start.sync == sync) {
+            let ended = record.checkpoint.get_or_insert_with(|| crashed(record.start.started_at));
+            (ended.cursor, ended.full) = (None, false);
+        }
+        state.seq = state.seq.max(last_seq);
+        let count = taken.len() as u64;
+        state.groups.extend(taken);
+        Ok(count)
     }
 
     async fn drop_sync(&self, sync: &str) -> Result<u64> {
