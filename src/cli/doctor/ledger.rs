@@ -60,7 +60,7 @@ async fn ledger_itself(project: &Project, ledger: &dyn Ledger) -> Result<Examine
         let what = format!("the last run started at {}, which is in the future", last.started_at);
         return Ok(Examined::warning("ledger", what, "compare the clocks of the machines that use this ledger"));
     }
-    let size = database.is_none().then(|| format!("{}, ", size(path))).unwrap_or_default();
+    let size = if database.is_none() { format!("{}, ", size(path)) } else { String::new() };
     Ok(Examined::ok("ledger", format!("{shown}: {size}{}", plural(groups, "synced group"))))
 }
 
@@ -94,7 +94,8 @@ async fn in_use(project: &Project, busy: Error) -> Vec<Examined> {
         Ok(remote) => remote,
         Err(error) => return vec![Examined::error("ledger", &error)],
     };
-    let size = project.settings.state.database.is_none().then(|| format!("{}, ", size(path))).unwrap_or_default();
+    let is_file = project.settings.state.database.is_none();
+    let size = if is_file { format!("{}, ", size(path)) } else { String::new() };
     let ledger = Examined::ok("ledger", format!("{}: {size}in use", project.settings.state.place()));
     let subject = if remote.is_command() { "command" } else { "daemon" };
     let whom = remote.whom();

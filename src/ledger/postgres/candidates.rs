@@ -46,7 +46,7 @@ impl PostgresLedger {
         }
         let mut to = to;
         if let Some(cells) = &candidates.cells {
-            let row_bytes_max = cells.row_bytes_max.min(ROW_BYTES_MAX).max(1);
+            let row_bytes_max = cells.row_bytes_max.clamp(1, ROW_BYTES_MAX);
             // Where the largest rows would not fit, fewer than would fit of them.
             to = to.min(from + (PAGE_BYTES_MAX / row_bytes_max).max(1));
         }

@@ -433,6 +433,8 @@ pub(super) async fn history(seed: u64, genre: &Genre, store: &mut Store) -> Resu
     // Times and run ids depend on how often the clock was looked at, fingerprints are each ledger's own.
     for group in &mut known {
         group.fingerprint = group.fingerprint.map(|_| 0);
+        // Syncs that share a ledger share its sequences.
+        group.settled_seq = group.settled_seq.min(1);
         (group.at, group.unconfirmed_in) =
             (DateTime::default(), group.unconfirmed_in.take().map(|_| "a run".to_owned()));
     }
