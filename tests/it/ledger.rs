@@ -70,7 +70,6 @@ fn document(text: &str) -> Document {
 }
 
 /// A ledger, fed with rows in memory.
-#[expect(clippy::large_enum_variant, reason = "a test has three of them")]
 enum Subject {
     Memory(MemoryLedger),
     Local(DuckDbLedger),
