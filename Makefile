@@ -5,7 +5,7 @@
 SHELL := /bin/sh
 
 quickstart:
-	@. .ci/env; cargo build $$features --bins --examples && \
+	@. .ci/env; cargo build $$features --bin groupcast --example receiver --example sql && \
 	sh examples/quickstart/run.sh "$$CARGO_TARGET_DIR/debug"
 
 test:
