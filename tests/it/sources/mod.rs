@@ -191,7 +191,7 @@ impl<'a> Trial<'a> {
             }
             run.wait().exits(0);
             if !was_sent {
-                self.place.run(&["ledger", "reset", "large", "--forget"]).exits(0);
+                self.place.run(&["ledger", "reset", "large", "--forget", "--yes"]).exits(0);
                 std::fs::remove_file(self.place.path("large.sent")).unwrap();
             }
         }
