@@ -156,9 +156,10 @@ impl<'a> Trial<'a> {
                 (run, Hold::Wire(proxy))
             }
             // What the reader has written waits in a pipe of 64 KB at most: while it has more to write, the run has more to read.
+            // It writes a batch at a time, of up to 2,048 of the rows.
             Middle::Reader => self.stopped_in_the_middle(arguments, |run| {
                 let written = readers_of(run).first().map_or(0, |reader| written(*reader));
-                (written > 500_000).then_some(written < (ROWS * WIDTH) as u64 / 2)
+                (written > 500_000).then_some(written + 1_000_000 < (ROWS * WIDTH) as u64)
             }),
             Middle::File(name) => {
                 let path = self.place.path(name);
