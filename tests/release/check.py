@@ -159,7 +159,7 @@ def tarball(dist, work):
     expect("there are man pages", {"groupcast.1", "groupcast-run.1", "groupcast-ledger-adopt.1"} <= set(pages), pages)
     for page in pages:
         warned = run("man", "--warnings", "-l", "-P", "cat", prefix / "share/man/man1" / page, env=plain(work) | {"MANWIDTH": "80"})
-        expect(f"{page} is set without warnings", "warning" not in warned and "NAME" in warned, warned)
+        expect(f"{page} is set without warnings", ": warning" not in warned and "NAME" in warned, warned)
     completed = run("bash", "-c", f". {prefix}/share/bash-completion/completions/groupcast; complete -p groupcast")
     expect("bash completes", "groupcast" in completed, completed)
     return took
