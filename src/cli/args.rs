@@ -634,7 +634,7 @@ pub(super) enum LedgerCommand {
         /// The sync's name.
         sync: String,
     },
-    /// Take over the synced state of syncs from another ledger, as `export` prints it.
+    /// Import the synced state of syncs from another ledger, as `export` prints it.
     #[command(after_help = "\
 Example: from a ledger in a file to one in PostgreSQL
   groupcast ledger export accounts > accounts.jsonl
