@@ -55,28 +55,32 @@ pub(super) async fn run_at(cli: &Cli, args: &RunArgs, url: &str) -> Result<u8, F
             finished.interrupted();
             break;
         }
-        finished.take(sync, followed(cli, &daemon, (sync, &options), url, signal.clone()).await)?;
+        let (run, page) = followed(cli, &daemon, (sync, &options), url, signal.clone()).await;
+        let taken = finished.take(sync, run);
+        // Last, where orchestrators take a command's last line for its result.
+        if let (Some(page), false) = (page, cli.json) {
+            text::written(writeln!(screen::stdout(), "{}", paint(DIM, page)))?;
+        }
+        taken?;
     }
     Ok(finished.code())
 }
 
-/// Runs a sync to its end, and shows where the run is.
+/// Runs a sync to its end; also the address of the run's page.
 async fn followed(
     cli: &Cli,
     daemon: &DaemonUrl,
     (sync, options): (&str, &RunOptions),
     url: &str,
     signal: watch::Receiver<Signal>,
-) -> Result<crate::sync::report::Report, Failure> {
+) -> (Result<crate::sync::report::Report, Failure>, Option<String>) {
     let display = if cli.json { Display::Quiet } else { Display::Bar };
     let progress = Progress::new(sync, display).of(Some(url));
     let monitor = NotedRun { progress: &progress, run: OnceLock::new() };
     let run = follow::execute(daemon, sync, options, &monitor, signal).await;
     progress.finish();
-    if let (Some(run), false) = (monitor.run.get(), cli.json) {
-        text::written(writeln!(screen::stdout(), "{}", paint(DIM, daemon.run_page(run))))?;
-    }
-    run.map_err(|error| with_sync(error.into(), sync))
+    let page = monitor.run.get().map(|run| daemon.run_page(run));
+    (run.map_err(|error| with_sync(error.into(), sync)), page)
 }
 
 /// Notes the run's id: it is shown also where the run fails.
