@@ -81,9 +81,7 @@ pub async fn open_in_postgres_read_only(
 
 /// The requests that are kept beside the file that represents a ledger.
 fn kept_beside(stand_in: &Path, retention: Retention) -> KeptRequests {
-    let mut name = stand_in.file_name().unwrap_or_default().to_os_string();
-    name.push(".requests");
-    KeptRequests::new(stand_in.with_file_name(name), retention.requests)
+    KeptRequests::new(duckdb::beside(stand_in, "requests"), retention.requests)
 }
 
 /// The error of a backup of a ledger in PostgreSQL, which is backed up with its database.

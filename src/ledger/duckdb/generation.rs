@@ -34,7 +34,7 @@ pub(super) struct Recorded {
 }
 
 /// A file beside the ledger: its name with `.SUFFIX` behind.
-pub(super) fn beside(ledger: &Path, suffix: &str) -> PathBuf {
+pub(in crate::ledger) fn beside(ledger: &Path, suffix: &str) -> PathBuf {
     let mut name = ledger.file_name().unwrap_or_default().to_os_string();
     name.push(".");
     name.push(suffix);

@@ -43,7 +43,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use bundles::Waiting;
 use candidates::Candidates;
-use generation::{Generations, Recorded, beside};
+use generation::{Generations, Recorded};
 use open::Opened;
 use place::{FilePlace, LogPlace};
 use threads::ThreadBudget;
@@ -56,6 +56,7 @@ use crate::error::{Error, Kind, Result, Within};
 use crate::source::staged::ORDERED_MAX;
 
 pub use backup::backup;
+pub(super) use generation::beside;
 
 /// A connection to a ledger in a DuckDB file.
 pub struct DuckDbLedger {
