@@ -145,6 +145,7 @@ fn mapping(traits: Vec<Trait>, removed: OnRemovedTrait, missing: OnMissing) -> M
         tags: Vec::new(),
         schedule: None,
         model: Model { from: From::Table(vec!["accounts".to_owned()]), filter: None },
+        compare: None,
         dbt: None,
         group_type: "company".to_owned(),
         key: "id".to_owned(),
