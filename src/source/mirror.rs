@@ -224,7 +224,8 @@ impl MirrorStatements<'_> {
     pub fn fingerprint(&self, texts: &[String]) -> String {
         let marked = texts.iter().map(|text| {
             let length = self.sql.text.replace("{}", &self.sql.length.replace("{}", text));
-            format!("CASE WHEN {text} IS NULL THEN '-' ELSE {length} || ':' || {text} END")
+            // What is joined to a null is null.
+            format!("COALESCE({length} || ':' || {text}, '-')")
         });
         let marked: Vec<String> = marked.collect();
         self.sql.hash.replace("{}", &marked.join(" || "))
@@ -249,14 +250,14 @@ impl MirrorStatements<'_> {
             }
         }
         let text = |number: &str| self.sql.text.replace("{}", number);
-        let figures = ["model_rows", "joined_keys", "mirror_keys", "checksum"].map(text).join(" || ' ' || ");
+        let figures = ["rows_of_model", "keys_joined", "keys_held", "sum_held"].map(text).join(" || ' ' || ");
         let sum = self.sql.sum.replace("{}", "mirrored");
         let statement = format!(
             "WITH model_rows AS (\n{model}\n), mirror AS (\n{newest}\n), joined AS (\nSELECT k, {cells}fp, mirror_key, mirrored \
              FROM model_rows FULL JOIN mirror ON mirror.mirror_key = model_rows.k\n)\n\
              SELECT k, {cells}fp, mirror_key, mirrored FROM joined{condition}\n\
-             UNION ALL\nSELECT NULL, {nulls}NULL, {figures}, NULL FROM (SELECT count(fp) AS model_rows, count(mirrored) AS \
-             joined_keys FROM joined) AS of_rows CROSS JOIN (SELECT count(*) AS mirror_keys, coalesce({sum}, 0) AS checksum \
+             UNION ALL\nSELECT NULL, {nulls}NULL, {figures}, NULL FROM (SELECT count(fp) AS rows_of_model, count(mirrored) AS \
+             keys_joined FROM joined) AS of_rows CROSS JOIN (SELECT count(*) AS keys_held, coalesce({sum}, 0) AS sum_held \
              FROM mirror) AS of_mirror",
             model = rows.select,
             newest = self.newest(&query.table, query.seq),

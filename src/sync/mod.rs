@@ -9,7 +9,7 @@
 //! | `options` | what is requested of a run |
 //! | `session`, `start` | what a run needs; its id and target |
 //! | `run`, `plan`, `adopt`, `verify` | the four things that can be done with a sync |
-//! | `read`, `unchanged` | the rows and the comparison; whether reading can be skipped |
+//! | `read`, `unchanged`, `mirror` | the rows and the comparison; whether reading can be skipped, or left to the warehouse |
 //! | `guard` | what stops a run before anything is sent |
 //! | `decide`, `send`, `record` | pages of decisions, on their way and after it |
 //! | `planned`, `plan_file` | changes as a plan shows and keeps them |
@@ -19,6 +19,7 @@ mod adopt;
 pub mod decide;
 pub mod group_keys;
 pub mod guard;
+pub mod mirror;
 mod missing;
 pub mod options;
 mod plan;

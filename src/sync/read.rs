@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 
 use super::decide::Decider;
+use super::mirror::{MirrorReport, MirrorRun, MirroredRows};
 use super::session::{Event, Session};
 use super::unchanged::Memory;
 use crate::error::{Error, Kind, Result};
@@ -16,6 +17,7 @@ use crate::mapping::compile::{self, Projection, Restriction};
 use crate::mapping::plain::{self, PlainAssembly};
 use crate::model::{Cell, ColumnType, Rules};
 use crate::source::instance::Instance;
+use crate::source::mirror::{MirrorAnswer, MirrorChange, MirrorQuery, MirrorSettings};
 use crate::source::{Ahead, RowsSummary, Source, Staged};
 
 /// The rows of a run.
@@ -31,6 +33,16 @@ pub enum Rows {
     },
 }
 
+impl Rows {
+    /// As the ledger takes them, and what their columns mean.
+    fn incoming(&self) -> (SourceRows<'_>, Vec<ColumnType>) {
+        match self {
+            Rows::Staged(staged) => (SourceRows::Staged(staged), staged.kinds.clone()),
+            Rows::Memory { rows, kinds } => (SourceRows::Rows(rows), kinds.clone()),
+        }
+    }
+}
+
 /// Where a run's rows come from.
 #[async_trait]
 pub trait Reader: Send {
@@ -43,6 +55,23 @@ pub trait Reader: Send {
     /// What the rows are, without reading them; see [`Source::summary`].
     async fn summary(&mut self, _projection: &Projection) -> Result<Option<RowsSummary>> {
         Ok(None)
+    }
+    /// The mirrors that can be kept beside the rows; see [`Source::mirror`].
+    fn mirror(&self) -> Option<MirrorSettings> {
+        None
+    }
+    /// The rows that a mirror's query wants; see [`Source::compare`].
+    async fn compare(
+        &mut self,
+        _projection: &Projection,
+        _query: &MirrorQuery,
+        _rows: &(dyn Fn(u64) + Send + Sync),
+    ) -> Result<(Rows, MirrorAnswer)> {
+        Err(Error::new(Kind::Bug, "these rows have no mirror"))
+    }
+    /// Changes a mirror; see [`Source::change_mirror`].
+    async fn change_mirror(&mut self, _projection: &Projection, _change: &MirrorChange) -> Result<()> {
+        Err(Error::new(Kind::Bug, "these rows have no mirror"))
     }
     /// Releases every lock and snapshot.
     async fn release(&mut self) -> Result<()>;
@@ -72,6 +101,24 @@ impl Reader for Warehouse {
         self.source.summary(projection).await
     }
 
+    fn mirror(&self) -> Option<MirrorSettings> {
+        self.source.mirror()
+    }
+
+    async fn compare(
+        &mut self,
+        projection: &Projection,
+        query: &MirrorQuery,
+        rows: &(dyn Fn(u64) + Send + Sync),
+    ) -> Result<(Rows, MirrorAnswer)> {
+        let (staged, answer) = self.source.compare(projection, query, self.instance.duckdb(), rows).await?;
+        Ok((Rows::Staged(staged), answer))
+    }
+
+    async fn change_mirror(&mut self, projection: &Projection, change: &MirrorChange) -> Result<()> {
+        self.source.change_mirror(projection, change).await
+    }
+
     async fn release(&mut self) -> Result<()> {
         self.source.release(self.instance.duckdb()).await
     }
@@ -91,6 +138,21 @@ pub(super) struct ComparisonPhase {
     pub(super) decider: Arc<Decider>,
     pub(super) cursor: Option<Cursor>,
     pub(super) ahead: Option<Ahead>,
+    /// What the run owes its mirror.
+    pub(super) mirror: Option<MirrorRun>,
+    /// Why a run that wants a mirror has none.
+    pub(super) without_mirror: Option<MirrorReport>,
+}
+
+/// What is known once the rows were compared.
+struct Compared {
+    found: Comparison,
+    decider: Decider,
+    cursor: Option<Cursor>,
+    ahead: Option<Ahead>,
+    full: bool,
+    mirror: Option<MirrorRun>,
+    without_mirror: Option<MirrorReport>,
 }
 
 impl Session<'_> {
@@ -116,7 +178,7 @@ impl Session<'_> {
             Err(Error::new(Kind::Interrupted, "stopped before anything was sent"))
         });
         let released = reader.release().await;
-        let (found, decider, (cursor, ahead), full) = done?;
+        let Compared { found, decider, cursor, ahead, full, mirror, without_mirror } = done?;
         released?;
         self.monitor.note(Event::Compared(&found));
         let decider = Arc::new(decider);
@@ -129,6 +191,8 @@ impl Session<'_> {
             decider,
             cursor,
             ahead,
+            mirror,
+            without_mirror,
         })
     }
 
@@ -138,7 +202,7 @@ impl Session<'_> {
         previous: &PreviousRun,
         reader: &mut dyn Reader,
         takes_plain: impl Fn(&[&str]) -> bool + Send,
-    ) -> Result<(Comparison, Decider, (Option<Cursor>, Option<Ahead>), bool)> {
+    ) -> Result<Compared> {
         let mapping = self.mapping;
         let (restriction, full) = self.restriction(previous, start.started_at)?;
         let mut projection = compile::projection(mapping, restriction);
@@ -153,8 +217,10 @@ impl Session<'_> {
             act_on_missing: mapping.policy.on_missing != OnMissing::Keep,
         };
         let is_whole = full && projection.restriction.is_none() && projection.cursor.is_none();
+        let mut without_mirror = None;
+        let mirrored = self.read_through_mirror(reader, &projection, is_whole, &mut without_mirror).await?;
         // Who requests the whole model has a reason to.
-        let memory = if is_whole && !self.options.full && reader.sums_rows() {
+        let memory = if is_whole && mirrored.is_none() && !self.options.full && reader.sums_rows() {
             Some(self.remembered(&scope).await?)
         } else {
             None
@@ -163,19 +229,21 @@ impl Session<'_> {
             Some(memory) => self.still_unchanged(memory, reader.summary(&projection)).await?,
             None => None,
         };
-        let (found, kinds, (cursor, ahead)) = if let Some(found) = unchanged {
+        let (found, kinds, (cursor, ahead)) = if let Some(mirrored) = &mirrored {
+            let (incoming, kinds) = mirrored.rows.incoming();
+            let found = self.ledger.compare(&mapping.name, incoming, &mirrored.options(scope)).await?;
+            (mirrored.with_all(found), kinds, (None, None))
+        } else if let Some(found) = unchanged {
             // No group is decided about, so what columns mean does not matter.
             (found, vec![ColumnType::Text; projection.columns.len()], (None, None))
         } else {
             projection.summed = memory.as_ref().is_some_and(Memory::wants_sums);
             let synced = if projection.summed { self.ledger.synced_summary(&mapping.name).await? } else { None };
             let rows = reader.read(&projection, &|rows| self.monitor.note(Event::Reading(rows))).await?;
-            let (incoming, kinds, cursor, summary) = match &rows {
-                Rows::Staged(staged) => {
-                    let cursor = (staged.cursor.clone(), staged.ahead);
-                    (SourceRows::Staged(staged), staged.kinds.clone(), cursor, staged.summary.clone())
-                }
-                Rows::Memory { rows, kinds } => (SourceRows::Rows(rows), kinds.clone(), (None, None), None),
+            let (incoming, kinds) = rows.incoming();
+            let (cursor, summary) = match &rows {
+                Rows::Staged(staged) => ((staged.cursor.clone(), staged.ahead), staged.summary.clone()),
+                Rows::Memory { .. } => ((None, None), None),
             };
             let found = self.ledger.compare(&mapping.name, incoming, &scope).await?;
             // A plan writes nothing.
@@ -195,7 +263,9 @@ impl Session<'_> {
         };
         // Without new rows the cursor stays where it was.
         let cursor = cursor.map(Cursor::At).or_else(|| previous.cursor.clone());
-        Ok((found, decider, (cursor, ahead), full && self.options.group.is_none()))
+        let full = full && self.options.group.is_none();
+        let mirror = mirrored.map(MirroredRows::into_run);
+        Ok(Compared { found, decider, cursor, ahead, full, mirror, without_mirror })
     }
 
     /// What a drop of rows is measured against.

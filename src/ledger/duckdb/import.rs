@@ -12,6 +12,8 @@ use super::{DuckDbLedger, bundles, statements};
 use crate::duckdb::quote_literal;
 use crate::error::{Error, Result};
 use crate::ledger::SyncedGroup;
+use crate::ledger::kv::note_of;
+use crate::ledger::mirror::MIRROR;
 use crate::ledger::import::{ImportedGroups, refused};
 
 /// The groups as they come: what traits were attempted as JSON.
@@ -81,6 +83,7 @@ fn prepare(connection: &Connection, sync: &str, replace: bool) -> Result<(), End
     ] {
         connection.execute(sql, [sync])?;
     }
+    connection.execute(statements::DROP_MIRROR, [note_of(MIRROR, sync)])?;
     Ok(())
 }
 

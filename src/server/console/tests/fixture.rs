@@ -231,6 +231,7 @@ pub(super) fn sync(name: &str, state: ActivityState, schedule: Option<ScheduleVi
             schedule,
             last_run: runs.first().cloned(),
             last_success_at: runs.iter().find(well).and_then(|run| run.ended_at),
+            mirror: None,
             activity: Some(activity(state)),
         },
         mapping: MappingView {
