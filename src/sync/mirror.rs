@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use super::read::{Reader, Rows};
 use super::session::{Event, Session};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Kind, Result};
 use crate::ledger::mirror::{MirrorRecord, tables_of};
 use crate::ledger::{ChangeOutcome, CompareOptions, Comparison, MissingScope};
 use crate::mapping::Compare;

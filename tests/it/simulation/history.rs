@@ -23,7 +23,7 @@ use groupcast::sync::{self, Event, GroupKeys, Monitor, Reader, Rows, RunOptions,
 use serde_json::Value;
 use tokio::sync::watch;
 
-use super::mirror::{Mirrors, Row};
+use super::mirrors::{Mirrors, Row};
 use super::store::{Mortal, Mutant, Store};
 use super::world::{Group, Picky, QUIET, Sky, Source, Truth, Weather, World, value_of, wanted};
 use crate::support::rows::stage;

@@ -8,7 +8,8 @@
 //! got company, because a simulation that cannot fail proves nothing.
 
 mod history;
-mod mirror;
+mod mirrored;
+mod mirrors;
 mod siblings;
 mod store;
 mod world;

@@ -27,7 +27,7 @@ const RETENTION: Retention = Retention {
     requests: Duration::ZERO,
 };
 
-use super::mirror::Mirrors;
+use super::mirrors::Mirrors;
 use super::world::World;
 use crate::support::postgres::shared;
 
