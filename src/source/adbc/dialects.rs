@@ -7,8 +7,7 @@
 //! parsed by a SQL parser of the same dialect in the tests.
 
 use crate::mapping::Quoting;
-use crate::mapping::dialect::{self, Dialect, MirrorSql};
-use crate::source::mirror::NEWEST;
+use crate::mapping::dialect::{self, Dialect, MirrorSql, NEWEST};
 use crate::source::staging::batch::Physical;
 
 /// What a column's values are to a dialect: which template gives their physical form.
@@ -262,12 +261,12 @@ pub(super) const DIALECTS: &[Warehouse] = &[
             utc: UTC,
         },
         mirror: Some(MirrorSql {
-            hash: "MOD(MD5_NUMBER_LOWER64({}), 1152921504606846976)",
+            hash: "CAST(MOD(MD5_NUMBER_LOWER64({}), 1152921504606846976) AS BIGINT)",
             length: "LENGTH({})",
             double: double_and_rest!("DOUBLE", "VARCHAR"),
             int: "CAST({} AS BIGINT)",
             text: "CAST({} AS VARCHAR)",
-            sum: "SUM({})",
+            sum: "SUM(CAST({} AS NUMBER(38, 0)))",
             newest: NEWEST,
             create: CREATE,
             joined: "{}",

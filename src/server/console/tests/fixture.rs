@@ -147,6 +147,7 @@ pub(super) fn detail(trips: bool) -> Detail {
         log: if trips { LogLines::default() } else { log() },
         advice: None,
         problems: Vec::new(),
+        mirror: None,
         stopped_by: None,
     }
 }
