@@ -30,6 +30,8 @@ const TABLES: &str = "mirror-tables";
 pub struct MirrorRecord {
     /// Its table, without the schema.
     pub table: String,
+    /// The number of the rows that it was made with: one for each key.
+    pub base: u64,
     /// Rows with a higher number do not count: no append of them was acknowledged.
     pub seq: u64,
     /// The highest number that any append may have.

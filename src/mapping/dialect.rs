@@ -21,7 +21,7 @@ pub struct MirrorSql {
     pub text: &'static str,
     /// The exact sum of whole numbers.
     pub sum: &'static str,
-    /// The newest fingerprint of every key, as `mirror_key` and `mirrored`, of `{table}` up to `{seq}`.
+    /// The newest fingerprint of every key, as `mirror_key` and `mirrored`, of `{table}` from `{base}` up to `{seq}`.
     pub newest: &'static str,
     /// Makes `{table}` of `{select}`.
     pub create: &'static str,
@@ -31,9 +31,13 @@ pub struct MirrorSql {
     pub grants: &'static [&'static str],
 }
 
-/// Works everywhere; engines choose the first of a group without sorting all.
+/// What was added since the table was made, which is little, and the rows that it was made with, of other keys. Works everywhere,
+/// and groups or sorts nothing large.
 pub const NEWEST: &str = "SELECT group_key AS mirror_key, fingerprint AS mirrored FROM (SELECT group_key, fingerprint, \
-    ROW_NUMBER() OVER (PARTITION BY group_key ORDER BY seq DESC) AS nth FROM {table} WHERE seq <= {seq}) AS numbered WHERE nth = 1";
+    ROW_NUMBER() OVER (PARTITION BY group_key ORDER BY seq DESC) AS nth FROM {table} WHERE seq > {base} AND seq <= {seq}) \
+    AS newer WHERE nth = 1 UNION ALL SELECT made.group_key AS mirror_key, made.fingerprint AS mirrored FROM {table} AS made \
+    LEFT JOIN (SELECT DISTINCT group_key FROM {table} WHERE seq > {base} AND seq <= {seq}) AS newer \
+    ON newer.group_key = made.group_key WHERE made.seq = {base} AND newer.group_key IS NULL";
 
 /// How a source's SQL is written.
 pub trait Dialect: Send + Sync {

@@ -56,8 +56,14 @@ pub struct MirrorAccess {
 pub struct MirrorQuery {
     /// The table's name without its schema.
     pub table: String,
+    /// The number of the rows that it was made with: one for each key.
+    pub base: u64,
     /// Rows with a higher number are not seen.
     pub seq: u64,
+    /// Keys that it holds, by the ledger.
+    pub keys: u64,
+    /// The sum of their fingerprints, by the ledger.
+    pub checksum: i128,
     /// Keys whose rows are handed over although they are equal.
     pub wanted: Vec<String>,
     /// Whether every row is handed over.
@@ -87,6 +93,8 @@ pub enum MirrorChange {
     Compact {
         /// The table's name.
         table: String,
+        /// The number of the rows that it was made with.
+        base: u64,
         /// The number up to which rows count, and that of the rows in the other table.
         seq: u64,
         /// The other table's name.
@@ -115,6 +123,10 @@ pub struct ComparedKey {
 pub struct MirrorTotals {
     /// Rows of the model.
     pub rows: u64,
+    /// Rows without a key, unless all rows were handed over.
+    pub null_keys: u64,
+    /// Rows whose key is the empty text, likewise.
+    pub empty_keys: u64,
     /// Keys of the mirror, as often as rows of the model have them, or once.
     pub joined: u64,
     /// Keys of the mirror.
@@ -134,9 +146,20 @@ pub struct MirrorAnswer {
     pub totals: MirrorTotals,
 }
 
+impl MirrorAnswer {
+    /// The answer to a query, if these are the sums of rows of which none differs.
+    pub fn of_equal_rows(sums: &str, query: &MirrorQuery) -> Option<MirrorAnswer> {
+        let totals = totals(sums)?;
+        let is_equal = (totals.keys, totals.checksum) == (query.keys, query.checksum) && query.wanted.is_empty();
+        is_equal.then(|| MirrorAnswer { totals, ..MirrorAnswer::default() })
+    }
+}
+
 /// Takes the lines of a comparison.
 pub struct MirrorLines {
     all: bool,
+    rows: u64,
+    joined: u64,
     answer: MirrorAnswer,
     has_totals: bool,
 }
@@ -144,7 +167,7 @@ pub struct MirrorLines {
 impl MirrorLines {
     /// For the lines of this query.
     pub fn new(query: &MirrorQuery) -> MirrorLines {
-        MirrorLines { all: query.all, answer: MirrorAnswer::default(), has_totals: false }
+        MirrorLines { all: query.all, rows: 0, joined: 0, answer: MirrorAnswer::default(), has_totals: false }
     }
 
     /// Takes the columns of one line that are not cells. Returns whether it is a row of the model. An error says what
@@ -164,6 +187,8 @@ impl MirrorLines {
             return Ok(false);
         }
         let is_row = fingerprint.is_some();
+        self.rows += u64::from(is_row);
+        self.joined += u64::from(mirrored.is_some());
         let key = if is_row { key } else { mirror_key };
         let Some(key) = key.filter(|key| !key.is_empty()) else { return Ok(is_row) };
         if self.all && fingerprint == mirrored {
@@ -177,22 +202,27 @@ impl MirrorLines {
     }
 
     /// The answer, once all lines have come.
-    pub fn finish(self) -> Result<MirrorAnswer, String> {
-        if self.has_totals { Ok(self.answer) } else { Err("the totals did not come".to_owned()) }
+    pub fn finish(mut self) -> Result<MirrorAnswer, String> {
+        if !self.has_totals {
+            return Err("the totals did not come".to_owned());
+        }
+        if self.all {
+            let MirrorTotals { keys, checksum, .. } = self.answer.totals;
+            let (rows, joined) = (self.rows, self.joined);
+            self.answer.totals = MirrorTotals { rows, joined, keys, checksum, ..MirrorTotals::default() };
+        }
+        Ok(self.answer)
     }
 }
 
-/// The totals in their line.
+/// The totals in their line: rows, rows with a key, rows with a key that is not empty, joined, keys, checksum.
 fn totals(text: &str) -> Option<MirrorTotals> {
     let mut parts = text.split(' ');
-    let totals = MirrorTotals {
-        rows: parts.next()?.parse().ok()?,
-        joined: parts.next()?.parse().ok()?,
-        keys: parts.next()?.parse().ok()?,
-        // Decimals are written with their scale here and there.
-        checksum: parts.next()?.trim_end_matches(".0").parse().ok()?,
-    };
-    parts.next().is_none().then_some(totals)
+    let mut count = || parts.next()?.parse::<u64>().ok();
+    let [rows, with_key, with_text, joined, keys] = [count()?, count()?, count()?, count()?, count()?];
+    let checksum = parts.next()?.parse().ok()?;
+    let (null_keys, empty_keys) = (rows.checked_sub(with_key)?, with_key.checked_sub(with_text)?);
+    parts.next().is_none().then_some(MirrorTotals { rows, null_keys, empty_keys, joined, keys, checksum })
 }
 
 /// The statements of one mirror.
@@ -205,10 +235,12 @@ pub struct MirrorStatements<'a> {
     pub schema: &'a [String],
 }
 
-/// The model's rows as a mirror's statements take them: a SELECT of `k`, `c0`, `c1`, … and `fp`.
+/// The model's rows as a mirror's statements take them.
 pub struct ModelRows {
-    /// It.
+    /// A SELECT of `k`, `c0`, `c1`, … and `fp`.
     pub select: String,
+    /// A SELECT of `k` and `fp` alone.
+    pub keys: String,
     /// How many cells a row has.
     pub cells: usize,
 }
@@ -231,38 +263,72 @@ impl MirrorStatements<'_> {
         self.sql.hash.replace("{}", &marked.join(" || "))
     }
 
-    fn newest(&self, table: &str, seq: u64) -> String {
-        let newest = self.sql.newest.replace("{table}", &self.table(table)).replace("{seq}", &seq.to_string());
+    fn newest(&self, table: &str, base: u64, seq: u64) -> String {
+        let newest = self.sql.newest.replace("{table}", &self.table(table));
+        let newest = newest.replace("{base}", &base.to_string()).replace("{seq}", &seq.to_string());
         format!("SELECT mirror_key, mirrored FROM ({newest}) AS newest WHERE mirrored >= 0")
     }
 
     /// The statement that compares. Its columns are `k`, the cells, `fp`, `mirror_key` and `mirrored`; the line of the totals has
     /// them in `mirror_key`, and nothing else.
+    ///
+    /// Only keys and fingerprints are joined with the mirror. Cells come from a second look at the model, which an engine need
+    /// not take where no key differs; the fingerprint comes from it too, so that it is that of the cells.
     pub fn compare(&self, rows: &ModelRows, query: &MirrorQuery) -> String {
-        let cells: Vec<String> = (0..rows.cells).map(|at| format!("c{at}, ")).collect();
-        let (cells, nulls) = (cells.concat(), "NULL, ".repeat(rows.cells));
-        let mut condition = String::new();
-        if !query.all {
-            condition.push_str(" WHERE fp IS NULL OR mirrored IS NULL OR fp <> mirrored");
-            if !query.wanted.is_empty() {
-                let wanted: Vec<String> = query.wanted.iter().map(|key| self.dialect.literal(key)).collect();
-                condition.push_str(&format!(" OR k IN ({})", wanted.join(", ")));
-            }
-        }
+        let cells: String = (0..rows.cells).map(|at| format!("model_rows.c{at} AS c{at}, ")).collect();
+        let nulls = "NULL, ".repeat(rows.cells);
         let text = |number: &str| self.sql.text.replace("{}", number);
-        let figures = ["rows_of_model", "keys_joined", "keys_held", "sum_held"].map(text).join(" || ' ' || ");
+        let figures = |names: &[&str]| names.iter().map(|name| text(name)).collect::<Vec<_>>().join(" || ' ' || ");
         let sum = self.sql.sum.replace("{}", "mirrored");
+        let held = format!("SELECT count(*) AS keys_held, coalesce({sum}, 0) AS sum_held FROM mirror");
+        let newest = self.newest(&query.table, query.base, query.seq);
+        let columns = format!("model_rows.k AS k, {cells}model_rows.fp AS fp");
+        if query.all {
+            let statement = format!(
+                "WITH mirror AS (\n{newest}\n)\nSELECT {columns}, mirror.mirror_key AS mirror_key, mirror.mirrored AS mirrored \
+                 FROM (\n{}\n) AS model_rows FULL JOIN mirror ON mirror.mirror_key = model_rows.k\nUNION ALL\n\
+                 SELECT NULL, {nulls}NULL, '0 0 0 0 ' || {}, NULL FROM ({held}) AS of_mirror",
+                rows.select,
+                figures(&["keys_held", "sum_held"]),
+            );
+            return self.sql.joined.replace("{}", &statement);
+        }
+        let mut differs = "fp IS NULL OR mirrored IS NULL OR fp <> mirrored".to_owned();
+        if !query.wanted.is_empty() {
+            let wanted: Vec<String> = query.wanted.iter().map(|key| self.dialect.literal(key)).collect();
+            differs.push_str(&format!(" OR k IN ({})", wanted.join(", ")));
+        }
         let statement = format!(
-            "WITH model_rows AS (\n{model}\n), mirror AS (\n{newest}\n), joined AS (\nSELECT k, {cells}fp, mirror_key, mirrored \
-             FROM model_rows FULL JOIN mirror ON mirror.mirror_key = model_rows.k\n)\n\
-             SELECT k, {cells}fp, mirror_key, mirrored FROM joined{condition}\n\
-             UNION ALL\nSELECT NULL, {nulls}NULL, {figures}, NULL FROM (SELECT count(fp) AS rows_of_model, count(mirrored) AS \
-             keys_joined FROM joined) AS of_rows CROSS JOIN (SELECT count(*) AS keys_held, coalesce({sum}, 0) AS sum_held \
-             FROM mirror) AS of_mirror",
-            model = rows.select,
-            newest = self.newest(&query.table, query.seq),
+            "WITH mirror AS (\n{newest}\n), joined AS (\nSELECT model_keys.k AS k, model_keys.fp AS fp, mirror.mirror_key AS \
+             mirror_key, mirror.mirrored AS mirrored FROM (\n{keys}\n) AS model_keys FULL JOIN mirror ON mirror.mirror_key = \
+             model_keys.k\n), differing AS (\nSELECT k, mirror_key, mirrored FROM joined WHERE ({differs}) AND (fp IS NULL OR \
+             k <> '')\n)\nSELECT {columns}, differing.mirror_key AS mirror_key, differing.mirrored AS mirrored FROM differing LEFT \
+             JOIN (\n{select}\n) AS model_rows ON model_rows.k = differing.k\nUNION ALL\nSELECT NULL, {nulls}NULL, {figures}, NULL \
+             FROM (SELECT count(fp) AS rows_all, count(CASE WHEN k IS NOT NULL THEN fp END) AS rows_with_key, count(CASE WHEN \
+             k <> '' THEN fp END) AS rows_with_text, count(mirrored) AS keys_joined FROM joined) AS of_rows CROSS JOIN ({held}) \
+             AS of_mirror",
+            keys = rows.keys,
+            select = rows.select,
+            figures =
+                figures(&["rows_all", "rows_with_key", "rows_with_text", "keys_joined", "keys_held", "sum_held"]),
         );
         self.sql.joined.replace("{}", &statement)
+    }
+
+    /// The statement that sums up the rows' fingerprints, in the line of totals alone: where they are those that the mirror
+    /// should hold, no row differs, and the mirror need not be looked at.
+    pub fn sum(&self, rows: &ModelRows) -> String {
+        let text = |number: &str| self.sql.text.replace("{}", number);
+        let figures = ["rows_all", "rows_with_key", "rows_with_text", "rows_with_text", "rows_with_text", "sum_all"];
+        let figures: Vec<String> = figures.map(text).into();
+        format!(
+            "SELECT {} FROM (SELECT count(fp) AS rows_all, count(CASE WHEN k IS NOT NULL THEN fp END) AS rows_with_key, \
+             count(CASE WHEN k <> '' THEN fp END) AS rows_with_text, coalesce({}, 0) AS sum_all FROM (\n{}\n) AS model_keys) AS \
+             of_rows",
+            figures.join(" || ' ' || "),
+            self.sql.sum.replace("{}", "CASE WHEN k <> '' THEN fp END"),
+            rows.keys,
+        )
     }
 
     /// The statements that make a change. `rows` are needed to fill a table.
@@ -275,10 +341,10 @@ impl MirrorStatements<'_> {
             MirrorChange::Fill { table, seq } => {
                 let Some(rows) = rows else { return Vec::new() };
                 let select = format!(
-                    "SELECT k AS group_key, max(fp) AS fingerprint, {} AS seq FROM (\n{}\n) AS model_rows \
+                    "SELECT k AS group_key, max(fp) AS fingerprint, {} AS seq FROM (\n{}\n) AS model_keys \
                      WHERE k IS NOT NULL AND k <> '' GROUP BY k HAVING count(*) = 1",
                     int(*seq),
-                    rows.select
+                    rows.keys
                 );
                 vec![create(table, &select)]
             }
@@ -301,11 +367,11 @@ impl MirrorStatements<'_> {
                 }
                 all
             }
-            MirrorChange::Compact { table, seq, into } => {
+            MirrorChange::Compact { table, base, seq, into } => {
                 let select = format!(
                     "SELECT mirror_key AS group_key, mirrored AS fingerprint, {} AS seq FROM ({}) AS counting",
                     int(*seq),
-                    self.newest(table, *seq)
+                    self.newest(table, *base, *seq)
                 );
                 vec![create(into, &select)]
             }
@@ -326,7 +392,7 @@ mod tests {
 
     fn lines(all: bool) -> MirrorLines {
         let table = "t".to_owned();
-        MirrorLines::new(&MirrorQuery { table, seq: 1, wanted: Vec::new(), all })
+        MirrorLines::new(&MirrorQuery { table, base: 1, seq: 1, keys: 0, checksum: 0, wanted: Vec::new(), all })
     }
 
     #[test]
@@ -336,11 +402,11 @@ mod tests {
         assert_eq!(lines.push(Some("b"), Some(7), None, None), Ok(true));
         assert_eq!(lines.push(None, None, Some("c"), Some(9)), Ok(false));
         assert_eq!(lines.push(None, Some(3), None, None), Ok(true), "a row without a key");
-        assert_eq!(lines.push(None, None, Some("3 2 2 -170141183460469231731687303715884105728"), None), Ok(false));
+        assert_eq!(lines.push(None, None, Some("5 4 3 2 2 -170141183460469231731687303715884105728"), None), Ok(false));
         let answer = lines.finish().unwrap();
         let key = |key: &str, fingerprint, mirrored| ComparedKey { key: key.to_owned(), fingerprint, mirrored };
         assert_eq!(answer.keys, [key("a", Some(5), Some(4)), key("b", Some(7), None), key("c", None, Some(9))]);
-        assert_eq!(answer.totals, MirrorTotals { rows: 3, joined: 2, keys: 2, checksum: i128::MIN });
+        assert_eq!(answer.totals, MirrorTotals { rows: 5, null_keys: 1, empty_keys: 1, joined: 2, keys: 2, checksum: i128::MIN });
     }
 
     #[test]
@@ -348,8 +414,9 @@ mod tests {
         let mut lines = lines(true);
         assert_eq!(lines.push(Some("a"), Some(5), Some("a"), Some(5)), Ok(true));
         assert_eq!(lines.push(Some("b"), Some(5), Some("b"), Some(6)), Ok(true));
-        assert_eq!(lines.push(None, None, Some("2 2 2 11"), None), Ok(false));
-        assert_eq!(lines.finish().unwrap().keys.len(), 1);
+        assert_eq!(lines.push(None, None, Some("0 0 0 0 2 11"), None), Ok(false));
+        let answer = lines.finish().unwrap();
+        assert_eq!((answer.keys.len(), answer.totals.rows, answer.totals.joined, answer.totals.keys), (1, 2, 2, 2));
     }
 
     #[test]
@@ -357,7 +424,7 @@ mod tests {
         let mut without = lines(false);
         without.push(Some("a"), Some(5), None, None).unwrap();
         assert!(without.finish().is_err());
-        assert!(lines(false).push(None, None, Some("1 2 x 4"), None).is_err());
+        assert!(lines(false).push(None, None, Some("1 1 1 2 x 4"), None).is_err());
         assert!(lines(false).push(None, None, None, None).is_err());
     }
 }

@@ -58,6 +58,17 @@ pub struct MirrorReport {
     pub unmirrored: u64,
 }
 
+/// Why rows are compared here at first, which surprises nobody.
+const NO_MIRROR: &str = "there was no mirror";
+
+impl MirrorReport {
+    /// The remark about rows that were compared here, where the mirror should have been enough.
+    pub(super) fn remark(&self) -> Option<String> {
+        let reason = self.reason.as_ref().filter(|reason| *reason != NO_MIRROR)?;
+        Some(format!("rows were compared here and not in the warehouse: {reason}"))
+    }
+}
+
 /// Rows that were read through the mirror.
 pub(super) struct MirroredRows {
     pub(super) rows: Rows,
@@ -104,6 +115,8 @@ impl MirroredRows {
     /// What was found, with the rows that were not handed over.
     pub(super) fn with_all(&self, found: Comparison) -> Comparison {
         let Some(totals) = self.totals else { return found };
+        let MirrorTotals { null_keys, empty_keys, .. } = totals;
+        let found = Comparison { null_keys, empty_keys, ..found };
         let others = found.invalid_keys() + found.new + found.changed + found.rejected_unchanged;
         Comparison { rows: totals.rows, unchanged: totals.rows.saturating_sub(others), ..found }
     }
@@ -185,7 +198,7 @@ impl Session<'_> {
         let place = format!("{}.{}", self.mapping.source, settings.schema);
         let compared = self.compared();
         let unfit = match &record {
-            None => "there was no mirror".to_owned(),
+            None => NO_MIRROR.to_owned(),
             Some(record) if record.mapping != compared || record.place != place => {
                 "the mapping was edited".to_owned()
             }
@@ -246,7 +259,9 @@ impl Session<'_> {
         if wanted.len() > KEYS_MAX || wanted.iter().map(String::len).sum::<usize>() > WANTED_BYTES_MAX {
             return Ok(Err("too many groups are unmirrored, unconfirmed or rejected".to_owned()));
         }
-        let query = MirrorQuery { table: record.table.clone(), seq: record.seq, wanted: wanted.clone(), all: false };
+        let MirrorRecord { base, seq, keys, checksum, .. } = *record;
+        let (table, asked) = (record.table.clone(), wanted.clone());
+        let query = MirrorQuery { table, base, seq, keys, checksum, wanted: asked, all: false };
         let read = reader.compare(projection, &query, &|rows| self.monitor.note(Event::Reading(rows))).await;
         let (rows, answer) = match read {
             Ok(read) => read,
@@ -286,12 +301,14 @@ impl Session<'_> {
         let table = format!("{tables}_{}", TABLES[0]);
         let seq = self.next_seq(before.map_or(0, |record| record.reserved));
         reader.change_mirror(projection, &MirrorChange::Fill { table: table.clone(), seq }).await?;
-        let query = MirrorQuery { table: table.clone(), seq, wanted: Vec::new(), all: true };
+        let (wanted, of_table) = (Vec::new(), table.clone());
+        let query = MirrorQuery { table: of_table, base: seq, seq, keys: 0, checksum: 0, wanted, all: true };
         let noted = |rows| self.monitor.note(Event::Reading(rows));
         let (rows, answer) = reader.compare(projection, &query, &noted).await?;
-        let MirrorTotals { rows: rows_read, joined, keys, checksum } = answer.totals;
+        let MirrorTotals { rows: rows_read, joined, keys, checksum, .. } = answer.totals;
         let record = MirrorRecord {
             table,
+            base: seq,
             seq,
             reserved: seq,
             keys,
@@ -424,14 +441,14 @@ impl Session<'_> {
             Some(tables) => format!("{tables}{}", TABLES[1]),
             None => format!("{}{}", record.table.trim_end_matches(TABLES[1]), TABLES[0]),
         };
-        let (table, seq) = (record.table.clone(), record.seq);
-        let compact = MirrorChange::Compact { table: table.clone(), seq, into: other.clone() };
+        let (table, base, seq) = (record.table.clone(), record.base, record.seq);
+        let compact = MirrorChange::Compact { table: table.clone(), base, seq, into: other.clone() };
         let made = match reader.change_mirror(projection, &MirrorChange::Drop { table: other.clone() }).await {
             Ok(()) => reader.change_mirror(projection, &compact).await,
             Err(error) => Err(error),
         };
         if made.is_ok() {
-            (record.table, record.rows) = (other, record.keys);
+            (record.table, record.base, record.rows) = (other, seq, record.keys);
             record.store(self.ledger.kv(), &self.mapping.name).await?;
             // Left over, it goes with the next compaction.
             drop(reader.change_mirror(projection, &MirrorChange::Drop { table }).await);

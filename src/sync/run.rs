@@ -1,7 +1,7 @@
 //! A run from its start to its record: read and compare, guard, send, and what of it is kept.
 
 use super::guard::{GuardSet, Impact};
-use super::mirror::SettledKeys;
+use super::mirror::{MirrorReport, SettledKeys};
 use super::plan_file::ApprovedChanges;
 use super::read::{ComparisonPhase, Reader};
 use super::report::{Counts, Detail, Report};
@@ -209,6 +209,8 @@ impl Session<'_> {
         let mut phase = self.phase(start, previous, reader, takes_plain).await?;
         let mut mirror = phase.mirror.take();
         detail.mirror = phase.without_mirror.take();
+        detail.remarks.extend(detail.mirror.as_ref().and_then(MirrorReport::remark));
+        detail.remarks.extend(mirror.as_ref().and_then(|mirror| mirror.report.remark()));
         let guards = self.guard_set(phase.full, phase.started_at);
         let before = self.rows_before(&phase);
         detail.full = phase.full;

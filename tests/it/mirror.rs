@@ -240,3 +240,54 @@ async fn check_says_what_a_mirror_needs() {
     bench.place.mapping("accounts", &format!("{MAPPING}[incremental]\ncursor = \"at\"\n"));
     bench.place.run(&["check"]).exits(2).says(&["exclude each other"]);
 }
+
+/// The same behind an ADBC driver, whose statements the dialect makes: DuckDB's library, which is one.
+#[tokio::test]
+async fn a_warehouse_behind_a_driver_compares_too() {
+    let Some(folder) = std::env::var_os("DUCKDB_LIB_DIR") else { return };
+    let library = std::path::PathBuf::from(folder).join("libduckdb.so");
+    let place = Place::new();
+    place.warehouse(
+        "CREATE TABLE accounts AS SELECT 'a' || i AS id, 'it''s ' || i AS plan, i::DECIMAL(9, 2) AS n, \
+         TIMESTAMPTZ '2024-02-29 00:00:00+00' + i * INTERVAL 1 SECOND AS at, i / 7.0::DOUBLE AS ratio FROM range(1, 501) t(i); \
+         CREATE SCHEMA groupcast_mirror",
+    );
+    place.write(
+        "groupcast.toml",
+        &format!(
+            "[sources.warehouse]\ntype = \"adbc\"\ndriver = \"{}\"\nentrypoint = \"duckdb_adbc_init\"\ncompare = \"warehouse\"\n\
+             options = {{ path = \"warehouse.duckdb\" }}\n[destinations.out]\ntype = \"file\"\npath = \"out.ndjson\"\n",
+            library.display()
+        ),
+    );
+    place.mapping("accounts", MAPPING);
+    place.run(&["check", "--connect"]).exits(0).says(&["CREATE SCHEMA \"groupcast_mirror\""]);
+    let run = async |sent: &str, compared: &str, rows_read: u64| {
+        place.run(&["run"]).exits(0).says(&[sent]);
+        let project = open::project(&place.path("")).unwrap();
+        let ledger = open::ledger(&project).await.unwrap();
+        let (_, detail) = ledger.history().runs_with_details("accounts", 1).await.unwrap().remove(0);
+        let mirror = serde_json::from_str::<serde_json::Value>(&detail).unwrap()["mirror"].clone();
+        assert_eq!((mirror["compared"].as_str(), mirror["rows_read"].as_u64()), (Some(compared), Some(rows_read)), "{mirror}");
+    };
+    run("500 delivered", "local", 500).await;
+    run("500 unchanged", "warehouse", 0).await;
+    for change in [
+        "UPDATE accounts SET n = n + 0.01 WHERE id = 'a7'",
+        "UPDATE accounts SET at = at + INTERVAL 1 MICROSECOND WHERE id = 'a7'",
+        "UPDATE accounts SET ratio = ratio + 1e-13 WHERE id = 'a7'",
+        "UPDATE accounts SET plan = NULL WHERE id = 'a7'",
+        "UPDATE accounts SET plan = '' WHERE id = 'a7'",
+    ] {
+        place.warehouse(change);
+        run("1 delivered", "warehouse", 1).await;
+    }
+    place.warehouse("DELETE FROM accounts WHERE id = 'a8'");
+    run("1 removed", "warehouse", 0).await;
+    place.run(&["plan"]).says(&["499"]);
+    place.warehouse("DROP SCHEMA groupcast_mirror CASCADE");
+    run("499 unchanged", "local", 0).await;
+    place.warehouse("CREATE SCHEMA groupcast_mirror; UPDATE accounts SET plan = 'x' WHERE id = 'a1'");
+    run("1 delivered", "local", 499).await;
+    run("499 unchanged", "warehouse", 0).await;
+}

@@ -211,11 +211,11 @@ fn mirror_statements(dialect: &'static Warehouse) -> Vec<String> {
     let changes = [
         MirrorChange::Fill { table: table(), seq: 7 },
         MirrorChange::Append { table: table(), seq: 8, rows: vec![("it's".to_owned(), 5), ("b\\".to_owned(), GONE)] },
-        MirrorChange::Compact { table: table(), seq: 8, into: "groupcast_accounts_b".to_owned() },
+        MirrorChange::Compact { table: table(), base: 7, seq: 8, into: "groupcast_accounts_b".to_owned() },
         MirrorChange::Drop { table: table() },
     ];
-    let query = |all| MirrorQuery { table: table(), seq: 8, wanted: wanted.clone(), all };
-    [statements.compare(&rows, &query(false)), statements.compare(&rows, &query(true))]
+    let query = |all| MirrorQuery { table: table(), base: 7, seq: 8, keys: 0, checksum: 0, wanted: wanted.clone(), all };
+    [statements.compare(&rows, &query(false)), statements.compare(&rows, &query(true)), statements.sum(&rows)]
         .into_iter()
         .chain(changes.iter().flat_map(|change| statements.change(change, Some(&rows))))
         .collect()

@@ -384,8 +384,8 @@ pub(super) const DIALECTS: &[Warehouse] = &[
             int: "toInt64({})",
             text: "toString({})",
             sum: "sum(toInt128({}))",
-            newest: "SELECT group_key AS mirror_key, argMax(fingerprint, seq) AS mirrored FROM {table} WHERE seq <= {seq} \
-                     GROUP BY group_key",
+            newest: "SELECT group_key AS mirror_key, argMax(fingerprint, seq) AS mirrored FROM {table} WHERE seq >= {base} \
+                     AND seq <= {seq} GROUP BY group_key",
             create: "CREATE TABLE {table} ENGINE = MergeTree ORDER BY tuple() AS {select}",
             // Without it a key that is missing on one side is the empty text, and its fingerprint 0.
             joined: "SELECT * FROM (\n{}\n) AS compared SETTINGS join_use_nulls = 1",
@@ -515,8 +515,8 @@ pub(super) const DIALECTS: &[Warehouse] = &[
             int: "CAST({} AS BIGINT)",
             text: "CAST({} AS VARCHAR)",
             sum: "sum(CAST({} AS HUGEINT))",
-            newest: "SELECT group_key AS mirror_key, arg_max(fingerprint, seq) AS mirrored FROM {table} WHERE seq <= {seq} \
-                     GROUP BY group_key",
+            newest: "SELECT group_key AS mirror_key, arg_max(fingerprint, seq) AS mirrored FROM {table} WHERE seq >= {base} \
+                     AND seq <= {seq} GROUP BY group_key",
             create: CREATE,
             joined: "{}",
             grants: &["CREATE SCHEMA {schema}"],

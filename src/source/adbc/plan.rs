@@ -85,9 +85,10 @@ impl Plan {
             let statements = MirrorStatements { dialect, sql: mirror, schema: &[] };
             let fingerprint = statements.fingerprint(&identities.collect::<Vec<_>>());
             let cells = values[1..].iter().enumerate().map(|(at, value)| format!("{value} AS c{at}"));
-            let columns: Vec<String> =
-                std::iter::once(format!("{} AS k", values[0])).chain(cells).chain([format!("{fingerprint} AS fp")]).collect();
-            ModelRows { select: projection.select(dialect, &columns), cells: columns.len() - 2 }
+            let (key, fingerprint) = (format!("{} AS k", values[0]), format!("{fingerprint} AS fp"));
+            let keys = projection.select(dialect, &[key.clone(), fingerprint.clone()]);
+            let columns: Vec<String> = std::iter::once(key).chain(cells).chain([fingerprint]).collect();
+            ModelRows { select: projection.select(dialect, &columns), keys, cells: columns.len() - 2 }
         });
         Ok(Plan { sql, forms, kinds, cursor, model_rows, cursor_maximum })
     }

@@ -1,7 +1,7 @@
 //! PostgreSQL's dialect, as all servers of its protocol understand it.
 
 use super::conversion;
-use crate::mapping::dialect::{self, Dialect, MirrorSql};
+use crate::mapping::dialect::{self, Dialect, MirrorSql, NEWEST};
 use crate::model::cell::As;
 use crate::source::conversion::fill;
 
@@ -16,9 +16,7 @@ pub(super) const MIRROR: MirrorSql = MirrorSql {
     int: "{}::bigint",
     text: "({})::text",
     sum: "sum({})",
-    // The largest of pairs, without sorting.
-    newest: "SELECT group_key AS mirror_key, (max(ARRAY[seq, fingerprint]))[2] AS mirrored FROM {table} WHERE seq <= {seq} \
-             GROUP BY group_key",
+    newest: NEWEST,
     create: "CREATE TABLE {table} AS {select}",
     joined: "{}",
     grants: &["CREATE SCHEMA {schema}", "GRANT USAGE, CREATE ON SCHEMA {schema} TO {user}"],

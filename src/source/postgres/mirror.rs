@@ -44,7 +44,16 @@ impl Postgres {
         let plan = self.mirror_plan(projection).await?;
         let schema = self.mirror_schema();
         let statements = MirrorStatements { dialect: DIALECT, sql: &MIRROR, schema: &schema };
-        let sql = statements.compare(&plan.model_rows(), query);
+        let model_rows = plan.model_rows();
+        if !query.all && query.wanted.is_empty() {
+            // Several of the server's processes can sum up, and none of them joins: most runs end here.
+            let sums = self.text_value(&statements.sum(&model_rows), READING).await?;
+            if let Some(answer) = sums.and_then(|sums| MirrorAnswer::of_equal_rows(&sums, query)) {
+                plan.table().create(into).await?;
+                return Ok((plan.table().staged(into.clone(), plan.kinds().to_vec(), None, None), answer));
+            }
+        }
+        let sql = statements.compare(&model_rows, query);
         let (target, limit) = (self.target.clone(), self.settings.stall_timeout());
         let mut lines = MirrorLines::new(query);
         plan.table().create(into).await?;

@@ -292,15 +292,20 @@ impl Postgres {
     /// The largest value of a cursor that only the server can compare. Asked before the rows are read: should the server
     /// have no snapshots, later rows are read again next time rather than never.
     async fn text_maximum(&mut self, sql: &str) -> Result<Option<String>> {
+        self.text_value(sql, "failed to read the cursor").await
+    }
+
+    /// The first value of a statement's first row, as text. `failed` is what to say where it fails.
+    async fn text_value(&mut self, sql: &str, failed: &str) -> Result<Option<String>> {
         let target = self.target.clone();
         let mut link = self.lend().await?;
         let limit = self.settings.stall_timeout();
         // Given up, the link is dropped, and its statement stopped.
         let answer = tokio::time::timeout(limit, link.client.simple_query(sql)).await;
-        let answer = answer.map_err(|_| target.stalled("failed to read the cursor", limit))?;
+        let answer = answer.map_err(|_| target.stalled(failed, limit))?;
         link.state = State::InTransaction;
         self.link = Some(link);
-        let answer = answer.map_err(|error| target.query_error("failed to read the cursor", &error, sql, &[]))?;
+        let answer = answer.map_err(|error| target.query_error(failed, &error, sql, &[]))?;
         Ok(self::rows(&answer, |row| row.get(0).map(str::to_owned)).into_iter().next().flatten())
     }
 

@@ -129,8 +129,9 @@ impl Plan {
         let key = format!("(({})::text) COLLATE \"C\" AS k", self.values[0]);
         let cells = self.values[1..].iter().enumerate().map(|(at, sql)| format!("{sql} AS c{at}"));
         let fingerprint = format!("({} & {FINGERPRINT_MAX}) AS fp", self.hash);
+        let keys = self.projection.select(DIALECT, &[key.clone(), fingerprint.clone()]);
         let selected: Vec<String> = std::iter::once(key).chain(cells).chain([fingerprint]).collect();
-        ModelRows { select: self.projection.select(DIALECT, &selected), cells: self.kinds.len() }
+        ModelRows { select: self.projection.select(DIALECT, &selected), keys, cells: self.kinds.len() }
     }
 
     /// The statement that yields the rows.

@@ -62,9 +62,9 @@ impl Mirrors {
         }
     }
 
-    fn newest(&self, table: &str, seq: u64) -> Option<BTreeMap<String, i64>> {
+    fn newest(&self, table: &str, base: u64, seq: u64) -> Option<BTreeMap<String, i64>> {
         let mut newest: BTreeMap<&str, (u64, i64)> = BTreeMap::new();
-        for (key, fingerprint, number) in self.tables.get(table)?.iter().filter(|(.., number)| *number <= seq) {
+        for (key, fingerprint, number) in self.tables.get(table)?.iter().filter(|(.., number)| (base..=seq).contains(number)) {
             let known = newest.entry(key).or_insert((*number, *fingerprint));
             *known = (*known).max((*number, *fingerprint));
         }
@@ -74,7 +74,7 @@ impl Mirrors {
 
     /// What a mirror holds, as a protocol that trusts it would take it.
     pub(super) fn trusted(&self, record: &mut MirrorRecord) {
-        let held = self.newest(&record.table, record.seq).unwrap_or_default();
+        let held = self.newest(&record.table, record.base, record.seq).unwrap_or_default();
         (record.keys, record.checksum) =
             (held.len() as u64, held.values().map(|fingerprint| i128::from(*fingerprint)).sum());
     }
@@ -84,13 +84,14 @@ impl Mirrors {
         if !self.is_fair && self.random.u8(0..50) == 0 {
             return Err(failed("the warehouse is busy"));
         }
-        let held = self.newest(&query.table, query.seq).ok_or_else(|| failed("there is no such table"))?;
+        let held = self.newest(&query.table, query.base, query.seq).ok_or_else(|| failed("there is no such table"))?;
         let (mut lines, mut handed) = (MirrorLines::new(query), Vec::new());
         let totals = MirrorTotals {
             rows: rows.len() as u64,
             joined: held.len() as u64,
             keys: held.len() as u64,
             checksum: held.values().map(|fingerprint| i128::from(*fingerprint)).sum(),
+            ..MirrorTotals::default()
         };
         let mut left = held.clone();
         for (key, cells) in rows {
@@ -105,8 +106,8 @@ impl Mirrors {
         for (key, mirrored) in left {
             lines.push(None, None, Some(&key), Some(mirrored)).unwrap();
         }
-        let MirrorTotals { rows, joined, keys, checksum } = totals;
-        lines.push(None, None, Some(&format!("{rows} {joined} {keys} {checksum}")), None).unwrap();
+        let MirrorTotals { rows, joined, keys, checksum, .. } = totals;
+        lines.push(None, None, Some(&format!("{rows} {rows} {rows} {joined} {keys} {checksum}")), None).unwrap();
         Ok((handed, lines.finish().unwrap()))
     }
 
@@ -131,8 +132,8 @@ impl Mirrors {
                 let count = if fate == 2 { rows.len() / 2 } else { rows.len() };
                 self.tables.get_mut(table).ok_or_else(|| failed("there is no such table"))?.extend(lines.take(count));
             }
-            MirrorChange::Compact { table, seq, into } => {
-                let held = self.newest(table, *seq).ok_or_else(|| failed("there is no such table"))?;
+            MirrorChange::Compact { table, base, seq, into } => {
+                let held = self.newest(table, *base, *seq).ok_or_else(|| failed("there is no such table"))?;
                 let lines = held.into_iter().map(|(key, fingerprint)| (key, fingerprint, *seq)).collect();
                 self.tables.insert(into.clone(), lines);
             }
