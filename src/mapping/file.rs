@@ -103,7 +103,9 @@ fn mapping(name: &str, root: &Section<'_>, context: &Context<'_>, report: &mut R
     let schedule = root.get("schedule").and_then(|entry| schedule::read(&entry, report));
     let model =
         required(root, "model", "define where the account rows come from: `[model]` with `table = \"…\"`", report)
-            .and_then(|section| Some((model::compare(&section, report), model::read(&section, context.lookup, report)?)));
+            .and_then(|section| {
+                Some((model::compare(&section, report), model::read(&section, context.lookup, report)?))
+            });
     let group = required(root, "group", "add `[group]` with `type = \"company\"` and `key = \"account_id\"`", report)
         .map(|section| group::read(&section, report));
     // A user that was written and refused must not turn into "no user".

@@ -309,8 +309,7 @@ impl MirrorStatements<'_> {
              AS of_mirror",
             keys = rows.keys,
             select = rows.select,
-            figures =
-                figures(&["rows_all", "rows_with_key", "rows_with_text", "keys_joined", "keys_held", "sum_held"]),
+            figures = figures(&["rows_all", "rows_with_key", "rows_with_text", "keys_joined", "keys_held", "sum_held"]),
         );
         self.sql.joined.replace("{}", &statement)
     }
@@ -406,7 +405,10 @@ mod tests {
         let answer = lines.finish().unwrap();
         let key = |key: &str, fingerprint, mirrored| ComparedKey { key: key.to_owned(), fingerprint, mirrored };
         assert_eq!(answer.keys, [key("a", Some(5), Some(4)), key("b", Some(7), None), key("c", None, Some(9))]);
-        assert_eq!(answer.totals, MirrorTotals { rows: 5, null_keys: 1, empty_keys: 1, joined: 2, keys: 2, checksum: i128::MIN });
+        assert_eq!(
+            answer.totals,
+            MirrorTotals { rows: 5, null_keys: 1, empty_keys: 1, joined: 2, keys: 2, checksum: i128::MIN }
+        );
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::decide::Decider;
 use super::guard::{self, GuardSet};
-use super::read::Reader;
+use super::reader::Reader;
 use super::report::Counts;
 use super::run::detail_of;
 use super::session::{PAGE_CANDIDATES, Session};

@@ -19,7 +19,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::read::{Reader, Rows};
+use super::reader::{Reader, Rows};
 use super::session::{Event, Session};
 use crate::error::{Kind, Result};
 use crate::ledger::mirror::{MirrorRecord, tables_of};
@@ -144,10 +144,7 @@ impl SettledKeys {
         let Some(noted) = &self.noted else { return };
         self.recorded += 1;
         match outcome {
-            ChangeOutcome::Delivered
-            | ChangeOutcome::Unchanged
-            | ChangeOutcome::Adopted
-            | ChangeOutcome::Rejected => {
+            ChangeOutcome::Delivered | ChangeOutcome::Unchanged | ChangeOutcome::Adopted | ChangeOutcome::Rejected => {
                 if noted.contains(key) {
                     self.settled.insert(key.to_owned());
                 }
@@ -199,9 +196,7 @@ impl Session<'_> {
         let compared = self.compared();
         let unfit = match &record {
             None => NO_MIRROR.to_owned(),
-            Some(record) if record.mapping != compared || record.place != place => {
-                "the mapping was edited".to_owned()
-            }
+            Some(record) if record.mapping != compared || record.place != place => "the mapping was edited".to_owned(),
             Some(_) if self.options.full => "the whole model was requested".to_owned(),
             Some(record) => match self.compare_with_mirror(reader, projection, record).await? {
                 Ok(rows) => return Ok(Some(rows)),
@@ -479,8 +474,7 @@ fn lines(
     keys.iter().for_each(|key| *times.entry(&key.key).or_default() += 1);
     let was_unmirrored = |key: &String| before.binary_search(key).is_ok();
     // What was compared and is no candidate equals the synced state.
-    let is_settled =
-        |key: &String| !settled.open.contains(key) && (is_complete || settled.settled.contains(key));
+    let is_settled = |key: &String| !settled.open.contains(key) && (is_complete || settled.settled.contains(key));
     let without_line = wanted.iter().filter(|key| !times.contains_key(key.as_str()) && was_unmirrored(key));
     let without_line =
         without_line.map(|key| ComparedKey { key: key.clone(), fingerprint: None, mirrored: None }).collect::<Vec<_>>();

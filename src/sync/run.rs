@@ -3,7 +3,8 @@
 use super::guard::{GuardSet, Impact};
 use super::mirror::{MirrorReport, SettledKeys};
 use super::plan_file::ApprovedChanges;
-use super::read::{ComparisonPhase, Reader};
+use super::read::ComparisonPhase;
+use super::reader::Reader;
 use super::report::{Counts, Detail, Report};
 use super::request_log::RequestLog;
 use super::send::SendResult;
@@ -12,8 +13,8 @@ use crate::delivery::{Delivery, LogLevel};
 use crate::error::{Error, Kind, Result};
 use crate::format::thousands;
 use crate::ledger::{Cursor, PreviousRun, RunCheckpoint, RunStart, RunStatus};
-use crate::mapping::{Compare, OnMissing};
 use crate::mapping::diagnostic::Problem;
+use crate::mapping::{Compare, OnMissing};
 
 /// Mistakes of a mapping in a run's record: a person corrects some of the first hundred before the next run. With their lines
 /// that is some hundred kilobytes.

@@ -218,7 +218,11 @@ async fn a_mirror_of_many_changes_is_compacted_and_status_shows_it() {
         let status = bench.place.run(&["status", "--json"]);
         let status = status.exits(0).json();
         let sync = &status["syncs"][0];
-        assert_eq!((sync["mirror"]["keys"].as_u64(), sync["mirror"]["unmirrored"].as_u64()), (Some(ROWS), Some(0)), "{status}");
+        assert_eq!(
+            (sync["mirror"]["keys"].as_u64(), sync["mirror"]["unmirrored"].as_u64()),
+            (Some(ROWS), Some(0)),
+            "{status}"
+        );
         sync["mirror"]["rows"].as_u64().unwrap()
     };
     for plan in ["pro", "free", "pro"] {
@@ -268,7 +272,11 @@ async fn a_warehouse_behind_a_driver_compares_too() {
         let ledger = open::ledger(&project).await.unwrap();
         let (_, detail) = ledger.history().runs_with_details("accounts", 1).await.unwrap().remove(0);
         let mirror = serde_json::from_str::<serde_json::Value>(&detail).unwrap()["mirror"].clone();
-        assert_eq!((mirror["compared"].as_str(), mirror["rows_read"].as_u64()), (Some(compared), Some(rows_read)), "{mirror}");
+        assert_eq!(
+            (mirror["compared"].as_str(), mirror["rows_read"].as_u64()),
+            (Some(compared), Some(rows_read)),
+            "{mirror}"
+        );
     };
     run("500 delivered", "local", 500).await;
     run("500 unchanged", "warehouse", 0).await;

@@ -12,9 +12,9 @@ use super::{DuckDbLedger, bundles, statements};
 use crate::duckdb::quote_literal;
 use crate::error::{Error, Result};
 use crate::ledger::SyncedGroup;
+use crate::ledger::import::{ImportedGroups, refused};
 use crate::ledger::kv::note_of;
 use crate::ledger::mirror::MIRROR;
-use crate::ledger::import::{ImportedGroups, refused};
 
 /// The groups as they come: what traits were attempted as JSON.
 const TABLE: &str = "CREATE OR REPLACE TEMP TABLE imported (key VARCHAR, fingerprint UBIGINT, document VARCHAR, \

@@ -7,8 +7,8 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{
-    ChangeView, ExportedGroup, ExportedRejection, GroupRequestView, GroupView, HistoryView, MappingView, MirrorView, PlanView,
-    RejectedDocument, RejectedView, RunDetail, RunView, ScheduleView, ScheduledTime, SyncView, SyncedTrait,
+    ChangeView, ExportedGroup, ExportedRejection, GroupRequestView, GroupView, HistoryView, MappingView, MirrorView,
+    PlanView, RejectedDocument, RejectedView, RunDetail, RunView, ScheduleView, ScheduledTime, SyncView, SyncedTrait,
     TraitSummary, TraitView,
 };
 use crate::config::Project;

@@ -214,7 +214,8 @@ fn mirror_statements(dialect: &'static Warehouse) -> Vec<String> {
         MirrorChange::Compact { table: table(), base: 7, seq: 8, into: "groupcast_accounts_b".to_owned() },
         MirrorChange::Drop { table: table() },
     ];
-    let query = |all| MirrorQuery { table: table(), base: 7, seq: 8, keys: 0, checksum: 0, wanted: wanted.clone(), all };
+    let query =
+        |all| MirrorQuery { table: table(), base: 7, seq: 8, keys: 0, checksum: 0, wanted: wanted.clone(), all };
     [statements.compare(&rows, &query(false)), statements.compare(&rows, &query(true)), statements.sum(&rows)]
         .into_iter()
         .chain(changes.iter().flat_map(|change| statements.change(change, Some(&rows))))

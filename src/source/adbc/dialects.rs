@@ -134,7 +134,15 @@ const UTC: &str = "+00:00";
 macro_rules! double_and_rest {
     ($double:literal, $text:literal) => {
         concat!(
-            "CAST({} AS ", $text, ") || '~' || CAST({} - CAST(CAST({} AS ", $text, ") AS ", $double, ") AS ", $text, ")"
+            "CAST({} AS ",
+            $text,
+            ") || '~' || CAST({} - CAST(CAST({} AS ",
+            $text,
+            ") AS ",
+            $double,
+            ") AS ",
+            $text,
+            ")"
         )
     };
 }
@@ -306,7 +314,10 @@ pub(super) const DIALECTS: &[Warehouse] = &[
             newest: NEWEST,
             create: CREATE,
             joined: "{}",
-            grants: &["CREATE SCHEMA {schema}", "GRANT `roles/bigquery.dataEditor` ON SCHEMA {schema} TO 'user:{user}'"],
+            grants: &[
+                "CREATE SCHEMA {schema}",
+                "GRANT `roles/bigquery.dataEditor` ON SCHEMA {schema} TO 'user:{user}'",
+            ],
         }),
         options: &[],
     },
@@ -568,7 +579,8 @@ pub(super) const NAMES: &[&str] = &[
 
 /// The names of the dialects that have the statements of mirrors.
 pub(super) fn with_mirrors() -> String {
-    let names: Vec<&str> = DIALECTS.iter().filter(|dialect| dialect.mirror.is_some()).map(|dialect| dialect.name).collect();
+    let names: Vec<&str> =
+        DIALECTS.iter().filter(|dialect| dialect.mirror.is_some()).map(|dialect| dialect.name).collect();
     names.join(", ")
 }
 

@@ -14,12 +14,12 @@ use crate::duckdb::DuckDbConnection;
 use crate::error::{Error, Kind, Result, Within};
 use crate::mapping::compile::Projection;
 use crate::mapping::dialect::{Dialect as _, MirrorSql};
+use crate::source::Staged;
 use crate::source::mirror::{
     MirrorAccess, MirrorAnswer, MirrorChange, MirrorLines, MirrorQuery, MirrorStatements, ModelRows,
 };
 use crate::source::staging::batch::Physical;
 use crate::source::staging::{self, FillError};
-use crate::source::Staged;
 
 /// A table that is made and dropped to see whether that is permitted.
 const PROBE: &str = "groupcast_probe";
@@ -136,7 +136,8 @@ impl Adbc {
 fn rows_of(batch: &RecordBatch, lines: &mut MirrorLines) -> Result<RecordBatch, String> {
     let about = batch.num_columns().checked_sub(3).ok_or("a line without its columns")?;
     let text = |column: usize| batch.column(column).as_string_opt::<i32>().ok_or("a key that is no text");
-    let number = |column: usize| batch.column(column).as_primitive_opt::<Int64Type>().ok_or("a fingerprint that is no number");
+    let number =
+        |column: usize| batch.column(column).as_primitive_opt::<Int64Type>().ok_or("a fingerprint that is no number");
     let (keys, mirror_keys) = (text(0)?, text(about + 1)?);
     let (fingerprints, mirrored) = (number(about)?, number(about + 2)?);
     let mut is_row = Vec::with_capacity(batch.num_rows());

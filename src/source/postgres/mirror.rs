@@ -9,9 +9,7 @@ use crate::duckdb::DuckDbConnection;
 use crate::error::{Error, Kind, Result};
 use crate::mapping::compile::Projection;
 use crate::mapping::dialect::Dialect as _;
-use crate::source::mirror::{
-    MirrorAccess, MirrorAnswer, MirrorChange, MirrorLines, MirrorQuery, MirrorStatements,
-};
+use crate::source::mirror::{MirrorAccess, MirrorAnswer, MirrorChange, MirrorLines, MirrorQuery, MirrorStatements};
 use crate::source::{Staged, staging};
 
 const READING: &str = "failed to compare in the warehouse";
@@ -26,7 +24,8 @@ impl Postgres {
     /// How the rows are hashed and read.
     async fn mirror_plan(&mut self, projection: &Projection) -> Result<Plan> {
         if !self.can_hash().await? {
-            let error = Error::new(Kind::Source, "this server cannot hash rows, which comparing in the warehouse needs");
+            let error =
+                Error::new(Kind::Source, "this server cannot hash rows, which comparing in the warehouse needs");
             return Err(error
                 .advise("PostgreSQL can from version 14 on; set `compare = \"local\"` for other servers")
                 .at(self.target.place()));
@@ -72,9 +71,7 @@ impl Postgres {
                 let _ = staging::discard(into).await;
                 Err(match stop {
                     Stop::Server(error) => target.query_error(READING, &error, &sql, &fragments(projection)),
-                    Stop::Malformed(what) => {
-                        Error::new(Kind::Source, format!("{READING}: {what}")).at(target.place())
-                    }
+                    Stop::Malformed(what) => Error::new(Kind::Source, format!("{READING}: {what}")).at(target.place()),
                     Stop::Stalled => target.stalled(READING, limit),
                     Stop::Staging(error) => error,
                 })
@@ -91,7 +88,9 @@ impl Postgres {
         let schema = self.mirror_schema();
         let statements = MirrorStatements { dialect: DIALECT, sql: &MIRROR, schema: &schema };
         let mut settings = self.session_settings().join("; ");
-        settings.push_str(&statements.change(change, rows.as_ref()).iter().map(|sql| format!("; {sql}")).collect::<String>());
+        settings.push_str(
+            &statements.change(change, rows.as_ref()).iter().map(|sql| format!("; {sql}")).collect::<String>(),
+        );
         let sql = format!("BEGIN; {settings}; COMMIT");
         let (target, limit) = (self.target.clone(), self.settings.stall_timeout());
         let mut link = self.lend().await?;
@@ -124,9 +123,7 @@ impl Postgres {
         let refused = match granted.first() {
             _ if !can_hash => Some("the server cannot hash rows: PostgreSQL can from version 14 on".to_owned()),
             Some(true) => None,
-            Some(false) => {
-                Some(format!("user `{}` may not create tables in the schema `{shown}`", target.user()))
-            }
+            Some(false) => Some(format!("user `{}` may not create tables in the schema `{shown}`", target.user())),
             None => Some(format!("the schema `{shown}` does not exist")),
         };
         Ok(MirrorAccess { refused, grants: statements.grants(&DIALECT.identifier(target.user())) })

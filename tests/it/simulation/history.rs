@@ -15,7 +15,8 @@ use groupcast::ledger::duckdb::DuckDbLedger;
 use groupcast::ledger::{RunStatus, SyncedGroup};
 use groupcast::mapping::compile::{Projection, Restriction};
 use groupcast::mapping::{
-    At, Compare, Expr, Field, From, Guards, Mapping, Model, OnDuplicate, OnMissing, OnRemovedTrait, Policy, Trait, fingerprint,
+    At, Compare, Expr, Field, From, Guards, Mapping, Model, OnDuplicate, OnMissing, OnRemovedTrait, Policy, Trait,
+    fingerprint,
 };
 use groupcast::model::{Cell, ColumnType, OnNull, Op};
 use groupcast::source::mirror::{MirrorAnswer, MirrorChange, MirrorQuery, MirrorSettings};

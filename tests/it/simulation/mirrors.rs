@@ -64,7 +64,9 @@ impl Mirrors {
 
     fn newest(&self, table: &str, base: u64, seq: u64) -> Option<BTreeMap<String, i64>> {
         let mut newest: BTreeMap<&str, (u64, i64)> = BTreeMap::new();
-        for (key, fingerprint, number) in self.tables.get(table)?.iter().filter(|(.., number)| (base..=seq).contains(number)) {
+        for (key, fingerprint, number) in
+            self.tables.get(table)?.iter().filter(|(.., number)| (base..=seq).contains(number))
+        {
             let known = newest.entry(key).or_insert((*number, *fingerprint));
             *known = (*known).max((*number, *fingerprint));
         }
