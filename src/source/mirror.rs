@@ -9,7 +9,7 @@
 //!
 //! A sync has a table of its own, `(group_key, fingerprint, seq)`, to which rows are only ever added. Of a key the row with the
 //! highest `seq` counts, up to the `seq` that the statement names: what was added by a run that crashed, or arrives late, has
-//! another one and is not seen. A fingerprint is a whole number of 60 bits; [`GONE`] stands for none, because half of all
+//! another one and is not seen. A fingerprint is a whole number of 60 bits; [`GONE`] means that there is none, because half of all
 //! engines skip nulls where the newest of several values is chosen.
 //!
 //! One table for each sync rather than one for all: a statement scans its own rows alone, a first filling and a compaction are
@@ -315,7 +315,7 @@ impl MirrorStatements<'_> {
     }
 
     /// The statement that sums up the rows' fingerprints, in the line of totals alone: where they are those that the mirror
-    /// should hold, no row differs, and the mirror need not be looked at.
+    /// should hold, no row differs, and the mirror need not be read.
     pub fn sum(&self, rows: &ModelRows) -> String {
         let text = |number: &str| self.sql.text.replace("{}", number);
         let figures = ["rows_all", "rows_with_key", "rows_with_text", "rows_with_text", "rows_with_text", "sum_all"];

@@ -167,7 +167,7 @@ pub trait Source: Send {
     async fn release(&mut self, into: &DuckDbConnection) -> Result<()>;
 }
 
-/// Nobody asks a source for a mirror that has none.
+/// A source that keeps no mirror is used as if it did.
 fn no_mirror() -> Error {
     Error::new(Kind::Bug, "this source keeps no mirror")
 }

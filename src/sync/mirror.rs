@@ -54,11 +54,11 @@ pub struct MirrorReport {
     pub rows_read: u64,
     /// Keys that the mirror holds.
     pub keys: u64,
-    /// Keys that the next run looks at in any case, because the mirror may not hold them as they are.
+    /// Keys that the next run compares in any case, because the mirror may not hold them as they are.
     pub unmirrored: u64,
 }
 
-/// Why rows are compared here at first, which surprises nobody.
+/// Why rows are compared here at first.
 const NO_MIRROR: &str = "there was no mirror";
 
 impl MirrorReport {

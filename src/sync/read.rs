@@ -13,7 +13,7 @@ use super::unchanged::Memory;
 use crate::error::{Error, Kind, Result};
 use crate::ledger::{CompareOptions, Comparison, Cursor, MissingScope, PreviousRun, RunStart};
 use crate::mapping::OnMissing;
-use crate::mapping::compile::{self, Projection, Restriction};
+use crate::mapping::compile::{self, Restriction};
 use crate::mapping::plain::{self, PlainAssembly};
 use crate::model::{ColumnType, Rules};
 use crate::source::Ahead;
