@@ -54,7 +54,7 @@ pub struct MirrorRecord {
 }
 
 impl MirrorRecord {
-    /// The record of a sync's mirror. One that cannot be read is none.
+    /// The record of a sync's mirror. One that cannot be read is left out.
     pub async fn load(kv: &dyn KeyValue, sync: &str) -> Result<Option<MirrorRecord>> {
         let text = kv.get(&note_of(MIRROR, sync)).await?;
         Ok(text.and_then(|text| serde_json::from_str(&text).ok()))

@@ -326,6 +326,25 @@ async fn check_known(sync: &str, world: &Mutex<World>, store: &Store) -> Result<
     Ok(())
 }
 
+/// The destination holds what the source has, given what it held before.
+fn check_held(truth: &Truth, before: &BTreeMap<String, Group>, held: &BTreeMap<String, Group>) -> Result<(), String> {
+    let nothing = Group::new();
+    let keys: BTreeSet<&String> = truth.source.keys().chain(before.keys()).chain(held.keys()).collect();
+    for key in keys {
+        let row = truth.source.get(key);
+        let wanted = wanted(before.get(key).unwrap_or(&nothing), row, &truth.mapping);
+        let held = held.get(key).unwrap_or(&nothing);
+        if *held != wanted {
+            let traits: Vec<_> =
+                truth.mapping.traits.iter().map(|mapped| (&mapped.name, mapped.op, mapped.on_null)).collect();
+            let values: Option<Vec<_>> =
+                row.map(|row| truth.mapping.traits.iter().map(|mapped| value_of(mapped, row)).collect());
+            return Err(format!("{key} holds {held:?}, wanted {wanted:?}, traits {traits:?}, source {values:?}"));
+        }
+    }
+    Ok(())
+}
+
 fn edit_source(random: &mut fastrand::Rng, source: &mut Source, groups: u8) {
     for _ in 0..random.u8(0..4) * (groups / 5) {
         let key = format!("g{}", random.u8(0..groups));
@@ -396,6 +415,7 @@ pub(super) async fn history(seed: u64, genre: &Genre, store: &mut Store) -> Resu
         if genre.mirrored {
             mirrors.lock().unwrap().suffer();
         }
+        let held_before = world.lock().unwrap().held.clone();
         // A run that dies or gives up is what this is about.
         let (done, dead) = run_once((&world, &mirrors), store, genre, trait_by_trait, &options, &clock).await;
         if dead {
@@ -403,6 +423,12 @@ pub(super) async fn history(seed: u64, genre: &Genre, store: &mut Store) -> Resu
             store.die(genre.sync).await;
         } else if random.u8(0..16) == 0 {
             store.reopen().await;
+        }
+        // A mirror hides nothing at any time, not only in the end.
+        let is_whole = !options.is_partial() && done.as_ref().is_ok_and(|run| run.status == RunStatus::Succeeded);
+        if genre.mirrored && genre.palette == Palette::Equal && is_whole {
+            let world = world.lock().unwrap();
+            check_held(&world.truth, &held_before, &world.held)?;
         }
         if strict && done.is_ok() {
             check_known(genre.sync, &world, store).await?;
@@ -442,20 +468,7 @@ pub(super) async fn history(seed: u64, genre: &Genre, store: &mut Store) -> Resu
         let world = world.lock().unwrap();
         (world.truth.clone(), world.held.clone(), world.requests)
     };
-    let nothing = Group::new();
-    let keys: BTreeSet<&String> = truth.source.keys().chain(before.keys()).chain(held.keys()).collect();
-    for key in keys {
-        let row = truth.source.get(key);
-        let wanted = wanted(before.get(key).unwrap_or(&nothing), row, &truth.mapping);
-        let held = held.get(key).unwrap_or(&nothing);
-        if *held != wanted {
-            let traits: Vec<_> =
-                truth.mapping.traits.iter().map(|mapped| (&mapped.name, mapped.op, mapped.on_null)).collect();
-            let values: Option<Vec<_>> =
-                row.map(|row| truth.mapping.traits.iter().map(|mapped| value_of(mapped, row)).collect());
-            return Err(format!("{key} holds {held:?}, wanted {wanted:?}, traits {traits:?}, source {values:?}"));
-        }
-    }
+    check_held(&truth, &before, &held)?;
     if strict {
         check_known(genre.sync, &world, store).await?;
     }
