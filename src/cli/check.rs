@@ -50,6 +50,10 @@ pub(super) async fn check_project(cli: &Cli, project: Arc<Project>, connect: boo
                             Ok(remarks) => found.extend(remarks),
                             Err(error) => found.push(unreachable(file, &error)),
                         }
+                        match open::sample::of_mirror(file, source.as_mut()).await {
+                            Ok(mirror) => found.extend(mirror),
+                            Err(error) => found.push(unreachable(file, &error)),
+                        }
                         if sound {
                             match open::sample::remarks(file, source.as_mut()).await {
                                 Ok(remarks) => found.extend(remarks),

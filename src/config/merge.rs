@@ -14,7 +14,7 @@ use super::settings::{
     Daemon, Defaults, Delivery, DestinationSettings, Settings, SourceSettings, State, StateDatabase,
 };
 use crate::mapping::diagnostic::Diagnostic;
-use crate::mapping::{At, units};
+use crate::mapping::{At, Compare, units};
 use crate::model::setting::SettingValues;
 use crate::secret::Secret;
 use crate::source::extensions::Extensions;
@@ -123,6 +123,8 @@ impl WrittenState {
             statement_timeout_seconds: None,
             connect_timeout_seconds: self.connect_timeout_seconds,
             stall_timeout_seconds: None,
+            compare: Compare::Local,
+            mirror_schema: None,
         };
         // What is synced to one target's destinations says nothing about another's.
         let of_target = || target.map_or_else(|| "groupcast".to_owned(), |target| format!("groupcast_{target}"));

@@ -97,7 +97,7 @@ impl Supervisor {
     }
 
     fn service_queries<'a>(&'a self, project: &'a Project) -> Queries<'a> {
-        Queries { project, history: self.queries.history(), now: self.clock.now() }
+        Queries { project, history: self.queries.history(), kv: self.queries.kv(), now: self.clock.now() }
     }
 
     /// Fails while a run of a sync without a mapping is in progress: it began before the mapping was removed.

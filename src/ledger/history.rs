@@ -60,6 +60,10 @@ pub trait History: Send + Sync {
     /// Rejected groups of every sync, at most `each` of one.
     async fn all_rejected(&self, each: u64) -> Result<BTreeMap<String, Vec<SyncedGroup>>>;
 
+    /// The keys of groups that are unconfirmed or rejected, at most `count`, in any order: what is compared whether or not its row
+    /// changed.
+    async fn unconfirmed_or_rejected(&self, sync: &str, count: u64) -> Result<Vec<String>>;
+
     /// What was sent to a group before the sequence `before`, if given, at most `count`.
     async fn group_history(&self, sync: &str, key: &str, before: Option<u64>, count: u64) -> Result<Vec<HistoryEntry>>;
 

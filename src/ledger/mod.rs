@@ -53,6 +53,7 @@ mod import;
 mod journal;
 pub mod kept_requests;
 pub mod kv;
+pub mod mirror;
 mod open;
 pub mod postgres;
 mod run;

@@ -6,6 +6,39 @@ use super::sections::traits::Expr;
 use crate::model::ColumnType;
 use crate::model::cell::As;
 
+/// How a dialect writes a mirror's statements.
+#[derive(Debug, Clone, Copy)]
+pub struct MirrorSql {
+    /// 60 bits of a text's MD5, as a whole number.
+    pub hash: &'static str,
+    /// How many characters a text has.
+    pub length: &'static str,
+    /// A double as a text that no other double has.
+    pub double: &'static str,
+    /// A whole number of 64 bits.
+    pub int: &'static str,
+    /// A number as text.
+    pub text: &'static str,
+    /// The exact sum of whole numbers.
+    pub sum: &'static str,
+    /// The newest fingerprint of every key, as `mirror_key` and `mirrored`, of `{table}` from `{base}` up to `{seq}`.
+    pub newest: &'static str,
+    /// Makes `{table}` of `{select}`.
+    pub create: &'static str,
+    /// What surrounds a statement with a join.
+    pub joined: &'static str,
+    /// The statements that permit a user to keep mirrors in `{schema}`; `{user}` is them.
+    pub grants: &'static [&'static str],
+}
+
+/// What was added since the table was made, which is little, and the rows that it was made with, of other keys. Works everywhere,
+/// and groups or sorts nothing large.
+pub const NEWEST: &str = "SELECT group_key AS mirror_key, fingerprint AS mirrored FROM (SELECT group_key, fingerprint, \
+    ROW_NUMBER() OVER (PARTITION BY group_key ORDER BY seq DESC) AS nth FROM {table} WHERE seq > {base} AND seq <= {seq}) \
+    AS newer WHERE nth = 1 UNION ALL SELECT made.group_key AS mirror_key, made.fingerprint AS mirrored FROM {table} AS made \
+    LEFT JOIN (SELECT DISTINCT group_key FROM {table} WHERE seq > {base} AND seq <= {seq}) AS newer \
+    ON newer.group_key = made.group_key WHERE made.seq = {base} AND newer.group_key IS NULL";
+
 /// How a source's SQL is written.
 pub trait Dialect: Send + Sync {
     /// A name, safe whatever it contains.
@@ -67,6 +100,11 @@ pub trait Dialect: Send + Sync {
     /// string.
     fn text_is_plain(&self, _declared: &str) -> bool {
         true
+    }
+
+    /// How the statements of a mirror are written, where the server has what they need.
+    fn mirror(&self) -> Option<&'static MirrorSql> {
+        None
     }
 
     /// A column's name, or an expression in parentheses.

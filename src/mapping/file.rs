@@ -103,7 +103,9 @@ fn mapping(name: &str, root: &Section<'_>, context: &Context<'_>, report: &mut R
     let schedule = root.get("schedule").and_then(|entry| schedule::read(&entry, report));
     let model =
         required(root, "model", "define where the account rows come from: `[model]` with `table = \"…\"`", report)
-            .and_then(|section| model::read(&section, context.lookup, report));
+            .and_then(|section| {
+                Some((model::compare(&section, report), model::read(&section, context.lookup, report)?))
+            });
     let group = required(root, "group", "add `[group]` with `type = \"company\"` and `key = \"account_id\"`", report)
         .map(|section| group::read(&section, report));
     // A user that was written and refused must not turn into "no user".
@@ -122,7 +124,7 @@ fn mapping(name: &str, root: &Section<'_>, context: &Context<'_>, report: &mut R
     let group = group?;
     let traits = traits?;
     let label = group.label(&traits, report);
-    let (model, dbt) = model?;
+    let (compare, (model, dbt)) = model?;
     Some(Mapping {
         name: name.to_owned(),
         file: report.file.to_owned(),
@@ -132,6 +134,7 @@ fn mapping(name: &str, root: &Section<'_>, context: &Context<'_>, report: &mut R
         tags: tags?,
         schedule,
         model,
+        compare,
         dbt,
         group_type: group.group_type?,
         key: group.key?,

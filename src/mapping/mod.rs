@@ -23,7 +23,7 @@ pub use file::{MappingFile, ReadableParts};
 pub use fingerprint::fingerprint;
 pub use sections::guards::Guards;
 pub use sections::incremental::Incremental;
-pub use sections::model::{DbtModel, From, Model};
+pub use sections::model::{Compare, DbtModel, From, Model};
 pub use sections::policy::{OnDuplicate, OnMissing, OnRemovedTrait, Policy};
 pub use sections::schedule::{CatchUp, Overlap, Schedule, When};
 pub use sections::traits::{Expr, Field, Trait};

@@ -2,7 +2,7 @@
 
 use super::sections::guards::Guards;
 use super::sections::incremental::Incremental;
-use super::sections::model::{DbtModel, Model};
+use super::sections::model::{Compare, DbtModel, Model};
 use super::sections::policy::Policy;
 use super::sections::schedule::Schedule;
 use super::sections::traits::Trait;
@@ -27,6 +27,8 @@ pub struct Mapping {
     pub schedule: Option<Schedule>,
     /// What yields the account rows.
     pub model: Model,
+    /// Where its rows are compared, if not where the source says.
+    pub compare: Option<Compare>,
     /// What dbt knows of it, where the mapping names one of dbt's.
     pub dbt: Option<DbtModel>,
     /// The group type's name at the destination.

@@ -99,7 +99,7 @@ impl LocalService {
 
     fn queries(&self) -> Queries<'_> {
         let Shared { project, ledger, clock, .. } = self.shared.as_ref();
-        Queries { project, history: ledger.history(), now: clock.now() }
+        Queries { project, history: ledger.history(), kv: ledger.kv(), now: clock.now() }
     }
 
     /// Fails where another command is using the ledger.

@@ -13,7 +13,8 @@ use super::views::{
 };
 use crate::config::Project;
 use crate::error::{Error, Kind, Result};
-use crate::ledger::{ChangeOutcome, GroupCounts, History, RunRecord, SinceSuccess};
+use crate::ledger::mirror::MirrorRecord;
+use crate::ledger::{ChangeOutcome, GroupCounts, History, KeyValue, RunRecord, SinceSuccess};
 use crate::mapping::{Mapping, MappingFile, When};
 use crate::scheduler::cron::SyncSchedule;
 use crate::scheduler::timetable::{RunHistory, RunSpan, Timetable};
@@ -39,6 +40,8 @@ pub struct Queries<'a> {
     pub project: &'a Project,
     /// The ledger's history.
     pub history: &'a dyn History,
+    /// Its notes.
+    pub kv: &'a dyn KeyValue,
     /// The time.
     pub now: DateTime<Utc>,
 }
@@ -61,7 +64,7 @@ impl Queries<'_> {
         Ok(views)
     }
 
-    /// What the ledger has recorded of every sync, by name, in three statements however many there are.
+    /// What the ledger has recorded of every sync, by name, in four statements however many there are.
     pub async fn records(&self) -> ServiceResult<BTreeMap<String, SyncRecord>> {
         let mut records: BTreeMap<String, SyncRecord> = BTreeMap::new();
         for (sync, mut runs) in self.history.latest_runs(1).await? {
@@ -72,6 +75,9 @@ impl Queries<'_> {
         }
         for (sync, at) in self.history.last_successes().await? {
             records.entry(sync).or_default().last_success_at = Some(at);
+        }
+        for (sync, mirror) in MirrorRecord::all(self.kv).await? {
+            records.entry(sync).or_default().mirror = Some(mirror);
         }
         Ok(records)
     }
@@ -90,6 +96,7 @@ impl Queries<'_> {
             last: self.history.runs(Some(sync), None, 1).await?.pop(),
             groups: self.history.group_counts(sync).await?,
             last_success_at: self.history.last_success(sync).await?,
+            mirror: MirrorRecord::load(self.kv, sync).await?,
         };
         let runs = self.history.runs_with_details(sync, DETAIL_RUNS).await?;
         let last = runs.iter().find_map(|(_, detail)| serde_json::from_str(detail).ok());

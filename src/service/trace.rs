@@ -25,6 +25,7 @@ use crate::mapping::Mapping;
 use crate::mapping::compile::Projection;
 use crate::otlp::{Exporter, Span, SpanContext, SpanKind, exporter};
 use crate::source::RowsSummary;
+use crate::source::mirror::{MirrorAnswer, MirrorChange, MirrorQuery, MirrorSettings};
 use crate::sync::report::Report;
 use crate::sync::{Event, Monitor, Reader, Rows, Warehouse};
 
@@ -277,6 +278,34 @@ impl Reader for TracedReader<'_, '_> {
         let began = self.trace.now();
         let result = self.inner.summary(projection).await;
         self.statement("sums", began, result.as_ref().err(), None);
+        result
+    }
+
+    fn mirror(&self) -> Option<MirrorSettings> {
+        self.inner.mirror()
+    }
+
+    async fn compare(
+        &mut self,
+        projection: &Projection,
+        query: &MirrorQuery,
+        rows: &(dyn Fn(u64) + Send + Sync),
+    ) -> Result<(Rows, MirrorAnswer)> {
+        let (began, read) = (self.trace.now(), Mutex::new(None));
+        let counted = |so_far| {
+            *read.lock() = Some(so_far);
+            rows(so_far);
+        };
+        let result = self.inner.compare(projection, query, &counted).await;
+        self.statement("differences", began, result.as_ref().err(), read.into_inner());
+        self.trace.next_phase(Some("compare"));
+        result
+    }
+
+    async fn change_mirror(&mut self, projection: &Projection, change: &MirrorChange) -> Result<()> {
+        let began = self.trace.now();
+        let result = self.inner.change_mirror(projection, change).await;
+        self.statement("mirror", began, result.as_ref().err(), None);
         result
     }
 

@@ -11,6 +11,7 @@ pub mod duckdb;
 pub mod extensions;
 pub mod instance;
 mod listing;
+pub mod mirror;
 pub mod postgres;
 pub mod registry;
 mod remote_error;
@@ -25,8 +26,9 @@ use async_trait::async_trait;
 
 use self::extensions::Extensions;
 use self::instance::Instance;
+use self::mirror::{MirrorAccess, MirrorAnswer, MirrorChange, MirrorQuery, MirrorSettings};
 use crate::duckdb::{DuckDbConnection, Limits};
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::mapping::compile::Projection;
 use crate::mapping::dialect::Dialect;
 use crate::mapping::template::ColumnShape;
@@ -134,8 +136,40 @@ pub trait Source: Send {
         Ok(None)
     }
 
+    /// The mirrors that it can keep; none where its server, or the way to it, is not made for that.
+    fn mirror(&self) -> Option<MirrorSettings> {
+        None
+    }
+
+    /// Compares the projection's rows with a mirror, in one snapshot, and puts those that the query wants within reach of
+    /// `into`, like [`Source::stage`].
+    async fn compare(
+        &mut self,
+        _projection: &Projection,
+        _query: &MirrorQuery,
+        _into: &DuckDbConnection,
+        _rows: &(dyn Fn(u64) + Send + Sync),
+    ) -> Result<(Staged, MirrorAnswer)> {
+        Err(no_mirror())
+    }
+
+    /// Changes a mirror. When it returns, the change lasts; when it fails, it may come later.
+    async fn change_mirror(&mut self, _projection: &Projection, _change: &MirrorChange) -> Result<()> {
+        Err(no_mirror())
+    }
+
+    /// Whether its user may keep mirrors.
+    async fn mirror_access(&mut self) -> Result<MirrorAccess> {
+        Err(no_mirror())
+    }
+
     /// Releases every lock and snapshot. Called after the cells of all candidates were kept and before anything is sent.
     async fn release(&mut self, into: &DuckDbConnection) -> Result<()>;
+}
+
+/// A source that keeps no mirror is used as if it did.
+fn no_mirror() -> Error {
+    Error::new(Kind::Bug, "this source keeps no mirror")
 }
 
 /// A type of source: one row of [`registry::SOURCE_TYPES`].
@@ -165,6 +199,8 @@ pub struct Inspection {
     pub files: Vec<(PathBuf, &'static str)>,
     /// How a mapping's SQL is written for it.
     pub quoting: Quoting,
+    /// The mirrors that it can keep, as far as its settings tell.
+    pub mirror: Option<MirrorSettings>,
 }
 
 /// What a source is opened with, besides its settings.

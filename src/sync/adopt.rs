@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use super::decide::Decider;
 use super::guard::{self, GuardSet};
-use super::read::Reader;
+use super::reader::Reader;
 use super::report::Counts;
 use super::run::detail_of;
 use super::session::{PAGE_CANDIDATES, Session};
 use crate::error::{Error, Kind, Result};
+use crate::ledger::mirror::MirrorRecord;
 use crate::ledger::{JournalEntry, PreviousRun, RunCheckpoint, RunStart, RunStatus};
 use crate::model::After;
 
@@ -23,6 +24,8 @@ pub async fn adopt(session: &Session<'_>, reader: &mut dyn Reader) -> Result<u64
     let (start, previous) = session.begin().await?;
     let sync = start.sync.clone();
     let run = start.run.clone();
+    // Nothing that it records is marked.
+    MirrorRecord::forget(session.ledger.kv(), &sync).await?;
     let adopted = session.adopt_rows(start, previous, reader).await;
     let (status, error) = match &adopted {
         Ok(_) => (RunStatus::Succeeded, None),

@@ -9,7 +9,7 @@
 //! | `options` | what is requested of a run |
 //! | `session`, `start` | what a run needs; its id and target |
 //! | `run`, `plan`, `adopt`, `verify` | the four things that can be done with a sync |
-//! | `read`, `unchanged` | the rows and the comparison; whether reading can be skipped |
+//! | `reader`, `read`, `unchanged`, `mirror` | the rows and the comparison; whether reading can be skipped, or left to the warehouse |
 //! | `guard` | what stops a run before anything is sent |
 //! | `decide`, `send`, `record` | pages of decisions, on their way and after it |
 //! | `planned`, `plan_file` | changes as a plan shows and keeps them |
@@ -19,12 +19,14 @@ mod adopt;
 pub mod decide;
 pub mod group_keys;
 pub mod guard;
+pub mod mirror;
 mod missing;
 pub mod options;
 mod plan;
 pub mod plan_file;
 pub mod planned;
 mod read;
+mod reader;
 mod record;
 pub mod remote_groups;
 pub mod report;
@@ -44,7 +46,7 @@ pub use adopt::adopt;
 pub use group_keys::GroupKeys;
 pub use options::{Flag, RunOptions, RunOrigin};
 pub use plan::{Plan, plan};
-pub use read::{Reader, Rows, Warehouse};
+pub use reader::{Reader, Rows, Warehouse};
 pub use run::{note_failure, run};
 pub use session::{Event, Monitor, Session};
 pub use start::{run_id, target_of};

@@ -2,7 +2,7 @@
 
 use super::decide::Decision;
 use super::guard::{self, Impact};
-use super::read::Reader;
+use super::reader::Reader;
 use super::record::count;
 use super::report::Counts;
 use super::session::Session;

@@ -3,83 +3,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 
 use super::decide::Decider;
+use super::mirror::{MirrorReport, MirrorRun, MirroredRows};
+use super::reader::{Reader, Rows};
 use super::session::{Event, Session};
 use super::unchanged::Memory;
 use crate::error::{Error, Kind, Result};
-use crate::ledger::{CompareOptions, Comparison, Cursor, MissingScope, PreviousRun, RunStart, SourceRows};
+use crate::ledger::{CompareOptions, Comparison, Cursor, MissingScope, PreviousRun, RunStart};
 use crate::mapping::OnMissing;
-use crate::mapping::compile::{self, Projection, Restriction};
+use crate::mapping::compile::{self, Restriction};
 use crate::mapping::plain::{self, PlainAssembly};
-use crate::model::{Cell, ColumnType, Rules};
-use crate::source::instance::Instance;
-use crate::source::{Ahead, RowsSummary, Source, Staged};
-
-/// The rows of a run.
-pub enum Rows {
-    /// Staged in an instance of their own.
-    Staged(Staged),
-    /// In memory.
-    Memory {
-        /// Key and cells.
-        rows: Vec<(Option<String>, Vec<Cell>)>,
-        /// What the cells mean.
-        kinds: Vec<ColumnType>,
-    },
-}
-
-/// Where a run's rows come from.
-#[async_trait]
-pub trait Reader: Send {
-    /// Reads the projection once, in one snapshot.
-    async fn read(&mut self, projection: &Projection, rows: &(dyn Fn(u64) + Send + Sync)) -> Result<Rows>;
-    /// Whether it can sum rows up; see [`Source::sums_rows`].
-    fn sums_rows(&self) -> bool {
-        false
-    }
-    /// What the rows are, without reading them; see [`Source::summary`].
-    async fn summary(&mut self, _projection: &Projection) -> Result<Option<RowsSummary>> {
-        Ok(None)
-    }
-    /// Releases every lock and snapshot.
-    async fn release(&mut self) -> Result<()>;
-    /// Makes a read or comparison that is under way fail soon.
-    fn interrupt(&self);
-}
-
-/// A source whose rows are staged in an instance of their own.
-pub struct Warehouse {
-    /// The source.
-    pub source: Box<dyn Source>,
-    /// Where its rows are put.
-    pub instance: Instance,
-}
-
-#[async_trait]
-impl Reader for Warehouse {
-    async fn read(&mut self, projection: &Projection, rows: &(dyn Fn(u64) + Send + Sync)) -> Result<Rows> {
-        self.source.stage(projection, self.instance.duckdb(), rows).await.map(Rows::Staged)
-    }
-
-    fn sums_rows(&self) -> bool {
-        self.source.sums_rows()
-    }
-
-    async fn summary(&mut self, projection: &Projection) -> Result<Option<RowsSummary>> {
-        self.source.summary(projection).await
-    }
-
-    async fn release(&mut self) -> Result<()> {
-        self.source.release(self.instance.duckdb()).await
-    }
-
-    fn interrupt(&self) {
-        self.instance.duckdb().interrupt();
-    }
-}
+use crate::model::{ColumnType, Rules};
+use crate::source::Ahead;
 
 /// The result of the comparison phase: the candidates, ready to be decided and sent.
 pub(super) struct ComparisonPhase {
@@ -91,6 +28,21 @@ pub(super) struct ComparisonPhase {
     pub(super) decider: Arc<Decider>,
     pub(super) cursor: Option<Cursor>,
     pub(super) ahead: Option<Ahead>,
+    /// What the run owes its mirror.
+    pub(super) mirror: Option<MirrorRun>,
+    /// Why a run that wants a mirror has none.
+    pub(super) without_mirror: Option<MirrorReport>,
+}
+
+/// What is known once the rows were compared.
+struct Compared {
+    found: Comparison,
+    decider: Decider,
+    cursor: Option<Cursor>,
+    ahead: Option<Ahead>,
+    full: bool,
+    mirror: Option<MirrorRun>,
+    without_mirror: Option<MirrorReport>,
 }
 
 impl Session<'_> {
@@ -116,7 +68,7 @@ impl Session<'_> {
             Err(Error::new(Kind::Interrupted, "stopped before anything was sent"))
         });
         let released = reader.release().await;
-        let (found, decider, (cursor, ahead), full) = done?;
+        let Compared { found, decider, cursor, ahead, full, mirror, without_mirror } = done?;
         released?;
         self.monitor.note(Event::Compared(&found));
         let decider = Arc::new(decider);
@@ -129,6 +81,8 @@ impl Session<'_> {
             decider,
             cursor,
             ahead,
+            mirror,
+            without_mirror,
         })
     }
 
@@ -138,7 +92,7 @@ impl Session<'_> {
         previous: &PreviousRun,
         reader: &mut dyn Reader,
         takes_plain: impl Fn(&[&str]) -> bool + Send,
-    ) -> Result<(Comparison, Decider, (Option<Cursor>, Option<Ahead>), bool)> {
+    ) -> Result<Compared> {
         let mapping = self.mapping;
         let (restriction, full) = self.restriction(previous, start.started_at)?;
         let mut projection = compile::projection(mapping, restriction);
@@ -153,8 +107,10 @@ impl Session<'_> {
             act_on_missing: mapping.policy.on_missing != OnMissing::Keep,
         };
         let is_whole = full && projection.restriction.is_none() && projection.cursor.is_none();
+        let mut without_mirror = None;
+        let mirrored = self.read_through_mirror(reader, &projection, is_whole, &mut without_mirror).await?;
         // Who requests the whole model has a reason to.
-        let memory = if is_whole && !self.options.full && reader.sums_rows() {
+        let memory = if is_whole && mirrored.is_none() && !self.options.full && reader.sums_rows() {
             Some(self.remembered(&scope).await?)
         } else {
             None
@@ -163,19 +119,21 @@ impl Session<'_> {
             Some(memory) => self.still_unchanged(memory, reader.summary(&projection)).await?,
             None => None,
         };
-        let (found, kinds, (cursor, ahead)) = if let Some(found) = unchanged {
+        let (found, kinds, (cursor, ahead)) = if let Some(mirrored) = &mirrored {
+            let (incoming, kinds) = mirrored.rows.incoming();
+            let found = self.ledger.compare(&mapping.name, incoming, &mirrored.options(scope)).await?;
+            (mirrored.with_all(found), kinds, (None, None))
+        } else if let Some(found) = unchanged {
             // No group is decided about, so what columns mean does not matter.
             (found, vec![ColumnType::Text; projection.columns.len()], (None, None))
         } else {
             projection.summed = memory.as_ref().is_some_and(Memory::wants_sums);
             let synced = if projection.summed { self.ledger.synced_summary(&mapping.name).await? } else { None };
             let rows = reader.read(&projection, &|rows| self.monitor.note(Event::Reading(rows))).await?;
-            let (incoming, kinds, cursor, summary) = match &rows {
-                Rows::Staged(staged) => {
-                    let cursor = (staged.cursor.clone(), staged.ahead);
-                    (SourceRows::Staged(staged), staged.kinds.clone(), cursor, staged.summary.clone())
-                }
-                Rows::Memory { rows, kinds } => (SourceRows::Rows(rows), kinds.clone(), (None, None), None),
+            let (incoming, kinds) = rows.incoming();
+            let (cursor, summary) = match &rows {
+                Rows::Staged(staged) => ((staged.cursor.clone(), staged.ahead), staged.summary.clone()),
+                Rows::Memory { .. } => ((None, None), None),
             };
             let found = self.ledger.compare(&mapping.name, incoming, &scope).await?;
             // A plan writes nothing.
@@ -195,7 +153,9 @@ impl Session<'_> {
         };
         // Without new rows the cursor stays where it was.
         let cursor = cursor.map(Cursor::At).or_else(|| previous.cursor.clone());
-        Ok((found, decider, (cursor, ahead), full && self.options.group.is_none()))
+        let full = full && self.options.group.is_none();
+        let mirror = mirrored.map(MirroredRows::into_run);
+        Ok(Compared { found, decider, cursor, ahead, full, mirror, without_mirror })
     }
 
     /// What a drop of rows is measured against.

@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 
 use super::decide::{Decider, Decision};
+use super::mirror::SettledKeys;
 use super::read::ComparisonPhase;
 use super::report::Counts;
 use super::request_log::{LoggedGroup, RequestLog};
@@ -32,6 +33,7 @@ pub(super) struct RunSums<'a> {
     pub(super) counts: &'a mut Counts,
     pub(super) timeline: &'a mut Timeline,
     pub(super) traits: TraitTally,
+    pub(super) settled: &'a mut SettledKeys,
 }
 
 /// One page on its way.
@@ -99,6 +101,7 @@ impl<'a, 'r> Recorder<'a, 'r> {
         {
             let sums = &mut *self.sums.lock();
             count(sums.counts, &decision, outcome);
+            sums.settled.note(&decision.key, decision.outcome(outcome));
             if outcome == ChangeOutcome::Delivered {
                 sums.traits.add(&decision);
             }

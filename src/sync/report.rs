@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::guard::Reading;
+use super::mirror::MirrorReport;
 use super::timeline::Timeline;
 use super::trait_counts::TraitCounts;
 use crate::delivery::{DeliveryCounters, Latency, LogLines};
@@ -189,6 +190,9 @@ pub struct Detail {
     pub warnings: BTreeMap<String, u64>,
     /// What is odd about the source's rows or went wrong beside the run, for people.
     pub remarks: Vec<String>,
+    /// What it did with its mirror, if it wants one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mirror: Option<MirrorReport>,
     /// The guard that stopped the run, until it is recorded.
     #[serde(skip)]
     pub stopped_by: Option<String>,

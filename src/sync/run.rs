@@ -1,8 +1,10 @@
 //! A run from its start to its record: read and compare, guard, send, and what of it is kept.
 
 use super::guard::{GuardSet, Impact};
+use super::mirror::{MirrorReport, SettledKeys};
 use super::plan_file::ApprovedChanges;
-use super::read::{ComparisonPhase, Reader};
+use super::read::ComparisonPhase;
+use super::reader::Reader;
 use super::report::{Counts, Detail, Report};
 use super::request_log::RequestLog;
 use super::send::SendResult;
@@ -12,6 +14,7 @@ use crate::error::{Error, Kind, Result};
 use crate::format::thousands;
 use crate::ledger::{Cursor, PreviousRun, RunCheckpoint, RunStart, RunStatus};
 use crate::mapping::diagnostic::Problem;
+use crate::mapping::{Compare, OnMissing};
 
 /// Mistakes of a mapping in a run's record: a person corrects some of the first hundred before the next run. With their lines
 /// that is some hundred kilobytes.
@@ -204,7 +207,11 @@ impl Session<'_> {
         let takes_plain = |names: &[&str]| {
             approved.is_none() && self.delivery.is_some_and(|delivery| delivery.destination().takes_plain(names))
         };
-        let phase = self.phase(start, previous, reader, takes_plain).await?;
+        let mut phase = self.phase(start, previous, reader, takes_plain).await?;
+        let mut mirror = phase.mirror.take();
+        detail.mirror = phase.without_mirror.take();
+        detail.remarks.extend(detail.mirror.as_ref().and_then(MirrorReport::remark));
+        detail.remarks.extend(mirror.as_ref().and_then(|mirror| mirror.report.remark()));
         let guards = self.guard_set(phase.full, phase.started_at);
         let before = self.rows_before(&phase);
         detail.full = phase.full;
@@ -212,7 +219,11 @@ impl Session<'_> {
         detail.remarks.extend(self.options.group.as_ref().and_then(|groups| groups.unknown(&phase.found)));
         let found = &phase.found;
         let [rows, candidates, unchanged] = [found.rows, found.candidates(), found.unchanged].map(thousands);
-        self.log(LogLevel::Info, &format!("read {rows} rows: {candidates} to compare, {unchanged} unchanged"));
+        let how = match &mirror {
+            Some(mirror) if mirror.report.compared == Compare::Warehouse => "compared in the warehouse",
+            _ => "read",
+        };
+        self.log(LogLevel::Info, &format!("{how} {rows} rows: {candidates} to compare, {unchanged} unchanged"));
         detail.found = Some(phase.found.clone());
         detail.guards = guards.readings(&phase.found, before, None, None);
         self.check(&guards, detail)?;
@@ -234,9 +245,19 @@ impl Session<'_> {
             self.log(LogLevel::Warning, &format!("the guard `{}` is accepted for this run: {found}", accepted.guard));
         }
         *counts = Counts::of(&phase.found);
+        let acts = self.mapping.policy.on_missing != OnMissing::Keep;
+        if let Some(mirror) = &mut mirror {
+            self.reserve_mirror(mirror, &phase.found, acts).await?;
+        }
         let log = RequestLog::new(self, &phase.run);
-        let sent = self.send_all(&phase, approved.as_ref(), counts, detail, &log).await;
+        let mut settled = SettledKeys::of(mirror.as_ref());
+        let sent = self.send_all(&phase, approved.as_ref(), counts, detail, (&log, &mut settled)).await;
         detail.remarks.extend(log.finish(self.clock.now()).await);
+        if let (Some(mirror), Ok(_)) = (mirror, &sent) {
+            let (report, behind) = self.settle_mirror(mirror, settled, (&phase.found, acts), reader).await?;
+            detail.remarks.extend(behind);
+            detail.mirror = Some(report);
+        }
         sent
     }
 }

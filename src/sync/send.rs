@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use super::decide::Decision;
+use super::mirror::SettledKeys;
 use super::plan_file::{ApprovedChanges, WithheldChanges};
 use super::read::ComparisonPhase;
 use super::record::{Recorder, RunSums};
@@ -32,9 +33,10 @@ impl Session<'_> {
         approved: Option<&ApprovedChanges>,
         counts: &mut Counts,
         detail: &mut Detail,
-        log: &RequestLog,
+        (log, settled): (&RequestLog, &mut SettledKeys),
     ) -> Result<SendResult> {
-        let mut sums = RunSums { counts, timeline: &mut detail.timeline, traits: TraitTally::default() };
+        let timeline = &mut detail.timeline;
+        let mut sums = RunSums { counts, timeline, traits: TraitTally::default(), settled };
         let sent = self.send_pages(phase, approved, &mut sums, log).await;
         detail.traits = sums.traits.finish(phase.decider.plain.iter().flat_map(PlainAssembly::names));
         sent

@@ -10,6 +10,8 @@ use chrono::{DateTime, Utc};
 use groupcast::duckdb::Limits;
 use groupcast::error::Kind;
 use groupcast::ledger::duckdb::DuckDbLedger;
+use groupcast::ledger::kv::note_of;
+use groupcast::ledger::mirror::MIRROR;
 use groupcast::ledger::postgres::PostgresLedger;
 use groupcast::ledger::{
     Access, Candidate, CandidateKind, ChangeOutcome, CompareOptions, Comparison, JournalEntry, Ledger, MissingScope,
@@ -190,6 +192,13 @@ async fn answers(ledger: &dyn Ledger, sync: &str) -> String {
         assert_eq!(history.rejected(sync, Some(&first.key), 1000).await.unwrap(), rejected[1..]);
     }
     out.push_str(&format!("{:?}\n", rejected.iter().map(bare).collect::<Vec<_>>()));
+    let open = |group: &&SyncedGroup| group.unconfirmed_in.is_some() || group.rejected.is_some();
+    let open: Vec<String> = groups.iter().filter(open).map(|group| group.key.clone()).collect();
+    let mut listed = history.unconfirmed_or_rejected(sync, 1000).await.unwrap();
+    listed.sort();
+    assert_eq!(listed, open);
+    assert_eq!(history.unconfirmed_or_rejected(sync, 1).await.unwrap().len(), open.len().min(1));
+    out.push_str(&format!("{:?}\n", ledger.kv().get(&note_of(MIRROR, sync)).await.unwrap()));
     let runs = history.runs(Some(sync), None, 1000).await.unwrap();
     out.push_str(&format!("{runs:?}\n"));
     if let Some(newest) = runs.first() {
@@ -289,6 +298,8 @@ async fn random_histories(server: &PostgresSettings, seeds: std::ops::Range<u64>
             for subject in &subjects {
                 let begin = start("accounts", number);
                 let begun = subject.ledger().begin(&begin).await.unwrap();
+                // What is known of a mirror outlives runs, and nothing else that changes groups.
+                subject.ledger().kv().put(&note_of(MIRROR, "accounts"), &begin.run).await.unwrap();
                 let found = subject.compare("accounts", &incoming, &scope).await;
                 let candidates = subject.candidates().await;
                 assert_eq!(candidates.len() as u64, found.candidates(), "seed {seed} run {number}");

@@ -40,6 +40,7 @@ mod ledger_postgres;
 mod ledger_storm;
 mod mapping_edits;
 mod mapping_tests;
+mod mirror;
 mod mixpanel;
 #[cfg(feature = "otlp")]
 mod otlp;

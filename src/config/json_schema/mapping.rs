@@ -8,7 +8,7 @@ use super::{described, docs, document, properties, table, text};
 use crate::mapping::file::TOP;
 use crate::mapping::sections::traits::{MEMBER, RESERVED};
 use crate::mapping::sections::{group, guards, incremental, model, policy, schedule, user};
-use crate::mapping::{CatchUp, Overlap};
+use crate::mapping::{CatchUp, Compare, Overlap};
 use crate::model::cell::As;
 use crate::model::setting::Setting;
 use crate::model::{OnNull, Op};
@@ -35,7 +35,11 @@ fn top(key: &str) -> Value {
         "tags" => documented(json!({ "type": "array", "items": text() })),
         "schedule" => documented(json!({ "anyOf": [text(), schedule_table()] })),
         "model" => {
-            let mut schema = section(&model::KEYS, &|_| text(), &[]);
+            let of = |key: &str| match key {
+                "compare" => json!({ "enum": Compare::VARIANTS }),
+                _ => text(),
+            };
+            let mut schema = section(&model::KEYS, &of, &[]);
             schema["oneOf"] = ["table", "sql", "file", "dbt"].iter().map(|key| json!({ "required": [key] })).collect();
             schema
         }

@@ -255,6 +255,20 @@ impl History for DuckDbLedger {
         .await
     }
 
+    async fn unconfirmed_or_rejected(&self, sync: &str, count: u64) -> Result<Vec<String>> {
+        let sync = sync.to_owned();
+        self.query("list unconfirmed and rejected groups", move |connection| {
+            let read = || -> duckdb::Result<Vec<String>> {
+                let mut keys = connection.prepare(
+                    "SELECT key FROM synced WHERE sync = ? AND (unconfirmed_in IS NOT NULL OR rejected_reason IS NOT NULL) LIMIT ?",
+                )?;
+                keys.query_map(params![sync, count], |row| row.get(0))?.collect()
+            };
+            read().map_err(ledger_error("list unconfirmed and rejected groups"))
+        })
+        .await
+    }
+
     async fn group_history(&self, sync: &str, key: &str, before: Option<u64>, count: u64) -> Result<Vec<HistoryEntry>> {
         let (sync, key) = (sync.to_owned(), key.to_owned());
         self.query("read a group's history", move |connection| {

@@ -13,6 +13,8 @@ use crate::duckdb::quote_literal;
 use crate::error::{Error, Result};
 use crate::ledger::SyncedGroup;
 use crate::ledger::import::{ImportedGroups, refused};
+use crate::ledger::kv::note_of;
+use crate::ledger::mirror::MIRROR;
 
 /// The groups as they come: what traits were attempted as JSON.
 const TABLE: &str = "CREATE OR REPLACE TEMP TABLE imported (key VARCHAR, fingerprint UBIGINT, document VARCHAR, \
@@ -81,6 +83,7 @@ fn prepare(connection: &Connection, sync: &str, replace: bool) -> Result<(), End
     ] {
         connection.execute(sql, [sync])?;
     }
+    connection.execute(statements::DROP_MIRROR, [note_of(MIRROR, sync)])?;
     Ok(())
 }
 

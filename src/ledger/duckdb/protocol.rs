@@ -14,6 +14,8 @@ use super::{DuckDbLedger, bundles, candidates, compare, long_texts, statements};
 use crate::duckdb::{ledger_error, quote_literal};
 use crate::error::{Error, Kind, Result};
 use crate::ledger::kept_requests::note_failure;
+use crate::ledger::kv::note_of;
+use crate::ledger::mirror::MIRROR;
 use crate::ledger::{
     Access, Candidate, CompareOptions, Comparison, Cursor, History, ImportedGroups, JournalEntry, KeyValue, Ledger,
     PreviousRun, Retention, RunCheckpoint, RunRecord, RunStart, SourceRows, Storage,
@@ -264,8 +266,13 @@ impl Ledger for DuckDbLedger {
             None => format!("sync = {}", quote_literal(sync)),
         };
         let (sync, mark, inline_max) = (sync.to_owned(), mark.to_owned(), self.inline_max);
+        // Groups that are unconfirmed are compared whatever the mirror holds.
+        let drops_mirror = keys.is_none() || forget;
         self.write_generation("reset the sync", true, move |connection| {
             bundles::unpack(connection, Some(&sync), &mut Vec::new(), inline_max)?;
+            if drops_mirror {
+                connection.execute(statements::DROP_MIRROR, [note_of(MIRROR, &sync)])?;
+            }
             connection.execute(
                 "UPDATE runs SET cursor_value = NULL, read_all = NULL, full_read = false WHERE sync = ?",
                 [sync],
@@ -298,6 +305,9 @@ impl Ledger for DuckDbLedger {
             for table in TABLES_OF_SYNCS {
                 connection.execute(&format!("UPDATE {table} SET sync = ? WHERE sync = ?"), [&to, &from])?;
             }
+            for sync in [&from, &to] {
+                connection.execute(statements::DROP_MIRROR, [note_of(MIRROR, sync)])?;
+            }
             note_failure(kept.map(|kept| kept.rename(&from, &to)), "rename");
             Ok((groups, true))
         })
@@ -318,6 +328,7 @@ impl Ledger for DuckDbLedger {
             for table in TABLES_OF_SYNCS {
                 connection.execute(&format!("DELETE FROM {table} WHERE sync = ?"), [&sync])?;
             }
+            connection.execute(statements::DROP_MIRROR, [note_of(MIRROR, &sync)])?;
             note_failure(kept.map(|kept| kept.drop_sync(&sync)), "remove");
             Ok((groups, true))
         })

@@ -6,6 +6,8 @@
 
 use super::long_texts;
 use crate::duckdb::{quote_identifier, quote_literal};
+use crate::ledger::kv::note_of;
+use crate::ledger::mirror::MIRROR;
 use crate::ledger::{CompareOptions, MissingScope};
 use crate::source::staged::{bucket, row_hash};
 
@@ -215,13 +217,18 @@ pub(super) fn nothing_is_confirmed() -> String {
     format!("UPDATE synced SET unconfirmed_in = {UNCONFIRMED}, rejected_document = NULL, rejected_reason = NULL")
 }
 
+/// Drops the record of a sync's mirror: what it knows of the synced state is no longer so.
+pub(super) const DROP_MIRROR: &str = "DELETE FROM kv WHERE name = ?";
+
 /// Makes nothing in the ledger confirmed any more, for good: cursors do not count, and groups that it does not have may
 /// be at the destination.
 pub(super) fn rewind() -> String {
     format!(
         "{}; UPDATE runs SET cursor_value = NULL, read_all = NULL, full_read = false; \
-         UPDATE identity SET rewound_after = (SELECT coalesce(max(run), '') FROM runs)",
-        nothing_is_confirmed()
+         UPDATE identity SET rewound_after = (SELECT coalesce(max(run), '') FROM runs); \
+         DELETE FROM kv WHERE starts_with(name, {})",
+        nothing_is_confirmed(),
+        quote_literal(&note_of(MIRROR, ""))
     )
 }
 

@@ -289,6 +289,15 @@ impl History for PostgresLedger {
         Ok(rejected)
     }
 
+    async fn unconfirmed_or_rejected(&self, sync: &str, count: u64) -> Result<Vec<String>> {
+        let sql = format!(
+            "SELECT k.key FROM @.syncs s JOIN @.synced k ON k.sync = s.id WHERE s.name = $1 AND k.state & 3 > 0 LIMIT {}",
+            limit(count)
+        );
+        let read = |row: &Row| Ok(key_text(row.try_get(0)?));
+        self.rows("list unconfirmed and rejected groups", &sql, &[(&sync, Type::TEXT)], read).await
+    }
+
     async fn group_history(&self, sync: &str, key: &str, before: Option<u64>, count: u64) -> Result<Vec<HistoryEntry>> {
         let before = limit(before.unwrap_or(u64::MAX));
         let which = format!(

@@ -52,6 +52,7 @@ impl PostgresLedger {
         if !replace && groups + running > 0 {
             return Err(refused(sync, groups as u64).into());
         }
+        self.drop_mirror(client, sync).await?;
         keep_first_changes(&self.session.server, client, number, None).await?;
         for sql in [
             "DELETE FROM @.synced WHERE sync = $1",

@@ -23,6 +23,8 @@ use crate::error::{Error, Kind, Result};
 use crate::ledger::duckdb::compare::compare_with;
 use crate::ledger::duckdb::rows::Line;
 use crate::ledger::kept_requests::note_failure;
+use crate::ledger::kv::note_of;
+use crate::ledger::mirror::MIRROR;
 use crate::ledger::{
     Access, Candidate, CompareOptions, Comparison, Cursor, History, ImportedGroups, JournalEntry, KeyValue, Ledger,
     PreviousRun, Retention, RunCheckpoint, RunRecord, RunStart, SourceRows, Storage,
@@ -170,10 +172,15 @@ impl Ledger for PostgresLedger {
         if keys.is_some_and(<[String]>::is_empty) {
             return Ok(0);
         }
+        // Groups that are unconfirmed are compared whatever the mirror holds.
+        let drops_mirror = keys.is_none() || forget;
         let keys: Option<Vec<&[u8]>> = keys.map(|keys| keys.iter().map(String::as_bytes).collect());
         let server = &self.session.server;
         writing!(self, "reset the sync", |client, _again| {
             let number = begin::number(server, client, sync).await?;
+            if drops_mirror {
+                self.drop_mirror(client, sync).await?;
+            }
             let rewind = "UPDATE @.runs SET cursor_value = NULL, read_all = NULL, full_read = false WHERE sync = $1";
             client.execute_typed(&self.sql(rewind), &[(&number, Type::INT4)]).await?;
             const OF: &str = "sync = $1 AND ($2::bytea[] IS NULL OR key = ANY($2))";
@@ -199,6 +206,8 @@ impl Ledger for PostgresLedger {
     async fn rename(&self, from: &str, to: &str) -> Result<u64> {
         let server = &self.session.server;
         let renamed: Result<u64> = writing!(self, "rename the sync", |client, _again| {
+            self.drop_mirror(client, from).await?;
+            self.drop_mirror(client, to).await?;
             match begin::find_number(server, client, from).await? {
                 None => 0,
                 Some(number) => {
@@ -228,6 +237,7 @@ impl Ledger for PostgresLedger {
     async fn drop_sync(&self, sync: &str) -> Result<u64> {
         let server = &self.session.server;
         let dropped: Result<u64> = writing!(self, "drop the sync", |client, _again| {
+            self.drop_mirror(client, sync).await?;
             match begin::find_number(server, client, sync).await? {
                 None => 0,
                 Some(number) => {
@@ -298,6 +308,14 @@ impl PostgresLedger {
             fold(server, client, sync, run).await?;
         }
         Ok(crashed)
+    }
+
+    /// Drops the record of a sync's mirror, in the transaction under way: what it knows of the synced state is no longer so.
+    pub(super) async fn drop_mirror(&self, client: &Client, sync: &str) -> Result<(), Failure> {
+        let name = note_of(MIRROR, sync);
+        let delete = self.sql("DELETE FROM @.kv WHERE name = $1");
+        client.execute_typed(&delete, &[(&stored(&name), Type::TEXT)]).await?;
+        Ok(())
     }
 
     /// The number of a sync; 0, which none has, where the ledger has nothing of it.

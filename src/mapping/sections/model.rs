@@ -4,9 +4,10 @@ use std::path::PathBuf;
 
 use crate::mapping::reader::{Entry, Report, Section, join, shown, sql_text};
 use crate::mapping::sql;
+use crate::model::setting::SettingType;
 
 /// The keys of the section.
-pub(crate) const KEYS: [&str; 5] = ["table", "sql", "file", "dbt", "where"];
+pub(crate) const KEYS: [&str; 6] = ["table", "sql", "file", "dbt", "where", "compare"];
 
 /// The rows of the model.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,6 +16,35 @@ pub struct Model {
     pub from: From,
     /// A SQL condition in the source's dialect that rows must satisfy.
     pub filter: Option<String>,
+}
+
+/// Where rows are compared with the synced state.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    Default,
+    PartialEq,
+    Eq,
+    serde::Serialize,
+    serde::Deserialize,
+    strum::IntoStaticStr,
+    strum::VariantArray,
+    strum::VariantNames,
+)]
+#[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
+pub enum Compare {
+    /// Here, after all of them were read.
+    #[default]
+    Local,
+    /// In the warehouse, which hands over those that differ.
+    Warehouse,
+}
+
+impl Compare {
+    /// The setting's type.
+    pub const SETTING: SettingType = SettingType::OneOf(<Compare as strum::VariantNames>::VARIANTS);
 }
 
 /// A model of dbt's: its table, and how to find out how its last build went.
@@ -49,6 +79,11 @@ pub enum From {
     Table(Vec<String>),
     /// A query in the source's dialect, without a trailing semicolon.
     Query(String),
+}
+
+/// Where the rows are compared, if the section says.
+pub(crate) fn compare(section: &Section<'_>, report: &mut Report<'_>) -> Option<Compare> {
+    section.choice("compare", report)
 }
 
 /// Reads the section: the model, and what dbt knows of it where it is one of dbt's.

@@ -18,6 +18,7 @@ use crate::ledger::{self, Ledger, Retention};
 use crate::mapping::check::{self, Described};
 use crate::mapping::compile::{self, Projection};
 use crate::mapping::diagnostic::{Diagnostic, Problem, Severity, did_you_mean, listed_all};
+use crate::mapping::sections::model::table_name;
 use crate::mapping::{At, Expr, MappingFile, Model};
 use crate::source::{Column, Inspection, OpenContext, Source, SourceType, registry};
 
@@ -113,7 +114,10 @@ fn project_with(location: &Location, files: &Files, unset: Unset) -> Result<Proj
     let mut found = source_warnings(&project, &inspected);
     for file in &project.mappings {
         let source = inspected.iter().find(|(name, _)| *name == file.mapping.source);
-        found.extend(source.iter().flat_map(|(_, inspection)| check::check_sql(file, inspection.quoting)));
+        if let Some((_, inspection)) = source {
+            found.extend(check::check_sql(file, inspection.quoting));
+            found.extend(check::check_compare(file, inspection.mirror.as_ref().map(|mirror| mirror.compare)));
+        }
         let Some(settings) = project.settings.destinations.get(&file.mapping.destination) else { continue };
         let destination = destination(settings, &file.mapping.group_type)
             .map_err(|error| error.at(format!("destination {}", settings.name)))?;
@@ -141,6 +145,13 @@ fn inspect_sources(project: &Project) -> Result<Vec<(String, Inspection)>> {
     let mut all = Vec::new();
     for settings in project.settings.sources.values() {
         let found = source_type(settings)?.inspect(&settings.values).within(|| format!("source {}", settings.name))?;
+        if let Some(mirror) = &found.mirror {
+            table_name(&mirror.schema).map_err(|_| {
+                Error::new(Kind::Config, format!("`mirror_schema` is not a schema's name: `{}`", mirror.schema))
+                    .advise("write it like a table's name: `groupcast_mirror`, or `database.groupcast_mirror`")
+                    .at(format!("source {}", settings.name))
+            })?;
+        }
         if found.files.iter().any(|(path, _)| whole(path) == state) {
             return Err(Error::new(Kind::Config, "its file is Groupcast's own ledger")
                 .advise(

@@ -5,10 +5,11 @@ use duckdb::types::Value;
 use crate::duckdb::{DuckDbConnection, Limits, ledger_error};
 use crate::error::Result;
 use crate::mapping::compile::{self, Projection};
-use crate::mapping::diagnostic::Diagnostic;
-use crate::mapping::{Expr, MappingFile, check};
+use crate::mapping::diagnostic::{Diagnostic, Severity};
+use crate::mapping::{Compare, Expr, MappingFile, check};
 use crate::model::Cell;
 use crate::model::cell::{self, As};
+use crate::source::mirror::MirrorAccess;
 use crate::source::{FindingSubject, Source, Staged};
 
 /// What the source remarks about the model, at the lines of the mapping that it is about. Where the mapping does not fit the
@@ -36,6 +37,29 @@ pub async fn of_source(file: &MappingFile, source: &mut dyn Source, fits: bool) 
         }));
     }
     Ok(found)
+}
+
+/// Whether the source's user may keep the mirror that the mapping needs, with the statements that permit it.
+pub async fn of_mirror(file: &MappingFile, source: &mut dyn Source) -> Result<Option<Diagnostic>> {
+    let mapping = &file.mapping;
+    let Some(settings) = source.mirror() else { return Ok(None) };
+    if check::compares_in(file, Some(settings.compare)) != Compare::Warehouse {
+        return Ok(None);
+    }
+    let at = file.at(if mapping.compare.is_some() { "model.compare" } else { "source" });
+    let MirrorAccess { refused, grants } = source.mirror_access().await?;
+    let diagnostic = match refused {
+        Some(refused) => {
+            let what = format!("rows cannot be compared in the warehouse: {refused}");
+            Diagnostic::error(&mapping.file, &at, what)
+        }
+        None => {
+            let what = format!("rows are compared in the warehouse; tables for it are in `{}`", settings.schema);
+            Diagnostic::note(&mapping.file, &at, what)
+        }
+    };
+    let verb = if diagnostic.severity == Severity::Error { "needed" } else { "granted" };
+    Ok(Some(grants.iter().fold(diagnostic, |diagnostic, grant| diagnostic.help(format!("{verb}: {grant};")))))
 }
 
 /// Rows in the sample.

@@ -7,12 +7,13 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{
-    ChangeView, ExportedGroup, ExportedRejection, GroupRequestView, GroupView, HistoryView, MappingView, PlanView,
-    RejectedDocument, RejectedView, RunDetail, RunView, ScheduleView, ScheduledTime, SyncView, SyncedTrait,
+    ChangeView, ExportedGroup, ExportedRejection, GroupRequestView, GroupView, HistoryView, MappingView, MirrorView,
+    PlanView, RejectedDocument, RejectedView, RunDetail, RunView, ScheduleView, ScheduledTime, SyncView, SyncedTrait,
     TraitSummary, TraitView,
 };
 use crate::config::Project;
 use crate::ledger::kept_requests::KeptRequest;
+use crate::ledger::mirror::MirrorRecord;
 use crate::ledger::{ChangeOutcome, ChangeRecord, GroupCounts, HistoryEntry, RunRecord, SyncedGroup};
 use crate::mapping::{Expr, Field, From, Mapping};
 use crate::model::Op;
@@ -31,6 +32,8 @@ pub struct SyncRecord {
     pub groups: GroupCounts,
     /// When a run last succeeded.
     pub last_success_at: Option<DateTime<Utc>>,
+    /// The record of its mirror.
+    pub mirror: Option<MirrorRecord>,
 }
 
 /// A sync, with the next `times` of its schedule by its timetable.
@@ -59,6 +62,13 @@ pub fn sync(
         },
         last_run: record.last.map(run),
         last_success_at: record.last_success_at,
+        mirror: record.mirror.map(|mirror| MirrorView {
+            unmirrored: mirror.unmirrored.len() as u64,
+            table: mirror.table,
+            keys: mirror.keys,
+            rows: mirror.rows,
+            made_at: mirror.made_at,
+        }),
         activity: None,
     }
 }

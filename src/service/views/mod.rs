@@ -50,9 +50,27 @@ pub struct SyncView {
     pub last_run: Option<RunView>,
     /// When the last successful run ended: everything was delivered, or all but some rejected groups.
     pub last_success_at: Option<DateTime<Utc>>,
+    /// What its warehouse compares with; absent where rows are compared on this machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mirror: Option<MirrorView>,
     /// What the daemon does about it; absent where no daemon runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub activity: Option<SyncActivity>,
+}
+
+/// The mirror of a sync: keys and fingerprints in its warehouse.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct MirrorView {
+    /// Its table, without the schema.
+    pub table: String,
+    /// Keys that it holds.
+    pub keys: u64,
+    /// Rows of the table; those that do not count any more go with a compaction.
+    pub rows: u64,
+    /// Keys that the next run compares in any case.
+    pub unmirrored: u64,
+    /// When it was made.
+    pub made_at: DateTime<Utc>,
 }
 
 /// When a sync runs.

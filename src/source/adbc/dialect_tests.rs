@@ -5,11 +5,13 @@ use sqlparser::parser::Parser;
 
 use super::dialects::{DIALECTS, Form, NAMES, Warehouse, named, of_driver};
 use super::plan::{self, Plan};
+use super::settings::AdbcSettings;
 use super::types::Meaning;
 use crate::mapping::compile::{Projection, Restriction};
 use crate::mapping::dialect::Dialect as _;
 use crate::mapping::{Expr, From};
 use crate::model::ColumnType;
+use crate::source::mirror::{GONE, MirrorChange, MirrorQuery, MirrorStatements};
 
 const FORMS: [Form; 12] = [
     Form::Bool,
@@ -193,4 +195,51 @@ fn the_statements_of_every_dialect() {
         all.push_str(&format!("-- {}\n{}\n\n", dialect.name, plan.sql.replace(", ", ",\n  ")));
     }
     insta::assert_snapshot!(all);
+}
+
+/// Every statement of a mirror in a dialect that has them.
+fn mirror_statements(dialect: &'static Warehouse) -> Vec<String> {
+    let from = From::Table(vec!["analytics".to_owned(), "accounts".to_owned()]);
+    let projection = Projection { limit: None, ..projection(from, None, None) };
+    let meanings = std::iter::once(Form::Int).chain(FORMS).map(meaning).collect();
+    let rows = Plan::new(&projection, dialect, meanings).unwrap().model_rows.unwrap();
+    let schema = ["db".to_owned(), "mirrors of it".to_owned()];
+    let sql = dialect.mirror.as_ref().unwrap();
+    let statements = MirrorStatements { dialect, sql, schema: &schema };
+    let table = || "groupcast_accounts_a".to_owned();
+    let wanted = vec!["it's \\' OR 1=1 --".to_owned(), "b".to_owned()];
+    let changes = [
+        MirrorChange::Fill { table: table(), seq: 7 },
+        MirrorChange::Append { table: table(), seq: 8, rows: vec![("it's".to_owned(), 5), ("b\\".to_owned(), GONE)] },
+        MirrorChange::Compact { table: table(), base: 7, seq: 8, into: "groupcast_accounts_b".to_owned() },
+        MirrorChange::Drop { table: table() },
+    ];
+    let query =
+        |all| MirrorQuery { table: table(), base: 7, seq: 8, keys: 0, checksum: 0, wanted: wanted.clone(), all };
+    [statements.compare(&rows, &query(false)), statements.compare(&rows, &query(true)), statements.sum(&rows)]
+        .into_iter()
+        .chain(changes.iter().flat_map(|change| statements.change(change, Some(&rows))))
+        .collect()
+}
+
+#[test]
+fn the_statements_of_mirrors_parse_in_their_dialects() {
+    let mut all = String::new();
+    for dialect in DIALECTS.iter().filter(|dialect| dialect.mirror.is_some()) {
+        for sql in mirror_statements(dialect) {
+            parses(dialect, &sql);
+            all.push_str(&format!("-- {}\n{sql}\n\n", dialect.name));
+        }
+    }
+    insta::assert_snapshot!(all);
+}
+
+#[test]
+fn dialects_without_mirrors_are_refused() {
+    let settings = |text: &str| toml::from_str::<AdbcSettings>(text).unwrap();
+    let refused = settings("driver = 'mysql'\ncompare = 'warehouse'").check().unwrap_err();
+    assert!(refused.to_string().contains("dialect `mysql`"), "{refused}");
+    assert!(refused.advice().unwrap().contains("snowflake"), "{refused:?}");
+    assert!(settings("driver = 'mysql'").check().is_ok());
+    assert!(settings("driver = 'snowflake'\ncompare = 'warehouse'").check().is_ok());
 }

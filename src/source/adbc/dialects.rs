@@ -7,7 +7,8 @@
 //! parsed by a SQL parser of the same dialect in the tests.
 
 use crate::mapping::Quoting;
-use crate::mapping::dialect::{self, Dialect};
+use crate::mapping::dialect::{self, Dialect, MirrorSql, NEWEST};
+use crate::source::staging::batch::Physical;
 
 /// What a column's values are to a dialect: which template gives their physical form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -119,6 +120,8 @@ pub(super) struct Warehouse {
     checkpoints: Checkpoints,
     /// Rows that a model is described by: none, except where values have types and columns have not.
     pub(super) described_by: u64,
+    /// How it writes the statements of mirrors, if it can.
+    pub(super) mirror: Option<MirrorSql>,
     /// The driver's options that are set where the settings do not.
     pub(super) options: &'static [(&'static str, &'static str)],
 }
@@ -126,6 +129,25 @@ pub(super) struct Warehouse {
 const STANDARD_CHECKPOINTS: Checkpoints =
     Checkpoints { date: "DATE {}", timestamp: "TIMESTAMP {}", timestamp_tz: "TIMESTAMP {}", utc: UTC };
 const UTC: &str = "+00:00";
+
+/// A text of 15 digits, and that of what it leaves out: together no two doubles have them.
+macro_rules! double_and_rest {
+    ($double:literal, $text:literal) => {
+        concat!(
+            "CAST({} AS ",
+            $text,
+            ") || '~' || CAST({} - CAST(CAST({} AS ",
+            $text,
+            ") AS ",
+            $double,
+            ") AS ",
+            $text,
+            ")"
+        )
+    };
+}
+
+const CREATE: &str = "CREATE TABLE {table} AS {select}";
 
 /// Every dialect; the first is where names of drivers that say nothing else lead. The names of `dialect` are theirs.
 pub(super) const DIALECTS: &[Warehouse] = &[
@@ -156,6 +178,18 @@ pub(super) const DIALECTS: &[Warehouse] = &[
             timestamp_tz: "CAST({} AS TIMESTAMPTZ)",
             utc: UTC,
         },
+        mirror: Some(MirrorSql {
+            hash: "STRTOL(SUBSTRING(MD5({}), 1, 15), 16)",
+            length: "LEN({})",
+            double: double_and_rest!("DOUBLE PRECISION", "VARCHAR"),
+            int: "CAST({} AS BIGINT)",
+            text: "CAST({} AS VARCHAR)",
+            sum: "SUM(CAST({} AS DECIMAL(38, 0)))",
+            newest: NEWEST,
+            create: CREATE,
+            joined: "{}",
+            grants: &["CREATE SCHEMA {schema}", "GRANT USAGE, CREATE ON SCHEMA {schema} TO {user}"],
+        }),
         options: &[],
     },
     Warehouse {
@@ -193,6 +227,18 @@ pub(super) const DIALECTS: &[Warehouse] = &[
             timestamp_tz: "CAST({} AS timestamptz)",
             utc: UTC,
         },
+        mirror: Some(MirrorSql {
+            hash: "CAST(CAST('x' || substr(md5({}), 1, 15) AS bit(60)) AS bigint)",
+            length: "length({})",
+            double: double_and_rest!("double precision", "text"),
+            int: "CAST({} AS bigint)",
+            text: "CAST({} AS text)",
+            sum: "sum({})",
+            newest: NEWEST,
+            create: CREATE,
+            joined: "{}",
+            grants: &["CREATE SCHEMA {schema}", "GRANT USAGE, CREATE ON SCHEMA {schema} TO {user}"],
+        }),
         options: &[],
     },
     Warehouse {
@@ -222,6 +268,18 @@ pub(super) const DIALECTS: &[Warehouse] = &[
             timestamp_tz: "CAST({} AS TIMESTAMP_TZ)",
             utc: UTC,
         },
+        mirror: Some(MirrorSql {
+            hash: "CAST(MOD(MD5_NUMBER_LOWER64({}), 1152921504606846976) AS BIGINT)",
+            length: "LENGTH({})",
+            double: double_and_rest!("DOUBLE", "VARCHAR"),
+            int: "CAST({} AS BIGINT)",
+            text: "CAST({} AS VARCHAR)",
+            sum: "SUM(CAST({} AS NUMBER(38, 0)))",
+            newest: NEWEST,
+            create: CREATE,
+            joined: "{}",
+            grants: &["CREATE SCHEMA {schema}", "GRANT USAGE, CREATE TABLE ON SCHEMA {schema} TO ROLE {user}"],
+        }),
         options: &[("adbc.snowflake.sql.client_option.max_timestamp_precision", "microseconds")],
     },
     Warehouse {
@@ -246,6 +304,21 @@ pub(super) const DIALECTS: &[Warehouse] = &[
             json: "IF({} IS NULL, NULL, TO_JSON_STRING({}))",
         },
         checkpoints: Checkpoints { date: "DATE {}", timestamp: "DATETIME {}", timestamp_tz: "TIMESTAMP {}", utc: UTC },
+        mirror: Some(MirrorSql {
+            hash: "CAST(CONCAT('0x', SUBSTR(TO_HEX(MD5({})), 1, 15)) AS INT64)",
+            length: "LENGTH({})",
+            double: "CAST({} AS STRING)",
+            int: "CAST({} AS INT64)",
+            text: "CAST({} AS STRING)",
+            sum: "SUM(CAST({} AS NUMERIC))",
+            newest: NEWEST,
+            create: CREATE,
+            joined: "{}",
+            grants: &[
+                "CREATE SCHEMA {schema}",
+                "GRANT `roles/bigquery.dataEditor` ON SCHEMA {schema} TO 'user:{user}'",
+            ],
+        }),
         options: &[],
     },
     Warehouse {
@@ -273,6 +346,19 @@ pub(super) const DIALECTS: &[Warehouse] = &[
         },
         checkpoints: Checkpoints { timestamp: "TIMESTAMP_NTZ {}", ..STANDARD_CHECKPOINTS },
 
+        mirror: Some(MirrorSql {
+            hash: "CAST(CONV(SUBSTR(MD5({}), 1, 15), 16, 10) AS BIGINT)",
+            length: "LENGTH({})",
+            double: "CAST({} AS STRING)",
+            int: "CAST({} AS BIGINT)",
+            text: "CAST({} AS STRING)",
+            // The sum of whole numbers overflows at 64 bits.
+            sum: "SUM(CAST({} AS DECIMAL(38, 0)))",
+            newest: NEWEST,
+            create: CREATE,
+            joined: "{}",
+            grants: &["CREATE SCHEMA {schema}", "GRANT USE SCHEMA, CREATE TABLE ON SCHEMA {schema} TO `{user}`"],
+        }),
         options: &[],
     },
     Warehouse {
@@ -302,6 +388,23 @@ pub(super) const DIALECTS: &[Warehouse] = &[
             timestamp_tz: "toDateTime64({}, 6, 'UTC')",
             utc: UTC,
         },
+        mirror: Some(MirrorSql {
+            hash: "toInt64(bitAnd(reinterpretAsUInt64(substring(MD5({}), 1, 8)), 1152921504606846975))",
+            length: "length({})",
+            double: "toString({})",
+            int: "toInt64({})",
+            text: "toString({})",
+            sum: "sum(toInt128({}))",
+            newest: "SELECT group_key AS mirror_key, argMax(fingerprint, seq) AS mirrored FROM {table} WHERE seq >= {base} \
+                     AND seq <= {seq} GROUP BY group_key",
+            create: "CREATE TABLE {table} ENGINE = MergeTree ORDER BY tuple() AS {select}",
+            // Without it a key that is missing on one side is the empty text, and its fingerprint 0.
+            joined: "SELECT * FROM (\n{}\n) AS compared SETTINGS join_use_nulls = 1",
+            grants: &[
+                "CREATE DATABASE {schema}",
+                "GRANT SELECT, INSERT, CREATE TABLE, DROP TABLE ON {schema}.* TO {user}",
+            ],
+        }),
         options: &[],
     },
     Warehouse {
@@ -332,6 +435,7 @@ pub(super) const DIALECTS: &[Warehouse] = &[
             timestamp_tz: "CONVERT_TZ(CAST({} AS DATETIME(6)), '+00:00', @@session.time_zone)",
             utc: "",
         },
+        mirror: None,
         options: &[],
     },
     Warehouse {
@@ -361,6 +465,7 @@ pub(super) const DIALECTS: &[Warehouse] = &[
             timestamp_tz: "CAST({} AS DATETIMEOFFSET)",
             utc: UTC,
         },
+        mirror: None,
         options: &[],
     },
     Warehouse {
@@ -388,6 +493,7 @@ pub(super) const DIALECTS: &[Warehouse] = &[
             json: "json_format(CAST({} AS JSON))",
         },
         checkpoints: Checkpoints { utc: " UTC", ..STANDARD_CHECKPOINTS },
+        mirror: None,
         options: &[],
     },
     Warehouse {
@@ -413,6 +519,19 @@ pub(super) const DIALECTS: &[Warehouse] = &[
         },
         checkpoints: Checkpoints { timestamp_tz: "TIMESTAMPTZ {}", ..STANDARD_CHECKPOINTS },
 
+        mirror: Some(MirrorSql {
+            hash: "CAST(md5_number_lower({}) & 1152921504606846975 AS BIGINT)",
+            length: "length({})",
+            double: "CAST({} AS VARCHAR)",
+            int: "CAST({} AS BIGINT)",
+            text: "CAST({} AS VARCHAR)",
+            sum: "sum(CAST({} AS HUGEINT))",
+            newest: "SELECT group_key AS mirror_key, arg_max(fingerprint, seq) AS mirrored FROM {table} WHERE seq >= {base} \
+                     AND seq <= {seq} GROUP BY group_key",
+            create: CREATE,
+            joined: "{}",
+            grants: &["CREATE SCHEMA {schema}"],
+        }),
         options: &[],
     },
     Warehouse {
@@ -438,6 +557,7 @@ pub(super) const DIALECTS: &[Warehouse] = &[
             json: "CAST({} AS TEXT)",
         },
         checkpoints: Checkpoints { date: "{}", timestamp: "{}", timestamp_tz: "{}", utc: UTC },
+        mirror: None,
         options: &[],
     },
 ];
@@ -456,6 +576,13 @@ pub(super) const NAMES: &[&str] = &[
     "duckdb",
     "sqlite",
 ];
+
+/// The names of the dialects that have the statements of mirrors.
+pub(super) fn with_mirrors() -> String {
+    let names: Vec<&str> =
+        DIALECTS.iter().filter(|dialect| dialect.mirror.is_some()).map(|dialect| dialect.name).collect();
+    names.join(", ")
+}
 
 /// The dialect of this name.
 pub(super) fn named(name: &str) -> Option<&'static Warehouse> {
@@ -491,6 +618,16 @@ impl Warehouse {
             Form::Json => json,
         };
         template.replace("{}", expression)
+    }
+
+    /// A value in its physical form as a text that no other value has: what a mirror's fingerprints are made of.
+    pub(super) fn identity(&self, physical: &str, form: Physical, sql: &MirrorSql) -> String {
+        match form {
+            Physical::Text => format!("({physical})"),
+            Physical::Bool => format!("CASE WHEN {physical} THEN '1' WHEN NOT ({physical}) THEN '0' END"),
+            Physical::Int => sql.text.replace("{}", &format!("({physical})")),
+            Physical::Double => format!("({})", sql.double.replace("{}", &format!("({physical})"))),
+        }
     }
 
     /// Whether a time of day arrives as the warehouse's text, because it has no such type or no arithmetic for it.
@@ -563,6 +700,10 @@ impl Dialect for Warehouse {
 
     fn as_text(&self, expression: &str) -> String {
         self.physical(Form::Spelled, expression)
+    }
+
+    fn mirror(&self) -> Option<&'static MirrorSql> {
+        named(self.name)?.mirror.as_ref()
     }
 
     fn first_rows(&self, select: &str, rows: u64) -> String {

@@ -9,6 +9,7 @@
 mod dialect_tests;
 mod dialects;
 mod error;
+mod mirror;
 mod plan;
 mod reader;
 mod settings;
@@ -26,6 +27,7 @@ pub use self::reader::{ARGUMENT as READER_ARGUMENT, run as run_reader};
 use self::reader::{Reader, Request, Stop};
 pub use self::settings::AdbcSettings;
 use self::types::Meaning;
+use super::mirror::{MirrorAccess, MirrorAnswer, MirrorChange, MirrorQuery, MirrorSettings};
 use super::staged::Ahead;
 use super::staging::{self, BatchSink, FillError};
 use super::{Column, Inspection, OpenContext, Source, SourceType, Staged};
@@ -55,12 +57,13 @@ impl SourceType for AdbcType {
 
     fn inspect(&self, settings: &SettingValues) -> Result<Inspection> {
         let settings = settings.parse::<AdbcSettings>()?;
-        let quoting = settings.check()?.quoting;
+        let dialect = settings.check()?;
+        let (quoting, mirror) = (dialect.quoting, settings.mirror(dialect));
         let files = match settings.is_path() {
             true => vec![(PathBuf::from(&settings.driver), "the driver")],
             false => Vec::new(),
         };
-        Ok(Inspection { files, quoting, ..Inspection::default() })
+        Ok(Inspection { files, quoting, mirror, ..Inspection::default() })
     }
 
     async fn open(&self, settings: &SettingValues, context: &OpenContext<'_>) -> Result<Box<dyn Source>> {
@@ -107,9 +110,14 @@ impl Adbc {
     /// Takes the reader, started and connected. It is given back when it has answered; a future that is dropped before
     /// drops it, and so ends it.
     async fn reader(&mut self) -> Result<Reader> {
-        if let Some(reader) = self.reader.take() {
-            return Ok(reader);
+        match self.reader.take() {
+            Some(reader) => Ok(reader),
+            None => self.connected(false).await,
         }
+    }
+
+    /// A reader process that is connected anew. `writes`: its statements may write.
+    async fn connected(&self, writes: bool) -> Result<Reader> {
         let mut options = self.settings.options()?;
         for (name, value) in self.dialect.options {
             if options.iter().all(|(given, _)| given != name) {
@@ -121,6 +129,7 @@ impl Adbc {
             sha256: self.settings.sha256.clone(),
             entrypoint: self.settings.entrypoint.clone(),
             options,
+            writes,
         };
         let mut reader =
             Reader::start(self.settings.reader.as_deref()).map_err(|stop| self.target.error("connect", stop))?;
@@ -262,6 +271,28 @@ impl Source for Adbc {
         rows: &(dyn Fn(u64) + Send + Sync),
     ) -> Result<Staged> {
         self.stage_rows(projection, into, rows).await
+    }
+
+    fn mirror(&self) -> Option<MirrorSettings> {
+        self.settings.mirror(self.dialect)
+    }
+
+    async fn compare(
+        &mut self,
+        projection: &Projection,
+        query: &MirrorQuery,
+        into: &DuckDbConnection,
+        rows: &(dyn Fn(u64) + Send + Sync),
+    ) -> Result<(Staged, MirrorAnswer)> {
+        self.compare_with_mirror(projection, query, into, rows).await
+    }
+
+    async fn change_mirror(&mut self, projection: &Projection, change: &MirrorChange) -> Result<()> {
+        self.write_mirror(projection, change).await
+    }
+
+    async fn mirror_access(&mut self) -> Result<MirrorAccess> {
+        self.may_keep_mirrors().await
     }
 
     async fn release(&mut self, into: &DuckDbConnection) -> Result<()> {

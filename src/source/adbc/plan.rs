@@ -8,6 +8,7 @@ use crate::error::{Error, Kind, Result};
 use crate::mapping::compile::Projection;
 use crate::mapping::dialect::Dialect as _;
 use crate::model::ColumnType;
+use crate::source::mirror::{MirrorStatements, ModelRows};
 use crate::source::staging::StagingTable;
 use crate::source::staging::batch::Physical;
 
@@ -37,6 +38,8 @@ pub(super) struct Plan {
     pub(super) forms: Vec<Physical>,
     pub(super) kinds: Vec<ColumnType>,
     cursor: Option<Meaning>,
+    /// The rows as a mirror's statements take them, where the dialect has them.
+    pub(super) model_rows: Option<ModelRows>,
     /// How the warehouse is asked for the cursor's maximum, where only its own collation can compare.
     pub(super) cursor_maximum: Option<String>,
 }
@@ -75,7 +78,19 @@ impl Plan {
         });
         let kinds = meanings.into_iter().skip(1).take(projection.columns.len()).map(|meaning| meaning.kind).collect();
         let sql = select(projection, dialect, &selected);
-        Ok(Plan { sql, forms, kinds, cursor, cursor_maximum })
+        let cells = projection.columns.len();
+        let model_rows = dialect.mirror().map(|mirror| {
+            let values = &selected[..=cells];
+            let identities = values.iter().zip(&forms).map(|(value, form)| dialect.identity(value, *form, mirror));
+            let statements = MirrorStatements { dialect, sql: mirror, schema: &[] };
+            let fingerprint = statements.fingerprint(&identities.collect::<Vec<_>>());
+            let cells = values[1..].iter().enumerate().map(|(at, value)| format!("{value} AS c{at}"));
+            let (key, fingerprint) = (format!("{} AS k", values[0]), format!("{fingerprint} AS fp"));
+            let keys = projection.select(dialect, &[key.clone(), fingerprint.clone()]);
+            let columns: Vec<String> = std::iter::once(key).chain(cells).chain([fingerprint]).collect();
+            ModelRows { select: projection.select(dialect, &columns), keys, cells: columns.len() - 2 }
+        });
+        Ok(Plan { sql, forms, kinds, cursor, model_rows, cursor_maximum })
     }
 
     /// The table that holds the rows.

@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use super::dialects::{self, Warehouse};
 use crate::error::{Error, Kind, Result};
+use crate::mapping::Compare;
 use crate::model::setting::{Setting, SettingType};
 use crate::secret::Secret;
+use crate::source::mirror::{MirrorSettings, SCHEMA};
 
 /// What `[sources.NAME]` may hold.
 pub(super) const SETTINGS: &[Setting] = &[
@@ -20,6 +22,8 @@ pub(super) const SETTINGS: &[Setting] = &[
     Setting::optional("password", SettingType::Secret),
     Setting::optional("options", SettingType::Table),
     Setting::optional("stall_timeout_seconds", SettingType::Integer(1, 86_400)),
+    Setting::optional("compare", Compare::SETTING),
+    Setting::optional("mirror_schema", SettingType::Text),
 ];
 
 /// Longest that a driver may send nothing, where the settings set nothing.
@@ -58,6 +62,12 @@ pub struct AdbcSettings {
     /// Longest that the driver may send nothing, in seconds.
     #[serde(default)]
     pub stall_timeout_seconds: Option<u64>,
+    /// Where rows are compared, if a mapping does not say.
+    #[serde(default)]
+    pub compare: Compare,
+    /// The schema of the tables that comparing in the warehouse needs; `groupcast_mirror` when absent.
+    #[serde(default)]
+    pub mirror_schema: Option<String>,
 }
 
 impl AdbcSettings {
@@ -82,12 +92,22 @@ impl AdbcSettings {
         }
         self.options()?;
         match self.dialect.as_deref().and_then(dialects::named).or_else(|| dialects::of_driver(&self.driver)) {
+            Some(dialect) if dialect.mirror.is_none() && self.compare == Compare::Warehouse => config(
+                &format!("rows cannot be compared in a warehouse of the dialect `{}`", dialect.name),
+                format!("remove `compare`; it can be `warehouse` for {}", dialects::with_mirrors()),
+            ),
             Some(dialect) => Ok(dialect),
             None => config(
                 "the driver's name does not tell which SQL the warehouse speaks",
                 format!("add `dialect` with one of {}", dialects::NAMES.join(", ")),
             ),
         }
+    }
+
+    /// The mirrors that it can keep, if the dialect has their statements.
+    pub(super) fn mirror(&self, dialect: &Warehouse) -> Option<MirrorSettings> {
+        let schema = self.mirror_schema.clone().unwrap_or_else(|| SCHEMA.to_owned());
+        dialect.mirror.as_ref().map(|_| MirrorSettings { compare: self.compare, schema })
     }
 
     /// Whether the driver is given by its file.

@@ -17,6 +17,7 @@ mod dialect;
 mod error;
 mod link;
 mod literal;
+mod mirror;
 mod options;
 mod read;
 mod settings;
@@ -41,6 +42,7 @@ pub(crate) use self::settings::Address;
 pub use self::settings::{PostgresSettings, Read, SSL_MODES};
 pub use self::sslmode::SslMode;
 use self::summary::RowHashes;
+use super::mirror::{MirrorAccess, MirrorAnswer, MirrorChange, MirrorQuery, MirrorSettings};
 use super::{
     Column, FindingSubject, Inspection, OpenContext, RowsSummary, Source, SourceFinding, SourceType, Staged,
     TableListing, staging,
@@ -75,9 +77,10 @@ impl SourceType for PostgresType {
     fn inspect(&self, settings: &SettingValues) -> Result<Inspection> {
         let settings = settings.parse::<PostgresSettings>()?;
         let warnings = settings.check()?;
+        let mirror = Some(settings.mirror());
         let certificates = [settings.ca_file, settings.cert_file, settings.key_file].into_iter().flatten();
         let files = certificates.map(|path| (path, "the certificates")).collect();
-        Ok(Inspection { warnings, files, ..Inspection::default() })
+        Ok(Inspection { warnings, files, mirror, ..Inspection::default() })
     }
 
     async fn open(&self, settings: &SettingValues, context: &OpenContext<'_>) -> Result<Box<dyn Source>> {
@@ -289,15 +292,20 @@ impl Postgres {
     /// The largest value of a cursor that only the server can compare. Asked before the rows are read: should the server
     /// have no snapshots, later rows are read again next time rather than never.
     async fn text_maximum(&mut self, sql: &str) -> Result<Option<String>> {
+        self.text_value(sql, "failed to read the cursor").await
+    }
+
+    /// The first value of a statement's first row, as text. `failed` is what to say where it fails.
+    async fn text_value(&mut self, sql: &str, failed: &str) -> Result<Option<String>> {
         let target = self.target.clone();
         let mut link = self.lend().await?;
         let limit = self.settings.stall_timeout();
         // Given up, the link is dropped, and its statement stopped.
         let answer = tokio::time::timeout(limit, link.client.simple_query(sql)).await;
-        let answer = answer.map_err(|_| target.stalled("failed to read the cursor", limit))?;
+        let answer = answer.map_err(|_| target.stalled(failed, limit))?;
         link.state = State::InTransaction;
         self.link = Some(link);
-        let answer = answer.map_err(|error| target.query_error("failed to read the cursor", &error, sql, &[]))?;
+        let answer = answer.map_err(|error| target.query_error(failed, &error, sql, &[]))?;
         Ok(self::rows(&answer, |row| row.get(0).map(str::to_owned)).into_iter().next().flatten())
     }
 
@@ -510,6 +518,43 @@ impl Source for Postgres {
                 self.link = None;
                 Err(error)
             }
+        }
+    }
+
+    fn mirror(&self) -> Option<MirrorSettings> {
+        Some(self.settings.mirror())
+    }
+
+    async fn compare(
+        &mut self,
+        projection: &Projection,
+        query: &MirrorQuery,
+        into: &DuckDbConnection,
+        rows: &(dyn Fn(u64) + Send + Sync),
+    ) -> Result<(Staged, MirrorAnswer)> {
+        let compared = self.compare_with_mirror(projection, query, into, rows).await;
+        match compared {
+            Ok(compared) => self.let_go().await.map(|()| compared),
+            Err(error) => {
+                self.link = None;
+                Err(error)
+            }
+        }
+    }
+
+    async fn change_mirror(&mut self, projection: &Projection, change: &MirrorChange) -> Result<()> {
+        let written = self.write_mirror(projection, change).await;
+        if written.is_err() {
+            self.link = None;
+        }
+        written
+    }
+
+    async fn mirror_access(&mut self) -> Result<MirrorAccess> {
+        let limit = self.describe_limit();
+        match tokio::time::timeout(limit, self.may_keep_mirrors()).await {
+            Ok(access) => access,
+            Err(_) => Err(self.give_up("failed to check privileges", limit)),
         }
     }
 

@@ -19,6 +19,7 @@ use crate::mapping::Expr;
 use crate::mapping::compile::Projection;
 use crate::mapping::dialect::Dialect as _;
 use crate::model::ColumnType;
+use crate::source::mirror::{FINGERPRINT_MAX, MirrorLines, ModelRows};
 use crate::source::staged::Ahead;
 use crate::source::staging::{self, FillError, RowSink, SinkError, StagingTable};
 
@@ -57,6 +58,8 @@ pub(super) struct Plan {
     /// Their forms on the wire, in the same order.
     wires: Vec<Wire>,
     cursor: Option<Type>,
+    /// SQL for the key and the columns.
+    values: Vec<String>,
     /// SQL for a row's hash.
     hash: String,
     /// Whether the hash is selected, behind everything else.
@@ -107,7 +110,7 @@ impl Plan {
             selected.push(format!("{hash} AS hash"));
         }
         let sql = projection.select(DIALECT, &selected);
-        Ok(Plan { projection: projection.clone(), sql, kinds, names, wires, cursor, hash, is_summed })
+        Ok(Plan { projection: projection.clone(), sql, kinds, names, wires, cursor, values, hash, is_summed })
     }
 
     /// The statement that sums the rows up.
@@ -118,6 +121,17 @@ impl Plan {
     /// The sums as a text that no other rows have.
     pub(super) fn summary(&self, hashes: &RowHashes) -> String {
         hashes.text(&format!("{}\n{:?}\n{:?}", self.summary_statement(), self.kinds, self.wires))
+    }
+
+    /// The rows as a mirror's statements take them.
+    pub(super) fn model_rows(&self) -> ModelRows {
+        // One collation, by bytes, on both sides of the join.
+        let key = format!("(({})::text) COLLATE \"C\" AS k", self.values[0]);
+        let cells = self.values[1..].iter().enumerate().map(|(at, sql)| format!("{sql} AS c{at}"));
+        let fingerprint = format!("({} & {FINGERPRINT_MAX}) AS fp", self.hash);
+        let keys = self.projection.select(DIALECT, &[key.clone(), fingerprint.clone()]);
+        let selected: Vec<String> = std::iter::once(key).chain(cells).chain([fingerprint]).collect();
+        ModelRows { select: self.projection.select(DIALECT, &selected), keys, cells: self.kinds.len() }
     }
 
     /// The statement that yields the rows.
@@ -263,6 +277,46 @@ pub(super) async fn by_cursor(
         sent(limit, client.batch_execute(&declare)).await?.map_err(Stop::Server)?;
         let fetch = format!("FETCH FORWARD {FETCH_ROWS} FROM groupcast_rows");
         while take_all(&mut sink, client, plan, (&fetch, limit), hashes).await? {}
+        Ok(sink.finish().await?)
+    })
+    .await
+}
+
+/// Reads the lines of a comparison with a mirror, `sql`, and passes on the rows among them.
+pub(super) async fn by_mirror(
+    client: &Client,
+    plan: &Plan,
+    (sql, limit): (&str, Duration),
+    into: &DuckDbConnection,
+    rows: &(dyn Fn(u64) + Send + Sync),
+    lines: &mut MirrorLines,
+) -> Result<u64, Stop> {
+    fill(plan, into, rows, |mut sink| async move {
+        let none: [(i32, Type); 0] = [];
+        let mut rows = pin!(sent(limit, client.query_typed_raw(sql, none)).await?.map_err(Stop::Server)?);
+        let cells = plan.kinds.len();
+        while let Some(row) = sent(limit, rows.next()).await? {
+            let row = row.map_err(Stop::Server)?;
+            if row.len() != cells + 4 {
+                return Err(Stop::Malformed(format!("a line of {} columns", row.len())));
+            }
+            let texts: (Option<&str>, Option<&str>) =
+                (row.try_get(0).map_err(Stop::Server)?, row.try_get(cells + 2).map_err(Stop::Server)?);
+            let numbers: (Option<i64>, Option<i64>) =
+                (row.try_get(cells + 1).map_err(Stop::Server)?, row.try_get(cells + 3).map_err(Stop::Server)?);
+            if !lines.push(texts.0, numbers.0, texts.1, numbers.1).map_err(Stop::Malformed)? {
+                continue;
+            }
+            let mut append = |column: usize, wire: &Wire, raw: Option<Raw<'_>>| {
+                batch::append(&mut sink.batch, column, wire, raw.map(|raw| raw.0)).map_err(Stop::Malformed)
+            };
+            append(0, &Wire::Text, row.try_get(0).map_err(Stop::Server)?)?;
+            for (column, wire) in plan.wires.iter().enumerate().skip(1).take(cells) {
+                append(column, wire, row.try_get(column).map_err(Stop::Server)?)?;
+            }
+            sink.batch.end_row();
+            sink.pass_on().await?;
+        }
         Ok(sink.finish().await?)
     })
     .await

@@ -12,8 +12,10 @@ use tokio_postgres::config::Host;
 use super::options::{self, Kept, Options};
 use super::sslmode::SslMode;
 use crate::error::{Error, Kind, Result};
+use crate::mapping::Compare;
 use crate::model::setting::{Setting, SettingType};
 use crate::secret::Secret;
+use crate::source::mirror::{MirrorSettings, SCHEMA};
 
 /// What `sslmode` may be.
 pub const SSL_MODES: &[&str] = &["disable", "prefer", "require", "verify-ca", "verify-full"];
@@ -30,6 +32,8 @@ pub(super) const SETTINGS: &[Setting] = &[
     Setting::optional("connect_timeout_seconds", SettingType::Integer(1, 3_600)),
     Setting::optional("statement_timeout_seconds", SettingType::Integer(1, 86_400)),
     Setting::optional("stall_timeout_seconds", SettingType::Integer(1, 86_400)),
+    Setting::optional("compare", Compare::SETTING),
+    Setting::optional("mirror_schema", SettingType::Text),
 ];
 
 /// A PostgreSQL (or PostgreSQL-speaking) warehouse.
@@ -59,6 +63,11 @@ pub struct PostgresSettings {
     pub connect_timeout_seconds: Option<u64>,
     /// Longest that the server may send nothing while it is read, in seconds; 1,800 when absent.
     pub stall_timeout_seconds: Option<u64>,
+    /// Where rows are compared, if a mapping does not say.
+    #[serde(default)]
+    pub compare: Compare,
+    /// The schema of the tables that comparing in the warehouse needs; `groupcast_mirror` when absent.
+    pub mirror_schema: Option<String>,
 }
 
 /// How rows are read.
@@ -110,6 +119,12 @@ impl PostgresSettings {
     /// Longest that the server may send nothing.
     pub(super) fn stall_timeout(&self) -> Duration {
         self.stall_timeout_seconds.map_or(STALL_TIMEOUT, |seconds| Duration::from_secs(seconds.max(1)))
+    }
+
+    /// The mirrors that it can keep.
+    pub(super) fn mirror(&self) -> MirrorSettings {
+        let schema = self.mirror_schema.clone().unwrap_or_else(|| SCHEMA.to_owned());
+        MirrorSettings { compare: self.compare, schema }
     }
 
     /// Where the server is, for people: `host:port`.

@@ -209,6 +209,7 @@ fn draw(random: &mut fastrand::Rng, features: &Features) -> Mapping {
         tags: Vec::new(),
         schedule: None,
         model: Model { from: From::Table(vec!["accounts".to_owned()]), filter: None },
+        compare: None,
         dbt: None,
         group_type: "company".to_owned(),
         key: "id".to_owned(),

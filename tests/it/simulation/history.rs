@@ -15,13 +15,16 @@ use groupcast::ledger::duckdb::DuckDbLedger;
 use groupcast::ledger::{RunStatus, SyncedGroup};
 use groupcast::mapping::compile::{Projection, Restriction};
 use groupcast::mapping::{
-    At, Expr, Field, From, Guards, Mapping, Model, OnDuplicate, OnMissing, OnRemovedTrait, Policy, Trait, fingerprint,
+    At, Compare, Expr, Field, From, Guards, Mapping, Model, OnDuplicate, OnMissing, OnRemovedTrait, Policy, Trait,
+    fingerprint,
 };
 use groupcast::model::{Cell, ColumnType, OnNull, Op};
+use groupcast::source::mirror::{MirrorAnswer, MirrorChange, MirrorQuery, MirrorSettings};
 use groupcast::sync::{self, Event, GroupKeys, Monitor, Reader, Rows, RunOptions, RunOrigin, Session};
 use serde_json::Value;
 use tokio::sync::watch;
 
+use super::mirrors::{Mirrors, Row};
 use super::store::{Mortal, Mutant, Store};
 use super::world::{Group, Picky, QUIET, Sky, Source, Truth, Weather, World, value_of, wanted};
 use crate::support::rows::stage;
@@ -76,6 +79,8 @@ pub(super) struct Genre {
     pub(super) concurrency: usize,
     /// The sync's name.
     pub(super) sync: &'static str,
+    /// Whether rows are compared in their warehouse.
+    pub(super) mirrored: bool,
 }
 
 /// How it ended.
@@ -91,11 +96,12 @@ pub(super) struct Outcome {
 struct Shelf<'a> {
     source: &'a Source,
     duckdb: Option<&'a DuckDbConnection>,
+    /// The warehouse's mirrors, if it keeps any.
+    mirrors: Option<&'a Mutex<Mirrors>>,
 }
 
-#[async_trait]
-impl Reader for Shelf<'_> {
-    async fn read(&mut self, projection: &Projection, _: &(dyn Fn(u64) + Send + Sync)) -> Result<Rows> {
+impl Shelf<'_> {
+    fn rows(&self, projection: &Projection) -> Vec<Row> {
         let column = |expr: &Expr| match expr {
             Expr::Column(name) => usize::from(name.as_bytes()[0] - b'a'),
             Expr::Sql(sql) => panic!("no SQL is mapped here: {sql}"),
@@ -111,11 +117,40 @@ impl Reader for Shelf<'_> {
             });
             (Some(key.clone()), cells.collect())
         });
-        let (rows, kinds) = (rows.collect::<Vec<_>>(), vec![ColumnType::Int; projection.columns.len()]);
+        rows.collect()
+    }
+
+    async fn handed(&self, projection: &Projection, rows: Vec<Row>) -> Result<Rows> {
+        let kinds = vec![ColumnType::Int; projection.columns.len()];
         match self.duckdb {
             Some(duckdb) => stage(duckdb, &rows, &kinds).await.map(Rows::Staged),
             None => Ok(Rows::Memory { rows, kinds }),
         }
+    }
+}
+
+#[async_trait]
+impl Reader for Shelf<'_> {
+    async fn read(&mut self, projection: &Projection, _: &(dyn Fn(u64) + Send + Sync)) -> Result<Rows> {
+        self.handed(projection, self.rows(projection)).await
+    }
+    fn mirror(&self) -> Option<MirrorSettings> {
+        let settings = MirrorSettings { compare: Compare::Warehouse, schema: "mirrors".to_owned() };
+        self.mirrors.map(|_| settings)
+    }
+    async fn compare(
+        &mut self,
+        projection: &Projection,
+        query: &MirrorQuery,
+        _: &(dyn Fn(u64) + Send + Sync),
+    ) -> Result<(Rows, MirrorAnswer)> {
+        let mirrors = self.mirrors.expect("it keeps mirrors");
+        let (rows, answer) = mirrors.lock().unwrap().compare(self.rows(projection), query)?;
+        Ok((self.handed(projection, rows).await?, answer))
+    }
+    async fn change_mirror(&mut self, projection: &Projection, change: &MirrorChange) -> Result<()> {
+        let rows = self.rows(projection);
+        self.mirrors.expect("it keeps mirrors").lock().unwrap().change(rows, change)
     }
     async fn release(&mut self) -> Result<()> {
         Ok(())
@@ -145,6 +180,7 @@ fn mapping(traits: Vec<Trait>, removed: OnRemovedTrait, missing: OnMissing) -> M
         tags: Vec::new(),
         schedule: None,
         model: Model { from: From::Table(vec!["accounts".to_owned()]), filter: None },
+        compare: None,
         dbt: None,
         group_type: "company".to_owned(),
         key: "id".to_owned(),
@@ -198,7 +234,7 @@ impl Palette {
 /// Runs the sync once in the world's weather. Whether it ended by itself is the report's to say; whether it died, the
 /// second.
 async fn run_once(
-    world: &Mutex<World>,
+    (world, mirrors): (&Mutex<World>, &Mutex<Mirrors>),
     store: &Store,
     genre: &Genre,
     trait_by_trait: bool,
@@ -221,6 +257,7 @@ async fn run_once(
         ledger: store.ledger(),
         world,
         mutant: genre.mutant,
+        mirrors,
         dead: Mutex::new(false),
         page: u64::from(genre.groups) * 3 / 5,
         seen: Mutex::default(),
@@ -237,7 +274,9 @@ async fn run_once(
         origin: &RunOrigin::default(),
         signal,
     };
-    let done = sync::run(&session, &mut Shelf { source: &truth.source, duckdb: store.duckdb() }).await;
+    let mirrors = Some(mirrors).filter(|_| genre.mirrored);
+    let mut shelf = Shelf { source: &truth.source, duckdb: store.duckdb(), mirrors };
+    let done = sync::run(&session, &mut shelf).await;
     let dead = *mortal.dead.lock().unwrap();
     (done, dead)
 }
@@ -258,7 +297,7 @@ async fn plan_once(world: &Mutex<World>, ledger: &DuckDbLedger, options: &RunOpt
         origin: &RunOrigin::default(),
         signal,
     };
-    let mut shelf = Shelf { source: &truth.source, duckdb: Some(ledger.duckdb()) };
+    let mut shelf = Shelf { source: &truth.source, duckdb: Some(ledger.duckdb()), mirrors: None };
     let plan = sync::plan(&session, &mut shelf, &|_| None, &mut |_| Ok(())).await.map_err(|error| error.to_string())?;
     if options.group.is_none() && plan.found.rows != truth.source.len() as u64 {
         return Err(format!("planned over {} rows of {}", plan.found.rows, truth.source.len()));
@@ -282,6 +321,25 @@ async fn check_known(sync: &str, world: &Mutex<World>, store: &Store) -> Result<
         let unseen = |name: &&String| !group.document.0.contains_key(*name);
         if group.document.0.iter().any(|(name, value)| wrong(name, value)) || held.keys().any(|name| unseen(&name)) {
             return Err(format!("{} is known as {} and holds {held:?}", group.key, group.document.to_text()));
+        }
+    }
+    Ok(())
+}
+
+/// The destination holds what the source has, given what it held before.
+fn check_held(truth: &Truth, before: &BTreeMap<String, Group>, held: &BTreeMap<String, Group>) -> Result<(), String> {
+    let nothing = Group::new();
+    let keys: BTreeSet<&String> = truth.source.keys().chain(before.keys()).chain(held.keys()).collect();
+    for key in keys {
+        let row = truth.source.get(key);
+        let wanted = wanted(before.get(key).unwrap_or(&nothing), row, &truth.mapping);
+        let held = held.get(key).unwrap_or(&nothing);
+        if *held != wanted {
+            let traits: Vec<_> =
+                truth.mapping.traits.iter().map(|mapped| (&mapped.name, mapped.op, mapped.on_null)).collect();
+            let values: Option<Vec<_>> =
+                row.map(|row| truth.mapping.traits.iter().map(|mapped| value_of(mapped, row)).collect());
+            return Err(format!("{key} holds {held:?}, wanted {wanted:?}, traits {traits:?}, source {values:?}"));
         }
     }
     Ok(())
@@ -319,6 +377,7 @@ pub(super) async fn history(seed: u64, genre: &Genre, store: &mut Store) -> Resu
         settled_before: BTreeMap::new(),
         complaints: Vec::new(),
     });
+    let mirrors = Mirrors::new(seed);
     let clock = StillClock(Mutex::new(Duration::ZERO));
     // A mutant is to be caught by where it leads, not by what it thinks on the way.
     let strict = genre.mutant == Mutant::None;
@@ -353,13 +412,23 @@ pub(super) async fn history(seed: u64, genre: &Genre, store: &mut Store) -> Resu
         if let Some(beside) = store.beside() {
             plan_once(&world, &beside, &options).await?;
         }
+        if genre.mirrored {
+            mirrors.lock().unwrap().suffer();
+        }
+        let held_before = world.lock().unwrap().held.clone();
         // A run that dies or gives up is what this is about.
-        let (done, dead) = run_once(&world, store, genre, trait_by_trait, &options, &clock).await;
+        let (done, dead) = run_once((&world, &mirrors), store, genre, trait_by_trait, &options, &clock).await;
         if dead {
             deaths += 1;
             store.die(genre.sync).await;
         } else if random.u8(0..16) == 0 {
             store.reopen().await;
+        }
+        // A mirror hides nothing at any time, not only in the end.
+        let is_whole = !options.is_partial() && done.as_ref().is_ok_and(|run| run.status == RunStatus::Succeeded);
+        if genre.mirrored && genre.palette == Palette::Equal && is_whole {
+            let world = world.lock().unwrap();
+            check_held(&world.truth, &held_before, &world.held)?;
         }
         if strict && done.is_ok() {
             check_known(genre.sync, &world, store).await?;
@@ -374,6 +443,7 @@ pub(super) async fn history(seed: u64, genre: &Genre, store: &mut Store) -> Resu
             world.lock().unwrap().settled.retain(|settled, _| key.as_ref().is_some_and(|key| key != settled));
         }
     }
+    mirrors.lock().unwrap().is_fair = true;
     // The weather clears up; some of what was refused is corrected at the source, the rest is retried.
     let before = {
         let mut world = world.lock().unwrap();
@@ -388,7 +458,7 @@ pub(super) async fn history(seed: u64, genre: &Genre, store: &mut Store) -> Resu
     };
     for quiet in 0..2 {
         let options = RunOptions { retry_rejected: quiet == 0, ..RunOptions::default() };
-        let (done, _) = run_once(&world, store, genre, trait_by_trait, &options, &clock).await;
+        let (done, _) = run_once((&world, &mirrors), store, genre, trait_by_trait, &options, &clock).await;
         let report = done.map_err(|error| error.to_string())?;
         if report.status != RunStatus::Succeeded {
             return Err(format!("quiet run {quiet} ended {:?}", report.status));
@@ -398,20 +468,7 @@ pub(super) async fn history(seed: u64, genre: &Genre, store: &mut Store) -> Resu
         let world = world.lock().unwrap();
         (world.truth.clone(), world.held.clone(), world.requests)
     };
-    let nothing = Group::new();
-    let keys: BTreeSet<&String> = truth.source.keys().chain(before.keys()).chain(held.keys()).collect();
-    for key in keys {
-        let row = truth.source.get(key);
-        let wanted = wanted(before.get(key).unwrap_or(&nothing), row, &truth.mapping);
-        let held = held.get(key).unwrap_or(&nothing);
-        if *held != wanted {
-            let traits: Vec<_> =
-                truth.mapping.traits.iter().map(|mapped| (&mapped.name, mapped.op, mapped.on_null)).collect();
-            let values: Option<Vec<_>> =
-                row.map(|row| truth.mapping.traits.iter().map(|mapped| value_of(mapped, row)).collect());
-            return Err(format!("{key} holds {held:?}, wanted {wanted:?}, traits {traits:?}, source {values:?}"));
-        }
-    }
+    check_held(&truth, &before, &held)?;
     if strict {
         check_known(genre.sync, &world, store).await?;
     }
@@ -419,7 +476,7 @@ pub(super) async fn history(seed: u64, genre: &Genre, store: &mut Store) -> Resu
     if (standing.unconfirmed, standing.rejected) != (0, 0) && truth.mapping.policy.on_missing != OnMissing::Keep {
         return Err(format!("after two quiet runs {standing:?}"));
     }
-    let (done, _) = run_once(&world, store, genre, trait_by_trait, &RunOptions::default(), &clock).await;
+    let (done, _) = run_once((&world, &mirrors), store, genre, trait_by_trait, &RunOptions::default(), &clock).await;
     done.map_err(|error| error.to_string())?;
     let world = world.into_inner().unwrap();
     if world.requests != requests {

@@ -8,6 +8,8 @@
 //! got company, because a simulation that cannot fail proves nothing.
 
 mod history;
+mod mirrored;
+mod mirrors;
 mod siblings;
 mod store;
 mod world;
@@ -68,7 +70,16 @@ fn failures(
 }
 
 fn genre(weather: Weather, palette: Palette) -> Genre {
-    Genre { weather, palette, mutant: Mutant::None, groups: 5, runs: 12, concurrency: 2, sync: "accounts" }
+    Genre {
+        weather,
+        palette,
+        mutant: Mutant::None,
+        groups: 5,
+        runs: 12,
+        concurrency: 2,
+        sync: "accounts",
+        mirrored: false,
+    }
 }
 
 fn assert_all_well(seeds: Range<u64>, genre: Genre, tell: impl AsyncFn(u64, &Genre) -> Option<String> + Copy + Send) {

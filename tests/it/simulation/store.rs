@@ -11,6 +11,7 @@ use chrono::{DateTime, Utc};
 use groupcast::duckdb::{DuckDbConnection, Limits};
 use groupcast::error::{Error, Kind, Result};
 use groupcast::ledger::duckdb::DuckDbLedger;
+use groupcast::ledger::mirror::MirrorRecord;
 use groupcast::ledger::postgres::PostgresLedger;
 use groupcast::ledger::{
     Access, Candidate, ChangeOutcome, CompareOptions, Comparison, History, ImportedGroups, JournalEntry, KeyValue,
@@ -26,6 +27,7 @@ const RETENTION: Retention = Retention {
     requests: Duration::ZERO,
 };
 
+use super::mirrors::Mirrors;
 use super::world::World;
 use crate::support::postgres::shared;
 
@@ -182,6 +184,10 @@ pub(super) enum Mutant {
     TrustsTheUnsaid,
     /// A trait that may be held is taken for one that is.
     UnsureIsHeld,
+    /// What a run is about to send is not noted as unmirrored.
+    NothingIsUnmirrored,
+    /// A mirror is taken for what it should be.
+    TrustsTheMirror,
     /// A first value that was said while its group was unconfirmed is taken for the one that is held.
     TrustsTheFirst,
 }
@@ -191,6 +197,7 @@ pub(super) struct Mortal<'a> {
     pub(super) ledger: &'a dyn Ledger,
     pub(super) world: &'a Mutex<World>,
     pub(super) mutant: Mutant,
+    pub(super) mirrors: &'a Mutex<Mirrors>,
     pub(super) dead: Mutex<bool>,
     /// Candidates per page: few, so that several pages are on their way in one run.
     pub(super) page: u64,
@@ -331,12 +338,49 @@ impl Ledger for Mortal<'_> {
         self.ledger.history()
     }
     fn kv(&self) -> &dyn KeyValue {
-        self.ledger.kv()
+        self
     }
     fn storage(&self) -> &dyn Storage {
         self.ledger.storage()
     }
     fn connect(&self, access: Access) -> Result<Arc<dyn Ledger>> {
         self.ledger.connect(access)
+    }
+}
+
+#[async_trait]
+impl KeyValue for Mortal<'_> {
+    async fn get(&self, name: &str) -> Result<Option<String>> {
+        let text = self.ledger.kv().get(name).await?;
+        let record = text.as_ref().and_then(|text| serde_json::from_str::<MirrorRecord>(text).ok());
+        match record {
+            Some(mut record) if self.mutant == Mutant::TrustsTheMirror => {
+                self.mirrors.lock().unwrap().trusted(&mut record);
+                Ok(serde_json::to_string(&record).ok())
+            }
+            _ => Ok(text),
+        }
+    }
+    async fn all(&self) -> Result<BTreeMap<String, String>> {
+        self.ledger.kv().all().await
+    }
+    async fn put(&self, name: &str, text: &str) -> Result<()> {
+        self.alive()?;
+        match serde_json::from_str::<MirrorRecord>(text) {
+            Ok(record) if self.mutant == Mutant::NothingIsUnmirrored => {
+                let record = MirrorRecord { unmirrored: Vec::new(), ..record };
+                self.ledger.kv().put(name, &serde_json::to_string(&record).unwrap()).await?;
+            }
+            _ => self.ledger.kv().put(name, text).await?,
+        }
+        self.alive()
+    }
+    async fn delete(&self, name: &str) -> Result<()> {
+        self.alive()?;
+        self.ledger.kv().delete(name).await?;
+        self.alive()
+    }
+    async fn delete_if(&self, name: &str, contains: &str) -> Result<()> {
+        self.ledger.kv().delete_if(name, contains).await
     }
 }

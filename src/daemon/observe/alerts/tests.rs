@@ -77,6 +77,7 @@ fn overdue(since: Option<i64>) -> SyncView {
         }),
         last_run: None,
         last_success_at: None,
+        mirror: None,
         activity: Some(SyncActivity {
             state: Doing::Scheduled,
             running: None,

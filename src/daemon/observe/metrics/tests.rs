@@ -54,6 +54,7 @@ fn view(sync: &str) -> SyncView {
         }),
         last_run: None,
         last_success_at: Some(at("2026-11-21T02:10:00Z")),
+        mirror: None,
         activity: Some(SyncActivity {
             state: ActivityState::Scheduled,
             running: None,
@@ -230,6 +231,7 @@ fn gauges_are_read_at_each_scrape() {
     let paused = SyncView {
         schedule: None,
         last_success_at: None,
+        mirror: None,
         activity: Some(SyncActivity {
             paused_since: Some(now()),
             state: ActivityState::Paused,

@@ -147,6 +147,7 @@ pub(super) fn detail(trips: bool) -> Detail {
         log: if trips { LogLines::default() } else { log() },
         advice: None,
         problems: Vec::new(),
+        mirror: None,
         stopped_by: None,
     }
 }
@@ -231,6 +232,7 @@ pub(super) fn sync(name: &str, state: ActivityState, schedule: Option<ScheduleVi
             schedule,
             last_run: runs.first().cloned(),
             last_success_at: runs.iter().find(well).and_then(|run| run.ended_at),
+            mirror: None,
             activity: Some(activity(state)),
         },
         mapping: MappingView {

@@ -156,6 +156,7 @@ fn sync_view() -> SyncView {
         }),
         last_run: Some(run_view()),
         last_success_at: Some(at()),
+        mirror: None,
         activity: Some(activity()),
     }
 }

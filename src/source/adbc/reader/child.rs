@@ -92,11 +92,11 @@ struct Session {
 fn answer(session: &mut Option<Session>, request: Request, frames: &mut File) -> Result<Done, Failed> {
     let missing = || failed(Step::Connect, "invalid_state", "not connected");
     match request {
-        Request::Connect { driver, sha256, entrypoint, options } => {
+        Request::Connect { driver, sha256, entrypoint, options, writes } => {
             if let Some(expected) = sha256 {
                 verify(&driver, &expected)?;
             }
-            *session = Some(connect(&driver, entrypoint.as_deref(), options)?);
+            *session = Some(connect(&driver, entrypoint.as_deref(), options, writes)?);
             Ok(Done::default())
         }
         Request::Describe { sql } => {
@@ -114,6 +114,11 @@ fn answer(session: &mut Option<Session>, request: Request, frames: &mut File) ->
             let value = session.as_mut().ok_or_else(missing)?.value(&sql)?;
             Ok(Done { rows: 0, value })
         }
+        Request::Execute { sql } => {
+            let mut statement = session.as_mut().ok_or_else(missing)?.statement(&sql)?;
+            statement.execute_update().map_err(|error| of_driver(Step::Execute, error))?;
+            Ok(Done::default())
+        }
         Request::Close => Ok(Done::default()),
     }
 }
@@ -127,7 +132,12 @@ fn verify(path: &str, expected: &str) -> Result<(), Failed> {
     Err(failed(Step::Verify, "unauthorized", &format!("its SHA-256 is {found}")))
 }
 
-fn connect(driver: &str, entrypoint: Option<&str>, options: Vec<(String, OptionText)>) -> Result<Session, Failed> {
+fn connect(
+    driver: &str,
+    entrypoint: Option<&str>,
+    options: Vec<(String, OptionText)>,
+    writes: bool,
+) -> Result<Session, Failed> {
     let entrypoint = entrypoint.map(str::as_bytes);
     let load = |version| ManagedDriver::load_from_name(driver, entrypoint, version, LOAD_FLAG_DEFAULT, None);
     let mut driver = load(AdbcVersion::V110)
@@ -144,7 +154,10 @@ fn connect(driver: &str, entrypoint: Option<&str>, options: Vec<(String, OptionT
     let database = driver.new_database_with_opts(options).map_err(|error| of_driver(Step::Connect, error))?;
     let read_only = (OptionConnection::ReadOnly, OptionValue::from(true));
     // Many drivers do not know the option, and say so in many ways.
-    let connection = database.new_connection_with_opts([read_only]).or_else(|_| database.new_connection());
+    let connection = match writes {
+        true => database.new_connection(),
+        false => database.new_connection_with_opts([read_only]).or_else(|_| database.new_connection()),
+    };
     let connection = connection.map_err(|error| of_driver(Step::Connect, error))?;
     Ok(Session { connection, _database: database })
 }

@@ -26,13 +26,22 @@ pub(super) const FRAME_BYTES_MAX: usize = 1 << 31;
 #[serde(tag = "do", rename_all = "snake_case")]
 pub(in crate::source::adbc) enum Request {
     /// Load the driver and connect.
-    Connect { driver: String, sha256: Option<String>, entrypoint: Option<String>, options: Vec<(String, OptionText)> },
+    Connect {
+        driver: String,
+        sha256: Option<String>,
+        entrypoint: Option<String>,
+        options: Vec<(String, OptionText)>,
+        /// Whether statements will write.
+        writes: bool,
+    },
     /// The schema of a statement, as an IPC stream without rows.
     Describe { sql: String },
     /// The rows of a statement, each column in this form.
     Read { sql: String, forms: Vec<Physical> },
     /// The first value of the first row, as text.
     Value { sql: String },
+    /// Run a statement that yields nothing.
+    Execute { sql: String },
     /// Disconnect and end.
     Close,
 }

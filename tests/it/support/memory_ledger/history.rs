@@ -193,6 +193,12 @@ impl History for MemoryLedger {
         Ok(all.map(|(groups, sync)| (sync, groups)).collect())
     }
 
+    async fn unconfirmed_or_rejected(&self, sync: &str, count: u64) -> Result<Vec<String>> {
+        let state = self.state();
+        let open = state.of_sync(sync).filter(|(_, row)| row.unconfirmed_in.is_some() || row.rejected.is_some());
+        Ok(open.take(count as usize).map(|(key, _)| key.to_owned()).collect())
+    }
+
     async fn group_history(&self, sync: &str, key: &str, before: Option<u64>, count: u64) -> Result<Vec<HistoryEntry>> {
         let state = self.state();
         let of_group = |line: &&Line| line.sync == sync && line.entry.key == key;

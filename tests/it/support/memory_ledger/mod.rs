@@ -12,6 +12,8 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 
 use groupcast::error::{Error, Kind, Result};
+use groupcast::ledger::kv::note_of;
+use groupcast::ledger::mirror::MIRROR;
 use groupcast::ledger::{
     Access, Candidate, CandidateKind, ChangeOutcome, CompareOptions, Comparison, DUPLICATE_EXAMPLES_MAX, History,
     ImportedGroups, JournalEntry, KEY_EXAMPLES_MAX, KeyValue, Ledger, MissingScope, PreviousRun, RunCheckpoint,
@@ -408,6 +410,10 @@ impl Ledger for MemoryLedger {
                 (checkpoint.cursor, checkpoint.full) = (None, false);
             }
         }
+        // Groups that are unconfirmed are compared whatever a mirror holds.
+        if keys.is_none() || forget {
+            state.notes.remove(&note_of(MIRROR, sync));
+        }
         for id in &concerned {
             if forget {
                 state.groups.remove(id);
@@ -421,6 +427,7 @@ impl Ledger for MemoryLedger {
 
     async fn rename(&self, from: &str, to: &str) -> Result<u64> {
         let mut state = self.state();
+        state.notes.retain(|name, _| ![from, to].map(|sync| note_of(MIRROR, sync)).contains(name));
         let moved = |of: &str| if of == from { to.to_owned() } else { of.to_owned() };
         let groups = state.groups.keys().filter(|(of, _)| of == from).count() as u64;
         state.groups =
@@ -456,6 +463,7 @@ impl Ledger for MemoryLedger {
         if has_some && !replace {
             return Err(Error::new(Kind::Config, "the sync has groups"));
         }
+        state.notes.remove(&note_of(MIRROR, sync));
         state.groups.retain(|(of, _), _| of != sync);
         state.marks.retain(|(of, _), _| of != sync);
         for record in state.runs.iter_mut().filter(|record| record.start.sync == sync) {
@@ -471,6 +479,7 @@ impl Ledger for MemoryLedger {
     async fn drop_sync(&self, sync: &str) -> Result<u64> {
         let mut state = self.state();
         let before = state.groups.len();
+        state.notes.remove(&note_of(MIRROR, sync));
         state.groups.retain(|(of, _), _| of != sync);
         state.marks.retain(|(of, _), _| of != sync);
         state.journal.retain(|line| line.sync != sync);
